@@ -1,1 +1,92 @@
-//! api
+//! The nouns that users write: Canary, MetricTemplate, AlertProvider, and the CRDs that let them in.
+
+mod analysis;
+mod lenient;
+mod schema;
+mod service;
+mod status;
+mod traffic;
+
+pub mod alert_provider;
+pub mod canary;
+pub mod duration;
+pub mod metric_template;
+
+use kube::CustomResourceExt;
+use serde_json::{Map, Value, json};
+
+/// The three CRDs, as `flagger crds` prints them and `crds/` holds them.
+pub fn crds() -> Vec<Value> {
+    [
+        alert_provider::AlertProvider::crd(),
+        canary::Canary::crd(),
+        metric_template::MetricTemplate::crd(),
+    ]
+    .into_iter()
+    .filter_map(|crd| serde_json::to_value(crd).ok())
+    .map(|mut crd| {
+        as_flaggers(&mut crd);
+        crd
+    })
+    .collect()
+}
+
+/// The CRDs as one YAML file.
+pub fn crds_yaml() -> Result<String, serde_saphyr::ser::Error> {
+    crds()
+        .iter()
+        .map(|crd| Ok(format!("---\n{}", serde_saphyr::to_string(crd)?)))
+        .collect()
+}
+
+/// What the derives add of their own and Flagger's CRDs do not say: `nullable`, formats of numbers, defaults of Rust types. What
+/// they cannot say: that a status without a schema is kept.
+fn as_flaggers(crd: &mut Value) {
+    let Some(versions) = crd
+        .pointer_mut("/spec/versions")
+        .and_then(Value::as_array_mut)
+    else {
+        return;
+    };
+    for version in versions {
+        let Some(properties) = version.pointer_mut("/schema/openAPIV3Schema/properties") else {
+            continue;
+        };
+        if let Some(spec) = properties.get_mut("spec") {
+            plain(spec);
+        }
+        match properties.get_mut("status") {
+            Some(status) => plain(status),
+            None => {
+                properties["status"] =
+                    json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+            }
+        }
+        version["subresources"] = json!({"status": {}});
+    }
+}
+
+fn plain(schema: &mut Value) {
+    let Value::Object(map) = schema else { return };
+    map.remove("nullable");
+    if map.get("type") == Some(&json!("number")) {
+        map.remove("format");
+    }
+    for keyword in ["properties", "items", "additionalProperties"] {
+        match map.get_mut(keyword) {
+            Some(Value::Object(inner)) if keyword == "properties" => {
+                inner.values_mut().for_each(plain)
+            }
+            Some(inner) => plain(inner),
+            None => {}
+        }
+    }
+    without_null(map);
+}
+
+/// An optional enum is not one that has `null` among its values.
+fn without_null(map: &mut Map<String, Value>) {
+    if let Some(Value::Array(values)) = map.get_mut("enum") {
+        values.retain(|value| !value.is_null());
+    }
+}

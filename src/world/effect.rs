@@ -21,6 +21,12 @@ pub enum Kind {
     VirtualService,
     /// `networking.istio.io/v1beta1`
     DestinationRule,
+    /// `flagger.app/v1beta1`
+    Canary,
+    /// `flagger.app/v1beta1`
+    MetricTemplate,
+    /// `flagger.app/v1beta1`
+    AlertProvider,
 }
 
 impl Kind {
@@ -35,6 +41,9 @@ impl Kind {
             Self::HorizontalPodAutoscaler => "HorizontalPodAutoscaler",
             Self::VirtualService => "VirtualService",
             Self::DestinationRule => "DestinationRule",
+            Self::Canary => "Canary",
+            Self::MetricTemplate => "MetricTemplate",
+            Self::AlertProvider => "AlertProvider",
         }
     }
 
@@ -45,6 +54,7 @@ impl Kind {
             Self::Service | Self::ConfigMap | Self::Secret => ("", "v1"),
             Self::HorizontalPodAutoscaler => ("autoscaling", "v2"),
             Self::VirtualService | Self::DestinationRule => ("networking.istio.io", "v1beta1"),
+            Self::Canary | Self::MetricTemplate | Self::AlertProvider => ("flagger.app", "v1beta1"),
         }
     }
 
@@ -67,6 +77,9 @@ impl Kind {
             Self::HorizontalPodAutoscaler => "horizontalpodautoscalers",
             Self::VirtualService => "virtualservices",
             Self::DestinationRule => "destinationrules",
+            Self::Canary => "canaries",
+            Self::MetricTemplate => "metrictemplates",
+            Self::AlertProvider => "alertproviders",
         }
     }
 }

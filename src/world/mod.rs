@@ -1,9 +1,229 @@
-//! The nouns we see: what was observed of the cluster, and the values that describe what to do to it.
+//! The nouns we see: one snapshot of everything that a decision looks at, and the values that describe what to do.
 
 pub mod effect;
 pub mod http;
+pub mod readiness;
+pub mod revision;
 pub mod weights;
 
-pub use effect::{Effect, Kind, ObjectRef};
-pub use http::{HttpRequest, HttpResponse, Secret};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+pub use effect::{Action, Effect, Kind, ObjectRef};
+pub use http::{HttpRequest, HttpResponse, Method, Secret};
+pub use readiness::Readiness;
 pub use weights::Weights;
+
+use crate::api::canary::{Canary, CanaryPhase};
+
+/// What the operator was started with, as far as decisions depend on it.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `-mesh-provider`: for canaries that name none.
+    pub mesh_provider: String,
+    /// `-metrics-server`: for canaries that name none.
+    pub metrics_server: String,
+    /// `-selector-labels`, in order.
+    pub selector_labels: Vec<String>,
+    /// `-include-label-prefix`.
+    pub include_label_prefix: Vec<String>,
+    /// `-enable-config-tracking`.
+    pub config_tracking: bool,
+    /// `-no-cross-namespace-refs`.
+    pub no_cross_namespace_refs: bool,
+    /// `-cluster-name`: a field of every alert.
+    pub cluster_name: String,
+}
+
+/// One snapshot of everything that a decision about one canary looks at.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// The Canary as it is now.
+    pub canary: Canary,
+    /// The objects that exist, of those that were asked for.
+    pub objects: BTreeMap<ObjectRef, Value>,
+    /// The objects that were looked for, found or not.
+    pub seen: BTreeSet<ObjectRef>,
+    /// When this was observed.
+    pub now: Timestamp,
+    /// The instant that the step under way serves; `None` while no step is due.
+    pub due: Option<Due>,
+    /// Since when the target and its configs are as they are, if they are not what the status says.
+    pub changed: Option<Changed>,
+    /// The older canary that has the same target, if there is one.
+    pub rival: Option<String>,
+    /// What the operator was started with.
+    pub settings: Arc<Settings>,
+}
+
+/// An instant at which a step may be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Due {
+    /// When; a multiple of the interval after `status.lastTransitionTime`, unless late.
+    pub at: Timestamp,
+    /// Whether the step had to wait beyond its instant for pods to become ready: then the cadence begins anew.
+    pub late: bool,
+}
+
+/// When a difference from the status was first and last seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// When the target was first seen to differ.
+    pub first: Timestamp,
+    /// When it last changed again.
+    pub last: Timestamp,
+}
+
+/// What answers belong to: a question asked in one step says nothing about another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    uid: String,
+    applied: Option<String>,
+    phase: CanaryPhase,
+    weight: i64,
+    iterations: i64,
+    failed_checks: i64,
+    due: Option<Timestamp>,
+    intents: Vec<String>,
+}
+
+impl World {
+    /// An object of the Canary's namespace.
+    pub fn object(&self, kind: Kind, name: &str) -> Option<&Value> {
+        self.objects.get(&self.reference(kind, name))
+    }
+
+    /// The name of an object of the Canary's namespace.
+    pub fn reference(&self, kind: Kind, name: &str) -> ObjectRef {
+        ObjectRef {
+            kind,
+            namespace: self.namespace().to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
+    /// The Canary's name.
+    pub fn name(&self) -> &str {
+        self.canary.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// The Canary's namespace.
+    pub fn namespace(&self) -> &str {
+        self.canary
+            .metadata
+            .namespace
+            .as_deref()
+            .unwrap_or_default()
+    }
+
+    /// The Canary's phase; `New` if it has no status.
+    pub fn phase(&self) -> CanaryPhase {
+        self.canary
+            .status
+            .as_ref()
+            .map(|status| status.phase)
+            .unwrap_or_default()
+    }
+
+    /// The step that answers given now belong to.
+    pub fn step(&self) -> Step {
+        let status = self.canary.status.clone().unwrap_or_default();
+        Step {
+            uid: self.canary.metadata.uid.clone().unwrap_or_default(),
+            applied: status.last_applied_spec,
+            phase: status.phase,
+            weight: status.canary_weight,
+            iterations: status.iterations,
+            failed_checks: status.failed_checks,
+            due: self.due.map(|due| due.at),
+            intents: status
+                .conditions
+                .unwrap_or_default()
+                .into_iter()
+                .map(|c| c.type_)
+                .collect(),
+        }
+    }
+
+    /// The target, if it exists.
+    pub fn target(&self) -> Option<&Value> {
+        self.object(Kind::Deployment, &self.canary.spec.target_ref.name)
+    }
+
+    /// The primary, if it exists.
+    pub fn primary(&self) -> Option<&Value> {
+        self.object(Kind::Deployment, &self.canary.primary_workload_name())
+    }
+
+    /// `NAME.NAMESPACE` of the Canary, as messages call it.
+    pub fn full_name(&self) -> String {
+        format!("{}.{}", self.name(), self.namespace())
+    }
+
+    /// `NAME.NAMESPACE` of the target, as messages call it.
+    pub fn full_target(&self) -> String {
+        format!("{}.{}", self.canary.spec.target_ref.name, self.namespace())
+    }
+}
+
+/// The instants at which steps may be taken: `interval` apart, counted from the last transition that the status records,
+/// so that neither a restart nor an unrelated write shortens the time that a version is watched for.
+pub fn last_due(transition: Timestamp, interval: Duration, now: Timestamp) -> Option<Timestamp> {
+    let interval = i64::try_from(interval.as_nanos())
+        .ok()
+        .filter(|nanos| *nanos > 0)?;
+    let elapsed = i64::try_from(now.as_nanosecond() - transition.as_nanosecond()).ok()?;
+    let steps = elapsed.div_euclid(interval);
+    (steps >= 1).then(|| {
+        Timestamp::from_nanosecond(transition.as_nanosecond() + i128::from(steps * interval)).ok()
+    })?
+}
+
+/// The first whole second not before an instant: the status has no finer times, and none may lie in the past.
+pub fn whole_second_after(instant: Timestamp) -> Timestamp {
+    let seconds = instant.as_second() + i64::from(instant.subsec_nanosecond() > 0);
+    Timestamp::from_second(seconds).unwrap_or(instant)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn dues_are_whole_intervals_after_the_last_transition() {
+        let start = at("2026-01-01T00:00:00Z");
+        let due = |now| last_due(start, Duration::from_secs(10), at(now));
+        assert_eq!(due("2026-01-01T00:00:09.999Z"), None);
+        assert_eq!(
+            due("2026-01-01T00:00:10Z"),
+            Some(at("2026-01-01T00:00:10Z"))
+        );
+        assert_eq!(
+            due("2026-01-01T00:00:29.5Z"),
+            Some(at("2026-01-01T00:00:20Z"))
+        );
+        assert_eq!(due("2025-12-31T00:00:00Z"), None);
+    }
+
+    #[test]
+    fn a_transition_is_never_recorded_in_the_past() {
+        assert_eq!(
+            whole_second_after(at("2026-01-01T00:00:00Z")),
+            at("2026-01-01T00:00:00Z")
+        );
+        assert_eq!(
+            whole_second_after(at("2026-01-01T00:00:00.001Z")),
+            at("2026-01-01T00:00:01Z")
+        );
+    }
+}

@@ -1,0 +1,350 @@
+//! The Canary: what is released, how, and what came of it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use super::{
+    analysis::{
+        CanaryAlert, CanaryAnalysis, CanaryMetric, CanaryWebhook, CrossNamespaceRef,
+        SessionAffinity, ThresholdRange, WebhookType,
+    },
+    service::CanaryService,
+    status::{CanaryCondition, CanaryPhase, CanaryStatus},
+};
+use super::{duration, lenient, schema};
+
+/// A Canary releases each new version of its target progressively.
+#[derive(CustomResource, Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[kube(
+    group = "flagger.app",
+    version = "v1beta1",
+    kind = "Canary",
+    plural = "canaries",
+    namespaced,
+    status = "CanaryStatus",
+    category = "all",
+    annotation("helm.sh/resource-policy", "keep"),
+    printcolumn = r#"{"name":"Status","type":"string","jsonPath":".status.phase"}"#,
+    printcolumn = r#"{"name":"Weight","type":"string","jsonPath":".status.canaryWeight"}"#,
+    printcolumn = r#"{"name":"Suspended","type":"boolean","jsonPath":".spec.suspend","priority":1}"#,
+    printcolumn = r#"{"name":"FailedChecks","type":"string","jsonPath":".status.failedChecks","priority":1}"#,
+    printcolumn = r#"{"name":"Interval","type":"string","jsonPath":".spec.analysis.interval","priority":1}"#,
+    printcolumn = r#"{"name":"Mirror","type":"boolean","jsonPath":".spec.analysis.mirror","priority":1}"#,
+    printcolumn = r#"{"name":"StepWeight","type":"string","jsonPath":".spec.analysis.stepWeight","priority":1}"#,
+    printcolumn = r#"{"name":"StepWeights","type":"string","jsonPath":".spec.analysis.stepWeights","priority":1}"#,
+    printcolumn = r#"{"name":"MaxWeight","type":"string","jsonPath":".spec.analysis.maxWeight","priority":1}"#,
+    printcolumn = r#"{"name":"LastTransitionTime","type":"string","jsonPath":".status.lastTransitionTime"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct CanarySpec {
+    /// The mesh, gateway or ingress that routes the traffic. Default: what the operator was started with (`-mesh-provider`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "provider_schema")]
+    pub provider: Option<String>,
+    /// The address of the Prometheus server for the built-in metrics. Default: what the operator was started with (`-metrics-server`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics_server: Option<String>,
+    /// How many seconds pods may take to become ready before the release is rolled back. Default: 600.
+    #[serde(
+        default,
+        deserialize_with = "lenient::integer",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(schema_with = "schema::number")]
+    pub progress_deadline_seconds: Option<i64>,
+    /// The workload to release; in the Canary's namespace.
+    pub target_ref: TargetRef,
+    /// The autoscaler of the target; the primary gets a copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaler_ref: Option<AutoscalerRef>,
+    /// The Ingress to release behind (NGINX, Skipper).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "ingress_ref_schema")]
+    pub ingress_ref: Option<ObjectRef>,
+    /// The APISIX route to release behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "route_ref_schema")]
+    pub route_ref: Option<ObjectRef>,
+    /// The Gloo upstream that is the template of the canary's and the primary's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "upstream_ref_schema")]
+    pub upstream_ref: Option<ObjectRef>,
+    /// The Services of the canary, and how traffic reaches them.
+    #[serde(default, deserialize_with = "lenient::or_default")]
+    pub service: CanaryService,
+    /// How a version is judged before it is promoted.
+    pub analysis: Option<CanaryAnalysis>,
+    /// Promote without analysis.
+    #[serde(
+        default,
+        deserialize_with = "lenient::or_default",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub skip_analysis: bool,
+    /// When the Canary is deleted, give back what it took over: scale the target up and restore routes and Services.
+    #[serde(
+        default,
+        deserialize_with = "lenient::or_default",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub revert_on_deletion: bool,
+    /// Leave everything as it is until this is false again.
+    #[serde(
+        default,
+        deserialize_with = "lenient::or_default",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub suspend: bool,
+}
+
+/// A workload by kind and name.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetRef {
+    /// The API version of the workload.
+    pub api_version: String,
+    /// The kind of the workload.
+    #[schemars(extend("enum" = ["DaemonSet", "Deployment", "Service"]))]
+    pub kind: String,
+    /// The name of the workload.
+    pub name: String,
+}
+
+/// Another object by kind and name.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectRef {
+    /// The API version of the object.
+    #[serde(default)]
+    pub api_version: String,
+    /// The kind of the object.
+    #[serde(default)]
+    pub kind: String,
+    /// The name of the object.
+    pub name: String,
+    /// The namespace of the object. Default: the Canary's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+}
+
+/// An autoscaler, and how the primary's differs from it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AutoscalerRef {
+    /// The API version of the autoscaler.
+    pub api_version: String,
+    /// The kind of the autoscaler.
+    #[schemars(extend("enum" = ["HorizontalPodAutoscaler", "ScaledObject"]))]
+    pub kind: String,
+    /// The name of the autoscaler.
+    pub name: String,
+    /// For a `ScaledObject`: the query of the primary's trigger, by the trigger's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary_scaler_queries: Option<BTreeMap<String, String>>,
+    /// The primary's replicas, where they differ from the canary's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary_scaler_replicas: Option<ScalerReplicas>,
+}
+
+/// How many pods an autoscaler may run.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ScalerReplicas {
+    /// At least so many.
+    #[serde(
+        default,
+        deserialize_with = "lenient::integer",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(schema_with = "schema::positive")]
+    pub min_replicas: Option<i64>,
+    /// At most so many.
+    #[serde(
+        default,
+        deserialize_with = "lenient::integer",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(schema_with = "schema::positive")]
+    pub max_replicas: Option<i64>,
+}
+
+/// How a version meets its users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// A growing share of the traffic.
+    Canary,
+    /// None of the traffic, for some iterations; then all of it, once.
+    BlueGreen,
+    /// The requests that match, for some iterations.
+    AbTesting,
+}
+
+impl Strategy {
+    /// The label of Flagger's metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Canary => "canary",
+            Self::BlueGreen => "blue-green",
+            Self::AbTesting => "ab-testing",
+        }
+    }
+}
+
+/// What a Canary's fields mean where they are left out: Flagger's effective defaults.
+impl Canary {
+    /// The name of the Service that clients call.
+    pub fn apex_name(&self) -> &str {
+        self.spec
+            .service
+            .name
+            .as_deref()
+            .filter(|name| !name.is_empty())
+            .unwrap_or(&self.spec.target_ref.name)
+    }
+
+    /// The name of the primary's Service.
+    pub fn primary_name(&self) -> String {
+        format!("{}-primary", self.apex_name())
+    }
+
+    /// The name of the canary's Service.
+    pub fn canary_name(&self) -> String {
+        format!("{}-canary", self.apex_name())
+    }
+
+    /// The name of the primary workload.
+    pub fn primary_workload_name(&self) -> String {
+        format!("{}-primary", self.spec.target_ref.name)
+    }
+
+    /// The time between two steps: a minute if none can be read, never below ten seconds.
+    pub fn interval(&self) -> Duration {
+        let interval = self
+            .spec
+            .analysis
+            .as_ref()
+            .and_then(|analysis| duration::parse(&analysis.interval));
+        interval
+            .unwrap_or(Duration::from_mins(1))
+            .max(Duration::from_secs(10))
+    }
+
+    /// How many failed checks end a run.
+    pub fn threshold(&self) -> i64 {
+        self.spec
+            .analysis
+            .as_ref()
+            .map_or(1, |analysis| analysis.threshold.max(1))
+    }
+
+    /// The weight at which a version is promoted.
+    pub fn max_weight(&self) -> i64 {
+        let Some(analysis) = &self.spec.analysis else {
+            return 100;
+        };
+        match (
+            analysis.step_weights.as_deref().and_then(<[_]>::last),
+            analysis.max_weight,
+        ) {
+            (Some(last), _) => (*last).min(100),
+            (None, Some(max)) if max > 0 => max.min(100),
+            (None, _) => 100,
+        }
+    }
+
+    /// The weight after this one: never beyond the greatest, so that a step that does not divide it meets it as well.
+    pub fn next_weight(&self, weight: i64) -> i64 {
+        let Some(analysis) = &self.spec.analysis else {
+            return 100;
+        };
+        let step = analysis.step_weight.unwrap_or(0);
+        let weights = analysis.step_weights.as_deref().unwrap_or_default();
+        let next = if step > 0 || weights.is_empty() {
+            weight.saturating_add(step)
+        } else {
+            weights
+                .iter()
+                .copied()
+                .find(|next| *next > weight)
+                .unwrap_or(100)
+        };
+        next.min(self.max_weight())
+    }
+
+    /// How long pods may take to become ready, in seconds.
+    pub fn progress_deadline_seconds(&self) -> i64 {
+        self.spec.progress_deadline_seconds.unwrap_or(600)
+    }
+
+    /// Whether versions are promoted without judgement.
+    pub fn skip_analysis(&self) -> bool {
+        self.spec.skip_analysis || self.spec.analysis.is_none()
+    }
+
+    /// How a version meets its users.
+    pub fn strategy(&self) -> Strategy {
+        match &self.spec.analysis {
+            Some(analysis) if analysis.iterations.unwrap_or(0) > 0 => {
+                if analysis.match_.is_empty() {
+                    Strategy::BlueGreen
+                } else {
+                    Strategy::AbTesting
+                }
+            }
+            _ => Strategy::Canary,
+        }
+    }
+
+    /// The name of the Services' first port.
+    pub fn port_name(&self) -> &str {
+        self.spec
+            .service
+            .port_name
+            .as_deref()
+            .filter(|name| !name.is_empty())
+            .unwrap_or("http")
+    }
+
+    /// The port of the pods; the Service's, if none (or 0) is given.
+    pub fn target_port(&self) -> IntOrString {
+        match &self.spec.service.target_port {
+            Some(IntOrString::String(name)) if name != "0" && !name.is_empty() => {
+                IntOrString::String(name.clone())
+            }
+            Some(IntOrString::Int(port)) if *port != 0 => IntOrString::Int(*port),
+            _ => IntOrString::Int(i32::try_from(self.spec.service.port).unwrap_or(0)),
+        }
+    }
+}
+
+fn provider_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({"type": "string", "enum": [
+        "apisix", "appmesh", "appmesh:v1beta2", "contour", "gatewayapi:v1", "gatewayapi:v1beta1", "gloo", "istio",
+        "knative", "kubernetes", "kuma", "linkerd", "nginx", "osm", "skipper", "smi:v1alpha1", "smi:v1alpha2",
+        "smi:v1alpha3", "traefik"]})
+}
+
+fn reference_schema(kind: &str, with_namespace: bool) -> schemars::Schema {
+    let mut schema = schemars::json_schema!({"type": "object", "required": ["apiVersion", "kind", "name"], "properties": {
+        "apiVersion": {"type": "string"}, "kind": {"type": "string", "enum": [kind]}, "name": {"type": "string"}}});
+    if with_namespace && let Some(properties) = schema.get_mut("properties") {
+        properties["namespace"] = serde_json::json!({"type": "string"});
+    }
+    schema
+}
+
+fn ingress_ref_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    reference_schema("Ingress", false)
+}
+
+fn route_ref_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    reference_schema("ApisixRoute", false)
+}
+
+fn upstream_ref_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    reference_schema("Upstream", true)
+}

@@ -1,0 +1,147 @@
+//! What came of a Canary so far: its `status`.
+
+use std::{collections::BTreeMap, fmt};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{lenient, schema};
+
+/// The state of a release.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CanaryStatus {
+    /// Where the release stands.
+    #[serde(deserialize_with = "lenient::or_default")]
+    pub phase: CanaryPhase,
+    /// How many checks failed in this run.
+    #[serde(deserialize_with = "lenient::count")]
+    #[schemars(schema_with = "schema::number")]
+    pub failed_checks: i64,
+    /// The percentage of traffic that the canary gets.
+    #[serde(deserialize_with = "lenient::count")]
+    #[schemars(schema_with = "schema::number")]
+    pub canary_weight: i64,
+    /// How many iterations of this run are done.
+    #[serde(deserialize_with = "lenient::count")]
+    #[schemars(schema_with = "schema::number")]
+    pub iterations: i64,
+    /// The cookie that keeps a client on the canary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_affinity_cookie: Option<String>,
+    /// The cookie that keeps a client on the primary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub primary_session_affinity_cookie: Option<String>,
+    /// The cookie of the last run, which is taken back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous_session_affinity_cookie: Option<String>,
+    /// The checksums of the ConfigMaps and Secrets that the target uses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracked_configs: Option<BTreeMap<String, String>>,
+    /// The revision that this run, or the last one, is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_applied_spec: Option<String>,
+    /// The revision that the primary was last promoted to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_promoted_spec: Option<String>,
+    /// When the last step ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_transition_time: Option<Time>,
+    /// `Promoted` says whether the last revision was promoted; others are there only while true, and say what is under way or wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conditions: Option<Vec<CanaryCondition>>,
+}
+
+/// One aspect of the state.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CanaryCondition {
+    /// The aspect.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// True, False or Unknown.
+    pub status: String,
+    /// Why, in one word.
+    pub reason: String,
+    /// Why, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When this was last written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_update_time: Option<Time>,
+    /// When the status of this condition last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_transition_time: Option<Time>,
+}
+
+/// The phases of a release.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Deserialize,
+    Serialize,
+    JsonSchema,
+)]
+#[schemars(inline)]
+pub enum CanaryPhase {
+    /// Not looked at yet.
+    #[default]
+    #[serde(rename = "")]
+    New,
+    /// The primary is being made.
+    Initializing,
+    /// All is in place for a first release.
+    Initialized,
+    /// A new version waits for approval.
+    Waiting,
+    /// A new version is being judged.
+    Progressing,
+    /// A good version waits for approval.
+    WaitingPromotion,
+    /// The primary is getting the version.
+    Promoting,
+    /// Traffic is back on the primary, the canary drains.
+    Finalising,
+    /// The version was promoted.
+    Succeeded,
+    /// The version was rolled back.
+    Failed,
+    /// The Canary is being deleted.
+    Terminating,
+    /// The Canary is gone.
+    Terminated,
+}
+
+impl CanaryPhase {
+    /// As the status has it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "",
+            Self::Initializing => "Initializing",
+            Self::Initialized => "Initialized",
+            Self::Waiting => "Waiting",
+            Self::Progressing => "Progressing",
+            Self::WaitingPromotion => "WaitingPromotion",
+            Self::Promoting => "Promoting",
+            Self::Finalising => "Finalising",
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+            Self::Terminating => "Terminating",
+            Self::Terminated => "Terminated",
+        }
+    }
+}
+
+impl fmt::Display for CanaryPhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,196 @@
+//! Whether a workload's pods are ready, in Flagger's terms and words (`pkg/canary/*_ready.go`).
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+/// How a roll-out stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// Enough pods of the wanted template are available.
+    Ready,
+    /// Not yet; a user reads why.
+    Waiting(String),
+    /// It will not become ready: its deadline has passed.
+    Failed(String),
+}
+
+/// A Deployment's readiness: at least `threshold` percent of its pods are updated and available.
+/// It has failed once its own progress deadline is exceeded, or once it has been unavailable for `deadline`.
+pub fn deployment(
+    object: &Value,
+    threshold: i64,
+    deadline: SignedDuration,
+    now: Timestamp,
+) -> Readiness {
+    let name = text(object, "/metadata/name");
+    if number(object, "/metadata/generation") > number(object, "/status/observedGeneration") {
+        return Readiness::Waiting(
+            "waiting for rollout to finish: observed deployment generation less than desired generation".to_owned(),
+        );
+    }
+    if condition(object, "Progressing")
+        .is_some_and(|c| text(c, "/reason") == "ProgressDeadlineExceeded")
+    {
+        return Readiness::Failed(format!(
+            "deployment {name:?} exceeded its progress deadline"
+        ));
+    }
+    let Some(why) = unfinished(object, threshold) else {
+        return Readiness::Ready;
+    };
+    let why = format!("waiting for rollout to finish: {why}");
+    if unavailable_since(object)
+        .is_some_and(|since| since.saturating_add(deadline).is_ok_and(|end| end < now))
+    {
+        return Readiness::Failed(why);
+    }
+    Readiness::Waiting(why)
+}
+
+fn unfinished(object: &Value, threshold: i64) -> Option<String> {
+    let updated = number(object, "/status/updatedReplicas");
+    if let Some(wanted) = object.pointer("/spec/replicas").and_then(Value::as_i64)
+        && updated < wanted
+    {
+        return Some(format!(
+            "{updated} out of {wanted} new replicas have been updated"
+        ));
+    }
+    let all = number(object, "/status/replicas");
+    if all > updated {
+        return Some(format!(
+            "{} old replicas are pending termination",
+            all - updated
+        ));
+    }
+    let available = number(object, "/status/availableReplicas");
+    let needed = updated.saturating_mul(threshold) / 100;
+    (available < needed).then(|| {
+        format!(
+            "{available} of {needed} (readyThreshold {threshold}%) updated replicas are available"
+        )
+    })
+}
+
+/// Since when the Deployment has had fewer pods than its strategy allows, if it is under way at all.
+fn unavailable_since(object: &Value) -> Option<Timestamp> {
+    condition(object, "Progressing")?;
+    let available = condition(object, "Available")?;
+    let lacking = text(available, "/status") == "False"
+        && text(available, "/reason") == "MinimumReplicasUnavailable";
+    lacking
+        .then(|| text(available, "/lastUpdateTime").parse().ok())
+        .flatten()
+}
+
+/// How many pods can answer requests now.
+pub fn ready_pods(object: &Value) -> i64 {
+    number(object, "/status/readyReplicas")
+}
+
+/// The replicas that a workload's spec asks for; the API server's default is 1.
+pub fn replicas(object: &Value) -> i64 {
+    object
+        .pointer("/spec/replicas")
+        .and_then(Value::as_i64)
+        .unwrap_or(1)
+}
+
+fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+    object
+        .pointer("/status/conditions")?
+        .as_array()?
+        .iter()
+        .find(|c| text(c, "/type") == kind)
+}
+
+fn number(value: &Value, pointer: &str) -> i64 {
+    value.pointer(pointer).and_then(Value::as_i64).unwrap_or(0)
+}
+
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or("")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const DEADLINE: SignedDuration = SignedDuration::from_secs(60);
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn judge(status: Value) -> Readiness {
+        let object = json!({"metadata": {"name": "podinfo", "generation": 2}, "spec": {"replicas": 3}, "status": status});
+        deployment(&object, 100, DEADLINE, at("2026-01-01T00:02:00Z"))
+    }
+
+    #[test]
+    fn readiness_is_told_in_flaggers_words() {
+        let wait = |why: &str| Readiness::Waiting(format!("waiting for rollout to finish: {why}"));
+        assert_eq!(
+            judge(json!({"observedGeneration": 1})),
+            wait("observed deployment generation less than desired generation")
+        );
+        assert_eq!(
+            judge(json!({"observedGeneration": 2, "updatedReplicas": 1})),
+            wait("1 out of 3 new replicas have been updated")
+        );
+        assert_eq!(
+            judge(json!({"observedGeneration": 2, "updatedReplicas": 3, "replicas": 5})),
+            wait("2 old replicas are pending termination")
+        );
+        assert_eq!(
+            judge(
+                json!({"observedGeneration": 2, "updatedReplicas": 3, "replicas": 3, "availableReplicas": 2})
+            ),
+            wait("2 of 3 (readyThreshold 100%) updated replicas are available")
+        );
+        assert_eq!(
+            judge(
+                json!({"observedGeneration": 2, "updatedReplicas": 3, "replicas": 3, "availableReplicas": 3})
+            ),
+            Readiness::Ready
+        );
+    }
+
+    #[test]
+    fn a_deployment_that_stays_unavailable_past_the_canarys_deadline_has_failed() {
+        let status = |since: &str| {
+            json!({"observedGeneration": 2, "updatedReplicas": 3, "replicas": 3, "conditions": [
+                {"type": "Progressing", "status": "True"},
+                {"type": "Available", "status": "False", "reason": "MinimumReplicasUnavailable", "lastUpdateTime": since}]})
+        };
+        assert!(matches!(
+            judge(status("2026-01-01T00:01:30Z")),
+            Readiness::Waiting(_)
+        ));
+        assert!(matches!(
+            judge(status("2026-01-01T00:00:30Z")),
+            Readiness::Failed(_)
+        ));
+    }
+
+    #[test]
+    fn kubernetes_own_deadline_counts_too() {
+        let status = json!({"observedGeneration": 2, "conditions": [{"type": "Progressing", "reason": "ProgressDeadlineExceeded"}]});
+        assert_eq!(
+            judge(status),
+            Readiness::Failed("deployment \"podinfo\" exceeded its progress deadline".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_ready_threshold_counts_in_whole_pods() {
+        let object = json!({"metadata": {"generation": 1}, "spec": {"replicas": 3},
+            "status": {"observedGeneration": 1, "updatedReplicas": 3, "replicas": 3, "availableReplicas": 1}});
+        assert_eq!(
+            deployment(&object, 50, DEADLINE, at("2026-01-01T00:00:00Z")),
+            Readiness::Ready
+        );
+    }
+}

@@ -3,6 +3,8 @@
 pub mod api;
 pub mod args;
 pub mod measure;
+pub mod notice;
 pub mod route;
 pub mod shell;
+pub mod workload;
 pub mod world;

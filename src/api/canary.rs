@@ -12,7 +12,7 @@ pub use super::{
         CanaryAlert, CanaryAnalysis, CanaryMetric, CanaryWebhook, CrossNamespaceRef,
         SessionAffinity, ThresholdRange, WebhookType,
     },
-    service::CanaryService,
+    service::{CanaryService, CustomMetadata},
     status::{CanaryCondition, CanaryPhase, CanaryStatus},
 };
 use super::{duration, lenient, schema};

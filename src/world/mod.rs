@@ -22,6 +22,17 @@ pub use weights::Weights;
 
 use crate::api::canary::{Canary, CanaryPhase};
 
+/// JSON as Go's `encoding/json` writes it: `<`, `>`, `&` and two line separators are escaped.
+pub fn go_json(value: &Value) -> String {
+    value
+        .to_string()
+        .replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
+        .replace('\u{2028}', "\\u2028")
+        .replace('\u{2029}', "\\u2029")
+}
+
 /// What the operator was started with, as far as decisions depend on it.
 #[derive(Clone, Debug)]
 pub struct Settings {

@@ -1,0 +1,315 @@
+//! Prometheus, for built-in and inline metrics and for MetricTemplates (`pkg/metrics/providers/prometheus.go`).
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Deserialize;
+use serde_json::Value;
+use url::{Url, form_urlencoded};
+
+use super::{MetricError, shown};
+use crate::{
+    api::metric_template::MetricTemplateProvider,
+    world::{HttpRequest, HttpResponse, Method, Secret},
+};
+
+/// The longest that a query may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// A query that could not be answered is sent again so often before it counts as failed.
+const RETRIES: u32 = 2;
+/// The query that every server can answer.
+pub const ONLINE: &str = "vector(1)";
+
+/// A Prometheus server, and how to be let in.
+#[derive(Clone, Debug)]
+pub struct Server {
+    address: Url,
+    headers: Vec<(String, Secret)>,
+    insecure_skip_verify: bool,
+}
+
+impl Server {
+    /// The server at an address, without credentials.
+    pub fn at(address: &str) -> Result<Self, String> {
+        let url = Url::parse(address)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let address = url.ok_or_else(|| {
+            format!(
+                "prometheus address {} is not a valid URL",
+                shown(&without_password(address))
+            )
+        })?;
+        Ok(Self {
+            address,
+            headers: Vec::new(),
+            insecure_skip_verify: false,
+        })
+    }
+
+    /// The server of a MetricTemplate, with the credentials of its Secret: a token, or else user and password.
+    pub fn of(
+        provider: &MetricTemplateProvider,
+        credentials: Option<&BTreeMap<String, String>>,
+    ) -> Result<Self, String> {
+        let mut server = Self::at(provider.address.as_deref().unwrap_or_default())?;
+        server.insecure_skip_verify = provider.insecure_skip_verify;
+        for (name, values) in provider.headers.iter().flatten() {
+            server.headers.extend(
+                values
+                    .iter()
+                    .map(|value| (name.clone(), Secret(value.clone()))),
+            );
+        }
+        if let Some(credentials) = credentials {
+            let authorization = if let Some(token) = credentials.get("token") {
+                format!("Bearer {token}")
+            } else {
+                let find = |key: &str| {
+                    credentials
+                        .get(key)
+                        .ok_or_else(|| format!("prometheus credentials does not contain a {key}"))
+                };
+                basic(find("username")?, find("password")?)
+            };
+            server
+                .headers
+                .push(("Authorization".to_owned(), Secret(authorization)));
+        }
+        Ok(server)
+    }
+
+    /// The call that asks for a query's value.
+    pub fn query(&self, query: &str) -> HttpRequest {
+        let mut url = self.address.clone();
+        let mut headers = self.headers.clone();
+        let has_authorization = headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+        if !url.username().is_empty() && !has_authorization {
+            let authorization = basic(url.username(), url.password().unwrap_or_default());
+            headers.push(("Authorization".to_owned(), Secret(authorization)));
+        }
+        // Both fail only for addresses that cannot have credentials.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        url.set_path(&format!(
+            "{}/api/v1/query",
+            self.address.path().trim_end_matches('/')
+        ));
+        let query: String = form_urlencoded::byte_serialize(collapsed(query).as_bytes()).collect();
+        url.set_query(Some(&format!("query={query}")));
+        HttpRequest {
+            method: Method::Get,
+            url: Secret(url.to_string()),
+            headers,
+            body: None,
+            timeout: TIMEOUT,
+            retries: RETRIES,
+            proxy: None,
+            insecure_skip_verify: self.insecure_skip_verify,
+        }
+    }
+}
+
+/// The value that an answer has; of several samples the last, as in Flagger.
+pub fn parse(response: &HttpResponse) -> Result<f64, MetricError> {
+    let HttpResponse { status, body } = response;
+    if *status >= 400 {
+        return Err(MetricError::Failed(format!(
+            "error response: Status {}: {}",
+            reason(*status),
+            shown(body)
+        )));
+    }
+    let answer: Answer = serde_json::from_str(body).map_err(|error| {
+        MetricError::Failed(shown(&format!(
+            "error unmarshaling result: {error}, '{}'",
+            shown(body)
+        )))
+    })?;
+    let samples = answer.data.result.unwrap_or_default();
+    if samples.iter().any(|sample| {
+        sample
+            .values
+            .as_ref()
+            .is_some_and(|values| !values.is_null())
+    }) {
+        return Err(MetricError::MultipleValues);
+    }
+    let texts = samples
+        .iter()
+        .filter_map(|sample| sample.value.as_ref()?.get(1)?.as_str());
+    let last = texts.last().ok_or(MetricError::NoValues)?;
+    match last.parse::<f64>() {
+        Ok(value) if value.is_nan() => Err(MetricError::NoValues),
+        Ok(value) => Ok(value),
+        Err(_) => Err(MetricError::Failed(format!(
+            "the value {:?} is not a number",
+            shown(last)
+        ))),
+    }
+}
+
+/// What of an answer counts. Flagger looks at nothing else, not even at `status`; the types of Prometheus' own client library are
+/// stricter, and would refuse answers of servers that are only like Prometheus.
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    data: Data,
+}
+
+#[derive(Default, Deserialize)]
+struct Data {
+    result: Option<Vec<Sample>>,
+}
+
+#[derive(Deserialize)]
+struct Sample {
+    value: Option<Value>,
+    values: Option<Value>,
+}
+
+/// Every run of white space is one space.
+fn collapsed(query: &str) -> String {
+    let mut collapsed = String::with_capacity(query.len());
+    for c in query.chars() {
+        if !c.is_whitespace() {
+            collapsed.push(c);
+        } else if !collapsed.ends_with(' ') {
+            collapsed.push(' ');
+        }
+    }
+    collapsed
+}
+
+fn basic(user: &str, password: &str) -> String {
+    use k8s_openapi::ByteString;
+    // A ByteString is base64 in JSON: the one encoder that is here already.
+    let encoded = serde_json::to_value(ByteString(format!("{user}:{password}").into_bytes()))
+        .unwrap_or_default();
+    format!("Basic {}", encoded.as_str().unwrap_or_default())
+}
+
+/// An address that cannot be parsed may still have a password in it.
+fn without_password(address: &str) -> String {
+    match (address.find("://"), address.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme + 3 < at => {
+            format!(
+                "{}…{}",
+                address.get(..scheme + 3).unwrap_or_default(),
+                address.get(at..).unwrap_or_default()
+            )
+        }
+        _ => address.to_owned(),
+    }
+}
+
+/// A status with its name, as Go prints it.
+fn reason(status: u16) -> String {
+    let name = http::StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or_default();
+    format!("{status} {name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(body: &str) -> Result<f64, MetricError> {
+        parse(&HttpResponse {
+            status: 200,
+            body: body.to_owned(),
+        })
+    }
+
+    #[test]
+    fn a_query_is_asked_as_flagger_asks_it() {
+        let request = Server::at("http://user:p%40ss@prom:9090/prefix/?x=1")
+            .unwrap()
+            .query(" sum(\n  rate(x[1m])) + 1");
+        assert_eq!(
+            request.url.0,
+            "http://prom:9090/prefix/api/v1/query?query=+sum%28+rate%28x%5B1m%5D%29%29+%2B+1"
+        );
+        assert_eq!(request.headers.len(), 1);
+        assert!(
+            !format!("{request:?}").contains("user"),
+            "credentials are not printed"
+        );
+        assert_eq!(
+            Server::at("").unwrap_err(),
+            "prometheus address  is not a valid URL"
+        );
+    }
+
+    #[test]
+    fn credentials_are_a_token_or_else_user_and_password() {
+        let provider = MetricTemplateProvider {
+            address: Some("http://p".to_owned()),
+            ..MetricTemplateProvider::default()
+        };
+        let with = |pairs: &[(&str, &str)]| {
+            let map = pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect();
+            Server::of(&provider, Some(&map)).map(|server| {
+                server
+                    .headers
+                    .into_iter()
+                    .map(|(_, v)| v.0)
+                    .collect::<Vec<_>>()
+                    .join(",")
+            })
+        };
+        assert_eq!(
+            with(&[("token", "t"), ("username", "u")]).unwrap(),
+            "Bearer t"
+        );
+        assert_eq!(
+            with(&[("username", "u"), ("password", "p")]).unwrap(),
+            "Basic dTpw"
+        );
+        assert_eq!(
+            with(&[("username", "u")]).unwrap_err(),
+            "prometheus credentials does not contain a password"
+        );
+    }
+
+    #[test]
+    fn answers_are_read_as_flagger_reads_them() {
+        let vector = |samples: &str| {
+            value(&format!(
+                r#"{{"status":"success","data":{{"resultType":"vector","result":[{samples}]}}}}"#
+            ))
+        };
+        assert_eq!(
+            vector(r#"{"metric":{},"value":[1545905245.458,"100"]}"#),
+            Ok(100.0)
+        );
+        assert_eq!(vector(r#"{"value":[1,"1"]},{"value":[1,"2"]}"#), Ok(2.0));
+        assert_eq!(vector(""), Err(MetricError::NoValues));
+        assert_eq!(vector(r#"{"value":[1,"NaN"]}"#), Err(MetricError::NoValues));
+        assert_eq!(vector("{}"), Err(MetricError::NoValues));
+        assert_eq!(
+            vector(r#"{"values":[[1,"1"]]}"#),
+            Err(MetricError::MultipleValues)
+        );
+        assert_eq!(value(r#"{"result":[{}]}"#), Err(MetricError::NoValues));
+        assert!(
+            matches!(value("<html>"), Err(MetricError::Failed(why)) if why.starts_with("error unmarshaling result: ") && why.contains("<html>"))
+        );
+        let bad = parse(&HttpResponse {
+            status: 502,
+            body: "no".to_owned(),
+        });
+        assert_eq!(
+            bad,
+            Err(MetricError::Failed(
+                "error response: Status 502 Bad Gateway: no".to_owned()
+            ))
+        );
+    }
+}

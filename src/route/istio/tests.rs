@@ -1,0 +1,249 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::world::Settings;
+
+fn settings() -> Arc<Settings> {
+    Arc::new(Settings {
+        mesh_provider: "istio".into(),
+        metrics_server: "http://prometheus:9090".into(),
+        selector_labels: vec!["app".into()],
+        include_label_prefix: vec![],
+        config_tracking: true,
+        no_cross_namespace_refs: false,
+        cluster_name: String::new(),
+    })
+}
+
+fn world(service: Value, analysis: Value) -> World {
+    let canary = serde_json::from_value(
+        json!({"apiVersion": "flagger.app/v1beta1", "kind": "Canary",
+        "metadata": {"name": "podinfo", "namespace": "test", "uid": "u"},
+        "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"},
+            "service": service, "analysis": analysis}}),
+    )
+    .unwrap();
+    World {
+        canary,
+        objects: BTreeMap::new(),
+        seen: BTreeSet::new(),
+        now: jiff::Timestamp::UNIX_EPOCH,
+        due: None,
+        changed: None,
+        rival: None,
+        settings: settings(),
+    }
+}
+
+fn canary_analysis() -> Value {
+    json!({"interval": "1m", "threshold": 1, "stepWeight": 10})
+}
+
+fn selector() -> (String, String) {
+    ("app".to_owned(), "podinfo".to_owned())
+}
+
+/// What the API server would have after these writes.
+fn apply(world: &mut World, effects: Vec<Effect>) {
+    for effect in effects {
+        let (Action::Create(value) | Action::Replace(value) | Action::Patch(value)) = effect.action;
+        world.objects.insert(effect.object, value);
+    }
+}
+
+fn reconciled(mut world: World, weights: &Weights) -> World {
+    let effects = reconcile(&world, &selector(), weights).unwrap();
+    apply(&mut world, effects);
+    world
+}
+
+fn spec_of(world: &World) -> Value {
+    world.object(Kind::VirtualService, "podinfo").unwrap()["spec"].clone()
+}
+
+#[test]
+fn the_walkthroughs_route_is_flaggers() {
+    let service = json!({"port": 9898, "targetPort": 9898,
+        "gateways": ["public-gateway.istio-system.svc.cluster.local"], "hosts": ["app.example.com"],
+        "trafficPolicy": {"tls": {"mode": "DISABLE"}},
+        "retries": {"attempts": 3, "perTryTimeout": "1s", "retryOn": "gateway-error,connect-failure,refused-stream"}});
+    let world = reconciled(world(service, canary_analysis()), &Weights::canary(10));
+    assert_eq!(
+        spec_of(&world),
+        json!({"hosts": ["app.example.com", "podinfo"], "gateways": ["public-gateway.istio-system.svc.cluster.local"],
+            "http": [{"retries": {"attempts": 3, "perTryTimeout": "1s", "retryOn": "gateway-error,connect-failure,refused-stream"},
+                "route": [{"destination": {"host": "podinfo-primary"}, "weight": 90},
+                    {"destination": {"host": "podinfo-canary"}, "weight": 10}]}]})
+    );
+    let rule = world
+        .object(Kind::DestinationRule, "podinfo-canary")
+        .unwrap();
+    assert_eq!(
+        rule["spec"],
+        json!({"host": "podinfo-canary", "trafficPolicy": {"tls": {"mode": "DISABLE"}}})
+    );
+    let metadata = &world.object(Kind::VirtualService, "podinfo").unwrap()["metadata"];
+    assert_eq!(metadata["annotations"].as_object().unwrap().len(), 2);
+    assert_eq!(metadata["ownerReferences"][0]["kind"], "Canary");
+    assert_eq!(metadata.get("labels"), None);
+}
+
+#[test]
+fn who_does_not_match_a_test_stays_on_the_primary() {
+    let service =
+        json!({"port": 80, "match": [{"uri": {"prefix": "/"}, "method": {"exact": "GET"}}]});
+    let analysis = json!({"interval": "1m", "threshold": 1, "iterations": 2,
+        "match": [{"headers": {"x-user": {"exact": "insider"}}}, {"headers": {"cookie": {"regex": "a"}}}]});
+    let world = reconciled(world(service, analysis), &Weights::PRIMARY);
+    let http = spec_of(&world)["http"].clone();
+    assert_eq!(http[0]["match"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        http[0]["match"][0],
+        json!({"uri": {"prefix": "/"}, "method": {"exact": "GET"}, "headers": {"x-user": {"exact": "insider"}}})
+    );
+    assert_eq!(
+        http[1]["route"],
+        json!([{"destination": {"host": "podinfo-primary"}, "weight": 100}])
+    );
+    assert_eq!(read(&world), Ok(Weights::PRIMARY));
+}
+
+#[test]
+fn connections_are_routed_where_the_protocol_is_tcp() {
+    let service = json!({"port": 9898, "appProtocol": "TCP", "match": [{"port": 9898}]});
+    let world = reconciled(world(service, canary_analysis()), &Weights::canary(40));
+    assert_eq!(spec_of(&world)["tcp"][0]["match"], json!([{"port": 9898}]));
+    assert_eq!(spec_of(&world).get("http"), None);
+    assert_eq!(read(&world), Ok(Weights::canary(40)));
+}
+
+#[test]
+fn a_delegate_has_neither_hosts_nor_gateways() {
+    let delegate = reconciled(
+        world(json!({"port": 80, "delegation": true}), canary_analysis()),
+        &Weights::PRIMARY,
+    );
+    assert_eq!(spec_of(&delegate)["hosts"], json!([]));
+    assert_eq!(spec_of(&delegate).get("gateways"), None);
+    let both = world(
+        json!({"port": 80, "delegation": true, "hosts": ["a"]}),
+        canary_analysis(),
+    );
+    let error = reconcile(&both, &selector(), &Weights::PRIMARY).unwrap_err();
+    assert_eq!(
+        error,
+        "reconcileVirtualService failed: VirtualService podinfo.test cannot have hosts and gateways when delegation enabled"
+    );
+}
+
+#[test]
+fn a_copied_request_share_is_the_users() {
+    let analysis = json!({"interval": "1m", "threshold": 1, "stepWeight": 10, "mirror": true, "mirrorWeight": 50});
+    let mut world = reconciled(world(json!({"port": 80}), analysis), &Weights::PRIMARY);
+    let mirrored = Weights {
+        mirrored: true,
+        ..Weights::PRIMARY
+    };
+    let effects = set(&world, &mirrored).unwrap();
+    apply(&mut world, effects);
+    assert_eq!(
+        spec_of(&world)["http"][0]["mirror"],
+        json!({"host": "podinfo-canary"})
+    );
+    assert_eq!(
+        spec_of(&world)["http"][0]["mirrorPercentage"],
+        json!({"value": 50})
+    );
+    assert_eq!(read(&world), Ok(mirrored));
+    assert_eq!(reconcile(&world, &selector(), &mirrored).unwrap(), []);
+}
+
+#[test]
+fn a_route_that_was_there_before_is_taken_over_and_remembered() {
+    let mut world = world(json!({"port": 80}), canary_analysis());
+    let before = json!({"apiVersion": "networking.istio.io/v1beta1", "kind": "VirtualService",
+        "metadata": {"name": "podinfo", "namespace": "test", "resourceVersion": "7"},
+        "spec": {"hosts": ["podinfo"], "exportTo": ["."], "http": [{"route": [{"destination": {"host": "podinfo"}}]}]}});
+    world.objects.insert(
+        world.reference(Kind::VirtualService, "podinfo"),
+        before.clone(),
+    );
+    let world = reconciled(world, &Weights::PRIMARY);
+    let after = world.object(Kind::VirtualService, "podinfo").unwrap();
+    assert_eq!(
+        after["metadata"]["annotations"][ORIGINAL],
+        json!(before["spec"].to_string())
+    );
+    assert_eq!(
+        after["spec"]["exportTo"],
+        json!(["."]),
+        "what we do not know stays"
+    );
+    assert_eq!(
+        after["metadata"]["resourceVersion"], "7",
+        "the write is conditional"
+    );
+    assert_eq!(
+        after["metadata"].get("ownerReferences"),
+        None,
+        "what was not ours does not go with us"
+    );
+}
+
+#[test]
+fn a_missing_route_is_said_in_flaggers_words() {
+    let mut world = world(json!({"port": 80}), canary_analysis());
+    assert!(
+        read(&world)
+            .unwrap_err()
+            .starts_with("VirtualService podinfo.test get query error ")
+    );
+    world.objects.insert(
+        world.reference(Kind::VirtualService, "podinfo"),
+        json!({"spec": {"http": [{"route": [{"destination": {"host": "other"}}]}]}}),
+    );
+    assert_eq!(
+        read(&world).unwrap_err(),
+        "VirtualService podinfo.test does not contain routes for podinfo-primary and podinfo-canary"
+    );
+}
+
+fn services() -> impl proptest::strategy::Strategy<Value = Value> {
+    prop_oneof![
+        Just(json!({"port": 80})),
+        Just(
+            json!({"port": 80, "portDiscovery": true, "gateways": ["istio/public", "mesh"], "hosts": ["*"]})
+        ),
+        Just(json!({"port": 80, "appProtocol": "tcp"})),
+        Just(
+            json!({"port": 80, "delegation": true, "timeout": "15s", "rewrite": {"uri": "/", "type": "x"}})
+        ),
+        Just(
+            json!({"port": 80, "apex": {"labels": {"a": "b"}, "annotations": {"c": "d"}}, "headers": {"request": {"add": {"x": "y"}}}})
+        ),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_is_set_is_read_and_drift_is_repaired_with_the_weights_as_they_are(service in services(), percent in 0_u8..=100, foreign in "[a-z]{1,8}") {
+        let weights = Weights::canary(percent);
+        let mut world = reconciled(world(service, canary_analysis()), &Weights::PRIMARY);
+        let effects = set(&world, &weights).unwrap();
+        apply(&mut world, effects);
+        prop_assert_eq!(read(&world), Ok(weights));
+        prop_assert_eq!(set(&world, &weights).unwrap(), vec![]);
+        prop_assert_eq!(reconcile(&world, &selector(), &weights).unwrap(), vec![]);
+        let name = world.reference(Kind::VirtualService, "podinfo");
+        if let Some(live) = world.objects.get_mut(&name) {
+            live["spec"]["hosts"] = json!(["drifted"]);
+            live["spec"][format!("x-{foreign}")] = json!(1);
+        }
+        let world = reconciled(world, &weights);
+        prop_assert_eq!(read(&world), Ok(weights));
+        prop_assert_eq!(&spec_of(&world)[format!("x-{foreign}")], &json!(1));
+        prop_assert_eq!(reconcile(&world, &selector(), &weights).unwrap(), vec![]);
+    }
+}

@@ -1,0 +1,291 @@
+//! The `ConfigMap`s and `Secret`s that a pod template uses: which they are, what they contain, and the primary's own copies.
+//!
+//! A change of one of them is a new version, as a change of the template is, and the primary must not see it before it was
+//! analysed; so the primary's template refers to copies named `NAME-primary` (Flagger's `pkg/canary/config_tracker.go`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+
+use crate::world::{Kind, go_json, revision::digest};
+
+/// An annotation on a `ConfigMap` or `Secret`; a value that begins with `disable` leaves it out of the tracking.
+const TRACKING: &str = "flagger.app/config-tracking";
+
+/// A `ConfigMap` or `Secret` by its kind and name.
+pub type ConfigName = (Kind, String);
+
+/// The configs that a template refers to, and whether the pod starts without them.
+/// Where one is referred to more than once, the last reference decides, as in Flagger.
+pub fn references(template: &Value) -> BTreeMap<ConfigName, bool> {
+    let mut found = BTreeMap::new();
+    visit(&mut template.clone(), &mut |kind, name, optional| {
+        found.insert((kind, name.clone()), optional);
+    });
+    found
+}
+
+/// The same template, referring to the primary's copies of the tracked configs.
+pub fn with_primary_names(mut template: Value, tracked: &BTreeSet<ConfigName>) -> Value {
+    visit(&mut template, &mut |kind, name, _| {
+        if tracked.contains(&(kind, name.clone())) {
+            *name = copy_name(name);
+        }
+    });
+    template
+}
+
+/// The name of the primary's copy.
+pub fn copy_name(name: &str) -> String {
+    format!("{name}-primary")
+}
+
+/// Whether this object's changes count: not if its owner says so, and not for Secrets of Kubernetes' own types.
+pub fn is_tracked(object: &Value) -> bool {
+    let disabled = object
+        .pointer("/metadata/annotations")
+        .and_then(|annotations| annotations.get(TRACKING))
+        .and_then(Value::as_str)
+        .is_some_and(|value| value.starts_with("disable"));
+    let kind_counts = object
+        .get("type")
+        .and_then(Value::as_str)
+        .is_none_or(|kind| {
+            matches!(
+                kind,
+                "Opaque"
+                    | "kubernetes.io/basic-auth"
+                    | "kubernetes.io/ssh-auth"
+                    | "kubernetes.io/tls"
+            )
+        });
+    !disabled && kind_counts
+}
+
+/// The key in `status.trackedConfigs`: `configmap/NAME` or `secret/NAME`.
+pub fn status_key(kind: Kind, name: &str) -> String {
+    format!("{}/{name}", kind.name().to_lowercase())
+}
+
+/// The checksum in `status.trackedConfigs`: of `data` as Go encodes it, and of `binaryData` where there is any
+/// (Flagger overlooks it; without it the checksums are the same).
+pub fn checksum(object: &Value) -> String {
+    let mut text = go_json(object.get("data").unwrap_or(&Value::Null));
+    if let Some(binary) = object.get("binaryData") {
+        text += &go_json(binary);
+    }
+    digest(&text, 8)
+}
+
+/// What the primary's copy contains: `None` if the copy already does.
+/// Metadata and owners that others added stay; only one owner can be the controller, and that is the Canary.
+pub fn copy(
+    kind: Kind,
+    source: &Value,
+    existing: Option<&Value>,
+    labels: Map<String, Value>,
+    owner: &Value,
+) -> Option<Value> {
+    let fields = ["data", "binaryData", "type"];
+    if let Some(existing) = existing
+        && fields
+            .iter()
+            .all(|field| existing.get(field) == source.get(field))
+    {
+        return None;
+    }
+    let text = |pointer: &str| source.pointer(pointer).cloned().unwrap_or_default();
+    let name = copy_name(text("/metadata/name").as_str().unwrap_or_default());
+    let mut object = existing.cloned().unwrap_or_else(|| {
+        json!({"apiVersion": kind.api_version(), "kind": kind.name(),
+            "metadata": {"name": name, "namespace": text("/metadata/namespace")}})
+    });
+    for field in fields {
+        match source.get(field) {
+            Some(value) => object[field] = value.clone(),
+            None => drop(object.as_object_mut().and_then(|o| o.remove(field))),
+        }
+    }
+    if !labels.is_empty() {
+        object["metadata"]["labels"] = Value::Object(labels);
+    }
+    object["metadata"]["ownerReferences"] = owners(existing, owner);
+    Some(object)
+}
+
+/// The Canary first, then whoever owns the copy already.
+fn owners(existing: Option<&Value>, owner: &Value) -> Value {
+    let others = existing
+        .and_then(|e| e.pointer("/metadata/ownerReferences"))
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter(|other| other.get("uid") != owner.get("uid"))
+        .cloned()
+        .map(|mut other| {
+            other["controller"] = json!(false);
+            other
+        });
+    std::iter::once(owner.clone()).chain(others).collect()
+}
+
+/// Calls `f` with the kind, the name and the `optional` of each reference, in Flagger's order.
+fn visit(template: &mut Value, f: &mut impl FnMut(Kind, &mut String, bool)) {
+    let Some(spec) = template.get_mut("spec") else {
+        return;
+    };
+    for volume in items(spec, "volumes") {
+        reference(volume, "configMap", "name", Kind::ConfigMap, f);
+        reference(volume, "secret", "secretName", Kind::Secret, f);
+        let Some(projected) = volume.get_mut("projected") else {
+            continue;
+        };
+        for source in items(projected, "sources") {
+            reference(source, "configMap", "name", Kind::ConfigMap, f);
+            reference(source, "secret", "name", Kind::Secret, f);
+        }
+    }
+    for list in ["containers", "initContainers"] {
+        for container in items(spec, list) {
+            for variable in items(container, "env") {
+                let Some(from) = variable.get_mut("valueFrom") else {
+                    continue;
+                };
+                reference(from, "configMapKeyRef", "name", Kind::ConfigMap, f);
+                reference(from, "secretKeyRef", "name", Kind::Secret, f);
+            }
+            for from in items(container, "envFrom") {
+                reference(from, "configMapRef", "name", Kind::ConfigMap, f);
+                reference(from, "secretRef", "name", Kind::Secret, f);
+            }
+        }
+    }
+}
+
+fn items<'a>(value: &'a mut Value, list: &str) -> impl Iterator<Item = &'a mut Value> {
+    value
+        .get_mut(list)
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+}
+
+fn reference(
+    holder: &mut Value,
+    field: &str,
+    name: &str,
+    kind: Kind,
+    f: &mut impl FnMut(Kind, &mut String, bool),
+) {
+    let Some(reference) = holder.get_mut(field) else {
+        return;
+    };
+    let optional = reference
+        .get("optional")
+        .and_then(Value::as_bool)
+        .unwrap_or(false);
+    if let Some(Value::String(name)) = reference.get_mut(name) {
+        f(kind, name, optional);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksums_are_flaggers() {
+        let sum = |data: Value| checksum(&json!({"data": data}));
+        assert_eq!(sum(json!({"color": "red"})), "241889ca0604e333");
+        assert_eq!(checksum(&json!({})), "74234e98afe7498f");
+        assert_eq!(sum(json!({})), "44136fa355b3678a");
+        assert_eq!(sum(json!({"apiKey": "dGVzdA=="})), "3930f0692c2295eb");
+        assert_eq!(sum(json!({"a": "<b>&"})), "a4e4bfa3763b0559");
+    }
+
+    #[test]
+    fn a_change_of_binary_data_counts() {
+        let with = |bytes: &str| checksum(&json!({"data": {"a": "b"}, "binaryData": {"f": bytes}}));
+        assert_ne!(with("AA=="), with("AQ=="));
+    }
+
+    fn template() -> Value {
+        json!({"spec": {
+            "volumes": [
+                {"name": "a", "configMap": {"name": "files"}},
+                {"name": "b", "secret": {"secretName": "keys", "optional": true}},
+                {"name": "c", "projected": {"sources": [{"configMap": {"name": "more"}}, {"secret": {"name": "certs"}}]}},
+                {"name": "d", "emptyDir": {}}],
+            "initContainers": [{"name": "i", "envFrom": [{"configMapRef": {"name": "init"}}]}],
+            "containers": [{"name": "c",
+                "env": [{"name": "X", "value": "1"}, {"name": "Y", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "k"}}}],
+                "envFrom": [{"secretRef": {"name": "env", "optional": true}}]}]}})
+    }
+
+    #[test]
+    fn every_place_of_a_reference_is_found_and_renamed() {
+        let found = references(&template());
+        let names: Vec<_> = found
+            .iter()
+            .map(|((kind, name), optional)| format!("{} {optional}", status_key(*kind, name)))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "configmap/files false",
+                "configmap/init false",
+                "configmap/more false",
+                "secret/certs false",
+                "secret/env true",
+                "secret/keys false"
+            ]
+        );
+        let renamed = with_primary_names(template(), &found.into_keys().collect());
+        let copies: Vec<_> = references(&renamed)
+            .into_keys()
+            .map(|(_, name)| name)
+            .collect();
+        assert_eq!(
+            copies,
+            [
+                "files-primary",
+                "init-primary",
+                "more-primary",
+                "certs-primary",
+                "env-primary",
+                "keys-primary"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_not_tracked_keeps_its_name() {
+        assert_eq!(with_primary_names(template(), &BTreeSet::new()), template());
+        assert!(!is_tracked(
+            &json!({"metadata": {"annotations": {TRACKING: "disabled"}}})
+        ));
+        assert!(!is_tracked(
+            &json!({"type": "kubernetes.io/service-account-token"})
+        ));
+        assert!(is_tracked(&json!({"type": "Opaque"})) && is_tracked(&json!({"data": {}})));
+    }
+
+    #[test]
+    fn a_shared_copy_keeps_its_other_owners_but_has_one_controller() {
+        let owner = json!({"uid": "me", "controller": true});
+        let source = json!({"metadata": {"name": "a", "namespace": "n"}, "data": {"k": "v"}});
+        let mut first = copy(Kind::ConfigMap, &source, None, Map::new(), &owner).unwrap();
+        assert_eq!(first["metadata"]["name"], "a-primary");
+        assert_eq!(
+            copy(Kind::ConfigMap, &source, Some(&first), Map::new(), &owner),
+            None
+        );
+        first["metadata"]["ownerReferences"] = json!([{"uid": "other", "controller": true}]);
+        first["data"] = json!({});
+        let second = copy(Kind::ConfigMap, &source, Some(&first), Map::new(), &owner).unwrap();
+        assert_eq!(
+            second["metadata"]["ownerReferences"],
+            json!([owner, {"uid": "other", "controller": false}])
+        );
+    }
+}

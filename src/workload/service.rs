@@ -1,0 +1,384 @@
+//! The three Services of a canary: for clients, for the primary, for the canary (`pkg/router/kubernetes_default.go`).
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::metadata::{is_owned, json_map, owner_reference, with_flux};
+use crate::{
+    api::canary::{Canary, CustomMetadata},
+    world::{Action, Effect, Kind, ObjectRef},
+};
+
+/// Containers whose ports are the mesh's, not the application's.
+const PROXIES: [&str; 2] = ["istio-proxy", "envoy"];
+
+/// What the Services are made of.
+pub struct Services<'a> {
+    /// The Canary.
+    pub canary: &'a Canary,
+    /// The label that selects the target's pods: key and value.
+    pub selector: (&'a str, &'a str),
+    /// The target's pod template, for `portDiscovery`.
+    pub template: &'a Value,
+}
+
+impl Services<'_> {
+    /// The canary's Service: nothing, if the live one is as it should be.
+    pub fn canary(&self, live: Option<&Value>) -> Option<Effect> {
+        let metadata = self.canary.spec.service.canary.as_ref();
+        self.service(&self.canary.canary_name(), self.selector.1, metadata, live)
+    }
+
+    /// The primary's Service.
+    pub fn primary(&self, live: Option<&Value>) -> Option<Effect> {
+        let metadata = self.canary.spec.service.primary.as_ref();
+        self.service(
+            &self.canary.primary_name(),
+            &format!("{}-primary", self.selector.1),
+            metadata,
+            live,
+        )
+    }
+
+    /// The Service that clients call; one that was there before is taken over.
+    pub fn apex(&self, live: Option<&Value>) -> Option<Effect> {
+        let metadata = self.canary.spec.service.apex.as_ref();
+        self.service(
+            self.canary.apex_name(),
+            &format!("{}-primary", self.selector.1),
+            metadata,
+            live,
+        )
+    }
+
+    fn service(
+        &self,
+        name: &str,
+        selected: &str,
+        metadata: Option<&CustomMetadata>,
+        live: Option<&Value>,
+    ) -> Option<Effect> {
+        let namespace = self.canary.metadata.namespace.clone().unwrap_or_default();
+        let selector = json!({self.selector.0: selected});
+        let map = |map: Option<&BTreeMap<String, String>>| json_map(map.into_iter().flatten());
+        let mut labels = map(metadata.and_then(|m| m.labels.as_ref()));
+        labels.insert(self.selector.0.to_owned(), json!(name));
+        let annotations = with_flux(map(metadata.and_then(|m| m.annotations.as_ref())));
+        let (action, verb) = match live {
+            None => (
+                Action::Create(self.new_service(name, &namespace, labels, annotations, &selector)),
+                "create",
+            ),
+            Some(live) => (
+                Action::Replace(self.repaired(live, labels, annotations, &selector)?),
+                "update",
+            ),
+        };
+        let failure = match verb {
+            "create" => {
+                format!("reconcileService failed: service {name}.{namespace} create error: ")
+            }
+            _ => format!("reconcileService failed: service {name} update error: "),
+        };
+        Some(Effect {
+            object: ObjectRef {
+                kind: Kind::Service,
+                namespace,
+                name: name.to_owned(),
+            },
+            action,
+            failure,
+        })
+    }
+
+    fn new_service(
+        &self,
+        name: &str,
+        namespace: &str,
+        labels: Map<String, Value>,
+        annotations: Map<String, Value>,
+        selector: &Value,
+    ) -> Value {
+        let service = &self.canary.spec.service;
+        let mut spec = json!({"type": "ClusterIP", "selector": selector, "ports": self.ports()});
+        if service.headless {
+            spec["clusterIP"] = json!("None");
+        }
+        if let Some(distribution) = service
+            .traffic_distribution
+            .as_ref()
+            .filter(|d| !d.is_empty())
+        {
+            spec["trafficDistribution"] = json!(distribution);
+        }
+        json!({"apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": name, "namespace": namespace, "labels": labels, "annotations": annotations,
+                "ownerReferences": [owner_reference(self.canary)]},
+            "spec": spec})
+    }
+
+    /// The live Service with our part as it should be: ports and selector always, metadata only if it is ours.
+    fn repaired(
+        &self,
+        live: &Value,
+        labels: Map<String, Value>,
+        annotations: Map<String, Value>,
+        selector: &Value,
+    ) -> Option<Value> {
+        let mut wanted = live.clone();
+        let mut ports = self.ports();
+        let live_ports = live
+            .pointer("/spec/ports")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
+        for port in &mut ports {
+            let twin = live_ports
+                .iter()
+                .find(|live| live.get("name") == port.get("name"));
+            if let Some(node_port) = twin.and_then(|twin| twin.get("nodePort")) {
+                port["nodePort"] = node_port.clone();
+            }
+        }
+        if sorted(ports.clone()) != sorted(live_ports) {
+            wanted["spec"]["ports"] = Value::Array(ports);
+        }
+        wanted["spec"]["selector"] = selector.clone();
+        if is_owned(live, self.canary) {
+            let unmanaged = self
+                .canary
+                .spec
+                .service
+                .unmanaged_metadata
+                .clone()
+                .unwrap_or_default();
+            for (field, mut map, keys) in [
+                ("labels", labels, unmanaged.labels),
+                ("annotations", annotations, unmanaged.annotations),
+            ] {
+                let live = live
+                    .pointer(&format!("/metadata/{field}"))
+                    .and_then(Value::as_object);
+                for key in keys.unwrap_or_default() {
+                    if let Some(value) = live.and_then(|live| live.get(&key)) {
+                        map.insert(key, value.clone());
+                    }
+                }
+                if live != Some(&map) {
+                    wanted["metadata"][field] = Value::Object(map);
+                }
+            }
+        }
+        if wanted == *live {
+            return None;
+        }
+        let annotations = wanted
+            .pointer("/metadata/annotations")
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default();
+        wanted["metadata"]["annotations"] = Value::Object(with_flux(annotations));
+        Some(wanted)
+    }
+
+    fn ports(&self) -> Vec<Value> {
+        let service = &self.canary.spec.service;
+        let mut first = json!({"name": self.canary.port_name(), "protocol": "TCP", "port": service.port, "targetPort": self.canary.target_port()});
+        if let Some(protocol) = service.app_protocol.as_ref().filter(|p| !p.is_empty()) {
+            first["appProtocol"] = json!(protocol);
+        }
+        let mut ports = vec![first];
+        if service.port_discovery {
+            ports.extend(self.discovered().into_iter().map(|(name, port)| {
+                json!({"name": name, "protocol": "TCP", "port": port, "targetPort": port})
+            }));
+        }
+        ports
+    }
+
+    /// The containers' other ports, by name.
+    fn discovered(&self) -> BTreeMap<String, i64> {
+        let service = &self.canary.spec.service;
+        let target = serde_json::to_value(self.canary.target_port()).unwrap_or_default();
+        let mut ports = BTreeMap::new();
+        for container in self
+            .template
+            .pointer("/spec/containers")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            let container_name = container
+                .get("name")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
+            if PROXIES.contains(&container_name) {
+                continue;
+            }
+            for (i, port) in container
+                .get("ports")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .enumerate()
+            {
+                let number = port
+                    .get("containerPort")
+                    .and_then(Value::as_i64)
+                    .unwrap_or_default();
+                let name = port
+                    .get("name")
+                    .and_then(Value::as_str)
+                    .filter(|name| !name.is_empty());
+                let is_main = target == json!(number)
+                    || (name.is_some() && target.as_str() == name)
+                    || (service.target_port.is_none() && number == service.port);
+                if !is_main {
+                    ports.insert(
+                        name.map_or_else(|| format!("tcp-{container_name}-{i}"), str::to_owned),
+                        number,
+                    );
+                }
+            }
+        }
+        ports
+    }
+}
+
+fn sorted(mut ports: Vec<Value>) -> Vec<Value> {
+    ports.sort_by_key(|port| port.get("port").and_then(Value::as_i64));
+    ports
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn canary(service: Value) -> Canary {
+        serde_json::from_value(json!({"apiVersion": "flagger.app/v1beta1", "kind": "Canary",
+            "metadata": {"name": "podinfo", "namespace": "test", "uid": "u"},
+            "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"},
+                "service": service, "analysis": {"interval": "1m", "threshold": 1, "stepWeight": 10}}}))
+        .unwrap()
+    }
+
+    fn template() -> Value {
+        json!({"spec": {"containers": [
+            {"name": "podinfod", "ports": [{"name": "http", "containerPort": 9898}, {"containerPort": 9999}]},
+            {"name": "istio-proxy", "ports": [{"containerPort": 15090}]}]}})
+    }
+
+    fn created(canary: &Canary) -> Value {
+        let template = template();
+        let services = Services {
+            canary,
+            selector: ("app", "podinfo"),
+            template: &template,
+        };
+        match services.apex(None).unwrap().action {
+            Action::Create(object) => object,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_apex_selects_the_primary() {
+        let service = created(&canary(
+            json!({"port": 80, "targetPort": 9898, "appProtocol": "http", "headless": true}),
+        ));
+        assert_eq!(
+            service["spec"]["selector"],
+            json!({"app": "podinfo-primary"})
+        );
+        assert_eq!(service["spec"]["clusterIP"], "None");
+        assert_eq!(
+            service["spec"]["ports"],
+            json!([{"name": "http", "protocol": "TCP", "port": 80, "targetPort": 9898, "appProtocol": "http"}])
+        );
+        assert_eq!(service["metadata"]["labels"], json!({"app": "podinfo"}));
+        assert_eq!(
+            service["metadata"]["annotations"]
+                .as_object()
+                .unwrap()
+                .len(),
+            2
+        );
+    }
+
+    #[test]
+    fn other_ports_are_discovered_but_not_the_proxys() {
+        let service = created(&canary(
+            json!({"port": 80, "targetPort": "http", "portDiscovery": true}),
+        ));
+        let names: Vec<_> = service["spec"]["ports"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|p| p["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(names, ["http", "tcp-podinfod-1"]);
+    }
+
+    #[test]
+    fn a_service_of_ours_is_repaired_but_for_what_others_look_after() {
+        let canary = canary(
+            json!({"port": 9898, "apex": {"annotations": {"test": "expected"}}, "unmanagedMetadata": {"annotations": ["unmanaged"]}}),
+        );
+        let template = template();
+        let services = Services {
+            canary: &canary,
+            selector: ("app", "podinfo"),
+            template: &template,
+        };
+        let mut live = created(&canary);
+        assert_eq!(services.apex(Some(&live)), None);
+        live["metadata"]["annotations"]["unmanaged"] = json!("a");
+        live["metadata"]["annotations"]["removable"] = json!("b");
+        live["spec"]["ports"][0]["nodePort"] = json!(30000);
+        live["spec"]["ports"][0]["port"] = json!(8080);
+        let Some(Effect {
+            action: Action::Replace(repaired),
+            ..
+        }) = services.apex(Some(&live))
+        else {
+            panic!("no repair")
+        };
+        assert_eq!(repaired["spec"]["ports"][0]["port"], 9898);
+        assert_eq!(repaired["spec"]["ports"][0]["nodePort"], 30000);
+        let annotations = repaired["metadata"]["annotations"].as_object().unwrap();
+        assert_eq!(
+            (
+                annotations.contains_key("unmanaged"),
+                annotations.contains_key("removable")
+            ),
+            (true, false)
+        );
+        assert_eq!(services.apex(Some(&repaired)), None);
+    }
+
+    #[test]
+    fn a_service_of_someone_else_keeps_its_labels() {
+        let canary = canary(json!({"port": 9898}));
+        let template = template();
+        let services = Services {
+            canary: &canary,
+            selector: ("app", "podinfo"),
+            template: &template,
+        };
+        let live = json!({"metadata": {"name": "podinfo", "labels": {"team": "a"}}, "spec": {"selector": {"app": "podinfo"}, "ports": [], "clusterIP": "10.0.0.1"}});
+        let Some(Effect {
+            action: Action::Replace(repaired),
+            ..
+        }) = services.apex(Some(&live))
+        else {
+            panic!("no repair")
+        };
+        assert_eq!(repaired["metadata"]["labels"], json!({"team": "a"}));
+        assert_eq!(
+            repaired["spec"]["selector"],
+            json!({"app": "podinfo-primary"})
+        );
+        assert_eq!(repaired["spec"]["clusterIP"], "10.0.0.1");
+    }
+}

@@ -4,6 +4,7 @@ pub mod api;
 pub mod args;
 pub mod measure;
 pub mod notice;
+pub mod rollout;
 pub mod route;
 pub mod shell;
 pub mod workload;

@@ -1,1 +1,79 @@
-//! rollout
+//! PURE: what to do about a canary, given what was seen of it and what was answered so far.
+
+pub mod plan;
+
+mod analysis;
+mod audit;
+mod bootstrap;
+mod facts;
+mod guard;
+mod hooks;
+mod metrics;
+mod phase;
+mod promotion;
+mod rollback;
+mod settled;
+
+pub use audit::audit;
+pub use facts::{content, needs};
+pub use metrics::samples;
+pub use plan::{Answer, Decision, Evidence, Next, Plan, Question};
+
+use crate::{
+    api::canary::CanaryPhase,
+    notice::EventKind,
+    world::{Effect, World},
+};
+use facts::{Facts, event};
+
+/// The decision. Total: whatever was seen, there is one, and it is one of [`Decision`]'s.
+pub fn decide(world: &World, evidence: &Evidence) -> Decision {
+    if world.canary.metadata.deletion_timestamp.is_some() {
+        return Decision::Wait(Next::Change, Vec::new());
+    }
+    if let Some(decision) = guard::refuse(world) {
+        return decision;
+    }
+    let facts = match Facts::of(world) {
+        Ok(facts) => facts,
+        Err(problem) => return warn(world, problem),
+    };
+    let decision = match world.phase() {
+        _ if rollback::is_under_way(world) => rollback::proceed(&facts),
+        _ if rollback::is_owed(world) => settled::tell(world, evidence),
+        CanaryPhase::New | CanaryPhase::Initializing => bootstrap::decide(&facts, evidence),
+        phase => match upkeep(&facts) {
+            Ok(effects) if !effects.is_empty() => Ok(Decision::Do(Plan { effects, ..Plan::default() })),
+            Err(problem) => Err(problem),
+            Ok(_) => match phase {
+                CanaryPhase::Progressing | CanaryPhase::WaitingPromotion => analysis::decide(&facts, evidence),
+                CanaryPhase::Promoting => promotion::promoting(&facts),
+                CanaryPhase::Finalising => promotion::finalising(&facts),
+                CanaryPhase::Terminating | CanaryPhase::Terminated => Ok(Decision::Wait(Next::Change, Vec::new())),
+                _ => settled::decide(&facts, evidence),
+            },
+        },
+    };
+    decision.unwrap_or_else(|problem| warn(world, problem))
+}
+
+/// What stands in the way is said, at every due again; nothing else is touched.
+fn warn(world: &World, problem: String) -> Decision {
+    Decision::Wait(Next::Due, vec![event(world, EventKind::Warning, problem)])
+}
+
+/// Keeps the objects that carry a release as they should be: whoever deleted or changed one, it is repaired with the
+/// weights that are routed now.
+fn upkeep(facts: &Facts<'_>) -> Result<Vec<Effect>, String> {
+    let mut effects: Vec<Effect> = bootstrap::workload_services(facts);
+    if facts.world.primary().is_none() {
+        effects.extend(facts.promote());
+    }
+    effects.extend(facts.primary_scaler(false)?);
+    effects.extend(bootstrap::apex_service(facts));
+    effects.extend(facts.routes()?);
+    Ok(effects)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+//! From a bare Deployment to a canary that can be released: Flagger's phase Initializing, in its order.
+
+use super::{
+    facts::{Facts, alert, event, event_in},
+    hooks::Stage,
+    metrics, phase,
+    plan::{Decision, Evidence, Next, Plan},
+};
+use crate::{
+    api::canary::CanaryPhase,
+    notice::{EventKind, Severity},
+    world::{Effect, Kind, Readiness},
+};
+
+/// The primary beside the target, traffic on it, the target at zero.
+pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String> {
+    let world = facts.world;
+    if world.phase() == CanaryPhase::New {
+        return Ok(Decision::commit(phase::enter(world, CanaryPhase::Initializing), Vec::new()));
+    }
+    let services = workload_services(facts);
+    if !services.is_empty() {
+        return Ok(Decision::Do(Plan { effects: services, ..Plan::default() }));
+    }
+    let mut notices = Vec::new();
+    if !world.canary.skip_analysis() {
+        match metrics::online(world, evidence) {
+            Stage::Ask(questions) => return Ok(Decision::Ask(questions, Vec::new())),
+            Stage::Done(result) => notices.push(match result {
+                Ok(()) => event(world, EventKind::Normal, "all the metrics providers are available!".to_owned()),
+                Err(why) => event(world, EventKind::Warning, format!("Error checking metric providers: {why}")),
+            }),
+        }
+    }
+    // Until it serves anyone the primary follows the target, so that a fix of a version that never got ready is taken up.
+    let primary = if facts.is_what_the_primary_runs() { Vec::new() } else { facts.promote() };
+    if !primary.is_empty() {
+        return Ok(Decision::Do(Plan { effects: primary, status: None, notices }));
+    }
+    if !world.canary.skip_analysis()
+        && let Readiness::Waiting(why) | Readiness::Failed(why) = facts.primary_readiness()
+    {
+        notices.push(event(world, EventKind::Warning, why));
+        return Ok(Decision::Wait(Next::Due, notices));
+    }
+    initialized(facts)
+}
+
+fn initialized(facts: &Facts<'_>) -> Result<Decision, String> {
+    let world = facts.world;
+    let mut effects: Vec<Effect> = facts.primary_scaler(false)?.into_iter().collect();
+    effects.extend(apex_service(facts));
+    effects.extend(facts.scale_down());
+    effects.extend(facts.routes()?);
+    let mut status = phase::enter(world, CanaryPhase::Initialized);
+    status.canary_weight = 0;
+    status.iterations = 0;
+    status.failed_checks = 0;
+    status.last_applied_spec = Some(facts.revision.clone());
+    status.last_promoted_spec = Some(facts.revision.clone());
+    status.tracked_configs.clone_from(&facts.configs);
+    let text = format!("New {} detected, initialization completed.", world.canary.spec.target_ref.kind);
+    let notices = vec![
+        event_in(world, EventKind::Normal, format!("Initialization done! {}", world.full_name()), CanaryPhase::Initialized),
+        alert(world, Severity::Info, &text, true),
+    ];
+    Ok(Decision::Do(Plan { effects, status: Some(status), notices }))
+}
+
+/// The canary's and the primary's Services.
+pub fn workload_services(facts: &Facts<'_>) -> Vec<Effect> {
+    let (canary, services) = (&facts.world.canary, facts.services());
+    let live = |name: &str| facts.world.object(Kind::Service, name);
+    [
+        services.canary(live(&canary.canary_name())),
+        services.primary(live(&canary.primary_name())),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// The Service that clients call; it selects the primary's pods.
+pub fn apex_service(facts: &Facts<'_>) -> Option<Effect> {
+    facts.services().apex(facts.world.object(Kind::Service, facts.world.canary.apex_name()))
+}

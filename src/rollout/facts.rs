@@ -1,0 +1,356 @@
+//! What nearly every decision about a valid canary needs to know, worked out once from the World.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::SignedDuration;
+use serde_json::Value;
+
+use super::phase;
+use crate::{
+    api::canary::{CanaryPhase, Strategy},
+    notice::{EventKind, Notice, Severity, alert, hook},
+    route::{self, Dialect},
+    workload::{
+        config::{self, ConfigName},
+        deployment::{self, Primary},
+        metadata::{included, owner_reference},
+        scaler,
+        service::Services,
+    },
+    world::{
+        Action, Effect, Kind, ObjectRef, Readiness, Weights, World,
+        readiness::{self, replicas},
+        revision::{is_ours, revision},
+    },
+};
+
+/// The World of a canary that can be run, and what follows from it.
+pub struct Facts<'a> {
+    /// What was observed.
+    pub world: &'a World,
+    /// The target.
+    pub target: &'a Value,
+    /// The label that selects the target's pods.
+    pub selector: (String, String),
+    /// The target's revision.
+    pub revision: String,
+    /// The checksums of the configs that the target uses, as the status has them; `None` without config tracking.
+    pub configs: Option<BTreeMap<String, String>>,
+    /// The configs of which the primary has copies.
+    tracked: BTreeSet<ConfigName>,
+    /// Where traffic is routed.
+    dialect: Dialect,
+}
+
+/// The objects that a decision looks at: asked again with what was found, until nothing is missing.
+pub fn needs(world: &World) -> BTreeSet<ObjectRef> {
+    let canary = &world.canary;
+    let mut needs: BTreeSet<_> = [
+        world.reference(Kind::Deployment, &canary.spec.target_ref.name),
+        world.reference(Kind::Deployment, &canary.primary_workload_name()),
+        world.reference(Kind::Service, canary.apex_name()),
+        world.reference(Kind::Service, &canary.primary_name()),
+        world.reference(Kind::Service, &canary.canary_name()),
+    ]
+    .into();
+    if let Ok(dialect) = Dialect::of(world) {
+        needs.extend(route::objects(dialect, canary));
+    }
+    if let Some(reference) = &canary.spec.autoscaler_ref {
+        needs.insert(world.reference(Kind::HorizontalPodAutoscaler, &reference.name));
+        needs.insert(world.reference(Kind::HorizontalPodAutoscaler, &scaler::primary_name(reference)));
+    }
+    if let (true, Some(template)) = (world.settings.config_tracking, world.target().and_then(|t| t.pointer("/spec/template"))) {
+        for (kind, name) in config::references(template).into_keys() {
+            needs.insert(world.reference(kind, &config::copy_name(&name)));
+            needs.insert(world.reference(kind, &name));
+        }
+    }
+    needs.extend(super::metrics::needs(world));
+    needs
+}
+
+impl<'a> Facts<'a> {
+    /// The facts, or what a user reads if they cannot be had.
+    pub fn of(world: &'a World) -> Result<Self, String> {
+        let name = &world.canary.spec.target_ref.name;
+        let target = world.target().ok_or_else(|| {
+            format!("deployment {name}.{} get query error: deployments.apps {name:?} not found", world.namespace())
+        })?;
+        let selector = deployment::selector(target, &world.settings.selector_labels)?;
+        let template = target.pointer("/spec/template").cloned().unwrap_or_default();
+        let (tracked, configs) = if world.settings.config_tracking {
+            let (tracked, checksums) = configs(world, &template)?;
+            (tracked, Some(checksums))
+        } else {
+            (BTreeSet::new(), None)
+        };
+        Ok(Self { world, target, selector, revision: revision(&template), configs, tracked, dialect: Dialect::of(world)? })
+    }
+
+    /// Whether the target or one of its configs is not what this run, or the last one, was about.
+    /// A different revision is a suspicion, not a verdict: an API server's upgrade changes what it serves, and Flagger's own
+    /// hashes compare with nothing. Where the primary was promoted to the same, nothing changed.
+    pub fn changed(&self) -> bool {
+        let status = phase::status(self.world);
+        let Some(applied) = &status.last_applied_spec else { return true };
+        let same_revision = *applied == self.revision || status.last_promoted_spec.as_ref() == Some(&self.revision);
+        let same_configs = self.configs.is_none() || self.configs == status.tracked_configs;
+        match status.phase {
+            _ if same_revision && same_configs => false,
+            CanaryPhase::Initialized | CanaryPhase::Succeeded => !self.is_what_the_primary_runs(),
+            // In flight or failed, a hash of Flagger's stands for the target as it is now.
+            _ if !is_ours(applied) => !same_configs,
+            _ => true,
+        }
+    }
+
+    /// Whether the status names the target's revision by a hash other than ours, for the same content.
+    pub fn to_adopt(&self) -> bool {
+        let status = phase::status(self.world);
+        let settled = matches!(status.phase, CanaryPhase::Initialized | CanaryPhase::Succeeded);
+        status.last_applied_spec.as_ref().is_some_and(|applied| {
+            *applied != self.revision
+                && status.last_promoted_spec.as_ref() != Some(&self.revision)
+                && (settled || !is_ours(applied))
+        }) && !self.changed()
+    }
+
+    /// Whether the target went back to what is promoted already.
+    pub fn is_reverted(&self) -> bool {
+        let promoted = phase::status(self.world).last_promoted_spec;
+        let known = match promoted {
+            Some(promoted) if is_ours(&promoted) => promoted == self.revision,
+            _ => true,
+        };
+        known && self.is_what_the_primary_runs()
+    }
+
+    /// Whether the primary runs what the target does.
+    pub fn is_what_the_primary_runs(&self) -> bool {
+        let same = |primary| self.with_primary(|wanted| wanted.runs_the_target(primary));
+        self.world.primary().is_some_and(same) && self.config_copies().is_empty()
+    }
+
+    /// The weights as they are routed.
+    pub fn weights(&self) -> Result<Weights, String> {
+        route::read(self.dialect, self.world)
+    }
+
+    /// Routes these weights; nothing if they are routed already.
+    pub fn set_weights(&self, weights: &Weights) -> Result<Vec<Effect>, String> {
+        route::set(self.dialect, self.world, weights)
+    }
+
+    /// Creates the routes, or repairs what drifted, with the weights as they are; as the status has them, if the routes are gone.
+    pub fn routes(&self) -> Result<Vec<Effect>, String> {
+        let weights = self.weights().unwrap_or_else(|_| self.expected_weights());
+        route::reconcile(self.dialect, self.world, &self.selector, &weights)
+    }
+
+    fn expected_weights(&self) -> Weights {
+        use CanaryPhase as P;
+        let status = phase::status(self.world);
+        let all = self.world.canary.spec.analysis.as_ref().map_or(0, |analysis| analysis.iterations.unwrap_or(0));
+        match (status.phase, self.world.canary.strategy()) {
+            (P::Progressing | P::WaitingPromotion | P::Promoting, Strategy::AbTesting) if status.iterations > 0 => Weights::CANARY,
+            (P::Progressing | P::WaitingPromotion | P::Promoting, Strategy::BlueGreen) if status.iterations > all => Weights::CANARY,
+            (P::Progressing | P::WaitingPromotion | P::Promoting | P::Failed, _) => {
+                Weights::canary(u8::try_from(status.canary_weight.clamp(0, 100)).unwrap_or(0))
+            }
+            _ => Weights::PRIMARY,
+        }
+    }
+
+    /// How the canary's roll-out stands.
+    pub fn canary_readiness(&self) -> Readiness {
+        let analysis = self.world.canary.spec.analysis.as_ref();
+        self.readiness(self.target, analysis.and_then(|a| a.canary_ready_threshold), || {
+            format!("canary deployment {} not ready: ", self.world.full_target())
+        })
+    }
+
+    /// How the primary's roll-out stands; a missing one is waited for.
+    pub fn primary_readiness(&self) -> Readiness {
+        let name = format!("{}.{}", self.world.canary.primary_workload_name(), self.world.namespace());
+        let Some(primary) = self.world.primary() else {
+            return Readiness::Waiting(format!("{name} not ready: deployment {name} get query error: not found"));
+        };
+        let analysis = self.world.canary.spec.analysis.as_ref();
+        self.readiness(primary, analysis.and_then(|a| a.primary_ready_threshold), || format!("{name} not ready: "))
+    }
+
+    fn readiness(&self, object: &Value, threshold: Option<i64>, prefix: impl Fn() -> String) -> Readiness {
+        let deadline = SignedDuration::from_secs(self.world.canary.progress_deadline_seconds());
+        match readiness::deployment(object, threshold.unwrap_or(100), deadline, self.world.now) {
+            Readiness::Ready => Readiness::Ready,
+            Readiness::Waiting(why) => Readiness::Waiting(prefix() + &why),
+            Readiness::Failed(why) => Readiness::Failed(prefix() + &why),
+        }
+    }
+
+    /// Whether the canary runs no pods by intention.
+    pub fn is_scaled_to_zero(&self) -> bool {
+        replicas(self.target) == 0
+    }
+
+    /// The Services that lead to the primary and the canary.
+    pub fn services(&self) -> Services<'_> {
+        Services {
+            canary: &self.world.canary,
+            selector: (&self.selector.0, &self.selector.1),
+            template: self.target.pointer("/spec/template").unwrap_or(&Value::Null),
+        }
+    }
+
+    /// Scales the canary to zero.
+    pub fn scale_down(&self) -> Option<Effect> {
+        let name = self.world.full_target();
+        deployment::scale(self.target, 0, format!("scaling down canary Deployment {name} failed: "))
+    }
+
+    /// Scales the canary from zero: to what its autoscaler would give it at least, or to what the primary has.
+    pub fn scale_up(&self) -> Option<Effect> {
+        let to = match &self.world.canary.spec.autoscaler_ref {
+            Some(reference) => self
+                .world
+                .object(Kind::HorizontalPodAutoscaler, &reference.name)
+                .and_then(|scaler| scaler.pointer("/spec/minReplicas")?.as_i64()),
+            None => self.world.primary().map(replicas),
+        };
+        let to = to.unwrap_or(1).max(1);
+        deployment::scale(self.target, to, format!("scaling up {} to {to} failed: ", self.world.full_target()))
+    }
+
+    /// Creates the primary, and its copies of the configs before it.
+    fn create_primary(&self) -> Vec<Effect> {
+        let mut effects = self.config_copies();
+        effects.push(self.with_primary(|wanted| wanted.create()));
+        effects
+    }
+
+    /// Gives the primary what the target has: nothing, if it has it.
+    pub fn promote(&self) -> Vec<Effect> {
+        let Some(primary) = self.world.primary() else { return self.create_primary() };
+        let mut effects = self.config_copies();
+        effects.extend(self.with_primary(|wanted| wanted.promote(primary)));
+        effects
+    }
+
+    /// Whether the primary was given the revision that this run is about.
+    pub fn is_promoted(&self) -> bool {
+        let applied = phase::status(self.world).last_applied_spec.unwrap_or_default();
+        let id = |primary: &Value| primary.pointer("/spec/template/metadata/annotations/flagger-id").cloned();
+        let ours = self.world.primary().and_then(id).is_some_and(|id| id == self.flagger_id(&applied).as_str());
+        ours || (!is_ours(&applied) && self.is_what_the_primary_runs())
+    }
+
+    /// The primary's autoscaler: created if missing; in a promotion brought up to date as well.
+    pub fn primary_scaler(&self, promotion: bool) -> Result<Option<Effect>, String> {
+        let Some(reference) = &self.world.canary.spec.autoscaler_ref else { return Ok(None) };
+        let find = |name: &str| self.world.object(Kind::HorizontalPodAutoscaler, name);
+        let scaler = find(&reference.name).ok_or_else(|| {
+            format!(
+                "HorizontalPodAutoscaler {}.{} get query error: horizontalpodautoscalers.autoscaling {:?} not found",
+                reference.name,
+                self.world.namespace(),
+                reference.name
+            )
+        })?;
+        let workload = self.world.canary.primary_workload_name();
+        Ok(match find(&scaler::primary_name(reference)) {
+            None => Some(scaler::create(reference, scaler, &workload, &owner_reference(&self.world.canary))),
+            Some(primary) if promotion => scaler::promote(reference, scaler, primary, &workload),
+            Some(_) => None,
+        })
+    }
+
+    fn with_primary<T>(&self, f: impl FnOnce(&Primary<'_>) -> T) -> T {
+        let settings = &self.world.settings;
+        let name = self.world.canary.primary_workload_name();
+        let id = self.flagger_id(&self.revision);
+        f(&Primary {
+            target: self.target,
+            name: &name,
+            selector: (&self.selector.0, &self.selector.1),
+            selector_labels: &settings.selector_labels,
+            include_label_prefix: &settings.include_label_prefix,
+            tracked: &self.tracked,
+            flagger_id: &id,
+            owner: owner_reference(&self.world.canary),
+            autoscaled: self.world.canary.spec.autoscaler_ref.is_some(),
+        })
+    }
+
+    fn flagger_id(&self, revision: &str) -> String {
+        let configs = serde_json::to_string(&self.configs).unwrap_or_default();
+        deployment::flagger_id(self.world.canary.metadata.uid.as_deref().unwrap_or_default(), revision, &configs)
+    }
+
+    fn config_copies(&self) -> Vec<Effect> {
+        let owner = owner_reference(&self.world.canary);
+        self.tracked
+            .iter()
+            .filter_map(|(kind, name)| {
+                let source = self.world.object(*kind, name)?;
+                let labels = source.pointer("/metadata/labels").and_then(Value::as_object).cloned().unwrap_or_default();
+                let labels = included(&labels, &self.world.settings.include_label_prefix);
+                let copy = config::copy_name(name);
+                let existing = self.world.object(*kind, &copy);
+                let object = config::copy(*kind, source, existing, labels, &owner)?;
+                let (action, verb) = if existing.is_some() {
+                    (Action::Replace(object), "updating")
+                } else {
+                    (Action::Create(object), "creating")
+                };
+                let failure = format!("{verb} {} {copy}.{} failed: ", kind.name().to_lowercase(), self.world.namespace());
+                Some(Effect { object: self.world.reference(*kind, &copy), action, failure })
+            })
+            .collect()
+    }
+}
+
+/// The configs that count, and their checksums. A missing one matters only if pods cannot start without it.
+fn configs(world: &World, template: &Value) -> Result<(BTreeSet<ConfigName>, BTreeMap<String, String>), String> {
+    let mut tracked = BTreeSet::new();
+    let mut checksums = BTreeMap::new();
+    for ((kind, name), optional) in config::references(template) {
+        match world.object(kind, &name) {
+            Some(object) if config::is_tracked(object) => {
+                checksums.insert(config::status_key(kind, &name), config::checksum(object));
+                tracked.insert((kind, name));
+            }
+            Some(_) => {}
+            None if optional => {}
+            None => {
+                let (lower, plural) = (kind.name().to_lowercase(), kind.plural());
+                return Err(format!("{lower} {name}.{} get query error: {plural} {name:?} not found", world.namespace()));
+            }
+        }
+    }
+    Ok((tracked, checksums))
+}
+
+/// An event about the canary, as of its phase now.
+pub fn event(world: &World, kind: EventKind, message: String) -> Notice {
+    event_in(world, kind, message, world.phase())
+}
+
+/// An event that event webhooks are told with another phase than the one the status has now.
+pub fn event_in(world: &World, kind: EventKind, message: String, phase: CanaryPhase) -> Notice {
+    Notice::Event { kind, message, phase, checksum: hook::checksum(&phase::status(world)) }
+}
+
+/// An alert, with the fields that describe the canary or without.
+pub fn alert(world: &World, severity: Severity, text: &str, described: bool) -> Notice {
+    let fields = alert::fields(&world.settings.cluster_name, described.then_some(&world.canary));
+    Notice::Alert { severity, text: text.to_owned(), fields }
+}
+
+/// What of the target and its configs makes a version, in one text, and whether it is the one that the status is about.
+pub fn content(world: &World) -> (String, bool) {
+    Facts::of(world).map_or_else(
+        |_| (String::new(), true),
+        |facts| (format!("{} {:?}", facts.revision, facts.configs), !facts.changed()),
+    )
+}

@@ -1,0 +1,113 @@
+//! Canaries that are not run: suspended, invalid, or second to another one with the same target.
+
+use super::{
+    facts::event,
+    phase::{self, Intent},
+    plan::{Decision, Next},
+};
+use crate::{
+    api::canary::Strategy,
+    notice::EventKind,
+    route::Dialect,
+    world::World,
+};
+
+/// The decision about a canary that must not be run as it is; `None` if it can be.
+pub fn refuse(world: &World) -> Option<Decision> {
+    if super::rollback::is_under_way(world) {
+        // Traffic returns to the primary whatever the spec says by now.
+        return None;
+    }
+    if world.canary.spec.suspend {
+        let text = "skipping canary run as object is suspended".to_owned();
+        return Some(Decision::Wait(Next::Change, vec![event(world, EventKind::Normal, text)]));
+    }
+    let rival = world.rival.as_ref().map(|rival| {
+        format!("canary {} is not run: {rival} has the same target {}", world.full_name(), world.full_target())
+    });
+    say(world, Intent::TargetConflict, "SameTarget", rival)
+        .or_else(|| say(world, Intent::Invalid, "InvalidSpec", invalid(world)))
+}
+
+/// Says a problem once, in the status and in an event, and takes it back when it is gone.
+fn say(world: &World, intent: Intent, reason: &str, problem: Option<String>) -> Option<Decision> {
+    let known = phase::intent(world, intent).map(|(_, message)| message.to_owned());
+    if known == problem {
+        return problem.map(|_| Decision::Wait(Next::Change, Vec::new()));
+    }
+    let status = phase::status(world);
+    Some(match problem {
+        Some(problem) => {
+            let status = phase::with_intent(status, world, intent, reason, &problem);
+            Decision::commit(status, vec![event(world, EventKind::Warning, problem)])
+        }
+        None => Decision::commit(phase::without_intent(status, intent), Vec::new()),
+    })
+}
+
+/// What is wrong with a spec, if anything: the field, and why.
+fn invalid(world: &World) -> Option<String> {
+    let problem = target(world)
+        .or_else(|| references(world))
+        .or_else(|| analysis(world))
+        .or_else(|| Dialect::of(world).err().map(|why| format!("spec.provider: {why}")))?;
+    Some(format!("invalid canary spec: {problem}"))
+}
+
+fn target(world: &World) -> Option<String> {
+    let spec = &world.canary.spec;
+    if spec.target_ref.kind != "Deployment" {
+        return Some(format!("spec.targetRef.kind: {} is not supported yet, only Deployment is", spec.target_ref.kind));
+    }
+    if let Some(scaler) = spec.autoscaler_ref.as_ref().filter(|scaler| scaler.kind != "HorizontalPodAutoscaler") {
+        return Some(format!("spec.autoscalerRef.kind: {} is not supported yet, only HorizontalPodAutoscaler is", scaler.kind));
+    }
+    if !(1..=65535).contains(&spec.service.port) {
+        return Some(format!("spec.service.port: {} is not a port (1 to 65535)", spec.service.port));
+    }
+    if spec.revert_on_deletion {
+        return Some("spec.revertOnDeletion: not supported yet".to_owned());
+    }
+    None
+}
+
+fn references(world: &World) -> Option<String> {
+    if !world.settings.no_cross_namespace_refs {
+        return None;
+    }
+    let namespace = world.namespace();
+    let foreign = |other: &Option<String>| other.as_deref().filter(|other| !other.is_empty() && *other != namespace).map(str::to_owned);
+    let analysis = world.canary.spec.analysis.as_ref()?;
+    let templates = analysis.metrics.iter().filter_map(|m| m.template_ref.as_ref()).map(|r| ("metric template", &r.name, &r.namespace));
+    let providers = analysis.alerts.iter().map(|a| ("alert provider", &a.provider_ref.name, &a.provider_ref.namespace));
+    templates.chain(providers).find_map(|(what, name, other)| {
+        foreign(other).map(|other| format!("can't access {what} {name}.{other}, cross-namespace references are blocked"))
+    })
+}
+
+fn analysis(world: &World) -> Option<String> {
+    let canary = &world.canary;
+    let Some(analysis) = &canary.spec.analysis else {
+        return Some("spec.analysis: required".to_owned());
+    };
+    if analysis.session_affinity.is_some() {
+        return Some("spec.analysis.sessionAffinity: not supported yet".to_owned());
+    }
+    if let Some((i, hook)) = analysis.webhooks.iter().enumerate().find(|(_, hook)| !super::hooks::is_supported(hook)) {
+        return Some(format!("spec.analysis.webhooks[{i}].type: {} is not supported yet", hook.type_.as_str()));
+    }
+    if canary.skip_analysis() || canary.strategy() != Strategy::Canary {
+        return None;
+    }
+    let weights = analysis.step_weights.as_deref().unwrap_or_default();
+    if let Some(i) = weights.windows(2).position(|pair| matches!(pair, [a, b] if a >= b)) {
+        return Some(format!("spec.analysis.stepWeights[{}]: must be greater than the one before", i + 1));
+    }
+    if weights.is_empty() && analysis.step_weight.unwrap_or(0) <= 0 {
+        return Some("spec.analysis.stepWeight: must be greater than 0".to_owned());
+    }
+    if weights.first().is_some_and(|first| *first <= 0) {
+        return Some("spec.analysis.stepWeights[0]: must be greater than 0".to_owned());
+    }
+    None
+}

@@ -1,0 +1,160 @@
+//! The phases of a release: which may follow which, and the status that says so.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::{
+    api::canary::{CanaryCondition, CanaryPhase, CanaryStatus},
+    world::{World, whole_second_after},
+};
+
+/// Flagger's only condition; it always stands first.
+const PROMOTED: &str = "Promoted";
+
+/// What is under way and could not be told from the cluster, or is owed to people: extra conditions, present only while true.
+/// Flagger's own CRD keeps them, so they survive where additional status fields would be pruned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// Traffic is to return to the primary and the canary is to be scaled down; the reason says why.
+    RollingBack,
+    /// The target went back to the promoted revision: the run ends without a promotion.
+    Reverting,
+    /// The end of a run has not been told yet.
+    NoticePending,
+    /// The spec cannot be followed; nothing is done until it is mended.
+    Invalid,
+    /// Another canary has the same target.
+    TargetConflict,
+}
+
+impl Intent {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::RollingBack => "RollingBack",
+            Self::Reverting => "Reverting",
+            Self::NoticePending => "NoticePending",
+            Self::Invalid => "Invalid",
+            Self::TargetConflict => "TargetConflict",
+        }
+    }
+}
+
+/// Whether a release may go from one phase to another. One table, for the audit and for the reader.
+pub fn may_follow(from: CanaryPhase, to: CanaryPhase) -> bool {
+    use CanaryPhase as P;
+    from == to
+        || match from {
+            P::New => to == P::Initializing,
+            P::Initializing => matches!(to, P::Initialized | P::Failed),
+            P::Initialized | P::Succeeded | P::Failed => {
+                matches!(to, P::Progressing | P::Waiting | P::Failed | P::Terminating)
+            }
+            P::Waiting => matches!(to, P::Progressing | P::Failed | P::Succeeded | P::Terminating),
+            P::Progressing => {
+                matches!(to, P::WaitingPromotion | P::Promoting | P::Succeeded | P::Failed | P::Terminating)
+            }
+            P::WaitingPromotion => {
+                matches!(to, P::Progressing | P::Promoting | P::Succeeded | P::Failed | P::Terminating)
+            }
+            P::Promoting => matches!(to, P::Progressing | P::Finalising | P::Succeeded | P::Failed | P::Terminating),
+            P::Finalising => matches!(to, P::Succeeded | P::Failed | P::Terminating),
+            P::Terminating => to == P::Terminated,
+            P::Terminated => false,
+        }
+}
+
+/// The status as it is, to change.
+pub fn status(world: &World) -> CanaryStatus {
+    world.canary.status.clone().unwrap_or_default()
+}
+
+/// The status in a new phase; the time is that of the step it ends.
+pub fn enter(world: &World, phase: CanaryPhase) -> CanaryStatus {
+    let mut status = status(world);
+    status.phase = phase;
+    let at = Time(transition_time(world));
+    status.last_transition_time = Some(at.clone());
+    let (value, message) = promoted(phase, &world.canary.spec.target_ref.kind);
+    let conditions = status.conditions.get_or_insert_default();
+    let old = conditions.iter().find(|c| c.type_ == PROMOTED);
+    if old.is_none_or(|old| old.status != value || old.reason != phase.as_str()) {
+        let since = old.filter(|old| old.status == value).and_then(|old| old.last_transition_time.clone());
+        let new = CanaryCondition {
+            type_: PROMOTED.to_owned(),
+            status: value.to_owned(),
+            reason: phase.as_str().to_owned(),
+            message: Some(message),
+            last_update_time: Some(at.clone()),
+            last_transition_time: since.or(Some(at)),
+        };
+        conditions.retain(|c| c.type_ != PROMOTED);
+        conditions.insert(0, new);
+    }
+    status
+}
+
+/// The same phase, one step on.
+pub fn step(world: &World) -> CanaryStatus {
+    let mut status = status(world);
+    status.last_transition_time = Some(Time(transition_time(world)));
+    status
+}
+
+/// The reason and message of an intent, if it is there.
+pub fn intent(world: &World, intent: Intent) -> Option<(&str, &str)> {
+    let conditions = world.canary.status.as_ref()?.conditions.as_ref()?;
+    let condition = conditions.iter().find(|c| c.type_ == intent.as_str())?;
+    Some((&condition.reason, condition.message.as_deref().unwrap_or_default()))
+}
+
+/// The same status with an intent.
+pub fn with_intent(mut status: CanaryStatus, world: &World, intent: Intent, reason: &str, message: &str) -> CanaryStatus {
+    let at = Some(Time(whole_second_after(world.now)));
+    let conditions = status.conditions.get_or_insert_default();
+    conditions.retain(|c| c.type_ != intent.as_str());
+    conditions.push(CanaryCondition {
+        type_: intent.as_str().to_owned(),
+        status: "True".to_owned(),
+        reason: reason.to_owned(),
+        message: Some(message.to_owned()),
+        last_update_time: at.clone(),
+        last_transition_time: at,
+    });
+    status
+}
+
+/// The same status without an intent.
+pub fn without_intent(mut status: CanaryStatus, intent: Intent) -> CanaryStatus {
+    if let Some(conditions) = &mut status.conditions {
+        conditions.retain(|c| c.type_ != intent.as_str());
+    }
+    status
+}
+
+/// When the step that ends now is said to have ended: at the instant it served, so that the cadence neither drifts nor
+/// shortens; now, if it served none, waited beyond it, or took longer than an interval.
+fn transition_time(world: &World) -> Timestamp {
+    let now = whole_second_after(world.now);
+    let interval = world.canary.interval();
+    match world.due {
+        Some(due) if !due.late && now.duration_since(due.at).unsigned_abs() < interval => due.at,
+        _ => now,
+    }
+}
+
+/// Flagger's condition for a phase: its status and its message.
+fn promoted(phase: CanaryPhase, kind: &str) -> (&'static str, String) {
+    use CanaryPhase as P;
+    match phase {
+        P::Initialized => ("True", format!("{kind} initialization completed.")),
+        P::Waiting | P::WaitingPromotion => ("Unknown", "Waiting for approval.".to_owned()),
+        P::Progressing => ("Unknown", "New revision detected, progressing canary analysis.".to_owned()),
+        P::Promoting => ("Unknown", "Canary analysis completed, starting primary rolling update.".to_owned()),
+        P::Finalising => ("Unknown", "Canary analysis completed, routing all traffic to primary.".to_owned()),
+        P::Succeeded => ("True", "Canary analysis completed successfully, promotion finished.".to_owned()),
+        P::Failed => ("False", format!("Canary analysis failed, {kind} scaled to zero.")),
+        P::New | P::Initializing | P::Terminating | P::Terminated => {
+            ("Unknown", format!("New {kind} detected, starting initialization."))
+        }
+    }
+}

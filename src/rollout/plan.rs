@@ -1,0 +1,81 @@
+//! What a decision can be, as values.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::{
+    api::canary::CanaryStatus,
+    notice::Notice,
+    world::{Effect, HttpRequest, HttpResponse},
+};
+
+/// What to do about a canary now.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// Get these answers, in the background; tell these notices meanwhile.
+    Ask(Vec<Question>, Vec<Notice>),
+    /// Carry this out.
+    Do(Plan),
+    /// Nothing to do until then; tell these notices (each once per step).
+    Wait(Next, Vec<Notice>),
+}
+
+/// Writes in order, then the status, then what people are told: with nothing left to choose.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Writes, in order; the first that fails ends the plan.
+    pub effects: Vec<Effect>,
+    /// The status to commit once all effects are done.
+    pub status: Option<CanaryStatus>,
+    /// What people are told once the status is committed.
+    pub notices: Vec<Notice>,
+}
+
+/// When to look again; every change of the Canary or its objects is looked at anyway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// At the next due: this one is used up.
+    Due,
+    /// When pods have become ready, and at the next due.
+    Ready,
+    /// At this instant.
+    At(Timestamp),
+    /// When something changes.
+    Change,
+}
+
+/// Something that only the outside can answer. It is its own identity: asked again while it runs, nothing happens.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Question {
+    /// What a server answers to this call; the label tells two equal calls apart.
+    Call {
+        /// Which hook or metric, by its place in the spec.
+        label: String,
+        /// The call.
+        request: HttpRequest,
+    },
+    /// That people were told this: answered once it was delivered, or given up.
+    Tell(Vec<Notice>),
+}
+
+/// The answer to a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A server answered, well or not.
+    Response(HttpResponse),
+    /// No answer could be had; why, fit to be shown.
+    Failed(String),
+    /// The notices are out.
+    Told,
+}
+
+/// The answers of the step under way.
+pub type Evidence = BTreeMap<Question, Answer>;
+
+impl Decision {
+    /// Commit a status and say so.
+    pub fn commit(status: CanaryStatus, notices: Vec<Notice>) -> Self {
+        Self::Do(Plan { effects: Vec::new(), status: Some(status), notices })
+    }
+}

@@ -1,0 +1,89 @@
+//! The analysed version becomes the primary (Flagger's phases Promoting and Finalising).
+
+use super::{
+    analysis,
+    facts::{Facts, event},
+    phase::{self, Intent},
+    plan::{Decision, Next, Plan},
+    rollback::{self, Cause},
+};
+use crate::{
+    api::canary::CanaryPhase,
+    notice::EventKind,
+    world::{Readiness, Weights},
+};
+
+/// The primary gets the template; once it is ready, traffic moves to it.
+pub fn promoting(facts: &Facts<'_>) -> Result<Decision, String> {
+    let world = facts.world;
+    if !facts.is_promoted() {
+        if facts.changed() {
+            // Only what was analysed is promoted.
+            return analysis::restart(facts);
+        }
+        let mut effects: Vec<_> = facts.primary_scaler(true)?.into_iter().collect();
+        effects.extend(facts.promote());
+        return Ok(Decision::Do(Plan { effects, ..Plan::default() }));
+    }
+    match (facts.primary_readiness(), facts.canary_readiness()) {
+        (Readiness::Failed(why), _) => return Ok(rollback::begin(world, &Cause::FailedPromotion(why))),
+        (_, Readiness::Failed(why)) => return Ok(rollback::begin(world, &Cause::NotReady(why))),
+        _ if world.due.is_none() => return Ok(Decision::Wait(Next::Due, Vec::new())),
+        (Readiness::Waiting(why), _) | (_, Readiness::Waiting(why)) => {
+            return Ok(Decision::Wait(Next::Ready, vec![event(world, EventKind::Warning, why)]));
+        }
+        (Readiness::Ready, Readiness::Ready) => {}
+    }
+    let step = world.canary.spec.analysis.as_ref().and_then(|a| a.step_weight_promotion).unwrap_or(0);
+    let canary = i64::from(facts.weights()?.canary);
+    if step <= 0 || canary == 0 {
+        return to_primary(facts);
+    }
+    let left = (canary - step).clamp(0, 100);
+    let weights = Weights::canary(u8::try_from(left).unwrap_or(0));
+    let text = format!("Advance {} primary weight {}", world.full_name(), weights.primary);
+    let mut status = if left == 0 { finalising_status(facts) } else { phase::step(world) };
+    status.canary_weight = left;
+    Ok(Decision::Do(Plan {
+        effects: facts.set_weights(&weights)?,
+        status: Some(status),
+        notices: vec![event(world, EventKind::Normal, text)],
+    }))
+}
+
+fn to_primary(facts: &Facts<'_>) -> Result<Decision, String> {
+    let effects = facts.set_weights(&Weights::PRIMARY)?;
+    let notices = vec![event(facts.world, EventKind::Normal, "Routing all traffic to primary".to_owned())];
+    Ok(Decision::Do(Plan { effects, status: Some(finalising_status(facts)), notices }))
+}
+
+fn finalising_status(facts: &Facts<'_>) -> crate::api::canary::CanaryStatus {
+    let mut status = phase::enter(facts.world, CanaryPhase::Finalising);
+    status.canary_weight = 0;
+    status.iterations = 0;
+    status
+}
+
+/// An interval after traffic moved, when its connections have drained, the canary goes.
+pub fn finalising(facts: &Facts<'_>) -> Result<Decision, String> {
+    let world = facts.world;
+    match facts.primary_readiness() {
+        Readiness::Failed(why) => return Ok(rollback::begin(world, &Cause::FailedPromotion(why))),
+        _ if world.due.is_none() => return Ok(Decision::Wait(Next::Due, Vec::new())),
+        Readiness::Waiting(why) => return Ok(Decision::Wait(Next::Ready, vec![event(world, EventKind::Warning, why)])),
+        Readiness::Ready => {}
+    }
+    Ok(Decision::Do(succeed(facts, &Cause::Promoted)?))
+}
+
+/// Ends a run: the canary goes, and the news is owed.
+pub fn succeed(facts: &Facts<'_>, cause: &Cause) -> Result<Plan, String> {
+    let mut effects = facts.set_weights(&Weights::PRIMARY)?;
+    effects.extend(facts.scale_down());
+    let mut status = phase::enter(facts.world, CanaryPhase::Succeeded);
+    status.canary_weight = 0;
+    status.iterations = 0;
+    status.last_promoted_spec.clone_from(&status.last_applied_spec);
+    let status = phase::with_intent(status, facts.world, Intent::NoticePending, cause.reason(), "");
+    Ok(Plan { effects, status: Some(status), notices: Vec::new() })
+}

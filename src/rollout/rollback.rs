@@ -1,0 +1,122 @@
+//! The way back: traffic to the primary first, then the canary down, then the news (Flagger's `rollback`).
+//!
+//! That a rollback has begun is committed before anything else, so that whatever interrupts it, it is completed and not begun anew
+//! on a canary that is half gone.
+
+use super::{
+    facts::Facts,
+    phase::{self, Intent},
+    plan::{Decision, Plan},
+};
+use crate::{
+    api::canary::CanaryPhase,
+    world::{Readiness, Weights, World, readiness::ready_pods},
+};
+
+/// Why a run ends without a promotion: kept in the status as `reason` and `message` of an intent until it was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// So many checks failed.
+    FailedChecks(i64),
+    /// Pods did not become ready in time.
+    NotReady(String),
+    /// The primary did not become ready with the promoted version.
+    FailedPromotion(String),
+    /// The promotion was completed. (Not a failure: the end that is owed to be told.)
+    Promoted,
+    /// The promotion was completed without an analysis.
+    Skipped,
+    /// The target went back to what is promoted already.
+    Reverted,
+}
+
+impl Cause {
+    /// `reason` of the condition.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::FailedChecks(_) => "FailedChecks",
+            Self::NotReady(_) => "NotReady",
+            Self::FailedPromotion(_) => "FailedPromotion",
+            Self::Promoted => "Promoted",
+            Self::Skipped => "Skipped",
+            Self::Reverted => "Reverted",
+        }
+    }
+
+    /// `message` of the condition.
+    pub fn message(&self) -> String {
+        match self {
+            Self::FailedChecks(n) => n.to_string(),
+            Self::NotReady(why) | Self::FailedPromotion(why) => why.clone(),
+            Self::Promoted | Self::Skipped | Self::Reverted => String::new(),
+        }
+    }
+
+    /// The cause that a condition records; one that an older or newer version wrote counts as "not ready", with its message.
+    pub fn read(reason: &str, message: &str) -> Self {
+        match reason {
+            "FailedChecks" => Self::FailedChecks(message.parse().unwrap_or(0)),
+            "FailedPromotion" => Self::FailedPromotion(message.to_owned()),
+            "Promoted" => Self::Promoted,
+            "Skipped" => Self::Skipped,
+            "Reverted" => Self::Reverted,
+            _ => Self::NotReady(message.to_owned()),
+        }
+    }
+}
+
+/// Commits to going back, and why.
+pub fn begin(world: &World, cause: &Cause) -> Decision {
+    let intent = if *cause == Cause::Reverted { Intent::Reverting } else { Intent::RollingBack };
+    let status = phase::with_intent(phase::status(world), world, intent, cause.reason(), &cause.message());
+    Decision::commit(status, Vec::new())
+}
+
+/// Whether the way back was begun and not finished.
+pub fn is_under_way(world: &World) -> bool {
+    way_back(world).is_some()
+}
+
+/// Whether the end of a run has not been told yet.
+pub fn is_owed(world: &World) -> bool {
+    phase::intent(world, Intent::NoticePending).is_some()
+}
+
+/// Takes the way back: from wherever an interruption left it.
+pub fn proceed(facts: &Facts<'_>) -> Result<Decision, String> {
+    let Some((intent, cause)) = way_back(facts.world) else { return Err("no rollback is under way".to_owned()) };
+    let to = destination(facts, &cause);
+    let mut effects = facts.set_weights(&to)?;
+    if to.canary == 0 {
+        effects.extend(facts.scale_down());
+    }
+    let end = if intent == Intent::Reverting { CanaryPhase::Succeeded } else { CanaryPhase::Failed };
+    let mut status = phase::without_intent(phase::enter(facts.world, end), intent);
+    status.canary_weight = i64::from(to.canary);
+    status.iterations = 0;
+    status.failed_checks = 0;
+    if intent == Intent::Reverting {
+        status.last_applied_spec = Some(facts.revision.clone());
+        status.tracked_configs.clone_from(&facts.configs);
+    }
+    let status = phase::with_intent(status, facts.world, Intent::NoticePending, cause.reason(), &cause.message());
+    Ok(Decision::Do(Plan { effects, status: Some(status), notices: Vec::new() }))
+}
+
+fn way_back(world: &World) -> Option<(Intent, Cause)> {
+    [Intent::RollingBack, Intent::Reverting].into_iter().find_map(|intent| {
+        let (reason, message) = phase::intent(world, intent)?;
+        Some((intent, Cause::read(reason, message)))
+    })
+}
+
+/// Where traffic goes: to the primary, unless only the canary can answer.
+fn destination(facts: &Facts<'_>, cause: &Cause) -> Weights {
+    let primary_answers = facts.world.primary().is_some_and(|primary| ready_pods(primary) > 0);
+    let canary_answers = ready_pods(facts.target) > 0;
+    match cause {
+        Cause::FailedPromotion(_) if facts.canary_readiness() == Readiness::Ready => Weights::CANARY,
+        _ if !primary_answers && canary_answers => Weights::CANARY,
+        _ => Weights::PRIMARY,
+    }
+}

@@ -1,0 +1,142 @@
+//! Between releases: news still owed, and the start of the next run.
+
+use jiff::SignedDuration;
+
+use super::{
+    facts::{Facts, alert, event, event_in},
+    hooks::{self, Outcome},
+    phase::{self, Intent},
+    plan::{Answer, Decision, Evidence, Next, Question},
+    rollback::Cause,
+};
+use crate::{
+    api::canary::{CanaryPhase, WebhookType},
+    notice::{EventKind, Notice, Severity},
+    world::{Readiness, World},
+};
+
+/// How long a change must have rested before a run starts, so that a burst of edits is one run …
+const DEBOUNCE: SignedDuration = SignedDuration::from_millis(500);
+/// … and how long edits can hold it back.
+const DEBOUNCE_LIMIT: SignedDuration = SignedDuration::from_secs(1);
+
+/// Starts a run if there is something new.
+pub fn decide(facts: &Facts<'_>, _evidence: &Evidence) -> Result<Decision, String> {
+    let world = facts.world;
+    if facts.to_adopt() {
+        return Ok(Decision::commit(adopted(facts), Vec::new()));
+    }
+    if !facts.changed() {
+        return Ok(Decision::Wait(Next::Due, Vec::new()));
+    }
+    if let Some(wait) = debounce(world) {
+        return Ok(wait);
+    }
+    if !world.canary.skip_analysis()
+        && let Readiness::Waiting(why) | Readiness::Failed(why) = facts.primary_readiness()
+    {
+        return Ok(Decision::Wait(Next::Due, vec![event(world, EventKind::Warning, why)]));
+    }
+    let mut status = started(facts);
+    status.canary_weight = i64::from(facts.weights()?.canary);
+    let text = format!("New revision detected! Scaling up {}", world.full_target());
+    Ok(Decision::commit(
+        status,
+        vec![
+            event_in(world, EventKind::Normal, text, CanaryPhase::Progressing),
+            alert(world, Severity::Info, "New revision detected, progressing canary analysis.", true),
+        ],
+    ))
+}
+
+/// The status at the start of a run: what it is about is on record before anything is done for it.
+pub fn started(facts: &Facts<'_>) -> crate::api::canary::CanaryStatus {
+    let mut status = phase::enter(facts.world, CanaryPhase::Progressing);
+    status.canary_weight = 0;
+    status.iterations = 0;
+    status.failed_checks = 0;
+    status.last_applied_spec = Some(facts.revision.clone());
+    status.tracked_configs.clone_from(&facts.configs);
+    status
+}
+
+/// Waits until a change has rested; `None` once it has.
+pub fn debounce(world: &World) -> Option<Decision> {
+    let Some(changed) = world.changed else { return Some(Decision::Wait(Next::Due, Vec::new())) };
+    let rested = changed.last.saturating_add(DEBOUNCE).unwrap_or(world.now);
+    let limit = changed.first.saturating_add(DEBOUNCE_LIMIT).unwrap_or(world.now);
+    let start = rested.min(limit);
+    (world.now < start).then(|| Decision::Wait(Next::At(start), Vec::new()))
+}
+
+/// The same revision under our name for it: no event, no run, no restart.
+pub fn adopted(facts: &Facts<'_>) -> crate::api::canary::CanaryStatus {
+    let mut status = phase::status(facts.world);
+    status.last_applied_spec = Some(facts.revision.clone());
+    if matches!(status.phase, CanaryPhase::Initialized | CanaryPhase::Succeeded) {
+        status.last_promoted_spec = Some(facts.revision.clone());
+    }
+    status.tracked_configs.clone_from(&facts.configs);
+    status
+}
+
+/// Tells the end of a run: at least once, whatever happened in between. Only then is it settled.
+pub fn tell(world: &World, evidence: &Evidence) -> Result<Decision, String> {
+    let (reason, message) = phase::intent(world, Intent::NoticePending).unwrap_or_default();
+    let cause = Cause::read(reason, message);
+    let failed = world.phase() == CanaryPhase::Failed;
+    let news = news(world, &cause);
+    let hook_notices = match hooks::run(world, evidence, WebhookType::PostRollout, world.phase()) {
+        Outcome::Ask(questions, _) => {
+            return Ok(Decision::Ask(questions, if failed { news } else { Vec::new() }));
+        }
+        Outcome::Passed(notices) => notices,
+        Outcome::Failed { mut passed, hook, why } => {
+            let text = format!("Post-rollout hook {hook} failed {why}");
+            passed.push(event(world, EventKind::Warning, text));
+            passed
+        }
+    };
+    // A failure is told before its hooks are called, a success after them.
+    let all: Vec<Notice> = if failed { news.into_iter().chain(hook_notices).collect() } else { hook_notices.into_iter().chain(news).collect() };
+    let question = Question::Tell(all);
+    if evidence.get(&question) != Some(&Answer::Told) {
+        return Ok(Decision::Ask(vec![question], Vec::new()));
+    }
+    Ok(Decision::commit(phase::without_intent(phase::status(world), Intent::NoticePending), Vec::new()))
+}
+
+fn news(world: &World, cause: &Cause) -> Vec<Notice> {
+    let (name, target) = (world.full_name(), world.full_target());
+    let warning = |text: String, phase| event_in(world, EventKind::Warning, text, phase);
+    let down = warning(format!("Canary failed! Scaling down {name}"), CanaryPhase::Failed);
+    let normal = |text: String| event(world, EventKind::Normal, text);
+    match cause {
+        Cause::FailedChecks(n) => vec![
+            warning(format!("Rolling back {name} failed checks threshold reached {n}"), CanaryPhase::Progressing),
+            down,
+            alert(world, Severity::Error, &format!("Failed checks threshold reached {n}"), false),
+        ],
+        Cause::NotReady(why) => vec![
+            warning(format!("Rolling back {name} progress deadline exceeded {why}"), CanaryPhase::Progressing),
+            down,
+            alert(world, Severity::Error, &format!("Progress deadline exceeded {why}"), false),
+        ],
+        Cause::FailedPromotion(why) => vec![
+            warning(format!("Promotion of {target} failed, primary not ready: {why}"), CanaryPhase::Promoting),
+            alert(world, Severity::Error, &format!("Promotion failed, primary not ready: {why}"), false),
+        ],
+        Cause::Promoted => vec![
+            normal(format!("Promotion completed! Scaling down {target}")),
+            alert(world, Severity::Info, "Canary analysis completed successfully, promotion finished.", false),
+        ],
+        Cause::Skipped => vec![
+            normal(format!("Promotion completed! Canary analysis was skipped for {target}")),
+            alert(world, Severity::Info, "Canary analysis was skipped, promotion finished.", false),
+        ],
+        Cause::Reverted => vec![
+            normal(format!("Run ended without a promotion: {target} is back at the promoted revision")),
+            alert(world, Severity::Info, "The target is back at the promoted revision, canary analysis ended.", false),
+        ],
+    }
+}

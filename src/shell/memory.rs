@@ -1,0 +1,147 @@
+//! What one process remembers of a canary between two looks: nothing that a restart would miss.
+//!
+//! The cadence stands in the status; remembered is only which due was used up without a trace there, which one waits for pods,
+//! and since when the target is as it is.
+
+use jiff::Timestamp;
+
+use crate::{
+    rollout::Next,
+    world::{Changed, Due, Step, last_due},
+};
+
+/// The memory of one canary.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// What the rest of the due-keeping is about: forgotten when the status moves on.
+    transition: Option<Timestamp>,
+    /// The last due that was used up.
+    served: Option<Timestamp>,
+    /// The due from which on a step waits for pods.
+    blocked: Option<Timestamp>,
+    /// The due of the step whose questions are being asked: no other begins meanwhile.
+    open: Option<Option<Due>>,
+    /// The target and configs as last seen, and when that was first and last different.
+    content: Option<(String, Changed)>,
+    /// What was told in which step, so that it is told once.
+    told: Option<(Step, Vec<crate::notice::Notice>)>,
+    /// When the questions of the step under way were first asked.
+    pub asked_at: Option<Timestamp>,
+}
+
+impl Memory {
+    /// The due that a look now serves.
+    pub fn due(&mut self, transition: Option<Timestamp>, interval: std::time::Duration, now: Timestamp) -> Option<Due> {
+        if self.transition != transition {
+            *self = Self { transition, content: self.content.take(), told: self.told.take(), ..Self::default() };
+        }
+        if let Some(open) = self.open {
+            return open;
+        }
+        let at = last_due(transition?, interval, now)?;
+        if self.served.is_some_and(|served| served >= at) {
+            return None;
+        }
+        Some(Due { at, late: self.blocked.is_some_and(|blocked| blocked <= at) })
+    }
+
+    /// Questions are being asked in the step of this due.
+    pub fn asking(&mut self, due: Option<Due>, now: Timestamp) {
+        self.open = Some(due);
+        self.asked_at.get_or_insert(now);
+    }
+
+    /// A look ended without a write: what that means for its due.
+    pub fn waited(&mut self, due: Option<Due>, next: Next) {
+        self.open = None;
+        self.asked_at = None;
+        let Some(due) = due else { return };
+        match next {
+            Next::Ready => self.blocked = self.blocked.or(Some(due.at)),
+            Next::Due => self.served = Some(due.at),
+            Next::At(_) | Next::Change => {}
+        }
+    }
+
+    /// A plan was carried out: its step is over.
+    pub fn done(&mut self) {
+        self.open = None;
+        self.asked_at = None;
+    }
+
+    /// Since when the target is as it is now; two edits within a burst count from the first.
+    pub fn changed(&mut self, content: &str, settled: bool, now: Timestamp) -> Option<Changed> {
+        let changed = match &self.content {
+            Some((same, changed)) if same == content => *changed,
+            Some((_, changed)) if !settled => Changed { first: changed.first, last: now },
+            _ => Changed { first: now, last: now },
+        };
+        if settled {
+            self.content = None;
+            return None;
+        }
+        self.content = Some((content.to_owned(), changed));
+        Some(changed)
+    }
+
+    /// Of these notices, those that were not told in this step yet.
+    pub fn untold(&mut self, step: &Step, notices: Vec<crate::notice::Notice>) -> Vec<crate::notice::Notice> {
+        if self.told.as_ref().is_none_or(|(of, _)| of != step) {
+            self.told = Some((step.clone(), Vec::new()));
+        }
+        let Some((_, told)) = &mut self.told else { return notices };
+        let new: Vec<_> = notices.into_iter().filter(|notice| !told.contains(notice)).collect();
+        told.extend(new.iter().cloned());
+        new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(10);
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_due_is_served_once_and_the_next_comes_an_interval_later() {
+        let mut memory = Memory::default();
+        let mut due = |now| memory.due(Some(at(0)), INTERVAL, at(now)).map(|due| due.at);
+        assert_eq!(due(9), None);
+        assert_eq!(due(10), Some(at(10)));
+        memory.waited(Some(Due { at: at(10), late: false }), Next::Due);
+        assert_eq!(memory.due(Some(at(0)), INTERVAL, at(19)), None);
+        assert_eq!(memory.due(Some(at(0)), INTERVAL, at(20)).map(|due| due.at), Some(at(20)));
+    }
+
+    #[test]
+    fn a_step_whose_answers_are_slow_does_not_begin_a_second_time() {
+        let mut memory = Memory::default();
+        let due = memory.due(Some(at(0)), INTERVAL, at(10));
+        memory.asking(due, at(10));
+        assert_eq!(memory.due(Some(at(0)), INTERVAL, at(45)), due);
+        assert_eq!(memory.due(Some(at(45)), INTERVAL, at(46)), None, "a write ends it");
+    }
+
+    #[test]
+    fn a_step_that_waited_for_pods_is_late() {
+        let mut memory = Memory::default();
+        let due = memory.due(Some(at(0)), INTERVAL, at(10));
+        memory.waited(due, Next::Ready);
+        assert_eq!(memory.due(Some(at(0)), INTERVAL, at(13)), Some(Due { at: at(10), late: true }));
+    }
+
+    #[test]
+    fn a_burst_of_edits_counts_from_its_first() {
+        let mut memory = Memory::default();
+        assert_eq!(memory.changed("a", true, at(0)), None);
+        assert_eq!(memory.changed("b", false, at(1)), Some(Changed { first: at(1), last: at(1) }));
+        assert_eq!(memory.changed("c", false, at(2)), Some(Changed { first: at(1), last: at(2) }));
+        assert_eq!(memory.changed("c", false, at(3)), Some(Changed { first: at(1), last: at(2) }));
+    }
+}

@@ -1,0 +1,262 @@
+//! What people are told: after the fact, in order, and never in the way of a release.
+//!
+//! Each canary has a lane of its own: a hanging chat delays that canary's news and nothing else.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{Event, EventSource, ObjectReference},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
+
+use super::{cluster::Cluster, http::Http, telemetry};
+use crate::{
+    api::canary::Canary,
+    notice::{EventKind, Notice, alert, hook},
+    world::{HttpRequest, Kind, ObjectRef, Secret, revision::digest},
+};
+
+/// The longest that the API server may take for an event.
+const EVENT_DEADLINE: Duration = Duration::from_secs(5);
+/// News that may wait for delivery, for one canary; older news is dropped rather than memory filled.
+const LANE: usize = 256;
+
+/// Where news goes that no canary says otherwise about.
+#[derive(Clone, Debug, Default)]
+pub struct Global {
+    /// The chat for canaries without alerts of their own.
+    pub chat: Option<alert::Chat>,
+    /// The event webhook for canaries without one of their own.
+    pub event_webhook: Option<Secret>,
+}
+
+/// Delivers notices.
+#[derive(Clone)]
+pub struct Reporter {
+    shared: Arc<Shared>,
+    lanes: Arc<Mutex<HashMap<String, mpsc::Sender<News>>>>,
+}
+
+struct Shared {
+    client: Client,
+    cluster: Cluster,
+    http: Http,
+    global: Global,
+    /// How often each event was seen: the API server cannot count for us.
+    counts: Mutex<HashMap<String, i32>>,
+}
+
+struct News {
+    canary: Canary,
+    notices: Vec<Notice>,
+    delivered: Option<oneshot::Sender<()>>,
+}
+
+impl Reporter {
+    /// Delivers through these.
+    pub fn new(client: Client, cluster: Cluster, http: Http, global: Global) -> Self {
+        let shared = Shared { client, cluster, http, global, counts: Mutex::default() };
+        Self { shared: Arc::new(shared), lanes: Arc::default() }
+    }
+
+    /// Tells, at some later time.
+    pub fn tell(&self, canary: &Canary, notices: Vec<Notice>) {
+        if !notices.is_empty() {
+            self.enqueue(News { canary: canary.clone(), notices, delivered: None });
+        }
+    }
+
+    /// Tells, and returns when all told so far is delivered or given up.
+    pub async fn deliver(&self, canary: &Canary, notices: Vec<Notice>) {
+        let (delivered, done) = oneshot::channel();
+        self.enqueue(News { canary: canary.clone(), notices, delivered: Some(delivered) });
+        // A lane that was dropped has nothing left to deliver.
+        let _ = done.await;
+    }
+
+    /// Forgets a canary that is gone.
+    pub fn forget(&self, uid: &str) {
+        lock(&self.lanes).remove(uid);
+    }
+
+    fn enqueue(&self, news: News) {
+        let uid = news.canary.metadata.uid.clone().unwrap_or_default();
+        let mut lanes = lock(&self.lanes);
+        let lane = lanes.entry(uid).or_insert_with(|| {
+            let (lane, mut queue) = mpsc::channel::<News>(LANE);
+            let shared = self.shared.clone();
+            tokio::spawn(async move {
+                while let Some(news) = queue.recv().await {
+                    shared.deliver(&news.canary, news.notices).await;
+                    if let Some(delivered) = news.delivered {
+                        let _ = delivered.send(());
+                    }
+                }
+            });
+            lane
+        });
+        if let Err(error) = lane.try_send(news) {
+            warn!("news of a canary is dropped: {error}");
+        }
+    }
+}
+
+impl Shared {
+    async fn deliver(&self, canary: &Canary, notices: Vec<Notice>) {
+        for notice in notices {
+            match notice {
+                Notice::Event { kind, message, phase, checksum } => {
+                    telemetry::event(canary, kind, &message);
+                    self.event(canary, kind, &message).await;
+                    for request in hook::events(canary, self.global.event_webhook.as_ref(), kind, &message, phase, &checksum, now_ms()) {
+                        self.send(canary, "error sending event to webhook", request).await;
+                    }
+                }
+                Notice::Alert { severity, text, fields } => {
+                    for request in self.alerts(canary, &alert::AlertMessage::new(canary, severity, text, fields)).await {
+                        self.send(canary, "alert can't be sent", request).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn send(&self, canary: &Canary, what: &str, request: Result<HttpRequest, String>) {
+        let problem = match request {
+            Ok(request) => match self.http.send(&request).await {
+                Ok(response) if (200..300).contains(&response.status) => return,
+                Ok(response) => format!("bad response {}", response.status),
+                Err(error) => error.why,
+            },
+            Err(problem) => problem,
+        };
+        warn!(canary = telemetry::name(canary), "{what}: {problem}");
+    }
+
+    /// The calls of the chats that want this alert.
+    async fn alerts(&self, canary: &Canary, message: &alert::AlertMessage) -> Vec<Result<HttpRequest, String>> {
+        let own = canary.spec.analysis.as_ref().map(|analysis| analysis.alerts.as_slice()).unwrap_or_default();
+        if own.is_empty() {
+            return self.global.chat.iter().map(|chat| chat.request(message)).collect();
+        }
+        let mut requests = Vec::new();
+        for alert in own.iter().filter(|alert| alert::wants(alert, message.severity)) {
+            requests.push(match self.chat(canary, &alert.provider_ref).await {
+                Ok(chat) => chat.request(message),
+                Err(problem) => Err(problem),
+            });
+        }
+        requests
+    }
+
+    /// The chat that an `AlertProvider` names; its address may be in a Secret.
+    async fn chat(&self, canary: &Canary, reference: &crate::api::canary::CrossNamespaceRef) -> Result<alert::Chat, String> {
+        let own = canary.metadata.namespace.clone().unwrap_or_default();
+        let namespace = reference.namespace.clone().filter(|n| !n.is_empty()).unwrap_or(own);
+        let full = format!("alert provider {}.{namespace}", reference.name);
+        let get = async |kind, name: &str| {
+            let object = ObjectRef { kind, namespace: namespace.clone(), name: name.to_owned() };
+            self.cluster.get(&object).await.map_err(|e| e.to_string())?.ok_or_else(|| format!("{} {name:?} not found", kind.plural()))
+        };
+        let provider = get(Kind::AlertProvider, &reference.name).await.map_err(|e| format!("{full} error: {e}"))?;
+        let provider: crate::api::alert_provider::AlertProvider =
+            serde_json::from_value(provider).map_err(|e| format!("{full} error: {e}"))?;
+        let secret = match &provider.spec.secret_ref {
+            Some(secret) => Some(get(Kind::Secret, &secret.name).await.map_err(|e| format!("{full} secretRef error: {e}"))?),
+            None => None,
+        };
+        alert::Chat::of(&provider, secret.as_ref()).map_err(|e| format!("{full} {e}"))
+    }
+
+    /// One Event object per canary, type and message; a repeat counts up.
+    async fn event(&self, canary: &Canary, kind: EventKind, message: &str) {
+        let uid = canary.metadata.uid.as_deref().unwrap_or_default();
+        let canary_name = canary.metadata.name.as_deref().unwrap_or_default();
+        let name = format!("{canary_name}.{}", digest(&format!("{uid}/{}/{message}", kind.as_str()), 8));
+        let namespace = canary.metadata.namespace.as_deref().unwrap_or_default();
+        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        let written = tokio::time::timeout(EVENT_DEADLINE, async {
+            let known = lock(&self.counts).get(&name).copied();
+            if let Some(count) = known
+                && repeat(&api, &name, count + 1).await?
+            {
+                return Ok(count + 1);
+            }
+            match api.create(&PostParams::default(), &new_event(canary, &name, kind, message)).await {
+                Err(kube::Error::Api(status)) if status.code == 409 => {
+                    // Told before a restart: go on counting from there.
+                    let count = api.get(&name).await?.count.unwrap_or(1) + 1;
+                    repeat(&api, &name, count).await?;
+                    Ok(count)
+                }
+                other => other.map(|_| 1),
+            }
+        })
+        .await;
+        match written {
+            Ok(Ok(count)) => drop(lock(&self.counts).insert(name, count)),
+            Ok(Err(error)) => warn!(canary = telemetry::name(canary), "event cannot be written: {error}"),
+            Err(_) => warn!(canary = telemetry::name(canary), "event cannot be written: the API server does not answer"),
+        }
+    }
+}
+
+/// Counts an event up; false if it expired.
+async fn repeat(api: &Api<Event>, name: &str, count: i32) -> Result<bool, kube::Error> {
+    let patch = json!({"count": count, "lastTimestamp": Time(now())});
+    match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        other => other.map(|_| true),
+    }
+}
+
+fn new_event(canary: &Canary, name: &str, kind: EventKind, message: &str) -> Event {
+    let meta = &canary.metadata;
+    Event {
+        metadata: ObjectMeta { name: Some(name.to_owned()), namespace: meta.namespace.clone(), ..ObjectMeta::default() },
+        involved_object: ObjectReference {
+            api_version: Some(Kind::Canary.api_version()),
+            kind: Some("Canary".to_owned()),
+            name: meta.name.clone(),
+            namespace: meta.namespace.clone(),
+            uid: meta.uid.clone(),
+            resource_version: meta.resource_version.clone(),
+            ..ObjectReference::default()
+        },
+        type_: Some(kind.as_str().to_owned()),
+        reason: Some("Synced".to_owned()),
+        message: Some(message.to_owned()),
+        source: Some(EventSource { component: Some("flagger".to_owned()), host: None }),
+        first_timestamp: Some(Time(now())),
+        last_timestamp: Some(Time(now())),
+        count: Some(1),
+        reporting_component: Some("flagger".to_owned()),
+        reporting_instance: Some(String::new()),
+        ..Event::default()
+    }
+}
+
+fn now() -> Timestamp {
+    // Events have whole seconds.
+    Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default()
+}
+
+fn now_ms() -> i64 {
+    Timestamp::now().as_millisecond()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

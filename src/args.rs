@@ -1,1 +1,533 @@
-//! args
+//! The command line and the environment, in Flagger's terms: Go's flag syntax (`-x=v`, `--x=v`, `-x v`, `-bool`), Flagger's flags,
+//! Flagger's variables. Nothing past this module reads either.
+//!
+//! The syntax is Go's, in which `-abc` is one flag; parsers for the syntax of Unix cannot be taught that, so it is read here.
+
+use std::{collections::BTreeMap, fmt::Write, time::Duration};
+
+use crate::{api::duration, world::Secret};
+
+/// Flags that exist: name, default, what for. A flag whose default is `true` or `false` needs no value.
+const FLAGS: [(&str, &str, &str); 31] = [
+    (
+        "cluster-name",
+        "",
+        "Cluster name to be included in alert msgs.",
+    ),
+    (
+        "control-loop-interval",
+        "10s",
+        "Accepted for Flagger's sake: changes are watched, not polled.",
+    ),
+    (
+        "enable-config-tracking",
+        "true",
+        "Enable secrets and configmaps tracking.",
+    ),
+    ("enable-leader-election", "false", "Enable leader election."),
+    ("event-webhook", "", "Webhook for publishing flagger events"),
+    (
+        "include-label-prefix",
+        "",
+        "List of prefixes of labels that are copied when creating primary deployments or daemonsets. Use * to include all.",
+    ),
+    (
+        "ingress-annotations-prefix",
+        "nginx.ingress.kubernetes.io",
+        "Annotations prefix for NGINX ingresses.",
+    ),
+    (
+        "ingress-class",
+        "",
+        "Ingress class used for annotating HTTPProxy objects.",
+    ),
+    (
+        "kubeconfig",
+        "",
+        "Path to a kubeconfig. Only required if out-of-cluster.",
+    ),
+    ("kubeconfig-burst", "250", "Set Burst for kubeconfig."),
+    ("kubeconfig-qps", "100", "Set QPS for kubeconfig."),
+    (
+        "kubeconfig-service-mesh",
+        "",
+        "Path to a kubeconfig for the service mesh control plane cluster.",
+    ),
+    (
+        "leader-election-namespace",
+        "kube-system",
+        "Namespace used to create the leader election config map.",
+    ),
+    (
+        "log-level",
+        "debug",
+        "Log level can be: debug, info, warn, error.",
+    ),
+    (
+        "master",
+        "",
+        "The address of the Kubernetes API server. Overrides any value in kubeconfig.",
+    ),
+    ("mesh-provider", "istio", "Service mesh provider."),
+    (
+        "metrics-server",
+        "http://prometheus:9090",
+        "Prometheus URL.",
+    ),
+    ("msteams-proxy-url", "", "MS Teams proxy URL."),
+    ("msteams-url", "", "MS Teams incoming webhook URL."),
+    (
+        "namespace",
+        "",
+        "Namespace that flagger would watch canary object.",
+    ),
+    (
+        "no-cross-namespace-refs",
+        "false",
+        "When set to true, Flagger can only refer to resources in the same namespace.",
+    ),
+    ("port", "8080", "Port to listen on."),
+    (
+        "selector-labels",
+        "app,name,app.kubernetes.io/name",
+        "List of pod labels that Flagger uses to create pod selectors.",
+    ),
+    ("slack-channel", "", "Slack channel."),
+    ("slack-proxy-url", "", "Slack proxy URL."),
+    ("slack-token", "", "Slack bot token."),
+    ("slack-url", "", "Slack hook URL."),
+    ("slack-user", "flagger", "Slack user name."),
+    (
+        "threadiness",
+        "2",
+        "Accepted for Flagger's sake: canaries never wait for each other.",
+    ),
+    ("version", "false", "Print the version and exit."),
+    ("zap-encoding", "json", "Log encoding: json or console."),
+];
+
+/// Flags that Flagger's libraries have: accepted, without effect.
+const TOLERATED: [(&str, &str); 16] = [
+    ("add_dir_header", "false"),
+    ("alsologtostderr", "false"),
+    ("alsologtostderrthreshold", ""),
+    ("legacy_stderr_threshold_behavior", "false"),
+    ("log_backtrace_at", ""),
+    ("log_dir", ""),
+    ("log_file", ""),
+    ("log_file_max_size", ""),
+    ("logtostderr", "false"),
+    ("one_output", "false"),
+    ("skip_headers", "false"),
+    ("skip_log_headers", "false"),
+    ("stderrthreshold", ""),
+    ("v", ""),
+    ("vmodule", ""),
+    ("zap-replace-globals", "false"),
+];
+
+/// Flags that do nothing in this version; one that is given is named in the log.
+const WITHOUT_EFFECT: [&str; 8] = [
+    "control-loop-interval",
+    "ingress-annotations-prefix",
+    "ingress-class",
+    "kubeconfig-burst",
+    "kubeconfig-qps",
+    "msteams-proxy-url",
+    "msteams-url",
+    "threadiness",
+];
+
+/// What the process is to do.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Run the operator.
+    Run(Box<Config>),
+    /// Print the CRDs.
+    Crds,
+}
+
+/// The process is to end at once: with this code, after this text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// 0, or 2 for a command line that cannot be understood.
+    pub code: u8,
+    /// What to print: to stdout for 0, else to stderr.
+    pub text: String,
+}
+
+/// The configuration as resolved.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub struct Config {
+    /// Path of a kubeconfig, if out of the cluster.
+    pub kubeconfig: Option<String>,
+    /// Address of the API server, in place of the kubeconfig's.
+    pub master: Option<String>,
+    /// The only namespace that is looked at, if there is one.
+    pub namespace: Option<String>,
+    /// For canaries that name no provider.
+    pub mesh_provider: String,
+    /// For canaries that name no metrics server.
+    pub metrics_server: String,
+    /// Labels that can select pods, in order.
+    pub selector_labels: Vec<String>,
+    /// Prefixes of labels and annotations that go along to copies.
+    pub include_label_prefix: Vec<String>,
+    /// Whether ConfigMaps and Secrets belong to a version.
+    pub config_tracking: bool,
+    /// Whether canaries may name objects of other namespaces.
+    pub no_cross_namespace_refs: bool,
+    /// A field of every alert.
+    pub cluster_name: String,
+    /// Where `/metrics` and `/healthz` are.
+    pub port: u16,
+    /// debug, info, warn or error.
+    pub log_level: String,
+    /// Whether logs are JSON.
+    pub log_json: bool,
+    /// Whether one of several processes leads.
+    pub leader_election: bool,
+    /// Where the Lease is.
+    pub lease_namespace: String,
+    /// The chat for canaries without alerts of their own.
+    pub slack: Slack,
+    /// The webhook for events of canaries without one of their own.
+    pub event_webhook: Option<Secret>,
+    /// Sentences about flags that were given and do nothing.
+    pub remarks: Vec<String>,
+}
+
+/// The operator's own chat.
+#[derive(Clone, Debug)]
+pub struct Slack {
+    /// Where it is, if there is one.
+    pub url: Option<Secret>,
+    /// The token of a bot.
+    pub token: Option<Secret>,
+    /// The proxy to reach it through.
+    pub proxy: Option<Secret>,
+    /// Who writes.
+    pub user: String,
+    /// Where to.
+    pub channel: String,
+}
+
+/// Reads a command line (without the program's name) and the environment.
+pub fn parse(
+    args: impl IntoIterator<Item = String>,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<Command, Exit> {
+    let mut args = args.into_iter().peekable();
+    if args.peek().map(String::as_str) == Some("crds") {
+        return Ok(Command::Crds);
+    }
+    let given = flags(args)?;
+    if given.get("version").is_some_and(|value| is_true(value)) {
+        let text = format!(
+            "Flagger version {} revision  {}\n",
+            env!("CARGO_PKG_VERSION"),
+            "unknown"
+        );
+        return Err(Exit { code: 0, text });
+    }
+    resolve(&given, env).map(|config| Command::Run(Box::new(config)))
+}
+
+/// The flags as given.
+fn flags(args: impl Iterator<Item = String>) -> Result<BTreeMap<String, String>, Exit> {
+    let mut given = BTreeMap::new();
+    let mut args = args;
+    while let Some(arg) = args.next() {
+        let Some(flag) = arg
+            .strip_prefix("--")
+            .or_else(|| arg.strip_prefix('-'))
+            .filter(|flag| !flag.is_empty())
+        else {
+            break;
+        };
+        let (name, value) = flag
+            .split_once('=')
+            .map_or((flag, None), |(name, value)| (name, Some(value.to_owned())));
+        if name == "h" || name == "help" {
+            return Err(Exit {
+                code: 0,
+                text: usage(),
+            });
+        }
+        let known = FLAGS
+            .iter()
+            .map(|(name, default, _)| (*name, *default))
+            .chain(TOLERATED);
+        let Some((_, default)) = known.into_iter().find(|(known, _)| *known == name) else {
+            return Err(wrong(&format!("flag provided but not defined: -{name}")));
+        };
+        let is_bool = matches!(default, "true" | "false");
+        let value = match value {
+            Some(value) => value,
+            None if is_bool => "true".to_owned(),
+            None => args
+                .next()
+                .ok_or_else(|| wrong(&format!("flag needs an argument: -{name}")))?,
+        };
+        if is_bool && !is_true(&value) && !is_false(&value) {
+            return Err(wrong(&format!(
+                "invalid boolean value {value:?} for -{name}: parse error"
+            )));
+        }
+        given.insert(name.to_owned(), value);
+    }
+    Ok(given)
+}
+
+fn resolve(
+    given: &BTreeMap<String, String>,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<Config, Exit> {
+    let default = |name: &str| {
+        FLAGS
+            .iter()
+            .find(|(flag, ..)| *flag == name)
+            .map(|(_, default, _)| (*default).to_owned())
+    };
+    let text = |name: &str| {
+        given
+            .get(name)
+            .cloned()
+            .or_else(|| default(name))
+            .unwrap_or_default()
+    };
+    let some = |name: &str| Some(text(name)).filter(|value| !value.is_empty());
+    let secret = |name: &str, variable: &str| {
+        env(variable)
+            .filter(|value| !value.is_empty())
+            .or_else(|| some(name))
+            .map(Secret)
+    };
+    let list = |name: &str| {
+        text(name)
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let number = |name: &str| {
+        let value = text(name);
+        value.parse::<u32>().map_err(|_| {
+            wrong(&format!(
+                "invalid value {value:?} for flag -{name}: parse error"
+            ))
+        })
+    };
+    for name in ["kubeconfig-qps", "kubeconfig-burst", "threadiness"] {
+        number(name)?;
+    }
+    let interval = text("control-loop-interval");
+    if duration::parse(&interval).is_none_or(|interval| interval == Duration::ZERO) {
+        return Err(wrong(&format!(
+            "invalid value {interval:?} for flag -control-loop-interval: parse error"
+        )));
+    }
+    let port = number("port")?;
+    let port = u16::try_from(port).map_err(|_| {
+        wrong(&format!(
+            "invalid value {port:?} for flag -port: value out of range"
+        ))
+    })?;
+    let encoding = text("zap-encoding");
+    if !matches!(encoding.as_str(), "json" | "console") {
+        return Err(Exit {
+            code: 1,
+            text: format!("Error creating logger: no encoder registered for name {encoding:?}\n"),
+        });
+    }
+    if text("kubeconfig-service-mesh") != text("kubeconfig")
+        && some("kubeconfig-service-mesh").is_some()
+    {
+        return Err(wrong(
+            "flag -kubeconfig-service-mesh: a separate cluster for routes is not supported yet",
+        ));
+    }
+    let namespace = some("namespace");
+    Ok(Config {
+        kubeconfig: some("kubeconfig"),
+        master: some("master"),
+        lease_namespace: namespace
+            .clone()
+            .unwrap_or_else(|| text("leader-election-namespace")),
+        namespace,
+        mesh_provider: text("mesh-provider"),
+        metrics_server: text("metrics-server"),
+        selector_labels: list("selector-labels"),
+        include_label_prefix: list("include-label-prefix"),
+        config_tracking: is_true(&text("enable-config-tracking")),
+        no_cross_namespace_refs: is_true(&text("no-cross-namespace-refs")),
+        cluster_name: text("cluster-name"),
+        port,
+        log_level: text("log-level"),
+        log_json: encoding == "json",
+        leader_election: is_true(&text("enable-leader-election")),
+        slack: Slack {
+            url: secret("slack-url", "SLACK_URL"),
+            token: secret("slack-token", "SLACK_TOKEN"),
+            proxy: secret("slack-proxy-url", "SLACK_PROXY_URL"),
+            user: text("slack-user"),
+            channel: text("slack-channel"),
+        },
+        event_webhook: secret("event-webhook", "EVENT_WEBHOOK_URL"),
+        remarks: remarks(given, env),
+    })
+}
+
+fn remarks(given: &BTreeMap<String, String>, env: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let flags = WITHOUT_EFFECT
+        .iter()
+        .filter(|name| given.contains_key(**name))
+        .map(|name| format!("flag -{name} has no effect"));
+    let variables = ["MSTEAMS_URL", "MSTEAMS_PROXY_URL"]
+        .into_iter()
+        .filter(|name| env(name).is_some_and(|value| !value.is_empty()));
+    flags
+        .chain(variables.map(|name| format!("variable {name} has no effect")))
+        .collect()
+}
+
+/// Go's `strconv.ParseBool`.
+fn is_true(value: &str) -> bool {
+    matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")
+}
+
+fn is_false(value: &str) -> bool {
+    matches!(value, "0" | "f" | "F" | "false" | "FALSE" | "False")
+}
+
+fn wrong(problem: &str) -> Exit {
+    Exit {
+        code: 2,
+        text: format!("{problem}\n{}", usage()),
+    }
+}
+
+fn usage() -> String {
+    let mut text = "Usage of flagger:\n".to_owned();
+    for (name, default, purpose) in FLAGS {
+        let default = if matches!(default, "" | "false") {
+            String::new()
+        } else {
+            format!(" (default {default})")
+        };
+        let _ = writeln!(text, "  -{name}\n    \t{purpose}{default}");
+    }
+    text + "  crds\n    \tAs the first argument: print the CRDs.\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(args: &[&str], env: &[(&str, &str)]) -> Result<Config, Exit> {
+        let env: BTreeMap<_, _> = env
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
+        match parse(args.iter().map(|arg| (*arg).to_owned()), |name| {
+            env.get(name).cloned()
+        })? {
+            Command::Run(config) => Ok(*config),
+            Command::Crds => panic!("crds"),
+        }
+    }
+
+    #[test]
+    fn flaggers_own_command_lines_are_understood() {
+        let config = run(
+            &[
+                "-log-level=info",
+                "--port",
+                "8081",
+                "-enable-leader-election",
+                "-enable-config-tracking=false",
+                "-include-label-prefix=a,b",
+                "-v=4",
+            ],
+            &[],
+        )
+        .unwrap();
+        assert_eq!(
+            (
+                config.log_level.as_str(),
+                config.port,
+                config.leader_election,
+                config.config_tracking
+            ),
+            ("info", 8081, true, false)
+        );
+        assert_eq!(config.include_label_prefix, ["a", "b"]);
+        assert_eq!(
+            config.selector_labels,
+            ["app", "name", "app.kubernetes.io/name"]
+        );
+        assert_eq!(config.lease_namespace, "kube-system");
+        assert_eq!(run(&["-namespace=n"], &[]).unwrap().lease_namespace, "n");
+    }
+
+    #[test]
+    fn the_environment_wins() {
+        let config = run(
+            &["-slack-url=http://flag", "-event-webhook=http://flag"],
+            &[("SLACK_URL", "http://env"), ("EVENT_WEBHOOK_URL", "")],
+        )
+        .unwrap();
+        assert_eq!(config.slack.url.unwrap().0, "http://env");
+        assert_eq!(config.event_webhook.unwrap().0, "http://flag");
+    }
+
+    #[test]
+    fn what_cannot_be_understood_ends_with_2_and_the_usage() {
+        for (args, problem) in [
+            (
+                &["-nonsense"][..],
+                "flag provided but not defined: -nonsense",
+            ),
+            (&["-port"], "flag needs an argument: -port"),
+            (
+                &["-port=x"],
+                "invalid value \"x\" for flag -port: parse error",
+            ),
+            (
+                &["-version=x"],
+                "invalid boolean value \"x\" for -version: parse error",
+            ),
+        ] {
+            let exit = run(args, &[]).unwrap_err();
+            assert_eq!((exit.code, exit.text.lines().next().unwrap()), (2, problem));
+            assert!(exit.text.contains("Usage of flagger"));
+        }
+        assert_eq!(run(&["-h"], &[]).unwrap_err().code, 0);
+        assert!(
+            run(&["-version"], &[])
+                .unwrap_err()
+                .text
+                .starts_with("Flagger version ")
+        );
+    }
+
+    #[test]
+    fn a_flag_without_effect_says_so() {
+        assert_eq!(
+            run(&["-threadiness=4"], &[("MSTEAMS_URL", "x")])
+                .unwrap()
+                .remarks,
+            [
+                "flag -threadiness has no effect",
+                "variable MSTEAMS_URL has no effect"
+            ]
+        );
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        assert!(!format!("{:?}", run(&["-slack-token=hush"], &[]).unwrap()).contains("hush"));
+    }
+}

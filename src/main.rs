@@ -1,2 +1,224 @@
-//! The operator's process.
-fn main() {}
+//! The operator's process: reads its arguments, joins its parts, ends well.
+
+use std::{process::ExitCode, sync::Arc};
+
+use flagger_rs::{
+    api,
+    args::{self, Command, Config},
+    notice::alert::{Chat, ChatService},
+    shell::{
+        answer::Answers,
+        cluster::Cluster,
+        controller::{self, Operator},
+        http::Http,
+        lease::{self, Candidate, Leadership},
+        report::{Global, Reporter},
+        server,
+        telemetry::{self, Recorder},
+    },
+    world::Settings,
+};
+use kube::{Client, config::KubeConfigOptions};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
+use tracing::{error, info, warn};
+
+fn main() -> ExitCode {
+    let command = match args::parse(std::env::args().skip(1), |name| std::env::var(name).ok()) {
+        Ok(command) => command,
+        Err(exit) => {
+            if exit.code == 0 {
+                print!("{}", exit.text)
+            } else {
+                eprint!("{}", exit.text)
+            }
+            return ExitCode::from(exit.code);
+        }
+    };
+    let result = match command {
+        Command::Crds => api::crds_yaml()
+            .map(|yaml| print!("{yaml}"))
+            .map_err(|error| error.to_string()),
+        Command::Run(config) => run(*config),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            error!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(config: Config) -> Result<(), String> {
+    telemetry::start_logging(&config.log_level, config.log_json);
+    let (version, provider) = (env!("CARGO_PKG_VERSION"), config.mesh_provider.as_str());
+    info!("Starting flagger-rs version {version} mesh provider {provider}");
+    for remark in &config.remarks {
+        warn!("{remark}");
+    }
+    let client = connect(&config).await?;
+    let recorder = Recorder::new().map_err(|error| format!("metrics: {error}"))?;
+    recorder.info(version, provider);
+    let stop = stop_signal()?;
+    let listener = server::listen(config.port)
+        .await
+        .map_err(|error| format!("HTTP server cannot listen on {}: {error}", config.port))?;
+    let serving = tokio::spawn(server::serve(
+        listener,
+        recorder.clone(),
+        stopped(stop.clone()),
+    ));
+    if config.leader_election {
+        let identity = lease::identity();
+        info!(
+            "Starting leader election id: {identity} namespace: {}",
+            config.lease_namespace
+        );
+        let (candidate, leadership) =
+            Candidate::new(client.clone(), &config.lease_namespace, identity);
+        while !*stop.borrow() {
+            tokio::select! {
+                () = candidate.acquire() => {}
+                () = stopped(stop.clone()) => break,
+            }
+            // A leader that lost the lease drops all it was doing, and stands again.
+            tokio::select! {
+                () = lead(&config, client.clone(), leadership.clone(), recorder.clone(), stop.clone()) => {}
+                () = candidate.keep() => {}
+            }
+        }
+        candidate.release().await;
+    } else {
+        lead(&config, client, Leadership::always(), recorder, stop).await;
+    }
+    serving
+        .await
+        .map_err(|error| error.to_string())?
+        .map_err(|error| format!("HTTP server: {error}"))?;
+    info!("stopped");
+    Ok(())
+}
+
+/// Runs releases for as long as this process leads.
+async fn lead(
+    config: &Config,
+    client: Client,
+    leadership: Leadership,
+    recorder: Recorder,
+    stop: watch::Receiver<bool>,
+) {
+    let http = Http::default();
+    let cluster = Cluster::new(client.clone(), leadership);
+    let global = Global {
+        chat: chat(config),
+        event_webhook: config.event_webhook.clone(),
+    };
+    let reporter = Reporter::new(client.clone(), cluster.clone(), http.clone(), global);
+    let (answered, answers) = mpsc::unbounded_channel();
+    let operator = Operator {
+        cluster,
+        settings: Arc::new(settings(config)),
+        reporter: reporter.clone(),
+        recorder,
+        answers: Arc::new(Answers::new(http, reporter, answered)),
+    };
+    controller::run(
+        client,
+        config.namespace.as_deref(),
+        Arc::new(operator),
+        answers,
+        stopped(stop),
+    )
+    .await;
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        mesh_provider: config.mesh_provider.clone(),
+        metrics_server: config.metrics_server.clone(),
+        selector_labels: config.selector_labels.clone(),
+        include_label_prefix: config.include_label_prefix.clone(),
+        config_tracking: config.config_tracking,
+        no_cross_namespace_refs: config.no_cross_namespace_refs,
+        cluster_name: config.cluster_name.clone(),
+    }
+}
+
+/// The operator's own chat; as in Flagger, one without a channel is an error that only costs the alerts.
+fn chat(config: &Config) -> Option<Chat> {
+    let slack = &config.slack;
+    let address = slack.url.clone()?;
+    if slack.channel.is_empty() || slack.user.is_empty() {
+        error!("Notifier: -slack-channel and -slack-user must not be empty, alerts are off");
+        return None;
+    }
+    Some(Chat {
+        service: ChatService::Slack,
+        address,
+        token: slack.token.clone(),
+        proxy: slack.proxy.clone(),
+        username: slack.user.clone(),
+        channel: slack.channel.clone(),
+    })
+}
+
+/// A client that can see our CRDs.
+async fn connect(config: &Config) -> Result<Client, String> {
+    let mut kube = match &config.kubeconfig {
+        Some(path) => {
+            let kubeconfig = kube::config::Kubeconfig::read_from(path)
+                .map_err(|error| format!("Error building kubeconfig: {error}"))?;
+            kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+                .await
+                .map_err(|error| error.to_string())
+        }
+        None => kube::Config::infer()
+            .await
+            .map_err(|error| error.to_string()),
+    }
+    .map_err(|error| format!("Error building kubeconfig: {error}"))?;
+    if let Some(master) = &config.master {
+        kube.cluster_url = master
+            .parse()
+            .map_err(|error| format!("-master: {error}"))?;
+    }
+    let client = Client::try_from(kube)
+        .map_err(|error| format!("Error building kubernetes clientset: {error}"))?;
+    let version = client
+        .apiserver_version()
+        .await
+        .map_err(|error| format!("Error calling Kubernetes API: {error}"))?;
+    info!("Connected to Kubernetes API {}", version.git_version);
+    Ok(client)
+}
+
+/// Turns true on the first SIGTERM or SIGINT; the second ends the process at once.
+fn stop_signal() -> Result<watch::Receiver<bool>, String> {
+    let listen = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
+    let (mut terminate, mut interrupt) = (
+        listen(SignalKind::terminate())?,
+        listen(SignalKind::interrupt())?,
+    );
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        for _ in 0..2 {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if stop.send_replace(true) {
+                std::process::exit(1);
+            }
+        }
+    });
+    Ok(stopped)
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // The sender lives as long as the process.
+    let _ = stop.wait_for(|stop| *stop).await;
+}

@@ -19,7 +19,6 @@ use super::metric_template::LocalObjectReference;
     printcolumn = r#"{"name":"Type","type":"string","jsonPath":".spec.type"}"#
 )]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("oneOf" = [{"required": ["type", "address"]}, {"required": ["type", "secretRef"]}]))]
 pub struct AlertProviderSpec {
     /// What chat it is.
     #[serde(default, rename = "type")]

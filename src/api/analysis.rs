@@ -6,15 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{lenient, schema, traffic};
+use super::{lenient, schema};
 
 /// How a version is judged before it is promoted.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("oneOf" = [
-    {"required": ["interval", "threshold", "iterations"]},
-    {"required": ["interval", "threshold", "stepWeight"]},
-    {"required": ["interval", "threshold", "stepWeights"]}]))]
 pub struct CanaryAnalysis {
     /// The time between two steps, in minutes or seconds (`1m`, `30s`); at least ten seconds.
     #[serde(default)]
@@ -102,7 +98,7 @@ pub struct CanaryAnalysis {
         deserialize_with = "lenient::or_default",
         skip_serializing_if = "Vec::is_empty"
     )]
-    #[schemars(schema_with = "traffic::analysis_match")]
+    #[schemars(schema_with = "schema::elsewhere")]
     pub match_: Vec<Value>,
     /// The metrics that a version must meet at each step.
     #[serde(
@@ -305,7 +301,7 @@ pub struct SessionAffinity {
         deserialize_with = "lenient::integer",
         skip_serializing_if = "Option::is_none"
     )]
-    #[schemars(schema_with = "traffic::max_age")]
+    #[schemars(schema_with = "schema::elsewhere")]
     pub max_age: Option<i64>,
     /// The cookie's Partitioned.
     #[serde(

@@ -18,7 +18,7 @@ pub use super::{
 use super::{duration, lenient, schema};
 
 /// A Canary releases each new version of its target progressively.
-#[derive(CustomResource, Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(CustomResource, Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[kube(
     group = "flagger.app",
     version = "v1beta1",
@@ -26,6 +26,7 @@ use super::{duration, lenient, schema};
     plural = "canaries",
     namespaced,
     status = "CanaryStatus",
+    derive = "Default",
     category = "all",
     annotation("helm.sh/resource-policy", "keep"),
     printcolumn = r#"{"name":"Status","type":"string","jsonPath":".status.phase"}"#,

@@ -25,7 +25,24 @@ pub fn crds() -> Vec<Value> {
     .into_iter()
     .filter_map(|crd| serde_json::to_value(crd).ok())
     .map(|mut crd| {
+        let crd_kind = crd
+            .pointer("/spec/names/kind")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
         as_flaggers(&mut crd);
+        let spec = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec");
+        match (spec, crd_kind.as_str()) {
+            (Some(spec), "Canary") => {
+                spec["required"] = json!(["targetRef", "analysis"]);
+                traffic::put_in_place(spec);
+            }
+            (Some(spec), "AlertProvider") => {
+                spec["oneOf"] =
+                    json!([{"required": ["type", "address"]}, {"required": ["type", "secretRef"]}])
+            }
+            _ => {}
+        }
         crd
     })
     .collect()
@@ -69,6 +86,7 @@ fn as_flaggers(crd: &mut Value) {
 fn plain(schema: &mut Value) {
     let Value::Object(map) = schema else { return };
     map.remove("nullable");
+    map.remove("default");
     if map.get("type") == Some(&json!("number")) {
         map.remove("format");
     }

@@ -26,3 +26,8 @@ pub fn int_or_string(_: &mut SchemaGenerator) -> Schema {
 pub fn interval(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "pattern": "^[0-9]+(m|s)"})
 }
+
+/// What `traffic` says.
+pub fn elsewhere(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object"})
+}

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{lenient, schema, traffic};
+use super::{lenient, schema};
 
 /// The Services of the canary, and how traffic reaches them. What is only handed on to a mesh or gateway is kept as it was written.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -68,7 +68,7 @@ pub struct CanaryService {
     pub gateways: Option<Vec<String>>,
     /// The Gateway API gateways that route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "traffic::gateway_refs")]
+    #[schemars(schema_with = "schema::elsewhere")]
     pub gateway_refs: Option<Vec<Value>>,
     /// Make the Istio VirtualService one that another delegates to.
     #[serde(
@@ -79,31 +79,31 @@ pub struct CanaryService {
     pub delegation: bool,
     /// The requests that are routed. Default: all.
     #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "traffic::service_match")]
+    #[schemars(schema_with = "schema::elsewhere")]
     pub match_: Option<Vec<Value>>,
     /// How the path or the host of a request is changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "traffic::rewrite")]
+    #[schemars(schema_with = "schema::elsewhere")]
     pub rewrite: Option<Value>,
     /// How often and when a request is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "traffic::retries")]
+    #[schemars(schema_with = "schema::elsewhere")]
     pub retries: Option<Value>,
     /// Headers that are added, set or removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "traffic::headers")]
+    #[schemars(schema_with = "schema::elsewhere")]
     pub headers: Option<Value>,
     /// Other backends that get copies of the requests (Gateway API).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "traffic::mirror")]
+    #[schemars(schema_with = "schema::elsewhere")]
     pub mirror: Option<Vec<Value>>,
     /// Who may call from a browser.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "traffic::cors_policy")]
+    #[schemars(schema_with = "schema::elsewhere")]
     pub cors_policy: Option<Value>,
     /// How connections to the pods are made (Istio DestinationRule).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "traffic::traffic_policy")]
+    #[schemars(schema_with = "schema::elsewhere")]
     pub traffic_policy: Option<Value>,
     /// Metadata of the Service that clients call, and of the mesh's objects.
     #[serde(default, skip_serializing_if = "Option::is_none")]

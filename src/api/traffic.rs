@@ -1,7 +1,6 @@
 //! Schemas of what a Canary only hands on to a mesh or gateway: the operator neither reads nor changes it, so it has no types
 //! here, and what a user wrote arrives as it was.
 
-use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
 /// A string, a number, a list or a map, with what it is for.
@@ -75,15 +74,10 @@ fn string_matches(kinds: &[&str], may_be_empty: bool, description: &str) -> Valu
 
 const WAYS: [&str; 3] = ["exact", "prefix", "regex"];
 
-fn schema(value: Value) -> Schema {
-    // What is built here is an object, which is what a Schema is.
-    Schema::try_from(value).unwrap_or_default()
-}
-
 /// `spec.service.match`
-pub fn service_match(_: &mut SchemaGenerator) -> Schema {
+pub fn service_match() -> Value {
     let text = |description| described(string_match(&WAYS, true), description);
-    schema(list(
+    list(
         "The requests that are routed.",
         object(
             "One set of conditions; all must hold.",
@@ -99,12 +93,12 @@ pub fn service_match(_: &mut SchemaGenerator) -> Schema {
         "sourceLabels": map("Labels of the caller's pods."),
         "sourceNamespace": string("The caller's namespace.")}),
         ),
-    ))
+    )
 }
 
 /// `spec.analysis.match`
-pub fn analysis_match(_: &mut SchemaGenerator) -> Schema {
-    schema(list(
+pub fn analysis_match() -> Value {
+    list(
         "The requests that the version gets in A/B testing.",
         object(
             "One set of conditions; all must hold.",
@@ -113,32 +107,32 @@ pub fn analysis_match(_: &mut SchemaGenerator) -> Schema {
         "queryParams": string_matches(&WAYS, true, "Query parameters, by their name."),
         "sourceLabels": map("Labels of the caller's pods.")}),
         ),
-    ))
+    )
 }
 
 /// `spec.service.rewrite`
-pub fn rewrite(_: &mut SchemaGenerator) -> Schema {
-    schema(object(
+pub fn rewrite() -> Value {
+    object(
         "How the path or the host of a request is changed.",
         json!({
         "uri": string("The new path, or the new prefix."), "authority": string("The new host."),
         "type": string("ReplacePrefixMatch replaces the prefix that matched; anything else the whole path (Gateway API).")}),
-    ))
+    )
 }
 
 /// `spec.service.retries`
-pub fn retries(_: &mut SchemaGenerator) -> Schema {
-    schema(object(
+pub fn retries() -> Value {
+    object(
         "How often and when a request is tried again.",
         json!({
         "attempts": described(json!({"type": "integer", "format": "int32"}), "How often."),
         "perTryTimeout": string("How long one attempt may take."),
         "retryOn": string("The failures after which it is tried again.")}),
-    ))
+    )
 }
 
 /// `spec.service.headers`
-pub fn headers(_: &mut SchemaGenerator) -> Schema {
+pub fn headers() -> Value {
     let operations = |description| {
         object(
             description,
@@ -146,27 +140,27 @@ pub fn headers(_: &mut SchemaGenerator) -> Schema {
         "add": map("Headers to add."), "set": map("Headers to set."), "remove": strings("Headers to remove.")}),
         )
     };
-    schema(object(
+    object(
         "Headers that are added, set or removed.",
         json!({
         "request": operations("Of the request."), "response": operations("Of the response.")}),
-    ))
+    )
 }
 
 /// `spec.service.corsPolicy`
-pub fn cors_policy(_: &mut SchemaGenerator) -> Schema {
-    schema(object(
+pub fn cors_policy() -> Value {
+    object(
         "Who may call from a browser.",
         json!({
         "allowCredentials": boolean("Whether credentials may be sent."), "allowHeaders": strings("Headers that may be sent."),
         "allowMethods": strings("Methods that may be used."), "allowOrigin": strings("Deprecated, use allowOrigins."),
         "allowOrigins": list("Origins that may call.", string_match(&WAYS, false)),
         "exposeHeaders": strings("Headers that may be read."), "maxAge": string("How long the answer may be kept.")}),
-    ))
+    )
 }
 
 /// `spec.service.mirror`
-pub fn mirror(_: &mut SchemaGenerator) -> Schema {
+pub fn mirror() -> Value {
     let mut backend = object(
         "The backend.",
         json!({
@@ -179,14 +173,14 @@ pub fn mirror(_: &mut SchemaGenerator) -> Schema {
     backend["x-kubernetes-validations"] = json!([{
         "message": "Must have port for Service reference",
         "rule": "(size(self.group) == 0 && self.kind == 'Service') ? has(self.port) : true"}]);
-    schema(list(
+    list(
         "Other backends that get copies of the requests.",
         object("One of them.", json!({"backendRef": backend})),
-    ))
+    )
 }
 
 /// `spec.service.gatewayRefs`
-pub fn gateway_refs(_: &mut SchemaGenerator) -> Schema {
+pub fn gateway_refs() -> Value {
     let text = |least: u32, most: u32, pattern: Option<&str>, description: &str| {
         let mut schema = described(json!({"type": "string", "maxLength": most}), description);
         if least > 0 {
@@ -220,12 +214,12 @@ pub fn gateway_refs(_: &mut SchemaGenerator) -> Schema {
     item["required"] = json!(["name"]);
     let mut refs = list("The Gateway API gateways that route.", item);
     refs["maxItems"] = json!(32);
-    schema(refs)
+    refs
 }
 
 /// `spec.service.trafficPolicy`
-pub fn traffic_policy(_: &mut SchemaGenerator) -> Schema {
-    schema(object(
+pub fn traffic_policy() -> Value {
+    object(
         "How connections to the pods are made.",
         json!({
         "connectionPool": object("Limits of connections.", json!({"http": object("Limits of requests.", json!({
@@ -246,7 +240,7 @@ pub fn traffic_policy(_: &mut SchemaGenerator) -> Schema {
             "caCertificates": string("The file of the authorities."), "clientCertificate": string("The file of our certificate."),
             "privateKey": string("The file of our key."), "sni": string("The server's name."),
             "subjectAltNames": strings("Names that the server may have.")}))}),
-    ))
+    )
 }
 
 fn load_balancer() -> Value {
@@ -292,6 +286,47 @@ fn load_balancer() -> Value {
 }
 
 /// `spec.analysis.sessionAffinity.maxAge`
-pub fn max_age(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "number", "default": 86400})
+pub fn max_age() -> Value {
+    described(
+        json!({"type": "number", "default": 86400}),
+        "How many seconds the cookie lives. Default: 86400.",
+    )
+}
+
+/// The schemas of this module, by their place in a Canary's `spec`, and the alternatives that derives cannot express: kube's derive
+/// hoists what stands in `oneOf`, so these are put in place afterwards.
+pub fn put_in_place(spec: &mut Value) {
+    let places: [(&str, Value); 11] = [
+        ("/properties/service/properties/match", service_match()),
+        ("/properties/service/properties/rewrite", rewrite()),
+        ("/properties/service/properties/retries", retries()),
+        ("/properties/service/properties/headers", headers()),
+        ("/properties/service/properties/corsPolicy", cors_policy()),
+        ("/properties/service/properties/mirror", mirror()),
+        ("/properties/service/properties/gatewayRefs", gateway_refs()),
+        (
+            "/properties/service/properties/trafficPolicy",
+            traffic_policy(),
+        ),
+        ("/properties/analysis/properties/match", analysis_match()),
+        (
+            "/properties/analysis/properties/sessionAffinity/properties/maxAge",
+            max_age(),
+        ),
+        (
+            "/properties/analysis/oneOf",
+            json!([
+            {"required": ["interval", "threshold", "iterations"]},
+            {"required": ["interval", "threshold", "stepWeight"]},
+            {"required": ["interval", "threshold", "stepWeights"]}]),
+        ),
+    ];
+    for (place, schema) in places {
+        let Some((parent, key)) = place.rsplit_once('/') else {
+            continue;
+        };
+        if let Some(parent) = spec.pointer_mut(parent) {
+            parent[key] = schema;
+        }
+    }
 }

@@ -5,8 +5,9 @@ use super::{
     Plan,
     facts::{Facts, event, event_in},
     hooks::{self, Outcome, Stage},
-    metrics, phase, promotion,
+    metrics, phase,
     plan::{Decision, Evidence, Next, Question},
+    promotion,
     rollback::{self, Cause},
     settled,
 };
@@ -30,20 +31,36 @@ pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String
         if let Some(wait) = settled::debounce(world) {
             return Ok(wait);
         }
-        return if facts.is_reverted() { Ok(rollback::begin(world, &Cause::Reverted)) } else { restart(facts) };
+        return if facts.is_reverted() {
+            Ok(rollback::begin(world, &Cause::Reverted))
+        } else {
+            restart(facts)
+        };
     }
     if facts.to_adopt() {
         return Ok(Decision::commit(settled::adopted(facts), Vec::new()));
     }
     if facts.is_scaled_to_zero() {
-        return Ok(Decision::Do(Plan { effects: facts.scale_up().into_iter().collect(), ..Plan::default() }));
+        return Ok(Decision::Do(Plan {
+            effects: facts.scale_up().into_iter().collect(),
+            ..Plan::default()
+        }));
     }
     let skip = world.canary.skip_analysis();
-    for readiness in [(!skip).then(|| facts.primary_readiness()), Some(facts.canary_readiness())].into_iter().flatten() {
+    for readiness in [
+        (!skip).then(|| facts.primary_readiness()),
+        Some(facts.canary_readiness()),
+    ]
+    .into_iter()
+    .flatten()
+    {
         match readiness {
             Readiness::Failed(why) => return Ok(rollback::begin(world, &Cause::NotReady(why))),
             Readiness::Waiting(why) if world.due.is_some() => {
-                return Ok(Decision::Wait(Next::Ready, vec![event(world, EventKind::Warning, why)]));
+                return Ok(Decision::Wait(
+                    Next::Ready,
+                    vec![event(world, EventKind::Warning, why)],
+                ));
             }
             Readiness::Waiting(_) | Readiness::Ready => {}
         }
@@ -75,7 +92,10 @@ pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String
 
 /// The version changed under way: traffic returns to the primary, and the analysis begins anew.
 pub fn restart(facts: &Facts<'_>) -> Result<Decision, String> {
-    let text = format!("New revision detected! Restarting analysis for {}", facts.world.full_target());
+    let text = format!(
+        "New revision detected! Restarting analysis for {}",
+        facts.world.full_target()
+    );
     Ok(Decision::Do(Plan {
         effects: facts.set_weights(&Weights::PRIMARY)?,
         status: Some(settled::started(facts)),
@@ -91,18 +111,33 @@ fn skip_analysis(facts: &Facts<'_>) -> Result<Decision, String> {
     let mut effects = facts.set_weights(&Weights::PRIMARY)?;
     effects.extend(facts.promote());
     effects.extend(facts.primary_scaler(true)?);
-    Ok(Decision::Do(Plan { effects, status: None, notices: vec![copying(facts)] }))
+    Ok(Decision::Do(Plan {
+        effects,
+        status: None,
+        notices: vec![copying(facts)],
+    }))
 }
 
 fn check(facts: &Facts<'_>, evidence: &Evidence) -> Result<Checked, String> {
     let world = facts.world;
     let status = phase::status(world);
-    let mirror = world.canary.spec.analysis.as_ref().is_some_and(|a| a.mirror);
-    let begins = status.canary_weight == 0 && status.iterations == 0 && !(mirror && facts.weights()?.mirrored);
+    let mirror = world
+        .canary
+        .spec
+        .analysis
+        .as_ref()
+        .is_some_and(|a| a.mirror);
+    let begins = status.canary_weight == 0
+        && status.iterations == 0
+        && !(mirror && facts.weights()?.mirrored);
     let name = world.full_name();
     let (kind, what, mut notices) = if begins {
         let text = format!("Starting canary analysis for {}", world.full_target());
-        (WebhookType::PreRollout, "pre-rollout check", vec![event(world, EventKind::Normal, text)])
+        (
+            WebhookType::PreRollout,
+            "pre-rollout check",
+            vec![event(world, EventKind::Normal, text)],
+        )
     } else {
         (WebhookType::Rollout, "external check", Vec::new())
     };
@@ -126,7 +161,11 @@ fn check(facts: &Facts<'_>, evidence: &Evidence) -> Result<Checked, String> {
         Stage::Ask(questions) => Checked::Ask(questions, notices),
         Stage::Done(halts) if halts.is_empty() => Checked::Passed(notices),
         Stage::Done(halts) => {
-            notices.extend(halts.into_iter().map(|text| event(world, EventKind::Warning, text)));
+            notices.extend(
+                halts
+                    .into_iter()
+                    .map(|text| event(world, EventKind::Warning, text)),
+            );
             Checked::Halted(notices)
         }
     })
@@ -143,19 +182,31 @@ fn advance(facts: &Facts<'_>) -> Result<Plan, String> {
 fn advance_weight(facts: &Facts<'_>) -> Result<Plan, String> {
     let world = facts.world;
     let mut status = phase::step(world);
-    let mirror = world.canary.spec.analysis.as_ref().is_some_and(|a| a.mirror);
+    let mirror = world
+        .canary
+        .spec
+        .analysis
+        .as_ref()
+        .is_some_and(|a| a.mirror);
     if status.canary_weight >= world.canary.max_weight() {
         return Ok(promote(facts));
     }
     let routed = facts.weights()?;
     let weights = if mirror && status.canary_weight == 0 && !routed.mirrored {
-        Weights { mirrored: true, ..Weights::PRIMARY }
+        Weights {
+            mirrored: true,
+            ..Weights::PRIMARY
+        }
     } else {
         let next = world.canary.next_weight(status.canary_weight);
         Weights::canary(u8::try_from(next.clamp(0, 100)).unwrap_or(100))
     };
     status.canary_weight = i64::from(weights.canary);
-    let text = format!("Advance {} canary weight {}", world.full_name(), weights.canary);
+    let text = format!(
+        "Advance {} canary weight {}",
+        world.full_name(),
+        weights.canary
+    );
     moved(facts, &weights, status, Some(text))
 }
 
@@ -170,35 +221,66 @@ fn advance_iteration(facts: &Facts<'_>) -> Result<Plan, String> {
     if status.iterations < all {
         let weights = match (is_ab, mirror) {
             (true, _) => Weights::CANARY,
-            (false, true) => Weights { mirrored: true, ..Weights::PRIMARY },
+            (false, true) => Weights {
+                mirrored: true,
+                ..Weights::PRIMARY
+            },
             (false, false) => routed,
         };
         status.iterations += 1;
-        let text = format!("Advance {} canary iteration {}/{all}", world.full_name(), status.iterations);
+        let text = format!(
+            "Advance {} canary iteration {}/{all}",
+            world.full_name(),
+            status.iterations
+        );
         return moved(facts, &weights, status, Some(text));
     }
     if is_ab || routed.canary == 100 {
         return Ok(promote(facts));
     }
     // Blue/green: the whole traffic meets the version once, for one interval, before it is promoted.
-    let text = if mirror { "Stop traffic mirroring and route all traffic to canary" } else { "Routing all traffic to canary" };
+    let text = if mirror {
+        "Stop traffic mirroring and route all traffic to canary"
+    } else {
+        "Routing all traffic to canary"
+    };
     status.iterations = all + 1;
     moved(facts, &Weights::CANARY, status, Some(text.to_owned()))
 }
 
-fn moved(facts: &Facts<'_>, weights: &Weights, status: CanaryStatus, text: Option<String>) -> Result<Plan, String> {
-    let notices = text.map(|text| event(facts.world, EventKind::Normal, text)).into_iter().collect();
-    Ok(Plan { effects: facts.set_weights(weights)?, status: Some(status), notices })
+fn moved(
+    facts: &Facts<'_>,
+    weights: &Weights,
+    status: CanaryStatus,
+    text: Option<String>,
+) -> Result<Plan, String> {
+    let notices = text
+        .map(|text| event(facts.world, EventKind::Normal, text))
+        .into_iter()
+        .collect();
+    Ok(Plan {
+        effects: facts.set_weights(weights)?,
+        status: Some(status),
+        notices,
+    })
 }
 
 /// The version is good. That it is promoted is on record before the primary is touched; Flagger records it afterwards.
 fn promote(facts: &Facts<'_>) -> Plan {
     let status = phase::enter(facts.world, CanaryPhase::Promoting);
-    Plan { effects: Vec::new(), status: Some(status), notices: vec![copying(facts)] }
+    Plan {
+        effects: Vec::new(),
+        status: Some(status),
+        notices: vec![copying(facts)],
+    }
 }
 
 fn copying(facts: &Facts<'_>) -> Notice {
     let (target, world) = (&facts.world.canary.spec.target_ref.name, facts.world);
-    let text = format!("Copying {} template spec to {target}-primary.{}", world.full_target(), world.namespace());
+    let text = format!(
+        "Copying {} template spec to {target}-primary.{}",
+        world.full_target(),
+        world.namespace()
+    );
     event_in(world, EventKind::Normal, text, CanaryPhase::Progressing)
 }

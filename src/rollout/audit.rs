@@ -13,7 +13,11 @@ pub fn audit(world: &World, plan: &Plan) -> Result<(), String> {
     if let Some(status) = &plan.status
         && !phase::may_follow(world.phase(), status.phase)
     {
-        return Err(format!("phase {} may not follow {}", status.phase, world.phase()));
+        return Err(format!(
+            "phase {} may not follow {}",
+            status.phase,
+            world.phase()
+        ));
     }
     no_replicas(world, plan)?;
     traffic(world, plan)
@@ -22,15 +26,20 @@ pub fn audit(world: &World, plan: &Plan) -> Result<(), String> {
 /// The primary is never scaled to zero.
 fn no_replicas(world: &World, plan: &Plan) -> Result<(), String> {
     let primary = world.canary.primary_workload_name();
-    for effect in plan.effects.iter().filter(|effect| effect.object.kind == Kind::Deployment && effect.object.name == primary) {
-        let to_zero = match &effect.action {
-            Action::Create(object) | Action::Replace(object) => object.pointer("/spec/replicas") == Some(&Value::from(0)),
-            Action::Patch(patch) => patch
-                .as_array()
-                .into_iter()
-                .flatten()
-                .any(|operation| operation["path"] == "/spec/replicas" && operation["value"] == 0),
-        };
+    for effect in plan
+        .effects
+        .iter()
+        .filter(|effect| effect.object.kind == Kind::Deployment && effect.object.name == primary)
+    {
+        let to_zero =
+            match &effect.action {
+                Action::Create(object) | Action::Replace(object) => {
+                    object.pointer("/spec/replicas") == Some(&Value::from(0))
+                }
+                Action::Patch(patch) => patch.as_array().into_iter().flatten().any(|operation| {
+                    operation["path"] == "/spec/replicas" && operation["value"] == 0
+                }),
+            };
         if to_zero {
             return Err(format!("the primary {primary} would be scaled to zero"));
         }
@@ -40,7 +49,9 @@ fn no_replicas(world: &World, plan: &Plan) -> Result<(), String> {
 
 /// Weights sum to the total, and none is raised where nothing answers; but if neither side answers, the way to the primary is open.
 fn traffic(world: &World, plan: &Plan) -> Result<(), String> {
-    let Ok(dialect) = Dialect::of(world) else { return Ok(()) };
+    let Ok(dialect) = Dialect::of(world) else {
+        return Ok(());
+    };
     let mut after = world.clone();
     for effect in &plan.effects {
         if let Action::Create(object) | Action::Replace(object) = &effect.action {
@@ -48,21 +59,36 @@ fn traffic(world: &World, plan: &Plan) -> Result<(), String> {
         }
     }
     let before = route::read(dialect, world);
-    let Ok(weights) = route::read(dialect, &after) else { return Ok(()) };
+    let Ok(weights) = route::read(dialect, &after) else {
+        return Ok(());
+    };
     if before.as_ref() == Ok(&weights) {
         return Ok(());
     }
     if u16::from(weights.primary) + u16::from(weights.canary) != 100 {
-        return Err(format!("weights {} and {} are not 100 together", weights.primary, weights.canary));
+        return Err(format!(
+            "weights {} and {} are not 100 together",
+            weights.primary, weights.canary
+        ));
     }
-    let before = before.unwrap_or(Weights { primary: 0, canary: 0, mirrored: false });
+    let before = before.unwrap_or(Weights {
+        primary: 0,
+        canary: 0,
+        mirrored: false,
+    });
     let answers = |object: Option<&Value>| object.is_some_and(|object| ready_pods(object) > 0);
     let (primary, canary) = (answers(world.primary()), answers(world.target()));
     if weights.canary > before.canary && !canary {
-        return Err(format!("weight {} for a canary without a ready pod", weights.canary));
+        return Err(format!(
+            "weight {} for a canary without a ready pod",
+            weights.canary
+        ));
     }
     if weights.primary > before.primary && !primary && canary {
-        return Err(format!("weight {} for a primary without a ready pod", weights.primary));
+        return Err(format!(
+            "weight {} for a primary without a ready pod",
+            weights.primary
+        ));
     }
     Ok(())
 }

@@ -16,26 +16,48 @@ use crate::{
 pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String> {
     let world = facts.world;
     if world.phase() == CanaryPhase::New {
-        return Ok(Decision::commit(phase::enter(world, CanaryPhase::Initializing), Vec::new()));
+        return Ok(Decision::commit(
+            phase::enter(world, CanaryPhase::Initializing),
+            Vec::new(),
+        ));
     }
     let services = workload_services(facts);
     if !services.is_empty() {
-        return Ok(Decision::Do(Plan { effects: services, ..Plan::default() }));
+        return Ok(Decision::Do(Plan {
+            effects: services,
+            ..Plan::default()
+        }));
     }
     let mut notices = Vec::new();
     if !world.canary.skip_analysis() {
         match metrics::online(world, evidence) {
             Stage::Ask(questions) => return Ok(Decision::Ask(questions, Vec::new())),
             Stage::Done(result) => notices.push(match result {
-                Ok(()) => event(world, EventKind::Normal, "all the metrics providers are available!".to_owned()),
-                Err(why) => event(world, EventKind::Warning, format!("Error checking metric providers: {why}")),
+                Ok(()) => event(
+                    world,
+                    EventKind::Normal,
+                    "all the metrics providers are available!".to_owned(),
+                ),
+                Err(why) => event(
+                    world,
+                    EventKind::Warning,
+                    format!("Error checking metric providers: {why}"),
+                ),
             }),
         }
     }
     // Until it serves anyone the primary follows the target, so that a fix of a version that never got ready is taken up.
-    let primary = if facts.is_what_the_primary_runs() { Vec::new() } else { facts.promote() };
+    let primary = if facts.is_what_the_primary_runs() {
+        Vec::new()
+    } else {
+        facts.promote()
+    };
     if !primary.is_empty() {
-        return Ok(Decision::Do(Plan { effects: primary, status: None, notices }));
+        return Ok(Decision::Do(Plan {
+            effects: primary,
+            status: None,
+            notices,
+        }));
     }
     if !world.canary.skip_analysis()
         && let Readiness::Waiting(why) | Readiness::Failed(why) = facts.primary_readiness()
@@ -59,12 +81,24 @@ fn initialized(facts: &Facts<'_>) -> Result<Decision, String> {
     status.last_applied_spec = Some(facts.revision.clone());
     status.last_promoted_spec = Some(facts.revision.clone());
     status.tracked_configs.clone_from(&facts.configs);
-    let text = format!("New {} detected, initialization completed.", world.canary.spec.target_ref.kind);
+    let text = format!(
+        "New {} detected, initialization completed.",
+        world.canary.spec.target_ref.kind
+    );
     let notices = vec![
-        event_in(world, EventKind::Normal, format!("Initialization done! {}", world.full_name()), CanaryPhase::Initialized),
+        event_in(
+            world,
+            EventKind::Normal,
+            format!("Initialization done! {}", world.full_name()),
+            CanaryPhase::Initialized,
+        ),
         alert(world, Severity::Info, &text, true),
     ];
-    Ok(Decision::Do(Plan { effects, status: Some(status), notices }))
+    Ok(Decision::Do(Plan {
+        effects,
+        status: Some(status),
+        notices,
+    }))
 }
 
 /// The canary's and the primary's Services.
@@ -82,5 +116,9 @@ pub fn workload_services(facts: &Facts<'_>) -> Vec<Effect> {
 
 /// The Service that clients call; it selects the primary's pods.
 pub fn apex_service(facts: &Facts<'_>) -> Option<Effect> {
-    facts.services().apex(facts.world.object(Kind::Service, facts.world.canary.apex_name()))
+    facts.services().apex(
+        facts
+            .world
+            .object(Kind::Service, facts.world.canary.apex_name()),
+    )
 }

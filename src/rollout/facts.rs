@@ -58,9 +58,15 @@ pub fn needs(world: &World) -> BTreeSet<ObjectRef> {
     }
     if let Some(reference) = &canary.spec.autoscaler_ref {
         needs.insert(world.reference(Kind::HorizontalPodAutoscaler, &reference.name));
-        needs.insert(world.reference(Kind::HorizontalPodAutoscaler, &scaler::primary_name(reference)));
+        needs.insert(world.reference(
+            Kind::HorizontalPodAutoscaler,
+            &scaler::primary_name(reference),
+        ));
     }
-    if let (true, Some(template)) = (world.settings.config_tracking, world.target().and_then(|t| t.pointer("/spec/template"))) {
+    if let (true, Some(template)) = (
+        world.settings.config_tracking,
+        world.target().and_then(|t| t.pointer("/spec/template")),
+    ) {
         for (kind, name) in config::references(template).into_keys() {
             needs.insert(world.reference(kind, &config::copy_name(&name)));
             needs.insert(world.reference(kind, &name));
@@ -75,17 +81,31 @@ impl<'a> Facts<'a> {
     pub fn of(world: &'a World) -> Result<Self, String> {
         let name = &world.canary.spec.target_ref.name;
         let target = world.target().ok_or_else(|| {
-            format!("deployment {name}.{} get query error: deployments.apps {name:?} not found", world.namespace())
+            format!(
+                "deployment {name}.{} get query error: deployments.apps {name:?} not found",
+                world.namespace()
+            )
         })?;
         let selector = deployment::selector(target, &world.settings.selector_labels)?;
-        let template = target.pointer("/spec/template").cloned().unwrap_or_default();
+        let template = target
+            .pointer("/spec/template")
+            .cloned()
+            .unwrap_or_default();
         let (tracked, configs) = if world.settings.config_tracking {
             let (tracked, checksums) = configs(world, &template)?;
             (tracked, Some(checksums))
         } else {
             (BTreeSet::new(), None)
         };
-        Ok(Self { world, target, selector, revision: revision(&template), configs, tracked, dialect: Dialect::of(world)? })
+        Ok(Self {
+            world,
+            target,
+            selector,
+            revision: revision(&template),
+            configs,
+            tracked,
+            dialect: Dialect::of(world)?,
+        })
     }
 
     /// Whether the target or one of its configs is not what this run, or the last one, was about.
@@ -93,8 +113,11 @@ impl<'a> Facts<'a> {
     /// hashes compare with nothing. Where the primary was promoted to the same, nothing changed.
     pub fn changed(&self) -> bool {
         let status = phase::status(self.world);
-        let Some(applied) = &status.last_applied_spec else { return true };
-        let same_revision = *applied == self.revision || status.last_promoted_spec.as_ref() == Some(&self.revision);
+        let Some(applied) = &status.last_applied_spec else {
+            return true;
+        };
+        let same_revision =
+            *applied == self.revision || status.last_promoted_spec.as_ref() == Some(&self.revision);
         let same_configs = self.configs.is_none() || self.configs == status.tracked_configs;
         match status.phase {
             _ if same_revision && same_configs => false,
@@ -108,7 +131,10 @@ impl<'a> Facts<'a> {
     /// Whether the status names the target's revision by a hash other than ours, for the same content.
     pub fn to_adopt(&self) -> bool {
         let status = phase::status(self.world);
-        let settled = matches!(status.phase, CanaryPhase::Initialized | CanaryPhase::Succeeded);
+        let settled = matches!(
+            status.phase,
+            CanaryPhase::Initialized | CanaryPhase::Succeeded
+        );
         status.last_applied_spec.as_ref().is_some_and(|applied| {
             *applied != self.revision
                 && status.last_promoted_spec.as_ref() != Some(&self.revision)
@@ -151,10 +177,24 @@ impl<'a> Facts<'a> {
     fn expected_weights(&self) -> Weights {
         use CanaryPhase as P;
         let status = phase::status(self.world);
-        let all = self.world.canary.spec.analysis.as_ref().map_or(0, |analysis| analysis.iterations.unwrap_or(0));
+        let all = self
+            .world
+            .canary
+            .spec
+            .analysis
+            .as_ref()
+            .map_or(0, |analysis| analysis.iterations.unwrap_or(0));
         match (status.phase, self.world.canary.strategy()) {
-            (P::Progressing | P::WaitingPromotion | P::Promoting, Strategy::AbTesting) if status.iterations > 0 => Weights::CANARY,
-            (P::Progressing | P::WaitingPromotion | P::Promoting, Strategy::BlueGreen) if status.iterations > all => Weights::CANARY,
+            (P::Progressing | P::WaitingPromotion | P::Promoting, Strategy::AbTesting)
+                if status.iterations > 0 =>
+            {
+                Weights::CANARY
+            }
+            (P::Progressing | P::WaitingPromotion | P::Promoting, Strategy::BlueGreen)
+                if status.iterations > all =>
+            {
+                Weights::CANARY
+            }
             (P::Progressing | P::WaitingPromotion | P::Promoting | P::Failed, _) => {
                 Weights::canary(u8::try_from(status.canary_weight.clamp(0, 100)).unwrap_or(0))
             }
@@ -165,22 +205,39 @@ impl<'a> Facts<'a> {
     /// How the canary's roll-out stands.
     pub fn canary_readiness(&self) -> Readiness {
         let analysis = self.world.canary.spec.analysis.as_ref();
-        self.readiness(self.target, analysis.and_then(|a| a.canary_ready_threshold), || {
-            format!("canary deployment {} not ready: ", self.world.full_target())
-        })
+        self.readiness(
+            self.target,
+            analysis.and_then(|a| a.canary_ready_threshold),
+            || format!("canary deployment {} not ready: ", self.world.full_target()),
+        )
     }
 
     /// How the primary's roll-out stands; a missing one is waited for.
     pub fn primary_readiness(&self) -> Readiness {
-        let name = format!("{}.{}", self.world.canary.primary_workload_name(), self.world.namespace());
+        let name = format!(
+            "{}.{}",
+            self.world.canary.primary_workload_name(),
+            self.world.namespace()
+        );
         let Some(primary) = self.world.primary() else {
-            return Readiness::Waiting(format!("{name} not ready: deployment {name} get query error: not found"));
+            return Readiness::Waiting(format!(
+                "{name} not ready: deployment {name} get query error: not found"
+            ));
         };
         let analysis = self.world.canary.spec.analysis.as_ref();
-        self.readiness(primary, analysis.and_then(|a| a.primary_ready_threshold), || format!("{name} not ready: "))
+        self.readiness(
+            primary,
+            analysis.and_then(|a| a.primary_ready_threshold),
+            || format!("{name} not ready: "),
+        )
     }
 
-    fn readiness(&self, object: &Value, threshold: Option<i64>, prefix: impl Fn() -> String) -> Readiness {
+    fn readiness(
+        &self,
+        object: &Value,
+        threshold: Option<i64>,
+        prefix: impl Fn() -> String,
+    ) -> Readiness {
         let deadline = SignedDuration::from_secs(self.world.canary.progress_deadline_seconds());
         match readiness::deployment(object, threshold.unwrap_or(100), deadline, self.world.now) {
             Readiness::Ready => Readiness::Ready,
@@ -199,14 +256,21 @@ impl<'a> Facts<'a> {
         Services {
             canary: &self.world.canary,
             selector: (&self.selector.0, &self.selector.1),
-            template: self.target.pointer("/spec/template").unwrap_or(&Value::Null),
+            template: self
+                .target
+                .pointer("/spec/template")
+                .unwrap_or(&Value::Null),
         }
     }
 
     /// Scales the canary to zero.
     pub fn scale_down(&self) -> Option<Effect> {
         let name = self.world.full_target();
-        deployment::scale(self.target, 0, format!("scaling down canary Deployment {name} failed: "))
+        deployment::scale(
+            self.target,
+            0,
+            format!("scaling down canary Deployment {name} failed: "),
+        )
     }
 
     /// Scales the canary from zero: to what its autoscaler would give it at least, or to what the primary has.
@@ -219,7 +283,11 @@ impl<'a> Facts<'a> {
             None => self.world.primary().map(replicas),
         };
         let to = to.unwrap_or(1).max(1);
-        deployment::scale(self.target, to, format!("scaling up {} to {to} failed: ", self.world.full_target()))
+        deployment::scale(
+            self.target,
+            to,
+            format!("scaling up {} to {to} failed: ", self.world.full_target()),
+        )
     }
 
     /// Creates the primary, and its copies of the configs before it.
@@ -231,7 +299,9 @@ impl<'a> Facts<'a> {
 
     /// Gives the primary what the target has: nothing, if it has it.
     pub fn promote(&self) -> Vec<Effect> {
-        let Some(primary) = self.world.primary() else { return self.create_primary() };
+        let Some(primary) = self.world.primary() else {
+            return self.create_primary();
+        };
         let mut effects = self.config_copies();
         effects.extend(self.with_primary(|wanted| wanted.promote(primary)));
         effects
@@ -239,15 +309,27 @@ impl<'a> Facts<'a> {
 
     /// Whether the primary was given the revision that this run is about.
     pub fn is_promoted(&self) -> bool {
-        let applied = phase::status(self.world).last_applied_spec.unwrap_or_default();
-        let id = |primary: &Value| primary.pointer("/spec/template/metadata/annotations/flagger-id").cloned();
-        let ours = self.world.primary().and_then(id).is_some_and(|id| id == self.flagger_id(&applied).as_str());
+        let applied = phase::status(self.world)
+            .last_applied_spec
+            .unwrap_or_default();
+        let id = |primary: &Value| {
+            primary
+                .pointer("/spec/template/metadata/annotations/flagger-id")
+                .cloned()
+        };
+        let ours = self
+            .world
+            .primary()
+            .and_then(id)
+            .is_some_and(|id| id == self.flagger_id(&applied).as_str());
         ours || (!is_ours(&applied) && self.is_what_the_primary_runs())
     }
 
     /// The primary's autoscaler: created if missing; in a promotion brought up to date as well.
     pub fn primary_scaler(&self, promotion: bool) -> Result<Option<Effect>, String> {
-        let Some(reference) = &self.world.canary.spec.autoscaler_ref else { return Ok(None) };
+        let Some(reference) = &self.world.canary.spec.autoscaler_ref else {
+            return Ok(None);
+        };
         let find = |name: &str| self.world.object(Kind::HorizontalPodAutoscaler, name);
         let scaler = find(&reference.name).ok_or_else(|| {
             format!(
@@ -259,7 +341,12 @@ impl<'a> Facts<'a> {
         })?;
         let workload = self.world.canary.primary_workload_name();
         Ok(match find(&scaler::primary_name(reference)) {
-            None => Some(scaler::create(reference, scaler, &workload, &owner_reference(&self.world.canary))),
+            None => Some(scaler::create(
+                reference,
+                scaler,
+                &workload,
+                &owner_reference(&self.world.canary),
+            )),
             Some(primary) if promotion => scaler::promote(reference, scaler, primary, &workload),
             Some(_) => None,
         })
@@ -284,7 +371,16 @@ impl<'a> Facts<'a> {
 
     fn flagger_id(&self, revision: &str) -> String {
         let configs = serde_json::to_string(&self.configs).unwrap_or_default();
-        deployment::flagger_id(self.world.canary.metadata.uid.as_deref().unwrap_or_default(), revision, &configs)
+        deployment::flagger_id(
+            self.world
+                .canary
+                .metadata
+                .uid
+                .as_deref()
+                .unwrap_or_default(),
+            revision,
+            &configs,
+        )
     }
 
     fn config_copies(&self) -> Vec<Effect> {
@@ -293,7 +389,11 @@ impl<'a> Facts<'a> {
             .iter()
             .filter_map(|(kind, name)| {
                 let source = self.world.object(*kind, name)?;
-                let labels = source.pointer("/metadata/labels").and_then(Value::as_object).cloned().unwrap_or_default();
+                let labels = source
+                    .pointer("/metadata/labels")
+                    .and_then(Value::as_object)
+                    .cloned()
+                    .unwrap_or_default();
                 let labels = included(&labels, &self.world.settings.include_label_prefix);
                 let copy = config::copy_name(name);
                 let existing = self.world.object(*kind, &copy);
@@ -303,15 +403,26 @@ impl<'a> Facts<'a> {
                 } else {
                     (Action::Create(object), "creating")
                 };
-                let failure = format!("{verb} {} {copy}.{} failed: ", kind.name().to_lowercase(), self.world.namespace());
-                Some(Effect { object: self.world.reference(*kind, &copy), action, failure })
+                let failure = format!(
+                    "{verb} {} {copy}.{} failed: ",
+                    kind.name().to_lowercase(),
+                    self.world.namespace()
+                );
+                Some(Effect {
+                    object: self.world.reference(*kind, &copy),
+                    action,
+                    failure,
+                })
             })
             .collect()
     }
 }
 
 /// The configs that count, and their checksums. A missing one matters only if pods cannot start without it.
-fn configs(world: &World, template: &Value) -> Result<(BTreeSet<ConfigName>, BTreeMap<String, String>), String> {
+fn configs(
+    world: &World,
+    template: &Value,
+) -> Result<(BTreeSet<ConfigName>, BTreeMap<String, String>), String> {
     let mut tracked = BTreeSet::new();
     let mut checksums = BTreeMap::new();
     for ((kind, name), optional) in config::references(template) {
@@ -324,7 +435,10 @@ fn configs(world: &World, template: &Value) -> Result<(BTreeSet<ConfigName>, BTr
             None if optional => {}
             None => {
                 let (lower, plural) = (kind.name().to_lowercase(), kind.plural());
-                return Err(format!("{lower} {name}.{} get query error: {plural} {name:?} not found", world.namespace()));
+                return Err(format!(
+                    "{lower} {name}.{} get query error: {plural} {name:?} not found",
+                    world.namespace()
+                ));
             }
         }
     }
@@ -338,19 +452,36 @@ pub fn event(world: &World, kind: EventKind, message: String) -> Notice {
 
 /// An event that event webhooks are told with another phase than the one the status has now.
 pub fn event_in(world: &World, kind: EventKind, message: String, phase: CanaryPhase) -> Notice {
-    Notice::Event { kind, message, phase, checksum: hook::checksum(&phase::status(world)) }
+    Notice::Event {
+        kind,
+        message,
+        phase,
+        checksum: hook::checksum(&phase::status(world)),
+    }
 }
 
 /// An alert, with the fields that describe the canary or without.
 pub fn alert(world: &World, severity: Severity, text: &str, described: bool) -> Notice {
-    let fields = alert::fields(&world.settings.cluster_name, described.then_some(&world.canary));
-    Notice::Alert { severity, text: text.to_owned(), fields }
+    let fields = alert::fields(
+        &world.settings.cluster_name,
+        described.then_some(&world.canary),
+    );
+    Notice::Alert {
+        severity,
+        text: text.to_owned(),
+        fields,
+    }
 }
 
 /// What of the target and its configs makes a version, in one text, and whether it is the one that the status is about.
 pub fn content(world: &World) -> (String, bool) {
     Facts::of(world).map_or_else(
         |_| (String::new(), true),
-        |facts| (format!("{} {:?}", facts.revision, facts.configs), !facts.changed()),
+        |facts| {
+            (
+                format!("{} {:?}", facts.revision, facts.configs),
+                !facts.changed(),
+            )
+        },
     )
 }

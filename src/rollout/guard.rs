@@ -5,12 +5,7 @@ use super::{
     phase::{self, Intent},
     plan::{Decision, Next},
 };
-use crate::{
-    api::canary::Strategy,
-    notice::EventKind,
-    route::Dialect,
-    world::World,
-};
+use crate::{api::canary::Strategy, notice::EventKind, route::Dialect, world::World};
 
 /// The decision about a canary that must not be run as it is; `None` if it can be.
 pub fn refuse(world: &World) -> Option<Decision> {
@@ -20,10 +15,17 @@ pub fn refuse(world: &World) -> Option<Decision> {
     }
     if world.canary.spec.suspend {
         let text = "skipping canary run as object is suspended".to_owned();
-        return Some(Decision::Wait(Next::Change, vec![event(world, EventKind::Normal, text)]));
+        return Some(Decision::Wait(
+            Next::Change,
+            vec![event(world, EventKind::Normal, text)],
+        ));
     }
     let rival = world.rival.as_ref().map(|rival| {
-        format!("canary {} is not run: {rival} has the same target {}", world.full_name(), world.full_target())
+        format!(
+            "canary {} is not run: {rival} has the same target {}",
+            world.full_name(),
+            world.full_target()
+        )
     });
     say(world, Intent::TargetConflict, "SameTarget", rival)
         .or_else(|| say(world, Intent::Invalid, "InvalidSpec", invalid(world)))
@@ -50,20 +52,37 @@ fn invalid(world: &World) -> Option<String> {
     let problem = target(world)
         .or_else(|| references(world))
         .or_else(|| analysis(world))
-        .or_else(|| Dialect::of(world).err().map(|why| format!("spec.provider: {why}")))?;
+        .or_else(|| {
+            Dialect::of(world)
+                .err()
+                .map(|why| format!("spec.provider: {why}"))
+        })?;
     Some(format!("invalid canary spec: {problem}"))
 }
 
 fn target(world: &World) -> Option<String> {
     let spec = &world.canary.spec;
     if spec.target_ref.kind != "Deployment" {
-        return Some(format!("spec.targetRef.kind: {} is not supported yet, only Deployment is", spec.target_ref.kind));
+        return Some(format!(
+            "spec.targetRef.kind: {} is not supported yet, only Deployment is",
+            spec.target_ref.kind
+        ));
     }
-    if let Some(scaler) = spec.autoscaler_ref.as_ref().filter(|scaler| scaler.kind != "HorizontalPodAutoscaler") {
-        return Some(format!("spec.autoscalerRef.kind: {} is not supported yet, only HorizontalPodAutoscaler is", scaler.kind));
+    if let Some(scaler) = spec
+        .autoscaler_ref
+        .as_ref()
+        .filter(|scaler| scaler.kind != "HorizontalPodAutoscaler")
+    {
+        return Some(format!(
+            "spec.autoscalerRef.kind: {} is not supported yet, only HorizontalPodAutoscaler is",
+            scaler.kind
+        ));
     }
     if !(1..=65535).contains(&spec.service.port) {
-        return Some(format!("spec.service.port: {} is not a port (1 to 65535)", spec.service.port));
+        return Some(format!(
+            "spec.service.port: {} is not a port (1 to 65535)",
+            spec.service.port
+        ));
     }
     if spec.revert_on_deletion {
         return Some("spec.revertOnDeletion: not supported yet".to_owned());
@@ -76,12 +95,29 @@ fn references(world: &World) -> Option<String> {
         return None;
     }
     let namespace = world.namespace();
-    let foreign = |other: &Option<String>| other.as_deref().filter(|other| !other.is_empty() && *other != namespace).map(str::to_owned);
+    let foreign = |other: &Option<String>| {
+        other
+            .as_deref()
+            .filter(|other| !other.is_empty() && *other != namespace)
+            .map(str::to_owned)
+    };
     let analysis = world.canary.spec.analysis.as_ref()?;
-    let templates = analysis.metrics.iter().filter_map(|m| m.template_ref.as_ref()).map(|r| ("metric template", &r.name, &r.namespace));
-    let providers = analysis.alerts.iter().map(|a| ("alert provider", &a.provider_ref.name, &a.provider_ref.namespace));
+    let templates = analysis
+        .metrics
+        .iter()
+        .filter_map(|m| m.template_ref.as_ref())
+        .map(|r| ("metric template", &r.name, &r.namespace));
+    let providers = analysis.alerts.iter().map(|a| {
+        (
+            "alert provider",
+            &a.provider_ref.name,
+            &a.provider_ref.namespace,
+        )
+    });
     templates.chain(providers).find_map(|(what, name, other)| {
-        foreign(other).map(|other| format!("can't access {what} {name}.{other}, cross-namespace references are blocked"))
+        foreign(other).map(|other| {
+            format!("can't access {what} {name}.{other}, cross-namespace references are blocked")
+        })
     })
 }
 
@@ -93,15 +129,29 @@ fn analysis(world: &World) -> Option<String> {
     if analysis.session_affinity.is_some() {
         return Some("spec.analysis.sessionAffinity: not supported yet".to_owned());
     }
-    if let Some((i, hook)) = analysis.webhooks.iter().enumerate().find(|(_, hook)| !super::hooks::is_supported(hook)) {
-        return Some(format!("spec.analysis.webhooks[{i}].type: {} is not supported yet", hook.type_.as_str()));
+    if let Some((i, hook)) = analysis
+        .webhooks
+        .iter()
+        .enumerate()
+        .find(|(_, hook)| !super::hooks::is_supported(hook))
+    {
+        return Some(format!(
+            "spec.analysis.webhooks[{i}].type: {} is not supported yet",
+            hook.type_.as_str()
+        ));
     }
     if canary.skip_analysis() || canary.strategy() != Strategy::Canary {
         return None;
     }
     let weights = analysis.step_weights.as_deref().unwrap_or_default();
-    if let Some(i) = weights.windows(2).position(|pair| matches!(pair, [a, b] if a >= b)) {
-        return Some(format!("spec.analysis.stepWeights[{}]: must be greater than the one before", i + 1));
+    if let Some(i) = weights
+        .windows(2)
+        .position(|pair| matches!(pair, [a, b] if a >= b))
+    {
+        return Some(format!(
+            "spec.analysis.stepWeights[{}]: must be greater than the one before",
+            i + 1
+        ));
     }
     if weights.is_empty() && analysis.step_weight.unwrap_or(0) <= 0 {
         return Some("spec.analysis.stepWeight: must be greater than 0".to_owned());

@@ -37,29 +37,58 @@ pub enum Outcome {
 
 /// Whether hooks of this type are called in this version.
 pub fn is_supported(hook: &CanaryWebhook) -> bool {
-    matches!(hook.type_, WebhookType::PreRollout | WebhookType::Rollout | WebhookType::PostRollout | WebhookType::Event)
+    matches!(
+        hook.type_,
+        WebhookType::PreRollout
+            | WebhookType::Rollout
+            | WebhookType::PostRollout
+            | WebhookType::Event
+    )
 }
 
 /// Runs the hooks of a type; they are told `phase`.
 pub fn run(world: &World, evidence: &Evidence, kind: WebhookType, phase: CanaryPhase) -> Outcome {
     let mut passed = Vec::new();
-    let hooks = world.canary.spec.analysis.iter().flat_map(|analysis| &analysis.webhooks).enumerate();
+    let hooks = world
+        .canary
+        .spec
+        .analysis
+        .iter()
+        .flat_map(|analysis| &analysis.webhooks)
+        .enumerate();
     for (i, hook) in hooks.filter(|(_, hook)| hook.type_ == kind) {
         let request = match hook::request(&world.canary, hook, phase) {
             Ok(request) => request,
-            Err(why) => return Outcome::Failed { passed, hook: hook.name.clone(), why },
+            Err(why) => {
+                return Outcome::Failed {
+                    passed,
+                    hook: hook.name.clone(),
+                    why,
+                };
+            }
         };
-        let question = Question::Call { label: format!("webhook {i}"), request: request.clone() };
+        let question = Question::Call {
+            label: format!("webhook {i}"),
+            request: request.clone(),
+        };
         let why = match evidence.get(&question) {
             Some(Answer::Response(response)) => hook::judge(&request, response),
             Some(Answer::Failed(why)) => Err(hook::gave_up(&request, Some(why))),
             Some(Answer::Told) | None => return Outcome::Ask(vec![question], passed),
         };
         if let Err(why) = why {
-            return Outcome::Failed { passed, hook: hook.name.clone(), why };
+            return Outcome::Failed {
+                passed,
+                hook: hook.name.clone(),
+                why,
+            };
         }
         passed.extend(says_it_passed(kind).map(|kind| {
-            event(world, EventKind::Normal, format!("{kind} check {} passed", hook.name))
+            event(
+                world,
+                EventKind::Normal,
+                format!("{kind} check {} passed", hook.name),
+            )
         }));
     }
     Outcome::Passed(passed)

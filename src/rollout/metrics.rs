@@ -45,14 +45,30 @@ struct Check<'a> {
 /// The objects that the checks of this phase look at: templates and the Secrets that they name.
 pub fn needs(world: &World) -> BTreeSet<ObjectRef> {
     let mut needs = BTreeSet::new();
-    let analysed = [CanaryPhase::New, CanaryPhase::Initializing, CanaryPhase::Progressing, CanaryPhase::WaitingPromotion];
+    let analysed = [
+        CanaryPhase::New,
+        CanaryPhase::Initializing,
+        CanaryPhase::Progressing,
+        CanaryPhase::WaitingPromotion,
+    ];
     if !analysed.contains(&world.phase()) {
         return needs;
     }
-    for reference in checks(&world.canary).iter().filter_map(|check| check.metric.template_ref.as_ref()) {
+    for reference in checks(&world.canary)
+        .iter()
+        .filter_map(|check| check.metric.template_ref.as_ref())
+    {
         let template = template_ref(world, reference);
-        if let Some(secret) = world.objects.get(&template).and_then(|t| t.pointer("/spec/provider/secretRef/name")?.as_str()) {
-            needs.insert(ObjectRef { kind: Kind::Secret, namespace: template.namespace.clone(), name: secret.to_owned() });
+        if let Some(secret) = world
+            .objects
+            .get(&template)
+            .and_then(|t| t.pointer("/spec/provider/secretRef/name")?.as_str())
+        {
+            needs.insert(ObjectRef {
+                kind: Kind::Secret,
+                namespace: template.namespace.clone(),
+                name: secret.to_owned(),
+            });
         }
         needs.insert(template);
     }
@@ -71,7 +87,11 @@ pub fn check(world: &World, evidence: &Evidence) -> Stage<Vec<String>> {
             Stage::Done(Ok(value)) => halts.extend(check.halt(world, value)),
         }
     }
-    if questions.is_empty() { Stage::Done(halts) } else { Stage::Ask(questions) }
+    if questions.is_empty() {
+        Stage::Done(halts)
+    } else {
+        Stage::Ask(questions)
+    }
 }
 
 /// The values that are known in this step, as the operator's own metrics show them: by name, durations in seconds.
@@ -90,11 +110,22 @@ pub fn online(world: &World, evidence: &Evidence) -> Stage<Result<(), String>> {
     let mut servers: BTreeMap<String, Server> = BTreeMap::new();
     for check in checks(&world.canary) {
         let (prefix, server) = match check.source {
-            Source::Builtin(_) | Source::Inline(_) => ("prometheus not avaiable: ".to_owned(), builtin_server(world)),
+            Source::Builtin(_) | Source::Inline(_) => (
+                "prometheus not avaiable: ".to_owned(),
+                builtin_server(world),
+            ),
             Source::Template(reference) => {
                 let name = template_ref(world, reference);
-                let prefix = format!("prometheus in metric template {}.{} not avaiable: ", name.name, name.namespace);
-                (prefix, template(world, reference).map(|(_, server)| server).map_err(|problem| lower_first(&problem)))
+                let prefix = format!(
+                    "prometheus in metric template {}.{} not avaiable: ",
+                    name.name, name.namespace
+                );
+                (
+                    prefix,
+                    template(world, reference)
+                        .map(|(_, server)| server)
+                        .map_err(|problem| lower_first(&problem)),
+                )
             }
             Source::Nothing => continue,
         };
@@ -108,37 +139,69 @@ pub fn online(world: &World, evidence: &Evidence) -> Stage<Result<(), String>> {
         match ask(&prefix, server.query(prometheus::ONLINE), evidence) {
             Stage::Ask(more) => questions.extend(more),
             Stage::Done(Ok(1.0)) => {}
-            Stage::Done(Ok(_)) => return Stage::Done(Err(format!("{prefix}value is not 1 for query: vector(1)"))),
-            Stage::Done(Err(error)) => return Stage::Done(Err(format!("{prefix}running query failed: {error}"))),
+            Stage::Done(Ok(_)) => {
+                return Stage::Done(Err(format!("{prefix}value is not 1 for query: vector(1)")));
+            }
+            Stage::Done(Err(error)) => {
+                return Stage::Done(Err(format!("{prefix}running query failed: {error}")));
+            }
         }
     }
-    if questions.is_empty() { Stage::Done(Ok(())) } else { Stage::Ask(questions) }
+    if questions.is_empty() {
+        Stage::Done(Ok(()))
+    } else {
+        Stage::Ask(questions)
+    }
 }
 
 /// First the built-in metrics and the inline queries, then the templates; each in the order of the list.
 fn checks(canary: &Canary) -> Vec<Check<'_>> {
-    let metrics = || canary.spec.analysis.iter().flat_map(|analysis| &analysis.metrics).enumerate();
+    let metrics = || {
+        canary
+            .spec
+            .analysis
+            .iter()
+            .flat_map(|analysis| &analysis.metrics)
+            .enumerate()
+    };
     let mut checks = Vec::new();
     for (place, metric) in metrics() {
         let builtin = Builtin::named(&metric.name).map(Source::Builtin);
-        let inline = metric.query.as_deref().filter(|query| !query.is_empty()).map(Source::Inline);
-        checks.extend(builtin.into_iter().chain(inline).map(|source| Check { place, metric, source }));
+        let inline = metric
+            .query
+            .as_deref()
+            .filter(|query| !query.is_empty())
+            .map(Source::Inline);
+        checks.extend(builtin.into_iter().chain(inline).map(|source| Check {
+            place,
+            metric,
+            source,
+        }));
     }
     for (place, metric) in metrics() {
-        let known = Builtin::named(&metric.name).is_some() || metric.query.as_ref().is_some_and(|query| !query.is_empty());
+        let known = Builtin::named(&metric.name).is_some()
+            || metric.query.as_ref().is_some_and(|query| !query.is_empty());
         let source = match &metric.template_ref {
             Some(reference) => Source::Template(reference),
             None if known => continue,
             None => Source::Nothing,
         };
-        checks.push(Check { place, metric, source });
+        checks.push(Check {
+            place,
+            metric,
+            source,
+        });
     }
     checks
 }
 
 impl Check<'_> {
     /// The value, once it is known; or the text that says why it cannot even be asked for.
-    fn value(&self, world: &World, evidence: &Evidence) -> Stage<Result<Result<f64, MetricError>, String>> {
+    fn value(
+        &self,
+        world: &World,
+        evidence: &Evidence,
+    ) -> Stage<Result<Result<f64, MetricError>, String>> {
         let request = match self.request(world) {
             Ok(request) => request,
             Err(problem) => return Stage::Done(Err(problem)),
@@ -152,28 +215,46 @@ impl Check<'_> {
     fn request(&self, world: &World) -> Result<HttpRequest, String> {
         let model = |default| Model::of(&world.canary, self.metric, default);
         match self.source {
-            Source::Builtin(builtin) => Ok(builtin_server(world)?.query(&Observer::Istio.query(builtin, &model("1m")))),
+            Source::Builtin(builtin) => {
+                Ok(builtin_server(world)?.query(&Observer::Istio.query(builtin, &model("1m"))))
+            }
             Source::Inline(query) => {
-                let failed = |error| format!("Prometheus query failed for {}: {error}", self.metric.name);
+                let failed =
+                    |error| format!("Prometheus query failed for {}: {error}", self.metric.name);
                 Ok(builtin_server(world)?.query(&render(query, &model("1m")).map_err(failed)?))
             }
             Source::Template(reference) => {
                 let (template, server) = template(world, reference)?;
-                let ObjectRef { namespace, name, .. } = template_ref(world, reference);
-                let failed = |error| format!("Metric template {name}.{namespace} query render error: {error}");
+                let ObjectRef {
+                    namespace, name, ..
+                } = template_ref(world, reference);
+                let failed = |error| {
+                    format!("Metric template {name}.{namespace} query render error: {error}")
+                };
                 Ok(server.query(&render(&template.query, &model("")).map_err(failed)?))
             }
-            Source::Nothing => Err("Metric query failed for no usable metrics template and query were configured".to_owned()),
+            Source::Nothing => Err(
+                "Metric query failed for no usable metrics template and query were configured"
+                    .to_owned(),
+            ),
         }
     }
 
     /// Durations count in whole milliseconds.
     fn whole(&self, value: f64) -> f64 {
-        if matches!(self.source, Source::Builtin(Builtin::Duration)) { value.trunc() } else { value }
+        if matches!(self.source, Source::Builtin(Builtin::Duration)) {
+            value.trunc()
+        } else {
+            value
+        }
     }
 
     fn exported(&self, value: f64) -> f64 {
-        if matches!(self.source, Source::Builtin(Builtin::Duration)) { value / 1000.0 } else { value }
+        if matches!(self.source, Source::Builtin(Builtin::Duration)) {
+            value / 1000.0
+        } else {
+            value
+        }
     }
 
     /// What holds the release back, if anything does.
@@ -191,12 +272,23 @@ impl Check<'_> {
         let name = world.full_name();
         Some(match self.source {
             Source::Builtin(Builtin::SuccessRate) => {
-                format!("Halt {name} advancement success rate {value:.2}% {sign} {}%", go_float(bound))
+                format!(
+                    "Halt {name} advancement success rate {value:.2}% {sign} {}%",
+                    go_float(bound)
+                )
             }
             Source::Builtin(Builtin::Duration) => {
-                format!("Halt {name} advancement request duration {} {sign} {}", millis(value), millis(bound))
+                format!(
+                    "Halt {name} advancement request duration {} {sign} {}",
+                    millis(value),
+                    millis(bound)
+                )
             }
-            _ => format!("Halt {name} advancement {} {value:.2} {sign} {}", self.metric.name, go_float(bound)),
+            _ => format!(
+                "Halt {name} advancement {} {value:.2} {sign} {}",
+                self.metric.name,
+                go_float(bound)
+            ),
         })
     }
 
@@ -223,7 +315,12 @@ impl Check<'_> {
         let none = *error == MetricError::NoValues;
         match self.source {
             Source::Builtin(builtin) if none => {
-                let provider = world.canary.spec.provider.as_deref().filter(|p| !p.is_empty());
+                let provider = world
+                    .canary
+                    .spec
+                    .provider
+                    .as_deref()
+                    .filter(|p| !p.is_empty());
                 let provider = provider.unwrap_or(&world.settings.mesh_provider);
                 let text = format!(
                     "Halt advancement no values found for {provider} metric {metric} probably {} is not receiving traffic",
@@ -235,53 +332,97 @@ impl Check<'_> {
                 }
             }
             Source::Builtin(_) => format!("Prometheus query failed: running query failed: {error}"),
-            Source::Inline(_) if none => format!("Halt advancement no values found for metric: {metric}"),
+            Source::Inline(_) if none => {
+                format!("Halt advancement no values found for metric: {metric}")
+            }
             Source::Inline(_) => format!("Prometheus query failed for {metric}: {error}"),
-            _ if none => format!("Halt advancement no values found for custom metric: {metric}: {error}"),
+            _ if none => {
+                format!("Halt advancement no values found for custom metric: {metric}: {error}")
+            }
             _ => format!("Metric query failed for {metric}: {error}"),
         }
     }
 }
 
 fn ask(label: &str, request: HttpRequest, evidence: &Evidence) -> Stage<Result<f64, MetricError>> {
-    let question = Question::Call { label: label.to_owned(), request };
+    let question = Question::Call {
+        label: label.to_owned(),
+        request,
+    };
     match evidence.get(&question) {
         Some(Answer::Response(response)) => Stage::Done(prometheus::parse(response)),
-        Some(Answer::Failed(why)) => Stage::Done(Err(MetricError::Failed(format!("request failed: {why}")))),
+        Some(Answer::Failed(why)) => {
+            Stage::Done(Err(MetricError::Failed(format!("request failed: {why}"))))
+        }
         Some(Answer::Told) | None => Stage::Ask(vec![question]),
     }
 }
 
 fn builtin_server(world: &World) -> Result<Server, String> {
-    let own = world.canary.spec.metrics_server.as_deref().filter(|server| !server.is_empty());
+    let own = world
+        .canary
+        .spec
+        .metrics_server
+        .as_deref()
+        .filter(|server| !server.is_empty());
     let address = own.unwrap_or(&world.settings.metrics_server);
-    Server::at(address).map_err(|error| format!("Error building Prometheus client for {} {error}", crate::measure::shown(address)))
+    Server::at(address).map_err(|error| {
+        format!(
+            "Error building Prometheus client for {} {error}",
+            crate::measure::shown(address)
+        )
+    })
 }
 
 /// The template and its server, or what a user reads if there is none.
-fn template(world: &World, reference: &CrossNamespaceRef) -> Result<(MetricTemplateSpec, Server), String> {
+fn template(
+    world: &World,
+    reference: &CrossNamespaceRef,
+) -> Result<(MetricTemplateSpec, Server), String> {
     let object = template_ref(world, reference);
     let full = format!("Metric template {}.{}", object.name, object.namespace);
-    let found = world.objects.get(&object).ok_or_else(|| format!("{full} error: metrictemplate.flagger.app {:?} not found", object.name))?;
-    let template: MetricTemplate = serde_json::from_value(found.clone()).map_err(|error| format!("{full} error: {error}"))?;
+    let found = world.objects.get(&object).ok_or_else(|| {
+        format!(
+            "{full} error: metrictemplate.flagger.app {:?} not found",
+            object.name
+        )
+    })?;
+    let template: MetricTemplate =
+        serde_json::from_value(found.clone()).map_err(|error| format!("{full} error: {error}"))?;
     let provider = &template.spec.provider;
     if provider.type_ != "prometheus" {
-        return Err(format!("{full} provider {} error: not supported yet, only prometheus is", provider.type_));
+        return Err(format!(
+            "{full} provider {} error: not supported yet, only prometheus is",
+            provider.type_
+        ));
     }
     let secret = match &provider.secret_ref {
         Some(secret) => {
-            let reference = ObjectRef { kind: Kind::Secret, namespace: object.namespace.clone(), name: secret.name.clone() };
+            let reference = ObjectRef {
+                kind: Kind::Secret,
+                namespace: object.namespace.clone(),
+                name: secret.name.clone(),
+            };
             let found = world.objects.get(&reference);
-            Some(credentials(found.ok_or_else(|| format!("{full} secret {} error: secrets {:?} not found", secret.name, secret.name))?))
+            Some(credentials(found.ok_or_else(|| {
+                format!(
+                    "{full} secret {} error: secrets {:?} not found",
+                    secret.name, secret.name
+                )
+            })?))
         }
         None => None,
     };
-    let server = Server::of(provider, secret.as_ref()).map_err(|error| format!("{full} provider {} error: {error}", provider.type_))?;
+    let server = Server::of(provider, secret.as_ref())
+        .map_err(|error| format!("{full} provider {} error: {error}", provider.type_))?;
     Ok((template.spec, server))
 }
 
 fn template_ref(world: &World, reference: &CrossNamespaceRef) -> ObjectRef {
-    let namespace = reference.namespace.clone().filter(|namespace| !namespace.is_empty());
+    let namespace = reference
+        .namespace
+        .clone()
+        .filter(|namespace| !namespace.is_empty());
     ObjectRef {
         kind: Kind::MetricTemplate,
         namespace: namespace.unwrap_or_else(|| world.namespace().to_owned()),
@@ -290,8 +431,13 @@ fn template_ref(world: &World, reference: &CrossNamespaceRef) -> ObjectRef {
 }
 
 fn credentials(secret: &Value) -> BTreeMap<String, String> {
-    let keys = secret.get("data").and_then(Value::as_object).into_iter().flat_map(|data| data.keys());
-    keys.filter_map(|key| Some((key.clone(), secret_text(secret, key)?))).collect()
+    let keys = secret
+        .get("data")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flat_map(|data| data.keys());
+    keys.filter_map(|key| Some((key.clone(), secret_text(secret, key)?)))
+        .collect()
 }
 
 fn millis(value: f64) -> String {

@@ -21,8 +21,9 @@ pub use plan::{Answer, Decision, Evidence, Next, Plan, Question};
 
 use crate::{
     api::canary::CanaryPhase,
-    notice::EventKind,
-    world::{Effect, World},
+    notice::{EventKind, Notice},
+    route::{self, Dialect},
+    world::{Effect, Weights, World},
 };
 use facts::{Facts, event};
 
@@ -43,18 +44,35 @@ pub fn decide(world: &World, evidence: &Evidence) -> Decision {
         _ if rollback::is_owed(world) => settled::tell(world, evidence),
         CanaryPhase::New | CanaryPhase::Initializing => bootstrap::decide(&facts, evidence),
         phase => match upkeep(&facts) {
-            Ok(effects) if !effects.is_empty() => Ok(Decision::Do(Plan { effects, ..Plan::default() })),
+            Ok(effects) if !effects.is_empty() => Ok(Decision::Do(Plan {
+                effects,
+                ..Plan::default()
+            })),
             Err(problem) => Err(problem),
             Ok(_) => match phase {
-                CanaryPhase::Progressing | CanaryPhase::WaitingPromotion => analysis::decide(&facts, evidence),
+                CanaryPhase::Progressing | CanaryPhase::WaitingPromotion => {
+                    analysis::decide(&facts, evidence)
+                }
                 CanaryPhase::Promoting => promotion::promoting(&facts),
                 CanaryPhase::Finalising => promotion::finalising(&facts),
-                CanaryPhase::Terminating | CanaryPhase::Terminated => Ok(Decision::Wait(Next::Change, Vec::new())),
+                CanaryPhase::Terminating | CanaryPhase::Terminated => {
+                    Ok(Decision::Wait(Next::Change, Vec::new()))
+                }
                 _ => settled::decide(&facts, evidence),
             },
         },
     };
     decision.unwrap_or_else(|problem| warn(world, problem))
+}
+
+/// The weights that are routed, if they can be told.
+pub fn weights(world: &World) -> Option<Weights> {
+    route::read(Dialect::of(world).ok()?, world).ok()
+}
+
+/// A warning about a canary, as of its phase now.
+pub fn warning(world: &World, message: String) -> Notice {
+    event(world, EventKind::Warning, message)
 }
 
 /// What stands in the way is said, at every due again; nothing else is touched.

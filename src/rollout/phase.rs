@@ -49,14 +49,26 @@ pub fn may_follow(from: CanaryPhase, to: CanaryPhase) -> bool {
             P::Initialized | P::Succeeded | P::Failed => {
                 matches!(to, P::Progressing | P::Waiting | P::Failed | P::Terminating)
             }
-            P::Waiting => matches!(to, P::Progressing | P::Failed | P::Succeeded | P::Terminating),
+            P::Waiting => matches!(
+                to,
+                P::Progressing | P::Failed | P::Succeeded | P::Terminating
+            ),
             P::Progressing => {
-                matches!(to, P::WaitingPromotion | P::Promoting | P::Succeeded | P::Failed | P::Terminating)
+                matches!(
+                    to,
+                    P::WaitingPromotion | P::Promoting | P::Succeeded | P::Failed | P::Terminating
+                )
             }
             P::WaitingPromotion => {
-                matches!(to, P::Progressing | P::Promoting | P::Succeeded | P::Failed | P::Terminating)
+                matches!(
+                    to,
+                    P::Progressing | P::Promoting | P::Succeeded | P::Failed | P::Terminating
+                )
             }
-            P::Promoting => matches!(to, P::Progressing | P::Finalising | P::Succeeded | P::Failed | P::Terminating),
+            P::Promoting => matches!(
+                to,
+                P::Progressing | P::Finalising | P::Succeeded | P::Failed | P::Terminating
+            ),
             P::Finalising => matches!(to, P::Succeeded | P::Failed | P::Terminating),
             P::Terminating => to == P::Terminated,
             P::Terminated => false,
@@ -78,7 +90,9 @@ pub fn enter(world: &World, phase: CanaryPhase) -> CanaryStatus {
     let conditions = status.conditions.get_or_insert_default();
     let old = conditions.iter().find(|c| c.type_ == PROMOTED);
     if old.is_none_or(|old| old.status != value || old.reason != phase.as_str()) {
-        let since = old.filter(|old| old.status == value).and_then(|old| old.last_transition_time.clone());
+        let since = old
+            .filter(|old| old.status == value)
+            .and_then(|old| old.last_transition_time.clone());
         let new = CanaryCondition {
             type_: PROMOTED.to_owned(),
             status: value.to_owned(),
@@ -104,11 +118,20 @@ pub fn step(world: &World) -> CanaryStatus {
 pub fn intent(world: &World, intent: Intent) -> Option<(&str, &str)> {
     let conditions = world.canary.status.as_ref()?.conditions.as_ref()?;
     let condition = conditions.iter().find(|c| c.type_ == intent.as_str())?;
-    Some((&condition.reason, condition.message.as_deref().unwrap_or_default()))
+    Some((
+        &condition.reason,
+        condition.message.as_deref().unwrap_or_default(),
+    ))
 }
 
 /// The same status with an intent.
-pub fn with_intent(mut status: CanaryStatus, world: &World, intent: Intent, reason: &str, message: &str) -> CanaryStatus {
+pub fn with_intent(
+    mut status: CanaryStatus,
+    world: &World,
+    intent: Intent,
+    reason: &str,
+    message: &str,
+) -> CanaryStatus {
     let at = Some(Time(whole_second_after(world.now)));
     let conditions = status.conditions.get_or_insert_default();
     conditions.retain(|c| c.type_ != intent.as_str());
@@ -148,13 +171,29 @@ fn promoted(phase: CanaryPhase, kind: &str) -> (&'static str, String) {
     match phase {
         P::Initialized => ("True", format!("{kind} initialization completed.")),
         P::Waiting | P::WaitingPromotion => ("Unknown", "Waiting for approval.".to_owned()),
-        P::Progressing => ("Unknown", "New revision detected, progressing canary analysis.".to_owned()),
-        P::Promoting => ("Unknown", "Canary analysis completed, starting primary rolling update.".to_owned()),
-        P::Finalising => ("Unknown", "Canary analysis completed, routing all traffic to primary.".to_owned()),
-        P::Succeeded => ("True", "Canary analysis completed successfully, promotion finished.".to_owned()),
-        P::Failed => ("False", format!("Canary analysis failed, {kind} scaled to zero.")),
-        P::New | P::Initializing | P::Terminating | P::Terminated => {
-            ("Unknown", format!("New {kind} detected, starting initialization."))
-        }
+        P::Progressing => (
+            "Unknown",
+            "New revision detected, progressing canary analysis.".to_owned(),
+        ),
+        P::Promoting => (
+            "Unknown",
+            "Canary analysis completed, starting primary rolling update.".to_owned(),
+        ),
+        P::Finalising => (
+            "Unknown",
+            "Canary analysis completed, routing all traffic to primary.".to_owned(),
+        ),
+        P::Succeeded => (
+            "True",
+            "Canary analysis completed successfully, promotion finished.".to_owned(),
+        ),
+        P::Failed => (
+            "False",
+            format!("Canary analysis failed, {kind} scaled to zero."),
+        ),
+        P::New | P::Initializing | P::Terminating | P::Terminated => (
+            "Unknown",
+            format!("New {kind} detected, starting initialization."),
+        ),
     }
 }

@@ -76,6 +76,10 @@ pub type Evidence = BTreeMap<Question, Answer>;
 impl Decision {
     /// Commit a status and say so.
     pub fn commit(status: CanaryStatus, notices: Vec<Notice>) -> Self {
-        Self::Do(Plan { effects: Vec::new(), status: Some(status), notices })
+        Self::Do(Plan {
+            effects: Vec::new(),
+            status: Some(status),
+            notices,
+        })
     }
 }

@@ -23,26 +23,48 @@ pub fn promoting(facts: &Facts<'_>) -> Result<Decision, String> {
         }
         let mut effects: Vec<_> = facts.primary_scaler(true)?.into_iter().collect();
         effects.extend(facts.promote());
-        return Ok(Decision::Do(Plan { effects, ..Plan::default() }));
+        return Ok(Decision::Do(Plan {
+            effects,
+            ..Plan::default()
+        }));
     }
     match (facts.primary_readiness(), facts.canary_readiness()) {
-        (Readiness::Failed(why), _) => return Ok(rollback::begin(world, &Cause::FailedPromotion(why))),
+        (Readiness::Failed(why), _) => {
+            return Ok(rollback::begin(world, &Cause::FailedPromotion(why)));
+        }
         (_, Readiness::Failed(why)) => return Ok(rollback::begin(world, &Cause::NotReady(why))),
         _ if world.due.is_none() => return Ok(Decision::Wait(Next::Due, Vec::new())),
         (Readiness::Waiting(why), _) | (_, Readiness::Waiting(why)) => {
-            return Ok(Decision::Wait(Next::Ready, vec![event(world, EventKind::Warning, why)]));
+            return Ok(Decision::Wait(
+                Next::Ready,
+                vec![event(world, EventKind::Warning, why)],
+            ));
         }
         (Readiness::Ready, Readiness::Ready) => {}
     }
-    let step = world.canary.spec.analysis.as_ref().and_then(|a| a.step_weight_promotion).unwrap_or(0);
+    let step = world
+        .canary
+        .spec
+        .analysis
+        .as_ref()
+        .and_then(|a| a.step_weight_promotion)
+        .unwrap_or(0);
     let canary = i64::from(facts.weights()?.canary);
     if step <= 0 || canary == 0 {
         return to_primary(facts);
     }
     let left = (canary - step).clamp(0, 100);
     let weights = Weights::canary(u8::try_from(left).unwrap_or(0));
-    let text = format!("Advance {} primary weight {}", world.full_name(), weights.primary);
-    let mut status = if left == 0 { finalising_status(facts) } else { phase::step(world) };
+    let text = format!(
+        "Advance {} primary weight {}",
+        world.full_name(),
+        weights.primary
+    );
+    let mut status = if left == 0 {
+        finalising_status(facts)
+    } else {
+        phase::step(world)
+    };
     status.canary_weight = left;
     Ok(Decision::Do(Plan {
         effects: facts.set_weights(&weights)?,
@@ -53,8 +75,16 @@ pub fn promoting(facts: &Facts<'_>) -> Result<Decision, String> {
 
 fn to_primary(facts: &Facts<'_>) -> Result<Decision, String> {
     let effects = facts.set_weights(&Weights::PRIMARY)?;
-    let notices = vec![event(facts.world, EventKind::Normal, "Routing all traffic to primary".to_owned())];
-    Ok(Decision::Do(Plan { effects, status: Some(finalising_status(facts)), notices }))
+    let notices = vec![event(
+        facts.world,
+        EventKind::Normal,
+        "Routing all traffic to primary".to_owned(),
+    )];
+    Ok(Decision::Do(Plan {
+        effects,
+        status: Some(finalising_status(facts)),
+        notices,
+    }))
 }
 
 fn finalising_status(facts: &Facts<'_>) -> crate::api::canary::CanaryStatus {
@@ -70,7 +100,12 @@ pub fn finalising(facts: &Facts<'_>) -> Result<Decision, String> {
     match facts.primary_readiness() {
         Readiness::Failed(why) => return Ok(rollback::begin(world, &Cause::FailedPromotion(why))),
         _ if world.due.is_none() => return Ok(Decision::Wait(Next::Due, Vec::new())),
-        Readiness::Waiting(why) => return Ok(Decision::Wait(Next::Ready, vec![event(world, EventKind::Warning, why)])),
+        Readiness::Waiting(why) => {
+            return Ok(Decision::Wait(
+                Next::Ready,
+                vec![event(world, EventKind::Warning, why)],
+            ));
+        }
         Readiness::Ready => {}
     }
     Ok(Decision::Do(succeed(facts, &Cause::Promoted)?))
@@ -83,7 +118,19 @@ pub fn succeed(facts: &Facts<'_>, cause: &Cause) -> Result<Plan, String> {
     let mut status = phase::enter(facts.world, CanaryPhase::Succeeded);
     status.canary_weight = 0;
     status.iterations = 0;
-    status.last_promoted_spec.clone_from(&status.last_applied_spec);
-    let status = phase::with_intent(status, facts.world, Intent::NoticePending, cause.reason(), "");
-    Ok(Plan { effects, status: Some(status), notices: Vec::new() })
+    status
+        .last_promoted_spec
+        .clone_from(&status.last_applied_spec);
+    let status = phase::with_intent(
+        status,
+        facts.world,
+        Intent::NoticePending,
+        cause.reason(),
+        "",
+    );
+    Ok(Plan {
+        effects,
+        status: Some(status),
+        notices: Vec::new(),
+    })
 }

@@ -67,8 +67,18 @@ impl Cause {
 
 /// Commits to going back, and why.
 pub fn begin(world: &World, cause: &Cause) -> Decision {
-    let intent = if *cause == Cause::Reverted { Intent::Reverting } else { Intent::RollingBack };
-    let status = phase::with_intent(phase::status(world), world, intent, cause.reason(), &cause.message());
+    let intent = if *cause == Cause::Reverted {
+        Intent::Reverting
+    } else {
+        Intent::RollingBack
+    };
+    let status = phase::with_intent(
+        phase::status(world),
+        world,
+        intent,
+        cause.reason(),
+        &cause.message(),
+    );
     Decision::commit(status, Vec::new())
 }
 
@@ -84,13 +94,19 @@ pub fn is_owed(world: &World) -> bool {
 
 /// Takes the way back: from wherever an interruption left it.
 pub fn proceed(facts: &Facts<'_>) -> Result<Decision, String> {
-    let Some((intent, cause)) = way_back(facts.world) else { return Err("no rollback is under way".to_owned()) };
+    let Some((intent, cause)) = way_back(facts.world) else {
+        return Err("no rollback is under way".to_owned());
+    };
     let to = destination(facts, &cause);
     let mut effects = facts.set_weights(&to)?;
     if to.canary == 0 {
         effects.extend(facts.scale_down());
     }
-    let end = if intent == Intent::Reverting { CanaryPhase::Succeeded } else { CanaryPhase::Failed };
+    let end = if intent == Intent::Reverting {
+        CanaryPhase::Succeeded
+    } else {
+        CanaryPhase::Failed
+    };
     let mut status = phase::without_intent(phase::enter(facts.world, end), intent);
     status.canary_weight = i64::from(to.canary);
     status.iterations = 0;
@@ -99,23 +115,40 @@ pub fn proceed(facts: &Facts<'_>) -> Result<Decision, String> {
         status.last_applied_spec = Some(facts.revision.clone());
         status.tracked_configs.clone_from(&facts.configs);
     }
-    let status = phase::with_intent(status, facts.world, Intent::NoticePending, cause.reason(), &cause.message());
-    Ok(Decision::Do(Plan { effects, status: Some(status), notices: Vec::new() }))
+    let status = phase::with_intent(
+        status,
+        facts.world,
+        Intent::NoticePending,
+        cause.reason(),
+        &cause.message(),
+    );
+    Ok(Decision::Do(Plan {
+        effects,
+        status: Some(status),
+        notices: Vec::new(),
+    }))
 }
 
 fn way_back(world: &World) -> Option<(Intent, Cause)> {
-    [Intent::RollingBack, Intent::Reverting].into_iter().find_map(|intent| {
-        let (reason, message) = phase::intent(world, intent)?;
-        Some((intent, Cause::read(reason, message)))
-    })
+    [Intent::RollingBack, Intent::Reverting]
+        .into_iter()
+        .find_map(|intent| {
+            let (reason, message) = phase::intent(world, intent)?;
+            Some((intent, Cause::read(reason, message)))
+        })
 }
 
 /// Where traffic goes: to the primary, unless only the canary can answer.
 fn destination(facts: &Facts<'_>, cause: &Cause) -> Weights {
-    let primary_answers = facts.world.primary().is_some_and(|primary| ready_pods(primary) > 0);
+    let primary_answers = facts
+        .world
+        .primary()
+        .is_some_and(|primary| ready_pods(primary) > 0);
     let canary_answers = ready_pods(facts.target) > 0;
     match cause {
-        Cause::FailedPromotion(_) if facts.canary_readiness() == Readiness::Ready => Weights::CANARY,
+        Cause::FailedPromotion(_) if facts.canary_readiness() == Readiness::Ready => {
+            Weights::CANARY
+        }
         _ if !primary_answers && canary_answers => Weights::CANARY,
         _ => Weights::PRIMARY,
     }

@@ -35,7 +35,10 @@ pub fn decide(facts: &Facts<'_>, _evidence: &Evidence) -> Result<Decision, Strin
     if !world.canary.skip_analysis()
         && let Readiness::Waiting(why) | Readiness::Failed(why) = facts.primary_readiness()
     {
-        return Ok(Decision::Wait(Next::Due, vec![event(world, EventKind::Warning, why)]));
+        return Ok(Decision::Wait(
+            Next::Due,
+            vec![event(world, EventKind::Warning, why)],
+        ));
     }
     let mut status = started(facts);
     status.canary_weight = i64::from(facts.weights()?.canary);
@@ -44,7 +47,12 @@ pub fn decide(facts: &Facts<'_>, _evidence: &Evidence) -> Result<Decision, Strin
         status,
         vec![
             event_in(world, EventKind::Normal, text, CanaryPhase::Progressing),
-            alert(world, Severity::Info, "New revision detected, progressing canary analysis.", true),
+            alert(
+                world,
+                Severity::Info,
+                "New revision detected, progressing canary analysis.",
+                true,
+            ),
         ],
     ))
 }
@@ -62,9 +70,14 @@ pub fn started(facts: &Facts<'_>) -> crate::api::canary::CanaryStatus {
 
 /// Waits until a change has rested; `None` once it has.
 pub fn debounce(world: &World) -> Option<Decision> {
-    let Some(changed) = world.changed else { return Some(Decision::Wait(Next::Due, Vec::new())) };
+    let Some(changed) = world.changed else {
+        return Some(Decision::Wait(Next::Due, Vec::new()));
+    };
     let rested = changed.last.saturating_add(DEBOUNCE).unwrap_or(world.now);
-    let limit = changed.first.saturating_add(DEBOUNCE_LIMIT).unwrap_or(world.now);
+    let limit = changed
+        .first
+        .saturating_add(DEBOUNCE_LIMIT)
+        .unwrap_or(world.now);
     let start = rested.min(limit);
     (world.now < start).then(|| Decision::Wait(Next::At(start), Vec::new()))
 }
@@ -73,7 +86,10 @@ pub fn debounce(world: &World) -> Option<Decision> {
 pub fn adopted(facts: &Facts<'_>) -> crate::api::canary::CanaryStatus {
     let mut status = phase::status(facts.world);
     status.last_applied_spec = Some(facts.revision.clone());
-    if matches!(status.phase, CanaryPhase::Initialized | CanaryPhase::Succeeded) {
+    if matches!(
+        status.phase,
+        CanaryPhase::Initialized | CanaryPhase::Succeeded
+    ) {
         status.last_promoted_spec = Some(facts.revision.clone());
     }
     status.tracked_configs.clone_from(&facts.configs);
@@ -88,55 +104,115 @@ pub fn tell(world: &World, evidence: &Evidence) -> Result<Decision, String> {
     let news = news(world, &cause);
     let hook_notices = match hooks::run(world, evidence, WebhookType::PostRollout, world.phase()) {
         Outcome::Ask(questions, _) => {
-            return Ok(Decision::Ask(questions, if failed { news } else { Vec::new() }));
+            return Ok(Decision::Ask(
+                questions,
+                if failed { news } else { Vec::new() },
+            ));
         }
         Outcome::Passed(notices) => notices,
-        Outcome::Failed { mut passed, hook, why } => {
+        Outcome::Failed {
+            mut passed,
+            hook,
+            why,
+        } => {
             let text = format!("Post-rollout hook {hook} failed {why}");
             passed.push(event(world, EventKind::Warning, text));
             passed
         }
     };
     // A failure is told before its hooks are called, a success after them.
-    let all: Vec<Notice> = if failed { news.into_iter().chain(hook_notices).collect() } else { hook_notices.into_iter().chain(news).collect() };
+    let all: Vec<Notice> = if failed {
+        news.into_iter().chain(hook_notices).collect()
+    } else {
+        hook_notices.into_iter().chain(news).collect()
+    };
     let question = Question::Tell(all);
     if evidence.get(&question) != Some(&Answer::Told) {
         return Ok(Decision::Ask(vec![question], Vec::new()));
     }
-    Ok(Decision::commit(phase::without_intent(phase::status(world), Intent::NoticePending), Vec::new()))
+    Ok(Decision::commit(
+        phase::without_intent(phase::status(world), Intent::NoticePending),
+        Vec::new(),
+    ))
 }
 
 fn news(world: &World, cause: &Cause) -> Vec<Notice> {
     let (name, target) = (world.full_name(), world.full_target());
     let warning = |text: String, phase| event_in(world, EventKind::Warning, text, phase);
-    let down = warning(format!("Canary failed! Scaling down {name}"), CanaryPhase::Failed);
+    let down = warning(
+        format!("Canary failed! Scaling down {name}"),
+        CanaryPhase::Failed,
+    );
     let normal = |text: String| event(world, EventKind::Normal, text);
     match cause {
         Cause::FailedChecks(n) => vec![
-            warning(format!("Rolling back {name} failed checks threshold reached {n}"), CanaryPhase::Progressing),
+            warning(
+                format!("Rolling back {name} failed checks threshold reached {n}"),
+                CanaryPhase::Progressing,
+            ),
             down,
-            alert(world, Severity::Error, &format!("Failed checks threshold reached {n}"), false),
+            alert(
+                world,
+                Severity::Error,
+                &format!("Failed checks threshold reached {n}"),
+                false,
+            ),
         ],
         Cause::NotReady(why) => vec![
-            warning(format!("Rolling back {name} progress deadline exceeded {why}"), CanaryPhase::Progressing),
+            warning(
+                format!("Rolling back {name} progress deadline exceeded {why}"),
+                CanaryPhase::Progressing,
+            ),
             down,
-            alert(world, Severity::Error, &format!("Progress deadline exceeded {why}"), false),
+            alert(
+                world,
+                Severity::Error,
+                &format!("Progress deadline exceeded {why}"),
+                false,
+            ),
         ],
         Cause::FailedPromotion(why) => vec![
-            warning(format!("Promotion of {target} failed, primary not ready: {why}"), CanaryPhase::Promoting),
-            alert(world, Severity::Error, &format!("Promotion failed, primary not ready: {why}"), false),
+            warning(
+                format!("Promotion of {target} failed, primary not ready: {why}"),
+                CanaryPhase::Promoting,
+            ),
+            alert(
+                world,
+                Severity::Error,
+                &format!("Promotion failed, primary not ready: {why}"),
+                false,
+            ),
         ],
         Cause::Promoted => vec![
             normal(format!("Promotion completed! Scaling down {target}")),
-            alert(world, Severity::Info, "Canary analysis completed successfully, promotion finished.", false),
+            alert(
+                world,
+                Severity::Info,
+                "Canary analysis completed successfully, promotion finished.",
+                false,
+            ),
         ],
         Cause::Skipped => vec![
-            normal(format!("Promotion completed! Canary analysis was skipped for {target}")),
-            alert(world, Severity::Info, "Canary analysis was skipped, promotion finished.", false),
+            normal(format!(
+                "Promotion completed! Canary analysis was skipped for {target}"
+            )),
+            alert(
+                world,
+                Severity::Info,
+                "Canary analysis was skipped, promotion finished.",
+                false,
+            ),
         ],
         Cause::Reverted => vec![
-            normal(format!("Run ended without a promotion: {target} is back at the promoted revision")),
-            alert(world, Severity::Info, "The target is back at the promoted revision, canary analysis ended.", false),
+            normal(format!(
+                "Run ended without a promotion: {target} is back at the promoted revision"
+            )),
+            alert(
+                world,
+                Severity::Info,
+                "The target is back at the promoted revision, canary analysis ended.",
+                false,
+            ),
         ],
     }
 }

@@ -6,22 +6,21 @@ use std::{
 };
 
 use futures::future::{AbortHandle, Abortable};
-use kube::runtime::reflector::ObjectRef as CanaryRef;
 use tokio::sync::mpsc;
 
 use super::{http::Http, report::Reporter};
 use crate::{
     api::canary::Canary,
     rollout::{Answer, Evidence, Question},
-    world::Step,
+    world::{ObjectRef, Step},
 };
 
 /// What is asked about each canary, and what was answered so far.
 pub struct Answers {
     http: Http,
     reporter: Reporter,
-    canaries: Mutex<HashMap<CanaryRef<Canary>, Asked>>,
-    answered: mpsc::UnboundedSender<CanaryRef<Canary>>,
+    canaries: Mutex<HashMap<ObjectRef, Asked>>,
+    answered: mpsc::UnboundedSender<ObjectRef>,
 }
 
 /// The questions of one step.
@@ -40,25 +39,44 @@ impl Drop for Asked {
 
 impl Answers {
     /// Nothing asked yet. Each answer is announced on the channel, so that its canary is looked at again.
-    pub fn new(http: Http, reporter: Reporter, answered: mpsc::UnboundedSender<CanaryRef<Canary>>) -> Self {
-        Self { http, reporter, canaries: Mutex::default(), answered }
+    pub fn new(http: Http, reporter: Reporter, answered: mpsc::UnboundedSender<ObjectRef>) -> Self {
+        Self {
+            http,
+            reporter,
+            canaries: Mutex::default(),
+            answered,
+        }
     }
 
     /// What is known in this step; answers of another step are dropped, its questions cancelled.
-    pub fn evidence(&self, canary: &CanaryRef<Canary>, step: &Step) -> Evidence {
+    pub fn evidence(&self, canary: &ObjectRef, step: &Step) -> Evidence {
         let mut canaries = lock(&self.canaries);
-        if canaries.get(canary).is_some_and(|asked| asked.step != *step) {
+        if canaries
+            .get(canary)
+            .is_some_and(|asked| asked.step != *step)
+        {
             canaries.remove(canary);
         }
-        canaries.get(canary).map(|asked| asked.evidence.clone()).unwrap_or_default()
+        canaries
+            .get(canary)
+            .map(|asked| asked.evidence.clone())
+            .unwrap_or_default()
     }
 
     /// Asks; what is being asked already goes on, what is not asked any more is cancelled.
-    pub fn ask(self: &std::sync::Arc<Self>, canary: &CanaryRef<Canary>, object: &Canary, step: Step, questions: Vec<Question>) {
+    pub fn ask(
+        self: &std::sync::Arc<Self>,
+        canary: &ObjectRef,
+        object: &Canary,
+        step: Step,
+        questions: Vec<Question>,
+    ) {
         let mut canaries = lock(&self.canaries);
-        let asked = canaries
-            .entry(canary.clone())
-            .or_insert_with(|| Asked { step, evidence: Evidence::new(), running: BTreeMap::new() });
+        let asked = canaries.entry(canary.clone()).or_insert_with(|| Asked {
+            step,
+            evidence: Evidence::new(),
+            running: BTreeMap::new(),
+        });
         asked.running.retain(|question, running| {
             let wanted = questions.contains(question);
             if !wanted {
@@ -85,7 +103,7 @@ impl Answers {
     }
 
     /// Forgets a canary: its questions are cancelled.
-    pub fn forget(&self, canary: &CanaryRef<Canary>) {
+    pub fn forget(&self, canary: &ObjectRef) {
         lock(&self.canaries).remove(canary);
     }
 
@@ -93,7 +111,7 @@ impl Answers {
         match question {
             Question::Call { request, .. } => match self.http.send(request).await {
                 Ok(response) => Answer::Response(response),
-                Err(error) => Answer::Failed { attempts: error.attempts, why: error.why },
+                Err(why) => Answer::Failed(why),
             },
             Question::Tell(notices) => {
                 self.reporter.deliver(canary, notices.clone()).await;
@@ -102,7 +120,7 @@ impl Answers {
         }
     }
 
-    fn record(&self, canary: &CanaryRef<Canary>, step: &Step, question: Question, answer: Answer) {
+    fn record(&self, canary: &ObjectRef, step: &Step, question: Question, answer: Answer) {
         let mut canaries = lock(&self.canaries);
         if let Some(asked) = canaries.get_mut(canary).filter(|asked| asked.step == *step) {
             asked.running.remove(&question);
@@ -114,5 +132,7 @@ impl Answers {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }

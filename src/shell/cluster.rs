@@ -67,7 +67,8 @@ impl Cluster {
 
     /// An object as the API server has it; `None` if it does not exist, or if its kind does not.
     pub async fn get(&self, object: &ObjectRef) -> Result<Option<Value>, ClusterError> {
-        let request = request(object.kind, &object.namespace).get(&object.name, &GetParams::default());
+        let request =
+            request(object.kind, &object.namespace).get(&object.name, &GetParams::default());
         match self.call(READ_DEADLINE, request).await {
             Err(ClusterError::Refused { code: 404, .. }) => Ok(None),
             other => other.map(Some),
@@ -81,13 +82,21 @@ impl Cluster {
         let params = PostParams::default();
         let lost = || ClusterError::Lost(format!("{} {}", object.kind.name(), object.name));
         match action {
-            Action::Create(value) => match self.write(to.create(&params, value.to_string().into_bytes())).await {
+            Action::Create(value) => match self
+                .write(to.create(&params, value.to_string().into_bytes()))
+                .await
+            {
                 Err(ClusterError::Refused { code: 409, .. }) => Err(lost()),
                 other => other.map(drop),
             },
             Action::Replace(value) => {
-                match self.write(to.replace(&object.name, &params, value.to_string().into_bytes())).await {
-                    Err(ClusterError::Refused { code: 404 | 409, .. }) => Err(lost()),
+                match self
+                    .write(to.replace(&object.name, &params, value.to_string().into_bytes()))
+                    .await
+                {
+                    Err(ClusterError::Refused {
+                        code: 404 | 409, ..
+                    }) => Err(lost()),
                     other => other.map(drop),
                 }
             }
@@ -105,8 +114,11 @@ impl Cluster {
             &Patch::<()>::Json(serde_json::from_value(patch.clone()).unwrap_or_default()),
         );
         match self.write(request).await {
-            Err(ClusterError::Refused { code: 404 | 409, .. }) => Err(lost()),
-            Err(refused @ ClusterError::Refused { code: 422, .. }) => match self.get(object).await? {
+            Err(ClusterError::Refused {
+                code: 404 | 409, ..
+            }) => Err(lost()),
+            Err(refused @ ClusterError::Refused { code: 422, .. }) => match self.get(object).await?
+            {
                 Some(now) if tests_hold(patch, &now) => Err(refused),
                 _ => Err(lost()),
             },
@@ -115,7 +127,13 @@ impl Cluster {
     }
 
     /// Writes a Canary's status, if the Canary is still the one that was observed.
-    pub async fn commit(&self, namespace: &str, name: &str, version: &str, status: Value) -> Result<(), ClusterError> {
+    pub async fn commit(
+        &self,
+        namespace: &str,
+        name: &str,
+        version: &str,
+        status: Value,
+    ) -> Result<(), ClusterError> {
         let patch = json!({"metadata": {"resourceVersion": version}, "status": status});
         let request = request(Kind::Canary, namespace).patch_subresource(
             "status",
@@ -124,13 +142,18 @@ impl Cluster {
             &Patch::Merge(patch),
         );
         match self.write(request).await {
-            Err(ClusterError::Refused { code: 404 | 409, .. }) => Err(ClusterError::Lost(format!("Canary {name}"))),
+            Err(ClusterError::Refused {
+                code: 404 | 409, ..
+            }) => Err(ClusterError::Lost(format!("Canary {name}"))),
             other => other.map(drop),
         }
     }
 
     /// A call that writes: sent only as long as the lease is ours.
-    async fn write(&self, request: Result<http::Request<Vec<u8>>, InvalidRequest>) -> Result<Value, ClusterError> {
+    async fn write(
+        &self,
+        request: Result<http::Request<Vec<u8>>, InvalidRequest>,
+    ) -> Result<Value, ClusterError> {
         if !self.leadership.may_write() {
             return Err(ClusterError::NotLeader);
         }
@@ -142,17 +165,24 @@ impl Cluster {
         deadline: Duration,
         request: Result<http::Request<Vec<u8>>, InvalidRequest>,
     ) -> Result<Value, ClusterError> {
-        let request = request.map_err(|e| ClusterError::Refused { code: 400, message: e.to_string() })?;
+        let request = request.map_err(|e| ClusterError::Refused {
+            code: 400,
+            message: e.to_string(),
+        })?;
         match tokio::time::timeout(deadline, self.client.request::<Value>(request)).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(kube::Error::Api(status))) if status.code >= 500 || status.code == 429 => {
                 Err(ClusterError::Unreachable(status.message.clone()))
             }
-            Ok(Err(kube::Error::Api(status))) => {
-                Err(ClusterError::Refused { code: status.code, message: status.message.clone() })
-            }
+            Ok(Err(kube::Error::Api(status))) => Err(ClusterError::Refused {
+                code: status.code,
+                message: status.message.clone(),
+            }),
             Ok(Err(error)) => Err(ClusterError::Unreachable(error.to_string())),
-            Err(_) => Err(ClusterError::Unreachable(format!("no answer within {} s", deadline.as_secs()))),
+            Err(_) => Err(ClusterError::Unreachable(format!(
+                "no answer within {} s",
+                deadline.as_secs()
+            ))),
         }
     }
 }
@@ -168,8 +198,13 @@ fn request(kind: Kind, namespace: &str) -> Request {
 
 /// Whether every `test` of a JSON Patch holds for an object.
 fn tests_hold(patch: &Value, object: &Value) -> bool {
-    patch.as_array().into_iter().flatten().filter(|operation| operation["op"] == "test").all(|test| {
-        let path = test["path"].as_str().unwrap_or_default();
-        object.pointer(path).unwrap_or(&Value::Null) == &test["value"]
-    })
+    patch
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|operation| operation["op"] == "test")
+        .all(|test| {
+            let path = test["path"].as_str().unwrap_or_default();
+            object.pointer(path).unwrap_or(&Value::Null) == &test["value"]
+        })
 }

@@ -31,9 +31,19 @@ pub struct Memory {
 
 impl Memory {
     /// The due that a look now serves.
-    pub fn due(&mut self, transition: Option<Timestamp>, interval: std::time::Duration, now: Timestamp) -> Option<Due> {
+    pub fn due(
+        &mut self,
+        transition: Option<Timestamp>,
+        interval: std::time::Duration,
+        now: Timestamp,
+    ) -> Option<Due> {
         if self.transition != transition {
-            *self = Self { transition, content: self.content.take(), told: self.told.take(), ..Self::default() };
+            *self = Self {
+                transition,
+                content: self.content.take(),
+                told: self.told.take(),
+                ..Self::default()
+            };
         }
         if let Some(open) = self.open {
             return open;
@@ -42,7 +52,10 @@ impl Memory {
         if self.served.is_some_and(|served| served >= at) {
             return None;
         }
-        Some(Due { at, late: self.blocked.is_some_and(|blocked| blocked <= at) })
+        Some(Due {
+            at,
+            late: self.blocked.is_some_and(|blocked| blocked <= at),
+        })
     }
 
     /// Questions are being asked in the step of this due.
@@ -73,8 +86,14 @@ impl Memory {
     pub fn changed(&mut self, content: &str, settled: bool, now: Timestamp) -> Option<Changed> {
         let changed = match &self.content {
             Some((same, changed)) if same == content => *changed,
-            Some((_, changed)) if !settled => Changed { first: changed.first, last: now },
-            _ => Changed { first: now, last: now },
+            Some((_, changed)) if !settled => Changed {
+                first: changed.first,
+                last: now,
+            },
+            _ => Changed {
+                first: now,
+                last: now,
+            },
         };
         if settled {
             self.content = None;
@@ -85,12 +104,21 @@ impl Memory {
     }
 
     /// Of these notices, those that were not told in this step yet.
-    pub fn untold(&mut self, step: &Step, notices: Vec<crate::notice::Notice>) -> Vec<crate::notice::Notice> {
+    pub fn untold(
+        &mut self,
+        step: &Step,
+        notices: Vec<crate::notice::Notice>,
+    ) -> Vec<crate::notice::Notice> {
         if self.told.as_ref().is_none_or(|(of, _)| of != step) {
             self.told = Some((step.clone(), Vec::new()));
         }
-        let Some((_, told)) = &mut self.told else { return notices };
-        let new: Vec<_> = notices.into_iter().filter(|notice| !told.contains(notice)).collect();
+        let Some((_, told)) = &mut self.told else {
+            return notices;
+        };
+        let new: Vec<_> = notices
+            .into_iter()
+            .filter(|notice| !told.contains(notice))
+            .collect();
         told.extend(new.iter().cloned());
         new
     }
@@ -114,9 +142,18 @@ mod tests {
         let mut due = |now| memory.due(Some(at(0)), INTERVAL, at(now)).map(|due| due.at);
         assert_eq!(due(9), None);
         assert_eq!(due(10), Some(at(10)));
-        memory.waited(Some(Due { at: at(10), late: false }), Next::Due);
+        memory.waited(
+            Some(Due {
+                at: at(10),
+                late: false,
+            }),
+            Next::Due,
+        );
         assert_eq!(memory.due(Some(at(0)), INTERVAL, at(19)), None);
-        assert_eq!(memory.due(Some(at(0)), INTERVAL, at(20)).map(|due| due.at), Some(at(20)));
+        assert_eq!(
+            memory.due(Some(at(0)), INTERVAL, at(20)).map(|due| due.at),
+            Some(at(20))
+        );
     }
 
     #[test]
@@ -125,7 +162,11 @@ mod tests {
         let due = memory.due(Some(at(0)), INTERVAL, at(10));
         memory.asking(due, at(10));
         assert_eq!(memory.due(Some(at(0)), INTERVAL, at(45)), due);
-        assert_eq!(memory.due(Some(at(45)), INTERVAL, at(46)), None, "a write ends it");
+        assert_eq!(
+            memory.due(Some(at(45)), INTERVAL, at(46)),
+            None,
+            "a write ends it"
+        );
     }
 
     #[test]
@@ -133,15 +174,39 @@ mod tests {
         let mut memory = Memory::default();
         let due = memory.due(Some(at(0)), INTERVAL, at(10));
         memory.waited(due, Next::Ready);
-        assert_eq!(memory.due(Some(at(0)), INTERVAL, at(13)), Some(Due { at: at(10), late: true }));
+        assert_eq!(
+            memory.due(Some(at(0)), INTERVAL, at(13)),
+            Some(Due {
+                at: at(10),
+                late: true
+            })
+        );
     }
 
     #[test]
     fn a_burst_of_edits_counts_from_its_first() {
         let mut memory = Memory::default();
         assert_eq!(memory.changed("a", true, at(0)), None);
-        assert_eq!(memory.changed("b", false, at(1)), Some(Changed { first: at(1), last: at(1) }));
-        assert_eq!(memory.changed("c", false, at(2)), Some(Changed { first: at(1), last: at(2) }));
-        assert_eq!(memory.changed("c", false, at(3)), Some(Changed { first: at(1), last: at(2) }));
+        assert_eq!(
+            memory.changed("b", false, at(1)),
+            Some(Changed {
+                first: at(1),
+                last: at(1)
+            })
+        );
+        assert_eq!(
+            memory.changed("c", false, at(2)),
+            Some(Changed {
+                first: at(1),
+                last: at(2)
+            })
+        );
+        assert_eq!(
+            memory.changed("c", false, at(3)),
+            Some(Changed {
+                first: at(1),
+                last: at(2)
+            })
+        );
     }
 }

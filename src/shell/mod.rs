@@ -1,1 +1,12 @@
-//! shell
+//! THE ONLY I/O: observes, asks, executes, commits, reports. Decisions are made elsewhere.
+
+pub mod answer;
+pub mod cluster;
+pub mod controller;
+pub mod http;
+pub mod lease;
+pub mod memory;
+pub mod observe;
+pub mod report;
+pub mod server;
+pub mod telemetry;

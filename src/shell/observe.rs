@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{
     cluster::{Cluster, ClusterError},
@@ -22,8 +23,13 @@ const PARALLEL_READS: usize = 8;
 #[derive(Debug, thiserror::Error)]
 pub enum ObserveError {
     /// A field has a type that no Canary can have.
-    #[error("canary cannot be read: {0}")]
-    Poison(#[from] serde_json::Error),
+    #[error("canary cannot be read: {error}")]
+    Poison {
+        /// Which, and what it should be.
+        error: serde_json::Error,
+        /// Whose.
+        metadata: Box<ObjectMeta>,
+    },
     /// The API server did not give what was asked for.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -38,8 +44,14 @@ pub async fn observe(
     memory: &std::sync::Mutex<Memory>,
 ) -> Result<Option<World>, ObserveError> {
     debug_assert_eq!(reference.kind, Kind::Canary);
-    let Some(canary) = cluster.get(&reference).await? else { return Ok(None) };
-    let canary: Canary = serde_json::from_value(canary)?;
+    let Some(canary) = cluster.get(&reference).await? else {
+        return Ok(None);
+    };
+    let metadata = canary.get("metadata").cloned().unwrap_or_default();
+    let canary: Canary = serde_json::from_value(canary).map_err(|error| ObserveError::Poison {
+        error,
+        metadata: Box::new(serde_json::from_value(metadata).unwrap_or_default()),
+    })?;
     let mut world = World {
         canary,
         objects: BTreeMap::new(),
@@ -51,7 +63,10 @@ pub async fn observe(
         settings: settings.clone(),
     };
     loop {
-        let missing: Vec<_> = rollout::needs(&world).difference(&world.seen).cloned().collect();
+        let missing: Vec<_> = rollout::needs(&world)
+            .difference(&world.seen)
+            .cloned()
+            .collect();
         if missing.is_empty() {
             break;
         }
@@ -66,8 +81,14 @@ pub async fn observe(
         }
     }
     world.now = Timestamp::now();
-    let mut memory = memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let transition = world.canary.status.as_ref().and_then(|status| Some(status.last_transition_time.as_ref()?.0));
+    let mut memory = memory
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let transition = world
+        .canary
+        .status
+        .as_ref()
+        .and_then(|status| Some(status.last_transition_time.as_ref()?.0));
     if !world.canary.spec.suspend {
         world.due = memory.due(transition, world.canary.interval(), world.now);
     }

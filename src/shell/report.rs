@@ -19,7 +19,7 @@ use kube::{
 };
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{cluster::Cluster, http::Http, telemetry};
 use crate::{
@@ -67,21 +67,38 @@ struct News {
 impl Reporter {
     /// Delivers through these.
     pub fn new(client: Client, cluster: Cluster, http: Http, global: Global) -> Self {
-        let shared = Shared { client, cluster, http, global, counts: Mutex::default() };
-        Self { shared: Arc::new(shared), lanes: Arc::default() }
+        let shared = Shared {
+            client,
+            cluster,
+            http,
+            global,
+            counts: Mutex::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+            lanes: Arc::default(),
+        }
     }
 
     /// Tells, at some later time.
     pub fn tell(&self, canary: &Canary, notices: Vec<Notice>) {
         if !notices.is_empty() {
-            self.enqueue(News { canary: canary.clone(), notices, delivered: None });
+            self.enqueue(News {
+                canary: canary.clone(),
+                notices,
+                delivered: None,
+            });
         }
     }
 
     /// Tells, and returns when all told so far is delivered or given up.
     pub async fn deliver(&self, canary: &Canary, notices: Vec<Notice>) {
         let (delivered, done) = oneshot::channel();
-        self.enqueue(News { canary: canary.clone(), notices, delivered: Some(delivered) });
+        self.enqueue(News {
+            canary: canary.clone(),
+            notices,
+            delivered: Some(delivered),
+        });
         // A lane that was dropped has nothing left to deliver.
         let _ = done.await;
     }
@@ -117,15 +134,39 @@ impl Shared {
     async fn deliver(&self, canary: &Canary, notices: Vec<Notice>) {
         for notice in notices {
             match notice {
-                Notice::Event { kind, message, phase, checksum } => {
+                Notice::Event {
+                    kind,
+                    message,
+                    phase,
+                    checksum,
+                } => {
                     telemetry::event(canary, kind, &message);
                     self.event(canary, kind, &message).await;
-                    for request in hook::events(canary, self.global.event_webhook.as_ref(), kind, &message, phase, &checksum, now_ms()) {
-                        self.send(canary, "error sending event to webhook", request).await;
+                    for request in hook::events(
+                        canary,
+                        self.global.event_webhook.as_ref(),
+                        kind,
+                        &message,
+                        phase,
+                        &checksum,
+                        now_ms(),
+                    ) {
+                        self.send(canary, "error sending event to webhook", request)
+                            .await;
                     }
                 }
-                Notice::Alert { severity, text, fields } => {
-                    for request in self.alerts(canary, &alert::AlertMessage::new(canary, severity, text, fields)).await {
+                Notice::Alert {
+                    severity,
+                    text,
+                    fields,
+                } => {
+                    for request in self
+                        .alerts(
+                            canary,
+                            &alert::AlertMessage::new(canary, severity, text, fields),
+                        )
+                        .await
+                    {
                         self.send(canary, "alert can't be sent", request).await;
                     }
                 }
@@ -138,7 +179,7 @@ impl Shared {
             Ok(request) => match self.http.send(&request).await {
                 Ok(response) if (200..300).contains(&response.status) => return,
                 Ok(response) => format!("bad response {}", response.status),
-                Err(error) => error.why,
+                Err(why) => why,
             },
             Err(problem) => problem,
         };
@@ -146,13 +187,30 @@ impl Shared {
     }
 
     /// The calls of the chats that want this alert.
-    async fn alerts(&self, canary: &Canary, message: &alert::AlertMessage) -> Vec<Result<HttpRequest, String>> {
-        let own = canary.spec.analysis.as_ref().map(|analysis| analysis.alerts.as_slice()).unwrap_or_default();
+    async fn alerts(
+        &self,
+        canary: &Canary,
+        message: &alert::AlertMessage,
+    ) -> Vec<Result<HttpRequest, String>> {
+        let own = canary
+            .spec
+            .analysis
+            .as_ref()
+            .map(|analysis| analysis.alerts.as_slice())
+            .unwrap_or_default();
         if own.is_empty() {
-            return self.global.chat.iter().map(|chat| chat.request(message)).collect();
+            return self
+                .global
+                .chat
+                .iter()
+                .map(|chat| chat.request(message))
+                .collect();
         }
         let mut requests = Vec::new();
-        for alert in own.iter().filter(|alert| alert::wants(alert, message.severity)) {
+        for alert in own
+            .iter()
+            .filter(|alert| alert::wants(alert, message.severity))
+        {
             requests.push(match self.chat(canary, &alert.provider_ref).await {
                 Ok(chat) => chat.request(message),
                 Err(problem) => Err(problem),
@@ -162,19 +220,41 @@ impl Shared {
     }
 
     /// The chat that an `AlertProvider` names; its address may be in a Secret.
-    async fn chat(&self, canary: &Canary, reference: &crate::api::canary::CrossNamespaceRef) -> Result<alert::Chat, String> {
+    async fn chat(
+        &self,
+        canary: &Canary,
+        reference: &crate::api::canary::CrossNamespaceRef,
+    ) -> Result<alert::Chat, String> {
         let own = canary.metadata.namespace.clone().unwrap_or_default();
-        let namespace = reference.namespace.clone().filter(|n| !n.is_empty()).unwrap_or(own);
+        let namespace = reference
+            .namespace
+            .clone()
+            .filter(|n| !n.is_empty())
+            .unwrap_or(own);
         let full = format!("alert provider {}.{namespace}", reference.name);
         let get = async |kind, name: &str| {
-            let object = ObjectRef { kind, namespace: namespace.clone(), name: name.to_owned() };
-            self.cluster.get(&object).await.map_err(|e| e.to_string())?.ok_or_else(|| format!("{} {name:?} not found", kind.plural()))
+            let object = ObjectRef {
+                kind,
+                namespace: namespace.clone(),
+                name: name.to_owned(),
+            };
+            self.cluster
+                .get(&object)
+                .await
+                .map_err(|e| e.to_string())?
+                .ok_or_else(|| format!("{} {name:?} not found", kind.plural()))
         };
-        let provider = get(Kind::AlertProvider, &reference.name).await.map_err(|e| format!("{full} error: {e}"))?;
+        let provider = get(Kind::AlertProvider, &reference.name)
+            .await
+            .map_err(|e| format!("{full} error: {e}"))?;
         let provider: crate::api::alert_provider::AlertProvider =
             serde_json::from_value(provider).map_err(|e| format!("{full} error: {e}"))?;
         let secret = match &provider.spec.secret_ref {
-            Some(secret) => Some(get(Kind::Secret, &secret.name).await.map_err(|e| format!("{full} secretRef error: {e}"))?),
+            Some(secret) => Some(
+                get(Kind::Secret, &secret.name)
+                    .await
+                    .map_err(|e| format!("{full} secretRef error: {e}"))?,
+            ),
             None => None,
         };
         alert::Chat::of(&provider, secret.as_ref()).map_err(|e| format!("{full} {e}"))
@@ -184,7 +264,10 @@ impl Shared {
     async fn event(&self, canary: &Canary, kind: EventKind, message: &str) {
         let uid = canary.metadata.uid.as_deref().unwrap_or_default();
         let canary_name = canary.metadata.name.as_deref().unwrap_or_default();
-        let name = format!("{canary_name}.{}", digest(&format!("{uid}/{}/{message}", kind.as_str()), 8));
+        let name = format!(
+            "{canary_name}.{}",
+            digest(&format!("{uid}/{}/{message}", kind.as_str()), 8)
+        );
         let namespace = canary.metadata.namespace.as_deref().unwrap_or_default();
         let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
         let written = tokio::time::timeout(EVENT_DEADLINE, async {
@@ -194,7 +277,13 @@ impl Shared {
             {
                 return Ok(count + 1);
             }
-            match api.create(&PostParams::default(), &new_event(canary, &name, kind, message)).await {
+            match api
+                .create(
+                    &PostParams::default(),
+                    &new_event(canary, &name, kind, message),
+                )
+                .await
+            {
                 Err(kube::Error::Api(status)) if status.code == 409 => {
                     // Told before a restart: go on counting from there.
                     let count = api.get(&name).await?.count.unwrap_or(1) + 1;
@@ -207,8 +296,14 @@ impl Shared {
         .await;
         match written {
             Ok(Ok(count)) => drop(lock(&self.counts).insert(name, count)),
-            Ok(Err(error)) => warn!(canary = telemetry::name(canary), "event cannot be written: {error}"),
-            Err(_) => warn!(canary = telemetry::name(canary), "event cannot be written: the API server does not answer"),
+            Ok(Err(error)) => warn!(
+                canary = telemetry::name(canary),
+                "event cannot be written: {error}"
+            ),
+            Err(_) => warn!(
+                canary = telemetry::name(canary),
+                "event cannot be written: the API server does not answer"
+            ),
         }
     }
 }
@@ -216,7 +311,10 @@ impl Shared {
 /// Counts an event up; false if it expired.
 async fn repeat(api: &Api<Event>, name: &str, count: i32) -> Result<bool, kube::Error> {
     let patch = json!({"count": count, "lastTimestamp": Time(now())});
-    match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+    match api
+        .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+        .await
+    {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
         other => other.map(|_| true),
     }
@@ -225,7 +323,11 @@ async fn repeat(api: &Api<Event>, name: &str, count: i32) -> Result<bool, kube::
 fn new_event(canary: &Canary, name: &str, kind: EventKind, message: &str) -> Event {
     let meta = &canary.metadata;
     Event {
-        metadata: ObjectMeta { name: Some(name.to_owned()), namespace: meta.namespace.clone(), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: meta.namespace.clone(),
+            ..ObjectMeta::default()
+        },
         involved_object: ObjectReference {
             api_version: Some(Kind::Canary.api_version()),
             kind: Some("Canary".to_owned()),
@@ -238,7 +340,10 @@ fn new_event(canary: &Canary, name: &str, kind: EventKind, message: &str) -> Eve
         type_: Some(kind.as_str().to_owned()),
         reason: Some("Synced".to_owned()),
         message: Some(message.to_owned()),
-        source: Some(EventSource { component: Some("flagger".to_owned()), host: None }),
+        source: Some(EventSource {
+            component: Some("flagger".to_owned()),
+            host: None,
+        }),
         first_timestamp: Some(Time(now())),
         last_timestamp: Some(Time(now())),
         count: Some(1),
@@ -258,5 +363,7 @@ fn now_ms() -> i64 {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }

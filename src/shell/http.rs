@@ -1,0 +1,175 @@
+//! Calls of the outside: each with a deadline and a cap on what is read, none with credentials for a host that was not meant.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use reqwest::{Client, redirect};
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    measure::shown,
+    notice::hook::is_retried,
+    world::{HttpRequest, HttpResponse, Method},
+};
+
+/// What is read of an answer at most.
+const BODY: usize = 1 << 20;
+/// As many redirects are followed.
+const REDIRECTS: usize = 10;
+/// The longest pause between two attempts.
+const PAUSE: Duration = Duration::from_secs(30);
+
+/// Sends calls.
+#[derive(Clone, Default)]
+pub struct Http {
+    clients: Arc<Mutex<HashMap<Variant, Client>>>,
+}
+
+/// What makes a client of its own necessary.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Variant {
+    proxy: Option<String>,
+    insecure: bool,
+    /// Whether the call carries headers that are nobody else's business.
+    guarded: bool,
+}
+
+impl Http {
+    /// Sends a call, again if it failed in a way that may pass, and reads the answer; or says why there is none.
+    pub async fn send(&self, request: &HttpRequest) -> Result<HttpResponse, String> {
+        let mut attempt = 0;
+        loop {
+            let answer = timeout(request.timeout, self.attempt(request)).await;
+            let answer = answer.unwrap_or_else(|_| {
+                Err((
+                    true,
+                    format!("no answer within {} s", request.timeout.as_secs_f64()),
+                ))
+            });
+            let after = match &answer {
+                Ok((response, after)) if is_retried(response.status) => *after,
+                Err((true, _)) => None,
+                _ => return answer.map(|(response, _)| response).map_err(|(_, why)| why),
+            };
+            if attempt >= request.retries {
+                return answer.map(|(response, _)| response).map_err(|(_, why)| why);
+            }
+            sleep(
+                after
+                    .unwrap_or(Duration::from_secs(1 << attempt.min(5)))
+                    .min(PAUSE),
+            )
+            .await;
+            attempt += 1;
+        }
+    }
+
+    /// One attempt: the answer and when the server wants the next; or why there is none, and whether another may help.
+    async fn attempt(
+        &self,
+        request: &HttpRequest,
+    ) -> Result<(HttpResponse, Option<Duration>), (bool, String)> {
+        let client = self.client(request).map_err(|why| (false, why))?;
+        let mut call = match request.method {
+            Method::Get => client.get(&request.url.0),
+            Method::Post => client.post(&request.url.0),
+        };
+        for (name, value) in &request.headers {
+            call = call.header(name, &value.0);
+        }
+        if let Some(body) = &request.body {
+            call = call.body(body.clone());
+        }
+        let why = |error: reqwest::Error| {
+            (
+                !error.is_builder() && !error.is_redirect(),
+                describe(&error),
+            )
+        };
+        let mut response = call.send().await.map_err(why)?;
+        let status = response.status().as_u16();
+        let after = response
+            .headers()
+            .get("retry-after")
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .map(Duration::from_secs);
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(why)? {
+            if body.len() + chunk.len() > BODY {
+                return Err((false, "the answer is larger than 1 MiB".to_owned()));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok((
+            HttpResponse {
+                status,
+                body: String::from_utf8_lossy(&body).into_owned(),
+            },
+            after.filter(|_| matches!(status, 429 | 503)),
+        ))
+    }
+
+    fn client(&self, request: &HttpRequest) -> Result<Client, String> {
+        let guarded = request
+            .headers
+            .iter()
+            .any(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
+        let proxy = request.proxy.as_ref().map(|proxy| proxy.0.clone());
+        let variant = Variant {
+            proxy,
+            insecure: request.insecure_skip_verify,
+            guarded,
+        };
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&variant) {
+            return Ok(client.clone());
+        }
+        let mut builder = Client::builder()
+            .tls_danger_accept_invalid_certs(variant.insecure)
+            .redirect(redirect::Policy::custom(move |attempt| {
+                let moved = attempt
+                    .previous()
+                    .last()
+                    .is_some_and(|from| from.host_str() != attempt.url().host_str());
+                if guarded && moved {
+                    attempt.stop()
+                } else if attempt.previous().len() > REDIRECTS {
+                    attempt.error("too many redirects")
+                } else {
+                    attempt.follow()
+                }
+            }));
+        if let Some(proxy) = &variant.proxy {
+            builder = builder.proxy(
+                reqwest::Proxy::all(proxy).map_err(|_| "unable to parse proxy URL".to_owned())?,
+            );
+        }
+        let client = builder.build().map_err(|error| describe(&error))?;
+        clients.insert(variant, client.clone());
+        Ok(client)
+    }
+}
+
+/// An error and its causes, without the URL, which may carry a secret.
+fn describe(error: &reqwest::Error) -> String {
+    let mut text = if error.is_connect() {
+        "cannot connect".to_owned()
+    } else if error.is_redirect() {
+        "too many redirects".to_owned()
+    } else if error.is_body() || error.is_decode() {
+        "the answer broke off".to_owned()
+    } else {
+        "the call failed".to_owned()
+    };
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if std::error::Error::source(error).is_none() {
+            text = format!("{text}: {error}");
+        }
+        cause = error.source();
+    }
+    shown(&text)
+}

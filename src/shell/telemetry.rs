@@ -1,0 +1,351 @@
+//! What operators of the operator see: logs in Flagger's form, and the `flagger_*` metrics.
+
+use std::{fmt, sync::Arc};
+
+use prometheus::{
+    GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
+};
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
+    registry::LookupSpan,
+};
+
+use crate::{
+    api::canary::{Canary, CanaryPhase},
+    notice::EventKind,
+};
+
+/// Starts logging: JSON in Flagger's keys, or plain lines. `level` is one of Flagger's; anything else means info, as there.
+pub fn start_logging(level: &str, json: bool) {
+    let level = match level {
+        "debug" => "debug",
+        "warn" => "warn",
+        "error" | "fatal" | "panic" => "error",
+        _ => "info",
+    };
+    // The libraries' own debug lines are theirs.
+    let filter = EnvFilter::new(format!("warn,flagger_rs={level},flagger={level}"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // Fails only if logging was started before.
+    let _ = if json {
+        builder.event_format(FlaggerJson).try_init()
+    } else {
+        builder.try_init()
+    };
+}
+
+/// `{"level":"info","ts":"…","msg":"…","canary":"NAME.NAMESPACE"}`
+struct FlaggerJson;
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>, N: for<'a> FormatFields<'a> + 'static>
+    FormatEvent<S, N> for FlaggerJson
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let meta = event.metadata();
+        let level = match *meta.level() {
+            Level::ERROR => "error",
+            Level::WARN => "warn",
+            Level::INFO => "info",
+            Level::DEBUG | Level::TRACE => "debug",
+        };
+        let now = jiff::Timestamp::now();
+        let file = meta
+            .file()
+            .and_then(|file| file.strip_prefix("src/"))
+            .unwrap_or_default();
+        let mut line = serde_json::Map::new();
+        line.insert("level".to_owned(), level.into());
+        line.insert("ts".to_owned(), format!("{now:.3}").into());
+        line.insert(
+            "caller".to_owned(),
+            format!("{file}:{}", meta.line().unwrap_or(0)).into(),
+        );
+        line.extend(fields.0);
+        writeln!(writer, "{}", serde_json::Value::Object(line))
+    }
+}
+
+#[derive(Default)]
+struct Fields(serde_json::Map<String, serde_json::Value>);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.insert(key(field), format!("{value:?}").into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(key(field), value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.0.insert(key(field), value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.0.insert(key(field), value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.0.insert(key(field), value.into());
+    }
+}
+
+fn key(field: &Field) -> String {
+    if field.name() == "message" {
+        "msg".to_owned()
+    } else {
+        field.name().to_owned()
+    }
+}
+
+/// `NAME.NAMESPACE`
+pub fn name(canary: &Canary) -> String {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    format!(
+        "{}.{}",
+        text(&canary.metadata.name),
+        text(&canary.metadata.namespace)
+    )
+}
+
+/// An event as a log line.
+pub fn event(canary: &Canary, kind: EventKind, message: &str) {
+    match kind {
+        EventKind::Normal => tracing::info!(canary = name(canary), "{message}"),
+        EventKind::Warning => tracing::warn!(canary = name(canary), "{message}"),
+    }
+}
+
+/// The operator's own metrics: Flagger's, by its names, and ours under `flagger_rs_`.
+#[derive(Clone)]
+pub struct Recorder(Arc<Metrics>);
+
+struct Metrics {
+    registry: Registry,
+    info: GaugeVec,
+    total: GaugeVec,
+    status: GaugeVec,
+    weight: GaugeVec,
+    analysis: GaugeVec,
+    duration: HistogramVec,
+    successes: IntCounterVec,
+    failures: IntCounterVec,
+    errors: IntCounterVec,
+    refused: IntCounterVec,
+}
+
+impl Recorder {
+    /// All metrics, at nothing.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let gauge = |name: &str, help: &str, labels: &[&str]| {
+            let gauge = GaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let ended = [
+            "name",
+            "namespace",
+            "deployment_strategy",
+            "analysis_status",
+        ];
+        let duration = HistogramVec::new(
+            HistogramOpts::new(
+                "flagger_canary_duration_seconds",
+                "Seconds spent performing canary analysis.",
+            ),
+            &["name", "namespace"],
+        )?;
+        registry.register(Box::new(duration.clone()))?;
+        Ok(Self(Arc::new(Metrics {
+            info: gauge(
+                "flagger_info",
+                "Flagger version and mesh provider information",
+                &["version", "mesh_provider"],
+            )?,
+            total: gauge(
+                "flagger_canary_total",
+                "Total number of canary objects",
+                &["namespace"],
+            )?,
+            status: gauge(
+                "flagger_canary_status",
+                "Last canary analysis result",
+                &["name", "namespace"],
+            )?,
+            weight: gauge(
+                "flagger_canary_weight",
+                "The virtual service destination weight current value",
+                &["workload", "namespace"],
+            )?,
+            analysis: gauge(
+                "flagger_canary_metric_analysis",
+                "Last canary analysis result per metric",
+                &["name", "namespace", "metric"],
+            )?,
+            successes: counter(
+                "flagger_canary_successes_total",
+                "Total number of canary successes",
+                &ended,
+            )?,
+            failures: counter(
+                "flagger_canary_failures_total",
+                "Total number of canary failures",
+                &ended,
+            )?,
+            errors: counter(
+                "flagger_rs_reconcile_errors_total",
+                "Looks at a canary that came to nothing, by why",
+                &["category"],
+            )?,
+            refused: counter(
+                "flagger_rs_refused_plans_total",
+                "Plans that would have been unsafe",
+                &["name", "namespace"],
+            )?,
+            duration,
+            registry,
+        })))
+    }
+
+    /// What runs here.
+    pub fn info(&self, version: &str, mesh_provider: &str) {
+        self.0
+            .info
+            .with_label_values(&[version, mesh_provider])
+            .set(1.0);
+    }
+
+    /// How many canaries a namespace has; a namespace without any is forgotten.
+    pub fn total(&self, namespaces: &std::collections::BTreeMap<String, usize>) {
+        self.0.total.reset();
+        for (namespace, count) in namespaces {
+            self.0
+                .total
+                .with_label_values(&[namespace])
+                .set(f64::from(u32::try_from(*count).unwrap_or(u32::MAX)));
+        }
+    }
+
+    /// Where a release stands: 0 while it runs, 2 when it failed, else 1.
+    pub fn status(&self, canary: &Canary, phase: CanaryPhase) {
+        let value = match phase {
+            CanaryPhase::Progressing => 0.0,
+            CanaryPhase::Failed => 2.0,
+            _ => 1.0,
+        };
+        self.0.status.with_label_values(&labels(canary)).set(value);
+    }
+
+    /// What is routed.
+    pub fn weights(&self, canary: &Canary, primary: u8, share: u8) {
+        let [target, namespace] = labels(canary);
+        let of_primary = format!("{target}-primary");
+        self.0
+            .weight
+            .with_label_values(&[of_primary.as_str(), namespace])
+            .set(f64::from(primary));
+        self.0
+            .weight
+            .with_label_values(&[target, namespace])
+            .set(f64::from(share));
+    }
+
+    /// The value of a metric of the release.
+    pub fn sample(&self, canary: &Canary, metric: &str, value: f64) {
+        let [target, namespace] = labels(canary);
+        self.0
+            .analysis
+            .with_label_values(&[target, namespace, metric])
+            .set(value);
+    }
+
+    /// How long a step's questions took.
+    pub fn step(&self, canary: &Canary, seconds: f64) {
+        self.0
+            .duration
+            .with_label_values(&labels(canary))
+            .observe(seconds);
+    }
+
+    /// A run ended.
+    pub fn ended(&self, canary: &Canary, success: bool, skipped: bool) {
+        let [target, namespace] = labels(canary);
+        let counter = if success {
+            &self.0.successes
+        } else {
+            &self.0.failures
+        };
+        let how = if skipped { "skipped" } else { "completed" };
+        counter
+            .with_label_values(&[target, namespace, canary.strategy().as_str(), how])
+            .inc();
+    }
+
+    /// A look came to nothing.
+    pub fn error(&self, category: &str) {
+        self.0.errors.with_label_values(&[category]).inc();
+    }
+
+    /// A plan was refused.
+    pub fn refused(&self, canary: &Canary) {
+        self.0.refused.with_label_values(&labels(canary)).inc();
+    }
+
+    /// A canary is gone: so are its gauges.
+    pub fn forget(&self, canary: &Canary) {
+        let [target, namespace] = labels(canary);
+        let of_primary = format!("{target}-primary");
+        // Fails only for what was never set.
+        let _ = self.0.status.remove_label_values(&[target, namespace]);
+        let _ = self.0.weight.remove_label_values(&[target, namespace]);
+        let _ = self
+            .0
+            .weight
+            .remove_label_values(&[of_primary.as_str(), namespace]);
+        for metric in canary
+            .spec
+            .analysis
+            .iter()
+            .flat_map(|analysis| &analysis.metrics)
+        {
+            let _ = self
+                .0
+                .analysis
+                .remove_label_values(&[target, namespace, metric.name.as_str()]);
+        }
+    }
+
+    /// The exposition.
+    pub fn render(&self) -> String {
+        TextEncoder::new()
+            .encode_to_string(&self.0.registry.gather())
+            .unwrap_or_default()
+    }
+}
+
+fn labels(canary: &Canary) -> [&str; 2] {
+    [
+        &canary.spec.target_ref.name,
+        canary.metadata.namespace.as_deref().unwrap_or_default(),
+    ]
+}

@@ -1,0 +1,129 @@
+//! A node agent: binds pods to its one node, makes them Running and Ready, and removes them when they are deleted.
+//!
+//! No container runs. How a pod behaves stands in the tag of its first image: `broken…` never becomes ready, `slowN` after N seconds.
+
+use std::{collections::HashSet, sync::{Arc, Mutex, PoisonError}, time::Duration};
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::{
+    api::{coordination::v1::Lease, core::v1::{Node, Pod}},
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+    runtime::{WatchStreamExt, watcher},
+};
+use serde_json::json;
+use tokio::{task::JoinHandle, time::sleep};
+
+const NODE: &str = "node";
+/// How long a pod takes to become ready.
+const READY: Duration = Duration::from_millis(200);
+/// How often the node says that it lives.
+const BEAT: Duration = Duration::from_secs(10);
+
+/// A running agent. Dropping it stops it.
+pub struct Agent(Vec<JoinHandle<()>>);
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Agent {
+    /// Starts the agent.
+    pub fn start(client: Client) -> Self {
+        Self(vec![tokio::spawn(node(client.clone())), tokio::spawn(pods(client))])
+    }
+}
+
+async fn node(client: Client) {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let leases: Api<Lease> = Api::namespaced(client, "kube-node-lease");
+    let apply = PatchParams::apply("testbed").force();
+    loop {
+        let now = Timestamp::now();
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}});
+        let status = json!({"apiVersion": "v1", "kind": "Node", "status": {
+            "capacity": {"cpu": "64", "memory": "64Gi", "pods": "1000"}, "allocatable": {"cpu": "64", "memory": "64Gi", "pods": "1000"},
+            "addresses": [{"type": "InternalIP", "address": "10.0.0.1"}],
+            "conditions": [{"type": "Ready", "status": "True", "reason": "Ready", "lastHeartbeatTime": now, "lastTransitionTime": now}]}});
+        let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": NODE},
+            "spec": {"holderIdentity": NODE, "leaseDurationSeconds": 40, "renewTime": format!("{now:.6}")}});
+        let beat = async {
+            nodes.patch(NODE, &apply, &Patch::Apply(node)).await?;
+            nodes.patch_status(NODE, &apply, &Patch::Apply(status)).await?;
+            leases.patch(NODE, &apply, &Patch::Apply(lease)).await
+        };
+        // The API server may be away: the next beat tries again.
+        let pause = if beat.await.is_ok() { BEAT } else { Duration::from_millis(200) };
+        sleep(pause).await;
+    }
+}
+
+async fn pods(client: Client) {
+    let started = Arc::new(Mutex::new(HashSet::new()));
+    let all: Api<Pod> = Api::all(client.clone());
+    let mut changes = watcher(all, watcher::Config::default()).default_backoff().touched_objects().boxed();
+    loop {
+        // Errors are the watcher's to get over.
+        let Ok(pod) = changes.try_next().await else { continue };
+        let Some(pod) = pod else { return };
+        let uid = pod.uid().unwrap_or_default();
+        if pod.metadata.deletion_timestamp.is_some() {
+            started.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+            tokio::spawn(remove(client.clone(), pod));
+        } else if started.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.clone()) {
+            let (client, started) = (client.clone(), started.clone());
+            tokio::spawn(async move {
+                if run(client, &pod).await.is_err() {
+                    // Its next change tries again.
+                    started.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+                }
+            });
+        }
+    }
+}
+
+async fn run(client: Client, pod: &Pod) -> Result<(), kube::Error> {
+    let pods: Api<Pod> = Api::namespaced(client, &pod.namespace().unwrap_or_default());
+    let name = pod.name_any();
+    if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_none()) {
+        let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": {"kind": "Node", "name": NODE}});
+        let _: k8s_openapi::apimachinery::pkg::apis::meta::v1::Status =
+            pods.create_subresource("binding", &name, &PostParams::default(), &binding).await?;
+    }
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let image = containers.clone().next().and_then(|container| container.image.clone()).unwrap_or_default();
+    let tag = image.rsplit_once(':').map(|(_, tag)| tag.to_owned()).unwrap_or_default();
+    let delay = tag.strip_prefix("slow").and_then(|seconds| seconds.parse().ok()).map_or(READY, Duration::from_secs);
+    let start = Timestamp::now();
+    let status = |ready: bool| {
+        let statuses: Vec<_> = containers
+            .clone()
+            .map(|container| {
+                json!({"name": container.name, "image": container.image, "imageID": container.image, "ready": ready, "started": true,
+                    "restartCount": 0, "containerID": "testbed://0", "state": {"running": {"startedAt": start}}})
+            })
+            .collect();
+        let condition = |kind: &str, holds: bool| json!({"type": kind, "status": if holds { "True" } else { "False" }, "lastTransitionTime": Timestamp::now()});
+        json!({"status": {"phase": "Running", "podIP": "10.0.0.2", "podIPs": [{"ip": "10.0.0.2"}], "hostIP": "10.0.0.1", "startTime": start,
+            "conditions": [condition("PodScheduled", true), condition("Initialized", true), condition("ContainersReady", ready), condition("Ready", ready)],
+            "containerStatuses": statuses}})
+    };
+    pods.patch_status(&name, &PatchParams::default(), &Patch::Strategic(status(false))).await?;
+    if tag.starts_with("broken") {
+        return Ok(());
+    }
+    sleep(delay).await;
+    pods.patch_status(&name, &PatchParams::default(), &Patch::Strategic(status(true))).await?;
+    Ok(())
+}
+
+async fn remove(client: Client, pod: Pod) {
+    let pods: Api<Pod> = Api::namespaced(client, &pod.namespace().unwrap_or_default());
+    // Gone already is as good as removed.
+    let _ = pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await;
+}

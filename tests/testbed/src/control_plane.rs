@@ -1,0 +1,190 @@
+//! etcd, kube-apiserver and kube-controller-manager on loopback.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use kube::{Client, Config, config::KubeConfigOptions};
+use serde_json::json;
+
+use crate::{Error, binaries::Binaries, process::Process, wait::until};
+
+/// The administrator's token.
+const TOKEN: &str = "testbed-admin";
+/// The longest that a component may take to start.
+const START: Duration = Duration::from_secs(60);
+
+/// A running control plane.
+pub struct ControlPlane {
+    binaries: Binaries,
+    folder: PathBuf,
+    etcd: Option<Process>,
+    apiserver: Option<Process>,
+    controller_manager: Option<Process>,
+    etcd_url: String,
+    etcd_peer_url: String,
+    port: u16,
+}
+
+impl ControlPlane {
+    /// Starts all, in a folder that is ours.
+    pub async fn start(binaries: Binaries, folder: &Path) -> Result<Self, Error> {
+        let key = rcgen::KeyPair::generate().map_err(|e| Error::Missing(format!("a key: {e}")))?;
+        let write = |name: &str, text: &str| {
+            let path = folder.join(name);
+            fs::write(&path, text).map_err(|e| Error::io(&path, e))
+        };
+        write("sa.key", &key.serialize_pem())?;
+        write("sa.pub", &key.public_key_pem())?;
+        write("tokens.csv", &format!("{TOKEN},admin,admin,system:masters\n"))?;
+        write("audit.yaml", AUDIT_POLICY)?;
+        let [port, etcd, peer] = free_ports()?;
+        let mut plane = Self {
+            binaries,
+            folder: folder.to_owned(),
+            etcd: None,
+            apiserver: None,
+            controller_manager: None,
+            etcd_url: format!("http://127.0.0.1:{etcd}"),
+            etcd_peer_url: format!("http://127.0.0.1:{peer}"),
+            port,
+        };
+        write("admin.kubeconfig", &plane.kubeconfig_with(TOKEN, None))?;
+        plane.start_etcd()?;
+        plane.start_apiserver().await?;
+        plane.start_controller_manager()?;
+        Ok(plane)
+    }
+
+    /// Its address.
+    pub fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder.join("admin.kubeconfig")
+    }
+
+    /// A kubeconfig for a token; it says which certificate to trust.
+    pub fn kubeconfig_with(&self, token: &str, namespace: Option<&str>) -> String {
+        json!({"apiVersion": "v1", "kind": "Config", "current-context": "testbed",
+            "clusters": [{"name": "testbed", "cluster": {"server": self.url(), "certificate-authority": self.folder.join("certs/apiserver.crt")}}],
+            "users": [{"name": "user", "user": {"token": token}}],
+            "contexts": [{"name": "testbed", "context": {"cluster": "testbed", "user": "user", "namespace": namespace.unwrap_or("default")}}]})
+        .to_string()
+    }
+
+    /// A client with a kubeconfig.
+    pub async fn client(&self, kubeconfig: &Path) -> Result<Client, Error> {
+        let text = fs::read_to_string(kubeconfig).map_err(|e| Error::io(kubeconfig, e))?;
+        let kubeconfig = serde_json::from_str(&text).map_err(|e| Error::Missing(e.to_string()))?;
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+        let config = config.map_err(|e| Error::Missing(e.to_string()))?;
+        Client::try_from(config).map_err(Error::Kube)
+    }
+
+    fn start_etcd(&mut self) -> Result<(), Error> {
+        let args = [
+            format!("--data-dir={}", self.folder.join("etcd").display()),
+            format!("--listen-client-urls={}", self.etcd_url),
+            format!("--advertise-client-urls={}", self.etcd_url),
+            format!("--listen-peer-urls={}", self.etcd_peer_url),
+            "--unsafe-no-fsync".to_owned(),
+            "--log-level=error".to_owned(),
+        ];
+        self.etcd = Some(Process::start("etcd", &self.binaries.etcd, &args, &[], &self.folder)?);
+        Ok(())
+    }
+
+    /// Starts the API server; also again, with all it knew.
+    pub async fn start_apiserver(&mut self) -> Result<(), Error> {
+        let file = |name: &str| self.folder.join(name).display().to_string();
+        let args = [
+            format!("--etcd-servers={}", self.etcd_url),
+            format!("--secure-port={}", self.port),
+            "--bind-address=127.0.0.1".to_owned(),
+            "--advertise-address=127.0.0.1".to_owned(),
+            // An address of loopback is no endpoint; nobody here asks for one.
+            "--endpoint-reconciler-type=none".to_owned(),
+            format!("--cert-dir={}", file("certs")),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            format!("--service-account-signing-key-file={}", file("sa.key")),
+            format!("--service-account-key-file={}", file("sa.pub")),
+            format!("--token-auth-file={}", file("tokens.csv")),
+            "--authorization-mode=RBAC".to_owned(),
+            "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+            format!("--audit-policy-file={}", file("audit.yaml")),
+            format!("--audit-log-path={}", file("audit.log")),
+        ];
+        let mut process = Process::start("kube-apiserver", &self.binaries.apiserver, &args, &[], &self.folder)?;
+        let kubeconfig = self.kubeconfig();
+        let ready = until(START, "the API server to be ready", async || {
+            process.must_run().map_err(|e| e.to_string())?;
+            let client = self.client(&kubeconfig).await.map_err(|e| e.to_string())?;
+            let request = http::Request::get("/readyz").body(Vec::new()).map_err(|e| e.to_string())?;
+            client.request_text(request).await.map_err(|e| e.to_string())
+        })
+        .await;
+        let failure = ready.err().map(|error| Error::Start { error: error.to_string(), log: process.last_words() });
+        self.apiserver = Some(process);
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Takes the API server away.
+    pub async fn stop_apiserver(&mut self) {
+        if let Some(process) = self.apiserver.take() {
+            process.kill().await;
+        }
+    }
+
+    fn start_controller_manager(&mut self) -> Result<(), Error> {
+        let file = |name: &str| self.folder.join(name).display().to_string();
+        let args = [
+            format!("--kubeconfig={}", file("admin.kubeconfig")),
+            format!("--service-account-private-key-file={}", file("sa.key")),
+            format!("--root-ca-file={}", file("certs/apiserver.crt")),
+            "--leader-elect=false".to_owned(),
+            "--controllers=*,-nodeipam,-cloud-node-lifecycle-controller".to_owned(),
+            "--secure-port=0".to_owned(),
+            "--kube-api-qps=200".to_owned(),
+            "--kube-api-burst=400".to_owned(),
+            "--horizontal-pod-autoscaler-sync-period=2s".to_owned(),
+        ];
+        let process = Process::start("kube-controller-manager", &self.binaries.controller_manager, &args, &[], &self.folder)?;
+        self.controller_manager = Some(process);
+        Ok(())
+    }
+
+    /// Ends all.
+    pub async fn stop(mut self) {
+        for process in [self.controller_manager.take(), self.apiserver.take(), self.etcd.take()].into_iter().flatten() {
+            process.kill().await;
+        }
+    }
+}
+
+const AUDIT_POLICY: &str = "
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived, ResponseStarted]
+rules:
+- level: Metadata
+  userGroups: [system:serviceaccounts]
+- level: None
+";
+
+/// Ports that nobody listens on now. All are held until all are known, so that they differ.
+pub fn free_ports<const N: usize>() -> Result<[u16; N], Error> {
+    let mut ports = [0; N];
+    let mut held = Vec::new();
+    for port in &mut ports {
+        let listener = TcpListener::bind("127.0.0.1:0").map_err(|e| Error::io(Path::new("loopback"), e))?;
+        *port = listener.local_addr().map_err(|e| Error::io(Path::new("loopback"), e))?.port();
+        held.push(listener);
+    }
+    Ok(ports)
+}

@@ -1,0 +1,99 @@
+//! Processes that never outlive us: not after a panic, not after Ctrl-C, not after a SIGKILL.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use tokio::process::{Child, Command};
+
+use crate::Error;
+
+/// Runs a program and watches a pipe that only we hold open: when it ends, for whatever reason, so does the program.
+const GUARD: &str = r#"
+exec 3<&0
+"$@" </dev/null 3<&- &
+pid=$!
+{ cat <&3 >/dev/null; kill -KILL $pid 2>/dev/null; } &
+guard=$!
+trap 'kill -TERM $pid 2>/dev/null' TERM
+wait $pid; code=$?
+while kill -0 $pid 2>/dev/null; do wait $pid; code=$?; done
+kill $guard 2>/dev/null
+exit $code
+"#;
+
+/// A running program. Dropping it kills it.
+pub struct Process {
+    name: String,
+    log: PathBuf,
+    child: Child,
+}
+
+impl Process {
+    /// Starts a program; what it says goes to `LOGS/NAME.log`.
+    pub fn start(name: &str, program: &Path, args: &[String], env: &[(String, String)], logs: &Path) -> Result<Self, Error> {
+        let log = logs.join(format!("{name}.log"));
+        let out = File::options().create(true).append(true).open(&log).map_err(|e| Error::io(&log, e))?;
+        let err = out.try_clone().map_err(|e| Error::io(&log, e))?;
+        let child = Command::new("sh")
+            .args(["-c", GUARD, "guard"])
+            .arg(program)
+            .args(args)
+            .envs(env.iter().map(|(key, value)| (key, value)))
+            .stdin(Stdio::piped())
+            .stdout(out)
+            .stderr(err)
+            // Ctrl-C is for us; we end the others in our order.
+            .process_group(0)
+            .kill_on_drop(false)
+            .spawn()
+            .map_err(|e| Error::io(program, e))?;
+        Ok(Self { name: name.to_owned(), log, child })
+    }
+
+    /// The last lines that it said.
+    pub fn last_words(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines.iter().skip(lines.len().saturating_sub(12)).map(|line| format!("  {line}\n")).collect()
+    }
+
+    /// Fails if it ended already.
+    pub fn must_run(&mut self) -> Result<(), Error> {
+        match self.child.try_wait() {
+            Ok(Some(status)) => Err(Error::Ended { name: self.name.clone(), status: status.to_string(), log: self.last_words() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// SIGKILL, and gone.
+    pub async fn kill(mut self) {
+        drop(self.child.stdin.take());
+        // It was ours to wait for, and there is nothing more to do if it cannot be.
+        let _ = self.child.wait().await;
+    }
+
+    /// SIGTERM, and how it ended; SIGKILL if it does not within the time.
+    pub async fn terminate(mut self, within: Duration) -> Result<ExitStatus, Error> {
+        if let Some(pid) = self.child.id() {
+            let sent = Command::new("kill").args(["-TERM", &pid.to_string()]).status().await;
+            sent.map_err(|e| Error::io(Path::new("kill"), e))?;
+        }
+        let ended = tokio::time::timeout(within, async {
+            // Waiting closes stdin, which kills: keep it.
+            let stdin = self.child.stdin.take();
+            let status = self.child.wait().await;
+            drop(stdin);
+            status
+        })
+        .await;
+        match ended {
+            Ok(Ok(status)) => Ok(status),
+            Ok(Err(error)) => Err(Error::io(Path::new(&self.name), error)),
+            Err(_) => Err(Error::Timeout { what: format!("{} to end after SIGTERM", self.name), last: self.last_words() }),
+        }
+    }
+}

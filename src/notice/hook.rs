@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 
 use super::EventKind;
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
         duration,
     },
     measure::shown,
-    world::{HttpRequest, HttpResponse, Method, Secret, go_json},
+    world::{HttpRequest, HttpResponse, Method, Secret, go_escaped},
 };
 
 /// How long an attempt may take where the hook does not say.
@@ -114,11 +114,7 @@ fn public(url: &Secret) -> String {
     url.to_string()
 }
 
-fn call(
-    url: &Secret,
-    hook: Option<&CanaryWebhook>,
-    payload: &Value,
-) -> Result<HttpRequest, String> {
+fn call(url: &Secret, hook: Option<&CanaryWebhook>, payload: &str) -> Result<HttpRequest, String> {
     if let Err(error) = url::Url::parse(&url.0) {
         return Err(format!("the URL is not valid: {error}"));
     }
@@ -138,7 +134,7 @@ fn call(
             "Content-Type".to_owned(),
             Secret("application/json".to_owned()),
         )],
-        body: Some(go_json(payload)),
+        body: Some(payload.to_owned()),
         timeout,
         retries: hook
             .and_then(|hook| hook.retries)
@@ -149,21 +145,34 @@ fn call(
     })
 }
 
+/// What a hook is told, in Flagger's order.
+#[derive(Serialize)]
+struct Payload<'a> {
+    name: &'a str,
+    namespace: &'a str,
+    phase: &'a str,
+    checksum: &'a str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    metadata: BTreeMap<String, String>,
+}
+
 fn payload(
     canary: &Canary,
     phase: CanaryPhase,
     checksum: &str,
     metadata: BTreeMap<String, String>,
-) -> Value {
-    let mut payload = Map::new();
-    payload.insert("name".to_owned(), json!(canary.metadata.name));
-    payload.insert("namespace".to_owned(), json!(canary.metadata.namespace));
-    payload.insert("phase".to_owned(), json!(phase.as_str()));
-    payload.insert("checksum".to_owned(), json!(checksum));
-    if !metadata.is_empty() {
-        payload.insert("metadata".to_owned(), json!(metadata));
-    }
-    Value::Object(payload)
+) -> String {
+    let name = canary.metadata.name.as_deref().unwrap_or_default();
+    let namespace = canary.metadata.namespace.as_deref().unwrap_or_default();
+    let payload = Payload {
+        name,
+        namespace,
+        phase: phase.as_str(),
+        checksum,
+        metadata,
+    };
+    // Strings and maps of strings always have a JSON form.
+    go_escaped(&serde_json::to_string(&payload).unwrap_or_default())
 }
 
 /// The checksum of what a release is about: Flagger's, of the dump of a Go struct.
@@ -195,6 +204,8 @@ pub fn checksum(status: &CanaryStatus) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn sum(configs: Option<&[(&str, &str)]>, applied: &str) -> String {
@@ -257,7 +268,7 @@ mod tests {
                 .unwrap();
         assert_eq!(
             request.body.unwrap(),
-            r#"{"checksum":"758df7c9fc","metadata":{"cmd":"a \u0026\u0026 b \u003cc\u003e"},"name":"podinfo","namespace":"test","phase":"Progressing"}"#
+            r#"{"name":"podinfo","namespace":"test","phase":"Progressing","checksum":"758df7c9fc","metadata":{"cmd":"a \u0026\u0026 b \u003cc\u003e"}}"#
         );
         assert_eq!(
             (request.timeout, request.retries),

@@ -305,8 +305,12 @@ impl Context {
                     return Ok(Action::requeue(world.canary.interval()));
                 }
                 Decision::Wait(next, notices) => {
-                    lock(&memory).waited(world.due, next);
-                    self.tell(&memory, &world, notices);
+                    let notices = {
+                        let mut memory = lock(&memory);
+                        memory.waited(world.due, next);
+                        memory.untold_wait(&step, notices)
+                    };
+                    self.operator.reporter.tell(&world.canary, notices);
                     return Ok(requeue(&world, next));
                 }
                 Decision::Do(plan) => {

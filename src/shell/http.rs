@@ -128,6 +128,8 @@ impl Http {
             return Ok(client.clone());
         }
         let mut builder = Client::builder()
+            // As Go writes them: some servers look no closer.
+            .http1_title_case_headers()
             .tls_danger_accept_invalid_certs(variant.insecure)
             .redirect(redirect::Policy::custom(move |attempt| {
                 let moved = attempt

@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 
 use crate::{
+    notice::Notice,
     rollout::Next,
     world::{Changed, Due, Step, last_due},
 };
@@ -23,8 +24,10 @@ pub struct Memory {
     open: Option<Option<Due>>,
     /// The target and configs as last seen, and when that was first and last different.
     content: Option<(String, Changed)>,
+    /// The step of which it was told why it waits.
+    waits: Option<Step>,
     /// What was told in which step, so that it is told once.
-    told: Option<(Step, Vec<crate::notice::Notice>)>,
+    told: Option<(Step, Vec<Notice>)>,
     /// When the questions of the step under way were first asked.
     pub asked_at: Option<Timestamp>,
 }
@@ -42,6 +45,7 @@ impl Memory {
                 transition,
                 content: self.content.take(),
                 told: self.told.take(),
+                waits: self.waits.take(),
                 ..Self::default()
             };
         }
@@ -103,12 +107,17 @@ impl Memory {
         Some(changed)
     }
 
+    /// Of these notices of a wait, those to tell: the first of each step, so that a roll-out's progress is not told pod by pod.
+    pub fn untold_wait(&mut self, step: &Step, notices: Vec<Notice>) -> Vec<Notice> {
+        if self.waits.as_ref() == Some(step) || notices.is_empty() {
+            return Vec::new();
+        }
+        self.waits = Some(step.clone());
+        self.untold(step, notices)
+    }
+
     /// Of these notices, those that were not told in this step yet.
-    pub fn untold(
-        &mut self,
-        step: &Step,
-        notices: Vec<crate::notice::Notice>,
-    ) -> Vec<crate::notice::Notice> {
+    pub fn untold(&mut self, step: &Step, notices: Vec<Notice>) -> Vec<Notice> {
         if self.told.as_ref().is_none_or(|(of, _)| of != step) {
             self.told = Some((step.clone(), Vec::new()));
         }

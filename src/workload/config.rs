@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use crate::world::{Kind, go_json, revision::digest};
+use crate::world::{Kind, go_escaped, revision::digest};
 
 /// An annotation on a `ConfigMap` or `Secret`; a value that begins with `disable` leaves it out of the tracking.
 const TRACKING: &str = "flagger.app/config-tracking";
@@ -70,9 +70,9 @@ pub fn status_key(kind: Kind, name: &str) -> String {
 /// The checksum in `status.trackedConfigs`: of `data` as Go encodes it, and of `binaryData` where there is any
 /// (Flagger overlooks it; without it the checksums are the same).
 pub fn checksum(object: &Value) -> String {
-    let mut text = go_json(object.get("data").unwrap_or(&Value::Null));
+    let mut text = go_escaped(&object.get("data").unwrap_or(&Value::Null).to_string());
     if let Some(binary) = object.get("binaryData") {
-        text += &go_json(binary);
+        text += &go_escaped(&binary.to_string());
     }
     digest(&text, 8)
 }

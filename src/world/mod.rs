@@ -23,10 +23,8 @@ pub use weights::Weights;
 use crate::api::canary::{Canary, CanaryPhase};
 
 /// JSON as Go's `encoding/json` writes it: `<`, `>`, `&` and two line separators are escaped.
-pub fn go_json(value: &Value) -> String {
-    value
-        .to_string()
-        .replace('<', "\\u003c")
+pub fn go_escaped(json: &str) -> String {
+    json.replace('<', "\\u003c")
         .replace('>', "\\u003e")
         .replace('&', "\\u0026")
         .replace('\u{2028}', "\\u2028")

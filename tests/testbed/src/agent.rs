@@ -2,11 +2,18 @@
 //!
 //! No container runs. How a pod behaves stands in the tag of its first image: `broken…` never becomes ready, `slowN` after N seconds.
 
-use std::{collections::HashSet, sync::{Arc, Mutex, PoisonError}, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::{
-    api::{coordination::v1::Lease, core::v1::{Node, Pod}},
+    api::{
+        coordination::v1::Lease,
+        core::v1::{Node, Pod},
+    },
     jiff::Timestamp,
 };
 use kube::{
@@ -35,7 +42,10 @@ impl Drop for Agent {
 impl Agent {
     /// Starts the agent.
     pub fn start(client: Client) -> Self {
-        Self(vec![tokio::spawn(node(client.clone())), tokio::spawn(pods(client))])
+        Self(vec![
+            tokio::spawn(node(client.clone())),
+            tokio::spawn(pods(client)),
+        ])
     }
 }
 
@@ -54,11 +64,17 @@ async fn node(client: Client) {
             "spec": {"holderIdentity": NODE, "leaseDurationSeconds": 40, "renewTime": format!("{now:.6}")}});
         let beat = async {
             nodes.patch(NODE, &apply, &Patch::Apply(node)).await?;
-            nodes.patch_status(NODE, &apply, &Patch::Apply(status)).await?;
+            nodes
+                .patch_status(NODE, &apply, &Patch::Apply(status))
+                .await?;
             leases.patch(NODE, &apply, &Patch::Apply(lease)).await
         };
         // The API server may be away: the next beat tries again.
-        let pause = if beat.await.is_ok() { BEAT } else { Duration::from_millis(200) };
+        let pause = if beat.await.is_ok() {
+            BEAT
+        } else {
+            Duration::from_millis(200)
+        };
         sleep(pause).await;
     }
 }
@@ -66,21 +82,36 @@ async fn node(client: Client) {
 async fn pods(client: Client) {
     let started = Arc::new(Mutex::new(HashSet::new()));
     let all: Api<Pod> = Api::all(client.clone());
-    let mut changes = watcher(all, watcher::Config::default()).default_backoff().touched_objects().boxed();
+    let mut changes = watcher(all, watcher::Config::default())
+        .default_backoff()
+        .touched_objects()
+        .boxed();
     loop {
         // Errors are the watcher's to get over.
-        let Ok(pod) = changes.try_next().await else { continue };
+        let Ok(pod) = changes.try_next().await else {
+            continue;
+        };
         let Some(pod) = pod else { return };
         let uid = pod.uid().unwrap_or_default();
         if pod.metadata.deletion_timestamp.is_some() {
-            started.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+            started
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&uid);
             tokio::spawn(remove(client.clone(), pod));
-        } else if started.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.clone()) {
+        } else if started
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(uid.clone())
+        {
             let (client, started) = (client.clone(), started.clone());
             tokio::spawn(async move {
                 if run(client, &pod).await.is_err() {
                     // Its next change tries again.
-                    started.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+                    started
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .remove(&uid);
                 }
             });
         }
@@ -90,15 +121,30 @@ async fn pods(client: Client) {
 async fn run(client: Client, pod: &Pod) -> Result<(), kube::Error> {
     let pods: Api<Pod> = Api::namespaced(client, &pod.namespace().unwrap_or_default());
     let name = pod.name_any();
-    if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_none()) {
+    if pod
+        .spec
+        .as_ref()
+        .is_some_and(|spec| spec.node_name.is_none())
+    {
         let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": {"kind": "Node", "name": NODE}});
-        let _: k8s_openapi::apimachinery::pkg::apis::meta::v1::Status =
-            pods.create_subresource("binding", &name, &PostParams::default(), &binding).await?;
+        let _: k8s_openapi::apimachinery::pkg::apis::meta::v1::Status = pods
+            .create_subresource("binding", &name, &PostParams::default(), &binding)
+            .await?;
     }
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    let image = containers.clone().next().and_then(|container| container.image.clone()).unwrap_or_default();
-    let tag = image.rsplit_once(':').map(|(_, tag)| tag.to_owned()).unwrap_or_default();
-    let delay = tag.strip_prefix("slow").and_then(|seconds| seconds.parse().ok()).map_or(READY, Duration::from_secs);
+    let image = containers
+        .clone()
+        .next()
+        .and_then(|container| container.image.clone())
+        .unwrap_or_default();
+    let tag = image
+        .rsplit_once(':')
+        .map(|(_, tag)| tag.to_owned())
+        .unwrap_or_default();
+    let delay = tag
+        .strip_prefix("slow")
+        .and_then(|seconds| seconds.parse().ok())
+        .map_or(READY, Duration::from_secs);
     let start = Timestamp::now();
     let status = |ready: bool| {
         let statuses: Vec<_> = containers
@@ -113,17 +159,29 @@ async fn run(client: Client, pod: &Pod) -> Result<(), kube::Error> {
             "conditions": [condition("PodScheduled", true), condition("Initialized", true), condition("ContainersReady", ready), condition("Ready", ready)],
             "containerStatuses": statuses}})
     };
-    pods.patch_status(&name, &PatchParams::default(), &Patch::Strategic(status(false))).await?;
+    pods.patch_status(
+        &name,
+        &PatchParams::default(),
+        &Patch::Strategic(status(false)),
+    )
+    .await?;
     if tag.starts_with("broken") {
         return Ok(());
     }
     sleep(delay).await;
-    pods.patch_status(&name, &PatchParams::default(), &Patch::Strategic(status(true))).await?;
+    pods.patch_status(
+        &name,
+        &PatchParams::default(),
+        &Patch::Strategic(status(true)),
+    )
+    .await?;
     Ok(())
 }
 
 async fn remove(client: Client, pod: Pod) {
     let pods: Api<Pod> = Api::namespaced(client, &pod.namespace().unwrap_or_default());
     // Gone already is as good as removed.
-    let _ = pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await;
+    let _ = pods
+        .delete(&pod.name_any(), &DeleteParams::default().grace_period(0))
+        .await;
 }

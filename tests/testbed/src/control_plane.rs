@@ -39,7 +39,10 @@ impl ControlPlane {
         };
         write("sa.key", &key.serialize_pem())?;
         write("sa.pub", &key.public_key_pem())?;
-        write("tokens.csv", &format!("{TOKEN},admin,admin,system:masters\n"))?;
+        write(
+            "tokens.csv",
+            &format!("{TOKEN},admin,admin,system:masters\n"),
+        )?;
         write("audit.yaml", AUDIT_POLICY)?;
         let [port, etcd, peer] = free_ports()?;
         let mut plane = Self {
@@ -82,7 +85,8 @@ impl ControlPlane {
     pub async fn client(&self, kubeconfig: &Path) -> Result<Client, Error> {
         let text = fs::read_to_string(kubeconfig).map_err(|e| Error::io(kubeconfig, e))?;
         let kubeconfig = serde_json::from_str(&text).map_err(|e| Error::Missing(e.to_string()))?;
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+        let config =
+            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
         let config = config.map_err(|e| Error::Missing(e.to_string()))?;
         Client::try_from(config).map_err(Error::Kube)
     }
@@ -96,7 +100,13 @@ impl ControlPlane {
             "--unsafe-no-fsync".to_owned(),
             "--log-level=error".to_owned(),
         ];
-        self.etcd = Some(Process::start("etcd", &self.binaries.etcd, &args, &[], &self.folder)?);
+        self.etcd = Some(Process::start(
+            "etcd",
+            &self.binaries.etcd,
+            &args,
+            &[],
+            &self.folder,
+        )?);
         Ok(())
     }
 
@@ -120,16 +130,30 @@ impl ControlPlane {
             format!("--audit-policy-file={}", file("audit.yaml")),
             format!("--audit-log-path={}", file("audit.log")),
         ];
-        let mut process = Process::start("kube-apiserver", &self.binaries.apiserver, &args, &[], &self.folder)?;
+        let mut process = Process::start(
+            "kube-apiserver",
+            &self.binaries.apiserver,
+            &args,
+            &[],
+            &self.folder,
+        )?;
         let kubeconfig = self.kubeconfig();
         let ready = until(START, "the API server to be ready", async || {
             process.must_run().map_err(|e| e.to_string())?;
             let client = self.client(&kubeconfig).await.map_err(|e| e.to_string())?;
-            let request = http::Request::get("/readyz").body(Vec::new()).map_err(|e| e.to_string())?;
-            client.request_text(request).await.map_err(|e| e.to_string())
+            let request = http::Request::get("/readyz")
+                .body(Vec::new())
+                .map_err(|e| e.to_string())?;
+            client
+                .request_text(request)
+                .await
+                .map_err(|e| e.to_string())
         })
         .await;
-        let failure = ready.err().map(|error| Error::Start { error: error.to_string(), log: process.last_words() });
+        let failure = ready.err().map(|error| Error::Start {
+            error: error.to_string(),
+            log: process.last_words(),
+        });
         self.apiserver = Some(process);
         failure.map_or(Ok(()), Err)
     }
@@ -154,14 +178,27 @@ impl ControlPlane {
             "--kube-api-burst=400".to_owned(),
             "--horizontal-pod-autoscaler-sync-period=2s".to_owned(),
         ];
-        let process = Process::start("kube-controller-manager", &self.binaries.controller_manager, &args, &[], &self.folder)?;
+        let process = Process::start(
+            "kube-controller-manager",
+            &self.binaries.controller_manager,
+            &args,
+            &[],
+            &self.folder,
+        )?;
         self.controller_manager = Some(process);
         Ok(())
     }
 
     /// Ends all.
     pub async fn stop(mut self) {
-        for process in [self.controller_manager.take(), self.apiserver.take(), self.etcd.take()].into_iter().flatten() {
+        for process in [
+            self.controller_manager.take(),
+            self.apiserver.take(),
+            self.etcd.take(),
+        ]
+        .into_iter()
+        .flatten()
+        {
             process.kill().await;
         }
     }
@@ -182,8 +219,12 @@ pub fn free_ports<const N: usize>() -> Result<[u16; N], Error> {
     let mut ports = [0; N];
     let mut held = Vec::new();
     for port in &mut ports {
-        let listener = TcpListener::bind("127.0.0.1:0").map_err(|e| Error::io(Path::new("loopback"), e))?;
-        *port = listener.local_addr().map_err(|e| Error::io(Path::new("loopback"), e))?.port();
+        let listener =
+            TcpListener::bind("127.0.0.1:0").map_err(|e| Error::io(Path::new("loopback"), e))?;
+        *port = listener
+            .local_addr()
+            .map_err(|e| Error::io(Path::new("loopback"), e))?
+            .port();
         held.push(listener);
     }
     Ok(ports)

@@ -75,13 +75,25 @@ impl Drop for Fakes {
 impl Fakes {
     /// Starts the servers; metrics come from what this client sees.
     pub async fn start(client: Client) -> Result<Self, Error> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|e| Error::io("loopback".as_ref(), e))?;
-        let port = listener.local_addr().map_err(|e| Error::io("loopback".as_ref(), e))?.port();
-        let shared = Arc::new(Shared { client, state: Mutex::default() });
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .map_err(|e| Error::io("loopback".as_ref(), e))?;
+        let port = listener
+            .local_addr()
+            .map_err(|e| Error::io("loopback".as_ref(), e))?
+            .port();
+        let shared = Arc::new(Shared {
+            client,
+            state: Mutex::default(),
+        });
         let router = Router::new().fallback(answer).with_state(shared.clone());
         // Ends with the task.
         let server = tokio::spawn(async move { drop(axum::serve(listener, router).await) });
-        Ok(Self { shared, port, server })
+        Ok(Self {
+            shared,
+            port,
+            server,
+        })
     }
 
     /// The proxy through which `http://flagger-loadtester.test/`, `http://prometheus:9090` and any other name lead here.
@@ -91,7 +103,12 @@ impl Fakes {
 
     /// All calls of a path's beginning (`HOST/PATH`) so far.
     pub fn calls(&self, to: &str) -> Vec<Call> {
-        self.seen().calls.iter().filter(|call| call.to.starts_with(to)).cloned().collect()
+        self.seen()
+            .calls
+            .iter()
+            .filter(|call| call.to.starts_with(to))
+            .cloned()
+            .collect()
     }
 
     /// All metric queries so far.
@@ -111,12 +128,16 @@ impl Fakes {
 
     /// The success rate (percent) of a target's canary, from now on.
     pub fn success_rate(&self, namespace: &str, value: f64) {
-        self.seen().values.insert((namespace.to_owned(), "rate".to_owned()), value);
+        self.seen()
+            .values
+            .insert((namespace.to_owned(), "rate".to_owned()), value);
     }
 
     /// The 99th percentile (milliseconds) of a target's canary, from now on.
     pub fn latency(&self, namespace: &str, value: f64) {
-        self.seen().values.insert((namespace.to_owned(), "latency".to_owned()), value);
+        self.seen()
+            .values
+            .insert((namespace.to_owned(), "latency".to_owned()), value);
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -131,18 +152,49 @@ impl Shared {
 
     /// The value of one of Istio's metrics, as the routes and pods would make it: none without traffic.
     async fn istio(&self, query: &str) -> Option<f64> {
-        let label = |name: &str| query.split_once(&format!("{name}\""))?.1.split('"').next().map(str::to_owned);
+        let label = |name: &str| {
+            query
+                .split_once(&format!("{name}\""))?
+                .1
+                .split('"')
+                .next()
+                .map(str::to_owned)
+        };
         let namespace = label("destination_workload_namespace=")?;
         let target = label("destination_workload=~")?;
         let is_rate = query.contains("istio_requests_total");
         let (loaded, value) = {
             let seen = self.seen();
-            let key = (namespace.clone(), if is_rate { "rate" } else { "latency" }.to_owned());
-            let loaded = seen.loaded.get(&(namespace.clone(), target.clone())).is_some_and(|at| at.elapsed() < LOAD);
-            (loaded, seen.values.get(&key).copied().unwrap_or(if is_rate { 100.0 } else { 20.0 }))
+            let key = (
+                namespace.clone(),
+                if is_rate { "rate" } else { "latency" }.to_owned(),
+            );
+            let loaded = seen
+                .loaded
+                .get(&(namespace.clone(), target.clone()))
+                .is_some_and(|at| at.elapsed() < LOAD);
+            (
+                loaded,
+                seen.values
+                    .get(&key)
+                    .copied()
+                    .unwrap_or(if is_rate { 100.0 } else { 20.0 }),
+            )
         };
-        let deployment = self.get("apps", "v1", "Deployment", "deployments", &namespace, &target).await?;
-        let ready = deployment.pointer("/status/readyReplicas").and_then(Value::as_i64).unwrap_or(0);
+        let deployment = self
+            .get(
+                "apps",
+                "v1",
+                "Deployment",
+                "deployments",
+                &namespace,
+                &target,
+            )
+            .await?;
+        let ready = deployment
+            .pointer("/status/readyReplicas")
+            .and_then(Value::as_i64)
+            .unwrap_or(0);
         if ready == 0 || !(loaded || self.routed(&namespace, &target).await?) {
             return None;
         }
@@ -151,16 +203,44 @@ impl Shared {
 
     /// Whether the canary gets traffic from the VirtualService; `None` if its weights make no sense.
     async fn routed(&self, namespace: &str, target: &str) -> Option<bool> {
-        let service = self.get("networking.istio.io", "v1beta1", "VirtualService", "virtualservices", namespace, target).await?;
+        let service = self
+            .get(
+                "networking.istio.io",
+                "v1beta1",
+                "VirtualService",
+                "virtualservices",
+                namespace,
+                target,
+            )
+            .await?;
         let routes = service.pointer("/spec/http/0/route")?.as_array()?;
-        let weight = |host: &str| routes.iter().find(|route| route.pointer("/destination/host") == Some(&json!(host)))?.get("weight")?.as_i64();
-        let (primary, canary) = (weight(&format!("{target}-primary"))?, weight(&format!("{target}-canary"))?);
+        let weight = |host: &str| {
+            routes
+                .iter()
+                .find(|route| route.pointer("/destination/host") == Some(&json!(host)))?
+                .get("weight")?
+                .as_i64()
+        };
+        let (primary, canary) = (
+            weight(&format!("{target}-primary"))?,
+            weight(&format!("{target}-canary"))?,
+        );
         (primary + canary == 100).then_some(canary > 0)
     }
 
-    async fn get(&self, group: &str, version: &str, kind: &str, plural: &str, namespace: &str, name: &str) -> Option<Value> {
-        let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
+    async fn get(
+        &self,
+        group: &str,
+        version: &str,
+        kind: &str,
+        plural: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Option<Value> {
+        let resource =
+            ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), namespace, &resource);
         let object = api.get_opt(name).await.ok()??;
         serde_json::to_value(object).ok()
     }
@@ -168,7 +248,9 @@ impl Shared {
 
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let body = axum::body::to_bytes(body, 1 << 20).await.unwrap_or_default();
+    let body = axum::body::to_bytes(body, 1 << 20)
+        .await
+        .unwrap_or_default();
     let host = parts.uri.host().map(str::to_owned).or_else(|| {
         let host = parts.headers.get(header::HOST)?.to_str().ok()?;
         Some(host.split(':').next().unwrap_or_default().to_owned())
@@ -180,29 +262,53 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let scripted = {
         let mut seen = shared.seen();
-        seen.calls.push(Call { to: to.clone(), body: body.clone() });
+        seen.calls.push(Call {
+            to: to.clone(),
+            body: body.clone(),
+        });
         if let (Some(name), Some(namespace)) = (body["name"].as_str(), body["namespace"].as_str())
             && body.pointer("/metadata/cmd").is_some()
         {
-            seen.loaded.insert((namespace.to_owned(), name.to_owned()), Instant::now());
+            seen.loaded
+                .insert((namespace.to_owned(), name.to_owned()), Instant::now());
         }
-        seen.answers.iter().find(|(prefix, _)| to.starts_with(prefix.as_str())).map(|(_, answer)| answer.clone())
+        seen.answers
+            .iter()
+            .find(|(prefix, _)| to.starts_with(prefix.as_str()))
+            .map(|(_, answer)| answer.clone())
     };
     scripted_or(scripted, StatusCode::OK.into_response()).await
 }
 
 async fn prometheus(shared: &Shared, method: &Method, uri: &Uri, body: &Bytes) -> Response {
-    let form = if *method == Method::POST { String::from_utf8_lossy(body).into_owned() } else { uri.query().unwrap_or_default().to_owned() };
-    let query = url::form_urlencoded::parse(form.as_bytes()).find(|(key, _)| key == "query").map(|(_, value)| value.into_owned());
+    let form = if *method == Method::POST {
+        String::from_utf8_lossy(body).into_owned()
+    } else {
+        uri.query().unwrap_or_default().to_owned()
+    };
+    let query = url::form_urlencoded::parse(form.as_bytes())
+        .find(|(key, _)| key == "query")
+        .map(|(_, value)| value.into_owned());
     let query = query.unwrap_or_default();
     let scripted = {
         let mut seen = shared.seen();
         seen.queries.push(query.clone());
-        seen.answers.iter().find(|(text, _)| query.contains(text.as_str())).map(|(_, answer)| answer.clone())
+        seen.answers
+            .iter()
+            .find(|(text, _)| query.contains(text.as_str()))
+            .map(|(_, answer)| answer.clone())
     };
-    let value = if query == "vector(1)" { Some(1.0) } else { shared.istio(&query).await };
-    let samples: Vec<_> = value.iter().map(|value| json!({"metric": {}, "value": [0, value.to_string()]})).collect();
-    let usual = json!({"status": "success", "data": {"resultType": "vector", "result": samples}}).to_string();
+    let value = if query == "vector(1)" {
+        Some(1.0)
+    } else {
+        shared.istio(&query).await
+    };
+    let samples: Vec<_> = value
+        .iter()
+        .map(|value| json!({"metric": {}, "value": [0, value.to_string()]}))
+        .collect();
+    let usual = json!({"status": "success", "data": {"resultType": "vector", "result": samples}})
+        .to_string();
     scripted_or(scripted, usual.into_response()).await
 }
 

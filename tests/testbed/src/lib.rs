@@ -87,7 +87,10 @@ pub enum Error {
 
 impl Error {
     fn io(path: &Path, error: std::io::Error) -> Self {
-        Self::Io { path: path.display().to_string(), error }
+        Self::Io {
+            path: path.display().to_string(),
+            error,
+        }
     }
 }
 
@@ -137,15 +140,27 @@ impl Drop for Bed {
 impl Bed {
     /// Starts a bed, with Istio's kinds. The first time on a machine this builds the control plane.
     pub async fn start() -> Result<Self, Error> {
-        let binaries = tokio::task::spawn_blocking(binaries::find_or_build).await.map_err(|e| Error::Missing(e.to_string()))??;
+        let binaries = tokio::task::spawn_blocking(binaries::find_or_build)
+            .await
+            .map_err(|e| Error::Missing(e.to_string()))??;
         let folder = new_folder()?;
-        let plane = ControlPlane::start(binaries.clone(), &folder).await.inspect_err(|_| {
-            eprintln!("testbed: logs are in {}", folder.display());
-        })?;
+        let plane = ControlPlane::start(binaries.clone(), &folder)
+            .await
+            .inspect_err(|_| {
+                eprintln!("testbed: logs are in {}", folder.display());
+            })?;
         let client = plane.client(&plane.kubeconfig()).await?;
         let fakes = Fakes::start(client.clone()).await?;
         let agent = Agent::start(client.clone());
-        let bed = Self { plane, fakes, binaries, client, folder, _agent: agent, keep: false };
+        let bed = Self {
+            plane,
+            fakes,
+            binaries,
+            client,
+            folder,
+            _agent: agent,
+            keep: false,
+        };
         bed.apply(ISTIO).await?;
         Ok(bed)
     }
@@ -172,20 +187,30 @@ impl Bed {
 
     /// `kubectl apply` of YAML; waits until CRDs are served.
     pub async fn apply(&self, yaml: &str) -> Result<String, Error> {
-        let applied = self.kubectl_with(&["apply", "--server-side", "--force-conflicts", "-f", "-"], yaml).await?;
+        let applied = self
+            .kubectl_with(
+                &["apply", "--server-side", "--force-conflicts", "-f", "-"],
+                yaml,
+            )
+            .await?;
         self.established(&applied).await?;
         Ok(applied)
     }
 
     /// `kubectl apply -k`; waits until CRDs are served.
     pub async fn apply_kustomize(&self, folder: &Path) -> Result<String, Error> {
-        let applied = self.kubectl(&["apply", "-k", &folder.display().to_string()]).await?;
+        let applied = self
+            .kubectl(&["apply", "-k", &folder.display().to_string()])
+            .await?;
         self.established(&applied).await?;
         Ok(applied)
     }
 
     async fn established(&self, applied: &str) -> Result<(), Error> {
-        let crds: Vec<_> = applied.split_whitespace().filter(|word| word.starts_with("customresourcedefinition")).collect();
+        let crds: Vec<_> = applied
+            .split_whitespace()
+            .filter(|word| word.starts_with("customresourcedefinition"))
+            .collect();
         if !crds.is_empty() {
             let mut args = vec!["wait", "--for=condition=Established", "--timeout=30s"];
             args.extend(crds);
@@ -213,34 +238,71 @@ impl Bed {
         if output.status.success() {
             Ok(String::from_utf8_lossy(&output.stdout).into_owned())
         } else {
-            Err(Error::Missing(format!("kubectl {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr))))
+            Err(Error::Missing(format!(
+                "kubectl {}: {}",
+                args.join(" "),
+                String::from_utf8_lossy(&output.stderr)
+            )))
         }
     }
 
     /// A kubeconfig with no more than a ServiceAccount's rights: with a token of its own, as a pod would have it.
-    pub async fn kubeconfig_of(&self, namespace: &str, service_account: &str) -> Result<PathBuf, Error> {
+    pub async fn kubeconfig_of(
+        &self,
+        namespace: &str,
+        service_account: &str,
+    ) -> Result<PathBuf, Error> {
         let request = Request::new(format!("/api/v1/namespaces/{namespace}/serviceaccounts"));
         let token = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 7200}});
         let request = request
-            .create_subresource("token", service_account, &kube::api::PostParams::default(), token.to_string().into_bytes())
+            .create_subresource(
+                "token",
+                service_account,
+                &kube::api::PostParams::default(),
+                token.to_string().into_bytes(),
+            )
             .map_err(|e| Error::Missing(e.to_string()))?;
         let answer: Value = self.client.request(request).await?;
-        let token = answer.pointer("/status/token").and_then(Value::as_str).unwrap_or_default();
-        let path = self.folder.join(format!("{namespace}-{service_account}.kubeconfig"));
-        fs::write(&path, self.plane.kubeconfig_with(token, Some(namespace))).map_err(|e| Error::io(&path, e))?;
+        let token = answer
+            .pointer("/status/token")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let path = self
+            .folder
+            .join(format!("{namespace}-{service_account}.kubeconfig"));
+        fs::write(&path, self.plane.kubeconfig_with(token, Some(namespace)))
+            .map_err(|e| Error::io(&path, e))?;
         Ok(path)
     }
 
     /// Starts an operator under a kubeconfig's rights.
-    pub async fn operator(&self, name: &str, program: &Path, kubeconfig: &Path, args: &[&str]) -> Result<Operator, Error> {
-        Operator::start(name, program, kubeconfig, &self.fakes.proxy(), args, &self.folder).await
+    pub async fn operator(
+        &self,
+        name: &str,
+        program: &Path,
+        kubeconfig: &Path,
+        args: &[&str],
+    ) -> Result<Operator, Error> {
+        Operator::start(
+            name,
+            program,
+            kubeconfig,
+            &self.fakes.proxy(),
+            args,
+            &self.folder,
+        )
+        .await
     }
 
     /// What ServiceAccounts asked the API server for so far.
     pub fn audit(&self) -> Result<Vec<Audit>, Error> {
         let path = self.folder.join("audit.log");
         let text = fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
-        Ok(text.lines().filter_map(|line| serde_json::from_str::<AuditLine>(line).ok()).filter_map(AuditLine::read).collect())
+        Ok(text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<AuditLine>(line).ok())
+            .filter_map(AuditLine::read)
+            .collect())
     }
 
     /// Ends all; the folder goes, unless it is to be kept.
@@ -272,10 +334,21 @@ struct AuditObject {
 impl AuditLine {
     fn read(self) -> Option<Audit> {
         let object = self.object_ref?;
-        let code = self.response_status.and_then(|status| status.get("code")?.as_u64());
-        let resource = if object.subresource.is_empty() { object.resource } else { format!("{}/{}", object.resource, object.subresource) };
+        let code = self
+            .response_status
+            .and_then(|status| status.get("code")?.as_u64());
+        let resource = if object.subresource.is_empty() {
+            object.resource
+        } else {
+            format!("{}/{}", object.resource, object.subresource)
+        };
         Some(Audit {
-            user: self.user.get("username").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            user: self
+                .user
+                .get("username")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned(),
             verb: self.verb,
             group: object.api_group,
             resource,

@@ -16,14 +16,32 @@ pub struct Operator {
 
 impl Operator {
     /// Starts the program under a kubeconfig's rights; plain HTTP goes through the proxy.
-    pub async fn start(name: &str, program: &Path, kubeconfig: &Path, proxy: &str, args: &[&str], logs: &Path) -> Result<Self, Error> {
+    pub async fn start(
+        name: &str,
+        program: &Path,
+        kubeconfig: &Path,
+        proxy: &str,
+        args: &[&str],
+        logs: &Path,
+    ) -> Result<Self, Error> {
         let [port] = free_ports()?;
-        let mut all = vec![format!("-kubeconfig={}", kubeconfig.display()), format!("-port={port}")];
+        let mut all = vec![
+            format!("-kubeconfig={}", kubeconfig.display()),
+            format!("-port={port}"),
+        ];
         all.extend(args.iter().map(|arg| (*arg).to_owned()));
-        let env = [("HTTP_PROXY", proxy), ("http_proxy", proxy), ("NO_PROXY", ""), ("no_proxy", "")];
+        let env = [
+            ("HTTP_PROXY", proxy),
+            ("http_proxy", proxy),
+            ("NO_PROXY", ""),
+            ("no_proxy", ""),
+        ];
         let env = env.map(|(key, value)| (key.to_owned(), value.to_owned()));
         let process = Process::start(name, program, &all, &env, logs)?;
-        let mut operator = Self { process, url: format!("http://127.0.0.1:{port}") };
+        let mut operator = Self {
+            process,
+            url: format!("http://127.0.0.1:{port}"),
+        };
         operator.healthy().await?;
         Ok(operator)
     }
@@ -32,16 +50,31 @@ impl Operator {
         let client = direct()?;
         until(PATIENCE, "the operator to be healthy", async || {
             self.process.must_run().map_err(|e| e.to_string())?;
-            let answer = client.get(format!("{}/healthz", self.url)).send().await.map_err(|e| e.to_string())?;
-            answer.status().is_success().then_some(()).ok_or_else(|| answer.status().to_string())
+            let answer = client
+                .get(format!("{}/healthz", self.url))
+                .send()
+                .await
+                .map_err(|e| e.to_string())?;
+            answer
+                .status()
+                .is_success()
+                .then_some(())
+                .ok_or_else(|| answer.status().to_string())
         })
         .await
     }
 
     /// Its metrics, as text.
     pub async fn metrics(&self) -> Result<String, Error> {
-        let answer = direct()?.get(format!("{}/metrics", self.url)).send().await.map_err(|e| Error::Missing(e.to_string()))?;
-        answer.text().await.map_err(|e| Error::Missing(e.to_string()))
+        let answer = direct()?
+            .get(format!("{}/metrics", self.url))
+            .send()
+            .await
+            .map_err(|e| Error::Missing(e.to_string()))?;
+        answer
+            .text()
+            .await
+            .map_err(|e| Error::Missing(e.to_string()))
     }
 
     /// SIGKILL.
@@ -57,5 +90,8 @@ impl Operator {
 
 /// A client that goes to loopback directly, whatever the environment says.
 fn direct() -> Result<reqwest::Client, Error> {
-    reqwest::Client::builder().no_proxy().build().map_err(|e| Error::Missing(e.to_string()))
+    reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .map_err(|e| Error::Missing(e.to_string()))
 }

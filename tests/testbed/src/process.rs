@@ -34,9 +34,19 @@ pub struct Process {
 
 impl Process {
     /// Starts a program; what it says goes to `LOGS/NAME.log`.
-    pub fn start(name: &str, program: &Path, args: &[String], env: &[(String, String)], logs: &Path) -> Result<Self, Error> {
+    pub fn start(
+        name: &str,
+        program: &Path,
+        args: &[String],
+        env: &[(String, String)],
+        logs: &Path,
+    ) -> Result<Self, Error> {
         let log = logs.join(format!("{name}.log"));
-        let out = File::options().create(true).append(true).open(&log).map_err(|e| Error::io(&log, e))?;
+        let out = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .map_err(|e| Error::io(&log, e))?;
         let err = out.try_clone().map_err(|e| Error::io(&log, e))?;
         let child = Command::new("sh")
             .args(["-c", GUARD, "guard"])
@@ -51,20 +61,32 @@ impl Process {
             .kill_on_drop(false)
             .spawn()
             .map_err(|e| Error::io(program, e))?;
-        Ok(Self { name: name.to_owned(), log, child })
+        Ok(Self {
+            name: name.to_owned(),
+            log,
+            child,
+        })
     }
 
     /// The last lines that it said.
     pub fn last_words(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
-        lines.iter().skip(lines.len().saturating_sub(12)).map(|line| format!("  {line}\n")).collect()
+        lines
+            .iter()
+            .skip(lines.len().saturating_sub(12))
+            .map(|line| format!("  {line}\n"))
+            .collect()
     }
 
     /// Fails if it ended already.
     pub fn must_run(&mut self) -> Result<(), Error> {
         match self.child.try_wait() {
-            Ok(Some(status)) => Err(Error::Ended { name: self.name.clone(), status: status.to_string(), log: self.last_words() }),
+            Ok(Some(status)) => Err(Error::Ended {
+                name: self.name.clone(),
+                status: status.to_string(),
+                log: self.last_words(),
+            }),
             _ => Ok(()),
         }
     }
@@ -79,7 +101,10 @@ impl Process {
     /// SIGTERM, and how it ended; SIGKILL if it does not within the time.
     pub async fn terminate(mut self, within: Duration) -> Result<ExitStatus, Error> {
         if let Some(pid) = self.child.id() {
-            let sent = Command::new("kill").args(["-TERM", &pid.to_string()]).status().await;
+            let sent = Command::new("kill")
+                .args(["-TERM", &pid.to_string()])
+                .status()
+                .await;
             sent.map_err(|e| Error::io(Path::new("kill"), e))?;
         }
         let ended = tokio::time::timeout(within, async {
@@ -93,7 +118,10 @@ impl Process {
         match ended {
             Ok(Ok(status)) => Ok(status),
             Ok(Err(error)) => Err(Error::io(Path::new(&self.name), error)),
-            Err(_) => Err(Error::Timeout { what: format!("{} to end after SIGTERM", self.name), last: self.last_words() }),
+            Err(_) => Err(Error::Timeout {
+                what: format!("{} to end after SIGTERM", self.name),
+                last: self.last_words(),
+            }),
         }
     }
 }

@@ -19,7 +19,7 @@ pub fn positive(_: &mut SchemaGenerator) -> Schema {
 
 /// A number or a name.
 pub fn int_or_string(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]})
+    json_schema!({"x-kubernetes-int-or-string": true})
 }
 
 /// A duration in minutes or seconds; Flagger's pattern, which leaves the end open.

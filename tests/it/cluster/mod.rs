@@ -1,0 +1,64 @@
+//! Releases on a real API server: each scenario in a namespace of its own, all at once on one bed.
+
+mod inputs;
+mod releases;
+pub mod rig;
+mod survival;
+
+use futures::{FutureExt, future::join_all};
+
+pub use rig::folder;
+use rig::{Rig, Scenario};
+
+/// A scenario by name.
+macro_rules! scenarios {
+    ($rig:expr, $($module:ident :: $name:ident),+ $(,)?) => {
+        vec![$(Scenario::run($rig, stringify!($name), $module::$name).boxed()),+]
+    };
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_on_a_real_control_plane() {
+    let rig = Rig::start(&[]).await;
+    let results = join_all(scenarios!(
+        &rig,
+        releases::a_good_version_is_promoted_step_by_step_and_a_bad_one_rolled_back,
+        releases::blue_green_meets_all_traffic_once_before_it_is_promoted,
+        releases::configs_are_part_of_a_version_and_the_primary_has_its_own,
+        releases::the_chat_of_the_alert_provider_is_told,
+        releases::what_a_canary_made_goes_with_it,
+        releases::a_version_that_never_gets_ready_is_rolled_back,
+        releases::a_new_version_under_way_starts_anew_at_once_even_while_a_hook_hangs,
+        releases::going_back_to_the_promoted_version_ends_the_run,
+        inputs::an_invalid_spec_is_said_and_harms_no_one,
+        inputs::a_canary_that_cannot_be_read_is_said_and_heals,
+        inputs::a_hostile_metrics_server_fails_checks_and_nothing_else,
+        inputs::a_missing_target_is_waited_for,
+        inputs::a_route_deleted_under_way_comes_back_with_its_weights,
+        inputs::the_second_canary_of_a_target_is_not_run,
+        inputs::a_metric_template_is_asked_with_its_credentials,
+        inputs::a_settled_canary_is_left_alone,
+    ))
+    .await;
+    let corpus = crate::api::accepted_refused_and_kept_whole(rig.bed.client()).await;
+    let rights = rig.rights();
+    let failed: Vec<String> = results.into_iter().chain([corpus, rights]).filter_map(Result::err).collect();
+    rig.end(failed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_survives_what_happens_to_the_operator() {
+    let rig = Rig::idle().await;
+    let results = [
+        survival::a_kill_in_the_middle_neither_adds_nor_skips_a_step(&rig).await,
+        survival::a_second_operator_takes_over_when_the_leader_dies_or_stops(&rig).await,
+    ];
+    rig.end(results.into_iter().filter_map(Result::err).collect()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_survives_the_api_servers_absence() {
+    let rig = Rig::start(&[]).await;
+    let (rig, result) = survival::thirty_seconds_without_the_api_server_lose_nothing(rig).await;
+    rig.end(result.err().into_iter().collect()).await;
+}

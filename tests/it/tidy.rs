@@ -1,0 +1,59 @@
+//! What the crate docs promise of the code's shape.
+
+use std::{fs, path::Path};
+
+use crate::cluster::folder;
+
+fn sources(under: &str) -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder("src").join(under)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap().display().to_string();
+                files.push((name, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    files
+}
+
+/// Only the shell touches the world: elsewhere no client, no clock, no environment, no `async`.
+#[test]
+fn only_the_shell_does_io() {
+    let forbidden = ["async ", ".await", "tokio::", "reqwest::", "kube::Client", "kube::Api", "std::fs", "std::env", "std::net", "Timestamp::now", "SystemTime", "Instant::now"];
+    for pure in ["api", "world", "rollout", "workload", "route", "measure", "notice", "args.rs"] {
+        let files = if pure == "args.rs" { vec![(pure.to_owned(), fs::read_to_string(folder("src/args.rs")).unwrap())] } else { sources(pure) };
+        for (name, text) in files {
+            for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+                for word in forbidden {
+                    assert!(!line.contains(word), "src/{name}:{}: {word} belongs in the shell", number + 1);
+                }
+            }
+        }
+    }
+}
+
+/// Modules depend downward only: `api ← world ← {workload, route, measure, notice} ← rollout ← shell`.
+#[test]
+fn modules_depend_downward() {
+    let rank = |module: &str| match module {
+        "api" => 0,
+        "world" => 1,
+        "workload" | "route" | "measure" | "notice" => 2,
+        "rollout" => 3,
+        "shell" => 4,
+        _ => 9,
+    };
+    for module in ["api", "world", "workload", "route", "measure", "notice", "rollout", "shell"] {
+        for (name, text) in sources(module) {
+            for used in ["api", "world", "workload", "route", "measure", "notice", "rollout", "shell"] {
+                let uses = text.contains(&format!("crate::{used}::")) || text.lines().any(|line| line.trim_start().starts_with(&format!("{used}::")) && line.starts_with("    "));
+                assert!(!uses || rank(used) <= rank(module), "src/{name} uses {used}, which is above it");
+            }
+        }
+    }
+}

@@ -280,8 +280,7 @@ fn load_balancer() -> Value {
     .collect();
     let by_hash =
         json!({"required": ["consistentHash"], "properties": {"consistentHash": {"oneOf": keys}}});
-    balancer["oneOf"] = json!([
-        {"not": {"anyOf": [{"required": ["simple"]}, by_hash]}}, {"required": ["simple"]}, by_hash]);
+    balancer["oneOf"] = json!([{"required": ["simple"]}, by_hash]);
     balancer
 }
 

@@ -116,9 +116,11 @@ impl<'a> Facts<'a> {
         let Some(applied) = &status.last_applied_spec else {
             return true;
         };
-        let same_revision =
-            *applied == self.revision || status.last_promoted_spec.as_ref() == Some(&self.revision);
         let same_configs = self.configs.is_none() || self.configs == status.tracked_configs;
+        // Between runs, going back to what is promoted is no new version; within a run it is a change like any other.
+        let same_revision = *applied == self.revision
+            || (!is_in_flight(status.phase)
+                && status.last_promoted_spec.as_ref() == Some(&self.revision));
         match status.phase {
             _ if same_revision && same_configs => false,
             CanaryPhase::Initialized | CanaryPhase::Succeeded => !self.is_what_the_primary_runs(),
@@ -137,7 +139,7 @@ impl<'a> Facts<'a> {
         );
         status.last_applied_spec.as_ref().is_some_and(|applied| {
             *applied != self.revision
-                && status.last_promoted_spec.as_ref() != Some(&self.revision)
+                && (!settled || status.last_promoted_spec.as_ref() != Some(&self.revision))
                 && (settled || !is_ours(applied))
         }) && !self.changed()
     }
@@ -483,5 +485,14 @@ pub fn content(world: &World) -> (String, bool) {
                 !facts.changed(),
             )
         },
+    )
+}
+
+/// Whether a run is under way.
+fn is_in_flight(phase: CanaryPhase) -> bool {
+    use CanaryPhase as P;
+    matches!(
+        phase,
+        P::Progressing | P::WaitingPromotion | P::Promoting | P::Finalising
     )
 }

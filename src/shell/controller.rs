@@ -320,7 +320,13 @@ impl Context {
                 }
             }
         }
-        Ok(Action::requeue(RETRY.0))
+        // Each plan is decided on what the one before it wrote: so many in a row are somebody who undoes them.
+        let canary = format!("{}.{}", reference.name, reference.namespace);
+        warn!(
+            canary,
+            "does not settle: something changes back what is written"
+        );
+        Ok(Action::requeue(RETRY.1))
     }
 
     /// Carries out a plan; false if it was refused, so that nothing is tried before the next due.

@@ -13,7 +13,11 @@ fn sources(under: &str) -> Vec<(String, String)> {
             if path.is_dir() {
                 folders.push(path);
             } else {
-                let name = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap().display().to_string();
+                let name = path
+                    .strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+                    .unwrap()
+                    .display()
+                    .to_string();
                 files.push((name, fs::read_to_string(&path).unwrap()));
             }
         }
@@ -24,13 +28,43 @@ fn sources(under: &str) -> Vec<(String, String)> {
 /// Only the shell touches the world: elsewhere no client, no clock, no environment, no `async`.
 #[test]
 fn only_the_shell_does_io() {
-    let forbidden = ["async ", ".await", "tokio::", "reqwest::", "kube::Client", "kube::Api", "std::fs", "std::env", "std::net", "Timestamp::now", "SystemTime", "Instant::now"];
-    for pure in ["api", "world", "rollout", "workload", "route", "measure", "notice", "args.rs"] {
-        let files = if pure == "args.rs" { vec![(pure.to_owned(), fs::read_to_string(folder("src/args.rs")).unwrap())] } else { sources(pure) };
+    let forbidden = [
+        "async ",
+        ".await",
+        "tokio::",
+        "reqwest::",
+        "kube::Client",
+        "kube::Api",
+        "std::fs",
+        "std::env",
+        "std::net",
+        "Timestamp::now",
+        "SystemTime",
+        "Instant::now",
+    ];
+    for pure in [
+        "api", "world", "rollout", "workload", "route", "measure", "notice", "args.rs",
+    ] {
+        let files = if pure == "args.rs" {
+            vec![(
+                pure.to_owned(),
+                fs::read_to_string(folder("src/args.rs")).unwrap(),
+            )]
+        } else {
+            sources(pure)
+        };
         for (name, text) in files {
-            for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+            for (number, line) in text
+                .lines()
+                .enumerate()
+                .filter(|(_, line)| !line.trim_start().starts_with("//"))
+            {
                 for word in forbidden {
-                    assert!(!line.contains(word), "src/{name}:{}: {word} belongs in the shell", number + 1);
+                    assert!(
+                        !line.contains(word),
+                        "src/{name}:{}: {word} belongs in the shell",
+                        number + 1
+                    );
                 }
             }
         }
@@ -48,11 +82,22 @@ fn modules_depend_downward() {
         "shell" => 4,
         _ => 9,
     };
-    for module in ["api", "world", "workload", "route", "measure", "notice", "rollout", "shell"] {
+    for module in [
+        "api", "world", "workload", "route", "measure", "notice", "rollout", "shell",
+    ] {
         for (name, text) in sources(module) {
-            for used in ["api", "world", "workload", "route", "measure", "notice", "rollout", "shell"] {
-                let uses = text.contains(&format!("crate::{used}::")) || text.lines().any(|line| line.trim_start().starts_with(&format!("{used}::")) && line.starts_with("    "));
-                assert!(!uses || rank(used) <= rank(module), "src/{name} uses {used}, which is above it");
+            for used in [
+                "api", "world", "workload", "route", "measure", "notice", "rollout", "shell",
+            ] {
+                let uses = text.contains(&format!("crate::{used}::"))
+                    || text.lines().any(|line| {
+                        line.trim_start().starts_with(&format!("{used}::"))
+                            && line.starts_with("    ")
+                    });
+                assert!(
+                    !uses || rank(used) <= rank(module),
+                    "src/{name} uses {used}, which is above it"
+                );
             }
         }
     }

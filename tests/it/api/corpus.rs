@@ -11,23 +11,40 @@ pub async fn accepted_refused_and_kept_whole(client: Client) -> Result<(), Strin
     let mut wrong = Vec::new();
     for object in documents("accepted.yaml") {
         match dry_run(&client, &object).await {
-            Ok(kept) => wrong.extend(lost("", &object["spec"], &kept["spec"]).map(|path| format!("{} lost {path}", object["metadata"]["name"]))),
+            Ok(kept) => wrong.extend(
+                lost("", &object["spec"], &kept["spec"])
+                    .map(|path| format!("{} lost {path}", object["metadata"]["name"])),
+            ),
             Err(error) => wrong.push(format!("{} refused: {error}", object["metadata"]["name"])),
         }
     }
     for object in documents("refused.yaml") {
-        let reason = object.pointer("/metadata/annotations/refused").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let reason = object
+            .pointer("/metadata/annotations/refused")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
         match dry_run(&client, &object).await {
             Err(error) if !reason.is_empty() && error.contains(&reason) => {}
-            other => wrong.push(format!("{} should be refused with {reason:?}: {other:?}", object["metadata"]["name"])),
+            other => wrong.push(format!(
+                "{} should be refused with {reason:?}: {other:?}",
+                object["metadata"]["name"]
+            )),
         }
     }
-    if wrong.is_empty() { Ok(()) } else { Err(format!("manifests:\n  {}", wrong.join("\n  "))) }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("manifests:\n  {}", wrong.join("\n  ")))
+    }
 }
 
 fn documents(file: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(folder("tests/it/api/corpus").join(file)).unwrap();
-    let documents: Vec<Value> = text.split("\n---\n").map(|doc| serde_saphyr::from_str(doc).unwrap_or_else(|e| panic!("{e}\n{doc}"))).collect();
+    let documents: Vec<Value> = text
+        .split("\n---\n")
+        .map(|doc| serde_saphyr::from_str(doc).unwrap_or_else(|e| panic!("{e}\n{doc}")))
+        .collect();
     documents.into_iter().filter(|doc| !doc.is_null()).collect()
 }
 
@@ -37,18 +54,34 @@ async fn dry_run(client: &Client, object: &Value) -> Result<Value, String> {
         Some("MetricTemplate") => "metrictemplates",
         _ => "alertproviders",
     };
-    let url = format!("/apis/flagger.app/v1beta1/namespaces/default/{plural}?dryRun=All&fieldValidation=Strict");
-    let request = http::Request::post(url).header("content-type", "application/json").body(object.to_string().into_bytes()).unwrap();
-    client.request(request).await.map_err(|error| error.to_string())
+    let url = format!(
+        "/apis/flagger.app/v1beta1/namespaces/default/{plural}?dryRun=All&fieldValidation=Strict"
+    );
+    let request = http::Request::post(url)
+        .header("content-type", "application/json")
+        .body(object.to_string().into_bytes())
+        .unwrap();
+    client
+        .request(request)
+        .await
+        .map_err(|error| error.to_string())
 }
 
 /// The path of the first thing that was written and is not kept; what the server adds (defaults) does not count.
 fn lost(path: &str, written: &Value, kept: &Value) -> Option<String> {
     match (written, kept) {
-        (Value::Object(written), Value::Object(kept)) => written.iter().find_map(|(key, value)| lost(&format!("{path}.{key}"), value, kept.get(key).unwrap_or(&Value::Null))),
-        (Value::Array(written), Value::Array(kept)) if written.len() == kept.len() => {
-            written.iter().zip(kept).enumerate().find_map(|(i, (written, kept))| lost(&format!("{path}[{i}]"), written, kept))
-        }
+        (Value::Object(written), Value::Object(kept)) => written.iter().find_map(|(key, value)| {
+            lost(
+                &format!("{path}.{key}"),
+                value,
+                kept.get(key).unwrap_or(&Value::Null),
+            )
+        }),
+        (Value::Array(written), Value::Array(kept)) if written.len() == kept.len() => written
+            .iter()
+            .zip(kept)
+            .enumerate()
+            .find_map(|(i, (written, kept))| lost(&format!("{path}[{i}]"), written, kept)),
         _ => (written != kept).then(|| path.to_owned()),
     }
 }

@@ -11,14 +11,29 @@ use flagger_rs::world::Kind;
 pub async fn an_invalid_spec_is_said_and_harms_no_one(s: Scenario<'_>) -> Outcome {
     s.podinfo().await?;
     s.canary(json!({"stepWeight": 0})).await?;
-    s.event("Warning invalid canary spec: spec.analysis.stepWeight: must be greater than 0").await?;
+    s.event("Warning invalid canary spec: spec.analysis.stepWeight: must be greater than 0")
+        .await?;
     let canary = s.get(Kind::Canary, "podinfo").await?;
-    ensure(canary["status"]["conditions"][0]["type"] == "Invalid", &canary["status"])?;
-    ensure(s.get(Kind::Deployment, "podinfo-primary").await.is_err(), "nothing is made for it")?;
-    s.patch("canary", "podinfo", &json!({"spec": {"analysis": {"stepWeight": 50}}})).await?;
+    ensure(
+        canary["status"]["conditions"][0]["type"] == "Invalid",
+        &canary["status"],
+    )?;
+    ensure(
+        s.get(Kind::Deployment, "podinfo-primary").await.is_err(),
+        "nothing is made for it",
+    )?;
+    s.patch(
+        "canary",
+        "podinfo",
+        &json!({"spec": {"analysis": {"stepWeight": 50}}}),
+    )
+    .await?;
     s.phase("Initialized").await?;
     let canary = s.get(Kind::Canary, "podinfo").await?;
-    ensure(canary["status"]["conditions"].as_array().map(Vec::len) == Some(1), "it heals without a trace")
+    ensure(
+        canary["status"]["conditions"].as_array().map(Vec::len) == Some(1),
+        "it heals without a trace",
+    )
 }
 
 pub async fn a_canary_that_cannot_be_read_is_said_and_heals(s: Scenario<'_>) -> Outcome {
@@ -28,21 +43,42 @@ pub async fn a_canary_that_cannot_be_read_is_said_and_heals(s: Scenario<'_>) -> 
     canary["spec"]["service"]["targetPort"] = json!(99_999_999_999_i64);
     s.apply(&canary).await?;
     s.event("canary cannot be read").await?;
-    s.patch("canary", "podinfo", &json!({"spec": {"service": {"targetPort": 9898}}})).await?;
+    s.patch(
+        "canary",
+        "podinfo",
+        &json!({"spec": {"service": {"targetPort": 9898}}}),
+    )
+    .await?;
     s.phase("Initialized").await
 }
 
 pub async fn a_hostile_metrics_server_fails_checks_and_nothing_else(s: Scenario<'_>) -> Outcome {
-    s.initialized(json!({"stepWeight": 20, "threshold": 20})).await?;
+    s.initialized(json!({"stepWeight": 20, "threshold": 20}))
+        .await?;
     s.image("3.1.1").await?;
     s.line("Progressing 20").await?;
     let query = format!("destination_workload_namespace=\"{}\"", s.ns);
     for (answer, message) in [
-        (Answer::Raw(200, "<html>down</html>".to_owned()), "error unmarshaling result"),
-        (Answer::Raw(200, "{\"result\":[{}]}".to_owned()), "no values found for istio metric request-success-rate"),
-        (Answer::Raw(200, "{\"data\":{\"result\":[{\"value\":[0,\"NaN\"]}]}}".to_owned()), "is not receiving traffic: running query failed: no values found"),
+        (
+            Answer::Raw(200, "<html>down</html>".to_owned()),
+            "error unmarshaling result",
+        ),
+        (
+            Answer::Raw(200, "{\"result\":[{}]}".to_owned()),
+            "no values found for istio metric request-success-rate",
+        ),
+        (
+            Answer::Raw(
+                200,
+                "{\"data\":{\"result\":[{\"value\":[0,\"NaN\"]}]}}".to_owned(),
+            ),
+            "is not receiving traffic: running query failed: no values found",
+        ),
         (Answer::Raw(200, " ".repeat(10 << 20)), "larger than 1 MiB"),
-        (Answer::Raw(404, "gone".to_owned()), "error response: Status 404 Not Found: gone"),
+        (
+            Answer::Raw(404, "gone".to_owned()),
+            "error response: Status 404 Not Found: gone",
+        ),
     ] {
         s.rig.bed.fakes.script(&query, answer);
         s.event(message).await?;
@@ -54,7 +90,7 @@ pub async fn a_hostile_metrics_server_fails_checks_and_nothing_else(s: Scenario<
 pub async fn a_missing_target_is_waited_for(s: Scenario<'_>) -> Outcome {
     s.canary(json!({"stepWeight": 50})).await?;
     s.event("Warning deployment podinfo.").await?;
-    s.podinfo().await?;
+    s.workload().await?;
     s.phase("Initialized").await
 }
 
@@ -63,16 +99,33 @@ pub async fn a_route_deleted_under_way_comes_back_with_its_weights(s: Scenario<'
     s.image("3.1.1").await?;
     s.line("Progressing 20").await?;
     s.delete("virtualservice", "podinfo").await?;
-    until(Duration::from_secs(10), "the route", async || match s.weight().await {
-        Ok(weight) if weight > 0 => Ok(()),
-        other => Err(format!("{other:?}")),
+    until(Duration::from_secs(10), "the route", async || {
+        match s.weight().await {
+            Ok(weight) if weight > 0 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
     })
     .await
     .map_err(text)?;
     s.phase("Succeeded").await?;
     let table = s.table();
-    let steps: Vec<_> = table.iter().filter(|line| line.starts_with("Progressing")).cloned().collect();
-    equal("the steps", &steps, &["Progressing 0", "Progressing 20", "Progressing 40", "Progressing 60", "Progressing 80", "Progressing 100"])
+    let steps: Vec<_> = table
+        .iter()
+        .filter(|line| line.starts_with("Progressing"))
+        .cloned()
+        .collect();
+    equal(
+        "the steps",
+        &steps,
+        &[
+            "Progressing 0",
+            "Progressing 20",
+            "Progressing 40",
+            "Progressing 60",
+            "Progressing 80",
+            "Progressing 100",
+        ],
+    )
 }
 
 pub async fn the_second_canary_of_a_target_is_not_run(s: Scenario<'_>) -> Outcome {
@@ -80,10 +133,20 @@ pub async fn the_second_canary_of_a_target_is_not_run(s: Scenario<'_>) -> Outcom
     let mut second = s.canary_named("second", json!({"stepWeight": 50}));
     second["spec"]["service"]["name"] = json!("other");
     s.apply(&second).await?;
-    s.event(&format!("Warning canary second.{} is not run: podinfo.{}", s.ns, s.ns)).await?;
-    ensure(s.get(Kind::Service, "other").await.is_err(), "nothing is made for it")?;
+    s.event(&format!(
+        "Warning canary second.{} is not run: podinfo.{}",
+        s.ns, s.ns
+    ))
+    .await?;
+    ensure(
+        s.get(Kind::Service, "other").await.is_err(),
+        "nothing is made for it",
+    )?;
     let canary = s.get(Kind::Canary, "second").await?;
-    ensure(canary["status"]["conditions"][0]["type"] == "TargetConflict", &canary["status"])
+    ensure(
+        canary["status"]["conditions"][0]["type"] == "TargetConflict",
+        &canary["status"],
+    )
 }
 
 pub async fn a_metric_template_is_asked_with_its_credentials(s: Scenario<'_>) -> Outcome {
@@ -94,13 +157,26 @@ pub async fn a_metric_template_is_asked_with_its_credentials(s: Scenario<'_>) ->
     let metrics = json!([
         {"name": "errors", "interval": "1m", "thresholdRange": {"max": 1}, "templateRef": {"name": "errors"}, "templateVariables": {"kind": "x"}},
         {"name": "old", "query": "old_{{ target }}", "threshold": 5}]);
-    s.rig.bed.fakes.script(&format!("errors{{ns=\"{}\", kind=\"x\"}}[1m]", s.ns), value("3"));
+    s.rig.bed.fakes.script(
+        &format!("errors{{ns=\"{}\", kind=\"x\"}}[1m]", s.ns),
+        value("3"),
+    );
     s.rig.bed.fakes.script("old_podinfo", value("5.5"));
-    s.initialized(json!({"stepWeight": 50, "threshold": 1, "metrics": metrics})).await?;
+    s.initialized(json!({"stepWeight": 50, "threshold": 1, "metrics": metrics}))
+        .await?;
     s.image("3.1.1").await?;
     s.phase("Failed").await?;
-    s.event(&format!("Warning Halt podinfo.{} advancement errors 3.00 > 1", s.ns)).await?;
-    s.event(&format!("Warning Halt podinfo.{} advancement old 5.50 > 5", s.ns)).await.map(drop)
+    s.event(&format!(
+        "Warning Halt podinfo.{} advancement errors 3.00 > 1",
+        s.ns
+    ))
+    .await?;
+    s.event(&format!(
+        "Warning Halt podinfo.{} advancement old 5.50 > 5",
+        s.ns
+    ))
+    .await
+    .map(drop)
 }
 
 fn value(value: &str) -> Answer {
@@ -108,24 +184,48 @@ fn value(value: &str) -> Answer {
 }
 
 pub async fn a_settled_canary_is_left_alone(s: Scenario<'_>) -> Outcome {
-    s.initialized(json!({"stepWeight": 50, "maxWeight": 50})).await?;
+    s.initialized(json!({"stepWeight": 50, "maxWeight": 50}))
+        .await?;
+    s.event("Initialization done").await?;
     let lines = || -> Result<Vec<testbed::Audit>, String> {
         let audit = s.rig.bed.audit().map_err(text)?;
-        Ok(audit.into_iter().filter(|line| line.user.ends_with(":flagger") && line.namespace == s.ns).collect())
+        Ok(audit
+            .into_iter()
+            .filter(|line| line.user.ends_with(":flagger") && line.namespace == s.ns)
+            .collect())
     };
     let is_read = |line: &testbed::Audit| matches!(line.verb.as_str(), "get" | "list" | "watch");
     // Two of its ticks later: what it read shows that they passed.
     let before = lines()?;
-    let reads = |lines: &[testbed::Audit]| lines.iter().filter(|line| line.resource == "canaries" && line.verb == "get").count();
+    let reads = |lines: &[testbed::Audit]| {
+        lines
+            .iter()
+            .filter(|line| line.resource == "canaries" && line.verb == "get")
+            .count()
+    };
     let after = until(Duration::from_secs(60), "two ticks", async || {
         let after = lines()?;
-        if reads(&after) >= reads(&before) + 2 { Ok(after) } else { Err(reads(&after).to_string()) }
+        if reads(&after) >= reads(&before) + 2 {
+            Ok(after)
+        } else {
+            Err(reads(&after).to_string())
+        }
     })
     .await
     .map_err(text)?;
-    let writes: Vec<_> = after[before.len()..].iter().filter(|line| !is_read(line)).collect();
+    let writes: Vec<_> = after[before.len()..]
+        .iter()
+        .filter(|line| !is_read(line))
+        .collect();
     ensure(writes.is_empty(), format!("{writes:?}"))?;
-    eprintln!("    a settled tick reads {} objects", after[before.len()..].iter().filter(|line| is_read(line)).count() / 2);
+    eprintln!(
+        "    a settled tick reads {} objects",
+        after[before.len()..]
+            .iter()
+            .filter(|line| is_read(line))
+            .count()
+            / 2
+    );
     // And a step writes the route, the status and one event.
     s.image("3.1.1").await?;
     s.line("Progressing 50").await?;
@@ -135,12 +235,22 @@ pub async fn a_settled_canary_is_left_alone(s: Scenario<'_>) -> Outcome {
     s.event("Copying").await?;
     let at_next = lines()?;
     let writes = |lines: &[testbed::Audit], events: bool| {
-        let mut all: Vec<_> = lines.iter().filter(|line| !is_read(line) && (line.resource == "events") == events).map(|line| format!("{} {}", line.verb, line.resource)).collect();
+        let mut all: Vec<_> = lines
+            .iter()
+            .filter(|line| !is_read(line) && (line.resource == "events") == events)
+            .map(|line| format!("{} {}", line.verb, line.resource))
+            .collect();
         all.dedup();
         all
     };
-    let first = at_step.iter().rposition(|line| line.resource == "virtualservices" && line.verb == "update").unwrap_or(0);
-    ensure(writes(&at_step[first..], false) == ["update virtualservices", "patch canaries/status"], format!("{:?}", writes(&at_step[first..], false)))?;
+    let first = at_step
+        .iter()
+        .rposition(|line| line.resource == "virtualservices" && line.verb == "update")
+        .unwrap_or(0);
+    ensure(
+        writes(&at_step[first..], false) == ["update virtualservices", "patch canaries/status"],
+        format!("{:?}", writes(&at_step[first..], false)),
+    )?;
     let _: Value = json!(at_next.len());
     Ok(())
 }

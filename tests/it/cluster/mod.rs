@@ -13,7 +13,7 @@ use rig::{Rig, Scenario};
 /// A scenario by name.
 macro_rules! scenarios {
     ($rig:expr, $($module:ident :: $name:ident),+ $(,)?) => {
-        vec![$(Scenario::run($rig, stringify!($name), $module::$name).boxed()),+]
+        vec![$(Scenario::run($rig, stringify!($name), $module::$name).boxed_local()),+]
     };
 }
 
@@ -42,7 +42,11 @@ async fn the_operator_on_a_real_control_plane() {
     .await;
     let corpus = crate::api::accepted_refused_and_kept_whole(rig.bed.client()).await;
     let rights = rig.rights();
-    let failed: Vec<String> = results.into_iter().chain([corpus, rights]).filter_map(Result::err).collect();
+    let failed: Vec<String> = results
+        .into_iter()
+        .chain([corpus, rights])
+        .filter_map(Result::err)
+        .collect();
     rig.end(failed).await;
 }
 
@@ -53,7 +57,8 @@ async fn a_release_survives_what_happens_to_the_operator() {
         survival::a_kill_in_the_middle_neither_adds_nor_skips_a_step(&rig).await,
         survival::a_second_operator_takes_over_when_the_leader_dies_or_stops(&rig).await,
     ];
-    rig.end(results.into_iter().filter_map(Result::err).collect()).await;
+    rig.end(results.into_iter().filter_map(Result::err).collect())
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,13 +8,23 @@ use testbed::{fakes::Answer, wait::until};
 use super::rig::{Outcome, PATIENCE, Scenario, ensure, equal, text};
 use flagger_rs::world::Kind;
 
-pub async fn a_good_version_is_promoted_step_by_step_and_a_bad_one_rolled_back(s: Scenario<'_>) -> Outcome {
-    s.initialized(json!({"stepWeight": 20, "maxWeight": 50})).await?;
+pub async fn a_good_version_is_promoted_step_by_step_and_a_bad_one_rolled_back(
+    s: Scenario<'_>,
+) -> Outcome {
+    s.initialized(json!({"stepWeight": 20, "maxWeight": 50}))
+        .await?;
     let target = s.get(Kind::Deployment, "podinfo").await?;
-    ensure(target["spec"]["replicas"] == 0, "the target is scaled to zero")?;
+    ensure(
+        target["spec"]["replicas"] == 0,
+        "the target is scaled to zero",
+    )?;
     let primary = s.get(Kind::Deployment, "podinfo-primary").await?;
-    ensure(primary["spec"]["replicas"] == 2, "the primary has the target's pods")?;
-    s.get(Kind::HorizontalPodAutoscaler, "podinfo-primary").await?;
+    ensure(
+        primary["spec"]["replicas"] == 2,
+        "the primary has the target's pods",
+    )?;
+    s.get(Kind::HorizontalPodAutoscaler, "podinfo-primary")
+        .await?;
     for service in ["podinfo", "podinfo-primary", "podinfo-canary"] {
         s.get(Kind::Service, service).await?;
     }
@@ -23,19 +33,42 @@ pub async fn a_good_version_is_promoted_step_by_step_and_a_bad_one_rolled_back(s
     equal(
         "the table",
         &s.table()[seen..],
-        &["Progressing 0", "Progressing 20", "Progressing 40", "Progressing 50", "Promoting 50", "Finalising 0", "Succeeded 0"],
+        &[
+            "Progressing 0",
+            "Progressing 20",
+            "Progressing 40",
+            "Progressing 50",
+            "Promoting 50",
+            "Finalising 0",
+            "Succeeded 0",
+        ],
     )?;
-    let image = s.get(Kind::Deployment, "podinfo-primary").await?.pointer("/spec/template/spec/containers/0/image").cloned();
-    ensure(image == Some(json!("podinfo:3.1.1")), "the primary has the version")?;
+    let image = s
+        .get(Kind::Deployment, "podinfo-primary")
+        .await?
+        .pointer("/spec/template/spec/containers/0/image")
+        .cloned();
+    ensure(
+        image == Some(json!("podinfo:3.1.1")),
+        "the primary has the version",
+    )?;
     ensure(s.weight().await? == 0, "traffic is on the primary")?;
     s.rig.bed.fakes.success_rate(&s.ns, 97.5);
+    s.news("Promotion completed!").await?;
     let (seen, told) = (s.table().len(), s.told().len());
     s.image("3.1.2").await?;
     s.phase("Failed").await?;
-    equal("the table", &s.table()[seen..], &["Progressing 0", "Progressing 20", "Failed 0"])?;
+    equal(
+        "the table",
+        &s.table()[seen..],
+        &["Progressing 0", "Progressing 20", "Failed 0"],
+    )?;
     equal(
         "the events",
-        &s.told()[told..].iter().map(|line| line.replace(&s.ns, "test")).collect::<Vec<_>>(),
+        &s.told()[told..]
+            .iter()
+            .map(|line| line.replace(&s.ns, "test"))
+            .collect::<Vec<_>>(),
         &[
             "Normal [Progressing] New revision detected! Scaling up podinfo.test",
             "Normal [Progressing] Starting canary analysis for podinfo.test",
@@ -48,18 +81,32 @@ pub async fn a_good_version_is_promoted_step_by_step_and_a_bad_one_rolled_back(s
         ],
     )?;
     ensure(s.weight().await? == 0, "traffic is on the primary")?;
-    let image = s.get(Kind::Deployment, "podinfo-primary").await?.pointer("/spec/template/spec/containers/0/image").cloned();
-    ensure(image == Some(json!("podinfo:3.1.1")), "the primary is untouched")?;
-    ensure(s.get(Kind::Deployment, "podinfo").await?["spec"]["replicas"] == 0, "the canary is gone")
+    let image = s
+        .get(Kind::Deployment, "podinfo-primary")
+        .await?
+        .pointer("/spec/template/spec/containers/0/image")
+        .cloned();
+    ensure(
+        image == Some(json!("podinfo:3.1.1")),
+        "the primary is untouched",
+    )?;
+    ensure(
+        s.get(Kind::Deployment, "podinfo").await?["spec"]["replicas"] == 0,
+        "the canary is gone",
+    )
 }
 
 pub async fn blue_green_meets_all_traffic_once_before_it_is_promoted(s: Scenario<'_>) -> Outcome {
     s.initialized(json!({"iterations": 2})).await?;
+    s.news("Initialization done").await?;
     let told = s.told().len();
     s.release("3.1.1").await?;
     equal(
         "the events",
-        &s.told()[told..].iter().map(|line| line.replace(&s.ns, "test")).collect::<Vec<_>>(),
+        &s.told()[told..]
+            .iter()
+            .map(|line| line.replace(&s.ns, "test"))
+            .collect::<Vec<_>>(),
         &[
             "Normal [Progressing] New revision detected! Scaling up podinfo.test",
             "Normal [Progressing] Starting canary analysis for podinfo.test",
@@ -83,14 +130,27 @@ pub async fn configs_are_part_of_a_version_and_the_primary_has_its_own(s: Scenar
     s.canary(json!({"stepWeight": 50, "maxWeight": 50})).await?;
     s.phase("Initialized").await?;
     let copy = s.get(Kind::ConfigMap, "color-primary").await?;
-    ensure(copy["data"]["color"] == "red" && copy["binaryData"]["logo"] == "AAEC", "the primary has a copy, binary data and all")?;
-    s.patch("configmap", "color", &json!({"data": {"color": "blue"}})).await?;
+    ensure(
+        copy["data"]["color"] == "red" && copy["binaryData"]["logo"] == "AAEC",
+        "the primary has a copy, binary data and all",
+    )?;
+    s.patch("configmap", "color", &json!({"data": {"color": "blue"}}))
+        .await?;
     s.event("New revision detected! Scaling up").await?;
-    ensure(s.get(Kind::ConfigMap, "color-primary").await?["data"]["color"] == "red", "the primary does not see it yet")?;
+    ensure(
+        s.get(Kind::ConfigMap, "color-primary").await?["data"]["color"] == "red",
+        "the primary does not see it yet",
+    )?;
     s.phase("Succeeded").await?;
-    ensure(s.get(Kind::ConfigMap, "color-primary").await?["data"]["color"] == "blue", "the copy is promoted")?;
+    ensure(
+        s.get(Kind::ConfigMap, "color-primary").await?["data"]["color"] == "blue",
+        "the copy is promoted",
+    )?;
     let canary = s.get(Kind::Canary, "podinfo").await?;
-    ensure(canary["status"]["trackedConfigs"]["secret/key"].is_string(), "both are on record")
+    ensure(
+        canary["status"]["trackedConfigs"]["secret/key"].is_string(),
+        "both are on record",
+    )
 }
 
 pub async fn the_chat_of_the_alert_provider_is_told(s: Scenario<'_>) -> Outcome {
@@ -98,21 +158,49 @@ pub async fn the_chat_of_the_alert_provider_is_told(s: Scenario<'_>) -> Outcome 
     s.apply(&json!({"apiVersion": "flagger.app/v1beta1", "kind": "AlertProvider", "metadata": {"name": "on-call"},
         "spec": {"type": "slack", "channel": "on-call-alerts", "username": "flagger", "secretRef": {"name": "on-call-url"}}})).await?;
     let alerts = json!([{"name": "on-call Slack", "severity": "info", "providerRef": {"name": "on-call", "namespace": s.ns}}]);
-    s.initialized(json!({"stepWeight": 50, "maxWeight": 50, "alerts": alerts})).await?;
+    s.initialized(json!({"stepWeight": 50, "maxWeight": 50, "alerts": alerts}))
+        .await?;
     s.rig.bed.fakes.latency(&s.ns, 600.0);
     s.image("3.1.1").await?;
     s.phase("Failed").await?;
-    let expected = ["New Deployment detected, initialization completed.", "New revision detected, progressing canary analysis.", "Failed checks threshold reached 2"];
+    let expected = [
+        "New Deployment detected, initialization completed.",
+        "New revision detected, progressing canary analysis.",
+        "Failed checks threshold reached 2",
+    ];
     let messages = until(Duration::from_secs(10), "three messages", async || {
         let calls = s.rig.bed.fakes.calls(&format!("slack/{}", s.ns));
-        let texts: Vec<_> = calls.iter().map(|call| call.body.pointer("/attachments/0/text").and_then(Value::as_str).unwrap_or_default().to_owned()).collect();
-        if texts.len() < expected.len() { Err(format!("{texts:?}")) } else { Ok(texts) }
+        let texts: Vec<_> = calls
+            .iter()
+            .map(|call| {
+                call.body
+                    .pointer("/attachments/0/text")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+                    .to_owned()
+            })
+            .collect();
+        if texts.len() < expected.len() {
+            Err(format!("{texts:?}"))
+        } else {
+            Ok(texts)
+        }
     })
     .await
     .map_err(text)?;
     equal("the chat", &messages, &expected)?;
-    let last = s.rig.bed.fakes.calls(&format!("slack/{}", s.ns)).pop().ok_or("no call")?.body;
-    ensure(last["channel"] == "on-call-alerts" && last["attachments"][0]["color"] == "danger", last)
+    let last = s
+        .rig
+        .bed
+        .fakes
+        .calls(&format!("slack/{}", s.ns))
+        .pop()
+        .ok_or("no call")?
+        .body;
+    ensure(
+        last["channel"] == "on-call-alerts" && last["attachments"][0]["color"] == "danger",
+        last,
+    )
 }
 
 pub async fn what_a_canary_made_goes_with_it(s: Scenario<'_>) -> Outcome {
@@ -125,19 +213,31 @@ pub async fn what_a_canary_made_goes_with_it(s: Scenario<'_>) -> Outcome {
         (Kind::VirtualService, "podinfo"),
         (Kind::DestinationRule, "podinfo-canary"),
     ] {
-        until(PATIENCE, &format!("{name} to go"), async || match s.get(kind, name).await {
-            Err(error) if error.contains("not found") => Ok(()),
-            other => Err(format!("{other:?}")),
+        until(PATIENCE, &format!("{name} to go"), async || {
+            match s.get(kind, name).await {
+                Err(error) if error.contains("not found") => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
         })
         .await
         .map_err(text)?;
     }
-    ensure(s.get(Kind::Deployment, "podinfo").await?["spec"]["replicas"] == 0, "the target stays at zero")?;
+    ensure(
+        s.get(Kind::Deployment, "podinfo").await?["spec"]["replicas"] == 0,
+        "the target stays at zero",
+    )?;
     let operator = s.rig.operator.as_ref().ok_or("no operator")?;
-    let series = format!("flagger_canary_status{{name=\"podinfo\",namespace=\"{}\"}}", s.ns);
+    let series = format!(
+        "flagger_canary_status{{name=\"podinfo\",namespace=\"{}\"}}",
+        s.ns
+    );
     until(Duration::from_secs(30), "its gauges to go", async || {
         let metrics = operator.metrics().await.map_err(text)?;
-        if metrics.contains(&series) { Err("still there".to_owned()) } else { Ok(()) }
+        if metrics.contains(&series) {
+            Err("still there".to_owned())
+        } else {
+            Ok(())
+        }
     })
     .await
     .map_err(text)
@@ -145,39 +245,68 @@ pub async fn what_a_canary_made_goes_with_it(s: Scenario<'_>) -> Outcome {
 
 pub async fn a_version_that_never_gets_ready_is_rolled_back(s: Scenario<'_>) -> Outcome {
     s.initialized(json!({"stepWeight": 50})).await?;
-    s.patch("canary", "podinfo", &json!({"spec": {"progressDeadlineSeconds": 10}})).await?;
+    s.patch(
+        "canary",
+        "podinfo",
+        &json!({"spec": {"progressDeadlineSeconds": 10}}),
+    )
+    .await?;
     s.image("broken").await?;
     s.phase("Failed").await?;
     s.event("canary deployment podinfo.").await?;
     let alerts = s.rig.bed.fakes.calls("slack/global");
     let deadline = |call: &testbed::fakes::Call| {
         call.body.pointer("/attachments/0/author_name") == Some(&json!(format!("podinfo.{}", s.ns)))
-            && call.body.pointer("/attachments/0/text").and_then(Value::as_str).is_some_and(|text| text.starts_with("Progress deadline exceeded"))
+            && call
+                .body
+                .pointer("/attachments/0/text")
+                .and_then(Value::as_str)
+                .is_some_and(|text| text.starts_with("Progress deadline exceeded"))
     };
-    ensure(alerts.iter().filter(|call| deadline(call)).count() == 1, "exactly one alert says why")
+    ensure(
+        alerts.iter().filter(|call| deadline(call)).count() == 1,
+        "exactly one alert says why",
+    )
 }
 
-pub async fn a_new_version_under_way_starts_anew_at_once_even_while_a_hook_hangs(s: Scenario<'_>) -> Outcome {
+pub async fn a_new_version_under_way_starts_anew_at_once_even_while_a_hook_hangs(
+    s: Scenario<'_>,
+) -> Outcome {
     s.initialized(json!({"stepWeight": 20})).await?;
     s.image("3.1.1").await?;
     s.line("Progressing 20").await?;
-    s.rig.bed.fakes.script(&format!("hooks/{}/load", s.ns), Answer::Hang);
+    s.rig
+        .bed
+        .fakes
+        .script(&format!("hooks/{}/load", s.ns), Answer::Hang);
     let before = s.rig.bed.fakes.calls(&format!("hooks/{}/load", s.ns)).len();
     until(PATIENCE, "a hook that hangs", async || {
         let calls = s.rig.bed.fakes.calls(&format!("hooks/{}/load", s.ns)).len();
-        if calls > before { Ok(()) } else { Err(calls.to_string()) }
+        if calls > before {
+            Ok(())
+        } else {
+            Err(calls.to_string())
+        }
     })
     .await
     .map_err(text)?;
     let start = Instant::now();
     s.image("3.1.2").await?;
-    s.event("New revision detected! Restarting analysis").await?;
+    s.event("New revision detected! Restarting analysis")
+        .await?;
     let took = start.elapsed();
     s.rig.bed.fakes.unscript(&format!("hooks/{}/load", s.ns));
     ensure(took < Duration::from_secs(4), format!("it took {took:?}"))?;
     s.phase("Succeeded").await?;
-    let image = s.get(Kind::Deployment, "podinfo-primary").await?.pointer("/spec/template/spec/containers/0/image").cloned();
-    ensure(image == Some(json!("podinfo:3.1.2")), "the newer version is the one")
+    let image = s
+        .get(Kind::Deployment, "podinfo-primary")
+        .await?
+        .pointer("/spec/template/spec/containers/0/image")
+        .cloned();
+    ensure(
+        image == Some(json!("podinfo:3.1.2")),
+        "the newer version is the one",
+    )
 }
 
 pub async fn going_back_to_the_promoted_version_ends_the_run(s: Scenario<'_>) -> Outcome {
@@ -189,5 +318,8 @@ pub async fn going_back_to_the_promoted_version_ends_the_run(s: Scenario<'_>) ->
     s.event("Run ended without a promotion").await?;
     ensure(s.weight().await? == 0, "traffic is on the primary")?;
     let canary = s.get(Kind::Canary, "podinfo").await?;
-    ensure(canary["status"]["lastAppliedSpec"] == canary["status"]["lastPromotedSpec"], "nothing is left to do")
+    ensure(
+        canary["status"]["lastAppliedSpec"] == canary["status"]["lastPromotedSpec"],
+        "nothing is left to do",
+    )
 }

@@ -46,34 +46,82 @@ impl Rig {
     /// A bed with the operator installed, as `kubectl apply -k kustomize/istio` does, but no process of it.
     pub async fn idle() -> Self {
         let bed = Bed::start().await.unwrap();
-        bed.kubectl(&["create", "namespace", "istio-system"]).await.unwrap();
-        let installed = bed.apply_kustomize(&folder("kustomize/istio")).await.unwrap();
+        bed.kubectl(&["create", "namespace", "istio-system"])
+            .await
+            .unwrap();
+        let installed = bed
+            .apply_kustomize(&folder("kustomize/istio"))
+            .await
+            .unwrap();
         assert_eq!(installed.lines().count(), 7, "{installed}");
         // The operator runs as a process here: its pod would be a second one.
-        bed.kubectl(&["-n", "istio-system", "scale", "deployment/flagger", "--replicas=0"]).await.unwrap();
-        Self { bed, operator: None }
+        bed.kubectl(&[
+            "-n",
+            "istio-system",
+            "scale",
+            "deployment/flagger",
+            "--replicas=0",
+        ])
+        .await
+        .unwrap();
+        Self {
+            bed,
+            operator: None,
+        }
     }
 
     /// An operator process, with no more than its ServiceAccount's rights, and Flagger's command line.
     pub async fn launch(&self, name: &str, args: &[&str]) -> Result<Operator, String> {
-        let kubeconfig = self.bed.kubeconfig_of("istio-system", "flagger").await.map_err(text)?;
-        let mut all = vec!["-log-level=debug", "-mesh-provider=istio", "-metrics-server=http://prometheus:9090", "-slack-url=http://slack/global", "-slack-channel=general", "-event-webhook=http://events/all"];
+        let kubeconfig = self
+            .bed
+            .kubeconfig_of("istio-system", "flagger")
+            .await
+            .map_err(text)?;
+        let mut all = vec![
+            "-log-level=debug",
+            "-mesh-provider=istio",
+            "-metrics-server=http://prometheus:9090",
+            "-slack-url=http://slack/global",
+            "-slack-channel=general",
+            "-event-webhook=http://events/all",
+        ];
         all.extend(args);
-        self.bed.operator(name, Path::new(FLAGGER), &kubeconfig, &all).await.map_err(text)
+        self.bed
+            .operator(name, Path::new(FLAGGER), &kubeconfig, &all)
+            .await
+            .map_err(text)
     }
 
     /// No request was refused for want of a right, and no right was never used.
     pub fn rights(&self) -> Outcome {
         let audit = self.bed.audit().map_err(text)?;
-        let ours: Vec<_> = audit.iter().filter(|line| line.user == "system:serviceaccount:istio-system:flagger").collect();
-        let refused: BTreeSet<_> = ours.iter().filter(|line| line.code == 403).map(|line| format!("{} {}", line.verb, line.resource)).collect();
+        let ours: Vec<_> = audit
+            .iter()
+            .filter(|line| line.user == "system:serviceaccount:istio-system:flagger")
+            .collect();
+        let refused: BTreeSet<_> = ours
+            .iter()
+            .filter(|line| line.code == 403)
+            .map(|line| format!("{} {}", line.verb, line.resource))
+            .collect();
         if !refused.is_empty() {
             return Err(format!("rights: refused: {refused:?}"));
         }
-        let used: BTreeSet<_> = ours.iter().map(|line| (line.group.clone(), line.resource.clone(), line.verb.clone())).collect();
+        let used: BTreeSet<_> = ours
+            .iter()
+            .map(|line| (line.group.clone(), line.resource.clone(), line.verb.clone()))
+            .collect();
         let granted = granted();
-        let unused: Vec<_> = granted.iter().filter(|right| !used.contains(right)).filter(|(_, resource, _)| resource != "canaries/finalizers" && resource != "leases").collect();
-        if unused.is_empty() { Ok(()) } else { Err(format!("rights: granted and never used: {unused:?}")) }
+        let unused: Vec<_> = granted
+            .iter()
+            .filter(|right| !used.contains(right))
+            .filter(|(_, resource, _)| resource != "canaries/finalizers" && resource != "leases")
+            .collect();
+        if unused.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("rights: granted and never used: {unused:?}"))
+        }
     }
 
     /// Ends the bed; fails with what failed, if anything.
@@ -86,15 +134,31 @@ impl Rig {
             self.bed.keep_folder();
         }
         self.bed.stop().await;
-        assert!(failed.is_empty(), "{} failed:\n\n{}", failed.len(), failed.join("\n\n"));
+        assert!(
+            failed.is_empty(),
+            "{} failed:\n\n{}",
+            failed.len(),
+            failed.join("\n\n")
+        );
     }
 }
 
 /// The rights of the ClusterRole, one by one.
 fn granted() -> Vec<(String, String, String)> {
     let account = std::fs::read_to_string(folder("kustomize/base/flagger/account.yaml")).unwrap();
-    let role: Value = account.split("\n---\n").map(|doc| serde_saphyr::from_str(doc).unwrap()).find(|doc: &Value| doc["kind"] == "ClusterRole").unwrap();
-    let list = |value: &Value| value.as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let role: Value = account
+        .split("\n---\n")
+        .map(|doc| serde_saphyr::from_str(doc).unwrap())
+        .find(|doc: &Value| doc["kind"] == "ClusterRole")
+        .unwrap();
+    let list = |value: &Value| {
+        value
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|v| v.as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
     let mut all = Vec::new();
     for rule in role["rules"].as_array().unwrap() {
         for group in list(&rule["apiGroups"]) {
@@ -139,9 +203,15 @@ impl<'a> Scenario<'a> {
     {
         let start = Instant::now();
         let scenario = Self::new(rig, name).await;
-        let result = std::panic::AssertUnwindSafe(story(scenario)).catch_unwind().await;
+        let result = std::panic::AssertUnwindSafe(story(scenario))
+            .catch_unwind()
+            .await;
         let result = result.unwrap_or_else(|panic| {
-            Err(panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default())
+            Err(panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
+                .unwrap_or_default())
         });
         let verdict = if result.is_ok() { "ok" } else { "FAILED" };
         eprintln!("  {verdict} {name} ({} s)", start.elapsed().as_secs());
@@ -150,20 +220,35 @@ impl<'a> Scenario<'a> {
 
     async fn new(rig: &'a Rig, name: &str) -> Self {
         let client = rig.bed.client();
-        let ns: String = name.replace('_', "-").chars().take(50).collect::<String>().trim_end_matches('-').to_owned();
-        let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": ns}})).unwrap();
-        Api::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
+        let ns: String = name
+            .replace('_', "-")
+            .chars()
+            .take(50)
+            .collect::<String>()
+            .trim_end_matches('-')
+            .to_owned();
+        let namespace: Namespace =
+            serde_json::from_value(json!({"metadata": {"name": ns}})).unwrap();
+        Api::all(client.clone())
+            .create(&PostParams::default(), &namespace)
+            .await
+            .unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let canaries: Api<Canary> = Api::namespaced(client.clone(), &ns);
         let watch = tokio::spawn({
             let seen = seen.clone();
-            let mut changes = Box::pin(watcher(canaries, watcher::Config::default()).default_backoff().applied_objects());
+            let mut changes = Box::pin(
+                watcher(canaries, watcher::Config::default())
+                    .default_backoff()
+                    .applied_objects(),
+            );
             async move {
                 loop {
                     match changes.try_next().await {
                         Ok(Some(canary)) => {
                             let line = table_line(&canary);
-                            let mut seen: std::sync::MutexGuard<'_, Vec<String>> = seen.lock().unwrap();
+                            let mut seen: std::sync::MutexGuard<'_, Vec<String>> =
+                                seen.lock().unwrap();
                             if seen.last() != Some(&line) {
                                 seen.push(line);
                             }
@@ -174,24 +259,39 @@ impl<'a> Scenario<'a> {
                 }
             }
         });
-        Self { rig, client, ns, seen, watch }
+        Self {
+            rig,
+            client,
+            ns,
+            seen,
+            watch,
+        }
     }
 
-    /// A Deployment `podinfo` with two ready pods, and its HPA.
+    /// A Deployment `podinfo` with two ready pods.
     pub async fn podinfo(&self) -> Outcome {
+        self.workload().await?;
+        until(PATIENCE, "two ready pods", async || {
+            let deployment = self.get(Kind::Deployment, "podinfo").await?;
+            let ready = deployment
+                .pointer("/status/availableReplicas")
+                .and_then(Value::as_i64);
+            (ready == Some(2))
+                .then_some(())
+                .ok_or_else(|| format!("{ready:?}"))
+        })
+        .await
+        .map_err(text)
+    }
+
+    /// A Deployment `podinfo` and its HPA.
+    pub async fn workload(&self) -> Outcome {
         self.apply(&json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "podinfo", "labels": {"app": "podinfo"}},
             "spec": {"selector": {"matchLabels": {"app": "podinfo"}}, "progressDeadlineSeconds": 60, "revisionHistoryLimit": 5,
                 "template": {"metadata": {"labels": {"app": "podinfo"}}, "spec": {"containers": [{"name": "podinfod", "image": "podinfo:3.1.0", "ports": [{"name": "http", "containerPort": 9898}]}]}}}})).await?;
         self.apply(&json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "podinfo"},
             "spec": {"minReplicas": 2, "maxReplicas": 4, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"},
-                "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 99}}}]}})).await?;
-        until(PATIENCE, "two ready pods", async || {
-            let deployment = self.get(Kind::Deployment, "podinfo").await?;
-            let ready = deployment.pointer("/status/availableReplicas").and_then(Value::as_i64);
-            (ready == Some(2)).then_some(()).ok_or_else(|| format!("{ready:?}"))
-        })
-        .await
-        .map_err(text)
+                "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 99}}}]}})).await
     }
 
     /// The walkthrough's Canary with an interval of ten seconds, and changes to it.
@@ -225,7 +325,12 @@ impl<'a> Scenario<'a> {
     pub async fn apply(&self, object: &Value) -> Outcome {
         let mut object = object.clone();
         object["metadata"]["namespace"] = json!(self.ns);
-        self.rig.bed.apply(&object.to_string()).await.map(drop).map_err(text)
+        self.rig
+            .bed
+            .apply(&object.to_string())
+            .await
+            .map(drop)
+            .map_err(text)
     }
 
     pub async fn image(&self, tag: &str) -> Outcome {
@@ -233,17 +338,49 @@ impl<'a> Scenario<'a> {
     }
 
     pub async fn patch(&self, kind: &str, name: &str, patch: &Value) -> Outcome {
-        let form = if kind == "deployment" { "strategic" } else { "merge" };
-        self.rig.bed.kubectl(&["-n", &self.ns, "patch", kind, name, "--type", form, "-p", &patch.to_string()]).await.map(drop).map_err(text)
+        let form = if kind == "deployment" {
+            "strategic"
+        } else {
+            "merge"
+        };
+        self.rig
+            .bed
+            .kubectl(&[
+                "-n",
+                &self.ns,
+                "patch",
+                kind,
+                name,
+                "--type",
+                form,
+                "-p",
+                &patch.to_string(),
+            ])
+            .await
+            .map(drop)
+            .map_err(text)
     }
 
     pub async fn delete(&self, kind: &str, name: &str) -> Outcome {
-        self.rig.bed.kubectl(&["-n", &self.ns, "delete", kind, name, "--wait=false"]).await.map(drop).map_err(text)
+        self.rig
+            .bed
+            .kubectl(&["-n", &self.ns, "delete", kind, name, "--wait=false"])
+            .await
+            .map(drop)
+            .map_err(text)
     }
 
     /// The object as it is, or that it is not there.
     pub async fn get(&self, kind: Kind, name: &str) -> Result<Value, String> {
-        get(&self.client, &ObjectRef { kind, namespace: self.ns.clone(), name: name.to_owned() }).await
+        get(
+            &self.client,
+            &ObjectRef {
+                kind,
+                namespace: self.ns.clone(),
+                name: name.to_owned(),
+            },
+        )
+        .await
     }
 
     /// Until the canary is in this phase, and what was owed is told.
@@ -252,19 +389,37 @@ impl<'a> Scenario<'a> {
         until(PATIENCE, &format!("phase {phase}"), async || {
             let canary = canaries.get("podinfo").await.map_err(text)?;
             let status = canary.status.unwrap_or_default();
-            let settled = status.conditions.as_ref().is_none_or(|conditions| conditions.len() <= 1);
-            let line = format!("{} {} {:?}", status.phase, status.canary_weight, status.conditions);
-            (status.phase.as_str() == phase && settled).then_some(()).ok_or(line)
+            let settled = status
+                .conditions
+                .as_ref()
+                .is_none_or(|conditions| conditions.len() <= 1);
+            let line = format!(
+                "{} {} {:?}",
+                status.phase, status.canary_weight, status.conditions
+            );
+            (status.phase.as_str() == phase && settled)
+                .then_some(())
+                .ok_or(line)
         })
         .await
-        .map_err(|error| format!("{error}\nseen: {:?}\nevents: {:?}", self.table(), self.told()))
+        .map_err(|error| {
+            format!(
+                "{error}\nseen: {:?}\nevents: {:?}",
+                self.table(),
+                self.told()
+            )
+        })
     }
 
     /// Until a line of the table was seen.
     pub async fn line(&self, line: &str) -> Outcome {
         until(PATIENCE, line, async || {
             let table = self.table();
-            table.iter().any(|seen| seen == line).then_some(()).ok_or_else(|| format!("{table:?}"))
+            table
+                .iter()
+                .any(|seen| seen == line)
+                .then_some(())
+                .ok_or_else(|| format!("{table:?}"))
         })
         .await
         .map_err(|error| format!("{error}\nevents: {:?}", self.told()))
@@ -275,9 +430,36 @@ impl<'a> Scenario<'a> {
         let api: Api<Event> = Api::namespaced(self.client.clone(), &self.ns);
         until(PATIENCE, &format!("event {message:?}"), async || {
             let events = api.list(&ListParams::default()).await.map_err(text)?.items;
-            let found = events.iter().filter(|event| event.source.as_ref().and_then(|s| s.component.as_deref()) == Some("flagger"));
-            let texts: Vec<_> = found.map(|event| format!("{} {}", event.type_.clone().unwrap_or_default(), event.message.clone().unwrap_or_default())).collect();
-            texts.iter().find(|text| text.contains(message)).cloned().ok_or_else(|| format!("{texts:?}"))
+            let found = events.iter().filter(|event| {
+                event.source.as_ref().and_then(|s| s.component.as_deref()) == Some("flagger")
+            });
+            let texts: Vec<_> = found
+                .map(|event| {
+                    format!(
+                        "{} {}",
+                        event.type_.clone().unwrap_or_default(),
+                        event.message.clone().unwrap_or_default()
+                    )
+                })
+                .collect();
+            texts
+                .iter()
+                .find(|text| text.contains(message))
+                .cloned()
+                .ok_or_else(|| format!("{texts:?}"))
+        })
+        .await
+        .map_err(text)
+    }
+
+    /// Until the event webhook was told this.
+    pub async fn news(&self, message: &str) -> Outcome {
+        until(PATIENCE, message, async || {
+            let told = self.told();
+            told.iter()
+                .any(|line| line.contains(message))
+                .then_some(())
+                .ok_or_else(|| format!("{told:?}"))
         })
         .await
         .map_err(text)
@@ -295,8 +477,18 @@ impl<'a> Scenario<'a> {
             .iter()
             .filter(|call| call.body["namespace"] == json!(self.ns))
             .map(|call| {
-                let field = |name: &str| call.body.pointer(&format!("/metadata/{name}")).and_then(Value::as_str).unwrap_or_default();
-                format!("{} [{}] {}", field("eventType"), call.body["phase"].as_str().unwrap_or_default(), field("eventMessage"))
+                let field = |name: &str| {
+                    call.body
+                        .pointer(&format!("/metadata/{name}"))
+                        .and_then(Value::as_str)
+                        .unwrap_or_default()
+                };
+                format!(
+                    "{} [{}] {}",
+                    field("eventType"),
+                    call.body["phase"].as_str().unwrap_or_default(),
+                    field("eventMessage")
+                )
             })
             .filter(|line| !line.contains("not ready: waiting for rollout"))
             .collect()
@@ -305,7 +497,10 @@ impl<'a> Scenario<'a> {
     /// The weights of the canary that were routed at each change, as the audit log cannot tell: by looking.
     pub async fn weight(&self) -> Result<i64, String> {
         let service = self.get(Kind::VirtualService, "podinfo").await?;
-        service.pointer("/spec/http/0/route/1/weight").and_then(Value::as_i64).ok_or_else(|| "no weight".to_owned())
+        service
+            .pointer("/spec/http/0/route/1/weight")
+            .and_then(Value::as_i64)
+            .ok_or_else(|| "no weight".to_owned())
     }
 
     /// A version is released until it succeeded.
@@ -321,8 +516,16 @@ pub async fn get(client: &Client, object: &ObjectRef) -> Result<Value, String> {
         ("", version) => format!("/api/{version}"),
         (group, version) => format!("/apis/{group}/{version}"),
     };
-    let url = format!("{path}/namespaces/{}/{}/{}", object.namespace, object.kind.plural(), object.name);
-    client.request(http::Request::get(url).body(Vec::new()).unwrap()).await.map_err(text)
+    let url = format!(
+        "{path}/namespaces/{}/{}/{}",
+        object.namespace,
+        object.kind.plural(),
+        object.name
+    );
+    client
+        .request(http::Request::get(url).body(Vec::new()).unwrap())
+        .await
+        .map_err(text)
 }
 
 fn table_line(canary: &Canary) -> String {
@@ -335,7 +538,11 @@ pub fn equal(what: &str, seen: &[String], expected: &[&str]) -> Outcome {
     if seen.iter().map(String::as_str).eq(expected.iter().copied()) {
         return Ok(());
     }
-    Err(format!("{what}: seen\n    {}\n  expected\n    {}", seen.join("\n    "), expected.join("\n    ")))
+    Err(format!(
+        "{what}: seen\n    {}\n  expected\n    {}",
+        seen.join("\n    "),
+        expected.join("\n    ")
+    ))
 }
 
 pub fn ensure(holds: bool, why: impl Display) -> Outcome {

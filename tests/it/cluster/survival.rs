@@ -8,60 +8,90 @@ use testbed::wait::until;
 use super::rig::{Outcome, Rig, Scenario, ensure, equal, text};
 use flagger_rs::world::Kind;
 
-const STEPS: [&str; 6] = ["Progressing 0", "Progressing 20", "Progressing 40", "Promoting 40", "Finalising 0", "Succeeded 0"];
+const STEPS: [&str; 6] = [
+    "Progressing 0",
+    "Progressing 20",
+    "Progressing 40",
+    "Promoting 40",
+    "Finalising 0",
+    "Succeeded 0",
+];
 
 pub async fn a_kill_in_the_middle_neither_adds_nor_skips_a_step(rig: &Rig) -> Outcome {
-    Scenario::run(rig, "a_kill_in_the_middle_neither_adds_nor_skips_a_step", |s| async move {
-        let mut operator = s.rig.launch("killed-0", &[]).await?;
-        s.initialized(json!({"stepWeight": 20, "maxWeight": 40})).await?;
-        let seen = s.table().len();
-        s.image("3.1.1").await?;
-        for (i, line) in STEPS.iter().enumerate() {
-            s.line(line).await?;
-            operator.kill().await;
-            operator = s.rig.launch(&format!("killed-{}", i + 1), &[]).await?;
-        }
-        s.phase("Succeeded").await?;
-        equal("the table", &s.table()[seen..], &STEPS)?;
-        let mut told = s.told();
-        told.dedup();
-        let count = |text: &str| told.iter().filter(|line| line.contains(text)).count();
-        ensure(count("Promotion completed!") == 1, format!("the end is told: {told:?}"))?;
-        ensure(s.get(Kind::Deployment, "podinfo").await?["spec"]["replicas"] == 0, "the canary is gone")?;
-        let code = operator.terminate().await.map_err(text)?;
-        ensure(code.success(), code)
-    })
+    Scenario::run(
+        rig,
+        "a_kill_in_the_middle_neither_adds_nor_skips_a_step",
+        |s| async move {
+            let mut operator = s.rig.launch("killed-0", &[]).await?;
+            s.initialized(json!({"stepWeight": 20, "maxWeight": 40}))
+                .await?;
+            let seen = s.table().len();
+            s.image("3.1.1").await?;
+            for (i, line) in STEPS.iter().enumerate() {
+                s.line(line).await?;
+                operator.kill().await;
+                operator = s.rig.launch(&format!("killed-{}", i + 1), &[]).await?;
+            }
+            s.phase("Succeeded").await?;
+            equal("the table", &s.table()[seen..], &STEPS)?;
+            let mut told = s.told();
+            told.dedup();
+            let count = |text: &str| told.iter().filter(|line| line.contains(text)).count();
+            ensure(
+                count("Promotion completed!") == 1,
+                format!("the end is told: {told:?}"),
+            )?;
+            ensure(
+                s.get(Kind::Deployment, "podinfo").await?["spec"]["replicas"] == 0,
+                "the canary is gone",
+            )?;
+            let code = operator.terminate().await.map_err(text)?;
+            ensure(code.success(), code)
+        },
+    )
     .await
 }
 
 pub async fn a_second_operator_takes_over_when_the_leader_dies_or_stops(rig: &Rig) -> Outcome {
-    Scenario::run(rig, "a_second_operator_takes_over_when_the_leader_dies", |s| async move {
-        // The ClusterRole grants the lease in any namespace; this one is there.
-        let args = ["-enable-leader-election", "-leader-election-namespace=istio-system"];
-        let first = s.rig.launch("leader-1", &args).await?;
-        s.initialized(json!({"stepWeight": 20, "maxWeight": 40})).await?;
-        let second = s.rig.launch("leader-2", &args).await?;
-        let seen = s.table().len();
-        s.image("3.1.1").await?;
-        s.line("Progressing 20").await?;
-        first.kill().await;
-        s.phase("Succeeded").await?;
-        equal("the table", &s.table()[seen..], &STEPS)?;
-        // A leader that stops gives the lease back: no waiting.
-        let third = s.rig.launch("leader-3", &args).await?;
-        let code = second.terminate().await.map_err(text)?;
-        ensure(code.success(), format!("a graceful end is 0, not {code}"))?;
-        let start = Instant::now();
-        s.image("3.1.2").await?;
-        until(Duration::from_secs(10), "the third to lead", async || {
-            let table = s.table();
-            if table.last().is_some_and(|line| line == "Progressing 0") { Ok(()) } else { Err(format!("{table:?}")) }
-        })
-        .await
-        .map_err(text)?;
-        eprintln!("    hand-over took {:?}", start.elapsed());
-        third.terminate().await.map(drop).map_err(text)
-    })
+    Scenario::run(
+        rig,
+        "a_second_operator_takes_over_when_the_leader_dies",
+        |s| async move {
+            // The ClusterRole grants the lease in any namespace; this one is there.
+            let args = [
+                "-enable-leader-election",
+                "-leader-election-namespace=istio-system",
+            ];
+            let first = s.rig.launch("leader-1", &args).await?;
+            s.initialized(json!({"stepWeight": 20, "maxWeight": 40}))
+                .await?;
+            let second = s.rig.launch("leader-2", &args).await?;
+            let seen = s.table().len();
+            s.image("3.1.1").await?;
+            s.line("Progressing 20").await?;
+            first.kill().await;
+            s.phase("Succeeded").await?;
+            equal("the table", &s.table()[seen..], &STEPS)?;
+            // A leader that stops gives the lease back: no waiting.
+            let third = s.rig.launch("leader-3", &args).await?;
+            let code = second.terminate().await.map_err(text)?;
+            ensure(code.success(), format!("a graceful end is 0, not {code}"))?;
+            let start = Instant::now();
+            s.image("3.1.2").await?;
+            until(Duration::from_secs(10), "the third to lead", async || {
+                let table = s.table();
+                if table.last().is_some_and(|line| line == "Progressing 0") {
+                    Ok(())
+                } else {
+                    Err(format!("{table:?}"))
+                }
+            })
+            .await
+            .map_err(text)?;
+            eprintln!("    hand-over took {:?}", start.elapsed());
+            third.terminate().await.map(drop).map_err(text)
+        },
+    )
     .await
 }
 
@@ -69,7 +99,8 @@ pub async fn thirty_seconds_without_the_api_server_lose_nothing(mut rig: Rig) ->
     let start = {
         let rig = &rig;
         Scenario::run(rig, "before-the-absence", |s| async move {
-            s.initialized(json!({"stepWeight": 20, "maxWeight": 40})).await?;
+            s.initialized(json!({"stepWeight": 20, "maxWeight": 40}))
+                .await?;
             s.image("3.1.1").await?;
             s.line("Progressing 20").await
         })
@@ -81,7 +112,11 @@ pub async fn thirty_seconds_without_the_api_server_lose_nothing(mut rig: Rig) ->
     rig.bed.plane.stop_apiserver().await;
     let gone = Instant::now();
     let half_a_minute = until(Duration::from_secs(40), "half a minute", async || {
-        if gone.elapsed() > Duration::from_secs(30) { Ok(()) } else { Err(format!("{:?}", gone.elapsed())) }
+        if gone.elapsed() > Duration::from_secs(30) {
+            Ok(())
+        } else {
+            Err(format!("{:?}", gone.elapsed()))
+        }
     })
     .await;
     if let Err(error) = half_a_minute {
@@ -91,10 +126,18 @@ pub async fn thirty_seconds_without_the_api_server_lose_nothing(mut rig: Rig) ->
         return (rig, Err(error.to_string()));
     }
     let client = rig.bed.client();
-    let object = flagger_rs::world::ObjectRef { kind: Kind::Canary, namespace: "before-the-absence".to_owned(), name: "podinfo".to_owned() };
+    let object = flagger_rs::world::ObjectRef {
+        kind: Kind::Canary,
+        namespace: "before-the-absence".to_owned(),
+        name: "podinfo".to_owned(),
+    };
     let end = until(super::rig::PATIENCE, "the release to end", async || {
         let canary = super::rig::get(&client, &object).await?;
-        if canary["status"]["phase"] == "Succeeded" { Ok(()) } else { Err(canary["status"].to_string()) }
+        if canary["status"]["phase"] == "Succeeded" {
+            Ok(())
+        } else {
+            Err(canary["status"].to_string())
+        }
     })
     .await
     .map_err(text);

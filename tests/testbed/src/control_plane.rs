@@ -129,6 +129,8 @@ impl ControlPlane {
             "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
             format!("--audit-policy-file={}", file("audit.yaml")),
             format!("--audit-log-path={}", file("audit.log")),
+            // One file: who reads it reads all.
+            "--audit-log-maxsize=0".to_owned(),
         ];
         let mut process = Process::start(
             "kube-apiserver",

@@ -30,9 +30,9 @@ fn main() -> ExitCode {
         Ok(command) => command,
         Err(exit) => {
             if exit.code == 0 {
-                print!("{}", exit.text)
+                print!("{}", exit.text);
             } else {
-                eprint!("{}", exit.text)
+                eprint!("{}", exit.text);
             }
             return ExitCode::from(exit.code);
         }

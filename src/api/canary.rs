@@ -230,7 +230,7 @@ impl Canary {
             .as_ref()
             .and_then(|analysis| duration::parse(&analysis.interval));
         interval
-            .unwrap_or(Duration::from_mins(1))
+            .unwrap_or(Duration::from_secs(60))
             .max(Duration::from_secs(10))
     }
 

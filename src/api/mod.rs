@@ -39,7 +39,7 @@ pub fn crds() -> Vec<Value> {
             }
             (Some(spec), "AlertProvider") => {
                 spec["oneOf"] =
-                    json!([{"required": ["type", "address"]}, {"required": ["type", "secretRef"]}])
+                    json!([{"required": ["type", "address"]}, {"required": ["type", "secretRef"]}]);
             }
             _ => {}
         }
@@ -76,7 +76,7 @@ fn as_flaggers(crd: &mut Value) {
             Some(status) => plain(status),
             None => {
                 properties["status"] =
-                    json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+                    json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
             }
         }
         version["subresources"] = json!({"status": {}});
@@ -93,7 +93,7 @@ fn plain(schema: &mut Value) {
     for keyword in ["properties", "items", "additionalProperties"] {
         match map.get_mut(keyword) {
             Some(Value::Object(inner)) if keyword == "properties" => {
-                inner.values_mut().for_each(plain)
+                inner.values_mut().for_each(plain);
             }
             Some(inner) => plain(inner),
             None => {}

@@ -136,10 +136,10 @@ pub fn parse(response: &HttpResponse) -> Result<f64, MetricError> {
     }) {
         return Err(MetricError::MultipleValues);
     }
-    let texts = samples
+    let mut texts = samples
         .iter()
         .filter_map(|sample| sample.value.as_ref()?.get(1)?.as_str());
-    let last = texts.last().ok_or(MetricError::NoValues)?;
+    let last = texts.next_back().ok_or(MetricError::NoValues)?;
     match last.parse::<f64>() {
         Ok(value) if value.is_nan() => Err(MetricError::NoValues),
         Ok(value) => Ok(value),

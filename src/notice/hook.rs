@@ -281,7 +281,7 @@ mod tests {
                 request.retries,
                 request.insecure_skip_verify
             ),
-            (Duration::from_mins(1), 3, true)
+            (Duration::from_secs(60), 3, true)
         );
         assert!(!request.body.unwrap().contains("metadata"));
         assert_eq!(

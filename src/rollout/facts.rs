@@ -295,6 +295,10 @@ impl<'a> Facts<'a> {
     /// Creates the primary, and its copies of the configs before it.
     fn create_primary(&self) -> Vec<Effect> {
         let mut effects = self.config_copies();
+        #[expect(
+            clippy::redundant_closure_for_method_calls,
+            reason = "the method is not general enough over lifetimes"
+        )]
         effects.push(self.with_primary(|wanted| wanted.create()));
         effects
     }

@@ -41,7 +41,7 @@ pub fn decide(world: &World, evidence: &Evidence) -> Decision {
     };
     let decision = match world.phase() {
         _ if rollback::is_under_way(world) => rollback::proceed(&facts),
-        _ if rollback::is_owed(world) => settled::tell(world, evidence),
+        _ if rollback::is_owed(world) => Ok(settled::tell(world, evidence)),
         CanaryPhase::New | CanaryPhase::Initializing => bootstrap::decide(&facts, evidence),
         phase => match upkeep(&facts) {
             Ok(effects) if !effects.is_empty() => Ok(Decision::Do(Plan {

@@ -12,6 +12,7 @@ use crate::{
 
 /// What to do about a canary now.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Decision {
     /// Get these answers, in the background; tell these notices meanwhile.
     Ask(Vec<Question>, Vec<Notice>),

@@ -97,17 +97,14 @@ pub fn adopted(facts: &Facts<'_>) -> crate::api::canary::CanaryStatus {
 }
 
 /// Tells the end of a run: at least once, whatever happened in between. Only then is it settled.
-pub fn tell(world: &World, evidence: &Evidence) -> Result<Decision, String> {
+pub fn tell(world: &World, evidence: &Evidence) -> Decision {
     let (reason, message) = phase::intent(world, Intent::NoticePending).unwrap_or_default();
     let cause = Cause::read(reason, message);
     let failed = world.phase() == CanaryPhase::Failed;
     let news = news(world, &cause);
     let hook_notices = match hooks::run(world, evidence, WebhookType::PostRollout, world.phase()) {
         Outcome::Ask(questions, _) => {
-            return Ok(Decision::Ask(
-                questions,
-                if failed { news } else { Vec::new() },
-            ));
+            return Decision::Ask(questions, if failed { news } else { Vec::new() });
         }
         Outcome::Passed(notices) => notices,
         Outcome::Failed {
@@ -128,12 +125,12 @@ pub fn tell(world: &World, evidence: &Evidence) -> Result<Decision, String> {
     };
     let question = Question::Tell(all);
     if evidence.get(&question) != Some(&Answer::Told) {
-        return Ok(Decision::Ask(vec![question], Vec::new()));
+        return Decision::Ask(vec![question], Vec::new());
     }
-    Ok(Decision::commit(
+    Decision::commit(
         phase::without_intent(phase::status(world), Intent::NoticePending),
         Vec::new(),
-    ))
+    )
 }
 
 fn news(world: &World, cause: &Cause) -> Vec<Notice> {

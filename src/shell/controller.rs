@@ -292,7 +292,7 @@ impl Context {
                 }
             };
             self.with(&reference, |remembered| {
-                remembered.canary = Some(Arc::new(world.canary.clone()))
+                remembered.canary = Some(Arc::new(world.canary.clone()));
             });
             let step = world.step();
             let evidence = answers.evidence(&reference, &step);

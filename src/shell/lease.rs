@@ -151,7 +151,6 @@ impl Candidate {
                     ..ObjectMeta::default()
                 },
                 spec: Some(self.held(None)),
-                ..Lease::default()
             };
             return won(self.api.create(&PostParams::default(), &lease).await);
         };
@@ -278,7 +277,6 @@ mod tests {
                 lease_duration_seconds: Some(seconds),
                 ..LeaseSpec::default()
             }),
-            ..Lease::default()
         }
     }
 

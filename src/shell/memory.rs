@@ -11,6 +11,10 @@ use crate::{
     world::{Changed, Due, Step, last_due},
 };
 
+/// The due of a step under way; a step outside the cadence has none.
+#[derive(Clone, Copy, Debug)]
+struct Open(Option<Due>);
+
 /// The memory of one canary.
 #[derive(Debug, Default)]
 pub struct Memory {
@@ -21,7 +25,7 @@ pub struct Memory {
     /// The due from which on a step waits for pods.
     blocked: Option<Timestamp>,
     /// The due of the step whose questions are being asked: no other begins meanwhile.
-    open: Option<Option<Due>>,
+    open: Option<Open>,
     /// The target and configs as last seen, and when that was first and last different.
     content: Option<(String, Changed)>,
     /// The step of which it was told why it waits.
@@ -49,7 +53,7 @@ impl Memory {
                 ..Self::default()
             };
         }
-        if let Some(open) = self.open {
+        if let Some(Open(open)) = self.open {
             return open;
         }
         let at = last_due(transition?, interval, now)?;
@@ -64,7 +68,7 @@ impl Memory {
 
     /// Questions are being asked in the step of this due.
     pub fn asking(&mut self, due: Option<Due>, now: Timestamp) {
-        self.open = Some(due);
+        self.open = Some(Open(due));
         self.asked_at.get_or_insert(now);
     }
 

@@ -140,7 +140,7 @@ impl Primary<'_> {
             let old = primary.pointer(&pointer);
             match value {
                 Some(value) if old != Some(&value) => {
-                    changes.push(json!({"op": "add", "path": pointer, "value": value}))
+                    changes.push(json!({"op": "add", "path": pointer, "value": value}));
                 }
                 None if old.is_some() => changes.push(json!({"op": "remove", "path": pointer})),
                 _ => {}
@@ -163,7 +163,8 @@ impl Primary<'_> {
             return None;
         }
         let mut set = |field: &str, value: Value| {
-            changes.push(json!({"op": "add", "path": format!("/metadata/{field}"), "value": value}))
+            changes
+                .push(json!({"op": "add", "path": format!("/metadata/{field}"), "value": value}));
         };
         set("labels", Value::Object(self.labels()));
         set(

@@ -94,7 +94,7 @@ impl Error {
     }
 }
 
-/// One line of the API server's audit log: what a ServiceAccount asked for.
+/// One line of the API server's audit log: what a `ServiceAccount` asked for.
 #[derive(Clone, Debug)]
 pub struct Audit {
     /// Who.
@@ -246,7 +246,7 @@ impl Bed {
         }
     }
 
-    /// A kubeconfig with no more than a ServiceAccount's rights: with a token of its own, as a pod would have it.
+    /// A kubeconfig with no more than a `ServiceAccount`'s rights: with a token of its own, as a pod would have it.
     pub async fn kubeconfig_of(
         &self,
         namespace: &str,
@@ -294,7 +294,7 @@ impl Bed {
         .await
     }
 
-    /// What ServiceAccounts asked the API server for so far.
+    /// What `ServiceAccounts` asked the API server for so far.
     pub fn audit(&self) -> Result<Vec<Audit>, Error> {
         let path = self.folder.join("audit.log");
         let text = fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;

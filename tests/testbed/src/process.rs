@@ -75,7 +75,7 @@ impl Process {
         lines
             .iter()
             .skip(lines.len().saturating_sub(12))
-            .map(|line| format!("  {line}\n"))
+            .flat_map(|line| ["  ", line, "\n"])
             .collect()
     }
 

@@ -267,7 +267,24 @@ impl<'a> Demo<'a> {
             .await?;
         self.settled(&["Initialized", "Succeeded", "Failed"])
             .await?;
-        let made = self.bed.kubectl(&["-n", "test", "get", "deployment/podinfo-primary,hpa/podinfo-primary,service/podinfo,service/podinfo-canary,service/podinfo-primary,destinationrule/podinfo-canary,destinationrule/podinfo-primary,virtualservice/podinfo", "-o", "name"]).await?;
+        let made = self
+            .bed
+            .kubectl(&[
+                "-n",
+                "test",
+                "get",
+                "deployment/podinfo-primary",
+                "hpa/podinfo-primary",
+                "service/podinfo",
+                "service/podinfo-canary",
+                "service/podinfo-primary",
+                "destinationrule/podinfo-canary",
+                "destinationrule/podinfo-primary",
+                "virtualservice/podinfo",
+                "-o",
+                "name",
+            ])
+            .await?;
         let hosts = self
             .bed
             .kubectl(&[

@@ -1,4 +1,68 @@
-//! flagger-rs: releases workloads progressively on Kubernetes, wire-compatible with Flagger.
+//! flagger-rs releases workloads progressively on Kubernetes. It is wire-compatible with Flagger: the same CRDs, flags, metrics,
+//! events, alerts, webhooks and labels.
+//!
+//! # The shape
+//!
+//! `observe → decide ⇄ answer → execute → commit → report`: **`decide` is a pure, total function of values; all I/O lives in `shell/`.**
+//!
+//! ```text
+//!  watches ──────┐                                      ┌─► kube-apiserver  (execute: ordered, preconditioned writes)
+//!  due timer ────┼─► look(canary) ─► World ─► decide ───┤
+//!  answers ──────┘         ▲                            ├─► status          (commit: compare-and-swap, last)
+//!                          │                            └─► events, alerts, hooks, metrics (report: after the commit)
+//!       webhooks, metric   │
+//!       servers ◄── ask ───┘   (asked only in the phase that needs them; never block a look)
+//! ```
+//!
+//! # Where to look
+//!
+//! | question | place |
+//! | --- | --- |
+//! | what may a user write, and what does a missing field mean? | [`api`] |
+//! | what does a decision see? | [`world`]: one snapshot, `World`; a write as a value, `Effect` |
+//! | **what happens next?** | [`rollout`]: `decide` reads as the table of contents |
+//! | what must never happen? | `rollout::audit` |
+//! | what does the primary look like, the Services, the copies of configs? | [`workload`] |
+//! | how is traffic split, per mesh? | [`route`] |
+//! | what is a metric asked with, and what does its answer say? | [`measure`] |
+//! | what are people told, to the letter? | [`notice`] |
+//! | who calls the API server, the hooks, the chats? | [`shell`], and nobody else |
+//! | which flags are there? | [`args`] |
+//!
+//! Adding a mesh, a metrics provider or a chat touches its own file, one enum and one table; the compiler leads the tour.
+//!
+//! # Invariants, and what holds them
+//!
+//! 1. Only `shell/` touches the world; modules depend downward only: the tests in `tests/it/tidy.rs`.
+//! 2. `decide` is total, and every plan it makes passes the audit: the property tests of `rollout`.
+//! 3. No state in memory that a restart would miss: `a_kill_in_the_middle_neither_adds_nor_skips_a_step`.
+//! 4. Every write is conditional on what was observed (`shell::cluster`); a lost one is decided anew.
+//! 5. What is under way, where the cluster alone could not tell, and what is still owed to people stands in `status.conditions`
+//!    until it is done (`rollout::phase::Intent`). A settled canary has exactly Flagger's one condition.
+//! 6. Traffic moves before anyone is told: a hanging chat delays nobody. Each canary has a lane of its own for news.
+//! 7. One canary's panic, poison object, slow hook or huge answer touches no other: `tests/it/cluster/inputs.rs`.
+//! 8. A settled canary is not written to; a step writes the route and the status once, and one event:
+//!    `a_settled_canary_is_left_alone`.
+//! 9. The operator's rights are those it uses: the end of `the_operator_on_a_real_control_plane`.
+//!
+//! # Where it departs from Flagger
+//!
+//! On a healthy release nothing differs. What lost traffic, stuck or lied is mended; `tests/departures.toml` has each difference that
+//! can be seen, with its reason. Among them:
+//!
+//! * A run and a promotion are on record before anything is done for them, a rollback before traffic moves.
+//! * All metrics of a step are asked at once and all failures are told.
+//! * A new revision is acted on within seconds, even while a hook hangs; going back to the promoted one ends the run.
+//! * The primary is never scaled to zero, drift is repaired with the weights as they are, 204 passes a hook, an alert without a
+//!   severity fires, gauges of deleted canaries go, shutdown ends with 0.
+//! * A rollback for want of ready pods has its alert.
+//!
+//! # Not there yet
+//!
+//! Targets other than Deployments, routers other than Istio, metric providers other than Prometheus, chats other than Slack,
+//! `revertOnDeletion`, `sessionAffinity`, and webhooks that hold a release or roll it back. A Canary that asks for one of them is refused
+//! with an event and the condition `Invalid` that name the field; nothing is done for it, and it starts by itself once a version
+//! of the operator knows it.
 
 pub mod api;
 pub mod args;

@@ -71,11 +71,8 @@ fn traffic(world: &World, plan: &Plan) -> Result<(), String> {
             weights.primary, weights.canary
         ));
     }
-    let before = before.unwrap_or(Weights {
-        primary: 0,
-        canary: 0,
-        mirrored: false,
-    });
+    // Without a route the Service leads to the primary.
+    let before = before.unwrap_or(Weights::PRIMARY);
     let answers = |object: Option<&Value>| object.is_some_and(|object| ready_pods(object) > 0);
     let (primary, canary) = (answers(world.primary()), answers(world.target()));
     if weights.canary > before.canary && !canary {

@@ -92,6 +92,3 @@ fn upkeep(facts: &Facts<'_>) -> Result<Vec<Effect>, String> {
     effects.extend(facts.routes()?);
     Ok(effects)
 }
-
-#[cfg(test)]
-mod tests;

@@ -102,12 +102,7 @@ pub fn proceed(facts: &Facts<'_>) -> Result<Decision, String> {
     if to.canary == 0 {
         effects.extend(facts.scale_down());
     }
-    let end = if intent == Intent::Reverting {
-        CanaryPhase::Succeeded
-    } else {
-        CanaryPhase::Failed
-    };
-    let mut status = phase::without_intent(phase::enter(facts.world, end), intent);
+    let mut status = phase::without_intent(phase::enter(facts.world, end(intent)), intent);
     status.canary_weight = i64::from(to.canary);
     status.iterations = 0;
     status.failed_checks = 0;
@@ -134,8 +129,17 @@ fn way_back(world: &World) -> Option<(Intent, Cause)> {
         .into_iter()
         .find_map(|intent| {
             let (reason, message) = phase::intent(world, intent)?;
-            Some((intent, Cause::read(reason, message)))
+            phase::may_follow(world.phase(), end(intent))
+                .then(|| (intent, Cause::read(reason, message)))
         })
+}
+
+/// The phase in which a way back ends.
+const fn end(intent: Intent) -> CanaryPhase {
+    match intent {
+        Intent::Reverting => CanaryPhase::Succeeded,
+        _ => CanaryPhase::Failed,
+    }
 }
 
 /// Where traffic goes: to the primary, unless only the canary can answer.

@@ -97,16 +97,18 @@ pub fn adopted(facts: &Facts<'_>) -> crate::api::canary::CanaryStatus {
 }
 
 /// Tells the end of a run: at least once, whatever happened in between. Only then is it settled.
+/// A failure is told before its hooks are called, a success after them.
 pub fn tell(world: &World, evidence: &Evidence) -> Decision {
     let (reason, message) = phase::intent(world, Intent::NoticePending).unwrap_or_default();
-    let cause = Cause::read(reason, message);
-    let failed = world.phase() == CanaryPhase::Failed;
-    let news = news(world, &cause);
-    let hook_notices = match hooks::run(world, evidence, WebhookType::PostRollout, world.phase()) {
-        Outcome::Ask(questions, _) => {
-            return Decision::Ask(questions, if failed { news } else { Vec::new() });
-        }
-        Outcome::Passed(notices) => notices,
+    let mut news = news(world, &Cause::read(reason, message));
+    if world.phase() == CanaryPhase::Failed
+        && let Some(question) = untold(std::mem::take(&mut news), evidence)
+    {
+        return Decision::Ask(vec![question], Vec::new());
+    }
+    let mut notices = match hooks::run(world, evidence, WebhookType::PostRollout, world.phase()) {
+        Outcome::Ask(questions, _) => return Decision::Ask(questions, Vec::new()),
+        Outcome::Passed(passed) => passed,
         Outcome::Failed {
             mut passed,
             hook,
@@ -117,20 +119,22 @@ pub fn tell(world: &World, evidence: &Evidence) -> Decision {
             passed
         }
     };
-    // A failure is told before its hooks are called, a success after them.
-    let all: Vec<Notice> = if failed {
-        news.into_iter().chain(hook_notices).collect()
-    } else {
-        hook_notices.into_iter().chain(news).collect()
-    };
-    let question = Question::Tell(all);
-    if evidence.get(&question) != Some(&Answer::Told) {
-        return Decision::Ask(vec![question], Vec::new());
+    notices.extend(news);
+    match untold(notices, evidence) {
+        Some(question) => Decision::Ask(vec![question], Vec::new()),
+        None => Decision::commit(
+            phase::without_intent(phase::status(world), Intent::NoticePending),
+            Vec::new(),
+        ),
     }
-    Decision::commit(
-        phase::without_intent(phase::status(world), Intent::NoticePending),
-        Vec::new(),
-    )
+}
+
+/// What is still to be told of this.
+fn untold(notices: Vec<Notice>, evidence: &Evidence) -> Option<Question> {
+    let question = Question::Tell(notices);
+    let is_told =
+        evidence.get(&question) == Some(&Answer::Told) || question == Question::Tell(Vec::new());
+    (!is_told).then_some(question)
 }
 
 fn news(world: &World, cause: &Cause) -> Vec<Notice> {

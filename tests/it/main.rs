@@ -10,4 +10,5 @@
 
 mod api;
 mod cluster;
+mod decisions;
 mod tidy;

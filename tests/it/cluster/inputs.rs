@@ -88,10 +88,35 @@ pub async fn a_hostile_metrics_server_fails_checks_and_nothing_else(s: Scenario<
 }
 
 pub async fn a_missing_target_is_waited_for(s: Scenario<'_>) -> Outcome {
+    // A Service that was there before is taken over.
+    s.apply(
+        &json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "podinfo"},
+        "spec": {"selector": {"app": "podinfo"}, "ports": [{"name": "http", "port": 9898}]}}),
+    )
+    .await?;
     s.canary(json!({"stepWeight": 50})).await?;
     s.event("Warning deployment podinfo.").await?;
     s.workload().await?;
-    s.phase("Initialized").await
+    s.phase("Initialized").await?;
+    let service = s.get(Kind::Service, "podinfo").await?;
+    ensure(
+        service["spec"]["selector"] == json!({"app": "podinfo-primary"}),
+        &service,
+    )?;
+    s.patch(
+        "canary",
+        "podinfo",
+        &json!({"spec": {"service": {"trafficPolicy": {"tls": {"mode": "DISABLE"}}}}}),
+    )
+    .await?;
+    until(Duration::from_secs(20), "the policy", async || {
+        let rule = s.get(Kind::DestinationRule, "podinfo-primary").await?;
+        (rule["spec"]["trafficPolicy"]["tls"]["mode"] == "DISABLE")
+            .then_some(())
+            .ok_or_else(|| rule["spec"].to_string())
+    })
+    .await
+    .map_err(text)
 }
 
 pub async fn a_route_deleted_under_way_comes_back_with_its_weights(s: Scenario<'_>) -> Outcome {

@@ -136,6 +136,10 @@ pub async fn configs_are_part_of_a_version_and_the_primary_has_its_own(s: Scenar
     )?;
     s.patch("configmap", "color", &json!({"data": {"color": "blue"}}))
         .await?;
+    s.patch("secret", "key", &json!({"data": {"key": "Yg=="}}))
+        .await?;
+    s.patch("hpa", "podinfo", &json!({"spec": {"maxReplicas": 6}}))
+        .await?;
     s.event("New revision detected! Scaling up").await?;
     ensure(
         s.get(Kind::ConfigMap, "color-primary").await?["data"]["color"] == "red",
@@ -146,6 +150,10 @@ pub async fn configs_are_part_of_a_version_and_the_primary_has_its_own(s: Scenar
         s.get(Kind::ConfigMap, "color-primary").await?["data"]["color"] == "blue",
         "the copy is promoted",
     )?;
+    let scaler = s
+        .get(Kind::HorizontalPodAutoscaler, "podinfo-primary")
+        .await?;
+    ensure(scaler["spec"]["maxReplicas"] == 6, "and so is the scaler")?;
     let canary = s.get(Kind::Canary, "podinfo").await?;
     ensure(
         canary["status"]["trackedConfigs"]["secret/key"].is_string(),

@@ -209,7 +209,8 @@ impl ControlPlane {
 const AUDIT_POLICY: &str = "
 apiVersion: audit.k8s.io/v1
 kind: Policy
-omitStages: [RequestReceived, ResponseStarted]
+# A watch is told when it starts; it may never end.
+omitStages: [RequestReceived]
 rules:
 - level: Metadata
   userGroups: [system:serviceaccounts]

@@ -1,0 +1,440 @@
+//! A cluster in memory, as far as a release needs one: writes are conditional, pods become ready at once, time is a number.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    sync::Arc,
+};
+
+use flagger_rs::{
+    api::canary::{Canary, CanaryPhase},
+    notice::Notice,
+    rollout::{self, Answer, Decision, Evidence, Plan, Question},
+    world::{
+        Action, Changed, Due, Effect, HttpResponse, Kind, ObjectRef, Settings, World, last_due,
+    },
+};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+pub struct Model {
+    pub world: World,
+    evidence: Evidence,
+    open: Option<Option<Due>>,
+    served: Option<Timestamp>,
+    /// What metric servers answer.
+    pub metric: String,
+    /// Ends a plan after so many writes in all, as a crash would, once.
+    pub crash_after: Option<usize>,
+    pub writes: usize,
+    pub told: Vec<String>,
+    /// The canary's weight after each write of a route.
+    pub routed: Vec<u8>,
+    lines: Vec<String>,
+}
+
+/// A canary that is initialized, and a new version of its target.
+pub fn release(analysis: Value) -> Model {
+    let mut model = Model::new(analysis);
+    for _ in 0..20 {
+        model.look();
+    }
+    let target = model.world.reference(Kind::Deployment, "podinfo");
+    let object = model.world.objects.get_mut(&target).unwrap();
+    object["spec"]["template"]["spec"]["containers"][0]["image"] = json!("podinfo:2");
+    object["metadata"]["generation"] =
+        json!(object["metadata"]["generation"].as_i64().unwrap() + 1);
+    model.lines.clear();
+    model.routed.clear();
+    model.told.clear();
+    model.writes = 0;
+    model
+}
+
+impl Model {
+    fn new(analysis: Value) -> Self {
+        let mut all = json!({"interval": "10s", "threshold": 5, "metrics": [{"name": "request-success-rate", "thresholdRange": {"min": 99}}],
+            "webhooks": [{"name": "acceptance", "type": "pre-rollout", "url": "http://hooks/"}, {"name": "load", "url": "http://hooks/"}, {"name": "after", "type": "post-rollout", "url": "http://hooks/"}]});
+        for (key, value) in analysis.as_object().unwrap() {
+            all[key] = value.clone();
+        }
+        let canary: Canary = serde_json::from_value(json!({"apiVersion": "flagger.app/v1beta1", "kind": "Canary",
+            "metadata": {"name": "podinfo", "namespace": "test", "uid": "c"},
+            "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"}, "service": {"port": 9898}, "analysis": all}})).unwrap();
+        let settings = Settings {
+            mesh_provider: "istio".into(),
+            metrics_server: "http://prometheus:9090".into(),
+            selector_labels: vec!["app".into()],
+            include_label_prefix: vec![],
+            config_tracking: true,
+            no_cross_namespace_refs: false,
+            cluster_name: String::new(),
+        };
+        let world = World {
+            canary,
+            objects: BTreeMap::new(),
+            seen: BTreeSet::new(),
+            now: Timestamp::from_second(0).unwrap(),
+            due: None,
+            changed: None,
+            rival: None,
+            settings: Arc::new(settings),
+        };
+        let mut model = Self {
+            world,
+            evidence: Evidence::new(),
+            open: None,
+            served: None,
+            metric: "100".into(),
+            crash_after: None,
+            writes: 0,
+            told: vec![],
+            routed: vec![],
+            lines: vec![],
+        };
+        let target = model.world.reference(Kind::Deployment, "podinfo");
+        model.store(target, json!({"metadata": {"name": "podinfo", "namespace": "test"},
+            "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "podinfo"}},
+                "template": {"metadata": {"labels": {"app": "podinfo"}}, "spec": {"containers": [{"name": "podinfod", "image": "podinfo:1"}]}}}}));
+        model
+    }
+
+    /// Until the canary is in this phase and owes nothing.
+    pub fn run_until(&mut self, end: CanaryPhase) {
+        for _ in 0..2000 {
+            self.look();
+            let status = self.world.canary.status.clone().unwrap_or_default();
+            if status.phase == end
+                && status
+                    .conditions
+                    .is_some_and(|conditions| conditions.len() == 1)
+            {
+                return;
+            }
+        }
+        panic!("{end} never came:\n{}", self.transcript());
+    }
+
+    /// One look, as the shell takes it; a second passes where it waits.
+    pub fn look(&mut self) {
+        self.pods();
+        let transition = self
+            .world
+            .canary
+            .status
+            .as_ref()
+            .and_then(|status| Some(status.last_transition_time.as_ref()?.0));
+        let latest = transition.and_then(|transition| {
+            last_due(transition, self.world.canary.interval(), self.world.now)
+        });
+        let due = latest
+            .filter(|at| self.served.is_none_or(|served| served < *at))
+            .map(|at| Due { at, late: false });
+        self.world.due = self.open.unwrap_or(due);
+        let (_, settled) = rollout::content(&self.world);
+        self.world.changed = (!settled).then_some(Changed {
+            first: Timestamp::UNIX_EPOCH,
+            last: Timestamp::UNIX_EPOCH,
+        });
+        match rollout::decide(&self.world, &self.evidence) {
+            Decision::Ask(questions, notices) => {
+                if self.open.is_none() {
+                    self.tell(notices);
+                }
+                self.open = Some(self.world.due);
+                for question in questions {
+                    let answer = self.answer(&question);
+                    self.evidence.insert(question, answer);
+                }
+            }
+            Decision::Wait(_, notices) => {
+                self.tell(notices);
+                self.served = self.world.due.map_or(self.served, |due| Some(due.at));
+                self.forget();
+                self.world.now = Timestamp::from_second(self.world.now.as_second() + 1).unwrap();
+            }
+            Decision::Do(plan) => self.carry_out(plan),
+        }
+    }
+
+    fn forget(&mut self) {
+        self.open = None;
+        self.evidence.clear();
+    }
+
+    fn carry_out(&mut self, plan: Plan) {
+        assert_eq!(rollout::audit(&self.world, &plan), Ok(()), "{plan:?}");
+        for effect in plan.effects {
+            self.write(effect);
+            if self.crashes() {
+                return;
+            }
+        }
+        if let Some(status) = plan.status {
+            self.line(format!(
+                "status {} weight {} iterations {} failed {}{}",
+                status.phase,
+                status.canary_weight,
+                status.iterations,
+                status.failed_checks,
+                status
+                    .conditions
+                    .iter()
+                    .flatten()
+                    .skip(1)
+                    .map(|c| format!(
+                        " [{} {} {}]",
+                        c.type_,
+                        c.reason,
+                        c.message.clone().unwrap_or_default()
+                    ))
+                    .collect::<String>()
+            ));
+            self.world.canary.status = Some(status);
+            self.forget();
+            if self.crashes() {
+                return;
+            }
+        }
+        self.tell(plan.notices);
+    }
+
+    fn crashes(&mut self) -> bool {
+        self.writes += 1;
+        let crash = self.crash_after == Some(self.writes);
+        if crash {
+            self.line("CRASH".to_owned());
+            self.forget();
+            self.served = None;
+        }
+        crash
+    }
+
+    fn write(&mut self, effect: Effect) {
+        let Effect { object, action, .. } = effect;
+        let what = format!("{} {}", object.kind.name(), object.name);
+        match action {
+            Action::Create(value) => {
+                assert!(!self.world.objects.contains_key(&object), "{what} exists");
+                self.line(format!("create {what}"));
+                self.store(object.clone(), value);
+            }
+            Action::Replace(value) => {
+                self.line(format!("write  {what}"));
+                self.store(object.clone(), value);
+            }
+            Action::Patch(patch) => {
+                let target = self.world.objects.get_mut(&object).unwrap();
+                let mut said = Vec::new();
+                for operation in patch.as_array().unwrap() {
+                    let path = operation["path"].as_str().unwrap();
+                    let (parent, key) = path.rsplit_once('/').unwrap();
+                    match operation["op"].as_str().unwrap() {
+                        "test" => assert_eq!(
+                            target.pointer(path).unwrap_or(&Value::Null),
+                            &operation["value"],
+                            "{what} {path}"
+                        ),
+                        "add" => {
+                            target.pointer_mut(parent).unwrap()[key] = operation["value"].clone();
+                            said.push(if key == "replicas" {
+                                format!("replicas {}", operation["value"])
+                            } else {
+                                key.to_owned()
+                            });
+                        }
+                        _ => drop(
+                            target
+                                .pointer_mut(parent)
+                                .unwrap()
+                                .as_object_mut()
+                                .unwrap()
+                                .remove(key),
+                        ),
+                    }
+                }
+                target["metadata"]["generation"] =
+                    json!(target["metadata"]["generation"].as_i64().unwrap() + 1);
+                self.line(format!("patch  {what}: {}", said.join(", ")));
+            }
+        }
+        if object.kind == Kind::VirtualService {
+            let weights = rollout::weights(&self.world).unwrap();
+            self.routed.push(weights.canary);
+            self.line(format!(
+                "       primary {} canary {}{}",
+                weights.primary,
+                weights.canary,
+                if weights.mirrored { " mirrored" } else { "" }
+            ));
+        }
+    }
+
+    fn store(&mut self, name: ObjectRef, mut value: Value) {
+        if value.pointer("/metadata/uid").is_none() {
+            value["metadata"]["uid"] = json!(format!("{}-{}", name.kind.name(), name.name));
+            value["metadata"]["generation"] = json!(1);
+        }
+        self.world.objects.insert(name, value);
+    }
+
+    /// Every pod is ready at once.
+    fn pods(&mut self) {
+        for (name, object) in &mut self.world.objects {
+            if name.kind == Kind::Deployment {
+                let replicas = object["spec"]["replicas"].as_i64().unwrap_or(1);
+                object["status"] = json!({"observedGeneration": object["metadata"]["generation"], "replicas": replicas, "updatedReplicas": replicas, "readyReplicas": replicas, "availableReplicas": replicas});
+            }
+        }
+    }
+
+    fn answer(&mut self, question: &Question) -> Answer {
+        match question {
+            Question::Call { label, request } if label.starts_with("webhook") => {
+                let body: Value = serde_json::from_str(request.body.as_deref().unwrap()).unwrap();
+                self.line(format!(
+                    "call   {label} ({})",
+                    body["phase"].as_str().unwrap()
+                ));
+                Answer::Response(HttpResponse {
+                    status: 200,
+                    body: String::new(),
+                })
+            }
+            Question::Call { request, .. } => {
+                let value = if request.url.0.contains("vector%281%29") {
+                    "1"
+                } else {
+                    &self.metric
+                };
+                Answer::Response(HttpResponse {
+                    status: 200,
+                    body: json!({"data": {"result": [{"value": [0, value]}]}}).to_string(),
+                })
+            }
+            Question::Tell(notices) => {
+                self.tell(notices.clone());
+                Answer::Told
+            }
+        }
+    }
+
+    fn tell(&mut self, notices: Vec<Notice>) {
+        for notice in notices {
+            let line = match notice {
+                Notice::Event {
+                    kind,
+                    message,
+                    phase,
+                    ..
+                } => format!("{} [{phase}] {message}", kind.as_str()),
+                Notice::Alert { severity, text, .. } => format!("alert {severity:?}: {text}"),
+            };
+            self.line(format!("tell   {line}"));
+            self.told.push(line);
+        }
+    }
+
+    fn line(&mut self, text: String) {
+        self.lines
+            .push(format!("{:>4} s  {text}", self.world.now.as_second()));
+    }
+
+    pub fn transcript(&self) -> String {
+        self.lines.iter().fold(String::new(), |mut all, line| {
+            let _ = writeln!(all, "{line}");
+            all
+        })
+    }
+
+    /// What a user is left with.
+    pub fn outcome(&self) -> String {
+        let status = self.world.canary.status.clone().unwrap_or_default();
+        let image = |object: Option<&Value>| {
+            object
+                .and_then(|o| o.pointer("/spec/template/spec/containers/0/image"))
+                .cloned()
+        };
+        format!(
+            "{} {:?} {:?} primary {:?} replicas {:?} weights {:?}",
+            status.phase,
+            status.last_applied_spec,
+            status.last_promoted_spec,
+            image(self.world.primary()),
+            self.world
+                .target()
+                .map(|target| target["spec"]["replicas"].clone()),
+            rollout::weights(&self.world),
+        )
+    }
+
+    /// Puts the world into a state that no history led to.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is one thing that can be odd"
+    )]
+    pub fn arrange(
+        &mut self,
+        phase: &str,
+        weight: i64,
+        iterations: i64,
+        failed: i64,
+        canary_ready: i64,
+        primary_ready: i64,
+        routed: u8,
+        applied: Option<String>,
+        gone: &[usize],
+        intent: Option<&str>,
+        reason: &str,
+    ) {
+        let mut conditions =
+            vec![json!({"type": "Promoted", "status": "Unknown", "reason": phase})];
+        conditions.extend(intent.map(
+            |intent| json!({"type": intent, "status": "True", "reason": reason, "message": "2"}),
+        ));
+        let mut status = json!({"phase": phase, "canaryWeight": weight, "iterations": iterations, "failedChecks": failed, "conditions": conditions,
+            "lastTransitionTime": "1970-01-01T00:00:00Z", "trackedConfigs": {}});
+        if let Some(applied) = applied {
+            status["lastAppliedSpec"] = json!(applied);
+        }
+        self.world.canary.status = Some(serde_json::from_value(status).unwrap());
+        self.world.now = Timestamp::from_second(1000).unwrap();
+        self.world.due = Some(Due {
+            at: self.world.now,
+            late: false,
+        });
+        self.world.changed = Some(Changed {
+            first: Timestamp::UNIX_EPOCH,
+            last: Timestamp::UNIX_EPOCH,
+        });
+        self.forget();
+        for (name, ready) in [
+            ("podinfo", canary_ready),
+            ("podinfo-primary", primary_ready),
+        ] {
+            if let Some(object) = self
+                .world
+                .objects
+                .get_mut(&self.world.reference(Kind::Deployment, name))
+            {
+                object["status"]["readyReplicas"] = json!(ready);
+            }
+        }
+        if let Some(route) = self
+            .world
+            .objects
+            .get_mut(&self.world.reference(Kind::VirtualService, "podinfo"))
+        {
+            if let Some(rule) = route["spec"]["http"][0]["route"].as_array_mut() {
+                rule[0]["weight"] = json!(100 - routed);
+                rule[1]["weight"] = json!(routed);
+            }
+        }
+        let names: Vec<_> = self.world.objects.keys().cloned().collect();
+        for i in gone {
+            if let Some(name) = names.get(*i) {
+                self.world.objects.remove(name);
+            }
+        }
+    }
+}

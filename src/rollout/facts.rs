@@ -165,14 +165,48 @@ impl<'a> Facts<'a> {
         route::read(self.dialect, self.world)
     }
 
-    /// Routes these weights; nothing if they are routed already.
+    /// Routes these weights; nothing if they are routed already, and never more to a side where no pod answers while the
+    /// other's do.
     pub fn set_weights(&self, weights: &Weights) -> Result<Vec<Effect>, String> {
+        let now = self.weights()?;
+        let (primary, canary) = (self.primary_answers(), self.canary_answers());
+        let name = |name: &str| {
+            format!(
+                "{name}.{} has no ready pod: traffic stays where it is",
+                self.world.namespace()
+            )
+        };
+        if weights.primary > now.primary && !primary && canary {
+            return Err(name(&self.world.canary.primary_workload_name()));
+        }
+        if weights.canary > now.canary && !canary {
+            return Err(name(&self.world.canary.spec.target_ref.name));
+        }
         route::set(self.dialect, self.world, weights)
+    }
+
+    /// Whether a pod of the primary can answer.
+    pub fn primary_answers(&self) -> bool {
+        self.world
+            .primary()
+            .is_some_and(|primary| readiness::ready_pods(primary) > 0)
+    }
+
+    /// Whether a pod of the canary can answer.
+    pub fn canary_answers(&self) -> bool {
+        readiness::ready_pods(self.target) > 0
     }
 
     /// Creates the routes, or repairs what drifted, with the weights as they are; as the status has them, if the routes are gone.
     pub fn routes(&self) -> Result<Vec<Effect>, String> {
-        let weights = self.weights().unwrap_or_else(|_| self.expected_weights());
+        let lost = || {
+            if self.canary_answers() {
+                self.expected_weights()
+            } else {
+                Weights::PRIMARY
+            }
+        };
+        let weights = self.weights().unwrap_or_else(|_| lost());
         route::reconcile(self.dialect, self.world, &self.selector, &weights)
     }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     api::canary::CanaryPhase,
-    world::{Readiness, Weights, World, readiness::ready_pods},
+    world::{Weights, World},
 };
 
 /// Why a run ends without a promotion: kept in the status as `reason` and `message` of an intent until it was told.
@@ -144,16 +144,9 @@ const fn end(intent: Intent) -> CanaryPhase {
 
 /// Where traffic goes: to the primary, unless only the canary can answer.
 fn destination(facts: &Facts<'_>, cause: &Cause) -> Weights {
-    let primary_answers = facts
-        .world
-        .primary()
-        .is_some_and(|primary| ready_pods(primary) > 0);
-    let canary_answers = ready_pods(facts.target) > 0;
     match cause {
-        Cause::FailedPromotion(_) if facts.canary_readiness() == Readiness::Ready => {
-            Weights::CANARY
-        }
-        _ if !primary_answers && canary_answers => Weights::CANARY,
+        Cause::FailedPromotion(_) if facts.canary_answers() => Weights::CANARY,
+        _ if !facts.primary_answers() && facts.canary_answers() => Weights::CANARY,
         _ => Weights::PRIMARY,
     }
 }

@@ -132,21 +132,8 @@ fn build() -> Result<PathBuf, Problem> {
 
 /// What section 1 of the walkthrough does.
 async fn install(bed: &Bed, program: &Path) -> Result<Operator, Problem> {
-    bed.kubectl(&["create", "namespace", "istio-system"])
-        .await?;
-    print!(
-        "$ kubectl apply -k kustomize/istio\n{}",
-        bed.apply_kustomize(&file("kustomize/istio")).await?
-    );
-    // The operator's pod has no container here; the process is what runs.
-    bed.kubectl(&[
-        "-n",
-        "istio-system",
-        "scale",
-        "deployment/flagger",
-        "--replicas=0",
-    ])
-    .await?;
+    let (said, kubeconfig) = bed.install(&file("kustomize/istio")).await?;
+    print!("$ kubectl apply -k kustomize/istio\n{said}");
     bed.apply(&std::fs::read_to_string(file(
         "examples/walkthrough/ingress-gateway.yaml",
     ))?)
@@ -160,7 +147,6 @@ async fn install(bed: &Bed, program: &Path) -> Result<Operator, Problem> {
         "$ kubectl apply -k kustomize/tester\n{}",
         bed.apply_kustomize(&file("kustomize/tester")).await?
     );
-    let kubeconfig = bed.kubeconfig_of("istio-system", "flagger").await?;
     let args = [
         "-log-level=info",
         "-include-label-prefix=app.kubernetes.io",

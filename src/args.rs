@@ -5,7 +5,10 @@
 
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
-use crate::{api::duration, world::Secret};
+use crate::{
+    api::duration,
+    world::{Secret, Settings},
+};
 
 /// Flags that exist: name, default, what for. A flag whose default is `true` or `false` needs no value.
 const FLAGS: [(&str, &str, &str); 31] = [
@@ -158,7 +161,6 @@ pub struct Exit {
 
 /// The configuration as resolved.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Config {
     /// Path of a kubeconfig, if out of the cluster.
     pub kubeconfig: Option<String>,
@@ -166,20 +168,8 @@ pub struct Config {
     pub master: Option<String>,
     /// The only namespace that is looked at, if there is one.
     pub namespace: Option<String>,
-    /// For canaries that name no provider.
-    pub mesh_provider: String,
-    /// For canaries that name no metrics server.
-    pub metrics_server: String,
-    /// Labels that can select pods, in order.
-    pub selector_labels: Vec<String>,
-    /// Prefixes of labels and annotations that go along to copies.
-    pub include_label_prefix: Vec<String>,
-    /// Whether ConfigMaps and Secrets belong to a version.
-    pub config_tracking: bool,
-    /// Whether canaries may name objects of other namespaces.
-    pub no_cross_namespace_refs: bool,
-    /// A field of every alert.
-    pub cluster_name: String,
+    /// What decisions depend on.
+    pub settings: Settings,
     /// Where `/metrics` and `/healthz` are.
     pub port: u16,
     /// debug, info, warn or error.
@@ -357,13 +347,15 @@ fn resolve(
             .clone()
             .unwrap_or_else(|| text("leader-election-namespace")),
         namespace,
-        mesh_provider: text("mesh-provider"),
-        metrics_server: text("metrics-server"),
-        selector_labels: list("selector-labels"),
-        include_label_prefix: list("include-label-prefix"),
-        config_tracking: is_true(&text("enable-config-tracking")),
-        no_cross_namespace_refs: is_true(&text("no-cross-namespace-refs")),
-        cluster_name: text("cluster-name"),
+        settings: Settings {
+            mesh_provider: text("mesh-provider"),
+            metrics_server: text("metrics-server"),
+            selector_labels: list("selector-labels"),
+            include_label_prefix: list("include-label-prefix"),
+            config_tracking: is_true(&text("enable-config-tracking")),
+            no_cross_namespace_refs: is_true(&text("no-cross-namespace-refs")),
+            cluster_name: text("cluster-name"),
+        },
         port,
         log_level: text("log-level"),
         log_json: encoding == "json",
@@ -459,13 +451,13 @@ mod tests {
                 config.log_level.as_str(),
                 config.port,
                 config.leader_election,
-                config.config_tracking
+                config.settings.config_tracking
             ),
             ("info", 8081, true, false)
         );
-        assert_eq!(config.include_label_prefix, ["a", "b"]);
+        assert_eq!(config.settings.include_label_prefix, ["a", "b"]);
         assert_eq!(
-            config.selector_labels,
+            config.settings.selector_labels,
             ["app", "name", "app.kubernetes.io/name"]
         );
         assert_eq!(config.lease_namespace, "kube-system");

@@ -16,7 +16,7 @@ use flagger_rs::{
         server,
         telemetry::{self, Recorder},
     },
-    world::{HttpRequest, Method, Secret, Settings},
+    world::{HttpRequest, Method, Secret},
 };
 use kube::{Client, config::KubeConfigOptions};
 use tokio::{
@@ -86,7 +86,10 @@ async fn probe() -> ExitCode {
 #[tokio::main]
 async fn run(config: Config) -> Result<(), String> {
     telemetry::start_logging(&config.log_level, config.log_json);
-    let (version, provider) = (env!("CARGO_PKG_VERSION"), config.mesh_provider.as_str());
+    let (version, provider) = (
+        env!("CARGO_PKG_VERSION"),
+        config.settings.mesh_provider.as_str(),
+    );
     info!("Starting flagger-rs version {version} mesh provider {provider}");
     for remark in &config.remarks {
         warn!("{remark}");
@@ -152,7 +155,7 @@ async fn lead(
     let (answered, answers) = mpsc::unbounded_channel();
     let operator = Operator {
         cluster,
-        settings: Arc::new(settings(config)),
+        settings: Arc::new(config.settings.clone()),
         reporter: reporter.clone(),
         recorder,
         answers: Arc::new(Answers::new(http, reporter, answered)),
@@ -165,18 +168,6 @@ async fn lead(
         stopped(stop),
     )
     .await;
-}
-
-fn settings(config: &Config) -> Settings {
-    Settings {
-        mesh_provider: config.mesh_provider.clone(),
-        metrics_server: config.metrics_server.clone(),
-        selector_labels: config.selector_labels.clone(),
-        include_label_prefix: config.include_label_prefix.clone(),
-        config_tracking: config.config_tracking,
-        no_cross_namespace_refs: config.no_cross_namespace_refs,
-        cluster_name: config.cluster_name.clone(),
-    }
 }
 
 /// The operator's own chat; as in Flagger, one without a channel is an error that only costs the alerts.

@@ -33,6 +33,7 @@ pub type Outcome = Result<(), String>;
 pub struct Rig {
     pub bed: Bed,
     pub operator: Option<Operator>,
+    kubeconfig: std::path::PathBuf,
 }
 
 impl Rig {
@@ -46,37 +47,29 @@ impl Rig {
     /// A bed with the operator installed, as `kubectl apply -k kustomize/istio` does, but no process of it.
     pub async fn idle() -> Self {
         let bed = Bed::start().await.unwrap();
-        bed.kubectl(&["create", "namespace", "istio-system"])
-            .await
-            .unwrap();
-        let installed = bed
-            .apply_kustomize(&folder("kustomize/istio"))
-            .await
-            .unwrap();
+        let (installed, kubeconfig) = bed.install(&folder("kustomize/istio")).await.unwrap();
         assert_eq!(installed.lines().count(), 7, "{installed}");
-        // The operator runs as a process here: its pod would be a second one.
-        bed.kubectl(&[
-            "-n",
-            "istio-system",
-            "scale",
-            "deployment/flagger",
-            "--replicas=0",
-        ])
-        .await
-        .unwrap();
+        let plain = bed
+            .kubectl(&[
+                "kustomize",
+                &folder("kustomize/istio").display().to_string(),
+            ])
+            .await
+            .unwrap();
+        let file = std::fs::read_to_string(folder("deploy/istio.yaml")).unwrap();
+        assert!(
+            plain == file,
+            "deploy/istio.yaml is stale: kubectl kustomize kustomize/istio > deploy/istio.yaml"
+        );
         Self {
             bed,
+            kubeconfig,
             operator: None,
         }
     }
 
     /// An operator process, with no more than its ServiceAccount's rights, and Flagger's command line.
     pub async fn launch(&self, name: &str, args: &[&str]) -> Result<Operator, String> {
-        let kubeconfig = self
-            .bed
-            .kubeconfig_of("istio-system", "flagger")
-            .await
-            .map_err(text)?;
         let mut all = vec![
             "-log-level=debug",
             "-mesh-provider=istio",
@@ -87,7 +80,7 @@ impl Rig {
         ];
         all.extend(args);
         self.bed
-            .operator(name, Path::new(FLAGGER), &kubeconfig, &all)
+            .operator(name, Path::new(FLAGGER), &self.kubeconfig, &all)
             .await
             .map_err(text)
     }

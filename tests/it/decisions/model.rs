@@ -424,11 +424,10 @@ impl Model {
             .world
             .objects
             .get_mut(&self.world.reference(Kind::VirtualService, "podinfo"))
+            && let Some(rule) = route["spec"]["http"][0]["route"].as_array_mut()
         {
-            if let Some(rule) = route["spec"]["http"][0]["route"].as_array_mut() {
-                rule[0]["weight"] = json!(100 - routed);
-                rule[1]["weight"] = json!(routed);
-            }
+            rule[0]["weight"] = json!(100 - routed);
+            rule[1]["weight"] = json!(routed);
         }
         let names: Vec<_> = self.world.objects.keys().cloned().collect();
         for i in gone {

@@ -275,6 +275,23 @@ impl Bed {
         Ok(path)
     }
 
+    /// Installs an operator from a kustomize overlay for `istio-system`, as a user does; what kubectl said, and a kubeconfig with its
+    /// rights. Its own pod is scaled to zero: it has no container here, the process under test stands for it.
+    pub async fn install(&self, overlay: &Path) -> Result<(String, PathBuf), Error> {
+        self.kubectl(&["create", "namespace", "istio-system"])
+            .await?;
+        let said = self.apply_kustomize(overlay).await?;
+        self.kubectl(&[
+            "-n",
+            "istio-system",
+            "scale",
+            "deployment/flagger",
+            "--replicas=0",
+        ])
+        .await?;
+        Ok((said, self.kubeconfig_of("istio-system", "flagger").await?))
+    }
+
     /// Starts an operator under a kubeconfig's rights.
     pub async fn operator(
         &self,

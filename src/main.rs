@@ -5,6 +5,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use flagger_rs::{
     api,
     args::{self, Command, Config},
+    measure::shown,
     notice::alert::{Chat, ChatService},
     shell::{
         answer::Answers,
@@ -95,6 +96,7 @@ async fn run(config: Config) -> Result<(), String> {
         warn!("{remark}");
     }
     let client = connect(&config).await?;
+    tokio::spawn(probe_metrics(config.settings.metrics_server.clone()));
     let recorder = Recorder::new().map_err(|error| format!("metrics: {error}"))?;
     recorder.info(version, provider);
     let stop = stop_signal()?;
@@ -216,6 +218,19 @@ async fn connect(config: &Config) -> Result<Client, String> {
         .map_err(|error| format!("Error calling Kubernetes API: {error}"))?;
     info!("Connected to Kubernetes API {}", version.git_version);
     Ok(client)
+}
+
+/// Says whether the metrics server is there; releases say so again when they need it.
+async fn probe_metrics(address: String) {
+    let shown = shown(&address);
+    let answer = match prometheus_http_query::Client::try_from(address) {
+        Ok(client) => client.query("vector(1)").get().await.map(drop),
+        Err(error) => Err(error),
+    };
+    match answer {
+        Ok(()) => info!("Connected to metrics server {shown}"),
+        Err(error) => warn!("Metrics server {shown} unreachable {error}"),
+    }
 }
 
 /// Turns true on the first SIGTERM or SIGINT; the second ends the process at once.

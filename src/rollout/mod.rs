@@ -30,7 +30,7 @@ use facts::{Facts, event};
 /// The decision. Total: whatever was seen, there is one, and it is one of [`Decision`]'s.
 pub fn decide(world: &World, evidence: &Evidence) -> Decision {
     if world.canary.metadata.deletion_timestamp.is_some() {
-        return Decision::Wait(Next::Change, Vec::new());
+        return going(world);
     }
     if let Some(decision) = guard::refuse(world) {
         return decision;
@@ -63,6 +63,25 @@ pub fn decide(world: &World, evidence: &Evidence) -> Decision {
         },
     };
     decision.unwrap_or_else(|problem| warn(world, problem))
+}
+
+/// A Canary that is being deleted is left alone: what it owns goes with it. One that Flagger was to revert first waits for that,
+/// which this version does not do, and must say so.
+fn going(world: &World) -> Decision {
+    let waits = world
+        .canary
+        .metadata
+        .finalizers
+        .iter()
+        .flatten()
+        .any(|finalizer| finalizer == "finalizer.flagger.app");
+    let text = "spec.revertOnDeletion is not supported yet: revert by hand, then remove the finalizer finalizer.flagger.app";
+    let notices = if waits {
+        vec![warning(world, text.to_owned())]
+    } else {
+        Vec::new()
+    };
+    Decision::Wait(Next::Change, notices)
 }
 
 /// The weights that are routed, if they can be told.

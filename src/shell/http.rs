@@ -175,3 +175,103 @@ fn describe(error: &reqwest::Error) -> String {
     }
     shown(&text)
 }
+
+#[cfg(test)]
+mod tests {
+    use wiremock::{Mock, MockServer, ResponseTemplate, matchers::path};
+
+    use super::*;
+    use crate::world::Secret;
+
+    fn get(url: String) -> HttpRequest {
+        HttpRequest {
+            method: Method::Get,
+            url: Secret(url),
+            headers: vec![("Authorization".to_owned(), Secret("Bearer hush".to_owned()))],
+            body: None,
+            timeout: Duration::from_millis(500),
+            retries: 0,
+            proxy: None,
+            insecure_skip_verify: false,
+        }
+    }
+
+    async fn server(at: &str, answer: ResponseTemplate) -> MockServer {
+        let server = MockServer::start().await;
+        Mock::given(path(at))
+            .respond_with(answer)
+            .mount(&server)
+            .await;
+        server
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_read_up_to_a_mebibyte() {
+        let server = server(
+            "/",
+            ResponseTemplate::new(200).set_body_string("x".repeat(BODY + 1)),
+        )
+        .await;
+        let answer = Http::default().send(&get(server.uri())).await;
+        assert_eq!(answer.unwrap_err(), "the answer is larger than 1 MiB");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_never_answers_is_given_up() {
+        let server = server(
+            "/",
+            ResponseTemplate::new(200).set_delay(Duration::from_secs(60)),
+        )
+        .await;
+        let answer = Http::default().send(&get(server.uri())).await;
+        assert_eq!(answer.unwrap_err(), "no answer within 0.5 s");
+    }
+
+    #[tokio::test]
+    async fn credentials_do_not_follow_a_redirect_to_another_host() {
+        let other = server("/", ResponseTemplate::new(200)).await;
+        let elsewhere = other.uri().replace("127.0.0.1", "localhost");
+        let first = server(
+            "/",
+            ResponseTemplate::new(302).insert_header("Location", elsewhere),
+        )
+        .await;
+        let answer = Http::default().send(&get(first.uri())).await.unwrap();
+        assert_eq!(answer.status, 302);
+        assert!(other.received_requests().await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_may_pass_is_tried_again_and_what_will_not_is_not() {
+        for (status, calls) in [(500, 2), (429, 2), (501, 1), (403, 1)] {
+            let server = server(
+                "/",
+                ResponseTemplate::new(status).insert_header("Retry-After", "0"),
+            )
+            .await;
+            let request = HttpRequest {
+                retries: 1,
+                ..get(server.uri())
+            };
+            let answer = Http::default().send(&request).await.unwrap();
+            assert_eq!(answer.status, status);
+            assert_eq!(
+                server.received_requests().await.unwrap().len(),
+                calls,
+                "{status}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_does_not_say_the_address() {
+        let answer = Http::default()
+            .send(&get("http://127.0.0.1:1/hush".to_owned()))
+            .await;
+        let why = answer.unwrap_err();
+        assert!(
+            why.starts_with("cannot connect") && !why.contains("hush"),
+            "{why}"
+        );
+    }
+}

@@ -77,6 +77,11 @@ impl Operator {
             .map_err(|e| Error::Missing(e.to_string()))
     }
 
+    /// How much memory it has now, in bytes.
+    pub fn resident_bytes(&self) -> Result<u64, Error> {
+        self.process.resident_bytes()
+    }
+
     /// SIGKILL.
     pub async fn kill(self) {
         self.process.kill().await;

@@ -1,7 +1,7 @@
 //! Processes that never outlive us: not after a panic, not after Ctrl-C, not after a SIGKILL.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
@@ -89,6 +89,21 @@ impl Process {
             }),
             _ => Ok(()),
         }
+    }
+
+    /// How much memory the program has now, in bytes.
+    pub fn resident_bytes(&self) -> Result<u64, Error> {
+        let read =
+            |path: String| fs::read_to_string(&path).map_err(|e| Error::io(Path::new(&path), e));
+        let guard = self.child.id().unwrap_or(0);
+        // The guard's first child is the program.
+        let children = read(format!("/proc/{guard}/task/{guard}/children"))?;
+        let pid = children.split_whitespace().next().unwrap_or_default();
+        let status = read(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kib.map(|kib| kib * 1024)
+            .ok_or_else(|| Error::Missing(format!("{} has ended", self.name)))
     }
 
     /// SIGKILL, and gone.

@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use flagger_rs::{
     api,
     args::{self, Command, Config},
-    measure::shown,
+    measure::prometheus::public,
     notice::alert::{Chat, ChatService},
     shell::{
         answer::Answers,
@@ -222,7 +222,7 @@ async fn connect(config: &Config) -> Result<Client, String> {
 
 /// Says whether the metrics server is there; releases say so again when they need it.
 async fn probe_metrics(address: String) {
-    let shown = shown(&address);
+    let shown = public(&address);
     let answer = match prometheus_http_query::Client::try_from(address) {
         Ok(client) => client.query("vector(1)").get().await.map(drop),
         Err(error) => Err(error),

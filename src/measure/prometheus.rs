@@ -33,12 +33,8 @@ impl Server {
         let url = Url::parse(address)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        let address = url.ok_or_else(|| {
-            format!(
-                "prometheus address {} is not a valid URL",
-                shown(&without_password(address))
-            )
-        })?;
+        let address = url
+            .ok_or_else(|| format!("prometheus address {} is not a valid URL", public(address)))?;
         Ok(Self {
             address,
             headers: Vec::new(),
@@ -190,18 +186,19 @@ fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", encoded.as_str().unwrap_or_default())
 }
 
-/// An address that cannot be parsed may still have a password in it.
-fn without_password(address: &str) -> String {
-    match (address.find("://"), address.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme + 3 < at => {
+/// An address fit to be shown: without user and password, also where it cannot be parsed.
+pub fn public(address: &str) -> String {
+    let public = match (address.find("://"), address.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme + 3 <= at => {
             format!(
-                "{}…{}",
+                "{}{}",
                 address.get(..scheme + 3).unwrap_or_default(),
-                address.get(at..).unwrap_or_default()
+                address.get(at + 1..).unwrap_or_default()
             )
         }
         _ => address.to_owned(),
-    }
+    };
+    shown(&public)
 }
 
 /// A status with its name, as Go prints it.

@@ -129,6 +129,9 @@ fn analysis(world: &World) -> Option<String> {
     if analysis.session_affinity.is_some() {
         return Some("spec.analysis.sessionAffinity: not supported yet".to_owned());
     }
+    if canary.skip_analysis() {
+        return None;
+    }
     if let Some((i, hook)) = analysis
         .webhooks
         .iter()
@@ -140,7 +143,7 @@ fn analysis(world: &World) -> Option<String> {
             hook.type_.as_str()
         ));
     }
-    if canary.skip_analysis() || canary.strategy() != Strategy::Canary {
+    if canary.strategy() != Strategy::Canary {
         return None;
     }
     let weights = analysis.step_weights.as_deref().unwrap_or_default();

@@ -369,7 +369,7 @@ fn builtin_server(world: &World) -> Result<Server, String> {
     Server::at(address).map_err(|error| {
         format!(
             "Error building Prometheus client for {} {error}",
-            crate::measure::shown(address)
+            prometheus::public(address)
         )
     })
 }

@@ -35,6 +35,8 @@ struct Variant {
     insecure: bool,
     /// Whether the call carries headers that are nobody else's business.
     guarded: bool,
+    /// Whether it goes to this machine: past any proxy of the environment, as Go's calls do.
+    local: bool,
 }
 
 impl Http {
@@ -118,10 +120,21 @@ impl Http {
             .iter()
             .any(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
         let proxy = request.proxy.as_ref().map(|proxy| proxy.0.clone());
+        let host = url::Url::parse(&request.url.0)
+            .ok()
+            .and_then(|url| url.host().map(|host| host.to_owned()));
+        let local = match &host {
+            Some(url::Host::Domain(name)) => name == "localhost",
+            Some(url::Host::Ipv4(address)) => address.is_loopback(),
+            Some(url::Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        };
+        let insecure = request.insecure_skip_verify;
         let variant = Variant {
             proxy,
-            insecure: request.insecure_skip_verify,
+            insecure,
             guarded,
+            local,
         };
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&variant) {
@@ -144,6 +157,9 @@ impl Http {
                     attempt.follow()
                 }
             }));
+        if local {
+            builder = builder.no_proxy();
+        }
         if let Some(proxy) = &variant.proxy {
             builder = builder.proxy(
                 reqwest::Proxy::all(proxy).map_err(|_| "unable to parse proxy URL".to_owned())?,

@@ -48,7 +48,7 @@ pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String
     }
     let skip = world.canary.skip_analysis();
     for readiness in [
-        (!skip).then(|| facts.primary_readiness()),
+        (!skip && facts.primary_serves()).then(|| facts.primary_readiness()),
         Some(facts.canary_readiness()),
     ]
     .into_iter()

@@ -185,6 +185,13 @@ impl<'a> Facts<'a> {
         route::set(self.dialect, self.world, weights)
     }
 
+    /// Whether clients are answered by the primary. After a promotion that failed they are not: a version that mends it must be able
+    /// to come, although the primary is not ready.
+    pub fn primary_serves(&self) -> bool {
+        let all_on_canary = self.weights().is_ok_and(|weights| weights.canary == 100);
+        !all_on_canary || self.world.canary.strategy() == Strategy::AbTesting
+    }
+
     /// Whether a pod of the primary can answer.
     pub fn primary_answers(&self) -> bool {
         self.world

@@ -43,24 +43,19 @@ pub fn decide(world: &World, evidence: &Evidence) -> Decision {
         _ if rollback::is_under_way(world) => rollback::proceed(&facts),
         _ if rollback::is_owed(world) => Ok(settled::tell(world, evidence)),
         CanaryPhase::New | CanaryPhase::Initializing => bootstrap::decide(&facts, evidence),
-        phase => match upkeep(&facts) {
-            Ok(effects) if !effects.is_empty() => Ok(Decision::Do(Plan {
+        CanaryPhase::Terminating | CanaryPhase::Terminated => Ok(going(world)),
+        phase => upkeep(&facts).and_then(|effects| match phase {
+            _ if !effects.is_empty() => Ok(Decision::Do(Plan {
                 effects,
                 ..Plan::default()
             })),
-            Err(problem) => Err(problem),
-            Ok(_) => match phase {
-                CanaryPhase::Progressing | CanaryPhase::WaitingPromotion => {
-                    analysis::decide(&facts, evidence)
-                }
-                CanaryPhase::Promoting => promotion::promoting(&facts),
-                CanaryPhase::Finalising => promotion::finalising(&facts),
-                CanaryPhase::Terminating | CanaryPhase::Terminated => {
-                    Ok(Decision::Wait(Next::Change, Vec::new()))
-                }
-                _ => settled::decide(&facts, evidence),
-            },
-        },
+            CanaryPhase::Progressing | CanaryPhase::WaitingPromotion => {
+                analysis::decide(&facts, evidence)
+            }
+            CanaryPhase::Promoting => promotion::promoting(&facts),
+            CanaryPhase::Finalising => promotion::finalising(&facts),
+            _ => settled::decide(&facts),
+        }),
     };
     decision.unwrap_or_else(|problem| warn(world, problem))
 }

@@ -21,7 +21,7 @@ const DEBOUNCE: SignedDuration = SignedDuration::from_millis(500);
 const DEBOUNCE_LIMIT: SignedDuration = SignedDuration::from_secs(1);
 
 /// Starts a run if there is something new.
-pub fn decide(facts: &Facts<'_>, _evidence: &Evidence) -> Result<Decision, String> {
+pub fn decide(facts: &Facts<'_>) -> Result<Decision, String> {
     let world = facts.world;
     if facts.to_adopt() {
         return Ok(Decision::commit(adopted(facts), Vec::new()));
@@ -33,6 +33,7 @@ pub fn decide(facts: &Facts<'_>, _evidence: &Evidence) -> Result<Decision, Strin
         return Ok(wait);
     }
     if !world.canary.skip_analysis()
+        && facts.primary_serves()
         && let Readiness::Waiting(why) | Readiness::Failed(why) = facts.primary_readiness()
     {
         return Ok(Decision::Wait(

@@ -165,6 +165,20 @@ fn flaggers_own_hash_of_the_same_version_is_no_new_version() {
     assert_eq!(model.told.len(), told, "in silence");
 }
 
+/// Flagger would route everything to the broken primary and scale the healthy canary to zero.
+#[test]
+fn after_a_failed_promotion_traffic_stays_on_the_healthy_side_and_a_fix_rolls_out() {
+    let mut model = release(json!({"stepWeight": 50}));
+    model.broken = Some("podinfo:2");
+    model.run_until(CanaryPhase::Failed);
+    assert_eq!(rollout::weights(&model.world).unwrap().canary, 100);
+    assert_eq!(model.world.target().unwrap()["spec"]["replicas"], 2);
+    model.image("podinfo:3");
+    model.run_until(CanaryPhase::Succeeded);
+    assert_eq!(rollout::weights(&model.world).unwrap().canary, 0);
+    transcript("failed-promotion", &model);
+}
+
 fn phases() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
         "",

@@ -10,6 +10,7 @@ use flagger_rs::{
     api::canary::{Canary, CanaryPhase},
     notice::Notice,
     rollout::{self, Answer, Decision, Evidence, Plan, Question},
+    shell::memory::Memory,
     world::{
         Action, Changed, Due, Effect, HttpResponse, Kind, ObjectRef, Settings, World, last_due,
     },
@@ -20,10 +21,14 @@ use serde_json::{Value, json};
 pub struct Model {
     pub world: World,
     evidence: Evidence,
+    /// The shell's own memory of what was told in a step.
+    memory: Memory,
     open: Option<Option<Due>>,
     served: Option<Timestamp>,
     /// What metric servers answer.
     pub metric: String,
+    /// Pods of the primary with this image never become ready.
+    pub broken: Option<&'static str>,
     /// Ends a plan after so many writes in all, as a crash would, once.
     pub crash_after: Option<usize>,
     pub writes: usize,
@@ -39,11 +44,7 @@ pub fn release(analysis: Value) -> Model {
     for _ in 0..20 {
         model.look();
     }
-    let target = model.world.reference(Kind::Deployment, "podinfo");
-    let object = model.world.objects.get_mut(&target).unwrap();
-    object["spec"]["template"]["spec"]["containers"][0]["image"] = json!("podinfo:2");
-    object["metadata"]["generation"] =
-        json!(object["metadata"]["generation"].as_i64().unwrap() + 1);
+    model.image("podinfo:2");
     model.lines.clear();
     model.routed.clear();
     model.told.clear();
@@ -83,9 +84,11 @@ impl Model {
         let mut model = Self {
             world,
             evidence: Evidence::new(),
+            memory: Memory::default(),
             open: None,
             served: None,
             metric: "100".into(),
+            broken: None,
             crash_after: None,
             writes: 0,
             told: vec![],
@@ -138,9 +141,7 @@ impl Model {
         });
         match rollout::decide(&self.world, &self.evidence) {
             Decision::Ask(questions, notices) => {
-                if self.open.is_none() {
-                    self.tell(notices);
-                }
+                self.tell_once(notices);
                 self.open = Some(self.world.due);
                 for question in questions {
                     let answer = self.answer(&question);
@@ -148,7 +149,7 @@ impl Model {
                 }
             }
             Decision::Wait(_, notices) => {
-                self.tell(notices);
+                self.tell_once(notices);
                 self.served = self.world.due.map_or(self.served, |due| Some(due.at));
                 self.forget();
                 self.world.now = Timestamp::from_second(self.world.now.as_second() + 1).unwrap();
@@ -163,6 +164,7 @@ impl Model {
     }
 
     fn carry_out(&mut self, plan: Plan) {
+        let news = self.memory.untold(&self.world.step(), plan.notices.clone());
         assert_eq!(rollout::audit(&self.world, &plan), Ok(()), "{plan:?}");
         for effect in plan.effects {
             self.write(effect);
@@ -196,7 +198,7 @@ impl Model {
                 return;
             }
         }
-        self.tell(plan.notices);
+        self.tell(news);
     }
 
     fn crashes(&mut self) -> bool {
@@ -205,6 +207,7 @@ impl Model {
         if crash {
             self.line("CRASH".to_owned());
             self.forget();
+            self.memory = Memory::default();
             self.served = None;
         }
         crash
@@ -278,14 +281,34 @@ impl Model {
         self.world.objects.insert(name, value);
     }
 
-    /// Every pod is ready at once.
+    /// Every pod is ready at once, but for those that are broken.
     fn pods(&mut self) {
         for (name, object) in &mut self.world.objects {
-            if name.kind == Kind::Deployment {
-                let replicas = object["spec"]["replicas"].as_i64().unwrap_or(1);
-                object["status"] = json!({"observedGeneration": object["metadata"]["generation"], "replicas": replicas, "updatedReplicas": replicas, "readyReplicas": replicas, "availableReplicas": replicas});
+            if name.kind != Kind::Deployment {
+                continue;
+            }
+            let replicas = object["spec"]["replicas"].as_i64().unwrap_or(1);
+            let image = object
+                .pointer("/spec/template/spec/containers/0/image")
+                .and_then(Value::as_str);
+            let is_broken =
+                name.name == "podinfo-primary" && self.broken.is_some() && image == self.broken;
+            let ready = if is_broken { 0 } else { replicas };
+            object["status"] = json!({"observedGeneration": object["metadata"]["generation"], "replicas": replicas,
+                "updatedReplicas": replicas, "readyReplicas": ready, "availableReplicas": ready});
+            if is_broken {
+                object["status"]["conditions"] = json!([{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]);
             }
         }
+    }
+
+    /// A new version of the target.
+    pub fn image(&mut self, image: &str) {
+        let target = self.world.reference(Kind::Deployment, "podinfo");
+        let object = self.world.objects.get_mut(&target).unwrap();
+        object["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
+        object["metadata"]["generation"] =
+            json!(object["metadata"]["generation"].as_i64().unwrap() + 1);
     }
 
     fn answer(&mut self, question: &Question) -> Answer {
@@ -317,6 +340,11 @@ impl Model {
                 Answer::Told
             }
         }
+    }
+
+    fn tell_once(&mut self, notices: Vec<Notice>) {
+        let news = self.memory.untold(&self.world.step(), notices);
+        self.tell(news);
     }
 
     fn tell(&mut self, notices: Vec<Notice>) {

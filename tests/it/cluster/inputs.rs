@@ -209,7 +209,7 @@ fn value(value: &str) -> Answer {
 }
 
 pub async fn a_settled_canary_is_left_alone(s: Scenario<'_>) -> Outcome {
-    s.initialized(json!({"stepWeight": 50, "maxWeight": 50}))
+    s.initialized(json!({"stepWeight": 25, "maxWeight": 50}))
         .await?;
     s.event("Initialization done").await?;
     let lines = || -> Result<Vec<testbed::Audit>, String> {

@@ -41,10 +41,11 @@ async fn the_operator_on_a_real_control_plane() {
     ))
     .await;
     let corpus = crate::api::accepted_refused_and_kept_whole(rig.bed.client()).await;
+    let explained = rig.explained().await;
     let rights = rig.rights();
     let failed: Vec<String> = results
         .into_iter()
-        .chain([corpus, rights])
+        .chain([corpus, explained, rights])
         .filter_map(Result::err)
         .collect();
     rig.end(failed).await;

@@ -85,6 +85,19 @@ impl Rig {
             .map_err(text)
     }
 
+    /// `kubectl explain` helps.
+    pub async fn explained(&self) -> Outcome {
+        let said = self
+            .bed
+            .kubectl(&["explain", "canary.spec.analysis.webhooks"])
+            .await
+            .map_err(text)?;
+        ensure(
+            said.contains("When it is called, and what its answer decides"),
+            said,
+        )
+    }
+
     /// No request was refused for want of a right, and no right was never used.
     pub fn rights(&self) -> Outcome {
         let audit = self.bed.audit().map_err(text)?;

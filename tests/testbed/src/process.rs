@@ -140,3 +140,69 @@ impl Process {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wait::until;
+
+    /// A process that says its own id and then goes on for ever.
+    fn endless(logs: &Path) -> Process {
+        let script = ["-c".to_owned(), "echo $$; exec sleep 1000".to_owned()];
+        Process::start("endless", Path::new("/bin/sh"), &script, &[], logs).unwrap()
+    }
+
+    async fn id(logs: &Path) -> PathBuf {
+        until(
+            Duration::from_secs(10),
+            "the process to say its id",
+            async || {
+                let text =
+                    fs::read_to_string(logs.join("endless.log")).map_err(|e| e.to_string())?;
+                let id: u32 = text.trim().parse().map_err(|_| text)?;
+                Ok(PathBuf::from(format!("/proc/{id}")))
+            },
+        )
+        .await
+        .unwrap()
+    }
+
+    async fn gone(process: &Path) {
+        until(
+            Duration::from_secs(10),
+            "the process to be gone",
+            async || {
+                if process.exists() {
+                    Err(format!("{} is there", process.display()))
+                } else {
+                    Ok(())
+                }
+            },
+        )
+        .await
+        .unwrap();
+    }
+
+    /// What happens to the pipe when we die, in whatever way, is what happens when it is dropped.
+    #[tokio::test]
+    async fn no_process_outlives_who_started_it() {
+        let logs = crate::new_folder().unwrap();
+        let process = endless(&logs);
+        let id = id(&logs).await;
+        assert!(id.exists());
+        drop(process);
+        gone(&id).await;
+        fs::remove_dir_all(logs).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_process_can_be_asked_to_end() {
+        let logs = crate::new_folder().unwrap();
+        let process = endless(&logs);
+        let id = id(&logs).await;
+        let status = process.terminate(Duration::from_secs(10)).await.unwrap();
+        assert_eq!(status.code(), Some(128 + 15));
+        gone(&id).await;
+        fs::remove_dir_all(logs).unwrap();
+    }
+}

@@ -22,7 +22,10 @@ pub const ONLINE: &str = "vector(1)";
 /// A Prometheus server, and how to be let in.
 #[derive(Clone, Debug)]
 pub struct Server {
+    /// Without user and password, so that it can be printed.
     address: Url,
+    /// What user and password of the address amount to; headers that let in come before it.
+    login: Option<Secret>,
     headers: Vec<(String, Secret)>,
     insecure_skip_verify: bool,
 }
@@ -35,8 +38,14 @@ impl Server {
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         let address = url
             .ok_or_else(|| format!("prometheus address {} is not a valid URL", public(address)))?;
+        let login = login(&address);
+        let mut address = address;
+        // Both fail only for addresses that cannot have credentials.
+        let _ = address.set_username("");
+        let _ = address.set_password(None);
         Ok(Self {
             address,
+            login,
             headers: Vec::new(),
             insecure_skip_verify: false,
         })
@@ -57,19 +66,7 @@ impl Server {
             );
         }
         if let Some(credentials) = credentials {
-            let authorization = if let Some(token) = credentials.get("token") {
-                format!("Bearer {token}")
-            } else {
-                let find = |key: &str| {
-                    credentials
-                        .get(key)
-                        .ok_or_else(|| format!("prometheus credentials does not contain a {key}"))
-                };
-                basic(find("username")?, find("password")?)
-            };
-            server
-                .headers
-                .push(("Authorization".to_owned(), Secret(authorization)));
+            server.headers.extend(authorization(credentials)?);
         }
         Ok(server)
     }
@@ -78,16 +75,10 @@ impl Server {
     pub fn query(&self, query: &str) -> HttpRequest {
         let mut url = self.address.clone();
         let mut headers = self.headers.clone();
-        let has_authorization = headers
-            .iter()
-            .any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
-        if !url.username().is_empty() && !has_authorization {
-            let authorization = basic(url.username(), url.password().unwrap_or_default());
-            headers.push(("Authorization".to_owned(), Secret(authorization)));
+        if !headers.iter().any(is_authorization) {
+            let login = self.login.clone();
+            headers.extend(login.map(|login| ("Authorization".to_owned(), login)));
         }
-        // Both fail only for addresses that cannot have credentials.
-        let _ = url.set_username("");
-        let _ = url.set_password(None);
         url.set_path(&format!(
             "{}/api/v1/query",
             self.address.path().trim_end_matches('/')
@@ -178,6 +169,38 @@ fn collapsed(query: &str) -> String {
     collapsed
 }
 
+fn is_authorization((name, _): &(String, Secret)) -> bool {
+    name.eq_ignore_ascii_case("authorization")
+}
+
+/// The header of a Secret's credentials; none if user or password is empty, as in Flagger.
+fn authorization(
+    credentials: &BTreeMap<String, String>,
+) -> Result<Option<(String, Secret)>, String> {
+    let find = |key: &str| {
+        credentials
+            .get(key)
+            .ok_or_else(|| format!("prometheus credentials does not contain a {key}"))
+    };
+    let value = if let Some(token) = credentials.get("token") {
+        format!("Bearer {token}")
+    } else {
+        let (user, password) = (find("username")?, find("password")?);
+        if user.is_empty() || password.is_empty() {
+            return Ok(None);
+        }
+        basic(user, password)
+    };
+    Ok(Some(("Authorization".to_owned(), Secret(value))))
+}
+
+/// What user and password in an address amount to; there they are percent-encoded.
+fn login(address: &Url) -> Option<Secret> {
+    let decoded = |text| percent_encoding::percent_decode_str(text).decode_utf8_lossy();
+    let (user, password) = (address.username(), address.password().unwrap_or_default());
+    (!user.is_empty()).then(|| Secret(basic(&decoded(user), &decoded(password))))
+}
+
 fn basic(user: &str, password: &str) -> String {
     use k8s_openapi::ByteString;
     // A ByteString is base64 in JSON: the one encoder that is here already.
@@ -230,11 +253,20 @@ mod tests {
             request.url.0,
             "http://prom:9090/prefix/api/v1/query?query=+sum%28+rate%28x%5B1m%5D%29%29+%2B+1"
         );
-        assert_eq!(request.headers.len(), 1);
+        assert_eq!(
+            request.headers,
+            [(
+                "Authorization".to_owned(),
+                Secret("Basic dXNlcjpwQHNz".to_owned())
+            )],
+            "user:p@ss"
+        );
         assert!(
             !format!("{request:?}").contains("user"),
             "credentials are not printed"
         );
+        let server = Server::at("http://user:hush@prom").unwrap();
+        assert!(!format!("{server:?}").contains("hush"));
         assert_eq!(
             Server::at("").unwrap_err(),
             "prometheus address  is not a valid URL"
@@ -269,6 +301,7 @@ mod tests {
             with(&[("username", "u"), ("password", "p")]).unwrap(),
             "Basic dTpw"
         );
+        assert_eq!(with(&[("username", "u"), ("password", "")]).unwrap(), "");
         assert_eq!(
             with(&[("username", "u")]).unwrap_err(),
             "prometheus credentials does not contain a password"

@@ -86,7 +86,7 @@ pub fn judge(request: &HttpRequest, response: &HttpResponse) -> Result<(), Strin
 
 /// What is said of a hook that never gave an answer that counts.
 pub fn gave_up(request: &HttpRequest, why: Option<&str>) -> String {
-    let attempts = request.retries + 1;
+    let attempts = u64::from(request.retries) + 1;
     let tail = why
         .map(|why| format!(": {}", shown(why)))
         .unwrap_or_default();
@@ -310,6 +310,11 @@ mod tests {
             answer(500),
             Err("POST http://u:xxxxx@t/ giving up after 2 attempt(s)".to_owned())
         );
+        let most = HttpRequest {
+            retries: u32::MAX,
+            ..request
+        };
+        assert!(gave_up(&most, None).ends_with("after 4294967296 attempt(s)"));
     }
 
     #[test]

@@ -273,7 +273,8 @@ impl Check<'_> {
         Some(match self.source {
             Source::Builtin(Builtin::SuccessRate) => {
                 format!(
-                    "Halt {name} advancement success rate {value:.2}% {sign} {}%",
+                    "Halt {name} advancement success rate {}% {sign} {}%",
+                    two_places(value),
                     go_float(bound)
                 )
             }
@@ -285,8 +286,9 @@ impl Check<'_> {
                 )
             }
             _ => format!(
-                "Halt {name} advancement {} {value:.2} {sign} {}",
+                "Halt {name} advancement {} {} {sign} {}",
                 self.metric.name,
+                two_places(value),
                 go_float(bound)
             ),
         })
@@ -438,6 +440,15 @@ fn credentials(secret: &Value) -> BTreeMap<String, String> {
         .flat_map(|data| data.keys());
     keys.filter_map(|key| Some((key.clone(), secret_text(secret, key)?)))
         .collect()
+}
+
+/// Go's `%.2f`.
+fn two_places(value: f64) -> String {
+    if value.is_finite() {
+        format!("{value:.2}")
+    } else {
+        go_float(value)
+    }
 }
 
 fn millis(value: f64) -> String {

@@ -96,8 +96,7 @@ impl Http {
         let after = response
             .headers()
             .get("retry-after")
-            .and_then(|value| value.to_str().ok()?.parse().ok())
-            .map(Duration::from_secs);
+            .and_then(|value| pause(value.to_str().ok()?, jiff::Timestamp::now()));
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(why)? {
             if body.len() + chunk.len() > BODY {
@@ -144,11 +143,13 @@ impl Http {
             // As Go writes them: some servers look no closer.
             .http1_title_case_headers()
             .tls_danger_accept_invalid_certs(variant.insecure)
+            // The address that redirects may be a secret itself, as a chat's is: the next host is not told.
+            .referer(false)
             .redirect(redirect::Policy::custom(move |attempt| {
-                let moved = attempt
-                    .previous()
-                    .last()
-                    .is_some_and(|from| from.host_str() != attempt.url().host_str());
+                let moved = attempt.previous().last().is_some_and(|from| {
+                    let bared = from.scheme() == "https" && attempt.url().scheme() != "https";
+                    bared || from.host_str() != attempt.url().host_str()
+                });
                 if guarded && moved {
                     attempt.stop()
                 } else if attempt.previous().len() > REDIRECTS {
@@ -169,6 +170,16 @@ impl Http {
         clients.insert(variant, client.clone());
         Ok(client)
     }
+}
+
+/// A `Retry-After`: seconds, or a date.
+fn pause(value: &str, now: jiff::Timestamp) -> Option<Duration> {
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
+    // A date that has passed asks for no pause.
+    Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
 }
 
 /// An error and its causes, without the URL, which may carry a secret.
@@ -255,6 +266,43 @@ mod tests {
         let answer = Http::default().send(&get(first.uri())).await.unwrap();
         assert_eq!(answer.status, 302);
         assert!(other.received_requests().await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_redirect_does_not_tell_the_next_host_where_it_comes_from() {
+        let other = server("/", ResponseTemplate::new(200)).await;
+        let elsewhere = other.uri().replace("127.0.0.1", "localhost");
+        let first = server(
+            "/hush",
+            ResponseTemplate::new(302).insert_header("Location", elsewhere),
+        )
+        .await;
+        let request = HttpRequest {
+            headers: Vec::new(),
+            ..get(format!("{}/hush?token=hush", first.uri()))
+        };
+        let answer = Http::default().send(&request).await.unwrap();
+        assert_eq!(answer.status, 200);
+        let arrived = &other.received_requests().await.unwrap()[0];
+        assert!(!format!("{:?}", arrived.headers).contains("hush"));
+    }
+
+    #[test]
+    fn a_server_says_when_it_wants_the_next_call_in_seconds_or_by_date() {
+        let now = "2026-01-02T03:04:05Z".parse().unwrap();
+        for (value, seconds) in [
+            ("7", Some(7)),
+            ("Fri, 02 Jan 2026 03:04:25 GMT", Some(20)),
+            ("Fri, 02 Jan 2026 03:00:00 GMT", Some(0)),
+            ("-7", None),
+            ("soon", None),
+        ] {
+            assert_eq!(
+                pause(value, now),
+                seconds.map(Duration::from_secs),
+                "{value}"
+            );
+        }
     }
 
     #[tokio::test]

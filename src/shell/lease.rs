@@ -55,6 +55,15 @@ pub struct Candidate {
     until: watch::Sender<Instant>,
 }
 
+/// What came of a renewal.
+enum Renewal {
+    Ours,
+    Lost,
+    /// Someone wrote between our look and our write: whoever edits the Lease by hand, or a write of our own whose answer was
+    /// lost. The next look tells; until then the right to write is no longer than it was.
+    Unclear,
+}
+
 /// What a candidate saw of the holder, and when it last saw it change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Seen {
@@ -103,8 +112,9 @@ impl Candidate {
             sleep(RETRY).await;
             let started = Instant::now();
             match timeout(ATTEMPT, self.renew()).await {
-                Ok(Ok(true)) => drop(self.until.send_replace(started + RENEW_DEADLINE)),
-                Ok(Ok(false)) => break,
+                Ok(Ok(Renewal::Ours)) => drop(self.until.send_replace(started + RENEW_DEADLINE)),
+                Ok(Ok(Renewal::Lost)) => break,
+                Ok(Ok(Renewal::Unclear)) => {}
                 Ok(Err(error)) => warn!("leader election: {error}"),
                 Err(_) => warn!("leader election: the API server does not answer"),
             }
@@ -173,18 +183,22 @@ impl Candidate {
         self.take(lease).await
     }
 
-    async fn renew(&self) -> Result<bool, kube::Error> {
+    async fn renew(&self) -> Result<Renewal, kube::Error> {
         let Some(lease) = self.api.get_opt(NAME).await? else {
-            return Ok(false);
+            return Ok(Renewal::Lost);
         };
         let holder = lease
             .spec
             .as_ref()
             .and_then(|spec| spec.holder_identity.as_ref());
         if holder != Some(&self.identity) {
-            return Ok(false);
+            return Ok(Renewal::Lost);
         }
-        self.take(lease).await
+        Ok(if self.take(lease).await? {
+            Renewal::Ours
+        } else {
+            Renewal::Unclear
+        })
     }
 
     /// The compare-and-swap: the Lease carries the resourceVersion that was read.
@@ -196,10 +210,10 @@ impl Candidate {
     /// The Lease in our hands.
     fn held(&self, before: Option<LeaseSpec>) -> LeaseSpec {
         let now = Some(MicroTime(jiff::Timestamp::now()));
+        let is_new = before.is_none();
         let before = before.unwrap_or_default();
         let ours = before.holder_identity.as_ref() == Some(&self.identity);
         let transitions = before.lease_transitions.unwrap_or(0);
-        let is_new = before.holder_identity.is_none();
         LeaseSpec {
             holder_identity: Some(self.identity.clone()),
             lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
@@ -264,6 +278,8 @@ pub fn identity() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
 
     fn lease(holder: &str, version: &str, seconds: i32) -> Lease {
@@ -304,5 +320,213 @@ mod tests {
         assert!(!leadership.may_write());
         assert!(RENEW_DEADLINE + ATTEMPT < DURATION);
         drop(until);
+    }
+
+    /// An API server that knows one Lease, and lets a write through only if it carries the version that was read.
+    #[derive(Clone, Default)]
+    struct Server(Arc<Mutex<(Option<Lease>, u64)>>);
+
+    /// What happens to a candidate's calls.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Line {
+        Good,
+        /// No call arrives, none is answered.
+        Cut,
+        /// Writes arrive, their answers do not.
+        Deaf,
+        /// Someone else writes between a look and a write.
+        Crowded,
+    }
+
+    impl Server {
+        fn stored(&self) -> LeaseSpec {
+            let lease = self.0.lock().unwrap().0.clone();
+            lease.unwrap().spec.unwrap()
+        }
+
+        fn store(&self, mut lease: Lease) -> Lease {
+            let mut stored = self.0.lock().unwrap();
+            stored.1 += 1;
+            lease.metadata.resource_version = Some(stored.1.to_string());
+            stored.0 = Some(lease.clone());
+            lease
+        }
+
+        /// Status and body of the answer.
+        fn answer(&self, method: &http::Method, body: &[u8], line: Line) -> (u16, String) {
+            let now = self.0.lock().unwrap().0.clone();
+            let refused = |code: u16, reason: &str| {
+                let status = serde_json::json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
+                    "reason": reason, "message": reason});
+                (code, status.to_string())
+            };
+            let json = |lease: &Lease| (200, serde_json::to_string(lease).unwrap());
+            if *method == http::Method::GET {
+                let answer = now.as_ref().map_or_else(|| refused(404, "NotFound"), json);
+                if let (Line::Crowded, Some(lease)) = (line, now) {
+                    self.store(lease);
+                }
+                return answer;
+            }
+            let wanted: Lease = serde_json::from_slice(body).unwrap();
+            let version = now.and_then(|lease| lease.metadata.resource_version);
+            if wanted.metadata.resource_version != version {
+                return refused(409, "Conflict");
+            }
+            json(&self.store(wanted))
+        }
+
+        /// A candidate, its right to write, and its line to this server.
+        fn candidate(&self, name: &str) -> (Arc<Candidate>, Leadership, Arc<Mutex<Line>>) {
+            let line = Arc::new(Mutex::new(Line::Good));
+            let (server, of_calls) = (self.clone(), line.clone());
+            let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+                let (server, line) = (server.clone(), *of_calls.lock().unwrap());
+                async move {
+                    let (head, body) = request.into_parts();
+                    let body = body.collect_bytes().await?;
+                    if line == Line::Cut {
+                        return std::future::pending().await;
+                    }
+                    let (status, text) = server.answer(&head.method, &body, line);
+                    if line == Line::Deaf && head.method != http::Method::GET {
+                        return std::future::pending().await;
+                    }
+                    let answer = http::Response::builder().status(status);
+                    let body = kube::client::Body::from(text.into_bytes());
+                    Ok::<_, kube::Error>(answer.body(body).unwrap())
+                }
+            });
+            let client = Client::new(service, "default");
+            let (candidate, right) = Candidate::new(client, "flagger-system", name.to_owned());
+            (Arc::new(candidate), right, line)
+        }
+    }
+
+    /// Stands for election over and over, as the process does.
+    fn stand(candidate: &Arc<Candidate>) {
+        let candidate = candidate.clone();
+        tokio::spawn(async move {
+            loop {
+                candidate.acquire().await;
+                candidate.keep().await;
+            }
+        });
+    }
+
+    /// Lets time pass in small steps; says when `until` came true first. At no time may both write.
+    async fn watch(
+        rights: [&Leadership; 2],
+        time: Duration,
+        until: impl Fn() -> bool,
+    ) -> Option<Duration> {
+        let start = Instant::now();
+        while start.elapsed() < time {
+            sleep(Duration::from_millis(50)).await;
+            assert!(!rights.iter().all(|right| right.may_write()));
+            if until() {
+                return Some(start.elapsed());
+            }
+        }
+        None
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_leads_and_the_other_only_when_the_first_cannot_renew() {
+        let server = Server::default();
+        let (a, a_may, a_line) = server.candidate("a");
+        let (b, b_may, _) = server.candidate("b");
+        stand(&a);
+        let both = [&a_may, &b_may];
+        assert!(watch(both, RETRY, || a_may.may_write()).await.is_some());
+        stand(&b);
+        let minute = Duration::from_secs(60);
+        assert_eq!(watch(both, minute, || b_may.may_write()).await, None);
+        assert!(a_may.may_write());
+
+        *a_line.lock().unwrap() = Line::Cut;
+        let stopped = watch(both, minute, || !a_may.may_write()).await.unwrap();
+        let followed = watch(both, minute, || b_may.may_write()).await.unwrap();
+        assert!(stopped <= RENEW_DEADLINE && stopped + followed <= DURATION + 2 * RETRY);
+        // A write that was sent at the last moment has ended when the other begins.
+        assert!(followed >= ATTEMPT, "{followed:?}");
+        let spec = server.stored();
+        assert_eq!(
+            (spec.holder_identity.as_deref(), spec.lease_transitions),
+            (Some("b"), Some(1))
+        );
+
+        *a_line.lock().unwrap() = Line::Good;
+        assert_eq!(watch(both, minute, || a_may.may_write()).await, None);
+        assert_eq!(server.stored().acquire_time, spec.acquire_time);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn flaggers_own_lease_is_honoured_for_a_minute_whatever_its_clock_says() {
+        for renewed in ["2001-01-01T00:00:00Z", "2099-01-01T00:00:00Z"] {
+            let server = Server::default();
+            let mut lease = lease("flagger", "", 60);
+            let spec = lease.spec.as_mut().unwrap();
+            spec.renew_time = Some(MicroTime(renewed.parse().unwrap()));
+            spec.lease_transitions = Some(3);
+            server.store(lease);
+            let (a, right, _) = server.candidate("a");
+            stand(&a);
+            let nobody = Leadership {
+                until: Some(watch::channel(Instant::now()).1),
+            };
+            let taken = watch([&right, &nobody], Duration::from_secs(90), || {
+                right.may_write()
+            });
+            let taken = taken.await.unwrap().as_secs();
+            assert!((60..=63).contains(&taken), "{renewed}: {taken} s");
+            assert_eq!(server.stored().lease_transitions, Some(4));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_given_back_is_taken_at_once() {
+        let server = Server::default();
+        let (a, a_may, _) = server.candidate("a");
+        let (b, b_may, _) = server.candidate("b");
+        a.acquire().await;
+        stand(&b);
+        sleep(RETRY).await;
+        a.release().await;
+        assert!(!a_may.may_write());
+        assert_eq!(server.stored().holder_identity.as_deref(), Some(""));
+        let taken = watch([&a_may, &b_may], DURATION, || b_may.may_write()).await;
+        assert!(taken.unwrap() <= RETRY + Duration::from_millis(50));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_without_a_holder_changes_hands_too() {
+        let server = Server::default();
+        let mut lease = lease("", "", 1);
+        let spec = lease.spec.as_mut().unwrap();
+        // As newer versions of Go's client give it back.
+        spec.holder_identity = None;
+        spec.lease_transitions = Some(3);
+        server.store(lease);
+        server.candidate("a").0.acquire().await;
+        assert_eq!(server.stored().lease_transitions, Some(4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_in_someone_elses_way_is_tried_again() {
+        let server = Server::default();
+        let (a, right, line) = server.candidate("a");
+        a.acquire().await;
+        let keeping = tokio::spawn(async move { a.keep().await });
+        for trouble in [Line::Crowded, Line::Deaf] {
+            *line.lock().unwrap() = trouble;
+            sleep(2 * RETRY).await;
+            *line.lock().unwrap() = Line::Good;
+            sleep(DURATION).await;
+            assert!(!keeping.is_finished() && right.may_write());
+        }
+        *line.lock().unwrap() = Line::Crowded;
+        sleep(DURATION).await;
+        assert!(keeping.is_finished() && !right.may_write());
     }
 }

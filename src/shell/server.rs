@@ -1,11 +1,17 @@
 //! `/metrics` and `/healthz`.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use axum::{Router, http::header, routing::any};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::oneshot, time::sleep};
 
 use super::telemetry::Recorder;
+
+/// How long calls under way may take once we are told to stop, as in Flagger.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// Listens on a port, for both versions of IP where there are both.
 pub async fn listen(port: u16) -> std::io::Result<TcpListener> {
@@ -15,7 +21,7 @@ pub async fn listen(port: u16) -> std::io::Result<TcpListener> {
     }
 }
 
-/// Serves until told to stop.
+/// Serves until told to stop; a client that is slow then is not waited for.
 pub async fn serve(
     listener: TcpListener,
     recorder: Recorder,
@@ -36,7 +42,89 @@ pub async fn serve(
     let router = Router::new()
         .route("/healthz", any(|| async { "OK" }))
         .route("/metrics", any(metrics));
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stop)
-        .await
+    let (stopping, told) = oneshot::channel();
+    let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
+        stop.await;
+        // Fails only if nobody waits any more.
+        let _ = stopping.send(());
+    });
+    let grace = async {
+        // Without the word there is no end: serving has one of its own.
+        match told.await {
+            Ok(()) => sleep(GRACE).await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        served = serving => served,
+        () = grace => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+        task::JoinHandle,
+        time::timeout,
+    };
+
+    use super::*;
+
+    async fn start() -> (u16, oneshot::Sender<()>, JoinHandle<std::io::Result<()>>) {
+        let listener = listen(0).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (stop, stopped) = oneshot::channel();
+        let recorder = Recorder::new().unwrap();
+        recorder.info("1", "istio");
+        let serving = serve(listener, recorder, async { drop(stopped.await) });
+        (port, stop, tokio::spawn(serving))
+    }
+
+    async fn call(address: impl Into<std::net::IpAddr>, port: u16, line: &str) -> String {
+        let mut stream = TcpStream::connect((address.into(), port)).await.unwrap();
+        let request = format!("{line} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn health_and_metrics_are_served_and_nothing_else() {
+        let (port, _stop, _serving) = start().await;
+        let v4 = Ipv4Addr::LOCALHOST;
+        for method in ["GET", "POST"] {
+            let text = call(v4, port, &format!("{method} /healthz")).await;
+            assert!(text.starts_with("HTTP/1.1 200") && text.ends_with("\r\n\r\nOK"));
+        }
+        let text = call(v4, port, "GET /metrics").await;
+        assert!(text.contains("text/plain; version=0.0.4"));
+        assert!(text.contains("flagger_info{mesh_provider=\"istio\",version=\"1\"} 1\n"));
+        assert!(call(v4, port, "GET /").await.starts_with("HTTP/1.1 404"));
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_an_error() {
+        let taken = listen(0).await.unwrap();
+        assert!(listen(taken.local_addr().unwrap().port()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_never_finishes_does_not_hold_up_the_end() {
+        let (port, stop, serving) = start().await;
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+            .await
+            .unwrap();
+        stream
+            .write_all(b"GET /healthz HTTP/1.1\r\n")
+            .await
+            .unwrap();
+        // Once a later call is answered, this one has arrived, as far as it goes.
+        call(Ipv4Addr::LOCALHOST, port, "GET /healthz").await;
+        stop.send(()).unwrap();
+        let ended = timeout(Duration::from_secs(20), serving).await;
+        assert!(ended.is_ok_and(|ended| ended.unwrap().is_ok()));
+    }
 }

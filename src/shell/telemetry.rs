@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc};
 
 use prometheus::{
     GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
+    core::Collector,
 };
 use tracing::{
     Event, Level, Subscriber,
@@ -322,16 +323,20 @@ impl Recorder {
             .0
             .weight
             .remove_label_values(&[of_primary.as_str(), namespace]);
-        for metric in canary
-            .spec
-            .analysis
-            .iter()
-            .flat_map(|analysis| &analysis.metrics)
-        {
-            let _ = self
-                .0
-                .analysis
-                .remove_label_values(&[target, namespace, metric.name.as_str()]);
+        // Also those that the spec does not name any more.
+        for family in self.0.analysis.collect() {
+            for series in family.get_metric() {
+                let value = |name| {
+                    let label = series.get_label().iter().find(|label| label.name() == name);
+                    label.map(prometheus::proto::LabelPair::value)
+                };
+                if let (Some(name), Some(of), Some(metric)) =
+                    (value("name"), value("namespace"), value("metric"))
+                    && [name, of] == [target, namespace]
+                {
+                    let _ = self.0.analysis.remove_label_values(&[name, of, metric]);
+                }
+            }
         }
     }
 
@@ -348,4 +353,123 @@ fn labels(canary: &Canary) -> [&str; 2] {
         &canary.spec.target_ref.name,
         canary.metadata.namespace.as_deref().unwrap_or_default(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Mutex, PoisonError},
+    };
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn canary(name: &str) -> Canary {
+        serde_json::from_value(json!({"apiVersion": "flagger.app/v1beta1", "kind": "Canary",
+            "metadata": {"name": name, "namespace": "test"},
+            "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": format!("{name}-app")},
+                "service": {"port": 80}, "analysis": {"interval": "1m", "threshold": 1, "stepWeight": 10}}}))
+        .unwrap()
+    }
+
+    #[test]
+    fn metrics_read_as_flaggers() {
+        let recorder = Recorder::new().unwrap();
+        let canary = canary("podinfo");
+        recorder.info("1.44.0", "istio");
+        recorder.total(&[("test".to_owned(), 2)].into());
+        recorder.status(&canary, CanaryPhase::Failed);
+        recorder.weights(&canary, 95, 5);
+        recorder.sample(&canary, "request-success-rate", 99.5);
+        recorder.step(&canary, 0.3);
+        recorder.ended(&canary, true, true);
+        recorder.ended(&canary, false, false);
+        let text = recorder.render();
+        for line in [
+            "# HELP flagger_info Flagger version and mesh provider information",
+            "# TYPE flagger_info gauge",
+            r#"flagger_info{mesh_provider="istio",version="1.44.0"} 1"#,
+            r#"flagger_canary_total{namespace="test"} 2"#,
+            r#"flagger_canary_status{name="podinfo-app",namespace="test"} 2"#,
+            r#"flagger_canary_weight{namespace="test",workload="podinfo-app"} 5"#,
+            r#"flagger_canary_weight{namespace="test",workload="podinfo-app-primary"} 95"#,
+            r#"flagger_canary_metric_analysis{metric="request-success-rate",name="podinfo-app",namespace="test"} 99.5"#,
+            "# HELP flagger_canary_duration_seconds Seconds spent performing canary analysis.",
+            "# TYPE flagger_canary_duration_seconds histogram",
+            r#"flagger_canary_duration_seconds_bucket{name="podinfo-app",namespace="test",le="0.25"} 0"#,
+            r#"flagger_canary_duration_seconds_bucket{name="podinfo-app",namespace="test",le="0.5"} 1"#,
+            r#"flagger_canary_duration_seconds_bucket{name="podinfo-app",namespace="test",le="10"} 1"#,
+            r#"flagger_canary_duration_seconds_bucket{name="podinfo-app",namespace="test",le="+Inf"} 1"#,
+            r#"flagger_canary_duration_seconds_sum{name="podinfo-app",namespace="test"} 0.3"#,
+            "# TYPE flagger_canary_successes_total counter",
+            r#"flagger_canary_successes_total{analysis_status="skipped",deployment_strategy="canary",name="podinfo-app",namespace="test"} 1"#,
+            r#"flagger_canary_failures_total{analysis_status="completed",deployment_strategy="canary",name="podinfo-app",namespace="test"} 1"#,
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\n\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_canary_that_is_gone_leaves_no_gauge_and_takes_no_other_with_it() {
+        let recorder = Recorder::new().unwrap();
+        for name in ["gone", "stays"] {
+            let canary = canary(name);
+            recorder.status(&canary, CanaryPhase::Succeeded);
+            recorder.weights(&canary, 100, 0);
+            // The spec does not name it: it did once.
+            recorder.sample(&canary, "latency", 1.0);
+        }
+        recorder.forget(&canary("gone"));
+        let text = recorder.render();
+        assert!(!text.contains("gone"), "{text}");
+        assert_eq!(text.matches("stays-app").count(), 4, "{text}");
+    }
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            written.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_log_line_is_json_in_flaggers_keys() {
+        let written = Written::default();
+        let writer = written.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .event_format(FlaggerJson)
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            event(&canary("podinfo"), EventKind::Warning, "Halt \"podinfo\"\n");
+            tracing::error!(secret = ?crate::world::Secret("hush".to_owned()), "no canary");
+        });
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert_eq!(lines[0]["canary"], "podinfo.test");
+        assert_eq!(lines[0]["msg"], "Halt \"podinfo\"\n");
+        assert_eq!(
+            (&lines[1]["level"], &lines[1]["msg"]),
+            (&json!("error"), &json!("no canary"))
+        );
+        let ts = lines[0]["ts"].as_str().unwrap();
+        assert!(
+            ts.parse::<jiff::Timestamp>().is_ok() && ts.len() == "2006-01-02T15:04:05.000Z".len()
+        );
+        assert!(lines[1].get("canary").is_none() && !text.contains("hush"));
+    }
 }

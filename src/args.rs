@@ -3,7 +3,12 @@
 //!
 //! The syntax is Go's, in which `-abc` is one flag; parsers for the syntax of Unix cannot be taught that, so it is read here.
 
-use std::{collections::BTreeMap, fmt::Write, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    num::{IntErrorKind, ParseIntError},
+    time::Duration,
+};
 
 use crate::{
     api::duration,
@@ -141,6 +146,9 @@ const WITHOUT_EFFECT: [&str; 8] = [
     "threadiness",
 ];
 
+/// The meshes that are routed by this version: for canaries that do not name their own.
+const MESHES: [&str; 1] = ["istio"];
+
 /// What the process is to do.
 #[derive(Clone, Debug)]
 pub enum Command {
@@ -239,6 +247,9 @@ fn flags(args: impl Iterator<Item = String>) -> Result<BTreeMap<String, String>,
         let (name, value) = flag
             .split_once('=')
             .map_or((flag, None), |(name, value)| (name, Some(value.to_owned())));
+        if name.is_empty() || name.starts_with('-') {
+            return Err(wrong(&format!("bad flag syntax: {arg}")));
+        }
         if name == "h" || name == "help" {
             return Err(Exit {
                 code: 0,
@@ -304,7 +315,7 @@ fn resolve(
     };
     let number = |name: &str| {
         let value = text(name);
-        value.parse::<u32>().map_err(|_| {
+        integer(&value).ok_or_else(|| {
             wrong(&format!(
                 "invalid value {value:?} for flag -{name}: parse error"
             ))
@@ -319,11 +330,14 @@ fn resolve(
             "invalid value {interval:?} for flag -control-loop-interval: parse error"
         )));
     }
-    let port = number("port")?;
-    let port = u16::try_from(port).map_err(|_| {
-        wrong(&format!(
-            "invalid value {port:?} for flag -port: value out of range"
-        ))
+    // A string in Flagger, hence decimal.
+    let port = text("port");
+    let port = port.parse().map_err(|error: ParseIntError| {
+        let why = match error.kind() {
+            IntErrorKind::PosOverflow => "value out of range",
+            _ => "parse error",
+        };
+        wrong(&format!("invalid value {port:?} for flag -port: {why}"))
     })?;
     let encoding = text("zap-encoding");
     if !matches!(encoding.as_str(), "json" | "console") {
@@ -380,9 +394,40 @@ fn remarks(given: &BTreeMap<String, String>, env: impl Fn(&str) -> Option<String
     let variables = ["MSTEAMS_URL", "MSTEAMS_PROXY_URL"]
         .into_iter()
         .filter(|name| env(name).is_some_and(|value| !value.is_empty()));
+    let mesh = given
+        .get("mesh-provider")
+        .filter(|mesh| !MESHES.contains(&mesh.as_str()))
+        .map(|mesh| {
+            let supported = MESHES.join(" and ");
+            format!("flag -mesh-provider: {mesh} is not supported yet, only {supported} is")
+        });
     flags
         .chain(variables.map(|name| format!("variable {name} has no effect")))
+        .chain(mesh)
         .collect()
+}
+
+/// An integer as Go's flags read it: signed, `0x`, `0o`, `0b` and octal `0` before it, `_` between digits.
+fn integer(value: &str) -> Option<i64> {
+    let (sign, digits) = match value.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", value.strip_prefix('+').unwrap_or(value)),
+    };
+    let lower = digits.to_ascii_lowercase();
+    let (radix, rest) = match lower.split_at_checked(2) {
+        Some(("0x", rest)) => (16, rest),
+        Some(("0o", rest)) => (8, rest),
+        Some(("0b", rest)) => (2, rest),
+        _ if lower.len() > 1 && lower.starts_with('0') => (8, lower.get(1..)?),
+        _ => (10, lower.as_str()),
+    };
+    // A sign belongs before the base, an underscore between digits: after the base it is between them.
+    let after_base = radix != 10 && rest.starts_with('_');
+    let rest = if after_base { rest.get(1..)? } else { rest };
+    if rest.split('_').any(str::is_empty) || rest.starts_with(['+', '-']) {
+        return None;
+    }
+    i64::from_str_radix(&format!("{sign}{}", rest.replace('_', "")), radix).ok()
 }
 
 /// Go's `strconv.ParseBool`.
@@ -487,6 +532,16 @@ mod tests {
                 &["-port=x"],
                 "invalid value \"x\" for flag -port: parse error",
             ),
+            (&["---port=1"], "bad flag syntax: ---port=1"),
+            (&["-=1"], "bad flag syntax: -=1"),
+            (
+                &["-threadiness=two"],
+                "invalid value \"two\" for flag -threadiness: parse error",
+            ),
+            (
+                &["-port=70000"],
+                "invalid value \"70000\" for flag -port: value out of range",
+            ),
             (
                 &["-version=x"],
                 "invalid boolean value \"x\" for -version: parse error",
@@ -502,6 +557,71 @@ mod tests {
                 .unwrap_err()
                 .text
                 .starts_with("Flagger version ")
+        );
+    }
+
+    #[test]
+    fn numbers_are_gos() {
+        assert_eq!(run(&["-port=08080"], &[]).unwrap().port, 8080);
+        for value in ["-1", "+5", "0x10", "1_000", "017"] {
+            assert!(
+                run(&[&format!("-kubeconfig-qps={value}")], &[]).is_ok(),
+                "{value}"
+            );
+        }
+        for (text, value) in [
+            ("-0x1F", Some(-31)),
+            ("0b101", Some(5)),
+            ("0o17", Some(15)),
+            ("017", Some(15)),
+            ("0x_1f", Some(31)),
+            ("0", Some(0)),
+            ("-9223372036854775808", Some(i64::MIN)),
+            ("9223372036854775808", None),
+            ("08", None),
+            ("_1", None),
+            ("1__0", None),
+            ("1_", None),
+            ("+-1", None),
+            ("--1", None),
+            ("0x-1", None),
+            ("", None),
+            ("1.5", None),
+            ("0x", None),
+        ] {
+            assert_eq!(integer(text), value, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_flags_end_where_go_ends_them() {
+        for args in [
+            &["--", "-nonsense"][..],
+            &["-", "-nonsense"],
+            &["x", "-nonsense"],
+        ] {
+            assert!(run(args, &[]).is_ok(), "{args:?}");
+        }
+        assert_eq!(
+            run(&["-cluster-name", "-port"], &[])
+                .unwrap()
+                .settings
+                .cluster_name,
+            "-port"
+        );
+    }
+
+    #[test]
+    fn a_mesh_that_is_not_supported_yet_is_named_at_the_start() {
+        assert!(
+            run(&["-mesh-provider=istio"], &[])
+                .unwrap()
+                .remarks
+                .is_empty()
+        );
+        assert_eq!(
+            run(&["-mesh-provider=nginx"], &[]).unwrap().remarks,
+            ["flag -mesh-provider: nginx is not supported yet, only istio is"]
         );
     }
 

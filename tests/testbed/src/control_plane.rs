@@ -1,4 +1,4 @@
-//! etcd, kube-apiserver and kube-controller-manager on loopback.
+//! etcd, kube-apiserver and kube-controller-manager.
 
 use std::{
     fs,
@@ -10,17 +10,27 @@ use std::{
 use kube::{Client, Config, config::KubeConfigOptions};
 use serde_json::json;
 
-use crate::{Error, binaries::Binaries, process::Process, wait::until};
+use crate::{Error, binaries::Binaries, cell::network, process::Process, wait::until};
 
 /// The administrator's token.
-const TOKEN: &str = "testbed-admin";
+pub const TOKEN: &str = "testbed-admin";
 /// The longest that a component may take to start.
 const START: Duration = Duration::from_secs(60);
+
+/// Where a control plane listens.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// On loopback, on free ports: nodes and Services are names only.
+    Loopback,
+    /// In a cell's network of its own, on the usual ports.
+    Cell,
+}
 
 /// A running control plane.
 pub struct ControlPlane {
     binaries: Binaries,
     folder: PathBuf,
+    place: Place,
     etcd: Option<Process>,
     apiserver: Option<Process>,
     controller_manager: Option<Process>,
@@ -31,7 +41,7 @@ pub struct ControlPlane {
 
 impl ControlPlane {
     /// Starts all, in a folder that is ours.
-    pub async fn start(binaries: Binaries, folder: &Path) -> Result<Self, Error> {
+    pub async fn start(binaries: Binaries, folder: &Path, place: Place) -> Result<Self, Error> {
         let key = rcgen::KeyPair::generate().map_err(|e| Error::Missing(format!("a key: {e}")))?;
         let write = |name: &str, text: &str| {
             let path = folder.join(name);
@@ -44,10 +54,14 @@ impl ControlPlane {
             &format!("{TOKEN},admin,admin,system:masters\n"),
         )?;
         write("audit.yaml", AUDIT_POLICY)?;
-        let [port, etcd, peer] = free_ports()?;
+        let [port, etcd, peer] = match place {
+            Place::Loopback => free_ports()?,
+            Place::Cell => [network::API_PORT, 2379, 2380],
+        };
         let mut plane = Self {
             binaries,
             folder: folder.to_owned(),
+            place,
             etcd: None,
             apiserver: None,
             controller_manager: None,
@@ -74,21 +88,7 @@ impl ControlPlane {
 
     /// A kubeconfig for a token; it says which certificate to trust.
     pub fn kubeconfig_with(&self, token: &str, namespace: Option<&str>) -> String {
-        json!({"apiVersion": "v1", "kind": "Config", "current-context": "testbed",
-            "clusters": [{"name": "testbed", "cluster": {"server": self.url(), "certificate-authority": self.folder.join("certs/apiserver.crt")}}],
-            "users": [{"name": "user", "user": {"token": token}}],
-            "contexts": [{"name": "testbed", "context": {"cluster": "testbed", "user": "user", "namespace": namespace.unwrap_or("default")}}]})
-        .to_string()
-    }
-
-    /// A client with a kubeconfig.
-    pub async fn client(&self, kubeconfig: &Path) -> Result<Client, Error> {
-        let text = fs::read_to_string(kubeconfig).map_err(|e| Error::io(kubeconfig, e))?;
-        let kubeconfig = serde_json::from_str(&text).map_err(|e| Error::Missing(e.to_string()))?;
-        let config =
-            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-        let config = config.map_err(|e| Error::Missing(e.to_string()))?;
-        Client::try_from(config).map_err(Error::Kube)
+        kubeconfig(&self.folder, &self.url(), token, namespace)
     }
 
     fn start_etcd(&mut self) -> Result<(), Error> {
@@ -102,7 +102,7 @@ impl ControlPlane {
         ];
         self.etcd = Some(Process::start(
             "etcd",
-            &self.binaries.etcd,
+            self.binaries.path("etcd")?,
             &args,
             &[],
             &self.folder,
@@ -113,20 +113,25 @@ impl ControlPlane {
     /// Starts the API server; also again, with all it knew.
     pub async fn start_apiserver(&mut self) -> Result<(), Error> {
         let file = |name: &str| self.folder.join(name).display().to_string();
+        let (bind, advertise, endpoint) = match self.place {
+            // An address of loopback is no endpoint; nobody here asks for one.
+            Place::Loopback => ("127.0.0.1", "127.0.0.1", "none"),
+            Place::Cell => ("0.0.0.0", network::NODE_IP, "lease"),
+        };
         let args = [
             format!("--etcd-servers={}", self.etcd_url),
             format!("--secure-port={}", self.port),
-            "--bind-address=127.0.0.1".to_owned(),
-            "--advertise-address=127.0.0.1".to_owned(),
-            // An address of loopback is no endpoint; nobody here asks for one.
-            "--endpoint-reconciler-type=none".to_owned(),
+            format!("--bind-address={bind}"),
+            format!("--advertise-address={advertise}"),
+            format!("--endpoint-reconciler-type={endpoint}"),
+            "--allow-privileged=true".to_owned(),
             format!("--cert-dir={}", file("certs")),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
             format!("--service-account-signing-key-file={}", file("sa.key")),
             format!("--service-account-key-file={}", file("sa.pub")),
             format!("--token-auth-file={}", file("tokens.csv")),
             "--authorization-mode=RBAC".to_owned(),
-            "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+            format!("--service-cluster-ip-range={}", network::SERVICES),
             format!("--audit-policy-file={}", file("audit.yaml")),
             format!("--audit-log-path={}", file("audit.log")),
             // One file: who reads it reads all.
@@ -134,7 +139,7 @@ impl ControlPlane {
         ];
         let mut process = Process::start(
             "kube-apiserver",
-            &self.binaries.apiserver,
+            self.binaries.path("kube-apiserver")?,
             &args,
             &[],
             &self.folder,
@@ -142,7 +147,7 @@ impl ControlPlane {
         let kubeconfig = self.kubeconfig();
         let ready = until(START, "the API server to be ready", async || {
             process.must_run().map_err(|e| e.to_string())?;
-            let client = self.client(&kubeconfig).await.map_err(|e| e.to_string())?;
+            let client = client(&kubeconfig).await.map_err(|e| e.to_string())?;
             let request = http::Request::get("/readyz")
                 .body(Vec::new())
                 .map_err(|e| e.to_string())?;
@@ -182,7 +187,7 @@ impl ControlPlane {
         ];
         let process = Process::start(
             "kube-controller-manager",
-            &self.binaries.controller_manager,
+            self.binaries.path("kube-controller-manager")?,
             &args,
             &[],
             &self.folder,
@@ -204,6 +209,26 @@ impl ControlPlane {
             process.kill().await;
         }
     }
+}
+
+/// A kubeconfig for a token and an address of the API server whose files are in this folder.
+pub fn kubeconfig(folder: &Path, server: &str, token: &str, namespace: Option<&str>) -> String {
+    json!({"apiVersion": "v1", "kind": "Config", "current-context": "testbed",
+        "clusters": [{"name": "testbed", "cluster": {"server": server, "certificate-authority": folder.join("certs/apiserver.crt"),
+            // Its certificate knows this name, whatever the address.
+            "tls-server-name": "kubernetes.default.svc"}}],
+        "users": [{"name": "user", "user": {"token": token}}],
+        "contexts": [{"name": "testbed", "context": {"cluster": "testbed", "user": "user", "namespace": namespace.unwrap_or("default")}}]})
+    .to_string()
+}
+
+/// A client with a kubeconfig's rights.
+pub async fn client(kubeconfig: &Path) -> Result<Client, Error> {
+    let text = fs::read_to_string(kubeconfig).map_err(|e| Error::io(kubeconfig, e))?;
+    let kubeconfig = serde_json::from_str(&text).map_err(|e| Error::Missing(e.to_string()))?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    let config = config.map_err(|e| Error::Missing(e.to_string()))?;
+    Client::try_from(config).map_err(Error::Kube)
 }
 
 const AUDIT_POLICY: &str = "

@@ -9,6 +9,8 @@
     reason = "an example shows, and ends where something is wrong"
 )]
 
+mod mesh;
+
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -59,12 +61,25 @@ async fn main() -> ExitCode {
         .filter(|(name, _)| only.is_none_or(|only| only == name))
         .map(|(_, part)| *part)
         .collect();
-    if parts.is_empty() {
-        eprintln!("usage: demo [--only canary|rollback|blue-green|alerts] [--keep]");
+    let known = ["--keep", "--mesh", "--only"];
+    let unknown = args
+        .iter()
+        .any(|arg| arg.starts_with('-') && !known.contains(&arg.as_str()));
+    if parts.is_empty() || unknown {
+        eprintln!(
+            "usage: demo [--only canary|rollback|blue-green|alerts] [--keep]\n       demo --mesh [--keep]"
+        );
         return ExitCode::from(2);
     }
+    let play = async {
+        if args.iter().any(|arg| arg == "--mesh") {
+            mesh::play(keep).await
+        } else {
+            play(&parts, keep).await
+        }
+    };
     tokio::select! {
-        result = play(&parts, keep) => match result {
+        result = play => match result {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
             Err(problem) => {

@@ -1,0 +1,99 @@
+//! Becomes a container's process: enters its pod's namespaces and runs a program there.
+//!
+//! A pod's folder says all: `hostname`, `hosts`, `resolv.conf`, `netns` (none: the node's network), `serviceaccount/`, and for each
+//! container `NAME.json`, a [`Place`].
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, setns, unshare},
+    unistd::sethostname,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// Where pods find who they are.
+const ACCOUNT: &str = "/run/secrets/kubernetes.io/serviceaccount";
+
+/// Where and with what a container's programs run.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Place {
+    /// The working directory.
+    pub folder: PathBuf,
+    /// The environment, whole.
+    pub env: BTreeMap<String, String>,
+}
+
+/// Never returns unless it fails. Namespaces of mounts are per thread: nothing else may run in this process.
+pub fn enter(pod: &Path, container: &str, command: &[String]) -> Result<(), Error> {
+    let file = pod.join(format!("{container}.json"));
+    let text = fs::read(&file).map_err(|e| Error::io(&file, e))?;
+    let place: Place = serde_json::from_slice(&text).map_err(|e| Error::Missing(e.to_string()))?;
+    let nix = |e: nix::Error| Error::io(pod, e.into());
+    if let Ok(name) = fs::read_to_string(pod.join("netns")) {
+        let netns = Path::new("/run/netns").join(name);
+        let netns = File::open(&netns).map_err(|e| Error::io(&netns, e))?;
+        setns(netns, CloneFlags::CLONE_NEWNET).map_err(nix)?;
+    }
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS).map_err(nix)?;
+    let hostname = fs::read_to_string(pod.join("hostname")).map_err(|e| Error::io(pod, e))?;
+    sethostname(hostname).map_err(nix)?;
+    // Nothing that is mounted here shows elsewhere.
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).map_err(nix)?;
+    for (from, to) in [
+        ("resolv.conf", "/etc/resolv.conf"),
+        ("hosts", "/etc/hosts"),
+        ("serviceaccount", ACCOUNT),
+    ] {
+        mount(Some(&pod.join(from)), to, none, MsFlags::MS_BIND, none).map_err(nix)?;
+    }
+    let [program, args @ ..] = command else {
+        return Err(Error::Missing("no command to run".to_owned()));
+    };
+    std::env::set_current_dir(&place.folder).map_err(|e| Error::io(&place.folder, e))?;
+    let path = place
+        .env
+        .get("PATH")
+        .map(String::as_str)
+        .unwrap_or_default();
+    // By its own PATH, not by ours.
+    let found = std::env::split_paths(path)
+        .map(|folder| folder.join(program))
+        .find(|file| !program.contains('/') && file.is_file());
+    let error = Command::new(found.as_deref().unwrap_or(Path::new(program)))
+        .arg0(program)
+        .args(args)
+        .env_clear()
+        .envs(&place.env)
+        .exec();
+    Err(Error::io(Path::new(program), error))
+}
+
+/// Makes the places that [`enter`] mounts on, once for all pods, in a mount namespace of ours.
+pub fn prepare() -> Result<(), Error> {
+    // Files of /etc may be links into /run, which is ours from here on.
+    let links = ["/etc/resolv.conf", "/etc/hosts"].map(fs::canonicalize);
+    let none: Option<&str> = None;
+    let nix = |e: nix::Error| Error::io(Path::new("/run"), e.into());
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).map_err(nix)?;
+    mount(none, "/run", Some("tmpfs"), MsFlags::empty(), none).map_err(nix)?;
+    for folder in ["/run/netns", ACCOUNT] {
+        fs::create_dir_all(folder).map_err(|e| Error::io(Path::new(folder), e))?;
+    }
+    for file in links.into_iter().flatten().filter(|file| !file.exists()) {
+        if let Some(folder) = file.parent() {
+            fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        }
+        File::create(&file).map_err(|e| Error::io(&file, e))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! Images are folders with programs.
+//!
+//! `IMAGES/NAME:TAG` stands for an image if it is there, or else `IMAGES/NAME`, where NAME is the last part of the image's name. The
+//! folder is the container's working directory and the head of its `PATH`; a container without a `command` runs `entrypoint` there.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+};
+
+use crate::Error;
+
+/// A program that stands for an image, or for one tag of it.
+#[derive(Clone, Debug)]
+pub struct Image {
+    name: String,
+    programs: Vec<(String, PathBuf)>,
+    flags: Vec<String>,
+    files: Vec<(String, String)>,
+}
+
+impl Image {
+    /// An image whose entrypoint is a program. `name` may have a tag.
+    pub fn new(name: &str, entrypoint: &Path) -> Self {
+        Self {
+            name: name.to_owned(),
+            programs: vec![("entrypoint".to_owned(), entrypoint.to_owned())],
+            flags: Vec::new(),
+            files: Vec::new(),
+        }
+    }
+
+    /// The same with a program that is called by name.
+    #[must_use]
+    pub fn with(mut self, name: &str, program: &Path) -> Self {
+        self.programs.push((name.to_owned(), program.to_owned()));
+        self
+    }
+
+    /// The same with a text file.
+    #[must_use]
+    pub fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// The same with flags that follow those of the manifest, for each of its programs.
+    #[must_use]
+    pub fn flags(mut self, flags: &[&str]) -> Self {
+        self.flags
+            .extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self
+    }
+
+    /// Makes its folder.
+    pub fn install(&self, images: &Path) -> Result<(), Error> {
+        let folder = images.join(&self.name);
+        let io = |e| Error::io(&folder, e);
+        fs::create_dir_all(&folder).map_err(io)?;
+        for (name, text) in &self.files {
+            fs::write(folder.join(name), text).map_err(io)?;
+        }
+        for (name, program) in &self.programs {
+            let file = folder.join(name);
+            if self.flags.is_empty() {
+                symlink(program, file).map_err(io)?;
+                continue;
+            }
+            let flags: Vec<_> = self.flags.iter().map(|flag| format!("'{flag}'")).collect();
+            // By the name it was called with: a program may be many.
+            let script = format!(
+                "#!/usr/bin/env bash\nexec -a {name} '{}' \"$@\" {}\n",
+                program.display(),
+                flags.join(" ")
+            );
+            fs::write(&file, script).map_err(io)?;
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).map_err(io)?;
+        }
+        Ok(())
+    }
+}
+
+/// The folder that stands for an image.
+pub fn folder(images: &Path, image: &str) -> Option<PathBuf> {
+    let last = image.rsplit('/').next().unwrap_or_default();
+    let (name, _) = split(image);
+    [last, name]
+        .map(|name| images.join(name))
+        .into_iter()
+        .find(|folder| folder.is_dir())
+}
+
+/// The last part of an image's name, and its tag.
+pub fn split(image: &str) -> (&str, &str) {
+    let last = image.rsplit('/').next().unwrap_or_default();
+    let last = last.split('@').next().unwrap_or_default();
+    last.split_once(':').unwrap_or((last, "latest"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_has_its_own_folder_or_the_images() {
+        let images = crate::new_folder().unwrap();
+        for name in ["podinfo", "podinfo:3.1.2"] {
+            Image::new(name, Path::new("/bin/true"))
+                .install(&images)
+                .unwrap();
+        }
+        let found = |image| folder(&images, image);
+        assert_eq!(
+            found("stefanprodan/podinfo:3.1.2"),
+            Some(images.join("podinfo:3.1.2"))
+        );
+        assert_eq!(
+            found("registry:5000/podinfo:3.1.0"),
+            Some(images.join("podinfo"))
+        );
+        assert_eq!(found("podinfo"), Some(images.join("podinfo")));
+        assert_eq!(found("nginx:1"), None);
+        assert_eq!(split("registry:5000/a/podinfo"), ("podinfo", "latest"));
+        fs::remove_dir_all(images).unwrap();
+    }
+}

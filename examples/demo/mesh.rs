@@ -150,7 +150,8 @@ impl<'a> Mesh<'a> {
             PATIENCE,
             "the gateway to serve the application",
             async || {
-                let seen = probe.since(Instant::now() - Duration::from_secs(1));
+                let recently = Instant::now().checked_sub(Duration::from_secs(1));
+                let seen = probe.since(recently.unwrap_or_else(Instant::now));
                 if seen.calls > 3 && seen.lost() == 0 {
                     Ok(())
                 } else {

@@ -56,11 +56,16 @@
 //! * The primary is never scaled to zero, drift is repaired with the weights as they are, 204 passes a hook, an alert without a
 //!   severity fires, gauges of deleted canaries go, shutdown ends with 0.
 //! * A rollback for want of ready pods has its alert.
+//! * The target is scaled to zero only when connections to it have drained: an interval after a rollback, some seconds after the
+//!   bootstrap, which also routes before it scales. Flagger does both in one breath.
+//! * A rollback keeps the weights as they are while the primary cannot answer, instead of sending everything to one side.
+//! * A deletion with `revertOnDeletion` gives the routes back when the target is ready, lets proxies learn that, and only then lets the
+//!   primary go.
 //!
 //! # Not there yet
 //!
 //! Targets other than Deployments, routers other than Istio, metric providers other than Prometheus, chats other than Slack,
-//! `revertOnDeletion`, `sessionAffinity`, and webhooks that hold a release or roll it back. A Canary that asks for one of them is refused
+//! `sessionAffinity`, and webhooks that hold a release or roll it back. A Canary that asks for one of them is refused
 //! with an event and the condition `Invalid` that name the field; nothing is done for it, and it starts by itself once a version
 //! of the operator knows it.
 

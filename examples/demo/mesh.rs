@@ -118,15 +118,16 @@ async fn walk(cell: &Cell) -> Result<Vec<Row>, Problem> {
             "examples/walkthrough/ingress-gateway.yaml",
         ))?)
         .await?;
-    kubectl.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: test, labels: {istio-injection: enabled}}").await?;
+    // Users call the application before it has a Canary.
+    kubectl
+        .apply(&std::fs::read_to_string(file("tests/mesh/before.yaml"))?)
+        .await?;
     for folder in ["kustomize/istio", "kustomize/podinfo", "kustomize/tester"] {
         print!(
             "$ kubectl apply -k {folder}\n{}",
             kubectl.apply_kustomize(&file(folder)).await?
         );
     }
-    // Users call the application before it has a Canary.
-    kubectl.apply(BEFORE).await?;
     for (namespace, name) in [
         ("test", "podinfo"),
         ("test", "flagger-loadtester"),
@@ -408,25 +409,5 @@ async fn operator_saw(client: &kube::Client) -> Option<String> {
         line.rsplit(' ').next()?.parse::<f64>().ok()
     };
     let (rate, duration) = (value("request-success-rate")?, value("request-duration")?);
-    Some(format!("success rate {rate:.2}%, p99 {duration:.0} ms"))
+    Some(format!("success rate {rate:.2}%, p99 {duration:.1} ms"))
 }
-
-/// The application as its users reach it before there is a Canary.
-const BEFORE: &str = "
-apiVersion: v1
-kind: Service
-metadata: {name: podinfo, namespace: test}
-spec:
-  selector: {app: podinfo}
-  ports: [{name: http, port: 9898, targetPort: 9898}]
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: podinfo, namespace: test}
-spec:
-  hosts: [app.example.com]
-  gateways: [public-gateway.istio-system.svc.cluster.local]
-  http:
-  - route: [{destination: {host: podinfo}}]
-    retries: {attempts: 3, perTryTimeout: 1s, retryOn: 'gateway-error,connect-failure,refused-stream'}
-";

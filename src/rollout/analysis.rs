@@ -105,11 +105,18 @@ pub fn restart(facts: &Facts<'_>) -> Result<Decision, String> {
 
 /// Promotes without judgement, in two looks: the primary gets the version; then, and only then, the canary goes.
 fn skip_analysis(facts: &Facts<'_>) -> Result<Decision, String> {
-    if facts.is_promoted() {
-        return promotion::succeed(facts, &Cause::Skipped).map(Decision::Do);
+    let status = phase::status(facts.world);
+    if facts.weights()? != Weights::PRIMARY || status.canary_weight != 0 || status.iterations != 0 {
+        // The analysis was switched off in the middle.
+        let mut status = phase::step(facts.world);
+        (status.canary_weight, status.iterations) = (0, 0);
+        return moved(facts, &Weights::PRIMARY, status, None).map(Decision::Do);
     }
-    let mut effects = facts.set_weights(&Weights::PRIMARY)?;
-    effects.extend(facts.promote());
+    if facts.is_promoted() {
+        return Ok(Decision::Do(promotion::succeed(facts, &Cause::Skipped)));
+    }
+    facts.complete()?;
+    let mut effects = facts.promote();
     effects.extend(facts.primary_scaler(true)?);
     Ok(Decision::Do(Plan {
         effects,

@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 
-use super::{phase, plan::Plan};
+use super::{drain, phase, plan::Plan};
 use crate::{
+    api::canary::CanaryPhase,
     route::{self, Dialect},
-    world::{Action, Kind, Weights, World, readiness::ready_pods},
+    world::{Action, Effect, Kind, Weights, World, readiness::ready_pods},
 };
 
 /// What is unsafe about a plan, if anything.
@@ -20,7 +21,43 @@ pub fn audit(world: &World, plan: &Plan) -> Result<(), String> {
         ));
     }
     no_replicas(world, plan)?;
+    drained(world, plan)?;
     traffic(world, plan)
+}
+
+/// The target is scaled to zero only when traffic left it a while ago: what is on its way is not lost.
+fn drained(world: &World, plan: &Plan) -> Result<(), String> {
+    let target = &world.canary.spec.target_ref.name;
+    let goes = plan.effects.iter().any(|effect| {
+        effect.object.kind == Kind::Deployment && effect.object.name == *target && to_zero(effect)
+    });
+    let answers = world.target().is_some_and(|target| ready_pods(target) > 0);
+    let Ok(routed) = Dialect::of(world).and_then(|dialect| route::read(dialect, world)) else {
+        return Ok(());
+    };
+    let waited = match world.phase() {
+        CanaryPhase::Finalising | CanaryPhase::Progressing => world.due.is_some(),
+        _ => drain::is_over(world),
+    };
+    if goes && answers && (routed != Weights::PRIMARY || !waited) {
+        return Err(format!(
+            "{target} would be scaled to zero before its connections have drained"
+        ));
+    }
+    Ok(())
+}
+
+fn to_zero(effect: &Effect) -> bool {
+    match &effect.action {
+        Action::Create(object) | Action::Replace(object) => {
+            object.pointer("/spec/replicas") == Some(&Value::from(0))
+        }
+        Action::Patch(patch) => {
+            let mut operations = patch.as_array().into_iter().flatten();
+            operations
+                .any(|operation| operation["path"] == "/spec/replicas" && operation["value"] == 0)
+        }
+    }
 }
 
 /// The primary is never scaled to zero.
@@ -31,16 +68,7 @@ fn no_replicas(world: &World, plan: &Plan) -> Result<(), String> {
         .iter()
         .filter(|effect| effect.object.kind == Kind::Deployment && effect.object.name == primary)
     {
-        let to_zero =
-            match &effect.action {
-                Action::Create(object) | Action::Replace(object) => {
-                    object.pointer("/spec/replicas") == Some(&Value::from(0))
-                }
-                Action::Patch(patch) => patch.as_array().into_iter().flatten().any(|operation| {
-                    operation["path"] == "/spec/replicas" && operation["value"] == 0
-                }),
-            };
-        if to_zero {
+        if to_zero(effect) {
             return Err(format!("the primary {primary} would be scaled to zero"));
         }
     }

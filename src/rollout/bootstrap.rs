@@ -1,15 +1,17 @@
 //! From a bare Deployment to a canary that can be released: Flagger's phase Initializing, in its order.
 
 use super::{
+    drain,
     facts::{Facts, alert, event, event_in},
     hooks::Stage,
-    metrics, phase,
+    metrics,
+    phase::{self, Intent},
     plan::{Decision, Evidence, Next, Plan},
 };
 use crate::{
     api::canary::CanaryPhase,
     notice::{EventKind, Severity},
-    world::{Effect, Kind, Readiness},
+    world::{Effect, Kind, Readiness, Weights},
 };
 
 /// The primary beside the target, traffic on it, the target at zero.
@@ -21,7 +23,9 @@ pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String
             Vec::new(),
         ));
     }
-    let services = workload_services(facts);
+    facts.complete()?;
+    let mut services = workload_services(facts);
+    services.retain(|effect| !world.mended.contains(&effect.object));
     if !services.is_empty() {
         return Ok(Decision::Do(Plan {
             effects: services,
@@ -68,13 +72,40 @@ pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String
     initialized(facts)
 }
 
+/// Traffic moves to the primary, and only then, when every proxy knows, the target goes. (Flagger scales the target down first, and
+/// routes afterwards.)
 fn initialized(facts: &Facts<'_>) -> Result<Decision, String> {
     let world = facts.world;
+    if facts.canary_answers() && !facts.primary_answers() {
+        let name = world.canary.primary_workload_name();
+        let text = format!("{name}.{} has no ready pod yet", world.namespace());
+        return Ok(Decision::Wait(
+            Next::Due,
+            vec![event(world, EventKind::Warning, text)],
+        ));
+    }
     let mut effects: Vec<Effect> = facts.primary_scaler(false)?.into_iter().collect();
+    effects.extend(facts.routes_to(&Weights::PRIMARY)?);
     effects.extend(apex_service(facts));
-    effects.extend(facts.scale_down());
-    effects.extend(facts.routes()?);
-    let mut status = phase::enter(world, CanaryPhase::Initialized);
+    effects.retain(|effect| !world.mended.contains(&effect.object));
+    if !effects.is_empty() {
+        return Ok(Decision::Do(Plan {
+            effects,
+            ..Plan::default()
+        }));
+    }
+    match drain::end(world) {
+        None if facts.canary_answers() => {
+            return Ok(Decision::commit(
+                drain::begin(phase::status(world), world),
+                Vec::new(),
+            ));
+        }
+        Some(end) if world.now < end => return Ok(Decision::Wait(Next::At(end), Vec::new())),
+        _ => {}
+    }
+    let status = phase::enter(world, CanaryPhase::Initialized);
+    let mut status = phase::without_intent(status, Intent::Draining);
     status.canary_weight = 0;
     status.iterations = 0;
     status.failed_checks = 0;
@@ -95,7 +126,7 @@ fn initialized(facts: &Facts<'_>) -> Result<Decision, String> {
         alert(world, Severity::Info, &text, true),
     ];
     Ok(Decision::Do(Plan {
-        effects,
+        effects: facts.scale_down().into_iter().collect(),
         status: Some(status),
         notices,
     }))

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::phase;
@@ -36,6 +36,8 @@ pub struct Facts<'a> {
     pub revision: String,
     /// The checksums of the configs that the target uses, as the status has them; `None` without config tracking.
     pub configs: Option<BTreeMap<String, String>>,
+    /// Why the configs could not be told; they count as unchanged then.
+    problem: Option<String>,
     /// The configs of which the primary has copies.
     tracked: BTreeSet<ConfigName>,
     /// Where traffic is routed.
@@ -91,11 +93,13 @@ impl<'a> Facts<'a> {
             .pointer("/spec/template")
             .cloned()
             .unwrap_or_default();
-        let (tracked, configs) = if world.settings.config_tracking {
-            let (tracked, checksums) = configs(world, &template)?;
-            (tracked, Some(checksums))
-        } else {
-            (BTreeSet::new(), None)
+        let (tracked, configs, problem) = match configs(world, &template) {
+            _ if !world.settings.config_tracking => (BTreeSet::new(), None, None),
+            Ok((tracked, checksums)) => (tracked, Some(checksums), None),
+            Err(problem) => {
+                let known = phase::status(world).tracked_configs;
+                (BTreeSet::new(), known, Some(problem))
+            }
         };
         Ok(Self {
             world,
@@ -103,9 +107,15 @@ impl<'a> Facts<'a> {
             selector,
             revision: revision(&template),
             configs,
+            problem,
             tracked,
             dialect: Dialect::of(world)?,
         })
+    }
+
+    /// That nothing is missing which a primary needs; or what a user reads.
+    pub fn complete(&self) -> Result<(), String> {
+        self.problem.clone().map_or(Ok(()), Err)
     }
 
     /// Whether the target or one of its configs is not what this run, or the last one, was about.
@@ -120,7 +130,8 @@ impl<'a> Facts<'a> {
         // Between runs, going back to what is promoted is no new version; within a run it is a change like any other.
         let same_revision = *applied == self.revision
             || (!is_in_flight(status.phase)
-                && status.last_promoted_spec.as_ref() == Some(&self.revision));
+                && status.last_promoted_spec.as_ref() == Some(&self.revision)
+                && (status.phase != CanaryPhase::Failed || self.is_what_the_primary_runs()));
         match status.phase {
             _ if same_revision && same_configs => false,
             CanaryPhase::Initialized | CanaryPhase::Succeeded => !self.is_what_the_primary_runs(),
@@ -206,6 +217,13 @@ impl<'a> Facts<'a> {
 
     /// Creates the routes, or repairs what drifted, with the weights as they are; as the status has them, if the routes are gone.
     pub fn routes(&self) -> Result<Vec<Effect>, String> {
+        use CanaryPhase as P;
+        let status = phase::status(self.world);
+        if matches!(status.phase, P::Initialized | P::Succeeded | P::Failed)
+            && status.canary_weight == 0
+        {
+            return self.routes_to(&Weights::PRIMARY);
+        }
         let lost = || {
             if self.canary_answers() {
                 self.expected_weights()
@@ -215,6 +233,16 @@ impl<'a> Facts<'a> {
         };
         let weights = self.weights().unwrap_or_else(|_| lost());
         route::reconcile(self.dialect, self.world, &self.selector, &weights)
+    }
+
+    /// Creates the routes, or repairs what drifted, with these weights.
+    pub fn routes_to(&self, weights: &Weights) -> Result<Vec<Effect>, String> {
+        let effects = route::reconcile(self.dialect, self.world, &self.selector, weights)?;
+        match self.weights() {
+            // One write at a time: what is repaired gets its weights in the next look, if not in this.
+            Ok(now) if effects.is_empty() && now != *weights => self.set_weights(weights),
+            _ => Ok(effects),
+        }
     }
 
     fn expected_weights(&self) -> Weights {
@@ -282,7 +310,15 @@ impl<'a> Facts<'a> {
         prefix: impl Fn() -> String,
     ) -> Readiness {
         let deadline = SignedDuration::from_secs(self.world.canary.progress_deadline_seconds());
-        match readiness::deployment(object, threshold.unwrap_or(100), deadline, self.world.now) {
+        // A verdict from before this phase, or this step, is not about this roll-out.
+        let since = phase::status(self.world).last_transition_time;
+        let since = since.map_or(Timestamp::MIN, |time| time.0);
+        let times = readiness::Times {
+            deadline,
+            since,
+            now: self.world.now,
+        };
+        match readiness::deployment(object, threshold.unwrap_or(100), &times) {
             Readiness::Ready => Readiness::Ready,
             Readiness::Waiting(why) => Readiness::Waiting(prefix() + &why),
             Readiness::Failed(why) => Readiness::Failed(prefix() + &why),
@@ -331,6 +367,13 @@ impl<'a> Facts<'a> {
             to,
             format!("scaling up {} to {to} failed: ", self.world.full_target()),
         )
+    }
+
+    /// Scales a target that has no pods to what the primary has.
+    pub fn scale_to_primary(&self) -> Option<Effect> {
+        let to = self.world.primary().map_or(1, replicas).max(1);
+        let failure = format!("scaling up {} to {to} failed: ", self.world.full_target());
+        deployment::scale(self.target, to, failure)
     }
 
     /// Creates the primary, and its copies of the configs before it.

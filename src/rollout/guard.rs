@@ -35,7 +35,8 @@ pub fn refuse(world: &World) -> Option<Decision> {
 fn say(world: &World, intent: Intent, reason: &str, problem: Option<String>) -> Option<Decision> {
     let known = phase::intent(world, intent).map(|(_, message)| message.to_owned());
     if known == problem {
-        return problem.map(|_| Decision::Wait(Next::Change, Vec::new()));
+        // The other canary of a conflict may go without a sign.
+        return problem.map(|_| Decision::Wait(Next::Due, Vec::new()));
     }
     let status = phase::status(world);
     Some(match problem {
@@ -83,9 +84,6 @@ fn target(world: &World) -> Option<String> {
             "spec.service.port: {} is not a port (1 to 65535)",
             spec.service.port
         ));
-    }
-    if spec.revert_on_deletion {
-        return Some("spec.revertOnDeletion: not supported yet".to_owned());
     }
     None
 }

@@ -5,6 +5,8 @@ pub mod plan;
 mod analysis;
 mod audit;
 mod bootstrap;
+mod deletion;
+mod drain;
 mod facts;
 mod guard;
 mod hooks;
@@ -30,20 +32,25 @@ use facts::{Facts, event};
 /// The decision. Total: whatever was seen, there is one, and it is one of [`Decision`]'s.
 pub fn decide(world: &World, evidence: &Evidence) -> Decision {
     if world.canary.metadata.deletion_timestamp.is_some() {
-        return going(world);
+        return deletion::decide(world);
     }
-    if let Some(decision) = guard::refuse(world) {
+    if let Some(decision) = guard::refuse(world).or_else(|| deletion::prepare(world)) {
         return decision;
     }
     let facts = match Facts::of(world) {
         Ok(facts) => facts,
         Err(problem) => return warn(world, problem),
     };
+    if let Some(finish) = drain::finish(&facts) {
+        return finish;
+    }
     let decision = match world.phase() {
         _ if rollback::is_under_way(world) => rollback::proceed(&facts),
         _ if rollback::is_owed(world) => Ok(settled::tell(world, evidence)),
         CanaryPhase::New | CanaryPhase::Initializing => bootstrap::decide(&facts, evidence),
-        CanaryPhase::Terminating | CanaryPhase::Terminated => Ok(going(world)),
+        CanaryPhase::Terminating | CanaryPhase::Terminated => {
+            Ok(Decision::Wait(Next::Change, Vec::new()))
+        }
         phase => upkeep(&facts).and_then(|effects| match phase {
             _ if !effects.is_empty() => Ok(Decision::Do(Plan {
                 effects,
@@ -58,25 +65,6 @@ pub fn decide(world: &World, evidence: &Evidence) -> Decision {
         }),
     };
     decision.unwrap_or_else(|problem| warn(world, problem))
-}
-
-/// A Canary that is being deleted is left alone: what it owns goes with it. One that Flagger was to revert first waits for that,
-/// which this version does not do, and must say so.
-fn going(world: &World) -> Decision {
-    let waits = world
-        .canary
-        .metadata
-        .finalizers
-        .iter()
-        .flatten()
-        .any(|finalizer| finalizer == "finalizer.flagger.app");
-    let text = "spec.revertOnDeletion is not supported yet: revert by hand, then remove the finalizer finalizer.flagger.app";
-    let notices = if waits {
-        vec![warning(world, text.to_owned())]
-    } else {
-        Vec::new()
-    };
-    Decision::Wait(Next::Change, notices)
 }
 
 /// The weights that are routed, if they can be told.
@@ -94,15 +82,19 @@ fn warn(world: &World, problem: String) -> Decision {
     Decision::Wait(Next::Due, vec![event(world, EventKind::Warning, problem)])
 }
 
-/// Keeps the objects that carry a release as they should be: whoever deleted or changed one, it is repaired with the
-/// weights that are routed now.
+/// Keeps the objects that carry a release as they should be: whoever deleted or changed one, it is repaired with the weights that are
+/// routed now; between runs, with those that belong there. Who changes it back is not argued with before the next due, and nothing
+/// else waits for it.
 fn upkeep(facts: &Facts<'_>) -> Result<Vec<Effect>, String> {
+    let world = facts.world;
     let mut effects: Vec<Effect> = bootstrap::workload_services(facts);
-    if facts.world.primary().is_none() {
+    if world.primary().is_none() {
         effects.extend(facts.promote());
     }
-    effects.extend(facts.primary_scaler(false)?);
+    // A promotion says what is wrong with the target's scaler.
+    effects.extend(facts.primary_scaler(false).unwrap_or_default());
     effects.extend(bootstrap::apex_service(facts));
     effects.extend(facts.routes()?);
+    effects.retain(|effect| !world.mended.contains(&effect.object));
     Ok(effects)
 }

@@ -19,6 +19,8 @@ pub enum Intent {
     RollingBack,
     /// The target went back to the promoted revision: the run ends without a promotion.
     Reverting,
+    /// Traffic has left the canary; an interval later, when its connections have drained, it is scaled to zero.
+    Draining,
     /// The end of a run has not been told yet.
     NoticePending,
     /// The spec cannot be followed; nothing is done until it is mended.
@@ -32,6 +34,7 @@ impl Intent {
         match self {
             Self::RollingBack => "RollingBack",
             Self::Reverting => "Reverting",
+            Self::Draining => "Draining",
             Self::NoticePending => "NoticePending",
             Self::Invalid => "Invalid",
             Self::TargetConflict => "TargetConflict",
@@ -44,8 +47,8 @@ pub fn may_follow(from: CanaryPhase, to: CanaryPhase) -> bool {
     use CanaryPhase as P;
     from == to
         || match from {
-            P::New => to == P::Initializing,
-            P::Initializing => matches!(to, P::Initialized | P::Failed),
+            P::New => matches!(to, P::Initializing | P::Terminating),
+            P::Initializing => matches!(to, P::Initialized | P::Failed | P::Terminating),
             P::Initialized | P::Succeeded | P::Failed => {
                 matches!(to, P::Progressing | P::Waiting | P::Failed | P::Terminating)
             }
@@ -122,6 +125,14 @@ pub fn intent(world: &World, intent: Intent) -> Option<(&str, &str)> {
         &condition.reason,
         condition.message.as_deref().unwrap_or_default(),
     ))
+}
+
+/// Since when an intent has been there.
+pub fn since(world: &World, intent: Intent) -> Option<Timestamp> {
+    let conditions = world.canary.status.as_ref()?.conditions.as_ref()?;
+    let condition = conditions.iter().find(|c| c.type_ == intent.as_str())?;
+    let since = condition.last_transition_time.as_ref();
+    Some(since.map_or(Timestamp::MIN, |since| since.0))
 }
 
 /// The same status with an intent.

@@ -17,6 +17,7 @@ use crate::{
 pub fn promoting(facts: &Facts<'_>) -> Result<Decision, String> {
     let world = facts.world;
     if !facts.is_promoted() {
+        facts.complete()?;
         if facts.changed() {
             // Only what was analysed is promoted.
             return analysis::restart(facts);
@@ -108,13 +109,19 @@ pub fn finalising(facts: &Facts<'_>) -> Result<Decision, String> {
         }
         Readiness::Ready => {}
     }
-    Ok(Decision::Do(succeed(facts, &Cause::Promoted)?))
+    if facts.weights()? != Weights::PRIMARY {
+        // Somebody moved traffic back: its connections have to drain again.
+        return Ok(Decision::Do(Plan {
+            effects: facts.set_weights(&Weights::PRIMARY)?,
+            status: Some(phase::step(world)),
+            notices: Vec::new(),
+        }));
+    }
+    Ok(Decision::Do(succeed(facts, &Cause::Promoted)))
 }
 
-/// Ends a run: the canary goes, and the news is owed.
-pub fn succeed(facts: &Facts<'_>, cause: &Cause) -> Result<Plan, String> {
-    let mut effects = facts.set_weights(&Weights::PRIMARY)?;
-    effects.extend(facts.scale_down());
+/// Ends a run that an interval ago had no traffic any more: the canary goes, and the news is owed.
+pub fn succeed(facts: &Facts<'_>, cause: &Cause) -> Plan {
     let mut status = phase::enter(facts.world, CanaryPhase::Succeeded);
     status.canary_weight = 0;
     status.iterations = 0;
@@ -128,9 +135,9 @@ pub fn succeed(facts: &Facts<'_>, cause: &Cause) -> Result<Plan, String> {
         cause.reason(),
         "",
     );
-    Ok(Plan {
-        effects,
+    Plan {
+        effects: facts.scale_down().into_iter().collect(),
         status: Some(status),
         notices: Vec::new(),
-    })
+    }
 }

@@ -1,9 +1,10 @@
-//! The way back: traffic to the primary first, then the canary down, then the news (Flagger's `rollback`).
+//! The way back: traffic to the primary first, then the news, and when connections have drained the canary down (Flagger's `rollback`).
 //!
 //! That a rollback has begun is committed before anything else, so that whatever interrupts it, it is completed and not begun anew
 //! on a canary that is half gone.
 
 use super::{
+    drain,
     facts::Facts,
     phase::{self, Intent},
     plan::{Decision, Plan},
@@ -98,15 +99,13 @@ pub fn proceed(facts: &Facts<'_>) -> Result<Decision, String> {
         return Err("no rollback is under way".to_owned());
     };
     let to = destination(facts, &cause);
-    let mut effects = facts.set_weights(&to)?;
-    if to.canary == 0 {
-        effects.extend(facts.scale_down());
-    }
+    let effects = facts.set_weights(&to)?;
     let mut status = phase::without_intent(phase::enter(facts.world, end(intent)), intent);
     status.canary_weight = i64::from(to.canary);
     status.iterations = 0;
     status.failed_checks = 0;
-    if intent == Intent::Reverting {
+    // What came in the meantime is news, and gets a run of its own.
+    if intent == Intent::Reverting && facts.is_what_the_primary_runs() {
         status.last_applied_spec = Some(facts.revision.clone());
         status.tracked_configs.clone_from(&facts.configs);
     }
@@ -117,6 +116,11 @@ pub fn proceed(facts: &Facts<'_>) -> Result<Decision, String> {
         cause.reason(),
         &cause.message(),
     );
+    let status = if to.canary == 0 && !facts.is_scaled_to_zero() {
+        drain::begin(status, facts.world)
+    } else {
+        status
+    };
     Ok(Decision::Do(Plan {
         effects,
         status: Some(status),
@@ -142,11 +146,10 @@ const fn end(intent: Intent) -> CanaryPhase {
     }
 }
 
-/// Where traffic goes: to the primary, unless only the canary can answer.
+/// Where traffic goes: to the primary; but after a promotion that failed it is the primary that is broken.
 fn destination(facts: &Facts<'_>, cause: &Cause) -> Weights {
     match cause {
         Cause::FailedPromotion(_) if facts.canary_answers() => Weights::CANARY,
-        _ if !facts.primary_answers() && facts.canary_answers() => Weights::CANARY,
         _ => Weights::PRIMARY,
     }
 }

@@ -3,6 +3,7 @@
 use jiff::SignedDuration;
 
 use super::{
+    drain,
     facts::{Facts, alert, event, event_in},
     hooks::{self, Outcome},
     phase::{self, Intent},
@@ -23,11 +24,13 @@ const DEBOUNCE_LIMIT: SignedDuration = SignedDuration::from_secs(1);
 /// Starts a run if there is something new.
 pub fn decide(facts: &Facts<'_>) -> Result<Decision, String> {
     let world = facts.world;
+    facts.complete()?;
     if facts.to_adopt() {
         return Ok(Decision::commit(adopted(facts), Vec::new()));
     }
     if !facts.changed() {
-        return Ok(Decision::Wait(Next::Due, Vec::new()));
+        let next = drain::end(world).map_or(Next::Due, Next::At);
+        return Ok(Decision::Wait(next, Vec::new()));
     }
     if let Some(wait) = debounce(world) {
         return Ok(wait);
@@ -60,7 +63,9 @@ pub fn decide(facts: &Facts<'_>) -> Result<Decision, String> {
 
 /// The status at the start of a run: what it is about is on record before anything is done for it.
 pub fn started(facts: &Facts<'_>) -> crate::api::canary::CanaryStatus {
-    let mut status = phase::enter(facts.world, CanaryPhase::Progressing);
+    let status = phase::enter(facts.world, CanaryPhase::Progressing);
+    // The target is wanted again.
+    let mut status = phase::without_intent(status, Intent::Draining);
     status.canary_weight = 0;
     status.iterations = 0;
     status.failed_checks = 0;

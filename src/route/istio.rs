@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     api::canary::{Canary, Strategy},
-    workload::metadata::{json_map, owner_reference, with_flux},
+    workload::metadata::{is_owned, json_map, owner_reference, with_flux},
     world::{Action, Effect, Kind, ObjectRef, Weights, World},
 };
 
@@ -121,6 +121,47 @@ pub fn set(world: &World, weights: &Weights) -> Result<Vec<Effect>, String> {
         action: Action::Replace(wanted),
         failure,
     }])
+}
+
+/// The VirtualService as it was before the Canary. One that we made goes with the Canary: until every proxy knows, it leads where the
+/// Service leads, so that it does not matter who is first.
+pub fn restore(world: &World) -> Option<Effect> {
+    let canary = &world.canary;
+    let name = canary.apex_name();
+    let live = world.object(Kind::VirtualService, name)?;
+    let annotation = |key: &str| {
+        let key = key.replace('/', "~1");
+        live.pointer(&format!("/metadata/annotations/{key}"))?
+            .as_str()
+    };
+    let parse = |text: &str| serde_json::from_str::<Value>(text).ok();
+    let applied =
+        || annotation(LAST_APPLIED).and_then(|text| Some(parse(text)?.get("spec")?.clone()));
+    let original = || annotation(ORIGINAL).and_then(parse);
+    let mut wanted = live.clone();
+    if is_owned(live, canary) {
+        let rules = wanted
+            .pointer_mut(&format!("/spec/{}", list(canary)))?
+            .as_array_mut()?;
+        for rule in rules {
+            rule["route"] = json!([destination(canary, name, 100)]);
+            if let Some(rule) = rule.as_object_mut() {
+                rule.remove("mirror");
+                rule.remove("mirrorPercentage");
+            }
+        }
+    } else {
+        wanted["spec"] = applied().or_else(original)?;
+    }
+    if wanted == *live {
+        return None;
+    }
+    let failure = format!("VirtualService {name}.{} update error: ", world.namespace());
+    Some(Effect {
+        object: world.reference(Kind::VirtualService, name),
+        action: Action::Replace(wanted),
+        failure,
+    })
 }
 
 /// A DestinationRule for one of our Services; fields of its spec that are not ours stay.

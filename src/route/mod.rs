@@ -58,6 +58,13 @@ pub fn read(dialect: Dialect, world: &World) -> Result<Weights, String> {
     }
 }
 
+/// Gives back what was there before the Canary: nothing, if it is so.
+pub fn restore(dialect: Dialect, world: &World) -> Option<Effect> {
+    match dialect {
+        Dialect::Istio => istio::restore(world),
+    }
+}
+
 /// Routes these weights: nothing, if they are routed already.
 pub fn set(dialect: Dialect, world: &World, weights: &Weights) -> Result<Vec<Effect>, String> {
     match dialect {

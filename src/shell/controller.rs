@@ -329,7 +329,7 @@ impl Context {
         Ok(Action::requeue(RETRY.1))
     }
 
-    /// Carries out a plan; false if it was refused, so that nothing is tried before the next due.
+    /// Carries out a plan; false if it was refused again, so that nothing is tried before the next due.
     async fn carry_out(
         &self,
         memory: &Mutex<Memory>,
@@ -352,12 +352,15 @@ impl Context {
         }
         for effect in &plan.effects {
             match self.operator.cluster.apply(effect).await {
-                Ok(()) => debug!(
-                    canary = name(canary),
-                    "wrote {} {}",
-                    effect.object.kind.name(),
-                    effect.object.name
-                ),
+                Ok(()) => {
+                    lock(memory).mend(&effect.object);
+                    debug!(
+                        canary = name(canary),
+                        "wrote {} {}",
+                        effect.object.kind.name(),
+                        effect.object.name
+                    );
+                }
                 Err(ClusterError::Lost(_)) => return Ok(true),
                 Err(ClusterError::Refused { message, .. }) => {
                     self.tell(
@@ -368,8 +371,13 @@ impl Context {
                             format!("{}{message}", effect.failure),
                         )],
                     );
-                    lock(memory).waited(world.due, Next::Due);
-                    return Ok(false);
+                    let mut memory = lock(memory);
+                    // What is only a repair is left out at the second look; nothing else waits for it.
+                    let goes_on = memory.mend(&effect.object);
+                    if !goes_on {
+                        memory.waited(world.due, Next::Due);
+                    }
+                    return Ok(goes_on);
                 }
                 Err(error) => return Err(error.into()),
             }

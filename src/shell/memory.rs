@@ -3,13 +3,18 @@
 //! The cadence stands in the status; remembered is only which due was used up without a trace there, which one waits for pods,
 //! and since when the target is as it is.
 
-use jiff::Timestamp;
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     notice::Notice,
     rollout::Next,
-    world::{Changed, Due, Step, last_due},
+    world::{Changed, Due, ObjectRef, Step, last_due},
 };
+
+/// A step that begins later than this after its due had to wait: the time that a version is watched for is counted from then.
+const PUNCTUAL: SignedDuration = SignedDuration::from_secs(2);
 
 /// The due of a step under way; a step outside the cadence has none.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +29,8 @@ pub struct Memory {
     served: Option<Timestamp>,
     /// The due from which on a step waits for pods.
     blocked: Option<Timestamp>,
+    /// What was written or refused without a trace in the status, and in which due's time.
+    mended: (Option<Timestamp>, BTreeSet<ObjectRef>),
     /// The due of the step whose questions are being asked: no other begins meanwhile.
     open: Option<Open>,
     /// The target and configs as last seen, and when that was first and last different.
@@ -62,8 +69,28 @@ impl Memory {
         }
         Some(Due {
             at,
-            late: self.blocked.is_some_and(|blocked| blocked <= at),
+            late: self.blocked.is_some_and(|blocked| blocked <= at)
+                || now.duration_since(at) > PUNCTUAL,
         })
+    }
+
+    /// What was written or refused since the last due.
+    pub fn mended(
+        &mut self,
+        transition: Option<Timestamp>,
+        interval: std::time::Duration,
+        now: Timestamp,
+    ) -> BTreeSet<ObjectRef> {
+        let due = transition.and_then(|transition| last_due(transition, interval, now));
+        if self.mended.0 != due {
+            self.mended = (due, BTreeSet::new());
+        }
+        self.mended.1.clone()
+    }
+
+    /// An object was written or refused; whether that is news.
+    pub fn mend(&mut self, object: &ObjectRef) -> bool {
+        self.mended.1.insert(object.clone())
     }
 
     /// Questions are being asked in the step of this due.

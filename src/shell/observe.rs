@@ -1,6 +1,9 @@
 //! What there is to see of one canary, gathered into a [`World`].
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
@@ -59,6 +62,7 @@ pub async fn observe(
         now: Timestamp::now(),
         due: None,
         changed: None,
+        mended: BTreeSet::new(),
         rival,
         settings: settings.clone(),
     };
@@ -92,6 +96,7 @@ pub async fn observe(
     if !world.canary.spec.suspend {
         world.due = memory.due(transition, world.canary.interval(), world.now);
     }
+    world.mended = memory.mended(transition, world.canary.interval(), world.now);
     let (content, settled) = rollout::content(&world);
     world.changed = memory.changed(&content, settled, world.now);
     Ok(Some(world))

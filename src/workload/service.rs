@@ -52,6 +52,34 @@ impl Services<'_> {
         )
     }
 
+    /// The Service that clients call as it led before the Canary; one that we made leads to the target until it goes with the Canary.
+    pub fn restored_apex(&self, live: Option<&Value>) -> Option<Effect> {
+        let live = live?;
+        let name = self.canary.apex_name();
+        let applied = live
+            .pointer("/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration")
+            .and_then(Value::as_str)
+            .filter(|_| !is_owned(live, self.canary))
+            .and_then(|text| serde_json::from_str::<Value>(text).ok())
+            .and_then(|applied| applied.pointer("/spec/selector").cloned());
+        let mut wanted = live.clone();
+        wanted["spec"]["selector"] =
+            applied.unwrap_or_else(|| json!({self.selector.0: self.selector.1}));
+        if wanted == *live {
+            return None;
+        }
+        let namespace = self.canary.metadata.namespace.clone().unwrap_or_default();
+        Some(Effect {
+            object: ObjectRef {
+                kind: Kind::Service,
+                namespace,
+                name: name.to_owned(),
+            },
+            action: Action::Replace(wanted),
+            failure: format!("reconcileService failed: service {name} update error: "),
+        })
+    }
+
     fn service(
         &self,
         name: &str,

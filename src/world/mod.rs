@@ -65,6 +65,8 @@ pub struct World {
     pub due: Option<Due>,
     /// Since when the target and its configs are as they are, if they are not what the status says.
     pub changed: Option<Changed>,
+    /// What was written since the last due, or refused: it is not written again for the sake of repair before the next.
+    pub mended: BTreeSet<ObjectRef>,
     /// The older canary that has the same target, if there is one.
     pub rival: Option<String>,
     /// What the operator was started with.
@@ -143,6 +145,14 @@ impl World {
     /// The step that answers given now belong to.
     pub fn step(&self) -> Step {
         let status = self.canary.status.clone().unwrap_or_default();
+        let conditions = status.conditions.unwrap_or_default();
+        let intents: Vec<_> = conditions
+            .into_iter()
+            .map(|c| c.type_)
+            .filter(|intent| intent != "Draining")
+            .collect();
+        // The end of a run is told once, however many dues pass meanwhile.
+        let is_owed = intents.iter().any(|intent| intent == "NoticePending");
         Step {
             uid: self.canary.metadata.uid.clone().unwrap_or_default(),
             applied: status.last_applied_spec,
@@ -150,13 +160,8 @@ impl World {
             weight: status.canary_weight,
             iterations: status.iterations,
             failed_checks: status.failed_checks,
-            due: self.due.map(|due| due.at),
-            intents: status
-                .conditions
-                .unwrap_or_default()
-                .into_iter()
-                .map(|c| c.type_)
-                .collect(),
+            due: self.due.filter(|_| !is_owed).map(|due| due.at),
+            intents,
         }
     }
 

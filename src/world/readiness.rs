@@ -14,23 +14,29 @@ pub enum Readiness {
     Failed(String),
 }
 
+/// The times that a verdict depends on.
+pub struct Times {
+    /// How long pods may be unavailable.
+    pub deadline: SignedDuration,
+    /// When the roll-out in question began: what was found before is about another.
+    pub since: Timestamp,
+    /// Now.
+    pub now: Timestamp,
+}
+
 /// A Deployment's readiness: at least `threshold` percent of its pods are updated and available.
 /// It has failed once its own progress deadline is exceeded, or once it has been unavailable for `deadline`.
-pub fn deployment(
-    object: &Value,
-    threshold: i64,
-    deadline: SignedDuration,
-    now: Timestamp,
-) -> Readiness {
+pub fn deployment(object: &Value, threshold: i64, times: &Times) -> Readiness {
     let name = text(object, "/metadata/name");
     if number(object, "/metadata/generation") > number(object, "/status/observedGeneration") {
         return Readiness::Waiting(
             "waiting for rollout to finish: observed deployment generation less than desired generation".to_owned(),
         );
     }
-    if condition(object, "Progressing")
-        .is_some_and(|c| text(c, "/reason") == "ProgressDeadlineExceeded")
-    {
+    if condition(object, "Progressing").is_some_and(|c| {
+        text(c, "/reason") == "ProgressDeadlineExceeded"
+            && updated(c).is_none_or(|at| at >= times.since)
+    }) {
         return Readiness::Failed(format!(
             "deployment {name:?} exceeded its progress deadline"
         ));
@@ -39,9 +45,9 @@ pub fn deployment(
         return Readiness::Ready;
     };
     let why = format!("waiting for rollout to finish: {why}");
-    if unavailable_since(object)
-        .is_some_and(|since| since.saturating_add(deadline).is_ok_and(|end| end < now))
-    {
+    let end = unavailable_since(object)
+        .and_then(|since| since.max(times.since).checked_add(times.deadline).ok());
+    if end.is_some_and(|end| end < times.now) {
         return Readiness::Failed(why);
     }
     Readiness::Waiting(why)
@@ -78,9 +84,11 @@ fn unavailable_since(object: &Value) -> Option<Timestamp> {
     let available = condition(object, "Available")?;
     let lacking = text(available, "/status") == "False"
         && text(available, "/reason") == "MinimumReplicasUnavailable";
-    lacking
-        .then(|| text(available, "/lastUpdateTime").parse().ok())
-        .flatten()
+    lacking.then(|| updated(available)).flatten()
+}
+
+fn updated(condition: &Value) -> Option<Timestamp> {
+    text(condition, "/lastUpdateTime").parse().ok()
 }
 
 /// How many pods can answer requests now.
@@ -118,15 +126,18 @@ mod tests {
 
     use super::*;
 
-    const DEADLINE: SignedDuration = SignedDuration::from_secs(60);
-
-    fn at(text: &str) -> Timestamp {
-        text.parse().unwrap()
+    /// Two minutes after midnight, of a roll-out that began then.
+    fn times(since: &str) -> Times {
+        Times {
+            deadline: SignedDuration::from_secs(60),
+            since: since.parse().unwrap(),
+            now: "2026-01-01T00:02:00Z".parse().unwrap(),
+        }
     }
 
     fn judge(status: Value) -> Readiness {
         let object = json!({"metadata": {"name": "podinfo", "generation": 2}, "spec": {"replicas": 3}, "status": status});
-        deployment(&object, 100, DEADLINE, at("2026-01-01T00:02:00Z"))
+        deployment(&object, 100, &times("2026-01-01T00:00:00Z"))
     }
 
     #[test]
@@ -184,12 +195,36 @@ mod tests {
         );
     }
 
+    /// The Deployment's conditions outlive the version that they are about.
+    #[test]
+    fn a_fix_is_not_judged_by_what_became_of_the_version_before() {
+        let status = |condition: Value| json!({"observedGeneration": 2, "updatedReplicas": 3, "replicas": 3, "conditions": [{"type": "Progressing"}, condition]});
+        let object = |condition| json!({"metadata": {"name": "podinfo", "generation": 2}, "spec": {"replicas": 3}, "status": status(condition)});
+        let lacking = object(
+            json!({"type": "Available", "status": "False", "reason": "MinimumReplicasUnavailable",
+            "lastUpdateTime": "2025-12-31T00:00:00Z"}),
+        );
+        let mut stuck = object(Value::Null);
+        stuck["status"]["conditions"] = json!([{"type": "Progressing", "reason": "ProgressDeadlineExceeded", "lastUpdateTime": "2025-12-31T00:00:00Z"}]);
+        for object in [lacking, stuck] {
+            let since = |since| deployment(&object, 100, &times(since));
+            assert!(matches!(
+                since("2026-01-01T00:01:30Z"),
+                Readiness::Waiting(_)
+            ));
+            assert!(matches!(
+                since("2025-12-30T00:00:00Z"),
+                Readiness::Failed(_)
+            ));
+        }
+    }
+
     #[test]
     fn a_ready_threshold_counts_in_whole_pods() {
         let object = json!({"metadata": {"generation": 1}, "spec": {"replicas": 3},
             "status": {"observedGeneration": 1, "updatedReplicas": 3, "replicas": 3, "availableReplicas": 1}});
         assert_eq!(
-            deployment(&object, 50, DEADLINE, at("2026-01-01T00:00:00Z")),
+            deployment(&object, 50, &times("2026-01-01T00:00:00Z")),
             Readiness::Ready
         );
     }

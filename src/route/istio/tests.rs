@@ -32,6 +32,7 @@ fn world(service: Value, analysis: Value) -> World {
         now: jiff::Timestamp::UNIX_EPOCH,
         due: None,
         changed: None,
+        mended: BTreeSet::new(),
         rival: None,
         settings: settings(),
     }

@@ -27,6 +27,7 @@ async fn the_operator_on_a_real_control_plane() {
         releases::configs_are_part_of_a_version_and_the_primary_has_its_own,
         releases::the_chat_of_the_alert_provider_is_told,
         releases::what_a_canary_made_goes_with_it,
+        releases::a_canary_that_is_to_be_reverted_gives_back_what_it_took_over,
         releases::a_version_that_never_gets_ready_is_rolled_back,
         releases::a_new_version_under_way_starts_anew_at_once_even_while_a_hook_hangs,
         releases::going_back_to_the_promoted_version_ends_the_run,

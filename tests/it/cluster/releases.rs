@@ -251,6 +251,50 @@ pub async fn what_a_canary_made_goes_with_it(s: Scenario<'_>) -> Outcome {
     .map_err(text)
 }
 
+pub async fn a_canary_that_is_to_be_reverted_gives_back_what_it_took_over(
+    s: Scenario<'_>,
+) -> Outcome {
+    s.podinfo().await?;
+    s.apply(
+        &json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "podinfo"},
+        "spec": {"selector": {"app": "podinfo"}, "ports": [{"name": "http", "port": 9898}]}}),
+    )
+    .await?;
+    let rules = json!([{"route": [{"destination": {"host": "podinfo"}}]}]);
+    s.apply(
+        &json!({"apiVersion": "networking.istio.io/v1beta1", "kind": "VirtualService", "metadata": {"name": "podinfo"},
+        "spec": {"hosts": ["app.example.com"], "http": rules}}),
+    )
+    .await?;
+    let mut canary = s.canary_named("podinfo", json!({"stepWeight": 50}));
+    canary["spec"]["revertOnDeletion"] = json!(true);
+    s.apply(&canary).await?;
+    s.phase("Initialized").await?;
+    let replicas = |object: Value| object["spec"]["replicas"].as_i64();
+    let target = s.get(Kind::Deployment, "podinfo").await?;
+    ensure(replicas(target) == Some(0), "the target is at rest")?;
+    s.delete("canary", "podinfo").await?;
+    until(PATIENCE, "the Canary to go", async || {
+        let canary = s.get(Kind::Canary, "podinfo").await;
+        canary.map_or(Ok(()), |canary| Err(canary["status"].to_string()))
+    })
+    .await
+    .map_err(text)?;
+    let target = s.get(Kind::Deployment, "podinfo").await?;
+    ensure(replicas(target) == Some(2), "the target serves again")?;
+    let service = s.get(Kind::Service, "podinfo").await?;
+    ensure(
+        service["spec"]["selector"] == json!({"app": "podinfo"}),
+        "the Service leads to it",
+    )?;
+    let route = s.get(Kind::VirtualService, "podinfo").await?;
+    ensure(
+        route["spec"]["http"] == rules && route["spec"]["hosts"] == json!(["app.example.com"]),
+        format!("the routes are the user's again, not {}", route["spec"]),
+    )?;
+    s.event("Terminated canary").await.map(drop)
+}
+
 pub async fn a_version_that_never_gets_ready_is_rolled_back(s: Scenario<'_>) -> Outcome {
     s.initialized(json!({"stepWeight": 50})).await?;
     s.patch(

@@ -7,6 +7,7 @@ use std::fs;
 use flagger_rs::{
     api::canary::CanaryPhase,
     rollout::{self, Decision},
+    world::Kind,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -177,6 +178,102 @@ fn after_a_failed_promotion_traffic_stays_on_the_healthy_side_and_a_fix_rolls_ou
     model.run_until(CanaryPhase::Succeeded);
     assert_eq!(rollout::weights(&model.world).unwrap().canary, 0);
     transcript("failed-promotion", &model);
+}
+
+/// A canary with `revertOnDeletion` whose Service and VirtualService were there before it.
+fn reverted(crash: Option<usize>) -> Model {
+    let mut model = release(json!({"stepWeight": 50}));
+    model.world.canary.spec.revert_on_deletion = true;
+    model.run_until(CanaryPhase::Succeeded);
+    model.crash_after = crash.map(|crash| model.writes + crash);
+    model.delete();
+    for _ in 0..200 {
+        model.look();
+    }
+    model
+}
+
+#[test]
+fn a_deletion_gives_back_what_was_taken_over() {
+    let model = reverted(None);
+    assert!(model.is_gone(), "{}", model.transcript());
+    assert_eq!(model.world.target().unwrap()["spec"]["replicas"], 2);
+    transcript("revert-on-deletion", &model);
+}
+
+#[test]
+fn a_crash_at_any_write_of_a_deletion_loses_nothing() {
+    let whole = reverted(None);
+    for crash in 1..8 {
+        let model = reverted(Some(crash));
+        assert!(model.is_gone(), "{}", model.transcript());
+        assert_eq!(model.outcome(), whole.outcome());
+    }
+}
+
+#[test]
+fn a_deletion_waits_for_no_target_for_ever() {
+    let mut model = release(json!({"stepWeight": 50}));
+    model.world.canary.spec.revert_on_deletion = true;
+    model.look();
+    let target = model.world.reference(Kind::Deployment, "podinfo");
+    model.world.objects.remove(&target);
+    model.delete();
+    for _ in 0..10 {
+        model.look();
+    }
+    assert!(model.is_gone(), "{}", model.transcript());
+}
+
+/// Flagger scales down in the same breath as it routes: what is on its way meets pods that end.
+#[test]
+fn a_rollback_loses_no_request_that_is_on_its_way() {
+    let mut model = release(json!({"stepWeight": 20, "threshold": 2}));
+    model.metric = "97.5".to_owned();
+    model.run_until(CanaryPhase::Failed);
+    let moved = model.seconds("primary 100 canary 0");
+    let down = model.seconds("patch  Deployment podinfo: replicas 0");
+    assert!(down - moved >= 10, "{}", model.transcript());
+}
+
+#[test]
+fn weights_that_somebody_edits_between_runs_are_put_back() {
+    let mut model = release(json!({"stepWeight": 50}));
+    model.run_until(CanaryPhase::Succeeded);
+    model.route(30);
+    for _ in 0..3 {
+        model.look();
+    }
+    assert_eq!(rollout::weights(&model.world).unwrap().canary, 0);
+}
+
+/// The analysis said no; that the primary is not ready in that moment does not make it yes.
+#[test]
+fn a_rollback_waits_for_a_primary_that_blinks_and_does_not_move_traffic_to_the_bad_version() {
+    let mut model = release(json!({"stepWeight": 20, "threshold": 1}));
+    model.metric = "97.5".to_owned();
+    while rollout::weights(&model.world).unwrap().canary == 0 {
+        model.look();
+    }
+    model.broken = Some("podinfo:1");
+    for _ in 0..60 {
+        model.look();
+    }
+    assert_eq!(rollout::weights(&model.world).unwrap().canary, 20);
+    model.broken = None;
+    model.run_until(CanaryPhase::Failed);
+    assert_eq!(rollout::weights(&model.world).unwrap().canary, 0);
+}
+
+/// The commonest fix is to go back.
+#[test]
+fn after_a_failed_promotion_the_version_before_can_be_released() {
+    let mut model = release(json!({"stepWeight": 50}));
+    model.broken = Some("podinfo:2");
+    model.run_until(CanaryPhase::Failed);
+    model.image("podinfo:1");
+    model.run_until(CanaryPhase::Succeeded);
+    assert_eq!(rollout::weights(&model.world).unwrap().canary, 0);
 }
 
 fn phases() -> impl Strategy<Value = &'static str> {

@@ -41,7 +41,7 @@ pub struct Model {
 /// A canary that is initialized, and a new version of its target.
 pub fn release(analysis: Value) -> Model {
     let mut model = Model::new(analysis);
-    for _ in 0..20 {
+    while model.world.now.as_second() < 15 {
         model.look();
     }
     model.image("podinfo:2");
@@ -78,6 +78,7 @@ impl Model {
             now: Timestamp::from_second(0).unwrap(),
             due: None,
             changed: None,
+            mended: BTreeSet::new(),
             rival: None,
             settings: Arc::new(settings),
         };
@@ -216,6 +217,13 @@ impl Model {
     fn write(&mut self, effect: Effect) {
         let Effect { object, action, .. } = effect;
         let what = format!("{} {}", object.kind.name(), object.name);
+        if let (Kind::Canary, Action::Patch(patch)) = (object.kind, &action) {
+            let finalizers = patch.pointer("/2/value").unwrap();
+            self.line(format!("patch  {what}: finalizers {finalizers}"));
+            self.world.canary.metadata.finalizers =
+                serde_json::from_value(finalizers.clone()).unwrap();
+            return;
+        }
         match action {
             Action::Create(value) => {
                 assert!(!self.world.objects.contains_key(&object), "{what} exists");
@@ -262,7 +270,9 @@ impl Model {
             }
         }
         if object.kind == Kind::VirtualService {
-            let weights = rollout::weights(&self.world).unwrap();
+            let Some(weights) = rollout::weights(&self.world) else {
+                return;
+            };
             self.routed.push(weights.canary);
             self.line(format!(
                 "       primary {} canary {}{}",
@@ -300,6 +310,37 @@ impl Model {
                 object["status"]["conditions"] = json!([{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]);
             }
         }
+    }
+
+    /// `kubectl delete canary`.
+    pub fn delete(&mut self) {
+        let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.world.now);
+        self.world.canary.metadata.deletion_timestamp = Some(now);
+        self.lines.clear();
+    }
+
+    /// Whether nothing holds the deleted Canary any more.
+    pub fn is_gone(&self) -> bool {
+        let meta = &self.world.canary.metadata;
+        meta.deletion_timestamp.is_some() && meta.finalizers.iter().flatten().count() == 0
+    }
+
+    /// When a line of the transcript was last written.
+    pub fn seconds(&self, what: &str) -> i64 {
+        let line = self.lines.iter().rfind(|line| line.ends_with(what));
+        let time = line.and_then(|line| line.split_whitespace().next());
+        time.and_then(|time| time.parse().ok()).expect(what)
+    }
+
+    /// Somebody edits the weights.
+    pub fn route(&mut self, canary: u8) {
+        let name = self.world.reference(Kind::VirtualService, "podinfo");
+        let Some(route) = self.world.objects.get_mut(&name) else {
+            return;
+        };
+        let rule = route["spec"]["http"][0]["route"].as_array_mut().unwrap();
+        rule[0]["weight"] = json!(100 - canary);
+        rule[1]["weight"] = json!(canary);
     }
 
     /// A new version of the target.
@@ -448,15 +489,7 @@ impl Model {
                 object["status"]["readyReplicas"] = json!(ready);
             }
         }
-        if let Some(route) = self
-            .world
-            .objects
-            .get_mut(&self.world.reference(Kind::VirtualService, "podinfo"))
-            && let Some(rule) = route["spec"]["http"][0]["route"].as_array_mut()
-        {
-            rule[0]["weight"] = json!(100 - routed);
-            rule[1]["weight"] = json!(routed);
-        }
+        self.route(routed);
         let names: Vec<_> = self.world.objects.keys().cloned().collect();
         for i in gone {
             if let Some(name) = names.get(*i) {

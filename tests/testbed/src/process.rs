@@ -20,7 +20,13 @@ pid=$!
 guard=$!
 trap 'kill -TERM $pid 2>/dev/null' TERM
 wait $pid; code=$?
-while kill -0 $pid 2>/dev/null; do wait $pid; code=$?; done
+# A signal interrupts a wait; the program's own end is told by the next.
+while [ $code -gt 128 ]; do
+    wait $pid; again=$?
+    [ $again -eq 127 ] && break
+    if [ $again -eq $code ] && ! kill -0 $pid 2>/dev/null; then break; fi
+    code=$again
+done
 kill $guard 2>/dev/null
 exit $code
 "#;

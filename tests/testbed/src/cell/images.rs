@@ -15,26 +15,36 @@ use crate::Error;
 #[derive(Clone, Debug)]
 pub struct Image {
     name: String,
-    programs: Vec<(String, PathBuf)>,
-    flags: Vec<String>,
+    programs: Vec<Program>,
     files: Vec<(String, String)>,
+}
+
+#[derive(Clone, Debug)]
+struct Program {
+    name: String,
+    path: PathBuf,
+    flags: Vec<String>,
 }
 
 impl Image {
     /// An image whose entrypoint is a program. `name` may have a tag.
     pub fn new(name: &str, entrypoint: &Path) -> Self {
-        Self {
+        let image = Self {
             name: name.to_owned(),
-            programs: vec![("entrypoint".to_owned(), entrypoint.to_owned())],
-            flags: Vec::new(),
+            programs: Vec::new(),
             files: Vec::new(),
-        }
+        };
+        image.with("entrypoint", entrypoint)
     }
 
     /// The same with a program that is called by name.
     #[must_use]
     pub fn with(mut self, name: &str, program: &Path) -> Self {
-        self.programs.push((name.to_owned(), program.to_owned()));
+        self.programs.push(Program {
+            name: name.to_owned(),
+            path: program.to_owned(),
+            flags: Vec::new(),
+        });
         self
     }
 
@@ -45,11 +55,14 @@ impl Image {
         self
     }
 
-    /// The same with flags that follow those of the manifest, for each of its programs.
+    /// The same with flags that follow those of the manifest, for each program that it has so far.
     #[must_use]
     pub fn flags(mut self, flags: &[&str]) -> Self {
-        self.flags
-            .extend(flags.iter().map(|flag| (*flag).to_owned()));
+        for program in &mut self.programs {
+            program
+                .flags
+                .extend(flags.iter().map(|flag| (*flag).to_owned()));
+        }
         self
     }
 
@@ -61,17 +74,17 @@ impl Image {
         for (name, text) in &self.files {
             fs::write(folder.join(name), text).map_err(io)?;
         }
-        for (name, program) in &self.programs {
+        for Program { name, path, flags } in &self.programs {
             let file = folder.join(name);
-            if self.flags.is_empty() {
-                symlink(program, file).map_err(io)?;
+            if flags.is_empty() {
+                symlink(path, file).map_err(io)?;
                 continue;
             }
-            let flags: Vec<_> = self.flags.iter().map(|flag| format!("'{flag}'")).collect();
+            let flags: Vec<_> = flags.iter().map(|flag| format!("'{flag}'")).collect();
             // By the name it was called with: a program may be many.
             let script = format!(
                 "#!/usr/bin/env bash\nexec -a {name} '{}' \"$@\" {}\n",
-                program.display(),
+                path.display(),
                 flags.join(" ")
             );
             fs::write(&file, script).map_err(io)?;

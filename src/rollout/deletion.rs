@@ -1,0 +1,140 @@
+//! A Canary that is deleted. What it owns goes with it; with `spec.revertOnDeletion` what it took over is given back before
+//! (`pkg/controller/finalizer.go`), in an order that loses no request: the target up, then the routes, then the finalizer.
+
+use super::{
+    drain,
+    facts::{Facts, event},
+    phase,
+    plan::{Decision, Next, Plan},
+    warn,
+};
+use crate::{
+    api::canary::CanaryPhase,
+    notice::EventKind,
+    route::{self, Dialect},
+    world::{Action, Effect, Kind, Readiness, World},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+/// As long as this is on a Canary, the API server does not remove it.
+const FINALIZER: &str = "finalizer.flagger.app";
+
+/// Keeps the finalizer on a Canary that is to be reverted, and off any other; `None` if it is so.
+pub fn prepare(world: &World) -> Option<Decision> {
+    (world.canary.spec.revert_on_deletion != has_finalizer(world))
+        .then(|| Decision::Do(write(world, world.canary.spec.revert_on_deletion)))
+}
+
+/// What to do about a Canary that is being deleted.
+pub fn decide(world: &World) -> Decision {
+    if !has_finalizer(world) {
+        return Decision::Wait(Next::Change, Vec::new());
+    }
+    if !world.canary.spec.revert_on_deletion {
+        return Decision::Do(write(world, false));
+    }
+    if world.phase() != CanaryPhase::Terminating {
+        let mut status = phase::enter(world, CanaryPhase::Terminating);
+        status.canary_weight = 0;
+        status.iterations = 0;
+        let text = format!("Terminating canary {}", world.full_name());
+        // The event is about the phase that ends, as Flagger's is.
+        return Decision::commit(status, vec![event(world, EventKind::Normal, text)]);
+    }
+    match Facts::of(world) {
+        Ok(facts) => revert(&facts),
+        // Without its target there is nobody to give anything back to.
+        Err(_) => Decision::Do(gone(world)),
+    }
+}
+
+fn revert(facts: &Facts<'_>) -> Decision {
+    let world = facts.world;
+    if facts.is_scaled_to_zero() {
+        return effects(facts.scale_to_primary().into_iter().collect());
+    }
+    let late = deadline(world).is_none_or(|deadline| deadline <= world.now);
+    if let Readiness::Waiting(why) | Readiness::Failed(why) = facts.canary_readiness()
+        && !late
+    {
+        let text = format!("canary not ready during finalizing: {why}");
+        return Decision::Wait(Next::Due, vec![event(world, EventKind::Warning, text)]);
+    }
+    let given_back = match given_back(facts) {
+        Ok(given_back) => given_back,
+        Err(_) if late => Vec::new(),
+        Err(problem) => return warn(world, problem),
+    };
+    if !given_back.is_empty() {
+        return effects(given_back);
+    }
+    match drain::end(world) {
+        None => Decision::commit(drain::begin(phase::status(world), world), Vec::new()),
+        Some(end) if world.now < end => Decision::Wait(Next::At(end), Vec::new()),
+        Some(_) => Decision::Do(gone(world)),
+    }
+}
+
+/// The Service and the routes as they were before the Canary.
+fn given_back(facts: &Facts<'_>) -> Result<Vec<Effect>, String> {
+    let world = facts.world;
+    let apex = world.object(Kind::Service, world.canary.apex_name());
+    let mut effects: Vec<_> = facts.services().restored_apex(apex).into_iter().collect();
+    effects.extend(route::restore(Dialect::of(world)?, world));
+    Ok(effects)
+}
+
+/// Until when the target is waited for.
+fn deadline(world: &World) -> Option<Timestamp> {
+    let since = phase::status(world).last_transition_time?.0;
+    let wait = SignedDuration::from_secs(world.canary.progress_deadline_seconds());
+    since.checked_add(wait).ok()
+}
+
+fn effects(effects: Vec<Effect>) -> Decision {
+    Decision::Do(Plan {
+        effects,
+        ..Plan::default()
+    })
+}
+
+fn gone(world: &World) -> Plan {
+    let text = format!("Terminated canary {}", world.full_name());
+    Plan {
+        notices: vec![event(world, EventKind::Normal, text)],
+        ..write(world, false)
+    }
+}
+
+fn has_finalizer(world: &World) -> bool {
+    let mut finalizers = world.canary.metadata.finalizers.iter().flatten();
+    finalizers.any(|finalizer| finalizer == FINALIZER)
+}
+
+/// Puts the finalizer on, or takes it off.
+fn write(world: &World, on: bool) -> Plan {
+    let meta = &world.canary.metadata;
+    let others = meta.finalizers.iter().flatten();
+    let mut wanted: Vec<_> = others.filter(|other| *other != FINALIZER).collect();
+    let own = FINALIZER.to_owned();
+    if on {
+        wanted.push(&own);
+    }
+    let test = |path: &str, value: Value| json!({"op": "test", "path": path, "value": value});
+    let patch = json!([
+        test("/metadata/uid", json!(meta.uid)),
+        test("/metadata/resourceVersion", json!(meta.resource_version)),
+        {"op": "add", "path": "/metadata/finalizers", "value": wanted},
+    ]);
+    let failure = format!("updating the finalizer of {} failed: ", world.full_name());
+    Plan {
+        effects: vec![Effect {
+            object: world.reference(Kind::Canary, world.name()),
+            action: Action::Patch(patch),
+            failure,
+        }],
+        ..Plan::default()
+    }
+}

@@ -1,0 +1,285 @@
+//! The walkthrough on a cell, a steady client, and what a story does and sees.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use flagger_rs::api::canary::Canary;
+use kube::Api;
+use serde_json::{Value, json};
+use testbed::{
+    Cell,
+    client::{Client, Tally},
+    programs,
+    wait::until,
+};
+
+/// The longest that anything may be waited for.
+const PATIENCE: Duration = Duration::from_secs(240);
+const PER_SECOND: u32 = 200;
+/// The version that the walkthrough begins with.
+pub const THREE_ONE_ZERO: &str = "3.1.0";
+
+pub struct Rig {
+    pub cell: Cell,
+    client: Client,
+    canaries: Api<Canary>,
+}
+
+/// What the client sees from some moment on.
+pub struct Story<'a> {
+    name: &'static str,
+    start: Instant,
+    client: &'a Client,
+}
+
+impl Rig {
+    /// Istio, the operator, the application and the load tester, as the walkthrough installs them; users call already.
+    pub async fn start() -> Self {
+        let built = programs::build(&["flagger", "testbed", "podinfo", "loadtester"]).unwrap();
+        let mut images = programs::images(&built);
+        images.push(programs::operator(&built.join("flagger")));
+        images.push(programs::podinfo(&built, "3.1.2", &["--error-rate=0.3"]));
+        let cell = Cell::start(&built.join("testbed"), &images).await.unwrap();
+        let kubectl = cell.kubectl();
+        let read = |path: &str| std::fs::read_to_string(file(path)).unwrap();
+        kubectl
+            .apply(&read("examples/walkthrough/ingress-gateway.yaml"))
+            .await
+            .unwrap();
+        kubectl
+            .apply(&read("tests/mesh/before.yaml"))
+            .await
+            .unwrap();
+        for folder in ["kustomize/istio", "kustomize/podinfo", "kustomize/tester"] {
+            kubectl.apply_kustomize(&file(folder)).await.unwrap();
+        }
+        for (namespace, name) in [
+            ("test", "podinfo"),
+            ("test", "flagger-loadtester"),
+            ("istio-system", "flagger"),
+        ] {
+            cell.available(namespace, name).await.unwrap();
+        }
+        let probe = Client::start(cell.gateway, "app.example.com", 10).unwrap();
+        until(PATIENCE, "the gateway to serve", async || {
+            let recently = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
+            let seen = probe.since(recently);
+            (seen.calls > 3 && seen.lost() == 0)
+                .then_some(())
+                .ok_or(seen.to_string())
+        })
+        .await
+        .unwrap();
+        Self {
+            client: Client::start(cell.gateway, "app.example.com", PER_SECOND).unwrap(),
+            canaries: Api::namespaced(cell.client(), "test"),
+            cell,
+        }
+    }
+
+    pub fn story(&self, name: &'static str) -> Story<'_> {
+        Story {
+            name,
+            start: Instant::now(),
+            client: &self.client,
+        }
+    }
+
+    /// The walkthrough's Canary in quick steps, with `revertOnDeletion`, and changes to its analysis.
+    pub async fn canary(&self, analysis: Value) {
+        let text = std::fs::read_to_string(file("examples/walkthrough/podinfo-canary.yaml"));
+        let mut canary: Value = serde_saphyr::from_str(&text.unwrap()).unwrap();
+        canary["spec"]["revertOnDeletion"] = json!(true);
+        let quick = json!({"interval": "10s", "threshold": 5, "stepWeight": 25});
+        for change in [quick, analysis] {
+            for (key, value) in change.as_object().unwrap() {
+                canary["spec"]["analysis"][key] = value.clone();
+            }
+        }
+        self.cell
+            .kubectl()
+            .apply(&canary.to_string())
+            .await
+            .unwrap();
+    }
+
+    pub async fn image(&self, tag: &str) {
+        let image = format!("podinfod=stefanprodan/podinfo:{tag}");
+        self.kubectl(&["-n", "test", "set", "image", "deployment/podinfo", &image])
+            .await;
+        // The run has begun: what is reached from here on is reached by this version.
+        self.until("Progressing or later", |canary| {
+            let status = canary.status.as_ref().unwrap();
+            !["Initialized", "Succeeded", "Failed"].contains(&status.phase.as_str())
+        })
+        .await;
+    }
+
+    pub async fn weight(&self, weight: i64) {
+        self.until(&format!("weight {weight}"), |canary| {
+            canary.status.as_ref().unwrap().canary_weight == weight
+        })
+        .await;
+    }
+
+    pub async fn reach(&self, phase: &str) {
+        self.until(phase, |canary| {
+            canary
+                .status
+                .as_ref()
+                .is_some_and(|status| status.phase.as_str() == phase)
+        })
+        .await;
+    }
+
+    /// Until nothing is owed and nothing drains.
+    pub async fn rest(&self) {
+        self.until("rest", |canary| {
+            let conditions = canary.status.as_ref().unwrap().conditions.as_ref();
+            conditions.is_some_and(|conditions| conditions.len() == 1)
+        })
+        .await;
+    }
+
+    async fn until(&self, what: &str, reached: impl Fn(&Canary) -> bool) {
+        let seen = until(PATIENCE, what, async || {
+            let canary = self
+                .canaries
+                .get("podinfo")
+                .await
+                .map_err(|e| e.to_string())?;
+            if reached(&canary) {
+                return Ok(());
+            }
+            Err(format!("{:?}", canary.status))
+        })
+        .await;
+        if let Err(error) = seen {
+            panic!("{error}\n{}", self.events().await);
+        }
+    }
+
+    pub async fn events(&self) -> String {
+        let args = ["-n", "test", "get", "events", "-o"];
+        let messages = r#"jsonpath={range .items[*]}{.message}{"\n"}{end}"#;
+        self.kubectl(&[&args[..], &[messages]].concat()).await
+    }
+
+    pub async fn replicas(&self, deployment: &str) -> i64 {
+        let args = [
+            "-n",
+            "test",
+            "get",
+            "deployment",
+            deployment,
+            "-o",
+            "jsonpath={.spec.replicas}",
+        ];
+        self.kubectl(&args).await.trim().parse().unwrap()
+    }
+
+    pub async fn delete_pods(&self, namespace: &str, label: &str) {
+        self.kubectl(&[
+            "-n",
+            namespace,
+            "delete",
+            "pods",
+            "-l",
+            label,
+            "--wait=false",
+        ])
+        .await;
+    }
+
+    /// `kill -9` for the processes with this in their command line.
+    pub async fn kill(&self, command: &str) {
+        self.signal("-KILL", command).await;
+    }
+
+    pub async fn signal(&self, signal: &str, command: &str) {
+        self.cell
+            .on_node(&["pkill", signal, "-f", "--", command])
+            .await
+            .unwrap();
+    }
+
+    /// How many configurations of istiod's Envoy refused.
+    pub async fn rejected(&self) -> u64 {
+        let args = [
+            "-n",
+            "istio-system",
+            "get",
+            "pods",
+            "-l",
+            "app=istiod",
+            "-o",
+            "jsonpath={.items[0].metadata.name}",
+        ];
+        let pod = self.kubectl(&args).await;
+        let path = format!(
+            "/api/v1/namespaces/istio-system/pods/{}:15014/proxy/metrics",
+            pod.trim()
+        );
+        let metrics = self.kubectl(&["get", "--raw", &path]).await;
+        assert!(metrics.contains("pilot_xds_pushes"), "istiod counts");
+        let rejects = metrics
+            .lines()
+            .filter(|line| line.starts_with("pilot_total_xds_rejects"));
+        rejects
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .map(|count| count as u64)
+            .sum()
+    }
+
+    pub async fn kubectl(&self, args: &[&str]) -> String {
+        self.cell.kubectl().run(args).await.unwrap()
+    }
+
+    /// Ends the cell; nothing of it goes on.
+    pub async fn end(self) {
+        let folder = self.cell.folder().to_owned();
+        drop(self.client);
+        self.cell.stop().await;
+        let left = processes(&folder);
+        assert!(left.is_empty(), "{left:?}");
+        assert!(!folder.exists(), "{}", folder.display());
+    }
+}
+
+impl Story<'_> {
+    /// That each call was answered by the application.
+    pub fn no_request_lost(&self) -> Tally {
+        let tally = self.client.since(self.start);
+        eprintln!("  {}: {tally}", self.name);
+        assert!(tally.calls > 0, "{}", self.name);
+        assert_eq!(tally.lost(), 0, "{}: {tally}", self.name);
+        tally
+    }
+
+    /// What a second shows.
+    pub async fn short(&self) -> Tally {
+        until(PATIENCE, "a second's calls", async || {
+            let tally = self.client.since(self.start);
+            (tally.calls >= PER_SECOND as usize)
+                .then_some(())
+                .ok_or(tally.to_string())
+        })
+        .await
+        .unwrap();
+        self.no_request_lost()
+    }
+}
+
+/// The processes whose command line names a folder.
+fn processes(folder: &Path) -> Vec<String> {
+    let all = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let lines = all.filter_map(|entry| std::fs::read_to_string(entry.path().join("cmdline")).ok());
+    let name = folder.display().to_string();
+    lines.filter(|line| line.contains(&name)).collect()
+}
+
+fn file(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}

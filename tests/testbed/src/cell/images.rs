@@ -1,6 +1,6 @@
 //! Images are folders with programs.
 //!
-//! `IMAGES/NAME:TAG` stands for an image if it is there, or else `IMAGES/NAME`, where NAME is the last part of the image's name. The
+//! `IMAGES/NAME@TAG` stands for an image if it is there, or else `IMAGES/NAME`, where NAME is the last part of the image's name. The
 //! folder is the container's working directory and the head of its `PATH`; a container without a `command` runs `entrypoint` there.
 
 use std::{
@@ -68,7 +68,8 @@ impl Image {
 
     /// Makes its folder.
     pub fn install(&self, images: &Path) -> Result<(), Error> {
-        let folder = images.join(&self.name);
+        // A folder in a `PATH` has no colon.
+        let folder = images.join(self.name.replace(':', "@"));
         let io = |e| Error::io(&folder, e);
         fs::create_dir_all(&folder).map_err(io)?;
         for (name, text) in &self.files {
@@ -96,9 +97,8 @@ impl Image {
 
 /// The folder that stands for an image.
 pub fn folder(images: &Path, image: &str) -> Option<PathBuf> {
-    let last = image.rsplit('/').next().unwrap_or_default();
-    let (name, _) = split(image);
-    [last, name]
+    let (name, tag) = split(image);
+    [format!("{name}@{tag}"), name.to_owned()]
         .map(|name| images.join(name))
         .into_iter()
         .find(|folder| folder.is_dir())
@@ -126,7 +126,7 @@ mod tests {
         let found = |image| folder(&images, image);
         assert_eq!(
             found("stefanprodan/podinfo:3.1.2"),
-            Some(images.join("podinfo:3.1.2"))
+            Some(images.join("podinfo@3.1.2"))
         );
         assert_eq!(
             found("registry:5000/podinfo:3.1.0"),

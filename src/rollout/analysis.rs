@@ -42,7 +42,7 @@ pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String
     }
     if facts.is_scaled_to_zero() {
         return Ok(Decision::Do(Plan {
-            effects: facts.scale_up().into_iter().collect(),
+            effects: facts.scale_up(),
             ..Plan::default()
         }));
     }

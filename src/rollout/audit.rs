@@ -6,7 +6,7 @@ use super::{drain, phase, plan::Plan};
 use crate::{
     api::canary::CanaryPhase,
     route::{self, Dialect},
-    world::{Action, Effect, Kind, Weights, World, readiness::ready_pods},
+    world::{Action, Effect, Kind, TargetKind, Weights, World, target::SCALE_TO_ZERO},
 };
 
 /// What is unsafe about a plan, if anything.
@@ -28,10 +28,13 @@ pub fn audit(world: &World, plan: &Plan) -> Result<(), String> {
 /// The target is scaled to zero only when traffic left it a while ago: what is on its way is not lost.
 fn drained(world: &World, plan: &Plan) -> Result<(), String> {
     let target = &world.canary.spec.target_ref.name;
+    let Some(kind) = TargetKind::of(&world.canary).map(TargetKind::kind) else {
+        return Ok(());
+    };
     let goes = plan.effects.iter().any(|effect| {
-        effect.object.kind == Kind::Deployment && effect.object.name == *target && to_zero(effect)
+        effect.object.kind == kind && effect.object.name == *target && to_zero(effect)
     });
-    let answers = world.target().is_some_and(|target| ready_pods(target) > 0);
+    let answers = world.canary_answers();
     let Ok(routed) = Dialect::of(world).and_then(|dialect| route::read(dialect, world)) else {
         return Ok(());
     };
@@ -48,14 +51,32 @@ fn drained(world: &World, plan: &Plan) -> Result<(), String> {
 }
 
 fn to_zero(effect: &Effect) -> bool {
+    let is_zero = |path: &str, value: &Value| match path {
+        "/spec/replicas" => *value == 0,
+        "/spec/template/spec/nodeSelector" => value.get(SCALE_TO_ZERO).is_some(),
+        "/spec/template" => value
+            .pointer("/spec/nodeSelector")
+            .is_some_and(|selector| selector.get(SCALE_TO_ZERO).is_some()),
+        _ => false,
+    };
     match &effect.action {
         Action::Create(object) | Action::Replace(object) => {
-            object.pointer("/spec/replicas") == Some(&Value::from(0))
+            let paths = ["/spec/replicas", "/spec/template"];
+            paths.iter().any(|path| {
+                object
+                    .pointer(path)
+                    .is_some_and(|value| is_zero(path, value))
+            })
         }
         Action::Patch(patch) => {
             let mut operations = patch.as_array().into_iter().flatten();
-            operations
-                .any(|operation| operation["path"] == "/spec/replicas" && operation["value"] == 0)
+            operations.any(|operation| {
+                operation["op"] != "test"
+                    && is_zero(
+                        operation["path"].as_str().unwrap_or_default(),
+                        &operation["value"],
+                    )
+            })
         }
     }
 }
@@ -63,14 +84,13 @@ fn to_zero(effect: &Effect) -> bool {
 /// The primary is never scaled to zero.
 fn no_replicas(world: &World, plan: &Plan) -> Result<(), String> {
     let primary = world.canary.primary_workload_name();
-    for effect in plan
+    let workloads = [Kind::Deployment, Kind::DaemonSet];
+    let mut writes = plan
         .effects
         .iter()
-        .filter(|effect| effect.object.kind == Kind::Deployment && effect.object.name == primary)
-    {
-        if to_zero(effect) {
-            return Err(format!("the primary {primary} would be scaled to zero"));
-        }
+        .filter(|effect| workloads.contains(&effect.object.kind) && effect.object.name == primary);
+    if writes.any(to_zero) {
+        return Err(format!("the primary {primary} would be scaled to zero"));
     }
     Ok(())
 }
@@ -101,8 +121,7 @@ fn traffic(world: &World, plan: &Plan) -> Result<(), String> {
     }
     // Without a route the Service leads to the primary.
     let before = before.unwrap_or(Weights::PRIMARY);
-    let answers = |object: Option<&Value>| object.is_some_and(|object| ready_pods(object) > 0);
-    let (primary, canary) = (answers(world.primary()), answers(world.target()));
+    let (primary, canary) = (world.primary_answers(), world.canary_answers());
     if weights.canary > before.canary && !canary {
         return Err(format!(
             "weight {} for a canary without a ready pod",

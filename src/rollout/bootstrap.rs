@@ -11,7 +11,7 @@ use super::{
 use crate::{
     api::canary::CanaryPhase,
     notice::{EventKind, Severity},
-    world::{Effect, Kind, Readiness, Weights},
+    world::{Effect, Readiness, Weights},
 };
 
 /// The primary beside the target, traffic on it, the target at zero.
@@ -24,7 +24,7 @@ pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String
         ));
     }
     facts.complete()?;
-    let mut services = workload_services(facts);
+    let mut services = facts.workload_services();
     services.retain(|effect| !world.mended.contains(&effect.object));
     if !services.is_empty() {
         return Ok(Decision::Do(Plan {
@@ -76,7 +76,7 @@ pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String
 /// routes afterwards.)
 fn initialized(facts: &Facts<'_>) -> Result<Decision, String> {
     let world = facts.world;
-    if facts.canary_answers() && !facts.primary_answers() {
+    if world.canary_answers() && !world.primary_answers() {
         let name = world.canary.primary_workload_name();
         let text = format!("{name}.{} has no ready pod yet", world.namespace());
         return Ok(Decision::Wait(
@@ -86,7 +86,7 @@ fn initialized(facts: &Facts<'_>) -> Result<Decision, String> {
     }
     let mut effects: Vec<Effect> = facts.primary_scaler(false)?.into_iter().collect();
     effects.extend(facts.routes_to(&Weights::PRIMARY)?);
-    effects.extend(apex_service(facts));
+    effects.extend(facts.apex_service());
     effects.retain(|effect| !world.mended.contains(&effect.object));
     if !effects.is_empty() {
         return Ok(Decision::Do(Plan {
@@ -94,8 +94,9 @@ fn initialized(facts: &Facts<'_>) -> Result<Decision, String> {
             ..Plan::default()
         }));
     }
+    let down = facts.scale_down();
     match drain::end(world) {
-        None if facts.canary_answers() => {
+        None if world.canary_answers() && !down.is_empty() => {
             return Ok(Decision::commit(
                 drain::begin(phase::status(world), world),
                 Vec::new(),
@@ -126,30 +127,8 @@ fn initialized(facts: &Facts<'_>) -> Result<Decision, String> {
         alert(world, Severity::Info, &text, true),
     ];
     Ok(Decision::Do(Plan {
-        effects: facts.scale_down().into_iter().collect(),
+        effects: down,
         status: Some(status),
         notices,
     }))
-}
-
-/// The canary's and the primary's Services.
-pub fn workload_services(facts: &Facts<'_>) -> Vec<Effect> {
-    let (canary, services) = (&facts.world.canary, facts.services());
-    let live = |name: &str| facts.world.object(Kind::Service, name);
-    [
-        services.canary(live(&canary.canary_name())),
-        services.primary(live(&canary.primary_name())),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
-}
-
-/// The Service that clients call; it selects the primary's pods.
-pub fn apex_service(facts: &Facts<'_>) -> Option<Effect> {
-    facts.services().apex(
-        facts
-            .world
-            .object(Kind::Service, facts.world.canary.apex_name()),
-    )
 }

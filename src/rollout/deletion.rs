@@ -53,7 +53,7 @@ pub fn decide(world: &World) -> Decision {
 fn revert(facts: &Facts<'_>) -> Decision {
     let world = facts.world;
     if facts.is_scaled_to_zero() {
-        return effects(facts.scale_to_primary().into_iter().collect());
+        return effects(facts.scale_to_primary());
     }
     let late = deadline(world).is_none_or(|deadline| deadline <= world.now);
     if let Readiness::Waiting(why) | Readiness::Failed(why) = facts.canary_readiness()
@@ -80,8 +80,7 @@ fn revert(facts: &Facts<'_>) -> Decision {
 /// The Service and the routes as they were before the Canary.
 fn given_back(facts: &Facts<'_>) -> Result<Vec<Effect>, String> {
     let world = facts.world;
-    let apex = world.object(Kind::Service, world.canary.apex_name());
-    let mut effects: Vec<_> = facts.services().restored_apex(apex).into_iter().collect();
+    let mut effects: Vec<_> = facts.restored_apex().into_iter().collect();
     effects.extend(route::restore(Dialect::of(world)?, world));
     Ok(effects)
 }

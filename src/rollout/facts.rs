@@ -11,14 +11,17 @@ use crate::{
     notice::{EventKind, Notice, Severity, alert, hook},
     route::{self, Dialect},
     workload::{
+        self,
         config::{self, ConfigName},
-        deployment::{self, Primary},
+        daemon_set,
         metadata::{included, owner_reference},
+        primary::{self, Primary},
         scaler,
         service::Services,
+        service_target,
     },
     world::{
-        Action, Effect, Kind, ObjectRef, Readiness, Weights, World,
+        Action, Effect, Kind, ObjectRef, Readiness, TargetKind, Weights, World,
         readiness::{self, replicas},
         revision::{is_ours, revision},
     },
@@ -28,6 +31,8 @@ use crate::{
 pub struct Facts<'a> {
     /// What was observed.
     pub world: &'a World,
+    /// What kind of workload is released.
+    pub kind: TargetKind,
     /// The target.
     pub target: &'a Value,
     /// The label that selects the target's pods.
@@ -47,14 +52,21 @@ pub struct Facts<'a> {
 /// The objects that a decision looks at: asked again with what was found, until nothing is missing.
 pub fn needs(world: &World) -> BTreeSet<ObjectRef> {
     let canary = &world.canary;
+    let Some(kind) = TargetKind::of(canary) else {
+        return BTreeSet::new();
+    };
+    let target = &canary.spec.target_ref.name;
     let mut needs: BTreeSet<_> = [
-        world.reference(Kind::Deployment, &canary.spec.target_ref.name),
-        world.reference(Kind::Deployment, &canary.primary_workload_name()),
+        world.reference(kind.kind(), target),
+        world.reference(kind.kind(), &canary.primary_workload_name()),
         world.reference(Kind::Service, canary.apex_name()),
         world.reference(Kind::Service, &canary.primary_name()),
         world.reference(Kind::Service, &canary.canary_name()),
     ]
     .into();
+    if kind == TargetKind::Service {
+        needs.insert(world.reference(Kind::Service, &format!("{target}-canary")));
+    }
     if let Ok(dialect) = Dialect::of(world) {
         needs.extend(route::objects(dialect, canary));
     }
@@ -81,20 +93,19 @@ pub fn needs(world: &World) -> BTreeSet<ObjectRef> {
 impl<'a> Facts<'a> {
     /// The facts, or what a user reads if they cannot be had.
     pub fn of(world: &'a World) -> Result<Self, String> {
-        let name = &world.canary.spec.target_ref.name;
-        let target = world.target().ok_or_else(|| {
-            format!(
-                "deployment {name}.{} get query error: deployments.apps {name:?} not found",
-                world.namespace()
-            )
-        })?;
-        let selector = deployment::selector(target, &world.settings.selector_labels)?;
-        let template = target
-            .pointer("/spec/template")
-            .cloned()
-            .unwrap_or_default();
-        let (tracked, configs, problem) = match configs(world, &template) {
-            _ if !world.settings.config_tracking => (BTreeSet::new(), None, None),
+        let reference = &world.canary.spec.target_ref;
+        let kind = TargetKind::of(&world.canary)
+            .ok_or_else(|| format!("{} is no kind of target", reference.kind))?;
+        let target = world.target().ok_or_else(|| not_found(world, kind))?;
+        if kind == TargetKind::DaemonSet {
+            daemon_set::strategy(target)?;
+        }
+        let selector = primary::selector(kind, target, &world.settings.selector_labels)?;
+        let version = kind.version(target);
+        let (tracked, configs, problem) = match configs(world, &version) {
+            _ if !world.settings.config_tracking || !kind.has_pods() => {
+                (BTreeSet::new(), None, None)
+            }
             Ok((tracked, checksums)) => (tracked, Some(checksums), None),
             Err(problem) => {
                 let known = phase::status(world).tracked_configs;
@@ -103,9 +114,10 @@ impl<'a> Facts<'a> {
         };
         Ok(Self {
             world,
+            kind,
             target,
             selector,
-            revision: revision(&template),
+            revision: revision(&version),
             configs,
             problem,
             tracked,
@@ -180,7 +192,7 @@ impl<'a> Facts<'a> {
     /// other's do.
     pub fn set_weights(&self, weights: &Weights) -> Result<Vec<Effect>, String> {
         let now = self.weights()?;
-        let (primary, canary) = (self.primary_answers(), self.canary_answers());
+        let (primary, canary) = (self.world.primary_answers(), self.world.canary_answers());
         let name = |name: &str| {
             format!(
                 "{name}.{} has no ready pod: traffic stays where it is",
@@ -203,18 +215,6 @@ impl<'a> Facts<'a> {
         !all_on_canary || self.world.canary.strategy() == Strategy::AbTesting
     }
 
-    /// Whether a pod of the primary can answer.
-    pub fn primary_answers(&self) -> bool {
-        self.world
-            .primary()
-            .is_some_and(|primary| readiness::ready_pods(primary) > 0)
-    }
-
-    /// Whether a pod of the canary can answer.
-    pub fn canary_answers(&self) -> bool {
-        readiness::ready_pods(self.target) > 0
-    }
-
     /// Creates the routes, or repairs what drifted, with the weights as they are; as the status has them, if the routes are gone.
     pub fn routes(&self) -> Result<Vec<Effect>, String> {
         use CanaryPhase as P;
@@ -225,7 +225,7 @@ impl<'a> Facts<'a> {
             return self.routes_to(&Weights::PRIMARY);
         }
         let lost = || {
-            if self.canary_answers() {
+            if self.world.canary_answers() {
                 self.expected_weights()
             } else {
                 Weights::PRIMARY
@@ -276,11 +276,21 @@ impl<'a> Facts<'a> {
     /// How the canary's roll-out stands.
     pub fn canary_readiness(&self) -> Readiness {
         let analysis = self.world.canary.spec.analysis.as_ref();
-        self.readiness(
-            self.target,
-            analysis.and_then(|a| a.canary_ready_threshold),
-            || format!("canary deployment {} not ready: ", self.world.full_target()),
-        )
+        let threshold = analysis.and_then(|a| a.canary_ready_threshold);
+        let target = self.world.full_target();
+        let readiness = self.readiness(self.target, threshold);
+        let prefix = match (self.kind, &readiness) {
+            (TargetKind::DaemonSet, Readiness::Failed(_)) => {
+                format!("canary damonset {target} not ready with retryable false: ")
+            }
+            (TargetKind::DaemonSet, _) => {
+                format!("canary damonset {target} not ready with retryable true: ")
+            }
+            (TargetKind::Deployment | TargetKind::Service, _) => {
+                format!("canary deployment {target} not ready: ")
+            }
+        };
+        readiness.prefixed(&prefix)
     }
 
     /// How the primary's roll-out stands; a missing one is waited for.
@@ -290,25 +300,24 @@ impl<'a> Facts<'a> {
             self.world.canary.primary_workload_name(),
             self.world.namespace()
         );
-        let Some(primary) = self.world.primary() else {
-            return Readiness::Waiting(format!(
-                "{name} not ready: deployment {name} get query error: not found"
-            ));
+        let prefix = match self.kind {
+            TargetKind::DaemonSet => format!("primary daemonset {name} not ready: "),
+            TargetKind::Deployment | TargetKind::Service => format!("{name} not ready: "),
         };
-        let analysis = self.world.canary.spec.analysis.as_ref();
-        self.readiness(
-            primary,
-            analysis.and_then(|a| a.primary_ready_threshold),
-            || format!("{name} not ready: "),
-        )
+        let readiness = match self.world.primary() {
+            Some(primary) => {
+                let analysis = self.world.canary.spec.analysis.as_ref();
+                self.readiness(primary, analysis.and_then(|a| a.primary_ready_threshold))
+            }
+            None => {
+                let kind = self.kind.kind().name().to_lowercase();
+                Readiness::Waiting(format!("{kind} {name} get query error: not found"))
+            }
+        };
+        readiness.prefixed(&prefix)
     }
 
-    fn readiness(
-        &self,
-        object: &Value,
-        threshold: Option<i64>,
-        prefix: impl Fn() -> String,
-    ) -> Readiness {
+    fn readiness(&self, object: &Value, threshold: Option<i64>) -> Readiness {
         let deadline = SignedDuration::from_secs(self.world.canary.progress_deadline_seconds());
         // A verdict from before this phase, or this step, is not about this roll-out.
         let since = phase::status(self.world).last_transition_time;
@@ -318,20 +327,16 @@ impl<'a> Facts<'a> {
             since,
             now: self.world.now,
         };
-        match readiness::deployment(object, threshold.unwrap_or(100), &times) {
-            Readiness::Ready => Readiness::Ready,
-            Readiness::Waiting(why) => Readiness::Waiting(prefix() + &why),
-            Readiness::Failed(why) => Readiness::Failed(prefix() + &why),
-        }
+        self.kind
+            .readiness(object, threshold.unwrap_or(100), &times)
     }
 
     /// Whether the canary runs no pods by intention.
     pub fn is_scaled_to_zero(&self) -> bool {
-        replicas(self.target) == 0
+        self.kind.is_at_zero(self.target)
     }
 
-    /// The Services that lead to the primary and the canary.
-    pub fn services(&self) -> Services<'_> {
+    fn services(&self) -> Services<'_> {
         Services {
             canary: &self.world.canary,
             selector: (&self.selector.0, &self.selector.1),
@@ -342,38 +347,80 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// The canary's and the primary's Services, and the one that clients call. A Service that is released is the last itself.
+    pub fn workload_services(&self) -> Vec<Effect> {
+        let canary = &self.world.canary;
+        let live = |name: &str| self.world.object(Kind::Service, name);
+        if self.kind == TargetKind::Service {
+            let name = format!("{}-canary", canary.spec.target_ref.name);
+            let follows = service_target::canary_service(canary, self.target, live(&name));
+            return follows.into_iter().collect();
+        }
+        let services = self.services();
+        [
+            services.canary(live(&canary.canary_name())),
+            services.primary(live(&canary.primary_name())),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// The Service that clients call; it selects the primary's pods.
+    pub fn apex_service(&self) -> Option<Effect> {
+        let name = self.world.canary.apex_name();
+        let live = self.world.object(Kind::Service, name);
+        (self.kind != TargetKind::Service)
+            .then(|| self.services().apex(live))
+            .flatten()
+    }
+
+    /// The Service that clients call, as it led before the Canary.
+    pub fn restored_apex(&self) -> Option<Effect> {
+        let name = self.world.canary.apex_name();
+        let live = self.world.object(Kind::Service, name);
+        (self.kind != TargetKind::Service)
+            .then(|| self.services().restored_apex(live))
+            .flatten()
+    }
+
     /// Scales the canary to zero.
-    pub fn scale_down(&self) -> Option<Effect> {
-        let name = self.world.full_target();
-        deployment::scale(
-            self.target,
-            0,
-            format!("scaling down canary Deployment {name} failed: "),
-        )
+    pub fn scale_down(&self) -> Vec<Effect> {
+        let failure = format!(
+            "scaling down canary {} {} failed: ",
+            self.kind.kind().name(),
+            self.world.full_target()
+        );
+        workload::scale_to_zero(self.kind, self.target, failure)
+            .into_iter()
+            .collect()
     }
 
     /// Scales the canary from zero: to what its autoscaler would give it at least, or to what the primary has.
-    pub fn scale_up(&self) -> Option<Effect> {
-        let to = match &self.world.canary.spec.autoscaler_ref {
-            Some(reference) => self
-                .world
-                .object(Kind::HorizontalPodAutoscaler, &reference.name)
-                .and_then(|scaler| scaler.pointer("/spec/minReplicas")?.as_i64()),
-            None => self.world.primary().map(replicas),
-        };
-        let to = to.unwrap_or(1).max(1);
-        deployment::scale(
-            self.target,
-            to,
-            format!("scaling up {} to {to} failed: ", self.world.full_target()),
-        )
+    pub fn scale_up(&self) -> Vec<Effect> {
+        match &self.world.canary.spec.autoscaler_ref {
+            Some(reference) => {
+                let scaler = self
+                    .world
+                    .object(Kind::HorizontalPodAutoscaler, &reference.name);
+                let least = scaler.and_then(|scaler| scaler.pointer("/spec/minReplicas")?.as_i64());
+                self.scale_to(least.unwrap_or(1))
+            }
+            None => self.scale_to_primary(),
+        }
     }
 
     /// Scales a target that has no pods to what the primary has.
-    pub fn scale_to_primary(&self) -> Option<Effect> {
-        let to = self.world.primary().map_or(1, replicas).max(1);
+    pub fn scale_to_primary(&self) -> Vec<Effect> {
+        self.scale_to(self.world.primary().map_or(1, replicas))
+    }
+
+    fn scale_to(&self, to: i64) -> Vec<Effect> {
+        let to = to.max(1);
         let failure = format!("scaling up {} to {to} failed: ", self.world.full_target());
-        deployment::scale(self.target, to, failure)
+        workload::scale_from_zero(self.kind, self.target, to, failure)
+            .into_iter()
+            .collect()
     }
 
     /// Creates the primary, and its copies of the configs before it.
@@ -402,17 +449,10 @@ impl<'a> Facts<'a> {
         let applied = phase::status(self.world)
             .last_applied_spec
             .unwrap_or_default();
-        let id = |primary: &Value| {
-            primary
-                .pointer("/spec/template/metadata/annotations/flagger-id")
-                .cloned()
-        };
-        let ours = self
-            .world
-            .primary()
-            .and_then(id)
-            .is_some_and(|id| id == self.flagger_id(&applied).as_str());
-        ours || (!is_ours(&applied) && self.is_what_the_primary_runs())
+        let id = self.flagger_id(&applied);
+        let was = |primary| self.with_primary(|wanted| wanted.was_promoted(primary, &id, &applied));
+        self.world.primary().is_some_and(was)
+            || (!is_ours(&applied) && self.is_what_the_primary_runs())
     }
 
     /// The primary's autoscaler: created if missing; in a promotion brought up to date as well.
@@ -447,6 +487,7 @@ impl<'a> Facts<'a> {
         let name = self.world.canary.primary_workload_name();
         let id = self.flagger_id(&self.revision);
         f(&Primary {
+            kind: self.kind,
             target: self.target,
             name: &name,
             selector: (&self.selector.0, &self.selector.1),
@@ -461,7 +502,7 @@ impl<'a> Facts<'a> {
 
     fn flagger_id(&self, revision: &str) -> String {
         let configs = serde_json::to_string(&self.configs).unwrap_or_default();
-        deployment::flagger_id(
+        primary::flagger_id(
             self.world
                 .canary
                 .metadata
@@ -533,6 +574,20 @@ fn configs(
         }
     }
     Ok((tracked, checksums))
+}
+
+fn not_found(world: &World, kind: TargetKind) -> String {
+    let name = &world.canary.spec.target_ref.name;
+    let (group, _) = kind.kind().group_version();
+    let mut resource = kind.kind().plural().to_owned();
+    if !group.is_empty() {
+        resource += &format!(".{group}");
+    }
+    format!(
+        "{} {} get query error: {resource} {name:?} not found",
+        kind.kind().name().to_lowercase(),
+        world.full_target()
+    )
 }
 
 /// An event about the canary, as of its phase now.

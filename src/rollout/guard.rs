@@ -5,7 +5,12 @@ use super::{
     phase::{self, Intent},
     plan::{Decision, Next},
 };
-use crate::{api::canary::Strategy, notice::EventKind, route::Dialect, world::World};
+use crate::{
+    api::canary::Strategy,
+    notice::EventKind,
+    route::Dialect,
+    world::{TargetKind, World},
+};
 
 /// The decision about a canary that must not be run as it is; `None` if it can be.
 pub fn refuse(world: &World) -> Option<Decision> {
@@ -63,10 +68,10 @@ fn invalid(world: &World) -> Option<String> {
 
 fn target(world: &World) -> Option<String> {
     let spec = &world.canary.spec;
-    if spec.target_ref.kind != "Deployment" {
+    if TargetKind::of(&world.canary).is_none() {
         return Some(format!(
-            "spec.targetRef.kind: {} is not supported yet, only Deployment is",
-            spec.target_ref.kind
+            "spec.targetRef: {} {} is not supported yet, only Deployment, DaemonSet and core Service are",
+            spec.target_ref.api_version, spec.target_ref.kind
         ));
     }
     if let Some(scaler) = spec

@@ -87,13 +87,13 @@ fn warn(world: &World, problem: String) -> Decision {
 /// else waits for it.
 fn upkeep(facts: &Facts<'_>) -> Result<Vec<Effect>, String> {
     let world = facts.world;
-    let mut effects: Vec<Effect> = bootstrap::workload_services(facts);
+    let mut effects: Vec<Effect> = facts.workload_services();
     if world.primary().is_none() {
         effects.extend(facts.promote());
     }
     // A promotion says what is wrong with the target's scaler.
     effects.extend(facts.primary_scaler(false).unwrap_or_default());
-    effects.extend(bootstrap::apex_service(facts));
+    effects.extend(facts.apex_service());
     effects.extend(facts.routes()?);
     effects.retain(|effect| !world.mended.contains(&effect.object));
     Ok(effects)

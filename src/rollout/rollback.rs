@@ -116,7 +116,7 @@ pub fn proceed(facts: &Facts<'_>) -> Result<Decision, String> {
         cause.reason(),
         &cause.message(),
     );
-    let status = if to.canary == 0 && !facts.is_scaled_to_zero() {
+    let status = if to.canary == 0 && !facts.scale_down().is_empty() {
         drain::begin(status, facts.world)
     } else {
         status
@@ -149,7 +149,7 @@ const fn end(intent: Intent) -> CanaryPhase {
 /// Where traffic goes: to the primary; but after a promotion that failed it is the primary that is broken.
 fn destination(facts: &Facts<'_>, cause: &Cause) -> Weights {
     match cause {
-        Cause::FailedPromotion(_) if facts.canary_answers() => Weights::CANARY,
+        Cause::FailedPromotion(_) if facts.world.canary_answers() => Weights::CANARY,
         _ => Weights::PRIMARY,
     }
 }

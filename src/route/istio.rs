@@ -252,7 +252,9 @@ fn metadata(
         return (Map::new(), with_flux(Map::new()));
     };
     let mut labels = json_map(apex.labels.iter().flatten());
-    labels.insert(selector.0.clone(), json!(canary.apex_name()));
+    if !selector.0.is_empty() {
+        labels.insert(selector.0.clone(), json!(canary.apex_name()));
+    }
     (
         labels,
         with_flux(json_map(apex.annotations.iter().flatten())),

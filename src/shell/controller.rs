@@ -145,6 +145,7 @@ fn changes(
 ) -> impl Stream<Item = CanaryRef<Watched>> + Send + use<> {
     let kinds = [
         Kind::Deployment,
+        Kind::DaemonSet,
         Kind::Service,
         Kind::ConfigMap,
         Kind::Secret,

@@ -4,6 +4,7 @@ pub mod effect;
 pub mod http;
 pub mod readiness;
 pub mod revision;
+pub mod target;
 pub mod weights;
 
 use std::{
@@ -18,6 +19,7 @@ use serde_json::Value;
 pub use effect::{Action, Effect, Kind, ObjectRef};
 pub use http::{HttpRequest, HttpResponse, Method, Secret};
 pub use readiness::Readiness;
+pub use target::TargetKind;
 pub use weights::Weights;
 
 use crate::api::canary::{Canary, CanaryPhase};
@@ -167,12 +169,32 @@ impl World {
 
     /// The target, if it exists.
     pub fn target(&self) -> Option<&Value> {
-        self.object(Kind::Deployment, &self.canary.spec.target_ref.name)
+        self.workload(&self.canary.spec.target_ref.name)
     }
 
     /// The primary, if it exists.
     pub fn primary(&self) -> Option<&Value> {
-        self.object(Kind::Deployment, &self.canary.primary_workload_name())
+        self.workload(&self.canary.primary_workload_name())
+    }
+
+    fn workload(&self, name: &str) -> Option<&Value> {
+        self.object(TargetKind::of(&self.canary)?.kind(), name)
+    }
+
+    /// Whether a pod of the target can answer requests.
+    pub fn canary_answers(&self) -> bool {
+        self.answers(self.target())
+    }
+
+    /// Whether a pod of the primary can answer requests.
+    pub fn primary_answers(&self) -> bool {
+        self.answers(self.primary())
+    }
+
+    fn answers(&self, workload: Option<&Value>) -> bool {
+        let kind = TargetKind::of(&self.canary);
+        kind.zip(workload)
+            .is_some_and(|(kind, workload)| kind.answers(workload))
     }
 
     /// `NAME.NAMESPACE` of the Canary, as messages call it.

@@ -14,6 +14,17 @@ pub enum Readiness {
     Failed(String),
 }
 
+impl Readiness {
+    /// The same, saying first whose it is.
+    pub fn prefixed(self, prefix: &str) -> Self {
+        match self {
+            Self::Ready => Self::Ready,
+            Self::Waiting(why) => Self::Waiting(prefix.to_owned() + &why),
+            Self::Failed(why) => Self::Failed(prefix.to_owned() + &why),
+        }
+    }
+}
+
 /// The times that a verdict depends on.
 pub struct Times {
     /// How long pods may be unavailable.
@@ -91,9 +102,37 @@ fn updated(condition: &Value) -> Option<Timestamp> {
     text(condition, "/lastUpdateTime").parse().ok()
 }
 
-/// How many pods can answer requests now.
-pub fn ready_pods(object: &Value) -> i64 {
-    number(object, "/status/readyReplicas")
+/// A DaemonSet's readiness: all its pods are updated, at least `threshold` percent of them available. It has failed when that takes
+/// longer than `deadline`.
+pub fn daemon_set(object: &Value, threshold: i64, times: &Times) -> Readiness {
+    if number(object, "/metadata/generation") > number(object, "/status/observedGeneration") {
+        return Readiness::Waiting(
+            "waiting for rollout to finish: observed daemonset generation less than desired generation".to_owned(),
+        );
+    }
+    let wanted = number(object, "/status/desiredNumberScheduled");
+    let updated = number(object, "/status/updatedNumberScheduled");
+    let available = number(object, "/status/numberAvailable");
+    let needed = wanted.saturating_mul(threshold) / 100;
+    if updated >= wanted && available >= needed {
+        return Readiness::Ready;
+    }
+    let end = times.since.checked_add(times.deadline);
+    if end.is_ok_and(|end| end < times.now) {
+        return Readiness::Failed(format!(
+            "exceeded its progressDeadlineSeconds: {}",
+            times.deadline.as_secs()
+        ));
+    }
+    Readiness::Waiting(if updated < wanted {
+        format!(
+            "waiting for rollout to finish: {updated} out of {wanted} new pods have been updated"
+        )
+    } else {
+        format!(
+            "waiting for rollout to finish: {available} of {needed} (readyThreshold {threshold}%) updated pods are available"
+        )
+    })
 }
 
 /// The replicas that a workload's spec asks for; the API server's default is 1.
@@ -112,7 +151,8 @@ fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
         .find(|c| text(c, "/type") == kind)
 }
 
-fn number(value: &Value, pointer: &str) -> i64 {
+/// A number somewhere in an object; 0 if it is not there.
+pub fn number(value: &Value, pointer: &str) -> i64 {
     value.pointer(pointer).and_then(Value::as_i64).unwrap_or(0)
 }
 
@@ -192,6 +232,29 @@ mod tests {
         assert_eq!(
             judge(status),
             Readiness::Failed("deployment \"podinfo\" exceeded its progress deadline".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_daemon_set_has_failed_when_its_deadline_has_passed() {
+        let object = |updated: i64, available: i64| {
+            json!({"metadata": {"generation": 1}, "status": {"observedGeneration": 1, "desiredNumberScheduled": 4,
+                "updatedNumberScheduled": updated, "numberAvailable": available}})
+        };
+        let soon = times("2026-01-01T00:01:30Z");
+        let wait = |why: &str| Readiness::Waiting(format!("waiting for rollout to finish: {why}"));
+        assert_eq!(
+            daemon_set(&object(1, 4), 100, &soon),
+            wait("1 out of 4 new pods have been updated")
+        );
+        assert_eq!(
+            daemon_set(&object(4, 1), 50, &soon),
+            wait("1 of 2 (readyThreshold 50%) updated pods are available")
+        );
+        assert_eq!(daemon_set(&object(4, 2), 50, &soon), Readiness::Ready);
+        assert_eq!(
+            daemon_set(&object(4, 1), 50, &times("2026-01-01T00:00:30Z")),
+            Readiness::Failed("exceeded its progressDeadlineSeconds: 60".to_owned())
         );
     }
 

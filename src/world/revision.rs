@@ -5,15 +5,17 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use super::target::SCALE_TO_ZERO;
+
 /// A revision's name begins with this. Flagger's own (a number of letters and digits) never does, so the two cannot be taken for each other.
 const PREFIX: &str = "v1-";
 
-/// The revision of a pod template as the API server returned it.
+/// The revision of a pod template, or of whatever makes a version of the target, as the API server returned it.
 ///
 /// Fields that Rust types do not know count as well; keys are sorted, nulls removed (API servers older than 1.34 serve
 /// `creationTimestamp: null`), and the node selector that scales a `DaemonSet` to zero is ignored.
-pub fn revision(template: &Value) -> String {
-    format!("{PREFIX}{}", digest(&canonical(template).to_string(), 8))
+pub fn revision(version: &Value) -> String {
+    format!("{PREFIX}{}", digest(&canonical(version).to_string(), 8))
 }
 
 /// Whether a status field holds a revision of ours, not one that Flagger computed.
@@ -55,7 +57,7 @@ fn canonical(value: &Value) -> Value {
 fn without_scale_to_zero(selector: &Map<String, Value>) -> Map<String, Value> {
     selector
         .iter()
-        .filter(|(key, v)| *key != "flagger.app/scale-to-zero" && !v.is_null())
+        .filter(|(key, v)| *key != SCALE_TO_ZERO && !v.is_null())
         .map(|(key, v)| (key.clone(), v.clone()))
         .collect()
 }

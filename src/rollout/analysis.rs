@@ -1,12 +1,15 @@
 //! A release under judgement: each interval the version is checked, then gets more traffic, another iteration, or is sent back
 //! (Flagger's phases Progressing and `WaitingPromotion`).
 
+use std::ops::ControlFlow;
+
 use super::{
     Plan,
-    facts::{Facts, event, event_in},
-    hooks::{self, Outcome, Stage},
+    facts::{Facts, event},
+    gate::{self, Gate},
+    hooks::{self, Outcome, Signal, Stage},
     metrics, phase,
-    plan::{Decision, Evidence, Next, Question},
+    plan::{Decision, Evidence, Next},
     promotion,
     rollback::{self, Cause},
     settled,
@@ -14,15 +17,8 @@ use super::{
 use crate::{
     api::canary::{CanaryPhase, CanaryStatus, Strategy, WebhookType},
     notice::{EventKind, Notice},
-    world::{Readiness, Weights},
+    world::{Readiness, Weights, World},
 };
-
-/// What the checks of a step came to.
-enum Checked {
-    Ask(Vec<Question>, Vec<Notice>),
-    Passed(Vec<Notice>),
-    Halted(Vec<Notice>),
-}
 
 /// One look at a release under judgement.
 pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String> {
@@ -75,19 +71,30 @@ pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String
     if failed >= world.canary.threshold() {
         return Ok(rollback::begin(world, &Cause::FailedChecks(failed)));
     }
-    Ok(match check(facts, evidence)? {
-        Checked::Ask(questions, notices) => Decision::Ask(questions, notices),
-        Checked::Halted(notices) => {
-            let mut status = phase::step(world);
-            status.failed_checks += 1;
-            Decision::commit(status, notices)
+    let mut said = Vec::new();
+    let (ControlFlow::Break(decision) | ControlFlow::Continue(decision)) =
+        step(facts, evidence, &mut said);
+    Ok(decision.saying(said))
+}
+
+/// One step: the user may send the version back, it is checked, and then it goes on; ends early where something is to be asked,
+/// stands in the way, or holds the release back.
+fn step(
+    facts: &Facts<'_>,
+    evidence: &Evidence,
+    said: &mut Vec<Notice>,
+) -> ControlFlow<Decision, Decision> {
+    match hooks::signal(facts.world, evidence) {
+        Signal::Ask(question, silent) => {
+            return ControlFlow::Break(Decision::Ask(vec![question], silent));
         }
-        Checked::Passed(notices) => {
-            let mut plan = advance(facts)?;
-            plan.notices.splice(0..0, notices);
-            Decision::Do(plan)
+        Signal::Back(hook) => {
+            return ControlFlow::Break(rollback::begin(facts.world, &Cause::Manual(hook)));
         }
-    })
+        Signal::None(silent) => said.extend(silent),
+    }
+    check(facts, evidence, said)?;
+    advance(facts, evidence, said)
 }
 
 /// The version changed under way: traffic returns to the primary, and the analysis begins anew.
@@ -125,81 +132,81 @@ fn skip_analysis(facts: &Facts<'_>) -> Result<Decision, String> {
     }))
 }
 
-fn check(facts: &Facts<'_>, evidence: &Evidence) -> Result<Checked, String> {
+/// The hooks and the metrics of a step. Before its first share of the traffic a version is only shown to the pre-rollout hooks.
+fn check(facts: &Facts<'_>, evidence: &Evidence, said: &mut Vec<Notice>) -> ControlFlow<Decision> {
     let world = facts.world;
     let status = phase::status(world);
-    let mirror = world
-        .canary
-        .spec
-        .analysis
-        .as_ref()
-        .is_some_and(|a| a.mirror);
-    let begins = status.canary_weight == 0
-        && status.iterations == 0
-        && !(mirror && facts.weights()?.mirrored);
+    let routed = or_warn(world, facts.weights())?;
+    let begins =
+        status.canary_weight == 0 && status.iterations == 0 && !(mirrors(world) && routed.mirrored);
     let name = world.full_name();
-    let (kind, what, mut notices) = if begins {
+    let (kind, what) = if begins {
         let text = format!("Starting canary analysis for {}", world.full_target());
-        (
-            WebhookType::PreRollout,
-            "pre-rollout check",
-            vec![event(world, EventKind::Normal, text)],
-        )
+        said.push(event(world, EventKind::Normal, text));
+        (WebhookType::PreRollout, "pre-rollout check")
     } else {
-        (WebhookType::Rollout, "external check", Vec::new())
+        (WebhookType::Rollout, "external check")
     };
     match hooks::run(world, evidence, kind, CanaryPhase::Progressing) {
         Outcome::Ask(questions, passed) => {
-            notices.extend(passed);
-            return Ok(Checked::Ask(questions, notices));
+            return ControlFlow::Break(Decision::Ask(questions, passed));
         }
         Outcome::Failed { passed, hook, why } => {
-            notices.extend(passed);
-            let text = format!("Halt {name} advancement {what} {hook} failed {why}");
-            notices.push(event(world, EventKind::Warning, text));
-            return Ok(Checked::Halted(notices));
+            said.extend(passed);
+            let text = format!("Halt {name} advancement {what} {} failed {why}", hook.name);
+            return ControlFlow::Break(halted(world, vec![text]));
         }
-        Outcome::Passed(passed) => notices.extend(passed),
+        Outcome::Passed(passed) => said.extend(passed),
     }
     if begins {
-        return Ok(Checked::Passed(notices));
+        return ControlFlow::Continue(());
     }
-    Ok(match metrics::check(world, evidence) {
-        Stage::Ask(questions) => Checked::Ask(questions, notices),
-        Stage::Done(halts) if halts.is_empty() => Checked::Passed(notices),
-        Stage::Done(halts) => {
-            notices.extend(
-                halts
-                    .into_iter()
-                    .map(|text| event(world, EventKind::Warning, text)),
-            );
-            Checked::Halted(notices)
-        }
-    })
+    match metrics::check(world, evidence) {
+        Stage::Ask(questions) => ControlFlow::Break(Decision::Ask(questions, Vec::new())),
+        Stage::Done(halts) if halts.is_empty() => ControlFlow::Continue(()),
+        Stage::Done(halts) => ControlFlow::Break(halted(world, halts)),
+    }
+}
+
+/// A check failed.
+fn halted(world: &World, why: Vec<String>) -> Decision {
+    let mut status = phase::step(world);
+    status.failed_checks += 1;
+    let events = why
+        .into_iter()
+        .map(|text| event(world, EventKind::Warning, text));
+    Decision::commit(status, events.collect())
 }
 
 /// The checks passed: what comes next in the strategy.
-fn advance(facts: &Facts<'_>) -> Result<Plan, String> {
+fn advance(
+    facts: &Facts<'_>,
+    evidence: &Evidence,
+    said: &mut Vec<Notice>,
+) -> ControlFlow<Decision, Decision> {
     match facts.world.canary.strategy() {
-        Strategy::Canary => advance_weight(facts),
-        Strategy::BlueGreen | Strategy::AbTesting => advance_iteration(facts),
+        Strategy::Canary => advance_weight(facts, evidence, said),
+        Strategy::BlueGreen | Strategy::AbTesting => advance_iteration(facts, evidence, said),
     }
 }
 
-fn advance_weight(facts: &Facts<'_>) -> Result<Plan, String> {
+/// More traffic, up to the greatest weight; then the promotion.
+fn advance_weight(
+    facts: &Facts<'_>,
+    evidence: &Evidence,
+    said: &mut Vec<Notice>,
+) -> ControlFlow<Decision, Decision> {
     let world = facts.world;
     let mut status = phase::step(world);
-    let mirror = world
-        .canary
-        .spec
-        .analysis
-        .as_ref()
-        .is_some_and(|a| a.mirror);
-    if status.canary_weight >= world.canary.max_weight() {
-        return Ok(promote(facts));
+    let routed = or_warn(world, facts.weights())?;
+    if !routed.mirrored && world.phase() != CanaryPhase::WaitingPromotion {
+        pass(gate::traffic(world, evidence), said)?;
     }
-    let routed = facts.weights()?;
-    let weights = if mirror && status.canary_weight == 0 && !routed.mirrored {
+    if status.canary_weight >= world.canary.max_weight() {
+        pass(gate::promotion(world, evidence), said)?;
+        return ControlFlow::Continue(promote(facts));
+    }
+    let weights = if mirrors(world) && status.canary_weight == 0 && !routed.mirrored {
         Weights {
             mirrored: true,
             ..Weights::PRIMARY
@@ -209,24 +216,27 @@ fn advance_weight(facts: &Facts<'_>) -> Result<Plan, String> {
         Weights::canary(u8::try_from(next.clamp(0, 100)).unwrap_or(100))
     };
     status.canary_weight = i64::from(weights.canary);
-    let text = format!(
-        "Advance {} canary weight {}",
-        world.full_name(),
-        weights.canary
-    );
-    moved(facts, &weights, status, Some(text))
+    let (name, weight) = (world.full_name(), weights.canary);
+    let text = format!("Advance {name} canary weight {weight}");
+    let plan = moved(facts, &weights, status, Some(text));
+    or_warn(world, plan.map(Decision::Do))
 }
 
-fn advance_iteration(facts: &Facts<'_>) -> Result<Plan, String> {
+/// Another iteration; after the last, the promotion. Blue/green meets the whole traffic once before, for one interval.
+fn advance_iteration(
+    facts: &Facts<'_>,
+    evidence: &Evidence,
+    said: &mut Vec<Notice>,
+) -> ControlFlow<Decision, Decision> {
     let world = facts.world;
     let mut status = phase::step(world);
     let analysis = world.canary.spec.analysis.as_ref();
     let all = analysis.and_then(|a| a.iterations).unwrap_or(0);
-    let mirror = analysis.is_some_and(|a| a.mirror);
     let is_ab = world.canary.strategy() == Strategy::AbTesting;
-    let routed = facts.weights()?;
-    if status.iterations < all {
-        let weights = match (is_ab, mirror) {
+    let routed = or_warn(world, facts.weights())?;
+    let (weights, text) = if status.iterations < all {
+        status.iterations += 1;
+        let weights = match (is_ab, mirrors(world)) {
             (true, _) => Weights::CANARY,
             (false, true) => Weights {
                 mirrored: true,
@@ -234,25 +244,49 @@ fn advance_iteration(facts: &Facts<'_>) -> Result<Plan, String> {
             },
             (false, false) => routed,
         };
-        status.iterations += 1;
-        let text = format!(
-            "Advance {} canary iteration {}/{all}",
-            world.full_name(),
-            status.iterations
-        );
-        return moved(facts, &weights, status, Some(text));
-    }
-    if is_ab || routed.canary == 100 {
-        return Ok(promote(facts));
-    }
-    // Blue/green: the whole traffic meets the version once, for one interval, before it is promoted.
-    let text = if mirror {
-        "Stop traffic mirroring and route all traffic to canary"
+        let (name, iteration) = (world.full_name(), status.iterations);
+        let text = format!("Advance {name} canary iteration {iteration}/{all}");
+        (weights, text)
     } else {
-        "Routing all traffic to canary"
+        pass(gate::promotion(world, evidence), said)?;
+        if is_ab || (status.iterations > all && routed.canary == 100) {
+            return ControlFlow::Continue(promote(facts));
+        }
+        status.iterations = all + 1;
+        let text = if mirrors(world) {
+            "Stop traffic mirroring and route all traffic to canary"
+        } else {
+            "Routing all traffic to canary"
+        };
+        (Weights::CANARY, text.to_owned())
     };
-    status.iterations = all + 1;
-    moved(facts, &Weights::CANARY, status, Some(text.to_owned()))
+    let plan = moved(facts, &weights, status, Some(text));
+    or_warn(world, plan.map(Decision::Do))
+}
+
+/// Goes on where a gate is open.
+fn pass(gate: Gate, said: &mut Vec<Notice>) -> ControlFlow<Decision> {
+    match gate {
+        Gate::Open(passed) => {
+            said.extend(passed);
+            ControlFlow::Continue(())
+        }
+        Gate::Closed(decision) => ControlFlow::Break(decision),
+    }
+}
+
+/// Goes on where nothing stands in the way.
+fn or_warn<T>(world: &World, result: Result<T, String>) -> ControlFlow<Decision, T> {
+    match result {
+        Ok(value) => ControlFlow::Continue(value),
+        Err(problem) => ControlFlow::Break(super::warn(world, problem)),
+    }
+}
+
+/// Whether the version gets copies of the requests before it gets any.
+fn mirrors(world: &World) -> bool {
+    let analysis = world.canary.spec.analysis.as_ref();
+    analysis.is_some_and(|analysis| analysis.mirror)
 }
 
 fn moved(
@@ -273,13 +307,9 @@ fn moved(
 }
 
 /// The version is good. That it is promoted is on record before the primary is touched; Flagger records it afterwards.
-fn promote(facts: &Facts<'_>) -> Plan {
+fn promote(facts: &Facts<'_>) -> Decision {
     let status = phase::enter(facts.world, CanaryPhase::Promoting);
-    Plan {
-        effects: Vec::new(),
-        status: Some(status),
-        notices: vec![copying(facts)],
-    }
+    Decision::commit(status, vec![copying(facts)])
 }
 
 fn copying(facts: &Facts<'_>) -> Notice {
@@ -289,5 +319,5 @@ fn copying(facts: &Facts<'_>) -> Notice {
         world.full_target(),
         world.namespace()
     );
-    event_in(world, EventKind::Normal, text, CanaryPhase::Progressing)
+    event(world, EventKind::Normal, text)
 }

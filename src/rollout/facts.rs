@@ -219,8 +219,10 @@ impl<'a> Facts<'a> {
     pub fn routes(&self) -> Result<Vec<Effect>, String> {
         use CanaryPhase as P;
         let status = phase::status(self.world);
-        if matches!(status.phase, P::Initialized | P::Succeeded | P::Failed)
-            && status.canary_weight == 0
+        if matches!(
+            status.phase,
+            P::Initialized | P::Waiting | P::Succeeded | P::Failed
+        ) && status.canary_weight == 0
         {
             return self.routes_to(&Weights::PRIMARY);
         }

@@ -135,17 +135,6 @@ fn analysis(world: &World) -> Option<String> {
     if canary.skip_analysis() {
         return None;
     }
-    if let Some((i, hook)) = analysis
-        .webhooks
-        .iter()
-        .enumerate()
-        .find(|(_, hook)| !super::hooks::is_supported(hook))
-    {
-        return Some(format!(
-            "spec.analysis.webhooks[{i}].type: {} is not supported yet",
-            hook.type_.as_str()
-        ));
-    }
     if canary.strategy() != Strategy::Canary {
         return None;
     }

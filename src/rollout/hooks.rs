@@ -1,4 +1,5 @@
-//! The user's webhooks of a step: called one after another, in the order of the list, so that load comes before measurement.
+//! The user's webhooks of a step: called one after another, in the order of the list, so that load comes before measurement
+//! (`pkg/controller/webhook.go`).
 
 use super::{
     facts::event,
@@ -19,7 +20,7 @@ pub enum Stage<T> {
 }
 
 /// What came of the hooks of one type.
-pub enum Outcome {
+pub enum Outcome<'a> {
     /// Ask these first; so far these were passed.
     Ask(Vec<Question>, Vec<Notice>),
     /// All passed (or there is none).
@@ -28,70 +29,97 @@ pub enum Outcome {
     Failed {
         /// The events of those that passed before it.
         passed: Vec<Notice>,
-        /// Its name.
-        hook: String,
+        /// Which.
+        hook: &'a CanaryWebhook,
         /// What it answered, or why it could not be asked.
         why: String,
     },
 }
 
-/// Whether hooks of this type are called in this version.
-pub fn is_supported(hook: &CanaryWebhook) -> bool {
-    matches!(
-        hook.type_,
-        WebhookType::PreRollout
-            | WebhookType::Rollout
-            | WebhookType::PostRollout
-            | WebhookType::Event
-    )
-}
-
 /// Runs the hooks of a type; they are told `phase`.
-pub fn run(world: &World, evidence: &Evidence, kind: WebhookType, phase: CanaryPhase) -> Outcome {
+pub fn run<'a>(
+    world: &'a World,
+    evidence: &Evidence,
+    kind: WebhookType,
+    phase: CanaryPhase,
+) -> Outcome<'a> {
     let mut passed = Vec::new();
-    let hooks = world
-        .canary
-        .spec
-        .analysis
-        .iter()
-        .flat_map(|analysis| &analysis.webhooks)
-        .enumerate();
-    for (i, hook) in hooks.filter(|(_, hook)| hook.type_ == kind) {
-        let request = match hook::request(&world.canary, hook, phase) {
-            Ok(request) => request,
-            Err(why) => {
-                return Outcome::Failed {
-                    passed,
-                    hook: hook.name.clone(),
-                    why,
-                };
-            }
-        };
-        let question = Question::Call {
-            label: format!("webhook {i}"),
-            request: request.clone(),
-        };
-        let why = match evidence.get(&question) {
-            Some(Answer::Response(response)) => hook::judge(&request, response),
-            Some(Answer::Failed(why)) => Err(hook::gave_up(&request, Some(why))),
-            Some(Answer::Told) | None => return Outcome::Ask(vec![question], passed),
-        };
-        if let Err(why) = why {
-            return Outcome::Failed {
-                passed,
-                hook: hook.name.clone(),
-                why,
-            };
+    for (i, hook) in of_type(world, kind) {
+        match call(world, evidence, (i, hook), phase) {
+            Called::Ask(question) => return Outcome::Ask(vec![question], passed),
+            Called::Failed(why) => return Outcome::Failed { passed, hook, why },
+            Called::Passed => passed.extend(says_it_passed(kind).map(|kind| {
+                let text = format!("{kind} check {} passed", hook.name);
+                event(world, EventKind::Normal, text)
+            })),
         }
-        passed.extend(says_it_passed(kind).map(|kind| {
-            event(
-                world,
-                EventKind::Normal,
-                format!("{kind} check {} passed", hook.name),
-            )
-        }));
     }
     Outcome::Passed(passed)
+}
+
+/// What the hooks say by which a user sends a version back.
+pub enum Signal {
+    /// Ask this first; so far these said nothing.
+    Ask(Question, Vec<Notice>),
+    /// This hook says: back.
+    Back(String),
+    /// None of them does.
+    None(Vec<Notice>),
+}
+
+/// Asks the rollback hooks: each, until one passes.
+pub fn signal(world: &World, evidence: &Evidence) -> Signal {
+    let mut silent = Vec::new();
+    for (i, hook) in of_type(world, WebhookType::Rollback) {
+        match call(world, evidence, (i, hook), world.phase()) {
+            Called::Ask(question) => return Signal::Ask(question, silent),
+            Called::Passed => return Signal::Back(hook.name.clone()),
+            Called::Failed(_) => {
+                let text = format!("Rollback hook {} not signaling a rollback", hook.name);
+                silent.push(event(world, EventKind::Normal, text));
+            }
+        }
+    }
+    Signal::None(silent)
+}
+
+/// The hooks of a type, with their places in the list.
+fn of_type(world: &World, kind: WebhookType) -> impl Iterator<Item = (usize, &CanaryWebhook)> {
+    let analysis = world.canary.spec.analysis.iter();
+    let hooks = analysis.flat_map(|analysis| &analysis.webhooks).enumerate();
+    hooks.filter(move |(_, hook)| hook.type_ == kind)
+}
+
+/// What came of one call.
+enum Called {
+    Ask(Question),
+    Passed,
+    Failed(String),
+}
+
+fn call(
+    world: &World,
+    evidence: &Evidence,
+    (place, hook): (usize, &CanaryWebhook),
+    phase: CanaryPhase,
+) -> Called {
+    let request = match hook::request(&world.canary, hook, phase) {
+        Ok(request) => request,
+        Err(why) => return Called::Failed(why),
+    };
+    let question = Question::Call {
+        label: format!("webhook {place}"),
+        request: request.clone(),
+    };
+    let judged = match evidence.get(&question) {
+        Some(Answer::Response(response)) => hook::judge(&request, response),
+        Some(Answer::Failed(why)) => Err(hook::gave_up(&request, Some(why))),
+        Some(Answer::Told) | None => return Called::Ask(question),
+    };
+    match judged {
+        Ok(()) => Called::Passed,
+        Err(why) => Called::Failed(why),
+    }
 }
 
 /// How the event of a passed hook begins; Flagger says nothing of rollout hooks.

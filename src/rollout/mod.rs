@@ -8,6 +8,7 @@ mod bootstrap;
 mod deletion;
 mod drain;
 mod facts;
+mod gate;
 mod guard;
 mod hooks;
 mod metrics;
@@ -61,7 +62,7 @@ pub fn decide(world: &World, evidence: &Evidence) -> Decision {
             }
             CanaryPhase::Promoting => promotion::promoting(&facts),
             CanaryPhase::Finalising => promotion::finalising(&facts),
-            _ => settled::decide(&facts),
+            _ => settled::decide(&facts, evidence),
         }),
     };
     decision.unwrap_or_else(|problem| warn(world, problem))

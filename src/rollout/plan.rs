@@ -40,6 +40,8 @@ pub enum Next {
     Due,
     /// When pods have become ready, and at the next due.
     Ready,
+    /// At the next due, when a closed gate is asked again. It is told once, and again with each reminder: so many there were by now.
+    Approval(u32),
     /// At this instant.
     At(Timestamp),
     /// When something changes.
@@ -82,5 +84,14 @@ impl Decision {
             status: Some(status),
             notices,
         })
+    }
+
+    /// The same, saying this first.
+    pub fn saying(mut self, mut said: Vec<Notice>) -> Self {
+        let (Self::Ask(_, notices) | Self::Do(Plan { notices, .. }) | Self::Wait(_, notices)) =
+            &mut self;
+        said.append(notices);
+        *notices = said;
+        self
     }
 }

@@ -19,6 +19,8 @@ use crate::{
 pub enum Cause {
     /// So many checks failed.
     FailedChecks(i64),
+    /// This hook said so.
+    Manual(String),
     /// Pods did not become ready in time.
     NotReady(String),
     /// The primary did not become ready with the promoted version.
@@ -36,6 +38,7 @@ impl Cause {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::FailedChecks(_) => "FailedChecks",
+            Self::Manual(_) => "Manual",
             Self::NotReady(_) => "NotReady",
             Self::FailedPromotion(_) => "FailedPromotion",
             Self::Promoted => "Promoted",
@@ -48,6 +51,7 @@ impl Cause {
     pub fn message(&self) -> String {
         match self {
             Self::FailedChecks(n) => n.to_string(),
+            Self::Manual(hook) => hook.clone(),
             Self::NotReady(why) | Self::FailedPromotion(why) => why.clone(),
             Self::Promoted | Self::Skipped | Self::Reverted => String::new(),
         }
@@ -57,6 +61,7 @@ impl Cause {
     pub fn read(reason: &str, message: &str) -> Self {
         match reason {
             "FailedChecks" => Self::FailedChecks(message.parse().unwrap_or(0)),
+            "Manual" => Self::Manual(message.to_owned()),
             "FailedPromotion" => Self::FailedPromotion(message.to_owned()),
             "Promoted" => Self::Promoted,
             "Skipped" => Self::Skipped,

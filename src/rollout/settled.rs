@@ -5,10 +5,11 @@ use jiff::SignedDuration;
 use super::{
     drain,
     facts::{Facts, alert, event, event_in},
+    gate::{self, Gate},
     hooks::{self, Outcome},
     phase::{self, Intent},
     plan::{Answer, Decision, Evidence, Next, Question},
-    rollback::Cause,
+    rollback::{self, Cause},
 };
 use crate::{
     api::canary::{CanaryPhase, WebhookType},
@@ -21,10 +22,19 @@ const DEBOUNCE: SignedDuration = SignedDuration::from_millis(500);
 /// … and how long edits can hold it back.
 const DEBOUNCE_LIMIT: SignedDuration = SignedDuration::from_secs(1);
 
-/// Starts a run if there is something new.
-pub fn decide(facts: &Facts<'_>) -> Result<Decision, String> {
+/// Starts a run if there is something new, and nobody holds it back.
+pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String> {
     let world = facts.world;
     facts.complete()?;
+    if world.phase() == CanaryPhase::Waiting {
+        if facts.is_reverted() {
+            return Ok(rollback::begin(world, &Cause::Reverted));
+        }
+        if world.due.is_none() {
+            return Ok(Decision::Wait(Next::Due, Vec::new()));
+        }
+        return start(facts, evidence);
+    }
     if facts.to_adopt() {
         return Ok(Decision::commit(adopted(facts), Vec::new()));
     }
@@ -32,9 +42,15 @@ pub fn decide(facts: &Facts<'_>) -> Result<Decision, String> {
         let next = drain::end(world).map_or(Next::Due, Next::At);
         return Ok(Decision::Wait(next, Vec::new()));
     }
-    if let Some(wait) = debounce(world) {
-        return Ok(wait);
+    match debounce(world) {
+        Some(wait) => Ok(wait),
+        None => start(facts, evidence),
     }
+}
+
+/// The start of a run, once its gate is open.
+fn start(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String> {
+    let world = facts.world;
     if !world.canary.skip_analysis()
         && facts.primary_serves()
         && let Readiness::Waiting(why) | Readiness::Failed(why) = facts.primary_readiness()
@@ -44,10 +60,14 @@ pub fn decide(facts: &Facts<'_>) -> Result<Decision, String> {
             vec![event(world, EventKind::Warning, why)],
         ));
     }
+    let passed = match gate::rollout(world, evidence) {
+        Gate::Open(passed) => passed,
+        Gate::Closed(decision) => return Ok(decision),
+    };
     let mut status = started(facts);
     status.canary_weight = i64::from(facts.weights()?.canary);
     let text = format!("New revision detected! Scaling up {}", world.full_target());
-    Ok(Decision::commit(
+    let decision = Decision::commit(
         status,
         vec![
             event_in(world, EventKind::Normal, text, CanaryPhase::Progressing),
@@ -58,7 +78,8 @@ pub fn decide(facts: &Facts<'_>) -> Result<Decision, String> {
                 true,
             ),
         ],
-    ))
+    );
+    Ok(decision.saying(passed))
 }
 
 /// The status at the start of a run: what it is about is on record before anything is done for it.
@@ -120,7 +141,7 @@ pub fn tell(world: &World, evidence: &Evidence) -> Decision {
             hook,
             why,
         } => {
-            let text = format!("Post-rollout hook {hook} failed {why}");
+            let text = format!("Post-rollout hook {} failed {why}", hook.name);
             passed.push(event(world, EventKind::Warning, text));
             passed
         }
@@ -162,6 +183,23 @@ fn news(world: &World, cause: &Cause) -> Vec<Notice> {
                 world,
                 Severity::Error,
                 &format!("Failed checks threshold reached {n}"),
+                false,
+            ),
+        ],
+        Cause::Manual(hook) => vec![
+            warning(
+                format!("Rollback check {hook} passed"),
+                CanaryPhase::Progressing,
+            ),
+            warning(
+                format!("Rolling back {name} manual webhook invoked"),
+                CanaryPhase::Progressing,
+            ),
+            down,
+            alert(
+                world,
+                Severity::Warn,
+                "Rolling back manual webhook invoked",
                 false,
             ),
         ],

@@ -309,7 +309,7 @@ impl Context {
                     let notices = {
                         let mut memory = lock(&memory);
                         memory.waited(world.due, next);
-                        memory.untold_wait(&step, notices)
+                        memory.untold_wait(&step, next, notices)
                     };
                     self.operator.reporter.tell(&world.canary, notices);
                     return Ok(requeue(&world, next));
@@ -533,7 +533,7 @@ fn requeue(world: &World, next: Next) -> Action {
     let at = match next {
         Next::At(at) => at,
         Next::Change => return Action::await_change(),
-        Next::Due | Next::Ready => {
+        Next::Due | Next::Ready | Next::Approval(_) => {
             let from = transition.and_then(|transition| {
                 last_due(transition, interval, world.now).or(Some(transition))
             });

@@ -35,8 +35,8 @@ pub struct Memory {
     open: Option<Open>,
     /// The target and configs as last seen, and when that was first and last different.
     content: Option<(String, Changed)>,
-    /// The step of which it was told why it waits.
-    waits: Option<Step>,
+    /// The step of which it was told why it waits, and how many reminders of it there were.
+    waits: Option<(Step, u32)>,
     /// What was told in which step, so that it is told once.
     told: Option<(Step, Vec<Notice>)>,
     /// When the questions of the step under way were first asked.
@@ -106,7 +106,7 @@ impl Memory {
         let Some(due) = due else { return };
         match next {
             Next::Ready => self.blocked = self.blocked.or(Some(due.at)),
-            Next::Due => self.served = Some(due.at),
+            Next::Due | Next::Approval(_) => self.served = Some(due.at),
             Next::At(_) | Next::Change => {}
         }
     }
@@ -138,12 +138,17 @@ impl Memory {
         Some(changed)
     }
 
-    /// Of these notices of a wait, those to tell: the first of each step, so that a roll-out's progress is not told pod by pod.
-    pub fn untold_wait(&mut self, step: &Step, notices: Vec<Notice>) -> Vec<Notice> {
-        if self.waits.as_ref() == Some(step) || notices.is_empty() {
+    /// Of these notices of a wait, those to tell: the first of each step, so that a roll-out's progress is not told pod by pod; at a
+    /// closed gate the first, and those of each reminder.
+    pub fn untold_wait(&mut self, step: &Step, next: Next, notices: Vec<Notice>) -> Vec<Notice> {
+        let wait = match next {
+            Next::Approval(reminders) => (step.clone().at_any_due(), reminders),
+            Next::Due | Next::Ready | Next::At(_) | Next::Change => (step.clone(), 0),
+        };
+        if self.waits.as_ref() == Some(&wait) || notices.is_empty() {
             return Vec::new();
         }
-        self.waits = Some(step.clone());
+        self.waits = Some(wait);
         self.untold(step, notices)
     }
 

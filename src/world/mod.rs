@@ -106,6 +106,13 @@ pub struct Step {
     intents: Vec<String>,
 }
 
+impl Step {
+    /// The same at any due.
+    pub fn at_any_due(self) -> Self {
+        Self { due: None, ..self }
+    }
+}
+
 impl World {
     /// An object of the Canary's namespace.
     pub fn object(&self, kind: Kind, name: &str) -> Option<&Value> {

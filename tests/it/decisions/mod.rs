@@ -1,6 +1,8 @@
 //! What `decide` does, in virtual time: transcripts that a user can read, a crash at every write, and worlds that nobody would build.
 
+mod gates;
 mod model;
+mod targets;
 
 use std::fs;
 

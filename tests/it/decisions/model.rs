@@ -12,7 +12,8 @@ use flagger_rs::{
     rollout::{self, Answer, Decision, Evidence, Plan, Question},
     shell::memory::Memory,
     world::{
-        Action, Changed, Due, Effect, HttpResponse, Kind, ObjectRef, Settings, World, last_due,
+        Action, Changed, Due, Effect, HttpResponse, Kind, ObjectRef, Settings, TargetKind, World,
+        last_due,
     },
 };
 use jiff::Timestamp;
@@ -27,6 +28,8 @@ pub struct Model {
     served: Option<Timestamp>,
     /// What metric servers answer.
     pub metric: String,
+    /// The hooks, by name, that say no.
+    pub closed: BTreeSet<&'static str>,
     /// Pods of the primary with this image never become ready.
     pub broken: Option<&'static str>,
     /// Ends a plan after so many writes in all, as a crash would, once.
@@ -40,7 +43,12 @@ pub struct Model {
 
 /// A canary that is initialized, and a new version of its target.
 pub fn release(analysis: Value) -> Model {
-    let mut model = Model::new(analysis);
+    release_of(json!({"analysis": analysis}))
+}
+
+/// The same of a Canary with this spec, in place of what is usual.
+pub fn release_of(spec: Value) -> Model {
+    let mut model = Model::new(spec);
     while model.world.now.as_second() < 15 {
         model.look();
     }
@@ -53,15 +61,23 @@ pub fn release(analysis: Value) -> Model {
 }
 
 impl Model {
-    fn new(analysis: Value) -> Self {
-        let mut all = json!({"interval": "10s", "threshold": 5, "metrics": [{"name": "request-success-rate", "thresholdRange": {"min": 99}}],
-            "webhooks": [{"name": "acceptance", "type": "pre-rollout", "url": "http://hooks/"}, {"name": "load", "url": "http://hooks/"}, {"name": "after", "type": "post-rollout", "url": "http://hooks/"}]});
-        for (key, value) in analysis.as_object().unwrap() {
-            all[key] = value.clone();
+    fn new(own: Value) -> Self {
+        let mut spec = json!({"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"}, "service": {"port": 9898}});
+        let mut analysis = json!({"interval": "10s", "threshold": 5, "metrics": [{"name": "request-success-rate", "thresholdRange": {"min": 99}}],
+            "webhooks": [{"name": "acceptance", "type": "pre-rollout", "url": "http://hooks/acceptance"}, {"name": "load", "url": "http://hooks/load"},
+                {"name": "after", "type": "post-rollout", "url": "http://hooks/after"}]});
+        for (key, value) in own["analysis"].as_object().into_iter().flatten() {
+            analysis[key] = value.clone();
         }
-        let canary: Canary = serde_json::from_value(json!({"apiVersion": "flagger.app/v1beta1", "kind": "Canary",
-            "metadata": {"name": "podinfo", "namespace": "test", "uid": "c"},
-            "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"}, "service": {"port": 9898}, "analysis": all}})).unwrap();
+        for (key, value) in own.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        spec["analysis"] = analysis;
+        let canary: Canary = serde_json::from_value(
+            json!({"apiVersion": "flagger.app/v1beta1", "kind": "Canary",
+            "metadata": {"name": "podinfo", "namespace": "test", "uid": "c"}, "spec": spec}),
+        )
+        .unwrap();
         let settings = Settings {
             mesh_provider: "istio".into(),
             metrics_server: "http://prometheus:9090".into(),
@@ -89,6 +105,7 @@ impl Model {
             open: None,
             served: None,
             metric: "100".into(),
+            closed: BTreeSet::new(),
             broken: None,
             crash_after: None,
             writes: 0,
@@ -96,10 +113,21 @@ impl Model {
             routed: vec![],
             lines: vec![],
         };
-        let target = model.world.reference(Kind::Deployment, "podinfo");
-        model.store(target, json!({"metadata": {"name": "podinfo", "namespace": "test"},
-            "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "podinfo"}},
-                "template": {"metadata": {"labels": {"app": "podinfo"}}, "spec": {"containers": [{"name": "podinfod", "image": "podinfo:1"}]}}}}));
+        let kind = TargetKind::of(&model.world.canary).unwrap().kind();
+        let mut spec = json!({"replicas": 2, "selector": {"matchLabels": {"app": "podinfo"}},
+            "template": {"metadata": {"labels": {"app": "podinfo"}}, "spec": {"containers": [{"name": "podinfod", "image": "podinfo:1"}]}}});
+        match kind {
+            Kind::DaemonSet => drop(spec.as_object_mut().unwrap().remove("replicas")),
+            Kind::Service => {
+                spec = json!({"selector": {"app": "podinfo:1"}, "clusterIP": "10.0.0.1", "ports": [{"port": 80}]})
+            }
+            _ => {}
+        }
+        let target = model.world.reference(kind, "podinfo");
+        model.store(
+            target,
+            json!({"metadata": {"name": "podinfo", "namespace": "test"}, "spec": spec}),
+        );
         model
     }
 
@@ -149,8 +177,9 @@ impl Model {
                     self.evidence.insert(question, answer);
                 }
             }
-            Decision::Wait(_, notices) => {
-                self.tell_once(notices);
+            Decision::Wait(next, notices) => {
+                let news = self.memory.untold_wait(&self.world.step(), next, notices);
+                self.tell(news);
                 self.served = self.world.due.map_or(self.served, |due| Some(due.at));
                 self.forget();
                 self.world.now = Timestamp::from_second(self.world.now.as_second() + 1).unwrap();
@@ -248,20 +277,18 @@ impl Model {
                         ),
                         "add" => {
                             target.pointer_mut(parent).unwrap()[key] = operation["value"].clone();
-                            said.push(if key == "replicas" {
-                                format!("replicas {}", operation["value"])
-                            } else {
-                                key.to_owned()
+                            said.push(match key {
+                                "replicas" | "nodeSelector" => {
+                                    format!("{key} {}", operation["value"])
+                                }
+                                _ => key.to_owned(),
                             });
                         }
-                        _ => drop(
-                            target
-                                .pointer_mut(parent)
-                                .unwrap()
-                                .as_object_mut()
-                                .unwrap()
-                                .remove(key),
-                        ),
+                        _ => {
+                            let parent = target.pointer_mut(parent).unwrap();
+                            parent.as_object_mut().unwrap().remove(key);
+                            said.push(format!("no {key}"));
+                        }
                     }
                 }
                 target["metadata"]["generation"] =
@@ -294,6 +321,15 @@ impl Model {
     /// Every pod is ready at once, but for those that are broken.
     fn pods(&mut self) {
         for (name, object) in &mut self.world.objects {
+            if name.kind == Kind::DaemonSet {
+                let pods = if TargetKind::DaemonSet.is_at_zero(object) {
+                    0
+                } else {
+                    3
+                };
+                object["status"] = json!({"observedGeneration": object["metadata"]["generation"], "desiredNumberScheduled": pods,
+                    "updatedNumberScheduled": pods, "numberReady": pods, "numberAvailable": pods});
+            }
             if name.kind != Kind::Deployment {
                 continue;
             }
@@ -345,9 +381,13 @@ impl Model {
 
     /// A new version of the target.
     pub fn image(&mut self, image: &str) {
-        let target = self.world.reference(Kind::Deployment, "podinfo");
+        let kind = TargetKind::of(&self.world.canary).unwrap().kind();
+        let target = self.world.reference(kind, "podinfo");
         let object = self.world.objects.get_mut(&target).unwrap();
-        object["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
+        match kind {
+            Kind::Service => object["spec"]["selector"]["app"] = json!(image),
+            _ => object["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image),
+        }
         object["metadata"]["generation"] =
             json!(object["metadata"]["generation"].as_i64().unwrap() + 1);
     }
@@ -356,12 +396,12 @@ impl Model {
         match question {
             Question::Call { label, request } if label.starts_with("webhook") => {
                 let body: Value = serde_json::from_str(request.body.as_deref().unwrap()).unwrap();
-                self.line(format!(
-                    "call   {label} ({})",
-                    body["phase"].as_str().unwrap()
-                ));
+                let hook = request.url.0.trim_start_matches("http://hooks/");
+                let status = if self.closed.contains(hook) { 403 } else { 200 };
+                let phase = body["phase"].as_str().unwrap();
+                self.line(format!("call   {hook} ({phase}): {status}"));
                 Answer::Response(HttpResponse {
-                    status: 200,
+                    status,
                     body: String::new(),
                 })
             }

@@ -1,5 +1,6 @@
 //! Releases on a real API server: each scenario in a namespace of its own, all at once on one bed.
 
+mod gates;
 mod inputs;
 mod releases;
 pub mod rig;
@@ -31,6 +32,10 @@ async fn the_operator_on_a_real_control_plane() {
         releases::a_version_that_never_gets_ready_is_rolled_back,
         releases::a_new_version_under_way_starts_anew_at_once_even_while_a_hook_hangs,
         releases::going_back_to_the_promoted_version_ends_the_run,
+        gates::a_release_waits_at_each_gate_until_it_is_approved,
+        gates::a_user_sends_a_version_back_and_it_is_not_run_again,
+        gates::a_daemon_set_is_released_and_rolled_back,
+        gates::a_service_with_an_address_of_its_own_is_released,
         inputs::an_invalid_spec_is_said_and_harms_no_one,
         inputs::a_canary_that_cannot_be_read_is_said_and_heals,
         inputs::a_hostile_metrics_server_fails_checks_and_nothing_else,

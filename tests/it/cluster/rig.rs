@@ -349,7 +349,7 @@ impl<'a> Scenario<'a> {
     }
 
     pub async fn patch(&self, kind: &str, name: &str, patch: &Value) -> Outcome {
-        let form = if kind == "deployment" {
+        let form = if kind == "deployment" || kind == "daemonset" {
             "strategic"
         } else {
             "merge"

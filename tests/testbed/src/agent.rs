@@ -55,7 +55,7 @@ async fn node(client: Client) {
     let apply = PatchParams::apply("testbed").force();
     loop {
         let now = Timestamp::now();
-        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}});
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE, "labels": {"kubernetes.io/os": "linux"}}});
         let status = json!({"apiVersion": "v1", "kind": "Node", "status": {
             "capacity": {"cpu": "64", "memory": "64Gi", "pods": "1000"}, "allocatable": {"cpu": "64", "memory": "64Gi", "pods": "1000"},
             "addresses": [{"type": "InternalIP", "address": "10.0.0.1"}],

@@ -181,24 +181,28 @@ impl Shared {
                     .unwrap_or(if is_rate { 100.0 } else { 20.0 }),
             )
         };
-        let deployment = self
-            .get(
-                "apps",
-                "v1",
-                "Deployment",
-                "deployments",
-                &namespace,
-                &target,
-            )
-            .await?;
-        let ready = deployment
-            .pointer("/status/readyReplicas")
-            .and_then(Value::as_i64)
-            .unwrap_or(0);
-        if ready == 0 || !(loaded || self.routed(&namespace, &target).await?) {
+        if !self.answers(&namespace, &target).await
+            || !(loaded || self.routed(&namespace, &target).await?)
+        {
             return None;
         }
         Some(value)
+    }
+
+    /// Whether pods of the target are ready. A target without pods is a Service, whose pods are somebody else's.
+    async fn answers(&self, namespace: &str, target: &str) -> bool {
+        for (kind, plural, ready) in [
+            ("Deployment", "deployments", "/status/readyReplicas"),
+            ("DaemonSet", "daemonsets", "/status/numberReady"),
+        ] {
+            if let Some(workload) = self
+                .get("apps", "v1", kind, plural, namespace, target)
+                .await
+            {
+                return workload.pointer(ready).and_then(Value::as_i64) > Some(0);
+            }
+        }
+        true
     }
 
     /// Whether the canary gets traffic from the VirtualService; `None` if its weights make no sense.

@@ -75,6 +75,10 @@ pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String
     if failed >= world.canary.threshold() {
         return Ok(rollback::begin(world, &Cause::FailedChecks(failed)));
     }
+    if let Err(why) = facts.routes_accepted() {
+        let why = event(world, EventKind::Warning, why);
+        return Ok(Decision::Wait(Next::Ready, vec![why]));
+    }
     Ok(match check(facts, evidence)? {
         Checked::Ask(questions, notices) => Decision::Ask(questions, notices),
         Checked::Halted(notices) => {
@@ -242,7 +246,7 @@ fn advance_iteration(facts: &Facts<'_>) -> Result<Plan, String> {
         );
         return moved(facts, &weights, status, Some(text));
     }
-    if is_ab || routed.canary == 100 {
+    if is_ab || (routed.canary == 100 && status.iterations > all) {
         return Ok(promote(facts));
     }
     // Blue/green: the whole traffic meets the version once, for one interval, before it is promoted.
@@ -252,7 +256,8 @@ fn advance_iteration(facts: &Facts<'_>) -> Result<Plan, String> {
         "Routing all traffic to canary"
     };
     status.iterations = all + 1;
-    moved(facts, &Weights::CANARY, status, Some(text.to_owned()))
+    let text = facts.splits_traffic().then(|| text.to_owned());
+    moved(facts, &Weights::CANARY, status, text)
 }
 
 fn moved(

@@ -176,9 +176,22 @@ impl<'a> Facts<'a> {
         route::read(self.dialect, self.world)
     }
 
+    /// Whether traffic can be divided at all: otherwise there is nothing to say of routing.
+    pub fn splits_traffic(&self) -> bool {
+        self.dialect.splits()
+    }
+
+    /// That the weights as they are written are in force; or what a user reads.
+    pub fn routes_accepted(&self) -> Result<(), String> {
+        route::accepted(self.dialect, self.world)
+    }
+
     /// Routes these weights; nothing if they are routed already, and never more to a side where no pod answers while the
     /// other's do.
     pub fn set_weights(&self, weights: &Weights) -> Result<Vec<Effect>, String> {
+        if !self.splits_traffic() {
+            return Ok(Vec::new());
+        }
         let now = self.weights()?;
         let (primary, canary) = (self.primary_answers(), self.canary_answers());
         let name = |name: &str| {
@@ -199,7 +212,8 @@ impl<'a> Facts<'a> {
     /// Whether clients are answered by the primary. After a promotion that failed they are not: a version that mends it must be able
     /// to come, although the primary is not ready.
     pub fn primary_serves(&self) -> bool {
-        let all_on_canary = self.weights().is_ok_and(|weights| weights.canary == 100);
+        let all_on_canary =
+            self.splits_traffic() && self.weights().is_ok_and(|weights| weights.canary == 100);
         !all_on_canary || self.world.canary.strategy() == Strategy::AbTesting
     }
 

@@ -54,9 +54,9 @@ fn invalid(world: &World) -> Option<String> {
         .or_else(|| references(world))
         .or_else(|| analysis(world))
         .or_else(|| {
-            Dialect::of(world)
-                .err()
-                .map(|why| format!("spec.provider: {why}"))
+            let metrics = || super::metrics::unsupported(world);
+            let problem = Dialect::of(world).err().or_else(metrics)?;
+            Some(format!("spec.provider: {problem}"))
         })?;
     Some(format!("invalid canary spec: {problem}"))
 }

@@ -76,11 +76,12 @@ pub fn promoting(facts: &Facts<'_>) -> Result<Decision, String> {
 
 fn to_primary(facts: &Facts<'_>) -> Result<Decision, String> {
     let effects = facts.set_weights(&Weights::PRIMARY)?;
-    let notices = vec![event(
-        facts.world,
-        EventKind::Normal,
-        "Routing all traffic to primary".to_owned(),
-    )];
+    let text = "Routing all traffic to primary".to_owned();
+    let notices = facts
+        .splits_traffic()
+        .then(|| event(facts.world, EventKind::Normal, text))
+        .into_iter()
+        .collect();
     Ok(Decision::Do(Plan {
         effects,
         status: Some(finalising_status(facts)),

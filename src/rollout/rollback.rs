@@ -149,7 +149,9 @@ const fn end(intent: Intent) -> CanaryPhase {
 /// Where traffic goes: to the primary; but after a promotion that failed it is the primary that is broken.
 fn destination(facts: &Facts<'_>, cause: &Cause) -> Weights {
     match cause {
-        Cause::FailedPromotion(_) if facts.canary_answers() => Weights::CANARY,
+        Cause::FailedPromotion(_) if facts.splits_traffic() && facts.canary_answers() => {
+            Weights::CANARY
+        }
         _ => Weights::PRIMARY,
     }
 }

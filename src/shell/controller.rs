@@ -150,6 +150,8 @@ fn changes(
         Kind::Secret,
         Kind::VirtualService,
         Kind::DestinationRule,
+        Kind::HttpRoute,
+        Kind::HttpRouteV1Beta1,
     ];
     let touched = kinds.map(|kind| touched(client, namespace, kind));
     stream::select_all(touched).flat_map(move |object| stream::iter(concerned(&store, &object)))
@@ -366,10 +368,7 @@ impl Context {
                     self.tell(
                         memory,
                         world,
-                        vec![rollout::warning(
-                            world,
-                            format!("{}{message}", effect.failure),
-                        )],
+                        vec![rollout::warning(world, effect.refusal(&message))],
                     );
                     let mut memory = lock(memory);
                     // What is only a repair is left out at the second look; nothing else waits for it.

@@ -3,6 +3,7 @@
 mod inputs;
 mod releases;
 pub mod rig;
+mod routes;
 mod survival;
 
 use futures::{FutureExt, future::join_all};
@@ -31,6 +32,10 @@ async fn the_operator_on_a_real_control_plane() {
         releases::a_version_that_never_gets_ready_is_rolled_back,
         releases::a_new_version_under_way_starts_anew_at_once_even_while_a_hook_hangs,
         releases::going_back_to_the_promoted_version_ends_the_run,
+        routes::gateway_api_shares_traffic_step_by_step_and_takes_it_back,
+        routes::gateway_api_copies_requests_in_blue_green,
+        routes::gateway_api_gives_the_version_to_those_who_ask_for_it,
+        routes::without_a_mesh_the_version_is_judged_behind_its_own_service,
         inputs::an_invalid_spec_is_said_and_harms_no_one,
         inputs::a_canary_that_cannot_be_read_is_said_and_heals,
         inputs::a_hostile_metrics_server_fails_checks_and_nothing_else,

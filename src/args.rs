@@ -12,6 +12,7 @@ use std::{
 
 use crate::{
     api::duration,
+    route::Dialect,
     world::{Secret, Settings},
 };
 
@@ -145,9 +146,6 @@ const WITHOUT_EFFECT: [&str; 8] = [
     "msteams-url",
     "threadiness",
 ];
-
-/// The meshes that are routed by this version: for canaries that do not name their own.
-const MESHES: [&str; 1] = ["istio"];
 
 /// What the process is to do.
 #[derive(Clone, Debug)]
@@ -396,15 +394,22 @@ fn remarks(given: &BTreeMap<String, String>, env: impl Fn(&str) -> Option<String
         .filter(|name| env(name).is_some_and(|value| !value.is_empty()));
     let mesh = given
         .get("mesh-provider")
-        .filter(|mesh| !MESHES.contains(&mesh.as_str()))
-        .map(|mesh| {
-            let supported = MESHES.join(" and ");
-            format!("flag -mesh-provider: {mesh} is not supported yet, only {supported} is")
-        });
+        .and_then(|mesh| mesh_remark(mesh));
     flags
         .chain(variables.map(|name| format!("variable {name} has no effect")))
         .chain(mesh)
         .collect()
+}
+
+/// What is to be said of the mesh that the operator was started for, if anything.
+fn mesh_remark(mesh: &str) -> Option<String> {
+    match Dialect::named(mesh) {
+        Err(why) => Some(format!("flag -mesh-provider: {why}")),
+        Ok(Dialect::Istio) if mesh != "istio" => Some(format!(
+            "unknown mesh router provider '{mesh}', using istio"
+        )),
+        Ok(_) => None,
+    }
 }
 
 /// An integer as Go's flags read it: signed, `0x`, `0o`, `0b` and octal `0` before it, `_` between digits.
@@ -621,7 +626,13 @@ mod tests {
         );
         assert_eq!(
             run(&["-mesh-provider=nginx"], &[]).unwrap().remarks,
-            ["flag -mesh-provider: nginx is not supported yet, only istio is"]
+            [
+                "flag -mesh-provider: nginx is not supported yet, only istio, gatewayapi:v1, gatewayapi:v1beta1 and kubernetes are"
+            ]
+        );
+        assert_eq!(
+            run(&["-mesh-provider=gatewayapi"], &[]).unwrap().remarks,
+            ["unknown mesh router provider 'gatewayapi', using istio"]
         );
     }
 

@@ -59,12 +59,15 @@
 //! * The target is scaled to zero only when connections to it have drained: an interval after a rollback, some seconds after the
 //!   bootstrap, which also routes before it scales. Flagger does both in one breath.
 //! * A rollback keeps the weights as they are while the primary cannot answer, instead of sending everything to one side.
+//! * On Gateway API the defaults of the API server and the order of headers are no drift, a test of requests that it cannot express is
+//!   refused instead of met by everyone, `mirror` works with a growing share too, and a gateway that lags behind holds up the next
+//!   step but no rollback.
 //! * A deletion with `revertOnDeletion` gives the routes back when the target is ready, lets proxies learn that, and only then lets the
 //!   primary go.
 //!
 //! # Not there yet
 //!
-//! Targets other than Deployments, routers other than Istio, metric providers other than Prometheus, chats other than Slack,
+//! Targets other than Deployments, routers other than Istio and Gateway API, metric providers other than Prometheus, chats other than Slack,
 //! `sessionAffinity`, and webhooks that hold a release or roll it back. A Canary that asks for one of them is refused
 //! with an event and the condition `Invalid` that name the field; nothing is done for it, and it starts by itself once a version
 //! of the operator knows it.

@@ -1,12 +1,15 @@
 //! The built-in metrics: Flagger's exact queries, by what reports them (`pkg/metrics/observers`).
 
-use super::template::Model;
+use super::{MetricError, template::Model};
+use crate::api::canary::TargetRef;
 
 /// Who reports the built-in metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Observer {
     /// Istio's telemetry, at the destination.
     Istio,
+    /// The application itself, by Prometheus' common names.
+    Http,
 }
 
 /// The built-in metrics.
@@ -29,7 +32,63 @@ impl Builtin {
     }
 }
 
+/// The provider of a canary's built-in metrics, as messages name it (`pkg/controller/scheduler_metrics.go`): the canary's own or the
+/// operator's; Linkerd measures whatever routes. A plain Service as target is marked.
+pub fn provider(flag: &str, own: Option<&str>, target: &TargetRef) -> String {
+    let flag = if flag.contains("crossover") {
+        "crossover"
+    } else {
+        flag
+    };
+    let provider = match own.filter(|own| !own.is_empty()) {
+        Some(_) if flag.contains("linkerd") => "linkerd",
+        Some(own) => own,
+        None => flag,
+    };
+    let is_knative = target.api_version.starts_with("serving.knative.dev/");
+    if target.kind == "Service" && !is_knative {
+        format!("{provider}:service")
+    } else {
+        provider.to_owned()
+    }
+}
+
 impl Observer {
+    /// Who reports the built-in metrics of a provider (`pkg/metrics/observers/factory.go`). A name that nobody knows means Istio, as in
+    /// Flagger.
+    pub fn of(provider: &str) -> Result<Self, String> {
+        let not_yet = [
+            "apisix", "contour", "knative", "kuma", "linkerd", "nginx", "osm", "skipper", "traefik",
+        ];
+        let starts = |start| provider.starts_with(start);
+        match provider {
+            "kubernetes" => Ok(Self::Http),
+            _ if starts("gatewayapi") => Ok(Self::Http),
+            _ if starts("appmesh") || starts("gloo") || not_yet.contains(&provider) => {
+                Err(format!(
+                    "built-in metrics of {provider} are not supported yet, only those of istio, kubernetes and gatewayapi are"
+                ))
+            }
+            _ => Ok(Self::Istio),
+        }
+    }
+
+    /// Why there is no value, as a user reads it: of one query Flagger says less.
+    pub fn failure(self, metric: Builtin, error: &MetricError) -> String {
+        match (self, metric) {
+            (Self::Http, Builtin::SuccessRate) => error.to_string(),
+            _ => format!("running query failed: {error}"),
+        }
+    }
+
+    /// A duration as it was measured, in whole milliseconds.
+    pub fn millis(self, duration: f64) -> f64 {
+        match self {
+            Self::Istio => duration.trunc(),
+            Self::Http => (duration * 1000.0).trunc(),
+        }
+    }
+
     /// The query of a built-in metric. (The leading space is Flagger's: servers that are mocked by their query see no difference.)
     pub fn query(self, metric: Builtin, model: &Model) -> String {
         let Model {
@@ -38,20 +97,155 @@ impl Observer {
             interval,
             ..
         } = model;
-        match (self, metric) {
-            (Self::Istio, metric) => {
-                let selector = format!(
+        let (selector, failed, requests, durations) = match self {
+            Self::Istio => (
+                format!(
                     "reporter=\"destination\", destination_workload_namespace=\"{namespace}\", destination_workload=~\"{target}\""
-                );
-                match metric {
-                    Builtin::SuccessRate => format!(
-                        " sum( rate( istio_requests_total{{ {selector}, response_code!~\"5.*\" }}[{interval}] ) ) / sum( rate( istio_requests_total{{ {selector} }}[{interval}] ) ) * 100"
-                    ),
-                    Builtin::Duration => format!(
-                        " histogram_quantile( 0.99, sum( rate( istio_request_duration_milliseconds_bucket{{ {selector} }}[{interval}] ) ) by (le) )"
-                    ),
-                }
-            }
+                ),
+                "response_code!~\"5.*\"",
+                "istio_requests_total",
+                "istio_request_duration_milliseconds_bucket",
+            ),
+            Self::Http => (
+                format!(
+                    "kubernetes_namespace=\"{namespace}\", kubernetes_pod_name=~\"{target}-[0-9a-zA-Z]+(-[0-9a-zA-Z]+)\""
+                ),
+                "status!~\"5.*\"",
+                "http_request_duration_seconds_count",
+                "http_request_duration_seconds_bucket",
+            ),
+        };
+        match metric {
+            Builtin::SuccessRate => format!(
+                " sum( rate( {requests}{{ {selector}, {failed} }}[{interval}] ) ) / sum( rate( {requests}{{ {selector} }}[{interval}] ) ) * 100"
+            ),
+            Builtin::Duration => format!(
+                " histogram_quantile( 0.99, sum( rate( {durations}{{ {selector} }}[{interval}] ) ) by (le) )"
+            ),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(kind: &str, api_version: &str) -> TargetRef {
+        TargetRef {
+            api_version: api_version.to_owned(),
+            kind: kind.to_owned(),
+            name: "podinfo".to_owned(),
+        }
+    }
+
+    #[test]
+    fn who_measures_follows_from_the_flag_the_canary_and_the_target() {
+        let deployment = target("Deployment", "apps/v1");
+        let service = target("Service", "v1");
+        let knative = target("Service", "serving.knative.dev/v1");
+        for (flag, own, target, name, observer) in [
+            ("istio", None, &deployment, "istio", Some(Observer::Istio)),
+            (
+                "istio",
+                Some(""),
+                &deployment,
+                "istio",
+                Some(Observer::Istio),
+            ),
+            (
+                "istio",
+                Some("kubernetes"),
+                &deployment,
+                "kubernetes",
+                Some(Observer::Http),
+            ),
+            (
+                "istio",
+                Some("kubernetes"),
+                &service,
+                "kubernetes:service",
+                Some(Observer::Istio),
+            ),
+            (
+                "gatewayapi:v1",
+                None,
+                &service,
+                "gatewayapi:v1:service",
+                Some(Observer::Http),
+            ),
+            (
+                "gatewayapi",
+                None,
+                &deployment,
+                "gatewayapi",
+                Some(Observer::Http),
+            ),
+            (
+                "linkerd",
+                Some("gatewayapi:v1"),
+                &deployment,
+                "linkerd",
+                None,
+            ),
+            (
+                "smi:v1alpha1:linkerd",
+                None,
+                &deployment,
+                "smi:v1alpha1:linkerd",
+                Some(Observer::Istio),
+            ),
+            (
+                "smi:crossover",
+                None,
+                &deployment,
+                "crossover",
+                Some(Observer::Istio),
+            ),
+            (
+                "smi:crossover",
+                Some("istio"),
+                &deployment,
+                "istio",
+                Some(Observer::Istio),
+            ),
+            (
+                "nginx",
+                None,
+                &service,
+                "nginx:service",
+                Some(Observer::Istio),
+            ),
+            ("appmesh", None, &service, "appmesh:service", None),
+            ("istio", None, &knative, "istio", Some(Observer::Istio)),
+        ] {
+            let provider = provider(flag, own, target);
+            assert_eq!(provider, name, "{flag} {own:?}");
+            assert_eq!(Observer::of(&provider).ok(), observer, "{flag} {own:?}");
+        }
+    }
+
+    #[test]
+    fn an_application_reports_seconds() {
+        let model = Model {
+            namespace: "test".to_owned(),
+            target: "podinfo".to_owned(),
+            interval: "1m".to_owned(),
+            ..Model::default()
+        };
+        let selector = "kubernetes_namespace=\"test\", kubernetes_pod_name=~\"podinfo-[0-9a-zA-Z]+(-[0-9a-zA-Z]+)\"";
+        assert_eq!(
+            Observer::Http.query(Builtin::SuccessRate, &model),
+            format!(
+                " sum( rate( http_request_duration_seconds_count{{ {selector}, status!~\"5.*\" }}[1m] ) ) / sum( rate( http_request_duration_seconds_count{{ {selector} }}[1m] ) ) * 100"
+            )
+        );
+        assert_eq!(
+            Observer::Http.query(Builtin::Duration, &model),
+            format!(
+                " histogram_quantile( 0.99, sum( rate( http_request_duration_seconds_bucket{{ {selector} }}[1m] ) ) by (le) )"
+            )
+        );
+        assert!((Observer::Http.millis(0.123_9) - 123.0).abs() < f64::EPSILON);
+        assert!((Observer::Istio.millis(123.9) - 123.0).abs() < f64::EPSILON);
     }
 }

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     api::canary::{CanaryPhase, CanaryStatus, Strategy, WebhookType},
     notice::{EventKind, Notice},
+    route::affinity,
     world::{Readiness, Weights, World},
 };
 
@@ -71,6 +72,10 @@ pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String
     if failed >= world.canary.threshold() {
         return Ok(rollback::begin(world, &Cause::FailedChecks(failed)));
     }
+    if let Err(why) = facts.routes_accepted() {
+        let why = event(world, EventKind::Warning, why);
+        return Ok(Decision::Wait(Next::Ready, vec![why]));
+    }
     let mut said = Vec::new();
     let (ControlFlow::Break(decision) | ControlFlow::Continue(decision)) =
         step(facts, evidence, &mut said);
@@ -117,7 +122,7 @@ fn skip_analysis(facts: &Facts<'_>) -> Result<Decision, String> {
         // The analysis was switched off in the middle.
         let mut status = phase::step(facts.world);
         (status.canary_weight, status.iterations) = (0, 0);
-        return moved(facts, &Weights::PRIMARY, status, None).map(Decision::Do);
+        return moved(facts, &Weights::PRIMARY, status, None);
     }
     if facts.is_promoted() {
         return Ok(Decision::Do(promotion::succeed(facts, &Cause::Skipped)));
@@ -137,8 +142,9 @@ fn check(facts: &Facts<'_>, evidence: &Evidence, said: &mut Vec<Notice>) -> Cont
     let world = facts.world;
     let status = phase::status(world);
     let routed = or_warn(world, facts.weights())?;
-    let begins =
-        status.canary_weight == 0 && status.iterations == 0 && !(mirrors(world) && routed.mirrored);
+    let begins = status.canary_weight == 0
+        && status.iterations == 0
+        && !(facts.mirrors() && routed.mirrored);
     let name = world.full_name();
     let (kind, what) = if begins {
         let text = format!("Starting canary analysis for {}", world.full_target());
@@ -184,10 +190,33 @@ fn advance(
     evidence: &Evidence,
     said: &mut Vec<Notice>,
 ) -> ControlFlow<Decision, Decision> {
-    match facts.world.canary.strategy() {
+    if !facts.splits_traffic() {
+        said.extend(not_without_routes(facts));
+    }
+    match facts.strategy() {
         Strategy::Canary => advance_weight(facts, evidence, said),
         Strategy::BlueGreen | Strategy::AbTesting => advance_iteration(facts, evidence, said),
     }
+}
+
+/// What was asked for and cannot be done where traffic cannot be divided.
+fn not_without_routes(facts: &Facts<'_>) -> Vec<Notice> {
+    let analysis = facts.world.canary.spec.analysis.as_ref();
+    let is_ab = analysis.is_some_and(|analysis| !analysis.match_.is_empty());
+    let is_blue_green = analysis.is_some_and(|analysis| analysis.iterations.unwrap_or(0) >= 1);
+    let mut texts = Vec::new();
+    if is_ab {
+        texts.push("A/B testing is not supported when using the kubernetes provider".to_owned());
+    }
+    if !is_blue_green {
+        let instead = facts.iterations();
+        texts.push(
+            "Progressive traffic is not supported when using the kubernetes provider".to_owned(),
+        );
+        texts.push(format!("Setting canaryAnalysis.iterations: {instead}"));
+    }
+    let warning = |text| event(facts.world, EventKind::Warning, text);
+    texts.into_iter().map(warning).collect()
 }
 
 /// More traffic, up to the greatest weight; then the promotion.
@@ -206,7 +235,7 @@ fn advance_weight(
         pass(gate::promotion(world, evidence), said)?;
         return ControlFlow::Continue(promote(facts));
     }
-    let weights = if mirrors(world) && status.canary_weight == 0 && !routed.mirrored {
+    let weights = if facts.mirrors() && status.canary_weight == 0 && !routed.mirrored {
         Weights {
             mirrored: true,
             ..Weights::PRIMARY
@@ -218,8 +247,8 @@ fn advance_weight(
     status.canary_weight = i64::from(weights.canary);
     let (name, weight) = (world.full_name(), weights.canary);
     let text = format!("Advance {name} canary weight {weight}");
-    let plan = moved(facts, &weights, status, Some(text));
-    or_warn(world, plan.map(Decision::Do))
+    let moved = moved(facts, &weights, status, Some(text));
+    or_warn(world, moved)
 }
 
 /// Another iteration; after the last, the promotion. Blue/green meets the whole traffic once before, for one interval.
@@ -230,13 +259,12 @@ fn advance_iteration(
 ) -> ControlFlow<Decision, Decision> {
     let world = facts.world;
     let mut status = phase::step(world);
-    let analysis = world.canary.spec.analysis.as_ref();
-    let all = analysis.and_then(|a| a.iterations).unwrap_or(0);
-    let is_ab = world.canary.strategy() == Strategy::AbTesting;
+    let all = facts.iterations();
+    let is_ab = facts.strategy() == Strategy::AbTesting;
     let routed = or_warn(world, facts.weights())?;
     let (weights, text) = if status.iterations < all {
         status.iterations += 1;
-        let weights = match (is_ab, mirrors(world)) {
+        let weights = match (is_ab, facts.mirrors()) {
             (true, _) => Weights::CANARY,
             (false, true) => Weights {
                 mirrored: true,
@@ -246,22 +274,25 @@ fn advance_iteration(
         };
         let (name, iteration) = (world.full_name(), status.iterations);
         let text = format!("Advance {name} canary iteration {iteration}/{all}");
-        (weights, text)
+        (weights, Some(text))
     } else {
         pass(gate::promotion(world, evidence), said)?;
         if is_ab || (status.iterations > all && routed.canary == 100) {
             return ControlFlow::Continue(promote(facts));
         }
         status.iterations = all + 1;
-        let text = if mirrors(world) {
+        let text = if facts.mirrors() {
             "Stop traffic mirroring and route all traffic to canary"
         } else {
             "Routing all traffic to canary"
         };
-        (Weights::CANARY, text.to_owned())
+        (
+            Weights::CANARY,
+            facts.splits_traffic().then(|| text.to_owned()),
+        )
     };
-    let plan = moved(facts, &weights, status, Some(text));
-    or_warn(world, plan.map(Decision::Do))
+    let moved = moved(facts, &weights, status, text);
+    or_warn(world, moved)
 }
 
 /// Goes on where a gate is open.
@@ -283,27 +314,26 @@ fn or_warn<T>(world: &World, result: Result<T, String>) -> ControlFlow<Decision,
     }
 }
 
-/// Whether the version gets copies of the requests before it gets any.
-fn mirrors(world: &World) -> bool {
-    let analysis = world.canary.spec.analysis.as_ref();
-    analysis.is_some_and(|analysis| analysis.mirror)
-}
-
+/// Routes these weights and commits this status; the cookies that the routes need are in the status before.
 fn moved(
     facts: &Facts<'_>,
     weights: &Weights,
-    status: CanaryStatus,
+    mut status: CanaryStatus,
     text: Option<String>,
-) -> Result<Plan, String> {
-    let notices = text
-        .map(|text| event(facts.world, EventKind::Normal, text))
-        .into_iter()
-        .collect();
-    Ok(Plan {
+) -> Result<Decision, String> {
+    if weights.canary == 0 {
+        affinity::retire(&mut status);
+    } else if let Some(cookies) = facts.new_cookies() {
+        let mut status = phase::status(facts.world);
+        cookies.keep(&mut status);
+        return Ok(Decision::commit(status, Vec::new()));
+    }
+    let event = text.map(|text| event(facts.world, EventKind::Normal, text));
+    Ok(Decision::Do(Plan {
         effects: facts.set_weights(weights)?,
         status: Some(status),
-        notices,
-    })
+        notices: event.into_iter().collect(),
+    }))
 }
 
 /// The version is good. That it is promoted is on record before the primary is touched; Flagger records it afterwards.

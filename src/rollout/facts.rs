@@ -9,7 +9,7 @@ use super::phase;
 use crate::{
     api::canary::{CanaryPhase, Strategy},
     notice::{EventKind, Notice, Severity, alert, hook},
-    route::{self, Dialect},
+    route::{self, Dialect, affinity::Cookies},
     workload::{
         self,
         config::{self, ConfigName},
@@ -188,9 +188,52 @@ impl<'a> Facts<'a> {
         route::read(self.dialect, self.world)
     }
 
+    /// Whether traffic can be divided at all: otherwise there is nothing to say of routing.
+    pub fn splits_traffic(&self) -> bool {
+        self.dialect.splits()
+    }
+
+    /// How the version meets its users: where traffic cannot be divided there is only blue/green.
+    pub fn strategy(&self) -> Strategy {
+        if self.splits_traffic() {
+            self.world.canary.strategy()
+        } else {
+            Strategy::BlueGreen
+        }
+    }
+
+    /// How many iterations blue/green and A/B testing take; 10 where blue/green was not asked for (as in Flagger).
+    pub fn iterations(&self) -> i64 {
+        let analysis = self.world.canary.spec.analysis.as_ref();
+        let asked = analysis.and_then(|analysis| analysis.iterations);
+        match asked.unwrap_or(0) {
+            ..1 if !self.splits_traffic() => 10,
+            iterations => iterations,
+        }
+    }
+
+    /// Whether the version gets copies of the requests before it gets any.
+    pub fn mirrors(&self) -> bool {
+        let analysis = self.world.canary.spec.analysis.as_ref();
+        self.splits_traffic() && analysis.is_some_and(|analysis| analysis.mirror)
+    }
+
+    /// The cookies of session affinity that a share of the traffic for the canary needs, and the status lacks.
+    pub fn new_cookies(&self) -> Option<Cookies> {
+        route::new_cookies(self.dialect, &self.world.canary, self.world.nonce)
+    }
+
+    /// That the weights as they are written are in force; or what a user reads.
+    pub fn routes_accepted(&self) -> Result<(), String> {
+        route::accepted(self.dialect, self.world)
+    }
+
     /// Routes these weights; nothing if they are routed already, and never more to a side where no pod answers while the
     /// other's do.
     pub fn set_weights(&self, weights: &Weights) -> Result<Vec<Effect>, String> {
+        if !self.splits_traffic() {
+            return Ok(Vec::new());
+        }
         let now = self.weights()?;
         let (primary, canary) = (self.world.primary_answers(), self.world.canary_answers());
         let name = |name: &str| {
@@ -211,7 +254,8 @@ impl<'a> Facts<'a> {
     /// Whether clients are answered by the primary. After a promotion that failed they are not: a version that mends it must be able
     /// to come, although the primary is not ready.
     pub fn primary_serves(&self) -> bool {
-        let all_on_canary = self.weights().is_ok_and(|weights| weights.canary == 100);
+        let all_on_canary =
+            self.splits_traffic() && self.weights().is_ok_and(|weights| weights.canary == 100);
         !all_on_canary || self.world.canary.strategy() == Strategy::AbTesting
     }
 

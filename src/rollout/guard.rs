@@ -59,9 +59,9 @@ fn invalid(world: &World) -> Option<String> {
         .or_else(|| references(world))
         .or_else(|| analysis(world))
         .or_else(|| {
-            Dialect::of(world)
-                .err()
-                .map(|why| format!("spec.provider: {why}"))
+            let metrics = || super::metrics::unsupported(world);
+            let problem = Dialect::of(world).err().or_else(metrics)?;
+            Some(format!("spec.provider: {problem}"))
         })?;
     Some(format!("invalid canary spec: {problem}"))
 }
@@ -129,13 +129,19 @@ fn analysis(world: &World) -> Option<String> {
     let Some(analysis) = &canary.spec.analysis else {
         return Some("spec.analysis: required".to_owned());
     };
-    if analysis.session_affinity.is_some() {
-        return Some("spec.analysis.sessionAffinity: not supported yet".to_owned());
+    if let Some(affinity) = &analysis.session_affinity
+        && affinity.primary_cookie_name.as_ref() == Some(&affinity.cookie_name)
+    {
+        return Some(
+            "can't use the same cookie name for both primary and cookie name; please update them to be different"
+                .to_owned(),
+        );
     }
     if canary.skip_analysis() {
         return None;
     }
-    if canary.strategy() != Strategy::Canary {
+    let splits = Dialect::of(world).is_ok_and(Dialect::splits);
+    if canary.strategy() != Strategy::Canary || !splits {
         return None;
     }
     let weights = analysis.step_weights.as_deref().unwrap_or_default();

@@ -19,7 +19,7 @@ use crate::{
     },
     measure::{
         MetricError, go_float,
-        observer::{Builtin, Observer},
+        observer::{self, Builtin, Observer},
         prometheus::{self, Server},
         template::{Model, render},
     },
@@ -208,7 +208,7 @@ impl Check<'_> {
         };
         match ask(&format!("metric {}", self.place), request, evidence) {
             Stage::Ask(questions) => Stage::Ask(questions),
-            Stage::Done(answer) => Stage::Done(Ok(answer.map(|value| self.whole(value)))),
+            Stage::Done(answer) => Stage::Done(Ok(answer.map(|value| self.whole(world, value)))),
         }
     }
 
@@ -216,7 +216,8 @@ impl Check<'_> {
         let model = |default| Model::of(&world.canary, self.metric, default);
         match self.source {
             Source::Builtin(builtin) => {
-                Ok(builtin_server(world)?.query(&Observer::Istio.query(builtin, &model("1m"))))
+                let observer = Observer::of(&provider(world))?;
+                Ok(builtin_server(world)?.query(&observer.query(builtin, &model("1m"))))
             }
             Source::Inline(query) => {
                 let failed =
@@ -241,11 +242,10 @@ impl Check<'_> {
     }
 
     /// Durations count in whole milliseconds.
-    fn whole(&self, value: f64) -> f64 {
-        if matches!(self.source, Source::Builtin(Builtin::Duration)) {
-            value.trunc()
-        } else {
-            value
+    fn whole(&self, world: &World, value: f64) -> f64 {
+        match (&self.source, Observer::of(&provider(world))) {
+            (Source::Builtin(Builtin::Duration), Ok(observer)) => observer.millis(value),
+            _ => value,
         }
     }
 
@@ -315,25 +315,23 @@ impl Check<'_> {
     fn no_value(&self, world: &World, error: &MetricError) -> String {
         let metric = &self.metric.name;
         let none = *error == MetricError::NoValues;
+        let failure = |builtin| match Observer::of(&provider(world)) {
+            Ok(observer) => observer.failure(builtin, error),
+            Err(why) => why,
+        };
         match self.source {
             Source::Builtin(builtin) if none => {
-                let provider = world
-                    .canary
-                    .spec
-                    .provider
-                    .as_deref()
-                    .filter(|p| !p.is_empty());
-                let provider = provider.unwrap_or(&world.settings.mesh_provider);
+                let provider = provider(world);
                 let text = format!(
                     "Halt advancement no values found for {provider} metric {metric} probably {} is not receiving traffic",
                     world.full_target()
                 );
                 match builtin {
-                    Builtin::SuccessRate => format!("{text}: running query failed: {error}"),
+                    Builtin::SuccessRate => format!("{text}: {}", failure(builtin)),
                     Builtin::Duration => text,
                 }
             }
-            Source::Builtin(_) => format!("Prometheus query failed: running query failed: {error}"),
+            Source::Builtin(builtin) => format!("Prometheus query failed: {}", failure(builtin)),
             Source::Inline(_) if none => {
                 format!("Halt advancement no values found for metric: {metric}")
             }
@@ -358,6 +356,20 @@ fn ask(label: &str, request: HttpRequest, evidence: &Evidence) -> Stage<Result<f
         }
         Some(Answer::Told) | None => Stage::Ask(vec![question]),
     }
+}
+
+/// Why the built-in metrics that a canary asks for cannot be had, if so.
+pub fn unsupported(world: &World) -> Option<String> {
+    let is_builtin = |check: &Check<'_>| matches!(check.source, Source::Builtin(_));
+    let any = checks(&world.canary).iter().any(is_builtin);
+    Observer::of(&provider(world)).err().filter(|_| any)
+}
+
+/// The provider of the built-in metrics.
+fn provider(world: &World) -> String {
+    let spec = &world.canary.spec;
+    let flag = &world.settings.mesh_provider;
+    observer::provider(flag, spec.provider.as_deref(), &spec.target_ref)
 }
 
 fn builtin_server(world: &World) -> Result<Server, String> {

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     api::canary::CanaryPhase,
     notice::EventKind,
+    route::affinity,
     world::{Readiness, Weights},
 };
 
@@ -51,7 +52,7 @@ pub fn promoting(facts: &Facts<'_>) -> Result<Decision, String> {
         .and_then(|a| a.step_weight_promotion)
         .unwrap_or(0);
     let canary = i64::from(facts.weights()?.canary);
-    if step <= 0 || canary == 0 {
+    if step <= 0 || canary == 0 || !facts.splits_traffic() {
         return to_primary(facts);
     }
     let left = (canary - step).clamp(0, 100);
@@ -76,11 +77,12 @@ pub fn promoting(facts: &Facts<'_>) -> Result<Decision, String> {
 
 fn to_primary(facts: &Facts<'_>) -> Result<Decision, String> {
     let effects = facts.set_weights(&Weights::PRIMARY)?;
-    let notices = vec![event(
-        facts.world,
-        EventKind::Normal,
-        "Routing all traffic to primary".to_owned(),
-    )];
+    let text = "Routing all traffic to primary".to_owned();
+    let notices = facts
+        .splits_traffic()
+        .then(|| event(facts.world, EventKind::Normal, text))
+        .into_iter()
+        .collect();
     Ok(Decision::Do(Plan {
         effects,
         status: Some(finalising_status(facts)),
@@ -92,6 +94,7 @@ fn finalising_status(facts: &Facts<'_>) -> crate::api::canary::CanaryStatus {
     let mut status = phase::enter(facts.world, CanaryPhase::Finalising);
     status.canary_weight = 0;
     status.iterations = 0;
+    affinity::retire(&mut status);
     status
 }
 

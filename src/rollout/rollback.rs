@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     api::canary::CanaryPhase,
+    route::affinity,
     world::{Weights, World},
 };
 
@@ -109,6 +110,9 @@ pub fn proceed(facts: &Facts<'_>) -> Result<Decision, String> {
     status.canary_weight = i64::from(to.canary);
     status.iterations = 0;
     status.failed_checks = 0;
+    if to.canary == 0 {
+        affinity::retire(&mut status);
+    }
     // What came in the meantime is news, and gets a run of its own.
     if intent == Intent::Reverting && facts.is_what_the_primary_runs() {
         status.last_applied_spec = Some(facts.revision.clone());
@@ -154,7 +158,9 @@ const fn end(intent: Intent) -> CanaryPhase {
 /// Where traffic goes: to the primary; but after a promotion that failed it is the primary that is broken.
 fn destination(facts: &Facts<'_>, cause: &Cause) -> Weights {
     match cause {
-        Cause::FailedPromotion(_) if facts.world.canary_answers() => Weights::CANARY,
+        Cause::FailedPromotion(_) if facts.splits_traffic() && facts.world.canary_answers() => {
+            Weights::CANARY
+        }
         _ => Weights::PRIMARY,
     }
 }

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     api::canary::{CanaryPhase, WebhookType},
     notice::{EventKind, Notice, Severity},
+    route::affinity,
     world::{Readiness, World},
 };
 
@@ -92,6 +93,7 @@ pub fn started(facts: &Facts<'_>) -> crate::api::canary::CanaryStatus {
     status.failed_checks = 0;
     status.last_applied_spec = Some(facts.revision.clone());
     status.tracked_configs.clone_from(&facts.configs);
+    affinity::retire(&mut status);
     status
 }
 

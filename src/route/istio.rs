@@ -1,14 +1,18 @@
 //! Istio: two DestinationRules and a VirtualService (`pkg/router/istio.go`).
 
+mod rules;
+
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use super::{apex_metadata, metadata, percent};
 use crate::{
-    api::canary::{Canary, Strategy},
-    workload::metadata::{is_owned, json_map, owner_reference, with_flux},
+    api::canary::Canary,
+    workload::metadata::{is_owned, owner_reference},
     world::{Action, Effect, Kind, ObjectRef, Weights, World},
 };
+use rules::{destination, is_tcp, list, other_list};
 
 /// What kubectl applied last: carried over, and what a deletion may restore.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -31,6 +35,11 @@ pub fn objects(canary: &Canary) -> BTreeSet<ObjectRef> {
     .into()
 }
 
+/// Whether clients can be kept on a side: connections have no cookies.
+pub fn has_affinity(canary: &Canary) -> bool {
+    !is_tcp(canary)
+}
+
 /// Makes the objects, or repairs them, with these weights.
 pub fn reconcile(
     world: &World,
@@ -46,7 +55,7 @@ pub fn reconcile(
     Ok(effects)
 }
 
-/// The weights of the last rule that names the canary.
+/// The weights of the last rule that names the canary: before it are those for clients with a cookie.
 pub fn read(world: &World) -> Result<Weights, String> {
     let canary = &world.canary;
     let name = canary.apex_name();
@@ -54,47 +63,35 @@ pub fn read(world: &World) -> Result<Weights, String> {
     let live = world.object(Kind::VirtualService, name).ok_or_else(|| {
         format!("{full} get query error virtualservices.networking.istio.io {name:?} not found")
     })?;
-    let missing = || {
+    routed(canary, live).ok_or_else(|| {
         format!(
             "{full} does not contain routes for {} and {}",
             canary.primary_name(),
             canary.canary_name()
         )
-    };
-    let rules = live
-        .pointer(&format!("/spec/{}", list(canary)))
-        .and_then(Value::as_array)
-        .ok_or_else(missing)?;
+    })
+}
+
+fn routed(canary: &Canary, live: &Value) -> Option<Weights> {
+    let rules = live.pointer(&format!("/spec/{}", list(canary)))?;
     let weight_of = |rule: &Value, host: &str| {
-        let routes = rule
-            .get("route")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten();
-        routes
-            .filter(|route| {
-                route.pointer("/destination/host").and_then(Value::as_str) == Some(host)
-            })
-            .map(|route| route.get("weight").and_then(Value::as_u64).unwrap_or(0))
-            .next_back()
+        let routes = rule.get("route").and_then(Value::as_array);
+        let destination = |route: &&Value| {
+            route.pointer("/destination/host").and_then(Value::as_str) == Some(host)
+        };
+        let route = routes.into_iter().flatten().rfind(destination)?;
+        Some(percent(route.get("weight")))
     };
-    let (rule, canary_weight) = rules
-        .iter()
-        .filter_map(|rule| Some((rule, weight_of(rule, &canary.canary_name())?)))
-        .next_back()
-        .ok_or_else(missing)?;
-    let primary_weight = weight_of(rule, &canary.primary_name()).unwrap_or(0);
-    if canary_weight == 0 && primary_weight == 0 {
-        return Err(missing());
-    }
-    let percent = |weight: u64| u8::try_from(weight.min(100)).unwrap_or(100);
+    let with_canary = |rule| Some((rule, weight_of(rule, &canary.canary_name())?));
+    let (rule, to_canary) = rules.as_array()?.iter().rev().find_map(with_canary)?;
+    let to_primary = weight_of(rule, &canary.primary_name()).unwrap_or(0);
     let mirrored = rule
         .pointer("/mirror/host")
         .and_then(Value::as_str)
         .is_some_and(|host| !host.is_empty());
-    Ok(Weights {
-        primary: percent(primary_weight),
-        canary: percent(canary_weight),
+    (to_primary > 0 || to_canary > 0).then_some(Weights {
+        primary: to_primary,
+        canary: to_canary,
         mirrored,
     })
 }
@@ -106,11 +103,11 @@ pub fn set(world: &World, weights: &Weights) -> Result<Vec<Effect>, String> {
     let live = world.object(Kind::VirtualService, name).ok_or_else(|| {
         format!("VirtualService {name}.{} get query error virtualservices.networking.istio.io {name:?} not found", world.namespace())
     })?;
-    let mut wanted = live.clone();
-    wanted["spec"][list(canary)] = Value::Array(rules(canary, weights));
-    if wanted == *live {
+    if follows(canary, live, weights) {
         return Ok(Vec::new());
     }
+    let mut wanted = live.clone();
+    wanted["spec"][list(canary)] = rules::wanted(canary, weights);
     let object = world.reference(Kind::VirtualService, name);
     let failure = format!(
         "VirtualService {name}.{} update failed: ",
@@ -217,7 +214,7 @@ fn virtual_service(
     let full = format!("VirtualService {name}.{}", world.namespace());
     let spec = spec(canary, weights)
         .map_err(|why| format!("reconcileVirtualService failed: {full} {why}"))?;
-    let (labels, annotations) = metadata(canary, selector);
+    let (labels, annotations) = apex_metadata(canary, selector);
     let (action, verb) = match world.object(Kind::VirtualService, name) {
         None => {
             let mut metadata = json!({"name": name, "namespace": world.namespace(), "annotations": annotations,
@@ -242,25 +239,6 @@ fn virtual_service(
     }))
 }
 
-/// Labels and annotations of the VirtualService: the apex Service's. Where the Canary names any, the Service's own label is among
-/// them, because Flagger writes both from one map.
-fn metadata(
-    canary: &Canary,
-    selector: &(String, String),
-) -> (Map<String, Value>, Map<String, Value>) {
-    let Some(apex) = &canary.spec.service.apex else {
-        return (Map::new(), with_flux(Map::new()));
-    };
-    let mut labels = json_map(apex.labels.iter().flatten());
-    if !selector.0.is_empty() {
-        labels.insert(selector.0.clone(), json!(canary.apex_name()));
-    }
-    (
-        labels,
-        with_flux(json_map(apex.annotations.iter().flatten())),
-    )
-}
-
 /// The live VirtualService with our part as it should be; `None` if it is so already, whatever its weights.
 fn repaired(
     canary: &Canary,
@@ -269,24 +247,17 @@ fn repaired(
     labels: Map<String, Value>,
     mut annotations: Map<String, Value>,
 ) -> Option<Value> {
-    let map = |field: &str| {
-        live.pointer(&format!("/metadata/{field}"))
-            .and_then(Value::as_object)
-            .cloned()
-            .unwrap_or_default()
-    };
-    let live_annotations = map("annotations");
+    let live_annotations = metadata(live, "annotations");
     for key in [LAST_APPLIED, ORIGINAL] {
         if let Some(value) = live_annotations.get(key) {
             annotations.insert(key.to_owned(), value.clone());
         }
     }
-    let ours = ["hosts", "gateways", list(canary), other_list(canary)];
-    let drifted = ours.iter().any(|field| {
-        let live = live.pointer(&format!("/spec/{field}"));
-        live.map(without_weights) != spec.get(*field).map(without_weights)
-    });
-    if !drifted && map("labels") == labels && live_annotations == annotations {
+    let others = ["hosts", "gateways", other_list(canary)];
+    let same = |field: &&str| live.pointer(&format!("/spec/{field}")) == spec.get(*field);
+    let drifted = !others.iter().all(same)
+        || !routed(canary, live).is_some_and(|weights| follows(canary, live, &weights));
+    if !drifted && metadata(live, "labels") == labels && live_annotations == annotations {
         return None;
     }
     let mut wanted = live.clone();
@@ -295,7 +266,7 @@ fn repaired(
             let original = live.get("spec").map(Value::to_string).unwrap_or_default();
             annotations.insert(ORIGINAL.to_owned(), json!(original));
         }
-        for field in ours {
+        for field in others.into_iter().chain([list(canary)]) {
             match spec.get(field) {
                 Some(value) => wanted["spec"][field] = value.clone(),
                 None => drop(
@@ -311,20 +282,11 @@ fn repaired(
     Some(wanted)
 }
 
-/// What of a rule is structure: all but the weights and the mirror, which are the release's.
-fn without_weights(value: &Value) -> Value {
-    match value {
-        Value::Array(items) => items.iter().map(without_weights).collect(),
-        Value::Object(map) => Value::Object(
-            map.iter()
-                .filter(|(key, _)| {
-                    !matches!(key.as_str(), "weight" | "mirror" | "mirrorPercentage")
-                })
-                .map(|(key, value)| (key.clone(), without_weights(value)))
-                .collect(),
-        ),
-        _ => value.clone(),
-    }
+/// Whether the live rules are those for these weights.
+fn follows(canary: &Canary, live: &Value, weights: &Weights) -> bool {
+    let live = live.pointer(&format!("/spec/{}", list(canary)));
+    let rules = live.and_then(Value::as_array);
+    rules.is_some_and(|live| rules::candidates(canary, weights).contains(live))
 }
 
 /// The part of a VirtualService's spec that is ours.
@@ -348,138 +310,8 @@ fn spec(canary: &Canary, weights: &Weights) -> Result<Map<String, Value>, String
         spec.insert("gateways".to_owned(), json!(gateways));
     }
     spec.insert("hosts".to_owned(), json!(hosts));
-    spec.insert(
-        list(canary).to_owned(),
-        Value::Array(rules(canary, weights)),
-    );
+    spec.insert(list(canary).to_owned(), rules::wanted(canary, weights));
     Ok(spec)
-}
-
-/// Whether connections are routed, not requests.
-fn is_tcp(canary: &Canary) -> bool {
-    canary
-        .spec
-        .service
-        .app_protocol
-        .as_ref()
-        .is_some_and(|protocol| protocol.eq_ignore_ascii_case("tcp"))
-}
-
-fn list(canary: &Canary) -> &'static str {
-    if is_tcp(canary) { "tcp" } else { "http" }
-}
-
-fn other_list(canary: &Canary) -> &'static str {
-    if is_tcp(canary) { "http" } else { "tcp" }
-}
-
-/// The rules that route these weights.
-fn rules(canary: &Canary, weights: &Weights) -> Vec<Value> {
-    let service = &canary.spec.service;
-    let own_match = service.match_.clone().unwrap_or_default();
-    let both = || {
-        vec![
-            destination(canary, &canary.primary_name(), weights.primary),
-            destination(canary, &canary.canary_name(), weights.canary),
-        ]
-    };
-    if is_tcp(canary) {
-        let matches: Vec<_> = own_match
-            .iter()
-            .map(|m| json!({"port": m.get("port").cloned().unwrap_or(json!(0))}))
-            .collect();
-        let mut rule = json!({"route": both()});
-        if !matches.is_empty() {
-            rule["match"] = Value::Array(matches);
-        }
-        return vec![rule];
-    }
-    let analysis = canary.spec.analysis.as_ref();
-    let tested = analysis
-        .map(|analysis| analysis.match_.as_slice())
-        .unwrap_or_default();
-    if canary.strategy() == Strategy::AbTesting || !tested.is_empty() {
-        // Who does not match stays on the primary; Flagger gives that rule's only destination the primary's weight.
-        let primary = vec![destination(canary, &canary.primary_name(), weights.primary)];
-        return vec![
-            rule(canary, merged(tested, &own_match), both()),
-            rule(canary, own_match, primary),
-        ];
-    }
-    let mut rule = rule(canary, own_match, both());
-    if weights.mirrored {
-        rule["mirror"] = json!({"host": canary.canary_name()});
-        if let Some(percent) = analysis
-            .and_then(|analysis| analysis.mirror_weight)
-            .filter(|percent| *percent > 0)
-        {
-            rule["mirrorPercentage"] = json!({"value": percent});
-        }
-    }
-    vec![rule]
-}
-
-fn rule(canary: &Canary, matches: Vec<Value>, route: Vec<Value>) -> Value {
-    let service = &canary.spec.service;
-    let mut rule = json!({"route": route});
-    if !matches.is_empty() {
-        rule["match"] = Value::Array(matches);
-    }
-    if let Some(rewrite) = &service.rewrite {
-        let keys = ["uri", "authority"]
-            .iter()
-            .filter_map(|key| Some(((*key).to_owned(), rewrite.get(key)?.clone())));
-        rule["rewrite"] = Value::Object(keys.collect());
-    }
-    if let Some(timeout) = service
-        .timeout
-        .as_ref()
-        .filter(|timeout| !timeout.is_empty())
-    {
-        rule["timeout"] = json!(timeout);
-    }
-    for (key, value) in [
-        ("retries", &service.retries),
-        ("corsPolicy", &service.cors_policy),
-        ("headers", &service.headers),
-    ] {
-        if let Some(value) = value {
-            rule[key] = value.clone();
-        }
-    }
-    rule
-}
-
-fn destination(canary: &Canary, host: &str, weight: u8) -> Value {
-    let service = &canary.spec.service;
-    let first = service.gateways.as_deref().and_then(<[_]>::first);
-    let mut destination = json!({"host": host});
-    if service.port_discovery
-        && (service.delegation || first.is_some_and(|gateway| gateway != "mesh"))
-    {
-        destination["port"] = json!({"number": service.port});
-    }
-    json!({"destination": destination, "weight": weight})
-}
-
-/// The conditions of a test within the conditions of the service: each with each; the test's headers and labels win.
-fn merged(tested: &[Value], own: &[Value]) -> Vec<Value> {
-    if own.is_empty() {
-        return tested.to_vec();
-    }
-    let merge = |test: &Value, own: &Value| {
-        let mut both = own.clone();
-        for key in ["headers", "sourceLabels"] {
-            if let Some(value) = test.get(key) {
-                both[key] = value.clone();
-            }
-        }
-        both
-    };
-    tested
-        .iter()
-        .flat_map(|test| own.iter().map(move |own| merge(test, own)))
-        .collect()
 }
 
 #[cfg(test)]

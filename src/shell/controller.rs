@@ -151,6 +151,8 @@ fn changes(
         Kind::Secret,
         Kind::VirtualService,
         Kind::DestinationRule,
+        Kind::HttpRoute,
+        Kind::HttpRouteV1Beta1,
     ];
     let touched = kinds.map(|kind| touched(client, namespace, kind));
     stream::select_all(touched).flat_map(move |object| stream::iter(concerned(&store, &object)))
@@ -367,10 +369,7 @@ impl Context {
                     self.tell(
                         memory,
                         world,
-                        vec![rollout::warning(
-                            world,
-                            format!("{}{message}", effect.failure),
-                        )],
+                        vec![rollout::warning(world, effect.refusal(&message))],
                     );
                     let mut memory = lock(memory);
                     // What is only a repair is left out at the second look; nothing else waits for it.
@@ -416,7 +415,12 @@ impl Context {
         if let Some(asked_at) = memory.asked_at {
             recorder.step(canary, world.now.duration_since(asked_at).as_secs_f64());
         }
-        memory.done();
+        // A write within a step leaves its time as it was, and the step goes on.
+        let before = world.canary.status.as_ref();
+        let before = before.and_then(|status| status.last_transition_time.as_ref());
+        if status.last_transition_time.as_ref() != before {
+            memory.done();
+        }
         recorder.status(canary, status.phase);
         if status.phase != world.phase() {
             info!(

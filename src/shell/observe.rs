@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::{BuildHasher, Hasher, RandomState},
     sync::Arc,
 };
 
@@ -64,6 +65,7 @@ pub async fn observe(
         changed: None,
         mended: BTreeSet::new(),
         rival,
+        nonce: nonce(),
         settings: settings.clone(),
     };
     loop {
@@ -100,4 +102,9 @@ pub async fn observe(
     let (content, settled) = rollout::content(&world);
     world.changed = memory.changed(&content, settled, world.now);
     Ok(Some(world))
+}
+
+/// A number that nobody can guess: the standard library seeds its hash maps with such.
+fn nonce() -> u64 {
+    RandomState::new().build_hasher().finish()
 }

@@ -21,6 +21,10 @@ pub enum Kind {
     VirtualService,
     /// `networking.istio.io/v1beta1`
     DestinationRule,
+    /// `gateway.networking.k8s.io/v1`
+    HttpRoute,
+    /// `gateway.networking.k8s.io/v1beta1`
+    HttpRouteV1Beta1,
     /// `flagger.app/v1beta1`
     Canary,
     /// `flagger.app/v1beta1`
@@ -41,6 +45,7 @@ impl Kind {
             Self::HorizontalPodAutoscaler => "HorizontalPodAutoscaler",
             Self::VirtualService => "VirtualService",
             Self::DestinationRule => "DestinationRule",
+            Self::HttpRoute | Self::HttpRouteV1Beta1 => "HTTPRoute",
             Self::Canary => "Canary",
             Self::MetricTemplate => "MetricTemplate",
             Self::AlertProvider => "AlertProvider",
@@ -54,6 +59,8 @@ impl Kind {
             Self::Service | Self::ConfigMap | Self::Secret => ("", "v1"),
             Self::HorizontalPodAutoscaler => ("autoscaling", "v2"),
             Self::VirtualService | Self::DestinationRule => ("networking.istio.io", "v1beta1"),
+            Self::HttpRoute => ("gateway.networking.k8s.io", "v1"),
+            Self::HttpRouteV1Beta1 => ("gateway.networking.k8s.io", "v1beta1"),
             Self::Canary | Self::MetricTemplate | Self::AlertProvider => ("flagger.app", "v1beta1"),
         }
     }
@@ -77,6 +84,7 @@ impl Kind {
             Self::HorizontalPodAutoscaler => "horizontalpodautoscalers",
             Self::VirtualService => "virtualservices",
             Self::DestinationRule => "destinationrules",
+            Self::HttpRoute | Self::HttpRouteV1Beta1 => "httproutes",
             Self::Canary => "canaries",
             Self::MetricTemplate => "metrictemplates",
             Self::AlertProvider => "alertproviders",
@@ -103,8 +111,18 @@ pub struct Effect {
     /// How.
     pub action: Action,
     /// What a user reads before the API server's own words when the write is refused
-    /// (`VirtualService podinfo.test update error: `), in Flagger's wording.
+    /// (`VirtualService podinfo.test update error: `), in Flagger's wording. Where it has a `…`, the words go there.
     pub failure: String,
+}
+
+impl Effect {
+    /// What a user reads when the write is refused with these words.
+    pub fn refusal(&self, message: &str) -> String {
+        match self.failure.split_once('…') {
+            Some((before, after)) => format!("{before}{message}{after}"),
+            None => format!("{}{message}", self.failure),
+        }
+    }
 }
 
 /// The forms of a write; each loses against a change that we did not see.

@@ -71,6 +71,8 @@ pub struct World {
     pub mended: BTreeSet<ObjectRef>,
     /// The older canary that has the same target, if there is one.
     pub rival: Option<String>,
+    /// A random number: what is made up in this look is made of it.
+    pub nonce: u64,
     /// What the operator was started with.
     pub settings: Arc<Settings>,
 }

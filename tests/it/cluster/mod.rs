@@ -4,6 +4,7 @@ mod gates;
 mod inputs;
 mod releases;
 pub mod rig;
+mod routes;
 mod survival;
 
 use futures::{FutureExt, future::join_all};
@@ -36,6 +37,10 @@ async fn the_operator_on_a_real_control_plane() {
         gates::a_user_sends_a_version_back_and_it_is_not_run_again,
         gates::a_daemon_set_is_released_and_rolled_back,
         gates::a_service_with_an_address_of_its_own_is_released,
+        routes::gateway_api_shares_traffic_step_by_step_and_takes_it_back,
+        routes::gateway_api_copies_requests_in_blue_green,
+        routes::gateway_api_gives_the_version_to_those_who_ask_for_it,
+        routes::without_a_mesh_the_version_is_judged_behind_its_own_service,
         inputs::an_invalid_spec_is_said_and_harms_no_one,
         inputs::a_canary_that_cannot_be_read_is_said_and_heals,
         inputs::a_hostile_metrics_server_fails_checks_and_nothing_else,

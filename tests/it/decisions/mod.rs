@@ -2,6 +2,7 @@
 
 mod gates;
 mod model;
+mod routes;
 mod targets;
 
 use std::fs;

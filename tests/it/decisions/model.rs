@@ -7,7 +7,7 @@ use std::{
 };
 
 use flagger_rs::{
-    api::canary::{Canary, CanaryPhase},
+    api::canary::{Canary, CanaryPhase, CanaryStatus},
     notice::Notice,
     rollout::{self, Answer, Decision, Evidence, Plan, Question},
     shell::memory::Memory,
@@ -36,6 +36,8 @@ pub struct Model {
     pub crash_after: Option<usize>,
     pub writes: usize,
     pub told: Vec<String>,
+    /// The cookies that clients were given or had taken back, by any route that was written.
+    pub sent: BTreeSet<String>,
     /// The canary's weight after each write of a route.
     pub routed: Vec<u8>,
     lines: Vec<String>,
@@ -96,6 +98,7 @@ impl Model {
             changed: None,
             mended: BTreeSet::new(),
             rival: None,
+            nonce: 7,
             settings: Arc::new(settings),
         };
         let mut model = Self {
@@ -110,6 +113,7 @@ impl Model {
             crash_after: None,
             writes: 0,
             told: vec![],
+            sent: BTreeSet::new(),
             routed: vec![],
             lines: vec![],
         };
@@ -203,27 +207,15 @@ impl Model {
             }
         }
         if let Some(status) = plan.status {
-            self.line(format!(
-                "status {} weight {} iterations {} failed {}{}",
-                status.phase,
-                status.canary_weight,
-                status.iterations,
-                status.failed_checks,
-                status
-                    .conditions
-                    .iter()
-                    .flatten()
-                    .skip(1)
-                    .map(|c| format!(
-                        " [{} {} {}]",
-                        c.type_,
-                        c.reason,
-                        c.message.clone().unwrap_or_default()
-                    ))
-                    .collect::<String>()
-            ));
+            self.line(line_of(&status));
+            let before = self.world.canary.status.as_ref();
+            let step = before.and_then(|before| before.last_transition_time.clone());
+            // A write within a step leaves its time as it was, and the step goes on.
+            let goes_on = step == status.last_transition_time;
             self.world.canary.status = Some(status);
-            self.forget();
+            if !goes_on {
+                self.forget();
+            }
             if self.crashes() {
                 return;
             }
@@ -296,7 +288,10 @@ impl Model {
                 self.line(format!("patch  {what}: {}", said.join(", ")));
             }
         }
-        if object.kind == Kind::VirtualService {
+        if matches!(object.kind, Kind::VirtualService | Kind::HttpRoute) {
+            let route = self.world.objects[&object].to_string();
+            let cookies = route.split('"').filter(|text| text.contains("; Max-Age="));
+            self.sent.extend(cookies.map(str::to_owned));
             let Some(weights) = rollout::weights(&self.world) else {
                 return;
             };
@@ -537,4 +532,33 @@ impl Model {
             }
         }
     }
+}
+
+/// A status as a transcript shows it.
+fn line_of(status: &CanaryStatus) -> String {
+    let cookies = [
+        ("cookie", &status.session_affinity_cookie),
+        ("previous", &status.previous_session_affinity_cookie),
+    ];
+    let cookies = cookies
+        .iter()
+        .filter_map(|(name, cookie)| Some(format!(" {name} {}", cookie.as_ref()?)));
+    let intents = status.conditions.iter().flatten().skip(1);
+    let intents = intents.map(|c| {
+        format!(
+            " [{} {} {}]",
+            c.type_,
+            c.reason,
+            c.message.clone().unwrap_or_default()
+        )
+    });
+    format!(
+        "status {} weight {} iterations {} failed {}{}{}",
+        status.phase,
+        status.canary_weight,
+        status.iterations,
+        status.failed_checks,
+        cookies.collect::<String>(),
+        intents.collect::<String>()
+    )
 }

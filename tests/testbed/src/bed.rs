@@ -21,8 +21,8 @@ use crate::{
     operator::Operator,
 };
 
-/// Istio's kinds, as far as a release needs them.
-const ISTIO: &str = include_str!("../crds/istio.yaml");
+/// What every bed knows besides Kubernetes' own kinds.
+const CRDS: [&str; 3] = ["istio-crds.yaml", "gateway-api-crds.yaml", "keda-crds.yaml"];
 
 /// One line of the API server's audit log: what a `ServiceAccount` asked for.
 #[derive(Clone, Debug)]
@@ -68,9 +68,9 @@ impl Drop for Bed {
 }
 
 impl Bed {
-    /// Starts a bed, with Istio's kinds. The first time on a machine this builds the control plane.
+    /// Starts a bed, with the kinds of Istio, Gateway API and KEDA. The first time on a machine this builds the control plane.
     pub async fn start() -> Result<Self, Error> {
-        let find = || binaries::find_or_build(&[binaries::CONTROL_PLANE]);
+        let find = || binaries::find_or_build(&[binaries::CONTROL_PLANE, binaries::CRDS]);
         let binaries = tokio::task::spawn_blocking(find)
             .await
             .map_err(|e| Error::Missing(e.to_string()))??;
@@ -93,7 +93,11 @@ impl Bed {
             _agent: agent,
             keep: false,
         };
-        bed.apply(ISTIO).await?;
+        for file in CRDS {
+            let path = binaries.path(file)?;
+            let crds = fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+            bed.apply(&crds).await?;
+        }
         Ok(bed)
     }
 

@@ -18,6 +18,8 @@ const STAGING: &str = "v0.35.4";
 /// Istio 1.31; its control plane is published as a module without a version tag.
 const ISTIO: &str = "v0.0.0-20260827124520-eed52ebb66ad";
 const ISTIO_API: &str = "v1.31.1";
+const GATEWAY_API: &str = "v1.6.0";
+const KEDA: &str = "v2.21.0";
 /// Prometheus 3.13.
 const PROMETHEUS: &str = "v0.313.5";
 const ENVOY: &str = "1.40.0";
@@ -39,15 +41,17 @@ pub const CONTROL_PLANE: Set = Set {
 /// The programs of an Istio data plane, and what measures it.
 pub const MESH: Set = Set {
     title: "Istio's control plane, Envoy, Prometheus and hey (about 10 minutes on 2 cores)",
-    files: &[
-        "pilot-discovery",
-        "envoy",
-        "prometheus",
-        "hey",
-        "istio-crds.yaml",
-    ],
+    files: &["pilot-discovery", "envoy", "prometheus", "hey"],
     folder: || format!("istio-{ISTIO_API}-envoy-{ENVOY}-prometheus-{PROMETHEUS}-hey-{HEY}"),
     build: build_mesh,
+};
+
+/// The kinds of meshes, gateways and autoscalers that an operator writes, as their projects publish them: none is a program.
+pub const CRDS: Set = Set {
+    title: "the CRDs of Istio, Gateway API and KEDA (some seconds)",
+    files: &["istio-crds.yaml", "gateway-api-crds.yaml", "keda-crds.yaml"],
+    folder: || format!("crds-istio-{ISTIO_API}-gateway-api-{GATEWAY_API}-keda-{KEDA}"),
+    build: download_crds,
 };
 
 /// Files that belong together: all are found, or all are built.
@@ -195,20 +199,34 @@ fn build_mesh(work: &Path, into: &Path) -> Result<(), Error> {
     istio.get()?;
     let package = "istio.io/istio/pilot/cmd/pilot-discovery";
     istio.build("pilot-discovery", package, &[], "-s -w", into)?;
-    let crds = istio
-        .downloaded("istio.io/api", ISTIO_API, "Dir")?
-        .join("kubernetes/customresourcedefinitions.gen.yaml");
-    // What Go downloads is read-only: the text is copied, not the file's mode.
-    let text = fs::read(&crds).map_err(|e| Error::io(&crds, e))?;
-    let copy = into.join("istio-crds.yaml");
-    fs::write(&copy, text).map_err(|e| Error::io(&copy, e))?;
-
     let prometheus = Module::new(work, "github.com/prometheus/prometheus", PROMETHEUS)?;
     prometheus.get()?;
     let package = "github.com/prometheus/prometheus/cmd/prometheus";
     // Of all that it can discover, Kubernetes is enough: a quarter smaller.
     let tags = ["-tags", "remove_all_sd,enable_kubernetes_sd"];
     prometheus.build("prometheus", package, &tags, "-s -w", into)
+}
+
+fn download_crds(work: &Path, into: &Path) -> Result<(), Error> {
+    let istio = Module::new(work, "istio.io/api", ISTIO_API)?;
+    let all = "kubernetes/customresourcedefinitions.gen.yaml";
+    istio.copied(&[all], &into.join("istio-crds.yaml"))?;
+
+    let gateway = Module::new(work, "sigs.k8s.io/gateway-api", GATEWAY_API)?;
+    let kinds = [
+        "gatewayclasses",
+        "gateways",
+        "httproutes",
+        "referencegrants",
+    ];
+    let files =
+        kinds.map(|kind| format!("config/crd/standard/gateway.networking.k8s.io_{kind}.yaml"));
+    let files: Vec<_> = files.iter().map(String::as_str).collect();
+    gateway.copied(&files, &into.join("gateway-api-crds.yaml"))?;
+
+    let keda = Module::new(work, "github.com/kedacore/keda/v2", KEDA)?;
+    let file = "config/crd/bases/keda.sh_scaledobjects.yaml";
+    keda.copied(&[file], &into.join("keda-crds.yaml"))
 }
 
 /// Envoy is published as a binary inside a Python package.
@@ -275,6 +293,18 @@ impl Module {
         let info: serde_json::Value = serde_json::from_str(&info)
             .map_err(|e| Error::Missing(format!("go mod download: {e}")))?;
         Ok(PathBuf::from(info[what].as_str().unwrap_or_default()))
+    }
+
+    /// Puts texts of the module into one file.
+    fn copied(&self, files: &[&str], into: &Path) -> Result<(), Error> {
+        let folder = self.downloaded(self.path, self.version, "Dir")?;
+        let read = |file: &&str| {
+            let path = folder.join(file);
+            fs::read_to_string(&path).map_err(|e| Error::io(&path, e))
+        };
+        let texts: Vec<_> = files.iter().map(read).collect::<Result<_, _>>()?;
+        // What Go downloads is read-only: the text is copied, not the file's mode.
+        fs::write(into, texts.join("\n---\n")).map_err(|e| Error::io(into, e))
     }
 
     /// Builds a program. It comes to its place whole or not at all.

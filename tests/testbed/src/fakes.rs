@@ -150,19 +150,25 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The value of one of Istio's metrics, as the routes and pods would make it: none without traffic.
-    async fn istio(&self, query: &str) -> Option<f64> {
+    /// The value of a built-in metric, as the routes and pods would make it: none without traffic.
+    async fn measured(&self, query: &str) -> Option<f64> {
         let label = |name: &str| {
-            query
-                .split_once(&format!("{name}\""))?
-                .1
-                .split('"')
-                .next()
-                .map(str::to_owned)
+            let after = query.split_once(&format!("{name}\""))?.1;
+            after.split('"').next().map(str::to_owned)
         };
-        let namespace = label("destination_workload_namespace=")?;
-        let target = label("destination_workload=~")?;
-        let is_rate = query.contains("istio_requests_total");
+        let by_istio = label("destination_workload_namespace=")
+            .and_then(|namespace| Some((namespace, label("destination_workload=~")?)));
+        // An application reports its pods by name, and seconds.
+        let by_itself = || {
+            let pods = label("kubernetes_pod_name=~")?;
+            Some((
+                label("kubernetes_namespace=")?,
+                pods.split_once("-[")?.0.to_owned(),
+            ))
+        };
+        let is_istio = by_istio.is_some();
+        let (namespace, target) = by_istio.or_else(by_itself)?;
+        let is_rate = !query.contains("_bucket");
         let (loaded, value) = {
             let seen = self.seen();
             let key = (
@@ -182,11 +188,15 @@ impl Shared {
             )
         };
         if !self.answers(&namespace, &target).await
-            || !(loaded || self.routed(&namespace, &target).await?)
+            || !(loaded || (is_istio && self.routed(&namespace, &target).await?))
         {
             return None;
         }
-        Some(value)
+        Some(if is_istio || is_rate {
+            value
+        } else {
+            value / 1000.0
+        })
     }
 
     /// Whether pods of the target are ready. A target without pods is a Service, whose pods are somebody else's.
@@ -305,7 +315,7 @@ async fn prometheus(shared: &Shared, method: &Method, uri: &Uri, body: &Bytes) -
     let value = if query == "vector(1)" {
         Some(1.0)
     } else {
-        shared.istio(&query).await
+        shared.measured(&query).await
     };
     let samples: Vec<_> = value
         .iter()

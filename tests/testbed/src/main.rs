@@ -173,7 +173,7 @@ async fn up(images: &[String]) -> Result<(), Error> {
     }
     fs::create_dir_all(&folder).map_err(io)?;
     programs::build(&["podinfo", "loadtester"])?;
-    binaries::find_or_build(&[binaries::CONTROL_PLANE, binaries::MESH])?;
+    binaries::find_or_build(&[binaries::CONTROL_PLANE, binaries::MESH, binaries::CRDS])?;
     let log = fs::File::create(folder.join("serve.log")).map_err(io)?;
     let err = log.try_clone().map_err(io)?;
     let own = std::env::current_exe().map_err(io)?;

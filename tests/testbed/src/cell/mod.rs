@@ -94,7 +94,8 @@ impl Cell {
         program: &Path,
         images: &[Image],
     ) -> Result<Self, Error> {
-        let find = || binaries::find_or_build(&[binaries::CONTROL_PLANE, binaries::MESH]);
+        let sets = [binaries::CONTROL_PLANE, binaries::MESH, binaries::CRDS];
+        let find = move || binaries::find_or_build(&sets);
         let binaries = tokio::task::spawn_blocking(find)
             .await
             .map_err(|e| Error::Missing(e.to_string()))??;

@@ -1,0 +1,337 @@
+//! Gateway API: one HTTPRoute (`pkg/router/gateway_api.go`, `gateway_api_v1beta1.go`).
+//!
+//! `spec.rules`, `spec.parentRefs` and `spec.hostnames` are ours; what else an HTTPRoute has stays.
+
+mod defaults;
+mod filters;
+mod matches;
+mod rules;
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use super::{affinity::Sides, apex_metadata, metadata, percent};
+use crate::{
+    api::canary::Canary,
+    workload::metadata::{is_owned, owner_reference},
+    world::{Action, Effect, Kind, ObjectRef, Weights, World},
+};
+use defaults::defaulted;
+
+/// What kubectl applied last: what a deletion may restore.
+const LAST_APPLIED: &str =
+    "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration";
+
+/// The versions of the API. The older one has no timeouts, no CORS and no cookie of the primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// `v1`
+    V1,
+    /// `v1beta1`
+    V1Beta1,
+}
+
+impl Version {
+    const fn kind(self) -> Kind {
+        match self {
+            Self::V1 => Kind::HttpRoute,
+            Self::V1Beta1 => Kind::HttpRouteV1Beta1,
+        }
+    }
+
+    /// Whose clients can be kept.
+    pub const fn sides(self) -> Sides {
+        match self {
+            Self::V1 => Sides::Both,
+            Self::V1Beta1 => Sides::Canary,
+        }
+    }
+}
+
+/// The object of a canary.
+pub fn objects(version: Version, canary: &Canary) -> BTreeSet<ObjectRef> {
+    [ObjectRef {
+        kind: version.kind(),
+        namespace: canary.metadata.namespace.clone().unwrap_or_default(),
+        name: canary.apex_name().to_owned(),
+    }]
+    .into()
+}
+
+/// Makes the route, or repairs it, with these weights.
+pub fn reconcile(
+    version: Version,
+    world: &World,
+    selector: &(String, String),
+    weights: &Weights,
+) -> Result<Vec<Effect>, String> {
+    let canary = &world.canary;
+    let spec = spec(version, canary, weights)?;
+    let (labels, annotations) = apex_metadata(canary, selector);
+    let Some(live) = live(version, world) else {
+        let mut metadata = json!({"name": canary.apex_name(), "namespace": world.namespace(), "annotations": annotations,
+            "ownerReferences": [owner_reference(canary)]});
+        if !labels.is_empty() {
+            metadata["labels"] = Value::Object(labels);
+        }
+        let object = json!({"apiVersion": version.kind().api_version(), "kind": version.kind().name(),
+            "metadata": metadata, "spec": spec});
+        let action = Action::Create(object);
+        return Ok(vec![write(version, world, action, "create error: ")]);
+    };
+    let live_annotations = metadata(live, "annotations");
+    let mut annotations_too = live_annotations.clone();
+    annotations_too.extend(annotations);
+    let drifted = !is_in_place(version, canary, live)?;
+    if !drifted && metadata(live, "labels") == labels && live_annotations == annotations_too {
+        return Ok(Vec::new());
+    }
+    let mut wanted = live.clone();
+    wanted["metadata"]["labels"] = Value::Object(labels);
+    wanted["metadata"]["annotations"] = Value::Object(annotations_too);
+    if drifted {
+        put(&mut wanted, spec);
+    }
+    let action = Action::Replace(wanted);
+    let failure = "update error: … while reconciling";
+    Ok(vec![write(version, world, action, failure)])
+}
+
+/// The weights of the last rule that leads to both sides: before it are those for clients with a cookie.
+pub fn read(version: Version, world: &World) -> Result<Weights, String> {
+    let canary = &world.canary;
+    let live = live(version, world).ok_or_else(|| not_found(world))?;
+    // Flagger reads 0 and 0 from a route that is somebody else's.
+    routed(canary, live).ok_or_else(|| {
+        format!(
+            "{} does not contain routes for {} and {}",
+            full(world),
+            canary.primary_name(),
+            canary.canary_name()
+        )
+    })
+}
+
+/// Whether the gateways have taken up the route as it is now; Flagger's v1beta1 does not ask.
+pub fn accepted(version: Version, world: &World) -> Result<(), String> {
+    let Some(live) = live(version, world).filter(|_| version == Version::V1) else {
+        return Ok(());
+    };
+    let generation = live.pointer("/metadata/generation").and_then(Value::as_i64);
+    let generation = generation.unwrap_or(0);
+    let parents = items(live, "/spec/parentRefs");
+    for parent in parents.map(|parent| defaulted("parentRefs", parent)) {
+        let same = |status: &&Value| {
+            let named = status.get("parentRef");
+            named.map(|named| defaulted("parentRefs", named)).as_ref() == Some(&parent)
+        };
+        let conditions = items(live, "/status/parents")
+            .filter(same)
+            .flat_map(|status| items(status, "/conditions"))
+            .filter(|condition| condition["type"] == "Accepted");
+        for condition in conditions {
+            let status = condition["status"].as_str().unwrap_or_default();
+            let observed = condition["observedGeneration"].as_i64().unwrap_or(0);
+            if status != "True" || observed < generation {
+                return Err(format!(
+                    "{} parent {} is not ready (status: {status}, observed generation: {observed}, current generation: {generation})",
+                    full(world),
+                    parent["name"].as_str().unwrap_or_default()
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Routes these weights.
+pub fn set(version: Version, world: &World, weights: &Weights) -> Result<Vec<Effect>, String> {
+    let canary = &world.canary;
+    let spec = spec(version, canary, weights)?;
+    let live = live(version, world).ok_or_else(|| not_found(world))?;
+    if follows(version, canary, live, weights)? {
+        return Ok(Vec::new());
+    }
+    let mut wanted = live.clone();
+    put(&mut wanted, spec);
+    let action = Action::Replace(wanted);
+    let failure = "update error: … while setting weights";
+    Ok(vec![write(version, world, action, failure)])
+}
+
+/// The route as kubectl applied it before the Canary; otherwise, and where it is ours and goes with the Canary, it leads where the
+/// Service leads. (Flagger leaves it leading to a primary that goes.)
+pub fn restore(version: Version, world: &World) -> Option<Effect> {
+    let canary = &world.canary;
+    let live = live(version, world)?;
+    let applied = || -> Option<Value> {
+        let text = live.pointer(LAST_APPLIED)?.as_str()?;
+        Some(
+            serde_json::from_str::<Value>(text)
+                .ok()?
+                .get("spec")?
+                .clone(),
+        )
+    };
+    let mut wanted = live.clone();
+    match applied().filter(|_| !is_owned(live, canary)) {
+        Some(applied) if defaulted("spec", &applied) == defaulted("spec", live.get("spec")?) => {
+            return None;
+        }
+        Some(applied) => wanted["spec"] = applied,
+        None => {
+            let rules = wanted.pointer_mut("/spec/rules")?.as_array_mut()?;
+            for rule in rules.iter_mut().filter_map(Value::as_object_mut) {
+                rules::lead_to_apex(canary, rule);
+            }
+        }
+    }
+    if wanted == *live {
+        return None;
+    }
+    let action = Action::Replace(wanted);
+    Some(write(version, world, action, "update error: "))
+}
+
+fn live(version: Version, world: &World) -> Option<&Value> {
+    world.object(version.kind(), world.canary.apex_name())
+}
+
+fn full(world: &World) -> String {
+    format!(
+        "HTTPRoute {}.{}",
+        world.canary.apex_name(),
+        world.namespace()
+    )
+}
+
+fn not_found(world: &World) -> String {
+    format!(
+        "{} get error: httproutes.gateway.networking.k8s.io {:?} not found",
+        full(world),
+        world.canary.apex_name()
+    )
+}
+
+fn write(version: Version, world: &World, action: Action, failure: &str) -> Effect {
+    Effect {
+        object: world.reference(version.kind(), world.canary.apex_name()),
+        action,
+        failure: format!("{} {failure}", full(world)),
+    }
+}
+
+fn items<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
+    let list = value.pointer(pointer).and_then(Value::as_array);
+    list.into_iter().flatten()
+}
+
+/// The part of the spec that is ours.
+fn spec(
+    version: Version,
+    canary: &Canary,
+    weights: &Weights,
+) -> Result<Map<String, Value>, String> {
+    let service = &canary.spec.service;
+    let parents = service.gateway_refs.as_deref().unwrap_or_default();
+    if parents.is_empty() {
+        return Err(
+            "GatewayRefs must be specified when using Gateway API as a provider.".to_owned(),
+        );
+    }
+    let keys = ["group", "kind", "namespace", "name", "sectionName", "port"];
+    let parent = |parent: &Value| -> Value {
+        let field = |key: &str| Some((key.to_owned(), parent.get(key)?.clone()));
+        let fields = keys.iter().filter_map(|key| field(key));
+        Value::Object(fields.filter(|(_, value)| !value.is_null()).collect())
+    };
+    let mut spec = Map::new();
+    spec.insert(
+        "parentRefs".to_owned(),
+        parents.iter().map(parent).collect(),
+    );
+    if let Some(hosts) = service.hosts.as_ref().filter(|hosts| !hosts.is_empty()) {
+        spec.insert("hostnames".to_owned(), json!(hosts));
+    }
+    let rules = rules::candidates(version, canary, weights)?;
+    let rules = rules.into_iter().next().unwrap_or_default();
+    spec.insert("rules".to_owned(), Value::Array(rules));
+    Ok(spec)
+}
+
+/// Puts our part of the spec into an object.
+fn put(object: &mut Value, mut spec: Map<String, Value>) {
+    if !object["spec"].is_object() {
+        object["spec"] = json!({});
+    }
+    let Some(theirs) = object["spec"].as_object_mut() else {
+        return;
+    };
+    for field in ["parentRefs", "hostnames", "rules"] {
+        match spec.remove(field) {
+            Some(value) => drop(theirs.insert(field.to_owned(), value)),
+            None => drop(theirs.remove(field)),
+        }
+    }
+}
+
+/// Whether our part of the spec is as it should be for some weights.
+fn is_in_place(version: Version, canary: &Canary, live: &Value) -> Result<bool, String> {
+    match routed(canary, live) {
+        Some(weights) => follows(version, canary, live, &weights),
+        None => Ok(false),
+    }
+}
+
+/// Whether our part of the spec is as it should be for these weights, as far as the API server's defaults let one tell.
+fn follows(
+    version: Version,
+    canary: &Canary,
+    live: &Value,
+    weights: &Weights,
+) -> Result<bool, String> {
+    let wanted = spec(version, canary, weights)?;
+    let of = |spec: Option<&Value>, field: &str| {
+        let list = spec.and_then(|spec| spec.get(field));
+        defaulted(field, list.unwrap_or(&json!([])))
+    };
+    let live = live.get("spec");
+    let wanted = Value::Object(wanted);
+    let same = |field: &&str| of(live, field) == of(Some(&wanted), field);
+    if !["parentRefs", "hostnames"].iter().all(same) {
+        return Ok(false);
+    }
+    let rules = of(live, "rules");
+    let candidates = rules::candidates(version, canary, weights)?;
+    Ok(candidates
+        .into_iter()
+        .any(|candidate| defaulted("rules", &Value::Array(candidate)) == rules))
+}
+
+/// The weights that a route has.
+fn routed(canary: &Canary, live: &Value) -> Option<Weights> {
+    let (primary, version) = (canary.primary_name(), canary.canary_name());
+    let weight_of = |rule: &Value, name: &str| {
+        let mut backends = items(rule, "/backendRefs");
+        let backend = backends.find(|backend| backend["name"] == name)?;
+        Some(
+            backend
+                .get("weight")
+                .map_or(1, |weight| percent(Some(weight))),
+        )
+    };
+    let (to_primary, to_canary) = items(live, "/spec/rules")
+        .filter_map(|rule| Some((weight_of(rule, &primary)?, weight_of(rule, &version)?)))
+        .last()?;
+    (to_primary > 0 || to_canary > 0).then(|| Weights {
+        primary: to_primary,
+        canary: to_canary,
+        mirrored: items(live, "/spec/rules")
+            .flat_map(|rule| items(rule, "/filters"))
+            .any(|filter| filters::mirrors_to(filter, &version)),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,327 @@
+//! What holds for every dialect. A new one adds a row to [`DIALECTS`].
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::world::{Action, Kind, Settings};
+
+/// A dialect, as far as the tests must know it.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    provider: &'static str,
+    /// The object that has its rules, and a field of that object that is ours too.
+    rules: Option<(Kind, &'static str)>,
+    /// Services that only this dialect makes something of.
+    services: fn() -> Vec<Value>,
+}
+
+const DIALECTS: [Row; 4] = [
+    Row {
+        provider: "istio",
+        rules: Some((Kind::VirtualService, "/spec/hosts")),
+        services: || {
+            vec![
+                json!({"port": 80, "portDiscovery": true, "gateways": ["istio/public", "mesh"], "hosts": ["*"]}),
+                json!({"port": 80, "delegation": true, "timeout": "15s", "rewrite": {"uri": "/", "type": "x"}}),
+                json!({"port": 80, "appProtocol": "tcp"}),
+            ]
+        },
+    },
+    Row {
+        provider: "gatewayapi:v1",
+        rules: Some((Kind::HttpRoute, "/spec/hostnames")),
+        services: Vec::new,
+    },
+    Row {
+        provider: "gatewayapi:v1beta1",
+        rules: Some((Kind::HttpRouteV1Beta1, "/spec/hostnames")),
+        services: Vec::new,
+    },
+    Row {
+        provider: "kubernetes",
+        rules: None,
+        services: Vec::new,
+    },
+];
+
+/// A canary of this provider, without objects.
+pub fn world(provider: &str, service: Value, analysis: Value, status: Value) -> World {
+    let canary = serde_json::from_value(
+        json!({"apiVersion": "flagger.app/v1beta1", "kind": "Canary",
+        "metadata": {"name": "podinfo", "namespace": "test", "uid": "u"},
+        "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"}, "provider": provider,
+            "service": service, "analysis": analysis}, "status": status}),
+    );
+    World {
+        canary: canary.unwrap(),
+        objects: BTreeMap::new(),
+        seen: BTreeSet::new(),
+        now: jiff::Timestamp::UNIX_EPOCH,
+        due: None,
+        changed: None,
+        mended: BTreeSet::new(),
+        rival: None,
+        nonce: 0,
+        settings: Arc::new(Settings {
+            mesh_provider: "istio".into(),
+            metrics_server: "http://prometheus:9090".into(),
+            selector_labels: vec!["app".into()],
+            include_label_prefix: vec![],
+            config_tracking: true,
+            no_cross_namespace_refs: false,
+            cluster_name: String::new(),
+        }),
+    }
+}
+
+pub fn canary_analysis() -> Value {
+    json!({"interval": "1m", "threshold": 1, "stepWeight": 10})
+}
+
+pub fn selector() -> (String, String) {
+    ("app".to_owned(), "podinfo".to_owned())
+}
+
+/// What the API server would have after these writes.
+pub fn apply(world: &mut World, effects: Vec<Effect>) {
+    for effect in effects {
+        let (Action::Create(value) | Action::Replace(value) | Action::Patch(value)) = effect.action;
+        world.objects.insert(effect.object, value);
+    }
+}
+
+/// After a reconciliation.
+pub fn reconciled(mut world: World, weights: &Weights) -> World {
+    let dialect = Dialect::of(&world).unwrap();
+    let effects = reconcile(dialect, &world, &selector(), weights).unwrap();
+    apply(&mut world, effects);
+    world
+}
+
+/// After these weights were routed.
+pub fn routed(mut world: World, weights: &Weights) -> World {
+    let dialect = Dialect::of(&world).unwrap();
+    let effects = set(dialect, &world, weights).unwrap();
+    apply(&mut world, effects);
+    world
+}
+
+#[test]
+fn a_provider_is_spoken_refused_or_taken_for_istio() {
+    for (name, dialect) in [
+        ("istio", Some(Dialect::Istio)),
+        ("kubernetes", Some(Dialect::Kubernetes)),
+        ("gatewayapi:v1", Some(Dialect::GatewayApi(Version::V1))),
+        (
+            "gatewayapi:v1alpha2",
+            Some(Dialect::GatewayApi(Version::V1)),
+        ),
+        (
+            "gatewayapi:v1beta1",
+            Some(Dialect::GatewayApi(Version::V1Beta1)),
+        ),
+        ("gatewayapi", Some(Dialect::Istio)),
+        ("smi", Some(Dialect::Istio)),
+        ("appmesh:v1beta1", Some(Dialect::Istio)),
+        ("appmesh:v1beta2", None),
+        ("gloo-edge", None),
+        ("smi:v1alpha1:istio", None),
+        ("nginx", None),
+    ] {
+        assert_eq!(Dialect::named(name).ok(), dialect, "{name}");
+    }
+    assert_eq!(
+        Dialect::named("nginx").unwrap_err(),
+        "nginx is not supported yet, only istio, gatewayapi:v1, gatewayapi:v1beta1 and kubernetes are"
+    );
+}
+
+#[test]
+fn without_routes_it_is_the_iterations_that_tell() {
+    for (status, weights) in [
+        (json!({}), Weights::PRIMARY),
+        (json!({"iterations": 1}), Weights::CANARY),
+    ] {
+        let world = world("kubernetes", json!({"port": 80}), canary_analysis(), status);
+        assert_eq!(read(Dialect::Kubernetes, &world), Ok(weights));
+        assert_eq!(
+            set(Dialect::Kubernetes, &world, &Weights::canary(50)),
+            Ok(vec![])
+        );
+        assert!(objects(Dialect::Kubernetes, &world.canary).is_empty());
+    }
+}
+
+/// A dialect, and a service for it.
+fn dialects() -> impl Strategy<Value = (Row, Value)> {
+    let common = [
+        json!({"port": 80}),
+        json!({"port": 80, "hosts": ["*"], "timeout": "15s", "backendTimeout": "5s",
+            "rewrite": {"uri": "/", "type": "ReplacePrefixMatch", "authority": "new.example.com"}}),
+        json!({"port": 80, "match": [{"uri": {"prefix": "/api"}}, {"headers": {"b": {"exact": "1"}, "a": {"regex": "2"}, "c": {"exact": "3"}}}],
+            "apex": {"labels": {"a": "b"}, "annotations": {"c": "d"}},
+            "headers": {"request": {"add": {"x": "y"}}, "response": {"add": {"Set-Cookie": "theirs"}, "remove": ["z"]}}}),
+        json!({"port": 80, "mirror": [{"backendRef": {"name": "shadow", "port": 80}}],
+            "corsPolicy": {"allowOrigin": ["https://example.com"], "allowCredentials": true}}),
+    ];
+    let row = prop::sample::select(DIALECTS.to_vec());
+    (row, any::<prop::sample::Index>()).prop_map(move |(row, index)| {
+        let services = [common.to_vec(), (row.services)()].concat();
+        let mut service = index.get(&services).clone();
+        service["gatewayRefs"] = json!([{"name": "gw", "namespace": "infra"}]);
+        (row, service)
+    })
+}
+
+fn analyses() -> impl Strategy<Value = Value> {
+    let with = |more: Value| {
+        let mut analysis = canary_analysis();
+        for (key, value) in more.as_object().unwrap() {
+            analysis[key] = value.clone();
+        }
+        analysis
+    };
+    prop::sample::select(vec![
+        with(json!({})),
+        with(json!({"iterations": 3, "mirror": true, "mirrorWeight": 20})),
+        with(json!({"sessionAffinity": {"cookieName": "c"}})),
+        with(
+            json!({"sessionAffinity": {"cookieName": "c", "primaryCookieName": "p"}, "mirror": true}),
+        ),
+        with(json!({"iterations": 3, "match": [{"headers": {"x": {"exact": "1"}}}]})),
+    ])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_set_is_read_and_drift_is_repaired_with_the_weights_as_they_are(
+        (row, service) in dialects(),
+        analysis in analyses(),
+        percent in 0_u8..=100,
+        mirrored in any::<bool>(),
+        status in prop::sample::select(vec![json!({}),
+            json!({"sessionAffinityCookie": "c=new", "previousSessionAffinityCookie": "c=old", "primarySessionAffinityCookie": "p=x"})]),
+        foreign in "x-[a-z]{1,8}",
+    ) {
+        let Some((kind, field)) = row.rules else { return Ok(()) };
+        // Neither connections nor an A/B test are mirrored, and what is mirrored is not shared.
+        let can = analysis.get("match").is_none() && service.get("appProtocol").is_none();
+        let mirrored = mirrored && percent == 0 && can;
+        let weights = Weights { mirrored, ..Weights::canary(percent) };
+        let world = world(row.provider, service.clone(), analysis.clone(), status);
+        let dialect = Dialect::of(&world).unwrap();
+        let world = routed(reconciled(world, &Weights::PRIMARY), &weights);
+        prop_assert_eq!(read(dialect, &world), Ok(weights));
+        prop_assert_eq!(set(dialect, &world, &weights).unwrap(), vec![]);
+        prop_assert_eq!(reconcile(dialect, &world, &selector(), &weights).unwrap(), vec![]);
+
+        // Somebody changes what is ours, adds what is not, and takes a rule away.
+        for drift in [field, "/spec/rules", "/spec/http", "/spec/tcp"] {
+            let mut world = world.clone();
+            let name = world.reference(kind, "podinfo");
+            let live = world.objects.get_mut(&name).unwrap();
+            live["spec"][foreign.as_str()] = json!(1);
+            live["metadata"]["resourceVersion"] = json!("7");
+            match live.pointer_mut(drift) {
+                Some(Value::Array(rules)) if drift != field => rules[0]["drifted"] = json!([1]),
+                Some(value) => *value = json!(["drifted"]),
+                None if drift == field => live["spec"]["hostnames"] = json!(["drifted"]),
+                None => continue,
+            }
+            let world = reconciled(world, &weights);
+            prop_assert_eq!(read(dialect, &world), Ok(weights));
+            let live = world.object(kind, "podinfo").unwrap();
+            prop_assert_eq!(&live["spec"][foreign.as_str()], &json!(1));
+            prop_assert_eq!(&live["metadata"]["resourceVersion"], &json!("7"));
+            prop_assert!(!live.to_string().contains("drifted") || kind == Kind::VirtualService, "{}", live);
+            prop_assert_eq!(reconcile(dialect, &world, &selector(), &weights).unwrap(), vec![]);
+        }
+    }
+
+    /// What a user may write in a Canary, however odd, is routed or refused.
+    #[test]
+    fn no_service_and_no_route_is_too_odd(
+        row in prop::sample::select(DIALECTS.to_vec()),
+        odd in odd(),
+        field in prop::sample::select(vec!["match", "headers", "rewrite", "corsPolicy", "mirror", "gatewayRefs", "retries"]),
+        route in odd(),
+    ) {
+        let mut service = json!({"port": 80, "gatewayRefs": [{"name": "gw"}]});
+        service[field] = if ["match", "mirror", "gatewayRefs"].contains(&field) { json!([odd]) } else { odd.clone() };
+        let mut analysis = canary_analysis();
+        analysis["match"] = json!([odd]);
+        analysis["sessionAffinity"] = json!({"cookieName": "c"});
+        for analysis in [analysis, canary_analysis()] {
+            let mut world = world(row.provider, service.clone(), analysis, json!({"sessionAffinityCookie": "c"}));
+            let dialect = Dialect::of(&world).unwrap();
+            let _ = reconcile(dialect, &world, &selector(), &Weights::canary(30));
+            if let Some((kind, _)) = row.rules {
+                let name = world.reference(kind, "podinfo");
+                world.objects.insert(name, json!({"metadata": {}, "spec": {"http": [route], "rules": [route], "parentRefs": route}, "status": {"parents": [route]}}));
+                let _ = reconcile(dialect, &world, &selector(), &Weights::canary(30));
+                let _ = (read(dialect, &world), accepted(dialect, &world), restore(dialect, &world));
+                let _ = set(dialect, &world, &Weights::canary(30));
+            }
+        }
+    }
+}
+
+fn odd() -> impl Strategy<Value = Value> {
+    let keys = [
+        "uri",
+        "method",
+        "headers",
+        "queryParams",
+        "exact",
+        "prefix",
+        "regex",
+        "request",
+        "response",
+        "add",
+        "set",
+        "remove",
+        "route",
+        "weight",
+        "destination",
+        "host",
+        "mirror",
+        "backendRefs",
+        "filters",
+        "name",
+        "matches",
+        "path",
+        "parentRef",
+        "conditions",
+        "type",
+        "backendRef",
+        "requestMirror",
+        "authority",
+        "maxAge",
+        "allowOrigin",
+        "responseHeaderModifier",
+    ];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<i64>().prop_map(|n| json!(n)),
+        prop::sample::select(vec![
+            "",
+            "podinfo-canary",
+            "podinfo-primary",
+            "1h",
+            "\u{e9}",
+            "Accepted"
+        ])
+        .prop_map(|s| json!(s)),
+    ];
+    leaf.prop_recursive(4, 24, 4, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3).prop_map(Value::Array),
+            prop::collection::btree_map(prop::sample::select(keys.to_vec()), inner, 0..4)
+                .prop_map(|map| json!(map)),
+        ]
+    })
+}

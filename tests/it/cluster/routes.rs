@@ -1,0 +1,227 @@
+//! The ways to route besides Istio, with their real CRDs: what we write is what the API server lets in, and keeps.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testbed::wait::until;
+
+use super::rig::{Outcome, Scenario, ensure, equal, text};
+use flagger_rs::world::Kind;
+
+/// A canary of this provider that is initialized.
+async fn initialized(s: &Scenario<'_>, provider: &str, service: Value, analysis: Value) -> Outcome {
+    s.podinfo().await?;
+    let mut canary = s.canary_named("podinfo", analysis);
+    canary["spec"]["provider"] = json!(provider);
+    canary["spec"]["service"] = json!({"port": 9898, "targetPort": 9898, "hosts": ["app.example.com"],
+        "gatewayRefs": [{"name": "gateway", "namespace": "infra"}]});
+    for (key, value) in service.as_object().unwrap() {
+        canary["spec"]["service"][key] = value.clone();
+    }
+    s.apply(&canary).await?;
+    s.phase("Initialized").await?;
+    s.news("Initialization done").await
+}
+
+/// What was told since, with the namespace's name left out.
+fn told(s: &Scenario<'_>, since: usize) -> Vec<String> {
+    let told = s.told();
+    told[since..]
+        .iter()
+        .map(|line| line.replace(&s.ns, "test"))
+        .collect()
+}
+
+async fn rules(s: &Scenario<'_>) -> Result<Value, String> {
+    let route = s.get(Kind::HttpRoute, "podinfo").await?;
+    Ok(route["spec"]["rules"].clone())
+}
+
+/// Until the rules are so.
+async fn routed(s: &Scenario<'_>, what: &str, is: impl Fn(&Value) -> bool) -> Outcome {
+    until(Duration::from_secs(60), what, async || {
+        let rules = rules(s).await?;
+        if is(&rules) {
+            Ok(())
+        } else {
+            Err(rules.to_string())
+        }
+    })
+    .await
+    .map_err(text)
+}
+
+fn weights(rules: &Value, rule: usize) -> [i64; 2] {
+    let weight = |side: usize| rules[rule]["backendRefs"][side]["weight"].as_i64();
+    [weight(0).unwrap_or(-1), weight(1).unwrap_or(-1)]
+}
+
+pub async fn gateway_api_shares_traffic_step_by_step_and_takes_it_back(s: Scenario<'_>) -> Outcome {
+    // Conditions without a path get one from the API server; many headers have no order of their own.
+    let service = json!({"timeout": "10s", "backendTimeout": "5s",
+        "match": [{"headers": {"x-c": {"exact": "3"}, "x-a": {"regex": "1.*"}, "x-b": {"exact": "2"}}}],
+        "headers": {"request": {"add": {"x-z": "1", "x-y": "2"}}, "response": {"set": {"x-o": "4"}}},
+        "corsPolicy": {"allowOrigin": ["https://example.com"]}});
+    initialized(
+        &s,
+        "gatewayapi:v1",
+        service,
+        json!({"stepWeight": 25, "maxWeight": 50}),
+    )
+    .await?;
+    ensure(
+        weights(&rules(&s).await?, 0) == [100, 0],
+        "all to the primary",
+    )?;
+    let (seen, since) = (s.table().len(), s.told().len());
+    s.image("3.1.1").await?;
+    s.line("Progressing 25").await?;
+    routed(&s, "the first step", |rules| weights(rules, 0) == [75, 25]).await?;
+    // Somebody edits the route: it is mended, and traffic stays where it is.
+    s.patch(
+        "httproute",
+        "podinfo",
+        &json!({"spec": {"hostnames": ["other.example.com"]}}),
+    )
+    .await?;
+    until(
+        Duration::from_secs(10),
+        "the route to be mended",
+        async || {
+            let route = s.get(Kind::HttpRoute, "podinfo").await?;
+            let mended = route["spec"]["hostnames"] == json!(["app.example.com"]);
+            let weights = weights(&route["spec"]["rules"], 0);
+            if weights[1] < 25 {
+                return Err(format!("weights were reset: {weights:?}"));
+            }
+            mended
+                .then_some(())
+                .ok_or_else(|| route["spec"].to_string())
+        },
+    )
+    .await
+    .map_err(text)?;
+    s.phase("Succeeded").await?;
+    let steps = [
+        "Progressing 0",
+        "Progressing 25",
+        "Progressing 50",
+        "Promoting 50",
+        "Finalising 0",
+        "Succeeded 0",
+    ];
+    equal("the table", &s.table()[seen..], &steps)?;
+    ensure(
+        weights(&rules(&s).await?, 0) == [100, 0],
+        "all to the primary",
+    )?;
+    s.news("Promotion completed!").await?;
+    equal(
+        "the events",
+        &told(&s, since),
+        &[
+            "Normal [Progressing] New revision detected! Scaling up podinfo.test",
+            "Normal [Progressing] Starting canary analysis for podinfo.test",
+            "Normal [Progressing] Pre-rollout check acceptance-test passed",
+            "Normal [Progressing] Advance podinfo.test canary weight 25",
+            "Normal [Progressing] Advance podinfo.test canary weight 50",
+            "Normal [Progressing] Copying podinfo.test template spec to podinfo-primary.test",
+            "Normal [Promoting] Routing all traffic to primary",
+            "Normal [Succeeded] Promotion completed! Scaling down podinfo.test",
+        ],
+    )?;
+    s.rig.bed.fakes.latency(&s.ns, 600.0);
+    s.image("3.1.2").await?;
+    s.phase("Failed").await?;
+    s.event("Halt podinfo.").await?;
+    s.event("advancement request duration 600ms > 500ms")
+        .await?;
+    ensure(
+        weights(&rules(&s).await?, 0) == [100, 0],
+        "all to the primary",
+    )
+}
+
+pub async fn gateway_api_copies_requests_in_blue_green(s: Scenario<'_>) -> Outcome {
+    let analysis = json!({"iterations": 2, "mirror": true, "mirrorWeight": 100});
+    initialized(&s, "gatewayapi:v1beta1", json!({}), analysis).await?;
+    s.image("3.1.1").await?;
+    let mirrors = |rules: &Value| {
+        rules[0]["filters"][0]["requestMirror"]["backendRef"]["name"] == "podinfo-canary"
+    };
+    routed(&s, "copies", |rules| {
+        mirrors(rules) && weights(rules, 0) == [100, 0]
+    })
+    .await?;
+    s.event("Stop traffic mirroring and route all traffic to canary")
+        .await?;
+    routed(&s, "all to the canary", |rules| {
+        !mirrors(rules) && weights(rules, 0) == [0, 100]
+    })
+    .await?;
+    s.phase("Succeeded").await?;
+    ensure(
+        weights(&rules(&s).await?, 0) == [100, 0],
+        "all to the primary",
+    )
+}
+
+pub async fn gateway_api_gives_the_version_to_those_who_ask_for_it(s: Scenario<'_>) -> Outcome {
+    let test = json!([{"headers": {"x-user": {"exact": "insider"}}}]);
+    initialized(
+        &s,
+        "gatewayapi:v1",
+        json!({}),
+        json!({"iterations": 2, "match": test}),
+    )
+    .await?;
+    s.image("3.1.1").await?;
+    routed(&s, "the test", |rules| weights(rules, 0) == [0, 100]).await?;
+    let during = rules(&s).await?;
+    ensure(
+        during[0]["matches"][0]["headers"][0]["value"] == "insider"
+            && during[1]["backendRefs"].as_array().map(Vec::len) == Some(1)
+            && during[1]["backendRefs"][0]["name"] == "podinfo-primary",
+        &during,
+    )?;
+    s.phase("Succeeded").await?;
+    s.delete("canary", "podinfo").await?;
+    until(Duration::from_secs(60), "the route to go", async || match s
+        .get(Kind::HttpRoute, "podinfo")
+        .await
+    {
+        Err(error) if error.contains("not found") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await
+    .map_err(text)
+}
+
+pub async fn without_a_mesh_the_version_is_judged_behind_its_own_service(
+    s: Scenario<'_>,
+) -> Outcome {
+    initialized(&s, "kubernetes", json!({}), json!({"iterations": 2})).await?;
+    let since = s.told().len();
+    s.release("3.1.1").await?;
+    s.news("Promotion completed!").await?;
+    equal(
+        "the events",
+        &told(&s, since),
+        &[
+            "Normal [Progressing] New revision detected! Scaling up podinfo.test",
+            "Normal [Progressing] Starting canary analysis for podinfo.test",
+            "Normal [Progressing] Pre-rollout check acceptance-test passed",
+            "Normal [Progressing] Advance podinfo.test canary iteration 1/2",
+            "Normal [Progressing] Advance podinfo.test canary iteration 2/2",
+            "Normal [Progressing] Copying podinfo.test template spec to podinfo-primary.test",
+            "Normal [Succeeded] Promotion completed! Scaling down podinfo.test",
+        ],
+    )?;
+    for kind in [Kind::VirtualService, Kind::HttpRoute] {
+        ensure(s.get(kind, "podinfo").await.is_err(), "nothing is routed")?;
+    }
+    s.rig.bed.fakes.success_rate(&s.ns, 97.5);
+    s.image("3.1.2").await?;
+    s.phase("Failed").await?;
+    s.event("Warning Halt podinfo.").await.map(drop)
+}

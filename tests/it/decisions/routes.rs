@@ -1,0 +1,104 @@
+//! Releases on other routes than a plain VirtualService.
+
+use flagger_rs::{api::canary::CanaryPhase, world::Kind};
+use serde_json::{Value, json};
+
+use super::{
+    model::{Model, release_of},
+    transcript,
+};
+
+fn on(provider: &str, analysis: Value) -> Model {
+    let gateways = json!([{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gateway", "namespace": "infra"}]);
+    let service = json!({"port": 9898, "gatewayRefs": gateways});
+    release_of(json!({"provider": provider, "service": service, "analysis": analysis}))
+}
+
+#[test]
+fn gateway_api_shares_traffic() {
+    let mut model = on("gatewayapi:v1", json!({"stepWeight": 20, "maxWeight": 40}));
+    model.run_until(CanaryPhase::Succeeded);
+    transcript("gateway-api", &model);
+}
+
+#[test]
+fn gateway_api_copies_requests_before_it_sends_any() {
+    let mut model = on("gatewayapi:v1", json!({"iterations": 2, "mirror": true}));
+    model.run_until(CanaryPhase::Succeeded);
+    transcript("gateway-api-mirror", &model);
+}
+
+#[test]
+fn without_a_mesh_the_version_is_judged_behind_its_own_service() {
+    let mut model = on("kubernetes", json!({"iterations": 2}));
+    model.run_until(CanaryPhase::Succeeded);
+    transcript("kubernetes", &model);
+}
+
+#[test]
+fn without_a_mesh_a_bad_version_is_rolled_back() {
+    let mut model = on("kubernetes", json!({"iterations": 2, "threshold": 2}));
+    model.metric = "42".to_owned();
+    model.run_until(CanaryPhase::Failed);
+    transcript("kubernetes-rollback", &model);
+}
+
+#[test]
+fn without_a_mesh_what_cannot_be_done_is_said() {
+    let mut model = on("kubernetes", json!({"stepWeight": 20, "match": [{}]}));
+    model.run_until(CanaryPhase::Succeeded);
+    for text in [
+        "A/B testing is not supported",
+        "Progressive traffic is not supported",
+        "Setting canaryAnalysis.iterations: 10",
+        "canary iteration 10/10",
+    ] {
+        assert!(model.told.iter().any(|line| line.contains(text)), "{text}");
+    }
+}
+
+fn sticky(provider: &str) -> Model {
+    let affinity = json!({"cookieName": "flagger-cookie", "primaryCookieName": "primary-cookie"});
+    on(
+        provider,
+        json!({"stepWeight": 50, "maxWeight": 50, "sessionAffinity": affinity}),
+    )
+}
+
+#[test]
+fn clients_stay_on_the_side_that_answered_them() {
+    let mut model = sticky("istio");
+    model.run_until(CanaryPhase::Succeeded);
+    transcript("session-affinity", &model);
+    let status = model.world.canary.status.clone().unwrap();
+    assert_eq!(status.session_affinity_cookie, None);
+    let previous = status.previous_session_affinity_cookie.unwrap();
+    let route = model.world.object(Kind::VirtualService, "podinfo").unwrap();
+    assert!(
+        route
+            .to_string()
+            .contains(&format!("{previous}; Max-Age=-1")),
+        "{route}"
+    );
+}
+
+/// In Flagger a conflict of the status loses the cookie that clients have already.
+#[test]
+fn a_crash_at_any_write_of_a_release_changes_nobodys_side() {
+    for provider in ["istio", "gatewayapi:v1", "gatewayapi:v1beta1"] {
+        let mut whole = sticky(provider);
+        whole.run_until(CanaryPhase::Succeeded);
+        for crash in 1..=whole.writes {
+            let mut model = sticky(provider);
+            model.crash_after = Some(crash);
+            model.run_until(CanaryPhase::Succeeded);
+            assert_eq!(model.outcome(), whole.outcome());
+            assert_eq!(
+                model.sent.len(),
+                whole.sent.len(),
+                "cookies after a crash at {crash}: {:?}",
+                model.sent
+            );
+        }
+    }
+}

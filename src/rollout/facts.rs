@@ -14,7 +14,7 @@ use crate::{
         config::{self, ConfigName},
         deployment::{self, Primary},
         metadata::{included, owner_reference},
-        scaler,
+        scaler::{self, Scaler},
         service::Services,
     },
     world::{
@@ -58,13 +58,7 @@ pub fn needs(world: &World) -> BTreeSet<ObjectRef> {
     if let Ok(dialect) = Dialect::of(world) {
         needs.extend(route::objects(dialect, canary));
     }
-    if let Some(reference) = &canary.spec.autoscaler_ref {
-        needs.insert(world.reference(Kind::HorizontalPodAutoscaler, &reference.name));
-        needs.insert(world.reference(
-            Kind::HorizontalPodAutoscaler,
-            &scaler::primary_name(reference),
-        ));
-    }
+    needs.extend(scaler::objects(world));
     if let (true, Some(template)) = (
         world.settings.config_tracking,
         world.target().and_then(|t| t.pointer("/spec/template")),
@@ -417,29 +411,14 @@ impl<'a> Facts<'a> {
 
     /// The primary's autoscaler: created if missing; in a promotion brought up to date as well.
     pub fn primary_scaler(&self, promotion: bool) -> Result<Option<Effect>, String> {
-        let Some(reference) = &self.world.canary.spec.autoscaler_ref else {
+        let Some(scaler) = Scaler::of(self.world) else {
             return Ok(None);
         };
-        let find = |name: &str| self.world.object(Kind::HorizontalPodAutoscaler, name);
-        let scaler = find(&reference.name).ok_or_else(|| {
-            format!(
-                "HorizontalPodAutoscaler {}.{} get query error: horizontalpodautoscalers.autoscaling {:?} not found",
-                reference.name,
-                self.world.namespace(),
-                reference.name
-            )
-        })?;
-        let workload = self.world.canary.primary_workload_name();
-        Ok(match find(&scaler::primary_name(reference)) {
-            None => Some(scaler::create(
-                reference,
-                scaler,
-                &workload,
-                &owner_reference(&self.world.canary),
-            )),
-            Some(primary) if promotion => scaler::promote(reference, scaler, primary, &workload),
-            Some(_) => None,
-        })
+        if promotion {
+            scaler.promote()
+        } else {
+            scaler.create()
+        }
     }
 
     fn with_primary<T>(&self, f: impl FnOnce(&Primary<'_>) -> T) -> T {

@@ -17,6 +17,8 @@ pub enum Kind {
     Secret,
     /// `autoscaling/v2`
     HorizontalPodAutoscaler,
+    /// `keda.sh/v1alpha1`
+    ScaledObject,
     /// `networking.istio.io/v1beta1`
     VirtualService,
     /// `networking.istio.io/v1beta1`
@@ -39,6 +41,7 @@ impl Kind {
             Self::ConfigMap => "ConfigMap",
             Self::Secret => "Secret",
             Self::HorizontalPodAutoscaler => "HorizontalPodAutoscaler",
+            Self::ScaledObject => "ScaledObject",
             Self::VirtualService => "VirtualService",
             Self::DestinationRule => "DestinationRule",
             Self::Canary => "Canary",
@@ -53,6 +56,7 @@ impl Kind {
             Self::Deployment | Self::DaemonSet => ("apps", "v1"),
             Self::Service | Self::ConfigMap | Self::Secret => ("", "v1"),
             Self::HorizontalPodAutoscaler => ("autoscaling", "v2"),
+            Self::ScaledObject => ("keda.sh", "v1alpha1"),
             Self::VirtualService | Self::DestinationRule => ("networking.istio.io", "v1beta1"),
             Self::Canary | Self::MetricTemplate | Self::AlertProvider => ("flagger.app", "v1beta1"),
         }
@@ -75,6 +79,7 @@ impl Kind {
             Self::ConfigMap => "configmaps",
             Self::Secret => "secrets",
             Self::HorizontalPodAutoscaler => "horizontalpodautoscalers",
+            Self::ScaledObject => "scaledobjects",
             Self::VirtualService => "virtualservices",
             Self::DestinationRule => "destinationrules",
             Self::Canary => "canaries",

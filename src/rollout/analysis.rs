@@ -40,9 +40,10 @@ pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String
     if facts.to_adopt() {
         return Ok(Decision::commit(settled::adopted(facts), Vec::new()));
     }
-    if facts.is_scaled_to_zero() {
+    let up = facts.scale_up();
+    if !up.is_empty() {
         return Ok(Decision::Do(Plan {
-            effects: facts.scale_up().into_iter().collect(),
+            effects: up,
             ..Plan::default()
         }));
     }

@@ -6,6 +6,7 @@ use super::{drain, phase, plan::Plan};
 use crate::{
     api::canary::CanaryPhase,
     route::{self, Dialect},
+    workload::scaler,
     world::{Action, Effect, Kind, Weights, World, readiness::ready_pods},
 };
 
@@ -28,8 +29,16 @@ pub fn audit(world: &World, plan: &Plan) -> Result<(), String> {
 /// The target is scaled to zero only when traffic left it a while ago: what is on its way is not lost.
 fn drained(world: &World, plan: &Plan) -> Result<(), String> {
     let target = &world.canary.spec.target_ref.name;
+    let scaler = world.canary.spec.autoscaler_ref.as_ref();
     let goes = plan.effects.iter().any(|effect| {
-        effect.object.kind == Kind::Deployment && effect.object.name == *target && to_zero(effect)
+        let object = &effect.object;
+        match object.kind {
+            Kind::Deployment => object.name == *target && to_zero(effect),
+            Kind::ScaledObject => {
+                scaler.is_some_and(|scaler| object.name == scaler.name) && pins(world, effect)
+            }
+            _ => false,
+        }
     });
     let answers = world.target().is_some_and(|target| ready_pods(target) > 0);
     let Ok(routed) = Dialect::of(world).and_then(|dialect| route::read(dialect, world)) else {
@@ -60,17 +69,29 @@ fn to_zero(effect: &Effect) -> bool {
     }
 }
 
-/// The primary is never scaled to zero.
+/// Whether a write has a scaler keep its workload at zero that did not before.
+fn pins(world: &World, effect: &Effect) -> bool {
+    let (Action::Create(object) | Action::Replace(object)) = &effect.action else {
+        // A part of a scaler is never written.
+        return true;
+    };
+    let before = world.objects.get(&effect.object);
+    scaler::pins_to_zero(object) && !before.is_some_and(scaler::pins_to_zero)
+}
+
+/// The primary is never scaled to zero. (A ScaledObject that may do so where there is no load is the user's.)
 fn no_replicas(world: &World, plan: &Plan) -> Result<(), String> {
     let primary = world.canary.primary_workload_name();
-    for effect in plan
-        .effects
-        .iter()
-        .filter(|effect| effect.object.kind == Kind::Deployment && effect.object.name == primary)
-    {
-        if to_zero(effect) {
-            return Err(format!("the primary {primary} would be scaled to zero"));
+    let scaler = world.canary.spec.autoscaler_ref.as_ref();
+    let goes = |effect: &Effect| match effect.object.kind {
+        Kind::Deployment => effect.object.name == primary && to_zero(effect),
+        Kind::ScaledObject => {
+            scaler.is_none_or(|scaler| effect.object.name != scaler.name) && pins(world, effect)
         }
+        _ => false,
+    };
+    if plan.effects.iter().any(goes) {
+        return Err(format!("the primary {primary} would be scaled to zero"));
     }
     Ok(())
 }

@@ -126,7 +126,7 @@ fn initialized(facts: &Facts<'_>) -> Result<Decision, String> {
         alert(world, Severity::Info, &text, true),
     ];
     Ok(Decision::Do(Plan {
-        effects: facts.scale_down().into_iter().collect(),
+        effects: facts.scale_down(),
         status: Some(status),
         notices,
     }))

@@ -52,10 +52,17 @@ pub fn decide(world: &World) -> Decision {
 
 fn revert(facts: &Facts<'_>) -> Decision {
     let world = facts.world;
-    if facts.is_scaled_to_zero() {
-        return effects(facts.scale_to_primary().into_iter().collect());
-    }
     let late = deadline(world).is_none_or(|deadline| deadline <= world.now);
+    let mut up = facts.scale_to_primary(late);
+    if !up.is_empty() {
+        // A scaler that takes it back at once is not argued with before the next due.
+        up.retain(|effect| !world.mended.contains(&effect.object));
+        return if up.is_empty() {
+            Decision::Wait(Next::Due, Vec::new())
+        } else {
+            effects(up)
+        };
+    }
     if let Readiness::Waiting(why) | Readiness::Failed(why) = facts.canary_readiness()
         && !late
     {

@@ -46,7 +46,7 @@ pub fn finish(facts: &Facts<'_>) -> Option<Decision> {
         return None;
     }
     Some(Decision::Do(Plan {
-        effects: facts.scale_down().into_iter().collect(),
+        effects: facts.scale_down(),
         status: Some(phase::without_intent(
             phase::status(world),
             Intent::Draining,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::phase;
+use super::{drain, phase};
 use crate::{
     api::canary::{CanaryPhase, Strategy},
     notice::{EventKind, Notice, Severity, alert, hook},
@@ -336,38 +336,51 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// Scales the canary to zero.
-    pub fn scale_down(&self) -> Option<Effect> {
+    /// Scales the canary to zero; before that its scaler is paused, which would give it pods again. Nothing, if it is so.
+    pub fn scale_down(&self) -> Vec<Effect> {
         let name = self.world.full_target();
-        deployment::scale(
+        let pause = Scaler::of(self.world).and_then(|scaler| scaler.pause());
+        let down = deployment::scale(
             self.target,
             0,
             format!("scaling down canary Deployment {name} failed: "),
-        )
+        );
+        pause.into_iter().chain(down).collect()
     }
 
-    /// Scales the canary from zero: to what its autoscaler would give it at least, or to what the primary has.
-    pub fn scale_up(&self) -> Option<Effect> {
+    /// Lets the canary's scaler work, and scales the canary from zero: to what its scaler would give it at least, or to what the
+    /// primary has. Nothing, if it is so, or if a scaler that may do so left it without pods in the course of its analysis.
+    pub fn scale_up(&self) -> Vec<Effect> {
+        let status = phase::status(self.world);
+        let is_analysed = status.canary_weight > 0 || status.iterations > 0;
+        let target = &self.world.canary.spec.target_ref.name;
+        let target = self.world.reference(Kind::Deployment, target);
+        let was_lately = self.world.mended.contains(&target);
         let to = match &self.world.canary.spec.autoscaler_ref {
-            Some(reference) => self
-                .world
-                .object(Kind::HorizontalPodAutoscaler, &reference.name)
-                .and_then(|scaler| scaler.pointer("/spec/minReplicas")?.as_i64()),
-            None => self.world.primary().map(replicas),
+            Some(_) => Scaler::of(self.world).map_or(1, |scaler| scaler.least()),
+            None => self.world.primary().map_or(1, replicas),
         };
-        let to = to.unwrap_or(1).max(1);
-        deployment::scale(
-            self.target,
-            to,
-            format!("scaling up {} to {to} failed: ", self.world.full_target()),
-        )
+        self.wake(to, is_analysed || was_lately)
     }
 
-    /// Scales a target that has no pods to what the primary has.
-    pub fn scale_to_primary(&self) -> Option<Effect> {
-        let to = self.world.primary().map_or(1, replicas).max(1);
-        let failure = format!("scaling up {} to {to} failed: ", self.world.full_target());
-        deployment::scale(self.target, to, failure)
+    /// Lets the target's scaler work, and scales a target that has no pods to what the primary has. What its scaler does with it
+    /// once it was given back, or when it is `late` for that, is the user's.
+    pub fn scale_to_primary(&self, late: bool) -> Vec<Effect> {
+        let may_rest = late || drain::end(self.world).is_some();
+        self.wake(self.world.primary().map_or(1, replicas), may_rest)
+    }
+
+    /// `may_rest`: whether a scaler may leave the target without pods by now.
+    fn wake(&self, to: i64, may_rest: bool) -> Vec<Effect> {
+        let scaler = Scaler::of(self.world);
+        let resume = scaler.as_ref().and_then(Scaler::resume);
+        let rests = may_rest && scaler.is_some_and(|scaler| scaler.may_rest());
+        let to = to.max(1);
+        let up = (self.is_scaled_to_zero() && !rests).then(|| {
+            let failure = format!("scaling up {} to {to} failed: ", self.world.full_target());
+            deployment::scale(self.target, to, failure)
+        });
+        resume.into_iter().chain(up.flatten()).collect()
     }
 
     /// Creates the primary, and its copies of the configs before it.

@@ -69,16 +69,6 @@ fn target(world: &World) -> Option<String> {
             spec.target_ref.kind
         ));
     }
-    if let Some(scaler) = spec
-        .autoscaler_ref
-        .as_ref()
-        .filter(|scaler| scaler.kind != "HorizontalPodAutoscaler")
-    {
-        return Some(format!(
-            "spec.autoscalerRef.kind: {} is not supported yet, only HorizontalPodAutoscaler is",
-            scaler.kind
-        ));
-    }
     if !(1..=65535).contains(&spec.service.port) {
         return Some(format!(
             "spec.service.port: {} is not a port (1 to 65535)",

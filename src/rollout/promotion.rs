@@ -136,7 +136,7 @@ pub fn succeed(facts: &Facts<'_>, cause: &Cause) -> Plan {
         "",
     );
     Plan {
-        effects: facts.scale_down().into_iter().collect(),
+        effects: facts.scale_down(),
         status: Some(status),
         notices: Vec::new(),
     }

@@ -116,7 +116,7 @@ pub fn proceed(facts: &Facts<'_>) -> Result<Decision, String> {
         cause.reason(),
         &cause.message(),
     );
-    let status = if to.canary == 0 && !facts.is_scaled_to_zero() {
+    let status = if to.canary == 0 && !facts.scale_down().is_empty() {
         drain::begin(status, facts.world)
     } else {
         status

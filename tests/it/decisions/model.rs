@@ -40,7 +40,26 @@ pub struct Model {
 
 /// A canary that is initialized, and a new version of its target.
 pub fn release(analysis: Value) -> Model {
+    begin(Model::new(analysis))
+}
+
+/// The same, whose target has a ScaledObject with this for a spec, besides what it must have.
+pub fn scaled(analysis: Value, spec: &Value) -> Model {
     let mut model = Model::new(analysis);
+    let reference =
+        json!({"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": "podinfo-so"});
+    model.world.canary.spec.autoscaler_ref = serde_json::from_value(reference).unwrap();
+    let mut all = json!({"scaleTargetRef": {"name": "podinfo"}, "triggers": []});
+    for (key, value) in spec.as_object().unwrap() {
+        all[key] = value.clone();
+    }
+    let name = model.world.reference(Kind::ScaledObject, "podinfo-so");
+    let object = json!({"metadata": {"name": "podinfo-so", "namespace": "test"}, "spec": all});
+    model.store(name, object);
+    begin(model)
+}
+
+fn begin(mut model: Model) -> Model {
     while model.world.now.as_second() < 15 {
         model.look();
     }
@@ -121,6 +140,7 @@ impl Model {
 
     /// One look, as the shell takes it; a second passes where it waits.
     pub fn look(&mut self) {
+        self.keda();
         self.pods();
         let transition = self
             .world
@@ -135,6 +155,9 @@ impl Model {
             .filter(|at| self.served.is_none_or(|served| served < *at))
             .map(|at| Due { at, late: false });
         self.world.due = self.open.unwrap_or(due);
+        let (interval, now) = (self.world.canary.interval(), self.world.now);
+        self.memory.due(transition, interval, now);
+        self.world.mended = self.memory.mended(transition, interval, now);
         let (_, settled) = rollout::content(&self.world);
         self.world.changed = (!settled).then_some(Changed {
             first: Timestamp::UNIX_EPOCH,
@@ -216,6 +239,7 @@ impl Model {
 
     fn write(&mut self, effect: Effect) {
         let Effect { object, action, .. } = effect;
+        self.memory.mend(&object);
         let what = format!("{} {}", object.kind.name(), object.name);
         if let (Kind::Canary, Action::Patch(patch)) = (object.kind, &action) {
             let finalizers = patch.pointer("/2/value").unwrap();
@@ -231,7 +255,13 @@ impl Model {
                 self.store(object.clone(), value);
             }
             Action::Replace(value) => {
-                self.line(format!("write  {what}"));
+                let paused = is_paused(&value);
+                let news = match self.world.objects.get(&object).map(is_paused) {
+                    Some(before) if before != paused && paused => ": paused",
+                    Some(before) if before != paused => ": resumed",
+                    _ => "",
+                };
+                self.line(format!("write  {what}{news}"));
                 self.store(object.clone(), value);
             }
             Action::Patch(patch) => {
@@ -289,6 +319,34 @@ impl Model {
             value["metadata"]["generation"] = json!(1);
         }
         self.world.objects.insert(name, value);
+    }
+
+    /// What KEDA does where there is no load: it keeps what is paused at zero, and everything else at its least.
+    fn keda(&mut self) {
+        let scalers: Vec<_> = self
+            .world
+            .objects
+            .iter()
+            .filter(|(name, _)| name.kind == Kind::ScaledObject)
+            .map(|(_, scaler)| scaler.clone())
+            .collect();
+        for scaler in scalers {
+            let workload = scaler["spec"]["scaleTargetRef"]["name"].as_str().unwrap();
+            let workload = self.world.reference(Kind::Deployment, workload);
+            let least = scaler["spec"]["minReplicaCount"].as_i64().unwrap_or(0);
+            let replicas = if is_paused(&scaler) { 0 } else { least };
+            let Some(workload) = self.world.objects.get_mut(&workload) else {
+                continue;
+            };
+            if workload["spec"]["replicas"] != replicas {
+                workload["spec"]["replicas"] = json!(replicas);
+                workload["metadata"]["generation"] =
+                    json!(workload["metadata"]["generation"].as_i64().unwrap() + 1);
+                let name = workload["metadata"]["name"].as_str().unwrap();
+                let line = format!("KEDA   Deployment {name}: replicas {replicas}");
+                self.line(line);
+            }
+        }
     }
 
     /// Every pod is ready at once, but for those that are broken.
@@ -497,4 +555,10 @@ impl Model {
             }
         }
     }
+}
+
+fn is_paused(object: &Value) -> bool {
+    object
+        .pointer("/metadata/annotations/autoscaling.keda.sh~1paused-replicas")
+        .is_some_and(|replicas| replicas == "0")
 }

@@ -3,6 +3,7 @@
 mod inputs;
 mod releases;
 pub mod rig;
+mod scalers;
 mod survival;
 
 use futures::{FutureExt, future::join_all};
@@ -31,6 +32,8 @@ async fn the_operator_on_a_real_control_plane() {
         releases::a_version_that_never_gets_ready_is_rolled_back,
         releases::a_new_version_under_way_starts_anew_at_once_even_while_a_hook_hangs,
         releases::going_back_to_the_promoted_version_ends_the_run,
+        scalers::a_scaled_object_rests_with_its_target_and_loses_none_of_its_fields,
+        scalers::a_missing_scaler_is_said_and_waited_for,
         inputs::an_invalid_spec_is_said_and_harms_no_one,
         inputs::a_canary_that_cannot_be_read_is_said_and_heals,
         inputs::a_hostile_metrics_server_fails_checks_and_nothing_else,

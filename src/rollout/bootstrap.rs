@@ -23,7 +23,9 @@ pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String
             Vec::new(),
         ));
     }
-    facts.complete()?;
+    facts
+        .complete()
+        .map_err(|problem| format!("createPrimaryDeployment failed: {problem}"))?;
     let mut services = workload_services(facts);
     services.retain(|effect| !world.mended.contains(&effect.object));
     if !services.is_empty() {

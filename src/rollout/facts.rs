@@ -120,7 +120,7 @@ impl<'a> Facts<'a> {
         let Some(applied) = &status.last_applied_spec else {
             return true;
         };
-        let same_configs = self.configs.is_none() || self.configs == status.tracked_configs;
+        let same_configs = self.same_configs(status.tracked_configs.as_ref());
         // Between runs, going back to what is promoted is no new version; within a run it is a change like any other.
         let same_revision = *applied == self.revision
             || (!is_in_flight(status.phase)
@@ -132,6 +132,15 @@ impl<'a> Facts<'a> {
             // In flight or failed, a hash of Flagger's stands for the target as it is now.
             _ if !is_ours(applied) => !same_configs,
             _ => true,
+        }
+    }
+
+    /// Whether the target's configs are those on record. Where none is on record, because tracking was off, none is the same.
+    fn same_configs(&self, known: Option<&BTreeMap<String, String>>) -> bool {
+        match (&self.configs, known) {
+            (None, _) => true,
+            (Some(configs), None) => configs.is_empty(),
+            (Some(configs), Some(known)) => configs == known,
         }
     }
 
@@ -516,15 +525,20 @@ fn configs(
             Some(_) => {}
             None if optional => {}
             None => {
-                let (lower, plural) = (kind.name().to_lowercase(), kind.plural());
-                return Err(format!(
-                    "{lower} {name}.{} get query error: {plural} {name:?} not found",
-                    world.namespace()
-                ));
+                return Err(missing(world, kind, &name));
             }
         }
     }
     Ok((tracked, checksums))
+}
+
+/// That a config is missing, in the words of each of Flagger's functions that hand it on.
+fn missing(world: &World, kind: Kind, name: &str) -> String {
+    let (lower, plural) = (kind.name().to_lowercase(), kind.plural());
+    let wrapped = format!("{lower} {name}.{} get query error: ", world.namespace());
+    // The inner message has two spaces for a ConfigMap.
+    let inner = wrapped.replacen("configmap ", "configmap  ", 1);
+    format!("GetTargetConfigs failed: {wrapped}{inner}{plural} {name:?} not found")
 }
 
 /// An event about the canary, as of its phase now.

@@ -89,6 +89,8 @@ fn upkeep(facts: &Facts<'_>) -> Result<Vec<Effect>, String> {
     let world = facts.world;
     let mut effects: Vec<Effect> = bootstrap::workload_services(facts);
     if world.primary().is_none() {
+        // Without all its configs it would get those that were not promoted.
+        facts.complete()?;
         effects.extend(facts.promote());
     }
     // A promotion says what is wrong with the target's scaler.

@@ -1,5 +1,6 @@
 //! What `decide` does, in virtual time: transcripts that a user can read, a crash at every write, and worlds that nobody would build.
 
+mod configs;
 mod model;
 mod scalers;
 

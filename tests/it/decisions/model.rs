@@ -313,7 +313,8 @@ impl Model {
         }
     }
 
-    fn store(&mut self, name: ObjectRef, mut value: Value) {
+    /// What is in the cluster from now on.
+    pub fn store(&mut self, name: ObjectRef, mut value: Value) {
         if value.pointer("/metadata/uid").is_none() {
             value["metadata"]["uid"] = json!(format!("{}-{}", name.kind.name(), name.name));
             value["metadata"]["generation"] = json!(1);

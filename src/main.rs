@@ -75,6 +75,7 @@ async fn probe() -> ExitCode {
         body: None,
         timeout: Duration::from_secs(2),
         retries: 0,
+        budget: None,
         proxy: None,
         insecure_skip_verify: false,
     };

@@ -1,39 +1,85 @@
 //! Durations as Go reads and prints them (`1m`, `1h2m3.5s`, `500ms`).
 
-use std::time::Duration;
+use std::{fmt::Write, time::Duration};
 
 /// Go's `time.ParseDuration`, for what is not negative; `None` for anything it would refuse.
 pub fn parse(text: &str) -> Option<Duration> {
+    read(text).ok()
+}
+
+/// Go's `time.ParseDuration`, for what is not negative; or what it says of anything else.
+pub fn read(text: &str) -> Result<Duration, String> {
+    let refused = |why: &str| format!("time: {why} duration {}", quoted(text));
+    let invalid = || refused("invalid");
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {
-        return Some(Duration::ZERO);
+        return Ok(Duration::ZERO);
     }
     if rest.is_empty() {
-        return None;
+        return Err(invalid());
     }
     let mut total = 0_f64;
     while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, after) = rest.split_at(end);
-        let number: f64 = number.parse().ok()?;
-        let end = after
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(after.len());
-        let (unit, after) = after.split_at(end);
-        total += number
-            * match unit {
-                "ns" => 1e-9,
-                "us" | "µs" | "μs" => 1e-6,
-                "ms" => 1e-3,
-                "s" => 1.0,
-                "m" => 60.0,
-                "h" => 3600.0,
-                _ => return None,
-            };
+        let (number, unit, after) = part(rest);
+        let number: f64 = number.parse().map_err(|_| invalid())?;
+        if unit.is_empty() {
+            return Err(refused("missing unit in"));
+        }
+        let seconds =
+            seconds(unit).ok_or_else(|| refused(&format!("unknown unit {} in", quoted(unit))))?;
+        total += number * seconds;
         rest = after;
     }
     // Go's durations end at about 292 years.
-    (total < 9.2e9).then(|| Duration::from_secs_f64(total))
+    if total < 9.2e9 {
+        Ok(Duration::from_secs_f64(total))
+    } else {
+        Err(invalid())
+    }
+}
+
+/// The first number with at most one point, the unit after it, and the rest.
+fn part(text: &str) -> (&str, &str, &str) {
+    let mut points = 0;
+    let end = text.find(|c: char| {
+        points += i32::from(c == '.');
+        points > 1 || !(c.is_ascii_digit() || c == '.')
+    });
+    let (number, after) = text.split_at(end.unwrap_or(text.len()));
+    let end = after.find(|c: char| c.is_ascii_digit() || c == '.');
+    let (unit, rest) = after.split_at(end.unwrap_or(after.len()));
+    (number, unit, rest)
+}
+
+fn seconds(unit: &str) -> Option<f64> {
+    Some(match unit {
+        "ns" => 1e-9,
+        "us" | "µs" | "μs" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return None,
+    })
+}
+
+/// A text in quotes as that function of Go writes it: what is not printable ASCII, byte by byte.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            ' '..='\u{7f}' => quoted.push(c),
+            _ => {
+                for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                    // Writing to a String cannot fail.
+                    let _ = write!(quoted, "\\x{byte:02x}");
+                }
+            }
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 /// Go's `Duration.String()`.
@@ -92,5 +138,27 @@ mod tests {
         }
         assert_eq!(display(Duration::from_micros(1_500)), "1.5ms");
         assert_eq!(display(Duration::from_nanos(1_500)), "1.5µs");
+    }
+
+    /// As `go run` printed them.
+    #[test]
+    fn what_is_no_duration_is_said_in_gos_words() {
+        for (text, said) in [
+            ("", r#"time: invalid duration """#),
+            ("s", r#"time: invalid duration "s""#),
+            (".s", r#"time: invalid duration ".s""#),
+            ("10", r#"time: missing unit in duration "10""#),
+            ("1m30", r#"time: missing unit in duration "1m30""#),
+            ("1.2.3s", r#"time: missing unit in duration "1.2.3s""#),
+            ("1min", r#"time: unknown unit "min" in duration "1min""#),
+            ("1 s", r#"time: unknown unit " s" in duration "1 s""#),
+            (
+                "1\"é",
+                r#"time: unknown unit "\"\xc3\xa9" in duration "1\"\xc3\xa9""#,
+            ),
+            ("9999999h", r#"time: invalid duration "9999999h""#),
+        ] {
+            assert_eq!(read(text), Err(said.to_owned()), "{text}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
 
 /// The longest that a query may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// A query that could not be answered is sent again so often before it counts as failed.
+/// A query that fails for a reason that may pass is sent again so often before it counts as failed. (Flagger asks once.)
 const RETRIES: u32 = 2;
 /// The query that every server can answer.
 pub const ONLINE: &str = "vector(1)";
@@ -71,8 +71,8 @@ impl Server {
         Ok(server)
     }
 
-    /// The call that asks for a query's value.
-    pub fn query(&self, query: &str) -> HttpRequest {
+    /// The call that asks for a query's value, within so long.
+    pub fn query(&self, query: &str, budget: Duration) -> HttpRequest {
         let mut url = self.address.clone();
         let mut headers = self.headers.clone();
         if !headers.iter().any(is_authorization) {
@@ -92,6 +92,7 @@ impl Server {
             body: None,
             timeout: TIMEOUT,
             retries: RETRIES,
+            budget: Some(budget),
             proxy: None,
             insecure_skip_verify: self.insecure_skip_verify,
         }
@@ -108,19 +109,16 @@ pub fn parse(response: &HttpResponse) -> Result<f64, MetricError> {
             shown(body)
         )));
     }
-    let answer: Answer = serde_json::from_str(body).map_err(|error| {
+    let answer: Option<Answer> = serde_json::from_str(body).map_err(|error| {
+        let error = in_go(&error, body);
         MetricError::Failed(shown(&format!(
             "error unmarshaling result: {error}, '{}'",
             shown(body)
         )))
     })?;
-    let samples = answer.data.result.unwrap_or_default();
-    if samples.iter().any(|sample| {
-        sample
-            .values
-            .as_ref()
-            .is_some_and(|values| !values.is_null())
-    }) {
+    let samples = answer.and_then(|answer| answer.data?.result);
+    let samples: Vec<_> = samples.unwrap_or_default().into_iter().flatten().collect();
+    if samples.iter().any(|sample| sample.values.is_some()) {
         return Err(MetricError::MultipleValues);
     }
     let mut texts = samples
@@ -137,22 +135,36 @@ pub fn parse(response: &HttpResponse) -> Result<f64, MetricError> {
     }
 }
 
-/// What of an answer counts. Flagger looks at nothing else, not even at `status`; the types of Prometheus' own client library are
+/// What Go says of a body that is not JSON, for the bodies that there are: none, or a page of HTML.
+fn in_go(error: &serde_json::Error, body: &str) -> String {
+    let first = body
+        .trim_start_matches([' ', '\t', '\r', '\n'])
+        .chars()
+        .next();
+    match first {
+        _ if error.is_eof() => "unexpected end of JSON input".to_owned(),
+        Some(c) if c.is_ascii_punctuation() && !"{[\"-'".contains(c) => {
+            format!("invalid character '{c}' looking for beginning of value")
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// What of an answer counts; null is as good as nothing, as in Go. Flagger looks at nothing else, not even at `status`; the types of Prometheus' own client library are
 /// stricter, and would refuse answers of servers that are only like Prometheus.
 #[derive(Deserialize)]
 struct Answer {
-    #[serde(default)]
-    data: Data,
+    data: Option<Data>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct Data {
-    result: Option<Vec<Sample>>,
+    result: Option<Vec<Option<Sample>>>,
 }
 
 #[derive(Deserialize)]
 struct Sample {
-    value: Option<Value>,
+    value: Option<Vec<Value>>,
     values: Option<Value>,
 }
 
@@ -248,7 +260,7 @@ mod tests {
     fn a_query_is_asked_as_flagger_asks_it() {
         let request = Server::at("http://user:p%40ss@prom:9090/prefix/?x=1")
             .unwrap()
-            .query(" sum(\n  rate(x[1m])) + 1");
+            .query(" sum(\n  rate(x[1m])) + 1", Duration::from_secs(9));
         assert_eq!(
             request.url.0,
             "http://prom:9090/prefix/api/v1/query?query=+sum%28+rate%28x%5B1m%5D%29%29+%2B+1"
@@ -341,5 +353,33 @@ mod tests {
                 "error response: Status 502 Bad Gateway: no".to_owned()
             ))
         );
+    }
+
+    #[test]
+    fn null_is_no_value_and_what_is_not_json_is_said_in_gos_words() {
+        for body in [
+            "null",
+            r#"{"data":null}"#,
+            r#"{"data":{"result":null}}"#,
+            r#"{"data":{"result":[null,{"value":null,"values":null}]}}"#,
+        ] {
+            assert_eq!(value(body), Err(MetricError::NoValues), "{body}");
+        }
+        for (body, said) in [
+            ("", "unexpected end of JSON input"),
+            (
+                "<html>",
+                "invalid character '<' looking for beginning of value",
+            ),
+            (" #", "invalid character '#' looking for beginning of value"),
+            (r#"{"data":"#, "unexpected end of JSON input"),
+        ] {
+            let text = format!("error unmarshaling result: {said}, '{body}'");
+            assert_eq!(value(body), Err(MetricError::Failed(text)), "{body}");
+        }
+        assert!(matches!(
+            value(r#"{"data":7}"#),
+            Err(MetricError::Failed(_))
+        ));
     }
 }

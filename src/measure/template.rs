@@ -14,7 +14,13 @@ const OUTPUT: usize = 16 << 10;
 /// The longest value within a template, in bytes.
 const VALUE: usize = 8 << 10;
 /// As many times may all loops of a template run together.
-const ITERATIONS: usize = 256;
+const ITERATIONS: usize = 32;
+/// So much of a template may be actions, in bytes: what is in a loop is worked out each time, and a step looks more than once.
+const ACTIONS: usize = 2 << 10;
+/// So often may templates within a template be called; two that call the next twice would be a million calls after twenty.
+const CALLS: usize = 4;
+/// So many values of its own may a metric have: each mention of them is a copy.
+const VARIABLES: usize = 64;
 /// So deep may parentheses nest within an action.
 const PARENTHESES: usize = 16;
 /// So many `{{ else }}` may a template have.
@@ -106,6 +112,9 @@ pub fn render(text: &str, model: &Model) -> Result<String, String> {
     if let Some(why) = hazard(text) {
         return Err(failed(why));
     }
+    if model.variables.len() > VARIABLES {
+        return Err(failed("the metric has more than 64 variables"));
+    }
     MODEL.set(model.clone());
     let mut template = Template::with_limits(
         Limits::default()
@@ -138,7 +147,7 @@ fn hazard(text: &str) -> Option<&'static str> {
     if text.len() > TEXT {
         return Some("the template is larger than 16 KiB");
     }
-    let mut elses = 0;
+    let (mut elses, mut calls, mut actions) = (0, 0, 0);
     let mut rest = text;
     while let Some((_, action)) = rest.split_once("{{") {
         let action = action.strip_prefix('-').map_or(action, |trimmed| {
@@ -148,15 +157,19 @@ fn hazard(text: &str) -> Option<&'static str> {
             rest = comment.split_once("*/")?.1;
             continue;
         }
-        if action.trim_start_matches(SPACE).starts_with("else") {
-            elses += 1;
-        }
-        if elses > ELSES {
-            return Some("the template has too many branches");
-        }
+        let word = action.trim_start_matches(SPACE);
+        elses += usize::from(word.starts_with("else"));
+        calls += usize::from(word.starts_with("template") || word.starts_with("block"));
         match after_action(action) {
             Ok(after) => rest = after,
             Err(why) => return Some(why),
+        }
+        actions += action.len() - rest.len();
+        if elses > ELSES {
+            return Some("the template has too many branches");
+        }
+        if calls > CALLS || actions > ACTIONS {
+            return Some("the template asks for too much work");
         }
     }
     None
@@ -328,6 +341,38 @@ mod tests {
             let error = render(&text, &model()).unwrap_err();
             assert!(error.len() <= 256, "{error}");
         }
+    }
+
+    /// Each of these took seconds, at every look.
+    #[test]
+    fn no_template_keeps_the_process_busy() {
+        let halves: String = (0..30)
+            .map(|i| {
+                format!(
+                    "{{{{ define \"{i}\" }}}}{0}{0}{{{{ end }}}}",
+                    format!("{{{{ template \"{}\" }}}}", i + 1)
+                )
+            })
+            .collect();
+        for text in [
+            halves + r#"{{ define "30" }}{{ end }}{{ template "0" }}"#,
+            format!(
+                "{{{{ range 32 }}}}{}{{{{ end }}}}",
+                r#"{{ if printf "%08000d" 1 | len }}{{ end }}"#.repeat(300)
+            ),
+            format!(
+                "{{{{ range 32 }}}}{{{{ if or {} }}}}{{{{ end }}}}{{{{ end }}}}",
+                "variables.b ".repeat(1000)
+            ),
+            r#"{{ range 33 }}{{ printf "%08000d" 1 | len }}{{ end }}"#.to_owned(),
+        ] {
+            render(&text, &model()).unwrap_err();
+        }
+        let mut crowded = model();
+        crowded.variables = (0..=VARIABLES)
+            .map(|i| (i.to_string(), String::new()))
+            .collect();
+        render("{{ variables }}", &crowded).unwrap_err();
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::{
         duration,
     },
     measure::shown,
-    world::{HttpRequest, HttpResponse, Method, Secret, go_escaped},
+    world::{Failure, HttpRequest, HttpResponse, Method, Secret, go_escaped},
 };
 
 /// How long an attempt may take where the hook does not say.
@@ -85,10 +85,11 @@ pub fn judge(request: &HttpRequest, response: &HttpResponse) -> Result<(), Strin
 }
 
 /// What is said of a hook that never gave an answer that counts.
-pub fn gave_up(request: &HttpRequest, why: Option<&str>) -> String {
-    let attempts = u64::from(request.retries) + 1;
-    let tail = why
-        .map(|why| format!(": {}", shown(why)))
+pub fn gave_up(request: &HttpRequest, failure: Option<&Failure>) -> String {
+    // An answer is given up only after the last attempt; a failure that no other attempt would mend, at once.
+    let attempts = failure.map_or(u64::from(request.retries) + 1, |failure| failure.attempts);
+    let tail = failure
+        .map(|failure| format!(": {}", shown(&failure.why)))
         .unwrap_or_default();
     format!(
         "POST {} giving up after {attempts} attempt(s){tail}",
@@ -122,9 +123,7 @@ fn call(url: &Secret, hook: Option<&CanaryWebhook>, payload: &str) -> Result<Htt
         .and_then(|hook| hook.timeout.as_deref())
         .filter(|timeout| timeout.len() >= 2)
     {
-        Some(text) => {
-            duration::parse(text).ok_or_else(|| format!("time: invalid duration {text:?}"))?
-        }
+        Some(text) => duration::read(text)?,
         None => TIMEOUT,
     };
     Ok(HttpRequest {
@@ -140,6 +139,7 @@ fn call(url: &Secret, hook: Option<&CanaryWebhook>, payload: &str) -> Result<Htt
             .and_then(|hook| hook.retries)
             .and_then(|n| u32::try_from(n).ok())
             .unwrap_or(0),
+        budget: None,
         proxy: None,
         insecure_skip_verify: hook.is_some_and(|hook| hook.disable_tls),
     })
@@ -286,7 +286,7 @@ mod tests {
         assert!(!request.body.unwrap().contains("metadata"));
         assert_eq!(
             called(json!({"name": "load", "url": "http://t/", "timeout": "1min"})).unwrap_err(),
-            "time: invalid duration \"1min\""
+            "time: unknown unit \"min\" in duration \"1min\""
         );
     }
 
@@ -309,6 +309,15 @@ mod tests {
         assert_eq!(
             answer(500),
             Err("POST http://u:xxxxx@t/ giving up after 2 attempt(s)".to_owned())
+        );
+        let failure = |attempts| Failure {
+            why: "cannot connect".to_owned(),
+            attempts,
+        };
+        assert_eq!(
+            gave_up(&request, Some(&failure(1))),
+            "POST http://u:xxxxx@t/ giving up after 1 attempt(s): cannot connect",
+            "a bad certificate is not asked for again"
         );
         let most = HttpRequest {
             retries: u32::MAX,

@@ -51,6 +51,7 @@ pub fn request(chat: &Chat, message: &AlertMessage) -> Result<HttpRequest, Strin
         body: Some(body.to_string()),
         timeout: TIMEOUT,
         retries: 0,
+        budget: None,
         proxy: chat.proxy.clone(),
         insecure_skip_verify: false,
     })

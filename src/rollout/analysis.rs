@@ -5,13 +5,14 @@ use std::ops::ControlFlow;
 
 use super::{
     Plan,
-    facts::{Facts, event},
+    facts::Facts,
     gate::{self, Gate},
     hooks::{self, Outcome, Signal, Stage},
     metrics, phase,
     plan::{Decision, Evidence, Next},
     promotion,
     rollback::{self, Cause},
+    say::event,
     settled,
 };
 use crate::{
@@ -37,9 +38,10 @@ pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String
     if facts.to_adopt() {
         return Ok(Decision::commit(settled::adopted(facts), Vec::new()));
     }
-    if facts.is_scaled_to_zero() {
+    let up = facts.scale_up();
+    if !up.is_empty() {
         return Ok(Decision::Do(Plan {
-            effects: facts.scale_up(),
+            effects: up,
             ..Plan::default()
         }));
     }

@@ -6,6 +6,7 @@ use super::{drain, phase, plan::Plan};
 use crate::{
     api::canary::CanaryPhase,
     route::{self, Dialect},
+    workload::scaler,
     world::{Action, Effect, Kind, TargetKind, Weights, World, target::SCALE_TO_ZERO},
 };
 
@@ -31,8 +32,15 @@ fn drained(world: &World, plan: &Plan) -> Result<(), String> {
     let Some(kind) = TargetKind::of(&world.canary).map(TargetKind::kind) else {
         return Ok(());
     };
+    let scaler = world.canary.spec.autoscaler_ref.as_ref();
     let goes = plan.effects.iter().any(|effect| {
-        effect.object.kind == kind && effect.object.name == *target && to_zero(effect)
+        let object = &effect.object;
+        match object.kind {
+            Kind::ScaledObject => {
+                scaler.is_some_and(|scaler| object.name == scaler.name) && pins(world, effect)
+            }
+            _ => object.kind == kind && object.name == *target && to_zero(effect),
+        }
     });
     let answers = world.canary_answers();
     let Ok(routed) = Dialect::of(world).and_then(|dialect| route::read(dialect, world)) else {
@@ -81,15 +89,28 @@ fn to_zero(effect: &Effect) -> bool {
     }
 }
 
-/// The primary is never scaled to zero.
+/// Whether a write has a scaler keep its workload at zero that did not before.
+fn pins(world: &World, effect: &Effect) -> bool {
+    let (Action::Create(object) | Action::Replace(object)) = &effect.action else {
+        // A part of a scaler is never written.
+        return true;
+    };
+    let before = world.objects.get(&effect.object);
+    scaler::pins_to_zero(object) && !before.is_some_and(scaler::pins_to_zero)
+}
+
+/// The primary is never scaled to zero. (A ScaledObject that may do so where there is no load is the user's.)
 fn no_replicas(world: &World, plan: &Plan) -> Result<(), String> {
     let primary = world.canary.primary_workload_name();
-    let workloads = [Kind::Deployment, Kind::DaemonSet];
-    let mut writes = plan
-        .effects
-        .iter()
-        .filter(|effect| workloads.contains(&effect.object.kind) && effect.object.name == primary);
-    if writes.any(to_zero) {
+    let scaler = world.canary.spec.autoscaler_ref.as_ref();
+    let goes = |effect: &Effect| match effect.object.kind {
+        Kind::Deployment | Kind::DaemonSet => effect.object.name == primary && to_zero(effect),
+        Kind::ScaledObject => {
+            scaler.is_none_or(|scaler| effect.object.name != scaler.name) && pins(world, effect)
+        }
+        _ => false,
+    };
+    if plan.effects.iter().any(goes) {
         return Err(format!("the primary {primary} would be scaled to zero"));
     }
     Ok(())

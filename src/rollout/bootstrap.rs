@@ -2,11 +2,12 @@
 
 use super::{
     drain,
-    facts::{Facts, alert, event, event_in},
+    facts::Facts,
     hooks::Stage,
     metrics,
     phase::{self, Intent},
     plan::{Decision, Evidence, Next, Plan},
+    say::{alert, event, event_in},
 };
 use crate::{
     api::canary::CanaryPhase,
@@ -23,7 +24,12 @@ pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String
             Vec::new(),
         ));
     }
-    facts.complete()?;
+    facts.complete().map_err(|problem| {
+        format!(
+            "createPrimary{} failed: {problem}",
+            facts.kind.kind().name()
+        )
+    })?;
     let mut services = facts.workload_services();
     services.retain(|effect| !world.mended.contains(&effect.object));
     if !services.is_empty() {

@@ -3,9 +3,10 @@
 
 use super::{
     drain,
-    facts::{Facts, event},
+    facts::Facts,
     phase,
     plan::{Decision, Next, Plan},
+    say::event,
     warn,
 };
 use crate::{
@@ -52,10 +53,17 @@ pub fn decide(world: &World) -> Decision {
 
 fn revert(facts: &Facts<'_>) -> Decision {
     let world = facts.world;
-    if facts.is_scaled_to_zero() {
-        return effects(facts.scale_to_primary());
-    }
     let late = deadline(world).is_none_or(|deadline| deadline <= world.now);
+    let mut up = facts.scale_to_primary(late);
+    if !up.is_empty() {
+        // A scaler that takes it back at once is not argued with before the next due.
+        up.retain(|effect| !world.mended.contains(&effect.object));
+        return if up.is_empty() {
+            Decision::Wait(Next::Due, Vec::new())
+        } else {
+            effects(up)
+        };
+    }
     if let Readiness::Waiting(why) | Readiness::Failed(why) = facts.canary_readiness()
         && !late
     {

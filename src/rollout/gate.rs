@@ -4,10 +4,10 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    facts::{alert, event},
     hooks::{self, Outcome},
     phase,
     plan::{Decision, Evidence, Next},
+    say::{alert, event},
 };
 use crate::{
     api::canary::{CanaryPhase, CanaryWebhook, WebhookType},

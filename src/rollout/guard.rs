@@ -1,9 +1,9 @@
 //! Canaries that are not run: suspended, invalid, or second to another one with the same target.
 
 use super::{
-    facts::event,
     phase::{self, Intent},
     plan::{Decision, Next},
+    say::event,
 };
 use crate::{
     api::canary::Strategy,
@@ -72,16 +72,6 @@ fn target(world: &World) -> Option<String> {
         return Some(format!(
             "spec.targetRef: {} {} is not supported yet, only Deployment, DaemonSet and core Service are",
             spec.target_ref.api_version, spec.target_ref.kind
-        ));
-    }
-    if let Some(scaler) = spec
-        .autoscaler_ref
-        .as_ref()
-        .filter(|scaler| scaler.kind != "HorizontalPodAutoscaler")
-    {
-        return Some(format!(
-            "spec.autoscalerRef.kind: {} is not supported yet, only HorizontalPodAutoscaler is",
-            scaler.kind
         ));
     }
     if !(1..=65535).contains(&spec.service.port) {

@@ -2,8 +2,8 @@
 //! (`pkg/controller/webhook.go`).
 
 use super::{
-    facts::event,
     plan::{Answer, Evidence, Question},
+    say::event,
 };
 use crate::{
     api::canary::{CanaryPhase, CanaryWebhook, WebhookType},

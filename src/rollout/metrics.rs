@@ -96,6 +96,9 @@ pub fn check(world: &World, evidence: &Evidence) -> Stage<Vec<String>> {
 
 /// The values that are known in this step, as the operator's own metrics show them: by name, durations in seconds.
 pub fn samples(world: &World, evidence: &Evidence) -> Vec<(String, f64)> {
+    if evidence.is_empty() {
+        return Vec::new();
+    }
     checks(&world.canary)
         .iter()
         .filter_map(|check| match check.value(world, evidence) {
@@ -136,7 +139,11 @@ pub fn online(world: &World, evidence: &Evidence) -> Stage<Result<(), String>> {
     }
     let mut questions = Vec::new();
     for (prefix, server) in servers {
-        match ask(&prefix, server.query(prometheus::ONLINE), evidence) {
+        match ask(
+            &prefix,
+            server.query(prometheus::ONLINE, budget(world)),
+            evidence,
+        ) {
             Stage::Ask(more) => questions.extend(more),
             Stage::Done(Ok(1.0)) => {}
             Stage::Done(Ok(_)) => {
@@ -152,6 +159,11 @@ pub fn online(world: &World, evidence: &Evidence) -> Stage<Result<(), String>> {
     } else {
         Stage::Ask(questions)
     }
+}
+
+/// How long the attempts at one metric may take: less than an interval, so that the step ends before the next is due.
+fn budget(world: &World) -> Duration {
+    world.canary.interval().mul_f64(0.9)
 }
 
 /// First the built-in metrics and the inline queries, then the templates; each in the order of the list.
@@ -217,12 +229,14 @@ impl Check<'_> {
         match self.source {
             Source::Builtin(builtin) => {
                 let observer = Observer::of(&provider(world))?;
-                Ok(builtin_server(world)?.query(&observer.query(builtin, &model("1m"))))
+                Ok(builtin_server(world)?
+                    .query(&observer.query(builtin, &model("1m")), budget(world)))
             }
             Source::Inline(query) => {
                 let failed =
                     |error| format!("Prometheus query failed for {}: {error}", self.metric.name);
-                Ok(builtin_server(world)?.query(&render(query, &model("1m")).map_err(failed)?))
+                Ok(builtin_server(world)?
+                    .query(&render(query, &model("1m")).map_err(failed)?, budget(world)))
             }
             Source::Template(reference) => {
                 let (template, server) = template(world, reference)?;
@@ -232,7 +246,10 @@ impl Check<'_> {
                 let failed = |error| {
                     format!("Metric template {name}.{namespace} query render error: {error}")
                 };
-                Ok(server.query(&render(&template.query, &model("")).map_err(failed)?))
+                Ok(server.query(
+                    &render(&template.query, &model("")).map_err(failed)?,
+                    budget(world),
+                ))
             }
             Source::Nothing => Err(
                 "Metric query failed for no usable metrics template and query were configured"

@@ -12,10 +12,13 @@ mod gate;
 mod guard;
 mod hooks;
 mod metrics;
+mod objects;
 mod phase;
 mod promotion;
 mod rollback;
+mod say;
 mod settled;
+mod traffic;
 
 pub use audit::audit;
 pub use facts::{content, needs};
@@ -28,7 +31,8 @@ use crate::{
     route::{self, Dialect},
     world::{Effect, Weights, World},
 };
-use facts::{Facts, event};
+use facts::Facts;
+use say::event;
 
 /// The decision. Total: whatever was seen, there is one, and it is one of [`Decision`]'s.
 pub fn decide(world: &World, evidence: &Evidence) -> Decision {
@@ -90,6 +94,8 @@ fn upkeep(facts: &Facts<'_>) -> Result<Vec<Effect>, String> {
     let world = facts.world;
     let mut effects: Vec<Effect> = facts.workload_services();
     if world.primary().is_none() {
+        // Without all its configs it would get those that were not promoted.
+        facts.complete()?;
         effects.extend(facts.promote());
     }
     // A promotion says what is wrong with the target's scaler.

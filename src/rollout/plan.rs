@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::{
     api::canary::CanaryStatus,
     notice::Notice,
-    world::{Effect, HttpRequest, HttpResponse},
+    world::{Effect, Failure, HttpRequest, HttpResponse},
 };
 
 /// What to do about a canary now.
@@ -67,8 +67,8 @@ pub enum Question {
 pub enum Answer {
     /// A server answered, well or not.
     Response(HttpResponse),
-    /// No answer could be had; why, fit to be shown.
-    Failed(String),
+    /// No answer could be had.
+    Failed(Failure),
     /// The notices are out.
     Told,
 }

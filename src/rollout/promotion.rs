@@ -2,10 +2,11 @@
 
 use super::{
     analysis,
-    facts::{Facts, event},
+    facts::Facts,
     phase::{self, Intent},
     plan::{Decision, Next, Plan},
     rollback::{self, Cause},
+    say::event,
 };
 use crate::{
     api::canary::CanaryPhase,

@@ -4,12 +4,13 @@ use jiff::SignedDuration;
 
 use super::{
     drain,
-    facts::{Facts, alert, event, event_in},
+    facts::Facts,
     gate::{self, Gate},
     hooks::{self, Outcome},
     phase::{self, Intent},
     plan::{Answer, Decision, Evidence, Next, Question},
     rollback::{self, Cause},
+    say::{alert, event, event_in},
 };
 use crate::{
     api::canary::{CanaryPhase, WebhookType},

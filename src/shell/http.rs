@@ -7,12 +7,12 @@ use std::{
 };
 
 use reqwest::{Client, redirect};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     measure::shown,
     notice::hook::is_retried,
-    world::{HttpRequest, HttpResponse, Method},
+    world::{Failure, HttpRequest, HttpResponse, Method},
 };
 
 /// What is read of an answer at most.
@@ -41,31 +41,35 @@ struct Variant {
 
 impl Http {
     /// Sends a call, again if it failed in a way that may pass, and reads the answer; or says why there is none.
-    pub async fn send(&self, request: &HttpRequest) -> Result<HttpResponse, String> {
-        let mut attempt = 0;
+    pub async fn send(&self, request: &HttpRequest) -> Result<HttpResponse, Failure> {
+        let end = request.budget.map(|budget| Instant::now() + budget);
+        let mut attempts = 0_u64;
         loop {
-            let answer = timeout(request.timeout, self.attempt(request)).await;
+            let left = end.map_or(request.timeout, |end| end - Instant::now());
+            let answer = timeout(left.min(request.timeout), self.attempt(request)).await;
             let answer = answer.unwrap_or_else(|_| {
                 Err((
                     true,
                     format!("no answer within {} s", request.timeout.as_secs_f64()),
                 ))
             });
-            let after = match &answer {
-                Ok((response, after)) if is_retried(response.status) => *after,
-                Err((true, _)) => None,
-                _ => return answer.map(|(response, _)| response).map_err(|(_, why)| why),
+            attempts += 1;
+            let again = match &answer {
+                Ok((response, after)) if is_worth_another(request, response.status) => Some(*after),
+                Err((true, _)) => Some(None),
+                Ok(_) | Err(_) => None,
             };
-            if attempt >= request.retries {
-                return answer.map(|(response, _)| response).map_err(|(_, why)| why);
-            }
-            sleep(
-                after
-                    .unwrap_or(Duration::from_secs(1 << attempt.min(5)))
-                    .min(PAUSE),
-            )
-            .await;
-            attempt += 1;
+            let backoff = Duration::from_secs(1 << (attempts - 1).min(5));
+            let pause = again
+                .filter(|_| attempts <= u64::from(request.retries))
+                .map(|after| after.unwrap_or(backoff).min(PAUSE))
+                .filter(|pause| end.is_none_or(|end| Instant::now() + *pause < end));
+            let Some(pause) = pause else {
+                return answer
+                    .map(|(response, _)| response)
+                    .map_err(|(_, why)| Failure { why, attempts });
+            };
+            sleep(pause).await;
         }
     }
 
@@ -87,7 +91,7 @@ impl Http {
         }
         let why = |error: reqwest::Error| {
             (
-                !error.is_builder() && !error.is_redirect(),
+                !error.is_builder() && !error.is_redirect() && !is_about_certificates(&error),
                 describe(&error),
             )
         };
@@ -172,6 +176,17 @@ impl Http {
     }
 }
 
+/// Whether an answer may be another one next time. A question of a step is asked again only of a server that fails.
+fn is_worth_another(request: &HttpRequest, status: u16) -> bool {
+    is_retried(status) && (request.budget.is_none() || status >= 500)
+}
+
+/// Whether a server's certificate was not accepted, as far down as that stands: the next attempt would meet the same.
+fn is_about_certificates(error: &dyn std::error::Error) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .any(|error| error.to_string().starts_with("invalid peer certificate"))
+}
+
 /// A `Retry-After`: seconds, or a date.
 fn pause(value: &str, now: jiff::Timestamp) -> Option<Duration> {
     if let Ok(seconds) = value.parse() {
@@ -218,6 +233,7 @@ mod tests {
             body: None,
             timeout: Duration::from_millis(500),
             retries: 0,
+            budget: None,
             proxy: None,
             insecure_skip_verify: false,
         }
@@ -240,7 +256,7 @@ mod tests {
         )
         .await;
         let answer = Http::default().send(&get(server.uri())).await;
-        assert_eq!(answer.unwrap_err(), "the answer is larger than 1 MiB");
+        assert_eq!(answer.unwrap_err().why, "the answer is larger than 1 MiB");
     }
 
     #[tokio::test]
@@ -251,7 +267,7 @@ mod tests {
         )
         .await;
         let answer = Http::default().send(&get(server.uri())).await;
-        assert_eq!(answer.unwrap_err(), "no answer within 0.5 s");
+        assert_eq!(answer.unwrap_err().why, "no answer within 0.5 s");
     }
 
     #[tokio::test]
@@ -332,10 +348,73 @@ mod tests {
         let answer = Http::default()
             .send(&get("http://127.0.0.1:1/hush".to_owned()))
             .await;
-        let why = answer.unwrap_err();
+        let why = answer.unwrap_err().why;
         assert!(
             why.starts_with("cannot connect") && !why.contains("hush"),
             "{why}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_question_of_a_step_is_asked_three_times_of_a_server_that_fails_and_once_of_one_that_refuses()
+     {
+        for (status, calls) in [(500, 3), (503, 3), (429, 1), (400, 1), (200, 1)] {
+            let server = server("/", ResponseTemplate::new(status)).await;
+            let request = HttpRequest {
+                retries: 2,
+                budget: Some(Duration::from_secs(9)),
+                ..get(server.uri())
+            };
+            let answer = Http::default().send(&request).await.unwrap();
+            assert_eq!(answer.status, status);
+            let arrived = server.received_requests().await.unwrap();
+            assert_eq!(arrived.len(), calls, "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_attempts_of_a_question_end_with_its_budget() {
+        let server = server(
+            "/",
+            ResponseTemplate::new(200).set_delay(Duration::from_secs(60)),
+        )
+        .await;
+        let request = HttpRequest {
+            retries: 2,
+            budget: Some(Duration::from_millis(1_800)),
+            ..get(server.uri())
+        };
+        let begin = std::time::Instant::now();
+        let failure = Http::default().send(&request).await.unwrap_err();
+        // Half a second, a pause of one, and what is left; there is no time for another pause.
+        assert_eq!(failure.attempts, 2);
+        assert_eq!(failure.why, "no answer within 0.5 s");
+        let took = begin.elapsed();
+        assert!(took < Duration::from_millis(2_500), "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn a_failure_says_how_often_it_was_tried() {
+        let nowhere = |retries| HttpRequest {
+            retries,
+            ..get("http://127.0.0.1:1/".to_owned())
+        };
+        let failure = Http::default().send(&nowhere(1)).await.unwrap_err();
+        assert_eq!(failure.attempts, 2);
+        let unknown = HttpRequest {
+            url: Secret("ftp://127.0.0.1/".to_owned()),
+            ..nowhere(5)
+        };
+        let failure = Http::default().send(&unknown).await.unwrap_err();
+        assert_eq!(failure.attempts, 1, "no attempt would help");
+    }
+
+    #[test]
+    fn a_bad_certificate_does_not_get_better() {
+        let error = |text: &str| std::io::Error::other(text.to_owned());
+        assert!(is_about_certificates(&error(
+            "invalid peer certificate: UnknownIssuer"
+        )));
+        assert!(!is_about_certificates(&error("connection reset")));
     }
 }

@@ -179,7 +179,7 @@ impl Shared {
             Ok(request) => match self.http.send(&request).await {
                 Ok(response) if (200..300).contains(&response.status) => return,
                 Ok(response) => format!("bad response {}", response.status),
-                Err(why) => why,
+                Err(failure) => failure.why,
             },
             Err(problem) => problem,
         };

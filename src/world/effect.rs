@@ -17,6 +17,8 @@ pub enum Kind {
     Secret,
     /// `autoscaling/v2`
     HorizontalPodAutoscaler,
+    /// `keda.sh/v1alpha1`
+    ScaledObject,
     /// `networking.istio.io/v1beta1`
     VirtualService,
     /// `networking.istio.io/v1beta1`
@@ -43,6 +45,7 @@ impl Kind {
             Self::ConfigMap => "ConfigMap",
             Self::Secret => "Secret",
             Self::HorizontalPodAutoscaler => "HorizontalPodAutoscaler",
+            Self::ScaledObject => "ScaledObject",
             Self::VirtualService => "VirtualService",
             Self::DestinationRule => "DestinationRule",
             Self::HttpRoute | Self::HttpRouteV1Beta1 => "HTTPRoute",
@@ -58,6 +61,7 @@ impl Kind {
             Self::Deployment | Self::DaemonSet => ("apps", "v1"),
             Self::Service | Self::ConfigMap | Self::Secret => ("", "v1"),
             Self::HorizontalPodAutoscaler => ("autoscaling", "v2"),
+            Self::ScaledObject => ("keda.sh", "v1alpha1"),
             Self::VirtualService | Self::DestinationRule => ("networking.istio.io", "v1beta1"),
             Self::HttpRoute => ("gateway.networking.k8s.io", "v1"),
             Self::HttpRouteV1Beta1 => ("gateway.networking.k8s.io", "v1beta1"),
@@ -82,6 +86,7 @@ impl Kind {
             Self::ConfigMap => "configmaps",
             Self::Secret => "secrets",
             Self::HorizontalPodAutoscaler => "horizontalpodautoscalers",
+            Self::ScaledObject => "scaledobjects",
             Self::VirtualService => "virtualservices",
             Self::DestinationRule => "destinationrules",
             Self::HttpRoute | Self::HttpRouteV1Beta1 => "httproutes",

@@ -27,6 +27,9 @@ pub struct HttpRequest {
     pub timeout: Duration,
     /// How often a failed attempt is repeated (0: never).
     pub retries: u32,
+    /// The longest that all attempts and the pauses between them may take, for a question of a step, whose answer counts now: such
+    /// a call is repeated only for what passes by itself, not for a server that asks for fewer calls.
+    pub budget: Option<Duration>,
     /// The proxy for this call, in place of the one that the environment names.
     pub proxy: Option<Secret>,
     /// Whether the server's certificate goes unchecked.
@@ -49,4 +52,19 @@ pub struct HttpResponse {
     pub status: u16,
     /// The body, as text (invalid UTF-8 replaced).
     pub body: String,
+}
+
+/// Why a call came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What went wrong in the last attempt, fit to be shown.
+    pub why: String,
+    /// How many attempts were made.
+    pub attempts: u64,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
 }

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 pub use effect::{Action, Effect, Kind, ObjectRef};
-pub use http::{HttpRequest, HttpResponse, Method, Secret};
+pub use http::{Failure, HttpRequest, HttpResponse, Method, Secret};
 pub use readiness::Readiness;
 pub use target::TargetKind;
 pub use weights::Weights;

@@ -5,6 +5,7 @@ mod inputs;
 mod releases;
 pub mod rig;
 mod routes;
+mod scalers;
 mod survival;
 
 use futures::{FutureExt, future::join_all};
@@ -41,6 +42,8 @@ async fn the_operator_on_a_real_control_plane() {
         routes::gateway_api_copies_requests_in_blue_green,
         routes::gateway_api_gives_the_version_to_those_who_ask_for_it,
         routes::without_a_mesh_the_version_is_judged_behind_its_own_service,
+        scalers::a_scaled_object_rests_with_its_target_and_loses_none_of_its_fields,
+        scalers::a_missing_scaler_is_said_and_waited_for,
         inputs::an_invalid_spec_is_said_and_harms_no_one,
         inputs::a_canary_that_cannot_be_read_is_said_and_heals,
         inputs::a_hostile_metrics_server_fails_checks_and_nothing_else,

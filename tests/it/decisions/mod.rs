@@ -1,8 +1,10 @@
 //! What `decide` does, in virtual time: transcripts that a user can read, a crash at every write, and worlds that nobody would build.
 
+mod configs;
 mod gates;
 mod model;
 mod routes;
+mod scalers;
 mod targets;
 
 use std::fs;
@@ -80,8 +82,12 @@ fn an_ab_test() {
 
 /// Every prefix of every plan is safe, and the end is the same.
 fn crash_at_every_write(analysis: &Value, metric: &str, end: CanaryPhase) {
+    crash_at_every_write_of(|| release(analysis.clone()), metric, end);
+}
+
+fn crash_at_every_write_of(start: impl Fn() -> Model, metric: &str, end: CanaryPhase) {
     let story = |crash: Option<usize>| {
-        let mut model = release(analysis.clone());
+        let mut model = start();
         model.metric = metric.to_owned();
         model.crash_after = crash;
         model.run_until(end);

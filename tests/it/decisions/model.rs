@@ -50,7 +50,25 @@ pub fn release(analysis: Value) -> Model {
 
 /// The same of a Canary with this spec, in place of what is usual.
 pub fn release_of(spec: Value) -> Model {
-    let mut model = Model::new(spec);
+    begin(Model::new(spec))
+}
+
+/// The same, whose target has a ScaledObject with this for a spec, besides what it must have.
+pub fn scaled(analysis: Value, spec: &Value) -> Model {
+    let reference =
+        json!({"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": "podinfo-so"});
+    let mut model = Model::new(json!({"analysis": analysis, "autoscalerRef": reference}));
+    let mut all = json!({"scaleTargetRef": {"name": "podinfo"}, "triggers": []});
+    for (key, value) in spec.as_object().unwrap() {
+        all[key] = value.clone();
+    }
+    let name = model.world.reference(Kind::ScaledObject, "podinfo-so");
+    let object = json!({"metadata": {"name": "podinfo-so", "namespace": "test"}, "spec": all});
+    model.store(name, object);
+    begin(model)
+}
+
+fn begin(mut model: Model) -> Model {
     while model.world.now.as_second() < 15 {
         model.look();
     }
@@ -153,6 +171,7 @@ impl Model {
 
     /// One look, as the shell takes it; a second passes where it waits.
     pub fn look(&mut self) {
+        self.keda();
         self.pods();
         let transition = self
             .world
@@ -167,6 +186,9 @@ impl Model {
             .filter(|at| self.served.is_none_or(|served| served < *at))
             .map(|at| Due { at, late: false });
         self.world.due = self.open.unwrap_or(due);
+        let (interval, now) = (self.world.canary.interval(), self.world.now);
+        self.memory.due(transition, interval, now);
+        self.world.mended = self.memory.mended(transition, interval, now);
         let (_, settled) = rollout::content(&self.world);
         self.world.changed = (!settled).then_some(Changed {
             first: Timestamp::UNIX_EPOCH,
@@ -237,6 +259,7 @@ impl Model {
 
     fn write(&mut self, effect: Effect) {
         let Effect { object, action, .. } = effect;
+        self.memory.mend(&object);
         let what = format!("{} {}", object.kind.name(), object.name);
         if let (Kind::Canary, Action::Patch(patch)) = (object.kind, &action) {
             let finalizers = patch.pointer("/2/value").unwrap();
@@ -252,7 +275,13 @@ impl Model {
                 self.store(object.clone(), value);
             }
             Action::Replace(value) => {
-                self.line(format!("write  {what}"));
+                let paused = is_paused(&value);
+                let news = match self.world.objects.get(&object).map(is_paused) {
+                    Some(before) if before != paused && paused => ": paused",
+                    Some(before) if before != paused => ": resumed",
+                    _ => "",
+                };
+                self.line(format!("write  {what}{news}"));
                 self.store(object.clone(), value);
             }
             Action::Patch(patch) => {
@@ -305,12 +334,41 @@ impl Model {
         }
     }
 
-    fn store(&mut self, name: ObjectRef, mut value: Value) {
+    /// What is in the cluster from now on.
+    pub fn store(&mut self, name: ObjectRef, mut value: Value) {
         if value.pointer("/metadata/uid").is_none() {
             value["metadata"]["uid"] = json!(format!("{}-{}", name.kind.name(), name.name));
             value["metadata"]["generation"] = json!(1);
         }
         self.world.objects.insert(name, value);
+    }
+
+    /// What KEDA does where there is no load: it keeps what is paused at zero, and everything else at its least.
+    fn keda(&mut self) {
+        let scalers: Vec<_> = self
+            .world
+            .objects
+            .iter()
+            .filter(|(name, _)| name.kind == Kind::ScaledObject)
+            .map(|(_, scaler)| scaler.clone())
+            .collect();
+        for scaler in scalers {
+            let workload = scaler["spec"]["scaleTargetRef"]["name"].as_str().unwrap();
+            let workload = self.world.reference(Kind::Deployment, workload);
+            let least = scaler["spec"]["minReplicaCount"].as_i64().unwrap_or(0);
+            let replicas = if is_paused(&scaler) { 0 } else { least };
+            let Some(workload) = self.world.objects.get_mut(&workload) else {
+                continue;
+            };
+            if workload["spec"]["replicas"] != replicas {
+                workload["spec"]["replicas"] = json!(replicas);
+                workload["metadata"]["generation"] =
+                    json!(workload["metadata"]["generation"].as_i64().unwrap() + 1);
+                let name = workload["metadata"]["name"].as_str().unwrap();
+                let line = format!("KEDA   Deployment {name}: replicas {replicas}");
+                self.line(line);
+            }
+        }
     }
 
     /// Every pod is ready at once, but for those that are broken.
@@ -561,4 +619,10 @@ fn line_of(status: &CanaryStatus) -> String {
         cookies.collect::<String>(),
         intents.collect::<String>()
     )
+}
+
+fn is_paused(object: &Value) -> bool {
+    object
+        .pointer("/metadata/annotations/autoscaling.keda.sh~1paused-replicas")
+        .is_some_and(|replicas| replicas == "0")
 }

@@ -1,0 +1,146 @@
+//! Where traffic is, where it belongs, and the writes that move it.
+
+use super::{facts::Facts, phase};
+use crate::{
+    api::canary::{CanaryPhase, Strategy},
+    route::{self, affinity::Cookies},
+    world::{Effect, Weights},
+};
+
+impl Facts<'_> {
+    /// The weights as they are routed.
+    pub fn weights(&self) -> Result<Weights, String> {
+        route::read(self.dialect, self.world)
+    }
+
+    /// Whether traffic can be divided at all: otherwise there is nothing to say of routing.
+    pub fn splits_traffic(&self) -> bool {
+        self.dialect.splits()
+    }
+
+    /// How the version meets its users: where traffic cannot be divided there is only blue/green.
+    pub fn strategy(&self) -> Strategy {
+        if self.splits_traffic() {
+            self.world.canary.strategy()
+        } else {
+            Strategy::BlueGreen
+        }
+    }
+
+    /// How many iterations blue/green and A/B testing take; 10 where blue/green was not asked for (as in Flagger).
+    pub fn iterations(&self) -> i64 {
+        let analysis = self.world.canary.spec.analysis.as_ref();
+        let asked = analysis.and_then(|analysis| analysis.iterations);
+        match asked.unwrap_or(0) {
+            ..1 if !self.splits_traffic() => 10,
+            iterations => iterations,
+        }
+    }
+
+    /// Whether the version gets copies of the requests before it gets any.
+    pub fn mirrors(&self) -> bool {
+        let analysis = self.world.canary.spec.analysis.as_ref();
+        self.splits_traffic() && analysis.is_some_and(|analysis| analysis.mirror)
+    }
+
+    /// The cookies of session affinity that a share of the traffic for the canary needs, and the status lacks.
+    pub fn new_cookies(&self) -> Option<Cookies> {
+        route::new_cookies(self.dialect, &self.world.canary, self.world.nonce)
+    }
+
+    /// That the weights as they are written are in force; or what a user reads.
+    pub fn routes_accepted(&self) -> Result<(), String> {
+        route::accepted(self.dialect, self.world)
+    }
+
+    /// Routes these weights; nothing if they are routed already, and never more to a side where no pod answers while the
+    /// other's do.
+    pub fn set_weights(&self, weights: &Weights) -> Result<Vec<Effect>, String> {
+        if !self.splits_traffic() {
+            return Ok(Vec::new());
+        }
+        let now = self.weights()?;
+        let (primary, canary) = (self.world.primary_answers(), self.world.canary_answers());
+        let name = |name: &str| {
+            format!(
+                "{name}.{} has no ready pod: traffic stays where it is",
+                self.world.namespace()
+            )
+        };
+        if weights.primary > now.primary && !primary && canary {
+            return Err(name(&self.world.canary.primary_workload_name()));
+        }
+        if weights.canary > now.canary && !canary {
+            return Err(name(&self.world.canary.spec.target_ref.name));
+        }
+        route::set(self.dialect, self.world, weights)
+    }
+
+    /// Whether clients are answered by the primary. After a promotion that failed they are not: a version that mends it must be able
+    /// to come, although the primary is not ready.
+    pub fn primary_serves(&self) -> bool {
+        let all_on_canary =
+            self.splits_traffic() && self.weights().is_ok_and(|weights| weights.canary == 100);
+        !all_on_canary || self.world.canary.strategy() == Strategy::AbTesting
+    }
+
+    /// Creates the routes, or repairs what drifted, with the weights as they are; as the status has them, if the routes are gone.
+    pub fn routes(&self) -> Result<Vec<Effect>, String> {
+        use CanaryPhase as P;
+        let status = phase::status(self.world);
+        if matches!(
+            status.phase,
+            P::Initialized | P::Waiting | P::Succeeded | P::Failed
+        ) && status.canary_weight == 0
+        {
+            return self.routes_to(&Weights::PRIMARY);
+        }
+        let lost = || {
+            if self.world.canary_answers() {
+                self.expected_weights()
+            } else {
+                Weights::PRIMARY
+            }
+        };
+        let weights = self.weights().unwrap_or_else(|_| lost());
+        route::reconcile(self.dialect, self.world, &self.selector, &weights)
+    }
+
+    /// Creates the routes, or repairs what drifted, with these weights.
+    pub fn routes_to(&self, weights: &Weights) -> Result<Vec<Effect>, String> {
+        let effects = route::reconcile(self.dialect, self.world, &self.selector, weights)?;
+        match self.weights() {
+            // One write at a time: what is repaired gets its weights in the next look, if not in this.
+            Ok(now) if effects.is_empty() && now != *weights => self.set_weights(weights),
+            _ => Ok(effects),
+        }
+    }
+
+    fn expected_weights(&self) -> Weights {
+        use CanaryPhase as P;
+        let status = phase::status(self.world);
+        let all = self
+            .world
+            .canary
+            .spec
+            .analysis
+            .as_ref()
+            .map_or(0, |analysis| analysis.iterations.unwrap_or(0));
+        match (status.phase, self.world.canary.strategy()) {
+            (P::Progressing | P::WaitingPromotion | P::Promoting, Strategy::AbTesting)
+                if status.iterations > 0 =>
+            {
+                Weights::CANARY
+            }
+            (P::Progressing | P::WaitingPromotion | P::Promoting, Strategy::BlueGreen)
+                if status.iterations > all =>
+            {
+                Weights::CANARY
+            }
+            (P::Progressing | P::WaitingPromotion | P::Promoting | P::Failed, _) => {
+                Weights::canary(u8::try_from(status.canary_weight.clamp(0, 100)).unwrap_or(0))
+            }
+            _ => Weights::PRIMARY,
+        }
+    }
+}

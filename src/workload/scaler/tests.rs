@@ -1,0 +1,311 @@
+//! What becomes of the users' scalers.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::world::Settings;
+
+/// A world with a canary of `podinfo` in `test`, which refers to a scaler `so` with these more fields, and with these scalers.
+fn world(kind: &str, more: Value, scalers: &[Value]) -> World {
+    let mut reference = json!({"apiVersion": "v1", "kind": kind, "name": "so"});
+    for (field, value) in more.as_object().unwrap() {
+        reference[field] = value.clone();
+    }
+    let canary = serde_json::from_value(json!({"apiVersion": "flagger.app/v1beta1", "kind": "Canary",
+        "metadata": {"name": "podinfo", "namespace": "test", "uid": "u"},
+        "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"}, "autoscalerRef": reference,
+            "service": {"port": 80}, "analysis": {"interval": "1m", "threshold": 1, "stepWeight": 10}}}))
+    .unwrap();
+    let settings = Settings {
+        mesh_provider: String::new(),
+        metrics_server: String::new(),
+        selector_labels: vec![],
+        include_label_prefix: vec![],
+        config_tracking: true,
+        no_cross_namespace_refs: false,
+        cluster_name: String::new(),
+    };
+    let mut world = World {
+        canary,
+        objects: std::collections::BTreeMap::new(),
+        seen: std::collections::BTreeSet::new(),
+        now: jiff::Timestamp::UNIX_EPOCH,
+        due: None,
+        changed: None,
+        mended: std::collections::BTreeSet::new(),
+        rival: None,
+        nonce: 0,
+        settings: Arc::new(settings),
+    };
+    for (scaler, name) in scalers.iter().zip(["so", "so-primary"]) {
+        let kind = if kind == "ScaledObject" {
+            Kind::ScaledObject
+        } else {
+            Kind::HorizontalPodAutoscaler
+        };
+        world
+            .objects
+            .insert(world.reference(kind, name), scaler.clone());
+    }
+    world
+}
+
+fn created(world: &World) -> Value {
+    match Scaler::of(world).unwrap().create().unwrap().unwrap().action {
+        Action::Create(object) => object,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn written(effect: Option<Effect>) -> Value {
+    match effect.unwrap().action {
+        Action::Replace(object) => object,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn query(text: &str) -> Value {
+    json!({"type": "prometheus", "name": "load", "metadata": {"query": text, "threshold": "5"}})
+}
+
+fn scaled_object(annotations: Value, triggers: &[Value]) -> Value {
+    json!({"metadata": {"name": "so", "namespace": "test", "resourceVersion": "7", "finalizers": ["finalizer.keda.sh"],
+            "labels": {"l": "1", "kustomize.toolkit.fluxcd.io/name": "x"}, "annotations": annotations},
+        "spec": {"scaleTargetRef": {"name": "podinfo", "kind": "Deployment"}, "minReplicaCount": 2, "maxReplicaCount": 3,
+            "triggers": triggers, "fromTheFuture": {"a": 1}},
+        "status": {"hpaName": "keda-hpa-so"}})
+}
+
+#[test]
+fn the_primary_has_a_whole_copy_that_scales_the_primary() {
+    let target = scaled_object(
+        json!({"x": "y"}),
+        &[query(r#"sum(rate(requests{app="podinfo"}[1m]))"#)],
+    );
+    let primary = created(&world("ScaledObject", json!({}), &[target]));
+    assert_eq!(primary["apiVersion"], "keda.sh/v1alpha1");
+    assert_eq!(primary["metadata"]["labels"], json!({"l": "1"}));
+    assert_eq!(primary["metadata"]["annotations"], json!({"x": "y"}));
+    assert_eq!(primary["metadata"]["ownerReferences"][0]["name"], "podinfo");
+    assert!(primary["metadata"].get("finalizers").is_none() && primary.get("status").is_none());
+    assert_eq!(
+        primary["spec"],
+        json!({"scaleTargetRef": {"name": "podinfo-primary", "kind": "Deployment"}, "minReplicaCount": 2, "maxReplicaCount": 3,
+            "triggers": [query(r#"sum(rate(requests{app="podinfo-primary"}[1m]))"#)], "fromTheFuture": {"a": 1},
+            "advanced": {"horizontalPodAutoscalerConfig": {}}})
+    );
+}
+
+/// Flagger's primary stayed at zero for ever.
+#[test]
+fn a_primary_made_while_the_target_is_paused_is_not() {
+    let paused = json!({"autoscaling.keda.sh/paused-replicas": "0", "autoscaling.keda.sh/paused": "true",
+        "autoscaling.keda.sh/paused-scale-in": "true", "scaledobject.keda.sh/transfer-hpa-ownership": "true"});
+    let world = world("ScaledObject", json!({}), &[scaled_object(paused, &[])]);
+    assert_eq!(
+        created(&world)["metadata"]["annotations"],
+        json!({"scaledobject.keda.sh/transfer-hpa-ownership": "true"})
+    );
+}
+
+#[test]
+fn a_primary_that_flagger_pinned_to_zero_is_freed_with_the_next_promotion() {
+    let target = scaled_object(json!({}), &[]);
+    let mut primary = created(&world("ScaledObject", json!({}), &[target.clone()]));
+    let promoted = |primary: &Value| {
+        let world = world(
+            "ScaledObject",
+            json!({}),
+            &[target.clone(), primary.clone()],
+        );
+        Scaler::of(&world).unwrap().promote().unwrap()
+    };
+    assert_eq!(promoted(&primary), None);
+    primary["metadata"]["annotations"] =
+        json!({"autoscaling.keda.sh/paused-replicas": "0", "a": "b"});
+    let freed = written(promoted(&primary));
+    assert_eq!(freed["metadata"]["annotations"], json!({"a": "b"}));
+    // A pause at another number is somebody's wish.
+    primary["metadata"]["annotations"] = json!({"autoscaling.keda.sh/paused-replicas": "3"});
+    assert_eq!(promoted(&primary), None);
+}
+
+#[test]
+fn a_promotion_changes_the_spec_and_keeps_what_else_the_primarys_scaler_has() {
+    let mut target = scaled_object(json!({}), &[]);
+    let mut primary = created(&world("ScaledObject", json!({}), &[target.clone()]));
+    primary["metadata"]["resourceVersion"] = json!("9");
+    primary["metadata"]["labels"] = json!({"own": "1"});
+    target["spec"]["maxReplicaCount"] = json!(8);
+    let world = world("ScaledObject", json!({}), &[target, primary]);
+    let effect = Scaler::of(&world).unwrap().promote().unwrap();
+    assert_eq!(
+        effect.as_ref().unwrap().failure,
+        "updating ScaledObject so-primary.test failed: "
+    );
+    let promoted = written(effect);
+    assert_eq!(promoted["spec"]["maxReplicaCount"], 8);
+    assert_eq!(promoted["metadata"]["resourceVersion"], "9");
+    assert_eq!(promoted["metadata"]["labels"], json!({"own": "1"}));
+}
+
+#[test]
+fn the_canary_overrides_the_primarys_replicas() {
+    let more = json!({"primaryScalerReplicas": {"minReplicas": 5}});
+    let spec = created(&world(
+        "ScaledObject",
+        more.clone(),
+        &[scaled_object(json!({}), &[])],
+    ))["spec"]
+        .clone();
+    assert_eq!(
+        (&spec["minReplicaCount"], &spec["maxReplicaCount"]),
+        (&json!(5), &json!(3))
+    );
+    let hpa = json!({"metadata": {"labels": {"l": "1"}, "annotations": {"a": "b"}},
+        "spec": {"minReplicas": 2, "maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "podinfo"}, "fromTheFuture": 1}});
+    let primary = created(&world("HorizontalPodAutoscaler", more, &[hpa]));
+    assert_eq!(
+        primary["spec"],
+        json!({"minReplicas": 5, "maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "podinfo-primary"}, "fromTheFuture": 1})
+    );
+    assert_eq!(primary["metadata"]["labels"], json!({"l": "1"}));
+    assert!(
+        primary["metadata"].get("annotations").is_none(),
+        "as in Flagger"
+    );
+}
+
+#[test]
+fn queries_ask_about_the_primary_or_what_the_canary_says() {
+    let triggers = [
+        query("a{x=\"podinfo-canary\"} + b{x=\"podinfo\"}"),
+        json!({"type": "cron", "metadata": {"start": "podinfo"}}),
+    ];
+    let target = scaled_object(json!({}), &triggers);
+    let query_of = |more: Value| {
+        let primary = created(&world("ScaledObject", more, &[target.clone()]));
+        assert_eq!(
+            primary["spec"]["triggers"][1], triggers[1],
+            "nothing but queries"
+        );
+        primary["spec"]["triggers"][0]["metadata"].clone()
+    };
+    assert_eq!(
+        query_of(json!({}))["query"],
+        "a{x=\"podinfo-primary\"} + b{x=\"podinfo-primary\"}"
+    );
+    let own = query_of(json!({"primaryScalerQueries": {"load": "mine", "other": "x"}}));
+    assert_eq!(own, json!({"query": "mine", "threshold": "5"}));
+    assert_eq!(
+        query_of(json!({"primaryScalerQueries": {}}))["query"],
+        "a{x=\"podinfo-canary\"} + b{x=\"podinfo\"}",
+        "once the Canary has queries, it has all"
+    );
+}
+
+#[test]
+fn the_hpas_that_keda_makes_do_not_get_in_each_others_way() {
+    let mut target = scaled_object(json!({}), &[]);
+    target["spec"]["advanced"] = json!({"restoreToOriginalReplicaCount": true, "horizontalPodAutoscalerConfig": {"name": "mine", "behavior": {"x": 1}}});
+    let primary = created(&world("ScaledObject", json!({}), &[target.clone()]));
+    assert_eq!(
+        primary["spec"]["advanced"],
+        json!({"restoreToOriginalReplicaCount": true, "horizontalPodAutoscalerConfig": {"name": "mine-primary", "behavior": {"x": 1}}})
+    );
+    target["spec"]["advanced"] = json!(null);
+    let primary = created(&world("ScaledObject", json!({}), &[target]));
+    assert_eq!(
+        primary["spec"]["advanced"],
+        json!({"horizontalPodAutoscalerConfig": {}})
+    );
+}
+
+#[test]
+fn a_pause_and_its_end_change_one_annotation_and_nothing_else() {
+    for annotations in [json!({"x": "y"}), json!({}), json!(null)] {
+        let target = scaled_object(annotations.clone(), &[]);
+        let before = world("ScaledObject", json!({}), &[target.clone()]);
+        let scaler = Scaler::of(&before).unwrap();
+        assert_eq!(scaler.resume(), None);
+        let paused = written(scaler.pause());
+        let mut wanted = target.clone();
+        wanted["metadata"]["annotations"]["autoscaling.keda.sh/paused-replicas"] = json!("0");
+        assert_eq!(
+            paused, wanted,
+            "fields that no type knows stay, and so does the resourceVersion"
+        );
+        let after = world("ScaledObject", json!({}), &[paused]);
+        let scaler = Scaler::of(&after).unwrap();
+        assert_eq!(scaler.pause(), None);
+        let resumed = written(scaler.resume());
+        assert_eq!(resumed["spec"], target["spec"]);
+        assert!(
+            resumed["metadata"]["annotations"]
+                .get("autoscaling.keda.sh/paused-replicas")
+                .is_none()
+        );
+    }
+}
+
+#[test]
+fn an_hpa_needs_no_pause_and_an_unknown_kind_is_no_scaler() {
+    let hpa = json!({"metadata": {}, "spec": {"minReplicas": 4}});
+    let with_hpa = world("HorizontalPodAutoscaler", json!({}), &[hpa]);
+    let scaler = Scaler::of(&with_hpa).unwrap();
+    assert_eq!(
+        (
+            scaler.pause(),
+            scaler.resume(),
+            scaler.may_rest(),
+            scaler.least()
+        ),
+        (None, None, false, 4)
+    );
+    let other = world("VerticalPodAutoscaler", json!({}), &[]);
+    assert!(Scaler::of(&other).is_none() && objects(&other).is_empty());
+    assert_eq!(objects(&with_hpa).len(), 2);
+}
+
+#[test]
+fn a_missing_scaler_is_named_as_flagger_names_it() {
+    let missing = |kind: &str| {
+        Scaler::of(&world(kind, json!({}), &[]))
+            .unwrap()
+            .promote()
+            .unwrap_err()
+    };
+    assert_eq!(
+        missing("ScaledObject"),
+        "Keda ScaledObject so.test get query error: scaledobjects.keda.sh \"so\" not found"
+    );
+    assert_eq!(
+        missing("HorizontalPodAutoscaler"),
+        "HorizontalPodAutoscaler so.test get query error: horizontalpodautoscalers.autoscaling \"so\" not found"
+    );
+}
+
+#[test]
+fn keda_may_leave_a_workload_at_zero_unless_it_has_a_least() {
+    let rests = |spec: Value, annotations: Value| {
+        let world = world(
+            "ScaledObject",
+            json!({}),
+            &[json!({"metadata": {"annotations": annotations}, "spec": spec})],
+        );
+        let scaler = Scaler::of(&world).unwrap();
+        (scaler.may_rest(), scaler.least())
+    };
+    assert_eq!(rests(json!({}), json!({})), (true, 1));
+    assert_eq!(rests(json!({"minReplicaCount": 0}), json!({})), (true, 1));
+    assert_eq!(rests(json!({"minReplicaCount": 2}), json!({})), (false, 2));
+    assert_eq!(
+        rests(
+            json!({"minReplicaCount": 2, "idleReplicaCount": 0}),
+            json!({})
+        ),
+        (true, 2)
+    );
+    let paused = json!({"autoscaling.keda.sh/paused-replicas": "0"});
+    assert_eq!(rests(json!({}), paused), (false, 1), "that is ours");
+}

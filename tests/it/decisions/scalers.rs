@@ -1,0 +1,157 @@
+//! Releases of targets that KEDA scales.
+
+use super::*;
+use model::scaled;
+
+fn replicas(model: &Model, name: &str) -> Value {
+    let name = model.world.reference(Kind::Deployment, name);
+    model.world.objects[&name]["spec"]["replicas"].clone()
+}
+
+fn paused(model: &Model, name: &str) -> Option<Value> {
+    let name = model.world.reference(Kind::ScaledObject, name);
+    let annotation = "/metadata/annotations/autoscaling.keda.sh~1paused-replicas";
+    model.world.objects[&name].pointer(annotation).cloned()
+}
+
+#[test]
+fn a_scaled_object_is_paused_before_its_target_goes_and_resumed_before_it_comes() {
+    let mut model = scaled(json!({"stepWeight": 50}), &json!({"minReplicaCount": 2}));
+    assert_eq!(paused(&model, "podinfo-so"), Some(json!("0")));
+    assert_eq!(paused(&model, "podinfo-so-primary"), None);
+    model.run_until(CanaryPhase::Succeeded);
+    assert_eq!(replicas(&model, "podinfo"), 0);
+    assert_eq!(replicas(&model, "podinfo-primary"), 2);
+    transcript("scaled-object", &model);
+    assert!(!model.transcript().contains("KEDA"), "nobody argues");
+}
+
+#[test]
+fn a_rollback_pauses_the_scaled_object_again() {
+    let mut model = scaled(
+        json!({"stepWeight": 20, "threshold": 2}),
+        &json!({"minReplicaCount": 2}),
+    );
+    model.metric = "97.5".to_owned();
+    model.run_until(CanaryPhase::Failed);
+    assert_eq!(paused(&model, "podinfo-so"), Some(json!("0")));
+    assert_eq!(replicas(&model, "podinfo"), 0);
+}
+
+#[test]
+fn without_analysis_the_scaled_object_is_paused_and_resumed_too() {
+    let mut model = scaled(json!({"stepWeight": 20}), &json!({"minReplicaCount": 2}));
+    model.world.canary.spec.skip_analysis = true;
+    model.run_until(CanaryPhase::Succeeded);
+    assert_eq!(paused(&model, "podinfo-so"), Some(json!("0")));
+    assert_eq!(replicas(&model, "podinfo"), 0);
+}
+
+#[test]
+fn a_crash_at_any_write_of_a_release_of_a_scaled_object_loses_nothing() {
+    let start = || {
+        scaled(
+            json!({"stepWeight": 20, "maxWeight": 50}),
+            &json!({"minReplicaCount": 2}),
+        )
+    };
+    crash_at_every_write_of(start, "100", CanaryPhase::Succeeded);
+    crash_at_every_write_of(start, "97.5", CanaryPhase::Failed);
+}
+
+#[test]
+fn a_deletion_lets_the_scaled_object_work_again() {
+    let mut model = scaled(json!({"stepWeight": 50}), &json!({"minReplicaCount": 2}));
+    model.world.canary.spec.revert_on_deletion = true;
+    model.run_until(CanaryPhase::Succeeded);
+    model.delete();
+    for _ in 0..200 {
+        model.look();
+    }
+    assert!(model.is_gone(), "{}", model.transcript());
+    assert_eq!(paused(&model, "podinfo-so"), None);
+    assert_eq!(replicas(&model, "podinfo"), 2);
+}
+
+/// KEDA's least is 0 unless told otherwise: where there is no load it takes away what a run scaled up.
+#[test]
+fn a_scaled_object_that_may_scale_to_zero_is_not_fought() {
+    let mut model = scaled(json!({"stepWeight": 50}), &json!({}));
+    for _ in 0..120 {
+        model.look();
+    }
+    let ups = model.transcript().matches("podinfo: replicas 1").count();
+    let seconds = model.world.now.as_second();
+    assert!(
+        i64::try_from(ups).unwrap() <= seconds / 10 + 1,
+        "{}",
+        model.transcript()
+    );
+    assert_eq!(
+        rollout::weights(&model.world).unwrap().canary,
+        0,
+        "no traffic where nothing answers"
+    );
+}
+
+/// … and what it gave back with the Canary is the user's: the finalizer does not wait for pods that nobody needs.
+#[test]
+fn a_deletion_ends_though_keda_takes_the_target_back_to_zero() {
+    let mut model = scaled(json!({"stepWeight": 50}), &json!({}));
+    model.world.canary.spec.revert_on_deletion = true;
+    model.world.canary.spec.progress_deadline_seconds = Some(60);
+    model.look();
+    model.delete();
+    for _ in 0..300 {
+        model.look();
+    }
+    let ups = model.transcript().matches("podinfo: replicas 1").count();
+    assert!((1..=8).contains(&ups), "{}", model.transcript());
+    assert!(model.is_gone(), "{}", model.transcript());
+}
+
+#[test]
+fn no_plan_has_the_primarys_scaler_keep_it_at_zero() {
+    let model = scaled(json!({"stepWeight": 50}), &json!({}));
+    let pin = |name: &str| {
+        let object = model.world.reference(Kind::ScaledObject, name);
+        let mut pinned = model.world.objects[&object].clone();
+        pinned["metadata"]["annotations"]["autoscaling.keda.sh/paused-replicas"] = json!("0");
+        let mut plan = rollout::Plan::default();
+        plan.effects.push(flagger_rs::world::Effect {
+            object,
+            action: flagger_rs::world::Action::Replace(pinned),
+            failure: String::new(),
+        });
+        rollout::audit(&model.world, &plan)
+    };
+    assert!(
+        pin("podinfo-so-primary")
+            .unwrap_err()
+            .contains("scaled to zero")
+    );
+    assert_eq!(pin("podinfo-so"), Ok(()), "it is so already");
+}
+
+/// To pause it is to scale it down.
+#[test]
+fn no_plan_pauses_the_scaled_object_of_a_target_with_traffic() {
+    let mut model = scaled(json!({"stepWeight": 50}), &json!({"minReplicaCount": 2}));
+    while rollout::weights(&model.world).unwrap().canary == 0 {
+        model.look();
+    }
+    let object = model.world.reference(Kind::ScaledObject, "podinfo-so");
+    let mut pinned = model.world.objects[&object].clone();
+    pinned["metadata"]["annotations"]["autoscaling.keda.sh/paused-replicas"] = json!("0");
+    let mut plan = rollout::Plan::default();
+    plan.effects.push(flagger_rs::world::Effect {
+        object,
+        action: flagger_rs::world::Action::Replace(pinned),
+        failure: String::new(),
+    });
+    let refused = rollout::audit(&model.world, &plan).unwrap_err();
+    assert!(
+        refused.contains("before its connections have drained"),
+        "{refused}"
+    );
+}

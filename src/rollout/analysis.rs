@@ -74,10 +74,6 @@ pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String
     if failed >= world.canary.threshold() {
         return Ok(rollback::begin(world, &Cause::FailedChecks(failed)));
     }
-    if let Err(why) = facts.routes_accepted() {
-        let why = event(world, EventKind::Warning, why);
-        return Ok(Decision::Wait(Next::Ready, vec![why]));
-    }
     let mut said = Vec::new();
     let (ControlFlow::Break(decision) | ControlFlow::Continue(decision)) =
         step(facts, evidence, &mut said);
@@ -99,6 +95,10 @@ fn step(
             return ControlFlow::Break(rollback::begin(facts.world, &Cause::Manual(hook)));
         }
         Signal::None(silent) => said.extend(silent),
+    }
+    if let Err(why) = facts.routes_accepted() {
+        let why = event(facts.world, EventKind::Warning, why);
+        return ControlFlow::Break(Decision::Wait(Next::Ready, vec![why]));
     }
     check(facts, evidence, said)?;
     advance(facts, evidence, said)

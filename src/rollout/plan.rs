@@ -38,7 +38,7 @@ pub struct Plan {
 pub enum Next {
     /// At the next due: this one is used up.
     Due,
-    /// When pods have become ready, and at the next due.
+    /// When pods have become ready, or gateways have caught up, and at the next due.
     Ready,
     /// At the next due, when a closed gate is asked again. It is told once, and again with each reminder: so many there were by now.
     Approval(u32),

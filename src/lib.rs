@@ -56,14 +56,18 @@
 //! * The primary is never scaled to zero, drift is repaired with the weights as they are, 204 passes a hook, an alert without a
 //!   severity fires, gauges of deleted canaries go, shutdown ends with 0.
 //! * A rollback for want of ready pods has its alert.
-//! * The target is scaled to zero only when connections to it have drained: an interval after a rollback, some seconds after the
-//!   bootstrap, which also routes before it scales. Flagger does both in one breath.
 //! * A rollback keeps the weights as they are while the primary cannot answer, instead of sending everything to one side.
 //! * On Gateway API the defaults of the API server and the order of headers are no drift, a test of requests that it cannot express is
 //!   refused instead of met by everyone, `mirror` works with a growing share too, and a gateway that lags behind holds up the next
 //!   step but no rollback.
-//! * A deletion with `revertOnDeletion` gives the routes back when the target is ready, lets proxies learn that, and only then lets the
-//!   primary go.
+//!
+//! Three orders of actions lose requests in Flagger, and not here; `tests/mesh` sends 200 a second through each:
+//!
+//! | when | Flagger | here |
+//! | --- | --- | --- |
+//! | bootstrap | scales the target to zero, then routes to the primary | routes, waits some seconds for proxies, then scales |
+//! | rollback | scales to zero what it has just stopped routing to | waits an interval, in which connections drain |
+//! | deletion, with `revertOnDeletion` | lets the primary go in the moment in which routes change | waits until the target is ready, routes, waits some seconds for proxies, and only then lets the primary go |
 //!
 //! # Not there yet
 //!

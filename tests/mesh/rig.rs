@@ -6,7 +6,14 @@ use std::{
 };
 
 use flagger_rs::api::canary::Canary;
-use kube::Api;
+use k8s_openapi::{
+    api::core::v1::{Event, Pod},
+    jiff::Timestamp,
+};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams},
+};
 use serde_json::{Value, json};
 use testbed::{
     Cell,
@@ -25,13 +32,16 @@ pub struct Rig {
     pub cell: Cell,
     client: Client,
     canaries: Api<Canary>,
+    events: Api<Event>,
 }
 
-/// What the client sees from some moment on.
+/// What the client sees, and what people are told, from some moment on.
 pub struct Story<'a> {
     name: &'static str,
     start: Instant,
-    client: &'a Client,
+    /// The same moment, in the whole seconds that events have.
+    second: i64,
+    rig: &'a Rig,
 }
 
 impl Rig {
@@ -62,10 +72,10 @@ impl Rig {
         ] {
             cell.available(namespace, name).await.unwrap();
         }
-        let probe = Client::start(cell.gateway, "app.example.com", 10).unwrap();
+        let probe = Client::start(cell.gateway(), "app.example.com", 10).unwrap();
         until(PATIENCE, "the gateway to serve", async || {
             let recently = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
-            let seen = probe.since(recently);
+            let seen = probe.since(recently).await;
             (seen.calls > 3 && seen.lost() == 0)
                 .then_some(())
                 .ok_or(seen.to_string())
@@ -73,8 +83,9 @@ impl Rig {
         .await
         .unwrap();
         Self {
-            client: Client::start(cell.gateway, "app.example.com", PER_SECOND).unwrap(),
+            client: Client::start(cell.gateway(), "app.example.com", PER_SECOND).unwrap(),
             canaries: Api::namespaced(cell.client(), "test"),
+            events: Api::namespaced(cell.client(), "test"),
             cell,
         }
     }
@@ -83,7 +94,8 @@ impl Rig {
         Story {
             name,
             start: Instant::now(),
-            client: &self.client,
+            second: Timestamp::now().as_second(),
+            rig: self,
         }
     }
 
@@ -98,6 +110,8 @@ impl Rig {
                 canary["spec"]["analysis"][key] = value.clone();
             }
         }
+        // How fast this machine is decides nothing here.
+        canary["spec"]["analysis"]["metrics"][1]["thresholdRange"]["max"] = json!(5000);
         self.cell
             .kubectl()
             .apply(&canary.to_string())
@@ -134,13 +148,24 @@ impl Rig {
         .await;
     }
 
-    /// Until nothing is owed and nothing drains.
+    /// Until nothing is owed, nothing drains, and the target's pods are gone.
     pub async fn rest(&self) {
         self.until("rest", |canary| {
             let conditions = canary.status.as_ref().unwrap().conditions.as_ref();
             conditions.is_some_and(|conditions| conditions.len() == 1)
         })
         .await;
+        let gone = [
+            "-n",
+            "test",
+            "wait",
+            "--for=delete",
+            "pods",
+            "-l",
+            "app=podinfo",
+            "--timeout=60s",
+        ];
+        self.kubectl(&gone).await;
     }
 
     async fn until(&self, what: &str, reached: impl Fn(&Canary) -> bool) {
@@ -157,14 +182,41 @@ impl Rig {
         })
         .await;
         if let Err(error) = seen {
-            panic!("{error}\n{}", self.events().await);
+            let told = self.told(0).await;
+            panic!("{error}\n{}", told.join("\n"));
         }
     }
 
-    pub async fn events(&self) -> String {
-        let args = ["-n", "test", "get", "events", "-o"];
-        let messages = r#"jsonpath={range .items[*]}{.message}{"\n"}{end}"#;
-        self.kubectl(&[&args[..], &[messages]].concat()).await
+    /// The events since some second, as people see them.
+    async fn told(&self, second: i64) -> Vec<String> {
+        let events = self.events.list(&ListParams::default()).await.unwrap();
+        let late = events.items.into_iter().filter(|event| {
+            let last = event.last_timestamp.as_ref();
+            last.is_some_and(|last| last.0.as_second() >= second)
+        });
+        late.filter_map(|event| event.message).collect()
+    }
+
+    /// Kills the application of one pod of the canary, as running out of memory would; when it serves again, deletes the pod.
+    pub async fn kill_a_canary(&self) {
+        let pods: Api<Pod> = Api::namespaced(self.cell.client(), "test");
+        let canaries = ListParams::default().labels("app=podinfo");
+        let pod = pods.list(&canaries).await.unwrap().items.remove(0);
+        let name = pod.name_any();
+        self.cell.crash("test", &name, "podinfod").await.unwrap();
+        until(PATIENCE, "the application to serve again", async || {
+            let pod = pods.get(&name).await.map_err(|e| e.to_string())?;
+            let status = pod.status.and_then(|status| status.container_statuses);
+            let again = status.iter().flatten();
+            again
+                .into_iter()
+                .any(|container| container.restart_count > 0 && container.ready)
+                .then_some(())
+                .ok_or_else(|| format!("{status:?}"))
+        })
+        .await
+        .unwrap();
+        pods.delete(&name, &DeleteParams::default()).await.unwrap();
     }
 
     pub async fn replicas(&self, deployment: &str) -> i64 {
@@ -238,10 +290,10 @@ impl Rig {
     }
 
     /// Ends the cell; nothing of it goes on.
-    pub async fn end(self) {
+    pub fn end(self) {
         let folder = self.cell.folder().to_owned();
         drop(self.client);
-        self.cell.stop().await;
+        drop(self.cell);
         let left = processes(&folder);
         assert!(left.is_empty(), "{left:?}");
         assert!(!folder.exists(), "{}", folder.display());
@@ -250,30 +302,43 @@ impl Rig {
 
 impl Story<'_> {
     /// That each call was answered by the application.
-    pub fn no_request_lost(&self) -> Tally {
-        let tally = self.client.since(self.start);
+    pub async fn no_request_lost(&self) -> Tally {
+        let tally = self.rig.client.since(self.start).await;
         eprintln!("  {}: {tally}", self.name);
         assert!(tally.calls > 0, "{}", self.name);
         assert_eq!(tally.lost(), 0, "{}: {tally}", self.name);
         tally
     }
 
+    /// Until an event says so.
+    pub async fn told(&self, text: &str) {
+        until(PATIENCE, text, async || {
+            let told = self.rig.told(self.second).await;
+            if told.iter().any(|event| event.contains(text)) {
+                return Ok(());
+            }
+            Err(told.join("\n"))
+        })
+        .await
+        .unwrap();
+    }
+
     /// What a second shows.
     pub async fn short(&self) -> Tally {
         until(PATIENCE, "a second's calls", async || {
-            let tally = self.client.since(self.start);
+            let tally = self.rig.client.since(self.start).await;
             (tally.calls >= PER_SECOND as usize)
                 .then_some(())
                 .ok_or(tally.to_string())
         })
         .await
         .unwrap();
-        self.no_request_lost()
+        self.no_request_lost().await
     }
 }
 
 /// The processes whose command line names a folder.
-fn processes(folder: &Path) -> Vec<String> {
+pub fn processes(folder: &Path) -> Vec<String> {
     let all = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     let lines = all.filter_map(|entry| std::fs::read_to_string(entry.path().join("cmdline")).ok());
     let name = folder.display().to_string();

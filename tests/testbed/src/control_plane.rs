@@ -42,7 +42,7 @@ pub struct ControlPlane {
 impl ControlPlane {
     /// Starts all, in a folder that is ours.
     pub async fn start(binaries: Binaries, folder: &Path, place: Place) -> Result<Self, Error> {
-        let key = rcgen::KeyPair::generate().map_err(|e| Error::Missing(format!("a key: {e}")))?;
+        let key = rcgen::KeyPair::generate().map_err(|e| Error::Failed(format!("a key: {e}")))?;
         let write = |name: &str, text: &str| {
             let path = folder.join(name);
             fs::write(&path, text).map_err(|e| Error::io(&path, e))
@@ -110,15 +110,14 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Starts the API server; also again, with all it knew.
-    pub async fn start_apiserver(&mut self) -> Result<(), Error> {
+    fn apiserver_args(&self) -> Vec<String> {
         let file = |name: &str| self.folder.join(name).display().to_string();
         let (bind, advertise, endpoint) = match self.place {
             // An address of loopback is no endpoint; nobody here asks for one.
             Place::Loopback => ("127.0.0.1", "127.0.0.1", "none"),
             Place::Cell => ("0.0.0.0", network::NODE_IP, "lease"),
         };
-        let args = [
+        [
             format!("--etcd-servers={}", self.etcd_url),
             format!("--secure-port={}", self.port),
             format!("--bind-address={bind}"),
@@ -136,7 +135,13 @@ impl ControlPlane {
             format!("--audit-log-path={}", file("audit.log")),
             // One file: who reads it reads all.
             "--audit-log-maxsize=0".to_owned(),
-        ];
+        ]
+        .to_vec()
+    }
+
+    /// Starts the API server; also again, with all it knew.
+    pub async fn start_apiserver(&mut self) -> Result<(), Error> {
+        let args = self.apiserver_args();
         let mut process = Process::start(
             "kube-apiserver",
             self.binaries.path("kube-apiserver")?,
@@ -225,9 +230,9 @@ pub fn kubeconfig(folder: &Path, server: &str, token: &str, namespace: Option<&s
 /// A client with a kubeconfig's rights.
 pub async fn client(kubeconfig: &Path) -> Result<Client, Error> {
     let text = fs::read_to_string(kubeconfig).map_err(|e| Error::io(kubeconfig, e))?;
-    let kubeconfig = serde_json::from_str(&text).map_err(|e| Error::Missing(e.to_string()))?;
+    let kubeconfig = serde_json::from_str(&text).map_err(|e| Error::Failed(e.to_string()))?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-    let config = config.map_err(|e| Error::Missing(e.to_string()))?;
+    let config = config.map_err(|e| Error::Failed(e.to_string()))?;
     Client::try_from(config).map_err(Error::Kube)
 }
 

@@ -25,6 +25,11 @@ impl Kubectl {
         }
     }
 
+    /// Which kubectl.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Runs it; what it printed, or what it complained of.
     pub async fn run(&self, args: &[&str]) -> Result<String, Error> {
         self.run_with(args, "").await
@@ -78,11 +83,10 @@ impl Kubectl {
         if output.status.success() {
             Ok(String::from_utf8_lossy(&output.stdout).into_owned())
         } else {
-            Err(Error::Missing(format!(
-                "kubectl {}: {}",
-                args.join(" "),
-                String::from_utf8_lossy(&output.stderr)
-            )))
+            Err(Error::Command {
+                command: format!("kubectl {}", args.join(" ")),
+                said: String::from_utf8_lossy(&output.stderr).into_owned(),
+            })
         }
     }
 }

@@ -28,7 +28,28 @@
 //! Both are values: they start all, and when they are dropped, or this process ends in whatever way, all is gone. Several can run at
 //! once. Where something fails, the folder with all logs is kept and named.
 //!
+//! ```no_run
+//! # async fn test(manifests: &str, operator: &std::path::Path) -> Result<(), testbed::Error> {
+//! use std::time::Instant;
+//! use testbed::{Cell, cell::images::Image, client::Client, programs};
+//!
+//! let own = programs::build(&["testbed"])?.join("testbed");
+//! let cell = Cell::start(&own, &[Image::new("my-operator", operator)]).await?;
+//! cell.kubectl().apply(manifests).await?;
+//! cell.available("my-system", "my-operator").await?;
+//! let client = Client::start(cell.gateway(), "app.example.com", 200)?;
+//! let start = Instant::now();
+//! // What is tested happens here.
+//! assert_eq!(client.since(start).await.lost(), 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! On the command line: `cargo run -p testbed -- up`.
+//!
+//! What a cell does not have: init containers, pods that complete, environment and volumes from ConfigMaps and Secrets (a pod that needs
+//! one of these does not start, and says so in its status); other volumes, limits, several users, mutual TLS, metrics.k8s.io, and what
+//! `kubectl logs`, `exec` and `port-forward` ask a kubelet for.
 
 pub mod agent;
 pub mod apps;
@@ -38,17 +59,14 @@ pub mod cell;
 pub mod client;
 pub mod control_plane;
 pub mod fakes;
+pub mod folder;
 pub mod kubectl;
 pub mod operator;
 pub mod process;
 pub mod programs;
 pub mod wait;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::path::Path;
 
 pub use bed::{Audit, Bed};
 pub use cell::Cell;
@@ -64,9 +82,17 @@ pub enum Error {
         /// What of it.
         error: std::io::Error,
     },
-    /// Something that must be there is not.
+    /// Anything else, in words that say what to do where something can be done.
     #[error("{0}")]
-    Missing(String),
+    Failed(String),
+    /// A command that was run to its end.
+    #[error("`{command}` failed: {said}")]
+    Command {
+        /// Which.
+        command: String,
+        /// What it complained of.
+        said: String,
+    },
     /// A program ended by itself.
     #[error("{name} ended by itself ({status}); its last words:\n{log}")]
     Ended {
@@ -106,13 +132,4 @@ impl Error {
             error,
         }
     }
-}
-
-/// A folder of our own, for this bed.
-fn new_folder() -> Result<PathBuf, Error> {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let folder = std::env::temp_dir().join(format!("testbed-{}-{count}", std::process::id()));
-    fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
-    Ok(folder)
 }

@@ -70,11 +70,11 @@ impl Operator {
             .get(format!("{}/metrics", self.url))
             .send()
             .await
-            .map_err(|e| Error::Missing(e.to_string()))?;
+            .map_err(|e| Error::Failed(e.to_string()))?;
         answer
             .text()
             .await
-            .map_err(|e| Error::Missing(e.to_string()))
+            .map_err(|e| Error::Failed(e.to_string()))
     }
 
     /// How much memory it has now, in bytes.
@@ -98,5 +98,5 @@ fn direct() -> Result<reqwest::Client, Error> {
     reqwest::Client::builder()
         .no_proxy()
         .build()
-        .map_err(|e| Error::Missing(e.to_string()))
+        .map_err(|e| Error::Failed(e.to_string()))
 }

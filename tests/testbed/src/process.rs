@@ -31,6 +31,13 @@ kill $guard 2>/dev/null
 exit $code
 "#;
 
+/// A program, of which the standard input must be held open as long as it may run. The caller pipes it.
+pub fn guarded(program: &Path) -> std::process::Command {
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", GUARD, "guard"]).arg(program);
+    command
+}
+
 /// A running program. Dropping it kills it.
 pub struct Process {
     name: String,
@@ -54,9 +61,7 @@ impl Process {
             .open(&log)
             .map_err(|e| Error::io(&log, e))?;
         let err = out.try_clone().map_err(|e| Error::io(&log, e))?;
-        let child = Command::new("sh")
-            .args(["-c", GUARD, "guard"])
-            .arg(program)
+        let child = Command::from(guarded(program))
             .args(args)
             .envs(env.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::piped())
@@ -76,13 +81,7 @@ impl Process {
 
     /// The last lines that it said.
     pub fn last_words(&self) -> String {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<_> = text.lines().collect();
-        lines
-            .iter()
-            .skip(lines.len().saturating_sub(12))
-            .flat_map(|line| ["  ", line, "\n"])
-            .collect()
+        last_words(&self.log)
     }
 
     /// Fails if it ended already.
@@ -109,7 +108,7 @@ impl Process {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
         kib.map(|kib| kib * 1024)
-            .ok_or_else(|| Error::Missing(format!("{} has ended", self.name)))
+            .ok_or_else(|| Error::Failed(format!("{} has ended", self.name)))
     }
 
     /// SIGKILL, and gone.
@@ -147,10 +146,18 @@ impl Process {
     }
 }
 
+/// The last lines of a log, indented; none if there is none.
+pub fn last_words(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    let last = lines.iter().skip(lines.len().saturating_sub(12));
+    last.flat_map(|line| ["  ", line, "\n"]).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wait::until;
+    use crate::{folder::Folder, wait::until};
 
     /// A process that says its own id and then goes on for ever.
     fn endless(logs: &Path) -> Process {
@@ -192,23 +199,23 @@ mod tests {
     /// What happens to the pipe when we die, in whatever way, is what happens when it is dropped.
     #[tokio::test]
     async fn no_process_outlives_who_started_it() {
-        let logs = crate::new_folder().unwrap();
-        let process = endless(&logs);
-        let id = id(&logs).await;
+        let folder = Folder::new().unwrap();
+        let logs = folder.path();
+        let process = endless(logs);
+        let id = id(logs).await;
         assert!(id.exists());
         drop(process);
         gone(&id).await;
-        fs::remove_dir_all(logs).unwrap();
     }
 
     #[tokio::test]
     async fn a_process_can_be_asked_to_end() {
-        let logs = crate::new_folder().unwrap();
-        let process = endless(&logs);
-        let id = id(&logs).await;
+        let folder = Folder::new().unwrap();
+        let logs = folder.path();
+        let process = endless(logs);
+        let id = id(logs).await;
         let status = process.terminate(Duration::from_secs(10)).await.unwrap();
         assert_eq!(status.code(), Some(128 + 15));
         gone(&id).await;
-        fs::remove_dir_all(logs).unwrap();
     }
 }

@@ -19,10 +19,10 @@ pub fn build(names: &[&str]) -> Result<PathBuf, Error> {
             .iter()
             .any(|name| folder.ends_with(name))
     });
-    let profile = profile.ok_or_else(|| Error::Missing("no target folder".to_owned()))?;
+    let profile = profile.ok_or_else(|| Error::Failed("no target folder".to_owned()))?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(&cargo);
-    build.args(["build", "--quiet"]).current_dir(ROOT);
+    build.arg("build").current_dir(ROOT);
     if let Some(target) = profile.parent() {
         build.env("CARGO_TARGET_DIR", target);
     }
@@ -36,7 +36,7 @@ pub fn build(names: &[&str]) -> Result<PathBuf, Error> {
     if built.success() {
         return Ok(profile.to_owned());
     }
-    Err(Error::Missing(format!(
+    Err(Error::Failed(format!(
         "{} cannot be built",
         names.join(", ")
     )))

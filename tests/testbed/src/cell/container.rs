@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
     time::Duration,
@@ -123,7 +123,7 @@ impl Process {
             folder,
         };
         let file = self.sandbox.folder.join(format!("{}.json", self.spec.name));
-        let text = serde_json::to_vec(&place).map_err(|e| Error::Missing(e.to_string()))?;
+        let text = serde_json::to_vec(&place).map_err(|e| Error::Failed(e.to_string()))?;
         fs::write(&file, text).map_err(|e| Error::io(&file, e))?;
         let log = self.sandbox.folder.join(format!("{}.log", self.spec.name));
         let out = File::options()
@@ -132,13 +132,17 @@ impl Process {
             .open(&log)
             .map_err(|e| Error::io(&log, e))?;
         let err = out.try_clone().map_err(|e| Error::io(&log, e))?;
-        self.enter(&command)
+        let child = self
+            .enter(&command)
             .stdout(out)
             .stderr(err)
             // What it starts ends with it.
             .process_group(0)
             .spawn()
-            .map_err(|e| Error::io(&self.kubelet.own, e))
+            .map_err(|e| Error::io(&self.kubelet.own, e))?;
+        let file = self.sandbox.folder.join(format!("{}.pid", self.spec.name));
+        fs::write(&file, child.id().unwrap_or(0).to_string()).map_err(|e| Error::io(&file, e))?;
+        Ok(child)
     }
 
     /// The image's folder, and what to run in it.
@@ -147,7 +151,7 @@ impl Process {
         let images = self.kubelet.folder.join("images");
         let folder = images::folder(&images, image).ok_or_else(|| {
             let (name, _) = images::split(image);
-            Error::Missing(format!(
+            Error::Failed(format!(
                 "no program stands for image {image}: make the folder {}",
                 images.join(name).display()
             ))
@@ -167,13 +171,13 @@ impl Process {
         Ok((folder, command))
     }
 
-    fn env(&self, folder: &std::path::Path) -> Result<BTreeMap<String, String>, Error> {
+    fn env(&self, folder: &Path) -> Result<BTreeMap<String, String>, Error> {
         let (_, tag) = images::split(self.spec.image.as_deref().unwrap_or_default());
         let mut path = vec![folder.to_owned(), self.kubelet.envoy.clone()];
         path.extend(std::env::split_paths(
             &std::env::var_os("PATH").unwrap_or_default(),
         ));
-        let path = std::env::join_paths(path).map_err(|e| Error::Missing(e.to_string()))?;
+        let path = std::env::join_paths(path).map_err(|e| Error::Failed(e.to_string()))?;
         let mut env: BTreeMap<String, String> = [
             ("PATH", path.to_string_lossy().into_owned()),
             ("HOME", "/".to_owned()),
@@ -211,7 +215,7 @@ impl Process {
             Some("status.podIP") => self.sandbox.ip.to_string(),
             Some("status.hostIP") => network::NODE_IP.to_owned(),
             _ => {
-                return Err(Error::Missing(format!(
+                return Err(Error::Failed(format!(
                     "env {}: this source is not known here",
                     var.name
                 )));
@@ -234,15 +238,13 @@ impl Process {
 
     /// Until the process has ended: by itself, because it does not live, or because it is told to.
     async fn supervise(&self, mut child: Child, stop: &mut watch::Receiver<bool>) {
+        let Some(id) = child.id().and_then(|id| i32::try_from(id).ok()) else {
+            return;
+        };
+        let group = Pid::from_raw(id);
         let start = Timestamp::now();
         self.state
             .send_modify(|state| state.now = json!({"running": {"startedAt": start}}));
-        let group = Pid::from_raw(
-            child
-                .id()
-                .and_then(|id| i32::try_from(id).ok())
-                .unwrap_or(0),
-        );
         let status = tokio::select! {
             status = child.wait() => status,
             () = self.live() => {

@@ -36,11 +36,11 @@ pub struct Place {
 pub fn enter(pod: &Path, container: &str, command: &[String]) -> Result<(), Error> {
     let file = pod.join(format!("{container}.json"));
     let text = fs::read(&file).map_err(|e| Error::io(&file, e))?;
-    let place: Place = serde_json::from_slice(&text).map_err(|e| Error::Missing(e.to_string()))?;
+    let place: Place = serde_json::from_slice(&text).map_err(|e| Error::Failed(e.to_string()))?;
     let nix = |e: nix::Error| Error::io(pod, e.into());
     if let Ok(name) = fs::read_to_string(pod.join("netns")) {
         let netns = Path::new("/run/netns").join(name);
-        let netns = File::open(&netns).map_err(|e| Error::io(&netns, e))?;
+        let netns = File::open(&netns).map_err(|_| Error::Failed("this pod is gone".to_owned()))?;
         setns(netns, CloneFlags::CLONE_NEWNET).map_err(nix)?;
     }
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS).map_err(nix)?;
@@ -57,7 +57,7 @@ pub fn enter(pod: &Path, container: &str, command: &[String]) -> Result<(), Erro
         mount(Some(&pod.join(from)), to, none, MsFlags::MS_BIND, none).map_err(nix)?;
     }
     let [program, args @ ..] = command else {
-        return Err(Error::Missing("no command to run".to_owned()));
+        return Err(Error::Failed("no command to run".to_owned()));
     };
     std::env::set_current_dir(&place.folder).map_err(|e| Error::io(&place.folder, e))?;
     let path = place

@@ -26,9 +26,9 @@ pub const READY_PORT: u16 = 15021;
 /// Becomes Envoy, in the role `router` or `sidecar`; who it is stands in the environment, as for Istio's own.
 pub fn proxy(role: &str) -> Result<(), Error> {
     let env =
-        |name: &str| std::env::var(name).map_err(|_| Error::Missing(format!("{name} must be set")));
+        |name: &str| std::env::var(name).map_err(|_| Error::Failed(format!("{name} must be set")));
     let labels = serde_json::from_str(&env("ISTIO_METAJSON_LABELS")?)
-        .map_err(|e| Error::Missing(format!("ISTIO_METAJSON_LABELS: {e}")))?;
+        .map_err(|e| Error::Failed(format!("ISTIO_METAJSON_LABELS: {e}")))?;
     let text = bootstrap(
         role,
         &env("INSTANCE_IP")?,

@@ -66,7 +66,7 @@ impl Image {
         self
     }
 
-    /// Makes its folder.
+    /// Makes its folder; containers that start from now on run what is in there.
     pub fn install(&self, images: &Path) -> Result<(), Error> {
         // A folder in a `PATH` has no colon.
         let folder = images.join(self.name.replace(':', "@"));
@@ -77,6 +77,8 @@ impl Image {
         }
         for Program { name, path, flags } in &self.programs {
             let file = folder.join(name);
+            // One that was there makes room.
+            let _ = fs::remove_file(&file);
             if flags.is_empty() {
                 symlink(path, file).map_err(io)?;
                 continue;
@@ -117,13 +119,14 @@ mod tests {
 
     #[test]
     fn a_tag_has_its_own_folder_or_the_images() {
-        let images = crate::new_folder().unwrap();
+        let images = crate::folder::Folder::new().unwrap();
+        let images = images.path();
         for name in ["podinfo", "podinfo:3.1.2"] {
             Image::new(name, Path::new("/bin/true"))
-                .install(&images)
+                .install(images)
                 .unwrap();
         }
-        let found = |image| folder(&images, image);
+        let found = |image| folder(images, image);
         assert_eq!(
             found("stefanprodan/podinfo:3.1.2"),
             Some(images.join("podinfo@3.1.2"))
@@ -134,7 +137,10 @@ mod tests {
         );
         assert_eq!(found("podinfo"), Some(images.join("podinfo")));
         assert_eq!(found("nginx:1"), None);
+        let newer = Image::new("podinfo", Path::new("/bin/false"));
+        newer.install(images).unwrap();
+        let entrypoint = fs::read_link(images.join("podinfo/entrypoint")).unwrap();
+        assert_eq!(entrypoint, Path::new("/bin/false"));
         assert_eq!(split("registry:5000/a/podinfo"), ("podinfo", "latest"));
-        fs::remove_dir_all(images).unwrap();
     }
 }

@@ -33,7 +33,7 @@ pub fn run(folder: &Path) -> Result<(), Error> {
     loop {
         match wait() {
             Ok(WaitStatus::Exited(pid, code)) if pid.as_raw().unsigned_abs() == node.id() => {
-                return Err(Error::Missing(format!("the node ended ({code})")));
+                return Err(Error::Failed(format!("the node ended ({code})")));
             }
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(Error::io(folder, error.into())),

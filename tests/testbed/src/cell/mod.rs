@@ -1,6 +1,7 @@
 //! A whole cell of production: a cluster whose pods are processes behind a real Istio, in namespaces of its own.
 
 pub mod container;
+pub mod door;
 pub mod enter;
 pub mod envoy;
 pub mod images;
@@ -11,31 +12,29 @@ pub mod node;
 pub mod pod;
 pub mod redirect;
 pub mod services;
+pub mod spaces;
 
 use std::{
-    fs::{self, File},
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Child, Stdio},
     time::Duration,
 };
 
 use kube::Client;
-use tokio::{
-    io::{AsyncWriteExt, copy_bidirectional},
-    net::{TcpListener, TcpStream, UnixStream},
-    process::{Child, Command},
-    task::JoinHandle,
-};
+use tokio::process::Command;
 
 use crate::{
     Error,
     binaries::{self, Binaries},
     control_plane,
+    folder::Folder,
     kubectl::Kubectl,
-    new_folder,
+    process::last_words,
     wait::until,
 };
+use door::Door;
 use images::Image;
 
 /// What is installed in each cell: istiod, the gateway, Prometheus.
@@ -45,39 +44,30 @@ const PROMETHEUS_CONFIG: &str = include_str!("manifests/prometheus.yml");
 /// The addresses in `manifests/istio.yaml`.
 const GATEWAY: &str = "10.96.0.80:80";
 const PROMETHEUS: &str = "10.96.0.90:9090";
+/// The administrator's kubeconfig, in the cell's folder.
+pub const KUBECONFIG: &str = "kubeconfig";
 /// The longest that a part may take to start.
 const START: Duration = Duration::from_secs(60);
-/// How to go on where it is forbidden.
-const FORBIDDEN: &str = "this machine does not let an ordinary user make namespaces. Allow it (as root: `sysctl -w \
-    kernel.unprivileged_userns_clone=1` on Debian, `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0` on Ubuntu, \
-    `sysctl -w user.max_user_namespaces=10000` elsewhere), or run this as root";
 
 /// A running cell. Dropping it ends all of it.
 pub struct Cell {
-    /// How the API server is reached.
     kubectl: Kubectl,
     client: Client,
-    folder: PathBuf,
-    /// The gateway, from outside.
-    pub gateway: SocketAddr,
-    /// Prometheus, from outside.
-    pub prometheus: SocketAddr,
-    namespaces: Child,
-    doors: Vec<JoinHandle<()>>,
-    keep: bool,
+    doors: [Door; 3],
+    spaces: Spaces,
+    /// The last to be dropped: the others write to it.
+    folder: Folder,
 }
 
-impl Drop for Cell {
+/// The namespaces, and all that runs in them. They end with this process, whatever it dies of.
+struct Spaces(Child);
+
+impl Drop for Spaces {
     fn drop(&mut self) {
-        self.doors.iter().for_each(JoinHandle::abort);
-        // The init process ends with its standard input, and all in the cell with it.
-        drop(self.namespaces.stdin.take());
-        if self.keep || std::thread::panicking() {
-            eprintln!("testbed: logs are in {}", self.folder.display());
-        } else {
-            // Files that cannot be removed are the system's to clean.
-            let _ = fs::remove_dir_all(&self.folder);
-        }
+        // The cell's first process ends with its standard input, and takes all others with it.
+        drop(self.0.stdin.take());
+        // It was ours to wait for, and there is nothing more to do if it cannot be.
+        let _ = self.0.wait();
     }
 }
 
@@ -85,68 +75,48 @@ impl Cell {
     /// Starts a cell with Istio, a gateway and Prometheus, and the images that are to be known in it. `program` is this crate's own
     /// binary. What is missing is built, once.
     pub async fn start(program: &Path, images: &[Image]) -> Result<Self, Error> {
-        Self::start_in(new_folder()?, program, images).await
+        Self::start_in(Folder::new()?, program, images).await
     }
 
     /// The same in a folder of the caller's, which is empty. Its path must be short: there are sockets in it.
     pub async fn start_in(
-        folder: PathBuf,
+        mut folder: Folder,
         program: &Path,
         images: &[Image],
     ) -> Result<Self, Error> {
+        // It is better known before a long build than after it.
+        spaces::allowed()?;
         let sets = [binaries::CONTROL_PLANE, binaries::MESH, binaries::CRDS];
         let find = move || binaries::find_or_build(&sets);
         let binaries = tokio::task::spawn_blocking(find)
             .await
-            .map_err(|e| Error::Missing(e.to_string()))??;
+            .map_err(|e| Error::Failed(e.to_string()))??;
         let own = own_images(program, &binaries)?;
         for image in own.iter().chain(images) {
-            image.install(&folder.join("images"))?;
+            image.install(&folder.path().join("images"))?;
         }
-        let mut namespaces = namespaces(&folder, program)?;
-        until(START, "the cell's API server to be ready", async || {
-            if folder.join(node::READY).exists() {
-                return Ok(());
-            }
-            let ended = namespaces.try_wait().map_err(|e| e.to_string())?;
-            Err(ended.map_or_else(String::new, |status| format!("the cell ended: {status}")))
-        })
-        .await
-        .map_err(|error| Error::Start {
-            error: error.to_string(),
-            log: last_words(&folder.join("cell.log")),
-        })?;
-        let mut doors = Vec::new();
-        let mut open = async |address: String| {
-            let (outside, task) = door(&folder, address).await?;
-            doors.push(task);
-            Ok::<_, Error>(outside)
-        };
-        let server = open(format!("127.0.0.1:{}", network::API_PORT)).await?;
-        let gateway = open(GATEWAY.to_owned()).await?;
-        let prometheus = open(PROMETHEUS.to_owned()).await?;
-        let kubeconfig = folder.join("kubeconfig");
-        let server = format!("https://{server}");
-        let text = control_plane::kubeconfig(&folder, &server, control_plane::TOKEN, None);
-        fs::write(&kubeconfig, text).map_err(|e| Error::io(&kubeconfig, e))?;
-        let cell = Self {
-            kubectl: Kubectl::new(binaries.path("kubectl")?.to_owned(), kubeconfig.clone()),
-            client: control_plane::client(&kubeconfig).await?,
-            folder,
-            gateway,
-            prometheus,
-            namespaces,
+        let begun = begin(folder.path(), program, binaries.path("kubectl")?).await;
+        let (spaces, doors, kubectl, client) = begun.inspect_err(|_| folder.keep())?;
+        let mut cell = Self {
+            kubectl,
+            client,
             doors,
-            keep: false,
+            spaces,
+            folder,
         };
-        let crds = binaries.path("istio-crds.yaml")?;
-        let crds = fs::read_to_string(crds).map_err(|e| Error::io(crds, e))?;
-        cell.kubectl.apply(&crds).await?;
-        cell.kubectl.apply(ISTIO).await?;
-        for name in ["istiod", "istio-ingressgateway", "prometheus"] {
-            cell.available("istio-system", name).await?;
-        }
+        let installed = cell.install(binaries.path("istio-crds.yaml")?).await;
+        installed.inspect_err(|_| cell.keep_folder())?;
         Ok(cell)
+    }
+
+    async fn install(&self, crds: &Path) -> Result<(), Error> {
+        let crds = fs::read_to_string(crds).map_err(|e| Error::io(crds, e))?;
+        self.kubectl.apply(&crds).await?;
+        self.kubectl.apply(ISTIO).await?;
+        for name in ["istiod", "istio-ingressgateway", "prometheus"] {
+            self.available("istio-system", name).await?;
+        }
+        Ok(())
     }
 
     /// Until a Deployment is available.
@@ -175,37 +145,97 @@ impl Cell {
 
     /// The administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
-        self.folder.join("kubeconfig")
+        self.folder().join(KUBECONFIG)
+    }
+
+    /// The gateway, from outside.
+    pub const fn gateway(&self) -> SocketAddr {
+        let [_, gateway, _] = &self.doors;
+        gateway.outside
+    }
+
+    /// Prometheus, from outside.
+    pub const fn prometheus(&self) -> SocketAddr {
+        let [_, _, prometheus] = &self.doors;
+        prometheus.outside
     }
 
     /// Where logs and pods' folders are.
     pub fn folder(&self) -> &Path {
-        &self.folder
+        self.folder.path()
     }
 
     /// Keeps the folder when the cell ends.
     pub const fn keep_folder(&mut self) {
-        self.keep = true;
+        self.folder.keep();
     }
 
-    /// Lets programs stand for one more image.
+    /// Lets programs stand for one more image, or others than before for the same.
     pub fn image(&self, image: &Image) -> Result<(), Error> {
-        image.install(&self.folder.join("images"))
+        image.install(&self.folder().join("images"))
     }
 
     /// Runs a command on the node; what it printed.
     pub async fn on_node(&self, command: &[&str]) -> Result<String, Error> {
-        let mut words = inside(&self.folder)?;
-        words.extend(command.iter().map(|word| (*word).to_owned()));
-        output(&words).await
+        output(spaces::inside(self.folder())?, command).await
     }
 
-    /// Ends all; the folder goes, unless it is to be kept.
-    pub async fn stop(mut self) {
-        drop(self.namespaces.stdin.take());
-        // It was ours to wait for, and there is nothing more to do if it cannot be.
-        let _ = self.namespaces.wait().await;
+    /// Kills a container's process, as a crash or the kernel would; the kubelet starts it again.
+    pub async fn crash(&self, namespace: &str, pod: &str, container: &str) -> Result<(), Error> {
+        let file = pod::folder(self.folder(), namespace, pod).join(format!("{container}.pid"));
+        let pid = fs::read_to_string(&file).map_err(|e| Error::io(&file, e))?;
+        self.on_node(&["kill", "-KILL", &pid]).await.map(|_| ())
     }
+
+    /// Fails if the cell has ended by itself.
+    pub fn must_run(&mut self) -> Result<(), Error> {
+        self.spaces.must_run(self.folder.path())
+    }
+}
+
+impl Spaces {
+    fn must_run(&mut self, folder: &Path) -> Result<(), Error> {
+        match self.0.try_wait() {
+            Ok(Some(status)) => Err(Error::Ended {
+                name: "the cell".to_owned(),
+                status: status.to_string(),
+                log: last_words(&folder.join("cell.log")),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Starts the control plane in namespaces of its own, and opens the ways in.
+async fn begin(
+    folder: &Path,
+    program: &Path,
+    kubectl: &Path,
+) -> Result<(Spaces, [Door; 3], Kubectl, Client), Error> {
+    let mut spaces = Spaces(spaces::make(folder, program)?);
+    until(
+        START,
+        "the cell's API server to be ready",
+        async || match spaces.must_run(folder) {
+            Ok(()) if !folder.join(node::READY).exists() => {
+                Err(last_words(&folder.join("cell.log")))
+            }
+            ready_or_ended => Ok(ready_or_ended),
+        },
+    )
+    .await??;
+    let doors = [
+        Door::open(folder, &format!("127.0.0.1:{}", network::API_PORT)).await?,
+        Door::open(folder, GATEWAY).await?,
+        Door::open(folder, PROMETHEUS).await?,
+    ];
+    let kubeconfig = folder.join(KUBECONFIG);
+    let server = format!("https://{}", doors[0].outside);
+    let text = control_plane::kubeconfig(folder, &server, control_plane::TOKEN, None);
+    fs::write(&kubeconfig, text).map_err(|e| Error::io(&kubeconfig, e))?;
+    let client = control_plane::client(&kubeconfig).await?;
+    let kubectl = Kubectl::new(kubectl.to_owned(), kubeconfig);
+    Ok((spaces, doors, kubectl, client))
 }
 
 /// The programs of the cell's own images.
@@ -218,81 +248,13 @@ fn own_images(program: &Path, binaries: &Binaries) -> Result<[Image; 3], Error> 
     ])
 }
 
-/// Starts the init process in namespaces of its own. It ends when its standard input does.
-fn namespaces(folder: &Path, program: &Path) -> Result<Child, Error> {
-    let missing = |e| Error::io(Path::new("unshare (of util-linux)"), e);
-    let common = [
-        "--net",
-        "--mount",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc",
-    ];
-    let user = ["--user", "--map-root-user"];
-    let allowed = |args: &[&str]| {
-        let mut unshare = std::process::Command::new("unshare");
-        let tried = unshare
-            .args(args)
-            .args(common)
-            .arg("true")
-            .stderr(Stdio::null())
-            .status();
-        tried.map(|status| status.success()).map_err(missing)
-    };
-    let user: &[&str] = if allowed(&user)? {
-        &user
-    } else if allowed(&[])? {
-        &[]
-    } else {
-        return Err(Error::Missing(FORBIDDEN.to_owned()));
-    };
-    let log = folder.join("cell.log");
-    let out = File::create(&log).map_err(|e| Error::io(&log, e))?;
-    let err = out.try_clone().map_err(|e| Error::io(&log, e))?;
-    let child = Command::new("unshare")
-        .args(user)
-        .args(common)
-        .arg(program)
-        .arg("init")
-        .arg(folder)
-        .stdin(Stdio::piped())
-        .stdout(out)
-        .stderr(err)
-        // Ctrl-C is for us.
-        .process_group(0)
-        .spawn()
-        .map_err(missing)?;
-    let id = child.id().unwrap_or_default().to_string();
-    fs::write(folder.join("pid"), id).map_err(|e| Error::io(folder, e))?;
-    Ok(child)
-}
-
-/// The words before a command that is to run inside a cell.
-pub fn inside(folder: &Path) -> Result<Vec<String>, Error> {
-    let read = |file: &Path| fs::read_to_string(file).map_err(|e| Error::io(file, e));
-    let unshare = read(&folder.join("pid"))?;
-    let unshare = Path::new("/proc").join(unshare.trim());
-    // `unshare` itself stays outside; its child is the cell's init.
-    let children = read(
-        &unshare
-            .join("task")
-            .join(unshare.file_name().unwrap_or_default())
-            .join("children"),
-    )?;
-    let init = children.split_whitespace().next().unwrap_or_default();
-    let space = |path: &str| fs::read_link(Path::new("/proc").join(path).join("ns/user"));
-    let own_user = matches!((space("self"), space(init)), (Ok(ours), Ok(theirs)) if ours == theirs);
-    let mut words = vec!["nsenter", "--target", init, "--net", "--mount", "--pid"];
-    if !own_user {
-        words.extend(["--user", "--preserve-credentials"]);
-    }
-    words.push("--");
-    Ok(words.into_iter().map(str::to_owned).collect())
-}
-
-async fn output(words: &[String]) -> Result<String, Error> {
-    let [program, args @ ..] = words else {
+async fn output(inside: Vec<String>, command: &[&str]) -> Result<String, Error> {
+    let words = inside
+        .iter()
+        .map(String::as_str)
+        .chain(command.iter().copied());
+    let words: Vec<&str> = words.collect();
+    let [program, args @ ..] = &words[..] else {
         return Ok(String::new());
     };
     let output = Command::new(program)
@@ -304,37 +266,8 @@ async fn output(words: &[String]) -> Result<String, Error> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    Err(Error::Missing(format!(
-        "{}: {}",
-        words.join(" "),
-        String::from_utf8_lossy(&output.stderr)
-    )))
-}
-
-/// A port of loopback that leads to an address inside.
-async fn door(folder: &Path, inside: String) -> Result<(SocketAddr, JoinHandle<()>), Error> {
-    let io = |e| Error::io(Path::new("loopback"), e);
-    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(io)?;
-    let outside = listener.local_addr().map_err(io)?;
-    let socket = folder.join(node::DOOR);
-    let task = tokio::spawn(async move {
-        while let Ok((from, _)) = listener.accept().await {
-            tokio::spawn(pass(from, socket.clone(), inside.clone()));
-        }
-    });
-    Ok((outside, task))
-}
-
-async fn pass(mut from: TcpStream, socket: PathBuf, inside: String) -> std::io::Result<()> {
-    let mut to = UnixStream::connect(socket).await?;
-    to.write_all(format!("{inside}\n").as_bytes()).await?;
-    copy_bidirectional(&mut from, &mut to).await?;
-    Ok(())
-}
-
-fn last_words(log: &Path) -> String {
-    let text = fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<_> = text.lines().collect();
-    let last = lines.iter().skip(lines.len().saturating_sub(12));
-    last.flat_map(|line| ["  ", line, "\n"]).collect()
+    Err(Error::Command {
+        command: command.join(" "),
+        said: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
 }

@@ -96,9 +96,8 @@ fn batch(args: &[&str], commands: &str) -> Result<(), Error> {
     if output.status.success() {
         return Ok(());
     }
-    Err(Error::Missing(format!(
-        "ip {}: {}of:\n{commands}",
-        args.join(" "),
-        String::from_utf8_lossy(&output.stderr)
-    )))
+    Err(Error::Command {
+        command: format!("ip {}", args.join(" ")),
+        said: format!("{}of:\n{commands}", String::from_utf8_lossy(&output.stderr)),
+    })
 }

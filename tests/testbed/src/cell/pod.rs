@@ -1,6 +1,12 @@
 //! One pod: its network and folder, the proxy beside it, its containers, and what is said of them.
 
-use std::{fs, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::future::join_all;
 use k8s_openapi::{
@@ -15,7 +21,7 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
     container::{self, State},
@@ -26,7 +32,7 @@ use super::{
 use crate::Error;
 
 /// The proxy's name among the containers.
-const PROXY: &str = "istio-proxy";
+pub const PROXY: &str = "istio-proxy";
 
 /// What a pod's containers need to know of it.
 pub struct Sandbox {
@@ -38,6 +44,18 @@ pub struct Sandbox {
     network: Option<PodNetwork>,
 }
 
+/// A pod's folder below its cell's.
+pub fn folder(cell: &Path, namespace: &str, name: &str) -> PathBuf {
+    cell.join("pods").join(format!("{namespace}_{name}"))
+}
+
+/// What runs a pod's containers.
+struct Runner {
+    kubelet: Arc<Kubelet>,
+    sandbox: Arc<Sandbox>,
+    pod: Pod,
+}
+
 /// Runs a pod until it is told to stop, and removes it. An error: it did not start.
 pub async fn run(
     kubelet: &Arc<Kubelet>,
@@ -45,56 +63,32 @@ pub async fn run(
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Error> {
     kubelet.bind(pod).await?;
+    if let Some(what) = unknown(pod) {
+        return Err(Error::Failed(format!("a cell has no {what}")));
+    }
     let sandbox = Arc::new(sandbox(kubelet, pod).await?);
-    let spec = pod.spec.clone().unwrap_or_default();
     let start = Timestamp::now();
     let injected = sandbox.network.is_some() && kubelet.injects(pod).await?;
+    let runner = Runner {
+        kubelet: kubelet.clone(),
+        sandbox,
+        pod: pod.clone(),
+    };
+    // The proxy outlives the containers, at both ends.
     let (proxy_stop, proxy_stopped) = watch::channel(false);
-    let mut proxy = Vec::new();
-    if injected {
-        let container = sidecar(pod)?;
-        let (state, mut ready) = watch::channel(State::new(&container));
-        proxy.push(tokio::spawn(container::run(
-            kubelet.clone(),
-            sandbox.clone(),
-            pod.clone(),
-            container,
-            state,
-            proxy_stopped,
-        )));
-        // An app that starts first would be called, and would call, past its proxy.
-        tokio::select! {
-            () = async { let _ = ready.wait_for(|state| state.ready).await; } => {}
-            () = container::stopped(&mut stop) => {}
-        }
-        let mark = json!({"metadata": {"annotations": {"sidecar.istio.io/status": "{}"}}});
-        kubelet
-            .api(pod)
-            .patch(
-                &pod.name_any(),
-                &PatchParams::default(),
-                &Patch::Merge(mark),
-            )
-            .await?;
-    }
-    let mut states = Vec::new();
-    let mut tasks = Vec::new();
-    for container in spec.containers {
-        let (state, seen) = watch::channel(State::new(&container));
-        states.push(seen);
-        tasks.push(tokio::spawn(container::run(
-            kubelet.clone(),
-            sandbox.clone(),
-            pod.clone(),
-            container,
-            state,
-            stop.clone(),
-        )));
-    }
+    let proxy = if injected {
+        Some(runner.proxy(proxy_stopped, &mut stop).await?)
+    } else {
+        None
+    };
+    let containers = pod.spec.iter().flat_map(|spec| spec.containers.clone());
+    let (states, tasks): (Vec<_>, Vec<_>) = containers
+        .map(|container| runner.container(container, stop.clone()))
+        .unzip();
     let told = tokio::spawn(tell(
         kubelet.clone(),
         pod.clone(),
-        sandbox.clone(),
+        runner.sandbox.ip,
         start,
         states,
     ));
@@ -104,6 +98,67 @@ pub async fn run(
     told.abort();
     remove(kubelet.client.clone(), pod.clone()).await;
     Ok(())
+}
+
+impl Runner {
+    /// Starts a container, which runs until it is told to stop.
+    fn container(
+        &self,
+        container: Container,
+        stop: watch::Receiver<bool>,
+    ) -> (watch::Receiver<State>, JoinHandle<()>) {
+        let (state, seen) = watch::channel(State::new(&container));
+        let (kubelet, sandbox) = (self.kubelet.clone(), self.sandbox.clone());
+        let run = container::run(kubelet, sandbox, self.pod.clone(), container, state, stop);
+        (seen, tokio::spawn(run))
+    }
+
+    /// Starts the proxy, and waits until it is ready: an app that starts first would be called, and would call, past it.
+    async fn proxy(
+        &self,
+        proxy_stop: watch::Receiver<bool>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<JoinHandle<()>, Error> {
+        let (mut state, task) = self.container(sidecar(&self.pod)?, proxy_stop);
+        tokio::select! {
+            // An error: it has ended already.
+            _ = state.wait_for(|state| state.ready) => {}
+            () = container::stopped(stop) => {}
+        }
+        let mark = json!({"metadata": {"annotations": {"sidecar.istio.io/status": "{}"}}});
+        let (api, name) = (self.kubelet.api(&self.pod), self.pod.name_any());
+        api.patch(&name, &PatchParams::default(), &Patch::Merge(mark))
+            .await?;
+        Ok(task)
+    }
+}
+
+/// What a pod needs that there is not: it would start, and then be wrong.
+fn unknown(pod: &Pod) -> Option<&'static str> {
+    let spec = pod.spec.as_ref()?;
+    let containers = &spec.containers;
+    let volumes = spec.volumes.iter().flatten();
+    if spec.init_containers.iter().flatten().next().is_some() {
+        Some("init containers")
+    } else if spec
+        .restart_policy
+        .as_deref()
+        .is_some_and(|policy| policy != "Always")
+    {
+        Some("pods that complete")
+    } else if containers
+        .iter()
+        .any(|container| container.env_from.is_some())
+    {
+        Some("environment from ConfigMaps and Secrets")
+    } else if volumes
+        .into_iter()
+        .any(|volume| volume.config_map.is_some() || volume.secret.is_some())
+    {
+        Some("volumes from ConfigMaps and Secrets")
+    } else {
+        None
+    }
 }
 
 /// Deletes the object of a pod whose processes have ended; another one of its name stays.
@@ -142,10 +197,7 @@ pub async fn report(client: &Client, pod: &Pod, why: &str) -> Result<Pod, kube::
 async fn sandbox(kubelet: &Kubelet, pod: &Pod) -> Result<Sandbox, Error> {
     let spec = pod.spec.clone().unwrap_or_default();
     let (name, namespace) = (pod.name_any(), pod.namespace().unwrap_or_default());
-    let folder = kubelet
-        .folder
-        .join("pods")
-        .join(format!("{namespace}_{name}"));
+    let folder = folder(&kubelet.folder, &namespace, &name);
     let network = match spec.host_network {
         Some(true) => None,
         _ => Some(PodNetwork::new()?),
@@ -205,7 +257,7 @@ async fn token(kubelet: &Kubelet, pod: &Pod, account: &str) -> Result<String, Er
 
 /// The proxy, as a container that the kubelet adds.
 fn sidecar(pod: &Pod) -> Result<Container, Error> {
-    let labels = serde_json::to_string(pod.labels()).map_err(|e| Error::Missing(e.to_string()))?;
+    let labels = serde_json::to_string(pod.labels()).map_err(|e| Error::Failed(e.to_string()))?;
     let value = |name: &str, value: String| EnvVar {
         name: name.to_owned(),
         value: Some(value),
@@ -263,7 +315,7 @@ fn workload(pod: &Pod) -> String {
 async fn tell(
     kubelet: Arc<Kubelet>,
     pod: Pod,
-    sandbox: Arc<Sandbox>,
+    ip: Ipv4Addr,
     start: Timestamp,
     mut states: Vec<watch::Receiver<State>>,
 ) {
@@ -284,7 +336,7 @@ async fn tell(
             json!({
             "type": kind, "status": if holds { "True" } else { "False" }, "lastTransitionTime": at})
         };
-        let status = json!({"status": {"phase": "Running", "podIP": sandbox.ip, "podIPs": [{"ip": sandbox.ip}],
+        let status = json!({"status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}],
             "hostIP": network::NODE_IP, "startTime": start,
             "conditions": [
                 condition("PodScheduled", true, start), condition("PodReadyToStartContainers", true, start),

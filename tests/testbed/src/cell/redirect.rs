@@ -47,6 +47,30 @@ const REGISTER: u32 = 1;
 
 /// Sets it up in the network namespace of this process.
 pub fn install() -> io::Result<()> {
+    let messages = messages();
+    let begin = message(BATCH_BEGIN, 0, NFNL_SUBSYS_NFTABLES, &[]);
+    let end = message(BATCH_END, 0, NFNL_SUBSYS_NFTABLES, &[]);
+    let batch = [&[begin], messages.as_slice(), &[end]].concat().concat();
+    let socket = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::NetlinkNetFilter,
+    )?;
+    let (fd, kernel) = (socket.as_raw_fd(), NetlinkAddr::new(0, 0));
+    bind(fd, &kernel)?;
+    sendto(fd, &batch, &kernel, MsgFlags::empty())?;
+    let mut acknowledged = 0;
+    while acknowledged < messages.len() {
+        let mut buffer = [0; 8192];
+        let length = recv(fd, &mut buffer, MsgFlags::empty())?;
+        acknowledged += answers(buffer.get(..length).unwrap_or_default())?;
+    }
+    Ok(())
+}
+
+/// The table, each message to be acknowledged.
+fn messages() -> [Vec<u8>; 5] {
     let prerouting = [
         meta(6), // iifname
         compare(0, b"eth0\0\0\0\0\0\0\0\0\0\0\0\0"),
@@ -67,37 +91,13 @@ pub fn install() -> io::Result<()> {
         immediate(OUTBOUND),
         redirect(),
     ];
-    let messages = [
+    [
         message(NEWTABLE, ACK | CREATE, 0, &text(1, TABLE)),
         message(NEWCHAIN, ACK | CREATE, 0, &chain("pre", 0)),
         message(NEWCHAIN, ACK | CREATE, 0, &chain("out", 3)),
         message(NEWRULE, ACK | CREATE | APPEND, 0, &rule("pre", &prerouting)),
         message(NEWRULE, ACK | CREATE | APPEND, 0, &rule("out", &output)),
-    ];
-    let count = messages.len();
-    let begin = message(BATCH_BEGIN, 0, NFNL_SUBSYS_NFTABLES, &[]);
-    let end = message(BATCH_END, 0, NFNL_SUBSYS_NFTABLES, &[]);
-    let batch = [&[begin], messages.as_slice(), &[end]].concat().concat();
-    let socket = socket(
-        AddressFamily::Netlink,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        SockProtocol::NetlinkNetFilter,
-    )?;
-    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
-    sendto(
-        socket.as_raw_fd(),
-        &batch,
-        &NetlinkAddr::new(0, 0),
-        MsgFlags::empty(),
-    )?;
-    let mut acknowledged = 0;
-    while acknowledged < count {
-        let mut buffer = [0; 8192];
-        let length = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-        acknowledged += answers(buffer.get(..length).unwrap_or_default())?;
-    }
-    Ok(())
+    ]
 }
 
 /// How many messages were acknowledged; the first refusal is an error.

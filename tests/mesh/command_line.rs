@@ -1,0 +1,78 @@
+//! `testbed up` and what follows, as a stranger types it.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+    time::Duration,
+};
+
+use testbed::{folder::Folder, programs, wait::until};
+
+use crate::rig::processes;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn a_cell_can_be_looked_into_and_nothing_is_left_of_it() {
+    let program = programs::build(&["testbed"]).unwrap().join("testbed");
+    let folder = Folder::new().unwrap();
+    let run = |args: &[&str]| {
+        let mut command = Command::new(&program);
+        command.args(args).env("TMPDIR", folder.path());
+        command.output().unwrap()
+    };
+    let said = good(run(&["up"]));
+    assert!(said.contains("export KUBECONFIG="), "{said}");
+    assert!(bad(run(&["up"])).contains("a cell is up already"));
+
+    let status = good(run(&["status"]));
+    let pods = status.split_whitespace();
+    let pod = pods.filter_map(|word| word.strip_prefix("pod/"));
+    let pod = pod.into_iter().find(|pod| pod.starts_with("istiod-"));
+    let pod = format!("istio-system/{}", pod.unwrap());
+    let hostname = good(run(&["exec", &pod, "--", "hostname"]));
+    assert!(pod.ends_with(hostname.trim()), "{hostname}");
+    let code = run(&["exec", "node", "--", "sh", "-c", "exit 3"]).status;
+    assert_eq!(code.code(), Some(3));
+    assert!(good(run(&["logs", &pod])).contains("==> discovery"));
+    let alike = bad(run(&["logs", "istio-system/istiod"]));
+    assert!(alike.contains(&pod), "{alike}");
+
+    good(run(&["down"]));
+    gone(folder.path()).await;
+    assert!(bad(run(&["down"])).contains("no cell is up"));
+
+    good(run(&["up"]));
+    let cell = fs::read_dir(folder.path()).unwrap().next().unwrap();
+    let server = fs::read_to_string(cell.unwrap().path().join("server.pid")).unwrap();
+    let killed = Command::new("kill").args(["-KILL", &server]).status();
+    assert!(killed.unwrap().success());
+    gone(folder.path()).await;
+}
+
+/// Until nothing is in this folder, and no process has to do with it.
+async fn gone(folder: &Path) {
+    until(PATIENCE, "all to be gone", async || {
+        let files = fs::read_dir(folder).unwrap().count();
+        let processes = processes(folder);
+        // One is the guard of the folder itself.
+        if files == 0 && processes.len() <= 1 {
+            return Ok(());
+        }
+        Err(format!("{files} files, {processes:?}"))
+    })
+    .await
+    .unwrap();
+}
+
+fn good(output: Output) -> String {
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{complaint}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn bad(output: Output) -> String {
+    assert!(!output.status.success());
+    String::from_utf8(output.stderr).unwrap()
+}

@@ -3,6 +3,7 @@
 mod configs;
 mod gates;
 mod model;
+mod properties;
 mod routes;
 mod scalers;
 mod targets;

@@ -38,6 +38,8 @@ pub struct Model {
     pub told: Vec<String>,
     /// The cookies that clients were given or had taken back, by any route that was written.
     pub sent: BTreeSet<String>,
+    /// The canary's weight after each write of a route while the version is judged.
+    pub judged: Vec<u8>,
     /// The canary's weight after each write of a route.
     pub routed: Vec<u8>,
     lines: Vec<String>,
@@ -132,6 +134,7 @@ impl Model {
             writes: 0,
             told: vec![],
             sent: BTreeSet::new(),
+            judged: vec![],
             routed: vec![],
             lines: vec![],
         };
@@ -196,6 +199,11 @@ impl Model {
         });
         match rollout::decide(&self.world, &self.evidence) {
             Decision::Ask(questions, notices) => {
+                let is_known = |question| self.evidence.contains_key(question);
+                assert!(
+                    !questions.iter().all(is_known),
+                    "asking ends: {questions:?}"
+                );
                 self.tell_once(notices);
                 self.open = Some(self.world.due);
                 for question in questions {
@@ -222,6 +230,14 @@ impl Model {
     fn carry_out(&mut self, plan: Plan) {
         let news = self.memory.untold(&self.world.step(), plan.notices.clone());
         assert_eq!(rollout::audit(&self.world, &plan), Ok(()), "{plan:?}");
+        for cut in 0..plan.effects.len() {
+            let effects = plan.effects[..cut].to_vec();
+            let prefix = Plan {
+                effects,
+                ..Plan::default()
+            };
+            assert_eq!(rollout::audit(&self.world, &prefix), Ok(()), "{prefix:?}");
+        }
         for effect in plan.effects {
             self.write(effect);
             if self.crashes() {
@@ -325,6 +341,13 @@ impl Model {
                 return;
             };
             self.routed.push(weights.canary);
+            let judged = [CanaryPhase::Progressing, CanaryPhase::WaitingPromotion];
+            // A way back is no step.
+            let status = self.world.canary.status.as_ref();
+            let intents = status.and_then(|status| status.conditions.as_ref());
+            if judged.contains(&self.world.phase()) && intents.is_some_and(|all| all.len() == 1) {
+                self.judged.push(weights.canary);
+            }
             self.line(format!(
                 "       primary {} canary {}{}",
                 weights.primary,
@@ -430,6 +453,19 @@ impl Model {
         let rule = route["spec"]["http"][0]["route"].as_array_mut().unwrap();
         rule[0]["weight"] = json!(100 - canary);
         rule[1]["weight"] = json!(canary);
+    }
+
+    /// Somebody edits the Canary's spec.
+    pub fn edit(&mut self, field: &str, value: &Value) {
+        let mut canary = serde_json::to_value(&self.world.canary).unwrap();
+        let old = canary["spec"][field].take();
+        canary["spec"][field] = value.clone();
+        if field == "analysis" {
+            for kept in ["interval", "metrics"] {
+                canary["spec"][field][kept] = old[kept].clone();
+            }
+        }
+        self.world.canary = serde_json::from_value(canary).unwrap();
     }
 
     /// A new version of the target.

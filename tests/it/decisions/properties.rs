@@ -1,0 +1,153 @@
+//! What holds of every release, whatever is released, wherever traffic is divided, and however it is judged.
+
+use flagger_rs::{
+    api::canary::CanaryPhase,
+    rollout::{self, Decision},
+};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::model::{Model, release_of};
+
+/// More looks than any release of these needs.
+const BOUND: usize = 2000;
+
+fn targets() -> impl Strategy<Value = Value> {
+    prop::sample::select(vec![
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"}),
+        json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "podinfo"}),
+        json!({"apiVersion": "v1", "kind": "Service", "name": "podinfo"}),
+    ])
+}
+
+fn providers() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec![
+        "istio",
+        "gatewayapi:v1",
+        "gatewayapi:v1beta1",
+        "kubernetes",
+    ])
+}
+
+fn strategies() -> impl Strategy<Value = Value> {
+    let test = json!([{"headers": {"x-user": {"exact": "insider"}}}]);
+    prop_oneof![
+        (1_i64..=100, 0_i64..=100, 0_i64..=60).prop_map(|(step, max, back)| {
+            json!({"stepWeight": step, "maxWeight": max, "stepWeightPromotion": back})
+        }),
+        prop::collection::btree_set(1_i64..=100, 1..5)
+            .prop_map(|steps| json!({"stepWeights": steps})),
+        (1_i64..4).prop_map(|all| json!({"iterations": all})),
+        (1_i64..4).prop_map(move |all| json!({"iterations": all, "match": test})),
+    ]
+}
+
+fn hooks() -> impl Strategy<Value = Value> {
+    let kinds = [
+        "confirm-rollout",
+        "pre-rollout",
+        "rollout",
+        "confirm-traffic-increase",
+        "confirm-promotion",
+        "post-rollout",
+    ];
+    prop::sample::subsequence(kinds.to_vec(), 0..=kinds.len()).prop_map(|kinds| {
+        let hook = |kind: &&str| json!({"name": kind, "type": kind, "url": "http://hooks/open"});
+        kinds.iter().map(hook).collect()
+    })
+}
+
+/// A Canary's spec.
+fn specs() -> impl Strategy<Value = Value> {
+    let more = (any::<bool>(), any::<bool>(), any::<bool>());
+    (targets(), providers(), strategies(), hooks(), more).prop_map(
+        |(target, provider, mut analysis, hooks, (mirror, affinity, skip))| {
+            analysis["webhooks"] = hooks;
+            analysis["threshold"] = json!(2);
+            if mirror {
+                analysis["mirror"] = json!(true);
+            }
+            if affinity {
+                analysis["sessionAffinity"] =
+                    json!({"cookieName": "canary", "primaryCookieName": "primary"});
+            }
+            let gateways = json!([{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gateway"}]);
+            json!({"targetRef": target, "provider": provider, "analysis": analysis, "skipAnalysis": skip,
+                "service": {"port": 9898, "gatewayRefs": gateways}})
+        },
+    )
+}
+
+fn reaches(model: &mut Model, end: CanaryPhase) -> bool {
+    (0..BOUND).any(|_| {
+        model.look();
+        let status = model.world.canary.status.as_ref();
+        status.is_some_and(|status| {
+            status.phase == end && status.conditions.as_ref().is_some_and(|all| all.len() == 1)
+        })
+    })
+}
+
+fn rests(model: &mut Model) -> bool {
+    let writes = model.writes;
+    for _ in 0..100 {
+        model.look();
+    }
+    model.writes == writes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    /// The model asserts besides, of each plan: it is safe, and so is what is left when it is cut off anywhere; of each asking: it ends.
+    #[test]
+    fn a_good_version_is_promoted_step_by_step_and_then_nothing_moves(spec in specs()) {
+        let mut model = release_of(spec);
+        prop_assert!(reaches(&mut model, CanaryPhase::Succeeded), "{}", model.transcript());
+        prop_assert!(model.judged.is_sorted(), "{:?}\n{}", model.judged, model.transcript());
+        let weights = rollout::weights(&model.world).unwrap();
+        prop_assert_eq!((weights.primary, weights.canary, weights.mirrored), (100, 0, false));
+        prop_assert!(model.outcome().contains("podinfo:2") || model.world.primary().unwrap()["spec"]["selector"]["app"] == "podinfo:2");
+        prop_assert!(rests(&mut model), "{}", model.transcript());
+    }
+
+    #[test]
+    fn a_bad_version_is_rolled_back_and_then_nothing_moves(spec in specs()) {
+        prop_assume!(spec["skipAnalysis"] == false);
+        let mut model = release_of(spec);
+        model.metric = "1".to_owned();
+        prop_assert!(reaches(&mut model, CanaryPhase::Failed), "{}", model.transcript());
+        let weights = rollout::weights(&model.world).unwrap();
+        prop_assert_eq!((weights.primary, weights.canary, weights.mirrored), (100, 0, false));
+        prop_assert!(rests(&mut model), "{}", model.transcript());
+    }
+
+    /// Whatever a crash cuts off is completed, with the same end.
+    #[test]
+    fn a_crash_changes_no_end(spec in specs(), crash in 1_usize..40) {
+        let mut whole = release_of(spec.clone());
+        prop_assert!(reaches(&mut whole, CanaryPhase::Succeeded));
+        let mut model = release_of(spec);
+        model.crash_after = Some(crash);
+        prop_assert!(reaches(&mut model, CanaryPhase::Succeeded), "{}", model.transcript());
+        prop_assert_eq!(model.outcome(), whole.outcome(), "{}", model.transcript());
+    }
+
+    /// In the middle of any release the spec becomes any other: there is a decision, and it is a safe one.
+    #[test]
+    fn an_edit_in_any_moment_leads_to_a_safe_end(spec in specs(), other in specs(), moment in 1_usize..80, metric in prop::sample::select(vec!["1", "100"])) {
+        let mut model = release_of(spec.clone());
+        for _ in 0..moment { model.look(); }
+        for (key, value) in other.as_object().unwrap() {
+            // The target and where it is routed are what a Canary is about: another one is another Canary.
+            if key != "targetRef" && key != "provider" {
+                model.edit(key, value);
+            }
+        }
+        model.metric = metric.to_owned();
+        for _ in 0..BOUND / 2 { model.look(); }
+        let is_still = matches!(rollout::decide(&model.world, &rollout::Evidence::new()), Decision::Wait(..));
+        let phase = model.world.phase();
+        prop_assert!(matches!(phase, CanaryPhase::Succeeded | CanaryPhase::Failed | CanaryPhase::Initialized) && is_still, "{phase}\n{}", model.transcript());
+    }
+}

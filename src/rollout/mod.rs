@@ -19,6 +19,7 @@ mod rollback;
 mod say;
 mod settled;
 mod traffic;
+mod withdrawal;
 
 pub use audit::audit;
 pub use facts::{content, needs};
@@ -44,13 +45,16 @@ pub fn decide(world: &World, evidence: &Evidence) -> Decision {
     }
     let facts = match Facts::of(world) {
         Ok(facts) => facts,
-        Err(problem) => return warn(world, problem),
+        Err(problem) => {
+            return withdrawal::decide(world).unwrap_or_else(|| warn(world, problem));
+        }
     };
     if let Some(finish) = drain::finish(&facts) {
         return finish;
     }
     let decision = match world.phase() {
         _ if rollback::is_under_way(world) => rollback::proceed(&facts),
+        _ if let Some(withdrawal) = withdrawal::decide(world) => Ok(withdrawal),
         _ if rollback::is_owed(world) => Ok(settled::tell(world, evidence)),
         CanaryPhase::New | CanaryPhase::Initializing => bootstrap::decide(&facts, evidence),
         CanaryPhase::Terminating | CanaryPhase::Terminated => {

@@ -30,6 +30,8 @@ pub struct Model {
     pub metric: String,
     /// The hooks, by name, that say no.
     pub closed: BTreeSet<&'static str>,
+    /// Whether the canary's pods are all gone.
+    pub dead: bool,
     /// Pods of the primary with this image never become ready.
     pub broken: Option<&'static str>,
     /// Ends a plan after so many writes in all, as a crash would, once.
@@ -129,6 +131,7 @@ impl Model {
             served: None,
             metric: "100".into(),
             closed: BTreeSet::new(),
+            dead: false,
             broken: None,
             crash_after: None,
             writes: 0,
@@ -170,6 +173,17 @@ impl Model {
             }
         }
         panic!("{end} never came:\n{}", self.transcript());
+    }
+
+    /// Until the canary is in this phase.
+    pub fn run_until_phase(&mut self, phase: CanaryPhase) {
+        for _ in 0..2000 {
+            if self.world.phase() == phase {
+                return;
+            }
+            self.look();
+        }
+        panic!("{phase} never came:\n{}", self.transcript());
     }
 
     /// One look, as the shell takes it; a second passes where it waits.
@@ -415,7 +429,8 @@ impl Model {
                 .and_then(Value::as_str);
             let is_broken =
                 name.name == "podinfo-primary" && self.broken.is_some() && image == self.broken;
-            let ready = if is_broken { 0 } else { replicas };
+            let is_dead = name.name == "podinfo" && self.dead;
+            let ready = if is_broken || is_dead { 0 } else { replicas };
             object["status"] = json!({"observedGeneration": object["metadata"]["generation"], "replicas": replicas,
                 "updatedReplicas": replicas, "readyReplicas": ready, "availableReplicas": ready});
             if is_broken {

@@ -1,0 +1,66 @@
+//! A canary that cannot answer gets no traffic.
+
+use flagger_rs::{api::canary::CanaryPhase, rollout, world::Kind};
+use serde_json::json;
+
+use super::{
+    model::{Model, release},
+    transcript,
+};
+
+fn at_weight(weight: u8) -> Model {
+    let mut model = release(json!({"stepWeight": 20, "maxWeight": 40, "threshold": 2}));
+    while rollout::weights(&model.world).unwrap().canary < weight {
+        model.look();
+    }
+    model
+}
+
+/// Flagger leaves a fifth of the clients with errors until the progress deadline, ten minutes by default.
+#[test]
+fn clients_do_not_meet_a_canary_whose_pods_are_gone() {
+    let mut model = at_weight(20);
+    model.dead = true;
+    model.look();
+    assert_eq!(rollout::weights(&model.world).unwrap().canary, 0);
+    model.dead = false;
+    model.run_until(CanaryPhase::Succeeded);
+    transcript("canary-without-pods", &model);
+}
+
+#[test]
+fn a_version_that_keeps_losing_its_pods_is_rolled_back() {
+    let mut model = at_weight(20);
+    for _ in 0..2 {
+        model.dead = true;
+        model.look();
+        model.dead = false;
+        for _ in 0..25 {
+            model.look();
+        }
+    }
+    model.run_until(CanaryPhase::Failed);
+}
+
+#[test]
+fn clients_do_not_meet_a_canary_that_somebody_deleted() {
+    let mut model = at_weight(20);
+    let target = model.world.reference(Kind::Deployment, "podinfo");
+    let deleted = model.world.objects.remove(&target).unwrap();
+    model.look();
+    assert_eq!(rollout::weights(&model.world).unwrap().canary, 0);
+    model.world.objects.insert(target, deleted);
+    model.run_until(CanaryPhase::Succeeded);
+}
+
+#[test]
+fn a_promotion_whose_canary_dies_goes_on() {
+    let mut model = at_weight(40);
+    model.run_until_phase(CanaryPhase::Promoting);
+    model.dead = true;
+    model.look();
+    model.look();
+    assert_eq!(rollout::weights(&model.world).unwrap().canary, 0);
+    model.dead = false;
+    model.run_until(CanaryPhase::Succeeded);
+}

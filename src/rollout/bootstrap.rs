@@ -7,7 +7,7 @@ use super::{
     metrics,
     phase::{self, Intent},
     plan::{Decision, Evidence, Next, Plan},
-    say::{alert, event, event_in},
+    say::{alert, event, event_of},
 };
 use crate::{
     api::canary::CanaryPhase,
@@ -124,11 +124,10 @@ fn initialized(facts: &Facts<'_>) -> Result<Decision, String> {
         world.canary.spec.target_ref.kind
     );
     let notices = vec![
-        event_in(
-            world,
+        event_of(
+            &status,
             EventKind::Normal,
             format!("Initialization done! {}", world.full_name()),
-            CanaryPhase::Initialized,
         ),
         alert(world, Severity::Info, &text, true),
     ];

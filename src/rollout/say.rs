@@ -2,7 +2,7 @@
 
 use super::phase;
 use crate::{
-    api::canary::CanaryPhase,
+    api::canary::{CanaryPhase, CanaryStatus},
     notice::{EventKind, Notice, Severity, alert, hook},
     world::World,
 };
@@ -19,6 +19,16 @@ pub fn event_in(world: &World, kind: EventKind, message: String, phase: CanaryPh
         message,
         phase,
         checksum: hook::checksum(&phase::status(world)),
+    }
+}
+
+/// An event about what a status says, once that is committed.
+pub fn event_of(status: &CanaryStatus, kind: EventKind, message: String) -> Notice {
+    Notice::Event {
+        kind,
+        message,
+        phase: status.phase,
+        checksum: hook::checksum(status),
     }
 }
 

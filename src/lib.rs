@@ -62,6 +62,10 @@
 //! * A deletion with `revertOnDeletion` gives the routes back when the target is ready, lets proxies learn that, and only then lets the
 //!   primary go.
 //!
+//! * A metric that cannot be had for a moment is asked again within its step; three times, if there is time.
+//! * The primary's autoscaler keeps every field of the target's and what it has of its own; what pauses KEDA is not copied. What a
+//!   ScaledObject scales to zero by itself is left alone.
+//!
 //! # Not there yet
 //!
 //! Targets other than Deployments, routers other than Istio, metric providers other than Prometheus, chats other than Slack,

@@ -69,6 +69,10 @@
 //! | rollback | scales to zero what it has just stopped routing to | waits an interval, in which connections drain |
 //! | deletion, with `revertOnDeletion` | lets the primary go in the moment in which routes change | waits until the target is ready, routes, waits some seconds for proxies, and only then lets the primary go |
 //!
+//! * A metric that cannot be had for a moment is asked again within its step; three times, if there is time.
+//! * The primary's autoscaler keeps every field of the target's and what it has of its own; what pauses KEDA is not copied. What a
+//!   ScaledObject scales to zero by itself is left alone.
+//!
 //! # Not there yet
 //!
 //! Targets other than Deployments, routers other than Istio and Gateway API, metric providers other than Prometheus, chats other than Slack,

@@ -346,16 +346,14 @@ mod tests {
     /// Each of these took seconds, at every look.
     #[test]
     fn no_template_keeps_the_process_busy() {
-        let halves: String = (0..30)
+        let halves: Vec<String> = (0..30)
             .map(|i| {
-                format!(
-                    "{{{{ define \"{i}\" }}}}{0}{0}{{{{ end }}}}",
-                    format!("{{{{ template \"{}\" }}}}", i + 1)
-                )
+                let call = format!("{{{{ template \"{}\" }}}}", i + 1);
+                format!("{{{{ define \"{i}\" }}}}{call}{call}{{{{ end }}}}")
             })
             .collect();
         for text in [
-            halves + r#"{{ define "30" }}{{ end }}{{ template "0" }}"#,
+            halves.concat() + r#"{{ define "30" }}{{ end }}{{ template "0" }}"#,
             format!(
                 "{{{{ range 32 }}}}{}{{{{ end }}}}",
                 r#"{{ if printf "%08000d" 1 | len }}{{ end }}"#.repeat(300)

@@ -111,7 +111,11 @@ fn a_primary_made_while_the_target_is_paused_is_not() {
 #[test]
 fn a_primary_that_flagger_pinned_to_zero_is_freed_with_the_next_promotion() {
     let target = scaled_object(json!({}), &[]);
-    let mut primary = created(&world("ScaledObject", json!({}), &[target.clone()]));
+    let mut primary = created(&world(
+        "ScaledObject",
+        json!({}),
+        std::slice::from_ref(&target),
+    ));
     let promoted = |primary: &Value| {
         let world = world(
             "ScaledObject",
@@ -184,7 +188,7 @@ fn queries_ask_about_the_primary_or_what_the_canary_says() {
     ];
     let target = scaled_object(json!({}), &triggers);
     let query_of = |more: Value| {
-        let primary = created(&world("ScaledObject", more, &[target.clone()]));
+        let primary = created(&world("ScaledObject", more, std::slice::from_ref(&target)));
         assert_eq!(
             primary["spec"]["triggers"][1], triggers[1],
             "nothing but queries"
@@ -225,7 +229,7 @@ fn the_hpas_that_keda_makes_do_not_get_in_each_others_way() {
 fn a_pause_and_its_end_change_one_annotation_and_nothing_else() {
     for annotations in [json!({"x": "y"}), json!({}), json!(null)] {
         let target = scaled_object(annotations.clone(), &[]);
-        let before = world("ScaledObject", json!({}), &[target.clone()]);
+        let before = world("ScaledObject", json!({}), std::slice::from_ref(&target));
         let scaler = Scaler::of(&before).unwrap();
         assert_eq!(scaler.resume(), None);
         let paused = written(scaler.pause());

@@ -87,6 +87,30 @@ pub async fn a_hostile_metrics_server_fails_checks_and_nothing_else(s: Scenario<
     s.phase("Succeeded").await
 }
 
+pub async fn a_metrics_server_that_fails_for_a_moment_fails_no_check(s: Scenario<'_>) -> Outcome {
+    s.initialized(json!({"stepWeight": 50, "maxWeight": 50}))
+        .await?;
+    let query = format!("destination_workload_namespace=\"{}\"", s.ns);
+    let fakes = &s.rig.bed.fakes;
+    fakes.script(&query, Answer::Raw(503, "starting".to_owned()));
+    s.image("3.1.1").await?;
+    until(Duration::from_secs(60), "the first query", async || {
+        let asked = fakes.queries().iter().any(|asked| asked.contains(&query));
+        if asked {
+            Ok(())
+        } else {
+            Err("none".to_owned())
+        }
+    })
+    .await
+    .map_err(text)?;
+    fakes.unscript(&query);
+    s.phase("Succeeded").await?;
+    let told = s.told();
+    let failed = told.iter().find(|line| line.contains("query failed"));
+    ensure(failed.is_none(), format!("{failed:?}"))
+}
+
 pub async fn a_missing_target_is_waited_for(s: Scenario<'_>) -> Outcome {
     // A Service that was there before is taken over.
     s.apply(

@@ -47,6 +47,7 @@ async fn the_operator_on_a_real_control_plane() {
         inputs::an_invalid_spec_is_said_and_harms_no_one,
         inputs::a_canary_that_cannot_be_read_is_said_and_heals,
         inputs::a_hostile_metrics_server_fails_checks_and_nothing_else,
+        inputs::a_metrics_server_that_fails_for_a_moment_fails_no_check,
         inputs::a_missing_target_is_waited_for,
         inputs::a_route_deleted_under_way_comes_back_with_its_weights,
         inputs::the_second_canary_of_a_target_is_not_run,

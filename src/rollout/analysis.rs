@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use super::{
     Plan,
     facts::Facts,
-    gate::{self, Gate},
+    gate,
     hooks::{self, Outcome, Signal, Stage},
     metrics, phase,
     plan::{Decision, Evidence, Next},
@@ -231,10 +231,10 @@ fn advance_weight(
     let mut status = phase::step(world);
     let routed = or_warn(world, facts.weights())?;
     if !routed.mirrored && world.phase() != CanaryPhase::WaitingPromotion {
-        pass(gate::traffic(world, evidence), said)?;
+        said.extend(gate::traffic(world, evidence)?);
     }
     if status.canary_weight >= world.canary.max_weight() {
-        pass(gate::promotion(world, evidence), said)?;
+        said.extend(gate::promotion(world, evidence)?);
         return ControlFlow::Continue(promote(facts));
     }
     let weights = if facts.mirrors() && status.canary_weight == 0 && !routed.mirrored {
@@ -278,7 +278,7 @@ fn advance_iteration(
         let text = format!("Advance {name} canary iteration {iteration}/{all}");
         (weights, Some(text))
     } else {
-        pass(gate::promotion(world, evidence), said)?;
+        said.extend(gate::promotion(world, evidence)?);
         if is_ab || (status.iterations > all && routed.canary == 100) {
             return ControlFlow::Continue(promote(facts));
         }
@@ -295,17 +295,6 @@ fn advance_iteration(
     };
     let moved = moved(facts, &weights, status, text);
     or_warn(world, moved)
-}
-
-/// Goes on where a gate is open.
-fn pass(gate: Gate, said: &mut Vec<Notice>) -> ControlFlow<Decision> {
-    match gate {
-        Gate::Open(passed) => {
-            said.extend(passed);
-            ControlFlow::Continue(())
-        }
-        Gate::Closed(decision) => ControlFlow::Break(decision),
-    }
 }
 
 /// Goes on where nothing stands in the way.

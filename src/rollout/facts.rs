@@ -268,10 +268,11 @@ fn configs(
 fn not_found(world: &World, kind: TargetKind) -> String {
     let name = &world.canary.spec.target_ref.name;
     let (group, _) = kind.kind().group_version();
-    let mut resource = kind.kind().plural().to_owned();
-    if !group.is_empty() {
-        resource += &format!(".{group}");
-    }
+    let plural = kind.kind().plural();
+    let resource = match group {
+        "" => plural.to_owned(),
+        group => format!("{plural}.{group}"),
+    };
     format!(
         "{} {} get query error: {resource} {name:?} not found",
         kind.kind().name().to_lowercase(),

@@ -1,6 +1,8 @@
 //! Gates: webhooks that hold a release back until they pass (`pkg/controller/scheduler_hooks.go`). A closed gate is no failed check;
 //! it is asked again at every due, told once, and after that ever less often.
 
+use std::ops::ControlFlow;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
@@ -18,13 +20,8 @@ use crate::{
 /// After how long somebody is reminded of a gate for the first time; the time doubles with each reminder.
 const REMINDER: SignedDuration = SignedDuration::from_hours(1);
 
-/// What a gate comes to.
-pub enum Gate {
-    /// It lets the release pass; these hooks said so.
-    Open(Vec<Notice>),
-    /// It does not, or has not answered yet.
-    Closed(Decision),
-}
+/// What a gate comes to: what the hooks that passed said; or, where it is closed or has not answered yet, what there is to do.
+type Gate = ControlFlow<Decision, Vec<Notice>>;
 
 /// Before a new version is scaled up.
 pub fn rollout(world: &World, evidence: &Evidence) -> Gate {
@@ -71,9 +68,9 @@ struct Closed {
 
 fn pass(world: &World, asked: Outcome<'_>, closed: impl FnOnce(&CanaryWebhook) -> Closed) -> Gate {
     let (passed, hook) = match asked {
-        Outcome::Passed(passed) => return Gate::Open(passed),
+        Outcome::Passed(passed) => return Gate::Continue(passed),
         Outcome::Ask(questions, passed) => {
-            return Gate::Closed(Decision::Ask(questions, passed));
+            return Gate::Break(Decision::Ask(questions, passed));
         }
         Outcome::Failed { passed, hook, .. } => (passed, hook),
     };
@@ -93,7 +90,7 @@ fn pass(world: &World, asked: Outcome<'_>, closed: impl FnOnce(&CanaryWebhook) -
         Some(_) if reminders(world) == 0 => Decision::Wait(Next::Approval(0), Vec::new()),
         _ => Decision::Wait(Next::Approval(reminders(world)), news),
     };
-    Gate::Closed(decision.saying(passed))
+    Gate::Break(decision.saying(passed))
 }
 
 /// How many reminders of a closed gate are due by now.

@@ -52,9 +52,13 @@ pub fn decide(world: &World, evidence: &Evidence) -> Decision {
     if let Some(finish) = drain::finish(&facts) {
         return finish;
     }
+    if !rollback::is_under_way(world)
+        && let Some(withdrawal) = withdrawal::decide(world)
+    {
+        return withdrawal;
+    }
     let decision = match world.phase() {
         _ if rollback::is_under_way(world) => rollback::proceed(&facts),
-        _ if let Some(withdrawal) = withdrawal::decide(world) => Ok(withdrawal),
         _ if rollback::is_owed(world) => Ok(settled::tell(world, evidence)),
         CanaryPhase::New | CanaryPhase::Initializing => bootstrap::decide(&facts, evidence),
         CanaryPhase::Terminating | CanaryPhase::Terminated => {

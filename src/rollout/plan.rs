@@ -87,6 +87,7 @@ impl Decision {
     }
 
     /// The same, saying this first.
+    #[must_use]
     pub fn saying(mut self, mut said: Vec<Notice>) -> Self {
         let (Self::Ask(_, notices) | Self::Do(Plan { notices, .. }) | Self::Wait(_, notices)) =
             &mut self;

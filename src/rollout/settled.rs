@@ -1,11 +1,13 @@
 //! Between releases: news still owed, and the start of the next run.
 
+use std::ops::ControlFlow;
+
 use jiff::SignedDuration;
 
 use super::{
     drain,
     facts::Facts,
-    gate::{self, Gate},
+    gate,
     hooks::{self, Outcome},
     phase::{self, Intent},
     plan::{Answer, Decision, Evidence, Next, Question},
@@ -63,8 +65,8 @@ fn start(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String> {
         ));
     }
     let passed = match gate::rollout(world, evidence) {
-        Gate::Open(passed) => passed,
-        Gate::Closed(decision) => return Ok(decision),
+        ControlFlow::Continue(passed) => passed,
+        ControlFlow::Break(decision) => return Ok(decision),
     };
     let mut status = started(facts);
     status.canary_weight = i64::from(facts.weights()?.canary);

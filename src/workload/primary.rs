@@ -279,6 +279,10 @@ impl Change {
     }
 
     /// Carries the change out, as the API server does.
+    ///
+    /// # Panics
+    ///
+    /// Where the field has no parent.
     #[cfg(test)]
     pub fn apply(self, object: &mut Value) {
         let Some((parent, key)) = self.path.rsplit_once('/') else {

@@ -110,6 +110,7 @@ pub struct Step {
 
 impl Step {
     /// The same at any due.
+    #[must_use]
     pub fn at_any_due(self) -> Self {
         Self { due: None, ..self }
     }

@@ -16,6 +16,7 @@ pub enum Readiness {
 
 impl Readiness {
     /// The same, saying first whose it is.
+    #[must_use]
     pub fn prefixed(self, prefix: &str) -> Self {
         match self {
             Self::Ready => Self::Ready,

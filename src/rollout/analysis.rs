@@ -47,6 +47,9 @@ pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String
         }));
     }
     let skip = world.canary.skip_analysis();
+    if !skip && let Some(plan) = retreat(facts)? {
+        return Ok(Decision::Do(plan));
+    }
     for readiness in [
         (!skip && facts.primary_serves()).then(|| facts.primary_readiness()),
         Some(facts.canary_readiness()),
@@ -100,6 +103,32 @@ pub fn restart(facts: &Facts<'_>) -> Result<Decision, String> {
         effects: facts.set_weights(&Weights::PRIMARY)?,
         status: Some(settled::started(facts)),
         notices: vec![event(facts.world, EventKind::Normal, text)],
+    }))
+}
+
+/// No pod is there for what is routed to the canary: traffic returns to the primary at once, which counts as a failed check, and the
+/// analysis begins anew when pods are ready again. (Flagger leaves the weight as it is until the progress deadline.)
+fn retreat(facts: &Facts<'_>) -> Result<Option<Plan>, String> {
+    let world = facts.world;
+    let mut status = phase::step(world);
+    if world.phase() != CanaryPhase::Progressing
+        || world.canary.strategy() != Strategy::Canary
+        || status.canary_weight == 0
+        || facts.canary_answers()
+        || !facts.primary_answers()
+    {
+        return Ok(None);
+    }
+    status.canary_weight = 0;
+    status.failed_checks += 1;
+    let text = format!(
+        "Halt {} advancement no pod of the canary is ready",
+        world.full_name()
+    );
+    Ok(Some(Plan {
+        effects: facts.set_weights(&Weights::PRIMARY)?,
+        status: Some(status),
+        notices: vec![event(world, EventKind::Warning, text)],
     }))
 }
 

@@ -236,6 +236,27 @@ fn a_rollback_loses_no_request_that_is_on_its_way() {
     assert!(down - moved >= 10, "{}", model.transcript());
 }
 
+/// Flagger leaves the weight as it is until the progress deadline: what is routed there meets nobody.
+#[test]
+fn when_no_pod_of_the_canary_is_left_traffic_returns_at_once_and_the_analysis_begins_anew() {
+    let mut model = release(json!({"stepWeight": 20, "maxWeight": 40}));
+    let routed = |model: &Model| rollout::weights(&model.world).unwrap().canary;
+    while routed(&model) < 40 {
+        model.look();
+    }
+    model.crashed = true;
+    let crash = model.world.now;
+    while routed(&model) > 0 {
+        model.look();
+    }
+    let after = model.world.now.as_second() - crash.as_second();
+    assert!(after <= 1, "{}", model.transcript());
+    model.crashed = false;
+    model.routed.clear();
+    model.run_until(CanaryPhase::Succeeded);
+    assert_eq!(model.routed, [20, 40, 0], "{}", model.transcript());
+}
+
 #[test]
 fn weights_that_somebody_edits_between_runs_are_put_back() {
     let mut model = release(json!({"stepWeight": 50}));

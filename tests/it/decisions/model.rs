@@ -29,6 +29,8 @@ pub struct Model {
     pub metric: String,
     /// Pods of the primary with this image never become ready.
     pub broken: Option<&'static str>,
+    /// No pod of the target is left, for now.
+    pub crashed: bool,
     /// Ends a plan after so many writes in all, as a crash would, once.
     pub crash_after: Option<usize>,
     pub writes: usize,
@@ -90,6 +92,7 @@ impl Model {
             served: None,
             metric: "100".into(),
             broken: None,
+            crashed: false,
             crash_after: None,
             writes: 0,
             told: vec![],
@@ -303,7 +306,8 @@ impl Model {
                 .and_then(Value::as_str);
             let is_broken =
                 name.name == "podinfo-primary" && self.broken.is_some() && image == self.broken;
-            let ready = if is_broken { 0 } else { replicas };
+            let is_crashed = name.name == "podinfo" && self.crashed;
+            let ready = if is_broken || is_crashed { 0 } else { replicas };
             object["status"] = json!({"observedGeneration": object["metadata"]["generation"], "replicas": replicas,
                 "updatedReplicas": replicas, "readyReplicas": ready, "availableReplicas": ready});
             if is_broken {

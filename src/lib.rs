@@ -56,6 +56,8 @@
 //! * The primary is never scaled to zero, drift is repaired with the weights as they are, 204 passes a hook, an alert without a
 //!   severity fires, gauges of deleted canaries go, shutdown ends with 0.
 //! * A rollback for want of ready pods has its alert.
+//! * When no pod of the canary is left, traffic returns to the primary at once, and the analysis begins anew; Flagger waits for the
+//!   progress deadline, while what is routed there meets nobody.
 //! * A rollback keeps the weights as they are while the primary cannot answer, instead of sending everything to one side.
 //!
 //! Three orders of actions lose requests in Flagger, and not here; `tests/mesh` sends 200 a second through each:

@@ -66,7 +66,7 @@
 //! | --- | --- | --- |
 //! | bootstrap | scales the target to zero, then routes to the primary | routes, waits some seconds for proxies, then scales |
 //! | rollback | scales to zero what it has just stopped routing to | waits an interval, in which connections drain |
-//! | deletion, with `revertOnDeletion` | lets the primary go in the moment in which routes change | waits until the target is ready, routes, waits some seconds for proxies, and only then lets the primary go |
+//! | deletion, with `revertOnDeletion` | lets the primary go as it changes the routes | waits some seconds for proxies in between |
 //!
 //! # Not there yet
 //!

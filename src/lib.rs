@@ -56,6 +56,14 @@
 //! * The primary is never scaled to zero, drift is repaired with the weights as they are, 204 passes a hook, an alert without a
 //!   severity fires, gauges of deleted canaries go, shutdown ends with 0.
 //! * A rollback for want of ready pods has its alert.
+//! * A metric that cannot be had for a moment is asked again within its step; three times, if there is time.
+//! * The primary's autoscaler keeps every field of the target's and what it has of its own; what pauses KEDA is not copied. What a
+//!   ScaledObject scales to zero by itself is left alone.
+//! * A gate that stays closed is told once, and again after an hour, two, four …; while it is closed the status says what is routed,
+//!   and no iteration is repeated. A version that is taken back while it waits is not run.
+//! * A session's cookie is in the status before a route uses it. A core Service with an address of its own can be a target.
+//! * When no pod of the canary is left, traffic returns to the primary at once, and the analysis begins anew; Flagger waits for the
+//!   progress deadline, while what is routed there meets nobody.
 //! * A rollback keeps the weights as they are while the primary cannot answer, instead of sending everything to one side.
 //! * On Gateway API the defaults of the API server and the order of headers are no drift, a test of requests that it cannot express is
 //!   refused instead of met by everyone, `mirror` works with a growing share too, and a gateway that lags behind holds up the next
@@ -67,18 +75,14 @@
 //! | --- | --- | --- |
 //! | bootstrap | scales the target to zero, then routes to the primary | routes, waits some seconds for proxies, then scales |
 //! | rollback | scales to zero what it has just stopped routing to | waits an interval, in which connections drain |
-//! | deletion, with `revertOnDeletion` | lets the primary go in the moment in which routes change | waits until the target is ready, routes, waits some seconds for proxies, and only then lets the primary go |
-//!
-//! * A metric that cannot be had for a moment is asked again within its step; three times, if there is time.
-//! * The primary's autoscaler keeps every field of the target's and what it has of its own; what pauses KEDA is not copied. What a
-//!   ScaledObject scales to zero by itself is left alone.
+//! | deletion, with `revertOnDeletion` | lets the primary go as it changes the routes | waits some seconds for proxies in between |
 //!
 //! # Not there yet
 //!
-//! Targets other than Deployments, routers other than Istio and Gateway API, metric providers other than Prometheus, chats other than Slack,
-//! `sessionAffinity`, and webhooks that hold a release or roll it back. A Canary that asks for one of them is refused
-//! with an event and the condition `Invalid` that name the field; nothing is done for it, and it starts by itself once a version
-//! of the operator knows it.
+//! Knative targets, routers other than Istio and Gateway API, metric providers other than Prometheus and chats other than Slack. A Canary
+//! that asks for one of them is refused with an event and the condition `Invalid` that name the field; nothing is done for it, and it
+//! starts by itself once a version of the operator knows it. After a promotion that failed, the primary keeps the template that failed
+//! until a fix comes; traffic stays on the canary meanwhile.
 
 pub mod api;
 pub mod args;

@@ -111,7 +111,8 @@ impl Rig {
             }
         }
         // How fast this machine is decides nothing here.
-        canary["spec"]["analysis"]["metrics"][1]["thresholdRange"]["max"] = json!(5000);
+        canary["spec"]["analysis"]["metrics"][1]["thresholdRange"]["max"] = json!(30_000);
+        canary["spec"]["service"]["retries"]["perTryTimeout"] = json!("15s");
         self.cell
             .kubectl()
             .apply(&canary.to_string())

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Event;
+use kube::{Api, api::ListParams};
 use serde_json::json;
 use testbed::{fakes::Answer, wait::until};
 
-use super::rig::{Outcome, Scenario, ensure, equal, text};
+use super::rig::{Outcome, PATIENCE, Scenario, ensure, equal, text};
 use flagger_rs::world::Kind;
 
 pub async fn an_invalid_spec_is_said_and_harms_no_one(s: Scenario<'_>) -> Outcome {
@@ -279,10 +281,36 @@ pub async fn a_settled_canary_is_left_alone(s: Scenario<'_>) -> Outcome {
     s.image("3.1.1").await?;
     s.line("Progressing 25").await?;
     s.event("canary weight 25").await?;
-    let before = lines()?;
+    // The log of a request is written a moment after its answer.
+    let logged = async || {
+        let events: Api<Event> = Api::namespaced(s.client.clone(), &s.ns);
+        let events = events.list(&ListParams::default()).await.map_err(text)?;
+        let ours = |event: &&Event| {
+            event
+                .source
+                .as_ref()
+                .is_some_and(|source| source.component.as_deref() == Some("flagger"))
+        };
+        let there = events.items.iter().filter(ours).count();
+        let all = lines()?;
+        let written = all
+            .iter()
+            .filter(|line| line.resource == "events" && line.verb == "create")
+            .count();
+        if written == there {
+            Ok(all)
+        } else {
+            Err(format!("{written} of {there}"))
+        }
+    };
+    let before = until(PATIENCE, "the log of all events", logged)
+        .await
+        .map_err(text)?;
     s.line("Progressing 50").await?;
     s.event("canary weight 50").await?;
-    let after = lines()?;
+    let after = until(PATIENCE, "the log of all events", logged)
+        .await
+        .map_err(text)?;
     let writes: Vec<_> = after[before.len()..]
         .iter()
         .filter(|line| !is_read(line))

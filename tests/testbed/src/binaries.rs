@@ -341,7 +341,6 @@ fn run(command: &mut Command, what: &str) -> Result<String, Error> {
     eprintln!("testbed: {what} …");
     let io = |e| Error::io(Path::new(what), e);
     let mut child = command
-        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -17,8 +17,8 @@ use crate::Error;
 
 /// The header in which an application says which version of it answers. An answer without it is a proxy's own.
 pub const VERSION: &str = "x-version";
-/// A call that takes longer is lost.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// A call that takes longer is lost. It is longer than a busy machine may hold a call up.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One call.
 #[derive(Clone, Debug)]

@@ -1,13 +1,15 @@
 //! kubectl, as a user runs it.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
-    process::Stdio,
+    sync::atomic::{AtomicU32, Ordering},
 };
 
-use tokio::{io::AsyncWriteExt, process::Command};
-
-use crate::Error;
+use crate::{
+    Error,
+    process::{guarded, output},
+};
 
 /// kubectl with all rights.
 #[derive(Clone, Debug)]
@@ -30,15 +32,17 @@ impl Kubectl {
         &self.program
     }
 
-    /// Runs it; what it printed, or what it complained of.
-    pub async fn run(&self, args: &[&str]) -> Result<String, Error> {
-        self.run_with(args, "").await
-    }
-
     /// `kubectl apply` of YAML; waits until CRDs are served.
     pub async fn apply(&self, yaml: &str) -> Result<String, Error> {
-        let args = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
-        let applied = self.run_with(&args, yaml).await?;
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let file = self
+            .kubeconfig
+            .with_file_name(format!("apply-{count}.yaml"));
+        fs::write(&file, yaml).map_err(|e| Error::io(&file, e))?;
+        let file = file.display().to_string();
+        let args = ["apply", "--server-side", "--force-conflicts", "-f", &file];
+        let applied = self.run(&args).await?;
         self.established(&applied).await?;
         Ok(applied)
     }
@@ -64,29 +68,19 @@ impl Kubectl {
         Ok(())
     }
 
-    async fn run_with(&self, args: &[&str], input: &str) -> Result<String, Error> {
-        let io = |e| Error::io(&self.program, e);
-        let mut child = Command::new(&self.program)
-            .arg("--kubeconfig")
-            .arg(&self.kubeconfig)
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(io)?;
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(input.as_bytes()).await.map_err(io)?;
-        }
-        let output = child.wait_with_output().await.map_err(io)?;
+    /// Runs it; what it printed, or what it complained of.
+    pub async fn run(&self, args: &[&str]) -> Result<String, Error> {
+        let mut command = guarded(&self.program);
+        command.arg("--kubeconfig").arg(&self.kubeconfig).args(args);
+        let output = output(command)
+            .await
+            .map_err(|e| Error::io(&self.program, e))?;
         if output.status.success() {
-            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-        } else {
-            Err(Error::Command {
-                command: format!("kubectl {}", args.join(" ")),
-                said: String::from_utf8_lossy(&output.stderr).into_owned(),
-            })
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
+        Err(Error::Command {
+            command: format!("kubectl {}", args.join(" ")),
+            said: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
+    process::{ExitStatus, Output, Stdio},
     time::Duration,
 };
 
@@ -16,7 +16,8 @@ const GUARD: &str = r#"
 exec 3<&0
 "$@" </dev/null 3<&- &
 pid=$!
-{ cat <&3 >/dev/null; kill -KILL $pid 2>/dev/null; } &
+# It keeps no pipe open that somebody reads to the end.
+{ cat <&3; kill -KILL $pid; } >/dev/null 2>&1 &
 guard=$!
 trap 'kill -TERM $pid 2>/dev/null' TERM
 wait $pid; code=$?
@@ -31,11 +32,27 @@ kill $guard 2>/dev/null
 exit $code
 "#;
 
-/// A program, of which the standard input must be held open as long as it may run. The caller pipes it.
+/// A program that ends with us. It has no input: as long as it may run, the caller holds its standard input open, which is a pipe.
 pub fn guarded(program: &Path) -> std::process::Command {
     let mut command = std::process::Command::new("sh");
-    command.args(["-c", GUARD, "guard"]).arg(program);
     command
+        .args(["-c", GUARD, "guard"])
+        .arg(program)
+        .stdin(Stdio::piped());
+    command
+}
+
+/// Runs a guarded program to its end; what it said.
+pub async fn output(command: std::process::Command) -> std::io::Result<Output> {
+    let mut child = Command::from(command)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    // Waiting closes it, which kills.
+    let stdin = child.stdin.take();
+    let output = child.wait_with_output().await;
+    drop(stdin);
+    output
 }
 
 /// A running program. Dropping it kills it.
@@ -64,7 +81,6 @@ impl Process {
         let child = Command::from(guarded(program))
             .args(args)
             .envs(env.iter().map(|(key, value)| (key, value)))
-            .stdin(Stdio::piped())
             .stdout(out)
             .stderr(err)
             // Ctrl-C is for us; we end the others in our order.
@@ -206,6 +222,19 @@ mod tests {
         assert!(id.exists());
         drop(process);
         gone(&id).await;
+    }
+
+    #[tokio::test]
+    async fn what_a_guarded_program_says_is_read_to_its_end() {
+        let mut command = guarded(Path::new("sh"));
+        command.args(["-c", "echo out; echo err >&2; exit 3"]);
+        let ended = tokio::time::timeout(Duration::from_secs(10), output(command));
+        let output = ended.await.unwrap().unwrap();
+        assert_eq!(output.status.code(), Some(3));
+        assert_eq!(
+            (&output.stdout[..], &output.stderr[..]),
+            (&b"out\n"[..], &b"err\n"[..])
+        );
     }
 
     #[tokio::test]

@@ -29,7 +29,8 @@ use super::network;
 use crate::Error;
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
-const CONNECT: Duration = Duration::from_secs(5);
+/// The longest that an endpoint may take to answer. A busy machine is no reason to lose a request: callers have limits of their own.
+const CONNECT: Duration = Duration::from_secs(60);
 
 /// What the API server says of Services and where they lead.
 #[derive(Clone)]

@@ -15,7 +15,7 @@ use super::{
     say::{alert, event, event_in},
 };
 use crate::{
-    api::canary::{CanaryPhase, WebhookType},
+    api::canary::{CanaryPhase, Strategy, WebhookType},
     notice::{EventKind, Notice, Severity},
     route::affinity,
     world::{Readiness, World},
@@ -123,6 +123,12 @@ pub fn adopted(facts: &Facts<'_>) -> crate::api::canary::CanaryStatus {
         CanaryPhase::Initialized | CanaryPhase::Succeeded
     ) {
         status.last_promoted_spec = Some(facts.revision.clone());
+    }
+    // While it waits for a promotion Flagger's status says nothing of what is routed, and counts one iteration too few.
+    if status.phase == CanaryPhase::WaitingPromotion && facts.strategy() == Strategy::Canary {
+        let routed = facts.weights().map(|weights| weights.canary);
+        status.canary_weight = routed.map_or(status.canary_weight, i64::from);
+        status.iterations = status.iterations.max(0);
     }
     status.tracked_configs.clone_from(&facts.configs);
     status

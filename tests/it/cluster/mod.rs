@@ -7,6 +7,7 @@ pub mod rig;
 mod routes;
 mod scalers;
 mod survival;
+mod takeover;
 
 use futures::{FutureExt, future::join_all};
 
@@ -82,4 +83,11 @@ async fn a_release_survives_the_api_servers_absence() {
     let rig = Rig::start(&[]).await;
     let (rig, result) = survival::thirty_seconds_without_the_api_server_lose_nothing(rig).await;
     rig.end(result.err().into_iter().collect()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_flagger_left_is_taken_over() {
+    let rig = Rig::idle().await;
+    let failed = takeover::what_flagger_left_is_taken_over(&rig).await;
+    rig.end(failed).await;
 }

@@ -229,7 +229,7 @@ impl<'a> Scenario<'a> {
         result.map_err(|why| format!("{name}: {why}"))
     }
 
-    async fn new(rig: &'a Rig, name: &str) -> Self {
+    pub async fn new(rig: &'a Rig, name: &str) -> Self {
         let client = rig.bed.client();
         let ns: String = name
             .replace('_', "-")

@@ -97,7 +97,7 @@ fn rests(model: &mut Model) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     /// The model asserts besides, of each plan: it is safe, and so is what is left when it is cut off anywhere; of each asking: it ends.
     #[test]

@@ -23,7 +23,10 @@ use testbed::{
     programs,
     wait::until,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::sleep,
+};
 
 /// What the server says when the cell is up.
 const TOLD: &str = "told";
@@ -95,8 +98,13 @@ pub async fn serve(folder: PathBuf, images: &[String]) -> Result<(), Error> {
     fs::write(&file, text(&cell))
         .and_then(|()| fs::rename(&file, folder.join(TOLD)))
         .map_err(|e| Error::io(&file, e))?;
-    end.recv().await;
-    cell.must_run()
+    loop {
+        tokio::select! {
+            _ = end.recv() => return Ok(()),
+            // One that has ended by itself is not up.
+            () = sleep(Duration::from_secs(1)) => cell.must_run()?,
+        }
+    }
 }
 
 /// Ends the cell, and waits until nothing of it is left.

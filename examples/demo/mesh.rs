@@ -63,7 +63,7 @@ const BAD: [Bad; 4] = [
         tag: "3.1.5",
         flags: &["--crash-after=40"],
         fault: "crashes every 40 requests",
-        why: "no pod of the canary is ready",
+        why: "has no ready pod",
         lost: PER_SECOND as usize,
     },
 ];

@@ -12,6 +12,9 @@ use crate::world::{Kind, go_escaped, revision::digest};
 /// An annotation on a `ConfigMap` or `Secret`; a value that begins with `disable` leaves it out of the tracking.
 const TRACKING: &str = "flagger.app/config-tracking";
 
+/// The lists of containers whose references count.
+const CONTAINERS: [&str; 2] = ["containers", "initContainers"];
+
 /// A `ConfigMap` or `Secret` by its kind and name.
 pub type ConfigName = (Kind, String);
 
@@ -19,10 +22,32 @@ pub type ConfigName = (Kind, String);
 /// Where one is referred to more than once, the last reference decides, as in Flagger.
 pub fn references(template: &Value) -> BTreeMap<ConfigName, bool> {
     let mut found = BTreeMap::new();
-    visit(&mut template.clone(), &mut |kind, name, optional| {
+    visit(&mut referring(template), &mut |kind, name, optional| {
         found.insert((kind, name.clone()), optional);
     });
     found
+}
+
+/// The parts of a template in which references can stand: the rest of it need not be copied to look for them.
+fn referring(template: &Value) -> Value {
+    let mut spec = Map::new();
+    let list = |of: &Value, name: &str| of.get(name).filter(|list| list.is_array()).cloned();
+    let whole = template.get("spec").unwrap_or(&Value::Null);
+    spec.extend(list(whole, "volumes").map(|volumes| ("volumes".to_owned(), volumes)));
+    for name in CONTAINERS {
+        let containers = whole
+            .get(name)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
+        let parts = containers.map(|container| {
+            let parts = ["env", "envFrom"].into_iter();
+            let parts = parts.filter_map(|part| Some((part.to_owned(), list(container, part)?)));
+            Value::Object(parts.collect())
+        });
+        spec.insert(name.to_owned(), parts.collect());
+    }
+    json!({"spec": spec})
 }
 
 /// The same template, referring to the primary's copies of the tracked configs.
@@ -145,7 +170,7 @@ fn visit(template: &mut Value, f: &mut impl FnMut(Kind, &mut String, bool)) {
             reference(source, "secret", "name", Kind::Secret, f);
         }
     }
-    for list in ["containers", "initContainers"] {
+    for list in CONTAINERS {
         for container in items(spec, list) {
             for variable in items(container, "env") {
                 let Some(from) = variable.get_mut("valueFrom") else {

@@ -166,7 +166,7 @@ impl Primary<'_> {
     pub fn runs_the_target(&self, primary: &Value) -> bool {
         let wanted = match self.kind {
             TargetKind::Deployment | TargetKind::DaemonSet => self.template(),
-            TargetKind::Service => self.kind.version(self.target),
+            TargetKind::Service => self.kind.version(self.target).into_owned(),
         };
         let strip = |mut version: Value| {
             if let Some(annotations) = version
@@ -177,7 +177,7 @@ impl Primary<'_> {
             }
             revision(&version)
         };
-        strip(wanted) == strip(self.kind.version(primary))
+        strip(wanted) == strip(self.kind.version(primary).into_owned())
     }
 
     /// Whether the primary was promoted with this `flagger-id`, or, where it has no pods that could carry one, to this revision.

@@ -105,7 +105,7 @@ fn copy(target: &Value, name: &str, owner: &Value) -> Value {
 
 /// The target's spec, with the addresses that the copy has already.
 fn spec(target: &Value, live: &Value) -> Value {
-    let mut spec = match TargetKind::Service.version(target) {
+    let mut spec = match TargetKind::Service.version(target).into_owned() {
         Value::Object(spec) => spec,
         _ => Map::new(),
     };

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
@@ -15,7 +16,9 @@ const PREFIX: &str = "v1-";
 /// Fields that Rust types do not know count as well; keys are sorted, nulls removed (API servers older than 1.34 serve
 /// `creationTimestamp: null`), and the node selector that scales a `DaemonSet` to zero is ignored.
 pub fn revision(version: &Value) -> String {
-    format!("{PREFIX}{}", digest(&canonical(version).to_string(), 8))
+    // A JSON value always has a text.
+    let text = serde_json::to_string(&Canonical(version)).unwrap_or_default();
+    format!("{PREFIX}{}", digest(&text, 8))
 }
 
 /// Whether a status field holds a revision of ours, not one that Flagger computed.
@@ -34,32 +37,51 @@ pub fn digest(text: &str, bytes: usize) -> String {
         })
 }
 
-/// `serde_json` keeps maps sorted, so what remains is to drop what carries no meaning.
-fn canonical(value: &Value) -> Value {
-    match value {
-        Value::Object(map) => Value::Object(
-            map.iter()
-                .filter(|(_, v)| !v.is_null())
-                .filter_map(|(key, v)| match (key.as_str(), v) {
-                    ("nodeSelector", Value::Object(selector)) => {
-                        let rest = without_scale_to_zero(selector);
-                        (!rest.is_empty()).then(|| (key.clone(), Value::Object(rest)))
+/// A value written without what carries no meaning; `serde_json` keeps maps sorted.
+struct Canonical<'a>(&'a Value);
+
+impl Serialize for Canonical<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Object(map) => {
+                serializer.collect_map(map.iter().filter_map(|(key, value)| match value {
+                    Value::Null => None,
+                    Value::Object(selector) if key == "nodeSelector" => {
+                        let nodes = Nodes(selector);
+                        let is_empty = nodes.rest().next().is_none();
+                        (!is_empty).then_some((key, Part::Nodes(nodes)))
                     }
-                    _ => Some((key.clone(), canonical(v))),
-                })
-                .collect(),
-        ),
-        Value::Array(items) => Value::Array(items.iter().map(canonical).collect()),
-        _ => value.clone(),
+                    _ => Some((key, Part::Whole(Canonical(value)))),
+                }))
+            }
+            Value::Array(items) => serializer.collect_seq(items.iter().map(Canonical)),
+            scalar => scalar.serialize(serializer),
+        }
     }
 }
 
-fn without_scale_to_zero(selector: &Map<String, Value>) -> Map<String, Value> {
-    selector
-        .iter()
-        .filter(|(key, v)| *key != SCALE_TO_ZERO && !v.is_null())
-        .map(|(key, v)| (key.clone(), v.clone()))
-        .collect()
+/// A field of an object.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Part<'a> {
+    Whole(Canonical<'a>),
+    Nodes(Nodes<'a>),
+}
+
+/// A node selector without the one that scales a `DaemonSet` to zero.
+struct Nodes<'a>(&'a Map<String, Value>);
+
+impl Nodes<'_> {
+    fn rest(&self) -> impl Iterator<Item = (&String, &Value)> {
+        let counts = |(key, value): &(&String, &Value)| *key != SCALE_TO_ZERO && !value.is_null();
+        self.0.iter().filter(counts)
+    }
+}
+
+impl Serialize for Nodes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.rest())
+    }
 }
 
 #[cfg(test)]
@@ -90,6 +112,14 @@ mod tests {
             revision(&zero),
             revision(&json!({"spec": {"nodeSelector": {}}}))
         );
+    }
+
+    /// A name that changes with a version of the operator would be a run of every canary.
+    #[test]
+    fn a_revision_keeps_its_name() {
+        let template = json!({"metadata": {"labels": {"app": "podinfo"}, "creationTimestamp": null}, "spec": {"nodeSelector": {"disk": "ssd"},
+            "containers": [{"name": "podinfod", "image": "podinfo:1", "args": ["a\"b", "<&>"], "ports": [{"containerPort": 9898}], "tty": false, "share": 0.5}]}});
+        assert_eq!(revision(&template), "v1-6ff1e99b8e8b648b");
     }
 
     #[test]

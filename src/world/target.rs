@@ -1,5 +1,7 @@
 //! The workloads that can be released, and what there is to see of one: its version, its pods, its readiness.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use super::{
@@ -54,13 +56,14 @@ impl TargetKind {
     }
 
     /// The part of a workload that makes it a version: any other is a new revision.
-    pub fn version(self, object: &Value) -> Value {
+    pub fn version(self, object: &Value) -> Cow<'_, Value> {
         match self {
-            Self::Deployment | Self::DaemonSet => object
-                .pointer("/spec/template")
-                .cloned()
-                .unwrap_or_default(),
-            Self::Service => without_addresses(object.get("spec").unwrap_or(&Value::Null)),
+            Self::Deployment | Self::DaemonSet => {
+                Cow::Borrowed(object.pointer("/spec/template").unwrap_or(&Value::Null))
+            }
+            Self::Service => Cow::Owned(without_addresses(
+                object.get("spec").unwrap_or(&Value::Null),
+            )),
         }
     }
 
@@ -154,7 +157,11 @@ mod tests {
 
     #[test]
     fn an_address_that_the_api_server_gave_out_is_no_new_version() {
-        let version = |spec: Value| TargetKind::Service.version(&json!({"spec": spec}));
+        let version = |spec: Value| {
+            TargetKind::Service
+                .version(&json!({"spec": spec}))
+                .into_owned()
+        };
         let before = version(json!({"selector": {"app": "blue"}, "ports": [{"port": 80}]}));
         let after = version(
             json!({"selector": {"app": "blue"}, "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"],

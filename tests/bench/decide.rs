@@ -18,9 +18,10 @@ use std::{hint::black_box, time::Instant};
 use flagger_rs::{
     api::canary::CanaryPhase,
     rollout::{Evidence, decide},
+    world::{TargetKind, revision::revision},
 };
 use model::{Model, release};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const TIMES: u32 = 20_000;
 
@@ -34,12 +35,44 @@ fn main() {
     settled.run_until(CanaryPhase::Succeeded);
     let mut promoting = begun();
     promoting.run_until_phase(CanaryPhase::Promoting);
+    for model in [&mut midway, &mut settled, &mut promoting] {
+        grow(model);
+    }
     for (moment, model) in [
         ("settled", settled),
         ("a step under way", midway),
         ("promoting", promoting),
     ] {
         measure(moment, &model);
+    }
+}
+
+/// The walkthrough's own pods, in place of the tests' short ones.
+fn grow(model: &mut Model) {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/kustomize/podinfo/deployment.yaml"
+    );
+    let manifest: Value = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let whole = manifest
+        .pointer("/spec/template/spec/containers/0")
+        .unwrap();
+    for object in model.world.objects.values_mut() {
+        if let Some(container) = object.pointer_mut("/spec/template/spec/containers/0") {
+            let image = container["image"].take();
+            *container = whole.clone();
+            container["image"] = image;
+        }
+    }
+    // What changed is the length of the template: the run is about it.
+    let version = TargetKind::Deployment.version(model.world.target().unwrap());
+    let status = model.world.canary.status.as_mut().unwrap();
+    let promoted = status.last_promoted_spec == status.last_applied_spec;
+    status.last_applied_spec = Some(revision(&version));
+    if promoted {
+        status
+            .last_promoted_spec
+            .clone_from(&status.last_applied_spec);
     }
 }
 

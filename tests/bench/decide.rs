@@ -65,10 +65,10 @@ fn grow(model: &mut Model) {
         }
     }
     // What changed is the length of the template: the run is about it.
-    let version = TargetKind::Deployment.version(model.world.target().unwrap());
+    let revision = revision(&TargetKind::Deployment.version(model.world.target().unwrap()));
     let status = model.world.canary.status.as_mut().unwrap();
     let promoted = status.last_promoted_spec == status.last_applied_spec;
-    status.last_applied_spec = Some(revision(&version));
+    status.last_applied_spec = Some(revision);
     if promoted {
         status
             .last_promoted_spec

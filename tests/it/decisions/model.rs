@@ -164,11 +164,11 @@ impl Model {
         for _ in 0..2000 {
             self.look();
             let status = self.world.canary.status.clone().unwrap_or_default();
-            if status.phase == end
-                && status
-                    .conditions
-                    .is_some_and(|conditions| conditions.len() == 1)
-            {
+            let mut conditions = status.conditions.iter().flatten();
+            // That the primary is broken is true for as long as it is.
+            let is_settled =
+                conditions.all(|c| matches!(c.type_.as_str(), "Promoted" | "PromotionFailed"));
+            if status.phase == end && is_settled {
                 return;
             }
         }

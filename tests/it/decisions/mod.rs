@@ -2,6 +2,7 @@
 
 mod configs;
 mod edges;
+mod fears;
 mod gates;
 mod model;
 mod properties;

@@ -433,6 +433,10 @@ impl Model {
             let ready = if is_broken || is_dead { 0 } else { replicas };
             object["status"] = json!({"observedGeneration": object["metadata"]["generation"], "replicas": replicas,
                 "updatedReplicas": replicas, "readyReplicas": ready, "availableReplicas": ready});
+            if is_dead {
+                object["status"]["conditions"] = json!([{"type": "Progressing", "status": "True"},
+                    {"type": "Available", "status": "False", "reason": "MinimumReplicasUnavailable", "lastUpdateTime": "1970-01-01T00:00:00Z"}]);
+            }
             if is_broken {
                 object["status"]["conditions"] = json!([{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]);
             }

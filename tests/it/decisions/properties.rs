@@ -150,4 +150,31 @@ proptest! {
         let phase = model.world.phase();
         prop_assert!(matches!(phase, CanaryPhase::Succeeded | CanaryPhase::Failed | CanaryPhase::Initialized) && is_still, "{phase}\n{}", model.transcript());
     }
+
+    /// Versions come, fail and go back at any moment; one cannot even start as the primary. The last is what is released in the end.
+    #[test]
+    fn the_last_of_many_versions_is_released_in_the_end(
+        spec in specs(),
+        versions in prop::collection::vec((1_usize..60, prop::sample::select(vec!["podinfo:1", "podinfo:2", "podinfo:3"]), prop::sample::select(vec!["1", "100"])), 0..4),
+        broken in any::<bool>(),
+        crash in prop::option::of(1_usize..60),
+    ) {
+        let mut model = release_of(spec);
+        model.broken = broken.then_some("podinfo:2");
+        model.crash_after = crash;
+        for (moment, image, metric) in versions {
+            for _ in 0..moment { model.look(); }
+            metric.clone_into(&mut model.metric);
+            model.image(image);
+        }
+        for _ in 0..30 { model.look(); }
+        "100".clone_into(&mut model.metric);
+        model.image("podinfo:4");
+        prop_assert!(reaches(&mut model, CanaryPhase::Succeeded), "{}", model.transcript());
+        for _ in 0..BOUND / 4 { model.look(); }
+        let weights = rollout::weights(&model.world).unwrap();
+        prop_assert_eq!((weights.primary, weights.canary, weights.mirrored), (100, 0, false));
+        prop_assert!(model.outcome().contains("podinfo:4") || model.world.primary().unwrap()["spec"]["selector"]["app"] == "podinfo:4", "{}", model.transcript());
+        prop_assert!(rests(&mut model), "{}", model.transcript());
+    }
 }

@@ -38,7 +38,7 @@
 //! 3. No state in memory that a restart would miss: `a_kill_in_the_middle_neither_adds_nor_skips_a_step`.
 //! 4. Every write is conditional on what was observed (`shell::cluster`); a lost one is decided anew.
 //! 5. What is under way, where the cluster alone could not tell, and what is still owed to people stands in `status.conditions`
-//!    until it is done (`rollout::phase::Intent`). A settled canary has exactly Flagger's one condition.
+//!    until it is done (`rollout::phase::Intent`). A settled canary whose primary works has exactly Flagger's one condition.
 //! 6. Traffic moves before anyone is told: a hanging chat delays nobody. Each canary has a lane of its own for news.
 //! 7. One canary's panic, poison object, slow hook or huge answer touches no other: `tests/it/cluster/inputs.rs`.
 //! 8. A settled canary is not written to; a step writes the route and the status once, and one event:
@@ -56,6 +56,9 @@
 //! * The primary is never scaled to zero, drift is repaired with the weights as they are, 204 passes a hook, an alert without a
 //!   severity fires, gauges of deleted canaries go, shutdown ends with 0.
 //! * A rollback for want of ready pods has its alert.
+//! * After a promotion with which the primary did not become ready, the condition `PromotionFailed` stays until one succeeds: a fix does
+//!   not wait for the primary that it mends.
+//! * A version that failed and was taken back is a new version when it comes again, and so is one that comes back while its run ends.
 //! * A rollback keeps the weights as they are while the primary cannot answer, instead of sending everything to one side.
 //! * On Gateway API the defaults of the API server and the order of headers are no drift, a test of requests that it cannot express is
 //!   refused instead of met by everyone, `mirror` works with a growing share too, and a gateway that lags behind holds up the next
@@ -75,10 +78,9 @@
 //!
 //! # Not there yet
 //!
-//! Targets other than Deployments, routers other than Istio and Gateway API, metric providers other than Prometheus, chats other than Slack,
-//! `sessionAffinity`, and webhooks that hold a release or roll it back. A Canary that asks for one of them is refused
-//! with an event and the condition `Invalid` that name the field; nothing is done for it, and it starts by itself once a version
-//! of the operator knows it.
+//! Knative Services as targets, routers other than Istio and Gateway API, metric providers other than Prometheus, chats other than
+//! Slack. A Canary that asks for one of them is refused with an event and the condition `Invalid` that name the field; nothing is done
+//! for it, and it starts by itself once a version of the operator knows it.
 
 pub mod api;
 pub mod args;

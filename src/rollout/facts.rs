@@ -135,7 +135,7 @@ impl<'a> Facts<'a> {
             CanaryPhase::Initialized | CanaryPhase::Succeeded => !self.is_what_the_primary_runs(),
             // In flight or failed, a hash of Flagger's stands for the target as it is now.
             _ if !is_ours(applied) => !same_configs,
-            CanaryPhase::Failed => !self.is_what_the_primary_runs(),
+            CanaryPhase::Failed => !self.is_reverted(),
             _ => true,
         }
     }

@@ -51,6 +51,19 @@ fn after_a_failed_promotion_and_a_fix_that_is_bad_another_rolls_out() {
     is_fixed_by(model, "podinfo:4");
 }
 
+/// What kept the primary from it, a missing node perhaps, is over.
+#[test]
+fn a_version_whose_promotion_failed_can_be_tried_again() {
+    let mut model = failed_promotion(json!({"analysis": {"stepWeight": 50, "threshold": 1}}));
+    model.metric = "1".to_owned();
+    model.image("podinfo:3");
+    looks(&mut model, 100);
+    assert_eq!(model.world.phase(), CanaryPhase::Failed);
+    model.broken = None;
+    model.metric = "100".to_owned();
+    is_fixed_by(model, "podinfo:2");
+}
+
 #[test]
 fn after_a_failed_promotion_of_an_ab_test_a_fix_rolls_out() {
     let analysis =

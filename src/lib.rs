@@ -38,7 +38,7 @@
 //! 3. No state in memory that a restart would miss: `a_kill_in_the_middle_neither_adds_nor_skips_a_step`.
 //! 4. Every write is conditional on what was observed (`shell::cluster`); a lost one is decided anew.
 //! 5. What is under way, where the cluster alone could not tell, and what is still owed to people stands in `status.conditions`
-//!    until it is done (`rollout::phase::Intent`). A settled canary has exactly Flagger's one condition.
+//!    until it is done (`rollout::phase::Intent`). A settled canary whose primary works has exactly Flagger's one condition.
 //! 6. Traffic moves before anyone is told: a hanging chat delays nobody. Each canary has a lane of its own for news.
 //! 7. One canary's panic, poison object, slow hook or huge answer touches no other: `tests/it/cluster/inputs.rs`.
 //! 8. A settled canary is not written to; a step writes the route and the status once, and one event:
@@ -64,6 +64,9 @@
 //! * A session's cookie is in the status before a route uses it. A core Service with an address of its own can be a target.
 //! * When no pod of the canary is left, traffic returns to the primary at once, and the analysis begins anew; Flagger waits for the
 //!   progress deadline, while what is routed there meets nobody.
+//! * After a promotion with which the primary did not become ready, the condition `PromotionFailed` stays until one succeeds: a fix does
+//!   not wait for the primary that it mends.
+//! * A version that failed and was taken back is a new version when it comes again, and so is one that comes back while its run ends.
 //! * A rollback keeps the weights as they are while the primary cannot answer, instead of sending everything to one side.
 //! * On Gateway API the defaults of the API server and the order of headers are no drift, a test of requests that it cannot express is
 //!   refused instead of met by everyone, `mirror` works with a growing share too, and a gateway that lags behind holds up the next

@@ -110,9 +110,12 @@ pub fn restart(facts: &Facts<'_>) -> Result<Decision, String> {
         "New revision detected! Restarting analysis for {}",
         facts.world.full_target()
     );
+    let weights = facts.refuge()?;
+    let mut status = settled::started(facts);
+    status.canary_weight = i64::from(weights.canary);
     Ok(Decision::Do(Plan {
-        effects: facts.set_weights(&Weights::PRIMARY)?,
-        status: Some(settled::started(facts)),
+        effects: facts.set_weights(&weights)?,
+        status: Some(status),
         notices: vec![event(facts.world, EventKind::Normal, text)],
     }))
 }
@@ -120,8 +123,10 @@ pub fn restart(facts: &Facts<'_>) -> Result<Decision, String> {
 /// Promotes without judgement, in two looks: the primary gets the version; then, and only then, the canary goes.
 fn skip_analysis(facts: &Facts<'_>) -> Result<Decision, String> {
     let status = phase::status(facts.world);
-    if facts.weights()? != Weights::PRIMARY || status.canary_weight != 0 || status.iterations != 0 {
-        // The analysis was switched off in the middle.
+    let is_elsewhere =
+        facts.weights()? != Weights::PRIMARY || status.canary_weight != 0 || status.iterations != 0;
+    if is_elsewhere && (!facts.promotion_failed() || facts.is_promoted()) {
+        // The analysis was switched off in the middle, or the primary is mended.
         let mut status = phase::step(facts.world);
         (status.canary_weight, status.iterations) = (0, 0);
         return moved(facts, &Weights::PRIMARY, status, None);
@@ -268,11 +273,11 @@ fn advance_iteration(
         status.iterations += 1;
         let weights = match (is_ab, facts.mirrors()) {
             (true, _) => Weights::CANARY,
-            (false, true) => Weights {
+            (false, true) if facts.primary_serves() => Weights {
                 mirrored: true,
                 ..Weights::PRIMARY
             },
-            (false, false) => routed,
+            (false, _) => routed,
         };
         let (name, iteration) = (world.full_name(), status.iterations);
         let text = format!("Advance {name} canary iteration {iteration}/{all}");

@@ -36,6 +36,10 @@ pub fn decide(world: &World) -> Decision {
     if !world.canary.spec.revert_on_deletion {
         return Decision::Do(write(world, false));
     }
+    if world.rival.is_some() {
+        // All that could be given back is the older canary's.
+        return Decision::Do(gone(world));
+    }
     if world.phase() != CanaryPhase::Terminating {
         let mut status = phase::enter(world, CanaryPhase::Terminating);
         status.canary_weight = 0;
@@ -46,6 +50,8 @@ pub fn decide(world: &World) -> Decision {
     }
     match Facts::of(world) {
         Ok(facts) => revert(&facts),
+        // Somebody may mend it: the primary goes with the Canary, and the target may have no pods.
+        Err(problem) if world.target().is_some() && !is_late(world) => warn(world, problem),
         // Without its target there is nobody to give anything back to.
         Err(_) => Decision::Do(gone(world)),
     }
@@ -53,7 +59,7 @@ pub fn decide(world: &World) -> Decision {
 
 fn revert(facts: &Facts<'_>) -> Decision {
     let world = facts.world;
-    let late = deadline(world).is_none_or(|deadline| deadline <= world.now);
+    let late = is_late(world);
     let mut up = facts.scale_to_primary(late);
     if !up.is_empty() {
         // A scaler that takes it back at once is not argued with before the next due.
@@ -91,6 +97,11 @@ fn given_back(facts: &Facts<'_>) -> Result<Vec<Effect>, String> {
     let mut effects: Vec<_> = facts.restored_apex().into_iter().collect();
     effects.extend(route::restore(Dialect::of(world)?, world));
     Ok(effects)
+}
+
+/// Whether the target was waited for long enough.
+fn is_late(world: &World) -> bool {
+    deadline(world).is_none_or(|deadline| deadline <= world.now)
 }
 
 /// Until when the target is waited for.

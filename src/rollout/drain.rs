@@ -41,7 +41,10 @@ pub fn is_over(world: &World) -> bool {
 pub fn finish(facts: &Facts<'_>) -> Option<Decision> {
     use CanaryPhase as P;
     let world = facts.world;
-    let is_settled = matches!(world.phase(), P::Initialized | P::Succeeded | P::Failed);
+    let is_settled = matches!(
+        world.phase(),
+        P::Initialized | P::Waiting | P::Succeeded | P::Failed
+    );
     if !is_settled || !is_over(world) || facts.weights() != Ok(Weights::PRIMARY) {
         return None;
     }

@@ -128,13 +128,14 @@ impl<'a> Facts<'a> {
         // Between runs, going back to what is promoted is no new version; within a run it is a change like any other.
         let same_revision = *applied == self.revision
             || (!is_in_flight(status.phase)
-                && status.last_promoted_spec.as_ref() == Some(&self.revision)
-                && (status.phase != CanaryPhase::Failed || self.is_what_the_primary_runs()));
+                && status.phase != CanaryPhase::Failed
+                && status.last_promoted_spec.as_ref() == Some(&self.revision));
         match status.phase {
             _ if same_revision && same_configs => false,
             CanaryPhase::Initialized | CanaryPhase::Succeeded => !self.is_what_the_primary_runs(),
             // In flight or failed, a hash of Flagger's stands for the target as it is now.
             _ if !is_ours(applied) => !same_configs,
+            CanaryPhase::Failed => !self.is_reverted(),
             _ => true,
         }
     }
@@ -148,18 +149,23 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// Whether the status names the target's revision by a hash other than ours, for the same content.
+    /// Whether the status is about something else than the target, and yet nothing is to be done: it names the same content by a hash
+    /// other than ours, or a version that failed and was taken back. (That one is a new version when it comes again.)
     pub fn to_adopt(&self) -> bool {
+        use CanaryPhase as P;
         let status = phase::status(self.world);
-        let settled = matches!(
-            status.phase,
-            CanaryPhase::Initialized | CanaryPhase::Succeeded
-        );
-        status.last_applied_spec.as_ref().is_some_and(|applied| {
-            *applied != self.revision
-                && (!settled || status.last_promoted_spec.as_ref() != Some(&self.revision))
-                && (settled || !is_ours(applied))
-        }) && !self.changed()
+        let Some(applied) = &status.last_applied_spec else {
+            return false;
+        };
+        let differs = *applied != self.revision;
+        let is_other = match status.phase {
+            P::Initialized | P::Succeeded => {
+                differs && status.last_promoted_spec.as_ref() != Some(&self.revision)
+            }
+            P::Failed => differs || !self.same_configs(status.tracked_configs.as_ref()),
+            _ => differs && !is_ours(applied),
+        };
+        is_other && !self.changed()
     }
 
     /// Whether the target went back to what is promoted already.

@@ -3,6 +3,7 @@
 use super::{
     phase::{self, Intent},
     plan::{Decision, Next},
+    rollback,
     say::event,
 };
 use crate::{
@@ -14,8 +15,8 @@ use crate::{
 
 /// The decision about a canary that must not be run as it is; `None` if it can be.
 pub fn refuse(world: &World) -> Option<Decision> {
-    if super::rollback::is_under_way(world) {
-        // Traffic returns to the primary whatever the spec says by now.
+    if rollback::is_under_way(world) || rollback::is_owed(world) {
+        // Traffic returns to the primary, and people hear of it, whatever the spec says by now.
         return None;
     }
     if world.canary.spec.suspend {

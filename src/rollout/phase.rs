@@ -21,6 +21,8 @@ pub enum Intent {
     Reverting,
     /// Traffic has left the canary; an interval later, when its connections have drained, it is scaled to zero.
     Draining,
+    /// The primary was given a version with which it did not become ready, and none since that did.
+    PromotionFailed,
     /// The end of a run has not been told yet.
     NoticePending,
     /// The spec cannot be followed; nothing is done until it is mended.
@@ -35,6 +37,7 @@ impl Intent {
             Self::RollingBack => "RollingBack",
             Self::Reverting => "Reverting",
             Self::Draining => "Draining",
+            Self::PromotionFailed => "PromotionFailed",
             Self::NoticePending => "NoticePending",
             Self::Invalid => "Invalid",
             Self::TargetConflict => "TargetConflict",

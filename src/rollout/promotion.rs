@@ -31,7 +31,14 @@ pub fn promoting(facts: &Facts<'_>) -> Result<Decision, String> {
             ..Plan::default()
         }));
     }
-    match (facts.primary_readiness(), facts.canary_readiness()) {
+    let canary = i64::from(facts.weights()?.canary);
+    let canary_readiness = if canary == 0 {
+        // Whoever has no traffic any more holds up nobody.
+        Readiness::Ready
+    } else {
+        facts.canary_readiness()
+    };
+    match (facts.primary_readiness(), canary_readiness) {
         (Readiness::Failed(why), _) => {
             return Ok(rollback::begin(world, &Cause::FailedPromotion(why)));
         }
@@ -52,7 +59,6 @@ pub fn promoting(facts: &Facts<'_>) -> Result<Decision, String> {
         .as_ref()
         .and_then(|a| a.step_weight_promotion)
         .unwrap_or(0);
-    let canary = i64::from(facts.weights()?.canary);
     if step <= 0 || canary == 0 || !facts.splits_traffic() {
         return to_primary(facts);
     }
@@ -92,7 +98,8 @@ fn to_primary(facts: &Facts<'_>) -> Result<Decision, String> {
 }
 
 fn finalising_status(facts: &Facts<'_>) -> crate::api::canary::CanaryStatus {
-    let mut status = phase::enter(facts.world, CanaryPhase::Finalising);
+    let status = phase::enter(facts.world, CanaryPhase::Finalising);
+    let mut status = phase::without_intent(status, Intent::PromotionFailed);
     status.canary_weight = 0;
     status.iterations = 0;
     affinity::retire(&mut status);
@@ -126,7 +133,8 @@ pub fn finalising(facts: &Facts<'_>) -> Result<Decision, String> {
 
 /// Ends a run that an interval ago had no traffic any more: the canary goes, and the news is owed.
 pub fn succeed(facts: &Facts<'_>, cause: &Cause) -> Plan {
-    let mut status = phase::enter(facts.world, CanaryPhase::Succeeded);
+    let status = phase::enter(facts.world, CanaryPhase::Succeeded);
+    let mut status = phase::without_intent(status, Intent::PromotionFailed);
     status.canary_weight = 0;
     status.iterations = 0;
     status

@@ -10,7 +10,7 @@ use super::{
     plan::{Decision, Plan},
 };
 use crate::{
-    api::canary::CanaryPhase,
+    api::canary::{CanaryPhase, CanaryStatus},
     route::affinity,
     world::{Weights, World},
 };
@@ -56,6 +56,10 @@ impl Cause {
             Self::NotReady(why) | Self::FailedPromotion(why) => why.clone(),
             Self::Promoted | Self::Skipped | Self::Reverted => String::new(),
         }
+    }
+
+    const fn is_of_the_primary(&self) -> bool {
+        matches!(self, Self::FailedPromotion(_))
     }
 
     /// The cause that a condition records; one that an older or newer version wrote counts as "not ready", with its message.
@@ -104,7 +108,7 @@ pub fn proceed(facts: &Facts<'_>) -> Result<Decision, String> {
     let Some((intent, cause)) = way_back(facts.world) else {
         return Err("no rollback is under way".to_owned());
     };
-    let to = destination(facts, &cause);
+    let to = destination(facts, &cause)?;
     let effects = facts.set_weights(&to)?;
     let mut status = phase::without_intent(phase::enter(facts.world, end(intent)), intent);
     status.canary_weight = i64::from(to.canary);
@@ -113,10 +117,12 @@ pub fn proceed(facts: &Facts<'_>) -> Result<Decision, String> {
     if to.canary == 0 {
         affinity::retire(&mut status);
     }
-    // What came in the meantime is news, and gets a run of its own.
-    if intent == Intent::Reverting && facts.is_what_the_primary_runs() {
-        status.last_applied_spec = Some(facts.revision.clone());
-        status.tracked_configs.clone_from(&facts.configs);
+    if cause.is_of_the_primary() {
+        let intent = Intent::PromotionFailed;
+        status = phase::with_intent(status, facts.world, intent, "PrimaryNotReady", "");
+    }
+    if intent == Intent::Reverting {
+        give_up(&mut status, facts);
     }
     let status = phase::with_intent(
         status,
@@ -135,6 +141,20 @@ pub fn proceed(facts: &Facts<'_>) -> Result<Decision, String> {
         status: Some(status),
         notices: Vec::new(),
     }))
+}
+
+/// The run that ends was about nothing that is promoted. What came in the meantime is news, and gets a run of its own, also if it is
+/// what that run was about.
+fn give_up(status: &mut CanaryStatus, facts: &Facts<'_>) {
+    if facts.is_what_the_primary_runs() {
+        status.last_applied_spec = Some(facts.revision.clone());
+        status.tracked_configs.clone_from(&facts.configs);
+    } else {
+        status
+            .last_applied_spec
+            .clone_from(&status.last_promoted_spec);
+        status.tracked_configs = None;
+    }
 }
 
 fn way_back(world: &World) -> Option<(Intent, Cause)> {
@@ -156,11 +176,12 @@ const fn end(intent: Intent) -> CanaryPhase {
 }
 
 /// Where traffic goes: to the primary; but after a promotion that failed it is the primary that is broken.
-fn destination(facts: &Facts<'_>, cause: &Cause) -> Weights {
-    match cause {
-        Cause::FailedPromotion(_) if facts.splits_traffic() && facts.world.canary_answers() => {
-            Weights::CANARY
-        }
-        _ => Weights::PRIMARY,
+fn destination(facts: &Facts<'_>, cause: &Cause) -> Result<Weights, String> {
+    if !facts.splits_traffic() || !facts.world.canary_answers() {
+        return Ok(Weights::PRIMARY);
     }
+    if cause.is_of_the_primary() {
+        return Ok(Weights::CANARY);
+    }
+    facts.refuge()
 }

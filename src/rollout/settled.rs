@@ -118,11 +118,17 @@ pub fn debounce(world: &World) -> Option<Decision> {
 pub fn adopted(facts: &Facts<'_>) -> crate::api::canary::CanaryStatus {
     let mut status = phase::status(facts.world);
     status.last_applied_spec = Some(facts.revision.clone());
-    if matches!(
-        status.phase,
-        CanaryPhase::Initialized | CanaryPhase::Succeeded
-    ) {
-        status.last_promoted_spec = Some(facts.revision.clone());
+    match status.phase {
+        CanaryPhase::Initialized | CanaryPhase::Succeeded => {
+            status.last_promoted_spec = Some(facts.revision.clone());
+        }
+        // Flagger's says neither the weight nor the iteration at which it waits.
+        CanaryPhase::WaitingPromotion if facts.strategy() == Strategy::Canary => {
+            let routed = facts.weights().map(|weights| i64::from(weights.canary));
+            status.canary_weight = routed.unwrap_or(status.canary_weight);
+            status.iterations = 0;
+        }
+        _ => {}
     }
     // While it waits for a promotion Flagger's status says nothing of what is routed, and counts one iteration too few.
     if status.phase == CanaryPhase::WaitingPromotion && facts.strategy() == Strategy::Canary {

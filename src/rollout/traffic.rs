@@ -1,6 +1,9 @@
 //! Where traffic is, where it belongs, and the writes that move it.
 
-use super::{facts::Facts, phase};
+use super::{
+    facts::Facts,
+    phase::{self, Intent},
+};
 use crate::{
     api::canary::{CanaryPhase, Strategy},
     route::{self, affinity::Cookies},
@@ -60,20 +63,39 @@ impl Facts<'_> {
             return Ok(Vec::new());
         }
         let now = self.weights()?;
-        let (primary, canary) = (self.world.primary_answers(), self.world.canary_answers());
         let name = |name: &str| {
             format!(
                 "{name}.{} has no ready pod: traffic stays where it is",
                 self.world.namespace()
             )
         };
-        if weights.primary > now.primary && !primary && canary {
+        if self.misses_primary(now, *weights) {
             return Err(name(&self.world.canary.primary_workload_name()));
         }
-        if weights.canary > now.canary && !canary {
+        if self.misses_canary(now, *weights) {
             return Err(name(&self.world.canary.spec.target_ref.name));
         }
         route::set(self.dialect, self.world, weights)
+    }
+
+    /// Whether more requests would meet a primary that does not answer, although the canary does.
+    fn misses_primary(&self, now: Weights, then: Weights) -> bool {
+        let world = self.world;
+        then.primary > now.primary && !world.primary_answers() && world.canary_answers()
+    }
+
+    /// Whether more requests would meet a canary that does not answer.
+    fn misses_canary(&self, now: Weights, then: Weights) -> bool {
+        then.canary > now.canary && !self.world.canary_answers()
+    }
+
+    /// Makes the routes, or repairs them, with these weights; where these would miss, with those that are routed.
+    fn repaired(&self, weights: Weights) -> Result<Vec<Effect>, String> {
+        let weights = match self.weights() {
+            Ok(now) if self.misses_primary(now, weights) || self.misses_canary(now, weights) => now,
+            _ => weights,
+        };
+        route::reconcile(self.dialect, self.world, &self.selector, &weights)
     }
 
     /// Whether clients are answered by the primary. After a promotion that failed they are not: a version that mends it must be able
@@ -81,7 +103,21 @@ impl Facts<'_> {
     pub fn primary_serves(&self) -> bool {
         let all_on_canary =
             self.splits_traffic() && self.weights().is_ok_and(|weights| weights.canary == 100);
-        !all_on_canary || self.world.canary.strategy() == Strategy::AbTesting
+        !self.promotion_failed()
+            && (!all_on_canary || self.world.canary.strategy() == Strategy::AbTesting)
+    }
+
+    /// Whether the primary still has a version with which it did not become ready.
+    pub fn promotion_failed(&self) -> bool {
+        phase::intent(self.world, Intent::PromotionFailed).is_some()
+    }
+
+    /// Where traffic goes when a version is out of the question: to the primary; while that one is broken it stays where it is.
+    pub fn refuge(&self) -> Result<Weights, String> {
+        if !self.promotion_failed() || self.world.primary_answers() {
+            return Ok(Weights::PRIMARY);
+        }
+        Ok(Weights::canary(self.weights()?.canary))
     }
 
     /// Creates the routes, or repairs what drifted, with the weights as they are; as the status has them, if the routes are gone.
@@ -103,12 +139,19 @@ impl Facts<'_> {
             }
         };
         let weights = self.weights().unwrap_or_else(|_| lost());
-        route::reconcile(self.dialect, self.world, &self.selector, &weights)
+        let expected = self.expected_weights();
+        // All the traffic of an A/B test is that of the requests that match: when the test goes, everybody's would be too much.
+        let weights = if weights.canary > expected.canary && !self.to_adopt() {
+            expected
+        } else {
+            weights
+        };
+        self.repaired(weights)
     }
 
     /// Creates the routes, or repairs what drifted, with these weights.
     pub fn routes_to(&self, weights: &Weights) -> Result<Vec<Effect>, String> {
-        let effects = route::reconcile(self.dialect, self.world, &self.selector, weights)?;
+        let effects = self.repaired(*weights)?;
         match self.weights() {
             // One write at a time: what is repaired gets its weights in the next look, if not in this.
             Ok(now) if effects.is_empty() && now != *weights => self.set_weights(weights),

@@ -1,6 +1,8 @@
 //! What `decide` does, in virtual time: transcripts that a user can read, a crash at every write, and worlds that nobody would build.
 
 mod configs;
+mod edges;
+mod fears;
 mod gates;
 mod model;
 mod properties;

@@ -164,11 +164,11 @@ impl Model {
         for _ in 0..2000 {
             self.look();
             let status = self.world.canary.status.clone().unwrap_or_default();
-            if status.phase == end
-                && status
-                    .conditions
-                    .is_some_and(|conditions| conditions.len() == 1)
-            {
+            let mut conditions = status.conditions.iter().flatten();
+            // That the primary is broken is true for as long as it is.
+            let is_settled =
+                conditions.all(|c| matches!(c.type_.as_str(), "Promoted" | "PromotionFailed"));
+            if status.phase == end && is_settled {
                 return;
             }
         }
@@ -433,6 +433,10 @@ impl Model {
             let ready = if is_broken || is_dead { 0 } else { replicas };
             object["status"] = json!({"observedGeneration": object["metadata"]["generation"], "replicas": replicas,
                 "updatedReplicas": replicas, "readyReplicas": ready, "availableReplicas": ready});
+            if is_dead {
+                object["status"]["conditions"] = json!([{"type": "Progressing", "status": "True"},
+                    {"type": "Available", "status": "False", "reason": "MinimumReplicasUnavailable", "lastUpdateTime": "1970-01-01T00:00:00Z"}]);
+            }
             if is_broken {
                 object["status"]["conditions"] = json!([{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]);
             }

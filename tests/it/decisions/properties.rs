@@ -150,4 +150,76 @@ proptest! {
         let phase = model.world.phase();
         prop_assert!(matches!(phase, CanaryPhase::Succeeded | CanaryPhase::Failed | CanaryPhase::Initialized) && is_still, "{phase}\n{}", model.transcript());
     }
+
+    /// Versions come, fail and go back at any moment; one cannot even start as the primary. The last is what is released in the end.
+    #[test]
+    fn the_last_of_many_versions_is_released_in_the_end(
+        spec in specs(),
+        versions in prop::collection::vec((1_usize..60, prop::sample::select(vec!["podinfo:1", "podinfo:2", "podinfo:3"]), prop::sample::select(vec!["1", "100"])), 0..4),
+        broken in any::<bool>(),
+        crash in prop::option::of(1_usize..60),
+    ) {
+        let mut model = release_of(spec);
+        model.broken = broken.then_some("podinfo:2");
+        model.crash_after = crash;
+        for (moment, image, metric) in versions {
+            for _ in 0..moment { model.look(); }
+            metric.clone_into(&mut model.metric);
+            model.image(image);
+        }
+        for _ in 0..30 { model.look(); }
+        "100".clone_into(&mut model.metric);
+        model.image("podinfo:4");
+        prop_assert!(reaches(&mut model, CanaryPhase::Succeeded), "{}", model.transcript());
+        for _ in 0..BOUND / 4 { model.look(); }
+        let weights = rollout::weights(&model.world).unwrap();
+        prop_assert_eq!((weights.primary, weights.canary, weights.mirrored), (100, 0, false));
+        prop_assert!(model.outcome().contains("podinfo:4") || model.world.primary().unwrap()["spec"]["selector"]["app"] == "podinfo:4", "{}", model.transcript());
+        prop_assert!(rests(&mut model), "{}", model.transcript());
+    }
+
+    /// Deleted at any moment, whatever a crash cuts off: the target has its pods, and nothing holds the Canary.
+    #[test]
+    fn a_deletion_at_any_moment_gives_the_target_back(
+        spec in specs(),
+        moment in 1_usize..80,
+        metric in prop::sample::select(vec!["1", "100"]),
+        crash in prop::option::of(1_usize..40),
+        suspend in any::<bool>(),
+    ) {
+        let mut spec = spec;
+        spec["revertOnDeletion"] = json!(true);
+        let mut model = release_of(spec);
+        metric.clone_into(&mut model.metric);
+        model.crash_after = crash;
+        for _ in 0..moment { model.look(); }
+        model.world.canary.spec.suspend = suspend;
+        model.delete();
+        for _ in 0..BOUND { model.look(); if model.is_gone() { break; } }
+        prop_assert!(model.is_gone(), "{}", model.transcript());
+        let target = model.world.target().unwrap();
+        prop_assert_ne!(&target["spec"]["replicas"], &json!(0), "{}", model.transcript());
+        prop_assert_eq!(target.pointer("/spec/template/spec/nodeSelector"), None);
+    }
+
+    /// Suspended at any moment, and resumed: nothing moves meanwhile but what was on its way back, and the release ends as it would have.
+    #[test]
+    fn a_pause_at_any_moment_changes_no_end(
+        spec in specs(),
+        moment in 1_usize..80,
+        metric in prop::sample::select(vec!["1", "100"]),
+    ) {
+        let mut whole = release_of(spec.clone());
+        metric.clone_into(&mut whole.metric);
+        let end = if metric == "1" && spec["skipAnalysis"] == false { CanaryPhase::Failed } else { CanaryPhase::Succeeded };
+        prop_assert!(reaches(&mut whole, end), "{}", whole.transcript());
+        let mut model = release_of(spec);
+        metric.clone_into(&mut model.metric);
+        for _ in 0..moment { model.look(); }
+        model.world.canary.spec.suspend = true;
+        for _ in 0..100 { model.look(); }
+        model.world.canary.spec.suspend = false;
+        prop_assert!(reaches(&mut model, end), "{}", model.transcript());
+        prop_assert_eq!(model.outcome(), whole.outcome(), "{}", model.transcript());
+    }
 }

@@ -1,5 +1,7 @@
 //! The writes of what stands beside the routes: the Services, the pods of the target, the primary and its copies.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::{drain, facts::Facts, phase};
@@ -132,12 +134,13 @@ impl Facts<'_> {
         effects
     }
 
-    /// Whether the primary was given the revision that this run is about.
+    /// Whether the primary was given the revision and the configs that this run is about, whatever they are by now.
     pub fn is_promoted(&self) -> bool {
-        let applied = phase::status(self.world)
-            .last_applied_spec
-            .unwrap_or_default();
-        let id = self.flagger_id(&applied);
+        let status = phase::status(self.world);
+        let applied = status.last_applied_spec.unwrap_or_default();
+        let configs = self.configs.as_ref();
+        let configs = configs.map(|now| status.tracked_configs.as_ref().unwrap_or(now));
+        let id = self.flagger_id(&applied, configs);
         let was = |primary| self.with_primary(|wanted| wanted.was_promoted(primary, &id, &applied));
         self.world.primary().is_some_and(was)
             || (!is_ours(&applied) && self.is_what_the_primary_runs())
@@ -159,7 +162,7 @@ impl Facts<'_> {
     pub fn with_primary<T>(&self, f: impl FnOnce(&Primary<'_>) -> T) -> T {
         let settings = &self.world.settings;
         let name = self.world.canary.primary_workload_name();
-        let id = self.flagger_id(&self.revision);
+        let id = self.flagger_id(&self.revision, self.configs.as_ref());
         f(&Primary {
             kind: self.kind,
             target: self.target,
@@ -174,8 +177,8 @@ impl Facts<'_> {
         })
     }
 
-    fn flagger_id(&self, revision: &str) -> String {
-        let configs = serde_json::to_string(&self.configs).unwrap_or_default();
+    fn flagger_id(&self, revision: &str, configs: Option<&BTreeMap<String, String>>) -> String {
+        let configs = serde_json::to_string(&configs).unwrap_or_default();
         primary::flagger_id(
             self.world
                 .canary

@@ -148,7 +148,8 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// Whether the status names the target's revision by a hash other than ours, for the same content.
+    /// Whether the status names the target's revision by a hash other than ours, for the same content; or, after a failure, the one
+    /// that failed though the target went back to what is promoted: whoever brings that one again wants it run again.
     pub fn to_adopt(&self) -> bool {
         let status = phase::status(self.world);
         let settled = matches!(
@@ -158,7 +159,7 @@ impl<'a> Facts<'a> {
         status.last_applied_spec.as_ref().is_some_and(|applied| {
             *applied != self.revision
                 && (!settled || status.last_promoted_spec.as_ref() != Some(&self.revision))
-                && (settled || !is_ours(applied))
+                && (settled || !is_ours(applied) || self.is_reverted())
         }) && !self.changed()
     }
 

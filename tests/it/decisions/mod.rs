@@ -191,6 +191,26 @@ fn flaggers_own_hash_of_the_same_version_is_no_new_version() {
 
 /// Flagger would route everything to the broken primary and scale the healthy canary to zero.
 #[test]
+fn a_version_that_failed_is_run_again_when_it_comes_back() {
+    let mut model = release(json!({"stepWeight": 50, "threshold": 1}));
+    model.metric = "42".to_owned();
+    model.run_until(CanaryPhase::Failed);
+    model.metric = "100".to_owned();
+    model.image("podinfo:1");
+    for _ in 0..25 {
+        model.look();
+    }
+    assert_eq!(
+        model.world.phase(),
+        CanaryPhase::Failed,
+        "there is nothing new"
+    );
+    model.image("podinfo:2");
+    model.run_until(CanaryPhase::Succeeded);
+    assert!(model.outcome().contains("podinfo:2"), "{}", model.outcome());
+}
+
+#[test]
 fn after_a_failed_promotion_traffic_stays_on_the_healthy_side_and_a_fix_rolls_out() {
     let mut model = release(json!({"stepWeight": 50}));
     model.broken = Some("podinfo:2");

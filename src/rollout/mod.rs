@@ -55,7 +55,12 @@ pub fn decide(world: &World, evidence: &Evidence) -> Decision {
     if !rollback::is_under_way(world)
         && let Some(withdrawal) = withdrawal::decide(world)
     {
-        return withdrawal;
+        // Pods that make room for those of a newer version are no fault of the one before.
+        return if analysis::is_overtaken(&facts) {
+            analysis::changed(&facts).unwrap_or(withdrawal)
+        } else {
+            withdrawal
+        };
     }
     let decision = match world.phase() {
         _ if rollback::is_under_way(world) => rollback::proceed(&facts),

@@ -1,5 +1,6 @@
 //! What `decide` does, in virtual time: transcripts that a user can read, a crash at every write, and worlds that nobody would build.
 
+mod bootstrap;
 mod configs;
 mod gates;
 mod model;
@@ -189,7 +190,6 @@ fn flaggers_own_hash_of_the_same_version_is_no_new_version() {
     assert_eq!(model.told.len(), told, "in silence");
 }
 
-/// Flagger would route everything to the broken primary and scale the healthy canary to zero.
 #[test]
 fn a_version_that_failed_is_run_again_when_it_comes_back() {
     let mut model = release(json!({"stepWeight": 50, "threshold": 1}));
@@ -210,6 +210,7 @@ fn a_version_that_failed_is_run_again_when_it_comes_back() {
     assert!(model.outcome().contains("podinfo:2"), "{}", model.outcome());
 }
 
+/// Flagger would route everything to the broken primary and scale the healthy canary to zero.
 #[test]
 fn after_a_failed_promotion_traffic_stays_on_the_healthy_side_and_a_fix_rolls_out() {
     let mut model = release(json!({"stepWeight": 50}));

@@ -29,11 +29,7 @@ pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String
         if let Some(wait) = settled::debounce(world) {
             return Ok(wait);
         }
-        return if facts.is_reverted() {
-            Ok(rollback::begin(world, &Cause::Reverted))
-        } else {
-            restart(facts)
-        };
+        return changed(facts);
     }
     if facts.to_adopt() {
         return Ok(Decision::commit(settled::adopted(facts), Vec::new()));
@@ -102,6 +98,23 @@ fn step(
     }
     check(facts, evidence, said)?;
     advance(facts, evidence, said)
+}
+
+/// Whether the version under judgement is not the target's any more.
+pub fn is_overtaken(facts: &Facts<'_>) -> bool {
+    matches!(
+        facts.world.phase(),
+        CanaryPhase::Progressing | CanaryPhase::WaitingPromotion
+    ) && facts.changed()
+}
+
+/// The target changed under way: to another version, or back to what is promoted.
+pub fn changed(facts: &Facts<'_>) -> Result<Decision, String> {
+    if facts.is_reverted() {
+        Ok(rollback::begin(facts.world, &Cause::Reverted))
+    } else {
+        restart(facts)
+    }
 }
 
 /// The version changed under way: traffic returns to the primary, and the analysis begins anew.

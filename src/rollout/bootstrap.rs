@@ -12,18 +12,12 @@ use super::{
 use crate::{
     api::canary::CanaryPhase,
     notice::{EventKind, Severity},
-    world::{Effect, Readiness, Weights},
+    world::{Action, Effect, Readiness, Weights},
 };
 
 /// The primary beside the target, traffic on it, the target at zero.
 pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String> {
     let world = facts.world;
-    if world.phase() == CanaryPhase::New {
-        return Ok(Decision::commit(
-            phase::enter(world, CanaryPhase::Initializing),
-            Vec::new(),
-        ));
-    }
     facts.complete().map_err(|problem| {
         format!(
             "createPrimary{} failed: {problem}",
@@ -93,12 +87,20 @@ fn initialized(facts: &Facts<'_>) -> Result<Decision, String> {
     let mut effects: Vec<Effect> = facts.primary_scaler(false)?.into_iter().collect();
     effects.extend(facts.routes_to(&Weights::PRIMARY)?);
     effects.extend(facts.apex_service());
-    effects.retain(|effect| !world.mended.contains(&effect.object));
+    let (tried, effects): (Vec<_>, Vec<_>) = effects
+        .into_iter()
+        .partition(|effect| world.mended.contains(&effect.object));
     if !effects.is_empty() {
         return Ok(Decision::Do(Plan {
             effects,
             ..Plan::default()
         }));
+    }
+    // What somebody changes back all the time is not argued with. What was refused, and without which clients would not be answered
+    // once the target is gone, was said, and is tried again.
+    let is_missing = |effect: &Effect| matches!(effect.action, Action::Create(_));
+    if tried.iter().any(is_missing) || !(facts.leads_to_primary() || tried.is_empty()) {
+        return Ok(Decision::Wait(Next::Due, Vec::new()));
     }
     let down = facts.scale_down();
     match drain::end(world) {

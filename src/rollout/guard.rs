@@ -7,7 +7,7 @@ use super::{
     say::event,
 };
 use crate::{
-    api::canary::Strategy,
+    api::canary::{CanaryPhase, Strategy},
     notice::EventKind,
     route::Dialect,
     world::{TargetKind, World},
@@ -19,7 +19,8 @@ pub fn refuse(world: &World) -> Option<Decision> {
         // Traffic returns to the primary, and people hear of it, whatever the spec says by now.
         return None;
     }
-    if world.canary.spec.suspend {
+    // A new one becomes known first: its status says so, whether it is suspended or not.
+    if world.canary.spec.suspend && world.phase() != CanaryPhase::New {
         let text = "skipping canary run as object is suspended".to_owned();
         return Some(Decision::Wait(
             Next::Change,

@@ -110,8 +110,11 @@ pub fn samples(world: &World, evidence: &Evidence) -> Vec<(String, f64)> {
 
 /// Whether all servers of metrics can be reached: what is to be asked, or the first problem.
 pub fn online(world: &World, evidence: &Evidence) -> Stage<Result<(), String>> {
-    let mut servers: BTreeMap<String, Server> = BTreeMap::new();
-    for check in checks(&world.canary) {
+    let mut checks = checks(&world.canary);
+    checks.sort_by_key(|check| check.place);
+    let mut questions = Vec::new();
+    let mut known = BTreeSet::new();
+    for check in checks {
         let (prefix, server) = match check.source {
             Source::Builtin(_) | Source::Inline(_) => (
                 "prometheus not avaiable: ".to_owned(),
@@ -123,36 +126,39 @@ pub fn online(world: &World, evidence: &Evidence) -> Stage<Result<(), String>> {
                     "prometheus in metric template {}.{} not avaiable: ",
                     name.name, name.namespace
                 );
-                (
-                    prefix,
-                    template(world, reference)
-                        .map(|(_, server)| server)
-                        .map_err(|problem| lower_first(&problem)),
-                )
+                let server = template(world, reference).map(|(_, server)| server);
+                (prefix, server)
             }
             Source::Nothing => continue,
         };
-        match server {
-            Ok(server) => drop(servers.insert(prefix, server)),
-            Err(problem) => return Stage::Done(Err(problem)),
+        if !known.insert(prefix.clone()) {
+            continue;
         }
-    }
-    let mut questions = Vec::new();
-    for (prefix, server) in servers {
-        match ask(
-            &prefix,
-            server.query(prometheus::ONLINE, budget(world)),
-            evidence,
-        ) {
-            Stage::Ask(more) => questions.extend(more),
-            Stage::Done(Ok(1.0)) => {}
-            Stage::Done(Ok(_)) => {
-                return Stage::Done(Err(format!("{prefix}value is not 1 for query: vector(1)")));
+        let asked = server
+            .map(|server| {
+                ask(
+                    &prefix,
+                    server.query(prometheus::ONLINE, budget(world)),
+                    evidence,
+                )
+            })
+            .map_err(|problem| lower_first(&problem));
+        let problem = match asked {
+            Ok(Stage::Ask(more)) => {
+                questions.extend(more);
+                continue;
             }
-            Stage::Done(Err(error)) => {
-                return Stage::Done(Err(format!("{prefix}running query failed: {error}")));
-            }
-        }
+            Ok(Stage::Done(Ok(1.0))) => continue,
+            Ok(Stage::Done(Ok(_))) => format!("{prefix}value is not 1 for query: vector(1)"),
+            Ok(Stage::Done(Err(error))) => format!("{prefix}running query failed: {error}"),
+            Err(problem) => problem,
+        };
+        // It is the first problem that is told: first those before it must have answered.
+        return if questions.is_empty() {
+            Stage::Done(Err(problem))
+        } else {
+            Stage::Ask(questions)
+        };
     }
     if questions.is_empty() {
         Stage::Done(Ok(()))

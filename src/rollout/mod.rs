@@ -43,6 +43,9 @@ pub fn decide(world: &World, evidence: &Evidence) -> Decision {
     if let Some(decision) = guard::refuse(world).or_else(|| deletion::prepare(world)) {
         return decision;
     }
+    if world.phase() == CanaryPhase::New {
+        return Decision::commit(phase::enter(world, CanaryPhase::Initializing), Vec::new());
+    }
     let facts = match Facts::of(world) {
         Ok(facts) => facts,
         Err(problem) => {
@@ -55,13 +58,18 @@ pub fn decide(world: &World, evidence: &Evidence) -> Decision {
     if !rollback::is_under_way(world)
         && let Some(withdrawal) = withdrawal::decide(world)
     {
-        return withdrawal;
+        // Pods that make room for those of a newer version are no fault of the one before.
+        return if analysis::is_overtaken(&facts) {
+            analysis::changed(&facts).unwrap_or(withdrawal)
+        } else {
+            withdrawal
+        };
     }
     let decision = match world.phase() {
         _ if rollback::is_under_way(world) => rollback::proceed(&facts),
         _ if rollback::is_owed(world) => Ok(settled::tell(world, evidence)),
-        CanaryPhase::New | CanaryPhase::Initializing => bootstrap::decide(&facts, evidence),
-        CanaryPhase::Terminating | CanaryPhase::Terminated => {
+        CanaryPhase::Initializing => bootstrap::decide(&facts, evidence),
+        CanaryPhase::New | CanaryPhase::Terminating | CanaryPhase::Terminated => {
             Ok(Decision::Wait(Next::Change, Vec::new()))
         }
         phase => upkeep(&facts).and_then(|effects| match phase {

@@ -64,6 +64,12 @@ fn start(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String> {
             vec![event(world, EventKind::Warning, why)],
         ));
     }
+    if let Err(why) = facts.routes_accepted() {
+        return Ok(Decision::Wait(
+            Next::Due,
+            vec![event(world, EventKind::Warning, why)],
+        ));
+    }
     let passed = match gate::rollout(world, evidence) {
         ControlFlow::Continue(passed) => passed,
         ControlFlow::Break(decision) => return Ok(decision),

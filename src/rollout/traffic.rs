@@ -7,13 +7,26 @@ use super::{
 use crate::{
     api::canary::{CanaryPhase, Strategy},
     route::{self, affinity::Cookies},
-    world::{Effect, Weights},
+    world::{Effect, Kind, TargetKind, Weights},
 };
 
 impl Facts<'_> {
     /// The weights as they are routed.
     pub fn weights(&self) -> Result<Weights, String> {
         route::read(self.dialect, self.world)
+    }
+
+    /// Whether clients come to the primary, by the routes as by the Service.
+    pub fn leads_to_primary(&self) -> bool {
+        let canary = &self.world.canary;
+        let (label, value) = &self.selector;
+        let is_selected = || {
+            let apex = self.world.object(Kind::Service, canary.apex_name())?;
+            let selected = apex.pointer("/spec/selector")?.get(label)?.as_str()?;
+            Some(selected == format!("{value}-primary"))
+        };
+        self.weights().is_ok_and(|now| now == Weights::PRIMARY)
+            && (self.kind == TargetKind::Service || is_selected().unwrap_or(false))
     }
 
     /// Whether traffic can be divided at all: otherwise there is nothing to say of routing.

@@ -68,7 +68,7 @@ pub fn reconcile(
 ) -> Result<Vec<Effect>, String> {
     let canary = &world.canary;
     let spec = spec(version, canary, weights)?;
-    let (labels, annotations) = apex_metadata(canary, selector);
+    let (labels, annotations) = apex_metadata(world, selector);
     let Some(live) = live(version, world) else {
         let mut metadata = json!({"name": canary.apex_name(), "namespace": world.namespace(), "annotations": annotations,
             "ownerReferences": [owner_reference(canary)]});

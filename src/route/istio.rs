@@ -214,7 +214,7 @@ fn virtual_service(
     let full = format!("VirtualService {name}.{}", world.namespace());
     let spec = spec(canary, weights)
         .map_err(|why| format!("reconcileVirtualService failed: {full} {why}"))?;
-    let (labels, annotations) = apex_metadata(canary, selector);
+    let (labels, annotations) = apex_metadata(world, selector);
     let (action, verb) = match world.object(Kind::VirtualService, name) {
         None => {
             let mut metadata = json!({"name": name, "namespace": world.namespace(), "annotations": annotations,

@@ -12,8 +12,11 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     api::canary::Canary,
-    workload::metadata::{json_map, with_flux},
-    world::{Effect, ObjectRef, Weights, World},
+    workload::{
+        metadata::{is_owned, json_map, with_flux},
+        service::unmanaged,
+    },
+    world::{Effect, Kind, ObjectRef, Weights, World},
 };
 use affinity::{Cookies, Sides};
 pub use gateway_api::Version;
@@ -154,24 +157,31 @@ pub fn new_cookies(dialect: Dialect, canary: &Canary, nonce: u64) -> Option<Cook
     }
 }
 
-/// Labels and annotations of a route: the apex Service's. Where the Canary names any, the Service's own label is among them, because
-/// Flagger writes both from one map.
+/// Labels and annotations of a route: the apex Service's. Where the Canary names any, the Service's own label is among them, and what
+/// is left to others of the Service's, because Flagger writes both from one map.
 fn apex_metadata(
-    canary: &Canary,
+    world: &World,
     selector: &(String, String),
 ) -> (Map<String, Value>, Map<String, Value>) {
+    let canary = &world.canary;
     let Some(apex) = &canary.spec.service.apex else {
         return (Map::new(), with_flux(Map::new()));
+    };
+    let others = |field| {
+        let live = world.object(Kind::Service, canary.apex_name());
+        live.filter(|live| is_owned(live, canary))
+            .map(|live| unmanaged(canary, live, field))
+            .unwrap_or_default()
     };
     let mut labels = json_map(apex.labels.iter().flatten());
     // A Service as target has no pods that a label could select.
     if !selector.0.is_empty() {
         labels.insert(selector.0.clone(), json!(canary.apex_name()));
     }
-    (
-        labels,
-        with_flux(json_map(apex.annotations.iter().flatten())),
-    )
+    labels.extend(others("labels"));
+    let mut annotations = json_map(apex.annotations.iter().flatten());
+    annotations.extend(others("annotations"));
+    (labels, with_flux(annotations))
 }
 
 /// An object's labels or annotations.

@@ -325,3 +325,32 @@ fn odd() -> impl Strategy<Value = Value> {
         ]
     })
 }
+
+/// Flagger writes the labels and annotations of both from one map.
+#[test]
+fn what_others_may_write_on_the_service_is_on_the_route_too() {
+    for row in DIALECTS {
+        let Some((kind, _)) = row.rules else { continue };
+        let service = json!({"port": 80, "gatewayRefs": [{"name": "g"}], "apex": {"annotations": {"a": "1", "u": "ours"}},
+            "unmanagedMetadata": {"annotations": ["u", "v"], "labels": ["w"]}});
+        let mut world = world(row.provider, service, canary_analysis(), json!({}));
+        let owner = crate::workload::metadata::owner_reference(&world.canary);
+        let apex = world.reference(Kind::Service, "podinfo");
+        let live = json!({"metadata": {"ownerReferences": [owner], "labels": {"w": "2", "x": "3"},
+            "annotations": {"u": "theirs", "v": "4", "y": "5"}}});
+        world.objects.insert(apex, live);
+        let world = reconciled(world, &Weights::PRIMARY);
+        let route = world.object(kind, "podinfo").unwrap();
+        assert_eq!(
+            route["metadata"]["labels"],
+            json!({"app": "podinfo", "w": "2"})
+        );
+        let annotations = metadata(route, "annotations");
+        assert_eq!(annotations["u"], "theirs");
+        assert_eq!(
+            (&annotations["a"], &annotations["v"]),
+            (&json!("1"), &json!("4"))
+        );
+        assert!(!annotations.contains_key("y"));
+    }
+}

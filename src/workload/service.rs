@@ -174,25 +174,11 @@ impl Services<'_> {
         }
         wanted["spec"]["selector"] = selector.clone();
         if is_owned(live, self.canary) {
-            let unmanaged = self
-                .canary
-                .spec
-                .service
-                .unmanaged_metadata
-                .clone()
-                .unwrap_or_default();
-            for (field, mut map, keys) in [
-                ("labels", labels, unmanaged.labels),
-                ("annotations", annotations, unmanaged.annotations),
-            ] {
+            for (field, mut map) in [("labels", labels), ("annotations", annotations)] {
+                map.extend(unmanaged(self.canary, live, field));
                 let live = live
                     .pointer(&format!("/metadata/{field}"))
                     .and_then(Value::as_object);
-                for key in keys.unwrap_or_default() {
-                    if let Some(value) = live.and_then(|live| live.get(&key)) {
-                        map.insert(key, value.clone());
-                    }
-                }
                 if live != Some(&map) {
                     wanted["metadata"][field] = Value::Object(map);
                 }
@@ -277,6 +263,20 @@ impl Services<'_> {
 fn sorted(mut ports: Vec<Value>) -> Vec<Value> {
     ports.sort_by_key(|port| port.get("port").and_then(Value::as_i64));
     ports
+}
+
+/// The labels or annotations of one of our Services that are left to others.
+pub fn unmanaged(canary: &Canary, live: &Value, field: &str) -> Map<String, Value> {
+    let keys = canary.spec.service.unmanaged_metadata.as_ref();
+    let keys = keys.and_then(|keys| match field {
+        "labels" => keys.labels.as_ref(),
+        _ => keys.annotations.as_ref(),
+    });
+    let live = live
+        .pointer(&format!("/metadata/{field}"))
+        .and_then(Value::as_object);
+    let value = |key: &String| Some((key.clone(), live?.get(key)?.clone()));
+    keys.into_iter().flatten().filter_map(value).collect()
 }
 
 #[cfg(test)]

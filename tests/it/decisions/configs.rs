@@ -143,3 +143,22 @@ fn a_config_that_is_missing_is_said_in_flaggers_words_and_nothing_is_made_withou
     }
     assert!(model.world.primary().is_some(), "{}", model.transcript());
 }
+
+/// Flagger looks for new versions again when the promotion is over.
+#[test]
+fn a_config_that_changes_while_its_version_is_promoted_is_the_next_version() {
+    let mut model = with_config(false);
+    color(&mut model, "blue");
+    while copy(&model) != Some(json!("blue")) {
+        model.look();
+    }
+    model.run_until_phase(CanaryPhase::Promoting);
+    model.look();
+    color(&mut model, "green");
+    model.run_until(CanaryPhase::Succeeded);
+    assert_eq!(lines(&model, "Restarting analysis"), 0);
+    assert_eq!(copy(&model), Some(json!("blue")));
+    model.run_until_phase(CanaryPhase::Progressing);
+    model.run_until(CanaryPhase::Succeeded);
+    assert_eq!(copy(&model), Some(json!("green")));
+}

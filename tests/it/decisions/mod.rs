@@ -1,5 +1,6 @@
 //! What `decide` does, in virtual time: transcripts that a user can read, a crash at every write, and worlds that nobody would build.
 
+mod bootstrap;
 mod configs;
 mod edges;
 mod fears;
@@ -189,6 +190,26 @@ fn flaggers_own_hash_of_the_same_version_is_no_new_version() {
         "it is known by our name now"
     );
     assert_eq!(model.told.len(), told, "in silence");
+}
+
+#[test]
+fn a_version_that_failed_is_run_again_when_it_comes_back() {
+    let mut model = release(json!({"stepWeight": 50, "threshold": 1}));
+    model.metric = "42".to_owned();
+    model.run_until(CanaryPhase::Failed);
+    model.metric = "100".to_owned();
+    model.image("podinfo:1");
+    for _ in 0..25 {
+        model.look();
+    }
+    assert_eq!(
+        model.world.phase(),
+        CanaryPhase::Failed,
+        "there is nothing new"
+    );
+    model.image("podinfo:2");
+    model.run_until(CanaryPhase::Succeeded);
+    assert!(model.outcome().contains("podinfo:2"), "{}", model.outcome());
 }
 
 /// Flagger would route everything to the broken primary and scale the healthy canary to zero.

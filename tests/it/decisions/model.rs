@@ -28,6 +28,8 @@ pub struct Model {
     served: Option<Timestamp>,
     /// What metric servers answer.
     pub metric: String,
+    /// What they answer when they are asked whether they are there.
+    pub online: &'static str,
     /// The hooks, by name, that say no.
     pub closed: BTreeSet<&'static str>,
     /// Whether the canary's pods are all gone.
@@ -130,6 +132,7 @@ impl Model {
             open: None,
             served: None,
             metric: "100".into(),
+            online: "1",
             closed: BTreeSet::new(),
             dead: false,
             broken: None,
@@ -515,7 +518,7 @@ impl Model {
             }
             Question::Call { request, .. } => {
                 let value = if request.url.0.contains("vector%281%29") {
-                    "1"
+                    self.online
                 } else {
                     &self.metric
                 };

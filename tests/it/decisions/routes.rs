@@ -29,6 +29,25 @@ fn gateway_api_copies_requests_before_it_sends_any() {
 }
 
 #[test]
+fn no_run_starts_on_a_route_that_its_gateway_did_not_take_up() {
+    let mut model = on("gatewayapi:v1", json!({"stepWeight": 50}));
+    let route = model.world.reference(Kind::HttpRoute, "podinfo");
+    let live = model.world.objects.get_mut(&route).unwrap();
+    let parent = live["spec"]["parentRefs"][0].clone();
+    live["status"] = json!({"parents": [{"parentRef": parent, "conditions": [{"type": "Accepted", "status": "False"}]}]});
+    for _ in 0..30 {
+        model.look();
+    }
+    assert_eq!(model.world.phase(), CanaryPhase::Initialized);
+    let says = |text: &str| model.told.iter().any(|line| line.contains(text));
+    assert!(says("parent gateway is not ready (status: False"));
+    let live = model.world.objects.get_mut(&route).unwrap();
+    live["status"]["parents"][0]["conditions"][0] =
+        json!({"type": "Accepted", "status": "True", "observedGeneration": 99});
+    model.run_until(CanaryPhase::Succeeded);
+}
+
+#[test]
 fn without_a_mesh_the_version_is_judged_behind_its_own_service() {
     let mut model = on("kubernetes", json!({"iterations": 2}));
     model.run_until(CanaryPhase::Succeeded);

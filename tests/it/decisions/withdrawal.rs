@@ -64,3 +64,19 @@ fn a_promotion_whose_canary_dies_goes_on() {
     model.dead = false;
     model.run_until(CanaryPhase::Succeeded);
 }
+
+#[test]
+fn a_new_version_whose_pods_take_the_place_of_the_old_ones_is_no_failed_check() {
+    let mut model = at_weight(20);
+    model.image("podinfo:3");
+    model.dead = true;
+    model.look();
+    let status = model.world.canary.status.clone().unwrap();
+    assert_eq!(rollout::weights(&model.world).unwrap().canary, 0);
+    assert_eq!((status.failed_checks, status.canary_weight), (0, 0));
+    let last = model.told.last().unwrap();
+    assert!(last.contains("Restarting analysis"), "{last}");
+    model.dead = false;
+    model.run_until(CanaryPhase::Succeeded);
+    assert!(model.outcome().contains("podinfo:3"), "{}", model.outcome());
+}

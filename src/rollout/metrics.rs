@@ -116,10 +116,13 @@ pub fn online(world: &World, evidence: &Evidence) -> Stage<Result<(), String>> {
     let mut known = BTreeSet::new();
     for check in checks {
         let (prefix, server) = match check.source {
-            Source::Builtin(_) | Source::Inline(_) => (
+            Source::Builtin(_) => (
                 "prometheus not avaiable: ".to_owned(),
                 builtin_server(world),
             ),
+            // Of a metric with a built-in name the template is not asked after, nor an inline query's server, as in Flagger.
+            Source::Template(_) if Builtin::named(&check.metric.name).is_some() => continue,
+            Source::Inline(_) | Source::Nothing => continue,
             Source::Template(reference) => {
                 let name = template_ref(world, reference);
                 let prefix = format!(
@@ -129,7 +132,6 @@ pub fn online(world: &World, evidence: &Evidence) -> Stage<Result<(), String>> {
                 let server = template(world, reference).map(|(_, server)| server);
                 (prefix, server)
             }
-            Source::Nothing => continue,
         };
         if !known.insert(prefix.clone()) {
             continue;

@@ -48,6 +48,18 @@ impl Cause {
         }
     }
 
+    /// The reason, and, where that is not what it mostly is, the phase in which it came about: the news of it says so.
+    fn reason_in(&self, phase: CanaryPhase) -> String {
+        match self {
+            Self::FailedChecks(_) | Self::Manual(_) | Self::NotReady(_)
+                if phase != CanaryPhase::Progressing =>
+            {
+                format!("{}{WHILE}{phase}", self.reason())
+            }
+            _ => self.reason().to_owned(),
+        }
+    }
+
     /// `message` of the condition.
     pub fn message(&self) -> String {
         match self {
@@ -64,6 +76,9 @@ impl Cause {
 
     /// The cause that a condition records; one that an older or newer version wrote counts as "not ready", with its message.
     pub fn read(reason: &str, message: &str) -> Self {
+        let reason = reason
+            .split_once(WHILE)
+            .map_or(reason, |(reason, _)| reason);
         match reason {
             "FailedChecks" => Self::FailedChecks(message.parse().unwrap_or(0)),
             "Manual" => Self::Manual(message.to_owned()),
@@ -74,6 +89,17 @@ impl Cause {
             _ => Self::NotReady(message.to_owned()),
         }
     }
+}
+
+/// Between a reason and the phase in which it came about.
+const WHILE: &str = "While";
+
+/// The phase in which what a condition records came about.
+pub fn phase_of(reason: &str) -> CanaryPhase {
+    let phase = reason.split_once(WHILE).map(|(_, phase)| phase);
+    phase
+        .and_then(|phase| serde_json::from_value(phase.into()).ok())
+        .unwrap_or(CanaryPhase::Progressing)
 }
 
 /// Commits to going back, and why.
@@ -128,7 +154,7 @@ pub fn proceed(facts: &Facts<'_>) -> Result<Decision, String> {
         status,
         facts.world,
         Intent::NoticePending,
-        cause.reason(),
+        &cause.reason_in(facts.world.phase()),
         &cause.message(),
     );
     let status = if to.canary == 0 && !facts.scale_down().is_empty() {

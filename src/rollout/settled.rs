@@ -150,7 +150,8 @@ pub fn adopted(facts: &Facts<'_>) -> crate::api::canary::CanaryStatus {
 /// A failure is told before its hooks are called, a success after them.
 pub fn tell(world: &World, evidence: &Evidence) -> Decision {
     let (reason, message) = phase::intent(world, Intent::NoticePending).unwrap_or_default();
-    let mut news = news(world, &Cause::read(reason, message));
+    let begun_in = rollback::phase_of(reason);
+    let mut news = news(world, &Cause::read(reason, message), begun_in);
     if world.phase() == CanaryPhase::Failed
         && let Some(question) = untold(std::mem::take(&mut news), evidence)
     {
@@ -187,7 +188,7 @@ fn untold(notices: Vec<Notice>, evidence: &Evidence) -> Option<Question> {
     (!is_told).then_some(question)
 }
 
-fn news(world: &World, cause: &Cause) -> Vec<Notice> {
+fn news(world: &World, cause: &Cause, begun_in: CanaryPhase) -> Vec<Notice> {
     let (name, target) = (world.full_name(), world.full_target());
     let warning = |text: String, phase| event_in(world, EventKind::Warning, text, phase);
     let down = warning(
@@ -199,7 +200,7 @@ fn news(world: &World, cause: &Cause) -> Vec<Notice> {
         Cause::FailedChecks(n) => vec![
             warning(
                 format!("Rolling back {name} failed checks threshold reached {n}"),
-                CanaryPhase::Progressing,
+                begun_in,
             ),
             down,
             alert(
@@ -210,13 +211,10 @@ fn news(world: &World, cause: &Cause) -> Vec<Notice> {
             ),
         ],
         Cause::Manual(hook) => vec![
-            warning(
-                format!("Rollback check {hook} passed"),
-                CanaryPhase::Progressing,
-            ),
+            warning(format!("Rollback check {hook} passed"), begun_in),
             warning(
                 format!("Rolling back {name} manual webhook invoked"),
-                CanaryPhase::Progressing,
+                begun_in,
             ),
             down,
             alert(
@@ -229,7 +227,7 @@ fn news(world: &World, cause: &Cause) -> Vec<Notice> {
         Cause::NotReady(why) => vec![
             warning(
                 format!("Rolling back {name} progress deadline exceeded {why}"),
-                CanaryPhase::Progressing,
+                begun_in,
             ),
             down,
             alert(

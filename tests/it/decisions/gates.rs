@@ -75,6 +75,13 @@ fn a_version_that_waits_for_its_promotion_is_still_judged() {
     }
     model.metric = "42".to_owned();
     model.run_until(CanaryPhase::Failed);
+    let said =
+        "Warning [WaitingPromotion] Rolling back podinfo.test failed checks threshold reached 2";
+    assert!(
+        model.told.iter().any(|line| line == said),
+        "{}",
+        model.transcript()
+    );
 }
 
 /// Flagger tells it at every step.

@@ -5,11 +5,11 @@ use serde_json::Value;
 
 use crate::cluster::folder;
 
-/// Every manifest of `corpus/accepted.yaml` is accepted with nothing unknown and nothing pruned; each of `corpus/refused.yaml` is refused
+/// Every manifest of `corpus/accepted.yaml` and of the examples is accepted with nothing unknown and nothing pruned; each of `corpus/refused.yaml` is refused
 /// for the reason in its annotation `refused`.
 pub async fn accepted_refused_and_kept_whole(client: Client) -> Result<(), String> {
     let mut wrong = Vec::new();
-    for object in documents("accepted.yaml") {
+    for object in documents("accepted.yaml").into_iter().chain(examples()) {
         match dry_run(&client, &object).await {
             Ok(kept) => wrong.extend(
                 lost("", &object["spec"], &kept["spec"])
@@ -37,6 +37,17 @@ pub async fn accepted_refused_and_kept_whole(client: Client) -> Result<(), Strin
     } else {
         Err(format!("manifests:\n  {}", wrong.join("\n  ")))
     }
+}
+
+/// The Canaries that users are shown.
+pub fn examples() -> Vec<Value> {
+    let files = std::fs::read_dir(folder("examples/canaries")).unwrap();
+    let texts = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
+    let examples: Vec<Value> = texts
+        .map(|text| serde_saphyr::from_str(&text).unwrap())
+        .collect();
+    assert!(examples.len() > 5);
+    examples
 }
 
 fn documents(file: &str) -> Vec<Value> {

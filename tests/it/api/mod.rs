@@ -3,4 +3,4 @@
 mod corpus;
 mod table;
 
-pub use corpus::accepted_refused_and_kept_whole;
+pub use corpus::{accepted_refused_and_kept_whole, examples};

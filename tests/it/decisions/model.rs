@@ -517,8 +517,12 @@ impl Model {
                 })
             }
             Question::Call { request, .. } => {
-                let value = if request.url.0.contains("vector%281%29") {
+                let url = &request.url.0;
+                let value = if url.contains("vector%281%29") {
                     self.online
+                } else if url.contains("duration_seconds_bucket") {
+                    // An application reports seconds.
+                    "0.1"
                 } else {
                     &self.metric
                 };

@@ -73,22 +73,19 @@ pub fn read(world: &World) -> Result<Weights, String> {
 }
 
 fn routed(canary: &Canary, live: &Value) -> Option<Weights> {
-    let rules = live.pointer(&format!("/spec/{}", list(canary)))?;
+    let rules = &live["spec"][list(canary)];
+    let (on_primary, on_canary) = (canary.primary_name(), canary.canary_name());
     let weight_of = |rule: &Value, host: &str| {
         let routes = rule.get("route").and_then(Value::as_array);
-        let destination = |route: &&Value| {
-            route.pointer("/destination/host").and_then(Value::as_str) == Some(host)
-        };
+        let destination = |route: &&Value| route["destination"]["host"] == *host;
         let route = routes.into_iter().flatten().rfind(destination)?;
         Some(percent(route.get("weight")))
     };
-    let with_canary = |rule| Some((rule, weight_of(rule, &canary.canary_name())?));
+    let with_canary = |rule| Some((rule, weight_of(rule, &on_canary)?));
     let (rule, to_canary) = rules.as_array()?.iter().rev().find_map(with_canary)?;
-    let to_primary = weight_of(rule, &canary.primary_name()).unwrap_or(0);
-    let mirrored = rule
-        .pointer("/mirror/host")
-        .and_then(Value::as_str)
-        .is_some_and(|host| !host.is_empty());
+    let to_primary = weight_of(rule, &on_primary).unwrap_or(0);
+    let mirror = rule["mirror"]["host"].as_str();
+    let mirrored = mirror.is_some_and(|host| !host.is_empty());
     (to_primary > 0 || to_canary > 0).then_some(Weights {
         primary: to_primary,
         canary: to_canary,

@@ -21,12 +21,10 @@ pub fn owner_reference(canary: &Canary) -> Value {
 
 /// Whether an object is controlled by this Canary (by name, as in Flagger: a Canary that was deleted and made anew is the same).
 pub fn is_owned(object: &Value, canary: &Canary) -> bool {
-    let owners = object
-        .pointer("/metadata/ownerReferences")
-        .and_then(Value::as_array);
+    let owners = object["metadata"]["ownerReferences"].as_array();
     owners.into_iter().flatten().any(|owner| {
-        owner["controller"] == json!(true)
-            && owner["kind"] == json!("Canary")
+        owner["controller"] == true
+            && owner["kind"] == "Canary"
             && owner.get("name").and_then(Value::as_str) == canary.metadata.name.as_deref()
     })
 }

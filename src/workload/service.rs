@@ -154,13 +154,10 @@ impl Services<'_> {
         annotations: Map<String, Value>,
         selector: &Value,
     ) -> Option<Value> {
-        let mut wanted = live.clone();
+        let mut changes = Vec::new();
+        let nothing = Vec::new();
+        let live_ports = live["spec"]["ports"].as_array().unwrap_or(&nothing);
         let mut ports = self.ports();
-        let live_ports = live
-            .pointer("/spec/ports")
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default();
         for port in &mut ports {
             let twin = live_ports
                 .iter()
@@ -169,30 +166,30 @@ impl Services<'_> {
                 port["nodePort"] = node_port.clone();
             }
         }
-        if sorted(ports.clone()) != sorted(live_ports) {
-            wanted["spec"]["ports"] = Value::Array(ports);
+        if sorted(&ports) != sorted(live_ports) {
+            changes.push(("spec", "ports", Value::Array(ports)));
         }
-        wanted["spec"]["selector"] = selector.clone();
+        if live["spec"]["selector"] != *selector {
+            changes.push(("spec", "selector", selector.clone()));
+        }
         if is_owned(live, self.canary) {
             for (field, mut map) in [("labels", labels), ("annotations", annotations)] {
                 map.extend(unmanaged(self.canary, live, field));
-                let live = live
-                    .pointer(&format!("/metadata/{field}"))
-                    .and_then(Value::as_object);
-                if live != Some(&map) {
-                    wanted["metadata"][field] = Value::Object(map);
+                if live["metadata"][field].as_object() != Some(&map) {
+                    changes.push(("metadata", field, Value::Object(map)));
                 }
             }
         }
-        if wanted == *live {
+        if changes.is_empty() {
             return None;
         }
-        let annotations = wanted
-            .pointer("/metadata/annotations")
-            .and_then(Value::as_object)
-            .cloned()
-            .unwrap_or_default();
-        wanted["metadata"]["annotations"] = Value::Object(with_flux(annotations));
+        let mut wanted = live.clone();
+        for (part, field, value) in changes {
+            wanted[part][field] = value;
+        }
+        let annotations = wanted["metadata"]["annotations"].as_object().cloned();
+        wanted["metadata"]["annotations"] =
+            Value::Object(with_flux(annotations.unwrap_or_default()));
         Some(wanted)
     }
 
@@ -260,7 +257,8 @@ impl Services<'_> {
     }
 }
 
-fn sorted(mut ports: Vec<Value>) -> Vec<Value> {
+fn sorted(ports: &[Value]) -> Vec<&Value> {
+    let mut ports: Vec<_> = ports.iter().collect();
     ports.sort_by_key(|port| port.get("port").and_then(Value::as_i64));
     ports
 }
@@ -272,9 +270,7 @@ pub fn unmanaged(canary: &Canary, live: &Value, field: &str) -> Map<String, Valu
         "labels" => keys.labels.as_ref(),
         _ => keys.annotations.as_ref(),
     });
-    let live = live
-        .pointer(&format!("/metadata/{field}"))
-        .and_then(Value::as_object);
+    let live = live["metadata"][field].as_object();
     let value = |key: &String| Some((key.clone(), live?.get(key)?.clone()));
     keys.into_iter().flatten().filter_map(value).collect()
 }

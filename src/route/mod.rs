@@ -184,6 +184,27 @@ fn apex_metadata(
     (labels, with_flux(annotations))
 }
 
+/// The conditions of a test within the conditions of the service: each with each; what of the test `wins` takes the place of the
+/// service's.
+fn merged(tested: &[Value], own: &[Value], wins: [&str; 2]) -> Vec<Value> {
+    if tested.is_empty() || own.is_empty() {
+        return [tested, own].concat();
+    }
+    let merge = |test: &Value, own: &Value| {
+        let mut both = own.as_object().cloned().unwrap_or_default();
+        for key in wins {
+            if let Some(value) = test.get(key) {
+                both.insert(key.to_owned(), value.clone());
+            }
+        }
+        Value::Object(both)
+    };
+    tested
+        .iter()
+        .flat_map(|test| own.iter().map(move |own| merge(test, own)))
+        .collect()
+}
+
 /// An object's labels or annotations.
 fn metadata(object: &Value, field: &str) -> Map<String, Value> {
     let map = object.pointer(&format!("/metadata/{field}"));

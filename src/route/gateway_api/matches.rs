@@ -41,26 +41,6 @@ pub fn everything() -> Value {
     json!({"path": {"type": "PathPrefix", "value": "/"}})
 }
 
-/// The conditions of a test within the conditions of the service: each with each; the test's headers and query parameters win.
-pub fn merged(tested: &[Value], own: &[Value]) -> Vec<Value> {
-    if tested.is_empty() || own.is_empty() {
-        return [tested, own].concat();
-    }
-    let merge = |test: &Value, own: &Value| {
-        let mut both = own.as_object().cloned().unwrap_or_default();
-        for key in ["headers", "queryParams"] {
-            if let Some(value) = test.get(key) {
-                both.insert(key.to_owned(), value.clone());
-            }
-        }
-        Value::Object(both)
-    };
-    tested
-        .iter()
-        .flat_map(|test| own.iter().map(move |own| merge(test, own)))
-        .collect()
-}
-
 /// A map by name: in this order they are written. Flagger's order is random, which it then takes for drift.
 fn named(map: Option<&Value>) -> BTreeMap<&String, &Value> {
     map.and_then(Value::as_object)

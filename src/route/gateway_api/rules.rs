@@ -5,9 +5,15 @@ use serde_json::{Map, Value, json};
 use super::{Version, filters, matches};
 use crate::{
     api::canary::Canary,
-    route::affinity::{self, Rule},
+    route::{
+        affinity::{self, Rule},
+        merged,
+    },
     world::Weights,
 };
+
+/// What of a test's conditions takes the place of the service's.
+const WINS: [&str; 2] = ["headers", "queryParams"];
 
 /// The rules that route these weights; the first are those that are written, others are as good.
 pub fn candidates(
@@ -79,7 +85,7 @@ impl<'a> Routing<'a> {
             return Err(invalid(why));
         }
         let all = self.all();
-        let tested = matches::merged(&tested, &all);
+        let tested = merged(&tested, &all, WINS);
         let primary = backend(self.canary, &self.canary.primary_name(), 100);
         Ok(vec![
             self.rule(weights, tested, self.both(weights)),
@@ -104,7 +110,7 @@ impl<'a> Routing<'a> {
                 set_cookie,
             } => {
                 let cookie = json!({"headers": [{"type": "RegularExpression", "name": "Cookie", "value": cookie}]});
-                let matches = matches::merged(&[cookie], &self.own);
+                let matches = merged(&[cookie], &self.own, WINS);
                 let mut rule = self.rule(weights, matches, self.both(weights));
                 if let Some(text) = set_cookie {
                     filters::with_set_cookie(&mut rule, text);

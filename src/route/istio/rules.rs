@@ -4,9 +4,15 @@ use serde_json::{Value, json};
 
 use crate::{
     api::canary::Canary,
-    route::affinity::{self, Rule, Sides},
+    route::{
+        affinity::{self, Rule, Sides},
+        merged,
+    },
     world::Weights,
 };
+
+/// What of a test's conditions takes the place of the service's.
+const WINS: [&str; 2] = ["headers", "sourceLabels"];
 
 /// Whether connections are routed, not requests.
 pub fn is_tcp(canary: &Canary) -> bool {
@@ -54,7 +60,7 @@ pub fn candidates(canary: &Canary, weights: &Weights) -> Vec<Vec<Value>> {
         // Who does not match stays on the primary; Flagger gives that rule's only destination the primary's weight.
         let primary = vec![destination(canary, &canary.primary_name(), weights.primary)];
         return vec![vec![
-            http(canary, merged(tested, own), both(canary, weights)),
+            http(canary, merged(tested, own, WINS), both(canary, weights)),
             http(canary, own.to_vec(), primary),
         ]];
     }
@@ -92,7 +98,7 @@ fn render(canary: &Canary, weights: &Weights, rule: &Rule) -> Value {
             set_cookie,
         } => {
             let cookie = json!({"headers": {"Cookie": {"regex": cookie}}});
-            let matches = merged(&[cookie], own);
+            let matches = merged(&[cookie], own, WINS);
             let mut rule = http(canary, matches, both(canary, weights));
             if let Some(set_cookie) = set_cookie {
                 with_header(&mut rule, set_cookie);
@@ -191,24 +197,4 @@ pub fn destination(canary: &Canary, host: &str, weight: u8) -> Value {
         destination["port"] = json!({"number": service.port});
     }
     json!({"destination": destination, "weight": weight})
-}
-
-/// The conditions of a test within the conditions of the service: each with each; the test's headers and labels win.
-fn merged(tested: &[Value], own: &[Value]) -> Vec<Value> {
-    if own.is_empty() {
-        return tested.to_vec();
-    }
-    let merge = |test: &Value, own: &Value| {
-        let mut both = own.as_object().cloned().unwrap_or_default();
-        for key in ["headers", "sourceLabels"] {
-            if let Some(value) = test.get(key) {
-                both.insert(key.to_owned(), value.clone());
-            }
-        }
-        Value::Object(both)
-    };
-    tested
-        .iter()
-        .flat_map(|test| own.iter().map(move |own| merge(test, own)))
-        .collect()
 }

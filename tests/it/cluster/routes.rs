@@ -225,3 +225,56 @@ pub async fn without_a_mesh_the_version_is_judged_behind_its_own_service(
     s.phase("Failed").await?;
     s.event("Warning Halt podinfo.").await.map(drop)
 }
+
+pub async fn istio_keeps_clients_on_the_side_that_answered_them(s: Scenario<'_>) -> Outcome {
+    session(&s, "istio", Kind::VirtualService).await
+}
+
+pub async fn gateway_api_keeps_clients_on_the_side_that_answered_them(s: Scenario<'_>) -> Outcome {
+    session(&s, "gatewayapi:v1", Kind::HttpRoute).await
+}
+
+async fn session(s: &Scenario<'_>, provider: &str, kind: Kind) -> Outcome {
+    let affinity = json!({"cookieName": "canary-side", "primaryCookieName": "primary-side"});
+    let analysis =
+        json!({"stepWeight": 50, "maxWeight": 50, "metrics": [], "sessionAffinity": affinity});
+    initialized(s, provider, json!({}), analysis).await?;
+    s.image("3.1.1").await?;
+    s.line("Progressing 50").await?;
+    let cookie = async |field: &str| {
+        let canary = s.get(Kind::Canary, "podinfo").await?;
+        let cookie = canary["status"][field].as_str().map(str::to_owned);
+        cookie.ok_or_else(|| format!("no {field}: {}", canary["status"]))
+    };
+    let given = cookie("sessionAffinityCookie").await?;
+    let route = s.get(kind, "podinfo").await?.to_string();
+    ensure(route.contains(&format!("{given}; Max-Age=86400")), &route)?;
+    s.phase("Succeeded").await?;
+    ensure(
+        cookie("previousSessionAffinityCookie").await? == given,
+        "the cookie of the run is one that is taken back",
+    )?;
+    let route = s.get(kind, "podinfo").await?.to_string();
+    ensure(route.contains(&format!("{given}; Max-Age=-1")), &route)
+}
+
+pub async fn a_delegated_route_is_promoted_without_analysis(s: Scenario<'_>) -> Outcome {
+    s.podinfo().await?;
+    let mut canary = s.canary_named("podinfo", json!({"stepWeight": 50}));
+    canary["spec"]["service"] = json!({"port": 9898, "delegation": true});
+    canary["spec"]["skipAnalysis"] = json!(true);
+    s.apply(&canary).await?;
+    s.phase("Initialized").await?;
+    let route = s.get(Kind::VirtualService, "podinfo").await?;
+    ensure(
+        route["spec"]["hosts"].as_array().is_none_or(Vec::is_empty)
+            && route["spec"].get("gateways").is_none(),
+        &route["spec"],
+    )?;
+    s.release("3.1.1").await?;
+    s.news("Promotion completed! Canary analysis was skipped")
+        .await?;
+    s.image("broken").await?;
+    s.phase("Failed").await?;
+    s.event("progress deadline exceeded").await.map(drop)
+}

@@ -121,3 +121,30 @@ fn a_crash_at_any_write_of_a_release_changes_nobodys_side() {
         }
     }
 }
+
+#[test]
+fn gateway_api_gives_the_version_to_those_who_ask_for_it() {
+    let test = json!([{"headers": {"x-canary": {"exact": "insider"}}}]);
+    let mut model = on("gatewayapi:v1", json!({"iterations": 2, "match": test}));
+    model.run_until(CanaryPhase::Succeeded);
+    transcript("gateway-api-ab", &model);
+}
+
+#[test]
+fn gateway_api_keeps_clients_on_their_side() {
+    let mut model = sticky("gatewayapi:v1");
+    model.run_until(CanaryPhase::Succeeded);
+    transcript("gateway-api-session", &model);
+}
+
+#[test]
+fn a_delegated_route_is_released_without_hosts_of_its_own() {
+    let analysis = json!({"stepWeight": 50, "maxWeight": 50});
+    let service = json!({"port": 9898, "delegation": true});
+    let mut model = release_of(json!({"service": service, "analysis": analysis}));
+    model.run_until(CanaryPhase::Succeeded);
+    transcript("delegation", &model);
+    let route = model.world.object(Kind::VirtualService, "podinfo").unwrap();
+    assert_eq!(route["spec"]["hosts"], json!([]));
+    assert_eq!(route["spec"].get("gateways"), None);
+}

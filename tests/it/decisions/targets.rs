@@ -46,3 +46,13 @@ fn a_service_is_released() {
     }
     assert_eq!(rollout::weights(&model.world).unwrap().canary, 0);
 }
+
+#[test]
+fn a_version_that_never_gets_ready_is_rolled_back() {
+    let analysis = json!({"stepWeight": 50});
+    let mut model = release_of(json!({"progressDeadlineSeconds": 60, "analysis": analysis}));
+    model.dead = true;
+    model.run_until(CanaryPhase::Failed);
+    assert!(model.routed.is_empty());
+    transcript("broken-image", &model);
+}

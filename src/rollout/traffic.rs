@@ -175,21 +175,14 @@ impl Facts<'_> {
     fn expected_weights(&self) -> Weights {
         use CanaryPhase as P;
         let status = phase::status(self.world);
-        let all = self
-            .world
-            .canary
-            .spec
-            .analysis
-            .as_ref()
-            .map_or(0, |analysis| analysis.iterations.unwrap_or(0));
-        match (status.phase, self.world.canary.strategy()) {
+        match (status.phase, self.strategy()) {
             (P::Progressing | P::WaitingPromotion | P::Promoting, Strategy::AbTesting)
                 if status.iterations > 0 =>
             {
                 Weights::CANARY
             }
             (P::Progressing | P::WaitingPromotion | P::Promoting, Strategy::BlueGreen)
-                if status.iterations > all =>
+                if status.iterations > self.iterations() =>
             {
                 Weights::CANARY
             }

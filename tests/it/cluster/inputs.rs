@@ -246,8 +246,32 @@ pub async fn a_settled_canary_is_left_alone(s: Scenario<'_>) -> Outcome {
             .collect())
     };
     let is_read = |line: &testbed::Audit| matches!(line.verb.as_str(), "get" | "list" | "watch");
+    // The log of a request is written a moment after its answer.
+    let logged = async || {
+        let events: Api<Event> = Api::namespaced(s.client.clone(), &s.ns);
+        let events = events.list(&ListParams::default()).await.map_err(text)?;
+        let ours = |event: &&Event| {
+            event
+                .source
+                .as_ref()
+                .is_some_and(|source| source.component.as_deref() == Some("flagger"))
+        };
+        let there = events.items.iter().filter(ours).count();
+        let all = lines()?;
+        let written = all
+            .iter()
+            .filter(|line| line.resource == "events" && line.verb == "create")
+            .count();
+        if written == there {
+            Ok(all)
+        } else {
+            Err(format!("{written} of {there}"))
+        }
+    };
     // Two of its ticks later: what it read shows that they passed.
-    let before = lines()?;
+    let before = until(PATIENCE, "the log of all events", logged)
+        .await
+        .map_err(text)?;
     let reads = |lines: &[testbed::Audit]| {
         lines
             .iter()
@@ -281,28 +305,6 @@ pub async fn a_settled_canary_is_left_alone(s: Scenario<'_>) -> Outcome {
     s.image("3.1.1").await?;
     s.line("Progressing 25").await?;
     s.event("canary weight 25").await?;
-    // The log of a request is written a moment after its answer.
-    let logged = async || {
-        let events: Api<Event> = Api::namespaced(s.client.clone(), &s.ns);
-        let events = events.list(&ListParams::default()).await.map_err(text)?;
-        let ours = |event: &&Event| {
-            event
-                .source
-                .as_ref()
-                .is_some_and(|source| source.component.as_deref() == Some("flagger"))
-        };
-        let there = events.items.iter().filter(ours).count();
-        let all = lines()?;
-        let written = all
-            .iter()
-            .filter(|line| line.resource == "events" && line.verb == "create")
-            .count();
-        if written == there {
-            Ok(all)
-        } else {
-            Err(format!("{written} of {there}"))
-        }
-    };
     let before = until(PATIENCE, "the log of all events", logged)
         .await
         .map_err(text)?;

@@ -78,7 +78,7 @@ async fn main() -> ExitCode {
     )
     .await
     .unwrap();
-    let memory = operator.resident_bytes().unwrap();
+    let memory = operator.usage().unwrap().resident_bytes;
     let size = std::fs::metadata(&program).unwrap().len();
     println!(
         "{}",

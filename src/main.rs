@@ -13,8 +13,9 @@ use flagger_rs::{
         controller::{self, Operator},
         http::Http,
         lease::{self, Candidate, Leadership},
+        meters::Meters,
         report::{Global, Reporter},
-        server,
+        server::{self, Health},
         telemetry::{self, Recorder},
     },
     world::{HttpRequest, Method, Secret},
@@ -104,11 +105,28 @@ async fn run(config: Config) -> Result<(), String> {
     let listener = server::listen(config.port)
         .await
         .map_err(|error| format!("HTTP server cannot listen on {}: {error}", config.port))?;
+    let health = Health::default();
     let serving = tokio::spawn(server::serve(
         listener,
         recorder.clone(),
+        health.clone(),
         stopped(stop.clone()),
     ));
+    health.stands();
+    let meters = recorder
+        .meters()
+        .map_err(|error| format!("metrics: {error}"))?;
+    let lead = |leadership: Leadership| {
+        lead(
+            &config,
+            client.clone(),
+            leadership,
+            recorder.clone(),
+            meters.clone(),
+            health.clone(),
+            stop.clone(),
+        )
+    };
     if config.leader_election {
         let identity = lease::identity();
         info!(
@@ -124,13 +142,15 @@ async fn run(config: Config) -> Result<(), String> {
             }
             // A leader that lost the lease drops all it was doing, and stands again.
             tokio::select! {
-                () = lead(&config, client.clone(), leadership.clone(), recorder.clone(), stop.clone()) => {}
+                () = lead(leadership.clone()) => {}
                 () = candidate.keep() => {}
             }
+            health.leads(false);
+            health.is_synced(false);
         }
         candidate.release().await;
     } else {
-        lead(&config, client, Leadership::always(), recorder, stop).await;
+        lead(Leadership::always()).await;
     }
     serving
         .await
@@ -146,28 +166,34 @@ async fn lead(
     client: Client,
     leadership: Leadership,
     recorder: Recorder,
+    meters: Meters,
+    health: Health,
     stop: watch::Receiver<bool>,
 ) {
-    let http = Http::default();
-    let cluster = Cluster::new(client.clone(), leadership);
+    health.leads(true);
+    let http = Http::new(meters.clone());
+    let cluster = Cluster::new(client.clone(), leadership, meters.clone());
     let global = Global {
         chat: chat(config),
         event_webhook: config.event_webhook.clone(),
     };
     let reporter = Reporter::new(client.clone(), cluster.clone(), http.clone(), global);
-    let (answered, answers) = mpsc::unbounded_channel();
+    let (touch, touched) = mpsc::unbounded_channel();
     let operator = Operator {
         cluster,
         settings: Arc::new(config.settings.clone()),
         reporter: reporter.clone(),
         recorder,
-        answers: Arc::new(Answers::new(http, reporter, answered)),
+        meters,
+        answers: Arc::new(Answers::new(http, reporter, touch.clone())),
+        clock: jiff::Timestamp::now,
     };
     controller::run(
         client,
         config.namespace.as_deref(),
         Arc::new(operator),
-        answers,
+        (touch, touched),
+        health.clone(),
         stopped(stop),
     )
     .await;

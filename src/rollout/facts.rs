@@ -76,6 +76,31 @@ pub fn needs(world: &World) -> BTreeSet<ObjectRef> {
     needs
 }
 
+/// Of what was seen, that of which a decision needs all: the configs that the primary has no copy of as they are, and the credentials
+/// of metric servers. Of other configs it is enough to know whether they changed.
+pub fn whole(world: &World) -> BTreeSet<ObjectRef> {
+    let mut whole = super::metrics::needs(world);
+    whole.retain(|object| object.kind == Kind::Secret);
+    let template = world.target().and_then(|t| t.pointer("/spec/template"));
+    for (kind, name) in template
+        .map(config::references)
+        .unwrap_or_default()
+        .into_keys()
+    {
+        let copy = config::copy_name(&name);
+        let Some(source) = world.object(kind, &name) else {
+            continue;
+        };
+        let existing = world.object(kind, &copy);
+        if config::is_tracked(source) && !existing.is_some_and(|copy| config::is_same(source, copy))
+        {
+            whole.insert(world.reference(kind, &name));
+            whole.insert(world.reference(kind, &copy));
+        }
+    }
+    whole
+}
+
 impl<'a> Facts<'a> {
     /// The facts, or what a user reads if they cannot be had.
     pub fn of(world: &'a World) -> Result<Self, String> {

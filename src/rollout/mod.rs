@@ -22,7 +22,7 @@ mod traffic;
 mod withdrawal;
 
 pub use audit::audit;
-pub use facts::{content, needs};
+pub use facts::{content, needs, whole};
 pub use metrics::samples;
 pub use plan::{Answer, Decision, Evidence, Next, Plan, Question};
 

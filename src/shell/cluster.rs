@@ -9,7 +9,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::lease::Leadership;
+use super::{lease::Leadership, meters::Meters};
 use crate::world::{Action, Effect, Kind, ObjectRef};
 
 /// The longest that a read may take.
@@ -57,27 +57,39 @@ impl ClusterError {
 pub struct Cluster {
     client: Client,
     leadership: Leadership,
+    meters: Meters,
 }
 
 impl Cluster {
     /// Reads at any time, writes under `leadership`.
-    pub const fn new(client: Client, leadership: Leadership) -> Self {
-        Self { client, leadership }
+    pub const fn new(client: Client, leadership: Leadership, meters: Meters) -> Self {
+        Self {
+            client,
+            leadership,
+            meters,
+        }
     }
 
     /// An object as the API server has it; `None` if it does not exist, or if its kind does not.
     pub async fn get(&self, object: &ObjectRef) -> Result<Option<Value>, ClusterError> {
         let request =
             request(object.kind, &object.namespace).get(&object.name, &GetParams::default());
+        self.meters.request("get", object.kind.name());
         match self.call(READ_DEADLINE, request).await {
             Err(ClusterError::Refused { code: 404, .. }) => Ok(None),
             other => other.map(Some),
         }
     }
 
-    /// Carries out one write.
-    pub async fn apply(&self, effect: &Effect) -> Result<(), ClusterError> {
+    /// Carries out one write; the object as it is then.
+    pub async fn apply(&self, effect: &Effect) -> Result<Value, ClusterError> {
         let Effect { object, action, .. } = effect;
+        let verb = match action {
+            Action::Create(_) => "create",
+            Action::Replace(_) => "update",
+            Action::Patch(_) => "patch",
+        };
+        self.meters.request(verb, object.kind.name());
         let to = request(object.kind, &object.namespace);
         let params = PostParams::default();
         let lost = || ClusterError::Lost(format!("{} {}", object.kind.name(), object.name));
@@ -87,7 +99,7 @@ impl Cluster {
                 .await
             {
                 Err(ClusterError::Refused { code: 409, .. }) => Err(lost()),
-                other => other.map(drop),
+                other => other,
             },
             Action::Replace(value) => {
                 match self
@@ -97,7 +109,7 @@ impl Cluster {
                     Err(ClusterError::Refused {
                         code: 404 | 409, ..
                     }) => Err(lost()),
-                    other => other.map(drop),
+                    other => other,
                 }
             }
             Action::Patch(patch) => self.patch(object, patch).await,
@@ -106,7 +118,7 @@ impl Cluster {
 
     /// A JSON Patch that begins with tests. The API server answers 422 to a failed test and to an invalid result alike;
     /// only a fresh look tells them apart.
-    async fn patch(&self, object: &ObjectRef, patch: &Value) -> Result<(), ClusterError> {
+    async fn patch(&self, object: &ObjectRef, patch: &Value) -> Result<Value, ClusterError> {
         let lost = || ClusterError::Lost(format!("{} {}", object.kind.name(), object.name));
         let request = request(object.kind, &object.namespace).patch(
             &object.name,
@@ -122,18 +134,19 @@ impl Cluster {
                 Some(now) if tests_hold(patch, &now) => Err(refused),
                 _ => Err(lost()),
             },
-            other => other.map(drop),
+            other => other,
         }
     }
 
-    /// Writes a Canary's status, if the Canary is still the one that was observed.
+    /// Writes a Canary's status, if the Canary is still the one that was observed; the Canary as it is then.
     pub async fn commit(
         &self,
         namespace: &str,
         name: &str,
         version: &str,
         status: Value,
-    ) -> Result<(), ClusterError> {
+    ) -> Result<Value, ClusterError> {
+        self.meters.request("patch", Kind::Canary.name());
         let patch = json!({"metadata": {"resourceVersion": version}, "status": status});
         let request = request(Kind::Canary, namespace).patch_subresource(
             "status",
@@ -145,7 +158,7 @@ impl Cluster {
             Err(ClusterError::Refused {
                 code: 404 | 409, ..
             }) => Err(ClusterError::Lost(format!("Canary {name}"))),
-            other => other.map(drop),
+            other => other,
         }
     }
 

@@ -1,34 +1,27 @@
 //! One look at a canary after another: `observe → decide ⇄ answer → execute → commit → report`.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use futures::{Stream, StreamExt, stream};
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    api::{ApiResource, DynamicObject, GroupVersionKind},
-    core::{DeserializeGuard, PartialObjectMeta},
-    runtime::{
-        Controller, WatchStreamExt,
-        controller::{Action, Config},
-        reflector::{ObjectRef as CanaryRef, Store},
-        watcher,
-    },
-};
+use jiff::Timestamp;
+use kube::Client;
 use serde_json::Value;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::{IntervalStream, UnboundedReceiverStream};
+use tokio::{sync::mpsc, time::Instant};
 use tracing::{debug, error, info, warn};
 
 use super::{
     answer::Answers,
+    cache::Cache,
     cluster::{Cluster, ClusterError},
     memory::Memory,
-    observe::{ObserveError, observe},
+    meters::Meters,
+    observe::{self, ObserveError, before, observe, positive, spread},
     report::Reporter,
+    schedule::{Looks, Schedule},
+    server::Health,
     telemetry::{Recorder, name},
 };
 use crate::{
@@ -38,15 +31,16 @@ use crate::{
     world::{Kind, ObjectRef, Settings, World, last_due},
 };
 
-/// A Canary as the watch has it: one that cannot be read does not end the watch.
-type Watched = DeserializeGuard<Canary>;
-
 /// How many plans one look carries out before others get their turn.
 const PLANS: usize = 16;
 /// How often what is gone is forgotten.
 const SWEEP: Duration = Duration::from_secs(10);
 /// The pause after a look that came to nothing, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
+/// How often a canary that rests is looked at though nothing changed.
+const REST: Duration = Duration::from_secs(600);
+/// The same, if nobody tells of something that it looks at.
+const UNWATCHED_REST: Duration = Duration::from_secs(300);
 
 /// All that looks share.
 pub struct Operator {
@@ -56,23 +50,31 @@ pub struct Operator {
     pub settings: Arc<Settings>,
     /// Tells people.
     pub reporter: Reporter,
-    /// Counts.
+    /// Counts what canaries do.
     pub recorder: Recorder,
+    /// Counts what the operator does.
+    pub meters: Meters,
     /// Questions on their way.
     pub answers: Arc<Answers>,
+    /// What time it is.
+    pub clock: fn() -> Timestamp,
 }
 
+/// What looks at canaries; cheap to clone.
+#[derive(Clone)]
 struct Context {
     operator: Arc<Operator>,
-    store: Store<Watched>,
-    canaries: Mutex<HashMap<ObjectRef, Remembered>>,
+    cache: Arc<Cache>,
+    health: Health,
+    canaries: Arc<Mutex<HashMap<ObjectRef, Remembered>>>,
 }
 
 /// What is kept of a canary between looks.
 #[derive(Clone, Default)]
 struct Remembered {
     memory: Arc<Mutex<Memory>>,
-    canary: Option<Arc<Canary>>,
+    /// The names of its target and its uid, by which others know it.
+    known_as: Option<(String, String)>,
     failures: u32,
 }
 
@@ -83,8 +85,6 @@ enum LookError {
     Observe(#[from] ObserveError),
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-    #[error("a defect: the look panicked")]
-    Panicked,
 }
 
 impl LookError {
@@ -92,180 +92,96 @@ impl LookError {
         match self {
             Self::Observe(ObserveError::Poison { .. }) => "poison",
             Self::Observe(ObserveError::Cluster(error)) | Self::Cluster(error) => error.category(),
-            Self::Panicked => "panic",
         }
     }
 }
 
-/// Looks at all canaries of a namespace, or of all, until `stop`; `answered` names those that got an answer.
+/// Looks at all canaries of a namespace, or of all, until `stop`. On the channel canaries are named that changed, or got an answer.
 pub async fn run(
     client: Client,
     namespace: Option<&str>,
     operator: Arc<Operator>,
-    answered: mpsc::UnboundedReceiver<ObjectRef>,
-    stop: impl Future<Output = ()> + Send + Sync + 'static,
+    (touch, touched): (
+        mpsc::UnboundedSender<ObjectRef>,
+        mpsc::UnboundedReceiver<ObjectRef>,
+    ),
+    health: Health,
+    stop: impl Future<Output = ()>,
 ) {
-    let canaries: Api<Watched> = match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
+    let needs = {
+        let settings = operator.settings.clone();
+        Box::new(move |cache: &Cache, canary: &ObjectRef| observe::needs(cache, &settings, canary))
     };
-    let controller =
-        Controller::new(canaries, watcher::Config::default()).with_config(Config::default());
-    let store = controller.store();
-    let context = Arc::new(Context {
+    let (cluster, meters) = (operator.cluster.clone(), operator.meters.clone());
+    let (cache, wanted) = Cache::new(client, cluster, meters, namespace, needs, touch);
+    let cache = Arc::new(cache);
+    let context = Context {
         operator,
-        store: store.clone(),
-        canaries: Mutex::default(),
-    });
-    let sweeps = IntervalStream::new(tokio::time::interval(SWEEP));
-    let sweeping = sweeps.for_each(|_| {
-        context.sweep();
-        std::future::ready(())
-    });
-    let answers = UnboundedReceiverStream::new(answered)
-        .map(|canary| CanaryRef::new(&canary.name).within(&canary.namespace));
-    let looking = controller
-        .reconcile_on(answers)
-        .reconcile_on(changes(&client, namespace, store))
-        .graceful_shutdown_on(stop)
-        .run(reconcile, on_error, context.clone())
-        .for_each(|_| std::future::ready(()));
+        cache: cache.clone(),
+        health: health.clone(),
+        canaries: Arc::default(),
+    };
+    let looking = async {
+        tokio::pin!(stop);
+        tokio::select! {
+            () = cache.synced() => {}
+            () = &mut stop => return,
+        }
+        health.is_synced(true);
+        info!("{} canaries", cache.canaries().len());
+        Schedule::new().run(&context, touched, stop).await;
+    };
+    let sweeping = async {
+        let mut sweeps = tokio::time::interval(SWEEP);
+        loop {
+            sweeps.tick().await;
+            context.sweep();
+        }
+    };
     tokio::select! {
         () = looking => {}
+        () = cache.run(wanted) => {}
         () = sweeping => {}
     }
 }
 
-/// The canaries that a change of another object may matter to. Each watch has a backoff of its own: a kind that is not installed
-/// must not slow the others.
-fn changes(
-    client: &Client,
-    namespace: Option<&str>,
-    store: Store<Watched>,
-) -> impl Stream<Item = CanaryRef<Watched>> + Send + use<> {
-    let kinds = [
-        Kind::Deployment,
-        Kind::DaemonSet,
-        Kind::Service,
-        Kind::ConfigMap,
-        Kind::Secret,
-        Kind::VirtualService,
-        Kind::DestinationRule,
-        Kind::HttpRoute,
-        Kind::HttpRouteV1Beta1,
-    ];
-    let touched = kinds.map(|kind| touched(client, namespace, kind));
-    stream::select_all(touched).flat_map(move |object| stream::iter(concerned(&store, &object)))
-}
-
-/// The objects of a kind, as they are created, changed and deleted; only their metadata is fetched.
-fn touched(
-    client: &Client,
-    namespace: Option<&str>,
-    kind: Kind,
-) -> stream::BoxStream<'static, ObjectRef> {
-    let (group, version) = kind.group_version();
-    let resource = ApiResource::from_gvk_with_plural(
-        &GroupVersionKind::gvk(group, version, kind.name()),
-        kind.plural(),
-    );
-    let api: Api<PartialObjectMeta<DynamicObject>> = match namespace {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
-        None => Api::all_with(client.clone(), &resource),
-    };
-    watcher(api, watcher::Config::default())
-        .default_backoff()
-        .touched_objects()
-        .filter_map(move |touched| {
-            let touched = touched
-                .inspect_err(|error| debug!("watching {}: {error}", kind.plural()))
-                .ok();
-            let object = touched.map(|object| ObjectRef {
-                kind,
-                namespace: object.metadata.namespace.clone().unwrap_or_default(),
-                name: object.metadata.name.clone().unwrap_or_default(),
-            });
-            std::future::ready(object)
-        })
-        .boxed()
-}
-
-/// The canaries that look at an object: by its name, which says all but for the configs that a template uses.
-fn concerned(store: &Store<Watched>, object: &ObjectRef) -> Vec<CanaryRef<Watched>> {
-    let named = |canary: &Canary| {
-        let target = &canary.spec.target_ref.name;
-        let own = [
-            target.clone(),
-            canary.primary_workload_name(),
-            canary.apex_name().to_owned(),
-            canary.primary_name(),
-            canary.canary_name(),
-        ];
-        match object.kind {
-            Kind::ConfigMap | Kind::Secret => {
-                let key = crate::workload::config::status_key(
-                    object.kind,
-                    object.name.trim_end_matches("-primary"),
-                );
-                let tracked = canary
-                    .status
-                    .as_ref()
-                    .and_then(|status| status.tracked_configs.as_ref());
-                let waits = canary
-                    .status
-                    .as_ref()
-                    .is_none_or(|status| status.phase == CanaryPhase::Initializing);
-                waits || tracked.is_some_and(|tracked| tracked.contains_key(&key))
+impl Looks<ObjectRef> for Context {
+    fn look(&self, canary: ObjectRef) -> impl Future<Output = Option<Duration>> + Send + 'static {
+        let context = self.clone();
+        async move {
+            let begun = Instant::now();
+            let looked = context.look(&canary).await;
+            context.operator.meters.look(begun.elapsed());
+            match looked {
+                Ok(again) => {
+                    context.with(&canary, |remembered| remembered.failures = 0);
+                    again
+                }
+                Err(problem) => {
+                    warn!(
+                        canary = format!("{}.{}", canary.name, canary.namespace),
+                        "{problem}"
+                    );
+                    Some(context.failed(&canary, problem.category()))
+                }
             }
-            _ => own.contains(&object.name),
         }
-    };
-    store
-        .state()
-        .iter()
-        .filter(|watched| watched.meta().namespace.as_deref() == Some(&object.namespace))
-        .filter(|watched| watched.0.as_ref().is_ok_and(named))
-        .map(|watched| CanaryRef::from_obj(watched.as_ref()))
-        .collect()
-}
-
-async fn reconcile(watched: Arc<Watched>, context: Arc<Context>) -> Result<Action, LookError> {
-    let reference = reference_to(watched.meta());
-    let look = tokio::spawn({
-        let (context, reference) = (context.clone(), reference.clone());
-        async move { context.look(reference).await }
-    });
-    // A panic is this canary's error, and nobody else's.
-    let action = look.await.unwrap_or(Err(LookError::Panicked))?;
-    context.with(&reference, |remembered| remembered.failures = 0);
-    Ok(action)
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "the signature is kube's")]
-fn on_error(watched: Arc<Watched>, problem: &LookError, context: Arc<Context>) -> Action {
-    let canary = format!(
-        "{}.{}",
-        watched.name_any(),
-        watched.namespace().unwrap_or_default()
-    );
-    context.operator.recorder.error(problem.category());
-    match problem {
-        LookError::Panicked => error!(canary, "{problem}"),
-        _ => warn!(canary, "{problem}"),
     }
-    let failures = context.with(&reference_to(watched.meta()), |remembered| {
-        remembered.failures += 1;
-        remembered.failures
-    });
-    let (first, most) = RETRY;
-    Action::requeue(first.saturating_mul(1 << failures.min(10)).min(most))
-}
 
-fn reference_to(meta: &kube::core::ObjectMeta) -> ObjectRef {
-    ObjectRef {
-        kind: Kind::Canary,
-        namespace: meta.namespace.clone().unwrap_or_default(),
-        name: meta.name.clone().unwrap_or_default(),
+    fn panicked(&self, canary: &ObjectRef) -> Duration {
+        error!(
+            canary = format!("{}.{}", canary.name, canary.namespace),
+            "a defect: the look panicked"
+        );
+        self.failed(canary, "panic")
+    }
+
+    fn late(&self, by: Duration) {
+        self.operator.meters.late(by);
+    }
+
+    fn beat(&self) {
+        self.health.beat();
     }
 }
 
@@ -275,50 +191,67 @@ impl Context {
         f(canaries.entry(reference.clone()).or_default())
     }
 
-    /// Looks at a canary, and does what is to be done, until there is nothing to do for now.
-    async fn look(&self, reference: ObjectRef) -> Result<Action, LookError> {
-        let memory = self.with(&reference, |remembered| remembered.memory.clone());
+    /// A look came to nothing; when to try again.
+    fn failed(&self, canary: &ObjectRef, category: &str) -> Duration {
+        self.operator.meters.error(category);
+        let failures = self.with(canary, |remembered| {
+            remembered.failures += 1;
+            remembered.failures
+        });
+        let (first, most) = RETRY;
+        first.saturating_mul(1 << failures.min(10)).min(most)
+    }
+
+    /// Looks at a canary, and does what is to be done, until there is nothing to do for now; when to look again.
+    async fn look(&self, reference: &ObjectRef) -> Result<Option<Duration>, LookError> {
+        let memory = self.with(reference, |remembered| remembered.memory.clone());
         let Operator {
-            cluster,
             settings,
             answers,
+            clock,
             ..
         } = self.operator.as_ref();
         for _ in 0..PLANS {
-            let rival = self.rival(&reference);
-            let world = match observe(cluster, settings, reference.clone(), rival, &memory).await {
+            let world = match observe(&self.cache, settings, *clock, reference, &memory).await {
                 Ok(Some(world)) => world,
-                Ok(None) => return Ok(Action::await_change()),
+                Ok(None) => return Ok(None),
                 Err(problem) => {
                     self.tell_poison(&problem);
                     return Err(problem.into());
                 }
             };
-            self.with(&reference, |remembered| {
-                remembered.canary = Some(Arc::new(world.canary.clone()));
+            self.with(reference, |remembered| {
+                let target = &world.canary.spec.target_ref.name;
+                let uid = world.canary.metadata.uid.clone().unwrap_or_default();
+                remembered.known_as = Some((target.clone(), uid));
             });
             let step = world.step();
-            let evidence = answers.evidence(&reference, &step);
+            let evidence = answers.evidence(reference, &step);
             self.record(&world, &evidence);
             match decide(&world, &evidence) {
                 Decision::Ask(questions, notices) => {
                     lock(&memory).asking(world.due, world.now);
                     self.tell(&memory, &world, notices);
-                    answers.ask(&reference, &world.canary, step, questions);
-                    return Ok(Action::requeue(world.canary.interval()));
+                    answers.ask(reference, &world.canary, step, questions);
+                    return Ok(Some(world.canary.interval()));
                 }
                 Decision::Wait(next, notices) => {
+                    let rests = notices.is_empty() && rests(&world, next);
                     let notices = {
                         let mut memory = lock(&memory);
                         memory.waited(world.due, next);
                         memory.untold_wait(&step, next, notices)
                     };
                     self.operator.reporter.tell(&world.canary, notices);
-                    return Ok(requeue(&world, next));
+                    return Ok(Some(if rests {
+                        self.rest(reference, &world)
+                    } else {
+                        until_next(&world, next)
+                    }));
                 }
                 Decision::Do(plan) => {
                     if !self.carry_out(&memory, &world, plan).await? {
-                        return Ok(requeue(&world, Next::Due));
+                        return Ok(Some(until_next(&world, Next::Due)));
                     }
                 }
             }
@@ -329,7 +262,7 @@ impl Context {
             canary,
             "does not settle: something changes back what is written"
         );
-        Ok(Action::requeue(RETRY.1))
+        Ok(Some(RETRY.1))
     }
 
     /// Carries out a plan; false if it was refused again, so that nothing is tried before the next due.
@@ -340,8 +273,11 @@ impl Context {
         plan: Plan,
     ) -> Result<bool, LookError> {
         let canary = &world.canary;
+        let reference = world.reference(Kind::Canary, world.name());
         if let Err(why) = audit(world, &plan) {
-            self.operator.recorder.refused(canary);
+            self.operator
+                .meters
+                .refused(world.name(), world.namespace());
             self.tell(
                 memory,
                 world,
@@ -355,7 +291,9 @@ impl Context {
         }
         for effect in &plan.effects {
             match self.operator.cluster.apply(effect).await {
-                Ok(()) => {
+                Ok(mut written) => {
+                    self.cache
+                        .answered(&reference, &effect.object, &mut written);
                     lock(memory).mend(&effect.object);
                     debug!(
                         canary = name(canary),
@@ -364,7 +302,10 @@ impl Context {
                         effect.object.name
                     );
                 }
-                Err(ClusterError::Lost(_)) => return Ok(true),
+                Err(ClusterError::Lost(_)) => {
+                    self.cache.doubt(&effect.object);
+                    return Ok(true);
+                }
                 Err(ClusterError::Refused { message, .. }) => {
                     self.tell(
                         memory,
@@ -384,8 +325,14 @@ impl Context {
         }
         if let Some(status) = &plan.status {
             match self.commit(world, status).await {
-                Ok(()) => self.committed(memory, world, status),
-                Err(ClusterError::Lost(_)) => return Ok(true),
+                Ok(mut written) => {
+                    self.cache.answered(&reference, &reference, &mut written);
+                    self.committed(memory, world, status);
+                }
+                Err(ClusterError::Lost(_)) => {
+                    self.cache.doubt(&reference);
+                    return Ok(true);
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -393,7 +340,7 @@ impl Context {
         Ok(true)
     }
 
-    async fn commit(&self, world: &World, status: &CanaryStatus) -> Result<(), ClusterError> {
+    async fn commit(&self, world: &World, status: &CanaryStatus) -> Result<Value, ClusterError> {
         let json = |status: Option<&CanaryStatus>| serde_json::to_value(status).unwrap_or_default();
         let change = merge_patch(&json(world.canary.status.as_ref()), &json(Some(status)));
         let version = world
@@ -472,53 +419,34 @@ impl Context {
         self.operator.reporter.tell(&canary, vec![notice]);
     }
 
-    /// The older canary with the same target.
-    fn rival(&self, reference: &ObjectRef) -> Option<String> {
-        let canaries = self.store.state();
-        let neighbours: Vec<_> = canaries
-            .iter()
-            .filter(|watched| watched.meta().namespace.as_deref() == Some(&reference.namespace))
-            .filter_map(|watched| watched.0.as_ref().ok())
-            .collect();
-        let own = neighbours
-            .iter()
-            .find(|canary| canary.name_any() == reference.name)?;
-        let age = |canary: &Canary| {
-            (
-                canary.creation_timestamp().map(|time| time.0),
-                canary.name_any(),
-            )
+    /// How long a canary may rest if nothing changes.
+    fn rest(&self, reference: &ObjectRef, world: &World) -> Duration {
+        let rest = if self.cache.looks_at_unwatched(reference) {
+            UNWATCHED_REST
+        } else {
+            REST
         };
-        let same = |other: &&&Canary| {
-            let (a, b) = (&other.spec.target_ref, &own.spec.target_ref);
-            (a.kind == b.kind && a.name == b.name) && age(other) < age(own)
-        };
-        neighbours.iter().find(same).map(|older| name(older))
+        // Not all in one breath, though all may have begun to rest in one.
+        rest.mul_f64(0.75 + 0.5 * positive(spread(&world.canary)).as_secs_f64())
     }
 
     /// Forgets canaries that are gone, and counts those that are there.
     fn sweep(&self) {
         let mut namespaces: BTreeMap<String, usize> = BTreeMap::new();
-        let live: Vec<_> = self
-            .store
-            .state()
-            .iter()
-            .map(|watched| reference_to(watched.meta()))
-            .collect();
+        let live: HashSet<_> = self.cache.canaries().into_iter().collect();
         for canary in &live {
             *namespaces.entry(canary.namespace.clone()).or_default() += 1;
         }
-        self.operator.recorder.total(&namespaces);
+        let operator = &self.operator;
+        operator.recorder.total(&namespaces);
+        operator.meters.cached(&self.cache.sizes());
         let mut canaries = self.canaries.lock().unwrap_or_else(PoisonError::into_inner);
         canaries.retain(|reference, remembered| {
             let lives = live.contains(reference);
             if !lives {
-                self.operator.answers.forget(reference);
-                if let Some(canary) = &remembered.canary {
-                    self.operator.recorder.forget(canary);
-                    self.operator
-                        .reporter
-                        .forget(canary.metadata.uid.as_deref().unwrap_or_default());
+                operator.answers.forget(reference);
+                if let Some((target, _)) = &remembered.known_as {
+                    operator.recorder.forget(target, &reference.namespace);
                 }
             }
             lives
@@ -526,9 +454,24 @@ impl Context {
     }
 }
 
+/// Whether nothing but a change can matter to a canary: it is between runs, as it should be, and nothing is to be said of it.
+fn rests(world: &World, next: Next) -> bool {
+    use CanaryPhase as P;
+    let is_settled = matches!(world.phase(), P::Initialized | P::Succeeded | P::Failed)
+        && world.mended.is_empty()
+        && world.changed.is_none()
+        && world.rival.is_none();
+    match next {
+        Next::Change => true,
+        Next::Due => is_settled,
+        Next::Ready | Next::Approval(_) | Next::At(_) => false,
+    }
+}
+
 /// When to look again if nothing changes before.
-fn requeue(world: &World, next: Next) -> Action {
+fn until_next(world: &World, next: Next) -> Duration {
     let interval = world.canary.interval();
+    let spread = spread(&world.canary);
     let transition = world
         .canary
         .status
@@ -536,18 +479,19 @@ fn requeue(world: &World, next: Next) -> Action {
         .and_then(|status| Some(status.last_transition_time.as_ref()?.0));
     let at = match next {
         Next::At(at) => at,
-        Next::Change => return Action::await_change(),
+        Next::Change => return REST,
         Next::Due | Next::Ready | Next::Approval(_) => {
-            let from = transition.and_then(|transition| {
-                last_due(transition, interval, world.now).or(Some(transition))
-            });
-            let Ok(at) = from.unwrap_or(world.now).checked_add(interval) else {
-                return Action::requeue(interval);
+            let now = before(world.now, spread);
+            let from = transition
+                .and_then(|transition| last_due(transition, interval, now).or(Some(transition)));
+            let due = from.unwrap_or(now).checked_add(interval);
+            let Ok(at) = due.and_then(|due| due.checked_add(spread)) else {
+                return interval;
             };
             at
         }
     };
-    Action::requeue(Duration::try_from(at.duration_since(world.now)).unwrap_or(Duration::ZERO))
+    positive(at.duration_since(world.now))
 }
 
 /// The JSON merge patch that turns one object into another.

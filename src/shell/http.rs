@@ -7,8 +7,12 @@ use std::{
 };
 
 use reqwest::{Client, redirect};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep, timeout},
+};
 
+use super::meters::{Answering, Meters};
 use crate::{
     measure::shown,
     notice::hook::is_retried,
@@ -22,10 +26,36 @@ const REDIRECTS: usize = 10;
 /// The longest pause between two attempts.
 const PAUSE: Duration = Duration::from_secs(30);
 
+/// As many calls are under way at once.
+const CALLS: usize = 512;
+/// As many of them to one server, so that one that hangs does not hold up those of the others.
+const CALLS_OF_A_HOST: usize = 64;
+
 /// Sends calls.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Http {
     clients: Arc<Mutex<HashMap<Variant, Client>>>,
+    calls: Arc<Semaphore>,
+    hosts: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
+    meters: Option<Meters>,
+}
+
+impl Default for Http {
+    /// Sends calls, and counts none.
+    fn default() -> Self {
+        Self {
+            clients: Arc::default(),
+            calls: Arc::new(Semaphore::new(CALLS)),
+            hosts: Arc::default(),
+            meters: None,
+        }
+    }
+}
+
+/// A call's place among those that may be under way.
+struct Place {
+    _permits: [Option<OwnedSemaphorePermit>; 2],
+    _counted: Option<Answering>,
 }
 
 /// What makes a client of its own necessary.
@@ -40,11 +70,21 @@ struct Variant {
 }
 
 impl Http {
+    /// Sends calls, and counts those under way.
+    pub fn new(meters: Meters) -> Self {
+        Self {
+            meters: Some(meters),
+            ..Self::default()
+        }
+    }
+
     /// Sends a call, again if it failed in a way that may pass, and reads the answer; or says why there is none.
     pub async fn send(&self, request: &HttpRequest) -> Result<HttpResponse, Failure> {
         let end = request.budget.map(|budget| Instant::now() + budget);
         let mut attempts = 0_u64;
         loop {
+            // What it waits for here is not the server's fault, and is not counted as its time.
+            let place = self.place(&request.url.0).await;
             let left = end.map_or(request.timeout, |end| end - Instant::now());
             let answer = timeout(left.min(request.timeout), self.attempt(request)).await;
             let answer = answer.unwrap_or_else(|_| {
@@ -53,6 +93,7 @@ impl Http {
                     format!("no answer within {} s", request.timeout.as_secs_f64()),
                 ))
             });
+            drop(place);
             attempts += 1;
             let again = match &answer {
                 Ok((response, after)) if is_worth_another(request, response.status) => Some(*after),
@@ -70,6 +111,27 @@ impl Http {
                     .map_err(|(_, why)| Failure { why, attempts });
             };
             sleep(pause).await;
+        }
+    }
+
+    /// Waits until a call to this address may be sent.
+    async fn place(&self, address: &str) -> Place {
+        let host = url::Url::parse(address)
+            .map(|url| url.authority().to_owned())
+            .unwrap_or_default();
+        let host = {
+            let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+            // Only those count to which a call is under way, or waits.
+            hosts.retain(|_, calls| Arc::strong_count(calls) > 1);
+            let limit = || Arc::new(Semaphore::new(CALLS_OF_A_HOST));
+            hosts.entry(host).or_insert_with(limit).clone()
+        };
+        // Fails only for a semaphore that was closed, and none is.
+        let of_host = host.acquire_owned().await.ok();
+        let of_all = self.calls.clone().acquire_owned().await.ok();
+        Place {
+            _permits: [of_host, of_all],
+            _counted: self.meters.as_ref().map(Meters::answering),
         }
     }
 
@@ -257,6 +319,35 @@ mod tests {
         .await;
         let answer = Http::default().send(&get(server.uri())).await;
         assert_eq!(answer.unwrap_err().why, "the answer is larger than 1 MiB");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_hangs_holds_up_no_other() {
+        let hanging = server(
+            "/",
+            ResponseTemplate::new(200).set_delay(Duration::from_secs(60)),
+        )
+        .await;
+        let other = server("/", ResponseTemplate::new(200)).await;
+        let http = Http::default();
+        let patient = HttpRequest {
+            timeout: Duration::from_secs(60),
+            ..get(hanging.uri())
+        };
+        let calls: Vec<_> = (0..2 * CALLS_OF_A_HOST)
+            .map(|_| {
+                let (http, request) = (http.clone(), patient.clone());
+                tokio::spawn(async move { http.send(&request).await })
+            })
+            .collect();
+        let under_way = async || hanging.received_requests().await.unwrap().len();
+        while under_way().await < CALLS_OF_A_HOST {
+            tokio::task::yield_now().await;
+        }
+        let answer = http.send(&get(other.uri())).await;
+        assert_eq!(answer.unwrap().status, 200);
+        assert_eq!(under_way().await, CALLS_OF_A_HOST, "the others wait");
+        calls.iter().for_each(tokio::task::JoinHandle::abort);
     }
 
     #[tokio::test]

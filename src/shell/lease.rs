@@ -108,10 +108,11 @@ impl Candidate {
 
     /// Renews; returns when the Lease is lost.
     pub async fn keep(&self) {
+        let mut held = None;
         loop {
             sleep(RETRY).await;
             let started = Instant::now();
-            match timeout(ATTEMPT, self.renew()).await {
+            match timeout(ATTEMPT, self.renew(&mut held)).await {
                 Ok(Ok(Renewal::Ours)) => drop(self.until.send_replace(started + RENEW_DEADLINE)),
                 Ok(Ok(Renewal::Lost)) => break,
                 Ok(Ok(Renewal::Unclear)) => {}
@@ -162,7 +163,8 @@ impl Candidate {
                 },
                 spec: Some(self.held(None)),
             };
-            return won(self.api.create(&PostParams::default(), &lease).await);
+            let created = won(self.api.create(&PostParams::default(), &lease).await)?;
+            return Ok(created.is_some());
         };
         let now = Instant::now();
         let look = look(&lease, seen.as_ref(), now);
@@ -180,10 +182,22 @@ impl Candidate {
         {
             return Ok(false);
         }
-        self.take(lease).await
+        Ok(self.take(lease).await?.is_some())
     }
 
-    async fn renew(&self) -> Result<Renewal, kube::Error> {
+    /// One write; what it has to know of the Lease it has from the write before, as long as nobody else writes.
+    async fn renew(&self, held: &mut Option<Lease>) -> Result<Renewal, kube::Error> {
+        if let Some(mut lease) = held.take() {
+            lease.spec = Some(self.held(lease.spec.take()));
+            match self.api.replace(NAME, &PostParams::default(), &lease).await {
+                Ok(lease) => {
+                    *held = Some(lease);
+                    return Ok(Renewal::Ours);
+                }
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+                Err(error) => return Err(error),
+            }
+        }
         let Some(lease) = self.api.get_opt(NAME).await? else {
             return Ok(Renewal::Lost);
         };
@@ -194,15 +208,16 @@ impl Candidate {
         if holder != Some(&self.identity) {
             return Ok(Renewal::Lost);
         }
-        Ok(if self.take(lease).await? {
+        *held = self.take(lease).await?;
+        Ok(if held.is_some() {
             Renewal::Ours
         } else {
             Renewal::Unclear
         })
     }
 
-    /// The compare-and-swap: the Lease carries the resourceVersion that was read.
-    async fn take(&self, mut lease: Lease) -> Result<bool, kube::Error> {
+    /// The compare-and-swap: the Lease carries the resourceVersion that was read. The Lease as it is then, if it is ours.
+    async fn take(&self, mut lease: Lease) -> Result<Option<Lease>, kube::Error> {
         lease.spec = Some(self.held(lease.spec.take()));
         won(self.api.replace(NAME, &PostParams::default(), &lease).await)
     }
@@ -253,10 +268,10 @@ fn look(lease: &Lease, before: Option<&Seen>, now: Instant) -> Seen {
 }
 
 /// A write that lost against another candidate's is no error.
-fn won<T>(result: Result<T, kube::Error>) -> Result<bool, kube::Error> {
+fn won<T>(result: Result<T, kube::Error>) -> Result<Option<T>, kube::Error> {
     match result {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        Ok(written) => Ok(Some(written)),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -334,7 +349,7 @@ mod tests {
         Cut,
         /// Writes arrive, their answers do not.
         Deaf,
-        /// Someone else writes between a look and a write.
+        /// Someone else writes before each write.
         Crowded,
     }
 
@@ -369,6 +384,10 @@ mod tests {
                 return answer;
             }
             let wanted: Lease = serde_json::from_slice(body).unwrap();
+            let now = match (line, now) {
+                (Line::Crowded, Some(lease)) => Some(self.store(lease)),
+                (_, now) => now,
+            };
             let version = now.and_then(|lease| lease.metadata.resource_version);
             if wanted.metadata.resource_version != version {
                 return refused(409, "Conflict");

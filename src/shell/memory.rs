@@ -3,9 +3,10 @@
 //! The cadence stands in the status; remembered is only which due was used up without a trace there, which one waits for pods,
 //! and since when the target is as it is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
 
 use crate::{
     notice::Notice,
@@ -41,6 +42,8 @@ pub struct Memory {
     told: Option<(Step, Vec<Notice>)>,
     /// When the questions of the step under way were first asked.
     pub asked_at: Option<Timestamp>,
+    /// Configs whose content matters now, as they were read.
+    pub wholes: BTreeMap<ObjectRef, Value>,
 }
 
 impl Memory {
@@ -57,6 +60,7 @@ impl Memory {
                 content: self.content.take(),
                 told: self.told.take(),
                 waits: self.waits.take(),
+                wholes: std::mem::take(&mut self.wholes),
                 ..Self::default()
             };
         }

@@ -1,12 +1,15 @@
 //! THE ONLY I/O: observes, asks, executes, commits, reports. Decisions are made elsewhere.
 
 pub mod answer;
+pub mod cache;
 pub mod cluster;
 pub mod controller;
 pub mod http;
 pub mod lease;
 pub mod memory;
+pub mod meters;
 pub mod observe;
 pub mod report;
+pub mod schedule;
 pub mod server;
 pub mod telemetry;

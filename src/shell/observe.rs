@@ -3,25 +3,21 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{BuildHasher, Hasher, RandomState},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use futures::{StreamExt, TryStreamExt, stream};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
 
-use super::{
-    cluster::{Cluster, ClusterError},
-    memory::Memory,
-};
+use super::{cache::Cache, cluster::ClusterError, memory::Memory};
 use crate::{
     api::canary::Canary,
     rollout,
-    world::{Kind, ObjectRef, Settings, World},
+    workload::config,
+    world::{ObjectRef, Settings, World, revision::digest},
 };
-
-/// How many objects of one canary are read at a time.
-const PARALLEL_READS: usize = 8;
 
 /// Why a canary could not be observed.
 #[derive(Debug, thiserror::Error)]
@@ -41,33 +37,17 @@ pub enum ObserveError {
 
 /// The canary and all that a decision about it looks at; `None` if it does not exist.
 pub async fn observe(
-    cluster: &Cluster,
+    cache: &Cache,
     settings: &Arc<Settings>,
-    reference: ObjectRef,
-    rival: Option<String>,
-    memory: &std::sync::Mutex<Memory>,
+    clock: fn() -> Timestamp,
+    reference: &ObjectRef,
+    memory: &Mutex<Memory>,
 ) -> Result<Option<World>, ObserveError> {
-    debug_assert_eq!(reference.kind, Kind::Canary);
-    let Some(canary) = cluster.get(&reference).await? else {
+    let itself = cache.read(reference, vec![reference.clone()]).await?;
+    let Some(canary) = itself.into_iter().find_map(|(_, canary)| canary) else {
         return Ok(None);
     };
-    let metadata = canary.get("metadata").cloned().unwrap_or_default();
-    let canary: Canary = serde_json::from_value(canary).map_err(|error| ObserveError::Poison {
-        error,
-        metadata: Box::new(serde_json::from_value(metadata).unwrap_or_default()),
-    })?;
-    let mut world = World {
-        canary,
-        objects: BTreeMap::new(),
-        seen: [reference].into(),
-        now: Timestamp::now(),
-        due: None,
-        changed: None,
-        mended: BTreeSet::new(),
-        rival,
-        nonce: nonce(),
-        settings: settings.clone(),
-    };
+    let mut world = world(parse(canary)?, reference, settings);
     loop {
         let missing: Vec<_> = rollout::needs(&world)
             .difference(&world.seen)
@@ -76,35 +56,163 @@ pub async fn observe(
         if missing.is_empty() {
             break;
         }
-        let found: Vec<_> = stream::iter(missing)
-            .map(|object| async { Ok::<_, ClusterError>((cluster.get(&object).await?, object)) })
-            .buffer_unordered(PARALLEL_READS)
-            .try_collect()
-            .await?;
-        for (value, object) in found {
+        for (object, value) in cache.read(reference, missing).await? {
             world.seen.insert(object.clone());
             world.objects.extend(value.map(|value| (object, value)));
         }
     }
-    world.now = Timestamp::now();
-    let mut memory = memory
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    cache.look_only(reference, &world.seen);
+    fetch_wholes(cache, reference, &mut world, memory).await?;
+    world.rival = rival(cache, &world);
+    world.now = clock();
+    let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
     let transition = world
         .canary
         .status
         .as_ref()
         .and_then(|status| Some(status.last_transition_time.as_ref()?.0));
+    let now = before(world.now, spread(&world.canary));
     if !world.canary.spec.suspend {
-        world.due = memory.due(transition, world.canary.interval(), world.now);
+        world.due = memory.due(transition, world.canary.interval(), now);
     }
-    world.mended = memory.mended(transition, world.canary.interval(), world.now);
+    world.mended = memory.mended(transition, world.canary.interval(), now);
     let (content, settled) = rollout::content(&world);
     world.changed = memory.changed(&content, settled, world.now);
     Ok(Some(world))
 }
 
+/// The objects that a canary looks at, as far as what is known already tells.
+pub fn needs(
+    cache: &Cache,
+    settings: &Arc<Settings>,
+    reference: &ObjectRef,
+) -> BTreeSet<ObjectRef> {
+    let canary = cache.peek(reference).map(parse);
+    let Some(Ok(canary)) = canary else {
+        return BTreeSet::new();
+    };
+    let mut world = world(canary, reference, settings);
+    loop {
+        let needs = rollout::needs(&world);
+        let missing: Vec<_> = needs.difference(&world.seen).cloned().collect();
+        if missing.is_empty() {
+            return needs;
+        }
+        for object in missing {
+            let value = cache.peek(&object);
+            world
+                .objects
+                .extend(value.map(|value| (object.clone(), value)));
+            world.seen.insert(object);
+        }
+    }
+}
+
+/// How long after a full second a canary has its instants, so that not all that began in one second are looked at in one breath.
+pub fn spread(canary: &Canary) -> SignedDuration {
+    let uid = canary.metadata.uid.as_deref().unwrap_or_default();
+    let part = i64::from_str_radix(&digest(uid, 2), 16).unwrap_or(0);
+    SignedDuration::from_millis(part * 1000 / 0x1_0000)
+}
+
+/// An instant so long before.
+pub fn before(instant: Timestamp, by: SignedDuration) -> Timestamp {
+    instant.saturating_sub(by).unwrap_or(instant)
+}
+
+fn parse(canary: Value) -> Result<Canary, ObserveError> {
+    let metadata = canary.get("metadata").cloned().unwrap_or_default();
+    serde_json::from_value(canary).map_err(|error| ObserveError::Poison {
+        error,
+        metadata: Box::new(serde_json::from_value(metadata).unwrap_or_default()),
+    })
+}
+
+fn world(canary: Canary, reference: &ObjectRef, settings: &Arc<Settings>) -> World {
+    World {
+        canary,
+        objects: BTreeMap::new(),
+        seen: [reference.clone()].into(),
+        now: Timestamp::UNIX_EPOCH,
+        due: None,
+        changed: None,
+        mended: BTreeSet::new(),
+        rival: None,
+        nonce: nonce(),
+        settings: settings.clone(),
+    }
+}
+
+/// Of configs only the checksums are kept; where the content matters it is read, once for each version and for as long as it matters.
+async fn fetch_wholes(
+    cache: &Cache,
+    reference: &ObjectRef,
+    world: &mut World,
+    memory: &Mutex<Memory>,
+) -> Result<(), ClusterError> {
+    let lock = || memory.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut wholes = std::mem::take(&mut lock().wholes);
+    let version = |object: &Value| object.pointer("/metadata/resourceVersion").cloned();
+    let wanted = rollout::whole(world);
+    wholes.retain(|object, _| wanted.contains(object));
+    for object in wanted {
+        let Some(kept) = world.objects.get(&object).filter(|o| !config::is_whole(o)) else {
+            continue;
+        };
+        let whole = match wholes
+            .remove(&object)
+            .filter(|w| version(w) == version(kept))
+        {
+            Some(whole) => Some(whole),
+            None => cache.fetch(reference, &object).await?,
+        };
+        match whole {
+            Some(whole) => {
+                wholes.insert(object.clone(), whole.clone());
+                world.objects.insert(object, whole);
+            }
+            None => drop(world.objects.remove(&object)),
+        }
+    }
+    lock().wholes = wholes;
+    Ok(())
+}
+
+/// The older canary with the same target.
+fn rival(cache: &Cache, world: &World) -> Option<String> {
+    let target = &world.canary.spec.target_ref;
+    let age = |canary: &Canary| {
+        (
+            canary
+                .metadata
+                .creation_timestamp
+                .clone()
+                .map(|time| time.0),
+            canary.metadata.name.clone(),
+        )
+    };
+    let kind = crate::world::TargetKind::of(&world.canary)?.kind();
+    let looking = cache.looking_at(&world.reference(kind, &target.name));
+    looking
+        .iter()
+        .filter(|other| other.name != world.name())
+        .filter_map(|other| parse(cache.peek(other)?).ok())
+        .filter(|other| {
+            let theirs = &other.spec.target_ref;
+            theirs.kind == target.kind
+                && theirs.name == target.name
+                && age(other) < age(&world.canary)
+        })
+        .min_by_key(age)
+        .map(|older| super::telemetry::name(&older))
+}
+
 /// A number that nobody can guess: the standard library seeds its hash maps with such.
-fn nonce() -> u64 {
+pub fn nonce() -> u64 {
     RandomState::new().build_hasher().finish()
+}
+
+/// A duration that is not negative.
+pub fn positive(duration: SignedDuration) -> Duration {
+    Duration::try_from(duration).unwrap_or(Duration::ZERO)
 }

@@ -1,9 +1,9 @@
 //! What people are told: after the fact, in order, and never in the way of a release.
 //!
-//! Each canary has a lane of its own: a hanging chat delays that canary's news and nothing else.
+//! Each canary has a lane of its own for as long as it has news: a hanging chat delays that canary's news and nothing else.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -18,7 +18,7 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
 };
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::{cluster::Cluster, http::Http, telemetry};
@@ -30,8 +30,10 @@ use crate::{
 
 /// The longest that the API server may take for an event.
 const EVENT_DEADLINE: Duration = Duration::from_secs(5);
-/// News that may wait for delivery, for one canary; older news is dropped rather than memory filled.
+/// News that may wait for delivery, for one canary; newer news is dropped rather than memory filled.
 const LANE: usize = 256;
+/// As many events are counted in memory.
+const COUNTED: usize = 4096;
 
 /// Where news goes that no canary says otherwise about.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +48,8 @@ pub struct Global {
 #[derive(Clone)]
 pub struct Reporter {
     shared: Arc<Shared>,
-    lanes: Arc<Mutex<HashMap<String, mpsc::Sender<News>>>>,
+    /// By the canary's uid; a lane is there while it is being emptied.
+    lanes: Arc<Mutex<HashMap<String, VecDeque<News>>>>,
 }
 
 struct Shared {
@@ -54,7 +57,7 @@ struct Shared {
     cluster: Cluster,
     http: Http,
     global: Global,
-    /// How often each event was seen: the API server cannot count for us.
+    /// How often each event was seen: the API server cannot count for us. What is forgotten here is asked for again.
     counts: Mutex<HashMap<String, i32>>,
 }
 
@@ -103,30 +106,41 @@ impl Reporter {
         let _ = done.await;
     }
 
-    /// Forgets a canary that is gone.
-    pub fn forget(&self, uid: &str) {
-        lock(&self.lanes).remove(uid);
-    }
-
     fn enqueue(&self, news: News) {
         let uid = news.canary.metadata.uid.clone().unwrap_or_default();
         let mut lanes = lock(&self.lanes);
-        let lane = lanes.entry(uid).or_insert_with(|| {
-            let (lane, mut queue) = mpsc::channel::<News>(LANE);
-            let shared = self.shared.clone();
-            tokio::spawn(async move {
-                while let Some(news) = queue.recv().await {
-                    shared.deliver(&news.canary, news.notices).await;
-                    if let Some(delivered) = news.delivered {
-                        let _ = delivered.send(());
-                    }
-                }
-            });
-            lane
-        });
-        if let Err(error) = lane.try_send(news) {
-            warn!("news of a canary is dropped: {error}");
+        if let Some(lane) = lanes.get_mut(&uid) {
+            if lane.len() < LANE {
+                lane.push_back(news);
+            } else {
+                warn!(
+                    canary = telemetry::name(&news.canary),
+                    "news is dropped: what was told before is not delivered yet"
+                );
+            }
+            return;
         }
+        lanes.insert(uid.clone(), VecDeque::from([news]));
+        let this = self.clone();
+        tokio::spawn(async move {
+            while let Some(news) = this.next(&uid) {
+                this.shared.deliver(&news.canary, news.notices).await;
+                if let Some(delivered) = news.delivered {
+                    // Nobody waits for it any more: it is delivered all the same.
+                    let _ = delivered.send(());
+                }
+            }
+        });
+    }
+
+    /// The next news of a lane; one without any ends.
+    fn next(&self, uid: &str) -> Option<News> {
+        let mut lanes = lock(&self.lanes);
+        let news = lanes.get_mut(uid)?.pop_front();
+        if news.is_none() {
+            lanes.remove(uid);
+        }
+        news
     }
 }
 
@@ -295,7 +309,13 @@ impl Shared {
         })
         .await;
         match written {
-            Ok(Ok(count)) => drop(lock(&self.counts).insert(name, count)),
+            Ok(Ok(count)) => {
+                let mut counts = lock(&self.counts);
+                if counts.len() >= COUNTED {
+                    counts.clear();
+                }
+                counts.insert(name, count);
+            }
             Ok(Err(error)) => warn!(
                 canary = telemetry::name(canary),
                 "event cannot be written: {error}"

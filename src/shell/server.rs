@@ -1,17 +1,91 @@
-//! `/metrics` and `/healthz`.
+//! `/metrics`, `/healthz` and `/readyz`.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use axum::{Router, http::header, routing::any};
-use tokio::{net::TcpListener, sync::oneshot, time::sleep};
+use axum::{
+    Router,
+    http::{StatusCode, header},
+    routing::any,
+};
+use tokio::{
+    net::TcpListener,
+    sync::oneshot,
+    time::{Instant, sleep},
+};
 
 use super::telemetry::Recorder;
 
 /// How long calls under way may take once we are told to stop, as in Flagger.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// A schedule that was not heard of for so long does not look at canaries any more.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// How the process fares, as its probes see it.
+#[derive(Clone, Default)]
+pub struct Health(Arc<Mutex<Signs>>);
+
+#[derive(Default)]
+struct Signs {
+    /// Whether it stands for election, or leads.
+    stands: bool,
+    /// Whether it may write.
+    leads: bool,
+    synced: bool,
+    beat: Option<Instant>,
+}
+
+impl Health {
+    /// The API server was reached: from now on this process takes its turn.
+    pub fn stands(&self) {
+        self.signs().stands = true;
+    }
+
+    /// Whether this process leads.
+    pub fn leads(&self, leads: bool) {
+        self.signs().leads = leads;
+    }
+
+    /// Whether all that canaries look at is known.
+    pub fn is_synced(&self, synced: bool) {
+        let mut signs = self.signs();
+        signs.synced = synced;
+        signs.beat = synced.then(Instant::now);
+    }
+
+    /// Canaries are being looked at.
+    pub fn beat(&self) {
+        self.signs().beat = Some(Instant::now());
+    }
+
+    /// Ready: a leader knows what there is to know; who waits for its turn has to be there, and no more.
+    fn ready(&self) -> Result<&'static str, &'static str> {
+        let signs = self.signs();
+        match (signs.stands, signs.leads, signs.synced) {
+            (false, ..) => Err("the API server was not reached yet"),
+            (true, false, _) => Ok("standing by"),
+            (true, true, false) => Err("canaries are being listed"),
+            (true, true, true) => Ok("leading"),
+        }
+    }
+
+    fn alive(&self) -> Result<&'static str, &'static str> {
+        let beat = self.signs().beat;
+        if beat.is_none_or(|beat| beat.elapsed() < SILENCE) {
+            Ok("OK")
+        } else {
+            Err("canaries are not looked at any more")
+        }
+    }
+
+    fn signs(&self) -> MutexGuard<'_, Signs> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Listens on a port, for both versions of IP where there are both.
 pub async fn listen(port: u16) -> std::io::Result<TcpListener> {
@@ -25,6 +99,7 @@ pub async fn listen(port: u16) -> std::io::Result<TcpListener> {
 pub async fn serve(
     listener: TcpListener,
     recorder: Recorder,
+    health: Health,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let metrics = move || {
@@ -39,8 +114,10 @@ pub async fn serve(
             )
         }
     };
+    let ready = health.clone();
     let router = Router::new()
-        .route("/healthz", any(|| async { "OK" }))
+        .route("/healthz", any(move || said(health.alive())))
+        .route("/readyz", any(move || said(ready.ready())))
         .route("/metrics", any(metrics));
     let (stopping, told) = oneshot::channel();
     let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
@@ -61,6 +138,13 @@ pub async fn serve(
     }
 }
 
+async fn said(sign: Result<&'static str, &'static str>) -> (StatusCode, &'static str) {
+    match sign {
+        Ok(well) => (StatusCode::OK, well),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::{
@@ -72,13 +156,13 @@ mod tests {
 
     use super::*;
 
-    async fn start() -> (u16, oneshot::Sender<()>, JoinHandle<std::io::Result<()>>) {
+    async fn start(health: Health) -> (u16, oneshot::Sender<()>, JoinHandle<std::io::Result<()>>) {
         let listener = listen(0).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (stop, stopped) = oneshot::channel();
         let recorder = Recorder::new().unwrap();
         recorder.info("1", "istio");
-        let serving = serve(listener, recorder, async { drop(stopped.await) });
+        let serving = serve(listener, recorder, health, async { drop(stopped.await) });
         (port, stop, tokio::spawn(serving))
     }
 
@@ -93,7 +177,7 @@ mod tests {
 
     #[tokio::test]
     async fn health_and_metrics_are_served_and_nothing_else() {
-        let (port, _stop, _serving) = start().await;
+        let (port, _stop, _serving) = start(Health::default()).await;
         let v4 = Ipv4Addr::LOCALHOST;
         for method in ["GET", "POST"] {
             let text = call(v4, port, &format!("{method} /healthz")).await;
@@ -106,6 +190,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn ready_is_who_waits_for_its_turn_and_who_leads_and_knows_all() {
+        let health = Health::default();
+        let (port, _stop, _serving) = start(health.clone()).await;
+        let status = async || {
+            let text = call(Ipv4Addr::LOCALHOST, port, "GET /readyz").await;
+            text.split(' ').nth(1).unwrap().to_owned()
+        };
+        assert_eq!(status().await, "503", "the API server was not reached");
+        health.stands();
+        assert_eq!(status().await, "200", "another leads");
+        health.leads(true);
+        assert_eq!(status().await, "503", "it has not seen all canaries");
+        health.is_synced(true);
+        assert_eq!(status().await, "200");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_schedule_that_stopped_is_not_healthy() {
+        let health = Health::default();
+        assert!(health.alive().is_ok(), "there is none yet");
+        health.is_synced(true);
+        sleep(SILENCE / 2).await;
+        health.beat();
+        sleep(SILENCE / 2).await;
+        assert!(health.alive().is_ok());
+        sleep(SILENCE / 2).await;
+        assert!(!health.alive().is_ok());
+    }
+
+    #[tokio::test]
     async fn a_port_that_is_taken_is_an_error() {
         let taken = listen(0).await.unwrap();
         assert!(listen(taken.local_addr().unwrap().port()).await.is_err());
@@ -113,7 +227,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_never_finishes_does_not_hold_up_the_end() {
-        let (port, stop, serving) = start().await;
+        let (port, stop, serving) = start(Health::default()).await;
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
             .await
             .unwrap();

@@ -16,6 +16,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+use super::meters::Meters;
 use crate::{
     api::canary::{Canary, CanaryPhase},
     notice::EventKind,
@@ -145,8 +146,6 @@ struct Metrics {
     duration: HistogramVec,
     successes: IntCounterVec,
     failures: IntCounterVec,
-    errors: IntCounterVec,
-    refused: IntCounterVec,
 }
 
 impl Recorder {
@@ -212,16 +211,6 @@ impl Recorder {
                 "flagger_canary_failures_total",
                 "Total number of canary failures",
                 &ended,
-            )?,
-            errors: counter(
-                "flagger_rs_reconcile_errors_total",
-                "Looks at a canary that came to nothing, by why",
-                &["category"],
-            )?,
-            refused: counter(
-                "flagger_rs_refused_plans_total",
-                "Plans that would have been unsafe",
-                &["name", "namespace"],
             )?,
             duration,
             registry,
@@ -302,19 +291,13 @@ impl Recorder {
             .inc();
     }
 
-    /// A look came to nothing.
-    pub fn error(&self, category: &str) {
-        self.0.errors.with_label_values(&[category]).inc();
-    }
-
-    /// A plan was refused.
-    pub fn refused(&self, canary: &Canary) {
-        self.0.refused.with_label_values(&labels(canary)).inc();
+    /// Where the operator's own work is counted.
+    pub fn meters(&self) -> Result<Meters, prometheus::Error> {
+        Meters::new(&self.0.registry)
     }
 
     /// A canary is gone: so are its gauges.
-    pub fn forget(&self, canary: &Canary) {
-        let [target, namespace] = labels(canary);
+    pub fn forget(&self, target: &str, namespace: &str) {
         let of_primary = format!("{target}-primary");
         // Fails only for what was never set.
         let _ = self.0.status.remove_label_values(&[target, namespace]);
@@ -421,7 +404,7 @@ mod tests {
             // The spec does not name it: it did once.
             recorder.sample(&canary, "latency", 1.0);
         }
-        recorder.forget(&canary("gone"));
+        recorder.forget("gone-app", "test");
         let text = recorder.render();
         assert!(!text.contains("gone"), "{text}");
         assert_eq!(text.matches("stays-app").count(), 4, "{text}");

@@ -12,6 +12,9 @@ use crate::world::{Kind, go_escaped, revision::digest};
 /// An annotation on a `ConfigMap` or `Secret`; a value that begins with `disable` leaves it out of the tracking.
 const TRACKING: &str = "flagger.app/config-tracking";
 
+/// Where the checksum of a config stands in what is kept of it.
+const HASHED: &str = "checksum";
+
 /// The lists of containers whose references count.
 const CONTAINERS: [&str; 2] = ["containers", "initContainers"];
 
@@ -92,9 +95,30 @@ pub fn status_key(kind: Kind, name: &str) -> String {
     format!("{}/{name}", kind.name().to_lowercase())
 }
 
+/// What is kept in memory of a config: no content, only what tells whether it changed, and whether that counts.
+pub fn hashed(object: &Value) -> Value {
+    let metadata = |field: &str| object.pointer(&format!("/metadata/{field}")).cloned();
+    let mut kept = Map::new();
+    for field in ["name", "namespace", "uid", "resourceVersion"] {
+        kept.extend(metadata(field).map(|value| (field.to_owned(), value)));
+    }
+    if let Some(tracking) = metadata("annotations").and_then(|all| all.get(TRACKING).cloned()) {
+        kept.insert("annotations".to_owned(), json!({TRACKING: tracking}));
+    }
+    json!({"metadata": kept, "type": object.get("type"), HASHED: checksum(object)})
+}
+
+/// Whether an object is all that it is, and not only what is kept of it in memory.
+pub fn is_whole(object: &Value) -> bool {
+    object.get(HASHED).is_none()
+}
+
 /// The checksum in `status.trackedConfigs`: of `data` as Go encodes it, and of `binaryData` where there is any
 /// (Flagger overlooks it; without it the checksums are the same).
 pub fn checksum(object: &Value) -> String {
+    if let Some(known) = object.get(HASHED).and_then(Value::as_str) {
+        return known.to_owned();
+    }
     let mut text = go_escaped(&object.get("data").unwrap_or(&Value::Null).to_string());
     if let Some(binary) = object.get("binaryData") {
         text += &go_escaped(&binary.to_string());
@@ -102,7 +126,13 @@ pub fn checksum(object: &Value) -> String {
     digest(&text, 8)
 }
 
-/// What the primary's copy contains: `None` if the copy already does.
+/// Whether a copy contains what its source does.
+pub fn is_same(source: &Value, copy: &Value) -> bool {
+    let kind = |object: &Value| object.get("type").filter(|kind| !kind.is_null()).cloned();
+    checksum(source) == checksum(copy) && kind(source) == kind(copy)
+}
+
+/// What the primary's copy contains: `None` if the copy already does. Only wholes can be copied.
 /// Metadata and owners that others added stay; only one owner can be the controller, and that is the Canary.
 pub fn copy(
     kind: Kind,
@@ -112,11 +142,7 @@ pub fn copy(
     owner: &Value,
 ) -> Option<Value> {
     let fields = ["data", "binaryData", "type"];
-    if let Some(existing) = existing
-        && fields
-            .iter()
-            .all(|field| existing.get(field) == source.get(field))
-    {
+    if existing.is_some_and(|existing| is_same(source, existing)) {
         return None;
     }
     let text = |pointer: &str| source.pointer(pointer).cloned().unwrap_or_default();

@@ -234,21 +234,57 @@ fn value(value: &str) -> Answer {
     Answer::Raw(200, json!({"status": "success", "data": {"resultType": "vector", "result": [{"value": [0, value]}]}}).to_string())
 }
 
-pub async fn a_settled_canary_is_left_alone(s: Scenario<'_>) -> Outcome {
+/// What the operator asks of the API server, to the last request.
+pub async fn a_settled_canary_costs_nothing_and_a_step_three_writes(s: Scenario<'_>) -> Outcome {
     s.initialized(json!({"stepWeight": 25, "maxWeight": 50}))
         .await?;
     s.event("Initialization done").await?;
-    let lines = || -> Result<Vec<testbed::Audit>, String> {
-        let audit = s.rig.bed.audit().map_err(text)?;
-        Ok(audit
-            .into_iter()
-            .filter(|line| line.user.ends_with(":flagger") && line.namespace == s.ns)
-            .collect())
-    };
-    let is_read = |line: &testbed::Audit| matches!(line.verb.as_str(), "get" | "list" | "watch");
-    // The log of a request is written a moment after its answer.
-    let logged = async || {
-        let events: Api<Event> = Api::namespaced(s.client.clone(), &s.ns);
+    let before = logged(&s).await?.len();
+    s.ticks().await?;
+    let at_rest = s.requests()?.split_off(before);
+    ensure(at_rest.is_empty(), format!("at rest: {at_rest:?}"))?;
+
+    let before = logged(&s).await?.len();
+    s.image("3.1.1").await?;
+    s.line("Progressing 25").await?;
+    s.event("canary weight 25").await?;
+    let first = logged(&s).await?.len();
+    s.line("Progressing 50").await?;
+    s.event("canary weight 50").await?;
+    let step = logged(&s).await?.split_off(first);
+    let step: Vec<_> = step
+        .iter()
+        .map(|line| format!("{} {}", line.verb, line.resource))
+        .collect();
+    equal(
+        "the requests of a step",
+        &step,
+        &[
+            "update virtualservices",
+            "patch canaries/status",
+            "create events",
+        ],
+    )?;
+    s.line("Succeeded 0").await?;
+    s.event("Promotion completed").await?;
+    let release = logged(&s).await?.split_off(before);
+    let reads = release.iter().filter(|line| line.verb == "get");
+    let reads: Vec<_> = reads.map(|line| line.resource.as_str()).collect();
+    ensure(reads.is_empty(), format!("{reads:?} are read in a release"))?;
+    let all: Vec<_> = release
+        .iter()
+        .map(|line| format!("{} {}", line.verb, line.resource))
+        .collect();
+    ensure(
+        all.len() == 24,
+        format!("{} requests of a release: {all:?}", all.len()),
+    )
+}
+
+/// The operator's requests, once those for all its events are in the log: it is written a moment after the answer.
+async fn logged(s: &Scenario<'_>) -> Result<Vec<testbed::Audit>, String> {
+    let events: Api<Event> = Api::namespaced(s.client.clone(), &s.ns);
+    until(PATIENCE, "the log of all events", async || {
         let events = events.list(&ListParams::default()).await.map_err(text)?;
         let ours = |event: &&Event| {
             event
@@ -257,7 +293,7 @@ pub async fn a_settled_canary_is_left_alone(s: Scenario<'_>) -> Outcome {
                 .is_some_and(|source| source.component.as_deref() == Some("flagger"))
         };
         let there = events.items.iter().filter(ours).count();
-        let all = lines()?;
+        let all = s.requests()?;
         let written = all
             .iter()
             .filter(|line| line.resource == "events" && line.verb == "create")
@@ -267,64 +303,7 @@ pub async fn a_settled_canary_is_left_alone(s: Scenario<'_>) -> Outcome {
         } else {
             Err(format!("{written} of {there}"))
         }
-    };
-    // Two of its ticks later: what it read shows that they passed.
-    let before = until(PATIENCE, "the log of all events", logged)
-        .await
-        .map_err(text)?;
-    let reads = |lines: &[testbed::Audit]| {
-        lines
-            .iter()
-            .filter(|line| line.resource == "canaries" && line.verb == "get")
-            .count()
-    };
-    let after = until(Duration::from_secs(60), "two ticks", async || {
-        let after = lines()?;
-        if reads(&after) >= reads(&before) + 2 {
-            Ok(after)
-        } else {
-            Err(reads(&after).to_string())
-        }
     })
     .await
-    .map_err(text)?;
-    let writes: Vec<_> = after[before.len()..]
-        .iter()
-        .filter(|line| !is_read(line))
-        .collect();
-    ensure(writes.is_empty(), format!("{writes:?}"))?;
-    eprintln!(
-        "    a settled tick reads {} objects",
-        after[before.len()..]
-            .iter()
-            .filter(|line| is_read(line))
-            .count()
-            / 2
-    );
-    // And a step writes the route and the status, and one event.
-    s.image("3.1.1").await?;
-    s.line("Progressing 25").await?;
-    s.event("canary weight 25").await?;
-    let before = until(PATIENCE, "the log of all events", logged)
-        .await
-        .map_err(text)?;
-    s.line("Progressing 50").await?;
-    s.event("canary weight 50").await?;
-    let after = until(PATIENCE, "the log of all events", logged)
-        .await
-        .map_err(text)?;
-    let writes: Vec<_> = after[before.len()..]
-        .iter()
-        .filter(|line| !is_read(line))
-        .map(|line| format!("{} {}", line.verb, line.resource))
-        .collect();
-    equal(
-        "the writes of a step",
-        &writes,
-        &[
-            "update virtualservices",
-            "patch canaries/status",
-            "create events",
-        ],
-    )
+    .map_err(text)
 }

@@ -121,11 +121,12 @@ impl Rig {
         let unused: Vec<_> = granted
             .iter()
             .filter(|right| !used.contains(right))
-            // Owner references need the first on some clusters; the others are for several processes, and for restarts: other beds use them.
+            // Owner references need the first on some clusters; the others are for several processes, for restarts, and for a write that
+            // lost: other beds use them.
             .filter(|(_, resource, verb)| {
                 resource != "canaries/finalizers"
                     && resource != "leases"
-                    && !(resource == "events" && verb == "get")
+                    && !(matches!(resource.as_str(), "events" | "canaries") && verb == "get")
             })
             .collect();
         if unused.is_empty() {
@@ -227,6 +228,44 @@ impl<'a> Scenario<'a> {
         let verdict = if result.is_ok() { "ok" } else { "FAILED" };
         eprintln!("  {verdict} {name} ({} s)", start.elapsed().as_secs());
         result.map_err(|why| format!("{name}: {why}"))
+    }
+
+    /// What the operator asked of the API server about objects of this namespace, so far.
+    pub fn requests(&self) -> Result<Vec<testbed::Audit>, String> {
+        let audit = self.rig.bed.audit().map_err(text)?;
+        let ours = |line: &testbed::Audit| {
+            line.user == "system:serviceaccount:istio-system:flagger" && line.namespace == self.ns
+        };
+        Ok(audit.into_iter().filter(ours).collect())
+    }
+
+    /// Until so much time passed that a canary had at least three ticks: the operator renews its watches every half a minute; the log tells
+    /// when one begins and when it ends.
+    pub async fn ticks(&self) -> Outcome {
+        let renewals = || -> Result<usize, String> {
+            let audit = self.rig.bed.audit().map_err(text)?;
+            let of_canaries = |line: &&testbed::Audit| {
+                line.user == "system:serviceaccount:istio-system:flagger"
+                    && line.verb == "watch"
+                    && line.resource == "canaries"
+            };
+            Ok(audit.iter().filter(of_canaries).count())
+        };
+        let before = renewals()?;
+        until(
+            Duration::from_secs(150),
+            "two renewals of a watch",
+            async || {
+                let now = renewals()?;
+                if now >= before + 4 {
+                    Ok(())
+                } else {
+                    Err(format!("{now} of {}", before + 4))
+                }
+            },
+        )
+        .await
+        .map_err(text)
     }
 
     pub async fn new(rig: &'a Rig, name: &str) -> Self {

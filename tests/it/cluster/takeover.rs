@@ -1,7 +1,7 @@
 //! Clusters as Flagger 1.44 left them (`tests/takeover`), with this operator started on them: what had ended stays as it is, what was
 //! under way goes on from where it was.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use futures::future::join_all;
 use kube::{
@@ -182,28 +182,12 @@ async fn settled(s: &Scenario<'_>, kind: &str, name: &str) -> Outcome {
     .map_err(text)
 }
 
-/// Two of its ticks pass, and nothing was written but its status, once, in silence.
+/// Ticks pass, and nothing was written but its status, once, in silence.
 async fn rests(s: &Scenario<'_>) -> Outcome {
-    let lines = || -> Result<Vec<testbed::Audit>, String> {
-        let audit = s.rig.bed.audit().map_err(text)?;
-        let ours =
-            |line: &testbed::Audit| line.user.ends_with(":flagger") && line.namespace == s.ns;
-        Ok(audit.into_iter().filter(ours).collect())
-    };
-    let is_look = |line: &&testbed::Audit| line.resource == "canaries" && line.verb == "get";
-    let all = until(Duration::from_secs(90), "looks at it", async || {
-        let all = lines()?;
-        let looks = all.iter().filter(is_look).count();
-        if looks > 4 {
-            Ok(all)
-        } else {
-            Err(looks.to_string())
-        }
-    })
-    .await
-    .map_err(text)?;
+    s.ticks().await?;
     let reads = ["get", "list", "watch"];
-    let writes: Vec<_> = all
+    let writes: Vec<_> = s
+        .requests()?
         .iter()
         .filter(|line| !reads.contains(&line.verb.as_str()))
         .map(|line| format!("{} {}", line.verb, line.resource))

@@ -2,7 +2,12 @@
 
 use std::{path::Path, process::ExitStatus, time::Duration};
 
-use crate::{Error, control_plane::free_ports, process::Process, wait::until};
+use crate::{
+    Error,
+    control_plane::free_ports,
+    process::{Process, Usage},
+    wait::until,
+};
 
 /// The longest that it may take to answer, or to end.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -64,6 +69,18 @@ impl Operator {
         .await
     }
 
+    /// Until it knows all canaries, and leads.
+    pub async fn ready(&self, within: Duration) -> Result<(), Error> {
+        let client = direct()?;
+        until(within, "the operator to be ready", async || {
+            let answer = client.get(format!("{}/readyz", self.url)).send().await;
+            let said = answer.map_err(|e| e.to_string())?.text().await;
+            let said = said.map_err(|e| e.to_string())?;
+            (said == "leading").then_some(()).ok_or(said)
+        })
+        .await
+    }
+
     /// Its metrics, as text.
     pub async fn metrics(&self) -> Result<String, Error> {
         let answer = direct()?
@@ -77,9 +94,9 @@ impl Operator {
             .map_err(|e| Error::Failed(e.to_string()))
     }
 
-    /// How much memory it has now, in bytes.
-    pub fn resident_bytes(&self) -> Result<u64, Error> {
-        self.process.resident_bytes()
+    /// What it takes of the machine.
+    pub fn usage(&self) -> Result<Usage, Error> {
+        self.process.usage()
     }
 
     /// SIGKILL.

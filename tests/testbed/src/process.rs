@@ -55,6 +55,17 @@ pub async fn output(command: std::process::Command) -> std::io::Result<Output> {
     output
 }
 
+/// What a program takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    /// Its memory now.
+    pub resident_bytes: u64,
+    /// The most memory that it had.
+    pub peak_bytes: u64,
+    /// Its time on processors so far.
+    pub processor: Duration,
+}
+
 /// A running program. Dropping it kills it.
 pub struct Process {
     name: String,
@@ -112,19 +123,33 @@ impl Process {
         }
     }
 
-    /// How much memory the program has now, in bytes.
-    pub fn resident_bytes(&self) -> Result<u64, Error> {
+    /// What the program takes, as the kernel counts it.
+    pub fn usage(&self) -> Result<Usage, Error> {
         let read =
             |path: String| fs::read_to_string(&path).map_err(|e| Error::io(Path::new(&path), e));
         let guard = self.child.id().unwrap_or(0);
         // The guard's first child is the program.
         let children = read(format!("/proc/{guard}/task/{guard}/children"))?;
         let pid = children.split_whitespace().next().unwrap_or_default();
+        let ended = || Error::Failed(format!("{} has ended", self.name));
         let status = read(format!("/proc/{pid}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        kib.map(|kib| kib * 1024)
-            .ok_or_else(|| Error::Failed(format!("{} has ended", self.name)))
+        let bytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+            kib.map(|kib| kib * 1024).ok_or_else(ended)
+        };
+        // The times are behind the name, which may have blanks: in hundredths of a second.
+        let stat = read(format!("/proc/{pid}/stat"))?;
+        let fields = stat.rsplit(')').next().unwrap_or_default();
+        let hundredths = fields.split_whitespace().skip(11).take(2);
+        let hundredths: u64 = hundredths
+            .filter_map(|field| field.parse::<u64>().ok())
+            .sum();
+        Ok(Usage {
+            resident_bytes: bytes("VmRSS:")?,
+            peak_bytes: bytes("VmHWM:")?,
+            processor: Duration::from_millis(hundredths * 10),
+        })
     }
 
     /// SIGKILL, and gone.

@@ -1,0 +1,199 @@
+//! The canaries, their targets and everybody else's Deployments; who makes them ready, and what is seen of them.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::Range,
+    sync::{Arc, Mutex},
+};
+
+use flagger_rs::api::canary::{Canary, CanaryPhase};
+use futures::{StreamExt, stream};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Namespace};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+    runtime::{WatchStreamExt, watcher},
+};
+use serde_json::{Value, json};
+use tokio::{task::JoinHandle, time::Instant};
+
+/// As many canaries share a namespace.
+const PER_NAMESPACE: usize = 250;
+/// As many objects are written at a time.
+const AT_A_TIME: usize = 24;
+/// The shortest interval that there is.
+pub const INTERVAL: u64 = 10;
+
+/// The name of the n-th canary and of its target.
+pub fn name(n: usize) -> String {
+    format!("app-{n:05}")
+}
+
+/// Where the n-th is.
+pub fn namespace(n: usize) -> String {
+    format!("load-{:03}", n / PER_NAMESPACE)
+}
+
+/// Creates these canaries, and other Deployments.
+pub async fn create(client: &Client, canaries: Range<usize>, unrelated: Range<usize>) {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let own = canaries.clone().map(namespace);
+    let others = unrelated
+        .clone()
+        .map(|n| format!("others-{}", namespace(n)));
+    for name in own.chain(others).collect::<BTreeSet<_>>() {
+        let object = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+        match namespaces.create(&PostParams::default(), &object).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            other => drop(other.unwrap()),
+        }
+    }
+    write("unrelated Deployments", unrelated, async |n| {
+        let api: Api<Deployment> =
+            Api::namespaced(client.clone(), &format!("others-{}", namespace(n)));
+        let object = serde_json::from_value(deployment(&format!("other-{n:05}"))).unwrap();
+        api.create(&PostParams::default(), &object).await.map(drop)
+    })
+    .await;
+    write("canaries", canaries, async |n| {
+        let api: Api<Deployment> = Api::namespaced(client.clone(), &namespace(n));
+        let object = serde_json::from_value(deployment(&name(n))).unwrap();
+        api.create(&PostParams::default(), &object).await?;
+        let api: Api<Canary> = Api::namespaced(client.clone(), &namespace(n));
+        let object = serde_json::from_value(canary(&name(n))).unwrap();
+        api.create(&PostParams::default(), &object).await.map(drop)
+    })
+    .await;
+}
+
+/// Gives targets another version; when each write was acknowledged.
+pub async fn release(
+    client: &Client,
+    which: impl Iterator<Item = usize>,
+    version: &str,
+) -> Vec<(usize, Instant)> {
+    stream::iter(which)
+        .map(async |n| {
+            let api: Api<Deployment> = Api::namespaced(client.clone(), &namespace(n));
+            let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "app", "image": format!("app:{version}")}]}}}});
+            api.patch(&name(n), &PatchParams::default(), &Patch::Strategic(image)).await.unwrap();
+            (n, Instant::now())
+        })
+        .buffer_unordered(4)
+        .collect()
+        .await
+}
+
+async fn write(
+    what: &str,
+    which: Range<usize>,
+    write: impl AsyncFn(usize) -> Result<(), kube::Error>,
+) {
+    let (written, count) = (std::cell::Cell::new(0), which.len());
+    stream::iter(which)
+        .for_each_concurrent(AT_A_TIME, async |n| {
+            write(n).await.unwrap();
+            written.set(written.get() + 1);
+            if written.get() % 1000 == 0 || written.get() == count {
+                eprintln!("load: {} of {count} {what}", written.get());
+            }
+        })
+        .await;
+}
+
+/// A Deployment like any: some 3 KB as it is served.
+fn deployment(name: &str) -> Value {
+    let probe = json!({"httpGet": {"path": "/healthz", "port": 9898}, "initialDelaySeconds": 5, "timeoutSeconds": 5});
+    json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": name, "labels": {"app": name, "team": "shop"}, "annotations": {"owner": "shop@example.com"}},
+        "spec": {"replicas": 2, "selector": {"matchLabels": {"app": name}}, "revisionHistoryLimit": 5,
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0}},
+            "template": {"metadata": {"labels": {"app": name}, "annotations": {"prometheus.io/scrape": "true", "prometheus.io/port": "9797"}},
+                "spec": {"containers": [{"name": "app", "image": "app:1", "imagePullPolicy": "IfNotPresent",
+                    "ports": [{"name": "http", "containerPort": 9898}, {"name": "http-metrics", "containerPort": 9797}],
+                    "command": ["./app", "--port=9898", "--port-metrics=9797", "--level=info", "--random-error=false"],
+                    "env": [{"name": "UI_COLOR", "value": "#34577c"}, {"name": "UI_MESSAGE", "value": name}],
+                    "livenessProbe": probe, "readinessProbe": probe,
+                    "resources": {"limits": {"cpu": "2", "memory": "512Mi"}, "requests": {"cpu": "100m", "memory": "64Mi"}}}]}}}})
+}
+
+fn canary(name: &str) -> Value {
+    json!({"apiVersion": "flagger.app/v1beta1", "kind": "Canary", "metadata": {"name": name},
+        "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}, "progressDeadlineSeconds": 60,
+            "service": {"port": 80, "targetPort": 9898},
+            "analysis": {"interval": format!("{INTERVAL}s"), "threshold": 1, "maxWeight": 100, "stepWeight": 10, "metrics": [
+                {"name": "request-success-rate", "thresholdRange": {"min": 99}, "interval": "1m"},
+                {"name": "request-duration", "thresholdRange": {"max": 500}, "interval": "30s"}]}}})
+}
+
+/// Makes every Deployment of a canary ready as soon as it changes.
+pub fn actor(client: Client) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let deployments: Api<Deployment> = Api::all(client.clone());
+        watcher(deployments, watcher::Config::default())
+            .default_backoff()
+            .touched_objects()
+            .filter_map(async |deployment| deployment.ok())
+            .for_each_concurrent(AT_A_TIME, async |deployment| {
+                let observed = deployment.status.as_ref().and_then(|status| status.observed_generation);
+                if observed == deployment.metadata.generation || !deployment.name_any().starts_with("app-") {
+                    return;
+                }
+                let replicas = deployment.spec.replicas;
+                let api: Api<Deployment> = Api::namespaced(client.clone(), &deployment.namespace().unwrap());
+                let status = json!({"status": {"observedGeneration": deployment.metadata.generation, "replicas": replicas,
+                    "updatedReplicas": replicas, "readyReplicas": replicas, "availableReplicas": replicas, "conditions": [
+                        {"type": "Available", "status": "True", "reason": "MinimumReplicasAvailable"},
+                        {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]}});
+                // Whoever was deleted meanwhile needs none.
+                drop(api.patch_status(&deployment.name_any(), &PatchParams::default(), &Patch::Merge(status)).await);
+            })
+            .await;
+    })
+}
+
+/// What happened to each canary, and when it was seen.
+#[derive(Clone, Default)]
+pub struct Seen(Arc<Mutex<HashMap<String, Vec<(Instant, CanaryPhase, i64)>>>>);
+
+impl Seen {
+    /// Begins to look.
+    pub fn start(&self, client: Client) -> JoinHandle<()> {
+        let seen = self.clone();
+        tokio::spawn(async move {
+            let canaries: Api<Canary> = Api::all(client);
+            watcher(canaries, watcher::Config::default())
+                .default_backoff()
+                .touched_objects()
+                .for_each(async |canary| {
+                    let Ok(canary) = canary else { return };
+                    let Some(status) = &canary.status else { return };
+                    let now = (Instant::now(), status.phase, status.canary_weight);
+                    let mut seen = seen.0.lock().unwrap();
+                    let all = seen.entry(canary.name_any()).or_default();
+                    if all
+                        .last()
+                        .is_none_or(|last| (last.1, last.2) != (now.1, now.2))
+                    {
+                        all.push(now);
+                    }
+                })
+                .await;
+        })
+    }
+
+    /// How many canaries are in a phase now.
+    pub fn count(&self, phases: &[CanaryPhase]) -> usize {
+        let seen = self.0.lock().unwrap();
+        seen.values()
+            .filter(|all| all.last().is_some_and(|last| phases.contains(&last.1)))
+            .count()
+    }
+
+    /// All changes of a canary since then.
+    pub fn since(&self, n: usize, then: Instant) -> Vec<(Instant, CanaryPhase, i64)> {
+        let seen = self.0.lock().unwrap();
+        let all = seen.get(&name(n)).into_iter().flatten();
+        all.filter(|(at, ..)| *at >= then).copied().collect()
+    }
+}

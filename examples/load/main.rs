@@ -1,0 +1,77 @@
+//! What many canaries cost: `cargo run --release --example load -- --canaries 1000`.
+//!
+//! Runs the operator's release build on a real API server, with as many canaries, and three times as many Deployments that are none of
+//! its business; an actor makes Deployments ready instead of pods. Requests are counted from the API server's audit log, time and memory
+//! by the kernel. Prints a table, and the same as JSON to the file that `--json` names; exit code 1 if a goal is missed.
+//!
+//! `--canaries N` (1000), `--unrelated N` (three times as many), `--progressing N` (a tenth, 500 at most).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::cast_precision_loss,
+    reason = "an example shows, and ends where something is wrong"
+)]
+
+mod crowd;
+mod measure;
+mod report;
+mod servers;
+
+use std::process::ExitCode;
+
+/// How many of what.
+#[derive(Clone, Copy)]
+pub struct Size {
+    /// Canaries.
+    pub canaries: usize,
+    /// Deployments that no Canary names.
+    pub unrelated: usize,
+    /// Canaries in the middle of a release at once.
+    pub progressing: usize,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let mut given = std::collections::BTreeMap::new();
+    for pair in args.chunks(2) {
+        let [name, value] = pair else { return usage() };
+        given.insert(name.as_str(), value.as_str());
+    }
+    let json = given.remove("--json");
+    let mut number = |name| given.remove(name).map(str::parse::<usize>);
+    let asked = (
+        number("--canaries").unwrap_or(Ok(1000)),
+        number("--unrelated"),
+        number("--progressing"),
+    );
+    let (Ok(canaries), Ok(unrelated), Ok(progressing), true) = (
+        asked.0,
+        asked.1.transpose(),
+        asked.2.transpose(),
+        given.is_empty(),
+    ) else {
+        return usage();
+    };
+    let size = Size {
+        canaries,
+        unrelated: unrelated.unwrap_or(3 * canaries),
+        progressing: progressing.unwrap_or((canaries / 10).clamp(1, 500)),
+    };
+    let figures = measure::all(size).await;
+    print!("{}", report::table(&figures));
+    if let Some(path) = json {
+        std::fs::write(path, report::json(size, &figures).to_string()).unwrap();
+    }
+    if figures.iter().all(report::Figure::is_met) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("usage: load [--canaries N] [--unrelated N] [--progressing N] [--json FILE]");
+    ExitCode::from(2)
+}

@@ -1,0 +1,68 @@
+//! What was measured, beside what is aimed at and what Flagger 1.44 takes.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use super::Size;
+
+/// One line of the table.
+pub struct Figure {
+    /// What was measured.
+    pub what: String,
+    /// What Flagger 1.44 takes of it (1,000 canaries, two cores).
+    pub flagger: &'static str,
+    /// What it should be at most.
+    pub goal: f64,
+    /// What it is.
+    pub value: f64,
+    /// Of what.
+    pub unit: &'static str,
+}
+
+impl Figure {
+    /// Whether the goal is met.
+    pub fn is_met(&self) -> bool {
+        self.value <= self.goal
+    }
+}
+
+/// The figures as a table.
+pub fn table(figures: &[Figure]) -> String {
+    let mut table =
+        String::from("| | Flagger 1.44 | goal | here | |\n| --- | --- | --- | --- | --- |\n");
+    for figure in figures {
+        let Figure {
+            what,
+            flagger,
+            goal,
+            value,
+            unit,
+        } = figure;
+        let verdict = if figure.is_met() { "✓" } else { "✗" };
+        let _ = writeln!(
+            table,
+            "| {what} | {flagger} | ≤ {goal} {unit} | {} {unit} | {verdict} |",
+            short(*value)
+        );
+    }
+    table
+}
+
+/// The figures for scripts.
+pub fn json(size: Size, figures: &[Figure]) -> Value {
+    let figures: Vec<_> = figures
+        .iter()
+        .map(|f| json!({"what": f.what, "goal": f.goal, "value": f.value, "unit": f.unit, "met": f.is_met()}))
+        .collect();
+    json!({"canaries": size.canaries, "unrelated": size.unrelated, "progressing": size.progressing, "figures": figures})
+}
+
+/// Three digits that count.
+fn short(value: f64) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
+    let digits = 2 - value.abs().log10().floor() as i32;
+    format!("{value:.*}", usize::try_from(digits.max(0)).unwrap_or(0))
+}

@@ -1,0 +1,398 @@
+//! What canaries look at, without asking the API server each time: one watch per kind, of the kinds that some Canary names.
+//!
+//! A cache that lags can delay, never mislead. What we wrote is known from the answer to the write, so that no look is older than the
+//! canary's last write. A write that lost shows that an object is not as it was thought to be: that object is asked for at the next
+//! look. The kinds that cannot be watched, for want of a CRD or of a right, are asked for at every look.
+
+mod index;
+mod packed;
+mod served;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::{Stream, StreamExt, TryStreamExt, future, stream};
+use kube::{
+    Api, Client, Resource,
+    api::{ApiResource, GroupVersionKind},
+    runtime::watcher::{self, Event},
+};
+use serde_json::Value;
+use tokio::{sync::mpsc, time::sleep};
+use tracing::{debug, warn};
+
+use super::{
+    cluster::{Cluster, ClusterError},
+    meters::Meters,
+};
+use crate::world::{Kind, ObjectRef};
+use index::{Arrival, Index, Known, Touched};
+use served::Served;
+
+/// How many objects of one canary are read at a time.
+const PARALLEL_READS: usize = 8;
+/// How many objects a list brings at a time: they are in memory together.
+const PAGE: u32 = 250;
+/// After as many seconds of silence, and five more, a connection counts as dead; a watch is renewed as often.
+const SILENCE: u32 = 30;
+/// The pause before a kind that could not be watched is listed again, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// How often everything is listed anew, whatever watches say.
+const RELIST: Duration = Duration::from_secs(3600);
+/// Of Secrets, these are many and large, and no release looks at them.
+const SECRETS: &str = "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token";
+
+/// What a Canary looks at, by what is known already.
+pub type Needs = dyn Fn(&Cache, &ObjectRef) -> BTreeSet<ObjectRef> + Send + Sync;
+
+/// What canaries look at.
+pub struct Cache {
+    needs: Box<Needs>,
+    client: Client,
+    cluster: Cluster,
+    meters: Meters,
+    /// The namespace that is watched; `None` means all.
+    namespace: Option<String>,
+    index: Mutex<Index>,
+    kinds: mpsc::UnboundedSender<Kind>,
+    touched: mpsc::UnboundedSender<ObjectRef>,
+    /// Told when the list of a kind is here, or cannot be had.
+    known: tokio::sync::Notify,
+}
+
+/// What a kind's watch says: `None` when it is at its end and has to begin anew.
+type News = (Kind, Option<watcher::Result<Event<Served>>>);
+
+impl Cache {
+    /// Nothing known yet. The canaries that a change matters to are named on the channel; the kinds to watch come back to [`Self::run`].
+    pub fn new(
+        client: Client,
+        cluster: Cluster,
+        meters: Meters,
+        namespace: Option<&str>,
+        needs: Box<Needs>,
+        touched: mpsc::UnboundedSender<ObjectRef>,
+    ) -> (Self, mpsc::UnboundedReceiver<Kind>) {
+        let (kinds, wanted) = mpsc::unbounded_channel();
+        let cache = Self {
+            needs,
+            client,
+            cluster,
+            meters,
+            namespace: namespace.map(str::to_owned),
+            index: Mutex::default(),
+            kinds,
+            touched,
+            known: tokio::sync::Notify::new(),
+        };
+        (cache, wanted)
+    }
+
+    /// Watches, for ever.
+    pub async fn run(&self, mut wanted: mpsc::UnboundedReceiver<Kind>) {
+        let mut watches = stream::SelectAll::new();
+        watches.push(self.watch(Kind::Canary, Duration::ZERO));
+        loop {
+            tokio::select! {
+                Some(kind) = wanted.recv() => watches.push(self.watch(kind, Duration::ZERO)),
+                Some((kind, news)) = watches.next() => {
+                    if let Some(again) = self.take(kind, news) {
+                        watches.push(self.watch(kind, again));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Objects that a canary looks at, and from now on hears of; with those that do not exist.
+    pub async fn read(
+        &self,
+        canary: &ObjectRef,
+        objects: Vec<ObjectRef>,
+    ) -> Result<Vec<(ObjectRef, Option<Value>)>, ClusterError> {
+        let (mut found, mut unknown) = (Vec::new(), Vec::new());
+        {
+            let mut index = self.lock();
+            let watched = objects.iter().filter(|object| self.watches(object));
+            for kind in index.look(canary, watched.cloned()) {
+                // The receiver lives as long as the cache is in use.
+                let _ = self.kinds.send(kind);
+            }
+            for object in objects {
+                match index.known(&object) {
+                    Known::Present(packed) => found.push((object, Some(packed))),
+                    Known::Absent => found.push((object, None)),
+                    Known::Unknown => unknown.push(object),
+                }
+            }
+        }
+        let live = unknown
+            .iter()
+            .filter(|object| self.lock().is_live(object.kind));
+        self.meters.fenced(live.count());
+        let mut all: Vec<_> = found
+            .into_iter()
+            .map(|(object, packed)| {
+                let value = packed.map(|packed| with_kind(packed.value(), object.kind));
+                (object, value)
+            })
+            .collect();
+        let fetched: Vec<_> = stream::iter(unknown)
+            .map(async |object| Ok::<_, ClusterError>((self.fetch(canary, &object).await?, object)))
+            .buffer_unordered(PARALLEL_READS)
+            .try_collect()
+            .await?;
+        all.extend(fetched.into_iter().map(|(value, object)| (object, value)));
+        Ok(all)
+    }
+
+    /// What is known of an object, without asking for it or looking at it.
+    pub fn peek(&self, object: &ObjectRef) -> Option<Value> {
+        match self.lock().known(object) {
+            Known::Present(packed) => Some(with_kind(packed.value(), object.kind)),
+            Known::Absent | Known::Unknown => None,
+        }
+    }
+
+    /// A canary will look at what its spec names.
+    fn announce(&self, canary: &ObjectRef) {
+        let objects = (self.needs)(self, canary);
+        let objects = objects.into_iter().filter(|object| self.watches(object));
+        for kind in self.lock().look(canary, objects) {
+            // The receiver lives as long as the cache is in use.
+            let _ = self.kinds.send(kind);
+        }
+    }
+
+    /// A canary looks at these and at nothing else any more.
+    pub fn look_only(&self, canary: &ObjectRef, objects: &BTreeSet<ObjectRef>) {
+        self.lock().look_only(canary, objects);
+    }
+
+    /// An object as the API server has it now, all of it, asked for at a canary's look.
+    pub async fn fetch(
+        &self,
+        canary: &ObjectRef,
+        object: &ObjectRef,
+    ) -> Result<Option<Value>, ClusterError> {
+        let mut value = self.cluster.get(object).await?;
+        match &mut value {
+            Some(value) => self.answered(canary, object, value),
+            None => self.lock().is_absent(object),
+        }
+        Ok(value)
+    }
+
+    /// An object as the API server answered a call for a canary: the canary knows, others that look at it are told.
+    pub fn answered(&self, canary: &ObjectRef, object: &ObjectRef, answer: &mut Value) {
+        if let Some(metadata) = answer.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("managedFields");
+        }
+        let version = answer.pointer("/metadata/resourceVersion");
+        let version = version.and_then(Value::as_str).unwrap_or_default();
+        let mut touched = self.lock().arrived(&Arrival {
+            object: object.clone(),
+            version,
+            text: &|| answer.to_string(),
+        });
+        touched.retain(|other| **other != *canary);
+        self.touch(object.kind, touched);
+    }
+
+    /// An object is not as it was thought to be.
+    pub fn doubt(&self, object: &ObjectRef) {
+        self.meters.conflict();
+        self.lock().doubt(object);
+    }
+
+    /// Returns once the Canaries are known, and all kinds that they name are listed or cannot be.
+    pub async fn synced(&self) {
+        self.until(|index| index.is_live(Kind::Canary)).await;
+        loop {
+            // What a target refers to is known only with the target.
+            for canary in self.canaries() {
+                self.announce(&canary);
+            }
+            if self.lock().all_known() {
+                return;
+            }
+            self.until(Index::all_known).await;
+        }
+    }
+
+    /// All Canaries there are.
+    pub fn canaries(&self) -> Vec<Arc<ObjectRef>> {
+        self.lock().canaries()
+    }
+
+    /// The canaries that look at an object.
+    pub fn looking_at(&self, object: &ObjectRef) -> Touched {
+        self.lock().touched_by(object)
+    }
+
+    /// Whether a canary looks at something that nobody tells us of.
+    pub fn looks_at_unwatched(&self, canary: &ObjectRef) -> bool {
+        self.lock().looks_at_unwatched(canary)
+    }
+
+    /// How many objects of each kind are kept, and how many bytes of them.
+    pub fn sizes(&self) -> HashMap<Kind, (usize, usize)> {
+        self.lock().sizes()
+    }
+
+    async fn until(&self, holds: impl Fn(&Index) -> bool) {
+        loop {
+            let told = self.known.notified();
+            if holds(&self.lock()) {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    /// Whether a watch tells of an object: not of those in other namespaces than the one that is watched.
+    fn watches(&self, object: &ObjectRef) -> bool {
+        self.namespace
+            .as_ref()
+            .is_none_or(|namespace| *namespace == object.namespace)
+    }
+
+    /// A kind's list and changes, until something is wrong with them, or until they are an hour old.
+    fn watch(&self, kind: Kind, after: Duration) -> stream::BoxStream<'static, News> {
+        let (group, version) = kind.group_version();
+        let gvk = GroupVersionKind::gvk(group, version, kind.name());
+        let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural());
+        let api: Api<Served> = match &self.namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+            None => Api::all_with(self.client.clone(), &resource),
+        };
+        let mut config = watcher::Config::default().page_size(PAGE).timeout(SILENCE);
+        if kind == Kind::Secret {
+            config = config.fields(SECRETS);
+        }
+        let news = stream::once(sleep(after)).flat_map(move |()| until_error(&api, &config));
+        news.map(Some)
+            .chain(stream::once(future::ready(None)))
+            .map(move |news| (kind, news))
+            .boxed()
+    }
+
+    /// Takes the news of a kind; when its watch is to begin again, if it is over.
+    fn take(&self, kind: Kind, news: Option<watcher::Result<Event<Served>>>) -> Option<Duration> {
+        let mut index = self.lock();
+        let touched = match news {
+            None => {
+                let pause = RETRY
+                    .0
+                    .saturating_mul(1 << index.failures(kind).min(10))
+                    .min(RETRY.1);
+                return Some(pause.mul_f64(0.5 + jitter()));
+            }
+            Some(Ok(Event::Init)) => {
+                index.listing(kind);
+                Vec::new()
+            }
+            Some(Ok(Event::InitApply(served))) => {
+                index.listed(&arrival(kind, &served, &|| served.text()))
+            }
+            Some(Ok(Event::Apply(served))) => {
+                index.arrived(&arrival(kind, &served, &|| served.text()))
+            }
+            Some(Ok(Event::Delete(served))) => {
+                let Arrival {
+                    object, version, ..
+                } = arrival(kind, &served, &String::new);
+                index.deleted(&object, version)
+            }
+            Some(Ok(Event::InitDone)) => {
+                let touched = index.is_listed(kind);
+                self.known.notify_waiters();
+                touched
+            }
+            Some(Err(error)) => {
+                say(kind, index.failed(kind), &error);
+                self.known.notify_waiters();
+                Vec::new()
+            }
+        };
+        drop(index);
+        self.touch(kind, touched);
+        None
+    }
+
+    fn touch(&self, kind: Kind, canaries: Touched) {
+        for canary in canaries {
+            if kind == Kind::Canary {
+                self.announce(&canary);
+            }
+            // The receiver lives as long as somebody looks.
+            let _ = self.touched.send(canary.as_ref().clone());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A watch that ends with its first error, so that what follows begins with a list; and after an hour.
+fn until_error(
+    api: &Api<Served>,
+    config: &watcher::Config,
+) -> impl Stream<Item = watcher::Result<Event<Served>>> + Send + use<> {
+    kube::runtime::watcher(api.clone(), config.clone())
+        .take_until(sleep(RELIST.mul_f64(0.75 + 0.5 * jitter())))
+        .scan(false, |failed, event| {
+            let ended = std::mem::replace(failed, event.is_err());
+            future::ready((!ended).then_some(event))
+        })
+}
+
+fn arrival<'a>(kind: Kind, served: &'a Served, text: &'a dyn Fn() -> String) -> Arrival<'a> {
+    let meta = served.meta();
+    Arrival {
+        object: ObjectRef {
+            kind,
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+        },
+        version: meta.resource_version.as_deref().unwrap_or_default(),
+        text,
+    }
+}
+
+/// Lists leave out what is the same for all their objects.
+fn with_kind(mut object: Value, kind: Kind) -> Value {
+    if let Some(fields) = object.as_object_mut() {
+        let name = |name: &str| Value::from(name);
+        fields
+            .entry("apiVersion")
+            .or_insert_with(|| name(&kind.api_version()));
+        fields.entry("kind").or_insert_with(|| name(kind.name()));
+    }
+    object
+}
+
+/// Said once, until it is better: what that means, and what to do.
+fn say(kind: Kind, failures: u32, error: &watcher::Error) {
+    let plural = kind.plural();
+    let forbidden = error.to_string().contains("orbidden");
+    match failures {
+        1 if forbidden => warn!(
+            "{plural} cannot be watched: they are read at each step, and every five minutes between runs, until the role allows to list and watch them: {error}"
+        ),
+        1 => debug!("{plural} cannot be watched: {error}"),
+        3 => warn!("{plural} cannot be watched, and are read at each step instead: {error}"),
+        _ => debug!("{plural} cannot be watched still: {error}"),
+    }
+}
+
+/// Between 0 and 1, so that not all begin again at once.
+fn jitter() -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a fraction")]
+    let jitter = (super::observe::nonce() >> 11) as f64 / (1_u64 << 53) as f64;
+    jitter
+}

@@ -1,0 +1,234 @@
+//! When each canary is looked at: one queue for all, one task for each look, none at rest.
+//!
+//! kube's `Controller` would do the same with a copy of each object beside the caches, and would not say how late it is.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    hash::Hash,
+    time::Duration,
+};
+
+use futures::StreamExt;
+use tokio::{
+    sync::mpsc,
+    task::{Id, JoinError, JoinSet},
+    time::Instant,
+};
+use tokio_util::time::{DelayQueue, delay_queue};
+
+/// As many looks are under way at once: each holds its canary's objects in memory.
+const LOOKS: usize = 64;
+/// How often a schedule without anything to do says that it lives.
+const BEAT: Duration = Duration::from_secs(5);
+
+/// Who is looked at when.
+pub struct Schedule<K> {
+    queue: DelayQueue<K>,
+    waiting: HashMap<K, delay_queue::Key>,
+    ready: VecDeque<K>,
+    /// Those that are in `ready`.
+    called: HashSet<K>,
+    /// Those that are being looked at, and whether something changed since.
+    looking: HashMap<K, bool>,
+    looks: JoinSet<(K, Option<Duration>)>,
+    tasks: HashMap<Id, K>,
+}
+
+/// What a schedule does with the world.
+pub trait Looks<K>: Sync {
+    /// Looks; when to look again, if nothing changes before.
+    fn look(&self, key: K) -> impl Future<Output = Option<Duration>> + Send + 'static;
+    /// A look panicked; when to look again.
+    fn panicked(&self, key: &K) -> Duration;
+    /// A look begins so long after it was to.
+    fn late(&self, by: Duration);
+    /// The schedule lives.
+    fn beat(&self);
+}
+
+impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
+    /// Nobody is looked at yet.
+    pub fn new() -> Self {
+        Self {
+            queue: DelayQueue::new(),
+            waiting: HashMap::new(),
+            ready: VecDeque::new(),
+            called: HashSet::new(),
+            looking: HashMap::new(),
+            looks: JoinSet::new(),
+            tasks: HashMap::new(),
+        }
+    }
+
+    /// Looks at whoever is named on the channel, and again when it is time, until `stop`; looks under way are waited for then.
+    pub async fn run(
+        mut self,
+        looks: &impl Looks<K>,
+        mut touched: mpsc::UnboundedReceiver<K>,
+        stop: impl Future<Output = ()>,
+    ) {
+        tokio::pin!(stop);
+        let mut beats = tokio::time::interval(BEAT);
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                _ = beats.tick() => looks.beat(),
+                Some(key) = touched.recv() => self.call(key),
+                Some(due) = self.queue.next() => {
+                    looks.late(Instant::now().saturating_duration_since(due.deadline()));
+                    let key = due.into_inner();
+                    self.waiting.remove(&key);
+                    self.call(key);
+                }
+                Some(end) = self.looks.join_next_with_id() => self.ended(looks, end),
+            }
+            while self.looking.len() < LOOKS
+                && let Some(key) = self.ready.pop_front()
+            {
+                self.called.remove(&key);
+                self.begin(looks, key);
+            }
+        }
+        while self.looks.join_next().await.is_some() {}
+    }
+
+    /// Somebody is to be looked at now; if that is being done, once more after it.
+    fn call(&mut self, key: K) {
+        if let Some(again) = self.looking.get_mut(&key) {
+            *again = true;
+            return;
+        }
+        if let Some(waiting) = self.waiting.remove(&key) {
+            self.queue.remove(&waiting);
+        }
+        if self.called.insert(key.clone()) {
+            self.ready.push_back(key);
+        }
+    }
+
+    fn begin(&mut self, looks: &impl Looks<K>, key: K) {
+        self.looking.insert(key.clone(), false);
+        let look = looks.look(key.clone());
+        let task = self.looks.spawn({
+            let key = key.clone();
+            async move { (key, look.await) }
+        });
+        self.tasks.insert(task.id(), key);
+    }
+
+    fn ended(
+        &mut self,
+        looks: &impl Looks<K>,
+        end: Result<(Id, (K, Option<Duration>)), JoinError>,
+    ) {
+        let (id, again) = match end {
+            Ok((id, (_, again))) => (id, again.map(Ok)),
+            Err(error) => (error.id(), Some(Err(()))),
+        };
+        let Some(key) = self.tasks.remove(&id) else {
+            return;
+        };
+        // A panic is this canary's error, and nobody else's; what changed meanwhile waits as long as it does.
+        let changed = self.looking.remove(&key) == Some(true);
+        match again {
+            Some(Err(())) => self.wait(looks.panicked(&key), key),
+            _ if changed => self.call(key),
+            Some(Ok(after)) => self.wait(after, key),
+            None => {}
+        }
+    }
+
+    fn wait(&mut self, after: Duration, key: K) {
+        let waiting = self.queue.insert(key.clone(), after);
+        self.waiting.insert(key, waiting);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// Canaries by number: 1 takes a minute, 2 panics, 3 is gone, all others want to be looked at every ten seconds.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<(u64, u32)>>>, Option<Instant>);
+
+    impl Looks<u32> for Log {
+        fn look(&self, key: u32) -> impl Future<Output = Option<Duration>> + Send + 'static {
+            let (log, start) = (self.0.clone(), self.1.unwrap());
+            async move {
+                log.lock().unwrap().push((start.elapsed().as_secs(), key));
+                match key {
+                    1 => tokio::time::sleep(Duration::from_secs(60)).await,
+                    2 => panic!("a defect"),
+                    3 => return None,
+                    _ => {}
+                }
+                Some(Duration::from_secs(10))
+            }
+        }
+
+        fn panicked(&self, _: &u32) -> Duration {
+            Duration::from_secs(15)
+        }
+
+        fn late(&self, by: Duration) {
+            assert!(by <= Duration::from_millis(1), "{by:?} late");
+        }
+
+        fn beat(&self) {}
+    }
+
+    /// Calls these at these seconds, for so many seconds: the seconds at which each was looked at.
+    async fn played(calls: &[(u64, u32)], seconds: u64) -> HashMap<u32, Vec<u64>> {
+        let log = Log(Arc::default(), Some(Instant::now()));
+        let (touch, touched) = mpsc::unbounded_channel();
+        let looking = {
+            let log = log.clone();
+            tokio::spawn(async move {
+                let stop = tokio::time::sleep(Duration::from_secs(seconds));
+                Schedule::new().run(&log, touched, stop).await;
+            })
+        };
+        for (at, key) in calls {
+            tokio::time::sleep_until(log.1.unwrap() + Duration::from_secs(*at)).await;
+            touch.send(*key).unwrap();
+        }
+        looking.await.unwrap();
+        let mut looks: HashMap<u32, Vec<u64>> = HashMap::new();
+        for (at, key) in log.0.lock().unwrap().iter() {
+            looks.entry(*key).or_default().push(*at);
+        }
+        looks
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_is_looked_at_when_it_is_time_and_when_something_changes() {
+        let looks = played(&[(0, 7), (0, 3), (15, 7)], 40).await;
+        assert_eq!(looks[&7], [0, 10, 15, 25, 35]);
+        assert_eq!(looks[&3], [0], "who is gone is not looked at again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_during_a_look_are_one_look_after_it() {
+        let looks = played(&[(0, 1), (20, 1), (30, 1), (31, 9)], 125).await;
+        assert_eq!(looks[&1], [0, 60], "then it waits");
+        assert_eq!(looks[&9][0], 31, "nobody waits for a slow one");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_is_tried_again_and_is_nobody_elses() {
+        let looks = played(&[(0, 2), (0, 9)], 31).await;
+        assert_eq!(looks[&2], [0, 15, 30]);
+        assert_eq!(looks[&9], [0, 10, 20, 30]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_thousand_at_once_are_all_looked_at() {
+        let calls: Vec<_> = (100..1100).map(|key| (0, key)).collect();
+        let looks = played(&calls, 5).await;
+        assert_eq!(looks.len(), 1000);
+        assert!(looks.values().all(|at| at == &[0]));
+    }
+}

@@ -76,7 +76,7 @@ pub async fn all(size: Size) -> Vec<Figure> {
 }
 
 fn release_build(root: &std::path::Path) -> PathBuf {
-    let cargo = std::env::var_os("CARGO").unwrap();
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = std::process::Command::new(cargo)
         .args(["build", "--release", "--bin", "flagger"])
         .current_dir(root)

@@ -6,8 +6,8 @@
 //! `observe → decide ⇄ answer → execute → commit → report`: **`decide` is a pure, total function of values; all I/O lives in `shell/`.**
 //!
 //! ```text
-//!  watches ──────┐                                      ┌─► kube-apiserver  (execute: ordered, preconditioned writes)
-//!  due timer ────┼─► look(canary) ─► World ─► decide ───┤
+//!  watch caches ─┐                                      ┌─► kube-apiserver  (execute: ordered, preconditioned writes)
+//!  one queue ────┼─► look(canary) ─► World ─► decide ───┤
 //!  answers ──────┘         ▲                            ├─► status          (commit: compare-and-swap, last)
 //!                          │                            └─► events, alerts, hooks, metrics (report: after the commit)
 //!       webhooks, metric   │
@@ -27,6 +27,8 @@
 //! | what is a metric asked with, and what does its answer say? | [`measure`] |
 //! | what are people told, to the letter? | [`notice`] |
 //! | who calls the API server, the hooks, the chats? | [`shell`], and nobody else |
+//! | what is known of the cluster without asking, and who is told of a change? | [`shell::cache`] |
+//! | who is looked at when? | [`shell::schedule`], by what [`shell::memory`] says is due |
 //! | which flags are there? | [`args`] |
 //!
 //! Adding a mesh, a metrics provider or a chat touches its own file, one enum and one table; the compiler leads the tour.
@@ -41,9 +43,11 @@
 //!    until it is done (`rollout::phase::Intent`). A settled canary whose primary works has exactly Flagger's one condition.
 //! 6. Traffic moves before anyone is told: a hanging chat delays nobody. Each canary has a lane of its own for news.
 //! 7. One canary's panic, poison object, slow hook or huge answer touches no other: `tests/it/cluster/inputs.rs`.
-//! 8. A settled canary is not written to; a step writes the route and the status once, and one event:
-//!    `a_settled_canary_is_left_alone`.
+//! 8. A settled canary costs no request at all; a step writes the route and the status once, and one event, and reads nothing:
+//!    `a_settled_canary_costs_nothing_and_a_step_three_writes`.
 //! 9. The operator's rights are those it uses: the end of `the_operator_on_a_real_control_plane`.
+//! 10. A cache that lags can delay, never mislead: what was written is known from the answer, what turned out to be different is asked
+//!     for, and every write is conditional (the tests of `shell::cache`).
 //!
 //! # Where it departs from Flagger
 //!

@@ -82,6 +82,13 @@ async fn a_release_survives_what_happens_to_the_operator() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_release_needs_no_watch() {
+    let rig = Rig::idle().await;
+    let result = survival::what_cannot_be_watched_is_asked_for(&rig).await;
+    rig.end(result.err().into_iter().collect()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_release_survives_the_api_servers_absence() {
     let rig = Rig::start(&[]).await;
     let (rig, result) = survival::thirty_seconds_without_the_api_server_lose_nothing(rig).await;

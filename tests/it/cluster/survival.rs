@@ -143,3 +143,76 @@ pub async fn thirty_seconds_without_the_api_server_lose_nothing(mut rig: Rig) ->
     .map_err(text);
     (rig, end)
 }
+
+/// Without the right to watch Secrets, and before Istio is installed: both are met by asking, and both heal without a restart.
+pub async fn what_cannot_be_watched_is_asked_for(rig: &Rig) -> Outcome {
+    Scenario::run(
+        rig,
+        "what_cannot_be_watched_is_asked_for",
+        |s| async move {
+            let kubectl = async |args: &[&str]| rig.bed.kubectl(args).await.map_err(text);
+            let secrets = |verbs: serde_json::Value| {
+                let rule = json!({"apiGroups": [""], "resources": ["secrets"], "verbs": verbs});
+                json!([{"op": "add", "path": "/rules/0", "value": rule}]).to_string()
+            };
+            // The role's own rule names both kinds of configs: the ConfigMaps keep theirs.
+            let role = kubectl(&["get", "clusterrole", "flagger", "-o", "json"]).await?;
+            let mut role: serde_json::Value = serde_json::from_str(&role).map_err(text)?;
+            for rule in role["rules"].as_array_mut().into_iter().flatten() {
+                if rule["resources"] == json!(["configmaps", "secrets"]) {
+                    rule["resources"] = json!(["configmaps"]);
+                }
+            }
+            rig.bed.apply(&role.to_string()).await.map_err(text)?;
+            kubectl(&[
+                "patch",
+                "clusterrole",
+                "flagger",
+                "--type=json",
+                "-p",
+                &secrets(json!(["get", "create", "update"])),
+            ])
+            .await?;
+            let crd = "virtualservices.networking.istio.io";
+            let definition = kubectl(&["get", "crd", crd, "-o", "json"]).await?;
+            let mut definition: serde_json::Value = serde_json::from_str(&definition).map_err(text)?;
+            definition["metadata"] = json!({"name": crd});
+            kubectl(&["delete", "crd", crd]).await?;
+
+            let operator = s.rig.launch("unwatched", &[]).await?;
+            s.podinfo().await?;
+            s.apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key"}, "data": {"key": "YQ=="}}))
+                .await?;
+            let uses = json!([{"secretRef": {"name": "key"}}]);
+            s.patch("deployment", "podinfo", &json!({"spec": {"template": {"spec": {"containers": [{"name": "podinfod", "envFrom": uses}]}}}}))
+                .await?;
+            s.canary(json!({"stepWeight": 50, "maxWeight": 50})).await?;
+            s.event("VirtualService podinfo.").await?;
+            rig.bed.apply(&definition.to_string()).await.map_err(text)?;
+            s.phase("Initialized").await?;
+            ensure(
+                s.get(Kind::Secret, "key-primary").await?["data"]["key"] == "YQ==",
+                "the primary has a copy",
+            )?;
+            kubectl(&[
+                "patch",
+                "clusterrole",
+                "flagger",
+                "--type=json",
+                "-p",
+                &secrets(json!(["list", "watch"])),
+            ])
+            .await?;
+            s.patch("secret", "key", &json!({"data": {"key": "Yg=="}}))
+                .await?;
+            s.phase("Succeeded").await?;
+            ensure(
+                s.get(Kind::Secret, "key-primary").await?["data"]["key"] == "Yg==",
+                "a change of it is released",
+            )?;
+            let code = operator.terminate().await.map_err(text)?;
+            ensure(code.success(), code)
+        },
+    )
+    .await
+}

@@ -59,6 +59,7 @@
 //! * A new revision is acted on within seconds, even while a hook hangs; going back to the promoted one ends the run.
 //! * The primary is never scaled to zero, drift is repaired with the weights as they are, 204 passes a hook, an alert without a
 //!   severity fires, gauges of deleted canaries go, shutdown ends with 0.
+//! * A version whose failed checks reach the threshold goes back at once; Flagger shows it to clients for another interval.
 //! * A rollback for want of ready pods has its alert.
 //! * A metric that cannot be had for a moment is asked again within its step; three times, if there is time.
 //! * The primary's autoscaler keeps every field of the target's and what it has of its own; what pauses KEDA is not copied. What a

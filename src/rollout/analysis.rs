@@ -60,14 +60,16 @@ pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String
             Readiness::Waiting(_) | Readiness::Ready => {}
         }
     }
-    if world.due.is_none() {
+    let failed = phase::status(world).failed_checks;
+    let is_over = !skip && failed >= world.canary.threshold();
+    // Flagger waits for the next due, while clients meet a version that is known to be bad.
+    if world.due.is_none() && !(is_over && failed > 0) {
         return Ok(Decision::Wait(Next::Due, Vec::new()));
     }
     if skip {
         return skip_analysis(facts);
     }
-    let failed = phase::status(world).failed_checks;
-    if failed >= world.canary.threshold() {
+    if is_over {
         return Ok(rollback::begin(world, &Cause::FailedChecks(failed)));
     }
     let mut said = Vec::new();

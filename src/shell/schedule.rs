@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::time::{DelayQueue, delay_queue};
 
 /// As many looks are under way at once: each holds its canary's objects in memory.
-const LOOKS: usize = 64;
+const LOOKS: usize = 32;
 /// How often a schedule without anything to do says that it lives.
 const BEAT: Duration = Duration::from_secs(5);
 

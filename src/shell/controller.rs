@@ -35,6 +35,7 @@ use crate::{
     api::canary::{Canary, CanaryPhase, CanaryStatus},
     notice::{EventKind, Notice},
     rollout::{self, Decision, Next, Plan, audit, decide},
+    route::{self, Dialect},
     world::{Kind, ObjectRef, Settings, World, last_due},
 };
 
@@ -153,6 +154,11 @@ fn changes(
         Kind::DestinationRule,
         Kind::HttpRoute,
         Kind::HttpRouteV1Beta1,
+        Kind::HttpProxy,
+        Kind::Ingress,
+        Kind::TrafficSplitV1Alpha1,
+        Kind::TrafficSplitV1Alpha2,
+        Kind::TrafficSplitV1Alpha3,
     ];
     let touched = kinds.map(|kind| touched(client, namespace, kind));
     stream::select_all(touched).flat_map(move |object| stream::iter(concerned(&store, &object)))
@@ -217,6 +223,8 @@ fn concerned(store: &Store<Watched>, object: &ObjectRef) -> Vec<CanaryRef<Watche
                     .is_none_or(|status| status.phase == CanaryPhase::Initializing);
                 waits || tracked.is_some_and(|tracked| tracked.contains_key(&key))
             }
+            // Named by the user.
+            Kind::Ingress => route::objects(Dialect::Nginx, canary).contains(object),
             _ => own.contains(&object.name),
         }
     };

@@ -86,10 +86,10 @@
 //!
 //! # Not there yet
 //!
-//! Knative targets, the routers App Mesh, APISIX, Gloo, Kuma, Skipper and Traefik, metric providers other than Prometheus and chats other than Slack. A Canary
-//! that asks for one of them is refused with an event and the condition `Invalid` that name the field; nothing is done for it, and it
-//! starts by itself once a version of the operator knows it. After a promotion that failed, the primary keeps the template that failed
-//! until a fix comes; traffic stays on the canary meanwhile.
+//! Knative targets, the routers App Mesh, APISIX, Gloo, Kuma, Skipper and Traefik, metric providers other than Prometheus and chats
+//! other than Slack. A Canary that asks for one of them is refused with an event and the condition `Invalid` that name the field;
+//! nothing is done for it, and it starts by itself once a version of the operator knows it. After a promotion that failed, the primary
+//! keeps the template that failed until a fix comes; traffic stays on the canary meanwhile.
 
 pub mod api;
 pub mod args;

@@ -279,30 +279,6 @@ mod tests {
                 Some(Observer::Linkerd),
             ),
             (
-                "linkerd",
-                None,
-                &deployment,
-                "linkerd",
-                Some(Observer::Linkerd),
-            ),
-            (
-                "linkerd",
-                None,
-                &service,
-                "linkerd:service",
-                Some(Observer::Istio),
-            ),
-            ("osm", None, &deployment, "osm", Some(Observer::Osm)),
-            (
-                "istio",
-                Some("contour"),
-                &deployment,
-                "contour",
-                Some(Observer::Contour),
-            ),
-            ("nginx", None, &deployment, "nginx", Some(Observer::Nginx)),
-            ("skipper", None, &deployment, "skipper", None),
-            (
                 "smi:v1alpha1:linkerd",
                 None,
                 &deployment,
@@ -336,6 +312,21 @@ mod tests {
             let provider = provider(flag, own, target);
             assert_eq!(provider, name, "{flag} {own:?}");
             assert_eq!(Observer::of(&provider).ok(), observer, "{flag} {own:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_routers_whole_name_means_that_it_measures() {
+        for (provider, observer) in [
+            ("linkerd", Some(Observer::Linkerd)),
+            ("linkerd:service", Some(Observer::Istio)),
+            ("osm", Some(Observer::Osm)),
+            ("contour", Some(Observer::Contour)),
+            ("nginx", Some(Observer::Nginx)),
+            ("smi:v1alpha2", Some(Observer::Istio)),
+            ("skipper", None),
+        ] {
+            assert_eq!(Observer::of(provider).ok(), observer, "{provider}");
         }
     }
 

@@ -33,26 +33,26 @@ struct Rules {
 
 impl Rules {
     /// A route with the apex' name and metadata.
-    const fn of(kind: Kind, field: &'static str) -> Option<Self> {
-        Some(Self {
+    const fn of(kind: Kind, field: &'static str) -> Self {
+        Self {
             kind,
             name: "podinfo",
             field,
             is_apex: true,
             is_shared: true,
             tests: true,
-        })
+        }
     }
 
-    const fn split(kind: Kind) -> Option<Self> {
-        Some(Self {
+    const fn split(kind: Kind) -> Self {
+        Self {
             kind,
             name: "podinfo",
             field: "/spec/service",
             is_apex: false,
             is_shared: true,
             tests: false,
-        })
+        }
     }
 }
 
@@ -67,7 +67,7 @@ const fn row(provider: &'static str, rules: Option<Rules>) -> Row {
 const DIALECTS: [Row; 9] = [
     Row {
         provider: "istio",
-        rules: Rules::of(Kind::VirtualService, "/spec/hosts"),
+        rules: Some(Rules::of(Kind::VirtualService, "/spec/hosts")),
         services: || {
             vec![
                 json!({"port": 80, "portDiscovery": true, "gateways": ["istio/public", "mesh"], "hosts": ["*"]}),
@@ -78,15 +78,15 @@ const DIALECTS: [Row; 9] = [
     },
     row(
         "gatewayapi:v1",
-        Rules::of(Kind::HttpRoute, "/spec/hostnames"),
+        Some(Rules::of(Kind::HttpRoute, "/spec/hostnames")),
     ),
     row(
         "gatewayapi:v1beta1",
-        Rules::of(Kind::HttpRouteV1Beta1, "/spec/hostnames"),
+        Some(Rules::of(Kind::HttpRouteV1Beta1, "/spec/hostnames")),
     ),
     Row {
         provider: "contour",
-        rules: Rules::of(Kind::HttpProxy, "/spec/routes"),
+        rules: Some(Rules::of(Kind::HttpProxy, "/spec/routes")),
         services: || {
             vec![
                 json!({"port": 80, "retries": {"attempts": 3, "retryOn": "5xx,reset", "perTryTimeout": "1s"}}),
@@ -105,9 +105,12 @@ const DIALECTS: [Row; 9] = [
             tests: true,
         }),
     ),
-    row("linkerd", Rules::split(Kind::TrafficSplitV1Alpha1)),
-    row("osm", Rules::split(Kind::TrafficSplitV1Alpha2)),
-    row("smi:v1alpha3", Rules::split(Kind::TrafficSplitV1Alpha3)),
+    row("linkerd", Some(Rules::split(Kind::TrafficSplitV1Alpha1))),
+    row("osm", Some(Rules::split(Kind::TrafficSplitV1Alpha2))),
+    row(
+        "smi:v1alpha3",
+        Some(Rules::split(Kind::TrafficSplitV1Alpha3)),
+    ),
     row("kubernetes", None),
 ];
 

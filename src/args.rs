@@ -136,10 +136,8 @@ const TOLERATED: [(&str, &str); 16] = [
 ];
 
 /// Flags that do nothing in this version; one that is given is named in the log.
-const WITHOUT_EFFECT: [&str; 8] = [
+const WITHOUT_EFFECT: [&str; 6] = [
     "control-loop-interval",
-    "ingress-annotations-prefix",
-    "ingress-class",
     "kubeconfig-burst",
     "kubeconfig-qps",
     "msteams-proxy-url",
@@ -361,6 +359,8 @@ fn resolve(
         namespace,
         settings: Settings {
             mesh_provider: text("mesh-provider"),
+            ingress_annotations_prefix: text("ingress-annotations-prefix"),
+            ingress_class: text("ingress-class"),
             metrics_server: text("metrics-server"),
             selector_labels: list("selector-labels"),
             include_label_prefix: list("include-label-prefix"),
@@ -625,9 +625,9 @@ mod tests {
                 .is_empty()
         );
         assert_eq!(
-            run(&["-mesh-provider=nginx"], &[]).unwrap().remarks,
+            run(&["-mesh-provider=skipper"], &[]).unwrap().remarks,
             [
-                "flag -mesh-provider: nginx is not supported yet, only istio, gatewayapi:v1, gatewayapi:v1beta1 and kubernetes are"
+                "flag -mesh-provider: skipper is not supported yet, only contour, gatewayapi:v1, gatewayapi:v1beta1, istio, kubernetes, linkerd, nginx, osm and smi are"
             ]
         );
         assert_eq!(

@@ -76,6 +76,10 @@
 //! * On Gateway API the defaults of the API server and the order of headers are no drift, a test of requests that it cannot express is
 //!   refused instead of met by everyone, `mirror` works with a growing share too, and a gateway that lags behind holds up the next
 //!   step but no rollback.
+//! * The same holds for tests of requests that Contour, NGINX or a TrafficSplit cannot be told. Each set of conditions has a route of its
+//!   own in an HTTPProxy; Contour copies requests for `mirror`, and where nobody can, `mirror` is passed over instead of waited for. An
+//!   HTTPProxy that Contour finds invalid, or that nobody includes, holds up the next step, and keeps its virtual host.
+//! * With `revertOnDeletion` every route leads to the Service before the primary goes, or where kubectl had it lead.
 //!
 //! Three orders of actions lose requests in Flagger, and not here; `tests/mesh` sends 200 a second through each:
 //!
@@ -87,10 +91,10 @@
 //!
 //! # Not there yet
 //!
-//! Knative targets, routers other than Istio and Gateway API, metric providers other than Prometheus and chats other than Slack. A Canary
-//! that asks for one of them is refused with an event and the condition `Invalid` that name the field; nothing is done for it, and it
-//! starts by itself once a version of the operator knows it. After a promotion that failed, the primary keeps the template that failed
-//! until a fix comes; traffic stays on the canary meanwhile.
+//! Knative targets, the routers App Mesh, APISIX, Gloo, Kuma, Skipper and Traefik, metric providers other than Prometheus and chats
+//! other than Slack. A Canary that asks for one of them is refused with an event and the condition `Invalid` that name the field;
+//! nothing is done for it, and it starts by itself once a version of the operator knows it. After a promotion that failed, the primary
+//! keeps the template that failed until a fix comes; traffic stays on the canary meanwhile.
 
 pub mod api;
 pub mod args;

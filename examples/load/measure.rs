@@ -114,8 +114,6 @@ impl Lab {
             "-slack-url=http://slack/hook",
             "-slack-channel=general",
             "-event-webhook=http://events/all",
-            "-enable-leader-election=true",
-            "-leader-election-namespace=istio-system",
             "-log-level=error",
         ];
         let begun = Instant::now();

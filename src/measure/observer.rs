@@ -10,6 +10,14 @@ pub enum Observer {
     Istio,
     /// The application itself, by Prometheus' common names.
     Http,
+    /// Linkerd's proxies, at the destination; Deployments only.
+    Linkerd,
+    /// The sidecars of Open Service Mesh, at the destination; Deployments only.
+    Osm,
+    /// Contour's Envoy.
+    Contour,
+    /// ingress-nginx; its duration is a mean.
+    Nginx,
 }
 
 /// The built-in metrics.
@@ -57,16 +65,18 @@ impl Observer {
     /// Who reports the built-in metrics of a provider (`pkg/metrics/observers/factory.go`). A name that nobody knows means Istio, as in
     /// Flagger.
     pub fn of(provider: &str) -> Result<Self, String> {
-        let not_yet = [
-            "apisix", "contour", "knative", "kuma", "linkerd", "nginx", "osm", "skipper", "traefik",
-        ];
+        let not_yet = ["apisix", "knative", "kuma", "skipper", "traefik"];
         let starts = |start| provider.starts_with(start);
         match provider {
             "kubernetes" => Ok(Self::Http),
+            "linkerd" => Ok(Self::Linkerd),
+            "osm" => Ok(Self::Osm),
+            "contour" => Ok(Self::Contour),
+            "nginx" => Ok(Self::Nginx),
             _ if starts("gatewayapi") => Ok(Self::Http),
             _ if starts("appmesh") || starts("gloo") || not_yet.contains(&provider) => {
                 Err(format!(
-                    "built-in metrics of {provider} are not supported yet, only those of istio, kubernetes and gatewayapi are"
+                    "built-in metrics of {provider} are not supported yet, only those of contour, gatewayapi, istio, kubernetes, linkerd, nginx and osm are"
                 ))
             }
             _ => Ok(Self::Istio),
@@ -84,46 +94,127 @@ impl Observer {
     /// A duration as it was measured, in whole milliseconds.
     pub fn millis(self, duration: f64) -> f64 {
         match self {
-            Self::Istio => duration.trunc(),
+            Self::Istio | Self::Linkerd | Self::Osm | Self::Contour | Self::Nginx => {
+                duration.trunc()
+            }
             Self::Http => (duration * 1000.0).trunc(),
         }
     }
 
     /// The query of a built-in metric. (The leading space is Flagger's: servers that are mocked by their query see no difference.)
     pub fn query(self, metric: Builtin, model: &Model) -> String {
+        let interval = &model.interval;
+        let rate = |metric: &str, selector: &str| {
+            format!("sum( rate( {metric}{{ {selector} }}[{interval}] ) )")
+        };
+        let Series {
+            selector,
+            succeeded,
+            requests,
+            durations,
+        } = self.series(model);
+        match (metric, self) {
+            (Builtin::SuccessRate, _) => format!(
+                " {} / {} * 100",
+                rate(requests, &succeeded),
+                rate(requests, &selector)
+            ),
+            (Builtin::Duration, Self::Nginx) => format!(
+                " {} / {} * 1000",
+                rate(&format!("{durations}_sum"), &selector),
+                rate(&format!("{durations}_count"), &selector)
+            ),
+            (
+                Builtin::Duration,
+                Self::Istio | Self::Http | Self::Linkerd | Self::Osm | Self::Contour,
+            ) => format!(
+                " histogram_quantile( 0.99, {} by (le) )",
+                rate(&format!("{durations}_bucket"), &selector)
+            ),
+        }
+    }
+
+    /// What an observer knows of the canary's requests.
+    fn series(self, model: &Model) -> Series {
         let Model {
             namespace,
             target,
-            interval,
+            service,
+            ingress,
             ..
         } = model;
-        let (selector, failed, requests, durations) = match self {
-            Self::Istio => (
+        let series = |selector: String, success: &str, requests, durations| Series {
+            succeeded: format!("{selector}, {success}"),
+            selector,
+            requests,
+            durations,
+        };
+        match self {
+            Self::Istio => series(
                 format!(
                     "reporter=\"destination\", destination_workload_namespace=\"{namespace}\", destination_workload=~\"{target}\""
                 ),
                 "response_code!~\"5.*\"",
                 "istio_requests_total",
-                "istio_request_duration_milliseconds_bucket",
+                "istio_request_duration_milliseconds",
             ),
-            Self::Http => (
+            Self::Http => series(
                 format!(
                     "kubernetes_namespace=\"{namespace}\", kubernetes_pod_name=~\"{target}-[0-9a-zA-Z]+(-[0-9a-zA-Z]+)\""
                 ),
                 "status!~\"5.*\"",
                 "http_request_duration_seconds_count",
-                "http_request_duration_seconds_bucket",
+                "http_request_duration_seconds",
             ),
-        };
-        match metric {
-            Builtin::SuccessRate => format!(
-                " sum( rate( {requests}{{ {selector}, {failed} }}[{interval}] ) ) / sum( rate( {requests}{{ {selector} }}[{interval}] ) ) * 100"
+            Self::Linkerd => {
+                let workload = format!("namespace=\"{namespace}\", deployment=~\"{target}\"");
+                Series {
+                    selector: format!("{workload}, direction=\"inbound\""),
+                    succeeded: format!(
+                        "{workload}, classification!=\"failure\", direction=\"inbound\""
+                    ),
+                    requests: "response_total",
+                    durations: "response_latency_ms",
+                }
+            }
+            Self::Osm => series(
+                format!(
+                    "destination_namespace=\"{namespace}\", destination_kind=\"Deployment\", destination_name=\"{target}\""
+                ),
+                "response_code!~\"5.*\"",
+                "osm_request_total",
+                "osm_request_duration_ms",
             ),
-            Builtin::Duration => format!(
-                " histogram_quantile( 0.99, sum( rate( {durations}{{ {selector} }}[{interval}] ) ) by (le) )"
+            Self::Contour => {
+                let cluster =
+                    format!("envoy_cluster_name=~\"{namespace}_{service}-canary_[0-9a-zA-Z-]+\",");
+                Series {
+                    succeeded: format!("{cluster} envoy_response_code!~\"5.*\""),
+                    selector: cluster,
+                    requests: "envoy_cluster_upstream_rq",
+                    durations: "envoy_cluster_upstream_rq_time",
+                }
+            }
+            Self::Nginx => series(
+                format!("namespace=\"{namespace}\", ingress=\"{ingress}\", canary!=\"\""),
+                "status!~\"5.*\"",
+                "nginx_ingress_controller_requests",
+                "nginx_ingress_controller_response_duration_seconds",
             ),
         }
     }
+}
+
+/// The series of an observer.
+struct Series {
+    /// All requests.
+    selector: String,
+    /// Those that did not fail.
+    succeeded: String,
+    /// Counts requests.
+    requests: &'static str,
+    /// A histogram's name, without its endings.
+    durations: &'static str,
 }
 
 #[cfg(test)]
@@ -185,7 +276,7 @@ mod tests {
                 Some("gatewayapi:v1"),
                 &deployment,
                 "linkerd",
-                None,
+                Some(Observer::Linkerd),
             ),
             (
                 "smi:v1alpha1:linkerd",
@@ -225,6 +316,21 @@ mod tests {
     }
 
     #[test]
+    fn only_a_routers_whole_name_means_that_it_measures() {
+        for (provider, observer) in [
+            ("linkerd", Some(Observer::Linkerd)),
+            ("linkerd:service", Some(Observer::Istio)),
+            ("osm", Some(Observer::Osm)),
+            ("contour", Some(Observer::Contour)),
+            ("nginx", Some(Observer::Nginx)),
+            ("smi:v1alpha2", Some(Observer::Istio)),
+            ("skipper", None),
+        ] {
+            assert_eq!(Observer::of(provider).ok(), observer, "{provider}");
+        }
+    }
+
+    #[test]
     fn an_application_reports_seconds() {
         let model = Model {
             namespace: "test".to_owned(),
@@ -247,5 +353,43 @@ mod tests {
         );
         assert!((Observer::Http.millis(0.123_9) - 123.0).abs() < f64::EPSILON);
         assert!((Observer::Istio.millis(123.9) - 123.0).abs() < f64::EPSILON);
+    }
+
+    /// Flagger's queries, to the blank.
+    #[test]
+    fn what_routers_report_is_asked_in_flaggers_words() {
+        let model = Model {
+            namespace: "test".to_owned(),
+            target: "podinfo".to_owned(),
+            service: "web".to_owned(),
+            ingress: "in".to_owned(),
+            interval: "1m".to_owned(),
+            ..Model::default()
+        };
+        for (observer, rate, duration) in [
+            (
+                Observer::Linkerd,
+                r#" sum( rate( response_total{ namespace="test", deployment=~"podinfo", classification!="failure", direction="inbound" }[1m] ) ) / sum( rate( response_total{ namespace="test", deployment=~"podinfo", direction="inbound" }[1m] ) ) * 100"#,
+                r#" histogram_quantile( 0.99, sum( rate( response_latency_ms_bucket{ namespace="test", deployment=~"podinfo", direction="inbound" }[1m] ) ) by (le) )"#,
+            ),
+            (
+                Observer::Osm,
+                r#" sum( rate( osm_request_total{ destination_namespace="test", destination_kind="Deployment", destination_name="podinfo", response_code!~"5.*" }[1m] ) ) / sum( rate( osm_request_total{ destination_namespace="test", destination_kind="Deployment", destination_name="podinfo" }[1m] ) ) * 100"#,
+                r#" histogram_quantile( 0.99, sum( rate( osm_request_duration_ms_bucket{ destination_namespace="test", destination_kind="Deployment", destination_name="podinfo" }[1m] ) ) by (le) )"#,
+            ),
+            (
+                Observer::Contour,
+                r#" sum( rate( envoy_cluster_upstream_rq{ envoy_cluster_name=~"test_web-canary_[0-9a-zA-Z-]+", envoy_response_code!~"5.*" }[1m] ) ) / sum( rate( envoy_cluster_upstream_rq{ envoy_cluster_name=~"test_web-canary_[0-9a-zA-Z-]+", }[1m] ) ) * 100"#,
+                r#" histogram_quantile( 0.99, sum( rate( envoy_cluster_upstream_rq_time_bucket{ envoy_cluster_name=~"test_web-canary_[0-9a-zA-Z-]+", }[1m] ) ) by (le) )"#,
+            ),
+            (
+                Observer::Nginx,
+                r#" sum( rate( nginx_ingress_controller_requests{ namespace="test", ingress="in", canary!="", status!~"5.*" }[1m] ) ) / sum( rate( nginx_ingress_controller_requests{ namespace="test", ingress="in", canary!="" }[1m] ) ) * 100"#,
+                r#" sum( rate( nginx_ingress_controller_response_duration_seconds_sum{ namespace="test", ingress="in", canary!="" }[1m] ) ) / sum( rate( nginx_ingress_controller_response_duration_seconds_count{ namespace="test", ingress="in", canary!="" }[1m] ) ) * 1000"#,
+            ),
+        ] {
+            assert_eq!(observer.query(Builtin::SuccessRate, &model), rate);
+            assert_eq!(observer.query(Builtin::Duration, &model), duration);
+        }
     }
 }

@@ -56,7 +56,7 @@ impl Facts<'_> {
     /// Whether the version gets copies of the requests before it gets any.
     pub fn mirrors(&self) -> bool {
         let analysis = self.world.canary.spec.analysis.as_ref();
-        self.splits_traffic() && analysis.is_some_and(|analysis| analysis.mirror)
+        self.dialect.mirrors() && analysis.is_some_and(|analysis| analysis.mirror)
     }
 
     /// The cookies of session affinity that a share of the traffic for the canary needs, and the status lacks.

@@ -11,17 +11,18 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::{affinity::Sides, apex_metadata, metadata, percent};
+use super::{
+    affinity::Sides, apex_metadata, applied_spec, full, items, made, metadata, named, percent, put,
+};
 use crate::{
     api::canary::Canary,
-    workload::metadata::{is_owned, owner_reference},
+    workload::metadata::is_owned,
     world::{Action, Effect, Kind, ObjectRef, Weights, World},
 };
 use defaults::defaulted;
 
-/// What kubectl applied last: what a deletion may restore.
-const LAST_APPLIED: &str =
-    "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration";
+/// The part of a spec that is ours.
+const OURS: [&str; 3] = ["parentRefs", "hostnames", "rules"];
 
 /// The versions of the API. The older one has no timeouts, no CORS and no cookie of the primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,12 +52,7 @@ impl Version {
 
 /// The object of a canary.
 pub fn objects(version: Version, canary: &Canary) -> BTreeSet<ObjectRef> {
-    [ObjectRef {
-        kind: version.kind(),
-        namespace: canary.metadata.namespace.clone().unwrap_or_default(),
-        name: canary.apex_name().to_owned(),
-    }]
-    .into()
+    [named(canary, version.kind(), canary.apex_name())].into()
 }
 
 /// Makes the route, or repairs it, with these weights.
@@ -70,13 +66,9 @@ pub fn reconcile(
     let spec = spec(version, canary, weights)?;
     let (labels, annotations) = apex_metadata(world, selector);
     let Some(live) = live(version, world) else {
-        let mut metadata = json!({"name": canary.apex_name(), "namespace": world.namespace(), "annotations": annotations,
-            "ownerReferences": [owner_reference(canary)]});
-        if !labels.is_empty() {
-            metadata["labels"] = Value::Object(labels);
-        }
-        let object = json!({"apiVersion": version.kind().api_version(), "kind": version.kind().name(),
-            "metadata": metadata, "spec": spec});
+        let spec = Value::Object(spec);
+        let metadata = [labels, annotations];
+        let object = made(world, version.kind(), canary.apex_name(), metadata, spec);
         let action = Action::Create(object);
         return Ok(vec![write(version, world, action, "create error: ")]);
     };
@@ -91,7 +83,7 @@ pub fn reconcile(
     wanted["metadata"]["labels"] = Value::Object(labels);
     wanted["metadata"]["annotations"] = Value::Object(annotations_too);
     if drifted {
-        put(&mut wanted, spec);
+        put(&mut wanted, spec, &OURS);
     }
     let action = Action::Replace(wanted);
     let failure = "update error: … while reconciling";
@@ -101,12 +93,12 @@ pub fn reconcile(
 /// The weights of the last rule that leads to both sides: before it are those for clients with a cookie.
 pub fn read(version: Version, world: &World) -> Result<Weights, String> {
     let canary = &world.canary;
-    let live = live(version, world).ok_or_else(|| not_found(world))?;
+    let live = live(version, world).ok_or_else(|| not_found(version, world))?;
     // Flagger reads 0 and 0 from a route that is somebody else's.
     routed(canary, live).ok_or_else(|| {
         format!(
             "{} does not contain routes for {} and {}",
-            full(world),
+            full(world, version.kind()),
             canary.primary_name(),
             canary.canary_name()
         )
@@ -136,7 +128,7 @@ pub fn accepted(version: Version, world: &World) -> Result<(), String> {
             if status != "True" || observed < generation {
                 return Err(format!(
                     "{} parent {} is not ready (status: {status}, observed generation: {observed}, current generation: {generation})",
-                    full(world),
+                    full(world, version.kind()),
                     parent["name"].as_str().unwrap_or_default()
                 ));
             }
@@ -149,12 +141,12 @@ pub fn accepted(version: Version, world: &World) -> Result<(), String> {
 pub fn set(version: Version, world: &World, weights: &Weights) -> Result<Vec<Effect>, String> {
     let canary = &world.canary;
     let spec = spec(version, canary, weights)?;
-    let live = live(version, world).ok_or_else(|| not_found(world))?;
+    let live = live(version, world).ok_or_else(|| not_found(version, world))?;
     if follows(version, canary, live, weights)? {
         return Ok(Vec::new());
     }
     let mut wanted = live.clone();
-    put(&mut wanted, spec);
+    put(&mut wanted, spec, &OURS);
     let action = Action::Replace(wanted);
     let failure = "update error: … while setting weights";
     Ok(vec![write(version, world, action, failure)])
@@ -165,17 +157,8 @@ pub fn set(version: Version, world: &World, weights: &Weights) -> Result<Vec<Eff
 pub fn restore(version: Version, world: &World) -> Option<Effect> {
     let canary = &world.canary;
     let live = live(version, world)?;
-    let applied = || -> Option<Value> {
-        let text = live.pointer(LAST_APPLIED)?.as_str()?;
-        Some(
-            serde_json::from_str::<Value>(text)
-                .ok()?
-                .get("spec")?
-                .clone(),
-        )
-    };
     let mut wanted = live.clone();
-    match applied().filter(|_| !is_owned(live, canary)) {
+    match applied_spec(live).filter(|_| !is_owned(live, canary)) {
         Some(applied) if defaulted("spec", &applied) == defaulted("spec", live.get("spec")?) => {
             return None;
         }
@@ -198,33 +181,13 @@ fn live(version: Version, world: &World) -> Option<&Value> {
     world.object(version.kind(), world.canary.apex_name())
 }
 
-fn full(world: &World) -> String {
-    format!(
-        "HTTPRoute {}.{}",
-        world.canary.apex_name(),
-        world.namespace()
-    )
-}
-
-fn not_found(world: &World) -> String {
-    format!(
-        "{} get error: httproutes.gateway.networking.k8s.io {:?} not found",
-        full(world),
-        world.canary.apex_name()
-    )
+fn not_found(version: Version, world: &World) -> String {
+    let why = super::not_found(version.kind(), world.canary.apex_name());
+    format!("{} get error: {why}", full(world, version.kind()))
 }
 
 fn write(version: Version, world: &World, action: Action, failure: &str) -> Effect {
-    Effect {
-        object: world.reference(version.kind(), world.canary.apex_name()),
-        action,
-        failure: format!("{} {failure}", full(world)),
-    }
-}
-
-fn items<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
-    let list = value.pointer(pointer).and_then(Value::as_array);
-    list.into_iter().flatten()
+    super::write(world, version.kind(), action, failure)
 }
 
 /// The part of the spec that is ours.
@@ -258,22 +221,6 @@ fn spec(
     let rules = rules.into_iter().next().unwrap_or_default();
     spec.insert("rules".to_owned(), Value::Array(rules));
     Ok(spec)
-}
-
-/// Puts our part of the spec into an object.
-fn put(object: &mut Value, mut spec: Map<String, Value>) {
-    if !object["spec"].is_object() {
-        object["spec"] = json!({});
-    }
-    let Some(theirs) = object["spec"].as_object_mut() else {
-        return;
-    };
-    for field in ["parentRefs", "hostnames", "rules"] {
-        match spec.remove(field) {
-            Some(value) => drop(theirs.insert(field.to_owned(), value)),
-            None => drop(theirs.remove(field)),
-        }
-    }
 }
 
 /// Whether our part of the spec is as it should be for some weights.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::{apex_metadata, metadata, percent};
+use super::{LAST_APPLIED, apex_metadata, applied_spec, metadata, named, percent};
 use crate::{
     api::canary::Canary,
     workload::metadata::{is_owned, owner_reference},
@@ -14,23 +14,15 @@ use crate::{
 };
 use rules::{destination, is_tcp, list, other_list};
 
-/// What kubectl applied last: carried over, and what a deletion may restore.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// The spec that a VirtualService had before we took it over.
 const ORIGINAL: &str = "flagger.kubernetes.io/original-configuration";
 
 /// The objects of a canary.
 pub fn objects(canary: &Canary) -> BTreeSet<ObjectRef> {
-    let namespace = canary.metadata.namespace.clone().unwrap_or_default();
-    let object = |kind, name: &str| ObjectRef {
-        kind,
-        namespace: namespace.clone(),
-        name: name.to_owned(),
-    };
     [
-        object(Kind::DestinationRule, &canary.canary_name()),
-        object(Kind::DestinationRule, &canary.primary_name()),
-        object(Kind::VirtualService, canary.apex_name()),
+        named(canary, Kind::DestinationRule, &canary.canary_name()),
+        named(canary, Kind::DestinationRule, &canary.primary_name()),
+        named(canary, Kind::VirtualService, canary.apex_name()),
     ]
     .into()
 }
@@ -123,15 +115,10 @@ pub fn restore(world: &World) -> Option<Effect> {
     let canary = &world.canary;
     let name = canary.apex_name();
     let live = world.object(Kind::VirtualService, name)?;
-    let annotation = |key: &str| {
-        let key = key.replace('/', "~1");
-        live.pointer(&format!("/metadata/annotations/{key}"))?
-            .as_str()
+    let original = || {
+        let annotations = live.pointer("/metadata/annotations")?;
+        serde_json::from_str(annotations.get(ORIGINAL)?.as_str()?).ok()
     };
-    let parse = |text: &str| serde_json::from_str::<Value>(text).ok();
-    let applied =
-        || annotation(LAST_APPLIED).and_then(|text| Some(parse(text)?.get("spec")?.clone()));
-    let original = || annotation(ORIGINAL).and_then(parse);
     let mut wanted = live.clone();
     if is_owned(live, canary) {
         let rules = wanted
@@ -145,7 +132,7 @@ pub fn restore(world: &World) -> Option<Effect> {
             }
         }
     } else {
-        wanted["spec"] = applied().or_else(original)?;
+        wanted["spec"] = applied_spec(live).or_else(original)?;
     }
     if wanted == *live {
         return None;

@@ -3,20 +3,23 @@
 //! A dialect has a variant of [`Dialect`], its name in [`Dialect::named`], and an arm in each function below.
 
 pub mod affinity;
+mod contour;
 mod gateway_api;
 mod istio;
+mod nginx;
+mod smi;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
 use crate::{
     api::canary::Canary,
     workload::{
-        metadata::{is_owned, json_map, with_flux},
+        metadata::{is_owned, json_map, owner_reference, with_flux},
         service::unmanaged,
     },
-    world::{Effect, Kind, ObjectRef, Weights, World},
+    world::{Action, Effect, Kind, ObjectRef, Weights, World},
 };
 use affinity::{Cookies, Sides};
 pub use gateway_api::Version;
@@ -28,29 +31,27 @@ pub enum Dialect {
     Istio,
     /// HTTPRoute.
     GatewayApi(Version),
+    /// HTTPProxy.
+    Contour,
+    /// The annotations of a second Ingress.
+    Nginx,
+    /// TrafficSplit.
+    Smi(smi::Version),
     /// None: clients reach the version only by its own Service.
     Kubernetes,
 }
 
-/// Providers that Flagger knows and this version does not; the ends of some names are free.
-const NOT_YET: [&str; 10] = [
-    "apisix", "appmesh", "contour", "knative", "kuma", "linkerd", "nginx", "osm", "skipper",
-    "traefik",
-];
-const NOT_YET_FROM: [&str; 5] = [
-    "appmesh:v1beta2",
-    "gloo",
-    "smi:v1alpha1",
-    "smi:v1alpha2",
-    "smi:v1alpha3",
-];
+/// Providers that Flagger knows and this version does not; the end of one name is free.
+const NOT_YET: [&str; 6] = ["apisix", "appmesh", "knative", "kuma", "skipper", "traefik"];
+const NOT_YET_FROM: [&str; 2] = ["appmesh:v1beta2", "gloo"];
+
+/// What kubectl applied last: what a deletion may restore.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 impl Dialect {
     /// The dialect of a canary's provider, or of the operator's.
     pub fn of(world: &World) -> Result<Self, String> {
-        let own = world.canary.spec.provider.as_deref();
-        let own = own.filter(|provider| !provider.is_empty());
-        Self::named(own.unwrap_or(&world.settings.mesh_provider))
+        Self::named(provider(world))
     }
 
     /// The dialect of a provider's name (`pkg/router/factory.go`). A name that nobody knows means Istio, as in Flagger.
@@ -59,12 +60,19 @@ impl Dialect {
         let begins = |start: &&str| provider.starts_with(*start);
         match provider {
             "kubernetes" => Ok(Self::Kubernetes),
+            "contour" => Ok(Self::Contour),
+            "nginx" => Ok(Self::Nginx),
+            "linkerd" => Ok(Self::Smi(smi::Version::V1Alpha1)),
+            "osm" => Ok(Self::Smi(smi::Version::V1Alpha2)),
+            _ if provider.starts_with("smi:v1alpha1") => Ok(Self::Smi(smi::Version::V1Alpha1)),
+            _ if provider.starts_with("smi:v1alpha2") => Ok(Self::Smi(smi::Version::V1Alpha2)),
+            _ if provider.starts_with("smi:v1alpha3") => Ok(Self::Smi(smi::Version::V1Alpha3)),
             _ if provider.starts_with("gatewayapi:v1beta1") => {
                 Ok(Self::GatewayApi(Version::V1Beta1))
             }
             _ if provider.starts_with("gatewayapi:v1") => Ok(Self::GatewayApi(Version::V1)),
             _ if NOT_YET.iter().any(is) || NOT_YET_FROM.iter().any(begins) => Err(format!(
-                "{provider} is not supported yet, only istio, gatewayapi:v1, gatewayapi:v1beta1 and kubernetes are"
+                "{provider} is not supported yet, only contour, gatewayapi:v1, gatewayapi:v1beta1, istio, kubernetes, linkerd, nginx, osm and smi are"
             )),
             _ => Ok(Self::Istio),
         }
@@ -73,10 +81,25 @@ impl Dialect {
     /// Whether it can divide traffic at all. Where it cannot, there is nothing to route and nothing to say of routing.
     pub const fn splits(self) -> bool {
         match self {
-            Self::Istio | Self::GatewayApi(_) => true,
+            Self::Istio | Self::GatewayApi(_) | Self::Contour | Self::Nginx | Self::Smi(_) => true,
             Self::Kubernetes => false,
         }
     }
+
+    /// Whether it can copy requests. Where it cannot, `analysis.mirror` is passed over; Flagger waits for the copies for ever there.
+    pub const fn mirrors(self) -> bool {
+        match self {
+            Self::Istio | Self::GatewayApi(_) | Self::Contour => true,
+            Self::Kubernetes | Self::Nginx | Self::Smi(_) => false,
+        }
+    }
+}
+
+/// The provider of a canary, or the operator's.
+fn provider(world: &World) -> &str {
+    let own = world.canary.spec.provider.as_deref();
+    let own = own.filter(|provider| !provider.is_empty());
+    own.unwrap_or(&world.settings.mesh_provider)
 }
 
 /// The objects that say what is routed.
@@ -84,6 +107,9 @@ pub fn objects(dialect: Dialect, canary: &Canary) -> BTreeSet<ObjectRef> {
     match dialect {
         Dialect::Istio => istio::objects(canary),
         Dialect::GatewayApi(version) => gateway_api::objects(version, canary),
+        Dialect::Contour => contour::objects(canary),
+        Dialect::Nginx => nginx::objects(canary),
+        Dialect::Smi(version) => smi::objects(version, canary),
         Dialect::Kubernetes => BTreeSet::new(),
     }
 }
@@ -98,6 +124,9 @@ pub fn reconcile(
     match dialect {
         Dialect::Istio => istio::reconcile(world, selector, weights),
         Dialect::GatewayApi(version) => gateway_api::reconcile(version, world, selector, weights),
+        Dialect::Contour => contour::reconcile(world, selector, weights),
+        Dialect::Nginx => nginx::reconcile(world, weights),
+        Dialect::Smi(version) => smi::reconcile(version, world, weights),
         Dialect::Kubernetes => Ok(Vec::new()),
     }
 }
@@ -107,6 +136,9 @@ pub fn read(dialect: Dialect, world: &World) -> Result<Weights, String> {
     match dialect {
         Dialect::Istio => istio::read(world),
         Dialect::GatewayApi(version) => gateway_api::read(version, world),
+        Dialect::Contour => contour::read(world),
+        Dialect::Nginx => nginx::read(world),
+        Dialect::Smi(version) => smi::read(version, world),
         Dialect::Kubernetes => {
             let status = world.canary.status.as_ref();
             let is_shown = status.is_some_and(|status| status.iterations > 0);
@@ -124,7 +156,8 @@ pub fn read(dialect: Dialect, world: &World) -> Result<Weights, String> {
 pub fn accepted(dialect: Dialect, world: &World) -> Result<(), String> {
     match dialect {
         Dialect::GatewayApi(version) => gateway_api::accepted(version, world),
-        Dialect::Istio | Dialect::Kubernetes => Ok(()),
+        Dialect::Contour => contour::accepted(world),
+        Dialect::Istio | Dialect::Kubernetes | Dialect::Nginx | Dialect::Smi(_) => Ok(()),
     }
 }
 
@@ -133,6 +166,9 @@ pub fn restore(dialect: Dialect, world: &World) -> Option<Effect> {
     match dialect {
         Dialect::Istio => istio::restore(world),
         Dialect::GatewayApi(version) => gateway_api::restore(version, world),
+        Dialect::Contour => contour::restore(world),
+        Dialect::Nginx => nginx::restore(world),
+        Dialect::Smi(version) => smi::restore(version, world),
         Dialect::Kubernetes => None,
     }
 }
@@ -142,6 +178,9 @@ pub fn set(dialect: Dialect, world: &World, weights: &Weights) -> Result<Vec<Eff
     match dialect {
         Dialect::Istio => istio::set(world, weights),
         Dialect::GatewayApi(version) => gateway_api::set(version, world, weights),
+        Dialect::Contour => contour::set(world, weights),
+        Dialect::Nginx => nginx::set(world, weights),
+        Dialect::Smi(version) => smi::set(version, world, weights),
         Dialect::Kubernetes => Ok(Vec::new()),
     }
 }
@@ -153,8 +192,105 @@ pub fn new_cookies(dialect: Dialect, canary: &Canary, nonce: u64) -> Option<Cook
             .then(|| affinity::new_cookies(canary, Sides::Both, nonce))
             .flatten(),
         Dialect::GatewayApi(version) => affinity::new_cookies(canary, version.sides(), nonce),
-        Dialect::Kubernetes => None,
+        Dialect::Contour | Dialect::Nginx | Dialect::Smi(_) | Dialect::Kubernetes => None,
     }
+}
+
+/// An object of a canary's namespace.
+fn named(canary: &Canary, kind: Kind, name: &str) -> ObjectRef {
+    ObjectRef {
+        kind,
+        namespace: canary.metadata.namespace.clone().unwrap_or_default(),
+        name: name.to_owned(),
+    }
+}
+
+/// A new object that goes when the Canary goes; maps without entries are left out.
+fn made(
+    world: &World,
+    kind: Kind,
+    name: &str,
+    [labels, annotations]: [Map<String, Value>; 2],
+    spec: Value,
+) -> Value {
+    let mut metadata = json!({"name": name, "namespace": world.namespace(), "ownerReferences": [owner_reference(&world.canary)]});
+    for (field, map) in [("labels", labels), ("annotations", annotations)] {
+        if !map.is_empty() {
+            metadata[field] = Value::Object(map);
+        }
+    }
+    json!({"apiVersion": kind.api_version(), "kind": kind.name(), "metadata": metadata, "spec": spec})
+}
+
+/// A write of the route that has the apex' name. What a user reads when it is refused begins with the route's name.
+fn write(world: &World, kind: Kind, action: Action, failure: &str) -> Effect {
+    Effect {
+        object: world.reference(kind, world.canary.apex_name()),
+        action,
+        failure: format!("{} {failure}", full(world, kind)),
+    }
+}
+
+/// The route that has the apex' name, as messages call it.
+fn full(world: &World, kind: Kind) -> String {
+    let apex = world.canary.apex_name();
+    format!("{} {apex}.{}", kind.name(), world.namespace())
+}
+
+/// What the API server says of an object that is not there.
+fn not_found(kind: Kind, name: &str) -> String {
+    let (group, _) = kind.group_version();
+    format!("{}.{group} {name:?} not found", kind.plural())
+}
+
+/// The spec that kubectl applied last.
+fn applied_spec(object: &Value) -> Option<Value> {
+    let annotations = object.pointer("/metadata/annotations")?;
+    let text = annotations.get(LAST_APPLIED)?.as_str()?;
+    serde_json::from_str::<Value>(text)
+        .ok()?
+        .get("spec")
+        .cloned()
+}
+
+/// Puts our fields into the spec of an object: one that is not wanted goes, what is not ours stays.
+fn put(object: &mut Value, mut spec: Map<String, Value>, ours: &[&str]) {
+    if !object["spec"].is_object() {
+        object["spec"] = json!({});
+    }
+    let Some(theirs) = object["spec"].as_object_mut() else {
+        return;
+    };
+    for field in ours {
+        match spec.remove(*field) {
+            Some(value) => drop(theirs.insert((*field).to_owned(), value)),
+            None => drop(theirs.remove(*field)),
+        }
+    }
+}
+
+/// The conditions of the requests that an A/B test gives the version to.
+fn tested(canary: &Canary) -> &[Value] {
+    let analysis = canary.spec.analysis.as_ref();
+    analysis.map_or(&[], |analysis| analysis.match_.as_slice())
+}
+
+/// A map by name: in this order it is written. Flagger's order is random, which it then takes for drift.
+fn by_name(map: Option<&Value>) -> BTreeMap<&String, &Value> {
+    let map = map.and_then(Value::as_object);
+    map.into_iter().flatten().collect()
+}
+
+/// A text that is not empty.
+fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
+    let text = value.get(key)?.as_str()?;
+    (!text.is_empty()).then_some(text)
+}
+
+/// The members of a list; none, if it is no list.
+fn items<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
+    let list = value.pointer(pointer).and_then(Value::as_array);
+    list.into_iter().flatten()
 }
 
 /// Labels and annotations of a route: the apex Service's. Where the Canary names any, the Service's own label is among them, and what

@@ -1,6 +1,6 @@
 //! What holds for every dialect. A new one adds a row to [`DIALECTS`].
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
@@ -11,16 +11,63 @@ use crate::world::{Action, Kind, Settings};
 #[derive(Clone, Copy, Debug)]
 struct Row {
     provider: &'static str,
-    /// The object that has its rules, and a field of that object that is ours too.
-    rules: Option<(Kind, &'static str)>,
+    rules: Option<Rules>,
     /// Services that only this dialect makes something of.
     services: fn() -> Vec<Value>,
 }
 
-const DIALECTS: [Row; 4] = [
+/// The object that has a dialect's rules.
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    kind: Kind,
+    name: &'static str,
+    /// A field that is ours, besides the rules.
+    field: &'static str,
+    /// Whether it has the apex' labels and annotations.
+    is_apex: bool,
+    /// Whether fields of its spec that are not ours stay.
+    is_shared: bool,
+    /// Whether it can tell requests apart.
+    tests: bool,
+}
+
+impl Rules {
+    /// A route with the apex' name and metadata.
+    const fn of(kind: Kind, field: &'static str) -> Self {
+        Self {
+            kind,
+            name: "podinfo",
+            field,
+            is_apex: true,
+            is_shared: true,
+            tests: true,
+        }
+    }
+
+    const fn split(kind: Kind) -> Self {
+        Self {
+            kind,
+            name: "podinfo",
+            field: "/spec/service",
+            is_apex: false,
+            is_shared: true,
+            tests: false,
+        }
+    }
+}
+
+const fn row(provider: &'static str, rules: Option<Rules>) -> Row {
+    Row {
+        provider,
+        rules,
+        services: Vec::new,
+    }
+}
+
+const DIALECTS: [Row; 9] = [
     Row {
         provider: "istio",
-        rules: Some((Kind::VirtualService, "/spec/hosts")),
+        rules: Some(Rules::of(Kind::VirtualService, "/spec/hosts")),
         services: || {
             vec![
                 json!({"port": 80, "portDiscovery": true, "gateways": ["istio/public", "mesh"], "hosts": ["*"]}),
@@ -29,34 +76,63 @@ const DIALECTS: [Row; 4] = [
             ]
         },
     },
+    row(
+        "gatewayapi:v1",
+        Some(Rules::of(Kind::HttpRoute, "/spec/hostnames")),
+    ),
+    row(
+        "gatewayapi:v1beta1",
+        Some(Rules::of(Kind::HttpRouteV1Beta1, "/spec/hostnames")),
+    ),
     Row {
-        provider: "gatewayapi:v1",
-        rules: Some((Kind::HttpRoute, "/spec/hostnames")),
-        services: Vec::new,
+        provider: "contour",
+        rules: Some(Rules::of(Kind::HttpProxy, "/spec/routes")),
+        services: || {
+            vec![
+                json!({"port": 80, "retries": {"attempts": 3, "retryOn": "5xx,reset", "perTryTimeout": "1s"}}),
+                json!({"port": 80, "retries": {}, "match": [{"uri": {"prefix": "/api"}}]}),
+            ]
+        },
     },
-    Row {
-        provider: "gatewayapi:v1beta1",
-        rules: Some((Kind::HttpRouteV1Beta1, "/spec/hostnames")),
-        services: Vec::new,
-    },
-    Row {
-        provider: "kubernetes",
-        rules: None,
-        services: Vec::new,
-    },
+    row(
+        "nginx",
+        Some(Rules {
+            kind: Kind::Ingress,
+            name: "web-canary",
+            field: "/spec/ingressClassName",
+            is_apex: false,
+            is_shared: false,
+            tests: true,
+        }),
+    ),
+    row("linkerd", Some(Rules::split(Kind::TrafficSplitV1Alpha1))),
+    row("osm", Some(Rules::split(Kind::TrafficSplitV1Alpha2))),
+    row(
+        "smi:v1alpha3",
+        Some(Rules::split(Kind::TrafficSplitV1Alpha3)),
+    ),
+    row("kubernetes", None),
 ];
 
-/// A canary of this provider, without objects.
+/// A canary of this provider, without objects but for the Ingress that it refers to.
 pub fn world(provider: &str, service: Value, analysis: Value, status: Value) -> World {
+    let ingress = json!({"metadata": {"name": "web", "namespace": "test"}, "spec": {"ingressClassName": "nginx", "rules": [{"http": {"paths": [
+        {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "podinfo", "port": {"number": 80}}}}]}}]}});
+    let name = ObjectRef {
+        kind: Kind::Ingress,
+        namespace: "test".to_owned(),
+        name: "web".to_owned(),
+    };
     let canary = serde_json::from_value(
         json!({"apiVersion": "flagger.app/v1beta1", "kind": "Canary",
         "metadata": {"name": "podinfo", "namespace": "test", "uid": "u"},
         "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"}, "provider": provider,
+            "ingressRef": {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"},
             "service": service, "analysis": analysis}, "status": status}),
     );
     World {
         canary: canary.unwrap(),
-        objects: BTreeMap::new(),
+        objects: [(name, ingress)].into(),
         seen: BTreeSet::new(),
         now: jiff::Timestamp::UNIX_EPOCH,
         due: None,
@@ -66,6 +142,8 @@ pub fn world(provider: &str, service: Value, analysis: Value, status: Value) -> 
         nonce: 0,
         settings: Arc::new(Settings {
             mesh_provider: "istio".into(),
+            ingress_annotations_prefix: "nginx.ingress.kubernetes.io".into(),
+            ingress_class: String::new(),
             metrics_server: "http://prometheus:9090".into(),
             selector_labels: vec!["app".into()],
             include_label_prefix: vec![],
@@ -127,14 +205,23 @@ fn a_provider_is_spoken_refused_or_taken_for_istio() {
         ("appmesh:v1beta1", Some(Dialect::Istio)),
         ("appmesh:v1beta2", None),
         ("gloo-edge", None),
-        ("smi:v1alpha1:istio", None),
-        ("nginx", None),
+        ("skipper", None),
+        ("contour", Some(Dialect::Contour)),
+        ("nginx", Some(Dialect::Nginx)),
+        ("linkerd", Some(Dialect::Smi(smi::Version::V1Alpha1))),
+        (
+            "smi:v1alpha1:istio",
+            Some(Dialect::Smi(smi::Version::V1Alpha1)),
+        ),
+        ("osm", Some(Dialect::Smi(smi::Version::V1Alpha2))),
+        ("smi:v1alpha2", Some(Dialect::Smi(smi::Version::V1Alpha2))),
+        ("smi:v1alpha3", Some(Dialect::Smi(smi::Version::V1Alpha3))),
     ] {
         assert_eq!(Dialect::named(name).ok(), dialect, "{name}");
     }
     assert_eq!(
-        Dialect::named("nginx").unwrap_err(),
-        "nginx is not supported yet, only istio, gatewayapi:v1, gatewayapi:v1beta1 and kubernetes are"
+        Dialect::named("skipper").unwrap_err(),
+        "skipper is not supported yet, only contour, gatewayapi:v1, gatewayapi:v1beta1, istio, kubernetes, linkerd, nginx, osm and smi are"
     );
 }
 
@@ -207,10 +294,13 @@ proptest! {
             json!({"sessionAffinityCookie": "c=new", "previousSessionAffinityCookie": "c=old", "primarySessionAffinityCookie": "p=x"})]),
         foreign in "x-[a-z]{1,8}",
     ) {
-        let Some((kind, field)) = row.rules else { return Ok(()) };
+        let Some(Rules { kind, name, field, is_shared, tests, .. }) = row.rules else { return Ok(()) };
+        prop_assume!(tests || analysis.get("match").is_none());
         // Neither connections nor an A/B test are mirrored, and what is mirrored is not shared.
         let can = analysis.get("match").is_none() && service.get("appProtocol").is_none();
-        let mirrored = mirrored && percent == 0 && can;
+        let mirrored = mirrored && percent == 0 && can && Dialect::named(row.provider).unwrap().mirrors();
+        // All the traffic of a test is that of the requests that match.
+        prop_assume!(kind != Kind::Ingress || analysis.get("match").is_none() || percent == 0 || percent == 100);
         let weights = Weights { mirrored, ..Weights::canary(percent) };
         let world = world(row.provider, service.clone(), analysis.clone(), status);
         let dialect = Dialect::of(&world).unwrap();
@@ -220,10 +310,10 @@ proptest! {
         prop_assert_eq!(reconcile(dialect, &world, &selector(), &weights).unwrap(), vec![]);
 
         // Somebody changes what is ours, adds what is not, and takes a rule away.
-        for drift in [field, "/spec/rules", "/spec/http", "/spec/tcp"] {
+        for drift in [field, "/spec/rules", "/spec/http", "/spec/tcp", "/spec/routes", "/spec/backends"] {
             let mut world = world.clone();
-            let name = world.reference(kind, "podinfo");
-            let live = world.objects.get_mut(&name).unwrap();
+            let reference = world.reference(kind, name);
+            let live = world.objects.get_mut(&reference).unwrap();
             live["spec"][foreign.as_str()] = json!(1);
             live["metadata"]["resourceVersion"] = json!("7");
             match live.pointer_mut(drift) {
@@ -234,8 +324,8 @@ proptest! {
             }
             let world = reconciled(world, &weights);
             prop_assert_eq!(read(dialect, &world), Ok(weights));
-            let live = world.object(kind, "podinfo").unwrap();
-            prop_assert_eq!(&live["spec"][foreign.as_str()], &json!(1));
+            let live = world.object(kind, name).unwrap();
+            prop_assert_eq!(live["spec"].get(foreign.as_str()) == Some(&json!(1)), is_shared);
             prop_assert_eq!(&live["metadata"]["resourceVersion"], &json!("7"));
             prop_assert!(!live.to_string().contains("drifted") || kind == Kind::VirtualService, "{}", live);
             prop_assert_eq!(reconcile(dialect, &world, &selector(), &weights).unwrap(), vec![]);
@@ -259,9 +349,10 @@ proptest! {
             let mut world = world(row.provider, service.clone(), analysis, json!({"sessionAffinityCookie": "c"}));
             let dialect = Dialect::of(&world).unwrap();
             let _ = reconcile(dialect, &world, &selector(), &Weights::canary(30));
-            if let Some((kind, _)) = row.rules {
-                let name = world.reference(kind, "podinfo");
-                world.objects.insert(name, json!({"metadata": {}, "spec": {"http": [route], "rules": [route], "parentRefs": route}, "status": {"parents": [route]}}));
+            if let Some(Rules { kind, name, .. }) = row.rules {
+                let name = world.reference(kind, name);
+                let spec = json!({"http": [route], "rules": [route], "parentRefs": route, "routes": [route], "backends": [route]});
+                world.objects.insert(name, json!({"metadata": {"annotations": route}, "spec": spec, "status": {"parents": [route]}}));
                 let _ = reconcile(dialect, &world, &selector(), &Weights::canary(30));
                 let _ = (read(dialect, &world), accepted(dialect, &world), restore(dialect, &world));
                 let _ = set(dialect, &world, &Weights::canary(30));
@@ -303,6 +394,13 @@ fn odd() -> impl Strategy<Value = Value> {
         "maxAge",
         "allowOrigin",
         "responseHeaderModifier",
+        "services",
+        "service",
+        "attempts",
+        "retryOn",
+        "http",
+        "paths",
+        "backend",
     ];
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -330,7 +428,14 @@ fn odd() -> impl Strategy<Value = Value> {
 #[test]
 fn what_others_may_write_on_the_service_is_on_the_route_too() {
     for row in DIALECTS {
-        let Some((kind, _)) = row.rules else { continue };
+        let Some(Rules {
+            kind,
+            is_apex: true,
+            ..
+        }) = row.rules
+        else {
+            continue;
+        };
         let service = json!({"port": 80, "gatewayRefs": [{"name": "g"}], "apex": {"annotations": {"a": "1", "u": "ours"}},
             "unmanagedMetadata": {"annotations": ["u", "v"], "labels": ["w"]}});
         let mut world = world(row.provider, service, canary_analysis(), json!({}));

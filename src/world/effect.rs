@@ -27,6 +27,16 @@ pub enum Kind {
     HttpRoute,
     /// `gateway.networking.k8s.io/v1beta1`
     HttpRouteV1Beta1,
+    /// `networking.k8s.io/v1`
+    Ingress,
+    /// `projectcontour.io/v1`
+    HttpProxy,
+    /// `split.smi-spec.io/v1alpha1`
+    TrafficSplitV1Alpha1,
+    /// `split.smi-spec.io/v1alpha2`
+    TrafficSplitV1Alpha2,
+    /// `split.smi-spec.io/v1alpha3`
+    TrafficSplitV1Alpha3,
     /// `flagger.app/v1beta1`
     Canary,
     /// `flagger.app/v1beta1`
@@ -49,6 +59,11 @@ impl Kind {
             Self::VirtualService => "VirtualService",
             Self::DestinationRule => "DestinationRule",
             Self::HttpRoute | Self::HttpRouteV1Beta1 => "HTTPRoute",
+            Self::Ingress => "Ingress",
+            Self::HttpProxy => "HTTPProxy",
+            Self::TrafficSplitV1Alpha1
+            | Self::TrafficSplitV1Alpha2
+            | Self::TrafficSplitV1Alpha3 => "TrafficSplit",
             Self::Canary => "Canary",
             Self::MetricTemplate => "MetricTemplate",
             Self::AlertProvider => "AlertProvider",
@@ -65,6 +80,11 @@ impl Kind {
             Self::VirtualService | Self::DestinationRule => ("networking.istio.io", "v1beta1"),
             Self::HttpRoute => ("gateway.networking.k8s.io", "v1"),
             Self::HttpRouteV1Beta1 => ("gateway.networking.k8s.io", "v1beta1"),
+            Self::Ingress => ("networking.k8s.io", "v1"),
+            Self::HttpProxy => ("projectcontour.io", "v1"),
+            Self::TrafficSplitV1Alpha1 => ("split.smi-spec.io", "v1alpha1"),
+            Self::TrafficSplitV1Alpha2 => ("split.smi-spec.io", "v1alpha2"),
+            Self::TrafficSplitV1Alpha3 => ("split.smi-spec.io", "v1alpha3"),
             Self::Canary | Self::MetricTemplate | Self::AlertProvider => ("flagger.app", "v1beta1"),
         }
     }
@@ -90,6 +110,11 @@ impl Kind {
             Self::VirtualService => "virtualservices",
             Self::DestinationRule => "destinationrules",
             Self::HttpRoute | Self::HttpRouteV1Beta1 => "httproutes",
+            Self::Ingress => "ingresses",
+            Self::HttpProxy => "httpproxies",
+            Self::TrafficSplitV1Alpha1
+            | Self::TrafficSplitV1Alpha2
+            | Self::TrafficSplitV1Alpha3 => "trafficsplits",
             Self::Canary => "canaries",
             Self::MetricTemplate => "metrictemplates",
             Self::AlertProvider => "alertproviders",

@@ -38,6 +38,10 @@ pub fn go_escaped(json: &str) -> String {
 pub struct Settings {
     /// `-mesh-provider`: for canaries that name none.
     pub mesh_provider: String,
+    /// `-ingress-annotations-prefix`: of what ingress-nginx reads.
+    pub ingress_annotations_prefix: String,
+    /// `-ingress-class`: of Contour's HTTPProxies; empty for none.
+    pub ingress_class: String,
     /// `-metrics-server`: for canaries that name none.
     pub metrics_server: String,
     /// `-selector-labels`, in order.

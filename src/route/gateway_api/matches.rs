@@ -1,8 +1,10 @@
 //! The conditions of a rule: Istio's, in which a Canary is written, in Gateway API's words.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
+
+use crate::route::{by_name, text};
 
 /// Our conditions as theirs; those that say nothing are left out. What cannot be said is an error, in Flagger's words.
 pub fn mapped(conditions: &[Value]) -> Result<Vec<Value>, String> {
@@ -18,7 +20,7 @@ pub fn mapped(conditions: &[Value]) -> Result<Vec<Value>, String> {
             one.insert("method".to_owned(), json!(exact));
         }
         for (field, what) in [("headers", "header"), ("queryParams", "query")] {
-            let named = named(condition.get(field));
+            let named = by_name(condition.get(field));
             let matched = named.iter().map(|(name, value)| {
                 let (kind, value) = exact_or_regex(value)?;
                 Some(json!({"name": name, "type": kind, "value": value}))
@@ -39,14 +41,6 @@ pub fn mapped(conditions: &[Value]) -> Result<Vec<Value>, String> {
 /// All requests.
 pub fn everything() -> Value {
     json!({"path": {"type": "PathPrefix", "value": "/"}})
-}
-
-/// A map by name: in this order they are written. Flagger's order is random, which it then takes for drift.
-fn named(map: Option<&Value>) -> BTreeMap<&String, &Value> {
-    map.and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-        .collect()
 }
 
 fn path(uri: &Value) -> Result<Value, String> {
@@ -70,11 +64,6 @@ fn exact_or_regex(value: &Value) -> Option<(&'static str, &str)> {
     exact.or_else(|| Some(("RegularExpression", text(value, "regex")?)))
 }
 
-fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
-    let text = value.get(key)?.as_str()?;
-    (!text.is_empty()).then_some(text)
-}
-
 fn unsupported(what: &str, condition: &Value) -> String {
     let field = if what == "query" {
         "queryParams"
@@ -82,7 +71,7 @@ fn unsupported(what: &str, condition: &Value) -> String {
         "headers"
     };
     let mut map = String::new();
-    for (name, value) in named(condition.get(field)) {
+    for (name, value) in by_name(condition.get(field)) {
         let space = if map.is_empty() { "" } else { " " };
         let _ = write!(map, "{space}{name}:{}", go(value));
     }

@@ -7,7 +7,7 @@ use crate::{
     api::canary::Canary,
     route::{
         affinity::{self, Rule},
-        merged,
+        merged, tested,
     },
     world::Weights,
 };
@@ -22,10 +22,7 @@ pub fn candidates(
     weights: &Weights,
 ) -> Result<Vec<Vec<Value>>, String> {
     let routing = Routing::of(version, canary)?;
-    let analysis = canary.spec.analysis.as_ref();
-    let tested = analysis
-        .map(|analysis| analysis.match_.as_slice())
-        .unwrap_or_default();
+    let tested = tested(canary);
     if !tested.is_empty() {
         return Ok(vec![routing.test(tested, weights)?]);
     }

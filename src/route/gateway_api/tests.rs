@@ -324,3 +324,30 @@ fn a_client_that_met_a_side_meets_it_again() {
             {"matches": everything, "filters": own, "backendRefs": backends(100, 0)}])
     );
 }
+
+/// As Linkerd does it: whoever calls the Service is routed, and the status names the Service.
+#[test]
+fn a_route_can_be_attached_to_the_service_itself() {
+    let parent = json!({"group": "core", "kind": "Service", "name": "podinfo", "namespace": "test", "port": 80});
+    let service = json!({"gatewayRefs": [parent]});
+    let mut world = reconciled(world(service, canary_analysis()), &Weights::canary(30));
+    assert_eq!(live(&world)["spec"]["parentRefs"], json!([parent]));
+    assert_eq!(rules_of(&world)[0]["backendRefs"], json!(backends(70, 30)));
+    let name = world.reference(Kind::HttpRoute, "podinfo");
+    let live = world.objects.get_mut(&name).unwrap();
+    let conditions = json!([{"type": "Accepted", "status": "False", "observedGeneration": 1}]);
+    live["status"] = json!({"parents": [{"parentRef": parent, "conditions": conditions}]});
+    let refused = accepted(Version::V1, &world).unwrap_err();
+    assert!(
+        refused.contains("parent podinfo is not ready (status: False"),
+        "{refused}"
+    );
+    // Before the primary goes it leads where the Service leads.
+    let effect = restore(Version::V1, &world).unwrap();
+    apply(&mut world, vec![effect]);
+    let backends = &rules_of(&world)[0]["backendRefs"];
+    assert_eq!(
+        (&backends[0]["name"], backends.as_array().unwrap().len()),
+        (&json!("podinfo"), 1)
+    );
+}

@@ -6,7 +6,7 @@ use crate::{
     api::canary::Canary,
     route::{
         affinity::{self, Rule, Sides},
-        merged,
+        merged, tested,
     },
     world::Weights,
 };
@@ -50,12 +50,7 @@ pub fn candidates(canary: &Canary, weights: &Weights) -> Vec<Vec<Value>> {
         return vec![vec![tcp(canary, weights)]];
     }
     let own = own_match(canary);
-    let tested = canary
-        .spec
-        .analysis
-        .as_ref()
-        .map(|analysis| analysis.match_.as_slice())
-        .unwrap_or_default();
+    let tested = tested(canary);
     if !tested.is_empty() {
         // Who does not match stays on the primary; Flagger gives that rule's only destination the primary's weight.
         let primary = vec![destination(canary, &canary.primary_name(), weights.primary)];

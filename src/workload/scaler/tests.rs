@@ -18,6 +18,8 @@ fn world(kind: &str, more: Value, scalers: &[Value]) -> World {
     .unwrap();
     let settings = Settings {
         mesh_provider: String::new(),
+        ingress_annotations_prefix: String::new(),
+        ingress_class: String::new(),
         metrics_server: String::new(),
         selector_labels: vec![],
         include_label_prefix: vec![],

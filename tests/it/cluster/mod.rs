@@ -1,6 +1,7 @@
 //! Releases on a real API server: each scenario in a namespace of its own, all at once on one bed.
 
 mod gates;
+mod ingress;
 mod inputs;
 mod releases;
 pub mod rig;
@@ -48,6 +49,10 @@ async fn the_operator_on_a_real_control_plane() {
         routes::istio_keeps_clients_on_the_side_that_answered_them,
         routes::gateway_api_keeps_clients_on_the_side_that_answered_them,
         routes::a_delegated_route_is_promoted_without_analysis,
+        ingress::contour_copies_requests_and_shares_them,
+        ingress::contour_gives_the_version_to_those_who_ask_for_it,
+        ingress::nginx_shares_traffic_by_a_second_ingress,
+        ingress::a_traffic_split_is_written_in_each_version,
         inputs::an_invalid_spec_is_said_and_harms_no_one,
         inputs::a_canary_that_cannot_be_read_is_said_and_heals,
         inputs::a_hostile_metrics_server_fails_checks_and_nothing_else,
@@ -61,10 +66,11 @@ async fn the_operator_on_a_real_control_plane() {
     .await;
     let corpus = crate::api::accepted_refused_and_kept_whole(rig.bed.client()).await;
     let explained = rig.explained().await;
+    let built = rig.overlays().await;
     let rights = rig.rights();
     let failed: Vec<String> = results
         .into_iter()
-        .chain([corpus, explained, rights])
+        .chain([corpus, explained, built, rights])
         .filter_map(Result::err)
         .collect();
     rig.end(failed).await;

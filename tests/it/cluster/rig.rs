@@ -98,6 +98,32 @@ impl Rig {
         )
     }
 
+    /// Every overlay can be built, and has no field that the API server does not know.
+    pub async fn overlays(&self) -> Outcome {
+        let mut overlays = 0;
+        for entry in std::fs::read_dir(folder("kustomize")).map_err(text)? {
+            let path = entry.map_err(text)?.path();
+            if path.ends_with("base") {
+                continue;
+            }
+            let path = path.display().to_string();
+            let args = [
+                "apply",
+                "--dry-run=client",
+                "--validate=strict",
+                "-k",
+                &path,
+            ];
+            match self.bed.kubectl(&args).await.map_err(text) {
+                // Linkerd's own kind is not installed here.
+                Err(why) if why.contains("kind \"AuthorizationPolicy\"") => {}
+                other => drop(other?),
+            }
+            overlays += 1;
+        }
+        ensure(overlays >= 8, format!("{overlays} overlays"))
+    }
+
     /// No request was refused for want of a right, and no right was never used.
     pub fn rights(&self) -> Outcome {
         let audit = self.bed.audit().map_err(text)?;

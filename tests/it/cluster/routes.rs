@@ -9,10 +9,18 @@ use super::rig::{Outcome, Scenario, ensure, equal, text};
 use flagger_rs::world::Kind;
 
 /// A canary of this provider that is initialized.
-async fn initialized(s: &Scenario<'_>, provider: &str, service: Value, analysis: Value) -> Outcome {
+pub async fn initialized(
+    s: &Scenario<'_>,
+    provider: &str,
+    service: Value,
+    analysis: Value,
+) -> Outcome {
     s.podinfo().await?;
     let mut canary = s.canary_named("podinfo", analysis);
     canary["spec"]["provider"] = json!(provider);
+    // Only NGINX looks at it.
+    canary["spec"]["ingressRef"] =
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"});
     canary["spec"]["service"] = json!({"port": 9898, "targetPort": 9898, "hosts": ["app.example.com"],
         "gatewayRefs": [{"name": "gateway", "namespace": "infra"}]});
     for (key, value) in service.as_object().unwrap() {

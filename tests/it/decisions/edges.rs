@@ -228,7 +228,7 @@ fn a_deletion_does_not_drop_a_target_that_it_cannot_give_back_yet() {
     let mut model = release(json!({"stepWeight": 50}));
     model.world.canary.spec.revert_on_deletion = true;
     model.run_until(CanaryPhase::Succeeded);
-    model.edit("provider", &json!("linkerd"));
+    model.edit("provider", &json!("kuma"));
     model.delete();
     looks(&mut model, 50);
     assert!(!model.is_gone(), "{}", model.transcript());

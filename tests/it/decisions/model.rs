@@ -106,6 +106,8 @@ impl Model {
         .unwrap();
         let settings = Settings {
             mesh_provider: "istio".into(),
+            ingress_annotations_prefix: "nginx.ingress.kubernetes.io".into(),
+            ingress_class: String::new(),
             metrics_server: "http://prometheus:9090".into(),
             selector_labels: vec!["app".into()],
             include_label_prefix: vec![],
@@ -153,6 +155,15 @@ impl Model {
                 spec = json!({"selector": {"app": "podinfo:1"}, "clusterIP": "10.0.0.1", "ports": [{"port": 80}]})
             }
             _ => {}
+        }
+        if let Some(ingress) = &model.world.canary.spec.ingress_ref {
+            let ingress = model.world.reference(Kind::Ingress, &ingress.name);
+            let backend = json!({"service": {"name": "podinfo", "port": {"number": 80}}});
+            let spec = json!({"rules": [{"http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}]});
+            model.store(
+                ingress,
+                json!({"metadata": {"name": "podinfo", "namespace": "test"}, "spec": spec}),
+            );
         }
         let target = model.world.reference(kind, "podinfo");
         model.store(
@@ -350,7 +361,14 @@ impl Model {
                 self.line(format!("patch  {what}: {}", said.join(", ")));
             }
         }
-        if matches!(object.kind, Kind::VirtualService | Kind::HttpRoute) {
+        if matches!(
+            object.kind,
+            Kind::VirtualService
+                | Kind::HttpRoute
+                | Kind::HttpProxy
+                | Kind::Ingress
+                | Kind::TrafficSplitV1Alpha1
+        ) {
             let route = self.world.objects[&object].to_string();
             let cookies = route.split('"').filter(|text| text.contains("; Max-Age="));
             self.sent.extend(cookies.map(str::to_owned));

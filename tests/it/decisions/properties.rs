@@ -25,6 +25,9 @@ fn providers() -> impl Strategy<Value = &'static str> {
         "istio",
         "gatewayapi:v1",
         "gatewayapi:v1beta1",
+        "contour",
+        "nginx",
+        "linkerd",
         "kubernetes",
     ])
 }
@@ -62,6 +65,10 @@ fn specs() -> impl Strategy<Value = Value> {
     let more = (any::<bool>(), any::<bool>(), any::<bool>());
     (targets(), providers(), strategies(), hooks(), more).prop_map(
         |(target, provider, mut analysis, hooks, (mirror, affinity, skip))| {
+            if provider == "linkerd" {
+                // It cannot tell requests apart.
+                analysis["match"] = json!([]);
+            }
             analysis["webhooks"] = hooks;
             analysis["threshold"] = json!(2);
             if mirror {
@@ -72,7 +79,8 @@ fn specs() -> impl Strategy<Value = Value> {
                     json!({"cookieName": "canary", "primaryCookieName": "primary"});
             }
             let gateways = json!([{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gateway"}]);
-            json!({"targetRef": target, "provider": provider, "analysis": analysis, "skipAnalysis": skip,
+            let ingress = json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"});
+            json!({"targetRef": target, "provider": provider, "ingressRef": ingress, "analysis": analysis, "skipAnalysis": skip,
                 "service": {"port": 9898, "gatewayRefs": gateways}})
         },
     )

@@ -29,6 +29,121 @@ fn gateway_api_copies_requests_before_it_sends_any() {
 }
 
 #[test]
+fn contour_shares_traffic_after_it_copied_requests() {
+    let mut model = on("contour", json!({"stepWeight": 50, "mirror": true}));
+    model.run_until(CanaryPhase::Succeeded);
+    transcript("contour", &model);
+}
+
+#[test]
+fn no_run_starts_on_a_proxy_that_nobody_includes() {
+    let mut model = on("contour", json!({"stepWeight": 50}));
+    let proxy = model.world.reference(Kind::HttpProxy, "podinfo");
+    let live = model.world.objects.get_mut(&proxy).unwrap();
+    live["status"] = json!({"currentStatus": "orphaned", "description": "nobody includes it"});
+    for _ in 0..30 {
+        model.look();
+    }
+    assert_eq!(model.world.phase(), CanaryPhase::Initialized);
+    let says = |text: &str| model.told.iter().any(|line| line.contains(text));
+    assert!(says("include it from an HTTPProxy that has a virtualhost"));
+    model.world.objects.get_mut(&proxy).unwrap()["status"] = json!({"currentStatus": "valid"});
+    model.run_until(CanaryPhase::Succeeded);
+}
+
+fn on_nginx(analysis: Value) -> Model {
+    let ingress = json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"});
+    let service = json!({"port": 9898});
+    release_of(
+        json!({"provider": "nginx", "ingressRef": ingress, "service": service, "analysis": analysis}),
+    )
+}
+
+#[test]
+fn nginx_shares_traffic() {
+    let mut model = on_nginx(json!({"stepWeight": 20, "maxWeight": 40}));
+    model.run_until(CanaryPhase::Succeeded);
+    transcript("nginx", &model);
+}
+
+#[test]
+fn nginx_gives_the_version_to_those_who_ask_for_it() {
+    let test = json!([{"headers": {"x-canary": {"exact": "insider"}}}]);
+    let mut model = on_nginx(json!({"iterations": 2, "match": test}));
+    model.run_until(CanaryPhase::Succeeded);
+    transcript("nginx-ab", &model);
+}
+
+#[test]
+fn linkerd_takes_a_bad_version_back() {
+    let mut model = on("linkerd", json!({"stepWeight": 20, "threshold": 2}));
+    model.metric = "42".to_owned();
+    model.run_until(CanaryPhase::Failed);
+    transcript("linkerd-rollback", &model);
+}
+
+/// Flagger asks for copies for ever, and never goes on.
+#[test]
+fn where_nobody_copies_requests_a_mirror_is_passed_over() {
+    let mut model = on("linkerd", json!({"stepWeight": 50, "mirror": true}));
+    model.run_until(CanaryPhase::Succeeded);
+    assert_eq!(model.judged, [50, 100]);
+}
+
+/// Whatever leads to the primary or to the canary's Service would lead to nobody.
+#[test]
+fn a_canary_deleted_in_the_middle_leads_clients_to_the_target() {
+    for provider in ["contour", "nginx", "linkerd"] {
+        let mut model = on(provider, json!({"stepWeight": 50}));
+        if provider == "nginx" {
+            model = on_nginx(json!({"stepWeight": 50}));
+        }
+        model.world.canary.spec.revert_on_deletion = true;
+        while model.judged.is_empty() {
+            model.look();
+        }
+        model.delete();
+        for _ in 0..100 {
+            model.look();
+        }
+        assert!(model.is_gone(), "{provider}: {}", model.transcript());
+        let route = |kind, name| {
+            model
+                .world
+                .object(kind, name)
+                .map(|route| route["spec"].to_string())
+        };
+        let routes = [
+            route(Kind::HttpProxy, "podinfo"),
+            route(Kind::Ingress, "web-canary"),
+            route(Kind::TrafficSplitV1Alpha1, "podinfo"),
+        ];
+        for route in routes.into_iter().flatten() {
+            assert!(route.contains("\"podinfo\""), "{route}");
+            assert!(
+                !route.contains("podinfo-canary\"") && !route.contains("podinfo-primary\""),
+                "{route}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_crash_at_any_write_of_a_release_loses_nothing_on_any_route() {
+    for provider in ["contour", "nginx", "linkerd"] {
+        let start = || {
+            if provider == "nginx" {
+                on_nginx(json!({"stepWeight": 20, "maxWeight": 40}))
+            } else {
+                on(provider, json!({"stepWeight": 20, "maxWeight": 40}))
+            }
+        };
+        super::crash_at_every_write_of(start, "100", CanaryPhase::Succeeded);
+        super::crash_at_every_write_of(start, "42", CanaryPhase::Failed);
+    }
+}
+
+#[test]
 fn no_run_starts_on_a_route_that_its_gateway_did_not_take_up() {
     let mut model = on("gatewayapi:v1", json!({"stepWeight": 50}));
     let route = model.world.reference(Kind::HttpRoute, "podinfo");

@@ -22,7 +22,14 @@ use crate::{
 };
 
 /// What every bed knows besides Kubernetes' own kinds.
-const CRDS: [&str; 3] = ["istio-crds.yaml", "gateway-api-crds.yaml", "keda-crds.yaml"];
+const CRDS: [&str; 4] = [
+    "istio-crds.yaml",
+    "gateway-api-crds.yaml",
+    "keda-crds.yaml",
+    "contour-crds.yaml",
+];
+/// What SMI published is of a form that API servers have dropped.
+const TRAFFIC_SPLITS: &str = include_str!("trafficsplits.yaml");
 
 /// One line of the API server's audit log: what a `ServiceAccount` asked for.
 #[derive(Clone, Debug)]
@@ -57,7 +64,7 @@ pub struct Bed {
 }
 
 impl Bed {
-    /// Starts a bed, with the kinds of Istio, Gateway API and KEDA. The first time on a machine this builds the control plane.
+    /// Starts a bed, with the kinds of Istio, Gateway API, KEDA, Contour and SMI. The first time on a machine this builds the control plane.
     pub async fn start() -> Result<Self, Error> {
         let find = || binaries::find_or_build(&[binaries::CONTROL_PLANE, binaries::CRDS]);
         let binaries = tokio::task::spawn_blocking(find)
@@ -84,6 +91,7 @@ impl Bed {
             let crds = fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
             bed.apply(&crds).await?;
         }
+        bed.apply(TRAFFIC_SPLITS).await?;
         Ok(bed)
     }
 

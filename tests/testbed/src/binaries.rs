@@ -20,6 +20,7 @@ const ISTIO: &str = "v0.0.0-20260827124520-eed52ebb66ad";
 const ISTIO_API: &str = "v1.31.1";
 const GATEWAY_API: &str = "v1.6.0";
 const KEDA: &str = "v2.21.0";
+const CONTOUR: &str = "v1.33.0";
 /// Prometheus 3.13.
 const PROMETHEUS: &str = "v0.313.5";
 const ENVOY: &str = "1.40.0";
@@ -48,9 +49,16 @@ pub const MESH: Set = Set {
 
 /// The kinds of meshes, gateways and autoscalers that an operator writes, as their projects publish them: none is a program.
 pub const CRDS: Set = Set {
-    title: "the CRDs of Istio, Gateway API and KEDA (some seconds)",
-    files: &["istio-crds.yaml", "gateway-api-crds.yaml", "keda-crds.yaml"],
-    folder: || format!("crds-istio-{ISTIO_API}-gateway-api-{GATEWAY_API}-keda-{KEDA}"),
+    title: "the CRDs of Istio, Gateway API, KEDA and Contour (some seconds)",
+    files: &[
+        "istio-crds.yaml",
+        "gateway-api-crds.yaml",
+        "keda-crds.yaml",
+        "contour-crds.yaml",
+    ],
+    folder: || {
+        format!("crds-istio-{ISTIO_API}-gateway-api-{GATEWAY_API}-keda-{KEDA}-contour-{CONTOUR}")
+    },
     build: download_crds,
 };
 
@@ -226,7 +234,11 @@ fn download_crds(work: &Path, into: &Path) -> Result<(), Error> {
 
     let keda = Module::new(work, "github.com/kedacore/keda/v2", KEDA)?;
     let file = "config/crd/bases/keda.sh_scaledobjects.yaml";
-    keda.copied(&[file], &into.join("keda-crds.yaml"))
+    keda.copied(&[file], &into.join("keda-crds.yaml"))?;
+
+    let contour = Module::new(work, "github.com/projectcontour/contour", CONTOUR)?;
+    let file = "examples/contour/01-crds.yaml";
+    contour.copied(&[file], &into.join("contour-crds.yaml"))
 }
 
 /// Envoy is published as a binary inside a Python package.

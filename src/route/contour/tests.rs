@@ -1,0 +1,265 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::route::tests::{apply, canary_analysis, selector};
+
+fn world(service: Value, analysis: Value) -> World {
+    let mut all = json!({"port": 80});
+    for (key, value) in service.as_object().unwrap() {
+        all[key] = value.clone();
+    }
+    crate::route::tests::world("contour", all, analysis, Value::Null)
+}
+
+fn reconciled(mut world: World, weights: &Weights) -> World {
+    let effects = reconcile(&world, &selector(), weights).unwrap();
+    apply(&mut world, effects);
+    world
+}
+
+fn routed(mut world: World, weights: &Weights) -> World {
+    let effects = set(&world, weights).unwrap();
+    apply(&mut world, effects);
+    world
+}
+
+fn proxy(world: &World) -> &Value {
+    world.object(Kind::HttpProxy, "podinfo").unwrap()
+}
+
+fn edit(world: &mut World, edit: impl FnOnce(&mut Value)) {
+    let name = world.reference(Kind::HttpProxy, "podinfo");
+    edit(world.objects.get_mut(&name).unwrap());
+}
+
+/// A side as it is written.
+fn side(name: &str, weight: u8) -> Value {
+    let value = format!("{name}.test.svc.cluster.local:80");
+    let mut side = json!({"name": name, "port": 80, "requestHeadersPolicy": {"set": [{"name": "l5d-dst-override", "value": value}]}});
+    if weight > 0 {
+        side["weight"] = json!(weight);
+    }
+    side
+}
+
+fn sides(primary: u8, canary: u8) -> Value {
+    json!([
+        side("podinfo-primary", primary),
+        side("podinfo-canary", canary)
+    ])
+}
+
+fn test(conditions: Value) -> Value {
+    json!({"interval": "1m", "threshold": 1, "iterations": 2, "match": conditions})
+}
+
+#[test]
+fn the_proxy_is_flaggers() {
+    let service = json!({"timeout": "15s", "match": [{"uri": {"prefix": "/api"}}],
+        "retries": {"attempts": 3, "perTryTimeout": "5s", "retryOn": "5xx,reset"}});
+    let world = reconciled(world(service, canary_analysis()), &Weights::PRIMARY);
+    let route = |services: Value| {
+        json!({"routes": [{"conditions": [{"prefix": "/api"}], "timeoutPolicy": {"response": "15s", "idle": "5m"},
+            "retryPolicy": {"count": 3, "perTryTimeout": "5s", "retryOn": ["5xx", "reset"]}, "services": services}]})
+    };
+    assert_eq!(proxy(&world)["spec"], route(sides(100, 0)));
+    let metadata = &proxy(&world)["metadata"];
+    assert_eq!(metadata["annotations"].as_object().unwrap().len(), 2);
+    assert_eq!(metadata["ownerReferences"][0]["kind"], "Canary");
+    assert_eq!(metadata.get("labels"), None);
+    let world = routed(world, &Weights::canary(10));
+    assert_eq!(proxy(&world)["spec"], route(sides(90, 10)));
+    let world = routed(world, &Weights::CANARY);
+    assert_eq!(proxy(&world)["spec"], route(sides(0, 100)));
+    assert_eq!(read(&world), Ok(Weights::CANARY));
+}
+
+#[test]
+fn the_class_that_the_operator_was_started_with_is_on_the_proxy() {
+    let mut world = world(json!({}), canary_analysis());
+    Arc::make_mut(&mut world.settings).ingress_class = "contour".to_owned();
+    let mut world = reconciled(world, &Weights::PRIMARY);
+    assert_eq!(proxy(&world)["spec"]["ingressClassName"], "contour");
+    edit(&mut world, |proxy| {
+        proxy["spec"]["ingressClassName"] = json!("other");
+    });
+    let world = reconciled(world, &Weights::PRIMARY);
+    assert_eq!(proxy(&world)["spec"]["ingressClassName"], "contour");
+}
+
+#[test]
+fn who_has_the_header_meets_the_version_and_all_others_the_primary() {
+    let analysis = test(json!([{"headers": {"x-user": {"exact": "insider"}}}]));
+    let world = reconciled(world(json!({}), analysis), &Weights::PRIMARY);
+    let header = json!({"prefix": "/", "header": {"name": "x-user", "exact": "insider"}});
+    let routes = |services: Value| {
+        json!([{"conditions": [header], "services": services},
+            {"conditions": [{"prefix": "/"}], "services": sides(100, 0)}])
+    };
+    assert_eq!(proxy(&world)["spec"]["routes"], routes(sides(100, 0)));
+    let world = routed(world, &Weights::CANARY);
+    assert_eq!(proxy(&world)["spec"]["routes"], routes(sides(0, 100)));
+    assert_eq!(read(&world), Ok(Weights::CANARY));
+}
+
+/// Flagger writes them all into one route, each with the prefix, and Contour refuses the proxy.
+#[test]
+fn each_set_of_conditions_has_a_route_and_one_prefix() {
+    let analysis = test(
+        json!([{"headers": {"b": {"suffix": "2"}, "a": {"prefix": "1", "exact": "x"}}},
+        {"headers": {"c": {"exact": "3"}}}]),
+    );
+    let world = reconciled(world(json!({}), analysis), &Weights::CANARY);
+    let conditions: Vec<_> = items(proxy(&world), "/spec/routes")
+        .map(|route| route["conditions"].clone())
+        .collect();
+    assert_eq!(
+        conditions,
+        [
+            json!([{"prefix": "/", "header": {"name": "a", "contains": "1"}}, {"header": {"name": "b", "contains": "2"}}]),
+            json!([{"prefix": "/", "header": {"name": "c", "exact": "3"}}]),
+            json!([{"prefix": "/"}]),
+        ]
+    );
+}
+
+/// In Flagger everyone would meet the version.
+#[test]
+fn a_test_that_contour_cannot_be_told_is_refused() {
+    for (condition, text) in [
+        (
+            json!({"headers": {"x": {"regex": "1.*"}}}),
+            "spec.analysis.match: Contour matches a header by exact, prefix or suffix, and x has none of them",
+        ),
+        (
+            json!({"uri": {"prefix": "/x"}}),
+            "spec.analysis.match: Contour tells requests apart by headers only, and a condition names none",
+        ),
+    ] {
+        let world = world(json!({}), test(json!([condition])));
+        let refused = reconcile(&world, &selector(), &Weights::PRIMARY);
+        assert_eq!(refused.unwrap_err(), text);
+    }
+}
+
+/// Flagger waits for copies that nobody makes.
+#[test]
+fn a_mirror_is_a_service_of_its_own() {
+    let mirrored = Weights {
+        mirrored: true,
+        ..Weights::PRIMARY
+    };
+    for (percent, weight) in [(json!(null), 0), (json!(20), 20), (json!(100), 100)] {
+        let mut analysis = canary_analysis();
+        analysis["mirror"] = json!(true);
+        analysis["mirrorWeight"] = percent;
+        let world = reconciled(world(json!({}), analysis), &mirrored);
+        let mut copies = side("podinfo-canary", weight);
+        copies["mirror"] = json!(true);
+        let services = [sides(100, 0).as_array().unwrap().clone(), vec![copies]].concat();
+        assert_eq!(
+            proxy(&world)["spec"]["routes"][0]["services"],
+            json!(services)
+        );
+        assert_eq!(read(&world), Ok(mirrored));
+        let world = routed(world, &Weights::canary(10));
+        assert_eq!(
+            proxy(&world)["spec"]["routes"][0]["services"],
+            sides(90, 10)
+        );
+    }
+}
+
+#[test]
+fn what_the_api_server_adds_is_no_drift() {
+    let service = json!({"retries": {"retryOn": "5xx"}});
+    let mut world = reconciled(world(service, canary_analysis()), &Weights::PRIMARY);
+    edit(&mut world, |proxy| {
+        let route = &mut proxy["spec"]["routes"][0];
+        assert_eq!(route["retryPolicy"], json!({"retryOn": ["5xx"]}));
+        route["retryPolicy"]["count"] = json!(1);
+        route["services"][1]["weight"] = json!(0);
+    });
+    assert_eq!(set(&world, &Weights::PRIMARY), Ok(vec![]));
+    assert_eq!(
+        reconcile(&world, &selector(), &Weights::PRIMARY),
+        Ok(vec![])
+    );
+}
+
+/// What the user applied comes back; Flagger writes over all of it, and leaves it leading to a primary that goes.
+#[test]
+fn a_proxy_that_was_there_before_keeps_its_virtual_host_and_is_given_back() {
+    let before = json!({"virtualhost": {"fqdn": "app.example.com"}, "routes": [{"services": [{"name": "podinfo", "port": 80}]}]});
+    let annotations =
+        json!({LAST_APPLIED: json!({"spec": before}).to_string(), "theirs": "goes, as in Flagger"});
+    let mut world = world(json!({}), canary_analysis());
+    let name = world.reference(Kind::HttpProxy, "podinfo");
+    let object = json!({"metadata": {"name": "podinfo", "annotations": annotations, "resourceVersion": "7"}, "spec": before});
+    world.objects.insert(name, object);
+    assert_eq!(
+        read(&world).unwrap_err(),
+        "HTTPProxy podinfo.test services not found"
+    );
+    let effects = reconcile(&world, &selector(), &Weights::PRIMARY).unwrap();
+    assert_eq!(
+        effects[0].refusal("no"),
+        "HTTPProxy podinfo.test update error: no"
+    );
+    apply(&mut world, effects);
+    let after = proxy(&world);
+    assert_eq!(after["spec"]["virtualhost"]["fqdn"], "app.example.com");
+    assert_eq!(after["spec"]["routes"][0]["services"], sides(100, 0));
+    let annotations = after["metadata"]["annotations"].as_object().unwrap();
+    assert!(annotations.contains_key(LAST_APPLIED) && annotations.len() == 3);
+    let mut world = routed(world, &Weights::canary(30));
+    let effect = restore(&world).unwrap();
+    apply(&mut world, vec![effect]);
+    assert_eq!(proxy(&world)["spec"], before);
+    assert_eq!(restore(&world), None);
+}
+
+#[test]
+fn a_proxy_that_goes_with_the_canary_leads_where_the_service_leads() {
+    let analysis = test(json!([{"headers": {"x-user": {"exact": "insider"}}}]));
+    let mut world = reconciled(world(json!({}), analysis), &Weights::CANARY);
+    let effect = restore(&world).unwrap();
+    apply(&mut world, vec![effect]);
+    for route in items(proxy(&world), "/spec/routes") {
+        assert_eq!(route["services"], json!([side("podinfo", 100)]));
+    }
+    assert_eq!(restore(&world), None);
+}
+
+#[test]
+fn a_proxy_that_contour_makes_nothing_of_is_said_with_what_to_do() {
+    let mut world = reconciled(world(json!({}), canary_analysis()), &Weights::PRIMARY);
+    let mut with = |status: Value| {
+        edit(&mut world, |proxy| proxy["status"] = status);
+        accepted(&world)
+    };
+    assert_eq!(with(Value::Null), Ok(()));
+    assert_eq!(
+        with(json!({"currentStatus": "valid", "description": "valid HTTPProxy"})),
+        Ok(())
+    );
+    assert_eq!(
+        with(json!({"currentStatus": "orphaned",
+            "description": "this HTTPProxy is not part of a delegation chain from a root HTTPProxy"}))
+        .unwrap_err(),
+        "HTTPProxy podinfo.test is orphaned (this HTTPProxy is not part of a delegation chain from a root HTTPProxy): include it from an HTTPProxy that has a virtualhost"
+    );
+    assert_eq!(
+        with(json!({"currentStatus": "invalid", "description": "At least one error"})).unwrap_err(),
+        "HTTPProxy podinfo.test is invalid (At least one error)"
+    );
+}
+
+#[test]
+fn a_proxy_that_is_gone_is_said_in_flaggers_words() {
+    let world = world(json!({}), canary_analysis());
+    assert_eq!(
+        read(&world).unwrap_err(),
+        "HTTPProxy podinfo.test get query error: httpproxies.projectcontour.io \"podinfo\" not found"
+    );
+}

@@ -57,6 +57,7 @@
 //!   severity fires, gauges of deleted canaries go, shutdown ends with 0.
 //! * A rollback for want of ready pods has its alert.
 //! * A metric that cannot be had for a moment is asked again within its step; three times, if there is time.
+//! * A workflow of Microsoft Teams gets an adaptive card, the only thing it takes. A chat's webhook that is gone is told on the Canary.
 //! * The primary's autoscaler keeps every field of the target's and what it has of its own; what pauses KEDA is not copied. What a
 //!   ScaledObject scales to zero by itself is left alone.
 //! * A gate that stays closed is told once, and again after an hour, two, four …; while it is closed the status says what is routed,
@@ -82,9 +83,9 @@
 //!
 //! # Not there yet
 //!
-//! Knative targets, routers other than Istio and Gateway API, metric providers other than Prometheus and chats other than Slack. A Canary
-//! that asks for one of them is refused with an event and the condition `Invalid` that name the field; nothing is done for it, and it
-//! starts by itself once a version of the operator knows it. After a promotion that failed, the primary keeps the template that failed
+//! Knative targets, routers other than Istio and Gateway API, metric providers other than Prometheus. A Canary that asks for one of
+//! them is refused with an event and the condition `Invalid` that name the field; nothing is done for it, and it starts by itself once
+//! a version of the operator knows it. After a promotion that failed, the primary keeps the template that failed
 //! until a fix comes; traffic stays on the canary meanwhile.
 
 pub mod api;

@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use flagger_rs::{
     api,
     args::{self, Command, Config},
-    measure::prometheus::public,
+    measure::endpoint::public,
     notice::alert::{Chat, ChatService},
     shell::{
         answer::Answers,

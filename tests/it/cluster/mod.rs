@@ -57,6 +57,7 @@ async fn the_operator_on_a_real_control_plane() {
         inputs::a_route_deleted_under_way_comes_back_with_its_weights,
         inputs::the_second_canary_of_a_target_is_not_run,
         inputs::a_metric_template_is_asked_with_its_credentials,
+        inputs::datadog_judges_a_release_and_why_it_cannot_is_said,
         inputs::a_settled_canary_is_left_alone,
     ))
     .await;

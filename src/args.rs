@@ -337,15 +337,6 @@ fn resolve(
             "invalid value {interval:?} for flag -control-loop-interval: parse error"
         )));
     }
-    // A string in Flagger, hence decimal.
-    let port = text("port");
-    let port = port.parse().map_err(|error: ParseIntError| {
-        let why = match error.kind() {
-            IntErrorKind::PosOverflow => "value out of range",
-            _ => "parse error",
-        };
-        wrong(&format!("invalid value {port:?} for flag -port: {why}"))
-    })?;
     let encoding = text("zap-encoding");
     if !matches!(encoding.as_str(), "json" | "console") {
         return Err(Exit {
@@ -377,7 +368,7 @@ fn resolve(
             no_cross_namespace_refs: is_true(&text("no-cross-namespace-refs")),
             cluster_name: text("cluster-name"),
         },
-        port,
+        port: port(&text("port"))?,
         log_level: text("log-level"),
         log_json: encoding == "json",
         leader_election: is_true(&text("enable-leader-election")),
@@ -394,6 +385,17 @@ fn resolve(
         },
         event_webhook: secret("event-webhook", "EVENT_WEBHOOK_URL"),
         remarks: remarks(given),
+    })
+}
+
+/// A port: a string in Flagger, hence decimal.
+fn port(value: &str) -> Result<u16, Exit> {
+    value.parse().map_err(|error: ParseIntError| {
+        let why = match error.kind() {
+            IntErrorKind::PosOverflow => "value out of range",
+            _ => "parse error",
+        };
+        wrong(&format!("invalid value {value:?} for flag -port: {why}"))
     })
 }
 

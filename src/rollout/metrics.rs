@@ -361,7 +361,7 @@ fn ask<'a>(
 ) -> Stage<Result<&'a HttpResponse, MetricError>> {
     let question = Question::Measure {
         label: label.to_owned(),
-        query: query.clone(),
+        query: Box::new(query.clone()),
     };
     match evidence.get(&question) {
         Some(Answer::Response(response)) => Stage::Done(Ok(response)),

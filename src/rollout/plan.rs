@@ -64,7 +64,7 @@ pub enum Question {
         /// Which metric, by its place in the spec.
         label: String,
         /// The query.
-        query: Query,
+        query: Box<Query>,
     },
     /// That people were told this: answered once it was delivered, or given up.
     Tell(Vec<Notice>),

@@ -136,12 +136,10 @@ const TOLERATED: [(&str, &str); 16] = [
 ];
 
 /// Flags that do nothing in this version; one that is given is named in the log.
-const WITHOUT_EFFECT: [&str; 6] = [
+const WITHOUT_EFFECT: [&str; 4] = [
     "control-loop-interval",
     "kubeconfig-burst",
     "kubeconfig-qps",
-    "msteams-proxy-url",
-    "msteams-url",
     "threadiness",
 ];
 
@@ -186,6 +184,8 @@ pub struct Config {
     pub lease_namespace: String,
     /// The chat for canaries without alerts of their own.
     pub slack: Slack,
+    /// Microsoft Teams in its place, if it has an address.
+    pub teams: Teams,
     /// The webhook for events of canaries without one of their own.
     pub event_webhook: Option<Secret>,
     /// Sentences about flags that were given and do nothing.
@@ -205,6 +205,15 @@ pub struct Slack {
     pub user: String,
     /// Where to.
     pub channel: String,
+}
+
+/// The operator's own chat, if it is one of Microsoft Teams.
+#[derive(Clone, Debug)]
+pub struct Teams {
+    /// Where it is, if there is one.
+    pub url: Option<Secret>,
+    /// The proxy to reach it through.
+    pub proxy: Option<Secret>,
 }
 
 /// Reads a command line (without the program's name) and the environment.
@@ -326,15 +335,6 @@ fn resolve(
             "invalid value {interval:?} for flag -control-loop-interval: parse error"
         )));
     }
-    // A string in Flagger, hence decimal.
-    let port = text("port");
-    let port = port.parse().map_err(|error: ParseIntError| {
-        let why = match error.kind() {
-            IntErrorKind::PosOverflow => "value out of range",
-            _ => "parse error",
-        };
-        wrong(&format!("invalid value {port:?} for flag -port: {why}"))
-    })?;
     let encoding = text("zap-encoding");
     if !matches!(encoding.as_str(), "json" | "console") {
         return Err(Exit {
@@ -368,7 +368,7 @@ fn resolve(
             no_cross_namespace_refs: is_true(&text("no-cross-namespace-refs")),
             cluster_name: text("cluster-name"),
         },
-        port,
+        port: port(&text("port"))?,
         log_level: text("log-level"),
         log_json: encoding == "json",
         leader_election: is_true(&text("enable-leader-election")),
@@ -379,26 +379,35 @@ fn resolve(
             user: text("slack-user"),
             channel: text("slack-channel"),
         },
+        teams: Teams {
+            url: secret("msteams-url", "MSTEAMS_URL"),
+            proxy: secret("msteams-proxy-url", "MSTEAMS_PROXY_URL"),
+        },
         event_webhook: secret("event-webhook", "EVENT_WEBHOOK_URL"),
-        remarks: remarks(given, env),
+        remarks: remarks(given),
     })
 }
 
-fn remarks(given: &BTreeMap<String, String>, env: impl Fn(&str) -> Option<String>) -> Vec<String> {
+/// A port: a string in Flagger, hence decimal.
+fn port(value: &str) -> Result<u16, Exit> {
+    value.parse().map_err(|error: ParseIntError| {
+        let why = match error.kind() {
+            IntErrorKind::PosOverflow => "value out of range",
+            _ => "parse error",
+        };
+        wrong(&format!("invalid value {value:?} for flag -port: {why}"))
+    })
+}
+
+fn remarks(given: &BTreeMap<String, String>) -> Vec<String> {
     let flags = WITHOUT_EFFECT
         .iter()
         .filter(|name| given.contains_key(**name))
         .map(|name| format!("flag -{name} has no effect"));
-    let variables = ["MSTEAMS_URL", "MSTEAMS_PROXY_URL"]
-        .into_iter()
-        .filter(|name| env(name).is_some_and(|value| !value.is_empty()));
     let mesh = given
         .get("mesh-provider")
         .and_then(|mesh| mesh_remark(mesh));
-    flags
-        .chain(variables.map(|name| format!("variable {name} has no effect")))
-        .chain(mesh)
-        .collect()
+    flags.chain(mesh).collect()
 }
 
 /// What is to be said of the mesh that the operator was started for, if anything.
@@ -517,11 +526,21 @@ mod tests {
     #[test]
     fn the_environment_wins() {
         let config = run(
-            &["-slack-url=http://flag", "-event-webhook=http://flag"],
-            &[("SLACK_URL", "http://env"), ("EVENT_WEBHOOK_URL", "")],
+            &[
+                "-slack-url=http://flag",
+                "-event-webhook=http://flag",
+                "-msteams-proxy-url=http://flag",
+            ],
+            &[
+                ("SLACK_URL", "http://env"),
+                ("EVENT_WEBHOOK_URL", ""),
+                ("MSTEAMS_URL", "http://env"),
+            ],
         )
         .unwrap();
         assert_eq!(config.slack.url.unwrap().0, "http://env");
+        assert_eq!(config.teams.url.unwrap().0, "http://env");
+        assert_eq!(config.teams.proxy.unwrap().0, "http://flag");
         assert_eq!(config.event_webhook.unwrap().0, "http://flag");
     }
 
@@ -639,13 +658,8 @@ mod tests {
     #[test]
     fn a_flag_without_effect_says_so() {
         assert_eq!(
-            run(&["-threadiness=4"], &[("MSTEAMS_URL", "x")])
-                .unwrap()
-                .remarks,
-            [
-                "flag -threadiness has no effect",
-                "variable MSTEAMS_URL has no effect"
-            ]
+            run(&["-threadiness=4"], &[]).unwrap().remarks,
+            ["flag -threadiness has no effect"]
         );
     }
 

@@ -61,7 +61,11 @@
 //!   severity fires, gauges of deleted canaries go, shutdown ends with 0.
 //! * A version whose failed checks reach the threshold goes back at once; Flagger shows it to clients for another interval.
 //! * A rollback for want of ready pods has its alert.
-//! * A metric that cannot be had for a moment is asked again within its step; three times, if there is time.
+//! * A metric that cannot be had for a moment is asked again within its step; three times, if there is time. So is one of a server that
+//!   is called too often, as soon as the server says it may be.
+//! * What is not a number, and null in an answer of Datadog or Dynatrace, is no value; Flagger takes them for one that passes, or for 0.
+//!   Providers that need a metric's interval take a minute where it has none, as its other metrics do; Flagger fails the check.
+//! * A workflow of Microsoft Teams gets an adaptive card, the only thing it takes. A chat's webhook that is gone is told on the Canary.
 //! * The primary's autoscaler keeps every field of the target's and what it has of its own; what pauses KEDA is not copied. What a
 //!   ScaledObject scales to zero by itself is left alone.
 //! * A gate that stays closed is told once, and again after an hour, two, four …; while it is closed the status says what is routed,
@@ -91,10 +95,11 @@
 //!
 //! # Not there yet
 //!
-//! Knative targets, the routers App Mesh, APISIX, Gloo, Kuma, Skipper and Traefik, metric providers other than Prometheus and chats
-//! other than Slack. A Canary that asks for one of them is refused with an event and the condition `Invalid` that name the field;
-//! nothing is done for it, and it starts by itself once a version of the operator knows it. After a promotion that failed, the primary
-//! keeps the template that failed until a fix comes; traffic stays on the canary meanwhile.
+//! Knative targets, the routers App Mesh, APISIX, Gloo, Kuma, Skipper and Traefik, and the metric providers InfluxDB, CloudWatch,
+//! Stackdriver, Keptn, Splunk and external metrics. A Canary that asks for one of the first two is refused with an event and the
+//! condition `Invalid` that name the field; nothing is done for it, and it starts by itself once a version of the operator knows it. A
+//! metric of one of these providers is a failed check that says so. After a promotion that failed, the primary keeps the template that
+//! failed until a fix comes; traffic stays on the canary meanwhile.
 
 pub mod api;
 pub mod args;

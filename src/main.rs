@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use flagger_rs::{
     api,
     args::{self, Command, Config},
-    measure::prometheus::public,
+    measure::endpoint::public,
     notice::alert::{Chat, ChatService},
     shell::{
         answer::Answers,
@@ -199,9 +199,19 @@ async fn lead(
     .await;
 }
 
-/// The operator's own chat; as in Flagger, one without a channel is an error that only costs the alerts.
+/// The operator's own chat: Teams before Slack, as in Flagger; one of Slack without a channel is an error that only costs the alerts.
 fn chat(config: &Config) -> Option<Chat> {
-    let slack = &config.slack;
+    let Config { slack, teams, .. } = config;
+    if let Some(address) = &teams.url {
+        return Some(Chat {
+            service: ChatService::Teams,
+            address: address.clone(),
+            token: None,
+            proxy: teams.proxy.clone(),
+            username: slack.user.clone(),
+            channel: slack.channel.clone(),
+        });
+    }
     let address = slack.url.clone()?;
     if slack.channel.is_empty() || slack.user.is_empty() {
         error!("Notifier: -slack-channel and -slack-user must not be empty, alerts are off");

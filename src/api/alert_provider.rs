@@ -24,19 +24,20 @@ pub struct AlertProviderSpec {
     #[serde(default, rename = "type")]
     #[schemars(extend("enum" = ["slack", "msteams", "discord", "rocket", "gchat"]))]
     pub type_: String,
-    /// The channel. Default: general.
+    /// The channel, for Slack, Discord and Rocket.Chat. Default: general.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<String>,
-    /// Who writes. Default: flagger.
+    /// Who writes, for Slack, Discord and Rocket.Chat. Default: flagger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
-    /// The address of the chat's webhook.
+    /// The address of the chat's webhook. For Microsoft Teams that of a workflow (`…/workflows/…/paths/invoke…`), which gets an adaptive
+    /// card; any other gets the older message card.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// The proxy to reach it through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<String>,
-    /// The Secret with the address (key `address`) and a token (key `token`), in the provider's namespace.
+    /// The Secret with the address (key `address`) and, for Slack, a bot's token (key `token`), in the provider's namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<LocalObjectReference>,
 }

@@ -37,19 +37,21 @@ pub struct MetricTemplateProvider {
     #[schemars(extend("enum" = ["prometheus", "influxdb", "datadog", "externalmetrics", "stackdriver", "cloudwatch", "newrelic",
         "graphite", "dynatrace", "keptn", "splunk"]))]
     pub type_: String,
-    /// Its address.
+    /// Its address. Datadog and New Relic have one of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// Headers to send, each with its values.
+    /// Headers to send, each with its values (Prometheus).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub headers: Option<BTreeMap<String, Vec<String>>>,
     /// The region (CloudWatch).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// The Secret with the credentials, in the template's namespace.
+    /// The Secret with the credentials, in the template's namespace. Its keys are `token`, or `username` and `password` (Prometheus),
+    /// `datadog_api_key` and `datadog_application_key`, `newrelic_account_id` and `newrelic_query_key`, `username` and `password`
+    /// (Graphite), `dynatrace_token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<LocalObjectReference>,
-    /// Do not check the server's certificate.
+    /// Do not check the server's certificate (Prometheus, Graphite).
     #[serde(
         default,
         deserialize_with = "lenient::or_default",

@@ -1,101 +1,60 @@
 //! Prometheus, for built-in and inline metrics and for MetricTemplates (`pkg/metrics/providers/prometheus.go`).
 
-use std::{collections::BTreeMap, time::Duration};
-
 use serde::Deserialize;
 use serde_json::Value;
-use url::{Url, form_urlencoded};
 
-use super::{MetricError, shown};
+use super::{
+    MetricError, collapsed,
+    endpoint::{Credentials, Endpoint, basic_of},
+    json, shown, status_line,
+};
 use crate::{
     api::metric_template::MetricTemplateProvider,
-    world::{HttpRequest, HttpResponse, Method, Secret},
+    world::{HttpRequest, HttpResponse},
 };
 
-/// The longest that a query may take.
-const TIMEOUT: Duration = Duration::from_secs(5);
-/// A query that fails for a reason that may pass is sent again so often before it counts as failed. (Flagger asks once.)
-const RETRIES: u32 = 2;
-/// The query that every server can answer.
-pub const ONLINE: &str = "vector(1)";
-
-/// A Prometheus server, and how to be let in.
-#[derive(Clone, Debug)]
-pub struct Server {
-    /// Without user and password, so that it can be printed.
-    address: Url,
-    /// What user and password of the address amount to; headers that let in come before it.
-    login: Option<Secret>,
-    headers: Vec<(String, Secret)>,
-    insecure_skip_verify: bool,
-}
+/// A Prometheus server.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Server(Endpoint);
 
 impl Server {
     /// The server at an address, without credentials.
     pub fn at(address: &str) -> Result<Self, String> {
-        let url = Url::parse(address)
-            .ok()
-            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        let address = url
-            .ok_or_else(|| format!("prometheus address {} is not a valid URL", public(address)))?;
-        let login = login(&address);
-        let mut address = address;
-        // Both fail only for addresses that cannot have credentials.
-        let _ = address.set_username("");
-        let _ = address.set_password(None);
-        Ok(Self {
-            address,
-            login,
-            headers: Vec::new(),
-            insecure_skip_verify: false,
-        })
+        Endpoint::at("prometheus", address).map(Self)
     }
 
     /// The server of a MetricTemplate, with the credentials of its Secret: a token, or else user and password.
     pub fn of(
-        provider: &MetricTemplateProvider,
-        credentials: Option<&BTreeMap<String, String>>,
+        spec: &MetricTemplateProvider,
+        credentials: Option<&Credentials>,
     ) -> Result<Self, String> {
-        let mut server = Self::at(provider.address.as_deref().unwrap_or_default())?;
-        server.insecure_skip_verify = provider.insecure_skip_verify;
-        for (name, values) in provider.headers.iter().flatten() {
-            server.headers.extend(
-                values
-                    .iter()
-                    .map(|value| (name.clone(), Secret(value.clone()))),
-            );
+        let mut server = Endpoint::of(spec, "")?.checked_as(spec);
+        for (name, values) in spec.headers.iter().flatten() {
+            for value in values {
+                server = server.with(name, value.clone());
+            }
         }
-        if let Some(credentials) = credentials {
-            server.headers.extend(authorization(credentials)?);
-        }
-        Ok(server)
+        let authorization = match credentials {
+            Some(credentials) => match credentials.get("token") {
+                Some(token) => Some(format!("Bearer {token}")),
+                None => basic_of("prometheus", credentials)?,
+            },
+            None => None,
+        };
+        Ok(Self(match authorization {
+            Some(value) => server.with("Authorization", value),
+            None => server,
+        }))
     }
 
-    /// The call that asks for a query's value, within so long.
-    pub fn query(&self, query: &str, budget: Duration) -> HttpRequest {
-        let mut url = self.address.clone();
-        let mut headers = self.headers.clone();
-        if !headers.iter().any(is_authorization) {
-            let login = self.login.clone();
-            headers.extend(login.map(|login| ("Authorization".to_owned(), login)));
-        }
-        url.set_path(&format!(
-            "{}/api/v1/query",
-            self.address.path().trim_end_matches('/')
-        ));
-        let query: String = form_urlencoded::byte_serialize(collapsed(query).as_bytes()).collect();
-        url.set_query(Some(&format!("query={query}")));
-        HttpRequest {
-            method: Method::Get,
-            url: Secret(url.to_string()),
-            headers,
-            body: None,
-            timeout: TIMEOUT,
-            retries: RETRIES,
-            budget: Some(budget),
-            proxy: None,
-            insecure_skip_verify: self.insecure_skip_verify,
-        }
+    /// The call that asks for a query's value.
+    pub fn query(&self, query: &str) -> HttpRequest {
+        self.0.get("/api/v1/query", &[("query", &collapsed(query))])
+    }
+
+    /// The query that every server can answer.
+    pub fn probe(&self) -> HttpRequest {
+        self.query("vector(1)")
     }
 }
 
@@ -105,17 +64,11 @@ pub fn parse(response: &HttpResponse) -> Result<f64, MetricError> {
     if *status >= 400 {
         return Err(MetricError::Failed(format!(
             "error response: Status {}: {}",
-            reason(*status),
+            status_line(*status),
             shown(body)
         )));
     }
-    let answer: Option<Answer> = serde_json::from_str(body).map_err(|error| {
-        let error = in_go(&error, body);
-        MetricError::Failed(shown(&format!(
-            "error unmarshaling result: {error}, '{}'",
-            shown(body)
-        )))
-    })?;
+    let answer: Option<Answer> = json(body)?;
     let samples = answer.and_then(|answer| answer.data?.result);
     let samples: Vec<_> = samples.unwrap_or_default().into_iter().flatten().collect();
     if samples.iter().any(|sample| sample.values.is_some()) {
@@ -125,28 +78,16 @@ pub fn parse(response: &HttpResponse) -> Result<f64, MetricError> {
         .iter()
         .filter_map(|sample| sample.value.as_ref()?.get(1)?.as_str());
     let last = texts.next_back().ok_or(MetricError::NoValues)?;
-    match last.parse::<f64>() {
-        Ok(value) if value.is_nan() => Err(MetricError::NoValues),
-        Ok(value) => Ok(value),
-        Err(_) => Err(MetricError::Failed(format!(
-            "the value {:?} is not a number",
-            shown(last)
-        ))),
-    }
+    last.parse()
+        .map_err(|_| MetricError::Failed(format!("the value {:?} is not a number", shown(last))))
 }
 
-/// What Go says of a body that is not JSON, for the bodies that there are: none, or a page of HTML.
-fn in_go(error: &serde_json::Error, body: &str) -> String {
-    let first = body
-        .trim_start_matches([' ', '\t', '\r', '\n'])
-        .chars()
-        .next();
-    match first {
-        _ if error.is_eof() => "unexpected end of JSON input".to_owned(),
-        Some(c) if c.is_ascii_punctuation() && !"{[\"-'".contains(c) => {
-            format!("invalid character '{c}' looking for beginning of value")
-        }
-        _ => error.to_string(),
+/// What the answer to the probe says, if the server is not there.
+pub fn online(answer: Result<&HttpResponse, MetricError>) -> Result<(), String> {
+    match answer.and_then(parse) {
+        Ok(1.0) => Ok(()),
+        Ok(_) => Err("value is not 1 for query: vector(1)".to_owned()),
+        Err(error) => Err(format!("running query failed: {error}")),
     }
 }
 
@@ -168,86 +109,10 @@ struct Sample {
     values: Option<Value>,
 }
 
-/// Every run of white space is one space.
-fn collapsed(query: &str) -> String {
-    let mut collapsed = String::with_capacity(query.len());
-    for c in query.chars() {
-        if !c.is_whitespace() {
-            collapsed.push(c);
-        } else if !collapsed.ends_with(' ') {
-            collapsed.push(' ');
-        }
-    }
-    collapsed
-}
-
-fn is_authorization((name, _): &(String, Secret)) -> bool {
-    name.eq_ignore_ascii_case("authorization")
-}
-
-/// The header of a Secret's credentials; none if user or password is empty, as in Flagger.
-fn authorization(
-    credentials: &BTreeMap<String, String>,
-) -> Result<Option<(String, Secret)>, String> {
-    let find = |key: &str| {
-        credentials
-            .get(key)
-            .ok_or_else(|| format!("prometheus credentials does not contain a {key}"))
-    };
-    let value = if let Some(token) = credentials.get("token") {
-        format!("Bearer {token}")
-    } else {
-        let (user, password) = (find("username")?, find("password")?);
-        if user.is_empty() || password.is_empty() {
-            return Ok(None);
-        }
-        basic(user, password)
-    };
-    Ok(Some(("Authorization".to_owned(), Secret(value))))
-}
-
-/// What user and password in an address amount to; there they are percent-encoded.
-fn login(address: &Url) -> Option<Secret> {
-    let decoded = |text| percent_encoding::percent_decode_str(text).decode_utf8_lossy();
-    let (user, password) = (address.username(), address.password().unwrap_or_default());
-    (!user.is_empty()).then(|| Secret(basic(&decoded(user), &decoded(password))))
-}
-
-fn basic(user: &str, password: &str) -> String {
-    use k8s_openapi::ByteString;
-    // A ByteString is base64 in JSON: the one encoder that is here already.
-    let encoded = serde_json::to_value(ByteString(format!("{user}:{password}").into_bytes()))
-        .unwrap_or_default();
-    format!("Basic {}", encoded.as_str().unwrap_or_default())
-}
-
-/// An address fit to be shown: without user and password, also where it cannot be parsed.
-pub fn public(address: &str) -> String {
-    let public = match (address.find("://"), address.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme + 3 <= at => {
-            format!(
-                "{}{}",
-                address.get(..scheme + 3).unwrap_or_default(),
-                address.get(at + 1..).unwrap_or_default()
-            )
-        }
-        _ => address.to_owned(),
-    };
-    shown(&public)
-}
-
-/// A status with its name, as Go prints it.
-fn reason(status: u16) -> String {
-    let name = http::StatusCode::from_u16(status)
-        .ok()
-        .and_then(|status| status.canonical_reason())
-        .unwrap_or_default();
-    format!("{status} {name}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::world::Secret;
 
     fn value(body: &str) -> Result<f64, MetricError> {
         parse(&HttpResponse {
@@ -260,7 +125,7 @@ mod tests {
     fn a_query_is_asked_as_flagger_asks_it() {
         let request = Server::at("http://user:p%40ss@prom:9090/prefix/?x=1")
             .unwrap()
-            .query(" sum(\n  rate(x[1m])) + 1", Duration::from_secs(9));
+            .query(" sum(\n  rate(x[1m])) + 1");
         assert_eq!(
             request.url.0,
             "http://prom:9090/prefix/api/v1/query?query=+sum%28+rate%28x%5B1m%5D%29%29+%2B+1"
@@ -297,7 +162,8 @@ mod tests {
                 .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
                 .collect();
             Server::of(&provider, Some(&map)).map(|server| {
-                server
+                let request = server.query("x");
+                request
                     .headers
                     .into_iter()
                     .map(|(_, v)| v.0)
@@ -333,7 +199,6 @@ mod tests {
         );
         assert_eq!(vector(r#"{"value":[1,"1"]},{"value":[1,"2"]}"#), Ok(2.0));
         assert_eq!(vector(""), Err(MetricError::NoValues));
-        assert_eq!(vector(r#"{"value":[1,"NaN"]}"#), Err(MetricError::NoValues));
         assert_eq!(vector("{}"), Err(MetricError::NoValues));
         assert_eq!(
             vector(r#"{"values":[[1,"1"]]}"#),

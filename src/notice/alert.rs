@@ -1,15 +1,22 @@
 //! Alerts: who wants which, what they say, and where they go (`pkg/controller/events.go`, `pkg/notifier`).
 
-use serde_json::Value;
+use std::time::Duration;
 
-use super::slack;
+use serde_json::Value;
+use url::Url;
+
+use super::{discord, google_chat, rocket, slack, teams};
 use crate::{
     api::{
         alert_provider::AlertProvider,
         canary::{Canary, CanaryAlert, Strategy},
     },
-    world::{HttpRequest, Secret},
+    measure::shown,
+    world::{HttpRequest, HttpResponse, Method, Secret},
 };
+
+/// The longest that a message may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How bad news is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,6 +69,14 @@ impl AlertMessage {
 pub enum ChatService {
     /// Slack, or what understands its webhooks.
     Slack,
+    /// Microsoft Teams.
+    Teams,
+    /// Discord.
+    Discord,
+    /// Rocket.Chat.
+    Rocket,
+    /// Google Chat.
+    GoogleChat,
 }
 
 impl ChatService {
@@ -69,9 +84,34 @@ impl ChatService {
     pub fn named(name: &str) -> Result<Self, String> {
         match name {
             "slack" => Ok(Self::Slack),
+            "msteams" => Ok(Self::Teams),
+            "discord" => Ok(Self::Discord),
+            "rocket" => Ok(Self::Rocket),
+            "gchat" => Ok(Self::GoogleChat),
             other => Err(format!("provider {other} not supported")),
         }
     }
+
+    /// What Flagger calls its addresses.
+    const fn address(self) -> &'static str {
+        match self {
+            Self::Slack => "Slack hook URL",
+            Self::Teams => "MS Teams webhook URL",
+            Self::Discord => "Discord hook URL",
+            Self::Rocket => "Rocket hook URL",
+            Self::GoogleChat => "Google Chat webhook URL",
+        }
+    }
+}
+
+/// What of a message differs from chat to chat.
+pub struct Post {
+    /// Where it goes.
+    pub address: Url,
+    /// The token of a bot, for the chats that know bots.
+    pub token: Option<Secret>,
+    /// The message in the chat's own form.
+    pub body: Value,
 }
 
 /// A chat, and how to write to it.
@@ -124,10 +164,61 @@ impl Chat {
 
     /// The call that posts a message.
     pub fn request(&self, message: &AlertMessage) -> Result<HttpRequest, String> {
-        match self.service {
-            ChatService::Slack => slack::request(self, message),
-        }
+        // The address itself is a secret.
+        let address = Url::parse(&self.address.0)
+            .map_err(|_| format!("error: invalid {}", self.service.address()))?;
+        let Post {
+            address,
+            token,
+            body,
+        } = match self.service {
+            ChatService::Slack => slack::post(self, address, message),
+            ChatService::Teams => teams::post(address, message),
+            ChatService::Discord => discord::post(self, address, message),
+            ChatService::Rocket => rocket::post(self, address, message),
+            ChatService::GoogleChat => google_chat::post(address, message),
+        };
+        let mut headers = vec![(
+            "Content-type".to_owned(),
+            Secret("application/json".to_owned()),
+        )];
+        headers.extend(token.map(|token| {
+            let bearer = Secret(format!("Bearer {}", token.0));
+            ("Authorization".to_owned(), bearer)
+        }));
+        Ok(HttpRequest {
+            method: Method::Post,
+            url: Secret(address.into()),
+            headers,
+            body: Some(body.to_string()),
+            timeout: TIMEOUT,
+            retries: 0,
+            budget: None,
+            proxy: self.proxy.clone(),
+            insecure_skip_verify: false,
+        })
     }
+}
+
+/// Whether nobody listens at a chat's address any more: until somebody changes it, no message will arrive.
+pub const fn is_gone(response: &HttpResponse) -> bool {
+    matches!(response.status, 404 | 410)
+}
+
+/// What is said of a message that a chat did not take, and what to do where that is plain.
+pub fn refused(response: &HttpResponse) -> String {
+    let advice = if is_gone(response) {
+        "; the chat's webhook is gone, no alert will arrive until its address is that of a new one"
+    } else {
+        ""
+    };
+    let HttpResponse { status, body } = response;
+    let text = if body.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", shown(body))
+    };
+    format!("postMessage failed: sending notification bad response {status}{text}{advice}")
 }
 
 /// A value of a Secret, as text.

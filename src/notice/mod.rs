@@ -3,8 +3,14 @@
 use crate::api::canary::CanaryPhase;
 
 pub mod alert;
+mod discord;
+mod google_chat;
 pub mod hook;
-pub mod slack;
+mod rocket;
+mod slack;
+mod teams;
+#[cfg(test)]
+mod tests;
 
 pub use alert::Severity;
 

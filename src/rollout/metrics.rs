@@ -1,30 +1,24 @@
 //! The metrics of a step: all are asked at once and all are told, in Flagger's order (`pkg/controller/scheduler_metrics.go`).
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
-
-use serde_json::Value;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     hooks::Stage,
+    metric_template,
     plan::{Answer, Evidence, Question},
 };
 use crate::{
     api::{
         canary::{Canary, CanaryMetric, CanaryPhase, CrossNamespaceRef},
         duration,
-        metric_template::{MetricTemplate, MetricTemplateSpec},
     },
     measure::{
-        MetricError, go_float,
+        Asks, MetricError, Query, Server, endpoint, go_float,
         observer::{self, Builtin, Observer},
-        prometheus::{self, Server},
+        prometheus,
         template::{Model, render},
     },
-    notice::alert::secret_text,
-    world::{HttpRequest, Kind, ObjectRef, World},
+    world::{HttpResponse, ObjectRef, World},
 };
 
 /// Where a check's value comes from.
@@ -44,7 +38,6 @@ struct Check<'a> {
 
 /// The objects that the checks of this phase look at: templates and the Secrets that they name.
 pub fn needs(world: &World) -> BTreeSet<ObjectRef> {
-    let mut needs = BTreeSet::new();
     let analysed = [
         CanaryPhase::New,
         CanaryPhase::Initializing,
@@ -52,27 +45,13 @@ pub fn needs(world: &World) -> BTreeSet<ObjectRef> {
         CanaryPhase::WaitingPromotion,
     ];
     if !analysed.contains(&world.phase()) {
-        return needs;
+        return BTreeSet::new();
     }
-    for reference in checks(&world.canary)
+    checks(&world.canary)
         .iter()
         .filter_map(|check| check.metric.template_ref.as_ref())
-    {
-        let template = template_ref(world, reference);
-        if let Some(secret) = world
-            .objects
-            .get(&template)
-            .and_then(|t| t.pointer("/spec/provider/secretRef/name")?.as_str())
-        {
-            needs.insert(ObjectRef {
-                kind: Kind::Secret,
-                namespace: template.namespace.clone(),
-                name: secret.to_owned(),
-            });
-        }
-        needs.insert(template);
-    }
-    needs
+        .flat_map(|reference| metric_template::needs(world, reference))
+        .collect()
 }
 
 /// Checks all metrics: what is to be asked, or the texts of those that hold the release back.
@@ -115,45 +94,43 @@ pub fn online(world: &World, evidence: &Evidence) -> Stage<Result<(), String>> {
     let mut questions = Vec::new();
     let mut known = BTreeSet::new();
     for check in checks {
-        let (prefix, server) = match check.source {
-            Source::Builtin(_) => (
-                "prometheus not avaiable: ".to_owned(),
-                builtin_server(world),
-            ),
+        let (within, server) = match check.source {
+            Source::Builtin(_) => (String::new(), builtin_server(world)),
             // Of a metric with a built-in name the template is not asked after, nor an inline query's server, as in Flagger.
             Source::Template(_) if Builtin::named(&check.metric.name).is_some() => continue,
             Source::Inline(_) | Source::Nothing => continue,
             Source::Template(reference) => {
-                let name = template_ref(world, reference);
-                let prefix = format!(
-                    "prometheus in metric template {}.{} not avaiable: ",
-                    name.name, name.namespace
-                );
-                let server = template(world, reference).map(|(_, server)| server);
-                (prefix, server)
+                let ObjectRef {
+                    name, namespace, ..
+                } = metric_template::reference(world, reference);
+                let server = metric_template::read(world, reference, check.metric);
+                let server = server.map(|(_, server)| server);
+                (format!(" in metric template {name}.{namespace}"), server)
             }
         };
-        if !known.insert(prefix.clone()) {
+        if !known.insert(within.clone()) {
             continue;
         }
-        let asked = server
-            .map(|server| {
-                ask(
-                    &prefix,
-                    server.query(prometheus::ONLINE, budget(world)),
-                    evidence,
-                )
-            })
-            .map_err(|problem| lower_first(&problem));
-        let problem = match asked {
-            Ok(Stage::Ask(more)) => {
-                questions.extend(more);
-                continue;
+        let problem = match server {
+            Ok(server) => {
+                let name = server.name();
+                let query = Query {
+                    server,
+                    asks: Asks::Online,
+                    budget: budget(world),
+                };
+                match ask(&format!("{name}{within}"), &query, evidence) {
+                    Stage::Ask(more) => {
+                        questions.extend(more);
+                        continue;
+                    }
+                    Stage::Done(answer) => match query.server.online(answer) {
+                        Ok(()) => continue,
+                        Err(why) => format!("{name}{within} not avaiable: {why}"),
+                    },
+                }
             }
-            Ok(Stage::Done(Ok(1.0))) => continue,
-            Ok(Stage::Done(Ok(_))) => format!("{prefix}value is not 1 for query: vector(1)"),
-            Ok(Stage::Done(Err(error))) => format!("{prefix}running query failed: {error}"),
-            Err(problem) => problem,
+            Err(problem) => lower_first(&problem),
         };
         // It is the first problem that is told: first those before it must have answered.
         return if questions.is_empty() {
@@ -222,48 +199,56 @@ impl Check<'_> {
         world: &World,
         evidence: &Evidence,
     ) -> Stage<Result<Result<f64, MetricError>, String>> {
-        let request = match self.request(world) {
-            Ok(request) => request,
+        let query = match self.query(world) {
+            Ok(query) => query,
             Err(problem) => return Stage::Done(Err(problem)),
         };
-        match ask(&format!("metric {}", self.place), request, evidence) {
+        match ask(&format!("metric {}", self.place), &query, evidence) {
             Stage::Ask(questions) => Stage::Ask(questions),
-            Stage::Done(answer) => Stage::Done(Ok(answer.map(|value| self.whole(world, value)))),
+            Stage::Done(answer) => {
+                let value = answer.and_then(|response| query.server.value(response));
+                Stage::Done(Ok(value.map(|value| self.whole(world, value))))
+            }
         }
     }
 
-    fn request(&self, world: &World) -> Result<HttpRequest, String> {
+    fn query(&self, world: &World) -> Result<Query, String> {
         let model = |default| Model::of(&world.canary, self.metric, default);
-        match self.source {
+        let (server, text) = match self.source {
             Source::Builtin(builtin) => {
                 let observer = Observer::of(&provider(world))?;
-                Ok(builtin_server(world)?
-                    .query(&observer.query(builtin, &model("1m")), budget(world)))
+                let text = observer.query(builtin, &model("1m"));
+                (builtin_server(world)?, text)
             }
             Source::Inline(query) => {
                 let failed =
                     |error| format!("Prometheus query failed for {}: {error}", self.metric.name);
-                Ok(builtin_server(world)?
-                    .query(&render(query, &model("1m")).map_err(failed)?, budget(world)))
+                let text = render(query, &model("1m")).map_err(failed)?;
+                (builtin_server(world)?, text)
             }
             Source::Template(reference) => {
-                let (template, server) = template(world, reference)?;
+                let (template, server) = metric_template::read(world, reference, self.metric)?;
                 let ObjectRef {
                     namespace, name, ..
-                } = template_ref(world, reference);
+                } = metric_template::reference(world, reference);
                 let failed = |error| {
                     format!("Metric template {name}.{namespace} query render error: {error}")
                 };
-                Ok(server.query(
-                    &render(&template.query, &model("")).map_err(failed)?,
-                    budget(world),
-                ))
+                let text = render(&template.query, &model("")).map_err(failed)?;
+                (server, text)
             }
-            Source::Nothing => Err(
-                "Metric query failed for no usable metrics template and query were configured"
-                    .to_owned(),
-            ),
-        }
+            Source::Nothing => {
+                return Err(
+                    "Metric query failed for no usable metrics template and query were configured"
+                        .to_owned(),
+                );
+            }
+        };
+        Ok(Query {
+            server,
+            asks: Asks::Value(text),
+            budget: budget(world),
+        })
     }
 
     /// Durations count in whole milliseconds.
@@ -339,7 +324,7 @@ impl Check<'_> {
 
     fn no_value(&self, world: &World, error: &MetricError) -> String {
         let metric = &self.metric.name;
-        let none = *error == MetricError::NoValues;
+        let none = error.is_none();
         let failure = |builtin| match Observer::of(&provider(world)) {
             Ok(observer) => observer.failure(builtin, error),
             Err(why) => why,
@@ -369,13 +354,17 @@ impl Check<'_> {
     }
 }
 
-fn ask(label: &str, request: HttpRequest, evidence: &Evidence) -> Stage<Result<f64, MetricError>> {
-    let question = Question::Call {
+fn ask<'a>(
+    label: &str,
+    query: &Query,
+    evidence: &'a Evidence,
+) -> Stage<Result<&'a HttpResponse, MetricError>> {
+    let question = Question::Measure {
         label: label.to_owned(),
-        request,
+        query: Box::new(query.clone()),
     };
     match evidence.get(&question) {
-        Some(Answer::Response(response)) => Stage::Done(prometheus::parse(response)),
+        Some(Answer::Response(response)) => Stage::Done(Ok(response)),
         Some(Answer::Failed(why)) => {
             Stage::Done(Err(MetricError::Failed(format!("request failed: {why}"))))
         }
@@ -405,78 +394,11 @@ fn builtin_server(world: &World) -> Result<Server, String> {
         .as_deref()
         .filter(|server| !server.is_empty());
     let address = own.unwrap_or(&world.settings.metrics_server);
-    Server::at(address).map_err(|error| {
-        format!(
-            "Error building Prometheus client for {} {error}",
-            prometheus::public(address)
-        )
-    })
-}
-
-/// The template and its server, or what a user reads if there is none.
-fn template(
-    world: &World,
-    reference: &CrossNamespaceRef,
-) -> Result<(MetricTemplateSpec, Server), String> {
-    let object = template_ref(world, reference);
-    let full = format!("Metric template {}.{}", object.name, object.namespace);
-    let found = world.objects.get(&object).ok_or_else(|| {
-        format!(
-            "{full} error: metrictemplate.flagger.app {:?} not found",
-            object.name
-        )
+    let server = prometheus::Server::at(address).map_err(|error| {
+        let address = endpoint::public(address);
+        format!("Error building Prometheus client for {address} {error}")
     })?;
-    let template: MetricTemplate =
-        serde_json::from_value(found.clone()).map_err(|error| format!("{full} error: {error}"))?;
-    let provider = &template.spec.provider;
-    if provider.type_ != "prometheus" {
-        return Err(format!(
-            "{full} provider {} error: not supported yet, only prometheus is",
-            provider.type_
-        ));
-    }
-    let secret = match &provider.secret_ref {
-        Some(secret) => {
-            let reference = ObjectRef {
-                kind: Kind::Secret,
-                namespace: object.namespace.clone(),
-                name: secret.name.clone(),
-            };
-            let found = world.objects.get(&reference);
-            Some(credentials(found.ok_or_else(|| {
-                format!(
-                    "{full} secret {} error: secrets {:?} not found",
-                    secret.name, secret.name
-                )
-            })?))
-        }
-        None => None,
-    };
-    let server = Server::of(provider, secret.as_ref())
-        .map_err(|error| format!("{full} provider {} error: {error}", provider.type_))?;
-    Ok((template.spec, server))
-}
-
-fn template_ref(world: &World, reference: &CrossNamespaceRef) -> ObjectRef {
-    let namespace = reference
-        .namespace
-        .clone()
-        .filter(|namespace| !namespace.is_empty());
-    ObjectRef {
-        kind: Kind::MetricTemplate,
-        namespace: namespace.unwrap_or_else(|| world.namespace().to_owned()),
-        name: reference.name.clone(),
-    }
-}
-
-fn credentials(secret: &Value) -> BTreeMap<String, String> {
-    let keys = secret
-        .get("data")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flat_map(|data| data.keys());
-    keys.filter_map(|key| Some((key.clone(), secret_text(secret, key)?)))
-        .collect()
+    Ok(Server::Prometheus(server))
 }
 
 /// Go's `%.2f`.

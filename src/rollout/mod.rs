@@ -11,6 +11,7 @@ mod facts;
 mod gate;
 mod guard;
 mod hooks;
+mod metric_template;
 mod metrics;
 mod objects;
 mod phase;

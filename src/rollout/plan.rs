@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::{
     api::canary::CanaryStatus,
+    measure::Query,
     notice::Notice,
     world::{Effect, Failure, HttpRequest, HttpResponse},
 };
@@ -53,10 +54,17 @@ pub enum Next {
 pub enum Question {
     /// What a server answers to this call; the label tells two equal calls apart.
     Call {
-        /// Which hook or metric, by its place in the spec.
+        /// Which hook, by its place in the spec.
         label: String,
         /// The call.
         request: HttpRequest,
+    },
+    /// What a server of metrics says; the label tells two equal queries apart.
+    Measure {
+        /// Which metric, by its place in the spec.
+        label: String,
+        /// The query.
+        query: Box<Query>,
     },
     /// That people were told this: answered once it was delivered, or given up.
     Tell(Vec<Notice>),

@@ -6,13 +6,14 @@ use std::{
 };
 
 use futures::future::{AbortHandle, Abortable};
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::{http::Http, report::Reporter};
 use crate::{
     api::canary::Canary,
     rollout::{Answer, Evidence, Question},
-    world::{ObjectRef, Step},
+    world::{HttpRequest, ObjectRef, Step},
 };
 
 /// What is asked about each canary, and what was answered so far.
@@ -109,14 +110,19 @@ impl Answers {
 
     async fn answer(&self, canary: &Canary, question: &Question) -> Answer {
         match question {
-            Question::Call { request, .. } => match self.http.send(request).await {
-                Ok(response) => Answer::Response(response),
-                Err(why) => Answer::Failed(why),
-            },
+            Question::Call { request, .. } => self.call(request).await,
+            Question::Measure { query, .. } => self.call(&query.request(Timestamp::now())).await,
             Question::Tell(notices) => {
                 self.reporter.deliver(canary, notices.clone()).await;
                 Answer::Told
             }
+        }
+    }
+
+    async fn call(&self, request: &HttpRequest) -> Answer {
+        match self.http.send(request).await {
+            Ok(response) => Answer::Response(response),
+            Err(why) => Answer::Failed(why),
         }
     }
 

@@ -21,6 +21,9 @@ use crate::{
 
 /// What is read of an answer at most.
 const BODY: usize = 1 << 20;
+/// In so many seconds questions are taken again, where it is not `Retry-After` that says so. (Datadog's; that others mean an instant by
+/// it does no harm, since no question waits so long.)
+const RESET: &str = "x-ratelimit-reset";
 /// As many redirects are followed.
 const REDIRECTS: usize = 10;
 /// The longest pause between two attempts.
@@ -96,15 +99,23 @@ impl Http {
             drop(place);
             attempts += 1;
             let again = match &answer {
-                Ok((response, after)) if is_worth_another(request, response.status) => Some(*after),
+                Ok((response, after)) if is_retried(response.status) => Some(*after),
                 Err((true, _)) => Some(None),
                 Ok(_) | Err(_) => None,
             };
             let backoff = Duration::from_secs(1 << (attempts - 1).min(5));
             let pause = again
                 .filter(|_| attempts <= u64::from(request.retries))
-                .map(|after| after.unwrap_or(backoff).min(PAUSE))
-                .filter(|pause| end.is_none_or(|end| Instant::now() + *pause < end));
+                .map(|after| after.unwrap_or(backoff))
+                // A question is not put again that would not be answered within its budget; a hook has none.
+                .map(|pause| {
+                    if end.is_some() {
+                        pause
+                    } else {
+                        pause.min(PAUSE)
+                    }
+                })
+                .filter(|pause| end.is_none_or(|end| *pause < end - Instant::now()));
             let Some(pause) = pause else {
                 return answer
                     .map(|(response, _)| response)
@@ -159,10 +170,10 @@ impl Http {
         };
         let mut response = call.send().await.map_err(why)?;
         let status = response.status().as_u16();
-        let after = response
-            .headers()
-            .get("retry-after")
-            .and_then(|value| pause(value.to_str().ok()?, jiff::Timestamp::now()));
+        let header = |name| response.headers().get(name)?.to_str().ok();
+        let after = header("retry-after")
+            .and_then(|value| pause(value, jiff::Timestamp::now()))
+            .or_else(|| request.budget.and(seconds(header(RESET)?)));
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(why)? {
             if body.len() + chunk.len() > BODY {
@@ -238,11 +249,6 @@ impl Http {
     }
 }
 
-/// Whether an answer may be another one next time. A question of a step is asked again only of a server that fails.
-fn is_worth_another(request: &HttpRequest, status: u16) -> bool {
-    is_retried(status) && (request.budget.is_none() || status >= 500)
-}
-
 /// Whether a server's certificate was not accepted, as far down as that stands: the next attempt would meet the same.
 fn is_about_certificates(error: &dyn std::error::Error) -> bool {
     std::iter::successors(Some(error), |error| error.source())
@@ -251,12 +257,16 @@ fn is_about_certificates(error: &dyn std::error::Error) -> bool {
 
 /// A `Retry-After`: seconds, or a date.
 fn pause(value: &str, now: jiff::Timestamp) -> Option<Duration> {
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
+    if let Some(seconds) = seconds(value) {
+        return Some(seconds);
     }
     let date = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
     // A date that has passed asks for no pause.
     Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
+}
+
+fn seconds(value: &str) -> Option<Duration> {
+    value.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// An error and its causes, without the URL, which may carry a secret.
@@ -447,9 +457,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_question_of_a_step_is_asked_three_times_of_a_server_that_fails_and_once_of_one_that_refuses()
+    async fn a_question_of_a_step_is_asked_three_times_of_a_server_that_fails_or_is_busy_and_once_of_one_that_refuses()
      {
-        for (status, calls) in [(500, 3), (503, 3), (429, 1), (400, 1), (200, 1)] {
+        for (status, calls) in [(500, 3), (503, 3), (429, 3), (400, 1), (403, 1), (200, 1)] {
             let server = server("/", ResponseTemplate::new(status)).await;
             let request = HttpRequest {
                 retries: 2,
@@ -460,6 +470,34 @@ mod tests {
             assert_eq!(answer.status, status);
             let arrived = server.received_requests().await.unwrap();
             assert_eq!(arrived.len(), calls, "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_busy_server_is_asked_again_when_it_says_and_not_at_all_if_the_step_ends_before() {
+        for (name, value, calls) in [
+            ("Retry-After", "0", 3),
+            ("X-RateLimit-Reset", "0", 3),
+            ("X-RateLimit-Reset", "1", 3),
+            ("Retry-After", "40", 1),
+            ("X-RateLimit-Reset", "40", 1),
+            ("X-RateLimit-Reset", "1577232000", 1),
+            ("X-RateLimit-Reset", "18446744073709551615", 1),
+        ] {
+            let busy = ResponseTemplate::new(429).insert_header(name, value);
+            let server = server("/", busy).await;
+            let request = HttpRequest {
+                retries: 2,
+                budget: Some(Duration::from_secs(9)),
+                ..get(server.uri())
+            };
+            let begin = std::time::Instant::now();
+            let answer = Http::default().send(&request).await.unwrap();
+            assert_eq!(answer.status, 429);
+            let arrived = server.received_requests().await.unwrap();
+            assert_eq!(arrived.len(), calls, "{name}: {value}");
+            let took = begin.elapsed();
+            assert!(took < Duration::from_secs(3), "{name}: {value} {took:?}");
         }
     }
 

@@ -67,6 +67,14 @@ struct News {
     delivered: Option<oneshot::Sender<()>>,
 }
 
+/// A message on its way to a chat.
+struct Posting {
+    /// How the news that it did not arrive begins.
+    failing: String,
+    /// The call, or why there is none.
+    request: Result<HttpRequest, String>,
+}
+
 impl Reporter {
     /// Delivers through these.
     pub fn new(client: Client, cluster: Cluster, http: Http, global: Global) -> Self {
@@ -174,14 +182,9 @@ impl Shared {
                     text,
                     fields,
                 } => {
-                    for request in self
-                        .alerts(
-                            canary,
-                            &alert::AlertMessage::new(canary, severity, text, fields),
-                        )
-                        .await
-                    {
-                        self.send(canary, "alert can't be sent", request).await;
+                    let message = alert::AlertMessage::new(canary, severity, text, fields);
+                    for posting in self.alerts(canary, &message).await {
+                        self.post(canary, posting).await;
                     }
                 }
             }
@@ -200,12 +203,32 @@ impl Shared {
         warn!(canary = telemetry::name(canary), "{what}: {problem}");
     }
 
-    /// The calls of the chats that want this alert.
-    async fn alerts(
-        &self,
-        canary: &Canary,
-        message: &alert::AlertMessage,
-    ) -> Vec<Result<HttpRequest, String>> {
+    /// Writes to a chat. One that is gone for good is told on the Canary too: whom its alerts no longer reach will look there.
+    async fn post(&self, canary: &Canary, posting: Posting) {
+        let Posting { failing, request } = posting;
+        let problem = match request {
+            Ok(request) => match self.http.send(&request).await {
+                Ok(response) if (200..300).contains(&response.status) => return,
+                Ok(response) => {
+                    let text = format!("{failing}: {}", alert::refused(&response));
+                    if alert::is_gone(&response) {
+                        telemetry::event(canary, EventKind::Warning, &text);
+                        return self.event(canary, EventKind::Warning, &text).await;
+                    }
+                    text
+                }
+                Err(failure) => format!(
+                    "{failing}: postMessage failed: sending notification failed to send: {}",
+                    failure.why
+                ),
+            },
+            Err(problem) => problem,
+        };
+        warn!(canary = telemetry::name(canary), "{problem}");
+    }
+
+    /// What goes to the chats that want this alert.
+    async fn alerts(&self, canary: &Canary, message: &alert::AlertMessage) -> Vec<Posting> {
         let own = canary
             .spec
             .analysis
@@ -213,43 +236,44 @@ impl Shared {
             .map(|analysis| analysis.alerts.as_slice())
             .unwrap_or_default();
         if own.is_empty() {
-            return self
-                .global
-                .chat
-                .iter()
-                .map(|chat| chat.request(message))
+            let failing = "alert can't be sent";
+            let chat = self.global.chat.iter();
+            return chat
+                .map(|chat| Posting {
+                    failing: failing.to_owned(),
+                    request: chat
+                        .request(message)
+                        .map_err(|problem| format!("{failing}: {problem}")),
+                })
                 .collect();
         }
-        let mut requests = Vec::new();
+        let mut postings = Vec::new();
         for alert in own
             .iter()
             .filter(|alert| alert::wants(alert, message.severity))
         {
-            requests.push(match self.chat(canary, &alert.provider_ref).await {
-                Ok(chat) => chat.request(message),
-                Err(problem) => Err(problem),
+            let reference = &alert.provider_ref;
+            let own = canary.metadata.namespace.clone().unwrap_or_default();
+            let namespace = reference.namespace.clone().filter(|n| !n.is_empty());
+            let namespace = namespace.unwrap_or(own);
+            let full = format!("alert provider {}.{namespace}", reference.name);
+            let chat = self.chat(&namespace, &reference.name).await;
+            postings.push(Posting {
+                failing: format!("{full} send error"),
+                request: chat
+                    .and_then(|chat| chat.request(message))
+                    .map_err(|problem| format!("{full} {problem}")),
             });
         }
-        requests
+        postings
     }
 
     /// The chat that an `AlertProvider` names; its address may be in a Secret.
-    async fn chat(
-        &self,
-        canary: &Canary,
-        reference: &crate::api::canary::CrossNamespaceRef,
-    ) -> Result<alert::Chat, String> {
-        let own = canary.metadata.namespace.clone().unwrap_or_default();
-        let namespace = reference
-            .namespace
-            .clone()
-            .filter(|n| !n.is_empty())
-            .unwrap_or(own);
-        let full = format!("alert provider {}.{namespace}", reference.name);
+    async fn chat(&self, namespace: &str, name: &str) -> Result<alert::Chat, String> {
         let get = async |kind, name: &str| {
             let object = ObjectRef {
                 kind,
-                namespace: namespace.clone(),
+                namespace: namespace.to_owned(),
                 name: name.to_owned(),
             };
             self.cluster
@@ -258,20 +282,20 @@ impl Shared {
                 .map_err(|e| e.to_string())?
                 .ok_or_else(|| format!("{} {name:?} not found", kind.plural()))
         };
-        let provider = get(Kind::AlertProvider, &reference.name)
+        let provider = get(Kind::AlertProvider, name)
             .await
-            .map_err(|e| format!("{full} error: {e}"))?;
+            .map_err(|e| format!("error: {e}"))?;
         let provider: crate::api::alert_provider::AlertProvider =
-            serde_json::from_value(provider).map_err(|e| format!("{full} error: {e}"))?;
+            serde_json::from_value(provider).map_err(|e| format!("error: {e}"))?;
         let secret = match &provider.spec.secret_ref {
             Some(secret) => Some(
                 get(Kind::Secret, &secret.name)
                     .await
-                    .map_err(|e| format!("{full} secretRef error: {e}"))?,
+                    .map_err(|e| format!("secretRef error: {e}"))?,
             ),
             None => None,
         };
-        alert::Chat::of(&provider, secret.as_ref()).map_err(|e| format!("{full} {e}"))
+        alert::Chat::of(&provider, secret.as_ref())
     }
 
     /// One Event object per canary, type and message; a repeat counts up.

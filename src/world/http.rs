@@ -27,8 +27,8 @@ pub struct HttpRequest {
     pub timeout: Duration,
     /// How often a failed attempt is repeated (0: never).
     pub retries: u32,
-    /// The longest that all attempts and the pauses between them may take, for a question of a step, whose answer counts now: such
-    /// a call is repeated only for what passes by itself, not for a server that asks for fewer calls.
+    /// The longest that all attempts and the pauses between them may take, for a question of a step, whose answer counts now. A server
+    /// that wants no more calls before that time is over is not called again.
     pub budget: Option<Duration>,
     /// The proxy for this call, in place of the one that the environment names.
     pub proxy: Option<Secret>,

@@ -14,7 +14,9 @@ pub async fn accepted_refused_and_kept_whole(client: Client) -> Result<(), Strin
         example["metadata"]["namespace"] = Value::from("default");
         example
     };
-    let examples = examples().into_iter().map(here);
+    let shared = super::examples::shared();
+    let shared = shared.filter(|object| object["kind"] != "Secret");
+    let examples = examples().into_iter().chain(shared).map(here);
     for object in documents("accepted.yaml").into_iter().chain(examples) {
         match dry_run(&client, &object).await {
             Ok(kept) => wrong.extend(
@@ -57,7 +59,12 @@ pub fn examples() -> Vec<Value> {
 }
 
 fn documents(file: &str) -> Vec<Value> {
-    let text = std::fs::read_to_string(folder("tests/it/api/corpus").join(file)).unwrap();
+    read(&folder("tests/it/api/corpus").join(file))
+}
+
+/// The objects of a file.
+pub fn read(file: &std::path::Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(file).unwrap();
     let documents: Vec<Value> = text
         .split("\n---\n")
         .map(|doc| serde_saphyr::from_str(doc).unwrap_or_else(|e| panic!("{e}\n{doc}")))

@@ -10,7 +10,7 @@ fn the_crds_in_the_repository_are_those_of_the_types() {
     let file = std::fs::read_to_string(folder("crds/ALL-IN-ONE.yaml")).unwrap();
     assert!(
         yaml == file,
-        "crds/ALL-IN-ONE.yaml is stale: cargo run -- crds > crds/ALL-IN-ONE.yaml"
+        "crds/ALL-IN-ONE.yaml is stale: cargo run --bin flagger -- crds > crds/ALL-IN-ONE.yaml"
     );
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Event;
 use kube::{Api, api::ListParams};
-use serde_json::json;
+use serde_json::{Value, json};
 use testbed::{fakes::Answer, wait::until};
 
 use super::rig::{Outcome, PATIENCE, Scenario, ensure, equal, text};
@@ -232,6 +232,46 @@ pub async fn a_metric_template_is_asked_with_its_credentials(s: Scenario<'_>) ->
 
 fn value(value: &str) -> Answer {
     Answer::Raw(200, json!({"status": "success", "data": {"resultType": "vector", "result": [{"value": [0, value]}]}}).to_string())
+}
+
+pub async fn datadog_judges_a_release_and_why_it_cannot_is_said(s: Scenario<'_>) -> Outcome {
+    let ns = &s.ns;
+    s.apply(&json!({"apiVersion": "flagger.app/v1beta1", "kind": "MetricTemplate", "metadata": {"name": "errors"},
+        "spec": {"provider": {"type": "datadog", "address": format!("http://datadog/{ns}"), "secretRef": {"name": "keys"}},
+            "query": "avg:errors{ns:{{ namespace }}}"}})).await?;
+    let metrics = json!([{"name": "errors", "interval": "1m", "thresholdRange": {"max": 1}, "templateRef": {"name": "errors"}}]);
+    let secret = async |keys: Value| {
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}, "stringData": keys});
+        s.apply(&secret).await
+    };
+    let answers = |status, body: &str| {
+        let query = format!("avg:errors{{ns:{ns}}}");
+        let answer = Answer::Raw(status, body.to_owned());
+        s.rig.bed.fakes.script(&query, answer);
+    };
+    s.initialized(json!({"stepWeight": 50, "maxWeight": 50, "threshold": 20, "metrics": metrics}))
+        .await?;
+    s.event(&format!(
+        "Warning Error checking metric providers: metric template errors.{ns} secret keys error: secrets \"keys\" not found"
+    ))
+    .await?;
+    secret(json!({"datadog_api_key": "hush"})).await?;
+    answers(403, r#"{"errors":["Forbidden"]}"#);
+    s.image("3.1.1").await?;
+    s.event(&format!(
+        "Warning Metric template errors.{ns} provider datadog error: datadog credentials does not contain datadog_application_key"
+    ))
+    .await?;
+    secret(json!({"datadog_api_key": "hush", "datadog_application_key": "hush"})).await?;
+    s.event("Warning Metric query failed for errors: error response: {\"errors\":[\"Forbidden\"]}: 403 Forbidden")
+        .await?;
+    answers(200, r#"{"series":[{"pointlist":[[1,2.5],[2,0]]}]}"#);
+    s.event(&format!(
+        "Warning Halt podinfo.{ns} advancement errors 2.50 > 1"
+    ))
+    .await?;
+    answers(200, r#"{"series":[{"pointlist":[[1,0.5],[2,9]]}]}"#);
+    s.phase("Succeeded").await
 }
 
 /// What the operator asks of the API server, to the last request.

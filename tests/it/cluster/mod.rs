@@ -31,6 +31,7 @@ async fn the_operator_on_a_real_control_plane() {
         releases::blue_green_meets_all_traffic_once_before_it_is_promoted,
         releases::configs_are_part_of_a_version_and_the_primary_has_its_own,
         releases::the_chat_of_the_alert_provider_is_told,
+        releases::a_chat_that_is_gone_is_said_on_the_canary_and_holds_up_nothing,
         releases::what_a_canary_made_goes_with_it,
         releases::a_canary_that_is_to_be_reverted_gives_back_what_it_took_over,
         releases::a_version_that_never_gets_ready_is_rolled_back,
@@ -62,6 +63,7 @@ async fn the_operator_on_a_real_control_plane() {
         inputs::the_second_canary_of_a_target_is_not_run,
         inputs::a_metric_template_is_asked_with_its_credentials,
         inputs::a_settled_canary_costs_nothing_and_a_step_three_writes,
+        inputs::datadog_judges_a_release_and_why_it_cannot_is_said,
     ))
     .await;
     let corpus = crate::api::accepted_refused_and_kept_whole(rig.bed.client()).await;

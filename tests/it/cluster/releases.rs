@@ -211,6 +211,32 @@ pub async fn the_chat_of_the_alert_provider_is_told(s: Scenario<'_>) -> Outcome 
     )
 }
 
+pub async fn a_chat_that_is_gone_is_said_on_the_canary_and_holds_up_nothing(
+    s: Scenario<'_>,
+) -> Outcome {
+    let teams = format!("teams/{}", s.ns);
+    s.rig
+        .bed
+        .fakes
+        .script(&teams, Answer::Raw(410, "Connector is gone".to_owned()));
+    s.apply(&json!({"apiVersion": "flagger.app/v1beta1", "kind": "AlertProvider", "metadata": {"name": "on-call"},
+        "spec": {"type": "msteams", "address": format!("http://{teams}")}})).await?;
+    let alerts =
+        json!([{"name": "on-call", "severity": "info", "providerRef": {"name": "on-call"}}]);
+    s.initialized(json!({"stepWeight": 50, "maxWeight": 50, "alerts": alerts}))
+        .await?;
+    let said = s.event("alert provider on-call.").await?;
+    ensure(
+        said.contains("bad response 410: Connector is gone; the chat's webhook is gone")
+            && !said.contains("http"),
+        &said,
+    )?;
+    s.release("3.1.1").await?;
+    let calls = s.rig.bed.fakes.calls(&teams);
+    let first = calls.first().ok_or("no call")?;
+    ensure(first.body["@type"] == "MessageCard", &first.body)
+}
+
 pub async fn what_a_canary_made_goes_with_it(s: Scenario<'_>) -> Outcome {
     s.initialized(json!({"stepWeight": 50})).await?;
     s.delete("canary", "podinfo").await?;

@@ -1,0 +1,93 @@
+//! The examples of what Canaries share: each works as it stands, but for what only its user knows.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use flagger_rs::{
+    api::{alert_provider::AlertProvider, metric_template::MetricTemplate},
+    measure::{
+        Asks, Query, Server,
+        template::{Model, render},
+    },
+    notice::alert::{AlertMessage, Chat, Severity},
+};
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::corpus;
+use crate::cluster::folder;
+
+/// All objects of the examples of metrics and alerts.
+pub fn shared() -> impl Iterator<Item = Value> {
+    ["examples/metrics", "examples/alerts"]
+        .into_iter()
+        .flat_map(files)
+        .flatten()
+}
+
+fn files(under: &str) -> Vec<Vec<Value>> {
+    let files = std::fs::read_dir(folder(under)).unwrap();
+    files
+        .map(|file| corpus::read(&file.unwrap().path()))
+        .collect()
+}
+
+/// The object of this kind in a file, and the Secret that it names.
+fn with_secret<T: DeserializeOwned>(file: &[Value], kind: &str) -> (T, BTreeMap<String, String>) {
+    let find = |kind: &str| file.iter().find(|object| object["kind"] == kind).unwrap();
+    let (object, secret) = (find(kind), find("Secret"));
+    let named = object.pointer("/spec/provider/secretRef/name");
+    let named = named.or_else(|| object.pointer("/spec/secretRef/name"));
+    assert_eq!(named, secret.pointer("/metadata/name"), "{object}");
+    let data = serde_json::from_value(secret["stringData"].clone()).unwrap();
+    (serde_json::from_value(object.clone()).unwrap(), data)
+}
+
+#[test]
+fn every_metric_template_of_the_examples_can_be_asked() {
+    let files = files("examples/metrics");
+    assert!(files.len() > 3);
+    for file in &files {
+        let (template, secret): (MetricTemplate, _) = with_secret(file, "MetricTemplate");
+        let provider = &template.spec.provider;
+        let model = Model {
+            namespace: "test".to_owned(),
+            target: "podinfo".to_owned(),
+            interval: "1m".to_owned(),
+            variables: [("service".to_owned(), "SERVICE-0".to_owned())].into(),
+            ..Model::default()
+        };
+        let query = Query {
+            server: Server::of(provider, Some(&secret), Some("1m")).unwrap(),
+            asks: Asks::Value(render(&template.spec.query, &model).unwrap()),
+            budget: Duration::from_secs(9),
+        };
+        let url = query.request(Timestamp::UNIX_EPOCH).url.0;
+        let names_the_target = url.contains("podinfo") || url.contains("SERVICE-0");
+        assert!(names_the_target && !url.contains("%7B%7B"), "{url}");
+    }
+}
+
+#[test]
+fn every_alert_provider_of_the_examples_can_be_written_to() {
+    let files = files("examples/alerts");
+    assert!(files.len() > 3);
+    for file in &files {
+        let (provider, secret): (AlertProvider, _) = with_secret(file, "AlertProvider");
+        let data: BTreeMap<_, _> = secret
+            .iter()
+            .map(|(key, value)| (key, ByteString(value.clone().into_bytes())))
+            .collect();
+        let chat = Chat::of(&provider, Some(&json!({"data": data}))).unwrap();
+        let message = AlertMessage {
+            canary: "podinfo.test".to_owned(),
+            text: "hello".to_owned(),
+            severity: Severity::Info,
+            fields: Vec::new(),
+        };
+        let request = chat.request(&message).unwrap();
+        assert!(request.body.unwrap().contains("hello"));
+        assert!(request.url.0.starts_with("https://"));
+    }
+}

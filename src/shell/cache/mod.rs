@@ -35,7 +35,7 @@ use served::Served;
 /// How many objects of one canary are read at a time.
 const PARALLEL_READS: usize = 8;
 /// How many objects a list brings at a time: they are in memory together.
-const PAGE: u32 = 250;
+const PAGE: u32 = 100;
 /// After as many seconds of silence, and five more, a connection counts as dead; a watch is renewed as often.
 const SILENCE: u32 = 30;
 /// The pause before a kind that could not be watched is listed again, at first and at most.

@@ -27,7 +27,7 @@
 //! | what is a metric asked with, and what does its answer say? | [`measure`] |
 //! | what are people told, to the letter? | [`notice`] |
 //! | who calls the API server, the hooks, the chats? | [`shell`], and nobody else |
-//! | which flags are there? | [`args`] |
+//! | which flags are there? | [`args`], in the syntax of [`flags`] |
 //!
 //! Adding a mesh, a metrics provider or a chat touches its own file, one enum and one table; the compiler leads the tour.
 //!
@@ -89,6 +89,7 @@
 
 pub mod api;
 pub mod args;
+pub mod flags;
 pub mod measure;
 pub mod notice;
 pub mod rollout;

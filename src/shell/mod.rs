@@ -7,6 +7,7 @@ pub mod http;
 pub mod lease;
 pub mod memory;
 pub mod observe;
+pub mod probe;
 pub mod report;
 pub mod server;
 pub mod telemetry;

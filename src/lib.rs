@@ -28,12 +28,14 @@
 //! | what are people told, to the letter? | [`notice`] |
 //! | who calls the API server, the hooks, the chats? | [`shell`], and nobody else |
 //! | which flags are there? | [`args`], in the syntax of [`flags`] |
+//! | what puts load on a version, and keeps gates? | [`loadtester`]: a program of its own |
 //!
 //! Adding a mesh, a metrics provider or a chat touches its own file, one enum and one table; the compiler leads the tour.
 //!
 //! # Invariants, and what holds them
 //!
-//! 1. Only `shell/` touches the world; modules depend downward only: the tests in `tests/it/tidy.rs`.
+//! 1. Only `shell/` touches the world, and for the load tester `loadtester/shell/`; modules depend downward only: the tests in
+//!    `tests/it/tidy.rs`.
 //! 2. `decide` is total, and every plan it makes passes the audit: the property tests of `rollout`.
 //! 3. No state in memory that a restart would miss: `a_kill_in_the_middle_neither_adds_nor_skips_a_step`.
 //! 4. Every write is conditional on what was observed (`shell::cluster`); a lost one is decided anew.
@@ -43,7 +45,8 @@
 //! 7. One canary's panic, poison object, slow hook or huge answer touches no other: `tests/it/cluster/inputs.rs`.
 //! 8. A settled canary is not written to; a step writes the route and the status once, and one event:
 //!    `a_settled_canary_is_left_alone`.
-//! 9. The operator's rights are those it uses: the end of `the_operator_on_a_real_control_plane`.
+//! 9. No process that the load tester started outlives it: `told_twice_it_ends_at_once_and_leaves_nothing`.
+//! 10. The operator's rights are those it uses: the end of `the_operator_on_a_real_control_plane`.
 //!
 //! # Where it departs from Flagger
 //!
@@ -90,6 +93,7 @@
 pub mod api;
 pub mod args;
 pub mod flags;
+pub mod loadtester;
 pub mod measure;
 pub mod notice;
 pub mod rollout;

@@ -76,17 +76,20 @@ impl Call {
                 );
             }
         };
-        let metadata = match fields.get("metadata") {
+        let metadata = match field(&fields, "metadata") {
             None | Some(Value::Null) => Metadata::new(),
             Some(Value::Object(metadata)) => metadata
-                .keys()
-                .map(|key| Ok((key.clone(), text(metadata, key, "metadata.")?)))
+                .iter()
+                .map(|(key, value)| {
+                    let value = text(Some(value), &format!("metadata.{key}"))?;
+                    Ok((key.clone(), value))
+                })
                 .collect::<Result<_, String>>()?,
             Some(_) => return Err("metadata must be an object".to_owned()),
         };
         Ok(Self {
-            name: text(&fields, "name", "")?,
-            namespace: text(&fields, "namespace", "")?,
+            name: text(field(&fields, "name"), "name")?,
+            namespace: text(field(&fields, "namespace"), "namespace")?,
             metadata,
         })
     }
@@ -97,11 +100,19 @@ impl Call {
     }
 }
 
-fn text(fields: &Map<String, Value>, key: &str, of: &str) -> Result<String, String> {
-    match fields.get(key) {
+/// A field by its name; in any case, as Go finds it.
+fn field<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    let mut alike = fields
+        .iter()
+        .filter(|(key, _)| key.eq_ignore_ascii_case(name));
+    fields.get(name).or_else(|| Some(alike.next()?.1))
+}
+
+fn text(value: Option<&Value>, of: &str) -> Result<String, String> {
+    match value {
         None | Some(Value::Null) => Ok(String::new()),
         Some(Value::String(text)) => Ok(text.clone()),
-        Some(_) => Err(format!("{of}{key} must be a string")),
+        Some(_) => Err(format!("{of} must be a string")),
     }
 }
 
@@ -117,6 +128,14 @@ mod tests {
         .unwrap();
         assert_eq!(call.canary(), "podinfo.test");
         assert_eq!(call.metadata["cmd"], "hey");
+        let alike = Call::read(
+            br#"{"Name":"podinfo","NAMESPACE":"test","Metadata":{"cmd":null,"CMD":""}}"#,
+        );
+        let alike = alike.unwrap();
+        assert_eq!(
+            (alike.canary().as_str(), alike.metadata.len()),
+            ("podinfo.test", 2)
+        );
     }
 
     #[test]

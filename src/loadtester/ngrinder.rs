@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
+use base64::{DecodeError, Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
 use url::Url;
 
@@ -47,11 +47,15 @@ impl Job {
                 "metadata clone must be integer: strconv.Atoi: parsing {clone:?}: invalid syntax"
             )
         })?;
-        let password = STANDARD
-            .decode(password)
-            .map_err(|error| format!("metadata password is invalid: {error}"))?;
+        let decoded = STANDARD.decode(password).map_err(|error| {
+            let at = match error {
+                DecodeError::InvalidByte(at, _) => at,
+                _ => password.len(),
+            };
+            format!("metadata password is invalid: illegal base64 data at input byte {at}")
+        })?;
         let mut pair = format!("{user}:").into_bytes();
-        pair.extend(password);
+        pair.extend(decoded);
         let interval = text("pollInterval").and_then(|interval| duration::parse(interval));
         Ok(Self {
             server,
@@ -232,7 +236,11 @@ mod tests {
                 "x",
                 "metadata clone must be integer: strconv.Atoi: parsing \"x\": invalid syntax",
             ),
-            ("passwd", "!", "metadata password is invalid: "),
+            (
+                "passwd",
+                "YQ!=",
+                "metadata password is invalid: illegal base64 data at input byte 2",
+            ),
         ] {
             let told = job(&[(key, value)]).unwrap_err();
             assert!(told.starts_with(why), "{told}");

@@ -147,22 +147,35 @@ fn has_members(group: i32) -> bool {
     killpg(Pid::from_raw(group), None).is_ok()
 }
 
+/// What Go calls signals on Linux, by their numbers.
+const SIGNALS: [&str; 16] = [
+    "signal 0",
+    "hangup",
+    "interrupt",
+    "quit",
+    "illegal instruction",
+    "trace/breakpoint trap",
+    "aborted",
+    "bus error",
+    "floating point exception",
+    "killed",
+    "user defined signal 1",
+    "segmentation fault",
+    "user defined signal 2",
+    "broken pipe",
+    "alarm clock",
+    "terminated",
+];
+
 /// How a command ended, as Go words it.
 fn describe(status: ExitStatus) -> String {
     let Some(signal) = status.signal() else {
         return format!("exit status {}", status.code().unwrap_or(-1));
     };
-    let name = match Signal::try_from(signal) {
-        Ok(Signal::SIGHUP) => "hangup".to_owned(),
-        Ok(Signal::SIGINT) => "interrupt".to_owned(),
-        Ok(Signal::SIGABRT) => "aborted".to_owned(),
-        Ok(Signal::SIGKILL) => "killed".to_owned(),
-        Ok(Signal::SIGSEGV) => "segmentation fault".to_owned(),
-        Ok(Signal::SIGPIPE) => "broken pipe".to_owned(),
-        Ok(Signal::SIGTERM) => "terminated".to_owned(),
-        // The names of the others are seldom met.
-        Ok(_) | Err(_) => format!("signal {signal}"),
-    };
+    let name = usize::try_from(signal)
+        .ok()
+        .and_then(|signal| SIGNALS.get(signal));
+    let name = name.map_or_else(|| format!("signal {signal}"), |name| (*name).to_owned());
     let core = if status.core_dumped() {
         " (core dumped)"
     } else {

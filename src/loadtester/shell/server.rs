@@ -130,6 +130,10 @@ async fn answer(State(tester): State<Arc<LoadTester>>, request: Request) -> Resp
         },
     };
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if body.is_empty() {
+        // Without a body, Go names no type of one.
+        return status.into_response();
+    }
     (status, body).into_response()
 }
 

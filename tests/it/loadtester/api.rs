@@ -149,6 +149,11 @@ async fn a_check_is_answered_when_it_has_ended_with_how() {
             "command kill $$ failed: : signal: terminated",
         ),
         (
+            json!({"type": "bash", "cmd": "kill -USR1 $$"}),
+            500,
+            "command kill -USR1 $$ failed: : signal: user defined signal 1",
+        ),
+        (
             json!({"type": "k6", "cmd": "true"}),
             400,
             "unknown task type k6",
@@ -257,6 +262,18 @@ async fn helm_and_kubectl_are_called_without_a_shell() {
     for kind in ["helm", "helmv3"] {
         let (status, said) = tester.hook(ask(kind, "test podinfo")).await;
         assert_eq!((status, said.as_str()), (200, "test\npodinfo\n"));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_a_body_has_no_type_of_one() {
+    let tester = Tester::start(&[]).await;
+    for (cmd, expected) in [("true", None), ("false", Some("text/plain; charset=utf-8"))] {
+        let call = tester.client.post(tester.url("/"));
+        let task = payload(json!({"type": "bash", "cmd": cmd}));
+        let answer = call.body(task.to_string()).send().await.unwrap();
+        let kind = answer.headers().get("content-type");
+        assert_eq!(kind.map(|kind| kind.to_str().unwrap()), expected, "{cmd}");
     }
 }
 

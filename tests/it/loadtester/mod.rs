@@ -46,7 +46,6 @@ impl Tester {
             .args(args)
             .envs(env.iter().copied())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -133,6 +132,15 @@ impl Tester {
 
     async fn ended(&mut self) -> ExitStatus {
         timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap()
+    }
+}
+
+/// Ended as Kubernetes ends it: killed, it could not end what it started.
+impl Drop for Tester {
+    fn drop(&mut self) {
+        if self.child.id().is_some() {
+            self.terminate();
+        }
     }
 }
 

@@ -1,17 +1,44 @@
-# Debian 12 in both stages: the binary is linked against the C library it runs with.
+# Two images: the operator's, and with `--target loadtester` the load tester's.
+# Debian 12 in all stages: the binaries are linked against the C library they run with.
 FROM docker.io/library/rust:1.95-bookworm AS build
 # TLS (aws-lc) is C: gcc is in this image; cmake is its fallback where it cannot build with gcc alone.
 RUN apt-get update && apt-get install --yes --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked --bin flagger
-# The files of the final image, as one tree.
+RUN cargo build --release --locked --bin flagger --bin loadtester
+# The files of the operator's image, as one tree.
 # Flagger's own manifests probe by `wget --spider …/healthz`: called by that name, our binary does just this.
 RUN install -D target/release/flagger /image/home/flagger/flagger \
  && mkdir -p /image/usr/bin \
  && ln -s /home/flagger/flagger /image/usr/bin/wget
 
-# The C library, CA certificates, and nothing else: no shell, no package manager.
+# What hooks call that Debian has not: in the versions of Flagger's image, but for hey, which has no newer one.
+FROM docker.io/library/golang:1.26-bookworm AS tools
+ENV CGO_ENABLED=0 GOBIN=/tools GOFLAGS=-trimpath
+RUN go install -ldflags '-s -w' github.com/rakyll/hey@v0.1.4 \
+ && go install -ldflags '-s -w' github.com/bojand/ghz/cmd/ghz@v0.120.0 \
+ && go install -ldflags '-s -w' helm.sh/helm/v3/cmd/helm@v3.21.1 \
+ && go install -ldflags '-s -w' github.com/grpc-ecosystem/grpc-health-probe@v0.4.35 \
+ && mv /tools/grpc-health-probe /tools/grpc_health_probe
+
+# The load tester: a system with shells, because its tasks are commands.
+FROM docker.io/library/debian:bookworm-slim AS loadtester
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends bash bats ca-certificates curl git jq wget wrk \
+ && rm -rf /var/lib/apt/lists/*
+COPY --from=registry.k8s.io/kubectl:v1.36.2 /bin/kubectl /usr/local/bin/kubectl
+COPY --from=tools /tools/ /usr/local/bin/
+# Where hooks find it that are written for Flagger's image: `ghz --proto=/tmp/ghz/health.proto …`.
+COPY src/loadtester/health.proto /tmp/ghz/health.proto
+COPY --from=build /src/target/release/loadtester /home/app/loadtester
+# Manifests start it as `./loadtester`.
+WORKDIR /home/app
+ENV HOME=/home/app
+USER 10001:10001
+EXPOSE 8080
+ENTRYPOINT ["./loadtester"]
+
+# The operator: the C library, CA certificates, and nothing else: no shell, no package manager.
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /image/ /
 # Flagger's own manifests start it as `./flagger`.

@@ -1,23 +1,21 @@
-//! The command line and the environment, in Flagger's terms: Go's flag syntax (`-x=v`, `--x=v`, `-x v`, `-bool`), Flagger's flags,
-//! Flagger's variables. Nothing past this module reads either.
-//!
-//! The syntax is Go's, in which `-abc` is one flag; parsers for the syntax of Unix cannot be taught that, so it is read here.
+//! The operator's command line and environment, in Flagger's terms: Flagger's flags, in Go's syntax, and Flagger's variables. Nothing past
+//! this module reads either.
 
 use std::{
     collections::BTreeMap,
-    fmt::Write,
     num::{IntErrorKind, ParseIntError},
     time::Duration,
 };
 
 use crate::{
     api::duration,
+    flags::{self, Exit, Flag, is_true},
     route::Dialect,
     world::{Secret, Settings},
 };
 
 /// Flags that exist: name, default, what for. A flag whose default is `true` or `false` needs no value.
-const FLAGS: [(&str, &str, &str); 31] = [
+const FLAGS: [Flag; 31] = [
     (
         "cluster-name",
         "",
@@ -152,15 +150,6 @@ pub enum Command {
     Crds,
 }
 
-/// The process is to end at once: with this code, after this text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exit {
-    /// 0, or 2 for a command line that cannot be understood.
-    pub code: u8,
-    /// What to print: to stdout for 0, else to stderr.
-    pub text: String,
-}
-
 /// The configuration as resolved.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -225,7 +214,12 @@ pub fn parse(
     if args.peek().map(String::as_str) == Some("crds") {
         return Ok(Command::Crds);
     }
-    let given = flags(args)?;
+    let known: Vec<_> = FLAGS
+        .iter()
+        .map(|(name, default, _)| (*name, *default))
+        .chain(TOLERATED)
+        .collect();
+    let given = flags::read(args, &known, &usage())?;
     if given.get("version").is_some_and(|value| is_true(value)) {
         let text = format!(
             "Flagger version {} revision  {}\n",
@@ -235,55 +229,6 @@ pub fn parse(
         return Err(Exit { code: 0, text });
     }
     resolve(&given, env).map(|config| Command::Run(Box::new(config)))
-}
-
-/// The flags as given.
-fn flags(args: impl Iterator<Item = String>) -> Result<BTreeMap<String, String>, Exit> {
-    let mut given = BTreeMap::new();
-    let mut args = args;
-    while let Some(arg) = args.next() {
-        let Some(flag) = arg
-            .strip_prefix("--")
-            .or_else(|| arg.strip_prefix('-'))
-            .filter(|flag| !flag.is_empty())
-        else {
-            break;
-        };
-        let (name, value) = flag
-            .split_once('=')
-            .map_or((flag, None), |(name, value)| (name, Some(value.to_owned())));
-        if name.is_empty() || name.starts_with('-') {
-            return Err(wrong(&format!("bad flag syntax: {arg}")));
-        }
-        if name == "h" || name == "help" {
-            return Err(Exit {
-                code: 0,
-                text: usage(),
-            });
-        }
-        let known = FLAGS
-            .iter()
-            .map(|(name, default, _)| (*name, *default))
-            .chain(TOLERATED);
-        let Some((_, default)) = known.into_iter().find(|(known, _)| *known == name) else {
-            return Err(wrong(&format!("flag provided but not defined: -{name}")));
-        };
-        let is_bool = matches!(default, "true" | "false");
-        let value = match value {
-            Some(value) => value,
-            None if is_bool => "true".to_owned(),
-            None => args
-                .next()
-                .ok_or_else(|| wrong(&format!("flag needs an argument: -{name}")))?,
-        };
-        if is_bool && !is_true(&value) && !is_false(&value) {
-            return Err(wrong(&format!(
-                "invalid boolean value {value:?} for -{name}: parse error"
-            )));
-        }
-        given.insert(name.to_owned(), value);
-    }
-    Ok(given)
 }
 
 fn resolve(
@@ -444,33 +389,12 @@ fn integer(value: &str) -> Option<i64> {
     i64::from_str_radix(&format!("{sign}{}", rest.replace('_', "")), radix).ok()
 }
 
-/// Go's `strconv.ParseBool`.
-fn is_true(value: &str) -> bool {
-    matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")
-}
-
-fn is_false(value: &str) -> bool {
-    matches!(value, "0" | "f" | "F" | "false" | "FALSE" | "False")
-}
-
 fn wrong(problem: &str) -> Exit {
-    Exit {
-        code: 2,
-        text: format!("{problem}\n{}", usage()),
-    }
+    Exit::wrong(problem, &usage())
 }
 
 fn usage() -> String {
-    let mut text = "Usage of flagger:\n".to_owned();
-    for (name, default, purpose) in FLAGS {
-        let default = if matches!(default, "" | "false") {
-            String::new()
-        } else {
-            format!(" (default {default})")
-        };
-        let _ = writeln!(text, "  -{name}\n    \t{purpose}{default}");
-    }
-    text + "  crds\n    \tAs the first argument: print the CRDs.\n"
+    flags::usage("flagger", &FLAGS) + "  crds\n    \tAs the first argument: print the CRDs.\n"
 }
 
 #[cfg(test)]

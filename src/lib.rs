@@ -29,13 +29,15 @@
 //! | who calls the API server, the hooks, the chats? | [`shell`], and nobody else |
 //! | what is known of the cluster without asking, and who is told of a change? | [`shell::cache`] |
 //! | who is looked at when? | [`shell::schedule`], by what [`shell::memory`] says is due |
-//! | which flags are there? | [`args`] |
+//! | which flags are there? | [`args`], in the syntax of [`flags`] |
+//! | what puts load on a version, and keeps gates? | [`loadtester`]: a program of its own |
 //!
 //! Adding a mesh, a metrics provider or a chat touches its own file, one enum and one table; the compiler leads the tour.
 //!
 //! # Invariants, and what holds them
 //!
-//! 1. Only `shell/` touches the world; modules depend downward only: the tests in `tests/it/tidy.rs`.
+//! 1. Only `shell/` touches the world, and for the load tester `loadtester/shell/`; modules depend downward only: the tests in
+//!    `tests/it/tidy.rs`.
 //! 2. `decide` is total, and every plan it makes passes the audit: the property tests of `rollout`.
 //! 3. No state in memory that a restart would miss: `a_kill_in_the_middle_neither_adds_nor_skips_a_step`.
 //! 4. Every write is conditional on what was observed (`shell::cluster`); a lost one is decided anew.
@@ -48,6 +50,7 @@
 //! 9. The operator's rights are those it uses: the end of `the_operator_on_a_real_control_plane`.
 //! 10. A cache that lags can delay, never mislead: what was written is known from the answer, what turned out to be different is asked
 //!     for, and every write is conditional (the tests of `shell::cache`).
+//! 11. No process that the load tester started outlives it: `told_twice_it_ends_at_once_and_leaves_nothing`.
 //!
 //! # Where it departs from Flagger
 //!
@@ -103,6 +106,8 @@
 
 pub mod api;
 pub mod args;
+pub mod flags;
+pub mod loadtester;
 pub mod measure;
 pub mod notice;
 pub mod rollout;

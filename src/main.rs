@@ -1,6 +1,6 @@
 //! The operator's process: reads its arguments, joins its parts, ends well.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc};
 
 use flagger_rs::{
     api,
@@ -14,11 +14,11 @@ use flagger_rs::{
         http::Http,
         lease::{self, Candidate, Leadership},
         meters::Meters,
+        probe,
         report::{Global, Reporter},
         server::{self, Health},
         telemetry::{self, Recorder},
     },
-    world::{HttpRequest, Method, Secret},
 };
 use kube::{Client, config::KubeConfigOptions};
 use tokio::{
@@ -31,11 +31,8 @@ use tracing::{error, info, warn};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    if std::env::args()
-        .next()
-        .is_some_and(|name| name.ends_with("wget"))
-    {
-        return probe();
+    if let Some(code) = probe::called_as_wget() {
+        return code;
     }
     let command = match args::parse(std::env::args().skip(1), |name| std::env::var(name).ok()) {
         Ok(command) => command,
@@ -60,32 +57,6 @@ fn main() -> ExitCode {
             error!("{problem}");
             ExitCode::FAILURE
         }
-    }
-}
-
-/// Flagger's own manifests probe with `wget … --spider URL`, and the image has no other: called by that name, this is all we do.
-#[tokio::main(flavor = "current_thread")]
-async fn probe() -> ExitCode {
-    let Some(url) = std::env::args()
-        .next_back()
-        .filter(|url| url.starts_with("http"))
-    else {
-        return ExitCode::FAILURE;
-    };
-    let request = HttpRequest {
-        method: Method::Get,
-        url: Secret(url),
-        headers: Vec::new(),
-        body: None,
-        timeout: Duration::from_secs(2),
-        retries: 0,
-        budget: None,
-        proxy: None,
-        insecure_skip_verify: false,
-    };
-    match Http::default().send(&request).await {
-        Ok(response) if response.status < 400 => ExitCode::SUCCESS,
-        Ok(_) | Err(_) => ExitCode::FAILURE,
     }
 }
 

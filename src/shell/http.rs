@@ -155,6 +155,7 @@ impl Http {
         let mut call = match request.method {
             Method::Get => client.get(&request.url.0),
             Method::Post => client.post(&request.url.0),
+            Method::Put => client.put(&request.url.0),
         };
         for (name, value) in &request.headers {
             call = call.header(name, &value.0);

@@ -9,6 +9,7 @@ pub mod lease;
 pub mod memory;
 pub mod meters;
 pub mod observe;
+pub mod probe;
 pub mod report;
 pub mod schedule;
 pub mod server;

@@ -9,6 +9,7 @@ use std::{
 use axum::{
     Router,
     http::{StatusCode, header},
+    response::{IntoResponse, Response},
     routing::any,
 };
 use tokio::{
@@ -95,46 +96,54 @@ pub async fn listen(port: u16) -> std::io::Result<TcpListener> {
     }
 }
 
-/// Serves until told to stop; a client that is slow then is not waited for.
+/// Serves the operator's until told to stop; a client that is slow then is not waited for.
 pub async fn serve(
     listener: TcpListener,
     recorder: Recorder,
     health: Health,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let metrics = move || {
+    let scraped = move || {
         let text = recorder.render();
-        async move {
-            (
-                [(
-                    header::CONTENT_TYPE,
-                    "text/plain; version=0.0.4; charset=utf-8",
-                )],
-                text,
-            )
-        }
+        async move { metrics(text) }
     };
     let ready = health.clone();
     let router = Router::new()
         .route("/healthz", any(move || said(health.alive())))
         .route("/readyz", any(move || said(ready.ready())))
-        .route("/metrics", any(metrics));
+        .route("/metrics", any(scraped));
+    run(listener, router, GRACE, stop).await
+}
+
+/// Metrics, as Prometheus reads them.
+pub fn metrics(text: String) -> Response {
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+/// Serves until told to stop, and then for as long as calls under way take, but no longer than `grace`.
+pub async fn run(
+    listener: TcpListener,
+    router: Router,
+    grace: Duration,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
     let (stopping, told) = oneshot::channel();
     let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
         stop.await;
         // Fails only if nobody waits any more.
         let _ = stopping.send(());
     });
-    let grace = async {
+    let end = async {
         // Without the word there is no end: serving has one of its own.
         match told.await {
-            Ok(()) => sleep(GRACE).await,
+            Ok(()) => sleep(grace).await,
             Err(_) => std::future::pending().await,
         }
     };
     tokio::select! {
         served = serving => served,
-        () = grace => Ok(()),
+        () = end => Ok(()),
     }
 }
 

@@ -31,7 +31,9 @@ pub fn start_logging(level: &str, json: bool) {
         _ => "info",
     };
     // The libraries' own debug lines are theirs.
-    let filter = EnvFilter::new(format!("warn,flagger_rs={level},flagger={level}"));
+    let filter = EnvFilter::new(format!(
+        "warn,flagger_rs={level},flagger={level},loadtester={level}"
+    ));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

@@ -15,7 +15,7 @@ impl fmt::Debug for Secret {
 /// One HTTP call. Bodies of answers are capped by the sender, redirects carry no credentials to another host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HttpRequest {
-    /// `GET` or `POST`.
+    /// `GET`, `POST` or `PUT`.
     pub method: Method,
     /// The whole URL, its query string included.
     pub url: Secret,
@@ -43,6 +43,8 @@ pub enum Method {
     Get,
     /// Sends a body.
     Post,
+    /// Changes what is there.
+    Put,
 }
 
 /// What a server answered: any status, the body cut at the cap.

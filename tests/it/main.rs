@@ -1,4 +1,4 @@
-//! The operator as its users meet it: the CRDs, the manifests, and releases on a real control plane.
+//! The operator as its users meet it: the CRDs, the manifests, and releases on a real control plane; and the load tester.
 
 #![allow(
     clippy::pedantic,
@@ -12,4 +12,5 @@
 mod api;
 mod cluster;
 mod decisions;
+mod loadtester;
 mod tidy;

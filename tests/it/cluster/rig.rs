@@ -49,18 +49,18 @@ impl Rig {
         let bed = Bed::start().await.unwrap();
         let (installed, kubeconfig) = bed.install(&folder("kustomize/istio")).await.unwrap();
         assert_eq!(installed.lines().count(), 7, "{installed}");
-        let plain = bed
-            .kubectl(&[
-                "kustomize",
-                &folder("kustomize/istio").display().to_string(),
-            ])
-            .await
-            .unwrap();
-        let file = std::fs::read_to_string(folder("deploy/istio.yaml")).unwrap();
-        assert!(
-            plain == file,
-            "deploy/istio.yaml is stale: kubectl kustomize kustomize/istio > deploy/istio.yaml"
-        );
+        for (overlay, file) in [
+            ("kustomize/istio", "istio"),
+            ("kustomize/tester", "loadtester"),
+        ] {
+            let built = folder(overlay).display().to_string();
+            let plain = bed.kubectl(&["kustomize", &built]).await.unwrap();
+            let file = format!("deploy/{file}.yaml");
+            assert!(
+                plain == std::fs::read_to_string(folder(&file)).unwrap(),
+                "{file} is stale: kubectl kustomize {overlay} > {file}"
+            );
+        }
         Self {
             bed,
             kubeconfig,

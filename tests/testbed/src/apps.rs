@@ -1,4 +1,4 @@
-//! What the sample application and the load tester share: the probe client, the name a program was called by, durations in flags, log lines.
+//! What the sample application is made of, beside its answers: the probe client, the name it was called by, durations in flags, log lines.
 
 use std::{
     env,

@@ -25,6 +25,7 @@ const CONTOUR: &str = "v1.33.0";
 const PROMETHEUS: &str = "v0.313.5";
 const ENVOY: &str = "1.40.0";
 const HEY: &str = "v0.1.4";
+const GHZ: &str = "v0.120.0";
 
 /// The programs of a Kubernetes control plane.
 pub const CONTROL_PLANE: Set = Set {
@@ -45,6 +46,14 @@ pub const MESH: Set = Set {
     files: &["pilot-discovery", "envoy", "prometheus", "hey"],
     folder: || format!("istio-{ISTIO_API}-envoy-{ENVOY}-prometheus-{PROMETHEUS}-hey-{HEY}"),
     build: build_mesh,
+};
+
+/// What a load tester puts load on a version with.
+pub const LOAD: Set = Set {
+    title: "hey and ghz (some seconds)",
+    files: &["hey", "ghz"],
+    folder: || format!("hey-{HEY}-ghz-{GHZ}"),
+    build: build_load,
 };
 
 /// The kinds of meshes, gateways and autoscalers that an operator writes, as their projects publish them: none is a program.
@@ -197,11 +206,22 @@ fn build_control_plane(work: &Path, into: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn build_mesh(work: &Path, into: &Path) -> Result<(), Error> {
-    envoy(&work.join("envoy"), into)?;
+fn build_load(work: &Path, into: &Path) -> Result<(), Error> {
+    hey(work, into)?;
+    let ghz = Module::new(work, "github.com/bojand/ghz", GHZ)?;
+    ghz.get()?;
+    ghz.build("ghz", "github.com/bojand/ghz/cmd/ghz", &[], "-s -w", into)
+}
+
+fn hey(work: &Path, into: &Path) -> Result<(), Error> {
     let hey = Module::new(work, "github.com/rakyll/hey", HEY)?;
     hey.get()?;
-    hey.build("hey", hey.path, &[], "-s -w", into)?;
+    hey.build("hey", hey.path, &[], "-s -w", into)
+}
+
+fn build_mesh(work: &Path, into: &Path) -> Result<(), Error> {
+    envoy(&work.join("envoy"), into)?;
+    hey(work, into)?;
 
     let istio = Module::new(work, "istio.io/istio", ISTIO)?;
     istio.get()?;

@@ -1,4 +1,4 @@
-//! Runs the programs as processes, the way the test bed does.
+//! Runs the sample application as a process, the way the test bed does.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::unwrap_used,
@@ -7,31 +7,24 @@
 )]
 
 use std::{
-    fs,
-    os::unix::process::{CommandExt, ExitStatusExt},
-    path::{Path, PathBuf},
+    os::unix::process::CommandExt,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
 
 use reqwest::{Client, Response};
-use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
-    sync::mpsc,
     time::{sleep, timeout},
 };
 
 const PODINFO: &str = env!("CARGO_BIN_EXE_podinfo");
-const LOADTESTER: &str = env!("CARGO_BIN_EXE_loadtester");
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A program that serves.
 struct App {
     child: Child,
-    /// What it says after its first line.
-    lines: mpsc::UnboundedReceiver<String>,
     /// The ports its first line names.
     ports: Vec<u16>,
     client: Client,
@@ -48,13 +41,8 @@ impl App {
             .unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
         let first = stdout.next_line().await.unwrap().unwrap();
-        let (said, lines) = mpsc::unbounded_channel();
         // Read it all, or the program waits with what it says.
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = stdout.next_line().await {
-                drop(said.send(line));
-            }
-        });
+        tokio::spawn(async move { while let Ok(Some(_)) = stdout.next_line().await {} });
         let ports = first
             .split("port ")
             .skip(1)
@@ -63,7 +51,6 @@ impl App {
         let client = Client::builder().no_proxy().build().unwrap();
         Self {
             child,
-            lines,
             ports,
             client,
         }
@@ -81,31 +68,12 @@ impl App {
         Self::start(PODINFO, &[&usual, args].concat()).await
     }
 
-    async fn loadtester(timeout: &str) -> Self {
-        Self::start(
-            LOADTESTER,
-            &["-port=0", "-log-level=info", "-timeout", timeout],
-        )
-        .await
-    }
-
     fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.ports[0])
     }
 
     async fn get(&self, path: &str) -> Response {
         self.client.get(self.url(path)).send().await.unwrap()
-    }
-
-    /// Posts a webhook, and returns status and body.
-    async fn webhook(&self, metadata: serde_json::Value) -> (u16, String) {
-        let response = post(&self.client, self.url("/"), metadata).await.unwrap();
-        (response.status().as_u16(), response.text().await.unwrap())
-    }
-
-    async fn says(&mut self, expected: &str) {
-        let line = timeout(PATIENCE, self.lines.recv()).await.unwrap();
-        assert_eq!(line.as_deref(), Some(expected));
     }
 
     async fn terminate(&self) {
@@ -122,15 +90,6 @@ impl App {
     }
 }
 
-async fn post(
-    client: &Client,
-    url: String,
-    metadata: serde_json::Value,
-) -> reqwest::Result<Response> {
-    let body = json!({ "name": "podinfo", "namespace": "test", "phase": "Progressing", "metadata": metadata });
-    client.post(url).body(body.to_string()).send().await
-}
-
 /// Waits until this yields something.
 async fn eventually<T>(what: impl AsyncFn() -> Option<T>) -> T {
     let poll = async {
@@ -142,35 +101,6 @@ async fn eventually<T>(what: impl AsyncFn() -> Option<T>) -> T {
         }
     };
     timeout(PATIENCE, poll).await.expect("in time")
-}
-
-/// Waits for a line in a file.
-async fn line(file: &Path) -> String {
-    eventually(async || {
-        fs::read_to_string(file)
-            .ok()
-            .and_then(|text| Some(text.strip_suffix('\n')?.to_owned()))
-    })
-    .await
-}
-
-/// Waits until a process is gone, or waits to be forgotten by its parent.
-async fn gone(pid: &str) {
-    eventually(
-        async || match fs::read_to_string(format!("/proc/{pid}/stat")) {
-            Ok(stat) => stat.contains(") Z ").then_some(()),
-            Err(_) => Some(()),
-        },
-    )
-    .await;
-}
-
-/// A fresh place for the files of a test.
-fn place(name: &str) -> PathBuf {
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    drop(fs::remove_dir_all(&place));
-    fs::create_dir_all(&place).unwrap();
-    place
 }
 
 #[tokio::test]
@@ -277,120 +207,5 @@ async fn probes() {
         let output = Command::from(podcli).output().await.unwrap();
         assert_eq!(output.status.code(), Some(code), "{path}");
         assert_eq!(output.stderr.is_empty(), code == 0, "{path}");
-
-        let mut wget = std::process::Command::new(LOADTESTER);
-        wget.arg0("wget").args([
-            "--quiet",
-            "--tries=1",
-            "--timeout=1",
-            "--spider",
-            &format!("http://{address}{path}"),
-        ]);
-        assert_eq!(
-            Command::from(wget).output().await.unwrap().status.code(),
-            Some(code),
-            "{path}"
-        );
     }
-}
-
-#[tokio::test]
-async fn bash_answers_how_it_ended() {
-    let app = App::loadtester("1h").await;
-    assert_eq!(app.get("/healthz").await.text().await.unwrap(), "OK");
-    for (metadata, status, body) in [
-        (json!({ "type": "bash", "cmd": "echo hi" }), 200, ""),
-        (
-            json!({ "type": "bash", "cmd": "echo hi; echo ho >&2", "returnCmdOutput": "true" }),
-            200,
-            "hi\nho\n",
-        ),
-        (
-            json!({ "type": "bash", "cmd": "false" }),
-            500,
-            "command false failed: : exit status 1",
-        ),
-        (
-            json!({ "type": "bash", "cmd": "echo no; exit 3" }),
-            500,
-            "command echo no; exit 3 failed: no\n: exit status 3",
-        ),
-        (
-            json!({ "type": "k6", "cmd": "true" }),
-            400,
-            "unknown task type k6",
-        ),
-        (json!({ "type": "cmd" }), 400, "cmd not found in metadata"),
-        (json!({}), 400, "metadata not found in payload"),
-        (json!(null), 400, "metadata not found in payload"),
-    ] {
-        assert_eq!(
-            app.webhook(metadata.clone()).await,
-            (status, body.to_owned()),
-            "{metadata}"
-        );
-    }
-    let long = json!({ "type": "bash", "cmd": "head -c 1000000 /dev/zero | tr '\\0' x", "returnCmdOutput": "true" });
-    assert_eq!(app.webhook(long).await.1.len(), 64 * 1024);
-}
-
-#[tokio::test]
-async fn a_running_command_is_not_started_again() {
-    let mut app = App::loadtester("1h").await;
-    let place = place("dedupe");
-    let (go, ran) = (place.join("go"), place.join("ran"));
-    let command = format!(
-        "until [ -e {} ]; do sleep 0.02; done; echo ran | tee -a {}",
-        go.display(),
-        ran.display()
-    );
-    let task = json!({ "cmd": command, "logCmdOutput": "true" });
-
-    assert_eq!(app.webhook(task.clone()).await.0, 202);
-    app.says(&format!("task starting {command}")).await;
-    assert_eq!(app.webhook(task.clone()).await.0, 202);
-    app.says(&format!("command skipped {command} is already running"))
-        .await;
-    fs::write(&go, "").unwrap();
-    app.says(&format!("command finished {command} ran")).await;
-    assert_eq!(app.webhook(task).await.0, 202);
-    app.says(&format!("task starting {command}")).await;
-    app.says(&format!("command finished {command} ran")).await;
-    assert_eq!(fs::read_to_string(ran).unwrap(), "ran\nran\n");
-}
-
-#[tokio::test]
-async fn commands_are_killed_with_their_children() {
-    let place = place("killed");
-    // The shell waits for a child of its own; both are to die.
-    let script = |file: &Path| format!("sleep 1000 & echo $! > {}; wait; true", file.display());
-
-    let app = App::loadtester("1s").await;
-    let late = place.join("late");
-    let (status, body) = app
-        .webhook(json!({ "type": "bash", "cmd": script(&late) }))
-        .await;
-    assert_eq!(status, 500);
-    assert!(body.ends_with("failed: : signal: killed"), "{body}");
-    gone(&line(&late).await).await;
-
-    let mut app = App::loadtester("1h").await;
-    let left = place.join("left");
-    let (client, url, metadata) = (
-        app.client.clone(),
-        app.url("/"),
-        json!({ "type": "bash", "cmd": script(&left) }),
-    );
-    let caller = tokio::spawn(async move { post(&client, url, metadata).await });
-    let pid = line(&left).await;
-    caller.abort();
-    gone(&pid).await;
-
-    let stopped = place.join("stopped");
-    assert_eq!(app.webhook(json!({ "cmd": script(&stopped) })).await.0, 202);
-    let pid = line(&stopped).await;
-    app.terminate().await;
-    let status = app.ended().await;
-    assert_eq!((status.code(), status.signal()), (Some(0), None));
-    gone(&pid).await;
 }

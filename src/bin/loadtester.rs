@@ -1,0 +1,78 @@
+//! The load tester's process: reads its arguments, listens, ends well.
+
+use std::process::ExitCode;
+
+use flagger_rs::{
+    loadtester::{
+        args::{self, Config},
+        shell::server::{self, Stop},
+    },
+    shell::{probe, server::listen, telemetry},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+use tracing::{error, info};
+
+fn main() -> ExitCode {
+    if let Some(code) = probe::called_as_wget() {
+        return code;
+    }
+    let config = match args::parse(std::env::args().skip(1), |name| std::env::var(name).ok()) {
+        Ok(config) => config,
+        Err(exit) => {
+            if exit.code == 0 {
+                print!("{}", exit.text);
+            } else {
+                eprint!("{}", exit.text);
+            }
+            return ExitCode::from(exit.code);
+        }
+    };
+    telemetry::start_logging(&config.log_level, config.log_json);
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            error!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(config: Config) -> Result<(), String> {
+    let stop = stop_signal()?;
+    let listener = listen(config.port)
+        .await
+        .map_err(|error| format!("HTTP server cannot listen on {}: {error}", config.port))?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    info!(
+        "Starting load tester v{} API on port {}",
+        env!("CARGO_PKG_VERSION"),
+        address.port()
+    );
+    server::serve(config, listener, stop).await
+}
+
+/// The first SIGTERM or SIGINT stops it soon, the second now: in neither case a process is left behind.
+fn stop_signal() -> Result<watch::Receiver<Stop>, String> {
+    let listen = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
+    let (mut terminate, mut interrupt) = (
+        listen(SignalKind::terminate())?,
+        listen(SignalKind::interrupt())?,
+    );
+    let (stop, told) = watch::channel(Stop::No);
+    tokio::spawn(async move {
+        for urgency in [Stop::Soon, Stop::Now] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            stop.send_replace(urgency);
+        }
+        // What was told stands.
+        std::future::pending::<()>().await;
+    });
+    Ok(told)
+}

@@ -177,6 +177,13 @@ impl ControlPlane {
         }
     }
 
+    /// Takes the controllers away: nothing changes any more but by who asks for it.
+    pub async fn stop_controller_manager(&mut self) {
+        if let Some(process) = self.controller_manager.take() {
+            process.kill().await;
+        }
+    }
+
     fn start_controller_manager(&mut self) -> Result<(), Error> {
         let file = |name: &str| self.folder.join(name).display().to_string();
         let args = [

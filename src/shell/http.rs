@@ -6,9 +6,11 @@ use std::{
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use reqwest::{Client, redirect};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::clock;
 use crate::{
     measure::shown,
     notice::hook::is_retried,
@@ -26,7 +28,12 @@ const PAUSE: Duration = Duration::from_secs(30);
 #[derive(Clone, Default)]
 pub struct Http {
     clients: Arc<Mutex<HashMap<Variant, Client>>>,
+    played: Option<Arc<Play>>,
 }
+
+/// Plays all servers: the answer to a call, or why there is none.
+pub type Play =
+    dyn Fn(&HttpRequest) -> BoxFuture<'static, Result<HttpResponse, String>> + Send + Sync;
 
 /// What makes a client of its own necessary.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -40,6 +47,14 @@ struct Variant {
 }
 
 impl Http {
+    /// Sends nothing: every attempt is answered by `play`. For tests on virtual time, which no socket keeps to.
+    pub fn played(play: Arc<Play>) -> Self {
+        Self {
+            clients: Arc::default(),
+            played: Some(play),
+        }
+    }
+
     /// Sends a call, again if it failed in a way that may pass, and reads the answer; or says why there is none.
     pub async fn send(&self, request: &HttpRequest) -> Result<HttpResponse, Failure> {
         let end = request.budget.map(|budget| Instant::now() + budget);
@@ -78,6 +93,12 @@ impl Http {
         &self,
         request: &HttpRequest,
     ) -> Result<(HttpResponse, Option<Duration>), (bool, String)> {
+        if let Some(play) = &self.played {
+            let answer = play(request).await;
+            return answer
+                .map(|response| (response, None))
+                .map_err(|why| (true, why));
+        }
         let client = self.client(request).map_err(|why| (false, why))?;
         let mut call = match request.method {
             Method::Get => client.get(&request.url.0),
@@ -100,7 +121,7 @@ impl Http {
         let after = response
             .headers()
             .get("retry-after")
-            .and_then(|value| pause(value.to_str().ok()?, jiff::Timestamp::now()));
+            .and_then(|value| pause(value.to_str().ok()?, clock::now()));
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(why)? {
             if body.len() + chunk.len() > BODY {

@@ -1,6 +1,7 @@
 //! THE ONLY I/O: observes, asks, executes, commits, reports. Decisions are made elsewhere.
 
 pub mod answer;
+pub mod clock;
 pub mod cluster;
 pub mod controller;
 pub mod http;

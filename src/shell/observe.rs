@@ -7,10 +7,10 @@ use std::{
 };
 
 use futures::{StreamExt, TryStreamExt, stream};
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{
+    clock,
     cluster::{Cluster, ClusterError},
     memory::Memory,
 };
@@ -60,7 +60,7 @@ pub async fn observe(
         canary,
         objects: BTreeMap::new(),
         seen: [reference].into(),
-        now: Timestamp::now(),
+        now: clock::now(),
         due: None,
         changed: None,
         mended: BTreeSet::new(),
@@ -86,7 +86,7 @@ pub async fn observe(
             world.objects.extend(value.map(|value| (object, value)));
         }
     }
-    world.now = Timestamp::now();
+    world.now = clock::now();
     let mut memory = memory
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);

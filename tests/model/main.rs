@@ -9,13 +9,18 @@
     reason = "tests say what they mean by their names, and end where something is wrong"
 )]
 
+mod actor;
 mod call;
 mod conformance;
 mod defaults;
 mod faults;
+mod invariants;
+mod outside;
 mod patch;
 mod refusal;
+mod release;
 mod resources;
+mod rig;
 mod selector;
 mod server;
 mod store;

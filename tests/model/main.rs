@@ -24,4 +24,5 @@ mod rig;
 mod selector;
 mod server;
 mod store;
+mod sweep;
 mod watch;

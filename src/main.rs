@@ -160,7 +160,6 @@ async fn lead(
         recorder,
         meters,
         answers: Arc::new(Answers::new(http, reporter, touch.clone())),
-        clock: jiff::Timestamp::now,
     };
     controller::run(
         client,

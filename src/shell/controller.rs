@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
 use kube::Client;
 use serde_json::Value;
 use tokio::{sync::mpsc, time::Instant};
@@ -56,8 +55,6 @@ pub struct Operator {
     pub meters: Meters,
     /// Questions on their way.
     pub answers: Arc<Answers>,
-    /// What time it is.
-    pub clock: fn() -> Timestamp,
 }
 
 /// What looks at canaries; cheap to clone.
@@ -206,13 +203,10 @@ impl Context {
     async fn look(&self, reference: &ObjectRef) -> Result<Option<Duration>, LookError> {
         let memory = self.with(reference, |remembered| remembered.memory.clone());
         let Operator {
-            settings,
-            answers,
-            clock,
-            ..
+            settings, answers, ..
         } = self.operator.as_ref();
         for _ in 0..PLANS {
-            let world = match observe(&self.cache, settings, *clock, reference, &memory).await {
+            let world = match observe(&self.cache, settings, reference, &memory).await {
                 Ok(Some(world)) => world,
                 Ok(None) => return Ok(None),
                 Err(problem) => {

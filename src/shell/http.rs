@@ -6,13 +6,17 @@ use std::{
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use reqwest::{Client, redirect};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep, timeout},
 };
 
-use super::meters::{Answering, Meters};
+use super::{
+    clock,
+    meters::{Answering, Meters},
+};
 use crate::{
     measure::shown,
     notice::hook::is_retried,
@@ -41,6 +45,7 @@ pub struct Http {
     calls: Arc<Semaphore>,
     hosts: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
     meters: Option<Meters>,
+    played: Option<Arc<Play>>,
 }
 
 impl Default for Http {
@@ -51,6 +56,7 @@ impl Default for Http {
             calls: Arc::new(Semaphore::new(CALLS)),
             hosts: Arc::default(),
             meters: None,
+            played: None,
         }
     }
 }
@@ -60,6 +66,10 @@ struct Place {
     _permits: [Option<OwnedSemaphorePermit>; 2],
     _counted: Option<Answering>,
 }
+
+/// Plays all servers: the answer to a call, or why there is none.
+pub type Play =
+    dyn Fn(&HttpRequest) -> BoxFuture<'static, Result<HttpResponse, String>> + Send + Sync;
 
 /// What makes a client of its own necessary.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -77,6 +87,14 @@ impl Http {
     pub fn new(meters: Meters) -> Self {
         Self {
             meters: Some(meters),
+            ..Self::default()
+        }
+    }
+
+    /// Sends nothing: every attempt is answered by `play`. For tests on virtual time, which no socket keeps to.
+    pub fn played(play: Arc<Play>) -> Self {
+        Self {
+            played: Some(play),
             ..Self::default()
         }
     }
@@ -151,6 +169,12 @@ impl Http {
         &self,
         request: &HttpRequest,
     ) -> Result<(HttpResponse, Option<Duration>), (bool, String)> {
+        if let Some(play) = &self.played {
+            let answer = play(request).await;
+            return answer
+                .map(|response| (response, None))
+                .map_err(|why| (true, why));
+        }
         let client = self.client(request).map_err(|why| (false, why))?;
         let mut call = match request.method {
             Method::Get => client.get(&request.url.0),
@@ -173,7 +197,7 @@ impl Http {
         let status = response.status().as_u16();
         let header = |name| response.headers().get(name)?.to_str().ok();
         let after = header("retry-after")
-            .and_then(|value| pause(value, jiff::Timestamp::now()))
+            .and_then(|value| pause(value, clock::now()))
             .or_else(|| request.budget.and(seconds(header(RESET)?)));
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(why)? {

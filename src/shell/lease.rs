@@ -17,6 +17,8 @@ use tokio::{
 };
 use tracing::{info, warn};
 
+use super::clock;
+
 /// The Lease's name, as in Flagger.
 const NAME: &str = "flagger-leader-election";
 /// How long a holder that is not heard of is honoured.
@@ -142,7 +144,7 @@ impl Candidate {
             if spec.holder_identity.as_ref() == Some(&self.identity) {
                 spec.holder_identity = Some(String::new());
                 spec.lease_duration_seconds = Some(1);
-                spec.renew_time = Some(MicroTime(jiff::Timestamp::now()));
+                spec.renew_time = Some(MicroTime(clock::now()));
                 self.api
                     .replace(NAME, &PostParams::default(), &lease)
                     .await?;
@@ -224,7 +226,7 @@ impl Candidate {
 
     /// The Lease in our hands.
     fn held(&self, before: Option<LeaseSpec>) -> LeaseSpec {
-        let now = Some(MicroTime(jiff::Timestamp::now()));
+        let now = Some(MicroTime(clock::now()));
         let is_new = before.is_none();
         let before = before.unwrap_or_default();
         let ours = before.holder_identity.as_ref() == Some(&self.identity);

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
-use super::{cache::Cache, cluster::ClusterError, memory::Memory};
+use super::{cache::Cache, clock, cluster::ClusterError, memory::Memory};
 use crate::{
     api::canary::Canary,
     rollout,
@@ -39,7 +39,6 @@ pub enum ObserveError {
 pub async fn observe(
     cache: &Cache,
     settings: &Arc<Settings>,
-    clock: fn() -> Timestamp,
     reference: &ObjectRef,
     memory: &Mutex<Memory>,
 ) -> Result<Option<World>, ObserveError> {
@@ -64,7 +63,7 @@ pub async fn observe(
     cache.look_only(reference, &world.seen);
     fetch_wholes(cache, reference, &mut world, memory).await?;
     world.rival = rival(cache, &world);
-    world.now = clock();
+    world.now = clock::now();
     let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
     let transition = world
         .canary

@@ -21,7 +21,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tracing::warn;
 
-use super::{cluster::Cluster, http::Http, telemetry};
+use super::{clock, cluster::Cluster, http::Http, telemetry};
 use crate::{
     api::canary::Canary,
     notice::{EventKind, Notice, alert, hook},
@@ -399,11 +399,11 @@ fn new_event(canary: &Canary, name: &str, kind: EventKind, message: &str) -> Eve
 
 fn now() -> Timestamp {
     // Events have whole seconds.
-    Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default()
+    Timestamp::from_second(clock::now().as_second()).unwrap_or_default()
 }
 
 fn now_ms() -> i64 {
-    Timestamp::now().as_millisecond()
+    clock::now().as_millisecond()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -1,0 +1,41 @@
+//! The time: the wall clock's, moved along with tokio's clock where a test moves that.
+
+use jiff::{SignedDuration, Timestamp};
+
+/// Now. In production tokio's clock is the system's, and this is the wall clock, steps and all; on tokio's paused clock it goes on
+/// as that does, so that cadence and timers agree.
+pub fn now() -> Timestamp {
+    let tokio = tokio::time::Instant::now().into_std();
+    let system = std::time::Instant::now();
+    let ahead = match tokio.checked_duration_since(system) {
+        Some(ahead) => SignedDuration::try_from(ahead),
+        None => SignedDuration::try_from(system.duration_since(tokio)).map(|behind| -behind),
+    };
+    let wall = Timestamp::now();
+    // What no Timestamp can hold lies some thousand years ahead.
+    wall.checked_add(ahead.unwrap_or_default()).unwrap_or(wall)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_moves_with_a_clock_that_a_test_moves() {
+        let start = now();
+        tokio::time::advance(Duration::from_hours(1)).await;
+        let passed = now().duration_since(start);
+        assert_eq!(
+            passed.round(jiff::Unit::Second).unwrap(),
+            SignedDuration::from_hours(1)
+        );
+    }
+
+    #[test]
+    fn it_is_the_wall_clock_otherwise() {
+        let apart = now().duration_since(Timestamp::now()).abs();
+        assert!(apart < SignedDuration::from_secs(1), "{apart}");
+    }
+}

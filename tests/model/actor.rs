@@ -1,0 +1,288 @@
+//! Plays the controllers of a cluster: pods become ready some seconds after they are asked for, autoscalers keep to their bounds,
+//! what nobody owns any more is collected.
+//!
+//! How a pod behaves stands in the tag of its first image, as on the test bed: `broken…` never becomes ready, `slowN` after N seconds.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    server::Model,
+    store::{Key, Part},
+};
+
+/// How long a pod takes to become ready, or to go.
+const READY: Duration = Duration::from_secs(3);
+/// How long a controller takes to see a change.
+const SEEN: Duration = Duration::from_millis(100);
+
+/// What is under way of a workload.
+#[derive(Clone)]
+struct Rollout {
+    generation: i64,
+    since: Instant,
+    ready_at: Option<Instant>,
+    deadline: Instant,
+    /// Whether pods of this template never were ready.
+    is_new: bool,
+}
+
+/// One pass of the controllers, and what they remember.
+#[derive(Default)]
+struct Controllers {
+    rollouts: BTreeMap<String, Rollout>,
+    /// The template of which pods are ready, by workload.
+    running: BTreeMap<String, Value>,
+    /// When each object that has an owner lost it.
+    orphans: BTreeMap<Key, Instant>,
+}
+
+/// Plays for as long as it is awaited.
+pub async fn play(model: Model) {
+    let mut controllers = Controllers::default();
+    let mut revisions = model.revisions();
+    loop {
+        revisions.mark_unchanged();
+        let wake = controllers.pass(&model);
+        let pause = async {
+            match wake {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = pause => {}
+            changed = revisions.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+impl Controllers {
+    /// Does what is due; when the next is.
+    fn pass(&mut self, model: &Model) -> Option<Instant> {
+        let objects: Vec<_> = model
+            .store()
+            .all()
+            .map(|(key, object)| (key.clone(), object.clone()))
+            .collect();
+        let mut wakes: Vec<Instant> = Vec::new();
+        for (key, object) in &objects {
+            match key.plural {
+                "deployments" | "daemonsets" => wakes.extend(self.workload(model, key, object)),
+                "horizontalpodautoscalers" => scale(model, key, object),
+                _ => {}
+            }
+        }
+        wakes.extend(self.collect(model, &objects));
+        wakes.into_iter().min()
+    }
+
+    fn workload(&mut self, model: &Model, key: &Key, object: &Arc<Value>) -> Option<Instant> {
+        let now = Instant::now();
+        let uid = object["metadata"]["uid"].as_str()?.to_owned();
+        let generation = object["metadata"]["generation"].as_i64()?;
+        let template = &object["spec"]["template"];
+        let known = self
+            .rollouts
+            .get(&uid)
+            .filter(|rollout| rollout.generation == generation);
+        let rollout = known.cloned().unwrap_or_else(|| {
+            let image = template
+                .pointer("/spec/containers/0/image")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
+            let tag = image.rsplit_once(':').map_or("", |(_, tag)| tag);
+            let slow = tag
+                .strip_prefix("slow")
+                .and_then(|seconds| seconds.parse().ok());
+            let ready = slow.map_or(READY, Duration::from_secs);
+            let deadline = object["spec"]["progressDeadlineSeconds"]
+                .as_u64()
+                .unwrap_or(600);
+            Rollout {
+                generation,
+                since: now + SEEN,
+                ready_at: (!tag.starts_with("broken") || desired(object) == 0)
+                    .then_some(now + SEEN + ready),
+                deadline: now + Duration::from_secs(deadline),
+                is_new: self.running.get(&uid) != Some(template),
+            }
+        });
+        self.rollouts.insert(uid.clone(), rollout.clone());
+        let is_ready = rollout.ready_at.is_some_and(|at| at <= now);
+        if is_ready {
+            self.running.insert(uid, template.clone());
+        }
+        if rollout.since <= now {
+            let status = status(object, &rollout, is_ready, model.now());
+            if status != object["status"] {
+                let mut wanted = (**object).clone();
+                wanted["status"] = status;
+                // Lost against a write between: the next pass does it.
+                let _ = model.write("controllers", |store, by| {
+                    store.update(key, Part::Status, wanted, by)
+                });
+            }
+        }
+        let wakes = [
+            Some(rollout.since),
+            rollout.ready_at,
+            Some(rollout.deadline),
+        ];
+        wakes.into_iter().flatten().filter(|at| *at > now).min()
+    }
+
+    /// Deletes what has lost all its owners, a second later.
+    fn collect(&mut self, model: &Model, objects: &[(Key, Arc<Value>)]) -> Option<Instant> {
+        let now = Instant::now();
+        let lives = |uid: &Value| {
+            objects
+                .iter()
+                .any(|(_, object)| object["metadata"]["uid"] == *uid)
+        };
+        for (key, object) in objects {
+            let owners = object["metadata"]["ownerReferences"].as_array();
+            if owners.is_none_or(|owners| {
+                owners.is_empty() || owners.iter().any(|owner| lives(&owner["uid"]))
+            }) {
+                self.orphans.remove(key);
+                continue;
+            }
+            let since = *self.orphans.entry(key.clone()).or_insert(now);
+            if now >= since + Duration::from_secs(1) {
+                let _ = model.write("controllers", |store, by| store.delete(key, &json!({}), by));
+                self.orphans.remove(key);
+            }
+        }
+        self.orphans
+            .values()
+            .map(|since| *since + Duration::from_secs(1))
+            .min()
+    }
+}
+
+fn desired(object: &Value) -> i64 {
+    if object["kind"] == "DaemonSet" {
+        // Our one node has no label that a selector could want.
+        let selector = object
+            .pointer("/spec/template/spec/nodeSelector")
+            .and_then(Value::as_object);
+        i64::from(selector.is_none_or(serde_json::Map::is_empty))
+    } else {
+        object["spec"]["replicas"].as_i64().unwrap_or(1)
+    }
+}
+
+/// The status of a workload whose pods are all ready, or not yet: those of the template before stay meanwhile.
+fn status(object: &Value, rollout: &Rollout, is_ready: bool, now: Timestamp) -> Value {
+    let desired = desired(object);
+    let before = |field: &str| object["status"][field].as_i64().unwrap_or(0);
+    let is_late = !is_ready && rollout.deadline <= Instant::now();
+    if object["kind"] == "DaemonSet" {
+        let ready = if is_ready {
+            desired
+        } else {
+            before("numberReady").min(desired)
+        };
+        let updated = if is_ready || !rollout.is_new {
+            ready
+        } else {
+            0
+        };
+        let mut status = json!({"observedGeneration": rollout.generation, "currentNumberScheduled": desired, "desiredNumberScheduled": desired,
+            "numberMisscheduled": 0, "numberReady": ready});
+        for (field, count) in [
+            ("updatedNumberScheduled", updated),
+            ("numberAvailable", ready),
+            ("numberUnavailable", desired - ready),
+        ] {
+            if count > 0 {
+                status[field] = json!(count);
+            }
+        }
+        return status;
+    }
+    let ready = if is_ready {
+        desired
+    } else {
+        before("readyReplicas").min(desired)
+    };
+    let updated = if is_ready || !rollout.is_new {
+        desired
+    } else {
+        desired.min(1)
+    };
+    let mut status = json!({"observedGeneration": rollout.generation});
+    let surge = i64::from(!is_ready && rollout.is_new && ready > 0);
+    for (field, count) in [
+        ("replicas", desired.max(ready) + surge),
+        ("updatedReplicas", updated),
+        ("readyReplicas", ready),
+        ("availableReplicas", ready),
+        ("unavailableReplicas", desired + surge - ready),
+    ] {
+        if count > 0 {
+            status[field] = json!(count);
+        }
+    }
+    let progress = match (is_ready, is_late) {
+        (true, _) => ("True", "NewReplicaSetAvailable"),
+        (false, true) => ("False", "ProgressDeadlineExceeded"),
+        (false, false) => ("True", "ReplicaSetUpdated"),
+    };
+    let is_available = ready * 4 >= desired * 3;
+    let available = if is_available {
+        ("True", "MinimumReplicasAvailable")
+    } else {
+        ("False", "MinimumReplicasUnavailable")
+    };
+    status["conditions"] = json!([
+        condition(object, "Available", available, now),
+        condition(object, "Progressing", progress, now)
+    ]);
+    status
+}
+
+fn condition(object: &Value, kind: &str, (holds, reason): (&str, &str), now: Timestamp) -> Value {
+    let same =
+        |old: &&Value| old["type"] == kind && old["status"] == holds && old["reason"] == reason;
+    let old = object["status"]["conditions"]
+        .as_array()
+        .and_then(|all| all.iter().find(same));
+    let at = json!(Timestamp::from_second(now.as_second()).unwrap());
+    old.cloned().unwrap_or_else(|| {
+        json!({"type": kind, "status": holds, "reason": reason, "message": reason, "lastUpdateTime": at, "lastTransitionTime": at})
+    })
+}
+
+/// An autoscaler keeps its workload between its bounds, unless that rests at zero.
+fn scale(model: &Model, key: &Key, scaler: &Value) {
+    let Some(name) = scaler
+        .pointer("/spec/scaleTargetRef/name")
+        .and_then(Value::as_str)
+    else {
+        return;
+    };
+    let Some(workload) = model.get("deployments", &key.namespace, name) else {
+        return;
+    };
+    let bound = |field: &str| scaler["spec"][field].as_i64();
+    let is = desired(&workload);
+    let (least, most) = (
+        bound("minReplicas").unwrap_or(1),
+        bound("maxReplicas").unwrap_or(i64::MAX),
+    );
+    let wanted = is.clamp(least, most.max(least));
+    if is == 0 || is == wanted {
+        return;
+    }
+    let mut scaled = (*workload).clone();
+    scaled["spec"]["replicas"] = json!(wanted);
+    let target = Key::new("deployments", &key.namespace, name);
+    let _ = model.write("controllers", |store, by| {
+        store.update(&target, Part::Main, scaled, by)
+    });
+}

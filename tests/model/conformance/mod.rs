@@ -1,0 +1,120 @@
+//! The model answers as the API server does: the same random requests are sent to both. Where they differ the model is wrong.
+
+mod objects;
+mod side;
+mod step;
+
+use std::{cell::RefCell, collections::BTreeSet, time::Instant};
+
+use jiff::Timestamp;
+use proptest::{
+    collection::vec,
+    test_runner::{Config, TestCaseError, TestRunner},
+};
+use serde_json::{Value, json};
+use testbed::Bed;
+
+use self::{objects::Kind, side::Side, step::Step};
+use super::server::Model;
+
+/// How many sequences are tried, and how long they are.
+const CASES: u32 = 24;
+const STEPS: usize = 40;
+
+#[test]
+fn the_model_answers_as_the_api_server_does() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (bed, mut requests) = (runtime.block_on(bed()), 0);
+    let begin = Instant::now();
+    let counter = RefCell::new((0, &mut requests));
+    let config = Config {
+        cases: CASES,
+        max_shrink_iters: 60,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let result = TestRunner::new(config).run(&vec(step::any(), 1..STEPS), |steps| {
+        let mut counter = counter.borrow_mut();
+        counter.0 += 1;
+        *counter.1 += steps.len();
+        runtime
+            .block_on(compare(&bed, &format!("case-{}", counter.0), &steps))
+            .map_err(TestCaseError::fail)
+    });
+    eprintln!("  {requests} requests in {} s", begin.elapsed().as_secs());
+    runtime.block_on(bed.stop());
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+}
+
+/// An API server alone: no controller interferes.
+async fn bed() -> Bed {
+    let mut bed = Bed::start().await.unwrap();
+    let crds = std::fs::read_to_string("crds/ALL-IN-ONE.yaml").unwrap();
+    bed.apply(&crds).await.unwrap();
+    bed.plane.stop_controllers().await;
+    bed
+}
+
+async fn compare(bed: &Bed, namespace: &str, steps: &[Step]) -> Result<(), String> {
+    let namespaces = "/api/v1/namespaces";
+    let mut real = Side::new(bed.client(), namespace);
+    for kind in [Kind::Event, Kind::ConfigMap] {
+        let made = json!({"metadata": {"name": real.namespace(kind)}});
+        real.send("POST", namespaces, "application/json", "", &made)
+            .await;
+    }
+    let mut model = Side::new(Model::new(Timestamp::now()).client("test"), namespace);
+    let kinds: BTreeSet<_> = steps.iter().map(|step| step.object.kind).collect();
+    for side in [&mut real, &mut model] {
+        side.begin(&kinds).await;
+    }
+    for (number, step) in steps.iter().enumerate() {
+        let (theirs, ours) = (step.take(&mut real).await, step.take(&mut model).await);
+        equal(&format!("step {number}, {step:?}"), &theirs, &ours)?;
+    }
+    for kind in kinds {
+        let (theirs, ours) = (real.pages(kind).await, model.pages(kind).await);
+        equal(&format!("pages of {kind:?}"), &json!(theirs), &json!(ours))?;
+        for metadata_only in [false, true] {
+            let ours = model.news(kind, metadata_only, None).await;
+            let theirs = real.news(kind, metadata_only, Some(ours.len())).await;
+            equal(&format!("news of {kind:?}"), &json!(theirs), &json!(ours))?;
+        }
+    }
+    Ok(())
+}
+
+fn equal(what: &str, theirs: &Value, ours: &Value) -> Result<(), String> {
+    let mut differences = Vec::new();
+    differ("", theirs, ours, &mut differences);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(format!("{what}\n  {}", differences.join("\n  ")))
+}
+
+fn differ(path: &str, theirs: &Value, ours: &Value, out: &mut Vec<String>) {
+    match (theirs, ours) {
+        _ if theirs == ours => {}
+        (Value::Object(a), Value::Object(b)) => {
+            let keys: BTreeSet<_> = a.keys().chain(b.keys()).collect();
+            for key in keys {
+                let null = Value::Null;
+                differ(
+                    &format!("{path}/{key}"),
+                    a.get(key).unwrap_or(&null),
+                    b.get(key).unwrap_or(&null),
+                    out,
+                );
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (index, (a, b)) in a.iter().zip(b).enumerate() {
+                differ(&format!("{path}/{index}"), a, b, out);
+            }
+        }
+        _ => out.push(format!("{path}: real {theirs} model {ours}")),
+    }
+}

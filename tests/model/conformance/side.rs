@@ -1,0 +1,277 @@
+//! One of the two that are compared: what it was asked, and what it answered but for what is its own.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use futures::StreamExt;
+use kube::{Client, client::Body};
+use serde_json::{Value, json};
+
+use super::objects::{Kind, Object};
+
+/// An API server, in one namespace.
+pub struct Side {
+    client: Client,
+    namespace: String,
+    /// The resourceVersions and uids of each object, in the order in which they were seen.
+    versions: BTreeMap<Object, Vec<String>>,
+    uids: BTreeMap<Object, Vec<String>>,
+    begin: BTreeMap<Kind, String>,
+}
+
+impl Side {
+    pub fn new(client: Client, namespace: &str) -> Self {
+        Self {
+            client,
+            namespace: namespace.to_owned(),
+            versions: BTreeMap::new(),
+            uids: BTreeMap::new(),
+            begin: BTreeMap::new(),
+        }
+    }
+
+    /// Where watches will begin.
+    pub async fn begin(&mut self, kinds: &BTreeSet<Kind>) {
+        for kind in kinds {
+            let (_, list) = self
+                .send("GET", &self.path(*kind), "", "", &Value::Null)
+                .await;
+            let revision = list["metadata"]["resourceVersion"].as_str().unwrap();
+            self.begin.insert(*kind, revision.to_owned());
+        }
+    }
+
+    /// Events have one of their own: the API server writes some about Services.
+    pub fn namespace(&self, kind: Kind) -> String {
+        match kind {
+            Kind::Event => format!("{}-events", self.namespace),
+            _ => self.namespace.clone(),
+        }
+    }
+
+    pub fn path(&self, kind: Kind) -> String {
+        format!(
+            "{}/namespaces/{}/{}",
+            kind.root(),
+            self.namespace(kind),
+            kind.plural()
+        )
+    }
+
+    /// The first and the last resourceVersion seen of an object.
+    pub fn version(&self, object: &Object, first: bool) -> Option<String> {
+        let versions = self.versions.get(object)?;
+        if first {
+            versions.first().cloned()
+        } else {
+            versions.last().cloned()
+        }
+    }
+
+    pub fn uid(&self, object: &Object) -> Option<String> {
+        self.uids.get(object)?.last().cloned()
+    }
+
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        accept: &str,
+        body: &Value,
+    ) -> (u16, Value) {
+        let body = if body.is_null() {
+            Vec::new()
+        } else {
+            body.to_string().into_bytes()
+        };
+        let mut request = http::Request::builder().method(method).uri(path);
+        for (name, value) in [("content-type", content_type), ("accept", accept)] {
+            if !value.is_empty() {
+                request = request.header(name, value);
+            }
+        }
+        let response = self
+            .client
+            .send(request.body(Body::from(body)).unwrap())
+            .await
+            .unwrap();
+        let code = response.status().as_u16();
+        let bytes = response.into_body().collect_bytes().await.unwrap();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        (
+            code,
+            serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        )
+    }
+
+    /// What an answer says, without what only this server could have said.
+    pub fn comparable(&mut self, kind: Kind, mut answer: Value) -> Value {
+        if answer["kind"]
+            .as_str()
+            .is_some_and(|kind| kind.ends_with("List"))
+        {
+            if let Value::Array(items) = answer["items"].take() {
+                let items: Vec<_> = items
+                    .into_iter()
+                    .map(|item| self.comparable(kind, item))
+                    .collect();
+                answer["items"] = json!(items);
+            }
+            answer["metadata"]["resourceVersion"] = Value::Null;
+            return answer;
+        }
+        if answer["kind"] == "Status" {
+            return self.comparable_status(answer);
+        }
+        let Some(name) = answer["metadata"]["name"].as_str() else {
+            return answer;
+        };
+        let object = Object {
+            kind,
+            name: name.to_owned(),
+        };
+        let meta = answer["metadata"].as_object_mut().unwrap();
+        meta.remove("managedFields");
+        for (field, seen) in [
+            ("resourceVersion", &mut self.versions),
+            ("uid", &mut self.uids),
+        ] {
+            let Some(value) = meta.get(field).and_then(Value::as_str).map(str::to_owned) else {
+                continue;
+            };
+            let seen = seen.entry(object.clone()).or_default();
+            let place = seen
+                .iter()
+                .position(|other| *other == value)
+                .unwrap_or_else(|| {
+                    seen.push(value);
+                    seen.len() - 1
+                });
+            meta.insert(field.to_owned(), json!(place));
+        }
+        for field in ["creationTimestamp", "deletionTimestamp"] {
+            if meta.get(field).is_some_and(Value::is_string) {
+                meta.insert(field.to_owned(), json!("then"));
+            }
+        }
+        let namespace = meta.get_mut("namespace").unwrap();
+        *namespace = json!(*namespace == self.namespace(kind));
+        if kind == Kind::Service
+            && answer["spec"]["clusterIP"]
+                .as_str()
+                .is_some_and(|ip| ip != "None")
+        {
+            let spec = &mut answer["spec"];
+            assert_eq!(spec["clusterIPs"][0], spec["clusterIP"]);
+            spec["clusterIP"] = json!("an address");
+            spec["clusterIPs"] = json!(["an address"]);
+        }
+        answer
+    }
+
+    fn comparable_status(&self, answer: Value) -> Value {
+        let mut text = answer.to_string();
+        for (object, uids) in &self.uids {
+            for (place, uid) in uids.iter().enumerate() {
+                text = text.replace(uid, &format!("uid {place} of {}", object.name));
+            }
+        }
+        for (object, versions) in &self.versions {
+            for (place, version) in versions.iter().enumerate() {
+                text = text.replace(
+                    &format!("({version})"),
+                    &format!("(version {place} of {})", object.name),
+                );
+            }
+        }
+        let mut answer: Value = serde_json::from_str(&text).unwrap();
+        if let Some(causes) = answer
+            .pointer_mut("/details/causes")
+            .and_then(Value::as_array_mut)
+        {
+            // Some kinds check metadata twice.
+            causes.dedup();
+        }
+        if answer["reason"] == "BadRequest" {
+            // In the words of another JSON library.
+            answer["message"] = Value::Null;
+        }
+        answer
+    }
+
+    /// The objects of a kind, one by one.
+    pub async fn pages(&mut self, kind: Kind) -> Vec<Value> {
+        let mut pages = Vec::new();
+        let mut more = String::new();
+        loop {
+            let path = format!("{}?limit=1{more}", self.path(kind));
+            let (code, page) = self.send("GET", &path, "", "", &Value::Null).await;
+            let meta = &page["metadata"];
+            // There may be none, or an empty one.
+            let token = meta["continue"]
+                .as_str()
+                .filter(|token| !token.is_empty())
+                .map(str::to_owned);
+            let left = json!([meta["remainingItemCount"], meta["continue"].is_string()]);
+            let mut page = self.comparable(kind, page);
+            page["metadata"] = left;
+            pages.push(json!([code, page]));
+            let Some(token) = token else {
+                return pages;
+            };
+            more = format!(
+                "&continue={}",
+                url::form_urlencoded::byte_serialize(token.as_bytes()).collect::<String>()
+            );
+        }
+    }
+
+    /// What happened to a kind since the beginning: so many events, or all that there are at once.
+    pub async fn news(
+        &mut self,
+        kind: Kind,
+        metadata_only: bool,
+        count: Option<usize>,
+    ) -> Vec<Value> {
+        let path = format!(
+            "{}?watch=true&timeoutSeconds=10&resourceVersion={}",
+            self.path(kind),
+            self.begin[&kind]
+        );
+        let accept = if metadata_only {
+            super::step::METADATA
+        } else {
+            "application/json"
+        };
+        let request = http::Request::get(path)
+            .header("accept", accept)
+            .body(Body::empty())
+            .unwrap();
+        let response = self.client.send(request).await.unwrap();
+        let mut frames = axum::body::Body::new(response.into_body()).into_data_stream();
+        let (mut text, mut events) = (String::new(), Vec::new());
+        while count.is_none_or(|count| events.len() < count) {
+            let patience = if count.is_some() {
+                Duration::from_secs(5)
+            } else {
+                Duration::from_millis(1)
+            };
+            let Ok(Some(Ok(frame))) = tokio::time::timeout(patience, frames.next()).await else {
+                break;
+            };
+            text += std::str::from_utf8(&frame).unwrap();
+            while let Some((line, rest)) = text.split_once('\n') {
+                let event: Value = serde_json::from_str(line).unwrap();
+                text = rest.to_owned();
+                events.push(json!([
+                    event["type"],
+                    self.comparable(kind, event["object"].clone())
+                ]));
+            }
+        }
+        events
+    }
+}

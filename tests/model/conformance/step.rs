@@ -1,0 +1,270 @@
+//! One request, as it can be sent to either side.
+
+use proptest::{
+    prelude::{Just, Strategy, any as arbitrary},
+    prop_oneof,
+    sample::select,
+};
+use serde_json::{Value, json};
+
+use super::{
+    objects::{KINDS, Kind, Object},
+    side::Side,
+};
+
+pub const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+const JSON: &str = "application/json";
+const MERGE: &str = "application/merge-patch+json";
+const JSON_PATCH: &str = "application/json-patch+json";
+
+/// What a request takes for granted about an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    Nothing,
+    Current,
+    /// Its first resourceVersion; a uid that nobody has.
+    Stale,
+}
+
+#[derive(Clone, Debug)]
+pub enum Verb {
+    Create {
+        form: usize,
+        with_version: bool,
+    },
+    Get {
+        metadata_only: bool,
+    },
+    List {
+        metadata_only: bool,
+        selector: &'static str,
+    },
+    Replace {
+        form: usize,
+        version: Known,
+        uid: Known,
+    },
+    /// Of a status, no more than the status is written: what else it says would be noted in `managedFields`, which the model has not.
+    Merge {
+        patch: usize,
+        version: Known,
+        status: bool,
+    },
+    Patch {
+        patch: usize,
+        version: Known,
+    },
+    Delete {
+        version: Known,
+        uid: Known,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub object: Object,
+    verb: Verb,
+}
+
+/// Any request; on few objects, so that they meet.
+pub fn any() -> impl Strategy<Value = Step> {
+    let known = || {
+        select(vec![
+            Known::Nothing,
+            Known::Current,
+            Known::Current,
+            Known::Stale,
+        ])
+    };
+    let flag = arbitrary::<bool>;
+    let selectors = vec![
+        "",
+        "labelSelector=app%3Dx",
+        "labelSelector=app!%3Dx,tier",
+        "labelSelector=!app",
+        "fieldSelector=metadata.name%3Da",
+    ];
+    let verb = prop_oneof![
+        4 => (0..3_usize, proptest::bool::weighted(0.05)).prop_map(|(form, with_version)| Verb::Create { form, with_version }),
+        1 => flag().prop_map(|metadata_only| Verb::Get { metadata_only }),
+        1 => (flag(), select(selectors)).prop_map(|(metadata_only, selector)| Verb::List { metadata_only, selector }),
+        3 => (0..3_usize, known(), known()).prop_map(|(form, version, uid)| Verb::Replace { form, version, uid }),
+        3 => (0..MERGES, known()).prop_map(|(patch, version)| Verb::Merge { patch, version, status: false }),
+        1 => (select(vec![7, 8]), known()).prop_map(|(patch, version)| Verb::Merge { patch, version, status: true }),
+        4 => (0..PATCHES, known()).prop_map(|(patch, version)| Verb::Patch { patch, version }),
+        2 => (known(), known()).prop_map(|(version, uid)| Verb::Delete { version, uid }),
+    ];
+    (
+        select(KINDS.to_vec()),
+        prop_oneof![4 => Just("a"), 1 => Just("b")],
+        verb,
+    )
+        .prop_map(|(kind, name, verb)| Step {
+            object: Object {
+                kind,
+                name: name.to_owned(),
+            },
+            verb,
+        })
+}
+
+impl Step {
+    /// Sends it; the status and what is comparable of the answer.
+    pub async fn take(&self, side: &mut Side) -> Value {
+        let kind = self.object.kind;
+        let collection = side.path(kind);
+        let path = format!("{collection}/{}", self.object.name);
+        let sub = |status: bool| {
+            if status && kind.has_status() {
+                format!("{path}/status")
+            } else {
+                path.clone()
+            }
+        };
+        let (code, answer) = match &self.verb {
+            Verb::Create { form, with_version } => {
+                let mut object = self.object(side, *form);
+                if *with_version {
+                    object["metadata"]["resourceVersion"] = json!("1");
+                }
+                side.send("POST", &collection, JSON, "", &object).await
+            }
+            Verb::Get { metadata_only } => {
+                let accept = if *metadata_only { METADATA } else { JSON };
+                side.send("GET", &path, "", accept, &Value::Null).await
+            }
+            Verb::List {
+                metadata_only,
+                selector,
+            } => {
+                let accept = if *metadata_only { METADATA_LIST } else { JSON };
+                side.send(
+                    "GET",
+                    &format!("{collection}?{selector}"),
+                    "",
+                    accept,
+                    &Value::Null,
+                )
+                .await
+            }
+            Verb::Replace { form, version, uid } => {
+                let mut object = self.object(side, *form);
+                self.know(side, &mut object["metadata"], *version, *uid);
+                side.send("PUT", &path, JSON, "", &object).await
+            }
+            Verb::Merge {
+                patch,
+                version,
+                status,
+            } => {
+                let mut patch = self.merge(side, *patch);
+                self.know(side, &mut patch["metadata"], *version, Known::Nothing);
+                side.send("PATCH", &sub(*status), MERGE, "", &patch).await
+            }
+            Verb::Patch { patch, version } => {
+                let mut operations = vec![];
+                let mut known = json!({});
+                self.know(side, &mut known, *version, *version);
+                if let Some(version) = known.get("resourceVersion") {
+                    operations.push(json!({"op": "test", "path": "/metadata/resourceVersion", "value": version}));
+                }
+                operations.extend(json_patch(*patch));
+                side.send("PATCH", &path, JSON_PATCH, "", &json!(operations))
+                    .await
+            }
+            Verb::Delete { version, uid } => {
+                let mut known = json!({});
+                self.know(side, &mut known, *version, *uid);
+                let options = json!({"preconditions": known});
+                side.send("DELETE", &path, JSON, "", &options).await
+            }
+        };
+        json!([code, side.comparable(kind, answer)])
+    }
+
+    fn object(&self, side: &Side, form: usize) -> Value {
+        let namespace = side.path(self.object.kind);
+        let namespace = namespace.split('/').rev().nth(1).unwrap();
+        self.object.kind.object(&self.object.name, form, namespace)
+    }
+
+    fn know(&self, side: &Side, meta: &mut Value, version: Known, uid: Known) {
+        let known = match version {
+            Known::Nothing => None,
+            Known::Current => side.version(&self.object, false),
+            Known::Stale => side.version(&self.object, true),
+        };
+        if let Some(known) = known {
+            meta["resourceVersion"] = json!(known);
+        }
+        let known = match uid {
+            Known::Nothing => None,
+            Known::Current => side.uid(&self.object),
+            Known::Stale => Some("00000000-0000-0000-0000-000000000000".to_owned()),
+        };
+        if let Some(known) = known {
+            meta["uid"] = json!(known);
+        }
+    }
+
+    fn merge(&self, side: &Side, patch: usize) -> Value {
+        let namespace = side.path(self.object.kind);
+        match patch {
+            0 => json!({"metadata": {"labels": {"app": "z"}}}),
+            1 => json!({"metadata": {"labels": {"app": null, "tier": "2"}}}),
+            2 => json!({"metadata": {"annotations": {"note": "1"}}}),
+            3 => json!({"metadata": {"annotations": null, "labels": null}}),
+            4 => json!({"metadata": {"finalizers": ["test.example/hold"]}}),
+            5 => json!({"metadata": {"finalizers": []}}),
+            6 => json!({"metadata": {"finalizers": null}}),
+            7 => json!({"metadata": {}}),
+            8 if self.object.kind == Kind::Canary => {
+                json!({"metadata": {}, "status": {"phase": "Failed", "canaryWeight": 5}})
+            }
+            8 => json!({"metadata": {}, "status": {"replicas": 3}}),
+            9 => json!({"metadata": {"uid": "00000000-0000-0000-0000-000000000000"}}),
+            form => {
+                let mut rest = self
+                    .object
+                    .kind
+                    .rest(form - 10, namespace.split('/').rev().nth(1).unwrap());
+                rest["metadata"] = json!({});
+                rest
+            }
+        }
+    }
+}
+
+const MERGES: usize = 13;
+const PATCHES: usize = 10;
+
+fn json_patch(patch: usize) -> Vec<Value> {
+    let op = |op: &str, path: &str, value: Value| json!({"op": op, "path": path, "value": value});
+    let remove = |path: &str| json!({"op": "remove", "path": path});
+    match patch {
+        0 => vec![
+            op("test", "/metadata/generation", json!(1)),
+            op("add", "/metadata/labels", json!({"app": "x"})),
+        ],
+        1 => vec![op("add", "/metadata/labels/app", json!("w"))],
+        2 => vec![op("replace", "/metadata/labels/app", json!("v"))],
+        3 => vec![remove("/metadata/labels/app")],
+        4 => vec![
+            op("test", "/metadata/finalizers", Value::Null),
+            op("add", "/metadata/finalizers", json!(["test.example/hold"])),
+        ],
+        5 => vec![remove("/metadata/finalizers")],
+        6 => vec![
+            op("add", "/metadata/annotations", json!({"note": "3"})),
+            op("test", "/metadata/annotations/note", json!("3")),
+        ],
+        7 => vec![op("test", "/metadata/nothing/here", Value::Null)],
+        8 => vec![op(
+            "add",
+            "/metadata/finalizers/-",
+            json!("test.example/more"),
+        )],
+        _ => vec![],
+    }
+}

@@ -1,0 +1,554 @@
+//! What must hold at every revision, whoever wrote it: seen from the objects alone, by nothing that the operator uses itself.
+//!
+//! Pure functions over a history. Each says what is wrong, or nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::store::{Change, Key};
+
+/// What a run may take from its beginning to its end, and a finalizer from the deletion to its removal.
+const RUN: Duration = Duration::from_secs(3600);
+const FINALIZER: Duration = Duration::from_secs(120);
+
+/// All that is wrong in a history; `end` is when it was looked at.
+pub fn violations(history: &[Change], end: Timestamp) -> Vec<String> {
+    let mut cluster = Cluster::default();
+    let mut memories: BTreeMap<String, Memory> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for change in history {
+        cluster.take(change);
+        let canaries: Vec<_> = cluster
+            .objects
+            .iter()
+            .filter(|(key, _)| key.plural == "canaries")
+            .map(|(_, canary)| canary.clone())
+            .collect();
+        for canary in &canaries {
+            let release = Release::of(&cluster, canary);
+            let mut found = Vec::new();
+            found.extend(release.shares());
+            found.extend(release.traffic_meets_pods());
+            found.extend(release.primary_has_replicas());
+            found.extend(release.failed_is_safe(change));
+            let memory = memories
+                .entry(canary["metadata"]["uid"].to_string())
+                .or_default();
+            found.extend(memory.steps(&release, change));
+            found.extend(memory.templates(&release, change));
+            wrong.extend(found.into_iter().map(|what| {
+                format!(
+                    "{} at {} by {}: {what}",
+                    change.revision, change.at, change.by
+                )
+            }));
+        }
+    }
+    wrong.extend(runs_end(history, end));
+    wrong.extend(finalizers_go(history, end));
+    wrong
+}
+
+/// Of these texts, those that stand in an event or in a status.
+pub fn leaks(history: &[Change], secrets: &[&str]) -> Vec<String> {
+    let told = history
+        .iter()
+        .filter(|change| matches!(change.key.plural, "events" | "canaries"));
+    let texts: Vec<_> = told
+        .filter_map(|change| change.after.as_ref())
+        .map(|object| {
+            if object["kind"] == "Canary" {
+                object["status"].to_string()
+            } else {
+                object.to_string()
+            }
+        })
+        .collect();
+    let leaked = |secret: &&&str| texts.iter().any(|text| text.contains(**secret));
+    secrets
+        .iter()
+        .filter(leaked)
+        .map(|secret| format!("{secret:?} was told"))
+        .collect()
+}
+
+/// The changes of an operator after a time: at rest there are none.
+pub fn moves_since(history: &[Change], rest: Timestamp) -> Vec<String> {
+    let later = history
+        .iter()
+        .filter(|change| change.at > rest && !matches!(change.by.as_str(), "user" | "controllers"));
+    later
+        .map(|change| {
+            format!(
+                "{} moved at rest: {} {}",
+                change.revision, change.key.plural, change.key.name
+            )
+        })
+        .collect()
+}
+
+/// The objects at one revision.
+#[derive(Default)]
+struct Cluster {
+    objects: BTreeMap<Key, Arc<Value>>,
+}
+
+impl Cluster {
+    fn take(&mut self, change: &Change) {
+        match &change.after {
+            Some(after) => drop(self.objects.insert(change.key.clone(), after.clone())),
+            None => drop(self.objects.remove(&change.key)),
+        }
+    }
+}
+
+/// One canary's objects at one revision.
+struct Release<'a> {
+    canary: &'a Value,
+    target: Option<&'a Value>,
+    primary: Option<&'a Value>,
+    /// The shares of the primary and the canary, if they are routed.
+    shares: Option<(i64, i64)>,
+    target_name: String,
+}
+
+impl<'a> Release<'a> {
+    fn of(cluster: &'a Cluster, canary: &'a Value) -> Self {
+        let namespace = canary["metadata"]["namespace"].as_str().unwrap_or_default();
+        let target = canary["spec"]["targetRef"]["name"]
+            .as_str()
+            .unwrap_or_default();
+        let apex = canary["spec"]["service"]["name"].as_str().unwrap_or(target);
+        let get = |plural, name: &str| {
+            cluster
+                .objects
+                .get(&Key::new(plural, namespace, name))
+                .map(|object| &**object)
+        };
+        let share = |route: &Value, host: &str| -> Option<i64> {
+            let all = route.pointer("/spec/http/0/route")?.as_array()?;
+            let to = all.iter().find(|to| to["destination"]["host"] == host)?;
+            // Without a weight, all of it.
+            Some(to["weight"].as_i64().unwrap_or(100))
+        };
+        let shares = get("virtualservices", apex).map(|route| {
+            let of = |side: &str| share(route, &format!("{apex}-{side}")).unwrap_or(0);
+            (of("primary"), of("canary"))
+        });
+        Self {
+            canary,
+            target: get("deployments", target),
+            primary: get("deployments", &format!("{target}-primary")),
+            shares,
+            target_name: target.to_owned(),
+        }
+    }
+
+    fn phase(&self) -> &str {
+        self.canary["status"]["phase"].as_str().unwrap_or_default()
+    }
+
+    fn shares(&self) -> Option<String> {
+        let (primary, canary) = self.shares?;
+        let fits =
+            (0..=100).contains(&primary) && (0..=100).contains(&canary) && primary + canary == 100;
+        (!fits).then(|| {
+            format!(
+                "the shares of {} are {primary} and {canary}",
+                self.target_name
+            )
+        })
+    }
+
+    fn traffic_meets_pods(&self) -> Option<String> {
+        let (primary, canary) = self.shares?;
+        let is_empty = |share: i64, side: Option<&Value>| share > 0 && ready(side) == 0;
+        if is_empty(primary, self.primary) {
+            return Some(format!(
+                "{primary} % of the requests meet no pod of the primary"
+            ));
+        }
+        is_empty(canary, self.target)
+            .then(|| format!("{canary} % of the requests meet no pod of the canary"))
+    }
+
+    fn primary_has_replicas(&self) -> Option<String> {
+        (self.primary?["spec"]["replicas"] == 0).then(|| "the primary is at 0".to_owned())
+    }
+
+    /// When a run is called failed, all requests are with ready pods of another version.
+    fn failed_is_safe(&self, change: &Change) -> Option<String> {
+        let before = change
+            .before
+            .as_ref()
+            .map(|before| before["status"]["phase"].clone());
+        let is_news = change.key.plural == "canaries"
+            && self.phase() == "Failed"
+            && before.is_none_or(|before| before != "Failed");
+        if !is_news {
+            return None;
+        }
+        let is_safe = self.shares == Some((100, 0))
+            && ready(self.primary) > 0
+            && template(self.primary) != template(self.target);
+        (!is_safe).then(|| {
+            format!(
+                "failed with the shares {:?} and {} ready pods of the primary",
+                self.shares,
+                ready(self.primary)
+            )
+        })
+    }
+
+    fn interval(&self) -> Duration {
+        let text = self.canary["spec"]["analysis"]["interval"]
+            .as_str()
+            .unwrap_or("60s");
+        let (number, unit) = text.split_at(text.len() - 1);
+        let number: u64 = number.parse().unwrap();
+        Duration::from_secs(if unit == "m" { number * 60 } else { number })
+            .max(Duration::from_secs(10))
+    }
+}
+
+/// What is remembered of a canary from one revision to the next.
+#[derive(Default)]
+struct Memory {
+    share: i64,
+    raised: Option<Timestamp>,
+    /// The templates of which pods met requests.
+    analysed: BTreeSet<String>,
+    promoted: BTreeMap<String, u32>,
+    primary: Option<String>,
+}
+
+impl Memory {
+    /// The canary's share grows once an interval at most.
+    fn steps(&mut self, release: &Release<'_>, change: &Change) -> Option<String> {
+        let share = release.shares.map_or(0, |(_, canary)| canary);
+        let is_raised = share > std::mem::replace(&mut self.share, share);
+        if !is_raised || change.key.plural != "virtualservices" {
+            return None;
+        }
+        let before = self.raised.replace(change.at)?;
+        let passed = Duration::try_from(change.at.duration_since(before)).unwrap_or_default();
+        // A status has whole seconds.
+        let is_early = passed + Duration::from_secs(1) < release.interval();
+        is_early.then(|| format!("two steps within {passed:?}"))
+    }
+
+    /// The primary gets templates that were analysed, each once.
+    fn templates(&mut self, release: &Release<'_>, change: &Change) -> Option<String> {
+        if self.share > 0 {
+            self.analysed.extend(template(release.target));
+        }
+        let is = template(release.primary);
+        let was = std::mem::replace(&mut self.primary, is.clone());
+        let (is, _) = (is?, was.filter(|was| Some(was) != self.primary.as_ref())?);
+        let times = self.promoted.entry(is.clone()).or_default();
+        *times += 1;
+        if *times > 1 {
+            return Some(format!("the primary got {is} for the {times}th time"));
+        }
+        let is_analysed =
+            self.analysed.contains(&is) || release.canary["spec"]["skipAnalysis"] == true;
+        (!is_analysed && change.by != "user")
+            .then(|| format!("the primary got {is}, of which no pod met a request"))
+    }
+}
+
+/// The containers of a workload, in which versions differ.
+fn template(workload: Option<&Value>) -> Option<String> {
+    Some(
+        workload?
+            .pointer("/spec/template/spec/containers")?
+            .to_string(),
+    )
+}
+
+fn ready(workload: Option<&Value>) -> i64 {
+    workload
+        .and_then(|workload| workload["status"]["readyReplicas"].as_i64())
+        .unwrap_or(0)
+}
+
+/// Each run comes to an end in time.
+fn runs_end(history: &[Change], end: Timestamp) -> Vec<String> {
+    let mut begun: BTreeMap<&Key, Timestamp> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for change in history
+        .iter()
+        .filter(|change| change.key.plural == "canaries")
+    {
+        let phase = change
+            .after
+            .as_ref()
+            .map(|canary| canary["status"]["phase"].clone())
+            .unwrap_or_default();
+        let is_over = matches!(
+            phase.as_str(),
+            None | Some("" | "Initializing" | "Initialized" | "Succeeded" | "Failed")
+        );
+        if is_over {
+            begun.remove(&change.key);
+        } else {
+            begun.entry(&change.key).or_insert(change.at);
+        }
+    }
+    for (key, since) in begun {
+        if end.duration_since(since).unsigned_abs() > RUN {
+            wrong.push(format!(
+                "the run of {} that began at {since} has no end",
+                key.name
+            ));
+        }
+    }
+    wrong
+}
+
+/// What is deleted is not held for long.
+fn finalizers_go(history: &[Change], end: Timestamp) -> Vec<String> {
+    let mut held: BTreeMap<&Key, Timestamp> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for change in history
+        .iter()
+        .filter(|change| change.key.plural == "canaries")
+    {
+        match &change.after {
+            Some(canary) if canary["metadata"]["deletionTimestamp"].is_string() => {
+                held.entry(&change.key).or_insert(change.at);
+            }
+            Some(_) => {
+                held.remove(&change.key);
+            }
+            None => {
+                let since = held.remove(&change.key).unwrap_or(change.at);
+                wrong.extend(too_long(&change.key, since, change.at));
+            }
+        }
+    }
+    wrong.extend(
+        held.into_iter()
+            .filter_map(|(key, since)| too_long(key, since, end)),
+    );
+    wrong
+}
+
+fn too_long(key: &Key, since: Timestamp, until: Timestamp) -> Option<String> {
+    (until.duration_since(since).unsigned_abs() > FINALIZER)
+        .then(|| format!("{} was held from {since} to {until}", key.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::store::{Part, Store, Writer};
+    use super::*;
+
+    /// A canary that is well, and what somebody does to it; each write a second after the one before.
+    struct Cluster {
+        store: Store,
+        now: Timestamp,
+    }
+
+    impl Cluster {
+        fn new() -> Self {
+            let mut this = Self {
+                store: Store::new(),
+                now: Timestamp::UNIX_EPOCH,
+            };
+            let spec = json!({"targetRef": {"kind": "Deployment", "name": "app"}, "service": {"port": 80}, "analysis": {"interval": "10s"}});
+            for (name, version) in [("app", "2"), ("app-primary", "1")] {
+                this.create("deployments", json!({"metadata": {"name": name}, "spec": {"replicas": 1, "selector": {}, "template": Self::template(version)}}));
+                this.status("deployments", name, json!({"readyReplicas": 1}));
+            }
+            this.create(
+                "canaries",
+                json!({"metadata": {"name": "app", "finalizers": ["flagger.app/f"]}, "spec": spec}),
+            );
+            this.status("canaries", "app", json!({"phase": "Initialized"}));
+            this.create(
+                "virtualservices",
+                json!({"metadata": {"name": "app"}, "spec": Self::route(100, 0)}),
+            );
+            assert_eq!(this.wrong(), Vec::<String>::new());
+            this
+        }
+
+        fn template(version: &str) -> Value {
+            json!({"spec": {"containers": [{"name": "app", "image": format!("app:{version}")}]}})
+        }
+
+        fn route(primary: i64, canary: i64) -> Value {
+            let to = |side: &str, weight| json!({"destination": {"host": format!("app-{side}")}, "weight": weight});
+            json!({"http": [{"route": [to("primary", primary), to("canary", canary)]}]})
+        }
+
+        fn pass(&mut self, seconds: u64) {
+            self.now += Duration::from_secs(seconds);
+        }
+
+        fn by(&mut self) -> Writer {
+            self.pass(1);
+            Writer {
+                name: "operator".into(),
+                now: self.now,
+            }
+        }
+
+        fn create(&mut self, plural: &str, object: Value) {
+            let key = Key::new(plural, "test", object["metadata"]["name"].as_str().unwrap());
+            let by = self.by();
+            self.store.create(&key, object, &by).unwrap();
+        }
+
+        fn write(&mut self, plural: &str, name: &str, part: Part, change: Value) {
+            let key = Key::new(plural, "test", name);
+            let mut object = (*self.store.get(&key).unwrap()).clone();
+            json_patch::merge(&mut object, &change);
+            let by = self.by();
+            self.store.update(&key, part, object, &by).unwrap();
+        }
+
+        fn status(&mut self, plural: &str, name: &str, status: Value) {
+            self.write(plural, name, Part::Status, json!({"status": status}));
+        }
+
+        fn weights(&mut self, primary: i64, canary: i64) {
+            self.write(
+                "virtualservices",
+                "app",
+                Part::Main,
+                json!({"spec": Self::route(primary, canary)}),
+            );
+        }
+
+        fn promote(&mut self, version: &str) {
+            self.write(
+                "deployments",
+                "app-primary",
+                Part::Main,
+                json!({"spec": {"template": Self::template(version)}}),
+            );
+        }
+
+        fn wrong(&self) -> Vec<String> {
+            violations(self.store.since(0), self.now)
+        }
+
+        /// It is seen, and called by this name.
+        fn shows(&self, what: &str) {
+            let wrong = self.wrong();
+            assert!(
+                wrong.iter().any(|line| line.contains(what)),
+                "{what}: {wrong:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_good_release_is_nothing_wrong() {
+        let mut cluster = Cluster::new();
+        for canary in [50, 100] {
+            cluster.pass(10);
+            cluster.weights(100 - canary, canary);
+        }
+        cluster.promote("2");
+        cluster.weights(100, 0);
+        assert_eq!(cluster.wrong(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn shares_that_do_not_add_up_are_seen() {
+        let mut cluster = Cluster::new();
+        cluster.weights(90, 20);
+        cluster.shows("the shares of app are 90 and 20");
+    }
+
+    #[test]
+    fn requests_that_meet_no_pod_are_seen() {
+        let mut cluster = Cluster::new();
+        cluster.status("deployments", "app", json!({"readyReplicas": 0}));
+        cluster.weights(90, 10);
+        cluster.shows("10 % of the requests meet no pod of the canary");
+    }
+
+    #[test]
+    fn a_primary_at_zero_is_seen() {
+        let mut cluster = Cluster::new();
+        cluster.write(
+            "deployments",
+            "app-primary",
+            Part::Main,
+            json!({"spec": {"replicas": 0}}),
+        );
+        cluster.shows("the primary is at 0");
+    }
+
+    #[test]
+    fn two_steps_in_one_interval_are_seen() {
+        let mut cluster = Cluster::new();
+        cluster.weights(90, 10);
+        cluster.pass(5);
+        cluster.weights(80, 20);
+        cluster.shows("two steps within 6s");
+    }
+
+    #[test]
+    fn a_promotion_of_what_nobody_analysed_is_seen_and_so_is_a_second_one() {
+        let mut cluster = Cluster::new();
+        cluster.promote("2");
+        cluster.shows("of which no pod met a request");
+        let mut cluster = Cluster::new();
+        cluster.weights(50, 50);
+        for version in ["2", "1", "2"] {
+            cluster.promote(version);
+        }
+        cluster.shows("for the 2th time");
+    }
+
+    #[test]
+    fn a_failure_that_leaves_requests_with_the_canary_is_seen() {
+        let mut cluster = Cluster::new();
+        cluster.weights(50, 50);
+        cluster.status("canaries", "app", json!({"phase": "Failed"}));
+        cluster.shows("failed with the shares Some((50, 50))");
+    }
+
+    #[test]
+    fn a_run_without_an_end_and_a_finalizer_that_stays_are_seen() {
+        let mut cluster = Cluster::new();
+        cluster.status("canaries", "app", json!({"phase": "Progressing"}));
+        cluster.pass(4000);
+        cluster.shows("the run of app that began");
+        let mut cluster = Cluster::new();
+        let by = cluster.by();
+        assert!(
+            cluster
+                .store
+                .delete(&Key::new("canaries", "test", "app"), &json!({}), &by)
+                .is_ok()
+        );
+        cluster.pass(200);
+        cluster.shows("app was held from");
+    }
+
+    #[test]
+    fn what_moves_at_rest_and_what_leaks_is_seen() {
+        let mut cluster = Cluster::new();
+        let rest = cluster.now;
+        cluster.create("events", json!({"metadata": {"name": "e"}, "involvedObject": {}, "message": "calling http://chat/secret"}));
+        assert_eq!(moves_since(cluster.store.since(0), rest).len(), 1);
+        assert_eq!(
+            leaks(cluster.store.since(0), &["http://chat/secret", "other"]).len(),
+            1
+        );
+    }
+}

@@ -1,0 +1,79 @@
+//! The servers that an operator calls besides the API server: metrics, hooks, chats. No call leaves the process.
+
+use std::sync::{Arc, Mutex};
+
+use flagger_rs::{
+    shell::http::Http,
+    world::{HttpRequest, HttpResponse},
+};
+use futures::FutureExt;
+use serde_json::{Value, json};
+
+use super::server::Model;
+
+/// A call that came in, other than of a metrics server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    pub url: String,
+    pub body: Value,
+}
+
+/// What the servers answer, and what they were told. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Outside(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    told: Vec<Told>,
+    /// The success rate that is measured, in place of 100.
+    rate: Option<f64>,
+}
+
+impl Outside {
+    /// The client of one operator: it dies with that.
+    pub fn http(&self, model: &Model, operator: &str) -> Http {
+        let (this, model, operator) = (self.clone(), model.clone(), operator.to_owned());
+        Http::played(Arc::new(move |request: &HttpRequest| {
+            if model.plan().is_dead(&operator) {
+                return std::future::pending().boxed();
+            }
+            std::future::ready(Ok(this.answer(request))).boxed()
+        }))
+    }
+
+    pub fn told(&self) -> Vec<Told> {
+        self.0.lock().unwrap().told.clone()
+    }
+
+    /// From now on this is measured.
+    pub fn measure(&self, rate: f64) {
+        self.0.lock().unwrap().rate = Some(rate);
+    }
+
+    fn answer(&self, request: &HttpRequest) -> HttpResponse {
+        let (url, mut inner) = (&request.url.0, self.0.lock().unwrap());
+        let body = if url.contains("/api/v1/query") {
+            let value = if url.contains("vector%281%29") {
+                1.0
+            } else if url.contains("_bucket") {
+                20.0
+            } else {
+                inner.rate.unwrap_or(100.0)
+            };
+            let sample = json!({"metric": {}, "value": [0, value.to_string()]});
+            json!({"status": "success", "data": {"resultType": "vector", "result": [sample]}})
+                .to_string()
+        } else {
+            inner.told.push(Told {
+                url: url.clone(),
+                body: request
+                    .body
+                    .as_deref()
+                    .and_then(|body| serde_json::from_str(body).ok())
+                    .unwrap_or_default(),
+            });
+            String::new()
+        };
+        HttpResponse { status: 200, body }
+    }
+}

@@ -1,0 +1,143 @@
+//! Why a request is refused, in the API server's own words.
+
+use serde_json::{Value, json};
+
+use super::store::Key;
+
+/// A `Status` that is a failure.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusal {
+    pub code: u16,
+    pub reason: &'static str,
+    pub message: String,
+    pub details: Value,
+}
+
+impl Refusal {
+    fn about(key: &Key, code: u16, reason: &'static str, message: &str) -> Self {
+        let resource = key.resource();
+        let mut details = json!({"name": key.name, "kind": resource.plural});
+        if !resource.group.is_empty() {
+            details["group"] = json!(resource.group);
+        }
+        Self {
+            code,
+            reason,
+            message: message.to_owned(),
+            details,
+        }
+    }
+
+    pub fn not_found(key: &Key) -> Self {
+        let message = format!("{} \"{}\" not found", key.resource().qualified(), key.name);
+        Self::about(key, 404, "NotFound", &message)
+    }
+
+    pub fn exists(key: &Key) -> Self {
+        let message = format!(
+            "{} \"{}\" already exists",
+            key.resource().qualified(),
+            key.name
+        );
+        Self::about(key, 409, "AlreadyExists", &message)
+    }
+
+    /// Somebody else wrote meanwhile.
+    pub fn conflict(key: &Key) -> Self {
+        Self::lost(
+            key,
+            "the object has been modified; please apply your changes to the latest version and try again",
+        )
+    }
+
+    /// What the writer took for granted does not hold.
+    pub fn lost(key: &Key, why: &str) -> Self {
+        let what = key.resource().qualified();
+        let message = format!(
+            "Operation cannot be fulfilled on {what} \"{}\": {why}",
+            key.name
+        );
+        Self::about(key, 409, "Conflict", &message)
+    }
+
+    /// The same of a DELETE, which calls kinds by another name.
+    pub fn lost_to_delete(key: &Key, why: &str) -> Self {
+        let resource = key.resource();
+        let mut refusal = Self::lost(key, why);
+        let what = resource
+            .qualified()
+            .replacen(resource.plural, resource.kind, 1);
+        refusal.message = refusal.message.replacen(&resource.qualified(), &what, 1);
+        refusal.details["kind"] = json!(resource.kind);
+        refusal
+    }
+
+    /// A field of the object cannot be as it is.
+    pub fn invalid(key: &Key, field: &str, why: &str) -> Self {
+        let resource = key.resource();
+        let kind = if resource.group.is_empty() {
+            resource.kind.to_owned()
+        } else {
+            format!("{}.{}", resource.kind, resource.group)
+        };
+        let message = format!("{kind} \"{}\" is invalid: {field}: {why}", key.name);
+        let mut refusal = Self::about(key, 422, "Invalid", &message);
+        refusal.details["kind"] = json!(resource.kind);
+        let cause = if why.starts_with("Invalid value") {
+            "FieldValueInvalid"
+        } else {
+            "FieldValueForbidden"
+        };
+        refusal.details["causes"] = json!([{"reason": cause, "message": why, "field": field}]);
+        refusal
+    }
+
+    /// A PUT that does not say what it replaces, of a kind for which it must; it is called by another name there.
+    pub fn unconditional(key: &Key) -> Self {
+        let resource = key.resource();
+        let mut refusal = Self::invalid(
+            key,
+            "metadata.resourceVersion",
+            "Invalid value: 0: must be specified for an update",
+        );
+        refusal.message = refusal.message.replacen(resource.kind, resource.plural, 1);
+        refusal.details["kind"] = json!(resource.plural);
+        refusal
+    }
+
+    /// A JSON Patch that cannot be carried out, for whatever reason: a failed `test` is one.
+    pub fn patch() -> Self {
+        Self::plain(
+            422,
+            "Invalid",
+            "the server rejected our request due to an error in our request",
+        )
+    }
+
+    pub fn plain(code: u16, reason: &'static str, message: &str) -> Self {
+        Self {
+            code,
+            reason,
+            message: message.to_owned(),
+            details: json!({}),
+        }
+    }
+
+    /// What is gone from the history cannot be read any more.
+    pub fn expired(message: &str) -> Self {
+        Self::plain(410, "Expired", message)
+    }
+
+    /// As the body of an answer.
+    pub fn status(&self) -> Value {
+        let mut status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": self.message, "code": self.code});
+        if !self.reason.is_empty() {
+            status["reason"] = json!(self.reason);
+        }
+        if !matches!(self.reason, "" | "Expired" | "BadRequest" | "InternalError") {
+            status["details"] = self.details.clone();
+        }
+        status
+    }
+}

@@ -1,0 +1,66 @@
+//! Releases of the whole operator on the model.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::{invariants, rig::Rig};
+
+#[tokio::test(start_paused = true)]
+async fn a_release_of_ten_steps_takes_ten_minutes_of_the_model_and_no_second_of_ours() {
+    let begin = Instant::now();
+    let mut rig = Rig::new().await;
+    rig.start("operator");
+    rig.walkthrough(json!({"stepWeight": 5}));
+    rig.phase("Initialized").await;
+    rig.image("3.1.1");
+    let start = rig.model.now();
+    rig.phase("Progressing").await;
+    rig.phase("Succeeded").await;
+    let (virtual_time, real) = (rig.model.now().duration_since(start), begin.elapsed());
+    println!(
+        "{virtual_time:#} in {real:?}, {} requests, {} revisions",
+        rig.model.asked().len(),
+        rig.model.history().len()
+    );
+    // Ten steps a minute apart, and what comes before and after; the bound in real time leaves room for a slow machine.
+    assert!((10..15).contains(&virtual_time.as_mins()), "{virtual_time}");
+    assert!(real < Duration::from_secs(5), "{real:?}");
+    let outcome = rig.outcome();
+    let route = &outcome["route"]["http"][0]["route"];
+    assert_eq!(
+        (&outcome["primary"], &outcome["replicas"]),
+        (&json!("podinfo:3.1.1"), &json!(0)),
+        "{outcome}"
+    );
+    assert_eq!(
+        (&route[0]["weight"], &route[1]["weight"]),
+        (&json!(100), &json!(0)),
+        "{outcome}"
+    );
+    let wrong = invariants::violations(&rig.model.history(), rig.model.now());
+    assert_eq!(wrong, Vec::<String>::new(), "{}", rig.story());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_history_has_lost_cannot_be_watched_from() {
+    let rig = Rig::new().await;
+    rig.create("configmaps", json!({"metadata": {"name": "a"}}));
+    let old = rig.model.history()[0].revision;
+    rig.create("configmaps", json!({"metadata": {"name": "b"}}));
+    rig.model.compact();
+    let request = format!("/api/v1/configmaps?watch=true&resourceVersion={old}");
+    let request = http::Request::get(request).body(Vec::new()).unwrap();
+    let said = rig
+        .model
+        .client("test")
+        .request_text(request)
+        .await
+        .unwrap();
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        (&said["type"], &said["object"]["code"]),
+        (&json!("ERROR"), &json!(410)),
+        "{said}"
+    );
+}

@@ -1,0 +1,193 @@
+//! The kinds that the model serves, and in what each differs from the others.
+
+/// What raises `metadata.generation`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Generation {
+    /// The kind has none.
+    None,
+    /// A change of `spec`.
+    Spec,
+    /// A change of `spec` or of the annotations: Deployments only.
+    SpecAndAnnotations,
+}
+
+/// One kind, in all the versions in which it is served.
+#[derive(Debug)]
+pub struct Resource {
+    /// Empty for the core group.
+    pub group: &'static str,
+    /// The first is the one it is kept in.
+    pub versions: &'static [&'static str],
+    pub plural: &'static str,
+    pub kind: &'static str,
+    /// Whether a CRD makes it: the kinds of Kubernetes itself are decoded into types, these are kept as they were sent.
+    pub custom: bool,
+    /// Whether it has a status subresource.
+    pub status: bool,
+    pub generation: Generation,
+    /// Whether a PUT may leave out the resourceVersion.
+    pub unconditional: bool,
+    /// Whether a PUT creates what is not there.
+    pub put_creates: bool,
+    /// Whether a DELETE answers with the object, instead of with a Status.
+    pub returns_deleted: bool,
+}
+
+const CORE: Resource = Resource {
+    group: "",
+    versions: &["v1"],
+    plural: "",
+    kind: "",
+    custom: false,
+    status: false,
+    generation: Generation::None,
+    unconditional: true,
+    put_creates: false,
+    returns_deleted: false,
+};
+
+const APPS: Resource = Resource {
+    group: "apps",
+    status: true,
+    generation: Generation::Spec,
+    ..CORE
+};
+
+const CUSTOM: Resource = Resource {
+    custom: true,
+    status: true,
+    generation: Generation::Spec,
+    unconditional: false,
+    ..CORE
+};
+
+const FLAGGER: Resource = Resource {
+    group: "flagger.app",
+    versions: &["v1beta1"],
+    ..CUSTOM
+};
+
+const ISTIO: Resource = Resource {
+    group: "networking.istio.io",
+    versions: &["v1", "v1beta1", "v1alpha3"],
+    ..CUSTOM
+};
+
+/// All of them.
+pub static RESOURCES: [Resource; 15] = [
+    Resource {
+        plural: "configmaps",
+        kind: "ConfigMap",
+        ..CORE
+    },
+    Resource {
+        plural: "secrets",
+        kind: "Secret",
+        ..CORE
+    },
+    Resource {
+        plural: "services",
+        kind: "Service",
+        status: true,
+        put_creates: true,
+        returns_deleted: true,
+        ..CORE
+    },
+    Resource {
+        plural: "events",
+        kind: "Event",
+        put_creates: true,
+        ..CORE
+    },
+    Resource {
+        plural: "deployments",
+        kind: "Deployment",
+        generation: Generation::SpecAndAnnotations,
+        ..APPS
+    },
+    Resource {
+        plural: "daemonsets",
+        kind: "DaemonSet",
+        ..APPS
+    },
+    Resource {
+        group: "autoscaling",
+        versions: &["v2"],
+        plural: "horizontalpodautoscalers",
+        kind: "HorizontalPodAutoscaler",
+        status: true,
+        ..CORE
+    },
+    Resource {
+        group: "coordination.k8s.io",
+        plural: "leases",
+        kind: "Lease",
+        unconditional: false,
+        put_creates: true,
+        ..CORE
+    },
+    Resource {
+        plural: "canaries",
+        kind: "Canary",
+        ..FLAGGER
+    },
+    Resource {
+        plural: "metrictemplates",
+        kind: "MetricTemplate",
+        ..FLAGGER
+    },
+    Resource {
+        plural: "alertproviders",
+        kind: "AlertProvider",
+        ..FLAGGER
+    },
+    Resource {
+        plural: "virtualservices",
+        kind: "VirtualService",
+        ..ISTIO
+    },
+    Resource {
+        plural: "destinationrules",
+        kind: "DestinationRule",
+        ..ISTIO
+    },
+    Resource {
+        group: "gateway.networking.k8s.io",
+        versions: &["v1", "v1beta1"],
+        plural: "httproutes",
+        kind: "HTTPRoute",
+        ..CUSTOM
+    },
+    Resource {
+        group: "keda.sh",
+        versions: &["v1alpha1"],
+        plural: "scaledobjects",
+        kind: "ScaledObject",
+        ..CUSTOM
+    },
+];
+
+impl Resource {
+    /// The resource of a plural: each is in one group only.
+    pub fn of(plural: &str) -> Option<&'static Self> {
+        RESOURCES.iter().find(|resource| resource.plural == plural)
+    }
+
+    /// `deployments.apps`, as messages call it.
+    pub fn qualified(&self) -> String {
+        if self.group.is_empty() {
+            self.plural.to_owned()
+        } else {
+            format!("{}.{}", self.plural, self.group)
+        }
+    }
+
+    /// `apiVersion:` of a manifest in one of its versions.
+    pub fn api_version(&self, version: &str) -> String {
+        if self.group.is_empty() {
+            version.to_owned()
+        } else {
+            format!("{}/{version}", self.group)
+        }
+    }
+}

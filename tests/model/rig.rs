@@ -1,0 +1,284 @@
+//! The whole operator on the model, and what a user does there.
+
+use std::{sync::Arc, time::Duration};
+
+use flagger_rs::{
+    notice::alert::{Chat, ChatService},
+    shell::{
+        answer::Answers,
+        clock,
+        cluster::Cluster,
+        controller::{self, Operator},
+        lease::Leadership,
+        report::{Global, Reporter},
+        server::Health,
+        telemetry::Recorder,
+    },
+    world::{Secret, Settings},
+};
+use serde_json::{Value, json};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    actor,
+    outside::Outside,
+    patch,
+    server::Model,
+    store::{Key, Part},
+};
+
+const NAMESPACE: &str = "test";
+/// The longest that anything may be waited for, on the model's clock.
+const PATIENCE: Duration = Duration::from_secs(3600);
+/// How long it takes to start an operator anew.
+const RESTART: Duration = Duration::from_secs(5);
+
+/// A cluster, the servers around it, and an operator.
+pub struct Rig {
+    pub model: Model,
+    pub outside: Outside,
+    tasks: Vec<JoinHandle<()>>,
+    operator: Option<JoinHandle<()>>,
+    deaths: watch::Receiver<Option<String>>,
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.tasks
+            .iter()
+            .chain(&self.operator)
+            .for_each(JoinHandle::abort);
+    }
+}
+
+impl Rig {
+    /// A cluster whose controllers play, at a whole second.
+    pub async fn new() -> Self {
+        let fraction = clock::now().subsec_nanosecond();
+        tokio::time::sleep(Duration::from_nanos(
+            1_000_000_000 - u64::try_from(fraction).unwrap(),
+        ))
+        .await;
+        let model = Model::new(clock::now());
+        Self {
+            outside: Outside::default(),
+            tasks: vec![tokio::spawn(actor::play(model.clone()))],
+            operator: None,
+            deaths: model.deaths(),
+            model,
+        }
+    }
+
+    /// Starts an operator under a name of its own; an earlier one is dropped with all it was doing.
+    pub fn start(&mut self, name: &'static str) {
+        if let Some(earlier) = self.operator.take() {
+            earlier.abort();
+        }
+        let client = self.model.client(name);
+        let http = self.outside.http(&self.model, name);
+        let recorder = Recorder::new().unwrap();
+        let meters = recorder.meters().unwrap();
+        let cluster = Cluster::new(client.clone(), Leadership::always(), meters.clone());
+        let chat = Chat {
+            service: ChatService::Slack,
+            address: Secret("http://slack/global".into()),
+            token: None,
+            proxy: None,
+            username: "flagger".into(),
+            channel: "general".into(),
+        };
+        let global = Global {
+            chat: Some(chat),
+            event_webhook: Some(Secret("http://events/all".into())),
+        };
+        let reporter = Reporter::new(client.clone(), cluster.clone(), http.clone(), global);
+        let (touch, touched) = mpsc::unbounded_channel();
+        let operator = Operator {
+            cluster,
+            settings: Arc::new(settings()),
+            reporter: reporter.clone(),
+            recorder,
+            meters,
+            answers: Arc::new(Answers::new(http, reporter, touch.clone())),
+        };
+        self.operator = Some(tokio::spawn(async move {
+            controller::run(
+                client,
+                None,
+                Arc::new(operator),
+                (touch, touched),
+                Health::default(),
+                std::future::pending(),
+            )
+            .await;
+        }));
+    }
+
+    /// A user creates an object.
+    pub fn create(&self, plural: &str, object: Value) {
+        let key = Key::new(
+            plural,
+            NAMESPACE,
+            object["metadata"]["name"].as_str().unwrap(),
+        );
+        self.model
+            .write("user", |store, by| store.create(&key, object, by))
+            .unwrap();
+    }
+
+    /// A user changes an object, with a merge patch.
+    pub fn patch(&self, plural: &str, name: &str, change: Value) {
+        let key = Key::new(plural, NAMESPACE, name);
+        let write = |store: &mut super::store::Store, by: &super::store::Writer| {
+            let old = store.get(&key)?;
+            let wanted = patch::apply("application/merge-patch+json", (*old).clone(), &change)?;
+            store.update(&key, Part::Main, wanted, by)
+        };
+        self.model.write("user", write).unwrap();
+    }
+
+    pub fn get(&self, plural: &str, name: &str) -> Value {
+        self.model
+            .get(plural, NAMESPACE, name)
+            .map(|object| (*object).clone())
+            .unwrap_or_default()
+    }
+
+    /// The walkthrough's target and Canary, with changes to its analysis.
+    pub fn walkthrough(&self, analysis: Value) {
+        self.create("deployments", json!({"metadata": {"name": "podinfo", "labels": {"app": "podinfo"}},
+            "spec": {"selector": {"matchLabels": {"app": "podinfo"}}, "progressDeadlineSeconds": 60, "template": template("3.1.0")}}));
+        self.create("horizontalpodautoscalers", json!({"metadata": {"name": "podinfo"},
+            "spec": {"minReplicas": 2, "maxReplicas": 4, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"}}}));
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/examples/walkthrough/podinfo-canary.yaml"
+        );
+        let mut canary: Value =
+            serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        for (key, value) in analysis.as_object().unwrap() {
+            canary["spec"]["analysis"][key] = value.clone();
+        }
+        self.create("canaries", canary);
+    }
+
+    /// A user releases a version.
+    pub fn image(&self, tag: &str) {
+        let spec = template(tag)["spec"].clone();
+        self.patch(
+            "deployments",
+            "podinfo",
+            json!({"spec": {"template": {"spec": spec}}}),
+        );
+    }
+
+    /// Until the canary is in this phase and nothing is owed.
+    pub async fn phase(&mut self, phase: &str) {
+        let is_there = |rig: &Self| {
+            let status = &rig.get("canaries", "podinfo")["status"];
+            let conditions = status["conditions"].as_array().map_or(0, Vec::len);
+            status["phase"] == phase && conditions == 1
+        };
+        self.until(&format!("phase {phase}"), is_there).await;
+    }
+
+    pub async fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !holds(self) {
+            let goes_on = self.live(end, true).await;
+            assert!(goes_on, "{what} never came:\n{}", self.story());
+        }
+    }
+
+    /// Lets seconds pass.
+    pub async fn rest(&mut self, seconds: u64) {
+        let end = Instant::now() + Duration::from_secs(seconds);
+        while self.live(end, false).await {}
+    }
+
+    /// Goes on until something changes, if that is asked for, or an operator dies, which is started anew; false at the end.
+    async fn live(&mut self, end: Instant, changes: bool) -> bool {
+        let (mut revisions, mut deaths) = (self.model.revisions(), self.deaths.clone());
+        tokio::select! {
+            () = sleep_until(end) => false,
+            changed = revisions.changed(), if changes => changed.is_ok(),
+            _ = deaths.changed() => {
+                self.deaths = deaths;
+                if let Some(dead) = self.operator.take() {
+                    dead.abort();
+                }
+                tokio::time::sleep(RESTART).await;
+                self.start("the next operator");
+                true
+            }
+        }
+    }
+
+    /// What a user is left with.
+    pub fn outcome(&self) -> Value {
+        let canary = self.get("canaries", "podinfo");
+        let image = |name| {
+            self.get("deployments", name)
+                .pointer("/spec/template/spec/containers/0/image")
+                .cloned()
+        };
+        json!({"phase": canary["status"]["phase"], "weight": canary["status"]["canaryWeight"], "failed": canary["status"]["failedChecks"],
+            "applied": canary["status"]["lastAppliedSpec"], "promoted": canary["status"]["lastPromotedSpec"],
+            "primary": image("podinfo-primary"), "replicas": self.get("deployments", "podinfo")["spec"]["replicas"],
+            "route": self.get("virtualservices", "podinfo")["spec"]})
+    }
+
+    /// The writes so far, one a line.
+    pub fn story(&self) -> String {
+        let history = self.model.history();
+        let lines = history.iter().map(|change| {
+            let what = match (&change.before, &change.after) {
+                (None, _) => "create",
+                (_, None) => "delete",
+                _ => "write ",
+            };
+            let after = change.after.as_deref().cloned().unwrap_or_default();
+            let status = match change.key.plural {
+                "canaries" => after["status"].to_string(),
+                "virtualservices" => after
+                    .pointer("/spec/http")
+                    .map(Value::to_string)
+                    .unwrap_or_default(),
+                "deployments" => format!(
+                    "{} {}",
+                    after["spec"]["replicas"], after["status"]["readyReplicas"]
+                ),
+                "events" => after["message"].to_string(),
+                _ => String::new(),
+            };
+            format!(
+                "{} {:<12} {what} {} {} {status}\n",
+                change.at, change.by, change.key.plural, change.key.name
+            )
+        });
+        lines.collect()
+    }
+}
+
+fn template(tag: &str) -> Value {
+    let container = json!({"name": "podinfod", "image": format!("podinfo:{tag}"), "ports": [{"name": "http", "containerPort": 9898}]});
+    json!({"metadata": {"labels": {"app": "podinfo"}}, "spec": {"containers": [container]}})
+}
+
+fn settings() -> Settings {
+    Settings {
+        mesh_provider: "istio".into(),
+        metrics_server: "http://prometheus:9090".into(),
+        selector_labels: vec!["app".into(), "name".into(), "app.kubernetes.io/name".into()],
+        include_label_prefix: vec![],
+        config_tracking: true,
+        no_cross_namespace_refs: false,
+        cluster_name: String::new(),
+        ingress_annotations_prefix: "nginx.ingress.kubernetes.io".into(),
+        ingress_class: String::new(),
+    }
+}

@@ -1,0 +1,197 @@
+//! Watches: each change once, in order, from a revision on; bookmarks, and an end.
+
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+
+use axum::body::Body;
+use futures::stream;
+use http::Response;
+use serde_json::{Value, json};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    call::Call,
+    refusal::Refusal,
+    selector::Selector,
+    server::{Model, served},
+    store::Change,
+};
+
+/// How often a bookmark is sent.
+const BOOKMARK: Duration = Duration::from_secs(60);
+/// The longest that a watch without a timeout of its own lasts.
+const LONGEST: Duration = Duration::from_secs(1800);
+
+/// One watch under way.
+struct Watch {
+    model: Model,
+    call: Call,
+    selector: Selector,
+    revisions: watch::Receiver<u64>,
+    /// Up to here all is told.
+    told: u64,
+    /// The changes of this kind that there were so far, told or dropped.
+    seen: usize,
+    ready: VecDeque<Value>,
+    bookmark: Option<Instant>,
+    end: Instant,
+    is_over: bool,
+}
+
+/// The answer to a watch: a line for each event.
+pub fn changes(model: Model, call: Call) -> Response<Body> {
+    let start = Instant::now();
+    let timeout = call
+        .number("timeoutSeconds")
+        .map_or(LONGEST, Duration::from_secs);
+    let mut watch = Watch {
+        selector: call.selector(),
+        revisions: model.revisions(),
+        told: 0,
+        seen: 0,
+        ready: VecDeque::new(),
+        bookmark: (call.param("allowWatchBookmarks") == "true").then(|| start + BOOKMARK),
+        end: start + timeout,
+        is_over: false,
+        model,
+        call,
+    };
+    watch.begin();
+    let lines = stream::unfold(watch, |mut watch| async move {
+        let event = watch.next().await?;
+        // The kind of an event comes first, as the real one has it.
+        let line = format!(
+            "{{\"type\":{},\"object\":{}}}\n",
+            event["type"], event["object"]
+        );
+        Some((Ok::<_, Infallible>(line), watch))
+    });
+    let response = Response::builder()
+        .status(200)
+        .header("content-type", "application/json");
+    response.body(Body::from_stream(lines)).unwrap()
+}
+
+impl Watch {
+    /// From the revision that is asked for; without one, or from 0, with all that there is at first.
+    fn begin(&mut self) {
+        let store = self.model.store();
+        let from = self.call.number("resourceVersion").filter(|from| *from > 0);
+        self.told = from.unwrap_or(store.revision);
+        if from.is_none() {
+            let objects = store.at(self.call.resource.plural, store.revision);
+            let found = objects
+                .values()
+                .filter(|object| self.selector.matches(object));
+            self.ready = found
+                .map(|object| event("ADDED", &self.call, object))
+                .collect();
+        } else if self.told < store.compacted {
+            let (told, compacted) = (self.told, store.compacted);
+            let refusal =
+                Refusal::expired(&format!("too old resource version: {told} ({compacted})"));
+            self.ready = [json!({"type": "ERROR", "object": refusal.status()})].into();
+            self.is_over = true;
+        }
+    }
+
+    async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some(event);
+            }
+            if self.is_over {
+                return None;
+            }
+            self.revisions.mark_unchanged();
+            let late = self
+                .model
+                .plan()
+                .late
+                .get(self.call.resource.plural)
+                .copied()
+                .unwrap_or_default();
+            let next = self.model.store().since(self.told).first().cloned();
+            let due = next
+                .as_ref()
+                .map(|change| self.model.instant(change.at) + late);
+            if let Some(change) = next.filter(|_| due.is_some_and(|due| due <= Instant::now())) {
+                self.told = change.revision;
+                let event = self.tell(&change);
+                self.ready.extend(event);
+                continue;
+            }
+            let now = Instant::now();
+            if now >= self.end {
+                self.is_over = true;
+                let mark = self.bookmark.map(|_| self.mark());
+                self.ready.extend(mark);
+                continue;
+            }
+            if self.bookmark.is_some_and(|at| now >= at) {
+                self.bookmark = Some(now + BOOKMARK);
+                return Some(self.mark());
+            }
+            let until = [Some(self.end), self.bookmark, due]
+                .into_iter()
+                .flatten()
+                .min()?;
+            tokio::select! {
+                () = sleep_until(until) => {}
+                changed = self.revisions.changed() => changed.ok()?,
+            }
+        }
+    }
+
+    /// What a change is to this watch, if anything.
+    fn tell(&mut self, change: &Change) -> Option<Value> {
+        if change.key.plural != self.call.resource.plural {
+            return None;
+        }
+        let matches = |object: &Option<Arc<Value>>| {
+            object
+                .as_ref()
+                .is_some_and(|object| self.selector.matches(object))
+        };
+        let (was, is) = (matches(&change.before), matches(&change.after));
+        let with_revision = |object: &Value| {
+            let mut object = object.clone();
+            object["metadata"]["resourceVersion"] = json!(change.revision.to_string());
+            object
+        };
+        let event = match (was, is) {
+            (false, false) => return None,
+            (false, true) => event("ADDED", &self.call, change.after.as_ref()?),
+            (true, true) => event("MODIFIED", &self.call, change.after.as_ref()?),
+            (true, false) => event(
+                "DELETED",
+                &self.call,
+                &with_revision(change.before.as_ref()?),
+            ),
+        };
+        self.seen += 1;
+        let is_dropped = self
+            .model
+            .plan()
+            .dropped
+            .get(change.key.plural)
+            .is_some_and(|dropped| dropped.contains(&self.seen));
+        (!is_dropped).then_some(event)
+    }
+
+    fn mark(&self) -> Value {
+        let mut object = served(
+            &self.call,
+            &json!({"kind": self.call.resource.kind, "metadata": {}}),
+        );
+        object["metadata"] =
+            json!({"resourceVersion": self.told.to_string(), "creationTimestamp": null});
+        json!({"type": "BOOKMARK", "object": object})
+    }
+}
+
+fn event(kind: &str, call: &Call, object: &Value) -> Value {
+    json!({"type": kind, "object": served(call, object)})
+}

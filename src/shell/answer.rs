@@ -131,8 +131,11 @@ impl Answers {
         if let Some(asked) = canaries.get_mut(canary).filter(|asked| asked.step == *step) {
             asked.running.remove(&question);
             asked.evidence.insert(question, answer);
-            // The receiver lives as long as the controller: nobody is left to be told once it is gone.
-            let _ = self.answered.send(canary.clone());
+            // What was asked together is looked at together. The receiver lives as long as the controller: nobody is left to be told
+            // once it is gone.
+            if asked.running.is_empty() {
+                let _ = self.answered.send(canary.clone());
+            }
         }
     }
 }

@@ -192,6 +192,7 @@ impl Context {
     fn failed(&self, canary: &ObjectRef, category: &str) -> Duration {
         self.operator.meters.error(category);
         let failures = self.with(canary, |remembered| {
+            lock(&remembered.memory).interrupted();
             remembered.failures += 1;
             remembered.failures
         });
@@ -205,8 +206,11 @@ impl Context {
         let Operator {
             settings, answers, ..
         } = self.operator.as_ref();
+        let mut held = BTreeMap::new();
         for _ in 0..PLANS {
-            let world = match observe(&self.cache, settings, reference, &memory).await {
+            let held_before = std::mem::take(&mut held);
+            let world = match observe(&self.cache, settings, reference, &memory, held_before).await
+            {
                 Ok(Some(world)) => world,
                 Ok(None) => return Ok(None),
                 Err(problem) => {
@@ -244,9 +248,11 @@ impl Context {
                     }));
                 }
                 Decision::Do(plan) => {
-                    if !self.carry_out(&memory, &world, plan).await? {
+                    let goes_on = self.carry_out(&memory, &world, plan).await?;
+                    if !goes_on {
                         return Ok(Some(until_next(&world, Next::Due)));
                     }
+                    held = world.objects;
                 }
             }
         }

@@ -34,6 +34,8 @@ pub struct Memory {
     mended: (Option<Timestamp>, BTreeSet<ObjectRef>),
     /// The due of the step whose questions are being asked: no other begins meanwhile.
     open: Option<Open>,
+    /// Whether what was begun at the open due has to be done again.
+    interrupted: bool,
     /// The target and configs as last seen, and when that was first and last different.
     content: Option<(String, Changed)>,
     /// The step of which it was told why it waits, and how many reminders of it there were.
@@ -65,7 +67,11 @@ impl Memory {
             };
         }
         if let Some(Open(open)) = self.open {
-            return open;
+            // What is written late leaves a version less time than an interval, if the next step does not come as late.
+            return open.map(|due| Due {
+                late: due.late || (self.interrupted && now.duration_since(due.at) > PUNCTUAL),
+                ..due
+            });
         }
         let at = last_due(transition?, interval, now)?;
         if self.served.is_some_and(|served| served >= at) {
@@ -103,9 +109,15 @@ impl Memory {
         self.asked_at.get_or_insert(now);
     }
 
+    /// A look came to nothing: what it was to do is done at another.
+    pub fn interrupted(&mut self) {
+        self.interrupted = true;
+    }
+
     /// A look ended without a write: what that means for its due.
     pub fn waited(&mut self, due: Option<Due>, next: Next) {
         self.open = None;
+        self.interrupted = false;
         self.asked_at = None;
         let Some(due) = due else { return };
         match next {
@@ -216,6 +228,17 @@ mod tests {
             None,
             "a write ends it"
         );
+    }
+
+    #[test]
+    fn a_step_whose_write_has_to_be_repeated_is_late() {
+        let mut memory = Memory::default();
+        let due = memory.due(Some(at(0)), INTERVAL, at(10));
+        memory.asking(due, at(10));
+        memory.interrupted();
+        let late = |due: Option<Due>| due.map(|due| due.late);
+        assert_eq!(late(memory.due(Some(at(0)), INTERVAL, at(11))), Some(false));
+        assert_eq!(late(memory.due(Some(at(0)), INTERVAL, at(14))), Some(true));
     }
 
     #[test]

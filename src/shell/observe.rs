@@ -35,14 +35,18 @@ pub enum ObserveError {
     Cluster(#[from] ClusterError),
 }
 
-/// The canary and all that a decision about it looks at; `None` if it does not exist.
+/// The canary and all that a decision about it looks at; `None` if it does not exist. What is `held` of the look before spares reading
+/// it again, as far as it is so still.
 pub async fn observe(
     cache: &Cache,
     settings: &Arc<Settings>,
     reference: &ObjectRef,
     memory: &Mutex<Memory>,
+    mut held: BTreeMap<ObjectRef, Value>,
 ) -> Result<Option<World>, ObserveError> {
-    let itself = cache.read(reference, vec![reference.clone()]).await?;
+    let itself = cache
+        .read(reference, vec![reference.clone()], &mut held)
+        .await?;
     let Some(canary) = itself.into_iter().find_map(|(_, canary)| canary) else {
         return Ok(None);
     };
@@ -55,7 +59,7 @@ pub async fn observe(
         if missing.is_empty() {
             break;
         }
-        for (object, value) in cache.read(reference, missing).await? {
+        for (object, value) in cache.read(reference, missing, &mut held).await? {
             world.seen.insert(object.clone());
             world.objects.extend(value.map(|value| (object, value)));
         }

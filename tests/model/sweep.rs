@@ -54,10 +54,7 @@ fn a_release_ends_the_same_wherever_the_operator_is_stopped() {
     sweep(|reference| at_each_write(reference, &[Fault::DieBefore, Fault::DieAfter]));
 }
 
-/// Today this finds one thing: where the write of a step hangs and is repeated seconds later, the next step still keeps to the
-/// cadence, so that the version is watched for less than an interval.
 #[test]
-#[ignore = "takes some minutes: cargo test --test model -- --ignored"]
 fn a_release_ends_the_same_whatever_becomes_of_a_write() {
     let faults = [
         Fault::Status(409),
@@ -74,7 +71,6 @@ fn a_release_ends_the_same_whatever_becomes_of_a_write() {
 }
 
 #[test]
-#[ignore = "takes some minutes: cargo test --test model -- --ignored"]
 fn a_release_ends_the_same_with_stale_news_and_a_bad_start() {
     sweep(|_| {
         let late = RESOURCES.iter().flat_map(|resource| {

@@ -65,8 +65,8 @@ enum Seen {
 /// What can be said of an object without asking.
 #[derive(Debug)]
 pub enum Known {
-    /// It is like this.
-    Present(Packed),
+    /// It is like this, at this resourceVersion.
+    Present(u64, Packed),
     /// It does not exist.
     Absent,
     /// Nothing.
@@ -93,7 +93,7 @@ impl Index {
             return Known::Unknown;
         }
         match self.objects.get(object).map(|entry| &entry.seen) {
-            Some(Seen::Present(_, packed)) => Known::Present(packed.clone()),
+            Some(Seen::Present(version, packed)) => Known::Present(*version, packed.clone()),
             Some(Seen::Absent) => Known::Absent,
             // Every Canary is kept.
             None if object.kind == Kind::Canary => Known::Absent,
@@ -344,7 +344,7 @@ impl Index {
 }
 
 /// A resourceVersion as the number that it is; 0, which is newer than nothing and older than nothing, where it is none.
-fn version(text: &str) -> u64 {
+pub fn version(text: &str) -> u64 {
     text.parse().unwrap_or(0)
 }
 
@@ -411,7 +411,7 @@ mod tests {
     /// What is known: the version that was packed, `-` for nothing there, `?` for nothing known.
     fn known(index: &Index, object: &ObjectRef) -> String {
         match index.known(object) {
-            Known::Present(packed) => packed.value()["version"].as_str().unwrap().to_owned(),
+            Known::Present(_, packed) => packed.value()["version"].as_str().unwrap().to_owned(),
             Known::Absent => "-".to_owned(),
             Known::Unknown => "?".to_owned(),
         }
@@ -550,7 +550,7 @@ mod tests {
                 .len(),
             1
         );
-        let Known::Present(kept) = index.known(&secret) else {
+        let Known::Present(_, kept) = index.known(&secret) else {
             panic!("it is there");
         };
         assert!(

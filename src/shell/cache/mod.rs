@@ -9,7 +9,7 @@ mod packed;
 mod served;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -29,7 +29,7 @@ use super::{
     meters::Meters,
 };
 use crate::world::{Kind, ObjectRef};
-use index::{Arrival, Index, Known, Touched};
+use index::{Arrival, Index, Known, Touched, version};
 use served::Served;
 
 /// How many objects of one canary are read at a time.
@@ -107,13 +107,15 @@ impl Cache {
         }
     }
 
-    /// Objects that a canary looks at, and from now on hears of; with those that do not exist.
+    /// Objects that a canary looks at, and from now on hears of; with those that do not exist. What is `held` of an earlier look, and is
+    /// so still, is taken from there.
     pub async fn read(
         &self,
         canary: &ObjectRef,
         objects: Vec<ObjectRef>,
+        held: &mut BTreeMap<ObjectRef, Value>,
     ) -> Result<Vec<(ObjectRef, Option<Value>)>, ClusterError> {
-        let (mut found, mut unknown) = (Vec::new(), Vec::new());
+        let (mut found, mut packed, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
         {
             let mut index = self.lock();
             let watched = objects.iter().filter(|object| self.watches(object));
@@ -121,38 +123,41 @@ impl Cache {
                 // The receiver lives as long as the cache is in use.
                 let _ = self.kinds.send(kind);
             }
+            let mut fenced = 0;
             for object in objects {
+                let held = held.remove(&object);
+                let held_version = held.as_ref().map(version_of).filter(|version| *version > 0);
                 match index.known(&object) {
-                    Known::Present(packed) => found.push((object, Some(packed))),
+                    Known::Present(version, _) if held_version == Some(version) => {
+                        found.push((object, held));
+                    }
+                    Known::Present(_, text) => packed.push((object, text)),
                     Known::Absent => found.push((object, None)),
-                    Known::Unknown => unknown.push(object),
+                    Known::Unknown => {
+                        fenced += usize::from(index.is_live(object.kind));
+                        unknown.push(object);
+                    }
                 }
             }
+            self.meters.fenced(fenced);
         }
-        let live = unknown
-            .iter()
-            .filter(|object| self.lock().is_live(object.kind));
-        self.meters.fenced(live.count());
-        let mut all: Vec<_> = found
-            .into_iter()
-            .map(|(object, packed)| {
-                let value = packed.map(|packed| with_kind(packed.value(), object.kind));
-                (object, value)
-            })
-            .collect();
+        found.extend(packed.into_iter().map(|(object, packed)| {
+            let value = with_kind(packed.value(), object.kind);
+            (object, Some(value))
+        }));
         let fetched: Vec<_> = stream::iter(unknown)
             .map(async |object| Ok::<_, ClusterError>((self.fetch(canary, &object).await?, object)))
             .buffer_unordered(PARALLEL_READS)
             .try_collect()
             .await?;
-        all.extend(fetched.into_iter().map(|(value, object)| (object, value)));
-        Ok(all)
+        found.extend(fetched.into_iter().map(|(value, object)| (object, value)));
+        Ok(found)
     }
 
     /// What is known of an object, without asking for it or looking at it.
     pub fn peek(&self, object: &ObjectRef) -> Option<Value> {
         match self.lock().known(object) {
-            Known::Present(packed) => Some(with_kind(packed.value(), object.kind)),
+            Known::Present(_, packed) => Some(with_kind(packed.value(), object.kind)),
             Known::Absent | Known::Unknown => None,
         }
     }
@@ -362,6 +367,12 @@ fn arrival<'a>(kind: Kind, served: &'a Served, text: &'a dyn Fn() -> String) -> 
         version: meta.resource_version.as_deref().unwrap_or_default(),
         text,
     }
+}
+
+/// The resourceVersion of an object.
+fn version_of(object: &Value) -> u64 {
+    let text = object.pointer("/metadata/resourceVersion");
+    version(text.and_then(Value::as_str).unwrap_or_default())
 }
 
 /// Lists leave out what is the same for all their objects.

@@ -290,10 +290,9 @@ impl Context {
             return Ok(false);
         }
         for effect in &plan.effects {
-            match self.operator.cluster.apply(effect).await {
-                Ok(mut written) => {
-                    self.cache
-                        .answered(&reference, &effect.object, &mut written);
+            let write = self.operator.cluster.apply(effect);
+            match self.cache.write(&reference, &effect.object, write).await {
+                Ok(()) => {
                     lock(memory).mend(&effect.object);
                     debug!(
                         canary = name(canary),
@@ -302,10 +301,7 @@ impl Context {
                         effect.object.name
                     );
                 }
-                Err(ClusterError::Lost(_)) => {
-                    self.cache.doubt(&effect.object);
-                    return Ok(true);
-                }
+                Err(ClusterError::Lost(_)) => return Ok(true),
                 Err(ClusterError::Refused { message, .. }) => {
                     self.tell(
                         memory,
@@ -324,15 +320,10 @@ impl Context {
             }
         }
         if let Some(status) = &plan.status {
-            match self.commit(world, status).await {
-                Ok(mut written) => {
-                    self.cache.answered(&reference, &reference, &mut written);
-                    self.committed(memory, world, status);
-                }
-                Err(ClusterError::Lost(_)) => {
-                    self.cache.doubt(&reference);
-                    return Ok(true);
-                }
+            let write = self.commit(world, status);
+            match self.cache.write(&reference, &reference, write).await {
+                Ok(()) => self.committed(memory, world, status),
+                Err(ClusterError::Lost(_)) => return Ok(true),
                 Err(error) => return Err(error.into()),
             }
         }

@@ -20,6 +20,8 @@ use crate::{
 pub struct Index {
     kinds: HashMap<Kind, Watched>,
     objects: HashMap<Arc<ObjectRef>, Entry>,
+    /// Which canary writes what just now.
+    writes: HashMap<ObjectRef, ObjectRef>,
     /// What each canary looks at.
     looks: HashMap<Arc<ObjectRef>, Box<[Arc<ObjectRef>]>>,
     packer: Packer,
@@ -168,6 +170,18 @@ impl Index {
         }
     }
 
+    /// A canary writes an object: until the answer is here, what is told of the object is no news to that canary.
+    pub fn writes(&mut self, canary: &ObjectRef, object: &ObjectRef) {
+        self.writes.insert(object.clone(), canary.clone());
+    }
+
+    /// The write came to an end; whether somebody else wrote after it, as was told already.
+    pub fn wrote(&mut self, object: &ObjectRef, at: &str) -> bool {
+        self.writes.remove(object);
+        let seen = self.objects.get(object).map(|entry| &entry.seen);
+        matches!(seen, Some(Seen::Present(known, _)) if *known > version(at))
+    }
+
     /// An object is not as it was thought to be: it is asked for at the next look.
     pub fn doubt(&mut self, object: &ObjectRef) {
         if let Some(entry) = self.objects.get_mut(object) {
@@ -239,7 +253,11 @@ impl Index {
         }
         let text = kept(object.kind, (arrival.text)());
         entry.seen = Seen::Present(version, self.packer.pack(&text));
-        self.touched_by(object)
+        let mut touched = self.touched_by(object);
+        if let Some(writer) = self.writes.get(object) {
+            touched.retain(|canary| **canary != *writer);
+        }
+        touched
     }
 
     /// An object was deleted.
@@ -490,6 +508,27 @@ mod tests {
             "4",
             "an answer counts, whatever was thought before"
         );
+    }
+
+    #[test]
+    fn a_write_of_its_own_is_no_news_to_a_canary_but_one_after_it_is() {
+        let mut index = live();
+        index.writes(&canary(), &target());
+        // The watch is faster than the answer.
+        assert!(
+            index
+                .arrived(&arrival(&target(), "6", &text("6")))
+                .is_empty()
+        );
+        assert!(!index.wrote(&target(), "6"));
+        index.writes(&canary(), &target());
+        assert!(
+            index
+                .arrived(&arrival(&target(), "8", &text("8")))
+                .is_empty()
+        );
+        assert!(index.wrote(&target(), "7"), "somebody else wrote the 8");
+        assert_eq!(index.arrived(&arrival(&target(), "9", &text("9"))).len(), 1);
     }
 
     #[test]

@@ -35,7 +35,7 @@ use served::Served;
 /// How many objects of one canary are read at a time.
 const PARALLEL_READS: usize = 8;
 /// How many objects a list brings at a time: they are in memory together.
-const PAGE: u32 = 100;
+const PAGE: u32 = 50;
 /// After as many seconds of silence, and five more, a connection counts as dead; a watch is renewed as often.
 const SILENCE: u32 = 30;
 /// The pause before a kind that could not be watched is listed again, at first and at most.
@@ -126,7 +126,10 @@ impl Cache {
             let mut fenced = 0;
             for object in objects {
                 let held = held.remove(&object);
-                let held_version = held.as_ref().map(version_of).filter(|version| *version > 0);
+                let held_version = held
+                    .as_ref()
+                    .map(|held| version(text_version(held)))
+                    .filter(|version| *version > 0);
                 match index.known(&object) {
                     Known::Present(version, _) if held_version == Some(version) => {
                         found.push((object, held));
@@ -191,26 +194,49 @@ impl Cache {
         Ok(value)
     }
 
-    /// An object as the API server answered a call for a canary: the canary knows, others that look at it are told.
-    pub fn answered(&self, canary: &ObjectRef, object: &ObjectRef, answer: &mut Value) {
+    /// Writes an object for a canary: the canary knows what was written from the answer, others that look at it are told. A write that
+    /// lost shows that the object is not as it was thought to be.
+    pub async fn write(
+        &self,
+        canary: &ObjectRef,
+        object: &ObjectRef,
+        write: impl Future<Output = Result<Value, ClusterError>>,
+    ) -> Result<(), ClusterError> {
+        self.lock().writes(canary, object);
+        match write.await {
+            Ok(mut answer) => {
+                self.answered(canary, object, &mut answer);
+                let overtaken = self.lock().wrote(object, text_version(&answer));
+                if overtaken {
+                    // The receiver lives as long as somebody looks.
+                    let _ = self.touched.send(canary.clone());
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let mut index = self.lock();
+                index.wrote(object, "");
+                if matches!(error, ClusterError::Lost(_)) {
+                    self.meters.conflict();
+                    index.doubt(object);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// An object as the API server answered a call for a canary.
+    fn answered(&self, canary: &ObjectRef, object: &ObjectRef, answer: &mut Value) {
         if let Some(metadata) = answer.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.remove("managedFields");
         }
-        let version = answer.pointer("/metadata/resourceVersion");
-        let version = version.and_then(Value::as_str).unwrap_or_default();
         let mut touched = self.lock().arrived(&Arrival {
             object: object.clone(),
-            version,
+            version: text_version(answer),
             text: &|| answer.to_string(),
         });
         touched.retain(|other| **other != *canary);
         self.touch(object.kind, touched);
-    }
-
-    /// An object is not as it was thought to be.
-    pub fn doubt(&self, object: &ObjectRef) {
-        self.meters.conflict();
-        self.lock().doubt(object);
     }
 
     /// Returns once the Canaries are known, and all kinds that they name are listed or cannot be.
@@ -370,9 +396,9 @@ fn arrival<'a>(kind: Kind, served: &'a Served, text: &'a dyn Fn() -> String) -> 
 }
 
 /// The resourceVersion of an object.
-fn version_of(object: &Value) -> u64 {
+fn text_version(object: &Value) -> &str {
     let text = object.pointer("/metadata/resourceVersion");
-    version(text.and_then(Value::as_str).unwrap_or_default())
+    text.and_then(Value::as_str).unwrap_or_default()
 }
 
 /// Lists leave out what is the same for all their objects.

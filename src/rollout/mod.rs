@@ -26,6 +26,7 @@ pub use audit::audit;
 pub use facts::{content, needs, whole};
 pub use metrics::samples;
 pub use plan::{Answer, Decision, Evidence, Next, Plan, Question};
+pub use rollback::given_up;
 
 use crate::{
     api::canary::CanaryPhase,

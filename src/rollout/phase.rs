@@ -32,7 +32,8 @@ pub enum Intent {
 }
 
 impl Intent {
-    const fn as_str(self) -> &'static str {
+    /// The type of its condition.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::RollingBack => "RollingBack",
             Self::Reverting => "Reverting",

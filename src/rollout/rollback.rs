@@ -12,7 +12,7 @@ use super::{
 use crate::{
     api::canary::{CanaryPhase, CanaryStatus},
     route::affinity,
-    world::{Weights, World},
+    world::{ObjectRef, TargetKind, Weights, World},
 };
 
 /// Why a run ends without a promotion: kept in the status as `reason` and `message` of an intent until it was told.
@@ -117,6 +117,30 @@ pub fn begin(world: &World, cause: &Cause) -> Decision {
         &cause.message(),
     );
     Decision::commit(status, Vec::new())
+}
+
+/// The workloads whose pods a plan gives up on; empty if it gives up on none. What was heard of them may be old, and this is no plan to
+/// make by hearsay.
+pub fn given_up(world: &World, plan: &Plan) -> Vec<ObjectRef> {
+    let conditions = plan
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    let mut begun = conditions.into_iter().flatten();
+    let begun = begun.find(|condition| condition.type_ == Intent::RollingBack.as_str());
+    let cause = begun.map(|c| Cause::read(&c.reason, c.message.as_deref().unwrap_or_default()));
+    let (Some(Cause::NotReady(_) | Cause::FailedPromotion(_)), false, Some(kind)) =
+        (cause, is_under_way(world), TargetKind::of(&world.canary))
+    else {
+        return Vec::new();
+    };
+    let (target, primary) = (
+        &world.canary.spec.target_ref.name,
+        world.canary.primary_workload_name(),
+    );
+    [target, &primary]
+        .map(|name| world.reference(kind.kind(), name))
+        .to_vec()
 }
 
 /// Whether the way back was begun and not finished.

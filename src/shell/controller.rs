@@ -206,7 +206,7 @@ impl Context {
         let Operator {
             settings, answers, ..
         } = self.operator.as_ref();
-        let mut held = BTreeMap::new();
+        let (mut held, mut asked_again) = (BTreeMap::new(), false);
         for _ in 0..PLANS {
             let held_before = std::mem::take(&mut held);
             let world = match observe(&self.cache, settings, reference, &memory, held_before).await
@@ -247,6 +247,9 @@ impl Context {
                         until_next(&world, next)
                     }));
                 }
+                Decision::Do(plan) if !asked_again && self.asks_again(&world, &plan).await? => {
+                    asked_again = true;
+                }
                 Decision::Do(plan) => {
                     let goes_on = self.carry_out(&memory, &world, plan).await?;
                     if !goes_on {
@@ -263,6 +266,16 @@ impl Context {
             "does not settle: something changes back what is written"
         );
         Ok(Some(RETRY.1))
+    }
+
+    /// Reads what a plan gives up on, if it does: the plan is made anew of what there is now. Whether it does.
+    async fn asks_again(&self, world: &World, plan: &Plan) -> Result<bool, ClusterError> {
+        let reference = world.reference(Kind::Canary, world.name());
+        let given_up = rollout::given_up(world, plan);
+        for object in &given_up {
+            self.cache.fetch(&reference, object).await?;
+        }
+        Ok(!given_up.is_empty())
     }
 
     /// Carries out a plan; false if it was refused again, so that nothing is tried before the next due.

@@ -374,12 +374,14 @@ fn until_error(
     api: &Api<Served>,
     config: &watcher::Config,
 ) -> impl Stream<Item = watcher::Result<Event<Served>>> + Send + use<> {
-    kube::runtime::watcher(api.clone(), config.clone())
-        .take_until(sleep(RELIST.mul_f64(0.75 + 0.5 * jitter())))
-        .scan(false, |failed, event| {
-            let ended = std::mem::replace(failed, event.is_err());
-            future::ready((!ended).then_some(event))
-        })
+    let events = kube::runtime::watcher(api.clone(), config.clone())
+        .take_until(sleep(RELIST.mul_f64(0.75 + 0.5 * jitter())));
+    stream::unfold(Some(events.boxed()), async |events| {
+        let mut events = events?;
+        let event = events.next().await?;
+        let goes_on = event.is_ok();
+        Some((event, goes_on.then_some(events)))
+    })
 }
 
 fn arrival<'a>(kind: Kind, served: &'a Served, text: &'a dyn Fn() -> String) -> Arrival<'a> {

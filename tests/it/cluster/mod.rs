@@ -1,5 +1,6 @@
 //! Releases on a real API server: each scenario in a namespace of its own, all at once on one bed.
 
+mod check;
 mod gates;
 mod ingress;
 mod inputs;

@@ -85,6 +85,11 @@ impl Rig {
             .map_err(text)
     }
 
+    /// A kubeconfig with the rights of the operator's account.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
     /// `kubectl explain` helps.
     pub async fn explained(&self) -> Outcome {
         let said = self

@@ -108,7 +108,7 @@ pub async fn what_is_missing_is_named(rig: &Rig, namespace: &str) -> Outcome {
         let missing: BTreeSet<_> = table
             .lines()
             .filter(|line| {
-                line.starts_with("missing right")
+                line.starts_with("missing right:")
                     && (line.contains(&format!(" {namespace}")) || line.contains("all namespaces"))
             })
             .filter(|line| line.ends_with(namespace) || line.ends_with("all namespaces"))
@@ -128,7 +128,7 @@ pub async fn what_is_missing_is_named(rig: &Rig, namespace: &str) -> Outcome {
     set(&whole).await?;
     until(Duration::from_secs(30), "rights are back", async || {
         let (_, table) = run(rig.kubeconfig(), &[]).await?;
-        (!table.contains("missing right"))
+        (!table.contains("missing right:"))
             .then_some(())
             .ok_or(table)
     })

@@ -110,3 +110,11 @@ async fn a_cluster_that_flagger_left_is_taken_over() {
     let failed = takeover::what_flagger_left_is_taken_over(&rig).await;
     rig.end(failed).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_flagger_left_is_taken_over_with_flaggers_own_kinds() {
+    let rig = Rig::idle().await;
+    rig.with_flaggers_kinds().await.unwrap();
+    let failed = takeover::what_flagger_left_is_taken_over(&rig).await;
+    rig.end(failed).await;
+}

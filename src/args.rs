@@ -148,6 +148,17 @@ pub enum Command {
     Run(Box<Config>),
     /// Print the CRDs.
     Crds,
+    /// Print what would come first if the operator were run like this, in a form; nothing is written.
+    Check(Box<Config>, Form),
+}
+
+/// How a result is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// For people.
+    Table,
+    /// For scripts.
+    Json,
 }
 
 /// The configuration as resolved.
@@ -214,10 +225,12 @@ pub fn parse(
     if args.peek().map(String::as_str) == Some("crds") {
         return Ok(Command::Crds);
     }
+    let checks = args.next_if(|first| first == "check").is_some();
     let known: Vec<_> = FLAGS
         .iter()
         .map(|(name, default, _)| (*name, *default))
         .chain(TOLERATED)
+        .chain(checks.then_some(("o", "table")))
         .collect();
     let given = flags::read(args, &known, &usage())?;
     if given.get("version").is_some_and(|value| is_true(value)) {
@@ -228,7 +241,17 @@ pub fn parse(
         );
         return Err(Exit { code: 0, text });
     }
-    resolve(&given, env).map(|config| Command::Run(Box::new(config)))
+    let config = Box::new(resolve(&given, env)?);
+    if !checks {
+        return Ok(Command::Run(config));
+    }
+    match given.get("o").map_or("table", String::as_str) {
+        "table" => Ok(Command::Check(config, Form::Table)),
+        "json" => Ok(Command::Check(config, Form::Json)),
+        other => Err(wrong(&format!(
+            "invalid value {other:?} for flag -o: must be table or json"
+        ))),
+    }
 }
 
 fn resolve(
@@ -394,7 +417,9 @@ fn wrong(problem: &str) -> Exit {
 }
 
 fn usage() -> String {
-    flags::usage("flagger", &FLAGS) + "  crds\n    \tAs the first argument: print the CRDs.\n"
+    flags::usage("flagger", &FLAGS)
+        + "  crds\n    \tAs the first argument: print the CRDs.\n"
+        + "  check\n    \tAs the first argument: print what would come first for each canary if flagger were started with these flags, and\n    \twhich rights are missing. Writes nothing. Ends with 0 if all would stay as it is, else with 1. With -o json for scripts.\n"
 }
 
 #[cfg(test)]
@@ -410,7 +435,37 @@ mod tests {
             env.get(name).cloned()
         })? {
             Command::Run(config) => Ok(*config),
-            Command::Crds => panic!("crds"),
+            Command::Crds | Command::Check(..) => panic!("another command"),
+        }
+    }
+
+    #[test]
+    fn a_check_takes_the_flags_of_what_it_is_about_and_a_form() {
+        let check = |args: &[&str]| parse(args.iter().map(|arg| (*arg).to_owned()), |_| None);
+        let Ok(Command::Check(config, Form::Json)) = check(&[
+            "check",
+            "-o",
+            "json",
+            "-mesh-provider=nginx",
+            "-namespace=n",
+        ]) else {
+            panic!("no check");
+        };
+        assert_eq!(config.settings.mesh_provider, "nginx");
+        assert_eq!(config.namespace.as_deref(), Some("n"));
+        assert!(matches!(
+            check(&["check"]),
+            Ok(Command::Check(_, Form::Table))
+        ));
+        for (args, problem) in [
+            (
+                &["check", "-o=yaml"][..],
+                "invalid value \"yaml\" for flag -o: must be table or json",
+            ),
+            (&["-o=json"], "flag provided but not defined: -o"),
+        ] {
+            let exit = check(args).unwrap_err();
+            assert_eq!((exit.code, exit.text.lines().next().unwrap()), (2, problem));
         }
     }
 

@@ -22,6 +22,7 @@
 //! | what does a decision see? | [`world`]: one snapshot, `World`; a write as a value, `Effect` |
 //! | **what happens next?** | [`rollout`]: `decide` reads as the table of contents |
 //! | what must never happen? | `rollout::audit` |
+//! | what would happen first, and with which rights? | [`check`] and [`rollout::outlook`]; `flagger check` prints it |
 //! | what does the primary look like, the Services, the copies of configs? | [`workload`] |
 //! | how is traffic split, per mesh? | [`route`] |
 //! | what is a metric asked with, and what does its answer say? | [`measure`] |
@@ -106,6 +107,7 @@
 
 pub mod api;
 pub mod args;
+pub mod check;
 pub mod flags;
 pub mod loadtester;
 pub mod measure;

@@ -4,11 +4,12 @@ use std::{process::ExitCode, sync::Arc};
 
 use flagger_rs::{
     api,
-    args::{self, Command, Config},
+    args::{self, Command, Config, Form},
     measure::endpoint::public,
     notice::alert::{Chat, ChatService},
     shell::{
         answer::Answers,
+        check,
         cluster::Cluster,
         controller::{self, Operator},
         http::Http,
@@ -50,6 +51,13 @@ fn main() -> ExitCode {
             .map(|yaml| print!("{yaml}"))
             .map_err(|error| error.to_string()),
         Command::Run(config) => run(*config),
+        Command::Check(config, form) => {
+            // Nobody logs here: a problem goes to where problems of commands go.
+            return check(*config, form).unwrap_or_else(|problem| {
+                eprintln!("{problem}");
+                ExitCode::FAILURE
+            });
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -58,6 +66,27 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints what would come first if the operator were run.
+#[tokio::main]
+async fn check(config: Config, form: Form) -> Result<ExitCode, String> {
+    for remark in &config.remarks {
+        eprintln!("{remark}");
+    }
+    let client = connect(&config).await?;
+    let watched = config.namespace.as_deref();
+    let lease = config.leader_election.then_some(config.lease_namespace);
+    let report = check::check(client, watched, config.settings, lease.as_deref()).await?;
+    match form {
+        Form::Table => print!("{report}"),
+        Form::Json => println!("{:#}", report.json()),
+    }
+    Ok(if report.is_clean() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 #[tokio::main]

@@ -14,6 +14,7 @@ mod hooks;
 mod metric_template;
 mod metrics;
 mod objects;
+mod outlook;
 mod phase;
 mod promotion;
 mod rollback;
@@ -25,6 +26,7 @@ mod withdrawal;
 pub use audit::audit;
 pub use facts::{content, needs, whole};
 pub use metrics::samples;
+pub use outlook::{Outlook, Verdict, outlook};
 pub use plan::{Answer, Decision, Evidence, Next, Plan, Question};
 pub use rollback::given_up;
 

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use super::clock;
 
 /// The Lease's name, as in Flagger.
-const NAME: &str = "flagger-leader-election";
+pub const NAME: &str = "flagger-leader-election";
 /// How long a holder that is not heard of is honoured.
 const DURATION: Duration = Duration::from_secs(15);
 /// How long after its last renewal a holder goes on writing.
@@ -40,6 +40,12 @@ impl Leadership {
     /// Without an election everyone may write.
     pub const fn always() -> Self {
         Self { until: None }
+    }
+
+    /// Who only looks may never write.
+    pub fn never() -> Self {
+        let (_, until) = watch::channel(Instant::now());
+        Self { until: Some(until) }
     }
 
     /// Whether a write may be sent now.

@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod cache;
+pub mod check;
 pub mod clock;
 pub mod cluster;
 pub mod controller;

@@ -123,7 +123,8 @@ pub fn before(instant: Timestamp, by: SignedDuration) -> Timestamp {
     instant.saturating_sub(by).unwrap_or(instant)
 }
 
-fn parse(canary: Value) -> Result<Canary, ObserveError> {
+/// The canary as an object has it.
+pub fn parse(canary: Value) -> Result<Canary, ObserveError> {
     let metadata = canary.get("metadata").cloned().unwrap_or_default();
     serde_json::from_value(canary).map_err(|error| ObserveError::Poison {
         error,
@@ -131,7 +132,8 @@ fn parse(canary: Value) -> Result<Canary, ObserveError> {
     })
 }
 
-fn world(canary: Canary, reference: &ObjectRef, settings: &Arc<Settings>) -> World {
+/// The canary, with nothing seen yet.
+pub fn world(canary: Canary, reference: &ObjectRef, settings: &Arc<Settings>) -> World {
     World {
         canary,
         objects: BTreeMap::new(),
@@ -181,25 +183,26 @@ async fn fetch_wholes(
     Ok(())
 }
 
-/// The older canary with the same target.
+/// The older canary with the same target, of those that are known to look at it.
 fn rival(cache: &Cache, world: &World) -> Option<String> {
     let target = &world.canary.spec.target_ref;
-    let age = |canary: &Canary| {
-        (
-            canary
-                .metadata
-                .creation_timestamp
-                .clone()
-                .map(|time| time.0),
-            canary.metadata.name.clone(),
-        )
-    };
     let kind = crate::world::TargetKind::of(&world.canary)?.kind();
     let looking = cache.looking_at(&world.reference(kind, &target.name));
-    looking
-        .iter()
-        .filter(|other| other.name != world.name())
-        .filter_map(|other| parse(cache.peek(other)?).ok())
+    let others = looking.iter().filter(|other| other.name != world.name());
+    rival_among(
+        world,
+        others.filter_map(|other| parse(cache.peek(other)?).ok()),
+    )
+}
+
+/// The older canary with the same target, among others of its namespace.
+pub fn rival_among(world: &World, others: impl Iterator<Item = Canary>) -> Option<String> {
+    let target = &world.canary.spec.target_ref;
+    let age = |canary: &Canary| {
+        let created = canary.metadata.creation_timestamp.clone();
+        (created.map(|time| time.0), canary.metadata.name.clone())
+    };
+    others
         .filter(|other| {
             let theirs = &other.spec.target_ref;
             theirs.kind == target.kind

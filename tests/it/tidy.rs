@@ -51,6 +51,7 @@ fn only_the_shell_does_io() {
         "route",
         "measure",
         "notice",
+        "check",
         "loadtester",
         "args.rs",
         "flags.rs",
@@ -82,8 +83,8 @@ fn only_the_shell_does_io() {
     }
 }
 
-/// Modules depend downward only: `api ← world ← {workload, route, measure, notice} ← rollout ← shell ← loadtester`; and of the last one,
-/// what is pure does not depend on what is not.
+/// Modules depend downward only: `api ← world ← {workload, route, measure, notice} ← rollout ← check ← shell ← loadtester`; and of the
+/// last one, what is pure does not depend on what is not.
 #[test]
 fn modules_depend_downward() {
     let rank = |module: &str| match module {
@@ -91,8 +92,9 @@ fn modules_depend_downward() {
         "world" => 1,
         "workload" | "route" | "measure" | "notice" => 2,
         "rollout" => 3,
-        "shell" => 4,
-        "loadtester" => 5,
+        "check" => 4,
+        "shell" => 5,
+        "loadtester" => 6,
         _ => 9,
     };
     let modules = [
@@ -103,6 +105,7 @@ fn modules_depend_downward() {
         "measure",
         "notice",
         "rollout",
+        "check",
         "shell",
         "loadtester",
     ];

@@ -1,5 +1,6 @@
 //! Releases on a real API server: each scenario in a namespace of its own, all at once on one bed.
 
+mod check;
 mod gates;
 mod ingress;
 mod inputs;
@@ -106,6 +107,14 @@ async fn a_release_survives_the_api_servers_absence() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_that_flagger_left_is_taken_over() {
     let rig = Rig::idle().await;
+    let failed = takeover::what_flagger_left_is_taken_over(&rig).await;
+    rig.end(failed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_flagger_left_is_taken_over_with_flaggers_own_kinds() {
+    let rig = Rig::idle().await;
+    rig.with_flaggers_kinds().await.unwrap();
     let failed = takeover::what_flagger_left_is_taken_over(&rig).await;
     rig.end(failed).await;
 }

@@ -85,6 +85,31 @@ impl Rig {
             .map_err(text)
     }
 
+    /// A kubeconfig with the rights of the operator's account.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// Puts Flagger's CRDs in the place of ours, as they are where only the image was changed.
+    pub async fn with_flaggers_kinds(&self) -> Outcome {
+        let find = || testbed::binaries::find_or_build(&[testbed::binaries::FLAGGER_CRDS]);
+        let found = tokio::task::spawn_blocking(find).await.map_err(text)?;
+        let found = found.map_err(text)?;
+        let path = found.path("flagger-crds.yaml").map_err(text)?;
+        let path = path.display().to_string();
+        let kubectl = async |args: &[&str]| self.bed.kubectl(args).await.map_err(text);
+        let said = kubectl(&["replace", "-f", &path]).await?;
+        ensure(said.lines().count() == 3, said)?;
+        // The API server serves the new schema some moments later.
+        until(PATIENCE, "Flagger's CRDs", async || {
+            let said = kubectl(&["explain", "canary.spec.analysis.webhooks"]).await?;
+            let is_ours = said.contains("When it is called, and what its answer decides");
+            if is_ours { Err(said) } else { Ok(()) }
+        })
+        .await
+        .map_err(text)
+    }
+
     /// `kubectl explain` helps.
     pub async fn explained(&self) -> Outcome {
         let said = self

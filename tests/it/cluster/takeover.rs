@@ -11,6 +11,7 @@ use kube::{
 use serde_json::{Value, json};
 use testbed::wait::until;
 
+use super::check;
 use super::rig::{Outcome, PATIENCE, Rig, Scenario, ensure, folder, text};
 use flagger_rs::{api::canary::Canary, world::Kind};
 
@@ -56,13 +57,21 @@ pub async fn what_flagger_left_is_taken_over(rig: &Rig) -> Vec<String> {
         Ok(loaded) => loaded,
         Err(error) => return vec![error],
     };
+    let foretold = match foretold(rig, &loaded).await {
+        Ok(foretold) => foretold,
+        Err(why) => return vec![format!("flagger check: {why}")],
+    };
     let operator = rig.launch("takeover", &[]).await.unwrap();
-    let outcomes = loaded.into_iter().map(|(s, state, then)| async move {
-        let outcome = match then {
-            Then::Rests => rests(&s).await,
-            Then::Reaches(end) => reaches(&s, state, end).await,
-        };
-        outcome.map_err(|why| format!("{state}: {why}\n{:?}\n{:?}", s.table(), s.told()))
+    let outcomes = loaded.into_iter().map(|(s, state, then)| {
+        let foretold = foretold.get(&s.ns).cloned().unwrap_or_default();
+        async move {
+            let outcome = match then {
+                Then::Rests => rests(&s).await,
+                Then::Reaches(end) => reaches(&s, state, end).await,
+            };
+            let outcome = outcome.and_then(|()| came_true(&s, &foretold));
+            outcome.map_err(|why| format!("{state}: {why}\n{:?}\n{:?}", s.table(), s.told()))
+        }
     });
     let failed = join_all(outcomes)
         .await
@@ -71,6 +80,47 @@ pub async fn what_flagger_left_is_taken_over(rig: &Rig) -> Vec<String> {
         .collect();
     operator.terminate().await.unwrap();
     failed
+}
+
+/// What `flagger check` says comes first: that what ended stays as it is, and that what is under way does not.
+async fn foretold(
+    rig: &Rig,
+    loaded: &[(Scenario<'_>, &'static str, Then)],
+) -> Result<BTreeMap<String, (String, String)>, String> {
+    let foretold = check::foretold(rig).await?;
+    for (s, state, then) in loaded {
+        let Some((first, why)) = foretold.get(&s.ns) else {
+            return Err(format!("{state} is not listed: {foretold:?}"));
+        };
+        let ends = matches!(then, Then::Rests);
+        ensure(
+            (first == "adopts") == ends,
+            format!("{state}: {first} {why}"),
+        )?;
+        if ends {
+            check::is_clean(rig, &s.ns).await?;
+        }
+    }
+    check::what_is_missing_is_named(rig, "takeover-succeeded").await?;
+    Ok(foretold)
+}
+
+/// What came first is what was foretold: a run or none, an event, a phase.
+fn came_true(s: &Scenario<'_>, (first, why): &(String, String)) -> Outcome {
+    let told = s.told();
+    let is_told = |text: &str| told.iter().any(|line| line.contains(text));
+    ensure(
+        (first == "starts") == is_told("New revision detected! Scaling up"),
+        format!("foretold: {first} {why}"),
+    )?;
+    if let Some((_, event)) = why.split_once(", Advance ") {
+        ensure(is_told(event), format!("foretold: {event}"))?;
+    }
+    if let Some((_, phase)) = why.split_once(", enters ") {
+        let reached = s.table().iter().any(|line| line.starts_with(phase));
+        ensure(reached, format!("foretold: {phase}"))?;
+    }
+    Ok(())
 }
 
 /// The objects in their order, each owned by what stands for its owner here; then the Canary's status. Until pods are as they were.

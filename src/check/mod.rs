@@ -1,0 +1,180 @@
+//! PURE: what `flagger check` says before anyone lets this operator at a cluster: what would come first for each canary, and which rights
+//! are missing.
+
+mod rights;
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+pub use rights::{Right, Scope, Subject, rights};
+
+use crate::rollout::Outlook;
+
+/// What was found out.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Each canary, by namespace and name.
+    pub canaries: Vec<Row>,
+    /// The rights that the account lacks, and where.
+    pub missing: Vec<(Right, Scope)>,
+}
+
+/// One canary.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The phase that its status says, to the letter; empty without a status.
+    pub phase: String,
+    /// What would come first.
+    pub outlook: Outlook,
+}
+
+impl Report {
+    /// Whether nothing would change for any canary, and nothing is missing.
+    pub fn is_clean(&self) -> bool {
+        self.missing.is_empty() && self.changes() == 0
+    }
+
+    fn changes(&self) -> usize {
+        let changes = self.canaries.iter();
+        changes
+            .filter(|row| row.outlook.verdict.is_change())
+            .count()
+    }
+
+    /// For scripts.
+    pub fn json(&self) -> Value {
+        let canaries: Vec<_> = self
+            .canaries
+            .iter()
+            .map(|row| {
+                json!({"namespace": row.namespace, "name": row.name, "phase": row.phase,
+                    "first": row.outlook.verdict.name(), "why": row.outlook.why})
+            })
+            .collect();
+        let missing: Vec<_> = self
+            .missing
+            .iter()
+            .map(|(right, scope)| {
+                json!({"verb": right.verb, "group": right.group, "resource": right.resource, "name": right.name,
+                    "namespace": scope.namespace()})
+            })
+            .collect();
+        json!({"canaries": canaries, "missing": missing, "clean": self.is_clean()})
+    }
+}
+
+/// For people.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let row = |row: &Row| {
+            let phase = if row.phase.is_empty() {
+                "-"
+            } else {
+                &row.phase
+            };
+            [
+                row.namespace.clone(),
+                row.name.clone(),
+                phase.to_owned(),
+                row.outlook.to_string(),
+            ]
+        };
+        let head = ["NAMESPACE", "NAME", "PHASE", "FIRST"].map(str::to_owned);
+        let rows: Vec<_> = std::iter::once(head)
+            .chain(self.canaries.iter().map(row))
+            .collect();
+        let width = |column: fn(&[String; 4]) -> &String| {
+            let widths = rows.iter().map(column).map(|cell| cell.chars().count());
+            widths.max().unwrap_or(0)
+        };
+        let widths = (
+            width(|row| &row[0]),
+            width(|row| &row[1]),
+            width(|row| &row[2]),
+        );
+        for [namespace, name, phase, first] in &rows {
+            let (a, b, c) = widths;
+            writeln!(f, "{namespace:a$}  {name:b$}  {phase:c$}  {first}")?;
+        }
+        writeln!(f)?;
+        for (right, scope) in &self.missing {
+            writeln!(f, "missing right: {right} {scope}")?;
+        }
+        let (all, changes, missing) = (self.canaries.len(), self.changes(), self.missing.len());
+        writeln!(
+            f,
+            "canaries: {all}, that would not stay as they are: {changes}, missing rights: {missing}"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rollout::Verdict;
+
+    fn report(verdict: Verdict, missing: bool) -> Report {
+        let right = Right {
+            verb: "patch",
+            group: "flagger.app",
+            resource: "canaries/status",
+            name: None,
+        };
+        Report {
+            canaries: vec![Row {
+                namespace: "shop".to_owned(),
+                name: "cart".to_owned(),
+                phase: "Succeeded".to_owned(),
+                outlook: Outlook::new(verdict, "a\n\u{1b}[31mb"),
+            }],
+            missing: missing
+                .then(|| (right, Scope::Namespace("shop".to_owned())))
+                .into_iter()
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn people_get_a_table() {
+        assert_eq!(
+            report(Verdict::GoesOn, true).to_string(),
+            "NAMESPACE  NAME  PHASE      FIRST\n\
+             shop       cart  Succeeded  goes on: a [31mb\n\
+             \n\
+             missing right: patch canaries.flagger.app/status in namespace shop\n\
+             canaries: 1, that would not stay as they are: 1, missing rights: 1\n"
+        );
+    }
+
+    #[test]
+    fn scripts_get_json() {
+        assert_eq!(
+            report(Verdict::GoesOn, true).json(),
+            json!({"canaries": [{"namespace": "shop", "name": "cart", "phase": "Succeeded", "first": "goes-on", "why": "a [31mb"}],
+                "missing": [{"verb": "patch", "group": "flagger.app", "resource": "canaries/status", "name": null, "namespace": "shop"}],
+                "clean": false})
+        );
+    }
+
+    #[test]
+    fn a_new_name_in_the_status_is_no_change_and_a_missing_right_is_one() {
+        assert!(report(Verdict::Nothing, false).is_clean());
+        assert!(report(Verdict::Adopts, false).is_clean());
+        assert!(!report(Verdict::Adopts, true).is_clean());
+        for verdict in [
+            Verdict::GoesOn,
+            Verdict::Starts,
+            Verdict::Repairs,
+            Verdict::Refused,
+            Verdict::Waits,
+            Verdict::Unreadable,
+        ] {
+            assert!(!report(verdict, false).is_clean(), "{verdict:?}");
+        }
+    }
+}

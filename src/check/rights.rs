@@ -1,0 +1,338 @@
+//! The rights that canaries need the operator to have: of those in `kustomize/base/flagger/account.yaml`, the ones for the kinds that they
+//! name.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use crate::{
+    api::canary::Canary,
+    world::{Kind, ObjectRef},
+};
+
+/// One right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Right {
+    /// The API group; empty for the core.
+    pub group: &'static str,
+    /// The resource, with its subresource if there is one (`canaries/status`).
+    pub resource: &'static str,
+    /// The only object that it is about, if it is about one.
+    pub name: Option<&'static str>,
+    /// `get`, `list`, `watch`, `create`, `update` or `patch`.
+    pub verb: &'static str,
+}
+
+impl fmt::Display for Right {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (resource, subresource) = match self.resource.split_once('/') {
+            Some((resource, subresource)) => (resource, format!("/{subresource}")),
+            None => (self.resource, String::new()),
+        };
+        let dot = if self.group.is_empty() { "" } else { "." };
+        write!(
+            f,
+            "{} {resource}{dot}{}{subresource}",
+            self.verb, self.group
+        )?;
+        self.name.map_or(Ok(()), |name| write!(f, " {name}"))
+    }
+}
+
+/// Where a right is needed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// In all namespaces.
+    All,
+    /// In this one.
+    Namespace(String),
+}
+
+impl Scope {
+    /// The namespace, if it is one.
+    pub fn namespace(&self) -> Option<&str> {
+        match self {
+            Self::All => None,
+            Self::Namespace(namespace) => Some(namespace),
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("in all namespaces"),
+            Self::Namespace(namespace) => write!(f, "in namespace {namespace}"),
+        }
+    }
+}
+
+/// A canary that can be read, and what it looks at.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The canary.
+    pub canary: Canary,
+    /// The objects that decisions about it look at.
+    pub objects: BTreeSet<ObjectRef>,
+}
+
+/// Each right, with the places where it is needed. `watched` is what is listed and watched: a namespace, or all; `lease` is the name and
+/// namespace of the Lease, if one of several processes leads.
+pub fn rights(
+    subjects: &[Subject],
+    watched: &Scope,
+    lease: Option<(&'static str, &str)>,
+) -> BTreeMap<Right, BTreeSet<Scope>> {
+    let mut needed = Needed {
+        watched,
+        rights: BTreeMap::new(),
+    };
+    needed.add("flagger.app", "canaries", &["list", "watch"], "");
+    for Subject { canary, objects } in subjects {
+        let namespace = canary.metadata.namespace.as_deref().unwrap_or_default();
+        needed.add("flagger.app", "canaries", &["get"], namespace);
+        needed.add("flagger.app", "canaries/status", &["patch"], namespace);
+        // Asked for by an admission plugin, of whoever creates what a canary owns.
+        needed.add("flagger.app", "canaries/finalizers", &["update"], namespace);
+        if canary.spec.revert_on_deletion {
+            needed.add("flagger.app", "canaries", &["patch"], namespace);
+        }
+        needed.add("", "events", &["get", "create", "patch"], namespace);
+        for object in objects {
+            let (group, _) = object.kind.group_version();
+            let verbs = verbs(object.kind);
+            needed.add(group, object.kind.plural(), verbs, &object.namespace);
+        }
+        let alerts = canary.spec.analysis.iter().flat_map(|a| &a.alerts);
+        for alert in alerts {
+            let other = alert.provider_ref.namespace.as_deref();
+            let namespace = other.filter(|n| !n.is_empty()).unwrap_or(namespace);
+            needed.add("flagger.app", "alertproviders", &["get"], namespace);
+            needed.add("", "secrets", &["get"], namespace);
+        }
+    }
+    if let Some((name, namespace)) = lease {
+        let (group, resource) = ("coordination.k8s.io", "leases");
+        needed.add(group, resource, &["create"], namespace);
+        needed.add_named(group, resource, Some(name), &["get", "update"], namespace);
+    }
+    needed.rights
+}
+
+struct Needed<'a> {
+    watched: &'a Scope,
+    rights: BTreeMap<Right, BTreeSet<Scope>>,
+}
+
+impl Needed<'_> {
+    fn add(
+        &mut self,
+        group: &'static str,
+        resource: &'static str,
+        verbs: &[&'static str],
+        namespace: &str,
+    ) {
+        self.add_named(group, resource, None, verbs, namespace);
+    }
+
+    fn add_named(
+        &mut self,
+        group: &'static str,
+        resource: &'static str,
+        name: Option<&'static str>,
+        verbs: &[&'static str],
+        namespace: &str,
+    ) {
+        for verb in verbs {
+            let scope = match *verb {
+                "list" | "watch" => self.watched.clone(),
+                _ => Scope::Namespace(namespace.to_owned()),
+            };
+            let right = Right {
+                group,
+                resource,
+                name,
+                verb,
+            };
+            self.rights.entry(right).or_default().insert(scope);
+        }
+    }
+}
+
+/// What is done with objects of a kind that a canary looks at.
+const fn verbs(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Deployment | Kind::DaemonSet => &["get", "list", "watch", "create", "patch"],
+        Kind::Service
+        | Kind::ConfigMap
+        | Kind::Secret
+        | Kind::HorizontalPodAutoscaler
+        | Kind::ScaledObject
+        | Kind::VirtualService
+        | Kind::DestinationRule
+        | Kind::HttpRoute
+        | Kind::HttpRouteV1Beta1
+        | Kind::Ingress
+        | Kind::HttpProxy
+        | Kind::TrafficSplitV1Alpha1
+        | Kind::TrafficSplitV1Alpha2
+        | Kind::TrafficSplitV1Alpha3 => &["get", "list", "watch", "create", "update"],
+        Kind::Canary | Kind::MetricTemplate => &["get", "list", "watch"],
+        Kind::AlertProvider => &["get"],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const KINDS: [Kind; 17] = [
+        Kind::Deployment,
+        Kind::DaemonSet,
+        Kind::Service,
+        Kind::ConfigMap,
+        Kind::Secret,
+        Kind::HorizontalPodAutoscaler,
+        Kind::ScaledObject,
+        Kind::VirtualService,
+        Kind::DestinationRule,
+        Kind::HttpRoute,
+        Kind::HttpRouteV1Beta1,
+        Kind::Ingress,
+        Kind::HttpProxy,
+        Kind::TrafficSplitV1Alpha1,
+        Kind::TrafficSplitV1Alpha2,
+        Kind::TrafficSplitV1Alpha3,
+        Kind::MetricTemplate,
+    ];
+
+    fn subject(spec: Value, kinds: &[Kind]) -> Subject {
+        let mut all = json!({"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"}, "service": {"port": 80}});
+        for (key, value) in spec.as_object().unwrap() {
+            all[key] = value.clone();
+        }
+        let object = |kind: &Kind| ObjectRef {
+            kind: *kind,
+            namespace: "test".to_owned(),
+            name: "podinfo".to_owned(),
+        };
+        Subject {
+            canary: serde_json::from_value(
+                json!({"metadata": {"name": "podinfo", "namespace": "test"}, "spec": all}),
+            )
+            .unwrap(),
+            objects: kinds.iter().map(object).collect(),
+        }
+    }
+
+    fn words(rights: &BTreeMap<Right, BTreeSet<Scope>>) -> Vec<String> {
+        let each = rights
+            .iter()
+            .flat_map(|(right, scopes)| scopes.iter().map(move |scope| format!("{right} {scope}")));
+        each.collect()
+    }
+
+    #[test]
+    fn a_canary_needs_the_rights_for_what_it_names_and_no_others() {
+        let all = rights(
+            &[subject(json!({}), &[Kind::Deployment])],
+            &Scope::All,
+            None,
+        );
+        let mut seen = words(&all);
+        seen.sort();
+        assert_eq!(
+            seen,
+            [
+                "create deployments.apps in namespace test",
+                "create events in namespace test",
+                "get canaries.flagger.app in namespace test",
+                "get deployments.apps in namespace test",
+                "get events in namespace test",
+                "list canaries.flagger.app in all namespaces",
+                "list deployments.apps in all namespaces",
+                "patch canaries.flagger.app/status in namespace test",
+                "patch deployments.apps in namespace test",
+                "patch events in namespace test",
+                "update canaries.flagger.app/finalizers in namespace test",
+                "watch canaries.flagger.app in all namespaces",
+                "watch deployments.apps in all namespaces",
+            ]
+        );
+    }
+
+    #[test]
+    fn who_looks_at_one_namespace_needs_no_right_in_others() {
+        let watched = Scope::Namespace("test".to_owned());
+        let all = rights(&[subject(json!({}), &KINDS)], &watched, None);
+        assert!(all.values().flatten().all(|scope| *scope == watched));
+    }
+
+    #[test]
+    fn a_chat_is_looked_up_where_it_is() {
+        let alerts = json!([{"name": "chat", "severity": "info", "providerRef": {"name": "chat", "namespace": "chats"}}]);
+        let subject = subject(json!({"analysis": {"alerts": alerts}}), &[]);
+        let seen = words(&rights(&[subject], &Scope::All, None));
+        for right in ["get alertproviders.flagger.app", "get secrets"] {
+            let right = format!("{right} in namespace chats");
+            assert!(seen.contains(&right), "{right}: {seen:?}");
+        }
+    }
+
+    /// Whoever adds a right to one adds it to the other.
+    #[test]
+    fn all_together_are_the_rights_of_the_account() {
+        let account = include_str!("../../kustomize/base/flagger/account.yaml");
+        let role: Value = account
+            .split("\n---\n")
+            .map(|doc| serde_saphyr::from_str(doc).unwrap())
+            .find(|doc: &Value| doc["kind"] == "ClusterRole")
+            .unwrap();
+        let mut granted = BTreeSet::new();
+        let list = |value: &Value| {
+            let items = value.as_array().into_iter().flatten();
+            items
+                .map(|item| item.as_str().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        for rule in role["rules"].as_array().unwrap() {
+            let (verbs, names) = (list(&rule["verbs"]), list(&rule["resourceNames"]));
+            for (resource, verb) in list(&rule["resources"])
+                .iter()
+                .flat_map(|resource| verbs.iter().map(move |verb| (resource, verb)))
+            {
+                let name = names.first().cloned();
+                granted.insert((
+                    list(&rule["apiGroups"]),
+                    resource.clone(),
+                    name,
+                    verb.clone(),
+                ));
+            }
+        }
+        let alerts = json!([{"name": "chat", "severity": "info", "providerRef": {"name": "chat"}}]);
+        let spec = json!({"revertOnDeletion": true, "analysis": {"alerts": alerts}});
+        let needed = rights(
+            &[subject(spec, &KINDS)],
+            &Scope::All,
+            Some(("flagger-leader-election", "istio-system")),
+        );
+        let needed: BTreeSet<_> = needed
+            .into_keys()
+            .map(|right| {
+                let name = right.name.map(str::to_owned);
+                let group = vec![right.group.to_owned()];
+                (
+                    group,
+                    right.resource.to_owned(),
+                    name,
+                    right.verb.to_owned(),
+                )
+            })
+            .collect();
+        assert_eq!(needed, granted);
+    }
+}

@@ -1,0 +1,172 @@
+//! `flagger check`: what it foretells, what it finds missing, and that it only looks.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use testbed::wait::until;
+use tokio::process::Command;
+
+use super::rig::{FLAGGER, Outcome, Rig, ensure, text};
+
+/// Runs `flagger check` with the rights of the operator's account; its exit code and what it printed.
+async fn run(kubeconfig: &Path, args: &[&str]) -> Result<(i32, String), String> {
+    let output = Command::new(FLAGGER)
+        .args(["check", "-mesh-provider=istio", "-kubeconfig"])
+        .arg(kubeconfig)
+        .args(args)
+        .output()
+        .await
+        .map_err(text)?;
+    let printed = [output.stdout, output.stderr].concat();
+    let printed = String::from_utf8(printed).map_err(text)?;
+    Ok((output.status.code().unwrap_or(-1), printed))
+}
+
+async fn report(kubeconfig: &Path, args: &[&str]) -> Result<(i32, Value), String> {
+    let (code, printed) = run(kubeconfig, &[&["-o", "json"], args].concat()).await?;
+    let report = serde_json::from_str(&printed).map_err(|error| format!("{error}: {printed}"))?;
+    Ok((code, report))
+}
+
+/// What comes first in each namespace, as both forms say it, while nothing is missing; and nothing was written to learn it.
+pub async fn foretold(rig: &Rig) -> Result<BTreeMap<String, (String, String)>, String> {
+    let kubeconfig = rig.kubeconfig();
+    let (code, found) = report(kubeconfig, &[]).await?;
+    ensure(
+        found["missing"] == json!([]),
+        format!("missing: {}", found["missing"]),
+    )?;
+    ensure(
+        (code, &found["clean"]) == (1, &json!(false)),
+        format!("{code}"),
+    )?;
+    let (code, table) = run(kubeconfig, &[]).await?;
+    ensure(code == 1, format!("{code} {table}"))?;
+    let field = |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_owned();
+    let mut all = BTreeMap::new();
+    for row in found["canaries"].as_array().into_iter().flatten() {
+        let (namespace, why) = (field(row, "namespace"), field(row, "why"));
+        ensure(
+            table
+                .lines()
+                .any(|line| line.starts_with(&namespace) && line.ends_with(&why)),
+            format!("{namespace}: {table}"),
+        )?;
+        all.insert(namespace, (field(row, "first"), why));
+    }
+    only_looked(rig)?;
+    Ok(all)
+}
+
+/// One namespace, where all would stay as it is.
+pub async fn is_clean(rig: &Rig, namespace: &str) -> Outcome {
+    let (code, found) = report(rig.kubeconfig(), &["-namespace", namespace]).await?;
+    ensure(
+        code == 0 && found["canaries"].as_array().is_some_and(|c| c.len() == 1),
+        format!("{code} {found}"),
+    )
+}
+
+/// A right that is taken away is missing, and what it served to read cannot be read; an account without any hears why.
+pub async fn what_is_missing_is_named(rig: &Rig, namespace: &str) -> Outcome {
+    let role = rig
+        .bed
+        .kubectl(&["get", "clusterrole", "flagger", "-o", "json"])
+        .await
+        .map_err(text)?;
+    let mut role: Value = serde_json::from_str(&role).map_err(text)?;
+    let whole = role["rules"].clone();
+    let rules = role["rules"].as_array_mut().ok_or("no rules")?;
+    rules.retain(|rule| rule["resources"] != json!(["services"]));
+    let set = async |rules: &Value| {
+        let patch = json!([{"op": "replace", "path": "/rules", "value": rules}]).to_string();
+        let args = [
+            "patch",
+            "clusterrole",
+            "flagger",
+            "--type=json",
+            "-p",
+            &patch,
+        ];
+        rig.bed.kubectl(&args).await.map(drop).map_err(text)
+    };
+    set(&role["rules"]).await?;
+    let expected: BTreeSet<_> = [
+        format!("missing right: create services in namespace {namespace}"),
+        format!("missing right: get services in namespace {namespace}"),
+        "missing right: list services in all namespaces".to_owned(),
+        format!("missing right: update services in namespace {namespace}"),
+        "missing right: watch services in all namespaces".to_owned(),
+    ]
+    .into();
+    until(Duration::from_secs(30), "rights are missing", async || {
+        let (code, table) = run(rig.kubeconfig(), &[]).await?;
+        let missing: BTreeSet<_> = table
+            .lines()
+            .filter(|line| {
+                line.starts_with("missing right:")
+                    && (line.contains(&format!(" {namespace}")) || line.contains("all namespaces"))
+            })
+            .filter(|line| line.ends_with(namespace) || line.ends_with("all namespaces"))
+            .map(str::to_owned)
+            .collect();
+        let unreadable = table.lines().any(|line| {
+            line.starts_with(namespace)
+                && line.contains("cannot be read: services")
+                && line.contains("is forbidden")
+        });
+        (code == 1 && unreadable && missing == expected)
+            .then_some(())
+            .ok_or(table)
+    })
+    .await
+    .map_err(text)?;
+    set(&whole).await?;
+    until(Duration::from_secs(30), "rights are back", async || {
+        let (_, table) = run(rig.kubeconfig(), &[]).await?;
+        (!table.contains("missing right:"))
+            .then_some(())
+            .ok_or(table)
+    })
+    .await
+    .map_err(text)?;
+    let nobody = rig
+        .bed
+        .kubeconfig_of("default", "default")
+        .await
+        .map_err(text)?;
+    let (code, said) = run(&nobody, &[]).await?;
+    ensure(
+        code == 1 && said.starts_with("canaries cannot be listed") && said.contains("forbidden"),
+        format!("{code} {said}"),
+    )?;
+    let (code, said) = run(&nobody, &["-o=yaml"]).await?;
+    ensure(code == 2, format!("{code} {said}"))?;
+    only_looked(rig)
+}
+
+/// The account asked what it may do, and read: nothing else, as the API server has it in its log.
+fn only_looked(rig: &Rig) -> Outcome {
+    let audit = rig.bed.audit().map_err(text)?;
+    let ours: Vec<_> = audit
+        .iter()
+        .filter(|line| line.user == "system:serviceaccount:istio-system:flagger")
+        .collect();
+    let is_question = |line: &&&testbed::Audit| line.resource == "selfsubjectaccessreviews";
+    let questions = ours.iter().filter(is_question).count();
+    let gets = ours.iter().filter(|line| line.verb == "get").count();
+    ensure(
+        questions > 0 && gets > 0,
+        format!("{questions} questions, {gets} reads"),
+    )?;
+    let writes: Vec<_> = ours
+        .iter()
+        .filter(|line| !is_question(line) && !["get", "list"].contains(&line.verb.as_str()))
+        .map(|line| format!("{} {} {}", line.verb, line.resource, line.namespace))
+        .collect();
+    ensure(writes.is_empty(), format!("{writes:?}"))
+}

@@ -152,9 +152,12 @@ pub fn actor(client: Client) -> JoinHandle<()> {
     })
 }
 
-/// What happened to each canary, and when it was seen.
+/// A change of a canary, and when it was seen.
+type Change = (Instant, CanaryPhase, i64);
+
+/// What happened to each canary.
 #[derive(Clone, Default)]
-pub struct Seen(Arc<Mutex<HashMap<String, Vec<(Instant, CanaryPhase, i64)>>>>);
+pub struct Seen(Arc<Mutex<HashMap<String, Vec<Change>>>>);
 
 impl Seen {
     /// Begins to look.
@@ -191,7 +194,7 @@ impl Seen {
     }
 
     /// All changes of a canary since then.
-    pub fn since(&self, n: usize, then: Instant) -> Vec<(Instant, CanaryPhase, i64)> {
+    pub fn since(&self, n: usize, then: Instant) -> Vec<Change> {
         let seen = self.0.lock().unwrap();
         let all = seen.get(&name(n)).into_iter().flatten();
         all.filter(|(at, ..)| *at >= then).copied().collect()

@@ -295,14 +295,14 @@ impl Lab {
             "new revision to Progressing, p50",
             "121 or 34 s",
             1.0,
-            quantile(&took, 0.5),
+            quantile(&took, 50),
             "s",
         );
         self.figure(
             "new revision to Progressing, p99",
             "180 or 61 s",
             3.0,
-            quantile(&took, 0.99),
+            quantile(&took, 99),
             "s",
         );
         self.until_settled(self.size.canaries).await;
@@ -354,7 +354,7 @@ impl Lab {
             format!("lateness of steps, p99, {progressing} progressing"),
             "6.2 or 2.1 s (200 progressing)",
             100.0,
-            quantile(&late, 0.99) * 1000.0,
+            quantile(&late, 99) * 1000.0,
             "ms",
         );
 
@@ -463,10 +463,9 @@ fn lateness(one: Instant, next: Instant) -> f64 {
     (next.duration_since(one).as_secs_f64() - INTERVAL as f64).max(0.0)
 }
 
-fn quantile(sorted: &[f64], part: f64) -> f64 {
-    let at = (sorted.len() as f64 * part) as usize;
-    sorted
-        .get(at.min(sorted.len().saturating_sub(1)))
-        .copied()
-        .unwrap_or(f64::INFINITY)
+/// The value below which so many of a hundred are.
+fn quantile(sorted: &[f64], percent: usize) -> f64 {
+    let at = sorted.len() * percent / 100;
+    let last = sorted.len().saturating_sub(1);
+    sorted.get(at.min(last)).copied().unwrap_or(f64::INFINITY)
 }

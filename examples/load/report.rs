@@ -58,11 +58,12 @@ pub fn json(size: Size, figures: &[Figure]) -> Value {
     json!({"canaries": size.canaries, "unrelated": size.unrelated, "progressing": size.progressing, "figures": figures})
 }
 
-/// Three digits that count.
+/// Some digits that count.
 fn short(value: f64) -> String {
-    if value == 0.0 {
-        return "0".to_owned();
+    match value {
+        0.0 => "0".to_owned(),
+        _ if value < 0.1 => format!("{value:.3}"),
+        _ if value < 10.0 => format!("{value:.2}"),
+        _ => format!("{value:.0}"),
     }
-    let digits = 2 - value.abs().log10().floor() as i32;
-    format!("{value:.*}", usize::try_from(digits.max(0)).unwrap_or(0))
 }

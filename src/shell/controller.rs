@@ -126,7 +126,7 @@ pub async fn run(
         }
         health.is_synced(true);
         info!("{} canaries", cache.canaries().len());
-        Schedule::new().run(&context, touched, stop).await;
+        Schedule::default().run(&context, touched, stop).await;
     };
     let sweeping = async {
         let mut sweeps = tokio::time::interval(SWEEP);

@@ -46,9 +46,9 @@ pub trait Looks<K>: Sync {
     fn beat(&self);
 }
 
-impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
+impl<K> Default for Schedule<K> {
     /// Nobody is looked at yet.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             queue: DelayQueue::new(),
             waiting: HashMap::new(),
@@ -59,7 +59,9 @@ impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
             tasks: HashMap::new(),
         }
     }
+}
 
+impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
     /// Looks at whoever is named on the channel, and again when it is time, until `stop`; looks under way are waited for then.
     pub async fn run(
         mut self,
@@ -188,7 +190,7 @@ mod tests {
             let log = log.clone();
             tokio::spawn(async move {
                 let stop = tokio::time::sleep(Duration::from_secs(seconds));
-                Schedule::new().run(&log, touched, stop).await;
+                Schedule::default().run(&log, touched, stop).await;
             })
         };
         for (at, key) in calls {

@@ -1,6 +1,7 @@
 //! `/metrics`, `/healthz` and `/readyz`.
 
 use std::{
+    future::ready,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -107,10 +108,10 @@ pub async fn serve(
         let text = recorder.render();
         async move { metrics(text) }
     };
-    let ready = health.clone();
+    let readiness = health.clone();
     let router = Router::new()
-        .route("/healthz", any(move || said(health.alive())))
-        .route("/readyz", any(move || said(ready.ready())))
+        .route("/healthz", any(move || ready(said(health.alive()))))
+        .route("/readyz", any(move || ready(said(readiness.ready()))))
         .route("/metrics", any(scraped));
     run(listener, router, GRACE, stop).await
 }
@@ -147,7 +148,7 @@ pub async fn run(
     }
 }
 
-async fn said(sign: Result<&'static str, &'static str>) -> (StatusCode, &'static str) {
+fn said(sign: Result<&'static str, &'static str>) -> (StatusCode, &'static str) {
     match sign {
         Ok(well) => (StatusCode::OK, well),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
@@ -225,7 +226,7 @@ mod tests {
         sleep(SILENCE / 2).await;
         assert!(health.alive().is_ok());
         sleep(SILENCE / 2).await;
-        assert!(!health.alive().is_ok());
+        assert!(health.alive().is_err());
     }
 
     #[tokio::test]

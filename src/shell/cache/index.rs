@@ -117,10 +117,10 @@ impl Index {
                 // Its own changes are its own anyway.
                 continue;
             }
-            if !self.kinds.contains_key(&object.kind) {
-                self.kinds.insert(object.kind, Watched::default());
+            self.kinds.entry(object.kind).or_insert_with(|| {
                 kinds.push(object.kind);
-            }
+                Watched::default()
+            });
             let object = self.shared(&object);
             let entry = self.objects.entry(object.clone()).or_default();
             if !entry.looked_at_by.contains(&canary) {
@@ -621,7 +621,7 @@ mod tests {
                 .arrived(&arrival(&target(), "7", &text("7")))
                 .is_empty()
         );
-        assert!(index.sizes().get(&Kind::Deployment).is_none());
+        assert!(!index.sizes().contains_key(&Kind::Deployment));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Releases on a real API server: each scenario in a namespace of its own, all at once on one bed.
 
+mod faults;
 mod gates;
 mod ingress;
 mod inputs;
@@ -9,6 +10,7 @@ mod routes;
 mod scalers;
 mod survival;
 mod takeover;
+mod traffic;
 
 use futures::{FutureExt, future::join_all};
 

@@ -413,7 +413,7 @@ async fn former_leader(s: Scenario<'_>, n: usize) -> Outcome {
         .filter(of_former)
         .map(ToString::to_string)
         .collect();
-    // It asks for the lease, and tells what was done while it led: nothing else.
+    // It asks for the lease; and what it sees before it notices that it lost it, it may tell once more.
     let said = |asked: &str| asked.contains(" leases ") || asked.contains(" events ");
     ensure(
         still.iter().all(|asked| said(asked)),

@@ -1,6 +1,7 @@
 //! Releases on a real API server: each scenario in a namespace of its own, all at once on one bed.
 
 mod check;
+mod faults;
 mod gates;
 mod ingress;
 mod inputs;
@@ -10,6 +11,7 @@ mod routes;
 mod scalers;
 mod survival;
 mod takeover;
+mod traffic;
 
 use futures::{FutureExt, future::join_all};
 

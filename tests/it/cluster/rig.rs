@@ -16,7 +16,7 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 use serde_json::{Value, json};
-use testbed::{Bed, operator::Operator, wait::until};
+use testbed::{Bed, operator::Operator, proxy::Proxy, wait::until};
 
 use flagger_rs::{
     api::canary::Canary,
@@ -70,6 +70,23 @@ impl Rig {
 
     /// An operator process, with no more than its ServiceAccount's rights, and Flagger's command line.
     pub async fn launch(&self, name: &str, args: &[&str]) -> Result<Operator, String> {
+        self.launch_with(&self.kubeconfig, name, args).await
+    }
+
+    /// A proxy that an operator can be led through, with no more than its ServiceAccount's rights.
+    pub async fn proxy(&self, name: &str) -> Result<Proxy, String> {
+        Proxy::start(name, &self.kubeconfig, self.bed.folder())
+            .await
+            .map_err(text)
+    }
+
+    /// An operator process that is led by this kubeconfig.
+    pub async fn launch_with(
+        &self,
+        kubeconfig: &Path,
+        name: &str,
+        args: &[&str],
+    ) -> Result<Operator, String> {
         let mut all = vec![
             "-log-level=debug",
             "-mesh-provider=istio",
@@ -80,7 +97,7 @@ impl Rig {
         ];
         all.extend(args);
         self.bed
-            .operator(name, Path::new(FLAGGER), &self.kubeconfig, &all)
+            .operator(name, Path::new(FLAGGER), kubeconfig, &all)
             .await
             .map_err(text)
     }

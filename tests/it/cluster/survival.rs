@@ -8,7 +8,7 @@ use testbed::wait::until;
 use super::rig::{Outcome, Rig, Scenario, ensure, equal, text};
 use flagger_rs::world::Kind;
 
-const STEPS: [&str; 6] = [
+pub const STEPS: [&str; 6] = [
     "Progressing 0",
     "Progressing 20",
     "Progressing 40",

@@ -9,6 +9,9 @@
 //!    (pods become Running and Ready)                              (metrics follow from the routed weights and ready pods)
 //! ```
 //!
+//! Between an operator and the API server, a [`proxy::Proxy`] can stand: it writes down what is asked, and holds, drops, refuses, delays
+//! or freezes it, to a plan.
+//!
 //! A [`Cell`] is whole: pods are processes with addresses of their own, behind a real Istio, with requests that are really sent.
 //!
 //! ```text
@@ -64,6 +67,7 @@ pub mod kubectl;
 pub mod operator;
 pub mod process;
 pub mod programs;
+pub mod proxy;
 pub mod wait;
 
 use std::path::Path;

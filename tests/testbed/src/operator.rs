@@ -2,6 +2,8 @@
 
 use std::{path::Path, process::ExitStatus, time::Duration};
 
+use nix::sys::signal::Signal;
+
 use crate::{
     Error,
     control_plane::free_ports,
@@ -97,6 +99,16 @@ impl Operator {
     /// What it takes of the machine.
     pub fn usage(&self) -> Result<Usage, Error> {
         self.process.usage()
+    }
+
+    /// SIGSTOP: it does nothing any more, and its connections stay open.
+    pub fn freeze(&self) -> Result<(), Error> {
+        self.process.signal(Signal::SIGSTOP)
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) -> Result<(), Error> {
+        self.process.signal(Signal::SIGCONT)
     }
 
     /// SIGKILL.

@@ -7,6 +7,10 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tokio::process::{Child, Command};
 
 use crate::Error;
@@ -123,23 +127,37 @@ impl Process {
         }
     }
 
+    /// Sends a signal to the program itself.
+    pub fn signal(&self, signal: Signal) -> Result<(), Error> {
+        let sent = kill(Pid::from_raw(self.pid()?), signal);
+        sent.map_err(|e| Error::Failed(format!("{signal} to {}: {e}", self.name)))
+    }
+
+    /// The program's own number: it is its guard's first child.
+    fn pid(&self) -> Result<i32, Error> {
+        let guard = self.child.id().unwrap_or(0);
+        let children = read(&format!("/proc/{guard}/task/{guard}/children"))?;
+        let pid = children.split_whitespace().next();
+        pid.and_then(|pid| pid.parse().ok())
+            .ok_or_else(|| self.has_ended())
+    }
+
+    fn has_ended(&self) -> Error {
+        Error::Failed(format!("{} has ended", self.name))
+    }
+
     /// What the program takes, as the kernel counts it.
     pub fn usage(&self) -> Result<Usage, Error> {
-        let read =
-            |path: String| fs::read_to_string(&path).map_err(|e| Error::io(Path::new(&path), e));
-        let guard = self.child.id().unwrap_or(0);
-        // The guard's first child is the program.
-        let children = read(format!("/proc/{guard}/task/{guard}/children"))?;
-        let pid = children.split_whitespace().next().unwrap_or_default();
-        let ended = || Error::Failed(format!("{} has ended", self.name));
-        let status = read(format!("/proc/{pid}/status"))?;
+        let ended = || self.has_ended();
+        let pid = self.pid()?;
+        let status = read(&format!("/proc/{pid}/status"))?;
         let bytes = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
             let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
             kib.map(|kib| kib * 1024).ok_or_else(ended)
         };
         // The times are behind the name, which may have blanks: in hundredths of a second.
-        let stat = read(format!("/proc/{pid}/stat"))?;
+        let stat = read(&format!("/proc/{pid}/stat"))?;
         let fields = stat.rsplit(')').next().unwrap_or_default();
         let hundredths = fields.split_whitespace().skip(11).take(2);
         let hundredths: u64 = hundredths
@@ -185,6 +203,10 @@ impl Process {
             }),
         }
     }
+}
+
+fn read(path: &str) -> Result<String, Error> {
+    fs::read_to_string(path).map_err(|e| Error::io(Path::new(path), e))
 }
 
 /// The last lines of a log, indented; none if there is none.

@@ -1,0 +1,451 @@
+//! What happens between the operator and the API server happens to no release: each story has an operator of its own, for its namespace
+//! alone, behind a proxy that makes it happen.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use futures::{FutureExt, StreamExt, future::join_all, stream};
+use serde_json::json;
+use testbed::{
+    operator::Operator,
+    proxy::{Asked, Fault, Proxy},
+    wait::until,
+};
+
+use flagger_rs::world::Kind;
+
+use super::{
+    rig::{Outcome, PATIENCE, Rig, Scenario, ensure, equal, text},
+    survival::STEPS,
+    traffic::Traffic,
+};
+
+/// At so many writes of a release the leader is frozen: at each that is no event.
+const LEADER_WRITES: usize = 13;
+/// All that a release of two steps asks of the API server, besides the renewal of watches: it reads nothing.
+const REQUESTS: [(&str, i32); 5] = [
+    // Eight things are told.
+    ("create events ", 8),
+    // Six lines of the table; and that the end was told.
+    ("patch canaries/status podinfo", 7),
+    // Pods for the canary; none any more.
+    ("patch deployments podinfo", 2),
+    // The promotion.
+    ("patch deployments podinfo-primary", 1),
+    // Two steps; and back.
+    ("update virtualservices podinfo", 3),
+];
+/// What is told at least once, whatever happens: on the Canary stands that it is owed. Of what is told of the way there, that of the
+/// moment of a kill is lost.
+const OWED: &str = "Promotion completed!";
+/// So many releases are under way at once.
+const AT_ONCE: usize = 20;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_before_or_after_any_write_changes_nothing_of_a_release() {
+    let rig = Rig::idle().await;
+    let start = Instant::now();
+    let told = std::sync::Mutex::default();
+    let writes = std::sync::Mutex::default();
+    let reference = Scenario::run(&rig, "undisturbed", |s| async {
+        let (writes_of, told_of) = undisturbed(s).await?;
+        *writes.lock().unwrap() = writes_of;
+        *told.lock().unwrap() = told_of;
+        Ok(())
+    })
+    .await;
+    let (writes, told): (Vec<Asked>, BTreeSet<String>) =
+        (writes.into_inner().unwrap(), told.into_inner().unwrap());
+    let plans = (0..writes.len()).flat_map(|n| [(n, Fault::Hold), (n, Fault::Swallow)]);
+    let stories = plans.map(|(n, fault)| {
+        let (rig, told) = (&rig, &told);
+        let name = format!("killed-at-{n}-{fault:?}").to_lowercase();
+        async move { Scenario::run(rig, &name, |s| killed(s, n, fault, told)).await }.boxed_local()
+    });
+    let results: Vec<_> = stream::iter(stories)
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    eprintln!(
+        "    {} kills at {} writes: {} s",
+        results.len(),
+        writes.len(),
+        start.elapsed().as_secs()
+    );
+    let results = results.into_iter().chain([reference]);
+    rig.end(results.filter_map(Result::err).collect()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_survives_what_happens_on_the_line() {
+    let rig = Rig::idle().await;
+    let results = join_all([
+        Scenario::run(&rig, "deployments-stalled", |s| stalled(s, "deployments")).boxed_local(),
+        Scenario::run(&rig, "canaries-stalled", |s| stalled(s, "canaries")).boxed_local(),
+        Scenario::run(&rig, "five-seconds-frozen", |s| silent(s, 5, false)).boxed_local(),
+        Scenario::run(&rig, "half-a-minute-frozen", |s| silent(s, 30, false)).boxed_local(),
+        Scenario::run(&rig, "half-a-minute-half-open", |s| silent(s, 30, true)).boxed_local(),
+        Scenario::run(&rig, "half-open-at-once", |s| silent(s, 0, true)).boxed_local(),
+    ])
+    .await;
+    rig.end(results.into_iter().filter_map(Result::err).collect())
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_former_leader_still_sends_changes_nothing() {
+    let rig = Rig::idle().await;
+    let stories = (0..LEADER_WRITES).map(|n| {
+        let (rig, name) = (&rig, format!("leader-frozen-at-{n}"));
+        async move { Scenario::run(rig, &name, |s| former_leader(s, n)).await }.boxed_local()
+    });
+    let results = join_all(stories).await;
+    rig.end(results.into_iter().filter_map(Result::err).collect())
+        .await;
+}
+
+/// A story's operator, behind its proxy.
+struct Behind<'a> {
+    scenario: &'a Scenario<'a>,
+    proxy: Proxy,
+    name: String,
+}
+
+impl<'a> Behind<'a> {
+    async fn proxy(scenario: &'a Scenario<'a>, name: &str) -> Result<Self, String> {
+        let name = format!("{}-{name}", scenario.ns);
+        let proxy = scenario.rig.proxy(&name).await?;
+        Ok(Self {
+            scenario,
+            proxy,
+            name,
+        })
+    }
+
+    async fn launch(&self, args: &[&str]) -> Result<Operator, String> {
+        let namespace = format!("-namespace={}", self.scenario.ns);
+        let mut all = vec![namespace.as_str()];
+        all.extend(args);
+        let kubeconfig = &self.proxy.kubeconfig;
+        let rig = self.scenario.rig;
+        rig.launch_with(kubeconfig, &self.name, &all).await
+    }
+
+    /// What was asked since there were so many requests in the log.
+    fn since(&self, before: usize) -> Vec<Asked> {
+        self.proxy.log().split_off(before)
+    }
+}
+
+fn two_steps() -> serde_json::Value {
+    json!({"stepWeight": 20, "maxWeight": 40})
+}
+
+/// A canary that is initialized, and seen to be.
+async fn initialized(s: &Scenario<'_>) -> Outcome {
+    s.initialized(two_steps()).await?;
+    s.event("Initialization done!").await?;
+    s.line("Initialized 0").await
+}
+
+/// What was told, wherever it was.
+fn told(s: &Scenario<'_>) -> Vec<String> {
+    let told = s.told().into_iter();
+    told.map(|line| line.replace(&s.ns, "NAMESPACE")).collect()
+}
+
+/// A release that nothing happens to: its writes, and what is told of it. No request of it is for nothing.
+async fn undisturbed(s: Scenario<'_>) -> Result<(Vec<Asked>, BTreeSet<String>), String> {
+    let behind = Behind::proxy(&s, "proxy").await?;
+    let operator = behind.launch(&[]).await?;
+    initialized(&s).await?;
+    let (rows, lines, before) = (s.table().len(), told(&s).len(), behind.proxy.log().len());
+    let traffic = Traffic::of(&s);
+    s.image("3.1.1").await?;
+    s.phase("Succeeded").await?;
+    same_end(&s, &traffic, rows).await?;
+    let asked = behind.since(before);
+    for asked in &asked {
+        eprintln!("    {asked}");
+    }
+    let of_release = asked.iter().filter(|asked| asked.verb != "watch");
+    let mut counts = BTreeMap::new();
+    for asked in of_release {
+        let Asked {
+            verb,
+            resource,
+            name,
+            ..
+        } = asked;
+        *counts
+            .entry(format!("{verb} {resource} {name}"))
+            .or_insert(0) += 1;
+    }
+    ensure(
+        counts
+            .iter()
+            .map(|(what, count)| (what.as_str(), *count))
+            .eq(REQUESTS),
+        format!("the requests of a release: {counts:?}"),
+    )?;
+    let refused = asked
+        .iter()
+        .find(|asked| asked.code.is_none_or(|code| code >= 300));
+    ensure(refused.is_none(), format!("{refused:?}"))?;
+    operator.terminate().await.map_err(text)?;
+    let writes = asked.into_iter().filter(Asked::is_write).collect();
+    Ok((writes, told(&s).into_iter().skip(lines).collect()))
+}
+
+/// The operator is killed at its n-th write of a release, before or after that is done, and started again.
+async fn killed(s: Scenario<'_>, n: usize, fault: Fault, expected: &BTreeSet<String>) -> Outcome {
+    let behind = Behind::proxy(&s, "proxy").await?;
+    let operator = behind.launch(&[]).await?;
+    initialized(&s).await?;
+    let (rows, lines) = (s.table().len(), told(&s).len());
+    let traffic = Traffic::of(&s);
+    let mut met = behind.proxy.once(fault, n, Asked::is_write);
+    s.image("3.1.1").await?;
+    let at = met.within(PATIENCE).await.map_err(text)?;
+    operator.kill().await;
+    let operator = behind.launch(&[]).await?;
+    let end = async {
+        s.phase("Succeeded").await?;
+        same_end(&s, &traffic, rows).await?;
+        let told = told(&s).split_off(lines);
+        let lost = expected.iter().filter(|line| !told.contains(line));
+        let lost: Vec<_> = lost.collect();
+        if !lost.is_empty() {
+            eprintln!("    killed at {at}: never told: {lost:?}");
+        }
+        let owed = lost.iter().find(|line| line.contains(OWED));
+        ensure(owed.is_none(), format!("never told: {owed:?}"))?;
+        let ends = told.iter().filter(|line| line.contains(OWED)).count();
+        ensure(ends <= 2, format!("{ends} times: {OWED}"))
+    };
+    end.await.map_err(|why| format!("killed at {at}: {why}"))?;
+    let code = operator.terminate().await.map_err(text)?;
+    ensure(code.success(), code)
+}
+
+/// As a release that nothing happened to ends: each step once, all traffic on the primary, which has the new version since it was
+/// promoted, and no time without a ready pod.
+async fn same_end(s: &Scenario<'_>, traffic: &Traffic, rows: usize) -> Outcome {
+    equal("the table", &s.table()[rows..], &STEPS)?;
+    ensure(s.weight().await? == 0, "all traffic is on the primary")?;
+    let canary = s.get(Kind::Deployment, "podinfo").await?;
+    ensure(canary["spec"]["replicas"] == 0, "the canary rests")?;
+    let images = traffic.primary_images();
+    ensure(
+        images == ["podinfo:3.1.0", "podinfo:3.1.1"],
+        format!("the primary's images: {images:?}"),
+    )?;
+    let (changes, lost) = traffic.lost();
+    ensure(changes > 10, format!("only {changes} changes were seen"))?;
+    ensure(lost.is_empty(), lost.join("\n"))
+}
+
+/// The watch of a kind that is under way says nothing any more.
+async fn stalled(s: Scenario<'_>, resource: &'static str) -> Outcome {
+    let behind = Behind::proxy(&s, "proxy").await?;
+    let operator = behind.launch(&[]).await?;
+    initialized(&s).await?;
+    let rows = s.table().len();
+    let traffic = Traffic::of(&s);
+    let stall = || {
+        let now = behind.proxy.age();
+        let stalls = move |asked: &Asked| asked.watches(resource) && asked.at < now;
+        behind.proxy.always(Fault::Stall, stalls)
+    };
+    let mut met = stall();
+    let start = Instant::now();
+    if resource == "canaries" {
+        other_host(&s).await?;
+    } else {
+        s.image("3.1.1").await?;
+        s.line("Progressing 0").await?;
+    }
+    let noticed = start.elapsed();
+    met.within(Duration::ZERO).await.map_err(text)?;
+    eprintln!("    {resource} stalled: a change is met after {noticed:?}");
+    ensure(
+        noticed < Duration::from_secs(40),
+        format!("the change was met after {noticed:?}"),
+    )?;
+    let mut met = stall();
+    let start = Instant::now();
+    s.image("3.1.1").await?;
+    s.phase("Succeeded").await?;
+    met.within(Duration::ZERO).await.map_err(text)?;
+    eprintln!(
+        "    {resource} stalled again: the release ends after {:?}",
+        start.elapsed()
+    );
+    same_end(&s, &traffic, rows).await?;
+    operator.terminate().await.map(drop).map_err(text)
+}
+
+/// The Canary's other host is met.
+async fn other_host(s: &Scenario<'_>) -> Outcome {
+    let other = "other.example.com";
+    let change = json!({"spec": {"service": {"hosts": [other]}}});
+    s.patch("canary", "podinfo", &change).await?;
+    until(PATIENCE, "the other host", async || {
+        let service = s.get(Kind::VirtualService, "podinfo").await?;
+        let hosts = service["spec"]["hosts"].as_array();
+        let there = hosts.is_some_and(|hosts| hosts.contains(&json!(other)));
+        there.then_some(()).ok_or_else(|| service.to_string())
+    })
+    .await
+    .map_err(text)
+}
+
+/// In the midst of a release, the API server says nothing for some seconds; the connections of before may be dead then, and nobody said so.
+async fn silent(s: Scenario<'_>, seconds: u64, half_open: bool) -> Outcome {
+    let behind = Behind::proxy(&s, "proxy").await?;
+    let operator = behind.launch(&[]).await?;
+    initialized(&s).await?;
+    let rows = s.table().len();
+    let traffic = Traffic::of(&s);
+    s.image("3.1.1").await?;
+    s.line("Progressing 20").await?;
+    behind.proxy.freeze();
+    if half_open {
+        behind.proxy.forget_connections();
+    }
+    let silence = Instant::now();
+    until(
+        Duration::from_secs(seconds + 10),
+        "the silence to end",
+        async || {
+            let past = silence.elapsed();
+            (past.as_secs() >= seconds)
+                .then_some(())
+                .ok_or_else(|| format!("{past:?}"))
+        },
+    )
+    .await
+    .map_err(text)?;
+    behind.proxy.thaw();
+    let back = Instant::now();
+    s.line("Progressing 40").await?;
+    let next = back.elapsed();
+    s.phase("Succeeded").await?;
+    eprintln!(
+        "    {}: the next step {next:?} and the end {:?} after the API server was back",
+        s.ns,
+        back.elapsed()
+    );
+    same_end(&s, &traffic, rows).await?;
+    ensure(
+        next < Duration::from_secs(60),
+        format!("the next step came {next:?} late"),
+    )?;
+    let code = operator.terminate().await.map_err(text)?;
+    ensure(code.success(), code)
+}
+
+/// The leader and its n-th write stop in the midst of a release; a second operator ends it. When time goes on for the first, that write
+/// arrives, and whatever it wanted to send yet.
+async fn former_leader(s: Scenario<'_>, n: usize) -> Outcome {
+    let lease = format!("-leader-election-namespace={}", s.ns);
+    let args = ["-enable-leader-election", &lease];
+    let former = Behind::proxy(&s, "former").await?;
+    let first = former.launch(&args).await?;
+    initialized(&s).await?;
+    let rows = s.table().len();
+    let next = Behind::proxy(&s, "next").await?;
+    let second = next.launch(&args).await?;
+    let traffic = Traffic::of(&s);
+    let of_release = |asked: &Asked| {
+        asked.is_write() && asked.resource != "leases" && asked.resource != "events"
+    };
+    let mut met = former.proxy.once(Fault::Freeze, n, of_release);
+    s.image("3.1.1").await?;
+    let late = met.within(PATIENCE).await.map_err(text)?;
+    first.freeze().map_err(text)?;
+    let start = Instant::now();
+    s.phase("Succeeded").await?;
+    let ended = start.elapsed();
+    same_end(&s, &traffic, rows)
+        .await
+        .map_err(|why| format!("frozen at {late}: {why}"))?;
+    let before = versions(&s).await?;
+    let sent = former.proxy.log().len();
+    let thawed = former.proxy.age();
+    former.proxy.thaw();
+    until(PATIENCE, "the late write to be answered", async || {
+        let log = former.proxy.log();
+        let answered = log
+            .iter()
+            .find(|asked| asked.at == late.at && asked.path == late.path);
+        let code = answered.and_then(|asked| asked.code);
+        code.map(drop).ok_or_else(|| late.to_string())
+    })
+    .await
+    .map_err(text)?;
+    first.thaw().map_err(text)?;
+    // It sees that it lost the lease, and stands by: looks at the lease, once and again.
+    until(PATIENCE, "the former leader to stand by", async || {
+        let log = former.since(sent);
+        let looks = log
+            .iter()
+            .filter(|asked| asked.resource == "leases" && asked.code.is_some());
+        let looks = looks.count();
+        (looks > 3)
+            .then_some(())
+            .ok_or_else(|| format!("{looks} looks at the lease"))
+    })
+    .await
+    .map_err(text)?;
+    let code = first.terminate().await.map_err(text)?;
+    let log = former.proxy.log();
+    let late = log
+        .iter()
+        .find(|asked| asked.at == late.at && asked.path == late.path);
+    let late = late.map(ToString::to_string).unwrap_or_default();
+    eprintln!("    {late}; ended by the other after {ended:?}; then {code}");
+    let of_former = |asked: &&Asked| asked.at > thawed && asked.is_write();
+    let still: Vec<_> = log
+        .iter()
+        .filter(of_former)
+        .map(ToString::to_string)
+        .collect();
+    // It asks for the lease; and what it sees before it notices that it lost it, it may tell once more.
+    let said = |asked: &str| asked.contains(" leases ") || asked.contains(" events ");
+    ensure(
+        still.iter().all(|asked| said(asked)),
+        format!("sent after the lease was lost: {still:?}"),
+    )?;
+    let after = versions(&s).await?;
+    second.terminate().await.map_err(text)?;
+    ensure(
+        before == after,
+        format!("{late} changed something: before {before:?} after {after:?}"),
+    )
+}
+
+/// The state of all that a release writes to.
+async fn versions(s: &Scenario<'_>) -> Result<Vec<(Kind, &'static str, String)>, String> {
+    let mut versions = Vec::new();
+    for (kind, name) in [
+        (Kind::Canary, "podinfo"),
+        (Kind::VirtualService, "podinfo"),
+        (Kind::Deployment, "podinfo"),
+        (Kind::Deployment, "podinfo-primary"),
+        (Kind::HorizontalPodAutoscaler, "podinfo"),
+        (Kind::HorizontalPodAutoscaler, "podinfo-primary"),
+    ] {
+        let object = s.get(kind, name).await?;
+        // The status of these two is not ours.
+        let version = match kind {
+            Kind::Deployment | Kind::HorizontalPodAutoscaler => "/spec",
+            _ => "/metadata/resourceVersion",
+        };
+        let version = object.pointer(version).map(ToString::to_string);
+        versions.push((kind, name, version.unwrap_or_default()));
+    }
+    Ok(versions)
+}

@@ -49,10 +49,12 @@ pub async fn accepted_refused_and_kept_whole(client: Client) -> Result<(), Strin
 
 /// The Canaries that users are shown.
 pub fn examples() -> Vec<Value> {
-    let files = std::fs::read_dir(folder("examples/canaries")).unwrap();
-    let texts = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
-    let examples: Vec<Value> = texts
-        .map(|text| serde_saphyr::from_str(&text).unwrap())
+    let files = ["examples/canaries", "examples/walkthrough"]
+        .into_iter()
+        .flat_map(|under| std::fs::read_dir(folder(under)).unwrap());
+    let objects = files.flat_map(|file| read(&file.unwrap().path()));
+    let examples: Vec<_> = objects
+        .filter(|object| object["kind"] == "Canary")
         .collect();
     assert!(examples.len() > 5);
     examples
@@ -92,7 +94,7 @@ async fn dry_run(client: &Client, object: &Value) -> Result<Value, String> {
 }
 
 /// The path of the first thing that was written and is not kept; what the server adds (defaults) does not count.
-fn lost(path: &str, written: &Value, kept: &Value) -> Option<String> {
+pub fn lost(path: &str, written: &Value, kept: &Value) -> Option<String> {
     match (written, kept) {
         (Value::Object(written), Value::Object(kept)) => written.iter().find_map(|(key, value)| {
             lost(

@@ -91,3 +91,27 @@ fn every_alert_provider_of_the_examples_can_be_written_to() {
         assert!(request.url.0.starts_with("https://"));
     }
 }
+
+#[test]
+fn the_tutorials_name_only_what_is_there() {
+    let mut named = 0;
+    for readme in ["README.md", "examples/README.md"] {
+        let text = std::fs::read_to_string(folder(readme)).unwrap();
+        let words = text.split(|c: char| c.is_whitespace() || "`();,".contains(c));
+        let paths = words.filter(|word| {
+            word.starts_with("kustomize/")
+                || word.starts_with("examples/")
+                || word.starts_with("deploy/")
+        });
+        for path in paths {
+            let path = path.trim_end_matches(['.', ':']);
+            // `deploy/NAME` of kubectl is a Deployment, not a file.
+            if path.starts_with("deploy/") && !path.ends_with(".yaml") {
+                continue;
+            }
+            assert!(folder(path).exists(), "{readme}: {path}");
+            named += 1;
+        }
+    }
+    assert!(named > 20, "{named}");
+}

@@ -4,4 +4,4 @@ mod corpus;
 mod examples;
 mod table;
 
-pub use corpus::{accepted_refused_and_kept_whole, examples};
+pub use corpus::{accepted_refused_and_kept_whole, examples, lost};

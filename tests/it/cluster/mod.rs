@@ -3,8 +3,10 @@
 mod check;
 mod faults;
 mod gates;
+mod gitops;
 mod ingress;
 mod inputs;
+mod overlays;
 mod releases;
 pub mod rig;
 mod routes;
@@ -67,11 +69,14 @@ async fn the_operator_on_a_real_control_plane() {
         inputs::a_metric_template_is_asked_with_its_credentials,
         inputs::a_settled_canary_costs_nothing_and_a_step_three_writes,
         inputs::datadog_judges_a_release_and_why_it_cannot_is_said,
+        gitops::flux_undoes_nothing_of_a_release,
+        gitops::argo_cd_undoes_nothing_of_a_release,
+        gitops::replicas_in_git_are_pods_that_get_no_request,
     ))
     .await;
     let corpus = crate::api::accepted_refused_and_kept_whole(rig.bed.client()).await;
     let explained = rig.explained().await;
-    let built = rig.overlays().await;
+    let built = overlays::each_is_as_described_and_accepted(&rig).await;
     let rights = rig.rights();
     let failed: Vec<String> = results
         .into_iter()

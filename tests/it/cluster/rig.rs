@@ -140,32 +140,6 @@ impl Rig {
         )
     }
 
-    /// Every overlay can be built, and has no field that the API server does not know.
-    pub async fn overlays(&self) -> Outcome {
-        let mut overlays = 0;
-        for entry in std::fs::read_dir(folder("kustomize")).map_err(text)? {
-            let path = entry.map_err(text)?.path();
-            if path.ends_with("base") {
-                continue;
-            }
-            let path = path.display().to_string();
-            let args = [
-                "apply",
-                "--dry-run=client",
-                "--validate=strict",
-                "-k",
-                &path,
-            ];
-            match self.bed.kubectl(&args).await.map_err(text) {
-                // Linkerd's own kind is not installed here.
-                Err(why) if why.contains("kind \"AuthorizationPolicy\"") => {}
-                other => drop(other?),
-            }
-            overlays += 1;
-        }
-        ensure(overlays >= 8, format!("{overlays} overlays"))
-    }
-
     /// No request was refused for want of a right, and no right was never used.
     pub fn rights(&self) -> Outcome {
         let audit = self.bed.audit().map_err(text)?;
@@ -404,12 +378,10 @@ impl<'a> Scenario<'a> {
 
     /// A Deployment `podinfo` and its HPA.
     pub async fn workload(&self) -> Outcome {
-        self.apply(&json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "podinfo", "labels": {"app": "podinfo"}},
-            "spec": {"selector": {"matchLabels": {"app": "podinfo"}}, "progressDeadlineSeconds": 60, "revisionHistoryLimit": 5,
-                "template": {"metadata": {"labels": {"app": "podinfo"}}, "spec": {"containers": [{"name": "podinfod", "image": "podinfo:3.1.0", "ports": [{"name": "http", "containerPort": 9898}]}]}}}})).await?;
-        self.apply(&json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "podinfo"},
-            "spec": {"minReplicas": 2, "maxReplicas": 4, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"},
-                "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 99}}}]}})).await
+        for object in workload() {
+            self.apply(&object).await?;
+        }
+        Ok(())
     }
 
     /// The walkthrough's Canary with an interval of ten seconds, and changes to it.
@@ -627,6 +599,18 @@ impl<'a> Scenario<'a> {
         self.event("New revision detected").await?;
         self.phase("Succeeded").await
     }
+}
+
+/// The manifests of a Deployment `podinfo` and of its HPA.
+pub fn workload() -> [Value; 2] {
+    [
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "podinfo", "labels": {"app": "podinfo"}},
+            "spec": {"selector": {"matchLabels": {"app": "podinfo"}}, "progressDeadlineSeconds": 60, "revisionHistoryLimit": 5,
+                "template": {"metadata": {"labels": {"app": "podinfo"}}, "spec": {"containers": [{"name": "podinfod", "image": "podinfo:3.1.0", "ports": [{"name": "http", "containerPort": 9898}]}]}}}}),
+        json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "podinfo"},
+            "spec": {"minReplicas": 2, "maxReplicas": 4, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"},
+                "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 99}}}]}}),
+    ]
 }
 
 pub async fn get(client: &Client, object: &ObjectRef) -> Result<Value, String> {

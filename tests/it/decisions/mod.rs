@@ -3,6 +3,7 @@
 mod bootstrap;
 mod configs;
 mod edges;
+mod examples;
 mod fears;
 mod gates;
 mod model;
@@ -23,8 +24,8 @@ use flagger_rs::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::{api::examples, cluster::folder};
-use model::{Model, release, release_of, scaled};
+use crate::cluster::folder;
+use model::{Model, release, release_of};
 
 /// The transcript of a story; `UPDATE_TRANSCRIPTS=1` writes it anew.
 fn transcript(name: &str, model: &Model) {
@@ -58,25 +59,6 @@ fn a_release_of_ten_steps_takes_as_many_writes_as_it_must() {
     // canary down, the end, and that it was told.
     let writes = 2 + 10 * 2 + 2 + 2 + 3;
     assert_eq!((model.writes, events.count()), (writes, 15));
-}
-
-#[test]
-fn every_example_is_released() {
-    for example in examples() {
-        let mut model = if example["spec"]["autoscalerRef"].is_null() {
-            release_of(example["spec"].clone())
-        } else {
-            scaled(
-                example["spec"]["analysis"].clone(),
-                &json!({"minReplicaCount": 1}),
-            )
-        };
-        // Nobody sends it back.
-        model
-            .closed
-            .insert("http://flagger-loadtester.test/rollback/check");
-        model.run_until(CanaryPhase::Succeeded);
-    }
 }
 
 #[test]

@@ -165,6 +165,17 @@ impl Model {
                 json!({"metadata": {"name": "podinfo", "namespace": "test"}, "spec": spec}),
             );
         }
+        if let Some(scaler) = model.world.canary.spec.autoscaler_ref.clone()
+            && scaler.kind == "HorizontalPodAutoscaler"
+        {
+            let name = model
+                .world
+                .reference(Kind::HorizontalPodAutoscaler, &scaler.name);
+            let spec =
+                json!({"scaleTargetRef": {"name": "podinfo"}, "minReplicas": 2, "maxReplicas": 4});
+            let metadata = json!({"name": scaler.name, "namespace": "test"});
+            model.store(name, json!({"metadata": metadata, "spec": spec}));
+        }
         let target = model.world.reference(kind, "podinfo");
         model.store(
             target,
@@ -365,6 +376,7 @@ impl Model {
             object.kind,
             Kind::VirtualService
                 | Kind::HttpRoute
+                | Kind::HttpRouteV1Beta1
                 | Kind::HttpProxy
                 | Kind::Ingress
                 | Kind::TrafficSplitV1Alpha1

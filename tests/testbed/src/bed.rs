@@ -110,6 +110,11 @@ impl Bed {
         self.folder.keep();
     }
 
+    /// kubectl with all rights, for who needs it longer than the bed can be borrowed.
+    pub fn cli(&self) -> Kubectl {
+        self.kubectl.clone()
+    }
+
     /// Runs kubectl with all rights; what it printed, or what it complained of.
     pub async fn kubectl(&self, args: &[&str]) -> Result<String, Error> {
         self.kubectl.run(args).await

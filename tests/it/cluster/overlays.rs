@@ -1,0 +1,187 @@
+//! The overlays of `kustomize/` are what its README says, and a real API server accepts them.
+
+use std::collections::BTreeSet;
+
+use flagger_rs::{args, loadtester};
+use serde_json::{Value, json};
+
+use super::rig::{Outcome, Rig, ensure, folder, text};
+
+/// What the README says of an overlay.
+struct Row {
+    overlay: String,
+    namespace: String,
+    /// Whether the overlay has the namespace itself.
+    is_made: bool,
+    arguments: Vec<String>,
+    images: BTreeSet<String>,
+}
+
+fn rows() -> Vec<Row> {
+    let readme = std::fs::read_to_string(folder("kustomize/README.md")).unwrap();
+    let rows = readme.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|line| {
+        let cells: Vec<_> = line.split('|').collect();
+        let code = |cell: usize| cells[cell].split('`').skip(1).step_by(2).map(str::to_owned);
+        Row {
+            overlay: code(1).collect(),
+            namespace: code(2).collect(),
+            is_made: cells[2].ends_with(", made "),
+            arguments: code(3).collect(),
+            images: code(4).collect(),
+        }
+    })
+    .collect()
+}
+
+/// Each overlay is built, is as it is described, and is accepted as a whole, with no field that the API server does not know.
+pub async fn each_is_as_described_and_accepted(rig: &Rig) -> Outcome {
+    // Of Linkerd there is nothing here: its kind, as far as we write it.
+    rig.bed
+        .apply(&authorization_policies().to_string())
+        .await
+        .map_err(text)?;
+    let rows = rows();
+    let described: BTreeSet<_> = rows.iter().map(|row| row.overlay.clone()).collect();
+    let there = std::fs::read_dir(folder("kustomize")).map_err(text)?;
+    let there = there
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.path().is_dir() && entry.file_name() != "base");
+    let there: BTreeSet<_> = there
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    ensure(described == there, format!("{described:?}, not {there:?}"))?;
+    for row in rows {
+        let said = |why: String| format!("kustomize/{}: {why}", row.overlay);
+        let path = folder("kustomize").join(&row.overlay);
+        let path = path.display().to_string();
+        let built = rig.bed.kubectl(&["kustomize", &path]).await.map_err(text)?;
+        let objects: Vec<Value> = built
+            .split("\n---\n")
+            .map(|document| serde_saphyr::from_str(document).unwrap())
+            .collect();
+        described_by(&row, &objects).map_err(said)?;
+        accepted(rig, &path, &objects).await.map_err(said)?;
+    }
+    // What the tutorials bring besides.
+    let tutorial = folder("examples/tutorial").display().to_string();
+    let args = [
+        "apply",
+        "--dry-run=server",
+        "--validate=strict",
+        "-f",
+        &tutorial,
+    ];
+    let said = rig.bed.kubectl(&args).await.map_err(text)?;
+    ensure(said.matches("(server dry run)").count() == 2, &said)
+}
+
+fn described_by(row: &Row, objects: &[Value]) -> Outcome {
+    let of = |kind: &'static str| objects.iter().filter(move |object| object["kind"] == kind);
+    let made = of("Namespace").map(|object| object["metadata"]["name"].clone());
+    let expected: Vec<_> = row
+        .is_made
+        .then(|| json!(row.namespace))
+        .into_iter()
+        .collect();
+    ensure(made.eq(expected), "whether it makes its namespace")?;
+    let placed = |object: &Value| object["metadata"]["namespace"] == json!(row.namespace);
+    for kind in ["Deployment", "Service", "ServiceAccount", "ConfigMap"] {
+        ensure(of(kind).all(placed), format!("a {kind} elsewhere"))?;
+    }
+    for binding in of("ClusterRoleBinding") {
+        ensure(
+            binding["subjects"][0]["namespace"] == json!(row.namespace),
+            binding,
+        )?;
+    }
+    let containers =
+        of("Deployment").map(|object| &object["spec"]["template"]["spec"]["containers"][0]);
+    let images: BTreeSet<_> = containers
+        .map(|container| container["image"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    ensure(images == row.images, format!("{images:?}"))?;
+    for image in images.iter().filter(|image| image.contains("flagger-rs")) {
+        let ours = image.ends_with(concat!(":", env!("CARGO_PKG_VERSION")));
+        ensure(ours, format!("{image} is not of this version"))?;
+    }
+    let main = |object: &&Value| object["metadata"]["name"] != "flagger-prometheus";
+    let main = of("Deployment").find(main).ok_or("no Deployment")?;
+    let container = &main["spec"]["template"]["spec"]["containers"][0];
+    let list = |value: &Value| serde_json::from_value::<Vec<String>>(value.clone());
+    match main["metadata"]["name"].as_str() {
+        Some("flagger") => {
+            let found = list(&container["args"]).map_err(text)?;
+            let mut expected = vec![
+                "-log-level=info".to_owned(),
+                "-include-label-prefix=app.kubernetes.io".to_owned(),
+            ];
+            expected.extend(row.arguments.iter().cloned());
+            ensure(found == expected, format!("{found:?}"))?;
+            let brought = found
+                .iter()
+                .any(|arg| arg.ends_with("http://flagger-prometheus:9090"));
+            let served = |object: &Value| {
+                object["metadata"]["name"] == "flagger-prometheus"
+                    && object["spec"]["ports"][0]["port"] == 9090
+            };
+            ensure(of("Service").any(served) == brought, "its Prometheus")?;
+            let read = args::parse(found, |_| None);
+            read.map(drop).map_err(|exit| exit.text)
+        }
+        Some("flagger-loadtester") => {
+            let found = list(&container["command"]).map_err(text)?.split_off(1);
+            ensure(found == row.arguments, format!("{found:?}"))?;
+            let read = loadtester::args::parse(found, |_| None);
+            read.map(drop).map_err(|exit| exit.text)
+        }
+        _ => ensure(row.arguments.is_empty(), "no program of ours"),
+    }
+}
+
+/// The API server accepts all of it; nothing is kept of it.
+async fn accepted(rig: &Rig, path: &str, objects: &[Value]) -> Outcome {
+    let named = objects.iter().flat_map(|object| {
+        let made = (object["kind"] == "Namespace").then(|| &object["metadata"]["name"]);
+        [Some(&object["metadata"]["namespace"]), made]
+    });
+    let namespaces: BTreeSet<_> = named.flatten().filter_map(Value::as_str).collect();
+    for name in namespaces {
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        rig.bed.apply(&namespace.to_string()).await.map_err(text)?;
+    }
+    let args = [
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "--dry-run=server",
+        "--validate=strict",
+        "-k",
+        path,
+    ];
+    let said = rig.bed.kubectl(&args).await.map_err(text)?;
+    let accepted = said
+        .lines()
+        .filter(|line| line.contains("(server dry run)"));
+    ensure(accepted.count() == objects.len(), &said)
+}
+
+/// Linkerd's AuthorizationPolicy.
+fn authorization_policies() -> Value {
+    let names = |fields: &[&str]| -> Value {
+        let fields = fields
+            .iter()
+            .map(|field| ((*field).to_owned(), json!({"type": "string"})));
+        json!({"type": "object", "properties": fields.collect::<serde_json::Map<_, _>>(), "required": ["kind", "name"]})
+    };
+    let client = names(&["group", "kind", "name", "namespace"]);
+    let spec = json!({"type": "object", "required": ["targetRef", "requiredAuthenticationRefs"], "properties": {
+        "targetRef": names(&["group", "kind", "name"]), "requiredAuthenticationRefs": {"type": "array", "items": client}}});
+    let schema = json!({"type": "object", "required": ["spec"], "properties": {"spec": spec}});
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "authorizationpolicies.policy.linkerd.io"},
+        "spec": {"group": "policy.linkerd.io", "scope": "Namespaced",
+            "names": {"kind": "AuthorizationPolicy", "plural": "authorizationpolicies", "singular": "authorizationpolicy"},
+            "versions": [{"name": "v1alpha1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]}})
+}

@@ -1,6 +1,6 @@
 //! The operator's process: reads its arguments, joins its parts, ends well.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use flagger_rs::{
     api,
@@ -27,6 +27,9 @@ use tokio::{
     sync::{mpsc, watch},
 };
 use tracing::{error, info, warn};
+
+/// How long news may take once the process is told to stop.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -188,7 +191,7 @@ async fn lead(
         reporter: reporter.clone(),
         recorder,
         meters,
-        answers: Arc::new(Answers::new(http, reporter, touch.clone())),
+        answers: Arc::new(Answers::new(http, reporter.clone(), touch.clone())),
     };
     controller::run(
         client,
@@ -199,6 +202,8 @@ async fn lead(
         stopped(stop),
     )
     .await;
+    // What is left to tell is told as long as this process leads; a chat that hangs is not waited for.
+    let _ = tokio::time::timeout(FAREWELL, reporter.all_told()).await;
 }
 
 /// The operator's own chat: Teams before Slack, as in Flagger; one of Slack without a channel is an error that only costs the alerts.

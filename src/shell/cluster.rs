@@ -162,12 +162,17 @@ impl Cluster {
         }
     }
 
+    /// Whether this process leads: whoever does not, writes nothing, and tells nobody.
+    pub fn may_write(&self) -> bool {
+        self.leadership.may_write()
+    }
+
     /// A call that writes: sent only as long as the lease is ours.
     async fn write(
         &self,
         request: Result<http::Request<Vec<u8>>, InvalidRequest>,
     ) -> Result<Value, ClusterError> {
-        if !self.leadership.may_write() {
+        if !self.may_write() {
             return Err(ClusterError::NotLeader);
         }
         self.call(WRITE_DEADLINE, request).await

@@ -18,7 +18,7 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
 };
 use serde_json::json;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tracing::warn;
 
 use super::{clock, cluster::Cluster, http::Http, telemetry};
@@ -50,6 +50,8 @@ pub struct Reporter {
     shared: Arc<Shared>,
     /// By the canary's uid; a lane is there while it is being emptied.
     lanes: Arc<Mutex<HashMap<String, VecDeque<News>>>>,
+    /// Told when there is none any more.
+    told: Arc<Notify>,
 }
 
 struct Shared {
@@ -88,6 +90,7 @@ impl Reporter {
         Self {
             shared: Arc::new(shared),
             lanes: Arc::default(),
+            told: Arc::default(),
         }
     }
 
@@ -112,6 +115,17 @@ impl Reporter {
         });
         // A lane that was dropped has nothing left to deliver.
         let _ = done.await;
+    }
+
+    /// Returns when all that was to be told is told, or given up.
+    pub async fn all_told(&self) {
+        loop {
+            let told = self.told.notified();
+            if lock(&self.lanes).is_empty() {
+                return;
+            }
+            told.await;
+        }
     }
 
     fn enqueue(&self, news: News) {
@@ -147,6 +161,9 @@ impl Reporter {
         let news = lanes.get_mut(uid)?.pop_front();
         if news.is_none() {
             lanes.remove(uid);
+            if lanes.is_empty() {
+                self.told.notify_waiters();
+            }
         }
         news
     }
@@ -155,6 +172,10 @@ impl Reporter {
 impl Shared {
     async fn deliver(&self, canary: &Canary, notices: Vec<Notice>) {
         for notice in notices {
+            if !self.cluster.may_write() {
+                // Whoever leads now sees the same, and tells it.
+                return;
+            }
             match notice {
                 Notice::Event {
                     kind,

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use serde_json::Value;
 use tokio::{sync::mpsc, time::Instant};
@@ -70,27 +71,11 @@ struct Context {
 #[derive(Clone, Default)]
 struct Remembered {
     memory: Arc<Mutex<Memory>>,
-    /// The names of its target and its uid, by which others know it.
-    known_as: Option<(String, String)>,
+    /// The name of its target, by which metrics know it.
+    target: Option<String>,
+    /// The version of it of which it was told that it cannot be read.
+    poison: Option<Option<String>>,
     failures: u32,
-}
-
-/// Why a look came to nothing.
-#[derive(Debug, thiserror::Error)]
-enum LookError {
-    #[error(transparent)]
-    Observe(#[from] ObserveError),
-    #[error(transparent)]
-    Cluster(#[from] ClusterError),
-}
-
-impl LookError {
-    const fn category(&self) -> &'static str {
-        match self {
-            Self::Observe(ObserveError::Poison { .. }) => "poison",
-            Self::Observe(ObserveError::Cluster(error)) | Self::Cluster(error) => error.category(),
-        }
-    }
 }
 
 /// Looks at all canaries of a namespace, or of all, until `stop`. On the channel canaries are named that changed, or got an answer.
@@ -201,7 +186,7 @@ impl Context {
     }
 
     /// Looks at a canary, and does what is to be done, until there is nothing to do for now; when to look again.
-    async fn look(&self, reference: &ObjectRef) -> Result<Option<Duration>, LookError> {
+    async fn look(&self, reference: &ObjectRef) -> Result<Option<Duration>, ClusterError> {
         let memory = self.with(reference, |remembered| remembered.memory.clone());
         let Operator {
             settings, answers, ..
@@ -213,15 +198,14 @@ impl Context {
             {
                 Ok(Some(world)) => world,
                 Ok(None) => return Ok(None),
-                Err(problem) => {
-                    self.tell_poison(&problem);
-                    return Err(problem.into());
+                Err(ObserveError::Poison { error, metadata }) => {
+                    self.tell_poison(reference, &error, &metadata);
+                    return Ok(Some(REST));
                 }
+                Err(ObserveError::Cluster(error)) => return Err(error),
             };
             self.with(reference, |remembered| {
-                let target = &world.canary.spec.target_ref.name;
-                let uid = world.canary.metadata.uid.clone().unwrap_or_default();
-                remembered.known_as = Some((target.clone(), uid));
+                remembered.target = Some(world.canary.spec.target_ref.name.clone());
             });
             let step = world.step();
             let evidence = answers.evidence(reference, &step);
@@ -284,7 +268,7 @@ impl Context {
         memory: &Mutex<Memory>,
         world: &World,
         plan: Plan,
-    ) -> Result<bool, LookError> {
+    ) -> Result<bool, ClusterError> {
         let canary = &world.canary;
         let reference = world.reference(Kind::Canary, world.name());
         if let Err(why) = audit(world, &plan) {
@@ -329,7 +313,7 @@ impl Context {
                     }
                     return Ok(goes_on);
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
         }
         if let Some(status) = &plan.status {
@@ -337,7 +321,7 @@ impl Context {
             match self.cache.write(&reference, &reference, write).await {
                 Ok(()) => self.committed(memory, world, status),
                 Err(ClusterError::Lost(_)) => return Ok(true),
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
         }
         self.tell(memory, world, plan.notices);
@@ -405,15 +389,23 @@ impl Context {
         self.operator.reporter.tell(&world.canary, notices);
     }
 
-    fn tell_poison(&self, problem: &ObserveError) {
-        let ObserveError::Poison { metadata, .. } = problem else {
+    /// Says that a Canary cannot be read: once for each of its versions.
+    fn tell_poison(&self, reference: &ObjectRef, error: &serde_json::Error, metadata: &ObjectMeta) {
+        let version = metadata.resource_version.clone();
+        let is_told = self.with(reference, |remembered| {
+            remembered.poison.replace(version.clone()) == Some(version)
+        });
+        self.operator.meters.error("poison");
+        if is_told {
             return;
-        };
+        }
         let canary = Canary {
-            metadata: (**metadata).clone(),
+            metadata: metadata.clone(),
             ..Canary::default()
         };
-        let message = format!("{problem}; nothing is done for it until the field is mended");
+        let message = format!(
+            "canary cannot be read: {error}; nothing is done for it until the field is mended"
+        );
         let notice = Notice::Event {
             kind: EventKind::Warning,
             message,
@@ -449,7 +441,7 @@ impl Context {
             let lives = live.contains(reference);
             if !lives {
                 operator.answers.forget(reference);
-                if let Some((target, _)) = &remembered.known_as {
+                if let Some(target) = &remembered.target {
                     operator.recorder.forget(target, &reference.namespace);
                 }
             }

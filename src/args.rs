@@ -221,6 +221,20 @@ pub fn parse(
     args: impl IntoIterator<Item = String>,
     env: impl Fn(&str) -> Option<String>,
 ) -> Result<Command, Exit> {
+    let args: Vec<_> = args.into_iter().collect();
+    let is_value = |i: usize| {
+        let flag = i.checked_sub(1).and_then(|before| args.get(before));
+        flag.is_some_and(|flag| flag.starts_with('-') && !flag.contains('='))
+    };
+    let late = args.iter().enumerate().skip(1);
+    let late = late.filter(|(i, _)| !is_value(*i)).map(|(_, word)| word);
+    // Whoever asks for something that writes nothing must not get an operator.
+    if let Some(word) = late
+        .into_iter()
+        .find(|word| *word == "check" || *word == "crds")
+    {
+        return Err(wrong(&format!("{word} must be the first argument")));
+    }
     let mut args = args.into_iter().peekable();
     if args.peek().map(String::as_str) == Some("crds") {
         return Ok(Command::Crds);
@@ -463,6 +477,10 @@ mod tests {
                 "invalid value \"yaml\" for flag -o: must be table or json",
             ),
             (&["-o=json"], "flag provided but not defined: -o"),
+            (
+                &["-namespace=n", "check"],
+                "check must be the first argument",
+            ),
         ] {
             let exit = check(args).unwrap_err();
             assert_eq!((exit.code, exit.text.lines().next().unwrap()), (2, problem));

@@ -29,6 +29,8 @@ pub fn reconcile(
     selector: &(String, String),
     weights: &Weights,
 ) -> Result<Vec<Effect>, String> {
+    // Said before there is any traffic to lead back.
+    routes(&world.canary, &Weights::CANARY)?;
     let canary = &world.canary;
     let spec = spec(world, weights)?;
     let (labels, mut annotations) = apex_metadata(world, selector);
@@ -188,10 +190,17 @@ fn routes(canary: &Canary, weights: &Weights) -> Result<Vec<Value>, String> {
     if tested.is_empty() {
         return Ok(vec![route(canary, all, weights)]);
     }
-    let mut routes = Vec::new();
-    for condition in tested {
-        routes.push(route(canary, headers(prefix, condition)?, weights));
-    }
+    let headers = tested.iter().map(|condition| headers(prefix, condition));
+    let headers = match headers.collect::<Result<Vec<_>, _>>() {
+        Ok(headers) => headers,
+        // The way back is open whatever the test is: nobody meets the version then.
+        Err(_) if weights.canary == 0 && !weights.mirrored => Vec::new(),
+        Err(why) => return Err(why),
+    };
+    let mut routes: Vec<_> = headers
+        .into_iter()
+        .map(|headers| route(canary, headers, weights))
+        .collect();
     routes.push(route(canary, all, &Weights::PRIMARY));
     Ok(routes)
 }

@@ -24,6 +24,7 @@ pub fn objects(canary: &Canary) -> BTreeSet<ObjectRef> {
 
 /// Makes our Ingress, or repairs it, with these weights.
 pub fn reconcile(world: &World, weights: &Weights) -> Result<Vec<Effect>, String> {
+    conditions(tested(&world.canary))?;
     let (source, name) = source(world)?;
     let spec = spec(&world.canary, source)?;
     let Some(live) = world.object(Kind::Ingress, &name) else {
@@ -175,14 +176,17 @@ fn annotated(
     let ours = key("canary");
     annotations.retain(|name, _| !name.contains(&ours));
     annotations.insert(ours, json!("true"));
-    let conditions = conditions(tested(&world.canary))?;
-    let is_test = !conditions.is_empty();
-    let weight = if is_test { 0 } else { weights.canary };
-    annotations.insert(key("canary-weight"), json!(weight.to_string()));
-    if weights.canary > 0 {
+    let mut weight = weights.canary;
+    // The way back is open whatever the test is: nobody meets the version then.
+    if weight > 0 {
+        let conditions = conditions(tested(&world.canary))?;
+        if !conditions.is_empty() {
+            weight = 0;
+        }
         let conditions = conditions.into_iter();
         annotations.extend(conditions.map(|(name, value)| (key(&name), value)));
     }
+    annotations.insert(key("canary-weight"), json!(weight.to_string()));
     Ok(with_flux(annotations))
 }
 

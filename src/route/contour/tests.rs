@@ -139,6 +139,16 @@ fn a_test_that_contour_cannot_be_told_is_refused() {
         let world = world(json!({}), test(json!([condition])));
         let refused = reconcile(&world, &selector(), &Weights::PRIMARY);
         assert_eq!(refused.unwrap_err(), text);
+        // In the middle of a release it still can be taken back.
+        let half = Weights::canary(50);
+        let released = self::world(json!({}), canary_analysis());
+        let released = routed(reconciled(released, &Weights::PRIMARY), &half);
+        let edited = World {
+            objects: released.objects,
+            ..world
+        };
+        assert!(set(&edited, &Weights::CANARY).is_err());
+        assert_eq!(set(&edited, &Weights::PRIMARY).unwrap().len(), 1);
     }
 }
 

@@ -166,6 +166,18 @@ fn a_test_that_nginx_cannot_be_told_is_refused() {
                 && refused.ends_with(why),
             "{refused}"
         );
+        // In the middle of a release it still can be taken back.
+        let half = Weights::canary(50);
+        let released = routed(
+            reconciled(self::world(canary_analysis()), &Weights::PRIMARY),
+            &half,
+        );
+        let edited = World {
+            objects: released.objects,
+            ..world
+        };
+        assert!(set(&edited, &Weights::CANARY).is_err());
+        assert_eq!(set(&edited, &Weights::PRIMARY).unwrap().len(), 1);
     }
 }
 

@@ -44,7 +44,8 @@ const FLAGS: [Flag; 9] = [
     ),
 ];
 
-/// The variable with the token that callers must know, if there is one. Commands do not see it.
+/// The variable with the token that callers must know, if there is one. It is not in the environment of commands; those that may read
+/// the load tester's own memory or environment can find it.
 pub const TOKEN: &str = "LOADTESTER_TOKEN";
 
 /// The configuration as resolved.

@@ -14,10 +14,10 @@
 //!
 //! What a hook is answered on a healthy release is the same. What is bounded here and is not there:
 //!
-//! * A command runs in a process group of its own, which ends with the command's time and with the load tester: no process is left.
-//!   There the shell is killed, and what it started goes on.
+//! * A command runs in a process group of its own, which ends with the command's time and with the load tester; only what leaves the
+//!   group by itself (`setsid`, `timeout`) goes on. There the shell is killed, and all that it started goes on.
 //! * So much of a command's output is kept, and the rest is left out ([`shell::command::OUTPUT`]); so many commands run at once
-//!   (`-concurrency`), and the next call is answered with 429, which webhooks try again.
+//!   (`-concurrency`), and the next call is answered with 429, which webhooks with `retries` try again.
 //! * A body is at most 1 MiB, and has to arrive in time. One that is no JSON is answered with the reason; there it is answered with
 //!   nothing. An unknown type of task is answered with 400; there the server panics.
 //! * With `-allow`, only these commands run, without a shell. With `LOADTESTER_TOKEN`, only who knows it is served. With `-gates`, what

@@ -105,7 +105,7 @@ impl Runner {
         self.ending.send_replace(Ending::Loads);
     }
 
-    /// Ends everything. Afterwards no process is left that a task started.
+    /// Ends everything. Afterwards no process is left of the group that a task started.
     pub async fn end(&self) {
         self.ending.send_replace(Ending::All);
         // Who ends in time gives its slot back; who does not is dropped with the runtime.
@@ -172,7 +172,7 @@ impl Runner {
             );
             warn!("task refused: {why}");
             self.metrics.count(Outcome::Refused);
-            // Webhooks try again after this status.
+            // Webhooks with retries try again after this status.
             return Err((429, why));
         };
         self.metrics.running.inc();

@@ -28,6 +28,8 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
+/// The longest that the API server may be silent: it ends each watch after half a minute.
+const SILENCE: Duration = Duration::from_secs(40);
 /// How long news may take once the process is told to stop.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -249,6 +251,9 @@ async fn connect(config: &Config) -> Result<Client, String> {
             .map_err(|error| error.to_string()),
     }
     .map_err(|error| format!("Error building kubeconfig: {error}"))?;
+    // A connection that says nothing for longer than a watch lasts is dead; whoever waits on it is told.
+    kube.read_timeout = Some(SILENCE);
+    kube.reset_reader_on_write = true;
     if let Some(master) = &config.master {
         kube.cluster_url = master
             .parse()

@@ -74,7 +74,7 @@ struct Remembered {
     /// The name of its target, by which metrics know it.
     target: Option<String>,
     /// The version of it of which it was told that it cannot be read.
-    poison: Option<Option<String>>,
+    poison: Option<String>,
     failures: u32,
 }
 
@@ -197,7 +197,8 @@ impl Context {
             let world = match observe(&self.cache, settings, reference, &memory, held_before).await
             {
                 Ok(Some(world)) => world,
-                Ok(None) => return Ok(None),
+                // One that is known to be there and was not found is looked for again.
+                Ok(None) => return Ok(self.cache.is_listed(reference).then_some(RETRY.1)),
                 Err(ObserveError::Poison { error, metadata }) => {
                     self.tell_poison(reference, &error, &metadata);
                     return Ok(Some(REST));
@@ -393,7 +394,7 @@ impl Context {
     fn tell_poison(&self, reference: &ObjectRef, error: &serde_json::Error, metadata: &ObjectMeta) {
         let version = metadata.resource_version.clone();
         let is_told = self.with(reference, |remembered| {
-            remembered.poison.replace(version.clone()) == Some(version)
+            std::mem::replace(&mut remembered.poison, version.clone()) == version
         });
         self.operator.meters.error("poison");
         if is_told {

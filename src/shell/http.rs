@@ -101,11 +101,12 @@ impl Http {
 
     /// Sends a call, again if it failed in a way that may pass, and reads the answer; or says why there is none.
     pub async fn send(&self, request: &HttpRequest) -> Result<HttpResponse, Failure> {
-        let end = request.budget.map(|budget| Instant::now() + budget);
-        let mut attempts = 0_u64;
+        let (mut end, mut attempts) = (None, 0_u64);
         loop {
-            // What it waits for here is not the server's fault, and is not counted as its time.
+            // What the first attempt waits for here is not the server's fault, and is not counted as its time.
             let place = self.place(&request.url.0).await;
+            let end =
+                *end.get_or_insert_with(|| request.budget.map(|budget| Instant::now() + budget));
             let left = end.map_or(request.timeout, |end| end - Instant::now());
             let answer = timeout(left.min(request.timeout), self.attempt(request)).await;
             let answer = answer.unwrap_or_else(|_| {

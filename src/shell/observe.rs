@@ -48,6 +48,7 @@ pub async fn observe(
         .read(reference, vec![reference.clone()], &mut held)
         .await?;
     let Some(canary) = itself.into_iter().find_map(|(_, canary)| canary) else {
+        cache.look_only(reference, &BTreeSet::new());
         return Ok(None);
     };
     let mut world = world(parse(canary)?, reference, settings);
@@ -66,7 +67,7 @@ pub async fn observe(
     }
     cache.look_only(reference, &world.seen);
     fetch_wholes(cache, reference, &mut world, memory).await?;
-    world.rival = rival(cache, &world);
+    world.rival = rival(cache, reference, &world).await?;
     world.now = clock::now();
     let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
     let transition = world
@@ -184,15 +185,23 @@ async fn fetch_wholes(
 }
 
 /// The older canary with the same target, of those that are known to look at it.
-fn rival(cache: &Cache, world: &World) -> Option<String> {
+async fn rival(
+    cache: &Cache,
+    reference: &ObjectRef,
+    world: &World,
+) -> Result<Option<String>, ClusterError> {
     let target = &world.canary.spec.target_ref;
-    let kind = crate::world::TargetKind::of(&world.canary)?.kind();
-    let looking = cache.looking_at(&world.reference(kind, &target.name));
-    let others = looking.iter().filter(|other| other.name != world.name());
-    rival_among(
-        world,
-        others.filter_map(|other| parse(cache.peek(other)?).ok()),
-    )
+    let Some(kind) = crate::world::TargetKind::of(&world.canary) else {
+        return Ok(None);
+    };
+    let mut others = Vec::new();
+    for other in cache.looking_at(&world.reference(kind.kind(), &target.name)) {
+        if other.name != world.name() {
+            others.extend(cache.know(reference, &other).await?);
+        }
+    }
+    let others = others.into_iter().filter_map(|other| parse(other).ok());
+    Ok(rival_among(world, others))
 }
 
 /// The older canary with the same target, among others of its namespace.

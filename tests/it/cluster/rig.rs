@@ -164,11 +164,13 @@ impl Rig {
             .iter()
             .filter(|right| !used.contains(right))
             // Owner references need the first on some clusters; the others are for several processes, for restarts, and for a write that
-            // lost: other beds use them.
-            .filter(|(_, resource, verb)| {
+            // lost: other beds use them. What is watched is read only if it was named too late for the list.
+            .filter(|(group, resource, verb)| {
+                let is_listed =
+                    granted.contains(&(group.clone(), resource.clone(), "list".to_owned()));
                 resource != "canaries/finalizers"
                     && resource != "leases"
-                    && !(matches!(resource.as_str(), "events" | "canaries") && verb == "get")
+                    && !(verb == "get" && (resource == "events" || is_listed))
             })
             .collect();
         if unused.is_empty() {

@@ -148,7 +148,8 @@ async fn run(config: Config) -> Result<(), String> {
                 () = candidate.acquire() => {}
                 () = stopped(stop.clone()) => break,
             }
-            // A leader that lost the lease drops all it was doing, and stands again.
+            // A leader that lost the lease drops its looks and its caches, and stands again; it writes and tells nothing any more. Only
+            // calls of hooks and metric servers that are under way come to their end.
             tokio::select! {
                 () = lead(leadership.clone()) => {}
                 () = candidate.keep() => {}

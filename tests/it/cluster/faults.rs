@@ -145,13 +145,6 @@ fn two_steps() -> serde_json::Value {
     json!({"stepWeight": 20, "maxWeight": 40})
 }
 
-/// A canary that is initialized, and seen to be.
-async fn initialized(s: &Scenario<'_>) -> Outcome {
-    s.initialized(two_steps()).await?;
-    s.event("Initialization done!").await?;
-    s.line("Initialized 0").await
-}
-
 /// What was told, wherever it was.
 fn told(s: &Scenario<'_>) -> Vec<String> {
     let told = s.told().into_iter();
@@ -162,7 +155,7 @@ fn told(s: &Scenario<'_>) -> Vec<String> {
 async fn undisturbed(s: Scenario<'_>) -> Result<(Vec<Asked>, BTreeSet<String>), String> {
     let behind = Behind::proxy(&s, "proxy").await?;
     let operator = behind.launch(&[]).await?;
-    initialized(&s).await?;
+    s.initialized(two_steps()).await?;
     let (rows, lines, before) = (s.table().len(), told(&s).len(), behind.proxy.log().len());
     let traffic = Traffic::of(&s);
     s.image("3.1.1").await?;
@@ -205,7 +198,7 @@ async fn undisturbed(s: Scenario<'_>) -> Result<(Vec<Asked>, BTreeSet<String>), 
 async fn killed(s: Scenario<'_>, n: usize, fault: Fault, expected: &BTreeSet<String>) -> Outcome {
     let behind = Behind::proxy(&s, "proxy").await?;
     let operator = behind.launch(&[]).await?;
-    initialized(&s).await?;
+    s.initialized(two_steps()).await?;
     let (rows, lines) = (s.table().len(), told(&s).len());
     let traffic = Traffic::of(&s);
     let mut met = behind.proxy.once(fault, n, Asked::is_write);
@@ -253,7 +246,7 @@ async fn same_end(s: &Scenario<'_>, traffic: &Traffic, rows: usize) -> Outcome {
 async fn stalled(s: Scenario<'_>, resource: &'static str) -> Outcome {
     let behind = Behind::proxy(&s, "proxy").await?;
     let operator = behind.launch(&[]).await?;
-    initialized(&s).await?;
+    s.initialized(two_steps()).await?;
     let rows = s.table().len();
     let traffic = Traffic::of(&s);
     let stall = || {
@@ -308,7 +301,7 @@ async fn other_host(s: &Scenario<'_>) -> Outcome {
 async fn silent(s: Scenario<'_>, seconds: u64, half_open: bool) -> Outcome {
     let behind = Behind::proxy(&s, "proxy").await?;
     let operator = behind.launch(&[]).await?;
-    initialized(&s).await?;
+    s.initialized(two_steps()).await?;
     let rows = s.table().len();
     let traffic = Traffic::of(&s);
     s.image("3.1.1").await?;
@@ -356,7 +349,7 @@ async fn former_leader(s: Scenario<'_>, n: usize) -> Outcome {
     let args = ["-enable-leader-election", &lease];
     let former = Behind::proxy(&s, "former").await?;
     let first = former.launch(&args).await?;
-    initialized(&s).await?;
+    s.initialized(two_steps()).await?;
     let rows = s.table().len();
     let next = Behind::proxy(&s, "next").await?;
     let second = next.launch(&args).await?;

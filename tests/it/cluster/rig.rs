@@ -1,7 +1,7 @@
 //! A bed with the operator on it, and what a scenario does and sees.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt::Display,
     path::Path,
     sync::{Arc, Mutex},
@@ -11,7 +11,7 @@ use std::{
 use futures::{FutureExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{Event, Namespace};
 use kube::{
-    Api, Client,
+    Api, Client, ResourceExt,
     api::{ListParams, PostParams},
     runtime::{WatchStreamExt, watcher},
 };
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use testbed::{Bed, operator::Operator, proxy::Proxy, wait::until};
 
 use flagger_rs::{
-    api::canary::Canary,
+    api::canary::{Canary, CanaryStatus},
     world::{Kind, ObjectRef},
 };
 
@@ -241,8 +241,16 @@ pub struct Scenario<'a> {
     pub rig: &'a Rig,
     pub client: Client,
     pub ns: String,
-    seen: Arc<Mutex<Vec<String>>>,
+    seen: Arc<Mutex<Seen>>,
     watch: tokio::task::JoinHandle<()>,
+}
+
+/// What a watch of the namespace's canaries has seen so far. Waiting and the table are read from it alone: a `get` beside it would be
+/// ahead of it at times.
+#[derive(Default)]
+struct Seen {
+    table: Vec<String>,
+    now: BTreeMap<String, CanaryStatus>,
 }
 
 impl Drop for Scenario<'_> {
@@ -327,7 +335,7 @@ impl<'a> Scenario<'a> {
             .create(&PostParams::default(), &namespace)
             .await
             .unwrap();
-        let seen = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::new(Mutex::new(Seen::default()));
         let canaries: Api<Canary> = Api::namespaced(client.clone(), &ns);
         let watch = tokio::spawn({
             let seen = seen.clone();
@@ -340,12 +348,14 @@ impl<'a> Scenario<'a> {
                 loop {
                     match changes.try_next().await {
                         Ok(Some(canary)) => {
-                            let line = table_line(&canary);
-                            let mut seen: std::sync::MutexGuard<'_, Vec<String>> =
-                                seen.lock().unwrap();
-                            if seen.last() != Some(&line) {
-                                seen.push(line);
+                            let name = canary.name_any();
+                            let status = canary.status.unwrap_or_default();
+                            let line = format!("{} {}", status.phase, status.canary_weight);
+                            let mut seen = seen.lock().unwrap();
+                            if seen.table.last() != Some(&line) {
+                                seen.table.push(line);
                             }
+                            seen.now.insert(name, status);
                         }
                         Ok(None) => return,
                         Err(_) => {}
@@ -407,11 +417,12 @@ impl<'a> Scenario<'a> {
                 "analysis": all}})
     }
 
-    /// A canary that is initialized.
+    /// A canary that is initialized, with all told of it.
     pub async fn initialized(&self, analysis: Value) -> Outcome {
         self.podinfo().await?;
         self.canary(analysis).await?;
-        self.phase("Initialized").await
+        self.phase("Initialized").await?;
+        self.news("Initialization done!").await
     }
 
     pub async fn apply(&self, object: &Value) -> Outcome {
@@ -477,10 +488,9 @@ impl<'a> Scenario<'a> {
 
     /// Until the canary is in this phase, and what was owed is told.
     pub async fn phase(&self, phase: &str) -> Outcome {
-        let canaries: Api<Canary> = Api::namespaced(self.client.clone(), &self.ns);
         until(PATIENCE, &format!("phase {phase}"), async || {
-            let canary = canaries.get("podinfo").await.map_err(text)?;
-            let status = canary.status.unwrap_or_default();
+            let seen = self.seen.lock().unwrap();
+            let status = seen.now.get("podinfo").cloned().unwrap_or_default();
             let settled = status
                 .conditions
                 .as_ref()
@@ -559,7 +569,7 @@ impl<'a> Scenario<'a> {
 
     /// What `kubectl get canary -w` would have shown: status and weight.
     pub fn table(&self) -> Vec<String> {
-        self.seen.lock().unwrap().clone()
+        self.seen.lock().unwrap().table.clone()
     }
 
     /// All events as the event webhook was told them: type, phase, text.
@@ -630,11 +640,6 @@ pub async fn get(client: &Client, object: &ObjectRef) -> Result<Value, String> {
         .request(http::Request::get(url).body(Vec::new()).unwrap())
         .await
         .map_err(text)
-}
-
-fn table_line(canary: &Canary) -> String {
-    let status = canary.status.clone().unwrap_or_default();
-    format!("{} {}", status.phase, status.canary_weight)
 }
 
 /// Fails unless both are equal, line by line.

@@ -94,7 +94,8 @@ async fn check(config: Config, form: Form) -> Result<ExitCode, String> {
     })
 }
 
-#[tokio::main]
+/// One thread does it all: no look computes for long, and handing work from thread to thread took more time than the work.
+#[tokio::main(flavor = "current_thread")]
 async fn run(config: Config) -> Result<(), String> {
     telemetry::start_logging(&config.log_level, config.log_json);
     let (version, provider) = (
@@ -148,8 +149,8 @@ async fn run(config: Config) -> Result<(), String> {
                 () = candidate.acquire() => {}
                 () = stopped(stop.clone()) => break,
             }
-            // A leader that lost the lease drops its looks and its caches, and stands again; it writes and tells nothing any more. Only
-            // calls of hooks and metric servers that are under way come to their end.
+            // A leader that lost the lease drops its looks, its questions and its caches, and stands again; it writes and tells nothing
+            // any more.
             tokio::select! {
                 () = lead(leadership.clone()) => {}
                 () = candidate.keep() => {}

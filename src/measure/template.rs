@@ -19,8 +19,9 @@ const ITERATIONS: usize = 32;
 const ACTIONS: usize = 2 << 10;
 /// So often may templates within a template be called; two that call the next twice would be a million calls after twenty.
 const CALLS: usize = 4;
-/// So many values of its own may a metric have: each mention of them is a copy.
+/// So many values of its own may a metric have, of so many bytes together: each mention of them is a copy.
 const VARIABLES: usize = 64;
+const VARIABLES_TEXT: usize = 16 << 10;
 /// So deep may parentheses nest within an action.
 const PARENTHESES: usize = 16;
 /// So many `{{ else }}` may a template have.
@@ -114,6 +115,10 @@ pub fn render(text: &str, model: &Model) -> Result<String, String> {
     }
     if model.variables.len() > VARIABLES {
         return Err(failed("the metric has more than 64 variables"));
+    }
+    let bytes = |(key, value): (&String, &String)| key.len() + value.len();
+    if model.variables.iter().map(bytes).sum::<usize>() > VARIABLES_TEXT {
+        return Err(failed("the metric's variables are larger than 16 KiB"));
     }
     MODEL.set(model.clone());
     let mut template = Template::with_limits(
@@ -370,6 +375,8 @@ mod tests {
         crowded.variables = (0..=VARIABLES)
             .map(|i| (i.to_string(), String::new()))
             .collect();
+        render("{{ variables }}", &crowded).unwrap_err();
+        crowded.variables = [("large".to_owned(), "x".repeat(VARIABLES_TEXT))].into();
         render("{{ variables }}", &crowded).unwrap_err();
     }
 

@@ -269,6 +269,8 @@ impl Cache {
             // What a target refers to is known only with the target.
             for canary in self.canaries() {
                 self.announce(&canary);
+                // Thousands are no reason to miss a renewal of the lease.
+                tokio::task::yield_now().await;
             }
             if self.lock().all_known() {
                 return;

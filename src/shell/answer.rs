@@ -2,19 +2,31 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    panic::AssertUnwindSafe,
     sync::Mutex,
+    time::Duration,
 };
 
-use futures::future::{AbortHandle, Abortable};
+use futures::{
+    FutureExt,
+    future::{AbortHandle, Abortable},
+};
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time,
+};
 
 use super::{http::Http, report::Reporter};
 use crate::{
     api::canary::Canary,
     rollout::{Answer, Evidence, Question},
-    world::{HttpRequest, ObjectRef, Step},
+    world::{Failure, HttpRequest, ObjectRef, Step},
 };
+
+/// How long a look waits for what it asks: most answers are here by then, and what it has unpacked is still at hand. Looks are few at a
+/// time, so that a server that is slower holds up no other canary.
+const PROMPT: Duration = Duration::from_millis(100);
 
 /// What is asked about each canary, and what was answered so far.
 pub struct Answers {
@@ -29,6 +41,29 @@ struct Asked {
     step: Step,
     evidence: Evidence,
     running: BTreeMap<Question, AbortHandle>,
+    /// The look that waits for the last of the answers.
+    waiting: Option<oneshot::Sender<()>>,
+}
+
+impl Asked {
+    /// What was asked together is looked at together: by the look that waits for it, or by another.
+    fn tell_all_answered(
+        &mut self,
+        canary: &ObjectRef,
+        answered: &mpsc::UnboundedSender<ObjectRef>,
+    ) {
+        if !self.running.is_empty() {
+            return;
+        }
+        let is_told = self
+            .waiting
+            .take()
+            .is_some_and(|waiting| waiting.send(()).is_ok());
+        if !is_told {
+            // The receiver lives as long as the controller: nobody is left to be told once it is gone.
+            let _ = answered.send(canary.clone());
+        }
+    }
 }
 
 impl Drop for Asked {
@@ -39,7 +74,7 @@ impl Drop for Asked {
 }
 
 impl Answers {
-    /// Nothing asked yet. Each answer is announced on the channel, so that its canary is looked at again.
+    /// Nothing asked yet. Answers that no look waits for are announced on the channel, so that their canary is looked at again.
     pub fn new(http: Http, reporter: Reporter, answered: mpsc::UnboundedSender<ObjectRef>) -> Self {
         Self {
             http,
@@ -64,20 +99,37 @@ impl Answers {
             .unwrap_or_default()
     }
 
-    /// Asks; what is being asked already goes on, what is not asked any more is cancelled.
-    pub fn ask(
+    /// Asks; what is being asked already goes on, what is not asked any more is cancelled. Whether all is answered in a moment.
+    pub async fn ask(
         self: &std::sync::Arc<Self>,
         canary: &ObjectRef,
         object: &Canary,
         step: Step,
         questions: Vec<Question>,
-    ) {
+    ) -> bool {
+        let mut answered = self.begin(canary, object, step, questions);
+        let is_prompt = time::timeout(PROMPT, &mut answered).await;
+        // From here on the last answer is announced.
+        answered.close();
+        is_prompt.is_ok() || answered.try_recv().is_ok()
+    }
+
+    fn begin(
+        self: &std::sync::Arc<Self>,
+        canary: &ObjectRef,
+        object: &Canary,
+        step: Step,
+        questions: Vec<Question>,
+    ) -> oneshot::Receiver<()> {
         let mut canaries = lock(&self.canaries);
         let asked = canaries.entry(canary.clone()).or_insert_with(|| Asked {
             step,
             evidence: Evidence::new(),
             running: BTreeMap::new(),
+            waiting: None,
         });
+        let (waiting, answered) = oneshot::channel();
+        asked.waiting = Some(waiting);
         asked.running.retain(|question, running| {
             let wanted = questions.contains(question);
             if !wanted {
@@ -95,17 +147,30 @@ impl Answers {
             let step = asked.step.clone();
             tokio::spawn(Abortable::new(
                 async move {
-                    let answer = this.answer(&object, &question).await;
+                    let answer = AssertUnwindSafe(this.answer(&object, &question)).catch_unwind();
+                    let answer = answer.await.unwrap_or_else(|_| {
+                        Answer::Failed(Failure {
+                            why: "a defect of the operator: it panicked".to_owned(),
+                            attempts: 1,
+                        })
+                    });
                     this.record(&canary, &step, question, answer);
                 },
                 registration,
             ));
         }
+        asked.tell_all_answered(canary, &self.answered);
+        answered
     }
 
     /// Forgets a canary: its questions are cancelled.
     pub fn forget(&self, canary: &ObjectRef) {
         lock(&self.canaries).remove(canary);
+    }
+
+    /// Forgets all canaries.
+    pub fn forget_all(&self) {
+        lock(&self.canaries).clear();
     }
 
     async fn answer(&self, canary: &Canary, question: &Question) -> Answer {
@@ -131,11 +196,7 @@ impl Answers {
         if let Some(asked) = canaries.get_mut(canary).filter(|asked| asked.step == *step) {
             asked.running.remove(&question);
             asked.evidence.insert(question, answer);
-            // What was asked together is looked at together. The receiver lives as long as the controller: nobody is left to be told
-            // once it is gone.
-            if asked.running.is_empty() {
-                let _ = self.answered.send(canary.clone());
-            }
+            asked.tell_all_answered(canary, &self.answered);
         }
     }
 }

@@ -97,6 +97,7 @@ pub async fn run(
     let (cluster, meters) = (operator.cluster.clone(), operator.meters.clone());
     let (cache, wanted) = Cache::new(client, cluster, meters, namespace, needs, touch);
     let cache = Arc::new(cache);
+    let _asking = Asking(operator.answers.clone());
     let context = Context {
         operator,
         cache: cache.clone(),
@@ -124,6 +125,15 @@ pub async fn run(
         () = looking => {}
         () = cache.run(wanted) => {}
         () = sweeping => {}
+    }
+}
+
+/// Who looks no more, because another leads, asks no more.
+struct Asking(Arc<Answers>);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.forget_all();
     }
 }
 
@@ -215,8 +225,10 @@ impl Context {
                 Decision::Ask(questions, notices) => {
                     lock(&memory).asking(world.due, world.now);
                     self.tell(&memory, &world, notices);
-                    answers.ask(reference, &world.canary, step, questions);
-                    return Ok(Some(world.canary.interval()));
+                    if !answers.ask(reference, &world.canary, step, questions).await {
+                        return Ok(Some(world.canary.interval()));
+                    }
+                    held = world.objects;
                 }
                 Decision::Wait(next, notices) => {
                     let rests = notices.is_empty() && rests(&world, next);

@@ -64,6 +64,7 @@ pub async fn all(size: Size) -> Vec<Figure> {
     operator.terminate().await.unwrap();
     let operator = lab.first_sync().await;
     lab.rest(&operator).await;
+    lab.memory(&operator);
     lab.one_release().await;
     lab.new_revisions().await;
     let operator = lab.many_steps(operator).await;
@@ -193,24 +194,6 @@ impl Lab {
             "s",
         );
         sleep(Duration::from_secs(20)).await;
-        let usage = operator.usage().unwrap();
-        let megabytes = |bytes: u64| bytes as f64 / 1e6;
-        let goal = if canaries <= 1000 { 25.0 } else { 60.0 };
-        let unrelated = self.size.unrelated;
-        self.figure(
-            format!("memory at {canaries} canaries among {unrelated} other Deployments"),
-            "126 MB (no others)",
-            goal,
-            megabytes(usage.resident_bytes),
-            "MB",
-        );
-        self.figure(
-            "its peak during the first sync, to steady",
-            "-",
-            1.5,
-            usage.peak_bytes as f64 / usage.resident_bytes as f64,
-            "×",
-        );
         operator
     }
 
@@ -244,6 +227,29 @@ impl Lab {
             0.1,
             processor(&usage, operator).as_secs_f64() * 1000.0 / ticks,
             "s",
+        );
+    }
+
+    /// What is resident once nothing happened for a while.
+    fn memory(&mut self, operator: &Operator) {
+        let usage = operator.usage().unwrap();
+        let megabytes = |bytes: u64| bytes as f64 / 1e6;
+        let canaries = self.size.canaries;
+        let goal = if canaries <= 1000 { 25.0 } else { 60.0 };
+        let unrelated = self.size.unrelated;
+        self.figure(
+            format!("memory at {canaries} canaries among {unrelated} other Deployments"),
+            "126 MB (no others)",
+            goal,
+            megabytes(usage.resident_bytes),
+            "MB",
+        );
+        self.figure(
+            "its peak during the first sync, to steady",
+            "-",
+            1.5,
+            usage.peak_bytes as f64 / usage.resident_bytes as f64,
+            "×",
         );
     }
 

@@ -21,8 +21,8 @@ const PUNCTUAL: SignedDuration = SignedDuration::from_secs(2);
 #[derive(Clone, Copy, Debug)]
 struct Open(Option<Due>);
 
-/// The memory of one canary.
-#[derive(Debug, Default)]
+/// The memory of one canary. (No `Debug`: it may hold a Secret.)
+#[derive(Default)]
 pub struct Memory {
     /// What the rest of the due-keeping is about: forgotten when the status moves on.
     transition: Option<Timestamp>,

@@ -4,10 +4,12 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use futures::FutureExt;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{Event, EventSource, ObjectReference},
@@ -19,7 +21,7 @@ use kube::{
 };
 use serde_json::json;
 use tokio::sync::{Notify, oneshot};
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::{clock, cluster::Cluster, http::Http, telemetry};
 use crate::{
@@ -146,7 +148,14 @@ impl Reporter {
         let this = self.clone();
         tokio::spawn(async move {
             while let Some(news) = this.next(&uid) {
-                this.shared.deliver(&news.canary, news.notices).await;
+                // A panic is this news' end, and not that of what comes after it.
+                let delivery = this.shared.deliver(&news.canary, news.notices);
+                if AssertUnwindSafe(delivery).catch_unwind().await.is_err() {
+                    error!(
+                        canary = telemetry::name(&news.canary),
+                        "a defect: news is not told"
+                    );
+                }
                 if let Some(delivered) = news.delivered {
                     // Nobody waits for it any more: it is delivered all the same.
                     let _ = delivered.send(());

@@ -20,6 +20,8 @@ use tokio_util::time::{DelayQueue, delay_queue};
 const LOOKS: usize = 32;
 /// The longest that anybody waits: the queue takes no more than some years, and a look too early does no harm.
 const LONGEST: Duration = Duration::from_secs(86_400);
+/// The longest that looks under way are waited for at the end.
+const END: Duration = Duration::from_secs(8);
 /// How often a schedule without anything to do says that it lives.
 const BEAT: Duration = Duration::from_secs(5);
 
@@ -64,7 +66,7 @@ impl<K> Default for Schedule<K> {
 }
 
 impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
-    /// Looks at whoever is named on the channel, and again when it is time, until `stop`; looks under way are waited for then.
+    /// Looks at whoever is named on the channel, and again when it is time, until `stop`; looks under way are waited for a while then.
     pub async fn run(
         mut self,
         looks: &impl Looks<K>,
@@ -93,7 +95,9 @@ impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
                 self.begin(looks, key);
             }
         }
-        while self.looks.join_next().await.is_some() {}
+        let ended = async { while self.looks.join_next().await.is_some() {} };
+        // What is cut off is a read, or a wait: the longest write ends before.
+        let _ = tokio::time::timeout(END, ended).await;
     }
 
     /// Somebody is to be looked at now; if that is being done, once more after it.

@@ -13,7 +13,7 @@ use futures::{
 };
 use jiff::Timestamp;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     time,
 };
 
@@ -24,9 +24,10 @@ use crate::{
     world::{Failure, HttpRequest, ObjectRef, Step},
 };
 
-/// How long a look waits for what it asks: most answers are here by then, and what it has unpacked is still at hand. Looks are few at a
-/// time, so that a server that is slower holds up no other canary.
+/// How long a look waits for what it asks: most answers are here by then, and what it has unpacked is still at hand.
 const PROMPT: Duration = Duration::from_millis(100);
+/// So many looks wait at once, half of those that there are at most: where servers are slower, the others go on without waiting.
+const WAITING: usize = 16;
 
 /// What is asked about each canary, and what was answered so far.
 pub struct Answers {
@@ -34,6 +35,7 @@ pub struct Answers {
     reporter: Reporter,
     canaries: Mutex<HashMap<ObjectRef, Asked>>,
     answered: mpsc::UnboundedSender<ObjectRef>,
+    waiting: Semaphore,
 }
 
 /// The questions of one step.
@@ -81,6 +83,7 @@ impl Answers {
             reporter,
             canaries: Mutex::default(),
             answered,
+            waiting: Semaphore::new(WAITING),
         }
     }
 
@@ -108,10 +111,14 @@ impl Answers {
         questions: Vec<Question>,
     ) -> bool {
         let mut answered = self.begin(canary, object, step, questions);
-        let is_prompt = time::timeout(PROMPT, &mut answered).await;
+        if let Ok(_permit) = self.waiting.try_acquire()
+            && time::timeout(PROMPT, &mut answered).await.is_ok()
+        {
+            return true;
+        }
         // From here on the last answer is announced.
         answered.close();
-        is_prompt.is_ok() || answered.try_recv().is_ok()
+        answered.try_recv().is_ok()
     }
 
     fn begin(
@@ -159,7 +166,6 @@ impl Answers {
                 registration,
             ));
         }
-        asked.tell_all_answered(canary, &self.answered);
         answered
     }
 

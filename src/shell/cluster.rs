@@ -1,6 +1,6 @@
 //! The API server: reads of objects as they are, and writes that lose against what was not seen.
 
-use std::time::Duration;
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use kube::{
     Client,
@@ -172,10 +172,23 @@ impl Cluster {
         &self,
         request: Result<http::Request<Vec<u8>>, InvalidRequest>,
     ) -> Result<Value, ClusterError> {
-        if !self.may_write() {
-            return Err(ClusterError::NotLeader);
-        }
-        self.call(WRITE_DEADLINE, request).await
+        self.while_leading(self.call(WRITE_DEADLINE, request))
+            .await
+            .unwrap_or(Err(ClusterError::NotLeader))
+    }
+
+    /// What comes of calls that write, as long as this process leads: what was begun by then and not sent, because the process was frozen
+    /// or a connection was made first, is not sent any more.
+    pub async fn while_leading<T>(&self, calls: impl Future<Output = T>) -> Option<T> {
+        let mut calls = pin!(calls);
+        poll_fn(|context| {
+            if self.may_write() {
+                calls.as_mut().poll(context).map(Some)
+            } else {
+                Poll::Ready(None)
+            }
+        })
+        .await
     }
 
     async fn call(

@@ -201,8 +201,8 @@ impl Context {
         let Operator {
             settings, answers, ..
         } = self.operator.as_ref();
-        let (mut held, mut asked_again) = (BTreeMap::new(), false);
-        for _ in 0..PLANS {
+        let (mut held, mut asked_again, mut plans) = (BTreeMap::new(), false, 0);
+        while plans < PLANS {
             let held_before = std::mem::take(&mut held);
             let world = match observe(&self.cache, settings, reference, &memory, held_before).await
             {
@@ -248,6 +248,7 @@ impl Context {
                     asked_again = true;
                 }
                 Decision::Do(plan) => {
+                    plans += 1;
                     let goes_on = self.carry_out(&memory, &world, plan).await?;
                     if !goes_on {
                         return Ok(Some(until_next(&world, Next::Due)));

@@ -193,7 +193,10 @@ impl Shared {
                     checksum,
                 } => {
                     telemetry::event(canary, kind, &message);
-                    self.event(canary, kind, &message).await;
+                    let event = self.event(canary, kind, &message);
+                    if self.cluster.while_leading(event).await.is_none() {
+                        return;
+                    }
                     for request in hook::events(
                         canary,
                         self.global.event_webhook.as_ref(),

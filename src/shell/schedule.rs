@@ -96,7 +96,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
             }
         }
         let ended = async { while self.looks.join_next().await.is_some() {} };
-        // What is cut off is a read, or a wait: the longest write ends before.
+        // A write that is cut off was bound to what it saw, as all are: whoever leads next sees that it was done, or it comes to nothing.
         let _ = tokio::time::timeout(END, ended).await;
     }
 

@@ -333,6 +333,17 @@ fn check_update(key: &Key, part: Part, old: &Value, new: &Value) -> Result<(), R
             "Invalid value: field is immutable",
         ));
     }
+    let strategy = &new["spec"]["strategy"];
+    if key.plural == "deployments"
+        && strategy["type"] == "Recreate"
+        && !strategy["rollingUpdate"].is_null()
+    {
+        return Err(Refusal::invalid(
+            key,
+            "spec.strategy.rollingUpdate",
+            "Forbidden: may not be specified when strategy `type` is 'Recreate'",
+        ));
+    }
     if old["metadata"]["deletionTimestamp"].is_string() {
         let names = |object: &Value| {
             object["metadata"]["finalizers"]

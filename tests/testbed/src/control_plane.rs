@@ -3,7 +3,9 @@
 use std::{
     fs,
     net::TcpListener,
+    ops::Range,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -254,18 +256,28 @@ rules:
 - level: None
 ";
 
-/// Ports that nobody listens on now. All are held until all are known, so that they differ.
+/// The ports that are taken: below those that Linux gives to outgoing connections, which would take one before its server listens, and
+/// below those of Kubernetes' NodePorts.
+const PORTS: Range<u16> = 10_000..30_000;
+
+/// Ports that nobody listens on now, and that are not given again.
 pub fn free_ports<const N: usize>() -> Result<[u16; N], Error> {
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let count = u32::from(PORTS.end - PORTS.start);
+    // Several processes begin at different ones.
+    let begin = std::process::id().wrapping_mul(997);
     let mut ports = [0; N];
-    let mut held = Vec::new();
     for port in &mut ports {
-        let listener =
-            TcpListener::bind("127.0.0.1:0").map_err(|e| Error::io(Path::new("loopback"), e))?;
-        *port = listener
-            .local_addr()
-            .map_err(|e| Error::io(Path::new("loopback"), e))?
-            .port();
-        held.push(listener);
+        let mut tries = (0..count).map(|_| {
+            let n = begin.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % count;
+            PORTS.start + u16::try_from(n).unwrap_or_default()
+        });
+        *port = tries
+            .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+            .ok_or_else(|| {
+                let none = std::io::Error::from(std::io::ErrorKind::AddrInUse);
+                Error::io(Path::new("loopback"), none)
+            })?;
     }
     Ok(ports)
 }

@@ -226,13 +226,10 @@ pub fn parse(
         let flag = i.checked_sub(1).and_then(|before| args.get(before));
         flag.is_some_and(|flag| flag.starts_with('-') && !flag.contains('='))
     };
-    let late = args.iter().enumerate().skip(1);
-    let late = late.filter(|(i, _)| !is_value(*i)).map(|(_, word)| word);
+    let is_late = |i: usize, word: &str| i > 0 && !is_value(i) && ["check", "crds"].contains(&word);
     // Whoever asks for something that writes nothing must not get an operator.
-    if let Some(word) = late
-        .into_iter()
-        .find(|word| *word == "check" || *word == "crds")
-    {
+    let mut words = args.iter().enumerate();
+    if let Some((_, word)) = words.find(|(i, word)| is_late(*i, word)) {
         return Err(wrong(&format!("{word} must be the first argument")));
     }
     let mut args = args.into_iter().peekable();

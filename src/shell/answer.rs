@@ -17,7 +17,7 @@ use tokio::{
     time,
 };
 
-use super::{http::Http, report::Reporter};
+use super::{http::Http, report::Reporter, schedule::LOOKS};
 use crate::{
     api::canary::Canary,
     rollout::{Answer, Evidence, Question},
@@ -26,8 +26,8 @@ use crate::{
 
 /// How long a look waits for what it asks: most answers are here by then, and what it has unpacked is still at hand.
 const PROMPT: Duration = Duration::from_millis(100);
-/// So many looks wait at once, half of those that there are at most: where servers are slower, the others go on without waiting.
-const WAITING: usize = 16;
+/// So many looks wait at once: where servers are slower, the others go on without waiting.
+const WAITING: usize = LOOKS / 2;
 
 /// What is asked about each canary, and what was answered so far.
 pub struct Answers {
@@ -45,27 +45,6 @@ struct Asked {
     running: BTreeMap<Question, AbortHandle>,
     /// The look that waits for the last of the answers.
     waiting: Option<oneshot::Sender<()>>,
-}
-
-impl Asked {
-    /// What was asked together is looked at together: by the look that waits for it, or by another.
-    fn tell_all_answered(
-        &mut self,
-        canary: &ObjectRef,
-        answered: &mpsc::UnboundedSender<ObjectRef>,
-    ) {
-        if !self.running.is_empty() {
-            return;
-        }
-        let is_told = self
-            .waiting
-            .take()
-            .is_some_and(|waiting| waiting.send(()).is_ok());
-        if !is_told {
-            // The receiver lives as long as the controller: nobody is left to be told once it is gone.
-            let _ = answered.send(canary.clone());
-        }
-    }
 }
 
 impl Drop for Asked {
@@ -202,7 +181,14 @@ impl Answers {
         if let Some(asked) = canaries.get_mut(canary).filter(|asked| asked.step == *step) {
             asked.running.remove(&question);
             asked.evidence.insert(question, answer);
-            asked.tell_all_answered(canary, &self.answered);
+            // What was asked together is looked at together: by the look that waits for it, or by another. The channel's receiver lives as
+            // long as the controller: nobody is left to be told once it is gone.
+            if asked.running.is_empty() {
+                let waiting = asked.waiting.take();
+                if waiting.is_none_or(|waiting| waiting.send(()).is_err()) {
+                    let _ = self.answered.send(canary.clone());
+                }
+            }
         }
     }
 }
@@ -211,4 +197,122 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, sync::Arc};
+
+    use futures::{FutureExt, future::BoxFuture};
+    use kube::Client;
+
+    use super::*;
+    use crate::{
+        args,
+        shell::{
+            cluster::Cluster, lease::Leadership, observe, report::Global, telemetry::Recorder,
+        },
+        world::{HttpResponse, Kind},
+    };
+
+    type Played = BoxFuture<'static, Result<HttpResponse, String>>;
+
+    /// Who answers like this, and where it is announced.
+    fn answers(
+        play: impl Fn() -> Played + Send + Sync + 'static,
+    ) -> (Arc<Answers>, mpsc::UnboundedReceiver<ObjectRef>) {
+        let nobody = tower::service_fn(|_: http::Request<kube::client::Body>| {
+            pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
+        });
+        let client = Client::new(nobody, "default");
+        let meters = Recorder::new().unwrap().meters().unwrap();
+        let cluster = Cluster::new(client.clone(), Leadership::always(), meters);
+        let http = Http::played(Arc::new(move |_| play()));
+        let reporter = Reporter::new(client, cluster, http.clone(), Global::default());
+        let (answered, announced) = mpsc::unbounded_channel();
+        (Arc::new(Answers::new(http, reporter, answered)), announced)
+    }
+
+    fn canary(n: usize) -> ObjectRef {
+        ObjectRef {
+            kind: Kind::Canary,
+            namespace: "test".to_owned(),
+            name: format!("podinfo-{n}"),
+        }
+    }
+
+    fn step() -> Step {
+        let Ok(args::Command::Run(config)) = args::parse([], |_| None) else {
+            panic!("the operator runs without arguments")
+        };
+        observe::world(Canary::default(), &canary(0), &Arc::new(config.settings)).step()
+    }
+
+    async fn ask(answers: &Arc<Answers>, n: usize) -> bool {
+        let request = HttpRequest {
+            method: crate::world::Method::Get,
+            url: crate::world::Secret("http://gate/".to_owned()),
+            headers: Vec::new(),
+            body: None,
+            timeout: Duration::from_secs(30),
+            retries: 0,
+            budget: None,
+            proxy: None,
+            insecure_skip_verify: false,
+        };
+        let label = "0".to_owned();
+        let question = Question::Call { label, request };
+        let (canary, object) = (canary(n), Canary::default());
+        answers.ask(&canary, &object, step(), vec![question]).await
+    }
+
+    fn after(pause: Duration) -> Played {
+        let answer = || Err("the gate is shut".to_owned());
+        time::sleep(pause).map(move |()| answer()).boxed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_for_the_look_that_waits_or_calls_for_another_and_never_both() {
+        for (pause, is_prompt) in [(0, true), (99, true), (101, false), (5_000, false)] {
+            let (answers, mut announced) = answers(move || after(Duration::from_millis(pause)));
+            assert_eq!(ask(&answers, 0).await, is_prompt, "{pause} ms");
+            time::sleep(Duration::from_secs(10)).await;
+            assert_eq!(announced.try_recv().is_ok(), !is_prompt, "{pause} ms");
+            assert_eq!(answers.evidence(&canary(0), &step()).len(), 1);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_servers_hold_up_no_more_than_half_of_the_looks() {
+        let (answers, _announced) = answers(|| pending().boxed());
+        let begin = time::Instant::now();
+        let looks = (0..WAITING).map(|n| {
+            let answers = answers.clone();
+            tokio::spawn(async move { ask(&answers, n).await })
+        });
+        let looks: Vec<_> = looks.collect();
+        tokio::task::yield_now().await;
+        assert!(!ask(&answers, WAITING).await);
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+        futures::future::join_all(looks).await;
+        assert_eq!(begin.elapsed(), PROMPT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_lost_the_lease_is_told_no_answer_any_more() {
+        let (answers, mut announced) = answers(|| after(Duration::from_secs(5)));
+        assert!(!ask(&answers, 0).await);
+        answers.forget_all();
+        time::sleep(Duration::from_secs(10)).await;
+        assert!(announced.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_an_answer_is_an_answer() {
+        let (answers, _announced) = answers(|| panic!("a defect"));
+        assert!(ask(&answers, 0).await);
+        let evidence = answers.evidence(&canary(0), &step());
+        let failed = evidence.values().next();
+        assert!(matches!(failed, Some(Answer::Failed(_))), "{failed:?}");
+    }
 }

@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::time::{DelayQueue, delay_queue};
 
 /// As many looks are under way at once: each holds its canary's objects in memory.
-const LOOKS: usize = 32;
+pub const LOOKS: usize = 32;
 /// The longest that anybody waits: the queue takes no more than some years, and a look too early does no harm.
 const LONGEST: Duration = Duration::from_secs(86_400);
 /// The longest that looks under way are waited for at the end.

@@ -14,12 +14,12 @@ use std::{
 
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
-use testbed::folder::Folder;
+use testbed::{folder::Folder, wait::until};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
     sync::mpsc,
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -152,15 +152,8 @@ fn payload(metadata: Value) -> Value {
 
 /// Waits until this yields something.
 async fn eventually<T>(what: impl AsyncFn() -> Option<T>) -> T {
-    let poll = async {
-        loop {
-            if let Some(found) = what().await {
-                return found;
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(PATIENCE, poll).await.expect("in time")
+    let found = async || what().await.ok_or_else(|| "nothing".to_owned());
+    until(PATIENCE, "something", found).await.unwrap()
 }
 
 /// Waits for a whole line in a file.

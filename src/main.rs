@@ -13,7 +13,8 @@ use flagger_rs::{
         cluster::Cluster,
         controller::{self, Operator},
         http::Http,
-        lease::{self, Candidate, Leadership},
+        leadership::Leadership,
+        lease::{self, Candidate},
         meters::Meters,
         probe,
         report::{Global, Reporter},
@@ -79,7 +80,7 @@ async fn check(config: Config, form: Form) -> Result<ExitCode, String> {
     for remark in &config.remarks {
         eprintln!("{remark}");
     }
-    let client = connect(&config).await?;
+    let (client, _) = connect(&config).await?;
     let watched = config.namespace.as_deref();
     let lease = config.leader_election.then_some(config.lease_namespace);
     let report = check::check(client, watched, config.settings, lease.as_deref()).await?;
@@ -106,7 +107,7 @@ async fn run(config: Config) -> Result<(), String> {
     for remark in &config.remarks {
         warn!("{remark}");
     }
-    let client = connect(&config).await?;
+    let (client, api_server) = connect(&config).await?;
     tokio::spawn(probe_metrics(config.settings.metrics_server.clone()));
     let recorder = Recorder::new().map_err(|error| format!("metrics: {error}"))?;
     recorder.info(version, provider);
@@ -125,10 +126,10 @@ async fn run(config: Config) -> Result<(), String> {
     let meters = recorder
         .meters()
         .map_err(|error| format!("metrics: {error}"))?;
-    let lead = |leadership: Leadership| {
+    let lead = |client: Client, leadership: Leadership| {
         lead(
             &config,
-            client.clone(),
+            client,
             leadership,
             recorder.clone(),
             meters.clone(),
@@ -142,8 +143,8 @@ async fn run(config: Config) -> Result<(), String> {
             "Starting leader election id: {identity} namespace: {}",
             config.lease_namespace
         );
-        let (candidate, leadership) =
-            Candidate::new(client.clone(), &config.lease_namespace, identity);
+        let (candidate, leadership) = Candidate::new(client, &config.lease_namespace, identity);
+        let leading = leadership.client(api_server).map_err(no_client)?;
         while !*stop.borrow() {
             tokio::select! {
                 () = candidate.acquire() => {}
@@ -152,7 +153,7 @@ async fn run(config: Config) -> Result<(), String> {
             // A leader that lost the lease drops its looks, its questions and its caches, and stands again; it writes and tells nothing
             // any more.
             tokio::select! {
-                () = lead(leadership.clone()) => {}
+                () = lead(leading.clone(), leadership.clone()) => {}
                 () = candidate.keep() => {}
             }
             health.leads(false);
@@ -160,7 +161,7 @@ async fn run(config: Config) -> Result<(), String> {
         }
         candidate.release().await;
     } else {
-        lead(Leadership::always()).await;
+        lead(client, Leadership::always()).await;
     }
     serving
         .await
@@ -238,8 +239,8 @@ fn chat(config: &Config) -> Option<Chat> {
     })
 }
 
-/// A client that can see our CRDs.
-async fn connect(config: &Config) -> Result<Client, String> {
+/// A client that can see our CRDs, and how another is made.
+async fn connect(config: &Config) -> Result<(Client, kube::Config), String> {
     let mut kube = match &config.kubeconfig {
         Some(path) => {
             let kubeconfig = kube::config::Kubeconfig::read_from(path)
@@ -261,14 +262,18 @@ async fn connect(config: &Config) -> Result<Client, String> {
             .parse()
             .map_err(|error| format!("-master: {error}"))?;
     }
-    let client = Client::try_from(kube)
-        .map_err(|error| format!("Error building kubernetes clientset: {error}"))?;
+    let client = Client::try_from(kube.clone()).map_err(no_client)?;
     let version = client
         .apiserver_version()
         .await
         .map_err(|error| format!("Error calling Kubernetes API: {error}"))?;
     info!("Connected to Kubernetes API {}", version.git_version);
-    Ok(client)
+    Ok((client, kube))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "what is given to `map_err`")]
+fn no_client(error: kube::Error) -> String {
+    format!("Error building kubernetes clientset: {error}")
 }
 
 /// Says whether the metrics server is there; releases say so again when they need it.

@@ -210,7 +210,7 @@ mod tests {
     use crate::{
         args,
         shell::{
-            cluster::Cluster, lease::Leadership, observe, report::Global, telemetry::Recorder,
+            cluster::Cluster, leadership::Leadership, observe, report::Global, telemetry::Recorder,
         },
         world::{HttpResponse, Kind},
     };

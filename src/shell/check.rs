@@ -19,7 +19,8 @@ use tokio::sync::mpsc;
 use super::{
     cache::Cache,
     cluster::Cluster,
-    lease::{self, Leadership},
+    leadership::Leadership,
+    lease,
     memory::Memory,
     observe::{ObserveError, observe, parse, rival_among, world},
     telemetry::Recorder,

@@ -1,6 +1,6 @@
 //! The API server: reads of objects as they are, and writes that lose against what was not seen.
 
-use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+use std::time::Duration;
 
 use kube::{
     Client,
@@ -9,7 +9,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{lease::Leadership, meters::Meters};
+use super::{leadership::Leadership, meters::Meters};
 use crate::world::{Action, Effect, Kind, ObjectRef};
 
 /// The longest that a read may take.
@@ -172,23 +172,17 @@ impl Cluster {
         &self,
         request: Result<http::Request<Vec<u8>>, InvalidRequest>,
     ) -> Result<Value, ClusterError> {
-        self.while_leading(self.call(WRITE_DEADLINE, request))
-            .await
-            .unwrap_or(Err(ClusterError::NotLeader))
-    }
-
-    /// What comes of calls that write, as long as this process leads: what was begun by then and not sent, because the process was frozen
-    /// or a connection was made first, is not sent any more.
-    pub async fn while_leading<T>(&self, calls: impl Future<Output = T>) -> Option<T> {
-        let mut calls = pin!(calls);
-        poll_fn(|context| {
+        if !self.may_write() {
+            return Err(ClusterError::NotLeader);
+        }
+        let written = self.call(WRITE_DEADLINE, request).await;
+        written.map_err(|error| {
             if self.may_write() {
-                calls.as_mut().poll(context).map(Some)
+                error
             } else {
-                Poll::Ready(None)
+                ClusterError::NotLeader
             }
         })
-        .await
     }
 
     async fn call(

@@ -17,7 +17,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::clock;
+use super::{clock, leadership::Leadership};
 
 /// The Lease's name, as in Flagger.
 pub const NAME: &str = "flagger-leader-election";
@@ -29,32 +29,6 @@ const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(2);
 /// The longest that an attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(4);
-
-/// The right to write; cheap to ask for, right before each write.
-#[derive(Clone, Debug)]
-pub struct Leadership {
-    until: Option<watch::Receiver<Instant>>,
-}
-
-impl Leadership {
-    /// Without an election everyone may write.
-    pub const fn always() -> Self {
-        Self { until: None }
-    }
-
-    /// Who only looks may never write.
-    pub fn never() -> Self {
-        let (_, until) = watch::channel(Instant::now());
-        Self { until: Some(until) }
-    }
-
-    /// Whether a write may be sent now.
-    pub fn may_write(&self) -> bool {
-        self.until
-            .as_ref()
-            .is_none_or(|until| Instant::now() < *until.borrow())
-    }
-}
 
 /// One candidate.
 pub struct Candidate {
@@ -91,7 +65,7 @@ impl Candidate {
                 identity,
                 until,
             },
-            Leadership { until: Some(right) },
+            Leadership::until(right),
         )
     }
 
@@ -337,7 +311,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_right_to_write_ends_before_anyone_else_may_lead() {
         let (until, right) = watch::channel(Instant::now() + RENEW_DEADLINE);
-        let leadership = Leadership { until: Some(right) };
+        let leadership = Leadership::until(right);
         assert!(leadership.may_write());
         tokio::time::advance(RENEW_DEADLINE).await;
         assert!(!leadership.may_write());
@@ -499,9 +473,7 @@ mod tests {
             server.store(lease);
             let (a, right, _) = server.candidate("a");
             stand(&a);
-            let nobody = Leadership {
-                until: Some(watch::channel(Instant::now()).1),
-            };
+            let nobody = Leadership::never();
             let taken = watch([&right, &nobody], Duration::from_secs(90), || {
                 right.may_write()
             });

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod cluster;
 pub mod controller;
 pub mod http;
+pub mod leadership;
 pub mod lease;
 pub mod memory;
 pub mod meters;

@@ -193,8 +193,8 @@ impl Shared {
                     checksum,
                 } => {
                     telemetry::event(canary, kind, &message);
-                    let event = self.event(canary, kind, &message);
-                    if self.cluster.while_leading(event).await.is_none() {
+                    self.event(canary, kind, &message).await;
+                    if !self.cluster.may_write() {
                         return;
                     }
                     for request in hook::events(

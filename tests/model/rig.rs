@@ -9,7 +9,7 @@ use flagger_rs::{
         clock,
         cluster::Cluster,
         controller::{self, Operator},
-        lease::Leadership,
+        leadership::Leadership,
         report::{Global, Reporter},
         server::Health,
         telemetry::Recorder,

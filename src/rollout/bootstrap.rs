@@ -51,14 +51,17 @@ pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String
         }
     }
     // Until it serves anyone the primary follows the target, so that a fix of a version that never got ready is taken up.
-    let primary = if facts.is_what_the_primary_runs() {
+    let mut effects = if facts.is_what_the_primary_runs() {
         Vec::new()
     } else {
         facts.promote()
     };
-    if !primary.is_empty() {
+    // While it gets ready, proxies learn where traffic will go. What cannot be routed is said when it is.
+    let coming = facts.routes_to(&Weights::PRIMARY).unwrap_or_default();
+    effects.extend(facts.announce(&coming));
+    if !effects.is_empty() {
         return Ok(Decision::Do(Plan {
-            effects: primary,
+            effects,
             status: None,
             notices,
         }));
@@ -83,6 +86,11 @@ fn initialized(facts: &Facts<'_>) -> Result<Decision, String> {
             Next::Due,
             vec![event(world, EventKind::Warning, text)],
         ));
+    }
+    if let Some(why) = facts.routes_lag() {
+        // The next look is nearly always too early.
+        let late = world.due.map(|_| event(world, EventKind::Warning, why));
+        return Ok(Decision::Wait(Next::Ready, late.into_iter().collect()));
     }
     let mut effects: Vec<Effect> = facts.primary_scaler(false)?.into_iter().collect();
     effects.extend(facts.routes_to(&Weights::PRIMARY)?);

@@ -69,6 +69,19 @@ impl Facts<'_> {
         route::accepted(self.dialect, self.world)
     }
 
+    /// What proxies must know before these writes, as far as it has not been tried since the last due.
+    pub fn announce(&self, coming: &[Effect]) -> Vec<Effect> {
+        let first = |effect| route::announce(self.dialect, self.world, effect);
+        let mut effects: Vec<_> = coming.iter().filter_map(first).collect();
+        effects.retain(|effect| !self.world.mended.contains(&effect.object));
+        effects
+    }
+
+    /// That proxies are behind with the routes as they are written; what a user reads.
+    pub fn routes_lag(&self) -> Option<String> {
+        route::lag(self.dialect, self.world)
+    }
+
     /// Routes these weights; nothing if they are routed already, and never more to a side where no pod answers while the
     /// other's do.
     pub fn set_weights(&self, weights: &Weights) -> Result<Vec<Effect>, String> {

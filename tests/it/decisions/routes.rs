@@ -51,6 +51,48 @@ fn no_run_starts_on_a_proxy_that_nobody_includes() {
     model.run_until(CanaryPhase::Succeeded);
 }
 
+/// Envoy would lead clients to a target that has gone to rest.
+#[test]
+fn traffic_is_not_taken_for_moved_before_contour_has_seen_it() {
+    let mut model = on("contour", json!({"stepWeight": 50}));
+    model.image("podinfo:1");
+    let status = model.world.canary.status.as_mut().unwrap();
+    status.phase = CanaryPhase::Initializing;
+    let proxy = model.world.reference(Kind::HttpProxy, "podinfo");
+    let theirs = json!({"services": [{"name": "podinfo", "port": 9898}]});
+    let seen = |model: &mut Model, generation: i64| {
+        let live = model.world.objects.get_mut(&proxy).unwrap();
+        live["metadata"]["generation"] = json!(7);
+        live["status"] =
+            json!({"conditions": [{"type": "Valid", "observedGeneration": generation}]});
+        live["spec"]["routes"].clone()
+    };
+    seen(&mut model, 6);
+    let live = model.world.objects.get_mut(&proxy).unwrap();
+    live["spec"]["routes"] = json!([theirs]);
+    for _ in 0..30 {
+        model.look();
+    }
+    let routes = seen(&mut model, 7);
+    assert_eq!(routes[0], theirs, "{routes}");
+    assert_eq!(routes.as_array().map(Vec::len), Some(2), "{routes}");
+    while seen(&mut model, 7)[0] == theirs {
+        model.look();
+    }
+    seen(&mut model, 6);
+    for _ in 0..30 {
+        model.look();
+    }
+    assert_eq!(model.world.phase(), CanaryPhase::Initializing);
+    seen(&mut model, 7);
+    model.run_until(CanaryPhase::Initialized);
+    for _ in 0..30 {
+        model.look();
+    }
+    let routes = seen(&mut model, 7);
+    assert_eq!(routes.as_array().map(Vec::len), Some(1), "{routes}");
+}
+
 fn on_nginx(analysis: Value) -> Model {
     let ingress = json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"});
     let service = json!({"port": 9898});

@@ -94,9 +94,8 @@ fn step(
         }
         Signal::None(silent) => said.extend(silent),
     }
-    if let Err(why) = facts.routes_accepted() {
-        let why = event(facts.world, EventKind::Warning, why);
-        return ControlFlow::Break(Decision::Wait(Next::Ready, vec![why]));
+    if let Some(wait) = facts.routes_pending() {
+        return ControlFlow::Break(wait);
     }
     check(facts, evidence, said)?;
     advance(facts, evidence, said)

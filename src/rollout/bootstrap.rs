@@ -51,14 +51,17 @@ pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String
         }
     }
     // Until it serves anyone the primary follows the target, so that a fix of a version that never got ready is taken up.
-    let primary = if facts.is_what_the_primary_runs() {
+    let mut effects = if facts.is_what_the_primary_runs() {
         Vec::new()
     } else {
         facts.promote()
     };
-    if !primary.is_empty() {
+    // While it gets ready, proxies learn where traffic will go. What cannot be routed is said when it is.
+    let coming = facts.routes_to(&Weights::PRIMARY).unwrap_or_default();
+    effects.extend(facts.announce(&coming));
+    if !effects.is_empty() {
         return Ok(Decision::Do(Plan {
-            effects: primary,
+            effects,
             status: None,
             notices,
         }));
@@ -84,12 +87,15 @@ fn initialized(facts: &Facts<'_>) -> Result<Decision, String> {
             vec![event(world, EventKind::Warning, text)],
         ));
     }
+    if let Some(wait) = facts.routes_lag() {
+        return Ok(wait);
+    }
     let mut effects: Vec<Effect> = facts.primary_scaler(false)?.into_iter().collect();
     effects.extend(facts.routes_to(&Weights::PRIMARY)?);
     effects.extend(facts.apex_service());
     let (tried, effects): (Vec<_>, Vec<_>) = effects
         .into_iter()
-        .partition(|effect| world.mended.contains(&effect.object));
+        .partition(|effect| world.mended.contains(&effect.object) && !facts.is_announced(effect));
     if !effects.is_empty() {
         return Ok(Decision::Do(Plan {
             effects,

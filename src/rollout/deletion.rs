@@ -60,7 +60,9 @@ pub fn decide(world: &World) -> Decision {
 fn revert(facts: &Facts<'_>) -> Decision {
     let world = facts.world;
     let late = is_late(world);
+    let given_back = given_back(facts);
     let mut up = facts.scale_to_primary(late);
+    up.extend(facts.announce(given_back.as_deref().unwrap_or_default()));
     if !up.is_empty() {
         // A scaler that takes it back at once is not argued with before the next due.
         up.retain(|effect| !world.mended.contains(&effect.object));
@@ -76,7 +78,11 @@ fn revert(facts: &Facts<'_>) -> Decision {
         let text = format!("canary not ready during finalizing: {why}");
         return Decision::Wait(Next::Due, vec![event(world, EventKind::Warning, text)]);
     }
-    let given_back = match given_back(facts) {
+    // What proxies have not heard of they cannot follow.
+    if let Some(wait) = facts.routes_lag().filter(|_| !late) {
+        return wait;
+    }
+    let given_back = match given_back {
         Ok(given_back) => given_back,
         Err(_) if late => Vec::new(),
         Err(problem) => return warn(world, problem),

@@ -45,7 +45,8 @@ pub fn finish(facts: &Facts<'_>) -> Option<Decision> {
         world.phase(),
         P::Initialized | P::Waiting | P::Succeeded | P::Failed
     );
-    if !is_settled || !is_over(world) || facts.weights() != Ok(Weights::PRIMARY) {
+    let is_at_primary = || facts.weights() == Ok(Weights::PRIMARY) && facts.routes_lag().is_none();
+    if !is_settled || !is_over(world) || !is_at_primary() {
         return None;
     }
     Some(Decision::Do(Plan {

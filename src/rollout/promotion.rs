@@ -128,7 +128,9 @@ pub fn finalising(facts: &Facts<'_>) -> Result<Decision, String> {
             notices: Vec::new(),
         }));
     }
-    Ok(Decision::Do(succeed(facts, &Cause::Promoted)))
+    Ok(facts
+        .routes_lag()
+        .unwrap_or_else(|| Decision::Do(succeed(facts, &Cause::Promoted))))
 }
 
 /// Ends a run that an interval ago had no traffic any more: the canary goes, and the news is owed.

@@ -43,7 +43,8 @@ pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String
         return Ok(Decision::commit(adopted(facts), Vec::new()));
     }
     if !facts.changed() {
-        let next = drain::end(world).map_or(Next::Due, Next::At);
+        let end = drain::end(world).filter(|end| *end > world.now);
+        let next = end.map_or(Next::Due, Next::At);
         return Ok(Decision::Wait(next, Vec::new()));
     }
     match debounce(world) {
@@ -64,11 +65,8 @@ fn start(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String> {
             vec![event(world, EventKind::Warning, why)],
         ));
     }
-    if let Err(why) = facts.routes_accepted() {
-        return Ok(Decision::Wait(
-            Next::Due,
-            vec![event(world, EventKind::Warning, why)],
-        ));
+    if let Some(wait) = facts.routes_pending() {
+        return Ok(wait);
     }
     let passed = match gate::rollout(world, evidence) {
         ControlFlow::Continue(passed) => passed,

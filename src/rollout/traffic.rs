@@ -3,9 +3,12 @@
 use super::{
     facts::Facts,
     phase::{self, Intent},
+    plan::{Decision, Next},
+    say::event,
 };
 use crate::{
     api::canary::{CanaryPhase, Strategy},
+    notice::EventKind,
     route::{self, affinity::Cookies},
     world::{Effect, Kind, TargetKind, Weights},
 };
@@ -64,9 +67,35 @@ impl Facts<'_> {
         route::new_cookies(self.dialect, &self.world.canary, self.world.nonce)
     }
 
-    /// That the weights as they are written are in force; or what a user reads.
-    pub fn routes_accepted(&self) -> Result<(), String> {
-        route::accepted(self.dialect, self.world)
+    /// Waits until the weights as they are written are in force. That those who carry them out have not seen what was written since the
+    /// last due is not said.
+    pub fn routes_pending(&self) -> Option<Decision> {
+        let why = route::accepted(self.dialect, self.world).err()?;
+        let mut routes = route::objects(self.dialect, &self.world.canary).into_iter();
+        let is_fresh = routes.any(|route| self.world.mended.contains(&route));
+        let said = (!is_fresh).then(|| event(self.world, EventKind::Warning, why));
+        Some(Decision::Wait(Next::Ready, said.into_iter().collect()))
+    }
+
+    /// What proxies must know before these writes, as far as it has not been tried since the last due.
+    pub fn announce(&self, coming: &[Effect]) -> Vec<Effect> {
+        let first = |effect| route::announce(self.dialect, self.world, effect);
+        let mut effects: Vec<_> = coming.iter().filter_map(first).collect();
+        effects.retain(|effect| !self.world.mended.contains(&effect.object));
+        effects
+    }
+
+    /// Whether a write goes on with what was announced.
+    pub fn is_announced(&self, coming: &Effect) -> bool {
+        self.weights().is_err() && route::is_announced(self.dialect, self.world, coming)
+    }
+
+    /// Waits for proxies that are behind with the routes as they are written; at a due that is said.
+    pub fn routes_lag(&self) -> Option<Decision> {
+        let why = route::lag(self.dialect, self.world)?;
+        let due = self.world.due.as_ref();
+        let said = due.map(|_| event(self.world, EventKind::Warning, why));
+        Some(Decision::Wait(Next::Ready, said.into_iter().collect()))
     }
 
     /// Routes these weights; nothing if they are routed already, and never more to a side where no pod answers while the

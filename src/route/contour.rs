@@ -17,6 +17,8 @@ use crate::{
 };
 
 const KIND: Kind = Kind::HttpProxy;
+/// The header that requests of a route for nobody have.
+const NOBODY: &str = "x-flagger-nobody";
 
 /// The object of a canary.
 pub fn objects(canary: &Canary) -> BTreeSet<ObjectRef> {
@@ -57,6 +59,11 @@ pub fn reconcile(
     if drifted {
         put(&mut wanted, spec, ours(world));
     }
+    if routed(canary, live).is_none() {
+        // Only what clients are led to until now is left in this way: what else somebody wrote may lead nowhere.
+        let left = for_nobody(live, &wanted);
+        add(&mut wanted, left);
+    }
     let action = Action::Replace(wanted);
     Ok(vec![write(world, KIND, action, "update error: ")])
 }
@@ -68,8 +75,45 @@ pub fn read(world: &World) -> Result<Weights, String> {
     routed(&world.canary, live).ok_or_else(none)
 }
 
+/// What must be written before a coming write of the proxy: the same proxy, and the routes with Services that are new in it, for nobody.
+pub fn announce(world: &World, coming: &Effect) -> Option<Effect> {
+    let Action::Replace(wanted) = &coming.action else {
+        return None;
+    };
+    let live = live(world).filter(|_| coming.object.kind == KIND)?;
+    let new = for_nobody(wanted, live);
+    (!new.is_empty()).then(|| {
+        let mut announced = live.clone();
+        add(&mut announced, new);
+        let action = Action::Replace(announced);
+        write(world, KIND, action, "update error: ")
+    })
+}
+
+/// Whether the proxy has routes for nobody.
+pub fn is_announced(world: &World) -> bool {
+    live(world).is_some_and(|live| items(live, "/spec/routes").any(is_for_nobody))
+}
+
+/// That Contour has not seen the proxy as it is, if it says what it has seen.
+pub fn lag(world: &World) -> Option<String> {
+    let live = live(world)?;
+    let generation = live.pointer("/metadata/generation")?.as_i64()?;
+    let valid = items(live, "/status/conditions").find(|condition| condition["type"] == "Valid")?;
+    let observed = valid.get("observedGeneration")?.as_i64()?;
+    (observed < generation).then(|| {
+        format!(
+            "{} is not taken up by Contour (observed generation: {observed}, current generation: {generation})",
+            full(world, KIND)
+        )
+    })
+}
+
 /// Whether Contour could make something of the proxy as it is; Flagger does not ask.
 pub fn accepted(world: &World) -> Result<(), String> {
+    if let Some(why) = lag(world) {
+        return Err(why);
+    }
     let status = live(world).and_then(|live| live.get("status"));
     let word = status.and_then(|status| text(status, "currentStatus"));
     let (Some(status), Some(word @ ("invalid" | "orphaned"))) = (status, word) else {
@@ -100,24 +144,30 @@ pub fn set(world: &World, weights: &Weights) -> Result<Vec<Effect>, String> {
 }
 
 /// The proxy as kubectl applied it before the Canary; otherwise, and where it is ours and goes with the Canary, it leads where the
-/// Service leads. (Flagger leaves it leading to a primary that goes.)
+/// Service leads. (Flagger leaves it leading to a primary that goes.) Then the routes for nobody go.
 pub fn restore(world: &World) -> Option<Effect> {
     let canary = &world.canary;
     let live = live(world)?;
-    routed(canary, live)?;
-    let is_before = |spec: &Value| routed(canary, &json!({"spec": spec})).is_none();
+    let leads_to_us = |spec: &Value| routed(canary, &json!({"spec": spec})).is_some();
     let mut wanted = live.clone();
-    match applied_spec(live).filter(|spec| !is_owned(live, canary) && is_before(spec)) {
-        Some(applied) => wanted["spec"] = applied,
-        None => {
-            let routes = wanted.pointer_mut("/spec/routes")?.as_array_mut()?;
-            for route in routes.iter_mut().filter_map(Value::as_object_mut) {
-                let services = json!([service(canary, canary.apex_name(), 100)]);
-                route.insert("services".to_owned(), services);
+    if let Some(routes) = wanted.pointer_mut("/spec/routes") {
+        routes.as_array_mut()?.retain(|route| !is_for_nobody(route));
+    }
+    if leads_to_us(&live["spec"]) {
+        match applied_spec(live).filter(|spec| !is_owned(live, canary) && !leads_to_us(spec)) {
+            Some(applied) => wanted["spec"] = applied,
+            None => {
+                let routes = wanted.pointer_mut("/spec/routes")?.as_array_mut()?;
+                for route in routes.iter_mut().filter_map(Value::as_object_mut) {
+                    let services = json!([service(canary, canary.apex_name(), 100)]);
+                    route.insert("services".to_owned(), services);
+                }
             }
         }
+        let left = for_nobody(live, &wanted);
+        add(&mut wanted, left);
     }
-    let action = Action::Replace(wanted);
+    let action = (wanted != *live).then_some(Action::Replace(wanted))?;
     Some(write(world, KIND, action, "update error: "))
 }
 
@@ -226,6 +276,48 @@ fn headers(prefix: &str, condition: &Value) -> Result<Vec<Value>, String> {
         }
     }
     Ok(conditions)
+}
+
+/// The routes of a proxy with a Service that another state of it does not name, for nobody. Contour tells Envoy of routes and of Services
+/// apart, in either order, and what is routed to a Service that Envoy does not know yet, or any more, is answered with 503. So Services
+/// come before the routes that lead to them, and go after.
+fn for_nobody(proxy: &Value, other: &Value) -> Vec<Value> {
+    let known: Vec<_> = items(other, "/spec/routes").flat_map(led_to).collect();
+    let new = items(proxy, "/spec/routes")
+        .filter(|route| !is_for_nobody(route) && led_to(route).any(|to| !known.contains(&to)));
+    new.map(|route| {
+        let conditions = items(route, "/conditions").cloned().chain([nobody()]);
+        let mut route = route.clone();
+        route["conditions"] = conditions.collect();
+        route
+    })
+    .collect()
+}
+
+/// The ports of Services that a route leads to.
+fn led_to(route: &Value) -> impl Iterator<Item = (&Value, &Value)> {
+    items(route, "/services").map(|service| (&service["name"], &service["port"]))
+}
+
+fn is_for_nobody(route: &Value) -> bool {
+    items(route, "/conditions").any(|condition| *condition == nobody())
+}
+
+/// A condition that no request meets.
+fn nobody() -> Value {
+    json!({"header": {"name": NOBODY, "present": true}})
+}
+
+/// Puts routes behind those that a proxy has.
+fn add(proxy: &mut Value, routes: Vec<Value>) {
+    if routes.is_empty() {
+        return;
+    }
+    let all: Vec<_> = items(proxy, "/spec/routes")
+        .cloned()
+        .chain(routes)
+        .collect();
+    proxy["spec"]["routes"] = json!(all);
 }
 
 fn route(canary: &Canary, conditions: Vec<Value>, weights: &Weights) -> Value {

@@ -161,6 +161,37 @@ pub fn accepted(dialect: Dialect, world: &World) -> Result<(), String> {
     }
 }
 
+/// What must be written before a coming write of the routes, so that those who carry it out know all that it leads to.
+pub fn announce(dialect: Dialect, world: &World, coming: &Effect) -> Option<Effect> {
+    match dialect {
+        Dialect::Contour => contour::announce(world, coming),
+        Dialect::Istio
+        | Dialect::GatewayApi(_)
+        | Dialect::Kubernetes
+        | Dialect::Nginx
+        | Dialect::Smi(_) => None,
+    }
+}
+
+/// Whether this coming write goes on with what was announced.
+pub fn is_announced(dialect: Dialect, world: &World, coming: &Effect) -> bool {
+    dialect == Dialect::Contour
+        && coming.object.kind == Kind::HttpProxy
+        && contour::is_announced(world)
+}
+
+/// That those who carry the routes out say that they have not seen them as they are; what a user reads.
+pub fn lag(dialect: Dialect, world: &World) -> Option<String> {
+    match dialect {
+        Dialect::Contour => contour::lag(world),
+        Dialect::Istio
+        | Dialect::GatewayApi(_)
+        | Dialect::Kubernetes
+        | Dialect::Nginx
+        | Dialect::Smi(_) => None,
+    }
+}
+
 /// Gives back what was there before the Canary: nothing, if it is so.
 pub fn restore(dialect: Dialect, world: &World) -> Option<Effect> {
     match dialect {

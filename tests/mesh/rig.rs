@@ -1,6 +1,7 @@
 //! The walkthrough on a cell, a steady client, and what a story does and sees.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -53,7 +54,6 @@ impl Rig {
         images.push(programs::podinfo(&built, "3.1.2", &["--error-rate=0.3"]));
         let cell = Cell::start(&built.join("testbed"), &images).await.unwrap();
         let kubectl = cell.kubectl();
-        let read = |path: &str| std::fs::read_to_string(file(path)).unwrap();
         kubectl
             .apply(&read("examples/walkthrough/ingress-gateway.yaml"))
             .await
@@ -72,22 +72,17 @@ impl Rig {
         ] {
             cell.available(namespace, name).await.unwrap();
         }
-        let probe = Client::start(cell.gateway(), "app.example.com", 10).unwrap();
-        until(PATIENCE, "the gateway to serve", async || {
-            let recently = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
-            let seen = probe.since(recently).await;
-            (seen.calls > 3 && seen.lost() == 0)
-                .then_some(())
-                .ok_or(seen.to_string())
-        })
-        .await
-        .unwrap();
         Self {
-            client: Client::start(cell.gateway(), "app.example.com", PER_SECOND).unwrap(),
+            client: users(cell.gateway()).await,
             canaries: Api::namespaced(cell.client(), "test"),
             events: Api::namespaced(cell.client(), "test"),
             cell,
         }
+    }
+
+    /// From here on users call through another gateway.
+    pub async fn move_users(&mut self, gateway: SocketAddr) {
+        self.client = users(gateway).await;
     }
 
     pub fn story(&self, name: &'static str) -> Story<'_> {
@@ -101,8 +96,8 @@ impl Rig {
 
     /// The walkthrough's Canary in quick steps, with `revertOnDeletion`, and changes to its analysis.
     pub async fn canary(&self, analysis: Value) {
-        let text = std::fs::read_to_string(file("examples/walkthrough/podinfo-canary.yaml"));
-        let mut canary: Value = serde_saphyr::from_str(&text.unwrap()).unwrap();
+        let text = read("examples/walkthrough/podinfo-canary.yaml");
+        let mut canary: Value = serde_saphyr::from_str(&text).unwrap();
         canary["spec"]["revertOnDeletion"] = json!(true);
         let quick = json!({"interval": "10s", "threshold": 5, "stepWeight": 25});
         for change in [quick, analysis] {
@@ -169,7 +164,7 @@ impl Rig {
         self.kubectl(&gone).await;
     }
 
-    async fn until(&self, what: &str, reached: impl Fn(&Canary) -> bool) {
+    pub async fn until(&self, what: &str, reached: impl Fn(&Canary) -> bool) {
         let seen = until(PATIENCE, what, async || {
             let canary = self
                 .canaries
@@ -338,6 +333,21 @@ impl Story<'_> {
     }
 }
 
+/// They call from when the gateway serves.
+async fn users(gateway: SocketAddr) -> Client {
+    let probe = Client::start(gateway, "app.example.com", 10).unwrap();
+    until(PATIENCE, "the gateway to serve", async || {
+        let recently = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
+        let seen = probe.since(recently).await;
+        (seen.calls > 3 && seen.lost() == 0)
+            .then_some(())
+            .ok_or(seen.to_string())
+    })
+    .await
+    .unwrap();
+    Client::start(gateway, "app.example.com", PER_SECOND).unwrap()
+}
+
 /// The processes whose command line names a folder.
 pub fn processes(folder: &Path) -> Vec<String> {
     let all = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
@@ -346,6 +356,12 @@ pub fn processes(folder: &Path) -> Vec<String> {
     lines.filter(|line| line.contains(&name)).collect()
 }
 
-fn file(path: &str) -> PathBuf {
+/// A file of this repository.
+pub fn file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Its text.
+pub fn read(path: &str) -> String {
+    std::fs::read_to_string(file(path)).unwrap()
 }

@@ -23,6 +23,14 @@ fn routed(mut world: World, weights: &Weights) -> World {
     world
 }
 
+/// Until nothing is left to do.
+fn restored(mut world: World) -> World {
+    while let Some(effect) = restore(&world) {
+        apply(&mut world, vec![effect]);
+    }
+    world
+}
+
 fn proxy(world: &World) -> &Value {
     world.object(Kind::HttpProxy, "podinfo").unwrap()
 }
@@ -222,23 +230,62 @@ fn a_proxy_that_was_there_before_keeps_its_virtual_host_and_is_given_back() {
     assert_eq!(after["spec"]["routes"][0]["services"], sides(100, 0));
     let annotations = after["metadata"]["annotations"].as_object().unwrap();
     assert!(annotations.contains_key(LAST_APPLIED) && annotations.len() == 3);
-    let mut world = routed(world, &Weights::canary(30));
-    let effect = restore(&world).unwrap();
-    apply(&mut world, vec![effect]);
+    let world = routed(world, &Weights::canary(30));
+    let world = restored(world);
     assert_eq!(proxy(&world)["spec"], before);
-    assert_eq!(restore(&world), None);
+}
+
+/// Contour tells Envoy of Services and of routes in either order.
+#[test]
+fn services_come_before_the_routes_that_lead_to_them_and_go_after() {
+    let theirs =
+        json!({"conditions": [{"prefix": "/"}], "services": [{"name": "podinfo", "port": 80}]});
+    let mut world = world(json!({}), canary_analysis());
+    let name = world.reference(Kind::HttpProxy, "podinfo");
+    let object = json!({"metadata": {"name": "podinfo"}, "spec": {"routes": [theirs]}});
+    world.objects.insert(name, object);
+    let ours = json!({"conditions": [{"prefix": "/"}], "services": sides(100, 0)});
+    let unmet = |route: &Value| {
+        let mut route = route.clone();
+        let nobody = json!({"header": {"name": "x-flagger-nobody", "present": true}});
+        route["conditions"].as_array_mut().unwrap().push(nobody);
+        route
+    };
+    let routes = |world: &World| proxy(world)["spec"]["routes"].clone();
+
+    let coming = reconcile(&world, &selector(), &Weights::PRIMARY).unwrap();
+    let first = announce(&world, &coming[0]).unwrap();
+    apply(&mut world, vec![first]);
+    assert_eq!(routes(&world), json!([theirs, unmet(&ours)]));
+    let coming = reconcile(&world, &selector(), &Weights::PRIMARY).unwrap();
+    assert_eq!(announce(&world, &coming[0]), None);
+    apply(&mut world, coming);
+    assert_eq!(routes(&world), json!([ours, unmet(&theirs)]));
+    assert_eq!(read(&world), Ok(Weights::PRIMARY));
+    let mut world = reconciled(world, &Weights::PRIMARY);
+    assert_eq!(routes(&world), json!([ours]));
+    let settled = reconcile(&world, &selector(), &Weights::PRIMARY);
+    assert_eq!(settled, Ok(vec![]));
+
+    let first = announce(&world, &restore(&world).unwrap()).unwrap();
+    apply(&mut world, vec![first]);
+    let back = json!({"conditions": [{"prefix": "/"}], "services": [side("podinfo", 100)]});
+    assert_eq!(routes(&world), json!([ours, unmet(&back)]));
+    let coming = restore(&world).unwrap();
+    assert_eq!(announce(&world, &coming), None);
+    apply(&mut world, vec![coming]);
+    assert_eq!(routes(&world), json!([back, unmet(&ours)]));
+    assert_eq!(routes(&restored(world)), json!([back]));
 }
 
 #[test]
 fn a_proxy_that_goes_with_the_canary_leads_where_the_service_leads() {
     let analysis = test(json!([{"headers": {"x-user": {"exact": "insider"}}}]));
-    let mut world = reconciled(world(json!({}), analysis), &Weights::CANARY);
-    let effect = restore(&world).unwrap();
-    apply(&mut world, vec![effect]);
+    let world = reconciled(world(json!({}), analysis), &Weights::CANARY);
+    let world = restored(world);
     for route in items(proxy(&world), "/spec/routes") {
         assert_eq!(route["services"], json!([side("podinfo", 100)]));
     }
-    assert_eq!(restore(&world), None);
 }
 
 #[test]
@@ -262,6 +309,19 @@ fn a_proxy_that_contour_makes_nothing_of_is_said_with_what_to_do() {
     assert_eq!(
         with(json!({"currentStatus": "invalid", "description": "At least one error"})).unwrap_err(),
         "HTTPProxy podinfo.test is invalid (At least one error)"
+    );
+    let seen = |generation: i64| json!({"currentStatus": "valid", "conditions": [{"type": "Valid", "status": "True", "observedGeneration": generation}]});
+    edit(&mut world, |proxy| {
+        proxy["metadata"]["generation"] = json!(7);
+    });
+    let mut with = |status: Value| {
+        edit(&mut world, |proxy| proxy["status"] = status);
+        accepted(&world)
+    };
+    assert_eq!(with(seen(7)), Ok(()));
+    assert_eq!(
+        with(seen(6)).unwrap_err(),
+        "HTTPProxy podinfo.test is not taken up by Contour (observed generation: 6, current generation: 7)"
     );
 }
 

@@ -1,6 +1,10 @@
 //! Releases on other routes than a plain VirtualService.
 
-use flagger_rs::{api::canary::CanaryPhase, world::Kind};
+use flagger_rs::{
+    api::canary::CanaryPhase,
+    rollout,
+    world::{Kind, Weights},
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -48,6 +52,136 @@ fn no_run_starts_on_a_proxy_that_nobody_includes() {
     let says = |text: &str| model.told.iter().any(|line| line.contains(text));
     assert!(says("include it from an HTTPProxy that has a virtualhost"));
     model.world.objects.get_mut(&proxy).unwrap()["status"] = json!({"currentStatus": "valid"});
+    model.run_until(CanaryPhase::Succeeded);
+}
+
+/// Envoy would lead clients to a target that has gone to rest.
+#[test]
+fn traffic_is_not_taken_for_moved_before_contour_has_seen_it() {
+    let mut model = on("contour", json!({"stepWeight": 50}));
+    model.image("podinfo:1");
+    let status = model.world.canary.status.as_mut().unwrap();
+    status.phase = CanaryPhase::Initializing;
+    let proxy = model.world.reference(Kind::HttpProxy, "podinfo");
+    let theirs = json!({"services": [{"name": "podinfo", "port": 9898}]});
+    let seen = |model: &mut Model, generation: i64| {
+        let live = model.world.objects.get_mut(&proxy).unwrap();
+        live["metadata"]["generation"] = json!(7);
+        live["status"] =
+            json!({"conditions": [{"type": "Valid", "observedGeneration": generation}]});
+        live["spec"]["routes"].clone()
+    };
+    seen(&mut model, 6);
+    let live = model.world.objects.get_mut(&proxy).unwrap();
+    live["spec"]["routes"] = json!([theirs]);
+    for _ in 0..30 {
+        model.look();
+    }
+    let routes = seen(&mut model, 7);
+    assert_eq!(routes[0], theirs, "{routes}");
+    assert_eq!(routes.as_array().map(Vec::len), Some(2), "{routes}");
+    while seen(&mut model, 7)[0] == theirs {
+        model.look();
+    }
+    seen(&mut model, 6);
+    for _ in 0..30 {
+        model.look();
+    }
+    assert_eq!(model.world.phase(), CanaryPhase::Initializing);
+    seen(&mut model, 7);
+    model.run_until(CanaryPhase::Initialized);
+    for _ in 0..30 {
+        model.look();
+    }
+    let routes = seen(&mut model, 7);
+    assert_eq!(routes.as_array().map(Vec::len), Some(1), "{routes}");
+}
+
+/// What somebody puts back is announced and written again at each due, and at each due only.
+#[test]
+fn a_proxy_that_somebody_puts_back_all_the_time_is_taken_over_once_an_interval() {
+    let mut model = on("contour", json!({"stepWeight": 50}));
+    model.image("podinfo:1");
+    model.world.canary.status.as_mut().unwrap().phase = CanaryPhase::Initializing;
+    let proxy = model.world.reference(Kind::HttpProxy, "podinfo");
+    let theirs = json!([{"services": [{"name": "podinfo", "port": 9898}]}]);
+    let routes =
+        |model: &mut Model| model.world.objects.get_mut(&proxy).unwrap()["spec"]["routes"].take();
+    let (mut announced, mut taken, start) = (0, 0, model.world.now);
+    routes(&mut model);
+    model.world.objects.get_mut(&proxy).unwrap()["spec"]["routes"] = theirs.clone();
+    for _ in 0..300 {
+        model.look();
+        let now = routes(&mut model);
+        let is_announcement = now.as_array().unwrap().len() == 2 && now[0] == theirs[0];
+        announced += usize::from(is_announcement);
+        taken += usize::from(now[0] != theirs[0]);
+        let next = if is_announcement { &now } else { &theirs };
+        model.world.objects.get_mut(&proxy).unwrap()["spec"]["routes"] = next.clone();
+    }
+    assert_eq!(model.world.phase(), CanaryPhase::Initializing);
+    let passed = model.world.now.duration_since(start).as_secs_f64();
+    let intervals = (passed / model.world.canary.interval().as_secs_f64()) as usize;
+    assert!(
+        taken >= intervals - 1 && taken <= intervals + 1,
+        "{taken} in {intervals}"
+    );
+    assert_eq!(announced, taken);
+}
+
+/// The proxy's generation goes up with each write, and Contour says later that it has seen it.
+fn contour_is_late(model: &mut Model, is_late: bool) {
+    let proxy = model.world.reference(Kind::HttpProxy, "podinfo");
+    let live = model.world.objects.get_mut(&proxy).unwrap();
+    live["metadata"]["generation"] = json!(7);
+    let seen = json!({"type": "Valid", "observedGeneration": if is_late { 6 } else { 7 }});
+    live["status"] = json!({"conditions": [seen]});
+}
+
+#[test]
+fn the_canary_goes_only_when_contour_has_seen_that_traffic_left_it() {
+    for metric in ["100", "97.5"] {
+        let mut model = on("contour", json!({"stepWeight": 50, "threshold": 1}));
+        model.run_until_phase(CanaryPhase::Progressing);
+        while rollout::weights(&model.world) == Some(Weights::PRIMARY) {
+            model.look();
+        }
+        model.metric = metric.to_owned();
+        while rollout::weights(&model.world) != Some(Weights::PRIMARY) {
+            model.look();
+        }
+        contour_is_late(&mut model, true);
+        let replicas = |model: &Model| model.world.target().unwrap()["spec"]["replicas"].clone();
+        for _ in 0..100 {
+            model.look();
+        }
+        assert_ne!(replicas(&model), 0, "{metric}");
+        contour_is_late(&mut model, false);
+        for _ in 0..100 {
+            model.look();
+        }
+        assert_eq!(replicas(&model), 0, "{metric}");
+    }
+}
+
+#[test]
+fn what_was_just_repaired_is_not_complained_of() {
+    let mut model = on("contour", json!({"stepWeight": 50}));
+    model.run_until_phase(CanaryPhase::Progressing);
+    let said = |model: &Model| model.told.iter().any(|line| line.contains("not taken up"));
+    let proxy = model.world.reference(Kind::HttpProxy, "podinfo");
+    while model.world.due.is_none() || model.world.mended.is_empty() {
+        model.world.objects.get_mut(&proxy).unwrap()["metadata"]["labels"] = json!({"a": "b"});
+        model.look();
+        contour_is_late(&mut model, true);
+    }
+    assert!(!said(&model), "{:?}", model.told);
+    for _ in 0..100 {
+        model.look();
+    }
+    assert!(said(&model));
+    assert_eq!(model.world.phase(), CanaryPhase::Progressing);
+    contour_is_late(&mut model, false);
     model.run_until(CanaryPhase::Succeeded);
 }
 

@@ -20,7 +20,8 @@ const ISTIO: &str = "v0.0.0-20260827124520-eed52ebb66ad";
 const ISTIO_API: &str = "v1.31.1";
 const GATEWAY_API: &str = "v1.6.0";
 const KEDA: &str = "v2.21.0";
-const CONTOUR: &str = "v1.33.0";
+const CONTOUR: &str = "v1.33.8";
+const CONTOUR_MODULE: &str = "github.com/projectcontour/contour";
 const FLAGGER: &str = "v1.44.0";
 /// Prometheus 3.13.
 const PROMETHEUS: &str = "v0.313.5";
@@ -47,6 +48,14 @@ pub const MESH: Set = Set {
     files: &["pilot-discovery", "envoy", "prometheus", "hey"],
     folder: || format!("istio-{ISTIO_API}-envoy-{ENVOY}-prometheus-{PROMETHEUS}-hey-{HEY}"),
     build: build_mesh,
+};
+
+/// Contour's control plane; its Envoy is that of [`MESH`].
+pub const CONTOUR_PROGRAM: Set = Set {
+    title: "Contour (about 2 minutes on 2 cores)",
+    files: &["contour"],
+    folder: || format!("contour-{CONTOUR}"),
+    build: build_contour,
 };
 
 /// What a load tester puts load on a version with.
@@ -244,6 +253,13 @@ fn build_mesh(work: &Path, into: &Path) -> Result<(), Error> {
     prometheus.build("prometheus", package, &tags, "-s -w", into)
 }
 
+fn build_contour(work: &Path, into: &Path) -> Result<(), Error> {
+    let contour = Module::new(work, CONTOUR_MODULE, CONTOUR)?;
+    contour.get()?;
+    let package = format!("{CONTOUR_MODULE}/cmd/contour");
+    contour.build("contour", &package, &[], "-s -w", into)
+}
+
 fn download_crds(work: &Path, into: &Path) -> Result<(), Error> {
     let istio = Module::new(work, "istio.io/api", ISTIO_API)?;
     let all = "kubernetes/customresourcedefinitions.gen.yaml";
@@ -265,7 +281,7 @@ fn download_crds(work: &Path, into: &Path) -> Result<(), Error> {
     let file = "config/crd/bases/keda.sh_scaledobjects.yaml";
     keda.copied(&[file], &into.join("keda-crds.yaml"))?;
 
-    let contour = Module::new(work, "github.com/projectcontour/contour", CONTOUR)?;
+    let contour = Module::new(work, CONTOUR_MODULE, CONTOUR)?;
     let file = "examples/contour/01-crds.yaml";
     contour.copied(&[file], &into.join("contour-crds.yaml"))
 }

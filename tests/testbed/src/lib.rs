@@ -48,7 +48,7 @@
 //! # }
 //! ```
 //!
-//! On the command line: `cargo run -p testbed -- up`.
+//! On the command line: `cargo run -p testbed -- up`. [`Cell::contour`] adds Contour and an Envoy that follows it.
 //!
 //! What a cell does not have: init containers, pods that complete, environment and volumes from ConfigMaps and Secrets (a pod that needs
 //! one of these does not start, and says so in its status); other volumes, limits, several users, mutual TLS, metrics.k8s.io, and what

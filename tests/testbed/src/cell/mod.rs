@@ -1,6 +1,7 @@
 //! A whole cell of production: a cluster whose pods are processes behind a real Istio, in namespaces of its own.
 
 pub mod container;
+mod contour;
 pub mod door;
 pub mod enter;
 pub mod envoy;

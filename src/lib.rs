@@ -51,7 +51,10 @@
 //! 9. The operator's rights are those it uses: the end of `the_operator_on_a_real_control_plane`.
 //! 10. A cache that lags can delay, never mislead: what was written is known from the answer, what turned out to be different is asked
 //!     for, and every write is conditional (the tests of `shell::cache`).
-//! 11. No process that the load tester started outlives it: `told_twice_it_ends_at_once_and_leaves_nothing`.
+//! 11. A release ends the same whatever becomes of one request, answer or piece of news, wherever the operator is killed: `tests/model`
+//!     plays the whole operator on a model of the API server, some thousand times, from what an undisturbed run asked for.
+//! 12. What a former leader handed to a connection is not sent (`shell::leadership`).
+//! 13. No process that the load tester started outlives it: `told_twice_it_ends_at_once_and_leaves_nothing`.
 //!
 //! # Where it departs from Flagger
 //!

@@ -109,8 +109,8 @@ pub fn set(world: &World, weights: &Weights) -> Result<Vec<Effect>, String> {
     }])
 }
 
-/// The VirtualService as it was before the Canary. One that we made goes with the Canary: until every proxy knows, it leads where the
-/// Service leads, so that it does not matter who is first.
+/// The VirtualService as it was before the Canary. One that we made goes with the Canary, and of one that leads to our Services it may
+/// not be on record how it was: these lead where the Service leads. (Flagger leaves them leading to a primary that goes.)
 pub fn restore(world: &World) -> Option<Effect> {
     let canary = &world.canary;
     let name = canary.apex_name();
@@ -119,20 +119,25 @@ pub fn restore(world: &World) -> Option<Effect> {
         let annotations = live.pointer("/metadata/annotations")?;
         serde_json::from_str(annotations.get(ORIGINAL)?.as_str()?).ok()
     };
+    let is_ours = is_owned(live, canary);
+    let leads_to_us = |spec: &Value| routed(canary, &json!({"spec": spec})).is_some();
+    let before = applied_spec(live).or_else(original);
     let mut wanted = live.clone();
-    if is_owned(live, canary) {
-        let rules = wanted
-            .pointer_mut(&format!("/spec/{}", list(canary)))?
-            .as_array_mut()?;
-        for rule in rules {
-            rule["route"] = json!([destination(canary, name, 100)]);
-            if let Some(rule) = rule.as_object_mut() {
-                rule.remove("mirror");
-                rule.remove("mirrorPercentage");
+    match before.filter(|spec| !is_ours && !leads_to_us(spec)) {
+        Some(before) => wanted["spec"] = before,
+        None if is_ours || leads_to_us(&live["spec"]) => {
+            let rules = wanted
+                .pointer_mut(&format!("/spec/{}", list(canary)))?
+                .as_array_mut()?;
+            for rule in rules {
+                rule["route"] = json!([destination(canary, name, 100)]);
+                if let Some(rule) = rule.as_object_mut() {
+                    rule.remove("mirror");
+                    rule.remove("mirrorPercentage");
+                }
             }
         }
-    } else {
-        wanted["spec"] = applied_spec(live).or_else(original)?;
+        None => return None,
     }
     if wanted == *live {
         return None;

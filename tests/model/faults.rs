@@ -5,10 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    call::{Call, Verb},
-    refusal::Refusal,
-};
+use super::{call::Call, refusal::Refusal};
 
 /// What a request meets with instead of its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +18,7 @@ pub enum Fault {
     ResetBefore,
     /// The connection breaks after all is done.
     ResetAfter,
-    /// Nothing is done, and no answer comes.
+    /// Nothing is done, and no answer comes, until the client gives up as `main.rs` has it.
     Hang,
     /// All is done; half of the answer comes.
     Truncated,
@@ -81,19 +78,17 @@ pub struct Rule {
 /// Requests that are alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
-    Any,
     /// All that change something.
     Writes,
-    /// Of one verb, of one kind.
-    Of(Verb, &'static str),
+    /// All that change nothing.
+    Reads,
 }
 
 impl Which {
     fn holds(self, call: &Call) -> bool {
         match self {
-            Self::Any => true,
             Self::Writes => call.verb.writes(),
-            Self::Of(verb, plural) => call.verb == verb && call.resource.plural == plural,
+            Self::Reads => !call.verb.writes(),
         }
     }
 }
@@ -108,6 +103,8 @@ pub struct Plan {
     pub slow: BTreeMap<&'static str, Duration>,
     /// The changes of a kind, counted from 1, that nobody who watches is told of.
     pub dropped: BTreeMap<&'static str, BTreeSet<usize>>,
+    /// The kinds of which each change is told twice.
+    pub twice: BTreeSet<&'static str>,
     /// The clients that are dead: nothing they ask is done, nor answered.
     dead: BTreeSet<String>,
 }

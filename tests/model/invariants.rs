@@ -113,7 +113,7 @@ struct Release<'a> {
     canary: &'a Value,
     target: Option<&'a Value>,
     primary: Option<&'a Value>,
-    /// The shares of the primary and the canary, if they are routed.
+    /// The shares of the primary and the target, if they are routed.
     shares: Option<(i64, i64)>,
     target_name: String,
 }
@@ -131,15 +131,27 @@ impl<'a> Release<'a> {
                 .get(&Key::new(plural, namespace, name))
                 .map(|object| &**object)
         };
-        let share = |route: &Value, host: &str| -> Option<i64> {
-            let all = route.pointer("/spec/http/0/route")?.as_array()?;
-            let to = all.iter().find(|to| to["destination"]["host"] == host)?;
+        let share = |route: &Value, (all, name): (&str, &str), host: &str| -> Option<i64> {
+            let all = route.pointer(all)?.as_array()?;
+            let to = all
+                .iter()
+                .find(|to| to.pointer(name).is_some_and(|name| name == host))?;
             // Without a weight, all of it.
             Some(to["weight"].as_i64().unwrap_or(100))
         };
-        let shares = get("virtualservices", apex).map(|route| {
-            let of = |side: &str| share(route, &format!("{apex}-{side}")).unwrap_or(0);
-            (of("primary"), of("canary"))
+        let routes = [
+            (
+                "virtualservices",
+                ("/spec/http/0/route", "/destination/host"),
+            ),
+            ("httproutes", ("/spec/rules/0/backendRefs", "/name")),
+        ];
+        let shares = routes.into_iter().find_map(|(plural, paths)| {
+            let route = get(plural, apex)?;
+            let of = |host: &str| share(route, paths, host).unwrap_or(0);
+            // What is given back leads to the Service of all, and that to the target.
+            let target = of(&format!("{apex}-canary")) + of(apex);
+            Some((of(&format!("{apex}-primary")), target))
         });
         Self {
             canary,
@@ -233,7 +245,10 @@ impl Memory {
     fn steps(&mut self, release: &Release<'_>, change: &Change) -> Option<String> {
         let share = release.shares.map_or(0, |(_, canary)| canary);
         let is_raised = share > std::mem::replace(&mut self.share, share);
-        if !is_raised || change.key.plural != "virtualservices" {
+        if !is_raised
+            || change.by == "user"
+            || !matches!(change.key.plural, "virtualservices" | "httproutes")
+        {
             return None;
         }
         let before = self.raised.replace(change.at)?;
@@ -276,6 +291,35 @@ fn ready(workload: Option<&Value>) -> i64 {
     workload
         .and_then(|workload| workload["status"]["readyReplicas"].as_i64())
         .unwrap_or(0)
+}
+
+/// Routes at the end of a history that lead to Services which are not there.
+pub fn dangling(history: &[Change]) -> Vec<String> {
+    let mut cluster = Cluster::default();
+    history.iter().for_each(|change| cluster.take(change));
+    let is_there = |namespace: &str, host: &str| {
+        let key = Key::new("services", namespace, host);
+        cluster.objects.contains_key(&key)
+    };
+    let mut wrong = Vec::new();
+    for (key, route) in &cluster.objects {
+        let path = match key.plural {
+            "virtualservices" => "/destination/host",
+            "httproutes" => "/name",
+            _ => continue,
+        };
+        let rules = ["/spec/http", "/spec/rules"].map(|rules| route.pointer(rules));
+        let rules = rules.into_iter().flatten().filter_map(Value::as_array);
+        let to = rules.flatten().flat_map(|rule| {
+            let to = ["route", "backendRefs"].map(|to| rule[to].as_array());
+            to.into_iter().flatten().flatten()
+        });
+        let hosts = to.filter_map(|to| to.pointer(path)?.as_str());
+        // The Service of all may have been made for the Canary, and goes with it.
+        let lost = hosts.filter(|host| *host != key.name && !is_there(&key.namespace, host));
+        wrong.extend(lost.map(|host| format!("{} {} leads to {host}", key.plural, key.name)));
+    }
+    wrong
 }
 
 /// Each run comes to an end in time.

@@ -24,5 +24,6 @@ mod rig;
 mod selector;
 mod server;
 mod store;
+mod story;
 mod sweep;
 mod watch;

@@ -27,6 +27,10 @@ struct Inner {
     told: Vec<Told>,
     /// The success rate that is measured, in place of 100.
     rate: Option<f64>,
+    /// How many calls were answered.
+    answered: usize,
+    /// With this answer, counted from 1, the operator dies.
+    last: Option<usize>,
 }
 
 impl Outside {
@@ -37,12 +41,33 @@ impl Outside {
             if model.plan().is_dead(&operator) {
                 return std::future::pending().boxed();
             }
-            std::future::ready(Ok(this.answer(request))).boxed()
+            let answer = this.answer(request);
+            if this.is_last() {
+                model.kill(&operator);
+                return std::future::pending().boxed();
+            }
+            std::future::ready(Ok(answer)).boxed()
         }))
     }
 
     pub fn told(&self) -> Vec<Told> {
         self.0.lock().unwrap().told.clone()
+    }
+
+    /// How many calls were answered so far.
+    pub fn answered(&self) -> usize {
+        self.0.lock().unwrap().answered
+    }
+
+    /// Whoever gets the answer of this number, counted from 1, dies of it.
+    pub fn last(&self, answer: usize) {
+        self.0.lock().unwrap().last = Some(answer);
+    }
+
+    fn is_last(&self) -> bool {
+        let mut inner = self.0.lock().unwrap();
+        inner.answered += 1;
+        inner.last == Some(inner.answered)
     }
 
     /// From now on this is measured.
@@ -56,7 +81,7 @@ impl Outside {
             let value = if url.contains("vector%281%29") {
                 1.0
             } else if url.contains("_bucket") {
-                20.0
+                0.02
             } else {
                 inner.rate.unwrap_or(100.0)
             };

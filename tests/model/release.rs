@@ -11,7 +11,7 @@ async fn a_release_of_ten_steps_takes_ten_minutes_of_the_models_time() {
     let begin = Instant::now();
     let mut rig = Rig::new().await;
     rig.start("operator");
-    rig.walkthrough(json!({"stepWeight": 5}));
+    rig.walkthrough(json!({"analysis": {"stepWeight": 5}}));
     rig.phase("Initialized").await;
     rig.image("3.1.1");
     let start = rig.model.now();

@@ -28,12 +28,12 @@ use super::{
     outside::Outside,
     patch,
     server::Model,
-    store::{Key, Part},
+    store::{Key, Part, Store, Writer},
 };
 
 const NAMESPACE: &str = "test";
-/// The longest that anything may be waited for, on the model's clock.
-const PATIENCE: Duration = Duration::from_secs(3600);
+/// The longest that anything may be waited for, on the model's clock: what no news was told of is in a list, once in some hour.
+const PATIENCE: Duration = Duration::from_secs(2 * 3600);
 /// How long it takes to start an operator anew.
 const RESTART: Duration = Duration::from_secs(5);
 
@@ -133,7 +133,7 @@ impl Rig {
     /// A user changes an object, with a merge patch.
     pub fn patch(&self, plural: &str, name: &str, change: Value) {
         let key = Key::new(plural, NAMESPACE, name);
-        let write = |store: &mut super::store::Store, by: &super::store::Writer| {
+        let write = |store: &mut Store, by: &Writer| {
             let old = store.get(&key)?;
             let wanted = patch::apply("application/merge-patch+json", (*old).clone(), &change)?;
             store.update(&key, Part::Main, wanted, by)
@@ -148,8 +148,15 @@ impl Rig {
             .unwrap_or_default()
     }
 
-    /// The walkthrough's target and Canary, with changes to its analysis.
-    pub fn walkthrough(&self, analysis: Value) {
+    /// A user deletes an object.
+    pub fn delete(&self, plural: &str, name: &str) {
+        let key = Key::new(plural, NAMESPACE, name);
+        let delete = |store: &mut Store, by: &Writer| store.delete(&key, &json!({}), by);
+        self.model.write("user", delete).map(drop).unwrap();
+    }
+
+    /// The walkthrough's target and Canary, with changes to its spec.
+    pub fn walkthrough(&self, spec: Value) {
         self.create("deployments", json!({"metadata": {"name": "podinfo", "labels": {"app": "podinfo"}},
             "spec": {"selector": {"matchLabels": {"app": "podinfo"}}, "progressDeadlineSeconds": 60, "template": template("3.1.0")}}));
         self.create("horizontalpodautoscalers", json!({"metadata": {"name": "podinfo"},
@@ -160,9 +167,7 @@ impl Rig {
         );
         let mut canary: Value =
             serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-        for (key, value) in analysis.as_object().unwrap() {
-            canary["spec"]["analysis"][key] = value.clone();
-        }
+        json_patch::merge(&mut canary["spec"], &spec);
         self.create("canaries", canary);
     }
 
@@ -229,7 +234,7 @@ impl Rig {
         json!({"phase": canary["status"]["phase"], "weight": canary["status"]["canaryWeight"], "failed": canary["status"]["failedChecks"],
             "applied": canary["status"]["lastAppliedSpec"], "promoted": canary["status"]["lastPromotedSpec"],
             "primary": image("podinfo-primary"), "replicas": self.get("deployments", "podinfo")["spec"]["replicas"],
-            "route": self.get("virtualservices", "podinfo")["spec"]})
+            "route": self.get("virtualservices", "podinfo")["spec"], "httproute": self.get("httproutes", "podinfo")["spec"]})
     }
 
     /// The writes so far, one a line.

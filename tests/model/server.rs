@@ -23,6 +23,9 @@ use super::{
     watch::changes,
 };
 
+/// How long an operator's client waits for an answer.
+const SILENCE: Duration = Duration::from_secs(40);
+
 /// One request that came in, as an audit log has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
@@ -102,6 +105,12 @@ impl Model {
     /// Told of each client that dies.
     pub fn deaths(&self) -> watch::Receiver<Option<String>> {
         self.0.died.subscribe()
+    }
+
+    /// A client dies: nothing that it asks is done any more.
+    pub fn kill(&self, name: &str) {
+        self.plan().kill(name);
+        self.0.died.send_replace(Some(name.to_owned()));
     }
 
     /// Forgets what is older than now, as etcd does from time to time.
@@ -202,10 +211,12 @@ impl Model {
                 Ok(answer(refusal.code, &refusal.status()))
             }
             Fault::ResetBefore | Fault::ResetAfter => Err(reset()),
-            Fault::Hang => std::future::pending().await,
+            Fault::Hang => {
+                tokio::time::sleep(SILENCE).await;
+                Err(io::ErrorKind::TimedOut.into())
+            }
             Fault::DieBefore | Fault::DieAfter => {
-                self.plan().kill(by);
-                self.0.died.send_replace(Some(by.to_owned()));
+                self.kill(by);
                 std::future::pending().await
             }
             Fault::Truncated => {

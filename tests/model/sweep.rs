@@ -8,11 +8,13 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    call::Verb,
     faults::{Fault, Rule, Which},
     invariants,
     resources::RESOURCES,
     rig::Rig,
+    server::{Asked, Model},
+    store::Key,
+    story::Story,
 };
 
 const OPERATOR: &str = "operator";
@@ -26,18 +28,14 @@ struct Run {
     outcome: Value,
     /// What hooks and chats were told, and how often.
     told: BTreeMap<String, usize>,
+    /// How many requests changed something, and how many did not.
     writes: usize,
+    reads: usize,
+    answers: usize,
+    /// How often each kind changed.
+    changes: BTreeMap<&'static str, usize>,
     wrong: Vec<String>,
     story: String,
-}
-
-/// The stories that are swept.
-#[derive(Clone, Copy, Debug)]
-enum Story {
-    /// A good version of two steps.
-    Promotion,
-    /// A version whose requests fail.
-    Rollback,
 }
 
 /// What is wrong in one run.
@@ -45,19 +43,39 @@ enum Story {
 enum Disturbance {
     /// The n-th of the requests that are alike meets with this.
     Fault(Which, usize, Fault),
+    /// The operator dies of the n-th answer that it gets from a server.
+    DieOf(usize),
     /// The news of a kind is so many seconds late.
     Late(&'static str, u64),
+    /// Each change of a kind is told twice.
+    Twice(&'static str),
+    /// The n-th change of a kind is not told.
+    Untold(&'static str, usize),
+    /// At the operator's n-th write a user deletes this and makes it again.
+    Again(&'static str, &'static str, usize),
 }
 
 #[test]
 fn a_release_ends_the_same_wherever_the_operator_is_stopped() {
-    sweep(|reference| at_each_write(reference, &[Fault::DieBefore, Fault::DieAfter]));
+    sweep(|reference| {
+        let answers = (1..=reference.answers).map(Disturbance::DieOf);
+        let writes = at_each(
+            Which::Writes,
+            reference.writes,
+            &[Fault::DieBefore, Fault::DieAfter],
+        );
+        writes.into_iter().chain(answers).collect()
+    });
 }
 
 #[test]
 fn a_release_ends_the_same_whatever_becomes_of_a_write() {
     let faults = [
+        Fault::Status(401),
+        Fault::Status(403),
+        Fault::Status(404),
         Fault::Status(409),
+        Fault::Status(422),
         Fault::Status(429),
         Fault::Status(500),
         Fault::Status(503),
@@ -67,35 +85,73 @@ fn a_release_ends_the_same_whatever_becomes_of_a_write() {
         Fault::Hang,
         Fault::Truncated,
     ];
-    sweep(|reference| at_each_write(reference, &faults));
+    sweep(|reference| at_each(Which::Writes, reference.writes, &faults));
 }
 
 #[test]
-fn a_release_ends_the_same_with_stale_news_and_a_bad_start() {
-    sweep(|_| {
+fn a_release_ends_the_same_whatever_becomes_of_a_read() {
+    let faults = [
+        Fault::Status(401),
+        Fault::Status(403),
+        Fault::Status(404),
+        Fault::Status(410),
+        Fault::Status(429),
+        Fault::Status(500),
+        Fault::Status(503),
+        Fault::ResetBefore,
+        Fault::Hang,
+        Fault::Truncated,
+    ];
+    sweep(|reference| at_each(Which::Reads, reference.reads, &faults));
+}
+
+#[test]
+fn a_release_ends_the_same_with_stale_news() {
+    sweep(|reference| {
         let late = RESOURCES.iter().flat_map(|resource| {
             [1, 5, 60].map(|seconds| Disturbance::Late(resource.plural, seconds))
         });
-        let start = (1..=12).map(|nth| Disturbance::Fault(Which::Any, nth, Fault::ResetBefore));
-        let gone = [Verb::List, Verb::Watch]
-            .map(|verb| Disturbance::Fault(Which::Of(verb, "canaries"), 1, Fault::Status(410)));
-        late.chain(start).chain(gone).collect()
+        let twice = RESOURCES
+            .iter()
+            .map(|resource| Disturbance::Twice(resource.plural));
+        let untold = reference.changes.iter().flat_map(|(plural, changes)| {
+            (1..=*changes).map(|nth| Disturbance::Untold(plural, nth))
+        });
+        late.chain(twice).chain(untold).collect()
     });
 }
 
-fn at_each_write(reference: &Run, faults: &[Fault]) -> Vec<Disturbance> {
+#[test]
+fn a_release_ends_the_same_when_a_user_makes_things_again() {
+    sweep(|reference| {
+        let things = [
+            ("services", "podinfo"),
+            ("services", "podinfo-primary"),
+            ("services", "podinfo-canary"),
+            ("virtualservices", "podinfo"),
+            ("httproutes", "podinfo"),
+            ("horizontalpodautoscalers", "podinfo"),
+            ("horizontalpodautoscalers", "podinfo-primary"),
+        ];
+        let each = |(plural, name)| {
+            (1..=reference.writes).map(move |nth| Disturbance::Again(plural, name, nth))
+        };
+        things.into_iter().flat_map(each).collect()
+    });
+}
+
+fn at_each(which: Which, requests: usize, faults: &[Fault]) -> Vec<Disturbance> {
     let at = |nth| {
-        faults
-            .iter()
-            .map(move |fault| Disturbance::Fault(Which::Writes, nth, *fault))
+        let met = move |fault: &Fault| Disturbance::Fault(which, nth, *fault);
+        faults.iter().map(met)
     };
-    (1..=reference.writes).flat_map(at).collect()
+    (1..=requests).flat_map(at).collect()
 }
 
 fn sweep(plans: impl Fn(&Run) -> Vec<Disturbance>) {
     let begin = Instant::now();
     let (mut runs, mut failures) = (0, Vec::new());
-    for story in [Story::Promotion, Story::Rollback] {
+    for story in Story::ALL {
         let reference = run(story, None);
         assert_eq!(
             reference.wrong,
@@ -162,58 +218,106 @@ fn run(story: Story, disturbance: Option<Disturbance>) -> Run {
         .unwrap();
     runtime.block_on(async {
         let mut rig = Rig::new().await;
-        match disturbance {
-            Some(Disturbance::Fault(which, nth, fault)) => rig.model.plan().add(Rule {
-                by: OPERATOR,
-                which,
-                nth,
-                fault,
-            }),
-            Some(Disturbance::Late(plural, seconds)) => {
-                rig.model
-                    .plan()
-                    .late
-                    .insert(plural, Duration::from_secs(seconds));
-            }
-            None => {}
+        if let Some(disturbance) = disturbance {
+            disturb(&rig, disturbance);
         }
         rig.start(OPERATOR);
-        rig.walkthrough(json!({"interval": "10s", "stepWeight": 25, "threshold": 2}));
-        rig.phase("Initialized").await;
-        if matches!(story, Story::Rollback) {
-            rig.outside.measure(10.0);
-        }
-        rig.image("3.1.1");
-        rig.phase("Progressing").await;
-        rig.phase(match story {
-            Story::Promotion => "Succeeded",
-            Story::Rollback => "Failed",
-        })
-        .await;
+        story.play(&mut rig).await;
         // What was under way comes to its end; from then on nothing moves.
         rig.rest(60).await;
         let rest = rig.model.now();
         rig.rest(120).await;
         let history = rig.model.history();
         let mut wrong = invariants::violations(&history, rig.model.now());
+        if let Some(Disturbance::Untold("canaries", _)) = disturbance {
+            // Of a deletion that no news tells of, the next list tells.
+            wrong.retain(|what| !what.contains("was held"));
+        }
+        wrong.extend(invariants::dangling(&history));
         wrong.extend(invariants::moves_since(&history, rest));
         wrong.extend(invariants::leaks(
             &history,
             &["http://slack/global", "http://events/all"],
         ));
+        let asked = rig.model.asked();
+        let asked = |writes: bool| {
+            let of_operator = asked.iter().filter(|asked| asked.by == OPERATOR);
+            of_operator
+                .filter(|asked| asked.verb.writes() == writes)
+                .count()
+        };
+        let mut changes = BTreeMap::new();
+        for change in &history {
+            *changes.entry(change.key.plural).or_default() += 1;
+        }
         Run {
-            outcome: rig.outcome(),
+            // Of what was given back, what a user made again stays.
+            outcome: if story == Story::Deletion {
+                rig.get("deployments", "podinfo")["spec"].clone()
+            } else {
+                rig.outcome()
+            },
             told: told(&rig),
-            writes: rig
-                .model
-                .asked()
-                .iter()
-                .filter(|asked| asked.by == OPERATOR && asked.verb.writes())
-                .count(),
+            writes: asked(true),
+            reads: asked(false),
+            answers: rig.outside.answered(),
+            changes,
             wrong,
             story: rig.story(),
         }
     })
+}
+
+fn disturb(rig: &Rig, disturbance: Disturbance) {
+    let mut plan = rig.model.plan();
+    match disturbance {
+        Disturbance::Fault(which, nth, fault) => plan.add(Rule {
+            by: OPERATOR,
+            which,
+            nth,
+            fault,
+        }),
+        Disturbance::DieOf(answer) => rig.outside.last(answer),
+        Disturbance::Late(plural, seconds) => {
+            plan.late.insert(plural, Duration::from_secs(seconds));
+        }
+        Disturbance::Twice(plural) => drop(plan.twice.insert(plural)),
+        Disturbance::Untold(plural, nth) => drop(plan.dropped.insert(plural, [nth].into())),
+        Disturbance::Again(plural, name, nth) => {
+            tokio::spawn(again(
+                rig.model.clone(),
+                Key::new(plural, "test", name),
+                nth,
+            ));
+        }
+    }
+}
+
+/// At the operator's n-th write, an object is deleted and made again as its owner's manifest has it.
+async fn again(model: Model, key: Key, nth: usize) {
+    let mut revisions = model.revisions();
+    let writes = || {
+        let of_operator = |asked: &&Asked| asked.by == OPERATOR && asked.verb.writes();
+        model.asked().iter().filter(of_operator).count()
+    };
+    while writes() < nth {
+        if revisions.changed().await.is_err() {
+            return;
+        }
+    }
+    model.write("user", |store, by| {
+        let Ok(old) = store.get(&key) else {
+            return;
+        };
+        let mut manifest = json!({"metadata": {"name": key.name}, "spec": old["spec"]});
+        for field in ["labels", "annotations"] {
+            manifest["metadata"][field] = old["metadata"][field].clone();
+        }
+        store
+            .delete(&key, &json!({}), by)
+            .unwrap_or_else(|refusal| panic!("{refusal:?}"));
+        store.create(&key, manifest, by).unwrap();
+    });
 }
 
 /// Alerts and hooks by what they say; a load test is told at every step anew.

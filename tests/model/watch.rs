@@ -145,10 +145,10 @@ impl Watch {
         }
     }
 
-    /// What a change is to this watch, if anything.
-    fn tell(&mut self, change: &Change) -> Option<Value> {
+    /// What this watch is told of a change.
+    fn tell(&mut self, change: &Change) -> Vec<Value> {
         if change.key.plural != self.call.resource.plural {
-            return None;
+            return Vec::new();
         }
         let matches = |object: &Option<Arc<Value>>| {
             object
@@ -161,15 +161,13 @@ impl Watch {
             object["metadata"]["resourceVersion"] = json!(change.revision.to_string());
             object
         };
-        let event = match (was, is) {
-            (false, false) => return None,
-            (false, true) => event("ADDED", &self.call, change.after.as_ref()?),
-            (true, true) => event("MODIFIED", &self.call, change.after.as_ref()?),
-            (true, false) => event(
-                "DELETED",
-                &self.call,
-                &with_revision(change.before.as_ref()?),
-            ),
+        let event = match (&change.before, &change.after) {
+            (_, Some(after)) if is => {
+                let kind = if was { "MODIFIED" } else { "ADDED" };
+                event(kind, &self.call, after)
+            }
+            (Some(before), _) if was => event("DELETED", &self.call, &with_revision(before)),
+            _ => return Vec::new(),
         };
         self.seen += 1;
         let is_dropped = self
@@ -178,7 +176,12 @@ impl Watch {
             .dropped
             .get(change.key.plural)
             .is_some_and(|dropped| dropped.contains(&self.seen));
-        (!is_dropped).then_some(event)
+        let times = match self.model.plan().twice.contains(change.key.plural) {
+            _ if is_dropped => 0,
+            false => 1,
+            true => 2,
+        };
+        vec![event; times]
     }
 
     fn mark(&self) -> Value {

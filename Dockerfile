@@ -24,12 +24,17 @@ RUN go install -ldflags '-s -w' github.com/rakyll/hey@v0.1.4 \
 # The load tester: a system with shells, because its tasks are commands.
 FROM docker.io/library/debian:bookworm-slim AS loadtester
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends bash bats ca-certificates curl git jq wget wrk \
- && rm -rf /var/lib/apt/lists/*
+ && apt-get install --yes --no-install-recommends bash bats busybox ca-certificates curl git jq wget wrk \
+ && rm -rf /var/lib/apt/lists/* \
+# What hooks call that are written for Flagger's image: its `sh` knows what bash knows, and busybox is there for what is not here.
+ && ln -sf bash /bin/sh \
+ && mkdir /opt/busybox && busybox --install -s /opt/busybox \
+ && useradd --uid 10001 --create-home --home-dir /home/app app
+ENV PATH=$PATH:/opt/busybox
 COPY --from=registry.k8s.io/kubectl:v1.36.2 /bin/kubectl /usr/local/bin/kubectl
 COPY --from=tools /tools/ /usr/local/bin/
 # Where hooks find it that are written for Flagger's image: `ghz --proto=/tmp/ghz/health.proto …`.
-COPY src/loadtester/health.proto /tmp/ghz/health.proto
+COPY --chown=10001:10001 src/loadtester/health.proto /tmp/ghz/health.proto
 COPY --from=build /src/target/release/loadtester /home/app/loadtester
 # Manifests start it as `./loadtester`.
 WORKDIR /home/app

@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use flagger_rs::{
     loadtester::{
         args::{self, Config},
-        shell::server::{self, Stop},
+        shell::{
+            init,
+            server::{self, Stop},
+        },
     },
     shell::{probe, server::listen, telemetry},
 };
@@ -31,8 +34,13 @@ fn main() -> ExitCode {
         }
     };
     telemetry::start_logging(&config.log_level, config.log_json);
-    match run(config) {
-        Ok(()) => ExitCode::SUCCESS,
+    let ended = if init::is_first() {
+        init::run()
+    } else {
+        run(config).map(|()| ExitCode::SUCCESS)
+    };
+    match ended {
+        Ok(code) => code,
         Err(problem) => {
             error!("{problem}");
             ExitCode::FAILURE

@@ -1,8 +1,12 @@
 //! The gates as they are now, and in a file, if there is one.
 
-use std::{io::ErrorKind, path::PathBuf};
+use std::{
+    ffi::OsStr,
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+};
 
-use tokio::{fs, sync::Mutex};
+use tokio::{fs, io::AsyncWriteExt, sync::Mutex};
 
 use crate::loadtester::{call::Action, gate::Gates};
 
@@ -63,10 +67,15 @@ impl KeptGates {
         };
         let mut new = path.clone().into_os_string();
         new.push(".new");
-        let written = match fs::write(&new, gates.text()).await {
-            Ok(()) => fs::rename(&new, path).await,
-            Err(error) => Err(error),
-        };
+        let written = replace(path, &new, gates.text().as_bytes()).await;
         written.map_err(|error| format!("-gates={}: cannot be written: {error}", path.display()))
     }
+}
+
+/// Also when the machine loses its power.
+async fn replace(path: &Path, new: &OsStr, text: &[u8]) -> io::Result<()> {
+    let mut file = fs::File::create(new).await?;
+    file.write_all(text).await?;
+    file.sync_all().await?;
+    fs::rename(new, path).await
 }

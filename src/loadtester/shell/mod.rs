@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod gates;
+pub mod init;
 pub mod metrics;
 pub mod remote;
 pub mod runner;

@@ -245,6 +245,45 @@ async fn at_the_end_load_stops_and_who_waits_is_answered() {
     gone(&left).await;
 }
 
+/// As in a container: who was left by its parent would stay a zombie there, until no process can be started any more.
+#[tokio::test]
+#[cfg_attr(not(feature = "mesh"), ignore = "needs namespaces of its own")]
+async fn as_the_first_process_it_waits_for_what_commands_leave() {
+    let mut first = Command::new("unshare");
+    first
+        .args([
+            "--user",
+            "--map-root-user",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "--kill-child",
+        ])
+        .arg(env!("CARGO_BIN_EXE_loadtester"))
+        .kill_on_drop(true);
+    let mut tester = Tester::run(first, Folder::new().unwrap(), &[]).await;
+    let children = |pid: &str| {
+        let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let list = list.unwrap_or_default();
+        list.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let init = children(&tester.child.id().unwrap().to_string()).remove(0);
+    let [program] = children(&init).try_into().unwrap();
+
+    let left = json!({"type": "bash", "cmd": "sleep 0.1 > /dev/null 2>&1 & true"});
+    assert_eq!(tester.hook(left).await.0, 200);
+    eventually(async || (children(&init) == [program.clone()]).then_some(())).await;
+
+    let told = std::process::Command::new("kill")
+        .args(["-TERM", &init])
+        .status();
+    assert!(told.unwrap().success());
+    assert_eq!(tester.ended().await.code(), Some(0));
+    gone(&program).await;
+}
+
 #[tokio::test]
 async fn told_twice_it_ends_at_once_and_leaves_nothing() {
     let mut tester = Tester::start(&[]).await;

@@ -41,10 +41,16 @@ impl Tester {
     }
 
     async fn with(folder: Folder, args: &[&str], env: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_loadtester"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadtester"));
+        command.envs(env.iter().copied());
+        Self::run(command, folder, args).await
+    }
+
+    /// Which runs it in the end.
+    async fn run(mut command: Command, folder: Folder, args: &[&str]) -> Self {
+        let mut child = command
             .args(["-port=0", "-log-level=info"])
             .args(args)
-            .envs(env.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

@@ -124,6 +124,9 @@ async fn a_gate_that_cannot_be_kept_stays_as_it_is() {
     std::fs::create_dir(&place).unwrap();
     let flag = format!("-gates={}", place.join("gates").display());
     let tester = Tester::with(folder, &[&flag], &[]).await;
+    // It has tried the place when it answers.
+    let well = tester.send(Method::GET, "/healthz", String::new()).await;
+    assert_eq!(well.0, 200);
     std::fs::remove_dir_all(place).unwrap();
     let canary = json!({"name": "podinfo", "namespace": "test"});
     let (status, body) = tester.post("/gate/open", canary.clone()).await;

@@ -12,5 +12,6 @@
 mod api;
 mod cluster;
 mod decisions;
+mod fuzz;
 mod loadtester;
 mod tidy;

@@ -6,7 +6,7 @@ mod edges;
 mod examples;
 mod fears;
 mod gates;
-mod model;
+pub mod model;
 mod outlook;
 mod properties;
 mod routes;

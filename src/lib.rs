@@ -53,7 +53,7 @@
 //!     for, and every write is conditional (the tests of `shell::cache`).
 //! 11. A release ends the same whatever becomes of one request, answer or piece of news, wherever the operator is killed: `tests/model`
 //!     plays the whole operator on a model of the API server, some thousand times, from what an undisturbed run asked for.
-//! 12. What a former leader handed to a connection is not sent (`shell::leadership`).
+//! 12. What a former leader handed to a connection and is not in its socket yet is not sent (`shell::leadership`).
 //! 13. No process that the load tester started outlives it: `told_twice_it_ends_at_once_and_leaves_nothing`.
 //!
 //! # Where it departs from Flagger
@@ -90,8 +90,8 @@
 //! * The same holds for tests of requests that Contour, NGINX or a TrafficSplit cannot be told. Each set of conditions has a route of its
 //!   own in an HTTPProxy; Contour copies requests for `mirror`, and where nobody can, `mirror` is passed over instead of waited for. An
 //!   HTTPProxy that Contour finds invalid, has not seen yet, or that nobody includes, holds up the next step, and keeps its virtual host.
-//! * An HTTPProxy that was there before names the Services that clients are led to before it leads there, and those that they leave
-//!   for some time after, in a route for nobody: Contour tells Envoy of routes and of Services in either order, and with a single
+//! * At its adoption, and when it is given back, an HTTPProxy names the Services that clients are led to before it leads there, and
+//!   those that they leave for some time after, in a route for nobody: Contour tells Envoy of routes and of Services in either order, and with a single
 //!   write, which is Flagger's way, some requests in between were answered with 503.
 //! * With `revertOnDeletion` every route leads to the Service before the primary goes, or where kubectl had it lead.
 //!

@@ -146,7 +146,8 @@ fn skip_analysis(facts: &Facts<'_>) -> Result<Decision, String> {
         return moved(facts, &Weights::PRIMARY, status, None);
     }
     if facts.is_promoted() {
-        return Ok(Decision::Do(promotion::succeed(facts, &Cause::Skipped)));
+        let end = || Decision::Do(promotion::succeed(facts, &Cause::Skipped));
+        return Ok(facts.routes_lag().unwrap_or_else(end));
     }
     facts.complete()?;
     let mut effects = facts.promote();

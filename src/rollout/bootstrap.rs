@@ -95,7 +95,7 @@ fn initialized(facts: &Facts<'_>) -> Result<Decision, String> {
     effects.extend(facts.apex_service());
     let (tried, effects): (Vec<_>, Vec<_>) = effects
         .into_iter()
-        .partition(|effect| world.mended.contains(&effect.object) && !facts.is_announced(effect));
+        .partition(|effect| facts.is_tried(effect));
     if !effects.is_empty() {
         return Ok(Decision::Do(Plan {
             effects,

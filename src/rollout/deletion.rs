@@ -93,7 +93,9 @@ fn revert(facts: &Facts<'_>) -> Decision {
     match drain::end(world) {
         None => Decision::commit(drain::begin(phase::status(world), world), Vec::new()),
         Some(end) if world.now < end => Decision::Wait(Next::At(end), Vec::new()),
-        Some(_) => Decision::Do(gone(world)),
+        Some(_) => facts
+            .tidy_routes()
+            .map_or_else(|| Decision::Do(gone(world)), |effect| effects(vec![effect])),
     }
 }
 

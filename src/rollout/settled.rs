@@ -43,6 +43,9 @@ pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String
         return Ok(Decision::commit(adopted(facts), Vec::new()));
     }
     if !facts.changed() {
+        if let Some(wait) = facts.routes_lag().filter(|_| drain::is_over(world)) {
+            return Ok(wait);
+        }
         let end = drain::end(world).filter(|end| *end > world.now);
         let next = end.map_or(Next::Due, Next::At);
         return Ok(Decision::Wait(next, Vec::new()));

@@ -67,12 +67,13 @@ impl Facts<'_> {
         route::new_cookies(self.dialect, &self.world.canary, self.world.nonce)
     }
 
-    /// Waits until the weights as they are written are in force. That those who carry them out have not seen what was written since the
+    /// Waits until the weights as they are written are in force. That those who carry them out are behind with what was written since the
     /// last due is not said.
     pub fn routes_pending(&self) -> Option<Decision> {
         let why = route::accepted(self.dialect, self.world).err()?;
         let mut routes = route::objects(self.dialect, &self.world.canary).into_iter();
-        let is_fresh = routes.any(|route| self.world.mended.contains(&route));
+        let is_fresh = route::lag(self.dialect, self.world).is_some()
+            && routes.any(|route| self.world.mended.contains(&route));
         let said = (!is_fresh).then(|| event(self.world, EventKind::Warning, why));
         Some(Decision::Wait(Next::Ready, said.into_iter().collect()))
     }
@@ -85,9 +86,18 @@ impl Facts<'_> {
         effects
     }
 
-    /// Whether a write goes on with what was announced.
-    pub fn is_announced(&self, coming: &Effect) -> bool {
-        self.weights().is_err() && route::is_announced(self.dialect, self.world, coming)
+    /// Whether a write has had its turn: what somebody changes back all the time is not argued with before the next due. One that goes on
+    /// with what was announced has not; one that takes away what is left has time.
+    pub fn is_tried(&self, coming: &Effect) -> bool {
+        if route::is_announced(self.dialect, self.world, coming) {
+            return self.weights().is_ok();
+        }
+        self.world.mended.contains(&coming.object)
+    }
+
+    /// Takes away what proxies need no more.
+    pub fn tidy_routes(&self) -> Option<Effect> {
+        route::tidy(self.dialect, self.world)
     }
 
     /// Waits for proxies that are behind with the routes as they are written; at a due that is said.

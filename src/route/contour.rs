@@ -17,7 +17,7 @@ use crate::{
 };
 
 const KIND: Kind = Kind::HttpProxy;
-/// The header that requests of a route for nobody have.
+/// The header that the requests of a route for nobody would have.
 const NOBODY: &str = "x-flagger-nobody";
 
 /// The object of a canary.
@@ -144,29 +144,33 @@ pub fn set(world: &World, weights: &Weights) -> Result<Vec<Effect>, String> {
 }
 
 /// The proxy as kubectl applied it before the Canary; otherwise, and where it is ours and goes with the Canary, it leads where the
-/// Service leads. (Flagger leaves it leading to a primary that goes.) Then the routes for nobody go.
+/// Service leads. (Flagger leaves it leading to a primary that goes.)
 pub fn restore(world: &World) -> Option<Effect> {
     let canary = &world.canary;
     let live = live(world)?;
-    let leads_to_us = |spec: &Value| routed(canary, &json!({"spec": spec})).is_some();
-    let mut wanted = live.clone();
-    if let Some(routes) = wanted.pointer_mut("/spec/routes") {
-        routes.as_array_mut()?.retain(|route| !is_for_nobody(route));
-    }
-    if leads_to_us(&live["spec"]) {
-        match applied_spec(live).filter(|spec| !is_owned(live, canary) && !leads_to_us(spec)) {
-            Some(applied) => wanted["spec"] = applied,
-            None => {
-                let routes = wanted.pointer_mut("/spec/routes")?.as_array_mut()?;
-                for route in routes.iter_mut().filter_map(Value::as_object_mut) {
-                    let services = json!([service(canary, canary.apex_name(), 100)]);
-                    route.insert("services".to_owned(), services);
-                }
+    routed(canary, live)?;
+    let is_before = |spec: &Value| routed(canary, &json!({"spec": spec})).is_none();
+    let mut wanted = for_all(live);
+    match applied_spec(live).filter(|spec| !is_owned(live, canary) && is_before(spec)) {
+        Some(applied) => wanted["spec"] = applied,
+        None => {
+            let routes = wanted.pointer_mut("/spec/routes")?.as_array_mut()?;
+            for route in routes.iter_mut().filter_map(Value::as_object_mut) {
+                let services = json!([service(canary, canary.apex_name(), 100)]);
+                route.insert("services".to_owned(), services);
             }
         }
-        let left = for_nobody(live, &wanted);
-        add(&mut wanted, left);
     }
+    let left = for_nobody(live, &wanted);
+    add(&mut wanted, left);
+    let action = Action::Replace(wanted);
+    Some(write(world, KIND, action, "update error: "))
+}
+
+/// The proxy without the routes for nobody, if it has any.
+pub fn tidy(world: &World) -> Option<Effect> {
+    let live = live(world)?;
+    let wanted = for_all(live);
     let action = (wanted != *live).then_some(Action::Replace(wanted))?;
     Some(write(world, KIND, action, "update error: "))
 }
@@ -303,9 +307,18 @@ fn is_for_nobody(route: &Value) -> bool {
     items(route, "/conditions").any(|condition| *condition == nobody())
 }
 
-/// A condition that no request meets.
+/// A condition that no request is meant to meet.
 fn nobody() -> Value {
     json!({"header": {"name": NOBODY, "present": true}})
+}
+
+/// A proxy without its routes for nobody.
+fn for_all(proxy: &Value) -> Value {
+    let mut proxy = proxy.clone();
+    if let Some(Value::Array(routes)) = proxy.pointer_mut("/spec/routes") {
+        routes.retain(|route| !is_for_nobody(route));
+    }
+    proxy
 }
 
 /// Puts routes behind those that a proxy has.
@@ -377,7 +390,7 @@ fn service(canary: &Canary, name: &str, weight: u8) -> Value {
 /// The weights that a proxy has.
 fn routed(canary: &Canary, live: &Value) -> Option<Weights> {
     let (primary, version) = (canary.primary_name(), canary.canary_name());
-    let route = items(live, "/spec/routes").next()?;
+    let route = items(live, "/spec/routes").find(|route| !is_for_nobody(route))?;
     let is_copy = |service: &Value| service.get("mirror") == Some(&Value::Bool(true));
     let of = |name: &str, copies: bool| {
         let mut services = items(route, "/services");

@@ -121,9 +121,9 @@ pub fn restore(world: &World) -> Option<Effect> {
     };
     let is_ours = is_owned(live, canary);
     let leads_to_us = |spec: &Value| routed(canary, &json!({"spec": spec})).is_some();
-    let before = applied_spec(live).or_else(original);
+    let mut before = [applied_spec(live), original()].into_iter().flatten();
     let mut wanted = live.clone();
-    match before.filter(|spec| !is_ours && !leads_to_us(spec)) {
+    match before.find(|spec| !is_ours && !leads_to_us(spec)) {
         Some(before) => wanted["spec"] = before,
         None if is_ours || leads_to_us(&live["spec"]) => {
             let rules = wanted

@@ -173,7 +173,7 @@ pub fn announce(dialect: Dialect, world: &World, coming: &Effect) -> Option<Effe
     }
 }
 
-/// Whether this coming write goes on with what was announced.
+/// Whether what this coming write is about has more in it than its routes: what was announced, or what is left.
 pub fn is_announced(dialect: Dialect, world: &World, coming: &Effect) -> bool {
     dialect == Dialect::Contour
         && coming.object.kind == Kind::HttpProxy
@@ -190,6 +190,13 @@ pub fn lag(dialect: Dialect, world: &World) -> Option<String> {
         | Dialect::Nginx
         | Dialect::Smi(_) => None,
     }
+}
+
+/// Takes away what was announced or left, when all who carry the routes out have followed: nothing, if there is none.
+pub fn tidy(dialect: Dialect, world: &World) -> Option<Effect> {
+    (dialect == Dialect::Contour)
+        .then(|| contour::tidy(world))
+        .flatten()
 }
 
 /// Gives back what was there before the Canary: nothing, if it is so.

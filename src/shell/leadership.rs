@@ -83,7 +83,7 @@ mod tests {
 
     use axum::Router;
     use futures::poll;
-    use tokio::{net::TcpListener, sync::mpsc};
+    use tokio::{net::TcpListener, sync::mpsc, task::yield_now};
 
     use super::*;
 
@@ -105,6 +105,9 @@ mod tests {
         ask().await.unwrap();
         requests.recv().await.unwrap();
         let mut handed = pin!(ask());
+        // To the client's queue; when that has passed it on, to a connection.
+        assert!(poll!(&mut handed).is_pending());
+        yield_now().await;
         assert!(poll!(&mut handed).is_pending());
         lease.send_replace(Instant::now());
         handed.await.unwrap_err();

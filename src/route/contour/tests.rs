@@ -23,11 +23,14 @@ fn routed(mut world: World, weights: &Weights) -> World {
     world
 }
 
-/// Until nothing is left to do.
+/// Given back, and nothing left of us.
 fn restored(mut world: World) -> World {
-    while let Some(effect) = restore(&world) {
-        apply(&mut world, vec![effect]);
-    }
+    let first = restore(&world).into_iter().collect();
+    apply(&mut world, first);
+    assert_eq!(restore(&world), None);
+    let then = tidy(&world).into_iter().collect();
+    apply(&mut world, then);
+    assert_eq!((restore(&world), tidy(&world)), (None, None));
     world
 }
 

@@ -80,9 +80,7 @@ fn traffic_is_not_taken_for_moved_before_contour_has_seen_it() {
     let routes = seen(&mut model, 7);
     assert_eq!(routes[0], theirs, "{routes}");
     assert_eq!(routes.as_array().map(Vec::len), Some(2), "{routes}");
-    while seen(&mut model, 7)[0] == theirs {
-        model.look();
-    }
+    until(&mut model, |model| seen(model, 7)[0] != theirs);
     seen(&mut model, 6);
     for _ in 0..30 {
         model.look();
@@ -129,6 +127,16 @@ fn a_proxy_that_somebody_puts_back_all_the_time_is_taken_over_once_an_interval()
     assert_eq!(announced, taken);
 }
 
+fn until(model: &mut Model, holds: impl Fn(&mut Model) -> bool) {
+    for _ in 0..2000 {
+        if holds(model) {
+            return;
+        }
+        model.look();
+    }
+    panic!("it never came:\n{}", model.transcript());
+}
+
 /// The proxy's generation goes up with each write, and Contour says later that it has seen it.
 fn contour_is_late(model: &mut Model, is_late: bool) {
     let proxy = model.world.reference(Kind::HttpProxy, "podinfo");
@@ -143,13 +151,11 @@ fn the_canary_goes_only_when_contour_has_seen_that_traffic_left_it() {
     for metric in ["100", "97.5"] {
         let mut model = on("contour", json!({"stepWeight": 50, "threshold": 1}));
         model.run_until_phase(CanaryPhase::Progressing);
-        while rollout::weights(&model.world) == Some(Weights::PRIMARY) {
-            model.look();
-        }
+        let is_at_primary =
+            |model: &Model| rollout::weights(&model.world) == Some(Weights::PRIMARY);
+        until(&mut model, |model| !is_at_primary(model));
         model.metric = metric.to_owned();
-        while rollout::weights(&model.world) != Some(Weights::PRIMARY) {
-            model.look();
-        }
+        until(&mut model, |model| is_at_primary(model));
         contour_is_late(&mut model, true);
         let replicas = |model: &Model| model.world.target().unwrap()["spec"]["replicas"].clone();
         for _ in 0..100 {
@@ -165,16 +171,63 @@ fn the_canary_goes_only_when_contour_has_seen_that_traffic_left_it() {
 }
 
 #[test]
+fn a_switch_to_no_analysis_waits_for_contour_too() {
+    let mut model = on("contour", json!({"stepWeight": 50}));
+    until(&mut model, |model| {
+        rollout::weights(&model.world) == Some(Weights::canary(50))
+    });
+    contour_is_late(&mut model, true);
+    model.world.canary.spec.skip_analysis = true;
+    for _ in 0..100 {
+        model.look();
+    }
+    assert_eq!(rollout::weights(&model.world), Some(Weights::PRIMARY));
+    assert_ne!(model.world.target().unwrap()["spec"]["replicas"], 0);
+    contour_is_late(&mut model, false);
+    model.run_until(CanaryPhase::Succeeded);
+}
+
+#[test]
+fn a_canary_is_deleted_when_contour_has_seen_where_clients_go() {
+    let mut model = on("contour", json!({"stepWeight": 50}));
+    model.world.canary.spec.revert_on_deletion = true;
+    model.run_until(CanaryPhase::Succeeded);
+    let proxy = model.world.reference(Kind::HttpProxy, "podinfo");
+    let routes = |model: &Model| model.world.objects[&proxy]["spec"]["routes"].clone();
+    contour_is_late(&mut model, true);
+    model.delete();
+    for _ in 0..60 {
+        model.look();
+    }
+    let announced = routes(&model);
+    assert_eq!(announced.as_array().unwrap().len(), 2, "{announced}");
+    assert_eq!(announced[0]["services"][0]["name"], "podinfo-primary");
+    assert!(model.told.iter().any(|line| line.contains("not taken up")));
+    contour_is_late(&mut model, false);
+    until(&mut model, |model| {
+        routes(model)[0]["services"][0]["name"] == "podinfo"
+    });
+    // Envoy may hear of it later than of what is gone.
+    let since = model.world.now;
+    until(&mut model, |model| {
+        routes(model).as_array().unwrap().len() == 1
+    });
+    assert!(model.world.now.duration_since(since).as_secs() >= 5);
+    until(&mut model, |model| model.is_gone());
+}
+
+#[test]
 fn what_was_just_repaired_is_not_complained_of() {
     let mut model = on("contour", json!({"stepWeight": 50}));
     model.run_until_phase(CanaryPhase::Progressing);
     let said = |model: &Model| model.told.iter().any(|line| line.contains("not taken up"));
     let proxy = model.world.reference(Kind::HttpProxy, "podinfo");
-    while model.world.due.is_none() || model.world.mended.is_empty() {
-        model.world.objects.get_mut(&proxy).unwrap()["metadata"]["labels"] = json!({"a": "b"});
-        model.look();
-        contour_is_late(&mut model, true);
-    }
+    until(&mut model, |model| {
+        contour_is_late(model, true);
+        let live = model.world.objects.get_mut(&proxy).unwrap();
+        live["metadata"]["labels"] = json!({"a": "b"});
+        model.world.due.is_some() && !model.world.mended.is_empty()
+    });
     assert!(!said(&model), "{:?}", model.told);
     for _ in 0..100 {
         model.look();

@@ -91,8 +91,8 @@
 //!   own in an HTTPProxy; Contour copies requests for `mirror`, and where nobody can, `mirror` is passed over instead of waited for. An
 //!   HTTPProxy that Contour finds invalid, has not seen yet, or that nobody includes, holds up the next step, and keeps its virtual host.
 //! * At its adoption, and when it is given back, an HTTPProxy names the Services that clients are led to before it leads there, and
-//!   those that they leave for some time after, in a route for nobody: Contour tells Envoy of routes and of Services in either order, and with a single
-//!   write, which is Flagger's way, some requests in between were answered with 503.
+//!   those that they leave for some time after, in a route for nobody: Contour tells Envoy of routes and of Services in either order,
+//!   and with a single write, which is Flagger's way, some requests in between were answered with 503.
 //! * With `revertOnDeletion` every route leads to the Service before the primary goes, or where kubectl had it lead.
 //!
 //! Three orders of actions lose requests in Flagger, and not here; `tests/mesh` sends 200 a second through each:

@@ -129,24 +129,7 @@ async fn release(rig: &Rig) {
 /// Right after the release, while the target's pods are still there: nothing but Contour is waited for.
 async fn deletion(rig: &Rig) {
     let story = rig.story("Contour: deletion");
-    rig.kubectl(&[
-        "-n",
-        "test",
-        "delete",
-        "canary",
-        "podinfo",
-        "--timeout=120s",
-    ])
-    .await;
-    rig.kubectl(&[
-        "-n",
-        "test",
-        "wait",
-        "--for=delete",
-        "deployment/podinfo-primary",
-        "--timeout=60s",
-    ])
-    .await;
+    rig.delete_canary().await;
     story.no_request_lost().await;
     let args = [
         "-n",

@@ -148,25 +148,8 @@ async fn load_tester_gone(rig: &Rig) {
 
 async fn deletion(rig: &Rig) {
     let story = rig.story("deletion");
-    rig.kubectl(&[
-        "-n",
-        "test",
-        "delete",
-        "canary",
-        "podinfo",
-        "--timeout=120s",
-    ])
-    .await;
+    rig.delete_canary().await;
     assert_eq!(rig.replicas("podinfo").await, 2, "the target serves");
-    let gone = [
-        "-n",
-        "test",
-        "wait",
-        "--for=delete",
-        "deployment/podinfo-primary",
-        "--timeout=60s",
-    ];
-    rig.kubectl(&gone).await;
     let tally = story.no_request_lost().await;
     assert!(tally.served["3.1.5"] > 0);
     let after = rig.story("after the deletion").short().await;

@@ -115,6 +115,21 @@ impl Rig {
             .unwrap();
     }
 
+    /// A user deletes the Canary; the primary goes with it.
+    pub async fn delete_canary(&self) {
+        for gone in [
+            ["delete", "canary/podinfo", "--timeout=120s"].as_slice(),
+            &[
+                "wait",
+                "--for=delete",
+                "deployment/podinfo-primary",
+                "--timeout=60s",
+            ],
+        ] {
+            self.kubectl(&[&["-n", "test"], gone].concat()).await;
+        }
+    }
+
     pub async fn image(&self, tag: &str) {
         let image = format!("podinfod=stefanprodan/podinfo:{tag}");
         self.kubectl(&["-n", "test", "set", "image", "deployment/podinfo", &image])

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use testbed::wait::until;
+use testbed::{bed::ACCOUNT, wait::until};
 use tokio::process::Command;
 
 use super::rig::{FLAGGER, Outcome, Rig, ensure, text};
@@ -152,10 +152,7 @@ pub async fn what_is_missing_is_named(rig: &Rig, namespace: &str) -> Outcome {
 /// The account asked what it may do, and read: nothing else, as the API server has it in its log.
 fn only_looked(rig: &Rig) -> Outcome {
     let audit = rig.bed.audit().map_err(text)?;
-    let ours: Vec<_> = audit
-        .iter()
-        .filter(|line| line.user == "system:serviceaccount:istio-system:flagger")
-        .collect();
+    let ours: Vec<_> = audit.iter().filter(|line| line.user == ACCOUNT).collect();
     let is_question = |line: &&&testbed::Audit| line.resource == "selfsubjectaccessreviews";
     let questions = ours.iter().filter(is_question).count();
     let gets = ours.iter().filter(|line| line.verb == "get").count();

@@ -229,6 +229,11 @@ async fn killed(s: Scenario<'_>, n: usize, fault: Fault, expected: &BTreeSet<Str
 /// promoted, and no time without a ready pod.
 async fn same_end(s: &Scenario<'_>, traffic: &Traffic, rows: usize) -> Outcome {
     equal("the table", &s.table()[rows..], &STEPS)?;
+    ended(s, traffic).await
+}
+
+/// The same but for the steps.
+pub async fn ended(s: &Scenario<'_>, traffic: &Traffic) -> Outcome {
     ensure(s.weight().await? == 0, "all traffic is on the primary")?;
     let canary = s.get(Kind::Deployment, "podinfo").await?;
     ensure(canary["spec"]["replicas"] == 0, "the canary rests")?;

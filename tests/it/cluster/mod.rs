@@ -105,9 +105,10 @@ async fn a_release_needs_no_watch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_survives_the_api_servers_absence() {
+async fn a_release_survives_what_happens_to_the_control_plane() {
     let rig = Rig::start(&[]).await;
-    let (rig, result) = survival::thirty_seconds_without_the_api_server_lose_nothing(rig).await;
+    let story = survival::a_release_survives_what_happens_to_the_control_plane;
+    let result = Scenario::run(&rig, "control-plane", story).await;
     rig.end(result.err().into_iter().collect()).await;
 }
 

@@ -16,7 +16,7 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 use serde_json::{Value, json};
-use testbed::{Bed, operator::Operator, proxy::Proxy, wait::until};
+use testbed::{Bed, bed::ACCOUNT, operator::Operator, proxy::Proxy, wait::until};
 
 use flagger_rs::{
     api::canary::{Canary, CanaryStatus},
@@ -26,6 +26,8 @@ use flagger_rs::{
 pub const FLAGGER: &str = env!("CARGO_BIN_EXE_flagger");
 /// The longest that a phase may be waited for.
 pub const PATIENCE: Duration = Duration::from_secs(240);
+/// The pause before a watch of ours begins anew.
+pub const AGAIN: Duration = Duration::from_millis(100);
 
 pub type Outcome = Result<(), String>;
 
@@ -143,10 +145,7 @@ impl Rig {
     /// No request was refused for want of a right, and no right was never used.
     pub fn rights(&self) -> Outcome {
         let audit = self.bed.audit().map_err(text)?;
-        let ours: Vec<_> = audit
-            .iter()
-            .filter(|line| line.user == "system:serviceaccount:istio-system:flagger")
-            .collect();
+        let ours: Vec<_> = audit.iter().filter(|line| line.user == ACCOUNT).collect();
         let refused: BTreeSet<_> = ours
             .iter()
             .filter(|line| line.code == 403)
@@ -285,9 +284,7 @@ impl<'a> Scenario<'a> {
     /// What the operator asked of the API server about objects of this namespace, so far.
     pub fn requests(&self) -> Result<Vec<testbed::Audit>, String> {
         let audit = self.rig.bed.audit().map_err(text)?;
-        let ours = |line: &testbed::Audit| {
-            line.user == "system:serviceaccount:istio-system:flagger" && line.namespace == self.ns
-        };
+        let ours = |line: &testbed::Audit| line.user == ACCOUNT && line.namespace == self.ns;
         Ok(audit.into_iter().filter(ours).collect())
     }
 
@@ -297,9 +294,7 @@ impl<'a> Scenario<'a> {
         let renewals = || -> Result<usize, String> {
             let audit = self.rig.bed.audit().map_err(text)?;
             let of_canaries = |line: &&testbed::Audit| {
-                line.user == "system:serviceaccount:istio-system:flagger"
-                    && line.verb == "watch"
-                    && line.resource == "canaries"
+                line.user == ACCOUNT && line.verb == "watch" && line.resource == "canaries"
             };
             Ok(audit.iter().filter(of_canaries).count())
         };
@@ -339,11 +334,8 @@ impl<'a> Scenario<'a> {
         let canaries: Api<Canary> = Api::namespaced(client.clone(), &ns);
         let watch = tokio::spawn({
             let seen = seen.clone();
-            let mut changes = Box::pin(
-                watcher(canaries, watcher::Config::default())
-                    .default_backoff()
-                    .applied_objects(),
-            );
+            let changes = watcher(canaries, watcher::Config::default()).applied_objects();
+            let mut changes = Box::pin(changes);
             async move {
                 loop {
                     match changes.try_next().await {
@@ -358,7 +350,8 @@ impl<'a> Scenario<'a> {
                             seen.now.insert(name, status);
                         }
                         Ok(None) => return,
-                        Err(_) => {}
+                        // Whoever waits longer misses what happens when the API server is back.
+                        Err(_) => tokio::time::sleep(AGAIN).await,
                     }
                 }
             }

@@ -1,11 +1,18 @@
 //! What happens to the operator happens to no release.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
-use testbed::wait::until;
+use testbed::{bed::ACCOUNT, wait::until};
 
-use super::rig::{Outcome, Rig, Scenario, ensure, equal, text};
+use super::{
+    faults::ended,
+    rig::{Outcome, PATIENCE, Rig, Scenario, ensure, equal, text},
+    traffic::Traffic,
+};
 use flagger_rs::world::Kind;
 
 pub const STEPS: [&str; 6] = [
@@ -95,53 +102,118 @@ pub async fn a_second_operator_takes_over_when_the_leader_dies_or_stops(rig: &Ri
     .await
 }
 
-pub async fn thirty_seconds_without_the_api_server_lose_nothing(mut rig: Rig) -> (Rig, Outcome) {
-    let start = {
-        let rig = &rig;
-        Scenario::run(rig, "before-the-absence", |s| async move {
-            s.initialized(json!({"stepWeight": 20, "maxWeight": 40}))
-                .await?;
-            s.image("3.1.1").await?;
-            s.line("Progressing 20").await
-        })
-        .await
-    };
-    if start.is_err() {
-        return (rig, start);
-    }
-    rig.bed.plane.stop_apiserver().await;
-    let gone = Instant::now();
-    let half_a_minute = until(Duration::from_secs(40), "half a minute", async || {
-        if gone.elapsed() > Duration::from_secs(30) {
-            Ok(())
-        } else {
-            Err(format!("{:?}", gone.elapsed()))
-        }
-    })
-    .await;
-    if let Err(error) = half_a_minute {
-        return (rig, Err(error.to_string()));
-    }
-    if let Err(error) = rig.bed.plane.start_apiserver().await {
-        return (rig, Err(error.to_string()));
-    }
-    let client = rig.bed.client();
-    let object = flagger_rs::world::ObjectRef {
-        kind: Kind::Canary,
-        namespace: "before-the-absence".to_owned(),
-        name: "podinfo".to_owned(),
-    };
-    let end = until(super::rig::PATIENCE, "the release to end", async || {
-        let canary = super::rig::get(&client, &object).await?;
-        if canary["status"]["phase"] == "Succeeded" {
-            Ok(())
-        } else {
-            Err(canary["status"].to_string())
-        }
+/// One release, and in each of its steps something else happens to the control plane. Each step is taken all the same, and once.
+pub async fn a_release_survives_what_happens_to_the_control_plane(s: Scenario<'_>) -> Outcome {
+    let plane = &s.rig.bed.plane;
+    s.initialized(json!({"stepWeight": 10, "maxWeight": 50}))
+        .await?;
+    let rows = s.table().len();
+    let traffic = Traffic::of(&s);
+    s.image("3.1.1").await?;
+
+    s.line("Progressing 10").await?;
+    plane.freeze_etcd(true).map_err(text)?;
+    pass(Duration::from_secs(30)).await;
+    plane.freeze_etcd(false).map_err(text)?;
+
+    s.line("Progressing 20").await?;
+    plane.stop_etcd().await;
+    pass(Duration::from_secs(5)).await;
+    plane.start_etcd().map_err(text)?;
+
+    s.line("Progressing 30").await?;
+    let lists = lists_of_canaries(&s)?;
+    plane.stop_apiserver().await;
+    plane.compact_etcd().await.map_err(text)?;
+    pass(Duration::from_secs(30)).await;
+    plane.start_apiserver().await.map_err(text)?;
+
+    s.line("Progressing 40").await?;
+    // What was told before is gone, so all is listed again.
+    until(PATIENCE, "a list", async || {
+        let now = lists_of_canaries(&s)?;
+        (now > lists).then_some(()).ok_or_else(|| now.to_string())
     })
     .await
-    .map_err(text);
-    (rig, end)
+    .map_err(text)?;
+    only(&s, &["get", "list", "watch"]).await?;
+
+    s.line("Progressing 50").await?;
+    only(&s, &[]).await?;
+
+    s.phase("Succeeded").await?;
+    equal("the table", &s.table()[rows..], &LONG)?;
+    ended(&s, &traffic).await
+}
+
+/// The lines of a release of five steps.
+const LONG: [&str; 9] = [
+    "Progressing 0",
+    "Progressing 10",
+    "Progressing 20",
+    "Progressing 30",
+    "Progressing 40",
+    "Progressing 50",
+    "Promoting 50",
+    "Finalising 0",
+    "Succeeded 0",
+];
+
+/// What happens here is that it lasts.
+async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
+fn lists_of_canaries(s: &Scenario<'_>) -> Result<usize, String> {
+    let audit = s.rig.bed.audit().map_err(text)?;
+    let lists = audit
+        .iter()
+        .filter(|line| line.user == ACCOUNT && line.verb == "list" && line.resource == "canaries");
+    Ok(lists.count())
+}
+
+/// The account has the rights with these verbs and no others, until one of the others is refused.
+async fn only(s: &Scenario<'_>, verbs: &[&str]) -> Outcome {
+    let role = ["get", "clusterrole", "flagger", "-o", "json"];
+    let role = s.rig.bed.kubectl(&role).await.map_err(text)?;
+    let mut role: serde_json::Value = serde_json::from_str(&role).map_err(text)?;
+    role["metadata"] = json!({"name": "flagger"});
+    let mut less = role.clone();
+    for rule in less["rules"].as_array_mut().into_iter().flatten() {
+        let rights = rule["verbs"].as_array_mut().into_iter();
+        rights.for_each(|rights| {
+            rights.retain(|verb| verb.as_str().is_some_and(|verb| verbs.contains(&verb)))
+        });
+    }
+    let rules = less["rules"].as_array_mut().into_iter();
+    rules.for_each(|rules| rules.retain(|rule| rule["verbs"] != json!([])));
+    let apply = async |role: &serde_json::Value| {
+        s.rig
+            .bed
+            .apply(&role.to_string())
+            .await
+            .map(drop)
+            .map_err(text)
+    };
+    let refused = || -> Result<usize, String> {
+        let audit = s.rig.bed.audit().map_err(text)?;
+        let refused = audit.iter().filter(|line| {
+            line.user == ACCOUNT
+                && line.code == 403
+                && !verbs.contains(&line.verb.as_str())
+                && line.namespace == s.ns
+        });
+        Ok(refused.count())
+    };
+    let before = refused()?;
+    apply(&less).await?;
+    until(PATIENCE, "a refusal", async || {
+        let now = refused()?;
+        (now > before).then_some(()).ok_or_else(|| now.to_string())
+    })
+    .await
+    .map_err(text)?;
+    apply(&role).await
 }
 
 /// Without the right to watch Secrets, and before Istio is installed: both are met by asking, and both heal without a restart.

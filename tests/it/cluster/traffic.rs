@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use flagger_rs::world::Kind;
 
-use super::rig::Scenario;
+use super::rig::{AGAIN, Scenario};
 
 /// What was seen, by resourceVersion: etcd counts all kinds together.
 type Seen = Arc<Mutex<BTreeMap<u64, (Kind, Value)>>>;
@@ -41,9 +41,7 @@ impl Traffic {
             let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural());
             let api: Api<DynamicObject> =
                 Api::namespaced_with(scenario.client.clone(), &scenario.ns, &resource);
-            let changes = watcher(api, watcher::Config::default())
-                .default_backoff()
-                .applied_objects();
+            let changes = watcher(api, watcher::Config::default()).applied_objects();
             tokio::spawn(note(kind, changes, seen.clone()))
         });
         Self {
@@ -120,7 +118,7 @@ async fn note(
             }
             Ok(None) => return,
             // The watch begins again by itself.
-            Err(_) => {}
+            Err(_) => tokio::time::sleep(AGAIN).await,
         }
     }
 }

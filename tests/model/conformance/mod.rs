@@ -56,7 +56,7 @@ fn the_model_answers_as_the_api_server_does() {
 
 /// An API server alone: no controller interferes.
 async fn bed() -> Bed {
-    let mut bed = Bed::start().await.unwrap();
+    let bed = Bed::start().await.unwrap();
     let crds = std::fs::read_to_string("crds/ALL-IN-ONE.yaml").unwrap();
     bed.apply(&crds).await.unwrap();
     bed.plane.stop_controllers().await;

@@ -31,6 +31,9 @@ const CRDS: [&str; 4] = [
 /// What SMI published is of a form that API servers have dropped.
 const TRAFFIC_SPLITS: &str = include_str!("trafficsplits.yaml");
 
+/// Who an operator that a bed [installs](Bed::install) is to the API server.
+pub const ACCOUNT: &str = "system:serviceaccount:istio-system:flagger";
+
 /// One line of the API server's audit log: what a `ServiceAccount` asked for.
 #[derive(Clone, Debug)]
 pub struct Audit {
@@ -208,7 +211,7 @@ impl Bed {
     }
 
     /// Ends all; the folder goes, unless it is to be kept.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
         // What remains of the bed is dropped.
         self.plane.stop_apiserver().await;
     }

@@ -5,12 +5,16 @@ use std::{
     net::TcpListener,
     ops::Range,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
 use kube::{Client, Config, config::KubeConfigOptions};
-use serde_json::json;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
 
 use crate::{Error, binaries::Binaries, cell::network, process::Process, wait::until};
 
@@ -33,12 +37,37 @@ pub struct ControlPlane {
     binaries: Binaries,
     folder: PathBuf,
     place: Place,
-    etcd: Option<Process>,
-    apiserver: Option<Process>,
-    controller_manager: Option<Process>,
+    etcd: Part,
+    apiserver: Part,
+    controller_manager: Part,
     etcd_url: String,
     etcd_peer_url: String,
     port: u16,
+}
+
+/// A process of it that may be taken away and come back, under the eyes of all who use it.
+#[derive(Default)]
+struct Part(Mutex<Option<Process>>);
+
+impl Part {
+    fn put(&self, process: Process) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
+    }
+
+    /// SIGKILL, and gone.
+    async fn kill(&self) {
+        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(process) = taken {
+            process.kill().await;
+        }
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), Error> {
+        let process = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        process
+            .as_ref()
+            .map_or(Ok(()), |process| process.signal(signal))
+    }
 }
 
 impl ControlPlane {
@@ -60,13 +89,13 @@ impl ControlPlane {
             Place::Loopback => free_ports()?,
             Place::Cell => [network::API_PORT, 2379, 2380],
         };
-        let mut plane = Self {
+        let plane = Self {
             binaries,
             folder: folder.to_owned(),
             place,
-            etcd: None,
-            apiserver: None,
-            controller_manager: None,
+            etcd: Part::default(),
+            apiserver: Part::default(),
+            controller_manager: Part::default(),
             etcd_url: format!("http://127.0.0.1:{etcd}"),
             etcd_peer_url: format!("http://127.0.0.1:{peer}"),
             port,
@@ -93,7 +122,8 @@ impl ControlPlane {
         kubeconfig(&self.folder, &self.url(), token, namespace)
     }
 
-    fn start_etcd(&mut self) -> Result<(), Error> {
+    /// Starts etcd; also again, with all it knew.
+    pub fn start_etcd(&self) -> Result<(), Error> {
         let args = [
             format!("--data-dir={}", self.folder.join("etcd").display()),
             format!("--listen-client-urls={}", self.etcd_url),
@@ -102,13 +132,42 @@ impl ControlPlane {
             "--unsafe-no-fsync".to_owned(),
             "--log-level=error".to_owned(),
         ];
-        self.etcd = Some(Process::start(
-            "etcd",
-            self.binaries.path("etcd")?,
-            &args,
-            &[],
-            &self.folder,
-        )?);
+        let program = self.binaries.path("etcd")?;
+        let process = Process::start("etcd", program, &args, &[], &self.folder)?;
+        self.etcd.put(process);
+        Ok(())
+    }
+
+    /// Takes etcd away.
+    pub async fn stop_etcd(&self) {
+        self.etcd.kill().await;
+    }
+
+    /// Time stands still for etcd, and goes on.
+    pub fn freeze_etcd(&self, frozen: bool) -> Result<(), Error> {
+        let signal = if frozen {
+            Signal::SIGSTOP
+        } else {
+            Signal::SIGCONT
+        };
+        self.etcd.signal(signal)
+    }
+
+    /// etcd forgets all that was before now: who wants to go on from there begins anew.
+    pub async fn compact_etcd(&self) -> Result<(), Error> {
+        let ask = async |what: &str, body: Value| -> reqwest::Result<Value> {
+            let url = format!("{}/v3/kv/{what}", self.etcd_url);
+            let direct = reqwest::Client::builder().no_proxy().build()?;
+            let request = direct.post(url).body(body.to_string());
+            let answer = request.send().await?.error_for_status()?.text().await?;
+            Ok(serde_json::from_str(&answer).unwrap_or_default())
+        };
+        let failed = |error: reqwest::Error| Error::Failed(format!("etcd: {error}"));
+        let any = ask("range", json!({"key": "YQ=="})).await.map_err(failed)?;
+        let revision = any.pointer("/header/revision").cloned();
+        ask("compaction", json!({"revision": revision}))
+            .await
+            .map_err(failed)?;
         Ok(())
     }
 
@@ -142,7 +201,7 @@ impl ControlPlane {
     }
 
     /// Starts the API server; also again, with all it knew.
-    pub async fn start_apiserver(&mut self) -> Result<(), Error> {
+    pub async fn start_apiserver(&self) -> Result<(), Error> {
         let args = self.apiserver_args();
         let mut process = Process::start(
             "kube-apiserver",
@@ -168,25 +227,21 @@ impl ControlPlane {
             error: error.to_string(),
             log: process.last_words(),
         });
-        self.apiserver = Some(process);
+        self.apiserver.put(process);
         failure.map_or(Ok(()), Err)
     }
 
     /// Takes the API server away.
-    pub async fn stop_apiserver(&mut self) {
-        if let Some(process) = self.apiserver.take() {
-            process.kill().await;
-        }
+    pub async fn stop_apiserver(&self) {
+        self.apiserver.kill().await;
     }
 
     /// Takes the controllers away: from now on nobody makes pods, or collects what nobody owns.
-    pub async fn stop_controllers(&mut self) {
-        if let Some(process) = self.controller_manager.take() {
-            process.kill().await;
-        }
+    pub async fn stop_controllers(&self) {
+        self.controller_manager.kill().await;
     }
 
-    fn start_controller_manager(&mut self) -> Result<(), Error> {
+    fn start_controller_manager(&self) -> Result<(), Error> {
         let file = |name: &str| self.folder.join(name).display().to_string();
         let args = [
             format!("--kubeconfig={}", file("admin.kubeconfig")),
@@ -206,21 +261,14 @@ impl ControlPlane {
             &[],
             &self.folder,
         )?;
-        self.controller_manager = Some(process);
+        self.controller_manager.put(process);
         Ok(())
     }
 
     /// Ends all.
-    pub async fn stop(mut self) {
-        for process in [
-            self.controller_manager.take(),
-            self.apiserver.take(),
-            self.etcd.take(),
-        ]
-        .into_iter()
-        .flatten()
-        {
-            process.kill().await;
+    pub async fn stop(self) {
+        for part in [self.controller_manager, self.apiserver, self.etcd] {
+            part.kill().await;
         }
     }
 }

@@ -10,6 +10,7 @@
 )]
 
 mod actor;
+mod bulkheads;
 mod call;
 mod conformance;
 mod defaults;

@@ -132,13 +132,7 @@ impl Rig {
 
     /// A user changes an object, with a merge patch.
     pub fn patch(&self, plural: &str, name: &str, change: Value) {
-        let key = Key::new(plural, NAMESPACE, name);
-        let write = |store: &mut Store, by: &Writer| {
-            let old = store.get(&key)?;
-            let wanted = patch::apply("application/merge-patch+json", (*old).clone(), &change)?;
-            store.update(&key, Part::Main, wanted, by)
-        };
-        self.model.write("user", write).unwrap();
+        patch_as_user(&self.model, plural, name, &change);
     }
 
     pub fn get(&self, plural: &str, name: &str) -> Value {
@@ -157,28 +151,37 @@ impl Rig {
 
     /// The walkthrough's target and Canary, with changes to its spec.
     pub fn walkthrough(&self, spec: Value) {
-        self.create("deployments", json!({"metadata": {"name": "podinfo", "labels": {"app": "podinfo"}},
-            "spec": {"selector": {"matchLabels": {"app": "podinfo"}}, "progressDeadlineSeconds": 60, "template": template("3.1.0")}}));
         self.create("horizontalpodautoscalers", json!({"metadata": {"name": "podinfo"},
             "spec": {"minReplicas": 2, "maxReplicas": 4, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"}}}));
+        self.target_and_canary("podinfo", spec);
+    }
+
+    /// A target of this name and the walkthrough's Canary for it, with changes to its spec.
+    pub fn target_and_canary(&self, name: &str, spec: Value) {
+        self.create("deployments", json!({"metadata": {"name": name, "labels": {"app": name}},
+            "spec": {"selector": {"matchLabels": {"app": name}}, "progressDeadlineSeconds": 60, "template": template(name, "3.1.0")}}));
         let path = concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/examples/walkthrough/podinfo-canary.yaml"
         );
         let mut canary: Value =
             serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        canary["metadata"]["name"] = json!(name);
+        canary["spec"]["targetRef"]["name"] = json!(name);
         json_patch::merge(&mut canary["spec"], &spec);
         self.create("canaries", canary);
     }
 
     /// A user releases a version.
     pub fn image(&self, tag: &str) {
-        let spec = template(tag)["spec"].clone();
-        self.patch(
-            "deployments",
-            "podinfo",
-            json!({"spec": {"template": {"spec": spec}}}),
-        );
+        self.release("podinfo", tag);
+    }
+
+    /// A user releases a version of a target.
+    pub fn release(&self, name: &str, tag: &str) {
+        let spec = template(name, tag)["spec"].clone();
+        let change = json!({"spec": {"template": {"spec": spec}}});
+        self.patch("deployments", name, change);
     }
 
     /// Until the canary is in this phase and nothing is owed.
@@ -269,9 +272,20 @@ impl Rig {
     }
 }
 
-fn template(tag: &str) -> Value {
+/// A user changes an object, with a merge patch.
+pub fn patch_as_user(model: &Model, plural: &str, name: &str, change: &Value) {
+    let key = Key::new(plural, NAMESPACE, name);
+    let write = |store: &mut Store, by: &Writer| {
+        let old = store.get(&key)?;
+        let wanted = patch::apply("application/merge-patch+json", (*old).clone(), change)?;
+        store.update(&key, Part::Main, wanted, by)
+    };
+    model.write("user", write).unwrap();
+}
+
+fn template(name: &str, tag: &str) -> Value {
     let container = json!({"name": "podinfod", "image": format!("podinfo:{tag}"), "ports": [{"name": "http", "containerPort": 9898}]});
-    json!({"metadata": {"labels": {"app": "podinfo"}}, "spec": {"containers": [container]}})
+    json!({"metadata": {"labels": {"app": name}}, "spec": {"containers": [container]}})
 }
 
 fn settings() -> Settings {

@@ -121,11 +121,20 @@ fn traffic(world: &World, plan: &Plan) -> Result<(), String> {
     let Ok(dialect) = Dialect::of(world) else {
         return Ok(());
     };
+    let written = plan
+        .effects
+        .iter()
+        .filter_map(|effect| match &effect.action {
+            Action::Create(object) | Action::Replace(object) => Some((&effect.object, object)),
+            Action::Patch(_) => None,
+        });
+    let mut written = written.peekable();
+    if written.peek().is_none() {
+        return Ok(());
+    }
     let mut after = world.clone();
-    for effect in &plan.effects {
-        if let Action::Create(object) | Action::Replace(object) = &effect.action {
-            after.objects.insert(effect.object.clone(), object.clone());
-        }
+    for (name, object) in written {
+        after.objects.insert(name.clone(), object.clone());
     }
     let before = route::read(dialect, world);
     let Ok(weights) = route::read(dialect, &after) else {

@@ -9,7 +9,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{leadership::Leadership, meters::Meters};
+use super::{leadership::Leadership, meters::Meters, served::Served};
 use crate::world::{Action, Effect, Kind, ObjectRef};
 
 /// The longest that a read may take.
@@ -71,7 +71,7 @@ impl Cluster {
     }
 
     /// An object as the API server has it; `None` if it does not exist, or if its kind does not.
-    pub async fn get(&self, object: &ObjectRef) -> Result<Option<Value>, ClusterError> {
+    pub async fn get(&self, object: &ObjectRef) -> Result<Option<Served>, ClusterError> {
         let request =
             request(object.kind, &object.namespace).get(&object.name, &GetParams::default());
         self.meters.request("get", object.kind.name());
@@ -82,7 +82,7 @@ impl Cluster {
     }
 
     /// Carries out one write; the object as it is then.
-    pub async fn apply(&self, effect: &Effect) -> Result<Value, ClusterError> {
+    pub async fn apply(&self, effect: &Effect) -> Result<Served, ClusterError> {
         let Effect { object, action, .. } = effect;
         let verb = match action {
             Action::Create(_) => "create",
@@ -118,7 +118,7 @@ impl Cluster {
 
     /// A JSON Patch that begins with tests. The API server answers 422 to a failed test and to an invalid result alike;
     /// only a fresh look tells them apart.
-    async fn patch(&self, object: &ObjectRef, patch: &Value) -> Result<Value, ClusterError> {
+    async fn patch(&self, object: &ObjectRef, patch: &Value) -> Result<Served, ClusterError> {
         let lost = || ClusterError::Lost(format!("{} {}", object.kind.name(), object.name));
         let request = request(object.kind, &object.namespace).patch(
             &object.name,
@@ -131,7 +131,7 @@ impl Cluster {
             }) => Err(lost()),
             Err(refused @ ClusterError::Refused { code: 422, .. }) => match self.get(object).await?
             {
-                Some(now) if tests_hold(patch, &now) => Err(refused),
+                Some(now) if tests_hold(patch, &now.value()) => Err(refused),
                 _ => Err(lost()),
             },
             other => other,
@@ -145,7 +145,7 @@ impl Cluster {
         name: &str,
         version: &str,
         status: Value,
-    ) -> Result<Value, ClusterError> {
+    ) -> Result<Served, ClusterError> {
         self.meters.request("patch", Kind::Canary.name());
         let patch = json!({"metadata": {"resourceVersion": version}, "status": status});
         let request = request(Kind::Canary, namespace).patch_subresource(
@@ -171,7 +171,7 @@ impl Cluster {
     async fn write(
         &self,
         request: Result<http::Request<Vec<u8>>, InvalidRequest>,
-    ) -> Result<Value, ClusterError> {
+    ) -> Result<Served, ClusterError> {
         if !self.may_write() {
             return Err(ClusterError::NotLeader);
         }
@@ -189,12 +189,12 @@ impl Cluster {
         &self,
         deadline: Duration,
         request: Result<http::Request<Vec<u8>>, InvalidRequest>,
-    ) -> Result<Value, ClusterError> {
+    ) -> Result<Served, ClusterError> {
         let request = request.map_err(|e| ClusterError::Refused {
             code: 400,
             message: e.to_string(),
         })?;
-        match tokio::time::timeout(deadline, self.client.request::<Value>(request)).await {
+        match tokio::time::timeout(deadline, self.client.request(request)).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(kube::Error::Api(status))) if status.code >= 500 || status.code == 429 => {
                 Err(ClusterError::Unreachable(status.message.clone()))

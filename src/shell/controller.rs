@@ -21,6 +21,7 @@ use super::{
     observe::{self, ObserveError, before, observe, positive, spread},
     report::Reporter,
     schedule::{Looks, Schedule},
+    served::Served,
     server::Health,
     telemetry::{Recorder, name},
 };
@@ -342,7 +343,7 @@ impl Context {
         Ok(true)
     }
 
-    async fn commit(&self, world: &World, status: &CanaryStatus) -> Result<Value, ClusterError> {
+    async fn commit(&self, world: &World, status: &CanaryStatus) -> Result<Served, ClusterError> {
         let json = |status: Option<&CanaryStatus>| serde_json::to_value(status).unwrap_or_default();
         let change = merge_patch(&json(world.canary.status.as_ref()), &json(Some(status)));
         let version = world

@@ -15,5 +15,6 @@ pub mod observe;
 pub mod probe;
 pub mod report;
 pub mod schedule;
+pub mod served;
 pub mod server;
 pub mod telemetry;

@@ -309,11 +309,11 @@ impl Shared {
                 namespace: namespace.to_owned(),
                 name: name.to_owned(),
             };
-            self.cluster
-                .get(&object)
-                .await
-                .map_err(|e| e.to_string())?
-                .ok_or_else(|| format!("{} {name:?} not found", kind.plural()))
+            match self.cluster.get(&object).await {
+                Ok(Some(served)) => Ok(served.value()),
+                Ok(None) => Err(format!("{} {name:?} not found", kind.plural())),
+                Err(error) => Err(error.to_string()),
+            }
         };
         let provider = get(Kind::AlertProvider, name)
             .await

@@ -1,4 +1,4 @@
-//! An object as a list or a watch delivers it: its name, and its fields as text. No tree is built of an object that nobody looks at,
+//! An object as the API server delivers it: its name, and its fields as text. No tree is built of an object that nobody looks at,
 //! and none ever of `managedFields`.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
@@ -12,7 +12,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error, IgnoredAny, MapAccess, Visitor},
 };
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 /// The bookkeeping of server-side apply: often half of an object. Who writes an object without it leaves it as it is.
 const MANAGED: &str = "managedFields";
@@ -29,6 +29,21 @@ impl Served {
     /// The object as JSON, without `managedFields`.
     pub fn text(&self) -> String {
         self.fields.text()
+    }
+
+    /// The same as a tree.
+    pub fn value(&self) -> Value {
+        serde_json::from_str(&self.text()).unwrap_or_default()
+    }
+
+    /// Its resourceVersion.
+    pub fn version(&self) -> &str {
+        self.meta.resource_version.as_deref().unwrap_or_default()
+    }
+
+    /// The `type` of a Secret.
+    pub fn type_name(&self) -> Option<String> {
+        serde_json::from_str(self.fields.0.get("type")?.get()).ok()
     }
 }
 
@@ -151,7 +166,7 @@ impl Resource for Served {
 #[cfg(test)]
 mod tests {
     use kube::api::WatchEvent;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 

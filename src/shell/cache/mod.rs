@@ -6,7 +6,6 @@
 
 mod index;
 mod packed;
-mod served;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -27,10 +26,10 @@ use tracing::{debug, warn};
 use super::{
     cluster::{Cluster, ClusterError},
     meters::Meters,
+    served::Served,
 };
 use crate::world::{Kind, ObjectRef};
 use index::{Arrival, Index, Known, Touched, version};
-use served::Served;
 
 /// How many objects of one canary are read at a time.
 const PARALLEL_READS: usize = 8;
@@ -198,12 +197,12 @@ impl Cache {
         canary: &ObjectRef,
         object: &ObjectRef,
     ) -> Result<Option<Value>, ClusterError> {
-        let mut value = self.cluster.get(object).await?;
-        match &mut value {
-            Some(value) => self.answered(canary, object, value),
+        let served = self.cluster.get(object).await?;
+        match &served {
+            Some(served) => self.answered(canary, object, served),
             None => self.lock().is_absent(object),
         }
-        Ok(value)
+        Ok(served.map(|served| served.value()))
     }
 
     /// Writes an object for a canary: the canary knows what was written from the answer, others that look at it are told. A write that
@@ -212,13 +211,13 @@ impl Cache {
         &self,
         canary: &ObjectRef,
         object: &ObjectRef,
-        write: impl Future<Output = Result<Value, ClusterError>>,
+        write: impl Future<Output = Result<Served, ClusterError>>,
     ) -> Result<(), ClusterError> {
         self.lock().writes(canary, object);
         match write.await {
-            Ok(mut answer) => {
-                self.answered(canary, object, &mut answer);
-                let overtaken = self.lock().wrote(object, text_version(&answer));
+            Ok(answer) => {
+                self.answered(canary, object, &answer);
+                let overtaken = self.lock().wrote(object, answer.version());
                 if overtaken {
                     // The receiver lives as long as somebody looks.
                     let _ = self.touched.send(canary.clone());
@@ -243,20 +242,19 @@ impl Cache {
     }
 
     /// An object as the API server answered a call for a canary.
-    fn answered(&self, canary: &ObjectRef, object: &ObjectRef, answer: &mut Value) {
-        if let Some(metadata) = answer.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.remove("managedFields");
-        }
+    fn answered(&self, canary: &ObjectRef, object: &ObjectRef, answer: &Served) {
         let is_unlisted = object.kind == Kind::Secret
-            && UNLISTED.contains(&answer["type"].as_str().unwrap_or_default());
+            && answer
+                .type_name()
+                .is_some_and(|name| UNLISTED.contains(&name.as_str()));
         if is_unlisted {
             // Nobody will tell of its changes: it is read at each look.
             return;
         }
         let mut touched = self.lock().answered(&Arrival {
             object: object.clone(),
-            version: text_version(answer),
-            text: &|| answer.to_string(),
+            version: answer.version(),
+            text: &|| answer.text(),
         });
         touched.retain(|other| **other != *canary);
         self.touch(object.kind, touched);
@@ -422,7 +420,7 @@ fn arrival<'a>(kind: Kind, served: &'a Served, text: &'a dyn Fn() -> String) -> 
             namespace: meta.namespace.clone().unwrap_or_default(),
             name: meta.name.clone().unwrap_or_default(),
         },
-        version: meta.resource_version.as_deref().unwrap_or_default(),
+        version: served.version(),
         text,
     }
 }

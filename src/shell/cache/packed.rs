@@ -1,5 +1,7 @@
 //! The text of an object, packed: objects of one kind are much alike, so that little is left of each beside a common dictionary.
 
+use std::cell::RefCell;
+
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use serde_json::Value;
 
@@ -20,7 +22,8 @@ impl Packed {
 
     /// The text as JSON again.
     pub fn value(&self) -> Value {
-        let text = unpack(&self.0).unwrap_or_default();
+        let text = UNPACKER.with_borrow_mut(|state| unpack(&self.0, state));
+        let text = text.unwrap_or_default();
         serde_json::from_slice(&text).unwrap_or_default()
     }
 }
@@ -55,8 +58,13 @@ impl Packer {
     }
 }
 
-fn unpack(bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut state = Decompress::new_with_window_bits(false, WINDOW);
+thread_local! {
+    /// To make one costs more than what it unpacks.
+    static UNPACKER: RefCell<Decompress> = RefCell::new(Decompress::new_with_window_bits(false, WINDOW));
+}
+
+fn unpack(bytes: &[u8], state: &mut Decompress) -> Option<Vec<u8>> {
+    state.reset(false);
     state.set_dictionary(PHRASES).ok()?;
     let mut text = Vec::with_capacity(8 * bytes.len() + 1024);
     loop {

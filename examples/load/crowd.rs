@@ -84,6 +84,22 @@ pub async fn release(
         .await
 }
 
+/// Changes other Deployments.
+pub async fn touch(client: &Client, which: impl Iterator<Item = usize>, with: &str) {
+    stream::iter(which)
+        .for_each_concurrent(AT_A_TIME, async |n| {
+            let api: Api<Deployment> =
+                Api::namespaced(client.clone(), &format!("others-{}", namespace(n)));
+            let touched = json!({"metadata": {"annotations": {"touched": with}}});
+            let name = format!("other-{n:05}");
+            let patch = Patch::Merge(touched);
+            api.patch(&name, &PatchParams::default(), &patch)
+                .await
+                .unwrap();
+        })
+        .await;
+}
+
 async fn write(
     what: &str,
     which: Range<usize>,

@@ -4,7 +4,8 @@
 //! its business; an actor makes Deployments ready instead of pods. Requests are counted from the API server's audit log, time and memory
 //! by the kernel. Prints a table, and the same as JSON to the file that `--json` names; exit code 1 if a goal is missed.
 //!
-//! `--canaries N` (1000), `--unrelated N` (three times as many), `--progressing N` (a tenth, 500 at most).
+//! `--canaries N` (1000), `--unrelated N` (three times as many), `--progressing N` (a tenth, 500 at most); `--churn MINUTES` (0) goes on
+//! with a new version and twenty changes of others' Deployments each second, and looks at memory again.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,6 +30,8 @@ pub struct Size {
     pub unrelated: usize,
     /// Canaries in the middle of a release at once.
     pub progressing: usize,
+    /// Minutes of churn at the end.
+    pub churn: usize,
 }
 
 #[tokio::main]
@@ -45,11 +48,13 @@ async fn main() -> ExitCode {
         number("--canaries").unwrap_or(Ok(1000)),
         number("--unrelated"),
         number("--progressing"),
+        number("--churn").unwrap_or(Ok(0)),
     );
-    let (Ok(canaries), Ok(unrelated), Ok(progressing), true) = (
+    let (Ok(canaries), Ok(unrelated), Ok(progressing), Ok(churn), true) = (
         asked.0,
         asked.1.transpose(),
         asked.2.transpose(),
+        asked.3,
         given.is_empty(),
     ) else {
         return usage();
@@ -58,6 +63,7 @@ async fn main() -> ExitCode {
         canaries,
         unrelated: unrelated.unwrap_or(3 * canaries),
         progressing: progressing.unwrap_or((canaries / 10).clamp(1, 500)),
+        churn,
     };
     let figures = measure::all(size).await;
     print!("{}", report::table(&figures));
@@ -72,6 +78,8 @@ async fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: load [--canaries N] [--unrelated N] [--progressing N] [--json FILE]");
+    eprintln!(
+        "usage: load [--canaries N] [--unrelated N] [--progressing N] [--churn MINUTES] [--json FILE]"
+    );
     ExitCode::from(2)
 }

@@ -7,7 +7,7 @@ use kube::{
     Api, Client,
     api::{ApiResource, DynamicObject, GroupVersionKind},
 };
-use testbed::{Audit, Bed, operator::Operator, process::Usage, wait::until};
+use testbed::{Audit, Bed, bed::ACCOUNT, operator::Operator, process::Usage, wait::until};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
@@ -25,7 +25,6 @@ const REST: Duration = Duration::from_secs(120);
 const TICK: f64 = 60.0;
 /// How long progressing canaries are watched.
 const STEPS: Duration = Duration::from_secs(60);
-const ACCOUNT: &str = "system:serviceaccount:istio-system:flagger";
 
 struct Lab {
     bed: Bed,
@@ -41,7 +40,7 @@ struct Lab {
 
 /// Measures all.
 pub async fn all(size: Size) -> Vec<Figure> {
-    let mut bed = Bed::start().await.unwrap();
+    let bed = Bed::start().await.unwrap();
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let (_, kubeconfig) = bed.install(&root.join("kustomize/istio")).await.unwrap();
     bed.plane.stop_controllers().await;
@@ -69,6 +68,7 @@ pub async fn all(size: Size) -> Vec<Figure> {
     lab.new_revisions().await;
     let operator = lab.many_steps(operator).await;
     lab.bad_sample().await;
+    lab.churn(&operator).await;
     operator.terminate().await.unwrap();
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     let Lab { bed, figures, .. } = lab;
@@ -232,18 +232,14 @@ impl Lab {
 
     /// What is resident once nothing happened for a while.
     fn memory(&mut self, operator: &Operator) {
+        let Size {
+            canaries,
+            unrelated,
+            ..
+        } = self.size;
+        let name = format!("memory at {canaries} canaries among {unrelated} other Deployments");
+        self.resident(operator, name);
         let usage = operator.usage().unwrap();
-        let megabytes = |bytes: u64| bytes as f64 / 1e6;
-        let canaries = self.size.canaries;
-        let goal = if canaries <= 1000 { 25.0 } else { 60.0 };
-        let unrelated = self.size.unrelated;
-        self.figure(
-            format!("memory at {canaries} canaries among {unrelated} other Deployments"),
-            "126 MB (no others)",
-            goal,
-            megabytes(usage.resident_bytes),
-            "MB",
-        );
         self.figure(
             "its peak during the first sync, to steady",
             "-",
@@ -251,6 +247,16 @@ impl Lab {
             usage.peak_bytes as f64 / usage.resident_bytes as f64,
             "×",
         );
+    }
+
+    fn resident(&mut self, operator: &Operator, what: String) {
+        let goal = if self.size.canaries <= 1000 {
+            25.0
+        } else {
+            60.0
+        };
+        let megabytes = operator.usage().unwrap().resident_bytes as f64 / 1e6;
+        self.figure(what, "126 MB (no others)", goal, megabytes, "MB");
     }
 
     async fn one_release(&mut self) {
@@ -433,6 +439,31 @@ impl Lab {
             back.duration_since(told).as_secs_f64(),
             "s",
         );
+    }
+
+    /// Each second a new version, and changes that are none of the operator's business.
+    async fn churn(&mut self, operator: &Operator) {
+        if self.size.churn == 0 {
+            return;
+        }
+        let mut seconds = tokio::time::interval(Duration::from_secs(1));
+        for second in 0..60 * self.size.churn {
+            seconds.tick().await;
+            let version = format!("churn-{second}");
+            let which = second % self.size.canaries;
+            crowd::release(&self.client, std::iter::once(which), &version).await;
+            let first = 20 * second;
+            let unrelated = self.size.unrelated;
+            let others = (first..first + 20.min(unrelated)).map(|n| n % unrelated);
+            crowd::touch(&self.client, others, &version).await;
+            if second % 60 == 0 {
+                let resident = operator.usage().unwrap().resident_bytes as f64 / 1e6;
+                eprintln!("load: {} minutes of churn: {resident:.1} MB", second / 60);
+            }
+        }
+        self.until_settled(self.size.canaries).await;
+        let name = format!("memory after {} minutes of churn", self.size.churn);
+        self.resident(operator, name);
     }
 
     /// When the weight of a canary was raised.

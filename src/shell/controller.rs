@@ -231,6 +231,13 @@ impl Context {
                     }
                     held = world.objects;
                 }
+                Decision::Wait(next, notices)
+                    if !asked_again && lock(&memory).stands_still(&step, next, &notices) =>
+                {
+                    // That no news came is no proof that nothing changed.
+                    self.cache.doubt(&world.seen);
+                    asked_again = true;
+                }
                 Decision::Wait(next, notices) => {
                     let rests = notices.is_empty() && rests(&world, next);
                     let notices = {

@@ -168,6 +168,13 @@ impl Memory {
         self.untold(step, notices)
     }
 
+    /// Whether at this due the same stands in the way as at the one before.
+    pub fn stands_still(&self, step: &Step, next: Next, notices: &[Notice]) -> bool {
+        let waits_on = matches!(next, Next::Due | Next::Ready) && !notices.is_empty();
+        let before = self.told.as_ref().filter(|(of, _)| waits_on && of != step);
+        before.is_some_and(|(_, told)| notices.iter().all(|notice| told.contains(notice)))
+    }
+
     /// Of these notices, those that were not told in this step yet.
     pub fn untold(&mut self, step: &Step, notices: Vec<Notice>) -> Vec<Notice> {
         if self.told.as_ref().is_none_or(|(of, _)| of != step) {

@@ -1,5 +1,5 @@
 //! Plays the controllers of a cluster: pods become ready some seconds after they are asked for, autoscalers keep to their bounds,
-//! what nobody owns any more is collected.
+//! Contour takes up what it is told, what nobody owns any more is collected.
 //!
 //! How a pod behaves stands in the tag of its first image, as on the test bed: `broken…` never becomes ready, `slowN` after N seconds.
 
@@ -18,6 +18,8 @@ use super::{
 const READY: Duration = Duration::from_secs(3);
 /// How long a controller takes to see a change.
 const SEEN: Duration = Duration::from_millis(100);
+/// How long Contour takes to take up a proxy.
+const TAKEN_UP: Duration = Duration::from_millis(700);
 
 /// What is under way of a workload.
 #[derive(Clone)]
@@ -36,6 +38,8 @@ struct Controllers {
     rollouts: BTreeMap<String, Rollout>,
     /// The template of which pods are ready, by workload.
     running: BTreeMap<String, Value>,
+    /// The generation of each proxy, and when Contour has taken it up.
+    proxies: BTreeMap<Key, (i64, Instant)>,
     /// When each object that has an owner lost it.
     orphans: BTreeMap<Key, Instant>,
 }
@@ -73,6 +77,7 @@ impl Controllers {
             match key.plural {
                 "deployments" | "daemonsets" => wakes.extend(self.workload(model, key, object)),
                 "horizontalpodautoscalers" => scale(model, key, object),
+                "httpproxies" => wakes.extend(self.proxy(model, key, object)),
                 _ => {}
             }
         }
@@ -133,6 +138,28 @@ impl Controllers {
             Some(rollout.deadline),
         ];
         wakes.into_iter().flatten().filter(|at| *at > now).min()
+    }
+
+    fn proxy(&mut self, model: &Model, key: &Key, object: &Arc<Value>) -> Option<Instant> {
+        let (now, generation) = (Instant::now(), object["metadata"]["generation"].as_i64()?);
+        let seen = self.proxies.get(key);
+        let seen = seen.filter(|(of, _)| *of == generation).copied();
+        let (_, at) = seen.unwrap_or((generation, now + TAKEN_UP));
+        self.proxies.insert(key.clone(), (generation, at));
+        if at > now {
+            return Some(at);
+        }
+        let valid = json!({"type": "Valid", "status": "True", "observedGeneration": generation});
+        let status = json!({"currentStatus": "valid", "conditions": [valid]});
+        if status != object["status"] {
+            let mut wanted = (**object).clone();
+            wanted["status"] = status;
+            // Lost against a write between: the next pass does it.
+            let _ = model.write("controllers", |store, by| {
+                store.update(key, Part::Status, wanted, by)
+            });
+        }
+        None
     }
 
     /// Deletes what has lost all its owners, a second later.

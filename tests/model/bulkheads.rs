@@ -49,8 +49,11 @@ async fn steps(neighbour: Neighbour) -> Vec<Step> {
             {"name": "news", "type": "event", "url": SLOW}]}),
     };
     let service = json!({"hosts": ["neighbour.example.com"]});
-    let spec = json!({"autoscalerRef": null, "service": service, "analysis": analysis});
-    rig.target_and_canary("neighbour", spec);
+    rig.target("neighbour");
+    rig.canary(
+        "neighbour",
+        json!({"service": service, "analysis": analysis}),
+    );
     rig.rest(60).await;
     let busy = match neighbour {
         Neighbour::Slow => {

@@ -1,4 +1,4 @@
-//! What the API server adds to objects of Kubernetes' own kinds, and what it makes of a body before it looks at it.
+//! What the API server adds to objects, and what it makes of a body before it looks at it.
 
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment},
@@ -57,6 +57,10 @@ pub fn fill(resource: &Resource, object: &mut Value, old: Option<&Value>, number
         "DaemonSet" => daemon_set(object, old),
         "HorizontalPodAutoscaler" => scaler(object),
         "Lease" if object["spec"].is_null() => object["spec"] = json!({}),
+        "HTTPProxy" => absent(
+            object,
+            json!({"status": {"currentStatus": "NotReconciled", "description": "Waiting for controller"}}),
+        ),
         _ => {}
     }
 }

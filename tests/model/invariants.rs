@@ -136,8 +136,9 @@ impl<'a> Release<'a> {
             let to = all
                 .iter()
                 .find(|to| to.pointer(name).is_some_and(|name| name == host))?;
-            // Without a weight, all of it.
-            Some(to["weight"].as_i64().unwrap_or(100))
+            // Alone and without a weight, all of it.
+            let whole = if all.len() == 1 { 100 } else { 0 };
+            Some(to["weight"].as_i64().unwrap_or(whole))
         };
         let routes = [
             (
@@ -145,6 +146,7 @@ impl<'a> Release<'a> {
                 ("/spec/http/0/route", "/destination/host"),
             ),
             ("httproutes", ("/spec/rules/0/backendRefs", "/name")),
+            ("httpproxies", ("/spec/routes/0/services", "/name")),
         ];
         let shares = routes.into_iter().find_map(|(plural, paths)| {
             let route = get(plural, apex)?;
@@ -247,7 +249,10 @@ impl Memory {
         let is_raised = share > std::mem::replace(&mut self.share, share);
         if !is_raised
             || change.by == "user"
-            || !matches!(change.key.plural, "virtualservices" | "httproutes")
+            || !matches!(
+                change.key.plural,
+                "virtualservices" | "httproutes" | "httpproxies"
+            )
         {
             return None;
         }
@@ -305,13 +310,13 @@ pub fn dangling(history: &[Change]) -> Vec<String> {
     for (key, route) in &cluster.objects {
         let path = match key.plural {
             "virtualservices" => "/destination/host",
-            "httproutes" => "/name",
+            "httproutes" | "httpproxies" => "/name",
             _ => continue,
         };
-        let rules = ["/spec/http", "/spec/rules"].map(|rules| route.pointer(rules));
+        let rules = ["/spec/http", "/spec/rules", "/spec/routes"].map(|rules| route.pointer(rules));
         let rules = rules.into_iter().flatten().filter_map(Value::as_array);
         let to = rules.flatten().flat_map(|rule| {
-            let to = ["route", "backendRefs"].map(|to| rule[to].as_array());
+            let to = ["route", "backendRefs", "services"].map(|to| rule[to].as_array());
             to.into_iter().flatten().flatten()
         });
         let hosts = to.filter_map(|to| to.pointer(path)?.as_str());

@@ -33,9 +33,15 @@ impl Refusal {
         Self::about(key, 404, "NotFound", &message)
     }
 
-    pub fn exists(key: &Key) -> Self {
+    /// It is there, or `goes` just now.
+    pub fn exists(key: &Key, goes: bool) -> Self {
         let message = format!(
-            "{} \"{}\" already exists",
+            "{}{} \"{}\" already exists",
+            if goes {
+                "object is being deleted: "
+            } else {
+                ""
+            },
             key.resource().qualified(),
             key.name
         );

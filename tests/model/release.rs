@@ -63,3 +63,22 @@ async fn what_the_history_has_lost_cannot_be_watched_from() {
         "{said}"
     );
 }
+
+/// A watch that goes silent about one kind, and says nothing of it: its list is an hour away.
+#[tokio::test(start_paused = true)]
+async fn a_release_does_not_wait_an_hour_for_pods_whose_readiness_no_news_told() {
+    let mut rig = Rig::new().await;
+    rig.start("operator");
+    rig.walkthrough(json!({"analysis": {"interval": "10s", "stepWeight": 25}}));
+    rig.phase("Initialized").await;
+    rig.image("3.1.1");
+    rig.phase("Progressing").await;
+    let begin = rig.model.now();
+    rig.model
+        .plan()
+        .dropped
+        .insert("deployments", (1..1000).collect());
+    rig.phase("Succeeded").await;
+    let took = rig.model.now().duration_since(begin);
+    assert!(took.as_mins() < 5, "{took:#}:\n{}", rig.story());
+}

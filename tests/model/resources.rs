@@ -74,7 +74,7 @@ const ISTIO: Resource = Resource {
 };
 
 /// All of them.
-pub static RESOURCES: [Resource; 15] = [
+pub static RESOURCES: [Resource; 16] = [
     Resource {
         plural: "configmaps",
         kind: "ConfigMap",
@@ -156,6 +156,13 @@ pub static RESOURCES: [Resource; 15] = [
         versions: &["v1", "v1beta1"],
         plural: "httproutes",
         kind: "HTTPRoute",
+        ..CUSTOM
+    },
+    Resource {
+        group: "projectcontour.io",
+        versions: &["v1"],
+        plural: "httpproxies",
+        kind: "HTTPProxy",
         ..CUSTOM
     },
     Resource {

@@ -151,15 +151,20 @@ impl Rig {
 
     /// The walkthrough's target and Canary, with changes to its spec.
     pub fn walkthrough(&self, spec: Value) {
-        self.create("horizontalpodautoscalers", json!({"metadata": {"name": "podinfo"},
-            "spec": {"minReplicas": 2, "maxReplicas": 4, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"}}}));
-        self.target_and_canary("podinfo", spec);
+        self.target("podinfo");
+        self.canary("podinfo", spec);
     }
 
-    /// A target of this name and the walkthrough's Canary for it, with changes to its spec.
-    pub fn target_and_canary(&self, name: &str, spec: Value) {
+    /// A target and its autoscaler.
+    pub fn target(&self, name: &str) {
         self.create("deployments", json!({"metadata": {"name": name, "labels": {"app": name}},
             "spec": {"selector": {"matchLabels": {"app": name}}, "progressDeadlineSeconds": 60, "template": template(name, "3.1.0")}}));
+        self.create("horizontalpodautoscalers", json!({"metadata": {"name": name},
+            "spec": {"minReplicas": 2, "maxReplicas": 4, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}}}));
+    }
+
+    /// The walkthrough's Canary for a target, with changes to its spec.
+    pub fn canary(&self, name: &str, spec: Value) {
         let path = concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/examples/walkthrough/podinfo-canary.yaml"
@@ -168,6 +173,7 @@ impl Rig {
             serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         canary["metadata"]["name"] = json!(name);
         canary["spec"]["targetRef"]["name"] = json!(name);
+        canary["spec"]["autoscalerRef"]["name"] = json!(name);
         json_patch::merge(&mut canary["spec"], &spec);
         self.create("canaries", canary);
     }
@@ -237,7 +243,8 @@ impl Rig {
         json!({"phase": canary["status"]["phase"], "weight": canary["status"]["canaryWeight"], "failed": canary["status"]["failedChecks"],
             "applied": canary["status"]["lastAppliedSpec"], "promoted": canary["status"]["lastPromotedSpec"],
             "primary": image("podinfo-primary"), "replicas": self.get("deployments", "podinfo")["spec"]["replicas"],
-            "route": self.get("virtualservices", "podinfo")["spec"], "httproute": self.get("httproutes", "podinfo")["spec"]})
+            "route": self.get("virtualservices", "podinfo")["spec"], "httproute": self.get("httproutes", "podinfo")["spec"],
+            "httpproxy": self.get("httpproxies", "podinfo")["spec"]})
     }
 
     /// The writes so far, one a line.

@@ -154,8 +154,9 @@ impl Store {
         }
         object["metadata"] = meta;
         defaults::fill(resource, &mut object, None, self.made);
-        if self.objects.contains_key(key) {
-            return Err(Refusal::exists(key));
+        if let Some(there) = self.objects.get(key) {
+            let goes = there["metadata"]["deletionTimestamp"].is_string();
+            return Err(Refusal::exists(key, goes));
         }
         Ok(self.record(key, Some(object), by).unwrap())
     }

@@ -17,19 +17,25 @@ pub enum Story {
     BlueGreen,
     /// A good version of two steps behind a Gateway.
     GatewayApi,
-    /// A Canary that gives back what it took over.
+    /// A good version of two steps behind Contour, which takes its time.
+    Contour,
+    /// A Canary that goes with what it made.
     Deletion,
+    /// A Canary that gives back the Service and the route that it took over.
+    GivingBack,
 }
 
 impl Story {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Promotion,
         Self::Rollback,
         Self::AbTesting,
         Self::BlueGreen,
         Self::GatewayApi,
+        Self::Contour,
         Self::Deletion,
+        Self::GivingBack,
     ];
 
     /// What is other than in the walkthrough's Canary.
@@ -49,16 +55,28 @@ impl Story {
                 let service = json!({"gateways": null, "hosts": ["app.example.com"], "gatewayRefs": [gateway]});
                 json!({"provider": "gatewayapi:v1", "service": service, "analysis": steps})
             }
-            Self::Deletion => json!({"revertOnDeletion": true, "analysis": steps}),
+            Self::Contour => {
+                let service = json!({"gateways": null, "hosts": null});
+                json!({"provider": "contour", "service": service, "analysis": steps})
+            }
+            Self::Deletion | Self::GivingBack => {
+                json!({"revertOnDeletion": true, "analysis": steps})
+            }
         }
     }
 
     /// Plays it to its end, when all that was under way is done.
     pub async fn play(self, rig: &mut Rig) {
-        rig.walkthrough(self.spec());
+        rig.target("podinfo");
+        if self == Self::GivingBack {
+            rig.rest(5).await;
+            rig.create("services", service());
+            rig.create("virtualservices", virtual_service());
+        }
+        rig.canary("podinfo", self.spec());
         rig.phase("Initialized").await;
         match self {
-            Self::Deletion => {
+            Self::Deletion | Self::GivingBack => {
                 rig.delete("canaries", "podinfo");
                 rig.until("the end of the Canary", |rig| {
                     rig.get("canaries", "podinfo").is_null()
@@ -69,9 +87,30 @@ impl Story {
                 rig.outside.measure(10.0);
                 Self::release(rig, "Failed").await;
             }
-            Self::Promotion | Self::AbTesting | Self::BlueGreen | Self::GatewayApi => {
+            Self::Promotion
+            | Self::AbTesting
+            | Self::BlueGreen
+            | Self::GatewayApi
+            | Self::Contour => {
                 Self::release(rig, "Succeeded").await;
             }
+        }
+    }
+
+    /// What a user is left with.
+    pub fn outcome(self, rig: &Rig) -> Value {
+        let spec = |plural| rig.get(plural, "podinfo")["spec"].clone();
+        match self {
+            // Of what was made for the Canary, what a user made again stays.
+            Self::Deletion => spec("deployments"),
+            Self::GivingBack => {
+                json!([
+                    spec("deployments"),
+                    spec("services")["selector"],
+                    spec("virtualservices")
+                ])
+            }
+            _ => rig.outcome(),
         }
     }
 
@@ -80,4 +119,19 @@ impl Story {
         rig.phase("Progressing").await;
         rig.phase(end).await;
     }
+}
+
+/// The Service that users are led to before there is a Canary.
+fn service() -> Value {
+    json!({"metadata": {"name": "podinfo"}, "spec": {"selector": {"app": "podinfo"}, "ports": [{"name": "http", "port": 9898}]}})
+}
+
+/// And the route to it, as kubectl applied it.
+fn virtual_service() -> Value {
+    let route = json!([{"route": [{"destination": {"host": "podinfo"}}]}]);
+    let spec = json!({"hosts": ["app.example.com"], "http": route});
+    let applied = json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "podinfo"}, "spec": spec});
+    let annotations =
+        json!({"kubectl.kubernetes.io/last-applied-configuration": applied.to_string()});
+    json!({"metadata": {"name": "podinfo", "annotations": annotations}, "spec": spec})
 }

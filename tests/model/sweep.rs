@@ -130,6 +130,7 @@ fn a_release_ends_the_same_when_a_user_makes_things_again() {
             ("services", "podinfo-canary"),
             ("virtualservices", "podinfo"),
             ("httproutes", "podinfo"),
+            ("httpproxies", "podinfo"),
             ("horizontalpodautoscalers", "podinfo"),
             ("horizontalpodautoscalers", "podinfo-primary"),
         ];
@@ -252,12 +253,7 @@ fn run(story: Story, disturbance: Option<Disturbance>) -> Run {
             *changes.entry(change.key.plural).or_default() += 1;
         }
         Run {
-            // Of what was given back, what a user made again stays.
-            outcome: if story == Story::Deletion {
-                rig.get("deployments", "podinfo")["spec"].clone()
-            } else {
-                rig.outcome()
-            },
+            outcome: story.outcome(&rig),
             told: told(&rig),
             writes: asked(true),
             reads: asked(false),

@@ -34,7 +34,7 @@ use index::{Arrival, Index, Known, Touched, version};
 /// How many objects of one canary are read at a time.
 const PARALLEL_READS: usize = 8;
 /// How many objects a list brings at a time: they are in memory together.
-const PAGE: u32 = 50;
+const PAGE: u32 = 250;
 /// After as many seconds of silence, and five more, a connection counts as dead; a watch is renewed as often.
 const SILENCE: u32 = 30;
 /// The pause before a kind that could not be watched is listed again, at first and at most.
@@ -189,6 +189,12 @@ impl Cache {
     /// A canary looks at these and at nothing else any more.
     pub fn look_only(&self, canary: &ObjectRef, objects: &BTreeSet<ObjectRef>) {
         self.lock().look_only(canary, objects);
+    }
+
+    /// These may be other than they are thought to be: they are asked for at the next look.
+    pub fn doubt(&self, objects: &BTreeSet<ObjectRef>) {
+        let mut index = self.lock();
+        objects.iter().for_each(|object| index.doubt(object));
     }
 
     /// An object as the API server has it now, all of it, asked for at a canary's look.

@@ -15,9 +15,10 @@ pub enum Kind {
     Lease,
     Canary,
     VirtualService,
+    HttpProxy,
 }
 
-pub const KINDS: [Kind; 10] = [
+pub const KINDS: [Kind; 11] = [
     Kind::ConfigMap,
     Kind::Secret,
     Kind::Service,
@@ -28,6 +29,7 @@ pub const KINDS: [Kind; 10] = [
     Kind::Lease,
     Kind::Canary,
     Kind::VirtualService,
+    Kind::HttpProxy,
 ];
 
 /// Which object.
@@ -46,6 +48,7 @@ impl Kind {
             Self::Lease => "/apis/coordination.k8s.io/v1",
             Self::Canary => "/apis/flagger.app/v1beta1",
             Self::VirtualService => "/apis/networking.istio.io/v1beta1",
+            Self::HttpProxy => "/apis/projectcontour.io/v1",
         }
     }
 
@@ -61,6 +64,7 @@ impl Kind {
             Self::Lease => "leases",
             Self::Canary => "canaries",
             Self::VirtualService => "virtualservices",
+            Self::HttpProxy => "httpproxies",
         }
     }
 
@@ -76,11 +80,12 @@ impl Kind {
             Self::Lease => "Lease",
             Self::Canary => "Canary",
             Self::VirtualService => "VirtualService",
+            Self::HttpProxy => "HTTPProxy",
         }
     }
 
     pub const fn has_status(self) -> bool {
-        matches!(self, Self::Deployment | Self::Canary)
+        matches!(self, Self::Deployment | Self::Canary | Self::HttpProxy)
     }
 
     /// All but the metadata, in one of three forms.
@@ -116,6 +121,8 @@ impl Kind {
                 "analysis": {"interval": "1m", "threshold": form, "iterations": 5}}, "status": {"phase": "Progressing", "canaryWeight": form}}),
             Self::VirtualService => json!({"spec": {"hosts": ["x"], "http": [{"route": [
                 {"destination": {"host": "a"}, "weight": 100 - form}, {"destination": {"host": "b"}, "weight": form}]}]}}),
+            Self::HttpProxy => json!({"spec": {"routes": [{"conditions": [{"prefix": "/"}], "services": [
+                {"name": "a", "port": 80, "weight": 100 - form}, {"name": "b", "port": 80}]}]}, "status": {"currentStatus": "valid"}}),
         }
     }
 

@@ -1,59 +1,73 @@
 //! The same on Contour: its own control plane moves the traffic, and the Prometheus of the operator's overlay measures its Envoy.
 
 use serde_json::{Value, json};
-use testbed::{binaries, cell::images::Image};
+use testbed::{Cell, binaries, cell::images::Image};
 
-use crate::rig::{Rig, THREE_ONE_ZERO, file, read};
+use crate::rig::{Rig, THREE_ONE_ZERO, cell, file, read};
 
 /// The steps of a release, in percent.
 const STEPS: [i64; 2] = [30, 50];
 
-/// With what the stories on Istio leave: a Deployment that serves, without a Canary.
-pub async fn stories(rig: &mut Rig) {
-    let envoy = rig.cell.contour().await.unwrap();
-    application(rig).await;
-    operator(rig).await;
-    rig.move_users(envoy.outside).await;
-    adoption(rig).await;
-    bad_version(rig).await;
-    release(rig).await;
-    deletion(rig).await;
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_is_lost_on_contour() {
+    let rig = start().await;
+    adoption(&rig).await;
+    bad_version(&rig).await;
+    release(&rig).await;
+    deletion(&rig).await;
+    rig.end();
 }
 
-/// Contour's operator in place of Istio's, and the Prometheus of its overlay.
-async fn operator(rig: &Rig) {
+/// Contour, the operator as its overlay has it, and the application; users call already.
+async fn start() -> Rig {
+    let cell = cell().await;
+    // It serves nobody here.
+    let istio = [
+        "-n",
+        "istio-system",
+        "scale",
+        "deployment",
+        "--all",
+        "--replicas=0",
+    ];
+    cell.kubectl().run(&istio).await.unwrap();
+    let envoy = cell.contour().await.unwrap();
+    operator(&cell).await;
+    application(&cell).await;
+    Rig::called(cell, envoy.outside).await
+}
+
+async fn operator(cell: &Cell) {
     let set = tokio::task::spawn_blocking(|| binaries::find_or_build(&[binaries::MESH]));
     let set = set.await.unwrap().unwrap();
     let prometheus = Image::new("flagger-prometheus", set.path("prometheus").unwrap());
     let config = read("kustomize/base/prometheus/prometheus.yml");
     let prometheus = prometheus.file("prometheus.yml", &config);
-    rig.cell.image(&prometheus).unwrap();
-    let istios = ["-n", "istio-system", "delete", "deployment", "flagger"];
-    rig.kubectl(&istios).await;
+    cell.image(&prometheus).unwrap();
     let overlay = file("tests/mesh/contour");
-    rig.cell.kubectl().apply_kustomize(&overlay).await.unwrap();
+    cell.kubectl().apply_kustomize(&overlay).await.unwrap();
     for name in ["flagger", "flagger-prometheus"] {
-        rig.cell.available("projectcontour", name).await.unwrap();
+        cell.available("projectcontour", name).await.unwrap();
     }
 }
 
-/// The application without proxies of its own, ready as soon as it answers, behind an HTTPProxy.
-async fn application(rig: &Rig) {
-    let no_proxies = ["label", "namespace", "test", "istio-injection-"];
-    rig.kubectl(&no_proxies).await;
-    let image = format!("stefanprodan/podinfo:{THREE_ONE_ZERO}");
-    let container =
-        json!({"name": "podinfod", "image": image, "readinessProbe": {"initialDelaySeconds": 0}});
+/// It is ready as soon as it answers, behind an HTTPProxy.
+async fn application(cell: &Cell) {
+    let kubectl = cell.kubectl();
+    kubectl.apply(BEFORE).await.unwrap();
+    kubectl
+        .apply_kustomize(&file("kustomize/podinfo"))
+        .await
+        .unwrap();
+    let container = json!({"name": "podinfod", "readinessProbe": {"initialDelaySeconds": 0}});
     let spec = json!({"minReadySeconds": 0, "template": {"spec": {"containers": [container]}}});
     let patch = json!({"spec": spec}).to_string();
     let deployment = ["-n", "test", "patch", "deployment", "podinfo", "-p", &patch];
-    rig.kubectl(&deployment).await;
-    let kubectl = rig.cell.kubectl();
-    kubectl.apply(BEFORE).await.unwrap();
+    kubectl.run(&deployment).await.unwrap();
     let root = read("examples/tutorial/contour.yaml");
     kubectl.apply(&root).await.unwrap();
     let rollout = ["-n", "test", "rollout", "status", "deployment/podinfo"];
-    rig.kubectl(&rollout).await;
+    kubectl.run(&rollout).await.unwrap();
 }
 
 /// The example's Canary in quick steps, for the Service that is there.
@@ -145,8 +159,19 @@ async fn deletion(rig: &Rig) {
     assert_eq!(after.share("3.1.1"), 100.0, "{after}");
 }
 
-/// How users reach the application before there is a Canary; `examples/tutorial/contour.yaml` includes it.
+/// The application's namespace, and how its users reach it before there is a Canary; `examples/tutorial/contour.yaml` includes it.
 const BEFORE: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: test}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: podinfo, namespace: test}
+spec:
+  selector: {app: podinfo}
+  ports: [{name: http, port: 9898, targetPort: 9898}]
+---
 apiVersion: projectcontour.io/v1
 kind: HTTPProxy
 metadata: {name: podinfo, namespace: test}

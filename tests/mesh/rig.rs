@@ -48,11 +48,7 @@ pub struct Story<'a> {
 impl Rig {
     /// Istio, the operator, the application and the load tester, as the walkthrough installs them; users call already.
     pub async fn start() -> Self {
-        let built = programs::build(&["flagger", "testbed", "podinfo", "loadtester"]).unwrap();
-        let mut images = programs::images(&built);
-        images.push(programs::operator(&built.join("flagger")));
-        images.push(programs::podinfo(&built, "3.1.2", &["--error-rate=0.3"]));
-        let cell = Cell::start(&built.join("testbed"), &images).await.unwrap();
+        let cell = cell().await;
         let kubectl = cell.kubectl();
         kubectl
             .apply(&read("examples/walkthrough/ingress-gateway.yaml"))
@@ -72,17 +68,18 @@ impl Rig {
         ] {
             cell.available(namespace, name).await.unwrap();
         }
+        let gateway = cell.gateway();
+        Self::called(cell, gateway).await
+    }
+
+    /// From here on users call through a gateway.
+    pub async fn called(cell: Cell, gateway: SocketAddr) -> Self {
         Self {
-            client: users(cell.gateway()).await,
+            client: users(gateway).await,
             canaries: Api::namespaced(cell.client(), "test"),
             events: Api::namespaced(cell.client(), "test"),
             cell,
         }
-    }
-
-    /// From here on users call through another gateway.
-    pub async fn move_users(&mut self, gateway: SocketAddr) {
-        self.client = users(gateway).await;
     }
 
     pub fn story(&self, name: &'static str) -> Story<'_> {
@@ -346,6 +343,15 @@ impl Story<'_> {
         .unwrap();
         self.no_request_lost().await
     }
+}
+
+/// A cell in which the operator, the load tester and the versions of the application are known.
+pub async fn cell() -> Cell {
+    let built = programs::build(&["flagger", "testbed", "podinfo", "loadtester"]).unwrap();
+    let mut images = programs::images(&built);
+    images.push(programs::operator(&built.join("flagger")));
+    images.push(programs::podinfo(&built, "3.1.2", &["--error-rate=0.3"]));
+    Cell::start(&built.join("testbed"), &images).await.unwrap()
 }
 
 /// They call from when the gateway serves.

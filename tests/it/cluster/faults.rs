@@ -227,7 +227,7 @@ async fn killed(s: Scenario<'_>, n: usize, fault: Fault, expected: &BTreeSet<Str
 
 /// As a release that nothing happened to ends: each step once, all traffic on the primary, which has the new version since it was
 /// promoted, and no time without a ready pod.
-async fn same_end(s: &Scenario<'_>, traffic: &Traffic, rows: usize) -> Outcome {
+pub async fn same_end(s: &Scenario<'_>, traffic: &Traffic, rows: usize) -> Outcome {
     equal("the table", &s.table()[rows..], &STEPS)?;
     ended(s, traffic).await
 }

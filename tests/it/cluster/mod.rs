@@ -92,6 +92,12 @@ async fn a_release_survives_what_happens_to_the_operator() {
     let results = [
         survival::a_kill_in_the_middle_neither_adds_nor_skips_a_step(&rig).await,
         survival::a_second_operator_takes_over_when_the_leader_dies_or_stops(&rig).await,
+        Scenario::run(
+            &rig,
+            "a-lease-is-deleted-or-stolen",
+            survival::a_lease_that_is_deleted_or_stolen_stops_no_release,
+        )
+        .await,
     ];
     rig.end(results.into_iter().filter_map(Result::err).collect())
         .await;

@@ -9,11 +9,11 @@ use serde_json::json;
 use testbed::{bed::ACCOUNT, wait::until};
 
 use super::{
-    faults::ended,
+    faults::{ended, same_end},
     rig::{Outcome, PATIENCE, Rig, Scenario, ensure, equal, text},
     traffic::Traffic,
 };
-use flagger_rs::world::Kind;
+use flagger_rs::{shell::lease, world::Kind};
 
 pub const STEPS: [&str; 6] = [
     "Progressing 0",
@@ -100,6 +100,27 @@ pub async fn a_second_operator_takes_over_when_the_leader_dies_or_stops(rig: &Ri
         },
     )
     .await
+}
+
+/// A user deletes the lease, or writes another name into it: whoever held it holds it again, once it may.
+pub async fn a_lease_that_is_deleted_or_stolen_stops_no_release(s: Scenario<'_>) -> Outcome {
+    let namespace = format!("-leader-election-namespace={}", s.ns);
+    let args = ["-enable-leader-election", &namespace];
+    let operator = s.rig.launch("lease", &args).await?;
+    s.initialized(json!({"stepWeight": 20, "maxWeight": 40}))
+        .await?;
+    let rows = s.table().len();
+    let traffic = Traffic::of(&s);
+    s.image("3.1.1").await?;
+    s.line("Progressing 0").await?;
+    s.delete("lease", lease::NAME).await?;
+    s.line("Progressing 20").await?;
+    let thief = json!({"spec": {"holderIdentity": "a thief"}});
+    s.patch("lease", lease::NAME, &thief).await?;
+    s.phase("Succeeded").await?;
+    same_end(&s, &traffic, rows).await?;
+    let code = operator.terminate().await.map_err(text)?;
+    ensure(code.success(), code)
 }
 
 /// One release, and in each of its steps something else happens to the control plane. Each step is taken all the same, and once.

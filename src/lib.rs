@@ -47,10 +47,11 @@
 //! 6. Traffic moves before anyone is told: a hanging chat delays nobody. Each canary has a lane of its own for news.
 //! 7. One canary's panic, poison object, slow hook or huge answer touches no other: `tests/it/cluster/inputs.rs`.
 //! 8. A settled canary costs no request at all; a step writes the route and the status once, and one event, and reads nothing:
-//!    `a_settled_canary_costs_nothing_and_a_step_three_writes`.
+//!    `a_settled_canary_costs_nothing_and_a_step_three_writes`. One that waits reads what it looks at, at the second, fourth, eighth due.
 //! 9. The operator's rights are those it uses: the end of `the_operator_on_a_real_control_plane`.
 //! 10. A cache that lags can delay, never mislead: what was written is known from the answer, what turned out to be different is asked
-//!     for, and every write is conditional (the tests of `shell::cache`).
+//!     for, so is what stands in the way of a canary for long, and every write is conditional (the tests of `shell::cache`,
+//!     `a_release_does_not_wait_an_hour_for_pods_whose_readiness_no_news_told`).
 //! 11. A release ends the same whatever becomes of one request, answer or piece of news, wherever the operator is killed: `tests/model`
 //!     plays the whole operator on a model of the API server, some thousand times, from what an undisturbed run asked for.
 //! 12. What a former leader handed to a connection and is not in its socket yet is not sent (`shell::leadership`).

@@ -131,7 +131,7 @@ impl Cluster {
             }) => Err(lost()),
             Err(refused @ ClusterError::Refused { code: 422, .. }) => match self.get(object).await?
             {
-                Some(now) if tests_hold(patch, &now.value()) => Err(refused),
+                Some(now) if now.value().is_ok_and(|now| tests_hold(patch, &now)) => Err(refused),
                 _ => Err(lost()),
             },
             other => other,

@@ -232,9 +232,9 @@ impl Context {
                     held = world.objects;
                 }
                 Decision::Wait(next, notices)
-                    if !asked_again && lock(&memory).stands_still(&step, next, &notices) =>
+                    if !asked_again && lock(&memory).stands_still(world.due, next, &notices) =>
                 {
-                    // That no news came is no proof that nothing changed.
+                    // That no news came is no proof that nothing changed. (What is waited for in silence is in the hour's list.)
                     self.cache.doubt(&world.seen);
                     asked_again = true;
                 }

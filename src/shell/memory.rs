@@ -21,6 +21,14 @@ const PUNCTUAL: SignedDuration = SignedDuration::from_secs(2);
 #[derive(Clone, Copy, Debug)]
 struct Open(Option<Due>);
 
+/// What stands in the way of a canary.
+struct Standing {
+    notices: Vec<Notice>,
+    /// The last due at which it did, and at how many in a row.
+    due: Timestamp,
+    dues: u32,
+}
+
 /// The memory of one canary. (No `Debug`: it may hold a Secret.)
 #[derive(Default)]
 pub struct Memory {
@@ -40,6 +48,8 @@ pub struct Memory {
     content: Option<(String, Changed)>,
     /// The step of which it was told why it waits, and how many reminders of it there were.
     waits: Option<(Step, u32)>,
+    /// What stands in its way.
+    standing: Option<Standing>,
     /// What was told in which step, so that it is told once.
     told: Option<(Step, Vec<Notice>)>,
     /// When the questions of the step under way were first asked.
@@ -168,11 +178,25 @@ impl Memory {
         self.untold(step, notices)
     }
 
-    /// Whether at this due the same stands in the way as at the one before.
-    pub fn stands_still(&self, step: &Step, next: Next, notices: &[Notice]) -> bool {
-        let waits_on = matches!(next, Next::Due | Next::Ready) && !notices.is_empty();
-        let before = self.told.as_ref().filter(|(of, _)| waits_on && of != step);
-        before.is_some_and(|(_, told)| notices.iter().all(|notice| told.contains(notice)))
+    /// Whether the same stands in the way for so many dues in a row that it is time to look whether it does: two, four, eight …
+    pub fn stands_still(&mut self, due: Option<Due>, next: Next, notices: &[Notice]) -> bool {
+        let waits = matches!(next, Next::Due | Next::Ready) && !notices.is_empty();
+        let Some(Due { at: due, .. }) = due.filter(|_| waits) else {
+            return false;
+        };
+        match &mut self.standing {
+            Some(standing) if standing.notices == notices => {
+                let is_next = std::mem::replace(&mut standing.due, due) != due;
+                standing.dues += u32::from(is_next);
+                is_next && standing.dues.is_power_of_two()
+            }
+            other => {
+                let notices = notices.to_vec();
+                let dues = 1;
+                *other = Some(Standing { notices, due, dues });
+                false
+            }
+        }
     }
 
     /// Of these notices, those that were not told in this step yet.

@@ -20,7 +20,7 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
 };
 use serde_json::json;
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tracing::{error, warn};
 
 use super::{clock, cluster::Cluster, http::Http, telemetry};
@@ -34,8 +34,6 @@ use crate::{
 const EVENT_DEADLINE: Duration = Duration::from_secs(5);
 /// News that may wait for delivery, for one canary; newer news is dropped rather than memory filled.
 const LANE: usize = 256;
-/// As many events are written at a time: steps that are due together come first.
-const EVENTS: usize = 4;
 /// As many events are counted in memory.
 const COUNTED: usize = 4096;
 
@@ -65,7 +63,6 @@ struct Shared {
     global: Global,
     /// How often each event was seen: the API server cannot count for us. What is forgotten here is asked for again.
     counts: Mutex<HashMap<String, i32>>,
-    events: Semaphore,
 }
 
 struct News {
@@ -91,7 +88,6 @@ impl Reporter {
             http,
             global,
             counts: Mutex::default(),
-            events: Semaphore::new(EVENTS),
         };
         Self {
             shared: Arc::new(shared),
@@ -314,7 +310,7 @@ impl Shared {
                 name: name.to_owned(),
             };
             match self.cluster.get(&object).await {
-                Ok(Some(served)) => Ok(served.value()),
+                Ok(Some(served)) => served.value().map_err(|error| error.to_string()),
                 Ok(None) => Err(format!("{} {name:?} not found", kind.plural())),
                 Err(error) => Err(error.to_string()),
             }
@@ -345,8 +341,6 @@ impl Shared {
         );
         let namespace = canary.metadata.namespace.as_deref().unwrap_or_default();
         let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
-        // It is never closed.
-        let _place = self.events.acquire().await;
         let written = tokio::time::timeout(EVENT_DEADLINE, async {
             let known = lock(&self.counts).get(&name).copied();
             if let Some(count) = known

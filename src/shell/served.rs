@@ -18,11 +18,18 @@ use serde_json::{Value, value::RawValue};
 const MANAGED: &str = "managedFields";
 
 /// One object.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Served {
     /// Its name, namespace and resourceVersion, and nothing else.
     meta: ObjectMeta,
     fields: Fields,
+}
+
+impl fmt::Debug for Served {
+    /// It may be a Secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.meta.fmt(f)
+    }
 }
 
 impl Served {
@@ -31,9 +38,9 @@ impl Served {
         self.fields.text()
     }
 
-    /// The same as a tree.
-    pub fn value(&self) -> Value {
-        serde_json::from_str(&self.text()).unwrap_or_default()
+    /// The same as a tree; an error if it is nested too deeply for one.
+    pub fn value(&self) -> serde_json::Result<Value> {
+        serde_json::from_str(&self.text())
     }
 
     /// Its resourceVersion.
@@ -77,7 +84,7 @@ impl<'de> Deserialize<'de> for Served {
 }
 
 /// The fields of a JSON object, each as the text that it is.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 struct Fields(BTreeMap<String, Box<RawValue>>);
 
 impl Fields {

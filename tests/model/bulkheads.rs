@@ -19,7 +19,7 @@ enum Neighbour {
     Poison,
     /// Its gate takes ten minutes for each answer, and so does its event webhook.
     Slow,
-    /// Its target changes a thousand times in each second of the release.
+    /// Its target changes a thousand times within a second, every four seconds.
     Restless,
 }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::{invariants, rig::Rig};
+use super::{call::Verb, invariants, rig::Rig};
 
 #[tokio::test(start_paused = true)]
 async fn a_release_of_ten_steps_takes_ten_minutes_of_the_models_time() {
@@ -81,4 +81,38 @@ async fn a_release_does_not_wait_an_hour_for_pods_whose_readiness_no_news_told()
     rig.phase("Succeeded").await;
     let took = rig.model.now().duration_since(begin);
     assert!(took.as_mins() < 5, "{took:#}:\n{}", rig.story());
+}
+
+/// For an hour a Deployment's pods are not ready, and nothing is said of them: that is looked at, but not at each due.
+#[tokio::test(start_paused = true)]
+async fn a_long_wait_is_looked_at_more_and_more_rarely() {
+    let mut rig = Rig::new().await;
+    rig.start("operator");
+    rig.walkthrough(json!({"progressDeadlineSeconds": 7200, "analysis": {"interval": "10s"}}));
+    rig.phase("Initialized").await;
+    let patient = json!({"spec": {"progressDeadlineSeconds": 7200}});
+    rig.patch("deployments", "podinfo", patient);
+    rig.image("broken");
+    rig.phase("Progressing").await;
+    rig.rest(1500).await;
+    let reads = |rig: &Rig| {
+        let asked = rig.model.asked();
+        let reads = asked.iter().filter(|asked| asked.verb == Verb::Get);
+        reads.count()
+    };
+    let before = reads(&rig);
+    rig.rest(2000).await;
+    // Two hundred dues, with the 256th among them.
+    let looks = reads(&rig) - before;
+    // Two hundred dues, with the 256th among them.
+    let looks = reads(&rig) - before;
+    let times: Vec<String> = rig
+        .model
+        .asked()
+        .iter()
+        .filter(|a| a.verb == Verb::Get)
+        .map(|a| format!("{} {} {}", a.at, a.resource, a.name))
+        .collect();
+    eprintln!("{times:#?}\n{}", rig.story());
+    assert!((1..=12).contains(&looks), "{looks} reads");
 }

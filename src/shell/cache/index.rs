@@ -60,9 +60,21 @@ enum Seen {
     /// It has to be asked for.
     #[default]
     Unknown,
+    /// It has to be asked for; news that is older than this resourceVersion is none.
+    Doubted(u64),
     /// It was deleted at this resourceVersion, if that is known: what is older is no news.
     Absent(u64),
     Present(u64, Packed),
+}
+
+impl Seen {
+    /// The resourceVersion that what is older than it is no news; 0 if there is none.
+    const fn version(&self) -> u64 {
+        match self {
+            Self::Unknown => 0,
+            Self::Doubted(version) | Self::Absent(version) | Self::Present(version, _) => *version,
+        }
+    }
 }
 
 /// What can be said of an object without asking.
@@ -100,7 +112,7 @@ impl Index {
             Some(Seen::Absent(_)) => Known::Absent,
             // Every Canary is kept.
             None if object.kind == Kind::Canary => Known::Absent,
-            Some(Seen::Unknown) | None => Known::Unknown,
+            Some(Seen::Unknown | Seen::Doubted(_)) | None => Known::Unknown,
         }
     }
 
@@ -162,10 +174,10 @@ impl Index {
     pub fn is_absent(&mut self, object: &ObjectRef) {
         // Somebody may have created it since: then that was told already. Of some Secrets nobody would tell.
         if let Some(entry) = self.objects.get_mut(object)
-            && matches!(entry.seen, Seen::Unknown)
+            && let Seen::Unknown | Seen::Doubted(_) = entry.seen
             && object.kind != Kind::Secret
         {
-            entry.seen = Seen::Absent(0);
+            entry.seen = Seen::Absent(entry.seen.version());
             if object.kind == Kind::Canary {
                 self.gone(object);
             }
@@ -187,7 +199,10 @@ impl Index {
     /// An object is not as it was thought to be: it is asked for at the next look.
     pub fn doubt(&mut self, object: &ObjectRef) {
         if let Some(entry) = self.objects.get_mut(object) {
-            entry.seen = Seen::Unknown;
+            entry.seen = match entry.seen.version() {
+                0 => Seen::Unknown,
+                known => Seen::Doubted(known),
+            };
         }
     }
 
@@ -204,7 +219,7 @@ impl Index {
             watched.unlisted.remove(&arrival.object);
         }
         if let Some(entry) = self.objects.get_mut(&arrival.object)
-            && let Seen::Present(known, _) = entry.seen
+            && let Seen::Present(known, _) | Seen::Doubted(known) = entry.seen
             && version(arrival.version) < known
         {
             // Either the list was on its way while we wrote, or the API server went back in time.
@@ -224,17 +239,18 @@ impl Index {
                 continue;
             };
             match entry.seen {
-                Seen::Present(..) if kind == Kind::Canary => {
+                Seen::Absent(_) => {}
+                _ if kind == Kind::Canary => {
                     touched.extend(self.touched_by(&object));
                     self.gone(&object);
                 }
-                Seen::Present(..) => {
+                Seen::Present(..) | Seen::Doubted(_) => {
                     entry.seen = Seen::Unknown;
                     touched.extend(self.touched_by(&object));
                 }
                 // Some Secrets are not listed at all.
                 Seen::Unknown if kind != Kind::Secret => entry.seen = Seen::Absent(0),
-                Seen::Unknown | Seen::Absent(_) => {}
+                Seen::Unknown => {}
             }
         }
         touched
@@ -242,8 +258,14 @@ impl Index {
 
     /// An object came as the answer to a call. A Canary that is gone does not come back by an answer that is late.
     pub fn answered(&mut self, arrival: &Arrival<'_>) -> Touched {
-        if !self.objects.contains_key(&arrival.object) {
+        let Some(entry) = self.objects.get_mut(&arrival.object) else {
             return Vec::new();
+        };
+        if let Seen::Doubted(known) = entry.seen
+            && version(arrival.version) < known
+        {
+            // Whoever was asked is believed, also one that went back in time.
+            entry.seen = Seen::Unknown;
         }
         self.arrived(arrival)
     }
@@ -257,13 +279,17 @@ impl Index {
         let Some(entry) = self.objects.get_mut(object) else {
             return Vec::new();
         };
-        let version = version(arrival.version);
-        if matches!(entry.seen, Seen::Present(known, _) | Seen::Absent(known) if known >= version && version != 0)
-        {
+        let (version, known) = (version(arrival.version), entry.seen.version());
+        let is_doubted = matches!(entry.seen, Seen::Doubted(_));
+        if version != 0 && (known > version || known == version && !is_doubted) {
             return Vec::new();
         }
         let text = kept(object.kind, (arrival.text)());
         entry.seen = Seen::Present(version, self.packer.pack(&text));
+        if is_doubted && known == version {
+            // It is as it was thought to be.
+            return Vec::new();
+        }
         let mut touched = self.touched_by(object);
         if let Some(writer) = self.writes.get(object) {
             touched.retain(|canary| **canary != *writer);
@@ -276,7 +302,8 @@ impl Index {
         let Some(entry) = self.objects.get_mut(object) else {
             return Vec::new();
         };
-        if matches!(entry.seen, Seen::Present(known, _) if known > version(at)) {
+        if matches!(entry.seen, Seen::Present(known, _) | Seen::Doubted(known) if known > version(at))
+        {
             // It was made again, and we know that already.
             return Vec::new();
         }
@@ -323,8 +350,7 @@ impl Index {
         let canaries = self.objects.iter();
         canaries
             .filter(|(object, entry)| {
-                object.kind == Kind::Canary
-                    && matches!(entry.seen, Seen::Present(..) | Seen::Unknown)
+                object.kind == Kind::Canary && !matches!(entry.seen, Seen::Absent(_))
             })
             .map(|(object, _)| object.clone())
             .collect()
@@ -535,12 +561,40 @@ mod tests {
         let mut index = live();
         index.doubt(&target());
         assert_eq!(known(&index, &target()), "?");
-        drop(index.arrived(&arrival(&target(), "4", &text("4"))));
+        drop(index.answered(&arrival(&target(), "4", &text("4"))));
         assert_eq!(
             known(&index, &target()),
             "4",
             "an answer counts, whatever was thought before"
         );
+    }
+
+    #[test]
+    fn what_is_doubted_is_asked_for_and_what_is_older_is_no_news() {
+        let mut index = live();
+        index.doubt(&target());
+        drop(index.arrived(&arrival(&target(), "4", &text("4"))));
+        assert_eq!(known(&index, &target()), "?");
+        let same = index.answered(&arrival(&target(), "5", &text("5")));
+        assert!(same.is_empty(), "it is as it was thought to be");
+        assert_eq!(known(&index, &target()), "5");
+        index.doubt(&target());
+        let other = index.answered(&arrival(&target(), "6", &text("6")));
+        assert_eq!((known(&index, &target()).as_str(), other.len()), ("6", 1));
+        index.doubt(&target());
+        index.is_absent(&target());
+        drop(index.answered(&arrival(&target(), "5", &text("5"))));
+        assert_eq!(known(&index, &target()), "-");
+    }
+
+    #[test]
+    fn a_canary_that_was_doubted_when_it_went_is_gone() {
+        let mut index = live();
+        drop(index.arrived(&arrival(&canary(), "6", &text("6"))));
+        index.doubt(&canary());
+        index.listing(Kind::Canary);
+        assert_eq!(index.is_listed(Kind::Canary).len(), 1);
+        assert_eq!(index.touched_by(&canary()).len(), 0);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A cache that lags can delay, never mislead. What we wrote is known from the answer to the write, so that no look is older than the
 //! canary's last write. A write that lost shows that an object is not as it was thought to be: that object is asked for at the next
-//! look. The kinds that cannot be watched, for want of a CRD or of a right, are asked for at every look.
+//! look. So is what a canary looks at while the same stands in its way at one due after another. The kinds that cannot be watched, for want of a CRD or of a right, are asked for at every look.
 
 mod index;
 mod packed;
@@ -34,7 +34,7 @@ use index::{Arrival, Index, Known, Touched, version};
 /// How many objects of one canary are read at a time.
 const PARALLEL_READS: usize = 8;
 /// How many objects a list brings at a time: they are in memory together.
-const PAGE: u32 = 250;
+const PAGE: u32 = 50;
 /// After as many seconds of silence, and five more, a connection counts as dead; a watch is renewed as often.
 const SILENCE: u32 = 30;
 /// The pause before a kind that could not be watched is listed again, at first and at most.
@@ -194,7 +194,9 @@ impl Cache {
     /// These may be other than they are thought to be: they are asked for at the next look.
     pub fn doubt(&self, objects: &BTreeSet<ObjectRef>) {
         let mut index = self.lock();
-        objects.iter().for_each(|object| index.doubt(object));
+        for object in objects {
+            index.doubt(object);
+        }
     }
 
     /// An object as the API server has it now, all of it, asked for at a canary's look.
@@ -208,7 +210,10 @@ impl Cache {
             Some(served) => self.answered(canary, object, served),
             None => self.lock().is_absent(object),
         }
-        Ok(served.map(|served| served.value()))
+        let value = served.map(|served| served.value()).transpose();
+        value.map_err(|error| {
+            ClusterError::Unreachable(format!("{} {}: {error}", object.kind.name(), object.name))
+        })
     }
 
     /// Writes an object for a canary: the canary knows what was written from the answer, others that look at it are told. A write that

@@ -104,15 +104,5 @@ async fn a_long_wait_is_looked_at_more_and_more_rarely() {
     rig.rest(2000).await;
     // Two hundred dues, with the 256th among them.
     let looks = reads(&rig) - before;
-    // Two hundred dues, with the 256th among them.
-    let looks = reads(&rig) - before;
-    let times: Vec<String> = rig
-        .model
-        .asked()
-        .iter()
-        .filter(|a| a.verb == Verb::Get)
-        .map(|a| format!("{} {} {}", a.at, a.resource, a.name))
-        .collect();
-    eprintln!("{times:#?}\n{}", rig.story());
     assert!((1..=12).contains(&looks), "{looks} reads");
 }

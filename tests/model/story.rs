@@ -19,6 +19,8 @@ pub enum Story {
     GatewayApi,
     /// A good version of two steps behind Contour, which takes its time.
     Contour,
+    /// A version that another overtakes in the midst of its run.
+    Overtaken,
     /// A Canary that goes with what it made.
     Deletion,
     /// A Canary that gives back the Service and the route that it took over.
@@ -27,13 +29,14 @@ pub enum Story {
 
 impl Story {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Promotion,
         Self::Rollback,
         Self::AbTesting,
         Self::BlueGreen,
         Self::GatewayApi,
         Self::Contour,
+        Self::Overtaken,
         Self::Deletion,
         Self::GivingBack,
     ];
@@ -43,7 +46,7 @@ impl Story {
         let steps = json!({"interval": "10s", "stepWeight": 25, "threshold": 2});
         let iterations = json!({"interval": "10s", "stepWeight": null, "maxWeight": null, "iterations": 2, "threshold": 2});
         match self {
-            Self::Promotion | Self::Rollback => json!({"analysis": steps}),
+            Self::Promotion | Self::Rollback | Self::Overtaken => json!({"analysis": steps}),
             Self::AbTesting => {
                 let mut analysis = iterations;
                 analysis["match"] = json!([{"headers": {"x-canary": {"exact": "insider"}}}]);
@@ -86,6 +89,19 @@ impl Story {
             Self::Rollback => {
                 rig.outside.measure(10.0);
                 Self::release(rig, "Failed").await;
+            }
+            Self::Overtaken => {
+                rig.image("3.1.1");
+                rig.until("a share of 25 %", |rig| {
+                    rig.get("canaries", "podinfo")["status"]["canaryWeight"] == 25
+                })
+                .await;
+                rig.image("3.1.2");
+                rig.until("the promotion of the second", |rig| {
+                    rig.outcome()["primary"] == "podinfo:3.1.2"
+                })
+                .await;
+                rig.phase("Succeeded").await;
             }
             Self::Promotion
             | Self::AbTesting

@@ -126,9 +126,9 @@ async fn a_cluster_that_flagger_left_is_taken_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_that_flagger_left_is_taken_over_with_flaggers_own_kinds() {
+async fn a_cluster_that_flagger_left_is_taken_over_with_flaggers_own_kinds_and_rights() {
     let rig = Rig::idle().await;
-    rig.with_flaggers_kinds().await.unwrap();
+    rig.with_flaggers_kinds_and_rights().await.unwrap();
     let failed = takeover::what_flagger_left_is_taken_over(&rig).await;
     rig.end(failed).await;
 }

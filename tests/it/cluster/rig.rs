@@ -109,16 +109,17 @@ impl Rig {
         &self.kubeconfig
     }
 
-    /// Puts Flagger's CRDs in the place of ours, as they are where only the image was changed.
-    pub async fn with_flaggers_kinds(&self) -> Outcome {
-        let find = || testbed::binaries::find_or_build(&[testbed::binaries::FLAGGER_CRDS]);
+    /// Puts Flagger's CRDs and rights in the place of ours, as they are where only the image was changed.
+    pub async fn with_flaggers_kinds_and_rights(&self) -> Outcome {
+        let find = || testbed::binaries::find_or_build(&[testbed::binaries::FLAGGER]);
         let found = tokio::task::spawn_blocking(find).await.map_err(text)?;
         let found = found.map_err(text)?;
-        let path = found.path("flagger-crds.yaml").map_err(text)?;
-        let path = path.display().to_string();
         let kubectl = async |args: &[&str]| self.bed.kubectl(args).await.map_err(text);
-        let said = kubectl(&["replace", "-f", &path]).await?;
-        ensure(said.lines().count() == 3, said)?;
+        for file in ["flagger-crds.yaml", "flagger-account.yaml"] {
+            let path = found.path(file).map_err(text)?.display().to_string();
+            let said = kubectl(&["replace", "-f", &path]).await?;
+            ensure(said.lines().count() == 3, said)?;
+        }
         // The API server serves the new schema some moments later.
         until(PATIENCE, "Flagger's CRDs", async || {
             let said = kubectl(&["explain", "canary.spec.analysis.webhooks"]).await?;

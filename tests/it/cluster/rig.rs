@@ -115,11 +115,17 @@ impl Rig {
         let found = tokio::task::spawn_blocking(find).await.map_err(text)?;
         let found = found.map_err(text)?;
         let kubectl = async |args: &[&str]| self.bed.kubectl(args).await.map_err(text);
-        for file in ["flagger-crds.yaml", "flagger-account.yaml"] {
-            let path = found.path(file).map_err(text)?.display().to_string();
-            let said = kubectl(&["replace", "-f", &path]).await?;
-            ensure(said.lines().count() == 3, said)?;
-        }
+        let path = found.path("flagger-crds.yaml").map_err(text)?;
+        let said = kubectl(&["replace", "-f", &path.display().to_string()]).await?;
+        ensure(said.lines().count() == 3, said)?;
+        let account = found.path("flagger-account.yaml").map_err(text)?;
+        let account = std::fs::read_to_string(account).map_err(text)?;
+        let parts = account.split("\n---\n");
+        let role = parts
+            .into_iter()
+            .find(|part| part.contains("\nkind: ClusterRole\n"));
+        let role = role.ok_or("Flagger's account has no ClusterRole")?;
+        self.bed.apply(role).await.map_err(text)?;
         // The API server serves the new schema some moments later.
         until(PATIENCE, "Flagger's CRDs", async || {
             let said = kubectl(&["explain", "canary.spec.analysis.webhooks"]).await?;

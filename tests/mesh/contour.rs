@@ -34,7 +34,7 @@ async fn start() -> Rig {
     let envoy = cell.contour().await.unwrap();
     operator(&cell).await;
     application(&cell).await;
-    Rig::called(cell, envoy.outside).await
+    Rig::called(cell, Some(envoy)).await
 }
 
 async fn operator(cell: &Cell) {

@@ -18,6 +18,7 @@ use kube::{
 use serde_json::{Value, json};
 use testbed::{
     Cell,
+    cell::door::Door,
     client::{Client, Tally},
     programs,
     wait::until,
@@ -32,6 +33,7 @@ pub const THREE_ONE_ZERO: &str = "3.1.0";
 pub struct Rig {
     pub cell: Cell,
     client: Client,
+    _door: Option<Door>,
     canaries: Api<Canary>,
     events: Api<Event>,
 }
@@ -68,14 +70,15 @@ impl Rig {
         ] {
             cell.available(namespace, name).await.unwrap();
         }
-        let gateway = cell.gateway();
-        Self::called(cell, gateway).await
+        Self::called(cell, None).await
     }
 
-    /// From here on users call through a gateway.
-    pub async fn called(cell: Cell, gateway: SocketAddr) -> Self {
+    /// From here on users call through this door, or through Istio's gateway.
+    pub async fn called(cell: Cell, door: Option<Door>) -> Self {
+        let gateway = door.as_ref().map_or(cell.gateway(), |door| door.outside);
         Self {
             client: users(gateway).await,
+            _door: door,
             canaries: Api::namespaced(cell.client(), "test"),
             events: Api::namespaced(cell.client(), "test"),
             cell,

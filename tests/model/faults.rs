@@ -20,6 +20,8 @@ pub enum Fault {
     ResetAfter,
     /// Nothing is done, and no answer comes, until the client gives up as `main.rs` has it.
     Hang,
+    /// No answer comes; all is done when nobody waits for it any more.
+    Late,
     /// All is done; half of the answer comes.
     Truncated,
     /// The client dies before anything is done.
@@ -33,7 +35,9 @@ impl Fault {
     pub const fn is_done(self) -> bool {
         match self {
             Self::DoneBut(_) | Self::ResetAfter | Self::Truncated | Self::DieAfter => true,
-            Self::Status(_) | Self::ResetBefore | Self::Hang | Self::DieBefore => false,
+            Self::Status(_) | Self::ResetBefore | Self::Hang | Self::Late | Self::DieBefore => {
+                false
+            }
         }
     }
 
@@ -44,6 +48,7 @@ impl Fault {
             Self::ResetBefore
             | Self::ResetAfter
             | Self::Hang
+            | Self::Late
             | Self::Truncated
             | Self::DieBefore
             | Self::DieAfter => return None,

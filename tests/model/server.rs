@@ -25,6 +25,8 @@ use super::{
 
 /// How long an operator's client waits for an answer.
 const SILENCE: Duration = Duration::from_secs(40);
+/// After how long a request is carried out that nobody waits for any more.
+const LATE: Duration = Duration::from_secs(30);
 
 /// One request that came in, as an audit log has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,6 +174,14 @@ impl Model {
         } else {
             None
         };
+        if fault == Some(Fault::Late) {
+            let (model, by, call) = (self.clone(), by.clone(), call.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(LATE).await;
+                // Nobody hears the answer.
+                let _ = model.carry_out(&by, &call, &body);
+            });
+        }
         let result = self.with_fault(&by, fault, usual).await;
         let code = result
             .as_ref()
@@ -211,7 +221,7 @@ impl Model {
                 Ok(answer(refusal.code, &refusal.status()))
             }
             Fault::ResetBefore | Fault::ResetAfter => Err(reset()),
-            Fault::Hang => {
+            Fault::Hang | Fault::Late => {
                 tokio::time::sleep(SILENCE).await;
                 Err(io::ErrorKind::TimedOut.into())
             }

@@ -83,6 +83,7 @@ fn a_release_ends_the_same_whatever_becomes_of_a_write() {
         Fault::ResetBefore,
         Fault::ResetAfter,
         Fault::Hang,
+        Fault::Late,
         Fault::Truncated,
     ];
     sweep(|reference| at_each(Which::Writes, reference.writes, &faults));

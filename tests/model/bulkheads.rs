@@ -31,7 +31,15 @@ async fn a_neighbour_changes_no_step_of_a_release() {
     let undisturbed = steps(Neighbour::Rests).await;
     assert_eq!(undisturbed.len(), 9, "{undisturbed:?}");
     for neighbour in [Neighbour::Poison, Neighbour::Slow, Neighbour::Restless] {
-        assert_eq!(steps(neighbour).await, undisturbed, "{neighbour:?}");
+        let disturbed = steps(neighbour).await;
+        let mut pairs = disturbed.iter().zip(&undisturbed);
+        // The clock of the tests goes by milliseconds, and its start is between two.
+        let alike = disturbed.len() == undisturbed.len() && { pairs }
+            .all(|((at, is), (then, was))| is == was && at.abs_diff(*then) <= 2);
+        assert!(
+            alike,
+            "{neighbour:?}: {disturbed:?}, undisturbed {undisturbed:?}"
+        );
     }
 }
 

@@ -113,6 +113,15 @@ impl Story {
         }
     }
 
+    /// What the chat is told of its end, if anything.
+    pub const fn told_at_its_end(self) -> Option<&'static str> {
+        match self {
+            Self::Rollback => Some("Failed checks threshold reached"),
+            Self::Deletion | Self::GivingBack => None,
+            _ => Some("promotion finished"),
+        }
+    }
+
     /// What a user is left with.
     pub fn outcome(self, rig: &Rig) -> Value {
         let spec = |plural| rig.get(plural, "podinfo")["spec"].clone();

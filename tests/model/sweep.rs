@@ -162,6 +162,10 @@ fn sweep(plans: impl Fn(&Run) -> Vec<Disturbance>) {
             "{story:?} undisturbed:\n{}",
             reference.story
         );
+        if let Some(end) = story.told_at_its_end() {
+            let told = reference.told.keys().any(|what| what.contains(end));
+            assert!(told, "{story:?} undisturbed: {:?}", reference.told);
+        }
         let plans = plans(&reference);
         runs += plans.len();
         let tried = |plan: &Disturbance| {

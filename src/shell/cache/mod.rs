@@ -1,8 +1,9 @@
 //! What canaries look at, without asking the API server each time: one watch per kind, of the kinds that some Canary names.
 //!
 //! A cache that lags can delay, never mislead. What we wrote is known from the answer to the write, so that no look is older than the
-//! canary's last write. A write that lost shows that an object is not as it was thought to be: that object is asked for at the next
-//! look. So is what a canary looks at while the same stands in its way at one due after another. The kinds that cannot be watched, for want of a CRD or of a right, are asked for at every look.
+//! canary's last write. A write that lost shows that an object is not as it was thought to be: that object is asked for at the next look.
+//! So is what a canary looks at while the same stands in its way at one due after another. The kinds that cannot be watched, for want of
+//! a CRD or of a right, are asked for at every look.
 
 mod index;
 mod packed;

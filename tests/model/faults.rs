@@ -98,6 +98,18 @@ impl Which {
     }
 }
 
+/// How the API server takes it to be asked for a list as a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Streams {
+    /// As it does from 1.34 on.
+    #[default]
+    Sent,
+    /// It is told not to.
+    Refused,
+    /// It comes to no end.
+    Endless,
+}
+
 /// All that goes wrong in one run.
 #[derive(Debug, Default)]
 pub struct Plan {
@@ -110,6 +122,8 @@ pub struct Plan {
     pub dropped: BTreeMap<&'static str, BTreeSet<usize>>,
     /// The kinds of which each change is told twice.
     pub twice: BTreeSet<&'static str>,
+    /// What becomes of lists as streams.
+    pub streams: Streams,
     /// The clients that are dead: nothing they ask is done, nor answered.
     dead: BTreeSet<String>,
 }

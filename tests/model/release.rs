@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use super::{call::Verb, invariants, rig::Rig};
+use super::{call::Verb, faults::Streams, invariants, rig::Rig};
 
 #[tokio::test(start_paused = true)]
 async fn a_release_of_ten_steps_takes_ten_minutes_of_the_models_time() {
@@ -105,4 +106,31 @@ async fn a_long_wait_is_looked_at_more_and_more_rarely() {
     // Two hundred dues, with the 256th among them.
     let looks = reads(&rig) - before;
     assert!((1..=12).contains(&looks), "{looks} reads");
+}
+
+/// An API server that sends no lists as streams, or comes to no end with them, makes nobody wait for long.
+#[tokio::test(start_paused = true)]
+async fn where_lists_do_not_come_as_streams_they_come_in_pages() {
+    let (usual, lists) = begin(Streams::Sent).await;
+    assert_eq!(lists, 0);
+    let (refused, lists) = begin(Streams::Refused).await;
+    assert!(lists > 0);
+    assert_eq!(refused, usual);
+    let (endless, lists) = begin(Streams::Endless).await;
+    assert!(lists > 0);
+    assert!(endless.as_secs() < 120, "{endless:#}");
+}
+
+/// How long a Canary takes to be initialized, and how many lists there were.
+async fn begin(streams: Streams) -> (SignedDuration, usize) {
+    let mut rig = Rig::new().await;
+    rig.model.plan().streams = streams;
+    rig.walkthrough(json!({}));
+    let begin = rig.model.now();
+    rig.start("operator");
+    rig.phase("Initialized").await;
+    let took = rig.model.now().duration_since(begin);
+    let asked = rig.model.asked();
+    let lists = asked.iter().filter(|asked| asked.verb == Verb::List);
+    (took, lists.count())
 }

@@ -247,7 +247,7 @@ impl Model {
         match call.verb {
             Verb::Get => Ok(answer(200, &served(&*self.store().get(&call.key())?))),
             Verb::List => self.list(call),
-            Verb::Watch => Ok(changes(self.clone(), call.clone())),
+            Verb::Watch => changes(self.clone(), call.clone()),
             Verb::Create => {
                 let body = read(body)?;
                 let name = body["metadata"]["name"].as_str().unwrap_or_default();

@@ -13,6 +13,7 @@ use tokio::{
 
 use super::{
     call::Call,
+    faults::Streams,
     refusal::Refusal,
     selector::Selector,
     server::{Model, served},
@@ -41,7 +42,12 @@ struct Watch {
 }
 
 /// The answer to a watch: a line for each event.
-pub fn changes(model: Model, call: Call) -> Response<Body> {
+pub fn changes(model: Model, call: Call) -> Result<Response<Body>, Refusal> {
+    if is_stream(&call) && model.plan().streams == Streams::Refused {
+        let message = "ListOptions.meta.k8s.io \"\" is invalid: sendInitialEvents: Forbidden: \
+            sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
+        return Err(Refusal::plain(422, "Invalid", message));
+    }
     let start = Instant::now();
     let timeout = call
         .number("timeoutSeconds")
@@ -71,23 +77,40 @@ pub fn changes(model: Model, call: Call) -> Response<Body> {
     let response = Response::builder()
         .status(200)
         .header("content-type", "application/json");
-    response.body(Body::from_stream(lines)).unwrap()
+    Ok(response.body(Body::from_stream(lines)).unwrap())
+}
+
+/// Whether all that there is is wanted first, with a bookmark at its end.
+fn is_stream(call: &Call) -> bool {
+    call.param("sendInitialEvents") == "true"
 }
 
 impl Watch {
-    /// From the revision that is asked for; without one, or from 0, with all that there is at first.
+    /// From the revision that is asked for; without one, or from 0, with all that there is at first. From 0 it may be what there was:
+    /// whoever is told late of changes is told late of that too.
     fn begin(&mut self) {
         let store = self.model.store();
         let from = self.call.number("resourceVersion").filter(|from| *from > 0);
         self.told = from.unwrap_or(store.revision);
         if from.is_none() {
-            let objects = store.at(self.call.resource.plural, store.revision);
+            let unknown = store.since(0).iter().find(|change| {
+                self.call.param("resourceVersion") == "0" && self.due(change) > Instant::now()
+            });
+            self.told = unknown.map_or(store.revision, |change| change.revision - 1);
+            let objects = store.at(self.call.resource.plural, self.told);
             let found = objects
                 .values()
                 .filter(|object| self.selector.matches(object));
             self.ready = found
                 .map(|object| event("ADDED", &self.call, object))
                 .collect();
+            let is_sent = self.model.plan().streams == Streams::Sent;
+            if is_stream(&self.call) && self.bookmark.is_some() && is_sent {
+                let mut end = self.mark();
+                end["object"]["metadata"]["annotations"] =
+                    json!({"k8s.io/initial-events-end": "true"});
+                self.ready.push_back(end);
+            }
         } else if self.told < store.compacted {
             let (told, compacted) = (self.told, store.compacted);
             let refusal =
@@ -106,17 +129,8 @@ impl Watch {
                 return None;
             }
             self.revisions.mark_unchanged();
-            let late = self
-                .model
-                .plan()
-                .late
-                .get(self.call.resource.plural)
-                .copied()
-                .unwrap_or_default();
             let next = self.model.store().since(self.told).first().cloned();
-            let due = next
-                .as_ref()
-                .map(|change| self.model.instant(change.at) + late);
+            let due = next.as_ref().map(|change| self.due(change));
             if let Some(change) = next.filter(|_| due.is_some_and(|due| due <= Instant::now())) {
                 self.told = change.revision;
                 let event = self.tell(&change);
@@ -143,6 +157,18 @@ impl Watch {
                 changed = self.revisions.changed() => changed.ok()?,
             }
         }
+    }
+
+    /// When this watch is told of a change.
+    fn due(&self, change: &Change) -> Instant {
+        let late = self
+            .model
+            .plan()
+            .late
+            .get(self.call.resource.plural)
+            .copied()
+            .unwrap_or_default();
+        self.model.instant(change.at) + late
     }
 
     /// What this watch is told of a change.

@@ -34,7 +34,9 @@ use index::{Arrival, Index, Known, Touched, version};
 
 /// How many objects of one canary are read at a time.
 const PARALLEL_READS: usize = 8;
-/// How many objects a list brings at a time: they are in memory together.
+/// From this minor version on, the API server sends the list of a kind as a stream, object by object.
+const STREAMS: u32 = 34;
+/// How many objects a list brings at a time, where it is no stream: they are in memory together.
 const PAGE: u32 = 50;
 /// After as many seconds of silence, and five more, a connection counts as dead; a watch is renewed as often.
 const SILENCE: u32 = 30;
@@ -94,13 +96,16 @@ impl Cache {
     /// Watches, for ever.
     pub async fn run(&self, mut wanted: mpsc::UnboundedReceiver<Kind>) {
         let mut watches = stream::SelectAll::new();
-        watches.push(self.watch(Kind::Canary, Duration::ZERO));
+        let version = self.client.apiserver_version().await;
+        let streams = version.is_ok_and(|version| streams(&version.minor));
+        let watch = |kind, after| self.watch(kind, streams, after);
+        watches.push(watch(Kind::Canary, Duration::ZERO));
         loop {
             tokio::select! {
-                Some(kind) = wanted.recv() => watches.push(self.watch(kind, Duration::ZERO)),
+                Some(kind) = wanted.recv() => watches.push(watch(kind, Duration::ZERO)),
                 Some((kind, news)) = watches.next() => {
                     if let Some(again) = self.take(kind, news) {
-                        watches.push(self.watch(kind, again));
+                        watches.push(watch(kind, again));
                     }
                 }
             }
@@ -332,7 +337,12 @@ impl Cache {
     }
 
     /// A kind's list and changes, until something is wrong with them, or until they are an hour old.
-    fn watch(&self, kind: Kind, after: Duration) -> stream::BoxStream<'static, News> {
+    fn watch(
+        &self,
+        kind: Kind,
+        streams: bool,
+        after: Duration,
+    ) -> stream::BoxStream<'static, News> {
         let (group, version) = kind.group_version();
         let gvk = GroupVersionKind::gvk(group, version, kind.name());
         let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural());
@@ -344,7 +354,8 @@ impl Cache {
         if kind == Kind::Secret {
             config = config.fields(&UNLISTED.map(|kind| format!("type!={kind}")).join(","));
         }
-        let news = stream::once(sleep(after)).flat_map(move |()| until_error(&api, &config));
+        let news =
+            stream::once(sleep(after)).flat_map(move |()| until_error(&api, &config, streams));
         news.map(Some)
             .chain(stream::once(future::ready(None)))
             .map(move |news| (kind, news))
@@ -413,15 +424,45 @@ impl Cache {
 fn until_error(
     api: &Api<Served>,
     config: &watcher::Config,
+    streams: bool,
 ) -> impl Stream<Item = watcher::Result<Event<Served>>> + Send + use<> {
-    let events = kube::runtime::watcher(api.clone(), config.clone())
-        .take_until(sleep(RELIST.mul_f64(0.75 + 0.5 * jitter())));
+    let paged = kube::runtime::watcher(api.clone(), config.clone());
+    let events = if streams {
+        streamed(api, config).chain(paged).boxed()
+    } else {
+        paged.boxed()
+    };
+    let events = events.take_until(sleep(RELIST.mul_f64(0.75 + 0.5 * jitter())));
     stream::unfold(Some(events.boxed()), async |events| {
         let mut events = events?;
         let event = events.next().await?;
         let goes_on = event.is_ok();
         Some((event, goes_on.then_some(events)))
     })
+}
+
+/// A watch whose list is a stream. It ends where the API server does not know how, or did not get to the end of the list in the time of
+/// a watch.
+fn streamed(
+    api: &Api<Served>,
+    config: &watcher::Config,
+) -> impl Stream<Item = watcher::Result<Event<Served>>> + Send + use<> {
+    let mut begins = 0;
+    kube::runtime::watcher(api.clone(), config.clone().streaming_lists()).take_while(move |event| {
+        begins += usize::from(matches!(event, Ok(Event::Init)));
+        let is_refused = matches!(
+            event,
+            Err(watcher::Error::WatchStartFailed(kube::Error::Api(status)))
+                if matches!(status.code, 400 | 422)
+        );
+        future::ready(begins < 2 && !is_refused)
+    })
+}
+
+/// Whether an API server of this minor version, which may be followed by a plus, sends lists as streams.
+fn streams(minor: &str) -> bool {
+    let digits = minor.trim_end_matches(|c: char| !c.is_ascii_digit());
+    digits.parse().is_ok_and(|minor: u32| minor >= STREAMS)
 }
 
 fn arrival<'a>(kind: Kind, served: &'a Served, text: &'a dyn Fn() -> String) -> Arrival<'a> {

@@ -83,6 +83,9 @@ async fn compare(bed: &Bed, namespace: &str, steps: &[Step]) -> Result<(), Strin
     for kind in kinds {
         let (theirs, ours) = (real.pages(kind).await, model.pages(kind).await);
         equal(&format!("pages of {kind:?}"), &json!(theirs), &json!(ours))?;
+        let ours = model.streamed(kind, None).await;
+        let theirs = real.streamed(kind, Some(ours.len())).await;
+        equal(&format!("stream of {kind:?}"), &json!(theirs), &json!(ours))?;
         for metadata_only in [false, true] {
             let ours = model.news(kind, metadata_only, None).await;
             let theirs = real.news(kind, metadata_only, Some(ours.len())).await;

@@ -236,11 +236,32 @@ impl Side {
         metadata_only: bool,
         count: Option<usize>,
     ) -> Vec<Value> {
-        let path = format!(
-            "{}?watch=true&timeoutSeconds=10&resourceVersion={}",
-            self.path(kind),
-            self.begin[&kind]
-        );
+        let from = format!("resourceVersion={}", self.begin[&kind]);
+        self.watch(kind, &from, metadata_only, count).await
+    }
+
+    /// All that there is of a kind, as a stream with an end.
+    pub async fn streamed(&mut self, kind: Kind, count: Option<usize>) -> Vec<Value> {
+        let all =
+            "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+        let mut events = self.watch(kind, all, false, count).await;
+        for event in &mut events {
+            if event[0] == "BOOKMARK" {
+                // Nobody looks at more of it.
+                event[1] = event[1]["metadata"]["annotations"]["k8s.io/initial-events-end"].clone();
+            }
+        }
+        events
+    }
+
+    async fn watch(
+        &mut self,
+        kind: Kind,
+        from: &str,
+        metadata_only: bool,
+        count: Option<usize>,
+    ) -> Vec<Value> {
+        let path = format!("{}?watch=true&timeoutSeconds=10&{from}", self.path(kind));
         let accept = if metadata_only {
             super::step::METADATA
         } else {

@@ -15,6 +15,7 @@ pub mod observe;
 pub mod probe;
 pub mod report;
 pub mod schedule;
+mod series;
 pub mod served;
 pub mod server;
 pub mod telemetry;

@@ -1,11 +1,11 @@
 //! What operators of the operator see: logs in Flagger's form, and the `flagger_*` metrics.
 
-use std::{fmt, sync::Arc};
-
-use prometheus::{
-    GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
-    core::Collector,
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+
+use prometheus::{GaugeVec, Opts, Registry, TextEncoder};
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
@@ -16,7 +16,10 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use super::meters::Meters;
+use super::{
+    meters::Meters,
+    series::{End, Numbers, Series},
+};
 use crate::{
     api::canary::{Canary, CanaryPhase},
     notice::EventKind,
@@ -142,12 +145,7 @@ struct Metrics {
     registry: Registry,
     info: GaugeVec,
     total: GaugeVec,
-    status: GaugeVec,
-    weight: GaugeVec,
-    analysis: GaugeVec,
-    duration: HistogramVec,
-    successes: IntCounterVec,
-    failures: IntCounterVec,
+    series: Mutex<Series>,
 }
 
 impl Recorder {
@@ -159,25 +157,6 @@ impl Recorder {
             registry.register(Box::new(gauge.clone()))?;
             Ok::<_, prometheus::Error>(gauge)
         };
-        let counter = |name: &str, help: &str, labels: &[&str]| {
-            let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        let ended = [
-            "name",
-            "namespace",
-            "deployment_strategy",
-            "analysis_status",
-        ];
-        let duration = HistogramVec::new(
-            HistogramOpts::new(
-                "flagger_canary_duration_seconds",
-                "Seconds spent performing canary analysis.",
-            ),
-            &["name", "namespace"],
-        )?;
-        registry.register(Box::new(duration.clone()))?;
         Ok(Self(Arc::new(Metrics {
             info: gauge(
                 "flagger_info",
@@ -189,32 +168,7 @@ impl Recorder {
                 "Total number of canary objects",
                 &["namespace"],
             )?,
-            status: gauge(
-                "flagger_canary_status",
-                "Last canary analysis result",
-                &["name", "namespace"],
-            )?,
-            weight: gauge(
-                "flagger_canary_weight",
-                "The virtual service destination weight current value",
-                &["workload", "namespace"],
-            )?,
-            analysis: gauge(
-                "flagger_canary_metric_analysis",
-                "Last canary analysis result per metric",
-                &["name", "namespace", "metric"],
-            )?,
-            successes: counter(
-                "flagger_canary_successes_total",
-                "Total number of canary successes",
-                &ended,
-            )?,
-            failures: counter(
-                "flagger_canary_failures_total",
-                "Total number of canary failures",
-                &ended,
-            )?,
-            duration,
+            series: Mutex::default(),
             registry,
         })))
     }
@@ -241,56 +195,36 @@ impl Recorder {
     /// Where a release stands: 0 while it runs, 2 when it failed, else 1.
     pub fn status(&self, canary: &Canary, phase: CanaryPhase) {
         let value = match phase {
-            CanaryPhase::Progressing => 0.0,
-            CanaryPhase::Failed => 2.0,
-            _ => 1.0,
+            CanaryPhase::Progressing => 0,
+            CanaryPhase::Failed => 2,
+            _ => 1,
         };
-        self.0.status.with_label_values(&labels(canary)).set(value);
+        self.with(canary, |numbers| numbers.status = Some(value));
     }
 
     /// What is routed.
     pub fn weights(&self, canary: &Canary, primary: u8, share: u8) {
-        let [target, namespace] = labels(canary);
-        let of_primary = format!("{target}-primary");
-        self.0
-            .weight
-            .with_label_values(&[of_primary.as_str(), namespace])
-            .set(f64::from(primary));
-        self.0
-            .weight
-            .with_label_values(&[target, namespace])
-            .set(f64::from(share));
+        self.with(canary, |numbers| numbers.weights = Some((primary, share)));
     }
 
     /// The value of a metric of the release.
     pub fn sample(&self, canary: &Canary, metric: &str, value: f64) {
-        let [target, namespace] = labels(canary);
-        self.0
-            .analysis
-            .with_label_values(&[target, namespace, metric])
-            .set(value);
+        self.with(canary, |numbers| numbers.sample(metric, value));
     }
 
     /// How long a step's questions took.
     pub fn step(&self, canary: &Canary, seconds: f64) {
-        self.0
-            .duration
-            .with_label_values(&labels(canary))
-            .observe(seconds);
+        self.with(canary, |numbers| numbers.step(seconds));
     }
 
     /// A run ended.
     pub fn ended(&self, canary: &Canary, success: bool, skipped: bool) {
-        let [target, namespace] = labels(canary);
-        let counter = if success {
-            &self.0.successes
-        } else {
-            &self.0.failures
+        let end = End {
+            success,
+            strategy: canary.strategy().as_str(),
+            how: if skipped { "skipped" } else { "completed" },
         };
-        let how = if skipped { "skipped" } else { "completed" };
-        counter
-            .with_label_values(&[target, namespace, canary.strategy().as_str(), how])
-            .inc();
+        self.with(canary, |numbers| numbers.ended(end));
     }
 
     /// Where the operator's own work is counted.
@@ -300,52 +234,31 @@ impl Recorder {
 
     /// A canary is gone: so are its gauges.
     pub fn forget(&self, target: &str, namespace: &str) {
-        let of_primary = format!("{target}-primary");
-        // Fails only for what was never set.
-        let _ = self.0.status.remove_label_values(&[target, namespace]);
-        let _ = self.0.weight.remove_label_values(&[target, namespace]);
-        let _ = self
-            .0
-            .weight
-            .remove_label_values(&[of_primary.as_str(), namespace]);
-        // Also those that the spec does not name any more.
-        for family in self.0.analysis.collect() {
-            for series in family.get_metric() {
-                let value = |name| {
-                    let label = series.get_label().iter().find(|label| label.name() == name);
-                    label.map(prometheus::proto::LabelPair::value)
-                };
-                if let (Some(name), Some(of), Some(metric)) =
-                    (value("name"), value("namespace"), value("metric"))
-                    && [name, of] == [target, namespace]
-                {
-                    let _ = self.0.analysis.remove_label_values(&[name, of, metric]);
-                }
-            }
-        }
+        self.series().forget(namespace, target);
     }
 
     /// The exposition.
     pub fn render(&self) -> String {
-        TextEncoder::new()
+        let mut text = TextEncoder::new()
             .encode_to_string(&self.0.registry.gather())
-            .unwrap_or_default()
+            .unwrap_or_default();
+        self.series().write(&mut text);
+        text
     }
-}
 
-fn labels(canary: &Canary) -> [&str; 2] {
-    [
-        &canary.spec.target_ref.name,
-        canary.metadata.namespace.as_deref().unwrap_or_default(),
-    ]
+    fn with(&self, canary: &Canary, change: impl FnOnce(&mut Numbers)) {
+        let namespace = canary.metadata.namespace.as_deref().unwrap_or_default();
+        change(self.series().of(namespace, &canary.spec.target_ref.name));
+    }
+
+    fn series(&self) -> MutexGuard<'_, Series> {
+        self.0.series.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io,
-        sync::{Mutex, PoisonError},
-    };
+    use std::io;
 
     use serde_json::{Value, json};
 
@@ -410,6 +323,36 @@ mod tests {
         let text = recorder.render();
         assert!(!text.contains("gone"), "{text}");
         assert_eq!(text.matches("stays-app").count(), 4, "{text}");
+    }
+
+    #[test]
+    fn what_was_counted_outlives_its_canary() {
+        let recorder = Recorder::new().unwrap();
+        recorder.status(&canary("a"), CanaryPhase::Succeeded);
+        recorder.step(&canary("a"), 1.0);
+        recorder.ended(&canary("a"), true, false);
+        recorder.forget("a-app", "test");
+        recorder.ended(&canary("a"), true, false);
+        let text = recorder.render();
+        let labels = r#"analysis_status="completed",deployment_strategy="canary",name="a-app",namespace="test""#;
+        let line = format!("flagger_canary_successes_total{{{labels}}} 2");
+        assert!(text.lines().any(|l| l == line), "{text}");
+        assert!(
+            text.contains("flagger_canary_duration_seconds_count"),
+            "{text}"
+        );
+        assert!(!text.contains("flagger_canary_status"), "{text}");
+    }
+
+    #[test]
+    fn a_name_cannot_break_out_of_its_label() {
+        let recorder = Recorder::new().unwrap();
+        let mut canary = canary("a");
+        canary.spec.target_ref.name = "a\"} 1\nb\\".to_owned();
+        recorder.status(&canary, CanaryPhase::Failed);
+        let line = r#"flagger_canary_status{name="a\"} 1\nb\\",namespace="test"} 2"#;
+        let text = recorder.render();
+        assert!(text.lines().any(|l| l == line), "{text}");
     }
 
     #[derive(Clone, Default)]

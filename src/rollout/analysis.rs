@@ -119,7 +119,7 @@ pub fn changed(facts: &Facts<'_>) -> Result<Decision, String> {
 }
 
 /// The version changed under way: traffic returns to the primary, and the analysis begins anew.
-pub fn restart(facts: &Facts<'_>) -> Result<Decision, String> {
+fn restart(facts: &Facts<'_>) -> Result<Decision, String> {
     let text = format!(
         "New revision detected! Restarting analysis for {}",
         facts.world.full_target()

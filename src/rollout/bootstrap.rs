@@ -7,11 +7,12 @@ use super::{
     metrics,
     phase::{self, Intent},
     plan::{Decision, Evidence, Next, Plan},
-    say::{alert, event, event_of},
+    rollback::{self, Cause},
+    say::{event, event_of},
 };
 use crate::{
     api::canary::CanaryPhase,
-    notice::{EventKind, Severity},
+    notice::EventKind,
     world::{Action, Effect, Readiness, Weights},
 };
 
@@ -127,21 +128,11 @@ fn initialized(facts: &Facts<'_>) -> Result<Decision, String> {
     status.last_applied_spec = Some(facts.revision.clone());
     status.last_promoted_spec = Some(facts.revision.clone());
     status.tracked_configs.clone_from(&facts.configs);
-    let text = format!(
-        "New {} detected, initialization completed.",
-        world.canary.spec.target_ref.kind
-    );
-    let notices = vec![
-        event_of(
-            &status,
-            EventKind::Normal,
-            format!("Initialization done! {}", world.full_name()),
-        ),
-        alert(world, Severity::Info, &text, true),
-    ];
+    let text = format!("Initialization done! {}", world.full_name());
+    let done = event_of(&status, EventKind::Normal, text);
     Ok(Decision::Do(Plan {
         effects: down,
-        status: Some(status),
-        notices,
+        status: Some(rollback::owe(status, world, &Cause::Initialized)),
+        notices: vec![done],
     }))
 }

@@ -86,8 +86,10 @@ fn pass(world: &World, asked: Outcome<'_>, closed: impl FnOnce(&CanaryWebhook) -
     }
     let decision = match phase {
         Some(phase) if world.phase() != phase => Decision::commit(phase::enter(world, phase), news),
-        // Who waits in a phase of its own was told when that began.
-        Some(_) if reminders(world) == 0 => Decision::Wait(Next::Approval(0), Vec::new()),
+        // Who waits in a phase of its own was told when that began, if by this process.
+        Some(_) if reminders(world) == 0 && !world.is_fresh => {
+            Decision::Wait(Next::Approval(0), Vec::new())
+        }
         _ => Decision::Wait(Next::Approval(reminders(world)), news),
     };
     Gate::Break(decision.saying(passed))

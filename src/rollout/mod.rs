@@ -10,6 +10,7 @@ mod drain;
 mod facts;
 mod gate;
 mod guard;
+mod hearsay;
 mod hooks;
 mod metric_template;
 mod metrics;
@@ -24,11 +25,11 @@ mod traffic;
 mod withdrawal;
 
 pub use audit::audit;
-pub use facts::{content, needs, whole};
+pub use facts::{content, is_in_flight, needs, whole};
+pub use hearsay::hearsay;
 pub use metrics::samples;
 pub use outlook::{Outlook, Verdict, outlook};
 pub use plan::{Answer, Decision, Evidence, Next, Plan, Question};
-pub use rollback::given_up;
 
 use crate::{
     api::canary::CanaryPhase,
@@ -41,6 +42,10 @@ use say::event;
 
 /// The decision. Total: whatever was seen, there is one, and it is one of [`Decision`]'s.
 pub fn decide(world: &World, evidence: &Evidence) -> Decision {
+    next(world, evidence).saying(settled::start_again(world))
+}
+
+fn next(world: &World, evidence: &Evidence) -> Decision {
     if world.canary.metadata.deletion_timestamp.is_some() {
         return deletion::decide(world);
     }

@@ -168,7 +168,7 @@ fn foreseen(world: &World, decision: Decision) -> Outlook {
 
 fn asked(world: &World, questions: &[Question]) -> Outlook {
     if rollback::is_owed(world) {
-        return Outlook::new(Verdict::GoesOn, "tells how the run ended");
+        return Outlook::new(Verdict::GoesOn, "tells what it came to");
     }
     let count = |one: &str, of: fn(&&Question) -> bool| {
         let questions = questions.iter().filter(of).count();

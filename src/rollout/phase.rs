@@ -23,7 +23,7 @@ pub enum Intent {
     Draining,
     /// The primary was given a version with which it did not become ready, and none since that did.
     PromotionFailed,
-    /// The end of a run has not been told yet.
+    /// What a run, or an initialization, came to has not been told yet.
     NoticePending,
     /// The spec cannot be followed; nothing is done until it is mended.
     Invalid,

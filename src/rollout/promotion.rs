@@ -22,7 +22,7 @@ pub fn promoting(facts: &Facts<'_>) -> Result<Decision, String> {
         facts.complete()?;
         if facts.changed() {
             // Only what was analysed is promoted.
-            return analysis::restart(facts);
+            return analysis::changed(facts);
         }
         let mut effects: Vec<_> = facts.primary_scaler(true)?.into_iter().collect();
         effects.extend(facts.promote());
@@ -142,13 +142,7 @@ pub fn succeed(facts: &Facts<'_>, cause: &Cause) -> Plan {
     status
         .last_promoted_spec
         .clone_from(&status.last_applied_spec);
-    let status = phase::with_intent(
-        status,
-        facts.world,
-        Intent::NoticePending,
-        cause.reason(),
-        "",
-    );
+    let status = rollback::owe(status, facts.world, cause);
     Plan {
         effects: facts.scale_down(),
         status: Some(status),

@@ -12,10 +12,10 @@ use super::{
 use crate::{
     api::canary::{CanaryPhase, CanaryStatus},
     route::affinity,
-    world::{ObjectRef, TargetKind, Weights, World},
+    world::{Weights, World},
 };
 
-/// Why a run ends without a promotion: kept in the status as `reason` and `message` of an intent until it was told.
+/// What a run came to, and why: kept in the status as `reason` and `message` of an intent until it was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// So many checks failed.
@@ -26,7 +26,9 @@ pub enum Cause {
     NotReady(String),
     /// The primary did not become ready with the promoted version.
     FailedPromotion(String),
-    /// The promotion was completed. (Not a failure: the end that is owed to be told.)
+    /// The canary can be released from now on.
+    Initialized,
+    /// The promotion was completed.
     Promoted,
     /// The promotion was completed without an analysis.
     Skipped,
@@ -42,6 +44,7 @@ impl Cause {
             Self::Manual(_) => "Manual",
             Self::NotReady(_) => "NotReady",
             Self::FailedPromotion(_) => "FailedPromotion",
+            Self::Initialized => "Initialized",
             Self::Promoted => "Promoted",
             Self::Skipped => "Skipped",
             Self::Reverted => "Reverted",
@@ -66,7 +69,7 @@ impl Cause {
             Self::FailedChecks(n) => n.to_string(),
             Self::Manual(hook) => hook.clone(),
             Self::NotReady(why) | Self::FailedPromotion(why) => why.clone(),
-            Self::Promoted | Self::Skipped | Self::Reverted => String::new(),
+            Self::Initialized | Self::Promoted | Self::Skipped | Self::Reverted => String::new(),
         }
     }
 
@@ -83,6 +86,7 @@ impl Cause {
             "FailedChecks" => Self::FailedChecks(message.parse().unwrap_or(0)),
             "Manual" => Self::Manual(message.to_owned()),
             "FailedPromotion" => Self::FailedPromotion(message.to_owned()),
+            "Initialized" => Self::Initialized,
             "Promoted" => Self::Promoted,
             "Skipped" => Self::Skipped,
             "Reverted" => Self::Reverted,
@@ -119,38 +123,25 @@ pub fn begin(world: &World, cause: &Cause) -> Decision {
     Decision::commit(status, Vec::new())
 }
 
-/// The workloads whose pods a plan gives up on; empty if it gives up on none. What was heard of them may be old, and this is no plan to
-/// make by hearsay.
-pub fn given_up(world: &World, plan: &Plan) -> Vec<ObjectRef> {
-    let conditions = plan
-        .status
-        .as_ref()
-        .and_then(|status| status.conditions.as_ref());
-    let mut begun = conditions.into_iter().flatten();
-    let begun = begun.find(|condition| condition.type_ == Intent::RollingBack.as_str());
-    let cause = begun.map(|c| Cause::read(&c.reason, c.message.as_deref().unwrap_or_default()));
-    let (Some(Cause::NotReady(_) | Cause::FailedPromotion(_)), false, Some(kind)) =
-        (cause, is_under_way(world), TargetKind::of(&world.canary))
-    else {
-        return Vec::new();
-    };
-    let (target, primary) = (
-        &world.canary.spec.target_ref.name,
-        world.canary.primary_workload_name(),
-    );
-    [target, &primary]
-        .map(|name| world.reference(kind.kind(), name))
-        .to_vec()
-}
-
 /// Whether the way back was begun and not finished.
 pub fn is_under_way(world: &World) -> bool {
     way_back(world).is_some()
 }
 
-/// Whether the end of a run has not been told yet.
+/// Whether what a run, or an initialization, came to has not been told yet.
 pub fn is_owed(world: &World) -> bool {
     phase::intent(world, Intent::NoticePending).is_some()
+}
+
+/// The same status, with this still to be told.
+pub fn owe(status: CanaryStatus, world: &World, cause: &Cause) -> CanaryStatus {
+    phase::with_intent(
+        status,
+        world,
+        Intent::NoticePending,
+        &cause.reason_in(world.phase()),
+        &cause.message(),
+    )
 }
 
 /// Takes the way back: from wherever an interruption left it.
@@ -174,13 +165,7 @@ pub fn proceed(facts: &Facts<'_>) -> Result<Decision, String> {
     if intent == Intent::Reverting {
         give_up(&mut status, facts);
     }
-    let status = phase::with_intent(
-        status,
-        facts.world,
-        Intent::NoticePending,
-        &cause.reason_in(facts.world.phase()),
-        &cause.message(),
-    );
+    let status = owe(status, facts.world, &cause);
     let status = if to.canary == 0 && !facts.scale_down().is_empty() {
         drain::begin(status, facts.world)
     } else {

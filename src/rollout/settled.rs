@@ -12,14 +12,17 @@ use super::{
     phase::{self, Intent},
     plan::{Answer, Decision, Evidence, Next, Question},
     rollback::{self, Cause},
-    say::{alert, event, event_in},
+    say::{self, alert, event, event_in},
 };
 use crate::{
     api::canary::{CanaryPhase, Strategy, WebhookType},
     notice::{EventKind, Notice, Severity},
     route::affinity,
-    world::{Readiness, World},
+    world::{Readiness, World, revision},
 };
+
+/// What chats are told at the start of a run.
+const STARTED: &str = "New revision detected, progressing canary analysis.";
 
 /// How long a change must have rested before a run starts, so that a burst of edits is one run …
 const DEBOUNCE: SignedDuration = SignedDuration::from_millis(500);
@@ -82,12 +85,7 @@ fn start(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String> {
         status,
         vec![
             event_in(world, EventKind::Normal, text, CanaryPhase::Progressing),
-            alert(
-                world,
-                Severity::Info,
-                "New revision detected, progressing canary analysis.",
-                true,
-            ),
+            alert(world, Severity::Info, STARTED, true),
         ],
     );
     Ok(decision.saying(passed))
@@ -147,18 +145,23 @@ pub fn adopted(facts: &Facts<'_>) -> crate::api::canary::CanaryStatus {
     status
 }
 
-/// Tells the end of a run: at least once, whatever happened in between. Only then is it settled.
+/// Tells what a run, or an initialization, came to: at least once, whatever happened in between. Only then is it settled.
 /// A failure is told before its hooks are called, a success after them.
 pub fn tell(world: &World, evidence: &Evidence) -> Decision {
     let (reason, message) = phase::intent(world, Intent::NoticePending).unwrap_or_default();
     let begun_in = rollback::phase_of(reason);
-    let mut news = news(world, &Cause::read(reason, message), begun_in);
+    let cause = Cause::read(reason, message);
+    let mut news = news(world, &cause, begun_in);
     if world.phase() == CanaryPhase::Failed
         && let Some(question) = untold(std::mem::take(&mut news), evidence)
     {
         return Decision::Ask(vec![question], Vec::new());
     }
-    let mut notices = match hooks::run(world, evidence, WebhookType::PostRollout, world.phase()) {
+    let hooks = match cause {
+        Cause::Initialized => Outcome::Passed(Vec::new()),
+        _ => hooks::run(world, evidence, WebhookType::PostRollout, world.phase()),
+    };
+    let mut notices = match hooks {
         Outcome::Ask(questions, _) => return Decision::Ask(questions, Vec::new()),
         Outcome::Passed(passed) => passed,
         Outcome::Failed {
@@ -181,6 +184,24 @@ pub fn tell(world: &World, evidence: &Evidence) -> Decision {
     }
 }
 
+/// The start of a run once more, from a process that did not begin it: until a step is on record, nobody knows whether the one that did
+/// came to tell it.
+pub fn start_again(world: &World) -> Vec<Notice> {
+    let is_ours = world.canary.status.as_ref().is_some_and(|status| {
+        let conditions = status.conditions.iter().flatten();
+        let mut entered = conditions.map(|condition| &condition.last_update_time);
+        let applied = status.last_applied_spec.as_deref();
+        applied.is_some_and(revision::is_ours)
+            && entered.next() == Some(&status.last_transition_time)
+    });
+    if world.is_fresh && world.due.is_some() && world.phase() == CanaryPhase::Progressing && is_ours
+    {
+        vec![alert(world, Severity::Info, STARTED, true)]
+    } else {
+        Vec::new()
+    }
+}
+
 /// What is still to be told of this.
 fn untold(notices: Vec<Notice>, evidence: &Evidence) -> Option<Question> {
     let question = Question::Tell(notices);
@@ -197,6 +218,7 @@ fn news(world: &World, cause: &Cause, begun_in: CanaryPhase) -> Vec<Notice> {
         CanaryPhase::Failed,
     );
     let normal = |text: String| event(world, EventKind::Normal, text);
+    let alert = |severity, text: &str| alert(world, severity, text, false);
     match cause {
         Cause::FailedChecks(n) => vec![
             warning(
@@ -205,10 +227,8 @@ fn news(world: &World, cause: &Cause, begun_in: CanaryPhase) -> Vec<Notice> {
             ),
             down,
             alert(
-                world,
                 Severity::Error,
                 &format!("Failed checks threshold reached {n}"),
-                false,
             ),
         ],
         Cause::Manual(hook) => vec![
@@ -218,12 +238,7 @@ fn news(world: &World, cause: &Cause, begun_in: CanaryPhase) -> Vec<Notice> {
                 begun_in,
             ),
             down,
-            alert(
-                world,
-                Severity::Warn,
-                "Rolling back manual webhook invoked",
-                false,
-            ),
+            alert(Severity::Warn, "Rolling back manual webhook invoked"),
         ],
         Cause::NotReady(why) => vec![
             warning(
@@ -232,10 +247,8 @@ fn news(world: &World, cause: &Cause, begun_in: CanaryPhase) -> Vec<Notice> {
             ),
             down,
             alert(
-                world,
                 Severity::Error,
                 &format!("Progress deadline exceeded {why}"),
-                false,
             ),
         ],
         Cause::FailedPromotion(why) => vec![
@@ -244,19 +257,24 @@ fn news(world: &World, cause: &Cause, begun_in: CanaryPhase) -> Vec<Notice> {
                 CanaryPhase::Promoting,
             ),
             alert(
-                world,
                 Severity::Error,
                 &format!("Promotion failed, primary not ready: {why}"),
-                false,
             ),
         ],
+        Cause::Initialized => vec![say::alert(
+            world,
+            Severity::Info,
+            &format!(
+                "New {} detected, initialization completed.",
+                world.canary.spec.target_ref.kind
+            ),
+            true,
+        )],
         Cause::Promoted => vec![
             normal(format!("Promotion completed! Scaling down {target}")),
             alert(
-                world,
                 Severity::Info,
                 "Canary analysis completed successfully, promotion finished.",
-                false,
             ),
         ],
         Cause::Skipped => vec![
@@ -264,10 +282,8 @@ fn news(world: &World, cause: &Cause, begun_in: CanaryPhase) -> Vec<Notice> {
                 "Promotion completed! Canary analysis was skipped for {target}"
             )),
             alert(
-                world,
                 Severity::Info,
                 "Canary analysis was skipped, promotion finished.",
-                false,
             ),
         ],
         Cause::Reverted => vec![
@@ -275,10 +291,8 @@ fn news(world: &World, cause: &Cause, begun_in: CanaryPhase) -> Vec<Notice> {
                 "Run ended without a promotion: {target} is back at the promoted revision"
             )),
             alert(
-                world,
                 Severity::Info,
                 "The target is back at the promoted revision, canary analysis ended.",
-                false,
             ),
         ],
     }

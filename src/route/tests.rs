@@ -139,6 +139,7 @@ pub fn world(provider: &str, service: Value, analysis: Value, status: Value) -> 
         changed: None,
         mended: BTreeSet::new(),
         rival: None,
+        is_fresh: false,
         nonce: 0,
         settings: Arc::new(Settings {
             mesh_provider: "istio".into(),

@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::{
-    cache::Cache,
+    cache::{Cache, Needed},
     cluster::Cluster,
     leadership::Leadership,
     lease,
@@ -91,7 +91,7 @@ impl Reads {
         let meters = meters.map_err(|error| format!("metrics: {error}"))?;
         let cluster = Cluster::new(client.clone(), Leadership::never(), meters.clone());
         let (touch, touched) = mpsc::unbounded_channel();
-        let needs = Box::new(|_: &Cache, _: &ObjectRef| BTreeSet::new());
+        let needs = Box::new(|_: &Cache, _: &ObjectRef| Needed::default());
         let (cache, kinds) = Cache::new(client.clone(), cluster, meters, namespace, needs, touch);
         Ok(Self {
             cache,

@@ -18,7 +18,7 @@ use super::{
     cluster::{Cluster, ClusterError},
     memory::Memory,
     meters::Meters,
-    observe::{self, ObserveError, before, observe, positive, spread},
+    observe::{self, ObserveError, before, observe, part, positive, spread},
     report::Reporter,
     schedule::{Looks, Schedule},
     served::Served,
@@ -84,7 +84,7 @@ pub async fn run(
     client: Client,
     namespace: Option<&str>,
     operator: Arc<Operator>,
-    (touch, touched): (
+    (touch, mut touched): (
         mpsc::UnboundedSender<ObjectRef>,
         mpsc::UnboundedReceiver<ObjectRef>,
     ),
@@ -107,13 +107,20 @@ pub async fn run(
     };
     let looking = async {
         tokio::pin!(stop);
-        tokio::select! {
-            () = cache.synced() => {}
+        let mut unseen = tokio::select! {
+            canaries = cache.synced() => canaries,
             () = &mut stop => return,
-        }
+        };
         health.is_synced(true);
-        info!("{} canaries", cache.canaries().len());
-        Schedule::default().run(&context, touched, stop).await;
+        info!("{} canaries", unseen.len());
+        // What the first lists told calls nobody; but a canary may have come after them.
+        let known: HashSet<_> = unseen.iter().cloned().collect();
+        while let Ok(canary) = touched.try_recv() {
+            if !known.contains(&canary) {
+                unseen.push_back(canary);
+            }
+        }
+        Schedule::new(unseen).run(&context, touched, stop).await;
     };
     let sweeping = async {
         let mut sweeps = tokio::time::interval(SWEEP);
@@ -243,6 +250,9 @@ impl Context {
                     let notices = {
                         let mut memory = lock(&memory);
                         memory.waited(world.due, next);
+                        if rests {
+                            memory.rests();
+                        }
                         memory.untold_wait(&step, next, notices)
                     };
                     self.operator.reporter.tell(&world.canary, notices);
@@ -274,14 +284,14 @@ impl Context {
         Ok(Some(RETRY.1))
     }
 
-    /// Reads what a plan gives up on, if it does: the plan is made anew of what there is now. Whether it does.
+    /// Reads what a plan must not know by hearsay: it is made anew of what there is now. Whether there is any.
     async fn asks_again(&self, world: &World, plan: &Plan) -> Result<bool, ClusterError> {
         let reference = world.reference(Kind::Canary, world.name());
-        let given_up = rollout::given_up(world, plan);
-        for object in &given_up {
+        let hearsay = rollout::hearsay(world, plan);
+        for object in &hearsay {
             self.cache.fetch(&reference, object).await?;
         }
-        Ok(!given_up.is_empty())
+        Ok(!hearsay.is_empty())
     }
 
     /// Carries out a plan; false if it was refused again, so that nothing is tried before the next due.
@@ -343,7 +353,11 @@ impl Context {
             match self.cache.write(&reference, &reference, write).await {
                 Ok(()) => self.committed(memory, world, status),
                 Err(ClusterError::Lost(_)) => return Ok(true),
-                Err(error) => return Err(error),
+                Err(error) => {
+                    // It may be done, and nothing is told of it.
+                    lock(memory).is_known = false;
+                    return Err(error);
+                }
             }
         }
         self.tell(memory, world, plan.notices);
@@ -367,6 +381,7 @@ impl Context {
 
     fn committed(&self, memory: &Mutex<Memory>, world: &World, status: &CanaryStatus) {
         let mut memory = lock(memory);
+        memory.is_known = true;
         let canary = &world.canary;
         let recorder = &self.operator.recorder;
         if let Some(asked_at) = memory.asked_at {
@@ -445,7 +460,7 @@ impl Context {
             REST
         };
         // Not all in one breath, though all may have begun to rest in one.
-        rest.mul_f64(0.75 + 0.5 * positive(spread(&world.canary)).as_secs_f64())
+        rest.mul_f64(0.75 + 0.5 * part(&world.canary))
     }
 
     /// Forgets canaries that are gone, and counts those that are there.

@@ -52,6 +52,8 @@ pub struct Memory {
     standing: Option<Standing>,
     /// What was told in which step, so that it is told once.
     told: Option<(Step, Vec<Notice>)>,
+    /// Whether a step of it was taken or waited for: what was to be told before is told.
+    pub is_known: bool,
     /// When the questions of the step under way were first asked.
     pub asked_at: Option<Timestamp>,
     /// Configs whose content matters now, as they were read.
@@ -72,6 +74,7 @@ impl Memory {
                 content: self.content.take(),
                 told: self.told.take(),
                 waits: self.waits.take(),
+                is_known: self.is_known,
                 wholes: std::mem::take(&mut self.wholes),
                 ..Self::default()
             };
@@ -130,11 +133,17 @@ impl Memory {
         self.interrupted = false;
         self.asked_at = None;
         let Some(due) = due else { return };
+        self.is_known = true;
         match next {
             Next::Ready => self.blocked = self.blocked.or(Some(due.at)),
             Next::Due | Next::Approval(_) => self.served = Some(due.at),
             Next::At(_) | Next::Change => {}
         }
+    }
+
+    /// Nothing is under way and nothing is to be said: of thousands that rest, what was told before is not kept.
+    pub fn rests(&mut self) {
+        (self.told, self.waits, self.standing) = (None, None, None);
     }
 
     /// A plan was carried out: its step is over.

@@ -11,13 +11,21 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
-use super::{cache::Cache, clock, cluster::ClusterError, memory::Memory};
+use super::{
+    cache::{Cache, Needed},
+    clock,
+    cluster::ClusterError,
+    memory::Memory,
+};
 use crate::{
     api::canary::Canary,
     rollout,
     workload::config,
     world::{ObjectRef, Settings, World, revision::digest},
 };
+
+/// The longest that a canary's instants come after the multiples of its interval.
+const SPREAD: Duration = Duration::from_secs(5);
 
 /// Why a canary could not be observed.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +87,7 @@ pub async fn observe(
     if !world.canary.spec.suspend {
         world.due = memory.due(transition, world.canary.interval(), now);
     }
+    world.is_fresh = !memory.is_known;
     world.mended = memory.mended(transition, world.canary.interval(), now);
     let (content, settled) = rollout::content(&world);
     world.changed = memory.changed(&content, settled, world.now);
@@ -86,21 +95,20 @@ pub async fn observe(
 }
 
 /// The objects that a canary looks at, as far as what is known already tells.
-pub fn needs(
-    cache: &Cache,
-    settings: &Arc<Settings>,
-    reference: &ObjectRef,
-) -> BTreeSet<ObjectRef> {
+pub fn needs(cache: &Cache, settings: &Arc<Settings>, reference: &ObjectRef) -> Needed {
     let canary = cache.peek(reference).map(parse);
     let Some(Ok(canary)) = canary else {
-        return BTreeSet::new();
+        return Needed::default();
     };
     let mut world = world(canary, reference, settings);
     loop {
-        let needs = rollout::needs(&world);
-        let missing: Vec<_> = needs.difference(&world.seen).cloned().collect();
+        let objects = rollout::needs(&world);
+        let missing: Vec<_> = objects.difference(&world.seen).cloned().collect();
         if missing.is_empty() {
-            return needs;
+            return Needed {
+                objects,
+                is_in_flight: rollout::is_in_flight(world.phase()),
+            };
         }
         for object in missing {
             let value = cache.peek(&object);
@@ -112,11 +120,18 @@ pub fn needs(
     }
 }
 
-/// How long after a full second a canary has its instants, so that not all that began in one second are looked at in one breath.
+/// How long after a multiple of its interval a canary has its instants, always the same: so that not all that began in one second are
+/// looked at in one breath.
 pub fn spread(canary: &Canary) -> SignedDuration {
+    let most = (canary.interval() / 4).min(SPREAD);
+    SignedDuration::try_from(most.mul_f64(part(canary))).unwrap_or_default()
+}
+
+/// A number from 0 to 1 that is a canary's own.
+pub fn part(canary: &Canary) -> f64 {
     let uid = canary.metadata.uid.as_deref().unwrap_or_default();
-    let part = i64::from_str_radix(&digest(uid, 2), 16).unwrap_or(0);
-    SignedDuration::from_millis(part * 1000 / 0x1_0000)
+    let part = u16::from_str_radix(&digest(uid, 2), 16).unwrap_or(0);
+    f64::from(part) / f64::from(u16::MAX)
 }
 
 /// An instant so long before.
@@ -144,6 +159,7 @@ pub fn world(canary: Canary, reference: &ObjectRef, settings: &Arc<Settings>) ->
         changed: None,
         mended: BTreeSet::new(),
         rival: None,
+        is_fresh: false,
         nonce: nonce(),
         settings: settings.clone(),
     }

@@ -18,6 +18,8 @@ use tokio_util::time::{DelayQueue, delay_queue};
 
 /// As many looks are under way at once: each holds its canary's objects in memory.
 pub const LOOKS: usize = 32;
+/// As many are, at most, when one begins that nothing calls for.
+const UNHURRIED: usize = LOOKS / 4;
 /// The longest that anybody waits: the queue takes no more than some years, and a look too early does no harm.
 const LONGEST: Duration = Duration::from_secs(86_400);
 /// The longest that looks under way are waited for at the end.
@@ -32,6 +34,8 @@ pub struct Schedule<K> {
     ready: VecDeque<K>,
     /// Those that are in `ready`.
     called: HashSet<K>,
+    /// Those that were not looked at yet, and that nothing calls for: they come when nobody else does.
+    unseen: VecDeque<K>,
     /// Those that are being looked at, and whether something changed since.
     looking: HashMap<K, bool>,
     looks: JoinSet<(K, Option<Duration>)>,
@@ -50,22 +54,21 @@ pub trait Looks<K>: Sync {
     fn beat(&self);
 }
 
-impl<K> Default for Schedule<K> {
-    /// Nobody is looked at yet.
-    fn default() -> Self {
+impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
+    /// Nobody is looked at yet: these are in this order, between those that are called or due.
+    pub fn new(unseen: VecDeque<K>) -> Self {
         Self {
             queue: DelayQueue::new(),
             waiting: HashMap::new(),
             ready: VecDeque::new(),
             called: HashSet::new(),
+            unseen,
             looking: HashMap::new(),
             looks: JoinSet::new(),
             tasks: HashMap::new(),
         }
     }
-}
 
-impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
     /// Looks at whoever is named on the channel, and again when it is time, until `stop`; looks under way are waited for a while then.
     pub async fn run(
         mut self,
@@ -89,9 +92,8 @@ impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
                 Some(end) = self.looks.join_next_with_id() => self.ended(looks, end),
             }
             while self.looking.len() < LOOKS
-                && let Some(key) = self.ready.pop_front()
+                && let Some(key) = self.next()
             {
-                self.called.remove(&key);
                 self.begin(looks, key);
             }
         }
@@ -112,6 +114,21 @@ impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
         if self.called.insert(key.clone()) {
             self.ready.push_back(key);
         }
+    }
+
+    /// Who is looked at next.
+    fn next(&mut self) -> Option<K> {
+        if let Some(key) = self.ready.pop_front() {
+            self.called.remove(&key);
+            return Some(key);
+        }
+        if self.looking.len() >= UNHURRIED {
+            return None;
+        }
+        let is_seen = |key: &K| self.waiting.contains_key(key) || self.looking.contains_key(key);
+        let seen = self.unseen.iter().take_while(|key| is_seen(key)).count();
+        self.unseen.drain(..seen);
+        self.unseen.pop_front()
     }
 
     fn begin(&mut self, looks: &impl Looks<K>, key: K) {
@@ -192,13 +209,26 @@ mod tests {
 
     /// Calls these at these seconds, for so many seconds: the seconds at which each was looked at.
     async fn played(calls: &[(u64, u32)], seconds: u64) -> HashMap<u32, Vec<u64>> {
+        let mut looks: HashMap<u32, Vec<u64>> = HashMap::new();
+        for (at, key) in in_order(VecDeque::new(), calls, seconds).await {
+            looks.entry(key).or_default().push(at);
+        }
+        looks
+    }
+
+    /// The same in the order of looks, with some that are unseen at the beginning.
+    async fn in_order(
+        unseen: VecDeque<u32>,
+        calls: &[(u64, u32)],
+        seconds: u64,
+    ) -> Vec<(u64, u32)> {
         let log = Log(Arc::default(), Some(Instant::now()));
         let (touch, touched) = mpsc::unbounded_channel();
         let looking = {
             let log = log.clone();
             tokio::spawn(async move {
                 let stop = tokio::time::sleep(Duration::from_secs(seconds));
-                Schedule::default().run(&log, touched, stop).await;
+                Schedule::new(unseen).run(&log, touched, stop).await;
             })
         };
         for (at, key) in calls {
@@ -206,11 +236,7 @@ mod tests {
             touch.send(*key).unwrap();
         }
         looking.await.unwrap();
-        let mut looks: HashMap<u32, Vec<u64>> = HashMap::new();
-        for (at, key) in log.0.lock().unwrap().iter() {
-            looks.entry(*key).or_default().push(*at);
-        }
-        looks
+        log.0.lock().unwrap().clone()
     }
 
     #[tokio::test(start_paused = true)]
@@ -238,6 +264,15 @@ mod tests {
     async fn who_waits_for_centuries_harms_nobody() {
         let looks = played(&[(0, 4), (0, 9)], 15).await;
         assert_eq!((&looks[&4][..], &looks[&9][..]), (&[0][..], &[0, 10][..]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn thousands_that_were_not_looked_at_yet_hold_up_nobody_who_is_called() {
+        let looks = in_order((100..5100).collect(), &[(0, 7), (0, 4999)], 5).await;
+        let order: Vec<_> = looks.into_iter().map(|(_, key)| key).collect();
+        assert!(order[..12].contains(&7), "{:?}", &order[..12]);
+        assert_eq!(order.iter().filter(|key| **key == 4999).count(), 1);
+        assert_eq!(order.len(), 5001);
     }
 
     #[tokio::test(start_paused = true)]

@@ -75,6 +75,8 @@ pub struct World {
     pub mended: BTreeSet<ObjectRef>,
     /// The older canary that has the same target, if there is one.
     pub rival: Option<String>,
+    /// Whether this process neither took nor waited for a step of the canary yet: what was told before is not known.
+    pub is_fresh: bool,
     /// A random number: what is made up in this look is made of it.
     pub nonce: u64,
     /// What the operator was started with.

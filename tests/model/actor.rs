@@ -1,7 +1,8 @@
 //! Plays the controllers of a cluster: pods become ready some seconds after they are asked for, autoscalers keep to their bounds,
 //! Contour takes up what it is told, what nobody owns any more is collected.
 //!
-//! How a pod behaves stands in the tag of its first image, as on the test bed: `broken…` never becomes ready, `slowN` after N seconds.
+//! How a pod behaves stands in the tag of its first image, as on the test bed: `broken…` never becomes ready, `broken-primary…` not as
+//! the primary, `slowN` after N seconds.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -107,11 +108,14 @@ impl Controllers {
             let deadline = object["spec"]["progressDeadlineSeconds"]
                 .as_u64()
                 .unwrap_or(600);
+            let is_broken = match tag.strip_prefix("broken") {
+                Some(side) => side != "-primary" || key.name.ends_with(side),
+                None => false,
+            };
             Rollout {
                 generation,
                 since: now + SEEN,
-                ready_at: (!tag.starts_with("broken") || desired(object) == 0)
-                    .then_some(now + SEEN + ready),
+                ready_at: (!is_broken || desired(object) == 0).then_some(now + SEEN + ready),
                 deadline: now + Duration::from_secs(deadline),
                 is_new: self.running.get(&uid) != Some(template),
             }

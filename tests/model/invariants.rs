@@ -40,6 +40,7 @@ pub fn violations(history: &[Change], end: Timestamp) -> Vec<String> {
             let memory = memories
                 .entry(canary["metadata"]["uid"].to_string())
                 .or_default();
+            found.extend(memory.drains(&release, change));
             found.extend(memory.steps(&release, change));
             found.extend(memory.templates(&release, change));
             wrong.extend(found.into_iter().map(|what| {
@@ -196,7 +197,7 @@ impl<'a> Release<'a> {
         (self.primary?["spec"]["replicas"] == 0).then(|| "the primary is at 0".to_owned())
     }
 
-    /// When a run is called failed, all requests are with ready pods of another version.
+    /// When a run is called failed, all requests are with ready pods of another version than the one that failed.
     fn failed_is_safe(&self, change: &Change) -> Option<String> {
         let before = change
             .before
@@ -208,9 +209,16 @@ impl<'a> Release<'a> {
         if !is_news {
             return None;
         }
-        let is_safe = self.shares == Some((100, 0))
-            && ready(self.primary) > 0
-            && template(self.primary) != template(self.target);
+        let conditions = self.canary["status"]["conditions"].as_array();
+        let mut conditions = conditions.into_iter().flatten();
+        // Of a promotion that failed it is the canary that serves.
+        let is_safe = if conditions.any(|condition| condition["type"] == "PromotionFailed") {
+            self.shares == Some((0, 100)) && ready(self.target) > 0
+        } else {
+            self.shares == Some((100, 0))
+                && ready(self.primary) > 0
+                && template(self.primary) != template(self.target)
+        };
         (!is_safe).then(|| {
             format!(
                 "failed with the shares {:?} and {} ready pods of the primary",
@@ -218,6 +226,17 @@ impl<'a> Release<'a> {
                 ready(self.primary)
             )
         })
+    }
+
+    /// How many steps an analysis has before its promotion.
+    fn steps(&self) -> u32 {
+        let analysis = &self.canary["spec"]["analysis"];
+        let number = |field: &str| analysis[field].as_u64().unwrap_or(0);
+        let steps = match number("iterations") {
+            0 => number("maxWeight").div_ceil(number("stepWeight").max(1)),
+            iterations => iterations,
+        };
+        u32::try_from(steps).unwrap()
     }
 
     fn interval(&self) -> Duration {
@@ -236,6 +255,11 @@ impl<'a> Release<'a> {
 struct Memory {
     share: i64,
     raised: Option<Timestamp>,
+    /// When the canary's share left it, and how many pods it was to have.
+    left: Option<Timestamp>,
+    replicas: i64,
+    /// The template of the target, and since when it is that.
+    target: Option<(String, Timestamp)>,
     /// The templates of which pods met requests.
     analysed: BTreeSet<String>,
     promoted: BTreeMap<String, u32>,
@@ -243,6 +267,25 @@ struct Memory {
 }
 
 impl Memory {
+    /// Pods go when their connections had time to.
+    fn drains(&mut self, release: &Release<'_>, change: &Change) -> Option<String> {
+        match release.shares {
+            Some((_, 0)) if self.share > 0 => self.left = Some(change.at),
+            Some((_, 1..)) => self.left = None,
+            _ => {}
+        }
+        let replicas = release.target?["spec"]["replicas"].as_i64().unwrap_or(1);
+        let goes = std::mem::replace(&mut self.replicas, replicas) > 0 && replicas == 0;
+        let passed = change.at.duration_since(self.left?).unsigned_abs();
+        let wait = match release.phase() {
+            "Initializing" => Duration::from_secs(5),
+            _ => release.interval(),
+        };
+        // A write that comes late leaves them as much less.
+        let is_early = goes && ready(release.target) > 0 && passed + Duration::from_secs(1) < wait;
+        is_early.then(|| format!("the canary goes {passed:?} after its share"))
+    }
+
     /// The canary's share grows once an interval at most.
     fn steps(&mut self, release: &Release<'_>, change: &Change) -> Option<String> {
         let share = release.shares.map_or(0, |(_, canary)| canary);
@@ -263,9 +306,17 @@ impl Memory {
         is_early.then(|| format!("two steps within {passed:?}"))
     }
 
-    /// The primary gets templates that were analysed, each once.
+    /// The primary gets templates that were analysed, for as long as that takes, each once.
     fn templates(&mut self, release: &Release<'_>, change: &Change) -> Option<String> {
-        if self.share > 0 {
+        let target = template(release.target);
+        if self.target.as_ref().map(|(template, _)| template) != target.as_ref() {
+            self.target = target.map(|template| (template, change.at));
+        }
+        // Without a mesh the hooks are the only ones that call the canary.
+        let is_called = release.shares.is_none()
+            && release.phase() == "Progressing"
+            && ready(release.target) > 0;
+        if self.share > 0 || is_called {
             self.analysed.extend(template(release.target));
         }
         let is = template(release.primary);
@@ -276,10 +327,23 @@ impl Memory {
         if *times > 1 {
             return Some(format!("the primary got {is} for the {times}th time"));
         }
-        let is_analysed =
-            self.analysed.contains(&is) || release.canary["spec"]["skipAnalysis"] == true;
-        (!is_analysed && change.by != "user")
-            .then(|| format!("the primary got {is}, of which no pod met a request"))
+        if change.by == "user" || release.canary["spec"]["skipAnalysis"] == true {
+            return None;
+        }
+        if !self.analysed.contains(&is) {
+            return Some(format!(
+                "the primary got {is}, of which no pod met a request"
+            ));
+        }
+        let (target, since) = self.target.as_ref()?;
+        if *target != is {
+            return Some(format!(
+                "the primary got {is} of a target that has {target}"
+            ));
+        }
+        let passed = change.at.duration_since(*since).unsigned_abs();
+        let is_early = passed < release.interval() * (release.steps() + 1);
+        is_early.then(|| format!("the primary got {is} after {passed:?}"))
     }
 }
 
@@ -551,6 +615,31 @@ mod tests {
     }
 
     #[test]
+    fn pods_that_go_with_their_connections_are_seen() {
+        let mut cluster = Cluster::new();
+        cluster.weights(50, 50);
+        cluster.weights(100, 0);
+        cluster.write(
+            "deployments",
+            "app",
+            Part::Main,
+            json!({"spec": {"replicas": 0}}),
+        );
+        cluster.shows("the canary goes 1s after its share");
+    }
+
+    #[test]
+    fn a_version_that_inherits_the_steps_of_another_is_seen() {
+        let mut cluster = Cluster::new();
+        cluster.weights(50, 50);
+        cluster.pass(20);
+        let spec = json!({"spec": {"template": Cluster::template("3")}});
+        cluster.write("deployments", "app", Part::Main, spec);
+        cluster.promote("3");
+        cluster.shows("after 1s");
+    }
+
+    #[test]
     fn a_promotion_of_what_nobody_analysed_is_seen_and_so_is_a_second_one() {
         let mut cluster = Cluster::new();
         cluster.promote("2");
@@ -561,6 +650,17 @@ mod tests {
             cluster.promote(version);
         }
         cluster.shows("for the 2th time");
+    }
+
+    #[test]
+    fn a_promotion_of_what_the_target_was_is_seen() {
+        let mut cluster = Cluster::new();
+        cluster.weights(50, 50);
+        let spec = json!({"spec": {"template": Cluster::template("3")}});
+        cluster.write("deployments", "app", Part::Main, spec);
+        cluster.pass(20);
+        cluster.promote("2");
+        cluster.shows("of a target that has");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The servers that an operator calls besides the API server: metrics, hooks, chats. No call leaves the process.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -33,6 +34,8 @@ struct Inner {
     told: Vec<Told>,
     /// The success rate that is measured, in place of 100.
     rate: Option<f64>,
+    /// The addresses that answer 403.
+    closed: BTreeSet<&'static str>,
     /// How many calls were answered.
     answered: usize,
     /// With this answer, counted from 1, the operator dies.
@@ -85,6 +88,16 @@ impl Outside {
         self.0.lock().unwrap().rate = Some(rate);
     }
 
+    /// From now on this address answers 403 …
+    pub fn close(&self, url: &'static str) {
+        self.0.lock().unwrap().closed.insert(url);
+    }
+
+    /// … and from now on 200 again.
+    pub fn open(&self, url: &str) {
+        self.0.lock().unwrap().closed.remove(url);
+    }
+
     fn answer(&self, request: &HttpRequest) -> HttpResponse {
         let (url, mut inner) = (&request.url.0, self.0.lock().unwrap());
         let body = if url.contains("/api/v1/query") {
@@ -109,6 +122,8 @@ impl Outside {
             });
             String::new()
         };
-        HttpResponse { status: 200, body }
+        let is_closed = inner.closed.contains(url.as_str());
+        let status = if is_closed { 403 } else { 200 };
+        HttpResponse { status, body }
     }
 }

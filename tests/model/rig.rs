@@ -190,12 +190,15 @@ impl Rig {
         self.patch("deployments", name, change);
     }
 
-    /// Until the canary is in this phase and nothing is owed.
+    /// Until the canary is in this phase, and nothing is owed or under way.
     pub async fn phase(&mut self, phase: &str) {
         let is_there = |rig: &Self| {
             let status = &rig.get("canaries", "podinfo")["status"];
-            let conditions = status["conditions"].as_array().map_or(0, Vec::len);
-            status["phase"] == phase && conditions == 1
+            let mut conditions = status["conditions"].as_array().into_iter().flatten();
+            let lasts = |condition: &Value| {
+                condition["type"] == "Promoted" || condition["type"] == "PromotionFailed"
+            };
+            status["phase"] == phase && conditions.all(lasts)
         };
         self.until(&format!("phase {phase}"), is_there).await;
     }

@@ -4,6 +4,11 @@ use serde_json::{Value, json};
 
 use super::rig::Rig;
 
+/// Who approves of a version, and who sends it back.
+const BEFORE: &str = "http://gate/before";
+const AFTER: &str = "http://gate/after";
+const BACK: &str = "http://gate/back";
+
 /// The stories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Story {
@@ -21,6 +26,22 @@ pub enum Story {
     Contour,
     /// A version that another overtakes in the midst of its run.
     Overtaken,
+    /// A version that its user takes back in the midst of its run.
+    Reverted,
+    /// A version whose pods do not become ready.
+    Broken,
+    /// A good version with which the primary does not become ready.
+    FailedPromotion,
+    /// A version that is promoted without an analysis.
+    SkipAnalysis,
+    /// A good version that waits for its approval before its run and before its promotion.
+    Gates,
+    /// A version that somebody sends back by a hook.
+    RollbackByHook,
+    /// A good version that gets a copy of the requests first.
+    Mirror,
+    /// A good version without a mesh.
+    Kubernetes,
     /// A Canary that goes with what it made.
     Deletion,
     /// A Canary that gives back the Service and the route that it took over.
@@ -29,7 +50,7 @@ pub enum Story {
 
 impl Story {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 17] = [
         Self::Promotion,
         Self::Rollback,
         Self::AbTesting,
@@ -37,6 +58,14 @@ impl Story {
         Self::GatewayApi,
         Self::Contour,
         Self::Overtaken,
+        Self::Reverted,
+        Self::Broken,
+        Self::FailedPromotion,
+        Self::SkipAnalysis,
+        Self::Gates,
+        Self::RollbackByHook,
+        Self::Mirror,
+        Self::Kubernetes,
         Self::Deletion,
         Self::GivingBack,
     ];
@@ -46,7 +75,37 @@ impl Story {
         let steps = json!({"interval": "10s", "stepWeight": 25, "threshold": 2});
         let iterations = json!({"interval": "10s", "stepWeight": null, "maxWeight": null, "iterations": 2, "threshold": 2});
         match self {
-            Self::Promotion | Self::Rollback | Self::Overtaken => json!({"analysis": steps}),
+            Self::Promotion
+            | Self::Rollback
+            | Self::Overtaken
+            | Self::Reverted
+            | Self::Broken
+            | Self::FailedPromotion => json!({"analysis": steps}),
+            Self::SkipAnalysis => json!({"skipAnalysis": true, "analysis": steps}),
+            Self::Gates => {
+                let hook = |kind, url| json!({"name": kind, "type": kind, "url": url});
+                let mut analysis = steps;
+                analysis["webhooks"] = json!([
+                    hook("confirm-rollout", BEFORE),
+                    hook("confirm-promotion", AFTER),
+                    hook("post-rollout", "http://end/")
+                ]);
+                json!({"analysis": analysis})
+            }
+            Self::RollbackByHook => {
+                let mut analysis = steps;
+                analysis["webhooks"] = json!([{"name": "back", "type": "rollback", "url": BACK}]);
+                json!({"analysis": analysis})
+            }
+            Self::Mirror => {
+                let mut analysis = steps;
+                analysis["mirror"] = json!(true);
+                json!({"analysis": analysis})
+            }
+            Self::Kubernetes => {
+                let service = json!({"gateways": null, "hosts": null});
+                json!({"provider": "kubernetes", "service": service, "analysis": iterations})
+            }
             Self::AbTesting => {
                 let mut analysis = iterations;
                 analysis["match"] = json!([{"headers": {"x-canary": {"exact": "insider"}}}]);
@@ -71,8 +130,11 @@ impl Story {
     /// Plays it to its end, when all that was under way is done.
     pub async fn play(self, rig: &mut Rig) {
         rig.target("podinfo");
-        if self == Self::GivingBack {
+        if matches!(self, Self::GivingBack | Self::SkipAnalysis) {
+            // Somebody is served already.
             rig.rest(5).await;
+        }
+        if self == Self::GivingBack {
             rig.create("services", service());
             rig.create("virtualservices", virtual_service());
         }
@@ -90,12 +152,39 @@ impl Story {
                 rig.outside.measure(10.0);
                 Self::release(rig, "Failed").await;
             }
-            Self::Overtaken => {
+            Self::Broken => {
+                rig.image("broken");
+                rig.phase("Failed").await;
+            }
+            Self::FailedPromotion => {
+                rig.image("broken-primary");
+                rig.phase("Failed").await;
+            }
+            Self::Reverted => {
+                Self::begin(rig).await;
+                rig.image("3.1.0");
+                rig.phase("Succeeded").await;
+            }
+            Self::Gates => {
+                rig.outside.close(BEFORE);
+                rig.outside.close(AFTER);
                 rig.image("3.1.1");
-                rig.until("a share of 25 %", |rig| {
-                    rig.get("canaries", "podinfo")["status"]["canaryWeight"] == 25
-                })
-                .await;
+                rig.phase("Waiting").await;
+                rig.rest(15).await;
+                rig.outside.open(BEFORE);
+                rig.phase("WaitingPromotion").await;
+                rig.rest(15).await;
+                rig.outside.open(AFTER);
+                rig.phase("Succeeded").await;
+            }
+            Self::RollbackByHook => {
+                rig.outside.close(BACK);
+                Self::begin(rig).await;
+                rig.outside.open(BACK);
+                rig.phase("Failed").await;
+            }
+            Self::Overtaken => {
+                Self::begin(rig).await;
                 rig.image("3.1.2");
                 rig.until("the promotion of the second", |rig| {
                     rig.outcome()["primary"] == "podinfo:3.1.2"
@@ -107,7 +196,10 @@ impl Story {
             | Self::AbTesting
             | Self::BlueGreen
             | Self::GatewayApi
-            | Self::Contour => {
+            | Self::Contour
+            | Self::SkipAnalysis
+            | Self::Mirror
+            | Self::Kubernetes => {
                 Self::release(rig, "Succeeded").await;
             }
         }
@@ -117,6 +209,10 @@ impl Story {
     pub const fn told_at_its_end(self) -> Option<&'static str> {
         match self {
             Self::Rollback => Some("Failed checks threshold reached"),
+            Self::Broken => Some("Progress deadline exceeded"),
+            Self::FailedPromotion => Some("Promotion failed, primary not ready"),
+            Self::RollbackByHook => Some("Rolling back manual webhook invoked"),
+            Self::Reverted => Some("back at the promoted revision"),
             Self::Deletion | Self::GivingBack => None,
             _ => Some("promotion finished"),
         }
@@ -137,6 +233,15 @@ impl Story {
             }
             _ => rig.outcome(),
         }
+    }
+
+    /// A version comes to its first share of the requests.
+    async fn begin(rig: &mut Rig) {
+        rig.image("3.1.1");
+        rig.until("a share of 25 %", |rig| {
+            rig.get("canaries", "podinfo")["status"]["canaryWeight"] == 25
+        })
+        .await;
     }
 
     async fn release(rig: &mut Rig, end: &str) {

@@ -9,7 +9,7 @@ mod index;
 mod packed;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -48,7 +48,16 @@ const RELIST: Duration = Duration::from_secs(3600);
 const UNLISTED: [&str; 2] = ["helm.sh/release.v1", "kubernetes.io/service-account-token"];
 
 /// What a Canary looks at, by what is known already.
-pub type Needs = dyn Fn(&Cache, &ObjectRef) -> BTreeSet<ObjectRef> + Send + Sync;
+pub type Needs = dyn Fn(&Cache, &ObjectRef) -> Needed + Send + Sync;
+
+/// What a Canary looks at.
+#[derive(Default)]
+pub struct Needed {
+    /// These.
+    pub objects: BTreeSet<ObjectRef>,
+    /// Whether it is in the midst of a release.
+    pub is_in_flight: bool,
+}
 
 /// What canaries look at.
 pub struct Cache {
@@ -182,14 +191,18 @@ impl Cache {
         }
     }
 
-    /// A canary will look at what its spec names.
-    fn announce(&self, canary: &ObjectRef) {
-        let objects = (self.needs)(self, canary);
+    /// A canary will look at what its spec names; whether it is in the midst of a release.
+    fn announce(&self, canary: &ObjectRef) -> bool {
+        let Needed {
+            objects,
+            is_in_flight,
+        } = (self.needs)(self, canary);
         let objects = objects.into_iter().filter(|object| self.watches(object));
         for kind in self.lock().look(canary, objects) {
             // The receiver lives as long as the cache is in use.
             let _ = self.kinds.send(kind);
         }
+        is_in_flight
     }
 
     /// A canary looks at these and at nothing else any more.
@@ -277,20 +290,25 @@ impl Cache {
         self.touch(object.kind, touched);
     }
 
-    /// Returns once the Canaries are known, and all kinds that they name are listed or cannot be.
-    pub async fn synced(&self) {
+    /// Returns the Canaries once all kinds that they name are listed or cannot be; first those in the midst of a release.
+    pub async fn synced(&self) -> VecDeque<ObjectRef> {
         self.until(|index| index.is_live(Kind::Canary)).await;
         loop {
+            self.until(Index::all_known).await;
+            let mut canaries = VecDeque::new();
             // What a target refers to is known only with the target.
             for canary in self.canaries() {
-                self.announce(&canary);
+                if self.announce(&canary) {
+                    canaries.push_front(canary.as_ref().clone());
+                } else {
+                    canaries.push_back(canary.as_ref().clone());
+                }
                 // Thousands are no reason to miss a renewal of the lease.
                 tokio::task::yield_now().await;
             }
             if self.lock().all_known() {
-                return;
+                return canaries;
             }
-            self.until(Index::all_known).await;
         }
     }
 

@@ -36,6 +36,7 @@ fn world(kind: &str, more: Value, scalers: &[Value]) -> World {
         changed: None,
         mended: std::collections::BTreeSet::new(),
         rival: None,
+        is_fresh: false,
         nonce: 0,
         settings: Arc::new(settings),
     };

@@ -25,9 +25,11 @@ use super::{
 /// At so many writes of a release the leader is frozen: at each that is no event.
 const LEADER_WRITES: usize = 13;
 /// All that a release of two steps asks of the API server, besides the renewal of watches: it reads nothing.
-const REQUESTS: [(&str, i32); 5] = [
+const REQUESTS: [(&str, i32); 6] = [
     // Eight things are told.
     ("create events ", 8),
+    // What is promoted is not known by hearsay.
+    ("get deployments podinfo", 1),
     // Six lines of the table; and that the end was told.
     ("patch canaries/status podinfo", 7),
     // Pods for the canary; none any more.

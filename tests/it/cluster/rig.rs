@@ -170,13 +170,15 @@ impl Rig {
             .iter()
             .filter(|right| !used.contains(right))
             // Owner references need the first on some clusters; the others are for several processes, for restarts, and for a write that
-            // lost: other beds use them. What is watched is read only if it was named too late for the list.
+            // lost: other beds use them. What is watched is read only if it was named too late for the list, and listed only by an API
+            // server that sends no list as a stream.
             .filter(|(group, resource, verb)| {
-                let is_listed =
-                    granted.contains(&(group.clone(), resource.clone(), "list".to_owned()));
+                let is_watched =
+                    granted.contains(&(group.clone(), resource.clone(), "watch".to_owned()));
                 resource != "canaries/finalizers"
                     && resource != "leases"
-                    && !(verb == "get" && (resource == "events" || is_listed))
+                    && !(verb == "get" && resource == "events")
+                    && !(matches!(verb.as_str(), "get" | "list") && is_watched)
             })
             .collect();
         if unused.is_empty() {

@@ -124,6 +124,7 @@ impl Model {
             changed: None,
             mended: BTreeSet::new(),
             rival: None,
+            is_fresh: false,
             nonce: 7,
             settings: Arc::new(settings),
         };

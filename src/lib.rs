@@ -44,13 +44,16 @@
 //! 4. Every write is conditional on what was observed (`shell::cluster`); a lost one is decided anew.
 //! 5. What is under way, where the cluster alone could not tell, and what is still owed to people stands in `status.conditions`
 //!    until it is done (`rollout::phase::Intent`). A settled canary whose primary works has exactly Flagger's one condition.
-//! 6. Traffic moves before anyone is told: a hanging chat delays nobody. Each canary has a lane of its own for news.
+//! 6. Traffic moves before anyone is told: a hanging chat delays nobody. Each canary has a lane of its own for news. A chat is told at
+//!    least once: what a run came to, or what it waits for, is owed in the status; its start is told once more by a process that did not
+//!    begin it.
 //! 7. One canary's panic, poison object, slow hook or huge answer touches no other: `tests/it/cluster/inputs.rs`.
 //! 8. A settled canary costs no request at all; a step writes the route and the status once, and one event, and reads nothing:
 //!    `a_settled_canary_costs_nothing_and_a_step_three_writes`. One that waits reads what it looks at, at the second, fourth, eighth due.
 //! 9. The operator's rights are those it uses: the end of `the_operator_on_a_real_control_plane`.
 //! 10. A cache that lags can delay, never mislead: what was written is known from the answer, what turned out to be different is asked
-//!     for, so is what stands in the way of a canary for long, and every write is conditional (the tests of `shell::cache`,
+//!     for, so is what stands in the way of a canary for long, every write is conditional, and what is promoted or given up on is read
+//!     at that moment (the tests of `shell::cache`, `rollout::hearsay`,
 //!     `a_release_does_not_wait_an_hour_for_pods_whose_readiness_no_news_told`).
 //! 11. A release ends the same whatever becomes of one request, answer or piece of news, wherever the operator is killed: `tests/model`
 //!     plays the whole operator on a model of the API server, some thousand times, from what an undisturbed run asked for.

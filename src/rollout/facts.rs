@@ -334,7 +334,7 @@ pub fn content(world: &World) -> (String, bool) {
 }
 
 /// Whether a run is under way.
-pub const fn is_in_flight(phase: CanaryPhase) -> bool {
+const fn is_in_flight(phase: CanaryPhase) -> bool {
     use CanaryPhase as P;
     matches!(
         phase,

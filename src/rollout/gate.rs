@@ -9,6 +9,7 @@ use super::{
     hooks::{self, Outcome},
     phase,
     plan::{Decision, Evidence, Next},
+    rollback::{self, Cause},
     say::{alert, event},
 };
 use crate::{
@@ -81,16 +82,22 @@ fn pass(world: &World, asked: Outcome<'_>, closed: impl FnOnce(&CanaryWebhook) -
     } = closed(hook);
     let halt = format!("Halt {} advancement {what}", world.full_name());
     let mut news = vec![event(world, EventKind::Warning, halt)];
-    if !hook.mute_alert {
-        news.push(alert(world, Severity::Warn, text, false));
-    }
     let decision = match phase {
-        Some(phase) if world.phase() != phase => Decision::commit(phase::enter(world, phase), news),
-        // Who waits in a phase of its own was told when that began, if by this process.
-        Some(_) if reminders(world) == 0 && !world.is_fresh => {
-            Decision::Wait(Next::Approval(0), Vec::new())
+        Some(phase) if world.phase() != phase => {
+            let mut status = phase::enter(world, phase);
+            if !hook.mute_alert {
+                status = rollback::owe(status, world, &Cause::Approval(text.to_owned()));
+            }
+            Decision::commit(status, news)
         }
-        _ => Decision::Wait(Next::Approval(reminders(world)), news),
+        // Who waits in a phase of its own was told when that began.
+        Some(_) if reminders(world) == 0 => Decision::Wait(Next::Approval(0), Vec::new()),
+        _ => {
+            if !hook.mute_alert {
+                news.push(alert(world, Severity::Warn, text, false));
+            }
+            Decision::Wait(Next::Approval(reminders(world)), news)
+        }
     };
     Gate::Break(decision.saying(passed))
 }

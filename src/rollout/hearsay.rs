@@ -1,4 +1,5 @@
-//! What was heard of an object may be old. Most plans lose then, by their preconditions, and are made anew; two kinds would not.
+//! What was heard of an object may be old. What that does to a plan is mended by the next look, when the news is here; but pods that were
+//! given up on, and a version that was promoted, are not taken back.
 
 use super::{
     phase::Intent,

@@ -25,7 +25,7 @@ mod traffic;
 mod withdrawal;
 
 pub use audit::audit;
-pub use facts::{content, is_in_flight, needs, whole};
+pub use facts::{content, needs, whole};
 pub use hearsay::hearsay;
 pub use metrics::samples;
 pub use outlook::{Outlook, Verdict, outlook};
@@ -42,10 +42,6 @@ use say::event;
 
 /// The decision. Total: whatever was seen, there is one, and it is one of [`Decision`]'s.
 pub fn decide(world: &World, evidence: &Evidence) -> Decision {
-    next(world, evidence).saying(settled::start_again(world))
-}
-
-fn next(world: &World, evidence: &Evidence) -> Decision {
     if world.canary.metadata.deletion_timestamp.is_some() {
         return deletion::decide(world);
     }
@@ -87,7 +83,8 @@ fn next(world: &World, evidence: &Evidence) -> Decision {
                 ..Plan::default()
             })),
             CanaryPhase::Progressing | CanaryPhase::WaitingPromotion => {
-                analysis::decide(&facts, evidence)
+                let again = settled::start_again(world);
+                analysis::decide(&facts, evidence).map(|decision| decision.saying(again))
             }
             CanaryPhase::Promoting => promotion::promoting(&facts),
             CanaryPhase::Finalising => promotion::finalising(&facts),

@@ -23,7 +23,7 @@ pub enum Intent {
     Draining,
     /// The primary was given a version with which it did not become ready, and none since that did.
     PromotionFailed,
-    /// What a run, or an initialization, came to has not been told yet.
+    /// What a run came to, or what it waits for, has not been told yet.
     NoticePending,
     /// The spec cannot be followed; nothing is done until it is mended.
     Invalid,
@@ -173,10 +173,14 @@ pub fn without_intent(mut status: CanaryStatus, intent: Intent) -> CanaryStatus 
 /// shortens; now, if it served none, waited beyond it, or took longer than an interval.
 fn transition_time(world: &World) -> Timestamp {
     let now = whole_second_after(world.now);
-    let interval = world.canary.interval();
-    match world.due {
-        Some(due) if !due.late && now.duration_since(due.at).unsigned_abs() < interval => due.at,
-        _ => now,
+    let Some(due) = world.due else { return now };
+    // Both as if all steps began at their dues.
+    let ends = world.now.saturating_sub(world.spread).unwrap_or(world.now);
+    let took = ends.duration_since(due.at).unsigned_abs();
+    if due.late || took >= world.canary.interval() {
+        whole_second_after(ends)
+    } else {
+        due.at
     }
 }
 

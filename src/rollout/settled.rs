@@ -145,7 +145,7 @@ pub fn adopted(facts: &Facts<'_>) -> crate::api::canary::CanaryStatus {
     status
 }
 
-/// Tells what a run, or an initialization, came to: at least once, whatever happened in between. Only then is it settled.
+/// Tells what a run came to, or what it waits for: at least once, whatever happened in between. Only then it goes on.
 /// A failure is told before its hooks are called, a success after them.
 pub fn tell(world: &World, evidence: &Evidence) -> Decision {
     let (reason, message) = phase::intent(world, Intent::NoticePending).unwrap_or_default();
@@ -158,7 +158,7 @@ pub fn tell(world: &World, evidence: &Evidence) -> Decision {
         return Decision::Ask(vec![question], Vec::new());
     }
     let hooks = match cause {
-        Cause::Initialized => Outcome::Passed(Vec::new()),
+        Cause::Initialized | Cause::Approval(_) => Outcome::Passed(Vec::new()),
         _ => hooks::run(world, evidence, WebhookType::PostRollout, world.phase()),
     };
     let mut notices = match hooks {
@@ -194,8 +194,7 @@ pub fn start_again(world: &World) -> Vec<Notice> {
         applied.is_some_and(revision::is_ours)
             && entered.next() == Some(&status.last_transition_time)
     });
-    if world.is_fresh && world.due.is_some() && world.phase() == CanaryPhase::Progressing && is_ours
-    {
+    if world.is_fresh && world.phase() == CanaryPhase::Progressing && is_ours {
         vec![alert(world, Severity::Info, STARTED, true)]
     } else {
         Vec::new()
@@ -270,6 +269,7 @@ fn news(world: &World, cause: &Cause, begun_in: CanaryPhase) -> Vec<Notice> {
             ),
             true,
         )],
+        Cause::Approval(text) => vec![alert(Severity::Warn, text)],
         Cause::Promoted => vec![
             normal(format!("Promotion completed! Scaling down {target}")),
             alert(

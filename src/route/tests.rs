@@ -140,6 +140,7 @@ pub fn world(provider: &str, service: Value, analysis: Value, status: Value) -> 
         mended: BTreeSet::new(),
         rival: None,
         is_fresh: false,
+        spread: jiff::SignedDuration::ZERO,
         nonce: 0,
         settings: Arc::new(Settings {
             mesh_provider: "istio".into(),

@@ -120,6 +120,7 @@ pub async fn run(
                 unseen.push_back(canary);
             }
         }
+        drop(known);
         Schedule::new(unseen).run(&context, touched, stop).await;
     };
     let sweeping = async {
@@ -352,11 +353,13 @@ impl Context {
             let write = self.commit(world, status);
             match self.cache.write(&reference, &reference, write).await {
                 Ok(()) => self.committed(memory, world, status),
-                Err(ClusterError::Lost(_)) => return Ok(true),
                 Err(error) => {
-                    // It may be done, and nothing is told of it.
+                    // It may be done, and nothing is told of it. (One that was sent again loses against itself.)
                     lock(memory).is_known = false;
-                    return Err(error);
+                    return match error {
+                        ClusterError::Lost(_) => Ok(true),
+                        error => Err(error),
+                    };
                 }
             }
         }

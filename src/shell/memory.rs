@@ -1,7 +1,7 @@
 //! What one process remembers of a canary between two looks: nothing that a restart would miss.
 //!
 //! The cadence stands in the status; remembered is only which due was used up without a trace there, which one waits for pods,
-//! and since when the target is as it is.
+//! since when the target is as it is, and what was told.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,7 +52,7 @@ pub struct Memory {
     standing: Option<Standing>,
     /// What was told in which step, so that it is told once.
     told: Option<(Step, Vec<Notice>)>,
-    /// Whether a step of it was taken or waited for: what was to be told before is told.
+    /// Whether what was to be told up to here is told.
     pub is_known: bool,
     /// When the questions of the step under way were first asked.
     pub asked_at: Option<Timestamp>,
@@ -132,8 +132,8 @@ impl Memory {
         self.open = None;
         self.interrupted = false;
         self.asked_at = None;
-        let Some(due) = due else { return };
         self.is_known = true;
+        let Some(due) = due else { return };
         match next {
             Next::Ready => self.blocked = self.blocked.or(Some(due.at)),
             Next::Due | Next::Approval(_) => self.served = Some(due.at),

@@ -18,7 +18,7 @@ use super::{
     memory::Memory,
 };
 use crate::{
-    api::canary::Canary,
+    api::canary::{Canary, CanaryPhase},
     rollout,
     workload::config,
     world::{ObjectRef, Settings, World, revision::digest},
@@ -83,7 +83,8 @@ pub async fn observe(
         .status
         .as_ref()
         .and_then(|status| Some(status.last_transition_time.as_ref()?.0));
-    let now = before(world.now, spread(&world.canary));
+    world.spread = spread(&world.canary);
+    let now = before(world.now, world.spread);
     if !world.canary.spec.suspend {
         world.due = memory.due(transition, world.canary.interval(), now);
     }
@@ -107,7 +108,7 @@ pub fn needs(cache: &Cache, settings: &Arc<Settings>, reference: &ObjectRef) -> 
         if missing.is_empty() {
             return Needed {
                 objects,
-                is_in_flight: rollout::is_in_flight(world.phase()),
+                is_at_work: is_at_work(&world),
             };
         }
         for object in missing {
@@ -118,6 +119,20 @@ pub fn needs(cache: &Cache, settings: &Arc<Settings>, reference: &ObjectRef) -> 
             world.seen.insert(object);
         }
     }
+}
+
+/// Whether something is under way with a canary, or owed.
+fn is_at_work(world: &World) -> bool {
+    use CanaryPhase as P;
+    let conditions = world
+        .canary
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    // Of a settled one there is one, of a promotion that failed a second.
+    !matches!(world.phase(), P::Initialized | P::Succeeded | P::Failed)
+        || conditions.is_some_and(|conditions| conditions.len() > 1)
+        || world.canary.metadata.deletion_timestamp.is_some()
 }
 
 /// How long after a multiple of its interval a canary has its instants, always the same: so that not all that began in one second are
@@ -160,6 +175,7 @@ pub fn world(canary: Canary, reference: &ObjectRef, settings: &Arc<Settings>) ->
         mended: BTreeSet::new(),
         rival: None,
         is_fresh: false,
+        spread: SignedDuration::ZERO,
         nonce: nonce(),
         settings: settings.clone(),
     }

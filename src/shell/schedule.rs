@@ -18,7 +18,7 @@ use tokio_util::time::{DelayQueue, delay_queue};
 
 /// As many looks are under way at once: each holds its canary's objects in memory.
 pub const LOOKS: usize = 32;
-/// As many are, at most, when one begins that nothing calls for.
+/// As many of them are at canaries that nothing calls for.
 const UNHURRIED: usize = LOOKS / 4;
 /// The longest that anybody waits: the queue takes no more than some years, and a look too early does no harm.
 const LONGEST: Duration = Duration::from_secs(86_400);
@@ -34,8 +34,10 @@ pub struct Schedule<K> {
     ready: VecDeque<K>,
     /// Those that are in `ready`.
     called: HashSet<K>,
-    /// Those that were not looked at yet, and that nothing calls for: they come when nobody else does.
+    /// Those that were not looked at yet, and that nothing calls for: one at a time, and more when nobody else comes.
     unseen: VecDeque<K>,
+    /// Those of them that are being looked at.
+    unhurried: HashSet<K>,
     /// Those that are being looked at, and whether something changed since.
     looking: HashMap<K, bool>,
     looks: JoinSet<(K, Option<Duration>)>,
@@ -63,6 +65,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
             ready: VecDeque::new(),
             called: HashSet::new(),
             unseen,
+            unhurried: HashSet::new(),
             looking: HashMap::new(),
             looks: JoinSet::new(),
             tasks: HashMap::new(),
@@ -118,16 +121,29 @@ impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
 
     /// Who is looked at next.
     fn next(&mut self) -> Option<K> {
-        if let Some(key) = self.ready.pop_front() {
-            self.called.remove(&key);
+        let most = if self.ready.is_empty() { UNHURRIED } else { 1 };
+        if self.unhurried.len() < most
+            && let Some(key) = self.next_unseen()
+        {
+            self.unhurried.insert(key.clone());
             return Some(key);
         }
-        if self.looking.len() >= UNHURRIED {
-            return None;
-        }
-        let is_seen = |key: &K| self.waiting.contains_key(key) || self.looking.contains_key(key);
+        let key = self.ready.pop_front()?;
+        self.called.remove(&key);
+        Some(key)
+    }
+
+    fn next_unseen(&mut self) -> Option<K> {
+        let is_seen = |key: &K| {
+            self.waiting.contains_key(key)
+                || self.looking.contains_key(key)
+                || self.called.contains(key)
+        };
         let seen = self.unseen.iter().take_while(|key| is_seen(key)).count();
         self.unseen.drain(..seen);
+        if self.unseen.is_empty() {
+            self.unseen = VecDeque::new();
+        }
         self.unseen.pop_front()
     }
 
@@ -153,6 +169,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
         let Some(key) = self.tasks.remove(&id) else {
             return;
         };
+        self.unhurried.remove(&key);
         // A panic is this canary's error, and nobody else's; what changed meanwhile waits as long as it does.
         let changed = self.looking.remove(&key) == Some(true);
         match again {

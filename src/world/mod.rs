@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 pub use effect::{Action, Effect, Kind, ObjectRef};
@@ -75,8 +75,10 @@ pub struct World {
     pub mended: BTreeSet<ObjectRef>,
     /// The older canary that has the same target, if there is one.
     pub rival: Option<String>,
-    /// Whether this process neither took nor waited for a step of the canary yet: what was told before is not known.
+    /// Whether it is not known of the step under way what was told before it.
     pub is_fresh: bool,
+    /// How long after a due its step begins: so that not all begin in one breath.
+    pub spread: SignedDuration,
     /// A random number: what is made up in this look is made of it.
     pub nonce: u64,
     /// What the operator was started with.

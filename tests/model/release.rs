@@ -1,6 +1,6 @@
 //! Releases of the whole operator on the model.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -106,6 +106,20 @@ async fn a_long_wait_is_looked_at_more_and_more_rarely() {
     // Two hundred dues, with the 256th among them.
     let looks = reads(&rig) - before;
     assert!((1..=12).contains(&looks), "{looks} reads");
+}
+
+/// What an API server has in its cache may be old; nothing is known at the start that would be newer.
+#[tokio::test(start_paused = true)]
+async fn an_operator_begins_with_what_there_is_and_not_with_what_there_was() {
+    let mut rig = Rig::new().await;
+    rig.walkthrough(json!({}));
+    rig.rest(5).await;
+    let hour = Duration::from_secs(3600);
+    rig.model.plan().late.insert("deployments", hour);
+    rig.start("operator");
+    rig.rest(2).await;
+    let primary = rig.get("deployments", "podinfo-primary");
+    assert!(primary.is_object(), "{}", rig.story());
 }
 
 /// An API server that sends no lists as streams, or comes to no end with them, makes nobody wait for long.

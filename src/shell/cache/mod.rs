@@ -15,9 +15,11 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, TryStreamExt, future, stream};
+use http::Request;
 use kube::{
     Api, Client, Resource,
     api::{ApiResource, GroupVersionKind},
+    client::Body,
     runtime::watcher::{self, Event},
 };
 use serde_json::Value;
@@ -55,8 +57,8 @@ pub type Needs = dyn Fn(&Cache, &ObjectRef) -> Needed + Send + Sync;
 pub struct Needed {
     /// These.
     pub objects: BTreeSet<ObjectRef>,
-    /// Whether it is in the midst of a release.
-    pub is_in_flight: bool,
+    /// Whether something is under way, or owed.
+    pub is_at_work: bool,
 }
 
 /// What canaries look at.
@@ -90,7 +92,7 @@ impl Cache {
         let (kinds, wanted) = mpsc::unbounded_channel();
         let cache = Self {
             needs,
-            client,
+            client: up_to_date(client),
             cluster,
             meters,
             namespace: namespace.map(str::to_owned),
@@ -106,7 +108,8 @@ impl Cache {
     pub async fn run(&self, mut wanted: mpsc::UnboundedReceiver<Kind>) {
         let mut watches = stream::SelectAll::new();
         let version = self.client.apiserver_version().await;
-        let streams = version.is_ok_and(|version| streams(&version.minor));
+        // Where it is not known, the first answer tells.
+        let streams = version.map_or(true, |version| streams(&version.minor));
         let watch = |kind, after| self.watch(kind, streams, after);
         watches.push(watch(Kind::Canary, Duration::ZERO));
         loop {
@@ -191,18 +194,18 @@ impl Cache {
         }
     }
 
-    /// A canary will look at what its spec names; whether it is in the midst of a release.
+    /// A canary will look at what its spec names; whether it is at work.
     fn announce(&self, canary: &ObjectRef) -> bool {
         let Needed {
             objects,
-            is_in_flight,
+            is_at_work,
         } = (self.needs)(self, canary);
         let objects = objects.into_iter().filter(|object| self.watches(object));
         for kind in self.lock().look(canary, objects) {
             // The receiver lives as long as the cache is in use.
             let _ = self.kinds.send(kind);
         }
-        is_in_flight
+        is_at_work
     }
 
     /// A canary looks at these and at nothing else any more.
@@ -290,7 +293,7 @@ impl Cache {
         self.touch(object.kind, touched);
     }
 
-    /// Returns the Canaries once all kinds that they name are listed or cannot be; first those in the midst of a release.
+    /// Returns the Canaries once all kinds that they name are listed or cannot be; first those that are at work.
     pub async fn synced(&self) -> VecDeque<ObjectRef> {
         self.until(|index| index.is_live(Kind::Canary)).await;
         loop {
@@ -457,6 +460,23 @@ fn until_error(
         let goes_on = event.is_ok();
         Some((event, goes_on.then_some(events)))
     })
+}
+
+/// A client that asks for what there is: kube's watcher takes for a stream what an API server has, which may be old. A list at the start
+/// must not be: nothing is known yet that would be newer.
+fn up_to_date(client: Client) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let as_it_is = tower::service_fn(move |mut request: Request<Body>| {
+        let uri = request.uri().to_string();
+        if uri.contains("sendInitialEvents=true")
+            && let Ok(uri) = uri.replace("resourceVersion=0", "resourceVersion=").parse()
+        {
+            *request.uri_mut() = uri;
+        }
+        let client = client.clone();
+        async move { client.send(request).await }
+    });
+    Client::new(as_it_is, namespace)
 }
 
 /// A watch whose list is a stream. It ends where the API server does not know how, or did not get to the end of the list in the time of

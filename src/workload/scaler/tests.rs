@@ -37,6 +37,7 @@ fn world(kind: &str, more: Value, scalers: &[Value]) -> World {
         mended: std::collections::BTreeSet::new(),
         rival: None,
         is_fresh: false,
+        spread: jiff::SignedDuration::ZERO,
         nonce: 0,
         settings: Arc::new(settings),
     };

@@ -24,7 +24,7 @@ use super::{
 
 /// At so many writes of a release the leader is frozen: at each that is no event.
 const LEADER_WRITES: usize = 13;
-/// All that a release of two steps asks of the API server, besides the renewal of watches: it reads nothing.
+/// All that a release of two steps asks of the API server, besides the renewal of watches.
 const REQUESTS: [(&str, i32); 6] = [
     // Eight things are told.
     ("create events ", 8),
@@ -39,7 +39,7 @@ const REQUESTS: [(&str, i32); 6] = [
     // Two steps; and back.
     ("update virtualservices podinfo", 3),
 ];
-/// What is told at least once, whatever happens: on the Canary stands that it is owed. Of what is told of the way there, that of the
+/// What is told at least once, whatever happens: on the Canary stands that it is owed. Of the events of the way there, that of the
 /// moment of a kill is lost.
 const OWED: &str = "Promotion completed!";
 /// So many releases are under way at once.

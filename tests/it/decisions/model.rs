@@ -125,6 +125,7 @@ impl Model {
             mended: BTreeSet::new(),
             rival: None,
             is_fresh: false,
+            spread: jiff::SignedDuration::ZERO,
             nonce: 7,
             settings: Arc::new(settings),
         };

@@ -13,6 +13,9 @@ use serde_json::Value;
 
 use super::store::{Change, Key};
 
+/// What is said of a version that goes on where another was.
+pub const INHERITED: &str = "the share grows of a version that came after it began to";
+
 /// What a run may take from its beginning to its end, and a finalizer from the deletion to its removal.
 const RUN: Duration = Duration::from_secs(3600);
 const FINALIZER: Duration = Duration::from_secs(120);
@@ -254,12 +257,15 @@ impl<'a> Release<'a> {
 #[derive(Default)]
 struct Memory {
     share: i64,
+    /// At which revision it began to grow, and when it last grew.
+    began: u64,
     raised: Option<Timestamp>,
     /// When the canary's share left it, and how many pods it was to have.
     left: Option<Timestamp>,
     replicas: i64,
-    /// The template of the target, and since when it is that.
+    /// The template of the target, and since when and which revision it is that.
     target: Option<(String, Timestamp)>,
+    target_since: u64,
     /// The templates of which pods met requests.
     analysed: BTreeSet<String>,
     promoted: BTreeMap<String, u32>,
@@ -286,10 +292,14 @@ impl Memory {
         is_early.then(|| format!("the canary goes {passed:?} after its share"))
     }
 
-    /// The canary's share grows once an interval at most.
+    /// The canary's share grows once an interval at most, and of one version.
     fn steps(&mut self, release: &Release<'_>, change: &Change) -> Option<String> {
         let share = release.shares.map_or(0, |(_, canary)| canary);
-        let is_raised = share > std::mem::replace(&mut self.share, share);
+        let was = std::mem::replace(&mut self.share, share);
+        let is_raised = share > was;
+        if was == 0 {
+            self.began = change.revision;
+        }
         if !is_raised
             || change.by == "user"
             || !matches!(
@@ -300,6 +310,9 @@ impl Memory {
             return None;
         }
         let before = self.raised.replace(change.at)?;
+        if self.target_since > self.began {
+            return Some(INHERITED.to_owned());
+        }
         let passed = Duration::try_from(change.at.duration_since(before)).unwrap_or_default();
         // A status has whole seconds.
         let is_early = passed + Duration::from_secs(1) < release.interval();
@@ -311,6 +324,7 @@ impl Memory {
         let target = template(release.target);
         if self.target.as_ref().map(|(template, _)| template) != target.as_ref() {
             self.target = target.map(|template| (template, change.at));
+            self.target_since = change.revision;
         }
         // Without a mesh the hooks are the only ones that call the canary.
         let is_called = release.shares.is_none()
@@ -635,8 +649,10 @@ mod tests {
         cluster.pass(20);
         let spec = json!({"spec": {"template": Cluster::template("3")}});
         cluster.write("deployments", "app", Part::Main, spec);
+        cluster.weights(40, 60);
+        cluster.shows(INHERITED);
         cluster.promote("3");
-        cluster.shows("after 1s");
+        cluster.shows("after 2s");
     }
 
     #[test]

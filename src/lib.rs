@@ -45,8 +45,8 @@
 //! 5. What is under way, where the cluster alone could not tell, and what is still owed to people stands in `status.conditions`
 //!    until it is done (`rollout::phase::Intent`). A settled canary whose primary works has exactly Flagger's one condition.
 //! 6. Traffic moves before anyone is told: a hanging chat delays nobody. Each canary has a lane of its own for news. A chat is told at
-//!    least once: what a run came to, or what it waits for, is owed in the status; its start is told once more by a process that did not
-//!    begin it.
+//!    least once: what a run came to is owed in the status; that it began, or waits for approval, is told once more by a process that was
+//!    not there when it did.
 //! 7. One canary's panic, poison object, slow hook or huge answer touches no other: `tests/it/cluster/inputs.rs`.
 //! 8. A settled canary costs no request at all; a step writes the route and the status once, and one event, and reads nothing:
 //!    `a_settled_canary_costs_nothing_and_a_step_three_writes`. One that waits reads what it looks at, at the second, fourth, eighth due.

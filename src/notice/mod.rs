@@ -1,5 +1,7 @@
 //! What people are told: events on the Canary, alerts in a chat, samples and counts in the operator's own metrics.
 
+use jiff::Timestamp;
+
 use crate::api::canary::CanaryPhase;
 
 pub mod alert;
@@ -36,6 +38,8 @@ pub enum Notice {
         text: String,
         /// Name and value, in order.
         fields: Vec<(String, String)>,
+        /// When the phase was entered of which it tells: until a step of that is on record it is told by each process, once.
+        opens: Option<Timestamp>,
     },
 }
 

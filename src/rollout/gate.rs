@@ -9,8 +9,7 @@ use super::{
     hooks::{self, Outcome},
     phase,
     plan::{Decision, Evidence, Next},
-    rollback::{self, Cause},
-    say::{alert, event},
+    say::{alert, event, opening},
 };
 use crate::{
     api::canary::{CanaryPhase, CanaryWebhook, WebhookType},
@@ -81,21 +80,26 @@ fn pass(world: &World, asked: Outcome<'_>, closed: impl FnOnce(&CanaryWebhook) -
         phase,
     } = closed(hook);
     let halt = format!("Halt {} advancement {what}", world.full_name());
-    let mut news = vec![event(world, EventKind::Warning, halt)];
+    let halt = event(world, EventKind::Warning, halt);
+    let alert = |opens| {
+        let alert = alert(world, Severity::Warn, text, false);
+        (!hook.mute_alert).then(|| opening(alert, opens))
+    };
     let decision = match phase {
         Some(phase) if world.phase() != phase => {
-            let mut status = phase::enter(world, phase);
-            if !hook.mute_alert {
-                status = rollback::owe(status, world, &Cause::Approval(text.to_owned()));
-            }
-            Decision::commit(status, news)
+            let status = phase::enter(world, phase);
+            let news = [Some(halt), alert(phase::opened(&status))];
+            Decision::commit(status, news.into_iter().flatten().collect())
         }
-        // Who waits in a phase of its own was told when that began.
-        Some(_) if reminders(world) == 0 => Decision::Wait(Next::Approval(0), Vec::new()),
+        // Who waits in a phase of its own was told when that began; by a process that may not have come to it.
+        Some(_) if reminders(world) == 0 => {
+            let opened = phase::opened(&phase::status(world));
+            let news = opened.and_then(|at| alert(Some(at)));
+            Decision::Wait(Next::Approval(0), news.into_iter().collect())
+        }
         _ => {
-            if !hook.mute_alert {
-                news.push(alert(world, Severity::Warn, text, false));
-            }
+            let news = [Some(halt), alert(None)];
+            let news = news.into_iter().flatten().collect();
             Decision::Wait(Next::Approval(reminders(world)), news)
         }
     };

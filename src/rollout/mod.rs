@@ -83,8 +83,8 @@ pub fn decide(world: &World, evidence: &Evidence) -> Decision {
                 ..Plan::default()
             })),
             CanaryPhase::Progressing | CanaryPhase::WaitingPromotion => {
-                let again = settled::start_again(world);
-                analysis::decide(&facts, evidence).map(|decision| decision.saying(again))
+                let news = settled::started_news(world);
+                analysis::decide(&facts, evidence).map(|decision| decision.saying(news))
             }
             CanaryPhase::Promoting => promotion::promoting(&facts),
             CanaryPhase::Finalising => promotion::finalising(&facts),

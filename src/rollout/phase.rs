@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::{
     api::canary::{CanaryCondition, CanaryPhase, CanaryStatus},
-    world::{World, whole_second_after},
+    world::{World, revision::is_ours, whole_second_after},
 };
 
 /// Flagger's only condition; it always stands first.
@@ -23,7 +23,7 @@ pub enum Intent {
     Draining,
     /// The primary was given a version with which it did not become ready, and none since that did.
     PromotionFailed,
-    /// What a run came to, or what it waits for, has not been told yet.
+    /// What a run, or an initialization, came to has not been told yet.
     NoticePending,
     /// The spec cannot be followed; nothing is done until it is mended.
     Invalid,
@@ -91,7 +91,7 @@ pub fn status(world: &World) -> CanaryStatus {
 pub fn enter(world: &World, phase: CanaryPhase) -> CanaryStatus {
     let mut status = status(world);
     status.phase = phase;
-    let at = Time(transition_time(world));
+    let at = Time(transition_time(world, world.now));
     status.last_transition_time = Some(at.clone());
     let (value, message) = promoted(phase, &world.canary.spec.target_ref.kind);
     let conditions = status.conditions.get_or_insert_default();
@@ -117,7 +117,26 @@ pub fn enter(world: &World, phase: CanaryPhase) -> CanaryStatus {
 /// The same phase, one step on.
 pub fn step(world: &World) -> CanaryStatus {
     let mut status = status(world);
-    status.last_transition_time = Some(Time(transition_time(world)));
+    let began = world.now.saturating_sub(world.spread).unwrap_or(world.now);
+    status.last_transition_time = Some(Time(transition_time(world, began)));
+    status
+}
+
+/// When the phase of a status was entered, if no step of it is on record: only then it is not known whether that was told. What Flagger
+/// began, it told.
+pub fn opened(status: &CanaryStatus) -> Option<Timestamp> {
+    let entered = status.conditions.iter().flatten().next()?;
+    let is_ours = status.last_applied_spec.as_deref().is_some_and(is_ours);
+    let entered = entered.last_update_time.as_ref();
+    let is_untouched = entered == status.last_transition_time.as_ref();
+    entered.filter(|_| is_ours && is_untouched).map(|at| at.0)
+}
+
+/// The same status, with its phase told of.
+pub fn as_told(mut status: CanaryStatus, world: &World) -> CanaryStatus {
+    if let Some(entered) = status.conditions.iter_mut().flatten().next() {
+        entered.last_update_time = Some(Time(whole_second_after(world.now)));
+    }
     status
 }
 
@@ -171,14 +190,15 @@ pub fn without_intent(mut status: CanaryStatus, intent: Intent) -> CanaryStatus 
 
 /// When the step that ends now is said to have ended: at the instant it served, so that the cadence neither drifts nor
 /// shortens; now, if it served none, waited beyond it, or took longer than an interval.
-fn transition_time(world: &World) -> Timestamp {
-    let now = whole_second_after(world.now);
-    let Some(due) = world.due else { return now };
-    // Both as if all steps began at their dues.
+fn transition_time(world: &World, now: Timestamp) -> Timestamp {
+    let Some(due) = world.due else {
+        return whole_second_after(world.now);
+    };
+    // As if all steps began at their dues.
     let ends = world.now.saturating_sub(world.spread).unwrap_or(world.now);
     let took = ends.duration_since(due.at).unsigned_abs();
     if due.late || took >= world.canary.interval() {
-        whole_second_after(ends)
+        whole_second_after(now)
     } else {
         due.at
     }

@@ -28,8 +28,6 @@ pub enum Cause {
     FailedPromotion(String),
     /// The canary can be released from now on.
     Initialized,
-    /// Somebody has to approve of it, in these words. (Not an end.)
-    Approval(String),
     /// The promotion was completed.
     Promoted,
     /// The promotion was completed without an analysis.
@@ -47,7 +45,6 @@ impl Cause {
             Self::NotReady(_) => "NotReady",
             Self::FailedPromotion(_) => "FailedPromotion",
             Self::Initialized => "Initialized",
-            Self::Approval(_) => "Approval",
             Self::Promoted => "Promoted",
             Self::Skipped => "Skipped",
             Self::Reverted => "Reverted",
@@ -71,7 +68,7 @@ impl Cause {
         match self {
             Self::FailedChecks(n) => n.to_string(),
             Self::Manual(hook) => hook.clone(),
-            Self::NotReady(why) | Self::FailedPromotion(why) | Self::Approval(why) => why.clone(),
+            Self::NotReady(why) | Self::FailedPromotion(why) => why.clone(),
             Self::Initialized | Self::Promoted | Self::Skipped | Self::Reverted => String::new(),
         }
     }
@@ -90,7 +87,6 @@ impl Cause {
             "Manual" => Self::Manual(message.to_owned()),
             "FailedPromotion" => Self::FailedPromotion(message.to_owned()),
             "Initialized" => Self::Initialized,
-            "Approval" => Self::Approval(message.to_owned()),
             "Promoted" => Self::Promoted,
             "Skipped" => Self::Skipped,
             "Reverted" => Self::Reverted,
@@ -132,7 +128,7 @@ pub fn is_under_way(world: &World) -> bool {
     way_back(world).is_some()
 }
 
-/// Whether what a run came to, or what it waits for, has not been told yet.
+/// Whether what a run, or an initialization, came to has not been told yet.
 pub fn is_owed(world: &World) -> bool {
     phase::intent(world, Intent::NoticePending).is_some()
 }

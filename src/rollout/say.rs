@@ -1,5 +1,7 @@
 //! What people are told of a canary, as of the look that says it.
 
+use jiff::Timestamp;
+
 use super::phase;
 use crate::{
     api::canary::{CanaryPhase, CanaryStatus},
@@ -42,5 +44,14 @@ pub fn alert(world: &World, severity: Severity, text: &str, described: bool) -> 
         severity,
         text: text.to_owned(),
         fields,
+        opens: None,
     }
+}
+
+/// The same about a phase that was entered then.
+pub fn opening(mut notice: Notice, at: Option<Timestamp>) -> Notice {
+    if let Notice::Alert { opens, .. } = &mut notice {
+        *opens = at;
+    }
+    notice
 }

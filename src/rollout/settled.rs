@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
     drain,
@@ -12,17 +12,14 @@ use super::{
     phase::{self, Intent},
     plan::{Answer, Decision, Evidence, Next, Question},
     rollback::{self, Cause},
-    say::{self, alert, event, event_in},
+    say::{self, alert, event, event_in, opening},
 };
 use crate::{
     api::canary::{CanaryPhase, Strategy, WebhookType},
     notice::{EventKind, Notice, Severity},
     route::affinity,
-    world::{Readiness, World, revision},
+    world::{Readiness, World},
 };
-
-/// What chats are told at the start of a run.
-const STARTED: &str = "New revision detected, progressing canary analysis.";
 
 /// How long a change must have rested before a run starts, so that a burst of edits is one run …
 const DEBOUNCE: SignedDuration = SignedDuration::from_millis(500);
@@ -81,14 +78,11 @@ fn start(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String> {
     let mut status = started(facts);
     status.canary_weight = i64::from(facts.weights()?.canary);
     let text = format!("New revision detected! Scaling up {}", world.full_target());
-    let decision = Decision::commit(
-        status,
-        vec![
-            event_in(world, EventKind::Normal, text, CanaryPhase::Progressing),
-            alert(world, Severity::Info, STARTED, true),
-        ],
-    );
-    Ok(decision.saying(passed))
+    let news = vec![
+        event_in(world, EventKind::Normal, text, CanaryPhase::Progressing),
+        start_alert(world, phase::opened(&status)),
+    ];
+    Ok(Decision::commit(status, news).saying(passed))
 }
 
 /// The status at the start of a run: what it is about is on record before anything is done for it.
@@ -135,17 +129,17 @@ pub fn adopted(facts: &Facts<'_>) -> crate::api::canary::CanaryStatus {
         }
         _ => {}
     }
-    // While it waits for a promotion Flagger's status says nothing of what is routed, and counts one iteration too few.
-    if status.phase == CanaryPhase::WaitingPromotion && facts.strategy() == Strategy::Canary {
-        let routed = facts.weights().map(|weights| weights.canary);
-        status.canary_weight = routed.map_or(status.canary_weight, i64::from);
-        status.iterations = status.iterations.max(0);
-    }
     status.tracked_configs.clone_from(&facts.configs);
-    status
+    match status.phase {
+        // Flagger told that it began.
+        CanaryPhase::Progressing | CanaryPhase::WaitingPromotion => {
+            phase::as_told(status, facts.world)
+        }
+        _ => status,
+    }
 }
 
-/// Tells what a run came to, or what it waits for: at least once, whatever happened in between. Only then it goes on.
+/// Tells what a run, or an initialization, came to: at least once, whatever happened in between. Only then is it settled.
 /// A failure is told before its hooks are called, a success after them.
 pub fn tell(world: &World, evidence: &Evidence) -> Decision {
     let (reason, message) = phase::intent(world, Intent::NoticePending).unwrap_or_default();
@@ -158,7 +152,7 @@ pub fn tell(world: &World, evidence: &Evidence) -> Decision {
         return Decision::Ask(vec![question], Vec::new());
     }
     let hooks = match cause {
-        Cause::Initialized | Cause::Approval(_) => Outcome::Passed(Vec::new()),
+        Cause::Initialized => Outcome::Passed(Vec::new()),
         _ => hooks::run(world, evidence, WebhookType::PostRollout, world.phase()),
     };
     let mut notices = match hooks {
@@ -184,21 +178,17 @@ pub fn tell(world: &World, evidence: &Evidence) -> Decision {
     }
 }
 
-/// The start of a run once more, from a process that did not begin it: until a step is on record, nobody knows whether the one that did
-/// came to tell it.
-pub fn start_again(world: &World) -> Vec<Notice> {
-    let is_ours = world.canary.status.as_ref().is_some_and(|status| {
-        let conditions = status.conditions.iter().flatten();
-        let mut entered = conditions.map(|condition| &condition.last_update_time);
-        let applied = status.last_applied_spec.as_deref();
-        applied.is_some_and(revision::is_ours)
-            && entered.next() == Some(&status.last_transition_time)
-    });
-    if world.is_fresh && world.phase() == CanaryPhase::Progressing && is_ours {
-        vec![alert(world, Severity::Info, STARTED, true)]
-    } else {
-        Vec::new()
-    }
+/// The start of a run, until a step of it is on record: nobody knows whether the process that began it came to tell it.
+pub fn started_news(world: &World) -> Vec<Notice> {
+    let opened = phase::opened(&phase::status(world));
+    let opened = opened.filter(|_| world.phase() == CanaryPhase::Progressing);
+    let news = opened.map(|at| start_alert(world, Some(at)));
+    news.into_iter().collect()
+}
+
+fn start_alert(world: &World, entered: Option<Timestamp>) -> Notice {
+    let text = "New revision detected, progressing canary analysis.";
+    opening(alert(world, Severity::Info, text, true), entered)
 }
 
 /// What is still to be told of this.
@@ -269,7 +259,6 @@ fn news(world: &World, cause: &Cause, begun_in: CanaryPhase) -> Vec<Notice> {
             ),
             true,
         )],
-        Cause::Approval(text) => vec![alert(Severity::Warn, text)],
         Cause::Promoted => vec![
             normal(format!("Promotion completed! Scaling down {target}")),
             alert(

@@ -139,7 +139,6 @@ pub fn world(provider: &str, service: Value, analysis: Value, status: Value) -> 
         changed: None,
         mended: BTreeSet::new(),
         rival: None,
-        is_fresh: false,
         spread: jiff::SignedDuration::ZERO,
         nonce: 0,
         settings: Arc::new(Settings {

@@ -353,14 +353,8 @@ impl Context {
             let write = self.commit(world, status);
             match self.cache.write(&reference, &reference, write).await {
                 Ok(()) => self.committed(memory, world, status),
-                Err(error) => {
-                    // It may be done, and nothing is told of it. (One that was sent again loses against itself.)
-                    lock(memory).is_known = false;
-                    return match error {
-                        ClusterError::Lost(_) => Ok(true),
-                        error => Err(error),
-                    };
-                }
+                Err(ClusterError::Lost(_)) => return Ok(true),
+                Err(error) => return Err(error),
             }
         }
         self.tell(memory, world, plan.notices);
@@ -384,7 +378,6 @@ impl Context {
 
     fn committed(&self, memory: &Mutex<Memory>, world: &World, status: &CanaryStatus) {
         let mut memory = lock(memory);
-        memory.is_known = true;
         let canary = &world.canary;
         let recorder = &self.operator.recorder;
         if let Some(asked_at) = memory.asked_at {

@@ -52,8 +52,8 @@ pub struct Memory {
     standing: Option<Standing>,
     /// What was told in which step, so that it is told once.
     told: Option<(Step, Vec<Notice>)>,
-    /// Whether what was to be told up to here is told.
-    pub is_known: bool,
+    /// The phase of whose beginning it was told, by when it was entered, and how.
+    opened: Option<(Timestamp, String)>,
     /// When the questions of the step under way were first asked.
     pub asked_at: Option<Timestamp>,
     /// Configs whose content matters now, as they were read.
@@ -74,7 +74,7 @@ impl Memory {
                 content: self.content.take(),
                 told: self.told.take(),
                 waits: self.waits.take(),
-                is_known: self.is_known,
+                opened: self.opened.take(),
                 wholes: std::mem::take(&mut self.wholes),
                 ..Self::default()
             };
@@ -132,7 +132,6 @@ impl Memory {
         self.open = None;
         self.interrupted = false;
         self.asked_at = None;
-        self.is_known = true;
         let Some(due) = due else { return };
         match next {
             Next::Ready => self.blocked = self.blocked.or(Some(due.at)),
@@ -143,7 +142,7 @@ impl Memory {
 
     /// Nothing is under way and nothing is to be said: of thousands that rest, what was told before is not kept.
     pub fn rests(&mut self) {
-        (self.told, self.waits, self.standing) = (None, None, None);
+        (self.told, self.waits, self.standing, self.opened) = (None, None, None, None);
     }
 
     /// A plan was carried out: its step is over.
@@ -180,10 +179,15 @@ impl Memory {
             Next::Approval(reminders) => (step.clone().at_any_due(), reminders),
             Next::Due | Next::Ready | Next::At(_) | Next::Change => (step.clone(), 0),
         };
-        if self.waits.as_ref() == Some(&wait) || notices.is_empty() {
-            return Vec::new();
+        let (opening, mut notices): (Vec<_>, Vec<_>) = notices
+            .into_iter()
+            .partition(|notice| matches!(notice, Notice::Alert { opens: Some(_), .. }));
+        if self.waits.as_ref() == Some(&wait) {
+            notices.clear();
+        } else if !notices.is_empty() {
+            self.waits = Some(wait);
         }
-        self.waits = Some(wait);
+        notices.splice(..0, opening);
         self.untold(step, notices)
     }
 
@@ -210,16 +214,29 @@ impl Memory {
 
     /// Of these notices, those that were not told in this step yet.
     pub fn untold(&mut self, step: &Step, notices: Vec<Notice>) -> Vec<Notice> {
+        if notices.is_empty() {
+            return notices;
+        }
         if self.told.as_ref().is_none_or(|(of, _)| of != step) {
             self.told = Some((step.clone(), Vec::new()));
         }
         let Some((_, told)) = &mut self.told else {
             return notices;
         };
-        let new: Vec<_> = notices
-            .into_iter()
-            .filter(|notice| !told.contains(notice))
-            .collect();
+        let mut is_opened = |notice: &Notice| match notice {
+            Notice::Alert {
+                opens: Some(entered),
+                text,
+                ..
+            } => {
+                let phase = Some((*entered, text.clone()));
+                std::mem::replace(&mut self.opened, phase.clone()) == phase
+            }
+            _ => false,
+        };
+        let new = notices.into_iter().filter(|notice| !told.contains(notice));
+        let mut new: Vec<_> = new.collect();
+        new.retain(|notice| !is_opened(notice));
         told.extend(new.iter().cloned());
         new
     }

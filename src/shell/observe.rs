@@ -88,7 +88,6 @@ pub async fn observe(
     if !world.canary.spec.suspend {
         world.due = memory.due(transition, world.canary.interval(), now);
     }
-    world.is_fresh = !memory.is_known;
     world.mended = memory.mended(transition, world.canary.interval(), now);
     let (content, settled) = rollout::content(&world);
     world.changed = memory.changed(&content, settled, world.now);
@@ -174,7 +173,6 @@ pub fn world(canary: Canary, reference: &ObjectRef, settings: &Arc<Settings>) ->
         changed: None,
         mended: BTreeSet::new(),
         rival: None,
-        is_fresh: false,
         spread: SignedDuration::ZERO,
         nonce: nonce(),
         settings: settings.clone(),

@@ -214,6 +214,7 @@ impl Shared {
                     severity,
                     text,
                     fields,
+                    opens: _,
                 } => {
                     let message = alert::AlertMessage::new(canary, severity, text, fields);
                     for posting in self.alerts(canary, &message).await {

@@ -192,7 +192,7 @@ mod tests {
 
     use super::*;
 
-    /// Canaries by number: 1 takes a minute, 2 panics, 3 is gone, 4 waits for centuries, all others want to be looked at every ten
+    /// Canaries by number: those from 10,000 on want to be looked at again at once, 1 takes a minute, 2 panics, 3 is gone, 4 waits for centuries, all others want to be looked at every ten
     /// seconds.
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<(u64, u32)>>>, Option<Instant>);
@@ -207,6 +207,10 @@ mod tests {
                     2 => panic!("a defect"),
                     3 => return None,
                     4 => return Some(Duration::MAX),
+                    10_000.. => {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                        return Some(Duration::ZERO);
+                    }
                     _ => {}
                 }
                 Some(Duration::from_secs(10))
@@ -281,6 +285,14 @@ mod tests {
     async fn who_waits_for_centuries_harms_nobody() {
         let looks = played(&[(0, 4), (0, 9)], 15).await;
         assert_eq!((&looks[&4][..], &looks[&9][..]), (&[0][..], &[0, 10][..]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_were_not_looked_at_yet_are_not_held_up_for_ever_either() {
+        let calls: Vec<_> = (10_000..10_100).map(|key| (0, key)).collect();
+        let looks = in_order((1000..1100).collect(), &calls, 1).await;
+        let unseen: HashSet<_> = looks.iter().filter(|(_, key)| *key < 10_000).collect();
+        assert_eq!(unseen.len(), 100);
     }
 
     #[tokio::test(start_paused = true)]

@@ -75,8 +75,6 @@ pub struct World {
     pub mended: BTreeSet<ObjectRef>,
     /// The older canary that has the same target, if there is one.
     pub rival: Option<String>,
-    /// Whether it is not known of the step under way what was told before it.
-    pub is_fresh: bool,
     /// How long after a due its step begins: so that not all begin in one breath.
     pub spread: SignedDuration,
     /// A random number: what is made up in this look is made of it.

@@ -108,7 +108,7 @@ impl Cache {
     pub async fn run(&self, mut wanted: mpsc::UnboundedReceiver<Kind>) {
         let mut watches = stream::SelectAll::new();
         let version = self.client.apiserver_version().await;
-        // Where it is not known, the first answer tells.
+        // Where it is not known, a stream is tried.
         let streams = version.map_or(true, |version| streams(&version.minor));
         let watch = |kind, after| self.watch(kind, streams, after);
         watches.push(watch(Kind::Canary, Duration::ZERO));

@@ -36,7 +36,6 @@ fn world(kind: &str, more: Value, scalers: &[Value]) -> World {
         changed: None,
         mended: std::collections::BTreeSet::new(),
         rival: None,
-        is_fresh: false,
         spread: jiff::SignedDuration::ZERO,
         nonce: 0,
         settings: Arc::new(settings),

@@ -124,7 +124,6 @@ impl Model {
             changed: None,
             mended: BTreeSet::new(),
             rival: None,
-            is_fresh: false,
             spread: jiff::SignedDuration::ZERO,
             nonce: 7,
             settings: Arc::new(settings),

@@ -70,6 +70,8 @@
 //! * A new revision is acted on within seconds, even while a hook hangs; going back to the promoted one ends the run.
 //! * The primary is never scaled to zero, drift is repaired with the weights as they are, 204 passes a hook, an alert without a
 //!   severity fires, gauges of deleted canaries go, shutdown ends with 0.
+//! * Each canary has its instants up to a quarter of its interval, five seconds at most, after multiples of it: steps of canaries that
+//!   began together do not wait for one another.
 //! * A version whose failed checks reach the threshold goes back at once; Flagger shows it to clients for another interval.
 //! * A rollback for want of ready pods has its alert.
 //! * A metric that cannot be had for a moment is asked again within its step; three times, if there is time. So is one of a server that

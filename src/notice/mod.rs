@@ -43,6 +43,16 @@ pub enum Notice {
     },
 }
 
+impl Notice {
+    /// Of an alert about the beginning of a phase: when that was entered, and the text.
+    pub fn opening(&self) -> Option<(Timestamp, &str)> {
+        match self {
+            Self::Alert { opens, text, .. } => opens.map(|at| (at, text.as_str())),
+            Self::Event { .. } => None,
+        }
+    }
+}
+
 /// The types of Kubernetes events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EventKind {

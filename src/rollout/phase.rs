@@ -117,8 +117,7 @@ pub fn enter(world: &World, phase: CanaryPhase) -> CanaryStatus {
 /// The same phase, one step on.
 pub fn step(world: &World) -> CanaryStatus {
     let mut status = status(world);
-    let began = world.now.saturating_sub(world.spread).unwrap_or(world.now);
-    status.last_transition_time = Some(Time(transition_time(world, began)));
+    status.last_transition_time = Some(Time(transition_time(world, as_if_at_its_due(world))));
     status
 }
 
@@ -194,14 +193,19 @@ fn transition_time(world: &World, now: Timestamp) -> Timestamp {
     let Some(due) = world.due else {
         return whole_second_after(world.now);
     };
-    // As if all steps began at their dues.
-    let ends = world.now.saturating_sub(world.spread).unwrap_or(world.now);
-    let took = ends.duration_since(due.at).unsigned_abs();
+    let took = as_if_at_its_due(world)
+        .duration_since(due.at)
+        .unsigned_abs();
     if due.late || took >= world.canary.interval() {
         whole_second_after(now)
     } else {
         due.at
     }
+}
+
+/// Now, for a step that had begun at its due and not its spread later.
+fn as_if_at_its_due(world: &World) -> Timestamp {
+    world.now.saturating_sub(world.spread).unwrap_or(world.now)
 }
 
 /// Flagger's condition for a phase: its status and its message.

@@ -181,7 +181,7 @@ impl Memory {
         };
         let (opening, mut notices): (Vec<_>, Vec<_>) = notices
             .into_iter()
-            .partition(|notice| matches!(notice, Notice::Alert { opens: Some(_), .. }));
+            .partition(|notice| notice.opening().is_some());
         if self.waits.as_ref() == Some(&wait) {
             notices.clear();
         } else if !notices.is_empty() {
@@ -223,20 +223,14 @@ impl Memory {
         let Some((_, told)) = &mut self.told else {
             return notices;
         };
-        let mut is_opened = |notice: &Notice| match notice {
-            Notice::Alert {
-                opens: Some(entered),
-                text,
-                ..
-            } => {
-                let phase = Some((*entered, text.clone()));
-                std::mem::replace(&mut self.opened, phase.clone()) == phase
-            }
-            _ => false,
+        let mut is_told = |notice: &Notice| {
+            let phase = notice.opening().map(|(at, text)| (at, text.to_owned()));
+            let is_opened =
+                phase.is_some() && std::mem::replace(&mut self.opened, phase.clone()) == phase;
+            is_opened || told.contains(notice)
         };
-        let new = notices.into_iter().filter(|notice| !told.contains(notice));
-        let mut new: Vec<_> = new.collect();
-        new.retain(|notice| !is_opened(notice));
+        let mut new = notices;
+        new.retain(|notice| !is_told(notice));
         told.extend(new.iter().cloned());
         new
     }

@@ -1,0 +1,244 @@
+//! Each thing that must not be is done once, and is seen.
+
+use serde_json::json;
+
+use super::super::store::{Part, Store, Writer};
+use super::*;
+
+/// A canary that is well, and what somebody does to it; each write a second after the one before.
+struct Cluster {
+    store: Store,
+    now: Timestamp,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let mut this = Self {
+            store: Store::new(),
+            now: Timestamp::UNIX_EPOCH,
+        };
+        let spec = json!({"targetRef": {"kind": "Deployment", "name": "app"}, "service": {"port": 80}, "analysis": {"interval": "10s"}});
+        for (name, version) in [("app", "2"), ("app-primary", "1")] {
+            this.create("deployments", json!({"metadata": {"name": name}, "spec": {"replicas": 1, "selector": {}, "template": Self::template(version)}}));
+            this.status("deployments", name, json!({"readyReplicas": 1}));
+        }
+        this.create(
+            "canaries",
+            json!({"metadata": {"name": "app", "finalizers": ["flagger.app/f"]}, "spec": spec}),
+        );
+        this.status("canaries", "app", json!({"phase": "Initialized"}));
+        this.create(
+            "virtualservices",
+            json!({"metadata": {"name": "app"}, "spec": Self::route(100, 0)}),
+        );
+        assert_eq!(this.wrong(), Vec::<String>::new());
+        this
+    }
+
+    fn template(version: &str) -> Value {
+        json!({"spec": {"containers": [{"name": "app", "image": format!("app:{version}")}]}})
+    }
+
+    fn route(primary: i64, canary: i64) -> Value {
+        let to = |side: &str, weight| json!({"destination": {"host": format!("app-{side}")}, "weight": weight});
+        json!({"http": [{"route": [to("primary", primary), to("canary", canary)]}]})
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.now += Duration::from_secs(seconds);
+    }
+
+    fn by(&mut self) -> Writer {
+        self.pass(1);
+        Writer {
+            name: "operator".into(),
+            now: self.now,
+        }
+    }
+
+    fn create(&mut self, plural: &str, object: Value) {
+        let key = Key::new(plural, "test", object["metadata"]["name"].as_str().unwrap());
+        let by = self.by();
+        self.store.create(&key, object, &by).unwrap();
+    }
+
+    fn write(&mut self, plural: &str, name: &str, part: Part, change: Value) {
+        let key = Key::new(plural, "test", name);
+        let mut object = (*self.store.get(&key).unwrap()).clone();
+        json_patch::merge(&mut object, &change);
+        let by = self.by();
+        self.store.update(&key, part, object, &by).unwrap();
+    }
+
+    fn status(&mut self, plural: &str, name: &str, status: Value) {
+        self.write(plural, name, Part::Status, json!({"status": status}));
+    }
+
+    fn weights(&mut self, primary: i64, canary: i64) {
+        self.write(
+            "virtualservices",
+            "app",
+            Part::Main,
+            json!({"spec": Self::route(primary, canary)}),
+        );
+    }
+
+    fn promote(&mut self, version: &str) {
+        self.write(
+            "deployments",
+            "app-primary",
+            Part::Main,
+            json!({"spec": {"template": Self::template(version)}}),
+        );
+    }
+
+    fn wrong(&self) -> Vec<String> {
+        violations(self.store.since(0), self.now)
+    }
+
+    /// It is seen, and called by this name.
+    fn shows(&self, what: &str) {
+        let wrong = self.wrong();
+        assert!(
+            wrong.iter().any(|line| line.contains(what)),
+            "{what}: {wrong:?}"
+        );
+    }
+}
+
+#[test]
+fn a_good_release_is_nothing_wrong() {
+    let mut cluster = Cluster::new();
+    for canary in [50, 100] {
+        cluster.pass(10);
+        cluster.weights(100 - canary, canary);
+    }
+    cluster.promote("2");
+    cluster.weights(100, 0);
+    assert_eq!(cluster.wrong(), Vec::<String>::new());
+}
+
+#[test]
+fn shares_that_do_not_add_up_are_seen() {
+    let mut cluster = Cluster::new();
+    cluster.weights(90, 20);
+    cluster.shows("the shares of app are 90 and 20");
+}
+
+#[test]
+fn requests_that_meet_no_pod_are_seen() {
+    let mut cluster = Cluster::new();
+    cluster.status("deployments", "app", json!({"readyReplicas": 0}));
+    cluster.weights(90, 10);
+    cluster.shows("10 % of the requests meet no pod of the canary");
+}
+
+#[test]
+fn a_primary_at_zero_is_seen() {
+    let mut cluster = Cluster::new();
+    cluster.write(
+        "deployments",
+        "app-primary",
+        Part::Main,
+        json!({"spec": {"replicas": 0}}),
+    );
+    cluster.shows("the primary is at 0");
+}
+
+#[test]
+fn two_steps_in_one_interval_are_seen() {
+    let mut cluster = Cluster::new();
+    cluster.weights(90, 10);
+    cluster.pass(5);
+    cluster.weights(80, 20);
+    cluster.shows("two steps within 6s");
+}
+
+#[test]
+fn pods_that_go_with_their_connections_are_seen() {
+    let mut cluster = Cluster::new();
+    cluster.weights(50, 50);
+    cluster.weights(100, 0);
+    cluster.write(
+        "deployments",
+        "app",
+        Part::Main,
+        json!({"spec": {"replicas": 0}}),
+    );
+    cluster.shows("the canary goes 1s after its share");
+}
+
+#[test]
+fn a_version_that_inherits_the_steps_of_another_is_seen() {
+    let mut cluster = Cluster::new();
+    cluster.weights(50, 50);
+    cluster.pass(20);
+    let spec = json!({"spec": {"template": Cluster::template("3")}});
+    cluster.write("deployments", "app", Part::Main, spec);
+    cluster.weights(40, 60);
+    cluster.shows(INHERITED);
+    cluster.promote("3");
+    cluster.shows("after 2s");
+}
+
+#[test]
+fn a_promotion_of_what_nobody_analysed_is_seen_and_so_is_a_second_one() {
+    let mut cluster = Cluster::new();
+    cluster.promote("2");
+    cluster.shows("of which no pod met a request");
+    let mut cluster = Cluster::new();
+    cluster.weights(50, 50);
+    for version in ["2", "1", "2"] {
+        cluster.promote(version);
+    }
+    cluster.shows("for the 2th time");
+}
+
+#[test]
+fn a_promotion_of_what_the_target_was_is_seen() {
+    let mut cluster = Cluster::new();
+    cluster.weights(50, 50);
+    let spec = json!({"spec": {"template": Cluster::template("3")}});
+    cluster.write("deployments", "app", Part::Main, spec);
+    cluster.pass(20);
+    cluster.promote("2");
+    cluster.shows("of a target that has");
+}
+
+#[test]
+fn a_failure_that_leaves_requests_with_the_canary_is_seen() {
+    let mut cluster = Cluster::new();
+    cluster.weights(50, 50);
+    cluster.status("canaries", "app", json!({"phase": "Failed"}));
+    cluster.shows("failed with the shares Some((50, 50))");
+}
+
+#[test]
+fn a_run_without_an_end_and_a_finalizer_that_stays_are_seen() {
+    let mut cluster = Cluster::new();
+    cluster.status("canaries", "app", json!({"phase": "Progressing"}));
+    cluster.pass(4000);
+    cluster.shows("the run of app that began");
+    let mut cluster = Cluster::new();
+    let by = cluster.by();
+    assert!(
+        cluster
+            .store
+            .delete(&Key::new("canaries", "test", "app"), &json!({}), &by)
+            .is_ok()
+    );
+    cluster.pass(200);
+    cluster.shows("app was held from");
+}
+
+#[test]
+fn what_moves_at_rest_and_what_leaks_is_seen() {
+    let mut cluster = Cluster::new();
+    let rest = cluster.now;
+    cluster.create("events", json!({"metadata": {"name": "e"}, "involvedObject": {}, "message": "calling http://chat/secret"}));
+    assert_eq!(moves_since(cluster.store.since(0), rest).len(), 1);
+    assert_eq!(
+        leaks(cluster.store.since(0), &["http://chat/secret", "other"]).len(),
+        1
+    );
+}

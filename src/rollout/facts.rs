@@ -320,17 +320,11 @@ fn missing(world: &World, kind: Kind, name: &str) -> String {
     format!("GetTargetConfigs failed: {wrapped}{inner}{plural} {name:?} not found")
 }
 
-/// What of the target and its configs makes a version, in one text, and whether it is the one that the status is about.
-pub fn content(world: &World) -> (String, bool) {
-    Facts::of(world).map_or_else(
-        |_| (String::new(), true),
-        |facts| {
-            (
-                format!("{} {:?}", facts.revision, facts.configs),
-                !facts.changed(),
-            )
-        },
-    )
+/// What of the target and its configs makes a version, in one text, if it is another one than the status is about.
+pub fn new_version(world: &World) -> Option<String> {
+    let facts = Facts::of(world).ok()?;
+    let text = || format!("{} {:?}", facts.revision, facts.configs);
+    facts.changed().then(text)
 }
 
 /// Whether a run is under way.

@@ -25,7 +25,7 @@ mod traffic;
 mod withdrawal;
 
 pub use audit::audit;
-pub use facts::{content, needs, whole};
+pub use facts::{needs, new_version, whole};
 pub use hearsay::hearsay;
 pub use metrics::samples;
 pub use outlook::{Outlook, Verdict, outlook};

@@ -44,8 +44,8 @@ pub struct Memory {
     open: Option<Open>,
     /// Whether what was begun at the open due has to be done again.
     interrupted: bool,
-    /// The target and configs as last seen, and when that was first and last different.
-    content: Option<(String, Changed)>,
+    /// The new version as last seen, and when there was first and last a different one.
+    version: Option<(String, Changed)>,
     /// The step of which it was told why it waits, and how many reminders of it there were.
     waits: Option<(Step, u32)>,
     /// What stands in its way.
@@ -71,7 +71,7 @@ impl Memory {
         if self.transition != transition {
             *self = Self {
                 transition,
-                content: self.content.take(),
+                version: self.version.take(),
                 told: self.told.take(),
                 waits: self.waits.take(),
                 opened: self.opened.take(),
@@ -151,24 +151,22 @@ impl Memory {
         self.asked_at = None;
     }
 
-    /// Since when the target is as it is now; two edits within a burst count from the first.
-    pub fn changed(&mut self, content: &str, settled: bool, now: Timestamp) -> Option<Changed> {
-        let changed = match &self.content {
-            Some((same, changed)) if same == content => *changed,
-            Some((_, changed)) if !settled => Changed {
+    /// Since when the target is the new version that it is now, if it is one; two edits within a burst count from the first.
+    pub fn changed(&mut self, version: Option<String>, now: Timestamp) -> Option<Changed> {
+        let before = self.version.take();
+        let version = version?;
+        let changed = match before {
+            Some((same, changed)) if same == version => changed,
+            Some((_, changed)) => Changed {
                 first: changed.first,
                 last: now,
             },
-            _ => Changed {
+            None => Changed {
                 first: now,
                 last: now,
             },
         };
-        if settled {
-            self.content = None;
-            return None;
-        }
-        self.content = Some((content.to_owned(), changed));
+        self.version = Some((version, changed));
         Some(changed)
     }
 
@@ -309,23 +307,23 @@ mod tests {
     #[test]
     fn a_burst_of_edits_counts_from_its_first() {
         let mut memory = Memory::default();
-        assert_eq!(memory.changed("a", true, at(0)), None);
+        let mut seen = |version: &str, second| memory.changed(Some(version.to_owned()), at(second));
         assert_eq!(
-            memory.changed("b", false, at(1)),
+            seen("b", 1),
             Some(Changed {
                 first: at(1),
                 last: at(1)
             })
         );
         assert_eq!(
-            memory.changed("c", false, at(2)),
+            seen("c", 2),
             Some(Changed {
                 first: at(1),
                 last: at(2)
             })
         );
         assert_eq!(
-            memory.changed("c", false, at(3)),
+            seen("c", 3),
             Some(Changed {
                 first: at(1),
                 last: at(2)

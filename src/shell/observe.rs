@@ -89,8 +89,7 @@ pub async fn observe(
         world.due = memory.due(transition, world.canary.interval(), now);
     }
     world.mended = memory.mended(transition, world.canary.interval(), now);
-    let (content, settled) = rollout::content(&world);
-    world.changed = memory.changed(&content, settled, world.now);
+    world.changed = memory.changed(rollout::new_version(&world), world.now);
     Ok(Some(world))
 }
 

@@ -2,7 +2,7 @@
 //! Contour takes up what it is told, what nobody owns any more is collected.
 //!
 //! How a pod behaves stands in the tag of its first image, as on the test bed: `broken…` never becomes ready, `broken-primary…` not as
-//! the primary, `slowN` after N seconds.
+//! the primary, `slowN` after N seconds. Those of a Deployment with the annotation `pods: dead` are.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -77,7 +77,8 @@ impl Controllers {
         for (key, object) in &objects {
             match key.plural {
                 "deployments" | "daemonsets" => wakes.extend(self.workload(model, key, object)),
-                "horizontalpodautoscalers" => scale(model, key, object),
+                "horizontalpodautoscalers" => scale(model, key, object, keep),
+                "scaledobjects" => scale(model, key, object, keda),
                 "httpproxies" => wakes.extend(self.proxy(model, key, object)),
                 _ => {}
             }
@@ -108,10 +109,11 @@ impl Controllers {
             let deadline = object["spec"]["progressDeadlineSeconds"]
                 .as_u64()
                 .unwrap_or(600);
-            let is_broken = match tag.strip_prefix("broken") {
-                Some(side) => side != "-primary" || key.name.ends_with(side),
-                None => false,
-            };
+            let is_broken = is_dead(object)
+                || match tag.strip_prefix("broken") {
+                    Some(side) => side != "-primary" || key.name.ends_with(side),
+                    None => false,
+                };
             Rollout {
                 generation,
                 since: now + SEEN,
@@ -207,6 +209,10 @@ fn desired(object: &Value) -> i64 {
     }
 }
 
+fn is_dead(object: &Value) -> bool {
+    object["metadata"]["annotations"]["pods"] == "dead"
+}
+
 /// The status of a workload whose pods are all ready, or not yet: those of the template before stay meanwhile.
 fn status(object: &Value, rollout: &Rollout, is_ready: bool, now: Timestamp) -> Value {
     let desired = desired(object);
@@ -236,10 +242,10 @@ fn status(object: &Value, rollout: &Rollout, is_ready: bool, now: Timestamp) -> 
         }
         return status;
     }
-    let ready = if is_ready {
-        desired
-    } else {
-        before("readyReplicas").min(desired)
+    let ready = match is_ready {
+        true => desired,
+        false if is_dead(object) => 0,
+        false => before("readyReplicas").min(desired),
     };
     let updated = if is_ready || !rollout.is_new {
         desired
@@ -290,7 +296,28 @@ fn condition(object: &Value, kind: &str, (holds, reason): (&str, &str), now: Tim
 }
 
 /// An autoscaler keeps its workload between its bounds, unless that rests at zero.
-fn scale(model: &Model, key: &Key, scaler: &Value) {
+fn keep(scaler: &Value, is: i64) -> i64 {
+    let bound = |field: &str| scaler["spec"][field].as_i64();
+    let (least, most) = (
+        bound("minReplicas").unwrap_or(1),
+        bound("maxReplicas").unwrap_or(i64::MAX),
+    );
+    if is == 0 {
+        0
+    } else {
+        is.clamp(least, most.max(least))
+    }
+}
+
+/// KEDA keeps what is paused as it is told to, and wakes what rests below its least.
+fn keda(scaler: &Value, is: i64) -> i64 {
+    let paused = &scaler["metadata"]["annotations"]["autoscaling.keda.sh/paused-replicas"];
+    let paused = paused.as_str().and_then(|replicas| replicas.parse().ok());
+    paused.unwrap_or_else(|| is.max(scaler["spec"]["minReplicaCount"].as_i64().unwrap_or(0)))
+}
+
+/// An autoscaler gives its workload the replicas that it wants of those that there are.
+fn scale(model: &Model, key: &Key, scaler: &Value, wanted: fn(&Value, i64) -> i64) {
     let Some(name) = scaler
         .pointer("/spec/scaleTargetRef/name")
         .and_then(Value::as_str)
@@ -300,14 +327,9 @@ fn scale(model: &Model, key: &Key, scaler: &Value) {
     let Some(workload) = model.get("deployments", &key.namespace, name) else {
         return;
     };
-    let bound = |field: &str| scaler["spec"][field].as_i64();
     let is = desired(&workload);
-    let (least, most) = (
-        bound("minReplicas").unwrap_or(1),
-        bound("maxReplicas").unwrap_or(i64::MAX),
-    );
-    let wanted = is.clamp(least, most.max(least));
-    if is == 0 || is == wanted {
+    let wanted = wanted(scaler, is);
+    if is == wanted {
         return;
     }
     let mut scaled = (*workload).clone();

@@ -65,14 +65,14 @@ async fn steps(neighbour: Neighbour) -> Vec<Step> {
     rig.rest(60).await;
     let busy = match neighbour {
         Neighbour::Slow => {
-            rig.release("neighbour", "3.1.1");
+            rig.release("deployments", "neighbour", "3.1.1");
             rig.rest(30).await;
             None
         }
         Neighbour::Restless => Some(tokio::spawn(restless(rig.model.clone()))),
         Neighbour::Rests | Neighbour::Poison => None,
     };
-    rig.release("podinfo", "3.1.1");
+    rig.image("3.1.1");
     let begin = rig.model.now();
     rig.phase("Progressing").await;
     rig.phase("Succeeded").await;

@@ -5,6 +5,7 @@ use k8s_openapi::api::{
     autoscaling::v2::HorizontalPodAutoscaler,
     coordination::v1::Lease,
     core::v1::{ConfigMap, Event, Secret, Service},
+    networking::v1::Ingress,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -25,6 +26,7 @@ pub fn decoded(resource: &Resource, body: Value) -> Result<Value, Refusal> {
         "DaemonSet" => through::<DaemonSet>(body),
         "HorizontalPodAutoscaler" => through::<HorizontalPodAutoscaler>(body),
         "Lease" => through::<Lease>(body),
+        "Ingress" => through::<Ingress>(body),
         _ => Ok(body),
     };
     let mut object = typed.map_err(|error| {
@@ -57,6 +59,7 @@ pub fn fill(resource: &Resource, object: &mut Value, old: Option<&Value>, number
         "DaemonSet" => daemon_set(object, old),
         "HorizontalPodAutoscaler" => scaler(object),
         "Lease" if object["spec"].is_null() => object["spec"] = json!({}),
+        "Ingress" => absent(object, json!({"status": {"loadBalancer": {}}})),
         "HTTPProxy" => absent(
             object,
             json!({"status": {"currentStatus": "NotReconciled", "description": "Waiting for controller"}}),

@@ -82,6 +82,27 @@ pub fn leaks(history: &[Change], secrets: &[&str]) -> Vec<String> {
         .collect()
 }
 
+/// Versions that had more than one cookie: who met it once may not meet it again.
+pub fn changed_cookies(history: &[Change]) -> Vec<String> {
+    let mut cookies: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    let of_canaries = history
+        .iter()
+        .filter(|change| change.key.plural == "canaries");
+    for canary in of_canaries.filter_map(|change| change.after.as_ref()) {
+        let status = &canary["status"];
+        let cookie = status["sessionAffinityCookie"].as_str();
+        if let Some(cookie) = cookie.filter(|cookie| !cookie.is_empty()) {
+            let version = status["lastAppliedSpec"].to_string();
+            cookies.entry(version).or_default().insert(cookie);
+        }
+    }
+    cookies.retain(|_, cookies| cookies.len() > 1);
+    let wrong = cookies.into_iter();
+    wrong
+        .map(|(version, cookies)| format!("{version} has the cookies {cookies:?}"))
+        .collect()
+}
+
 /// The changes of an operator after a time: at rest there are none.
 pub fn moves_since(history: &[Change], rest: Timestamp) -> Vec<String> {
     let later = history
@@ -112,6 +133,32 @@ impl Cluster {
     }
 }
 
+/// Where a route has its rules, a rule those it leads to, and each of these its name.
+type Path = (&'static str, &'static str, &'static str);
+
+/// The kinds of routes.
+const ROUTES: [(&str, Path); 4] = [
+    (
+        "virtualservices",
+        ("/spec/http", "route", "/destination/host"),
+    ),
+    ("httproutes", ("/spec/rules", "backendRefs", "/name")),
+    ("httpproxies", ("/spec/routes", "services", "/name")),
+    ("trafficsplits", ("/spec", "backends", "/service")),
+];
+
+/// The shares that a second Ingress makes.
+fn of_ingress(second: &Value) -> (i64, i64) {
+    let annotation = |name: &str| {
+        let name = format!("nginx.ingress.kubernetes.io/{name}");
+        second["metadata"]["annotations"][name].as_str()
+    };
+    let weight = annotation("canary-weight").and_then(|weight| weight.parse().ok());
+    let is_canary = annotation("canary") == Some("true");
+    let canary = weight.filter(|_| is_canary).unwrap_or(0);
+    (100 - canary, canary)
+}
+
 /// One canary's objects at one revision.
 struct Release<'a> {
     canary: &'a Value,
@@ -125,9 +172,8 @@ struct Release<'a> {
 impl<'a> Release<'a> {
     fn of(cluster: &'a Cluster, canary: &'a Value) -> Self {
         let namespace = canary["metadata"]["namespace"].as_str().unwrap_or_default();
-        let target = canary["spec"]["targetRef"]["name"]
-            .as_str()
-            .unwrap_or_default();
+        let reference = &canary["spec"]["targetRef"];
+        let target = reference["name"].as_str().unwrap_or_default();
         let apex = canary["spec"]["service"]["name"].as_str().unwrap_or(target);
         let get = |plural, name: &str| {
             cluster
@@ -135,35 +181,45 @@ impl<'a> Release<'a> {
                 .get(&Key::new(plural, namespace, name))
                 .map(|object| &**object)
         };
-        let share = |route: &Value, (all, name): (&str, &str), host: &str| -> Option<i64> {
-            let all = route.pointer(all)?.as_array()?;
+        let is_test = canary["spec"]["analysis"]["match"].is_array();
+        let share = |route: &Value, (rules, to, name): Path, host: &str| -> Option<i64> {
+            let rules = route.pointer(rules)?;
+            let rule = match rules.as_array() {
+                // Before the rule for everybody come those for who asks for a version, or has met it already.
+                Some(rules) if is_test => rules.first()?,
+                Some(rules) => rules.last()?,
+                None => rules,
+            };
+            let all = rule[to].as_array()?;
             let to = all
                 .iter()
                 .find(|to| to.pointer(name).is_some_and(|name| name == host))?;
             // Alone and without a weight, all of it.
             let whole = if all.len() == 1 { 100 } else { 0 };
-            Some(to["weight"].as_i64().unwrap_or(whole))
+            let weight = &to["weight"];
+            // A quantity may be a text.
+            let quantity = || weight.as_str()?.parse().ok();
+            Some(weight.as_i64().or_else(quantity).unwrap_or(whole))
         };
-        let routes = [
-            (
-                "virtualservices",
-                ("/spec/http/0/route", "/destination/host"),
-            ),
-            ("httproutes", ("/spec/rules/0/backendRefs", "/name")),
-            ("httpproxies", ("/spec/routes/0/services", "/name")),
-        ];
-        let shares = routes.into_iter().find_map(|(plural, paths)| {
+        let shares = ROUTES.into_iter().find_map(|(plural, path)| {
             let route = get(plural, apex)?;
-            let of = |host: &str| share(route, paths, host).unwrap_or(0);
+            let of = |host: &str| share(route, path, host).unwrap_or(0);
             // What is given back leads to the Service of all, and that to the target.
             let target = of(&format!("{apex}-canary")) + of(apex);
             Some((of(&format!("{apex}-primary")), target))
         });
+        let ingress = canary["spec"]["ingressRef"]["name"].as_str();
+        let second = ingress.and_then(|name| get("ingresses", &format!("{name}-canary")));
+        let workloads = match reference["kind"].as_str() {
+            Some("DaemonSet") => "daemonsets",
+            Some("Service") => "services",
+            _ => "deployments",
+        };
         Self {
             canary,
-            target: get("deployments", target),
-            primary: get("deployments", &format!("{target}-primary")),
-            shares,
+            target: get(workloads, target),
+            primary: get(workloads, &format!("{target}-primary")),
+            shares: shares.or_else(|| second.map(of_ingress)),
             target_name: target.to_owned(),
         }
     }
@@ -197,7 +253,7 @@ impl<'a> Release<'a> {
     }
 
     fn primary_has_replicas(&self) -> Option<String> {
-        (self.primary?["spec"]["replicas"] == 0).then(|| "the primary is at 0".to_owned())
+        (replicas(self.primary?) == 0).then(|| "the primary is at 0".to_owned())
     }
 
     /// When a run is called failed, all requests are with ready pods of another version than the one that failed.
@@ -280,7 +336,7 @@ impl Memory {
             Some((_, 1..)) => self.left = None,
             _ => {}
         }
-        let replicas = release.target?["spec"]["replicas"].as_i64().unwrap_or(1);
+        let replicas = replicas(release.target?);
         let goes = std::mem::replace(&mut self.replicas, replicas) > 0 && replicas == 0;
         let passed = change.at.duration_since(self.left?).unsigned_abs();
         let wait = match release.phase() {
@@ -300,13 +356,7 @@ impl Memory {
         if was == 0 {
             self.began = change.revision;
         }
-        if !is_raised
-            || change.by == "user"
-            || !matches!(
-                change.key.plural,
-                "virtualservices" | "httproutes" | "httpproxies"
-            )
-        {
+        if !is_raised || change.by == "user" || change.key.plural == "canaries" {
             return None;
         }
         let before = self.raised.replace(change.at)?;
@@ -361,19 +411,27 @@ impl Memory {
     }
 }
 
-/// The containers of a workload, in which versions differ.
+/// The containers of a workload, or the pods of a Service: in these versions differ.
 fn template(workload: Option<&Value>) -> Option<String> {
-    Some(
-        workload?
-            .pointer("/spec/template/spec/containers")?
-            .to_string(),
-    )
+    let spec = &workload?["spec"];
+    let containers = spec.pointer("/template/spec/containers");
+    Some(containers.or_else(|| spec.get("selector"))?.to_string())
 }
 
 fn ready(workload: Option<&Value>) -> i64 {
-    workload
-        .and_then(|workload| workload["status"]["readyReplicas"].as_i64())
-        .unwrap_or(0)
+    let Some(workload) = workload else { return 0 };
+    let status = |field: &str| workload["status"][field].as_i64();
+    // Of the pods of a Service nothing is known.
+    let unknown = i64::from(workload["kind"] == "Service");
+    let ready = status("readyReplicas").or_else(|| status("numberReady"));
+    ready.unwrap_or(unknown)
+}
+
+fn replicas(workload: &Value) -> i64 {
+    let nodes = workload.pointer("/spec/template/spec/nodeSelector");
+    let is_nowhere = nodes.is_some_and(|nodes| nodes["flagger.app/scale-to-zero"].is_string());
+    let replicas = workload["spec"]["replicas"].as_i64().unwrap_or(1);
+    if is_nowhere { 0 } else { replicas }
 }
 
 /// Routes at the end of a history that lead to Services which are not there.
@@ -386,18 +444,18 @@ pub fn dangling(history: &[Change]) -> Vec<String> {
     };
     let mut wrong = Vec::new();
     for (key, route) in &cluster.objects {
-        let path = match key.plural {
-            "virtualservices" => "/destination/host",
-            "httproutes" | "httpproxies" => "/name",
-            _ => continue,
+        let Some((_, (rules, to, name))) = ROUTES.iter().find(|(kind, _)| *kind == key.plural)
+        else {
+            continue;
         };
-        let rules = ["/spec/http", "/spec/rules", "/spec/routes"].map(|rules| route.pointer(rules));
-        let rules = rules.into_iter().flatten().filter_map(Value::as_array);
-        let to = rules.flatten().flat_map(|rule| {
-            let to = ["route", "backendRefs", "services"].map(|to| rule[to].as_array());
-            to.into_iter().flatten().flatten()
+        let rules = route.pointer(rules).into_iter();
+        let rules = rules.flat_map(|rules| {
+            rules
+                .as_array()
+                .map_or(std::slice::from_ref(rules), Vec::as_slice)
         });
-        let hosts = to.filter_map(|to| to.pointer(path)?.as_str());
+        let to = rules.filter_map(|rule| rule[to].as_array()).flatten();
+        let hosts = to.filter_map(|to| to.pointer(name)?.as_str());
         // The Service of all may have been made for the Canary, and goes with it.
         let lost = hosts.filter(|host| *host != key.name && !is_there(&key.namespace, host));
         wrong.extend(lost.map(|host| format!("{} {} leads to {host}", key.plural, key.name)));

@@ -74,7 +74,7 @@ const ISTIO: Resource = Resource {
 };
 
 /// All of them.
-pub static RESOURCES: [Resource; 16] = [
+pub static RESOURCES: [Resource; 18] = [
     Resource {
         plural: "configmaps",
         kind: "ConfigMap",
@@ -163,6 +163,20 @@ pub static RESOURCES: [Resource; 16] = [
         versions: &["v1"],
         plural: "httpproxies",
         kind: "HTTPProxy",
+        ..CUSTOM
+    },
+    Resource {
+        group: "networking.k8s.io",
+        plural: "ingresses",
+        kind: "Ingress",
+        ..APPS
+    },
+    Resource {
+        group: "split.smi-spec.io",
+        versions: &["v1alpha3", "v1alpha2", "v1alpha1"],
+        plural: "trafficsplits",
+        kind: "TrafficSplit",
+        status: false,
         ..CUSTOM
     },
     Resource {

@@ -180,14 +180,14 @@ impl Rig {
 
     /// A user releases a version.
     pub fn image(&self, tag: &str) {
-        self.release("podinfo", tag);
+        self.release("deployments", "podinfo", tag);
     }
 
     /// A user releases a version of a target.
-    pub fn release(&self, name: &str, tag: &str) {
-        let spec = template(name, tag)["spec"].clone();
-        let change = json!({"spec": {"template": {"spec": spec}}});
-        self.patch("deployments", name, change);
+    pub fn release(&self, plural: &str, name: &str, tag: &str) {
+        let containers = template(name, tag)["spec"]["containers"].clone();
+        let change = json!({"spec": {"template": {"spec": {"containers": containers}}}});
+        self.patch(plural, name, change);
     }
 
     /// Until the canary is in this phase, and nothing is owed or under way.
@@ -238,16 +238,24 @@ impl Rig {
     /// What a user is left with.
     pub fn outcome(&self) -> Value {
         let canary = self.get("canaries", "podinfo");
-        let image = |name| {
-            self.get("deployments", name)
-                .pointer("/spec/template/spec/containers/0/image")
-                .cloned()
-        };
+        let pods = |name| self.get("daemonsets", name)["spec"]["template"]["spec"].clone();
+        let selector = |name| self.get("services", name)["spec"]["selector"].clone();
+        let paused = |name| self.get("scaledobjects", name)["metadata"]["annotations"].clone();
         json!({"phase": canary["status"]["phase"], "weight": canary["status"]["canaryWeight"], "failed": canary["status"]["failedChecks"],
             "applied": canary["status"]["lastAppliedSpec"], "promoted": canary["status"]["lastPromotedSpec"],
-            "primary": image("podinfo-primary"), "replicas": self.get("deployments", "podinfo")["spec"]["replicas"],
+            "primary": self.primary(), "daemonsets": [pods("podinfo"), pods("podinfo-primary")],
+            "selectors": [selector("podinfo"), selector("podinfo-primary"), selector("podinfo-canary")],
+            "paused": [paused("podinfo"), paused("podinfo-primary")], "replicas": self.get("deployments", "podinfo")["spec"]["replicas"],
             "route": self.get("virtualservices", "podinfo")["spec"], "httproute": self.get("httproutes", "podinfo")["spec"],
-            "httpproxy": self.get("httpproxies", "podinfo")["spec"]})
+            "httpproxy": self.get("httpproxies", "podinfo")["spec"], "split": self.get("trafficsplits", "podinfo")["spec"],
+            "ingress": self.get("ingresses", "web-canary")["metadata"]["annotations"]})
+    }
+
+    /// The version that the primary runs.
+    pub fn primary(&self) -> Value {
+        let image = "/spec/template/spec/containers/0/image";
+        let primary = self.get("deployments", "podinfo-primary");
+        primary.pointer(image).cloned().unwrap_or_default()
     }
 
     /// The writes so far, one a line.
@@ -293,7 +301,8 @@ pub fn patch_as_user(model: &Model, plural: &str, name: &str, change: &Value) {
     model.write("user", write).unwrap();
 }
 
-fn template(name: &str, tag: &str) -> Value {
+/// The pods of a version.
+pub fn template(name: &str, tag: &str) -> Value {
     let container = json!({"name": "podinfod", "image": format!("podinfo:{tag}"), "ports": [{"name": "http", "containerPort": 9898}]});
     json!({"metadata": {"labels": {"app": name}}, "spec": {"containers": [container]}})
 }

@@ -96,6 +96,13 @@ impl Store {
         found.ok_or_else(|| Refusal::not_found(key))
     }
 
+    /// Whether an object is kept without the status that it is served with: the first write to it adds that.
+    fn lacks_defaults(&self, key: &Key) -> bool {
+        let mut written = self.history.iter().rev();
+        let last = written.find(|change| change.key == *key);
+        key.plural == "httpproxies" && last.is_some_and(|change| change.before.is_none())
+    }
+
     /// The changes after a revision.
     pub fn since(&self, revision: u64) -> &[Change] {
         &self.history[self
@@ -187,7 +194,7 @@ impl Store {
             new["metadata"]["generation"] =
                 json!(old["metadata"]["generation"].as_i64().unwrap() + 1);
         }
-        if new == *old {
+        if new == *old && !self.lacks_defaults(key) {
             return Ok(old);
         }
         let is_over = new["metadata"]["deletionTimestamp"].is_string()

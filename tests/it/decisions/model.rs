@@ -232,8 +232,7 @@ impl Model {
         let (interval, now) = (self.world.canary.interval(), self.world.now);
         self.memory.due(transition, interval, now);
         self.world.mended = self.memory.mended(transition, interval, now);
-        let (_, settled) = rollout::content(&self.world);
-        self.world.changed = (!settled).then_some(Changed {
+        self.world.changed = rollout::new_version(&self.world).map(|_| Changed {
             first: Timestamp::UNIX_EPOCH,
             last: Timestamp::UNIX_EPOCH,
         });

@@ -80,3 +80,23 @@ fn a_new_version_whose_pods_take_the_place_of_the_old_ones_is_no_failed_check() 
     model.run_until(CanaryPhase::Succeeded);
     assert!(model.outcome().contains("podinfo:3"), "{}", model.outcome());
 }
+
+/// The step after it would begin where the share was.
+#[test]
+fn a_crash_while_traffic_is_taken_back_does_not_spare_the_version_its_steps() {
+    let mut model = at_weight(40);
+    model.dead = true;
+    model.crash_after = Some(model.writes + 1);
+    model.look();
+    assert_eq!(rollout::weights(&model.world).unwrap().canary, 0);
+    let status = |model: &Model| model.world.canary.status.clone().unwrap();
+    assert_eq!(status(&model).canary_weight, 40, "the status was lost");
+    model.look();
+    let (weight, failed) = (status(&model).canary_weight, status(&model).failed_checks);
+    assert_eq!((weight, failed), (0, 1));
+    model.dead = false;
+    while rollout::weights(&model.world).unwrap().canary == 0 {
+        model.look();
+    }
+    assert_eq!(rollout::weights(&model.world).unwrap().canary, 20);
+}

@@ -16,9 +16,11 @@ pub enum Kind {
     Canary,
     VirtualService,
     HttpProxy,
+    Ingress,
+    TrafficSplit,
 }
 
-pub const KINDS: [Kind; 11] = [
+pub const KINDS: [Kind; 13] = [
     Kind::ConfigMap,
     Kind::Secret,
     Kind::Service,
@@ -30,6 +32,8 @@ pub const KINDS: [Kind; 11] = [
     Kind::Canary,
     Kind::VirtualService,
     Kind::HttpProxy,
+    Kind::Ingress,
+    Kind::TrafficSplit,
 ];
 
 /// Which object.
@@ -49,6 +53,8 @@ impl Kind {
             Self::Canary => "/apis/flagger.app/v1beta1",
             Self::VirtualService => "/apis/networking.istio.io/v1beta1",
             Self::HttpProxy => "/apis/projectcontour.io/v1",
+            Self::Ingress => "/apis/networking.k8s.io/v1",
+            Self::TrafficSplit => "/apis/split.smi-spec.io/v1alpha1",
         }
     }
 
@@ -65,6 +71,8 @@ impl Kind {
             Self::Canary => "canaries",
             Self::VirtualService => "virtualservices",
             Self::HttpProxy => "httpproxies",
+            Self::Ingress => "ingresses",
+            Self::TrafficSplit => "trafficsplits",
         }
     }
 
@@ -81,6 +89,8 @@ impl Kind {
             Self::Canary => "Canary",
             Self::VirtualService => "VirtualService",
             Self::HttpProxy => "HTTPProxy",
+            Self::Ingress => "Ingress",
+            Self::TrafficSplit => "TrafficSplit",
         }
     }
 
@@ -123,6 +133,10 @@ impl Kind {
                 {"destination": {"host": "a"}, "weight": 100 - form}, {"destination": {"host": "b"}, "weight": form}]}]}}),
             Self::HttpProxy => json!({"spec": {"routes": [{"conditions": [{"prefix": "/"}], "services": [
                 {"name": "a", "port": 80, "weight": 100 - form}, {"name": "b", "port": 80}]}]}, "status": {"currentStatus": "valid"}}),
+            Self::Ingress => json!({"spec": {"ingressClassName": "nginx", "rules": [{"host": "x", "http": {"paths": [
+                {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "a", "port": {"number": form + 80}}}}]}}]}}),
+            Self::TrafficSplit => json!({"spec": {"service": "x", "backends": [
+                {"service": "a", "weight": 100 - form}, {"service": "b", "weight": a}]}}),
         }
     }
 

@@ -242,3 +242,17 @@ fn what_moves_at_rest_and_what_leaks_is_seen() {
         1
     );
 }
+
+#[test]
+fn a_version_that_gets_a_second_cookie_is_seen() {
+    let mut cluster = Cluster::new();
+    let status = |version: &str, cookie: &str| json!({"phase": "Progressing", "lastAppliedSpec": version, "sessionAffinityCookie": cookie});
+    cluster.status("canaries", "app", status("v1-a", "side=1"));
+    cluster.status("canaries", "app", status("v1-a", ""));
+    cluster.status("canaries", "app", status("v1-b", "side=2"));
+    let history = cluster.store.since(0).to_vec();
+    assert_eq!(changed_cookies(&history), Vec::<String>::new());
+    cluster.status("canaries", "app", status("v1-b", "side=3"));
+    let history = cluster.store.since(0).to_vec();
+    assert_eq!(changed_cookies(&history).len(), 1);
+}

@@ -162,8 +162,8 @@ fn skip_analysis(facts: &Facts<'_>) -> Result<Decision, String> {
 /// The hooks and the metrics of a step. Before its first share of the traffic a version is only shown to the pre-rollout hooks.
 fn check(facts: &Facts<'_>, evidence: &Evidence, said: &mut Vec<Notice>) -> ControlFlow<Decision> {
     let world = facts.world;
-    let status = phase::status(world);
     let routed = or_warn(world, facts.weights())?;
+    let status = reached(facts, routed);
     let begins = status.canary_weight == 0
         && status.iterations == 0
         && !(facts.mirrors() && routed.mirrored);
@@ -241,6 +241,20 @@ fn not_without_routes(facts: &Facts<'_>) -> Vec<Notice> {
     texts.into_iter().map(warning).collect()
 }
 
+/// The status of a step, with as much on record as clients have seen of the version: where its traffic was taken back, by somebody or
+/// by a look that came to write no status, it starts over.
+fn reached(facts: &Facts<'_>, routed: Weights) -> CanaryStatus {
+    let mut status = phase::step(facts.world);
+    match facts.strategy() {
+        Strategy::Canary => {
+            status.canary_weight = status.canary_weight.min(i64::from(routed.canary));
+        }
+        Strategy::AbTesting if routed.canary == 0 => status.iterations = 0,
+        Strategy::AbTesting | Strategy::BlueGreen => {}
+    }
+    status
+}
+
 /// More traffic, up to the greatest weight; then the promotion.
 fn advance_weight(
     facts: &Facts<'_>,
@@ -248,8 +262,8 @@ fn advance_weight(
     said: &mut Vec<Notice>,
 ) -> ControlFlow<Decision, Decision> {
     let world = facts.world;
-    let mut status = phase::step(world);
     let routed = or_warn(world, facts.weights())?;
+    let mut status = reached(facts, routed);
     if !routed.mirrored && world.phase() != CanaryPhase::WaitingPromotion {
         said.extend(gate::traffic(world, evidence)?);
     }
@@ -280,10 +294,10 @@ fn advance_iteration(
     said: &mut Vec<Notice>,
 ) -> ControlFlow<Decision, Decision> {
     let world = facts.world;
-    let mut status = phase::step(world);
     let all = facts.iterations();
     let is_ab = facts.strategy() == Strategy::AbTesting;
     let routed = or_warn(world, facts.weights())?;
+    let mut status = reached(facts, routed);
     let (weights, text) = if status.iterations < all {
         status.iterations += 1;
         let weights = match (is_ab, facts.mirrors()) {

@@ -10,7 +10,7 @@ use crate::{
     api::canary::{CanaryPhase, Strategy},
     notice::EventKind,
     route::{self, affinity::Cookies},
-    world::{Effect, Kind, TargetKind, Weights, World},
+    world::{Effect, Kind, TargetKind, Weights},
 };
 
 impl Facts<'_> {
@@ -212,28 +212,23 @@ impl Facts<'_> {
     }
 
     fn expected_weights(&self) -> Weights {
-        on_record(self.world, self.strategy(), self.iterations())
-    }
-}
-
-/// Where traffic is by the status.
-pub fn on_record(world: &World, strategy: Strategy, iterations: i64) -> Weights {
-    use CanaryPhase as P;
-    let status = phase::status(world);
-    match (status.phase, strategy) {
-        (P::Progressing | P::WaitingPromotion | P::Promoting, Strategy::AbTesting)
-            if status.iterations > 0 =>
-        {
-            Weights::CANARY
+        use CanaryPhase as P;
+        let status = phase::status(self.world);
+        match (status.phase, self.strategy()) {
+            (P::Progressing | P::WaitingPromotion | P::Promoting, Strategy::AbTesting)
+                if status.iterations > 0 =>
+            {
+                Weights::CANARY
+            }
+            (P::Progressing | P::WaitingPromotion | P::Promoting, Strategy::BlueGreen)
+                if status.iterations > self.iterations() =>
+            {
+                Weights::CANARY
+            }
+            (P::Progressing | P::WaitingPromotion | P::Promoting | P::Failed, _) => {
+                Weights::canary(u8::try_from(status.canary_weight.clamp(0, 100)).unwrap_or(0))
+            }
+            _ => Weights::PRIMARY,
         }
-        (P::Progressing | P::WaitingPromotion | P::Promoting, Strategy::BlueGreen)
-            if status.iterations > iterations =>
-        {
-            Weights::CANARY
-        }
-        (P::Progressing | P::WaitingPromotion | P::Promoting | P::Failed, _) => {
-            Weights::canary(u8::try_from(status.canary_weight.clamp(0, 100)).unwrap_or(0))
-        }
-        _ => Weights::PRIMARY,
     }
 }

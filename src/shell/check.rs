@@ -142,7 +142,7 @@ async fn look(
         name: canary.metadata.name.clone().unwrap_or_default(),
     };
     let memory = Mutex::new(Memory::default());
-    let seen = observe(&reads.cache, settings, &reference, &memory, BTreeMap::new()).await;
+    let seen = observe(&reads.cache, settings, &reference, &memory, None).await;
     match seen {
         Ok(Some(mut world)) => {
             let others = all.iter().filter(|other| {

@@ -210,10 +210,9 @@ impl Context {
         let Operator {
             settings, answers, ..
         } = self.operator.as_ref();
-        let (mut held, mut asked_again, mut plans) = (BTreeMap::new(), false, 0);
+        let (mut last, mut asked_again, mut plans) = (None, false, 0);
         while plans < PLANS {
-            let held_before = std::mem::take(&mut held);
-            let world = match observe(&self.cache, settings, reference, &memory, held_before).await
+            let world = match observe(&self.cache, settings, reference, &memory, last.take()).await
             {
                 Ok(Some(world)) => world,
                 // One that is known to be there and was not found is looked for again.
@@ -237,7 +236,7 @@ impl Context {
                     if !answers.ask(reference, &world.canary, step, questions).await {
                         return Ok(Some(world.canary.interval()));
                     }
-                    held = world.objects;
+                    last = Some(world);
                 }
                 Decision::Wait(next, notices)
                     if !asked_again && lock(&memory).stands_still(world.due, next, &notices) =>
@@ -272,7 +271,7 @@ impl Context {
                     if !goes_on {
                         return Ok(Some(until_next(&world, Next::Due)));
                     }
-                    held = world.objects;
+                    last = Some(world);
                 }
             }
         }

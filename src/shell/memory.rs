@@ -329,5 +329,12 @@ mod tests {
                 last: at(2)
             })
         );
+        assert_eq!(memory.changed(None, at(4)), None);
+        let again = memory.changed(Some("c".to_owned()), at(5));
+        assert_eq!(
+            again.map(|changed| changed.first),
+            Some(at(5)),
+            "a burst of its own"
+        );
     }
 }

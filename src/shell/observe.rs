@@ -43,23 +43,33 @@ pub enum ObserveError {
     Cluster(#[from] ClusterError),
 }
 
-/// The canary and all that a decision about it looks at; `None` if it does not exist. What is `held` of the look before spares reading
-/// it again, as far as it is so still.
+/// The canary and all that a decision about it looks at; `None` if it does not exist. What was seen in the `last` look is not read
+/// again, as far as it is so still.
 pub async fn observe(
     cache: &Cache,
     settings: &Arc<Settings>,
     reference: &ObjectRef,
     memory: &Mutex<Memory>,
-    mut held: BTreeMap<ObjectRef, Value>,
+    last: Option<World>,
 ) -> Result<Option<World>, ObserveError> {
-    let itself = cache
-        .read(reference, vec![reference.clone()], &mut held)
-        .await?;
-    let Some(canary) = itself.into_iter().find_map(|(_, canary)| canary) else {
-        cache.look_only(reference, &BTreeSet::new());
-        return Ok(None);
+    let (last, mut held) = last.map(|world| (world.canary, world.objects)).unzip();
+    let held = held.get_or_insert_default();
+    let is_so = |canary: &Canary| {
+        let version = canary.metadata.resource_version.as_deref();
+        cache.is_at(reference, version.unwrap_or_default())
     };
-    let mut world = world(parse(canary)?, reference, settings);
+    let canary = match last.filter(is_so) {
+        Some(canary) => canary,
+        None => {
+            let itself = cache.read(reference, vec![reference.clone()], held).await?;
+            let Some(canary) = itself.into_iter().find_map(|(_, canary)| canary) else {
+                cache.look_only(reference, &BTreeSet::new());
+                return Ok(None);
+            };
+            parse(canary)?
+        }
+    };
+    let mut world = world(canary, reference, settings);
     loop {
         let missing: Vec<_> = rollout::needs(&world)
             .difference(&world.seen)
@@ -68,7 +78,7 @@ pub async fn observe(
         if missing.is_empty() {
             break;
         }
-        for (object, value) in cache.read(reference, missing, &mut held).await? {
+        for (object, value) in cache.read(reference, missing, held).await? {
             world.seen.insert(object.clone());
             world.objects.extend(value.map(|value| (object, value)));
         }

@@ -2,7 +2,7 @@
 //! Contour takes up what it is told, what nobody owns any more is collected.
 //!
 //! How a pod behaves stands in the tag of its first image, as on the test bed: `broken…` never becomes ready, `broken-primary…` not as
-//! the primary, `slowN` after N seconds. Those of a Deployment with the annotation `pods: dead` are.
+//! the primary, `slowN` after N seconds. Where a Deployment has the annotation `pods: dead`, none is ready.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -316,7 +316,7 @@ fn keda(scaler: &Value, is: i64) -> i64 {
     paused.unwrap_or_else(|| is.max(scaler["spec"]["minReplicaCount"].as_i64().unwrap_or(0)))
 }
 
-/// An autoscaler gives its workload the replicas that it wants of those that there are.
+/// An autoscaler sets the replicas of its workload, if it wants others than those that are.
 fn scale(model: &Model, key: &Key, scaler: &Value, wanted: fn(&Value, i64) -> i64) {
     let Some(name) = scaler
         .pointer("/spec/scaleTargetRef/name")

@@ -133,32 +133,6 @@ impl Cluster {
     }
 }
 
-/// Where a route has its rules, a rule those it leads to, and each of these its name.
-type Path = (&'static str, &'static str, &'static str);
-
-/// The kinds of routes.
-const ROUTES: [(&str, Path); 4] = [
-    (
-        "virtualservices",
-        ("/spec/http", "route", "/destination/host"),
-    ),
-    ("httproutes", ("/spec/rules", "backendRefs", "/name")),
-    ("httpproxies", ("/spec/routes", "services", "/name")),
-    ("trafficsplits", ("/spec", "backends", "/service")),
-];
-
-/// The shares that a second Ingress makes.
-fn of_ingress(second: &Value) -> (i64, i64) {
-    let annotation = |name: &str| {
-        let name = format!("nginx.ingress.kubernetes.io/{name}");
-        second["metadata"]["annotations"][name].as_str()
-    };
-    let weight = annotation("canary-weight").and_then(|weight| weight.parse().ok());
-    let is_canary = annotation("canary") == Some("true");
-    let canary = weight.filter(|_| is_canary).unwrap_or(0);
-    (100 - canary, canary)
-}
-
 /// One canary's objects at one revision.
 struct Release<'a> {
     canary: &'a Value,
@@ -166,6 +140,8 @@ struct Release<'a> {
     primary: Option<&'a Value>,
     /// The shares of the primary and the target, if they are routed.
     shares: Option<(i64, i64)>,
+    /// The greatest shares that they have of anybody's requests.
+    reach: Option<(i64, i64)>,
     target_name: String,
 }
 
@@ -181,35 +157,14 @@ impl<'a> Release<'a> {
                 .get(&Key::new(plural, namespace, name))
                 .map(|object| &**object)
         };
-        let is_test = canary["spec"]["analysis"]["match"].is_array();
-        let share = |route: &Value, (rules, to, name): Path, host: &str| -> Option<i64> {
-            let rules = route.pointer(rules)?;
-            let rule = match rules.as_array() {
-                // Before the rule for everybody come those for who asks for a version, or has met it already.
-                Some(rules) if is_test => rules.first()?,
-                Some(rules) => rules.last()?,
-                None => rules,
-            };
-            let all = rule[to].as_array()?;
-            let to = all
-                .iter()
-                .find(|to| to.pointer(name).is_some_and(|name| name == host))?;
-            // Alone and without a weight, all of it.
-            let whole = if all.len() == 1 { 100 } else { 0 };
-            let weight = &to["weight"];
-            // A quantity may be a text.
-            let quantity = || weight.as_str()?.parse().ok();
-            Some(weight.as_i64().or_else(quantity).unwrap_or(whole))
-        };
-        let shares = ROUTES.into_iter().find_map(|(plural, path)| {
-            let route = get(plural, apex)?;
-            let of = |host: &str| share(route, path, host).unwrap_or(0);
-            // What is given back leads to the Service of all, and that to the target.
-            let target = of(&format!("{apex}-canary")) + of(apex);
-            Some((of(&format!("{apex}-primary")), target))
+        let rules = routes::rules(canary, apex, get);
+        // Before the rule for everybody come those for who asks for a version, or has met it already.
+        let shares = rules.as_ref().and_then(|rules| {
+            let is_test = canary["spec"]["analysis"]["match"].is_array();
+            let split = if is_test { rules.first() } else { rules.last() };
+            split.copied()
         });
-        let ingress = canary["spec"]["ingressRef"]["name"].as_str();
-        let second = ingress.and_then(|name| get("ingresses", &format!("{name}-canary")));
+        let greatest = |all: (i64, i64), rule: &(i64, i64)| (all.0.max(rule.0), all.1.max(rule.1));
         let workloads = match reference["kind"].as_str() {
             Some("DaemonSet") => "daemonsets",
             Some("Service") => "services",
@@ -219,7 +174,8 @@ impl<'a> Release<'a> {
             canary,
             target: get(workloads, target),
             primary: get(workloads, &format!("{target}-primary")),
-            shares: shares.or_else(|| second.map(of_ingress)),
+            shares,
+            reach: rules.map(|rules| rules.iter().fold((0, 0), greatest)),
             target_name: target.to_owned(),
         }
     }
@@ -241,7 +197,7 @@ impl<'a> Release<'a> {
     }
 
     fn traffic_meets_pods(&self) -> Option<String> {
-        let (primary, canary) = self.shares?;
+        let (primary, canary) = self.reach?;
         let is_empty = |share: i64, side: Option<&Value>| share > 0 && ready(side) == 0;
         if is_empty(primary, self.primary) {
             return Some(format!(
@@ -274,7 +230,7 @@ impl<'a> Release<'a> {
         let is_safe = if conditions.any(|condition| condition["type"] == "PromotionFailed") {
             self.shares == Some((0, 100)) && ready(self.target) > 0
         } else {
-            self.shares == Some((100, 0))
+            self.reach == Some((100, 0))
                 && ready(self.primary) > 0
                 && template(self.primary) != template(self.target)
         };
@@ -313,6 +269,7 @@ impl<'a> Release<'a> {
 #[derive(Default)]
 struct Memory {
     share: i64,
+    reach: i64,
     /// At which revision it began to grow, and when it last grew.
     began: u64,
     raised: Option<Timestamp>,
@@ -331,9 +288,10 @@ struct Memory {
 impl Memory {
     /// Pods go when their connections had time to.
     fn drains(&mut self, release: &Release<'_>, change: &Change) -> Option<String> {
-        match release.shares {
-            Some((_, 0)) if self.share > 0 => self.left = Some(change.at),
-            Some((_, 1..)) => self.left = None,
+        let reach = release.reach.map_or(0, |(_, canary)| canary);
+        match std::mem::replace(&mut self.reach, reach) {
+            1.. if reach == 0 => self.left = Some(change.at),
+            _ if reach > 0 => self.left = None,
             _ => {}
         }
         let replicas = replicas(release.target?);
@@ -377,7 +335,7 @@ impl Memory {
             self.target_since = change.revision;
         }
         // Without a mesh the hooks are the only ones that call the canary.
-        let is_called = release.shares.is_none()
+        let is_called = release.canary["spec"]["provider"] == "kubernetes"
             && release.phase() == "Progressing"
             && ready(release.target) > 0;
         if self.share > 0 || is_called {
@@ -444,20 +402,10 @@ pub fn dangling(history: &[Change]) -> Vec<String> {
     };
     let mut wrong = Vec::new();
     for (key, route) in &cluster.objects {
-        let Some((_, (rules, to, name))) = ROUTES.iter().find(|(kind, _)| *kind == key.plural)
-        else {
-            continue;
-        };
-        let rules = route.pointer(rules).into_iter();
-        let rules = rules.flat_map(|rules| {
-            rules
-                .as_array()
-                .map_or(std::slice::from_ref(rules), Vec::as_slice)
-        });
-        let to = rules.filter_map(|rule| rule[to].as_array()).flatten();
-        let hosts = to.filter_map(|to| to.pointer(name)?.as_str());
+        let hosts = routes::hosts(key, route);
         // The Service of all may have been made for the Canary, and goes with it.
-        let lost = hosts.filter(|host| *host != key.name && !is_there(&key.namespace, host));
+        let lost = |host: &&str| *host != key.name && !is_there(&key.namespace, host);
+        let lost = hosts.into_iter().filter(lost);
         wrong.extend(lost.map(|host| format!("{} {} leads to {host}", key.plural, key.name)));
     }
     wrong
@@ -530,5 +478,6 @@ fn too_long(key: &Key, since: Timestamp, until: Timestamp) -> Option<String> {
         .then(|| format!("{} was held from {since} to {until}", key.name))
 }
 
+mod routes;
 #[cfg(test)]
 mod tests;

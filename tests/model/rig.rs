@@ -238,24 +238,18 @@ impl Rig {
     /// What a user is left with.
     pub fn outcome(&self) -> Value {
         let canary = self.get("canaries", "podinfo");
+        let primary = self.get("deployments", "podinfo-primary");
         let pods = |name| self.get("daemonsets", name)["spec"]["template"]["spec"].clone();
         let selector = |name| self.get("services", name)["spec"]["selector"].clone();
         let paused = |name| self.get("scaledobjects", name)["metadata"]["annotations"].clone();
         json!({"phase": canary["status"]["phase"], "weight": canary["status"]["canaryWeight"], "failed": canary["status"]["failedChecks"],
             "applied": canary["status"]["lastAppliedSpec"], "promoted": canary["status"]["lastPromotedSpec"],
-            "primary": self.primary(), "daemonsets": [pods("podinfo"), pods("podinfo-primary")],
+            "primary": primary.pointer("/spec/template/spec/containers/0/image"), "daemonsets": [pods("podinfo"), pods("podinfo-primary")],
             "selectors": [selector("podinfo"), selector("podinfo-primary"), selector("podinfo-canary")],
             "paused": [paused("podinfo"), paused("podinfo-primary")], "replicas": self.get("deployments", "podinfo")["spec"]["replicas"],
             "route": self.get("virtualservices", "podinfo")["spec"], "httproute": self.get("httproutes", "podinfo")["spec"],
             "httpproxy": self.get("httpproxies", "podinfo")["spec"], "split": self.get("trafficsplits", "podinfo")["spec"],
             "ingress": self.get("ingresses", "web-canary")["metadata"]["annotations"]})
-    }
-
-    /// The version that the primary runs.
-    pub fn primary(&self) -> Value {
-        let image = "/spec/template/spec/containers/0/image";
-        let primary = self.get("deployments", "podinfo-primary");
-        primary.pointer(image).cloned().unwrap_or_default()
     }
 
     /// The writes so far, one a line.

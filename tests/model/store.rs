@@ -98,9 +98,8 @@ impl Store {
 
     /// Whether an object is kept without the status that it is served with: the first write to it adds that.
     fn lacks_defaults(&self, key: &Key) -> bool {
-        let mut written = self.history.iter().rev();
-        let last = written.find(|change| change.key == *key);
-        key.plural == "httpproxies" && last.is_some_and(|change| change.before.is_none())
+        let last = || self.history.iter().rev().find(|change| change.key == *key);
+        key.plural == "httpproxies" && last().is_some_and(|change| change.before.is_none())
     }
 
     /// The changes after a revision.

@@ -286,7 +286,8 @@ impl Story {
                 let pods = |what: Value| json!({"metadata": {"annotations": {"pods": what}}});
                 rig.patch("deployments", "podinfo", pods(json!("dead")));
                 rig.until("no share", |rig| {
-                    rig.get("canaries", "podinfo")["status"]["canaryWeight"] == 0
+                    let route = rig.get("virtualservices", "podinfo");
+                    route["spec"]["http"][0]["route"][1]["weight"] == 0
                 })
                 .await;
                 rig.patch("deployments", "podinfo", pods(Value::Null));
@@ -350,7 +351,7 @@ impl Story {
             }
             Self::WithoutPods => {
                 let mut outcome = rig.outcome();
-                // Who hears of it late fails no check.
+                // Who hears of it late, or dies of it, fails no check.
                 outcome["failed"].take();
                 outcome
             }

@@ -145,10 +145,12 @@ fn a_release_ends_the_same_when_a_user_makes_things_again() {
         let each = |(plural, name)| {
             (1..=reference.writes).map(move |nth| Disturbance::Again(plural, name, nth))
         };
-        // Who deletes a Service that is released deletes all its pods.
-        let is_released = |plural: &str| plural == "services" && story == Story::Service;
-        let there = |(plural, _): &(&str, _)| {
-            reference.changes.contains_key(plural) && !is_released(plural)
+        // Who deletes a Service that is released, or its primary, deletes all its pods.
+        let is_workload = |plural: &str, name: &str| {
+            story == Story::Service && plural == "services" && name != "podinfo-canary"
+        };
+        let there = |(plural, name): &(&str, &str)| {
+            reference.changes.contains_key(plural) && !is_workload(plural, name)
         };
         things.into_iter().filter(there).flat_map(each).collect()
     });
@@ -299,8 +301,13 @@ fn run(story: Story, disturbance: Option<Disturbance>) -> Run {
         let history = rig.model.history();
         let mut wrong = invariants::violations(&history, rig.model.now());
         if story == Story::WithoutPods {
-            // They go without a word.
-            wrong.retain(|what| !what.contains("meet no pod of the canary"));
+            // They go without a word, and come when no request is for them any more.
+            let users = history.iter().rev();
+            let back = users
+                .filter(|change| change.by == "user")
+                .map(|c| c.revision);
+            let back = back.max().unwrap_or(0).to_string();
+            wrong.retain(|what| *what > back || !what.contains("meet no pod of the canary"));
         }
         match disturbance {
             // Of a deletion that no news tells of, the next list tells.

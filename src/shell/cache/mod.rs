@@ -186,6 +186,11 @@ impl Cache {
         }
     }
 
+    /// Whether an object is known to be at a version.
+    pub fn is_at(&self, object: &ObjectRef, at: &str) -> bool {
+        matches!(self.lock().known(object), Known::Present(is, _) if is > 0 && is == version(at))
+    }
+
     /// What is known of an object, without asking for it or looking at it.
     pub fn peek(&self, object: &ObjectRef) -> Option<Value> {
         match self.lock().known(object) {

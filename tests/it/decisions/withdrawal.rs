@@ -10,10 +10,14 @@ use super::{
 
 fn at_weight(weight: u8) -> Model {
     let mut model = release(json!({"stepWeight": 20, "maxWeight": 40, "threshold": 2}));
-    while rollout::weights(&model.world).unwrap().canary < weight {
+    while canary(&model) < weight {
         model.look();
     }
     model
+}
+
+fn canary(model: &Model) -> u8 {
+    rollout::weights(&model.world).unwrap().canary
 }
 
 /// Flagger leaves a fifth of the clients with errors until the progress deadline, ten minutes by default.
@@ -22,7 +26,7 @@ fn clients_do_not_meet_a_canary_whose_pods_are_gone() {
     let mut model = at_weight(20);
     model.dead = true;
     model.look();
-    assert_eq!(rollout::weights(&model.world).unwrap().canary, 0);
+    assert_eq!(canary(&model), 0);
     model.dead = false;
     model.run_until(CanaryPhase::Succeeded);
     transcript("canary-without-pods", &model);
@@ -48,7 +52,7 @@ fn clients_do_not_meet_a_canary_that_somebody_deleted() {
     let target = model.world.reference(Kind::Deployment, "podinfo");
     let deleted = model.world.objects.remove(&target).unwrap();
     model.look();
-    assert_eq!(rollout::weights(&model.world).unwrap().canary, 0);
+    assert_eq!(canary(&model), 0);
     model.world.objects.insert(target, deleted);
     model.run_until(CanaryPhase::Succeeded);
 }
@@ -60,7 +64,7 @@ fn a_promotion_whose_canary_dies_goes_on() {
     model.dead = true;
     model.look();
     model.look();
-    assert_eq!(rollout::weights(&model.world).unwrap().canary, 0);
+    assert_eq!(canary(&model), 0);
     model.dead = false;
     model.run_until(CanaryPhase::Succeeded);
 }
@@ -72,7 +76,7 @@ fn a_new_version_whose_pods_take_the_place_of_the_old_ones_is_no_failed_check() 
     model.dead = true;
     model.look();
     let status = model.world.canary.status.clone().unwrap();
-    assert_eq!(rollout::weights(&model.world).unwrap().canary, 0);
+    assert_eq!(canary(&model), 0);
     assert_eq!((status.failed_checks, status.canary_weight), (0, 0));
     let last = model.told.last().unwrap();
     assert!(last.contains("Restarting analysis"), "{last}");
@@ -81,22 +85,39 @@ fn a_new_version_whose_pods_take_the_place_of_the_old_ones_is_no_failed_check() 
     assert!(model.outcome().contains("podinfo:3"), "{}", model.outcome());
 }
 
-/// The step after it would begin where the share was.
+/// With the status, what the version had come to was lost: it would be promoted without having served since.
 #[test]
-fn a_crash_while_traffic_is_taken_back_does_not_spare_the_version_its_steps() {
+fn a_version_whose_withdrawal_was_cut_off_takes_its_steps_anew() {
     let mut model = at_weight(40);
     model.dead = true;
     model.crash_after = Some(model.writes + 1);
     model.look();
-    assert_eq!(rollout::weights(&model.world).unwrap().canary, 0);
-    let status = |model: &Model| model.world.canary.status.clone().unwrap();
-    assert_eq!(status(&model).canary_weight, 40, "the status was lost");
-    model.look();
-    let (weight, failed) = (status(&model).canary_weight, status(&model).failed_checks);
-    assert_eq!((weight, failed), (0, 1));
+    assert_eq!(canary(&model), 0);
+    let weight = model.world.canary.status.as_ref().unwrap().canary_weight;
+    assert_eq!(weight, 40, "no status was written");
     model.dead = false;
-    while rollout::weights(&model.world).unwrap().canary == 0 {
+    let steps = model.routed.len();
+    model.run_until(CanaryPhase::Succeeded);
+    assert_eq!(model.routed[steps..], [20, 40, 0]);
+}
+
+#[test]
+fn an_ab_test_whose_traffic_was_taken_back_has_all_its_iterations_anew() {
+    let test = json!([{"headers": {"x-canary": {"exact": "insider"}}}]);
+    let mut model = release(json!({"iterations": 2, "match": test}));
+    while canary(&model) == 0 {
         model.look();
     }
-    assert_eq!(rollout::weights(&model.world).unwrap().canary, 20);
+    model.dead = true;
+    model.crash_after = Some(model.writes + 1);
+    model.look();
+    assert_eq!(canary(&model), 0);
+    model.dead = false;
+    let iteration = |model: &Model, what| {
+        let told = model.told.iter();
+        told.filter(|line| line.contains(what)).count()
+    };
+    let before = iteration(&model, "canary iteration 1/2");
+    model.run_until(CanaryPhase::Succeeded);
+    assert_eq!(iteration(&model, "canary iteration 1/2"), before + 1);
 }

@@ -85,7 +85,8 @@
 //!   and no iteration is repeated. A version that is taken back while it waits is not run.
 //! * A session's cookie is in the status before a route uses it. A core Service with an address of its own can be a target.
 //! * When no pod of the canary is left, traffic returns to the primary at once, and the analysis begins anew; Flagger waits for the
-//!   progress deadline, while what is routed there meets nobody.
+//!   progress deadline, while what is routed there meets nobody. A step begins from what is routed, if that is less than the status says:
+//!   whoever took traffic back, a person or a look that died of it, the version takes its steps anew.
 //! * After a promotion with which the primary did not become ready, the condition `PromotionFailed` stays until one succeeds: a fix does
 //!   not wait for the primary that it mends.
 //! * A version that failed and was taken back is a new version when it comes again, and so is one that comes back while its run ends.

@@ -69,7 +69,14 @@ pub async fn what_flagger_left_is_taken_over(rig: &Rig) -> Vec<String> {
                 Then::Rests => rests(&s).await,
                 Then::Reaches(end) => reaches(&s, state, end).await,
             };
-            let outcome = outcome.and_then(|()| came_true(&s, &foretold));
+            // An event comes after the status that it tells of.
+            let told = async || came_true(&s, &foretold);
+            let outcome = match outcome {
+                Ok(()) => until(PATIENCE, "what was foretold", told)
+                    .await
+                    .map_err(text),
+                failed => failed,
+            };
             outcome.map_err(|why| format!("{state}: {why}\n{:?}\n{:?}", s.table(), s.told()))
         }
     });

@@ -192,8 +192,8 @@ mod tests {
 
     use super::*;
 
-    /// Canaries by number: those from 10,000 on want to be looked at again at once, 1 takes a minute, 2 panics, 3 is gone, 4 waits for centuries, all others want to be looked at every ten
-    /// seconds.
+    /// Canaries by number: 1 takes a minute, 2 panics, 3 is gone, 4 waits for centuries, those from 10,000 on want to be looked at again
+    /// at once, all others every ten seconds.
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<(u64, u32)>>>, Option<Instant>);
 

@@ -1,7 +1,7 @@
 # Two images: the operator's, and with `--target loadtester` the load tester's.
 # Debian 12 in all stages: the binaries are linked against the C library they run with.
 FROM docker.io/library/rust:1.95-bookworm AS build
-# TLS (aws-lc) is C: gcc is in this image; cmake is its fallback where it cannot build with gcc alone.
+# TLS (aws-lc) and the allocator (jemalloc) are C: gcc and make are in this image; cmake is aws-lc's fallback where gcc alone cannot build it.
 RUN apt-get update && apt-get install --yes --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .

@@ -35,7 +35,7 @@ const SILENCE: Duration = Duration::from_secs(40);
 const FAREWELL: Duration = Duration::from_secs(2);
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     if let Some(code) = probe::called_as_wget() {

@@ -212,8 +212,8 @@ impl Context {
         } = self.operator.as_ref();
         let (mut last, mut asked_again, mut plans) = (None, false, 0);
         while plans < PLANS {
-            let world = match observe(&self.cache, settings, reference, &memory, last.take()).await
-            {
+            let seen = observe(&self.cache, settings, reference, &memory, last.take());
+            let world = match Box::pin(seen).await {
                 Ok(Some(world)) => world,
                 // One that is known to be there and was not found is looked for again.
                 Ok(None) => return Ok(self.cache.is_listed(reference).then_some(RETRY.1)),

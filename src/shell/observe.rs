@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 use super::{
-    cache::{Cache, Needed},
+    cache::{Cache, Needed, text_version},
     clock,
     cluster::ClusterError,
     memory::Memory,
@@ -52,12 +52,54 @@ pub async fn observe(
     memory: &Mutex<Memory>,
     last: Option<World>,
 ) -> Result<Option<World>, ObserveError> {
+    let lock = || memory.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut world = match last {
+        // While answers were waited for, as a rule.
+        Some(last) if is_still_so(cache, reference, &last) => last,
+        last => {
+            let Some(mut world) = gather(cache, settings, reference, last).await? else {
+                return Ok(None);
+            };
+            fetch_wholes(cache, reference, &mut world, memory).await?;
+            world.changed = lock().changed(rollout::new_version(&world), clock::now());
+            world
+        }
+    };
+    world.rival = rival(cache, reference, &world).await?;
+    world.now = clock::now();
+    let transition = world
+        .canary
+        .status
+        .as_ref()
+        .and_then(|status| Some(status.last_transition_time.as_ref()?.0));
+    world.spread = spread(&world.canary);
+    let now = before(world.now, world.spread);
+    let mut memory = lock();
+    if !world.canary.spec.suspend {
+        world.due = memory.due(transition, world.canary.interval(), now);
+    }
+    world.mended = memory.mended(transition, world.canary.interval(), now);
+    drop(memory);
+    Ok(Some(world))
+}
+
+/// Whether all that was seen in a look is known to be as it was.
+fn is_still_so(cache: &Cache, reference: &ObjectRef, last: &World) -> bool {
+    let objects = last.seen.iter().filter(|object| *object != reference);
+    let seen = objects.map(|object| (object, last.objects.get(object).map(text_version)));
+    cache.are_at(seen.chain([(reference, Some(version_of(&last.canary)))]))
+}
+
+/// The canary and the objects that it looks at.
+async fn gather(
+    cache: &Cache,
+    settings: &Arc<Settings>,
+    reference: &ObjectRef,
+    last: Option<World>,
+) -> Result<Option<World>, ObserveError> {
     let (last, mut held) = last.map(|world| (world.canary, world.objects)).unzip();
     let held = held.get_or_insert_default();
-    let is_so = |canary: &Canary| {
-        let version = canary.metadata.resource_version.as_deref();
-        cache.is_at(reference, version.unwrap_or_default())
-    };
+    let is_so = |canary: &Canary| cache.are_at([(reference, Some(version_of(canary)))]);
     let canary = match last.filter(is_so) {
         Some(canary) => canary,
         None => {
@@ -84,23 +126,15 @@ pub async fn observe(
         }
     }
     cache.look_only(reference, &world.seen);
-    fetch_wholes(cache, reference, &mut world, memory).await?;
-    world.rival = rival(cache, reference, &world).await?;
-    world.now = clock::now();
-    let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
-    let transition = world
-        .canary
-        .status
-        .as_ref()
-        .and_then(|status| Some(status.last_transition_time.as_ref()?.0));
-    world.spread = spread(&world.canary);
-    let now = before(world.now, world.spread);
-    if !world.canary.spec.suspend {
-        world.due = memory.due(transition, world.canary.interval(), now);
-    }
-    world.mended = memory.mended(transition, world.canary.interval(), now);
-    world.changed = memory.changed(rollout::new_version(&world), world.now);
     Ok(Some(world))
+}
+
+fn version_of(canary: &Canary) -> &str {
+    canary
+        .metadata
+        .resource_version
+        .as_deref()
+        .unwrap_or_default()
 }
 
 /// The objects that a canary looks at, as far as what is known already tells.

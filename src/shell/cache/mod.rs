@@ -186,9 +186,18 @@ impl Cache {
         }
     }
 
-    /// Whether an object is known to be at a version.
-    pub fn is_at(&self, object: &ObjectRef, at: &str) -> bool {
-        matches!(self.lock().known(object), Known::Present(is, _) if is > 0 && is == version(at))
+    /// Whether all these objects are known to be at their versions; not to exist, where there is none.
+    pub fn are_at<'a>(
+        &self,
+        objects: impl IntoIterator<Item = (&'a ObjectRef, Option<&'a str>)>,
+    ) -> bool {
+        let index = self.lock();
+        let mut objects = objects.into_iter();
+        objects.all(|(object, at)| match (index.known(object), at) {
+            (Known::Present(is, _), Some(at)) => is > 0 && is == version(at),
+            (Known::Absent, None) => true,
+            (Known::Present(..) | Known::Absent | Known::Unknown, _) => false,
+        })
     }
 
     /// What is known of an object, without asking for it or looking at it.
@@ -522,7 +531,7 @@ fn arrival<'a>(kind: Kind, served: &'a Served, text: &'a dyn Fn() -> String) -> 
 }
 
 /// The resourceVersion of an object.
-fn text_version(object: &Value) -> &str {
+pub fn text_version(object: &Value) -> &str {
     let text = object.pointer("/metadata/resourceVersion");
     text.and_then(Value::as_str).unwrap_or_default()
 }

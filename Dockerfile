@@ -5,7 +5,9 @@ FROM docker.io/library/rust:1.95-bookworm AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked --bin flagger --bin loadtester
+# jemalloc takes the pages of the machine that builds it for those of all: arm64 kernels have some of up to 64 KB.
+RUN if [ "$(uname -m)" = aarch64 ]; then export JEMALLOC_SYS_WITH_LG_PAGE=16; fi; \
+    cargo build --release --locked --bin flagger --bin loadtester
 # The files of the operator's image, as one tree.
 # Flagger's own manifests probe by `wget --spider …/healthz`: called by that name, our binary does just this.
 RUN install -D target/release/flagger /image/home/flagger/flagger \

@@ -126,10 +126,10 @@ async fn run(config: Config) -> Result<(), String> {
     let meters = recorder
         .meters()
         .map_err(|error| format!("metrics: {error}"))?;
-    let lead = |client: Client, leadership: Leadership| {
+    let lead = |clients: Clients, leadership: Leadership| {
         lead(
             &config,
-            client,
+            clients,
             leadership,
             recorder.clone(),
             meters.clone(),
@@ -144,7 +144,7 @@ async fn run(config: Config) -> Result<(), String> {
             config.lease_namespace
         );
         let (candidate, leadership) = Candidate::new(client, &config.lease_namespace, identity);
-        let leading = leadership.client(api_server).map_err(no_client)?;
+        let clients = Clients::new(&leadership, api_server)?;
         while !*stop.borrow() {
             tokio::select! {
                 () = candidate.acquire() => {}
@@ -153,7 +153,7 @@ async fn run(config: Config) -> Result<(), String> {
             // A leader that lost the lease drops its looks, its questions and its caches, and stands again; it writes and tells nothing
             // any more.
             tokio::select! {
-                () = lead(leading.clone(), leadership.clone()) => {}
+                () = lead(clients.clone(), leadership.clone()) => {}
                 () = candidate.keep() => {}
             }
             health.leads(false);
@@ -161,7 +161,8 @@ async fn run(config: Config) -> Result<(), String> {
         }
         candidate.release().await;
     } else {
-        lead(client, Leadership::always()).await;
+        let leadership = Leadership::always();
+        lead(Clients::new(&leadership, api_server)?, leadership).await;
     }
     serving
         .await
@@ -171,10 +172,31 @@ async fn run(config: Config) -> Result<(), String> {
     Ok(())
 }
 
+/// What a leader speaks to the API server with.
+#[derive(Clone)]
+struct Clients {
+    /// Reads and writes, each with a deadline: within it, kube tries again what the API server had no time for.
+    client: Client,
+    /// Watches. Here kube's own pauses, of up to minutes, would be time in which nobody watches and nobody knows: it is the caches that try
+    /// again, and that ask for a kind meanwhile.
+    watching: Client,
+}
+
+impl Clients {
+    fn new(leadership: &Leadership, config: kube::Config) -> Result<Self, String> {
+        let mut unretried = config.clone();
+        unretried.default_retry = false;
+        Ok(Self {
+            client: leadership.client(config).map_err(no_client)?,
+            watching: leadership.client(unretried).map_err(no_client)?,
+        })
+    }
+}
+
 /// Runs releases for as long as this process leads.
 async fn lead(
     config: &Config,
-    client: Client,
+    Clients { client, watching }: Clients,
     leadership: Leadership,
     recorder: Recorder,
     meters: Meters,
@@ -188,7 +210,7 @@ async fn lead(
         chat: chat(config),
         event_webhook: config.event_webhook.clone(),
     };
-    let reporter = Reporter::new(client.clone(), cluster.clone(), http.clone(), global);
+    let reporter = Reporter::new(client, cluster.clone(), http.clone(), global);
     let (touch, touched) = mpsc::unbounded_channel();
     let operator = Operator {
         cluster,
@@ -199,7 +221,7 @@ async fn lead(
         answers: Arc::new(Answers::new(http, reporter.clone(), touch.clone())),
     };
     controller::run(
-        client,
+        watching,
         config.namespace.as_deref(),
         Arc::new(operator),
         (touch, touched),

@@ -162,6 +162,11 @@ impl Cluster {
         }
     }
 
+    /// Counts a request that is not sent from here.
+    pub fn count(&self, verb: &str, kind: &str) {
+        self.meters.request(verb, kind);
+    }
+
     /// Whether this process leads: whoever does not, writes nothing, and tells nobody.
     pub fn may_write(&self) -> bool {
         self.leadership.may_write()

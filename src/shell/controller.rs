@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -79,7 +79,8 @@ struct Remembered {
     failures: u32,
 }
 
-/// Looks at all canaries of a namespace, or of all, until `stop`. On the channel canaries are named that changed, or got an answer.
+/// Looks at all canaries of a namespace, or of all, which it watches with this client, until `stop`. On the channel canaries are named that
+/// changed, or got an answer.
 pub async fn run(
     client: Client,
     namespace: Option<&str>,
@@ -98,13 +99,13 @@ pub async fn run(
     let (cluster, meters) = (operator.cluster.clone(), operator.meters.clone());
     let (cache, wanted) = Cache::new(client, cluster, meters, namespace, needs, touch);
     let cache = Arc::new(cache);
-    let _asking = Asking(operator.answers.clone());
     let context = Context {
         operator,
         cache: cache.clone(),
         health: health.clone(),
         canaries: Arc::default(),
     };
+    let _leaving = Leaving(context.clone());
     let looking = async {
         tokio::pin!(stop);
         let mut unseen = tokio::select! {
@@ -137,12 +138,25 @@ pub async fn run(
     }
 }
 
-/// Who looks no more, because another leads, asks no more.
-struct Asking(Arc<Answers>);
+/// Who looks no more, because another leads, asks no more, and shows nothing of what it saw.
+struct Leaving(Context);
 
-impl Drop for Asking {
+impl Drop for Leaving {
     fn drop(&mut self) {
-        self.0.forget_all();
+        let Operator {
+            answers,
+            recorder,
+            meters,
+            ..
+        } = self.0.operator.as_ref();
+        answers.forget_all();
+        recorder.total(&BTreeMap::new());
+        meters.cached(&HashMap::new());
+        for (canary, remembered) in self.0.remembered().drain() {
+            if let Some(target) = remembered.target {
+                recorder.forget(&target, &canary.namespace);
+            }
+        }
     }
 }
 
@@ -187,9 +201,12 @@ impl Looks<ObjectRef> for Context {
 }
 
 impl Context {
+    fn remembered(&self) -> MutexGuard<'_, HashMap<ObjectRef, Remembered>> {
+        self.canaries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn with<T>(&self, reference: &ObjectRef, f: impl FnOnce(&mut Remembered) -> T) -> T {
-        let mut canaries = self.canaries.lock().unwrap_or_else(PoisonError::into_inner);
-        f(canaries.entry(reference.clone()).or_default())
+        f(self.remembered().entry(reference.clone()).or_default())
     }
 
     /// A look came to nothing; when to try again.
@@ -223,9 +240,13 @@ impl Context {
                 }
                 Err(ObserveError::Cluster(error)) => return Err(error),
             };
-            self.with(reference, |remembered| {
-                remembered.target = Some(world.canary.spec.target_ref.name.clone());
+            let target = &world.canary.spec.target_ref.name;
+            let before = self.with(reference, |remembered| {
+                remembered.target.replace(target.clone())
             });
+            if let Some(other) = before.filter(|before| before != target) {
+                self.operator.recorder.forget(&other, &reference.namespace);
+            }
             let step = world.step();
             let evidence = answers.evidence(reference, &step);
             self.record(&world, &evidence);
@@ -455,7 +476,7 @@ impl Context {
             REST
         };
         // Not all in one breath, though all may have begun to rest in one.
-        rest.mul_f64(0.75 + 0.5 * part(&world.canary))
+        rest.mul_f64(0.75 + 0.25 * part(&world.canary))
     }
 
     /// Forgets canaries that are gone, and counts those that are there.
@@ -468,8 +489,7 @@ impl Context {
         let operator = &self.operator;
         operator.recorder.total(&namespaces);
         operator.meters.cached(&self.cache.sizes());
-        let mut canaries = self.canaries.lock().unwrap_or_else(PoisonError::into_inner);
-        canaries.retain(|reference, remembered| {
+        self.remembered().retain(|reference, remembered| {
             let lives = live.contains(reference);
             if !lives {
                 operator.answers.forget(reference);
@@ -544,6 +564,6 @@ fn merge_patch(from: &Value, to: &Value) -> Value {
     Value::Object(removed.chain(changed).collect())
 }
 
-fn lock(memory: &Mutex<Memory>) -> std::sync::MutexGuard<'_, Memory> {
+fn lock(memory: &Mutex<Memory>) -> MutexGuard<'_, Memory> {
     memory.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -147,7 +147,7 @@ impl Http {
     /// Waits until a call to this address may be sent.
     async fn place(&self, address: &str) -> Place {
         let host = url::Url::parse(address)
-            .map(|url| url.authority().to_owned())
+            .map(|url| format!("{:?} {:?}", url.host(), url.port_or_known_default()))
             .unwrap_or_default();
         let host = {
             let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);

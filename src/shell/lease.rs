@@ -91,10 +91,16 @@ impl Candidate {
     /// Renews; returns when the Lease is lost.
     pub async fn keep(&self) {
         let mut held = None;
+        // To the end of the lease and no longer: whoever asks then is told that nobody leads.
+        let left = || {
+            self.until
+                .borrow()
+                .saturating_duration_since(Instant::now())
+        };
         loop {
-            sleep(RETRY).await;
+            sleep(RETRY.min(left())).await;
             let started = Instant::now();
-            match timeout(ATTEMPT, self.renew(&mut held)).await {
+            match timeout(ATTEMPT.min(left()), self.renew(&mut held)).await {
                 Ok(Ok(Renewal::Ours)) => drop(self.until.send_replace(started + RENEW_DEADLINE)),
                 Ok(Ok(Renewal::Lost)) => break,
                 Ok(Ok(Renewal::Unclear)) => {}

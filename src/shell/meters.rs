@@ -167,16 +167,17 @@ impl Meters {
         Answering(self.0.answers.clone())
     }
 
-    /// What the caches hold: objects and bytes by kind.
+    /// What the caches hold: objects and bytes by kind, whatever its version.
     pub fn cached(&self, sizes: &HashMap<Kind, (usize, usize)>) {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.0.objects.reset();
+        self.0.bytes.reset();
         for (kind, (objects, bytes)) in sizes {
             let labels = [kind.name()];
-            self.0
-                .objects
-                .with_label_values(&labels)
-                .set(number(*objects));
-            self.0.bytes.with_label_values(&labels).set(number(*bytes));
+            let of_kind = self.0.objects.with_label_values(&labels);
+            of_kind.add(number(*objects));
+            let of_kind = self.0.bytes.with_label_values(&labels);
+            of_kind.add(number(*bytes));
         }
     }
 }

@@ -20,7 +20,7 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
 };
 use serde_json::json;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tracing::{error, warn};
 
 use super::{clock, cluster::Cluster, http::Http, telemetry};
@@ -36,6 +36,8 @@ const EVENT_DEADLINE: Duration = Duration::from_secs(5);
 const LANE: usize = 256;
 /// As many events are counted in memory.
 const COUNTED: usize = 4096;
+/// As many events are written at once.
+const WRITING: usize = 32;
 
 /// Where news goes that no canary says otherwise about.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +65,7 @@ struct Shared {
     global: Global,
     /// How often each event was seen: the API server cannot count for us. What is forgotten here is asked for again.
     counts: Mutex<HashMap<String, i32>>,
+    writing: Semaphore,
 }
 
 struct News {
@@ -88,6 +91,7 @@ impl Reporter {
             http,
             global,
             counts: Mutex::default(),
+            writing: Semaphore::new(WRITING),
         };
         Self {
             shared: Arc::new(shared),
@@ -134,7 +138,8 @@ impl Reporter {
         let uid = news.canary.metadata.uid.clone().unwrap_or_default();
         let mut lanes = lock(&self.lanes);
         if let Some(lane) = lanes.get_mut(&uid) {
-            if lane.len() < LANE {
+            // What somebody waits for is still owed: it is not dropped, and there is one of it at most.
+            if lane.len() < LANE || news.delivered.is_some() {
                 lane.push_back(news);
             } else {
                 warn!(
@@ -342,13 +347,16 @@ impl Shared {
         );
         let namespace = canary.metadata.namespace.as_deref().unwrap_or_default();
         let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        // Fails only for a semaphore that was closed, and none is.
+        let _place = self.writing.acquire().await;
         let written = tokio::time::timeout(EVENT_DEADLINE, async {
             let known = lock(&self.counts).get(&name).copied();
             if let Some(count) = known
-                && repeat(&api, &name, count + 1).await?
+                && self.repeat(&api, &name, count + 1).await?
             {
                 return Ok(count + 1);
             }
+            self.cluster.count("create", "Event");
             match api
                 .create(
                     &PostParams::default(),
@@ -358,8 +366,9 @@ impl Shared {
             {
                 Err(kube::Error::Api(status)) if status.code == 409 => {
                     // Told before a restart: go on counting from there.
+                    self.cluster.count("get", "Event");
                     let count = api.get(&name).await?.count.unwrap_or(1) + 1;
-                    repeat(&api, &name, count).await?;
+                    self.repeat(&api, &name, count).await?;
                     Ok(count)
                 }
                 other => other.map(|_| 1),
@@ -384,17 +393,18 @@ impl Shared {
             ),
         }
     }
-}
 
-/// Counts an event up; false if it expired.
-async fn repeat(api: &Api<Event>, name: &str, count: i32) -> Result<bool, kube::Error> {
-    let patch = json!({"count": count, "lastTimestamp": Time(now())});
-    match api
-        .patch(name, &PatchParams::default(), &Patch::Merge(patch))
-        .await
-    {
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
-        other => other.map(|_| true),
+    /// Counts an event up; false if it expired.
+    async fn repeat(&self, api: &Api<Event>, name: &str, count: i32) -> Result<bool, kube::Error> {
+        self.cluster.count("patch", "Event");
+        let patch = json!({"count": count, "lastTimestamp": Time(now())});
+        match api
+            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+        {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+            other => other.map(|_| true),
+        }
     }
 }
 
@@ -444,4 +454,60 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+    use crate::{
+        api::canary::CanaryPhase,
+        shell::{leadership::Leadership, telemetry::Recorder},
+        world::HttpResponse,
+    };
+
+    fn event(message: &str) -> Vec<Notice> {
+        vec![Notice::Event {
+            kind: EventKind::Warning,
+            message: message.to_owned(),
+            phase: CanaryPhase::Progressing,
+            checksum: String::new(),
+        }]
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_owed_is_told_however_much_news_waits_before_it() {
+        let nobody = tower::service_fn(|_: http::Request<kube::client::Body>| {
+            pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
+        });
+        let client = Client::new(nobody, "default");
+        let meters = Recorder::new().unwrap().meters().unwrap();
+        let cluster = Cluster::new(client.clone(), Leadership::always(), meters);
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let http = Http::played({
+            let told = told.clone();
+            Arc::new(move |request: &HttpRequest| {
+                lock(&told).push(request.body.clone().unwrap_or_default());
+                Box::pin(async {
+                    Ok(HttpResponse {
+                        status: 200,
+                        body: String::new(),
+                    })
+                })
+            })
+        });
+        let global = Global {
+            event_webhook: Some(Secret("http://events/".to_owned())),
+            ..Global::default()
+        };
+        let reporter = Reporter::new(client, cluster, http, global);
+        let canary = Canary::default();
+        for n in 0..2 * LANE {
+            reporter.tell(&canary, event(&format!("halt {n}")));
+        }
+        reporter.deliver(&canary, event("rolled back")).await;
+        let last = lock(&told).last().cloned().unwrap_or_default();
+        assert!(last.contains("rolled back"), "{last}");
+    }
 }

@@ -31,9 +31,14 @@ const BEAT: Duration = Duration::from_secs(5);
 pub struct Schedule<K> {
     queue: DelayQueue<K>,
     waiting: HashMap<K, delay_queue::Key>,
+    /// Those whose instant has come.
+    due: VecDeque<K>,
+    /// Those that something changed for. They and those that are due take turns: neither waits for a crowd of the others.
     ready: VecDeque<K>,
-    /// Those that are in `ready`.
-    called: HashSet<K>,
+    /// Whose turn it is.
+    is_turn_of_ready: bool,
+    /// Those that are in `due`, with their instant, or in `ready`.
+    called: HashMap<K, Option<Instant>>,
     /// Those that were not looked at yet, and that nothing calls for: one at a time, and more when nobody else comes.
     unseen: VecDeque<K>,
     /// Those of them that are being looked at.
@@ -62,8 +67,10 @@ impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
         Self {
             queue: DelayQueue::new(),
             waiting: HashMap::new(),
+            due: VecDeque::new(),
             ready: VecDeque::new(),
-            called: HashSet::new(),
+            is_turn_of_ready: false,
+            called: HashMap::new(),
             unseen,
             unhurried: HashSet::new(),
             looking: HashMap::new(),
@@ -87,10 +94,11 @@ impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
                 _ = beats.tick() => looks.beat(),
                 Some(key) = touched.recv() => self.call(key),
                 Some(due) = self.queue.next() => {
-                    looks.late(Instant::now().saturating_duration_since(due.deadline()));
+                    let instant = due.deadline();
                     let key = due.into_inner();
                     self.waiting.remove(&key);
-                    self.call(key);
+                    self.called.insert(key.clone(), Some(instant));
+                    self.due.push_back(key);
                 }
                 Some(end) = self.looks.join_next_with_id() => self.ended(looks, end),
             }
@@ -114,30 +122,34 @@ impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
         if let Some(waiting) = self.waiting.remove(&key) {
             self.queue.remove(&waiting);
         }
-        if self.called.insert(key.clone()) {
+        if !self.called.contains_key(&key) {
+            self.called.insert(key.clone(), None);
             self.ready.push_back(key);
         }
     }
 
     /// Who is looked at next.
     fn next(&mut self) -> Option<K> {
-        let most = if self.ready.is_empty() { UNHURRIED } else { 1 };
+        let most = if self.called.is_empty() { UNHURRIED } else { 1 };
         if self.unhurried.len() < most
             && let Some(key) = self.next_unseen()
         {
             self.unhurried.insert(key.clone());
             return Some(key);
         }
-        let key = self.ready.pop_front()?;
-        self.called.remove(&key);
-        Some(key)
+        let mut queues = [&mut self.due, &mut self.ready];
+        if self.is_turn_of_ready {
+            queues.reverse();
+        }
+        self.is_turn_of_ready = !self.is_turn_of_ready;
+        queues.into_iter().find_map(VecDeque::pop_front)
     }
 
     fn next_unseen(&mut self) -> Option<K> {
         let is_seen = |key: &K| {
             self.waiting.contains_key(key)
                 || self.looking.contains_key(key)
-                || self.called.contains(key)
+                || self.called.contains_key(key)
         };
         let seen = self.unseen.iter().take_while(|key| is_seen(key)).count();
         self.unseen.drain(..seen);
@@ -148,6 +160,9 @@ impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
     }
 
     fn begin(&mut self, looks: &impl Looks<K>, key: K) {
+        if let Some(due) = self.called.remove(&key).flatten() {
+            looks.late(Instant::now().saturating_duration_since(due));
+        }
         self.looking.insert(key.clone(), false);
         let look = looks.look(key.clone());
         let task = self.looks.spawn({
@@ -193,9 +208,13 @@ mod tests {
     use super::*;
 
     /// Canaries by number: 1 takes a minute, 2 panics, 3 is gone, 4 waits for centuries, those from 10,000 on want to be looked at again
-    /// at once, all others every ten seconds.
+    /// at once, those from 20,000 on take a second, all others every ten seconds. With how late who was due was at most.
     #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<(u64, u32)>>>, Option<Instant>);
+    struct Log(
+        Arc<Mutex<Vec<(u64, u32)>>>,
+        Option<Instant>,
+        Arc<Mutex<Duration>>,
+    );
 
     impl Looks<u32> for Log {
         fn look(&self, key: u32) -> impl Future<Output = Option<Duration>> + Send + 'static {
@@ -207,6 +226,7 @@ mod tests {
                     2 => panic!("a defect"),
                     3 => return None,
                     4 => return Some(Duration::MAX),
+                    20_000.. => tokio::time::sleep(Duration::from_secs(1)).await,
                     10_000.. => {
                         tokio::time::sleep(Duration::from_millis(1)).await;
                         return Some(Duration::ZERO);
@@ -222,7 +242,8 @@ mod tests {
         }
 
         fn late(&self, by: Duration) {
-            assert!(by <= Duration::from_millis(1), "{by:?} late");
+            let mut most = self.2.lock().unwrap();
+            *most = by.max(*most);
         }
 
         fn beat(&self) {}
@@ -231,19 +252,21 @@ mod tests {
     /// Calls these at these seconds, for so many seconds: the seconds at which each was looked at.
     async fn played(calls: &[(u64, u32)], seconds: u64) -> HashMap<u32, Vec<u64>> {
         let mut looks: HashMap<u32, Vec<u64>> = HashMap::new();
-        for (at, key) in in_order(VecDeque::new(), calls, seconds).await {
+        let (order, late) = in_order(VecDeque::new(), calls, seconds).await;
+        for (at, key) in order {
             looks.entry(key).or_default().push(at);
         }
+        assert!(late <= Duration::from_millis(1), "{late:?} late");
         looks
     }
 
-    /// The same in the order of looks, with some that are unseen at the beginning.
+    /// The same in the order of looks, with some that are unseen at the beginning; and how late who was due was at most.
     async fn in_order(
         unseen: VecDeque<u32>,
         calls: &[(u64, u32)],
         seconds: u64,
-    ) -> Vec<(u64, u32)> {
-        let log = Log(Arc::default(), Some(Instant::now()));
+    ) -> (Vec<(u64, u32)>, Duration) {
+        let log = Log(Arc::default(), Some(Instant::now()), Arc::default());
         let (touch, touched) = mpsc::unbounded_channel();
         let looking = {
             let log = log.clone();
@@ -257,7 +280,8 @@ mod tests {
             touch.send(*key).unwrap();
         }
         looking.await.unwrap();
-        log.0.lock().unwrap().clone()
+        let late = *log.2.lock().unwrap();
+        (log.0.lock().unwrap().clone(), late)
     }
 
     #[tokio::test(start_paused = true)]
@@ -290,18 +314,29 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn those_that_were_not_looked_at_yet_are_not_held_up_for_ever_either() {
         let calls: Vec<_> = (10_000..10_100).map(|key| (0, key)).collect();
-        let looks = in_order((1000..1100).collect(), &calls, 1).await;
+        let (looks, _) = in_order((1000..1100).collect(), &calls, 1).await;
         let unseen: HashSet<_> = looks.iter().filter(|(_, key)| *key < 10_000).collect();
         assert_eq!(unseen.len(), 100);
     }
 
     #[tokio::test(start_paused = true)]
     async fn thousands_that_were_not_looked_at_yet_hold_up_nobody_who_is_called() {
-        let looks = in_order((100..5100).collect(), &[(0, 7), (0, 4999)], 5).await;
+        let (looks, _) = in_order((100..5100).collect(), &[(0, 7), (0, 4999)], 5).await;
         let order: Vec<_> = looks.into_iter().map(|(_, key)| key).collect();
         assert!(order[..12].contains(&7), "{:?}", &order[..12]);
         assert_eq!(order.iter().filter(|key| **key == 4999).count(), 1);
         assert_eq!(order.len(), 5001);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_does_not_wait_for_a_crowd_that_was_called_and_its_lateness_is_told() {
+        let mut calls = vec![(0, 7)];
+        calls.extend((20_000..22_000).map(|key| (9, key)));
+        let (looks, late) = in_order(VecDeque::new(), &calls, 30).await;
+        let steps: Vec<_> = looks.iter().filter(|(_, key)| *key == 7).collect();
+        assert!(steps[1].0 <= 11, "{steps:?}");
+        // Those of the crowd that come again wait as well.
+        assert!(late >= Duration::from_millis(900), "{late:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -124,6 +124,8 @@ pub struct Plan {
     pub twice: BTreeSet<&'static str>,
     /// What becomes of lists as streams.
     pub streams: Streams,
+    /// How often the connections of all watches broke.
+    pub breaks: usize,
     /// The clients that are dead: nothing they ask is done, nor answered.
     dead: BTreeSet<String>,
 }

@@ -122,6 +122,22 @@ async fn an_operator_begins_with_what_there_is_and_not_with_what_there_was() {
     assert!(primary.is_object(), "{}", rig.story());
 }
 
+/// Behind a load balancer that closes connections, or beside an API server that is replaced, nothing has to be listed anew.
+#[tokio::test(start_paused = true)]
+async fn a_watch_whose_connection_breaks_goes_on_where_it_was() {
+    let mut rig = Rig::new().await;
+    rig.model.plan().streams = Streams::Refused;
+    rig.walkthrough(json!({}));
+    rig.start("operator");
+    rig.phase("Initialized").await;
+    let before = lists(&rig);
+    rig.model.plan().breaks += 1;
+    rig.image("3.1.1");
+    rig.phase("Progressing").await;
+    rig.rest(60).await;
+    assert_eq!(lists(&rig), before, "{}", rig.story());
+}
+
 /// An API server that sends no lists as streams, or comes to no end with them, makes nobody wait for long.
 #[tokio::test(start_paused = true)]
 async fn where_lists_do_not_come_as_streams_they_come_in_pages() {
@@ -144,7 +160,12 @@ async fn begin(streams: Streams) -> (SignedDuration, usize) {
     rig.start("operator");
     rig.phase("Initialized").await;
     let took = rig.model.now().duration_since(begin);
+    (took, lists(&rig))
+}
+
+/// How many pages of lists were asked for so far.
+fn lists(rig: &Rig) -> usize {
     let asked = rig.model.asked();
     let lists = asked.iter().filter(|asked| asked.verb == Verb::List);
-    (took, lists.count())
+    lists.count()
 }

@@ -1,6 +1,6 @@
 //! Watches: each change once, in order, from a revision on; bookmarks, and an end.
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use futures::stream;
@@ -39,6 +39,8 @@ struct Watch {
     bookmark: Option<Instant>,
     end: Instant,
     is_over: bool,
+    /// How often connections broke before this one.
+    breaks: usize,
 }
 
 /// The answer to a watch: a line for each event.
@@ -52,6 +54,7 @@ pub fn changes(model: Model, call: Call) -> Result<Response<Body>, Refusal> {
     let timeout = call
         .number("timeoutSeconds")
         .map_or(LONGEST, Duration::from_secs);
+    let breaks = model.plan().breaks;
     let mut watch = Watch {
         selector: call.selector(),
         revisions: model.revisions(),
@@ -61,18 +64,22 @@ pub fn changes(model: Model, call: Call) -> Result<Response<Body>, Refusal> {
         bookmark: (call.param("allowWatchBookmarks") == "true").then(|| start + BOOKMARK),
         end: start + timeout,
         is_over: false,
+        breaks,
         model,
         call,
     };
     watch.begin();
     let lines = stream::unfold(watch, |mut watch| async move {
         let event = watch.next().await?;
+        if watch.breaks < watch.model.plan().breaks {
+            return Some((Err(io::ErrorKind::ConnectionReset.into()), watch));
+        }
         // The kind of an event comes first, as the real one has it.
         let line = format!(
             "{{\"type\":{},\"object\":{}}}\n",
             event["type"], event["object"]
         );
-        Some((Ok::<_, Infallible>(line), watch))
+        Some((Ok::<_, io::Error>(line), watch))
     });
     let response = Response::builder()
         .status(200)

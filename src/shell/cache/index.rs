@@ -5,15 +5,20 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::packed::{Packed, Packer};
 use crate::{
     workload::config,
     world::{Kind, ObjectRef},
 };
+
+/// A watch that lasted so long was renewed at least once: it works.
+const STEADY: Duration = Duration::from_secs(60);
 
 /// What is known.
 #[derive(Default)]
@@ -31,12 +36,26 @@ pub struct Index {
 #[derive(Default)]
 struct Watched {
     state: State,
-    /// How often in a row it could not be listed or watched.
+    /// How often in a row it could not be listed and watched.
     failures: u32,
+    /// Since when it is watched.
+    live_since: Option<Instant>,
     /// Whether its first list, or the want of it, is behind us.
     known: bool,
     /// The objects that the list under way has not named yet.
     unlisted: HashSet<Arc<ObjectRef>>,
+}
+
+impl Watched {
+    /// How often in a row it went wrong. That it can be listed says nothing of whether it can be watched.
+    fn failures(&self) -> u32 {
+        let is_steady = |since: Instant| since.elapsed() >= STEADY;
+        if self.live_since.is_some_and(is_steady) {
+            0
+        } else {
+            self.failures
+        }
+    }
 }
 
 /// Whether what is known of a kind can be relied on.
@@ -232,7 +251,8 @@ impl Index {
     /// The list is at its end: what it did not name does not exist, unless that came to be meanwhile.
     pub fn is_listed(&mut self, kind: Kind) -> Touched {
         let watched = self.kinds.entry(kind).or_default();
-        (watched.state, watched.failures, watched.known) = (State::Live, 0, true);
+        (watched.state, watched.known) = (State::Live, true);
+        watched.live_since = Some(Instant::now());
         let mut touched = Vec::new();
         for object in std::mem::take(&mut watched.unlisted) {
             let Some(entry) = self.objects.get_mut(&object) else {
@@ -318,15 +338,15 @@ impl Index {
     /// A kind cannot be watched for now; how often in a row that was so.
     pub fn failed(&mut self, kind: Kind) -> u32 {
         let watched = self.kinds.entry(kind).or_default();
-        watched.state = State::Failing;
-        watched.known = true;
-        watched.failures += 1;
+        watched.failures = watched.failures() + 1;
+        (watched.state, watched.known) = (State::Failing, true);
+        watched.live_since = None;
         watched.failures
     }
 
     /// How often in a row a kind could not be watched.
     pub fn failures(&self, kind: Kind) -> u32 {
-        self.kinds.get(&kind).map_or(0, |watched| watched.failures)
+        self.kinds.get(&kind).map_or(0, Watched::failures)
     }
 
     /// Whether what is known of a kind can be relied on.

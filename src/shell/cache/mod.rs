@@ -23,7 +23,11 @@ use kube::{
     runtime::watcher::{self, Event},
 };
 use serde_json::Value;
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+use tower::BoxError;
 use tracing::{debug, warn};
 
 use super::{
@@ -38,6 +42,14 @@ use index::{Arrival, Index, Known, Touched, version};
 const PARALLEL_READS: usize = 8;
 /// From this minor version on, the API server sends the list of a kind as a stream, object by object.
 const STREAMS: u32 = 34;
+/// How often in a row a watch goes on where its connection broke.
+const RESUMED: u32 = 3;
+/// The longest until a watch is answered: its news may take longer.
+const WATCHING: Duration = Duration::from_secs(10);
+/// The longest until a page of a list is.
+const LISTING: Duration = Duration::from_secs(60);
+/// The longest that the API server is asked for its version.
+const ASKING: Duration = Duration::from_secs(2);
 /// How many objects a list brings at a time, where it is no stream: they are in memory together.
 const PAGE: u32 = 50;
 /// After as many seconds of silence, and five more, a connection counts as dead; a watch is renewed as often.
@@ -107,9 +119,10 @@ impl Cache {
     /// Watches, for ever.
     pub async fn run(&self, mut wanted: mpsc::UnboundedReceiver<Kind>) {
         let mut watches = stream::SelectAll::new();
-        let version = self.client.apiserver_version().await;
+        let version = timeout(ASKING, self.client.apiserver_version()).await;
         // Where it is not known, a stream is tried.
-        let streams = version.map_or(true, |version| streams(&version.minor));
+        let minor = version.ok().and_then(Result::ok).map(|info| info.minor);
+        let streams = minor.is_none_or(|minor| streams(&minor));
         let watch = |kind, after| self.watch(kind, streams, after);
         watches.push(watch(Kind::Canary, Duration::ZERO));
         loop {
@@ -455,7 +468,8 @@ impl Cache {
     }
 }
 
-/// A watch that ends with its first error, so that what follows begins with a list; and after an hour.
+/// A watch that goes on where it was when a connection breaks, and ends when that does not help, so that what follows begins with a list.
+/// So it does after an hour.
 fn until_error(
     api: &Api<Served>,
     config: &watcher::Config,
@@ -468,12 +482,35 @@ fn until_error(
         paged.boxed()
     };
     let events = events.take_until(sleep(RELIST.mul_f64(0.75 + 0.5 * jitter())));
-    stream::unfold(Some(events.boxed()), async |events| {
-        let mut events = events?;
-        let event = events.next().await?;
-        let goes_on = event.is_ok();
-        Some((event, goes_on.then_some(events)))
+    stream::unfold(Some((events.boxed(), u32::MAX)), async |state| {
+        let (mut events, mut broken) = state?;
+        loop {
+            let event = events.next().await?;
+            match &event {
+                // Until the list is here there is nowhere to go on from.
+                Ok(Event::Init | Event::InitApply(_)) => broken = u32::MAX,
+                Ok(_) => broken = 0,
+                Err(error) if broken < RESUMED && is_broken(error) => {
+                    sleep(RETRY.0.saturating_mul(1 << broken).mul_f64(0.5 + jitter())).await;
+                    broken += 1;
+                    continue;
+                }
+                Err(_) => return Some((event, None)),
+            }
+            return Some((event, Some((events, broken))));
+        }
     })
+}
+
+/// Whether it is a connection that failed, and not the API server that said no.
+fn is_broken(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::WatchFailed(_) => true,
+        watcher::Error::WatchStartFailed(error) => !matches!(error, kube::Error::Api(_)),
+        watcher::Error::InitialListFailed(_)
+        | watcher::Error::WatchError(_)
+        | watcher::Error::NoResourceVersion => false,
+    }
 }
 
 /// A client that asks for what there is: kube's watcher takes for a stream what an API server has, which may be old. A list at the start
@@ -487,8 +524,16 @@ fn up_to_date(client: Client) -> Client {
         {
             *request.uri_mut() = uri;
         }
+        let patience = if uri.contains("watch=true") {
+            WATCHING
+        } else {
+            LISTING
+        };
         let client = client.clone();
-        async move { client.send(request).await }
+        async move {
+            let answer = timeout(patience, client.send(request)).await;
+            answer.map_err(BoxError::from)?.map_err(BoxError::from)
+        }
     });
     Client::new(as_it_is, namespace)
 }

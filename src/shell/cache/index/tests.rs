@@ -215,6 +215,19 @@ fn an_api_server_that_went_back_in_time_is_believed_once_it_was_asked() {
     assert_eq!(known(&index, &target()), "?");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_may_be_listed_and_not_watched_is_not_listed_all_the_time() {
+    let mut index = live();
+    for times in 1..5 {
+        assert_eq!(index.failed(Kind::Deployment), times);
+        assert_eq!(index.failures(Kind::Deployment), times);
+        drop(index.is_listed(Kind::Deployment));
+    }
+    tokio::time::advance(STEADY).await;
+    assert_eq!(index.failures(Kind::Deployment), 0, "it is watched again");
+    assert_eq!(index.failed(Kind::Deployment), 1);
+}
+
 #[test]
 fn a_kind_that_cannot_be_watched_is_asked_for_at_every_look() {
     let mut index = live();
@@ -227,10 +240,7 @@ fn a_kind_that_cannot_be_watched_is_asked_for_at_every_look() {
     index.listing(Kind::Deployment);
     drop(index.listed(&arrival(&target(), "9", &text("9"))));
     drop(index.is_listed(Kind::Deployment));
-    assert_eq!(
-        (known(&index, &target()), index.failures(Kind::Deployment)),
-        ("9".to_owned(), 0)
-    );
+    assert_eq!(known(&index, &target()), "9");
 }
 
 #[test]

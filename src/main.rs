@@ -177,8 +177,8 @@ async fn run(config: Config) -> Result<(), String> {
 struct Clients {
     /// Reads and writes, each with a deadline: within it, kube tries again what the API server had no time for.
     client: Client,
-    /// Watches. Here kube's own pauses, of up to minutes, would be time in which nobody watches and nobody knows: it is the caches that try
-    /// again, and that ask for a kind meanwhile.
+    /// Watches. Here kube's own pauses, of up to minutes, would be time in which nobody watches and nobody knows: the caches try again in
+    /// seconds, and ask for what they cannot watch.
     watching: Client,
 }
 

@@ -162,6 +162,11 @@ impl Cluster {
         }
     }
 
+    /// What asks the API server.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     /// Counts a request that is not sent from here.
     pub fn count(&self, verb: &str, kind: &str) {
         self.meters.request(verb, kind);

@@ -205,6 +205,16 @@ impl Context {
         self.canaries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What metrics say of a target is over, if no other canary has it.
+    fn forget(&self, target: &str, namespace: &str) {
+        let is_its = |(canary, remembered): (&ObjectRef, &Remembered)| {
+            canary.namespace == namespace && remembered.target.as_deref() == Some(target)
+        };
+        if !self.remembered().iter().any(is_its) {
+            self.operator.recorder.forget(target, namespace);
+        }
+    }
+
     fn with<T>(&self, reference: &ObjectRef, f: impl FnOnce(&mut Remembered) -> T) -> T {
         f(self.remembered().entry(reference.clone()).or_default())
     }
@@ -245,7 +255,7 @@ impl Context {
                 remembered.target.replace(target.clone())
             });
             if let Some(other) = before.filter(|before| before != target) {
-                self.operator.recorder.forget(&other, &reference.namespace);
+                self.forget(&other, &reference.namespace);
             }
             let step = world.step();
             let evidence = answers.evidence(reference, &step);
@@ -489,16 +499,19 @@ impl Context {
         let operator = &self.operator;
         operator.recorder.total(&namespaces);
         operator.meters.cached(&self.cache.sizes());
+        let mut gone = Vec::new();
         self.remembered().retain(|reference, remembered| {
             let lives = live.contains(reference);
             if !lives {
                 operator.answers.forget(reference);
-                if let Some(target) = &remembered.target {
-                    operator.recorder.forget(target, &reference.namespace);
-                }
+                let target = remembered.target.take();
+                gone.extend(target.map(|target| (target, reference.namespace.clone())));
             }
             lives
         });
+        for (target, namespace) in gone {
+            self.forget(&target, &namespace);
+        }
     }
 }
 

@@ -27,6 +27,8 @@ const DURATION: Duration = Duration::from_secs(15);
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// The time between two attempts.
 const RETRY: Duration = Duration::from_secs(2);
+/// Where less than this is left of the right to write, it is given up.
+const LAST: Duration = Duration::from_millis(250);
 /// The longest that an attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(4);
 
@@ -91,14 +93,14 @@ impl Candidate {
     /// Renews; returns when the Lease is lost.
     pub async fn keep(&self) {
         let mut held = None;
-        // To the end of the lease and no longer: whoever asks then is told that nobody leads.
+        // To the end of the right to write and no longer: whoever asks then is told that nobody leads.
         let left = || {
             self.until
                 .borrow()
                 .saturating_duration_since(Instant::now())
         };
         loop {
-            sleep(RETRY.min(left())).await;
+            sleep(RETRY.min(left() / 2)).await;
             let started = Instant::now();
             match timeout(ATTEMPT.min(left()), self.renew(&mut held)).await {
                 Ok(Ok(Renewal::Ours)) => drop(self.until.send_replace(started + RENEW_DEADLINE)),
@@ -107,7 +109,7 @@ impl Candidate {
                 Ok(Err(error)) => warn!("leader election: {error}"),
                 Err(_) => warn!("leader election: the API server does not answer"),
             }
-            if Instant::now() >= *self.until.borrow() {
+            if left() < LAST {
                 break;
             }
         }

@@ -138,7 +138,7 @@ impl Reporter {
         let uid = news.canary.metadata.uid.clone().unwrap_or_default();
         let mut lanes = lock(&self.lanes);
         if let Some(lane) = lanes.get_mut(&uid) {
-            // What somebody waits for is still owed: it is not dropped, and there is one of it at most.
+            // What somebody waits for is still owed: it is not dropped.
             if lane.len() < LANE || news.delivered.is_some() {
                 lane.push_back(news);
             } else {
@@ -347,9 +347,9 @@ impl Shared {
         );
         let namespace = canary.metadata.namespace.as_deref().unwrap_or_default();
         let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
-        // Fails only for a semaphore that was closed, and none is.
-        let _place = self.writing.acquire().await;
         let written = tokio::time::timeout(EVENT_DEADLINE, async {
+            // Fails only for a semaphore that was closed, and none is.
+            let _place = self.writing.acquire().await;
             let known = lock(&self.counts).get(&name).copied();
             if let Some(count) = known
                 && self.repeat(&api, &name, count + 1).await?

@@ -37,7 +37,7 @@ pub struct Schedule<K> {
     ready: VecDeque<K>,
     /// Whose turn it is.
     is_turn_of_ready: bool,
-    /// Those that are in `due`, with their instant, or in `ready`.
+    /// Those that are in `due`, with their instant, or in `ready`. (Who is in both was called first.)
     called: HashMap<K, Option<Instant>>,
     /// Those that were not looked at yet, and that nothing calls for: one at a time, and more when nobody else comes.
     unseen: VecDeque<K>,
@@ -119,9 +119,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
             *again = true;
             return;
         }
-        if let Some(waiting) = self.waiting.remove(&key) {
-            self.queue.remove(&waiting);
-        }
+        // Its instant may come before its turn does.
         if !self.called.contains_key(&key) {
             self.called.insert(key.clone(), None);
             self.ready.push_back(key);
@@ -142,7 +140,11 @@ impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
             queues.reverse();
         }
         self.is_turn_of_ready = !self.is_turn_of_ready;
-        queues.into_iter().find_map(VecDeque::pop_front)
+        let called = &self.called;
+        queues.into_iter().find_map(|queue| {
+            let is_called = |key: &K| called.contains_key(key);
+            std::iter::from_fn(|| queue.pop_front()).find(is_called)
+        })
     }
 
     fn next_unseen(&mut self) -> Option<K> {
@@ -162,6 +164,9 @@ impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
     fn begin(&mut self, looks: &impl Looks<K>, key: K) {
         if let Some(due) = self.called.remove(&key).flatten() {
             looks.late(Instant::now().saturating_duration_since(due));
+        }
+        if let Some(waiting) = self.waiting.remove(&key) {
+            self.queue.remove(&waiting);
         }
         self.looking.insert(key.clone(), false);
         let look = looks.look(key.clone());
@@ -189,7 +194,11 @@ impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
         let changed = self.looking.remove(&key) == Some(true);
         match again {
             Some(Err(())) => self.wait(looks.panicked(&key), key),
-            _ if changed => self.call(key),
+            Some(Ok(after)) if changed => {
+                self.wait(after, key.clone());
+                self.call(key);
+            }
+            None if changed => self.call(key),
             Some(Ok(after)) => self.wait(after, key),
             None => {}
         }
@@ -332,6 +341,8 @@ mod tests {
     async fn a_step_does_not_wait_for_a_crowd_that_was_called_and_its_lateness_is_told() {
         let mut calls = vec![(0, 7)];
         calls.extend((20_000..22_000).map(|key| (9, key)));
+        // It is one of them.
+        calls.push((9, 7));
         let (looks, late) = in_order(VecDeque::new(), &calls, 30).await;
         let steps: Vec<_> = looks.iter().filter(|(_, key)| *key == 7).collect();
         assert!(steps[1].0 <= 11, "{steps:?}");

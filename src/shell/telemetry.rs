@@ -33,9 +33,9 @@ pub fn start_logging(level: &str, json: bool) {
         "error" | "fatal" | "panic" => "error",
         _ => "info",
     };
-    // The libraries' own debug lines are theirs; what kube warns of at each attempt, we say once.
+    // The libraries' own debug lines are theirs; what kube says of each request that fails, we say where it matters.
     let filter = EnvFilter::new(format!(
-        "warn,kube_client=off,kube_runtime=off,flagger_rs={level},flagger={level},loadtester={level}"
+        "warn,kube_client::client::builder=off,kube_runtime=off,flagger_rs={level},flagger={level},loadtester={level}"
     ));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -17,8 +17,8 @@ use crate::{
     world::{Kind, ObjectRef},
 };
 
-/// A watch that lasted so long was renewed at least once: it works.
-const STEADY: Duration = Duration::from_secs(60);
+/// A watch that lasted so long works.
+const STEADY: Duration = Duration::from_secs(30);
 
 /// What is known.
 #[derive(Default)]
@@ -252,6 +252,7 @@ impl Index {
     pub fn is_listed(&mut self, kind: Kind) -> Touched {
         let watched = self.kinds.entry(kind).or_default();
         (watched.state, watched.known) = (State::Live, true);
+        watched.failures = watched.failures();
         watched.live_since = Some(Instant::now());
         let mut touched = Vec::new();
         for object in std::mem::take(&mut watched.unlisted) {

@@ -25,7 +25,7 @@ use kube::{
 use serde_json::Value;
 use tokio::{
     sync::mpsc,
-    time::{sleep, timeout},
+    time::{Instant, error::Elapsed, sleep, timeout},
 };
 use tower::BoxError;
 use tracing::{debug, warn};
@@ -42,19 +42,17 @@ use index::{Arrival, Index, Known, Touched, version};
 const PARALLEL_READS: usize = 8;
 /// From this minor version on, the API server sends the list of a kind as a stream, object by object.
 const STREAMS: u32 = 34;
-/// How often in a row a watch goes on where its connection broke.
-const RESUMED: u32 = 3;
+/// How often in a minute a watch goes on where its connection broke.
+const RESUMED: usize = 3;
 /// The longest until a watch is answered: its news may take longer.
 const WATCHING: Duration = Duration::from_secs(10);
-/// The longest until a page of a list is.
-const LISTING: Duration = Duration::from_secs(60);
 /// The longest that the API server is asked for its version.
 const ASKING: Duration = Duration::from_secs(2);
 /// How many objects a list brings at a time, where it is no stream: they are in memory together.
 const PAGE: u32 = 50;
 /// After as many seconds of silence, and five more, a connection counts as dead; a watch is renewed as often.
 const SILENCE: u32 = 30;
-/// The pause before a kind that could not be watched is listed again, at first and at most.
+/// The pause before a kind that could not be watched is listed again, at first and at most; half of it more or less.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// How often everything is listed anew, whatever watches say.
 const RELIST: Duration = Duration::from_secs(3600);
@@ -104,7 +102,7 @@ impl Cache {
         let (kinds, wanted) = mpsc::unbounded_channel();
         let cache = Self {
             needs,
-            client: up_to_date(client),
+            client: up_to_date(client, cluster.client()),
             cluster,
             meters,
             namespace: namespace.map(str::to_owned),
@@ -482,31 +480,53 @@ fn until_error(
         paged.boxed()
     };
     let events = events.take_until(sleep(RELIST.mul_f64(0.75 + 0.5 * jitter())));
-    stream::unfold(Some((events.boxed(), u32::MAX)), async |state| {
-        let (mut events, mut broken) = state?;
+    let begin = (events.boxed(), false, Breaks::default());
+    stream::unfold(Some(begin), async |state| {
+        let (mut events, mut is_listed, mut breaks) = state?;
         loop {
             let event = events.next().await?;
             match &event {
                 // Until the list is here there is nowhere to go on from.
-                Ok(Event::Init | Event::InitApply(_)) => broken = u32::MAX,
-                Ok(_) => broken = 0,
-                Err(error) if broken < RESUMED && is_broken(error) => {
-                    sleep(RETRY.0.saturating_mul(1 << broken).mul_f64(0.5 + jitter())).await;
-                    broken += 1;
-                    continue;
+                Ok(Event::Init | Event::InitApply(_)) => is_listed = false,
+                Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_)) => is_listed = true,
+                Err(error) if is_listed && is_passing(error) => {
+                    if let Some(pause) = breaks.pause() {
+                        sleep(pause).await;
+                        continue;
+                    }
+                    return Some((event, None));
                 }
                 Err(_) => return Some((event, None)),
             }
-            return Some((event, Some((events, broken))));
+            return Some((event, Some((events, is_listed, breaks))));
         }
     })
 }
 
-/// Whether it is a connection that failed, and not the API server that said no.
-fn is_broken(error: &watcher::Error) -> bool {
+/// When the connection of a watch broke.
+#[derive(Default)]
+struct Breaks(Vec<Instant>);
+
+impl Breaks {
+    /// How long to wait before going on after another one; `None` after too many in a minute.
+    fn pause(&mut self) -> Option<Duration> {
+        self.0.retain(|at| at.elapsed() < Duration::from_secs(60));
+        self.0.push(Instant::now());
+        let pause = RETRY.0.saturating_mul(1 << self.0.len().min(10));
+        (self.0.len() <= RESUMED).then(|| pause.mul_f64(0.25 + 0.5 * jitter()))
+    }
+}
+
+/// Whether it is a connection that failed, or an API server that is busy or about to end, and not one that said no.
+fn is_passing(error: &watcher::Error) -> bool {
     match error {
-        watcher::Error::WatchFailed(_) => true,
-        watcher::Error::WatchStartFailed(error) => !matches!(error, kube::Error::Api(_)),
+        watcher::Error::WatchFailed(error) => matches!(error, kube::Error::ReadEvents(_)),
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => {
+            status.code == 429 || status.code >= 500
+        }
+        // One that is not answered was waited for long enough.
+        watcher::Error::WatchStartFailed(kube::Error::Service(error)) => !error.is::<Elapsed>(),
+        watcher::Error::WatchStartFailed(_) => true,
         watcher::Error::InitialListFailed(_)
         | watcher::Error::WatchError(_)
         | watcher::Error::NoResourceVersion => false,
@@ -515,8 +535,9 @@ fn is_broken(error: &watcher::Error) -> bool {
 
 /// A client that asks for what there is: kube's watcher takes for a stream what an API server has, which may be old. A list at the start
 /// must not be: nothing is known yet that would be newer.
-fn up_to_date(client: Client) -> Client {
-    let namespace = client.default_namespace().to_owned();
+/// A watch that is not answered in time has failed. Lists are another client's, which tries again what the API server had no time for.
+fn up_to_date(watching: Client, listing: Client) -> Client {
+    let namespace = watching.default_namespace().to_owned();
     let as_it_is = tower::service_fn(move |mut request: Request<Body>| {
         let uri = request.uri().to_string();
         if uri.contains("sendInitialEvents=true")
@@ -524,14 +545,12 @@ fn up_to_date(client: Client) -> Client {
         {
             *request.uri_mut() = uri;
         }
-        let patience = if uri.contains("watch=true") {
-            WATCHING
-        } else {
-            LISTING
-        };
-        let client = client.clone();
+        let (watching, listing) = (watching.clone(), listing.clone());
         async move {
-            let answer = timeout(patience, client.send(request)).await;
+            if !uri.contains("watch=true") {
+                return listing.send(request).await.map_err(BoxError::from);
+            }
+            let answer = timeout(WATCHING, watching.send(request)).await;
             answer.map_err(BoxError::from)?.map_err(BoxError::from)
         }
     });

@@ -446,6 +446,7 @@ impl Lab {
         if self.size.churn == 0 {
             return;
         }
+        self.servers.mend();
         let mut seconds = tokio::time::interval(Duration::from_secs(1));
         for second in 0..60 * self.size.churn {
             seconds.tick().await;

@@ -35,6 +35,12 @@ impl Servers {
         seen.hangs = true;
     }
 
+    /// All is well again.
+    pub fn mend(&self) {
+        let mut seen = self.0.lock().unwrap();
+        (seen.bad, seen.hangs) = (None, false);
+    }
+
     /// When a bad metric was first told.
     pub fn told_bad(&self) -> Option<Instant> {
         self.0.lock().unwrap().bad.as_ref()?.1

@@ -33,7 +33,7 @@ use crate::{
 /// The longest that the API server may take for an event.
 const EVENT_DEADLINE: Duration = Duration::from_secs(5);
 /// News that may wait for delivery, for one canary; newer news is dropped rather than memory filled.
-const LANE: usize = 256;
+const LANE: usize = 64;
 /// As many events are counted in memory.
 const COUNTED: usize = 4096;
 /// As many events are written at once.
@@ -53,7 +53,7 @@ pub struct Global {
 pub struct Reporter {
     shared: Arc<Shared>,
     /// By the canary's uid; a lane is there while it is being emptied.
-    lanes: Arc<Mutex<HashMap<String, VecDeque<News>>>>,
+    lanes: Arc<Mutex<HashMap<String, Lane>>>,
     /// Told when there is none any more.
     told: Arc<Notify>,
 }
@@ -68,8 +68,14 @@ struct Shared {
     writing: Semaphore,
 }
 
+/// The news of one canary, oldest first.
+struct Lane {
+    /// As it is now: where it wants news to go, also what waits from before. One for all news, since there may be much.
+    canary: Arc<Canary>,
+    news: VecDeque<News>,
+}
+
 struct News {
-    canary: Canary,
     notices: Vec<Notice>,
     delivered: Option<oneshot::Sender<()>>,
 }
@@ -103,22 +109,16 @@ impl Reporter {
     /// Tells, at some later time.
     pub fn tell(&self, canary: &Canary, notices: Vec<Notice>) {
         if !notices.is_empty() {
-            self.enqueue(News {
-                canary: canary.clone(),
-                notices,
-                delivered: None,
-            });
+            let delivered = None;
+            self.enqueue(canary, News { notices, delivered });
         }
     }
 
     /// Tells, and returns when all told so far is delivered or given up.
     pub async fn deliver(&self, canary: &Canary, notices: Vec<Notice>) {
         let (delivered, done) = oneshot::channel();
-        self.enqueue(News {
-            canary: canary.clone(),
-            notices,
-            delivered: Some(delivered),
-        });
+        let delivered = Some(delivered);
+        self.enqueue(canary, News { notices, delivered });
         // A lane that was dropped has nothing left to deliver.
         let _ = done.await;
     }
@@ -134,32 +134,33 @@ impl Reporter {
         }
     }
 
-    fn enqueue(&self, news: News) {
-        let uid = news.canary.metadata.uid.clone().unwrap_or_default();
+    fn enqueue(&self, canary: &Canary, news: News) {
+        let uid = canary.metadata.uid.clone().unwrap_or_default();
+        let canary = Arc::new(canary.clone());
         let mut lanes = lock(&self.lanes);
         if let Some(lane) = lanes.get_mut(&uid) {
             // What somebody waits for is still owed: it is not dropped.
-            if lane.len() < LANE || news.delivered.is_some() {
-                lane.push_back(news);
+            if lane.news.len() < LANE || news.delivered.is_some() {
+                lane.news.push_back(news);
+                lane.canary = canary;
             } else {
                 warn!(
-                    canary = telemetry::name(&news.canary),
+                    canary = telemetry::name(&canary),
                     "news is dropped: what was told before is not delivered yet"
                 );
             }
             return;
         }
-        lanes.insert(uid.clone(), VecDeque::from([news]));
+        let news = VecDeque::from([news]);
+        lanes.insert(uid.clone(), Lane { canary, news });
         let this = self.clone();
         tokio::spawn(async move {
-            while let Some(news) = this.next(&uid) {
+            while let Some((canary, news)) = this.next(&uid) {
                 // A panic is this news' end, and not that of what comes after it.
-                let delivery = this.shared.deliver(&news.canary, news.notices);
+                let delivery = this.shared.deliver(&canary, news.notices);
                 if AssertUnwindSafe(delivery).catch_unwind().await.is_err() {
-                    error!(
-                        canary = telemetry::name(&news.canary),
-                        "a defect: news is not told"
-                    );
+                    let canary = telemetry::name(&canary);
+                    error!(canary, "a defect: news is not told");
                 }
                 if let Some(delivered) = news.delivered {
                     // Nobody waits for it any more: it is delivered all the same.
@@ -170,16 +171,17 @@ impl Reporter {
     }
 
     /// The next news of a lane; one without any ends.
-    fn next(&self, uid: &str) -> Option<News> {
+    fn next(&self, uid: &str) -> Option<(Arc<Canary>, News)> {
         let mut lanes = lock(&self.lanes);
-        let news = lanes.get_mut(uid)?.pop_front();
-        if news.is_none() {
-            lanes.remove(uid);
-            if lanes.is_empty() {
-                self.told.notify_waiters();
-            }
+        let lane = lanes.get_mut(uid)?;
+        if let Some(news) = lane.news.pop_front() {
+            return Some((lane.canary.clone(), news));
         }
-        news
+        lanes.remove(uid);
+        if lanes.is_empty() {
+            self.told.notify_waiters();
+        }
+        None
     }
 }
 

@@ -1,12 +1,9 @@
-//! The metrics of a step: all are asked at once and all are told, in Flagger's order (`pkg/controller/scheduler_metrics.go`).
+//! The metrics of a step. All are queried at the same time, and all failures are reported, in Flagger's order (Flagger:
+//! `pkg/controller/scheduler_metrics.go`).
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{
-    hooks::Stage,
-    metric_template,
-    plan::{Answer, Evidence, Question},
-};
+use super::{hooks::Stage, metric_templates};
 use crate::{
     api::{
         canary::{Canary, CanaryMetric, CanaryPhase, CrossNamespaceRef},
@@ -18,10 +15,11 @@ use crate::{
         prometheus,
         template::{Model, render},
     },
+    rollout::plan::{Answer, Evidence, Question},
     snapshot::{HttpResponse, ObjectRef, Snapshot},
 };
 
-/// Where a check's value comes from.
+/// The source of a check's value.
 enum Source<'a> {
     Builtin(Builtin),
     Inline(&'a str),
@@ -29,14 +27,14 @@ enum Source<'a> {
     Nothing,
 }
 
-/// One check of one metric; a metric can be checked twice, as in Flagger.
+/// One check of one metric. A metric may be checked twice, as in Flagger.
 struct Check<'a> {
     place: usize,
     metric: &'a CanaryMetric,
     source: Source<'a>,
 }
 
-/// The objects that the checks of this phase look at: templates and the Secrets that they name.
+/// The objects that the checks of the current phase need: MetricTemplates and the Secrets that they name.
 pub fn needs(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
     let analysed = [
         CanaryPhase::New,
@@ -50,11 +48,11 @@ pub fn needs(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
     checks(&snapshot.canary)
         .iter()
         .filter_map(|check| check.metric.template_ref.as_ref())
-        .flat_map(|reference| metric_template::needs(snapshot, reference))
+        .flat_map(|reference| metric_templates::needs(snapshot, reference))
         .collect()
 }
 
-/// Checks all metrics: what is to be asked, or the texts of those that hold the release back.
+/// Checks all metrics: the questions to ask first, or the reasons why metrics hold the release back.
 pub fn check(snapshot: &Snapshot, evidence: &Evidence) -> Stage<Vec<String>> {
     let checks = checks(&snapshot.canary);
     let mut questions = Vec::new();
@@ -73,7 +71,7 @@ pub fn check(snapshot: &Snapshot, evidence: &Evidence) -> Stage<Vec<String>> {
     }
 }
 
-/// The values that are known in this step, as the operator's own metrics show them: by name, durations in seconds.
+/// The values that are known in this step, by the name of the metric, as the operator exports them. Durations are in seconds.
 pub fn samples(snapshot: &Snapshot, evidence: &Evidence) -> Vec<(String, f64)> {
     if evidence.is_empty() {
         return Vec::new();
@@ -87,7 +85,7 @@ pub fn samples(snapshot: &Snapshot, evidence: &Evidence) -> Vec<(String, f64)> {
         .collect()
 }
 
-/// Whether all servers of metrics can be reached: what is to be asked, or the first problem.
+/// Checks that all metric servers can be reached: the questions to ask first, or the first problem.
 pub fn online(snapshot: &Snapshot, evidence: &Evidence) -> Stage<Result<(), String>> {
     let mut checks = checks(&snapshot.canary);
     checks.sort_by_key(|check| check.place);
@@ -96,14 +94,14 @@ pub fn online(snapshot: &Snapshot, evidence: &Evidence) -> Stage<Result<(), Stri
     for check in checks {
         let (within, server) = match check.source {
             Source::Builtin(_) => (String::new(), builtin_server(snapshot)),
-            // Of a metric with a built-in name the template is not asked after, nor an inline query's server, as in Flagger.
+            // As in Flagger, the template of a metric with a built-in name is not checked, nor is the server of an inline query.
             Source::Template(_) if Builtin::named(&check.metric.name).is_some() => continue,
             Source::Inline(_) | Source::Nothing => continue,
             Source::Template(reference) => {
                 let ObjectRef {
                     name, namespace, ..
-                } = metric_template::reference(snapshot, reference);
-                let server = metric_template::read(snapshot, reference, check.metric);
+                } = metric_templates::reference(snapshot, reference);
+                let server = metric_templates::read(snapshot, reference, check.metric);
                 let server = server.map(|(_, server)| server);
                 (format!(" in metric template {name}.{namespace}"), server)
             }
@@ -132,7 +130,7 @@ pub fn online(snapshot: &Snapshot, evidence: &Evidence) -> Stage<Result<(), Stri
             }
             Err(problem) => lower_first(&problem),
         };
-        // It is the first problem that is told: first those before it must have answered.
+        // Only the first problem is reported, so the servers before it must have answered.
         return if questions.is_empty() {
             Stage::Done(Err(problem))
         } else {
@@ -146,12 +144,12 @@ pub fn online(snapshot: &Snapshot, evidence: &Evidence) -> Stage<Result<(), Stri
     }
 }
 
-/// How long the attempts at one metric may take: less than an interval, so that the step ends before the next is tick.
+/// The longest time for all attempts at one metric: less than an interval, so that the step ends before the next tick.
 fn budget(snapshot: &Snapshot) -> Duration {
     snapshot.canary.interval().mul_f64(0.9)
 }
 
-/// First the built-in metrics and the inline queries, then the templates; each in the order of the list.
+/// All checks: first the built-in metrics and the inline queries, then the templates; each in the order of the list.
 fn checks(canary: &Canary) -> Vec<Check<'_>> {
     let metrics = || {
         canary
@@ -193,7 +191,7 @@ fn checks(canary: &Canary) -> Vec<Check<'_>> {
 }
 
 impl Check<'_> {
-    /// The value, once it is known; or the text that says why it cannot even be asked for.
+    /// The question to ask first, or the value of the metric. The outer error is the reason why the metric cannot be queried at all.
     fn value(
         &self,
         snapshot: &Snapshot,
@@ -207,7 +205,7 @@ impl Check<'_> {
             Stage::Ask(questions) => Stage::Ask(questions),
             Stage::Done(answer) => {
                 let value = answer.and_then(|response| query.server.value(response));
-                Stage::Done(Ok(value.map(|value| self.whole(snapshot, value))))
+                Stage::Done(Ok(value.map(|value| self.rounded(snapshot, value))))
             }
         }
     }
@@ -227,10 +225,10 @@ impl Check<'_> {
                 (builtin_server(snapshot)?, text)
             }
             Source::Template(reference) => {
-                let (template, server) = metric_template::read(snapshot, reference, self.metric)?;
+                let (template, server) = metric_templates::read(snapshot, reference, self.metric)?;
                 let ObjectRef {
                     namespace, name, ..
-                } = metric_template::reference(snapshot, reference);
+                } = metric_templates::reference(snapshot, reference);
                 let failed = |error| {
                     format!("Metric template {name}.{namespace} query render error: {error}")
                 };
@@ -251,8 +249,8 @@ impl Check<'_> {
         })
     }
 
-    /// Durations count in whole milliseconds.
-    fn whole(&self, snapshot: &Snapshot, value: f64) -> f64 {
+    /// Rounds a built-in duration down to whole milliseconds.
+    fn rounded(&self, snapshot: &Snapshot, value: f64) -> f64 {
         match (&self.source, Observer::of(&provider(snapshot))) {
             (Source::Builtin(Builtin::Duration), Ok(observer)) => observer.millis(value),
             _ => value,
@@ -267,7 +265,7 @@ impl Check<'_> {
         }
     }
 
-    /// What holds the release back, if anything does.
+    /// The reason why this metric holds the release back; `None` if it does not.
     fn halt(&self, snapshot: &Snapshot, value: Result<f64, MetricError>) -> Option<String> {
         let value = match value {
             Ok(value) => value,
@@ -304,7 +302,7 @@ impl Check<'_> {
         })
     }
 
-    /// The least and the greatest good value. A bare threshold is the least success rate, or the most of anything else.
+    /// The least and the greatest acceptable value. A bare `threshold` is the minimum of a success rate and the maximum of any other metric.
     fn bounds(&self) -> (Option<f64>, Option<f64>) {
         let (min, max) = match &self.metric.threshold_range {
             Some(range) => (range.min, range.max),
@@ -372,14 +370,14 @@ fn ask<'a>(
     }
 }
 
-/// Why the built-in metrics that a canary asks for cannot be had, if so.
+/// The reason why this version does not support the built-in metrics of a canary; `None` if it does.
 pub fn unsupported(snapshot: &Snapshot) -> Option<String> {
     let is_builtin = |check: &Check<'_>| matches!(check.source, Source::Builtin(_));
     let any = checks(&snapshot.canary).iter().any(is_builtin);
     Observer::of(&provider(snapshot)).err().filter(|_| any)
 }
 
-/// The provider of the built-in metrics.
+/// The provider whose built-in metrics the canary uses.
 fn provider(snapshot: &Snapshot) -> String {
     let spec = &snapshot.canary.spec;
     let flag = &snapshot.settings.mesh_provider;
@@ -414,7 +412,7 @@ fn millis(value: f64) -> String {
     duration::display(Duration::from_secs_f64((value.max(0.0) / 1000.0).min(9e9)))
 }
 
-/// Flagger says the same of a template at the start of a sentence and within one.
+/// Flagger uses the same text at the start of a sentence and within one.
 fn lower_first(text: &str) -> String {
     text.replacen("Metric template", "metric template", 1)
 }

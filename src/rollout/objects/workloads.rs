@@ -1,11 +1,11 @@
-//! The writes of what stands beside the routes: the Services, the pods of the target, the primary and its copies.
+//! The writes of everything but routes: Services, the scale of the target, the primary, its configs and its autoscaler.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{drain, phase, release::Release};
 use crate::{
+    rollout::{blocked::Blocked, release::Release, status::draining},
     snapshot::{Action, Kind, TargetKind, Write, readiness::replicas, revision::is_ours},
     workload::{
         self, config,
@@ -29,7 +29,8 @@ impl Release<'_> {
         }
     }
 
-    /// The canary's and the primary's Services, and the one that clients call. A Service that is released is the last itself.
+    /// The writes that create or repair the Services of the canary and of the primary. If the target is a Service, only a copy of it for
+    /// the canary is needed.
     pub fn workload_services(&self) -> Vec<Write> {
         let canary = &self.snapshot.canary;
         let live = |name: &str| self.snapshot.object(Kind::Service, name);
@@ -48,7 +49,7 @@ impl Release<'_> {
         .collect()
     }
 
-    /// The Service that clients call; it selects the primary's pods.
+    /// The write that makes the Service that clients call select the primary's pods; `None` if it does.
     pub fn apex_service(&self) -> Option<Write> {
         let name = self.snapshot.canary.apex_name();
         let live = self.snapshot.object(Kind::Service, name);
@@ -57,7 +58,7 @@ impl Release<'_> {
             .flatten()
     }
 
-    /// The Service that clients call, as it led before the Canary.
+    /// The write that makes the Service that clients call select the target's pods again; `None` if it does.
     pub fn restored_apex(&self) -> Option<Write> {
         let name = self.snapshot.canary.apex_name();
         let live = self.snapshot.object(Kind::Service, name);
@@ -66,7 +67,7 @@ impl Release<'_> {
             .flatten()
     }
 
-    /// Scales the canary to zero; before that its scaler is paused, which would give it pods again. Nothing, if it is so.
+    /// The writes that scale the canary to zero; none if it is at zero. Its autoscaler is paused first: it would scale the canary up again.
     pub fn scale_down(&self) -> Vec<Write> {
         let pause = Scaler::of(self.snapshot).and_then(|scaler| scaler.pause());
         let failure = format!(
@@ -78,29 +79,29 @@ impl Release<'_> {
         pause.into_iter().chain(down).collect()
     }
 
-    /// Lets the canary's scaler work, and scales the canary from zero: to what its scaler would give it at least, or to what the
-    /// primary has. Nothing, if it is so, or if a scaler that may do so left it without pods in the course of its analysis.
+    /// The writes that scale the canary up from zero and resume its autoscaler: to the autoscaler's minimum, or to the primary's replicas.
+    /// Returns none if the canary has pods, or if an autoscaler that may scale to zero did so during the analysis.
     pub fn scale_up(&self) -> Vec<Write> {
-        let status = phase::status(self.snapshot);
+        let status = self.snapshot.status();
         let is_analysed = status.canary_weight > 0 || status.iterations > 0;
         let target = &self.snapshot.canary.spec.target_ref.name;
         let target = self.snapshot.reference(self.kind.kind(), target);
-        let was_lately = self.snapshot.recently_written.contains(&target);
+        let was_just_written = self.snapshot.recently_written.contains(&target);
         let to = match &self.snapshot.canary.spec.autoscaler_ref {
             Some(_) => Scaler::of(self.snapshot).map_or(1, |scaler| scaler.least()),
             None => self.snapshot.primary().map_or(1, replicas),
         };
-        self.wake(to, is_analysed || was_lately)
+        self.wake(to, is_analysed || was_just_written)
     }
 
-    /// Lets the target's scaler work, and scales a target that has no pods to what the primary has. What its scaler does with it
-    /// once it was given back, or when it is `late` for that, is the user's.
+    /// The writes that resume the target's autoscaler and give a target at zero as many pods as the primary has. After the target was given
+    /// back, or when it is `late`, its scale is left to its autoscaler.
     pub fn scale_to_primary(&self, late: bool) -> Vec<Write> {
-        let may_rest = late || drain::end(self.snapshot).is_some();
+        let may_rest = late || draining::end(self.snapshot).is_some();
         self.wake(self.snapshot.primary().map_or(1, replicas), may_rest)
     }
 
-    /// `may_rest`: whether a scaler may leave the target without pods by now.
+    /// `may_rest`: whether the autoscaler may keep the target at zero now.
     fn wake(&self, to: i64, may_rest: bool) -> Vec<Write> {
         let scaler = Scaler::of(self.snapshot);
         let resume = scaler.as_ref().and_then(Scaler::resume);
@@ -116,7 +117,7 @@ impl Release<'_> {
         resume.into_iter().chain(up.flatten()).collect()
     }
 
-    /// Creates the primary, and its copies of the configs before it.
+    /// The writes that create the copies of the configs, then the primary.
     fn create_primary(&self) -> Vec<Write> {
         let mut writes = self.config_copies();
         #[expect(
@@ -127,7 +128,7 @@ impl Release<'_> {
         writes
     }
 
-    /// Gives the primary what the target has: nothing, if it has it.
+    /// The writes that give the primary the target's template and configs; none if it has them.
     pub fn promote(&self) -> Vec<Write> {
         let Some(primary) = self.snapshot.primary() else {
             return self.create_primary();
@@ -137,10 +138,10 @@ impl Release<'_> {
         writes
     }
 
-    /// Whether the primary was given the revision that this run is about, with the configs that it had then.
+    /// Whether the primary has the revision of this run, with the configs of this run.
     pub fn is_promoted(&self) -> bool {
-        let status = phase::status(self.snapshot);
-        let applied = status.last_applied_spec.unwrap_or_default();
+        let status = self.snapshot.status();
+        let applied = status.last_applied_spec.clone().unwrap_or_default();
         let was = |primary| {
             [&self.configs, &status.tracked_configs]
                 .into_iter()
@@ -153,19 +154,20 @@ impl Release<'_> {
             || (!is_ours(&applied) && self.is_what_the_primary_runs())
     }
 
-    /// The primary's autoscaler: created if missing; in a promotion brought up to date as well.
-    pub fn primary_scaler(&self, promotion: bool) -> Result<Option<Write>, String> {
+    /// The write that creates the primary's autoscaler, or in a promotion also updates it; `None` if it is up to date.
+    pub fn primary_scaler(&self, promotion: bool) -> Result<Option<Write>, Blocked> {
         let Some(scaler) = Scaler::of(self.snapshot) else {
             return Ok(None);
         };
-        if promotion {
+        let write = if promotion {
             scaler.promote()
         } else {
             scaler.create()
-        }
+        };
+        Ok(write?)
     }
 
-    /// Calls `f` with what the primary is to be.
+    /// Calls `f` with the wanted primary.
     pub fn with_primary<T>(&self, f: impl FnOnce(&Primary<'_>) -> T) -> T {
         let settings = &self.snapshot.settings;
         let name = self.snapshot.canary.primary_workload_name();
@@ -198,7 +200,7 @@ impl Release<'_> {
         )
     }
 
-    /// The primary's copies of the configs: those that are not as they should be.
+    /// The writes of the copies of configs that are missing or outdated.
     pub fn config_copies(&self) -> Vec<Write> {
         let owner = owner_reference(&self.snapshot.canary);
         self.tracked

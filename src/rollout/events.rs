@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::phase;
 use crate::{
     api::canary::{CanaryPhase, CanaryStatus},
-    notifications::{EventKind, Notification, Severity, alert, hook},
+    notifications::{EventKind, Notification, Severity, alert, webhook},
     snapshot::Snapshot,
 };
 
@@ -25,7 +25,7 @@ pub fn event_in(
         kind,
         message,
         phase,
-        checksum: hook::checksum(&phase::status(snapshot)),
+        checksum: webhook::checksum(&phase::status(snapshot)),
     }
 }
 
@@ -35,7 +35,7 @@ pub fn event_of(status: &CanaryStatus, kind: EventKind, message: String) -> Noti
         kind,
         message,
         phase: status.phase,
-        checksum: hook::checksum(status),
+        checksum: webhook::checksum(status),
     }
 }
 

@@ -1,8 +1,11 @@
 //! The nouns we see: one snapshot of everything that a decision looks at, and the values that describe what to do.
 
+pub mod excerpt;
+pub mod go;
 pub mod http;
 pub mod readiness;
 pub mod revision;
+pub mod secret;
 pub mod target;
 pub mod weights;
 pub mod write;
@@ -16,22 +19,15 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-pub use http::{Failure, HttpRequest, HttpResponse, Method, Secret};
+pub use excerpt::excerpt;
+pub use http::{Failure, HttpRequest, HttpResponse, Method};
 pub use readiness::Readiness;
+pub use secret::Secret;
 pub use target::TargetKind;
 pub use weights::Weights;
 pub use write::{Action, Kind, ObjectRef, Write};
 
 use crate::api::canary::{Canary, CanaryPhase};
-
-/// JSON as Go's `encoding/json` writes it: `<`, `>`, `&` and two line separators are escaped.
-pub fn go_escaped(json: &str) -> String {
-    json.replace('<', "\\u003c")
-        .replace('>', "\\u003e")
-        .replace('&', "\\u0026")
-        .replace('\u{2028}', "\\u2028")
-        .replace('\u{2029}', "\\u2029")
-}
 
 /// What the operator was started with, as far as decisions depend on it.
 #[derive(Clone, Debug)]

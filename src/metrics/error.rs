@@ -93,13 +93,13 @@ impl MetricError {
 /// Why a server does not count as online.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OfflineError {
-    /// The call to an endpoint that checks only the credentials failed.
+    /// The request that only checks the credentials failed.
     #[error(transparent)]
     Call(MetricError),
     /// The query that every server can answer failed.
     #[error("running query failed: {0}")]
     Query(MetricError),
-    /// That query has another value than expected.
+    /// The query that every server can answer has another value than expected.
     #[error("value is not {expected} for query: {query}")]
     WrongValue {
         /// The value that every server gives.

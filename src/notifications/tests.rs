@@ -14,7 +14,7 @@ use crate::{
     snapshot::{HttpRequest, HttpResponse, Secret},
 };
 
-/// What the tests know about one form of messages of a chat service.
+/// The expectations for one form of messages of a chat service.
 struct Row {
     /// The `type` of an AlertProvider.
     type_: &'static str,

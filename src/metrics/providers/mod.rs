@@ -12,7 +12,7 @@ pub mod prometheus;
 use super::provider::Provider;
 
 /// All providers.
-pub static PROVIDERS: [&dyn Provider; 5] = [
+pub static PROVIDERS: &[&dyn Provider] = &[
     &prometheus::Prometheus,
     &datadog::Datadog,
     &new_relic::NewRelic,
@@ -23,13 +23,14 @@ pub static PROVIDERS: [&dyn Provider; 5] = [
 /// Returns the provider of MetricTemplates with this `type`.
 pub fn named(name: &str) -> Option<&'static dyn Provider> {
     PROVIDERS
-        .into_iter()
+        .iter()
+        .copied()
         .find(|provider| provider.name() == name)
 }
 
 /// Returns the names of all providers, in the order of the table.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    PROVIDERS.into_iter().map(Provider::name)
+    PROVIDERS.iter().map(|provider| provider.name())
 }
 
 /// Returns the names as part of a sentence: `prometheus, datadog and graphite`.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-/// What the tests know about one provider.
+/// The expectations for one provider.
 pub struct Row {
     /// The `provider` of a MetricTemplate.
     pub spec: Value,

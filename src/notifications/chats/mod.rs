@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// All chat services.
-pub static SERVICES: [&dyn ChatService; 5] = [
+pub static SERVICES: &[&dyn ChatService] = &[
     &Slack,
     &Teams,
     &discord::Discord,
@@ -32,12 +32,15 @@ pub static SERVICES: [&dyn ChatService; 5] = [
 
 /// Returns the names of all services, in the order of the table.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    SERVICES.into_iter().map(ChatService::name)
+    SERVICES.iter().map(|service| service.name())
 }
 
 /// Returns the service of AlertProviders with this `type`.
 pub fn named(name: &str) -> Option<&'static dyn ChatService> {
-    SERVICES.into_iter().find(|service| service.name() == name)
+    SERVICES
+        .iter()
+        .copied()
+        .find(|service| service.name() == name)
 }
 
 /// The chat of an AlertProvider. The address in `secret`, the provider's Secret object, wins over the provider's own.

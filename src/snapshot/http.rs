@@ -2,15 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-/// A credential, or an address that contains one. Its `Debug` output is redacted.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
+use super::secret::Secret;
 
 /// One HTTP call. The sender caps the size of the answer and drops credentials when it follows a redirect to another host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +46,14 @@ pub struct HttpResponse {
     pub status: u16,
     /// The body, as text (invalid UTF-8 replaced).
     pub body: String,
+}
+
+impl HttpResponse {
+    /// Whether another attempt may get a better answer. (Flagger: the default policy of `hashicorp/go-retryablehttp`.)
+    pub const fn is_worth_a_retry(&self) -> bool {
+        let status = self.status;
+        status == 429 || status == 0 || (status >= 500 && status != 501)
+    }
 }
 
 /// The reason why no answer came.

@@ -2,9 +2,12 @@
 //! outside calls.
 
 pub mod cadence;
+pub mod excerpt;
+pub mod go;
 pub mod http;
 pub mod readiness;
 pub mod revision;
+pub mod secret;
 pub mod step;
 pub mod target;
 pub mod weights;
@@ -19,23 +22,16 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 pub use cadence::{Changed, Tick, last_tick, whole_second_after};
-pub use http::{Failure, HttpRequest, HttpResponse, Method, Secret};
+pub use excerpt::excerpt;
+pub use http::{Failure, HttpRequest, HttpResponse, Method};
 pub use readiness::Readiness;
+pub use secret::Secret;
 pub use step::Step;
 pub use target::TargetKind;
 pub use weights::Weights;
 pub use write::{Action, Kind, ObjectRef, Write};
 
 use crate::api::canary::{Canary, CanaryPhase, CanaryStatus};
-
-/// JSON as Go's `encoding/json` writes it: `<`, `>`, `&` and two line separators are escaped.
-pub fn go_escaped(json: &str) -> String {
-    json.replace('<', "\\u003c")
-        .replace('>', "\\u003e")
-        .replace('&', "\\u0026")
-        .replace('\u{2028}', "\\u2028")
-        .replace('\u{2029}', "\\u2029")
-}
 
 /// The flags that decisions depend on.
 #[derive(Clone, Debug)]

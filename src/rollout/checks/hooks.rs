@@ -3,7 +3,7 @@
 
 use crate::{
     api::canary::{CanaryPhase, CanaryWebhook, WebhookType},
-    notifications::{Notification, hook},
+    notifications::{Notification, webhook},
     rollout::{
         messages::checks as messages,
         plan::{Answer, Evidence, Question},
@@ -100,21 +100,21 @@ fn call(
     (place, hook): (usize, &CanaryWebhook),
     phase: CanaryPhase,
 ) -> Called {
-    let request = match hook::request(&snapshot.canary, hook, phase) {
+    let request = match webhook::request(&snapshot.canary, hook, phase) {
         Ok(request) => request,
-        Err(why) => return Called::Failed(why),
+        Err(error) => return Called::Failed(error.to_string()),
     };
     let question = Question::Call {
         label: format!("webhook {place}"),
         request: request.clone(),
     };
     let judged = match evidence.get(&question) {
-        Some(Answer::Response(response)) => hook::judge(&request, response),
-        Some(Answer::Failed(why)) => Err(hook::gave_up(&request, Some(why))),
+        Some(Answer::Response(response)) => webhook::judge(&request, Ok(response)),
+        Some(Answer::Failed(failure)) => webhook::judge(&request, Err(failure)),
         Some(Answer::Delivered) | None => return Called::Ask(question),
     };
     match judged {
         Ok(()) => Called::Passed,
-        Err(why) => Called::Failed(why),
+        Err(error) => Called::Failed(error.to_string()),
     }
 }

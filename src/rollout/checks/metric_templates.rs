@@ -1,20 +1,54 @@
-//! The MetricTemplates of a canary: which objects they are, and what they and their Secrets say.
-
-use std::collections::BTreeMap;
-
-use serde_json::Value;
+//! Reads the MetricTemplates of a canary and their Secrets from the snapshot.
 
 use crate::{
     api::{
         canary::{CanaryMetric, CrossNamespaceRef},
         metric_template::{MetricTemplate, MetricTemplateSpec},
     },
-    metrics::Server,
-    notifications::alert::secret_text,
-    snapshot::{Kind, ObjectRef, Snapshot},
+    metrics::{Server, ServerError},
+    snapshot::{Kind, ObjectRef, Snapshot, secret},
 };
 
-/// The template, and the Secret that it names once it is known.
+/// Why a template has no server. Each `Display` text is Flagger's.
+#[derive(Debug, thiserror::Error)]
+pub enum TemplateError {
+    /// The template does not exist.
+    #[error("Metric template {full} error: metrictemplate.flagger.app {name:?} not found")]
+    NotFound {
+        /// `NAME.NAMESPACE` of the template.
+        full: String,
+        /// Its name.
+        name: String,
+    },
+    /// The template is not a MetricTemplate as the CRD defines it.
+    #[error("Metric template {full} error: {error}")]
+    Invalid {
+        /// `NAME.NAMESPACE` of the template.
+        full: String,
+        /// The text of the JSON parser.
+        error: serde_json::Error,
+    },
+    /// The template's Secret does not exist.
+    #[error("Metric template {full} secret {secret} error: secrets {secret:?} not found")]
+    NoSecret {
+        /// `NAME.NAMESPACE` of the template.
+        full: String,
+        /// The name of the Secret.
+        secret: String,
+    },
+    /// The template's provider is incomplete or unknown.
+    #[error("Metric template {full} provider {type_} error: {error}")]
+    Provider {
+        /// `NAME.NAMESPACE` of the template.
+        full: String,
+        /// The `type` of the provider.
+        type_: String,
+        /// The reason.
+        error: ServerError,
+    },
+}
+
+/// The objects to read for a template: the template itself, and its Secret once the template is in the snapshot.
 pub fn needs(snapshot: &Snapshot, to: &CrossNamespaceRef) -> Vec<ObjectRef> {
     let template = reference(snapshot, to);
     let secret = snapshot
@@ -25,7 +59,7 @@ pub fn needs(snapshot: &Snapshot, to: &CrossNamespaceRef) -> Vec<ObjectRef> {
     secret.into_iter().chain([template]).collect()
 }
 
-/// A template by its whole name.
+/// The name of a template; without a namespace it is in the Canary's.
 pub fn reference(snapshot: &Snapshot, to: &CrossNamespaceRef) -> ObjectRef {
     let namespace = to
         .namespace
@@ -38,37 +72,44 @@ pub fn reference(snapshot: &Snapshot, to: &CrossNamespaceRef) -> ObjectRef {
     }
 }
 
-/// A metric's template and its server, or what a user reads if there is none.
+/// Reads a metric's template and builds its server.
 pub fn read(
     snapshot: &Snapshot,
     to: &CrossNamespaceRef,
     metric: &CanaryMetric,
-) -> Result<(MetricTemplateSpec, Server), String> {
+) -> Result<(MetricTemplateSpec, Server), TemplateError> {
     let object = reference(snapshot, to);
-    let full = format!("Metric template {}.{}", object.name, object.namespace);
-    let found = snapshot.objects.get(&object).ok_or_else(|| {
-        format!(
-            "{full} error: metrictemplate.flagger.app {:?} not found",
-            object.name
-        )
+    let full = || format!("{}.{}", object.name, object.namespace);
+    let Some(found) = snapshot.objects.get(&object) else {
+        return Err(TemplateError::NotFound {
+            full: full(),
+            name: object.name.clone(),
+        });
+    };
+    let template = serde_json::from_value(found.clone());
+    let template: MetricTemplate = template.map_err(|error| TemplateError::Invalid {
+        full: full(),
+        error,
     })?;
-    let template: MetricTemplate =
-        serde_json::from_value(found.clone()).map_err(|error| format!("{full} error: {error}"))?;
     let provider = &template.spec.provider;
     let credentials = match &provider.secret_ref {
         Some(secret) => {
             let found = snapshot.objects.get(&secret_of(&object, &secret.name));
-            Some(credentials(found.ok_or_else(|| {
-                format!(
-                    "{full} secret {} error: secrets {:?} not found",
-                    secret.name, secret.name
-                )
+            Some(secret::values(found.ok_or_else(|| {
+                TemplateError::NoSecret {
+                    full: full(),
+                    secret: secret.name.clone(),
+                }
             })?))
         }
         None => None,
     };
-    let server = Server::of(provider, credentials.as_ref(), metric.interval.as_deref())
-        .map_err(|error| format!("{full} provider {} error: {error}", provider.type_))?;
+    let server = Server::of(provider, credentials.as_ref(), metric.interval.as_deref());
+    let server = server.map_err(|error| TemplateError::Provider {
+        full: full(),
+        type_: provider.type_.clone(),
+        error,
+    })?;
     Ok((template.spec, server))
 }
 
@@ -78,14 +119,4 @@ fn secret_of(template: &ObjectRef, name: &str) -> ObjectRef {
         namespace: template.namespace.clone(),
         name: name.to_owned(),
     }
-}
-
-fn credentials(secret: &Value) -> BTreeMap<String, String> {
-    let keys = secret
-        .get("data")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flat_map(|data| data.keys());
-    keys.filter_map(|key| Some((key.clone(), secret_text(secret, key)?)))
-        .collect()
 }

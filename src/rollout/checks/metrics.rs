@@ -10,13 +10,12 @@ use crate::{
         duration,
     },
     metrics::{
-        Asks, MetricError, Query, Server, endpoint, go_float,
+        Asks, MetricError, Query, Server, endpoint,
         observer::{self, Builtin, Observer},
-        prometheus,
-        template::{Model, render},
+        template::{Model, RenderError, render},
     },
     rollout::plan::{Answer, Evidence, Question},
-    snapshot::{HttpResponse, ObjectRef, Snapshot},
+    snapshot::{HttpResponse, ObjectRef, Snapshot, go},
 };
 
 /// The source of a check's value.
@@ -103,6 +102,7 @@ pub fn online(snapshot: &Snapshot, evidence: &Evidence) -> Stage<Result<(), Stri
                 } = metric_templates::reference(snapshot, reference);
                 let server = metric_templates::read(snapshot, reference, check.metric);
                 let server = server.map(|(_, server)| server);
+                let server = server.map_err(|error| error.to_string());
                 (format!(" in metric template {name}.{namespace}"), server)
             }
         };
@@ -219,17 +219,19 @@ impl Check<'_> {
                 (builtin_server(snapshot)?, text)
             }
             Source::Inline(query) => {
-                let failed =
-                    |error| format!("Prometheus query failed for {}: {error}", self.metric.name);
+                let failed = |error: RenderError| {
+                    format!("Prometheus query failed for {}: {error}", self.metric.name)
+                };
                 let text = render(query, &model("1m")).map_err(failed)?;
                 (builtin_server(snapshot)?, text)
             }
             Source::Template(reference) => {
-                let (template, server) = metric_templates::read(snapshot, reference, self.metric)?;
+                let (template, server) = metric_templates::read(snapshot, reference, self.metric)
+                    .map_err(|error| error.to_string())?;
                 let ObjectRef {
                     namespace, name, ..
                 } = metric_templates::reference(snapshot, reference);
-                let failed = |error| {
+                let failed = |error: RenderError| {
                     format!("Metric template {name}.{namespace} query render error: {error}")
                 };
                 let text = render(&template.query, &model("")).map_err(failed)?;
@@ -283,7 +285,7 @@ impl Check<'_> {
                 format!(
                     "Halt {name} advancement success rate {}% {sign} {}%",
                     two_places(value),
-                    go_float(bound)
+                    go::float(bound)
                 )
             }
             Source::Builtin(Builtin::Duration) => {
@@ -297,7 +299,7 @@ impl Check<'_> {
                 "Halt {name} advancement {} {} {sign} {}",
                 self.metric.name,
                 two_places(value),
-                go_float(bound)
+                go::float(bound)
             ),
         })
     }
@@ -363,9 +365,7 @@ fn ask<'a>(
     };
     match evidence.get(&question) {
         Some(Answer::Response(response)) => Stage::Done(Ok(response)),
-        Some(Answer::Failed(why)) => {
-            Stage::Done(Err(MetricError::Failed(format!("request failed: {why}"))))
-        }
+        Some(Answer::Failed(why)) => Stage::Done(Err(MetricError::NoAnswer(why.to_string()))),
         Some(Answer::Delivered) | None => Stage::Ask(vec![question]),
     }
 }
@@ -392,11 +392,10 @@ fn builtin_server(snapshot: &Snapshot) -> Result<Server, String> {
         .as_deref()
         .filter(|server| !server.is_empty());
     let address = own.unwrap_or(&snapshot.settings.metrics_server);
-    let server = prometheus::Server::at(address).map_err(|error| {
+    Server::prometheus(address).map_err(|error| {
         let address = endpoint::public(address);
         format!("Error building Prometheus client for {address} {error}")
-    })?;
-    Ok(Server::Prometheus(server))
+    })
 }
 
 /// Go's `%.2f`.
@@ -404,7 +403,7 @@ fn two_places(value: f64) -> String {
     if value.is_finite() {
         format!("{value:.2}")
     } else {
-        go_float(value)
+        go::float(value)
     }
 }
 

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::{
     api::canary::{CanaryPhase, CanaryStatus},
-    notifications::{EventKind, Notification, Severity, alert, hook},
+    notifications::{EventKind, Notification, Severity, alert, webhook},
     snapshot::Snapshot,
 };
 
@@ -37,7 +37,7 @@ pub fn event_in(
         kind,
         message,
         phase,
-        checksum: hook::checksum(snapshot.status()),
+        checksum: webhook::checksum(snapshot.status()),
     }
 }
 
@@ -47,7 +47,7 @@ pub fn normal_after(status: &CanaryStatus, message: String) -> Notification {
         kind: EventKind::Normal,
         message,
         phase: status.phase,
-        checksum: hook::checksum(status),
+        checksum: webhook::checksum(status),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What webhooks are called with, and what their answers say (`pkg/controller/webhook.go`).
+//! Webhooks: the requests of hooks and of event webhooks, and how a hook's answer is judged (Flagger: `pkg/controller/webhook.go`).
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,19 +10,46 @@ use crate::{
         canary::{Canary, CanaryPhase, CanaryStatus, CanaryWebhook, WebhookType},
         duration,
     },
-    metrics::shown,
-    snapshot::{Failure, HttpRequest, HttpResponse, Method, Secret, go_escaped},
+    snapshot::{Failure, HttpRequest, HttpResponse, Method, Secret, excerpt, go},
 };
 
-/// How long an attempt may take where the hook does not say.
+/// The longest that one attempt may take if the hook has no `timeout`.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The call of a hook in a release.
+/// Why a webhook cannot be called, or did not pass.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WebhookError {
+    /// The hook's `url` is not a URL.
+    #[error("the URL is not valid: {0}")]
+    InvalidUrl(url::ParseError),
+    /// The hook's `timeout` is not a duration; the text is Go's.
+    #[error("{0}")]
+    InvalidTimeout(String),
+    /// The hook answered with a status that does not pass; the text is its answer.
+    #[error("{0}")]
+    Rejected(String),
+    /// No attempt brought an answer that counts.
+    #[error("POST {url} giving up after {attempts} attempt(s){}", tail(reason.as_deref()))]
+    GaveUp {
+        /// The URL without its secrets.
+        url: String,
+        /// The number of attempts.
+        attempts: u64,
+        /// Why the last attempt brought no answer. `None` if it brought one that is worth a retry.
+        reason: Option<String>,
+    },
+}
+
+fn tail(reason: Option<&str>) -> String {
+    reason.map(|why| format!(": {why}")).unwrap_or_default()
+}
+
+/// The request of a hook in a release.
 pub fn request(
     canary: &Canary,
     hook: &CanaryWebhook,
     phase: CanaryPhase,
-) -> Result<HttpRequest, String> {
+) -> Result<HttpRequest, WebhookError> {
     let status = canary.status.clone().unwrap_or_default();
     let payload = payload(
         canary,
@@ -30,79 +57,85 @@ pub fn request(
         &checksum(&status),
         hook.metadata.clone().unwrap_or_default(),
     );
-    call(&Secret(hook.url.clone()), Some(hook), &payload)
+    post(&Secret(hook.url.clone()), Some(hook), &payload)
 }
 
-/// The calls that tell an event: to the canary's own event hooks, or else to the operator's.
-pub fn events(
-    canary: &Canary,
-    global: Option<&Secret>,
-    kind: EventKind,
-    message: &str,
-    phase: CanaryPhase,
-    checksum: &str,
-    unix_millis: i64,
-) -> Vec<Result<HttpRequest, String>> {
-    let hooks = canary
-        .spec
-        .analysis
-        .iter()
-        .flat_map(|analysis| &analysis.webhooks);
-    let own: Vec<_> = hooks
-        .filter(|hook| hook.type_ == WebhookType::Event)
-        .collect();
-    let about = |more: BTreeMap<String, String>| {
-        let mut metadata = more;
-        metadata.insert("eventMessage".to_owned(), message.to_owned());
-        metadata.insert("eventType".to_owned(), kind.as_str().to_owned());
-        metadata.insert("timestamp".to_owned(), unix_millis.to_string());
-        payload(canary, phase, checksum, metadata)
-    };
-    if own.is_empty() {
-        return global
+/// An event, for the payload of event webhooks.
+pub struct Event<'a> {
+    /// `Normal` or `Warning`.
+    pub kind: EventKind,
+    /// The text.
+    pub message: &'a str,
+    /// The phase of the canary.
+    pub phase: CanaryPhase,
+    /// The checksum of the release.
+    pub checksum: &'a str,
+    /// The time of the event, in milliseconds since 1970.
+    pub unix_millis: i64,
+}
+
+impl Event<'_> {
+    /// The requests that announce the event: to the canary's own event hooks, or to the operator's webhook if it has none.
+    pub fn requests(
+        &self,
+        canary: &Canary,
+        global: Option<&Secret>,
+    ) -> Vec<Result<HttpRequest, WebhookError>> {
+        let hooks = canary
+            .spec
+            .analysis
             .iter()
-            .map(|url| call(url, None, &about(BTreeMap::new())))
+            .flat_map(|analysis| &analysis.webhooks);
+        let own: Vec<_> = hooks
+            .filter(|hook| hook.type_ == WebhookType::Event)
             .collect();
+        if own.is_empty() {
+            let payload = || self.payload(canary, None);
+            let global = global.iter();
+            return global.map(|url| post(url, None, &payload())).collect();
+        }
+        own.into_iter()
+            .map(|hook| {
+                let payload = self.payload(canary, hook.metadata.as_ref());
+                post(&Secret(hook.url.clone()), Some(hook), &payload)
+            })
+            .collect()
     }
-    own.into_iter()
-        .map(|hook| {
-            call(
-                &Secret(hook.url.clone()),
-                Some(hook),
-                &about(hook.metadata.clone().unwrap_or_default()),
-            )
-        })
-        .collect()
-}
 
-/// Whether a hook's answer passes, or why not: any 2xx does. (Flagger stops at 202, so that 204 fails.)
-pub fn judge(request: &HttpRequest, response: &HttpResponse) -> Result<(), String> {
-    match response.status {
-        200..300 => Ok(()),
-        status if is_retried(status) => Err(gave_up(request, None)),
-        _ => Err(shown(&response.body)),
+    fn payload(&self, canary: &Canary, metadata: Option<&BTreeMap<String, String>>) -> String {
+        let mut metadata = metadata.cloned().unwrap_or_default();
+        metadata.insert("eventMessage".to_owned(), self.message.to_owned());
+        metadata.insert("eventType".to_owned(), self.kind.as_str().to_owned());
+        metadata.insert("timestamp".to_owned(), self.unix_millis.to_string());
+        payload(canary, self.phase, self.checksum, metadata)
     }
 }
 
-/// What is said of a hook that never gave an answer that counts.
-pub fn gave_up(request: &HttpRequest, failure: Option<&Failure>) -> String {
-    // An answer is given up only after the last attempt; a failure that no other attempt would mend, at once.
-    let attempts = failure.map_or(u64::from(request.retries) + 1, |failure| failure.attempts);
-    let tail = failure
-        .map(|failure| format!(": {}", shown(&failure.why)))
-        .unwrap_or_default();
-    format!(
-        "POST {} giving up after {attempts} attempt(s){tail}",
-        public(&request.url)
-    )
+/// Decides whether a hook passes: with any 2xx. (Flagger accepts no status above 202, so that 204 fails.)
+pub fn judge(
+    request: &HttpRequest,
+    answer: Result<&HttpResponse, &Failure>,
+) -> Result<(), WebhookError> {
+    match answer {
+        Ok(HttpResponse {
+            status: 200..300, ..
+        }) => Ok(()),
+        Ok(response) if response.is_worth_a_retry() => Err(WebhookError::GaveUp {
+            url: public(&request.url),
+            // Such an answer reaches us only after the last attempt.
+            attempts: u64::from(request.retries) + 1,
+            reason: None,
+        }),
+        Ok(response) => Err(WebhookError::Rejected(excerpt(&response.body))),
+        Err(failure) => Err(WebhookError::GaveUp {
+            url: public(&request.url),
+            attempts: failure.attempts,
+            reason: Some(excerpt(&failure.why)),
+        }),
+    }
 }
 
-/// Whether an answer with this status is worth another attempt.
-pub const fn is_retried(status: u16) -> bool {
-    status == 429 || status == 0 || (status >= 500 && status != 501)
-}
-
-/// A URL without its secrets: the password, and whatever the query carries.
+/// Returns a URL without its secrets: the password and the query string.
 fn public(url: &Secret) -> String {
     let Ok(mut url) = url::Url::parse(&url.0) else {
         return "an invalid URL".to_owned();
@@ -115,15 +148,15 @@ fn public(url: &Secret) -> String {
     url.to_string()
 }
 
-fn call(url: &Secret, hook: Option<&CanaryWebhook>, payload: &str) -> Result<HttpRequest, String> {
-    if let Err(error) = url::Url::parse(&url.0) {
-        return Err(format!("the URL is not valid: {error}"));
-    }
-    let timeout = match hook
-        .and_then(|hook| hook.timeout.as_deref())
-        .filter(|timeout| timeout.len() >= 2)
-    {
-        Some(text) => duration::read(text)?,
+fn post(
+    url: &Secret,
+    hook: Option<&CanaryWebhook>,
+    payload: &str,
+) -> Result<HttpRequest, WebhookError> {
+    url::Url::parse(&url.0).map_err(WebhookError::InvalidUrl)?;
+    let timeout = hook.and_then(|hook| hook.timeout.as_deref());
+    let timeout = match timeout.filter(|timeout| timeout.len() >= 2) {
+        Some(text) => duration::read(text).map_err(WebhookError::InvalidTimeout)?,
         None => TIMEOUT,
     };
     Ok(HttpRequest {
@@ -145,7 +178,7 @@ fn call(url: &Secret, hook: Option<&CanaryWebhook>, payload: &str) -> Result<Htt
     })
 }
 
-/// What a hook is told, in Flagger's order.
+/// The body of a webhook's request, in Flagger's order of fields.
 #[derive(Serialize)]
 struct Payload<'a> {
     name: &'a str,
@@ -171,11 +204,11 @@ fn payload(
         checksum,
         metadata,
     };
-    // Strings and maps of strings always have a JSON form.
-    go_escaped(&serde_json::to_string(&payload).unwrap_or_default())
+    // Serializing cannot fail: strings and maps of strings always have a JSON form.
+    go::escaped(&serde_json::to_string(&payload).unwrap_or_default())
 }
 
-/// The checksum of what a release is about: Flagger's, of the dump of a Go struct.
+/// The checksum of a release's configs and spec. Flagger computes it from the dump of a Go struct.
 pub fn checksum(status: &CanaryStatus) -> String {
     let configs = match &status.tracked_configs {
         None => "<nil>".to_owned(),
@@ -194,7 +227,7 @@ pub fn checksum(status: &CanaryStatus) -> String {
     let sum = dump.bytes().fold(0x811c_9dc5_u32, |sum, byte| {
         (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     });
-    // Kubernetes' "safe" alphabet: no vowels, so no words.
+    // Kubernetes' "safe" alphabet, which has no vowels so that no words appear.
     let safe = ['4', '5', '6', '7', '8', '9', 'b', 'c', 'd', 'f'];
     sum.to_string()
         .chars()
@@ -252,7 +285,7 @@ mod tests {
         .unwrap()
     }
 
-    fn called(hook: Value) -> Result<HttpRequest, String> {
+    fn request_of(hook: Value) -> Result<HttpRequest, WebhookError> {
         let canary = canary(hook);
         request(
             &canary,
@@ -262,10 +295,11 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_is_called_as_flagger_calls_it() {
-        let request =
-            called(json!({"name": "load", "url": "http://t/", "metadata": {"cmd": "a && b <c>"}}))
-                .unwrap();
+    fn a_hook_gets_flaggers_request() {
+        let request = request_of(
+            json!({"name": "load", "url": "http://t/", "metadata": {"cmd": "a && b <c>"}}),
+        )
+        .unwrap();
         assert_eq!(
             request.body.unwrap(),
             r#"{"name":"podinfo","namespace":"test","phase":"Progressing","checksum":"758df7c9fc","metadata":{"cmd":"a \u0026\u0026 b \u003cc\u003e"}}"#
@@ -274,7 +308,7 @@ mod tests {
             (request.timeout, request.retries),
             (Duration::from_secs(10), 0)
         );
-        let request = called(json!({"name": "load", "url": "http://t/", "timeout": "1m", "retries": 3, "disableTLS": true})).unwrap();
+        let request = request_of(json!({"name": "load", "url": "http://t/", "timeout": "1m", "retries": 3, "disableTLS": true})).unwrap();
         assert_eq!(
             (
                 request.timeout,
@@ -285,24 +319,25 @@ mod tests {
         );
         assert!(!request.body.unwrap().contains("metadata"));
         assert_eq!(
-            called(json!({"name": "load", "url": "http://t/", "timeout": "1min"})).unwrap_err(),
+            request_of(json!({"name": "load", "url": "http://t/", "timeout": "1min"}))
+                .unwrap_err()
+                .to_string(),
             "time: unknown unit \"min\" in duration \"1min\""
         );
     }
 
     #[test]
     fn any_2xx_passes() {
-        let request =
-            called(json!({"name": "load", "url": "http://u:secret@t/?token=secret", "retries": 1}))
-                .unwrap();
+        let request = request_of(
+            json!({"name": "load", "url": "http://u:secret@t/?token=secret", "retries": 1}),
+        )
+        .unwrap();
         let answer = |status| {
-            judge(
-                &request,
-                &HttpResponse {
-                    status,
-                    body: "no\n".to_owned(),
-                },
-            )
+            let response = HttpResponse {
+                status,
+                body: "no\n".to_owned(),
+            };
+            judge(&request, Ok(&response)).map_err(|error| error.to_string())
         };
         assert_eq!((answer(200), answer(204)), (Ok(()), Ok(())));
         assert_eq!(answer(403), Err("no ".to_owned()));
@@ -310,37 +345,39 @@ mod tests {
             answer(500),
             Err("POST http://u:xxxxx@t/ giving up after 2 attempt(s)".to_owned())
         );
-        let failure = |attempts| Failure {
+        let failure = Failure {
             why: "cannot connect".to_owned(),
-            attempts,
+            attempts: 1,
         };
         assert_eq!(
-            gave_up(&request, Some(&failure(1))),
+            judge(&request, Err(&failure)).unwrap_err().to_string(),
             "POST http://u:xxxxx@t/ giving up after 1 attempt(s): cannot connect",
-            "a bad certificate is not asked for again"
+            "a permanent failure is not retried"
         );
         let most = HttpRequest {
             retries: u32::MAX,
             ..request
         };
-        assert!(gave_up(&most, None).ends_with("after 4294967296 attempt(s)"));
+        let response = HttpResponse {
+            status: 500,
+            body: String::new(),
+        };
+        let error = judge(&most, Ok(&response)).unwrap_err().to_string();
+        assert!(error.ends_with("after 4294967296 attempt(s)"), "{error}");
     }
 
     #[test]
     fn events_go_to_the_canarys_own_hook_or_to_the_operators() {
         let notify = |canary: &Canary, global: Option<&Secret>| {
-            events(
-                canary,
-                global,
-                EventKind::Warning,
-                "text",
-                CanaryPhase::Failed,
-                "sum",
-                7,
-            )
-            .into_iter()
-            .map(|r| r.unwrap())
-            .collect::<Vec<_>>()
+            let event = Event {
+                kind: EventKind::Warning,
+                message: "text",
+                phase: CanaryPhase::Failed,
+                checksum: "sum",
+                unix_millis: 7,
+            };
+            let requests = event.requests(canary, global).into_iter();
+            requests.map(|r| r.unwrap()).collect::<Vec<_>>()
         };
         let global = Secret("http://global/".to_owned());
         let own = notify(

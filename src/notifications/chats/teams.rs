@@ -1,26 +1,40 @@
-//! Microsoft Teams: the workflows of today, and the connectors before them (`pkg/notifier/teams.go`).
+//! Microsoft Teams: workflows, and the connectors that preceded them (Flagger: `pkg/notifier/teams.go`).
 
 use serde_json::{Value, json};
 use url::Url;
 
-use super::alert::{AlertMessage, Post, Severity};
+use super::chat::{Chat, ChatService, Post};
+use crate::notifications::{Severity, message::AlertMessage};
 
-/// A message for Teams: an adaptive card for a workflow, the older card for any other address, as in Flagger, which knows no other.
-/// (A workflow made of Microsoft's template takes nothing but adaptive cards.)
-pub fn post(address: Url, message: &AlertMessage) -> Post {
-    let body = if is_workflow(&address) {
-        adaptive_card(message)
-    } else {
-        message_card(message)
-    };
-    Post {
-        address,
-        token: None,
-        body,
+/// Microsoft Teams.
+pub struct Teams;
+
+impl ChatService for Teams {
+    fn name(&self) -> &'static str {
+        "msteams"
+    }
+
+    fn address_name(&self) -> &'static str {
+        "MS Teams webhook URL"
+    }
+
+    /// An adaptive card for a workflow, since workflows made from Microsoft's template accept nothing else. Any other address gets the
+    /// older card, which is the only one that Flagger sends.
+    fn post(&self, _chat: &Chat, address: Url, message: &AlertMessage) -> Post {
+        let body = if is_workflow(&address) {
+            adaptive_card(message)
+        } else {
+            message_card(message)
+        };
+        Post {
+            address,
+            token: None,
+            body,
+        }
     }
 }
 
-/// Power Automate's addresses end so, in each of Microsoft's clouds; their hosts differ.
+/// Whether an address is that of a workflow of Power Automate. Its host depends on Microsoft's cloud, its path does not.
 fn is_workflow(address: &Url) -> bool {
     let path = address.path().to_ascii_lowercase();
     path.contains("/workflows/") && path.contains("/paths/invoke")

@@ -28,9 +28,9 @@
 //! | what is a metric asked with, and what does its answer say? | [`metrics`] |
 //! | what are people told, to the letter? | [`notice`] |
 //! | who calls the API server, the hooks, the chats? | [`shell`], and nobody else |
-//! | what is known of the cluster without asking, and who is told of a change? | [`shell::cache`] |
-//! | who is looked at when? | [`shell::schedule`], by what [`shell::memory`] says is tick |
-//! | which flags are there? | [`args`], in the syntax of [`flags`] |
+//! | what is known of the cluster without asking, and who is told of a change? | [`shell::api_server::cache`] |
+//! | who is looked at when? | [`shell::controller::schedule`], by what [`shell::controller::reconcile_state`] says is tick |
+//! | which flags are there? | [`cli`], in the syntax of [`cli::syntax`] |
 //! | what puts load on a version, and keeps gates? | [`loadtester`]: a program of its own |
 //!
 //! Adding a mesh, a metrics provider or a chat touches its own file, one enum and one table; the compiler leads the tour.
@@ -41,7 +41,7 @@
 //!    `tests/it/tidy.rs`.
 //! 2. `decide` is total, and every plan it makes passes the audit: the property tests of `rollout`.
 //! 3. No state in memory that a restart would miss: `a_kill_in_the_middle_neither_adds_nor_skips_a_step`.
-//! 4. Every write is conditional on what was observed (`shell::cluster`); a lost one is decided anew.
+//! 4. Every write is conditional on what was observed (`shell::api_server`); a lost one is decided anew.
 //! 5. What is under way, where the cluster alone could not tell, and what is still owed to people stands in `status.conditions`
 //!    until it is done (`rollout::phase::Intent`). A settled canary whose primary works has exactly Flagger's one condition.
 //! 6. Traffic moves before anyone is told: a hanging chat delays nobody. Each canary has a lane of its own for news. A chat is told at
@@ -53,11 +53,11 @@
 //! 9. The operator's rights are those it uses: the end of `the_operator_on_a_real_control_plane`.
 //! 10. A cache that lags can delay, never mislead: what was written is known from the answer, what turned out to be different is asked
 //!     for, so is what stands in the way of a canary for long, every write is conditional, and what is promoted or given up on is read
-//!     at that moment (the tests of `shell::cache`, `rollout::hearsay`,
+//!     at that moment (the tests of `shell::api_server::cache`, `rollout::hearsay`,
 //!     `a_release_does_not_wait_an_hour_for_pods_whose_readiness_no_news_told`).
 //! 11. A release ends the same whatever becomes of one request, answer or piece of news, wherever the operator is killed: `tests/model`
 //!     plays the whole operator on a model of the API server, some thousand times, from what an undisturbed run asked for.
-//! 12. What a former leader handed to a connection and is not in its socket yet is not sent (`shell::leadership`).
+//! 12. What a former leader handed to a connection and is not in its socket yet is not sent (`shell::api_server::leadership`).
 //! 13. No process that the load tester started outlives it: `told_twice_it_ends_at_once_and_leaves_nothing`.
 //!
 //! # Where it departs from Flagger
@@ -119,9 +119,8 @@
 //! failed until a fix comes; traffic stays on the canary meanwhile.
 
 pub mod api;
-pub mod args;
 pub mod check;
-pub mod flags;
+pub mod cli;
 pub mod loadtester;
 pub mod metrics;
 pub mod notifications;

@@ -4,22 +4,25 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use flagger_rs::{
     api,
-    args::{self, Command, Config, Form},
+    cli::{self, Command, Config, Form},
     metrics::endpoint::public,
     notifications::alert::{Chat, ChatService},
     shell::{
-        answer::Answers,
+        api_server::{
+            cluster::Cluster,
+            leadership::Leadership,
+            lease::{self, Candidate},
+        },
         check,
-        cluster::Cluster,
-        controller::{self, Operator},
-        http::Http,
-        leadership::Leadership,
-        lease::{self, Candidate},
-        meters::Meters,
-        probe,
-        report::{Global, Reporter},
-        server::{self, Health},
-        telemetry::{self, Recorder},
+        controller::{self, Operator, answers::Answers},
+        notify::{Global, Reporter},
+        outside::{http::Http, probe},
+        telemetry::{
+            self,
+            canary_metrics::Recorder,
+            operator_metrics::Meters,
+            server::{self, Health},
+        },
     },
 };
 use kube::{Client, config::KubeConfigOptions};
@@ -41,7 +44,7 @@ fn main() -> ExitCode {
     if let Some(code) = probe::called_as_wget() {
         return code;
     }
-    let command = match args::parse(std::env::args().skip(1), |name| std::env::var(name).ok()) {
+    let command = match cli::parse(std::env::args().skip(1), |name| std::env::var(name).ok()) {
         Ok(command) => command,
         Err(exit) => {
             if exit.code == 0 {

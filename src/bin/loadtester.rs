@@ -10,7 +10,10 @@ use flagger_rs::{
             server::{self, Stop},
         },
     },
-    shell::{probe, server::listen, telemetry},
+    shell::{
+        outside::probe,
+        telemetry::{self, server::listen},
+    },
 };
 use tokio::{
     signal::unix::{SignalKind, signal},

@@ -7,7 +7,7 @@ use regex::Regex;
 use super::task::Allowed;
 use crate::{
     api::duration,
-    flags::{self, Exit, Flag},
+    cli::syntax::{self as flags, Exit, Flag},
     snapshot::Secret,
 };
 

@@ -17,13 +17,17 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::{
-    cache::{Cache, Needed},
-    cluster::Cluster,
-    leadership::Leadership,
-    lease,
-    memory::Memory,
-    observe::{ObserveError, conflicting_among, observe, parse, snapshot},
-    telemetry::Recorder,
+    api_server::{
+        cache::{Cache, Needed},
+        cluster::Cluster,
+        leadership::Leadership,
+        lease,
+    },
+    controller::{
+        observe::{ObserveError, conflicting_among, observe, parse, snapshot},
+        reconcile_state::Memory,
+    },
+    telemetry::canary_metrics::Recorder,
 };
 use crate::{
     api::canary::Canary,

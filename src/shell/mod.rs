@@ -1,21 +1,9 @@
-//! THE ONLY I/O: observes, asks, executes, commits, reports. Decisions are made elsewhere.
+//! The only I/O of the operator: it observes, asks, executes, commits and reports. The pure modules decide.
 
-pub mod answer;
-pub mod cache;
+pub mod api_server;
 pub mod check;
 pub mod clock;
-pub mod cluster;
 pub mod controller;
-pub mod http;
-pub mod leadership;
-pub mod lease;
-pub mod memory;
-pub mod meters;
-pub mod observe;
-pub mod probe;
-pub mod report;
-pub mod schedule;
-mod series;
-pub mod served;
-pub mod server;
+pub mod notify;
+pub mod outside;
 pub mod telemetry;

@@ -1,4 +1,4 @@
-//! An outside call as a value: built by the pure modules, sent by `shell::http`.
+//! An outside call as a value: built by the pure modules, sent by `shell::outside::http`.
 
 use std::{fmt, time::Duration};
 

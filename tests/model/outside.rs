@@ -7,7 +7,7 @@ use std::{
 };
 
 use flagger_rs::{
-    shell::http::Http,
+    shell::outside::http::Http,
     snapshot::{HttpRequest, HttpResponse},
 };
 use futures::FutureExt;

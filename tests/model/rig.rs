@@ -5,14 +5,11 @@ use std::{sync::Arc, time::Duration};
 use flagger_rs::{
     notifications::alert::{Chat, ChatService},
     shell::{
-        answer::Answers,
+        api_server::{cluster::Cluster, leadership::Leadership},
         clock,
-        cluster::Cluster,
-        controller::{self, Operator},
-        leadership::Leadership,
-        report::{Global, Reporter},
-        server::Health,
-        telemetry::Recorder,
+        controller::{self, Operator, answers::Answers},
+        notify::{Global, Reporter},
+        telemetry::{canary_metrics::Recorder, server::Health},
     },
     snapshot::{Secret, Settings},
 };

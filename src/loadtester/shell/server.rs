@@ -26,7 +26,7 @@ use crate::{
         task::{Allowed, Task},
         token,
     },
-    shell::server,
+    shell::telemetry::server,
     snapshot::Secret,
 };
 

@@ -10,7 +10,7 @@ use flagger_rs::{
     api::canary::{Canary, CanaryPhase, CanaryStatus},
     notifications::Notification,
     rollout::{self, Answer, Decision, Evidence, Plan, Question},
-    shell::memory::Memory,
+    shell::controller::reconcile_state::Memory,
     snapshot::{
         Action, Changed, HttpResponse, Kind, ObjectRef, Settings, Snapshot, TargetKind, Tick,
         Write, last_tick,

@@ -13,7 +13,7 @@ use kube::{
 use tokio::time::{Instant, error::Elapsed, sleep, timeout};
 use tower::BoxError;
 
-use crate::shell::served::Served;
+use super::super::raw_object::Served;
 
 /// From this minor version on, the API server sends the list of a kind as a stream, object by object.
 const STREAMS: u32 = 34;
@@ -150,6 +150,6 @@ pub fn pause(failures: u32) -> Duration {
 /// Between 0 and 1, so that not all begin again at once.
 fn jitter() -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a fraction")]
-    let jitter = (crate::shell::observe::nonce() >> 11) as f64 / (1_u64 << 53) as f64;
+    let jitter = (crate::shell::controller::observe::nonce() >> 11) as f64 / (1_u64 << 53) as f64;
     jitter
 }

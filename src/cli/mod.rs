@@ -7,9 +7,11 @@ use std::{
     time::Duration,
 };
 
+pub mod syntax;
+
+use self::syntax::{self as flags, Exit, Flag, is_true};
 use crate::{
     api::duration,
-    flags::{self, Exit, Flag, is_true},
     routers::Dialect,
     snapshot::{Secret, Settings},
 };

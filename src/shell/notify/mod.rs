@@ -23,7 +23,7 @@ use serde_json::json;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tracing::{error, warn};
 
-use super::{clock, cluster::Cluster, http::Http, telemetry};
+use super::{api_server::cluster::Cluster, clock, outside::http::Http, telemetry};
 use crate::{
     api::canary::Canary,
     notifications::{EventKind, Notification, alert, hook},
@@ -477,7 +477,7 @@ mod tests {
     use super::*;
     use crate::{
         api::canary::CanaryPhase,
-        shell::{leadership::Leadership, telemetry::Recorder},
+        shell::{api_server::leadership::Leadership, telemetry::canary_metrics::Recorder},
         snapshot::HttpResponse,
     };
 

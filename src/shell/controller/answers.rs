@@ -17,7 +17,8 @@ use tokio::{
     time,
 };
 
-use super::{http::Http, report::Reporter, schedule::CONCURRENT_RECONCILES};
+use super::schedule::CONCURRENT_RECONCILES;
+use crate::shell::{notify::Reporter, outside::http::Http};
 use crate::{
     api::canary::Canary,
     rollout::{Answer, Evidence, Question},
@@ -208,9 +209,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        args,
+        cli,
         shell::{
-            cluster::Cluster, leadership::Leadership, observe, report::Global, telemetry::Recorder,
+            api_server::{cluster::Cluster, leadership::Leadership},
+            controller::observe,
+            notify::Global,
+            telemetry::canary_metrics::Recorder,
         },
         snapshot::{HttpResponse, Kind},
     };
@@ -242,7 +246,7 @@ mod tests {
     }
 
     fn step() -> Step {
-        let Ok(args::Command::Run(config)) = args::parse([], |_| None) else {
+        let Ok(cli::Command::Run(config)) = cli::parse([], |_| None) else {
             panic!("the operator runs without arguments")
         };
         observe::snapshot(Canary::default(), &canary(0), &Arc::new(config.settings)).step()

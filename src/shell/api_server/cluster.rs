@@ -9,7 +9,8 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{leadership::Leadership, meters::Meters, served::Served};
+use super::{leadership::Leadership, raw_object::Served};
+use crate::shell::telemetry::operator_metrics::Meters;
 use crate::snapshot::{Action, Kind, ObjectRef, Write};
 
 /// The longest that a read may take.

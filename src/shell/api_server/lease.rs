@@ -17,7 +17,8 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{clock, leadership::Leadership};
+use super::leadership::Leadership;
+use crate::shell::clock;
 
 /// The Lease's name, as in Flagger.
 pub const NAME: &str = "flagger-leader-election";

@@ -12,18 +12,19 @@ use serde_json::Value;
 use tokio::{sync::mpsc, time::Instant};
 use tracing::{debug, error, info, warn};
 
+pub mod answers;
+pub mod observe;
+pub mod reconcile_state;
+pub mod schedule;
+
 use super::{
-    answer::Answers,
-    cache::Cache,
-    cluster::{Cluster, ClusterError},
-    memory::Memory,
-    meters::Meters,
-    observe::{self, ObserveError, before, jitter, observe, part, positive},
-    report::Reporter,
-    schedule::{Reconciler, Schedule},
-    served::Served,
-    server::Health,
-    telemetry::{Recorder, name},
+    api_server::{
+        cache::Cache,
+        cluster::{Cluster, ClusterError},
+        raw_object::Served,
+    },
+    notify::Reporter,
+    telemetry::{canary_metrics::Recorder, name, operator_metrics::Meters, server::Health},
 };
 use crate::{
     api::canary::{Canary, CanaryPhase, CanaryStatus},
@@ -31,6 +32,10 @@ use crate::{
     rollout::{self, Decision, Plan, Requeue, audit, decide},
     snapshot::{Kind, ObjectRef, Settings, Snapshot, last_tick},
 };
+use answers::Answers;
+use observe::{ObserveError, before, jitter, observe, part, positive};
+use reconcile_state::Memory;
+use schedule::{Reconciler, Schedule};
 
 /// How many plans one look carries out before others get their turn.
 const PLANS: usize = 16;

@@ -17,7 +17,7 @@ use tracing_subscriber::{
 };
 
 use super::{
-    meters::Meters,
+    operator_metrics::Meters,
     series::{End, Numbers, Series},
 };
 use crate::{

@@ -11,11 +11,13 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
-use super::{
-    cache::{Cache, Needed, text_version},
+use super::reconcile_state::Memory;
+use crate::shell::{
+    api_server::{
+        cache::{Cache, Needed, text_version},
+        cluster::ClusterError,
+    },
     clock,
-    cluster::ClusterError,
-    memory::Memory,
 };
 use crate::{
     api::canary::{Canary, CanaryPhase},
@@ -302,7 +304,7 @@ pub fn conflicting_among(
                 && age(other) < age(&snapshot.canary)
         })
         .min_by_key(age)
-        .map(|older| super::telemetry::name(&older))
+        .map(|older| crate::shell::telemetry::name(&older))
 }
 
 /// A number that nobody can guess: the standard library seeds its hash maps with such.

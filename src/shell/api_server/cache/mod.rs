@@ -30,10 +30,12 @@ use tracing::{debug, warn};
 
 use super::{
     cluster::{Cluster, ClusterError},
-    meters::Meters,
-    served::Served,
+    raw_object::Served,
 };
-use crate::snapshot::{Kind, ObjectRef};
+use crate::{
+    shell::telemetry::operator_metrics::Meters,
+    snapshot::{Kind, ObjectRef},
+};
 use index::{Arrival, Index, Known, Touched, version};
 use watches::{streams, until_error, up_to_date};
 

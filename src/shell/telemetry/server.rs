@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::telemetry::Recorder;
+use super::canary_metrics::Recorder;
 
 /// How long calls under way may take once we are told to stop, as in Flagger.
 const GRACE: Duration = Duration::from_secs(3);

@@ -13,9 +13,9 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{
+use crate::shell::{
     clock,
-    meters::{Answering, Meters},
+    telemetry::operator_metrics::{Answering, Meters},
 };
 use crate::{
     metrics::shown,

@@ -12,7 +12,7 @@ use flagger_rs::{
     },
     shell::{
         outside::probe,
-        telemetry::{self, server::listen},
+        telemetry::{logs, server::listen},
     },
 };
 use tokio::{
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
             return ExitCode::from(exit.code);
         }
     };
-    telemetry::start_logging(&config.log_level, config.log_json);
+    logs::start_logging(&config.log_level, config.log_json);
     let ended = if init::is_first() {
         init::run()
     } else {

@@ -1,9 +1,23 @@
 //! The only I/O of the operator: it observes, asks, executes, commits and reports. The pure modules decide.
+//!
+//! | question | place |
+//! | --- | --- |
+//! | when is a canary reconciled, and what happens then? | [`controller`] |
+//! | how does a request reach the API server, and who may write? | [`api_server`] |
+//! | what is cached of the cluster, and how do changes arrive? | [`api_server::cache`] |
+//! | how are webhooks, metric servers and chats called? | [`outside`] |
+//! | how do notifications reach people? | [`notify`] |
+//! | which logs, metrics and health checks are there? | [`telemetry`] |
+//! | what does `flagger check` do? | [`check`] |
+//!
+//! The folders depend on each other in one direction: `telemetry` ← `outside` ← `api_server` ← `notify` ← `controller` ← `check`.
 
 pub mod api_server;
 pub mod check;
 pub mod clock;
 pub mod controller;
+mod lock;
 pub mod notify;
 pub mod outside;
+mod random;
 pub mod telemetry;

@@ -1,192 +1,180 @@
-//! The API server: reads of objects as they are, and writes that lose against what was not seen.
+//! Reads of objects as they are, and writes that are conditional on what was observed.
 
 use std::time::Duration;
 
 use kube::{
     Client,
     api::{GetParams, Patch, PatchParams, PostParams},
-    core::{Request, request::Error as InvalidRequest},
 };
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{leadership::Leadership, raw_object::Served};
-use crate::shell::telemetry::operator_metrics::Meters;
-use crate::snapshot::{Action, Kind, ObjectRef, Write};
+use super::{
+    connection::Clients,
+    leadership::Leadership,
+    raw_object::RawObject,
+    request::{ClusterError, Prepared, READ_DEADLINE, WRITE_DEADLINE, requests_for, send},
+};
+use crate::{
+    shell::telemetry::operator_metrics::OperatorMetrics,
+    snapshot::{Action, Kind, ObjectRef, Write},
+};
 
-/// The longest that a read may take.
-const READ_DEADLINE: Duration = Duration::from_secs(10);
-/// The longest that a write may take: less than the time between the renew deadline of the lease and its end, so that no write
-/// of a leader that was replaced is under way.
-const WRITE_DEADLINE: Duration = Duration::from_secs(4);
-
-/// Why a call of the API server came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum ClusterError {
-    /// The object is not any more what was observed: observe again, decide again.
-    #[error("{0:?} changed meanwhile")]
-    Lost(String),
-    /// The API server refused; its words.
-    #[error("{message}")]
-    Refused {
-        /// The HTTP status.
-        code: u16,
-        /// What it said.
-        message: String,
-    },
-    /// The API server could not be reached, or did not answer in time.
-    #[error("API server unreachable: {0}")]
-    Unreachable(String),
-    /// This process does not hold the lease any more.
-    #[error("not the leader any more")]
-    NotLeader,
-}
-
-impl ClusterError {
-    /// A closed set of names, for logs and metrics.
-    pub const fn category(&self) -> &'static str {
-        match self {
-            Self::Lost(_) => "lost",
-            Self::Refused { .. } => "refused",
-            Self::Unreachable(_) => "unreachable",
-            Self::NotLeader => "not_leader",
-        }
-    }
-}
-
-/// The API server, with the right to write as long as the lease is held.
+/// The API server, with the right to write while the Lease is held. Clones are the same.
 #[derive(Clone)]
 pub struct Cluster {
-    client: Client,
+    clients: Clients,
     leadership: Leadership,
-    meters: Meters,
+    metrics: OperatorMetrics,
+}
+
+/// A request together with the labels under which it is counted.
+pub(super) struct Outgoing {
+    pub verb: &'static str,
+    pub kind: &'static str,
+    pub request: Prepared,
 }
 
 impl Cluster {
-    /// Reads at any time, writes under `leadership`.
-    pub const fn new(client: Client, leadership: Leadership, meters: Meters) -> Self {
+    /// Reads at any time, and writes while `leadership` lasts.
+    pub fn new(
+        clients: impl Into<Clients>,
+        leadership: Leadership,
+        metrics: OperatorMetrics,
+    ) -> Self {
         Self {
-            client,
+            clients: clients.into(),
             leadership,
-            meters,
+            metrics,
         }
     }
 
-    /// An object as the API server has it; `None` if it does not exist, or if its kind does not.
-    pub async fn get(&self, object: &ObjectRef) -> Result<Option<Served>, ClusterError> {
-        let request =
-            request(object.kind, &object.namespace).get(&object.name, &GetParams::default());
-        self.meters.request("get", object.kind.name());
-        match self.call(READ_DEADLINE, request).await {
+    /// Reads an object from the API server. Returns `None` if the object or its kind does not exist.
+    ///
+    /// # Errors
+    /// The API server refused or is unreachable.
+    pub async fn get(&self, object: &ObjectRef) -> Result<Option<RawObject>, ClusterError> {
+        let requests = requests_for(object.kind, Some(&object.namespace));
+        let read = self.read(Outgoing {
+            verb: "get",
+            kind: object.kind.name(),
+            request: requests.get(&object.name, &GetParams::default()),
+        });
+        match read.await {
             Err(ClusterError::Refused { code: 404, .. }) => Ok(None),
             other => other.map(Some),
         }
     }
 
-    /// Carries out one write; the object as it is then.
-    pub async fn apply(&self, write: &Write) -> Result<Served, ClusterError> {
+    /// Carries out a write. Returns the object as it is then.
+    ///
+    /// # Errors
+    /// The object has changed ([`ClusterError::Lost`]), this process does not lead, or the API server refused or is unreachable.
+    pub async fn apply(&self, write: &Write) -> Result<RawObject, ClusterError> {
         let Write { object, action, .. } = write;
-        let verb = match action {
-            Action::Create(_) => "create",
-            Action::Replace(_) => "update",
-            Action::Patch(_) => "patch",
-        };
-        self.meters.request(verb, object.kind.name());
-        let to = request(object.kind, &object.namespace);
+        let requests = requests_for(object.kind, Some(&object.namespace));
         let params = PostParams::default();
-        let lost = || ClusterError::Lost(format!("{} {}", object.kind.name(), object.name));
+        let kind = object.kind.name();
         match action {
-            Action::Create(value) => match self
-                .write(to.create(&params, value.to_string().into_bytes()))
-                .await
-            {
-                Err(ClusterError::Refused { code: 409, .. }) => Err(lost()),
-                other => other,
-            },
+            Action::Create(value) => {
+                let create = self.write(Outgoing {
+                    verb: "create",
+                    kind,
+                    request: requests.create(&params, value.to_string().into_bytes()),
+                });
+                create.await.map_err(|error| lost_if(error, object, &[409]))
+            }
             Action::Replace(value) => {
-                match self
-                    .write(to.replace(&object.name, &params, value.to_string().into_bytes()))
-                    .await
-                {
-                    Err(ClusterError::Refused {
-                        code: 404 | 409, ..
-                    }) => Err(lost()),
-                    other => other,
-                }
+                let body = value.to_string().into_bytes();
+                let replace = self.write(Outgoing {
+                    verb: "update",
+                    kind,
+                    request: requests.replace(&object.name, &params, body),
+                });
+                let replaced = replace.await;
+                replaced.map_err(|error| lost_if(error, object, &[404, 409]))
             }
             Action::Patch(patch) => self.patch(object, patch).await,
         }
     }
 
-    /// A JSON Patch that begins with tests. The API server answers 422 to a failed test and to an invalid result alike;
-    /// only a fresh look tells them apart.
-    async fn patch(&self, object: &ObjectRef, patch: &Value) -> Result<Served, ClusterError> {
-        let lost = || ClusterError::Lost(format!("{} {}", object.kind.name(), object.name));
-        let request = request(object.kind, &object.namespace).patch(
-            &object.name,
-            &PatchParams::default(),
-            &Patch::<()>::Json(serde_json::from_value(patch.clone()).unwrap_or_default()),
-        );
-        match self.write(request).await {
-            Err(ClusterError::Refused {
-                code: 404 | 409, ..
-            }) => Err(lost()),
+    /// Sends a JSON Patch that begins with tests. The API server answers 422 both to a failed test and to an invalid result; only a fresh
+    /// read tells them apart.
+    async fn patch(&self, object: &ObjectRef, patch: &Value) -> Result<RawObject, ClusterError> {
+        let requests = requests_for(object.kind, Some(&object.namespace));
+        let json_patch = serde_json::from_value(patch.clone()).unwrap_or_default();
+        let patched = self
+            .write(Outgoing {
+                verb: "patch",
+                kind: object.kind.name(),
+                request: requests.patch(
+                    &object.name,
+                    &PatchParams::default(),
+                    &Patch::<()>::Json(json_patch),
+                ),
+            })
+            .await;
+        match patched {
             Err(refused @ ClusterError::Refused { code: 422, .. }) => match self.get(object).await?
             {
                 Some(now) if now.value().is_ok_and(|now| tests_hold(patch, &now)) => Err(refused),
-                _ => Err(lost()),
+                _ => Err(lost(object)),
             },
-            other => other,
+            other => other.map_err(|error| lost_if(error, object, &[404, 409])),
         }
     }
 
-    /// Writes a Canary's status, if the Canary is still the one that was observed; the Canary as it is then.
+    /// Writes the status of a Canary whose resourceVersion is still `version`. Returns the Canary as it is then.
+    ///
+    /// # Errors
+    /// The Canary has changed ([`ClusterError::Lost`]), this process does not lead, or the API server refused or is unreachable.
     pub async fn commit(
         &self,
-        namespace: &str,
-        name: &str,
+        canary: &ObjectRef,
         version: &str,
         status: Value,
-    ) -> Result<Served, ClusterError> {
-        self.meters.request("patch", Kind::Canary.name());
+    ) -> Result<RawObject, ClusterError> {
         let patch = json!({"metadata": {"resourceVersion": version}, "status": status});
-        let request = request(Kind::Canary, namespace).patch_subresource(
-            "status",
-            name,
-            &PatchParams::default(),
-            &Patch::Merge(patch),
-        );
-        match self.write(request).await {
-            Err(ClusterError::Refused {
-                code: 404 | 409, ..
-            }) => Err(ClusterError::Lost(format!("Canary {name}"))),
-            other => other,
-        }
+        let requests = requests_for(Kind::Canary, Some(&canary.namespace));
+        let patched = self
+            .write(Outgoing {
+                verb: "patch",
+                kind: Kind::Canary.name(),
+                request: requests.patch_subresource(
+                    "status",
+                    &canary.name,
+                    &PatchParams::default(),
+                    &Patch::Merge(patch),
+                ),
+            })
+            .await;
+        patched.map_err(|error| lost_if(error, canary, &[404, 409]))
     }
 
-    /// What asks the API server.
-    pub fn client(&self) -> Client {
-        self.client.clone()
-    }
-
-    /// Counts a request that is not sent from here.
-    pub fn count(&self, verb: &str, kind: &str) {
-        self.meters.request(verb, kind);
-    }
-
-    /// Whether this process leads: whoever does not, writes nothing, and tells nobody.
+    /// Whether this process leads. Another process writes nothing and notifies nobody.
     pub fn may_write(&self) -> bool {
         self.leadership.may_write()
     }
 
-    /// A call that writes: sent only as long as the lease is ours.
-    async fn write(
+    /// The metrics under which requests are counted.
+    pub(super) const fn metrics(&self) -> &OperatorMetrics {
+        &self.metrics
+    }
+
+    /// The clients for the lists and watches of the cache.
+    pub(super) const fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    /// Sends a request that writes, if this process leads.
+    pub(super) async fn write<T: DeserializeOwned>(
         &self,
-        request: Result<http::Request<Vec<u8>>, InvalidRequest>,
-    ) -> Result<Served, ClusterError> {
+        outgoing: Outgoing,
+    ) -> Result<T, ClusterError> {
         if !self.may_write() {
             return Err(ClusterError::NotLeader);
         }
-        let written = self.call(WRITE_DEADLINE, request).await;
+        let written = self.send(WRITE_DEADLINE, outgoing).await;
         written.map_err(|error| {
             if self.may_write() {
                 error
@@ -196,40 +184,35 @@ impl Cluster {
         })
     }
 
-    async fn call(
+    /// Sends a request that changes nothing.
+    pub(super) async fn read<T: DeserializeOwned>(
+        &self,
+        outgoing: Outgoing,
+    ) -> Result<T, ClusterError> {
+        self.send(READ_DEADLINE, outgoing).await
+    }
+
+    async fn send<T: DeserializeOwned>(
         &self,
         deadline: Duration,
-        request: Result<http::Request<Vec<u8>>, InvalidRequest>,
-    ) -> Result<Served, ClusterError> {
-        let request = request.map_err(|e| ClusterError::Refused {
-            code: 400,
-            message: e.to_string(),
-        })?;
-        match tokio::time::timeout(deadline, self.client.request(request)).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(kube::Error::Api(status))) if status.code >= 500 || status.code == 429 => {
-                Err(ClusterError::Unreachable(status.message.clone()))
-            }
-            Ok(Err(kube::Error::Api(status))) => Err(ClusterError::Refused {
-                code: status.code,
-                message: status.message.clone(),
-            }),
-            Ok(Err(error)) => Err(ClusterError::Unreachable(error.to_string())),
-            Err(_) => Err(ClusterError::Unreachable(format!(
-                "no answer within {} s",
-                deadline.as_secs()
-            ))),
-        }
+        outgoing: Outgoing,
+    ) -> Result<T, ClusterError> {
+        self.metrics.request(outgoing.verb, outgoing.kind);
+        let client: &Client = &self.clients.requests;
+        send(client, deadline, outgoing.request).await
     }
 }
 
-/// The requests for a kind of object in a namespace.
-fn request(kind: Kind, namespace: &str) -> Request {
-    let path = match kind.group_version() {
-        ("", version) => format!("/api/{version}"),
-        (group, version) => format!("/apis/{group}/{version}"),
-    };
-    Request::new(format!("{path}/namespaces/{namespace}/{}", kind.plural()))
+fn lost(object: &ObjectRef) -> ClusterError {
+    ClusterError::Lost(format!("{} {}", object.kind.name(), object.name))
+}
+
+/// Turns refusals with these codes into [`ClusterError::Lost`].
+fn lost_if(error: ClusterError, object: &ObjectRef, codes: &[u16]) -> ClusterError {
+    match error.code() {
+        Some(code) if codes.contains(&code) => lost(object),
+        _ => error,
+    }
 }
 
 /// Whether every `test` of a JSON Patch holds for an object.

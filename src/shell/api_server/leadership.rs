@@ -1,4 +1,4 @@
-//! The right to write, and the connections of whoever has it.
+//! The right to write, and connections that end with it.
 
 use std::{
     pin::Pin,
@@ -9,25 +9,25 @@ use hyper::rt::Executor;
 use kube::{Client, Config, client::ClientBuilder};
 use tokio::{sync::watch, time::Instant};
 
-/// The right to write; cheap to ask for, right before each write.
+/// The right to write. It is checked right before each write.
 #[derive(Clone, Debug)]
 pub struct Leadership {
     until: Option<watch::Receiver<Instant>>,
 }
 
 impl Leadership {
-    /// Without an election everyone may write.
+    /// Without a leader election, this process may always write.
     pub const fn always() -> Self {
         Self { until: None }
     }
 
-    /// Who only looks may never write.
+    /// A process that only reads may never write.
     pub fn never() -> Self {
         let (_, until) = watch::channel(Instant::now());
         Self::until(until)
     }
 
-    /// As long as a candidate says.
+    /// The right lasts until the instant in this channel, which a candidate moves on.
     pub const fn until(until: watch::Receiver<Instant>) -> Self {
         Self { until: Some(until) }
     }
@@ -39,17 +39,17 @@ impl Leadership {
             .is_none_or(|until| Instant::now() < *until.borrow())
     }
 
-    /// A client whose connections end with this right. A process may stand still at any instant: what it handed to a connection by then
-    /// is not sent after it, when another leads.
+    /// Returns a client whose connections end with this right. A process may freeze at any instant: a request that it has handed to a
+    /// connection by then must not be sent when it wakes up and another process leads.
     ///
     /// # Errors
-    /// Nobody can be asked with this configuration.
-    pub fn client(&self, config: Config) -> kube::Result<Client> {
+    /// The configuration has no usable TLS or authentication.
+    pub(super) fn client(&self, config: Config) -> kube::Result<Client> {
         ClientBuilder::try_from((config, Connections(self.clone()))).map(ClientBuilder::build)
     }
 }
 
-/// Where connections run.
+/// Runs connections while the right lasts.
 #[derive(Clone)]
 struct Connections(Leadership);
 
@@ -87,12 +87,12 @@ mod tests {
 
     use super::*;
 
-    /// A frozen process goes on where it was.
+    /// A frozen process continues where it was.
     #[tokio::test]
-    async fn what_was_handed_to_a_connection_is_not_sent_once_the_lease_is_lost() {
-        let (asked, mut requests) = mpsc::unbounded_channel();
+    async fn a_request_that_a_connection_holds_is_not_sent_once_the_lease_is_lost() {
+        let (arrived, mut requests) = mpsc::unbounded_channel();
         let server =
-            Router::new().fallback(async move || asked.send(()).map_err(|e| e.to_string()));
+            Router::new().fallback(async move || arrived.send(()).map_err(|e| e.to_string()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(axum::serve(listener, server).into_future());
@@ -101,19 +101,19 @@ mod tests {
         let client = Leadership::until(right)
             .client(Config::new(url.parse().unwrap()))
             .unwrap();
-        let ask = || client.request_text(http::Request::post("/").body(Vec::new()).unwrap());
-        ask().await.unwrap();
+        let send = || client.request_text(http::Request::post("/").body(Vec::new()).unwrap());
+        send().await.unwrap();
         requests.recv().await.unwrap();
-        let mut handed = pin!(ask());
-        // To the client's queue; when that has passed it on, to a connection.
-        assert!(poll!(&mut handed).is_pending());
+        let mut pending = pin!(send());
+        // The first poll puts the request into the client's queue; from there it passes to a connection.
+        assert!(poll!(&mut pending).is_pending());
         yield_now().await;
-        assert!(poll!(&mut handed).is_pending());
+        assert!(poll!(&mut pending).is_pending());
         lease.send_replace(Instant::now());
-        handed.await.unwrap_err();
+        pending.await.unwrap_err();
         assert!(requests.try_recv().is_err());
 
         lease.send_replace(Instant::now() + Duration::from_secs(3600));
-        ask().await.unwrap();
+        send().await.unwrap();
     }
 }

@@ -1,5 +1,5 @@
-//! An object as the API server delivers it: its name, and its fields as text. No tree is built of an object that nobody looks at,
-//! and none ever of `managedFields`.
+//! An object as the API server sends it: its name, and its fields as unparsed JSON. An object that no canary needs is never
+//! parsed, and `managedFields` are always skipped.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
@@ -14,36 +14,39 @@ use serde::{
 };
 use serde_json::{Value, value::RawValue};
 
-/// The bookkeeping of server-side apply: often half of an object. Who writes an object without it leaves it as it is.
+/// The bookkeeping of server-side apply, often half of an object. The API server keeps it if a write leaves it out.
 const MANAGED: &str = "managedFields";
 
 /// One object.
 #[derive(Clone)]
-pub struct Served {
-    /// Its name, namespace and resourceVersion, and nothing else.
+pub struct RawObject {
+    /// Name, namespace and resourceVersion only.
     meta: ObjectMeta,
     fields: Fields,
 }
 
-impl fmt::Debug for Served {
-    /// It may be a Secret.
+impl fmt::Debug for RawObject {
+    /// Prints no fields: the object may be a Secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.meta.fmt(f)
     }
 }
 
-impl Served {
-    /// The object as JSON, without `managedFields`.
+impl RawObject {
+    /// Returns the object as JSON, without `managedFields`.
     pub fn text(&self) -> String {
         self.fields.text()
     }
 
-    /// The same as a tree; an error if it is nested too deeply for one.
+    /// Returns the object parsed.
+    ///
+    /// # Errors
+    /// The object is nested too deeply.
     pub fn value(&self) -> serde_json::Result<Value> {
         serde_json::from_str(&self.text())
     }
 
-    /// Its resourceVersion.
+    /// The resourceVersion.
     pub fn version(&self) -> &str {
         self.meta.resource_version.as_deref().unwrap_or_default()
     }
@@ -54,7 +57,7 @@ impl Served {
     }
 }
 
-impl<'de> Deserialize<'de> for Served {
+impl<'de> Deserialize<'de> for RawObject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -83,7 +86,7 @@ impl<'de> Deserialize<'de> for Served {
     }
 }
 
-/// The fields of a JSON object, each as the text that it is.
+/// The fields of a JSON object, each as unparsed text.
 #[derive(Clone, Default)]
 struct Fields(BTreeMap<String, Box<RawValue>>);
 
@@ -141,7 +144,7 @@ impl<'de> Deserialize<'de> for Fields {
     }
 }
 
-impl Resource for Served {
+impl Resource for RawObject {
     type DynamicType = ApiResource;
     type Scope = <DynamicObject as Resource>::Scope;
 
@@ -178,27 +181,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_of_an_object_is_kept_but_its_managed_fields() {
+    fn everything_of_an_object_but_managed_fields_is_kept() {
         let event = r#"{"type":"MODIFIED","object":{"apiVersion":"apps/v1","kind":"Deployment",
             "metadata":{"name":"podinfo","namespace":"test","resourceVersion":"7","managedFields":[{"manager":"kubectl"}],
                 "labels":{"a":"\"b\""}},
             "spec":{"replicas":2,"new field":1.50},"status":{}}}"#;
-        let Ok(WatchEvent::Modified(served)) = serde_json::from_str::<WatchEvent<Served>>(event)
+        let Ok(WatchEvent::Modified(object)) = serde_json::from_str::<WatchEvent<RawObject>>(event)
         else {
             panic!("no object");
         };
-        assert_eq!(served.meta.resource_version.as_deref(), Some("7"));
+        assert_eq!(object.meta.resource_version.as_deref(), Some("7"));
         assert_eq!(
-            serde_json::from_str::<Value>(&served.text()).unwrap(),
+            serde_json::from_str::<Value>(&object.text()).unwrap(),
             json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "podinfo", "namespace": "test",
                 "resourceVersion": "7", "labels": {"a": "\"b\""}}, "spec": {"replicas": 2, "new field": 1.50}, "status": {}})
         );
     }
 
     #[test]
-    fn what_is_no_object_is_an_error() {
-        assert!(serde_json::from_str::<Served>("[]").is_err());
-        assert!(serde_json::from_str::<Served>(r#"{"metadata":{"name":1}}"#).is_err());
-        assert!(serde_json::from_str::<Served>(r#"{"metadata":"x"}"#).is_err());
+    fn a_value_that_is_no_object_is_an_error() {
+        assert!(serde_json::from_str::<RawObject>("[]").is_err());
+        assert!(serde_json::from_str::<RawObject>(r#"{"metadata":{"name":1}}"#).is_err());
+        assert!(serde_json::from_str::<RawObject>(r#"{"metadata":"x"}"#).is_err());
     }
 }

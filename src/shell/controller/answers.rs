@@ -1,9 +1,9 @@
-//! Questions on their way: asked in the background, so that no look at a canary waits for an answer.
+//! The questions of a step: asked in the background, so that no reconciliation waits long for an answer.
 
 use std::{
     collections::{BTreeMap, HashMap},
     panic::AssertUnwindSafe,
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -18,56 +18,55 @@ use tokio::{
 };
 
 use super::schedule::CONCURRENT_RECONCILES;
-use crate::shell::{notify::Reporter, outside::http::Http};
 use crate::{
     api::canary::Canary,
     rollout::{Answer, Evidence, Question},
+    shell::{lock::lock, notify::Notifier, outside::http::Http},
     snapshot::{Failure, HttpRequest, ObjectRef, Step},
 };
 
-/// How long a look waits for what it asks: most answers are here by then, and what it has unpacked is still at hand.
+/// How long a reconciliation waits for its answers. Most have arrived by then, while the objects are still at hand.
 const PROMPT: Duration = Duration::from_millis(100);
-/// So many looks wait at once: where servers are slower, the others go on without waiting.
-const WAITING: usize = CONCURRENT_RECONCILES / 2;
+/// The most reconciliations that wait at the same time: if servers are slow, the others go on without waiting.
+const MAX_WAITING: usize = CONCURRENT_RECONCILES / 2;
 
-/// What is asked about each canary, and what was answered so far.
+/// The questions about each canary and the answers so far.
 pub struct Answers {
     http: Http,
-    reporter: Reporter,
-    canaries: Mutex<HashMap<ObjectRef, Asked>>,
-    answered: mpsc::UnboundedSender<ObjectRef>,
+    notifier: Notifier,
+    canaries: Mutex<HashMap<ObjectRef, StepQuestions>>,
+    triggers: mpsc::UnboundedSender<ObjectRef>,
     waiting: Semaphore,
 }
 
 /// The questions of one step.
-struct Asked {
+struct StepQuestions {
     step: Step,
     evidence: Evidence,
     running: BTreeMap<Question, AbortHandle>,
-    /// The look that waits for the last of the answers.
+    /// Notifies the reconciliation that waits for the last of the answers.
     waiting: Option<oneshot::Sender<()>>,
 }
 
-impl Drop for Asked {
-    /// A question that is not asked any more is cancelled.
+impl Drop for StepQuestions {
     fn drop(&mut self) {
         self.running.values().for_each(AbortHandle::abort);
     }
 }
 
 impl Answers {
-    /// Nothing asked yet. Answers that no look waits for are announced on the channel, so that their canary is looked at again.
-    pub fn new(http: Http, reporter: Reporter, answered: mpsc::UnboundedSender<ObjectRef>) -> Self {
+    /// Returns a value without questions. If no reconciliation waits for the last answer, the canary is sent to `triggers`.
+    pub fn new(http: Http, notifier: Notifier, triggers: mpsc::UnboundedSender<ObjectRef>) -> Self {
         Self {
             http,
-            reporter,
+            notifier,
             canaries: Mutex::default(),
-            answered,
-            waiting: Semaphore::new(WAITING),
+            triggers,
+            waiting: Semaphore::new(MAX_WAITING),
         }
     }
 
-    /// What is known in this step; answers of another step are dropped, its questions cancelled.
+    /// Returns the answers of this step so far. Drops the answers of another step and cancels its questions.
     pub fn evidence(&self, canary: &ObjectRef, step: &Step) -> Evidence {
         let mut canaries = lock(&self.canaries);
         if canaries
@@ -82,47 +81,50 @@ impl Answers {
             .unwrap_or_default()
     }
 
-    /// Asks; what is being asked already goes on, what is not asked any more is cancelled. Whether all is answered in a moment.
+    /// Asks questions. Those that are already being asked continue; those that are not asked any more are cancelled. Returns whether all
+    /// answers have arrived within a moment.
     pub async fn ask(
-        self: &std::sync::Arc<Self>,
+        self: &Arc<Self>,
         canary: &ObjectRef,
         object: &Canary,
         step: Step,
         questions: Vec<Question>,
     ) -> bool {
-        let mut answered = self.begin(canary, object, step, questions);
+        let mut answered = self.start(canary, object, step, questions);
         if let Ok(_permit) = self.waiting.try_acquire()
             && time::timeout(PROMPT, &mut answered).await.is_ok()
         {
             return true;
         }
-        // From here on the last answer is announced.
+        // From here on, the last answer triggers the canary.
         answered.close();
         answered.try_recv().is_ok()
     }
 
-    fn begin(
-        self: &std::sync::Arc<Self>,
+    fn start(
+        self: &Arc<Self>,
         canary: &ObjectRef,
         object: &Canary,
         step: Step,
         questions: Vec<Question>,
     ) -> oneshot::Receiver<()> {
         let mut canaries = lock(&self.canaries);
-        let asked = canaries.entry(canary.clone()).or_insert_with(|| Asked {
-            step,
-            evidence: Evidence::new(),
-            running: BTreeMap::new(),
-            waiting: None,
-        });
+        let asked = canaries
+            .entry(canary.clone())
+            .or_insert_with(|| StepQuestions {
+                step,
+                evidence: Evidence::new(),
+                running: BTreeMap::new(),
+                waiting: None,
+            });
         let (waiting, answered) = oneshot::channel();
         asked.waiting = Some(waiting);
         asked.running.retain(|question, running| {
-            let wanted = questions.contains(question);
-            if !wanted {
+            let is_wanted = questions.contains(question);
+            if !is_wanted {
                 running.abort();
             }
-            wanted
+            is_wanted
         });
         for question in questions {
             if asked.running.contains_key(&question) || asked.evidence.contains_key(&question) {
@@ -132,24 +134,16 @@ impl Answers {
             asked.running.insert(question.clone(), running);
             let (this, canary, object) = (self.clone(), canary.clone(), object.clone());
             let step = asked.step.clone();
-            tokio::spawn(Abortable::new(
-                async move {
-                    let answer = AssertUnwindSafe(this.answer(&object, &question)).catch_unwind();
-                    let answer = answer.await.unwrap_or_else(|_| {
-                        Answer::Failed(Failure {
-                            why: "a defect of the operator: it panicked".to_owned(),
-                            attempts: 1,
-                        })
-                    });
-                    this.record(&canary, &step, question, answer);
-                },
-                registration,
-            ));
+            let answering = async move {
+                let answer = this.answer_or_panic(&object, &question).await;
+                this.record(&canary, &step, question, answer);
+            };
+            tokio::spawn(Abortable::new(answering, registration));
         }
         answered
     }
 
-    /// Forgets a canary: its questions are cancelled.
+    /// Forgets a canary and cancels its questions.
     pub fn forget(&self, canary: &ObjectRef) {
         lock(&self.canaries).remove(canary);
     }
@@ -159,12 +153,23 @@ impl Answers {
         lock(&self.canaries).clear();
     }
 
+    /// Gets an answer. A panic is an answer too, so that the question does not run for ever.
+    async fn answer_or_panic(&self, canary: &Canary, question: &Question) -> Answer {
+        let answer = AssertUnwindSafe(self.answer(canary, question)).catch_unwind();
+        answer.await.unwrap_or_else(|_| {
+            Answer::Failed(Failure {
+                why: "a defect of the operator: it panicked".to_owned(),
+                attempts: 1,
+            })
+        })
+    }
+
     async fn answer(&self, canary: &Canary, question: &Question) -> Answer {
         match question {
             Question::Call { request, .. } => self.call(request).await,
             Question::Metric { query, .. } => self.call(&query.request(Timestamp::now())).await,
             Question::Notify(notifications) => {
-                self.reporter.deliver(canary, notifications.clone()).await;
+                self.notifier.deliver(canary, notifications.clone()).await;
                 Answer::Delivered
             }
         }
@@ -179,25 +184,19 @@ impl Answers {
 
     fn record(&self, canary: &ObjectRef, step: &Step, question: Question, answer: Answer) {
         let mut canaries = lock(&self.canaries);
-        if let Some(asked) = canaries.get_mut(canary).filter(|asked| asked.step == *step) {
-            asked.running.remove(&question);
-            asked.evidence.insert(question, answer);
-            // What was asked together is looked at together: by the look that waits for it, or by another. The channel's receiver lives as
-            // long as the controller: nobody is left to be told once it is gone.
-            if asked.running.is_empty() {
-                let waiting = asked.waiting.take();
-                if waiting.is_none_or(|waiting| waiting.send(()).is_err()) {
-                    let _ = self.answered.send(canary.clone());
-                }
+        let asked = canaries.get_mut(canary).filter(|asked| asked.step == *step);
+        let Some(asked) = asked else { return };
+        asked.running.remove(&question);
+        asked.evidence.insert(question, answer);
+        // All answers to questions that were asked together are decided on together.
+        if asked.running.is_empty() {
+            let waiting = asked.waiting.take();
+            if waiting.is_none_or(|waiting| waiting.send(()).is_err()) {
+                // The receiver lives as long as canaries are reconciled.
+                let _ = self.triggers.send(canary.clone());
             }
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -211,30 +210,30 @@ mod tests {
     use crate::{
         cli,
         shell::{
-            api_server::{cluster::Cluster, leadership::Leadership},
+            api_server::{Cluster, Leadership},
             controller::observe,
-            notify::Global,
-            telemetry::canary_metrics::Recorder,
+            notify::GlobalReceivers,
+            telemetry::canary_metrics::CanaryMetrics,
         },
         snapshot::{HttpResponse, Kind},
     };
 
-    type Played = BoxFuture<'static, Result<HttpResponse, String>>;
+    type FakeAnswer = BoxFuture<'static, Result<HttpResponse, String>>;
 
-    /// Who answers like this, and where it is announced.
+    /// Questions that are answered like this, and the channel for triggers.
     fn answers(
-        play: impl Fn() -> Played + Send + Sync + 'static,
+        fake: impl Fn() -> FakeAnswer + Send + Sync + 'static,
     ) -> (Arc<Answers>, mpsc::UnboundedReceiver<ObjectRef>) {
-        let nobody = tower::service_fn(|_: http::Request<kube::client::Body>| {
+        let silent = tower::service_fn(|_: http::Request<kube::client::Body>| {
             pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
         });
-        let client = Client::new(nobody, "default");
-        let meters = Recorder::new().unwrap().meters().unwrap();
-        let cluster = Cluster::new(client.clone(), Leadership::always(), meters);
-        let http = Http::played(Arc::new(move |_| play()));
-        let reporter = Reporter::new(client, cluster, http.clone(), Global::default());
-        let (answered, announced) = mpsc::unbounded_channel();
-        (Arc::new(Answers::new(http, reporter, answered)), announced)
+        let client = Client::new(silent, "default");
+        let metrics = CanaryMetrics::new().unwrap().operator_metrics().unwrap();
+        let cluster = Cluster::new(client, Leadership::always(), metrics);
+        let http = Http::faked(Arc::new(move |_| fake()));
+        let notifier = Notifier::new(cluster, http.clone(), GlobalReceivers::default());
+        let (trigger, triggers) = mpsc::unbounded_channel();
+        (Arc::new(Answers::new(http, notifier, trigger)), triggers)
     }
 
     fn canary(n: usize) -> ObjectRef {
@@ -249,7 +248,7 @@ mod tests {
         let Ok(cli::Command::Run(config)) = cli::parse([], |_| None) else {
             panic!("the operator runs without arguments")
         };
-        observe::snapshot(Canary::default(), &canary(0), &Arc::new(config.settings)).step()
+        observe::empty_snapshot(Canary::default(), &canary(0), &Arc::new(config.settings)).step()
     }
 
     async fn ask(answers: &Arc<Answers>, n: usize) -> bool {
@@ -270,50 +269,50 @@ mod tests {
         answers.ask(&canary, &object, step(), vec![question]).await
     }
 
-    fn after(pause: Duration) -> Played {
+    fn after(pause: Duration) -> FakeAnswer {
         let answer = || Err("the gate is shut".to_owned());
         time::sleep(pause).map(move |()| answer()).boxed()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_is_for_the_look_that_waits_or_calls_for_another_and_never_both() {
+    async fn an_answer_serves_the_waiting_reconciliation_or_triggers_another_and_never_both() {
         for (pause, is_prompt) in [(0, true), (99, true), (101, false), (5_000, false)] {
-            let (answers, mut announced) = answers(move || after(Duration::from_millis(pause)));
+            let (answers, mut triggers) = answers(move || after(Duration::from_millis(pause)));
             assert_eq!(ask(&answers, 0).await, is_prompt, "{pause} ms");
             time::sleep(Duration::from_secs(10)).await;
-            assert_eq!(announced.try_recv().is_ok(), !is_prompt, "{pause} ms");
+            assert_eq!(triggers.try_recv().is_ok(), !is_prompt, "{pause} ms");
             assert_eq!(answers.evidence(&canary(0), &step()).len(), 1);
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn slow_servers_hold_up_no_more_than_half_of_the_looks() {
-        let (answers, _announced) = answers(|| pending().boxed());
-        let begin = time::Instant::now();
-        let looks = (0..WAITING).map(|n| {
+    async fn slow_servers_delay_at_most_half_of_the_reconciliations() {
+        let (answers, _triggers) = answers(|| pending().boxed());
+        let start = time::Instant::now();
+        let reconciliations = (0..MAX_WAITING).map(|n| {
             let answers = answers.clone();
             tokio::spawn(async move { ask(&answers, n).await })
         });
-        let looks: Vec<_> = looks.collect();
+        let reconciliations: Vec<_> = reconciliations.collect();
         tokio::task::yield_now().await;
-        assert!(!ask(&answers, WAITING).await);
-        assert_eq!(begin.elapsed(), Duration::ZERO);
-        futures::future::join_all(looks).await;
-        assert_eq!(begin.elapsed(), PROMPT);
+        assert!(!ask(&answers, MAX_WAITING).await);
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        futures::future::join_all(reconciliations).await;
+        assert_eq!(start.elapsed(), PROMPT);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_lost_the_lease_is_told_no_answer_any_more() {
-        let (answers, mut announced) = answers(|| after(Duration::from_secs(5)));
+    async fn no_answer_arrives_after_the_lease_was_lost() {
+        let (answers, mut triggers) = answers(|| after(Duration::from_secs(5)));
         assert!(!ask(&answers, 0).await);
         answers.forget_all();
         time::sleep(Duration::from_secs(10)).await;
-        assert!(announced.try_recv().is_err());
+        assert!(triggers.try_recv().is_err());
     }
 
     #[tokio::test]
     async fn a_panic_in_an_answer_is_an_answer() {
-        let (answers, _announced) = answers(|| panic!("a defect"));
+        let (answers, _triggers) = answers(|| panic!("a defect"));
         assert!(ask(&answers, 0).await);
         let evidence = answers.evidence(&canary(0), &step());
         let failed = evidence.values().next();

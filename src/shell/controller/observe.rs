@@ -1,69 +1,72 @@
-//! What there is to see of one canary, gathered into a [`Snapshot`].
+//! Gathers everything that a decision about one canary needs into a [`Snapshot`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    hash::{BuildHasher, Hasher, RandomState},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex},
 };
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
-use super::reconcile_state::Memory;
-use crate::shell::{
-    api_server::{
-        cache::{Cache, Needed, text_version},
-        cluster::ClusterError,
-    },
-    clock,
+use super::{
+    reconcile_state::ReconcileState,
+    requeue::{jitter, unjittered},
 };
 use crate::{
     api::canary::{Canary, CanaryPhase},
     rollout,
-    snapshot::{ObjectRef, Settings, Snapshot, revision::digest},
+    shell::{
+        api_server::{
+            ClusterError,
+            cache::{Cache, Needed, version_of},
+        },
+        clock,
+        lock::lock,
+        random,
+        telemetry::logs::canary_name,
+    },
+    snapshot::{ObjectRef, Settings, Snapshot, TargetKind},
     workload::config,
 };
-
-/// The longest that a canary's instants come after the multiples of its interval.
-const MAX_JITTER: Duration = Duration::from_secs(5);
 
 /// Why a canary could not be observed.
 #[derive(Debug, thiserror::Error)]
 pub enum ObserveError {
-    /// A field has a type that no Canary can have.
+    /// A field of the Canary has a wrong type.
     #[error("canary cannot be read: {error}")]
-    Poison {
-        /// Which, and what it should be.
+    Invalid {
+        /// The field and the expected type.
         error: serde_json::Error,
-        /// Whose.
+        /// The metadata of the Canary.
         metadata: Box<ObjectMeta>,
     },
-    /// The API server did not give what was asked for.
+    /// The API server did not return an object.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
 }
 
-/// The canary and all that a decision about it looks at; `None` if it does not exist. What was seen in the `last` look is not read
-/// again, as far as it is so still.
+/// Observes a canary. Returns `None` if it does not exist. Parts of the `last` snapshot that are still current are not read again.
+///
+/// # Errors
+/// The Canary is invalid, or the API server does not return an object.
 pub async fn observe(
     cache: &Cache,
     settings: &Arc<Settings>,
     reference: &ObjectRef,
-    memory: &Mutex<Memory>,
+    state: &Mutex<ReconcileState>,
     last: Option<Snapshot>,
 ) -> Result<Option<Snapshot>, ObserveError> {
-    let lock = || memory.lock().unwrap_or_else(PoisonError::into_inner);
     let mut snapshot = match last {
-        // While answers were waited for, as a rule.
-        Some(last) if is_still_so(cache, reference, &last) => last,
+        // This is the usual case after answers have arrived.
+        Some(last) if is_current(cache, reference, &last) => last,
         last => {
             let Some(mut snapshot) = gather(cache, settings, reference, last).await? else {
                 return Ok(None);
             };
-            fetch_full_configs(cache, reference, &mut snapshot, memory).await?;
-            snapshot.changed = lock().changed(rollout::new_version(&snapshot), clock::now());
+            fetch_full_configs(cache, reference, &mut snapshot, state).await?;
+            let version = rollout::new_version(&snapshot);
+            snapshot.changed = lock(state).changed(version, clock::now());
             snapshot
         }
     };
@@ -75,25 +78,24 @@ pub async fn observe(
         .as_ref()
         .and_then(|status| Some(status.last_transition_time.as_ref()?.0));
     snapshot.jitter = jitter(&snapshot.canary);
-    let now = before(snapshot.now, snapshot.jitter);
-    let mut memory = lock();
+    let now = unjittered(snapshot.now, snapshot.jitter);
+    let mut state = lock(state);
     if !snapshot.canary.spec.suspend {
-        snapshot.tick = memory.tick(transition, snapshot.canary.interval(), now);
+        snapshot.tick = state.tick(transition, snapshot.canary.interval(), now);
     }
-    snapshot.recently_written =
-        memory.recently_written(transition, snapshot.canary.interval(), now);
-    drop(memory);
+    snapshot.recently_written = state.recently_written(transition, snapshot.canary.interval(), now);
+    drop(state);
     Ok(Some(snapshot))
 }
 
-/// Whether all that was seen in a look is known to be as it was.
-fn is_still_so(cache: &Cache, reference: &ObjectRef, last: &Snapshot) -> bool {
+/// Whether every object of a snapshot is still current.
+fn is_current(cache: &Cache, reference: &ObjectRef, last: &Snapshot) -> bool {
     let objects = last.seen.iter().filter(|object| *object != reference);
-    let seen = objects.map(|object| (object, last.objects.get(object).map(text_version)));
-    cache.are_at(seen.chain([(reference, Some(version_of(&last.canary)))]))
+    let seen = objects.map(|object| (object, last.objects.get(object).map(version_of)));
+    cache.are_at(seen.chain([(reference, Some(canary_version(&last.canary)))]))
 }
 
-/// The canary and the objects that it looks at.
+/// Reads the canary and the objects that it needs.
 async fn gather(
     cache: &Cache,
     settings: &Arc<Settings>,
@@ -104,8 +106,8 @@ async fn gather(
         .map(|snapshot| (snapshot.canary, snapshot.objects))
         .unzip();
     let held = held.get_or_insert_default();
-    let is_so = |canary: &Canary| cache.are_at([(reference, Some(version_of(canary)))]);
-    let canary = match last.filter(is_so) {
+    let is_current = |canary: &Canary| cache.are_at([(reference, Some(canary_version(canary)))]);
+    let canary = match last.filter(is_current) {
         Some(canary) => canary,
         None => {
             let itself = cache.read(reference, vec![reference.clone()], held).await?;
@@ -116,7 +118,7 @@ async fn gather(
             parse(canary)?
         }
     };
-    let mut snapshot = snapshot(canary, reference, settings);
+    let mut snapshot = empty_snapshot(canary, reference, settings);
     loop {
         let missing: Vec<_> = rollout::needs(&snapshot)
             .difference(&snapshot.seen)
@@ -134,7 +136,7 @@ async fn gather(
     Ok(Some(snapshot))
 }
 
-fn version_of(canary: &Canary) -> &str {
+fn canary_version(canary: &Canary) -> &str {
     canary
         .metadata
         .resource_version
@@ -142,24 +144,28 @@ fn version_of(canary: &Canary) -> &str {
         .unwrap_or_default()
 }
 
-/// The objects that a canary looks at, as far as what is known already tells.
-pub fn needs(cache: &Cache, settings: &Arc<Settings>, reference: &ObjectRef) -> Needed {
-    let canary = cache.peek(reference).map(parse);
+/// Returns what a canary needs, as far as cached objects tell; `peek` looks an object up in the cache.
+pub fn needs(
+    reference: &ObjectRef,
+    settings: &Arc<Settings>,
+    peek: &dyn Fn(&ObjectRef) -> Option<Value>,
+) -> Needed {
+    let canary = peek(reference).map(parse);
     let Some(Ok(canary)) = canary else {
         return Needed::default();
     };
-    let mut snapshot = snapshot(canary, reference, settings);
+    let mut snapshot = empty_snapshot(canary, reference, settings);
     loop {
         let objects = rollout::needs(&snapshot);
         let missing: Vec<_> = objects.difference(&snapshot.seen).cloned().collect();
         if missing.is_empty() {
             return Needed {
                 objects,
-                is_at_work: is_at_work(&snapshot),
+                is_active: is_active(&snapshot),
             };
         }
         for object in missing {
-            let value = cache.peek(&object);
+            let value = peek(&object);
             snapshot
                 .objects
                 .extend(value.map(|value| (object.clone(), value)));
@@ -168,50 +174,34 @@ pub fn needs(cache: &Cache, settings: &Arc<Settings>, reference: &ObjectRef) -> 
     }
 }
 
-/// Whether something is under way with a canary, or owed.
-fn is_at_work(snapshot: &Snapshot) -> bool {
+/// Whether a run, a deletion or another action is under way.
+fn is_active(snapshot: &Snapshot) -> bool {
     use CanaryPhase as P;
     let conditions = snapshot
         .canary
         .status
         .as_ref()
         .and_then(|status| status.conditions.as_ref());
-    // Of a settled one there is one, of a promotion that failed a second.
+    // An idle canary has one condition. A failed promotion adds a second one.
     !matches!(snapshot.phase(), P::Initialized | P::Succeeded | P::Failed)
         || conditions.is_some_and(|conditions| conditions.len() > 1)
         || snapshot.canary.metadata.deletion_timestamp.is_some()
 }
 
-/// How long after a multiple of its interval a canary has its instants, always the same: so that not all that began in one second are
-/// looked at in one breath.
-pub fn jitter(canary: &Canary) -> SignedDuration {
-    let most = (canary.interval() / 4).min(MAX_JITTER);
-    SignedDuration::try_from(most.mul_f64(part(canary))).unwrap_or_default()
-}
-
-/// A number from 0 to 1 that is a canary's own.
-pub fn part(canary: &Canary) -> f64 {
-    let uid = canary.metadata.uid.as_deref().unwrap_or_default();
-    let part = u16::from_str_radix(&digest(uid, 2), 16).unwrap_or(0);
-    f64::from(part) / f64::from(u16::MAX)
-}
-
-/// An instant so long before.
-pub fn before(instant: Timestamp, by: SignedDuration) -> Timestamp {
-    instant.saturating_sub(by).unwrap_or(instant)
-}
-
-/// The canary as an object has it.
+/// Parses a Canary.
+///
+/// # Errors
+/// A field has a wrong type.
 pub fn parse(canary: Value) -> Result<Canary, ObserveError> {
     let metadata = canary.get("metadata").cloned().unwrap_or_default();
-    serde_json::from_value(canary).map_err(|error| ObserveError::Poison {
+    serde_json::from_value(canary).map_err(|error| ObserveError::Invalid {
         error,
         metadata: Box::new(serde_json::from_value(metadata).unwrap_or_default()),
     })
 }
 
-/// The canary, with nothing seen yet.
-pub fn snapshot(canary: Canary, reference: &ObjectRef, settings: &Arc<Settings>) -> Snapshot {
+/// Returns a snapshot of the canary alone.
+pub fn empty_snapshot(canary: Canary, reference: &ObjectRef, settings: &Arc<Settings>) -> Snapshot {
     Snapshot {
         canary,
         objects: BTreeMap::new(),
@@ -222,71 +212,71 @@ pub fn snapshot(canary: Canary, reference: &ObjectRef, settings: &Arc<Settings>)
         recently_written: BTreeSet::new(),
         conflicting_canary: None,
         jitter: SignedDuration::ZERO,
-        nonce: nonce(),
+        nonce: random::nonce(),
         settings: settings.clone(),
     }
 }
 
-/// Of configs only the checksums are kept; where the content matters it is read, once for each version and for as long as it matters.
+/// Replaces configs by their full contents where a decision needs them. The cache keeps only checksums of configs, so the contents are read
+/// once for each version, and kept only as long as they are needed.
 async fn fetch_full_configs(
     cache: &Cache,
     reference: &ObjectRef,
     snapshot: &mut Snapshot,
-    memory: &Mutex<Memory>,
+    state: &Mutex<ReconcileState>,
 ) -> Result<(), ClusterError> {
-    let lock = || memory.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut full_configs = std::mem::take(&mut lock().full_configs);
+    let mut full_configs = std::mem::take(&mut lock(state).full_configs);
     let version = |object: &Value| object.pointer("/metadata/resourceVersion").cloned();
     let wanted = rollout::needed_in_full(snapshot);
     full_configs.retain(|object, _| wanted.contains(object));
     for object in wanted {
-        let Some(kept) = snapshot
+        let Some(cached) = snapshot
             .objects
             .get(&object)
             .filter(|o| !config::is_whole(o))
         else {
             continue;
         };
-        let whole = match full_configs
+        let full = match full_configs
             .remove(&object)
-            .filter(|w| version(w) == version(kept))
+            .filter(|full| version(full) == version(cached))
         {
-            Some(whole) => Some(whole),
+            Some(full) => Some(full),
             None => cache.fetch(reference, &object).await?,
         };
-        match whole {
-            Some(whole) => {
-                full_configs.insert(object.clone(), whole.clone());
-                snapshot.objects.insert(object, whole);
+        match full {
+            Some(full) => {
+                full_configs.insert(object.clone(), full.clone());
+                snapshot.objects.insert(object, full);
             }
             None => drop(snapshot.objects.remove(&object)),
         }
     }
-    lock().full_configs = full_configs;
+    lock(state).full_configs = full_configs;
     Ok(())
 }
 
-/// The older canary with the same target, of those that are known to look at it.
+/// Returns the name of an older canary with the same target, among the canaries that need that target.
 async fn conflicting_canary(
     cache: &Cache,
     reference: &ObjectRef,
     snapshot: &Snapshot,
 ) -> Result<Option<String>, ClusterError> {
     let target = &snapshot.canary.spec.target_ref;
-    let Some(kind) = crate::snapshot::TargetKind::of(&snapshot.canary) else {
+    let Some(kind) = TargetKind::of(&snapshot.canary) else {
         return Ok(None);
     };
     let mut others = Vec::new();
     for other in cache.subscribers(&snapshot.reference(kind.kind(), &target.name)) {
         if other.name != snapshot.name() {
-            others.extend(cache.know(reference, &other).await?);
+            others.extend(cache.peek_or_fetch(reference, &other).await?);
         }
     }
     let others = others.into_iter().filter_map(|other| parse(other).ok());
     Ok(conflicting_among(snapshot, others))
 }
 
-/// The older canary with the same target, among others of its namespace.
+/// Returns `NAME.NAMESPACE` of the oldest canary with the same target, among `others` of the same namespace that are older than this one.
 pub fn conflicting_among(
     snapshot: &Snapshot,
     others: impl Iterator<Item = Canary>,
@@ -304,15 +294,5 @@ pub fn conflicting_among(
                 && age(other) < age(&snapshot.canary)
         })
         .min_by_key(age)
-        .map(|older| crate::shell::telemetry::name(&older))
-}
-
-/// A number that nobody can guess: the standard library seeds its hash maps with such.
-pub fn nonce() -> u64 {
-    RandomState::new().build_hasher().finish()
-}
-
-/// A duration that is not negative.
-pub fn positive(duration: SignedDuration) -> Duration {
-    Duration::try_from(duration).unwrap_or(Duration::ZERO)
+        .map(|oldest| canary_name(&oldest))
 }

@@ -1,9 +1,12 @@
-//! What one process remembers of a canary between two looks: nothing that a restart would miss.
+//! What this process remembers of a canary between two reconciliations. A restart loses nothing that matters.
 //!
-//! The cadence stands in the status; remembered is only which tick was used up without a trace there, which one waits for pods,
-//! since when the target is as it is, and what was told.
+//! The cadence is in the status. Remembered are only: the tick that was used up without a trace in the status, the tick that waits for pods,
+//! since when the target has been as it is, and the notifications that were sent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -14,94 +17,94 @@ use crate::{
     snapshot::{Changed, ObjectRef, Step, Tick, last_tick},
 };
 
-/// A step that begins later than this after its tick had to wait: the time that a version is watched for is counted from then.
+/// A step that begins later than this after its tick is late. The time for which a version is observed then counts from its real start.
 const PUNCTUAL: SignedDuration = SignedDuration::from_secs(2);
 
-/// The tick of a step under way; a step outside the cadence has none.
+/// A step whose questions are being asked. A step outside the cadence has no tick.
 #[derive(Clone, Copy, Debug)]
-struct Open(Option<Tick>);
+struct OpenStep(Option<Tick>);
 
-/// What stands in the way of a canary.
-struct Standing {
+/// The reason why a canary waits.
+struct Obstacle {
     notifications: Vec<Notification>,
-    /// The last tick at which it did, and at how many in a row.
+    /// The last tick with this obstacle.
     tick: Timestamp,
+    /// The number of ticks in a row with this obstacle.
     ticks: u32,
 }
 
-/// The memory of one canary. (No `Debug`: it may hold a Secret.)
+/// What is remembered of one canary. It implements no `Debug`, because it may hold a Secret.
 #[derive(Default)]
-pub struct Memory {
-    /// What the rest of the tick-keeping is about: forgotten when the status moves on.
+pub struct ReconcileState {
+    /// The transition in the status that the ticks below count from. They are dropped when it moves on.
     transition: Option<Timestamp>,
     /// The last tick that was used up.
-    served: Option<Timestamp>,
-    /// The tick from which on a step waits for pods.
-    blocked: Option<Timestamp>,
-    /// What was written or refused without a trace in the status, and in which tick's time.
+    done_tick: Option<Timestamp>,
+    /// The first tick of the step that waits for pods.
+    blocked_since: Option<Timestamp>,
+    /// The objects that were written or refused without a trace in the status since this tick.
     recently_written: (Option<Timestamp>, BTreeSet<ObjectRef>),
-    /// The tick of the step whose questions are being asked: no other begins meanwhile.
-    open: Option<Open>,
-    /// Whether what was begun at the open tick has to be done again.
-    interrupted: bool,
-    /// The new version as last seen, and when there was first and last a different one.
+    /// The step whose questions are being asked; no other step begins meanwhile.
+    open_step: Option<OpenStep>,
+    /// Whether the open step failed and has to be repeated.
+    has_failed: bool,
+    /// The new version as last seen, and the first and the last time it changed.
     version: Option<(String, Changed)>,
-    /// The step of which it was told why it waits, and how many reminders of it there were.
-    waits: Option<(Step, u32)>,
-    /// What stands in its way.
-    standing: Option<Standing>,
-    /// What was told in which step, so that it is told once.
-    told: Option<(Step, Vec<Notification>)>,
-    /// The phase of whose beginning it was told, by when it was entered, and how.
-    opened: Option<(Timestamp, String)>,
-    /// When the questions of the step under way were first asked.
+    /// The step whose reason to wait was sent, and the number of reminders so far.
+    announced_wait: Option<(Step, u32)>,
+    obstacle: Option<Obstacle>,
+    /// The notifications that were sent in this step, so that none is sent twice.
+    sent: Option<(Step, Vec<Notification>)>,
+    /// The phase whose beginning was announced: when it was entered, and the text.
+    announced_phase: Option<(Timestamp, String)>,
+    /// When the questions of the open step were first asked.
     pub asked_at: Option<Timestamp>,
-    /// Configs whose content matters now, as they were read.
+    /// The configs whose contents are needed now, as they were read.
     pub full_configs: BTreeMap<ObjectRef, Value>,
 }
 
-impl Memory {
-    /// The tick that a look now serves.
+impl ReconcileState {
+    /// Returns the tick of a reconciliation at `now`, or `None` if no tick is due.
     pub fn tick(
         &mut self,
         transition: Option<Timestamp>,
-        interval: std::time::Duration,
+        interval: Duration,
         now: Timestamp,
     ) -> Option<Tick> {
         if self.transition != transition {
             *self = Self {
                 transition,
                 version: self.version.take(),
-                told: self.told.take(),
-                waits: self.waits.take(),
-                opened: self.opened.take(),
+                sent: self.sent.take(),
+                announced_wait: self.announced_wait.take(),
+                announced_phase: self.announced_phase.take(),
                 full_configs: std::mem::take(&mut self.full_configs),
                 ..Self::default()
             };
         }
-        if let Some(Open(open)) = self.open {
-            // What is written late leaves a version less time than an interval, if the next step does not come as late.
-            return open.map(|tick| Tick {
-                late: tick.late || (self.interrupted && now.duration_since(tick.at) > PUNCTUAL),
+        if let Some(OpenStep(tick)) = self.open_step {
+            // If a repeated step writes late and the next step does not, the version is observed for less than an interval in between.
+            return tick.map(|tick| Tick {
+                late: tick.late || (self.has_failed && now.duration_since(tick.at) > PUNCTUAL),
                 ..tick
             });
         }
         let at = last_tick(transition?, interval, now)?;
-        if self.served.is_some_and(|served| served >= at) {
+        if self.done_tick.is_some_and(|done| done >= at) {
             return None;
         }
         Some(Tick {
             at,
-            late: self.blocked.is_some_and(|blocked| blocked <= at)
+            late: self.blocked_since.is_some_and(|blocked| blocked <= at)
                 || now.duration_since(at) > PUNCTUAL,
         })
     }
 
-    /// What was written or refused since the last tick.
+    /// Returns the objects that were written or refused since the last tick.
     pub fn recently_written(
         &mut self,
         transition: Option<Timestamp>,
-        interval: std::time::Duration,
+        interval: Duration,
         now: Timestamp,
     ) -> BTreeSet<ObjectRef> {
         let tick = transition.and_then(|transition| last_tick(transition, interval, now));
@@ -111,47 +114,51 @@ impl Memory {
         self.recently_written.1.clone()
     }
 
-    /// An object was written or refused; whether that is news.
+    /// An object was written, or its write was refused. Returns whether that happened for the first time since the last tick.
     pub fn mark_written(&mut self, object: &ObjectRef) -> bool {
         self.recently_written.1.insert(object.clone())
     }
 
-    /// Questions are being asked in the step of this tick.
-    pub fn asking(&mut self, tick: Option<Tick>, now: Timestamp) {
-        self.open = Some(Open(tick));
+    /// The step of this tick asks questions.
+    pub fn asks(&mut self, tick: Option<Tick>, now: Timestamp) {
+        self.open_step = Some(OpenStep(tick));
         self.asked_at.get_or_insert(now);
     }
 
-    /// A look came to nothing: what it was to do is done at another.
-    pub fn interrupted(&mut self) {
-        self.interrupted = true;
+    /// A reconciliation failed and will be repeated.
+    pub fn failed(&mut self) {
+        self.has_failed = true;
     }
 
-    /// A look ended without a write: what that means for its tick.
+    /// A reconciliation ended without a write: the step waits, or its tick is used up.
     pub fn waited(&mut self, tick: Option<Tick>, requeue: Requeue) {
-        self.open = None;
-        self.interrupted = false;
+        self.open_step = None;
+        self.has_failed = false;
         self.asked_at = None;
         let Some(tick) = tick else { return };
         match requeue {
-            Requeue::Ready => self.blocked = self.blocked.or(Some(tick.at)),
-            Requeue::AtTick | Requeue::Approval(_) => self.served = Some(tick.at),
+            Requeue::Ready => self.blocked_since = self.blocked_since.or(Some(tick.at)),
+            Requeue::AtTick | Requeue::Approval(_) => self.done_tick = Some(tick.at),
             Requeue::At(_) | Requeue::Change => {}
         }
     }
 
-    /// Nothing is under way and nothing is to be said: of thousands that rest, what was told before is not kept.
-    pub fn rests(&mut self) {
-        (self.told, self.waits, self.standing, self.opened) = (None, None, None, None);
+    /// The canary is idle: what was sent is forgotten, because thousands of idle canaries would keep it in memory.
+    pub fn idle(&mut self) {
+        self.sent = None;
+        self.announced_wait = None;
+        self.obstacle = None;
+        self.announced_phase = None;
     }
 
     /// A plan was carried out: its step is over.
-    pub fn done(&mut self) {
-        self.open = None;
+    pub fn step_ended(&mut self) {
+        self.open_step = None;
         self.asked_at = None;
     }
 
-    /// Since when the target is the new version that it is now, if it is one; two edits within a burst count from the first.
+    /// Returns when the new version of the target first and last changed; `None` if there is no new version. Several edits in a burst count
+    /// from the first one.
     pub fn changed(&mut self, version: Option<String>, now: Timestamp) -> Option<Changed> {
         let before = self.version.take();
         let version = version?;
@@ -170,9 +177,9 @@ impl Memory {
         Some(changed)
     }
 
-    /// Of these notices of a wait, those to tell: the first of each step, so that a roll-out's progress is not told pod by pod; at a
-    /// closed gate the first, and those of each reminder.
-    pub fn untold_wait(
+    /// Returns the notifications of a wait that are to be sent: the first of each step, so that the progress of a roll-out is not sent pod
+    /// by pod. At a closed gate, the first and those of each reminder.
+    pub fn unsent_of_wait(
         &mut self,
         step: &Step,
         requeue: Requeue,
@@ -187,17 +194,17 @@ impl Memory {
         let (opening, mut notifications): (Vec<_>, Vec<_>) = notifications
             .into_iter()
             .partition(|notification| notification.opening().is_some());
-        if self.waits.as_ref() == Some(&wait) {
+        if self.announced_wait.as_ref() == Some(&wait) {
             notifications.clear();
         } else if !notifications.is_empty() {
-            self.waits = Some(wait);
+            self.announced_wait = Some(wait);
         }
         notifications.splice(..0, opening);
-        self.untold(step, notifications)
+        self.unsent(step, notifications)
     }
 
-    /// Whether the same stands in the way for so many ticks in a row that it is time to look whether it does: two, four, eight …
-    pub fn stands_still(
+    /// Whether the same obstacle has lasted for 2, 4, 8 … ticks in a row: then the objects are read again, to see whether it still exists.
+    pub fn obstacle_persists(
         &mut self,
         tick: Option<Tick>,
         requeue: Requeue,
@@ -208,55 +215,51 @@ impl Memory {
         let Some(Tick { at: tick, .. }) = tick.filter(|_| waits) else {
             return false;
         };
-        match &mut self.standing {
-            Some(standing) if standing.notifications == notifications => {
-                let is_next = std::mem::replace(&mut standing.tick, tick) != tick;
-                standing.ticks += u32::from(is_next);
-                is_next && standing.ticks.is_power_of_two()
+        match &mut self.obstacle {
+            Some(obstacle) if obstacle.notifications == notifications => {
+                let is_next = std::mem::replace(&mut obstacle.tick, tick) != tick;
+                obstacle.ticks += u32::from(is_next);
+                is_next && obstacle.ticks.is_power_of_two()
             }
             other => {
-                let notifications = notifications.to_vec();
-                let ticks = 1;
-                *other = Some(Standing {
-                    notifications,
+                *other = Some(Obstacle {
+                    notifications: notifications.to_vec(),
                     tick,
-                    ticks,
+                    ticks: 1,
                 });
                 false
             }
         }
     }
 
-    /// Of these notices, those that were not told in this step yet.
-    pub fn untold(&mut self, step: &Step, notifications: Vec<Notification>) -> Vec<Notification> {
+    /// Returns the notifications that were not sent in this step yet, and remembers them as sent.
+    pub fn unsent(&mut self, step: &Step, notifications: Vec<Notification>) -> Vec<Notification> {
         if notifications.is_empty() {
             return notifications;
         }
-        if self.told.as_ref().is_none_or(|(of, _)| of != step) {
-            self.told = Some((step.clone(), Vec::new()));
+        if self.sent.as_ref().is_none_or(|(of, _)| of != step) {
+            self.sent = Some((step.clone(), Vec::new()));
         }
-        let Some((_, told)) = &mut self.told else {
+        let Some((_, sent)) = &mut self.sent else {
             return notifications;
         };
-        let mut is_told = |notification: &Notification| {
+        let mut is_sent = |notification: &Notification| {
             let phase = notification
                 .opening()
                 .map(|(at, text)| (at, text.to_owned()));
-            let is_opened =
-                phase.is_some() && std::mem::replace(&mut self.opened, phase.clone()) == phase;
-            is_opened || told.contains(notification)
+            let is_announced = phase.is_some()
+                && std::mem::replace(&mut self.announced_phase, phase.clone()) == phase;
+            is_announced || sent.contains(notification)
         };
-        let mut new = notifications;
-        new.retain(|notification| !is_told(notification));
-        told.extend(new.iter().cloned());
-        new
+        let mut unsent = notifications;
+        unsent.retain(|notification| !is_sent(notification));
+        sent.extend(unsent.iter().cloned());
+        unsent
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const INTERVAL: Duration = Duration::from_secs(10);
@@ -266,25 +269,25 @@ mod tests {
     }
 
     #[test]
-    fn a_due_is_served_once_and_the_next_comes_an_interval_later() {
-        let mut memory = Memory::default();
+    fn a_tick_is_taken_once_and_the_next_comes_an_interval_later() {
+        let mut state = ReconcileState::default();
         let mut tick = |now| {
-            memory
+            state
                 .tick(Some(at(0)), INTERVAL, at(now))
                 .map(|tick| tick.at)
         };
         assert_eq!(tick(9), None);
         assert_eq!(tick(10), Some(at(10)));
-        memory.waited(
+        state.waited(
             Some(Tick {
                 at: at(10),
                 late: false,
             }),
             Requeue::AtTick,
         );
-        assert_eq!(memory.tick(Some(at(0)), INTERVAL, at(19)), None);
+        assert_eq!(state.tick(Some(at(0)), INTERVAL, at(19)), None);
         assert_eq!(
-            memory
+            state
                 .tick(Some(at(0)), INTERVAL, at(20))
                 .map(|tick| tick.at),
             Some(at(20))
@@ -292,39 +295,36 @@ mod tests {
     }
 
     #[test]
-    fn a_step_whose_answers_are_slow_does_not_begin_a_second_time() {
-        let mut memory = Memory::default();
-        let tick = memory.tick(Some(at(0)), INTERVAL, at(10));
-        memory.asking(tick, at(10));
-        assert_eq!(memory.tick(Some(at(0)), INTERVAL, at(45)), tick);
+    fn a_step_with_slow_answers_does_not_begin_twice() {
+        let mut state = ReconcileState::default();
+        let tick = state.tick(Some(at(0)), INTERVAL, at(10));
+        state.asks(tick, at(10));
+        assert_eq!(state.tick(Some(at(0)), INTERVAL, at(45)), tick);
         assert_eq!(
-            memory.tick(Some(at(45)), INTERVAL, at(46)),
+            state.tick(Some(at(45)), INTERVAL, at(46)),
             None,
-            "a write ends it"
+            "a write ends the step"
         );
     }
 
     #[test]
-    fn a_step_whose_write_has_to_be_repeated_is_late() {
-        let mut memory = Memory::default();
-        let tick = memory.tick(Some(at(0)), INTERVAL, at(10));
-        memory.asking(tick, at(10));
-        memory.interrupted();
+    fn a_step_whose_write_is_retried_is_late() {
+        let mut state = ReconcileState::default();
+        let tick = state.tick(Some(at(0)), INTERVAL, at(10));
+        state.asks(tick, at(10));
+        state.failed();
         let late = |tick: Option<Tick>| tick.map(|tick| tick.late);
-        assert_eq!(
-            late(memory.tick(Some(at(0)), INTERVAL, at(11))),
-            Some(false)
-        );
-        assert_eq!(late(memory.tick(Some(at(0)), INTERVAL, at(14))), Some(true));
+        assert_eq!(late(state.tick(Some(at(0)), INTERVAL, at(11))), Some(false));
+        assert_eq!(late(state.tick(Some(at(0)), INTERVAL, at(14))), Some(true));
     }
 
     #[test]
     fn a_step_that_waited_for_pods_is_late() {
-        let mut memory = Memory::default();
-        let tick = memory.tick(Some(at(0)), INTERVAL, at(10));
-        memory.waited(tick, Requeue::Ready);
+        let mut state = ReconcileState::default();
+        let tick = state.tick(Some(at(0)), INTERVAL, at(10));
+        state.waited(tick, Requeue::Ready);
         assert_eq!(
-            memory.tick(Some(at(0)), INTERVAL, at(13)),
+            state.tick(Some(at(0)), INTERVAL, at(13)),
             Some(Tick {
                 at: at(10),
                 late: true
@@ -334,8 +334,8 @@ mod tests {
 
     #[test]
     fn a_burst_of_edits_counts_from_its_first() {
-        let mut memory = Memory::default();
-        let mut seen = |version: &str, second| memory.changed(Some(version.to_owned()), at(second));
+        let mut state = ReconcileState::default();
+        let mut seen = |version: &str, second| state.changed(Some(version.to_owned()), at(second));
         assert_eq!(
             seen("b", 1),
             Some(Changed {
@@ -357,12 +357,12 @@ mod tests {
                 last: at(2)
             })
         );
-        assert_eq!(memory.changed(None, at(4)), None);
-        let again = memory.changed(Some("c".to_owned()), at(5));
+        assert_eq!(state.changed(None, at(4)), None);
+        let again = state.changed(Some("c".to_owned()), at(5));
         assert_eq!(
             again.map(|changed| changed.first),
             Some(at(5)),
-            "a burst of its own"
+            "the burst began anew"
         );
     }
 }

@@ -1,484 +1,175 @@
-//! What people are told: after the fact, in order, and never in the way of a release.
+//! Delivers notifications: after the fact, in order, and without delaying a release.
 //!
-//! Each canary has a lane of its own for as long as it has news: a hanging chat delays that canary's news and nothing else.
+//! Each canary has its own queue while it has notifications. A hanging chat delays the notifications of its canaries and nothing else.
+
+mod delivery;
+mod events;
 
 use std::{
     collections::{HashMap, VecDeque},
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use futures::FutureExt;
-use jiff::Timestamp;
-use k8s_openapi::{
-    api::core::v1::{Event, EventSource, ObjectReference},
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
-};
-use kube::{
-    Api, Client,
-    api::{Patch, PatchParams, PostParams},
-};
-use serde_json::json;
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tracing::{error, warn};
 
-use super::{api_server::cluster::Cluster, clock, outside::http::Http, telemetry};
+use super::{api_server::Cluster, lock::lock, outside::http::Http, telemetry::logs::canary_name};
 use crate::{
     api::canary::Canary,
-    notifications::{EventKind, Notification, alert, hook},
-    snapshot::{HttpRequest, Kind, ObjectRef, Secret, revision::digest},
+    notifications::{Notification, alert},
+    snapshot::Secret,
 };
+use delivery::Delivery;
 
-/// The longest that the API server may take for an event.
-const EVENT_DEADLINE: Duration = Duration::from_secs(5);
-/// News that may wait for delivery, for one canary; newer news is dropped rather than memory filled.
-const LANE: usize = 64;
-/// As many events are counted in memory.
-const COUNTED: usize = 4096;
-/// As many events are written at once.
-const WRITING: usize = 32;
+/// The most batches that wait in the queue of a canary. Later ones are dropped, so that a hanging chat does not fill the memory.
+const MAX_QUEUED: usize = 64;
 
-/// Where news goes that no canary says otherwise about.
+/// The receivers for canaries that name none of their own.
 #[derive(Clone, Debug, Default)]
-pub struct Global {
+pub struct GlobalReceivers {
     /// The chat for canaries without alerts of their own.
     pub chat: Option<alert::Chat>,
     /// The event webhook for canaries without one of their own.
     pub event_webhook: Option<Secret>,
 }
 
-/// Delivers notices.
+/// Queues notifications and delivers them. Clones are the same.
 #[derive(Clone)]
-pub struct Reporter {
-    shared: Arc<Shared>,
-    /// By the canary's uid; a lane is there while it is being emptied.
-    lanes: Arc<Mutex<HashMap<String, Lane>>>,
-    /// Told when there is none any more.
-    told: Arc<Notify>,
+pub struct Notifier {
+    delivery: Arc<Delivery>,
+    /// The queues by the uid of their canary. A queue is removed when it is empty.
+    queues: Arc<Mutex<HashMap<String, Queue>>>,
+    /// Notified when there is no queue any more.
+    drained: Arc<Notify>,
 }
 
-struct Shared {
-    client: Client,
-    cluster: Cluster,
-    http: Http,
-    global: Global,
-    /// How often each event was seen: the API server cannot count for us. What is forgotten here is asked for again.
-    counts: Mutex<HashMap<String, i32>>,
-    writing: Semaphore,
-}
-
-/// The news of one canary, oldest first.
-struct Lane {
-    /// As it is now: where it wants news to go, also what waits from before. One for all news, since there may be much.
+/// The notifications of one canary, oldest first.
+struct Queue {
+    /// The latest version of the Canary, which names the receivers. One for all batches, because there may be many.
     canary: Arc<Canary>,
-    news: VecDeque<News>,
+    batches: VecDeque<Batch>,
 }
 
-struct News {
+/// Notifications that belong together.
+struct Batch {
     notifications: Vec<Notification>,
+    /// Notifies the question that waits for the delivery.
     delivered: Option<oneshot::Sender<()>>,
 }
 
-/// A message on its way to a chat.
-struct Posting {
-    /// How the news that it did not arrive begins.
-    failing: String,
-    /// The call, or why there is none.
-    request: Result<HttpRequest, String>,
-}
-
-impl Reporter {
+impl Notifier {
     /// Delivers through these.
-    pub fn new(client: Client, cluster: Cluster, http: Http, global: Global) -> Self {
-        let shared = Shared {
-            client,
-            cluster,
-            http,
-            global,
-            counts: Mutex::default(),
-            writing: Semaphore::new(WRITING),
-        };
+    pub fn new(cluster: Cluster, http: Http, global: GlobalReceivers) -> Self {
         Self {
-            shared: Arc::new(shared),
-            lanes: Arc::default(),
-            told: Arc::default(),
+            delivery: Arc::new(Delivery::new(cluster, http, global)),
+            queues: Arc::default(),
+            drained: Arc::default(),
         }
     }
 
-    /// Tells, at some later time.
+    /// Queues notifications.
     pub fn notify(&self, canary: &Canary, notifications: Vec<Notification>) {
         if !notifications.is_empty() {
-            let delivered = None;
-            self.enqueue(
-                canary,
-                News {
-                    notifications,
-                    delivered,
-                },
-            );
+            let batch = Batch {
+                notifications,
+                delivered: None,
+            };
+            self.enqueue(canary, batch);
         }
     }
 
-    /// Tells, and returns when all told so far is delivered or given up.
+    /// Queues notifications, and waits until they and all earlier ones of this canary are delivered or given up.
     pub async fn deliver(&self, canary: &Canary, notifications: Vec<Notification>) {
         let (delivered, done) = oneshot::channel();
-        let delivered = Some(delivered);
-        self.enqueue(
-            canary,
-            News {
-                notifications,
-                delivered,
-            },
-        );
-        // A lane that was dropped has nothing left to deliver.
+        let batch = Batch {
+            notifications,
+            delivered: Some(delivered),
+        };
+        self.enqueue(canary, batch);
+        // This fails only if the queue was dropped; then there is nothing left to deliver.
         let _ = done.await;
     }
 
-    /// Returns when all that was to be told is told, or given up.
-    pub async fn all_told(&self) {
+    /// Waits until all notifications are delivered or given up.
+    pub async fn all_delivered(&self) {
         loop {
-            let told = self.told.notified();
-            if lock(&self.lanes).is_empty() {
+            let drained = self.drained.notified();
+            if lock(&self.queues).is_empty() {
                 return;
             }
-            told.await;
+            drained.await;
         }
     }
 
-    fn enqueue(&self, canary: &Canary, news: News) {
+    fn enqueue(&self, canary: &Canary, batch: Batch) {
         let uid = canary.metadata.uid.clone().unwrap_or_default();
         let canary = Arc::new(canary.clone());
-        let mut lanes = lock(&self.lanes);
-        if let Some(lane) = lanes.get_mut(&uid) {
-            // What somebody waits for is still owed: it is not dropped.
-            if lane.news.len() < LANE || news.delivered.is_some() {
-                lane.news.push_back(news);
-                lane.canary = canary;
+        let mut queues = lock(&self.queues);
+        if let Some(queue) = queues.get_mut(&uid) {
+            // A batch whose delivery a question waits for is never dropped.
+            if queue.batches.len() < MAX_QUEUED || batch.delivered.is_some() {
+                queue.batches.push_back(batch);
+                queue.canary = canary;
             } else {
                 warn!(
-                    canary = telemetry::name(&canary),
-                    "news is dropped: what was told before is not delivered yet"
+                    canary = canary_name(&canary),
+                    "notifications are dropped because {MAX_QUEUED} earlier ones are not delivered yet; check the chats and event webhooks of this canary"
                 );
             }
             return;
         }
-        let news = VecDeque::from([news]);
-        lanes.insert(uid.clone(), Lane { canary, news });
-        let this = self.clone();
-        tokio::spawn(async move {
-            while let Some((canary, news)) = this.next(&uid) {
-                // A panic is this news' end, and not that of what comes after it.
-                let delivery = this.shared.deliver(&canary, news.notifications);
-                if AssertUnwindSafe(delivery).catch_unwind().await.is_err() {
-                    let canary = telemetry::name(&canary);
-                    error!(canary, "a defect: news is not told");
-                }
-                if let Some(delivered) = news.delivered {
-                    // Nobody waits for it any more: it is delivered all the same.
-                    let _ = delivered.send(());
-                }
-            }
-        });
+        let batches = VecDeque::from([batch]);
+        queues.insert(uid.clone(), Queue { canary, batches });
+        tokio::spawn(self.clone().drain(uid));
     }
 
-    /// The next news of a lane; one without any ends.
-    fn next(&self, uid: &str) -> Option<(Arc<Canary>, News)> {
-        let mut lanes = lock(&self.lanes);
-        let lane = lanes.get_mut(uid)?;
-        if let Some(news) = lane.news.pop_front() {
-            return Some((lane.canary.clone(), news));
+    /// Delivers the batches of a queue until it is empty.
+    async fn drain(self, uid: String) {
+        while let Some((canary, batch)) = self.next(&uid) {
+            // A panic ends this batch and not the following ones.
+            let delivery = self.delivery.deliver(&canary, batch.notifications);
+            if AssertUnwindSafe(delivery).catch_unwind().await.is_err() {
+                error!(
+                    canary = canary_name(&canary),
+                    "a defect of the operator: a notification was not delivered because of a panic. Please report it"
+                );
+            }
+            if let Some(delivered) = batch.delivered {
+                // This fails if the question was cancelled meanwhile.
+                let _ = delivered.send(());
+            }
         }
-        lanes.remove(uid);
-        if lanes.is_empty() {
-            self.told.notify_waiters();
+    }
+
+    /// Takes the next batch of a queue. Removes the queue if it is empty.
+    fn next(&self, uid: &str) -> Option<(Arc<Canary>, Batch)> {
+        let mut queues = lock(&self.queues);
+        let queue = queues.get_mut(uid)?;
+        if let Some(batch) = queue.batches.pop_front() {
+            return Some((queue.canary.clone(), batch));
+        }
+        queues.remove(uid);
+        if queues.is_empty() {
+            self.drained.notify_waiters();
         }
         None
     }
-}
-
-impl Shared {
-    async fn deliver(&self, canary: &Canary, notifications: Vec<Notification>) {
-        for notification in notifications {
-            if !self.cluster.may_write() {
-                // Whoever leads now sees the same, and tells it.
-                return;
-            }
-            match notification {
-                Notification::Event {
-                    kind,
-                    message,
-                    phase,
-                    checksum,
-                } => {
-                    telemetry::event(canary, kind, &message);
-                    self.event(canary, kind, &message).await;
-                    if !self.cluster.may_write() {
-                        return;
-                    }
-                    for request in hook::events(
-                        canary,
-                        self.global.event_webhook.as_ref(),
-                        kind,
-                        &message,
-                        phase,
-                        &checksum,
-                        now_ms(),
-                    ) {
-                        self.send(canary, "error sending event to webhook", request)
-                            .await;
-                    }
-                }
-                Notification::Alert {
-                    severity,
-                    text,
-                    fields,
-                    opens: _,
-                } => {
-                    let message = alert::AlertMessage::new(canary, severity, text, fields);
-                    for posting in self.alerts(canary, &message).await {
-                        self.post(canary, posting).await;
-                    }
-                }
-            }
-        }
-    }
-
-    async fn send(&self, canary: &Canary, what: &str, request: Result<HttpRequest, String>) {
-        let problem = match request {
-            Ok(request) => match self.http.send(&request).await {
-                Ok(response) if (200..300).contains(&response.status) => return,
-                Ok(response) => format!("bad response {}", response.status),
-                Err(failure) => failure.why,
-            },
-            Err(problem) => problem,
-        };
-        warn!(canary = telemetry::name(canary), "{what}: {problem}");
-    }
-
-    /// Writes to a chat. One that is gone for good is told on the Canary too: whom its alerts no longer reach will look there.
-    async fn post(&self, canary: &Canary, posting: Posting) {
-        let Posting { failing, request } = posting;
-        let problem = match request {
-            Ok(request) => match self.http.send(&request).await {
-                Ok(response) if (200..300).contains(&response.status) => return,
-                Ok(response) => {
-                    let text = format!("{failing}: {}", alert::refused(&response));
-                    if alert::is_gone(&response) {
-                        telemetry::event(canary, EventKind::Warning, &text);
-                        return self.event(canary, EventKind::Warning, &text).await;
-                    }
-                    text
-                }
-                Err(failure) => format!(
-                    "{failing}: postMessage failed: sending notification failed to send: {}",
-                    failure.why
-                ),
-            },
-            Err(problem) => problem,
-        };
-        warn!(canary = telemetry::name(canary), "{problem}");
-    }
-
-    /// What goes to the chats that want this alert.
-    async fn alerts(&self, canary: &Canary, message: &alert::AlertMessage) -> Vec<Posting> {
-        let own = canary
-            .spec
-            .analysis
-            .as_ref()
-            .map(|analysis| analysis.alerts.as_slice())
-            .unwrap_or_default();
-        if own.is_empty() {
-            let failing = "alert can't be sent";
-            let chat = self.global.chat.iter();
-            return chat
-                .map(|chat| Posting {
-                    failing: failing.to_owned(),
-                    request: chat
-                        .request(message)
-                        .map_err(|problem| format!("{failing}: {problem}")),
-                })
-                .collect();
-        }
-        let mut postings = Vec::new();
-        for alert in own
-            .iter()
-            .filter(|alert| alert::wants(alert, message.severity))
-        {
-            let reference = &alert.provider_ref;
-            let own = canary.metadata.namespace.clone().unwrap_or_default();
-            let namespace = reference.namespace.clone().filter(|n| !n.is_empty());
-            let namespace = namespace.unwrap_or(own);
-            let full = format!("alert provider {}.{namespace}", reference.name);
-            let chat = self.chat(&namespace, &reference.name).await;
-            postings.push(Posting {
-                failing: format!("{full} send error"),
-                request: chat
-                    .and_then(|chat| chat.request(message))
-                    .map_err(|problem| format!("{full} {problem}")),
-            });
-        }
-        postings
-    }
-
-    /// The chat that an `AlertProvider` names; its address may be in a Secret.
-    async fn chat(&self, namespace: &str, name: &str) -> Result<alert::Chat, String> {
-        let get = async |kind, name: &str| {
-            let object = ObjectRef {
-                kind,
-                namespace: namespace.to_owned(),
-                name: name.to_owned(),
-            };
-            match self.cluster.get(&object).await {
-                Ok(Some(served)) => served.value().map_err(|error| error.to_string()),
-                Ok(None) => Err(format!("{} {name:?} not found", kind.plural())),
-                Err(error) => Err(error.to_string()),
-            }
-        };
-        let provider = get(Kind::AlertProvider, name)
-            .await
-            .map_err(|e| format!("error: {e}"))?;
-        let provider: crate::api::alert_provider::AlertProvider =
-            serde_json::from_value(provider).map_err(|e| format!("error: {e}"))?;
-        let secret = match &provider.spec.secret_ref {
-            Some(secret) => Some(
-                get(Kind::Secret, &secret.name)
-                    .await
-                    .map_err(|e| format!("secretRef error: {e}"))?,
-            ),
-            None => None,
-        };
-        alert::Chat::of(&provider, secret.as_ref())
-    }
-
-    /// One Event object per canary, type and message; a repeat counts up.
-    async fn event(&self, canary: &Canary, kind: EventKind, message: &str) {
-        let uid = canary.metadata.uid.as_deref().unwrap_or_default();
-        let canary_name = canary.metadata.name.as_deref().unwrap_or_default();
-        let name = format!(
-            "{canary_name}.{}",
-            digest(&format!("{uid}/{}/{message}", kind.as_str()), 8)
-        );
-        let namespace = canary.metadata.namespace.as_deref().unwrap_or_default();
-        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
-        let written = tokio::time::timeout(EVENT_DEADLINE, async {
-            // Fails only for a semaphore that was closed, and none is.
-            let _place = self.writing.acquire().await;
-            let known = lock(&self.counts).get(&name).copied();
-            if let Some(count) = known
-                && self.repeat(&api, &name, count + 1).await?
-            {
-                return Ok(count + 1);
-            }
-            self.cluster.count("create", "Event");
-            match api
-                .create(
-                    &PostParams::default(),
-                    &new_event(canary, &name, kind, message),
-                )
-                .await
-            {
-                Err(kube::Error::Api(status)) if status.code == 409 => {
-                    // Told before a restart: go on counting from there.
-                    self.cluster.count("get", "Event");
-                    let count = api.get(&name).await?.count.unwrap_or(1) + 1;
-                    self.repeat(&api, &name, count).await?;
-                    Ok(count)
-                }
-                other => other.map(|_| 1),
-            }
-        })
-        .await;
-        match written {
-            Ok(Ok(count)) => {
-                let mut counts = lock(&self.counts);
-                if counts.len() >= COUNTED {
-                    counts.clear();
-                }
-                counts.insert(name, count);
-            }
-            Ok(Err(error)) => warn!(
-                canary = telemetry::name(canary),
-                "event cannot be written: {error}"
-            ),
-            Err(_) => warn!(
-                canary = telemetry::name(canary),
-                "event cannot be written: the API server does not answer"
-            ),
-        }
-    }
-
-    /// Counts an event up; false if it expired.
-    async fn repeat(&self, api: &Api<Event>, name: &str, count: i32) -> Result<bool, kube::Error> {
-        self.cluster.count("patch", "Event");
-        let patch = json!({"count": count, "lastTimestamp": Time(now())});
-        match api
-            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
-            .await
-        {
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
-            other => other.map(|_| true),
-        }
-    }
-}
-
-fn new_event(canary: &Canary, name: &str, kind: EventKind, message: &str) -> Event {
-    let meta = &canary.metadata;
-    Event {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            namespace: meta.namespace.clone(),
-            ..ObjectMeta::default()
-        },
-        involved_object: ObjectReference {
-            api_version: Some(Kind::Canary.api_version()),
-            kind: Some("Canary".to_owned()),
-            name: meta.name.clone(),
-            namespace: meta.namespace.clone(),
-            uid: meta.uid.clone(),
-            resource_version: meta.resource_version.clone(),
-            ..ObjectReference::default()
-        },
-        type_: Some(kind.as_str().to_owned()),
-        reason: Some("Synced".to_owned()),
-        message: Some(message.to_owned()),
-        source: Some(EventSource {
-            component: Some("flagger".to_owned()),
-            host: None,
-        }),
-        first_timestamp: Some(Time(now())),
-        last_timestamp: Some(Time(now())),
-        count: Some(1),
-        reporting_component: Some("flagger".to_owned()),
-        reporting_instance: Some(String::new()),
-        ..Event::default()
-    }
-}
-
-fn now() -> Timestamp {
-    // Events have whole seconds.
-    Timestamp::from_second(clock::now().as_second()).unwrap_or_default()
-}
-
-fn now_ms() -> i64 {
-    clock::now().as_millisecond()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::pending;
 
+    use kube::Client;
+
     use super::*;
     use crate::{
         api::canary::CanaryPhase,
-        shell::{api_server::leadership::Leadership, telemetry::canary_metrics::Recorder},
-        snapshot::HttpResponse,
+        notifications::EventKind,
+        shell::{api_server::Leadership, telemetry::canary_metrics::CanaryMetrics},
+        snapshot::{HttpRequest, HttpResponse},
     };
 
     fn event(message: &str) -> Vec<Notification> {
@@ -491,18 +182,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_owed_is_told_however_much_news_waits_before_it() {
-        let nobody = tower::service_fn(|_: http::Request<kube::client::Body>| {
+    async fn a_notification_that_a_question_waits_for_is_delivered_even_if_the_queue_is_full() {
+        let silent = tower::service_fn(|_: http::Request<kube::client::Body>| {
             pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
         });
-        let client = Client::new(nobody, "default");
-        let meters = Recorder::new().unwrap().meters().unwrap();
-        let cluster = Cluster::new(client.clone(), Leadership::always(), meters);
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let http = Http::played({
-            let told = told.clone();
+        let client = Client::new(silent, "default");
+        let metrics = CanaryMetrics::new().unwrap().operator_metrics().unwrap();
+        let cluster = Cluster::new(client, Leadership::always(), metrics);
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let http = Http::faked({
+            let sent = sent.clone();
             Arc::new(move |request: &HttpRequest| {
-                lock(&told).push(request.body.clone().unwrap_or_default());
+                lock(&sent).push(request.body.clone().unwrap_or_default());
                 Box::pin(async {
                     Ok(HttpResponse {
                         status: 200,
@@ -511,17 +202,17 @@ mod tests {
                 })
             })
         });
-        let global = Global {
+        let global = GlobalReceivers {
             event_webhook: Some(Secret("http://events/".to_owned())),
-            ..Global::default()
+            ..GlobalReceivers::default()
         };
-        let reporter = Reporter::new(client, cluster, http, global);
+        let notifier = Notifier::new(cluster, http, global);
         let canary = Canary::default();
-        for n in 0..2 * LANE {
-            reporter.notify(&canary, event(&format!("halt {n}")));
+        for n in 0..2 * MAX_QUEUED {
+            notifier.notify(&canary, event(&format!("halt {n}")));
         }
-        reporter.deliver(&canary, event("rolled back")).await;
-        let last = lock(&told).last().cloned().unwrap_or_default();
+        notifier.deliver(&canary, event("rolled back")).await;
+        let last = lock(&sent).last().cloned().unwrap_or_default();
         assert!(last.contains("rolled back"), "{last}");
     }
 }

@@ -1,14 +1,15 @@
-//! The probe of manifests, for images without another: called by the name `wget`, this is all that a binary of ours does.
+//! The health probe of manifests, for images without `wget`: under the name `wget`, our binaries do nothing but this.
 
 use std::{process::ExitCode, time::Duration};
 
 use super::http::Http;
 use crate::snapshot::{HttpRequest, Method, Secret};
 
-/// Flagger's own manifests probe with `wget … --spider URL`: if this process was called by that name, how that ended.
+/// Flagger's manifests probe with `wget … --spider URL`. If this process was started under that name, sends the probe and returns its
+/// exit code; otherwise returns `None`.
 pub fn called_as_wget() -> Option<ExitCode> {
-    let called = std::env::args().next()?;
-    called.ends_with("wget").then(probe)
+    let program = std::env::args().next()?;
+    program.ends_with("wget").then(probe)
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -1,179 +1,98 @@
-//! What operators of the operator see: logs in Flagger's form, and the `flagger_*` metrics.
+//! The metrics `flagger_*` of canaries, with Flagger's names, labels and help texts.
 
 use std::{
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
 };
 
-use prometheus::{GaugeVec, Opts, Registry, TextEncoder};
-use tracing::{
-    Event, Level, Subscriber,
-    field::{Field, Visit},
-};
-use tracing_subscriber::{
-    EnvFilter,
-    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
-    registry::LookupSpan,
-};
+use prometheus::{GaugeVec, Registry, TextEncoder};
 
 use super::{
-    operator_metrics::Meters,
-    series::{End, Numbers, Series},
+    metric::{Metric, MetricKind},
+    operator_metrics::OperatorMetrics,
+    series::{self, Numbers, RunEnd, Series},
 };
 use crate::{
     api::canary::{Canary, CanaryPhase},
-    notifications::EventKind,
+    shell::lock::lock,
 };
 
-/// Starts logging: JSON in Flagger's keys, or plain lines. `level` is one of Flagger's; anything else means info, as there.
-pub fn start_logging(level: &str, json: bool) {
-    let level = match level {
-        "debug" => "debug",
-        "warn" => "warn",
-        "error" | "fatal" | "panic" => "error",
-        _ => "info",
-    };
-    // The libraries' own debug lines are theirs; what kube says of each request that fails, we say where it matters.
-    let filter = EnvFilter::new(format!(
-        "warn,kube_client::client::builder=off,kube_runtime=off,flagger_rs={level},flagger={level},loadtester={level}"
-    ));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    // Fails only if logging was started before.
-    let _ = if json {
-        builder.event_format(FlaggerJson).try_init()
-    } else {
-        builder.try_init()
-    };
-}
+const INFO: Metric = Metric::new(
+    "flagger_info",
+    MetricKind::Gauge,
+    "Flagger version and mesh provider information",
+)
+.labels(&["version", "mesh_provider"]);
+const TOTAL: Metric = Metric::new(
+    "flagger_canary_total",
+    MetricKind::Gauge,
+    "Total number of canary objects",
+)
+.labels(&["namespace"]);
 
-/// `{"level":"info","ts":"…","msg":"…","canary":"NAME.NAMESPACE"}`
-struct FlaggerJson;
+/// All metrics of this module.
+pub const METRICS: [&Metric; 8] = [
+    &INFO,
+    &TOTAL,
+    &series::STATUS,
+    &series::WEIGHT,
+    &series::METRIC_ANALYSIS,
+    &series::DURATION,
+    &series::SUCCESSES,
+    &series::FAILURES,
+];
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>, N: for<'a> FormatFields<'a> + 'static>
-    FormatEvent<S, N> for FlaggerJson
-{
-    fn format_event(
-        &self,
-        _: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let mut fields = Fields::default();
-        event.record(&mut fields);
-        let meta = event.metadata();
-        let level = match *meta.level() {
-            Level::ERROR => "error",
-            Level::WARN => "warn",
-            Level::INFO => "info",
-            Level::DEBUG | Level::TRACE => "debug",
-        };
-        let now = jiff::Timestamp::now();
-        let file = meta
-            .file()
-            .and_then(|file| file.strip_prefix("src/"))
-            .unwrap_or_default();
-        let mut line = serde_json::Map::new();
-        line.insert("level".to_owned(), level.into());
-        line.insert("ts".to_owned(), format!("{now:.3}").into());
-        line.insert(
-            "caller".to_owned(),
-            format!("{file}:{}", meta.line().unwrap_or(0)).into(),
-        );
-        line.extend(fields.0);
-        writeln!(writer, "{}", serde_json::Value::Object(line))
-    }
-}
-
-#[derive(Default)]
-struct Fields(serde_json::Map<String, serde_json::Value>);
-
-impl Visit for Fields {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0.insert(key(field), format!("{value:?}").into());
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.0.insert(key(field), value.into());
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.0.insert(key(field), value.into());
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.0.insert(key(field), value.into());
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.0.insert(key(field), value.into());
-    }
-}
-
-fn key(field: &Field) -> String {
-    if field.name() == "message" {
-        "msg".to_owned()
-    } else {
-        field.name().to_owned()
-    }
-}
-
-/// `NAME.NAMESPACE`
-pub fn name(canary: &Canary) -> String {
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    format!(
-        "{}.{}",
-        text(&canary.metadata.name),
-        text(&canary.metadata.namespace)
-    )
-}
-
-/// An event as a log line.
-pub fn event(canary: &Canary, kind: EventKind, message: &str) {
-    match kind {
-        EventKind::Normal => tracing::info!(canary = name(canary), "{message}"),
-        EventKind::Warning => tracing::warn!(canary = name(canary), "{message}"),
-    }
-}
-
-/// The operator's own metrics: Flagger's, by its names, and ours under `flagger_rs_`.
+/// Records the metrics of canaries and renders `/metrics`. Clones share the numbers.
 #[derive(Clone)]
-pub struct Recorder(Arc<Metrics>);
+pub struct CanaryMetrics(Arc<Inner>);
 
-struct Metrics {
+struct Inner {
     registry: Registry,
     info: GaugeVec,
     total: GaugeVec,
     series: Mutex<Series>,
 }
 
-impl Recorder {
-    /// All metrics, at nothing.
+/// How a run of a canary ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunResult {
+    /// The version was promoted after its analysis.
+    Promoted,
+    /// The version was promoted without analysis (`skipAnalysis`).
+    Skipped,
+    /// The version was rolled back.
+    Failed,
+}
+
+impl CanaryMetrics {
+    /// Registers the metrics; none has a value yet.
+    ///
+    /// # Errors
+    /// A metric is defined wrongly. No input leads here.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        let gauge = |name: &str, help: &str, labels: &[&str]| {
-            let gauge = GaugeVec::new(Opts::new(name, help), labels)?;
+        let gauge = |metric: &Metric| {
+            let gauge = GaugeVec::new(metric.opts(), metric.labels)?;
             registry.register(Box::new(gauge.clone()))?;
             Ok::<_, prometheus::Error>(gauge)
         };
-        Ok(Self(Arc::new(Metrics {
-            info: gauge(
-                "flagger_info",
-                "Flagger version and mesh provider information",
-                &["version", "mesh_provider"],
-            )?,
-            total: gauge(
-                "flagger_canary_total",
-                "Total number of canary objects",
-                &["namespace"],
-            )?,
+        Ok(Self(Arc::new(Inner {
+            info: gauge(&INFO)?,
+            total: gauge(&TOTAL)?,
             series: Mutex::default(),
             registry,
         })))
     }
 
-    /// What runs here.
+    /// Creates the metrics of the operator itself; [`Self::render`] writes them too.
+    ///
+    /// # Errors
+    /// They were created before.
+    pub fn operator_metrics(&self) -> Result<OperatorMetrics, prometheus::Error> {
+        OperatorMetrics::new(&self.0.registry)
+    }
+
+    /// Records which version runs with which mesh provider.
     pub fn info(&self, version: &str, mesh_provider: &str) {
         self.0
             .info
@@ -181,8 +100,8 @@ impl Recorder {
             .set(1.0);
     }
 
-    /// How many canaries a namespace has; a namespace without any is forgotten.
-    pub fn total(&self, namespaces: &std::collections::BTreeMap<String, usize>) {
+    /// Records how many canaries each namespace has; namespaces that are not named lose their gauge.
+    pub fn total(&self, namespaces: &BTreeMap<String, usize>) {
         self.0.total.reset();
         for (namespace, count) in namespaces {
             self.0
@@ -192,52 +111,50 @@ impl Recorder {
         }
     }
 
-    /// Where a release stands: 0 while it runs, 2 when it failed, else 1.
+    /// Records the state of a release: 0 while it runs, 2 if it failed, otherwise 1.
     pub fn status(&self, canary: &Canary, phase: CanaryPhase) {
         let value = match phase {
             CanaryPhase::Progressing => 0,
             CanaryPhase::Failed => 2,
             _ => 1,
         };
-        self.with(canary, |numbers| numbers.status = Some(value));
+        self.update(canary, |numbers| numbers.status = Some(value));
     }
 
-    /// What is routed.
+    /// Records the shares of traffic that the primary and the canary get.
     pub fn weights(&self, canary: &Canary, primary: u8, share: u8) {
-        self.with(canary, |numbers| numbers.weights = Some((primary, share)));
+        self.update(canary, |numbers| numbers.weights = Some((primary, share)));
     }
 
-    /// The value of a metric of the release.
+    /// Records the value of a metric of the analysis.
     pub fn sample(&self, canary: &Canary, metric: &str, value: f64) {
-        self.with(canary, |numbers| numbers.sample(metric, value));
+        self.update(canary, |numbers| numbers.sample(metric, value));
     }
 
-    /// How long a step's questions took.
+    /// Records how long the questions of a step took.
     pub fn step(&self, canary: &Canary, seconds: f64) {
-        self.with(canary, |numbers| numbers.step(seconds));
+        self.update(canary, |numbers| numbers.step(seconds));
     }
 
-    /// A run ended.
-    pub fn ended(&self, canary: &Canary, success: bool, skipped: bool) {
-        let end = End {
-            success,
+    /// Counts a run that ended.
+    pub fn run_ended(&self, canary: &Canary, result: RunResult) {
+        let end = RunEnd {
+            success: result != RunResult::Failed,
             strategy: canary.strategy().as_str(),
-            how: if skipped { "skipped" } else { "completed" },
+            analysis_status: match result {
+                RunResult::Skipped => "skipped",
+                RunResult::Promoted | RunResult::Failed => "completed",
+            },
         };
-        self.with(canary, |numbers| numbers.ended(end));
+        self.update(canary, |numbers| numbers.run_ended(end));
     }
 
-    /// Where the operator's own work is counted.
-    pub fn meters(&self) -> Result<Meters, prometheus::Error> {
-        Meters::new(&self.0.registry)
-    }
-
-    /// A canary is gone: so are its gauges.
+    /// Removes the gauges of a deleted canary; its counters stay.
     pub fn forget(&self, target: &str, namespace: &str) {
         self.series().forget(namespace, target);
     }
 
-    /// The exposition.
+    /// Renders all metrics in the text format of Prometheus.
     pub fn render(&self) -> String {
         let mut text = TextEncoder::new()
             .encode_to_string(&self.0.registry.gather())
@@ -246,23 +163,24 @@ impl Recorder {
         text
     }
 
-    fn with(&self, canary: &Canary, change: impl FnOnce(&mut Numbers)) {
+    fn update(&self, canary: &Canary, change: impl FnOnce(&mut Numbers)) {
         let namespace = canary.metadata.namespace.as_deref().unwrap_or_default();
         change(self.series().of(namespace, &canary.spec.target_ref.name));
     }
 
     fn series(&self) -> MutexGuard<'_, Series> {
-        self.0.series.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.series)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io;
+    use std::collections::BTreeSet;
 
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
+    use crate::shell::telemetry::exported_metrics;
 
     fn canary(name: &str) -> Canary {
         serde_json::from_value(json!({"apiVersion": "flagger.app/v1beta1", "kind": "Canary",
@@ -272,19 +190,24 @@ mod tests {
         .unwrap()
     }
 
-    #[test]
-    fn metrics_read_as_flaggers() {
-        let recorder = Recorder::new().unwrap();
+    /// Metrics in which every series of canaries has a value.
+    fn filled() -> CanaryMetrics {
+        let metrics = CanaryMetrics::new().unwrap();
         let canary = canary("podinfo");
-        recorder.info("1.44.0", "istio");
-        recorder.total(&[("test".to_owned(), 2)].into());
-        recorder.status(&canary, CanaryPhase::Failed);
-        recorder.weights(&canary, 95, 5);
-        recorder.sample(&canary, "request-success-rate", 99.5);
-        recorder.step(&canary, 0.3);
-        recorder.ended(&canary, true, true);
-        recorder.ended(&canary, false, false);
-        let text = recorder.render();
+        metrics.info("1.44.0", "istio");
+        metrics.total(&[("test".to_owned(), 2)].into());
+        metrics.status(&canary, CanaryPhase::Failed);
+        metrics.weights(&canary, 95, 5);
+        metrics.sample(&canary, "request-success-rate", 99.5);
+        metrics.step(&canary, 0.3);
+        metrics.run_ended(&canary, RunResult::Skipped);
+        metrics.run_ended(&canary, RunResult::Failed);
+        metrics
+    }
+
+    #[test]
+    fn metrics_read_like_flaggers() {
+        let text = filled().render();
         for line in [
             "# HELP flagger_info Flagger version and mesh provider information",
             "# TYPE flagger_info gauge",
@@ -310,30 +233,59 @@ mod tests {
     }
 
     #[test]
-    fn a_canary_that_is_gone_leaves_no_gauge_and_takes_no_other_with_it() {
-        let recorder = Recorder::new().unwrap();
+    fn the_list_of_exported_metrics_is_the_one_that_is_rendered() {
+        let metrics = filled();
+        metrics.operator_metrics().unwrap().fill_for_tests();
+        let text = metrics.render();
+        let rendered: BTreeSet<_> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE "))
+            .map(str::to_owned)
+            .collect();
+        let listed: BTreeSet<_> = exported_metrics()
+            .map(|metric| format!("{} {}", metric.name, metric.kind))
+            .collect();
+        assert_eq!(rendered, listed);
+        for Metric {
+            name, help, labels, ..
+        } in exported_metrics()
+        {
+            assert!(text.contains(&format!("# HELP {name} {help}\n")), "{name}");
+            let lines = text.lines().filter(|line| line.starts_with(name));
+            for label in *labels {
+                assert!(
+                    lines.clone().any(|l| l.contains(&format!("{label}=\""))),
+                    "{name}: {label}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_deleted_canary_leaves_no_gauge_and_takes_no_other_with_it() {
+        let metrics = CanaryMetrics::new().unwrap();
         for name in ["gone", "stays"] {
             let canary = canary(name);
-            recorder.status(&canary, CanaryPhase::Succeeded);
-            recorder.weights(&canary, 100, 0);
-            // The spec does not name it: it did once.
-            recorder.sample(&canary, "latency", 1.0);
+            metrics.status(&canary, CanaryPhase::Succeeded);
+            metrics.weights(&canary, 100, 0);
+            // The spec does not name this metric any more.
+            metrics.sample(&canary, "latency", 1.0);
         }
-        recorder.forget("gone-app", "test");
-        let text = recorder.render();
+        metrics.forget("gone-app", "test");
+        let text = metrics.render();
         assert!(!text.contains("gone"), "{text}");
         assert_eq!(text.matches("stays-app").count(), 4, "{text}");
     }
 
     #[test]
-    fn what_was_counted_outlives_its_canary() {
-        let recorder = Recorder::new().unwrap();
-        recorder.status(&canary("a"), CanaryPhase::Succeeded);
-        recorder.step(&canary("a"), 1.0);
-        recorder.ended(&canary("a"), true, false);
-        recorder.forget("a-app", "test");
-        recorder.ended(&canary("a"), true, false);
-        let text = recorder.render();
+    fn counters_outlive_their_canary() {
+        let metrics = CanaryMetrics::new().unwrap();
+        metrics.status(&canary("a"), CanaryPhase::Succeeded);
+        metrics.step(&canary("a"), 1.0);
+        metrics.run_ended(&canary("a"), RunResult::Promoted);
+        metrics.forget("a-app", "test");
+        metrics.run_ended(&canary("a"), RunResult::Promoted);
+        let text = metrics.render();
         let labels = r#"analysis_status="completed",deployment_strategy="canary",name="a-app",namespace="test""#;
         let line = format!("flagger_canary_successes_total{{{labels}}} 2");
         assert!(text.lines().any(|l| l == line), "{text}");
@@ -346,58 +298,12 @@ mod tests {
 
     #[test]
     fn a_name_cannot_break_out_of_its_label() {
-        let recorder = Recorder::new().unwrap();
+        let metrics = CanaryMetrics::new().unwrap();
         let mut canary = canary("a");
         canary.spec.target_ref.name = "a\"} 1\nb\\".to_owned();
-        recorder.status(&canary, CanaryPhase::Failed);
+        metrics.status(&canary, CanaryPhase::Failed);
         let line = r#"flagger_canary_status{name="a\"} 1\nb\\",namespace="test"} 2"#;
-        let text = recorder.render();
+        let text = metrics.render();
         assert!(text.lines().any(|l| l == line), "{text}");
-    }
-
-    #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Written {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            written.extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_log_line_is_json_in_flaggers_keys() {
-        let written = Written::default();
-        let writer = written.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .event_format(FlaggerJson)
-            .with_writer(move || writer.clone())
-            .finish();
-        tracing::subscriber::with_default(subscriber, || {
-            event(&canary("podinfo"), EventKind::Warning, "Halt \"podinfo\"\n");
-            tracing::error!(secret = ?crate::snapshot::Secret("hush".to_owned()), "no canary");
-        });
-        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
-        let lines: Vec<Value> = text
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
-        assert_eq!(lines.len(), 2, "{text}");
-        assert_eq!(lines[0]["canary"], "podinfo.test");
-        assert_eq!(lines[0]["msg"], "Halt \"podinfo\"\n");
-        assert_eq!(
-            (&lines[1]["level"], &lines[1]["msg"]),
-            (&json!("error"), &json!("no canary"))
-        );
-        let ts = lines[0]["ts"].as_str().unwrap();
-        assert!(
-            ts.parse::<jiff::Timestamp>().is_ok() && ts.len() == "2006-01-02T15:04:05.000Z".len()
-        );
-        assert!(lines[1].get("canary").is_none() && !text.contains("hush"));
     }
 }

@@ -1,191 +1,218 @@
-//! How the operator itself fares: the `flagger_rs_*` metrics, beside Flagger's.
+//! The metrics `flagger_rs_*` of the operator's own work; Flagger has none of them.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use prometheus::{
-    Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, core::Collector,
+    Error, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, core::Collector,
 };
 
+use super::metric::{Metric, MetricKind};
 use crate::snapshot::Kind;
 
-/// Seconds, from what a look takes to what somebody would notice.
+/// Upper bounds in seconds: from a usual reconciliation up to delays that a user would notice.
 const BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0, 10.0];
 
-/// What is counted of the operator's own work.
-#[derive(Clone)]
-pub struct Meters(Arc<Counted>);
+const RECONCILE_DURATION: Metric = Metric::new(
+    "flagger_rs_reconcile_duration_seconds",
+    MetricKind::Histogram,
+    "Seconds that one reconciliation of a canary took, including its writes",
+);
+const TICK_LATENESS: Metric = Metric::new(
+    "flagger_rs_tick_lateness_seconds",
+    MetricKind::Histogram,
+    "Seconds between the scheduled time of a reconciliation and its start",
+);
+const RECONCILE_ERRORS: Metric = Metric::new(
+    "flagger_rs_reconcile_errors_total",
+    MetricKind::Counter,
+    "Reconciliations of a canary that failed, by category of the error",
+)
+.labels(&["category"]);
+const REFUSED_PLANS: Metric = Metric::new(
+    "flagger_rs_refused_plans_total",
+    MetricKind::Counter,
+    "Plans that the safety audit refused",
+)
+.labels(&["name", "namespace"]);
+const API_REQUESTS: Metric = Metric::new(
+    "flagger_rs_api_requests_total",
+    MetricKind::Counter,
+    "Requests to the API server, except those of watches and of the leader election",
+)
+.labels(&["verb", "kind"]);
+const CONFLICTS: Metric = Metric::new(
+    "flagger_rs_conflicts_total",
+    MetricKind::Counter,
+    "Writes that the API server rejected because the object had changed since it was read",
+);
+const CACHE_MISSES: Metric = Metric::new(
+    "flagger_rs_cache_misses_total",
+    MetricKind::Counter,
+    "Objects of watched kinds that were read from the API server because the cache had no current copy",
+);
+const CALLS_IN_FLIGHT: Metric = Metric::new(
+    "flagger_rs_answers_in_flight",
+    MetricKind::Gauge,
+    "Calls of webhooks, metric servers and chats that wait for an answer",
+);
+const CACHE_OBJECTS: Metric = Metric::new(
+    "flagger_rs_cache_objects",
+    MetricKind::Gauge,
+    "Objects in the cache",
+)
+.labels(&["kind"]);
+const CACHE_BYTES: Metric = Metric::new(
+    "flagger_rs_cache_bytes",
+    MetricKind::Gauge,
+    "Bytes of compressed objects in the cache",
+)
+.labels(&["kind"]);
 
-struct Counted {
-    looks: Histogram,
-    lateness: Histogram,
-    errors: IntCounterVec,
-    refused: IntCounterVec,
-    requests: IntCounterVec,
+/// All metrics of this module.
+pub const METRICS: [&Metric; 10] = [
+    &RECONCILE_DURATION,
+    &TICK_LATENESS,
+    &RECONCILE_ERRORS,
+    &REFUSED_PLANS,
+    &API_REQUESTS,
+    &CONFLICTS,
+    &CACHE_MISSES,
+    &CALLS_IN_FLIGHT,
+    &CACHE_OBJECTS,
+    &CACHE_BYTES,
+];
+
+/// Counts the operator's own work. Clones share the numbers.
+#[derive(Clone)]
+pub struct OperatorMetrics(Arc<Inner>);
+
+struct Inner {
+    reconcile_duration: Histogram,
+    tick_lateness: Histogram,
+    reconcile_errors: IntCounterVec,
+    refused_plans: IntCounterVec,
+    api_requests: IntCounterVec,
     conflicts: IntCounter,
-    fences: IntCounter,
-    answers: IntGauge,
-    objects: IntGaugeVec,
-    bytes: IntGaugeVec,
+    cache_misses: IntCounter,
+    calls_in_flight: IntGauge,
+    cache_objects: IntGaugeVec,
+    cache_bytes: IntGaugeVec,
 }
 
-impl Meters {
-    /// All at nothing, shown by this registry.
-    pub fn new(registry: &Registry) -> Result<Self, Error> {
-        fn shown<C: Collector + Clone + 'static>(
-            registry: &Registry,
-            collector: Result<C, Error>,
-        ) -> Result<C, Error> {
-            let collector = collector?;
-            registry.register(Box::new(collector.clone()))?;
-            Ok(collector)
-        }
-        let seconds = |name, help| {
-            Histogram::with_opts(HistogramOpts::new(name, help).buckets(BUCKETS.to_vec()))
+impl OperatorMetrics {
+    /// Registers the metrics, all at zero.
+    pub(super) fn new(registry: &Registry) -> Result<Self, Error> {
+        let seconds = |metric: &Metric| {
+            registered(
+                registry,
+                Histogram::with_opts(metric.histogram_opts(&BUCKETS)),
+            )
         };
-        Ok(Self(Arc::new(Counted {
-            looks: shown(
-                registry,
-                seconds(
-                    "flagger_rs_reconcile_duration_seconds",
-                    "Seconds that a look at a canary took, with its writes",
-                ),
-            )?,
-            lateness: shown(
-                registry,
-                seconds(
-                    "flagger_rs_tick_lateness_seconds",
-                    "Seconds between the instant at which a canary was to be looked at and the look",
-                ),
-            )?,
-            errors: shown(
-                registry,
-                IntCounterVec::new(
-                    Opts::new(
-                        "flagger_rs_reconcile_errors_total",
-                        "Looks at a canary that came to nothing, by why",
-                    ),
-                    &["category"],
-                ),
-            )?,
-            refused: shown(
-                registry,
-                IntCounterVec::new(
-                    Opts::new(
-                        "flagger_rs_refused_plans_total",
-                        "Plans that would have been unsafe",
-                    ),
-                    &["name", "namespace"],
-                ),
-            )?,
-            requests: shown(
-                registry,
-                IntCounterVec::new(
-                    Opts::new(
-                        "flagger_rs_api_requests_total",
-                        "Requests to the API server but those of watches and of the leader election",
-                    ),
-                    &["verb", "kind"],
-                ),
-            )?,
-            conflicts: shown(
-                registry,
-                IntCounter::new(
-                    "flagger_rs_conflicts_total",
-                    "Writes that lost against a change that was not seen yet",
-                ),
-            )?,
-            fences: shown(
-                registry,
-                IntCounter::new(
-                    "flagger_rs_fence_waits_total",
-                    "Reads of the API server because the caches could not be relied on, or did not know the object yet",
-                ),
-            )?,
-            answers: shown(
-                registry,
-                IntGauge::new(
-                    "flagger_rs_answers_in_flight",
-                    "Calls of webhooks, metric servers and chats under way",
-                ),
-            )?,
-            objects: shown(
-                registry,
-                IntGaugeVec::new(
-                    Opts::new("flagger_rs_cache_objects", "Objects in the caches"),
-                    &["kind"],
-                ),
-            )?,
-            bytes: shown(
-                registry,
-                IntGaugeVec::new(
-                    Opts::new("flagger_rs_cache_bytes", "Bytes of objects in the caches"),
-                    &["kind"],
-                ),
-            )?,
+        let counter = |metric: &Metric| registered(registry, IntCounter::with_opts(metric.opts()));
+        let counters = |metric: &Metric| {
+            registered(registry, IntCounterVec::new(metric.opts(), metric.labels))
+        };
+        let gauges =
+            |metric: &Metric| registered(registry, IntGaugeVec::new(metric.opts(), metric.labels));
+        Ok(Self(Arc::new(Inner {
+            reconcile_duration: seconds(&RECONCILE_DURATION)?,
+            tick_lateness: seconds(&TICK_LATENESS)?,
+            reconcile_errors: counters(&RECONCILE_ERRORS)?,
+            refused_plans: counters(&REFUSED_PLANS)?,
+            api_requests: counters(&API_REQUESTS)?,
+            conflicts: counter(&CONFLICTS)?,
+            cache_misses: counter(&CACHE_MISSES)?,
+            calls_in_flight: registered(registry, IntGauge::with_opts(CALLS_IN_FLIGHT.opts()))?,
+            cache_objects: gauges(&CACHE_OBJECTS)?,
+            cache_bytes: gauges(&CACHE_BYTES)?,
         })))
     }
 
-    /// A look at a canary took so long.
-    pub fn reconcile(&self, took: Duration) {
-        self.0.looks.observe(took.as_secs_f64());
+    /// Records how long a reconciliation took.
+    pub fn reconciled(&self, took: Duration) {
+        self.0.reconcile_duration.observe(took.as_secs_f64());
     }
 
-    /// A look at a canary began so long after it was tick.
+    /// Records how much later than its tick a reconciliation began.
     pub fn late(&self, by: Duration) {
-        self.0.lateness.observe(by.as_secs_f64());
+        self.0.tick_lateness.observe(by.as_secs_f64());
     }
 
-    /// A look came to nothing.
+    /// Counts a reconciliation that failed.
     pub fn error(&self, category: &str) {
-        self.0.errors.with_label_values(&[category]).inc();
+        self.0.reconcile_errors.with_label_values(&[category]).inc();
     }
 
-    /// A plan was refused.
-    pub fn refused(&self, name: &str, namespace: &str) {
-        self.0.refused.with_label_values(&[name, namespace]).inc();
+    /// Counts a plan of a canary that the audit refused.
+    pub fn plan_refused(&self, name: &str, namespace: &str) {
+        self.0
+            .refused_plans
+            .with_label_values(&[name, namespace])
+            .inc();
     }
 
-    /// A request was sent.
+    /// Counts a request to the API server.
     pub fn request(&self, verb: &str, kind: &str) {
-        self.0.requests.with_label_values(&[verb, kind]).inc();
+        self.0.api_requests.with_label_values(&[verb, kind]).inc();
     }
 
-    /// A write lost.
+    /// Counts a write that lost against another one.
     pub fn conflict(&self) {
         self.0.conflicts.inc();
     }
 
-    /// So many objects had to be read.
-    pub fn fenced(&self, objects: usize) {
-        self.0.fences.inc_by(u64::try_from(objects).unwrap_or(0));
+    /// Counts objects that the cache could not supply.
+    pub fn cache_misses(&self, objects: usize) {
+        self.0
+            .cache_misses
+            .inc_by(u64::try_from(objects).unwrap_or(0));
     }
 
-    /// A call begins; it is over when this is dropped.
-    pub fn answering(&self) -> Answering {
-        self.0.answers.inc();
-        Answering(self.0.answers.clone())
+    /// Counts a call as in flight until the returned value is dropped.
+    pub fn call_in_flight(&self) -> CallInFlight {
+        self.0.calls_in_flight.inc();
+        CallInFlight(self.0.calls_in_flight.clone())
     }
 
-    /// What the caches hold: objects and bytes by kind, whatever its version.
+    /// Records the contents of the cache: objects and bytes of each kind. Versions of one kind count together.
     pub fn cached(&self, sizes: &HashMap<Kind, (usize, usize)>) {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        self.0.objects.reset();
-        self.0.bytes.reset();
+        self.0.cache_objects.reset();
+        self.0.cache_bytes.reset();
         for (kind, (objects, bytes)) in sizes {
             let labels = [kind.name()];
-            let of_kind = self.0.objects.with_label_values(&labels);
+            let of_kind = self.0.cache_objects.with_label_values(&labels);
             of_kind.add(number(*objects));
-            let of_kind = self.0.bytes.with_label_values(&labels);
+            let of_kind = self.0.cache_bytes.with_label_values(&labels);
             of_kind.add(number(*bytes));
         }
     }
+
+    /// Gives every metric a value, so that all of them are rendered.
+    #[cfg(test)]
+    pub(super) fn fill_for_tests(&self) {
+        self.reconciled(Duration::from_millis(1));
+        self.late(Duration::from_millis(1));
+        self.error("conflict");
+        self.plan_refused("podinfo", "test");
+        self.request("get", "Canary");
+        self.cached(&[(Kind::Canary, (1, 1))].into());
+    }
 }
 
-/// A call under way.
-pub struct Answering(IntGauge);
+fn registered<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: Result<C, Error>,
+) -> Result<C, Error> {
+    let collector = collector?;
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
 
-impl Drop for Answering {
+/// A call that waits for its answer.
+pub struct CallInFlight(IntGauge);
+
+impl Drop for CallInFlight {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -1,9 +1,9 @@
-//! `/metrics`, `/healthz` and `/readyz`.
+//! The HTTP server for `/metrics`, `/healthz` and `/readyz`.
 
 use std::{
     future::ready,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -19,77 +19,91 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::canary_metrics::Recorder;
+use super::canary_metrics::CanaryMetrics;
+use crate::shell::lock::lock;
 
-/// How long calls under way may take once we are told to stop, as in Flagger.
+/// How long requests may take to finish once the process is told to stop (Flagger: 3 s).
 const GRACE: Duration = Duration::from_secs(3);
 
-/// A schedule that was not heard of for so long does not look at canaries any more.
+/// Without a heartbeat for this long, the process is not healthy.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// How the process fares, as its probes see it.
+/// The health of the process, as probes see it. Clones share it.
 #[derive(Clone, Default)]
-pub struct Health(Arc<Mutex<Signs>>);
+pub struct Health(Arc<Mutex<State>>);
 
 #[derive(Default)]
-struct Signs {
-    /// Whether it stands for election, or leads.
-    stands: bool,
-    /// Whether it may write.
-    leads: bool,
-    synced: bool,
-    beat: Option<Instant>,
+struct State {
+    role: Role,
+    /// The time of the last heartbeat, while canaries are reconciled.
+    heartbeat: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Role {
+    /// The API server was not reached yet.
+    #[default]
+    Starting,
+    /// Another process leads.
+    StandingBy,
+    /// This process leads and fills its cache.
+    Syncing,
+    /// This process leads and reconciles canaries.
+    Leading,
 }
 
 impl Health {
-    /// The API server was reached: from now on this process takes its turn.
-    pub fn stands(&self) {
-        self.signs().stands = true;
+    /// The API server was reached, and this process does not lead.
+    pub fn standing_by(&self) {
+        *self.state() = State {
+            role: Role::StandingBy,
+            heartbeat: None,
+        };
     }
 
-    /// Whether this process leads.
-    pub fn leads(&self, leads: bool) {
-        self.signs().leads = leads;
+    /// This process leads, and its cache is not filled yet.
+    pub fn syncing(&self) {
+        self.state().role = Role::Syncing;
     }
 
-    /// Whether all that canaries look at is known.
-    pub fn is_synced(&self, synced: bool) {
-        let mut signs = self.signs();
-        signs.synced = synced;
-        signs.beat = synced.then(Instant::now);
+    /// The cache is filled: canaries are reconciled from now on.
+    pub fn leading(&self) {
+        *self.state() = State {
+            role: Role::Leading,
+            heartbeat: Some(Instant::now()),
+        };
     }
 
-    /// Canaries are being looked at.
-    pub fn beat(&self) {
-        self.signs().beat = Some(Instant::now());
+    /// Canaries are still reconciled.
+    pub fn heartbeat(&self) {
+        self.state().heartbeat = Some(Instant::now());
     }
 
-    /// Ready: a leader knows what there is to know; who waits for its turn has to be there, and no more.
-    fn ready(&self) -> Result<&'static str, &'static str> {
-        let signs = self.signs();
-        match (signs.stands, signs.leads, signs.synced) {
-            (false, ..) => Err("the API server was not reached yet"),
-            (true, false, _) => Ok("standing by"),
-            (true, true, false) => Err("canaries are being listed"),
-            (true, true, true) => Ok("leading"),
+    /// A process that stands by is ready too: it waits for its turn.
+    fn readiness(&self) -> Result<&'static str, &'static str> {
+        match self.state().role {
+            Role::Starting => Err("the API server was not reached yet"),
+            Role::StandingBy => Ok("standing by"),
+            Role::Syncing => Err("canaries are being listed"),
+            Role::Leading => Ok("leading"),
         }
     }
 
-    fn alive(&self) -> Result<&'static str, &'static str> {
-        let beat = self.signs().beat;
-        if beat.is_none_or(|beat| beat.elapsed() < SILENCE) {
+    fn liveness(&self) -> Result<&'static str, &'static str> {
+        let heartbeat = self.state().heartbeat;
+        if heartbeat.is_none_or(|at| at.elapsed() < SILENCE) {
             Ok("OK")
         } else {
-            Err("canaries are not looked at any more")
+            Err("the queue of canaries has not moved for a minute")
         }
     }
 
-    fn signs(&self) -> MutexGuard<'_, Signs> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.0)
     }
 }
 
-/// Listens on a port, for both versions of IP where there are both.
+/// Listens on a port, on IPv6 and IPv4 where the machine has both.
 pub async fn listen(port: u16) -> std::io::Result<TcpListener> {
     match TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).await {
         Ok(listener) => Ok(listener),
@@ -97,60 +111,66 @@ pub async fn listen(port: u16) -> std::io::Result<TcpListener> {
     }
 }
 
-/// Serves the operator's until told to stop; a client that is slow then is not waited for.
+/// Serves metrics and health until `stop` completes. Slow clients are cut off a few seconds later.
 pub async fn serve(
     listener: TcpListener,
-    recorder: Recorder,
+    metrics: CanaryMetrics,
     health: Health,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let scraped = move || {
-        let text = recorder.render();
-        async move { metrics(text) }
+    let scrape = move || {
+        let text = metrics.render();
+        async move { metrics_response(text) }
     };
     let readiness = health.clone();
     let router = Router::new()
-        .route("/healthz", any(move || ready(said(health.alive()))))
-        .route("/readyz", any(move || ready(said(readiness.ready()))))
-        .route("/metrics", any(scraped));
+        .route(
+            "/healthz",
+            any(move || ready(probe_response(health.liveness()))),
+        )
+        .route(
+            "/readyz",
+            any(move || ready(probe_response(readiness.readiness()))),
+        )
+        .route("/metrics", any(scrape));
     run(listener, router, GRACE, stop).await
 }
 
-/// Metrics, as Prometheus reads them.
-pub fn metrics(text: String) -> Response {
+/// Answers a scrape with the text format of Prometheus.
+pub fn metrics_response(text: String) -> Response {
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
-/// Serves until told to stop, and then for as long as calls under way take, but no longer than `grace`.
+/// Serves until `stop` completes. Requests under way then have `grace` to finish.
 pub async fn run(
     listener: TcpListener,
     router: Router,
     grace: Duration,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let (stopping, told) = oneshot::channel();
+    let (stopping, stopped) = oneshot::channel();
     let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
         stop.await;
-        // Fails only if nobody waits any more.
+        // This fails only if the server has already ended.
         let _ = stopping.send(());
     });
-    let end = async {
-        // Without the word there is no end: serving has one of its own.
-        match told.await {
+    let grace_is_over = async {
+        match stopped.await {
             Ok(()) => sleep(grace).await,
+            // The server ended by itself; its own result counts.
             Err(_) => std::future::pending().await,
         }
     };
     tokio::select! {
         served = serving => served,
-        () = end => Ok(()),
+        () = grace_is_over => Ok(()),
     }
 }
 
-fn said(sign: Result<&'static str, &'static str>) -> (StatusCode, &'static str) {
-    match sign {
-        Ok(well) => (StatusCode::OK, well),
+fn probe_response(state: Result<&'static str, &'static str>) -> (StatusCode, &'static str) {
+    match state {
+        Ok(state) => (StatusCode::OK, state),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
     }
 }
@@ -170,9 +190,9 @@ mod tests {
         let listener = listen(0).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (stop, stopped) = oneshot::channel();
-        let recorder = Recorder::new().unwrap();
-        recorder.info("1", "istio");
-        let serving = serve(listener, recorder, health, async { drop(stopped.await) });
+        let metrics = CanaryMetrics::new().unwrap();
+        metrics.info("1", "istio");
+        let serving = serve(listener, metrics, health, async { drop(stopped.await) });
         (port, stop, tokio::spawn(serving))
     }
 
@@ -200,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ready_is_who_waits_for_its_turn_and_who_leads_and_knows_all() {
+    async fn a_process_is_ready_while_it_stands_by_and_once_it_leads_with_a_filled_cache() {
         let health = Health::default();
         let (port, _stop, _serving) = start(health.clone()).await;
         let status = async || {
@@ -208,35 +228,35 @@ mod tests {
             text.split(' ').nth(1).unwrap().to_owned()
         };
         assert_eq!(status().await, "503", "the API server was not reached");
-        health.stands();
-        assert_eq!(status().await, "200", "another leads");
-        health.leads(true);
-        assert_eq!(status().await, "503", "it has not seen all canaries");
-        health.is_synced(true);
+        health.standing_by();
+        assert_eq!(status().await, "200", "another process leads");
+        health.syncing();
+        assert_eq!(status().await, "503", "the cache is not filled");
+        health.leading();
         assert_eq!(status().await, "200");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_schedule_that_stopped_is_not_healthy() {
+    async fn a_process_that_stopped_reconciling_is_not_healthy() {
         let health = Health::default();
-        assert!(health.alive().is_ok(), "there is none yet");
-        health.is_synced(true);
+        assert!(health.liveness().is_ok(), "it has not begun yet");
+        health.leading();
         sleep(SILENCE / 2).await;
-        health.beat();
+        health.heartbeat();
         sleep(SILENCE / 2).await;
-        assert!(health.alive().is_ok());
+        assert!(health.liveness().is_ok());
         sleep(SILENCE / 2).await;
-        assert!(health.alive().is_err());
+        assert!(health.liveness().is_err());
     }
 
     #[tokio::test]
-    async fn a_port_that_is_taken_is_an_error() {
+    async fn an_occupied_port_is_an_error() {
         let taken = listen(0).await.unwrap();
         assert!(listen(taken.local_addr().unwrap().port()).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_never_finishes_does_not_hold_up_the_end() {
+    async fn a_client_that_never_finishes_does_not_delay_the_shutdown() {
         let (port, stop, serving) = start(Health::default()).await;
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
             .await
@@ -245,7 +265,7 @@ mod tests {
             .write_all(b"GET /healthz HTTP/1.1\r\n")
             .await
             .unwrap();
-        // Once a later call is answered, this one has arrived, as far as it goes.
+        // Once a later request is answered, the incomplete one has arrived.
         call(Ipv4Addr::LOCALHOST, port, "GET /healthz").await;
         stop.send(()).unwrap();
         let ended = timeout(Duration::from_secs(20), serving).await;

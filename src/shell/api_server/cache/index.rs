@@ -1,6 +1,7 @@
-//! What is known of the objects that canaries look at: pure bookkeeping, told what lists and watches deliver.
+//! The contents of the cache: pure bookkeeping, which is fed by lists, watches and answers.
 //!
-//! Newer wins: whatever arrives late, by its resourceVersion. What may be out of date is unknown, and is asked for again.
+//! The newer resourceVersion wins, in whatever order objects arrive. An object that may be out of date counts as unknown, so that it is read
+//! again.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -17,37 +18,37 @@ use crate::{
     workload::config,
 };
 
-/// A watch that lasted so long works.
+/// A watch that lasted this long works: earlier failures are forgotten.
 const STEADY: Duration = Duration::from_secs(30);
 
-/// What is known.
+/// The objects that canaries need, and who needs them.
 #[derive(Default)]
 pub struct Index {
-    kinds: HashMap<Kind, Watched>,
+    kinds: HashMap<Kind, KindWatch>,
     objects: HashMap<Arc<ObjectRef>, Entry>,
-    /// Which canary writes what just now.
-    writes: HashMap<ObjectRef, ObjectRef>,
-    /// What each canary looks at.
-    looks: HashMap<Arc<ObjectRef>, Box<[Arc<ObjectRef>]>>,
+    /// The canary that is writing an object now, by object.
+    writers: HashMap<ObjectRef, ObjectRef>,
+    /// The objects that each canary needs.
+    subscriptions: HashMap<Arc<ObjectRef>, Box<[Arc<ObjectRef>]>>,
     packer: Packer,
 }
 
-/// How the watch of a kind stands.
+/// The state of the watch of a kind.
 #[derive(Default)]
-struct Watched {
-    state: State,
-    /// How often in a row it could not be listed and watched.
+struct KindWatch {
+    state: WatchState,
+    /// How often in a row the kind could not be listed and watched.
     failures: u32,
-    /// Since when it is watched.
+    /// Since when the kind is watched.
     live_since: Option<Instant>,
-    /// Whether its first list, or the want of it, is behind us.
-    known: bool,
-    /// The objects that the list under way has not named yet.
+    /// Whether the first list has ended or failed.
+    has_begun: bool,
+    /// The objects that the current list has not named yet.
     unlisted: HashSet<Arc<ObjectRef>>,
 }
 
-impl Watched {
-    /// How often in a row it went wrong. That it can be listed says nothing of whether it can be watched.
+impl KindWatch {
+    /// Returns how often in a row the watch failed. A list alone resets nothing: some kinds can be listed but not watched.
     fn failures(&self) -> u32 {
         let is_steady = |since: Instant| since.elapsed() >= STEADY;
         if self.live_since.is_some_and(is_steady) {
@@ -58,117 +59,121 @@ impl Watched {
     }
 }
 
-/// Whether what is known of a kind can be relied on.
+/// Whether the cached objects of a kind are current.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
+enum WatchState {
     #[default]
     Listing,
     Live,
     Failing,
 }
 
-/// An object that somebody looks at.
+/// An object that some canary needs.
 #[derive(Default)]
 struct Entry {
-    looked_at_by: Vec<Arc<ObjectRef>>,
-    seen: Seen,
+    subscribers: Vec<Arc<ObjectRef>>,
+    content: Content,
 }
 
 #[derive(Default)]
-enum Seen {
-    /// It has to be asked for.
+enum Content {
+    /// The object must be read.
     #[default]
     Unknown,
-    /// It has to be asked for; news that is older than this resourceVersion is none.
-    Doubted(u64),
-    /// It was deleted at this resourceVersion, if that is known: what is older is no news.
+    /// The object must be read. Events older than this resourceVersion are ignored.
+    Stale(u64),
+    /// The object was deleted at this resourceVersion (0 if unknown). Older events are ignored.
     Absent(u64),
     Present(u64, Packed),
 }
 
-impl Seen {
-    /// The resourceVersion that what is older than it is no news; 0 if there is none.
+impl Content {
+    /// Events older than this resourceVersion are ignored; 0 means none.
     const fn version(&self) -> u64 {
         match self {
             Self::Unknown => 0,
-            Self::Doubted(version) | Self::Absent(version) | Self::Present(version, _) => *version,
+            Self::Stale(version) | Self::Absent(version) | Self::Present(version, _) => *version,
         }
     }
 }
 
-/// What can be said of an object without asking.
+/// What the cache knows of an object.
 #[derive(Debug)]
-pub enum Known {
-    /// It is like this, at this resourceVersion.
+pub enum Cached {
+    /// The object, at this resourceVersion.
     Present(u64, Packed),
-    /// It does not exist.
+    /// The object does not exist.
     Absent,
-    /// Nothing.
+    /// Nothing: the object must be read.
     Unknown,
 }
 
-/// An object as it arrived.
+/// An object that a list, a watch or an answer brought.
 pub struct Arrival<'a> {
-    /// Which.
+    /// Its name.
     pub object: ObjectRef,
     /// Its resourceVersion.
     pub version: &'a str,
-    /// Its text; only asked for if it is kept.
+    /// Returns its JSON; called only if the object is kept.
     pub text: &'a dyn Fn() -> String,
 }
 
-/// The canaries that a change matters to.
-pub type Touched = Vec<Arc<ObjectRef>>;
+/// The canaries that a change affects.
+pub type Affected = Vec<Arc<ObjectRef>>;
 
 impl Index {
-    /// What is known of an object.
-    pub fn known(&self, object: &ObjectRef) -> Known {
+    /// Looks an object up.
+    pub fn get(&self, object: &ObjectRef) -> Cached {
         if !self.is_live(object.kind) {
-            return Known::Unknown;
+            return Cached::Unknown;
         }
-        match self.objects.get(object).map(|entry| &entry.seen) {
-            Some(Seen::Present(version, packed)) => Known::Present(*version, packed.clone()),
-            Some(Seen::Absent(_)) => Known::Absent,
-            // Every Canary is kept.
-            None if object.kind == Kind::Canary => Known::Absent,
-            Some(Seen::Unknown | Seen::Doubted(_)) | None => Known::Unknown,
+        match self.objects.get(object).map(|entry| &entry.content) {
+            Some(Content::Present(version, packed)) => Cached::Present(*version, packed.clone()),
+            Some(Content::Absent(_)) => Cached::Absent,
+            // Every Canary is kept, so an unknown one does not exist.
+            None if object.kind == Kind::Canary => Cached::Absent,
+            Some(Content::Unknown | Content::Stale(_)) | None => Cached::Unknown,
         }
     }
 
-    /// A canary looks at these objects too, from now on; the kinds that nobody looked at before.
-    pub fn reconcile(
+    /// Adds objects to those that a canary needs. Returns the kinds that no canary needed before.
+    pub fn subscribe(
         &mut self,
         canary: &ObjectRef,
         objects: impl IntoIterator<Item = ObjectRef>,
     ) -> Vec<Kind> {
         let canary = self.shared(canary);
-        let mut all = self.looks.remove(&canary).unwrap_or_default().into_vec();
+        let mut all = self
+            .subscriptions
+            .remove(&canary)
+            .unwrap_or_default()
+            .into_vec();
         let mut kinds = Vec::new();
         for object in objects {
             if object.kind == Kind::Canary {
-                // Its own changes are its own anyway.
+                // A canary is always affected by its own changes.
                 continue;
             }
             self.kinds.entry(object.kind).or_insert_with(|| {
                 kinds.push(object.kind);
-                Watched::default()
+                KindWatch::default()
             });
             let object = self.shared(&object);
             let entry = self.objects.entry(object.clone()).or_default();
-            if !entry.looked_at_by.contains(&canary) {
-                entry.looked_at_by.push(canary.clone());
+            if !entry.subscribers.contains(&canary) {
+                entry.subscribers.push(canary.clone());
                 all.push(object);
             }
         }
         if !all.is_empty() {
-            self.looks.insert(canary, all.into());
+            self.subscriptions.insert(canary, all.into());
         }
         kinds
     }
 
-    /// A canary looks at these and at nothing else any more; what nobody looks at is forgotten.
+    /// Reduces the objects that a canary needs to these. Objects that no canary needs are dropped.
     pub fn subscribe_only(&mut self, canary: &ObjectRef, objects: &BTreeSet<ObjectRef>) {
-        let Some((canary, all)) = self.looks.remove_entry(canary) else {
+        let Some((canary, all)) = self.subscriptions.remove_entry(canary) else {
             return;
         };
         let (kept, left): (Vec<_>, Vec<_>) = all
@@ -179,120 +184,121 @@ impl Index {
             let Some(entry) = self.objects.get_mut(&object) else {
                 continue;
             };
-            entry.looked_at_by.retain(|other| *other != canary);
-            if entry.looked_at_by.is_empty() && object.kind != Kind::Canary {
+            entry.subscribers.retain(|other| *other != canary);
+            if entry.subscribers.is_empty() && object.kind != Kind::Canary {
                 self.objects.remove(&object);
             }
         }
         if !kept.is_empty() {
-            self.looks.insert(canary, kept.into());
+            self.subscriptions.insert(canary, kept.into());
         }
     }
 
-    /// An object was asked for, and does not exist.
-    pub fn is_absent(&mut self, object: &ObjectRef) {
-        // Somebody may have created it since: then that was told already. Of some Secrets nobody would tell.
+    /// The API server answered that an object does not exist.
+    pub fn not_found(&mut self, object: &ObjectRef) {
+        // If the object was created since, the watch may already have said so: that content stays. Some Secrets are not watched, so their
+        // absence is not kept.
         if let Some(entry) = self.objects.get_mut(object)
-            && let Seen::Unknown | Seen::Doubted(_) = entry.seen
+            && let Content::Unknown | Content::Stale(_) = entry.content
             && object.kind != Kind::Secret
         {
-            entry.seen = Seen::Absent(entry.seen.version());
+            entry.content = Content::Absent(entry.content.version());
             if object.kind == Kind::Canary {
-                self.gone(object);
+                self.remove_canary(object);
             }
         }
     }
 
-    /// A canary writes an object: until the answer is here, what is told of the object is no news to that canary.
-    pub fn writes(&mut self, canary: &ObjectRef, object: &ObjectRef) {
-        self.writes.insert(object.clone(), canary.clone());
+    /// A canary starts to write an object. Until [`Self::write_ended`], changes of the object do not affect that canary.
+    pub fn write_started(&mut self, canary: &ObjectRef, object: &ObjectRef) {
+        self.writers.insert(object.clone(), canary.clone());
     }
 
-    /// The write came to an end; whether somebody else wrote after it, as was told already.
-    pub fn wrote(&mut self, object: &ObjectRef, at: &str) -> bool {
-        self.writes.remove(object);
-        let seen = self.objects.get(object).map(|entry| &entry.seen);
-        matches!(seen, Some(Seen::Present(known, _)) if *known > version(at))
+    /// A write has ended with this resourceVersion. Returns whether a newer write by another actor has already been seen.
+    pub fn write_ended(&mut self, object: &ObjectRef, at: &str) -> bool {
+        self.writers.remove(object);
+        let seen = self.objects.get(object).map(|entry| &entry.content);
+        matches!(seen, Some(Content::Present(known, _)) if *known > version(at))
     }
 
-    /// An object is not as it was thought to be: it is asked for at the next look.
-    pub fn doubt(&mut self, object: &ObjectRef) {
+    /// Marks an object as possibly out of date: the next reconciliation reads it.
+    pub fn mark_stale(&mut self, object: &ObjectRef) {
         if let Some(entry) = self.objects.get_mut(object) {
-            entry.seen = match entry.seen.version() {
-                0 => Seen::Unknown,
-                known => Seen::Doubted(known),
+            entry.content = match entry.content.version() {
+                0 => Content::Unknown,
+                known => Content::Stale(known),
             };
         }
     }
 
-    /// A list begins.
-    pub fn listing(&mut self, kind: Kind) {
+    /// A list of a kind begins.
+    pub fn list_started(&mut self, kind: Kind) {
         let unlisted = self.objects.keys().filter(|object| object.kind == kind);
         let unlisted = unlisted.cloned().collect();
         self.kinds.entry(kind).or_default().unlisted = unlisted;
     }
 
-    /// The list names an object.
-    pub fn listed(&mut self, arrival: &Arrival<'_>) -> Touched {
+    /// The current list contains an object.
+    pub fn listed(&mut self, arrival: &Arrival<'_>) -> Affected {
         if let Some(watched) = self.kinds.get_mut(&arrival.object.kind) {
             watched.unlisted.remove(&arrival.object);
         }
         if let Some(entry) = self.objects.get_mut(&arrival.object)
-            && let Seen::Present(known, _) | Seen::Doubted(known) = entry.seen
+            && let Content::Present(known, _) | Content::Stale(known) = entry.content
             && version(arrival.version) < known
         {
-            // Either the list was on its way while we wrote, or the API server went back in time.
-            entry.seen = Seen::Unknown;
-            return self.touched_by(&arrival.object);
+            // Either the list is older than a write of ours, or the API server was restored from a backup.
+            entry.content = Content::Unknown;
+            return self.subscribers(&arrival.object);
         }
-        self.arrived(arrival)
+        self.changed(arrival)
     }
 
-    /// The list is at its end: what it did not name does not exist, unless that came to be meanwhile.
-    pub fn is_listed(&mut self, kind: Kind) -> Touched {
+    /// The list of a kind has ended. Objects that it did not contain do not exist, unless they were created meanwhile.
+    pub fn list_ended(&mut self, kind: Kind) -> Affected {
         let watched = self.kinds.entry(kind).or_default();
-        (watched.state, watched.known) = (State::Live, true);
+        (watched.state, watched.has_begun) = (WatchState::Live, true);
         watched.failures = watched.failures();
         watched.live_since = Some(Instant::now());
-        let mut touched = Vec::new();
+        let mut affected = Vec::new();
         for object in std::mem::take(&mut watched.unlisted) {
             let Some(entry) = self.objects.get_mut(&object) else {
                 continue;
             };
-            match entry.seen {
-                Seen::Absent(_) => {}
+            match entry.content {
+                Content::Absent(_) => {}
                 _ if kind == Kind::Canary => {
-                    touched.extend(self.touched_by(&object));
-                    self.gone(&object);
+                    affected.extend(self.subscribers(&object));
+                    self.remove_canary(&object);
                 }
-                Seen::Present(..) | Seen::Doubted(_) => {
-                    entry.seen = Seen::Unknown;
-                    touched.extend(self.touched_by(&object));
+                Content::Present(..) | Content::Stale(_) => {
+                    entry.content = Content::Unknown;
+                    affected.extend(self.subscribers(&object));
                 }
-                // Some Secrets are not listed at all.
-                Seen::Unknown if kind != Kind::Secret => entry.seen = Seen::Absent(0),
-                Seen::Unknown => {}
+                // Some Secrets are never listed.
+                Content::Unknown if kind != Kind::Secret => entry.content = Content::Absent(0),
+                Content::Unknown => {}
             }
         }
-        touched
+        affected
     }
 
-    /// An object came as the answer to a call. A Canary that is gone does not come back by an answer that is late.
-    pub fn answered(&mut self, arrival: &Arrival<'_>) -> Touched {
+    /// The answer to a request contains an object. A late answer does not bring back a Canary that was deleted.
+    pub fn answered(&mut self, arrival: &Arrival<'_>) -> Affected {
         let Some(entry) = self.objects.get_mut(&arrival.object) else {
             return Vec::new();
         };
-        if let Seen::Doubted(known) = entry.seen
+        if let Content::Stale(known) = entry.content
             && version(arrival.version) < known
         {
-            // Whoever was asked is believed, also one that went back in time.
-            entry.seen = Seen::Unknown;
+            // A direct answer is believed, even if the API server was restored from a backup.
+            entry.content = Content::Unknown;
         }
-        self.arrived(arrival)
+        self.changed(arrival)
     }
 
     /// An object was created or changed.
-    pub fn arrived(&mut self, arrival: &Arrival<'_>) -> Touched {
+    pub fn changed(&mut self, arrival: &Arrival<'_>) -> Affected {
         let object = &arrival.object;
         if object.kind == Kind::Canary && !self.objects.contains_key(object) {
             self.objects.entry(Arc::new(object.clone())).or_default();
@@ -300,99 +306,99 @@ impl Index {
         let Some(entry) = self.objects.get_mut(object) else {
             return Vec::new();
         };
-        let (version, known) = (version(arrival.version), entry.seen.version());
-        let is_doubted = matches!(entry.seen, Seen::Doubted(_));
-        if version != 0 && (known > version || known == version && !is_doubted) {
+        let (version, known) = (version(arrival.version), entry.content.version());
+        let was_stale = matches!(entry.content, Content::Stale(_));
+        if version != 0 && (known > version || known == version && !was_stale) {
             return Vec::new();
         }
         let text = kept(object.kind, (arrival.text)());
-        entry.seen = Seen::Present(version, self.packer.pack(&text));
-        if is_doubted && known == version {
-            // It is as it was thought to be.
+        entry.content = Content::Present(version, self.packer.pack(&text));
+        if was_stale && known == version {
+            // The object has not changed after all.
             return Vec::new();
         }
-        let mut touched = self.touched_by(object);
-        if let Some(writer) = self.writes.get(object) {
-            touched.retain(|canary| **canary != *writer);
+        let mut affected = self.subscribers(object);
+        if let Some(writer) = self.writers.get(object) {
+            affected.retain(|canary| **canary != *writer);
         }
-        touched
+        affected
     }
 
     /// An object was deleted.
-    pub fn deleted(&mut self, object: &ObjectRef, at: &str) -> Touched {
+    pub fn deleted(&mut self, object: &ObjectRef, at: &str) -> Affected {
         let Some(entry) = self.objects.get_mut(object) else {
             return Vec::new();
         };
-        if matches!(entry.seen, Seen::Present(known, _) | Seen::Doubted(known) if known > version(at))
+        if matches!(entry.content, Content::Present(known, _) | Content::Stale(known) if known > version(at))
         {
-            // It was made again, and we know that already.
+            // The object was created again, and that is already known.
             return Vec::new();
         }
-        entry.seen = Seen::Absent(version(at));
-        let touched = self.touched_by(object);
+        entry.content = Content::Absent(version(at));
+        let affected = self.subscribers(object);
         if object.kind == Kind::Canary {
-            self.gone(object);
+            self.remove_canary(object);
         }
-        touched
+        affected
     }
 
-    /// A kind cannot be watched for now; how often in a row that was so.
-    pub fn failed(&mut self, kind: Kind) -> u32 {
+    /// A kind cannot be watched now. Returns how often in a row that happened.
+    pub fn watch_failed(&mut self, kind: Kind) -> u32 {
         let watched = self.kinds.entry(kind).or_default();
         watched.failures = watched.failures() + 1;
-        (watched.state, watched.known) = (State::Failing, true);
+        (watched.state, watched.has_begun) = (WatchState::Failing, true);
         watched.live_since = None;
         watched.failures
     }
 
-    /// How often in a row a kind could not be watched.
+    /// Returns how often in a row a kind could not be watched.
     pub fn failures(&self, kind: Kind) -> u32 {
-        self.kinds.get(&kind).map_or(0, Watched::failures)
+        self.kinds.get(&kind).map_or(0, KindWatch::failures)
     }
 
-    /// Whether what is known of a kind can be relied on.
+    /// Whether the cached objects of a kind are current.
     pub fn is_live(&self, kind: Kind) -> bool {
-        self.state(kind) == Some(State::Live)
+        self.state(kind) == Some(WatchState::Live)
     }
 
-    /// Whether each kind's list is here, or cannot be had.
-    pub fn all_known(&self) -> bool {
-        self.kinds.values().all(|watched| watched.known)
+    /// Whether the first list of each kind has ended or failed.
+    pub fn all_kinds_have_begun(&self) -> bool {
+        self.kinds.values().all(|watched| watched.has_begun)
     }
 
-    /// Whether a canary looks at something that cannot be watched.
+    /// Whether a canary needs an object of a kind that cannot be watched.
     pub fn uses_unwatched_kind(&self, canary: &ObjectRef) -> bool {
-        let mut objects = self.looks.get(canary).into_iter().flatten();
+        let mut objects = self.subscriptions.get(canary).into_iter().flatten();
         objects.any(|object| !self.is_live(object.kind))
     }
 
-    /// All canaries.
+    /// Returns all Canaries.
     pub fn canaries(&self) -> Vec<Arc<ObjectRef>> {
         let canaries = self.objects.iter();
         canaries
             .filter(|(object, entry)| {
-                object.kind == Kind::Canary && !matches!(entry.seen, Seen::Absent(_))
+                object.kind == Kind::Canary && !matches!(entry.content, Content::Absent(_))
             })
             .map(|(object, _)| object.clone())
             .collect()
     }
 
-    /// The canaries that look at an object.
-    pub fn touched_by(&self, object: &ObjectRef) -> Touched {
+    /// Returns the canaries that need an object, and the object itself if it is a Canary.
+    pub fn subscribers(&self, object: &ObjectRef) -> Affected {
         let Some((object, entry)) = self.objects.get_key_value(object) else {
             return Vec::new();
         };
         let itself = (object.kind == Kind::Canary).then(|| object.clone());
-        let looking = entry.looked_at_by.iter().cloned();
-        looking.chain(itself).collect()
+        let subscribers = entry.subscribers.iter().cloned();
+        subscribers.chain(itself).collect()
     }
 
-    /// How many objects of each kind are kept, and how many bytes of them.
+    /// Returns how many objects of each kind are kept, and how many bytes they take.
     pub fn sizes(&self) -> HashMap<Kind, (usize, usize)> {
         let mut sizes: HashMap<Kind, (usize, usize)> = HashMap::new();
         for (object, entry) in &self.objects {
             let (objects, bytes) = sizes.entry(object.kind).or_default();
-            if let Seen::Present(_, packed) = &entry.seen {
+            if let Content::Present(_, packed) = &entry.content {
                 *objects += 1;
                 *bytes += packed.len();
             }
@@ -400,17 +406,17 @@ impl Index {
         sizes
     }
 
-    /// A Canary does not exist any more: nobody looks with its eyes.
-    fn gone(&mut self, canary: &ObjectRef) {
+    /// The Canary is gone: drops it and its subscriptions.
+    fn remove_canary(&mut self, canary: &ObjectRef) {
         self.subscribe_only(canary, &BTreeSet::new());
         self.objects.remove(canary);
     }
 
-    fn state(&self, kind: Kind) -> Option<State> {
+    fn state(&self, kind: Kind) -> Option<WatchState> {
         self.kinds.get(&kind).map(|watched| watched.state)
     }
 
-    /// One name for all who name it.
+    /// Returns the shared copy of a reference, so that each name is in memory once.
     fn shared(&self, object: &ObjectRef) -> Arc<ObjectRef> {
         match self.objects.get_key_value(object) {
             Some((shared, _)) => shared.clone(),
@@ -419,12 +425,12 @@ impl Index {
     }
 }
 
-/// A resourceVersion as the number that it is; 0, which is newer than nothing and older than nothing, where it is none.
+/// Parses a resourceVersion. Returns 0 if it is no number: then it counts neither as newer nor as older than others.
 pub fn version(text: &str) -> u64 {
     text.parse().unwrap_or(0)
 }
 
-/// What is kept of an object: of a config, what tells whether it changed.
+/// Returns the JSON that is kept of an object. Of a ConfigMap or Secret, only checksums are kept, which tell whether it changed.
 fn kept(kind: Kind, text: String) -> String {
     match kind {
         Kind::ConfigMap | Kind::Secret => {

@@ -1,26 +1,26 @@
-//! The text of an object, packed: objects of one kind are much alike, so that little is left of each beside a common dictionary.
+//! Compression of cached objects. Objects of one kind are much alike, so with a common dictionary each takes little memory.
 
 use std::cell::RefCell;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use serde_json::Value;
 
-/// Phrases of the objects that releases consist of: about a seventh is left of an object.
+/// Phrases that objects of releases contain. With them an object shrinks to about a seventh.
 const PHRASES: &[u8] = include_bytes!("phrases.txt");
-/// The largest window that the format has.
+/// The largest window of the format.
 const WINDOW: u8 = 15;
 
-/// A packed text.
+/// A compressed object.
 #[derive(Clone, Debug)]
 pub struct Packed(std::sync::Arc<[u8]>);
 
 impl Packed {
-    /// How many bytes are kept.
+    /// Returns how many bytes the object takes.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// The text as JSON again.
+    /// Decompresses and parses the object.
     pub fn value(&self) -> Value {
         let text = UNPACKER.with_borrow_mut(|state| unpack(&self.0, state));
         let text = text.unwrap_or_default();
@@ -28,7 +28,7 @@ impl Packed {
     }
 }
 
-/// Packs texts one after another.
+/// Compresses objects one after another.
 pub struct Packer {
     state: Compress,
     buffer: Vec<u8>,
@@ -44,11 +44,11 @@ impl Default for Packer {
 }
 
 impl Packer {
-    /// Packs a text.
+    /// Compresses JSON.
     pub fn pack(&mut self, text: &str) -> Packed {
         self.state.reset();
         self.buffer.clear();
-        // Whether the dictionary is taken and the end is reached stands in the test below: neither depends on the text.
+        // Neither call fails, whatever the text: the test below proves it.
         let _ = self.state.set_dictionary(PHRASES);
         self.buffer.reserve(text.len() + 64);
         let _ = self
@@ -59,7 +59,7 @@ impl Packer {
 }
 
 thread_local! {
-    /// To make one costs more than what it unpacks.
+    /// Kept because creating one costs more than decompressing an object.
     static UNPACKER: RefCell<Decompress> = RefCell::new(Decompress::new_with_window_bits(false, WINDOW));
 }
 
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_comes_out_as_it_went_in_however_long() {
+    fn decompression_restores_texts_of_any_length() {
         let mut packer = Packer::default();
         for length in [0, 1, 100, 10_000, 1_000_000] {
             let noise: String = (0_u32..length)
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn little_is_left_of_an_object_of_a_release() {
+    fn an_object_of_a_release_shrinks_to_less_than_a_quarter() {
         let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web-primary", "namespace": "shop",
             "uid": "1b4e28ba-2fa1-11d2-883f-0016d3cca427", "resourceVersion": "123456", "creationTimestamp": "2026-01-02T03:04:05Z",
             "ownerReferences": [{"apiVersion": "flagger.app/v1beta1", "blockOwnerDeletion": true, "controller": true, "kind": "Canary",

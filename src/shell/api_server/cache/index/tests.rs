@@ -31,71 +31,71 @@ fn text(version: &str) -> impl Fn() -> String {
     move || text.clone()
 }
 
-/// An index whose list of Deployments is done; one canary looks at its target.
+/// An index that has listed Deployments; one canary needs its target.
 fn live() -> Index {
     let mut index = Index::default();
-    assert_eq!(index.reconcile(&canary(), [target()]), [Kind::Deployment]);
-    index.listing(Kind::Deployment);
+    assert_eq!(index.subscribe(&canary(), [target()]), [Kind::Deployment]);
+    index.list_started(Kind::Deployment);
     drop(index.listed(&arrival(&target(), "5", &text("5"))));
-    drop(index.is_listed(Kind::Deployment));
+    drop(index.list_ended(Kind::Deployment));
     index
 }
 
-/// What is known: the version that was packed, `-` for nothing there, `?` for nothing known.
+/// Returns what the index knows: the version of the object, `-` if it does not exist, `?` if it must be read.
 fn known(index: &Index, object: &ObjectRef) -> String {
-    match index.known(object) {
-        Known::Present(_, packed) => packed.value()["version"].as_str().unwrap().to_owned(),
-        Known::Absent => "-".to_owned(),
-        Known::Unknown => "?".to_owned(),
+    match index.get(object) {
+        Cached::Present(_, packed) => packed.value()["version"].as_str().unwrap().to_owned(),
+        Cached::Absent => "-".to_owned(),
+        Cached::Unknown => "?".to_owned(),
     }
 }
 
 #[test]
-fn nothing_can_be_said_before_the_list_is_there() {
+fn objects_are_unknown_until_their_list_has_ended() {
     let mut index = Index::default();
-    drop(index.reconcile(&canary(), [target()]));
-    index.listing(Kind::Deployment);
+    drop(index.subscribe(&canary(), [target()]));
+    index.list_started(Kind::Deployment);
     drop(index.listed(&arrival(&target(), "5", &text("5"))));
     assert_eq!(known(&index, &target()), "?");
-    assert!(!index.all_known());
-    drop(index.is_listed(Kind::Deployment));
+    assert!(!index.all_kinds_have_begun());
+    drop(index.list_ended(Kind::Deployment));
     assert_eq!(known(&index, &target()), "5");
-    assert!(index.all_known());
+    assert!(index.all_kinds_have_begun());
 }
 
 #[test]
-fn what_nobody_looks_at_is_not_even_read() {
+fn an_object_that_no_canary_needs_is_not_parsed() {
     let mut index = live();
     let other = object(Kind::Deployment, "other");
-    let unread = || -> String { panic!("nobody looks at it") };
-    assert!(index.arrived(&arrival(&other, "7", &unread)).is_empty());
+    let unread = || -> String { panic!("no canary needs it") };
+    assert!(index.changed(&arrival(&other, "7", &unread)).is_empty());
     assert_eq!(
         known(&index, &other),
         "?",
-        "who comes to look at it has to ask"
+        "a canary that needs it later must read it"
     );
     assert_eq!(index.sizes()[&Kind::Deployment].0, 1);
 }
 
 #[test]
-fn what_arrives_late_is_not_taken_for_new() {
+fn late_events_are_ignored() {
     let mut index = live();
-    drop(index.arrived(&arrival(&target(), "9", &text("9"))));
+    drop(index.changed(&arrival(&target(), "9", &text("9"))));
     assert!(
         index
-            .arrived(&arrival(&target(), "7", &text("7")))
+            .changed(&arrival(&target(), "7", &text("7")))
             .is_empty()
     );
     assert!(
         index
-            .arrived(&arrival(&target(), "9", &text("9")))
+            .changed(&arrival(&target(), "9", &text("9")))
             .is_empty(),
-        "our own write comes back as an event"
+        "a write of ours comes back as an event"
     );
     assert_eq!(known(&index, &target()), "9");
     assert!(
         index.deleted(&target(), "8").is_empty(),
-        "it was made again since"
+        "it was created again since"
     );
     assert_eq!(known(&index, &target()), "9");
     assert_eq!(index.deleted(&target(), "11").len(), 1);
@@ -103,7 +103,7 @@ fn what_arrives_late_is_not_taken_for_new() {
 }
 
 #[test]
-fn an_answer_that_a_deletion_overtook_brings_nothing_back() {
+fn an_answer_that_is_older_than_a_deletion_is_ignored() {
     let mut index = live();
     assert_eq!(index.deleted(&target(), "11").len(), 1);
     assert!(
@@ -113,158 +113,161 @@ fn an_answer_that_a_deletion_overtook_brings_nothing_back() {
     );
     assert_eq!(known(&index, &target()), "-");
     assert_eq!(
-        index.arrived(&arrival(&target(), "12", &text("12"))).len(),
+        index.changed(&arrival(&target(), "12", &text("12"))).len(),
         1,
-        "it is made again"
+        "it is created again"
     );
     drop(index.answered(&arrival(&canary(), "10", &text("10"))));
     assert!(
         index.canaries().is_empty(),
-        "a Canary that is gone stays so"
+        "a deleted Canary stays deleted"
     );
 }
 
 #[test]
-fn versions_are_numbers_and_not_texts() {
+fn versions_are_compared_as_numbers() {
     let mut index = live();
     assert_eq!(
-        index.arrived(&arrival(&target(), "10", &text("10"))).len(),
+        index.changed(&arrival(&target(), "10", &text("10"))).len(),
         1
     );
     assert_eq!(known(&index, &target()), "10");
 }
 
 #[test]
-fn an_object_that_is_not_as_it_was_thought_to_be_is_asked_for() {
+fn a_stale_object_is_unknown_until_it_was_read() {
     let mut index = live();
-    index.doubt(&target());
+    index.mark_stale(&target());
     assert_eq!(known(&index, &target()), "?");
     drop(index.answered(&arrival(&target(), "4", &text("4"))));
     assert_eq!(
         known(&index, &target()),
         "4",
-        "an answer counts, whatever was thought before"
+        "a direct answer counts, even if it is older"
     );
 }
 
 #[test]
-fn what_is_doubted_is_asked_for_and_what_is_older_is_no_news() {
+fn events_older_than_a_stale_object_are_ignored() {
     let mut index = live();
-    index.doubt(&target());
-    drop(index.arrived(&arrival(&target(), "4", &text("4"))));
+    index.mark_stale(&target());
+    drop(index.changed(&arrival(&target(), "4", &text("4"))));
     assert_eq!(known(&index, &target()), "?");
     let same = index.answered(&arrival(&target(), "5", &text("5")));
-    assert!(same.is_empty(), "it is as it was thought to be");
+    assert!(same.is_empty(), "the object has not changed");
     assert_eq!(known(&index, &target()), "5");
-    index.doubt(&target());
+    index.mark_stale(&target());
     let other = index.answered(&arrival(&target(), "6", &text("6")));
     assert_eq!((known(&index, &target()).as_str(), other.len()), ("6", 1));
-    index.doubt(&target());
-    index.is_absent(&target());
+    index.mark_stale(&target());
+    index.not_found(&target());
     drop(index.answered(&arrival(&target(), "5", &text("5"))));
     assert_eq!(known(&index, &target()), "-");
 }
 
 #[test]
-fn a_canary_that_was_doubted_when_it_went_is_gone() {
+fn a_stale_canary_that_a_list_does_not_contain_is_removed() {
     let mut index = live();
-    drop(index.arrived(&arrival(&canary(), "6", &text("6"))));
-    index.doubt(&canary());
-    index.listing(Kind::Canary);
-    assert_eq!(index.is_listed(Kind::Canary).len(), 1);
-    assert_eq!(index.touched_by(&canary()).len(), 0);
+    drop(index.changed(&arrival(&canary(), "6", &text("6"))));
+    index.mark_stale(&canary());
+    index.list_started(Kind::Canary);
+    assert_eq!(index.list_ended(Kind::Canary).len(), 1);
+    assert_eq!(index.subscribers(&canary()).len(), 0);
 }
 
 #[test]
-fn a_write_of_its_own_is_no_news_to_a_canary_but_one_after_it_is() {
+fn a_canary_is_not_affected_by_its_own_write_but_by_a_later_one() {
     let mut index = live();
-    index.writes(&canary(), &target());
-    // The watch is faster than the answer.
+    index.write_started(&canary(), &target());
+    // The watch is faster than the answer to the write.
     assert!(
         index
-            .arrived(&arrival(&target(), "6", &text("6")))
+            .changed(&arrival(&target(), "6", &text("6")))
             .is_empty()
     );
-    assert!(!index.wrote(&target(), "6"));
-    index.writes(&canary(), &target());
+    assert!(!index.write_ended(&target(), "6"));
+    index.write_started(&canary(), &target());
     assert!(
         index
-            .arrived(&arrival(&target(), "8", &text("8")))
+            .changed(&arrival(&target(), "8", &text("8")))
             .is_empty()
     );
-    assert!(index.wrote(&target(), "7"), "somebody else wrote the 8");
-    assert_eq!(index.arrived(&arrival(&target(), "9", &text("9"))).len(), 1);
+    assert!(
+        index.write_ended(&target(), "7"),
+        "another actor wrote version 8"
+    );
+    assert_eq!(index.changed(&arrival(&target(), "9", &text("9"))).len(), 1);
 }
 
 #[test]
-fn what_a_new_list_does_not_name_is_asked_for() {
+fn an_object_that_a_new_list_does_not_contain_is_read() {
     let mut index = live();
-    index.listing(Kind::Deployment);
-    // Written by us while the list was on its way.
-    drop(index.arrived(&arrival(&target(), "8", &text("8"))));
-    assert_eq!(index.is_listed(Kind::Deployment).len(), 1);
+    index.list_started(Kind::Deployment);
+    // This process wrote the object after the list began.
+    drop(index.changed(&arrival(&target(), "8", &text("8"))));
+    assert_eq!(index.list_ended(Kind::Deployment).len(), 1);
     assert_eq!(known(&index, &target()), "?");
 }
 
 #[test]
-fn an_api_server_that_went_back_in_time_is_believed_once_it_was_asked() {
+fn an_object_that_a_list_shows_at_an_older_version_is_read() {
     let mut index = live();
-    index.listing(Kind::Deployment);
+    index.list_started(Kind::Deployment);
     assert_eq!(index.listed(&arrival(&target(), "3", &text("3"))).len(), 1);
-    drop(index.is_listed(Kind::Deployment));
+    drop(index.list_ended(Kind::Deployment));
     assert_eq!(known(&index, &target()), "?");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kind_that_may_be_listed_and_not_watched_is_not_listed_all_the_time() {
+async fn the_pause_grows_for_a_kind_that_can_be_listed_but_not_watched() {
     let mut index = live();
     for times in 1..5 {
-        assert_eq!(index.failed(Kind::Deployment), times);
+        assert_eq!(index.watch_failed(Kind::Deployment), times);
         assert_eq!(index.failures(Kind::Deployment), times);
-        drop(index.is_listed(Kind::Deployment));
+        drop(index.list_ended(Kind::Deployment));
     }
     tokio::time::advance(STEADY).await;
     assert_eq!(index.failures(Kind::Deployment), 0, "it is watched again");
-    assert_eq!(index.failed(Kind::Deployment), 1);
+    assert_eq!(index.watch_failed(Kind::Deployment), 1);
 }
 
 #[test]
-fn a_kind_that_cannot_be_watched_is_asked_for_at_every_look() {
+fn objects_of_a_kind_that_cannot_be_watched_are_unknown() {
     let mut index = live();
     assert!(!index.uses_unwatched_kind(&canary()));
-    assert_eq!(index.failed(Kind::Deployment), 1);
-    assert_eq!(index.failed(Kind::Deployment), 2);
-    assert!(index.uses_unwatched_kind(&canary()) && index.all_known());
-    drop(index.arrived(&arrival(&target(), "9", &text("9"))));
+    assert_eq!(index.watch_failed(Kind::Deployment), 1);
+    assert_eq!(index.watch_failed(Kind::Deployment), 2);
+    assert!(index.uses_unwatched_kind(&canary()) && index.all_kinds_have_begun());
+    drop(index.changed(&arrival(&target(), "9", &text("9"))));
     assert_eq!(known(&index, &target()), "?");
-    index.listing(Kind::Deployment);
+    index.list_started(Kind::Deployment);
     drop(index.listed(&arrival(&target(), "9", &text("9"))));
-    drop(index.is_listed(Kind::Deployment));
+    drop(index.list_ended(Kind::Deployment));
     assert_eq!(known(&index, &target()), "9");
 }
 
 #[test]
-fn what_does_not_exist_is_known_but_for_secrets_which_are_not_all_listed() {
+fn absence_is_known_except_for_secrets_which_are_not_all_listed() {
     let mut index = Index::default();
     let (config, secret) = (object(Kind::ConfigMap, "env"), object(Kind::Secret, "keys"));
-    drop(index.reconcile(&canary(), [config.clone(), secret.clone()]));
+    drop(index.subscribe(&canary(), [config.clone(), secret.clone()]));
     for kind in [Kind::ConfigMap, Kind::Secret] {
-        index.listing(kind);
-        drop(index.is_listed(kind));
+        index.list_started(kind);
+        drop(index.list_ended(kind));
     }
     assert_eq!([known(&index, &config), known(&index, &secret)], ["-", "?"]);
-    index.is_absent(&secret);
-    assert_eq!(known(&index, &secret), "?", "it may come unheard");
-    // Its creation is told, and counts.
+    index.not_found(&secret);
+    assert_eq!(known(&index, &secret), "?", "its creation may not be seen");
+    // If its creation is seen, it counts.
     let made = json!({"metadata": {"name": "keys"}, "data": {"password": "aHVzaA=="}}).to_string();
     assert_eq!(
         index
-            .arrived(&arrival(&secret, "9", &|| made.clone()))
+            .changed(&arrival(&secret, "9", &|| made.clone()))
             .len(),
         1
     );
-    let Known::Present(_, kept) = index.known(&secret) else {
-        panic!("it is there");
+    let Cached::Present(_, kept) = index.get(&secret) else {
+        panic!("the secret is not cached");
     };
     assert!(
         !kept.value().to_string().contains("aHVzaA"),
@@ -273,37 +276,37 @@ fn what_does_not_exist_is_known_but_for_secrets_which_are_not_all_listed() {
 }
 
 #[test]
-fn an_answer_that_something_is_missing_does_not_undo_its_creation() {
+fn a_not_found_answer_does_not_undo_a_later_creation() {
     let mut index = live();
-    index.doubt(&target());
-    drop(index.arrived(&arrival(&target(), "9", &text("9"))));
-    index.is_absent(&target());
+    index.mark_stale(&target());
+    drop(index.changed(&arrival(&target(), "9", &text("9"))));
+    index.not_found(&target());
     assert_eq!(known(&index, &target()), "9");
 }
 
 #[test]
-fn all_who_look_are_told_and_with_the_last_of_them_it_is_forgotten() {
+fn a_change_affects_all_subscribers_and_the_last_one_takes_the_object_with_it() {
     let mut index = live();
     let other = object(Kind::Canary, "other");
-    drop(index.reconcile(&other, [target()]));
-    assert_eq!(index.arrived(&arrival(&target(), "6", &text("6"))).len(), 2);
+    drop(index.subscribe(&other, [target()]));
+    assert_eq!(index.changed(&arrival(&target(), "6", &text("6"))).len(), 2);
     index.subscribe_only(&canary(), &BTreeSet::new());
-    assert_eq!(*index.touched_by(&target())[0], other);
+    assert_eq!(*index.subscribers(&target())[0], other);
     index.subscribe_only(&other, &BTreeSet::new());
     assert!(
         index
-            .arrived(&arrival(&target(), "7", &text("7")))
+            .changed(&arrival(&target(), "7", &text("7")))
             .is_empty()
     );
     assert!(!index.sizes().contains_key(&Kind::Deployment));
 }
 
 #[test]
-fn a_canary_that_is_gone_looks_at_nothing() {
+fn a_deleted_canary_has_no_subscriptions() {
     let mut index = live();
-    index.listing(Kind::Canary);
+    index.list_started(Kind::Canary);
     drop(index.listed(&arrival(&canary(), "6", &text("6"))));
-    drop(index.is_listed(Kind::Canary));
+    drop(index.list_ended(Kind::Canary));
     assert_eq!(index.canaries().len(), 1);
     assert_eq!(index.deleted(&canary(), "7").len(), 1);
     assert!(index.canaries().is_empty() && index.sizes().is_empty());

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::syntax;
+use super::syntax::{self, Exit};
 
 /// A flag of the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,7 +180,7 @@ impl FlagSpec {
     }
 }
 
-/// The text of `-h`.
+/// Returns the text of `-h`.
 pub(super) fn usage() -> String {
     let help = FLAGS.map(|flag| flag.help());
     let flags = FLAGS.iter().zip(&help);
@@ -195,3 +195,8 @@ const COMMANDS: &str = "  crds
     \tAs the first argument: print what flagger would do first for each canary if it were started with these flags, and which rights
     \tare missing. Writes nothing. Exits with 0 if no canary would change and no right is missing, else with 1. -o json prints JSON.
 ";
+
+/// The command line is invalid for this reason.
+pub(super) fn invalid(problem: &str) -> Exit {
+    Exit::invalid(problem, &usage())
+}

@@ -5,18 +5,18 @@
 //! | --- | --- |
 //! | which flags are there? | [`FLAGS`] |
 //! | what is the syntax of flags? | [`syntax`] |
-//! | what do their values mean? | `resolve` |
+//! | what do their values mean? | [`Config`] |
 
+mod config;
 mod flags;
-mod resolve;
 pub mod syntax;
 #[cfg(test)]
 mod tests;
 
-use crate::snapshot::{Secret, Settings};
+use config::resolve;
+pub use config::{Config, Slack, Teams};
 pub use flags::{FLAGS, FlagSpec};
-use flags::{LIBRARY_FLAGS, usage};
-use resolve::resolve;
+use flags::{LIBRARY_FLAGS, invalid, usage};
 use syntax::{Exit, is_true};
 
 /// The task of the process.
@@ -37,61 +37,6 @@ pub enum Output {
     Table,
     /// For scripts.
     Json,
-}
-
-/// The configuration: flags and environment variables with their defaults applied.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The path of a kubeconfig, outside of a cluster.
-    pub kubeconfig: Option<String>,
-    /// The address of the API server, in place of the one in the kubeconfig.
-    pub master: Option<String>,
-    /// The only namespace that is watched; `None` means all.
-    pub namespace: Option<String>,
-    /// The settings that decisions depend on.
-    pub settings: Settings,
-    /// The port of `/metrics` and `/healthz`.
-    pub port: u16,
-    /// debug, info, warn or error.
-    pub log_level: String,
-    /// Whether logs are JSON.
-    pub log_json: bool,
-    /// Whether several processes elect a leader.
-    pub leader_election: bool,
-    /// The namespace of the Lease.
-    pub lease_namespace: String,
-    /// The chat for canaries without alerts of their own.
-    pub slack: Slack,
-    /// Microsoft Teams; replaces Slack if it has an address.
-    pub teams: Teams,
-    /// The event webhook for canaries without one of their own.
-    pub event_webhook: Option<Secret>,
-    /// Sentences about flags that have no effect or a doubtful value.
-    pub warnings: Vec<String>,
-}
-
-/// The operator's own chat.
-#[derive(Clone, Debug)]
-pub struct Slack {
-    /// Its address.
-    pub url: Option<Secret>,
-    /// The token of a bot.
-    pub token: Option<Secret>,
-    /// The proxy to it.
-    pub proxy: Option<Secret>,
-    /// The name of the sender.
-    pub user: String,
-    /// The channel.
-    pub channel: String,
-}
-
-/// The operator's own chat at Microsoft Teams.
-#[derive(Clone, Debug)]
-pub struct Teams {
-    /// Its address.
-    pub url: Option<Secret>,
-    /// The proxy to it.
-    pub proxy: Option<Secret>,
 }
 
 /// Reads a command line (without the name of the program) and the environment.
@@ -147,8 +92,4 @@ fn misplaced_command(args: &[String]) -> Option<&str> {
     words
         .find(|(i, word)| *i > 0 && !is_value(*i) && ["check", "crds"].contains(&word.as_str()))
         .map(|(_, word)| word.as_str())
-}
-
-fn invalid(problem: &str) -> Exit {
-    Exit::invalid(problem, &usage())
 }

@@ -10,7 +10,6 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{
-    connection::Clients,
     leadership::Leadership,
     raw_object::RawObject,
     request::{ClusterError, Prepared, READ_DEADLINE, WRITE_DEADLINE, requests_for, send},
@@ -26,6 +25,26 @@ pub struct Cluster {
     clients: Clients,
     leadership: Leadership,
     metrics: OperatorMetrics,
+}
+
+/// The clients of a process that leads.
+#[derive(Clone)]
+pub struct Clients {
+    /// Reads and writes. Each request has a deadline; until then, kube repeats it while the API server is too busy.
+    pub(super) requests: Client,
+    /// Watches. kube would pause for up to minutes before it repeats a watch, and nothing would be watched meanwhile. The cache retries
+    /// within seconds, and reads what it cannot watch.
+    pub(super) watches: Client,
+}
+
+impl From<Client> for Clients {
+    /// One client for both.
+    fn from(client: Client) -> Self {
+        Self {
+            requests: client.clone(),
+            watches: client,
+        }
+    }
 }
 
 /// A request together with the labels under which it is counted.

@@ -8,7 +8,11 @@ use kube::{
 };
 use tracing::info;
 
-use super::{cluster::Cluster, leadership::Leadership, lease::Candidate};
+use super::{
+    cluster::{Clients, Cluster},
+    leadership::Leadership,
+    lease::Candidate,
+};
 use crate::shell::telemetry::operator_metrics::OperatorMetrics;
 
 /// A connection without any data for this long is dead. The API server ends each watch after half a minute, so a live one is never silent
@@ -96,25 +100,5 @@ impl Connection {
             requests: client(self.config.clone())?,
             watches: client(without_retries)?,
         })
-    }
-}
-
-/// The clients of a process that leads.
-#[derive(Clone)]
-pub struct Clients {
-    /// Reads and writes. Each request has a deadline; until then, kube repeats it while the API server is too busy.
-    pub(super) requests: Client,
-    /// Watches. kube would pause for up to minutes before it repeats a watch, and nothing would be watched meanwhile. The cache retries
-    /// within seconds, and reads what it cannot watch.
-    pub(super) watches: Client,
-}
-
-impl From<Client> for Clients {
-    /// One client for both.
-    fn from(client: Client) -> Self {
-        Self {
-            requests: client.clone(),
-            watches: client,
-        }
     }
 }

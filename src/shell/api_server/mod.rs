@@ -36,8 +36,8 @@ mod raw_object;
 mod request;
 mod review;
 
-pub use cluster::Cluster;
-pub use connection::{Clients, ConnectError, Connection};
+pub use cluster::{Clients, Cluster};
+pub use connection::{ConnectError, Connection};
 pub use leadership::Leadership;
 pub use raw_object::RawObject;
 pub use request::ClusterError;

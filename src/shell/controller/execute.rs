@@ -3,7 +3,10 @@
 use serde_json::Value;
 use tracing::{debug, info};
 
-use super::{full_name, reconcile::Reconciliation};
+use super::{
+    context::full_name,
+    reconcile::{Execution, Reconciliation},
+};
 use crate::{
     api::canary::{CanaryPhase, CanaryStatus},
     rollout::{self, Plan, Requeue, audit},
@@ -14,15 +17,6 @@ use crate::{
     },
     snapshot::{Snapshot, Write},
 };
-
-/// What follows a plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Execution {
-    /// The plan was carried out, or a write lost: observe and decide again.
-    DecideAgain,
-    /// The plan was refused. Nothing is tried again before the next tick.
-    WaitForTick,
-}
 
 impl Reconciliation<'_> {
     /// Carries out a plan, unless the audit refuses it as unsafe.

@@ -10,6 +10,7 @@
 //! | what is remembered between two reconciliations? | [`reconcile_state`] |
 
 pub mod answers;
+mod context;
 mod execute;
 pub mod observe;
 mod reconcile;
@@ -19,66 +20,22 @@ pub mod schedule;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::Arc,
     time::Duration,
 };
 
 use tokio::{sync::mpsc, time::Instant};
 use tracing::{error, info, warn};
 
-use super::{
-    api_server::{Cluster, cache::Cache},
-    lock::lock,
-    notify::Notifier,
-    telemetry::{canary_metrics::CanaryMetrics, operator_metrics::OperatorMetrics, server::Health},
-};
-use crate::snapshot::{ObjectRef, Settings};
-use answers::Answers;
+use super::{api_server::cache::Cache, telemetry::server::Health};
+use crate::snapshot::ObjectRef;
+pub use context::Operator;
+use context::{Context, full_name};
 use reconcile::Reconciliation;
-use reconcile_state::ReconcileState;
 use schedule::{Reconciler, Schedule};
 
 /// How often deleted canaries are forgotten.
 const SWEEP: Duration = Duration::from_secs(10);
-/// The shortest and the longest pause after a failed reconciliation.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
-
-/// What all reconciliations share.
-pub struct Operator {
-    /// Reads and writes objects.
-    pub cluster: Cluster,
-    /// The settings that the operator was started with.
-    pub settings: Arc<Settings>,
-    /// Sends notifications.
-    pub notifier: Notifier,
-    /// The metrics of canaries.
-    pub canary_metrics: CanaryMetrics,
-    /// The metrics of the operator's own work.
-    pub operator_metrics: OperatorMetrics,
-    /// The questions that are being asked.
-    pub answers: Arc<Answers>,
-}
-
-/// What reconciles canaries. Clones are the same.
-#[derive(Clone)]
-struct Context {
-    operator: Arc<Operator>,
-    cache: Arc<Cache>,
-    health: Health,
-    canaries: Arc<Mutex<HashMap<ObjectRef, CanaryEntry>>>,
-}
-
-/// What is kept of a canary between reconciliations.
-#[derive(Clone, Default)]
-struct CanaryEntry {
-    state: Arc<Mutex<ReconcileState>>,
-    /// The name of its target: a label of its metrics.
-    target: Option<String>,
-    /// The last resourceVersion of the Canary that could not be read and for which that was reported.
-    reported_invalid: Option<String>,
-    /// The failed reconciliations in a row.
-    failures: u32,
-}
 
 /// Reconciles all canaries of a namespace, or of all namespaces, until `stop` completes. The channel carries the names of canaries that
 /// changed or got an answer.
@@ -100,12 +57,7 @@ pub async fn run(
     );
     let (cache, kinds_to_watch) = Cache::new(operator.cluster.clone(), namespace, needs, trigger);
     let cache = Arc::new(cache);
-    let context = Context {
-        operator,
-        cache: cache.clone(),
-        health: health.clone(),
-        canaries: Arc::default(),
-    };
+    let context = Context::new(operator, cache.clone(), health.clone());
     let _cleanup = Cleanup(context.clone());
     let reconciling = async {
         tokio::pin!(stop);
@@ -209,74 +161,4 @@ impl Reconciler<ObjectRef> for Context {
     fn heartbeat(&self) {
         self.health.heartbeat();
     }
-}
-
-impl Context {
-    fn canaries(&self) -> MutexGuard<'_, HashMap<ObjectRef, CanaryEntry>> {
-        lock(&self.canaries)
-    }
-
-    fn with_entry<T>(&self, canary: &ObjectRef, f: impl FnOnce(&mut CanaryEntry) -> T) -> T {
-        f(self.canaries().entry(canary.clone()).or_default())
-    }
-
-    /// Records a failed reconciliation. Returns how long to wait before the next attempt.
-    fn failed(&self, canary: &ObjectRef, category: &str) -> Duration {
-        self.operator.operator_metrics.error(category);
-        let failures = self.with_entry(canary, |entry| {
-            lock(&entry.state).failed();
-            entry.failures += 1;
-            entry.failures
-        });
-        let (first, most) = RETRY;
-        first.saturating_mul(1 << failures.min(10)).min(most)
-    }
-
-    /// Remembers the target of a canary. If the canary had another one, removes the gauges of that.
-    fn set_target(&self, canary: &ObjectRef, target: &str) {
-        let before = self.with_entry(canary, |entry| entry.target.replace(target.to_owned()));
-        if let Some(other) = before.filter(|before| before != target) {
-            self.forget_target(&other, &canary.namespace);
-        }
-    }
-
-    /// Removes the gauges of a target, unless another canary has it.
-    fn forget_target(&self, target: &str, namespace: &str) {
-        let has_it = |(canary, entry): (&ObjectRef, &CanaryEntry)| {
-            canary.namespace == namespace && entry.target.as_deref() == Some(target)
-        };
-        if !self.canaries().iter().any(has_it) {
-            self.operator.canary_metrics.forget(target, namespace);
-        }
-    }
-
-    /// Forgets deleted canaries, and counts those that exist.
-    fn sweep(&self) {
-        let mut namespaces: BTreeMap<String, usize> = BTreeMap::new();
-        let existing: HashSet<_> = self.cache.canaries().into_iter().collect();
-        for canary in &existing {
-            *namespaces.entry(canary.namespace.clone()).or_default() += 1;
-        }
-        let operator = &self.operator;
-        operator.canary_metrics.total(&namespaces);
-        operator.operator_metrics.cached(&self.cache.sizes());
-        let mut targets = Vec::new();
-        self.canaries().retain(|canary, entry| {
-            let exists = existing.contains(canary);
-            if !exists {
-                operator.answers.forget(canary);
-                let target = entry.target.take();
-                targets.extend(target.map(|target| (target, canary.namespace.clone())));
-            }
-            exists
-        });
-        for (target, namespace) in targets {
-            self.forget_target(&target, &namespace);
-        }
-    }
-}
-
-/// Returns `NAME.NAMESPACE` of a canary, the value of the field `canary` of log lines.
-fn full_name(canary: &ObjectRef) -> String {
-    format!("{}.{}", canary.name, canary.namespace)
 }

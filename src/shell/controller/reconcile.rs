@@ -9,9 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tracing::warn;
 
 use super::{
-    Context, Operator, RETRY,
-    execute::Execution,
-    full_name,
+    context::{Context, Operator, RETRY, full_name},
     observe::{ObserveError, observe},
     reconcile_state::ReconcileState,
     requeue,
@@ -36,6 +34,15 @@ pub struct Reconciliation<'a> {
     has_reread: bool,
     /// How many plans were carried out.
     plans: usize,
+}
+
+/// What follows a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Execution {
+    /// The plan was carried out, or a write lost: observe and decide again.
+    DecideAgain,
+    /// The plan was refused. Nothing is tried again before the next tick.
+    WaitForTick,
 }
 
 /// What follows a decision.

@@ -1,6 +1,6 @@
 //! What this process remembers of a canary between two reconciliations. A restart loses nothing that matters.
 //!
-//! The cadence is in the status. Remembered are only: the tick that was used up without a trace in the status, the tick that waits for pods,
+//! The cadence is in the status. This process remembers only the tick that was used up without a trace in the status, the tick that waits for pods,
 //! since when the target has been as it is, and the notifications that were sent.
 
 use std::{
@@ -64,7 +64,7 @@ pub struct ReconcileState {
 }
 
 impl ReconcileState {
-    /// Returns the tick of a reconciliation at `now`, or `None` if no tick is due.
+    /// Returns the tick of a reconciliation at `now`, or `None` if none has come.
     pub fn tick(
         &mut self,
         transition: Option<Timestamp>,

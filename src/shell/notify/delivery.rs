@@ -2,7 +2,7 @@
 
 use tracing::warn;
 
-use super::{GlobalReceivers, events::Events};
+use super::events::Events;
 use crate::{
     api::{alert_provider::AlertProvider, canary::Canary},
     notifications::{EventKind, Notification, alert, hook},
@@ -12,8 +12,17 @@ use crate::{
         outside::http::Http,
         telemetry::logs::{canary_name, log_event},
     },
-    snapshot::{HttpRequest, Kind, ObjectRef},
+    snapshot::{HttpRequest, Kind, ObjectRef, Secret},
 };
+
+/// The receivers for canaries that name none of their own.
+#[derive(Clone, Debug, Default)]
+pub struct GlobalReceivers {
+    /// The chat for canaries without alerts of their own.
+    pub chat: Option<alert::Chat>,
+    /// The event webhook for canaries without one of their own.
+    pub event_webhook: Option<Secret>,
+}
 
 /// Delivers notifications.
 pub struct Delivery {
@@ -164,7 +173,7 @@ impl Delivery {
             messages.push(ChatMessage {
                 failing: format!("{full} send error"),
                 request: chat
-                    .and_then(|chat| chat.request(message).map_err(|problem| problem.to_string()))
+                    .and_then(|chat| chat.request(message))
                     .map_err(|problem| format!("{full} {problem}")),
             });
         }
@@ -198,6 +207,6 @@ impl Delivery {
             ),
             None => None,
         };
-        alert::Chat::of(&provider, secret.as_ref()).map_err(|problem| problem.to_string())
+        alert::Chat::of(&provider, secret.as_ref())
     }
 }

@@ -16,24 +16,12 @@ use tokio::sync::{Notify, oneshot};
 use tracing::{error, warn};
 
 use super::{api_server::Cluster, lock::lock, outside::http::Http, telemetry::logs::canary_name};
-use crate::{
-    api::canary::Canary,
-    notifications::{Notification, alert},
-    snapshot::Secret,
-};
+use crate::{api::canary::Canary, notifications::Notification};
 use delivery::Delivery;
+pub use delivery::GlobalReceivers;
 
 /// The most batches that wait in the queue of a canary. Later ones are dropped, so that a hanging chat does not fill the memory.
 const MAX_QUEUED: usize = 64;
-
-/// The receivers for canaries that name none of their own.
-#[derive(Clone, Debug, Default)]
-pub struct GlobalReceivers {
-    /// The chat for canaries without alerts of their own.
-    pub chat: Option<alert::Chat>,
-    /// The event webhook for canaries without one of their own.
-    pub event_webhook: Option<Secret>,
-}
 
 /// Queues notifications and delivers them. Clones are the same.
 #[derive(Clone)]
@@ -169,7 +157,7 @@ mod tests {
         api::canary::CanaryPhase,
         notifications::EventKind,
         shell::{api_server::Leadership, telemetry::canary_metrics::CanaryMetrics},
-        snapshot::{HttpRequest, HttpResponse},
+        snapshot::{HttpRequest, HttpResponse, Secret},
     };
 
     fn event(message: &str) -> Vec<Notification> {

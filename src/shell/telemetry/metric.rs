@@ -50,6 +50,7 @@ impl Metric {
     }
 
     /// The same metric with labels.
+    #[must_use]
     pub const fn labels(self, labels: &'static [&'static str]) -> Self {
         Self { labels, ..self }
     }

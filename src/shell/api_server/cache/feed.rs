@@ -15,7 +15,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
-    Cache,
+    Cache, UNLISTED,
     index::Arrival,
     watches::{pause, streams, until_error},
 };
@@ -30,9 +30,6 @@ const VERSION_DEADLINE: Duration = Duration::from_secs(2);
 const PAGE: u32 = 50;
 /// A watch lasts this many seconds. A connection that is silent for five seconds more counts as dead.
 const SILENCE: u32 = 30;
-/// Secrets of these types are many and large, and hardly any release needs them: they are neither listed nor watched.
-pub(super) const UNLISTED: [&str; 2] =
-    ["helm.sh/release.v1", "kubernetes.io/service-account-token"];
 
 /// An item of the watch of a kind; `None` at its end.
 type WatchItem = (Kind, Option<watcher::Result<Event<RawObject>>>);

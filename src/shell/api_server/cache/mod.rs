@@ -27,12 +27,14 @@ use crate::{
     shell::lock::lock,
     snapshot::{Kind, ObjectRef},
 };
-use feed::UNLISTED;
 use index::{Affected, Arrival, Cached, Index, version};
 use watches::up_to_date;
 
 /// How many objects of one canary are read at the same time.
 const PARALLEL_READS: usize = 8;
+
+/// Secrets of these types are many and large, and hardly any release needs them: they are neither listed nor watched.
+const UNLISTED: [&str; 2] = ["helm.sh/release.v1", "kubernetes.io/service-account-token"];
 
 /// Returns what a Canary needs, as far as the cached objects tell. The second argument looks an object up in the cache.
 pub type Needs = dyn Fn(&ObjectRef, &dyn Fn(&ObjectRef) -> Option<Value>) -> Needed + Send + Sync;

@@ -1,4 +1,4 @@
-//! The meaning of the flags: combines flags, environment variables and defaults into a [`Config`].
+//! The configuration: the meaning of flags, environment variables and defaults.
 
 use std::{
     collections::BTreeMap,
@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Config, FLAGS, FlagSpec, Slack, Teams, invalid,
+    flags::{FLAGS, FlagSpec, invalid},
     syntax::{Exit, integer, is_true},
 };
 use crate::{
@@ -15,6 +15,61 @@ use crate::{
     routers::Dialect,
     snapshot::{Secret, Settings},
 };
+
+/// The configuration: flags and environment variables with their defaults applied.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The path of a kubeconfig, outside of a cluster.
+    pub kubeconfig: Option<String>,
+    /// The address of the API server, in place of the one in the kubeconfig.
+    pub master: Option<String>,
+    /// The only namespace that is watched; `None` means all.
+    pub namespace: Option<String>,
+    /// The settings that decisions depend on.
+    pub settings: Settings,
+    /// The port of `/metrics` and `/healthz`.
+    pub port: u16,
+    /// debug, info, warn or error.
+    pub log_level: String,
+    /// Whether logs are JSON.
+    pub log_json: bool,
+    /// Whether several processes elect a leader.
+    pub leader_election: bool,
+    /// The namespace of the Lease.
+    pub lease_namespace: String,
+    /// The chat for canaries without alerts of their own.
+    pub slack: Slack,
+    /// Microsoft Teams; replaces Slack if it has an address.
+    pub teams: Teams,
+    /// The event webhook for canaries without one of their own.
+    pub event_webhook: Option<Secret>,
+    /// Sentences about flags that have no effect or a doubtful value.
+    pub warnings: Vec<String>,
+}
+
+/// The operator's own chat.
+#[derive(Clone, Debug)]
+pub struct Slack {
+    /// Its address.
+    pub url: Option<Secret>,
+    /// The token of a bot.
+    pub token: Option<Secret>,
+    /// The proxy to it.
+    pub proxy: Option<Secret>,
+    /// The name of the sender.
+    pub user: String,
+    /// The channel.
+    pub channel: String,
+}
+
+/// The operator's own chat at Microsoft Teams.
+#[derive(Clone, Debug)]
+pub struct Teams {
+    /// Its address.
+    pub url: Option<Secret>,
+    /// The proxy to it.
+    pub proxy: Option<Secret>,
+}
 
 /// The values of the flags.
 struct Values<'a, E> {

@@ -133,9 +133,8 @@
 //! condition `Invalid`, which name the field. A metric of such a provider is a failed check that says so.
 
 pub mod api;
-pub mod args;
 pub mod check;
-pub mod flags;
+pub mod cli;
 pub mod loadtester;
 pub mod metrics;
 pub mod notifications;

@@ -62,8 +62,8 @@
 //!
 //! # Where it departs from Flagger
 //!
-//! On a healthy release nothing differs. What lost traffic, stuck or lied is mended; `tests/departures.toml` has each difference that
-//! can be seen, with its reason. Among them:
+//! On a healthy release nothing differs. What lost traffic, stuck or lied is mended; `tests/conformance/departures.yaml` has each
+//! difference that can be seen, with its reason. Among them:
 //!
 //! * A run and a promotion are on record before anything is done for them, a rollback before traffic moves.
 //! * All metrics of a step are asked at once and all failures are told.

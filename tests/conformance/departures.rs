@@ -141,10 +141,12 @@ impl Departure {
             for line in &mut *lines {
                 *line = count.replace(line, "").into_owned();
             }
-            lines.dedup();
         }
         if self.order {
             lines.sort();
+        }
+        if self.counts {
+            lines.dedup();
         }
     }
 

@@ -186,7 +186,8 @@ impl Player<'_> {
         };
         self.step(&format!("release {tag}")).await;
         self.image(tag, kind, "podinfo").await?;
-        self.phase(until).await
+        self.phase(until).await?;
+        self.drained().await
     }
 
     async fn fail(&self, release: &Release) -> Outcome {
@@ -198,6 +199,7 @@ impl Player<'_> {
         self.seen.metric(SUCCESS_RATE, &[json!(42)]);
         self.image(tag, kind, "podinfo").await?;
         self.phase("Failed").await?;
+        self.drained().await?;
         self.seen.metric(SUCCESS_RATE, &[json!(100)]);
         Ok(())
     }
@@ -269,6 +271,17 @@ impl Player<'_> {
     async fn phase(&self, phase: &str) -> Outcome {
         let seen = async || self.seen.phases().iter().any(|seen| seen == phase);
         self.wait(&format!("phase {phase}"), seen).await
+    }
+
+    /// Until the target's connections have ended, and so its pods go. Flagger waits for none.
+    async fn drained(&self) -> Outcome {
+        let drained = async || {
+            let lines = self.seen.lines("status");
+            lines
+                .last()
+                .is_some_and(|line| !line.contains("Draining True "))
+        };
+        self.wait("the target's connections to end", drained).await
     }
 
     async fn weight(&self, weight: u64) -> Outcome {
@@ -414,6 +427,8 @@ fn tabulate(table: &Value, mut line: impl FnMut(&str)) {
         let cells: Vec<_> = cells
             .map(|(cell, name)| match cell {
                 Value::Null => String::new(),
+                Value::Bool(true) => "True".to_owned(),
+                Value::Bool(false) => "False".to_owned(),
                 Value::String(text)
                     if !text.is_empty() && ["Age", "LastTransitionTime"].contains(name) =>
                 {

@@ -186,8 +186,7 @@ impl Player<'_> {
         };
         self.step(&format!("release {tag}")).await;
         self.image(tag, kind, "podinfo").await?;
-        self.phase(until).await?;
-        self.drained().await
+        self.phase(until).await
     }
 
     async fn fail(&self, release: &Release) -> Outcome {
@@ -199,7 +198,6 @@ impl Player<'_> {
         self.seen.metric(SUCCESS_RATE, &[json!(42)]);
         self.image(tag, kind, "podinfo").await?;
         self.phase("Failed").await?;
-        self.drained().await?;
         self.seen.metric(SUCCESS_RATE, &[json!(100)]);
         Ok(())
     }
@@ -268,18 +266,14 @@ impl Player<'_> {
 
     // What it waits for.
 
+    /// The phase alone says nothing of the target's pods: they stay until its connections have ended. Flagger does not wait for these,
+    /// so what follows is the same only after that.
     async fn phase(&self, phase: &str) -> Outcome {
         let seen = async || self.seen.phases().iter().any(|seen| seen == phase);
-        self.wait(&format!("phase {phase}"), seen).await
-    }
-
-    /// Until the target's connections have ended, and so its pods go. Flagger waits for none.
-    async fn drained(&self) -> Outcome {
+        self.wait(&format!("phase {phase}"), seen).await?;
         let drained = async || {
-            let lines = self.seen.lines("status");
-            lines
-                .last()
-                .is_some_and(|line| !line.contains("Draining True "))
+            let last = self.seen.lines("status").pop();
+            last.is_some_and(|line| !line.contains("Draining True "))
         };
         self.wait("the target's connections to end", drained).await
     }

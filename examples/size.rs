@@ -62,13 +62,13 @@ async fn main() -> ExitCode {
                 .await
                 .map_err(|error| error.to_string())?
                 .items;
-            let settled = |canary: &&Canary| {
+            let idle = |canary: &&Canary| {
                 canary
                     .status
                     .as_ref()
                     .is_some_and(|status| status.phase == CanaryPhase::Initialized)
             };
-            let count = all.iter().filter(settled).count();
+            let count = all.iter().filter(idle).count();
             if count == CANARIES {
                 Ok(())
             } else {

@@ -10,8 +10,8 @@ use std::{
 use crate::{
     api::duration,
     flags::{self, Exit, Flag, is_true},
-    route::Dialect,
-    world::{Secret, Settings},
+    routers::Dialect,
+    snapshot::{Secret, Settings},
 };
 
 /// Flags that exist: name, default, what for. A flag whose default is `true` or `false` needs no value.

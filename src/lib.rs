@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!  watch caches ─┐                                      ┌─► kube-apiserver  (execute: ordered, preconditioned writes)
-//!  one queue ────┼─► look(canary) ─► World ─► decide ───┤
+//!  one queue ────┼─► look(canary) ─► Snapshot ─► decide ───┤
 //!  answers ──────┘         ▲                            ├─► status          (commit: compare-and-swap, last)
 //!                          │                            └─► events, alerts, hooks, metrics (report: after the commit)
 //!       webhooks, metric   │
@@ -19,17 +19,17 @@
 //! | question | place |
 //! | --- | --- |
 //! | what may a user write, and what does a missing field mean? | [`api`] |
-//! | what does a decision see? | [`world`]: one snapshot, `World`; a write as a value, `Effect` |
+//! | what does a decision see? | [`world`]: one snapshot, `Snapshot`; a write as a value, `Write` |
 //! | **what happens next?** | [`rollout`]: `decide` reads as the table of contents |
 //! | what must never happen? | `rollout::audit` |
 //! | what would happen first, and with which rights? | [`check`] and [`rollout::outlook`]; `flagger check` prints it |
 //! | what does the primary look like, the Services, the copies of configs? | [`workload`] |
 //! | how is traffic split, per mesh? | [`route`] |
-//! | what is a metric asked with, and what does its answer say? | [`measure`] |
+//! | what is a metric asked with, and what does its answer say? | [`metrics`] |
 //! | what are people told, to the letter? | [`notice`] |
 //! | who calls the API server, the hooks, the chats? | [`shell`], and nobody else |
 //! | what is known of the cluster without asking, and who is told of a change? | [`shell::cache`] |
-//! | who is looked at when? | [`shell::schedule`], by what [`shell::memory`] says is due |
+//! | who is looked at when? | [`shell::schedule`], by what [`shell::memory`] says is tick |
 //! | which flags are there? | [`args`], in the syntax of [`flags`] |
 //! | what puts load on a version, and keeps gates? | [`loadtester`]: a program of its own |
 //!
@@ -49,7 +49,7 @@
 //!    not there when it did.
 //! 7. One canary's panic, poison object, slow hook or huge answer touches no other: `tests/it/cluster/inputs.rs`.
 //! 8. A settled canary costs no request at all; a step writes the route and the status once, and one event, and reads nothing:
-//!    `a_settled_canary_costs_nothing_and_a_step_three_writes`. One that waits reads what it looks at, at the second, fourth, eighth due.
+//!    `a_settled_canary_costs_nothing_and_a_step_three_writes`. One that waits reads what it looks at, at the second, fourth, eighth tick.
 //! 9. The operator's rights are those it uses: the end of `the_operator_on_a_real_control_plane`.
 //! 10. A cache that lags can delay, never mislead: what was written is known from the answer, what turned out to be different is asked
 //!     for, so is what stands in the way of a canary for long, every write is conditional, and what is promoted or given up on is read
@@ -123,10 +123,10 @@ pub mod args;
 pub mod check;
 pub mod flags;
 pub mod loadtester;
-pub mod measure;
-pub mod notice;
+pub mod metrics;
+pub mod notifications;
 pub mod rollout;
-pub mod route;
+pub mod routers;
 pub mod shell;
+pub mod snapshot;
 pub mod workload;
-pub mod world;

@@ -5,8 +5,8 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use flagger_rs::{
     api,
     args::{self, Command, Config, Form},
-    measure::endpoint::public,
-    notice::alert::{Chat, ChatService},
+    metrics::endpoint::public,
+    notifications::alert::{Chat, ChatService},
     shell::{
         answer::Answers,
         check,

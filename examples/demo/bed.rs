@@ -180,8 +180,7 @@ impl<'a> Demo<'a> {
                 "interval: 10s\n    threshold",
             ))
             .await?;
-        self.settled(&["Initialized", "Succeeded", "Failed"])
-            .await?;
+        self.idle(&["Initialized", "Succeeded", "Failed"]).await?;
         let made = self
             .bed
             .kubectl(&[
@@ -300,7 +299,7 @@ impl<'a> Demo<'a> {
                 .ok_or_else(|| format!("{table:?}"))
         })
         .await?;
-        self.settled(&[end]).await?;
+        self.idle(&[end]).await?;
         let told = self.told();
         let news = told[self.told..].to_vec();
         self.told = told.len();
@@ -387,7 +386,7 @@ impl<'a> Demo<'a> {
     }
 
     /// Until the canary is in one of these phases, and all is told.
-    async fn settled(&self, phases: &[&str]) -> Result<(), Problem> {
+    async fn idle(&self, phases: &[&str]) -> Result<(), Problem> {
         let canaries: Api<Canary> = Api::namespaced(self.bed.client(), "test");
         until(PATIENCE, &phases.join(" or "), async || {
             let canary = canaries

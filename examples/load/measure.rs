@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use flagger_rs::{api::canary::CanaryPhase as P, world::Kind};
+use flagger_rs::{api::canary::CanaryPhase as P, snapshot::Kind};
 use kube::{
     Api, Client,
     api::{ApiResource, DynamicObject, GroupVersionKind},
@@ -164,9 +164,9 @@ impl Lab {
 
     async fn until_settled(&self, canaries: usize) {
         let mut told = 0;
-        let settled = [P::Initialized, P::Succeeded, P::Failed];
+        let idle = [P::Initialized, P::Succeeded, P::Failed];
         until(PATIENCE, "all canaries to be settled", async || {
-            let now = self.seen.count(&settled);
+            let now = self.seen.count(&idle);
             if now / 500 != told / 500 {
                 eprintln!("load: {now} of {canaries} settled");
                 told = now;
@@ -374,7 +374,7 @@ impl Lab {
         operator.kill().await;
         let (operator, took) = self.operator().await;
         sleep_until(killed + took + Duration::from_secs(INTERVAL + 5)).await;
-        // How long after the start the last of them took a step that was due before.
+        // How long after the start the last of them took a step that was tick before.
         let mut until_cadence = took.as_secs_f64();
         for n in which {
             let (earlier, later): (Vec<_>, Vec<_>) = self
@@ -382,8 +382,8 @@ impl Lab {
                 .into_iter()
                 .partition(|at| *at < killed);
             if let (Some(last), Some(next)) = (earlier.last(), later.first()) {
-                let due = *last + Duration::from_secs(INTERVAL);
-                if due < killed + took {
+                let tick = *last + Duration::from_secs(INTERVAL);
+                if tick < killed + took {
                     until_cadence = until_cadence.max(next.duration_since(killed).as_secs_f64());
                 } else {
                     until_cadence = until_cadence.max(took.as_secs_f64() + lateness(*last, *next));
@@ -446,7 +446,7 @@ impl Lab {
         if self.size.churn == 0 {
             return;
         }
-        self.servers.mend();
+        self.servers.mark_written();
         let mut seconds = tokio::time::interval(Duration::from_secs(1));
         for second in 0..60 * self.size.churn {
             seconds.tick().await;

@@ -36,7 +36,7 @@ impl Servers {
     }
 
     /// All is well again.
-    pub fn mend(&self) {
+    pub fn mark_written(&self) {
         let mut seen = self.0.lock().unwrap();
         (seen.bad, seen.hangs) = (None, false);
     }

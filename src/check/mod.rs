@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 pub use rights::{Right, Scope, Subject, rights};
 
-use crate::rollout::Outlook;
+use crate::rollout::Preview;
 
 /// What was found out.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +30,7 @@ pub struct Row {
     /// The phase that its status says, to the letter; empty without a status.
     pub phase: String,
     /// What would come first.
-    pub outlook: Outlook,
+    pub preview: Preview,
 }
 
 impl Report {
@@ -42,7 +42,7 @@ impl Report {
     fn changes(&self) -> usize {
         let changes = self.canaries.iter();
         changes
-            .filter(|row| row.outlook.verdict.is_change())
+            .filter(|row| row.preview.verdict.is_change())
             .count()
     }
 
@@ -53,7 +53,7 @@ impl Report {
             .iter()
             .map(|row| {
                 json!({"namespace": row.namespace, "name": row.name, "phase": row.phase,
-                    "first": row.outlook.verdict.name(), "why": row.outlook.why})
+                    "first": row.preview.verdict.name(), "why": row.preview.why})
             })
             .collect();
         let missing: Vec<_> = self
@@ -81,7 +81,7 @@ impl fmt::Display for Report {
                 row.namespace.clone(),
                 row.name.clone(),
                 phase.to_owned(),
-                row.outlook.to_string(),
+                row.preview.to_string(),
             ]
         };
         let head = ["NAMESPACE", "NAME", "PHASE", "FIRST"].map(str::to_owned);
@@ -130,7 +130,7 @@ mod tests {
                 namespace: "shop".to_owned(),
                 name: "cart".to_owned(),
                 phase: "Succeeded".to_owned(),
-                outlook: Outlook::new(verdict, "a\n\u{1b}[31mb"),
+                preview: Preview::new(verdict, "a\n\u{1b}[31mb"),
             }],
             missing: missing
                 .then(|| (right, Scope::Namespace("shop".to_owned())))

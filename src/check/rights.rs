@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     api::canary::Canary,
-    world::{Kind, ObjectRef},
+    snapshot::{Kind, ObjectRef},
 };
 
 /// One right.

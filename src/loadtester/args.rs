@@ -8,7 +8,7 @@ use super::task::Allowed;
 use crate::{
     api::duration,
     flags::{self, Exit, Flag},
-    world::Secret,
+    snapshot::Secret,
 };
 
 /// Flags that exist. The first six are Flagger's.

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::{Metadata, Progress};
-use crate::world::{HttpRequest, Method, Secret};
+use crate::snapshot::{HttpRequest, Method, Secret};
 
 /// Where processes are, below the server's origin.
 const PROCESSES: &str = "/api/v1/process";

@@ -9,7 +9,7 @@ use url::Url;
 use super::{Metadata, Progress};
 use crate::{
     api::duration,
-    world::{HttpRequest, Method, Secret},
+    snapshot::{HttpRequest, Method, Secret},
 };
 
 /// The longest that one call may take.

@@ -3,7 +3,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sha2::{Digest, Sha256};
 
-use crate::world::Secret;
+use crate::snapshot::Secret;
 
 /// Whether an `Authorization` header carries the token: as a bearer's, or as the password of any user. The latter is what a webhook
 /// sends whose URL is `http://user:TOKEN@flagger-loadtester.test/`; it can send no header of its own.

@@ -5,50 +5,51 @@ use serde_json::Value;
 use super::{drain, phase, plan::Plan};
 use crate::{
     api::canary::CanaryPhase,
-    route::{self, Dialect},
+    routers::{self, Dialect},
+    snapshot::{Action, Kind, Snapshot, TargetKind, Weights, Write, target::SCALE_TO_ZERO},
     workload::scaler,
-    world::{Action, Effect, Kind, TargetKind, Weights, World, target::SCALE_TO_ZERO},
 };
 
 /// What is unsafe about a plan, if anything.
-pub fn audit(world: &World, plan: &Plan) -> Result<(), String> {
+pub fn audit(snapshot: &Snapshot, plan: &Plan) -> Result<(), String> {
     if let Some(status) = &plan.status
-        && !phase::may_follow(world.phase(), status.phase)
+        && !phase::may_follow(snapshot.phase(), status.phase)
     {
         return Err(format!(
             "phase {} may not follow {}",
             status.phase,
-            world.phase()
+            snapshot.phase()
         ));
     }
-    no_replicas(world, plan)?;
-    drained(world, plan)?;
-    traffic(world, plan)
+    no_replicas(snapshot, plan)?;
+    drained(snapshot, plan)?;
+    traffic(snapshot, plan)
 }
 
 /// The target is scaled to zero only when traffic left it a while ago: what is on its way is not lost.
-fn drained(world: &World, plan: &Plan) -> Result<(), String> {
-    let target = &world.canary.spec.target_ref.name;
-    let Some(kind) = TargetKind::of(&world.canary).map(TargetKind::kind) else {
+fn drained(snapshot: &Snapshot, plan: &Plan) -> Result<(), String> {
+    let target = &snapshot.canary.spec.target_ref.name;
+    let Some(kind) = TargetKind::of(&snapshot.canary).map(TargetKind::kind) else {
         return Ok(());
     };
-    let scaler = world.canary.spec.autoscaler_ref.as_ref();
-    let goes = plan.effects.iter().any(|effect| {
-        let object = &effect.object;
+    let scaler = snapshot.canary.spec.autoscaler_ref.as_ref();
+    let goes = plan.writes.iter().any(|write| {
+        let object = &write.object;
         match object.kind {
             Kind::ScaledObject => {
-                scaler.is_some_and(|scaler| object.name == scaler.name) && pins(world, effect)
+                scaler.is_some_and(|scaler| object.name == scaler.name) && pins(snapshot, write)
             }
-            _ => object.kind == kind && object.name == *target && to_zero(effect),
+            _ => object.kind == kind && object.name == *target && to_zero(write),
         }
     });
-    let answers = world.canary_answers();
-    let Ok(routed) = Dialect::of(world).and_then(|dialect| route::read(dialect, world)) else {
+    let answers = snapshot.canary_has_ready_pods();
+    let Ok(routed) = Dialect::of(snapshot).and_then(|dialect| routers::read(dialect, snapshot))
+    else {
         return Ok(());
     };
-    let waited = match world.phase() {
-        CanaryPhase::Finalising | CanaryPhase::Progressing => world.due.is_some(),
-        _ => drain::is_over(world),
+    let waited = match snapshot.phase() {
+        CanaryPhase::Finalising | CanaryPhase::Progressing => snapshot.tick.is_some(),
+        _ => drain::is_over(snapshot),
     };
     if goes && answers && (routed != Weights::PRIMARY || !waited) {
         return Err(format!(
@@ -58,7 +59,7 @@ fn drained(world: &World, plan: &Plan) -> Result<(), String> {
     Ok(())
 }
 
-fn to_zero(effect: &Effect) -> bool {
+fn to_zero(write: &Write) -> bool {
     let is_zero = |path: &str, value: &Value| match path {
         "/spec/replicas" => *value == 0,
         "/spec/template/spec/nodeSelector" => value.get(SCALE_TO_ZERO).is_some(),
@@ -67,7 +68,7 @@ fn to_zero(effect: &Effect) -> bool {
             .is_some_and(|selector| selector.get(SCALE_TO_ZERO).is_some()),
         _ => false,
     };
-    match &effect.action {
+    match &write.action {
         Action::Create(object) | Action::Replace(object) => {
             let paths = ["/spec/replicas", "/spec/template"];
             paths.iter().any(|path| {
@@ -90,54 +91,51 @@ fn to_zero(effect: &Effect) -> bool {
 }
 
 /// Whether a write has a scaler keep its workload at zero that did not before.
-fn pins(world: &World, effect: &Effect) -> bool {
-    let (Action::Create(object) | Action::Replace(object)) = &effect.action else {
+fn pins(snapshot: &Snapshot, write: &Write) -> bool {
+    let (Action::Create(object) | Action::Replace(object)) = &write.action else {
         // A part of a scaler is never written.
         return true;
     };
-    let before = world.objects.get(&effect.object);
+    let before = snapshot.objects.get(&write.object);
     scaler::pins_to_zero(object) && !before.is_some_and(scaler::pins_to_zero)
 }
 
 /// The primary is never scaled to zero. (A ScaledObject that may do so where there is no load is the user's.)
-fn no_replicas(world: &World, plan: &Plan) -> Result<(), String> {
-    let primary = world.canary.primary_workload_name();
-    let scaler = world.canary.spec.autoscaler_ref.as_ref();
-    let goes = |effect: &Effect| match effect.object.kind {
-        Kind::Deployment | Kind::DaemonSet => effect.object.name == primary && to_zero(effect),
+fn no_replicas(snapshot: &Snapshot, plan: &Plan) -> Result<(), String> {
+    let primary = snapshot.canary.primary_workload_name();
+    let scaler = snapshot.canary.spec.autoscaler_ref.as_ref();
+    let goes = |write: &Write| match write.object.kind {
+        Kind::Deployment | Kind::DaemonSet => write.object.name == primary && to_zero(write),
         Kind::ScaledObject => {
-            scaler.is_none_or(|scaler| effect.object.name != scaler.name) && pins(world, effect)
+            scaler.is_none_or(|scaler| write.object.name != scaler.name) && pins(snapshot, write)
         }
         _ => false,
     };
-    if plan.effects.iter().any(goes) {
+    if plan.writes.iter().any(goes) {
         return Err(format!("the primary {primary} would be scaled to zero"));
     }
     Ok(())
 }
 
 /// Weights sum to the total, and none is raised where nothing answers; but if neither side answers, the way to the primary is open.
-fn traffic(world: &World, plan: &Plan) -> Result<(), String> {
-    let Ok(dialect) = Dialect::of(world) else {
+fn traffic(snapshot: &Snapshot, plan: &Plan) -> Result<(), String> {
+    let Ok(dialect) = Dialect::of(snapshot) else {
         return Ok(());
     };
-    let written = plan
-        .effects
-        .iter()
-        .filter_map(|effect| match &effect.action {
-            Action::Create(object) | Action::Replace(object) => Some((&effect.object, object)),
-            Action::Patch(_) => None,
-        });
+    let written = plan.writes.iter().filter_map(|write| match &write.action {
+        Action::Create(object) | Action::Replace(object) => Some((&write.object, object)),
+        Action::Patch(_) => None,
+    });
     let mut written = written.peekable();
     if written.peek().is_none() {
         return Ok(());
     }
-    let mut after = world.clone();
+    let mut after = snapshot.clone();
     for (name, object) in written {
         after.objects.insert(name.clone(), object.clone());
     }
-    let before = route::read(dialect, world);
-    let Ok(weights) = route::read(dialect, &after) else {
+    let before = routers::read(dialect, snapshot);
+    let Ok(weights) = routers::read(dialect, &after) else {
         return Ok(());
     };
     if before.as_ref() == Ok(&weights) {
@@ -151,7 +149,10 @@ fn traffic(world: &World, plan: &Plan) -> Result<(), String> {
     }
     // Without a route the Service leads to the primary.
     let before = before.unwrap_or(Weights::PRIMARY);
-    let (primary, canary) = (world.primary_answers(), world.canary_answers());
+    let (primary, canary) = (
+        snapshot.primary_has_ready_pods(),
+        snapshot.canary_has_ready_pods(),
+    );
     if weights.canary > before.canary && !canary {
         return Err(format!(
             "weight {} for a canary without a ready pod",

@@ -2,49 +2,49 @@
 
 use super::{
     drain,
-    facts::Facts,
+    events::{event, event_of},
     hooks::Stage,
-    metrics,
-    phase::{self, Intent},
-    plan::{Decision, Evidence, Next, Plan},
-    rollback::{self, Cause},
-    say::{event, event_of},
+    metric_checks,
+    phase::{self, ConditionType},
+    plan::{Decision, Evidence, Plan, Requeue},
+    release::Release,
+    rollback::{self, Outcome},
 };
 use crate::{
     api::canary::CanaryPhase,
-    notice::EventKind,
-    world::{Action, Effect, Readiness, Weights},
+    notifications::EventKind,
+    snapshot::{Action, Readiness, Weights, Write},
 };
 
 /// The primary beside the target, traffic on it, the target at zero.
-pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String> {
-    let world = facts.world;
-    facts.complete().map_err(|problem| {
+pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, String> {
+    let snapshot = release.snapshot;
+    release.complete().map_err(|problem| {
         format!(
             "createPrimary{} failed: {problem}",
-            facts.kind.kind().name()
+            release.kind.kind().name()
         )
     })?;
-    let mut services = facts.workload_services();
-    services.retain(|effect| !world.mended.contains(&effect.object));
+    let mut services = release.workload_services();
+    services.retain(|write| !snapshot.recently_written.contains(&write.object));
     if !services.is_empty() {
         return Ok(Decision::Do(Plan {
-            effects: services,
+            writes: services,
             ..Plan::default()
         }));
     }
-    let mut notices = Vec::new();
-    if !world.canary.skip_analysis() {
-        match metrics::online(world, evidence) {
+    let mut notifications = Vec::new();
+    if !snapshot.canary.skip_analysis() {
+        match metric_checks::online(snapshot, evidence) {
             Stage::Ask(questions) => return Ok(Decision::Ask(questions, Vec::new())),
-            Stage::Done(result) => notices.push(match result {
+            Stage::Done(result) => notifications.push(match result {
                 Ok(()) => event(
-                    world,
+                    snapshot,
                     EventKind::Normal,
                     "all the metrics providers are available!".to_owned(),
                 ),
                 Err(why) => event(
-                    world,
+                    snapshot,
                     EventKind::Warning,
                     format!("Error checking metric providers: {why}"),
                 ),
@@ -52,87 +52,91 @@ pub fn decide(facts: &Facts<'_>, evidence: &Evidence) -> Result<Decision, String
         }
     }
     // Until it serves anyone the primary follows the target, so that a fix of a version that never got ready is taken up.
-    let mut effects = if facts.is_what_the_primary_runs() {
+    let mut writes = if release.is_what_the_primary_runs() {
         Vec::new()
     } else {
-        facts.promote()
+        release.promote()
     };
     // While it gets ready, proxies learn where traffic will go. What cannot be routed is said when it is.
-    let coming = facts.routes_to(&Weights::PRIMARY).unwrap_or_default();
-    effects.extend(facts.announce(&coming));
-    if !effects.is_empty() {
+    let coming = release.routes_to(&Weights::PRIMARY).unwrap_or_default();
+    writes.extend(release.announce(&coming));
+    if !writes.is_empty() {
         return Ok(Decision::Do(Plan {
-            effects,
+            writes,
             status: None,
-            notices,
+            notifications,
         }));
     }
-    if !world.canary.skip_analysis()
-        && let Readiness::Waiting(why) | Readiness::Failed(why) = facts.primary_readiness()
+    if !snapshot.canary.skip_analysis()
+        && let Readiness::Waiting(why) | Readiness::Failed(why) = release.primary_readiness()
     {
-        notices.push(event(world, EventKind::Warning, why));
-        return Ok(Decision::Wait(Next::Due, notices));
+        notifications.push(event(snapshot, EventKind::Warning, why));
+        return Ok(Decision::Wait(Requeue::AtTick, notifications));
     }
-    initialized(facts)
+    initialized(release)
 }
 
 /// Traffic moves to the primary, and only then, when every proxy knows, the target goes. (Flagger scales the target down first, and
 /// routes afterwards.)
-fn initialized(facts: &Facts<'_>) -> Result<Decision, String> {
-    let world = facts.world;
-    if world.canary_answers() && !world.primary_answers() {
-        let name = world.canary.primary_workload_name();
-        let text = format!("{name}.{} has no ready pod yet", world.namespace());
+fn initialized(release: &Release<'_>) -> Result<Decision, String> {
+    let snapshot = release.snapshot;
+    if snapshot.canary_has_ready_pods() && !snapshot.primary_has_ready_pods() {
+        let name = snapshot.canary.primary_workload_name();
+        let text = format!("{name}.{} has no ready pod yet", snapshot.namespace());
         return Ok(Decision::Wait(
-            Next::Due,
-            vec![event(world, EventKind::Warning, text)],
+            Requeue::AtTick,
+            vec![event(snapshot, EventKind::Warning, text)],
         ));
     }
-    if let Some(wait) = facts.routes_lag() {
+    if let Some(wait) = release.routes_lag() {
         return Ok(wait);
     }
-    let mut effects: Vec<Effect> = facts.primary_scaler(false)?.into_iter().collect();
-    effects.extend(facts.routes_to(&Weights::PRIMARY)?);
-    effects.extend(facts.apex_service());
-    let (tried, effects): (Vec<_>, Vec<_>) = effects
+    let mut writes: Vec<Write> = release.primary_scaler(false)?.into_iter().collect();
+    writes.extend(release.routes_to(&Weights::PRIMARY)?);
+    writes.extend(release.apex_service());
+    let (tried, writes): (Vec<_>, Vec<_>) = writes
         .into_iter()
-        .partition(|effect| facts.is_tried(effect));
-    if !effects.is_empty() {
+        .partition(|write| release.is_tried(write));
+    if !writes.is_empty() {
         return Ok(Decision::Do(Plan {
-            effects,
+            writes,
             ..Plan::default()
         }));
     }
     // What somebody changes back all the time is not argued with. What was refused, and without which clients would not be answered
     // once the target is gone, was said, and is tried again.
-    let is_missing = |effect: &Effect| matches!(effect.action, Action::Create(_));
-    if tried.iter().any(is_missing) || !(facts.leads_to_primary() || tried.is_empty()) {
-        return Ok(Decision::Wait(Next::Due, Vec::new()));
+    let is_missing = |write: &Write| matches!(write.action, Action::Create(_));
+    if tried.iter().any(is_missing) || !(release.leads_to_primary() || tried.is_empty()) {
+        return Ok(Decision::Wait(Requeue::AtTick, Vec::new()));
     }
-    let down = facts.scale_down();
-    match drain::end(world) {
-        None if world.canary_answers() && !down.is_empty() => {
+    let down = release.scale_down();
+    match drain::end(snapshot) {
+        None if snapshot.canary_has_ready_pods() && !down.is_empty() => {
             return Ok(Decision::commit(
-                drain::begin(phase::status(world), world),
+                drain::begin(phase::status(snapshot), snapshot),
                 Vec::new(),
             ));
         }
-        Some(end) if world.now < end => return Ok(Decision::Wait(Next::At(end), Vec::new())),
+        Some(end) if snapshot.now < end => return Ok(Decision::Wait(Requeue::At(end), Vec::new())),
         _ => {}
     }
-    let status = phase::enter(world, CanaryPhase::Initialized);
-    let mut status = phase::without_intent(status, Intent::Draining);
+    let status = phase::enter(snapshot, CanaryPhase::Initialized);
+    let mut status = phase::without_condition(status, ConditionType::Draining);
     status.canary_weight = 0;
     status.iterations = 0;
     status.failed_checks = 0;
-    status.last_applied_spec = Some(facts.revision.clone());
-    status.last_promoted_spec = Some(facts.revision.clone());
-    status.tracked_configs.clone_from(&facts.configs);
-    let text = format!("Initialization done! {}", world.full_name());
+    status.last_applied_spec = Some(release.revision.clone());
+    status.last_promoted_spec = Some(release.revision.clone());
+    status.tracked_configs.clone_from(&release.configs);
+    let text = format!("Initialization done! {}", snapshot.full_name());
     let done = event_of(&status, EventKind::Normal, text);
     Ok(Decision::Do(Plan {
-        effects: down,
-        status: Some(rollback::owe(status, world, &Cause::Initialized)),
-        notices: vec![done],
+        writes: down,
+        status: Some(rollback::with_notification_pending(
+            status,
+            snapshot,
+            &Outcome::Initialized,
+        )),
+        notifications: vec![done],
     }))
 }

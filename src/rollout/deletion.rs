@@ -3,17 +3,17 @@
 
 use super::{
     drain,
-    facts::Facts,
+    events::event,
     phase,
-    plan::{Decision, Next, Plan},
-    say::event,
+    plan::{Decision, Plan, Requeue},
+    release::Release,
     warn,
 };
 use crate::{
     api::canary::CanaryPhase,
-    notice::EventKind,
-    route::{self, Dialect},
-    world::{Action, Effect, Kind, Readiness, World},
+    notifications::EventKind,
+    routers::{self, Dialect},
+    snapshot::{Action, Kind, Readiness, Snapshot, Write},
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -23,125 +23,134 @@ use serde_json::{Value, json};
 const FINALIZER: &str = "finalizer.flagger.app";
 
 /// Keeps the finalizer on a Canary that is to be reverted, and off any other; `None` if it is so.
-pub fn prepare(world: &World) -> Option<Decision> {
-    (world.canary.spec.revert_on_deletion != has_finalizer(world))
-        .then(|| Decision::Do(write(world, world.canary.spec.revert_on_deletion)))
+pub fn prepare(snapshot: &Snapshot) -> Option<Decision> {
+    (snapshot.canary.spec.revert_on_deletion != has_finalizer(snapshot)).then(|| {
+        Decision::Do(finalizer_write(
+            snapshot,
+            snapshot.canary.spec.revert_on_deletion,
+        ))
+    })
 }
 
 /// What to do about a Canary that is being deleted.
-pub fn decide(world: &World) -> Decision {
-    if !has_finalizer(world) {
-        return Decision::Wait(Next::Change, Vec::new());
+pub fn decide(snapshot: &Snapshot) -> Decision {
+    if !has_finalizer(snapshot) {
+        return Decision::Wait(Requeue::Change, Vec::new());
     }
-    if !world.canary.spec.revert_on_deletion {
-        return Decision::Do(write(world, false));
+    if !snapshot.canary.spec.revert_on_deletion {
+        return Decision::Do(finalizer_write(snapshot, false));
     }
-    if world.rival.is_some() {
+    if snapshot.conflicting_canary.is_some() {
         // All that could be given back is the older canary's.
-        return Decision::Do(gone(world));
+        return Decision::Do(gone(snapshot));
     }
-    if world.phase() != CanaryPhase::Terminating {
-        let mut status = phase::enter(world, CanaryPhase::Terminating);
+    if snapshot.phase() != CanaryPhase::Terminating {
+        let mut status = phase::enter(snapshot, CanaryPhase::Terminating);
         status.canary_weight = 0;
         status.iterations = 0;
-        let text = format!("Terminating canary {}", world.full_name());
+        let text = format!("Terminating canary {}", snapshot.full_name());
         // The event is about the phase that ends, as Flagger's is.
-        return Decision::commit(status, vec![event(world, EventKind::Normal, text)]);
+        return Decision::commit(status, vec![event(snapshot, EventKind::Normal, text)]);
     }
-    match Facts::of(world) {
-        Ok(facts) => revert(&facts),
+    match Release::of(snapshot) {
+        Ok(release) => revert(&release),
         // Somebody may mend it: the primary goes with the Canary, and the target may have no pods.
-        Err(problem) if world.target().is_some() && !is_late(world) => warn(world, problem),
+        Err(problem) if snapshot.target().is_some() && !is_late(snapshot) => {
+            warn(snapshot, problem)
+        }
         // Without its target there is nobody to give anything back to.
-        Err(_) => Decision::Do(gone(world)),
+        Err(_) => Decision::Do(gone(snapshot)),
     }
 }
 
-fn revert(facts: &Facts<'_>) -> Decision {
-    let world = facts.world;
-    let late = is_late(world);
-    let given_back = given_back(facts);
-    let mut up = facts.scale_to_primary(late);
-    up.extend(facts.announce(given_back.as_deref().unwrap_or_default()));
+fn revert(release: &Release<'_>) -> Decision {
+    let snapshot = release.snapshot;
+    let late = is_late(snapshot);
+    let given_back = given_back(release);
+    let mut up = release.scale_to_primary(late);
+    up.extend(release.announce(given_back.as_deref().unwrap_or_default()));
     if !up.is_empty() {
-        // A scaler that takes it back at once is not argued with before the next due.
-        up.retain(|effect| !world.mended.contains(&effect.object));
+        // A scaler that takes it back at once is not argued with before the next tick.
+        up.retain(|write| !snapshot.recently_written.contains(&write.object));
         return if up.is_empty() {
-            Decision::Wait(Next::Due, Vec::new())
+            Decision::Wait(Requeue::AtTick, Vec::new())
         } else {
-            effects(up)
+            writes(up)
         };
     }
-    if let Readiness::Waiting(why) | Readiness::Failed(why) = facts.canary_readiness()
+    if let Readiness::Waiting(why) | Readiness::Failed(why) = release.canary_readiness()
         && !late
     {
         let text = format!("canary not ready during finalizing: {why}");
-        return Decision::Wait(Next::Due, vec![event(world, EventKind::Warning, text)]);
+        return Decision::Wait(
+            Requeue::AtTick,
+            vec![event(snapshot, EventKind::Warning, text)],
+        );
     }
     // What proxies have not heard of they cannot follow.
-    if let Some(wait) = facts.routes_lag().filter(|_| !late) {
+    if let Some(wait) = release.routes_lag().filter(|_| !late) {
         return wait;
     }
     let given_back = match given_back {
         Ok(given_back) => given_back,
         Err(_) if late => Vec::new(),
-        Err(problem) => return warn(world, problem),
+        Err(problem) => return warn(snapshot, problem),
     };
     if !given_back.is_empty() {
-        return effects(given_back);
+        return writes(given_back);
     }
-    match drain::end(world) {
-        None => Decision::commit(drain::begin(phase::status(world), world), Vec::new()),
-        Some(end) if world.now < end => Decision::Wait(Next::At(end), Vec::new()),
-        Some(_) => facts
+    match drain::end(snapshot) {
+        None => Decision::commit(drain::begin(phase::status(snapshot), snapshot), Vec::new()),
+        Some(end) if snapshot.now < end => Decision::Wait(Requeue::At(end), Vec::new()),
+        Some(_) => release
             .tidy_routes()
-            .map_or_else(|| Decision::Do(gone(world)), |effect| effects(vec![effect])),
+            .map_or_else(|| Decision::Do(gone(snapshot)), |write| writes(vec![write])),
     }
 }
 
 /// The Service and the routes as they were before the Canary.
-fn given_back(facts: &Facts<'_>) -> Result<Vec<Effect>, String> {
-    let world = facts.world;
-    let mut effects: Vec<_> = facts.restored_apex().into_iter().collect();
-    effects.extend(route::restore(Dialect::of(world)?, world));
-    Ok(effects)
+fn given_back(release: &Release<'_>) -> Result<Vec<Write>, String> {
+    let snapshot = release.snapshot;
+    let mut writes: Vec<_> = release.restored_apex().into_iter().collect();
+    writes.extend(routers::restore(Dialect::of(snapshot)?, snapshot));
+    Ok(writes)
 }
 
 /// Whether the target was waited for long enough.
-fn is_late(world: &World) -> bool {
-    deadline(world).is_none_or(|deadline| deadline <= world.now)
+fn is_late(snapshot: &Snapshot) -> bool {
+    deadline(snapshot).is_none_or(|deadline| deadline <= snapshot.now)
 }
 
 /// Until when the target is waited for.
-fn deadline(world: &World) -> Option<Timestamp> {
-    let since = phase::status(world).last_transition_time?.0;
-    let wait = SignedDuration::from_secs(world.canary.progress_deadline_seconds());
+fn deadline(snapshot: &Snapshot) -> Option<Timestamp> {
+    let since = phase::status(snapshot).last_transition_time?.0;
+    let wait = SignedDuration::from_secs(snapshot.canary.progress_deadline_seconds());
     since.checked_add(wait).ok()
 }
 
-fn effects(effects: Vec<Effect>) -> Decision {
+fn writes(writes: Vec<Write>) -> Decision {
     Decision::Do(Plan {
-        effects,
+        writes,
         ..Plan::default()
     })
 }
 
-fn gone(world: &World) -> Plan {
-    let text = format!("Terminated canary {}", world.full_name());
+fn gone(snapshot: &Snapshot) -> Plan {
+    let text = format!("Terminated canary {}", snapshot.full_name());
     Plan {
-        notices: vec![event(world, EventKind::Normal, text)],
-        ..write(world, false)
+        notifications: vec![event(snapshot, EventKind::Normal, text)],
+        ..finalizer_write(snapshot, false)
     }
 }
 
-fn has_finalizer(world: &World) -> bool {
-    let mut finalizers = world.canary.metadata.finalizers.iter().flatten();
+fn has_finalizer(snapshot: &Snapshot) -> bool {
+    let mut finalizers = snapshot.canary.metadata.finalizers.iter().flatten();
     finalizers.any(|finalizer| finalizer == FINALIZER)
 }
 
 /// Puts the finalizer on, or takes it off.
-fn write(world: &World, on: bool) -> Plan {
-    let meta = &world.canary.metadata;
+fn finalizer_write(snapshot: &Snapshot, on: bool) -> Plan {
+    let meta = &snapshot.canary.metadata;
     let others = meta.finalizers.iter().flatten();
     let mut wanted: Vec<_> = others.filter(|other| *other != FINALIZER).collect();
     let own = FINALIZER.to_owned();
@@ -154,10 +163,13 @@ fn write(world: &World, on: bool) -> Plan {
         test("/metadata/resourceVersion", json!(meta.resource_version)),
         {"op": "add", "path": "/metadata/finalizers", "value": wanted},
     ]);
-    let failure = format!("updating the finalizer of {} failed: ", world.full_name());
+    let failure = format!(
+        "updating the finalizer of {} failed: ",
+        snapshot.full_name()
+    );
     Plan {
-        effects: vec![Effect {
-            object: world.reference(Kind::Canary, world.name()),
+        writes: vec![Write {
+            object: snapshot.reference(Kind::Canary, snapshot.name()),
             action: Action::Patch(patch),
             failure,
         }],

@@ -4,57 +4,64 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    facts::Facts,
-    phase::{self, Intent},
+    phase::{self, ConditionType},
     plan::{Decision, Plan},
+    release::Release,
 };
 use crate::{
     api::canary::{CanaryPhase, CanaryStatus},
-    world::{Weights, World},
+    snapshot::{Snapshot, Weights},
 };
 
 /// How long proxies may take to learn new routes, where Flagger does not wait at all: at the start and at the end of a Canary.
 const SETTLE: SignedDuration = SignedDuration::from_secs(5);
 
 /// The same status; from now on connections drain.
-pub fn begin(status: CanaryStatus, world: &World) -> CanaryStatus {
-    phase::with_intent(status, world, Intent::Draining, "TrafficMoved", "")
+pub fn begin(status: CanaryStatus, snapshot: &Snapshot) -> CanaryStatus {
+    phase::with_condition(
+        status,
+        snapshot,
+        ConditionType::Draining,
+        "TrafficMoved",
+        "",
+    )
 }
 
 /// When they will have drained: an interval after a run; `None` while none do.
-pub fn end(world: &World) -> Option<Timestamp> {
+pub fn end(snapshot: &Snapshot) -> Option<Timestamp> {
     use CanaryPhase as P;
-    let since = phase::since(world, Intent::Draining)?;
-    let wait = match world.phase() {
+    let since = phase::since(snapshot, ConditionType::Draining)?;
+    let wait = match snapshot.phase() {
         P::Initializing | P::Terminating => SETTLE,
-        _ => SignedDuration::try_from(world.canary.interval()).unwrap_or(SETTLE),
+        _ => SignedDuration::try_from(snapshot.canary.interval()).unwrap_or(SETTLE),
     };
-    Some(since.saturating_add(wait).unwrap_or(world.now))
+    Some(since.saturating_add(wait).unwrap_or(snapshot.now))
 }
 
 /// Whether they have drained.
-pub fn is_over(world: &World) -> bool {
-    end(world).is_some_and(|end| end <= world.now)
+pub fn is_over(snapshot: &Snapshot) -> bool {
+    end(snapshot).is_some_and(|end| end <= snapshot.now)
 }
 
 /// After a run: the canary goes, if traffic is still where it should be.
-pub fn finish(facts: &Facts<'_>) -> Option<Decision> {
+pub fn finish(release: &Release<'_>) -> Option<Decision> {
     use CanaryPhase as P;
-    let world = facts.world;
+    let snapshot = release.snapshot;
     let is_settled = matches!(
-        world.phase(),
+        snapshot.phase(),
         P::Initialized | P::Waiting | P::Succeeded | P::Failed
     );
-    let is_at_primary = || facts.weights() == Ok(Weights::PRIMARY) && facts.routes_lag().is_none();
-    if !is_settled || !is_over(world) || !is_at_primary() {
+    let is_at_primary =
+        || release.weights() == Ok(Weights::PRIMARY) && release.routes_lag().is_none();
+    if !is_settled || !is_over(snapshot) || !is_at_primary() {
         return None;
     }
     Some(Decision::Do(Plan {
-        effects: facts.scale_down(),
-        status: Some(phase::without_intent(
-            phase::status(world),
-            Intent::Draining,
+        writes: release.scale_down(),
+        status: Some(phase::without_condition(
+            phase::status(snapshot),
+            ConditionType::Draining,
         )),
-        notices: Vec::new(),
+        notifications: Vec::new(),
     }))
 }

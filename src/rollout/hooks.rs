@@ -2,13 +2,13 @@
 //! (`pkg/controller/webhook.go`).
 
 use super::{
+    events::event,
     plan::{Answer, Evidence, Question},
-    say::event,
 };
 use crate::{
     api::canary::{CanaryPhase, CanaryWebhook, WebhookType},
-    notice::{EventKind, Notice, hook},
-    world::World,
+    notifications::{EventKind, Notification, hook},
+    snapshot::Snapshot,
 };
 
 /// Answers that are still to be had, or what came of them.
@@ -20,15 +20,15 @@ pub enum Stage<T> {
 }
 
 /// What came of the hooks of one type.
-pub enum Outcome<'a> {
+pub enum HookResult<'a> {
     /// Ask these first; so far these were passed.
-    Ask(Vec<Question>, Vec<Notice>),
+    Ask(Vec<Question>, Vec<Notification>),
     /// All passed (or there is none).
-    Passed(Vec<Notice>),
+    Passed(Vec<Notification>),
     /// One failed, and why; those after it were not called.
     Failed {
         /// The events of those that passed before it.
-        passed: Vec<Notice>,
+        passed: Vec<Notification>,
         /// Which.
         hook: &'a CanaryWebhook,
         /// What it answered, or why it could not be asked.
@@ -38,45 +38,45 @@ pub enum Outcome<'a> {
 
 /// Runs the hooks of a type; they are told `phase`.
 pub fn run<'a>(
-    world: &'a World,
+    snapshot: &'a Snapshot,
     evidence: &Evidence,
     kind: WebhookType,
     phase: CanaryPhase,
-) -> Outcome<'a> {
+) -> HookResult<'a> {
     let mut passed = Vec::new();
-    for (i, hook) in of_type(world, kind) {
-        match call(world, evidence, (i, hook), phase) {
-            Called::Ask(question) => return Outcome::Ask(vec![question], passed),
-            Called::Failed(why) => return Outcome::Failed { passed, hook, why },
+    for (i, hook) in of_type(snapshot, kind) {
+        match call(snapshot, evidence, (i, hook), phase) {
+            Called::Ask(question) => return HookResult::Ask(vec![question], passed),
+            Called::Failed(why) => return HookResult::Failed { passed, hook, why },
             Called::Passed => passed.extend(says_it_passed(kind).map(|kind| {
                 let text = format!("{kind} check {} passed", hook.name);
-                event(world, EventKind::Normal, text)
+                event(snapshot, EventKind::Normal, text)
             })),
         }
     }
-    Outcome::Passed(passed)
+    HookResult::Passed(passed)
 }
 
 /// What the hooks say by which a user sends a version back.
 pub enum Signal {
     /// Ask this first; so far these said nothing.
-    Ask(Question, Vec<Notice>),
+    Ask(Question, Vec<Notification>),
     /// This hook says: back.
     Back(String),
     /// None of them does.
-    None(Vec<Notice>),
+    None(Vec<Notification>),
 }
 
 /// Asks the rollback hooks: each, until one passes.
-pub fn signal(world: &World, evidence: &Evidence) -> Signal {
+pub fn signal(snapshot: &Snapshot, evidence: &Evidence) -> Signal {
     let mut silent = Vec::new();
-    for (i, hook) in of_type(world, WebhookType::Rollback) {
-        match call(world, evidence, (i, hook), world.phase()) {
+    for (i, hook) in of_type(snapshot, WebhookType::Rollback) {
+        match call(snapshot, evidence, (i, hook), snapshot.phase()) {
             Called::Ask(question) => return Signal::Ask(question, silent),
             Called::Passed => return Signal::Back(hook.name.clone()),
             Called::Failed(_) => {
                 let text = format!("Rollback hook {} not signaling a rollback", hook.name);
-                silent.push(event(world, EventKind::Normal, text));
+                silent.push(event(snapshot, EventKind::Normal, text));
             }
         }
     }
@@ -84,8 +84,11 @@ pub fn signal(world: &World, evidence: &Evidence) -> Signal {
 }
 
 /// The hooks of a type, with their places in the list.
-fn of_type(world: &World, kind: WebhookType) -> impl Iterator<Item = (usize, &CanaryWebhook)> {
-    let analysis = world.canary.spec.analysis.iter();
+fn of_type(
+    snapshot: &Snapshot,
+    kind: WebhookType,
+) -> impl Iterator<Item = (usize, &CanaryWebhook)> {
+    let analysis = snapshot.canary.spec.analysis.iter();
     let hooks = analysis.flat_map(|analysis| &analysis.webhooks).enumerate();
     hooks.filter(move |(_, hook)| hook.type_ == kind)
 }
@@ -98,12 +101,12 @@ enum Called {
 }
 
 fn call(
-    world: &World,
+    snapshot: &Snapshot,
     evidence: &Evidence,
     (place, hook): (usize, &CanaryWebhook),
     phase: CanaryPhase,
 ) -> Called {
-    let request = match hook::request(&world.canary, hook, phase) {
+    let request = match hook::request(&snapshot.canary, hook, phase) {
         Ok(request) => request,
         Err(why) => return Called::Failed(why),
     };
@@ -114,7 +117,7 @@ fn call(
     let judged = match evidence.get(&question) {
         Some(Answer::Response(response)) => hook::judge(&request, response),
         Some(Answer::Failed(why)) => Err(hook::gave_up(&request, Some(why))),
-        Some(Answer::Told) | None => return Called::Ask(question),
+        Some(Answer::Delivered) | None => return Called::Ask(question),
     };
     match judged {
         Ok(()) => Called::Passed,

@@ -9,15 +9,15 @@ use crate::{
         canary::{CanaryMetric, CrossNamespaceRef},
         metric_template::{MetricTemplate, MetricTemplateSpec},
     },
-    measure::Server,
-    notice::alert::secret_text,
-    world::{Kind, ObjectRef, World},
+    metrics::Server,
+    notifications::alert::secret_text,
+    snapshot::{Kind, ObjectRef, Snapshot},
 };
 
 /// The template, and the Secret that it names once it is known.
-pub fn needs(world: &World, to: &CrossNamespaceRef) -> Vec<ObjectRef> {
-    let template = reference(world, to);
-    let secret = world
+pub fn needs(snapshot: &Snapshot, to: &CrossNamespaceRef) -> Vec<ObjectRef> {
+    let template = reference(snapshot, to);
+    let secret = snapshot
         .objects
         .get(&template)
         .and_then(|t| t.pointer("/spec/provider/secretRef/name")?.as_str())
@@ -26,27 +26,27 @@ pub fn needs(world: &World, to: &CrossNamespaceRef) -> Vec<ObjectRef> {
 }
 
 /// A template by its whole name.
-pub fn reference(world: &World, to: &CrossNamespaceRef) -> ObjectRef {
+pub fn reference(snapshot: &Snapshot, to: &CrossNamespaceRef) -> ObjectRef {
     let namespace = to
         .namespace
         .clone()
         .filter(|namespace| !namespace.is_empty());
     ObjectRef {
         kind: Kind::MetricTemplate,
-        namespace: namespace.unwrap_or_else(|| world.namespace().to_owned()),
+        namespace: namespace.unwrap_or_else(|| snapshot.namespace().to_owned()),
         name: to.name.clone(),
     }
 }
 
 /// A metric's template and its server, or what a user reads if there is none.
 pub fn read(
-    world: &World,
+    snapshot: &Snapshot,
     to: &CrossNamespaceRef,
     metric: &CanaryMetric,
 ) -> Result<(MetricTemplateSpec, Server), String> {
-    let object = reference(world, to);
+    let object = reference(snapshot, to);
     let full = format!("Metric template {}.{}", object.name, object.namespace);
-    let found = world.objects.get(&object).ok_or_else(|| {
+    let found = snapshot.objects.get(&object).ok_or_else(|| {
         format!(
             "{full} error: metrictemplate.flagger.app {:?} not found",
             object.name
@@ -57,7 +57,7 @@ pub fn read(
     let provider = &template.spec.provider;
     let credentials = match &provider.secret_ref {
         Some(secret) => {
-            let found = world.objects.get(&secret_of(&object, &secret.name));
+            let found = snapshot.objects.get(&secret_of(&object, &secret.name));
             Some(credentials(found.ok_or_else(|| {
                 format!(
                     "{full} secret {} error: secrets {:?} not found",

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{drain, facts::Facts, phase};
+use super::{drain, phase, release::Release};
 use crate::{
+    snapshot::{Action, Kind, TargetKind, Write, readiness::replicas, revision::is_ours},
     workload::{
         self, config,
         metadata::{included, owner_reference},
@@ -14,13 +15,12 @@ use crate::{
         service::Services,
         service_target,
     },
-    world::{Action, Effect, Kind, TargetKind, readiness::replicas, revision::is_ours},
 };
 
-impl Facts<'_> {
+impl Release<'_> {
     fn services(&self) -> Services<'_> {
         Services {
-            canary: &self.world.canary,
+            canary: &self.snapshot.canary,
             selector: (&self.selector.0, &self.selector.1),
             template: self
                 .target
@@ -30,9 +30,9 @@ impl Facts<'_> {
     }
 
     /// The canary's and the primary's Services, and the one that clients call. A Service that is released is the last itself.
-    pub fn workload_services(&self) -> Vec<Effect> {
-        let canary = &self.world.canary;
-        let live = |name: &str| self.world.object(Kind::Service, name);
+    pub fn workload_services(&self) -> Vec<Write> {
+        let canary = &self.snapshot.canary;
+        let live = |name: &str| self.snapshot.object(Kind::Service, name);
         if self.kind == TargetKind::Service {
             let name = format!("{}-canary", canary.spec.target_ref.name);
             let follows = service_target::canary_service(canary, self.target, live(&name));
@@ -49,30 +49,30 @@ impl Facts<'_> {
     }
 
     /// The Service that clients call; it selects the primary's pods.
-    pub fn apex_service(&self) -> Option<Effect> {
-        let name = self.world.canary.apex_name();
-        let live = self.world.object(Kind::Service, name);
+    pub fn apex_service(&self) -> Option<Write> {
+        let name = self.snapshot.canary.apex_name();
+        let live = self.snapshot.object(Kind::Service, name);
         (self.kind != TargetKind::Service)
             .then(|| self.services().apex(live))
             .flatten()
     }
 
     /// The Service that clients call, as it led before the Canary.
-    pub fn restored_apex(&self) -> Option<Effect> {
-        let name = self.world.canary.apex_name();
-        let live = self.world.object(Kind::Service, name);
+    pub fn restored_apex(&self) -> Option<Write> {
+        let name = self.snapshot.canary.apex_name();
+        let live = self.snapshot.object(Kind::Service, name);
         (self.kind != TargetKind::Service)
             .then(|| self.services().restored_apex(live))
             .flatten()
     }
 
     /// Scales the canary to zero; before that its scaler is paused, which would give it pods again. Nothing, if it is so.
-    pub fn scale_down(&self) -> Vec<Effect> {
-        let pause = Scaler::of(self.world).and_then(|scaler| scaler.pause());
+    pub fn scale_down(&self) -> Vec<Write> {
+        let pause = Scaler::of(self.snapshot).and_then(|scaler| scaler.pause());
         let failure = format!(
             "scaling down canary {} {} failed: ",
             self.kind.kind().name(),
-            self.world.full_target()
+            self.snapshot.full_target()
         );
         let down = workload::scale_to_zero(self.kind, self.target, failure);
         pause.into_iter().chain(down).collect()
@@ -80,63 +80,66 @@ impl Facts<'_> {
 
     /// Lets the canary's scaler work, and scales the canary from zero: to what its scaler would give it at least, or to what the
     /// primary has. Nothing, if it is so, or if a scaler that may do so left it without pods in the course of its analysis.
-    pub fn scale_up(&self) -> Vec<Effect> {
-        let status = phase::status(self.world);
+    pub fn scale_up(&self) -> Vec<Write> {
+        let status = phase::status(self.snapshot);
         let is_analysed = status.canary_weight > 0 || status.iterations > 0;
-        let target = &self.world.canary.spec.target_ref.name;
-        let target = self.world.reference(self.kind.kind(), target);
-        let was_lately = self.world.mended.contains(&target);
-        let to = match &self.world.canary.spec.autoscaler_ref {
-            Some(_) => Scaler::of(self.world).map_or(1, |scaler| scaler.least()),
-            None => self.world.primary().map_or(1, replicas),
+        let target = &self.snapshot.canary.spec.target_ref.name;
+        let target = self.snapshot.reference(self.kind.kind(), target);
+        let was_lately = self.snapshot.recently_written.contains(&target);
+        let to = match &self.snapshot.canary.spec.autoscaler_ref {
+            Some(_) => Scaler::of(self.snapshot).map_or(1, |scaler| scaler.least()),
+            None => self.snapshot.primary().map_or(1, replicas),
         };
         self.wake(to, is_analysed || was_lately)
     }
 
     /// Lets the target's scaler work, and scales a target that has no pods to what the primary has. What its scaler does with it
     /// once it was given back, or when it is `late` for that, is the user's.
-    pub fn scale_to_primary(&self, late: bool) -> Vec<Effect> {
-        let may_rest = late || drain::end(self.world).is_some();
-        self.wake(self.world.primary().map_or(1, replicas), may_rest)
+    pub fn scale_to_primary(&self, late: bool) -> Vec<Write> {
+        let may_rest = late || drain::end(self.snapshot).is_some();
+        self.wake(self.snapshot.primary().map_or(1, replicas), may_rest)
     }
 
     /// `may_rest`: whether a scaler may leave the target without pods by now.
-    fn wake(&self, to: i64, may_rest: bool) -> Vec<Effect> {
-        let scaler = Scaler::of(self.world);
+    fn wake(&self, to: i64, may_rest: bool) -> Vec<Write> {
+        let scaler = Scaler::of(self.snapshot);
         let resume = scaler.as_ref().and_then(Scaler::resume);
         let rests = may_rest && scaler.is_some_and(|scaler| scaler.may_rest());
         let to = to.max(1);
         let up = (self.is_scaled_to_zero() && !rests).then(|| {
-            let failure = format!("scaling up {} to {to} failed: ", self.world.full_target());
+            let failure = format!(
+                "scaling up {} to {to} failed: ",
+                self.snapshot.full_target()
+            );
             workload::scale_from_zero(self.kind, self.target, to, failure)
         });
         resume.into_iter().chain(up.flatten()).collect()
     }
 
     /// Creates the primary, and its copies of the configs before it.
-    fn create_primary(&self) -> Vec<Effect> {
-        let mut effects = self.config_copies();
+    fn create_primary(&self) -> Vec<Write> {
+        let mut writes = self.config_copies();
         #[expect(
             clippy::redundant_closure_for_method_calls,
             reason = "the method is not general enough over lifetimes"
         )]
-        effects.push(self.with_primary(|wanted| wanted.create()));
-        effects
+        writes.push(self.with_primary(|wanted| wanted.create()));
+        writes
     }
 
     /// Gives the primary what the target has: nothing, if it has it.
-    pub fn promote(&self) -> Vec<Effect> {
-        let Some(primary) = self.world.primary() else {
+    pub fn promote(&self) -> Vec<Write> {
+        let Some(primary) = self.snapshot.primary() else {
             return self.create_primary();
         };
-        let mut effects = self.config_copies();
-        effects.extend(self.with_primary(|wanted| wanted.promote(primary)));
-        effects
+        let mut writes = self.config_copies();
+        writes.extend(self.with_primary(|wanted| wanted.promote(primary)));
+        writes
     }
 
     /// Whether the primary was given the revision that this run is about, with the configs that it had then.
     pub fn is_promoted(&self) -> bool {
-        let status = phase::status(self.world);
+        let status = phase::status(self.snapshot);
         let applied = status.last_applied_spec.unwrap_or_default();
         let was = |primary| {
             [&self.configs, &status.tracked_configs]
@@ -146,13 +149,13 @@ impl Facts<'_> {
                     self.with_primary(|wanted| wanted.was_promoted(primary, &id, &applied))
                 })
         };
-        self.world.primary().is_some_and(was)
+        self.snapshot.primary().is_some_and(was)
             || (!is_ours(&applied) && self.is_what_the_primary_runs())
     }
 
     /// The primary's autoscaler: created if missing; in a promotion brought up to date as well.
-    pub fn primary_scaler(&self, promotion: bool) -> Result<Option<Effect>, String> {
-        let Some(scaler) = Scaler::of(self.world) else {
+    pub fn primary_scaler(&self, promotion: bool) -> Result<Option<Write>, String> {
+        let Some(scaler) = Scaler::of(self.snapshot) else {
             return Ok(None);
         };
         if promotion {
@@ -164,8 +167,8 @@ impl Facts<'_> {
 
     /// Calls `f` with what the primary is to be.
     pub fn with_primary<T>(&self, f: impl FnOnce(&Primary<'_>) -> T) -> T {
-        let settings = &self.world.settings;
-        let name = self.world.canary.primary_workload_name();
+        let settings = &self.snapshot.settings;
+        let name = self.snapshot.canary.primary_workload_name();
         let id = self.flagger_id(&self.revision, self.configs.as_ref());
         f(&Primary {
             kind: self.kind,
@@ -176,15 +179,15 @@ impl Facts<'_> {
             include_label_prefix: &settings.include_label_prefix,
             tracked: &self.tracked,
             flagger_id: &id,
-            owner: owner_reference(&self.world.canary),
-            autoscaled: self.world.canary.spec.autoscaler_ref.is_some(),
+            owner: owner_reference(&self.snapshot.canary),
+            autoscaled: self.snapshot.canary.spec.autoscaler_ref.is_some(),
         })
     }
 
     fn flagger_id(&self, revision: &str, configs: Option<&BTreeMap<String, String>>) -> String {
         let configs = serde_json::to_string(&configs).unwrap_or_default();
         primary::flagger_id(
-            self.world
+            self.snapshot
                 .canary
                 .metadata
                 .uid
@@ -196,20 +199,20 @@ impl Facts<'_> {
     }
 
     /// The primary's copies of the configs: those that are not as they should be.
-    pub fn config_copies(&self) -> Vec<Effect> {
-        let owner = owner_reference(&self.world.canary);
+    pub fn config_copies(&self) -> Vec<Write> {
+        let owner = owner_reference(&self.snapshot.canary);
         self.tracked
             .iter()
             .filter_map(|(kind, name)| {
-                let source = self.world.object(*kind, name)?;
+                let source = self.snapshot.object(*kind, name)?;
                 let labels = source
                     .pointer("/metadata/labels")
                     .and_then(Value::as_object)
                     .cloned()
                     .unwrap_or_default();
-                let labels = included(&labels, &self.world.settings.include_label_prefix);
+                let labels = included(&labels, &self.snapshot.settings.include_label_prefix);
                 let copy = config::copy_name(name);
-                let existing = self.world.object(*kind, &copy);
+                let existing = self.snapshot.object(*kind, &copy);
                 let object = config::copy(*kind, source, existing, labels, &owner)?;
                 let (action, verb) = if existing.is_some() {
                     (Action::Replace(object), "updating")
@@ -219,10 +222,10 @@ impl Facts<'_> {
                 let failure = format!(
                     "{verb} {} {copy}.{} failed: ",
                     kind.name().to_lowercase(),
-                    self.world.namespace()
+                    self.snapshot.namespace()
                 );
-                Some(Effect {
-                    object: self.world.reference(*kind, &copy),
+                Some(Write {
+                    object: self.snapshot.reference(*kind, &copy),
                     action,
                     failure,
                 })

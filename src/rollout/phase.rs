@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::{
     api::canary::{CanaryCondition, CanaryPhase, CanaryStatus},
-    world::{World, revision::is_ours, whole_second_after},
+    snapshot::{Snapshot, revision::is_ours, whole_second_after},
 };
 
 /// Flagger's only condition; it always stands first.
@@ -14,7 +14,7 @@ const PROMOTED: &str = "Promoted";
 /// What is under way and could not be told from the cluster, or is owed to people: extra conditions, present only while true.
 /// Flagger's own CRD keeps them, so they survive where additional status fields would be pruned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Intent {
+pub enum ConditionType {
     /// Traffic is to return to the primary and the canary is to be scaled down; the reason says why.
     RollingBack,
     /// The target went back to the promoted revision: the run ends without a promotion.
@@ -24,14 +24,14 @@ pub enum Intent {
     /// The primary was given a version with which it did not become ready, and none since that did.
     PromotionFailed,
     /// What a run, or an initialization, came to has not been told yet.
-    NoticePending,
+    NotificationPending,
     /// The spec cannot be followed; nothing is done until it is mended.
     Invalid,
     /// Another canary has the same target.
     TargetConflict,
 }
 
-impl Intent {
+impl ConditionType {
     /// The type of its condition.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -39,7 +39,7 @@ impl Intent {
             Self::Reverting => "Reverting",
             Self::Draining => "Draining",
             Self::PromotionFailed => "PromotionFailed",
-            Self::NoticePending => "NoticePending",
+            Self::NotificationPending => "NoticePending",
             Self::Invalid => "Invalid",
             Self::TargetConflict => "TargetConflict",
         }
@@ -83,17 +83,17 @@ pub fn may_follow(from: CanaryPhase, to: CanaryPhase) -> bool {
 }
 
 /// The status as it is, to change.
-pub fn status(world: &World) -> CanaryStatus {
-    world.canary.status.clone().unwrap_or_default()
+pub fn status(snapshot: &Snapshot) -> CanaryStatus {
+    snapshot.canary.status.clone().unwrap_or_default()
 }
 
 /// The status in a new phase; the time is that of the step it ends.
-pub fn enter(world: &World, phase: CanaryPhase) -> CanaryStatus {
-    let mut status = status(world);
+pub fn enter(snapshot: &Snapshot, phase: CanaryPhase) -> CanaryStatus {
+    let mut status = status(snapshot);
     status.phase = phase;
-    let at = Time(transition_time(world, world.now));
+    let at = Time(transition_time(snapshot, snapshot.now));
     status.last_transition_time = Some(at.clone());
-    let (value, message) = promoted(phase, &world.canary.spec.target_ref.kind);
+    let (value, message) = promoted(phase, &snapshot.canary.spec.target_ref.kind);
     let conditions = status.conditions.get_or_insert_default();
     let old = conditions.iter().find(|c| c.type_ == PROMOTED);
     if old.is_none_or(|old| old.status != value || old.reason != phase.as_str()) {
@@ -115,9 +115,10 @@ pub fn enter(world: &World, phase: CanaryPhase) -> CanaryStatus {
 }
 
 /// The same phase, one step on.
-pub fn step(world: &World) -> CanaryStatus {
-    let mut status = status(world);
-    status.last_transition_time = Some(Time(transition_time(world, as_if_at_its_due(world))));
+pub fn step(snapshot: &Snapshot) -> CanaryStatus {
+    let mut status = status(snapshot);
+    status.last_transition_time =
+        Some(Time(transition_time(snapshot, as_if_at_its_tick(snapshot))));
     status
 }
 
@@ -132,17 +133,17 @@ pub fn opened(status: &CanaryStatus) -> Option<Timestamp> {
 }
 
 /// The same status, with its phase told of.
-pub fn as_told(mut status: CanaryStatus, world: &World) -> CanaryStatus {
+pub fn as_told(mut status: CanaryStatus, snapshot: &Snapshot) -> CanaryStatus {
     if let Some(entered) = status.conditions.iter_mut().flatten().next() {
-        entered.last_update_time = Some(Time(whole_second_after(world.now)));
+        entered.last_update_time = Some(Time(whole_second_after(snapshot.now)));
     }
     status
 }
 
 /// The reason and message of an intent, if it is there.
-pub fn intent(world: &World, intent: Intent) -> Option<(&str, &str)> {
-    let conditions = world.canary.status.as_ref()?.conditions.as_ref()?;
-    let condition = conditions.iter().find(|c| c.type_ == intent.as_str())?;
+pub fn condition(snapshot: &Snapshot, condition: ConditionType) -> Option<(&str, &str)> {
+    let conditions = snapshot.canary.status.as_ref()?.conditions.as_ref()?;
+    let condition = conditions.iter().find(|c| c.type_ == condition.as_str())?;
     Some((
         &condition.reason,
         condition.message.as_deref().unwrap_or_default(),
@@ -150,26 +151,26 @@ pub fn intent(world: &World, intent: Intent) -> Option<(&str, &str)> {
 }
 
 /// Since when an intent has been there.
-pub fn since(world: &World, intent: Intent) -> Option<Timestamp> {
-    let conditions = world.canary.status.as_ref()?.conditions.as_ref()?;
-    let condition = conditions.iter().find(|c| c.type_ == intent.as_str())?;
+pub fn since(snapshot: &Snapshot, condition: ConditionType) -> Option<Timestamp> {
+    let conditions = snapshot.canary.status.as_ref()?.conditions.as_ref()?;
+    let condition = conditions.iter().find(|c| c.type_ == condition.as_str())?;
     let since = condition.last_transition_time.as_ref();
     Some(since.map_or(Timestamp::MIN, |since| since.0))
 }
 
 /// The same status with an intent.
-pub fn with_intent(
+pub fn with_condition(
     mut status: CanaryStatus,
-    world: &World,
-    intent: Intent,
+    snapshot: &Snapshot,
+    condition: ConditionType,
     reason: &str,
     message: &str,
 ) -> CanaryStatus {
-    let at = Some(Time(whole_second_after(world.now)));
+    let at = Some(Time(whole_second_after(snapshot.now)));
     let conditions = status.conditions.get_or_insert_default();
-    conditions.retain(|c| c.type_ != intent.as_str());
+    conditions.retain(|c| c.type_ != condition.as_str());
     conditions.push(CanaryCondition {
-        type_: intent.as_str().to_owned(),
+        type_: condition.as_str().to_owned(),
         status: "True".to_owned(),
         reason: reason.to_owned(),
         message: Some(message.to_owned()),
@@ -180,32 +181,35 @@ pub fn with_intent(
 }
 
 /// The same status without an intent.
-pub fn without_intent(mut status: CanaryStatus, intent: Intent) -> CanaryStatus {
+pub fn without_condition(mut status: CanaryStatus, condition: ConditionType) -> CanaryStatus {
     if let Some(conditions) = &mut status.conditions {
-        conditions.retain(|c| c.type_ != intent.as_str());
+        conditions.retain(|c| c.type_ != condition.as_str());
     }
     status
 }
 
 /// When the step that ends now is said to have ended: at the instant it served, so that the cadence neither drifts nor
 /// shortens; now, if it served none, waited beyond it, or took longer than an interval.
-fn transition_time(world: &World, now: Timestamp) -> Timestamp {
-    let Some(due) = world.due else {
-        return whole_second_after(world.now);
+fn transition_time(snapshot: &Snapshot, now: Timestamp) -> Timestamp {
+    let Some(tick) = snapshot.tick else {
+        return whole_second_after(snapshot.now);
     };
-    let took = as_if_at_its_due(world)
-        .duration_since(due.at)
+    let took = as_if_at_its_tick(snapshot)
+        .duration_since(tick.at)
         .unsigned_abs();
-    if due.late || took >= world.canary.interval() {
+    if tick.late || took >= snapshot.canary.interval() {
         whole_second_after(now)
     } else {
-        due.at
+        tick.at
     }
 }
 
-/// Now, for a step that had begun at its due and not its spread later.
-fn as_if_at_its_due(world: &World) -> Timestamp {
-    world.now.saturating_sub(world.spread).unwrap_or(world.now)
+/// Now, for a step that had begun at its tick and not its spread later.
+fn as_if_at_its_tick(snapshot: &Snapshot) -> Timestamp {
+    snapshot
+        .now
+        .saturating_sub(snapshot.jitter)
+        .unwrap_or(snapshot.now)
 }
 
 /// Flagger's condition for a phase: its status and its message.

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 
 use crate::{
     api::canary::CanaryStatus,
-    measure::Query,
-    notice::Notice,
-    world::{Effect, Failure, HttpRequest, HttpResponse},
+    metrics::Query,
+    notifications::Notification,
+    snapshot::{Failure, HttpRequest, HttpResponse, Write},
 };
 
 /// What to do about a canary now.
@@ -16,32 +16,32 @@ use crate::{
 #[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Decision {
     /// Get these answers, in the background; tell these notices meanwhile.
-    Ask(Vec<Question>, Vec<Notice>),
+    Ask(Vec<Question>, Vec<Notification>),
     /// Carry this out.
     Do(Plan),
     /// Nothing to do until then; tell these notices (each once per step).
-    Wait(Next, Vec<Notice>),
+    Wait(Requeue, Vec<Notification>),
 }
 
 /// Writes in order, then the status, then what people are told: with nothing left to choose.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// Writes, in order; the first that fails ends the plan.
-    pub effects: Vec<Effect>,
+    pub writes: Vec<Write>,
     /// The status to commit once all effects are done.
     pub status: Option<CanaryStatus>,
     /// What people are told once the status is committed.
-    pub notices: Vec<Notice>,
+    pub notifications: Vec<Notification>,
 }
 
 /// When to look again; every change of the Canary or its objects is looked at anyway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// At the next due: this one is used up.
-    Due,
-    /// When pods have become ready, or gateways have caught up, and at the next due.
+pub enum Requeue {
+    /// At the next tick: this one is used up.
+    AtTick,
+    /// When pods have become ready, or gateways have caught up, and at the next tick.
     Ready,
-    /// At the next due, when a closed gate is asked again. It is told once, and again with each reminder: so many there were by now.
+    /// At the next tick, when a closed gate is asked again. It is told once, and again with each reminder: so many there were by now.
     Approval(u32),
     /// At this instant.
     At(Timestamp),
@@ -60,14 +60,14 @@ pub enum Question {
         request: HttpRequest,
     },
     /// What a server of metrics says; the label tells two equal queries apart.
-    Measure {
+    Metric {
         /// Which metric, by its place in the spec.
         label: String,
         /// The query.
         query: Box<Query>,
     },
     /// That people were told this: answered once it was delivered, or given up.
-    Tell(Vec<Notice>),
+    Notify(Vec<Notification>),
 }
 
 /// The answer to a question.
@@ -78,7 +78,7 @@ pub enum Answer {
     /// No answer could be had.
     Failed(Failure),
     /// The notices are out.
-    Told,
+    Delivered,
 }
 
 /// The answers of the step under way.
@@ -86,21 +86,22 @@ pub type Evidence = BTreeMap<Question, Answer>;
 
 impl Decision {
     /// Commit a status and say so.
-    pub fn commit(status: CanaryStatus, notices: Vec<Notice>) -> Self {
+    pub fn commit(status: CanaryStatus, notifications: Vec<Notification>) -> Self {
         Self::Do(Plan {
-            effects: Vec::new(),
+            writes: Vec::new(),
             status: Some(status),
-            notices,
+            notifications,
         })
     }
 
     /// The same, saying this first.
     #[must_use]
-    pub fn saying(mut self, mut said: Vec<Notice>) -> Self {
-        let (Self::Ask(_, notices) | Self::Do(Plan { notices, .. }) | Self::Wait(_, notices)) =
-            &mut self;
-        said.append(notices);
-        *notices = said;
+    pub fn notifying(mut self, mut said: Vec<Notification>) -> Self {
+        let (Self::Ask(_, notifications)
+        | Self::Do(Plan { notifications, .. })
+        | Self::Wait(_, notifications)) = &mut self;
+        said.append(notifications);
+        *notifications = said;
         self
     }
 }

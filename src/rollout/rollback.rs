@@ -5,19 +5,19 @@
 
 use super::{
     drain,
-    facts::Facts,
-    phase::{self, Intent},
+    phase::{self, ConditionType},
     plan::{Decision, Plan},
+    release::Release,
 };
 use crate::{
     api::canary::{CanaryPhase, CanaryStatus},
-    route::affinity,
-    world::{Weights, World},
+    routers::affinity,
+    snapshot::{Snapshot, Weights},
 };
 
 /// What a run came to, and why: kept in the status as `reason` and `message` of an intent until it was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum Outcome {
     /// So many checks failed.
     FailedChecks(i64),
     /// This hook said so.
@@ -36,7 +36,7 @@ pub enum Cause {
     Reverted,
 }
 
-impl Cause {
+impl Outcome {
     /// `reason` of the condition.
     pub const fn reason(&self) -> &'static str {
         match self {
@@ -107,83 +107,88 @@ pub fn phase_of(reason: &str) -> CanaryPhase {
 }
 
 /// Commits to going back, and why.
-pub fn begin(world: &World, cause: &Cause) -> Decision {
-    let intent = if *cause == Cause::Reverted {
-        Intent::Reverting
+pub fn begin(snapshot: &Snapshot, outcome: &Outcome) -> Decision {
+    let condition = if *outcome == Outcome::Reverted {
+        ConditionType::Reverting
     } else {
-        Intent::RollingBack
+        ConditionType::RollingBack
     };
-    let status = phase::with_intent(
-        phase::status(world),
-        world,
-        intent,
-        cause.reason(),
-        &cause.message(),
+    let status = phase::with_condition(
+        phase::status(snapshot),
+        snapshot,
+        condition,
+        outcome.reason(),
+        &outcome.message(),
     );
     Decision::commit(status, Vec::new())
 }
 
 /// Whether the way back was begun and not finished.
-pub fn is_under_way(world: &World) -> bool {
-    way_back(world).is_some()
+pub fn is_under_way(snapshot: &Snapshot) -> bool {
+    way_back(snapshot).is_some()
 }
 
 /// Whether what a run, or an initialization, came to has not been told yet.
-pub fn is_owed(world: &World) -> bool {
-    phase::intent(world, Intent::NoticePending).is_some()
+pub fn is_notification_pending(snapshot: &Snapshot) -> bool {
+    phase::condition(snapshot, ConditionType::NotificationPending).is_some()
 }
 
 /// The same status, with this still to be told.
-pub fn owe(status: CanaryStatus, world: &World, cause: &Cause) -> CanaryStatus {
-    phase::with_intent(
+pub fn with_notification_pending(
+    status: CanaryStatus,
+    snapshot: &Snapshot,
+    outcome: &Outcome,
+) -> CanaryStatus {
+    phase::with_condition(
         status,
-        world,
-        Intent::NoticePending,
-        &cause.reason_in(world.phase()),
-        &cause.message(),
+        snapshot,
+        ConditionType::NotificationPending,
+        &outcome.reason_in(snapshot.phase()),
+        &outcome.message(),
     )
 }
 
 /// Takes the way back: from wherever an interruption left it.
-pub fn proceed(facts: &Facts<'_>) -> Result<Decision, String> {
-    let Some((intent, cause)) = way_back(facts.world) else {
+pub fn proceed(release: &Release<'_>) -> Result<Decision, String> {
+    let Some((condition, outcome)) = way_back(release.snapshot) else {
         return Err("no rollback is under way".to_owned());
     };
-    let to = destination(facts, &cause)?;
-    let effects = facts.set_weights(&to)?;
-    let mut status = phase::without_intent(phase::enter(facts.world, end(intent)), intent);
+    let to = destination(release, &outcome)?;
+    let writes = release.set_weights(&to)?;
+    let mut status =
+        phase::without_condition(phase::enter(release.snapshot, end(condition)), condition);
     status.canary_weight = i64::from(to.canary);
     status.iterations = 0;
     status.failed_checks = 0;
     if to.canary == 0 {
         affinity::retire(&mut status);
     }
-    if cause.is_of_the_primary() {
-        let intent = Intent::PromotionFailed;
-        status = phase::with_intent(status, facts.world, intent, "PrimaryNotReady", "");
+    if outcome.is_of_the_primary() {
+        let condition = ConditionType::PromotionFailed;
+        status = phase::with_condition(status, release.snapshot, condition, "PrimaryNotReady", "");
     }
-    if intent == Intent::Reverting {
-        give_up(&mut status, facts);
+    if condition == ConditionType::Reverting {
+        give_up(&mut status, release);
     }
-    let status = owe(status, facts.world, &cause);
-    let status = if to.canary == 0 && !facts.scale_down().is_empty() {
-        drain::begin(status, facts.world)
+    let status = with_notification_pending(status, release.snapshot, &outcome);
+    let status = if to.canary == 0 && !release.scale_down().is_empty() {
+        drain::begin(status, release.snapshot)
     } else {
         status
     };
     Ok(Decision::Do(Plan {
-        effects,
+        writes,
         status: Some(status),
-        notices: Vec::new(),
+        notifications: Vec::new(),
     }))
 }
 
 /// The run that ends was about nothing that is promoted. What came in the meantime is news, and gets a run of its own, also if it is
 /// what that run was about.
-fn give_up(status: &mut CanaryStatus, facts: &Facts<'_>) {
-    if facts.is_what_the_primary_runs() {
-        status.last_applied_spec = Some(facts.revision.clone());
-        status.tracked_configs.clone_from(&facts.configs);
+fn give_up(status: &mut CanaryStatus, release: &Release<'_>) {
+    if release.is_what_the_primary_runs() {
+        status.last_applied_spec = Some(release.revision.clone());
+        status.tracked_configs.clone_from(&release.configs);
     } else {
         status
             .last_applied_spec
@@ -192,31 +197,31 @@ fn give_up(status: &mut CanaryStatus, facts: &Facts<'_>) {
     }
 }
 
-fn way_back(world: &World) -> Option<(Intent, Cause)> {
-    [Intent::RollingBack, Intent::Reverting]
+fn way_back(snapshot: &Snapshot) -> Option<(ConditionType, Outcome)> {
+    [ConditionType::RollingBack, ConditionType::Reverting]
         .into_iter()
-        .find_map(|intent| {
-            let (reason, message) = phase::intent(world, intent)?;
-            phase::may_follow(world.phase(), end(intent))
-                .then(|| (intent, Cause::read(reason, message)))
+        .find_map(|condition| {
+            let (reason, message) = phase::condition(snapshot, condition)?;
+            phase::may_follow(snapshot.phase(), end(condition))
+                .then(|| (condition, Outcome::read(reason, message)))
         })
 }
 
 /// The phase in which a way back ends.
-const fn end(intent: Intent) -> CanaryPhase {
-    match intent {
-        Intent::Reverting => CanaryPhase::Succeeded,
+const fn end(condition: ConditionType) -> CanaryPhase {
+    match condition {
+        ConditionType::Reverting => CanaryPhase::Succeeded,
         _ => CanaryPhase::Failed,
     }
 }
 
 /// Where traffic goes: to the primary; but after a promotion that failed it is the primary that is broken.
-fn destination(facts: &Facts<'_>, cause: &Cause) -> Result<Weights, String> {
-    if !facts.splits_traffic() || !facts.world.canary_answers() {
+fn destination(release: &Release<'_>, outcome: &Outcome) -> Result<Weights, String> {
+    if !release.splits_traffic() || !release.snapshot.canary_has_ready_pods() {
         return Ok(Weights::PRIMARY);
     }
-    if cause.is_of_the_primary() {
+    if outcome.is_of_the_primary() {
         return Ok(Weights::CANARY);
     }
-    facts.refuge()
+    release.fallback_weights()
 }

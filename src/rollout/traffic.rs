@@ -1,30 +1,30 @@
 //! Where traffic is, where it belongs, and the writes that move it.
 
 use super::{
-    facts::Facts,
-    phase::{self, Intent},
-    plan::{Decision, Next},
-    say::event,
+    events::event,
+    phase::{self, ConditionType},
+    plan::{Decision, Requeue},
+    release::Release,
 };
 use crate::{
     api::canary::{CanaryPhase, Strategy},
-    notice::EventKind,
-    route::{self, affinity::Cookies},
-    world::{Effect, Kind, TargetKind, Weights},
+    notifications::EventKind,
+    routers::{self, affinity::Cookies},
+    snapshot::{Kind, TargetKind, Weights, Write},
 };
 
-impl Facts<'_> {
+impl Release<'_> {
     /// The weights as they are routed.
     pub fn weights(&self) -> Result<Weights, String> {
-        route::read(self.dialect, self.world)
+        routers::read(self.dialect, self.snapshot)
     }
 
     /// Whether clients come to the primary, by the routes as by the Service.
     pub fn leads_to_primary(&self) -> bool {
-        let canary = &self.world.canary;
+        let canary = &self.snapshot.canary;
         let (label, value) = &self.selector;
         let is_selected = || {
-            let apex = self.world.object(Kind::Service, canary.apex_name())?;
+            let apex = self.snapshot.object(Kind::Service, canary.apex_name())?;
             let selected = apex.pointer("/spec/selector")?.get(label)?.as_str()?;
             Some(selected == format!("{value}-primary"))
         };
@@ -40,7 +40,7 @@ impl Facts<'_> {
     /// How the version meets its users: where traffic cannot be divided there is only blue/green.
     pub fn strategy(&self) -> Strategy {
         if self.splits_traffic() {
-            self.world.canary.strategy()
+            self.snapshot.canary.strategy()
         } else {
             Strategy::BlueGreen
         }
@@ -48,7 +48,7 @@ impl Facts<'_> {
 
     /// How many iterations blue/green and A/B testing take; 10 where blue/green was not asked for (as in Flagger).
     pub fn iterations(&self) -> i64 {
-        let analysis = self.world.canary.spec.analysis.as_ref();
+        let analysis = self.snapshot.canary.spec.analysis.as_ref();
         let asked = analysis.and_then(|analysis| analysis.iterations);
         match asked.unwrap_or(0) {
             ..1 if !self.splits_traffic() => 10,
@@ -58,59 +58,59 @@ impl Facts<'_> {
 
     /// Whether the version gets copies of the requests before it gets any.
     pub fn mirrors(&self) -> bool {
-        let analysis = self.world.canary.spec.analysis.as_ref();
+        let analysis = self.snapshot.canary.spec.analysis.as_ref();
         self.dialect.mirrors() && analysis.is_some_and(|analysis| analysis.mirror)
     }
 
     /// The cookies of session affinity that a share of the traffic for the canary needs, and the status lacks.
     pub fn new_cookies(&self) -> Option<Cookies> {
-        route::new_cookies(self.dialect, &self.world.canary, self.world.nonce)
+        routers::new_cookies(self.dialect, &self.snapshot.canary, self.snapshot.nonce)
     }
 
     /// Waits until the weights as they are written are in force. That those who carry them out are behind with what was written since the
-    /// last due is not said.
+    /// last tick is not said.
     pub fn routes_pending(&self) -> Option<Decision> {
-        let why = route::accepted(self.dialect, self.world).err()?;
-        let mut routes = route::objects(self.dialect, &self.world.canary).into_iter();
-        let is_fresh = route::lag(self.dialect, self.world).is_some()
-            && routes.any(|route| self.world.mended.contains(&route));
-        let said = (!is_fresh).then(|| event(self.world, EventKind::Warning, why));
-        Some(Decision::Wait(Next::Ready, said.into_iter().collect()))
+        let why = routers::accepted(self.dialect, self.snapshot).err()?;
+        let mut routes = routers::objects(self.dialect, &self.snapshot.canary).into_iter();
+        let is_fresh = routers::lag(self.dialect, self.snapshot).is_some()
+            && routes.any(|route| self.snapshot.recently_written.contains(&route));
+        let said = (!is_fresh).then(|| event(self.snapshot, EventKind::Warning, why));
+        Some(Decision::Wait(Requeue::Ready, said.into_iter().collect()))
     }
 
-    /// What proxies must know before these writes, as far as it has not been tried since the last due.
-    pub fn announce(&self, coming: &[Effect]) -> Vec<Effect> {
-        let first = |effect| route::announce(self.dialect, self.world, effect);
-        let mut effects: Vec<_> = coming.iter().filter_map(first).collect();
-        effects.retain(|effect| !self.world.mended.contains(&effect.object));
-        effects
+    /// What proxies must know before these writes, as far as it has not been tried since the last tick.
+    pub fn announce(&self, coming: &[Write]) -> Vec<Write> {
+        let first = |write| routers::announce(self.dialect, self.snapshot, write);
+        let mut writes: Vec<_> = coming.iter().filter_map(first).collect();
+        writes.retain(|write| !self.snapshot.recently_written.contains(&write.object));
+        writes
     }
 
-    /// Whether a write has had its turn: what somebody changes back all the time is not argued with before the next due. One that goes on
+    /// Whether a write has had its turn: what somebody changes back all the time is not argued with before the next tick. One that goes on
     /// with what was announced has not; one that takes away what is left has time.
-    pub fn is_tried(&self, coming: &Effect) -> bool {
-        if route::is_announced(self.dialect, self.world, coming) {
+    pub fn is_tried(&self, coming: &Write) -> bool {
+        if routers::is_announced(self.dialect, self.snapshot, coming) {
             return self.weights().is_ok();
         }
-        self.world.mended.contains(&coming.object)
+        self.snapshot.recently_written.contains(&coming.object)
     }
 
     /// Takes away what proxies need no more.
-    pub fn tidy_routes(&self) -> Option<Effect> {
-        route::tidy(self.dialect, self.world)
+    pub fn tidy_routes(&self) -> Option<Write> {
+        routers::tidy(self.dialect, self.snapshot)
     }
 
-    /// Waits for proxies that are behind with the routes as they are written; at a due that is said.
+    /// Waits for proxies that are behind with the routes as they are written; at a tick that is said.
     pub fn routes_lag(&self) -> Option<Decision> {
-        let why = route::lag(self.dialect, self.world)?;
-        let due = self.world.due.as_ref();
-        let said = due.map(|_| event(self.world, EventKind::Warning, why));
-        Some(Decision::Wait(Next::Ready, said.into_iter().collect()))
+        let why = routers::lag(self.dialect, self.snapshot)?;
+        let tick = self.snapshot.tick.as_ref();
+        let said = tick.map(|_| event(self.snapshot, EventKind::Warning, why));
+        Some(Decision::Wait(Requeue::Ready, said.into_iter().collect()))
     }
 
     /// Routes these weights; nothing if they are routed already, and never more to a side where no pod answers while the
     /// other's do.
-    pub fn set_weights(&self, weights: &Weights) -> Result<Vec<Effect>, String> {
+    pub fn set_weights(&self, weights: &Weights) -> Result<Vec<Write>, String> {
         if !self.splits_traffic() {
             return Ok(Vec::new());
         }
@@ -118,36 +118,38 @@ impl Facts<'_> {
         let name = |name: &str| {
             format!(
                 "{name}.{} has no ready pod: traffic stays where it is",
-                self.world.namespace()
+                self.snapshot.namespace()
             )
         };
         if self.misses_primary(now, *weights) {
-            return Err(name(&self.world.canary.primary_workload_name()));
+            return Err(name(&self.snapshot.canary.primary_workload_name()));
         }
         if self.misses_canary(now, *weights) {
-            return Err(name(&self.world.canary.spec.target_ref.name));
+            return Err(name(&self.snapshot.canary.spec.target_ref.name));
         }
-        route::set(self.dialect, self.world, weights)
+        routers::set(self.dialect, self.snapshot, weights)
     }
 
     /// Whether more requests would meet a primary that does not answer, although the canary does.
     fn misses_primary(&self, now: Weights, then: Weights) -> bool {
-        let world = self.world;
-        then.primary > now.primary && !world.primary_answers() && world.canary_answers()
+        let snapshot = self.snapshot;
+        then.primary > now.primary
+            && !snapshot.primary_has_ready_pods()
+            && snapshot.canary_has_ready_pods()
     }
 
     /// Whether more requests would meet a canary that does not answer.
     fn misses_canary(&self, now: Weights, then: Weights) -> bool {
-        then.canary > now.canary && !self.world.canary_answers()
+        then.canary > now.canary && !self.snapshot.canary_has_ready_pods()
     }
 
     /// Makes the routes, or repairs them, with these weights; where these would miss, with those that are routed.
-    fn repaired(&self, weights: Weights) -> Result<Vec<Effect>, String> {
+    fn repaired(&self, weights: Weights) -> Result<Vec<Write>, String> {
         let weights = match self.weights() {
             Ok(now) if self.misses_primary(now, weights) || self.misses_canary(now, weights) => now,
             _ => weights,
         };
-        route::reconcile(self.dialect, self.world, &self.selector, &weights)
+        routers::reconcile(self.dialect, self.snapshot, &self.selector, &weights)
     }
 
     /// Whether clients are answered by the primary. After a promotion that failed they are not: a version that mends it must be able
@@ -156,26 +158,26 @@ impl Facts<'_> {
         let all_on_canary =
             self.splits_traffic() && self.weights().is_ok_and(|weights| weights.canary == 100);
         !self.promotion_failed()
-            && (!all_on_canary || self.world.canary.strategy() == Strategy::AbTesting)
+            && (!all_on_canary || self.snapshot.canary.strategy() == Strategy::AbTesting)
     }
 
     /// Whether the primary still has a version with which it did not become ready.
     pub fn promotion_failed(&self) -> bool {
-        phase::intent(self.world, Intent::PromotionFailed).is_some()
+        phase::condition(self.snapshot, ConditionType::PromotionFailed).is_some()
     }
 
     /// Where traffic goes when a version is out of the question: to the primary; while that one is broken it stays where it is.
-    pub fn refuge(&self) -> Result<Weights, String> {
-        if !self.promotion_failed() || self.world.primary_answers() {
+    pub fn fallback_weights(&self) -> Result<Weights, String> {
+        if !self.promotion_failed() || self.snapshot.primary_has_ready_pods() {
             return Ok(Weights::PRIMARY);
         }
         Ok(Weights::canary(self.weights()?.canary))
     }
 
     /// Creates the routes, or repairs what drifted, with the weights as they are; as the status has them, if the routes are gone.
-    pub fn routes(&self) -> Result<Vec<Effect>, String> {
+    pub fn routes(&self) -> Result<Vec<Write>, String> {
         use CanaryPhase as P;
-        let status = phase::status(self.world);
+        let status = phase::status(self.snapshot);
         if matches!(
             status.phase,
             P::Initialized | P::Waiting | P::Succeeded | P::Failed
@@ -184,7 +186,7 @@ impl Facts<'_> {
             return self.routes_to(&Weights::PRIMARY);
         }
         let lost = || {
-            if self.world.canary_answers() {
+            if self.snapshot.canary_has_ready_pods() {
                 self.expected_weights()
             } else {
                 Weights::PRIMARY
@@ -202,18 +204,18 @@ impl Facts<'_> {
     }
 
     /// Creates the routes, or repairs what drifted, with these weights.
-    pub fn routes_to(&self, weights: &Weights) -> Result<Vec<Effect>, String> {
-        let effects = self.repaired(*weights)?;
+    pub fn routes_to(&self, weights: &Weights) -> Result<Vec<Write>, String> {
+        let writes = self.repaired(*weights)?;
         match self.weights() {
             // One write at a time: what is repaired gets its weights in the next look, if not in this.
-            Ok(now) if effects.is_empty() && now != *weights => self.set_weights(weights),
-            _ => Ok(effects),
+            Ok(now) if writes.is_empty() && now != *weights => self.set_weights(weights),
+            _ => Ok(writes),
         }
     }
 
     fn expected_weights(&self) -> Weights {
         use CanaryPhase as P;
-        let status = phase::status(self.world);
+        let status = phase::status(self.snapshot);
         match (status.phase, self.strategy()) {
             (P::Progressing | P::WaitingPromotion | P::Promoting, Strategy::AbTesting)
                 if status.iterations > 0 =>

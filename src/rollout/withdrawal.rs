@@ -2,50 +2,50 @@
 //! clients get errors.
 
 use super::{
+    events::event,
     phase,
     plan::{Decision, Plan},
-    say::event,
 };
 use crate::{
     api::canary::CanaryPhase,
-    notice::EventKind,
-    route::{self, Dialect, affinity},
+    notifications::EventKind,
+    routers::{self, Dialect, affinity},
+    snapshot::{Snapshot, Weights},
     workload::scaler::Scaler,
-    world::{Weights, World},
 };
 
 /// Takes the traffic back from a canary that cannot answer, if the primary can. A version under judgement has failed a check, and
 /// starts over once it is ready.
-pub fn decide(world: &World) -> Option<Decision> {
-    let dialect = Dialect::of(world).ok()?;
-    let routed = route::read(dialect, world).ok()?;
+pub fn decide(snapshot: &Snapshot) -> Option<Decision> {
+    let dialect = Dialect::of(snapshot).ok()?;
+    let routed = routers::read(dialect, snapshot).ok()?;
     let is_stranded = dialect.splits()
         && routed.canary > 0
-        && !world.canary_answers()
-        && world.primary_answers()
+        && !snapshot.canary_has_ready_pods()
+        && snapshot.primary_has_ready_pods()
         // A scaler that may leave it without pods wakes it when requests come.
-        && !Scaler::of(world).is_some_and(|scaler| scaler.may_rest());
+        && !Scaler::of(snapshot).is_some_and(|scaler| scaler.may_rest());
     if !is_stranded {
         return None;
     }
-    let effects = route::set(dialect, world, &Weights::PRIMARY).ok()?;
-    let mut status = phase::step(world);
+    let writes = routers::set(dialect, snapshot, &Weights::PRIMARY).ok()?;
+    let mut status = phase::step(snapshot);
     (status.canary_weight, status.iterations) = (0, 0);
     affinity::retire(&mut status);
     if matches!(
-        world.phase(),
+        snapshot.phase(),
         CanaryPhase::Progressing | CanaryPhase::WaitingPromotion
     ) {
         status.failed_checks += 1;
     }
     let text = format!(
         "Halt {} advancement {} has no ready pod: routing all traffic to primary",
-        world.full_name(),
-        world.full_target()
+        snapshot.full_name(),
+        snapshot.full_target()
     );
     Some(Decision::Do(Plan {
-        effects,
+        writes,
         status: Some(status),
-        notices: vec![event(world, EventKind::Warning, text)],
+        notifications: vec![event(snapshot, EventKind::Warning, text)],
     }))
 }

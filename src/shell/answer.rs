@@ -17,17 +17,17 @@ use tokio::{
     time,
 };
 
-use super::{http::Http, report::Reporter, schedule::LOOKS};
+use super::{http::Http, report::Reporter, schedule::CONCURRENT_RECONCILES};
 use crate::{
     api::canary::Canary,
     rollout::{Answer, Evidence, Question},
-    world::{Failure, HttpRequest, ObjectRef, Step},
+    snapshot::{Failure, HttpRequest, ObjectRef, Step},
 };
 
 /// How long a look waits for what it asks: most answers are here by then, and what it has unpacked is still at hand.
 const PROMPT: Duration = Duration::from_millis(100);
 /// So many looks wait at once: where servers are slower, the others go on without waiting.
-const WAITING: usize = LOOKS / 2;
+const WAITING: usize = CONCURRENT_RECONCILES / 2;
 
 /// What is asked about each canary, and what was answered so far.
 pub struct Answers {
@@ -161,10 +161,10 @@ impl Answers {
     async fn answer(&self, canary: &Canary, question: &Question) -> Answer {
         match question {
             Question::Call { request, .. } => self.call(request).await,
-            Question::Measure { query, .. } => self.call(&query.request(Timestamp::now())).await,
-            Question::Tell(notices) => {
-                self.reporter.deliver(canary, notices.clone()).await;
-                Answer::Told
+            Question::Metric { query, .. } => self.call(&query.request(Timestamp::now())).await,
+            Question::Notify(notifications) => {
+                self.reporter.deliver(canary, notifications.clone()).await;
+                Answer::Delivered
             }
         }
     }
@@ -212,7 +212,7 @@ mod tests {
         shell::{
             cluster::Cluster, leadership::Leadership, observe, report::Global, telemetry::Recorder,
         },
-        world::{HttpResponse, Kind},
+        snapshot::{HttpResponse, Kind},
     };
 
     type Played = BoxFuture<'static, Result<HttpResponse, String>>;
@@ -245,13 +245,13 @@ mod tests {
         let Ok(args::Command::Run(config)) = args::parse([], |_| None) else {
             panic!("the operator runs without arguments")
         };
-        observe::world(Canary::default(), &canary(0), &Arc::new(config.settings)).step()
+        observe::snapshot(Canary::default(), &canary(0), &Arc::new(config.settings)).step()
     }
 
     async fn ask(answers: &Arc<Answers>, n: usize) -> bool {
         let request = HttpRequest {
-            method: crate::world::Method::Get,
-            url: crate::world::Secret("http://gate/".to_owned()),
+            method: crate::snapshot::Method::Get,
+            url: crate::snapshot::Secret("http://gate/".to_owned()),
             headers: Vec::new(),
             body: None,
             timeout: Duration::from_secs(30),

@@ -22,14 +22,14 @@ use super::{
     leadership::Leadership,
     lease,
     memory::Memory,
-    observe::{ObserveError, observe, parse, rival_among, world},
+    observe::{ObserveError, conflicting_among, observe, parse, snapshot},
     telemetry::Recorder,
 };
 use crate::{
     api::canary::Canary,
     check::{Report, Right, Row, Scope, Subject, rights},
-    rollout::{self, Outlook, Verdict, outlook},
-    world::{Kind, ObjectRef, Settings},
+    rollout::{self, Preview, Verdict, preview},
+    snapshot::{Kind, ObjectRef, Settings},
 };
 
 /// How many canaries are looked at, and how many rights are asked for, at a time.
@@ -53,18 +53,18 @@ pub async fn check(
     let all: Vec<_> = found.iter().filter_map(|c| parse(c.clone()).ok()).collect();
     let reads = Reads::new(&client, namespace)?;
     let looks = found.iter().map(async |found| {
-        let row = |outlook| {
+        let row = |preview| {
             let field = |path| found.pointer(path).and_then(Value::as_str);
             let text = |path| field(path).unwrap_or_default().to_owned();
             Row {
                 namespace: text("/metadata/namespace"),
                 name: text("/metadata/name"),
                 phase: text("/status/phase"),
-                outlook,
+                preview,
             }
         };
-        let (outlook, subject) = look(&reads, &settings, found, &all).await;
-        (row(outlook), subject)
+        let (preview, subject) = reconcile(&reads, &settings, found, &all).await;
+        (row(preview), subject)
     });
     let looked: Vec<_> = stream::iter(looks).buffered(PARALLEL).collect().await;
     let (canaries, subjects): (Vec<_>, Vec<_>) = looked.into_iter().unzip();
@@ -126,12 +126,12 @@ async fn list(client: &Client, namespace: Option<&str>) -> Result<Vec<Value>, St
 }
 
 /// What would come first for a canary, and what it names, as far as that can be told.
-async fn look(
+async fn reconcile(
     reads: &Reads,
     settings: &Arc<Settings>,
     found: &Value,
     all: &[Canary],
-) -> (Outlook, Option<Subject>) {
+) -> (Preview, Option<Subject>) {
     let canary = match parse(found.clone()) {
         Ok(canary) => canary,
         Err(problem) => return (unreadable(&problem), None),
@@ -144,30 +144,30 @@ async fn look(
     let memory = Mutex::new(Memory::default());
     let seen = observe(&reads.cache, settings, &reference, &memory, None).await;
     match seen {
-        Ok(Some(mut world)) => {
+        Ok(Some(mut snapshot)) => {
             let others = all.iter().filter(|other| {
                 other.metadata.namespace == canary.metadata.namespace
                     && other.metadata.name != canary.metadata.name
             });
-            world.rival = rival_among(&world, others.cloned());
-            let objects = rollout::needs(&world);
-            let canary = world.canary.clone();
-            (outlook(&world), Some(Subject { canary, objects }))
+            snapshot.conflicting_canary = conflicting_among(&snapshot, others.cloned());
+            let objects = rollout::needs(&snapshot);
+            let canary = snapshot.canary.clone();
+            (preview(&snapshot), Some(Subject { canary, objects }))
         }
-        Ok(None) => (Outlook::new(Verdict::Nothing, "deleted meanwhile"), None),
+        Ok(None) => (Preview::new(Verdict::Nothing, "deleted meanwhile"), None),
         Err(problem) => {
-            let objects = rollout::needs(&world(canary.clone(), &reference, settings));
+            let objects = rollout::needs(&snapshot(canary.clone(), &reference, settings));
             (unreadable(&problem), Some(Subject { canary, objects }))
         }
     }
 }
 
-fn unreadable(problem: &ObserveError) -> Outlook {
+fn unreadable(problem: &ObserveError) -> Preview {
     let why = match problem {
         ObserveError::Poison { error, .. } => error.to_string(),
         ObserveError::Cluster(error) => error.to_string(),
     };
-    Outlook::new(Verdict::Unreadable, why)
+    Preview::new(Verdict::Unreadable, why)
 }
 
 /// The rights that this account lacks.

@@ -10,7 +10,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::{leadership::Leadership, meters::Meters, served::Served};
-use crate::world::{Action, Effect, Kind, ObjectRef};
+use crate::snapshot::{Action, Kind, ObjectRef, Write};
 
 /// The longest that a read may take.
 const READ_DEADLINE: Duration = Duration::from_secs(10);
@@ -82,8 +82,8 @@ impl Cluster {
     }
 
     /// Carries out one write; the object as it is then.
-    pub async fn apply(&self, effect: &Effect) -> Result<Served, ClusterError> {
-        let Effect { object, action, .. } = effect;
+    pub async fn apply(&self, write: &Write) -> Result<Served, ClusterError> {
+        let Write { object, action, .. } = write;
         let verb = match action {
             Action::Create(_) => "create",
             Action::Replace(_) => "update",

@@ -18,18 +18,18 @@ use super::{
     cluster::{Cluster, ClusterError},
     memory::Memory,
     meters::Meters,
-    observe::{self, ObserveError, before, observe, part, positive, spread},
+    observe::{self, ObserveError, before, jitter, observe, part, positive},
     report::Reporter,
-    schedule::{Looks, Schedule},
+    schedule::{Reconciler, Schedule},
     served::Served,
     server::Health,
     telemetry::{Recorder, name},
 };
 use crate::{
     api::canary::{Canary, CanaryPhase, CanaryStatus},
-    notice::{EventKind, Notice},
-    rollout::{self, Decision, Next, Plan, audit, decide},
-    world::{Kind, ObjectRef, Settings, World, last_due},
+    notifications::{EventKind, Notification},
+    rollout::{self, Decision, Plan, Requeue, audit, decide},
+    snapshot::{Kind, ObjectRef, Settings, Snapshot, last_tick},
 };
 
 /// How many plans one look carries out before others get their turn.
@@ -160,13 +160,16 @@ impl Drop for Leaving {
     }
 }
 
-impl Looks<ObjectRef> for Context {
-    fn look(&self, canary: ObjectRef) -> impl Future<Output = Option<Duration>> + Send + 'static {
+impl Reconciler<ObjectRef> for Context {
+    fn reconcile(
+        &self,
+        canary: ObjectRef,
+    ) -> impl Future<Output = Option<Duration>> + Send + 'static {
         let context = self.clone();
         async move {
             let begun = Instant::now();
-            let looked = context.look(&canary).await;
-            context.operator.meters.look(begun.elapsed());
+            let looked = context.reconcile(&canary).await;
+            context.operator.meters.reconcile(begun.elapsed());
             match looked {
                 Ok(again) => {
                     context.with(&canary, |remembered| remembered.failures = 0);
@@ -232,7 +235,7 @@ impl Context {
     }
 
     /// Looks at a canary, and does what is to be done, until there is nothing to do for now; when to look again.
-    async fn look(&self, reference: &ObjectRef) -> Result<Option<Duration>, ClusterError> {
+    async fn reconcile(&self, reference: &ObjectRef) -> Result<Option<Duration>, ClusterError> {
         let memory = self.with(reference, |remembered| remembered.memory.clone());
         let Operator {
             settings, answers, ..
@@ -240,69 +243,75 @@ impl Context {
         let (mut last, mut asked_again, mut plans) = (None, false, 0);
         while plans < PLANS {
             let seen = observe(&self.cache, settings, reference, &memory, last.take());
-            let world = match Box::pin(seen).await {
-                Ok(Some(world)) => world,
+            let snapshot = match Box::pin(seen).await {
+                Ok(Some(snapshot)) => snapshot,
                 // One that is known to be there and was not found is looked for again.
                 Ok(None) => return Ok(self.cache.is_listed(reference).then_some(RETRY.1)),
                 Err(ObserveError::Poison { error, metadata }) => {
-                    self.tell_poison(reference, &error, &metadata);
+                    self.notify_unreadable(reference, &error, &metadata);
                     return Ok(Some(REST));
                 }
                 Err(ObserveError::Cluster(error)) => return Err(error),
             };
-            let target = &world.canary.spec.target_ref.name;
+            let target = &snapshot.canary.spec.target_ref.name;
             let before = self.with(reference, |remembered| {
                 remembered.target.replace(target.clone())
             });
             if let Some(other) = before.filter(|before| before != target) {
                 self.forget(&other, &reference.namespace);
             }
-            let step = world.step();
+            let step = snapshot.step();
             let evidence = answers.evidence(reference, &step);
-            self.record(&world, &evidence);
-            match decide(&world, &evidence) {
-                Decision::Ask(questions, notices) => {
-                    lock(&memory).asking(world.due, world.now);
-                    self.tell(&memory, &world, notices);
-                    if !answers.ask(reference, &world.canary, step, questions).await {
-                        return Ok(Some(world.canary.interval()));
+            self.record(&snapshot, &evidence);
+            match decide(&snapshot, &evidence) {
+                Decision::Ask(questions, notifications) => {
+                    lock(&memory).asking(snapshot.tick, snapshot.now);
+                    self.notify(&memory, &snapshot, notifications);
+                    if !answers
+                        .ask(reference, &snapshot.canary, step, questions)
+                        .await
+                    {
+                        return Ok(Some(snapshot.canary.interval()));
                     }
-                    last = Some(world);
+                    last = Some(snapshot);
                 }
-                Decision::Wait(next, notices)
-                    if !asked_again && lock(&memory).stands_still(world.due, next, &notices) =>
+                Decision::Wait(requeue, notifications)
+                    if !asked_again
+                        && lock(&memory).stands_still(snapshot.tick, requeue, &notifications) =>
                 {
                     // That no news came is no proof that nothing changed. (What is waited for in silence is in the hour's list.)
-                    self.cache.doubt(&world.seen);
+                    self.cache.doubt(&snapshot.seen);
                     asked_again = true;
                 }
-                Decision::Wait(next, notices) => {
-                    let rests = notices.is_empty() && rests(&world, next);
-                    let notices = {
+                Decision::Wait(requeue, notifications) => {
+                    let rests = notifications.is_empty() && rests(&snapshot, requeue);
+                    let notifications = {
                         let mut memory = lock(&memory);
-                        memory.waited(world.due, next);
+                        memory.waited(snapshot.tick, requeue);
                         if rests {
                             memory.rests();
                         }
-                        memory.untold_wait(&step, next, notices)
+                        memory.untold_wait(&step, requeue, notifications)
                     };
-                    self.operator.reporter.tell(&world.canary, notices);
+                    self.operator
+                        .reporter
+                        .notify(&snapshot.canary, notifications);
                     return Ok(Some(if rests {
-                        self.rest(reference, &world)
+                        self.rest(reference, &snapshot)
                     } else {
-                        until_next(&world, next)
+                        until_next(&snapshot, requeue)
                     }));
                 }
-                Decision::Do(plan) if !asked_again && self.asks_again(&world, &plan).await? => {
+                Decision::Do(plan) if !asked_again && self.asks_again(&snapshot, &plan).await? => {
                     asked_again = true;
                 }
                 Decision::Do(plan) => {
                     plans += 1;
-                    let goes_on = self.carry_out(&memory, &world, plan).await?;
+                    let goes_on = self.carry_out(&memory, &snapshot, plan).await?;
                     if !goes_on {
-                        return Ok(Some(until_next(&world, Next::Due)));
+                        return Ok(Some(until_next(&snapshot, Requeue::AtTick)));
                     }
-                    last = Some(world);
+                    last = Some(snapshot);
                 }
             }
         }
@@ -316,63 +325,63 @@ impl Context {
     }
 
     /// Reads what a plan must not know by hearsay: it is made anew of what there is now. Whether there is any.
-    async fn asks_again(&self, world: &World, plan: &Plan) -> Result<bool, ClusterError> {
-        let reference = world.reference(Kind::Canary, world.name());
-        let hearsay = rollout::hearsay(world, plan);
-        for object in &hearsay {
+    async fn asks_again(&self, snapshot: &Snapshot, plan: &Plan) -> Result<bool, ClusterError> {
+        let reference = snapshot.reference(Kind::Canary, snapshot.name());
+        let stale_reads = rollout::stale_reads(snapshot, plan);
+        for object in &stale_reads {
             self.cache.fetch(&reference, object).await?;
         }
-        Ok(!hearsay.is_empty())
+        Ok(!stale_reads.is_empty())
     }
 
-    /// Carries out a plan; false if it was refused again, so that nothing is tried before the next due.
+    /// Carries out a plan; false if it was refused again, so that nothing is tried before the next tick.
     async fn carry_out(
         &self,
         memory: &Mutex<Memory>,
-        world: &World,
+        snapshot: &Snapshot,
         plan: Plan,
     ) -> Result<bool, ClusterError> {
-        let canary = &world.canary;
-        let reference = world.reference(Kind::Canary, world.name());
-        if let Err(why) = audit(world, &plan) {
+        let canary = &snapshot.canary;
+        let reference = snapshot.reference(Kind::Canary, snapshot.name());
+        if let Err(why) = audit(snapshot, &plan) {
             self.operator
                 .meters
-                .refused(world.name(), world.namespace());
-            self.tell(
+                .refused(snapshot.name(), snapshot.namespace());
+            self.notify(
                 memory,
-                world,
+                snapshot,
                 vec![rollout::warning(
-                    world,
+                    snapshot,
                     format!("unsafe plan refused: {why}"),
                 )],
             );
-            lock(memory).waited(world.due, Next::Due);
+            lock(memory).waited(snapshot.tick, Requeue::AtTick);
             return Ok(false);
         }
-        for effect in &plan.effects {
-            let write = self.operator.cluster.apply(effect);
-            match self.cache.write(&reference, &effect.object, write).await {
+        for write in &plan.writes {
+            let sent = self.operator.cluster.apply(write);
+            match self.cache.write(&reference, &write.object, sent).await {
                 Ok(()) => {
-                    lock(memory).mend(&effect.object);
+                    lock(memory).mark_written(&write.object);
                     debug!(
                         canary = name(canary),
                         "wrote {} {}",
-                        effect.object.kind.name(),
-                        effect.object.name
+                        write.object.kind.name(),
+                        write.object.name
                     );
                 }
                 Err(ClusterError::Lost(_)) => return Ok(true),
                 Err(ClusterError::Refused { message, .. }) => {
-                    self.tell(
+                    self.notify(
                         memory,
-                        world,
-                        vec![rollout::warning(world, effect.refusal(&message))],
+                        snapshot,
+                        vec![rollout::warning(snapshot, write.refusal(&message))],
                     );
                     let mut memory = lock(memory);
                     // What is only a repair is left out at the second look; nothing else waits for it.
-                    let goes_on = memory.mend(&effect.object);
+                    let goes_on = memory.mark_written(&write.object);
                     if !goes_on {
-                        memory.waited(world.due, Next::Due);
+                        memory.waited(snapshot.tick, Requeue::AtTick);
                     }
                     return Ok(goes_on);
                 }
@@ -380,21 +389,25 @@ impl Context {
             }
         }
         if let Some(status) = &plan.status {
-            let write = self.commit(world, status);
-            match self.cache.write(&reference, &reference, write).await {
-                Ok(()) => self.committed(memory, world, status),
+            let sent = self.commit(snapshot, status);
+            match self.cache.write(&reference, &reference, sent).await {
+                Ok(()) => self.committed(memory, snapshot, status),
                 Err(ClusterError::Lost(_)) => return Ok(true),
                 Err(error) => return Err(error),
             }
         }
-        self.tell(memory, world, plan.notices);
+        self.notify(memory, snapshot, plan.notifications);
         Ok(true)
     }
 
-    async fn commit(&self, world: &World, status: &CanaryStatus) -> Result<Served, ClusterError> {
+    async fn commit(
+        &self,
+        snapshot: &Snapshot,
+        status: &CanaryStatus,
+    ) -> Result<Served, ClusterError> {
         let json = |status: Option<&CanaryStatus>| serde_json::to_value(status).unwrap_or_default();
-        let change = merge_patch(&json(world.canary.status.as_ref()), &json(Some(status)));
-        let version = world
+        let change = merge_patch(&json(snapshot.canary.status.as_ref()), &json(Some(status)));
+        let version = snapshot
             .canary
             .metadata
             .resource_version
@@ -402,25 +415,25 @@ impl Context {
             .unwrap_or_default();
         self.operator
             .cluster
-            .commit(world.namespace(), world.name(), &version, change)
+            .commit(snapshot.namespace(), snapshot.name(), &version, change)
             .await
     }
 
-    fn committed(&self, memory: &Mutex<Memory>, world: &World, status: &CanaryStatus) {
+    fn committed(&self, memory: &Mutex<Memory>, snapshot: &Snapshot, status: &CanaryStatus) {
         let mut memory = lock(memory);
-        let canary = &world.canary;
+        let canary = &snapshot.canary;
         let recorder = &self.operator.recorder;
         if let Some(asked_at) = memory.asked_at {
-            recorder.step(canary, world.now.duration_since(asked_at).as_secs_f64());
+            recorder.step(canary, snapshot.now.duration_since(asked_at).as_secs_f64());
         }
         // A write within a step leaves its time as it was, and the step goes on.
-        let before = world.canary.status.as_ref();
+        let before = snapshot.canary.status.as_ref();
         let before = before.and_then(|status| status.last_transition_time.as_ref());
         if status.last_transition_time.as_ref() != before {
             memory.done();
         }
         recorder.status(canary, status.phase);
-        if status.phase != world.phase() {
+        if status.phase != snapshot.phase() {
             info!(
                 canary = name(canary),
                 phase = status.phase.as_str(),
@@ -435,25 +448,37 @@ impl Context {
         }
     }
 
-    fn record(&self, world: &World, evidence: &rollout::Evidence) {
+    fn record(&self, snapshot: &Snapshot, evidence: &rollout::Evidence) {
         let recorder = &self.operator.recorder;
-        recorder.status(&world.canary, world.phase());
-        if let Some(weights) = rollout::weights(world) {
-            recorder.weights(&world.canary, weights.primary, weights.canary);
+        recorder.status(&snapshot.canary, snapshot.phase());
+        if let Some(weights) = rollout::weights(snapshot) {
+            recorder.weights(&snapshot.canary, weights.primary, weights.canary);
         }
-        for (metric, value) in rollout::samples(world, evidence) {
-            recorder.sample(&world.canary, &metric, value);
+        for (metric, value) in rollout::samples(snapshot, evidence) {
+            recorder.sample(&snapshot.canary, &metric, value);
         }
     }
 
     /// Tells what was not told in this step.
-    fn tell(&self, memory: &Mutex<Memory>, world: &World, notices: Vec<Notice>) {
-        let notices = lock(memory).untold(&world.step(), notices);
-        self.operator.reporter.tell(&world.canary, notices);
+    fn notify(
+        &self,
+        memory: &Mutex<Memory>,
+        snapshot: &Snapshot,
+        notifications: Vec<Notification>,
+    ) {
+        let notifications = lock(memory).untold(&snapshot.step(), notifications);
+        self.operator
+            .reporter
+            .notify(&snapshot.canary, notifications);
     }
 
     /// Says that a Canary cannot be read: once for each of its versions.
-    fn tell_poison(&self, reference: &ObjectRef, error: &serde_json::Error, metadata: &ObjectMeta) {
+    fn notify_unreadable(
+        &self,
+        reference: &ObjectRef,
+        error: &serde_json::Error,
+        metadata: &ObjectMeta,
+    ) {
         let version = metadata.resource_version.clone();
         let is_told = self.with(reference, |remembered| {
             std::mem::replace(&mut remembered.poison, version.clone()) == version
@@ -469,24 +494,24 @@ impl Context {
         let message = format!(
             "canary cannot be read: {error}; nothing is done for it until the field is mended"
         );
-        let notice = Notice::Event {
+        let notification = Notification::Event {
             kind: EventKind::Warning,
             message,
             phase: CanaryPhase::New,
             checksum: String::new(),
         };
-        self.operator.reporter.tell(&canary, vec![notice]);
+        self.operator.reporter.notify(&canary, vec![notification]);
     }
 
     /// How long a canary may rest if nothing changes.
-    fn rest(&self, reference: &ObjectRef, world: &World) -> Duration {
-        let rest = if self.cache.looks_at_unwatched(reference) {
+    fn rest(&self, reference: &ObjectRef, snapshot: &Snapshot) -> Duration {
+        let rest = if self.cache.uses_unwatched_kind(reference) {
             UNWATCHED_REST
         } else {
             REST
         };
         // Not all in one breath, though all may have begun to rest in one.
-        rest.mul_f64(0.75 + 0.25 * part(&world.canary))
+        rest.mul_f64(0.75 + 0.25 * part(&snapshot.canary))
     }
 
     /// Forgets canaries that are gone, and counts those that are there.
@@ -516,43 +541,43 @@ impl Context {
 }
 
 /// Whether nothing but a change can matter to a canary: it is between runs, as it should be, and nothing is to be said of it.
-fn rests(world: &World, next: Next) -> bool {
+fn rests(snapshot: &Snapshot, requeue: Requeue) -> bool {
     use CanaryPhase as P;
-    let is_settled = matches!(world.phase(), P::Initialized | P::Succeeded | P::Failed)
-        && world.mended.is_empty()
-        && world.changed.is_none()
-        && world.rival.is_none();
-    match next {
-        Next::Change => true,
-        Next::Due => is_settled,
-        Next::Ready | Next::Approval(_) | Next::At(_) => false,
+    let is_settled = matches!(snapshot.phase(), P::Initialized | P::Succeeded | P::Failed)
+        && snapshot.recently_written.is_empty()
+        && snapshot.changed.is_none()
+        && snapshot.conflicting_canary.is_none();
+    match requeue {
+        Requeue::Change => true,
+        Requeue::AtTick => is_settled,
+        Requeue::Ready | Requeue::Approval(_) | Requeue::At(_) => false,
     }
 }
 
 /// When to look again if nothing changes before.
-fn until_next(world: &World, next: Next) -> Duration {
-    let interval = world.canary.interval();
-    let spread = spread(&world.canary);
-    let transition = world
+fn until_next(snapshot: &Snapshot, requeue: Requeue) -> Duration {
+    let interval = snapshot.canary.interval();
+    let jitter = jitter(&snapshot.canary);
+    let transition = snapshot
         .canary
         .status
         .as_ref()
         .and_then(|status| Some(status.last_transition_time.as_ref()?.0));
-    let at = match next {
-        Next::At(at) => at,
-        Next::Change => return REST,
-        Next::Due | Next::Ready | Next::Approval(_) => {
-            let now = before(world.now, spread);
+    let at = match requeue {
+        Requeue::At(at) => at,
+        Requeue::Change => return REST,
+        Requeue::AtTick | Requeue::Ready | Requeue::Approval(_) => {
+            let now = before(snapshot.now, jitter);
             let from = transition
-                .and_then(|transition| last_due(transition, interval, now).or(Some(transition)));
-            let due = from.unwrap_or(now).checked_add(interval);
-            let Ok(at) = due.and_then(|due| due.checked_add(spread)) else {
+                .and_then(|transition| last_tick(transition, interval, now).or(Some(transition)));
+            let tick = from.unwrap_or(now).checked_add(interval);
+            let Ok(at) = tick.and_then(|tick| tick.checked_add(jitter)) else {
                 return interval;
             };
             at
         }
     };
-    positive(at.duration_since(world.now))
+    positive(at.duration_since(snapshot.now))
 }
 
 /// The JSON merge patch that turns one object into another.

@@ -18,9 +18,9 @@ use super::{
     meters::{Answering, Meters},
 };
 use crate::{
-    measure::shown,
-    notice::hook::is_retried,
-    world::{Failure, HttpRequest, HttpResponse, Method},
+    metrics::shown,
+    notifications::hook::is_retried,
+    snapshot::{Failure, HttpRequest, HttpResponse, Method},
 };
 
 /// What is read of an answer at most.
@@ -321,7 +321,7 @@ mod tests {
     use wiremock::{Mock, MockServer, ResponseTemplate, matchers::path};
 
     use super::*;
-    use crate::world::Secret;
+    use crate::snapshot::Secret;
 
     fn get(url: String) -> HttpRequest {
         HttpRequest {

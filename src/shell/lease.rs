@@ -157,18 +157,18 @@ impl Candidate {
             return Ok(created.is_some());
         };
         let now = Instant::now();
-        let look = look(&lease, seen.as_ref(), now);
-        let before = seen.replace(look.clone());
-        if before.is_none_or(|before| before.holder != look.holder)
-            && let Some(holder) = &look.holder
+        let reconcile = reconcile(&lease, seen.as_ref(), now);
+        let before = seen.replace(reconcile.clone());
+        if before.is_none_or(|before| before.holder != reconcile.holder)
+            && let Some(holder) = &reconcile.holder
         {
             info!("Another instance has been elected as leader: {holder}");
         }
-        if look
+        if reconcile
             .holder
             .as_ref()
             .is_some_and(|holder| *holder != self.identity)
-            && now < look.since + look.duration
+            && now < reconcile.since + reconcile.duration
         {
             return Ok(false);
         }
@@ -239,7 +239,7 @@ impl Candidate {
 }
 
 /// What is seen of a Lease; time counts from when it was first seen like this.
-fn look(lease: &Lease, before: Option<&Seen>, now: Instant) -> Seen {
+fn reconcile(lease: &Lease, before: Option<&Seen>, now: Instant) -> Seen {
     let spec = lease.spec.clone().unwrap_or_default();
     let version = lease.metadata.resource_version.clone();
     let since = before
@@ -303,16 +303,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_holder_is_honoured_for_its_own_duration_from_when_it_was_last_seen_to_renew() {
-        let first = look(&lease("flagger", "1", 60), None, Instant::now());
+        let first = reconcile(&lease("flagger", "1", 60), None, Instant::now());
         assert_eq!(
             first.duration,
             Duration::from_secs(60),
             "Flagger's own duration, not ours"
         );
         tokio::time::advance(Duration::from_secs(30)).await;
-        let same = look(&lease("flagger", "1", 60), Some(&first), Instant::now());
+        let same = reconcile(&lease("flagger", "1", 60), Some(&first), Instant::now());
         assert_eq!(same.since, first.since);
-        let renewed = look(&lease("flagger", "2", 60), Some(&same), Instant::now());
+        let renewed = reconcile(&lease("flagger", "2", 60), Some(&same), Instant::now());
         assert_eq!(renewed.since, Instant::now());
     }
 

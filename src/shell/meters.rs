@@ -7,7 +7,7 @@ use prometheus::{
     Registry, core::Collector,
 };
 
-use crate::world::Kind;
+use crate::snapshot::Kind;
 
 /// Seconds, from what a look takes to what somebody would notice.
 const BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0, 10.0];
@@ -127,11 +127,11 @@ impl Meters {
     }
 
     /// A look at a canary took so long.
-    pub fn look(&self, took: Duration) {
+    pub fn reconcile(&self, took: Duration) {
         self.0.looks.observe(took.as_secs_f64());
     }
 
-    /// A look at a canary began so long after it was due.
+    /// A look at a canary began so long after it was tick.
     pub fn late(&self, by: Duration) {
         self.0.lateness.observe(by.as_secs_f64());
     }

@@ -1,4 +1,4 @@
-//! What there is to see of one canary, gathered into a [`World`].
+//! What there is to see of one canary, gathered into a [`Snapshot`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,12 +20,12 @@ use super::{
 use crate::{
     api::canary::{Canary, CanaryPhase},
     rollout,
+    snapshot::{ObjectRef, Settings, Snapshot, revision::digest},
     workload::config,
-    world::{ObjectRef, Settings, World, revision::digest},
 };
 
 /// The longest that a canary's instants come after the multiples of its interval.
-const SPREAD: Duration = Duration::from_secs(5);
+const MAX_JITTER: Duration = Duration::from_secs(5);
 
 /// Why a canary could not be observed.
 #[derive(Debug, thiserror::Error)]
@@ -50,41 +50,42 @@ pub async fn observe(
     settings: &Arc<Settings>,
     reference: &ObjectRef,
     memory: &Mutex<Memory>,
-    last: Option<World>,
-) -> Result<Option<World>, ObserveError> {
+    last: Option<Snapshot>,
+) -> Result<Option<Snapshot>, ObserveError> {
     let lock = || memory.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut world = match last {
+    let mut snapshot = match last {
         // While answers were waited for, as a rule.
         Some(last) if is_still_so(cache, reference, &last) => last,
         last => {
-            let Some(mut world) = gather(cache, settings, reference, last).await? else {
+            let Some(mut snapshot) = gather(cache, settings, reference, last).await? else {
                 return Ok(None);
             };
-            fetch_wholes(cache, reference, &mut world, memory).await?;
-            world.changed = lock().changed(rollout::new_version(&world), clock::now());
-            world
+            fetch_full_configs(cache, reference, &mut snapshot, memory).await?;
+            snapshot.changed = lock().changed(rollout::new_version(&snapshot), clock::now());
+            snapshot
         }
     };
-    world.rival = rival(cache, reference, &world).await?;
-    world.now = clock::now();
-    let transition = world
+    snapshot.conflicting_canary = conflicting_canary(cache, reference, &snapshot).await?;
+    snapshot.now = clock::now();
+    let transition = snapshot
         .canary
         .status
         .as_ref()
         .and_then(|status| Some(status.last_transition_time.as_ref()?.0));
-    world.spread = spread(&world.canary);
-    let now = before(world.now, world.spread);
+    snapshot.jitter = jitter(&snapshot.canary);
+    let now = before(snapshot.now, snapshot.jitter);
     let mut memory = lock();
-    if !world.canary.spec.suspend {
-        world.due = memory.due(transition, world.canary.interval(), now);
+    if !snapshot.canary.spec.suspend {
+        snapshot.tick = memory.tick(transition, snapshot.canary.interval(), now);
     }
-    world.mended = memory.mended(transition, world.canary.interval(), now);
+    snapshot.recently_written =
+        memory.recently_written(transition, snapshot.canary.interval(), now);
     drop(memory);
-    Ok(Some(world))
+    Ok(Some(snapshot))
 }
 
 /// Whether all that was seen in a look is known to be as it was.
-fn is_still_so(cache: &Cache, reference: &ObjectRef, last: &World) -> bool {
+fn is_still_so(cache: &Cache, reference: &ObjectRef, last: &Snapshot) -> bool {
     let objects = last.seen.iter().filter(|object| *object != reference);
     let seen = objects.map(|object| (object, last.objects.get(object).map(text_version)));
     cache.are_at(seen.chain([(reference, Some(version_of(&last.canary)))]))
@@ -95,9 +96,11 @@ async fn gather(
     cache: &Cache,
     settings: &Arc<Settings>,
     reference: &ObjectRef,
-    last: Option<World>,
-) -> Result<Option<World>, ObserveError> {
-    let (last, mut held) = last.map(|world| (world.canary, world.objects)).unzip();
+    last: Option<Snapshot>,
+) -> Result<Option<Snapshot>, ObserveError> {
+    let (last, mut held) = last
+        .map(|snapshot| (snapshot.canary, snapshot.objects))
+        .unzip();
     let held = held.get_or_insert_default();
     let is_so = |canary: &Canary| cache.are_at([(reference, Some(version_of(canary)))]);
     let canary = match last.filter(is_so) {
@@ -105,28 +108,28 @@ async fn gather(
         None => {
             let itself = cache.read(reference, vec![reference.clone()], held).await?;
             let Some(canary) = itself.into_iter().find_map(|(_, canary)| canary) else {
-                cache.look_only(reference, &BTreeSet::new());
+                cache.subscribe_only(reference, &BTreeSet::new());
                 return Ok(None);
             };
             parse(canary)?
         }
     };
-    let mut world = world(canary, reference, settings);
+    let mut snapshot = snapshot(canary, reference, settings);
     loop {
-        let missing: Vec<_> = rollout::needs(&world)
-            .difference(&world.seen)
+        let missing: Vec<_> = rollout::needs(&snapshot)
+            .difference(&snapshot.seen)
             .cloned()
             .collect();
         if missing.is_empty() {
             break;
         }
         for (object, value) in cache.read(reference, missing, held).await? {
-            world.seen.insert(object.clone());
-            world.objects.extend(value.map(|value| (object, value)));
+            snapshot.seen.insert(object.clone());
+            snapshot.objects.extend(value.map(|value| (object, value)));
         }
     }
-    cache.look_only(reference, &world.seen);
-    Ok(Some(world))
+    cache.subscribe_only(reference, &snapshot.seen);
+    Ok(Some(snapshot))
 }
 
 fn version_of(canary: &Canary) -> &str {
@@ -143,44 +146,44 @@ pub fn needs(cache: &Cache, settings: &Arc<Settings>, reference: &ObjectRef) -> 
     let Some(Ok(canary)) = canary else {
         return Needed::default();
     };
-    let mut world = world(canary, reference, settings);
+    let mut snapshot = snapshot(canary, reference, settings);
     loop {
-        let objects = rollout::needs(&world);
-        let missing: Vec<_> = objects.difference(&world.seen).cloned().collect();
+        let objects = rollout::needs(&snapshot);
+        let missing: Vec<_> = objects.difference(&snapshot.seen).cloned().collect();
         if missing.is_empty() {
             return Needed {
                 objects,
-                is_at_work: is_at_work(&world),
+                is_at_work: is_at_work(&snapshot),
             };
         }
         for object in missing {
             let value = cache.peek(&object);
-            world
+            snapshot
                 .objects
                 .extend(value.map(|value| (object.clone(), value)));
-            world.seen.insert(object);
+            snapshot.seen.insert(object);
         }
     }
 }
 
 /// Whether something is under way with a canary, or owed.
-fn is_at_work(world: &World) -> bool {
+fn is_at_work(snapshot: &Snapshot) -> bool {
     use CanaryPhase as P;
-    let conditions = world
+    let conditions = snapshot
         .canary
         .status
         .as_ref()
         .and_then(|status| status.conditions.as_ref());
     // Of a settled one there is one, of a promotion that failed a second.
-    !matches!(world.phase(), P::Initialized | P::Succeeded | P::Failed)
+    !matches!(snapshot.phase(), P::Initialized | P::Succeeded | P::Failed)
         || conditions.is_some_and(|conditions| conditions.len() > 1)
-        || world.canary.metadata.deletion_timestamp.is_some()
+        || snapshot.canary.metadata.deletion_timestamp.is_some()
 }
 
 /// How long after a multiple of its interval a canary has its instants, always the same: so that not all that began in one second are
 /// looked at in one breath.
-pub fn spread(canary: &Canary) -> SignedDuration {
-    let most = (canary.interval() / 4).min(SPREAD);
+pub fn jitter(canary: &Canary) -> SignedDuration {
+    let most = (canary.interval() / 4).min(MAX_JITTER);
     SignedDuration::try_from(most.mul_f64(part(canary))).unwrap_or_default()
 }
 
@@ -206,39 +209,43 @@ pub fn parse(canary: Value) -> Result<Canary, ObserveError> {
 }
 
 /// The canary, with nothing seen yet.
-pub fn world(canary: Canary, reference: &ObjectRef, settings: &Arc<Settings>) -> World {
-    World {
+pub fn snapshot(canary: Canary, reference: &ObjectRef, settings: &Arc<Settings>) -> Snapshot {
+    Snapshot {
         canary,
         objects: BTreeMap::new(),
         seen: [reference.clone()].into(),
         now: Timestamp::UNIX_EPOCH,
-        due: None,
+        tick: None,
         changed: None,
-        mended: BTreeSet::new(),
-        rival: None,
-        spread: SignedDuration::ZERO,
+        recently_written: BTreeSet::new(),
+        conflicting_canary: None,
+        jitter: SignedDuration::ZERO,
         nonce: nonce(),
         settings: settings.clone(),
     }
 }
 
 /// Of configs only the checksums are kept; where the content matters it is read, once for each version and for as long as it matters.
-async fn fetch_wholes(
+async fn fetch_full_configs(
     cache: &Cache,
     reference: &ObjectRef,
-    world: &mut World,
+    snapshot: &mut Snapshot,
     memory: &Mutex<Memory>,
 ) -> Result<(), ClusterError> {
     let lock = || memory.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut wholes = std::mem::take(&mut lock().wholes);
+    let mut full_configs = std::mem::take(&mut lock().full_configs);
     let version = |object: &Value| object.pointer("/metadata/resourceVersion").cloned();
-    let wanted = rollout::whole(world);
-    wholes.retain(|object, _| wanted.contains(object));
+    let wanted = rollout::needed_in_full(snapshot);
+    full_configs.retain(|object, _| wanted.contains(object));
     for object in wanted {
-        let Some(kept) = world.objects.get(&object).filter(|o| !config::is_whole(o)) else {
+        let Some(kept) = snapshot
+            .objects
+            .get(&object)
+            .filter(|o| !config::is_whole(o))
+        else {
             continue;
         };
-        let whole = match wholes
+        let whole = match full_configs
             .remove(&object)
             .filter(|w| version(w) == version(kept))
         {
@@ -247,39 +254,42 @@ async fn fetch_wholes(
         };
         match whole {
             Some(whole) => {
-                wholes.insert(object.clone(), whole.clone());
-                world.objects.insert(object, whole);
+                full_configs.insert(object.clone(), whole.clone());
+                snapshot.objects.insert(object, whole);
             }
-            None => drop(world.objects.remove(&object)),
+            None => drop(snapshot.objects.remove(&object)),
         }
     }
-    lock().wholes = wholes;
+    lock().full_configs = full_configs;
     Ok(())
 }
 
 /// The older canary with the same target, of those that are known to look at it.
-async fn rival(
+async fn conflicting_canary(
     cache: &Cache,
     reference: &ObjectRef,
-    world: &World,
+    snapshot: &Snapshot,
 ) -> Result<Option<String>, ClusterError> {
-    let target = &world.canary.spec.target_ref;
-    let Some(kind) = crate::world::TargetKind::of(&world.canary) else {
+    let target = &snapshot.canary.spec.target_ref;
+    let Some(kind) = crate::snapshot::TargetKind::of(&snapshot.canary) else {
         return Ok(None);
     };
     let mut others = Vec::new();
-    for other in cache.looking_at(&world.reference(kind.kind(), &target.name)) {
-        if other.name != world.name() {
+    for other in cache.subscribers(&snapshot.reference(kind.kind(), &target.name)) {
+        if other.name != snapshot.name() {
             others.extend(cache.know(reference, &other).await?);
         }
     }
     let others = others.into_iter().filter_map(|other| parse(other).ok());
-    Ok(rival_among(world, others))
+    Ok(conflicting_among(snapshot, others))
 }
 
 /// The older canary with the same target, among others of its namespace.
-pub fn rival_among(world: &World, others: impl Iterator<Item = Canary>) -> Option<String> {
-    let target = &world.canary.spec.target_ref;
+pub fn conflicting_among(
+    snapshot: &Snapshot,
+    others: impl Iterator<Item = Canary>,
+) -> Option<String> {
+    let target = &snapshot.canary.spec.target_ref;
     let age = |canary: &Canary| {
         let created = canary.metadata.creation_timestamp.clone();
         (created.map(|time| time.0), canary.metadata.name.clone())
@@ -289,7 +299,7 @@ pub fn rival_among(world: &World, others: impl Iterator<Item = Canary>) -> Optio
             let theirs = &other.spec.target_ref;
             theirs.kind == target.kind
                 && theirs.name == target.name
-                && age(other) < age(&world.canary)
+                && age(other) < age(&snapshot.canary)
         })
         .min_by_key(age)
         .map(|older| super::telemetry::name(&older))

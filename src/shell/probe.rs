@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use super::http::Http;
-use crate::world::{HttpRequest, Method, Secret};
+use crate::snapshot::{HttpRequest, Method, Secret};
 
 /// Flagger's own manifests probe with `wget … --spider URL`: if this process was called by that name, how that ended.
 pub fn called_as_wget() -> Option<ExitCode> {

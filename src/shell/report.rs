@@ -26,8 +26,8 @@ use tracing::{error, warn};
 use super::{clock, cluster::Cluster, http::Http, telemetry};
 use crate::{
     api::canary::Canary,
-    notice::{EventKind, Notice, alert, hook},
-    world::{HttpRequest, Kind, ObjectRef, Secret, revision::digest},
+    notifications::{EventKind, Notification, alert, hook},
+    snapshot::{HttpRequest, Kind, ObjectRef, Secret, revision::digest},
 };
 
 /// The longest that the API server may take for an event.
@@ -76,7 +76,7 @@ struct Lane {
 }
 
 struct News {
-    notices: Vec<Notice>,
+    notifications: Vec<Notification>,
     delivered: Option<oneshot::Sender<()>>,
 }
 
@@ -107,18 +107,30 @@ impl Reporter {
     }
 
     /// Tells, at some later time.
-    pub fn tell(&self, canary: &Canary, notices: Vec<Notice>) {
-        if !notices.is_empty() {
+    pub fn notify(&self, canary: &Canary, notifications: Vec<Notification>) {
+        if !notifications.is_empty() {
             let delivered = None;
-            self.enqueue(canary, News { notices, delivered });
+            self.enqueue(
+                canary,
+                News {
+                    notifications,
+                    delivered,
+                },
+            );
         }
     }
 
     /// Tells, and returns when all told so far is delivered or given up.
-    pub async fn deliver(&self, canary: &Canary, notices: Vec<Notice>) {
+    pub async fn deliver(&self, canary: &Canary, notifications: Vec<Notification>) {
         let (delivered, done) = oneshot::channel();
         let delivered = Some(delivered);
-        self.enqueue(canary, News { notices, delivered });
+        self.enqueue(
+            canary,
+            News {
+                notifications,
+                delivered,
+            },
+        );
         // A lane that was dropped has nothing left to deliver.
         let _ = done.await;
     }
@@ -157,7 +169,7 @@ impl Reporter {
         tokio::spawn(async move {
             while let Some((canary, news)) = this.next(&uid) {
                 // A panic is this news' end, and not that of what comes after it.
-                let delivery = this.shared.deliver(&canary, news.notices);
+                let delivery = this.shared.deliver(&canary, news.notifications);
                 if AssertUnwindSafe(delivery).catch_unwind().await.is_err() {
                     let canary = telemetry::name(&canary);
                     error!(canary, "a defect: news is not told");
@@ -186,14 +198,14 @@ impl Reporter {
 }
 
 impl Shared {
-    async fn deliver(&self, canary: &Canary, notices: Vec<Notice>) {
-        for notice in notices {
+    async fn deliver(&self, canary: &Canary, notifications: Vec<Notification>) {
+        for notification in notifications {
             if !self.cluster.may_write() {
                 // Whoever leads now sees the same, and tells it.
                 return;
             }
-            match notice {
-                Notice::Event {
+            match notification {
+                Notification::Event {
                     kind,
                     message,
                     phase,
@@ -217,7 +229,7 @@ impl Shared {
                             .await;
                     }
                 }
-                Notice::Alert {
+                Notification::Alert {
                     severity,
                     text,
                     fields,
@@ -466,11 +478,11 @@ mod tests {
     use crate::{
         api::canary::CanaryPhase,
         shell::{leadership::Leadership, telemetry::Recorder},
-        world::HttpResponse,
+        snapshot::HttpResponse,
     };
 
-    fn event(message: &str) -> Vec<Notice> {
-        vec![Notice::Event {
+    fn event(message: &str) -> Vec<Notification> {
+        vec![Notification::Event {
             kind: EventKind::Warning,
             message: message.to_owned(),
             phase: CanaryPhase::Progressing,
@@ -506,7 +518,7 @@ mod tests {
         let reporter = Reporter::new(client, cluster, http, global);
         let canary = Canary::default();
         for n in 0..2 * LANE {
-            reporter.tell(&canary, event(&format!("halt {n}")));
+            reporter.notify(&canary, event(&format!("halt {n}")));
         }
         reporter.deliver(&canary, event("rolled back")).await;
         let last = lock(&told).last().cloned().unwrap_or_default();

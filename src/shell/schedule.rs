@@ -17,9 +17,9 @@ use tokio::{
 use tokio_util::time::{DelayQueue, delay_queue};
 
 /// As many looks are under way at once: each holds its canary's objects in memory.
-pub const LOOKS: usize = 32;
+pub const CONCURRENT_RECONCILES: usize = 32;
 /// As many of them are at canaries that nothing calls for.
-const UNHURRIED: usize = LOOKS / 4;
+const UNHURRIED: usize = CONCURRENT_RECONCILES / 4;
 /// The longest that anybody waits: the queue takes no more than some years, and a look too early does no harm.
 const LONGEST: Duration = Duration::from_secs(86_400);
 /// The longest that looks under way are waited for at the end.
@@ -32,12 +32,12 @@ pub struct Schedule<K> {
     queue: DelayQueue<K>,
     waiting: HashMap<K, delay_queue::Key>,
     /// Those whose instant has come.
-    due: VecDeque<K>,
-    /// Those that something changed for. They and those that are due take turns: neither waits for a crowd of the others.
+    tick: VecDeque<K>,
+    /// Those that something changed for. They and those that are tick take turns: neither waits for a crowd of the others.
     ready: VecDeque<K>,
     /// Whose turn it is.
     is_turn_of_ready: bool,
-    /// Those that are in `due`, with their instant, or in `ready`. (Who is in both was called first.)
+    /// Those that are in `tick`, with their instant, or in `ready`. (Who is in both was called first.)
     called: HashMap<K, Option<Instant>>,
     /// Those that were not looked at yet, and that nothing calls for: one at a time, and more when nobody else comes.
     unseen: VecDeque<K>,
@@ -50,9 +50,9 @@ pub struct Schedule<K> {
 }
 
 /// What a schedule does with the world.
-pub trait Looks<K>: Sync {
+pub trait Reconciler<K>: Sync {
     /// Looks; when to look again, if nothing changes before.
-    fn look(&self, key: K) -> impl Future<Output = Option<Duration>> + Send + 'static;
+    fn reconcile(&self, key: K) -> impl Future<Output = Option<Duration>> + Send + 'static;
     /// A look panicked; when to look again.
     fn panicked(&self, key: &K) -> Duration;
     /// A look begins so long after it was to.
@@ -62,12 +62,12 @@ pub trait Looks<K>: Sync {
 }
 
 impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
-    /// Nobody is looked at yet: these are in this order, between those that are called or due.
+    /// Nobody is looked at yet: these are in this order, between those that are called or tick.
     pub fn new(unseen: VecDeque<K>) -> Self {
         Self {
             queue: DelayQueue::new(),
             waiting: HashMap::new(),
-            due: VecDeque::new(),
+            tick: VecDeque::new(),
             ready: VecDeque::new(),
             is_turn_of_ready: false,
             called: HashMap::new(),
@@ -82,7 +82,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
     /// Looks at whoever is named on the channel, and again when it is time, until `stop`; looks under way are waited for a while then.
     pub async fn run(
         mut self,
-        looks: &impl Looks<K>,
+        looks: &impl Reconciler<K>,
         mut touched: mpsc::UnboundedReceiver<K>,
         stop: impl Future<Output = ()>,
     ) {
@@ -93,16 +93,16 @@ impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
                 () = &mut stop => break,
                 _ = beats.tick() => looks.beat(),
                 Some(key) = touched.recv() => self.call(key),
-                Some(due) = self.queue.next() => {
-                    let instant = due.deadline();
-                    let key = due.into_inner();
+                Some(tick) = self.queue.next() => {
+                    let instant = tick.deadline();
+                    let key = tick.into_inner();
                     self.waiting.remove(&key);
                     self.called.insert(key.clone(), Some(instant));
-                    self.due.push_back(key);
+                    self.tick.push_back(key);
                 }
                 Some(end) = self.looks.join_next_with_id() => self.ended(looks, end),
             }
-            while self.looking.len() < LOOKS
+            while self.looking.len() < CONCURRENT_RECONCILES
                 && let Some(key) = self.next()
             {
                 self.begin(looks, key);
@@ -135,7 +135,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
             self.unhurried.insert(key.clone());
             return Some(key);
         }
-        let mut queues = [&mut self.due, &mut self.ready];
+        let mut queues = [&mut self.tick, &mut self.ready];
         if self.is_turn_of_ready {
             queues.reverse();
         }
@@ -161,25 +161,25 @@ impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
         self.unseen.pop_front()
     }
 
-    fn begin(&mut self, looks: &impl Looks<K>, key: K) {
-        if let Some(due) = self.called.remove(&key).flatten() {
-            looks.late(Instant::now().saturating_duration_since(due));
+    fn begin(&mut self, looks: &impl Reconciler<K>, key: K) {
+        if let Some(tick) = self.called.remove(&key).flatten() {
+            looks.late(Instant::now().saturating_duration_since(tick));
         }
         if let Some(waiting) = self.waiting.remove(&key) {
             self.queue.remove(&waiting);
         }
         self.looking.insert(key.clone(), false);
-        let look = looks.look(key.clone());
+        let reconcile = looks.reconcile(key.clone());
         let task = self.looks.spawn({
             let key = key.clone();
-            async move { (key, look.await) }
+            async move { (key, reconcile.await) }
         });
         self.tasks.insert(task.id(), key);
     }
 
     fn ended(
         &mut self,
-        looks: &impl Looks<K>,
+        looks: &impl Reconciler<K>,
         end: Result<(Id, (K, Option<Duration>)), JoinError>,
     ) {
         let (id, again) = match end {
@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     /// Canaries by number: 1 takes a minute, 2 panics, 3 is gone, 4 waits for centuries, those from 10,000 on want to be looked at again
-    /// at once, those from 20,000 on take a second, all others every ten seconds. With how late who was due was at most.
+    /// at once, those from 20,000 on take a second, all others every ten seconds. With how late who was tick was at most.
     #[derive(Clone, Default)]
     struct Log(
         Arc<Mutex<Vec<(u64, u32)>>>,
@@ -225,8 +225,8 @@ mod tests {
         Arc<Mutex<Duration>>,
     );
 
-    impl Looks<u32> for Log {
-        fn look(&self, key: u32) -> impl Future<Output = Option<Duration>> + Send + 'static {
+    impl Reconciler<u32> for Log {
+        fn reconcile(&self, key: u32) -> impl Future<Output = Option<Duration>> + Send + 'static {
             let (log, start) = (self.0.clone(), self.1.unwrap());
             async move {
                 log.lock().unwrap().push((start.elapsed().as_secs(), key));
@@ -269,7 +269,7 @@ mod tests {
         looks
     }
 
-    /// The same in the order of looks, with some that are unseen at the beginning; and how late who was due was at most.
+    /// The same in the order of looks, with some that are unseen at the beginning; and how late who was tick was at most.
     async fn in_order(
         unseen: VecDeque<u32>,
         calls: &[(u64, u32)],

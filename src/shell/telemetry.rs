@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     api::canary::{Canary, CanaryPhase},
-    notice::EventKind,
+    notifications::EventKind,
 };
 
 /// Starts logging: JSON in Flagger's keys, or plain lines. `level` is one of Flagger's; anything else means info, as there.
@@ -380,7 +380,7 @@ mod tests {
             .finish();
         tracing::subscriber::with_default(subscriber, || {
             event(&canary("podinfo"), EventKind::Warning, "Halt \"podinfo\"\n");
-            tracing::error!(secret = ?crate::world::Secret("hush".to_owned()), "no canary");
+            tracing::error!(secret = ?crate::snapshot::Secret("hush".to_owned()), "no canary");
         });
         let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
         let lines: Vec<Value> = text

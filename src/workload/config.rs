@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use crate::world::{Kind, go_escaped, revision::digest};
+use crate::snapshot::{Kind, go_escaped, revision::digest};
 
 /// An annotation on a `ConfigMap` or `Secret`; a value that begins with `disable` leaves it out of the tracking.
 const TRACKING: &str = "flagger.app/config-tracking";

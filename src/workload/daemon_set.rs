@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::primary::{Change, Primary, text};
-use crate::world::target::SCALE_TO_ZERO;
+use crate::snapshot::target::SCALE_TO_ZERO;
 
 /// What of the spec goes from the target to the primary besides the template.
 const COPIED: [&str; 3] = ["minReadySeconds", "revisionHistoryLimit", "updateStrategy"];

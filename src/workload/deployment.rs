@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::primary::{Change, Primary, text};
-use crate::world::readiness::replicas;
+use crate::snapshot::readiness::replicas;
 
 /// What of the spec goes from the target to the primary besides the template and the replicas.
 const COPIED: [&str; 4] = [

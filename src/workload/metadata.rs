@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::{api::canary::Canary, world::Kind};
+use crate::{api::canary::Canary, snapshot::Kind};
 
 /// Flux leaves objects with these annotations alone; every Service and route of ours has them.
 const FLUX: [(&str, &str); 2] = [

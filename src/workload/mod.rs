@@ -11,11 +11,11 @@ pub mod service_target;
 
 use serde_json::Value;
 
-use crate::world::{Action, Effect, ObjectRef, TargetKind};
+use crate::snapshot::{Action, ObjectRef, TargetKind, Write};
 use primary::{Change, conditional, text};
 
 /// Takes the target's pods away: nothing, if they are, or if it has none.
-pub fn scale_to_zero(kind: TargetKind, target: &Value, failure: String) -> Option<Effect> {
+pub fn scale_to_zero(kind: TargetKind, target: &Value, failure: String) -> Option<Write> {
     let change = match kind {
         TargetKind::Deployment => deployment::scale(target, 0),
         TargetKind::DaemonSet => daemon_set::scale_to_zero(target),
@@ -30,7 +30,7 @@ pub fn scale_from_zero(
     target: &Value,
     replicas: i64,
     failure: String,
-) -> Option<Effect> {
+) -> Option<Write> {
     let change = match kind {
         TargetKind::Deployment => deployment::scale(target, replicas),
         TargetKind::DaemonSet => daemon_set::scale_from_zero(target),
@@ -39,8 +39,8 @@ pub fn scale_from_zero(
     Some(scaled(kind, target, change?, failure))
 }
 
-fn scaled(kind: TargetKind, target: &Value, change: Change, failure: String) -> Effect {
-    Effect {
+fn scaled(kind: TargetKind, target: &Value, change: Change, failure: String) -> Write {
+    Write {
         object: ObjectRef {
             kind: kind.kind(),
             namespace: text(target, "/metadata/namespace").to_owned(),

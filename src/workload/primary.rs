@@ -11,8 +11,8 @@ use super::{
     metadata::{included, without_flux},
     service_target,
 };
-use crate::world::{
-    Action, Effect, ObjectRef, TargetKind,
+use crate::snapshot::{
+    Action, ObjectRef, TargetKind, Write,
     revision::{digest, revision},
 };
 
@@ -113,18 +113,18 @@ impl Primary<'_> {
     }
 
     /// The primary as it is first created.
-    pub fn create(&self) -> Effect {
+    pub fn create(&self) -> Write {
         let object = match self.kind {
             TargetKind::Deployment => self.object(deployment::create(self)),
             TargetKind::DaemonSet => self.object(daemon_set::create(self)),
             TargetKind::Service => service_target::create_primary(self),
         };
         let failure = format!("creating {} failed: ", self.full());
-        self.effect(Action::Create(object), failure)
+        self.write(Action::Create(object), failure)
     }
 
     /// Makes the existing primary what the target is; `None` if it is already.
-    pub fn promote(&self, primary: &Value) -> Option<Effect> {
+    pub fn promote(&self, primary: &Value) -> Option<Write> {
         let changes = match self.kind {
             TargetKind::Deployment => deployment::promote(self, primary),
             TargetKind::DaemonSet => daemon_set::promote(self, primary),
@@ -140,7 +140,7 @@ impl Primary<'_> {
             changes.push(json!({"op": "add", "path": path, "value": map}));
         }
         let failure = format!("updating {} template spec failed: ", self.full());
-        Some(self.effect(Action::Patch(conditional(primary, changes)), failure))
+        Some(self.write(Action::Patch(conditional(primary, changes)), failure))
     }
 
     /// Fields of the target's spec.
@@ -235,8 +235,8 @@ impl Primary<'_> {
     }
 
     /// A write of the primary.
-    pub fn effect(&self, action: Action, failure: String) -> Effect {
-        Effect {
+    pub fn write(&self, action: Action, failure: String) -> Write {
+        Write {
             object: ObjectRef {
                 kind: self.kind.kind(),
                 namespace: self.namespace().to_owned(),
@@ -402,7 +402,7 @@ mod tests {
             object["metadata"]["uid"] = json!("p");
             object["metadata"]["generation"] = json!(7);
             assert!(!primary.runs_the_target(&object));
-            let Some(Effect {
+            let Some(Write {
                 action: Action::Patch(patch),
                 ..
             }) = primary.promote(&object)

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::metadata::{is_owned, json_map, owner_reference, with_flux};
 use crate::{
     api::canary::{Canary, CustomMetadata},
-    world::{Action, Effect, Kind, ObjectRef},
+    snapshot::{Action, Kind, ObjectRef, Write},
 };
 
 /// Containers whose ports are the mesh's, not the application's.
@@ -25,13 +25,13 @@ pub struct Services<'a> {
 
 impl Services<'_> {
     /// The canary's Service: nothing, if the live one is as it should be.
-    pub fn canary(&self, live: Option<&Value>) -> Option<Effect> {
+    pub fn canary(&self, live: Option<&Value>) -> Option<Write> {
         let metadata = self.canary.spec.service.canary.as_ref();
         self.service(&self.canary.canary_name(), self.selector.1, metadata, live)
     }
 
     /// The primary's Service.
-    pub fn primary(&self, live: Option<&Value>) -> Option<Effect> {
+    pub fn primary(&self, live: Option<&Value>) -> Option<Write> {
         let metadata = self.canary.spec.service.primary.as_ref();
         self.service(
             &self.canary.primary_name(),
@@ -42,7 +42,7 @@ impl Services<'_> {
     }
 
     /// The Service that clients call; one that was there before is taken over.
-    pub fn apex(&self, live: Option<&Value>) -> Option<Effect> {
+    pub fn apex(&self, live: Option<&Value>) -> Option<Write> {
         let metadata = self.canary.spec.service.apex.as_ref();
         self.service(
             self.canary.apex_name(),
@@ -53,7 +53,7 @@ impl Services<'_> {
     }
 
     /// The Service that clients call as it led before the Canary; one that we made leads to the target until it goes with the Canary.
-    pub fn restored_apex(&self, live: Option<&Value>) -> Option<Effect> {
+    pub fn restored_apex(&self, live: Option<&Value>) -> Option<Write> {
         let live = live?;
         let name = self.canary.apex_name();
         let applied = live
@@ -69,7 +69,7 @@ impl Services<'_> {
             return None;
         }
         let namespace = self.canary.metadata.namespace.clone().unwrap_or_default();
-        Some(Effect {
+        Some(Write {
             object: ObjectRef {
                 kind: Kind::Service,
                 namespace,
@@ -86,7 +86,7 @@ impl Services<'_> {
         selected: &str,
         metadata: Option<&CustomMetadata>,
         live: Option<&Value>,
-    ) -> Option<Effect> {
+    ) -> Option<Write> {
         let namespace = self.canary.metadata.namespace.clone().unwrap_or_default();
         let selector = json!({self.selector.0: selected});
         let map = |map: Option<&BTreeMap<String, String>>| json_map(map.into_iter().flatten());
@@ -109,7 +109,7 @@ impl Services<'_> {
             }
             _ => format!("reconcileService failed: service {name} update error: "),
         };
-        Some(Effect {
+        Some(Write {
             object: ObjectRef {
                 kind: Kind::Service,
                 namespace,
@@ -361,7 +361,7 @@ mod tests {
         live["metadata"]["annotations"]["removable"] = json!("b");
         live["spec"]["ports"][0]["nodePort"] = json!(30000);
         live["spec"]["ports"][0]["port"] = json!(8080);
-        let Some(Effect {
+        let Some(Write {
             action: Action::Replace(repaired),
             ..
         }) = services.apex(Some(&live))
@@ -391,7 +391,7 @@ mod tests {
             template: &template,
         };
         let live = json!({"metadata": {"name": "podinfo", "labels": {"team": "a"}}, "spec": {"selector": {"app": "podinfo"}, "ports": [], "clusterIP": "10.0.0.1"}});
-        let Some(Effect {
+        let Some(Write {
             action: Action::Replace(repaired),
             ..
         }) = services.apex(Some(&live))

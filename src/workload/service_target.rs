@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     api::canary::Canary,
-    world::{Action, Effect, Kind, ObjectRef, TargetKind},
+    snapshot::{Action, Kind, ObjectRef, TargetKind, Write},
 };
 
 /// What kubectl applied last is about the target alone.
@@ -29,7 +29,7 @@ pub fn create_primary(primary: &Primary<'_>) -> Value {
 }
 
 /// Makes the existing primary what the target is; `None` if it is. It stays the Canary's, at its own address.
-pub fn promote(primary: &Primary<'_>, live: &Value) -> Option<Effect> {
+pub fn promote(primary: &Primary<'_>, live: &Value) -> Option<Write> {
     let mut wanted = live.clone();
     wanted["spec"] = spec(primary.target, live);
     if wanted == *live {
@@ -44,11 +44,11 @@ pub fn promote(primary: &Primary<'_>, live: &Value) -> Option<Effect> {
         primary.name,
         primary.namespace()
     );
-    Some(primary.effect(Action::Replace(wanted), failure))
+    Some(primary.write(Action::Replace(wanted), failure))
 }
 
 /// The canary's Service, which follows the target; `None` if it is so.
-pub fn canary_service(canary: &Canary, target: &Value, live: Option<&Value>) -> Option<Effect> {
+pub fn canary_service(canary: &Canary, target: &Value, live: Option<&Value>) -> Option<Write> {
     let name = format!("{}-canary", canary.spec.target_ref.name);
     let namespace = canary.metadata.namespace.clone().unwrap_or_default();
     let mut wanted = copy(target, &name, &owner_reference(canary));
@@ -76,7 +76,7 @@ pub fn canary_service(canary: &Canary, target: &Value, live: Option<&Value>) -> 
     };
     let failure =
         format!("reconcileCanaryService failed: {verb} service {name}.{namespace} query error: ");
-    Some(Effect {
+    Some(Write {
         object: ObjectRef {
             kind: Kind::Service,
             namespace,
@@ -157,7 +157,7 @@ mod tests {
     /// Flagger never gets beyond this: the copy carries the target's own addresses, which the API server refuses.
     #[test]
     fn a_cluster_ip_service_can_be_a_target() {
-        let Some(Effect {
+        let Some(Write {
             action: Action::Create(copy),
             ..
         }) = canary_service(&canary(), &target("blue"), None)
@@ -181,7 +181,7 @@ mod tests {
             canary_service(&canary(), &target("blue"), Some(&live)),
             None
         );
-        let Some(Effect {
+        let Some(Write {
             action: Action::Replace(copy),
             ..
         }) = canary_service(&canary(), &target("green"), Some(&live))

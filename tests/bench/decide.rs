@@ -18,7 +18,7 @@ use std::{hint::black_box, time::Instant};
 use flagger_rs::{
     api::canary::CanaryPhase,
     rollout::{Evidence, decide},
-    world::{TargetKind, revision::revision},
+    snapshot::{TargetKind, revision::revision},
 };
 use model::{Model, release};
 use serde_json::{Value, json};
@@ -28,18 +28,26 @@ const TIMES: u32 = 20_000;
 fn main() {
     let begun = || release(json!({"stepWeight": 20, "maxWeight": 50}));
     let mut midway = begun();
-    while midway.world.canary.status.as_ref().unwrap().canary_weight == 0 {
-        midway.look();
+    while midway
+        .snapshot
+        .canary
+        .status
+        .as_ref()
+        .unwrap()
+        .canary_weight
+        == 0
+    {
+        midway.reconcile();
     }
-    let mut settled = begun();
-    settled.run_until(CanaryPhase::Succeeded);
+    let mut idle = begun();
+    idle.run_until(CanaryPhase::Succeeded);
     let mut promoting = begun();
     promoting.run_until_phase(CanaryPhase::Promoting);
-    for model in [&mut midway, &mut settled, &mut promoting] {
+    for model in [&mut midway, &mut idle, &mut promoting] {
         grow(model);
     }
     for (moment, model) in [
-        ("settled", settled),
+        ("settled", idle),
         ("a step under way", midway),
         ("promoting", promoting),
     ] {
@@ -57,7 +65,7 @@ fn grow(model: &mut Model) {
     let whole = manifest
         .pointer("/spec/template/spec/containers/0")
         .unwrap();
-    for object in model.world.objects.values_mut() {
+    for object in model.snapshot.objects.values_mut() {
         if let Some(container) = object.pointer_mut("/spec/template/spec/containers/0") {
             let image = container["image"].take();
             *container = whole.clone();
@@ -65,8 +73,8 @@ fn grow(model: &mut Model) {
         }
     }
     // What changed is the length of the template: the run is about it.
-    let revision = revision(&TargetKind::Deployment.version(model.world.target().unwrap()));
-    let status = model.world.canary.status.as_mut().unwrap();
+    let revision = revision(&TargetKind::Deployment.version(model.snapshot.target().unwrap()));
+    let status = model.snapshot.canary.status.as_mut().unwrap();
     let promoted = status.last_promoted_spec == status.last_applied_spec;
     status.last_applied_spec = Some(revision);
     if promoted {
@@ -83,7 +91,7 @@ fn measure(moment: &str, model: &Model) {
         .map(|_| {
             let start = Instant::now();
             for _ in 0..TIMES {
-                black_box(decide(black_box(&model.world), &evidence));
+                black_box(decide(black_box(&model.snapshot), &evidence));
             }
             start.elapsed().as_secs_f64() * 1e6 / f64::from(TIMES)
         })

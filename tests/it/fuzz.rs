@@ -12,10 +12,10 @@ use flagger_rs::{
         duration,
         metric_template::{MetricTemplate, MetricTemplateProvider},
     },
-    measure::{Server, endpoint::Credentials, template},
-    notice::alert,
+    metrics::{Server, endpoint::Credentials, template},
+    notifications::alert,
     rollout::{self, Decision, Evidence},
-    world::{HttpResponse, Kind},
+    snapshot::{HttpResponse, Kind},
 };
 use proptest::{
     prelude::*,
@@ -209,27 +209,27 @@ fn an_object_of_any_form_is_decided_on_safely() {
     fuzz("objects", inputs, |(looks, which, edits)| {
         let mut model = release(json!({"stepWeight": 50, "interval": "10s"}));
         for _ in 0..looks {
-            model.look();
+            model.reconcile();
         }
-        let world = &mut model.world;
+        let snapshot = &mut model.snapshot;
         // Of what the API server knows the form of, the form is as it should be.
-        let routes = world.objects.iter_mut();
+        let routes = snapshot.objects.iter_mut();
         let routes = routes.filter(|(object, _)| {
             matches!(object.kind, Kind::VirtualService | Kind::DestinationRule)
         });
         match routes.map(|(_, object)| object).nth(which) {
             Some(object) => *object = edited(object.take(), &edits),
             None => {
-                let canary = edited(serde_json::to_value(&world.canary).unwrap(), &edits);
+                let canary = edited(serde_json::to_value(&snapshot.canary).unwrap(), &edits);
                 // What cannot be read is told, and nothing is done for it.
                 let Ok(canary) = serde_json::from_value::<Canary>(canary) else {
                     return;
                 };
-                world.canary = canary;
+                snapshot.canary = canary;
             }
         }
-        if let Decision::Do(plan) = rollout::decide(world, &Evidence::new()) {
-            assert_eq!(rollout::audit(world, &plan), Ok(()), "{plan:?}");
+        if let Decision::Do(plan) = rollout::decide(snapshot, &Evidence::new()) {
+            assert_eq!(rollout::audit(snapshot, &plan), Ok(()), "{plan:?}");
         }
     });
 }

@@ -45,12 +45,12 @@ fn only_the_shell_does_io() {
     ];
     for pure in [
         "api",
-        "world",
+        "snapshot",
         "rollout",
         "workload",
-        "route",
-        "measure",
-        "notice",
+        "routers",
+        "metrics",
+        "notifications",
         "check",
         "loadtester",
         "args.rs",
@@ -83,14 +83,14 @@ fn only_the_shell_does_io() {
     }
 }
 
-/// Modules depend downward only: `api ← world ← {workload, route, measure, notice} ← rollout ← check ← shell ← loadtester`; and of the
+/// Modules depend downward only: `api ← snapshot ← {workload, routers, metrics, notifications} ← rollout ← check ← shell ← loadtester`; and of the
 /// last one, what is pure does not depend on what is not.
 #[test]
 fn modules_depend_downward() {
     let rank = |module: &str| match module {
         "api" => 0,
-        "world" => 1,
-        "workload" | "route" | "measure" | "notice" => 2,
+        "snapshot" => 1,
+        "workload" | "routers" | "metrics" | "notifications" => 2,
         "rollout" => 3,
         "check" => 4,
         "shell" => 5,
@@ -99,11 +99,11 @@ fn modules_depend_downward() {
     };
     let modules = [
         "api",
-        "world",
+        "snapshot",
         "workload",
-        "route",
-        "measure",
-        "notice",
+        "routers",
+        "metrics",
+        "notifications",
         "rollout",
         "check",
         "shell",

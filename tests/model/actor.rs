@@ -66,7 +66,7 @@ pub async fn play(model: Model) {
 }
 
 impl Controllers {
-    /// Does what is due; when the next is.
+    /// Does what is tick; when the next is.
     fn pass(&mut self, model: &Model) -> Option<Instant> {
         let objects: Vec<_> = model
             .store()

@@ -8,7 +8,7 @@ use std::{
 
 use flagger_rs::{
     shell::http::Http,
-    world::{HttpRequest, HttpResponse},
+    snapshot::{HttpRequest, HttpResponse},
 };
 use futures::FutureExt;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ pub const SLOW: &str = "http://slow/";
 
 /// A call that came in, other than of a metrics server.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Told {
+pub struct Delivered {
     pub url: String,
     pub body: Value,
 }
@@ -31,7 +31,7 @@ pub struct Outside(Arc<Mutex<Inner>>);
 
 #[derive(Default)]
 struct Inner {
-    told: Vec<Told>,
+    told: Vec<Delivered>,
     /// The success rate that is measured, in place of 100.
     rate: Option<f64>,
     /// The addresses that answer 403.
@@ -63,7 +63,7 @@ impl Outside {
         }))
     }
 
-    pub fn told(&self) -> Vec<Told> {
+    pub fn told(&self) -> Vec<Delivered> {
         self.0.lock().unwrap().told.clone()
     }
 
@@ -112,7 +112,7 @@ impl Outside {
             json!({"status": "success", "data": {"resultType": "vector", "result": [sample]}})
                 .to_string()
         } else {
-            inner.told.push(Told {
+            inner.told.push(Delivered {
                 url: url.clone(),
                 body: request
                     .body

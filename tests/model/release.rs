@@ -84,7 +84,7 @@ async fn a_release_does_not_wait_an_hour_for_pods_whose_readiness_no_news_told()
     assert!(took.as_mins() < 5, "{took:#}:\n{}", rig.story());
 }
 
-/// For an hour a Deployment's pods are not ready, and nothing is said of them: that is looked at, but not at each due.
+/// For an hour a Deployment's pods are not ready, and nothing is said of them: that is looked at, but not at each tick.
 #[tokio::test(start_paused = true)]
 async fn a_long_wait_is_looked_at_more_and_more_rarely() {
     let mut rig = Rig::new().await;
@@ -103,7 +103,7 @@ async fn a_long_wait_is_looked_at_more_and_more_rarely() {
     };
     let before = reads(&rig);
     rig.rest(2000).await;
-    // Two hundred dues, with the 256th among them.
+    // Two hundred ticks, with the 256th among them.
     let looks = reads(&rig) - before;
     assert!((1..=12).contains(&looks), "{looks} reads");
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use flagger_rs::{
-    notice::alert::{Chat, ChatService},
+    notifications::alert::{Chat, ChatService},
     shell::{
         answer::Answers,
         clock,
@@ -14,7 +14,7 @@ use flagger_rs::{
         server::Health,
         telemetry::Recorder,
     },
-    world::{Secret, Settings},
+    snapshot::{Secret, Settings},
 };
 use serde_json::{Value, json};
 use tokio::{

@@ -415,7 +415,7 @@ fn told(rig: &Rig) -> BTreeMap<String, usize> {
                 text[..end].to_owned()
             }
             "http://events/all" => continue,
-            // A gate is asked at each due.
+            // A gate is asked at each tick.
             url if url.starts_with("http://gate/") => continue,
             url => format!(
                 "{url} {} {}",

@@ -101,7 +101,7 @@ impl Watch {
         self.told = from.unwrap_or(store.revision);
         if from.is_none() {
             let unknown = store.since(0).iter().find(|change| {
-                self.call.param("resourceVersion") == "0" && self.due(change) > Instant::now()
+                self.call.param("resourceVersion") == "0" && self.tick(change) > Instant::now()
             });
             self.told = unknown.map_or(store.revision, |change| change.revision - 1);
             let objects = store.at(self.call.resource.plural, self.told);
@@ -137,10 +137,10 @@ impl Watch {
             }
             self.revisions.mark_unchanged();
             let next = self.model.store().since(self.told).first().cloned();
-            let due = next.as_ref().map(|change| self.due(change));
-            if let Some(change) = next.filter(|_| due.is_some_and(|due| due <= Instant::now())) {
+            let tick = next.as_ref().map(|change| self.tick(change));
+            if let Some(change) = next.filter(|_| tick.is_some_and(|tick| tick <= Instant::now())) {
                 self.told = change.revision;
-                let event = self.tell(&change);
+                let event = self.notify(&change);
                 self.ready.extend(event);
                 continue;
             }
@@ -155,7 +155,7 @@ impl Watch {
                 self.bookmark = Some(now + BOOKMARK);
                 return Some(self.mark());
             }
-            let until = [Some(self.end), self.bookmark, due]
+            let until = [Some(self.end), self.bookmark, tick]
                 .into_iter()
                 .flatten()
                 .min()?;
@@ -167,7 +167,7 @@ impl Watch {
     }
 
     /// When this watch is told of a change.
-    fn due(&self, change: &Change) -> Instant {
+    fn tick(&self, change: &Change) -> Instant {
         let late = self
             .model
             .plan()
@@ -179,7 +179,7 @@ impl Watch {
     }
 
     /// What this watch is told of a change.
-    fn tell(&mut self, change: &Change) -> Vec<Value> {
+    fn notify(&mut self, change: &Change) -> Vec<Value> {
         if change.key.plural != self.call.resource.plural {
             return Vec::new();
         }

@@ -6,7 +6,7 @@ use tracing::{debug, info, warn};
 use crate::{
     loadtester::{Progress, concord, ngrinder},
     shell::http::Http,
-    world::HttpRequest,
+    snapshot::HttpRequest,
 };
 
 /// Runs a process of Concord to its end.

@@ -27,7 +27,7 @@ use crate::{
         token,
     },
     shell::server,
-    world::Secret,
+    snapshot::Secret,
 };
 
 /// A body is at most so long.

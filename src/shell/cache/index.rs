@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use super::packed::{Packed, Packer};
 use crate::{
+    snapshot::{Kind, ObjectRef},
     workload::config,
-    world::{Kind, ObjectRef},
 };
 
 /// A watch that lasted so long works.
@@ -136,7 +136,7 @@ impl Index {
     }
 
     /// A canary looks at these objects too, from now on; the kinds that nobody looked at before.
-    pub fn look(
+    pub fn reconcile(
         &mut self,
         canary: &ObjectRef,
         objects: impl IntoIterator<Item = ObjectRef>,
@@ -167,7 +167,7 @@ impl Index {
     }
 
     /// A canary looks at these and at nothing else any more; what nobody looks at is forgotten.
-    pub fn look_only(&mut self, canary: &ObjectRef, objects: &BTreeSet<ObjectRef>) {
+    pub fn subscribe_only(&mut self, canary: &ObjectRef, objects: &BTreeSet<ObjectRef>) {
         let Some((canary, all)) = self.looks.remove_entry(canary) else {
             return;
         };
@@ -361,7 +361,7 @@ impl Index {
     }
 
     /// Whether a canary looks at something that cannot be watched.
-    pub fn looks_at_unwatched(&self, canary: &ObjectRef) -> bool {
+    pub fn uses_unwatched_kind(&self, canary: &ObjectRef) -> bool {
         let mut objects = self.looks.get(canary).into_iter().flatten();
         objects.any(|object| !self.is_live(object.kind))
     }
@@ -402,7 +402,7 @@ impl Index {
 
     /// A Canary does not exist any more: nobody looks with its eyes.
     fn gone(&mut self, canary: &ObjectRef) {
-        self.look_only(canary, &BTreeSet::new());
+        self.subscribe_only(canary, &BTreeSet::new());
         self.objects.remove(canary);
     }
 

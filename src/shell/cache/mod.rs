@@ -2,7 +2,7 @@
 //!
 //! A cache that lags can delay, never mislead. What we wrote is known from the answer to the write, so that no look is older than the
 //! canary's last write. A write that lost shows that an object is not as it was thought to be: that object is asked for at the next look.
-//! So is what a canary looks at while the same stands in its way at one due after another. The kinds that cannot be watched, for want of
+//! So is what a canary looks at while the same stands in its way at one tick after another. The kinds that cannot be watched, for want of
 //! a CRD or of a right, are asked for at every look.
 
 mod index;
@@ -33,7 +33,7 @@ use super::{
     meters::Meters,
     served::Served,
 };
-use crate::world::{Kind, ObjectRef};
+use crate::snapshot::{Kind, ObjectRef};
 use index::{Arrival, Index, Known, Touched, version};
 use watches::{streams, until_error, up_to_date};
 
@@ -136,7 +136,7 @@ impl Cache {
         {
             let mut index = self.lock();
             let watched = objects.iter().filter(|object| self.watches(object));
-            for kind in index.look(canary, watched.cloned()) {
+            for kind in index.reconcile(canary, watched.cloned()) {
                 // The receiver lives as long as the cache is in use.
                 let _ = self.kinds.send(kind);
             }
@@ -215,7 +215,7 @@ impl Cache {
             is_at_work,
         } = (self.needs)(self, canary);
         let objects = objects.into_iter().filter(|object| self.watches(object));
-        for kind in self.lock().look(canary, objects) {
+        for kind in self.lock().reconcile(canary, objects) {
             // The receiver lives as long as the cache is in use.
             let _ = self.kinds.send(kind);
         }
@@ -223,8 +223,8 @@ impl Cache {
     }
 
     /// A canary looks at these and at nothing else any more.
-    pub fn look_only(&self, canary: &ObjectRef, objects: &BTreeSet<ObjectRef>) {
-        self.lock().look_only(canary, objects);
+    pub fn subscribe_only(&self, canary: &ObjectRef, objects: &BTreeSet<ObjectRef>) {
+        self.lock().subscribe_only(canary, objects);
     }
 
     /// These may be other than they are thought to be: they are asked for at the next look.
@@ -340,13 +340,13 @@ impl Cache {
     }
 
     /// The canaries that look at an object.
-    pub fn looking_at(&self, object: &ObjectRef) -> Touched {
+    pub fn subscribers(&self, object: &ObjectRef) -> Touched {
         self.lock().touched_by(object)
     }
 
     /// Whether a canary looks at something that nobody tells us of.
-    pub fn looks_at_unwatched(&self, canary: &ObjectRef) -> bool {
-        self.lock().looks_at_unwatched(canary)
+    pub fn uses_unwatched_kind(&self, canary: &ObjectRef) -> bool {
+        self.lock().uses_unwatched_kind(canary)
     }
 
     /// How many objects of each kind are kept, and how many bytes of them.

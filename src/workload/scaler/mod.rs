@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::metadata::{owner_reference, without_flux};
 use crate::{
     api::canary::{AutoscalerRef, Canary},
-    world::{Action, Effect, Kind, ObjectRef, World},
+    snapshot::{Action, Kind, ObjectRef, Snapshot, Write},
 };
 
 /// The autoscalers that a Canary can have.
@@ -76,13 +76,13 @@ fn primary_name(reference: &AutoscalerRef) -> String {
 }
 
 /// The autoscalers that a decision looks at: the target's and the primary's, if the canary has one.
-pub fn objects(world: &World) -> Vec<ObjectRef> {
-    let reference = world.canary.spec.autoscaler_ref.as_ref();
+pub fn objects(snapshot: &Snapshot) -> Vec<ObjectRef> {
+    let reference = snapshot.canary.spec.autoscaler_ref.as_ref();
     let Some((reference, flavour)) = reference.and_then(|r| Some((r, Flavour::of(r)?))) else {
         return Vec::new();
     };
     [reference.name.clone(), primary_name(reference)]
-        .map(|name| world.reference(flavour.kind(), &name))
+        .map(|name| snapshot.reference(flavour.kind(), &name))
         .into()
 }
 
@@ -93,20 +93,20 @@ pub fn pins_to_zero(object: &Value) -> bool {
 
 impl<'a> Scaler<'a> {
     /// A canary's autoscalers, if it has any.
-    pub fn of(world: &'a World) -> Option<Self> {
-        let reference = world.canary.spec.autoscaler_ref.as_ref()?;
+    pub fn of(snapshot: &'a Snapshot) -> Option<Self> {
+        let reference = snapshot.canary.spec.autoscaler_ref.as_ref()?;
         let flavour = Flavour::of(reference)?;
         Some(Self {
             flavour,
-            canary: &world.canary,
+            canary: &snapshot.canary,
             reference,
-            target: world.object(flavour.kind(), &reference.name),
-            primary: world.object(flavour.kind(), &primary_name(reference)),
+            target: snapshot.object(flavour.kind(), &reference.name),
+            primary: snapshot.object(flavour.kind(), &primary_name(reference)),
         })
     }
 
     /// Creates the primary's scaler if there is none; what a user reads, if the target has none.
-    pub fn create(&self) -> Result<Option<Effect>, String> {
+    pub fn create(&self) -> Result<Option<Write>, String> {
         let target = self.target()?;
         if self.primary.is_some() {
             return Ok(None);
@@ -133,7 +133,7 @@ impl<'a> Scaler<'a> {
         let kind = self.flavour.kind();
         let object = json!({"apiVersion": kind.api_version(), "kind": kind.name(), "metadata": metadata, "spec": self.wanted(target)});
         let name = primary_name(self.reference);
-        Ok(Some(self.effect(
+        Ok(Some(self.write(
             Action::Create(object),
             name,
             self.flavour.creating(),
@@ -141,7 +141,7 @@ impl<'a> Scaler<'a> {
     }
 
     /// Brings the primary's scaler to what the target's is now, as a promotion does; creates it if there is none.
-    pub fn promote(&self) -> Result<Option<Effect>, String> {
+    pub fn promote(&self) -> Result<Option<Write>, String> {
         let target = self.target()?;
         let Some(primary) = self.primary else {
             return self.create();
@@ -156,7 +156,7 @@ impl<'a> Scaler<'a> {
             return Ok(None);
         }
         let name = primary_name(self.reference);
-        Ok(Some(self.effect(
+        Ok(Some(self.write(
             Action::Replace(wanted),
             name,
             self.flavour.updating(),
@@ -164,12 +164,12 @@ impl<'a> Scaler<'a> {
     }
 
     /// Keeps the target's scaler from giving it pods: before it is scaled to zero. An HPA does nothing at zero by itself.
-    pub fn pause(&self) -> Option<Effect> {
+    pub fn pause(&self) -> Option<Write> {
         self.change(scaled_object::pause)
     }
 
     /// Lets the target's scaler work again: before the target is scaled up.
-    pub fn resume(&self) -> Option<Effect> {
+    pub fn resume(&self) -> Option<Write> {
         self.change(scaled_object::unpin)
     }
 
@@ -223,7 +223,7 @@ impl<'a> Scaler<'a> {
     }
 
     /// A change of the target's ScaledObject, which is the user's: the whole object as it was read goes back.
-    fn change(&self, change: fn(&mut Value)) -> Option<Effect> {
+    fn change(&self, change: fn(&mut Value)) -> Option<Write> {
         let live = self
             .target
             .filter(|_| self.flavour == Flavour::ScaledObject)?;
@@ -231,7 +231,7 @@ impl<'a> Scaler<'a> {
         change(&mut wanted);
         (wanted != *live).then(|| {
             let name = self.reference.name.clone();
-            self.effect(Action::Replace(wanted), name, self.flavour.updating())
+            self.write(Action::Replace(wanted), name, self.flavour.updating())
         })
     }
 
@@ -243,9 +243,9 @@ impl<'a> Scaler<'a> {
             .unwrap_or_default()
     }
 
-    fn effect(&self, action: Action, name: String, doing: &str) -> Effect {
+    fn write(&self, action: Action, name: String, doing: &str) -> Write {
         let namespace = self.namespace().to_owned();
-        Effect {
+        Write {
             failure: format!("{doing} {name}.{namespace} failed: "),
             object: ObjectRef {
                 kind: self.flavour.kind(),

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::world::Settings;
+use crate::snapshot::Settings;
 
 /// A world with a canary of `podinfo` in `test`, which refers to a scaler `so` with these more fields, and with these scalers.
-fn world(kind: &str, more: Value, scalers: &[Value]) -> World {
+fn snapshot(kind: &str, more: Value, scalers: &[Value]) -> Snapshot {
     let mut reference = json!({"apiVersion": "v1", "kind": kind, "name": "so"});
     for (field, value) in more.as_object().unwrap() {
         reference[field] = value.clone();
@@ -27,16 +27,16 @@ fn world(kind: &str, more: Value, scalers: &[Value]) -> World {
         no_cross_namespace_refs: false,
         cluster_name: String::new(),
     };
-    let mut world = World {
+    let mut snapshot = Snapshot {
         canary,
         objects: std::collections::BTreeMap::new(),
         seen: std::collections::BTreeSet::new(),
         now: jiff::Timestamp::UNIX_EPOCH,
-        due: None,
+        tick: None,
         changed: None,
-        mended: std::collections::BTreeSet::new(),
-        rival: None,
-        spread: jiff::SignedDuration::ZERO,
+        recently_written: std::collections::BTreeSet::new(),
+        conflicting_canary: None,
+        jitter: jiff::SignedDuration::ZERO,
         nonce: 0,
         settings: Arc::new(settings),
     };
@@ -46,22 +46,28 @@ fn world(kind: &str, more: Value, scalers: &[Value]) -> World {
         } else {
             Kind::HorizontalPodAutoscaler
         };
-        world
+        snapshot
             .objects
-            .insert(world.reference(kind, name), scaler.clone());
+            .insert(snapshot.reference(kind, name), scaler.clone());
     }
-    world
+    snapshot
 }
 
-fn created(world: &World) -> Value {
-    match Scaler::of(world).unwrap().create().unwrap().unwrap().action {
+fn created(snapshot: &Snapshot) -> Value {
+    match Scaler::of(snapshot)
+        .unwrap()
+        .create()
+        .unwrap()
+        .unwrap()
+        .action
+    {
         Action::Create(object) => object,
         other => panic!("{other:?}"),
     }
 }
 
-fn written(effect: Option<Effect>) -> Value {
-    match effect.unwrap().action {
+fn written(write: Option<Write>) -> Value {
+    match write.unwrap().action {
         Action::Replace(object) => object,
         other => panic!("{other:?}"),
     }
@@ -85,7 +91,7 @@ fn the_primary_has_a_whole_copy_that_scales_the_primary() {
         json!({"x": "y"}),
         &[query(r#"sum(rate(requests{app="podinfo"}[1m]))"#)],
     );
-    let primary = created(&world("ScaledObject", json!({}), &[target]));
+    let primary = created(&snapshot("ScaledObject", json!({}), &[target]));
     assert_eq!(primary["apiVersion"], "keda.sh/v1alpha1");
     assert_eq!(primary["metadata"]["labels"], json!({"l": "1"}));
     assert_eq!(primary["metadata"]["annotations"], json!({"x": "y"}));
@@ -104,9 +110,9 @@ fn the_primary_has_a_whole_copy_that_scales_the_primary() {
 fn a_primary_made_while_the_target_is_paused_is_not() {
     let paused = json!({"autoscaling.keda.sh/paused-replicas": "0", "autoscaling.keda.sh/paused": "true",
         "autoscaling.keda.sh/paused-scale-in": "true", "scaledobject.keda.sh/transfer-hpa-ownership": "true"});
-    let world = world("ScaledObject", json!({}), &[scaled_object(paused, &[])]);
+    let snapshot = snapshot("ScaledObject", json!({}), &[scaled_object(paused, &[])]);
     assert_eq!(
-        created(&world)["metadata"]["annotations"],
+        created(&snapshot)["metadata"]["annotations"],
         json!({"scaledobject.keda.sh/transfer-hpa-ownership": "true"})
     );
 }
@@ -114,18 +120,18 @@ fn a_primary_made_while_the_target_is_paused_is_not() {
 #[test]
 fn a_primary_that_flagger_pinned_to_zero_is_freed_with_the_next_promotion() {
     let target = scaled_object(json!({}), &[]);
-    let mut primary = created(&world(
+    let mut primary = created(&snapshot(
         "ScaledObject",
         json!({}),
         std::slice::from_ref(&target),
     ));
     let promoted = |primary: &Value| {
-        let world = world(
+        let snapshot = snapshot(
             "ScaledObject",
             json!({}),
             &[target.clone(), primary.clone()],
         );
-        Scaler::of(&world).unwrap().promote().unwrap()
+        Scaler::of(&snapshot).unwrap().promote().unwrap()
     };
     assert_eq!(promoted(&primary), None);
     primary["metadata"]["annotations"] =
@@ -140,17 +146,17 @@ fn a_primary_that_flagger_pinned_to_zero_is_freed_with_the_next_promotion() {
 #[test]
 fn a_promotion_changes_the_spec_and_keeps_what_else_the_primarys_scaler_has() {
     let mut target = scaled_object(json!({}), &[]);
-    let mut primary = created(&world("ScaledObject", json!({}), &[target.clone()]));
+    let mut primary = created(&snapshot("ScaledObject", json!({}), &[target.clone()]));
     primary["metadata"]["resourceVersion"] = json!("9");
     primary["metadata"]["labels"] = json!({"own": "1"});
     target["spec"]["maxReplicaCount"] = json!(8);
-    let world = world("ScaledObject", json!({}), &[target, primary]);
-    let effect = Scaler::of(&world).unwrap().promote().unwrap();
+    let snapshot = snapshot("ScaledObject", json!({}), &[target, primary]);
+    let write = Scaler::of(&snapshot).unwrap().promote().unwrap();
     assert_eq!(
-        effect.as_ref().unwrap().failure,
+        write.as_ref().unwrap().failure,
         "updating ScaledObject so-primary.test failed: "
     );
-    let promoted = written(effect);
+    let promoted = written(write);
     assert_eq!(promoted["spec"]["maxReplicaCount"], 8);
     assert_eq!(promoted["metadata"]["resourceVersion"], "9");
     assert_eq!(promoted["metadata"]["labels"], json!({"own": "1"}));
@@ -159,7 +165,7 @@ fn a_promotion_changes_the_spec_and_keeps_what_else_the_primarys_scaler_has() {
 #[test]
 fn the_canary_overrides_the_primarys_replicas() {
     let more = json!({"primaryScalerReplicas": {"minReplicas": 5}});
-    let spec = created(&world(
+    let spec = created(&snapshot(
         "ScaledObject",
         more.clone(),
         &[scaled_object(json!({}), &[])],
@@ -171,7 +177,7 @@ fn the_canary_overrides_the_primarys_replicas() {
     );
     let hpa = json!({"metadata": {"labels": {"l": "1"}, "annotations": {"a": "b"}},
         "spec": {"minReplicas": 2, "maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "podinfo"}, "fromTheFuture": 1}});
-    let primary = created(&world("HorizontalPodAutoscaler", more, &[hpa]));
+    let primary = created(&snapshot("HorizontalPodAutoscaler", more, &[hpa]));
     assert_eq!(
         primary["spec"],
         json!({"minReplicas": 5, "maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "podinfo-primary"}, "fromTheFuture": 1})
@@ -191,7 +197,11 @@ fn queries_ask_about_the_primary_or_what_the_canary_says() {
     ];
     let target = scaled_object(json!({}), &triggers);
     let query_of = |more: Value| {
-        let primary = created(&world("ScaledObject", more, std::slice::from_ref(&target)));
+        let primary = created(&snapshot(
+            "ScaledObject",
+            more,
+            std::slice::from_ref(&target),
+        ));
         assert_eq!(
             primary["spec"]["triggers"][1], triggers[1],
             "nothing but queries"
@@ -215,13 +225,13 @@ fn queries_ask_about_the_primary_or_what_the_canary_says() {
 fn the_hpas_that_keda_makes_do_not_get_in_each_others_way() {
     let mut target = scaled_object(json!({}), &[]);
     target["spec"]["advanced"] = json!({"restoreToOriginalReplicaCount": true, "horizontalPodAutoscalerConfig": {"name": "mine", "behavior": {"x": 1}}});
-    let primary = created(&world("ScaledObject", json!({}), &[target.clone()]));
+    let primary = created(&snapshot("ScaledObject", json!({}), &[target.clone()]));
     assert_eq!(
         primary["spec"]["advanced"],
         json!({"restoreToOriginalReplicaCount": true, "horizontalPodAutoscalerConfig": {"name": "mine-primary", "behavior": {"x": 1}}})
     );
     target["spec"]["advanced"] = json!(null);
-    let primary = created(&world("ScaledObject", json!({}), &[target]));
+    let primary = created(&snapshot("ScaledObject", json!({}), &[target]));
     assert_eq!(
         primary["spec"]["advanced"],
         json!({"horizontalPodAutoscalerConfig": {}})
@@ -232,7 +242,7 @@ fn the_hpas_that_keda_makes_do_not_get_in_each_others_way() {
 fn a_pause_and_its_end_change_one_annotation_and_nothing_else() {
     for annotations in [json!({"x": "y"}), json!({}), json!(null)] {
         let target = scaled_object(annotations.clone(), &[]);
-        let before = world("ScaledObject", json!({}), std::slice::from_ref(&target));
+        let before = snapshot("ScaledObject", json!({}), std::slice::from_ref(&target));
         let scaler = Scaler::of(&before).unwrap();
         assert_eq!(scaler.resume(), None);
         let paused = written(scaler.pause());
@@ -242,7 +252,7 @@ fn a_pause_and_its_end_change_one_annotation_and_nothing_else() {
             paused, wanted,
             "fields that no type knows stay, and so does the resourceVersion"
         );
-        let after = world("ScaledObject", json!({}), &[paused]);
+        let after = snapshot("ScaledObject", json!({}), &[paused]);
         let scaler = Scaler::of(&after).unwrap();
         assert_eq!(scaler.pause(), None);
         let resumed = written(scaler.resume());
@@ -258,7 +268,7 @@ fn a_pause_and_its_end_change_one_annotation_and_nothing_else() {
 #[test]
 fn an_hpa_needs_no_pause_and_an_unknown_kind_is_no_scaler() {
     let hpa = json!({"metadata": {}, "spec": {"minReplicas": 4}});
-    let with_hpa = world("HorizontalPodAutoscaler", json!({}), &[hpa]);
+    let with_hpa = snapshot("HorizontalPodAutoscaler", json!({}), &[hpa]);
     let scaler = Scaler::of(&with_hpa).unwrap();
     assert_eq!(
         (
@@ -269,7 +279,7 @@ fn an_hpa_needs_no_pause_and_an_unknown_kind_is_no_scaler() {
         ),
         (None, None, false, 4)
     );
-    let other = world("VerticalPodAutoscaler", json!({}), &[]);
+    let other = snapshot("VerticalPodAutoscaler", json!({}), &[]);
     assert!(Scaler::of(&other).is_none() && objects(&other).is_empty());
     assert_eq!(objects(&with_hpa).len(), 2);
 }
@@ -277,7 +287,7 @@ fn an_hpa_needs_no_pause_and_an_unknown_kind_is_no_scaler() {
 #[test]
 fn a_missing_scaler_is_named_as_flagger_names_it() {
     let missing = |kind: &str| {
-        Scaler::of(&world(kind, json!({}), &[]))
+        Scaler::of(&snapshot(kind, json!({}), &[]))
             .unwrap()
             .promote()
             .unwrap_err()
@@ -295,12 +305,12 @@ fn a_missing_scaler_is_named_as_flagger_names_it() {
 #[test]
 fn keda_may_leave_a_workload_at_zero_unless_it_has_a_least() {
     let rests = |spec: Value, annotations: Value| {
-        let world = world(
+        let snapshot = snapshot(
             "ScaledObject",
             json!({}),
             &[json!({"metadata": {"annotations": annotations}, "spec": spec})],
         );
-        let scaler = Scaler::of(&world).unwrap();
+        let scaler = Scaler::of(&snapshot).unwrap();
         (scaler.may_rest(), scaler.least())
     };
     assert_eq!(rests(json!({}), json!({})), (true, 1));

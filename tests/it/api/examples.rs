@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use flagger_rs::{
     api::{alert_provider::AlertProvider, metric_template::MetricTemplate},
-    measure::{
+    metrics::{
         Asks, Query, Server,
         template::{Model, render},
     },
-    notice::alert::{AlertMessage, Chat, Severity},
+    notifications::alert::{AlertMessage, Chat, Severity},
 };
 use jiff::Timestamp;
 use k8s_openapi::ByteString;

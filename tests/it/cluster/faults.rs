@@ -14,7 +14,7 @@ use testbed::{
     wait::until,
 };
 
-use flagger_rs::world::Kind;
+use flagger_rs::snapshot::Kind;
 
 use super::{
     rig::{Outcome, PATIENCE, Rig, Scenario, ensure, equal, text},

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use testbed::fakes::Answer;
 
 use super::rig::{Outcome, Scenario, ensure, equal};
-use flagger_rs::world::Kind;
+use flagger_rs::snapshot::Kind;
 
 fn hooks(s: &Scenario<'_>, kinds: &[&str]) -> Value {
     let hook = |kind: &&str| json!({"name": kind, "type": kind, "url": url(s, kind)});

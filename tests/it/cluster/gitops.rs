@@ -17,7 +17,7 @@ use tokio::{task::JoinSet, time};
 
 use super::rig::{Outcome, Scenario, ensure, equal, workload};
 use crate::api::lost;
-use flagger_rs::world::Kind;
+use flagger_rs::snapshot::Kind;
 
 /// How often all of Git is applied.
 const ROUND: Duration = Duration::from_secs(2);

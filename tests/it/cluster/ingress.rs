@@ -6,7 +6,7 @@ use super::{
     rig::{Outcome, Scenario, ensure, equal},
     routes::initialized,
 };
-use flagger_rs::world::Kind;
+use flagger_rs::snapshot::Kind;
 
 /// How often a route was written. One of which a default of the API server looks like drift would be written for ever.
 fn writes(route: &Value) -> i64 {

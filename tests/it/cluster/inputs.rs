@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use testbed::{fakes::Answer, wait::until};
 
 use super::rig::{Outcome, PATIENCE, Scenario, ensure, equal, text};
-use flagger_rs::world::Kind;
+use flagger_rs::snapshot::Kind;
 
 pub async fn an_invalid_spec_is_said_and_harms_no_one(s: Scenario<'_>) -> Outcome {
     s.podinfo().await?;

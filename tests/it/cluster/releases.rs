@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use testbed::{fakes::Answer, wait::until};
 
 use super::rig::{Outcome, PATIENCE, Scenario, ensure, equal, text};
-use flagger_rs::world::Kind;
+use flagger_rs::snapshot::Kind;
 
 pub async fn a_good_version_is_promoted_step_by_step_and_a_bad_one_rolled_back(
     s: Scenario<'_>,

@@ -20,7 +20,7 @@ use testbed::{Bed, bed::ACCOUNT, operator::Operator, proxy::Proxy, wait::until};
 
 use flagger_rs::{
     api::canary::{Canary, CanaryStatus},
-    world::{Kind, ObjectRef},
+    snapshot::{Kind, ObjectRef},
 };
 
 pub const FLAGGER: &str = env!("CARGO_BIN_EXE_flagger");
@@ -493,7 +493,7 @@ impl<'a> Scenario<'a> {
         until(PATIENCE, &format!("phase {phase}"), async || {
             let seen = self.seen.lock().unwrap();
             let status = seen.now.get("podinfo").cloned().unwrap_or_default();
-            let settled = status
+            let idle = status
                 .conditions
                 .as_ref()
                 .is_none_or(|conditions| conditions.len() <= 1);
@@ -501,7 +501,7 @@ impl<'a> Scenario<'a> {
                 "{} {} {:?}",
                 status.phase, status.canary_weight, status.conditions
             );
-            (status.phase.as_str() == phase && settled)
+            (status.phase.as_str() == phase && idle)
                 .then_some(())
                 .ok_or(line)
         })

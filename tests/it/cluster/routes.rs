@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use testbed::wait::until;
 
 use super::rig::{Outcome, Scenario, ensure, equal, text};
-use flagger_rs::world::Kind;
+use flagger_rs::snapshot::Kind;
 
 /// A canary of this provider that is initialized.
 pub async fn initialized(
@@ -97,12 +97,12 @@ pub async fn gateway_api_shares_traffic_step_by_step_and_takes_it_back(s: Scenar
         "the route to be mended",
         async || {
             let route = s.get(Kind::HttpRoute, "podinfo").await?;
-            let mended = route["spec"]["hostnames"] == json!(["app.example.com"]);
+            let recently_written = route["spec"]["hostnames"] == json!(["app.example.com"]);
             let weights = weights(&route["spec"]["rules"], 0);
             if weights[1] < 25 {
                 return Err(format!("weights were reset: {weights:?}"));
             }
-            mended
+            recently_written
                 .then_some(())
                 .ok_or_else(|| route["spec"].to_string())
         },

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use testbed::wait::until;
 
 use super::rig::{Outcome, PATIENCE, Scenario, ensure, text};
-use flagger_rs::world::Kind;
+use flagger_rs::snapshot::Kind;
 
 const PAUSED: &str = "/metadata/annotations/autoscaling.keda.sh~1paused-replicas";
 

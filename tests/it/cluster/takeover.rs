@@ -13,7 +13,7 @@ use testbed::wait::until;
 
 use super::check;
 use super::rig::{Outcome, PATIENCE, Rig, Scenario, ensure, folder, text};
-use flagger_rs::{api::canary::Canary, world::Kind};
+use flagger_rs::{api::canary::Canary, snapshot::Kind};
 
 /// The states, and what must come of each.
 const STATES: [(&str, Then); 19] = [
@@ -203,13 +203,13 @@ async fn load(s: &Scenario<'_>, state: &str) -> Outcome {
         }
     }
     for (kind, name) in wanted {
-        settled(s, &kind, &name).await?;
+        idle(s, &kind, &name).await?;
     }
     Ok(())
 }
 
 /// Until a workload's pods are what they will be.
-async fn settled(s: &Scenario<'_>, kind: &str, name: &str) -> Outcome {
+async fn idle(s: &Scenario<'_>, kind: &str, name: &str) -> Outcome {
     let kind = if kind == "DaemonSet" {
         Kind::DaemonSet
     } else {

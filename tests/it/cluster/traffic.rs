@@ -13,7 +13,7 @@ use kube::{
 };
 use serde_json::Value;
 
-use flagger_rs::world::Kind;
+use flagger_rs::snapshot::Kind;
 
 use super::rig::{AGAIN, Scenario};
 

@@ -5,8 +5,8 @@ use super::*;
 /// A ConfigMap `color`, read by the target, which may do without it or not; the release of it is over.
 fn with_config(optional: bool) -> Model {
     let mut model = release(json!({"stepWeight": 50}));
-    let target = model.world.reference(Kind::Deployment, "podinfo");
-    let target = model.world.objects.get_mut(&target).unwrap();
+    let target = model.snapshot.reference(Kind::Deployment, "podinfo");
+    let target = model.snapshot.objects.get_mut(&target).unwrap();
     target["spec"]["template"]["spec"]["containers"][0]["envFrom"] =
         json!([{"configMapRef": {"name": "color", "optional": optional}}]);
     if !optional {
@@ -17,15 +17,15 @@ fn with_config(optional: bool) -> Model {
 }
 
 fn color(model: &mut Model, color: &str) {
-    let name = model.world.reference(Kind::ConfigMap, "color");
+    let name = model.snapshot.reference(Kind::ConfigMap, "color");
     let object =
         json!({"metadata": {"name": "color", "namespace": "test"}, "data": {"color": color}});
     model.store(name, object);
 }
 
 fn copy(model: &Model) -> Option<Value> {
-    let name = model.world.reference(Kind::ConfigMap, "color-primary");
-    Some(model.world.objects.get(&name)?["data"]["color"].clone())
+    let name = model.snapshot.reference(Kind::ConfigMap, "color-primary");
+    Some(model.snapshot.objects.get(&name)?["data"]["color"].clone())
 }
 
 fn lines(model: &Model, what: &str) -> usize {
@@ -37,8 +37,8 @@ fn the_primary_sees_a_config_with_the_template_that_was_analysed_with_it() {
     let mut model = with_config(false);
     assert_eq!(copy(&model), Some(json!("red")));
     color(&mut model, "blue");
-    while model.world.phase() != CanaryPhase::Promoting {
-        model.look();
+    while model.snapshot.phase() != CanaryPhase::Promoting {
+        model.reconcile();
         assert_eq!(copy(&model), Some(json!("red")), "{}", model.transcript());
     }
     model.run_until(CanaryPhase::Succeeded);
@@ -87,15 +87,15 @@ fn a_config_that_a_pod_can_do_without_is_a_new_version_when_it_comes_and_when_it
     let runs = lines(&model, "New revision detected! Scaling up");
     color(&mut model, "red");
     for _ in 0..60 {
-        model.look();
+        model.reconcile();
     }
     model.run_until(CanaryPhase::Succeeded);
     assert_eq!(copy(&model), Some(json!("red")));
     assert_eq!(lines(&model, "New revision detected! Scaling up"), runs + 1);
-    let name = model.world.reference(Kind::ConfigMap, "color");
-    model.world.objects.remove(&name);
+    let name = model.snapshot.reference(Kind::ConfigMap, "color");
+    model.snapshot.objects.remove(&name);
     for _ in 0..60 {
-        model.look();
+        model.reconcile();
     }
     model.run_until(CanaryPhase::Succeeded);
     assert_eq!(lines(&model, "New revision detected! Scaling up"), runs + 2);
@@ -105,10 +105,16 @@ fn a_config_that_a_pod_can_do_without_is_a_new_version_when_it_comes_and_when_it
 #[test]
 fn to_begin_to_track_configs_restarts_no_analysis_that_has_none() {
     let mut model = release(json!({"stepWeight": 20}));
-    while rollout::weights(&model.world).unwrap().canary == 0 {
-        model.look();
+    while rollout::weights(&model.snapshot).unwrap().canary == 0 {
+        model.reconcile();
     }
-    model.world.canary.status.as_mut().unwrap().tracked_configs = None;
+    model
+        .snapshot
+        .canary
+        .status
+        .as_mut()
+        .unwrap()
+        .tracked_configs = None;
     model.run_until(CanaryPhase::Succeeded);
     assert_eq!(
         lines(&model, "Restarting analysis"),
@@ -122,15 +128,17 @@ fn to_begin_to_track_configs_restarts_no_analysis_that_has_none() {
 fn a_config_that_is_missing_is_said_in_flaggers_words_and_nothing_is_made_without_it() {
     let mut model = with_config(false);
     for gone in [
-        model.world.reference(Kind::ConfigMap, "color"),
-        model.world.reference(Kind::Deployment, "podinfo-primary"),
+        model.snapshot.reference(Kind::ConfigMap, "color"),
+        model
+            .snapshot
+            .reference(Kind::Deployment, "podinfo-primary"),
     ] {
-        model.world.objects.remove(&gone);
+        model.snapshot.objects.remove(&gone);
     }
     for _ in 0..30 {
-        model.look();
+        model.reconcile();
     }
-    assert!(model.world.primary().is_none(), "{}", model.transcript());
+    assert!(model.snapshot.primary().is_none(), "{}", model.transcript());
     let said = "GetTargetConfigs failed: configmap color.test get query error: configmap  color.test get query error: configmaps \"color\" not found";
     assert!(
         model.told.iter().any(|line| line.contains(said)),
@@ -139,9 +147,9 @@ fn a_config_that_is_missing_is_said_in_flaggers_words_and_nothing_is_made_withou
     );
     color(&mut model, "red");
     for _ in 0..30 {
-        model.look();
+        model.reconcile();
     }
-    assert!(model.world.primary().is_some(), "{}", model.transcript());
+    assert!(model.snapshot.primary().is_some(), "{}", model.transcript());
 }
 
 /// Flagger looks for new versions again when the promotion is over.
@@ -150,10 +158,10 @@ fn a_config_that_changes_while_its_version_is_promoted_is_the_next_version() {
     let mut model = with_config(false);
     color(&mut model, "blue");
     while copy(&model) != Some(json!("blue")) {
-        model.look();
+        model.reconcile();
     }
     model.run_until_phase(CanaryPhase::Promoting);
-    model.look();
+    model.reconcile();
     color(&mut model, "green");
     model.run_until(CanaryPhase::Succeeded);
     assert_eq!(lines(&model, "Restarting analysis"), 0);

@@ -4,12 +4,12 @@ use super::*;
 use model::release_of;
 
 fn canary(model: &Model) -> u8 {
-    rollout::weights(&model.world).unwrap().canary
+    rollout::weights(&model.snapshot).unwrap().canary
 }
 
 fn looks(model: &mut Model, looks: usize) {
     for _ in 0..looks {
-        model.look();
+        model.reconcile();
     }
 }
 
@@ -58,7 +58,7 @@ fn a_version_whose_promotion_failed_can_be_tried_again() {
     model.metric = "1".to_owned();
     model.image("podinfo:3");
     looks(&mut model, 100);
-    assert_eq!(model.world.phase(), CanaryPhase::Failed);
+    assert_eq!(model.snapshot.phase(), CanaryPhase::Failed);
     model.broken = None;
     model.metric = "100".to_owned();
     is_fixed_by(model, "podinfo:2");
@@ -86,7 +86,7 @@ fn after_a_failed_promotion_of_blue_green_with_copies_a_fix_rolls_out() {
 #[test]
 fn after_a_failed_promotion_a_fix_without_analysis_rolls_out() {
     let mut model = failed_promotion(json!({"analysis": {"stepWeight": 50}}));
-    model.world.canary.spec.skip_analysis = true;
+    model.snapshot.canary.spec.skip_analysis = true;
     is_fixed_by(model, "podinfo:3");
 }
 
@@ -97,7 +97,7 @@ fn an_ab_test_that_becomes_a_canary_does_not_get_all_the_traffic() {
         json!({"iterations": 5, "match": [{"headers": {"x-user": {"exact": "insider"}}}]});
     let mut model = release(analysis);
     while canary(&model) == 0 {
-        model.look();
+        model.reconcile();
     }
     model.edit("analysis", &json!({"stepWeight": 20, "threshold": 5}));
     model.routed.clear();
@@ -117,14 +117,14 @@ fn a_promotion_that_waits_in_flagger_waits_here_at_the_weight_that_is_routed() {
     let mut model = release(json!({"stepWeight": 10, "maxWeight": 50, "webhooks": gate}));
     model.closed.insert("gate");
     model.run_until_phase(CanaryPhase::WaitingPromotion);
-    let status = model.world.canary.status.as_mut().unwrap();
+    let status = model.snapshot.canary.status.as_mut().unwrap();
     (status.canary_weight, status.iterations) = (0, -1);
     status.last_applied_spec = Some("76c965d4bf".to_owned());
     status.last_promoted_spec = Some("5f56684589".to_owned());
     model.routed.clear();
     looks(&mut model, 50);
     assert!(model.routed.is_empty(), "{}", model.transcript());
-    let status = model.world.canary.status.clone().unwrap();
+    let status = model.snapshot.canary.status.clone().unwrap();
     assert_eq!((status.canary_weight, status.iterations), (50, 0));
     model.closed.clear();
     model.run_until(CanaryPhase::Succeeded);
@@ -134,11 +134,11 @@ fn a_promotion_that_waits_in_flagger_waits_here_at_the_weight_that_is_routed() {
 #[test]
 fn a_config_that_changes_while_the_primary_rolls_out_does_not_undo_the_promotion() {
     let mut model = release(json!({"stepWeight": 50}));
-    let name = model.world.reference(Kind::ConfigMap, "color");
+    let name = model.snapshot.reference(Kind::ConfigMap, "color");
     let color = |color: &str| json!({"metadata": {"name": "color", "namespace": "test"}, "data": {"color": color}});
-    let target = model.world.reference(Kind::Deployment, "podinfo");
-    model.world.objects.get_mut(&target).unwrap()["spec"]["template"]["spec"]["containers"][0]["envFrom"] =
-        json!([{"configMapRef": {"name": "color"}}]);
+    let target = model.snapshot.reference(Kind::Deployment, "podinfo");
+    model.snapshot.objects.get_mut(&target).unwrap()["spec"]["template"]["spec"]["containers"][0]
+        ["envFrom"] = json!([{"configMapRef": {"name": "color"}}]);
     model.store(name.clone(), color("red"));
     model.run_until_phase(CanaryPhase::Promoting);
     looks(&mut model, 1);
@@ -158,7 +158,7 @@ fn a_failed_version_that_was_taken_back_can_be_tried_again() {
     model.run_until(CanaryPhase::Failed);
     model.image("podinfo:1");
     looks(&mut model, 30);
-    assert_eq!(model.world.phase(), CanaryPhase::Failed);
+    assert_eq!(model.snapshot.phase(), CanaryPhase::Failed);
     model.metric = "100".to_owned();
     is_fixed_by(model, "podinfo:2");
 }
@@ -173,9 +173,9 @@ fn a_version_that_waits_after_a_failure_has_no_pods() {
     model.closed.insert("gate");
     model.image("podinfo:3");
     looks(&mut model, 60);
-    assert_eq!(model.world.phase(), CanaryPhase::Waiting);
+    assert_eq!(model.snapshot.phase(), CanaryPhase::Waiting);
     assert_eq!(
-        model.world.target().unwrap()["spec"]["replicas"],
+        model.snapshot.target().unwrap()["spec"]["replicas"],
         0,
         "{}",
         model.transcript()
@@ -186,13 +186,13 @@ fn a_version_that_waits_after_a_failure_has_no_pods() {
 fn who_suspends_in_the_middle_of_a_rollback_still_hears_of_it() {
     let mut model = release(json!({"stepWeight": 20, "threshold": 1}));
     model.metric = "1".to_owned();
-    while rollout::weights(&model.world).unwrap().canary == 0 {
-        model.look();
+    while rollout::weights(&model.snapshot).unwrap().canary == 0 {
+        model.reconcile();
     }
     while canary(&model) > 0 {
-        model.look();
+        model.reconcile();
     }
-    model.world.canary.spec.suspend = true;
+    model.snapshot.canary.spec.suspend = true;
     looks(&mut model, 30);
     let alerts = model
         .told
@@ -213,20 +213,20 @@ fn a_promotion_that_is_done_but_for_the_canary_is_no_failure() {
 #[test]
 fn the_deletion_of_the_younger_of_two_canaries_leaves_the_target_to_the_older() {
     let mut model = release(json!({"stepWeight": 50}));
-    model.world.canary.spec.revert_on_deletion = true;
+    model.snapshot.canary.spec.revert_on_deletion = true;
     model.run_until(CanaryPhase::Succeeded);
-    model.world.rival = Some("older.test".to_owned());
+    model.snapshot.conflicting_canary = Some("older.test".to_owned());
     model.delete();
     looks(&mut model, 100);
     assert!(model.is_gone(), "{}", model.transcript());
-    assert_eq!(model.world.target().unwrap()["spec"]["replicas"], 0);
+    assert_eq!(model.snapshot.target().unwrap()["spec"]["replicas"], 0);
 }
 
 /// The primary goes with the Canary: without its pods, and with the target at zero, nobody answers.
 #[test]
 fn a_deletion_does_not_drop_a_target_that_it_cannot_give_back_yet() {
     let mut model = release(json!({"stepWeight": 50}));
-    model.world.canary.spec.revert_on_deletion = true;
+    model.snapshot.canary.spec.revert_on_deletion = true;
     model.run_until(CanaryPhase::Succeeded);
     model.edit("provider", &json!("kuma"));
     model.delete();
@@ -235,7 +235,7 @@ fn a_deletion_does_not_drop_a_target_that_it_cannot_give_back_yet() {
     model.edit("provider", &json!("istio"));
     looks(&mut model, 200);
     assert!(model.is_gone(), "{}", model.transcript());
-    assert_eq!(model.world.target().unwrap()["spec"]["replicas"], 2);
+    assert_eq!(model.snapshot.target().unwrap()["spec"]["replicas"], 2);
 }
 
 /// Taken back, and not after all: before the end of the run that was on its way.
@@ -243,11 +243,11 @@ fn a_deletion_does_not_drop_a_target_that_it_cannot_give_back_yet() {
 fn a_version_that_comes_back_while_its_run_ends_is_not_forgotten() {
     let mut model = release(json!({"stepWeight": 20}));
     while canary(&model) == 0 {
-        model.look();
+        model.reconcile();
     }
     model.image("podinfo:1");
     while model
-        .world
+        .snapshot
         .canary
         .status
         .as_ref()
@@ -258,7 +258,7 @@ fn a_version_that_comes_back_while_its_run_ends_is_not_forgotten() {
         .len()
         == 1
     {
-        model.look();
+        model.reconcile();
     }
     is_fixed_by(model, "podinfo:2");
 }
@@ -268,12 +268,12 @@ fn targets_of_all_kinds_are_given_back() {
     for (version, kind) in [("apps/v1", "DaemonSet"), ("v1", "Service")] {
         let target = json!({"apiVersion": version, "kind": kind, "name": "podinfo"});
         let mut model = release_of(json!({"targetRef": target, "analysis": {"stepWeight": 50}}));
-        model.world.canary.spec.revert_on_deletion = true;
+        model.snapshot.canary.spec.revert_on_deletion = true;
         model.run_until(CanaryPhase::Succeeded);
         model.delete();
         looks(&mut model, 200);
         assert!(model.is_gone(), "{}", model.transcript());
         let selector = "/spec/template/spec/nodeSelector";
-        assert_eq!(model.world.target().unwrap().pointer(selector), None);
+        assert_eq!(model.snapshot.target().unwrap().pointer(selector), None);
     }
 }

@@ -4,12 +4,12 @@ use super::*;
 use model::release_of;
 
 fn canary(model: &Model) -> u8 {
-    rollout::weights(&model.world).unwrap().canary
+    rollout::weights(&model.snapshot).unwrap().canary
 }
 
 fn looks(model: &mut Model, looks: usize) {
     for _ in 0..looks {
-        model.look();
+        model.reconcile();
     }
 }
 
@@ -20,7 +20,7 @@ fn count(model: &Model, what: &str) -> usize {
 fn at_the_first_step(analysis: Value) -> Model {
     let mut model = release(analysis);
     while canary(&model) == 0 {
-        model.look();
+        model.reconcile();
     }
     model
 }
@@ -34,7 +34,7 @@ fn a_release_without_analysis_that_is_cut_off_leaves_the_primary_its_pods() {
         let mut model = start();
         model.crash_after = Some(crash);
         model.run_until(CanaryPhase::Succeeded);
-        assert_eq!(model.world.primary().unwrap()["spec"]["replicas"], 2);
+        assert_eq!(model.snapshot.primary().unwrap()["spec"]["replicas"], 2);
     }
 }
 
@@ -84,7 +84,7 @@ fn a_version_that_comes_while_the_primary_is_not_ready_is_not_swallowed() {
     model.broken = Some("podinfo:1");
     model.image("podinfo:3");
     looks(&mut model, 60);
-    assert_eq!(model.world.phase(), CanaryPhase::Failed);
+    assert_eq!(model.snapshot.phase(), CanaryPhase::Failed);
     model.broken = None;
     model.metric = "100".to_owned();
     model.run_until(CanaryPhase::Succeeded);
@@ -106,10 +106,10 @@ fn a_version_that_comes_between_the_checks_and_the_copy_is_not_promoted_unseen()
 #[test]
 fn a_route_that_somebody_edits_is_repaired_at_the_weight_it_has() {
     let mut model = at_the_first_step(json!({"stepWeight": 20}));
-    let name = model.world.reference(Kind::VirtualService, "podinfo");
-    let hosts = |model: &Model| model.world.objects[&name]["spec"]["hosts"].clone();
+    let name = model.snapshot.reference(Kind::VirtualService, "podinfo");
+    let hosts = |model: &Model| model.snapshot.objects[&name]["spec"]["hosts"].clone();
     let wanted = hosts(&model);
-    model.world.objects.get_mut(&name).unwrap()["spec"]["hosts"] = json!(["elsewhere"]);
+    model.snapshot.objects.get_mut(&name).unwrap()["spec"]["hosts"] = json!(["elsewhere"]);
     looks(&mut model, 2);
     assert_eq!(hosts(&model), wanted);
     model.run_until(CanaryPhase::Succeeded);
@@ -138,18 +138,18 @@ fn a_version_whose_pods_never_get_ready_ends_with_one_alert_that_says_why() {
 #[test]
 fn that_a_canary_is_suspended_is_told_once() {
     let mut model = at_the_first_step(json!({"stepWeight": 20}));
-    model.world.canary.spec.suspend = true;
-    let (writes, now) = (model.writes, model.world.now);
-    // Nothing is due while it is suspended.
-    while model.world.now.as_second() < now.as_second() + 9 {
-        model.look();
+    model.snapshot.canary.spec.suspend = true;
+    let (writes, now) = (model.writes, model.snapshot.now);
+    // Nothing is tick while it is suspended.
+    while model.snapshot.now.as_second() < now.as_second() + 9 {
+        model.reconcile();
     }
     assert_eq!(
         count(&model, "skipping canary run as object is suspended"),
         1
     );
     assert_eq!(model.writes, writes);
-    model.world.canary.spec.suspend = false;
+    model.snapshot.canary.spec.suspend = false;
     model.run_until(CanaryPhase::Succeeded);
 }
 
@@ -177,8 +177,8 @@ fn going_back_to_what_is_promoted_ends_the_run_and_starts_no_other() {
     assert_eq!(count(&model, "Copying"), 0);
     assert_eq!(count(&model, "Run ended without a promotion"), 1);
     assert_eq!(count(&model, "New revision detected!"), 1);
-    assert_eq!(model.world.target().unwrap()["spec"]["replicas"], 0);
-    let status = model.world.canary.status.clone().unwrap();
+    assert_eq!(model.snapshot.target().unwrap()["spec"]["replicas"], 0);
+    let status = model.snapshot.canary.status.clone().unwrap();
     assert_eq!(status.last_applied_spec, status.last_promoted_spec);
 }
 
@@ -186,7 +186,7 @@ fn going_back_to_what_is_promoted_ends_the_run_and_starts_no_other() {
 #[test]
 fn the_younger_of_two_canaries_of_one_target_says_so_and_does_nothing() {
     let mut model = release(json!({"stepWeight": 20}));
-    model.world.rival = Some("older.test".to_owned());
+    model.snapshot.conflicting_canary = Some("older.test".to_owned());
     looks(&mut model, 50);
     assert_eq!(model.writes, 1, "the condition");
     let said = "canary podinfo.test is not run: older.test has the same target podinfo.test";
@@ -195,7 +195,7 @@ fn the_younger_of_two_canaries_of_one_target_says_so_and_does_nothing() {
         1
     );
     let conditions = model
-        .world
+        .snapshot
         .canary
         .status
         .clone()
@@ -203,7 +203,7 @@ fn the_younger_of_two_canaries_of_one_target_says_so_and_does_nothing() {
         .conditions
         .unwrap();
     assert!(conditions.iter().any(|c| c.type_ == "TargetConflict"));
-    model.world.rival = None;
+    model.snapshot.conflicting_canary = None;
     model.run_until(CanaryPhase::Succeeded);
 }
 
@@ -213,7 +213,7 @@ fn steps_that_lead_nowhere_are_refused_and_not_run_for_ever() {
     for analysis in [json!({"stepWeight": 0}), json!({"stepWeights": [50, 20]})] {
         let mut model = release(analysis);
         looks(&mut model, 50);
-        let status = model.world.canary.status.clone().unwrap();
+        let status = model.snapshot.canary.status.clone().unwrap();
         let mut conditions = status.conditions.into_iter().flatten();
         assert!(conditions.any(|c| {
             c.type_ == "Invalid"
@@ -230,8 +230,8 @@ fn steps_that_lead_nowhere_are_refused_and_not_run_for_ever() {
 fn an_ab_test_with_fewer_iterations_than_it_had_is_not_stuck() {
     let test = |iterations: i64| json!({"iterations": iterations, "threshold": 5, "match": [{"headers": {"x-user": {"exact": "insider"}}}]});
     let mut model = release(test(5));
-    while model.world.canary.status.as_ref().unwrap().iterations < 3 {
-        model.look();
+    while model.snapshot.canary.status.as_ref().unwrap().iterations < 3 {
+        model.reconcile();
     }
     model.edit("analysis", &test(2));
     model.run_until(CanaryPhase::Succeeded);
@@ -242,8 +242,8 @@ fn an_ab_test_with_fewer_iterations_than_it_had_is_not_stuck() {
 #[test]
 fn blue_green_with_fewer_iterations_than_it_had_meets_the_traffic_all_the_same() {
     let mut model = release(json!({"iterations": 5}));
-    while model.world.canary.status.as_ref().unwrap().iterations < 4 {
-        model.look();
+    while model.snapshot.canary.status.as_ref().unwrap().iterations < 4 {
+        model.reconcile();
     }
     model.edit("analysis", &json!({"iterations": 2, "threshold": 5}));
     model.run_until(CanaryPhase::Succeeded);

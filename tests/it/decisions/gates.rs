@@ -19,9 +19,9 @@ fn gated(kind: &str, analysis: Value) -> Model {
 }
 
 fn seconds(model: &mut Model, seconds: i64) {
-    let end = model.world.now.as_second() + seconds;
-    while model.world.now.as_second() < end {
-        model.look();
+    let end = model.snapshot.now.as_second() + seconds;
+    while model.snapshot.now.as_second() < end {
+        model.reconcile();
     }
 }
 
@@ -29,7 +29,7 @@ fn seconds(model: &mut Model, seconds: i64) {
 fn a_new_version_waits_until_it_is_approved() {
     let mut model = gated("confirm-rollout", json!({"stepWeight": 50}));
     seconds(&mut model, 25);
-    assert_eq!(model.world.phase(), CanaryPhase::Waiting);
+    assert_eq!(model.snapshot.phase(), CanaryPhase::Waiting);
     model.closed.clear();
     model.run_until(CanaryPhase::Succeeded);
     transcript("confirm-rollout", &model);
@@ -42,9 +42,9 @@ fn a_good_version_waits_for_its_promotion_at_the_weight_that_is_routed() {
         json!({"stepWeight": 50, "maxWeight": 50}),
     );
     seconds(&mut model, 55);
-    assert_eq!(model.world.phase(), CanaryPhase::WaitingPromotion);
+    assert_eq!(model.snapshot.phase(), CanaryPhase::WaitingPromotion);
     assert_eq!(
-        model.world.canary.status.as_ref().unwrap().canary_weight,
+        model.snapshot.canary.status.as_ref().unwrap().canary_weight,
         50
     );
     model.closed.clear();
@@ -70,8 +70,8 @@ fn a_version_that_waits_for_its_promotion_is_still_judged() {
         "confirm-promotion",
         json!({"stepWeight": 50, "maxWeight": 50, "threshold": 2}),
     );
-    while model.world.phase() != CanaryPhase::WaitingPromotion {
-        model.look();
+    while model.snapshot.phase() != CanaryPhase::WaitingPromotion {
+        model.reconcile();
     }
     model.metric = "42".to_owned();
     model.run_until(CanaryPhase::Failed);
@@ -139,7 +139,7 @@ fn a_user_sends_a_version_back() {
 fn a_version_that_is_taken_back_while_it_waits_is_not_run() {
     let mut model = gated("confirm-rollout", json!({"stepWeight": 50}));
     seconds(&mut model, 15);
-    assert_eq!(model.world.phase(), CanaryPhase::Waiting);
+    assert_eq!(model.snapshot.phase(), CanaryPhase::Waiting);
     model.image("podinfo:1");
     model.closed.clear();
     model.run_until(CanaryPhase::Succeeded);

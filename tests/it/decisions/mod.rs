@@ -7,7 +7,7 @@ mod examples;
 mod fears;
 mod gates;
 pub mod model;
-mod outlook;
+mod preview;
 mod properties;
 mod routes;
 mod scalers;
@@ -19,7 +19,7 @@ use std::fs;
 use flagger_rs::{
     api::canary::CanaryPhase,
     rollout::{self, Decision},
-    world::Kind,
+    snapshot::Kind,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -86,7 +86,7 @@ fn a_promotion_step_by_step() {
 #[test]
 fn a_release_without_analysis() {
     let mut model = release(json!({"stepWeight": 50}));
-    model.world.canary.spec.skip_analysis = true;
+    model.snapshot.canary.spec.skip_analysis = true;
     model.run_until(CanaryPhase::Succeeded);
     transcript("skip-analysis", &model);
 }
@@ -179,13 +179,13 @@ fn flaggers_own_hash_of_the_same_version_is_no_new_version() {
     let mut model = release(json!({"stepWeight": 20}));
     model.run_until(CanaryPhase::Succeeded);
     let told = model.told.len();
-    let status = model.world.canary.status.as_mut().unwrap();
+    let status = model.snapshot.canary.status.as_mut().unwrap();
     status.last_applied_spec = Some("76c965d4bf".to_owned());
     status.last_promoted_spec = Some("76c965d4bf".to_owned());
     for _ in 0..5 {
-        model.look();
+        model.reconcile();
     }
-    let status = model.world.canary.status.clone().unwrap();
+    let status = model.snapshot.canary.status.clone().unwrap();
     assert_eq!(status.phase, CanaryPhase::Succeeded);
     assert!(
         status.last_applied_spec.unwrap().starts_with("v1-"),
@@ -202,10 +202,10 @@ fn a_version_that_failed_is_run_again_when_it_comes_back() {
     model.metric = "100".to_owned();
     model.image("podinfo:1");
     for _ in 0..25 {
-        model.look();
+        model.reconcile();
     }
     assert_eq!(
-        model.world.phase(),
+        model.snapshot.phase(),
         CanaryPhase::Failed,
         "there is nothing new"
     );
@@ -220,23 +220,23 @@ fn after_a_failed_promotion_traffic_stays_on_the_healthy_side_and_a_fix_rolls_ou
     let mut model = release(json!({"stepWeight": 50}));
     model.broken = Some("podinfo:2");
     model.run_until(CanaryPhase::Failed);
-    assert_eq!(rollout::weights(&model.world).unwrap().canary, 100);
-    assert_eq!(model.world.target().unwrap()["spec"]["replicas"], 2);
+    assert_eq!(rollout::weights(&model.snapshot).unwrap().canary, 100);
+    assert_eq!(model.snapshot.target().unwrap()["spec"]["replicas"], 2);
     model.image("podinfo:3");
     model.run_until(CanaryPhase::Succeeded);
-    assert_eq!(rollout::weights(&model.world).unwrap().canary, 0);
+    assert_eq!(rollout::weights(&model.snapshot).unwrap().canary, 0);
     transcript("failed-promotion", &model);
 }
 
 /// A canary with `revertOnDeletion` whose Service and VirtualService were there before it.
 fn reverted(crash: Option<usize>) -> Model {
     let mut model = release(json!({"stepWeight": 50}));
-    model.world.canary.spec.revert_on_deletion = true;
+    model.snapshot.canary.spec.revert_on_deletion = true;
     model.run_until(CanaryPhase::Succeeded);
     model.crash_after = crash.map(|crash| model.writes + crash);
     model.delete();
     for _ in 0..200 {
-        model.look();
+        model.reconcile();
     }
     model
 }
@@ -245,7 +245,7 @@ fn reverted(crash: Option<usize>) -> Model {
 fn a_deletion_gives_back_what_was_taken_over() {
     let model = reverted(None);
     assert!(model.is_gone(), "{}", model.transcript());
-    assert_eq!(model.world.target().unwrap()["spec"]["replicas"], 2);
+    assert_eq!(model.snapshot.target().unwrap()["spec"]["replicas"], 2);
     transcript("revert-on-deletion", &model);
 }
 
@@ -262,13 +262,13 @@ fn a_crash_at_any_write_of_a_deletion_loses_nothing() {
 #[test]
 fn a_deletion_waits_for_no_target_for_ever() {
     let mut model = release(json!({"stepWeight": 50}));
-    model.world.canary.spec.revert_on_deletion = true;
-    model.look();
-    let target = model.world.reference(Kind::Deployment, "podinfo");
-    model.world.objects.remove(&target);
+    model.snapshot.canary.spec.revert_on_deletion = true;
+    model.reconcile();
+    let target = model.snapshot.reference(Kind::Deployment, "podinfo");
+    model.snapshot.objects.remove(&target);
     model.delete();
     for _ in 0..10 {
-        model.look();
+        model.reconcile();
     }
     assert!(model.is_gone(), "{}", model.transcript());
 }
@@ -290,9 +290,9 @@ fn weights_that_somebody_edits_between_runs_are_put_back() {
     model.run_until(CanaryPhase::Succeeded);
     model.route(30);
     for _ in 0..3 {
-        model.look();
+        model.reconcile();
     }
-    assert_eq!(rollout::weights(&model.world).unwrap().canary, 0);
+    assert_eq!(rollout::weights(&model.snapshot).unwrap().canary, 0);
 }
 
 /// The analysis said no; that the primary is not ready in that moment does not make it yes.
@@ -300,17 +300,17 @@ fn weights_that_somebody_edits_between_runs_are_put_back() {
 fn a_rollback_waits_for_a_primary_that_blinks_and_does_not_move_traffic_to_the_bad_version() {
     let mut model = release(json!({"stepWeight": 20, "threshold": 1}));
     model.metric = "97.5".to_owned();
-    while rollout::weights(&model.world).unwrap().canary == 0 {
-        model.look();
+    while rollout::weights(&model.snapshot).unwrap().canary == 0 {
+        model.reconcile();
     }
     model.broken = Some("podinfo:1");
     for _ in 0..60 {
-        model.look();
+        model.reconcile();
     }
-    assert_eq!(rollout::weights(&model.world).unwrap().canary, 20);
+    assert_eq!(rollout::weights(&model.snapshot).unwrap().canary, 20);
     model.broken = None;
     model.run_until(CanaryPhase::Failed);
-    assert_eq!(rollout::weights(&model.world).unwrap().canary, 0);
+    assert_eq!(rollout::weights(&model.snapshot).unwrap().canary, 0);
 }
 
 /// The commonest fix is to go back.
@@ -321,7 +321,7 @@ fn after_a_failed_promotion_the_version_before_can_be_released() {
     model.run_until(CanaryPhase::Failed);
     model.image("podinfo:1");
     model.run_until(CanaryPhase::Succeeded);
-    assert_eq!(rollout::weights(&model.world).unwrap().canary, 0);
+    assert_eq!(rollout::weights(&model.snapshot).unwrap().canary, 0);
 }
 
 fn phases() -> impl Strategy<Value = &'static str> {
@@ -369,19 +369,19 @@ proptest! {
         routed in 0_u8..=100,
         applied in prop::option::of("(v1-)?[a-f0-9]{4}"),
         gone in prop::collection::vec(0_usize..8, 0..4),
-        intent in prop::option::of(prop::sample::select(vec!["RollingBack", "Reverting", "NoticePending", "Invalid", "TargetConflict"])),
+        condition in prop::option::of(prop::sample::select(vec!["RollingBack", "Reverting", "NoticePending", "Invalid", "TargetConflict"])),
         reason in "(FailedChecks|FailedPromotion|Promoted|Skipped|x)",
     ) {
         let mut model = release(analysis);
-        for _ in 0..6 { model.look(); }
-        model.arrange(phase, weight, iterations, failed, canary_ready, primary_ready, routed, applied, &gone, intent, &reason);
+        for _ in 0..6 { model.reconcile(); }
+        model.arrange(phase, weight, iterations, failed, canary_ready, primary_ready, routed, applied, &gone, condition, &reason);
         for _ in 0..3 {
-            match rollout::decide(&model.world, &rollout::Evidence::new()) {
-                Decision::Do(plan) => prop_assert_eq!(rollout::audit(&model.world, &plan), Ok(()), "{:?}", plan),
+            match rollout::decide(&model.snapshot, &rollout::Evidence::new()) {
+                Decision::Do(plan) => prop_assert_eq!(rollout::audit(&model.snapshot, &plan), Ok(()), "{:?}", plan),
                 Decision::Ask(questions, _) => prop_assert!(!questions.is_empty()),
                 Decision::Wait(..) => {}
             }
-            model.look();
+            model.reconcile();
         }
     }
 }

@@ -2,29 +2,29 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Write,
+    fmt::Write as _,
     sync::Arc,
 };
 
 use flagger_rs::{
     api::canary::{Canary, CanaryPhase, CanaryStatus},
-    notice::Notice,
+    notifications::Notification,
     rollout::{self, Answer, Decision, Evidence, Plan, Question},
     shell::memory::Memory,
-    world::{
-        Action, Changed, Due, Effect, HttpResponse, Kind, ObjectRef, Settings, TargetKind, World,
-        last_due,
+    snapshot::{
+        Action, Changed, HttpResponse, Kind, ObjectRef, Settings, Snapshot, TargetKind, Tick,
+        Write, last_tick,
     },
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 pub struct Model {
-    pub world: World,
+    pub snapshot: Snapshot,
     evidence: Evidence,
     /// The shell's own memory of what was told in a step.
     memory: Memory,
-    open: Option<Option<Due>>,
+    open: Option<Option<Tick>>,
     served: Option<Timestamp>,
     /// What metric servers answer.
     pub metric: String,
@@ -68,15 +68,15 @@ pub fn scaled(analysis: Value, spec: &Value) -> Model {
     for (key, value) in spec.as_object().unwrap() {
         all[key] = value.clone();
     }
-    let name = model.world.reference(Kind::ScaledObject, "podinfo-so");
+    let name = model.snapshot.reference(Kind::ScaledObject, "podinfo-so");
     let object = json!({"metadata": {"name": "podinfo-so", "namespace": "test"}, "spec": all});
     model.store(name, object);
     begin(model)
 }
 
 fn begin(mut model: Model) -> Model {
-    while model.world.now.as_second() < 15 {
-        model.look();
+    while model.snapshot.now.as_second() < 15 {
+        model.reconcile();
     }
     model.image("podinfo:2");
     model.lines.clear();
@@ -115,21 +115,21 @@ impl Model {
             no_cross_namespace_refs: false,
             cluster_name: String::new(),
         };
-        let world = World {
+        let snapshot = Snapshot {
             canary,
             objects: BTreeMap::new(),
             seen: BTreeSet::new(),
             now: Timestamp::from_second(0).unwrap(),
-            due: None,
+            tick: None,
             changed: None,
-            mended: BTreeSet::new(),
-            rival: None,
-            spread: jiff::SignedDuration::ZERO,
+            recently_written: BTreeSet::new(),
+            conflicting_canary: None,
+            jitter: jiff::SignedDuration::ZERO,
             nonce: 7,
             settings: Arc::new(settings),
         };
         let mut model = Self {
-            world,
+            snapshot,
             evidence: Evidence::new(),
             memory: Memory::default(),
             open: None,
@@ -147,7 +147,7 @@ impl Model {
             routed: vec![],
             lines: vec![],
         };
-        let kind = TargetKind::of(&model.world.canary).unwrap().kind();
+        let kind = TargetKind::of(&model.snapshot.canary).unwrap().kind();
         let mut spec = json!({"replicas": 2, "selector": {"matchLabels": {"app": "podinfo"}},
             "template": {"metadata": {"labels": {"app": "podinfo"}}, "spec": {"containers": [{"name": "podinfod", "image": "podinfo:1"}]}}});
         match kind {
@@ -157,8 +157,8 @@ impl Model {
             }
             _ => {}
         }
-        if let Some(ingress) = &model.world.canary.spec.ingress_ref {
-            let ingress = model.world.reference(Kind::Ingress, &ingress.name);
+        if let Some(ingress) = &model.snapshot.canary.spec.ingress_ref {
+            let ingress = model.snapshot.reference(Kind::Ingress, &ingress.name);
             let backend = json!({"service": {"name": "podinfo", "port": {"number": 80}}});
             let spec = json!({"rules": [{"http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}]});
             model.store(
@@ -166,18 +166,18 @@ impl Model {
                 json!({"metadata": {"name": "podinfo", "namespace": "test"}, "spec": spec}),
             );
         }
-        if let Some(scaler) = model.world.canary.spec.autoscaler_ref.clone()
+        if let Some(scaler) = model.snapshot.canary.spec.autoscaler_ref.clone()
             && scaler.kind == "HorizontalPodAutoscaler"
         {
             let name = model
-                .world
+                .snapshot
                 .reference(Kind::HorizontalPodAutoscaler, &scaler.name);
             let spec =
                 json!({"scaleTargetRef": {"name": "podinfo"}, "minReplicas": 2, "maxReplicas": 4});
             let metadata = json!({"name": scaler.name, "namespace": "test"});
             model.store(name, json!({"metadata": metadata, "spec": spec}));
         }
-        let target = model.world.reference(kind, "podinfo");
+        let target = model.snapshot.reference(kind, "podinfo");
         model.store(
             target,
             json!({"metadata": {"name": "podinfo", "namespace": "test"}, "spec": spec}),
@@ -188,8 +188,8 @@ impl Model {
     /// Until the canary is in this phase and owes nothing.
     pub fn run_until(&mut self, end: CanaryPhase) {
         for _ in 0..2000 {
-            self.look();
-            let status = self.world.canary.status.clone().unwrap_or_default();
+            self.reconcile();
+            let status = self.snapshot.canary.status.clone().unwrap_or_default();
             let mut conditions = status.conditions.iter().flatten();
             // That the primary is broken is true for as long as it is.
             let is_settled =
@@ -204,58 +204,65 @@ impl Model {
     /// Until the canary is in this phase.
     pub fn run_until_phase(&mut self, phase: CanaryPhase) {
         for _ in 0..2000 {
-            if self.world.phase() == phase {
+            if self.snapshot.phase() == phase {
                 return;
             }
-            self.look();
+            self.reconcile();
         }
         panic!("{phase} never came:\n{}", self.transcript());
     }
 
     /// One look, as the shell takes it; a second passes where it waits.
-    pub fn look(&mut self) {
+    pub fn reconcile(&mut self) {
         self.keda();
         self.pods();
         let transition = self
-            .world
+            .snapshot
             .canary
             .status
             .as_ref()
             .and_then(|status| Some(status.last_transition_time.as_ref()?.0));
         let latest = transition.and_then(|transition| {
-            last_due(transition, self.world.canary.interval(), self.world.now)
+            last_tick(
+                transition,
+                self.snapshot.canary.interval(),
+                self.snapshot.now,
+            )
         });
-        let due = latest
+        let tick = latest
             .filter(|at| self.served.is_none_or(|served| served < *at))
-            .map(|at| Due { at, late: false });
-        self.world.due = self.open.unwrap_or(due);
-        let (interval, now) = (self.world.canary.interval(), self.world.now);
-        self.memory.due(transition, interval, now);
-        self.world.mended = self.memory.mended(transition, interval, now);
-        self.world.changed = rollout::new_version(&self.world).map(|_| Changed {
+            .map(|at| Tick { at, late: false });
+        self.snapshot.tick = self.open.unwrap_or(tick);
+        let (interval, now) = (self.snapshot.canary.interval(), self.snapshot.now);
+        self.memory.tick(transition, interval, now);
+        self.snapshot.recently_written = self.memory.recently_written(transition, interval, now);
+        self.snapshot.changed = rollout::new_version(&self.snapshot).map(|_| Changed {
             first: Timestamp::UNIX_EPOCH,
             last: Timestamp::UNIX_EPOCH,
         });
-        match rollout::decide(&self.world, &self.evidence) {
-            Decision::Ask(questions, notices) => {
+        match rollout::decide(&self.snapshot, &self.evidence) {
+            Decision::Ask(questions, notifications) => {
                 let is_known = |question| self.evidence.contains_key(question);
                 assert!(
                     !questions.iter().all(is_known),
                     "asking ends: {questions:?}"
                 );
-                self.tell_once(notices);
-                self.open = Some(self.world.due);
+                self.tell_once(notifications);
+                self.open = Some(self.snapshot.tick);
                 for question in questions {
                     let answer = self.answer(&question);
                     self.evidence.insert(question, answer);
                 }
             }
-            Decision::Wait(next, notices) => {
-                let news = self.memory.untold_wait(&self.world.step(), next, notices);
-                self.tell(news);
-                self.served = self.world.due.map_or(self.served, |due| Some(due.at));
+            Decision::Wait(next, notifications) => {
+                let news = self
+                    .memory
+                    .untold_wait(&self.snapshot.step(), next, notifications);
+                self.notify(news);
+                self.served = self.snapshot.tick.map_or(self.served, |tick| Some(tick.at));
                 self.forget();
-                self.world.now = Timestamp::from_second(self.world.now.as_second() + 1).unwrap();
+                self.snapshot.now =
+                    Timestamp::from_second(self.snapshot.now.as_second() + 1).unwrap();
             }
             Decision::Do(plan) => self.carry_out(plan),
         }
@@ -267,29 +274,35 @@ impl Model {
     }
 
     fn carry_out(&mut self, plan: Plan) {
-        let news = self.memory.untold(&self.world.step(), plan.notices.clone());
-        assert_eq!(rollout::audit(&self.world, &plan), Ok(()), "{plan:?}");
-        for cut in 0..plan.effects.len() {
-            let effects = plan.effects[..cut].to_vec();
+        let news = self
+            .memory
+            .untold(&self.snapshot.step(), plan.notifications.clone());
+        assert_eq!(rollout::audit(&self.snapshot, &plan), Ok(()), "{plan:?}");
+        for cut in 0..plan.writes.len() {
+            let writes = plan.writes[..cut].to_vec();
             let prefix = Plan {
-                effects,
+                writes,
                 ..Plan::default()
             };
-            assert_eq!(rollout::audit(&self.world, &prefix), Ok(()), "{prefix:?}");
+            assert_eq!(
+                rollout::audit(&self.snapshot, &prefix),
+                Ok(()),
+                "{prefix:?}"
+            );
         }
-        for effect in plan.effects {
-            self.write(effect);
+        for write in plan.writes {
+            self.write(write);
             if self.crashes() {
                 return;
             }
         }
         if let Some(status) = plan.status {
             self.line(line_of(&status));
-            let before = self.world.canary.status.as_ref();
+            let before = self.snapshot.canary.status.as_ref();
             let step = before.and_then(|before| before.last_transition_time.clone());
             // A write within a step leaves its time as it was, and the step goes on.
             let goes_on = step == status.last_transition_time;
-            self.world.canary.status = Some(status);
+            self.snapshot.canary.status = Some(status);
             if !goes_on {
                 self.forget();
             }
@@ -297,7 +310,7 @@ impl Model {
                 return;
             }
         }
-        self.tell(news);
+        self.notify(news);
     }
 
     fn crashes(&mut self) -> bool {
@@ -312,26 +325,29 @@ impl Model {
         crash
     }
 
-    fn write(&mut self, effect: Effect) {
-        let Effect { object, action, .. } = effect;
-        self.memory.mend(&object);
+    fn write(&mut self, write: Write) {
+        let Write { object, action, .. } = write;
+        self.memory.mark_written(&object);
         let what = format!("{} {}", object.kind.name(), object.name);
         if let (Kind::Canary, Action::Patch(patch)) = (object.kind, &action) {
             let finalizers = patch.pointer("/2/value").unwrap();
             self.line(format!("patch  {what}: finalizers {finalizers}"));
-            self.world.canary.metadata.finalizers =
+            self.snapshot.canary.metadata.finalizers =
                 serde_json::from_value(finalizers.clone()).unwrap();
             return;
         }
         match action {
             Action::Create(value) => {
-                assert!(!self.world.objects.contains_key(&object), "{what} exists");
+                assert!(
+                    !self.snapshot.objects.contains_key(&object),
+                    "{what} exists"
+                );
                 self.line(format!("create {what}"));
                 self.store(object.clone(), value);
             }
             Action::Replace(value) => {
                 let paused = is_paused(&value);
-                let news = match self.world.objects.get(&object).map(is_paused) {
+                let news = match self.snapshot.objects.get(&object).map(is_paused) {
                     Some(before) if before != paused && paused => ": paused",
                     Some(before) if before != paused => ": resumed",
                     _ => "",
@@ -340,7 +356,7 @@ impl Model {
                 self.store(object.clone(), value);
             }
             Action::Patch(patch) => {
-                let target = self.world.objects.get_mut(&object).unwrap();
+                let target = self.snapshot.objects.get_mut(&object).unwrap();
                 let mut said = Vec::new();
                 for operation in patch.as_array().unwrap() {
                     let path = operation["path"].as_str().unwrap();
@@ -381,18 +397,20 @@ impl Model {
                 | Kind::Ingress
                 | Kind::TrafficSplitV1Alpha1
         ) {
-            let route = self.world.objects[&object].to_string();
+            let route = self.snapshot.objects[&object].to_string();
             let cookies = route.split('"').filter(|text| text.contains("; Max-Age="));
             self.sent.extend(cookies.map(str::to_owned));
-            let Some(weights) = rollout::weights(&self.world) else {
+            let Some(weights) = rollout::weights(&self.snapshot) else {
                 return;
             };
             self.routed.push(weights.canary);
             let judged = [CanaryPhase::Progressing, CanaryPhase::WaitingPromotion];
             // A way back is no step.
-            let status = self.world.canary.status.as_ref();
-            let intents = status.and_then(|status| status.conditions.as_ref());
-            if judged.contains(&self.world.phase()) && intents.is_some_and(|all| all.len() == 1) {
+            let status = self.snapshot.canary.status.as_ref();
+            let conditions = status.and_then(|status| status.conditions.as_ref());
+            if judged.contains(&self.snapshot.phase())
+                && conditions.is_some_and(|all| all.len() == 1)
+            {
                 self.judged.push(weights.canary);
             }
             self.line(format!(
@@ -410,13 +428,13 @@ impl Model {
             value["metadata"]["uid"] = json!(format!("{}-{}", name.kind.name(), name.name));
             value["metadata"]["generation"] = json!(1);
         }
-        self.world.objects.insert(name, value);
+        self.snapshot.objects.insert(name, value);
     }
 
     /// What KEDA does where there is no load: it keeps what is paused at zero, and everything else at its least.
     fn keda(&mut self) {
         let scalers: Vec<_> = self
-            .world
+            .snapshot
             .objects
             .iter()
             .filter(|(name, _)| name.kind == Kind::ScaledObject)
@@ -424,10 +442,10 @@ impl Model {
             .collect();
         for scaler in scalers {
             let workload = scaler["spec"]["scaleTargetRef"]["name"].as_str().unwrap();
-            let workload = self.world.reference(Kind::Deployment, workload);
+            let workload = self.snapshot.reference(Kind::Deployment, workload);
             let least = scaler["spec"]["minReplicaCount"].as_i64().unwrap_or(0);
             let replicas = if is_paused(&scaler) { 0 } else { least };
-            let Some(workload) = self.world.objects.get_mut(&workload) else {
+            let Some(workload) = self.snapshot.objects.get_mut(&workload) else {
                 continue;
             };
             if workload["spec"]["replicas"] != replicas {
@@ -443,7 +461,7 @@ impl Model {
 
     /// Every pod is ready at once, but for those that are broken.
     fn pods(&mut self) {
-        for (name, object) in &mut self.world.objects {
+        for (name, object) in &mut self.snapshot.objects {
             if name.kind == Kind::DaemonSet {
                 let pods = if TargetKind::DaemonSet.is_at_zero(object) {
                     0
@@ -478,14 +496,14 @@ impl Model {
 
     /// `kubectl delete canary`.
     pub fn delete(&mut self) {
-        let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.world.now);
-        self.world.canary.metadata.deletion_timestamp = Some(now);
+        let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.snapshot.now);
+        self.snapshot.canary.metadata.deletion_timestamp = Some(now);
         self.lines.clear();
     }
 
     /// Whether nothing holds the deleted Canary any more.
     pub fn is_gone(&self) -> bool {
-        let meta = &self.world.canary.metadata;
+        let meta = &self.snapshot.canary.metadata;
         meta.deletion_timestamp.is_some() && meta.finalizers.iter().flatten().count() == 0
     }
 
@@ -498,8 +516,8 @@ impl Model {
 
     /// Somebody edits the weights.
     pub fn route(&mut self, canary: u8) {
-        let name = self.world.reference(Kind::VirtualService, "podinfo");
-        let Some(route) = self.world.objects.get_mut(&name) else {
+        let name = self.snapshot.reference(Kind::VirtualService, "podinfo");
+        let Some(route) = self.snapshot.objects.get_mut(&name) else {
             return;
         };
         let rule = route["spec"]["http"][0]["route"].as_array_mut().unwrap();
@@ -509,7 +527,7 @@ impl Model {
 
     /// Somebody edits the Canary's spec.
     pub fn edit(&mut self, field: &str, value: &Value) {
-        let mut canary = serde_json::to_value(&self.world.canary).unwrap();
+        let mut canary = serde_json::to_value(&self.snapshot.canary).unwrap();
         let old = canary["spec"][field].take();
         canary["spec"][field] = value.clone();
         if field == "analysis" {
@@ -517,14 +535,14 @@ impl Model {
                 canary["spec"][field][kept] = old[kept].clone();
             }
         }
-        self.world.canary = serde_json::from_value(canary).unwrap();
+        self.snapshot.canary = serde_json::from_value(canary).unwrap();
     }
 
     /// A new version of the target.
     pub fn image(&mut self, image: &str) {
-        let kind = TargetKind::of(&self.world.canary).unwrap().kind();
-        let target = self.world.reference(kind, "podinfo");
-        let object = self.world.objects.get_mut(&target).unwrap();
+        let kind = TargetKind::of(&self.snapshot.canary).unwrap().kind();
+        let target = self.snapshot.reference(kind, "podinfo");
+        let object = self.snapshot.objects.get_mut(&target).unwrap();
         match kind {
             Kind::Service => object["spec"]["selector"]["app"] = json!(image),
             _ => object["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image),
@@ -546,8 +564,8 @@ impl Model {
                     body: String::new(),
                 })
             }
-            Question::Measure { query, .. } => {
-                let url = &query.request(self.world.now).url.0;
+            Question::Metric { query, .. } => {
+                let url = &query.request(self.snapshot.now).url.0;
                 let value = if url.contains("vector%281%29") {
                     self.online
                 } else if url.contains("duration_seconds_bucket") {
@@ -561,28 +579,28 @@ impl Model {
                     body: json!({"data": {"result": [{"value": [0, value]}]}}).to_string(),
                 })
             }
-            Question::Tell(notices) => {
-                self.tell(notices.clone());
-                Answer::Told
+            Question::Notify(notifications) => {
+                self.notify(notifications.clone());
+                Answer::Delivered
             }
         }
     }
 
-    fn tell_once(&mut self, notices: Vec<Notice>) {
-        let news = self.memory.untold(&self.world.step(), notices);
-        self.tell(news);
+    fn tell_once(&mut self, notifications: Vec<Notification>) {
+        let news = self.memory.untold(&self.snapshot.step(), notifications);
+        self.notify(news);
     }
 
-    fn tell(&mut self, notices: Vec<Notice>) {
-        for notice in notices {
-            let line = match notice {
-                Notice::Event {
+    fn notify(&mut self, notifications: Vec<Notification>) {
+        for notification in notifications {
+            let line = match notification {
+                Notification::Event {
                     kind,
                     message,
                     phase,
                     ..
                 } => format!("{} [{phase}] {message}", kind.as_str()),
-                Notice::Alert { severity, text, .. } => format!("alert {severity:?}: {text}"),
+                Notification::Alert { severity, text, .. } => format!("alert {severity:?}: {text}"),
             };
             self.line(format!("tell   {line}"));
             self.told.push(line);
@@ -591,7 +609,7 @@ impl Model {
 
     fn line(&mut self, text: String) {
         self.lines
-            .push(format!("{:>4} s  {text}", self.world.now.as_second()));
+            .push(format!("{:>4} s  {text}", self.snapshot.now.as_second()));
     }
 
     pub fn transcript(&self) -> String {
@@ -603,7 +621,7 @@ impl Model {
 
     /// What a user is left with.
     pub fn outcome(&self) -> String {
-        let status = self.world.canary.status.clone().unwrap_or_default();
+        let status = self.snapshot.canary.status.clone().unwrap_or_default();
         let image = |object: Option<&Value>| {
             object
                 .and_then(|o| o.pointer("/spec/template/spec/containers/0/image"))
@@ -614,11 +632,11 @@ impl Model {
             status.phase,
             status.last_applied_spec,
             status.last_promoted_spec,
-            image(self.world.primary()),
-            self.world
+            image(self.snapshot.primary()),
+            self.snapshot
                 .target()
                 .map(|target| target["spec"]["replicas"].clone()),
-            rollout::weights(&self.world),
+            rollout::weights(&self.snapshot),
         )
     }
 
@@ -638,26 +656,26 @@ impl Model {
         routed: u8,
         applied: Option<String>,
         gone: &[usize],
-        intent: Option<&str>,
+        condition: Option<&str>,
         reason: &str,
     ) {
         let mut conditions =
             vec![json!({"type": "Promoted", "status": "Unknown", "reason": phase})];
-        conditions.extend(intent.map(
-            |intent| json!({"type": intent, "status": "True", "reason": reason, "message": "2"}),
+        conditions.extend(condition.map(
+            |condition| json!({"type": condition, "status": "True", "reason": reason, "message": "2"}),
         ));
         let mut status = json!({"phase": phase, "canaryWeight": weight, "iterations": iterations, "failedChecks": failed, "conditions": conditions,
             "lastTransitionTime": "1970-01-01T00:00:00Z", "trackedConfigs": {}});
         if let Some(applied) = applied {
             status["lastAppliedSpec"] = json!(applied);
         }
-        self.world.canary.status = Some(serde_json::from_value(status).unwrap());
-        self.world.now = Timestamp::from_second(1000).unwrap();
-        self.world.due = Some(Due {
-            at: self.world.now,
+        self.snapshot.canary.status = Some(serde_json::from_value(status).unwrap());
+        self.snapshot.now = Timestamp::from_second(1000).unwrap();
+        self.snapshot.tick = Some(Tick {
+            at: self.snapshot.now,
             late: false,
         });
-        self.world.changed = Some(Changed {
+        self.snapshot.changed = Some(Changed {
             first: Timestamp::UNIX_EPOCH,
             last: Timestamp::UNIX_EPOCH,
         });
@@ -667,18 +685,18 @@ impl Model {
             ("podinfo-primary", primary_ready),
         ] {
             if let Some(object) = self
-                .world
+                .snapshot
                 .objects
-                .get_mut(&self.world.reference(Kind::Deployment, name))
+                .get_mut(&self.snapshot.reference(Kind::Deployment, name))
             {
                 object["status"]["readyReplicas"] = json!(ready);
             }
         }
         self.route(routed);
-        let names: Vec<_> = self.world.objects.keys().cloned().collect();
+        let names: Vec<_> = self.snapshot.objects.keys().cloned().collect();
         for i in gone {
             if let Some(name) = names.get(*i) {
-                self.world.objects.remove(name);
+                self.snapshot.objects.remove(name);
             }
         }
     }
@@ -693,8 +711,8 @@ fn line_of(status: &CanaryStatus) -> String {
     let cookies = cookies
         .iter()
         .filter_map(|(name, cookie)| Some(format!(" {name} {}", cookie.as_ref()?)));
-    let intents = status.conditions.iter().flatten().skip(1);
-    let intents = intents.map(|c| {
+    let conditions = status.conditions.iter().flatten().skip(1);
+    let conditions = conditions.map(|c| {
         format!(
             " [{} {} {}]",
             c.type_,
@@ -709,7 +727,7 @@ fn line_of(status: &CanaryStatus) -> String {
         status.iterations,
         status.failed_checks,
         cookies.collect::<String>(),
-        intents.collect::<String>()
+        conditions.collect::<String>()
     )
 }
 

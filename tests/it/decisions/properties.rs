@@ -92,8 +92,8 @@ fn reaches(model: &mut Model, end: CanaryPhase) -> bool {
 
 fn reaches_with(model: &mut Model, end: CanaryPhase, holds: impl Fn(&Model) -> bool) -> bool {
     (0..BOUND).any(|_| {
-        model.look();
-        let status = model.world.canary.status.as_ref();
+        model.reconcile();
+        let status = model.snapshot.canary.status.as_ref();
         let is_told =
             |status: &CanaryStatus| status.conditions.as_ref().is_some_and(|all| all.len() == 1);
         status.is_some_and(|status| status.phase == end && is_told(status)) && holds(model)
@@ -103,7 +103,7 @@ fn reaches_with(model: &mut Model, end: CanaryPhase, holds: impl Fn(&Model) -> b
 fn rests(model: &mut Model) -> bool {
     let writes = model.writes;
     for _ in 0..100 {
-        model.look();
+        model.reconcile();
     }
     model.writes == writes
 }
@@ -117,9 +117,9 @@ proptest! {
         let mut model = release_of(spec);
         prop_assert!(reaches(&mut model, CanaryPhase::Succeeded), "{}", model.transcript());
         prop_assert!(model.judged.is_sorted(), "{:?}\n{}", model.judged, model.transcript());
-        let weights = rollout::weights(&model.world).unwrap();
+        let weights = rollout::weights(&model.snapshot).unwrap();
         prop_assert_eq!((weights.primary, weights.canary, weights.mirrored), (100, 0, false));
-        prop_assert!(model.outcome().contains("podinfo:2") || model.world.primary().unwrap()["spec"]["selector"]["app"] == "podinfo:2");
+        prop_assert!(model.outcome().contains("podinfo:2") || model.snapshot.primary().unwrap()["spec"]["selector"]["app"] == "podinfo:2");
         prop_assert!(rests(&mut model), "{}", model.transcript());
     }
 
@@ -129,7 +129,7 @@ proptest! {
         let mut model = release_of(spec);
         model.metric = "1".to_owned();
         prop_assert!(reaches(&mut model, CanaryPhase::Failed), "{}", model.transcript());
-        let weights = rollout::weights(&model.world).unwrap();
+        let weights = rollout::weights(&model.snapshot).unwrap();
         prop_assert_eq!((weights.primary, weights.canary, weights.mirrored), (100, 0, false));
         prop_assert!(rests(&mut model), "{}", model.transcript());
     }
@@ -149,7 +149,7 @@ proptest! {
     #[test]
     fn an_edit_in_any_moment_leads_to_a_safe_end(spec in specs(), other in specs(), moment in 1_usize..80, metric in prop::sample::select(vec!["1", "100"])) {
         let mut model = release_of(spec.clone());
-        for _ in 0..moment { model.look(); }
+        for _ in 0..moment { model.reconcile(); }
         for (key, value) in other.as_object().unwrap() {
             // The target and where it is routed are what a Canary is about: another one is another Canary.
             if key != "targetRef" && key != "provider" {
@@ -157,11 +157,11 @@ proptest! {
             }
         }
         model.metric = metric.to_owned();
-        for _ in 0..BOUND / 2 { model.look(); }
-        let Decision::Wait(_, said) = rollout::decide(&model.world, &rollout::Evidence::new()) else {
+        for _ in 0..BOUND / 2 { model.reconcile(); }
+        let Decision::Wait(_, said) = rollout::decide(&model.snapshot, &rollout::Evidence::new()) else {
             return Err(TestCaseError::fail(model.transcript()));
         };
-        let phase = model.world.phase();
+        let phase = model.snapshot.phase();
         // What the router cannot express is not done, and is said.
         let is_refused = format!("{said:?}").contains("use another provider");
         let is_at_an_end = matches!(phase, CanaryPhase::Succeeded | CanaryPhase::Failed | CanaryPhase::Initialized);
@@ -180,17 +180,17 @@ proptest! {
         model.broken = broken.then_some("podinfo:2");
         model.crash_after = crash;
         for (moment, image, metric) in versions {
-            for _ in 0..moment { model.look(); }
+            for _ in 0..moment { model.reconcile(); }
             metric.clone_into(&mut model.metric);
             model.image(image);
         }
-        for _ in 0..30 { model.look(); }
+        for _ in 0..30 { model.reconcile(); }
         "100".clone_into(&mut model.metric);
         model.image("podinfo:4");
         // What was under way may succeed first.
-        let is_last = |model: &Model| model.outcome().contains("podinfo:4") || model.world.primary().unwrap()["spec"]["selector"]["app"] == "podinfo:4";
+        let is_last = |model: &Model| model.outcome().contains("podinfo:4") || model.snapshot.primary().unwrap()["spec"]["selector"]["app"] == "podinfo:4";
         prop_assert!(reaches_with(&mut model, CanaryPhase::Succeeded, is_last), "{}", model.transcript());
-        let weights = rollout::weights(&model.world).unwrap();
+        let weights = rollout::weights(&model.snapshot).unwrap();
         prop_assert_eq!((weights.primary, weights.canary, weights.mirrored), (100, 0, false));
         prop_assert!(rests(&mut model), "{}", model.transcript());
     }
@@ -209,12 +209,12 @@ proptest! {
         let mut model = release_of(spec);
         metric.clone_into(&mut model.metric);
         model.crash_after = crash;
-        for _ in 0..moment { model.look(); }
-        model.world.canary.spec.suspend = suspend;
+        for _ in 0..moment { model.reconcile(); }
+        model.snapshot.canary.spec.suspend = suspend;
         model.delete();
-        for _ in 0..BOUND { model.look(); if model.is_gone() { break; } }
+        for _ in 0..BOUND { model.reconcile(); if model.is_gone() { break; } }
         prop_assert!(model.is_gone(), "{}", model.transcript());
-        let target = model.world.target().unwrap();
+        let target = model.snapshot.target().unwrap();
         prop_assert_ne!(&target["spec"]["replicas"], &json!(0), "{}", model.transcript());
         prop_assert_eq!(target.pointer("/spec/template/spec/nodeSelector"), None);
     }
@@ -232,10 +232,10 @@ proptest! {
         prop_assert!(reaches(&mut whole, end), "{}", whole.transcript());
         let mut model = release_of(spec);
         metric.clone_into(&mut model.metric);
-        for _ in 0..moment { model.look(); }
-        model.world.canary.spec.suspend = true;
-        for _ in 0..100 { model.look(); }
-        model.world.canary.spec.suspend = false;
+        for _ in 0..moment { model.reconcile(); }
+        model.snapshot.canary.spec.suspend = true;
+        for _ in 0..100 { model.reconcile(); }
+        model.snapshot.canary.spec.suspend = false;
         prop_assert!(reaches(&mut model, end), "{}", model.transcript());
         prop_assert_eq!(model.outcome(), whole.outcome(), "{}", model.transcript());
     }

@@ -3,7 +3,7 @@
 use flagger_rs::{
     api::canary::CanaryPhase,
     rollout,
-    world::{Kind, Weights},
+    snapshot::{Kind, Weights},
 };
 use serde_json::{Value, json};
 
@@ -42,16 +42,16 @@ fn contour_shares_traffic_after_it_copied_requests() {
 #[test]
 fn no_run_starts_on_a_proxy_that_nobody_includes() {
     let mut model = on("contour", json!({"stepWeight": 50}));
-    let proxy = model.world.reference(Kind::HttpProxy, "podinfo");
-    let live = model.world.objects.get_mut(&proxy).unwrap();
+    let proxy = model.snapshot.reference(Kind::HttpProxy, "podinfo");
+    let live = model.snapshot.objects.get_mut(&proxy).unwrap();
     live["status"] = json!({"currentStatus": "orphaned", "description": "nobody includes it"});
     for _ in 0..30 {
-        model.look();
+        model.reconcile();
     }
-    assert_eq!(model.world.phase(), CanaryPhase::Initialized);
+    assert_eq!(model.snapshot.phase(), CanaryPhase::Initialized);
     let says = |text: &str| model.told.iter().any(|line| line.contains(text));
     assert!(says("include it from an HTTPProxy that has a virtualhost"));
-    model.world.objects.get_mut(&proxy).unwrap()["status"] = json!({"currentStatus": "valid"});
+    model.snapshot.objects.get_mut(&proxy).unwrap()["status"] = json!({"currentStatus": "valid"});
     model.run_until(CanaryPhase::Succeeded);
 }
 
@@ -60,22 +60,22 @@ fn no_run_starts_on_a_proxy_that_nobody_includes() {
 fn traffic_is_not_taken_for_moved_before_contour_has_seen_it() {
     let mut model = on("contour", json!({"stepWeight": 50}));
     model.image("podinfo:1");
-    let status = model.world.canary.status.as_mut().unwrap();
+    let status = model.snapshot.canary.status.as_mut().unwrap();
     status.phase = CanaryPhase::Initializing;
-    let proxy = model.world.reference(Kind::HttpProxy, "podinfo");
+    let proxy = model.snapshot.reference(Kind::HttpProxy, "podinfo");
     let theirs = json!({"services": [{"name": "podinfo", "port": 9898}]});
     let seen = |model: &mut Model, generation: i64| {
-        let live = model.world.objects.get_mut(&proxy).unwrap();
+        let live = model.snapshot.objects.get_mut(&proxy).unwrap();
         live["metadata"]["generation"] = json!(7);
         live["status"] =
             json!({"conditions": [{"type": "Valid", "observedGeneration": generation}]});
         live["spec"]["routes"].clone()
     };
     seen(&mut model, 6);
-    let live = model.world.objects.get_mut(&proxy).unwrap();
+    let live = model.snapshot.objects.get_mut(&proxy).unwrap();
     live["spec"]["routes"] = json!([theirs]);
     for _ in 0..30 {
-        model.look();
+        model.reconcile();
     }
     let routes = seen(&mut model, 7);
     assert_eq!(routes[0], theirs, "{routes}");
@@ -83,43 +83,44 @@ fn traffic_is_not_taken_for_moved_before_contour_has_seen_it() {
     until(&mut model, |model| seen(model, 7)[0] != theirs);
     seen(&mut model, 6);
     for _ in 0..30 {
-        model.look();
+        model.reconcile();
     }
-    assert_eq!(model.world.phase(), CanaryPhase::Initializing);
+    assert_eq!(model.snapshot.phase(), CanaryPhase::Initializing);
     seen(&mut model, 7);
     model.run_until(CanaryPhase::Initialized);
     for _ in 0..30 {
-        model.look();
+        model.reconcile();
     }
     let routes = seen(&mut model, 7);
     assert_eq!(routes.as_array().map(Vec::len), Some(1), "{routes}");
 }
 
-/// What somebody puts back is announced and written again at each due, and at each due only.
+/// What somebody puts back is announced and written again at each tick, and at each tick only.
 #[test]
 fn a_proxy_that_somebody_puts_back_all_the_time_is_taken_over_once_an_interval() {
     let mut model = on("contour", json!({"stepWeight": 50}));
     model.image("podinfo:1");
-    model.world.canary.status.as_mut().unwrap().phase = CanaryPhase::Initializing;
-    let proxy = model.world.reference(Kind::HttpProxy, "podinfo");
+    model.snapshot.canary.status.as_mut().unwrap().phase = CanaryPhase::Initializing;
+    let proxy = model.snapshot.reference(Kind::HttpProxy, "podinfo");
     let theirs = json!([{"services": [{"name": "podinfo", "port": 9898}]}]);
-    let routes =
-        |model: &mut Model| model.world.objects.get_mut(&proxy).unwrap()["spec"]["routes"].take();
-    let (mut announced, mut taken, start) = (0, 0, model.world.now);
+    let routes = |model: &mut Model| {
+        model.snapshot.objects.get_mut(&proxy).unwrap()["spec"]["routes"].take()
+    };
+    let (mut announced, mut taken, start) = (0, 0, model.snapshot.now);
     routes(&mut model);
-    model.world.objects.get_mut(&proxy).unwrap()["spec"]["routes"] = theirs.clone();
+    model.snapshot.objects.get_mut(&proxy).unwrap()["spec"]["routes"] = theirs.clone();
     for _ in 0..300 {
-        model.look();
+        model.reconcile();
         let now = routes(&mut model);
         let is_announcement = now.as_array().unwrap().len() == 2 && now[0] == theirs[0];
         announced += usize::from(is_announcement);
         taken += usize::from(now[0] != theirs[0]);
         let next = if is_announcement { &now } else { &theirs };
-        model.world.objects.get_mut(&proxy).unwrap()["spec"]["routes"] = next.clone();
+        model.snapshot.objects.get_mut(&proxy).unwrap()["spec"]["routes"] = next.clone();
     }
-    assert_eq!(model.world.phase(), CanaryPhase::Initializing);
-    let passed = model.world.now.duration_since(start).as_secs_f64();
-    let intervals = (passed / model.world.canary.interval().as_secs_f64()) as usize;
+    assert_eq!(model.snapshot.phase(), CanaryPhase::Initializing);
+    let passed = model.snapshot.now.duration_since(start).as_secs_f64();
+    let intervals = (passed / model.snapshot.canary.interval().as_secs_f64()) as usize;
     assert!(
         taken >= intervals - 1 && taken <= intervals + 1,
         "{taken} in {intervals}"
@@ -132,15 +133,15 @@ fn until(model: &mut Model, holds: impl Fn(&mut Model) -> bool) {
         if holds(model) {
             return;
         }
-        model.look();
+        model.reconcile();
     }
     panic!("it never came:\n{}", model.transcript());
 }
 
 /// The proxy's generation goes up with each write, and Contour says later that it has seen it.
 fn contour_is_late(model: &mut Model, is_late: bool) {
-    let proxy = model.world.reference(Kind::HttpProxy, "podinfo");
-    let live = model.world.objects.get_mut(&proxy).unwrap();
+    let proxy = model.snapshot.reference(Kind::HttpProxy, "podinfo");
+    let live = model.snapshot.objects.get_mut(&proxy).unwrap();
     live["metadata"]["generation"] = json!(7);
     let seen = json!({"type": "Valid", "observedGeneration": if is_late { 6 } else { 7 }});
     live["status"] = json!({"conditions": [seen]});
@@ -152,19 +153,19 @@ fn the_canary_goes_only_when_contour_has_seen_that_traffic_left_it() {
         let mut model = on("contour", json!({"stepWeight": 50, "threshold": 1}));
         model.run_until_phase(CanaryPhase::Progressing);
         let is_at_primary =
-            |model: &Model| rollout::weights(&model.world) == Some(Weights::PRIMARY);
+            |model: &Model| rollout::weights(&model.snapshot) == Some(Weights::PRIMARY);
         until(&mut model, |model| !is_at_primary(model));
         model.metric = metric.to_owned();
         until(&mut model, |model| is_at_primary(model));
         contour_is_late(&mut model, true);
-        let replicas = |model: &Model| model.world.target().unwrap()["spec"]["replicas"].clone();
+        let replicas = |model: &Model| model.snapshot.target().unwrap()["spec"]["replicas"].clone();
         for _ in 0..100 {
-            model.look();
+            model.reconcile();
         }
         assert_ne!(replicas(&model), 0, "{metric}");
         contour_is_late(&mut model, false);
         for _ in 0..100 {
-            model.look();
+            model.reconcile();
         }
         assert_eq!(replicas(&model), 0, "{metric}");
     }
@@ -174,15 +175,15 @@ fn the_canary_goes_only_when_contour_has_seen_that_traffic_left_it() {
 fn a_switch_to_no_analysis_waits_for_contour_too() {
     let mut model = on("contour", json!({"stepWeight": 50}));
     until(&mut model, |model| {
-        rollout::weights(&model.world) == Some(Weights::canary(50))
+        rollout::weights(&model.snapshot) == Some(Weights::canary(50))
     });
     contour_is_late(&mut model, true);
-    model.world.canary.spec.skip_analysis = true;
+    model.snapshot.canary.spec.skip_analysis = true;
     for _ in 0..100 {
-        model.look();
+        model.reconcile();
     }
-    assert_eq!(rollout::weights(&model.world), Some(Weights::PRIMARY));
-    assert_ne!(model.world.target().unwrap()["spec"]["replicas"], 0);
+    assert_eq!(rollout::weights(&model.snapshot), Some(Weights::PRIMARY));
+    assert_ne!(model.snapshot.target().unwrap()["spec"]["replicas"], 0);
     contour_is_late(&mut model, false);
     model.run_until(CanaryPhase::Succeeded);
 }
@@ -190,14 +191,14 @@ fn a_switch_to_no_analysis_waits_for_contour_too() {
 #[test]
 fn a_canary_is_deleted_when_contour_has_seen_where_clients_go() {
     let mut model = on("contour", json!({"stepWeight": 50}));
-    model.world.canary.spec.revert_on_deletion = true;
+    model.snapshot.canary.spec.revert_on_deletion = true;
     model.run_until(CanaryPhase::Succeeded);
-    let proxy = model.world.reference(Kind::HttpProxy, "podinfo");
-    let routes = |model: &Model| model.world.objects[&proxy]["spec"]["routes"].clone();
+    let proxy = model.snapshot.reference(Kind::HttpProxy, "podinfo");
+    let routes = |model: &Model| model.snapshot.objects[&proxy]["spec"]["routes"].clone();
     contour_is_late(&mut model, true);
     model.delete();
     for _ in 0..60 {
-        model.look();
+        model.reconcile();
     }
     let announced = routes(&model);
     assert_eq!(announced.as_array().unwrap().len(), 2, "{announced}");
@@ -208,11 +209,11 @@ fn a_canary_is_deleted_when_contour_has_seen_where_clients_go() {
         routes(model)[0]["services"][0]["name"] == "podinfo"
     });
     // Envoy may hear of it later than of what is gone.
-    let since = model.world.now;
+    let since = model.snapshot.now;
     until(&mut model, |model| {
         routes(model).as_array().unwrap().len() == 1
     });
-    assert!(model.world.now.duration_since(since).as_secs() >= 5);
+    assert!(model.snapshot.now.duration_since(since).as_secs() >= 5);
     until(&mut model, |model| model.is_gone());
 }
 
@@ -221,19 +222,19 @@ fn what_was_just_repaired_is_not_complained_of() {
     let mut model = on("contour", json!({"stepWeight": 50}));
     model.run_until_phase(CanaryPhase::Progressing);
     let said = |model: &Model| model.told.iter().any(|line| line.contains("not taken up"));
-    let proxy = model.world.reference(Kind::HttpProxy, "podinfo");
+    let proxy = model.snapshot.reference(Kind::HttpProxy, "podinfo");
     until(&mut model, |model| {
         contour_is_late(model, true);
-        let live = model.world.objects.get_mut(&proxy).unwrap();
+        let live = model.snapshot.objects.get_mut(&proxy).unwrap();
         live["metadata"]["labels"] = json!({"a": "b"});
-        model.world.due.is_some() && !model.world.mended.is_empty()
+        model.snapshot.tick.is_some() && !model.snapshot.recently_written.is_empty()
     });
     assert!(!said(&model), "{:?}", model.told);
     for _ in 0..100 {
-        model.look();
+        model.reconcile();
     }
     assert!(said(&model));
-    assert_eq!(model.world.phase(), CanaryPhase::Progressing);
+    assert_eq!(model.snapshot.phase(), CanaryPhase::Progressing);
     contour_is_late(&mut model, false);
     model.run_until(CanaryPhase::Succeeded);
 }
@@ -285,18 +286,18 @@ fn a_canary_deleted_in_the_middle_leads_clients_to_the_target() {
         if provider == "nginx" {
             model = on_nginx(json!({"stepWeight": 50}));
         }
-        model.world.canary.spec.revert_on_deletion = true;
+        model.snapshot.canary.spec.revert_on_deletion = true;
         while model.judged.is_empty() {
-            model.look();
+            model.reconcile();
         }
         model.delete();
         for _ in 0..100 {
-            model.look();
+            model.reconcile();
         }
         assert!(model.is_gone(), "{provider}: {}", model.transcript());
         let route = |kind, name| {
             model
-                .world
+                .snapshot
                 .object(kind, name)
                 .map(|route| route["spec"].to_string())
         };
@@ -333,17 +334,17 @@ fn a_crash_at_any_write_of_a_release_loses_nothing_on_any_route() {
 #[test]
 fn no_run_starts_on_a_route_that_its_gateway_did_not_take_up() {
     let mut model = on("gatewayapi:v1", json!({"stepWeight": 50}));
-    let route = model.world.reference(Kind::HttpRoute, "podinfo");
-    let live = model.world.objects.get_mut(&route).unwrap();
+    let route = model.snapshot.reference(Kind::HttpRoute, "podinfo");
+    let live = model.snapshot.objects.get_mut(&route).unwrap();
     let parent = live["spec"]["parentRefs"][0].clone();
     live["status"] = json!({"parents": [{"parentRef": parent, "conditions": [{"type": "Accepted", "status": "False"}]}]});
     for _ in 0..30 {
-        model.look();
+        model.reconcile();
     }
-    assert_eq!(model.world.phase(), CanaryPhase::Initialized);
+    assert_eq!(model.snapshot.phase(), CanaryPhase::Initialized);
     let says = |text: &str| model.told.iter().any(|line| line.contains(text));
     assert!(says("parent gateway is not ready (status: False"));
-    let live = model.world.objects.get_mut(&route).unwrap();
+    let live = model.snapshot.objects.get_mut(&route).unwrap();
     live["status"]["parents"][0]["conditions"][0] =
         json!({"type": "Accepted", "status": "True", "observedGeneration": 99});
     model.run_until(CanaryPhase::Succeeded);
@@ -391,10 +392,13 @@ fn clients_stay_on_the_side_that_answered_them() {
     let mut model = sticky("istio");
     model.run_until(CanaryPhase::Succeeded);
     transcript("session-affinity", &model);
-    let status = model.world.canary.status.clone().unwrap();
+    let status = model.snapshot.canary.status.clone().unwrap();
     assert_eq!(status.session_affinity_cookie, None);
     let previous = status.previous_session_affinity_cookie.unwrap();
-    let route = model.world.object(Kind::VirtualService, "podinfo").unwrap();
+    let route = model
+        .snapshot
+        .object(Kind::VirtualService, "podinfo")
+        .unwrap();
     assert!(
         route
             .to_string()
@@ -446,7 +450,10 @@ fn a_delegated_route_is_released_without_hosts_of_its_own() {
     let mut model = release_of(json!({"service": service, "analysis": analysis}));
     model.run_until(CanaryPhase::Succeeded);
     transcript("delegation", &model);
-    let route = model.world.object(Kind::VirtualService, "podinfo").unwrap();
+    let route = model
+        .snapshot
+        .object(Kind::VirtualService, "podinfo")
+        .unwrap();
     assert_eq!(route["spec"]["hosts"], json!([]));
     assert_eq!(route["spec"].get("gateways"), None);
 }

@@ -4,14 +4,14 @@ use super::*;
 use model::scaled;
 
 fn replicas(model: &Model, name: &str) -> Value {
-    let name = model.world.reference(Kind::Deployment, name);
-    model.world.objects[&name]["spec"]["replicas"].clone()
+    let name = model.snapshot.reference(Kind::Deployment, name);
+    model.snapshot.objects[&name]["spec"]["replicas"].clone()
 }
 
 fn paused(model: &Model, name: &str) -> Option<Value> {
-    let name = model.world.reference(Kind::ScaledObject, name);
+    let name = model.snapshot.reference(Kind::ScaledObject, name);
     let annotation = "/metadata/annotations/autoscaling.keda.sh~1paused-replicas";
-    model.world.objects[&name].pointer(annotation).cloned()
+    model.snapshot.objects[&name].pointer(annotation).cloned()
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn a_rollback_pauses_the_scaled_object_again() {
 #[test]
 fn without_analysis_the_scaled_object_is_paused_and_resumed_too() {
     let mut model = scaled(json!({"stepWeight": 20}), &json!({"minReplicaCount": 2}));
-    model.world.canary.spec.skip_analysis = true;
+    model.snapshot.canary.spec.skip_analysis = true;
     model.run_until(CanaryPhase::Succeeded);
     assert_eq!(paused(&model, "podinfo-so"), Some(json!("0")));
     assert_eq!(replicas(&model, "podinfo"), 0);
@@ -62,11 +62,11 @@ fn a_crash_at_any_write_of_a_release_of_a_scaled_object_loses_nothing() {
 #[test]
 fn a_deletion_lets_the_scaled_object_work_again() {
     let mut model = scaled(json!({"stepWeight": 50}), &json!({"minReplicaCount": 2}));
-    model.world.canary.spec.revert_on_deletion = true;
+    model.snapshot.canary.spec.revert_on_deletion = true;
     model.run_until(CanaryPhase::Succeeded);
     model.delete();
     for _ in 0..200 {
-        model.look();
+        model.reconcile();
     }
     assert!(model.is_gone(), "{}", model.transcript());
     assert_eq!(paused(&model, "podinfo-so"), None);
@@ -78,17 +78,17 @@ fn a_deletion_lets_the_scaled_object_work_again() {
 fn a_scaled_object_that_may_scale_to_zero_is_not_fought() {
     let mut model = scaled(json!({"stepWeight": 50}), &json!({}));
     for _ in 0..120 {
-        model.look();
+        model.reconcile();
     }
     let ups = model.transcript().matches("podinfo: replicas 1").count();
-    let seconds = model.world.now.as_second();
+    let seconds = model.snapshot.now.as_second();
     assert!(
         i64::try_from(ups).unwrap() <= seconds / 10 + 1,
         "{}",
         model.transcript()
     );
     assert_eq!(
-        rollout::weights(&model.world).unwrap().canary,
+        rollout::weights(&model.snapshot).unwrap().canary,
         0,
         "no traffic where nothing answers"
     );
@@ -98,12 +98,12 @@ fn a_scaled_object_that_may_scale_to_zero_is_not_fought() {
 #[test]
 fn a_deletion_ends_though_keda_takes_the_target_back_to_zero() {
     let mut model = scaled(json!({"stepWeight": 50}), &json!({}));
-    model.world.canary.spec.revert_on_deletion = true;
-    model.world.canary.spec.progress_deadline_seconds = Some(60);
-    model.look();
+    model.snapshot.canary.spec.revert_on_deletion = true;
+    model.snapshot.canary.spec.progress_deadline_seconds = Some(60);
+    model.reconcile();
     model.delete();
     for _ in 0..300 {
-        model.look();
+        model.reconcile();
     }
     let ups = model.transcript().matches("podinfo: replicas 1").count();
     assert!((1..=8).contains(&ups), "{}", model.transcript());
@@ -114,16 +114,16 @@ fn a_deletion_ends_though_keda_takes_the_target_back_to_zero() {
 fn no_plan_has_the_primarys_scaler_keep_it_at_zero() {
     let model = scaled(json!({"stepWeight": 50}), &json!({}));
     let pin = |name: &str| {
-        let object = model.world.reference(Kind::ScaledObject, name);
-        let mut pinned = model.world.objects[&object].clone();
+        let object = model.snapshot.reference(Kind::ScaledObject, name);
+        let mut pinned = model.snapshot.objects[&object].clone();
         pinned["metadata"]["annotations"]["autoscaling.keda.sh/paused-replicas"] = json!("0");
         let mut plan = rollout::Plan::default();
-        plan.effects.push(flagger_rs::world::Effect {
+        plan.writes.push(flagger_rs::snapshot::Write {
             object,
-            action: flagger_rs::world::Action::Replace(pinned),
+            action: flagger_rs::snapshot::Action::Replace(pinned),
             failure: String::new(),
         });
-        rollout::audit(&model.world, &plan)
+        rollout::audit(&model.snapshot, &plan)
     };
     assert!(
         pin("podinfo-so-primary")
@@ -137,19 +137,19 @@ fn no_plan_has_the_primarys_scaler_keep_it_at_zero() {
 #[test]
 fn no_plan_pauses_the_scaled_object_of_a_target_with_traffic() {
     let mut model = scaled(json!({"stepWeight": 50}), &json!({"minReplicaCount": 2}));
-    while rollout::weights(&model.world).unwrap().canary == 0 {
-        model.look();
+    while rollout::weights(&model.snapshot).unwrap().canary == 0 {
+        model.reconcile();
     }
-    let object = model.world.reference(Kind::ScaledObject, "podinfo-so");
-    let mut pinned = model.world.objects[&object].clone();
+    let object = model.snapshot.reference(Kind::ScaledObject, "podinfo-so");
+    let mut pinned = model.snapshot.objects[&object].clone();
     pinned["metadata"]["annotations"]["autoscaling.keda.sh/paused-replicas"] = json!("0");
     let mut plan = rollout::Plan::default();
-    plan.effects.push(flagger_rs::world::Effect {
+    plan.writes.push(flagger_rs::snapshot::Write {
         object,
-        action: flagger_rs::world::Action::Replace(pinned),
+        action: flagger_rs::snapshot::Action::Replace(pinned),
         failure: String::new(),
     });
-    let refused = rollout::audit(&model.world, &plan).unwrap_err();
+    let refused = rollout::audit(&model.snapshot, &plan).unwrap_err();
     assert!(
         refused.contains("before its connections have drained"),
         "{refused}"

@@ -1,6 +1,6 @@
 //! Releases of what is no Deployment.
 
-use flagger_rs::{api::canary::CanaryPhase, rollout, world::Kind};
+use flagger_rs::{api::canary::CanaryPhase, rollout, snapshot::Kind};
 use serde_json::json;
 
 use super::{model::release_of, transcript};
@@ -12,7 +12,7 @@ fn a_daemon_set_is_released() {
     let mut model = release_of(json!({"targetRef": target, "analysis": analysis}));
     model.run_until(CanaryPhase::Succeeded);
     transcript("daemon-set", &model);
-    let primary = model.world.primary().unwrap();
+    let primary = model.snapshot.primary().unwrap();
     let template = &primary["spec"]["template"]["spec"];
     assert_eq!(template["containers"][0]["image"], "podinfo:2");
     assert_eq!(template.get("nodeSelector"), None, "it runs on all nodes");
@@ -25,7 +25,7 @@ fn a_service_is_released() {
     let analysis = json!({"stepWeight": 50, "maxWeight": 50});
     let mut model = release_of(json!({"targetRef": target, "analysis": analysis}));
     let service = |model: &super::model::Model, name: &str| {
-        model.world.object(Kind::Service, name).unwrap()["spec"].clone()
+        model.snapshot.object(Kind::Service, name).unwrap()["spec"].clone()
     };
     assert_eq!(
         service(&model, "podinfo-primary")["selector"],
@@ -44,7 +44,7 @@ fn a_service_is_released() {
             "its own address"
         );
     }
-    assert_eq!(rollout::weights(&model.world).unwrap().canary, 0);
+    assert_eq!(rollout::weights(&model.snapshot).unwrap().canary, 0);
 }
 
 #[test]

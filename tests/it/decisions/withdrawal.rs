@@ -1,6 +1,6 @@
 //! A canary that cannot answer gets no traffic.
 
-use flagger_rs::{api::canary::CanaryPhase, rollout, world::Kind};
+use flagger_rs::{api::canary::CanaryPhase, rollout, snapshot::Kind};
 use serde_json::json;
 
 use super::{
@@ -11,13 +11,13 @@ use super::{
 fn at_weight(weight: u8) -> Model {
     let mut model = release(json!({"stepWeight": 20, "maxWeight": 40, "threshold": 2}));
     while canary(&model) < weight {
-        model.look();
+        model.reconcile();
     }
     model
 }
 
 fn canary(model: &Model) -> u8 {
-    rollout::weights(&model.world).unwrap().canary
+    rollout::weights(&model.snapshot).unwrap().canary
 }
 
 /// Flagger leaves a fifth of the clients with errors until the progress deadline, ten minutes by default.
@@ -25,7 +25,7 @@ fn canary(model: &Model) -> u8 {
 fn clients_do_not_meet_a_canary_whose_pods_are_gone() {
     let mut model = at_weight(20);
     model.dead = true;
-    model.look();
+    model.reconcile();
     assert_eq!(canary(&model), 0);
     model.dead = false;
     model.run_until(CanaryPhase::Succeeded);
@@ -37,10 +37,10 @@ fn a_version_that_keeps_losing_its_pods_is_rolled_back() {
     let mut model = at_weight(20);
     for _ in 0..2 {
         model.dead = true;
-        model.look();
+        model.reconcile();
         model.dead = false;
         for _ in 0..25 {
-            model.look();
+            model.reconcile();
         }
     }
     model.run_until(CanaryPhase::Failed);
@@ -49,11 +49,11 @@ fn a_version_that_keeps_losing_its_pods_is_rolled_back() {
 #[test]
 fn clients_do_not_meet_a_canary_that_somebody_deleted() {
     let mut model = at_weight(20);
-    let target = model.world.reference(Kind::Deployment, "podinfo");
-    let deleted = model.world.objects.remove(&target).unwrap();
-    model.look();
+    let target = model.snapshot.reference(Kind::Deployment, "podinfo");
+    let deleted = model.snapshot.objects.remove(&target).unwrap();
+    model.reconcile();
     assert_eq!(canary(&model), 0);
-    model.world.objects.insert(target, deleted);
+    model.snapshot.objects.insert(target, deleted);
     model.run_until(CanaryPhase::Succeeded);
 }
 
@@ -62,8 +62,8 @@ fn a_promotion_whose_canary_dies_goes_on() {
     let mut model = at_weight(40);
     model.run_until_phase(CanaryPhase::Promoting);
     model.dead = true;
-    model.look();
-    model.look();
+    model.reconcile();
+    model.reconcile();
     assert_eq!(canary(&model), 0);
     model.dead = false;
     model.run_until(CanaryPhase::Succeeded);
@@ -74,8 +74,8 @@ fn a_new_version_whose_pods_take_the_place_of_the_old_ones_is_no_failed_check() 
     let mut model = at_weight(20);
     model.image("podinfo:3");
     model.dead = true;
-    model.look();
-    let status = model.world.canary.status.clone().unwrap();
+    model.reconcile();
+    let status = model.snapshot.canary.status.clone().unwrap();
     assert_eq!(canary(&model), 0);
     assert_eq!((status.failed_checks, status.canary_weight), (0, 0));
     let last = model.told.last().unwrap();
@@ -91,9 +91,9 @@ fn a_version_whose_withdrawal_was_cut_off_takes_its_steps_anew() {
     let mut model = at_weight(40);
     model.dead = true;
     model.crash_after = Some(model.writes + 1);
-    model.look();
+    model.reconcile();
     assert_eq!(canary(&model), 0);
-    let weight = model.world.canary.status.as_ref().unwrap().canary_weight;
+    let weight = model.snapshot.canary.status.as_ref().unwrap().canary_weight;
     assert_eq!(weight, 40, "no status was written");
     model.dead = false;
     let steps = model.routed.len();
@@ -106,11 +106,11 @@ fn an_ab_test_whose_traffic_was_taken_back_has_all_its_iterations_anew() {
     let test = json!([{"headers": {"x-canary": {"exact": "insider"}}}]);
     let mut model = release(json!({"iterations": 2, "match": test}));
     while canary(&model) == 0 {
-        model.look();
+        model.reconcile();
     }
     model.dead = true;
     model.crash_after = Some(model.writes + 1);
-    model.look();
+    model.reconcile();
     assert_eq!(canary(&model), 0);
     model.dead = false;
     let iteration = |model: &Model, what| {

@@ -34,7 +34,7 @@ fn text(version: &str) -> impl Fn() -> String {
 /// An index whose list of Deployments is done; one canary looks at its target.
 fn live() -> Index {
     let mut index = Index::default();
-    assert_eq!(index.look(&canary(), [target()]), [Kind::Deployment]);
+    assert_eq!(index.reconcile(&canary(), [target()]), [Kind::Deployment]);
     index.listing(Kind::Deployment);
     drop(index.listed(&arrival(&target(), "5", &text("5"))));
     drop(index.is_listed(Kind::Deployment));
@@ -53,7 +53,7 @@ fn known(index: &Index, object: &ObjectRef) -> String {
 #[test]
 fn nothing_can_be_said_before_the_list_is_there() {
     let mut index = Index::default();
-    drop(index.look(&canary(), [target()]));
+    drop(index.reconcile(&canary(), [target()]));
     index.listing(Kind::Deployment);
     drop(index.listed(&arrival(&target(), "5", &text("5"))));
     assert_eq!(known(&index, &target()), "?");
@@ -231,10 +231,10 @@ async fn a_kind_that_may_be_listed_and_not_watched_is_not_listed_all_the_time() 
 #[test]
 fn a_kind_that_cannot_be_watched_is_asked_for_at_every_look() {
     let mut index = live();
-    assert!(!index.looks_at_unwatched(&canary()));
+    assert!(!index.uses_unwatched_kind(&canary()));
     assert_eq!(index.failed(Kind::Deployment), 1);
     assert_eq!(index.failed(Kind::Deployment), 2);
-    assert!(index.looks_at_unwatched(&canary()) && index.all_known());
+    assert!(index.uses_unwatched_kind(&canary()) && index.all_known());
     drop(index.arrived(&arrival(&target(), "9", &text("9"))));
     assert_eq!(known(&index, &target()), "?");
     index.listing(Kind::Deployment);
@@ -247,7 +247,7 @@ fn a_kind_that_cannot_be_watched_is_asked_for_at_every_look() {
 fn what_does_not_exist_is_known_but_for_secrets_which_are_not_all_listed() {
     let mut index = Index::default();
     let (config, secret) = (object(Kind::ConfigMap, "env"), object(Kind::Secret, "keys"));
-    drop(index.look(&canary(), [config.clone(), secret.clone()]));
+    drop(index.reconcile(&canary(), [config.clone(), secret.clone()]));
     for kind in [Kind::ConfigMap, Kind::Secret] {
         index.listing(kind);
         drop(index.is_listed(kind));
@@ -285,11 +285,11 @@ fn an_answer_that_something_is_missing_does_not_undo_its_creation() {
 fn all_who_look_are_told_and_with_the_last_of_them_it_is_forgotten() {
     let mut index = live();
     let other = object(Kind::Canary, "other");
-    drop(index.look(&other, [target()]));
+    drop(index.reconcile(&other, [target()]));
     assert_eq!(index.arrived(&arrival(&target(), "6", &text("6"))).len(), 2);
-    index.look_only(&canary(), &BTreeSet::new());
+    index.subscribe_only(&canary(), &BTreeSet::new());
     assert_eq!(*index.touched_by(&target())[0], other);
-    index.look_only(&other, &BTreeSet::new());
+    index.subscribe_only(&other, &BTreeSet::new());
     assert!(
         index
             .arrived(&arrival(&target(), "7", &text("7")))

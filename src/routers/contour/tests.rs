@@ -1,0 +1,338 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::routers::tests::{apply, canary_analysis, selector};
+
+fn snapshot(service: Value, analysis: Value) -> Snapshot {
+    let mut all = json!({"port": 80});
+    for (key, value) in service.as_object().unwrap() {
+        all[key] = value.clone();
+    }
+    crate::routers::tests::snapshot("contour", all, analysis, Value::Null)
+}
+
+fn reconciled(mut snapshot: Snapshot, weights: &Weights) -> Snapshot {
+    let writes = reconcile(&snapshot, &selector(), weights).unwrap();
+    apply(&mut snapshot, writes);
+    snapshot
+}
+
+fn routed(mut snapshot: Snapshot, weights: &Weights) -> Snapshot {
+    let writes = set(&snapshot, weights).unwrap();
+    apply(&mut snapshot, writes);
+    snapshot
+}
+
+/// Given back, and nothing left of us.
+fn restored(mut snapshot: Snapshot) -> Snapshot {
+    let first = restore(&snapshot).into_iter().collect();
+    apply(&mut snapshot, first);
+    assert_eq!(restore(&snapshot), None);
+    let then = tidy(&snapshot).into_iter().collect();
+    apply(&mut snapshot, then);
+    assert_eq!((restore(&snapshot), tidy(&snapshot)), (None, None));
+    snapshot
+}
+
+fn proxy(snapshot: &Snapshot) -> &Value {
+    snapshot.object(Kind::HttpProxy, "podinfo").unwrap()
+}
+
+fn edit(snapshot: &mut Snapshot, edit: impl FnOnce(&mut Value)) {
+    let name = snapshot.reference(Kind::HttpProxy, "podinfo");
+    edit(snapshot.objects.get_mut(&name).unwrap());
+}
+
+/// A side as it is written.
+fn side(name: &str, weight: u8) -> Value {
+    let value = format!("{name}.test.svc.cluster.local:80");
+    let mut side = json!({"name": name, "port": 80, "requestHeadersPolicy": {"set": [{"name": "l5d-dst-override", "value": value}]}});
+    if weight > 0 {
+        side["weight"] = json!(weight);
+    }
+    side
+}
+
+fn sides(primary: u8, canary: u8) -> Value {
+    json!([
+        side("podinfo-primary", primary),
+        side("podinfo-canary", canary)
+    ])
+}
+
+fn test(conditions: Value) -> Value {
+    json!({"interval": "1m", "threshold": 1, "iterations": 2, "match": conditions})
+}
+
+#[test]
+fn the_proxy_is_flaggers() {
+    let service = json!({"timeout": "15s", "match": [{"uri": {"prefix": "/api"}}],
+        "retries": {"attempts": 3, "perTryTimeout": "5s", "retryOn": "5xx,reset"}});
+    let snapshot = reconciled(snapshot(service, canary_analysis()), &Weights::PRIMARY);
+    let route = |services: Value| {
+        json!({"routes": [{"conditions": [{"prefix": "/api"}], "timeoutPolicy": {"response": "15s", "idle": "5m"},
+            "retryPolicy": {"count": 3, "perTryTimeout": "5s", "retryOn": ["5xx", "reset"]}, "services": services}]})
+    };
+    assert_eq!(proxy(&snapshot)["spec"], route(sides(100, 0)));
+    let metadata = &proxy(&snapshot)["metadata"];
+    assert_eq!(metadata["annotations"].as_object().unwrap().len(), 2);
+    assert_eq!(metadata["ownerReferences"][0]["kind"], "Canary");
+    assert_eq!(metadata.get("labels"), None);
+    let snapshot = routed(snapshot, &Weights::canary(10));
+    assert_eq!(proxy(&snapshot)["spec"], route(sides(90, 10)));
+    let snapshot = routed(snapshot, &Weights::CANARY);
+    assert_eq!(proxy(&snapshot)["spec"], route(sides(0, 100)));
+    assert_eq!(read(&snapshot), Ok(Weights::CANARY));
+}
+
+#[test]
+fn the_class_that_the_operator_was_started_with_is_on_the_proxy() {
+    let mut snapshot = snapshot(json!({}), canary_analysis());
+    Arc::make_mut(&mut snapshot.settings).ingress_class = "contour".to_owned();
+    let mut snapshot = reconciled(snapshot, &Weights::PRIMARY);
+    assert_eq!(proxy(&snapshot)["spec"]["ingressClassName"], "contour");
+    edit(&mut snapshot, |proxy| {
+        proxy["spec"]["ingressClassName"] = json!("other");
+    });
+    let snapshot = reconciled(snapshot, &Weights::PRIMARY);
+    assert_eq!(proxy(&snapshot)["spec"]["ingressClassName"], "contour");
+}
+
+#[test]
+fn who_has_the_header_meets_the_version_and_all_others_the_primary() {
+    let analysis = test(json!([{"headers": {"x-user": {"exact": "insider"}}}]));
+    let snapshot = reconciled(snapshot(json!({}), analysis), &Weights::PRIMARY);
+    let header = json!({"prefix": "/", "header": {"name": "x-user", "exact": "insider"}});
+    let routes = |services: Value| {
+        json!([{"conditions": [header], "services": services},
+            {"conditions": [{"prefix": "/"}], "services": sides(100, 0)}])
+    };
+    assert_eq!(proxy(&snapshot)["spec"]["routes"], routes(sides(100, 0)));
+    let snapshot = routed(snapshot, &Weights::CANARY);
+    assert_eq!(proxy(&snapshot)["spec"]["routes"], routes(sides(0, 100)));
+    assert_eq!(read(&snapshot), Ok(Weights::CANARY));
+}
+
+/// Flagger writes them all into one route, each with the prefix, and Contour refuses the proxy.
+#[test]
+fn each_set_of_conditions_has_a_route_and_one_prefix() {
+    let analysis = test(
+        json!([{"headers": {"b": {"suffix": "2"}, "a": {"prefix": "1", "exact": "x"}}},
+        {"headers": {"c": {"exact": "3"}}}]),
+    );
+    let snapshot = reconciled(snapshot(json!({}), analysis), &Weights::CANARY);
+    let conditions: Vec<_> = items(proxy(&snapshot), "/spec/routes")
+        .map(|route| route["conditions"].clone())
+        .collect();
+    assert_eq!(
+        conditions,
+        [
+            json!([{"prefix": "/", "header": {"name": "a", "contains": "1"}}, {"header": {"name": "b", "contains": "2"}}]),
+            json!([{"prefix": "/", "header": {"name": "c", "exact": "3"}}]),
+            json!([{"prefix": "/"}]),
+        ]
+    );
+}
+
+/// In Flagger everyone would meet the version.
+#[test]
+fn a_test_that_contour_cannot_be_told_is_refused() {
+    for (condition, text) in [
+        (
+            json!({"headers": {"x": {"regex": "1.*"}}}),
+            "spec.analysis.match: Contour matches a header by exact, prefix or suffix, and x has none of them",
+        ),
+        (
+            json!({"uri": {"prefix": "/x"}}),
+            "spec.analysis.match: Contour tells requests apart by headers only, and a condition names none",
+        ),
+    ] {
+        let snapshot = snapshot(json!({}), test(json!([condition])));
+        let refused = reconcile(&snapshot, &selector(), &Weights::PRIMARY);
+        assert_eq!(refused.unwrap_err(), text);
+        // In the middle of a release it still can be taken back.
+        let half = Weights::canary(50);
+        let released = self::snapshot(json!({}), canary_analysis());
+        let released = routed(reconciled(released, &Weights::PRIMARY), &half);
+        let edited = Snapshot {
+            objects: released.objects,
+            ..snapshot
+        };
+        assert!(set(&edited, &Weights::CANARY).is_err());
+        assert_eq!(set(&edited, &Weights::PRIMARY).unwrap().len(), 1);
+    }
+}
+
+/// Flagger waits for copies that nobody makes.
+#[test]
+fn a_mirror_is_a_service_of_its_own() {
+    let mirrored = Weights {
+        mirrored: true,
+        ..Weights::PRIMARY
+    };
+    for (percent, weight) in [(json!(null), 0), (json!(20), 20), (json!(100), 100)] {
+        let mut analysis = canary_analysis();
+        analysis["mirror"] = json!(true);
+        analysis["mirrorWeight"] = percent;
+        let snapshot = reconciled(snapshot(json!({}), analysis), &mirrored);
+        let mut copies = side("podinfo-canary", weight);
+        copies["mirror"] = json!(true);
+        let services = [sides(100, 0).as_array().unwrap().clone(), vec![copies]].concat();
+        assert_eq!(
+            proxy(&snapshot)["spec"]["routes"][0]["services"],
+            json!(services)
+        );
+        assert_eq!(read(&snapshot), Ok(mirrored));
+        let snapshot = routed(snapshot, &Weights::canary(10));
+        assert_eq!(
+            proxy(&snapshot)["spec"]["routes"][0]["services"],
+            sides(90, 10)
+        );
+    }
+}
+
+#[test]
+fn what_the_api_server_adds_is_no_drift() {
+    let service = json!({"retries": {"retryOn": "5xx"}});
+    let mut snapshot = reconciled(snapshot(service, canary_analysis()), &Weights::PRIMARY);
+    edit(&mut snapshot, |proxy| {
+        let route = &mut proxy["spec"]["routes"][0];
+        assert_eq!(route["retryPolicy"], json!({"retryOn": ["5xx"]}));
+        route["retryPolicy"]["count"] = json!(1);
+        route["services"][1]["weight"] = json!(0);
+    });
+    assert_eq!(set(&snapshot, &Weights::PRIMARY), Ok(vec![]));
+    assert_eq!(
+        reconcile(&snapshot, &selector(), &Weights::PRIMARY),
+        Ok(vec![])
+    );
+}
+
+/// What the user applied comes back; Flagger writes over all of it, and leaves it leading to a primary that goes.
+#[test]
+fn a_proxy_that_was_there_before_keeps_its_virtual_host_and_is_given_back() {
+    let before = json!({"virtualhost": {"fqdn": "app.example.com"}, "routes": [{"services": [{"name": "podinfo", "port": 80}]}]});
+    let annotations =
+        json!({LAST_APPLIED: json!({"spec": before}).to_string(), "theirs": "goes, as in Flagger"});
+    let mut snapshot = snapshot(json!({}), canary_analysis());
+    let name = snapshot.reference(Kind::HttpProxy, "podinfo");
+    let object = json!({"metadata": {"name": "podinfo", "annotations": annotations, "resourceVersion": "7"}, "spec": before});
+    snapshot.objects.insert(name, object);
+    assert_eq!(
+        read(&snapshot).unwrap_err(),
+        "HTTPProxy podinfo.test services not found"
+    );
+    let writes = reconcile(&snapshot, &selector(), &Weights::PRIMARY).unwrap();
+    assert_eq!(
+        writes[0].refusal("no"),
+        "HTTPProxy podinfo.test update error: no"
+    );
+    apply(&mut snapshot, writes);
+    let after = proxy(&snapshot);
+    assert_eq!(after["spec"]["virtualhost"]["fqdn"], "app.example.com");
+    assert_eq!(after["spec"]["routes"][0]["services"], sides(100, 0));
+    let annotations = after["metadata"]["annotations"].as_object().unwrap();
+    assert!(annotations.contains_key(LAST_APPLIED) && annotations.len() == 3);
+    let snapshot = routed(snapshot, &Weights::canary(30));
+    let snapshot = restored(snapshot);
+    assert_eq!(proxy(&snapshot)["spec"], before);
+}
+
+/// Contour tells Envoy of Services and of routes in either order.
+#[test]
+fn services_come_before_the_routes_that_lead_to_them_and_go_after() {
+    let theirs =
+        json!({"conditions": [{"prefix": "/"}], "services": [{"name": "podinfo", "port": 80}]});
+    let mut snapshot = snapshot(json!({}), canary_analysis());
+    let name = snapshot.reference(Kind::HttpProxy, "podinfo");
+    let object = json!({"metadata": {"name": "podinfo"}, "spec": {"routes": [theirs]}});
+    snapshot.objects.insert(name, object);
+    let ours = json!({"conditions": [{"prefix": "/"}], "services": sides(100, 0)});
+    let unmet = |route: &Value| {
+        let mut route = route.clone();
+        let nobody = json!({"header": {"name": "x-flagger-nobody", "present": true}});
+        route["conditions"].as_array_mut().unwrap().push(nobody);
+        route
+    };
+    let routes = |snapshot: &Snapshot| proxy(snapshot)["spec"]["routes"].clone();
+
+    let coming = reconcile(&snapshot, &selector(), &Weights::PRIMARY).unwrap();
+    let first = announce(&snapshot, &coming[0]).unwrap();
+    apply(&mut snapshot, vec![first]);
+    assert_eq!(routes(&snapshot), json!([theirs, unmet(&ours)]));
+    let coming = reconcile(&snapshot, &selector(), &Weights::PRIMARY).unwrap();
+    assert_eq!(announce(&snapshot, &coming[0]), None);
+    apply(&mut snapshot, coming);
+    assert_eq!(routes(&snapshot), json!([ours, unmet(&theirs)]));
+    assert_eq!(read(&snapshot), Ok(Weights::PRIMARY));
+    let mut snapshot = reconciled(snapshot, &Weights::PRIMARY);
+    assert_eq!(routes(&snapshot), json!([ours]));
+    let idle = reconcile(&snapshot, &selector(), &Weights::PRIMARY);
+    assert_eq!(idle, Ok(vec![]));
+
+    let first = announce(&snapshot, &restore(&snapshot).unwrap()).unwrap();
+    apply(&mut snapshot, vec![first]);
+    let back = json!({"conditions": [{"prefix": "/"}], "services": [side("podinfo", 100)]});
+    assert_eq!(routes(&snapshot), json!([ours, unmet(&back)]));
+    let coming = restore(&snapshot).unwrap();
+    assert_eq!(announce(&snapshot, &coming), None);
+    apply(&mut snapshot, vec![coming]);
+    assert_eq!(routes(&snapshot), json!([back, unmet(&ours)]));
+    assert_eq!(routes(&restored(snapshot)), json!([back]));
+}
+
+#[test]
+fn a_proxy_that_goes_with_the_canary_leads_where_the_service_leads() {
+    let analysis = test(json!([{"headers": {"x-user": {"exact": "insider"}}}]));
+    let snapshot = reconciled(snapshot(json!({}), analysis), &Weights::CANARY);
+    let snapshot = restored(snapshot);
+    for route in items(proxy(&snapshot), "/spec/routes") {
+        assert_eq!(route["services"], json!([side("podinfo", 100)]));
+    }
+}
+
+#[test]
+fn a_proxy_that_contour_makes_nothing_of_is_said_with_what_to_do() {
+    let mut snapshot = reconciled(snapshot(json!({}), canary_analysis()), &Weights::PRIMARY);
+    let mut with = |status: Value| {
+        edit(&mut snapshot, |proxy| proxy["status"] = status);
+        accepted(&snapshot)
+    };
+    assert_eq!(with(Value::Null), Ok(()));
+    assert_eq!(
+        with(json!({"currentStatus": "valid", "description": "valid HTTPProxy"})),
+        Ok(())
+    );
+    assert_eq!(
+        with(json!({"currentStatus": "orphaned",
+            "description": "this HTTPProxy is not part of a delegation chain from a root HTTPProxy"}))
+        .unwrap_err(),
+        "HTTPProxy podinfo.test is orphaned (this HTTPProxy is not part of a delegation chain from a root HTTPProxy): include it from an HTTPProxy that has a virtualhost"
+    );
+    assert_eq!(
+        with(json!({"currentStatus": "invalid", "description": "At least one error"})).unwrap_err(),
+        "HTTPProxy podinfo.test is invalid (At least one error)"
+    );
+    let seen = |generation: i64| json!({"currentStatus": "valid", "conditions": [{"type": "Valid", "status": "True", "observedGeneration": generation}]});
+    edit(&mut snapshot, |proxy| {
+        proxy["metadata"]["generation"] = json!(7);
+    });
+    let mut with = |status: Value| {
+        edit(&mut snapshot, |proxy| proxy["status"] = status);
+        accepted(&snapshot)
+    };
+    assert_eq!(with(seen(7)), Ok(()));
+    assert_eq!(
+        with(seen(6)).unwrap_err(),
+        "HTTPProxy podinfo.test is not taken up by Contour (observed generation: 6, current generation: 7)"
+    );
+}
+
+#[test]
+fn a_proxy_that_is_gone_is_said_in_flaggers_words() {
+    let snapshot = snapshot(json!({}), canary_analysis());
+    assert_eq!(
+        read(&snapshot).unwrap_err(),
+        "HTTPProxy podinfo.test get query error: httpproxies.projectcontour.io \"podinfo\" not found"
+    );
+}

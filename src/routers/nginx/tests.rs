@@ -1,0 +1,263 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::routers::tests::{apply, canary_analysis};
+
+fn snapshot(analysis: Value) -> Snapshot {
+    let mut snapshot =
+        crate::routers::tests::snapshot("nginx", json!({"port": 80}), analysis, Value::Null);
+    let backend = |name: &str| json!({"service": {"name": name, "port": {"number": 80}}});
+    let path = |path: &str, name: &str| json!({"path": path, "pathType": "Prefix", "backend": backend(name)});
+    let source = json!({
+        "metadata": {"name": "web", "namespace": "test", "labels": {"l": "1"}, "annotations": {"own": "x",
+            LAST_APPLIED: "{}", "nginx.ingress.kubernetes.io/canary-weight-total": "7", "nginx.ingress.kubernetes.io/ssl-redirect": "true"}},
+        "spec": {"ingressClassName": "nginx", "tls": [{"hosts": ["app.example.com"]}], "defaultBackend": backend("podinfo"),
+            "rules": [{"host": "app.example.com", "http": {"paths": [path("/", "podinfo"), path("/other", "other")]}}, {"host": "none.example.com"}]}});
+    let name = snapshot.reference(Kind::Ingress, "web");
+    snapshot.objects.insert(name, source);
+    snapshot
+}
+
+fn test(conditions: Value) -> Value {
+    json!({"interval": "1m", "threshold": 1, "iterations": 2, "match": conditions})
+}
+
+fn reconciled(mut snapshot: Snapshot, weights: &Weights) -> Snapshot {
+    let writes = reconcile(&snapshot, weights).unwrap();
+    apply(&mut snapshot, writes);
+    snapshot
+}
+
+fn routed(mut snapshot: Snapshot, weights: &Weights) -> Snapshot {
+    let writes = set(&snapshot, weights).unwrap();
+    apply(&mut snapshot, writes);
+    snapshot
+}
+
+fn ours(snapshot: &Snapshot) -> &Value {
+    snapshot.object(Kind::Ingress, "web-canary").unwrap()
+}
+
+fn edit(snapshot: &mut Snapshot, edit: impl FnOnce(&mut Value)) {
+    let name = snapshot.reference(Kind::Ingress, "web-canary");
+    edit(snapshot.objects.get_mut(&name).unwrap());
+}
+
+/// The annotations about the version, without their prefix.
+fn said(snapshot: &Snapshot) -> Vec<(String, String)> {
+    let annotations = metadata(ours(snapshot), "annotations");
+    let said = annotations.iter().filter_map(|(key, value)| {
+        let name = key.strip_prefix(&format!(
+            "{}/",
+            snapshot.settings.ingress_annotations_prefix
+        ))?;
+        let is_ours = name.starts_with("canary");
+        is_ours.then(|| (name.to_owned(), value.as_str().unwrap().to_owned()))
+    });
+    let mut said: Vec<_> = said.collect();
+    said.sort();
+    said
+}
+
+fn pairs(all: &[(&str, &str)]) -> Vec<(String, String)> {
+    all.iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+#[test]
+fn the_second_ingress_is_flaggers_and_the_users_is_only_read() {
+    let before = snapshot(canary_analysis());
+    let snapshot = reconciled(before.clone(), &Weights::PRIMARY);
+    let ingress = ours(&snapshot);
+    let mut spec = before.object(Kind::Ingress, "web").unwrap()["spec"].clone();
+    spec["rules"][0]["http"]["paths"][0]["backend"]["service"]["name"] = json!("podinfo-canary");
+    assert_eq!(ingress["spec"], spec);
+    assert_eq!(
+        ingress["metadata"]["annotations"],
+        json!({"own": "x", "nginx.ingress.kubernetes.io/ssl-redirect": "true", "nginx.ingress.kubernetes.io/canary": "true",
+            "nginx.ingress.kubernetes.io/canary-weight": "0", "kustomize.toolkit.fluxcd.io/reconcile": "disabled",
+            "helm.toolkit.fluxcd.io/driftDetection": "disabled"})
+    );
+    assert_eq!(ingress["metadata"]["labels"], json!({"l": "1"}));
+    assert_eq!(ingress["metadata"]["ownerReferences"][0]["kind"], "Canary");
+    let source = |snapshot: &Snapshot| snapshot.object(Kind::Ingress, "web").cloned();
+    assert_eq!(source(&snapshot), source(&before));
+    let snapshot = routed(snapshot, &Weights::canary(10));
+    assert_eq!(
+        said(&snapshot),
+        pairs(&[("canary", "true"), ("canary-weight", "10")])
+    );
+    assert_eq!(read(&snapshot), Ok(Weights::canary(10)));
+}
+
+#[test]
+fn the_annotations_have_the_prefix_that_the_operator_was_started_with() {
+    let mut snapshot = snapshot(canary_analysis());
+    Arc::make_mut(&mut snapshot.settings).ingress_annotations_prefix = "custom.io".to_owned();
+    let snapshot = routed(
+        reconciled(snapshot, &Weights::PRIMARY),
+        &Weights::canary(50),
+    );
+    assert_eq!(
+        metadata(ours(&snapshot), "annotations")["custom.io/canary-weight"],
+        "50"
+    );
+    assert_eq!(read(&snapshot), Ok(Weights::canary(50)));
+}
+
+#[test]
+fn who_has_the_header_or_the_cookie_meets_the_version() {
+    let at_rest = [("canary", "true"), ("canary-weight", "0")];
+    for (conditions, more) in [
+        (
+            json!([{"headers": {"x-user": {"exact": "insider"}}}, {"headers": {"cookie": {"exact": "canary"}}}]),
+            vec![
+                ("canary-by-cookie", "canary"),
+                ("canary-by-header", "x-user"),
+                ("canary-by-header-value", "insider"),
+            ],
+        ),
+        (
+            json!([{"headers": {"x-user": {"regex": "in.*"}, "cookie": {"exact": "canary"}}}]),
+            vec![
+                ("canary-by-cookie", "canary"),
+                ("canary-by-header", "x-user"),
+                ("canary-by-header-pattern", "in.*"),
+            ],
+        ),
+    ] {
+        let snapshot = reconciled(snapshot(test(conditions)), &Weights::PRIMARY);
+        assert_eq!(said(&snapshot), pairs(&at_rest));
+        let snapshot = routed(snapshot, &Weights::CANARY);
+        let mut during = pairs(&[&at_rest[..], &more].concat());
+        during.sort();
+        assert_eq!(said(&snapshot), during);
+        assert_eq!(read(&snapshot), Ok(Weights::CANARY));
+        assert_eq!(reconcile(&snapshot, &Weights::CANARY), Ok(vec![]));
+        let snapshot = routed(snapshot, &Weights::PRIMARY);
+        assert_eq!(said(&snapshot), pairs(&at_rest));
+        assert_eq!(read(&snapshot), Ok(Weights::PRIMARY));
+    }
+}
+
+/// Flagger leaves a part of it out.
+#[test]
+fn a_test_that_nginx_cannot_be_told_is_refused() {
+    for (conditions, why) in [
+        (
+            json!([{"headers": {"a": {"exact": "1"}}}, {"headers": {"b": {"exact": "2"}}}]),
+            "there are several headers, or several cookies",
+        ),
+        (
+            json!([{"headers": {"a": {"exact": "1"}, "b": {"regex": "2"}}}]),
+            "there are several headers, or several cookies",
+        ),
+        (
+            json!([{"headers": {"cookie": {"regex": "x"}}}]),
+            "cookie is not exact",
+        ),
+        (
+            json!([{"headers": {"a": {"prefix": "x"}}}]),
+            "a is neither exact nor a regex",
+        ),
+        (
+            json!([{"uri": {"prefix": "/"}}]),
+            "a condition names no header",
+        ),
+    ] {
+        let snapshot = snapshot(test(conditions));
+        let refused = reconcile(&snapshot, &Weights::PRIMARY).unwrap_err();
+        assert!(
+            refused.starts_with("spec.analysis.match: NGINX tells requests apart by one header")
+                && refused.ends_with(why),
+            "{refused}"
+        );
+        // In the middle of a release it still can be taken back.
+        let half = Weights::canary(50);
+        let released = routed(
+            reconciled(self::snapshot(canary_analysis()), &Weights::PRIMARY),
+            &half,
+        );
+        let edited = Snapshot {
+            objects: released.objects,
+            ..snapshot
+        };
+        assert!(set(&edited, &Weights::CANARY).is_err());
+        assert_eq!(set(&edited, &Weights::PRIMARY).unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn an_ingress_that_is_not_there_or_does_not_lead_to_the_apex_is_said() {
+    let refused = |snapshot: &Snapshot| reconcile(snapshot, &Weights::PRIMARY).unwrap_err();
+    let mut one = snapshot(canary_analysis());
+    let name = one.reference(Kind::Ingress, "web");
+    one.objects.get_mut(&name).unwrap()["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]
+        ["name"] = json!("another");
+    assert_eq!(refused(&one), "backend podinfo not found in ingress web");
+    one.objects.remove(&name);
+    assert_eq!(
+        refused(&one),
+        "ingress web.test get query error: ingresses.networking.k8s.io \"web\" not found"
+    );
+    one.canary.spec.ingress_ref = None;
+    assert_eq!(refused(&one), "ingress selector is empty");
+    assert!(objects(&one.canary).is_empty());
+}
+
+#[test]
+fn the_users_changes_of_the_ingress_are_followed_with_the_weight_as_it_is() {
+    let mut snapshot = routed(
+        reconciled(snapshot(canary_analysis()), &Weights::PRIMARY),
+        &Weights::canary(30),
+    );
+    let name = snapshot.reference(Kind::Ingress, "web");
+    let source = snapshot.objects.get_mut(&name).unwrap();
+    source["spec"]["rules"][0]["host"] = json!("new.example.com");
+    let mut snapshot = reconciled(snapshot, &Weights::canary(30));
+    assert_eq!(
+        ours(&snapshot)["spec"]["rules"][0]["host"],
+        "new.example.com"
+    );
+    assert_eq!(read(&snapshot), Ok(Weights::canary(30)));
+    // Without this annotation it would be an Ingress like any other, and get all the traffic.
+    edit(&mut snapshot, |ours| {
+        let annotations = ours["metadata"]["annotations"].as_object_mut().unwrap();
+        annotations.remove("nginx.ingress.kubernetes.io/canary");
+        annotations.insert("theirs".to_owned(), json!("stays"));
+    });
+    let snapshot = reconciled(snapshot, &Weights::canary(30));
+    assert_eq!(
+        said(&snapshot),
+        pairs(&[("canary", "true"), ("canary-weight", "30")])
+    );
+    assert_eq!(metadata(ours(&snapshot), "annotations")["theirs"], "stays");
+}
+
+#[test]
+fn a_weight_that_is_no_number_is_said_and_mended() {
+    let mut snapshot = reconciled(snapshot(canary_analysis()), &Weights::PRIMARY);
+    edit(&mut snapshot, |ours| {
+        ours["metadata"]["annotations"]["nginx.ingress.kubernetes.io/canary-weight"] = json!("x");
+    });
+    assert_eq!(
+        read(&snapshot).unwrap_err(),
+        "failed to convert x to int: strconv.Atoi: parsing \"x\": invalid syntax"
+    );
+    let snapshot = reconciled(snapshot, &Weights::canary(20));
+    assert_eq!(read(&snapshot), Ok(Weights::canary(20)));
+}
+
+/// The canary's Service may go before the Ingress that leads to it.
+#[test]
+fn an_ingress_that_goes_with_the_canary_leads_where_the_users_leads() {
+    let mut snapshot = reconciled(snapshot(canary_analysis()), &Weights::PRIMARY);
+    assert_eq!(restore(&snapshot), None, "nothing is routed by it");
+    snapshot = routed(snapshot, &Weights::canary(30));
+    let write = restore(&snapshot).unwrap();
+    apply(&mut snapshot, vec![write]);
+    let source = snapshot.object(Kind::Ingress, "web").unwrap();
+    assert_eq!(ours(&snapshot)["spec"], source["spec"]);
+    assert_eq!(restore(&snapshot), None);
+}

@@ -6,7 +6,7 @@ use flagger_rs::{
     api,
     args::{self, Command, Config, Form},
     metrics::endpoint::public,
-    notifications::alert::{Chat, ChatService},
+    notifications::chats::{Chat, Slack, Teams},
     shell::{
         answer::Answers,
         check,
@@ -238,7 +238,7 @@ fn chat(config: &Config) -> Option<Chat> {
     let Config { slack, teams, .. } = config;
     if let Some(address) = &teams.url {
         return Some(Chat {
-            service: ChatService::Teams,
+            service: &Teams,
             address: address.clone(),
             token: None,
             proxy: teams.proxy.clone(),
@@ -252,7 +252,7 @@ fn chat(config: &Config) -> Option<Chat> {
         return None;
     }
     Some(Chat {
-        service: ChatService::Slack,
+        service: &Slack,
         address,
         token: slack.token.clone(),
         proxy: slack.proxy.clone(),

@@ -548,7 +548,7 @@ fn rests(snapshot: &Snapshot, requeue: Requeue) -> bool {
         && snapshot.changed.is_none()
         && snapshot.conflicting_canary.is_none();
     match requeue {
-        Requeue::Change => true,
+        Requeue::OnChange => true,
         Requeue::AtTick => is_settled,
         Requeue::Ready | Requeue::Approval(_) | Requeue::At(_) => false,
     }
@@ -565,7 +565,7 @@ fn until_next(snapshot: &Snapshot, requeue: Requeue) -> Duration {
         .and_then(|status| Some(status.last_transition_time.as_ref()?.0));
     let at = match requeue {
         Requeue::At(at) => at,
-        Requeue::Change => return REST,
+        Requeue::OnChange => return REST,
         Requeue::AtTick | Requeue::Ready | Requeue::Approval(_) => {
             let now = before(snapshot.now, jitter);
             let from = transition

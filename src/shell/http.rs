@@ -17,11 +17,7 @@ use super::{
     clock,
     meters::{Answering, Meters},
 };
-use crate::{
-    metrics::shown,
-    notifications::hook::is_retried,
-    snapshot::{Failure, HttpRequest, HttpResponse, Method},
-};
+use crate::snapshot::{Failure, HttpRequest, HttpResponse, Method, excerpt};
 
 /// What is read of an answer at most.
 const BODY: usize = 1 << 20;
@@ -118,7 +114,7 @@ impl Http {
             drop(place);
             attempts += 1;
             let again = match &answer {
-                Ok((response, after)) if is_retried(response.status) => Some(*after),
+                Ok((response, after)) if response.is_worth_a_retry() => Some(*after),
                 Err((true, _)) => Some(None),
                 Ok(_) | Err(_) => None,
             };
@@ -313,7 +309,7 @@ fn describe(error: &reqwest::Error) -> String {
         }
         cause = error.source();
     }
-    shown(&text)
+    excerpt(&text)
 }
 
 #[cfg(test)]

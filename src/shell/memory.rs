@@ -136,7 +136,7 @@ impl Memory {
         match requeue {
             Requeue::Ready => self.blocked = self.blocked.or(Some(tick.at)),
             Requeue::AtTick | Requeue::Approval(_) => self.served = Some(tick.at),
-            Requeue::At(_) | Requeue::Change => {}
+            Requeue::At(_) | Requeue::OnChange => {}
         }
     }
 
@@ -180,7 +180,7 @@ impl Memory {
     ) -> Vec<Notification> {
         let wait = match requeue {
             Requeue::Approval(reminders) => (step.clone().at_any_tick(), reminders),
-            Requeue::AtTick | Requeue::Ready | Requeue::At(_) | Requeue::Change => {
+            Requeue::AtTick | Requeue::Ready | Requeue::At(_) | Requeue::OnChange => {
                 (step.clone(), 0)
             }
         };

@@ -26,7 +26,12 @@ use tracing::{error, warn};
 use super::{clock, cluster::Cluster, http::Http, telemetry};
 use crate::{
     api::canary::Canary,
-    notifications::{EventKind, Notification, alert, hook},
+    notifications::{
+        EventKind, Notification, alert,
+        chats::{self, Chat},
+        message::AlertMessage,
+        webhook::{self, WebhookError},
+    },
     snapshot::{HttpRequest, Kind, ObjectRef, Secret, revision::digest},
 };
 
@@ -43,7 +48,7 @@ const WRITING: usize = 32;
 #[derive(Clone, Debug, Default)]
 pub struct Global {
     /// The chat for canaries without alerts of their own.
-    pub chat: Option<alert::Chat>,
+    pub chat: Option<Chat>,
     /// The event webhook for canaries without one of their own.
     pub event_webhook: Option<Secret>,
 }
@@ -216,15 +221,14 @@ impl Shared {
                     if !self.cluster.may_write() {
                         return;
                     }
-                    for request in hook::events(
-                        canary,
-                        self.global.event_webhook.as_ref(),
+                    let event = webhook::Event {
                         kind,
-                        &message,
+                        message: &message,
                         phase,
-                        &checksum,
-                        now_ms(),
-                    ) {
+                        checksum: &checksum,
+                        unix_millis: now_ms(),
+                    };
+                    for request in event.requests(canary, self.global.event_webhook.as_ref()) {
                         self.send(canary, "error sending event to webhook", request)
                             .await;
                     }
@@ -235,7 +239,7 @@ impl Shared {
                     fields,
                     opens: _,
                 } => {
-                    let message = alert::AlertMessage::new(canary, severity, text, fields);
+                    let message = AlertMessage::new(canary, severity, text, fields);
                     for posting in self.alerts(canary, &message).await {
                         self.post(canary, posting).await;
                     }
@@ -244,14 +248,14 @@ impl Shared {
         }
     }
 
-    async fn send(&self, canary: &Canary, what: &str, request: Result<HttpRequest, String>) {
+    async fn send(&self, canary: &Canary, what: &str, request: Result<HttpRequest, WebhookError>) {
         let problem = match request {
             Ok(request) => match self.http.send(&request).await {
                 Ok(response) if (200..300).contains(&response.status) => return,
                 Ok(response) => format!("bad response {}", response.status),
                 Err(failure) => failure.why,
             },
-            Err(problem) => problem,
+            Err(problem) => problem.to_string(),
         };
         warn!(canary = telemetry::name(canary), "{what}: {problem}");
     }
@@ -263,8 +267,8 @@ impl Shared {
             Ok(request) => match self.http.send(&request).await {
                 Ok(response) if (200..300).contains(&response.status) => return,
                 Ok(response) => {
-                    let text = format!("{failing}: {}", alert::refused(&response));
-                    if alert::is_gone(&response) {
+                    let text = format!("{failing}: {}", chats::refused(&response));
+                    if chats::is_gone(&response) {
                         telemetry::event(canary, EventKind::Warning, &text);
                         return self.event(canary, EventKind::Warning, &text).await;
                     }
@@ -281,7 +285,7 @@ impl Shared {
     }
 
     /// What goes to the chats that want this alert.
-    async fn alerts(&self, canary: &Canary, message: &alert::AlertMessage) -> Vec<Posting> {
+    async fn alerts(&self, canary: &Canary, message: &AlertMessage) -> Vec<Posting> {
         let own = canary
             .spec
             .analysis
@@ -314,7 +318,7 @@ impl Shared {
             postings.push(Posting {
                 failing: format!("{full} send error"),
                 request: chat
-                    .and_then(|chat| chat.request(message))
+                    .and_then(|chat| chat.request(message).map_err(|e| e.to_string()))
                     .map_err(|problem| format!("{full} {problem}")),
             });
         }
@@ -322,7 +326,7 @@ impl Shared {
     }
 
     /// The chat that an `AlertProvider` names; its address may be in a Secret.
-    async fn chat(&self, namespace: &str, name: &str) -> Result<alert::Chat, String> {
+    async fn chat(&self, namespace: &str, name: &str) -> Result<Chat, String> {
         let get = async |kind, name: &str| {
             let object = ObjectRef {
                 kind,
@@ -348,7 +352,7 @@ impl Shared {
             ),
             None => None,
         };
-        alert::Chat::of(&provider, secret.as_ref())
+        chats::chat_of(&provider, secret.as_ref()).map_err(|e| e.to_string())
     }
 
     /// One Event object per canary, type and message; a repeat counts up.

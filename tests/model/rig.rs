@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use flagger_rs::{
-    notifications::alert::{Chat, ChatService},
+    notifications::chats::{Chat, Slack},
     shell::{
         answer::Answers,
         clock,
@@ -84,7 +84,7 @@ impl Rig {
         let meters = recorder.meters().unwrap();
         let cluster = Cluster::new(client.clone(), Leadership::always(), meters.clone());
         let chat = Chat {
-            service: ChatService::Slack,
+            service: &Slack,
             address: Secret("http://slack/global".into()),
             token: None,
             proxy: None,

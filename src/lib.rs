@@ -88,7 +88,7 @@
 //! # Differences from Flagger
 //!
 //! A healthy release looks the same. Where Flagger lost traffic, got stuck or misled its user, this operator behaves differently;
-//! `tests/conformance/departures.toml` lists each visible difference with its reason. Three orders of actions lose requests in Flagger and
+//! `tests/conformance/departures.yaml` lists each visible difference with its reason. Three orders of actions lose requests in Flagger and
 //! not here; `tests/mesh` sends 200 requests a second through each:
 //!
 //! | when | Flagger | here |

@@ -125,47 +125,49 @@ fn datadog() -> Row {
         },
         online_answer: "",
         refused: ["error response: no: 403 Forbidden", "error response: no"],
-        answers: vec![
-            (
-                r#"{"series":[{"pointlist":[[1577232000000,1.11111],[1577232060000,2],[1577232120000,3]]},{"pointlist":[[1,9]]}]}"#,
-                Reading::Value(1.11111),
-            ),
-            (
-                r#"{"series":[{"pointlist":[[1577232000000,null],[1577232060000,2]]}]}"#,
-                Reading::Value(2.0),
-            ),
-            (
-                r#"{"series":[]}"#,
-                Reading::None(r#"invalid response: {"series":[]}: no values found"#),
-            ),
-            (
-                r#"{"series":[{"pointlist":[]}]}"#,
-                Reading::None(
-                    r#"invalid response: {"series":[{"pointlist":[]}]}: no values found"#,
-                ),
-            ),
-            (
-                r#"{"series":[{"pointlist":[[],[1],[1,null]]}]}"#,
-                Reading::None(
-                    r#"invalid response: {"series":[{"pointlist":[[],[1],[1,null]]}]}: no values found"#,
-                ),
-            ),
-            (
-                r#"{"status":"error"}"#,
-                Reading::None(r#"invalid response: {"status":"error"}: no values found"#),
-            ),
-            (
-                r#"{"series":[{"pointlist":[[1,"1.5"]]}]}"#,
-                Reading::Error(
-                    r#"error unmarshaling result: invalid type: string "1.5", expected f64"#,
-                ),
-            ),
-            (
-                r#"{"series":[{"pointlist":[[1,NaN]]}]}"#,
-                Reading::Error("error unmarshaling result: expected value"),
-            ),
-        ],
+        answers: datadog_answers(),
     }
+}
+
+fn datadog_answers() -> Vec<(&'static str, Reading)> {
+    vec![
+        (
+            r#"{"series":[{"pointlist":[[1577232000000,1.11111],[1577232060000,2],[1577232120000,3]]},{"pointlist":[[1,9]]}]}"#,
+            Reading::Value(1.11111),
+        ),
+        (
+            r#"{"series":[{"pointlist":[[1577232000000,null],[1577232060000,2]]}]}"#,
+            Reading::Value(2.0),
+        ),
+        (
+            r#"{"series":[]}"#,
+            Reading::None(r#"invalid response: {"series":[]}: no values found"#),
+        ),
+        (
+            r#"{"series":[{"pointlist":[]}]}"#,
+            Reading::None(r#"invalid response: {"series":[{"pointlist":[]}]}: no values found"#),
+        ),
+        (
+            r#"{"series":[{"pointlist":[[],[1],[1,null]]}]}"#,
+            Reading::None(
+                r#"invalid response: {"series":[{"pointlist":[[],[1],[1,null]]}]}: no values found"#,
+            ),
+        ),
+        (
+            r#"{"status":"error"}"#,
+            Reading::None(r#"invalid response: {"status":"error"}: no values found"#),
+        ),
+        (
+            r#"{"series":[{"pointlist":[[1,"1.5"]]}]}"#,
+            Reading::Error(
+                r#"error unmarshaling result: invalid type: string "1.5", expected f64"#,
+            ),
+        ),
+        (
+            r#"{"series":[{"pointlist":[[1,NaN]]}]}"#,
+            Reading::Error("error unmarshaling result: expected value"),
+        ),
+    ]
 }
 
 fn new_relic() -> Row {

@@ -1,6 +1,7 @@
 //! The nouns we see: one snapshot of everything that a decision looks at, and the values that describe what to do.
 
 pub mod http;
+pub mod object;
 pub mod readiness;
 pub mod revision;
 pub mod target;
@@ -17,10 +18,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 pub use http::{Failure, HttpRequest, HttpResponse, Method, Secret};
+pub use object::{Kind, ObjectRef};
 pub use readiness::Readiness;
 pub use target::TargetKind;
 pub use weights::Weights;
-pub use write::{Action, Kind, ObjectRef, Write};
+pub use write::{Action, Write};
 
 use crate::api::canary::{Canary, CanaryPhase};
 

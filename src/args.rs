@@ -10,7 +10,7 @@ use std::{
 use crate::{
     api::duration,
     flags::{self, Exit, Flag, is_true},
-    routers::Dialect,
+    providers,
     snapshot::{Secret, Settings},
 };
 
@@ -75,7 +75,8 @@ const FLAGS: [Flag; 31] = [
         "",
         "The address of the Kubernetes API server. Overrides any value in kubeconfig.",
     ),
-    ("mesh-provider", "istio", "Service mesh provider."),
+    // The help text lists the supported providers.
+    ("mesh-provider", "istio", ""),
     (
         "metrics-server",
         "http://prometheus:9090",
@@ -389,14 +390,14 @@ fn remarks(given: &BTreeMap<String, String>) -> Vec<String> {
     flags.chain(mesh).collect()
 }
 
-/// What is to be said of the mesh that the operator was started for, if anything.
+/// The warning about a `-mesh-provider` that is not supported yet or unknown; `None` if it is supported.
 fn mesh_remark(mesh: &str) -> Option<String> {
-    match Dialect::named(mesh) {
+    match providers::router_named(mesh) {
         Err(why) => Some(format!("flag -mesh-provider: {why}")),
-        Ok(Dialect::Istio) if mesh != "istio" => Some(format!(
+        Ok(_) if providers::is_known(mesh) => None,
+        Ok(_) => Some(format!(
             "unknown mesh router provider '{mesh}', using istio"
         )),
-        Ok(_) => None,
     }
 }
 
@@ -428,7 +429,12 @@ fn wrong(problem: &str) -> Exit {
 }
 
 fn usage() -> String {
-    flags::usage("flagger", &FLAGS)
+    let meshes = format!("Service mesh provider: {}.", providers::routed().join(", "));
+    let flags = FLAGS.map(|(name, default, purpose)| match name {
+        "mesh-provider" => (name, default, meshes.as_str()),
+        _ => (name, default, purpose),
+    });
+    flags::usage("flagger", &flags)
         + "  crds\n    \tAs the first argument: print the CRDs.\n"
         + "  check\n    \tAs the first argument: print what would come first for each canary if flagger were started with these flags, and\n    \twhich rights are missing. Writes nothing. Ends with 0 if all would stay as it is, else with 1. With -o json for scripts.\n"
 }
@@ -640,12 +646,17 @@ mod tests {
         assert_eq!(
             run(&["-mesh-provider=skipper"], &[]).unwrap().remarks,
             [
-                "flag -mesh-provider: skipper is not supported yet, only contour, gatewayapi:v1, gatewayapi:v1beta1, istio, kubernetes, linkerd, nginx, osm and smi are"
+                "flag -mesh-provider: skipper is not supported yet, only contour, gatewayapi:v1, gatewayapi:v1beta1, istio, kubernetes, linkerd, nginx, osm, smi:v1alpha1, smi:v1alpha2 and smi:v1alpha3 are"
             ]
         );
         assert_eq!(
             run(&["-mesh-provider=gatewayapi"], &[]).unwrap().remarks,
             ["unknown mesh router provider 'gatewayapi', using istio"]
+        );
+        let help = run(&["-h"], &[]).unwrap_err().text;
+        assert!(
+            help.contains("osm, smi:v1alpha1, smi:v1alpha2, smi:v1alpha3. (default istio)"),
+            "{help}"
         );
     }
 

@@ -77,7 +77,7 @@ pub fn read(
 }
 
 /// What `-h` prints of these flags, as Go words it.
-pub fn usage(program: &str, flags: &[Flag]) -> String {
+pub fn usage(program: &str, flags: &[(&str, &str, &str)]) -> String {
     let mut text = format!("Usage of {program}:\n");
     for (name, default, purpose) in flags {
         let default = if matches!(*default, "" | "false") {

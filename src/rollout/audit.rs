@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{drain, phase, plan::Plan};
 use crate::{
     api::canary::CanaryPhase,
-    routers::{self, Dialect},
+    providers,
     snapshot::{Action, Kind, Snapshot, TargetKind, Weights, Write, target::SCALE_TO_ZERO},
     workload::scaler,
 };
@@ -43,8 +43,7 @@ fn drained(snapshot: &Snapshot, plan: &Plan) -> Result<(), String> {
         }
     });
     let answers = snapshot.canary_has_ready_pods();
-    let Ok(routed) = Dialect::of(snapshot).and_then(|dialect| routers::read(dialect, snapshot))
-    else {
+    let Some(routed) = super::weights(snapshot) else {
         return Ok(());
     };
     let waited = match snapshot.phase() {
@@ -119,7 +118,7 @@ fn no_replicas(snapshot: &Snapshot, plan: &Plan) -> Result<(), String> {
 
 /// Weights sum to the total, and none is raised where nothing answers; but if neither side answers, the way to the primary is open.
 fn traffic(snapshot: &Snapshot, plan: &Plan) -> Result<(), String> {
-    let Ok(dialect) = Dialect::of(snapshot) else {
+    let Ok(router) = providers::router(snapshot) else {
         return Ok(());
     };
     let written = plan.writes.iter().filter_map(|write| match &write.action {
@@ -134,8 +133,8 @@ fn traffic(snapshot: &Snapshot, plan: &Plan) -> Result<(), String> {
     for (name, object) in written {
         after.objects.insert(name.clone(), object.clone());
     }
-    let before = routers::read(dialect, snapshot);
-    let Ok(weights) = routers::read(dialect, &after) else {
+    let before = router.current_weights(snapshot);
+    let Ok(weights) = router.current_weights(&after) else {
         return Ok(());
     };
     if before.as_ref() == Ok(&weights) {

@@ -12,7 +12,6 @@ use super::{
 use crate::{
     api::canary::CanaryPhase,
     notifications::EventKind,
-    routers::{self, Dialect},
     snapshot::{Action, Kind, Readiness, Snapshot, Write},
 };
 
@@ -68,7 +67,7 @@ fn revert(release: &Release<'_>) -> Decision {
     let late = is_late(snapshot);
     let given_back = given_back(release);
     let mut up = release.scale_to_primary(late);
-    up.extend(release.announce(given_back.as_deref().unwrap_or_default()));
+    up.extend(release.announce(&given_back));
     if !up.is_empty() {
         // A scaler that takes it back at once is not argued with before the next tick.
         up.retain(|write| !snapshot.recently_written.contains(&write.object));
@@ -91,11 +90,6 @@ fn revert(release: &Release<'_>) -> Decision {
     if let Some(wait) = release.routes_lag().filter(|_| !late) {
         return wait;
     }
-    let given_back = match given_back {
-        Ok(given_back) => given_back,
-        Err(_) if late => Vec::new(),
-        Err(problem) => return warn(snapshot, problem),
-    };
     if !given_back.is_empty() {
         return writes(given_back);
     }
@@ -109,11 +103,10 @@ fn revert(release: &Release<'_>) -> Decision {
 }
 
 /// The Service and the routes as they were before the Canary.
-fn given_back(release: &Release<'_>) -> Result<Vec<Write>, String> {
-    let snapshot = release.snapshot;
+fn given_back(release: &Release<'_>) -> Vec<Write> {
     let mut writes: Vec<_> = release.restored_apex().into_iter().collect();
-    writes.extend(routers::restore(Dialect::of(snapshot)?, snapshot));
-    Ok(writes)
+    writes.extend(release.router.restore(release.snapshot));
+    writes
 }
 
 /// Whether the target was waited for long enough.

@@ -34,7 +34,7 @@ pub use stale_reads::stale_reads;
 use crate::{
     api::canary::CanaryPhase,
     notifications::{EventKind, Notification},
-    routers::{self, Dialect},
+    providers,
     snapshot::{Snapshot, Weights, Write},
 };
 use events::event;
@@ -99,7 +99,10 @@ pub fn decide(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
 
 /// The weights that are routed, if they can be told.
 pub fn weights(snapshot: &Snapshot) -> Option<Weights> {
-    routers::read(Dialect::of(snapshot).ok()?, snapshot).ok()
+    providers::router(snapshot)
+        .ok()?
+        .current_weights(snapshot)
+        .ok()
 }
 
 /// A warning about a canary, as of its phase now.

@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::phase;
 use crate::{
     api::canary::CanaryPhase,
-    routers::{self, Dialect},
+    providers,
+    routers::Router,
     snapshot::{
         Kind, ObjectRef, Readiness, Snapshot, TargetKind, readiness,
         revision::{is_ours, revision},
@@ -37,8 +38,8 @@ pub struct Release<'a> {
     problem: Option<String>,
     /// The configs of which the primary has copies.
     pub tracked: BTreeSet<ConfigName>,
-    /// Where traffic is routed.
-    pub dialect: Dialect,
+    /// The router of the canary's provider.
+    pub router: &'static dyn Router,
 }
 
 /// The objects that a decision looks at: asked again with what was found, until nothing is missing.
@@ -59,8 +60,8 @@ pub fn needs(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
     if kind == TargetKind::Service {
         needs.insert(snapshot.reference(Kind::Service, &format!("{target}-canary")));
     }
-    if let Ok(dialect) = Dialect::of(snapshot) {
-        needs.extend(routers::objects(dialect, canary));
+    if let Ok(router) = providers::router(snapshot) {
+        needs.extend(router.objects(canary));
     }
     needs.extend(scaler::objects(snapshot));
     if let (true, Some(template)) = (
@@ -132,7 +133,7 @@ impl<'a> Release<'a> {
             configs,
             problem,
             tracked,
-            dialect: Dialect::of(snapshot)?,
+            router: providers::router(snapshot).map_err(|error| error.to_string())?,
         })
     }
 

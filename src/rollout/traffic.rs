@@ -9,14 +9,15 @@ use super::{
 use crate::{
     api::canary::{CanaryPhase, Strategy},
     notifications::EventKind,
-    routers::{self, affinity::Cookies},
+    routers::affinity::Cookies,
     snapshot::{Kind, TargetKind, Weights, Write},
 };
 
 impl Release<'_> {
     /// The weights as they are routed.
     pub fn weights(&self) -> Result<Weights, String> {
-        routers::read(self.dialect, self.snapshot)
+        let weights = self.router.current_weights(self.snapshot);
+        weights.map_err(|error| error.to_string())
     }
 
     /// Whether clients come to the primary, by the routes as by the Service.
@@ -34,7 +35,7 @@ impl Release<'_> {
 
     /// Whether traffic can be divided at all: otherwise there is nothing to say of routing.
     pub fn splits_traffic(&self) -> bool {
-        self.dialect.splits()
+        self.router.splits_traffic()
     }
 
     /// How the version meets its users: where traffic cannot be divided there is only blue/green.
@@ -59,20 +60,23 @@ impl Release<'_> {
     /// Whether the version gets copies of the requests before it gets any.
     pub fn mirrors(&self) -> bool {
         let analysis = self.snapshot.canary.spec.analysis.as_ref();
-        self.dialect.mirrors() && analysis.is_some_and(|analysis| analysis.mirror)
+        self.router.mirrors() && analysis.is_some_and(|analysis| analysis.mirror)
     }
 
     /// The cookies of session affinity that a share of the traffic for the canary needs, and the status lacks.
     pub fn new_cookies(&self) -> Option<Cookies> {
-        routers::new_cookies(self.dialect, &self.snapshot.canary, self.snapshot.nonce)
+        let Self {
+            snapshot, router, ..
+        } = self;
+        router.new_cookies(&snapshot.canary, snapshot.nonce)
     }
 
     /// Waits until the weights as they are written are in force. That those who carry them out are behind with what was written since the
     /// last tick is not said.
     pub fn routes_pending(&self) -> Option<Decision> {
-        let why = routers::accepted(self.dialect, self.snapshot).err()?;
-        let mut routes = routers::objects(self.dialect, &self.snapshot.canary).into_iter();
-        let is_fresh = routers::lag(self.dialect, self.snapshot).is_some()
+        let why = self.router.accepted(self.snapshot).err()?.to_string();
+        let mut routes = self.router.objects(&self.snapshot.canary).into_iter();
+        let is_fresh = self.router.lag(self.snapshot).is_some()
             && routes.any(|route| self.snapshot.recently_written.contains(&route));
         let said = (!is_fresh).then(|| event(self.snapshot, EventKind::Warning, why));
         Some(Decision::Wait(Requeue::Ready, said.into_iter().collect()))
@@ -80,7 +84,7 @@ impl Release<'_> {
 
     /// What proxies must know before these writes, as far as it has not been tried since the last tick.
     pub fn announce(&self, coming: &[Write]) -> Vec<Write> {
-        let first = |write| routers::announce(self.dialect, self.snapshot, write);
+        let first = |write| self.router.announce(self.snapshot, write);
         let mut writes: Vec<_> = coming.iter().filter_map(first).collect();
         writes.retain(|write| !self.snapshot.recently_written.contains(&write.object));
         writes
@@ -89,7 +93,7 @@ impl Release<'_> {
     /// Whether a write has had its turn: what somebody changes back all the time is not argued with before the next tick. One that goes on
     /// with what was announced has not; one that takes away what is left has time.
     pub fn is_tried(&self, coming: &Write) -> bool {
-        if routers::is_announced(self.dialect, self.snapshot, coming) {
+        if self.router.is_announced(self.snapshot, coming) {
             return self.weights().is_ok();
         }
         self.snapshot.recently_written.contains(&coming.object)
@@ -97,12 +101,12 @@ impl Release<'_> {
 
     /// Takes away what proxies need no more.
     pub fn tidy_routes(&self) -> Option<Write> {
-        routers::tidy(self.dialect, self.snapshot)
+        self.router.tidy(self.snapshot)
     }
 
     /// Waits for proxies that are behind with the routes as they are written; at a tick that is said.
     pub fn routes_lag(&self) -> Option<Decision> {
-        let why = routers::lag(self.dialect, self.snapshot)?;
+        let why = self.router.lag(self.snapshot)?.to_string();
         let tick = self.snapshot.tick.as_ref();
         let said = tick.map(|_| event(self.snapshot, EventKind::Warning, why));
         Some(Decision::Wait(Requeue::Ready, said.into_iter().collect()))
@@ -127,7 +131,8 @@ impl Release<'_> {
         if self.misses_canary(now, *weights) {
             return Err(name(&self.snapshot.canary.spec.target_ref.name));
         }
-        routers::set(self.dialect, self.snapshot, weights)
+        let writes = self.router.set_weights(self.snapshot, weights);
+        writes.map_err(|error| error.to_string())
     }
 
     /// Whether more requests would meet a primary that does not answer, although the canary does.
@@ -149,7 +154,10 @@ impl Release<'_> {
             Ok(now) if self.misses_primary(now, weights) || self.misses_canary(now, weights) => now,
             _ => weights,
         };
-        routers::reconcile(self.dialect, self.snapshot, &self.selector, &weights)
+        let writes = self
+            .router
+            .reconcile(self.snapshot, &self.selector, &weights);
+        writes.map_err(|error| error.to_string())
     }
 
     /// Whether clients are answered by the primary. After a promotion that failed they are not: a version that mends it must be able

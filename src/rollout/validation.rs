@@ -9,7 +9,8 @@ use super::{
 use crate::{
     api::canary::{CanaryPhase, Strategy},
     notifications::EventKind,
-    routers::Dialect,
+    providers,
+    routers::Router,
     snapshot::{Snapshot, TargetKind},
 };
 
@@ -82,7 +83,8 @@ fn invalid(snapshot: &Snapshot) -> Option<String> {
         .or_else(|| analysis(snapshot))
         .or_else(|| {
             let metrics = || super::metric_checks::unsupported(snapshot);
-            let problem = Dialect::of(snapshot).err().or_else(metrics)?;
+            let unrouted = providers::router(snapshot).err();
+            let problem = unrouted.map(|error| error.to_string()).or_else(metrics)?;
             Some(format!("spec.provider: {problem}"))
         })?;
     Some(format!("invalid canary spec: {problem}"))
@@ -152,7 +154,7 @@ fn analysis(snapshot: &Snapshot) -> Option<String> {
     if canary.skip_analysis() {
         return None;
     }
-    let splits = Dialect::of(snapshot).is_ok_and(Dialect::splits);
+    let splits = providers::router(snapshot).is_ok_and(Router::splits_traffic);
     if canary.strategy() != Strategy::Canary || !splits {
         return None;
     }

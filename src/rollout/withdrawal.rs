@@ -9,7 +9,8 @@ use super::{
 use crate::{
     api::canary::CanaryPhase,
     notifications::EventKind,
-    routers::{self, Dialect, affinity},
+    providers,
+    routers::affinity,
     snapshot::{Snapshot, Weights},
     workload::scaler::Scaler,
 };
@@ -17,9 +18,9 @@ use crate::{
 /// Takes the traffic back from a canary that cannot answer, if the primary can. A version under judgement has failed a check, and
 /// starts over once it is ready.
 pub fn decide(snapshot: &Snapshot) -> Option<Decision> {
-    let dialect = Dialect::of(snapshot).ok()?;
-    let routed = routers::read(dialect, snapshot).ok()?;
-    let is_stranded = dialect.splits()
+    let router = providers::router(snapshot).ok()?;
+    let routed = router.current_weights(snapshot).ok()?;
+    let is_stranded = router.splits_traffic()
         && routed.canary > 0
         && !snapshot.canary_has_ready_pods()
         && snapshot.primary_has_ready_pods()
@@ -28,7 +29,7 @@ pub fn decide(snapshot: &Snapshot) -> Option<Decision> {
     if !is_stranded {
         return None;
     }
-    let writes = routers::set(dialect, snapshot, &Weights::PRIMARY).ok()?;
+    let writes = router.set_weights(snapshot, &Weights::PRIMARY).ok()?;
     let mut status = phase::step(snapshot);
     (status.canary_weight, status.iterations) = (0, 0);
     affinity::retire(&mut status);

@@ -54,8 +54,7 @@ fn only_the_shell_does_io() {
         "notifications",
         "check",
         "loadtester",
-        "args.rs",
-        "flags.rs",
+        "cli",
     ] {
         let files = if pure.ends_with(".rs") {
             let path = folder("src").join(pure);

@@ -10,7 +10,7 @@ use flagger_rs::{
     api::canary::{Canary, CanaryPhase, CanaryStatus},
     notifications::Notification,
     rollout::{self, Answer, Decision, Evidence, Plan, Question},
-    shell::memory::Memory,
+    shell::controller::reconcile_state::ReconcileState,
     snapshot::{
         Action, Changed, HttpResponse, Kind, ObjectRef, Settings, Snapshot, TargetKind, Tick,
         Write, last_tick,
@@ -23,7 +23,7 @@ pub struct Model {
     pub snapshot: Snapshot,
     evidence: Evidence,
     /// The shell's own memory of what was told in a step.
-    memory: Memory,
+    memory: ReconcileState,
     open: Option<Option<Tick>>,
     served: Option<Timestamp>,
     /// What metric servers answer.
@@ -131,7 +131,7 @@ impl Model {
         let mut model = Self {
             snapshot,
             evidence: Evidence::new(),
-            memory: Memory::default(),
+            memory: ReconcileState::default(),
             open: None,
             served: None,
             metric: "100".into(),
@@ -257,7 +257,7 @@ impl Model {
             Decision::Wait(next, notifications) => {
                 let news = self
                     .memory
-                    .untold_wait(&self.snapshot.step(), next, notifications);
+                    .unsent_of_wait(&self.snapshot.step(), next, notifications);
                 self.notify(news);
                 self.served = self.snapshot.tick.map_or(self.served, |tick| Some(tick.at));
                 self.forget();
@@ -276,7 +276,7 @@ impl Model {
     fn carry_out(&mut self, plan: Plan) {
         let news = self
             .memory
-            .untold(&self.snapshot.step(), plan.notifications.clone());
+            .unsent(&self.snapshot.step(), plan.notifications.clone());
         assert_eq!(rollout::audit(&self.snapshot, &plan), Ok(()), "{plan:?}");
         for cut in 0..plan.writes.len() {
             let writes = plan.writes[..cut].to_vec();
@@ -319,7 +319,7 @@ impl Model {
         if crash {
             self.line("CRASH".to_owned());
             self.forget();
-            self.memory = Memory::default();
+            self.memory = ReconcileState::default();
             self.served = None;
         }
         crash
@@ -590,7 +590,7 @@ impl Model {
     }
 
     fn tell_once(&mut self, notifications: Vec<Notification>) {
-        let news = self.memory.untold(&self.snapshot.step(), notifications);
+        let news = self.memory.unsent(&self.snapshot.step(), notifications);
         self.notify(news);
     }
 

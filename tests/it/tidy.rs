@@ -47,6 +47,7 @@ fn only_the_shell_does_io() {
         "api",
         "snapshot",
         "rollout",
+        "providers",
         "workload",
         "routers",
         "metrics",
@@ -82,7 +83,7 @@ fn only_the_shell_does_io() {
     }
 }
 
-/// Modules depend downward only: `api ← snapshot ← {workload, routers, metrics, notifications} ← rollout ← check ← shell ← loadtester`; and of the
+/// Modules depend downward only: `api ← snapshot ← {workload, routers, metrics, notifications} ← providers ← rollout ← check ← shell ← loadtester`; and of the
 /// last one, what is pure does not depend on what is not.
 #[test]
 fn modules_depend_downward() {
@@ -90,10 +91,11 @@ fn modules_depend_downward() {
         "api" => 0,
         "snapshot" => 1,
         "workload" | "routers" | "metrics" | "notifications" => 2,
-        "rollout" => 3,
-        "check" => 4,
-        "shell" => 5,
-        "loadtester" => 6,
+        "providers" => 3,
+        "rollout" => 4,
+        "check" => 5,
+        "shell" => 6,
+        "loadtester" => 7,
         _ => 9,
     };
     let modules = [
@@ -103,6 +105,7 @@ fn modules_depend_downward() {
         "routers",
         "metrics",
         "notifications",
+        "providers",
         "rollout",
         "check",
         "shell",

@@ -388,15 +388,7 @@ impl Model {
                 self.line(format!("patch  {what}: {}", said.join(", ")));
             }
         }
-        if matches!(
-            object.kind,
-            Kind::VirtualService
-                | Kind::HttpRoute
-                | Kind::HttpRouteV1Beta1
-                | Kind::HttpProxy
-                | Kind::Ingress
-                | Kind::TrafficSplitV1Alpha1
-        ) {
+        if self.holds_weights(&object) {
             let route = self.snapshot.objects[&object].to_string();
             let cookies = route.split('"').filter(|text| text.contains("; Max-Age="));
             self.sent.extend(cookies.map(str::to_owned));
@@ -420,6 +412,17 @@ impl Model {
                 if weights.mirrored { " mirrored" } else { "" }
             ));
         }
+    }
+
+    /// Whether an object holds the weights, whatever router the canary has: without the object, they cannot be read.
+    fn holds_weights(&mut self, object: &ObjectRef) -> bool {
+        if rollout::weights(&self.snapshot).is_none() {
+            return false;
+        }
+        let value = self.snapshot.objects.remove(object).unwrap();
+        let is_needed = rollout::weights(&self.snapshot).is_none();
+        self.snapshot.objects.insert(object.clone(), value);
+        is_needed
     }
 
     /// What is in the cluster from now on.

@@ -1,50 +1,56 @@
 //! Releases of targets that KEDA scales.
 
-use super::*;
-use model::scaled;
+use flagger_rs::{api::canary::CanaryPhase, rollout, snapshot::Kind};
+use serde_json::{Value, json};
 
-fn replicas(model: &Model, name: &str) -> Value {
-    let name = model.snapshot.reference(Kind::Deployment, name);
-    model.snapshot.objects[&name]["spec"]["replicas"].clone()
+use super::{
+    crashes::crash_at_every_write_of,
+    simulation::{Simulation, scaled},
+    transcript,
+};
+
+fn replicas(sim: &Simulation, name: &str) -> Value {
+    let name = sim.snapshot.reference(Kind::Deployment, name);
+    sim.snapshot.objects[&name]["spec"]["replicas"].clone()
 }
 
-fn paused(model: &Model, name: &str) -> Option<Value> {
-    let name = model.snapshot.reference(Kind::ScaledObject, name);
+fn paused(sim: &Simulation, name: &str) -> Option<Value> {
+    let name = sim.snapshot.reference(Kind::ScaledObject, name);
     let annotation = "/metadata/annotations/autoscaling.keda.sh~1paused-replicas";
-    model.snapshot.objects[&name].pointer(annotation).cloned()
+    sim.snapshot.objects[&name].pointer(annotation).cloned()
 }
 
 #[test]
 fn a_scaled_object_is_paused_before_its_target_goes_and_resumed_before_it_comes() {
-    let mut model = scaled(json!({"stepWeight": 50}), &json!({"minReplicaCount": 2}));
-    assert_eq!(paused(&model, "podinfo-so"), Some(json!("0")));
-    assert_eq!(paused(&model, "podinfo-so-primary"), None);
-    model.run_until(CanaryPhase::Succeeded);
-    assert_eq!(replicas(&model, "podinfo"), 0);
-    assert_eq!(replicas(&model, "podinfo-primary"), 2);
-    transcript("scaled-object", &model);
-    assert!(!model.transcript().contains("KEDA"), "nobody argues");
+    let mut sim = scaled(json!({"stepWeight": 50}), &json!({"minReplicaCount": 2}));
+    assert_eq!(paused(&sim, "podinfo-so"), Some(json!("0")));
+    assert_eq!(paused(&sim, "podinfo-so-primary"), None);
+    sim.run_until(CanaryPhase::Succeeded);
+    assert_eq!(replicas(&sim, "podinfo"), 0);
+    assert_eq!(replicas(&sim, "podinfo-primary"), 2);
+    transcript("scaled-object", &sim);
+    assert!(!sim.transcript().contains("KEDA"), "nobody argues");
 }
 
 #[test]
 fn a_rollback_pauses_the_scaled_object_again() {
-    let mut model = scaled(
+    let mut sim = scaled(
         json!({"stepWeight": 20, "threshold": 2}),
         &json!({"minReplicaCount": 2}),
     );
-    model.metric = "97.5".to_owned();
-    model.run_until(CanaryPhase::Failed);
-    assert_eq!(paused(&model, "podinfo-so"), Some(json!("0")));
-    assert_eq!(replicas(&model, "podinfo"), 0);
+    sim.metric = "97.5".to_owned();
+    sim.run_until(CanaryPhase::Failed);
+    assert_eq!(paused(&sim, "podinfo-so"), Some(json!("0")));
+    assert_eq!(replicas(&sim, "podinfo"), 0);
 }
 
 #[test]
 fn without_analysis_the_scaled_object_is_paused_and_resumed_too() {
-    let mut model = scaled(json!({"stepWeight": 20}), &json!({"minReplicaCount": 2}));
-    model.snapshot.canary.spec.skip_analysis = true;
-    model.run_until(CanaryPhase::Succeeded);
-    assert_eq!(paused(&model, "podinfo-so"), Some(json!("0")));
-    assert_eq!(replicas(&model, "podinfo"), 0);
+    let mut sim = scaled(json!({"stepWeight": 20}), &json!({"minReplicaCount": 2}));
+    sim.snapshot.canary.spec.skip_analysis = true;
+    sim.run_until(CanaryPhase::Succeeded);
+    assert_eq!(paused(&sim, "podinfo-so"), Some(json!("0")));
+    assert_eq!(replicas(&sim, "podinfo"), 0);
 }
 
 #[test]
@@ -61,61 +67,51 @@ fn a_crash_at_any_write_of_a_release_of_a_scaled_object_loses_nothing() {
 
 #[test]
 fn a_deletion_lets_the_scaled_object_work_again() {
-    let mut model = scaled(json!({"stepWeight": 50}), &json!({"minReplicaCount": 2}));
-    model.snapshot.canary.spec.revert_on_deletion = true;
-    model.run_until(CanaryPhase::Succeeded);
-    model.delete();
-    for _ in 0..200 {
-        model.reconcile();
-    }
-    assert!(model.is_gone(), "{}", model.transcript());
-    assert_eq!(paused(&model, "podinfo-so"), None);
-    assert_eq!(replicas(&model, "podinfo"), 2);
+    let mut sim = scaled(json!({"stepWeight": 50}), &json!({"minReplicaCount": 2}));
+    sim.snapshot.canary.spec.revert_on_deletion = true;
+    sim.run_until(CanaryPhase::Succeeded);
+    sim.delete();
+    sim.run(200);
+    assert!(sim.is_gone(), "{}", sim.transcript());
+    assert_eq!(paused(&sim, "podinfo-so"), None);
+    assert_eq!(replicas(&sim, "podinfo"), 2);
 }
 
 /// KEDA's least is 0 unless told otherwise: where there is no load it takes away what a run scaled up.
 #[test]
 fn a_scaled_object_that_may_scale_to_zero_is_not_fought() {
-    let mut model = scaled(json!({"stepWeight": 50}), &json!({}));
-    for _ in 0..120 {
-        model.reconcile();
-    }
-    let ups = model.transcript().matches("podinfo: replicas 1").count();
-    let seconds = model.snapshot.now.as_second();
+    let mut sim = scaled(json!({"stepWeight": 50}), &json!({}));
+    sim.run(120);
+    let ups = sim.transcript().matches("podinfo: replicas 1").count();
+    let seconds = sim.snapshot.now.as_second();
     assert!(
         i64::try_from(ups).unwrap() <= seconds / 10 + 1,
         "{}",
-        model.transcript()
+        sim.transcript()
     );
-    assert_eq!(
-        rollout::weights(&model.snapshot).unwrap().canary,
-        0,
-        "no traffic where nothing answers"
-    );
+    assert_eq!(sim.canary_weight(), 0, "no traffic where nothing answers");
 }
 
 /// … and what it gave back with the Canary is the user's: the finalizer does not wait for pods that nobody needs.
 #[test]
 fn a_deletion_ends_though_keda_takes_the_target_back_to_zero() {
-    let mut model = scaled(json!({"stepWeight": 50}), &json!({}));
-    model.snapshot.canary.spec.revert_on_deletion = true;
-    model.snapshot.canary.spec.progress_deadline_seconds = Some(60);
-    model.reconcile();
-    model.delete();
-    for _ in 0..300 {
-        model.reconcile();
-    }
-    let ups = model.transcript().matches("podinfo: replicas 1").count();
-    assert!((1..=8).contains(&ups), "{}", model.transcript());
-    assert!(model.is_gone(), "{}", model.transcript());
+    let mut sim = scaled(json!({"stepWeight": 50}), &json!({}));
+    sim.snapshot.canary.spec.revert_on_deletion = true;
+    sim.snapshot.canary.spec.progress_deadline_seconds = Some(60);
+    sim.reconcile();
+    sim.delete();
+    sim.run(300);
+    let ups = sim.transcript().matches("podinfo: replicas 1").count();
+    assert!((1..=8).contains(&ups), "{}", sim.transcript());
+    assert!(sim.is_gone(), "{}", sim.transcript());
 }
 
 #[test]
 fn no_plan_has_the_primarys_scaler_keep_it_at_zero() {
-    let model = scaled(json!({"stepWeight": 50}), &json!({}));
+    let sim = scaled(json!({"stepWeight": 50}), &json!({}));
     let pin = |name: &str| {
-        let object = model.snapshot.reference(Kind::ScaledObject, name);
-        let mut pinned = model.snapshot.objects[&object].clone();
+        let object = sim.snapshot.reference(Kind::ScaledObject, name);
+        let mut pinned = sim.snapshot.objects[&object].clone();
         pinned["metadata"]["annotations"]["autoscaling.keda.sh/paused-replicas"] = json!("0");
         let mut plan = rollout::Plan::default();
         plan.writes.push(flagger_rs::snapshot::Write {
@@ -123,7 +119,7 @@ fn no_plan_has_the_primarys_scaler_keep_it_at_zero() {
             action: flagger_rs::snapshot::Action::Replace(pinned),
             failure: String::new(),
         });
-        rollout::audit(&model.snapshot, &plan)
+        rollout::audit(&sim.snapshot, &plan)
     };
     assert!(
         pin("podinfo-so-primary")
@@ -136,12 +132,12 @@ fn no_plan_has_the_primarys_scaler_keep_it_at_zero() {
 /// To pause it is to scale it down.
 #[test]
 fn no_plan_pauses_the_scaled_object_of_a_target_with_traffic() {
-    let mut model = scaled(json!({"stepWeight": 50}), &json!({"minReplicaCount": 2}));
-    while rollout::weights(&model.snapshot).unwrap().canary == 0 {
-        model.reconcile();
+    let mut sim = scaled(json!({"stepWeight": 50}), &json!({"minReplicaCount": 2}));
+    while sim.canary_weight() == 0 {
+        sim.reconcile();
     }
-    let object = model.snapshot.reference(Kind::ScaledObject, "podinfo-so");
-    let mut pinned = model.snapshot.objects[&object].clone();
+    let object = sim.snapshot.reference(Kind::ScaledObject, "podinfo-so");
+    let mut pinned = sim.snapshot.objects[&object].clone();
     pinned["metadata"]["annotations"]["autoscaling.keda.sh/paused-replicas"] = json!("0");
     let mut plan = rollout::Plan::default();
     plan.writes.push(flagger_rs::snapshot::Write {
@@ -149,7 +145,7 @@ fn no_plan_pauses_the_scaled_object_of_a_target_with_traffic() {
         action: flagger_rs::snapshot::Action::Replace(pinned),
         failure: String::new(),
     });
-    let refused = rollout::audit(&model.snapshot, &plan).unwrap_err();
+    let refused = rollout::audit(&sim.snapshot, &plan).unwrap_err();
     assert!(
         refused.contains("before its connections have drained"),
         "{refused}"

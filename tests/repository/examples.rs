@@ -15,23 +15,7 @@ use k8s_openapi::ByteString;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::corpus;
-use crate::cluster::folder;
-
-/// All objects of the examples of metrics and alerts.
-pub fn shared() -> impl Iterator<Item = Value> {
-    ["examples/metrics", "examples/alerts"]
-        .into_iter()
-        .flat_map(files)
-        .flatten()
-}
-
-fn files(under: &str) -> Vec<Vec<Value>> {
-    let files = std::fs::read_dir(folder(under)).unwrap();
-    files
-        .map(|file| corpus::read(&file.unwrap().path()))
-        .collect()
-}
+use crate::files;
 
 /// The object of this kind in a file, and the Secret that it names.
 fn with_secret<T: DeserializeOwned>(file: &[Value], kind: &str) -> (T, BTreeMap<String, String>) {
@@ -46,7 +30,7 @@ fn with_secret<T: DeserializeOwned>(file: &[Value], kind: &str) -> (T, BTreeMap<
 
 #[test]
 fn every_metric_template_of_the_examples_can_be_asked() {
-    let files = files("examples/metrics");
+    let files = files::folder("examples/metrics");
     assert!(files.len() > 3);
     for file in &files {
         let (template, secret): (MetricTemplate, _) = with_secret(file, "MetricTemplate");
@@ -71,7 +55,7 @@ fn every_metric_template_of_the_examples_can_be_asked() {
 
 #[test]
 fn every_alert_provider_of_the_examples_can_be_written_to() {
-    let files = files("examples/alerts");
+    let files = files::folder("examples/alerts");
     assert!(files.len() > 3);
     for file in &files {
         let (provider, secret): (AlertProvider, _) = with_secret(file, "AlertProvider");
@@ -96,7 +80,7 @@ fn every_alert_provider_of_the_examples_can_be_written_to() {
 fn the_tutorials_name_only_what_is_there() {
     let mut named = 0;
     for readme in ["README.md", "examples/README.md"] {
-        let text = std::fs::read_to_string(folder(readme)).unwrap();
+        let text = std::fs::read_to_string(files::path(readme)).unwrap();
         let words = text.split(|c: char| c.is_whitespace() || "`();,".contains(c));
         let paths = words.filter(|word| {
             word.starts_with("kustomize/")
@@ -109,7 +93,7 @@ fn the_tutorials_name_only_what_is_there() {
             if path.starts_with("deploy/") && !path.ends_with(".yaml") {
                 continue;
             }
-            assert!(folder(path).exists(), "{readme}: {path}");
+            assert!(files::path(path).exists(), "{readme}: {path}");
             named += 1;
         }
     }

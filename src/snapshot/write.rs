@@ -1,4 +1,4 @@
-//! A change to the cluster as a value: complete, conditional on what was observed, with nothing left to choose.
+//! Writes to the cluster as values. A write is complete and conditional on the observed object.
 
 use serde_json::Value;
 
@@ -136,17 +136,17 @@ pub struct ObjectRef {
 /// One write.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Write {
-    /// What is written.
+    /// The object to write.
     pub object: ObjectRef,
-    /// How.
+    /// The form of the write.
     pub action: Action,
-    /// What a user reads before the API server's own words when the write is refused
-    /// (`VirtualService podinfo.test update error: `), in Flagger's wording. Where it has a `…`, the words go there.
+    /// The text before the API server's message when the write is refused, in Flagger's wording (`VirtualService podinfo.test update
+    /// error: `). If it contains `…`, the message goes there.
     pub failure: String,
 }
 
 impl Write {
-    /// What a user reads when the write is refused with these words.
+    /// The text of the Warning event when the API server refuses the write with this message.
     pub fn refusal(&self, message: &str) -> String {
         match self.failure.split_once('…') {
             Some((before, after)) => format!("{before}{message}{after}"),
@@ -155,13 +155,15 @@ impl Write {
     }
 }
 
-/// The forms of a write; each loses against a change that we did not see.
+/// The forms of a write. Each fails if the object has changed since it was observed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// POST of the complete object; loses if it exists.
+    /// POST of the complete object. It fails if the object exists.
     Create(Value),
-    /// PUT of the object as it was read whole, with our part changed; loses unless it still has the `resourceVersion` it carries.
+    /// PUT of the object, which was read in full, with our part changed. It fails unless the object still has the `resourceVersion` that
+    /// it carries.
     Replace(Value),
-    /// A JSON Patch for objects whose status churns: begins with `test` of `/metadata/uid` and `/metadata/generation`.
+    /// A JSON Patch for objects whose status changes often. It begins with `test` operations on `/metadata/uid` and
+    /// `/metadata/generation`, so a change of the status does not make it fail.
     Patch(Value),
 }

@@ -124,6 +124,7 @@ fn no_plan_has_the_primarys_scaler_keep_it_at_zero() {
     assert!(
         pin("podinfo-so-primary")
             .unwrap_err()
+            .to_string()
             .contains("scaled to zero")
     );
     assert_eq!(pin("podinfo-so"), Ok(()), "it is so already");
@@ -147,7 +148,9 @@ fn no_plan_pauses_the_scaled_object_of_a_target_with_traffic() {
     });
     let refused = rollout::audit(&sim.snapshot, &plan).unwrap_err();
     assert!(
-        refused.contains("before its connections have drained"),
+        refused
+            .to_string()
+            .contains("before its connections have drained"),
         "{refused}"
     );
 }

@@ -1,14 +1,21 @@
 //! The examples of what Canaries share: each works as it stands, but for what only its user knows.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use flagger_rs::{
     api::{alert_provider::AlertProvider, metric_template::MetricTemplate},
     metrics::{
-        Asks, Query, Server,
+        Asks, Query, Server, providers,
         template::{Model, render},
     },
-    notifications::alert::{AlertMessage, Chat, Severity},
+    notifications::{
+        Severity,
+        chats::{self, chat_of},
+        message::AlertMessage,
+    },
 };
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
@@ -29,12 +36,12 @@ fn with_secret<T: DeserializeOwned>(file: &[Value], kind: &str) -> (T, BTreeMap<
 }
 
 #[test]
-fn every_metric_template_of_the_examples_can_be_asked() {
-    let files = files::folder("examples/metrics");
-    assert!(files.len() > 3);
-    for file in &files {
-        let (template, secret): (MetricTemplate, _) = with_secret(file, "MetricTemplate");
+fn each_metric_provider_has_an_example_that_makes_a_request() {
+    let mut shown = BTreeSet::new();
+    for file in files::folder("examples/metrics") {
+        let (template, secret): (MetricTemplate, _) = with_secret(&file, "MetricTemplate");
         let provider = &template.spec.provider;
+        shown.insert(provider.type_.clone());
         let model = Model {
             namespace: "test".to_owned(),
             target: "podinfo".to_owned(),
@@ -51,19 +58,20 @@ fn every_metric_template_of_the_examples_can_be_asked() {
         let names_the_target = url.contains("podinfo") || url.contains("SERVICE-0");
         assert!(names_the_target && !url.contains("%7B%7B"), "{url}");
     }
+    assert_eq!(shown, providers::names().map(str::to_owned).collect());
 }
 
 #[test]
-fn every_alert_provider_of_the_examples_can_be_written_to() {
-    let files = files::folder("examples/alerts");
-    assert!(files.len() > 3);
-    for file in &files {
-        let (provider, secret): (AlertProvider, _) = with_secret(file, "AlertProvider");
+fn each_chat_service_has_an_example_that_makes_a_request() {
+    let mut shown = BTreeSet::new();
+    for file in files::folder("examples/alerts") {
+        let (provider, secret): (AlertProvider, _) = with_secret(&file, "AlertProvider");
+        shown.insert(provider.spec.type_.clone());
         let data: BTreeMap<_, _> = secret
             .iter()
             .map(|(key, value)| (key, ByteString(value.clone().into_bytes())))
             .collect();
-        let chat = Chat::of(&provider, Some(&json!({"data": data}))).unwrap();
+        let chat = chat_of(&provider, Some(&json!({"data": data}))).unwrap();
         let message = AlertMessage {
             canary: "podinfo.test".to_owned(),
             text: "hello".to_owned(),
@@ -74,6 +82,7 @@ fn every_alert_provider_of_the_examples_can_be_written_to() {
         assert!(request.body.unwrap().contains("hello"));
         assert!(request.url.0.starts_with("https://"));
     }
+    assert_eq!(shown, chats::names().map(str::to_owned).collect());
 }
 
 #[test]

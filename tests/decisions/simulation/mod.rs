@@ -23,7 +23,7 @@ use flagger_rs::{
     api::canary::{CanaryPhase, CanaryStatus},
     notifications::Notification,
     rollout::{self, Decision, Evidence, Plan, Question},
-    shell::memory::Memory,
+    shell::controller::reconcile_state::ReconcileState,
     snapshot::{Changed, Snapshot, Tick, last_tick},
 };
 use jiff::Timestamp;
@@ -38,7 +38,7 @@ pub struct Simulation {
     pub snapshot: Snapshot,
     evidence: Evidence,
     /// The operator's own memory of what it sent and served in a step.
-    memory: Memory,
+    memory: ReconcileState,
     /// The tick of the step whose questions are being answered.
     open: Option<Option<Tick>>,
     /// The last tick that a reconcile served.
@@ -112,7 +112,7 @@ impl Simulation {
             Decision::Ask(questions, notifications) => self.ask(questions, notifications),
             Decision::Wait(requeue, notifications) => {
                 let step = self.snapshot.step();
-                let unsent = self.memory.untold_wait(&step, requeue, notifications);
+                let unsent = self.memory.unsent_of_wait(&step, requeue, notifications);
                 self.notify(unsent);
                 self.served = self.snapshot.tick.map_or(self.served, |tick| Some(tick.at));
                 self.end_step();
@@ -147,7 +147,7 @@ impl Simulation {
             !questions.iter().all(is_known),
             "all these questions were answered already: {questions:?}"
         );
-        let unsent = self.memory.untold(&self.snapshot.step(), notifications);
+        let unsent = self.memory.unsent(&self.snapshot.step(), notifications);
         self.notify(unsent);
         self.open = Some(self.snapshot.tick);
         for question in questions {
@@ -163,7 +163,7 @@ impl Simulation {
 
     fn carry_out(&mut self, plan: Plan) {
         let notifications = plan.notifications.clone();
-        let unsent = self.memory.untold(&self.snapshot.step(), notifications);
+        let unsent = self.memory.unsent(&self.snapshot.step(), notifications);
         self.audit(&plan);
         for write in plan.writes {
             self.write(write);
@@ -213,7 +213,7 @@ impl Simulation {
         if crashes {
             self.line("CRASH".to_owned());
             self.end_step();
-            self.memory = Memory::default();
+            self.memory = ReconcileState::default();
             self.served = None;
         }
         crashes

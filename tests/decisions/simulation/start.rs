@@ -8,7 +8,7 @@ use std::{
 use flagger_rs::{
     api::canary::Canary,
     rollout::Evidence,
-    shell::memory::Memory,
+    shell::controller::reconcile_state::ReconcileState,
     snapshot::{Kind, Settings, Snapshot, TargetKind},
 };
 use jiff::Timestamp;
@@ -66,7 +66,7 @@ impl Simulation {
         Self {
             snapshot,
             evidence: Evidence::new(),
-            memory: Memory::default(),
+            memory: ReconcileState::default(),
             open: None,
             served: None,
             metric: "100".into(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use flagger_rs::{args, loadtester};
+use flagger_rs::{cli, loadtester};
 use serde_json::{Value, json};
 
 use super::rig::{Outcome, Rig, ensure, text};
@@ -127,7 +127,7 @@ fn described_by(row: &Row, objects: &[Value]) -> Outcome {
                     && object["spec"]["ports"][0]["port"] == 9090
             };
             ensure(of("Service").any(served) == brought, "its Prometheus")?;
-            let read = args::parse(found, |_| None);
+            let read = cli::parse(found, |_| None);
             read.map(drop).map_err(|exit| exit.text)
         }
         Some("flagger-loadtester") => {

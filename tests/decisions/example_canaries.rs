@@ -2,30 +2,31 @@
 
 use std::collections::BTreeSet;
 
-use flagger_rs::api::canary::{Canary, Strategy};
+use flagger_rs::api::canary::{Canary, CanaryPhase, Strategy};
+use serde_json::{Value, json};
 
-use super::*;
-use crate::api::examples;
-use model::scaled;
+use super::{
+    files::example_canaries,
+    simulation::{Simulation, release_of, scaled},
+};
 
 fn all() -> impl Iterator<Item = (Value, Canary)> {
-    examples().into_iter().map(|example| {
+    example_canaries().into_iter().map(|example| {
         let canary = serde_json::from_value(example.clone()).unwrap();
         (example["spec"].clone(), canary)
     })
 }
 
 /// A release of the example that has begun.
-fn begun(spec: &Value) -> Model {
-    let mut model = match spec["autoscalerRef"]["kind"].as_str() {
+fn begun(spec: &Value) -> Simulation {
+    let mut sim = match spec["autoscalerRef"]["kind"].as_str() {
         Some("ScaledObject") => scaled(spec["analysis"].clone(), &json!({"minReplicaCount": 1})),
         _ => release_of(spec.clone()),
     };
     // Nobody sends it back.
-    model
-        .closed
+    sim.closed
         .insert("http://flagger-loadtester.test/rollback/check");
-    model
+    sim
 }
 
 #[test]
@@ -65,10 +66,10 @@ fn there_is_an_example_for_each_router_and_strategy() {
 #[test]
 fn every_example_is_released() {
     for (spec, canary) in all() {
-        let mut model = begun(&spec);
-        model.run_until(CanaryPhase::Succeeded);
-        let routed = &model.routed;
-        let shown = model.transcript();
+        let mut sim = begun(&spec);
+        sim.run_until(CanaryPhase::Succeeded);
+        let routed = &sim.routed;
+        let shown = sim.transcript();
         let has_a_share = routed.iter().any(|weight| (1..100).contains(weight));
         match canary.strategy() {
             Strategy::Canary => assert!(has_a_share, "{shown}"),
@@ -84,15 +85,15 @@ fn every_example_is_released() {
 fn every_example_that_measures_is_rolled_back() {
     let mut measured = 0;
     for (spec, _) in all().filter(|(spec, _)| spec["analysis"]["metrics"].is_array()) {
-        let mut model = begun(&spec);
-        model.metric = "42".to_owned();
-        model.run_until(CanaryPhase::Failed);
-        let shown = model.transcript();
+        let mut sim = begun(&spec);
+        sim.metric = "42".to_owned();
+        sim.run_until(CanaryPhase::Failed);
+        let shown = sim.transcript();
         assert!(
             shown.contains("failed checks threshold reached 5"),
             "{shown}"
         );
-        assert!(matches!(model.routed.last(), None | Some(0)), "{shown}");
+        assert!(matches!(sim.routed.last(), None | Some(0)), "{shown}");
         assert!(!shown.contains("Promoting"), "{shown}");
         measured += 1;
     }

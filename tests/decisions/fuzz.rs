@@ -23,7 +23,7 @@ use proptest::{
 };
 use serde_json::{Value, json};
 
-use super::decisions::model::release;
+use super::simulation::release;
 
 const SEEDS: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -172,8 +172,8 @@ fn a_template_is_rendered_or_refused() {
     ];
     let texts = prop::collection::vec(prop::sample::select(parts.to_vec()), 0..40);
     fuzz("templates", texts, |parts| {
-        let model = template::Model::default();
-        match template::render(&parts.concat(), &model) {
+        let variables = template::Model::default();
+        match template::render(&parts.concat(), &variables) {
             Ok(query) => assert!(query.len() < 1 << 20),
             Err(why) => assert!(why.to_string().len() < 8 * READ, "{why}"),
         }
@@ -207,11 +207,9 @@ fn an_answer_has_a_number_or_says_why_not() {
 fn an_object_of_any_form_is_decided_on_safely() {
     let inputs = (0_usize..200, 0_usize..5, edits());
     fuzz("objects", inputs, |(looks, which, edits)| {
-        let mut model = release(json!({"stepWeight": 50, "interval": "10s"}));
-        for _ in 0..looks {
-            model.reconcile();
-        }
-        let snapshot = &mut model.snapshot;
+        let mut sim = release(json!({"stepWeight": 50, "interval": "10s"}));
+        sim.run(looks);
+        let snapshot = &mut sim.snapshot;
         // Of what the API server knows the form of, the form is as it should be.
         let routes = snapshot.objects.iter_mut();
         let routes = routes.filter(|(object, _)| {

@@ -2,12 +2,12 @@
 
 use serde_json::{Map, Value};
 
-use crate::cluster::folder;
+use crate::files;
 
 #[test]
 fn the_crds_in_the_repository_are_those_of_the_types() {
     let yaml = flagger_rs::api::crds_yaml().unwrap();
-    let file = std::fs::read_to_string(folder("crds/ALL-IN-ONE.yaml")).unwrap();
+    let file = std::fs::read_to_string(files::path("crds/ALL-IN-ONE.yaml")).unwrap();
     assert!(
         yaml == file,
         "crds/ALL-IN-ONE.yaml is stale: cargo run --bin flagger -- crds > crds/ALL-IN-ONE.yaml"

@@ -22,23 +22,7 @@ use k8s_openapi::ByteString;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::corpus;
-use crate::cluster::folder;
-
-/// All objects of the examples of metrics and alerts.
-pub fn shared() -> impl Iterator<Item = Value> {
-    ["examples/metrics", "examples/alerts"]
-        .into_iter()
-        .flat_map(files)
-        .flatten()
-}
-
-fn files(under: &str) -> Vec<Vec<Value>> {
-    let files = std::fs::read_dir(folder(under)).unwrap();
-    files
-        .map(|file| corpus::read(&file.unwrap().path()))
-        .collect()
-}
+use crate::files;
 
 /// The object of this kind in a file, and the Secret that it names.
 fn with_secret<T: DeserializeOwned>(file: &[Value], kind: &str) -> (T, BTreeMap<String, String>) {
@@ -54,7 +38,7 @@ fn with_secret<T: DeserializeOwned>(file: &[Value], kind: &str) -> (T, BTreeMap<
 #[test]
 fn each_metric_provider_has_an_example_that_makes_a_request() {
     let mut shown = BTreeSet::new();
-    for file in files("examples/metrics") {
+    for file in files::folder("examples/metrics") {
         let (template, secret): (MetricTemplate, _) = with_secret(&file, "MetricTemplate");
         let provider = &template.spec.provider;
         shown.insert(provider.type_.clone());
@@ -80,7 +64,7 @@ fn each_metric_provider_has_an_example_that_makes_a_request() {
 #[test]
 fn each_chat_service_has_an_example_that_makes_a_request() {
     let mut shown = BTreeSet::new();
-    for file in files("examples/alerts") {
+    for file in files::folder("examples/alerts") {
         let (provider, secret): (AlertProvider, _) = with_secret(&file, "AlertProvider");
         shown.insert(provider.spec.type_.clone());
         let data: BTreeMap<_, _> = secret
@@ -105,7 +89,7 @@ fn each_chat_service_has_an_example_that_makes_a_request() {
 fn the_tutorials_name_only_what_is_there() {
     let mut named = 0;
     for readme in ["README.md", "examples/README.md"] {
-        let text = std::fs::read_to_string(folder(readme)).unwrap();
+        let text = std::fs::read_to_string(files::path(readme)).unwrap();
         let words = text.split(|c: char| c.is_whitespace() || "`();,".contains(c));
         let paths = words.filter(|word| {
             word.starts_with("kustomize/")
@@ -118,7 +102,7 @@ fn the_tutorials_name_only_what_is_there() {
             if path.starts_with("deploy/") && !path.ends_with(".yaml") {
                 continue;
             }
-            assert!(folder(path).exists(), "{readme}: {path}");
+            assert!(files::path(path).exists(), "{readme}: {path}");
             named += 1;
         }
     }

@@ -1,22 +1,25 @@
-//! Manifests as users have them: what a real API server accepts whole, and what it refuses.
+//! Does a real API server with our CRDs accept the manifests that users have, and refuse those that are wrong?
 
 use kube::Client;
 use serde_json::Value;
 
-use crate::cluster::folder;
+use crate::files;
 
-/// Every manifest of `corpus/accepted.yaml` and of the examples is accepted with nothing unknown and nothing pruned; each of `corpus/refused.yaml` is refused
-/// for the reason in its annotation `refused`.
-pub async fn accepted_refused_and_kept_whole(client: Client) -> Result<(), String> {
+/// The API server accepts each manifest of `manifests/accepted.yaml` and of the examples, and prunes no field of it. It refuses each
+/// manifest of `manifests/refused.yaml` for the reason in its annotation `refused`.
+pub async fn are_accepted_without_loss_or_refused(client: Client) -> Result<(), String> {
     let mut wrong = Vec::new();
-    // The examples' namespace need not be here.
+    // The namespaces of the examples do not exist here.
     let here = |mut example: Value| {
         example["metadata"]["namespace"] = Value::from("default");
         example
     };
-    let shared = super::examples::shared();
+    let shared = files::example_templates_and_alerts();
     let shared = shared.filter(|object| object["kind"] != "Secret");
-    let examples = examples().into_iter().chain(shared).map(here);
+    let examples = files::example_canaries()
+        .into_iter()
+        .chain(shared)
+        .map(here);
     for object in documents("accepted.yaml").into_iter().chain(examples) {
         match dry_run(&client, &object).await {
             Ok(kept) => wrong.extend(
@@ -47,31 +50,8 @@ pub async fn accepted_refused_and_kept_whole(client: Client) -> Result<(), Strin
     }
 }
 
-/// The Canaries that users are shown.
-pub fn examples() -> Vec<Value> {
-    let files = ["examples/canaries", "examples/walkthrough"]
-        .into_iter()
-        .flat_map(|under| std::fs::read_dir(folder(under)).unwrap());
-    let objects = files.flat_map(|file| read(&file.unwrap().path()));
-    let examples: Vec<_> = objects
-        .filter(|object| object["kind"] == "Canary")
-        .collect();
-    assert!(examples.len() > 5);
-    examples
-}
-
 fn documents(file: &str) -> Vec<Value> {
-    read(&folder("tests/it/api/corpus").join(file))
-}
-
-/// The objects of a file.
-pub fn read(file: &std::path::Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(file).unwrap();
-    let documents: Vec<Value> = text
-        .split("\n---\n")
-        .map(|doc| serde_saphyr::from_str(doc).unwrap_or_else(|e| panic!("{e}\n{doc}")))
-        .collect();
-    documents.into_iter().filter(|doc| !doc.is_null()).collect()
+    files::objects(&files::path("tests/it/cluster/manifests").join(file))
 }
 
 async fn dry_run(client: &Client, object: &Value) -> Result<Value, String> {
@@ -93,7 +73,7 @@ async fn dry_run(client: &Client, object: &Value) -> Result<Value, String> {
         .map_err(|error| error.to_string())
 }
 
-/// The path of the first thing that was written and is not kept; what the server adds (defaults) does not count.
+/// The path of the first field that was written and not kept. Fields that the API server adds (defaults) do not count.
 pub fn lost(path: &str, written: &Value, kept: &Value) -> Option<String> {
     match (written, kept) {
         (Value::Object(written), Value::Object(kept)) => written.iter().find_map(|(key, value)| {

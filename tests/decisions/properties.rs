@@ -8,7 +8,7 @@ use flagger_rs::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::model::{Model, release_of};
+use super::simulation::{Simulation, release_of};
 
 /// More looks than any release of these needs.
 const BOUND: usize = 2000;
@@ -84,52 +84,54 @@ fn specs() -> impl Strategy<Value = Value> {
     )
 }
 
-fn reaches(model: &mut Model, end: CanaryPhase) -> bool {
-    reaches_with(model, end, |_| true)
+fn reaches(sim: &mut Simulation, end: CanaryPhase) -> bool {
+    reaches_with(sim, end, |_| true)
 }
 
-fn reaches_with(model: &mut Model, end: CanaryPhase, holds: impl Fn(&Model) -> bool) -> bool {
+fn reaches_with(
+    sim: &mut Simulation,
+    end: CanaryPhase,
+    holds: impl Fn(&Simulation) -> bool,
+) -> bool {
     (0..BOUND).any(|_| {
-        model.reconcile();
-        let status = model.snapshot.canary.status.as_ref();
+        sim.reconcile();
+        let status = sim.snapshot.canary.status.as_ref();
         let is_told =
             |status: &CanaryStatus| status.conditions.as_ref().is_some_and(|all| all.len() == 1);
-        status.is_some_and(|status| status.phase == end && is_told(status)) && holds(model)
+        status.is_some_and(|status| status.phase == end && is_told(status)) && holds(sim)
     })
 }
 
-fn rests(model: &mut Model) -> bool {
-    let writes = model.writes;
-    for _ in 0..100 {
-        model.reconcile();
-    }
-    model.writes == writes
+fn rests(sim: &mut Simulation) -> bool {
+    let writes = sim.writes;
+    sim.run(100);
+    sim.writes == writes
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
-    /// The model asserts besides, of each plan: it is safe, and so is what is left when it is cut off anywhere; of each asking: it ends.
+    /// The sim asserts besides, of each plan: it is safe, and so is what is left when it is cut off anywhere; of each asking: it ends.
     #[test]
     fn a_good_version_is_promoted_step_by_step_and_then_nothing_moves(spec in specs()) {
-        let mut model = release_of(spec);
-        prop_assert!(reaches(&mut model, CanaryPhase::Succeeded), "{}", model.transcript());
-        prop_assert!(model.judged.is_sorted(), "{:?}\n{}", model.judged, model.transcript());
-        let weights = rollout::weights(&model.snapshot).unwrap();
+        let mut sim = release_of(spec);
+        prop_assert!(reaches(&mut sim, CanaryPhase::Succeeded), "{}", sim.transcript());
+        prop_assert!(sim.analysed.is_sorted(), "{:?}\n{}", sim.analysed, sim.transcript());
+        let weights = rollout::weights(&sim.snapshot).unwrap();
         prop_assert_eq!((weights.primary, weights.canary, weights.mirrored), (100, 0, false));
-        prop_assert!(model.outcome().contains("podinfo:2") || model.snapshot.primary().unwrap()["spec"]["selector"]["app"] == "podinfo:2");
-        prop_assert!(rests(&mut model), "{}", model.transcript());
+        prop_assert!(sim.outcome().contains("podinfo:2") || sim.snapshot.primary().unwrap()["spec"]["selector"]["app"] == "podinfo:2");
+        prop_assert!(rests(&mut sim), "{}", sim.transcript());
     }
 
     #[test]
     fn a_bad_version_is_rolled_back_and_then_nothing_moves(spec in specs()) {
         prop_assume!(spec["skipAnalysis"] == false);
-        let mut model = release_of(spec);
-        model.metric = "1".to_owned();
-        prop_assert!(reaches(&mut model, CanaryPhase::Failed), "{}", model.transcript());
-        let weights = rollout::weights(&model.snapshot).unwrap();
+        let mut sim = release_of(spec);
+        sim.metric = "1".to_owned();
+        prop_assert!(reaches(&mut sim, CanaryPhase::Failed), "{}", sim.transcript());
+        let weights = rollout::weights(&sim.snapshot).unwrap();
         prop_assert_eq!((weights.primary, weights.canary, weights.mirrored), (100, 0, false));
-        prop_assert!(rests(&mut model), "{}", model.transcript());
+        prop_assert!(rests(&mut sim), "{}", sim.transcript());
     }
 
     /// Whatever a crash cuts off is completed, with the same end.
@@ -137,33 +139,33 @@ proptest! {
     fn a_crash_changes_no_end(spec in specs(), crash in 1_usize..40) {
         let mut whole = release_of(spec.clone());
         prop_assert!(reaches(&mut whole, CanaryPhase::Succeeded));
-        let mut model = release_of(spec);
-        model.crash_after = Some(crash);
-        prop_assert!(reaches(&mut model, CanaryPhase::Succeeded), "{}", model.transcript());
-        prop_assert_eq!(model.outcome(), whole.outcome(), "{}", model.transcript());
+        let mut sim = release_of(spec);
+        sim.crash_after = Some(crash);
+        prop_assert!(reaches(&mut sim, CanaryPhase::Succeeded), "{}", sim.transcript());
+        prop_assert_eq!(sim.outcome(), whole.outcome(), "{}", sim.transcript());
     }
 
     /// In the middle of any release the spec becomes any other: there is a decision, and it is a safe one.
     #[test]
     fn an_edit_in_any_moment_leads_to_a_safe_end(spec in specs(), other in specs(), moment in 1_usize..80, metric in prop::sample::select(vec!["1", "100"])) {
-        let mut model = release_of(spec.clone());
-        for _ in 0..moment { model.reconcile(); }
+        let mut sim = release_of(spec.clone());
+        sim.run(moment);
         for (key, value) in other.as_object().unwrap() {
             // The target and where it is routed are what a Canary is about: another one is another Canary.
             if key != "targetRef" && key != "provider" {
-                model.edit(key, value);
+                sim.edit(key, value);
             }
         }
-        model.metric = metric.to_owned();
-        for _ in 0..BOUND / 2 { model.reconcile(); }
-        let Decision::Wait(_, said) = rollout::decide(&model.snapshot, &rollout::Evidence::new()) else {
-            return Err(TestCaseError::fail(model.transcript()));
+        sim.metric = metric.to_owned();
+        for _ in 0..BOUND / 2 { sim.reconcile(); }
+        let Decision::Wait(_, said) = rollout::decide(&sim.snapshot, &rollout::Evidence::new()) else {
+            return Err(TestCaseError::fail(sim.transcript()));
         };
-        let phase = model.snapshot.phase();
+        let phase = sim.snapshot.phase();
         // What the router cannot express is not done, and is said.
         let is_refused = format!("{said:?}").contains("use another provider");
         let is_at_an_end = matches!(phase, CanaryPhase::Succeeded | CanaryPhase::Failed | CanaryPhase::Initialized);
-        prop_assert!(is_at_an_end || is_refused, "{phase}\n{}", model.transcript());
+        prop_assert!(is_at_an_end || is_refused, "{phase}\n{}", sim.transcript());
     }
 
     /// Versions come, fail and go back at any moment; one cannot even start as the primary. The last is what is released in the end.
@@ -174,23 +176,23 @@ proptest! {
         broken in any::<bool>(),
         crash in prop::option::of(1_usize..60),
     ) {
-        let mut model = release_of(spec);
-        model.broken = broken.then_some("podinfo:2");
-        model.crash_after = crash;
+        let mut sim = release_of(spec);
+        sim.broken = broken.then_some("podinfo:2");
+        sim.crash_after = crash;
         for (moment, image, metric) in versions {
-            for _ in 0..moment { model.reconcile(); }
-            metric.clone_into(&mut model.metric);
-            model.image(image);
+            sim.run(moment);
+            metric.clone_into(&mut sim.metric);
+            sim.image(image);
         }
-        for _ in 0..30 { model.reconcile(); }
-        "100".clone_into(&mut model.metric);
-        model.image("podinfo:4");
+        sim.run(30);
+        "100".clone_into(&mut sim.metric);
+        sim.image("podinfo:4");
         // What was under way may succeed first.
-        let is_last = |model: &Model| model.outcome().contains("podinfo:4") || model.snapshot.primary().unwrap()["spec"]["selector"]["app"] == "podinfo:4";
-        prop_assert!(reaches_with(&mut model, CanaryPhase::Succeeded, is_last), "{}", model.transcript());
-        let weights = rollout::weights(&model.snapshot).unwrap();
+        let is_last = |sim: &Simulation| sim.outcome().contains("podinfo:4") || sim.snapshot.primary().unwrap()["spec"]["selector"]["app"] == "podinfo:4";
+        prop_assert!(reaches_with(&mut sim, CanaryPhase::Succeeded, is_last), "{}", sim.transcript());
+        let weights = rollout::weights(&sim.snapshot).unwrap();
         prop_assert_eq!((weights.primary, weights.canary, weights.mirrored), (100, 0, false));
-        prop_assert!(rests(&mut model), "{}", model.transcript());
+        prop_assert!(rests(&mut sim), "{}", sim.transcript());
     }
 
     /// Deleted at any moment, whatever a crash cuts off: the target has its pods, and nothing holds the Canary.
@@ -204,16 +206,16 @@ proptest! {
     ) {
         let mut spec = spec;
         spec["revertOnDeletion"] = json!(true);
-        let mut model = release_of(spec);
-        metric.clone_into(&mut model.metric);
-        model.crash_after = crash;
-        for _ in 0..moment { model.reconcile(); }
-        model.snapshot.canary.spec.suspend = suspend;
-        model.delete();
-        for _ in 0..BOUND { model.reconcile(); if model.is_gone() { break; } }
-        prop_assert!(model.is_gone(), "{}", model.transcript());
-        let target = model.snapshot.target().unwrap();
-        prop_assert_ne!(&target["spec"]["replicas"], &json!(0), "{}", model.transcript());
+        let mut sim = release_of(spec);
+        metric.clone_into(&mut sim.metric);
+        sim.crash_after = crash;
+        sim.run(moment);
+        sim.snapshot.canary.spec.suspend = suspend;
+        sim.delete();
+        for _ in 0..BOUND { sim.reconcile(); if sim.is_gone() { break; } }
+        prop_assert!(sim.is_gone(), "{}", sim.transcript());
+        let target = sim.snapshot.target().unwrap();
+        prop_assert_ne!(&target["spec"]["replicas"], &json!(0), "{}", sim.transcript());
         prop_assert_eq!(target.pointer("/spec/template/spec/nodeSelector"), None);
     }
 
@@ -228,13 +230,13 @@ proptest! {
         metric.clone_into(&mut whole.metric);
         let end = if metric == "1" && spec["skipAnalysis"] == false { CanaryPhase::Failed } else { CanaryPhase::Succeeded };
         prop_assert!(reaches(&mut whole, end), "{}", whole.transcript());
-        let mut model = release_of(spec);
-        metric.clone_into(&mut model.metric);
-        for _ in 0..moment { model.reconcile(); }
-        model.snapshot.canary.spec.suspend = true;
-        for _ in 0..100 { model.reconcile(); }
-        model.snapshot.canary.spec.suspend = false;
-        prop_assert!(reaches(&mut model, end), "{}", model.transcript());
-        prop_assert_eq!(model.outcome(), whole.outcome(), "{}", model.transcript());
+        let mut sim = release_of(spec);
+        metric.clone_into(&mut sim.metric);
+        sim.run(moment);
+        sim.snapshot.canary.spec.suspend = true;
+        sim.run(100);
+        sim.snapshot.canary.spec.suspend = false;
+        prop_assert!(reaches(&mut sim, end), "{}", sim.transcript());
+        prop_assert_eq!(sim.outcome(), whole.outcome(), "{}", sim.transcript());
     }
 }

@@ -18,7 +18,7 @@ use kube::{
 use serde_json::{Value, json};
 use testbed::{
     Cell,
-    cell::door::Door,
+    cell::forward::PortForward,
     client::{Client, Tally},
     programs,
     wait::until,
@@ -33,7 +33,7 @@ pub const THREE_ONE_ZERO: &str = "3.1.0";
 pub struct Rig {
     pub cell: Cell,
     client: Client,
-    _door: Option<Door>,
+    _door: Option<PortForward>,
     canaries: Api<Canary>,
     events: Api<Event>,
 }
@@ -74,7 +74,7 @@ impl Rig {
     }
 
     /// From here on users call through this door, or through Istio's gateway.
-    pub async fn called(cell: Cell, door: Option<Door>) -> Self {
+    pub async fn called(cell: Cell, door: Option<PortForward>) -> Self {
         let gateway = door.as_ref().map_or(cell.gateway(), |door| door.outside);
         Self {
             client: users(gateway).await,

@@ -58,8 +58,10 @@ impl Args {
         let unknown = args
             .iter()
             .any(|arg| arg.starts_with('-') && !known.contains(&arg.as_str()));
-        let is_valid = !parts.is_empty() && !unknown && !(mesh && given("--only"));
-        is_valid.then_some(Self { parts, keep, mesh })
+        if parts.is_empty() || unknown || mesh && given("--only") {
+            return None;
+        }
+        Some(Self { parts, keep, mesh })
     }
 }
 

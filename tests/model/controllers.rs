@@ -41,7 +41,7 @@ struct Controllers {
     running: BTreeMap<String, Value>,
     /// The generation of each proxy, and when Contour validates it.
     proxies: BTreeMap<Key, (i64, Instant)>,
-    /// When each orphan is deleted.
+    /// Since when each object has no owner any more.
     orphans: BTreeMap<Key, Instant>,
 }
 
@@ -199,7 +199,7 @@ impl Controllers {
 
 fn desired(object: &Value) -> i64 {
     if object["kind"] == "DaemonSet" {
-        // Our one node has no label that a selector could want.
+        // The only node has no labels.
         let selector = object
             .pointer("/spec/template/spec/nodeSelector")
             .and_then(Value::as_object);
@@ -213,39 +213,46 @@ fn is_dead(object: &Value) -> bool {
     object["metadata"]["annotations"]["pods"] == "dead"
 }
 
-/// The status of a workload whose pods are all ready, or not yet: those of the template before stay meanwhile.
+/// The status of a workload. Until the new pods are ready, the ready pods are those of the template before.
 fn status(object: &Value, rollout: &Rollout, is_ready: bool, now: Timestamp) -> Value {
-    let desired = desired(object);
-    let before = |field: &str| object["status"][field].as_i64().unwrap_or(0);
-    let is_late = !is_ready && rollout.deadline <= Instant::now();
     if object["kind"] == "DaemonSet" {
-        let ready = if is_ready {
-            desired
-        } else {
-            before("numberReady").min(desired)
-        };
-        let updated = if is_ready || !rollout.is_new {
-            ready
-        } else {
-            0
-        };
-        let mut status = json!({"observedGeneration": rollout.generation, "currentNumberScheduled": desired, "desiredNumberScheduled": desired,
-            "numberMisscheduled": 0, "numberReady": ready});
-        for (field, count) in [
+        daemon_set_status(object, rollout, is_ready)
+    } else {
+        deployment_status(object, rollout, is_ready, now)
+    }
+}
+
+fn daemon_set_status(object: &Value, rollout: &Rollout, is_ready: bool) -> Value {
+    let desired = desired(object);
+    let ready = if is_ready {
+        desired
+    } else {
+        count(object, "numberReady").min(desired)
+    };
+    let updated = if is_ready || !rollout.is_new {
+        ready
+    } else {
+        0
+    };
+    let mut status = json!({"observedGeneration": rollout.generation, "currentNumberScheduled": desired, "desiredNumberScheduled": desired,
+        "numberMisscheduled": 0, "numberReady": ready});
+    set_counts(
+        &mut status,
+        &[
             ("updatedNumberScheduled", updated),
             ("numberAvailable", ready),
             ("numberUnavailable", desired - ready),
-        ] {
-            if count > 0 {
-                status[field] = json!(count);
-            }
-        }
-        return status;
-    }
+        ],
+    );
+    status
+}
+
+fn deployment_status(object: &Value, rollout: &Rollout, is_ready: bool, now: Timestamp) -> Value {
+    let desired = desired(object);
     let ready = match is_ready {
         true => desired,
         false if is_dead(object) => 0,
-        false => before("readyReplicas").min(desired),
+        false => count(object, "readyReplicas").min(desired),
     };
     let updated = if is_ready || !rollout.is_new {
         desired
@@ -254,17 +261,17 @@ fn status(object: &Value, rollout: &Rollout, is_ready: bool, now: Timestamp) -> 
     };
     let mut status = json!({"observedGeneration": rollout.generation});
     let surge = i64::from(!is_ready && rollout.is_new && ready > 0);
-    for (field, count) in [
-        ("replicas", desired.max(ready) + surge),
-        ("updatedReplicas", updated),
-        ("readyReplicas", ready),
-        ("availableReplicas", ready),
-        ("unavailableReplicas", desired + surge - ready),
-    ] {
-        if count > 0 {
-            status[field] = json!(count);
-        }
-    }
+    set_counts(
+        &mut status,
+        &[
+            ("replicas", desired.max(ready) + surge),
+            ("updatedReplicas", updated),
+            ("readyReplicas", ready),
+            ("availableReplicas", ready),
+            ("unavailableReplicas", desired + surge - ready),
+        ],
+    );
+    let is_late = !is_ready && rollout.deadline <= Instant::now();
     let progress = match (is_ready, is_late) {
         (true, _) => ("True", "NewReplicaSetAvailable"),
         (false, true) => ("False", "ProgressDeadlineExceeded"),
@@ -281,6 +288,18 @@ fn status(object: &Value, rollout: &Rollout, is_ready: bool, now: Timestamp) -> 
         condition(object, "Progressing", progress, now)
     ]);
     status
+}
+
+/// A count in the current status.
+fn count(object: &Value, field: &str) -> i64 {
+    object["status"][field].as_i64().unwrap_or(0)
+}
+
+/// Sets the counts that are not zero, as controllers do.
+fn set_counts(status: &mut Value, counts: &[(&str, i64)]) {
+    for (field, count) in counts.iter().filter(|(_, count)| *count > 0) {
+        status[field] = json!(count);
+    }
 }
 
 fn condition(object: &Value, kind: &str, (holds, reason): (&str, &str), now: Timestamp) -> Value {

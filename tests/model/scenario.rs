@@ -105,37 +105,19 @@ impl Scenario {
 
     /// The changes to the spec of the walkthrough's Canary.
     fn spec(self) -> Value {
-        let steps = json!({"interval": "10s", "stepWeight": 25, "threshold": 2});
-        let iterations = json!({"interval": "10s", "stepWeight": null, "maxWeight": null, "iterations": 2, "threshold": 2});
-        let with = |mut analysis: Value, field: &str, value| {
-            analysis[field] = value;
-            json!({"analysis": analysis})
-        };
-        let hook = |kind, url| json!({"name": kind, "type": kind, "url": url});
         let test = json!([{"headers": {"x-canary": {"exact": "insider"}}}]);
-        let behind = |provider: &str, service: Value, mut spec: Value| {
-            spec["provider"] = json!(provider);
-            spec["service"] = service;
-            spec
-        };
-        let alone = json!({"gateways": null, "hosts": null});
-        let gateway = json!({"gateways": null, "hosts": ["app.example.com"], "gatewayRefs": [{"name": "gateway", "namespace": "infra"}]});
-        let of = |version, kind| {
-            let target = json!({"apiVersion": version, "kind": kind});
-            json!({"targetRef": target, "autoscalerRef": null, "analysis": steps})
-        };
         match self {
             Self::Promotion
             | Self::Rollback
             | Self::Overtaken
             | Self::Reverted
             | Self::Broken
-            | Self::FailedPromotion => json!({"analysis": steps}),
-            Self::WithoutPods => json!({"progressDeadlineSeconds": 600, "analysis": steps}),
-            Self::BlueGreen => json!({"analysis": iterations}),
-            Self::SkipAnalysis => json!({"skipAnalysis": true, "analysis": steps}),
+            | Self::FailedPromotion => json!({"analysis": steps()}),
+            Self::WithoutPods => json!({"progressDeadlineSeconds": 600, "analysis": steps()}),
+            Self::BlueGreen => json!({"analysis": iterations()}),
+            Self::SkipAnalysis => json!({"skipAnalysis": true, "analysis": steps()}),
             Self::Deletion | Self::GivingBack => {
-                json!({"revertOnDeletion": true, "analysis": steps})
+                json!({"revertOnDeletion": true, "analysis": steps()})
             }
             Self::Gates => {
                 let gates = [
@@ -143,41 +125,35 @@ impl Scenario {
                     hook("confirm-promotion", AFTER),
                     hook("post-rollout", "http://end/"),
                 ];
-                with(steps, "webhooks", json!(gates))
+                with(steps(), "webhooks", json!(gates))
             }
-            Self::RollbackByHook => with(steps, "webhooks", json!([hook("rollback", BACK)])),
-            Self::Mirror => with(steps, "mirror", json!(true)),
-            Self::AbTesting => with(iterations, "match", test),
-            Self::PromotionSteps => with(steps, "stepWeightPromotion", json!(50)),
-            Self::SessionAffinity => with(steps, "sessionAffinity", json!({"cookieName": "side"})),
+            Self::RollbackByHook => with(steps(), "webhooks", json!([hook("rollback", BACK)])),
+            Self::Mirror => with(steps(), "mirror", json!(true)),
+            Self::AbTesting => with(iterations(), "match", test),
+            Self::PromotionSteps => with(steps(), "stepWeightPromotion", json!(50)),
+            Self::SessionAffinity => {
+                with(steps(), "sessionAffinity", json!({"cookieName": "side"}))
+            }
             Self::Delegation => {
                 let service = json!({"gateways": null, "hosts": null, "delegation": true});
-                json!({"service": service, "analysis": steps})
+                json!({"service": service, "analysis": steps()})
             }
-            Self::Kubernetes => behind("kubernetes", alone, json!({"analysis": iterations})),
-            Self::GatewayApi => behind("gatewayapi:v1", gateway, json!({"analysis": steps})),
-            Self::GatewayMirror => {
-                behind("gatewayapi:v1", gateway, with(steps, "mirror", json!(true)))
-            }
-            Self::GatewayAbTesting => {
-                behind("gatewayapi:v1", gateway, with(iterations, "match", test))
-            }
-            Self::Contour => behind("contour", alone, json!({"analysis": steps})),
-            Self::Smi => behind("linkerd", alone, json!({"analysis": steps})),
+            Self::Kubernetes => behind("kubernetes", json!({"analysis": iterations()})),
+            Self::GatewayApi => behind("gatewayapi:v1", json!({"analysis": steps()})),
+            Self::GatewayMirror => behind("gatewayapi:v1", with(steps(), "mirror", json!(true))),
+            Self::GatewayAbTesting => behind("gatewayapi:v1", with(iterations(), "match", test)),
+            Self::Contour => behind("contour", json!({"analysis": steps()})),
+            Self::Smi => behind("linkerd", json!({"analysis": steps()})),
             Self::Nginx => {
                 let ingress =
                     json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"});
-                behind(
-                    "nginx",
-                    alone,
-                    json!({"ingressRef": ingress, "analysis": steps}),
-                )
+                behind("nginx", json!({"ingressRef": ingress, "analysis": steps()}))
             }
             Self::DaemonSet => of("apps/v1", "DaemonSet"),
             Self::Service => of("v1", "Service"),
             Self::ScaledObject => {
                 let scaler = json!({"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject"});
-                json!({"autoscalerRef": scaler, "analysis": steps})
+                json!({"autoscalerRef": scaler, "analysis": steps()})
             }
         }
     }
@@ -230,13 +206,7 @@ impl Scenario {
         rig.canary("podinfo", self.spec());
         rig.until_phase("Initialized").await;
         match self {
-            Self::Deletion | Self::GivingBack => {
-                rig.delete("canaries", "podinfo");
-                rig.until("the end of the Canary", |rig| {
-                    rig.get("canaries", "podinfo").is_null()
-                })
-                .await;
-            }
+            Self::Deletion | Self::GivingBack => delete(rig).await,
             Self::Rollback => {
                 rig.servers.set_success_rate(10.0);
                 self.release(rig, "Failed").await;
@@ -254,18 +224,7 @@ impl Scenario {
                 rig.image("3.1.0");
                 rig.until_phase("Succeeded").await;
             }
-            Self::Gates => {
-                rig.servers.forbid(BEFORE);
-                rig.servers.forbid(AFTER);
-                self.image(rig, "3.1.1");
-                rig.until_phase("Waiting").await;
-                rig.pass(15).await;
-                rig.servers.allow(BEFORE);
-                rig.until_phase("WaitingPromotion").await;
-                rig.pass(15).await;
-                rig.servers.allow(AFTER);
-                rig.until_phase("Succeeded").await;
-            }
+            Self::Gates => self.pass_gates(rig).await,
             Self::RollbackByHook => {
                 rig.servers.forbid(BACK);
                 self.begin(rig).await;
@@ -275,24 +234,12 @@ impl Scenario {
             Self::Overtaken => {
                 self.begin(rig).await;
                 rig.image("3.1.2");
-                rig.until("the promotion of the second", |rig| {
-                    rig.outcome()["primary"] == "podinfo:3.1.2"
-                })
-                .await;
+                let is_promoted = |rig: &Rig| rig.outcome()["primary"] == "podinfo:3.1.2";
+                rig.until("the promotion of the second version", is_promoted)
+                    .await;
                 rig.until_phase("Succeeded").await;
             }
-            Self::WithoutPods => {
-                self.begin(rig).await;
-                let pods = |what: Value| json!({"metadata": {"annotations": {"pods": what}}});
-                rig.patch("deployments", "podinfo", pods(json!("dead")));
-                rig.until("weight 0", |rig| {
-                    let route = rig.get("virtualservices", "podinfo");
-                    route["spec"]["http"][0]["route"][1]["weight"] == 0
-                })
-                .await;
-                rig.patch("deployments", "podinfo", pods(Value::Null));
-                rig.until_phase("Succeeded").await;
-            }
+            Self::WithoutPods => self.lose_pods(rig).await,
             Self::Promotion
             | Self::AbTesting
             | Self::BlueGreen
@@ -310,10 +257,34 @@ impl Scenario {
             | Self::Smi
             | Self::DaemonSet
             | Self::Service
-            | Self::ScaledObject => {
-                self.release(rig, "Succeeded").await;
-            }
+            | Self::ScaledObject => self.release(rig, "Succeeded").await,
         }
+    }
+
+    async fn pass_gates(self, rig: &mut Rig) {
+        rig.servers.forbid(BEFORE);
+        rig.servers.forbid(AFTER);
+        self.image(rig, "3.1.1");
+        rig.until_phase("Waiting").await;
+        rig.pass(15).await;
+        rig.servers.allow(BEFORE);
+        rig.until_phase("WaitingPromotion").await;
+        rig.pass(15).await;
+        rig.servers.allow(AFTER);
+        rig.until_phase("Succeeded").await;
+    }
+
+    async fn lose_pods(self, rig: &mut Rig) {
+        self.begin(rig).await;
+        let pods = |pods: Value| json!({"metadata": {"annotations": {"pods": pods}}});
+        rig.patch("deployments", "podinfo", pods(json!("dead")));
+        rig.until("weight 0", |rig| {
+            let route = rig.get("virtualservices", "podinfo");
+            route["spec"]["http"][0]["route"][1]["weight"] == 0
+        })
+        .await;
+        rig.patch("deployments", "podinfo", pods(Value::Null));
+        rig.until_phase("Succeeded").await;
     }
 
     /// Text of the alert at the end; `None` without an alert.
@@ -373,6 +344,49 @@ impl Scenario {
         rig.until_phase("Progressing").await;
         rig.until_phase(end).await;
     }
+}
+
+async fn delete(rig: &mut Rig) {
+    rig.delete("canaries", "podinfo");
+    let is_deleted = |rig: &Rig| rig.get("canaries", "podinfo").is_null();
+    rig.until("the deletion of the Canary", is_deleted).await;
+}
+
+/// An analysis that raises the weight twice.
+fn steps() -> Value {
+    json!({"interval": "10s", "stepWeight": 25, "threshold": 2})
+}
+
+/// An analysis of two iterations.
+fn iterations() -> Value {
+    json!({"interval": "10s", "stepWeight": null, "maxWeight": null, "iterations": 2, "threshold": 2})
+}
+
+/// A spec with one more field in its analysis.
+fn with(mut analysis: Value, field: &str, value: Value) -> Value {
+    analysis[field] = value;
+    json!({"analysis": analysis})
+}
+
+fn hook(kind: &str, url: &str) -> Value {
+    json!({"name": kind, "type": kind, "url": url})
+}
+
+/// A spec for another provider than Istio.
+fn behind(provider: &str, mut spec: Value) -> Value {
+    spec["provider"] = json!(provider);
+    spec["service"] = if provider.starts_with("gatewayapi") {
+        json!({"gateways": null, "hosts": ["app.example.com"], "gatewayRefs": [{"name": "gateway", "namespace": "infra"}]})
+    } else {
+        json!({"gateways": null, "hosts": null})
+    };
+    spec
+}
+
+/// A spec for another kind of target than a Deployment.
+fn of(version: &str, kind: &str) -> Value {
+    let target = json!({"apiVersion": version, "kind": kind});
+    json!({"targetRef": target, "autoscalerRef": null, "analysis": steps()})
 }
 
 /// A workload without a HorizontalPodAutoscaler.

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
@@ -337,36 +338,7 @@ fn run(scenario: Scenario, disturbance: Option<Disturbance>) -> Run {
         let idle = rig.model.now();
         rig.pass(120).await;
         let history = rig.model.history();
-        let mut wrong = invariants::violations(&history, rig.model.now());
-        if scenario == Scenario::WithoutPods {
-            // Pods become unready at once, so requests are lost until the operator reacts.
-            let mut changes = history.iter().rev();
-            let back = changes.find(|c| c.by == "user" && c.key.plural == "deployments");
-            let back = back.map_or(0, |change| change.revision);
-            let revision = |what: &str| what.split(' ').next()?.parse::<u64>().ok();
-            let is_allowed = |what: &str| revision(what).is_some_and(|at| at <= back);
-            wrong.retain(|what| {
-                !is_allowed(what) || !what.contains("reach no ready pod of the canary")
-            });
-        }
-        match disturbance {
-            // A lost deletion event is made up for by the next list.
-            Some(Disturbance::Lost("canaries", _)) => {
-                wrong.retain(|what| !what.contains("was held"));
-            }
-            // Until the event of a newer version arrives, the earlier version takes steps, but is not promoted.
-            Some(Disturbance::Lost("deployments", _) | Disturbance::Late("deployments", _)) => {
-                wrong.retain(|what| !what.contains(invariants::INHERITED));
-            }
-            _ => {}
-        }
-        wrong.extend(invariants::dangling(&history));
-        wrong.extend(invariants::changed_cookies(&history));
-        wrong.extend(invariants::writes_since(&history, idle));
-        wrong.extend(invariants::leaks(
-            &history,
-            &["http://slack/global", "http://events/all"],
-        ));
+        let wrong = violations(&rig, scenario, disturbance, idle);
         let received = rig.model.received();
         let count = |writes: bool| {
             let of_operator = received.iter().filter(|request| request.by == OPERATOR);
@@ -389,6 +361,46 @@ fn run(scenario: Scenario, disturbance: Option<Disturbance>) -> Run {
             transcript: rig.transcript(),
         }
     })
+}
+
+/// The violations of a run, without those that its scenario or disturbance allows.
+fn violations(
+    rig: &Rig,
+    scenario: Scenario,
+    disturbance: Option<Disturbance>,
+    idle: Timestamp,
+) -> Vec<String> {
+    let history = rig.model.history();
+    let mut wrong = invariants::violations(&history, rig.model.now());
+    if scenario == Scenario::WithoutPods {
+        // Pods become unready at once, so requests are lost until the operator reacts.
+        let mut changes = history.iter().rev();
+        let back = changes.find(|c| c.by == "user" && c.key.plural == "deployments");
+        let back = back.map_or(0, |change| change.revision);
+        let revision = |what: &str| what.split(' ').next()?.parse::<u64>().ok();
+        let is_allowed = |what: &str| revision(what).is_some_and(|at| at <= back);
+        wrong
+            .retain(|what| !is_allowed(what) || !what.contains("reach no ready pod of the canary"));
+    }
+    match disturbance {
+        // A lost deletion event is made up for by the next list.
+        Some(Disturbance::Lost("canaries", _)) => {
+            wrong.retain(|what| !what.contains("was held"));
+        }
+        // Until the event of a newer version arrives, the earlier version takes steps, but is not promoted.
+        Some(Disturbance::Lost("deployments", _) | Disturbance::Late("deployments", _)) => {
+            wrong.retain(|what| !what.contains(invariants::INHERITED));
+        }
+        _ => {}
+    }
+    wrong.extend(invariants::dangling(&history));
+    wrong.extend(invariants::changed_cookies(&history));
+    wrong.extend(invariants::writes_since(&history, idle));
+    wrong.extend(invariants::leaks(
+        &history,
+        &["http://slack/global", "http://events/all"],
+    ));
+    wrong
 }
 
 fn disturb(rig: &Rig, disturbance: Disturbance) {

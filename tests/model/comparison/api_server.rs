@@ -109,21 +109,11 @@ impl ApiServer {
 
     /// An answer in which values that only this server can know are replaced by their order of appearance.
     pub fn comparable(&mut self, kind: Kind, mut answer: Value) -> Value {
-        if answer["kind"]
-            .as_str()
-            .is_some_and(|kind| kind.ends_with("List"))
-        {
-            if let Value::Array(items) = answer["items"].take() {
-                let items: Vec<_> = items
-                    .into_iter()
-                    .map(|item| self.comparable(kind, item))
-                    .collect();
-                answer["items"] = json!(items);
-            }
-            answer["metadata"]["resourceVersion"] = Value::Null;
-            return answer;
+        let answer_kind = answer["kind"].as_str().unwrap_or_default();
+        if answer_kind.ends_with("List") {
+            return self.comparable_list(kind, answer);
         }
-        if answer["kind"] == "Status" {
+        if answer_kind == "Status" {
             return self.comparable_status(answer);
         }
         let Some(name) = answer["metadata"]["name"].as_str() else {
@@ -169,6 +159,18 @@ impl ApiServer {
             spec["clusterIP"] = json!("an address");
             spec["clusterIPs"] = json!(["an address"]);
         }
+        answer
+    }
+
+    fn comparable_list(&mut self, kind: Kind, mut answer: Value) -> Value {
+        if let Value::Array(items) = answer["items"].take() {
+            let items: Vec<_> = items
+                .into_iter()
+                .map(|item| self.comparable(kind, item))
+                .collect();
+            answer["items"] = json!(items);
+        }
+        answer["metadata"]["resourceVersion"] = Value::Null;
         answer
     }
 

@@ -109,50 +109,79 @@ pub fn any() -> impl Strategy<Value = Step> {
         })
 }
 
+/// An HTTP request.
+struct Request {
+    method: &'static str,
+    path: String,
+    content_type: &'static str,
+    accept: &'static str,
+    body: Value,
+}
+
+impl Request {
+    fn read(path: String, accept: &'static str) -> Self {
+        Self {
+            method: "GET",
+            path,
+            content_type: "",
+            accept,
+            body: Value::Null,
+        }
+    }
+
+    fn write(method: &'static str, path: String, content_type: &'static str, body: Value) -> Self {
+        Self {
+            method,
+            path,
+            content_type,
+            accept: "",
+            body,
+        }
+    }
+}
+
 impl Step {
     /// Sends the request. Returns the status, and the comparable part of the answer.
     pub async fn send(&self, server: &mut ApiServer) -> Value {
         let kind = self.object.kind;
-        let collection = server.path(kind);
+        let Request {
+            method,
+            path,
+            content_type,
+            accept,
+            body,
+        } = self.request(server);
+        let (code, answer) = server
+            .send(method, &path, content_type, accept, &body)
+            .await;
+        json!([code, server.comparable(kind, answer)])
+    }
+
+    fn request(&self, server: &ApiServer) -> Request {
+        let collection = server.path(self.object.kind);
         let path = format!("{collection}/{}", self.object.name);
-        let sub = |status: bool| {
-            if status && kind.has_status() {
-                format!("{path}/status")
-            } else {
-                path.clone()
-            }
-        };
-        let (code, answer) = match &self.verb {
+        match &self.verb {
             Verb::Create { form, with_version } => {
                 let mut object = self.object(server, *form);
                 if *with_version {
                     object["metadata"]["resourceVersion"] = json!("1");
                 }
-                server.send("POST", &collection, JSON, "", &object).await
+                Request::write("POST", collection, JSON, object)
             }
             Verb::Get { metadata_only } => {
-                let accept = if *metadata_only { METADATA } else { JSON };
-                server.send("GET", &path, "", accept, &Value::Null).await
+                Request::read(path, if *metadata_only { METADATA } else { JSON })
             }
             Verb::List {
                 metadata_only,
                 selector,
             } => {
                 let accept = if *metadata_only { METADATA_LIST } else { JSON };
-                server
-                    .send(
-                        "GET",
-                        &format!("{collection}?{selector}"),
-                        "",
-                        accept,
-                        &Value::Null,
-                    )
-                    .await
+                Request::read(format!("{collection}?{selector}"), accept)
             }
             Verb::Replace { form, version, uid } => {
                 let mut object = self.object(server, *form);
                 self.state(server, &mut object["metadata"], *version, *uid);
-                server.send("PUT", &path, JSON, "", &object).await
+                Request::write("PUT", path, JSON, object)
             }
             Verb::Merge {
                 patch,
@@ -161,7 +190,9 @@ impl Step {
             } => {
                 let mut patch = self.merge(server, *patch);
                 self.state(server, &mut patch["metadata"], *version, Known::Nothing);
-                server.send("PATCH", &sub(*status), MERGE, "", &patch).await
+                let has_subresource = *status && self.object.kind.has_status();
+                let sub = if has_subresource { "/status" } else { "" };
+                Request::write("PATCH", format!("{path}{sub}"), MERGE, patch)
             }
             Verb::Patch { patch, version } => {
                 let mut operations = vec![];
@@ -171,18 +202,14 @@ impl Step {
                     operations.push(json!({"op": "test", "path": "/metadata/resourceVersion", "value": version}));
                 }
                 operations.extend(json_patch(*patch));
-                server
-                    .send("PATCH", &path, JSON_PATCH, "", &json!(operations))
-                    .await
+                Request::write("PATCH", path, JSON_PATCH, json!(operations))
             }
             Verb::Delete { version, uid } => {
                 let mut known = json!({});
                 self.state(server, &mut known, *version, *uid);
-                let options = json!({"preconditions": known});
-                server.send("DELETE", &path, JSON, "", &options).await
+                Request::write("DELETE", path, JSON, json!({"preconditions": known}))
             }
-        };
-        json!([code, server.comparable(kind, answer)])
+        }
     }
 
     fn object(&self, server: &ApiServer, form: usize) -> Value {

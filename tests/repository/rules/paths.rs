@@ -302,6 +302,10 @@ impl<'ast> Visit<'ast> for Reader {
         syn::visit::visit_path(self, path);
     }
 
+    fn visit_visibility(&mut self, _: &'ast Visibility) {
+        // `pub(super)` names a module without using it.
+    }
+
     fn visit_macro(&mut self, called: &'ast syn::Macro) {
         let line = called.span().start().line;
         if let Some(name) = called.path.segments.last() {

@@ -138,6 +138,7 @@ pub mod cli;
 pub mod loadtester;
 pub mod metrics;
 pub mod notifications;
+pub mod providers;
 pub mod rollout;
 pub mod routers;
 pub mod shell;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::duration,
-    routers::Dialect,
+    providers,
     snapshot::{Secret, Settings},
 };
 
@@ -223,11 +223,11 @@ fn warnings(given: &BTreeMap<String, String>) -> Vec<String> {
 
 /// Returns the warning about a mesh provider that is not supported yet or is unknown.
 fn mesh_warning(mesh: &str) -> Option<String> {
-    match Dialect::named(mesh) {
+    match providers::router_named(mesh) {
         Err(why) => Some(format!("flag -mesh-provider: {why}")),
-        Ok(Dialect::Istio) if mesh != "istio" => Some(format!(
+        Ok(_) if providers::is_known(mesh) => None,
+        Ok(_) => Some(format!(
             "unknown mesh router provider '{mesh}', using istio"
         )),
-        Ok(_) => None,
     }
 }

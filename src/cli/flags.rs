@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::syntax::{self, Exit};
+use crate::providers;
 
 /// A flag of the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,8 +176,14 @@ impl FlagSpec {
     }
 
     /// Returns its help text.
-    pub const fn help(&self) -> Cow<'static, str> {
-        Cow::Borrowed(self.help)
+    pub fn help(&self) -> Cow<'static, str> {
+        match self.name {
+            "mesh-provider" => {
+                let names = providers::routed().join(", ");
+                Cow::Owned(format!("{} One of {names}.", self.help))
+            }
+            _ => Cow::Borrowed(self.help),
+        }
     }
 }
 

@@ -4,7 +4,11 @@ use super::{
     messages,
     plan::{Decision, Requeue},
 };
-use crate::snapshot::{Kind, Snapshot};
+use crate::{
+    providers::ProviderError,
+    routers::RouteError,
+    snapshot::{Kind, Snapshot},
+};
 
 /// An obstacle. The operator reports it as a Warning event at each tick, in this wording, and changes nothing else.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,7 +57,13 @@ pub enum Blocked {
     /// A rollback was to go on that had not begun: a defect of the operator.
     #[error("no rollback is under way")]
     NoRollback,
-    /// The routes, the workload or its autoscaler are not as they must be.
+    /// The provider is not supported yet.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// The routes cannot be read or written.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// The workload or its autoscaler are not as they must be.
     #[error("{0}")]
     Other(String),
 }

@@ -32,7 +32,7 @@ pub use safety::{audit::audit, stale_reads::stale_reads};
 
 use crate::{
     api::canary::CanaryPhase,
-    routers::{self, Dialect},
+    providers,
     snapshot::{Snapshot, Weights, Write},
 };
 use blocked::Blocked;
@@ -108,7 +108,8 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
 
 /// The routed weights; `None` if they cannot be read.
 pub fn weights(snapshot: &Snapshot) -> Option<Weights> {
-    routers::read(Dialect::of(snapshot).ok()?, snapshot).ok()
+    let router = providers::router(snapshot).ok()?;
+    router.current_weights(snapshot).ok()
 }
 
 /// Repairs the objects that carry a release after someone deleted or changed one: during a run with the weights that are routed now,

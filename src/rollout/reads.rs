@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::checks::metrics;
 use crate::{
-    routers::{self, Dialect},
+    providers,
     snapshot::{Kind, ObjectRef, Snapshot, TargetKind},
     workload::{config, scaler},
 };
@@ -28,8 +28,8 @@ pub fn needs(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
     if kind == TargetKind::Service {
         needs.insert(snapshot.reference(Kind::Service, &format!("{target}-canary")));
     }
-    if let Ok(dialect) = Dialect::of(snapshot) {
-        needs.extend(routers::objects(dialect, canary));
+    if let Ok(router) = providers::router(snapshot) {
+        needs.extend(router.objects(canary));
     }
     needs.extend(scaler::objects(snapshot));
     if let (true, Some(template)) = (

@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::{blocked::Blocked, status::transitions::is_in_run};
 use crate::{
     api::canary::CanaryPhase,
-    routers::Dialect,
+    providers,
+    routers::Router,
     snapshot::{
         Readiness, Snapshot, TargetKind, readiness,
         revision::{is_ours, revision},
@@ -38,7 +39,7 @@ pub struct Release<'a> {
     /// The configs that are copied for the primary.
     pub tracked: BTreeSet<ConfigName>,
     /// The router of the canary's provider.
-    pub dialect: Dialect,
+    pub router: &'static dyn Router,
 }
 
 impl<'a> Release<'a> {
@@ -72,7 +73,7 @@ impl<'a> Release<'a> {
             configs,
             missing_config,
             tracked,
-            dialect: Dialect::of(snapshot)?,
+            router: providers::router(snapshot)?,
         })
     }
 

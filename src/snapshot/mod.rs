@@ -5,6 +5,7 @@ pub mod cadence;
 pub mod excerpt;
 pub mod go;
 pub mod http;
+pub mod object;
 pub mod readiness;
 pub mod revision;
 pub mod secret;
@@ -24,12 +25,13 @@ use serde_json::Value;
 pub use cadence::{Changed, Tick, last_tick, whole_second_after};
 pub use excerpt::excerpt;
 pub use http::{Failure, HttpRequest, HttpResponse, Method};
+pub use object::{Kind, ObjectRef};
 pub use readiness::Readiness;
 pub use secret::Secret;
 pub use step::Step;
 pub use target::TargetKind;
 pub use weights::Weights;
-pub use write::{Action, Kind, ObjectRef, Write};
+pub use write::{Action, Write};
 
 use crate::api::canary::{Canary, CanaryPhase, CanaryStatus};
 

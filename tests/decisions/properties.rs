@@ -2,6 +2,7 @@
 
 use flagger_rs::{
     api::canary::{CanaryPhase, CanaryStatus},
+    providers,
     rollout::{self, Decision},
 };
 use proptest::prelude::*;
@@ -20,16 +21,14 @@ fn targets() -> impl Strategy<Value = Value> {
     ])
 }
 
+/// All providers whose routers are supported.
 fn providers() -> impl Strategy<Value = &'static str> {
-    prop::sample::select(vec![
-        "istio",
-        "gatewayapi:v1",
-        "gatewayapi:v1beta1",
-        "contour",
-        "nginx",
-        "linkerd",
-        "kubernetes",
-    ])
+    prop::sample::select(providers::routed())
+}
+
+/// Whether a provider can send only matching requests to the canary. A TrafficSplit cannot.
+fn can_test(provider: &str) -> bool {
+    !(provider.starts_with("smi:") || ["linkerd", "osm"].contains(&provider))
 }
 
 fn strategies() -> impl Strategy<Value = Value> {
@@ -65,8 +64,7 @@ fn specs() -> impl Strategy<Value = Value> {
     let more = (any::<bool>(), any::<bool>(), any::<bool>());
     (targets(), providers(), strategies(), hooks(), more).prop_map(
         |(target, provider, mut analysis, hooks, (mirror, affinity, skip))| {
-            if provider == "linkerd" {
-                // A TrafficSplit cannot select requests.
+            if !can_test(provider) {
                 analysis["match"] = json!([]);
             }
             analysis["webhooks"] = hooks;

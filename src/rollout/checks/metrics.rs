@@ -11,9 +11,10 @@ use crate::{
     },
     metrics::{
         Asks, MetricError, Query, Server, endpoint,
-        observer::{self, Builtin, Observer},
+        observer::Builtin,
         template::{Model, RenderError, render},
     },
+    providers::{self, ProviderError},
     rollout::plan::{Answer, Evidence, Question},
     snapshot::{HttpResponse, ObjectRef, Snapshot, go},
 };
@@ -214,7 +215,7 @@ impl Check<'_> {
         let model = |default| Model::of(&snapshot.canary, self.metric, default);
         let (server, text) = match self.source {
             Source::Builtin(builtin) => {
-                let observer = Observer::of(&provider(snapshot))?;
+                let observer = providers::observer(snapshot).map_err(|error| error.to_string())?;
                 let text = observer.query(builtin, &model("1m"));
                 (builtin_server(snapshot)?, text)
             }
@@ -253,7 +254,7 @@ impl Check<'_> {
 
     /// Rounds a built-in duration down to whole milliseconds.
     fn rounded(&self, snapshot: &Snapshot, value: f64) -> f64 {
-        match (&self.source, Observer::of(&provider(snapshot))) {
+        match (&self.source, providers::observer(snapshot)) {
             (Source::Builtin(Builtin::Duration), Ok(observer)) => observer.millis(value),
             _ => value,
         }
@@ -325,13 +326,13 @@ impl Check<'_> {
     fn no_value(&self, snapshot: &Snapshot, error: &MetricError) -> String {
         let metric = &self.metric.name;
         let none = error.is_none();
-        let failure = |builtin| match Observer::of(&provider(snapshot)) {
+        let failure = |builtin| match providers::observer(snapshot) {
             Ok(observer) => observer.failure(builtin, error),
-            Err(why) => why,
+            Err(why) => why.to_string(),
         };
         match self.source {
             Source::Builtin(builtin) if none => {
-                let provider = provider(snapshot);
+                let provider = providers::metrics_provider(snapshot);
                 let text = format!(
                     "Halt advancement no values found for {provider} metric {metric} probably {} is not receiving traffic",
                     snapshot.full_target()
@@ -371,17 +372,10 @@ fn ask<'a>(
 }
 
 /// The reason why this version does not support the built-in metrics of a canary; `None` if it does.
-pub fn unsupported(snapshot: &Snapshot) -> Option<String> {
+pub fn unsupported(snapshot: &Snapshot) -> Option<ProviderError> {
     let is_builtin = |check: &Check<'_>| matches!(check.source, Source::Builtin(_));
     let any = checks(&snapshot.canary).iter().any(is_builtin);
-    Observer::of(&provider(snapshot)).err().filter(|_| any)
-}
-
-/// The provider whose built-in metrics the canary uses.
-fn provider(snapshot: &Snapshot) -> String {
-    let spec = &snapshot.canary.spec;
-    let flag = &snapshot.settings.mesh_provider;
-    observer::provider(flag, spec.provider.as_deref(), &spec.target_ref)
+    providers::observer(snapshot).err().filter(|_| any)
 }
 
 fn builtin_server(snapshot: &Snapshot) -> Result<Server, String> {

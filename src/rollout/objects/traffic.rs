@@ -15,7 +15,7 @@ use crate::{
         release::Release,
         status::{StatusChange, transitions::is_between_runs},
     },
-    routers::{self, affinity::Cookies},
+    routers::affinity::Cookies,
     snapshot::{Kind, TargetKind, Weights, Write},
 };
 
@@ -23,7 +23,7 @@ use crate::{
 impl Release<'_> {
     /// Whether the provider can divide traffic. If not, there are no routes, and no events about routes.
     pub fn splits_traffic(&self) -> bool {
-        self.dialect.splits()
+        self.router.splits_traffic()
     }
 
     /// The strategy. A provider that cannot divide traffic allows blue/green only.
@@ -48,7 +48,7 @@ impl Release<'_> {
     /// Whether requests are mirrored to the canary before it gets any of its own.
     pub fn mirrors(&self) -> bool {
         let analysis = self.snapshot.canary.spec.analysis.as_ref();
-        self.dialect.mirrors() && analysis.is_some_and(|analysis| analysis.mirror)
+        self.router.mirrors() && analysis.is_some_and(|analysis| analysis.mirror)
     }
 }
 
@@ -56,7 +56,7 @@ impl Release<'_> {
 impl Release<'_> {
     /// The routed weights.
     pub fn weights(&self) -> Result<Weights, Blocked> {
-        Ok(routers::read(self.dialect, self.snapshot)?)
+        Ok(self.router.current_weights(self.snapshot)?)
     }
 
     /// Whether clients reach the primary, through the routes and through the Service.
@@ -98,19 +98,19 @@ impl Release<'_> {
     /// The decision to wait until the written weights are in force; `None` if they are. A router that has not caught up with a write of
     /// the current tick is not reported.
     pub fn routes_pending(&self) -> Option<Decision> {
-        let why = routers::accepted(self.dialect, self.snapshot).err()?;
-        let mut routes = routers::objects(self.dialect, &self.snapshot.canary).into_iter();
-        let is_fresh = routers::lag(self.dialect, self.snapshot).is_some()
+        let why = self.router.accepted(self.snapshot).err()?;
+        let mut routes = self.router.objects(&self.snapshot.canary).into_iter();
+        let is_fresh = self.router.lag(self.snapshot).is_some()
             && routes.any(|route| self.snapshot.recently_written.contains(&route));
-        let event = (!is_fresh).then(|| messages::warning(self.snapshot, why));
+        let event = (!is_fresh).then(|| messages::warning(self.snapshot, why.to_string()));
         Some(Decision::Wait(Requeue::Ready, event.into_iter().collect()))
     }
 
     /// The decision to wait for proxies that lag behind the written routes; `None` if they do not. It is reported at a tick.
     pub fn routes_lag(&self) -> Option<Decision> {
-        let why = routers::lag(self.dialect, self.snapshot)?;
+        let why = self.router.lag(self.snapshot)?;
         let tick = self.snapshot.tick.as_ref();
-        let event = tick.map(|_| messages::warning(self.snapshot, why));
+        let event = tick.map(|_| messages::warning(self.snapshot, why.to_string()));
         Some(Decision::Wait(Requeue::Ready, event.into_iter().collect()))
     }
 }
@@ -142,7 +142,10 @@ impl Release<'_> {
 
     /// The cookies of session affinity that routes to the canary need and the status does not have.
     fn new_cookies(&self) -> Option<Cookies> {
-        routers::new_cookies(self.dialect, &self.snapshot.canary, self.snapshot.nonce)
+        let Self {
+            snapshot, router, ..
+        } = self;
+        router.new_cookies(&snapshot.canary, snapshot.nonce)
     }
 
     /// The writes that route these weights; none if they are routed already. It is an error to raise the weight of a workload without a
@@ -163,7 +166,7 @@ impl Release<'_> {
             let target = &self.snapshot.canary.spec.target_ref.name;
             return Err(no_ready_pod(target.clone()));
         }
-        Ok(routers::set(self.dialect, self.snapshot, weights)?)
+        Ok(self.router.set_weights(self.snapshot, weights)?)
     }
 
     /// Whether more requests would reach a primary without a ready pod, although the canary has one.
@@ -219,12 +222,10 @@ impl Release<'_> {
             Ok(now) if self.misses_primary(now, weights) || self.misses_canary(now, weights) => now,
             _ => weights,
         };
-        Ok(routers::reconcile(
-            self.dialect,
-            self.snapshot,
-            &self.selector,
-            &weights,
-        )?)
+        let Self {
+            snapshot, selector, ..
+        } = self;
+        Ok(self.router.reconcile(snapshot, selector, &weights)?)
     }
 
     /// The weights that follow from the status.
@@ -251,7 +252,7 @@ impl Release<'_> {
 
     /// The writes that tell proxies of new Services before `coming` routes lead there, without those that were tried since the last tick.
     pub fn announce(&self, coming: &[Write]) -> Vec<Write> {
-        let first = |write| routers::announce(self.dialect, self.snapshot, write);
+        let first = |write| self.router.announce(self.snapshot, write);
         let mut writes: Vec<_> = coming.iter().filter_map(first).collect();
         writes.retain(|write| !self.snapshot.recently_written.contains(&write.object));
         writes
@@ -260,7 +261,7 @@ impl Release<'_> {
     /// Whether a write was tried since the last tick: if another actor reverts it, the next attempt waits for the next tick. A write that
     /// follows an announcement was not tried; one that removes temporary routes can wait.
     pub fn is_tried(&self, coming: &Write) -> bool {
-        if routers::is_announced(self.dialect, self.snapshot, coming) {
+        if self.router.is_announced(self.snapshot, coming) {
             return self.weights().is_ok();
         }
         self.snapshot.recently_written.contains(&coming.object)
@@ -268,7 +269,7 @@ impl Release<'_> {
 
     /// The write that removes routes which proxies no longer need; `None` if there are none.
     pub fn tidy_routes(&self) -> Option<Write> {
-        routers::tidy(self.dialect, self.snapshot)
+        self.router.tidy(self.snapshot)
     }
 
     /// Goes on with a value, or reports the obstacle.

@@ -8,13 +8,11 @@ use serde_json::{Value, json};
 use crate::{
     api::canary::CanaryPhase,
     rollout::{
-        blocked::Blocked,
         messages::run,
         plan::{Decision, Plan, Requeue},
         release::Release,
         status::{StatusChange, draining},
     },
-    routers::{self, Dialect},
     snapshot::{Action, Kind, Readiness, Snapshot, Write},
 };
 
@@ -60,7 +58,7 @@ fn revert(release: &Release<'_>) -> Decision {
     let late = is_late(snapshot);
     let restored = restored(release);
     let mut up = release.scale_to_primary(late);
-    up.extend(release.announce(restored.as_deref().unwrap_or_default()));
+    up.extend(release.announce(&restored));
     if !up.is_empty() {
         // If a scaler reverts a write at once, wait for the next tick.
         up.retain(|write| !snapshot.recently_written.contains(&write.object));
@@ -80,10 +78,8 @@ fn revert(release: &Release<'_>) -> Decision {
     if let Some(wait) = release.routes_lag().filter(|_| !late) {
         return wait;
     }
-    match restored {
-        Ok(writes) if !writes.is_empty() => return Decision::write(writes),
-        Err(blocked) if !late => return blocked.report(snapshot),
-        Ok(_) | Err(_) => {}
+    if !restored.is_empty() {
+        return Decision::write(restored);
     }
     match draining::end(snapshot) {
         None => {
@@ -99,11 +95,10 @@ fn revert(release: &Release<'_>) -> Decision {
 }
 
 /// The writes that restore the Service and the routes to what they were before the Canary.
-fn restored(release: &Release<'_>) -> Result<Vec<Write>, Blocked> {
-    let snapshot = release.snapshot;
+fn restored(release: &Release<'_>) -> Vec<Write> {
     let mut writes: Vec<_> = release.restored_apex().into_iter().collect();
-    writes.extend(routers::restore(Dialect::of(snapshot)?, snapshot));
-    Ok(writes)
+    writes.extend(release.router.restore(release.snapshot));
+    writes
 }
 
 /// Whether the progress deadline has passed since the deletion began.

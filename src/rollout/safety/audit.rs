@@ -4,11 +4,11 @@ use serde_json::Value;
 
 use crate::{
     api::canary::CanaryPhase,
+    providers, rollout,
     rollout::{
         plan::Plan,
         status::{draining, transitions::may_follow},
     },
-    routers::{self, Dialect},
     snapshot::{Action, Kind, Snapshot, TargetKind, Weights, Write, target::SCALE_TO_ZERO},
     workload::scaler,
 };
@@ -102,8 +102,7 @@ fn target_is_drained(snapshot: &Snapshot, plan: &Plan) -> Result<(), Unsafe> {
             _ => object.kind == kind && object.name == *target && scales_to_zero(write),
         }
     };
-    let Ok(routed) = Dialect::of(snapshot).and_then(|dialect| routers::read(dialect, snapshot))
-    else {
+    let Some(routed) = rollout::weights(snapshot) else {
         return Ok(());
     };
     let has_waited = match snapshot.phase() {
@@ -122,14 +121,14 @@ fn target_is_drained(snapshot: &Snapshot, plan: &Plan) -> Result<(), Unsafe> {
 /// The weights sum to 100, and no weight is raised for a workload without a ready pod. If neither workload has one, traffic may return
 /// to the primary.
 fn traffic_reaches_ready_pods(snapshot: &Snapshot, plan: &Plan) -> Result<(), Unsafe> {
-    let Ok(dialect) = Dialect::of(snapshot) else {
+    let Ok(router) = providers::router(snapshot) else {
         return Ok(());
     };
     let Some(after) = after_writes(snapshot, plan) else {
         return Ok(());
     };
-    let before = routers::read(dialect, snapshot);
-    let Ok(weights) = routers::read(dialect, &after) else {
+    let before = router.current_weights(snapshot);
+    let Ok(weights) = router.current_weights(&after) else {
         return Ok(());
     };
     if before.as_ref() == Ok(&weights) {

@@ -7,6 +7,7 @@ use crate::{
         canary::{CanaryPhase, Strategy},
         status::ConditionType,
     },
+    providers,
     rollout::{
         checks::metrics,
         messages::{self, run},
@@ -14,7 +15,7 @@ use crate::{
         plan::{Decision, Requeue},
         status::{StatusChange, outcome},
     },
-    routers::Dialect,
+    routers::Router,
     snapshot::{Snapshot, TargetKind},
 };
 
@@ -141,7 +142,7 @@ fn analysis(snapshot: &Snapshot) -> Option<InvalidSpec> {
                 .to_owned(),
         ));
     }
-    let splits = Dialect::of(snapshot).is_ok_and(Dialect::splits);
+    let splits = providers::router(snapshot).is_ok_and(Router::splits_traffic);
     if canary.skip_analysis() || canary.strategy() != Strategy::Canary || !splits {
         return None;
     }
@@ -164,7 +165,7 @@ fn analysis(snapshot: &Snapshot) -> Option<InvalidSpec> {
 }
 
 fn provider(snapshot: &Snapshot) -> Option<InvalidSpec> {
-    let problem = Dialect::of(snapshot)
+    let problem = providers::router(snapshot)
         .err()
         .or_else(|| metrics::unsupported(snapshot))?;
     Some(at("spec.provider", problem))

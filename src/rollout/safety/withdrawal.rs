@@ -3,12 +3,12 @@
 
 use crate::{
     api::canary::CanaryPhase,
+    providers,
     rollout::{
         messages::run,
         plan::{Decision, Plan},
         status::StatusChange,
     },
-    routers::{self, Dialect},
     snapshot::{Snapshot, Weights},
     workload::scaler::Scaler,
 };
@@ -16,9 +16,9 @@ use crate::{
 /// Withdraws the traffic from a canary without a ready pod, if the primary has one; `None` if there is nothing to withdraw. A version
 /// under analysis counts a failed check and starts over once it is ready.
 pub fn decide(snapshot: &Snapshot) -> Option<Decision> {
-    let dialect = Dialect::of(snapshot).ok()?;
-    let routed = routers::read(dialect, snapshot).ok()?;
-    let has_no_pods = dialect.splits()
+    let router = providers::router(snapshot).ok()?;
+    let routed = router.current_weights(snapshot).ok()?;
+    let has_no_pods = router.splits_traffic()
         && routed.canary > 0
         && !snapshot.canary_has_ready_pods()
         && snapshot.primary_has_ready_pods()
@@ -27,7 +27,7 @@ pub fn decide(snapshot: &Snapshot) -> Option<Decision> {
     if !has_no_pods {
         return None;
     }
-    let writes = routers::set(dialect, snapshot, &Weights::PRIMARY).ok()?;
+    let writes = router.set_weights(snapshot, &Weights::PRIMARY).ok()?;
     let step = StatusChange::end_step(snapshot)
         .progress(0, 0)
         .retire_cookies();

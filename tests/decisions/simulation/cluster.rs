@@ -9,16 +9,6 @@ use serde_json::{Value, json};
 
 use super::Simulation;
 
-/// The kinds that divide traffic.
-const ROUTES: [Kind; 6] = [
-    Kind::VirtualService,
-    Kind::HttpRoute,
-    Kind::HttpRouteV1Beta1,
-    Kind::HttpProxy,
-    Kind::Ingress,
-    Kind::TrafficSplitV1Alpha1,
-];
-
 impl Simulation {
     pub(super) fn write(&mut self, write: Write) {
         let Write { object, action, .. } = write;
@@ -37,9 +27,20 @@ impl Simulation {
             Action::Replace(value) => self.replace(&object, value),
             Action::Patch(patch) => self.patch(&object, &patch),
         }
-        if ROUTES.contains(&object.kind) {
+        if self.holds_weights(&object) {
             self.note_route(&object);
         }
+    }
+
+    /// Whether an object holds the weights, whichever router the canary has: without the object, they cannot be read.
+    fn holds_weights(&mut self, object: &ObjectRef) -> bool {
+        if rollout::weights(&self.snapshot).is_none() {
+            return false;
+        }
+        let value = self.snapshot.objects.remove(object).unwrap();
+        let is_needed = rollout::weights(&self.snapshot).is_none();
+        self.snapshot.objects.insert(object.clone(), value);
+        is_needed
     }
 
     fn patch_finalizers(&mut self, object: &ObjectRef, patch: &Value) {

@@ -4,8 +4,9 @@
 //!
 //! | question | file |
 //! | --- | --- |
-//! | are the CRDs fresh, and does each field agree with Flagger's? | `crds.rs`, `fields.txt` |
+//! | are the CRDs generated from the current code, and does each field agree with Flagger's? | `crds.rs`, `fields.txt` |
 //! | can each example be used, and does each path in a README exist? | `examples.rs` |
+//! | does the code keep its own rules: layers, no I/O outside the shells, no circles, short functions? | `rules/` |
 
 #![allow(
     clippy::pedantic,
@@ -20,3 +21,4 @@ mod crds;
 mod examples;
 #[path = "../files/mod.rs"]
 mod files;
+mod rules;

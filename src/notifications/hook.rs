@@ -123,7 +123,7 @@ fn call(url: &Secret, hook: Option<&CanaryWebhook>, payload: &str) -> Result<Htt
         .and_then(|hook| hook.timeout.as_deref())
         .filter(|timeout| timeout.len() >= 2)
     {
-        Some(text) => duration::read(text)?,
+        Some(text) => duration::read(text).map_err(|error| error.to_string())?,
         None => TIMEOUT,
     };
     Ok(HttpRequest {

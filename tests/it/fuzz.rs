@@ -112,7 +112,10 @@ fn a_duration_is_read_or_refused_and_reads_the_same_as_it_is_shown() {
                 Ok(read),
                 "{text:?}"
             ),
-            Err(why) => assert!(why.len() < READ, "{why}"),
+            Err(error) => {
+                let message = error.to_string();
+                assert!(message.len() < READ, "{message}");
+            }
         }
     });
 }

@@ -109,9 +109,10 @@ impl<'a> Release<'a> {
             .ok_or_else(|| format!("{} is no kind of target", reference.kind))?;
         let target = snapshot.target().ok_or_else(|| not_found(snapshot, kind))?;
         if kind == TargetKind::DaemonSet {
-            daemon_set::strategy(target)?;
+            daemon_set::strategy(target).map_err(|error| error.to_string())?;
         }
-        let selector = primary::selector(kind, target, &snapshot.settings.selector_labels)?;
+        let selector = primary::selector(kind, target, &snapshot.settings.selector_labels)
+            .map_err(|error| error.to_string())?;
         let version = kind.version(target);
         let (tracked, configs, problem) = match configs(snapshot, &version) {
             _ if !snapshot.settings.config_tracking || !kind.has_pods() => {

@@ -24,7 +24,7 @@ pub fn decide(snapshot: &Snapshot) -> Option<Decision> {
         && !snapshot.canary_has_ready_pods()
         && snapshot.primary_has_ready_pods()
         // A scaler that may leave it without pods wakes it when requests come.
-        && !Scaler::of(snapshot).is_some_and(|scaler| scaler.may_rest());
+        && !Scaler::of(snapshot).is_some_and(|scaler| scaler.may_scale_to_zero());
     if !is_stranded {
         return None;
     }

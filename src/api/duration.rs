@@ -2,10 +2,8 @@
 
 use std::{fmt::Write, time::Duration};
 
-use thiserror::Error;
-
 /// The reason why a text is not a duration. The messages are those of Go's `time.ParseDuration`.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
     /// A number is missing or malformed, or the duration is longer than Go's maximum.
     #[error("time: invalid duration {}", quoted(.0))]

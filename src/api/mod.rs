@@ -5,7 +5,7 @@ mod analysis;
 mod lenient;
 mod schema;
 mod service;
-mod status;
+pub mod status;
 mod traffic;
 
 pub mod alert_provider;

@@ -82,7 +82,10 @@ pub fn service_match() -> Value {
         object(
             "A set of conditions. All of them must hold.",
             json!({
-        "uri": text("The path of the request."), "scheme": text("The scheme of the request."), "method": text("The HTTP method of the request."), "authority": text("The host of the request."),
+        "uri": text("The path of the request."),
+        "scheme": text("The scheme of the request."),
+        "method": text("The HTTP method of the request."),
+        "authority": text("The host of the request."),
         "headers": string_matches(&WAYS, true, "Headers of the request, by name."),
         "queryParams": string_matches(&WAYS, true, "Query parameters of the request, by name."),
         "withoutHeaders": string_matches(&WAYS, true, "Headers of the request that must not match, by name."),
@@ -115,7 +118,8 @@ pub fn rewrite() -> Value {
     object(
         "How the route changes the path or the host of a request. Default: not at all.",
         json!({
-        "uri": string("The new path, or the new prefix of the path."), "authority": string("The new host of the request."),
+        "uri": string("The new path, or the new prefix of the path."),
+        "authority": string("The new host of the request."),
         "type": string("ReplacePrefixMatch replaces the matched prefix; any other value replaces the complete path (Gateway API only).")}),
     )
 }
@@ -137,7 +141,9 @@ pub fn headers() -> Value {
         object(
             description,
             json!({
-        "add": map("Headers to add, by name."), "set": map("Headers to set, by name."), "remove": strings("Names of headers to remove.")}),
+        "add": map("Headers to add, by name."),
+        "set": map("Headers to set, by name."),
+        "remove": strings("Names of headers to remove.")}),
         )
     };
     object(
@@ -152,10 +158,13 @@ pub fn cors_policy() -> Value {
     object(
         "The rules for cross-origin requests (CORS).",
         json!({
-        "allowCredentials": boolean("Whether a browser may send credentials."), "allowHeaders": strings("Headers that a browser may send."),
-        "allowMethods": strings("Methods that a browser may use."), "allowOrigin": strings("Deprecated, use `allowOrigins`: the allowed origins."),
+        "allowCredentials": boolean("Whether a browser may send credentials."),
+        "allowHeaders": strings("Headers that a browser may send."),
+        "allowMethods": strings("Methods that a browser may use."),
+        "allowOrigin": strings("Deprecated, use `allowOrigins`: the allowed origins."),
         "allowOrigins": list("The allowed origins.", string_match(&WAYS, false)),
-        "exposeHeaders": strings("Headers of the response that a browser may read."), "maxAge": string("The time that a browser may cache these rules, for example `24h`.")}),
+        "exposeHeaders": strings("Headers of the response that a browser may read."),
+        "maxAge": string("The time that a browser may cache these rules, for example `24h`.")}),
     )
 }
 
@@ -166,7 +175,8 @@ pub fn mirror() -> Value {
         json!({
         "group": described(json!({"type": "string", "default": ""}), "The API group of the backend. Default: the core group."),
         "kind": described(json!({"type": "string", "default": "Service"}), "The kind of the backend. Default: Service."),
-        "name": string("The name of the backend."), "namespace": string("The namespace of the backend. Default: the Canary's."),
+        "name": string("The name of the backend."),
+        "namespace": string("The namespace of the backend. Default: the Canary's."),
         "port": described(json!({"type": "integer", "format": "int32", "minimum": 1, "maximum": 65535}), "The port of the backend. Required for a Service.")}),
     );
     backend["required"] = json!(["name"]);
@@ -235,21 +245,28 @@ pub fn traffic_policy() -> Value {
         json!({
         "connectionPool": object("The limits of connections to a pod.", json!({"http": object("The limits of HTTP requests.", json!({
             "h2UpgradePolicy": one_of(&["DEFAULT", "DO_NOT_UPGRADE", "UPGRADE"], "Whether connections are upgraded to HTTP/2."),
-            "http1MaxPendingRequests": number("The maximum number of requests that wait for a connection."), "http2MaxRequests": number("The maximum number of concurrent requests."),
+            "http1MaxPendingRequests": number("The maximum number of requests that wait for a connection."),
+            "http2MaxRequests": number("The maximum number of concurrent requests."),
             "idleTimeout": string("The time after which an idle connection is closed, for example `30s`."),
-            "maxRequestsPerConnection": number("The maximum number of requests per connection."), "maxRetries": number("The maximum number of concurrent retries.")}))})),
+            "maxRequestsPerConnection": number("The maximum number of requests per connection."),
+            "maxRetries": number("The maximum number of concurrent retries.")}))})),
         "loadBalancer": load_balancer(),
         "outlierDetection": object("The rules that exclude failing pods from load balancing.", json!({
-            "baseEjectionTime": string("The minimum time that a pod is excluded, for example `30s`."), "consecutive5xxErrors": number("The number of consecutive 5xx responses after which a pod is excluded."),
-            "consecutiveErrors": number("The number of consecutive errors after which a pod is excluded."), "consecutiveGatewayErrors": number("The number of consecutive gateway errors (502, 503, 504) after which a pod is excluded."),
-            "consecutiveLocalOriginFailures": number("The number of consecutive failures to connect after which a pod is excluded."), "interval": string("The time between two evaluations of the pods, for example `10s`."),
+            "baseEjectionTime": string("The minimum time that a pod is excluded, for example `30s`."),
+            "consecutive5xxErrors": number("The number of consecutive 5xx responses after which a pod is excluded."),
+            "consecutiveErrors": number("The number of consecutive errors after which a pod is excluded."),
+            "consecutiveGatewayErrors": number("The number of consecutive gateway errors (502, 503, 504) after which a pod is excluded."),
+            "consecutiveLocalOriginFailures": number("The number of consecutive failures to connect after which a pod is excluded."),
+            "interval": string("The time between two evaluations of the pods, for example `10s`."),
             "maxEjectionPercent": number("The maximum percentage of pods that are excluded."),
             "minHealthPercent": number("The percentage of healthy pods below which no pod is excluded."),
             "splitExternalLocalOriginErrors": boolean("Whether failures to connect are counted separately. Default: false.")})),
         "tls": object("The TLS settings of connections to the pods.", json!({
             "mode": one_of(&["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"], "Whether connections use TLS, and whether the client has a certificate too (mutual TLS)."),
-            "caCertificates": string("The file with the certificates of the certificate authorities."), "clientCertificate": string("The file with the client's certificate."),
-            "privateKey": string("The file with the client's private key."), "sni": string("The server name (SNI) that the client sends."),
+            "caCertificates": string("The file with the certificates of the certificate authorities."),
+            "clientCertificate": string("The file with the client's certificate."),
+            "privateKey": string("The file with the client's private key."),
+            "sni": string("The server name (SNI) that the client sends."),
             "subjectAltNames": strings("The names of which the server's certificate must have one.")}))}),
     )
 }
@@ -263,7 +280,8 @@ fn load_balancer() -> Value {
     let locality = object(
         "How traffic is distributed among localities (regions and zones).",
         json!({
-        "distribute": list("The weights of localities.", object("The weights for traffic from one locality.", json!({"from": string("The locality of the client."), "to": described(
+        "distribute": list("The weights of localities.", object("The weights for traffic from one locality.", json!({"from": string("The locality of the client."),
+        "to": described(
             json!({"type": "object", "additionalProperties": {"type": "number"}}), "The percentage of traffic to each locality.")}))),
         "enabled": boolean("Whether load balancing by locality is enabled."),
         "failover": list("The localities that traffic fails over to.", object("The failover of one region.", json!({
@@ -275,7 +293,8 @@ fn load_balancer() -> Value {
         "simple": one_of(&["ROUND_ROBIN", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "LEAST_REQUEST"], "The load balancing algorithm."),
         "consistentHash": object("Requests with the same key go to the same pod. Set exactly one key.", json!({
             "httpHeaderName": string("The name of the header whose value is the key."), "httpCookie": cookie,
-            "useSourceIp": boolean("Whether the client's IP address is the key."), "httpQueryParameterName": string("The name of the query parameter whose value is the key."),
+            "useSourceIp": boolean("Whether the client's IP address is the key."),
+            "httpQueryParameterName": string("The name of the query parameter whose value is the key."),
             "minimumRingSize": number("The minimum number of virtual nodes on the hash ring.")})),
         "localityLbSetting": locality,
         "warmupDurationSecs": string("The time in which a new pod gets a growing share of the traffic, for example `60s`.")}),

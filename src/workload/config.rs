@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use crate::snapshot::{Kind, go_escaped, revision::digest};
+use crate::snapshot::{Kind, go, revision::digest};
 
 /// The annotation that excludes a `ConfigMap` or `Secret` from tracking if its value begins with `disable`.
 const TRACKING: &str = "flagger.app/config-tracking";
@@ -120,9 +120,9 @@ pub fn checksum(object: &Value) -> String {
     if let Some(known) = object.get(HASHED).and_then(Value::as_str) {
         return known.to_owned();
     }
-    let mut text = go_escaped(&object.get("data").unwrap_or(&Value::Null).to_string());
+    let mut text = go::escaped(&object.get("data").unwrap_or(&Value::Null).to_string());
     if let Some(binary) = object.get("binaryData") {
-        text += &go_escaped(&binary.to_string());
+        text += &go::escaped(&binary.to_string());
     }
     digest(&text, 8)
 }

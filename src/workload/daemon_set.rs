@@ -2,7 +2,6 @@
 //! (Flagger: `pkg/canary/daemonset_controller.go`).
 
 use serde_json::{Map, Value, json};
-use thiserror::Error;
 
 use super::{metadata, patch::Change};
 use crate::snapshot::target::SCALE_TO_ZERO;
@@ -14,7 +13,7 @@ pub const COPIED: [&str; 3] = ["minReadySeconds", "revisionHistoryLimit", "updat
 const NODE_SELECTOR: &str = "/spec/template/spec/nodeSelector";
 
 /// The DaemonSet replaces its pods in a way other than one after another, so it cannot be promoted.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("daemonset {name}.{namespace} must have RollingUpdate strategy but have {strategy}")]
 pub struct NotRollingUpdate {
     name: String,

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
-use thiserror::Error;
 
 use super::{
     config::{self, ConfigName},
@@ -46,7 +45,7 @@ pub struct Primary<'a> {
 }
 
 /// The target's selector has none of the labels that could distinguish the primary's pods from the canary's.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "getSelectorLabel failed: {kind} {name}.{namespace} spec.selector.matchLabels must contain one of [{candidates}]"
 )]

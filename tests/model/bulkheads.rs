@@ -1,5 +1,5 @@
 //! What becomes of one canary changes nothing for another: whatever its neighbour does, a release takes its steps at the same instants.
-//! (A neighbour whose look panics is a story of `shell::schedule`.)
+//! (A neighbour whose look panics is a story of `shell::controller::schedule`.)
 
 use std::time::Duration;
 

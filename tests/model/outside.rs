@@ -7,7 +7,7 @@ use std::{
 };
 
 use flagger_rs::{
-    shell::http::Http,
+    shell::outside::http::Http,
     snapshot::{HttpRequest, HttpResponse},
 };
 use futures::FutureExt;
@@ -46,7 +46,7 @@ impl Outside {
     /// The client of one operator: it dies with that.
     pub fn http(&self, model: &Model, operator: &str) -> Http {
         let (this, model, operator) = (self.clone(), model.clone(), operator.to_owned());
-        Http::played(Arc::new(move |request: &HttpRequest| {
+        Http::faked(Arc::new(move |request: &HttpRequest| {
             if model.plan().is_dead(&operator) {
                 return std::future::pending().boxed();
             }

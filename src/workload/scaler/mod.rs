@@ -6,7 +6,6 @@
 mod scaled_object;
 
 use serde_json::{Value, json};
-use thiserror::Error;
 
 use super::metadata::{owner_reference, without_flux};
 use crate::{
@@ -24,7 +23,7 @@ enum ScalerKind {
 }
 
 /// The Canary refers to an autoscaler that does not exist.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{title} {name}.{namespace} get query error: {plural}.{group} {name:?} not found")]
 pub struct ScalerNotFound {
     title: &'static str,

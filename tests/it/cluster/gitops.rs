@@ -15,8 +15,8 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time};
 
+use super::manifests::lost;
 use super::rig::{Outcome, Scenario, ensure, equal, workload};
-use crate::api::lost;
 use flagger_rs::snapshot::Kind;
 
 /// How often all of Git is applied.

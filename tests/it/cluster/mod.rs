@@ -6,6 +6,7 @@ mod gates;
 mod gitops;
 mod ingress;
 mod inputs;
+mod manifests;
 mod overlays;
 mod releases;
 pub mod rig;
@@ -17,7 +18,6 @@ mod traffic;
 
 use futures::{FutureExt, future::join_all};
 
-pub use rig::folder;
 use rig::{Rig, Scenario};
 
 /// A scenario by name.
@@ -74,7 +74,7 @@ async fn the_operator_on_a_real_control_plane() {
         gitops::replicas_in_git_are_pods_that_get_no_request,
     ))
     .await;
-    let corpus = crate::api::accepted_refused_and_kept_whole(rig.bed.client()).await;
+    let corpus = manifests::are_accepted_without_loss_or_refused(rig.bed.client()).await;
     let explained = rig.explained().await;
     let built = overlays::each_is_as_described_and_accepted(&rig).await;
     let rights = rig.rights();

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use flagger_rs::{args, loadtester};
+use flagger_rs::{cli, loadtester};
 use serde_json::{Value, json};
 
-use super::rig::{Outcome, Rig, ensure, folder, text};
+use super::rig::{Outcome, Rig, ensure, text};
+use crate::files;
 
 /// What the README says of an overlay.
 struct Row {
@@ -18,7 +19,7 @@ struct Row {
 }
 
 fn rows() -> Vec<Row> {
-    let readme = std::fs::read_to_string(folder("kustomize/README.md")).unwrap();
+    let readme = std::fs::read_to_string(files::path("kustomize/README.md")).unwrap();
     let rows = readme.lines().filter(|line| line.starts_with("| `"));
     rows.map(|line| {
         let cells: Vec<_> = line.split('|').collect();
@@ -43,7 +44,7 @@ pub async fn each_is_as_described_and_accepted(rig: &Rig) -> Outcome {
         .map_err(text)?;
     let rows = rows();
     let described: BTreeSet<_> = rows.iter().map(|row| row.overlay.clone()).collect();
-    let there = std::fs::read_dir(folder("kustomize")).map_err(text)?;
+    let there = std::fs::read_dir(files::path("kustomize")).map_err(text)?;
     let there = there
         .map(|entry| entry.unwrap())
         .filter(|entry| entry.path().is_dir() && entry.file_name() != "base");
@@ -53,7 +54,7 @@ pub async fn each_is_as_described_and_accepted(rig: &Rig) -> Outcome {
     ensure(described == there, format!("{described:?}, not {there:?}"))?;
     for row in rows {
         let said = |why: String| format!("kustomize/{}: {why}", row.overlay);
-        let path = folder("kustomize").join(&row.overlay);
+        let path = files::path("kustomize").join(&row.overlay);
         let path = path.display().to_string();
         let built = rig.bed.kubectl(&["kustomize", &path]).await.map_err(text)?;
         let objects: Vec<Value> = built
@@ -64,7 +65,7 @@ pub async fn each_is_as_described_and_accepted(rig: &Rig) -> Outcome {
         accepted(rig, &path, &objects).await.map_err(said)?;
     }
     // What the tutorials bring besides.
-    let tutorial = folder("examples/tutorial").display().to_string();
+    let tutorial = files::path("examples/tutorial").display().to_string();
     let args = [
         "apply",
         "--dry-run=server",
@@ -126,7 +127,7 @@ fn described_by(row: &Row, objects: &[Value]) -> Outcome {
                     && object["spec"]["ports"][0]["port"] == 9090
             };
             ensure(of("Service").any(served) == brought, "its Prometheus")?;
-            let read = args::parse(found, |_| None);
+            let read = cli::parse(found, |_| None);
             read.map(drop).map_err(|exit| exit.text)
         }
         Some("flagger-loadtester") => {

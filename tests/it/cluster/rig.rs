@@ -18,6 +18,7 @@ use kube::{
 use serde_json::{Value, json};
 use testbed::{Bed, bed::ACCOUNT, operator::Operator, proxy::Proxy, wait::until};
 
+use crate::files;
 use flagger_rs::{
     api::canary::{Canary, CanaryStatus},
     snapshot::{Kind, ObjectRef},
@@ -49,17 +50,17 @@ impl Rig {
     /// A bed with the operator installed, as `kubectl apply -k kustomize/istio` does, but no process of it.
     pub async fn idle() -> Self {
         let bed = Bed::start().await.unwrap();
-        let (installed, kubeconfig) = bed.install(&folder("kustomize/istio")).await.unwrap();
+        let (installed, kubeconfig) = bed.install(&files::path("kustomize/istio")).await.unwrap();
         assert_eq!(installed.lines().count(), 7, "{installed}");
         for (overlay, file) in [
             ("kustomize/istio", "istio"),
             ("kustomize/tester", "loadtester"),
         ] {
-            let built = folder(overlay).display().to_string();
+            let built = files::path(overlay).display().to_string();
             let plain = bed.kubectl(&["kustomize", &built]).await.unwrap();
             let file = format!("deploy/{file}.yaml");
             assert!(
-                plain == std::fs::read_to_string(folder(&file)).unwrap(),
+                plain == std::fs::read_to_string(files::path(&file)).unwrap(),
                 "{file} is stale: kubectl kustomize {overlay} > {file}"
             );
         }
@@ -209,7 +210,8 @@ impl Rig {
 
 /// The rights of the ClusterRole, one by one.
 fn granted() -> Vec<(String, String, String)> {
-    let account = std::fs::read_to_string(folder("kustomize/base/flagger/account.yaml")).unwrap();
+    let account =
+        std::fs::read_to_string(files::path("kustomize/base/flagger/account.yaml")).unwrap();
     let role: Value = account
         .split("\n---\n")
         .map(|doc| serde_saphyr::from_str(doc).unwrap())
@@ -234,10 +236,6 @@ fn granted() -> Vec<(String, String, String)> {
         }
     }
     all
-}
-
-pub fn folder(path: &str) -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 pub fn text(error: impl Display) -> String {

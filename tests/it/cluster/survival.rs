@@ -10,7 +10,7 @@ use super::{
     rig::{Outcome, PATIENCE, Rig, Scenario, ensure, equal, text},
     traffic::Traffic,
 };
-use flagger_rs::{shell::lease, snapshot::Kind};
+use flagger_rs::{shell::api_server::lease, snapshot::Kind};
 
 pub const STEPS: [&str; 6] = [
     "Progressing 0",

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use testbed::wait::until;
 
 use super::check;
-use super::rig::{Outcome, PATIENCE, Rig, Scenario, ensure, folder, text};
+use super::rig::{Outcome, PATIENCE, Rig, Scenario, ensure, text};
+use crate::files;
 use flagger_rs::{api::canary::Canary, snapshot::Kind};
 
 /// The states, and what must come of each.
@@ -132,7 +133,7 @@ fn came_true(s: &Scenario<'_>, (first, why): &(String, String)) -> Outcome {
 
 /// The objects in their order, each owned by what stands for its owner here; then the Canary's status. Until pods are as they were.
 async fn load(s: &Scenario<'_>, state: &str) -> Outcome {
-    let path = folder("tests/takeover").join(format!("{state}.json"));
+    let path = files::path("tests/takeover").join(format!("{state}.json"));
     let saved = std::fs::read_to_string(path).map_err(text)?;
     // Hooks answer here; of a version that only the primary could not run, its pods are broken.
     let saved = saved.replace("http://127.0.0.1:8563/hook/", "http://hooks/");

@@ -1,0 +1,6 @@
+//! The checks of a step: webhooks, gates, and metrics.
+
+pub mod gates;
+pub mod hooks;
+pub mod metric_templates;
+pub mod metrics;

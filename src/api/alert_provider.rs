@@ -1,4 +1,4 @@
-//! The AlertProvider: a chat that releases are told to.
+//! The AlertProvider: a chat service that gets the alerts of Canaries.
 
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::metric_template::LocalObjectReference;
 
-/// An AlertProvider says where a chat is, for any number of Canaries.
+/// AlertProviderSpec describes a chat service. Any number of Canaries can refer to it in `spec.analysis.alerts`.
 #[derive(CustomResource, Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[kube(
     group = "flagger.app",
     version = "v1beta1",
     kind = "AlertProvider",
+    doc = "AlertProvider is a chat service that gets the alerts of Canaries.",
     plural = "alertproviders",
     namespaced,
     category = "all",
@@ -20,24 +21,25 @@ use super::metric_template::LocalObjectReference;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AlertProviderSpec {
-    /// What chat it is.
+    /// The chat service: Slack, Microsoft Teams, Discord, Rocket.Chat or Google Chat.
     #[serde(default, rename = "type")]
     #[schemars(extend("enum" = ["slack", "msteams", "discord", "rocket", "gchat"]))]
     pub type_: String,
-    /// The channel, for Slack, Discord and Rocket.Chat. Default: general.
+    /// The channel that gets the alerts (Slack, Discord and Rocket.Chat). Default: general.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<String>,
-    /// Who writes, for Slack, Discord and Rocket.Chat. Default: flagger.
+    /// The name of the sender that the chat shows (Slack, Discord and Rocket.Chat). Default: flagger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
-    /// The address of the chat's webhook. For Microsoft Teams that of a workflow (`…/workflows/…/paths/invoke…`), which gets an adaptive
-    /// card; any other gets the older message card.
+    /// The URL of the chat's webhook. Set either this or `secretRef`. On Microsoft Teams, the URL of a workflow
+    /// (`…/workflows/…/paths/invoke…`) gets an adaptive card; any other URL gets the older message card.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// The proxy to reach it through.
+    /// The URL of the HTTP proxy for requests to the chat. Default: no proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<String>,
-    /// The Secret with the address (key `address`) and, for Slack, a bot's token (key `token`), in the provider's namespace.
+    /// The Secret with the URL of the chat's webhook (key `address`) and, for Slack, a bot's token (key `token`). The Secret is in the
+    /// AlertProvider's namespace. Set either this or `address`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<LocalObjectReference>,
 }

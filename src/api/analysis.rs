@@ -1,4 +1,4 @@
-//! How a version is judged: `spec.analysis` of a Canary.
+//! How the operator analyses a new version: `spec.analysis` of a Canary.
 
 use std::collections::BTreeMap;
 
@@ -8,19 +8,20 @@ use serde_json::Value;
 
 use super::{lenient, schema};
 
-/// How a version is judged before it is promoted.
+/// How the operator analyses a new version before it promotes it. Set `interval`, `threshold`, and one of `stepWeight`, `stepWeights`
+/// and `iterations`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CanaryAnalysis {
-    /// The time between two steps, in minutes or seconds (`1m`, `30s`); at least ten seconds.
+    /// The time between two steps of the analysis, in minutes or seconds (`1m`, `30s`). Minimum: 10s.
     #[serde(default)]
     #[schemars(schema_with = "schema::interval")]
     pub interval: String,
-    /// How many checks may fail before the version is rolled back.
+    /// The number of failed checks at which the operator rolls the version back. Minimum: 1.
     #[serde(default, deserialize_with = "lenient::count")]
     #[schemars(schema_with = "schema::number")]
     pub threshold: i64,
-    /// How many times the version is checked without a share of the traffic (blue/green), or with the requests that match (A/B testing).
+    /// The number of steps of a blue/green release or, together with `match`, of an A/B test.
     #[serde(
         default,
         deserialize_with = "lenient::integer",
@@ -28,7 +29,7 @@ pub struct CanaryAnalysis {
     )]
     #[schemars(schema_with = "schema::number")]
     pub iterations: Option<i64>,
-    /// The percentage of traffic at which the version is promoted. Default: 100.
+    /// The traffic weight of the canary, in percent, after which the operator promotes the version. Maximum and default: 100.
     #[serde(
         default,
         deserialize_with = "lenient::integer",
@@ -36,7 +37,7 @@ pub struct CanaryAnalysis {
     )]
     #[schemars(schema_with = "schema::number")]
     pub max_weight: Option<i64>,
-    /// The percentage of traffic that each step adds.
+    /// The traffic weight that each step adds to the canary, in percent.
     #[serde(
         default,
         deserialize_with = "lenient::integer",
@@ -44,7 +45,7 @@ pub struct CanaryAnalysis {
     )]
     #[schemars(schema_with = "schema::number")]
     pub step_weight: Option<i64>,
-    /// The percentages of traffic of the steps, one after another.
+    /// The traffic weights of the canary at each step, in percent and in ascending order. The last one is the maximum weight.
     #[serde(
         default,
         deserialize_with = "lenient::integers",
@@ -52,7 +53,7 @@ pub struct CanaryAnalysis {
     )]
     #[schemars(schema_with = "schema::numbers")]
     pub step_weights: Option<Vec<i64>>,
-    /// The percentage of traffic that each step of a promotion gives back to the primary. Default: all at once.
+    /// The traffic weight that each step of a promotion moves from the canary back to the primary, in percent. Default: 100, in one step.
     #[serde(
         default,
         deserialize_with = "lenient::integer",
@@ -60,14 +61,14 @@ pub struct CanaryAnalysis {
     )]
     #[schemars(schema_with = "schema::number")]
     pub step_weight_promotion: Option<i64>,
-    /// Give the version copies of the requests before it gets any.
+    /// Whether the canary gets copies of requests before it gets live traffic. Default: false.
     #[serde(
         default,
         deserialize_with = "lenient::or_default",
         skip_serializing_if = "std::ops::Not::not"
     )]
     pub mirror: bool,
-    /// The percentage of requests that are copied. Default: the mesh's.
+    /// The percentage of requests that are copied to the canary. Default: the default of the mesh or gateway.
     #[serde(
         default,
         deserialize_with = "lenient::integer",
@@ -75,7 +76,7 @@ pub struct CanaryAnalysis {
     )]
     #[schemars(schema_with = "schema::number")]
     pub mirror_weight: Option<i64>,
-    /// The percentage of the primary's pods that must be available. Default: 100.
+    /// The percentage of the primary's pods that must be available for the primary to count as ready. Default: 100.
     #[serde(
         default,
         deserialize_with = "lenient::integer",
@@ -83,7 +84,7 @@ pub struct CanaryAnalysis {
     )]
     #[schemars(schema_with = "schema::number")]
     pub primary_ready_threshold: Option<i64>,
-    /// The percentage of the canary's pods that must be available. Default: 100.
+    /// The percentage of the canary's pods that must be available for the canary to count as ready. Default: 100.
     #[serde(
         default,
         deserialize_with = "lenient::integer",
@@ -91,7 +92,7 @@ pub struct CanaryAnalysis {
     )]
     #[schemars(schema_with = "schema::number")]
     pub canary_ready_threshold: Option<i64>,
-    /// The requests that the version gets in A/B testing.
+    /// The requests that the canary gets during an A/B test. A request must match one of these sets of conditions. Needs `iterations`.
     #[serde(
         default,
         rename = "match",
@@ -100,120 +101,120 @@ pub struct CanaryAnalysis {
     )]
     #[schemars(schema_with = "schema::elsewhere")]
     pub match_: Vec<Value>,
-    /// The metrics that a version must meet at each step.
+    /// The metrics that the operator checks at each step.
     #[serde(
         default,
         deserialize_with = "lenient::or_default",
         skip_serializing_if = "Vec::is_empty"
     )]
     pub metrics: Vec<CanaryMetric>,
-    /// The chats that are told of this release, in place of the operator's own.
+    /// The alerts of this Canary. Default: the operator's own chat (`-slack-url`, `-msteams-url`).
     #[serde(
         default,
         deserialize_with = "lenient::or_default",
         skip_serializing_if = "Vec::is_empty"
     )]
     pub alerts: Vec<CanaryAlert>,
-    /// What is called during a release: to approve, test, load, or stop it.
+    /// The webhooks that the operator calls during a release: to test the version, put load on it, approve it or roll it back.
     #[serde(
         default,
         deserialize_with = "lenient::or_default",
         skip_serializing_if = "Vec::is_empty"
     )]
     pub webhooks: Vec<CanaryWebhook>,
-    /// Keeps a client on the side that answered it first, by a cookie.
+    /// Keeps a client by a cookie on the side, canary or primary, that answered its first request. Default: no session affinity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_affinity: Option<SessionAffinity>,
 }
 
-/// A metric that a version must meet.
+/// A metric whose value must be within a range.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CanaryMetric {
-    /// Its name; `request-success-rate` (percent) and `request-duration` (milliseconds, 99th percentile) are built in.
+    /// The name of the metric. Built in are `request-success-rate` (percent) and `request-duration` (99th percentile, in milliseconds).
     pub name: String,
-    /// The window that it is measured over (`1m`).
+    /// The time window of the query, in minutes or seconds. Default: 1m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::interval")]
     pub interval: Option<String>,
-    /// Deprecated, use `thresholdRange`: the least success rate, or the most of anything else.
+    /// Deprecated, use `thresholdRange`: the minimum of a success rate, or the maximum of any other metric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<f64>,
-    /// The values that are good.
+    /// The accepted values. Default: `threshold` decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold_range: Option<ThresholdRange>,
-    /// Deprecated, use `templateRef`: a Prometheus query.
+    /// Deprecated, use `templateRef`: a Prometheus query that returns the value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
-    /// The MetricTemplate that says how to get the value.
+    /// The MetricTemplate with the query of this metric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_ref: Option<CrossNamespaceRef>,
-    /// Values for `{{ variables.NAME }}` in the template's query.
+    /// The values of `{{ variables.NAME }}` in the template's query, by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_variables: Option<BTreeMap<String, String>>,
 }
 
-/// The values that are good, both ends included.
+/// A range of accepted values. Both limits belong to the range.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 pub struct ThresholdRange {
-    /// The least good value.
+    /// The least accepted value. Default: no minimum.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min: Option<f64>,
-    /// The greatest good value.
+    /// The greatest accepted value. Default: no maximum.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<f64>,
 }
 
-/// An object by name, here or in another namespace.
+/// A reference to an object in the Canary's namespace or in another one.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 pub struct CrossNamespaceRef {
-    /// Its name.
+    /// The name of the object.
     pub name: String,
-    /// Its namespace. Default: the Canary's.
+    /// The namespace of the object. Default: the Canary's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
 }
 
-/// A chat that is told of a release.
+/// An alert that a chat service gets.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CanaryAlert {
-    /// A name for the reader.
+    /// A name that tells the reader what the alert is for. The operator does not use it.
     pub name: String,
-    /// How bad the news must be: info (all), warn or error.
+    /// The least severity of the events that are sent: info (all events), warn or error. Default: info.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["", "info", "warn", "error"]))]
     pub severity: Option<String>,
-    /// The AlertProvider that says where the chat is.
+    /// The AlertProvider that describes the chat service.
     pub provider_ref: CrossNamespaceRef,
 }
 
-/// A call during a release.
+/// A webhook that the operator calls during a release.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CanaryWebhook {
-    /// When it is called, and what its answer decides. Default: rollout.
+    /// When the operator calls the webhook, and what the answer decides. Default: rollout.
     #[serde(default, rename = "type", deserialize_with = "lenient::or_default")]
     #[schemars(extend("enum" = ["", "confirm-rollout", "pre-rollout", "rollout", "confirm-promotion", "post-rollout",
         "event", "rollback", "confirm-traffic-increase"]), with = "String")]
     pub type_: WebhookType,
-    /// Its name, as events say it.
+    /// The name of the webhook in events and alerts.
     pub name: String,
-    /// Where it is called: a POST of JSON; any 2xx answer passes.
+    /// The URL that gets a POST request with a JSON body. The check passes with any 2xx status.
     #[schemars(extend("format" = "url"))]
     pub url: String,
-    /// No alert while this hook holds a release back.
+    /// Whether to send no alert while this webhook holds the release back. Default: false.
     #[serde(
         default,
         deserialize_with = "lenient::or_default",
         skip_serializing_if = "std::ops::Not::not"
     )]
     pub mute_alert: bool,
-    /// How long one attempt may take. Default: 10s.
+    /// The time limit of one attempt, in minutes or seconds. Default: 10s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::interval")]
     pub timeout: Option<String>,
-    /// How often a failed attempt is repeated. Default: 0.
+    /// The number of further attempts after a failed one. Default: 0.
     #[serde(
         default,
         deserialize_with = "lenient::integer",
@@ -221,7 +222,7 @@ pub struct CanaryWebhook {
     )]
     #[schemars(schema_with = "schema::number")]
     pub retries: Option<i64>,
-    /// Do not check the server's certificate.
+    /// Whether to accept any TLS certificate of the server. Default: false.
     #[serde(
         default,
         rename = "disableTLS",
@@ -229,39 +230,39 @@ pub struct CanaryWebhook {
         skip_serializing_if = "std::ops::Not::not"
     )]
     pub disable_tls: bool,
-    /// What the call carries besides the Canary's name, namespace, phase and checksum.
+    /// Additional values in the request's body, besides the Canary's name, namespace, phase and checksum.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<BTreeMap<String, String>>,
 }
 
-/// When a webhook is called, and what its answer decides.
+/// When the operator calls a webhook, and what the answer decides.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum WebhookType {
-    /// At every step, before the metrics; a failure is a failed check.
+    /// Called at every step, before the metrics are queried. A failure is a failed check.
     #[default]
     #[serde(alias = "")]
     Rollout,
-    /// Before a new version is scaled up; until it passes, the release waits.
+    /// Called before a new version is scaled up. The release waits until the webhook passes.
     ConfirmRollout,
-    /// Before the version gets traffic; a failure is a failed check.
+    /// Called before the canary gets traffic. A failure is a failed check.
     PreRollout,
-    /// Before the version gets more traffic; until it passes, the weight stays.
+    /// Called before the canary gets more traffic. The weight stays until the webhook passes.
     ConfirmTrafficIncrease,
-    /// Before the version is promoted; until it passes, the release waits.
+    /// Called before the version is promoted. The release waits until the webhook passes.
     ConfirmPromotion,
-    /// After a release; the answer decides nothing.
+    /// Called after a release. The answer decides nothing.
     PostRollout,
-    /// At every step; a pass rolls the version back.
+    /// Called at every step. If the webhook passes, the operator rolls the version back.
     Rollback,
-    /// For every event.
+    /// Called for every event.
     Event,
 }
 
 impl WebhookType {
-    /// As the spec has it.
+    /// The name of the type in the spec.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Rollout => "rollout",
@@ -276,26 +277,26 @@ impl WebhookType {
     }
 }
 
-/// Keeps a client on the side that answered it first.
+/// Keeps a client by a cookie on the side that answered its first request.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionAffinity {
-    /// The cookie of clients that the canary answered.
+    /// The name of the cookie that keeps a client on the canary.
     pub cookie_name: String,
-    /// The cookie of clients that the primary answered. Default: they are not kept.
+    /// The name of the cookie that keeps a client on the primary. Default: clients of the primary are not kept on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub primary_cookie_name: Option<String>,
-    /// The cookie's Domain.
+    /// The `Domain` attribute of the cookies. Default: no such attribute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,
-    /// The cookie's `HttpOnly`.
+    /// Whether the cookies have the attribute `HttpOnly`. Default: false.
     #[serde(
         default,
         deserialize_with = "lenient::or_default",
         skip_serializing_if = "std::ops::Not::not"
     )]
     pub http_only: bool,
-    /// How many seconds the cookie lives. Default: 86400.
+    /// The lifetime of the canary's cookie, in seconds. The primary's cookie lives for one `interval`. Default: 86400.
     #[serde(
         default,
         deserialize_with = "lenient::integer",
@@ -303,21 +304,21 @@ pub struct SessionAffinity {
     )]
     #[schemars(schema_with = "schema::elsewhere")]
     pub max_age: Option<i64>,
-    /// The cookie's Partitioned.
+    /// Whether the cookies have the attribute `Partitioned`. Default: false.
     #[serde(
         default,
         deserialize_with = "lenient::or_default",
         skip_serializing_if = "std::ops::Not::not"
     )]
     pub partitioned: bool,
-    /// The cookie's Path.
+    /// The `Path` attribute of the cookies. Default: no such attribute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// The cookie's `SameSite`.
+    /// The `SameSite` attribute of the cookies. Default: no such attribute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["Strict", "Lax", "None"]))]
     pub same_site: Option<String>,
-    /// The cookie's Secure.
+    /// Whether the cookies have the attribute `Secure`. Default: false.
     #[serde(
         default,
         deserialize_with = "lenient::or_default",

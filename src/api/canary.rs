@@ -1,4 +1,4 @@
-//! The Canary: what is released, how, and what came of it.
+//! The Canary: the workload to release, how to release it, and the state of the release.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,12 +17,13 @@ pub use super::{
 };
 use super::{duration, lenient, schema};
 
-/// A Canary releases each new version of its target progressively.
+/// CanarySpec describes the workload to release and how to release it.
 #[derive(CustomResource, Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[kube(
     group = "flagger.app",
     version = "v1beta1",
     kind = "Canary",
+    doc = "Canary releases each new version of a workload progressively.",
     plural = "canaries",
     namespaced,
     status = "CanaryStatus",
@@ -42,14 +43,14 @@ use super::{duration, lenient, schema};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct CanarySpec {
-    /// The mesh, gateway or ingress that routes the traffic. Default: what the operator was started with (`-mesh-provider`).
+    /// The mesh, gateway or ingress controller that routes the traffic. Default: the operator's flag `-mesh-provider`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "provider_schema")]
     pub provider: Option<String>,
-    /// The address of the Prometheus server for the built-in metrics. Default: what the operator was started with (`-metrics-server`).
+    /// The URL of the Prometheus server for the built-in metrics. Default: the operator's flag `-metrics-server`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics_server: Option<String>,
-    /// How many seconds pods may take to become ready before the release is rolled back. Default: 600.
+    /// The time, in seconds, that pods have to become ready before the operator rolls the release back. Default: 600.
     #[serde(
         default,
         deserialize_with = "lenient::integer",
@@ -57,43 +58,43 @@ pub struct CanarySpec {
     )]
     #[schemars(schema_with = "schema::number")]
     pub progress_deadline_seconds: Option<i64>,
-    /// The workload to release; in the Canary's namespace.
+    /// The workload to release. It is in the Canary's namespace.
     pub target_ref: TargetRef,
-    /// The autoscaler of the target; the primary gets a copy.
+    /// The autoscaler of the target. The primary gets a copy of it. Default: no autoscaler.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaler_ref: Option<AutoscalerRef>,
-    /// The Ingress to release behind (NGINX, Skipper).
+    /// The Ingress that routes to the Services (NGINX and Skipper only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "ingress_ref_schema")]
     pub ingress_ref: Option<ObjectRef>,
-    /// The APISIX route to release behind.
+    /// The ApisixRoute that routes to the Services (APISIX only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "route_ref_schema")]
     pub route_ref: Option<ObjectRef>,
-    /// The Gloo upstream that is the template of the canary's and the primary's.
+    /// The Upstream that is the template of the canary's and the primary's Upstreams (Gloo only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "upstream_ref_schema")]
     pub upstream_ref: Option<ObjectRef>,
-    /// The Services of the canary, and how traffic reaches them.
+    /// The Services of the release, and how the mesh or gateway routes traffic to them.
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub service: CanaryService,
-    /// How a version is judged before it is promoted.
+    /// How the operator analyses a new version before it promotes it.
     pub analysis: Option<CanaryAnalysis>,
-    /// Promote without analysis.
+    /// Whether to promote each new version without analysis. Default: false.
     #[serde(
         default,
         deserialize_with = "lenient::or_default",
         skip_serializing_if = "std::ops::Not::not"
     )]
     pub skip_analysis: bool,
-    /// When the Canary is deleted, give back what it took over: scale the target up and restore routes and Services.
+    /// Whether the deletion of the Canary scales the target up and restores its routes and Services first. Default: false.
     #[serde(
         default,
         deserialize_with = "lenient::or_default",
         skip_serializing_if = "std::ops::Not::not"
     )]
     pub revert_on_deletion: bool,
-    /// Leave everything as it is until this is false again.
+    /// Whether the operator leaves this Canary and its objects unchanged. Default: false.
     #[serde(
         default,
         deserialize_with = "lenient::or_default",
@@ -102,7 +103,7 @@ pub struct CanarySpec {
     pub suspend: bool,
 }
 
-/// A workload by kind and name.
+/// A reference to a workload.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetRef {
@@ -115,7 +116,7 @@ pub struct TargetRef {
     pub name: String,
 }
 
-/// Another object by kind and name.
+/// A reference to an object by kind and name.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectRef {
@@ -132,7 +133,7 @@ pub struct ObjectRef {
     pub namespace: Option<String>,
 }
 
-/// An autoscaler, and how the primary's differs from it.
+/// A reference to an autoscaler, and the differences of the primary's copy.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AutoscalerRef {
@@ -143,19 +144,20 @@ pub struct AutoscalerRef {
     pub kind: String,
     /// The name of the autoscaler.
     pub name: String,
-    /// For a `ScaledObject`: the query of the primary's trigger, by the trigger's name.
+    /// The queries of the triggers in the primary's copy, by the name of the trigger (`ScaledObject` only). Default: the target's queries,
+    /// with the name of the primary in place of the target's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub primary_scaler_queries: Option<BTreeMap<String, String>>,
-    /// The primary's replicas, where they differ from the canary's.
+    /// The limits of replicas in the primary's copy. Default: those of the target's autoscaler.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub primary_scaler_replicas: Option<ScalerReplicas>,
 }
 
-/// How many pods an autoscaler may run.
+/// The limits within which an autoscaler sets replicas.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScalerReplicas {
-    /// At least so many.
+    /// The minimum number of replicas; at least 1. Default: that of the target's autoscaler.
     #[serde(
         default,
         deserialize_with = "lenient::integer",
@@ -163,7 +165,7 @@ pub struct ScalerReplicas {
     )]
     #[schemars(schema_with = "schema::positive")]
     pub min_replicas: Option<i64>,
-    /// At most so many.
+    /// The maximum number of replicas; at least 1. Default: that of the target's autoscaler.
     #[serde(
         default,
         deserialize_with = "lenient::integer",
@@ -173,19 +175,19 @@ pub struct ScalerReplicas {
     pub max_replicas: Option<i64>,
 }
 
-/// How a version meets its users.
+/// How users get to a new version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
-    /// A growing share of the traffic.
+    /// The version gets a growing share of the traffic.
     Canary,
-    /// None of the traffic, for some iterations; then all of it, once.
+    /// The version gets no traffic for some iterations; then all traffic at once.
     BlueGreen,
-    /// The requests that match, for some iterations.
+    /// The version gets the matching requests for some iterations.
     AbTesting,
 }
 
 impl Strategy {
-    /// The label of Flagger's metrics.
+    /// The strategy's name in the labels of Flagger's metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Canary => "canary",
@@ -195,7 +197,7 @@ impl Strategy {
     }
 }
 
-/// What a Canary's fields mean where they are left out: Flagger's effective defaults.
+/// The effective values of a Canary's fields: where a field is missing, Flagger's default.
 impl Canary {
     /// The name of the Service that clients call.
     pub fn apex_name(&self) -> &str {
@@ -222,7 +224,7 @@ impl Canary {
         format!("{}-primary", self.spec.target_ref.name)
     }
 
-    /// The time between two steps: a minute if none can be read, never below ten seconds.
+    /// The time between two steps: one minute if the field is missing or no duration, and never less than ten seconds.
     pub fn interval(&self) -> Duration {
         let interval = self
             .spec
@@ -234,7 +236,7 @@ impl Canary {
             .max(Duration::from_secs(10))
     }
 
-    /// How many failed checks end a run.
+    /// The number of failed checks at which a version is rolled back; at least 1.
     pub fn threshold(&self) -> i64 {
         self.spec
             .analysis
@@ -242,7 +244,7 @@ impl Canary {
             .map_or(1, |analysis| analysis.threshold.max(1))
     }
 
-    /// The weight at which a version is promoted.
+    /// The canary's weight, in percent, after which a version is promoted.
     pub fn max_weight(&self) -> i64 {
         let Some(analysis) = &self.spec.analysis else {
             return 100;
@@ -257,7 +259,8 @@ impl Canary {
         }
     }
 
-    /// The weight after this one: never beyond the greatest, so that a step that does not divide it meets it as well.
+    /// The canary's weight at the step after this one. It never exceeds the maximum, so that a step that does not divide the maximum
+    /// reaches it as well.
     pub fn next_weight(&self, weight: i64) -> i64 {
         let Some(analysis) = &self.spec.analysis else {
             return 100;
@@ -276,17 +279,17 @@ impl Canary {
         next.min(self.max_weight())
     }
 
-    /// How long pods may take to become ready, in seconds.
+    /// The time, in seconds, that pods have to become ready.
     pub fn progress_deadline_seconds(&self) -> i64 {
         self.spec.progress_deadline_seconds.unwrap_or(600)
     }
 
-    /// Whether versions are promoted without judgement.
+    /// Whether versions are promoted without analysis.
     pub fn skip_analysis(&self) -> bool {
         self.spec.skip_analysis || self.spec.analysis.is_none()
     }
 
-    /// How a version meets its users.
+    /// How users get to a new version: `iterations` and `match` decide.
     pub fn strategy(&self) -> Strategy {
         match &self.spec.analysis {
             Some(analysis) if analysis.iterations.unwrap_or(0) > 0 => {
@@ -310,7 +313,7 @@ impl Canary {
             .unwrap_or("http")
     }
 
-    /// The port of the pods; the Service's, if none (or 0) is given.
+    /// The port of the pods. Returns the Service's port if the field is missing or 0.
     pub fn target_port(&self) -> IntOrString {
         match &self.spec.service.target_port {
             Some(IntOrString::String(name)) if name != "0" && !name.is_empty() => {

@@ -2,15 +2,33 @@
 
 use std::{fmt::Write, time::Duration};
 
-/// Go's `time.ParseDuration`, for what is not negative; `None` for anything it would refuse.
+/// The reason why a text is not a duration. The messages are those of Go's `time.ParseDuration`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DurationError {
+    /// A number is missing or malformed, or the duration is longer than Go's maximum.
+    #[error("time: invalid duration {}", quoted(.0))]
+    Invalid(String),
+    /// A number has no unit.
+    #[error("time: missing unit in duration {}", quoted(.0))]
+    MissingUnit(String),
+    /// A unit is not known.
+    #[error("time: unknown unit {} in duration {}", quoted(.unit), quoted(.text))]
+    UnknownUnit {
+        /// The unknown unit.
+        unit: String,
+        /// The complete text.
+        text: String,
+    },
+}
+
+/// Parses a duration like [`read`]. Returns `None` for any other text.
 pub fn parse(text: &str) -> Option<Duration> {
     read(text).ok()
 }
 
-/// Go's `time.ParseDuration`, for what is not negative; or what it says of anything else.
-pub fn read(text: &str) -> Result<Duration, String> {
-    let refused = |why: &str| format!("time: {why} duration {}", quoted(text));
-    let invalid = || refused("invalid");
+/// Parses a duration that is not negative, like Go's `time.ParseDuration`.
+pub fn read(text: &str) -> Result<Duration, DurationError> {
+    let invalid = || DurationError::Invalid(text.to_owned());
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {
         return Ok(Duration::ZERO);
@@ -23,10 +41,12 @@ pub fn read(text: &str) -> Result<Duration, String> {
         let (number, unit, after) = part(rest);
         let number: f64 = number.parse().map_err(|_| invalid())?;
         if unit.is_empty() {
-            return Err(refused("missing unit in"));
+            return Err(DurationError::MissingUnit(text.to_owned()));
         }
-        let seconds =
-            seconds(unit).ok_or_else(|| refused(&format!("unknown unit {} in", quoted(unit))))?;
+        let seconds = seconds(unit).ok_or_else(|| DurationError::UnknownUnit {
+            unit: unit.to_owned(),
+            text: text.to_owned(),
+        })?;
         total += number * seconds;
         rest = after;
     }
@@ -38,7 +58,7 @@ pub fn read(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The first number with at most one point, the unit after it, and the rest.
+/// Splits a text into its first number (with at most one point), the unit after it, and the rest.
 fn part(text: &str) -> (&str, &str, &str) {
     let mut points = 0;
     let end = text.find(|c: char| {
@@ -63,7 +83,7 @@ fn seconds(unit: &str) -> Option<f64> {
     })
 }
 
-/// A text in quotes as that function of Go writes it: what is not printable ASCII, byte by byte.
+/// Quotes a text like the errors of `time.ParseDuration`: characters that are not printable ASCII are written as escaped bytes.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from('"');
     for c in text.chars() {
@@ -82,7 +102,7 @@ fn quoted(text: &str) -> String {
     quoted
 }
 
-/// Go's `Duration.String()`.
+/// Formats a duration like Go's `Duration.String()`.
 pub fn display(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     match nanos {
@@ -113,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_gos() {
+    fn durations_are_read_and_printed_as_in_go() {
         for (text, millis) in [
             ("10s", 10_000),
             ("1m", 60_000),
@@ -140,10 +160,10 @@ mod tests {
         assert_eq!(display(Duration::from_nanos(1_500)), "1.5µs");
     }
 
-    /// As `go run` printed them.
+    /// The messages are the output of a Go program.
     #[test]
-    fn what_is_no_duration_is_said_in_gos_words() {
-        for (text, said) in [
+    fn a_text_that_is_no_duration_has_gos_error() {
+        for (text, message) in [
             ("", r#"time: invalid duration """#),
             ("s", r#"time: invalid duration "s""#),
             (".s", r#"time: invalid duration ".s""#),
@@ -158,7 +178,7 @@ mod tests {
             ),
             ("9999999h", r#"time: invalid duration "9999999h""#),
         ] {
-            assert_eq!(read(text), Err(said.to_owned()), "{text}");
+            assert_eq!(read(text).unwrap_err().to_string(), message, "{text}");
         }
     }
 }

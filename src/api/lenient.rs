@@ -1,25 +1,25 @@
-//! Decoding of what the CRDs let in and Flagger's own types would choke on: one odd field must not stop the watch of all canaries.
+//! Lenient decoding of values that the CRDs accept and Flagger's types reject: one odd field must not stop the watch of all Canaries.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-/// A whole number from any number: fractions are cut off, what is out of range is clamped, anything else counts as absent.
+/// Reads any number as an integer: drops the fraction and clamps numbers out of range. Returns `None` for any other value.
 pub fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    Ok(whole(&Value::deserialize(deserializer)?))
+    Ok(truncated(&Value::deserialize(deserializer)?))
 }
 
-/// As [`integer`], with 0 for what is absent.
+/// Like [`integer`], but returns 0 instead of `None`.
 pub fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
-    Ok(whole(&Value::deserialize(deserializer)?).unwrap_or(0))
+    Ok(truncated(&Value::deserialize(deserializer)?).unwrap_or(0))
 }
 
-/// As [`integer`], for a list.
+/// Like [`integer`], for a list. Skips values that are not numbers.
 pub fn integers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<i64>>, D::Error> {
     let values = Option::<Vec<Value>>::deserialize(deserializer)?;
-    Ok(values.map(|values| values.iter().filter_map(whole).collect()))
+    Ok(values.map(|values| values.iter().filter_map(truncated).collect()))
 }
 
-/// The value's own default where the field is `null`.
+/// Reads `null` as the type's default.
 pub fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
@@ -28,9 +28,9 @@ pub fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
 
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "`as` saturates, which is the clamping wanted here"
+    reason = "`as` saturates: this clamps numbers out of range"
 )]
-fn whole(value: &Value) -> Option<i64> {
+fn truncated(value: &Value) -> Option<i64> {
     value
         .as_i64()
         .or_else(|| value.as_f64().map(|number| number.trunc() as i64))

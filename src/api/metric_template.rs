@@ -1,4 +1,4 @@
-//! The MetricTemplate: how to get the value of a metric.
+//! The MetricTemplate: how to query the value of a metric.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::lenient;
 
-/// A MetricTemplate says where a metric's value comes from, for any number of Canaries.
+/// MetricTemplateSpec describes how to query a metric. Any number of Canaries can refer to it in `spec.analysis.metrics`.
 #[derive(CustomResource, Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[kube(
     group = "flagger.app",
     version = "v1beta1",
     kind = "MetricTemplate",
+    doc = "MetricTemplate is a query that gets the value of a metric for Canaries.",
     plural = "metrictemplates",
     namespaced,
     category = "all",
@@ -22,36 +23,37 @@ use super::lenient;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MetricTemplateSpec {
-    /// The server that has the values.
+    /// The metrics server that answers the query.
     pub provider: MetricTemplateProvider,
-    /// The query, a Go template: `{{ target }}`, `{{ namespace }}`, `{{ interval }}`, `{{ variables.NAME }}`, ….
+    /// The query as a Go template. Functions: `name`, `namespace`, `target`, `service`, `ingress`, `route`, `interval` and
+    /// `variables.NAME`, for example `{{ target }}`.
     pub query: String,
 }
 
-/// A server that has values.
+/// The metrics server that answers the query.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MetricTemplateProvider {
-    /// What server it is.
+    /// The type of metrics server.
     #[serde(rename = "type")]
     #[schemars(extend("enum" = ["prometheus", "influxdb", "datadog", "externalmetrics", "stackdriver", "cloudwatch", "newrelic",
         "graphite", "dynatrace", "keptn", "splunk"]))]
     pub type_: String,
-    /// Its address. Datadog and New Relic have one of their own.
+    /// The URL of the server. Default for Datadog and New Relic: their public API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// Headers to send, each with its values (Prometheus).
+    /// Additional HTTP headers of each query, as lists of values by name (Prometheus only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub headers: Option<BTreeMap<String, Vec<String>>>,
-    /// The region (CloudWatch).
+    /// The AWS region (CloudWatch only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// The Secret with the credentials, in the template's namespace. Its keys are `token`, or `username` and `password` (Prometheus),
+    /// The Secret with the credentials, in the MetricTemplate's namespace. Its keys are `token`, or `username` and `password` (Prometheus),
     /// `datadog_api_key` and `datadog_application_key`, `newrelic_account_id` and `newrelic_query_key`, `username` and `password`
     /// (Graphite), `dynatrace_token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<LocalObjectReference>,
-    /// Do not check the server's certificate (Prometheus, Graphite).
+    /// Whether to accept any TLS certificate of the server (Prometheus and Graphite). Default: false.
     #[serde(
         default,
         deserialize_with = "lenient::or_default",
@@ -60,9 +62,9 @@ pub struct MetricTemplateProvider {
     pub insecure_skip_verify: bool,
 }
 
-/// An object of the same namespace, by name.
+/// A reference to an object in the same namespace.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 pub struct LocalObjectReference {
-    /// Its name.
+    /// The name of the object.
     pub name: String,
 }

@@ -1,4 +1,5 @@
-//! The nouns that users write: Canary, MetricTemplate, AlertProvider, and the CRDs that let them in.
+//! The custom resources that users write: Canary, MetricTemplate and AlertProvider. The doc comments of their fields are the descriptions
+//! in the CRDs, which `kubectl explain` prints.
 
 mod analysis;
 mod lenient;
@@ -15,7 +16,7 @@ pub mod metric_template;
 use kube::CustomResourceExt;
 use serde_json::{Map, Value, json};
 
-/// The three CRDs, as `flagger crds` prints them and `crds/` holds them.
+/// Returns the three CRDs, as `flagger crds` prints them and `crds/` contains them.
 pub fn crds() -> Vec<Value> {
     [
         alert_provider::AlertProvider::crd(),
@@ -30,7 +31,7 @@ pub fn crds() -> Vec<Value> {
             .and_then(Value::as_str)
             .unwrap_or_default()
             .to_owned();
-        as_flaggers(&mut crd);
+        align_with_flagger(&mut crd);
         let spec = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec");
         match (spec, crd_kind.as_str()) {
             (Some(spec), "Canary") => {
@@ -48,7 +49,7 @@ pub fn crds() -> Vec<Value> {
     .collect()
 }
 
-/// The CRDs as one YAML file.
+/// Returns the CRDs as one YAML file.
 pub fn crds_yaml() -> Result<String, serde_saphyr::ser::Error> {
     crds()
         .iter()
@@ -56,9 +57,9 @@ pub fn crds_yaml() -> Result<String, serde_saphyr::ser::Error> {
         .collect()
 }
 
-/// What the derives add of their own and Flagger's CRDs do not say: `nullable`, formats of numbers, defaults of Rust types. What
-/// they cannot say: that a status without a schema is kept.
-fn as_flaggers(crd: &mut Value) {
+/// Removes everything that the derives add and Flagger's CRDs do not have (`nullable`, formats of numbers, defaults of Rust types), and
+/// adds the schema of a status that has no Rust type, so that the API server keeps its fields.
+fn align_with_flagger(crd: &mut Value) {
     let Some(versions) = crd
         .pointer_mut("/spec/versions")
         .and_then(Value::as_array_mut)
@@ -70,10 +71,10 @@ fn as_flaggers(crd: &mut Value) {
             continue;
         };
         if let Some(spec) = properties.get_mut("spec") {
-            plain(spec);
+            simplify(spec);
         }
         match properties.get_mut("status") {
-            Some(status) => plain(status),
+            Some(status) => simplify(status),
             None => {
                 properties["status"] =
                     json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
@@ -83,7 +84,7 @@ fn as_flaggers(crd: &mut Value) {
     }
 }
 
-fn plain(schema: &mut Value) {
+fn simplify(schema: &mut Value) {
     let Value::Object(map) = schema else { return };
     map.remove("nullable");
     map.remove("default");
@@ -93,16 +94,16 @@ fn plain(schema: &mut Value) {
     for keyword in ["properties", "items", "additionalProperties"] {
         match map.get_mut(keyword) {
             Some(Value::Object(inner)) if keyword == "properties" => {
-                inner.values_mut().for_each(plain);
+                inner.values_mut().for_each(simplify);
             }
-            Some(inner) => plain(inner),
+            Some(inner) => simplify(inner),
             None => {}
         }
     }
     without_null(map);
 }
 
-/// An optional enum is not one that has `null` among its values.
+/// Removes `null` from the values of an enum: the derive adds it for an optional field.
 fn without_null(map: &mut Map<String, Value>) {
     if let Some(Value::Array(values)) = map.get_mut("enum") {
         values.retain(|value| !value.is_null());

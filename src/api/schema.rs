@@ -1,8 +1,8 @@
-//! Schemas of single fields where Flagger's CRD says something else than the Rust type would.
+//! The schemas of single fields whose Rust type has another schema than Flagger's CRD.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-/// `number`: also for whole numbers, as in Flagger.
+/// A `number`. Flagger's CRD uses it for whole numbers too.
 pub fn number(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "number"})
 }
@@ -12,22 +12,22 @@ pub fn numbers(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "items": {"type": "number"}})
 }
 
-/// An integer of at least 1.
+/// An `integer` of at least 1.
 pub fn positive(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "integer", "minimum": 1})
 }
 
-/// A number or a name.
+/// An integer or a string.
 pub fn int_or_string(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"x-kubernetes-int-or-string": true})
 }
 
-/// A duration in minutes or seconds; Flagger's pattern, which leaves the end open.
+/// A duration in minutes or seconds. The pattern is Flagger's; it is not anchored at the end.
 pub fn interval(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "pattern": "^[0-9]+(m|s)"})
 }
 
-/// What `traffic` says.
+/// A placeholder. `super::traffic` sets the schema of the field.
 pub fn elsewhere(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object"})
 }

@@ -1,4 +1,4 @@
-//! The Services of a canary, and how traffic reaches them: `spec.service` of a Canary.
+//! The Services of a release, and how traffic reaches them: `spec.service` of a Canary.
 
 use std::collections::BTreeMap;
 
@@ -9,134 +9,136 @@ use serde_json::Value;
 
 use super::{lenient, schema};
 
-/// The Services of the canary, and how traffic reaches them. What is only handed on to a mesh or gateway is kept as it was written.
+/// The Services of the release, and how the mesh or gateway routes traffic to them. Fields that a router copies unchanged have no types
+/// here.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CanaryService {
-    /// The name of the Service that clients call. Default: the target's name.
+    /// The name of the Service that clients call. The other two Services are named `NAME-primary` and `NAME-canary`. Default: the name of
+    /// the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The port of the Services.
+    /// The port number of the Services.
     #[serde(deserialize_with = "lenient::count")]
     #[schemars(schema_with = "schema::number")]
     pub port: i64,
-    /// The name of that port. Default: http.
+    /// The name of the Services' port. Default: http.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port_name: Option<String>,
-    /// The port of the pods, by number or name. Default: the Services' port.
+    /// The port of the pods, as a number or a name. Default: `port`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::int_or_string")]
     pub target_port: Option<IntOrString>,
-    /// The application protocol of the port; `tcp` routes connections instead of requests on Istio.
+    /// The application protocol of the Services' port. On Istio, `tcp` routes connections instead of requests. Default: not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_protocol: Option<String>,
-    /// Which endpoints the Services prefer.
+    /// The endpoints that the Services prefer. Default: not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["PreferClose", "PreferSameZone", "PreferSameNode"]))]
     pub traffic_distribution: Option<String>,
-    /// Add the other ports of the containers to the Services.
+    /// Whether the Services have the other ports of the containers too. Default: false.
     #[serde(
         default,
         deserialize_with = "lenient::or_default",
         skip_serializing_if = "std::ops::Not::not"
     )]
     pub port_discovery: bool,
-    /// Services without an address of their own.
+    /// Whether the Services are headless (without a cluster IP). Default: false.
     #[serde(
         default,
         deserialize_with = "lenient::or_default",
         skip_serializing_if = "std::ops::Not::not"
     )]
     pub headless: bool,
-    /// How long a request may take.
+    /// The time limit of a request, for example `15s`. Default: the default of the mesh or gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<String>,
-    /// How long one attempt at a backend may take (Gateway API).
+    /// The time limit of one attempt at a backend (Gateway API only). Default: the default of the gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend_timeout: Option<String>,
-    /// The mesh (App Mesh).
+    /// The name of the mesh (App Mesh only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mesh_name: Option<String>,
-    /// What the workload calls itself (App Mesh).
+    /// The services that the workload calls (App Mesh only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backends: Option<Vec<String>>,
-    /// The host names that are routed, besides the Service's own.
+    /// The host names of the route. On Istio, the name of the Service is always one of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hosts: Option<Vec<String>>,
-    /// The Istio gateways that route. Default: the mesh.
+    /// The Istio gateways that the route belongs to. Default: `mesh`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateways: Option<Vec<String>>,
-    /// The Gateway API gateways that route.
+    /// The Gateway API gateways (`parentRefs`) that the route belongs to (Gateway API only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::elsewhere")]
     pub gateway_refs: Option<Vec<Value>>,
-    /// Make the Istio VirtualService one that another delegates to.
+    /// Whether the VirtualService is a delegate of another one; then `hosts` and `gateways` must be empty (Istio only). Default: false.
     #[serde(
         default,
         deserialize_with = "lenient::or_default",
         skip_serializing_if = "std::ops::Not::not"
     )]
     pub delegation: bool,
-    /// The requests that are routed. Default: all.
+    /// The requests that the route applies to. A request must match one of these sets of conditions. Default: all requests.
     #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::elsewhere")]
     pub match_: Option<Vec<Value>>,
-    /// How the path or the host of a request is changed.
+    /// How the route changes the path or the host of a request. Default: not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::elsewhere")]
     pub rewrite: Option<Value>,
-    /// How often and when a request is tried again.
+    /// How often, and after which failures, a request is sent again. Default: the default of the mesh or gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::elsewhere")]
     pub retries: Option<Value>,
-    /// Headers that are added, set or removed.
+    /// The headers that the route adds, sets or removes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::elsewhere")]
     pub headers: Option<Value>,
-    /// Other backends that get copies of the requests (Gateway API).
+    /// The backends that get copies of the requests (Gateway API only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::elsewhere")]
     pub mirror: Option<Vec<Value>>,
-    /// Who may call from a browser.
+    /// The rules for cross-origin requests (CORS).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::elsewhere")]
     pub cors_policy: Option<Value>,
-    /// How connections to the pods are made (Istio DestinationRule).
+    /// How the mesh connects to the pods; part of the DestinationRules (Istio only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::elsewhere")]
     pub traffic_policy: Option<Value>,
-    /// Metadata of the Service that clients call, and of the mesh's objects.
+    /// Labels and annotations of the Service that clients call and of the routes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apex: Option<CustomMetadata>,
-    /// Metadata of the primary's Service.
+    /// Labels and annotations of the primary's Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub primary: Option<CustomMetadata>,
-    /// Metadata of the canary's Service.
+    /// Labels and annotations of the canary's Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<CustomMetadata>,
-    /// Labels and annotations of the Services that others look after.
+    /// The labels and annotations that other tools manage on the Services and routes. The operator leaves them unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unmanaged_metadata: Option<UnmanagedMetadata>,
 }
 
-/// Labels and annotations.
+/// The labels and annotations of an object that the operator creates.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 pub struct CustomMetadata {
-    /// Labels.
+    /// The labels, by key. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
-    /// Annotations.
+    /// The annotations, by key. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<BTreeMap<String, String>>,
 }
 
-/// Keys of labels and annotations.
+/// The keys of labels and annotations that other tools manage.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 pub struct UnmanagedMetadata {
-    /// Keys of labels.
+    /// The keys of the labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Vec<String>>,
-    /// Keys of annotations.
+    /// The keys of the annotations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<Vec<String>>,
 }

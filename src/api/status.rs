@@ -1,4 +1,4 @@
-//! What came of a Canary so far: its `status`.
+//! The state of a release: `status` of a Canary.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -8,69 +8,69 @@ use serde::{Deserialize, Serialize};
 
 use super::{lenient, schema};
 
-/// The state of a release.
+/// CanaryStatus is the state of the release. Only the operator writes it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CanaryStatus {
-    /// Where the release stands.
+    /// The phase of the release.
     #[serde(deserialize_with = "lenient::or_default")]
     pub phase: CanaryPhase,
-    /// How many checks failed in this run.
+    /// The number of failed checks in the current run.
     #[serde(deserialize_with = "lenient::count")]
     #[schemars(schema_with = "schema::number")]
     pub failed_checks: i64,
-    /// The percentage of traffic that the canary gets.
+    /// The traffic weight of the canary, in percent.
     #[serde(deserialize_with = "lenient::count")]
     #[schemars(schema_with = "schema::number")]
     pub canary_weight: i64,
-    /// How many iterations of this run are done.
+    /// The number of completed iterations in the current run (blue/green and A/B testing).
     #[serde(deserialize_with = "lenient::count")]
     #[schemars(schema_with = "schema::number")]
     pub iterations: i64,
-    /// The cookie that keeps a client on the canary.
+    /// The cookie, as `NAME=VALUE`, that keeps a client on the canary.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_affinity_cookie: Option<String>,
-    /// The cookie that keeps a client on the primary.
+    /// The cookie, as `NAME=VALUE`, that keeps a client on the primary.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub primary_session_affinity_cookie: Option<String>,
-    /// The cookie of the last run, which is taken back.
+    /// The canary's cookie of the last run. Routes make clients delete it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous_session_affinity_cookie: Option<String>,
-    /// The checksums of the ConfigMaps and Secrets that the target uses.
+    /// The checksums of the ConfigMaps and Secrets that the target uses, by `configmap/NAME` or `secret/NAME`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracked_configs: Option<BTreeMap<String, String>>,
-    /// The revision that this run, or the last one, is about.
+    /// The hash of the target's revision that the current or last run released.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_applied_spec: Option<String>,
-    /// The revision that the primary was last promoted to.
+    /// The hash of the revision that was last promoted to the primary.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_promoted_spec: Option<String>,
-    /// When the last step ended.
+    /// The time at which the last step ended. The next step is due one `interval` later.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_transition_time: Option<Time>,
-    /// `Promoted` says whether the last revision was promoted; others are there only while true, and say what is under way or wrong.
+    /// The conditions. `Promoted` states whether the last revision was promoted. Any other condition exists only while it is true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conditions: Option<Vec<CanaryCondition>>,
 }
 
-/// One aspect of the state.
+/// One condition of the release.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CanaryCondition {
-    /// The aspect.
+    /// The type of the condition.
     #[serde(rename = "type")]
     pub type_: String,
-    /// True, False or Unknown.
+    /// The status of the condition: True, False or Unknown.
     pub status: String,
-    /// Why, in one word.
+    /// The reason of the status, in one word.
     pub reason: String,
-    /// Why, in a sentence.
+    /// The reason of the status, in a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// When this was last written.
+    /// The time at which the condition was last updated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_update_time: Option<Time>,
-    /// When the status of this condition last changed.
+    /// The time at which the status of the condition last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_transition_time: Option<Time>,
 }
@@ -92,23 +92,23 @@ pub struct CanaryCondition {
 )]
 #[schemars(inline)]
 pub enum CanaryPhase {
-    /// Not looked at yet.
+    /// The operator has not reconciled the Canary yet.
     #[default]
     #[serde(rename = "")]
     New,
-    /// The primary is being made.
+    /// The operator creates the primary and waits for its pods.
     Initializing,
-    /// All is in place for a first release.
+    /// The primary serves the traffic. Everything is ready for a release.
     Initialized,
-    /// A new version waits for approval.
+    /// A new version waits for approval of its rollout.
     Waiting,
-    /// A new version is being judged.
+    /// The analysis of a new version is in progress.
     Progressing,
-    /// A good version waits for approval.
+    /// A version that passed its analysis waits for approval of its promotion.
     WaitingPromotion,
-    /// The primary is getting the version.
+    /// The primary gets the new version.
     Promoting,
-    /// Traffic is back on the primary, the canary drains.
+    /// All traffic is back on the primary; the canary drains.
     Finalising,
     /// The version was promoted.
     Succeeded,
@@ -121,7 +121,7 @@ pub enum CanaryPhase {
 }
 
 impl CanaryPhase {
-    /// As the status has it.
+    /// The name of the phase in the status.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::New => "",

@@ -1,9 +1,9 @@
-//! Schemas of what a Canary only hands on to a mesh or gateway: the operator neither reads nor changes it, so it has no types
-//! here, and what a user wrote arrives as it was.
+//! The schemas of the fields that a router copies unchanged into the objects of a mesh or gateway. The operator does not read these
+//! fields, so they have no Rust types: each value stays exactly as the user wrote it.
 
 use serde_json::{Map, Value, json};
 
-/// A string, a number, a list or a map, with what it is for.
+/// The schema with a description.
 fn described(mut schema: Value, description: &str) -> Value {
     schema["description"] = json!(description);
     schema
@@ -50,7 +50,7 @@ fn one_of(values: &[&str], description: &str) -> Value {
     described(json!({"type": "string", "enum": values}), description)
 }
 
-/// A text that is matched in one of these ways.
+/// The schema of a string match: an object with exactly one of the fields `kinds`, or with none if it may be empty.
 fn string_match(kinds: &[&str], may_be_empty: bool) -> Value {
     let alternatives = |kind: &&str| json!({"required": [kind]});
     let each: Map<String, Value> = kinds
@@ -78,20 +78,23 @@ const WAYS: [&str; 3] = ["exact", "prefix", "regex"];
 pub fn service_match() -> Value {
     let text = |description| described(string_match(&WAYS, true), description);
     list(
-        "The requests that are routed.",
+        "The requests that the route applies to. A request must match one of these sets of conditions. Default: all requests.",
         object(
-            "One set of conditions; all must hold.",
+            "A set of conditions. All of them must hold.",
             json!({
-        "uri": text("The path."), "scheme": text("The scheme."), "method": text("The method."), "authority": text("The host."),
-        "headers": string_matches(&WAYS, true, "Headers, by their name."),
-        "queryParams": string_matches(&WAYS, true, "Query parameters, by their name."),
-        "withoutHeaders": string_matches(&WAYS, true, "Headers that must not match, by their name."),
-        "port": described(json!({"type": "integer"}), "The port that is called."),
-        "gateways": strings("The gateways that the rule is for."),
-        "ignoreUriCase": boolean("Whether the path matches in any case."),
-        "name": string("A name for the rule."),
-        "sourceLabels": map("Labels of the caller's pods."),
-        "sourceNamespace": string("The caller's namespace.")}),
+        "uri": text("The path of the request."),
+        "scheme": text("The scheme of the request."),
+        "method": text("The HTTP method of the request."),
+        "authority": text("The host of the request."),
+        "headers": string_matches(&WAYS, true, "Headers of the request, by name."),
+        "queryParams": string_matches(&WAYS, true, "Query parameters of the request, by name."),
+        "withoutHeaders": string_matches(&WAYS, true, "Headers of the request that must not match, by name."),
+        "port": described(json!({"type": "integer"}), "The port that the request is sent to."),
+        "gateways": strings("The gateways that this set of conditions applies to."),
+        "ignoreUriCase": boolean("Whether upper and lower case of the path are the same. Default: false."),
+        "name": string("A name of this set of conditions."),
+        "sourceLabels": map("Labels of the client's pods."),
+        "sourceNamespace": string("The namespace of the client's pods.")}),
         ),
     )
 }
@@ -99,13 +102,13 @@ pub fn service_match() -> Value {
 /// `spec.analysis.match`
 pub fn analysis_match() -> Value {
     list(
-        "The requests that the version gets in A/B testing.",
+        "The requests that the canary gets during an A/B test. A request must match one of these sets of conditions. Needs `iterations`.",
         object(
-            "One set of conditions; all must hold.",
+            "A set of conditions. All of them must hold.",
             json!({
-        "headers": string_matches(&["exact", "prefix", "suffix", "regex"], false, "Headers, by their name."),
-        "queryParams": string_matches(&WAYS, true, "Query parameters, by their name."),
-        "sourceLabels": map("Labels of the caller's pods.")}),
+        "headers": string_matches(&["exact", "prefix", "suffix", "regex"], false, "Headers of the request, by name."),
+        "queryParams": string_matches(&WAYS, true, "Query parameters of the request, by name."),
+        "sourceLabels": map("Labels of the client's pods.")}),
         ),
     )
 }
@@ -113,21 +116,22 @@ pub fn analysis_match() -> Value {
 /// `spec.service.rewrite`
 pub fn rewrite() -> Value {
     object(
-        "How the path or the host of a request is changed.",
+        "How the route changes the path or the host of a request. Default: not at all.",
         json!({
-        "uri": string("The new path, or the new prefix."), "authority": string("The new host."),
-        "type": string("ReplacePrefixMatch replaces the prefix that matched; anything else the whole path (Gateway API).")}),
+        "uri": string("The new path, or the new prefix of the path."),
+        "authority": string("The new host of the request."),
+        "type": string("ReplacePrefixMatch replaces the matched prefix; any other value replaces the complete path (Gateway API only).")}),
     )
 }
 
 /// `spec.service.retries`
 pub fn retries() -> Value {
     object(
-        "How often and when a request is tried again.",
+        "How often, and after which failures, a request is sent again. Default: the default of the mesh or gateway.",
         json!({
-        "attempts": described(json!({"type": "integer", "format": "int32"}), "How often."),
-        "perTryTimeout": string("How long one attempt may take."),
-        "retryOn": string("The failures after which it is tried again.")}),
+        "attempts": described(json!({"type": "integer", "format": "int32"}), "The maximum number of retries of a request."),
+        "perTryTimeout": string("The time limit of one attempt, for example `2s`."),
+        "retryOn": string("The failures after which a request is sent again, separated by commas.")}),
     )
 }
 
@@ -137,45 +141,54 @@ pub fn headers() -> Value {
         object(
             description,
             json!({
-        "add": map("Headers to add."), "set": map("Headers to set."), "remove": strings("Headers to remove.")}),
+        "add": map("Headers to add, by name."),
+        "set": map("Headers to set, by name."),
+        "remove": strings("Names of headers to remove.")}),
         )
     };
     object(
-        "Headers that are added, set or removed.",
+        "The headers that the route adds, sets or removes.",
         json!({
-        "request": operations("Of the request."), "response": operations("Of the response.")}),
+        "request": operations("The changes of the request's headers."), "response": operations("The changes of the response's headers.")}),
     )
 }
 
 /// `spec.service.corsPolicy`
 pub fn cors_policy() -> Value {
     object(
-        "Who may call from a browser.",
+        "The rules for cross-origin requests (CORS).",
         json!({
-        "allowCredentials": boolean("Whether credentials may be sent."), "allowHeaders": strings("Headers that may be sent."),
-        "allowMethods": strings("Methods that may be used."), "allowOrigin": strings("Deprecated, use allowOrigins."),
-        "allowOrigins": list("Origins that may call.", string_match(&WAYS, false)),
-        "exposeHeaders": strings("Headers that may be read."), "maxAge": string("How long the answer may be kept.")}),
+        "allowCredentials": boolean("Whether a browser may send credentials."),
+        "allowHeaders": strings("Headers that a browser may send."),
+        "allowMethods": strings("Methods that a browser may use."),
+        "allowOrigin": strings("Deprecated, use `allowOrigins`: the allowed origins."),
+        "allowOrigins": list("The allowed origins.", string_match(&WAYS, false)),
+        "exposeHeaders": strings("Headers of the response that a browser may read."),
+        "maxAge": string("The time that a browser may cache these rules, for example `24h`.")}),
     )
 }
 
 /// `spec.service.mirror`
 pub fn mirror() -> Value {
     let mut backend = object(
-        "The backend.",
+        "The backend that gets the copies.",
         json!({
-        "group": described(json!({"type": "string", "default": ""}), "Its API group."),
-        "kind": described(json!({"type": "string", "default": "Service"}), "Its kind."),
-        "name": string("Its name."), "namespace": string("Its namespace."),
-        "port": described(json!({"type": "integer", "format": "int32", "minimum": 1, "maximum": 65535}), "Its port.")}),
+        "group": described(json!({"type": "string", "default": ""}), "The API group of the backend. Default: the core group."),
+        "kind": described(json!({"type": "string", "default": "Service"}), "The kind of the backend. Default: Service."),
+        "name": string("The name of the backend."),
+        "namespace": string("The namespace of the backend. Default: the Canary's."),
+        "port": described(json!({"type": "integer", "format": "int32", "minimum": 1, "maximum": 65535}), "The port of the backend. Required for a Service.")}),
     );
     backend["required"] = json!(["name"]);
     backend["x-kubernetes-validations"] = json!([{
         "message": "Must have port for Service reference",
         "rule": "(size(self.group) == 0 && self.kind == 'Service') ? has(self.port) : true"}]);
     list(
-        "Other backends that get copies of the requests.",
-        object("One of them.", json!({"backendRef": backend})),
+        "The backends that get copies of the requests (Gateway API only).",
+        object(
+            "A backend that gets copies.",
+            json!({"backendRef": backend}),
+        ),
     )
 }
 
@@ -193,26 +206,34 @@ pub fn gateway_refs() -> Value {
     };
     let subdomain = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
     let or_empty = r"^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
-    let mut group = text(0, 253, Some(or_empty), "Its API group.");
+    let mut group = text(
+        0,
+        253,
+        Some(or_empty),
+        "The API group of the gateway. Default: gateway.networking.k8s.io.",
+    );
     group["default"] = json!("gateway.networking.k8s.io");
     let mut kind = text(
         1,
         63,
         Some("^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$"),
-        "Its kind.",
+        "The kind of the gateway. Default: Gateway.",
     );
     kind["default"] = json!("Gateway");
     let mut item = object(
-        "One of them.",
+        "A gateway that the route belongs to.",
         json!({
         "group": group, "kind": kind,
-        "name": text(1, 253, None, "Its name."),
-        "namespace": text(1, 63, Some("^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"), "Its namespace."),
-        "sectionName": text(1, 253, Some(subdomain), "Its listener."),
-        "port": described(json!({"type": "integer", "format": "int32", "minimum": 1, "maximum": 65535}), "The listener's port.")}),
+        "name": text(1, 253, None, "The name of the gateway."),
+        "namespace": text(1, 63, Some("^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"), "The namespace of the gateway. Default: the Canary's."),
+        "sectionName": text(1, 253, Some(subdomain), "The name of the gateway's listener. Default: all listeners."),
+        "port": described(json!({"type": "integer", "format": "int32", "minimum": 1, "maximum": 65535}), "The port of the gateway's listener. Default: all ports.")}),
     );
     item["required"] = json!(["name"]);
-    let mut refs = list("The Gateway API gateways that route.", item);
+    let mut refs = list(
+        "The Gateway API gateways (`parentRefs`) that the route belongs to; at most 32 (Gateway API only).",
+        item,
+    );
     refs["maxItems"] = json!(32);
     refs
 }
@@ -220,26 +241,33 @@ pub fn gateway_refs() -> Value {
 /// `spec.service.trafficPolicy`
 pub fn traffic_policy() -> Value {
     object(
-        "How connections to the pods are made.",
+        "How the mesh connects to the pods; part of the DestinationRules (Istio only).",
         json!({
-        "connectionPool": object("Limits of connections.", json!({"http": object("Limits of requests.", json!({
-            "h2UpgradePolicy": one_of(&["DEFAULT", "DO_NOT_UPGRADE", "UPGRADE"], "Whether to speak HTTP/2."),
-            "http1MaxPendingRequests": number("Requests that may wait."), "http2MaxRequests": number("Requests at a time."),
-            "idleTimeout": string("How long a connection may idle."),
-            "maxRequestsPerConnection": number("Requests per connection."), "maxRetries": number("Retries at a time.")}))})),
+        "connectionPool": object("The limits of connections to a pod.", json!({"http": object("The limits of HTTP requests.", json!({
+            "h2UpgradePolicy": one_of(&["DEFAULT", "DO_NOT_UPGRADE", "UPGRADE"], "Whether connections are upgraded to HTTP/2."),
+            "http1MaxPendingRequests": number("The maximum number of requests that wait for a connection."),
+            "http2MaxRequests": number("The maximum number of concurrent requests."),
+            "idleTimeout": string("The time after which an idle connection is closed, for example `30s`."),
+            "maxRequestsPerConnection": number("The maximum number of requests per connection."),
+            "maxRetries": number("The maximum number of concurrent retries.")}))})),
         "loadBalancer": load_balancer(),
-        "outlierDetection": object("When a pod is left out.", json!({
-            "baseEjectionTime": string("For how long."), "consecutive5xxErrors": number("After so many 5xx."),
-            "consecutiveErrors": number("After so many errors."), "consecutiveGatewayErrors": number("After so many gateway errors."),
-            "consecutiveLocalOriginFailures": number("After so many failures to connect."), "interval": string("How often it is judged."),
-            "maxEjectionPercent": number("The greatest share that is left out."),
-            "minHealthPercent": number("The share of healthy pods below which none is left out."),
-            "splitExternalLocalOriginErrors": boolean("Whether failures to connect count apart.")})),
-        "tls": object("How connections are encrypted.", json!({
-            "mode": one_of(&["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"], "Whether, and who proves who they are."),
-            "caCertificates": string("The file of the authorities."), "clientCertificate": string("The file of our certificate."),
-            "privateKey": string("The file of our key."), "sni": string("The server's name."),
-            "subjectAltNames": strings("Names that the server may have.")}))}),
+        "outlierDetection": object("The rules that exclude failing pods from load balancing.", json!({
+            "baseEjectionTime": string("The minimum time that a pod is excluded, for example `30s`."),
+            "consecutive5xxErrors": number("The number of consecutive 5xx responses after which a pod is excluded."),
+            "consecutiveErrors": number("The number of consecutive errors after which a pod is excluded."),
+            "consecutiveGatewayErrors": number("The number of consecutive gateway errors (502, 503, 504) after which a pod is excluded."),
+            "consecutiveLocalOriginFailures": number("The number of consecutive failures to connect after which a pod is excluded."),
+            "interval": string("The time between two evaluations of the pods, for example `10s`."),
+            "maxEjectionPercent": number("The maximum percentage of pods that are excluded."),
+            "minHealthPercent": number("The percentage of healthy pods below which no pod is excluded."),
+            "splitExternalLocalOriginErrors": boolean("Whether failures to connect are counted separately. Default: false.")})),
+        "tls": object("The TLS settings of connections to the pods.", json!({
+            "mode": one_of(&["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"], "Whether connections use TLS, and whether the client has a certificate too (mutual TLS)."),
+            "caCertificates": string("The file with the certificates of the certificate authorities."),
+            "clientCertificate": string("The file with the client's certificate."),
+            "privateKey": string("The file with the client's private key."),
+            "sni": string("The server name (SNI) that the client sends."),
+            "subjectAltNames": strings("The names of which the server's certificate must have one.")}))}),
     )
 }
 
@@ -247,26 +275,29 @@ fn load_balancer() -> Value {
     let cookie = described(
         json!({"type": "object", "required": ["name"], "properties": {
             "name": {"type": "string"}, "path": {"type": "string"}, "ttl": {"type": "string"}}}),
-        "By a cookie.",
+        "Requests with the same value of this cookie go to the same pod.",
     );
     let locality = object(
-        "Where to, by where from.",
+        "How traffic is distributed among localities (regions and zones).",
         json!({
-        "distribute": list("Shares.", object("One of them.", json!({"from": string("From there."), "to": described(
-            json!({"type": "object", "additionalProperties": {"type": "number"}}), "To there, in percent.")}))),
-        "enabled": boolean("Whether this is in force."),
-        "failover": list("Substitutes.", object("One of them.", json!({"from": string("For there."), "to": string("There.")})))}),
+        "distribute": list("The weights of localities.", object("The weights for traffic from one locality.", json!({"from": string("The locality of the client."),
+        "to": described(
+            json!({"type": "object", "additionalProperties": {"type": "number"}}), "The percentage of traffic to each locality.")}))),
+        "enabled": boolean("Whether load balancing by locality is enabled."),
+        "failover": list("The localities that traffic fails over to.", object("The failover of one region.", json!({
+            "from": string("The region whose pods fail."), "to": string("The region that gets its traffic.")})))}),
     );
     let mut balancer = object(
-        "Which pod gets a request.",
+        "How the mesh chooses the pod of a request. Set either `simple` or `consistentHash`.",
         json!({
-        "simple": one_of(&["ROUND_ROBIN", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "LEAST_REQUEST"], "By a rule."),
-        "consistentHash": object("The same one for the same …", json!({
-            "httpHeaderName": string("… value of a header."), "httpCookie": cookie,
-            "useSourceIp": boolean("… address."), "httpQueryParameterName": string("… query parameter."),
-            "minimumRingSize": number("The least number of places on the ring.")})),
+        "simple": one_of(&["ROUND_ROBIN", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "LEAST_REQUEST"], "The load balancing algorithm."),
+        "consistentHash": object("Requests with the same key go to the same pod. Set exactly one key.", json!({
+            "httpHeaderName": string("The name of the header whose value is the key."), "httpCookie": cookie,
+            "useSourceIp": boolean("Whether the client's IP address is the key."),
+            "httpQueryParameterName": string("The name of the query parameter whose value is the key."),
+            "minimumRingSize": number("The minimum number of virtual nodes on the hash ring.")})),
         "localityLbSetting": locality,
-        "warmupDurationSecs": string("How long a new pod is spared.")}),
+        "warmupDurationSecs": string("The time in which a new pod gets a growing share of the traffic, for example `60s`.")}),
     );
     let hash = |key: &str| json!({"required": [key]});
     let keys: Vec<Value> = [
@@ -288,12 +319,12 @@ fn load_balancer() -> Value {
 pub fn max_age() -> Value {
     described(
         json!({"type": "number", "default": 86400}),
-        "How many seconds the cookie lives. Default: 86400.",
+        "The lifetime of the canary's cookie, in seconds. The primary's cookie lives for one `interval`. Default: 86400.",
     )
 }
 
-/// The schemas of this module, by their place in a Canary's `spec`, and the alternatives that derives cannot express: kube's derive
-/// hoists what stands in `oneOf`, so these are put in place afterwards.
+/// Sets the schemas of this module at their places in a Canary's `spec`, and the `oneOf` of the analysis. The derive cannot express them:
+/// kube's derive hoists the contents of a `oneOf`, so this function sets them afterwards.
 pub fn put_in_place(spec: &mut Value) {
     let places: [(&str, Value); 11] = [
         ("/properties/service/properties/match", service_match()),

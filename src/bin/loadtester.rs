@@ -1,4 +1,4 @@
-//! The load tester's process: reads its arguments, listens, ends well.
+//! The load tester's process: reads the arguments, starts the server and stops on signals.
 
 use std::process::ExitCode;
 
@@ -66,14 +66,14 @@ async fn run(config: Config) -> Result<(), String> {
     server::serve(config, listener, stop).await
 }
 
-/// The first SIGTERM or SIGINT stops it soon, the second now: in neither case a process is left behind.
+/// Receives signals: the first SIGTERM or SIGINT stops the load tester soon, the second one at once. Neither leaves a process behind.
 fn stop_signal() -> Result<watch::Receiver<Stop>, String> {
     let listen = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
     let (mut terminate, mut interrupt) = (
         listen(SignalKind::terminate())?,
         listen(SignalKind::interrupt())?,
     );
-    let (stop, told) = watch::channel(Stop::No);
+    let (stop, stopped) = watch::channel(Stop::No);
     tokio::spawn(async move {
         for urgency in [Stop::Soon, Stop::Now] {
             tokio::select! {
@@ -82,8 +82,8 @@ fn stop_signal() -> Result<watch::Receiver<Stop>, String> {
             }
             stop.send_replace(urgency);
         }
-        // What was told stands.
+        // Keep the sender, so that the last value stays.
         std::future::pending::<()>().await;
     });
-    Ok(told)
+    Ok(stopped)
 }

@@ -1,4 +1,5 @@
-//! The load tester's command line and environment: Flagger's flags in Go's syntax, and what is ours. Nothing past this module reads either.
+//! The command line and the environment of the load tester: Flagger's flags in Go's syntax, and additional ones. Only this module reads
+//! them.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,7 +12,7 @@ use crate::{
     snapshot::Secret,
 };
 
-/// Flags that exist. The first six are Flagger's.
+/// The flags. The first six are Flagger's.
 const FLAGS: [Flag; 9] = [
     (
         "log-level",
@@ -29,49 +30,54 @@ const FLAGS: [Flag; 9] = [
     (
         "zap-replace-globals",
         "false",
-        "Accepted for Flagger's sake, without effect.",
+        "Accepted for compatibility with Flagger, without effect.",
     ),
     (
         "allow",
         "",
-        "List of commands that may be run, comma-separated, as hey,ghz,helm; they are then run without a shell. Without it any command is.",
+        "Comma-separated list of the programs that tasks may run, for example hey,ghz,helm. They then run without a shell. Default: any command.",
     ),
-    ("concurrency", "100", "So many commands run at once."),
+    (
+        "concurrency",
+        "100",
+        "Maximum number of tasks that run at the same time.",
+    ),
     (
         "gates",
         "",
-        "File that keeps which gates are open, so that they are after a restart.",
+        "File that stores the open gates, so that they stay open after a restart.",
     ),
 ];
 
-/// The variable with the token that callers must know, if there is one. It is not in the environment of commands; those that may read
-/// the load tester's own memory or environment can find it.
+/// The environment variable with the token that callers must know. Without it, everybody may call. Commands do not get the variable, but
+/// a command that can read the load tester's memory or environment can find the token.
 pub const TOKEN: &str = "LOADTESTER_TOKEN";
 
-/// The configuration as resolved.
+/// The resolved configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where it listens.
+    /// The port that the load tester listens on.
     pub port: u16,
-    /// debug, info, warn or error.
+    /// The log level: debug, info, warn or error.
     pub log_level: String,
     /// Whether logs are JSON.
     pub log_json: bool,
-    /// The longest that a task may take.
+    /// The time limit of a task.
     pub timeout: Duration,
-    /// Namespaces whose canaries are served; all, if there is none. It may match anywhere in the name, as Flagger's.
+    /// The namespaces whose canaries may call; `None` for all. The expression may match any part of the name, as in Flagger.
     pub namespaces: Option<Regex>,
-    /// The commands that are run, if not any.
+    /// The programs that tasks may run; `None` for any command.
     pub allowed: Option<Allowed>,
-    /// So many commands run at once.
+    /// The maximum number of tasks that run at the same time.
     pub concurrency: u16,
-    /// The file that keeps which gates are open.
+    /// The file that stores the open gates.
     pub gates: Option<String>,
-    /// What callers must know.
+    /// The token that callers must know.
     pub token: Option<Secret>,
 }
 
-/// Reads a command line (without the program's name) and the environment.
+/// Reads a command line (without the program's name) and the environment. Returns the text to print and the exit code if the program
+/// should not start.
 pub fn parse(
     args: impl IntoIterator<Item = String>,
     env: impl Fn(&str) -> Option<String>,
@@ -125,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn without_flags_it_is_flaggers_and_runs_any_command() {
+    fn the_defaults_are_flaggers_and_allow_any_command() {
         let config = run(&[]).unwrap();
         assert_eq!(
             (config.port, config.timeout, config.concurrency),
@@ -140,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn flaggers_manifests_start_it() {
+    fn the_flags_of_flaggers_manifests_are_accepted() {
         let config = run(&[
             "-port=8080",
             "-log-level=info",
@@ -154,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_understood_is_told_with_the_usage() {
+    fn a_wrong_flag_is_reported_with_the_usage() {
         for (flag, problem) in [
             (
                 "-port=x",

@@ -1,35 +1,52 @@
-//! What was called: which endpoint, by which canary. The endpoints, and what a call may say, are Flagger's.
+//! The call of a webhook: its endpoint, its canary and its metadata. Endpoints and bodies are those of Flagger's load tester.
 
 use serde_json::{Map, Value};
 
 use super::{Metadata, gate::Gate};
 
-/// An endpoint, whatever the HTTP method.
+/// An endpoint. The HTTP method does not matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
-    /// Whether the load tester works.
+    /// The health check of the load tester.
     Health,
-    /// What it measures of itself.
+    /// The load tester's own metrics.
     Metrics,
     /// A gate that is always open.
     Approve,
     /// A gate that is never open.
     Halt,
-    /// A gate of a canary.
+    /// An action on a gate of a canary.
     Gate(Gate, Action),
-    /// Anything else asks for a task.
+    /// Any other path: the caller requests a task.
     Task,
 }
 
-/// What is to be done with a gate.
+/// An action on a gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Say whether it is open.
+    /// Returns whether the gate is open.
     Check,
-    /// Open it.
+    /// Opens the gate.
     Open,
-    /// Close it.
+    /// Closes the gate.
     Close,
+}
+
+/// The reason why a body is not that of a webhook.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The body is not JSON.
+    #[error("the body is not the JSON of a webhook: {0}")]
+    NotJson(serde_json::Error),
+    /// The body is JSON, but not an object.
+    #[error("the body is not the JSON of a webhook: an object is expected")]
+    NotAnObject,
+    /// The field `metadata` is not an object.
+    #[error("metadata must be an object")]
+    MetadataNotAnObject,
+    /// This field is not a string.
+    #[error("{0} must be a string")]
+    NotAString(String),
 }
 
 impl Endpoint {
@@ -51,29 +68,25 @@ impl Endpoint {
     }
 }
 
-/// The body of a webhook, as far as it matters here.
+/// The fields of a webhook's body that the load tester uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Call {
     /// The canary's name.
     pub name: String,
     /// The canary's namespace.
     pub namespace: String,
-    /// What the hook wants.
+    /// The hook's metadata, which describe the task.
     pub metadata: Metadata,
 }
 
 impl Call {
-    /// Reads a body as leniently as Flagger does: what is missing or null is empty, what is unknown is left out. Or says what is wrong.
-    pub fn read(body: &[u8]) -> Result<Self, String> {
-        let value = serde_json::from_slice(body)
-            .map_err(|error| format!("the body is not the JSON of a webhook: {error}"))?;
-        let fields = match value {
+    /// Reads a body as leniently as Flagger does: missing fields and null count as empty, unknown fields are ignored.
+    pub fn read(body: &[u8]) -> Result<Self, CallError> {
+        let fields = match serde_json::from_slice(body).map_err(CallError::NotJson)? {
             Value::Object(fields) => fields,
             Value::Null => Map::new(),
             Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-                return Err(
-                    "the body is not the JSON of a webhook: an object is expected".to_owned(),
-                );
+                return Err(CallError::NotAnObject);
             }
         };
         let metadata = match field(&fields, "metadata") {
@@ -84,8 +97,8 @@ impl Call {
                     let value = text(Some(value), &format!("metadata.{key}"))?;
                     Ok((key.clone(), value))
                 })
-                .collect::<Result<_, String>>()?,
-            Some(_) => return Err("metadata must be an object".to_owned()),
+                .collect::<Result<_, CallError>>()?,
+            Some(_) => return Err(CallError::MetadataNotAnObject),
         };
         Ok(Self {
             name: text(field(&fields, "name"), "name")?,
@@ -94,13 +107,13 @@ impl Call {
         })
     }
 
-    /// `NAME.NAMESPACE`
+    /// The canary as `NAME.NAMESPACE`.
     pub fn canary(&self) -> String {
         format!("{}.{}", self.name, self.namespace)
     }
 }
 
-/// A field by its name; in any case, as Go finds it.
+/// Finds a field by its name. Ignores case if no name is equal, as Go does.
 fn field<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     let mut alike = fields
         .iter()
@@ -108,11 +121,11 @@ fn field<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     fields.get(name).or_else(|| Some(alike.next()?.1))
 }
 
-fn text(value: Option<&Value>, of: &str) -> Result<String, String> {
+fn text(value: Option<&Value>, name: &str) -> Result<String, CallError> {
     match value {
         None | Some(Value::Null) => Ok(String::new()),
         Some(Value::String(text)) => Ok(text.clone()),
-        Some(_) => Err(format!("{of} must be a string")),
+        Some(_) => Err(CallError::NotAString(name.to_owned())),
     }
 }
 
@@ -139,19 +152,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_null_is_empty() {
+    fn missing_fields_and_null_are_empty() {
         for body in [
             "{}",
             "null",
             r#"{"name":null,"metadata":null}"#,
             r#"{"metadata":{}}"#,
         ] {
-            assert_eq!(Call::read(body.as_bytes()), Ok(Call::default()), "{body}");
+            let call = Call::read(body.as_bytes()).unwrap();
+            assert_eq!(call, Call::default(), "{body}");
         }
     }
 
     #[test]
-    fn what_is_no_webhook_is_told() {
+    fn a_body_that_is_not_a_webhooks_is_refused_with_the_reason() {
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         let nested = format!(r#"{{"metadata":{deep}}}"#);
         for (body, why) in [
@@ -168,8 +182,8 @@ mod tests {
             (&deep, "recursion limit exceeded"),
             (&nested, "recursion limit exceeded"),
         ] {
-            let told = Call::read(body.as_bytes()).unwrap_err();
-            assert!(told.contains(why), "{told}");
+            let message = Call::read(body.as_bytes()).unwrap_err().to_string();
+            assert!(message.contains(why), "{message}");
         }
     }
 }

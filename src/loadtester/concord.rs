@@ -1,4 +1,5 @@
-//! Concord: starts a process there and asks for it until it has ended. What is sent, read and said is Flagger's.
+//! Concord: starts a process on a Concord server and polls it until it ends. Requests, answers and messages are those of Flagger's load
+//! tester.
 
 use std::{fmt::Write, time::Duration};
 
@@ -9,31 +10,57 @@ use url::Url;
 use super::{Metadata, Progress};
 use crate::snapshot::{HttpRequest, Method, Secret};
 
-/// Where processes are, below the server's origin.
+/// The path of processes on the server.
 const PROCESSES: &str = "/api/v1/process";
-/// The longest that one call may take.
-const CALL: Duration = Duration::from_secs(60);
+/// The time limit of one request.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A process to start, and how to ask for it.
+/// A process to start, and how to poll it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
     server: String,
-    /// The fields of the form that starts it, in order.
+    /// The fields of the form that starts the process, in order.
     fields: Vec<(String, String)>,
-    /// The file with what goes into `Authorization`.
+    /// The path of the file with the value of the header `Authorization`.
     pub key_path: String,
-    /// The pause before each question.
+    /// The pause before each poll.
     pub interval: Duration,
-    /// The longest that the pause may be; Flagger counts no further.
+    /// The limit of that pause. A job with a longer pause ends after this time. (Flagger does not use the limit otherwise.)
     pub patience: Duration,
 }
 
+/// The reason why a process cannot be started or polled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConcordError {
+    /// The metadata have no such key.
+    #[error("`{0}` is required with type concord")]
+    Missing(&'static str),
+    /// An argument would override the endpoint.
+    #[error("You cannot override Endpoint through arguments. You must override Endpoint directly")]
+    EndpointOverridden,
+    /// The value of this key is not an integer.
+    #[error("unable to convert `{0}` to int")]
+    NotAnInteger(&'static str),
+    /// The value of `server` is not a URL.
+    #[error("`server` is not a URL: {0}")]
+    NotAServer(url::ParseError),
+    /// The answer to the start of the process is not JSON; the text is the parser's.
+    #[error("{0}")]
+    NotJson(String),
+    /// The answer to the start of the process has no id.
+    #[error("Concord's answer has no instanceId")]
+    NoInstance,
+    /// The answer to a poll is not JSON; the text is the parser's.
+    #[error("failed checking status: {0}")]
+    StatusNotJson(String),
+}
+
 impl Job {
-    /// The process that metadata describe, or what is wrong with them.
-    pub fn of(metadata: &Metadata) -> Result<Self, String> {
-        let required = |key: &str| {
+    /// Reads the process from the hook's metadata.
+    pub fn of(metadata: &Metadata) -> Result<Self, ConcordError> {
+        let required = |key: &'static str| {
             let value = metadata.get(key).cloned();
-            value.ok_or_else(|| format!("`{key}` is required with type concord"))
+            value.ok_or(ConcordError::Missing(key))
         };
         let server = required("server")?;
         let (org, project, repo) = (required("org")?, required("project")?, required("repo")?);
@@ -47,7 +74,7 @@ impl Job {
             ("arguments.endpoint".to_owned(), required("endpoint")?),
         ];
         if metadata.contains_key("arguments.endpoint") {
-            return Err("You cannot override Endpoint through arguments. You must override Endpoint directly".to_owned());
+            return Err(ConcordError::EndpointOverridden);
         }
         let arguments = metadata
             .iter()
@@ -57,16 +84,16 @@ impl Job {
             server,
             fields,
             key_path,
-            // Go ends where an interval is none.
+            // Flagger panics with an interval of 0.
             interval: seconds(metadata, "pollInterval", 5)?.max(Duration::from_secs(1)),
             patience: seconds(metadata, "pollTimeout", 30)?,
         })
     }
 
-    /// The call that starts the process; `key` is what is in the file.
-    pub fn start(&self, key: &str) -> Result<HttpRequest, String> {
+    /// The request that starts the process. `key` is the content of the key file.
+    pub fn start(&self, key: &str) -> Result<HttpRequest, ConcordError> {
         let (kind, form) = form(&self.fields);
-        let mut request = self.call(Method::Post, PROCESSES, key)?;
+        let mut request = self.request(Method::Post, PROCESSES, key)?;
         request
             .headers
             .push(("Content-Type".to_owned(), Secret(kind)));
@@ -74,15 +101,15 @@ impl Job {
         Ok(request)
     }
 
-    /// The call that asks how far it is.
-    pub fn ask(&self, instance: &str, key: &str) -> Result<HttpRequest, String> {
-        self.call(Method::Get, &format!("{PROCESSES}/{instance}"), key)
+    /// The request that polls the process.
+    pub fn poll(&self, instance: &str, key: &str) -> Result<HttpRequest, ConcordError> {
+        self.request(Method::Get, &format!("{PROCESSES}/{instance}"), key)
     }
 
-    fn call(&self, method: Method, path: &str, key: &str) -> Result<HttpRequest, String> {
+    fn request(&self, method: Method, path: &str, key: &str) -> Result<HttpRequest, ConcordError> {
         let url = Url::parse(&self.server).and_then(|server| server.join(path));
-        let url = url.map_err(|error| format!("`server` is no address of a server: {error}"))?;
-        // A newline at the end of a file is no part of what it says.
+        let url = url.map_err(ConcordError::NotAServer)?;
+        // A newline at the end of the file does not belong to the key.
         let key = key.trim();
         let header = ("Authorization".to_owned(), Secret(key.to_owned()));
         Ok(HttpRequest {
@@ -93,7 +120,7 @@ impl Job {
                 .into_iter()
                 .collect(),
             body: None,
-            timeout: CALL,
+            timeout: TIMEOUT,
             retries: 0,
             budget: None,
             proxy: None,
@@ -109,44 +136,43 @@ struct Process {
     status: String,
 }
 
-/// The id of the process that was started.
-pub fn instance(body: &str) -> Result<String, String> {
-    let process: Process = serde_json::from_str(body).map_err(|error| error.to_string())?;
+/// Reads the id of the started process.
+pub fn instance(body: &str) -> Result<String, ConcordError> {
+    let process: Process =
+        serde_json::from_str(body).map_err(|error| ConcordError::NotJson(error.to_string()))?;
     if process.instance_id.is_empty() {
-        return Err("Concord's answer has no instanceId".to_owned());
+        return Err(ConcordError::NoInstance);
     }
     Ok(process.instance_id)
 }
 
-/// How far the process is.
-pub fn progress(instance: &str, body: &str) -> Result<Progress, String> {
-    let process: Process =
-        serde_json::from_str(body).map_err(|error| format!("failed checking status: {error}"))?;
+/// Reads the progress of the process.
+pub fn progress(instance: &str, body: &str) -> Result<Progress, ConcordError> {
+    let process: Process = serde_json::from_str(body)
+        .map_err(|error| ConcordError::StatusNotJson(error.to_string()))?;
     let failed = |how| Progress::Failed(format!("concord instanceID: {instance} {how}"));
     Ok(match process.status.as_str() {
         "FINISHED" => Progress::Finished,
         "FAILED" => failed("failed"),
-        // Flagger asks on, though these do not change any more either.
+        // These two are final too. Flagger continues to poll.
         "CANCELLED" => failed("was cancelled"),
         "TIMED_OUT" => failed("timed out"),
         _ => Progress::Running,
     })
 }
 
-fn seconds(metadata: &Metadata, key: &str, default: u64) -> Result<Duration, String> {
+fn seconds(metadata: &Metadata, key: &'static str, default: u64) -> Result<Duration, ConcordError> {
     let seconds = match metadata.get(key) {
         None => default,
         Some(value) => {
-            let seconds: i64 = value
-                .parse()
-                .map_err(|_| format!("unable to convert `{key}` to int"))?;
+            let seconds: i64 = value.parse().map_err(|_| ConcordError::NotAnInteger(key))?;
             u64::try_from(seconds).unwrap_or(0)
         }
     };
     Ok(Duration::from_secs(seconds))
 }
 
-/// A form's content type and text. What divides its parts is made from them, so that it is in none.
+/// The content type and the text of a form. The boundary is a hash of the fields, so that no field contains it.
 fn form(fields: &[(String, String)]) -> (String, String) {
     let boundary = format!("{:x}", Sha256::digest(format!("{fields:?}")));
     let mut text = String::new();
@@ -221,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_asked_for_until_it_has_ended() {
+    fn a_process_is_polled_until_it_ends() {
         let job = Job::of(&metadata(&[("pollInterval", "1")])).unwrap();
         let times = (job.interval.as_secs(), job.patience.as_secs());
         assert_eq!(times, (1, 30));
@@ -229,7 +255,7 @@ mod tests {
             instance(r#"{"instanceId":"i-1","ok":true}"#).unwrap(),
             "i-1"
         );
-        let request = job.ask("i-1", "").unwrap();
+        let request = job.poll("i-1", "").unwrap();
         assert_eq!(request.url.0, "https://concord.test/api/v1/process/i-1");
         assert_eq!((request.headers, request.body), (Vec::new(), None));
         let failed = |why: &str| Progress::Failed(why.to_owned());
@@ -243,16 +269,13 @@ mod tests {
             let body = format!(r#"{{"instanceId":"i-1","status":"{status}"}}"#);
             assert_eq!(progress("i-1", &body), Ok(expected));
         }
-        assert!(
-            progress("i-1", "<html>")
-                .unwrap_err()
-                .starts_with("failed checking status: ")
-        );
-        assert!(instance("{}").unwrap_err().contains("instanceId"));
+        let error = progress("i-1", "<html>").unwrap_err().to_string();
+        assert!(error.starts_with("failed checking status: "), "{error}");
+        assert_eq!(instance("{}"), Err(ConcordError::NoInstance));
     }
 
     #[test]
-    fn what_is_wrong_is_told_in_flaggers_words() {
+    fn wrong_metadata_have_flaggers_errors() {
         for key in [
             "server",
             "org",
@@ -264,8 +287,10 @@ mod tests {
         ] {
             let mut metadata = metadata(&[]);
             metadata.remove(key);
-            let why = format!("`{key}` is required with type concord");
-            assert_eq!(Job::of(&metadata), Err(why));
+            assert_eq!(
+                Job::of(&metadata).unwrap_err().to_string(),
+                format!("`{key}` is required with type concord")
+            );
         }
         for (key, value, why) in [
             (
@@ -280,9 +305,11 @@ mod tests {
                 "You cannot override Endpoint through arguments. You must override Endpoint directly",
             ),
         ] {
-            assert_eq!(Job::of(&metadata(&[(key, value)])), Err(why.to_owned()));
+            let error = Job::of(&metadata(&[(key, value)])).unwrap_err();
+            assert_eq!(error.to_string(), why);
         }
         let job = Job::of(&metadata(&[("server", "example.org")])).unwrap();
-        assert!(job.start("").unwrap_err().contains("`server`"));
+        let error = job.start("").unwrap_err().to_string();
+        assert!(error.contains("`server`"), "{error}");
     }
 }

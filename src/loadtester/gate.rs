@@ -1,18 +1,19 @@
-//! Which gates are open. Each canary has two, both closed until somebody opens them: one lets its release go on, one asks to take it back.
+//! The gates of canaries. Each canary has two gates, and both are closed until somebody opens them: one lets its release continue, the
+//! other requests its rollback.
 
 use std::collections::BTreeSet;
 
 /// One of a canary's gates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
-    /// Lets the release go on.
+    /// Lets the release continue while it is open.
     Advance,
-    /// Asks to take it back.
+    /// Requests a rollback while it is open.
     Rollback,
 }
 
 impl Gate {
-    /// What the log calls it.
+    /// The name of the gate in the log.
     pub fn name(self) -> &'static str {
         match self {
             Self::Advance => "gate",
@@ -20,7 +21,7 @@ impl Gate {
         }
     }
 
-    /// What it is known by, as in Flagger; `canary` is `NAME.NAMESPACE`.
+    /// The key of a canary's gate, as in Flagger. `canary` is `NAME.NAMESPACE`.
     pub fn key(self, canary: &str) -> String {
         match self {
             Self::Advance => canary.to_owned(),
@@ -29,9 +30,14 @@ impl Gate {
     }
 }
 
-/// The gates that are open, by their keys.
+/// The open gates, by their keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gates(BTreeSet<String>);
+
+/// The text is not a list of open gates.
+#[derive(Debug, thiserror::Error)]
+#[error("not a list of open gates: {0}")]
+pub struct NotGates(serde_json::Error);
 
 impl Gates {
     /// Whether a gate is open.
@@ -39,28 +45,26 @@ impl Gates {
         self.0.contains(key)
     }
 
-    /// The same, with a gate open.
+    /// Returns the gates with this one open.
     #[must_use]
     pub fn open(mut self, key: String) -> Self {
         self.0.insert(key);
         self
     }
 
-    /// The same, with a gate closed.
+    /// Returns the gates with this one closed.
     #[must_use]
     pub fn close(mut self, key: &str) -> Self {
         self.0.remove(key);
         self
     }
 
-    /// Reads what [`text`](Self::text) wrote, or says what is wrong with it.
-    pub fn read(text: &str) -> Result<Self, String> {
-        serde_json::from_str(text)
-            .map(Self)
-            .map_err(|error| format!("not a list of open gates: {error}"))
+    /// Reads the text that [`text`](Self::text) wrote.
+    pub fn read(text: &str) -> Result<Self, NotGates> {
+        serde_json::from_str(text).map(Self).map_err(NotGates)
     }
 
-    /// The open gates, as they are kept: a list in JSON, one a line, for people may want to read and edit it.
+    /// The text of the file with the open gates: a JSON list with one gate a line, so that people can read and edit it.
     pub fn text(&self) -> String {
         let keys: Vec<_> = self
             .0
@@ -76,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gate_is_closed_until_it_is_opened_and_after_it_is_closed() {
+    fn a_gate_can_be_opened_and_closed() {
         let key = Gate::Advance.key("podinfo.test");
         let gates = Gates::default();
         assert!(!gates.is_open(&key));
@@ -86,14 +90,14 @@ mod tests {
     }
 
     #[test]
-    fn the_gates_of_a_canary_are_two() {
+    fn a_canary_has_two_separate_gates() {
         let gates = Gates::default().open(Gate::Rollback.key("podinfo.test"));
         assert!(!gates.is_open(&Gate::Advance.key("podinfo.test")));
         assert!(gates.is_open("rollback.podinfo.test"));
     }
 
     #[test]
-    fn what_is_kept_is_read_again() {
+    fn the_written_gates_can_be_read() {
         let gates = Gates::default()
             .open("a.test".to_owned())
             .open("rollback.\"b\".test".to_owned());
@@ -102,12 +106,9 @@ mod tests {
             "[\"a.test\",\n \"rollback.\\\"b\\\".test\"]\n"
         );
         for gates in [gates, Gates::default()] {
-            assert_eq!(Gates::read(&gates.text()), Ok(gates));
+            assert_eq!(Gates::read(&gates.text()).unwrap(), gates);
         }
-        assert!(
-            Gates::read("")
-                .unwrap_err()
-                .contains("not a list of open gates")
-        );
+        let error = Gates::read("").unwrap_err().to_string();
+        assert!(error.starts_with("not a list of open gates: "), "{error}");
     }
 }

@@ -1,52 +1,53 @@
-//! The load tester: a server that webhooks call to put load on a version, to try whether it is acceptable, and to ask whether a gate is
-//! open. It speaks Flagger's load tester's API, so that hooks written for that one work.
+//! The load tester: a server that webhooks call to put load on a version, to test it, and to check gates. It has the API of Flagger's
+//! load tester, so that existing webhooks work.
 //!
 //! | question | place |
 //! | --- | --- |
 //! | which flags are there? | [`args`] |
-//! | what was called, and by whom? | [`call`] |
-//! | what is to be done, with which words? | [`task`], [`words`] |
-//! | what is asked of other servers that put load on a version? | [`concord`], [`ngrinder`] |
+//! | which endpoint was called, and for which canary? | [`call`] |
+//! | which task does a webhook request, and which command does it run? | [`task`], [`command_line`] |
+//! | which requests do other load test servers get? | [`concord`], [`ngrinder`] |
 //! | which gates are open? | [`gate`] |
-//! | who listens, runs commands, and keeps the gates? | [`shell`], and nobody else |
+//! | which code listens, runs commands and stores the gates? | [`shell`], and no other module |
 //!
-//! # Where it departs from Flagger's
+//! # Differences from Flagger's load tester
 //!
-//! What a hook is answered on a healthy release is the same. What is bounded here and is not there:
+//! On a healthy release, a webhook gets the same answers. These points differ:
 //!
-//! * A command runs in a process group of its own, which ends with the command's time and with the load tester; only what leaves the
-//!   group by itself (`setsid`, `timeout`) goes on. There the shell is killed, and all that it started goes on.
-//! * So much of a command's output is kept, and the rest is left out ([`shell::command::OUTPUT`]); so many commands run at once
-//!   (`-concurrency`), and the next call is answered with 429, which webhooks with `retries` try again.
-//! * A body is at most 1 MiB, and has to arrive in time. One that is no JSON is answered with the reason; there it is answered with
-//!   nothing. An unknown type of task is answered with 400; there the server panics.
-//! * With `-allow`, only these commands run, without a shell. With `LOADTESTER_TOKEN`, only who knows it is served. With `-gates`, what
-//!   was opened is open after a restart.
-//! * nGrinder is asked at the interval that was given; there `1s` is 31 years and `10s` ends the process. A process of Concord that was
-//!   cancelled or ran out of time there has failed, instead of being asked for until the end of time here.
+//! * A command runs in a process group of its own. The load tester kills the group at the command's time limit and when the load tester
+//!   stops. Only processes that leave the group (`setsid`, `timeout`) continue. Flagger kills the shell only, and all processes that the
+//!   shell started continue.
+//! * The load tester keeps a limited part of a command's output ([`shell::command::MAX_OUTPUT`]) and runs a limited number of tasks at the
+//!   same time (`-concurrency`). It answers further calls with 429. Webhooks with `retries` then try again.
+//! * A body has at most 1 MiB and must arrive in time. If it is not JSON, the answer contains the reason; Flagger's answer is empty. An
+//!   unknown type of task is answered with 400; Flagger's server panics.
+//! * With `-allow`, only the named programs run, and without a shell. With `LOADTESTER_TOKEN`, callers must know the token. With `-gates`,
+//!   open gates stay open after a restart.
+//! * nGrinder is polled at the interval of the metadata. In Flagger, an interval of `1s` is 31 years and `10s` ends the process.
+//! * A Concord process that was cancelled or timed out has failed. Flagger polls it forever.
 
 use std::collections::BTreeMap;
 
 pub mod args;
 pub mod call;
+pub mod command_line;
 pub mod concord;
 pub mod gate;
 pub mod ngrinder;
 pub mod shell;
 pub mod task;
 pub mod token;
-pub mod words;
 
-/// What a webhook says of its task, beside whom it is for.
+/// The metadata of a webhook, which describe its task.
 pub type Metadata = BTreeMap<String, String>;
 
-/// How far another server is with what it was asked to do.
+/// The progress of a task on another server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// To be asked for again.
+    /// The task still runs. The load tester polls it again.
     Running,
-    /// Done, well.
+    /// The task ended successfully.
     Finished,
-    /// Done, not well, for that reason.
+    /// The task failed for this reason.
     Failed(String),
 }

@@ -1,4 +1,5 @@
-//! nGrinder: clones a test there, starts it, and asks for it until it has ended. What is sent, read and said is Flagger's.
+//! nGrinder: clones a test on an nGrinder server, starts it and polls it until it ends. Requests, answers and messages are those of
+//! Flagger's load tester.
 
 use std::time::Duration;
 
@@ -12,25 +13,64 @@ use crate::{
     snapshot::{HttpRequest, Method, Secret},
 };
 
-/// The longest that one call may take.
-const CALL: Duration = Duration::from_secs(60);
-/// The pause before each question, where none is said; Flagger's.
+/// The time limit of one request.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// The pause before each poll if the metadata name none. Flagger has the same.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// A test to clone, and how to ask for it.
+/// A test to clone and start, and how to poll it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
     server: Url,
-    /// The id of the test that is cloned.
+    /// The id of the test to clone.
     pub clone: i64,
     authorization: Secret,
-    /// The pause before each question.
+    /// The pause before each poll.
     pub interval: Duration,
 }
 
+/// The reason why a test cannot be started or polled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NGrinderError {
+    /// The metadata lack one of the required keys.
+    #[error("server, clone, username and passwd are required metadata")]
+    Missing,
+    /// The value of `server` is not a URL.
+    #[error("invalid url: {server}: {error}")]
+    NotAServer {
+        /// The value.
+        server: String,
+        /// The parser's error.
+        error: url::ParseError,
+    },
+    /// The server's URL cannot be joined with the path of a request.
+    #[error("invalid url: {0}")]
+    NotABase(url::ParseError),
+    /// The value of `clone` is not an integer.
+    #[error("metadata clone must be integer: strconv.Atoi: parsing {0:?}: invalid syntax")]
+    NotAnInteger(String),
+    /// The value of `passwd` is not base64; the number is the position of the first wrong byte.
+    #[error("metadata password is invalid: illegal base64 data at input byte {0}")]
+    NotBase64(usize),
+    /// The answer is not JSON.
+    #[error("json unmarshalling failed: {error} for {body}")]
+    NotJson {
+        /// The parser's error.
+        error: String,
+        /// The body of the answer.
+        body: String,
+    },
+    /// nGrinder refused the request. The text is the body of the answer.
+    #[error("request failed: {0}")]
+    Refused(String),
+    /// The answer to the start of the test has no id. The text is the body of the answer.
+    #[error("nGrinder's answer has no id: {0}")]
+    NoId(String),
+}
+
 impl Job {
-    /// The test that metadata describe, or what is wrong with them.
-    pub fn of(metadata: &Metadata) -> Result<Self, String> {
+    /// Reads the test from the hook's metadata.
+    pub fn of(metadata: &Metadata) -> Result<Self, NGrinderError> {
         let text = |key: &str| metadata.get(key).filter(|value| !value.is_empty());
         let (Some(server), Some(clone), Some(user), Some(password)) = (
             text("server"),
@@ -38,21 +78,20 @@ impl Job {
             text("username"),
             text("passwd"),
         ) else {
-            return Err("server, clone, username and passwd are required metadata".to_owned());
+            return Err(NGrinderError::Missing);
         };
-        let server =
-            Url::parse(server).map_err(|error| format!("invalid url: {server}: {error}"))?;
-        let clone = clone.parse().map_err(|_| {
-            format!(
-                "metadata clone must be integer: strconv.Atoi: parsing {clone:?}: invalid syntax"
-            )
+        let server = Url::parse(server).map_err(|error| NGrinderError::NotAServer {
+            server: server.clone(),
+            error,
         })?;
+        let clone = clone
+            .parse()
+            .map_err(|_| NGrinderError::NotAnInteger(clone.clone()))?;
         let decoded = STANDARD.decode(password).map_err(|error| {
-            let at = match error {
+            NGrinderError::NotBase64(match error {
                 DecodeError::InvalidByte(at, _) => at,
                 _ => password.len(),
-            };
-            format!("metadata password is invalid: illegal base64 data at input byte {at}")
+            })
         })?;
         let mut pair = format!("{user}:").into_bytes();
         pair.extend(decoded);
@@ -67,30 +106,30 @@ impl Job {
         })
     }
 
-    /// The call that clones the test and starts it.
-    pub fn start(&self) -> Result<HttpRequest, String> {
-        self.call(Method::Post, &format!("{}/clone_and_start", self.clone))
+    /// The request that clones the test and starts the clone.
+    pub fn start(&self) -> Result<HttpRequest, NGrinderError> {
+        self.request(Method::Post, &format!("{}/clone_and_start", self.clone))
     }
 
-    /// The call that asks how far it is.
-    pub fn ask(&self, id: i64) -> Result<HttpRequest, String> {
-        self.call(Method::Get, &format!("{id}/status"))
+    /// The request that polls the started test.
+    pub fn poll(&self, id: i64) -> Result<HttpRequest, NGrinderError> {
+        self.request(Method::Get, &format!("{id}/status"))
     }
 
-    /// The call that stops it.
-    pub fn stop(&self, id: i64) -> Result<HttpRequest, String> {
-        self.call(Method::Put, &format!("{id}?action=stop"))
+    /// The request that stops the started test.
+    pub fn stop(&self, id: i64) -> Result<HttpRequest, NGrinderError> {
+        self.request(Method::Put, &format!("{id}?action=stop"))
     }
 
-    fn call(&self, method: Method, path: &str) -> Result<HttpRequest, String> {
+    fn request(&self, method: Method, path: &str) -> Result<HttpRequest, NGrinderError> {
         let url = self.server.join(&format!("perftest/api/{path}"));
-        let url = url.map_err(|error| format!("invalid url: {error}"))?;
+        let url = url.map_err(NGrinderError::NotABase)?;
         Ok(HttpRequest {
             method,
             url: Secret(url.into()),
             headers: vec![("Authorization".to_owned(), self.authorization.clone())],
             body: None,
-            timeout: CALL,
+            timeout: TIMEOUT,
             retries: 0,
             budget: None,
             proxy: None,
@@ -99,15 +138,15 @@ impl Job {
     }
 }
 
-/// The id of the test that was started.
-pub fn started(body: &str) -> Result<i64, String> {
+/// Reads the id of the started test.
+pub fn started(body: &str) -> Result<i64, NGrinderError> {
     let answer = answer(body)?;
     let id = answer.get("id").and_then(Value::as_i64);
-    id.ok_or_else(|| format!("nGrinder's answer has no id: {body}"))
+    id.ok_or_else(|| NGrinderError::NoId(body.to_owned()))
 }
 
-/// How far the test is.
-pub fn progress(body: &str) -> Result<Progress, String> {
+/// Reads the progress of the test.
+pub fn progress(body: &str) -> Result<Progress, NGrinderError> {
     let answer = answer(body)?;
     let status = answer
         .pointer("/status/0/status_id")
@@ -121,11 +160,13 @@ pub fn progress(body: &str) -> Result<Progress, String> {
     })
 }
 
-fn answer(body: &str) -> Result<Value, String> {
-    let answer: Value = serde_json::from_str(body)
-        .map_err(|error| format!("json unmarshalling failed: {error} for {body}"))?;
+fn answer(body: &str) -> Result<Value, NGrinderError> {
+    let answer: Value = serde_json::from_str(body).map_err(|error| NGrinderError::NotJson {
+        error: error.to_string(),
+        body: body.to_owned(),
+    })?;
     if answer.get("success") == Some(&Value::Bool(false)) {
-        return Err(format!("request failed: {body}"));
+        return Err(NGrinderError::Refused(body.to_owned()));
     }
     Ok(answer)
 }
@@ -134,7 +175,7 @@ fn answer(body: &str) -> Result<Value, String> {
 mod tests {
     use super::*;
 
-    fn job(more: &[(&str, &str)]) -> Result<Job, String> {
+    fn job(more: &[(&str, &str)]) -> Result<Job, NGrinderError> {
         let mut metadata: Metadata = [
             ("server", "http://ngrinder:8080"),
             ("clone", "960"),
@@ -151,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_is_cloned_started_asked_for_and_stopped() {
+    fn a_test_is_cloned_started_polled_and_stopped() {
         let job = job(&[]).unwrap();
         let id = started(r#"{"status": "READY","id": 961}"#).unwrap();
         for (request, method, url) in [
@@ -161,7 +202,7 @@ mod tests {
                 "http://ngrinder:8080/perftest/api/960/clone_and_start",
             ),
             (
-                job.ask(id),
+                job.poll(id),
                 Method::Get,
                 "http://ngrinder:8080/perftest/api/961/status",
             ),
@@ -178,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_interval_is_what_is_asked_for() {
+    fn the_interval_is_that_of_the_metadata() {
         for (text, millis) in [
             ("1s", 1000),
             ("10s", 10_000),
@@ -192,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn how_far_a_test_is_stands_in_its_first_status() {
+    fn the_first_status_is_the_progress_of_a_test() {
         for (body, expected) in [
             (
                 r#"{"status": [{"status_id": "FINISHED"}]}"#,
@@ -212,18 +253,16 @@ mod tests {
                 Err(r#"request failed: {"success": false}"#.to_owned()),
             ),
         ] {
-            assert_eq!(progress(body), expected, "{body}");
+            let read = progress(body).map_err(|error| error.to_string());
+            assert_eq!(read, expected, "{body}");
         }
-        assert!(
-            progress("<html>")
-                .unwrap_err()
-                .starts_with("json unmarshalling failed: ")
-        );
-        assert!(started("{}").unwrap_err().contains("no id"));
+        let error = progress("<html>").unwrap_err().to_string();
+        assert!(error.starts_with("json unmarshalling failed: "), "{error}");
+        assert_eq!(started("{}"), Err(NGrinderError::NoId("{}".to_owned())));
     }
 
     #[test]
-    fn what_is_wrong_is_told_in_flaggers_words() {
+    fn wrong_metadata_have_flaggers_errors() {
         let missing = "server, clone, username and passwd are required metadata";
         for (key, value, why) in [
             ("server", "", missing),
@@ -242,8 +281,8 @@ mod tests {
                 "metadata password is invalid: illegal base64 data at input byte 2",
             ),
         ] {
-            let told = job(&[(key, value)]).unwrap_err();
-            assert!(told.starts_with(why), "{told}");
+            let error = job(&[(key, value)]).unwrap_err().to_string();
+            assert!(error.starts_with(why), "{error}");
         }
     }
 }

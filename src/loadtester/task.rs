@@ -1,20 +1,25 @@
-//! What a webhook asks for: the types of tasks, and the words of the commands that they run.
+//! The task that a webhook requests: reads its type and its command from the webhook's metadata.
 
 use std::collections::BTreeSet;
 
-use super::{Metadata, concord, ngrinder, words};
+use super::{
+    Metadata,
+    command_line::{self, SplitError},
+    concord::{self, ConcordError},
+    ngrinder::{self, NGrinderError},
+};
 use crate::cli::syntax::is_true;
 
-/// A task, ready to be done.
+/// A task, ready to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// Puts load on a version: started, and not waited for.
+    /// A command that puts load on a version. The caller does not wait for its end.
     Load(Command),
-    /// Tries whether a version is acceptable: the caller is told how it ends.
+    /// A command that tests a version. The caller waits for its result.
     Check(Command),
-    /// Runs a process of Concord to its end.
+    /// A process on a Concord server. The caller waits for its result.
     Concord(concord::Job),
-    /// Puts load on a version from elsewhere: started, and not waited for.
+    /// A test on an nGrinder server that puts load on a version. The caller does not wait for its end.
     NGrinder(ngrinder::Job),
 }
 
@@ -23,35 +28,68 @@ pub enum Task {
 pub struct Command {
     /// The program and its arguments.
     pub argv: Vec<String>,
-    /// What the hook says is to be run: how errors name it.
+    /// The command as the hook has it. Errors show it.
     pub text: String,
-    /// How the log names it.
+    /// The name of the command in the log.
     pub name: String,
-    /// Whether what it says goes to the log if it ends well.
+    /// Whether the output of a successful command is logged.
     pub log_output: bool,
-    /// Whether what it says is the answer if it ends well.
+    /// Whether the output of a successful command is the body of the answer.
     pub return_output: bool,
 }
 
-/// A task that is not done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// What the caller is answered with.
-    pub status: u16,
-    /// And why.
-    pub why: String,
+/// The reason why a task is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The webhook has no metadata.
+    #[error("metadata not found in payload")]
+    NoMetadata,
+    /// The metadata have no command.
+    #[error("cmd not found in metadata")]
+    NoCommand,
+    /// The command has no words.
+    #[error("cmd is empty")]
+    EmptyCommand,
+    /// No type of task has this name.
+    #[error("unknown task type {0}")]
+    UnknownType(String),
+    /// `-allow` does not contain the program.
+    #[error("-allow does not name {program:?}, only {allowed}")]
+    NotAllowed {
+        /// The refused program.
+        program: String,
+        /// The allowed programs, separated by commas.
+        allowed: String,
+    },
+    /// The command needs a shell, and `-allow` excludes shells.
+    #[error(transparent)]
+    Command(#[from] SplitError),
+    /// The metadata do not describe a process of Concord.
+    #[error(transparent)]
+    Concord(#[from] ConcordError),
+    /// The metadata do not describe a test of nGrinder.
+    #[error(transparent)]
+    NGrinder(#[from] NGrinderError),
 }
 
 impl Refusal {
-    fn bad(why: impl Into<String>) -> Self {
-        Self {
-            status: 400,
-            why: why.into(),
+    /// The HTTP status of the answer.
+    pub const fn status(&self) -> u16 {
+        match self {
+            Self::NotAllowed { .. } => 403,
+            // As in Flagger.
+            Self::Concord(_) => 500,
+            Self::NoMetadata
+            | Self::NoCommand
+            | Self::EmptyCommand
+            | Self::UnknownType(_)
+            | Self::Command(_)
+            | Self::NGrinder(_) => 400,
         }
     }
 }
 
-/// The types of tasks that a hook may name.
+/// The types of tasks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Type {
     Cmd,
@@ -77,12 +115,12 @@ impl Type {
     }
 }
 
-/// The commands that may be run, by name. Tasks that run none go by the name of their type.
+/// The programs that `-allow` names. A task that runs no program has its type as the name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allowed(BTreeSet<String>);
 
 impl Allowed {
-    /// Those of a list with commas.
+    /// Reads a list of names that are separated by commas.
     pub fn named(list: &str) -> Self {
         let names = list.split(',').map(str::trim);
         Self(
@@ -98,30 +136,24 @@ impl Allowed {
             return Ok(());
         }
         let names: Vec<_> = self.0.iter().map(String::as_str).collect();
-        Err(Refusal {
-            status: 403,
-            why: format!(
-                "-allow does not name {program:?}, only {}",
-                names.join(", ")
-            ),
+        Err(Refusal::NotAllowed {
+            program: program.to_owned(),
+            allowed: names.join(", "),
         })
     }
 }
 
 impl Task {
-    /// The task that metadata ask for. With `allowed`, only these commands, without a shell.
+    /// Reads the task from the hook's metadata. With `allowed`, only these programs may run, and they run without a shell.
     pub fn of(metadata: &Metadata, allowed: Option<&Allowed>) -> Result<Self, Refusal> {
         if metadata.is_empty() {
-            return Err(Refusal::bad("metadata not found in payload"));
+            return Err(Refusal::NoMetadata);
         }
         let name = metadata.get("type").map_or("cmd", String::as_str);
-        let kind =
-            Type::named(name).ok_or_else(|| Refusal::bad(format!("unknown task type {name}")))?;
+        let kind = Type::named(name).ok_or_else(|| Refusal::UnknownType(name.to_owned()))?;
         let check = |program| allowed.map_or(Ok(()), |allowed| allowed.check(program));
         match kind {
-            Type::Cmd if !metadata.contains_key("cmd") => {
-                Err(Refusal::bad("cmd not found in metadata"))
-            }
+            Type::Cmd if !metadata.contains_key("cmd") => Err(Refusal::NoCommand),
             Type::Cmd => script("sh", metadata, allowed).map(Self::Load),
             Type::Bash => script("bash", metadata, allowed).map(Self::Check),
             Type::Helm => {
@@ -134,30 +166,24 @@ impl Task {
             }
             Type::Concord => {
                 check("concord")?;
-                // 500 is what Flagger answers with.
-                let failed = |why| Refusal { status: 500, why };
-                concord::Job::of(metadata)
-                    .map(Self::Concord)
-                    .map_err(failed)
+                Ok(Self::Concord(concord::Job::of(metadata)?))
             }
             Type::NGrinder => {
                 check("ngrinder")?;
-                ngrinder::Job::of(metadata)
-                    .map(Self::NGrinder)
-                    .map_err(Refusal::bad)
+                Ok(Self::NGrinder(ngrinder::Job::of(metadata)?))
             }
         }
     }
 }
 
-/// A command for a shell; or, where only some commands are allowed, for none.
+/// A command that a shell runs. If only some programs are allowed, the command runs without a shell.
 fn script(shell: &str, metadata: &Metadata, allowed: Option<&Allowed>) -> Result<Command, Refusal> {
     let text = text(metadata);
     let argv = match allowed {
         None => vec![shell.to_owned(), "-c".to_owned(), text.clone()],
         Some(allowed) => {
-            let words = words::split(&text).map_err(Refusal::bad)?;
-            let program = words.first().ok_or_else(|| Refusal::bad("cmd is empty"))?;
+            let words = command_line::split(&text)?;
+            let program = words.first().ok_or(Refusal::EmptyCommand)?;
             allowed.check(program)?;
             words
         }
@@ -165,7 +191,7 @@ fn script(shell: &str, metadata: &Metadata, allowed: Option<&Allowed>) -> Result
     Ok(command(argv, text.clone(), text, metadata))
 }
 
-/// Arguments for a program, split where there is space and nowhere else, as Flagger does: quotes are part of them.
+/// A command that runs a program with arguments. Splits them at white space only, as Flagger does: quotes stay in the arguments.
 fn tool(program: &str, metadata: &Metadata) -> Command {
     let text = text(metadata);
     let argv = std::iter::once(program)
@@ -239,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn only_load_is_not_waited_for() {
+    fn a_command_is_load_and_a_script_is_a_check() {
         let load = task(&[("cmd", "hey"), ("logCmdOutput", "true")], None).unwrap();
         assert!(
             matches!(load, Task::Load(command) if command.log_output && !command.return_output)
@@ -250,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_refused_in_flaggers_words() {
+    fn wrong_metadata_are_refused_with_flaggers_errors() {
         for (metadata, status, why) in [
             (&[][..], 400, "metadata not found in payload"),
             (&[("type", "cmd")], 400, "cmd not found in metadata"),
@@ -272,16 +298,17 @@ mod tests {
                 "server, clone, username and passwd are required metadata",
             ),
         ] {
-            let refusal = Refusal {
-                status,
-                why: why.to_owned(),
-            };
-            assert_eq!(task(metadata, None), Err(refusal), "{metadata:?}");
+            let refusal = task(metadata, None).unwrap_err();
+            assert_eq!(
+                (refusal.status(), refusal.to_string().as_str()),
+                (status, why),
+                "{metadata:?}"
+            );
         }
     }
 
     #[test]
-    fn what_is_allowed_is_run_without_a_shell_and_nothing_else_is() {
+    fn only_allowed_programs_run_and_without_a_shell() {
         let allow = Some("hey, ghz,helm");
         for kind in ["cmd", "bash"] {
             let words = argv(
@@ -334,8 +361,8 @@ mod tests {
             (&[("type", "bash")], 400, "cmd is empty"),
         ] {
             let refusal = task(metadata, allow).unwrap_err();
-            assert_eq!(refusal.status, status, "{metadata:?}");
-            assert!(refusal.why.starts_with(why), "{}", refusal.why);
+            assert_eq!(refusal.status(), status, "{metadata:?}");
+            assert!(refusal.to_string().starts_with(why), "{refusal}");
         }
     }
 }

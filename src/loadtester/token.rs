@@ -1,12 +1,12 @@
-//! Whether a caller knows the token.
+//! Checks the token of a caller.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sha2::{Digest, Sha256};
 
 use crate::snapshot::Secret;
 
-/// Whether an `Authorization` header carries the token: as a bearer's, or as the password of any user. The latter is what a webhook
-/// sends whose URL is `http://user:TOKEN@flagger-loadtester.test/`; it can send no header of its own.
+/// Whether an `Authorization` header contains the token, as a bearer token or as the password of any user. A webhook cannot set headers,
+/// but it sends a password if its URL has one: `http://user:TOKEN@flagger-loadtester.test/`.
 pub fn is_known(token: &Secret, authorization: Option<&str>) -> bool {
     let Some((scheme, value)) = authorization.and_then(|value| value.trim().split_once(' ')) else {
         return false;
@@ -20,7 +20,7 @@ pub fn is_known(token: &Secret, authorization: Option<&str>) -> bool {
             .and_then(|pair| Some(pair.split_once(':')?.1.to_owned())),
         _ => None,
     };
-    // Digests, so that the time this takes says nothing about how much of a guess is right.
+    // The comparison of digests takes the same time whether or not the beginning of a guess is right.
     given.is_some_and(|given| Sha256::digest(given) == Sha256::digest(&token.0))
 }
 
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_token_is_a_bearers_or_a_password() {
+    fn the_token_is_a_bearer_token_or_a_password() {
         let token = Secret("t:0k en".to_owned());
         let basic = |pair: &str| format!("Basic {}", STANDARD.encode(pair));
         for (header, known) in [

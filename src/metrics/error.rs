@@ -1,6 +1,6 @@
 //! Why a metric has no value. Each `Display` text is Flagger's.
 
-use crate::snapshot::excerpt;
+use crate::{api::duration::DurationError, snapshot::excerpt};
 
 /// Why no server can be built from a MetricTemplate's provider.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum ServerError {
     },
     /// The metric's `interval` is not a duration.
     #[error("error parsing metric interval: {0}")]
-    InvalidInterval(String),
+    InvalidInterval(DurationError),
 }
 
 /// Why a query has no value.

@@ -8,7 +8,7 @@ use super::EventKind;
 use crate::{
     api::{
         canary::{Canary, CanaryPhase, CanaryStatus, CanaryWebhook, WebhookType},
-        duration,
+        duration::{self, DurationError},
     },
     snapshot::{Failure, HttpRequest, HttpResponse, Method, Secret, excerpt, go},
 };
@@ -23,8 +23,8 @@ pub enum WebhookError {
     #[error("the URL is not valid: {0}")]
     InvalidUrl(url::ParseError),
     /// The hook's `timeout` is not a duration; the text is Go's.
-    #[error("{0}")]
-    InvalidTimeout(String),
+    #[error(transparent)]
+    InvalidTimeout(DurationError),
     /// The hook answered with a status that does not pass; the text is its answer.
     #[error("{0}")]
     Rejected(String),

@@ -8,6 +8,7 @@ use crate::{
     providers::ProviderError,
     routers::RouteError,
     snapshot::{Kind, Snapshot},
+    workload::{daemon_set::NotRollingUpdate, primary::NoSelectorLabel, scaler::ScalerNotFound},
 };
 
 /// An obstacle. The operator reports it as a Warning event at each tick, in this wording, and changes nothing else.
@@ -63,9 +64,15 @@ pub enum Blocked {
     /// The routes cannot be read or written.
     #[error(transparent)]
     Route(#[from] RouteError),
-    /// The workload or its autoscaler are not as they must be.
-    #[error("{0}")]
-    Other(String),
+    /// The target's selector has no label that tells its pods from the primary's.
+    #[error(transparent)]
+    Selector(#[from] NoSelectorLabel),
+    /// The target DaemonSet does not replace its pods one after another.
+    #[error(transparent)]
+    UpdateStrategy(#[from] NotRollingUpdate),
+    /// The target's autoscaler does not exist.
+    #[error(transparent)]
+    Scaler(#[from] ScalerNotFound),
 }
 
 impl Blocked {
@@ -73,12 +80,6 @@ impl Blocked {
     pub fn report(&self, snapshot: &Snapshot) -> Decision {
         let event = messages::warning(snapshot, self.to_string());
         Decision::Wait(Requeue::AtTick, vec![event])
-    }
-}
-
-impl From<String> for Blocked {
-    fn from(reason: String) -> Self {
-        Self::Other(reason)
     }
 }
 

@@ -1,7 +1,7 @@
-//! The `ConfigMap`s and `Secret`s that a pod template uses: which they are, what they contain, and the primary's own copies.
+//! The configs of a pod template: the `ConfigMap`s and `Secret`s that it refers to, their checksums, and the primary's copies.
 //!
-//! A change of one of them is a new version, as a change of the template is, and the primary must not see it before it was
-//! analysed; so the primary's template refers to copies named `NAME-primary` (Flagger's `pkg/canary/config_tracker.go`).
+//! A changed config is a new version, like a changed template. The primary must not get it before the analysis, so the primary's
+//! template refers to copies named `NAME-primary` (Flagger: `pkg/canary/config_tracker.go`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,20 +9,20 @@ use serde_json::{Map, Value, json};
 
 use crate::snapshot::{Kind, go, revision::digest};
 
-/// An annotation on a `ConfigMap` or `Secret`; a value that begins with `disable` leaves it out of the tracking.
+/// The annotation that excludes a `ConfigMap` or `Secret` from tracking if its value begins with `disable`.
 const TRACKING: &str = "flagger.app/config-tracking";
 
-/// Where the checksum of a config stands in what is kept of it.
+/// The field of a hashed config that contains its checksum.
 const HASHED: &str = "checksum";
 
-/// The lists of containers whose references count.
+/// The lists of containers whose references are tracked.
 const CONTAINERS: [&str; 2] = ["containers", "initContainers"];
 
 /// A `ConfigMap` or `Secret` by its kind and name.
 pub type ConfigName = (Kind, String);
 
-/// The configs that a template refers to, and whether the pod starts without them.
-/// Where one is referred to more than once, the last reference decides, as in Flagger.
+/// The configs that a template refers to, and for each whether it is optional: whether the pod starts without it.
+/// If a template refers to a config more than once, the last reference decides, as in Flagger.
 pub fn references(template: &Value) -> BTreeMap<ConfigName, bool> {
     let mut found = BTreeMap::new();
     visit(&mut referring(template), &mut |kind, name, optional| {
@@ -31,14 +31,14 @@ pub fn references(template: &Value) -> BTreeMap<ConfigName, bool> {
     found
 }
 
-/// The parts of a template in which references can stand: the rest of it need not be copied to look for them.
+/// The parts of a template that can contain references. A search in them need not copy the complete template.
 fn referring(template: &Value) -> Value {
     let mut spec = Map::new();
     let list = |of: &Value, name: &str| of.get(name).filter(|list| list.is_array()).cloned();
-    let whole = template.get("spec").unwrap_or(&Value::Null);
-    spec.extend(list(whole, "volumes").map(|volumes| ("volumes".to_owned(), volumes)));
+    let full = template.get("spec").unwrap_or(&Value::Null);
+    spec.extend(list(full, "volumes").map(|volumes| ("volumes".to_owned(), volumes)));
     for name in CONTAINERS {
-        let containers = whole
+        let containers = full
             .get(name)
             .and_then(Value::as_array)
             .into_iter()
@@ -53,7 +53,7 @@ fn referring(template: &Value) -> Value {
     json!({"spec": spec})
 }
 
-/// The same template, referring to the primary's copies of the tracked configs.
+/// Makes a template refer to the primary's copies of the tracked configs.
 pub fn with_primary_names(mut template: Value, tracked: &BTreeSet<ConfigName>) -> Value {
     visit(&mut template, &mut |kind, name, _| {
         if tracked.contains(&(kind, name.clone())) {
@@ -63,19 +63,20 @@ pub fn with_primary_names(mut template: Value, tracked: &BTreeSet<ConfigName>) -
     template
 }
 
-/// The name of the primary's copy.
+/// The name of the primary's copy of a config.
 pub fn copy_name(name: &str) -> String {
     format!("{name}-primary")
 }
 
-/// Whether this object's changes count: not if its owner says so, and not for Secrets of Kubernetes' own types.
+/// Whether a change of this config is a new version: not if its annotation disables the tracking, and not for Secrets of Kubernetes'
+/// own types.
 pub fn is_tracked(object: &Value) -> bool {
     let disabled = object
         .pointer("/metadata/annotations")
         .and_then(|annotations| annotations.get(TRACKING))
         .and_then(Value::as_str)
         .is_some_and(|value| value.starts_with("disable"));
-    let kind_counts = object
+    let type_is_tracked = object
         .get("type")
         .and_then(Value::as_str)
         .is_none_or(|kind| {
@@ -87,15 +88,15 @@ pub fn is_tracked(object: &Value) -> bool {
                     | "kubernetes.io/tls"
             )
         });
-    !disabled && kind_counts
+    !disabled && type_is_tracked
 }
 
-/// The key in `status.trackedConfigs`: `configmap/NAME` or `secret/NAME`.
+/// The key of a config in `status.trackedConfigs`: `configmap/NAME` or `secret/NAME`.
 pub fn status_key(kind: Kind, name: &str) -> String {
     format!("{}/{name}", kind.name().to_lowercase())
 }
 
-/// What is kept in memory of a config: no content, only what tells whether it changed, and whether that counts.
+/// The part of a config that the cache keeps in memory: the checksum in place of the content, and the fields that [`is_tracked`] reads.
 pub fn hashed(object: &Value) -> Value {
     let metadata = |field: &str| object.pointer(&format!("/metadata/{field}")).cloned();
     let mut kept = Map::new();
@@ -108,13 +109,13 @@ pub fn hashed(object: &Value) -> Value {
     json!({"metadata": kept, "type": object.get("type"), HASHED: checksum(object)})
 }
 
-/// Whether an object is all that it is, and not only what is kept of it in memory.
+/// Whether a config has its content, and is not only the [`hashed`] part of it.
 pub fn is_whole(object: &Value) -> bool {
     object.get(HASHED).is_none()
 }
 
-/// The checksum in `status.trackedConfigs`: of `data` as Go encodes it, and of `binaryData` where there is any
-/// (Flagger overlooks it; without it the checksums are the same).
+/// The checksum in `status.trackedConfigs`: of `data` in Go's encoding, and of `binaryData` if there is any. (Flagger ignores
+/// `binaryData`. For a config without it, the checksums are the same.)
 pub fn checksum(object: &Value) -> String {
     if let Some(known) = object.get(HASHED).and_then(Value::as_str) {
         return known.to_owned();
@@ -126,14 +127,14 @@ pub fn checksum(object: &Value) -> String {
     digest(&text, 8)
 }
 
-/// Whether a copy contains what its source does.
+/// Whether a copy has the same content and type as its source.
 pub fn is_same(source: &Value, copy: &Value) -> bool {
     let kind = |object: &Value| object.get("type").filter(|kind| !kind.is_null()).cloned();
     checksum(source) == checksum(copy) && kind(source) == kind(copy)
 }
 
-/// What the primary's copy contains: `None` if the copy already does. Only wholes can be copied.
-/// Metadata and owners that others added stay; only one owner can be the controller, and that is the Canary.
+/// The primary's copy of a config. Returns `None` if the existing copy has the same content already. `source` must have its content
+/// (see [`is_whole`]). The copy keeps metadata and owners that others added. Only one owner can be the controller: the Canary.
 pub fn copy(
     kind: Kind,
     source: &Value,
@@ -164,7 +165,7 @@ pub fn copy(
     Some(object)
 }
 
-/// The Canary first, then whoever owns the copy already.
+/// The owners of a copy: the Canary as the controller, then the other owners of the existing copy.
 fn owners(existing: Option<&Value>, owner: &Value) -> Value {
     let others = existing
         .and_then(|e| e.pointer("/metadata/ownerReferences"))
@@ -180,7 +181,7 @@ fn owners(existing: Option<&Value>, owner: &Value) -> Value {
     std::iter::once(owner.clone()).chain(others).collect()
 }
 
-/// Calls `f` with the kind, the name and the `optional` of each reference, in Flagger's order.
+/// Calls `f` with the kind, the name and the `optional` field of each reference, in Flagger's order.
 fn visit(template: &mut Value, f: &mut impl FnMut(Kind, &mut String, bool)) {
     let Some(spec) = template.get_mut("spec") else {
         return;
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_binary_data_counts() {
+    fn a_change_of_binary_data_changes_the_checksum() {
         let with = |bytes: &str| checksum(&json!({"data": {"a": "b"}, "binaryData": {"f": bytes}}));
         assert_ne!(with("AA=="), with("AQ=="));
     }
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn every_place_of_a_reference_is_found_and_renamed() {
+    fn references_are_found_and_renamed_in_every_place() {
         let found = references(&template());
         let names: Vec<_> = found
             .iter()
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_tracked_keeps_its_name() {
+    fn an_untracked_config_keeps_its_name() {
         assert_eq!(with_primary_names(template(), &BTreeSet::new()), template());
         assert!(!is_tracked(
             &json!({"metadata": {"annotations": {TRACKING: "disabled"}}})

@@ -1,28 +1,28 @@
-//! A DaemonSet as target: it cannot be scaled, so a node selector that matches no node takes its pods away
-//! (Flagger's `pkg/canary/daemonset_controller.go`).
+//! A DaemonSet as the target. It has no replicas, so a node selector that matches no node removes its pods
+//! (Flagger: `pkg/canary/daemonset_controller.go`).
 
 use serde_json::{Map, Value, json};
 
-use super::primary::{Change, Primary, text};
+use super::{metadata, patch::Change};
 use crate::snapshot::target::SCALE_TO_ZERO;
 
-/// What of the spec goes from the target to the primary besides the template.
-const COPIED: [&str; 3] = ["minReadySeconds", "revisionHistoryLimit", "updateStrategy"];
+/// The fields of the spec that the primary gets from the target, besides the template.
+pub const COPIED: [&str; 3] = ["minReadySeconds", "revisionHistoryLimit", "updateStrategy"];
 
-/// Where a pod template says which nodes it is for.
+/// The node selector in a workload's pod template.
 const NODE_SELECTOR: &str = "/spec/template/spec/nodeSelector";
 
-/// The spec of a new primary, but for selector and template.
-pub fn create(primary: &Primary<'_>) -> Map<String, Value> {
-    primary.fields(&COPIED)
+/// The DaemonSet replaces its pods in a way other than one after another, so it cannot be promoted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("daemonset {name}.{namespace} must have RollingUpdate strategy but have {strategy}")]
+pub struct NotRollingUpdate {
+    name: String,
+    namespace: String,
+    strategy: String,
 }
 
-/// What a promotion changes of the primary's spec.
-pub fn promote(primary: &Primary<'_>, live: &Value) -> Vec<Change> {
-    primary.copied(&COPIED, live)
-}
-
-/// A primary runs on all nodes that the target would run on, even while the target is away.
+/// Removes the selector for scaling to zero from the primary's template: the primary runs on all nodes that the target would run on,
+/// even while the target is scaled to zero.
 pub fn on_all_nodes(template: &mut Value) {
     let Some(spec) = template.get_mut("spec").and_then(Value::as_object_mut) else {
         return;
@@ -36,14 +36,14 @@ pub fn on_all_nodes(template: &mut Value) {
     }
 }
 
-/// Takes the pods away; `None` if they are away.
+/// Removes the pods. Returns no change if the DaemonSet is already scaled to zero.
 pub fn scale_to_zero(object: &Value) -> Option<Change> {
     let mut selector = selector(object);
     selector.insert(SCALE_TO_ZERO.to_owned(), json!("true"));
     Change::of(object, NODE_SELECTOR, Some(Value::Object(selector)))
 }
 
-/// Brings the pods back; `None` if they are there.
+/// Brings the pods back. Returns no change if the DaemonSet is not scaled to zero.
 pub fn scale_from_zero(object: &Value) -> Option<Change> {
     let mut selector = selector(object);
     selector.remove(SCALE_TO_ZERO)?;
@@ -51,15 +51,18 @@ pub fn scale_from_zero(object: &Value) -> Option<Change> {
     Change::of(object, NODE_SELECTOR, rest)
 }
 
-/// Only pods that are replaced one after another can be promoted.
-pub fn strategy(object: &Value) -> Result<(), String> {
-    match text(object, "/spec/updateStrategy/type") {
+/// Checks the update strategy. The operator can only promote a DaemonSet that replaces its pods one after another.
+pub fn strategy(object: &Value) -> Result<(), NotRollingUpdate> {
+    let strategy = object
+        .pointer("/spec/updateStrategy/type")
+        .and_then(Value::as_str);
+    match strategy.unwrap_or_default() {
         "" | "RollingUpdate" => Ok(()),
-        other => Err(format!(
-            "daemonset {}.{} must have RollingUpdate strategy but have {other}",
-            text(object, "/metadata/name"),
-            text(object, "/metadata/namespace")
-        )),
+        other => Err(NotRollingUpdate {
+            name: metadata::name(object).to_owned(),
+            namespace: metadata::namespace(object).to_owned(),
+            strategy: other.to_owned(),
+        }),
     }
 }
 
@@ -76,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn going_and_coming_back_leaves_the_users_own_selector() {
+    fn scaling_to_zero_and_back_keeps_the_users_node_selector() {
         let mut object = json!({"spec": {"template": {"spec": {"nodeSelector": {"disk": "ssd"}}}}});
         let Some(change) = scale_to_zero(&object) else {
             panic!("nothing changes")
@@ -92,10 +95,21 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_selector_goes() {
+    fn scaling_back_removes_an_empty_node_selector() {
         let mut object = json!({"spec": {"template": {"spec": {}}}});
         scale_to_zero(&object).unwrap().apply(&mut object);
         scale_from_zero(&object).unwrap().apply(&mut object);
         assert_eq!(object, json!({"spec": {"template": {"spec": {}}}}));
+    }
+
+    #[test]
+    fn a_daemon_set_without_rolling_updates_is_refused() {
+        let object = json!({"metadata": {"name": "podinfo", "namespace": "test"},
+            "spec": {"updateStrategy": {"type": "OnDelete"}}});
+        assert_eq!(
+            strategy(&object).unwrap_err().to_string(),
+            "daemonset podinfo.test must have RollingUpdate strategy but have OnDelete"
+        );
+        assert_eq!(strategy(&json!({})), Ok(()));
     }
 }

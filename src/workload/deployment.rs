@@ -1,48 +1,43 @@
-//! A Deployment as target: its replicas, and what keeps its pods apart (Flagger's `pkg/canary/deployment_controller.go`).
+//! A Deployment as the target: its replicas, and the rules that keep its pods apart (Flagger: `pkg/canary/deployment_controller.go`).
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::primary::{Change, Primary, text};
+use super::patch::Change;
 use crate::snapshot::readiness::replicas;
 
-/// What of the spec goes from the target to the primary besides the template and the replicas.
-const COPIED: [&str; 4] = [
+/// The fields of the spec that the primary gets from the target, besides the template and the replicas.
+pub const COPIED: [&str; 4] = [
     "progressDeadlineSeconds",
     "minReadySeconds",
     "revisionHistoryLimit",
     "strategy",
 ];
 
-/// The spec of a new primary, but for selector and template. 0 replicas are never copied.
-pub fn create(primary: &Primary<'_>) -> Map<String, Value> {
-    let mut spec = primary.fields(&COPIED);
-    spec.insert(
-        "replicas".to_owned(),
-        json!(replicas(primary.target).max(1)),
-    );
-    spec
+/// The replicas of a new primary: those of the target, but at least 1.
+pub fn initial_replicas(target: &Value) -> i64 {
+    replicas(target).max(1)
 }
 
-/// What a promotion changes of the primary's spec.
-pub fn promote(primary: &Primary<'_>, live: &Value) -> Vec<Change> {
-    let mut changes = primary.copied(&COPIED, live);
-    let wanted = replicas(primary.target);
-    if !primary.autoscaled && wanted > 0 {
-        changes.extend(Change::of(live, "/spec/replicas", Some(json!(wanted))));
+/// Gives the primary the target's replicas. Returns no change if the primary has them already, or if the target has none: 0 replicas
+/// are never copied to the primary.
+pub fn copy_replicas(target: &Value, primary: &Value) -> Option<Change> {
+    let wanted = replicas(target);
+    if wanted <= 0 {
+        return None;
     }
-    changes
+    Change::of(primary, "/spec/replicas", Some(json!(wanted)))
 }
 
-/// Sets the replicas; `None` if they are so already.
+/// Sets the replicas. Returns no change if the Deployment has them already.
 pub fn scale(object: &Value, to: i64) -> Option<Change> {
     (replicas(object) != to)
         .then(|| Change::of(object, "/spec/replicas", Some(json!(to))))
         .flatten()
 }
 
-/// Rules that keep the target's pods apart must keep the primary's apart from each other: the name they look for changes.
-pub fn keep_apart(primary: &Primary<'_>, template: &mut Value) {
-    let name = text(primary.target, "/metadata/name");
+/// Rules that keep the target's pods apart must keep the primary's pods apart from each other. So where topology spread constraints and
+/// pod anti-affinity select pods by one of the `selector_labels` with the target's name, the template gets the primary's name.
+pub fn keep_apart(template: &mut Value, name: &str, selector_labels: &[String]) {
     let Some(spec) = template.get_mut("spec") else {
         return;
     };
@@ -52,7 +47,9 @@ pub fn keep_apart(primary: &Primary<'_>, template: &mut Value) {
         .into_iter()
         .flatten();
     for constraint in constraints {
-        rename(primary, constraint.get_mut("labelSelector"), name);
+        if let Some(selector) = constraint.get_mut("labelSelector") {
+            rename(selector, name, selector_labels);
+        }
     }
     let Some(anti) = spec.pointer_mut("/affinity/podAntiAffinity") else {
         return;
@@ -67,26 +64,22 @@ pub fn keep_apart(primary: &Primary<'_>, template: &mut Value) {
             "/podAffinityTerm/labelSelector",
         ),
     ] {
-        for entry in anti
-            .get_mut(list)
-            .and_then(Value::as_array_mut)
-            .into_iter()
-            .flatten()
-        {
-            rename(primary, entry.pointer_mut(term), name);
+        let terms = anti.get_mut(list).and_then(Value::as_array_mut);
+        for entry in terms.into_iter().flatten() {
+            if let Some(selector) = entry.pointer_mut(term) {
+                rename(selector, name, selector_labels);
+            }
         }
     }
 }
 
-fn rename(primary: &Primary<'_>, selector: Option<&mut Value>, name: &str) {
-    let Some(selector) = selector else { return };
-    let ours = |key: &str| primary.selector_labels.iter().any(|label| label == key);
-    for expression in selector
+/// Replaces the target's name by the primary's in the parts of a label selector that are about one of the `selector_labels`.
+fn rename(selector: &mut Value, name: &str, selector_labels: &[String]) {
+    let ours = |key: &str| selector_labels.iter().any(|label| label == key);
+    let expressions = selector
         .get_mut("matchExpressions")
-        .and_then(Value::as_array_mut)
-        .into_iter()
-        .flatten()
-    {
+        .and_then(Value::as_array_mut);
+    for expression in expressions.into_iter().flatten() {
         if expression
             .get("key")
             .and_then(Value::as_str)
@@ -97,12 +90,10 @@ fn rename(primary: &Primary<'_>, selector: Option<&mut Value>, name: &str) {
             *value = json!(format!("{name}-primary"));
         }
     }
-    for (key, value) in selector
+    let labels = selector
         .get_mut("matchLabels")
-        .and_then(Value::as_object_mut)
-        .into_iter()
-        .flatten()
-    {
+        .and_then(Value::as_object_mut);
+    for (key, value) in labels.into_iter().flatten() {
         if ours(key) && value.as_str() == Some(name) {
             *value = json!(format!("{name}-primary"));
         }

@@ -1,25 +1,42 @@
-//! Labels, annotations and owners of the objects that we make (`pkg/router/util.go`, `pkg/canary/util.go`).
+//! The metadata of objects: names, labels, annotations and owners (Flagger: `pkg/router/util.go`, `pkg/canary/util.go`).
 
 use serde_json::{Map, Value, json};
 
 use crate::{api::canary::Canary, snapshot::Kind};
 
-/// Flux leaves objects with these annotations alone; every Service and route of ours has them.
+/// Flux does not change objects with these annotations. Every Service and route of the operator has them.
 const FLUX: [(&str, &str); 2] = [
     ("helm.toolkit.fluxcd.io/driftDetection", "disabled"),
     ("kustomize.toolkit.fluxcd.io/reconcile", "disabled"),
 ];
 
-/// Keys that contain this are Flux' own and say nothing about a copy.
+/// Keys that contain this text belong to Flux and apply to the original object only.
 const FLUX_KEY: &str = "toolkit.fluxcd.io";
 
-/// The reference by which an object goes when the Canary goes.
+/// The name of an object. Returns an empty text if it has none.
+pub fn name(object: &Value) -> &str {
+    text(object, "/metadata/name")
+}
+
+/// The namespace of an object. Returns an empty text if it has none.
+pub fn namespace(object: &Value) -> &str {
+    text(object, "/metadata/namespace")
+}
+
+fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+/// The owner reference to a Canary: Kubernetes deletes the object when the Canary is deleted.
 pub fn owner_reference(canary: &Canary) -> Value {
     json!({"apiVersion": Kind::Canary.api_version(), "kind": "Canary", "name": canary.metadata.name,
         "uid": canary.metadata.uid, "controller": true, "blockOwnerDeletion": true})
 }
 
-/// Whether an object is controlled by this Canary (by name, as in Flagger: a Canary that was deleted and made anew is the same).
+/// Whether this Canary controls an object. Compares names, as Flagger does: a Canary that was deleted and created again counts as the same.
 pub fn is_owned(object: &Value, canary: &Canary) -> bool {
     let owners = object["metadata"]["ownerReferences"].as_array();
     owners.into_iter().flatten().any(|owner| {
@@ -29,7 +46,7 @@ pub fn is_owned(object: &Value, canary: &Canary) -> bool {
     })
 }
 
-/// A map without what Flux put into it.
+/// A copy of a map of labels or annotations without the keys of Flux.
 pub fn without_flux(map: &Map<String, Value>) -> Map<String, Value> {
     map.iter()
         .filter(|(key, _)| !key.contains(FLUX_KEY))
@@ -37,13 +54,13 @@ pub fn without_flux(map: &Map<String, Value>) -> Map<String, Value> {
         .collect()
 }
 
-/// A map with the annotations that keep Flux away.
+/// Adds the annotations that make Flux ignore an object.
 pub fn with_flux(mut map: Map<String, Value>) -> Map<String, Value> {
     map.extend(FLUX.map(|(key, value)| (key.to_owned(), json!(value))));
     map
 }
 
-/// What of a map goes along to a copy: keys with one of these prefixes, `*` for all; never Flux' own.
+/// The labels or annotations that a copy gets: those whose key has one of these prefixes (`*` for all), without the keys of Flux.
 pub fn included(map: &Map<String, Value>, prefixes: &[String]) -> Map<String, Value> {
     let wanted = |key: &str| {
         prefixes
@@ -56,7 +73,7 @@ pub fn included(map: &Map<String, Value>, prefixes: &[String]) -> Map<String, Va
         .collect()
 }
 
-/// A user's map as JSON.
+/// A map of a Canary's spec as JSON.
 pub fn json_map<'a>(map: impl IntoIterator<Item = (&'a String, &'a String)>) -> Map<String, Value> {
     map.into_iter()
         .map(|(key, value)| (key.clone(), json!(value)))
@@ -68,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prefixes_decide_what_goes_along() {
+    fn a_copy_gets_the_keys_with_an_included_prefix() {
         let map =
             json!({"foo": "1", "bar": "2", "lorem": "3", "kustomize.toolkit.fluxcd.io/name": "x"});
         let keys = |prefixes: &[&str]| {

@@ -1,9 +1,11 @@
-//! PURE: the objects wanted beside the target: the primary and its copies, the Services, the autoscaler. One file per kind of target.
+//! PURE: the objects beside the target and the routes, as they should be: the primary, its copies of configs, the Services and the
+//! autoscaler. Each kind of target has a file of its own: [`deployment`], [`daemon_set`], [`service_target`].
 
 pub mod config;
 pub mod daemon_set;
 pub mod deployment;
 pub mod metadata;
+pub mod patch;
 pub mod primary;
 pub mod scaler;
 pub mod service;
@@ -12,19 +14,20 @@ pub mod service_target;
 use serde_json::Value;
 
 use crate::snapshot::{Action, ObjectRef, TargetKind, Write};
-use primary::{Change, conditional, text};
+use patch::{Change, conditional};
 
-/// Takes the target's pods away: nothing, if they are, or if it has none.
+/// Scales the target to zero. Returns no write if the target is already scaled to zero, or if its kind has no pods.
 pub fn scale_to_zero(kind: TargetKind, target: &Value, failure: String) -> Option<Write> {
     let change = match kind {
         TargetKind::Deployment => deployment::scale(target, 0),
         TargetKind::DaemonSet => daemon_set::scale_to_zero(target),
         TargetKind::Service => None,
     };
-    Some(scaled(kind, target, change?, failure))
+    Some(scale_write(kind, target, change?, failure))
 }
 
-/// Brings the target's pods back, so many where it can be said: nothing, if they are there, or if it has none.
+/// Scales the target up: a Deployment to this number of replicas, a DaemonSet to all its nodes. Returns no write if the target is
+/// scaled up already, or if its kind has no pods.
 pub fn scale_from_zero(
     kind: TargetKind,
     target: &Value,
@@ -36,15 +39,15 @@ pub fn scale_from_zero(
         TargetKind::DaemonSet => daemon_set::scale_from_zero(target),
         TargetKind::Service => None,
     };
-    Some(scaled(kind, target, change?, failure))
+    Some(scale_write(kind, target, change?, failure))
 }
 
-fn scaled(kind: TargetKind, target: &Value, change: Change, failure: String) -> Write {
+fn scale_write(kind: TargetKind, target: &Value, change: Change, failure: String) -> Write {
     Write {
         object: ObjectRef {
             kind: kind.kind(),
-            namespace: text(target, "/metadata/namespace").to_owned(),
-            name: text(target, "/metadata/name").to_owned(),
+            namespace: metadata::namespace(target).to_owned(),
+            name: metadata::name(target).to_owned(),
         },
         action: Action::Patch(conditional(target, vec![change.operation()])),
         failure,

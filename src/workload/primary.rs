@@ -1,5 +1,5 @@
-//! The primary: what the target is, under a name and a label of its own (Flagger's `pkg/canary/*_controller.go`). What differs from one
-//! kind of target to another stands in that kind's file.
+//! The primary: a copy of the target with a name and a selector label of its own (Flagger: `pkg/canary/*_controller.go`). The
+//! differences between the kinds of targets are in the kinds' files.
 
 use std::collections::BTreeSet;
 
@@ -8,47 +8,61 @@ use serde_json::{Map, Value, json};
 use super::{
     config::{self, ConfigName},
     daemon_set, deployment,
-    metadata::{included, without_flux},
+    metadata::{self, included, without_flux},
+    patch::{Change, conditional},
     service_target,
 };
 use crate::snapshot::{
     Action, ObjectRef, TargetKind, Write,
-    revision::{digest, revision},
+    revision::{self, digest},
 };
 
-/// The annotation that makes the primary's pods restart with a promotion, even if only a config changed.
+/// The annotation of the primary's template that restarts its pods with each promotion, even if only a config changed.
 pub const FLAGGER_ID: &str = "flagger-id";
 
-/// What the primary is made of.
+/// The values from which the primary is made.
 pub struct Primary<'a> {
-    /// What kind of workload both are.
+    /// The kind of the target and of the primary.
     pub kind: TargetKind,
     /// The target, as the API server returned it.
     pub target: &'a Value,
     /// The primary's name.
     pub name: &'a str,
-    /// The label that tells the primary's pods from the canary's: its key, and its value on the target.
+    /// The label that distinguishes the primary's pods from the canary's: its key, and its value on the target.
     pub selector: (&'a str, &'a str),
-    /// The keys that may be such a label (`-selector-labels`).
+    /// The keys that such a label may have (`-selector-labels`).
     pub selector_labels: &'a [String],
-    /// Prefixes of the labels and annotations that go along (`-include-label-prefix`).
+    /// The prefixes of the target's labels and annotations that the primary gets too (`-include-label-prefix`).
     pub include_label_prefix: &'a [String],
-    /// The configs of which the primary has copies.
+    /// The configs of which the primary uses copies.
     pub tracked: &'a BTreeSet<ConfigName>,
     /// The value of `flagger-id`.
     pub flagger_id: &'a str,
     /// The owner reference to the Canary.
     pub owner: Value,
-    /// Whether an autoscaler decides the replicas.
+    /// Whether an autoscaler sets the replicas.
     pub autoscaled: bool,
 }
 
-/// The label by which the target's pods are selected: the first of `candidates` that its selector has. A Service has no pods.
+/// The target's selector has none of the labels that could distinguish the primary's pods from the canary's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "getSelectorLabel failed: {kind} {name}.{namespace} spec.selector.matchLabels must contain one of [{candidates}]"
+)]
+pub struct NoSelectorLabel {
+    kind: String,
+    name: String,
+    namespace: String,
+    candidates: String,
+}
+
+/// The label that selects the target's pods, as key and value: the first of `candidates` in the target's selector. Returns empty texts
+/// for a Service, which has no pods.
 pub fn selector(
     kind: TargetKind,
     target: &Value,
     candidates: &[String],
-) -> Result<(String, String), String> {
+) -> Result<(String, String), NoSelectorLabel> {
     if !kind.has_pods() {
         return Ok((String::new(), String::new()));
     }
@@ -56,21 +70,18 @@ pub fn selector(
     candidates
         .iter()
         .find_map(|key| Some((key.clone(), labels?.get(key)?.as_str()?.to_owned())))
-        .ok_or_else(|| {
-            format!(
-                "getSelectorLabel failed: {} {}.{} spec.selector.matchLabels must contain one of [{}]",
-                kind.kind().name().to_lowercase(),
-                text(target, "/metadata/name"),
-                text(target, "/metadata/namespace"),
-                candidates.join(" ")
-            )
+        .ok_or_else(|| NoSelectorLabel {
+            kind: kind.kind().name().to_lowercase(),
+            name: metadata::name(target).to_owned(),
+            namespace: metadata::namespace(target).to_owned(),
+            candidates: candidates.join(" "),
         })
 }
 
-/// A `flagger-id` that is the same for the same promotion: repeating one restarts no pod.
+/// The `flagger-id` of a promotion. The same promotion always has the same id, so that its repetition restarts no pod.
 pub fn flagger_id(canary_uid: &str, revision: &str, configs: &str) -> String {
     let hex = digest(&format!("{canary_uid}/{revision}/{configs}"), 16);
-    // The form of a random (version 4) UUID, which is what Flagger writes.
+    // Flagger writes a random (version 4) UUID; this text has the same form.
     let part = |range: std::ops::Range<usize>| hex.get(range).unwrap_or_default().to_owned();
     format!(
         "{}-{}-4{}-a{}-{}",
@@ -92,7 +103,10 @@ impl Primary<'_> {
             .unwrap_or_default();
         let mut template = config::with_primary_names(target, self.tracked);
         match self.kind {
-            TargetKind::Deployment => deployment::keep_apart(self, &mut template),
+            TargetKind::Deployment => {
+                let name = metadata::name(self.target);
+                deployment::keep_apart(&mut template, name, self.selector_labels);
+            }
             TargetKind::DaemonSet => daemon_set::on_all_nodes(&mut template),
             TargetKind::Service => {}
         }
@@ -112,39 +126,56 @@ impl Primary<'_> {
         template
     }
 
-    /// The primary as it is first created.
+    /// Creates the primary.
     pub fn create(&self) -> Write {
         let object = match self.kind {
-            TargetKind::Deployment => self.object(deployment::create(self)),
-            TargetKind::DaemonSet => self.object(daemon_set::create(self)),
-            TargetKind::Service => service_target::create_primary(self),
+            TargetKind::Deployment => {
+                let mut spec = self.fields(&deployment::COPIED);
+                let replicas = deployment::initial_replicas(self.target);
+                spec.insert("replicas".to_owned(), json!(replicas));
+                self.object(spec)
+            }
+            TargetKind::DaemonSet => self.object(self.fields(&daemon_set::COPIED)),
+            TargetKind::Service => service_target::copy(self.target, self.name, &self.owner),
         };
         let failure = format!("creating {} failed: ", self.full());
         self.write(Action::Create(object), failure)
     }
 
-    /// Makes the existing primary what the target is; `None` if it is already.
+    /// Makes the existing primary equal to the target. Returns no write if it is so already.
     pub fn promote(&self, primary: &Value) -> Option<Write> {
         let changes = match self.kind {
-            TargetKind::Deployment => deployment::promote(self, primary),
-            TargetKind::DaemonSet => daemon_set::promote(self, primary),
-            TargetKind::Service => return service_target::promote(self, primary),
+            TargetKind::Deployment => {
+                let mut changes = self.changes(&deployment::COPIED, primary);
+                if !self.autoscaled {
+                    changes.extend(deployment::copy_replicas(self.target, primary));
+                }
+                changes
+            }
+            TargetKind::DaemonSet => self.changes(&daemon_set::COPIED, primary),
+            TargetKind::Service => return self.promote_service(primary),
         };
         if changes.is_empty() {
             return None;
         }
-        let mut changes: Vec<_> = changes.into_iter().map(Change::operation).collect();
+        let mut operations: Vec<_> = changes.into_iter().map(Change::operation).collect();
         let annotations = included(&self.metadata("annotations"), self.include_label_prefix);
         for (field, map) in [("labels", self.labels()), ("annotations", annotations)] {
             let path = format!("/metadata/{field}");
-            changes.push(json!({"op": "add", "path": path, "value": map}));
+            operations.push(json!({"op": "add", "path": path, "value": map}));
         }
         let failure = format!("updating {} template spec failed: ", self.full());
-        Some(self.write(Action::Patch(conditional(primary, changes)), failure))
+        Some(self.write(Action::Patch(conditional(primary, operations)), failure))
     }
 
-    /// Fields of the target's spec.
-    pub fn fields(&self, fields: &[&str]) -> Map<String, Value> {
+    fn promote_service(&self, primary: &Value) -> Option<Write> {
+        let object = service_target::promoted(self.target, primary, self.include_label_prefix)?;
+        let failure = format!("updating {} spec failed: ", self.full());
+        Some(self.write(Action::Replace(object), failure))
+    }
+
+    /// These fields of the target's spec.
+    fn fields(&self, fields: &[&str]) -> Map<String, Value> {
         let found = fields.iter().filter_map(|field| {
             let value = self.target.pointer(&format!("/spec/{field}"))?;
             Some(((*field).to_owned(), value.clone()))
@@ -152,8 +183,8 @@ impl Primary<'_> {
         found.collect()
     }
 
-    /// Fields of the spec that go from the target to the primary, where they differ; and the template.
-    pub fn copied(&self, fields: &[&str], primary: &Value) -> Vec<Change> {
+    /// The changes that give the primary these fields of the target's spec, and the template.
+    fn changes(&self, fields: &[&str], primary: &Value) -> Vec<Change> {
         let changes = fields.iter().filter_map(|field| {
             let path = format!("/spec/{field}");
             Change::of(primary, &path, self.target.pointer(&path).cloned())
@@ -162,7 +193,7 @@ impl Primary<'_> {
         changes.chain(template).collect()
     }
 
-    /// Whether the primary runs the same as the target, whatever `flagger-id` it was promoted with.
+    /// Whether the primary runs the same version as the target. Ignores the `flagger-id`.
     pub fn runs_the_target(&self, primary: &Value) -> bool {
         let wanted = match self.kind {
             TargetKind::Deployment | TargetKind::DaemonSet => self.template(),
@@ -175,25 +206,24 @@ impl Primary<'_> {
             {
                 annotations.remove(FLAGGER_ID);
             }
-            revision(&version)
+            revision::revision(&version)
         };
         strip(wanted) == strip(self.kind.version(primary).into_owned())
     }
 
-    /// Whether the primary was promoted with this `flagger-id`, or, where it has no pods that could carry one, to this revision.
-    pub fn was_promoted(&self, primary: &Value, id: &str, to: &str) -> bool {
+    /// Whether the primary was promoted with this `flagger-id`. A Service has no template for the id, so its revision is compared.
+    pub fn was_promoted(&self, primary: &Value, id: &str, revision: &str) -> bool {
         match self.kind {
             TargetKind::Deployment | TargetKind::DaemonSet => {
-                text(
-                    primary,
-                    &format!("/spec/template/metadata/annotations/{FLAGGER_ID}"),
-                ) == id
+                let annotation = format!("/spec/template/metadata/annotations/{FLAGGER_ID}");
+                let promoted = primary.pointer(&annotation).and_then(Value::as_str);
+                promoted.unwrap_or_default() == id
             }
-            TargetKind::Service => revision(&self.kind.version(primary)) == to,
+            TargetKind::Service => revision::revision(&self.kind.version(primary)) == revision,
         }
     }
 
-    /// The object with this spec.
+    /// A new primary with this spec, the selector and the template.
     fn object(&self, mut spec: Map<String, Value>) -> Value {
         spec.insert(
             "selector".to_owned(),
@@ -214,13 +244,13 @@ impl Primary<'_> {
         format!("{}-primary", self.selector.1)
     }
 
-    /// The namespace of both.
-    pub fn namespace(&self) -> &str {
-        text(self.target, "/metadata/namespace")
+    /// The namespace of the target and the primary.
+    fn namespace(&self) -> &str {
+        metadata::namespace(self.target)
     }
 
     /// The labels or the annotations of the target.
-    pub fn metadata(&self, field: &str) -> Map<String, Value> {
+    fn metadata(&self, field: &str) -> Map<String, Value> {
         self.target
             .pointer(&format!("/metadata/{field}"))
             .and_then(Value::as_object)
@@ -234,8 +264,7 @@ impl Primary<'_> {
         labels
     }
 
-    /// A write of the primary.
-    pub fn write(&self, action: Action, failure: String) -> Write {
+    fn write(&self, action: Action, failure: String) -> Write {
         Write {
             object: ObjectRef {
                 kind: self.kind.kind(),
@@ -247,74 +276,11 @@ impl Primary<'_> {
         }
     }
 
-    /// `deployment NAME.NAMESPACE`, as messages call the primary.
+    /// The primary's name in messages: `deployment NAME.NAMESPACE`.
     fn full(&self) -> String {
         let kind = self.kind.kind().name().to_lowercase();
         format!("{kind} {}.{}", self.name, self.namespace())
     }
-}
-
-/// One field of a workload that changes: to a value, or away.
-#[derive(Debug, PartialEq)]
-pub struct Change {
-    path: String,
-    value: Option<Value>,
-}
-
-impl Change {
-    /// The change that gives a field this value; `None` if it has it.
-    pub fn of(object: &Value, path: &str, value: Option<Value>) -> Option<Self> {
-        (object.pointer(path) != value.as_ref()).then(|| Self {
-            path: path.to_owned(),
-            value,
-        })
-    }
-
-    /// The change as an operation of a JSON Patch.
-    pub fn operation(self) -> Value {
-        match self.value {
-            Some(value) => json!({"op": "add", "path": self.path, "value": value}),
-            None => json!({"op": "remove", "path": self.path}),
-        }
-    }
-
-    /// Carries the change out, as the API server does.
-    ///
-    /// # Panics
-    ///
-    /// Where the field has no parent.
-    #[cfg(test)]
-    pub fn apply(self, object: &mut Value) {
-        let Some((parent, key)) = self.path.rsplit_once('/') else {
-            return;
-        };
-        let parent = object.pointer_mut(parent).and_then(Value::as_object_mut);
-        let parent = parent.expect("the field's parent");
-        match self.value {
-            Some(value) => drop(parent.insert(key.to_owned(), value)),
-            None => drop(parent.remove(key)),
-        }
-    }
-}
-
-/// A JSON Patch that applies only to the object and the generation of its spec that were observed. (Not to its
-/// `resourceVersion`: a status changes with every pod.)
-pub fn conditional(object: &Value, changes: Vec<Value>) -> Value {
-    let test = |path: &str| json!({"op": "test", "path": path, "value": object.pointer(path)});
-    Value::Array(
-        [test("/metadata/uid"), test("/metadata/generation")]
-            .into_iter()
-            .chain(changes)
-            .collect(),
-    )
-}
-
-/// A text somewhere in an object; empty if it is not there.
-pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object
-        .pointer(pointer)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -392,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn promoting_twice_changes_nothing() {
+    fn a_repeated_promotion_changes_nothing() {
         with(|primary| {
             let Action::Create(mut object) = primary.create().action else {
                 panic!("not a create")
@@ -433,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_without_a_known_label_is_said_so() {
+    fn a_target_without_a_selector_label_is_refused() {
         let labels = ["app".to_owned(), "name".to_owned()];
         assert_eq!(
             selector(TargetKind::Deployment, &target(), &labels),
@@ -441,7 +407,7 @@ mod tests {
         );
         let error = selector(TargetKind::Deployment, &target(), &labels[1..]).unwrap_err();
         assert_eq!(
-            error,
+            error.to_string(),
             "getSelectorLabel failed: deployment podinfo.test spec.selector.matchLabels must contain one of [name]"
         );
     }

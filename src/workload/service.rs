@@ -1,4 +1,5 @@
-//! The three Services of a canary: for clients, for the primary, for the canary (`pkg/router/kubernetes_default.go`).
+//! The three Services of a release: the one that clients call, the primary's and the canary's (Flagger:
+//! `pkg/router/kubernetes_default.go`).
 
 use std::collections::BTreeMap;
 
@@ -10,27 +11,34 @@ use crate::{
     snapshot::{Action, Kind, ObjectRef, Write},
 };
 
-/// Containers whose ports are the mesh's, not the application's.
+/// The containers whose ports belong to the mesh and not to the application.
 const PROXIES: [&str; 2] = ["istio-proxy", "envoy"];
 
-/// What the Services are made of.
+/// The values from which the Services are made.
 pub struct Services<'a> {
     /// The Canary.
     pub canary: &'a Canary,
-    /// The label that selects the target's pods: key and value.
+    /// The label that selects the target's pods: its key and its value.
     pub selector: (&'a str, &'a str),
     /// The target's pod template, for `portDiscovery`.
     pub template: &'a Value,
 }
 
+/// The labels, annotations and selector that a Service should have.
+struct Wanted {
+    labels: Map<String, Value>,
+    annotations: Map<String, Value>,
+    selector: Value,
+}
+
 impl Services<'_> {
-    /// The canary's Service: nothing, if the live one is as it should be.
+    /// Creates or repairs the canary's Service. Returns no write if it is correct already.
     pub fn canary(&self, live: Option<&Value>) -> Option<Write> {
         let metadata = self.canary.spec.service.canary.as_ref();
         self.service(&self.canary.canary_name(), self.selector.1, metadata, live)
     }
 
-    /// The primary's Service.
+    /// Creates or repairs the primary's Service. Returns no write if it is correct already.
     pub fn primary(&self, live: Option<&Value>) -> Option<Write> {
         let metadata = self.canary.spec.service.primary.as_ref();
         self.service(
@@ -41,7 +49,7 @@ impl Services<'_> {
         )
     }
 
-    /// The Service that clients call; one that was there before is taken over.
+    /// Creates or repairs the Service that clients call, and takes over an existing one. Returns no write if it is correct already.
     pub fn apex(&self, live: Option<&Value>) -> Option<Write> {
         let metadata = self.canary.spec.service.apex.as_ref();
         self.service(
@@ -52,7 +60,8 @@ impl Services<'_> {
         )
     }
 
-    /// The Service that clients call as it led before the Canary; one that we made leads to the target until it goes with the Canary.
+    /// Gives the Service that clients call the selector that it had before the Canary. A Service that the operator created selects the
+    /// target's pods until Kubernetes deletes it together with the Canary. Returns no write if there is nothing to change.
     pub fn restored_apex(&self, live: Option<&Value>) -> Option<Write> {
         let live = live?;
         let name = self.canary.apex_name();
@@ -88,26 +97,23 @@ impl Services<'_> {
         live: Option<&Value>,
     ) -> Option<Write> {
         let namespace = self.canary.metadata.namespace.clone().unwrap_or_default();
-        let selector = json!({self.selector.0: selected});
         let map = |map: Option<&BTreeMap<String, String>>| json_map(map.into_iter().flatten());
         let mut labels = map(metadata.and_then(|m| m.labels.as_ref()));
         labels.insert(self.selector.0.to_owned(), json!(name));
-        let annotations = with_flux(map(metadata.and_then(|m| m.annotations.as_ref())));
-        let (action, verb) = match live {
+        let wanted = Wanted {
+            labels,
+            annotations: with_flux(map(metadata.and_then(|m| m.annotations.as_ref()))),
+            selector: json!({self.selector.0: selected}),
+        };
+        let (action, failure) = match live {
             None => (
-                Action::Create(self.new_service(name, &namespace, labels, annotations, &selector)),
-                "create",
+                Action::Create(self.new_service(name, &namespace, wanted)),
+                format!("reconcileService failed: service {name}.{namespace} create error: "),
             ),
             Some(live) => (
-                Action::Replace(self.repaired(live, labels, annotations, &selector)?),
-                "update",
+                Action::Replace(self.repaired(live, wanted)?),
+                format!("reconcileService failed: service {name} update error: "),
             ),
-        };
-        let failure = match verb {
-            "create" => {
-                format!("reconcileService failed: service {name}.{namespace} create error: ")
-            }
-            _ => format!("reconcileService failed: service {name} update error: "),
         };
         Some(Write {
             object: ObjectRef {
@@ -120,14 +126,12 @@ impl Services<'_> {
         })
     }
 
-    fn new_service(
-        &self,
-        name: &str,
-        namespace: &str,
-        labels: Map<String, Value>,
-        annotations: Map<String, Value>,
-        selector: &Value,
-    ) -> Value {
+    fn new_service(&self, name: &str, namespace: &str, wanted: Wanted) -> Value {
+        let Wanted {
+            labels,
+            annotations,
+            selector,
+        } = wanted;
         let service = &self.canary.spec.service;
         let mut spec = json!({"type": "ClusterIP", "selector": selector, "ports": self.ports()});
         if service.headless {
@@ -146,14 +150,9 @@ impl Services<'_> {
             "spec": spec})
     }
 
-    /// The live Service with our part as it should be: ports and selector always, metadata only if it is ours.
-    fn repaired(
-        &self,
-        live: &Value,
-        labels: Map<String, Value>,
-        annotations: Map<String, Value>,
-        selector: &Value,
-    ) -> Option<Value> {
+    /// The live Service with the wanted ports and selector and, if the Canary owns it, the wanted metadata. Returns `None` if it has
+    /// them already.
+    fn repaired(&self, live: &Value, wanted: Wanted) -> Option<Value> {
         let mut changes = Vec::new();
         let nothing = Vec::new();
         let live_ports = live["spec"]["ports"].as_array().unwrap_or(&nothing);
@@ -169,11 +168,15 @@ impl Services<'_> {
         if sorted(&ports) != sorted(live_ports) {
             changes.push(("spec", "ports", Value::Array(ports)));
         }
-        if live["spec"]["selector"] != *selector {
-            changes.push(("spec", "selector", selector.clone()));
+        if live["spec"]["selector"] != wanted.selector {
+            changes.push(("spec", "selector", wanted.selector));
         }
         if is_owned(live, self.canary) {
-            for (field, mut map) in [("labels", labels), ("annotations", annotations)] {
+            let metadata = [
+                ("labels", wanted.labels),
+                ("annotations", wanted.annotations),
+            ];
+            for (field, mut map) in metadata {
                 map.extend(unmanaged(self.canary, live, field));
                 if live["metadata"][field].as_object() != Some(&map) {
                     changes.push(("metadata", field, Value::Object(map)));
@@ -183,14 +186,14 @@ impl Services<'_> {
         if changes.is_empty() {
             return None;
         }
-        let mut wanted = live.clone();
+        let mut repaired = live.clone();
         for (part, field, value) in changes {
-            wanted[part][field] = value;
+            repaired[part][field] = value;
         }
-        let annotations = wanted["metadata"]["annotations"].as_object().cloned();
-        wanted["metadata"]["annotations"] =
+        let annotations = repaired["metadata"]["annotations"].as_object().cloned();
+        repaired["metadata"]["annotations"] =
             Value::Object(with_flux(annotations.unwrap_or_default()));
-        Some(wanted)
+        Some(repaired)
     }
 
     fn ports(&self) -> Vec<Value> {
@@ -208,18 +211,13 @@ impl Services<'_> {
         ports
     }
 
-    /// The containers' other ports, by name.
+    /// The other ports of the application's containers, by name.
     fn discovered(&self) -> BTreeMap<String, i64> {
         let service = &self.canary.spec.service;
         let target = serde_json::to_value(self.canary.target_port()).unwrap_or_default();
-        let mut ports = BTreeMap::new();
-        for container in self
-            .template
-            .pointer("/spec/containers")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
+        let mut discovered = BTreeMap::new();
+        let containers = self.template.pointer("/spec/containers");
+        for container in containers.and_then(Value::as_array).into_iter().flatten() {
             let container_name = container
                 .get("name")
                 .and_then(Value::as_str)
@@ -227,13 +225,8 @@ impl Services<'_> {
             if PROXIES.contains(&container_name) {
                 continue;
             }
-            for (i, port) in container
-                .get("ports")
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten()
-                .enumerate()
-            {
+            let ports = container.get("ports").and_then(Value::as_array);
+            for (i, port) in ports.into_iter().flatten().enumerate() {
                 let number = port
                     .get("containerPort")
                     .and_then(Value::as_i64)
@@ -246,14 +239,14 @@ impl Services<'_> {
                     || (name.is_some() && target.as_str() == name)
                     || (service.target_port.is_none() && number == service.port);
                 if !is_main {
-                    ports.insert(
+                    discovered.insert(
                         name.map_or_else(|| format!("tcp-{container_name}-{i}"), str::to_owned),
                         number,
                     );
                 }
             }
         }
-        ports
+        discovered
     }
 }
 
@@ -263,7 +256,7 @@ fn sorted(ports: &[Value]) -> Vec<&Value> {
     ports
 }
 
-/// The labels or annotations of one of our Services that are left to others.
+/// The labels or annotations of a live object that other tools manage, as `unmanagedMetadata` lists them.
 pub fn unmanaged(canary: &Canary, live: &Value, field: &str) -> Map<String, Value> {
     let keys = canary.spec.service.unmanaged_metadata.as_ref();
     let keys = keys.and_then(|keys| match field {
@@ -331,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn other_ports_are_discovered_but_not_the_proxys() {
+    fn port_discovery_skips_the_proxys_ports() {
         let service = created(&canary(
             json!({"port": 80, "targetPort": "http", "portDiscovery": true}),
         ));
@@ -345,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_of_ours_is_repaired_but_for_what_others_look_after() {
+    fn the_repair_of_an_owned_service_keeps_unmanaged_metadata() {
         let canary = canary(
             json!({"port": 9898, "apex": {"annotations": {"test": "expected"}}, "unmanagedMetadata": {"annotations": ["unmanaged"]}}),
         );
@@ -382,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_of_someone_else_keeps_its_labels() {
+    fn a_service_without_our_owner_keeps_its_labels() {
         let canary = canary(json!({"port": 9898}));
         let template = template();
         let services = Services {

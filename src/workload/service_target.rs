@@ -1,53 +1,46 @@
-//! A core Service as target: the primary and the canary are Services too, copies of the target as it was promoted and as it is
-//! (Flagger's `pkg/canary/service_controller.go`). Whoever writes the target takes care of what answers.
+//! A core Service as the target. The primary and the canary are Services too: the primary is a copy of the target as it was promoted,
+//! the canary is a copy of the target as it is now (Flagger: `pkg/canary/service_controller.go`). The pods behind the target are the
+//! user's affair.
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    metadata::{included, owner_reference},
-    primary::Primary,
-};
+use super::metadata::{included, owner_reference};
 use crate::{
     api::canary::Canary,
     snapshot::{Action, Kind, ObjectRef, TargetKind, Write},
 };
 
-/// What kubectl applied last is about the target alone.
+/// The annotation with kubectl's last configuration of the target. A copy does not get it.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// What the API server gave the live copy, and what a copy of the target's spec must leave it.
-const GIVEN: [&str; 4] = [
+/// The fields that the API server assigned to the live copy. An update of the copy keeps them.
+const ASSIGNED: [&str; 4] = [
     "clusterIP",
     "clusterIPs",
     "ipFamilies",
     "healthCheckNodePort",
 ];
 
-/// The primary as it is first created.
-pub fn create_primary(primary: &Primary<'_>) -> Value {
-    copy(primary.target, primary.name, &primary.owner)
-}
-
-/// Makes the existing primary what the target is; `None` if it is. It stays the Canary's, at its own address.
-pub fn promote(primary: &Primary<'_>, live: &Value) -> Option<Write> {
-    let mut wanted = live.clone();
-    wanted["spec"] = spec(primary.target, live);
-    if wanted == *live {
+/// The primary with the target's spec, labels and annotations. It keeps its owner and its own addresses. Returns `None` if the primary
+/// has the target's spec already.
+pub fn promoted(target: &Value, primary: &Value, include_label_prefix: &[String]) -> Option<Value> {
+    let mut wanted = primary.clone();
+    wanted["spec"] = spec(target, primary);
+    if wanted == *primary {
         return None;
     }
     for field in ["labels", "annotations"] {
-        let map = included(&primary.metadata(field), primary.include_label_prefix);
-        wanted["metadata"][field] = Value::Object(map);
+        let map = target
+            .pointer(&format!("/metadata/{field}"))
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default();
+        wanted["metadata"][field] = Value::Object(included(&map, include_label_prefix));
     }
-    let failure = format!(
-        "updating service {}.{} spec failed: ",
-        primary.name,
-        primary.namespace()
-    );
-    Some(primary.write(Action::Replace(wanted), failure))
+    Some(wanted)
 }
 
-/// The canary's Service, which follows the target; `None` if it is so.
+/// Makes the canary's Service equal to the target. Returns no write if it is so already.
 pub fn canary_service(canary: &Canary, target: &Value, live: Option<&Value>) -> Option<Write> {
     let name = format!("{}-canary", canary.spec.target_ref.name);
     let namespace = canary.metadata.namespace.clone().unwrap_or_default();
@@ -87,8 +80,9 @@ pub fn canary_service(canary: &Canary, target: &Value, live: Option<&Value>) -> 
     })
 }
 
-/// A new Service like the target. (Flagger copies the target's own addresses along, which the API server refuses.)
-fn copy(target: &Value, name: &str, owner: &Value) -> Value {
+/// A new Service with the target's spec, labels and annotations. (Flagger also copies the target's addresses, which the API server
+/// rejects.)
+pub fn copy(target: &Value, name: &str, owner: &Value) -> Value {
     let mut metadata = json!({"name": name, "namespace": target.pointer("/metadata/namespace"), "ownerReferences": [owner]});
     for field in ["labels", "annotations"] {
         let map = target
@@ -103,7 +97,7 @@ fn copy(target: &Value, name: &str, owner: &Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec(target, &Value::Null)})
 }
 
-/// The target's spec, with the addresses that the copy has already.
+/// The target's spec with the addresses and node ports of the live copy.
 fn spec(target: &Value, live: &Value) -> Value {
     let mut spec = match TargetKind::Service.version(target).into_owned() {
         Value::Object(spec) => spec,
@@ -113,7 +107,7 @@ fn spec(target: &Value, live: &Value) -> Value {
     if headless && live.is_null() {
         spec.insert("clusterIP".to_owned(), json!("None"));
     }
-    for field in GIVEN {
+    for field in ASSIGNED {
         if let Some(value) = live.pointer(&format!("/spec/{field}")) {
             spec.insert(field.to_owned(), value.clone());
         }
@@ -154,7 +148,7 @@ mod tests {
             "spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "selector": {"app": app}, "ports": [{"port": 80}]}})
     }
 
-    /// Flagger never gets beyond this: the copy carries the target's own addresses, which the API server refuses.
+    /// Flagger fails at this step: its copy has the target's addresses, which the API server rejects.
     #[test]
     fn a_cluster_ip_service_can_be_a_target() {
         let Some(Write {

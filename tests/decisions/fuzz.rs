@@ -112,7 +112,10 @@ fn a_duration_is_parsed_or_refused_and_parses_again_from_its_display() {
                 Ok(read),
                 "{text:?}"
             ),
-            Err(why) => assert!(why.len() < READ, "{why}"),
+            Err(error) => {
+                let message = error.to_string();
+                assert!(message.len() < READ, "{message}");
+            }
         }
     });
 }

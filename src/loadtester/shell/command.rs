@@ -1,4 +1,5 @@
-//! Runs commands: each in a process group of its own, so that what it starts ends with it, and with no more of its output than is sane.
+//! Runs commands. Each command has a process group of its own, so that the processes that it started end with it. The output that is kept
+//! is limited.
 
 use std::{
     collections::BTreeSet,
@@ -20,27 +21,27 @@ use tokio::{
 
 use crate::loadtester::args::TOKEN;
 
-/// So many bytes of what a command says are kept. The rest is read and left out, so that the command does not wait for a reader.
-pub const OUTPUT: usize = 1 << 20;
+/// The maximum number of bytes of a command's output that are kept. The rest is read and dropped, so that the command does not block.
+pub const MAX_OUTPUT: usize = 1 << 20;
 
-/// What a command said, to stdout and stderr, as it came.
+/// The output of a command to stdout and stderr, in the order of arrival.
 #[derive(Default)]
 pub struct Output {
     kept: Vec<u8>,
-    left_out: u64,
+    dropped: u64,
 }
 
 impl Output {
-    /// As text, with a word on what was left out.
+    /// The output as text, with a note if a part was dropped.
     pub fn text(&self) -> String {
         let text = String::from_utf8_lossy(&self.kept);
-        match self.left_out {
+        match self.dropped {
             0 => text.into_owned(),
             bytes => format!("{text}\n[{bytes} bytes more were left out]"),
         }
     }
 
-    /// Reads to the end.
+    /// Reads the output to its end.
     async fn read(&mut self, mut from: pipe::Receiver) -> io::Result<()> {
         let mut chunk = vec![0; 16 * 1024];
         loop {
@@ -48,21 +49,20 @@ impl Output {
             if count == 0 {
                 return Ok(());
             }
-            let kept = count.min(OUTPUT - self.kept.len());
+            let kept = count.min(MAX_OUTPUT - self.kept.len());
             self.kept.extend(chunk.iter().take(kept));
-            // A count of bytes fits.
-            self.left_out += (count - kept) as u64;
+            self.dropped += (count - kept) as u64;
         }
     }
 }
 
-/// The process groups that may have members, so that none is left when the load tester ends.
+/// The process groups that may still have processes. The load tester kills them before it ends.
 #[derive(Default)]
 pub struct Groups(Mutex<BTreeSet<i32>>);
 
 impl Groups {
-    /// Runs a command until it has ended and nobody is left who could write to its output; or says what went wrong, in Go's words.
-    /// If this is dropped before, all of its process group is killed.
+    /// Runs a command until it ends and no process can write to its output any more. The error is Go's text. If the future is dropped
+    /// before, all processes of the group are killed.
     pub async fn run(&self, argv: &[String], output: &mut Output) -> Result<(), String> {
         let Some((program, args)) = argv.split_first() else {
             return Err("exec: no command".to_owned());
@@ -88,7 +88,7 @@ impl Groups {
     ) -> io::Result<ExitStatus> {
         let (reader, writer) = io::pipe()?;
         let reader = pipe::Receiver::from_owned_fd(reader.into())?;
-        // This process's ends for writing close with the statement, so that reading ends with the command.
+        // At the end of this statement, this process closes its own writers of the pipe: then reading ends with the command.
         let child = Command::new(program)
             .args(args)
             .env_remove(TOKEN)
@@ -107,7 +107,7 @@ impl Groups {
         running.child.wait().await
     }
 
-    /// Kills every process that a command has left behind.
+    /// Kills every process that commands have left behind.
     pub fn kill_all(&self) {
         for group in std::mem::take(&mut *self.groups()) {
             kill(group);
@@ -119,7 +119,7 @@ impl Groups {
     }
 }
 
-/// A command in its process group, until it was waited for.
+/// A running command in its process group.
 struct Running<'a> {
     child: Child,
     group: Option<i32>,
@@ -129,17 +129,17 @@ struct Running<'a> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         let Some(group) = self.group else { return };
-        // It has an id as long as it was not waited for.
+        // The child has an id until it ended and was waited for.
         if self.child.id().is_some() {
             kill(group);
         }
-        // A command may leave processes behind on purpose, silent ones. Their group is known by its number as long as it has members.
+        // A command may leave processes behind on purpose. The number of their group stays valid while the group has members.
         self.groups.groups().retain(|group| has_members(*group));
     }
 }
 
 fn kill(group: i32) {
-    // Fails only if nobody is left.
+    // This fails only if the group has no process left.
     let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
 }
 
@@ -147,7 +147,7 @@ fn has_members(group: i32) -> bool {
     killpg(Pid::from_raw(group), None).is_ok()
 }
 
-/// What Go calls signals on Linux, by their numbers.
+/// Go's names of signals on Linux, by number.
 const SIGNALS: [&str; 16] = [
     "signal 0",
     "hangup",
@@ -167,7 +167,7 @@ const SIGNALS: [&str; 16] = [
     "terminated",
 ];
 
-/// How a command ended, as Go words it.
+/// Go's text for the status of a command that failed.
 fn describe(status: ExitStatus) -> String {
     let Some(signal) = status.signal() else {
         return format!("exit status {}", status.code().unwrap_or(-1));

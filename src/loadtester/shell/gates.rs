@@ -1,4 +1,4 @@
-//! The gates as they are now, and in a file, if there is one.
+//! Stores the open gates in memory and, with `-gates`, in a file.
 
 use std::{
     ffi::OsStr,
@@ -10,42 +10,43 @@ use tokio::{fs, io::AsyncWriteExt, sync::Mutex};
 
 use crate::loadtester::{call::Action, gate::Gates};
 
-/// The gates that are open.
-pub struct KeptGates {
+/// The current gates and their file.
+pub struct StoredGates {
     file: Option<PathBuf>,
     gates: Mutex<Gates>,
 }
 
-impl KeptGates {
-    /// Those that the file names; none, if there is no file or it is not there yet. An error names the file, and says what to do.
+impl StoredGates {
+    /// Reads the open gates from the file. Starts with all gates closed if `file` is `None` or the file does not exist. An error names
+    /// the file and a way to fix it.
     pub async fn load(file: Option<String>) -> Result<Self, String> {
         let file = file.map(PathBuf::from);
         let gates = match &file {
             None => Gates::default(),
             Some(path) => {
                 let gates = match fs::read_to_string(path).await {
-                    Ok(text) => Gates::read(&text),
+                    Ok(text) => Gates::read(&text).map_err(|error| error.to_string()),
                     Err(error) if error.kind() == ErrorKind::NotFound => Ok(Gates::default()),
                     Err(error) => Err(error.to_string()),
                 };
                 gates.map_err(|why| {
                     format!(
-                        "-gates={}: {why}; mend it, or remove it to begin with all gates closed",
+                        "-gates={}: {why}; repair the file, or remove it to start with all gates closed",
                         path.display()
                     )
                 })?
             }
         };
-        let kept = Self {
+        let stored = Self {
             file,
             gates: Mutex::new(gates.clone()),
         };
-        // Better known now than when a gate is to be opened.
-        kept.write(&gates).await?;
-        Ok(kept)
+        // If the file cannot be written, fail now and not when a gate is opened.
+        stored.write(&gates).await?;
+        Ok(stored)
     }
 
-    /// Whether a gate is open, once an action is done. If it could not be kept, it is not done.
+    /// Does an action on a gate and returns whether the gate is open then. If the file cannot be written, the gate does not change.
     pub async fn act(&self, action: Action, key: &str) -> Result<bool, String> {
         let mut gates = self.gates.lock().await;
         let wanted = match action {
@@ -60,7 +61,7 @@ impl KeptGates {
         Ok(gates.is_open(key))
     }
 
-    /// Replaces the file as a whole: whoever reads it, and whenever, finds either what was or what is.
+    /// Replaces the complete file: a reader finds either the old or the new content.
     async fn write(&self, gates: &Gates) -> Result<(), String> {
         let Some(path) = &self.file else {
             return Ok(());
@@ -72,7 +73,7 @@ impl KeptGates {
     }
 }
 
-/// Also when the machine loses its power.
+/// Replaces a file atomically. The content is complete even after a power failure.
 async fn replace(path: &Path, new: &OsStr, text: &[u8]) -> io::Result<()> {
     let mut file = fs::File::create(new).await?;
     file.write_all(text).await?;

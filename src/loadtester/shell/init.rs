@@ -1,4 +1,4 @@
-//! What a container's first process must do: it inherits the processes whose parents ended, and nobody else waits for them.
+//! The duty of a container's first process: it inherits every process whose parent ended, and must wait for it.
 
 use std::{
     env,
@@ -19,37 +19,39 @@ pub fn is_first() -> bool {
     std::process::id() == 1
 }
 
-/// Runs this program once more, as a child, and passes on what it is told to end by; returns when the child ends, as that does.
+/// Runs this program once more as a child process and forwards SIGTERM and SIGINT to it. Returns the child's exit code when the child
+/// ends.
 ///
 /// # Errors
-/// It cannot be run once more.
+///
+/// Returns an error if the child cannot be started or signals cannot be received.
 pub fn run() -> Result<ExitCode, String> {
     let failed = |what: &str, why: &dyn std::fmt::Display| format!("{what}: {why}");
     let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD]
         .into_iter()
         .collect();
     let program = env::current_exe().map_err(|e| failed("the program", &e))?;
-    // In a group of its own: a terminal tells us, and we tell it.
+    // The child has a process group of its own: a terminal signals this process, and this process forwards the signal.
     let child = Command::new(&program)
         .args(env::args_os().skip(1))
         .process_group(0)
         .spawn()
         .map_err(|e| failed("starting the load tester", &e))?;
-    // After the child has begun: it would not hear them either.
+    // Block the signals after the start of the child, because a child inherits blocked signals.
     signals.thread_block().map_err(|e| failed("signals", &e))?;
     loop {
         if let Some(code) = reap(&child) {
             return Ok(ExitCode::from(code));
         }
-        let told = signals.wait().map_err(|e| failed("signals", &e))?;
-        if told != Signal::SIGCHLD {
-            // It may have ended: the next signal says so.
-            let _ = kill(pid(&child), told);
+        let received = signals.wait().map_err(|e| failed("signals", &e))?;
+        if received != Signal::SIGCHLD {
+            // This fails if the child has ended. Then the next signal is SIGCHLD.
+            let _ = kill(pid(&child), received);
         }
     }
 }
 
-/// Waits for all that ended; the child's code if it is among them.
+/// Waits for all processes that ended. Returns the child's exit code if the child is one of them.
 fn reap(child: &Child) -> Option<u8> {
     let mut code = None;
     loop {
@@ -58,7 +60,7 @@ fn reap(child: &Child) -> Option<u8> {
                 code = u8::try_from(with).ok().or(Some(1));
             }
             Ok(WaitStatus::Signaled(ended, by, _)) if ended == pid(child) => {
-                // As shells say it.
+                // Shells use the same code.
                 code = u8::try_from(128 + by as i32).ok();
             }
             Ok(WaitStatus::StillAlive) | Err(_) => return code,

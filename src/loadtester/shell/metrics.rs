@@ -1,39 +1,39 @@
-//! What the load tester measures of itself, under `flagger_rs_`: Flagger's measures its process only.
+//! The load tester's own metrics, with the prefix `flagger_rs_`. Flagger's load tester only has the metrics of its process.
 
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
-/// How tasks go.
+/// The metrics of tasks.
 pub struct Metrics {
     registry: Registry,
-    /// Those that run now.
+    /// The number of running tasks.
     pub running: IntGauge,
     ended: IntCounterVec,
 }
 
-/// How a task went.
+/// The outcome of a task.
 #[derive(Clone, Copy)]
 pub enum Outcome {
-    /// It ended well.
+    /// The task ended successfully.
     Finished,
-    /// It did not.
+    /// The task failed.
     Failed,
-    /// It runs already.
+    /// The same task runs already.
     Skipped,
-    /// Too many run.
+    /// Too many tasks run already.
     Refused,
 }
 
 impl Metrics {
-    /// Registers them. An error is one of this program.
+    /// Registers the metrics. An error is a defect of this program.
     pub fn new() -> Result<Self, prometheus::Error> {
         let running = IntGauge::new(
             "flagger_rs_loadtester_tasks_running",
-            "Tasks that run at this moment.",
+            "Number of running tasks.",
         )?;
         let ended = IntCounterVec::new(
             Opts::new(
                 "flagger_rs_loadtester_tasks_total",
-                "Tasks by how they went: finished, failed, skipped (it runs already) or refused (too many run).",
+                "Number of tasks by outcome: finished, failed, skipped (the same task runs already) or refused (too many tasks run).",
             ),
             &["outcome"],
         )?;
@@ -47,7 +47,7 @@ impl Metrics {
         })
     }
 
-    /// Counts a task.
+    /// Counts a task by its outcome.
     pub fn count(&self, outcome: Outcome) {
         let outcome = match outcome {
             Outcome::Finished => "finished",
@@ -58,7 +58,7 @@ impl Metrics {
         self.ended.with_label_values(&[outcome]).inc();
     }
 
-    /// The text that Prometheus reads.
+    /// Returns the metrics in the text format of Prometheus.
     pub fn render(&self) -> String {
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())

@@ -1,4 +1,5 @@
-//! THE ONLY I/O of the load tester: listens, runs commands, calls other servers, keeps the gates. What is meant is decided elsewhere.
+//! THE ONLY I/O of the load tester: listens, runs commands, calls other servers and stores the gates. All decisions are made in the pure
+//! modules beside this folder.
 
 pub mod command;
 pub mod gates;

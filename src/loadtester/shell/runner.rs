@@ -1,4 +1,5 @@
-//! Does tasks: so many at once, each for so long, those that put load on a version once at a time.
+//! Runs tasks, within a limit of concurrent tasks and a time limit for each. A task that puts load on a version runs only once at the same
+//! time.
 
 use std::{
     collections::HashSet,
@@ -26,20 +27,20 @@ use crate::{
     shell::outside::http::Http,
 };
 
-/// So many bytes of what a command said go to the log.
-const LOGGED: usize = 8 * 1024;
-/// The longest that the end waits for tasks that were told to end: a server may have to be called.
+/// The maximum number of bytes of a command's output in the log.
+const MAX_LOGGED: usize = 8 * 1024;
+/// The time that tasks have to end when the load tester stops: a task may have to call another server first.
 const END: Duration = Duration::from_secs(5);
 
-/// Status and body of an answer.
+/// The status and the body of an answer.
 pub type Answer = (u16, String);
 
-/// Does tasks.
+/// Runs tasks.
 pub struct Runner {
     limit: Duration,
     most: u16,
     slots: Arc<Semaphore>,
-    /// What runs in the background: for whom, and what.
+    /// The tasks in the background: the canary and the command of each.
     loads: Mutex<HashSet<(String, String)>>,
     groups: Groups,
     http: Http,
@@ -47,17 +48,17 @@ pub struct Runner {
     ending: watch::Sender<Ending>,
 }
 
-/// Which tasks are to end.
+/// The tasks that must end.
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
 enum Ending {
     None,
-    /// Those that nobody waits for.
+    /// The tasks that no caller waits for.
     Loads,
     All,
 }
 
 impl Runner {
-    /// A runner of at most so many tasks at once, each for so long at most.
+    /// A runner of at most `most` tasks at the same time. Each task has the time limit `limit`.
     pub fn new(limit: Duration, most: u16, metrics: Arc<Metrics>) -> Self {
         Self {
             limit,
@@ -71,8 +72,8 @@ impl Runner {
         }
     }
 
-    /// Does a task for a canary, and says what its caller is answered: at once for what puts load on a version, else when it has ended.
-    /// A caller who hangs up ends nothing, as in Flagger: a command that was cut off could leave a mess.
+    /// Runs a task for a canary and returns the answer to the caller: at once for a task that puts load on a version, and after the end of
+    /// any other task. As in Flagger, the task continues if the caller disconnects: an interrupted command could leave a test half done.
     pub async fn take(self: &Arc<Self>, canary: String, task: Task) -> Answer {
         match task {
             Task::Load(command) => {
@@ -100,20 +101,20 @@ impl Runner {
         }
     }
 
-    /// Ends what nobody waits for.
+    /// Ends the tasks that no caller waits for.
     pub fn end_loads(&self) {
         self.ending.send_replace(Ending::Loads);
     }
 
-    /// Ends everything. Afterwards no process is left of the group that a task started.
+    /// Ends all tasks. Afterwards no process of a task's group is left.
     pub async fn end(&self) {
         self.ending.send_replace(Ending::All);
-        // Who ends in time gives its slot back; who does not is dropped with the runtime.
+        // A task that ends in time gives its slot back. Any other task is dropped with the runtime.
         let _ = timeout(END, self.slots.acquire_many(self.most.into())).await;
         self.groups.kill_all();
     }
 
-    /// Starts a task that is not waited for, unless it runs already.
+    /// Starts a task in the background, unless it runs already.
     fn start(
         self: &Arc<Self>,
         key: (String, String),
@@ -145,7 +146,7 @@ impl Runner {
         accepted
     }
 
-    /// Does a task to its end, even if nobody waits for it any more.
+    /// Runs a task to its end, even if the caller disconnects.
     async fn finish(
         self: &Arc<Self>,
         task: impl Future<Output = (Outcome, Answer)> + Send + 'static,
@@ -172,7 +173,7 @@ impl Runner {
             );
             warn!("task refused: {why}");
             self.metrics.count(Outcome::Refused);
-            // Webhooks with retries try again after this status.
+            // After this status, webhooks with `retries` try again.
             return Err((429, why));
         };
         self.metrics.running.inc();
@@ -198,20 +199,20 @@ impl Runner {
         }
     }
 
-    /// Runs a command: what it said, or how it failed, in Flagger's words.
+    /// Runs a command and returns its output. The error is Flagger's text.
     async fn run(&self, canary: &str, command: &Command, ending: Ending) -> Result<String, String> {
         let mut output = Output::default();
         let ended = tokio::select! {
             ended = self.groups.run(&command.argv, &mut output) => ended,
-            // Go's word for what then happens to it, and ours for why.
-            why = self.up(ending) => Err(format!("signal: killed ({why})")),
+            // Go's text for a killed command, and the reason.
+            why = self.deadline(ending) => Err(format!("signal: killed ({why})")),
         };
         let (Command { text, name, .. }, output) = (command, output.text());
         if let Err(why) = ended {
             error!(canary, "command failed {name} {why} {}", head(&output));
             return Err(format!("command {text} failed: {output}: {why}"));
         }
-        // What somebody waited for is always logged, as in Flagger.
+        // As in Flagger, the output is always logged if a caller waits for the command.
         if command.log_output || ending == Ending::All {
             info!(canary, "{}", head(&output));
         }
@@ -222,7 +223,7 @@ impl Runner {
     async fn concord(&self, canary: &str, job: &concord::Job) -> (Outcome, Answer) {
         let ended = tokio::select! {
             ended = remote::concord(&self.http, job, canary) => ended,
-            why = self.up(Ending::All) => Err(format!("context timedout ({why})")),
+            why = self.deadline(Ending::All) => Err(format!("context timedout ({why})")),
         };
         match ended {
             Ok(()) => (Outcome::Finished, (200, String::new())),
@@ -235,8 +236,8 @@ impl Runner {
 
     async fn ngrinder(&self, canary: &str, job: &ngrinder::Job) -> Outcome {
         info!(canary, "task starting ngrinder clone {}", job.clone);
-        let up = self.up(Ending::Loads);
-        match remote::ngrinder(&self.http, job, canary, up).await {
+        let deadline = self.deadline(Ending::Loads);
+        match remote::ngrinder(&self.http, job, canary, deadline).await {
             Ok(()) => {
                 info!(canary, "command finished ngrinder clone {}", job.clone);
                 Outcome::Finished
@@ -248,15 +249,15 @@ impl Runner {
         }
     }
 
-    /// Waits until a task's time is up, and says why it is.
-    async fn up(&self, ending: Ending) -> String {
-        let mut told = self.ending.subscribe();
+    /// Waits until a task must end, and returns the reason: its time limit, or the stop of the load tester.
+    async fn deadline(&self, ending: Ending) -> String {
+        let mut current = self.ending.subscribe();
         tokio::select! {
             () = sleep(self.limit) => {
                 format!("it ran longer than -timeout={} allows", duration::display(self.limit))
             }
-            // The sender is ours: it is there as long as we are.
-            _ = told.wait_for(|now| *now >= ending) => "the load tester stops".to_owned(),
+            // This cannot fail: the runner owns the sender.
+            _ = current.wait_for(|now| *now >= ending) => "the load tester stops".to_owned(),
         }
     }
 
@@ -265,7 +266,7 @@ impl Runner {
     }
 }
 
-/// A task that counts among those that run.
+/// A place among the running tasks.
 struct Slot {
     metrics: Arc<Metrics>,
     _permit: OwnedSemaphorePermit,
@@ -277,7 +278,7 @@ impl Drop for Slot {
     }
 }
 
-/// A task in the background; it can be started again once this is dropped.
+/// A task in the background. The same task can start again after this is dropped.
 struct Load {
     runner: Arc<Runner>,
     key: (String, String),
@@ -290,9 +291,9 @@ impl Drop for Load {
     }
 }
 
-/// As much of a text as goes to the log.
+/// The beginning of a text, for the log.
 fn head(text: &str) -> String {
-    let longest = LOGGED.min(text.len());
+    let longest = MAX_LOGGED.min(text.len());
     let end = (0..=longest).rev().find(|end| text.is_char_boundary(*end));
     match text.split_at_checked(end.unwrap_or(0)) {
         Some((head, rest)) if !rest.is_empty() => {

@@ -1,4 +1,4 @@
-//! Listens to webhooks, and answers them.
+//! Listens for webhooks and answers them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tracing::{error, info, warn};
 
 use super::{
-    gates::KeptGates,
+    gates::StoredGates,
     metrics::Metrics,
     runner::{Answer, Runner},
 };
@@ -30,36 +30,37 @@ use crate::{
     snapshot::Secret,
 };
 
-/// A body is at most so long.
-const BODY: usize = 1 << 20;
-/// And has to arrive within this time.
+/// The maximum length of a body, in bytes.
+const MAX_BODY: usize = 1 << 20;
+/// The time within which a body must arrive.
 const ARRIVAL: Duration = Duration::from_secs(30);
-/// Once told to stop: how long callers who wait for a task have. Kubernetes kills after 30 s, by default; Flagger waits for a minute.
+/// The time that callers may continue to wait for a task after a signal to stop. By default, Kubernetes kills a pod after 30 s. (Flagger
+/// waits for a minute.)
 const GRACE: Duration = Duration::from_secs(20);
 
-/// How urgently the load tester is to stop.
+/// How urgently the load tester must stop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stop {
-    /// It is not.
+    /// The load tester continues.
     #[default]
     No,
-    /// Callers who wait for a task may wait on for a while.
+    /// The load tester stops when the tasks that callers wait for have ended, or after a short time.
     Soon,
-    /// Nobody is waited for.
+    /// The load tester stops at once.
     Now,
 }
 
-/// What answers have to do with.
+/// The state that answers need.
 struct LoadTester {
     namespaces: Option<Regex>,
     allowed: Option<Allowed>,
     token: Option<Secret>,
-    gates: KeptGates,
+    gates: StoredGates,
     runner: Arc<Runner>,
     metrics: Arc<Metrics>,
 }
 
-/// Serves until told to stop. When this returns, no process is left that a task started.
+/// Serves until `stop` changes. After this function returns, no process that a task started is left.
 pub async fn serve(
     config: Config,
     listener: TcpListener,
@@ -73,14 +74,14 @@ pub async fn serve(
         namespaces: config.namespaces,
         allowed: config.allowed,
         token: config.token,
-        gates: KeptGates::load(config.gates).await?,
+        gates: StoredGates::load(config.gates).await?,
         runner: runner.clone(),
         metrics,
     };
     let router = Router::new().fallback(answer).with_state(Arc::new(tester));
-    let (told, loads) = (reached(stop.clone(), Stop::Soon), runner.clone());
+    let (stopped, loads) = (reached(stop.clone(), Stop::Soon), runner.clone());
     let soon = async move {
-        told.await;
+        stopped.await;
         info!("shutting down the task runner");
         loads.end_loads();
     };
@@ -93,8 +94,9 @@ pub async fn serve(
     served.map_err(|error| format!("HTTP server: {error}"))
 }
 
+/// Waits until the load tester must stop with at least this urgency.
 async fn reached(mut stop: watch::Receiver<Stop>, at: Stop) {
-    // Without a sender there is no other end than that of the process.
+    // If the sender is gone, no signal can arrive any more: wait forever.
     if stop.wait_for(|stop| *stop >= at).await.is_err() {
         std::future::pending::<()>().await;
     }
@@ -108,7 +110,10 @@ async fn answer(State(tester): State<Arc<LoadTester>>, request: Request) -> Resp
         Endpoint::Approve | Endpoint::Halt | Endpoint::Gate(..) | Endpoint::Task => {}
     }
     if !tester.knows(request.headers()) {
-        warn!("a call of {} without the token", request.uri().path());
+        warn!(
+            "refused a call of {} without the token",
+            request.uri().path()
+        );
         let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
         let why =
             "Unauthorized: send `Authorization: Bearer TOKEN`, or call http://flagger:TOKEN@…";
@@ -131,19 +136,21 @@ async fn answer(State(tester): State<Arc<LoadTester>>, request: Request) -> Resp
     };
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     if body.is_empty() {
-        // Without a body, Go names no type of one.
+        // As in Go, an answer without a body has no content type.
         return status.into_response();
     }
     (status, body).into_response()
 }
 
-/// Reads who calls and what for; or the answer, if that cannot be read.
+/// Reads the call from a request. The error is the answer to a request that cannot be read.
 async fn call(request: Request) -> Result<Call, Answer> {
     let answer = match timeout(ARRIVAL, body(request)).await {
-        Ok(Ok(body)) if body.len() > BODY => (413, format!("the body is longer than {BODY} bytes")),
+        Ok(Ok(body)) if body.len() > MAX_BODY => {
+            (413, format!("the body is longer than {MAX_BODY} bytes"))
+        }
         Ok(Ok(body)) => match Call::read(&body) {
             Ok(call) => return Ok(call),
-            Err(why) => (400, why),
+            Err(error) => (400, error.to_string()),
         },
         Ok(Err(error)) => (400, error.to_string()),
         Err(_) => {
@@ -155,12 +162,12 @@ async fn call(request: Request) -> Result<Call, Answer> {
     Err(answer)
 }
 
-/// Reads a body to its end: a caller who still sends would not see the answer. What is more than enough is not kept.
+/// Reads a body to its end, because a caller that still sends does not read the answer. Drops the part beyond the maximum.
 async fn body(request: Request) -> Result<Vec<u8>, axum::Error> {
     let mut chunks = request.into_body().into_data_stream();
     let mut body = Vec::new();
     while let Some(chunk) = chunks.try_next().await? {
-        if body.len() <= BODY {
+        if body.len() <= MAX_BODY {
             body.extend_from_slice(&chunk);
         }
     }
@@ -190,7 +197,7 @@ impl LoadTester {
         let open = match self.gates.act(action, &key).await {
             Ok(open) => open,
             Err(why) => {
-                error!("{key} {name} is as it was: {why}");
+                error!("{key} {name} is unchanged: {why}");
                 return (500, why);
             }
         };
@@ -211,8 +218,8 @@ impl LoadTester {
         match Task::of(&call.metadata, self.allowed.as_ref()) {
             Ok(task) => self.runner.take(canary, task).await,
             Err(refusal) => {
-                error!(canary, "task refused: {}", refusal.why);
-                (refusal.status, refusal.why)
+                error!(canary, "task refused: {refusal}");
+                (refusal.status(), refusal.to_string())
             }
         }
     }

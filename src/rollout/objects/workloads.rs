@@ -88,7 +88,7 @@ impl Release<'_> {
         let target = self.snapshot.reference(self.kind.kind(), target);
         let was_just_written = self.snapshot.recently_written.contains(&target);
         let to = match &self.snapshot.canary.spec.autoscaler_ref {
-            Some(_) => Scaler::of(self.snapshot).map_or(1, |scaler| scaler.least()),
+            Some(_) => Scaler::of(self.snapshot).map_or(1, |scaler| scaler.min_replicas()),
             None => self.snapshot.primary().map_or(1, replicas),
         };
         self.wake(to, is_analysed || was_just_written)
@@ -105,7 +105,7 @@ impl Release<'_> {
     fn wake(&self, to: i64, may_rest: bool) -> Vec<Write> {
         let scaler = Scaler::of(self.snapshot);
         let resume = scaler.as_ref().and_then(Scaler::resume);
-        let rests = may_rest && scaler.is_some_and(|scaler| scaler.may_rest());
+        let rests = may_rest && scaler.is_some_and(|scaler| scaler.may_scale_to_zero());
         let to = to.max(1);
         let up = (self.is_scaled_to_zero() && !rests).then(|| {
             let failure = format!(

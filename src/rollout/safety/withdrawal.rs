@@ -23,7 +23,7 @@ pub fn decide(snapshot: &Snapshot) -> Option<Decision> {
         && !snapshot.canary_has_ready_pods()
         && snapshot.primary_has_ready_pods()
         // A scaler that may scale to zero wakes its workload when requests arrive.
-        && !Scaler::of(snapshot).is_some_and(|scaler| scaler.may_rest());
+        && !Scaler::of(snapshot).is_some_and(|scaler| scaler.may_scale_to_zero());
     if !has_no_pods {
         return None;
     }

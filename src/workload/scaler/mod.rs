@@ -1,12 +1,11 @@
-//! The target's autoscaler, and the primary's: a copy that scales the primary (Flagger's `pkg/canary/hpa_reconciler.go` and
+//! The target's autoscaler and its copy that scales the primary (Flagger: `pkg/canary/hpa_reconciler.go` and
 //! `scaled_object_reconciler.go`).
 //!
-//! Copies are whole: a field that no type here knows goes along, and an update changes nothing but the spec.
+//! Copies are complete: they keep fields that have no types here. An update changes the spec only.
 
-mod hpa;
 mod scaled_object;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::metadata::{owner_reference, without_flux};
 use crate::{
@@ -14,24 +13,37 @@ use crate::{
     snapshot::{Action, Kind, ObjectRef, Snapshot, Write},
 };
 
-/// The autoscalers that a Canary can have.
+/// The kinds of autoscalers that a Canary can refer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flavour {
+enum ScalerKind {
+    /// Kubernetes' own autoscaler. It does nothing while its workload has 0 replicas.
     HorizontalPodAutoscaler,
+    /// KEDA's autoscaler. It can scale to zero and from zero.
     ScaledObject,
 }
 
-/// A canary's autoscalers as they are: the target's and the primary's.
+/// The Canary refers to an autoscaler that does not exist.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{title} {name}.{namespace} get query error: {plural}.{group} {name:?} not found")]
+pub struct ScalerNotFound {
+    title: &'static str,
+    plural: &'static str,
+    group: &'static str,
+    name: String,
+    namespace: String,
+}
+
+/// The autoscalers of a Canary as they exist in the cluster: the target's and the primary's.
 pub struct Scaler<'a> {
-    flavour: Flavour,
+    kind: ScalerKind,
     canary: &'a Canary,
     reference: &'a AutoscalerRef,
     target: Option<&'a Value>,
     primary: Option<&'a Value>,
 }
 
-impl Flavour {
-    /// The autoscaler of a reference. A kind that is none of them counts as no autoscaler, as in Flagger.
+impl ScalerKind {
+    /// The kind of a referenced autoscaler. Returns `None` for any other kind: it counts as no autoscaler, as in Flagger.
     fn of(reference: &AutoscalerRef) -> Option<Self> {
         match reference.kind.as_str() {
             "HorizontalPodAutoscaler" => Some(Self::HorizontalPodAutoscaler),
@@ -47,7 +59,7 @@ impl Flavour {
         }
     }
 
-    /// How events call it when it cannot be found.
+    /// The name of the kind in the event about a missing autoscaler.
     const fn title(self) -> &'static str {
         match self {
             Self::HorizontalPodAutoscaler => "HorizontalPodAutoscaler",
@@ -68,45 +80,53 @@ impl Flavour {
             Self::ScaledObject => "updating ScaledObject",
         }
     }
+
+    /// The fields of the spec with the minimum and the maximum of replicas.
+    const fn replica_fields(self) -> [&'static str; 2] {
+        match self {
+            Self::HorizontalPodAutoscaler => ["minReplicas", "maxReplicas"],
+            Self::ScaledObject => ["minReplicaCount", "maxReplicaCount"],
+        }
+    }
 }
 
-/// The name of the primary's scaler.
+/// The name of the primary's autoscaler.
 fn primary_name(reference: &AutoscalerRef) -> String {
     format!("{}-primary", reference.name)
 }
 
-/// The autoscalers that a decision looks at: the target's and the primary's, if the canary has one.
+/// The autoscalers that a decision reads: the target's and the primary's. Returns none if the Canary has no autoscaler.
 pub fn objects(snapshot: &Snapshot) -> Vec<ObjectRef> {
     let reference = snapshot.canary.spec.autoscaler_ref.as_ref();
-    let Some((reference, flavour)) = reference.and_then(|r| Some((r, Flavour::of(r)?))) else {
+    let Some((reference, kind)) = reference.and_then(|r| Some((r, ScalerKind::of(r)?))) else {
         return Vec::new();
     };
     [reference.name.clone(), primary_name(reference)]
-        .map(|name| snapshot.reference(flavour.kind(), &name))
+        .map(|name| snapshot.reference(kind.kind(), &name))
         .into()
 }
 
-/// Whether a scaler keeps its workload at zero, whatever the load.
+/// Whether an autoscaler keeps its workload at 0 replicas, regardless of load.
 pub fn pins_to_zero(object: &Value) -> bool {
-    scaled_object::is_paused(object)
+    scaled_object::is_paused_at_zero(object)
 }
 
 impl<'a> Scaler<'a> {
-    /// A canary's autoscalers, if it has any.
+    /// The autoscalers of a Canary. Returns `None` if the Canary refers to none.
     pub fn of(snapshot: &'a Snapshot) -> Option<Self> {
         let reference = snapshot.canary.spec.autoscaler_ref.as_ref()?;
-        let flavour = Flavour::of(reference)?;
+        let kind = ScalerKind::of(reference)?;
         Some(Self {
-            flavour,
+            kind,
             canary: &snapshot.canary,
             reference,
-            target: snapshot.object(flavour.kind(), &reference.name),
-            primary: snapshot.object(flavour.kind(), &primary_name(reference)),
+            target: snapshot.object(kind.kind(), &reference.name),
+            primary: snapshot.object(kind.kind(), &primary_name(reference)),
         })
     }
 
-    /// Creates the primary's scaler if there is none; what a user reads, if the target has none.
-    pub fn create(&self) -> Result<Option<Write>, String> {
+    /// Creates the primary's autoscaler. Returns no write if it exists already.
+    pub fn create(&self) -> Result<Option<Write>, ScalerNotFound> {
         let target = self.target()?;
         if self.primary.is_some() {
             return Ok(None);
@@ -120,37 +140,37 @@ impl<'a> Scaler<'a> {
                 .and_then(Value::as_object)
                 .map(without_flux)
         };
-        let annotations = match self.flavour {
-            Flavour::HorizontalPodAutoscaler => None,
-            // They say, for instance, that KEDA takes over an HPA that is there already.
-            Flavour::ScaledObject => map("annotations").map(scaled_object::unpaused),
+        let annotations = match self.kind {
+            ScalerKind::HorizontalPodAutoscaler => None,
+            // An annotation can, for example, allow KEDA to take over an existing HPA.
+            ScalerKind::ScaledObject => map("annotations").map(scaled_object::without_pauses),
         };
         for (field, map) in [("labels", map("labels")), ("annotations", annotations)] {
             if let Some(map) = map.filter(|map| !map.is_empty()) {
                 metadata[field] = Value::Object(map);
             }
         }
-        let kind = self.flavour.kind();
-        let object = json!({"apiVersion": kind.api_version(), "kind": kind.name(), "metadata": metadata, "spec": self.wanted(target)});
+        let kind = self.kind.kind();
+        let object = json!({"apiVersion": kind.api_version(), "kind": kind.name(), "metadata": metadata, "spec": self.primary_spec(target)});
         let name = primary_name(self.reference);
         Ok(Some(self.write(
             Action::Create(object),
             name,
-            self.flavour.creating(),
+            self.kind.creating(),
         )))
     }
 
-    /// Brings the primary's scaler to what the target's is now, as a promotion does; creates it if there is none.
-    pub fn promote(&self) -> Result<Option<Write>, String> {
+    /// Gives the primary's autoscaler the spec of the target's, or creates it. Returns no write if it has that spec already.
+    pub fn promote(&self) -> Result<Option<Write>, ScalerNotFound> {
         let target = self.target()?;
         let Some(primary) = self.primary else {
             return self.create();
         };
         let mut wanted = primary.clone();
-        wanted["spec"] = self.wanted(target);
-        if self.flavour == Flavour::ScaledObject {
-            // Flagger may have copied the pause from the target's: it would keep the primary at zero.
-            scaled_object::unpin(&mut wanted);
+        wanted["spec"] = self.primary_spec(target);
+        if self.kind == ScalerKind::ScaledObject {
+            // Flagger may have copied the pause of the target's autoscaler, which would keep the primary at zero.
+            scaled_object::resume(&mut wanted);
         }
         if wanted == *primary {
             return Ok(None);
@@ -159,79 +179,81 @@ impl<'a> Scaler<'a> {
         Ok(Some(self.write(
             Action::Replace(wanted),
             name,
-            self.flavour.updating(),
+            self.kind.updating(),
         )))
     }
 
-    /// Keeps the target's scaler from giving it pods: before it is scaled to zero. An HPA does nothing at zero by itself.
+    /// Pauses the target's autoscaler before the target is scaled to zero, so that the autoscaler does not scale it up again. Returns no
+    /// write if it is paused already, and for an HPA, which does nothing while its workload has 0 replicas.
     pub fn pause(&self) -> Option<Write> {
         self.change(scaled_object::pause)
     }
 
-    /// Lets the target's scaler work again: before the target is scaled up.
+    /// Ends the pause of the target's autoscaler before the target is scaled up. Returns no write if it is not paused.
     pub fn resume(&self) -> Option<Write> {
-        self.change(scaled_object::unpin)
+        self.change(scaled_object::resume)
     }
 
-    /// With how many pods a target begins that is scaled up from zero: as many as its scaler would give it at least.
-    pub fn least(&self) -> i64 {
-        let field = match self.flavour {
-            Flavour::HorizontalPodAutoscaler => "/spec/minReplicas",
-            Flavour::ScaledObject => "/spec/minReplicaCount",
-        };
-        let least = self
+    /// The replicas of a target that is scaled up from zero: the minimum of its autoscaler, and at least 1.
+    pub fn min_replicas(&self) -> i64 {
+        let [min, _] = self.kind.replica_fields();
+        let min = self
             .target
-            .and_then(|scaler| scaler.pointer(field)?.as_i64());
-        least.unwrap_or(1).max(1)
+            .and_then(|scaler| scaler.pointer(&format!("/spec/{min}"))?.as_i64());
+        min.unwrap_or(1).max(1)
     }
 
-    /// Whether the target's scaler may leave it without pods where there is no load. That is the user's wish, not drift.
-    pub fn may_rest(&self) -> bool {
-        self.flavour == Flavour::ScaledObject && self.target.is_some_and(scaled_object::may_rest)
+    /// Whether the target's autoscaler may scale the target to zero when there is no load. This is the user's wish, not drift.
+    pub fn may_scale_to_zero(&self) -> bool {
+        self.kind == ScalerKind::ScaledObject
+            && self.target.is_some_and(scaled_object::may_scale_to_zero)
     }
 
-    fn target(&self) -> Result<&'a Value, String> {
-        let kind = self.flavour.kind();
-        self.target.ok_or_else(|| {
-            format!(
-                "{} {}.{} get query error: {}.{} {:?} not found",
-                self.flavour.title(),
-                self.reference.name,
-                self.namespace(),
-                kind.plural(),
-                kind.group_version().0,
-                self.reference.name
-            )
+    fn target(&self) -> Result<&'a Value, ScalerNotFound> {
+        let kind = self.kind.kind();
+        self.target.ok_or_else(|| ScalerNotFound {
+            title: self.kind.title(),
+            plural: kind.plural(),
+            group: kind.group_version().0,
+            name: self.reference.name.clone(),
+            namespace: self.namespace().to_owned(),
         })
     }
 
-    /// The target's spec, whole, but for whom it scales and what the Canary overrides.
-    fn wanted(&self, target: &Value) -> Value {
+    /// The complete spec of the target's autoscaler with the primary as its workload, and with the overrides of the Canary.
+    fn primary_spec(&self, target: &Value) -> Value {
         let mut spec = target.get("spec").cloned().unwrap_or_default();
         spec["scaleTargetRef"]["name"] = json!(self.canary.primary_workload_name());
-        match self.flavour {
-            Flavour::HorizontalPodAutoscaler => hpa::for_primary(&mut spec, self.reference),
-            Flavour::ScaledObject => {
-                scaled_object::for_primary(
-                    &mut spec,
-                    self.reference,
-                    &self.canary.spec.target_ref.name,
-                );
+        if let Some(overrides) = &self.reference.primary_scaler_replicas {
+            let [min, max] = self.kind.replica_fields();
+            for (field, value) in [(min, overrides.min_replicas), (max, overrides.max_replicas)] {
+                if let Some(value) = value {
+                    spec[field] = json!(value);
+                }
+            }
+        }
+        match self.kind {
+            ScalerKind::HorizontalPodAutoscaler => {}
+            ScalerKind::ScaledObject => {
+                let queries = self.reference.primary_scaler_queries.as_ref();
+                let target = &self.canary.spec.target_ref.name;
+                scaled_object::for_primary(&mut spec, queries, target);
             }
         }
         spec
     }
 
-    /// A change of the target's ScaledObject, which is the user's: the whole object as it was read goes back.
+    /// Changes the target's ScaledObject. It belongs to the user, so the write contains the complete object as it was read. Returns no
+    /// write if nothing changes, and for an HPA.
     fn change(&self, change: fn(&mut Value)) -> Option<Write> {
         let live = self
             .target
-            .filter(|_| self.flavour == Flavour::ScaledObject)?;
+            .filter(|_| self.kind == ScalerKind::ScaledObject)?;
         let mut wanted = live.clone();
         change(&mut wanted);
         (wanted != *live).then(|| {
             let name = self.reference.name.clone();
-            self.write(Action::Replace(wanted), name, self.flavour.updating())
+            self.write(Action::Replace(wanted), name, self.kind.updating())
         })
     }
 
@@ -248,38 +270,13 @@ impl<'a> Scaler<'a> {
         Write {
             failure: format!("{doing} {name}.{namespace} failed: "),
             object: ObjectRef {
-                kind: self.flavour.kind(),
+                kind: self.kind.kind(),
                 namespace,
                 name,
             },
             action,
         }
     }
-}
-
-/// Sets the least and the most replicas where the Canary says so, under the names that the scaler has for them.
-fn override_replicas(spec: &mut Value, reference: &AutoscalerRef, names: [&str; 2]) {
-    let Some(overrides) = &reference.primary_scaler_replicas else {
-        return;
-    };
-    for (field, value) in names
-        .into_iter()
-        .zip([overrides.min_replicas, overrides.max_replicas])
-    {
-        if let Some(value) = value {
-            spec[field] = json!(value);
-        }
-    }
-}
-
-/// An object within an object; made if there is none.
-fn child<'v>(value: &'v mut Value, field: &str) -> Option<&'v mut Map<String, Value>> {
-    let map = value.as_object_mut()?;
-    let child = map.entry(field).or_insert_with(|| json!({}));
-    if child.is_null() {
-        *child = json!({});
-    }
-    child.as_object_mut()
 }
 
 #[cfg(test)]

@@ -1,23 +1,23 @@
-//! KEDA's ScaledObject (`keda.sh/v1alpha1`): it can scale to zero and from it, so it has to be told when the target is to have no pods.
+//! KEDA's ScaledObject (`keda.sh/v1alpha1`). It can scale a workload from zero, so the operator must pause it while the target has to
+//! stay without pods.
+
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{child, override_replicas};
-use crate::api::canary::AutoscalerRef;
-
-/// The annotation by which KEDA keeps a workload at so many replicas.
+/// With this annotation, KEDA keeps the workload at a fixed number of replicas.
 const PAUSED_REPLICAS: &str = "autoscaling.keda.sh/paused-replicas";
 
-/// The annotations that stop KEDA in one way or another begin with this.
+/// The common prefix of the annotations that pause KEDA.
 const PAUSED: &str = "autoscaling.keda.sh/paused";
 
-/// Whether KEDA keeps the workload at zero.
-pub fn is_paused(object: &Value) -> bool {
+/// Whether KEDA keeps the workload at 0 replicas.
+pub fn is_paused_at_zero(object: &Value) -> bool {
     let annotations = object.pointer("/metadata/annotations");
     annotations.and_then(|annotations| annotations.get(PAUSED_REPLICAS)) == Some(&json!("0"))
 }
 
-/// Has KEDA keep the workload at zero.
+/// Makes KEDA keep the workload at 0 replicas.
 pub fn pause(object: &mut Value) {
     let annotations = object
         .get_mut("metadata")
@@ -27,9 +27,9 @@ pub fn pause(object: &mut Value) {
     }
 }
 
-/// Takes that back. A pause at another number is the user's, and stays.
-pub fn unpin(object: &mut Value) {
-    if !is_paused(object) {
+/// Ends a pause at 0 replicas. A pause at another number belongs to the user and stays.
+pub fn resume(object: &mut Value) {
+    if !is_paused_at_zero(object) {
         return;
     }
     let annotations = object
@@ -40,38 +40,37 @@ pub fn unpin(object: &mut Value) {
     }
 }
 
-/// Annotations without those that stop KEDA: the primary is to be scaled, whatever becomes of the target. (Flagger copies them, so
-/// that a primary made while the target is paused stays at zero.)
-pub fn unpaused(annotations: Map<String, Value>) -> Map<String, Value> {
-    let mut annotations = annotations;
+/// Removes the annotations that pause KEDA: it must scale the primary even while the target is paused. (Flagger copies these
+/// annotations, so a primary that was created while the target is paused stays at 0 replicas.)
+pub fn without_pauses(mut annotations: Map<String, Value>) -> Map<String, Value> {
     annotations.retain(|key, _| !key.starts_with(PAUSED));
     annotations
 }
 
-/// Whether KEDA may leave the workload without pods: its least is 0 unless told otherwise, and idle may be less than that.
-pub fn may_rest(object: &Value) -> bool {
+/// Whether KEDA may scale the workload to zero: its minimum is 0 by default, and the idle count can be lower than the minimum.
+pub fn may_scale_to_zero(object: &Value) -> bool {
     let count = |field: &str| {
         object
             .pointer(&format!("/spec/{field}"))
             .and_then(Value::as_i64)
     };
-    !is_paused(object)
+    !is_paused_at_zero(object)
         && count("idleReplicaCount")
             .or_else(|| count("minReplicaCount"))
             .unwrap_or(0)
             == 0
 }
 
-/// What the primary's spec has in place of the target's: replicas, the HPA that KEDA makes, and queries about the primary.
-pub fn for_primary(spec: &mut Value, reference: &AutoscalerRef, target: &str) {
-    override_replicas(spec, reference, ["minReplicaCount", "maxReplicaCount"]);
+/// Changes the spec of the target's ScaledObject into the primary's: the name of the HPA that KEDA creates, and the queries. `queries`
+/// are the Canary's, by the name of the trigger; `target` is the name of the target.
+pub fn for_primary(spec: &mut Value, queries: Option<&BTreeMap<String, String>>, target: &str) {
     let hpa = child(spec, "advanced").map(|advanced| {
         let hpa = advanced
             .entry("horizontalPodAutoscalerConfig")
             .or_insert_with(|| json!({}));
         hpa.get_mut("name")
     });
-    // Two ScaledObjects cannot have one HPA.
+    // Two ScaledObjects cannot share one HPA.
     if let Some(Some(Value::String(name))) = hpa
         && !name.is_empty()
     {
@@ -79,14 +78,14 @@ pub fn for_primary(spec: &mut Value, reference: &AutoscalerRef, target: &str) {
     }
     let triggers = spec.get_mut("triggers").and_then(Value::as_array_mut);
     for trigger in triggers.into_iter().flatten() {
-        ask_about_primary(trigger, reference, target);
+        query_primary(trigger, queries, target);
     }
 }
 
-/// A trigger's query as the Canary has it for the trigger's name; where the Canary has none at all, the target's with the primary
-/// in its place.
-fn ask_about_primary(trigger: &mut Value, reference: &AutoscalerRef, target: &str) {
-    match &reference.primary_scaler_queries {
+/// Sets a trigger's query to the Canary's query for the trigger. If the Canary has no queries at all, replaces the target's name in the
+/// query by the primary's.
+fn query_primary(trigger: &mut Value, queries: Option<&BTreeMap<String, String>>, target: &str) {
+    match queries {
         Some(queries) => {
             let name = trigger
                 .get("name")
@@ -100,14 +99,14 @@ fn ask_about_primary(trigger: &mut Value, reference: &AutoscalerRef, target: &st
         }
         None => {
             if let Some(Value::String(query)) = trigger.pointer_mut("/metadata/query") {
-                *query = about_primary(query, target);
+                *query = with_primary_name(query, target);
             }
         }
     }
 }
 
-/// `podinfo` and `podinfo-canary` become `podinfo-primary`, wherever they stand, as in Flagger.
-fn about_primary(query: &str, target: &str) -> String {
+/// Replaces each `podinfo` and `podinfo-canary` in a query by `podinfo-primary`, as Flagger does.
+fn with_primary_name(query: &str, target: &str) -> String {
     if target.is_empty() {
         return query.to_owned();
     }
@@ -119,4 +118,14 @@ fn about_primary(query: &str, target: &str) -> String {
         text.push_str(part.strip_prefix("-canary").unwrap_or(part));
     }
     text
+}
+
+/// An object in a field of an object. Creates it if the field is missing or null.
+fn child<'v>(value: &'v mut Value, field: &str) -> Option<&'v mut Map<String, Value>> {
+    let map = value.as_object_mut()?;
+    let child = map.entry(field).or_insert_with(|| json!({}));
+    if child.is_null() {
+        *child = json!({});
+    }
+    child.as_object_mut()
 }

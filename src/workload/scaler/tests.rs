@@ -1,11 +1,12 @@
-//! What becomes of the users' scalers.
+//! Tests of the target's autoscaler and of its copy.
 
 use std::sync::Arc;
 
 use super::*;
 use crate::snapshot::Settings;
 
-/// A world with a canary of `podinfo` in `test`, which refers to a scaler `so` with these more fields, and with these scalers.
+/// A snapshot with a Canary of `podinfo` in `test`. The Canary refers to the autoscaler `so`, with these additional fields. `scalers` are
+/// `so` and `so-primary`.
 fn snapshot(kind: &str, more: Value, scalers: &[Value]) -> Snapshot {
     let mut reference = json!({"apiVersion": "v1", "kind": kind, "name": "so"});
     for (field, value) in more.as_object().unwrap() {
@@ -86,7 +87,7 @@ fn scaled_object(annotations: Value, triggers: &[Value]) -> Value {
 }
 
 #[test]
-fn the_primary_has_a_whole_copy_that_scales_the_primary() {
+fn the_primary_gets_a_complete_copy_that_scales_the_primary() {
     let target = scaled_object(
         json!({"x": "y"}),
         &[query(r#"sum(rate(requests{app="podinfo"}[1m]))"#)],
@@ -105,9 +106,9 @@ fn the_primary_has_a_whole_copy_that_scales_the_primary() {
     );
 }
 
-/// Flagger's primary stayed at zero for ever.
+/// Flagger copies the pause: its primary stays at zero for ever.
 #[test]
-fn a_primary_made_while_the_target_is_paused_is_not() {
+fn a_primary_created_while_the_target_is_paused_is_not_paused() {
     let paused = json!({"autoscaling.keda.sh/paused-replicas": "0", "autoscaling.keda.sh/paused": "true",
         "autoscaling.keda.sh/paused-scale-in": "true", "scaledobject.keda.sh/transfer-hpa-ownership": "true"});
     let snapshot = snapshot("ScaledObject", json!({}), &[scaled_object(paused, &[])]);
@@ -118,7 +119,7 @@ fn a_primary_made_while_the_target_is_paused_is_not() {
 }
 
 #[test]
-fn a_primary_that_flagger_pinned_to_zero_is_freed_with_the_next_promotion() {
+fn the_next_promotion_resumes_a_primary_that_flagger_paused_at_zero() {
     let target = scaled_object(json!({}), &[]);
     let mut primary = created(&snapshot(
         "ScaledObject",
@@ -136,15 +137,15 @@ fn a_primary_that_flagger_pinned_to_zero_is_freed_with_the_next_promotion() {
     assert_eq!(promoted(&primary), None);
     primary["metadata"]["annotations"] =
         json!({"autoscaling.keda.sh/paused-replicas": "0", "a": "b"});
-    let freed = written(promoted(&primary));
-    assert_eq!(freed["metadata"]["annotations"], json!({"a": "b"}));
-    // A pause at another number is somebody's wish.
+    let resumed = written(promoted(&primary));
+    assert_eq!(resumed["metadata"]["annotations"], json!({"a": "b"}));
+    // The user paused it at another number.
     primary["metadata"]["annotations"] = json!({"autoscaling.keda.sh/paused-replicas": "3"});
     assert_eq!(promoted(&primary), None);
 }
 
 #[test]
-fn a_promotion_changes_the_spec_and_keeps_what_else_the_primarys_scaler_has() {
+fn a_promotion_changes_only_the_spec_of_the_primarys_scaler() {
     let mut target = scaled_object(json!({}), &[]);
     let mut primary = created(&snapshot("ScaledObject", json!({}), &[target.clone()]));
     primary["metadata"]["resourceVersion"] = json!("9");
@@ -190,7 +191,7 @@ fn the_canary_overrides_the_primarys_replicas() {
 }
 
 #[test]
-fn queries_ask_about_the_primary_or_what_the_canary_says() {
+fn queries_are_the_canarys_or_name_the_primary() {
     let triggers = [
         query("a{x=\"podinfo-canary\"} + b{x=\"podinfo\"}"),
         json!({"type": "cron", "metadata": {"start": "podinfo"}}),
@@ -204,7 +205,7 @@ fn queries_ask_about_the_primary_or_what_the_canary_says() {
         ));
         assert_eq!(
             primary["spec"]["triggers"][1], triggers[1],
-            "nothing but queries"
+            "only queries change"
         );
         primary["spec"]["triggers"][0]["metadata"].clone()
     };
@@ -217,12 +218,12 @@ fn queries_ask_about_the_primary_or_what_the_canary_says() {
     assert_eq!(
         query_of(json!({"primaryScalerQueries": {}}))["query"],
         "a{x=\"podinfo-canary\"} + b{x=\"podinfo\"}",
-        "once the Canary has queries, it has all"
+        "if the Canary has any queries, other queries stay as they are"
     );
 }
 
 #[test]
-fn the_hpas_that_keda_makes_do_not_get_in_each_others_way() {
+fn the_hpas_that_keda_creates_have_different_names() {
     let mut target = scaled_object(json!({}), &[]);
     target["spec"]["advanced"] = json!({"restoreToOriginalReplicaCount": true, "horizontalPodAutoscalerConfig": {"name": "mine", "behavior": {"x": 1}}});
     let primary = created(&snapshot("ScaledObject", json!({}), &[target.clone()]));
@@ -239,7 +240,7 @@ fn the_hpas_that_keda_makes_do_not_get_in_each_others_way() {
 }
 
 #[test]
-fn a_pause_and_its_end_change_one_annotation_and_nothing_else() {
+fn pausing_and_resuming_change_one_annotation_only() {
     for annotations in [json!({"x": "y"}), json!({}), json!(null)] {
         let target = scaled_object(annotations.clone(), &[]);
         let before = snapshot("ScaledObject", json!({}), std::slice::from_ref(&target));
@@ -250,7 +251,7 @@ fn a_pause_and_its_end_change_one_annotation_and_nothing_else() {
         wanted["metadata"]["annotations"]["autoscaling.keda.sh/paused-replicas"] = json!("0");
         assert_eq!(
             paused, wanted,
-            "fields that no type knows stay, and so does the resourceVersion"
+            "unknown fields and the resourceVersion stay"
         );
         let after = snapshot("ScaledObject", json!({}), &[paused]);
         let scaler = Scaler::of(&after).unwrap();
@@ -266,7 +267,7 @@ fn a_pause_and_its_end_change_one_annotation_and_nothing_else() {
 }
 
 #[test]
-fn an_hpa_needs_no_pause_and_an_unknown_kind_is_no_scaler() {
+fn an_hpa_is_not_paused_and_an_unknown_kind_is_no_scaler() {
     let hpa = json!({"metadata": {}, "spec": {"minReplicas": 4}});
     let with_hpa = snapshot("HorizontalPodAutoscaler", json!({}), &[hpa]);
     let scaler = Scaler::of(&with_hpa).unwrap();
@@ -274,8 +275,8 @@ fn an_hpa_needs_no_pause_and_an_unknown_kind_is_no_scaler() {
         (
             scaler.pause(),
             scaler.resume(),
-            scaler.may_rest(),
-            scaler.least()
+            scaler.may_scale_to_zero(),
+            scaler.min_replicas()
         ),
         (None, None, false, 4)
     );
@@ -285,12 +286,13 @@ fn an_hpa_needs_no_pause_and_an_unknown_kind_is_no_scaler() {
 }
 
 #[test]
-fn a_missing_scaler_is_named_as_flagger_names_it() {
+fn a_missing_scaler_has_flaggers_error() {
     let missing = |kind: &str| {
         Scaler::of(&snapshot(kind, json!({}), &[]))
             .unwrap()
             .promote()
             .unwrap_err()
+            .to_string()
     };
     assert_eq!(
         missing("ScaledObject"),
@@ -303,26 +305,30 @@ fn a_missing_scaler_is_named_as_flagger_names_it() {
 }
 
 #[test]
-fn keda_may_leave_a_workload_at_zero_unless_it_has_a_least() {
-    let rests = |spec: Value, annotations: Value| {
+fn keda_may_scale_a_workload_to_zero_unless_it_has_a_minimum() {
+    let limits = |spec: Value, annotations: Value| {
         let snapshot = snapshot(
             "ScaledObject",
             json!({}),
             &[json!({"metadata": {"annotations": annotations}, "spec": spec})],
         );
         let scaler = Scaler::of(&snapshot).unwrap();
-        (scaler.may_rest(), scaler.least())
+        (scaler.may_scale_to_zero(), scaler.min_replicas())
     };
-    assert_eq!(rests(json!({}), json!({})), (true, 1));
-    assert_eq!(rests(json!({"minReplicaCount": 0}), json!({})), (true, 1));
-    assert_eq!(rests(json!({"minReplicaCount": 2}), json!({})), (false, 2));
+    assert_eq!(limits(json!({}), json!({})), (true, 1));
+    assert_eq!(limits(json!({"minReplicaCount": 0}), json!({})), (true, 1));
+    assert_eq!(limits(json!({"minReplicaCount": 2}), json!({})), (false, 2));
     assert_eq!(
-        rests(
+        limits(
             json!({"minReplicaCount": 2, "idleReplicaCount": 0}),
             json!({})
         ),
         (true, 2)
     );
     let paused = json!({"autoscaling.keda.sh/paused-replicas": "0"});
-    assert_eq!(rests(json!({}), paused), (false, 1), "that is ours");
+    assert_eq!(
+        limits(json!({}), paused),
+        (false, 1),
+        "the operator paused it"
+    );
 }

@@ -1,8 +1,24 @@
-//! A command line as words, without a shell: quotes and backslashes mean what they mean to `sh`, and nothing else means anything.
+//! Splits a command line into words without a shell. Quotes and backslashes have the meaning that they have in `sh`.
 
-/// The words of a command. What only a shell could do is refused, with the reason: variables, pipes, redirections, several commands.
-/// What a shell leaves as it is where no file matches (`*`, `?`, `[`) is left as it is, for it is in many an address.
-pub fn split(command: &str) -> Result<Vec<String>, String> {
+/// The reason why a command line cannot be split without a shell.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SplitError {
+    /// The last character is a backslash.
+    #[error("the command ends with a backslash")]
+    TrailingBackslash,
+    /// The text after this quote has no second quote.
+    #[error("a {0} is not closed")]
+    Unclosed(char),
+    /// The command uses a feature that only a shell has, for example a pipe or a variable.
+    #[error(
+        "{0} needs a shell, and with -allow there is none: put it in quotes to pass it on as text"
+    )]
+    NeedsShell(String),
+}
+
+/// Splits a command line into words. Refuses everything that only a shell can do: variables, pipes, redirections, several commands.
+/// Leaves `*`, `?` and `[` unchanged, as a shell does if no file matches: many URLs contain these characters.
+pub fn split(command: &str) -> Result<Vec<String>, SplitError> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut rest = command.trim().chars();
@@ -12,15 +28,15 @@ pub fn split(command: &str) -> Result<Vec<String>, String> {
             '\'' => quoted(&mut rest, word.get_or_insert_default())?,
             '"' => double_quoted(&mut rest, word.get_or_insert_default())?,
             '\\' => match rest.next() {
-                // The line goes on.
+                // The command continues on the next line.
                 Some('\n') => {}
                 Some(c) => word.get_or_insert_default().push(c),
-                None => return Err("the command ends with a backslash".to_owned()),
+                None => return Err(SplitError::TrailingBackslash),
             },
-            '\n' => return Err(needs_a_shell("a second line")),
-            '#' if word.is_none() => return Err(needs_a_shell("a comment")),
+            '\n' => return Err(SplitError::NeedsShell("a second line".to_owned())),
+            '#' if word.is_none() => return Err(SplitError::NeedsShell("a comment".to_owned())),
             '|' | '&' | ';' | '<' | '>' | '(' | ')' | '$' | '`' => {
-                return Err(needs_a_shell(&format!("`{c}`")));
+                return Err(SplitError::NeedsShell(format!("`{c}`")));
             }
             c => word.get_or_insert_default().push(c),
         }
@@ -29,21 +45,24 @@ pub fn split(command: &str) -> Result<Vec<String>, String> {
     Ok(words)
 }
 
-fn quoted(rest: &mut impl Iterator<Item = char>, word: &mut String) -> Result<(), String> {
+fn quoted(rest: &mut impl Iterator<Item = char>, word: &mut String) -> Result<(), SplitError> {
     for c in rest {
         match c {
             '\'' => return Ok(()),
             c => word.push(c),
         }
     }
-    Err("a ' is not closed".to_owned())
+    Err(SplitError::Unclosed('\''))
 }
 
-fn double_quoted(rest: &mut impl Iterator<Item = char>, word: &mut String) -> Result<(), String> {
+fn double_quoted(
+    rest: &mut impl Iterator<Item = char>,
+    word: &mut String,
+) -> Result<(), SplitError> {
     while let Some(c) = rest.next() {
         match c {
             '"' => return Ok(()),
-            '$' | '`' => return Err(needs_a_shell(&format!("`{c}`"))),
+            '$' | '`' => return Err(SplitError::NeedsShell(format!("`{c}`"))),
             '\\' => match rest.next() {
                 Some('\n') => {}
                 Some(c @ ('"' | '\\' | '$' | '`')) => word.push(c),
@@ -53,13 +72,7 @@ fn double_quoted(rest: &mut impl Iterator<Item = char>, word: &mut String) -> Re
             c => word.push(c),
         }
     }
-    Err("a \" is not closed".to_owned())
-}
-
-fn needs_a_shell(what: &str) -> String {
-    format!(
-        "{what} needs a shell, and with -allow there is none: quote it, if it is meant as it is"
-    )
+    Err(SplitError::Unclosed('"'))
 }
 
 #[cfg(test)]
@@ -67,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_those_of_a_shell() {
+    fn a_command_is_split_as_by_a_shell() {
         for (command, words) in [
             ("", &[][..]),
             (
@@ -98,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_a_shell_is_refused_with_the_reason() {
+    fn a_command_that_needs_a_shell_is_refused_with_the_reason() {
         for (command, why) in [
             ("hey http://podinfo/ | grep 200", "`|` needs a shell"),
             ("hey http://podinfo/?a=1&b=2", "`&` needs a shell"),
@@ -114,9 +127,9 @@ mod tests {
             ("a \"b\\", "a \" is not closed"),
             ("a \\", "the command ends with a backslash"),
         ] {
-            let told = split(command).unwrap_err();
+            let message = split(command).unwrap_err().to_string();
             let why = why.replace("`` ` ``", "```");
-            assert!(told.starts_with(&why), "{command}: {told}");
+            assert!(message.starts_with(&why), "{command}: {message}");
         }
     }
 }

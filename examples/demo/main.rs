@@ -5,6 +5,8 @@
 //! seen with what was expected. Exit code 0 only if all is as expected. With `--mesh`, the same with real traffic.
 
 #![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
     clippy::unwrap_used,
     reason = "an example shows, and ends where something is wrong"
 )]

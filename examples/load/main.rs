@@ -8,6 +8,8 @@
 //! with a new version and twenty changes of others' Deployments each second, and looks at memory again.
 
 #![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::cast_precision_loss,

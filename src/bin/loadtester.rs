@@ -1,5 +1,11 @@
 //! The load tester's process: reads its arguments, listens, ends well.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a binary reads its arguments and environment"
+)]
+
 use std::process::ExitCode;
 
 use flagger_rs::{

@@ -4,6 +4,8 @@
 //! before the Canary exists until after it is gone. Whatever happens on the way, no call is lost. Beside it, the same with Contour.
 
 #![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
     clippy::pedantic,
     clippy::unwrap_used,
     clippy::expect_used,

@@ -10,7 +10,7 @@ use futures::{FutureExt, StreamExt, future::join_all, stream};
 use serde_json::json;
 use testbed::{
     operator::Operator,
-    proxy::{Asked, Fault, Proxy},
+    proxy::{Fault, LoggedRequest as Asked, Proxy},
     wait::until,
 };
 

@@ -13,7 +13,7 @@ pub const FLAGGER: &str = env!("CARGO_BIN_EXE_flagger");
 pub struct Rig {
     pub bed: Bed,
     pub operator: Option<Operator>,
-    kubeconfig: std::path::PathBuf,
+    kubeconfig: PathBuf,
 }
 
 impl Rig {

@@ -143,7 +143,7 @@ pub async fn a_lease_that_is_deleted_or_stolen_stops_no_release(s: Scenario<'_>)
 }
 
 /// In each step of a release, the control plane has another fault. Each step is taken exactly once.
-pub async fn a_release_survives_what_happens_to_the_control_plane(s: Scenario<'_>) -> Outcome {
+pub async fn a_release_survives_faults_of_the_control_plane(s: Scenario<'_>) -> Outcome {
     let plane = &s.rig.bed.plane;
     s.initialized(json!({"stepWeight": 10, "maxWeight": 50}))
         .await?;

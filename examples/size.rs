@@ -4,6 +4,8 @@
 //! its goal (15 MB, 25 MB).
 
 #![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
     clippy::unwrap_used,
     reason = "a measurement ends at the first thing that goes wrong"
 )]

@@ -6,6 +6,8 @@
 //! releases and rollbacks under real traffic through a real Istio.
 
 #![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
     clippy::unwrap_used,
     reason = "a demo ends at the first thing that goes wrong"
 )]

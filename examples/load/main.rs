@@ -9,6 +9,8 @@
 //! Churn means a new version and twenty changes of unrelated Deployments each second; memory is measured again after it.
 
 #![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::cast_precision_loss,

@@ -19,13 +19,13 @@ pub fn crash_at_every_write_of(start: impl Fn() -> Simulation, metric: &str, end
         sim.run_until(end);
         sim
     };
-    let whole = story(None);
-    assert!(whole.writes > 5);
-    for crash in 1..=whole.writes {
+    let undisturbed = story(None);
+    assert!(undisturbed.writes > 5);
+    for crash in 1..=undisturbed.writes {
         let sim = story(Some(crash));
         assert_eq!(
             sim.outcome(),
-            whole.outcome(),
+            undisturbed.outcome(),
             "crashed after write {crash}:\n{}",
             sim.transcript()
         );
@@ -42,7 +42,7 @@ pub fn crash_at_every_write_of(start: impl Fn() -> Simulation, metric: &str, end
         };
         assert_eq!(
             steps(&sim),
-            steps(&whole),
+            steps(&undisturbed),
             "crashed after write {crash}: the steps differ"
         );
         let ends = sim

@@ -29,11 +29,11 @@ fn a_deletion_restores_the_replicas_of_the_target() {
 
 #[test]
 fn a_crash_at_any_write_of_a_deletion_loses_nothing() {
-    let whole = reverted(None);
+    let undisturbed = reverted(None);
     for crash in 1..8 {
         let sim = reverted(Some(crash));
         assert!(sim.is_gone(), "{}", sim.transcript());
-        assert_eq!(sim.outcome(), whole.outcome());
+        assert_eq!(sim.outcome(), undisturbed.outcome());
     }
 }
 

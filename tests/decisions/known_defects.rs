@@ -27,14 +27,14 @@ fn a_crash_in_a_release_without_analysis_leaves_the_pods_of_the_primary() {
 }
 
 fn crash_at_every_write_with(start: impl Fn() -> Simulation, least: usize) {
-    let mut whole = start();
-    whole.run_until(CanaryPhase::Succeeded);
-    assert!(whole.writes >= least);
-    for crash in 1..=whole.writes {
+    let mut undisturbed = start();
+    undisturbed.run_until(CanaryPhase::Succeeded);
+    assert!(undisturbed.writes >= least);
+    for crash in 1..=undisturbed.writes {
         let mut sim = start();
         sim.crash_after = Some(crash);
         sim.run_until(CanaryPhase::Succeeded);
-        assert_eq!(sim.outcome(), whole.outcome(), "{crash}");
+        assert_eq!(sim.outcome(), undisturbed.outcome(), "{crash}");
     }
 }
 

@@ -137,12 +137,12 @@ proptest! {
     /// The operator completes its work after a crash, with the same outcome.
     #[test]
     fn a_crash_does_not_change_the_outcome(spec in specs(), crash in 1_usize..40) {
-        let mut whole = release_of(spec.clone());
-        prop_assert!(reaches(&mut whole, CanaryPhase::Succeeded));
+        let mut undisturbed = release_of(spec.clone());
+        prop_assert!(reaches(&mut undisturbed, CanaryPhase::Succeeded));
         let mut sim = release_of(spec);
         sim.crash_after = Some(crash);
         prop_assert!(reaches(&mut sim, CanaryPhase::Succeeded), "{}", sim.transcript());
-        prop_assert_eq!(sim.outcome(), whole.outcome(), "{}", sim.transcript());
+        prop_assert_eq!(sim.outcome(), undisturbed.outcome(), "{}", sim.transcript());
     }
 
     /// In the middle of any release the spec changes to any other spec.
@@ -226,10 +226,10 @@ proptest! {
         moment in 1_usize..80,
         metric in prop::sample::select(vec!["1", "100"]),
     ) {
-        let mut whole = release_of(spec.clone());
-        metric.clone_into(&mut whole.metric);
+        let mut undisturbed = release_of(spec.clone());
+        metric.clone_into(&mut undisturbed.metric);
         let end = if metric == "1" && spec["skipAnalysis"] == false { CanaryPhase::Failed } else { CanaryPhase::Succeeded };
-        prop_assert!(reaches(&mut whole, end), "{}", whole.transcript());
+        prop_assert!(reaches(&mut undisturbed, end), "{}", undisturbed.transcript());
         let mut sim = release_of(spec);
         metric.clone_into(&mut sim.metric);
         sim.run(moment);
@@ -237,6 +237,6 @@ proptest! {
         sim.run(100);
         sim.snapshot.canary.spec.suspend = false;
         prop_assert!(reaches(&mut sim, end), "{}", sim.transcript());
-        prop_assert_eq!(sim.outcome(), whole.outcome(), "{}", sim.transcript());
+        prop_assert_eq!(sim.outcome(), undisturbed.outcome(), "{}", sim.transcript());
     }
 }

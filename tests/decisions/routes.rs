@@ -400,16 +400,16 @@ fn clients_stay_on_the_version_that_answered_them() {
 #[test]
 fn a_crash_at_any_write_of_a_release_moves_no_client_to_the_other_version() {
     for provider in ["istio", "gatewayapi:v1", "gatewayapi:v1beta1"] {
-        let mut whole = sticky(provider);
-        whole.run_until(CanaryPhase::Succeeded);
-        for crash in 1..=whole.writes {
+        let mut undisturbed = sticky(provider);
+        undisturbed.run_until(CanaryPhase::Succeeded);
+        for crash in 1..=undisturbed.writes {
             let mut sim = sticky(provider);
             sim.crash_after = Some(crash);
             sim.run_until(CanaryPhase::Succeeded);
-            assert_eq!(sim.outcome(), whole.outcome());
+            assert_eq!(sim.outcome(), undisturbed.outcome());
             assert_eq!(
                 sim.cookies.len(),
-                whole.cookies.len(),
+                undisturbed.cookies.len(),
                 "cookies after a crash at {crash}: {:?}",
                 sim.cookies
             );

@@ -4,6 +4,8 @@
 //! the Canary exists until after its deletion. No request may be lost, whatever fails meanwhile. `contour.rs` does the same with Contour.
 
 #![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
     clippy::pedantic,
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,6 +1,8 @@
 //! A model of the Kubernetes API server in memory, and tests of the complete operator on it, on virtual time.
 
 #![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
     clippy::pedantic,
     clippy::unwrap_used,
     clippy::expect_used,

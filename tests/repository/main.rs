@@ -9,6 +9,8 @@
 //! | does the code keep its own rules: layers, no I/O outside the shells, no circles, short functions? | `rules/` |
 
 #![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
     clippy::pedantic,
     clippy::unwrap_used,
     clippy::expect_used,

@@ -91,19 +91,36 @@ pub async fn missing_rights_are_named(rig: &Rig, namespace: &str) -> Outcome {
     // The API server refuses a rule without resources.
     let rules = role["rules"].as_array_mut().ok_or("no rules")?;
     rules.retain(|rule| rule["resources"] != json!([]));
-    let set = async |rules: &Value| {
-        let patch = json!([{"op": "replace", "path": "/rules", "value": rules}]).to_string();
-        let args = [
-            "patch",
-            "clusterrole",
-            "flagger",
-            "--type=json",
-            "-p",
-            &patch,
-        ];
-        rig.bed.kubectl(&args).await.map(drop).map_err(text)
-    };
-    set(&role["rules"]).await?;
+    set_rules(rig, &role["rules"]).await?;
+    until_services_are_missing(rig, namespace).await?;
+    set_rules(rig, &complete).await?;
+    until(Duration::from_secs(30), "rights are back", async || {
+        let (_, table) = run(rig.kubeconfig(), &[]).await?;
+        (!table.contains("missing right:"))
+            .then_some(())
+            .ok_or(table)
+    })
+    .await
+    .map_err(text)?;
+    an_account_without_rights_gets_a_reason(rig).await?;
+    wrote_nothing(rig)
+}
+
+async fn set_rules(rig: &Rig, rules: &Value) -> Outcome {
+    let patch = json!([{"op": "replace", "path": "/rules", "value": rules}]).to_string();
+    let role = [
+        "patch",
+        "clusterrole",
+        "flagger",
+        "--type=json",
+        "-p",
+        &patch,
+    ];
+    rig.bed.kubectl(&role).await.map(drop).map_err(text)
+}
+
+/// Waits until `flagger check` names exactly the missing rights for Services, and cannot read those of this namespace.
+async fn until_services_are_missing(rig: &Rig, namespace: &str) -> Outcome {
     let expected: BTreeSet<_> = [
         format!("missing right: create services in namespace {namespace}"),
         format!("missing right: get services in namespace {namespace}"),
@@ -133,16 +150,10 @@ pub async fn missing_rights_are_named(rig: &Rig, namespace: &str) -> Outcome {
             .ok_or(table)
     })
     .await
-    .map_err(text)?;
-    set(&complete).await?;
-    until(Duration::from_secs(30), "rights are back", async || {
-        let (_, table) = run(rig.kubeconfig(), &[]).await?;
-        (!table.contains("missing right:"))
-            .then_some(())
-            .ok_or(table)
-    })
-    .await
-    .map_err(text)?;
+    .map_err(text)
+}
+
+async fn an_account_without_rights_gets_a_reason(rig: &Rig) -> Outcome {
     let nobody = rig
         .bed
         .kubeconfig_of("default", "default")
@@ -156,8 +167,7 @@ pub async fn missing_rights_are_named(rig: &Rig, namespace: &str) -> Outcome {
         format!("{code} {output}"),
     )?;
     let (code, output) = run(&nobody, &["-o=yaml"]).await?;
-    ensure(code == 2, format!("{code} {output}"))?;
-    wrote_nothing(rig)
+    ensure(code == 2, format!("{code} {output}"))
 }
 
 /// According to the audit log, the account only asked for its rights and read objects.

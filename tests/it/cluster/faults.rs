@@ -378,30 +378,9 @@ async fn former_leader(s: Scenario<'_>, n: usize) -> Outcome {
     let sent = former.proxy.log().len();
     let thawed = former.proxy.age();
     former.proxy.thaw();
-    until(PATIENCE, "the late write to be answered", async || {
-        let log = former.proxy.log();
-        let answered = log
-            .iter()
-            .find(|asked| asked.at == late.at && asked.path == late.path);
-        let code = answered.and_then(|asked| asked.code);
-        code.map(drop).ok_or_else(|| late.to_string())
-    })
-    .await
-    .map_err(text)?;
+    until_answered(&former.proxy, &late).await?;
     first.thaw().map_err(text)?;
-    // It notices that it lost the lease and stands by: it reads the lease again and again.
-    until(PATIENCE, "the former leader to stand by", async || {
-        let log = former.since(sent);
-        let reads = log
-            .iter()
-            .filter(|asked| asked.resource == "leases" && asked.code.is_some());
-        let reads = reads.count();
-        (reads > 3)
-            .then_some(())
-            .ok_or_else(|| format!("{reads} reads of the lease"))
-    })
-    .await
-    .map_err(text)?;
+    until_standing_by(&former, sent).await?;
     let code = first.terminate().await.map_err(text)?;
     let log = former.proxy.log();
     let late = log
@@ -426,6 +405,35 @@ async fn former_leader(s: Scenario<'_>, n: usize) -> Outcome {
         before == after,
         format!("{late} changed something: before {before:?} after {after:?}"),
     )
+}
+
+async fn until_answered(proxy: &Proxy, request: &Asked) -> Outcome {
+    until(PATIENCE, "the late write to be answered", async || {
+        let log = proxy.log();
+        let answered = log
+            .iter()
+            .find(|asked| asked.at == request.at && asked.path == request.path);
+        let code = answered.and_then(|asked| asked.code);
+        code.map(drop).ok_or_else(|| request.to_string())
+    })
+    .await
+    .map_err(text)
+}
+
+/// Waits until the former leader has noticed that it lost the lease: it stands by, and reads the lease again and again.
+async fn until_standing_by(former: &Behind<'_>, sent: usize) -> Outcome {
+    until(PATIENCE, "the former leader to stand by", async || {
+        let log = former.since(sent);
+        let reads = log
+            .iter()
+            .filter(|asked| asked.resource == "leases" && asked.code.is_some());
+        let reads = reads.count();
+        (reads > 3)
+            .then_some(())
+            .ok_or_else(|| format!("{reads} reads of the lease"))
+    })
+    .await
+    .map_err(text)
 }
 
 /// The versions of all objects that a release writes.

@@ -77,6 +77,7 @@ pub async fn each_is_as_described_and_accepted(rig: &Rig) -> Outcome {
     ensure(output.matches("(server dry run)").count() == 2, &output)
 }
 
+/// The objects of an overlay match its description.
 fn described_by(row: &Row, objects: &[Value]) -> Outcome {
     let of = |kind: &'static str| objects.iter().filter(move |object| object["kind"] == kind);
     let made = of("Namespace").map(|object| object["metadata"]["name"].clone());
@@ -106,6 +107,12 @@ fn described_by(row: &Row, objects: &[Value]) -> Outcome {
         let ours = image.ends_with(concat!(":", env!("CARGO_PKG_VERSION")));
         ensure(ours, format!("{image} is not of this version"))?;
     }
+    arguments_are_known(row, objects)
+}
+
+/// The program of the overlay has the described arguments, and accepts them.
+fn arguments_are_known(row: &Row, objects: &[Value]) -> Outcome {
+    let of = |kind: &'static str| objects.iter().filter(move |object| object["kind"] == kind);
     let main = |object: &&Value| object["metadata"]["name"] != "flagger-prometheus";
     let main = of("Deployment").find(main).ok_or("no Deployment")?;
     let container = &main["spec"]["template"]["spec"]["containers"][0];

@@ -249,28 +249,8 @@ pub async fn kinds_that_cannot_be_watched_are_read_instead(rig: &Rig) -> Outcome
         "kinds_that_cannot_be_watched_are_read_instead",
         |s| async move {
             let kubectl = async |args: &[&str]| rig.bed.kubectl(args).await.map_err(text);
-            let secrets = |verbs: serde_json::Value| {
-                let rule = json!({"apiGroups": [""], "resources": ["secrets"], "verbs": verbs});
-                json!([{"op": "add", "path": "/rules/0", "value": rule}]).to_string()
-            };
-            // The same rule of the role grants ConfigMaps, which keep their rights.
-            let role = kubectl(&["get", "clusterrole", "flagger", "-o", "json"]).await?;
-            let mut role: serde_json::Value = serde_json::from_str(&role).map_err(text)?;
-            for rule in role["rules"].as_array_mut().into_iter().flatten() {
-                if rule["resources"] == json!(["configmaps", "secrets"]) {
-                    rule["resources"] = json!(["configmaps"]);
-                }
-            }
-            rig.bed.apply(&role.to_string()).await.map_err(text)?;
-            kubectl(&[
-                "patch",
-                "clusterrole",
-                "flagger",
-                "--type=json",
-                "-p",
-                &secrets(json!(["get", "create", "update"])),
-            ])
-            .await?;
+            split_configs_rule(rig).await?;
+            add_rule_for_secrets(rig, &["get", "create", "update"]).await?;
             let crd = "virtualservices.networking.istio.io";
             let definition = kubectl(&["get", "crd", crd, "-o", "json"]).await?;
             let mut definition: serde_json::Value = serde_json::from_str(&definition).map_err(text)?;
@@ -292,15 +272,7 @@ pub async fn kinds_that_cannot_be_watched_are_read_instead(rig: &Rig) -> Outcome
                 s.get(Kind::Secret, "key-primary").await?["data"]["key"] == "YQ==",
                 "the primary has a copy",
             )?;
-            kubectl(&[
-                "patch",
-                "clusterrole",
-                "flagger",
-                "--type=json",
-                "-p",
-                &secrets(json!(["list", "watch"])),
-            ])
-            .await?;
+            add_rule_for_secrets(rig, &["list", "watch"]).await?;
             s.patch("secret", "key", &json!({"data": {"key": "Yg=="}}))
                 .await?;
             s.phase("Succeeded").await?;
@@ -313,4 +285,35 @@ pub async fn kinds_that_cannot_be_watched_are_read_instead(rig: &Rig) -> Outcome
         },
     )
     .await
+}
+
+/// Removes the rights for Secrets from the rule that also grants ConfigMaps.
+async fn split_configs_rule(rig: &Rig) -> Outcome {
+    let args = ["get", "clusterrole", "flagger", "-o", "json"];
+    let role = rig.bed.kubectl(&args).await.map_err(text)?;
+    let mut role: serde_json::Value = serde_json::from_str(&role).map_err(text)?;
+    for rule in role["rules"].as_array_mut().into_iter().flatten() {
+        if rule["resources"] == json!(["configmaps", "secrets"]) {
+            rule["resources"] = json!(["configmaps"]);
+        }
+    }
+    rig.bed
+        .apply(&role.to_string())
+        .await
+        .map(drop)
+        .map_err(text)
+}
+
+async fn add_rule_for_secrets(rig: &Rig, verbs: &[&str]) -> Outcome {
+    let rule = json!({"apiGroups": [""], "resources": ["secrets"], "verbs": verbs});
+    let patch = json!([{"op": "add", "path": "/rules/0", "value": rule}]).to_string();
+    let args = [
+        "patch",
+        "clusterrole",
+        "flagger",
+        "--type=json",
+        "-p",
+        &patch,
+    ];
+    rig.bed.kubectl(&args).await.map(drop).map_err(text)
 }

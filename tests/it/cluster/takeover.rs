@@ -143,46 +143,12 @@ async fn load(s: &Scenario<'_>, state: &str) -> Outcome {
     let mut wanted = Vec::new();
     for object in saved["objects"].as_array().into_iter().flatten() {
         let mut object = object.clone();
-        let (kind, name) = (
-            object["kind"].as_str().unwrap_or_default().to_owned(),
-            object["metadata"]["name"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned(),
-        );
-        if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
-            for given in ["clusterIP", "clusterIPs"] {
-                if kind == "Service" && spec.get(given) != Some(&json!("None")) {
-                    spec.remove(given);
-                }
-            }
-        }
+        let field = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (kind, name) = (field(&object["kind"]), field(&object["metadata"]["name"]));
+        make_creatable(&mut object, &uids);
         if name == "podinfo-primary" && kind == "Deployment" {
             let image = &mut object["spec"]["template"]["spec"]["containers"][0]["image"];
-            *image = json!(
-                image
-                    .as_str()
-                    .unwrap_or_default()
-                    .replace("noprimary", "broken")
-            );
-        }
-        object["metadata"]
-            .as_object_mut()
-            .map(|meta| meta.remove("uid"));
-        for owner in object["metadata"]["ownerReferences"]
-            .as_array_mut()
-            .into_iter()
-            .flatten()
-        {
-            owner["uid"] = uids
-                .get(owner["name"].as_str().unwrap_or_default())
-                .cloned()
-                .unwrap_or_default();
-        }
-        if object["metadata"]["ownerReferences"].is_null() {
-            object["metadata"]
-                .as_object_mut()
-                .map(|meta| meta.remove("ownerReferences"));
+            *image = json!(field(image).replace("noprimary", "broken"));
         }
         if kind == "Canary" && s.ns.ends_with("bluegreen-midway") {
             // There is no load here that an application could report.
@@ -208,6 +174,31 @@ async fn load(s: &Scenario<'_>, state: &str) -> Outcome {
         idle(s, &kind, &name).await?;
     }
     Ok(())
+}
+
+/// Removes the fields that an API server assigns, and replaces the owners by those with these UIDs.
+fn make_creatable(object: &mut Value, uids: &BTreeMap<String, Value>) {
+    if object["kind"] == "Service" {
+        remove(&mut object["spec"], "clusterIPs");
+        if object["spec"]["clusterIP"] != "None" {
+            remove(&mut object["spec"], "clusterIP");
+        }
+    }
+    let metadata = &mut object["metadata"];
+    remove(metadata, "uid");
+    let Some(owners) = metadata["ownerReferences"].as_array_mut() else {
+        return remove(metadata, "ownerReferences");
+    };
+    for owner in owners {
+        let uid = uids.get(owner["name"].as_str().unwrap_or_default());
+        owner["uid"] = uid.cloned().unwrap_or_default();
+    }
+}
+
+fn remove(object: &mut Value, field: &str) {
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove(field);
+    }
 }
 
 /// Waits until the rollout of a workload is complete.

@@ -302,6 +302,15 @@ impl<'ast> Visit<'ast> for Reader {
         syn::visit::visit_path(self, path);
     }
 
+    fn visit_attribute(&mut self, attribute: &'ast syn::Attribute) {
+        let tool = attribute.path().segments.first();
+        let is_for_tool =
+            tool.is_some_and(|tool| tool.ident == "rustfmt" || tool.ident == "clippy");
+        if !is_for_tool {
+            syn::visit::visit_attribute(self, attribute);
+        }
+    }
+
     fn visit_visibility(&mut self, _: &'ast Visibility) {
         // `pub(super)` names a module without using it.
     }

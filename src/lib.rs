@@ -130,7 +130,7 @@
 //!
 //! Knative targets, the routers App Mesh, APISIX, Gloo, Kuma, Skipper and Traefik, and the metric providers InfluxDB, CloudWatch,
 //! Stackdriver, Keptn, Splunk and external metrics. A Canary that asks for such a target or router is refused with an event and the
-//! condition `Invalid`, which name the field. A metric of such a provider is a failed check that says so.
+//! condition `Invalid`, which name the field. A metric of such a provider is a failed check that names the provider.
 
 pub mod api;
 pub mod check;

@@ -1,7 +1,5 @@
 //! A provider that this version does not support.
 
-use super::{measured, routed};
-
 /// Why a provider cannot be used. The `Display` lists the providers that can.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProviderError {
@@ -24,17 +22,19 @@ pub enum ProviderError {
 }
 
 impl ProviderError {
-    pub(super) fn router(provider: &str) -> Self {
+    /// The router of `provider` is not supported; those of `supported` are.
+    pub(super) fn router(provider: &str, supported: &[&str]) -> Self {
         Self::Router {
             provider: provider.to_owned(),
-            supported: enumerated(&routed()),
+            supported: enumerated(supported),
         }
     }
 
-    pub(super) fn queries(provider: &str) -> Self {
+    /// The built-in metrics of `provider` are not supported; those of `supported` are.
+    pub(super) fn queries(provider: &str, supported: &[&str]) -> Self {
         Self::Queries {
             provider: provider.to_owned(),
-            supported: enumerated(&measured()),
+            supported: enumerated(supported),
         }
     }
 }

@@ -121,7 +121,7 @@ pub fn router(snapshot: &Snapshot) -> Result<&'static dyn Router, ProviderError>
 pub fn router_named(provider: &str) -> Result<&'static dyn Router, ProviderError> {
     match Provider::named(provider).map(|provider| &provider.router) {
         Some(Supported(router)) => Ok(*router),
-        Some(NotYet) => Err(ProviderError::router(provider)),
+        Some(NotYet) => Err(ProviderError::router(provider, &routed())),
         Some(Support::Istio) | None => Ok(&routers::istio::Istio),
     }
 }
@@ -168,7 +168,7 @@ pub fn metrics_provider(snapshot: &Snapshot) -> String {
 fn observer_named(provider: &str) -> Result<&'static dyn Observer, ProviderError> {
     match Provider::named(provider).map(|provider| &provider.queries) {
         Some(Supported(observer)) => Ok(*observer),
-        Some(NotYet) => Err(ProviderError::queries(provider)),
+        Some(NotYet) => Err(ProviderError::queries(provider, &measured())),
         Some(Support::Istio) | None => Ok(&observer::istio::Istio),
     }
 }

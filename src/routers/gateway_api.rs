@@ -6,6 +6,7 @@ mod defaults;
 mod filters;
 mod matches;
 mod rules;
+mod version;
 
 use std::collections::BTreeSet;
 
@@ -13,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     RouteError, Router,
-    affinity::{self, Cookies, Sides},
+    affinity::{self, Cookies},
     route::{
         apex_metadata, applied_spec, full_name, items, metadata, new_object, no_routes, not_found,
         percent, put_fields, reference, route_write,
@@ -21,22 +22,14 @@ use super::{
 };
 use crate::{
     api::canary::Canary,
-    snapshot::{Action, Kind, ObjectRef, Snapshot, Weights, Write},
+    snapshot::{Action, ObjectRef, Snapshot, Weights, Write},
     workload::metadata::is_owned,
 };
 use defaults::defaulted;
+pub use version::GatewayApi;
 
 /// The fields of a spec that are ours.
 const OURS: [&str; 3] = ["parentRefs", "hostnames", "rules"];
-
-/// The router of Gateway API, in one version of the API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GatewayApi {
-    /// `v1`
-    V1,
-    /// `v1beta1`. It has no timeouts, no CORS and no cookie for the primary, and it does not wait until gateways accept the route.
-    V1Beta1,
-}
 
 impl Router for GatewayApi {
     fn objects(&self, canary: &Canary) -> BTreeSet<ObjectRef> {
@@ -168,21 +161,6 @@ impl Router for GatewayApi {
 }
 
 impl GatewayApi {
-    const fn kind(self) -> Kind {
-        match self {
-            Self::V1 => Kind::HttpRoute,
-            Self::V1Beta1 => Kind::HttpRouteV1Beta1,
-        }
-    }
-
-    /// The sides whose clients this version can keep.
-    const fn sides(self) -> Sides {
-        match self {
-            Self::V1 => Sides::Both,
-            Self::V1Beta1 => Sides::Canary,
-        }
-    }
-
     /// The HTTPRoute that exists.
     fn live(self, snapshot: &Snapshot) -> Option<&Value> {
         snapshot.object(self.kind(), snapshot.canary.apex_name())

@@ -127,7 +127,7 @@ impl Snapshot {
 
     /// The step that is under way.
     pub fn step(&self) -> Step {
-        Step::of(self)
+        Step::of(&self.canary, self.status(), self.tick)
     }
 
     /// The target, if it exists.

@@ -2,8 +2,11 @@
 
 use jiff::Timestamp;
 
-use super::Snapshot;
-use crate::api::{canary::CanaryPhase, status::ConditionType};
+use super::cadence::Tick;
+use crate::api::{
+    canary::{Canary, CanaryPhase, CanaryStatus},
+    status::ConditionType,
+};
 
 /// The step that an answer belongs to. An answer to a question of one step says nothing about another step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,20 +22,19 @@ pub struct Step {
 }
 
 impl Step {
-    /// The step that is under way in a snapshot.
-    pub fn of(snapshot: &Snapshot) -> Self {
-        let status = snapshot.status();
+    /// The step of a canary with this status, at this tick.
+    pub fn of(canary: &Canary, status: &CanaryStatus, tick: Option<Tick>) -> Self {
         // The end of a run is notified once, however many ticks pass meanwhile.
         let is_pending = status.has_condition(ConditionType::NotificationPending);
         let conditions = status.conditions.iter().flatten();
         Self {
-            uid: snapshot.canary.metadata.uid.clone().unwrap_or_default(),
+            uid: canary.metadata.uid.clone().unwrap_or_default(),
             applied: status.last_applied_spec.clone(),
             phase: status.phase,
             weight: status.canary_weight,
             iterations: status.iterations,
             failed_checks: status.failed_checks,
-            tick: snapshot.tick.filter(|_| !is_pending).map(|tick| tick.at),
+            tick: tick.filter(|_| !is_pending).map(|tick| tick.at),
             conditions: conditions
                 .map(|condition| condition.type_.clone())
                 .filter(|type_| type_ != ConditionType::Draining.as_str())

@@ -8,7 +8,7 @@ use super::{
     metric_templates,
 };
 use crate::{
-    metrics::{Asks, OfflineError, Query, observer::Builtin},
+    metrics::{Asks, OfflineError, Query, Server, observer::Builtin},
     rollout::plan::Evidence,
     snapshot::{ObjectRef, Snapshot},
 };
@@ -31,52 +31,15 @@ pub enum Unreachable {
 
 /// Checks that all metric servers can be reached: the questions to ask first, or the first problem.
 pub fn online(snapshot: &Snapshot, evidence: &Evidence) -> Stage<Result<(), Unreachable>> {
-    let mut checks = checks(&snapshot.canary);
-    checks.sort_by_key(|check| check.place);
     let mut questions = Vec::new();
-    let mut known = BTreeSet::new();
-    for check in checks {
-        let (within, server) = match check.source {
-            Source::Builtin(_) => (String::new(), builtin_server(snapshot)),
-            // As in Flagger, the template of a metric with a built-in name is not checked, nor is the server of an inline query.
-            Source::Template(_) if Builtin::named(&check.metric.name).is_some() => continue,
-            Source::Inline(_) | Source::Nothing => continue,
-            Source::Template(reference) => {
-                let ObjectRef {
-                    name, namespace, ..
-                } = metric_templates::reference(snapshot, reference);
-                let server = metric_templates::read(snapshot, reference, check.metric);
-                let server = server.map(|(_, server)| server);
-                let server = server.map_err(Unqueryable::from);
-                (format!(" in metric template {name}.{namespace}"), server)
+    for (within, server) in servers(snapshot) {
+        let problem = match reach(snapshot, evidence, &within, server) {
+            Stage::Ask(more) => {
+                questions.extend(more);
+                continue;
             }
-        };
-        if !known.insert(within.clone()) {
-            continue;
-        }
-        let problem = match server {
-            Ok(server) => {
-                let name = server.name();
-                let query = Query {
-                    server,
-                    asks: Asks::Online,
-                    budget: budget(snapshot),
-                };
-                match ask(&format!("{name}{within}"), &query, evidence) {
-                    Stage::Ask(more) => {
-                        questions.extend(more);
-                        continue;
-                    }
-                    Stage::Done(answer) => match query.server.online(answer) {
-                        Ok(()) => continue,
-                        Err(error) => Unreachable::Offline {
-                            server: format!("{name}{within}"),
-                            error,
-                        },
-                    },
-                }
-            }
-            Err(error) => Unreachable::Unqueryable(error),
+            Stage::Done(Ok(())) => continue,
+            Stage::Done(Err(problem)) => problem,
         };
         // Only the first problem is reported, so the servers before it must have answered.
         return if questions.is_empty() {
@@ -89,5 +52,59 @@ pub fn online(snapshot: &Snapshot, evidence: &Evidence) -> Stage<Result<(), Unre
         Stage::Done(Ok(()))
     } else {
         Stage::Ask(questions)
+    }
+}
+
+/// Each server once, in the order of the metrics, with the MetricTemplate that it belongs to.
+fn servers(snapshot: &Snapshot) -> Vec<(String, Result<Server, Unqueryable>)> {
+    let mut checks = checks(&snapshot.canary);
+    checks.sort_by_key(|check| check.place);
+    let mut known = BTreeSet::new();
+    let servers = checks.into_iter().filter_map(|check| match check.source {
+        Source::Builtin(_) => Some((String::new(), builtin_server(snapshot))),
+        // As in Flagger, the template of a metric with a built-in name is not checked, nor is the server of an inline query.
+        Source::Template(_) if Builtin::named(&check.metric.name).is_some() => None,
+        Source::Inline(_) | Source::Nothing => None,
+        Source::Template(reference) => {
+            let ObjectRef {
+                name, namespace, ..
+            } = metric_templates::reference(snapshot, reference);
+            let template = metric_templates::read(snapshot, reference, check.metric);
+            let server = template.map(|(_, server)| server);
+            let within = format!(" in metric template {name}.{namespace}");
+            Some((within, server.map_err(Unqueryable::from)))
+        }
+    });
+    servers
+        .filter(|(within, _)| known.insert(within.clone()))
+        .collect()
+}
+
+/// Checks that one server can be reached.
+fn reach(
+    snapshot: &Snapshot,
+    evidence: &Evidence,
+    within: &str,
+    server: Result<Server, Unqueryable>,
+) -> Stage<Result<(), Unreachable>> {
+    let server = match server {
+        Ok(server) => server,
+        Err(error) => return Stage::Done(Err(Unreachable::Unqueryable(error))),
+    };
+    let name = format!("{}{within}", server.name());
+    let query = Query {
+        server,
+        asks: Asks::Online,
+        budget: budget(snapshot),
+    };
+    match ask(&name, &query, evidence) {
+        Stage::Ask(questions) => Stage::Ask(questions),
+        Stage::Done(answer) => {
+            let online = query.server.online(answer);
+            Stage::Done(online.map_err(|error| Unreachable::Offline {
+                server: name,
+                error,
+            }))
+        }
     }
 }

@@ -28,7 +28,7 @@ pub fn primary_without_ready_pod(snapshot: &Snapshot) -> Notification {
     warning(snapshot, text)
 }
 
-/// The initialization is complete; `status` is the one that says so.
+/// The initialization is complete; `status` is committed with it.
 pub fn initialized(snapshot: &Snapshot, status: &CanaryStatus) -> Notification {
     let text = format!("Initialization done! {}", snapshot.full_name());
     normal_after(status, text)

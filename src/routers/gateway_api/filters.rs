@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::GatewayApi;
+use super::version::GatewayApi;
 use crate::api::{canary::Canary, duration};
 
 /// The filters that a Canary's service asks for, in Flagger's order.

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use serde_json::{Map, Value, json};
 
-use super::{GatewayApi, filters, matches};
+use super::{filters, matches, version::GatewayApi};
 use crate::{
     api::canary::Canary,
     routers::{

@@ -19,6 +19,7 @@ const PURE_CRATES: [&str; 19] = [
     "percent_encoding",
     "regex",
     "schemars",
+    "rustfmt",
     "serde",
     "serde_json",
     "serde_saphyr",

@@ -192,7 +192,11 @@ fn every_path_exists() {
 
 #[test]
 fn every_cargo_target_feature_and_package_exists() {
-    let manifests = ["Cargo.toml", "examples/Cargo.toml", "tests/testbed/Cargo.toml"];
+    let manifests = [
+        "Cargo.toml",
+        "examples/Cargo.toml",
+        "tests/testbed/Cargo.toml",
+    ];
     let manifests = manifests.map(|path| fs::read_to_string(files::path(path)).unwrap());
     let is_known = |option: &str, value: &str| {
         let line = match option {
@@ -201,7 +205,14 @@ fn every_cargo_target_feature_and_package_exists() {
         };
         manifests.iter().any(|manifest| manifest.contains(&line))
     };
-    let options = ["--test", "--bin", "--example", "--bench", "--features", "-p"];
+    let options = [
+        "--test",
+        "--bin",
+        "--example",
+        "--bench",
+        "--features",
+        "-p",
+    ];
     let mut wrong = Vec::new();
     let documents = documents();
     for document in &documents {
@@ -268,7 +279,9 @@ fn every_symptom_in_the_readme_is_a_text_of_the_operator() {
 #[test]
 fn every_canary_can_be_read_completely() {
     let documents = documents();
-    let blocks = documents.iter().flat_map(|document| document.blocks("yaml"));
+    let blocks = documents
+        .iter()
+        .flat_map(|document| document.blocks("yaml"));
     let canaries: Vec<_> = blocks
         .filter(|block| block.contains("\nkind: Canary\n"))
         .collect();

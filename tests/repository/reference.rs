@@ -6,16 +6,12 @@
 //! UPDATE_REFERENCE=1 cargo test --test repository reference
 //! ```
 
-use std::{
-    cell::RefCell,
-    collections::BTreeSet,
-    fmt::Write as _,
-    fs,
-};
+use std::{collections::BTreeSet, fmt::Write as _, fs};
 
 use flagger_rs::{
     api::{self, canary::Canary},
-    cli, loadtester,
+    cli::{self, FlagSpec},
+    loadtester,
     metrics::providers as metric_providers,
     notifications::chats,
     providers::{PROVIDERS, Provider, Support},
@@ -107,50 +103,47 @@ fn commands() -> String {
 }
 
 fn operator_flags() -> String {
-    let variables = variables(|env| drop(cli::parse([], env)));
-    let sentence = format!(
-        "In Go's syntax: `-name=value` or `-name value`. The environment variables {} win over the flags of the same meaning.",
-        codes(variables.iter().map(String::as_str))
-    );
-    flag_table("Flags of the operator", &sentence, &cli::FLAGS)
-}
-
-fn loadtester_flags() -> String {
-    let variables = variables(|env| drop(loadtester::args::parse([], env)));
-    let sentence = format!(
-        "Callers must know the token in the environment variable {}, if it is set.",
-        codes(variables.iter().map(String::as_str))
-    );
-    flag_table(
-        "Flags of the load tester",
-        &sentence,
-        &loadtester::args::FLAGS,
+    let row = |flag: &FlagSpec| {
+        let purpose = if flag.has_effect {
+            flag.help().into_owned()
+        } else {
+            format!("Without effect. {}", flag.help())
+        };
+        vec![
+            code(&format!("-{}", flag.name)),
+            codes(flag.env),
+            codes(Some(flag.default).filter(|default| !default.is_empty())),
+            purpose,
+        ]
+    };
+    let rows: Vec<_> = cli::FLAGS.iter().map(row).collect();
+    section(
+        "Flags of the operator",
+        "In Go's syntax: `-name=value` or `-name value`. An environment variable wins over its flag.",
+        &["flag", "environment variable", "default", "purpose"],
+        &rows,
     )
 }
 
-/// The names of the environment variables that a command line asks for.
-fn variables(parse: impl FnOnce(&dyn Fn(&str) -> Option<String>)) -> BTreeSet<String> {
-    let asked = RefCell::default();
-    parse(&|name| {
-        RefCell::<BTreeSet<String>>::borrow_mut(&asked).insert(name.to_owned());
-        None
-    });
-    asked.into_inner()
-}
-
-fn flag_table(title: &str, sentence: &str, flags: &[cli::Flag]) -> String {
-    let rows: Vec<_> = flags
-        .iter()
-        .map(|(name, default, purpose)| {
-            let default = if default.is_empty() {
-                String::new()
-            } else {
-                code(default)
-            };
-            vec![code(&format!("-{name}")), default, (*purpose).to_owned()]
-        })
-        .collect();
-    section(title, sentence, &["flag", "default", "purpose"], &rows)
+fn loadtester_flags() -> String {
+    let row = |(name, default, purpose): &(&str, &str, &str)| {
+        vec![
+            code(&format!("-{name}")),
+            codes(Some(*default).filter(|default| !default.is_empty())),
+            (*purpose).to_owned(),
+        ]
+    };
+    let rows: Vec<_> = loadtester::args::FLAGS.iter().map(row).collect();
+    let sentence = format!(
+        "If the environment variable {} is set, callers must know this token.",
+        code(loadtester::args::TOKEN)
+    );
+    section(
+        "Flags of the load tester",
+        &sentence,
+        &["flag", "default", "purpose"],
+        &rows,
+    )
 }
 
 fn metrics() -> String {
@@ -228,10 +221,7 @@ fn accepted_types(kind: &str, path: &str) -> Vec<String> {
 
 fn metric_servers() -> String {
     let supported: BTreeSet<_> = metric_providers::names().collect();
-    let types = accepted_types(
-        "MetricTemplate",
-        "properties/provider/properties/type",
-    );
+    let types = accepted_types("MetricTemplate", "properties/provider/properties/type");
     let row = |name: &String| {
         let state = if supported.contains(name.as_str()) {
             example("metrics", name)
@@ -337,7 +327,10 @@ fn add_field(path: &str, field: &Value, required: bool, rows: &mut Vec<Vec<Strin
     }
     rows.push(vec![code(path), type_, meaning]);
     add_fields(path, field, rows);
-    for (inner, suffix) in [(&field["items"], "[]"), (&field["additionalProperties"], ".*")] {
+    for (inner, suffix) in [
+        (&field["items"], "[]"),
+        (&field["additionalProperties"], ".*"),
+    ] {
         if inner["properties"].is_object() {
             add_fields(&format!("{path}{suffix}"), inner, rows);
         }

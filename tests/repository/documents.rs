@@ -8,7 +8,7 @@ use std::{
 
 use flagger_rs::api::canary::Canary;
 
-use crate::files;
+use crate::{files, reference::reference};
 
 /// A Markdown file.
 struct Document {
@@ -228,8 +228,8 @@ fn every_cargo_target_feature_and_package_exists() {
 }
 
 #[test]
-fn every_flag_is_in_the_reference() {
-    let reference = fs::read_to_string(files::path("deploy/REFERENCE.md")).unwrap();
+fn every_flag_exists() {
+    let reference = reference();
     let is_unknown = |_: &Document, span: &str| {
         let name = span.split([' ', '=']).next().unwrap_or_default();
         let is_flag = name.strip_prefix('-').is_some_and(|name| {

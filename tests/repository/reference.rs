@@ -34,7 +34,8 @@ fn the_reference_is_generated_from_the_code() {
     assert!(file == generated, "{FILE} is stale: {UPDATE}");
 }
 
-fn reference() -> String {
+/// The text of the reference.
+pub fn reference() -> String {
     let head = format!(
         "# Reference\n\nGenerated from the code, for this version. Do not edit it; after a change of the code run `{UPDATE}`.\n\n\
          [Commands](#commands) · [flags of the operator](#flags-of-the-operator) · [flags of the load tester](#flags-of-the-load-tester) · \
@@ -104,16 +105,11 @@ fn commands() -> String {
 
 fn operator_flags() -> String {
     let row = |flag: &FlagSpec| {
-        let purpose = if flag.has_effect {
-            flag.help().into_owned()
-        } else {
-            format!("Without effect. {}", flag.help())
-        };
         vec![
             code(&format!("-{}", flag.name)),
             codes(flag.env),
             codes(Some(flag.default).filter(|default| !default.is_empty())),
-            purpose,
+            flag.help().into_owned(),
         ]
     };
     let rows: Vec<_> = cli::FLAGS.iter().map(row).collect();
@@ -317,13 +313,18 @@ fn add_field(path: &str, field: &Value, required: bool, rows: &mut Vec<Vec<Strin
     }
     let mut meaning = field["description"].as_str().unwrap_or_default().to_owned();
     let values = field["enum"].as_array().into_iter().flatten();
-    let values = codes(
-        values
-            .filter_map(Value::as_str)
-            .filter(|value| !value.is_empty()),
-    );
-    if !values.is_empty() {
-        let _ = write!(meaning, " One of {values}.");
+    let values: Vec<_> = values
+        .filter_map(Value::as_str)
+        .filter(|value| !value.is_empty())
+        .collect();
+    match values.as_slice() {
+        [] => {}
+        [only] => drop(write!(meaning, " Always `{only}`.")),
+        several => drop(write!(
+            meaning,
+            " One of {}.",
+            codes(several.iter().copied())
+        )),
     }
     rows.push(vec![code(path), type_, meaning]);
     add_fields(path, field, rows);

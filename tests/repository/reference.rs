@@ -115,7 +115,7 @@ fn operator_flags() -> String {
     let rows: Vec<_> = cli::FLAGS.iter().map(row).collect();
     section(
         "Flags of the operator",
-        "In Go's syntax: `-name=value` or `-name value`. An environment variable wins over its flag.",
+        "In Go's syntax: one or two dashes, and `=` or a space before the value. An environment variable wins over its flag.",
         &["flag", "environment variable", "default", "purpose"],
         &rows,
     )

@@ -1,47 +1,60 @@
-//! The operator's process: reads its arguments, joins its parts, ends well.
+//! The process of the operator: reads its arguments, connects its parts, and shuts down cleanly.
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use flagger_rs::{
     api,
-    args::{self, Command, Config, Form},
+    cli::{self, Command, Config, Output},
     metrics::endpoint::public,
-    notifications::alert::{Chat, ChatService},
+    notifications::chats::{Chat, Slack, Teams},
     shell::{
-        answer::Answers,
-        check,
-        cluster::Cluster,
-        controller::{self, Operator},
-        http::Http,
-        leadership::Leadership,
-        lease::{self, Candidate},
-        meters::Meters,
-        probe,
-        report::{Global, Reporter},
-        server::{self, Health},
-        telemetry::{self, Recorder},
+        api_server::{Clients, Cluster, ConnectError, Connection, Leadership, lease},
+        check::{self, CheckError},
+        controller::{self, Operator, answers::Answers},
+        notify::{GlobalReceivers, Notifier},
+        outside::{http::Http, probe},
+        telemetry::{
+            canary_metrics::CanaryMetrics,
+            logs,
+            operator_metrics::OperatorMetrics,
+            server::{self, Health},
+        },
     },
 };
-use kube::{Client, config::KubeConfigOptions};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
 };
 use tracing::{error, info, warn};
 
-/// The longest that the API server may be silent: it ends each watch after half a minute.
-const SILENCE: Duration = Duration::from_secs(40);
-/// How long news may take once the process is told to stop.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long notifications may take to be delivered once the process is told to stop.
+const LAST_NOTIFICATIONS: Duration = Duration::from_secs(2);
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Why the process ends with an error.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Check(#[from] CheckError),
+    #[error("metrics: {0}")]
+    Metrics(String),
+    #[error("HTTP server cannot listen on {port}: {error}")]
+    Listen { port: u16, error: std::io::Error },
+    #[error("HTTP server: {0}")]
+    Serve(std::io::Error),
+    #[error("signals: {0}")]
+    Signals(std::io::Error),
+}
 
 fn main() -> ExitCode {
     if let Some(code) = probe::called_as_wget() {
         return code;
     }
-    let command = match args::parse(std::env::args().skip(1), |name| std::env::var(name).ok()) {
+    let command = match cli::parse(std::env::args().skip(1), |name| std::env::var(name).ok()) {
         Ok(command) => command,
         Err(exit) => {
             if exit.code == 0 {
@@ -52,41 +65,54 @@ fn main() -> ExitCode {
             return ExitCode::from(exit.code);
         }
     };
-    let result = match command {
-        Command::Crds => api::crds_yaml()
-            .map(|yaml| print!("{yaml}"))
-            .map_err(|error| error.to_string()),
-        Command::Run(config) => run(*config),
-        Command::Check(config, form) => {
-            // Nobody logs here: a problem goes to where problems of commands go.
-            return check(*config, form).unwrap_or_else(|problem| {
-                eprintln!("{problem}");
+    match command {
+        Command::Crds => match api::crds_yaml() {
+            Ok(yaml) => {
+                print!("{yaml}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => failed(&error),
+        },
+        Command::Check(config, output) => {
+            check(*config, output).unwrap_or_else(|error| failed(&error))
+        }
+        Command::Run(config) => match run(*config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                error!("{error}");
                 ExitCode::FAILURE
-            });
-        }
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            error!("{problem}");
-            ExitCode::FAILURE
-        }
+            }
+        },
     }
 }
 
-/// Prints what would come first if the operator were run.
+/// Commands print their errors; only the operator logs.
+fn failed(error: &impl std::fmt::Display) -> ExitCode {
+    eprintln!("{error}");
+    ExitCode::FAILURE
+}
+
+/// Prints what the operator would do first.
 #[tokio::main]
-async fn check(config: Config, form: Form) -> Result<ExitCode, String> {
-    for remark in &config.remarks {
-        eprintln!("{remark}");
+async fn check(config: Config, output: Output) -> Result<ExitCode, Failure> {
+    for warning in &config.warnings {
+        eprintln!("{warning}");
     }
-    let (client, _) = connect(&config).await?;
+    let connection = connect(&config).await?;
+    let (_, metrics) = metrics()?;
     let watched = config.namespace.as_deref();
-    let lease = config.leader_election.then_some(config.lease_namespace);
-    let report = check::check(client, watched, config.settings, lease.as_deref()).await?;
-    match form {
-        Form::Table => print!("{report}"),
-        Form::Json => println!("{:#}", report.json()),
+    let lease_namespace = config.leader_election.then_some(config.lease_namespace);
+    let cluster = connection.reader(metrics);
+    let report = check::check(
+        cluster,
+        watched,
+        config.settings,
+        lease_namespace.as_deref(),
+    )
+    .await?;
+    match output {
+        Output::Table => print!("{report}"),
+        Output::Json => println!("{:#}", report.json()),
     }
     Ok(if report.is_clean() {
         ExitCode::SUCCESS
@@ -95,150 +121,129 @@ async fn check(config: Config, form: Form) -> Result<ExitCode, String> {
     })
 }
 
-/// One thread does it all: no look computes for long, and handing work from thread to thread took more time than the work.
+/// Runs the operator on one thread: no reconciliation computes for long, and handing work to other threads took more time than the work.
 #[tokio::main(flavor = "current_thread")]
-async fn run(config: Config) -> Result<(), String> {
-    telemetry::start_logging(&config.log_level, config.log_json);
+async fn run(config: Config) -> Result<(), Failure> {
+    logs::start_logging(&config.log_level, config.log_json);
     let (version, provider) = (
         env!("CARGO_PKG_VERSION"),
         config.settings.mesh_provider.as_str(),
     );
     info!("Starting flagger-rs version {version} mesh provider {provider}");
-    for remark in &config.remarks {
-        warn!("{remark}");
+    for warning in &config.warnings {
+        warn!("{warning}");
     }
-    let (client, api_server) = connect(&config).await?;
-    tokio::spawn(probe_metrics(config.settings.metrics_server.clone()));
-    let recorder = Recorder::new().map_err(|error| format!("metrics: {error}"))?;
-    recorder.info(version, provider);
+    let connection = connect(&config).await?;
+    tokio::spawn(probe_metrics_server(config.settings.metrics_server.clone()));
+    let (canary_metrics, operator_metrics) = metrics()?;
+    canary_metrics.info(version, provider);
     let stop = stop_signal()?;
-    let listener = server::listen(config.port)
+    let port = config.port;
+    let listener = server::listen(port)
         .await
-        .map_err(|error| format!("HTTP server cannot listen on {}: {error}", config.port))?;
+        .map_err(|error| Failure::Listen { port, error })?;
     let health = Health::default();
     let serving = tokio::spawn(server::serve(
         listener,
-        recorder.clone(),
+        canary_metrics.clone(),
         health.clone(),
         stopped(stop.clone()),
     ));
-    health.stands();
-    let meters = recorder
-        .meters()
-        .map_err(|error| format!("metrics: {error}"))?;
-    let lead = |clients: Clients, leadership: Leadership| {
-        lead(
-            &config,
-            clients,
-            leadership,
-            recorder.clone(),
-            meters.clone(),
-            health.clone(),
-            stop.clone(),
-        )
+    health.standing_by();
+    let process = Process {
+        config,
+        canary_metrics,
+        operator_metrics,
+        health,
+        stop,
     };
-    if config.leader_election {
-        let identity = lease::identity();
-        info!(
-            "Starting leader election id: {identity} namespace: {}",
-            config.lease_namespace
-        );
-        let (candidate, leadership) = Candidate::new(client, &config.lease_namespace, identity);
-        let clients = Clients::new(&leadership, api_server)?;
-        while !*stop.borrow() {
-            tokio::select! {
-                () = candidate.acquire() => {}
-                () = stopped(stop.clone()) => break,
-            }
-            // A leader that lost the lease drops its looks, its questions and its caches, and stands again; it writes and tells nothing
-            // any more.
-            tokio::select! {
-                () = lead(clients.clone(), leadership.clone()) => {}
-                () = candidate.keep() => {}
-            }
-            health.leads(false);
-            health.is_synced(false);
-        }
-        candidate.release().await;
-    } else {
-        let leadership = Leadership::always();
-        lead(Clients::new(&leadership, api_server)?, leadership).await;
+    process.lead_when_elected(&connection).await?;
+    match serving.await {
+        Ok(served) => served.map_err(Failure::Serve)?,
+        Err(error) => return Err(Failure::Serve(error.into())),
     }
-    serving
-        .await
-        .map_err(|error| error.to_string())?
-        .map_err(|error| format!("HTTP server: {error}"))?;
     info!("stopped");
     Ok(())
 }
 
-/// What a leader speaks to the API server with.
-#[derive(Clone)]
-struct Clients {
-    /// Reads and writes, each with a deadline: within it, kube tries again what the API server had no time for.
-    client: Client,
-    /// Watches. Here kube's own pauses, of up to minutes, would be time in which nobody watches and nobody knows: the caches try again in
-    /// seconds, and ask for what they cannot watch.
-    watching: Client,
+/// The parts of the process that outlive a term as the leader.
+struct Process {
+    config: Config,
+    canary_metrics: CanaryMetrics,
+    operator_metrics: OperatorMetrics,
+    health: Health,
+    stop: watch::Receiver<bool>,
 }
 
-impl Clients {
-    fn new(leadership: &Leadership, config: kube::Config) -> Result<Self, String> {
-        let mut unretried = config.clone();
-        unretried.default_retry = false;
-        Ok(Self {
-            client: leadership.client(config).map_err(no_client)?,
-            watching: leadership.client(unretried).map_err(no_client)?,
-        })
+impl Process {
+    /// Reconciles canaries whenever this process leads, until it is told to stop.
+    async fn lead_when_elected(&self, connection: &Connection) -> Result<(), ConnectError> {
+        if !self.config.leader_election {
+            let leadership = Leadership::always();
+            self.lead(connection.clients(&leadership)?, leadership)
+                .await;
+            return Ok(());
+        }
+        let (identity, namespace) = (lease::identity(), &self.config.lease_namespace);
+        info!("Starting leader election id: {identity} namespace: {namespace}");
+        let (candidate, leadership) = connection.candidate(namespace, identity);
+        let clients = connection.clients(&leadership)?;
+        while !*self.stop.borrow() {
+            tokio::select! {
+                () = candidate.acquire() => {}
+                () = stopped(self.stop.clone()) => break,
+            }
+            // When the Lease is lost, all reconciliations, questions and caches are dropped. From then on this process writes nothing and
+            // notifies nobody until it is elected again.
+            tokio::select! {
+                () = self.lead(clients.clone(), leadership.clone()) => {}
+                () = candidate.keep() => {}
+            }
+            self.health.standing_by();
+        }
+        candidate.release().await;
+        Ok(())
+    }
+
+    /// Reconciles canaries until the process is told to stop.
+    async fn lead(&self, clients: Clients, leadership: Leadership) {
+        self.health.syncing();
+        let http = Http::new(self.operator_metrics.clone());
+        let cluster = Cluster::new(clients, leadership, self.operator_metrics.clone());
+        let global = GlobalReceivers {
+            chat: chat(&self.config),
+            event_webhook: self.config.event_webhook.clone(),
+        };
+        let notifier = Notifier::new(cluster.clone(), http.clone(), global);
+        let (trigger, triggers) = mpsc::unbounded_channel();
+        let operator = Operator {
+            cluster,
+            settings: Arc::new(self.config.settings.clone()),
+            notifier: notifier.clone(),
+            canary_metrics: self.canary_metrics.clone(),
+            operator_metrics: self.operator_metrics.clone(),
+            answers: Arc::new(Answers::new(http, notifier.clone(), trigger.clone())),
+        };
+        controller::run(
+            self.config.namespace.as_deref(),
+            Arc::new(operator),
+            (trigger, triggers),
+            self.health.clone(),
+            stopped(self.stop.clone()),
+        )
+        .await;
+        // Deliver what is still queued while this process leads, but do not wait for a hanging chat.
+        let _ = tokio::time::timeout(LAST_NOTIFICATIONS, notifier.all_delivered()).await;
     }
 }
 
-/// Runs releases for as long as this process leads.
-async fn lead(
-    config: &Config,
-    Clients { client, watching }: Clients,
-    leadership: Leadership,
-    recorder: Recorder,
-    meters: Meters,
-    health: Health,
-    stop: watch::Receiver<bool>,
-) {
-    health.leads(true);
-    let http = Http::new(meters.clone());
-    let cluster = Cluster::new(client.clone(), leadership, meters.clone());
-    let global = Global {
-        chat: chat(config),
-        event_webhook: config.event_webhook.clone(),
-    };
-    let reporter = Reporter::new(client, cluster.clone(), http.clone(), global);
-    let (touch, touched) = mpsc::unbounded_channel();
-    let operator = Operator {
-        cluster,
-        settings: Arc::new(config.settings.clone()),
-        reporter: reporter.clone(),
-        recorder,
-        meters,
-        answers: Arc::new(Answers::new(http, reporter.clone(), touch.clone())),
-    };
-    controller::run(
-        watching,
-        config.namespace.as_deref(),
-        Arc::new(operator),
-        (touch, touched),
-        health.clone(),
-        stopped(stop),
-    )
-    .await;
-    // What is left to tell is told as long as this process leads; a chat that hangs is not waited for.
-    let _ = tokio::time::timeout(FAREWELL, reporter.all_told()).await;
-}
-
-/// The operator's own chat: Teams before Slack, as in Flagger; one of Slack without a channel is an error that only costs the alerts.
+/// Returns the operator's own chat: Teams if it has an address, otherwise Slack, as in Flagger. Slack without a channel or a user is logged as
+/// an error and turns alerts off.
 fn chat(config: &Config) -> Option<Chat> {
     let Config { slack, teams, .. } = config;
     if let Some(address) = &teams.url {
         return Some(Chat {
-            service: ChatService::Teams,
+            service: &Teams,
             address: address.clone(),
             token: None,
             proxy: teams.proxy.clone(),
@@ -252,7 +257,7 @@ fn chat(config: &Config) -> Option<Chat> {
         return None;
     }
     Some(Chat {
-        service: ChatService::Slack,
+        service: &Slack,
         address,
         token: slack.token.clone(),
         proxy: slack.proxy.clone(),
@@ -261,45 +266,21 @@ fn chat(config: &Config) -> Option<Chat> {
     })
 }
 
-/// A client that can see our CRDs, and how another is made.
-async fn connect(config: &Config) -> Result<(Client, kube::Config), String> {
-    let mut kube = match &config.kubeconfig {
-        Some(path) => {
-            let kubeconfig = kube::config::Kubeconfig::read_from(path)
-                .map_err(|error| format!("Error building kubeconfig: {error}"))?;
-            kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-                .await
-                .map_err(|error| error.to_string())
-        }
-        None => kube::Config::infer()
-            .await
-            .map_err(|error| error.to_string()),
-    }
-    .map_err(|error| format!("Error building kubeconfig: {error}"))?;
-    // A connection that says nothing for longer than a watch lasts is dead; whoever waits on it is told.
-    kube.read_timeout = Some(SILENCE);
-    kube.reset_reader_on_write = true;
-    if let Some(master) = &config.master {
-        kube.cluster_url = master
-            .parse()
-            .map_err(|error| format!("-master: {error}"))?;
-    }
-    let client = Client::try_from(kube.clone()).map_err(no_client)?;
-    let version = client
-        .apiserver_version()
-        .await
-        .map_err(|error| format!("Error calling Kubernetes API: {error}"))?;
-    info!("Connected to Kubernetes API {}", version.git_version);
-    Ok((client, kube))
+async fn connect(config: &Config) -> Result<Connection, ConnectError> {
+    Connection::open(config.kubeconfig.as_deref(), config.master.as_deref()).await
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "what is given to `map_err`")]
-fn no_client(error: kube::Error) -> String {
-    format!("Error building kubernetes clientset: {error}")
+fn metrics() -> Result<(CanaryMetrics, OperatorMetrics), Failure> {
+    let canary_metrics =
+        CanaryMetrics::new().map_err(|error| Failure::Metrics(error.to_string()))?;
+    let operator_metrics = canary_metrics
+        .operator_metrics()
+        .map_err(|error| Failure::Metrics(error.to_string()))?;
+    Ok((canary_metrics, operator_metrics))
 }
 
-/// Says whether the metrics server is there; releases say so again when they need it.
-async fn probe_metrics(address: String) {
+/// Logs whether the metrics server answers. A release that needs an unreachable one reports that itself.
+async fn probe_metrics_server(address: String) {
     let shown = public(&address);
     let answer = match prometheus_http_query::Client::try_from(address) {
         Ok(client) => client.query("vector(1)").get().await.map(drop),
@@ -311,9 +292,9 @@ async fn probe_metrics(address: String) {
     }
 }
 
-/// Turns true on the first SIGTERM or SIGINT; the second ends the process at once.
-fn stop_signal() -> Result<watch::Receiver<bool>, String> {
-    let listen = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
+/// Returns a channel that turns true on the first SIGTERM or SIGINT. The second one ends the process at once.
+fn stop_signal() -> Result<watch::Receiver<bool>, Failure> {
+    let listen = |kind| signal(kind).map_err(Failure::Signals);
     let (mut terminate, mut interrupt) = (
         listen(SignalKind::terminate())?,
         listen(SignalKind::interrupt())?,

@@ -4,7 +4,7 @@ mod analysis;
 mod lenient;
 mod schema;
 mod service;
-mod status;
+pub mod status;
 mod traffic;
 
 pub mod alert_provider;

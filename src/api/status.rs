@@ -145,3 +145,56 @@ impl fmt::Display for CanaryPhase {
         f.write_str(self.as_str())
     }
 }
+
+/// The types of the conditions that a status may hold.
+///
+/// Flagger writes `Promoted` only; it always stands first. The others exist only while they are true. They record work in progress that
+/// a restarted operator could not tell from the cluster. Flagger's own CRD keeps them, where it would prune an additional status field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConditionType {
+    /// Whether the last revision was promoted.
+    Promoted,
+    /// Traffic must return to the primary and the canary must be scaled down; the reason is the run's outcome.
+    RollingBack,
+    /// The target went back to the promoted revision: the run ends without a promotion.
+    Reverting,
+    /// Traffic has left the canary. The canary is scaled to zero after an interval, when its connections have drained.
+    Draining,
+    /// The primary did not become ready with a promoted version, and no promotion has succeeded since.
+    PromotionFailed,
+    /// The outcome of a run, or of the initialization, has not been sent yet. (The name on the wire predates the word notification.)
+    NotificationPending,
+    /// The spec is invalid; the operator does nothing for this canary until a user corrects it.
+    Invalid,
+    /// An older canary has the same target.
+    TargetConflict,
+}
+
+impl ConditionType {
+    /// The `type` of the condition.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Promoted => "Promoted",
+            Self::RollingBack => "RollingBack",
+            Self::Reverting => "Reverting",
+            Self::Draining => "Draining",
+            Self::PromotionFailed => "PromotionFailed",
+            Self::NotificationPending => "NoticePending",
+            Self::Invalid => "Invalid",
+            Self::TargetConflict => "TargetConflict",
+        }
+    }
+}
+
+impl CanaryStatus {
+    /// The condition of this type, if the status holds it.
+    pub fn condition(&self, type_: ConditionType) -> Option<&CanaryCondition> {
+        let mut conditions = self.conditions.iter().flatten();
+        conditions.find(|condition| condition.type_ == type_.as_str())
+    }
+
+    /// Whether the status holds a condition of this type.
+    pub fn has_condition(&self, type_: ConditionType) -> bool {
+        self.condition(type_).is_some()
+    }
+}

@@ -10,7 +10,10 @@ use flagger_rs::{
             server::{self, Stop},
         },
     },
-    shell::{probe, server::listen, telemetry},
+    shell::{
+        outside::probe,
+        telemetry::{logs, server::listen},
+    },
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -33,7 +36,7 @@ fn main() -> ExitCode {
             return ExitCode::from(exit.code);
         }
     };
-    telemetry::start_logging(&config.log_level, config.log_json);
+    logs::start_logging(&config.log_level, config.log_json);
     let ended = if init::is_first() {
         init::run()
     } else {

@@ -1,5 +1,5 @@
-//! PURE: what `flagger check` says before anyone lets this operator at a cluster: what would come first for each canary, and which rights
-//! are missing.
+//! The report of `flagger check`, for people and for scripts: what the operator would do first for each canary, and which rights are missing.
+//! Pure: `shell::check` reads the cluster.
 
 mod rights;
 
@@ -11,30 +11,30 @@ pub use rights::{Right, Scope, Subject, rights};
 
 use crate::rollout::Preview;
 
-/// What was found out.
+/// The report.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Each canary, by namespace and name.
+    /// The canaries, sorted by namespace and name.
     pub canaries: Vec<Row>,
-    /// The rights that the account lacks, and where.
+    /// The rights that the account lacks, and in which namespaces.
     pub missing: Vec<(Right, Scope)>,
 }
 
-/// One canary.
+/// One canary of a report.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// The phase that its status says, to the letter; empty without a status.
+    /// The phase as its status spells it; empty without a status.
     pub phase: String,
-    /// What would come first.
+    /// What the operator would do first.
     pub preview: Preview,
 }
 
 impl Report {
-    /// Whether nothing would change for any canary, and nothing is missing.
+    /// Whether no canary would change and no right is missing.
     pub fn is_clean(&self) -> bool {
         self.missing.is_empty() && self.changes() == 0
     }
@@ -46,7 +46,7 @@ impl Report {
             .count()
     }
 
-    /// For scripts.
+    /// Returns the report as JSON, for scripts.
     pub fn json(&self) -> Value {
         let canaries: Vec<_> = self
             .canaries
@@ -68,7 +68,7 @@ impl Report {
     }
 }
 
-/// For people.
+/// A table, for people.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let row = |row: &Row| {
@@ -108,7 +108,7 @@ impl fmt::Display for Report {
         let (all, changes, missing) = (self.canaries.len(), self.changes(), self.missing.len());
         writeln!(
             f,
-            "canaries: {all}, that would not stay as they are: {changes}, missing rights: {missing}"
+            "canaries: {all}, would change: {changes}, missing rights: {missing}"
         )
     }
 }
@@ -140,19 +140,19 @@ mod tests {
     }
 
     #[test]
-    fn people_get_a_table() {
+    fn the_report_for_people_is_a_table() {
         assert_eq!(
             report(Verdict::GoesOn, true).to_string(),
             "NAMESPACE  NAME  PHASE      FIRST\n\
              shop       cart  Succeeded  goes on: a [31mb\n\
              \n\
              missing right: patch canaries.flagger.app/status in namespace shop\n\
-             canaries: 1, that would not stay as they are: 1, missing rights: 1\n"
+             canaries: 1, would change: 1, missing rights: 1\n"
         );
     }
 
     #[test]
-    fn scripts_get_json() {
+    fn the_report_for_scripts_is_json() {
         assert_eq!(
             report(Verdict::GoesOn, true).json(),
             json!({"canaries": [{"namespace": "shop", "name": "cart", "phase": "Succeeded", "first": "goes-on", "why": "a [31mb"}],
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_name_in_the_status_is_no_change_and_a_missing_right_is_one() {
+    fn an_adopted_status_is_no_change_but_a_missing_right_is_one() {
         assert!(report(Verdict::Nothing, false).is_clean());
         assert!(report(Verdict::Adopts, false).is_clean());
         assert!(!report(Verdict::Adopts, true).is_clean());

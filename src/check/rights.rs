@@ -1,15 +1,12 @@
-//! The rights that canaries need the operator to have: of those in `kustomize/base/flagger/account.yaml`, the ones for the kinds that they
-//! name.
+//! The rights that the operator needs for a set of canaries: those rights of `kustomize/base/flagger/account.yaml` that are about the
+//! kinds which these canaries use. The verbs of each kind are in the table of [`Kind`](crate::snapshot::Kind).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
 };
 
-use crate::{
-    api::canary::Canary,
-    snapshot::{Kind, ObjectRef},
-};
+use crate::{api::canary::Canary, snapshot::ObjectRef};
 
 /// One right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,7 +15,7 @@ pub struct Right {
     pub group: &'static str,
     /// The resource, with its subresource if there is one (`canaries/status`).
     pub resource: &'static str,
-    /// The only object that it is about, if it is about one.
+    /// The name of the only object that the right is about; `None` if it is about all objects of the resource.
     pub name: Option<&'static str>,
     /// `get`, `list`, `watch`, `create`, `update` or `patch`.
     pub verb: &'static str,
@@ -40,17 +37,17 @@ impl fmt::Display for Right {
     }
 }
 
-/// Where a right is needed.
+/// The namespaces in which a right is needed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
     /// In all namespaces.
     All,
-    /// In this one.
+    /// In one namespace.
     Namespace(String),
 }
 
 impl Scope {
-    /// The namespace, if it is one.
+    /// The namespace; `None` for all namespaces.
     pub fn namespace(&self) -> Option<&str> {
         match self {
             Self::All => None,
@@ -68,17 +65,17 @@ impl fmt::Display for Scope {
     }
 }
 
-/// A canary that can be read, and what it looks at.
+/// A canary and the objects that it depends on.
 #[derive(Clone, Debug)]
 pub struct Subject {
     /// The canary.
     pub canary: Canary,
-    /// The objects that decisions about it look at.
+    /// The objects that decisions about the canary read or write.
     pub objects: BTreeSet<ObjectRef>,
 }
 
-/// Each right, with the places where it is needed. `watched` is what is listed and watched: a namespace, or all; `lease` is the name and
-/// namespace of the Lease, if one of several processes leads.
+/// Each right that the operator needs, with the namespaces in which it needs it. The operator lists and watches objects in the scope
+/// `watched`. `lease` is the name and namespace of the Lease if leader election is on.
 pub fn rights(
     subjects: &[Subject],
     watched: &Scope,
@@ -93,7 +90,8 @@ pub fn rights(
         let namespace = canary.metadata.namespace.as_deref().unwrap_or_default();
         needed.add("flagger.app", "canaries", &["get"], namespace);
         needed.add("flagger.app", "canaries/status", &["patch"], namespace);
-        // Asked for by an admission plugin, of whoever creates what a canary owns.
+        // The admission plugin OwnerReferencesPermissionEnforcement asks for this right when the operator creates an object that the
+        // Canary owns.
         needed.add("flagger.app", "canaries/finalizers", &["update"], namespace);
         if canary.spec.revert_on_deletion {
             needed.add("flagger.app", "canaries", &["patch"], namespace);
@@ -101,8 +99,8 @@ pub fn rights(
         needed.add("", "events", &["get", "create", "patch"], namespace);
         for object in objects {
             let (group, _) = object.kind.group_version();
-            let verbs = verbs(object.kind);
-            needed.add(group, object.kind.plural(), verbs, &object.namespace);
+            let kind = object.kind;
+            needed.add(group, kind.plural(), kind.verbs(), &object.namespace);
         }
         let alerts = canary.spec.analysis.iter().flat_map(|a| &a.alerts);
         for alert in alerts {
@@ -160,54 +158,12 @@ impl Needed<'_> {
     }
 }
 
-/// What is done with objects of a kind that a canary looks at.
-const fn verbs(kind: Kind) -> &'static [&'static str] {
-    match kind {
-        Kind::Deployment | Kind::DaemonSet => &["get", "list", "watch", "create", "patch"],
-        Kind::Service
-        | Kind::ConfigMap
-        | Kind::Secret
-        | Kind::HorizontalPodAutoscaler
-        | Kind::ScaledObject
-        | Kind::VirtualService
-        | Kind::DestinationRule
-        | Kind::HttpRoute
-        | Kind::HttpRouteV1Beta1
-        | Kind::Ingress
-        | Kind::HttpProxy
-        | Kind::TrafficSplitV1Alpha1
-        | Kind::TrafficSplitV1Alpha2
-        | Kind::TrafficSplitV1Alpha3 => &["get", "list", "watch", "create", "update"],
-        Kind::Canary | Kind::MetricTemplate => &["get", "list", "watch"],
-        Kind::AlertProvider => &["get"],
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-
-    const KINDS: [Kind; 17] = [
-        Kind::Deployment,
-        Kind::DaemonSet,
-        Kind::Service,
-        Kind::ConfigMap,
-        Kind::Secret,
-        Kind::HorizontalPodAutoscaler,
-        Kind::ScaledObject,
-        Kind::VirtualService,
-        Kind::DestinationRule,
-        Kind::HttpRoute,
-        Kind::HttpRouteV1Beta1,
-        Kind::Ingress,
-        Kind::HttpProxy,
-        Kind::TrafficSplitV1Alpha1,
-        Kind::TrafficSplitV1Alpha2,
-        Kind::TrafficSplitV1Alpha3,
-        Kind::MetricTemplate,
-    ];
+    use crate::snapshot::Kind;
 
     fn subject(spec: Value, kinds: &[Kind]) -> Subject {
         let mut all = json!({"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"}, "service": {"port": 80}});
@@ -236,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_canary_needs_the_rights_for_what_it_names_and_no_others() {
+    fn a_canary_needs_the_rights_for_the_objects_that_it_uses_and_no_others() {
         let all = rights(
             &[subject(json!({}), &[Kind::Deployment])],
             &Scope::All,
@@ -265,14 +221,14 @@ mod tests {
     }
 
     #[test]
-    fn who_looks_at_one_namespace_needs_no_right_in_others() {
+    fn an_operator_that_watches_one_namespace_needs_no_rights_in_others() {
         let watched = Scope::Namespace("test".to_owned());
-        let all = rights(&[subject(json!({}), &KINDS)], &watched, None);
+        let all = rights(&[subject(json!({}), Kind::ALL)], &watched, None);
         assert!(all.values().flatten().all(|scope| *scope == watched));
     }
 
     #[test]
-    fn a_chat_is_looked_up_where_it_is() {
+    fn an_alert_provider_is_read_in_its_own_namespace() {
         let alerts = json!([{"name": "chat", "severity": "info", "providerRef": {"name": "chat", "namespace": "chats"}}]);
         let subject = subject(json!({"analysis": {"alerts": alerts}}), &[]);
         let seen = words(&rights(&[subject], &Scope::All, None));
@@ -282,9 +238,9 @@ mod tests {
         }
     }
 
-    /// Whoever adds a right to one adds it to the other.
+    /// The table of kinds and the ClusterRole change together.
     #[test]
-    fn all_together_are_the_rights_of_the_account() {
+    fn the_rights_for_all_kinds_are_those_of_the_cluster_role() {
         let account = include_str!("../../kustomize/base/flagger/account.yaml");
         let role: Value = account
             .split("\n---\n")
@@ -316,7 +272,7 @@ mod tests {
         let alerts = json!([{"name": "chat", "severity": "info", "providerRef": {"name": "chat"}}]);
         let spec = json!({"revertOnDeletion": true, "analysis": {"alerts": alerts}});
         let needed = rights(
-            &[subject(spec, &KINDS)],
+            &[subject(spec, Kind::ALL)],
             &Scope::All,
             Some(("flagger-leader-election", "istio-system")),
         );

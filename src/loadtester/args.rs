@@ -7,7 +7,7 @@ use regex::Regex;
 use super::task::Allowed;
 use crate::{
     api::duration,
-    flags::{self, Exit, Flag},
+    cli::syntax::{self as flags, Exit, Flag},
     snapshot::Secret,
 };
 
@@ -76,7 +76,7 @@ pub fn parse(
     args: impl IntoIterator<Item = String>,
     env: impl Fn(&str) -> Option<String>,
 ) -> Result<Config, Exit> {
-    let usage = flags::usage("loadtester", &FLAGS);
+    let usage = flags::usage("loadtester", FLAGS);
     let known = FLAGS.map(|(name, default, _)| (name, default));
     let mut values: BTreeMap<_, _> = known
         .iter()
@@ -87,7 +87,7 @@ pub fn parse(
     let some = |name: &str| Some(text(name)).filter(|value| !value.is_empty());
     let invalid = |name: &str, why: &str| {
         let problem = format!("invalid value {:?} for flag -{name}: {why}", text(name));
-        Exit::wrong(&problem, &usage)
+        Exit::invalid(&problem, &usage)
     };
     let encoding = text("zap-encoding");
     if !matches!(encoding.as_str(), "json" | "console") {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Metadata, concord, ngrinder, words};
-use crate::flags::is_true;
+use crate::cli::syntax::is_true;
 
 /// A task, ready to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,42 +1,45 @@
-//! Where a server of metrics is, and what lets us in: what the calls of all providers have in common.
+//! The address of a metric server and the credentials for it; builds the requests of all providers.
 
 use std::{collections::BTreeMap, time::Duration};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use url::Url;
 
-use super::shown;
+use super::error::ServerError;
 use crate::{
     api::metric_template::MetricTemplateProvider,
-    snapshot::{HttpRequest, Method, Secret},
+    snapshot::{HttpRequest, Method, Secret, excerpt},
 };
 
-/// The longest that an attempt may take.
+/// The longest that one attempt may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// A query that fails for a reason that may pass is sent again so often before it counts as failed. (Flagger asks once.)
+/// How often a failed query is repeated if the failure may be temporary. (Flagger does not repeat queries.)
 const RETRIES: u32 = 2;
 
-/// What the Secret of a MetricTemplate has, by key.
+/// The values of a MetricTemplate's Secret, by key.
 pub type Credentials = BTreeMap<String, String>;
 
-/// A server, and how to be let in.
+/// The address of a server and the credentials for it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
     /// Without user and password, so that it can be printed.
     address: Url,
-    /// What user and password of the address amount to; headers that let in come before it.
+    /// The `Authorization` header made of user and password in the address. A header of that name in `headers` wins.
     login: Option<Secret>,
     headers: Vec<(String, Secret)>,
     insecure_skip_verify: bool,
 }
 
 impl Endpoint {
-    /// The server at an address; `provider` is what a message calls it.
-    pub fn at(provider: &str, address: &str) -> Result<Self, String> {
+    /// The endpoint at an address. `provider` is the name in the error text.
+    pub fn at(provider: &str, address: &str) -> Result<Self, ServerError> {
         let url = Url::parse(address)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        let mut url = url
-            .ok_or_else(|| format!("{provider} address {} is not a valid URL", public(address)))?;
+        let mut url = url.ok_or_else(|| ServerError::InvalidAddress {
+            provider: provider.to_owned(),
+            address: public(address),
+        })?;
         let login = login(&url);
         // Both fail only for addresses that cannot have credentials.
         let _ = url.set_username("");
@@ -49,33 +52,47 @@ impl Endpoint {
         })
     }
 
-    /// The server of a MetricTemplate, or the provider's own where it names none.
-    pub fn of(spec: &MetricTemplateProvider, default: &str) -> Result<Self, String> {
+    /// The endpoint at a MetricTemplate's address, or at the provider's default address if the template has none.
+    pub fn of(spec: &MetricTemplateProvider, default: &str) -> Result<Self, ServerError> {
         let own = spec.address.as_deref().filter(|own| !own.is_empty());
         Self::at(&spec.type_, own.unwrap_or(default))
     }
 
-    /// The same, with a header.
+    /// Adds a path to the address; later requests are below it.
     #[must_use]
-    pub fn with(mut self, name: &str, value: String) -> Self {
+    pub fn below(mut self, path: &str) -> Self {
+        self.address = joined(&self.address, path);
+        self
+    }
+
+    /// Adds a header to all requests.
+    #[must_use]
+    pub fn with_header(mut self, name: &str, value: String) -> Self {
         self.headers.push((name.to_owned(), Secret(value)));
         self
     }
 
-    /// The same, its certificate checked or not, as its MetricTemplate says.
+    /// Adds the `Authorization` header to all requests, if there is one.
     #[must_use]
-    pub fn checked_as(self, spec: &MetricTemplateProvider) -> Self {
+    pub fn with_authorization(self, value: Option<String>) -> Self {
+        match value {
+            Some(value) => self.with_header("Authorization", value),
+            None => self,
+        }
+    }
+
+    /// Applies the template's `insecureSkipVerify`.
+    #[must_use]
+    pub fn with_verification_of(self, spec: &MetricTemplateProvider) -> Self {
         Self {
             insecure_skip_verify: spec.insecure_skip_verify,
             ..self
         }
     }
 
-    /// The call that reads what is at a path below the address.
+    /// A GET request for a path below the address.
     pub fn get(&self, path: &str, parameters: &[(&str, &str)]) -> HttpRequest {
-        let mut url = self.address.clone();
-        url.set_path(&format!("{}{path}", url.path().trim_end_matches('/')));
-        url.set_query(None);
+        let mut url = joined(&self.address, path);
         if !parameters.is_empty() {
             url.query_pairs_mut().extend_pairs(parameters);
         }
@@ -98,34 +115,31 @@ impl Endpoint {
     }
 }
 
-/// What a Secret has under a key: without the line end that `echo` leaves there, and nothing if that is all.
+/// Returns a credential without the line end that `echo` leaves. `None` if the key is missing or its value is empty.
 pub fn credential<'a>(credentials: Option<&'a Credentials>, key: &str) -> Option<&'a str> {
     let value = credentials?.get(key)?.trim();
     (!value.is_empty()).then_some(value)
 }
 
-/// The header of user and password.
-pub fn basic(user: &str, password: &str) -> String {
-    use k8s_openapi::ByteString;
-    // A ByteString is base64 in JSON: the one encoder that is here already.
-    let encoded = serde_json::to_value(ByteString(format!("{user}:{password}").into_bytes()))
-        .unwrap_or_default();
-    format!("Basic {}", encoded.as_str().unwrap_or_default())
-}
-
-/// The header of the user and password in a Secret, where both must be; none if one of them is empty, as in Flagger.
-pub fn basic_of(provider: &str, credentials: &Credentials) -> Result<Option<String>, String> {
-    let find = |key: &str| {
-        credentials
-            .get(key)
-            .ok_or_else(|| format!("{provider} credentials does not contain a {key}"))
+/// The header of basic authentication from the keys `username` and `password`. Both keys must exist; if one of the values is empty,
+/// there is no header (Flagger: the same).
+pub fn basic_authorization(
+    provider: &'static str,
+    credentials: &Credentials,
+) -> Result<Option<String>, ServerError> {
+    let find = |key: &str, shown: &'static str| {
+        credentials.get(key).ok_or(ServerError::MissingCredential {
+            provider,
+            key: shown,
+        })
     };
-    let (user, password) = (find("username")?, find("password")?);
-    let is_whole = !user.is_empty() && !password.is_empty();
-    Ok(is_whole.then(|| basic(user, password)))
+    let user = find("username", "a username")?;
+    let password = find("password", "a password")?;
+    let is_complete = !user.is_empty() && !password.is_empty();
+    Ok(is_complete.then(|| basic(user, password)))
 }
 
-/// An address fit to be shown: without user and password, also where it cannot be parsed.
+/// Returns an address without user and password, as an excerpt for messages. The address may be invalid.
 pub fn public(address: &str) -> String {
     let public = match (address.find("://"), address.rfind('@')) {
         (Some(scheme), Some(at)) if scheme + 3 <= at => {
@@ -137,16 +151,27 @@ pub fn public(address: &str) -> String {
         }
         _ => address.to_owned(),
     };
-    shown(&public)
+    excerpt(&public)
 }
 
 fn is_authorization((name, _): &(String, Secret)) -> bool {
     name.eq_ignore_ascii_case("authorization")
 }
 
-/// What user and password in an address amount to; there they are percent-encoded.
+fn joined(address: &Url, path: &str) -> Url {
+    let mut url = address.clone();
+    url.set_path(&format!("{}{path}", url.path().trim_end_matches('/')));
+    url.set_query(None);
+    url
+}
+
+/// The `Authorization` header for user and password in an address, where they are percent-encoded.
 fn login(address: &Url) -> Option<Secret> {
     let decoded = |text| percent_encoding::percent_decode_str(text).decode_utf8_lossy();
     let (user, password) = (address.username(), address.password().unwrap_or_default());
     (!user.is_empty()).then(|| Secret(basic(&decoded(user), &decoded(password))))
+}
+
+fn basic(user: &str, password: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }

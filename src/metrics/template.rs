@@ -1,11 +1,16 @@
-//! Queries are Go templates over a few names of the release (`pkg/metrics/observers/render.go`).
+//! Renders queries: Go templates that can name a few values of the release (Flagger: `pkg/metrics/observers/render.go`).
+//!
+//! Users write the templates, so a template must neither crash nor block the operator: `hazard` and the limits of the engine refuse the
+//! ones that could.
 
 use std::{cell::RefCell, collections::BTreeMap};
 
 use gtmpl_ng::{Context, FuncError, Limits, Template, Value};
 
-use super::shown;
-use crate::api::canary::{Canary, CanaryMetric};
+use crate::{
+    api::canary::{Canary, CanaryMetric, ObjectRef},
+    snapshot::excerpt,
+};
 
 /// The longest template, in bytes.
 const TEXT: usize = 16 << 10;
@@ -13,21 +18,66 @@ const TEXT: usize = 16 << 10;
 const OUTPUT: usize = 16 << 10;
 /// The longest value within a template, in bytes.
 const VALUE: usize = 8 << 10;
-/// As many times may all loops of a template run together.
+/// The most iterations of all loops of a template together.
 const ITERATIONS: usize = 32;
-/// So much of a template may be actions, in bytes: what is in a loop is worked out each time, and a step looks more than once.
+/// The most bytes of actions (`{{ … }}`) in a template: a loop evaluates its actions each time, and a step renders the query repeatedly.
 const ACTIONS: usize = 2 << 10;
-/// So often may templates within a template be called; two that call the next twice would be a million calls after twenty.
+/// The most `{{ template }}` and `{{ block }}` in a template. If each of twenty templates calls the next one twice, that is a million calls.
 const CALLS: usize = 4;
-/// So many values of its own may a metric have, of so many bytes together: each mention of them is a copy.
+/// The most variables of a metric. (Each mention copies all of them.)
 const VARIABLES: usize = 64;
+/// The most bytes of a metric's variables.
 const VARIABLES_TEXT: usize = 16 << 10;
-/// So deep may parentheses nest within an action.
+/// The deepest nesting of parentheses within an action.
 const PARENTHESES: usize = 16;
-/// So many `{{ else }}` may a template have.
+/// The most `{{ else }}` in a template.
 const ELSES: usize = 32;
 
-/// What a query can name.
+/// Why a query cannot be rendered. Each `Display` text begins as Flagger's, its typing error included.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RenderError {
+    /// The template or the metric's variables exceed a limit of ours.
+    #[error("template parsing failed: {0}")]
+    Refused(Limit),
+    /// The engine cannot parse the template.
+    #[error("{}", failed("parsing", .0))]
+    Parsing(String),
+    /// The engine cannot evaluate the template; for example, a variable is missing.
+    #[error("{}", failed("excution", .0))]
+    Execution(String),
+}
+
+fn failed(stage: &str, why: &str) -> String {
+    excerpt(&format!("template {stage} failed: {why}"))
+}
+
+/// A limit that protects the operator from a template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Limit {
+    /// The number of the metric's variables.
+    #[error("the metric has more than 64 variables")]
+    Variables,
+    /// The size of the metric's variables.
+    #[error("the metric's variables are larger than 16 KiB")]
+    VariablesText,
+    /// The size of the template.
+    #[error("the template is larger than 16 KiB")]
+    Text,
+    /// The number of `{{ else }}`.
+    #[error("the template has too many branches")]
+    Branches,
+    /// The number of templates called, and the size of all actions.
+    #[error("the template asks for too much work")]
+    Work,
+    /// Escapes that the engine reads wrongly or never finishes reading.
+    #[error("the escapes \\u and \\x are not supported")]
+    Escapes,
+    /// The nesting of parentheses.
+    #[error("parentheses are nested too deeply")]
+    Parentheses,
+}
+
+/// The names that a query can use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Model {
     /// The Canary's name.
@@ -36,7 +86,7 @@ pub struct Model {
     pub namespace: String,
     /// The target's name.
     pub target: String,
-    /// The name of the Service that clients call.
+    /// The name of the Service that clients use.
     pub service: String,
     /// The Ingress' name, or the target's.
     pub ingress: String,
@@ -49,12 +99,11 @@ pub struct Model {
 }
 
 impl Model {
-    /// The names of a metric of a canary.
+    /// The names for a metric of a canary.
     pub fn of(canary: &Canary, metric: &CanaryMetric, default_interval: &str) -> Self {
         let target = &canary.spec.target_ref.name;
-        let name = |reference: &Option<crate::api::canary::ObjectRef>| {
-            reference.as_ref().map_or(target, |r| &r.name).clone()
-        };
+        let name =
+            |reference: &Option<ObjectRef>| reference.as_ref().map_or(target, |r| &r.name).clone();
         let interval = metric
             .interval
             .as_deref()
@@ -73,7 +122,7 @@ impl Model {
 }
 
 thread_local! {
-    /// The template engine's functions are plain functions: they find the names here, for as long as one rendering lasts.
+    /// The names for the rendering under way: the engine's functions are plain `fn`s and cannot capture them.
     static MODEL: RefCell<Model> = RefCell::default();
 }
 
@@ -81,7 +130,8 @@ fn field(get: fn(&Model) -> String) -> Value {
     MODEL.with_borrow(|model| Value::String(get(model)))
 }
 
-/// An object, not a map: of a map, the engine renders what is missing; of an object it is an error, as with Flagger's `missingkey=error`.
+/// The metric's variables. They are an object, not a map: the engine renders a missing key of a map, but fails for one of an object, as
+/// Flagger's `missingkey=error` does.
 #[expect(
     clippy::unnecessary_wraps,
     reason = "the signature is the template engine's"
@@ -95,7 +145,7 @@ fn variables(_: &[Value]) -> Result<Value, FuncError> {
     ))
 }
 
-/// Go's `index`: unlike `variables.k`, it finds an empty text where a variable is missing, which is how a query can do without one.
+/// Go's `index`: unlike `variables.k`, it returns an empty text for a missing variable, so that a query can have optional ones.
 fn index(args: &[Value]) -> Result<Value, FuncError> {
     match args {
         [Value::Object(map), Value::String(key)] => Ok(map
@@ -106,21 +156,22 @@ fn index(args: &[Value]) -> Result<Value, FuncError> {
     }
 }
 
-/// Renders a query. An unknown name or a missing variable is an error, as in Flagger; so is a template that would take the
-/// process down.
-pub fn render(text: &str, model: &Model) -> Result<String, String> {
-    let failed = |why: &str| shown(&format!("template parsing failed: {why}"));
-    if let Some(why) = hazard(text) {
-        return Err(failed(why));
-    }
-    if model.variables.len() > VARIABLES {
-        return Err(failed("the metric has more than 64 variables"));
-    }
-    let bytes = |(key, value): (&String, &String)| key.len() + value.len();
-    if model.variables.iter().map(bytes).sum::<usize>() > VARIABLES_TEXT {
-        return Err(failed("the metric's variables are larger than 16 KiB"));
+/// Renders a query. An unknown name or a missing variable is an error, as in Flagger.
+pub fn render(text: &str, model: &Model) -> Result<String, RenderError> {
+    if let Some(limit) = hazard(text).or_else(|| excess(&model.variables)) {
+        return Err(RenderError::Refused(limit));
     }
     MODEL.set(model.clone());
+    let mut template = engine();
+    template
+        .parse(text)
+        .map_err(|error| RenderError::Parsing(error.to_string()))?;
+    template
+        .render(&Context::from(Value::Nil))
+        .map_err(|error| RenderError::Execution(error.to_string()))
+}
+
+fn engine() -> Template {
     let mut template = Template::with_limits(
         Limits::default()
             .with_iterations(ITERATIONS)
@@ -138,19 +189,23 @@ pub fn render(text: &str, model: &Model) -> Result<String, String> {
     template.add_func("variables", variables);
     template.add_func("index", index);
     template
-        .parse(text)
-        .map_err(|error| failed(&error.to_string()))?;
-    template
-        .render(&Context::from(Value::Nil))
-        .map_err(|error| shown(&format!("template excution failed: {error}")))
 }
 
-/// Why a template must not reach the engine. Its parser calls itself for each parenthesis and each `{{ else if }}`, until the
-/// stack is gone and the process with it; and it never finishes `"\u"` and `"\x"` (longer ones it reads wrongly).
-/// This walks the text as the engine's lexer does, so that nothing hides in a string or a comment.
-fn hazard(text: &str) -> Option<&'static str> {
+/// Returns the limit that the metric's variables exceed.
+fn excess(variables: &BTreeMap<String, String>) -> Option<Limit> {
+    if variables.len() > VARIABLES {
+        return Some(Limit::Variables);
+    }
+    let bytes: usize = variables.iter().map(|(key, v)| key.len() + v.len()).sum();
+    (bytes > VARIABLES_TEXT).then_some(Limit::VariablesText)
+}
+
+/// Returns the limit that a template exceeds, so that it must not reach the engine. The engine's parser recurses for each parenthesis and
+/// each `{{ else if }}` until the stack overflows, which ends the process. It also loops forever on `"\u"` and `"\x"`, and misreads
+/// longer escapes. This function walks the text exactly as the engine's lexer does, so that nothing can hide in a string or a comment.
+fn hazard(text: &str) -> Option<Limit> {
     if text.len() > TEXT {
-        return Some("the template is larger than 16 KiB");
+        return Some(Limit::Text);
     }
     let (mut elses, mut calls, mut actions) = (0, 0, 0);
     let mut rest = text;
@@ -167,14 +222,14 @@ fn hazard(text: &str) -> Option<&'static str> {
         calls += usize::from(word.starts_with("template") || word.starts_with("block"));
         match after_action(action) {
             Ok(after) => rest = after,
-            Err(why) => return Some(why),
+            Err(limit) => return Some(limit),
         }
         actions += action.len() - rest.len();
         if elses > ELSES {
-            return Some("the template has too many branches");
+            return Some(Limit::Branches);
         }
         if calls > CALLS || actions > ACTIONS {
-            return Some("the template asks for too much work");
+            return Some(Limit::Work);
         }
     }
     None
@@ -183,8 +238,8 @@ fn hazard(text: &str) -> Option<&'static str> {
 /// White space between the words of an action.
 const SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
 
-/// What follows an action, or what is wrong within it.
-fn after_action(action: &str) -> Result<&str, &'static str> {
+/// Returns the text after an action, or the limit that the action exceeds.
+fn after_action(action: &str) -> Result<&str, Limit> {
     let mut depth = 0_usize;
     let mut rest = action;
     while !rest.starts_with("}}") {
@@ -198,7 +253,7 @@ fn after_action(action: &str) -> Result<&str, &'static str> {
                 let end = end_of_literal(literal, quote);
                 let (literal, after) = literal.split_at(end);
                 if has_numeric_escape(literal) {
-                    return Err("the escapes \\u and \\x are not supported");
+                    return Err(Limit::Escapes);
                 }
                 chars = after.chars();
                 chars.next();
@@ -206,14 +261,14 @@ fn after_action(action: &str) -> Result<&str, &'static str> {
             Some(_) => {}
         }
         if depth > PARENTHESES {
-            return Err("parentheses are nested too deeply");
+            return Err(Limit::Parentheses);
         }
         rest = chars.as_str();
     }
     Ok(rest.get(2..).unwrap_or_default())
 }
 
-/// Where the engine's lexer sees the end of a literal. (It lets `\\` escape what follows, and knows no escapes in back quotes.)
+/// The index where the engine's lexer ends a literal. (`\\` escapes the next character, except within back quotes.)
 fn end_of_literal(literal: &str, quote: char) -> usize {
     let mut escaped = false;
     for (at, c) in literal.char_indices() {
@@ -271,6 +326,7 @@ mod tests {
         assert!(
             render("{{", &model())
                 .unwrap_err()
+                .to_string()
                 .starts_with("template parsing failed: ")
         );
     }
@@ -296,7 +352,7 @@ mod tests {
             "{{ $v := variables.b }}ok",
             r#"{{ eq variables.b "x" }}"#,
         ] {
-            let error = render(text, &model()).unwrap_err();
+            let error = render(text, &model()).unwrap_err().to_string();
             assert!(
                 error.starts_with("template excution failed: "),
                 "{text}: {error}"
@@ -312,12 +368,12 @@ mod tests {
             ),
             ("{{ len variables }}", "1"),
         ] {
-            assert_eq!(render(text, &model()).as_deref(), Ok(rendered), "{text}");
+            assert_eq!(render(text, &model()).unwrap(), rendered, "{text}");
         }
     }
 
     #[test]
-    fn no_template_takes_the_process_down() {
+    fn no_template_ends_the_process() {
         let parentheses = |n| format!("{{{{ {}1{} }}}}", "(".repeat(n), ")".repeat(n));
         let branches = |n| {
             format!(
@@ -343,12 +399,12 @@ mod tests {
             r#"{{ range 200 }}{{ range 200 }}{{ if printf "%08000d" 1 | len }}{{ end }}{{ end }}{{ end }}"#.to_owned(),
             "a".repeat(TEXT + 1),
         ] {
-            let error = render(&text, &model()).unwrap_err();
+            let error = render(&text, &model()).unwrap_err().to_string();
             assert!(error.len() <= 256, "{error}");
         }
     }
 
-    /// Each of these took seconds, at every look.
+    /// Without the limits, each of these took seconds at every reconcile.
     #[test]
     fn no_template_keeps_the_process_busy() {
         let halves: Vec<String> = (0..30)
@@ -371,17 +427,17 @@ mod tests {
         ] {
             render(&text, &model()).unwrap_err();
         }
-        let mut crowded = model();
-        crowded.variables = (0..=VARIABLES)
+        let mut large = model();
+        large.variables = (0..=VARIABLES)
             .map(|i| (i.to_string(), String::new()))
             .collect();
-        render("{{ variables }}", &crowded).unwrap_err();
-        crowded.variables = [("large".to_owned(), "x".repeat(VARIABLES_TEXT))].into();
-        render("{{ variables }}", &crowded).unwrap_err();
+        render("{{ variables }}", &large).unwrap_err();
+        large.variables = [("large".to_owned(), "x".repeat(VARIABLES_TEXT))].into();
+        render("{{ variables }}", &large).unwrap_err();
     }
 
     #[test]
-    fn what_a_query_needs_is_within_the_limits() {
+    fn a_query_at_the_limits_is_rendered() {
         let deepest = format!(
             "{}{}{}1{}{{{{ end }}}}{}",
             "{{ if 1 }}".repeat(24),
@@ -390,15 +446,15 @@ mod tests {
             ")".repeat(PARENTHESES) + " }}",
             "{{ end }}".repeat(24),
         );
-        assert_eq!(render(&deepest, &model()).as_deref(), Ok(""));
+        assert_eq!(render(&deepest, &model()).unwrap(), "");
         let text = r#"sum(rate(a{p=~"\\d+\u0041"}[{{ interval }}])) / ((((((((((((((((((1))))))))))))))))))"#;
         assert_eq!(
             render(text, &model()),
             Ok(text.replace("{{ interval }}", "1m"))
         );
         assert_eq!(
-            render(r#"{{ printf "%q\t%v" target `x` }}"#, &model()).as_deref(),
-            Ok("\"podinfo\"\tx")
+            render(r#"{{ printf "%q\t%v" target `x` }}"#, &model()).unwrap(),
+            "\"podinfo\"\tx"
         );
     }
 
@@ -409,7 +465,7 @@ mod tests {
             "template", "\"a\"", "\"", "'", "`", "\\", "u", "x", "é", "1", "-1", "0x", ".", ".b", ",", "variables", "name", "printf",
             "index", "slice", "len", "\"%d\"", "break", "nil", "true", "\n", "/*", "*/",
         ]), 0..40)) {
-            // That it comes back at all is what is tested.
+            // The call must return; its result does not matter.
             let _ = render(&parts.concat(), &model());
         }
     }

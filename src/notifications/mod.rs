@@ -1,50 +1,46 @@
-//! What people are told: events on the Canary, alerts in a chat, samples and counts in the operator's own metrics.
+//! Notifications: events on the Canary, alerts in chats, and calls of event webhooks; their texts and payloads. Pure: `shell` sends them.
+
+pub mod alert;
+pub mod chats;
+pub mod message;
+#[cfg(test)]
+mod tests;
+pub mod webhook;
 
 use jiff::Timestamp;
 
 use crate::api::canary::CanaryPhase;
 
-pub mod alert;
-mod discord;
-mod google_chat;
-pub mod hook;
-mod rocket;
-mod slack;
-mod teams;
-#[cfg(test)]
-mod tests;
-
-pub use alert::Severity;
-
-/// One thing to tell.
+/// One event or alert about a canary.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Notification {
-    /// An Event on the Canary, in Flagger's words; also a log line, and a call of the event webhooks.
+    /// An Event on the Canary, with Flagger's text. It is also logged and sent to event webhooks.
     Event {
         /// `Normal` or `Warning`.
         kind: EventKind,
         /// The text.
         message: String,
-        /// The phase that event webhooks are told.
+        /// The phase in the payload of event webhooks.
         phase: CanaryPhase,
-        /// The checksum that event webhooks are told.
+        /// The checksum in the payload of event webhooks.
         checksum: String,
     },
-    /// A message for the chat.
+    /// A message for the chats.
     Alert {
-        /// How bad it is.
+        /// The severity.
         severity: Severity,
         /// The text.
         text: String,
-        /// Name and value, in order.
+        /// Names and values, in order.
         fields: Vec<(String, String)>,
-        /// When the phase was entered of which it tells: until a step of that is on record it is told by each process, once.
+        /// For an alert about the beginning of a phase: when the phase began. Until the status records a step of the phase, each process
+        /// sends the alert once.
         opens: Option<Timestamp>,
     },
 }
 
 impl Notification {
-    /// Of an alert about the beginning of a phase: when that was entered, and the text.
+    /// For an alert about the beginning of a phase: when the phase began, and the text. `None` for all others.
     pub fn opening(&self) -> Option<(Timestamp, &str)> {
         match self {
             Self::Alert { opens, text, .. } => opens.map(|at| (at, text.as_str())),
@@ -56,18 +52,29 @@ impl Notification {
 /// The types of Kubernetes events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EventKind {
-    /// As it should be.
+    /// The release goes as planned.
     Normal,
-    /// Worth a look.
+    /// Something needs a user's attention.
     Warning,
 }
 
 impl EventKind {
-    /// `type` of the Event.
+    /// The `type` of the Event.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Normal => "Normal",
             Self::Warning => "Warning",
         }
     }
+}
+
+/// The severity of an alert, in ascending order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// The release goes as planned.
+    Info,
+    /// The release waits for a user.
+    Warn,
+    /// A release failed.
+    Error,
 }

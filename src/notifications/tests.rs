@@ -1,30 +1,39 @@
-//! What each chat is sent. A new one adds a row to [`CHATS`].
+//! The table of chat services: the requests that post a message. A new service adds a row to [`ROWS`]; one with several forms has several.
+
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
 use super::{
     Severity,
-    alert::{AlertMessage, Chat, ChatService, is_gone, refused},
+    chats::{self, Chat, ChatError, chat_of, is_gone, refused},
+    message::AlertMessage,
 };
-use crate::snapshot::{HttpRequest, HttpResponse, Secret};
+use crate::{
+    api::{self, alert_provider::AlertProvider},
+    snapshot::{HttpRequest, HttpResponse, Secret},
+};
 
-/// A chat, as far as the tests must know it.
+/// The expectations for one form of messages of a chat service.
 struct Row {
     /// The `type` of an AlertProvider.
     type_: &'static str,
-    /// The address that is given, and the one that is called.
+    /// The address of the chat, and the address of the request.
     address: [&'static str; 2],
-    /// What is sent of [`message`], for an error and for anything else.
+    /// The body for [`message`], for an error and for anything else.
     body: fn(is_error: bool) -> Value,
-    /// What is said of an address that is none.
+    /// Whether a bot's token is sent.
+    sends_token: bool,
+    /// The error about an invalid address.
     invalid: &'static str,
 }
 
-const CHATS: [Row; 7] = [
+const ROWS: [Row; 7] = [
     Row {
         type_: "slack",
         address: ["https://hooks.slack.com/x"; 2],
         body: |is_error| in_slacks_form(if is_error { "danger" } else { "good" }),
+        sends_token: true,
         invalid: "error: invalid Slack hook URL",
     },
     Row {
@@ -34,18 +43,21 @@ const CHATS: [Row; 7] = [
             "https://discord.com/api/webhooks/1/x/slack?wait=true",
         ],
         body: |is_error| in_slacks_form(if is_error { "danger" } else { "good" }),
+        sends_token: false,
         invalid: "error: invalid Discord hook URL",
     },
     Row {
         type_: "discord",
         address: ["https://discord.com/api/webhooks/1/x/slack"; 2],
         body: |is_error| in_slacks_form(if is_error { "danger" } else { "good" }),
+        sends_token: false,
         invalid: "error: invalid Discord hook URL",
     },
     Row {
         type_: "rocket",
         address: ["https://rocket.example.com/hooks/x"; 2],
         body: |is_error| in_slacks_form(if is_error { "#FF0000" } else { "#0076D7" }),
+        sends_token: false,
         invalid: "error: invalid Rocket hook URL",
     },
     Row {
@@ -57,6 +69,7 @@ const CHATS: [Row; 7] = [
                 "sections": [{"activityTitle": "hello", "activitySubtitle": "podinfo.test",
                     "facts": [{"name": "Cluster", "value": "prod"}]}]})
         },
+        sends_token: false,
         invalid: "error: invalid MS Teams webhook URL",
     },
     Row {
@@ -72,6 +85,7 @@ const CHATS: [Row; 7] = [
                     {"type": "TextBlock", "text": "podinfo.test", "wrap": true, "isSubtle": true, "spacing": "none"},
                     {"type": "FactSet", "facts": [{"title": "Cluster", "value": "prod"}]}]}}]})
         },
+        sends_token: false,
         invalid: "error: invalid MS Teams webhook URL",
     },
     Row {
@@ -83,6 +97,7 @@ const CHATS: [Row; 7] = [
                     {"widgets": [{"textParagraph": {"text": "<font color=#848484><strong>hello</strong></font>"}}]},
                     {"widgets": [{"textParagraph": {"text": "Cluster<br><font color=#848484><strong>prod</strong></font>"}}]}]}]})
         },
+        sends_token: false,
         invalid: "error: invalid Google Chat webhook URL",
     },
 ];
@@ -104,7 +119,7 @@ fn message(severity: Severity) -> AlertMessage {
 
 fn chat(type_: &str, address: &str) -> Chat {
     Chat {
-        service: ChatService::named(type_).unwrap(),
+        service: chats::named(type_).unwrap(),
         address: Secret(address.to_owned()),
         token: Some(Secret("t".to_owned())),
         proxy: Some(Secret("http://proxy".to_owned())),
@@ -118,8 +133,35 @@ fn body(request: &HttpRequest) -> Value {
 }
 
 #[test]
-fn each_chat_is_sent_a_message_in_its_own_form() {
-    for row in &CHATS {
+fn each_service_has_a_row() {
+    let rows: BTreeSet<_> = ROWS.iter().map(|row| row.type_).collect();
+    let services: BTreeSet<_> = chats::names().collect();
+    assert_eq!(rows, services);
+    assert_eq!(
+        services.len(),
+        chats::names().count(),
+        "no name is used twice"
+    );
+}
+
+#[test]
+fn the_api_server_accepts_each_service_and_no_other() {
+    let crds = api::crds();
+    let crd = crds
+        .iter()
+        .find(|crd| crd["spec"]["names"]["kind"] == "AlertProvider");
+    let schema = crd
+        .unwrap()
+        .pointer("/spec/versions/0/schema/openAPIV3Schema");
+    let path = "/properties/spec/properties/type/enum";
+    let accepted: Vec<String> =
+        serde_json::from_value(schema.unwrap().pointer(path).unwrap().clone()).unwrap();
+    assert_eq!(accepted, chats::names().collect::<Vec<_>>());
+}
+
+#[test]
+fn each_service_gets_a_message_in_its_own_form() {
+    for row in &ROWS {
         let chat = chat(row.type_, row.address[0]);
         for severity in [Severity::Info, Severity::Error] {
             let request = chat.request(&message(severity)).unwrap();
@@ -129,33 +171,59 @@ fn each_chat_is_sent_a_message_in_its_own_form() {
             let proxy = request.proxy.map(|proxy| proxy.0);
             assert_eq!(proxy.as_deref(), Some("http://proxy"));
             let names: Vec<_> = request.headers.iter().map(|(name, _)| name).collect();
-            let expected: &[_] = match chat.service {
-                ChatService::Slack => &["Content-type", "Authorization"],
-                ChatService::Teams
-                | ChatService::Discord
-                | ChatService::Rocket
-                | ChatService::GoogleChat => &["Content-type"],
+            let expected: &[_] = if row.sends_token {
+                &["Content-type", "Authorization"]
+            } else {
+                &["Content-type"]
             };
-            assert_eq!(names, expected, "{}: a bot's token is Slack's", row.type_);
+            assert_eq!(names, expected, "{}", row.type_);
         }
     }
 }
 
 #[test]
-fn a_bad_address_is_said_without_saying_it() {
-    for row in &CHATS {
+fn an_invalid_address_is_not_printed() {
+    for row in &ROWS {
         let chat = chat(row.type_, "secret-address");
         let error = chat.request(&message(Severity::Info)).unwrap_err();
-        assert_eq!(error, row.invalid);
+        assert_eq!(error.to_string(), row.invalid);
     }
 }
 
+fn provider(spec: Value) -> AlertProvider {
+    serde_json::from_value(json!({"apiVersion": "flagger.app/v1beta1", "kind": "AlertProvider", "metadata": {"name": "on-call"}, "spec": spec})).unwrap()
+}
+
 #[test]
-fn a_message_without_fields_has_a_form_too() {
-    for (row, list) in [
-        (&CHATS[0], "/attachments/0/fields"),
-        (&CHATS[4], "/sections/0/facts"),
+fn the_address_in_the_secret_wins() {
+    let provider =
+        provider(json!({"type": "slack", "address": "http://a", "secretRef": {"name": "s"}}));
+    let chat = chat_of(
+        &provider,
+        Some(&json!({"data": {"address": "aHR0cDovL2IK", "token": "dA=="}})),
+    )
+    .unwrap();
+    assert_eq!(
+        (chat.address.0.as_str(), chat.token.unwrap().0.as_str()),
+        ("http://b", "t")
+    );
+    assert_eq!(
+        (chat.username.as_str(), chat.channel.as_str()),
+        ("flagger", "general")
+    );
+    assert_eq!(
+        chat_of(&provider, Some(&json!({"data": {}}))).unwrap_err(),
+        ChatError::NoAddress
+    );
+}
+
+#[test]
+fn a_message_without_fields_has_empty_lists() {
+    for (type_, list) in [
+        ("slack", "/attachments/0/fields"),
+        ("msteams", "/sections/0/facts"),
     ] {
+        let row = ROWS.iter().find(|row| row.type_ == type_).unwrap();
         let message = AlertMessage {
             fields: Vec::new(),
             ..message(Severity::Info)
@@ -166,7 +234,7 @@ fn a_message_without_fields_has_a_form_too() {
 }
 
 #[test]
-fn every_workflow_gets_a_card_that_it_can_take() {
+fn workflows_get_adaptive_cards_and_other_addresses_get_message_cards() {
     for (address, is_adaptive) in [
         (
             "https://prod-1.westeurope.logic.azure.com:443/workflows/x/triggers/manual/paths/invoke?sig=y",
@@ -200,12 +268,12 @@ fn every_workflow_gets_a_card_that_it_can_take() {
 }
 
 #[test]
-fn a_chat_that_takes_no_message_is_quoted_and_one_that_is_gone_is_said_to_be() {
+fn a_refusal_is_quoted_and_says_if_the_webhook_is_gone() {
     let answer = |status, body: &str| HttpResponse {
         status,
         body: body.to_owned(),
     };
-    for (status, body, gone, said) in [
+    for (status, body, gone, text) in [
         (
             400,
             "invalid_blocks",
@@ -226,7 +294,7 @@ fn a_chat_that_takes_no_message_is_quoted_and_one_that_is_gone_is_said_to_be() {
         ),
     ] {
         let answer = answer(status, body);
-        assert_eq!(refused(&answer), said);
+        assert_eq!(refused(&answer), text);
         assert_eq!(is_gone(&answer), gone);
     }
     let hostile = answer(410, &"\u{1b}[31m\n".repeat(100_000));

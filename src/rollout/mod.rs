@@ -1,46 +1,47 @@
-//! PURE: what to do about a canary, given what was seen of it and what was answered so far.
+//! The decision: the next action for one canary, as a pure function of a snapshot and of the answers received so far.
+//!
+//! - [`decide`] reads as the table of contents.
+//! - `phases`: one file per phase of a release, or per group of phases.
+//! - `checks`: hooks, gates and metrics of a step.
+//! - `objects`: the writes of workloads, Services and routes that the phases have in common.
+//! - `safety`: the rules that no phase may break: validation, audit, traffic only to ready pods, no irreversible step on stale reads.
+//! - `status`: changes of the status: phases, conditions, outcomes.
+//! - [`messages`]: the exact texts of events and alerts.
+//! - [`preview`]: the first decision, as `flagger check` shows it.
 
+pub mod messages;
 pub mod plan;
 
-mod analysis;
-mod audit;
-mod bootstrap;
-mod deletion;
-mod drain;
-mod events;
-mod gate;
-mod hooks;
-mod idle;
-mod metric_checks;
-mod metric_template;
+mod blocked;
+mod checks;
 mod objects;
-mod phase;
+mod phases;
 mod preview;
-mod promotion;
+mod reads;
 mod release;
-mod rollback;
-mod stale_reads;
-mod traffic;
-mod validation;
-mod withdrawal;
+mod safety;
+mod status;
 
-pub use audit::audit;
-pub use metric_checks::samples;
+pub use checks::metrics::samples;
+pub use messages::warning;
 pub use plan::{Answer, Decision, Evidence, Plan, Question, Requeue};
 pub use preview::{Preview, Verdict, preview};
-pub use release::{needed_in_full, needs, new_version};
-pub use stale_reads::stale_reads;
+pub use reads::{needed_in_full, needs};
+pub use release::new_version;
+pub use safety::{audit::audit, stale_reads::stale_reads};
 
 use crate::{
     api::canary::CanaryPhase,
-    notifications::{EventKind, Notification},
-    routers::{self, Dialect},
+    providers,
     snapshot::{Snapshot, Weights, Write},
 };
-use events::event;
+use blocked::Blocked;
+use phases::{analysis, bootstrap, deletion, end, idle, new_revision, promotion, rollback};
 use release::Release;
+use safety::{validation, withdrawal};
+use status::{StatusChange, outcome};
 
-/// The decision. Total: whatever was seen, there is one, and it is one of [`Decision`]'s.
+/// Decides. The function is total: there is a decision for every snapshot.
 pub fn decide(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
     if snapshot.canary.metadata.deletion_timestamp.is_some() {
         return deletion::decide(snapshot);
@@ -49,84 +50,80 @@ pub fn decide(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
         return decision;
     }
     if snapshot.phase() == CanaryPhase::New {
-        return Decision::commit(
-            phase::enter(snapshot, CanaryPhase::Initializing),
-            Vec::new(),
-        );
+        let known = StatusChange::enter(snapshot, CanaryPhase::Initializing);
+        return Decision::commit(known.build(), Vec::new());
     }
     let release = match Release::of(snapshot) {
         Ok(release) => release,
-        Err(problem) => {
-            return withdrawal::decide(snapshot).unwrap_or_else(|| warn(snapshot, problem));
+        Err(blocked) => {
+            return withdrawal::decide(snapshot).unwrap_or_else(|| blocked.report(snapshot));
         }
     };
-    if let Some(finish) = drain::finish(&release) {
-        return finish;
+    if let Some(scale_down) = end::finish_draining(&release) {
+        return scale_down;
     }
     if !rollback::is_under_way(snapshot)
         && let Some(withdrawal) = withdrawal::decide(snapshot)
     {
-        // Pods that make room for those of a newer version are no fault of the one before.
-        return if analysis::is_overtaken(&release) {
-            analysis::changed(&release).unwrap_or(withdrawal)
+        // The pods of a newer version replace those of the older one: the older version did not fail.
+        return if new_revision::is_overtaken(&release) {
+            new_revision::changed(&release).unwrap_or(withdrawal)
         } else {
             withdrawal
         };
     }
-    let decision = match snapshot.phase() {
-        _ if rollback::is_under_way(snapshot) => rollback::proceed(&release),
-        _ if rollback::is_notification_pending(snapshot) => Ok(idle::notify(snapshot, evidence)),
-        CanaryPhase::Initializing => bootstrap::decide(&release, evidence),
+    in_phase(&release, evidence).unwrap_or_else(|blocked| blocked.report(snapshot))
+}
+
+/// The decision of the phase, for a valid canary whose target exists.
+fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Blocked> {
+    let snapshot = release.snapshot;
+    if rollback::is_under_way(snapshot) {
+        return rollback::proceed(release);
+    }
+    if outcome::is_pending(snapshot) {
+        return Ok(end::send_outcome(snapshot, evidence));
+    }
+    match snapshot.phase() {
+        CanaryPhase::Initializing => return bootstrap::decide(release, evidence),
         CanaryPhase::New | CanaryPhase::Terminating | CanaryPhase::Terminated => {
-            Ok(Decision::Wait(Requeue::Change, Vec::new()))
+            return Ok(Decision::wait(Requeue::OnChange));
         }
-        phase => upkeep(&release).and_then(|writes| match phase {
-            _ if !writes.is_empty() => Ok(Decision::Do(Plan {
-                writes,
-                ..Plan::default()
-            })),
-            CanaryPhase::Progressing | CanaryPhase::WaitingPromotion => {
-                let news = idle::start_notification(snapshot);
-                analysis::decide(&release, evidence).map(|decision| decision.notifying(news))
-            }
-            CanaryPhase::Promoting => promotion::promoting(&release),
-            CanaryPhase::Finalising => promotion::finalising(&release),
-            _ => idle::decide(&release, evidence),
-        }),
-    };
-    decision.unwrap_or_else(|problem| warn(snapshot, problem))
+        _ => {}
+    }
+    let repairs = repairs(release)?;
+    if !repairs.is_empty() {
+        return Ok(Decision::write(repairs));
+    }
+    match snapshot.phase() {
+        CanaryPhase::Progressing | CanaryPhase::WaitingPromotion => {
+            let announcement = idle::start_announcement(snapshot);
+            analysis::decide(release, evidence).map(|decision| decision.notifying(announcement))
+        }
+        CanaryPhase::Promoting => promotion::promoting(release),
+        CanaryPhase::Finalising => promotion::finalising(release),
+        _ => idle::decide(release, evidence),
+    }
 }
 
-/// The weights that are routed, if they can be told.
+/// The routed weights; `None` if they cannot be read.
 pub fn weights(snapshot: &Snapshot) -> Option<Weights> {
-    routers::read(Dialect::of(snapshot).ok()?, snapshot).ok()
+    let router = providers::router(snapshot).ok()?;
+    router.current_weights(snapshot).ok()
 }
 
-/// A warning about a canary, as of its phase now.
-pub fn warning(snapshot: &Snapshot, message: String) -> Notification {
-    event(snapshot, EventKind::Warning, message)
-}
-
-/// What stands in the way is said, at every tick again; nothing else is touched.
-fn warn(snapshot: &Snapshot, problem: String) -> Decision {
-    Decision::Wait(
-        Requeue::AtTick,
-        vec![event(snapshot, EventKind::Warning, problem)],
-    )
-}
-
-/// Keeps the objects that carry a release as they should be: whoever deleted or changed one, it is repaired with the weights that are
-/// routed now; between runs, with those that belong there. Who changes it back is not argued with before the next tick, and nothing
+/// Repairs the objects that carry a release after someone deleted or changed one: during a run with the weights that are routed now,
+/// between runs with those that belong there. If another actor reverts a repair, the next attempt waits for the next tick, and nothing
 /// else waits for it.
-fn upkeep(release: &Release<'_>) -> Result<Vec<Write>, String> {
+fn repairs(release: &Release<'_>) -> Result<Vec<Write>, Blocked> {
     let snapshot = release.snapshot;
     let mut writes: Vec<Write> = release.workload_services();
     if snapshot.primary().is_none() {
-        // Without all its configs it would get those that were not promoted.
-        release.complete()?;
+        // A config that is missing now would be missing in the new primary, too.
+        release.has_all_configs()?;
         writes.extend(release.promote());
     }
-    // A promotion says what is wrong with the target's scaler.
+    // An error of the target's scaler is reported by the promotion.
     writes.extend(release.primary_scaler(false).unwrap_or_default());
     writes.extend(release.apex_service());
     writes.extend(release.routes()?);

@@ -1,4 +1,4 @@
-//! What a decision can be, as values.
+//! The values that a decision is made of: [`Decision`], [`Plan`], [`Question`], [`Requeue`].
 
 use std::collections::BTreeMap;
 
@@ -11,81 +11,85 @@ use crate::{
     snapshot::{Failure, HttpRequest, HttpResponse, Write},
 };
 
-/// What to do about a canary now.
+/// The next action for one canary.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a reconcile holds one decision at a time"
+)]
 pub enum Decision {
-    /// Get these answers, in the background; tell these notices meanwhile.
+    /// Ask these questions in the background, and send these notifications meanwhile.
     Ask(Vec<Question>, Vec<Notification>),
-    /// Carry this out.
+    /// Execute this plan.
     Do(Plan),
-    /// Nothing to do until then; tell these notices (each once per step).
+    /// Do nothing until then. Send these notifications, each once per step.
     Wait(Requeue, Vec<Notification>),
 }
 
-/// Writes in order, then the status, then what people are told: with nothing left to choose.
+/// Writes in order, then the status, then the notifications. A plan leaves nothing to choose: executing it is mechanical.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
-    /// Writes, in order; the first that fails ends the plan.
+    /// The writes, in order. The first write that fails ends the plan.
     pub writes: Vec<Write>,
-    /// The status to commit once all effects are done.
+    /// The status to commit after all writes have succeeded.
     pub status: Option<CanaryStatus>,
-    /// What people are told once the status is committed.
+    /// The notifications to send after the status is committed.
     pub notifications: Vec<Notification>,
 }
 
-/// When to look again; every change of the Canary or its objects is looked at anyway.
+/// When to reconcile again. Every change of the Canary or of its objects triggers a reconcile anyway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requeue {
-    /// At the next tick: this one is used up.
+    /// At the next tick. The current tick is used up.
     AtTick,
-    /// When pods have become ready, or gateways have caught up, and at the next tick.
+    /// When pods have become ready or gateways have caught up, and at the next tick.
     Ready,
-    /// At the next tick, when a closed gate is asked again. It is told once, and again with each reminder: so many there were by now.
+    /// At the next tick, to ask a closed gate again. The value is the number of reminders sent so far.
     Approval(u32),
     /// At this instant.
     At(Timestamp),
-    /// When something changes.
-    Change,
+    /// Only when something changes.
+    OnChange,
 }
 
-/// Something that only the outside can answer. It is its own identity: asked again while it runs, nothing happens.
+/// A question that only another system can answer. Two equal questions are the same question: asking one again while it runs does
+/// nothing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Question {
-    /// What a server answers to this call; the label tells two equal calls apart.
+    /// Calls a webhook.
     Call {
-        /// Which hook, by its place in the spec.
+        /// The hook's place in the spec; it tells two equal calls apart.
         label: String,
         /// The call.
         request: HttpRequest,
     },
-    /// What a server of metrics says; the label tells two equal queries apart.
+    /// Queries a metric server.
     Metric {
-        /// Which metric, by its place in the spec.
+        /// The metric's place in the spec; it tells two equal queries apart.
         label: String,
         /// The query.
         query: Box<Query>,
     },
-    /// That people were told this: answered once it was delivered, or given up.
+    /// Sends notifications. The answer comes when they were delivered or given up.
     Notify(Vec<Notification>),
 }
 
 /// The answer to a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// A server answered, well or not.
+    /// A server answered, with any status.
     Response(HttpResponse),
-    /// No answer could be had.
+    /// No server answered.
     Failed(Failure),
-    /// The notices are out.
+    /// The notifications were delivered or given up.
     Delivered,
 }
 
-/// The answers of the step under way.
+/// The answers of the current step.
 pub type Evidence = BTreeMap<Question, Answer>;
 
 impl Decision {
-    /// Commit a status and say so.
+    /// Commits a status, then sends these notifications.
     pub fn commit(status: CanaryStatus, notifications: Vec<Notification>) -> Self {
         Self::Do(Plan {
             writes: Vec::new(),
@@ -94,14 +98,27 @@ impl Decision {
         })
     }
 
-    /// The same, saying this first.
+    /// Writes objects and leaves the status as it is.
+    pub fn write(writes: Vec<Write>) -> Self {
+        Self::Do(Plan {
+            writes,
+            ..Plan::default()
+        })
+    }
+
+    /// Does nothing and sends nothing until then.
+    pub const fn wait(requeue: Requeue) -> Self {
+        Self::Wait(requeue, Vec::new())
+    }
+
+    /// The same decision with `earlier` ahead of its own notifications.
     #[must_use]
-    pub fn notifying(mut self, mut said: Vec<Notification>) -> Self {
+    pub fn notifying(mut self, mut earlier: Vec<Notification>) -> Self {
         let (Self::Ask(_, notifications)
         | Self::Do(Plan { notifications, .. })
         | Self::Wait(_, notifications)) = &mut self;
-        said.append(notifications);
-        *notifications = said;
+        earlier.append(notifications);
+        *notifications = earlier;
         self
     }
 }

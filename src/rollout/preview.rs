@@ -1,4 +1,4 @@
-//! What the first decisions about a canary would be, in a line that a user reads before this operator is let at it.
+//! The preview of the first decision about a canary, in one line. `flagger check` prints it before an operator is installed.
 
 use std::fmt;
 
@@ -6,42 +6,41 @@ use jiff::SignedDuration;
 
 use super::{
     audit, decide,
-    phase::{self, ConditionType},
     plan::{Decision, Evidence, Plan, Question, Requeue},
-    rollback,
+    status::{outcome, transitions::is_between_runs},
 };
 use crate::{
-    api::canary::CanaryPhase,
+    api::{canary::CanaryPhase, status::ConditionType},
     notifications::Notification,
     snapshot::{Changed, Snapshot, Tick},
 };
 
-/// So long ago, a change has rested.
-const RESTED: SignedDuration = SignedDuration::from_mins(1);
+/// A change of this age is no longer debounced.
+const SETTLED: SignedDuration = SignedDuration::from_mins(1);
 
-/// What sort of thing comes first.
+/// The kind of the first decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing is written.
+    /// The operator writes nothing.
     Nothing,
-    /// The status gets our name for the revision that it is about; nothing else happens.
+    /// The operator writes its own name of the current revision into the status, and nothing else.
     Adopts,
-    /// What is under way goes on from where it is.
+    /// A run continues from where it is.
     GoesOn,
     /// A run starts.
     Starts,
-    /// Objects that are not as they should be are written, between runs.
+    /// The operator repairs objects between two runs.
     Repairs,
-    /// Nothing is done for the canary until somebody mends it.
+    /// The operator does nothing for the canary until a user corrects it.
     Refused,
-    /// Something stands in the way for now.
+    /// The operator waits for something.
     Waits,
-    /// It cannot be told.
+    /// The Canary, or an object that it needs, cannot be read.
     Unreadable,
 }
 
 impl Verdict {
-    /// A closed set of names, for scripts.
+    /// The name for scripts, one of a closed set.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Nothing => "nothing",
@@ -55,7 +54,7 @@ impl Verdict {
         }
     }
 
-    /// Whether more would come of it than a name in the status.
+    /// Whether the operator would change more than a name in the status.
     pub const fn is_change(self) -> bool {
         match self {
             Self::Nothing | Self::Adopts => false,
@@ -82,17 +81,17 @@ impl Verdict {
     }
 }
 
-/// What comes first, and what there is to say about it.
+/// The first decision about a canary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preview {
-    /// What comes first.
+    /// The kind of decision.
     pub verdict: Verdict,
-    /// What exactly, or why; may be empty.
+    /// The details or the reason; may be empty.
     pub why: String,
 }
 
 impl Preview {
-    /// With the words of others on one line, and without what a terminal would obey.
+    /// Puts texts of others on one line and removes control characters, which a terminal would interpret.
     pub fn new(verdict: Verdict, why: impl AsRef<str>) -> Self {
         let why: String = why
             .as_ref()
@@ -114,15 +113,15 @@ impl fmt::Display for Preview {
     }
 }
 
-/// What would come first, if the operator looked at this now. A step that is not tick yet is foreseen as it would be if it were, a change
-/// as if it had rested, and an adopted status as if it were written: for these the operator waits by itself.
+/// Previews the first decision. It assumes that the next tick has come, that a change is debounced, and that an adopted status is
+/// written, because the operator waits for these by itself.
 pub fn preview(snapshot: &Snapshot) -> Preview {
     let mut snapshot = snapshot.clone();
     if !snapshot.canary.spec.suspend {
         let (at, late) = (snapshot.now, false);
         snapshot.tick.get_or_insert(Tick { at, late });
     }
-    let rested = snapshot.now.saturating_sub(RESTED).unwrap_or(snapshot.now);
+    let rested = snapshot.now.saturating_sub(SETTLED).unwrap_or(snapshot.now);
     snapshot.changed = snapshot.changed.map(|_| Changed {
         first: rested,
         last: rested,
@@ -146,9 +145,9 @@ pub fn preview(snapshot: &Snapshot) -> Preview {
     }
 }
 
-/// Whether a plan does no more than to give the revision another name.
+/// Whether a plan only gives the revision another name.
 fn adopts(snapshot: &Snapshot, plan: &Plan) -> bool {
-    let before = phase::status(snapshot);
+    let before = snapshot.status();
     plan.writes.is_empty()
         && plan.notifications.is_empty()
         && plan.status.as_ref().is_some_and(|after| {
@@ -167,8 +166,8 @@ fn foreseen(snapshot: &Snapshot, decision: Decision) -> Preview {
 }
 
 fn asked(snapshot: &Snapshot, questions: &[Question]) -> Preview {
-    if rollback::is_notification_pending(snapshot) {
-        return Preview::new(Verdict::GoesOn, "tells what it came to");
+    if outcome::is_pending(snapshot) {
+        return Preview::new(Verdict::GoesOn, "sends the outcome of the run");
     }
     let count = |one: &str, of: fn(&&Question) -> bool| {
         let questions = questions.iter().filter(of).count();
@@ -220,7 +219,7 @@ fn done(snapshot: &Snapshot, plan: &Plan) -> Preview {
     if is_between_runs(snapshot.phase()) && status.phase == CanaryPhase::Progressing {
         return Preview::new(Verdict::Starts, "");
     }
-    let mut then = said(&plan.notifications);
+    let mut then = event_texts(&plan.notifications);
     if then.is_empty() && status.phase != snapshot.phase() {
         then = format!("enters {}", status.phase);
     }
@@ -237,10 +236,10 @@ fn waited(snapshot: &Snapshot, requeue: Requeue, notifications: &[Notification])
     if let Some(why) = refusal(snapshot) {
         return Preview::new(Verdict::Refused, why);
     }
-    let said = said(notifications);
+    let texts = event_texts(notifications);
     match requeue {
-        Requeue::Change => Preview::new(Verdict::Nothing, said),
-        _ if !said.is_empty() => Preview::new(Verdict::Waits, said),
+        Requeue::OnChange => Preview::new(Verdict::Nothing, texts),
+        _ if !texts.is_empty() => Preview::new(Verdict::Waits, texts),
         Requeue::At(end) => Preview::new(Verdict::Waits, format!("until {end}")),
         Requeue::Approval(_) => Preview::new(Verdict::Waits, "for an approval"),
         Requeue::AtTick | Requeue::Ready if is_between_runs(snapshot.phase()) => {
@@ -250,14 +249,14 @@ fn waited(snapshot: &Snapshot, requeue: Requeue, notifications: &[Notification])
     }
 }
 
-/// Why nothing is done for a canary, if a status says so.
+/// The reason why the status says that nothing is done for the canary; `None` if it does not say so.
 fn refusal(snapshot: &Snapshot) -> Option<String> {
     let mut refusals = [ConditionType::TargetConflict, ConditionType::Invalid].into_iter();
-    refusals.find_map(|condition| Some(phase::condition(snapshot, condition)?.1.to_owned()))
+    refusals.find_map(|condition| snapshot.status().condition(condition)?.message.clone())
 }
 
-/// What the events say.
-fn said(notifications: &[Notification]) -> String {
+/// The texts of all events.
+fn event_texts(notifications: &[Notification]) -> String {
     let texts: Vec<_> = notifications
         .iter()
         .filter_map(|notification| match notification {
@@ -268,9 +267,9 @@ fn said(notifications: &[Notification]) -> String {
     texts.join("; ")
 }
 
-/// How far a run is.
+/// The progress of a run.
 fn place(snapshot: &Snapshot) -> String {
-    let status = phase::status(snapshot);
+    let status = snapshot.status();
     let phase = match status.phase {
         CanaryPhase::New => "new",
         phase => phase.as_str(),
@@ -280,20 +279,5 @@ fn place(snapshot: &Snapshot) -> String {
         (weight, 0) => format!("{phase} at weight {weight}"),
         (0, iteration) => format!("{phase} at iteration {iteration}"),
         (weight, iteration) => format!("{phase} at weight {weight}, iteration {iteration}"),
-    }
-}
-
-fn is_between_runs(phase: CanaryPhase) -> bool {
-    use CanaryPhase as P;
-    match phase {
-        P::Initialized | P::Waiting | P::Succeeded | P::Failed => true,
-        P::New
-        | P::Initializing
-        | P::Progressing
-        | P::WaitingPromotion
-        | P::Promoting
-        | P::Finalising
-        | P::Terminating
-        | P::Terminated => false,
     }
 }

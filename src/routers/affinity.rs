@@ -1,8 +1,8 @@
-//! Session affinity: the rules that keep a client on the side that answered it first, whatever the dialect
-//! (`getSessionAffinityRoutes` in `pkg/router/istio.go`, the same in `gateway_api.go`).
+//! Session affinity: the rules that keep a client on the side that answered it first, for all routers (Flagger:
+//! `getSessionAffinityRoutes` in `pkg/router/istio.go`, and the same in `gateway_api.go`).
 //!
-//! What this must not do: make up cookies. They stand in the Canary's status before any route uses them, so that the rules are a
-//! function of the Canary and the weights, and a lost write changes nobody's side.
+//! The rules use only cookies from the Canary's status. So they are a function of the Canary and the weights, and a lost write does not
+//! move a client to the other side.
 
 use crate::{
     api::{
@@ -12,22 +12,23 @@ use crate::{
     snapshot::Weights,
 };
 
-/// How long the canary's cookie lives where the Canary does not say.
+/// How long the canary's cookie lives by default, in seconds.
 const MAX_AGE: i64 = 86_400;
-/// The letters of a cookie's value, and how many it has.
+/// The letters that a cookie's value is made of.
 const LETTERS: &[u8; 52] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+/// The length of a cookie's value.
 const LENGTH: usize = 10;
 
-/// Whose clients a dialect can keep.
+/// The sides whose clients a router can keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sides {
-    /// The canary's.
+    /// Only the canary.
     Canary,
-    /// The canary's, and the primary's if its cookie has a name.
+    /// The canary, and the primary if its cookie has a name.
     Both,
 }
 
-/// Cookies that the status does not have yet.
+/// New cookies for the status; `None` for a cookie that stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cookies {
     /// `status.sessionAffinityCookie`
@@ -36,29 +37,29 @@ pub struct Cookies {
     pub primary: Option<String>,
 }
 
-/// A rule of a route, as far as affinity goes.
+/// A rule of a route, without the parts that differ between routers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// For clients with a cookie that matches this: these weights, and the cookie is taken back by this header, if at all.
+    /// A rule for clients with a certain cookie.
     Sticky {
-        /// The regular expression of the `Cookie` header.
+        /// The regular expression that the header `Cookie` must match.
         cookie: String,
-        /// Where these clients go.
+        /// The weights for these clients.
         weights: Weights,
-        /// `Set-Cookie` of the answers.
+        /// The header `Set-Cookie` of the responses, if the cookie is to be deleted.
         set_cookie: Option<String>,
     },
-    /// For all others: the weights of the release, and the `Set-Cookie` of each side's answers.
+    /// The rule for all other clients, with the weights of the release.
     Split {
-        /// What the primary's answers say.
+        /// The header `Set-Cookie` of the primary's responses.
         primary: Option<String>,
-        /// What the canary's answers say.
+        /// The header `Set-Cookie` of the canary's responses.
         canary: Option<String>,
     },
 }
 
 impl Cookies {
-    /// Puts the new cookies into a status.
+    /// Puts the new cookies into the status.
     pub fn keep(self, status: &mut CanaryStatus) {
         let Self { canary, primary } = self;
         if canary.is_some() {
@@ -70,8 +71,8 @@ impl Cookies {
     }
 }
 
-/// The cookies that a route with a share for the canary needs and the status lacks, of letters that the nonce decides; `None` if
-/// nothing is missing. The primary has one even where its cookie has no name, as in Flagger.
+/// The cookies that the status lacks for a route with a share for the canary; `None` if it has them, or needs none. The nonce decides
+/// their letters. As in Flagger, the primary has a cookie even if that cookie has no name.
 pub fn new_cookies(canary: &Canary, sides: Sides, nonce: u64) -> Option<Cookies> {
     let affinity = of(canary)?;
     let named = name(affinity);
@@ -90,7 +91,7 @@ pub fn new_cookies(canary: &Canary, sides: Sides, nonce: u64) -> Option<Cookies>
     (cookies != Cookies::default()).then_some(cookies)
 }
 
-/// The run is over: its cookie is one that is taken back.
+/// Moves the cookie of a run that has ended to `previousSessionAffinityCookie`. Routes delete it at the clients.
 pub fn retire(status: &mut CanaryStatus) {
     let current = status.session_affinity_cookie.take();
     if let Some(current) = current.filter(|cookie| !cookie.is_empty()) {
@@ -98,8 +99,8 @@ pub fn retire(status: &mut CanaryStatus) {
     }
 }
 
-/// The rules for these weights. The first is what is written; a route that has one of the others is as good: without a share for the
-/// canary it does not matter whose cookie is taken back, and the status may be a write ahead or behind.
+/// The sets of rules that are correct for these weights. The first set is the one that is written. There are several sets if the canary has
+/// no share: then it does not matter which run's cookie is deleted, and the status may be one write ahead of the route or behind it.
 pub fn rules(canary: &Canary, sides: Sides, weights: &Weights) -> Vec<Vec<Rule>> {
     let plain = vec![Rule::Split {
         primary: None,
@@ -110,8 +111,8 @@ pub fn rules(canary: &Canary, sides: Sides, weights: &Weights) -> Vec<Vec<Rule>>
     };
     let [current, primary, previous] = kept(canary);
     if weights.canary == 0 {
-        let over = [current, previous].into_iter().flatten();
-        let taken_back = over.map(|cookie| {
+        let former = [current, previous].into_iter().flatten();
+        let deleting = former.map(|cookie| {
             let sticky = Rule::Sticky {
                 cookie: regex(cookie),
                 weights: *weights,
@@ -119,7 +120,7 @@ pub fn rules(canary: &Canary, sides: Sides, weights: &Weights) -> Vec<Vec<Rule>>
             };
             [vec![sticky], plain.clone()].concat()
         });
-        return taken_back.chain([plain.clone()]).collect();
+        return deleting.chain([plain.clone()]).collect();
     }
     let Some(current) = current else {
         return vec![plain];
@@ -139,7 +140,7 @@ pub fn rules(canary: &Canary, sides: Sides, weights: &Weights) -> Vec<Vec<Rule>>
     vec![rules]
 }
 
-/// Affinity, where it is asked for and means anything: an A/B test says itself who meets the version.
+/// The Canary's session affinity. It is ignored in an A/B test, whose conditions decide which clients reach the canary.
 fn of(canary: &Canary) -> Option<&SessionAffinity> {
     let analysis = canary.spec.analysis.as_ref()?;
     let is_test = canary.strategy() == Strategy::AbTesting || !analysis.match_.is_empty();
@@ -152,7 +153,7 @@ fn name(affinity: &SessionAffinity) -> Option<&str> {
     name.filter(|name| !name.is_empty())
 }
 
-/// The status' cookies: the canary's, the primary's, and the canary's of the last run.
+/// The cookies of the status: the canary's, the primary's, and the canary's of the last run.
 fn kept(canary: &Canary) -> [Option<&str>; 3] {
     let kept = canary.status.as_ref().map_or([None; 3], |status| {
         [
@@ -174,7 +175,7 @@ fn regex(cookie: &str) -> String {
     )
 }
 
-/// The text of `Set-Cookie`, its attributes in Flagger's order.
+/// The value of a header `Set-Cookie`, with its attributes in Flagger's order.
 fn set_cookie(affinity: &SessionAffinity, cookie: &str, max_age: i64) -> String {
     let mut text = format!("{cookie}; Max-Age={max_age}");
     let pair = |name: &str, value: &Option<String>| {
@@ -198,7 +199,7 @@ fn max_age(affinity: &SessionAffinity) -> i64 {
     affinity.max_age.filter(|age| *age != 0).unwrap_or(MAX_AGE)
 }
 
-/// Seconds between two steps: so long is a client kept on the primary.
+/// The seconds between two steps. The primary keeps a client for this long.
 fn interval(canary: &Canary) -> i64 {
     let analysis = canary.spec.analysis.as_ref();
     let interval = analysis.and_then(|analysis| duration::parse(&analysis.interval));
@@ -216,7 +217,7 @@ fn letters(nonce: u64) -> String {
     (0..LENGTH).map(|_| letter()).collect()
 }
 
-/// Spreads a nonce over all bits (the finalizer of `SplitMix64`): near nonces have letters that are not alike.
+/// Spreads a nonce over all bits (the finalizer of `SplitMix64`), so that similar nonces give different letters.
 const fn mixed(nonce: u64) -> u64 {
     let nonce = nonce.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let nonce = (nonce ^ (nonce >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -1,4 +1,4 @@
-//! Istio: two DestinationRules and a VirtualService (`pkg/router/istio.go`).
+//! Istio: two DestinationRules and a VirtualService (Flagger: `pkg/router/istio.go`).
 
 mod rules;
 
@@ -6,7 +6,14 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::{LAST_APPLIED, apex_metadata, applied_spec, metadata, named, percent};
+use super::{
+    RouteError, Router,
+    affinity::{self, Cookies, Sides},
+    route::{
+        LAST_APPLIED, apex_metadata, applied_spec, full_name, metadata, no_routes, not_found,
+        percent, reference, route_write,
+    },
+};
 use crate::{
     api::canary::Canary,
     snapshot::{Action, Kind, ObjectRef, Snapshot, Weights, Write},
@@ -14,56 +21,107 @@ use crate::{
 };
 use rules::{destination, is_tcp, list, other_list};
 
-/// The spec that a VirtualService had before we took it over.
+const KIND: Kind = Kind::VirtualService;
+/// The annotation in which Flagger keeps the spec that a VirtualService had before the Canary.
 const ORIGINAL: &str = "flagger.kubernetes.io/original-configuration";
 
-/// The objects of a canary.
-pub fn objects(canary: &Canary) -> BTreeSet<ObjectRef> {
-    [
-        named(canary, Kind::DestinationRule, &canary.canary_name()),
-        named(canary, Kind::DestinationRule, &canary.primary_name()),
-        named(canary, Kind::VirtualService, canary.apex_name()),
-    ]
-    .into()
+/// The router of Istio.
+#[derive(Clone, Copy, Debug)]
+pub struct Istio;
+
+impl Router for Istio {
+    fn objects(&self, canary: &Canary) -> BTreeSet<ObjectRef> {
+        [
+            reference(canary, Kind::DestinationRule, &canary.canary_name()),
+            reference(canary, Kind::DestinationRule, &canary.primary_name()),
+            reference(canary, KIND, canary.apex_name()),
+        ]
+        .into()
+    }
+
+    fn reconcile(
+        &self,
+        snapshot: &Snapshot,
+        selector: &(String, String),
+        weights: &Weights,
+    ) -> Result<Vec<Write>, RouteError> {
+        let canary = &snapshot.canary;
+        let mut writes: Vec<_> = [canary.canary_name(), canary.primary_name()]
+            .iter()
+            .filter_map(|name| destination_rule(snapshot, name))
+            .collect();
+        writes.extend(virtual_service(snapshot, selector, weights)?);
+        Ok(writes)
+    }
+
+    /// The weights of the last rule that names the canary. The rules before it are for clients with a cookie.
+    fn current_weights(&self, snapshot: &Snapshot) -> Result<Weights, RouteError> {
+        let live = live(snapshot)?;
+        routed(&snapshot.canary, live).ok_or_else(|| no_routes(snapshot, KIND))
+    }
+
+    /// The complete list of rules is ours.
+    fn set_weights(
+        &self,
+        snapshot: &Snapshot,
+        weights: &Weights,
+    ) -> Result<Vec<Write>, RouteError> {
+        let canary = &snapshot.canary;
+        let live = live(snapshot)?;
+        if has_rules(canary, live, weights) {
+            return Ok(Vec::new());
+        }
+        let mut wanted = live.clone();
+        wanted["spec"][list(canary)] = rules::wanted(canary, weights);
+        let action = Action::Replace(wanted);
+        Ok(vec![route_write(snapshot, KIND, action, "update failed: ")])
+    }
+
+    /// A VirtualService that Flagger created leads to the apex Service until it is deleted with the Canary. So does one that leads to
+    /// our Services and whose former spec is unknown. (Flagger leaves both leading to a primary that is deleted.)
+    fn restore(&self, snapshot: &Snapshot) -> Option<Write> {
+        let canary = &snapshot.canary;
+        let live = snapshot.object(KIND, canary.apex_name())?;
+        let original = || {
+            let annotations = live.pointer("/metadata/annotations")?;
+            serde_json::from_str(annotations.get(ORIGINAL)?.as_str()?).ok()
+        };
+        let is_ours = is_owned(live, canary);
+        let leads_to_us = |spec: &Value| routed(canary, &json!({"spec": spec})).is_some();
+        let mut before = [applied_spec(live), original()].into_iter().flatten();
+        let mut wanted = live.clone();
+        match before.find(|spec| !is_ours && !leads_to_us(spec)) {
+            Some(before) => wanted["spec"] = before,
+            None if is_ours || leads_to_us(&live["spec"]) => lead_to_apex(canary, &mut wanted)?,
+            None => return None,
+        }
+        let action = (wanted != *live).then_some(Action::Replace(wanted))?;
+        Some(route_write(snapshot, KIND, action, "update error: "))
+    }
+
+    fn mirrors(&self) -> bool {
+        true
+    }
+
+    /// TCP connections have no cookies.
+    fn new_cookies(&self, canary: &Canary, nonce: u64) -> Option<Cookies> {
+        if is_tcp(canary) {
+            return None;
+        }
+        affinity::new_cookies(canary, Sides::Both, nonce)
+    }
 }
 
-/// Whether clients can be kept on a side: connections have no cookies.
-pub fn has_affinity(canary: &Canary) -> bool {
-    !is_tcp(canary)
-}
-
-/// Makes the objects, or repairs them, with these weights.
-pub fn reconcile(
-    snapshot: &Snapshot,
-    selector: &(String, String),
-    weights: &Weights,
-) -> Result<Vec<Write>, String> {
-    let canary = &snapshot.canary;
-    let mut writes: Vec<_> = [canary.canary_name(), canary.primary_name()]
-        .iter()
-        .filter_map(|name| destination_rule(snapshot, name))
-        .collect();
-    writes.extend(virtual_service(snapshot, selector, weights)?);
-    Ok(writes)
-}
-
-/// The weights of the last rule that names the canary: before it are those for clients with a cookie.
-pub fn read(snapshot: &Snapshot) -> Result<Weights, String> {
-    let canary = &snapshot.canary;
-    let name = canary.apex_name();
-    let full = format!("VirtualService {name}.{}", snapshot.namespace());
-    let live = snapshot.object(Kind::VirtualService, name).ok_or_else(|| {
-        format!("{full} get query error virtualservices.networking.istio.io {name:?} not found")
-    })?;
-    routed(canary, live).ok_or_else(|| {
-        format!(
-            "{full} does not contain routes for {} and {}",
-            canary.primary_name(),
-            canary.canary_name()
-        )
+/// The VirtualService that exists.
+fn live(snapshot: &Snapshot) -> Result<&Value, RouteError> {
+    let name = snapshot.canary.apex_name();
+    snapshot.object(KIND, name).ok_or_else(|| {
+        let full = full_name(snapshot, KIND);
+        not_found(full, "get query error", KIND, name)
     })
 }
 
+/// The weights of a VirtualService; `None` if it does not lead to our Services.
 fn routed(canary: &Canary, live: &Value) -> Option<Weights> {
     let rules = &live["spec"][list(canary)];
     let (on_primary, on_canary) = (canary.primary_name(), canary.canary_name());
@@ -85,75 +143,22 @@ fn routed(canary: &Canary, live: &Value) -> Option<Weights> {
     })
 }
 
-/// Routes these weights: the whole list of rules is ours.
-pub fn set(snapshot: &Snapshot, weights: &Weights) -> Result<Vec<Write>, String> {
-    let canary = &snapshot.canary;
-    let name = canary.apex_name();
-    let live = snapshot.object(Kind::VirtualService, name).ok_or_else(|| {
-        format!("VirtualService {name}.{} get query error virtualservices.networking.istio.io {name:?} not found", snapshot.namespace())
-    })?;
-    if follows(canary, live, weights) {
-        return Ok(Vec::new());
-    }
-    let mut wanted = live.clone();
-    wanted["spec"][list(canary)] = rules::wanted(canary, weights);
-    let object = snapshot.reference(Kind::VirtualService, name);
-    let failure = format!(
-        "VirtualService {name}.{} update failed: ",
-        snapshot.namespace()
-    );
-    Ok(vec![Write {
-        object,
-        action: Action::Replace(wanted),
-        failure,
-    }])
-}
-
-/// The VirtualService as it was before the Canary. One that we made goes with the Canary, and of one that leads to our Services it may
-/// not be on record how it was: these lead where the Service leads. (Flagger leaves them leading to a primary that goes.)
-pub fn restore(snapshot: &Snapshot) -> Option<Write> {
-    let canary = &snapshot.canary;
-    let name = canary.apex_name();
-    let live = snapshot.object(Kind::VirtualService, name)?;
-    let original = || {
-        let annotations = live.pointer("/metadata/annotations")?;
-        serde_json::from_str(annotations.get(ORIGINAL)?.as_str()?).ok()
-    };
-    let is_ours = is_owned(live, canary);
-    let leads_to_us = |spec: &Value| routed(canary, &json!({"spec": spec})).is_some();
-    let mut before = [applied_spec(live), original()].into_iter().flatten();
-    let mut wanted = live.clone();
-    match before.find(|spec| !is_ours && !leads_to_us(spec)) {
-        Some(before) => wanted["spec"] = before,
-        None if is_ours || leads_to_us(&live["spec"]) => {
-            let rules = wanted
-                .pointer_mut(&format!("/spec/{}", list(canary)))?
-                .as_array_mut()?;
-            for rule in rules {
-                rule["route"] = json!([destination(canary, name, 100)]);
-                if let Some(rule) = rule.as_object_mut() {
-                    rule.remove("mirror");
-                    rule.remove("mirrorPercentage");
-                }
-            }
+/// Leads all rules to the apex Service, without copies. Returns `None` if there are no rules.
+fn lead_to_apex(canary: &Canary, virtual_service: &mut Value) -> Option<()> {
+    let rules = virtual_service
+        .pointer_mut(&format!("/spec/{}", list(canary)))?
+        .as_array_mut()?;
+    for rule in rules {
+        rule["route"] = json!([destination(canary, canary.apex_name(), 100)]);
+        if let Some(rule) = rule.as_object_mut() {
+            rule.remove("mirror");
+            rule.remove("mirrorPercentage");
         }
-        None => return None,
     }
-    if wanted == *live {
-        return None;
-    }
-    let failure = format!(
-        "VirtualService {name}.{} update error: ",
-        snapshot.namespace()
-    );
-    Some(Write {
-        object: snapshot.reference(Kind::VirtualService, name),
-        action: Action::Replace(wanted),
-        failure,
-    })
+    Some(())
 }
 
-/// A DestinationRule for one of our Services; fields of its spec that are not ours stay.
+/// The write of a DestinationRule for one of our Services; `None` if it is correct. Fields of its spec that are not ours stay.
 fn destination_rule(snapshot: &Snapshot, name: &str) -> Option<Write> {
     let canary = &snapshot.canary;
     let policy = canary.spec.service.traffic_policy.as_ref();
@@ -196,25 +201,32 @@ fn destination_rule(snapshot: &Snapshot, name: &str) -> Option<Write> {
     })
 }
 
+/// The write of the VirtualService; `None` if it is correct.
 fn virtual_service(
     snapshot: &Snapshot,
     selector: &(String, String),
     weights: &Weights,
-) -> Result<Option<Write>, String> {
+) -> Result<Option<Write>, RouteError> {
     let canary = &snapshot.canary;
     let name = canary.apex_name();
-    let full = format!("VirtualService {name}.{}", snapshot.namespace());
-    let spec = spec(canary, weights)
-        .map_err(|why| format!("reconcileVirtualService failed: {full} {why}"))?;
+    let full = full_name(snapshot, KIND);
+    let service = &canary.spec.service;
+    let is_set = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    if service.delegation && (is_set(&service.hosts) || is_set(&service.gateways)) {
+        return Err(RouteError::InvalidCanary(format!(
+            "reconcileVirtualService failed: {full} cannot have hosts and gateways when delegation enabled"
+        )));
+    }
+    let spec = spec(canary, weights);
     let (labels, annotations) = apex_metadata(snapshot, selector);
-    let (action, verb) = match snapshot.object(Kind::VirtualService, name) {
+    let (action, verb) = match snapshot.object(KIND, name) {
         None => {
             let mut metadata = json!({"name": name, "namespace": snapshot.namespace(), "annotations": annotations,
                 "ownerReferences": [owner_reference(canary)]});
             if !labels.is_empty() {
                 metadata["labels"] = Value::Object(labels);
             }
-            let object = json!({"apiVersion": Kind::VirtualService.api_version(), "kind": "VirtualService",
+            let object = json!({"apiVersion": KIND.api_version(), "kind": "VirtualService",
                 "metadata": metadata, "spec": spec});
             (Action::Create(object), "create")
         }
@@ -225,13 +237,13 @@ fn virtual_service(
     };
     let failure = format!("reconcileVirtualService failed: {full} {verb} error: ");
     Ok(Some(Write {
-        object: snapshot.reference(Kind::VirtualService, name),
+        object: snapshot.reference(KIND, name),
         action,
         failure,
     }))
 }
 
-/// The live VirtualService with our part as it should be; `None` if it is so already, whatever its weights.
+/// The live VirtualService with our part corrected; `None` if our part is correct for any weights.
 fn repaired(
     canary: &Canary,
     live: &Value,
@@ -248,7 +260,7 @@ fn repaired(
     let others = ["hosts", "gateways", other_list(canary)];
     let same = |field: &&str| live.pointer(&format!("/spec/{field}")) == spec.get(*field);
     let drifted = !others.iter().all(same)
-        || !routed(canary, live).is_some_and(|weights| follows(canary, live, &weights));
+        || !routed(canary, live).is_some_and(|weights| has_rules(canary, live, &weights));
     if !drifted && metadata(live, "labels") == labels && live_annotations == annotations {
         return None;
     }
@@ -274,24 +286,20 @@ fn repaired(
     Some(wanted)
 }
 
-/// Whether the live rules are those for these weights.
-fn follows(canary: &Canary, live: &Value, weights: &Weights) -> bool {
+/// Whether the live rules are correct for these weights.
+fn has_rules(canary: &Canary, live: &Value, weights: &Weights) -> bool {
     let live = live.pointer(&format!("/spec/{}", list(canary)));
     let rules = live.and_then(Value::as_array);
     rules.is_some_and(|live| rules::candidates(canary, weights).contains(live))
 }
 
 /// The part of a VirtualService's spec that is ours.
-fn spec(canary: &Canary, weights: &Weights) -> Result<Map<String, Value>, String> {
+fn spec(canary: &Canary, weights: &Weights) -> Map<String, Value> {
     let service = &canary.spec.service;
     let mut hosts = service.hosts.clone().unwrap_or_default();
     let mut gateways = service.gateways.clone().unwrap_or_default();
     let mut spec = Map::new();
-    if service.delegation {
-        if !hosts.is_empty() || !gateways.is_empty() {
-            return Err("cannot have hosts and gateways when delegation enabled".to_owned());
-        }
-    } else {
+    if !service.delegation {
         let apex = canary.apex_name();
         if !hosts.iter().any(|host| host == apex || host == "*") {
             hosts.push(apex.to_owned());
@@ -303,7 +311,7 @@ fn spec(canary: &Canary, weights: &Weights) -> Result<Map<String, Value>, String
     }
     spec.insert("hosts".to_owned(), json!(hosts));
     spec.insert(list(canary).to_owned(), rules::wanted(canary, weights));
-    Ok(spec)
+    spec
 }
 
 #[cfg(test)]

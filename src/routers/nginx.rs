@@ -1,104 +1,111 @@
-//! NGINX: a second Ingress beside the user's, whose annotations share the traffic (`pkg/router/ingress.go`).
+//! NGINX: a second Ingress beside the user's, whose annotations split the traffic (Flagger: `pkg/router/ingress.go`).
 //!
-//! The user's Ingress is only read. Of the second one the spec is ours, and the annotations that begin with the prefix and `/canary`.
+//! The user's Ingress is only read. The spec of the second Ingress is ours, and so are its annotations that begin with `PREFIX/canary`.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::{LAST_APPLIED, by_name, items, made, metadata, named, not_found, tested, text};
+use super::{
+    RouteError, Router,
+    route::{
+        LAST_APPLIED, by_name, items, metadata, new_object, not_found, reference, test_conditions,
+        text,
+    },
+};
 use crate::{
     api::canary::Canary,
     snapshot::{Action, Kind, ObjectRef, Snapshot, Weights, Write},
     workload::metadata::with_flux,
 };
 
-/// The user's Ingress and ours.
-pub fn objects(canary: &Canary) -> BTreeSet<ObjectRef> {
-    let names = source_name(canary).map(|name| [name.to_owned(), canary_ingress(name)]);
-    let names = names.into_iter().flatten();
-    names
-        .map(|name| named(canary, Kind::Ingress, &name))
-        .collect()
-}
+const KIND: Kind = Kind::Ingress;
 
-/// Makes our Ingress, or repairs it, with these weights.
-pub fn reconcile(snapshot: &Snapshot, weights: &Weights) -> Result<Vec<Write>, String> {
-    conditions(tested(&snapshot.canary))?;
-    let (source, name) = source(snapshot)?;
-    let spec = spec(&snapshot.canary, source)?;
-    let Some(live) = snapshot.object(Kind::Ingress, &name) else {
-        let labels = metadata(source, "labels");
-        let mut annotations = metadata(source, "annotations");
-        annotations.remove(LAST_APPLIED);
-        let annotations = annotated(snapshot, annotations, weights)?;
-        let action = Action::Create(made(
-            snapshot,
-            Kind::Ingress,
-            &name,
-            [labels, annotations],
-            spec,
-        ));
-        return Ok(vec![route_write(snapshot, &name, action, "create error: ")]);
-    };
-    let live_annotations = metadata(live, "annotations");
-    // The share that is routed, if it can be told.
-    let now = routed(snapshot, live).unwrap_or(*weights);
-    let is_annotated = annotated(snapshot, live_annotations.clone(), &now)? == live_annotations;
-    if is_annotated && live.get("spec") == Some(&spec) {
-        return Ok(Vec::new());
+/// The router of ingress-nginx.
+#[derive(Clone, Copy, Debug)]
+pub struct Nginx;
+
+impl Router for Nginx {
+    /// The user's Ingress and ours.
+    fn objects(&self, canary: &Canary) -> BTreeSet<ObjectRef> {
+        let names = source_name(canary).map(|name| [name.to_owned(), canary_ingress(name)]);
+        let names = names.into_iter().flatten();
+        names.map(|name| reference(canary, KIND, &name)).collect()
     }
-    let mut wanted = live.clone();
-    wanted["spec"] = spec;
-    let annotations = annotated(snapshot, live_annotations, weights)?;
-    wanted["metadata"]["annotations"] = Value::Object(annotations);
-    let action = Action::Replace(wanted);
-    Ok(vec![route_write(snapshot, &name, action, "update error: ")])
-}
 
-/// The weight among the annotations; an A/B test under way is all of its traffic.
-pub fn read(snapshot: &Snapshot) -> Result<Weights, String> {
-    let (_, name) = source(snapshot)?;
-    let live = snapshot
-        .object(Kind::Ingress, &name)
-        .ok_or_else(|| missing(snapshot, &name))?;
-    routed(snapshot, live)
-}
-
-/// Routes these weights.
-pub fn set(snapshot: &Snapshot, weights: &Weights) -> Result<Vec<Write>, String> {
-    let (_, name) = source(snapshot)?;
-    let live = snapshot
-        .object(Kind::Ingress, &name)
-        .ok_or_else(|| missing(snapshot, &name))?;
-    let before = metadata(live, "annotations");
-    let annotations = annotated(snapshot, before.clone(), weights)?;
-    if annotations == before {
-        return Ok(Vec::new());
+    fn reconcile(
+        &self,
+        snapshot: &Snapshot,
+        _selector: &(String, String),
+        weights: &Weights,
+    ) -> Result<Vec<Write>, RouteError> {
+        conditions(test_conditions(&snapshot.canary))?;
+        let (source, name) = source(snapshot)?;
+        let spec = spec(&snapshot.canary, source)?;
+        let Some(live) = snapshot.object(KIND, &name) else {
+            let labels = metadata(source, "labels");
+            let mut annotations = metadata(source, "annotations");
+            annotations.remove(LAST_APPLIED);
+            let annotations = annotated(snapshot, annotations, weights)?;
+            let object = new_object(snapshot, KIND, &name, [labels, annotations], spec);
+            let action = Action::Create(object);
+            return Ok(vec![ingress_write(
+                snapshot,
+                &name,
+                action,
+                "create error: ",
+            )]);
+        };
+        let live_annotations = metadata(live, "annotations");
+        // If the weights cannot be read, they become those given.
+        let now = routed(snapshot, live).unwrap_or(*weights);
+        let is_annotated = annotated(snapshot, live_annotations.clone(), &now)? == live_annotations;
+        if is_annotated && live.get("spec") == Some(&spec) {
+            return Ok(Vec::new());
+        }
+        let mut wanted = live.clone();
+        wanted["spec"] = spec;
+        let annotations = annotated(snapshot, live_annotations, weights)?;
+        wanted["metadata"]["annotations"] = Value::Object(annotations);
+        Ok(vec![replace(snapshot, &name, wanted)])
     }
-    let mut wanted = live.clone();
-    wanted["metadata"]["annotations"] = Value::Object(annotations);
-    let action = Action::Replace(wanted);
-    Ok(vec![route_write(snapshot, &name, action, "update error: ")])
-}
 
-/// Leads our Ingress where the user's leads, if it has a share of the traffic: it goes with the Canary, and so does the Service behind
-/// it, who knows which first. (Flagger leaves it as it is.)
-pub fn restore(snapshot: &Snapshot) -> Option<Write> {
-    let canary = &snapshot.canary;
-    let name = canary_ingress(source_name(canary)?);
-    let live = snapshot.object(Kind::Ingress, &name)?;
-    if routed(snapshot, live).ok()? == Weights::PRIMARY {
-        return None;
+    /// The weights of the annotations. During an A/B test the canary has all the traffic.
+    fn current_weights(&self, snapshot: &Snapshot) -> Result<Weights, RouteError> {
+        let (_, live) = canary_ingress_of(snapshot)?;
+        routed(snapshot, live)
     }
-    let mut wanted = live.clone();
-    rename(
-        wanted.get_mut("spec")?,
-        &canary.canary_name(),
-        canary.apex_name(),
-    );
-    let action = Action::Replace(wanted);
-    Some(route_write(snapshot, &name, action, "update error: "))
+
+    fn set_weights(
+        &self,
+        snapshot: &Snapshot,
+        weights: &Weights,
+    ) -> Result<Vec<Write>, RouteError> {
+        let (name, live) = canary_ingress_of(snapshot)?;
+        let before = metadata(live, "annotations");
+        let annotations = annotated(snapshot, before.clone(), weights)?;
+        if annotations == before {
+            return Ok(Vec::new());
+        }
+        let mut wanted = live.clone();
+        wanted["metadata"]["annotations"] = Value::Object(annotations);
+        Ok(vec![replace(snapshot, &name, wanted)])
+    }
+
+    /// If our Ingress has a share of the traffic, it leads where the user's leads until it is deleted with the Canary: the Service behind
+    /// it may be deleted first. (Flagger leaves it as it is.)
+    fn restore(&self, snapshot: &Snapshot) -> Option<Write> {
+        let canary = &snapshot.canary;
+        let name = canary_ingress(source_name(canary)?);
+        let live = snapshot.object(KIND, &name)?;
+        if routed(snapshot, live).ok()? == Weights::PRIMARY {
+            return None;
+        }
+        let mut wanted = live.clone();
+        let spec = wanted.get_mut("spec")?;
+        rename_backend(spec, &canary.canary_name(), canary.apex_name());
+        Some(replace(snapshot, &name, wanted))
+    }
 }
 
 /// The name of the user's Ingress.
@@ -107,48 +114,61 @@ fn source_name(canary: &Canary) -> Option<&str> {
     (!name.is_empty()).then_some(name)
 }
 
-/// The user's Ingress, and the name of ours; or what a user reads.
-fn source(snapshot: &Snapshot) -> Result<(&Value, String), String> {
-    let name = source_name(&snapshot.canary).ok_or("ingress selector is empty")?;
-    let source = snapshot.object(Kind::Ingress, name);
+/// The user's Ingress, and the name of ours.
+fn source(snapshot: &Snapshot) -> Result<(&Value, String), RouteError> {
+    let name = source_name(&snapshot.canary)
+        .ok_or_else(|| RouteError::InvalidCanary("ingress selector is empty".to_owned()))?;
+    let source = snapshot.object(KIND, name);
     let source = source.ok_or_else(|| missing(snapshot, name))?;
     Ok((source, canary_ingress(name)))
 }
 
-/// The name of ours.
+/// The name of our Ingress, and the Ingress as it is.
+fn canary_ingress_of(snapshot: &Snapshot) -> Result<(String, &Value), RouteError> {
+    let (_, name) = source(snapshot)?;
+    let live = snapshot.object(KIND, &name);
+    let live = live.ok_or_else(|| missing(snapshot, &name))?;
+    Ok((name, live))
+}
+
+/// The name of our Ingress.
 fn canary_ingress(source: &str) -> String {
     format!("{source}-canary")
 }
 
-fn missing(snapshot: &Snapshot, name: &str) -> String {
-    let why = not_found(Kind::Ingress, name);
-    format!(
-        "ingress {name}.{} get query error: {why}",
-        snapshot.namespace()
-    )
+fn missing(snapshot: &Snapshot, name: &str) -> RouteError {
+    let route = format!("ingress {name}.{}", snapshot.namespace());
+    not_found(route, "get query error:", KIND, name)
 }
 
-fn route_write(snapshot: &Snapshot, name: &str, action: Action, failure: &str) -> Write {
+/// The write that replaces our Ingress.
+fn replace(snapshot: &Snapshot, name: &str, wanted: Value) -> Write {
+    ingress_write(snapshot, name, Action::Replace(wanted), "update error: ")
+}
+
+fn ingress_write(snapshot: &Snapshot, name: &str, action: Action, failure: &str) -> Write {
     Write {
-        object: snapshot.reference(Kind::Ingress, name),
+        object: snapshot.reference(KIND, name),
         action,
         failure: format!("ingress {name}.{} {failure}", snapshot.namespace()),
     }
 }
 
 /// The spec of the user's Ingress, with the canary's Service in place of the apex.
-fn spec(canary: &Canary, source: &Value) -> Result<Value, String> {
+fn spec(canary: &Canary, source: &Value) -> Result<Value, RouteError> {
     let mut spec = source.get("spec").cloned().unwrap_or(json!({}));
     let apex = canary.apex_name();
-    if rename(&mut spec, apex, &canary.canary_name()) {
+    if rename_backend(&mut spec, apex, &canary.canary_name()) {
         return Ok(spec);
     }
     let name = source_name(canary).unwrap_or_default();
-    Err(format!("backend {apex} not found in ingress {name}"))
+    Err(RouteError::InvalidCanary(format!(
+        "backend {apex} not found in ingress {name}"
+    )))
 }
 
-/// Puts a Service in place of another wherever a path leads to it; whether one did.
-fn rename(spec: &mut Value, from: &str, to: &str) -> bool {
+/// Replaces a Service by another in all paths. Returns whether a path led to it.
+fn rename_backend(spec: &mut Value, from: &str, to: &str) -> bool {
     let mut found = false;
     let rules = spec.get_mut("rules").and_then(Value::as_array_mut);
     for rule in rules.into_iter().flatten() {
@@ -166,20 +186,20 @@ fn rename(spec: &mut Value, from: &str, to: &str) -> bool {
     found
 }
 
-/// These annotations with what NGINX needs to know for these weights in place of what it knew.
+/// These annotations, with ours replaced by those for these weights.
 fn annotated(
     snapshot: &Snapshot,
     mut annotations: Map<String, Value>,
     weights: &Weights,
-) -> Result<Map<String, Value>, String> {
+) -> Result<Map<String, Value>, RouteError> {
     let key = |name: &str| format!("{}/{name}", snapshot.settings.ingress_annotations_prefix);
     let ours = key("canary");
     annotations.retain(|name, _| !name.contains(&ours));
     annotations.insert(ours, json!("true"));
     let mut weight = weights.canary;
-    // The way back is open whatever the test is: nobody meets the version then.
+    // A rollback works even if NGINX cannot express the test: no request reaches the canary then.
     if weight > 0 {
-        let conditions = conditions(tested(&snapshot.canary))?;
+        let conditions = conditions(test_conditions(&snapshot.canary))?;
         if !conditions.is_empty() {
             weight = 0;
         }
@@ -190,34 +210,38 @@ fn annotated(
     Ok(with_flux(annotations))
 }
 
-/// The conditions of a test in NGINX's words: it gives the version to whoever has the header or the cookie. What cannot be said is an
-/// error; Flagger leaves a part of it out, at random where there are several headers.
-fn conditions(tested: &[Value]) -> Result<Map<String, Value>, String> {
+/// The annotations for an A/B test: NGINX sends requests with the header or the cookie to the canary. A test that the annotations cannot
+/// express is an error. (Flagger leaves a part of such a test out, a random one if there are several headers.)
+fn conditions(test: &[Value]) -> Result<Map<String, Value>, RouteError> {
     let mut all = Map::new();
-    for condition in tested {
+    for condition in test {
         let headers = by_name(condition.get("headers"));
         if headers.is_empty() {
-            return Err(unsaid("a condition names no header"));
+            return Err(inexpressible("a condition names no header"));
         }
         for (name, value) in headers {
-            let said = match (name.as_str(), text(value, "exact"), text(value, "regex")) {
+            let annotations = match (name.as_str(), text(value, "exact"), text(value, "regex")) {
                 ("cookie", Some(cookie), _) => vec![("canary-by-cookie", cookie)],
                 (header, Some(exact), _) => vec![
                     ("canary-by-header", header),
                     ("canary-by-header-value", exact),
                 ],
-                ("cookie", None, _) => return Err(unsaid("cookie is not exact")),
+                ("cookie", None, _) => return Err(inexpressible("cookie is not exact")),
                 (header, None, Some(regex)) => vec![
                     ("canary-by-header", header),
                     ("canary-by-header-pattern", regex),
                 ],
                 (header, None, None) => {
-                    return Err(unsaid(&format!("{header} is neither exact nor a regex")));
+                    return Err(inexpressible(&format!(
+                        "{header} is neither exact nor a regex"
+                    )));
                 }
             };
-            for (key, value) in said {
+            for (key, value) in annotations {
                 if all.insert(key.to_owned(), json!(value)).is_some() {
-                    return Err(unsaid("there are several headers, or several cookies"));
+                    return Err(inexpressible(
+                        "there are several headers, or several cookies",
+                    ));
                 }
             }
         }
@@ -225,26 +249,26 @@ fn conditions(tested: &[Value]) -> Result<Map<String, Value>, String> {
     Ok(all)
 }
 
-fn unsaid(why: &str) -> String {
-    format!(
+fn inexpressible(why: &str) -> RouteError {
+    RouteError::InvalidCanary(format!(
         "spec.analysis.match: NGINX tells requests apart by one header (exact or regex) or one cookie (exact: the cookie's name), but {why}"
-    )
+    ))
 }
 
-/// The weights that our Ingress has.
-fn routed(snapshot: &Snapshot, live: &Value) -> Result<Weights, String> {
+/// The weights of our Ingress.
+fn routed(snapshot: &Snapshot, live: &Value) -> Result<Weights, RouteError> {
     let canary = &snapshot.canary;
     let name = live.pointer("/metadata/name").and_then(Value::as_str);
     let leads = items(live, "/spec/rules")
         .flat_map(|rule| items(rule, "/http/paths"))
         .any(|path| path["backend"]["service"]["name"] == canary.canary_name());
     if !leads {
-        return Err(format!(
+        return Err(RouteError::NoWeights(format!(
             "ingress {}.{} does not lead to {}",
             name.unwrap_or_default(),
             snapshot.namespace(),
             canary.canary_name()
-        ));
+        )));
     }
     let annotations = metadata(live, "annotations");
     let annotation = |name: &str| {
@@ -253,14 +277,14 @@ fn routed(snapshot: &Snapshot, live: &Value) -> Result<Weights, String> {
         text.filter(|text| !text.is_empty())
     };
     let mut conditions = ["canary-by-cookie", "canary-by-header"].into_iter();
-    if !tested(canary).is_empty() && conditions.any(|name| annotation(name).is_some()) {
+    if !test_conditions(canary).is_empty() && conditions.any(|name| annotation(name).is_some()) {
         return Ok(Weights::CANARY);
     }
     let weight = annotation("canary-weight").unwrap_or("0");
     let weight: i64 = weight.parse().map_err(|_| {
-        format!(
+        RouteError::NoWeights(format!(
             "failed to convert {weight} to int: strconv.Atoi: parsing {weight:?}: invalid syntax"
-        )
+        ))
     })?;
     Ok(Weights::canary(
         u8::try_from(weight.clamp(0, 100)).unwrap_or(0),

@@ -1,43 +1,49 @@
-//! What holds for every dialect. A new one adds a row to [`DIALECTS`].
+//! Tests that every router passes. A new router adds a row to [`ROUTERS`].
 
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use serde_json::{Value, json};
 
-use super::*;
+use super::{gateway_api::GatewayApi, route::metadata, smi::Smi, *};
 use crate::snapshot::{Action, Kind, Settings};
 
-/// A dialect, as far as the tests must know it.
+/// A router, with the facts that the tests need. A new router adds a row to [`ROUTERS`].
 #[derive(Clone, Copy, Debug)]
-struct Row {
-    provider: &'static str,
+pub struct Row {
+    pub provider: &'static str,
+    pub router: &'static dyn Router,
+    /// The object that holds the rules; `None` if the router has no routes.
     rules: Option<Rules>,
-    /// Services that only this dialect makes something of.
+    /// Services with fields that only this router uses.
     services: fn() -> Vec<Value>,
 }
 
-/// The object that has a dialect's rules.
+/// The object that holds a router's rules.
 #[derive(Clone, Copy, Debug)]
 struct Rules {
     kind: Kind,
     name: &'static str,
     /// A field that is ours, besides the rules.
     field: &'static str,
-    /// Whether it has the apex' labels and annotations.
+    /// The fields that hold the rules; a route has one of them.
+    lists: &'static [&'static str],
+    /// Whether the object has the labels and annotations of the apex Service.
     is_apex: bool,
-    /// Whether fields of its spec that are not ours stay.
+    /// Whether fields of the spec that are not ours stay.
     is_shared: bool,
-    /// Whether it can tell requests apart.
+    /// Whether the router supports A/B tests.
     tests: bool,
 }
 
 impl Rules {
     /// A route with the apex' name and metadata.
-    const fn of(kind: Kind, field: &'static str) -> Self {
+    const fn of(kind: Kind, lists: &'static [&'static str], field: &'static str) -> Self {
         Self {
             kind,
             name: "podinfo",
             field,
+            lists,
             is_apex: true,
             is_shared: true,
             tests: true,
@@ -46,28 +52,25 @@ impl Rules {
 
     const fn split(kind: Kind) -> Self {
         Self {
-            kind,
-            name: "podinfo",
-            field: "/spec/service",
             is_apex: false,
-            is_shared: true,
             tests: false,
+            ..Self::of(kind, &["/spec/backends"], "/spec/service")
         }
     }
 }
 
-const fn row(provider: &'static str, rules: Option<Rules>) -> Row {
+const fn row(provider: &'static str, router: &'static dyn Router, rules: Rules) -> Row {
     Row {
         provider,
-        rules,
+        router,
+        rules: Some(rules),
         services: Vec::new,
     }
 }
 
-const DIALECTS: [Row; 9] = [
+/// All routers, by the providers that use them.
+pub const ROUTERS: &[Row] = &[
     Row {
-        provider: "istio",
-        rules: Some(Rules::of(Kind::VirtualService, "/spec/hosts")),
         services: || {
             vec![
                 json!({"port": 80, "portDiscovery": true, "gateways": ["istio/public", "mesh"], "hosts": ["*"]}),
@@ -75,46 +78,83 @@ const DIALECTS: [Row; 9] = [
                 json!({"port": 80, "appProtocol": "tcp"}),
             ]
         },
+        ..row(
+            "istio",
+            &istio::Istio,
+            Rules::of(
+                Kind::VirtualService,
+                &["/spec/http", "/spec/tcp"],
+                "/spec/hosts",
+            ),
+        )
     },
     row(
         "gatewayapi:v1",
-        Some(Rules::of(Kind::HttpRoute, "/spec/hostnames")),
+        &GatewayApi::V1,
+        Rules::of(Kind::HttpRoute, &["/spec/rules"], "/spec/hostnames"),
     ),
     row(
         "gatewayapi:v1beta1",
-        Some(Rules::of(Kind::HttpRouteV1Beta1, "/spec/hostnames")),
+        &GatewayApi::V1Beta1,
+        Rules::of(Kind::HttpRouteV1Beta1, &["/spec/rules"], "/spec/hostnames"),
     ),
     Row {
-        provider: "contour",
-        rules: Some(Rules::of(Kind::HttpProxy, "/spec/routes")),
         services: || {
             vec![
                 json!({"port": 80, "retries": {"attempts": 3, "retryOn": "5xx,reset", "perTryTimeout": "1s"}}),
                 json!({"port": 80, "retries": {}, "match": [{"uri": {"prefix": "/api"}}]}),
             ]
         },
+        ..row(
+            "contour",
+            &contour::Contour,
+            Rules::of(Kind::HttpProxy, &["/spec/routes"], "/spec/routes"),
+        )
     },
     row(
         "nginx",
-        Some(Rules {
-            kind: Kind::Ingress,
+        &nginx::Nginx,
+        Rules {
             name: "web-canary",
-            field: "/spec/ingressClassName",
             is_apex: false,
             is_shared: false,
-            tests: true,
-        }),
+            ..Rules::of(Kind::Ingress, &["/spec/rules"], "/spec/ingressClassName")
+        },
     ),
-    row("linkerd", Some(Rules::split(Kind::TrafficSplitV1Alpha1))),
-    row("osm", Some(Rules::split(Kind::TrafficSplitV1Alpha2))),
+    row(
+        "linkerd",
+        &Smi::V1Alpha1,
+        Rules::split(Kind::TrafficSplitV1Alpha1),
+    ),
+    row(
+        "osm",
+        &Smi::V1Alpha2,
+        Rules::split(Kind::TrafficSplitV1Alpha2),
+    ),
+    row(
+        "smi:v1alpha1",
+        &Smi::V1Alpha1,
+        Rules::split(Kind::TrafficSplitV1Alpha1),
+    ),
+    row(
+        "smi:v1alpha2",
+        &Smi::V1Alpha2,
+        Rules::split(Kind::TrafficSplitV1Alpha2),
+    ),
     row(
         "smi:v1alpha3",
-        Some(Rules::split(Kind::TrafficSplitV1Alpha3)),
+        &Smi::V1Alpha3,
+        Rules::split(Kind::TrafficSplitV1Alpha3),
     ),
-    row("kubernetes", None),
+    Row {
+        provider: "kubernetes",
+        router: &kubernetes::Kubernetes,
+        rules: None,
+        services: Vec::new,
+    },
 ];
 
-/// A canary of this provider, without objects but for the Ingress that it refers to.
+/// A canary of this provider. The only object is the Ingress that the canary refers to.
 pub fn snapshot(provider: &str, service: Value, analysis: Value, status: Value) -> Snapshot {
     let ingress = json!({"metadata": {"name": "web", "namespace": "test"}, "spec": {"ingressClassName": "nginx", "rules": [{"http": {"paths": [
         {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "podinfo", "port": {"number": 80}}}}]}}]}});
@@ -163,7 +203,7 @@ pub fn selector() -> (String, String) {
     ("app".to_owned(), "podinfo".to_owned())
 }
 
-/// What the API server would have after these writes.
+/// Executes writes, as the API server would.
 pub fn apply(snapshot: &mut Snapshot, writes: Vec<Write>) {
     for write in writes {
         let (Action::Create(value) | Action::Replace(value) | Action::Patch(value)) = write.action;
@@ -171,79 +211,22 @@ pub fn apply(snapshot: &mut Snapshot, writes: Vec<Write>) {
     }
 }
 
-/// After a reconciliation.
-pub fn reconciled(mut snapshot: Snapshot, weights: &Weights) -> Snapshot {
-    let dialect = Dialect::of(&snapshot).unwrap();
-    let writes = reconcile(dialect, &snapshot, &selector(), weights).unwrap();
+/// The snapshot after a router reconciled the routes.
+pub fn reconciled(router: &dyn Router, mut snapshot: Snapshot, weights: &Weights) -> Snapshot {
+    let writes = router.reconcile(&snapshot, &selector(), weights).unwrap();
     apply(&mut snapshot, writes);
     snapshot
 }
 
-/// After these weights were routed.
-pub fn routed(mut snapshot: Snapshot, weights: &Weights) -> Snapshot {
-    let dialect = Dialect::of(&snapshot).unwrap();
-    let writes = set(dialect, &snapshot, weights).unwrap();
+/// The snapshot after a router set these weights.
+pub fn routed(router: &dyn Router, mut snapshot: Snapshot, weights: &Weights) -> Snapshot {
+    let writes = router.set_weights(&snapshot, weights).unwrap();
     apply(&mut snapshot, writes);
     snapshot
 }
 
-#[test]
-fn a_provider_is_spoken_refused_or_taken_for_istio() {
-    for (name, dialect) in [
-        ("istio", Some(Dialect::Istio)),
-        ("kubernetes", Some(Dialect::Kubernetes)),
-        ("gatewayapi:v1", Some(Dialect::GatewayApi(Version::V1))),
-        (
-            "gatewayapi:v1alpha2",
-            Some(Dialect::GatewayApi(Version::V1)),
-        ),
-        (
-            "gatewayapi:v1beta1",
-            Some(Dialect::GatewayApi(Version::V1Beta1)),
-        ),
-        ("gatewayapi", Some(Dialect::Istio)),
-        ("smi", Some(Dialect::Istio)),
-        ("appmesh:v1beta1", Some(Dialect::Istio)),
-        ("appmesh:v1beta2", None),
-        ("gloo-edge", None),
-        ("skipper", None),
-        ("contour", Some(Dialect::Contour)),
-        ("nginx", Some(Dialect::Nginx)),
-        ("linkerd", Some(Dialect::Smi(smi::Version::V1Alpha1))),
-        (
-            "smi:v1alpha1:istio",
-            Some(Dialect::Smi(smi::Version::V1Alpha1)),
-        ),
-        ("osm", Some(Dialect::Smi(smi::Version::V1Alpha2))),
-        ("smi:v1alpha2", Some(Dialect::Smi(smi::Version::V1Alpha2))),
-        ("smi:v1alpha3", Some(Dialect::Smi(smi::Version::V1Alpha3))),
-    ] {
-        assert_eq!(Dialect::named(name).ok(), dialect, "{name}");
-    }
-    assert_eq!(
-        Dialect::named("skipper").unwrap_err(),
-        "skipper is not supported yet, only contour, gatewayapi:v1, gatewayapi:v1beta1, istio, kubernetes, linkerd, nginx, osm and smi are"
-    );
-}
-
-#[test]
-fn without_routes_it_is_the_iterations_that_tell() {
-    for (status, weights) in [
-        (json!({}), Weights::PRIMARY),
-        (json!({"iterations": 1}), Weights::CANARY),
-    ] {
-        let snapshot = snapshot("kubernetes", json!({"port": 80}), canary_analysis(), status);
-        assert_eq!(read(Dialect::Kubernetes, &snapshot), Ok(weights));
-        assert_eq!(
-            set(Dialect::Kubernetes, &snapshot, &Weights::canary(50)),
-            Ok(vec![])
-        );
-        assert!(objects(Dialect::Kubernetes, &snapshot.canary).is_empty());
-    }
-}
-
-/// A dialect, and a service for it.
-fn dialects() -> impl Strategy<Value = (Row, Value)> {
+/// A router, and a service for it.
+fn routers() -> impl Strategy<Value = (Row, Value)> {
     let common = [
         json!({"port": 80}),
         json!({"port": 80, "hosts": ["*"], "timeout": "15s", "backendTimeout": "5s",
@@ -254,7 +237,7 @@ fn dialects() -> impl Strategy<Value = (Row, Value)> {
         json!({"port": 80, "mirror": [{"backendRef": {"name": "shadow", "port": 80}}],
             "corsPolicy": {"allowOrigin": ["https://example.com"], "allowCredentials": true}}),
     ];
-    let row = prop::sample::select(DIALECTS.to_vec());
+    let row = prop::sample::select(ROUTERS);
     (row, any::<prop::sample::Index>()).prop_map(move |(row, index)| {
         let services = [common.to_vec(), (row.services)()].concat();
         let mut service = index.get(&services).clone();
@@ -286,8 +269,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_set_is_read_and_drift_is_repaired_with_the_weights_as_they_are(
-        (row, service) in dialects(),
+    fn weights_are_read_as_they_were_set_and_repairs_keep_them(
+        (row, service) in routers(),
         analysis in analyses(),
         percent in 0_u8..=100,
         mirrored in any::<bool>(),
@@ -295,23 +278,25 @@ proptest! {
             json!({"sessionAffinityCookie": "c=new", "previousSessionAffinityCookie": "c=old", "primarySessionAffinityCookie": "p=x"})]),
         foreign in "x-[a-z]{1,8}",
     ) {
-        let Some(Rules { kind, name, field, is_shared, tests, .. }) = row.rules else { return Ok(()) };
+        let Some(Rules { kind, name, field, lists, is_shared, tests, .. }) = row.rules else { return Ok(()) };
         prop_assume!(tests || analysis.get("match").is_none());
-        // Neither connections nor an A/B test are mirrored, and what is mirrored is not shared.
+        // Neither TCP connections nor A/B tests are mirrored, and mirrored requests are not split.
         let can = analysis.get("match").is_none() && service.get("appProtocol").is_none();
-        let mirrored = mirrored && percent == 0 && can && Dialect::named(row.provider).unwrap().mirrors();
-        // All the traffic of a test is that of the requests that match.
+        let mirrored = mirrored && percent == 0 && can && row.router.mirrors();
+        // During an A/B test, NGINX sends all matching requests to the canary.
         prop_assume!(kind != Kind::Ingress || analysis.get("match").is_none() || percent == 0 || percent == 100);
         let weights = Weights { mirrored, ..Weights::canary(percent) };
         let snapshot = snapshot(row.provider, service.clone(), analysis.clone(), status);
-        let dialect = Dialect::of(&snapshot).unwrap();
-        let snapshot = routed(reconciled(snapshot, &Weights::PRIMARY), &weights);
-        prop_assert_eq!(read(dialect, &snapshot), Ok(weights));
-        prop_assert_eq!(set(dialect, &snapshot, &weights).unwrap(), vec![]);
-        prop_assert_eq!(reconcile(dialect, &snapshot, &selector(), &weights).unwrap(), vec![]);
+        let router = row.router;
+        let snapshot = routed(router, reconciled(router, snapshot, &Weights::PRIMARY), &weights);
+        prop_assert_eq!(router.current_weights(&snapshot), Ok(weights));
+        prop_assert_eq!(router.set_weights(&snapshot, &weights).unwrap(), vec![]);
+        prop_assert_eq!(router.reconcile(&snapshot, &selector(), &weights).unwrap(), vec![]);
 
-        // Somebody changes what is ours, adds what is not, and takes a rule away.
-        for drift in [field, "/spec/rules", "/spec/http", "/spec/tcp", "/spec/routes", "/spec/backends"] {
+        // Another actor changes a field of ours, adds a field, and changes a rule.
+        let has = |list: &&&str| snapshot.object(kind, name).is_some_and(|live| live.pointer(list).is_some());
+        let list = lists.iter().find(has).expect("a list of rules");
+        for drift in [field, list] {
             let mut snapshot = snapshot.clone();
             let reference = snapshot.reference(kind, name);
             let live = snapshot.objects.get_mut(&reference).unwrap();
@@ -321,22 +306,22 @@ proptest! {
                 Some(Value::Array(rules)) if drift != field => rules[0]["drifted"] = json!([1]),
                 Some(value) => *value = json!(["drifted"]),
                 None if drift == field => live["spec"]["hostnames"] = json!(["drifted"]),
-                None => continue,
+                None => unreachable!("the route has {list}"),
             }
-            let snapshot = reconciled(snapshot, &weights);
-            prop_assert_eq!(read(dialect, &snapshot), Ok(weights));
+            let snapshot = reconciled(router, snapshot, &weights);
+            prop_assert_eq!(router.current_weights(&snapshot), Ok(weights));
             let live = snapshot.object(kind, name).unwrap();
             prop_assert_eq!(live["spec"].get(foreign.as_str()) == Some(&json!(1)), is_shared);
             prop_assert_eq!(&live["metadata"]["resourceVersion"], &json!("7"));
             prop_assert!(!live.to_string().contains("drifted") || kind == Kind::VirtualService, "{}", live);
-            prop_assert_eq!(reconcile(dialect, &snapshot, &selector(), &weights).unwrap(), vec![]);
+            prop_assert_eq!(router.reconcile(&snapshot, &selector(), &weights).unwrap(), vec![]);
         }
     }
 
-    /// What a user may write in a Canary, however odd, is routed or refused.
+    /// A router handles any fields of a Canary and of a route, or returns an error.
     #[test]
-    fn no_service_and_no_route_is_too_odd(
-        row in prop::sample::select(DIALECTS.to_vec()),
+    fn no_service_and_no_route_makes_a_router_panic(
+        row in prop::sample::select(ROUTERS),
         odd in odd(),
         field in prop::sample::select(vec!["match", "headers", "rewrite", "corsPolicy", "mirror", "gatewayRefs", "retries"]),
         route in odd(),
@@ -348,15 +333,15 @@ proptest! {
         analysis["sessionAffinity"] = json!({"cookieName": "c"});
         for analysis in [analysis, canary_analysis()] {
             let mut snapshot = snapshot(row.provider, service.clone(), analysis, json!({"sessionAffinityCookie": "c"}));
-            let dialect = Dialect::of(&snapshot).unwrap();
-            let _ = reconcile(dialect, &snapshot, &selector(), &Weights::canary(30));
+            let router = row.router;
+            let _ = router.reconcile(&snapshot, &selector(), &Weights::canary(30));
             if let Some(Rules { kind, name, .. }) = row.rules {
                 let name = snapshot.reference(kind, name);
                 let spec = json!({"http": [route], "rules": [route], "parentRefs": route, "routes": [route], "backends": [route]});
                 snapshot.objects.insert(name, json!({"metadata": {"annotations": route}, "spec": spec, "status": {"parents": [route]}}));
-                let _ = reconcile(dialect, &snapshot, &selector(), &Weights::canary(30));
-                let _ = (read(dialect, &snapshot), accepted(dialect, &snapshot), restore(dialect, &snapshot));
-                let _ = set(dialect, &snapshot, &Weights::canary(30));
+                let _ = router.reconcile(&snapshot, &selector(), &Weights::canary(30));
+                let _ = (router.current_weights(&snapshot), router.accepted(&snapshot), router.restore(&snapshot));
+                let _ = router.set_weights(&snapshot, &Weights::canary(30));
             }
         }
     }
@@ -425,10 +410,10 @@ fn odd() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Flagger writes the labels and annotations of both from one map.
+/// Flagger writes the labels and annotations of both objects from one map.
 #[test]
-fn what_others_may_write_on_the_service_is_on_the_route_too() {
-    for row in DIALECTS {
+fn unmanaged_metadata_of_the_service_is_on_the_route_too() {
+    for row in ROUTERS {
         let Some(Rules {
             kind,
             is_apex: true,
@@ -445,7 +430,7 @@ fn what_others_may_write_on_the_service_is_on_the_route_too() {
         let live = json!({"metadata": {"ownerReferences": [owner], "labels": {"w": "2", "x": "3"},
             "annotations": {"u": "theirs", "v": "4", "y": "5"}}});
         snapshot.objects.insert(apex, live);
-        let snapshot = reconciled(snapshot, &Weights::PRIMARY);
+        let snapshot = reconciled(row.router, snapshot, &Weights::PRIMARY);
         let route = snapshot.object(kind, "podinfo").unwrap();
         assert_eq!(
             route["metadata"]["labels"],

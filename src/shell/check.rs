@@ -1,4 +1,5 @@
-//! `flagger check`: looks once at all canaries with plain reads, as the operator would look at them first, and asks which rights it has.
+//! `flagger check`: reads all canaries once, decides what the operator would do first for each, and asks which rights are missing. Writes
+//! nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,24 +7,20 @@ use std::{
 };
 
 use futures::{StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
-};
-use kube::{
-    Api, Client,
-    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, PostParams},
-};
+use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::{
-    cache::{Cache, Needed},
-    cluster::Cluster,
-    leadership::Leadership,
-    lease,
-    memory::Memory,
-    observe::{ObserveError, conflicting_among, observe, parse, snapshot},
-    telemetry::Recorder,
+    api_server::{
+        Cluster, ClusterError,
+        cache::{Cache, Needed},
+        lease,
+    },
+    controller::{
+        observe::{ObserveError, conflicting_among, empty_snapshot, observe, parse},
+        reconcile_state::ReconcileState,
+    },
 };
 use crate::{
     api::canary::Canary,
@@ -32,118 +29,111 @@ use crate::{
     snapshot::{Kind, ObjectRef, Settings},
 };
 
-/// How many canaries are looked at, and how many rights are asked for, at a time.
+/// How many canaries are observed, and how many rights are asked for, at the same time.
 const PARALLEL: usize = 8;
-/// How many canaries a list brings at a time.
-const PAGE: u32 = 100;
 
-/// What would come first for the canaries of a namespace, or of all, with these settings; and what rights are missing, with those for the
-/// Lease if it has a namespace. Nothing is written.
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The canaries cannot be listed.
+    #[error("canaries cannot be listed (see -namespace and -kubeconfig): {0}")]
+    List(ClusterError),
+    /// The API server does not answer an access review.
+    #[error("the API server does not say whether {right} is allowed: {error}")]
+    Review {
+        /// The right, for people.
+        right: String,
+        /// Why there is no answer.
+        error: ClusterError,
+    },
+}
+
+/// Returns what the operator would do first for the canaries of a namespace, or of all namespaces, with these settings, and which rights are
+/// missing. The rights for the leader election are included if `lease_namespace` is given.
 ///
 /// # Errors
 /// The canaries cannot be listed, or the API server does not say what is allowed.
 pub async fn check(
-    client: Client,
+    cluster: Cluster,
     namespace: Option<&str>,
     settings: Settings,
-    lease: Option<&str>,
-) -> Result<Report, String> {
+    lease_namespace: Option<&str>,
+) -> Result<Report, CheckError> {
     let settings = Arc::new(settings);
-    let found = list(&client, namespace).await?;
-    let all: Vec<_> = found.iter().filter_map(|c| parse(c.clone()).ok()).collect();
-    let reads = Reads::new(&client, namespace)?;
-    let looks = found.iter().map(async |found| {
-        let row = |preview| {
-            let field = |path| found.pointer(path).and_then(Value::as_str);
-            let text = |path| field(path).unwrap_or_default().to_owned();
-            Row {
-                namespace: text("/metadata/namespace"),
-                name: text("/metadata/name"),
-                phase: text("/status/phase"),
-                preview,
-            }
-        };
-        let (preview, subject) = reconcile(&reads, &settings, found, &all).await;
-        (row(preview), subject)
+    let listed = cluster.list_canaries(namespace).await;
+    let listed = listed.map_err(CheckError::List)?;
+    let all: Vec<_> = listed
+        .iter()
+        .filter_map(|canary| parse(canary.clone()).ok())
+        .collect();
+    let reader = Reader::new(&cluster, namespace);
+    let previews = listed.iter().map(async |canary| {
+        let (preview, subject) = preview_of(&reader, &settings, canary, &all).await;
+        (row(canary, preview), subject)
     });
-    let looked: Vec<_> = stream::iter(looks).buffered(PARALLEL).collect().await;
-    let (canaries, subjects): (Vec<_>, Vec<_>) = looked.into_iter().unzip();
+    let previews: Vec<_> = stream::iter(previews).buffered(PARALLEL).collect().await;
+    let (canaries, subjects): (Vec<_>, Vec<_>) = previews.into_iter().unzip();
     let subjects: Vec<_> = subjects.into_iter().flatten().collect();
     let watched = namespace.map_or(Scope::All, |n| Scope::Namespace(n.to_owned()));
-    let lease = lease.map(|namespace| (lease::NAME, namespace));
-    let missing = missing(&client, rights(&subjects, &watched, lease)).await?;
+    let lease = lease_namespace.map(|namespace| (lease::NAME, namespace));
+    let missing = missing_rights(&cluster, rights(&subjects, &watched, lease)).await?;
     Ok(Report { canaries, missing })
 }
 
-/// Reads without watches, and without the right to write.
-struct Reads {
+fn row(canary: &Value, preview: Preview) -> Row {
+    let text = |path| {
+        let text = canary.pointer(path).and_then(Value::as_str);
+        text.unwrap_or_default().to_owned()
+    };
+    Row {
+        namespace: text("/metadata/namespace"),
+        name: text("/metadata/name"),
+        phase: text("/status/phase"),
+        preview,
+    }
+}
+
+/// A cache that is never fed by watches: it reads each object from the API server.
+struct Reader {
     cache: Cache,
-    /// Whom the cache would tell of changes and of kinds to watch.
-    _told: (
+    /// The cache sends to these channels, so they must stay open.
+    _channels: (
         mpsc::UnboundedReceiver<ObjectRef>,
         mpsc::UnboundedReceiver<Kind>,
     ),
 }
 
-impl Reads {
-    fn new(client: &Client, namespace: Option<&str>) -> Result<Self, String> {
-        let meters = Recorder::new().and_then(|recorder| recorder.meters());
-        let meters = meters.map_err(|error| format!("metrics: {error}"))?;
-        let cluster = Cluster::new(client.clone(), Leadership::never(), meters.clone());
-        let (touch, touched) = mpsc::unbounded_channel();
-        let needs = Box::new(|_: &Cache, _: &ObjectRef| Needed::default());
-        let (cache, kinds) = Cache::new(client.clone(), cluster, meters, namespace, needs, touch);
-        Ok(Self {
+impl Reader {
+    fn new(cluster: &Cluster, namespace: Option<&str>) -> Self {
+        let (trigger, triggers) = mpsc::unbounded_channel();
+        let needs =
+            Box::new(|_: &ObjectRef, _: &dyn Fn(&ObjectRef) -> Option<Value>| Needed::default());
+        let (cache, kinds) = Cache::new(cluster.clone(), namespace, needs, trigger);
+        Self {
             cache,
-            _told: (touched, kinds),
-        })
-    }
-}
-
-/// All canaries of a namespace, or of all, by namespace and name.
-async fn list(client: &Client, namespace: Option<&str>) -> Result<Vec<Value>, String> {
-    let (group, version) = Kind::Canary.group_version();
-    let gvk = GroupVersionKind::gvk(group, version, Kind::Canary.name());
-    let resource = ApiResource::from_gvk_with_plural(&gvk, Kind::Canary.plural());
-    let api: Api<DynamicObject> = match namespace {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
-        None => Api::all_with(client.clone(), &resource),
-    };
-    let mut params = ListParams::default().limit(PAGE);
-    let mut found = Vec::new();
-    loop {
-        let page = api.list(&params).await.map_err(|error| {
-            format!("canaries cannot be listed (see -namespace and -kubeconfig): {error}")
-        })?;
-        params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
-        for canary in page.items {
-            found.push(serde_json::to_value(canary).map_err(|error| error.to_string())?);
-        }
-        if params.continue_token.is_none() {
-            return Ok(found);
+            _channels: (triggers, kinds),
         }
     }
 }
 
-/// What would come first for a canary, and what it names, as far as that can be told.
-async fn reconcile(
-    reads: &Reads,
+/// Returns what the operator would do first for a canary, and the objects that it names, as far as they can be read.
+async fn preview_of(
+    reader: &Reader,
     settings: &Arc<Settings>,
-    found: &Value,
+    listed: &Value,
     all: &[Canary],
 ) -> (Preview, Option<Subject>) {
-    let canary = match parse(found.clone()) {
+    let canary = match parse(listed.clone()) {
         Ok(canary) => canary,
-        Err(problem) => return (unreadable(&problem), None),
+        Err(error) => return (unreadable(&error), None),
     };
     let reference = ObjectRef {
         kind: Kind::Canary,
         namespace: canary.metadata.namespace.clone().unwrap_or_default(),
         name: canary.metadata.name.clone().unwrap_or_default(),
     };
-    let memory = Mutex::new(Memory::default());
-    let seen = observe(&reads.cache, settings, &reference, &memory, None).await;
-    match seen {
+    let state = Mutex::new(ReconcileState::default());
+    match observe(&reader.cache, settings, &reference, &state, None).await {
         Ok(Some(mut snapshot)) => {
             let others = all.iter().filter(|other| {
                 other.metadata.namespace == canary.metadata.namespace
@@ -155,44 +145,48 @@ async fn reconcile(
             (preview(&snapshot), Some(Subject { canary, objects }))
         }
         Ok(None) => (Preview::new(Verdict::Nothing, "deleted meanwhile"), None),
-        Err(problem) => {
-            let objects = rollout::needs(&snapshot(canary.clone(), &reference, settings));
-            (unreadable(&problem), Some(Subject { canary, objects }))
+        Err(error) => {
+            let snapshot = empty_snapshot(canary.clone(), &reference, settings);
+            let objects = rollout::needs(&snapshot);
+            (unreadable(&error), Some(Subject { canary, objects }))
         }
     }
 }
 
-fn unreadable(problem: &ObserveError) -> Preview {
-    let why = match problem {
-        ObserveError::Poison { error, .. } => error.to_string(),
+fn unreadable(error: &ObserveError) -> Preview {
+    let why = match error {
+        ObserveError::Invalid { error, .. } => error.to_string(),
         ObserveError::Cluster(error) => error.to_string(),
     };
     Preview::new(Verdict::Unreadable, why)
 }
 
-/// The rights that this account lacks.
-async fn missing(
-    client: &Client,
+/// Returns the rights that this account lacks.
+async fn missing_rights(
+    cluster: &Cluster,
     rights: BTreeMap<Right, BTreeSet<Scope>>,
-) -> Result<Vec<(Right, Scope)>, String> {
-    let asked = rights.into_iter().map(async |(right, scopes)| {
+) -> Result<Vec<(Right, Scope)>, CheckError> {
+    let reviews = rights.into_iter().map(async |(right, scopes)| {
         let mut missing = Vec::new();
-        // What is allowed everywhere is allowed in each.
-        if scopes.is_empty() || is_allowed(client, &right, &Scope::All).await? {
+        // A right in all namespaces includes each of them.
+        if scopes.is_empty() || is_allowed(cluster, &right, &Scope::All).await? {
             return Ok(missing);
         }
         for scope in scopes {
-            if scope == Scope::All || !is_allowed(client, &right, &scope).await? {
+            if scope == Scope::All || !is_allowed(cluster, &right, &scope).await? {
                 missing.push((right, scope));
             }
         }
-        Ok::<_, String>(missing)
+        Ok::<_, CheckError>(missing)
     });
-    let missing: Vec<_> = stream::iter(asked).buffered(PARALLEL).try_collect().await?;
+    let missing: Vec<_> = stream::iter(reviews)
+        .buffered(PARALLEL)
+        .try_collect()
+        .await?;
     Ok(missing.into_iter().flatten().collect())
 }
 
-async fn is_allowed(client: &Client, right: &Right, scope: &Scope) -> Result<bool, String> {
+async fn is_allowed(cluster: &Cluster, right: &Right, scope: &Scope) -> Result<bool, CheckError> {
     let (resource, subresource) = match right.resource.split_once('/') {
         Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
         None => (right.resource, None),
@@ -206,19 +200,9 @@ async fn is_allowed(client: &Client, right: &Right, scope: &Scope) -> Result<boo
         verb: Some(right.verb.to_owned()),
         ..ResourceAttributes::default()
     };
-    let review = SelfSubjectAccessReview {
-        spec: SelfSubjectAccessReviewSpec {
-            resource_attributes: Some(attributes),
-            ..SelfSubjectAccessReviewSpec::default()
-        },
-        ..SelfSubjectAccessReview::default()
-    };
-    let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
-    let answer = api
-        .create(&PostParams::default(), &review)
-        .await
-        .map_err(|error| {
-            format!("the API server does not say whether {right} is allowed: {error}")
-        })?;
-    Ok(answer.status.is_some_and(|status| status.allowed))
+    let allowed = cluster.is_allowed(attributes).await;
+    allowed.map_err(|error| CheckError::Review {
+        right: right.to_string(),
+        error,
+    })
 }

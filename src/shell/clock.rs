@@ -1,9 +1,9 @@
-//! The time: the wall clock's, moved along with tokio's clock where a test moves that.
+//! The current time: the wall clock, shifted along with tokio's clock where a test moves that clock.
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Now. In production tokio's clock is the system's, and this is the wall clock, steps and all; on tokio's paused clock it goes on
-/// as that does, so that cadence and timers agree.
+/// Returns the current time. In production this is the wall clock. On tokio's paused clock it advances as that clock does, so that
+/// the time in a status and the timers of the process agree.
 pub fn now() -> Timestamp {
     let tokio = tokio::time::Instant::now().into_std();
     let system = std::time::Instant::now();
@@ -12,7 +12,7 @@ pub fn now() -> Timestamp {
         None => SignedDuration::try_from(system.duration_since(tokio)).map(|behind| -behind),
     };
     let wall = Timestamp::now();
-    // What no Timestamp can hold lies some thousand years ahead.
+    // The sum is out of range only some thousand years ahead.
     wall.checked_add(ahead.unwrap_or_default()).unwrap_or(wall)
 }
 
@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn it_moves_with_a_clock_that_a_test_moves() {
+    async fn the_time_advances_with_a_clock_that_a_test_moves() {
         let start = now();
         tokio::time::advance(Duration::from_hours(1)).await;
         let passed = now().duration_since(start);
@@ -34,7 +34,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_the_wall_clock_otherwise() {
+    fn the_time_is_that_of_the_wall_clock_otherwise() {
         let apart = now().duration_since(Timestamp::now()).abs();
         assert!(apart < SignedDuration::from_secs(1), "{apart}");
     }

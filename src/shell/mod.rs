@@ -1,21 +1,23 @@
-//! THE ONLY I/O: observes, asks, executes, commits, reports. Decisions are made elsewhere.
+//! The only I/O of the operator: it observes, asks, executes, commits and reports. The pure modules decide.
+//!
+//! | question | place |
+//! | --- | --- |
+//! | when is a canary reconciled, and what happens then? | [`controller`] |
+//! | how does a request reach the API server, and who may write? | [`api_server`] |
+//! | what is cached of the cluster, and how do changes arrive? | [`api_server::cache`] |
+//! | how are webhooks, metric servers and chats called? | [`outside`] |
+//! | how do notifications reach people? | [`notify`] |
+//! | which logs, metrics and health checks are there? | [`telemetry`] |
+//! | what does `flagger check` do? | [`check`] |
+//!
+//! The folders depend on each other in one direction: `telemetry` ← `outside` ← `api_server` ← `notify` ← `controller` ← `check`.
 
-pub mod answer;
-pub mod cache;
+pub mod api_server;
 pub mod check;
 pub mod clock;
-pub mod cluster;
 pub mod controller;
-pub mod http;
-pub mod leadership;
-pub mod lease;
-pub mod memory;
-pub mod meters;
-pub mod observe;
-pub mod probe;
-pub mod report;
-pub mod schedule;
-mod series;
-pub mod served;
-pub mod server;
+mod lock;
+pub mod notify;
+pub mod outside;
+mod random;
 pub mod telemetry;

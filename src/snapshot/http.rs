@@ -1,53 +1,45 @@
-//! An outside call as a value: built by the pure modules, sent by `shell::http`.
+//! Calls to other servers as values: the pure modules build them, the shell sends them.
 
 use std::{fmt, time::Duration};
 
-/// A value that must never be printed: credentials, and addresses that carry them.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Secret(pub String);
+use super::secret::Secret;
 
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
-
-/// One HTTP call. Bodies of answers are capped by the sender, redirects carry no credentials to another host.
+/// One HTTP call. The sender caps the size of the answer and drops credentials when it follows a redirect to another host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HttpRequest {
-    /// `GET`, `POST` or `PUT`.
+    /// The method.
     pub method: Method,
-    /// The whole URL, its query string included.
+    /// The URL with its query string.
     pub url: Secret,
-    /// Header names in the case in which they are to be sent.
+    /// The headers; names are sent in this case.
     pub headers: Vec<(String, Secret)>,
-    /// What is sent, if anything.
+    /// The body, if there is one.
     pub body: Option<String>,
-    /// The longest that one attempt may take.
+    /// The longest time that one attempt may take.
     pub timeout: Duration,
-    /// How often a failed attempt is repeated (0: never).
+    /// How often a failed attempt is repeated; 0 means never.
     pub retries: u32,
-    /// The longest that all attempts and the pauses between them may take, for a question of a step, whose answer counts now. A server
-    /// that wants no more calls before that time is over is not called again.
+    /// The longest time that all attempts and the pauses between them may take; `None` if the answer is not needed within a step. A
+    /// server that asks for a longer pause (`Retry-After`) is not called again.
     pub budget: Option<Duration>,
-    /// The proxy for this call, in place of the one that the environment names.
+    /// The proxy for this call. It replaces the proxy of the environment variables.
     pub proxy: Option<Secret>,
-    /// Whether the server's certificate goes unchecked.
+    /// Whether to accept any certificate of the server.
     pub insecure_skip_verify: bool,
 }
 
-/// The HTTP methods that we use.
+/// The HTTP methods in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Method {
-    /// Reads.
+    /// GET
     Get,
-    /// Sends a body.
+    /// POST
     Post,
-    /// Changes what is there.
+    /// PUT
     Put,
 }
 
-/// What a server answered: any status, the body cut at the cap.
+/// The answer of a server, with any status. A long body is cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpResponse {
     /// The status code.
@@ -56,10 +48,18 @@ pub struct HttpResponse {
     pub body: String,
 }
 
-/// Why a call came to nothing.
+impl HttpResponse {
+    /// Whether another attempt may get a better answer. (Flagger: the default policy of `hashicorp/go-retryablehttp`.)
+    pub const fn is_worth_a_retry(&self) -> bool {
+        let status = self.status;
+        status == 429 || status == 0 || (status >= 500 && status != 501)
+    }
+}
+
+/// The reason why no answer came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// What went wrong in the last attempt, fit to be shown.
+    /// The error of the last attempt, without credentials.
     pub why: String,
     /// How many attempts were made.
     pub attempts: u64,

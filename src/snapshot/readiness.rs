@@ -1,21 +1,21 @@
-//! Whether a workload's pods are ready, in Flagger's terms and words (`pkg/canary/*_ready.go`).
+//! The readiness of a workload's pods, with Flagger's rules and texts (`pkg/canary/*_ready.go`).
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-/// How a roll-out stands.
+/// The state of a workload's rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    /// Enough pods of the wanted template are available.
+    /// Enough pods of the current template are available.
     Ready,
-    /// Not yet; a user reads why.
+    /// Not enough pods are available yet, for this reason.
     Waiting(String),
-    /// It will not become ready: its deadline has passed.
+    /// The deadline has passed, for this reason.
     Failed(String),
 }
 
 impl Readiness {
-    /// The same, saying first whose it is.
+    /// The same state with a prefix before its reason.
     #[must_use]
     pub fn prefixed(self, prefix: &str) -> Self {
         match self {
@@ -26,18 +26,18 @@ impl Readiness {
     }
 }
 
-/// The times that a verdict depends on.
+/// The times that the readiness depends on.
 pub struct Times {
-    /// How long pods may be unavailable.
+    /// The longest time for which pods may be unavailable.
     pub deadline: SignedDuration,
-    /// When the roll-out in question began: what was found before is about another.
+    /// When the rollout began. Conditions that are older belong to an earlier rollout.
     pub since: Timestamp,
     /// Now.
     pub now: Timestamp,
 }
 
-/// A Deployment's readiness: at least `threshold` percent of its pods are updated and available.
-/// It has failed once its own progress deadline is exceeded, or once it has been unavailable for `deadline`.
+/// The readiness of a Deployment: at least `threshold` percent of its pods must be updated and available. It has failed when its own
+/// progress deadline is exceeded, or when it has been unavailable for `deadline`.
 pub fn deployment(object: &Value, threshold: i64, times: &Times) -> Readiness {
     let name = text(object, "/metadata/name");
     if number(object, "/metadata/generation") > number(object, "/status/observedGeneration") {
@@ -90,7 +90,7 @@ fn unfinished(object: &Value, threshold: i64) -> Option<String> {
     })
 }
 
-/// Since when the Deployment has had fewer pods than its strategy allows, if it is under way at all.
+/// When the Deployment began to have fewer pods than its strategy allows; `None` if it has enough.
 fn unavailable_since(object: &Value) -> Option<Timestamp> {
     condition(object, "Progressing")?;
     let available = condition(object, "Available")?;
@@ -103,7 +103,7 @@ fn updated(condition: &Value) -> Option<Timestamp> {
     text(condition, "/lastUpdateTime").parse().ok()
 }
 
-/// A DaemonSet's readiness: all its pods are updated, at least `threshold` percent of them available. It has failed when that takes
+/// The readiness of a DaemonSet: all pods must be updated and at least `threshold` percent available. It has failed when that takes
 /// longer than `deadline`.
 pub fn daemon_set(object: &Value, threshold: i64, times: &Times) -> Readiness {
     if number(object, "/metadata/generation") > number(object, "/status/observedGeneration") {
@@ -136,7 +136,7 @@ pub fn daemon_set(object: &Value, threshold: i64, times: &Times) -> Readiness {
     })
 }
 
-/// The replicas that a workload's spec asks for; the API server's default is 1.
+/// The replicas in a workload's spec; 1 if the field is missing, as the API server does.
 pub fn replicas(object: &Value) -> i64 {
     object
         .pointer("/spec/replicas")
@@ -152,7 +152,7 @@ fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
         .find(|c| text(c, "/type") == kind)
 }
 
-/// A number somewhere in an object; 0 if it is not there.
+/// The number at a JSON pointer; 0 if there is none.
 pub fn number(value: &Value, pointer: &str) -> i64 {
     value.pointer(pointer).and_then(Value::as_i64).unwrap_or(0)
 }
@@ -167,7 +167,7 @@ mod tests {
 
     use super::*;
 
-    /// Two minutes after midnight, of a roll-out that began then.
+    /// The times of a rollout that began at `since`, seen at two minutes after midnight.
     fn times(since: &str) -> Times {
         Times {
             deadline: SignedDuration::from_secs(60),
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn readiness_is_told_in_flaggers_words() {
+    fn readiness_has_flaggers_texts() {
         let wait = |why: &str| Readiness::Waiting(format!("waiting for rollout to finish: {why}"));
         assert_eq!(
             judge(json!({"observedGeneration": 1})),
@@ -259,7 +259,7 @@ mod tests {
         );
     }
 
-    /// The Deployment's conditions outlive the version that they are about.
+    /// The conditions of a Deployment stay when its template changes.
     #[test]
     fn a_fix_is_not_judged_by_what_became_of_the_version_before() {
         let status = |condition: Value| json!({"observedGeneration": 2, "updatedReplicas": 3, "replicas": 3, "conditions": [{"type": "Progressing"}, condition]});

@@ -1,4 +1,4 @@
-//! Which version of a workload this is: a name for the content of its pod template.
+//! The revision of a workload: a name for the content of its pod template.
 
 use std::fmt::Write;
 
@@ -8,20 +8,20 @@ use sha2::{Digest, Sha256};
 
 use super::target::SCALE_TO_ZERO;
 
-/// A revision's name begins with this. Flagger's own (a number of letters and digits) never does, so the two cannot be taken for each other.
+/// The prefix of every revision. Flagger's own hashes have only letters and digits, so the two cannot be confused.
 const PREFIX: &str = "v1-";
 
-/// The revision of a pod template, or of whatever makes a version of the target, as the API server returned it.
+/// The revision of a pod template, or of the part of another target that makes a version, as the API server returned it.
 ///
-/// Fields that Rust types do not know count as well; keys are sorted, nulls removed (API servers older than 1.34 serve
-/// `creationTimestamp: null`), and the node selector that scales a `DaemonSet` to zero is ignored.
+/// Fields that no Rust type knows count as well. Keys are sorted. Nulls are left out, because API servers older than 1.34 serve
+/// `creationTimestamp: null`. The node selector that scales a DaemonSet to zero is ignored.
 pub fn revision(version: &Value) -> String {
     // A JSON value always has a text.
     let text = serde_json::to_string(&Canonical(version)).unwrap_or_default();
     format!("{PREFIX}{}", digest(&text, 8))
 }
 
-/// Whether a status field holds a revision of ours, not one that Flagger computed.
+/// Whether this operator computed a revision that stands in a status; otherwise Flagger did.
 pub fn is_ours(revision: &str) -> bool {
     revision.starts_with(PREFIX)
 }
@@ -37,7 +37,7 @@ pub fn digest(text: &str, bytes: usize) -> String {
         })
 }
 
-/// A value written without what carries no meaning; `serde_json` keeps maps sorted.
+/// A value that serializes without the fields that make no version. `serde_json` keeps maps sorted.
 struct Canonical<'a>(&'a Value);
 
 impl Serialize for Canonical<'_> {
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_api_server_serves_as_null_is_no_new_revision() {
+    fn a_null_field_of_an_older_api_server_makes_no_new_revision() {
         let old = json!({"metadata": {"creationTimestamp": null, "labels": {"app": "a"}}, "spec": {"containers": [{"image": "a:1"}]}});
         let new = json!({"spec": {"containers": [{"image": "a:1"}]}, "metadata": {"labels": {"app": "a"}}});
         assert_eq!(revision(&old), revision(&new));
@@ -114,7 +114,7 @@ mod tests {
         );
     }
 
-    /// A name that changes with a version of the operator would be a run of every canary.
+    /// A revision that changes with the version of the operator would start a run of every canary.
     #[test]
     fn a_revision_keeps_its_name() {
         let template = json!({"metadata": {"labels": {"app": "podinfo"}, "creationTimestamp": null}, "spec": {"nodeSelector": {"disk": "ssd"},

@@ -1,4 +1,4 @@
-//! The workloads that can be released, and what there is to see of one: its version, its pods, its readiness.
+//! The kinds of workloads that can be released: how to read the version, the pods and the readiness of each.
 
 use std::borrow::Cow;
 
@@ -10,22 +10,22 @@ use super::{
 };
 use crate::api::canary::Canary;
 
-/// On a DaemonSet's pods this node selector matches no node: a DaemonSet cannot be scaled.
+/// The key of a node selector that matches no node. It scales a DaemonSet to zero, which has no replicas to set (as Flagger does).
 pub const SCALE_TO_ZERO: &str = "flagger.app/scale-to-zero";
 
 /// The kinds of workloads that can be released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetKind {
-    /// Pods, as many as its spec or an autoscaler says.
+    /// `apps/v1` Deployment, with or without an autoscaler.
     Deployment,
-    /// A pod on each node.
+    /// `apps/v1` DaemonSet.
     DaemonSet,
-    /// A core Service; whoever writes it takes care of what answers.
+    /// A core Service. Its pods are not managed by the operator.
     Service,
 }
 
 impl TargetKind {
-    /// The kind of a Canary's target, if this version knows it.
+    /// The kind of a Canary's target; `None` if this version does not support it.
     pub fn of(canary: &Canary) -> Option<Self> {
         let target = &canary.spec.target_ref;
         match target.kind.as_str() {
@@ -38,7 +38,7 @@ impl TargetKind {
         }
     }
 
-    /// The kind of object.
+    /// The kind of the object.
     pub const fn kind(self) -> Kind {
         match self {
             Self::Deployment => Kind::Deployment,
@@ -47,7 +47,7 @@ impl TargetKind {
         }
     }
 
-    /// Whether it runs pods: then it has a template, and can be scaled to zero.
+    /// Whether a workload of this kind has pods: then it has a template and can be scaled to zero.
     pub const fn has_pods(self) -> bool {
         match self {
             Self::Deployment | Self::DaemonSet => true,
@@ -55,7 +55,7 @@ impl TargetKind {
         }
     }
 
-    /// The part of a workload that makes it a version: any other is a new revision.
+    /// The part of a workload that makes a version: a change of it is a new revision.
     pub fn version(self, object: &Value) -> Cow<'_, Value> {
         match self {
             Self::Deployment | Self::DaemonSet => {
@@ -67,8 +67,8 @@ impl TargetKind {
         }
     }
 
-    /// Whether a pod of it can answer requests now. Of a Service that is its owner's affair.
-    pub fn answers(self, object: &Value) -> bool {
+    /// Whether at least one pod is ready. A Service counts as ready: its owner is responsible for its pods.
+    pub fn has_ready_pods(self, object: &Value) -> bool {
         match self {
             Self::Deployment => readiness::number(object, "/status/readyReplicas") > 0,
             Self::DaemonSet => readiness::number(object, "/status/numberReady") > 0,
@@ -76,7 +76,7 @@ impl TargetKind {
         }
     }
 
-    /// Whether it runs no pods by intention.
+    /// Whether the workload is scaled to zero.
     pub fn is_at_zero(self, object: &Value) -> bool {
         match self {
             Self::Deployment => readiness::replicas(object) == 0,
@@ -87,7 +87,7 @@ impl TargetKind {
         }
     }
 
-    /// How its roll-out stands.
+    /// The state of the workload's rollout. `threshold` is the percentage of pods that must be available.
     pub fn readiness(self, object: &Value, threshold: i64, times: &Times) -> Readiness {
         match self {
             Self::Deployment => readiness::deployment(object, threshold, times),
@@ -97,7 +97,7 @@ impl TargetKind {
     }
 }
 
-/// A Service's spec without what the API server gives out.
+/// A Service's spec without the fields that the API server allocates.
 fn without_addresses(spec: &Value) -> Value {
     let given = [
         "clusterIP",
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_the_api_server_gave_out_is_no_new_version() {
+    fn a_field_that_the_api_server_allocates_makes_no_new_version() {
         let version = |spec: Value| {
             TargetKind::Service
                 .version(&json!({"spec": spec}))

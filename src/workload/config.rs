@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use crate::snapshot::{Kind, go_escaped, revision::digest};
+use crate::snapshot::{Kind, go, revision::digest};
 
 /// An annotation on a `ConfigMap` or `Secret`; a value that begins with `disable` leaves it out of the tracking.
 const TRACKING: &str = "flagger.app/config-tracking";
@@ -119,9 +119,9 @@ pub fn checksum(object: &Value) -> String {
     if let Some(known) = object.get(HASHED).and_then(Value::as_str) {
         return known.to_owned();
     }
-    let mut text = go_escaped(&object.get("data").unwrap_or(&Value::Null).to_string());
+    let mut text = go::escaped(&object.get("data").unwrap_or(&Value::Null).to_string());
     if let Some(binary) = object.get("binaryData") {
-        text += &go_escaped(&binary.to_string());
+        text += &go::escaped(&binary.to_string());
     }
     digest(&text, 8)
 }

@@ -10,8 +10,8 @@
     reason = "a measurement that shares its cluster in memory with the tests"
 )]
 
-#[path = "../it/decisions/model.rs"]
-mod model;
+#[path = "../decisions/simulation/mod.rs"]
+mod simulation;
 
 use std::{hint::black_box, time::Instant};
 
@@ -20,8 +20,8 @@ use flagger_rs::{
     rollout::{Evidence, decide},
     snapshot::{TargetKind, revision::revision},
 };
-use model::{Model, release};
 use serde_json::{Value, json};
+use simulation::{Simulation, release};
 
 const TIMES: u32 = 20_000;
 
@@ -43,20 +43,20 @@ fn main() {
     idle.run_until(CanaryPhase::Succeeded);
     let mut promoting = begun();
     promoting.run_until_phase(CanaryPhase::Promoting);
-    for model in [&mut midway, &mut idle, &mut promoting] {
-        grow(model);
+    for sim in [&mut midway, &mut idle, &mut promoting] {
+        grow(sim);
     }
-    for (moment, model) in [
+    for (moment, sim) in [
         ("settled", idle),
         ("a step under way", midway),
         ("promoting", promoting),
     ] {
-        measure(moment, &model);
+        measure(moment, &sim);
     }
 }
 
 /// The walkthrough's own pods, in place of the tests' short ones.
-fn grow(model: &mut Model) {
+fn grow(sim: &mut Simulation) {
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/kustomize/podinfo/deployment.yaml"
@@ -65,7 +65,7 @@ fn grow(model: &mut Model) {
     let whole = manifest
         .pointer("/spec/template/spec/containers/0")
         .unwrap();
-    for object in model.snapshot.objects.values_mut() {
+    for object in sim.snapshot.objects.values_mut() {
         if let Some(container) = object.pointer_mut("/spec/template/spec/containers/0") {
             let image = container["image"].take();
             *container = whole.clone();
@@ -73,8 +73,8 @@ fn grow(model: &mut Model) {
         }
     }
     // What changed is the length of the template: the run is about it.
-    let revision = revision(&TargetKind::Deployment.version(model.snapshot.target().unwrap()));
-    let status = model.snapshot.canary.status.as_mut().unwrap();
+    let revision = revision(&TargetKind::Deployment.version(sim.snapshot.target().unwrap()));
+    let status = sim.snapshot.canary.status.as_mut().unwrap();
     let promoted = status.last_promoted_spec == status.last_applied_spec;
     status.last_applied_spec = Some(revision);
     if promoted {
@@ -85,13 +85,13 @@ fn grow(model: &mut Model) {
 }
 
 /// The median of three, so that a busy machine does not decide.
-fn measure(moment: &str, model: &Model) {
+fn measure(moment: &str, sim: &Simulation) {
     let evidence = Evidence::new();
     let mut micros: Vec<f64> = (0..3)
         .map(|_| {
             let start = Instant::now();
             for _ in 0..TIMES {
-                black_box(decide(black_box(&model.snapshot), &evidence));
+                black_box(decide(black_box(&sim.snapshot), &evidence));
             }
             start.elapsed().as_secs_f64() * 1e6 / f64::from(TIMES)
         })

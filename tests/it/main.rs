@@ -9,9 +9,7 @@
     reason = "tests say what they mean by their names, and end where something is wrong"
 )]
 
-mod api;
 mod cluster;
-mod decisions;
-mod fuzz;
+#[path = "../files/mod.rs"]
+mod files;
 mod loadtester;
-mod tidy;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use flagger_rs::{
-    shell::http::Http,
+    shell::outside::http::Http,
     snapshot::{HttpRequest, HttpResponse},
 };
 use futures::FutureExt;
@@ -56,7 +56,7 @@ impl FakeServers {
     /// The HTTP client of one operator. A killed operator gets no answers.
     pub fn http(&self, model: &Model, operator: &str) -> Http {
         let (this, model, operator) = (self.clone(), model.clone(), operator.to_owned());
-        Http::played(Arc::new(move |request: &HttpRequest| {
+        Http::faked(Arc::new(move |request: &HttpRequest| {
             if model.plan().is_dead(&operator) {
                 return std::future::pending().boxed();
             }

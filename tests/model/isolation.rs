@@ -1,5 +1,5 @@
 //! Isolation of canaries: whatever happens to another canary, a release takes its steps at the same instants.
-//! (The tests of `shell::schedule` cover a reconciliation that panics.)
+//! (The tests of `shell::controller::schedule` cover a reconciliation that panics.)
 
 use std::time::Duration;
 

@@ -3,16 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use flagger_rs::{
-    notifications::alert::{Chat, ChatService},
+    notifications::chats::{Chat, Slack},
     shell::{
-        answer::Answers,
+        api_server::{Cluster, Leadership},
         clock,
-        cluster::Cluster,
-        controller::{self, Operator},
-        leadership::Leadership,
-        report::{Global, Reporter},
-        server::Health,
-        telemetry::Recorder,
+        controller::{self, Operator, answers::Answers},
+        notify::{GlobalReceivers, Notifier},
+        telemetry::{canary_metrics::CanaryMetrics, server::Health},
     },
     snapshot::{Secret, Settings},
 };
@@ -81,37 +78,36 @@ impl Rig {
         }
         let client = self.model.client(name);
         let http = self.servers.http(&self.model, name);
-        let recorder = Recorder::new().unwrap();
-        let meters = recorder.meters().unwrap();
-        let cluster = Cluster::new(client.clone(), Leadership::always(), meters.clone());
+        let canary_metrics = CanaryMetrics::new().unwrap();
+        let operator_metrics = canary_metrics.operator_metrics().unwrap();
+        let cluster = Cluster::new(client, Leadership::always(), operator_metrics.clone());
         let chat = Chat {
-            service: ChatService::Slack,
+            service: &Slack,
             address: Secret("http://slack/global".into()),
             token: None,
             proxy: None,
             username: "flagger".into(),
             channel: "general".into(),
         };
-        let global = Global {
+        let global = GlobalReceivers {
             chat: Some(chat),
             event_webhook: Some(Secret("http://events/all".into())),
         };
-        let reporter = Reporter::new(client.clone(), cluster.clone(), http.clone(), global);
-        let (touch, touched) = mpsc::unbounded_channel();
+        let notifier = Notifier::new(cluster.clone(), http.clone(), global);
+        let (trigger, triggers) = mpsc::unbounded_channel();
         let operator = Operator {
             cluster,
             settings: Arc::new(settings()),
-            reporter: reporter.clone(),
-            recorder,
-            meters,
-            answers: Arc::new(Answers::new(http, reporter, touch.clone())),
+            notifier: notifier.clone(),
+            canary_metrics,
+            operator_metrics,
+            answers: Arc::new(Answers::new(http, notifier, trigger.clone())),
         };
         self.operator = Some(tokio::spawn(async move {
             controller::run(
-                client,
                 None,
                 Arc::new(operator),
-                (touch, touched),
+                (trigger, triggers),
                 Health::default(),
                 std::future::pending(),
             )

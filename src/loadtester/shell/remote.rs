@@ -5,7 +5,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     loadtester::{Progress, concord, ngrinder},
-    shell::http::Http,
+    shell::outside::http::Http,
     snapshot::HttpRequest,
 };
 

@@ -23,7 +23,7 @@ use crate::{
         concord, ngrinder,
         task::{Command, Task},
     },
-    shell::http::Http,
+    shell::outside::http::Http,
 };
 
 /// So many bytes of what a command said go to the log.

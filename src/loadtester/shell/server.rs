@@ -26,7 +26,7 @@ use crate::{
         task::{Allowed, Task},
         token,
     },
-    shell::server,
+    shell::telemetry::server,
     snapshot::Secret,
 };
 
@@ -104,7 +104,7 @@ async fn answer(State(tester): State<Arc<LoadTester>>, request: Request) -> Resp
     let endpoint = Endpoint::at(request.uri().path());
     match endpoint {
         Endpoint::Health => return "OK".into_response(),
-        Endpoint::Metrics => return server::metrics(tester.metrics.render()),
+        Endpoint::Metrics => return server::metrics_response(tester.metrics.render()),
         Endpoint::Approve | Endpoint::Halt | Endpoint::Gate(..) | Endpoint::Task => {}
     }
     if !tester.knows(request.headers()) {

@@ -20,7 +20,7 @@ fn with_primary() -> Value {
 }
 
 #[test]
-fn cookies_are_made_once_for_a_run_of_letters_that_the_nonce_decides() {
+fn a_run_gets_its_cookies_once_and_the_nonce_decides_their_letters() {
     let new = |analysis, status, sides| new_cookies(&canary(analysis, status), sides, 7);
     let both = new(with_primary(), json!({}), Sides::Both).unwrap();
     let value = |cookie: &Option<String>, name: &str| {
@@ -43,7 +43,7 @@ fn cookies_are_made_once_for_a_run_of_letters_that_the_nonce_decides() {
     let kept =
         json!({"sessionAffinityCookie": "flagger-cookie=a", "primarySessionAffinityCookie": "=b"});
     assert_eq!(new(json!({}), kept.clone(), Sides::Both), None);
-    // The primary's cookie got a name meanwhile.
+    // The user gave the primary's cookie a name in the meantime.
     let named = new(with_primary(), kept, Sides::Both).unwrap();
     assert_eq!(named.canary, None);
     value(&named.primary, "primary-cookie");
@@ -56,7 +56,7 @@ fn cookies_are_made_once_for_a_run_of_letters_that_the_nonce_decides() {
 }
 
 #[test]
-fn a_cookies_text_is_flaggers() {
+fn the_header_set_cookie_is_flaggers() {
     let all = json!({"sessionAffinity": {"cookieName": "flagger-cookie", "primaryCookieName": "primary-cookie", "maxAge": 3600,
         "domain": "example.com", "httpOnly": true, "partitioned": true, "path": "/app", "sameSite": "Strict", "secure": true}});
     let status = json!({"sessionAffinityCookie": "flagger-cookie=Qw", "primarySessionAffinityCookie": "primary-cookie=As"});
@@ -81,7 +81,7 @@ fn a_cookies_text_is_flaggers() {
     );
 }
 
-/// A retirement is a write of its own: whoever looks before or after it must find the routes in order.
+/// The status retires a cookie in a separate write. The routes must be correct both before and after it.
 #[test]
 fn without_a_share_the_rules_are_the_same_before_and_after_a_cookie_is_retired() {
     let mut status: CanaryStatus = serde_json::from_value(
@@ -109,7 +109,7 @@ fn without_a_share_the_rules_are_the_same_before_and_after_a_cookie_is_retired()
 }
 
 #[test]
-fn a_new_runs_cookie_changes_nothing_before_the_canary_gets_a_share() {
+fn the_cookie_of_a_new_run_changes_no_rule_before_the_canary_gets_a_share() {
     let at = |status| rules(&canary(json!({}), status), Sides::Both, &Weights::PRIMARY);
     let idle = at(json!({"previousSessionAffinityCookie": "c=old"})).remove(0);
     let begun =

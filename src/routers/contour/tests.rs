@@ -12,25 +12,28 @@ fn snapshot(service: Value, analysis: Value) -> Snapshot {
 }
 
 fn reconciled(mut snapshot: Snapshot, weights: &Weights) -> Snapshot {
-    let writes = reconcile(&snapshot, &selector(), weights).unwrap();
+    let writes = Contour.reconcile(&snapshot, &selector(), weights).unwrap();
     apply(&mut snapshot, writes);
     snapshot
 }
 
 fn routed(mut snapshot: Snapshot, weights: &Weights) -> Snapshot {
-    let writes = set(&snapshot, weights).unwrap();
+    let writes = Contour.set_weights(&snapshot, weights).unwrap();
     apply(&mut snapshot, writes);
     snapshot
 }
 
-/// Given back, and nothing left of us.
+/// The snapshot after a restore and the removal of temporary routes.
 fn restored(mut snapshot: Snapshot) -> Snapshot {
-    let first = restore(&snapshot).into_iter().collect();
+    let first = Contour.restore(&snapshot).into_iter().collect();
     apply(&mut snapshot, first);
-    assert_eq!(restore(&snapshot), None);
-    let then = tidy(&snapshot).into_iter().collect();
+    assert_eq!(Contour.restore(&snapshot), None);
+    let then = Contour.tidy(&snapshot).into_iter().collect();
     apply(&mut snapshot, then);
-    assert_eq!((restore(&snapshot), tidy(&snapshot)), (None, None));
+    assert_eq!(
+        (Contour.restore(&snapshot), Contour.tidy(&snapshot)),
+        (None, None)
+    );
     snapshot
 }
 
@@ -43,7 +46,7 @@ fn edit(snapshot: &mut Snapshot, edit: impl FnOnce(&mut Value)) {
     edit(snapshot.objects.get_mut(&name).unwrap());
 }
 
-/// A side as it is written.
+/// A destination as it is written.
 fn side(name: &str, weight: u8) -> Value {
     let value = format!("{name}.test.svc.cluster.local:80");
     let mut side = json!({"name": name, "port": 80, "requestHeadersPolicy": {"set": [{"name": "l5d-dst-override", "value": value}]}});
@@ -65,7 +68,7 @@ fn test(conditions: Value) -> Value {
 }
 
 #[test]
-fn the_proxy_is_flaggers() {
+fn the_proxy_is_flaggers_to_the_letter() {
     let service = json!({"timeout": "15s", "match": [{"uri": {"prefix": "/api"}}],
         "retries": {"attempts": 3, "perTryTimeout": "5s", "retryOn": "5xx,reset"}});
     let snapshot = reconciled(snapshot(service, canary_analysis()), &Weights::PRIMARY);
@@ -82,11 +85,11 @@ fn the_proxy_is_flaggers() {
     assert_eq!(proxy(&snapshot)["spec"], route(sides(90, 10)));
     let snapshot = routed(snapshot, &Weights::CANARY);
     assert_eq!(proxy(&snapshot)["spec"], route(sides(0, 100)));
-    assert_eq!(read(&snapshot), Ok(Weights::CANARY));
+    assert_eq!(Contour.current_weights(&snapshot), Ok(Weights::CANARY));
 }
 
 #[test]
-fn the_class_that_the_operator_was_started_with_is_on_the_proxy() {
+fn the_proxy_has_the_ingress_class_of_the_operator() {
     let mut snapshot = snapshot(json!({}), canary_analysis());
     Arc::make_mut(&mut snapshot.settings).ingress_class = "contour".to_owned();
     let mut snapshot = reconciled(snapshot, &Weights::PRIMARY);
@@ -99,7 +102,7 @@ fn the_class_that_the_operator_was_started_with_is_on_the_proxy() {
 }
 
 #[test]
-fn who_has_the_header_meets_the_version_and_all_others_the_primary() {
+fn requests_with_the_header_go_to_the_canary_and_all_others_to_the_primary() {
     let analysis = test(json!([{"headers": {"x-user": {"exact": "insider"}}}]));
     let snapshot = reconciled(snapshot(json!({}), analysis), &Weights::PRIMARY);
     let header = json!({"prefix": "/", "header": {"name": "x-user", "exact": "insider"}});
@@ -110,10 +113,10 @@ fn who_has_the_header_meets_the_version_and_all_others_the_primary() {
     assert_eq!(proxy(&snapshot)["spec"]["routes"], routes(sides(100, 0)));
     let snapshot = routed(snapshot, &Weights::CANARY);
     assert_eq!(proxy(&snapshot)["spec"]["routes"], routes(sides(0, 100)));
-    assert_eq!(read(&snapshot), Ok(Weights::CANARY));
+    assert_eq!(Contour.current_weights(&snapshot), Ok(Weights::CANARY));
 }
 
-/// Flagger writes them all into one route, each with the prefix, and Contour refuses the proxy.
+/// Flagger writes all conditions into one route, each with the prefix, and Contour refuses the HTTPProxy.
 #[test]
 fn each_set_of_conditions_has_a_route_and_one_prefix() {
     let analysis = test(
@@ -134,9 +137,9 @@ fn each_set_of_conditions_has_a_route_and_one_prefix() {
     );
 }
 
-/// In Flagger everyone would meet the version.
+/// Flagger would send all requests to the canary.
 #[test]
-fn a_test_that_contour_cannot_be_told_is_refused() {
+fn a_test_that_contour_cannot_express_is_refused() {
     for (condition, text) in [
         (
             json!({"headers": {"x": {"regex": "1.*"}}}),
@@ -148,9 +151,9 @@ fn a_test_that_contour_cannot_be_told_is_refused() {
         ),
     ] {
         let snapshot = snapshot(json!({}), test(json!([condition])));
-        let refused = reconcile(&snapshot, &selector(), &Weights::PRIMARY);
-        assert_eq!(refused.unwrap_err(), text);
-        // In the middle of a release it still can be taken back.
+        let refused = Contour.reconcile(&snapshot, &selector(), &Weights::PRIMARY);
+        assert_eq!(refused.unwrap_err().to_string(), text);
+        // A rollback still works.
         let half = Weights::canary(50);
         let released = self::snapshot(json!({}), canary_analysis());
         let released = routed(reconciled(released, &Weights::PRIMARY), &half);
@@ -158,12 +161,18 @@ fn a_test_that_contour_cannot_be_told_is_refused() {
             objects: released.objects,
             ..snapshot
         };
-        assert!(set(&edited, &Weights::CANARY).is_err());
-        assert_eq!(set(&edited, &Weights::PRIMARY).unwrap().len(), 1);
+        assert!(Contour.set_weights(&edited, &Weights::CANARY).is_err());
+        assert_eq!(
+            Contour
+                .set_weights(&edited, &Weights::PRIMARY)
+                .unwrap()
+                .len(),
+            1
+        );
     }
 }
 
-/// Flagger waits for copies that nobody makes.
+/// Flagger does not mirror with Contour, and waits for ever for the copies.
 #[test]
 fn a_mirror_is_a_service_of_its_own() {
     let mirrored = Weights {
@@ -182,7 +191,7 @@ fn a_mirror_is_a_service_of_its_own() {
             proxy(&snapshot)["spec"]["routes"][0]["services"],
             json!(services)
         );
-        assert_eq!(read(&snapshot), Ok(mirrored));
+        assert_eq!(Contour.current_weights(&snapshot), Ok(mirrored));
         let snapshot = routed(snapshot, &Weights::canary(10));
         assert_eq!(
             proxy(&snapshot)["spec"]["routes"][0]["services"],
@@ -192,7 +201,7 @@ fn a_mirror_is_a_service_of_its_own() {
 }
 
 #[test]
-fn what_the_api_server_adds_is_no_drift() {
+fn defaults_of_the_api_server_are_no_drift() {
     let service = json!({"retries": {"retryOn": "5xx"}});
     let mut snapshot = reconciled(snapshot(service, canary_analysis()), &Weights::PRIMARY);
     edit(&mut snapshot, |proxy| {
@@ -201,16 +210,19 @@ fn what_the_api_server_adds_is_no_drift() {
         route["retryPolicy"]["count"] = json!(1);
         route["services"][1]["weight"] = json!(0);
     });
-    assert_eq!(set(&snapshot, &Weights::PRIMARY), Ok(vec![]));
     assert_eq!(
-        reconcile(&snapshot, &selector(), &Weights::PRIMARY),
+        Contour.set_weights(&snapshot, &Weights::PRIMARY),
+        Ok(vec![])
+    );
+    assert_eq!(
+        Contour.reconcile(&snapshot, &selector(), &Weights::PRIMARY),
         Ok(vec![])
     );
 }
 
-/// What the user applied comes back; Flagger writes over all of it, and leaves it leading to a primary that goes.
+/// The restored HTTPProxy is the one that the user applied. Flagger overwrites all of it, and leaves it leading to a deleted primary.
 #[test]
-fn a_proxy_that_was_there_before_keeps_its_virtual_host_and_is_given_back() {
+fn an_adopted_proxy_keeps_its_virtual_host_and_is_restored() {
     let before = json!({"virtualhost": {"fqdn": "app.example.com"}, "routes": [{"services": [{"name": "podinfo", "port": 80}]}]});
     let annotations =
         json!({LAST_APPLIED: json!({"spec": before}).to_string(), "theirs": "goes, as in Flagger"});
@@ -219,10 +231,12 @@ fn a_proxy_that_was_there_before_keeps_its_virtual_host_and_is_given_back() {
     let object = json!({"metadata": {"name": "podinfo", "annotations": annotations, "resourceVersion": "7"}, "spec": before});
     snapshot.objects.insert(name, object);
     assert_eq!(
-        read(&snapshot).unwrap_err(),
+        Contour.current_weights(&snapshot).unwrap_err().to_string(),
         "HTTPProxy podinfo.test services not found"
     );
-    let writes = reconcile(&snapshot, &selector(), &Weights::PRIMARY).unwrap();
+    let writes = Contour
+        .reconcile(&snapshot, &selector(), &Weights::PRIMARY)
+        .unwrap();
     assert_eq!(
         writes[0].refusal("no"),
         "HTTPProxy podinfo.test update error: no"
@@ -238,9 +252,9 @@ fn a_proxy_that_was_there_before_keeps_its_virtual_host_and_is_given_back() {
     assert_eq!(proxy(&snapshot)["spec"], before);
 }
 
-/// Contour tells Envoy of Services and of routes in either order.
+/// Contour sends Services and routes to Envoy in either order.
 #[test]
-fn services_come_before_the_routes_that_lead_to_them_and_go_after() {
+fn services_are_added_before_the_routes_that_lead_to_them_and_removed_after() {
     let theirs =
         json!({"conditions": [{"prefix": "/"}], "services": [{"name": "podinfo", "port": 80}]});
     let mut snapshot = snapshot(json!({}), canary_analysis());
@@ -256,33 +270,39 @@ fn services_come_before_the_routes_that_lead_to_them_and_go_after() {
     };
     let routes = |snapshot: &Snapshot| proxy(snapshot)["spec"]["routes"].clone();
 
-    let coming = reconcile(&snapshot, &selector(), &Weights::PRIMARY).unwrap();
-    let first = announce(&snapshot, &coming[0]).unwrap();
+    let coming = Contour
+        .reconcile(&snapshot, &selector(), &Weights::PRIMARY)
+        .unwrap();
+    let first = Contour.announce(&snapshot, &coming[0]).unwrap();
     apply(&mut snapshot, vec![first]);
     assert_eq!(routes(&snapshot), json!([theirs, unmet(&ours)]));
-    let coming = reconcile(&snapshot, &selector(), &Weights::PRIMARY).unwrap();
-    assert_eq!(announce(&snapshot, &coming[0]), None);
+    let coming = Contour
+        .reconcile(&snapshot, &selector(), &Weights::PRIMARY)
+        .unwrap();
+    assert_eq!(Contour.announce(&snapshot, &coming[0]), None);
     apply(&mut snapshot, coming);
     assert_eq!(routes(&snapshot), json!([ours, unmet(&theirs)]));
-    assert_eq!(read(&snapshot), Ok(Weights::PRIMARY));
+    assert_eq!(Contour.current_weights(&snapshot), Ok(Weights::PRIMARY));
     let mut snapshot = reconciled(snapshot, &Weights::PRIMARY);
     assert_eq!(routes(&snapshot), json!([ours]));
-    let idle = reconcile(&snapshot, &selector(), &Weights::PRIMARY);
+    let idle = Contour.reconcile(&snapshot, &selector(), &Weights::PRIMARY);
     assert_eq!(idle, Ok(vec![]));
 
-    let first = announce(&snapshot, &restore(&snapshot).unwrap()).unwrap();
+    let first = Contour
+        .announce(&snapshot, &Contour.restore(&snapshot).unwrap())
+        .unwrap();
     apply(&mut snapshot, vec![first]);
     let back = json!({"conditions": [{"prefix": "/"}], "services": [side("podinfo", 100)]});
     assert_eq!(routes(&snapshot), json!([ours, unmet(&back)]));
-    let coming = restore(&snapshot).unwrap();
-    assert_eq!(announce(&snapshot, &coming), None);
+    let coming = Contour.restore(&snapshot).unwrap();
+    assert_eq!(Contour.announce(&snapshot, &coming), None);
     apply(&mut snapshot, vec![coming]);
     assert_eq!(routes(&snapshot), json!([back, unmet(&ours)]));
     assert_eq!(routes(&restored(snapshot)), json!([back]));
 }
 
 #[test]
-fn a_proxy_that_goes_with_the_canary_leads_where_the_service_leads() {
+fn a_proxy_that_is_deleted_with_the_canary_leads_to_the_apex_service() {
     let analysis = test(json!([{"headers": {"x-user": {"exact": "insider"}}}]));
     let snapshot = reconciled(snapshot(json!({}), analysis), &Weights::CANARY);
     let snapshot = restored(snapshot);
@@ -292,11 +312,11 @@ fn a_proxy_that_goes_with_the_canary_leads_where_the_service_leads() {
 }
 
 #[test]
-fn a_proxy_that_contour_makes_nothing_of_is_said_with_what_to_do() {
+fn a_proxy_that_contour_cannot_use_is_reported_with_advice() {
     let mut snapshot = reconciled(snapshot(json!({}), canary_analysis()), &Weights::PRIMARY);
     let mut with = |status: Value| {
         edit(&mut snapshot, |proxy| proxy["status"] = status);
-        accepted(&snapshot)
+        Contour.accepted(&snapshot)
     };
     assert_eq!(with(Value::Null), Ok(()));
     assert_eq!(
@@ -306,11 +326,13 @@ fn a_proxy_that_contour_makes_nothing_of_is_said_with_what_to_do() {
     assert_eq!(
         with(json!({"currentStatus": "orphaned",
             "description": "this HTTPProxy is not part of a delegation chain from a root HTTPProxy"}))
-        .unwrap_err(),
+        .unwrap_err().to_string(),
         "HTTPProxy podinfo.test is orphaned (this HTTPProxy is not part of a delegation chain from a root HTTPProxy): include it from an HTTPProxy that has a virtualhost"
     );
     assert_eq!(
-        with(json!({"currentStatus": "invalid", "description": "At least one error"})).unwrap_err(),
+        with(json!({"currentStatus": "invalid", "description": "At least one error"}))
+            .unwrap_err()
+            .to_string(),
         "HTTPProxy podinfo.test is invalid (At least one error)"
     );
     let seen = |generation: i64| json!({"currentStatus": "valid", "conditions": [{"type": "Valid", "status": "True", "observedGeneration": generation}]});
@@ -319,20 +341,20 @@ fn a_proxy_that_contour_makes_nothing_of_is_said_with_what_to_do() {
     });
     let mut with = |status: Value| {
         edit(&mut snapshot, |proxy| proxy["status"] = status);
-        accepted(&snapshot)
+        Contour.accepted(&snapshot)
     };
     assert_eq!(with(seen(7)), Ok(()));
     assert_eq!(
-        with(seen(6)).unwrap_err(),
+        with(seen(6)).unwrap_err().to_string(),
         "HTTPProxy podinfo.test is not taken up by Contour (observed generation: 6, current generation: 7)"
     );
 }
 
 #[test]
-fn a_proxy_that_is_gone_is_said_in_flaggers_words() {
+fn a_missing_proxy_is_reported_in_flaggers_words() {
     let snapshot = snapshot(json!({}), canary_analysis());
     assert_eq!(
-        read(&snapshot).unwrap_err(),
+        Contour.current_weights(&snapshot).unwrap_err().to_string(),
         "HTTPProxy podinfo.test get query error: httpproxies.projectcontour.io \"podinfo\" not found"
     );
 }

@@ -1,15 +1,15 @@
-//! What the API server makes of an HTTPRoute: the defaults of its CRD. Between what we want and what is served they are no difference;
-//! Flagger takes them for drift, and begins its release anew for ever.
+//! The defaults that the API server adds to an HTTPRoute, as its CRD says. They are no drift. (Flagger takes them for drift, and restarts its
+//! release again and again.)
 
 use serde_json::{Value, json};
 
-/// A field of an HTTPRoute, by its name, as the API server would have it.
+/// The value of a field of an HTTPRoute, with the API server's defaults. `field` is the field's name.
 pub fn defaulted(field: &str, value: &Value) -> Value {
     match value {
         Value::Array(items) => items.iter().map(|item| defaulted(field, item)).collect(),
         Value::Object(map) => {
             let mut map = map.clone();
-            // An empty list is like none.
+            // An empty list means the same as no list.
             map.retain(|_, value| !value.is_null() && *value != json!([]));
             for (key, default) in defaults(field, &map) {
                 map.entry(key).or_insert(default);

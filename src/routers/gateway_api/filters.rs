@@ -1,14 +1,14 @@
-//! What is done to requests and answers of a rule.
+//! The filters of a rule, which change or copy its requests and responses.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::Version;
+use super::GatewayApi;
 use crate::api::{canary::Canary, duration};
 
 /// The filters that a Canary's service asks for, in Flagger's order.
-pub fn wanted(version: Version, canary: &Canary) -> Vec<Value> {
+pub fn wanted(version: GatewayApi, canary: &Canary) -> Vec<Value> {
     let service = &canary.spec.service;
     let mut filters = Vec::new();
     for (side, kind) in [("request", "Request"), ("response", "Response")] {
@@ -22,7 +22,7 @@ pub fn wanted(version: Version, canary: &Canary) -> Vec<Value> {
         let backend = mirror.get("backendRef").cloned().unwrap_or_default();
         filters.push(json!({"type": "RequestMirror", "requestMirror": {"backendRef": backend}}));
     }
-    if version == Version::V1
+    if version == GatewayApi::V1
         && let Some(policy) = &service.cors_policy
     {
         filters.push(json!({"type": "CORS", "cors": cors(policy)}));
@@ -30,7 +30,7 @@ pub fn wanted(version: Version, canary: &Canary) -> Vec<Value> {
     filters
 }
 
-/// Copies of the requests for the canary.
+/// The filter that copies requests to the canary.
 pub fn mirror(canary: &Canary) -> Value {
     json!({"type": "RequestMirror", "requestMirror": {"backendRef":
         {"group": "", "kind": "Service", "name": canary.canary_name(), "port": canary.spec.service.port}}})
@@ -42,13 +42,13 @@ pub fn mirrors_to(filter: &Value, name: &str) -> bool {
     filter["type"] == "RequestMirror" && backend.and_then(Value::as_str) == Some(name)
 }
 
-/// The filter that adds `Set-Cookie` to answers.
+/// The filter that adds the header `Set-Cookie` to responses.
 pub fn set_cookie(text: &str) -> Value {
     json!({"type": "ResponseHeaderModifier", "responseHeaderModifier": {"add": [{"name": "Set-Cookie", "value": text}]}})
 }
 
-/// Adds `Set-Cookie` to the answers of a rule. The API has one filter of this type per rule, so it joins the user's own, if there is
-/// one; Flagger adds a second, which is refused.
+/// Adds the header `Set-Cookie` to the responses of a rule. A rule may have only one filter of this type, so the header joins the user's
+/// filter if there is one. (Flagger adds a second filter, which the API server refuses.)
 pub fn with_set_cookie(rule: &mut Value, text: &str) {
     if !rule["filters"].is_array() {
         rule["filters"] = json!([]);
@@ -107,7 +107,7 @@ fn rewrite(rewrite: &Value) -> Value {
     json!({"type": "URLRewrite", "urlRewrite": change})
 }
 
-/// Istio's policy, as far as Flagger hands it on: of the origins only the plain ones.
+/// The CORS filter for Istio's policy. As in Flagger, only plain origins are taken over.
 fn cors(policy: &Value) -> Value {
     let mut cors = Map::new();
     for (theirs, ours) in [
@@ -129,7 +129,7 @@ fn cors(policy: &Value) -> Value {
     Value::Object(cors)
 }
 
-/// A list of a map under its new name, unless it is empty.
+/// A list of a map under a new name; `None` if the list is empty or missing.
 fn list(map: &Value, from: &str, to: &str) -> Option<(String, Value)> {
     let list = map.get(from)?.as_array().filter(|list| !list.is_empty())?;
     Some((to.to_owned(), json!(list)))

@@ -1,13 +1,24 @@
-//! The conditions of a rule: Istio's, in which a Canary is written, in Gateway API's words.
+//! The match conditions of a rule. A Canary has conditions in Istio's form; this module turns them into those of Gateway API.
 
 use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
-use crate::routers::{by_name, text};
+use crate::routers::route::{by_name, text};
 
-/// Our conditions as theirs; those that say nothing are left out. What cannot be said is an error, in Flagger's words.
-pub fn mapped(conditions: &[Value]) -> Result<Vec<Value>, String> {
+/// A condition that Gateway API cannot express, in Flagger's words.
+#[derive(Debug, thiserror::Error)]
+pub enum MatchError {
+    /// The path is matched in an unknown way. The field has Go's form of the condition.
+    #[error("Gateway API doesn't support the specified path matching selector: &{0}\n")]
+    Path(String),
+    /// A header, query parameter or method is matched in an unknown way. The second field has Go's form of all conditions of the field.
+    #[error("Gateway API doesn't support the specified {0} matching selector: map[{1}]\n")]
+    Field(&'static str, String),
+}
+
+/// The conditions in Gateway API's form, without those that are empty.
+pub fn mapped(conditions: &[Value]) -> Result<Vec<Value>, MatchError> {
     let mut all = Vec::new();
     for condition in conditions {
         let mut one = Map::new();
@@ -15,7 +26,7 @@ pub fn mapped(conditions: &[Value]) -> Result<Vec<Value>, String> {
             one.insert("path".to_owned(), path(uri)?);
         }
         if let Some(method) = condition.get("method").filter(|method| !method.is_null()) {
-            // Flagger's text names the headers.
+            // Flagger's text about a method says "header".
             let exact = text(method, "exact").ok_or_else(|| unsupported("header", condition))?;
             one.insert("method".to_owned(), json!(exact));
         }
@@ -38,12 +49,12 @@ pub fn mapped(conditions: &[Value]) -> Result<Vec<Value>, String> {
     Ok(all)
 }
 
-/// All requests.
+/// The condition that all requests match.
 pub fn everything() -> Value {
     json!({"path": {"type": "PathPrefix", "value": "/"}})
 }
 
-fn path(uri: &Value) -> Result<Value, String> {
+fn path(uri: &Value) -> Result<Value, MatchError> {
     let ways = [
         ("regex", "RegularExpression"),
         ("exact", "Exact"),
@@ -51,12 +62,7 @@ fn path(uri: &Value) -> Result<Value, String> {
     ];
     ways.iter()
         .find_map(|(way, kind)| Some(json!({"type": kind, "value": text(uri, way)?})))
-        .ok_or_else(|| {
-            format!(
-                "Gateway API doesn't support the specified path matching selector: &{}\n",
-                go(uri)
-            )
-        })
+        .ok_or_else(|| MatchError::Path(go(uri)))
 }
 
 fn exact_or_regex(value: &Value) -> Option<(&'static str, &str)> {
@@ -64,7 +70,7 @@ fn exact_or_regex(value: &Value) -> Option<(&'static str, &str)> {
     exact.or_else(|| Some(("RegularExpression", text(value, "regex")?)))
 }
 
-fn unsupported(what: &str, condition: &Value) -> String {
+fn unsupported(what: &'static str, condition: &Value) -> MatchError {
     let field = if what == "query" {
         "queryParams"
     } else {
@@ -75,10 +81,10 @@ fn unsupported(what: &str, condition: &Value) -> String {
         let space = if map.is_empty() { "" } else { " " };
         let _ = write!(map, "{space}{name}:{}", go(value));
     }
-    format!("Gateway API doesn't support the specified {what} matching selector: map[{map}]\n")
+    MatchError::Field(what, map)
 }
 
-/// A text condition as Go prints its struct.
+/// A string condition as Go prints its struct.
 fn go(value: &Value) -> String {
     let text = |key: &str| text(value, key).unwrap_or_default();
     format!(

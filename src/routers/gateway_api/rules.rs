@@ -1,30 +1,33 @@
-//! The rules of an HTTPRoute: all that depends on the weights.
+//! The rules of an HTTPRoute: the part that depends on the weights.
+
+use std::fmt::Display;
 
 use serde_json::{Map, Value, json};
 
-use super::{Version, filters, matches};
+use super::{GatewayApi, filters, matches};
 use crate::{
     api::canary::Canary,
     routers::{
+        RouteError,
         affinity::{self, Rule},
-        merged, tested,
+        route::{combined, test_conditions},
     },
     snapshot::Weights,
 };
 
-/// What of a test's conditions takes the place of the service's.
-const WINS: [&str; 2] = ["headers", "queryParams"];
+/// The fields of an A/B test's condition that replace those of the service's condition.
+const REPLACED_BY_TEST: [&str; 2] = ["headers", "queryParams"];
 
-/// The rules that route these weights; the first are those that are written, others are as good.
+/// The sets of rules that are correct for these weights. The first set is the one that is written.
 pub fn candidates(
-    version: Version,
+    version: GatewayApi,
     canary: &Canary,
     weights: &Weights,
-) -> Result<Vec<Vec<Value>>, String> {
+) -> Result<Vec<Vec<Value>>, RouteError> {
     let routing = Routing::of(version, canary)?;
-    let tested = tested(canary);
-    if !tested.is_empty() {
-        return Ok(vec![routing.test(tested, weights)?]);
+    let test = test_conditions(canary);
+    if !test.is_empty() {
+        return Ok(vec![routing.test(test, weights)?]);
     }
     let rules = affinity::rules(canary, version.sides(), weights);
     let render = |rules: &Vec<Rule>| {
@@ -34,7 +37,7 @@ pub fn candidates(
     Ok(rules.iter().map(render).collect())
 }
 
-/// Leads a rule to the apex Service, and nowhere else.
+/// Leads a rule only to the apex Service, without copies for the canary.
 pub fn lead_to_apex(canary: &Canary, rule: &mut Map<String, Value>) {
     let backends = json!([backend(canary, canary.apex_name(), 100)]);
     rule.insert("backendRefs".to_owned(), backends);
@@ -46,16 +49,16 @@ pub fn lead_to_apex(canary: &Canary, rule: &mut Map<String, Value>) {
     }
 }
 
-/// What all rules of a canary have in common.
+/// The data that all rules of a canary share.
 struct Routing<'a> {
-    version: Version,
+    version: GatewayApi,
     canary: &'a Canary,
-    /// The conditions of its service.
+    /// The match conditions of the service.
     own: Vec<Value>,
 }
 
 impl<'a> Routing<'a> {
-    fn of(version: Version, canary: &'a Canary) -> Result<Self, String> {
+    fn of(version: GatewayApi, canary: &'a Canary) -> Result<Self, RouteError> {
         let own = canary.spec.service.match_.as_deref().unwrap_or_default();
         Ok(Self {
             version,
@@ -64,7 +67,7 @@ impl<'a> Routing<'a> {
         })
     }
 
-    /// The requests that are routed.
+    /// The match conditions of all requests that are routed.
     fn all(&self) -> Vec<Value> {
         if self.own.is_empty() {
             vec![matches::everything()]
@@ -73,19 +76,19 @@ impl<'a> Routing<'a> {
         }
     }
 
-    /// The rules of an A/B test: who does not match stays on the primary. A test that cannot be said is an error; in Flagger everyone
-    /// would meet the version.
-    fn test(&self, tested: &[Value], weights: &Weights) -> Result<Vec<Value>, String> {
-        let tested = matches::mapped(tested).map_err(|why| invalid(&why))?;
-        if tested.is_empty() {
+    /// The rules of an A/B test: requests that do not match stay on the primary. A test that Gateway API cannot express is an error.
+    /// (Flagger would send all requests to the canary.)
+    fn test(&self, test: &[Value], weights: &Weights) -> Result<Vec<Value>, RouteError> {
+        let test = matches::mapped(test).map_err(|why| invalid(&why))?;
+        if test.is_empty() {
             let why = "spec.analysis.match names neither headers nor query parameters";
-            return Err(invalid(why));
+            return Err(invalid(&why));
         }
         let all = self.all();
-        let tested = merged(&tested, &all, WINS);
+        let test = combined(&test, &all, REPLACED_BY_TEST);
         let primary = backend(self.canary, &self.canary.primary_name(), 100);
         Ok(vec![
-            self.rule(weights, tested, self.both(weights)),
+            self.rule(weights, test, self.both(weights)),
             self.rule(&Weights::PRIMARY, all, vec![primary]),
         ])
     }
@@ -107,7 +110,7 @@ impl<'a> Routing<'a> {
                 set_cookie,
             } => {
                 let cookie = json!({"headers": [{"type": "RegularExpression", "name": "Cookie", "value": cookie}]});
-                let matches = merged(&[cookie], &self.own, WINS);
+                let matches = combined(&[cookie], &self.own, REPLACED_BY_TEST);
                 let mut rule = self.rule(weights, matches, self.both(weights));
                 if let Some(text) = set_cookie {
                     filters::with_set_cookie(&mut rule, text);
@@ -129,7 +132,7 @@ impl<'a> Routing<'a> {
         let mut rule = json!({"matches": matches, "backendRefs": backends});
         let mut filters = filters::wanted(self.version, self.canary);
         if weights.mirrored {
-            // Flagger does so in blue/green only, and elsewhere waits for ever to see it done.
+            // Flagger adds the copies in blue/green releases only. In others it waits for ever for them.
             filters.push(filters::mirror(self.canary));
         }
         if !filters.is_empty() {
@@ -139,7 +142,7 @@ impl<'a> Routing<'a> {
             ("request", &service.timeout),
             ("backendRequest", &service.backend_timeout),
         ];
-        if self.version == Version::V1 {
+        if self.version == GatewayApi::V1 {
             for (key, timeout) in timeouts {
                 if let Some(timeout) = timeout.as_ref().filter(|timeout| !timeout.is_empty()) {
                     rule["timeouts"][key] = json!(timeout);
@@ -154,6 +157,6 @@ fn backend(canary: &Canary, name: &str, weight: u8) -> Value {
     json!({"group": "", "kind": "Service", "name": name, "port": canary.spec.service.port, "weight": weight})
 }
 
-fn invalid(why: &str) -> String {
-    format!("Invalid request matching selectors: {why}")
+fn invalid(why: &impl Display) -> RouteError {
+    RouteError::InvalidCanary(format!("Invalid request matching selectors: {why}"))
 }

@@ -10,13 +10,15 @@ fn snapshot(service: Value, analysis: Value) -> Snapshot {
 }
 
 fn reconciled(mut snapshot: Snapshot, weights: &Weights) -> Snapshot {
-    let writes = reconcile(Version::V1, &snapshot, &selector(), weights).unwrap();
+    let writes = GatewayApi::V1
+        .reconcile(&snapshot, &selector(), weights)
+        .unwrap();
     apply(&mut snapshot, writes);
     snapshot
 }
 
 fn routed(mut snapshot: Snapshot, weights: &Weights) -> Snapshot {
-    let writes = set(Version::V1, &snapshot, weights).unwrap();
+    let writes = GatewayApi::V1.set_weights(&snapshot, weights).unwrap();
     apply(&mut snapshot, writes);
     snapshot
 }
@@ -37,7 +39,7 @@ fn backends(primary: u8, canary: u8) -> Vec<Value> {
 }
 
 #[test]
-fn the_route_is_flaggers() {
+fn the_route_is_flaggers_to_the_letter() {
     let service = json!({"hosts": ["app.example.com"], "timeout": "10s", "backendTimeout": "5s"});
     let snapshot = routed(
         reconciled(snapshot(service, canary_analysis()), &Weights::PRIMARY),
@@ -57,10 +59,12 @@ fn the_route_is_flaggers() {
 }
 
 #[test]
-fn the_older_version_knows_neither_timeouts_nor_cors() {
+fn v1beta1_has_neither_timeouts_nor_cors() {
     let service = json!({"timeout": "10s", "corsPolicy": {"allowOrigin": ["*"]}});
     let snapshot = snapshot(service, canary_analysis());
-    let writes = reconcile(Version::V1Beta1, &snapshot, &selector(), &Weights::PRIMARY).unwrap();
+    let writes = GatewayApi::V1Beta1
+        .reconcile(&snapshot, &selector(), &Weights::PRIMARY)
+        .unwrap();
     let Some(Action::Create(object)) = writes.into_iter().map(|e| e.action).next() else {
         panic!();
     };
@@ -72,7 +76,7 @@ fn the_older_version_knows_neither_timeouts_nor_cors() {
 }
 
 #[test]
-fn conditions_are_said_in_gateway_apis_words_in_the_order_of_names() {
+fn conditions_have_gateway_apis_form_and_are_sorted_by_name() {
     let service = json!({"match": [{"uri": {"prefix": "/api"}, "method": {"exact": "GET"}, "port": 9,
         "headers": {"x-b": {"exact": "2"}, "x-a": {"regex": "1.*"}}, "queryParams": {"q": {"exact": "z"}}}, {"port": 9}]});
     let snapshot = reconciled(snapshot(service, canary_analysis()), &Weights::PRIMARY);
@@ -85,15 +89,12 @@ fn conditions_are_said_in_gateway_apis_words_in_the_order_of_names() {
 }
 
 #[test]
-fn what_cannot_be_said_is_an_error_in_flaggers_words() {
+fn a_condition_that_gateway_api_cannot_express_is_flaggers_error() {
     let refused = |service: Value, analysis: Value| {
-        reconcile(
-            Version::V1,
-            &snapshot(service, analysis),
-            &selector(),
-            &Weights::PRIMARY,
-        )
-        .unwrap_err()
+        GatewayApi::V1
+            .reconcile(&snapshot(service, analysis), &selector(), &Weights::PRIMARY)
+            .unwrap_err()
+            .to_string()
     };
     let start = "Invalid request matching selectors: Gateway API doesn't support the specified";
     for (condition, text) in [
@@ -126,16 +127,20 @@ fn what_cannot_be_said_is_an_error_in_flaggers_words() {
     );
 }
 
-/// Flagger drops the conditions then, and all requests meet the version.
+/// Flagger drops such conditions and sends all requests to the canary.
 #[test]
-fn a_test_that_cannot_be_said_is_not_met_by_everyone() {
+fn a_test_that_gateway_api_cannot_express_is_refused() {
     for test in [
         json!({"headers": {"x": {"prefix": "1"}}}),
         json!({"sourceLabels": {"a": "b"}}),
     ] {
         let analysis = json!({"interval": "1m", "threshold": 1, "iterations": 2, "match": [test]});
         let snapshot = snapshot(json!({}), analysis);
-        assert!(reconcile(Version::V1, &snapshot, &selector(), &Weights::PRIMARY).is_err());
+        assert!(
+            GatewayApi::V1
+                .reconcile(&snapshot, &selector(), &Weights::PRIMARY)
+                .is_err()
+        );
     }
 }
 
@@ -160,7 +165,7 @@ fn filters_are_in_flaggers_order() {
 }
 
 #[test]
-fn a_test_is_merged_into_the_services_conditions() {
+fn the_conditions_of_a_test_are_combined_with_those_of_the_service() {
     let service = json!({"match": [{"uri": {"prefix": "/api"}, "headers": {"a": {"exact": "1"}}}]});
     let analysis = json!({"interval": "1m", "threshold": 1, "iterations": 2,
         "match": [{"headers": {"x-user": {"exact": "insider"}}}, {"queryParams": {"beta": {"exact": "1"}}}]});
@@ -178,7 +183,10 @@ fn a_test_is_merged_into_the_services_conditions() {
                 "backendRefs": backends(0, 100)},
             {"matches": [{"path": path, "headers": own}], "backendRefs": [backends(100, 0)[0]]}])
     );
-    assert_eq!(read(Version::V1, &snapshot), Ok(Weights::CANARY));
+    assert_eq!(
+        GatewayApi::V1.current_weights(&snapshot),
+        Ok(Weights::CANARY)
+    );
 }
 
 #[test]
@@ -189,7 +197,7 @@ fn a_mirror_is_a_filter_and_no_drift() {
     };
     for analysis in [
         json!({"interval": "1m", "threshold": 1, "iterations": 2, "mirror": true}),
-        // Flagger would wait for ever to see the copies here.
+        // Flagger would wait for ever for the copies here.
         json!({"interval": "1m", "threshold": 1, "stepWeight": 2, "mirror": true}),
     ] {
         let snapshot = routed(
@@ -201,9 +209,9 @@ fn a_mirror_is_a_filter_and_no_drift() {
             rules_of(&snapshot)[0]["filters"],
             json!([{"type": "RequestMirror", "requestMirror": {"backendRef": backend}}])
         );
-        assert_eq!(read(Version::V1, &snapshot), Ok(mirrored));
+        assert_eq!(GatewayApi::V1.current_weights(&snapshot), Ok(mirrored));
         assert_eq!(
-            reconcile(Version::V1, &snapshot, &selector(), &mirrored),
+            GatewayApi::V1.reconcile(&snapshot, &selector(), &mirrored),
             Ok(vec![])
         );
         let snapshot = routed(snapshot, &Weights::CANARY);
@@ -211,9 +219,9 @@ fn a_mirror_is_a_filter_and_no_drift() {
     }
 }
 
-/// Flagger's releases begin anew for ever there: the API server adds a path to conditions that have none, and an age to CORS.
+/// Flagger restarts such releases again and again: the API server adds a path to conditions that have none, and an age to CORS.
 #[test]
-fn what_the_api_server_adds_is_no_drift() {
+fn defaults_of_the_api_server_are_no_drift() {
     let service = json!({"gatewayRefs": [{"name": "gw"}], "match": [{"headers": {"x": {"exact": "1"}}}],
         "corsPolicy": {"allowOrigin": ["*"]}, "mirror": [{"backendRef": {"name": "shadow", "port": 80}}]});
     let mut snapshot = reconciled(snapshot(service, canary_analysis()), &Weights::canary(30));
@@ -227,26 +235,31 @@ fn what_the_api_server_adds_is_no_drift() {
     rule["filters"][0]["requestMirror"]["backendRef"]["kind"] = json!("Service");
     rule["filters"][1]["cors"]["maxAge"] = json!(5);
     assert_eq!(
-        reconcile(Version::V1, &snapshot, &selector(), &Weights::canary(30)),
+        GatewayApi::V1.reconcile(&snapshot, &selector(), &Weights::canary(30)),
         Ok(vec![])
     );
     assert_eq!(
-        set(Version::V1, &snapshot, &Weights::canary(30)),
+        GatewayApi::V1.set_weights(&snapshot, &Weights::canary(30)),
         Ok(vec![])
     );
 }
 
 #[test]
-fn a_route_that_was_there_before_is_taken_over_with_what_we_do_not_know() {
+fn an_adopted_route_keeps_fields_that_are_not_ours() {
     let mut snapshot = snapshot(json!({}), canary_analysis());
     let name = snapshot.reference(Kind::HttpRoute, "podinfo");
     snapshot.objects.insert(name, json!({"metadata": {"name": "podinfo", "annotations": {"foo": "bar"}, "labels": {"a": "b"}, "resourceVersion": "7"},
         "spec": {"useDefaultGateways": "All", "hostnames": ["old"], "rules": [{"backendRefs": [{"name": "podinfo", "port": 80}]}]}}));
     assert_eq!(
-        read(Version::V1, &snapshot).unwrap_err(),
+        GatewayApi::V1
+            .current_weights(&snapshot)
+            .unwrap_err()
+            .to_string(),
         "HTTPRoute podinfo.test does not contain routes for podinfo-primary and podinfo-canary"
     );
-    let writes = reconcile(Version::V1, &snapshot, &selector(), &Weights::PRIMARY).unwrap();
+    let writes = GatewayApi::V1
+        .reconcile(&snapshot, &selector(), &Weights::PRIMARY)
+        .unwrap();
     assert_eq!(
         writes[0].refusal("no"),
         "HTTPRoute podinfo.test update error: no while reconciling"
@@ -259,19 +272,19 @@ fn a_route_that_was_there_before_is_taken_over_with_what_we_do_not_know() {
     assert_eq!(after["metadata"].get("ownerReferences"), None);
     assert_eq!(after["spec"]["useDefaultGateways"], "All");
     assert_eq!(after["spec"].get("hostnames"), None);
-    // And it does not lead to a primary that goes.
-    let write = restore(Version::V1, &snapshot).unwrap();
+    // It does not lead to a primary that is deleted.
+    let write = GatewayApi::V1.restore(&snapshot).unwrap();
     apply(&mut snapshot, vec![write]);
     let backend =
         json!({"group": "", "kind": "Service", "name": "podinfo", "port": 80, "weight": 100});
     assert_eq!(rules_of(&snapshot)[0]["backendRefs"], json!([backend]));
-    assert_eq!(restore(Version::V1, &snapshot), None);
+    assert_eq!(GatewayApi::V1.restore(&snapshot), None);
 }
 
 #[test]
-fn a_gateway_that_has_not_seen_the_route_is_waited_for() {
+fn a_release_waits_for_a_gateway_that_has_not_seen_the_route() {
     let mut snapshot = reconciled(snapshot(json!({}), canary_analysis()), &Weights::PRIMARY);
-    assert_eq!(accepted(Version::V1, &snapshot), Ok(()));
+    assert_eq!(GatewayApi::V1.accepted(&snapshot), Ok(()));
     let name = snapshot.reference(Kind::HttpRoute, "podinfo");
     let mut status = |section: Option<&str>, accepted: &str, observed: i64| {
         let mut parent = json!({"name": "gw", "namespace": "infra"});
@@ -283,14 +296,14 @@ fn a_gateway_that_has_not_seen_the_route_is_waited_for() {
         let object = snapshot.objects.get_mut(&name).unwrap();
         object["metadata"]["generation"] = json!(5);
         object["status"] = json!({"parents": [{"parentRef": parent, "conditions": conditions}]});
-        self::accepted(Version::V1, &snapshot)
+        GatewayApi::V1.accepted(&snapshot)
     };
     assert_eq!(
-        status(None, "False", 5).unwrap_err(),
+        status(None, "False", 5).unwrap_err().to_string(),
         "HTTPRoute podinfo.test parent gw is not ready (status: False, observed generation: 5, current generation: 5)"
     );
     assert_eq!(
-        status(None, "True", 4).unwrap_err(),
+        status(None, "True", 4).unwrap_err().to_string(),
         "HTTPRoute podinfo.test parent gw is not ready (status: True, observed generation: 4, current generation: 5)"
     );
     assert_eq!(status(None, "True", 5), Ok(()));
@@ -298,7 +311,7 @@ fn a_gateway_that_has_not_seen_the_route_is_waited_for() {
 }
 
 #[test]
-fn a_client_that_met_a_side_meets_it_again() {
+fn a_client_stays_on_the_side_that_answered_it() {
     let analysis = json!({"interval": "15s", "threshold": 1, "stepWeight": 10,
         "sessionAffinity": {"cookieName": "flagger-cookie", "primaryCookieName": "primary-cookie"}});
     let service = json!({"headers": {"response": {"set": {"x": "y"}}}});
@@ -328,7 +341,7 @@ fn a_client_that_met_a_side_meets_it_again() {
     );
 }
 
-/// As Linkerd does it: whoever calls the Service is routed, and the status names the Service.
+/// As with Linkerd: the route applies to requests for the Service, and the status names the Service as parent.
 #[test]
 fn a_route_can_be_attached_to_the_service_itself() {
     let parent = json!({"group": "core", "kind": "Service", "name": "podinfo", "namespace": "test", "port": 80});
@@ -343,13 +356,13 @@ fn a_route_can_be_attached_to_the_service_itself() {
     let live = snapshot.objects.get_mut(&name).unwrap();
     let conditions = json!([{"type": "Accepted", "status": "False", "observedGeneration": 1}]);
     live["status"] = json!({"parents": [{"parentRef": parent, "conditions": conditions}]});
-    let refused = accepted(Version::V1, &snapshot).unwrap_err();
+    let refused = GatewayApi::V1.accepted(&snapshot).unwrap_err().to_string();
     assert!(
         refused.contains("parent podinfo is not ready (status: False"),
         "{refused}"
     );
-    // Before the primary goes it leads where the Service leads.
-    let write = restore(Version::V1, &snapshot).unwrap();
+    // It leads to the apex Service before the primary is deleted.
+    let write = GatewayApi::V1.restore(&snapshot).unwrap();
     apply(&mut snapshot, vec![write]);
     let backends = &rules_of(&snapshot)[0]["backendRefs"];
     assert_eq!(

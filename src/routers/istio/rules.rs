@@ -1,4 +1,4 @@
-//! The rules of a VirtualService: all that depends on the weights.
+//! The rules of a VirtualService: the part that depends on the weights.
 
 use serde_json::{Value, json};
 
@@ -6,15 +6,15 @@ use crate::{
     api::canary::Canary,
     routers::{
         affinity::{self, Rule, Sides},
-        merged, tested,
+        route::{combined, test_conditions},
     },
     snapshot::Weights,
 };
 
-/// What of a test's conditions takes the place of the service's.
-const WINS: [&str; 2] = ["headers", "sourceLabels"];
+/// The fields of an A/B test's condition that replace those of the service's condition.
+const REPLACED_BY_TEST: [&str; 2] = ["headers", "sourceLabels"];
 
-/// Whether connections are routed, not requests.
+/// Whether the VirtualService routes TCP connections instead of HTTP requests.
 pub fn is_tcp(canary: &Canary) -> bool {
     canary
         .spec
@@ -24,17 +24,17 @@ pub fn is_tcp(canary: &Canary) -> bool {
         .is_some_and(|protocol| protocol.eq_ignore_ascii_case("tcp"))
 }
 
-/// The field of the spec that has the rules.
+/// The field of the spec that holds the rules.
 pub fn list(canary: &Canary) -> &'static str {
     if is_tcp(canary) { "tcp" } else { "http" }
 }
 
-/// The field that must not have any.
+/// The field of the spec that must hold no rules.
 pub fn other_list(canary: &Canary) -> &'static str {
     if is_tcp(canary) { "http" } else { "tcp" }
 }
 
-/// The rules that route these weights, as a value.
+/// The rules for these weights, as they are written.
 pub fn wanted(canary: &Canary, weights: &Weights) -> Value {
     Value::Array(
         candidates(canary, weights)
@@ -44,18 +44,22 @@ pub fn wanted(canary: &Canary, weights: &Weights) -> Value {
     )
 }
 
-/// The rules that route these weights; the first are those that are written, others are as good.
+/// The sets of rules that are correct for these weights. The first set is the one that is written.
 pub fn candidates(canary: &Canary, weights: &Weights) -> Vec<Vec<Value>> {
     if is_tcp(canary) {
         return vec![vec![tcp(canary, weights)]];
     }
     let own = own_match(canary);
-    let tested = tested(canary);
-    if !tested.is_empty() {
-        // Who does not match stays on the primary; Flagger gives that rule's only destination the primary's weight.
+    let test = test_conditions(canary);
+    if !test.is_empty() {
+        // Requests that do not match stay on the primary. As in Flagger, this rule's only destination has the primary's weight.
         let primary = vec![destination(canary, &canary.primary_name(), weights.primary)];
         return vec![vec![
-            http(canary, merged(tested, own, WINS), both(canary, weights)),
+            http(
+                canary,
+                combined(test, own, REPLACED_BY_TEST),
+                both(canary, weights),
+            ),
             http(canary, own.to_vec(), primary),
         ]];
     }
@@ -93,7 +97,7 @@ fn render(canary: &Canary, weights: &Weights, rule: &Rule) -> Value {
             set_cookie,
         } => {
             let cookie = json!({"headers": {"Cookie": {"regex": cookie}}});
-            let matches = merged(&[cookie], own, WINS);
+            let matches = combined(&[cookie], own, REPLACED_BY_TEST);
             let mut rule = http(canary, matches, both(canary, weights));
             if let Some(set_cookie) = set_cookie {
                 with_header(&mut rule, set_cookie);
@@ -103,7 +107,7 @@ fn render(canary: &Canary, weights: &Weights, rule: &Rule) -> Value {
     }
 }
 
-/// Adds `Set-Cookie` to a rule's answers; what else it adds stays.
+/// Adds the header `Set-Cookie` to the responses of a rule, beside the headers that the rule adds already.
 fn with_header(rule: &mut Value, set_cookie: &str) {
     let mut at = rule;
     for key in ["headers", "response", "add"] {
@@ -115,7 +119,8 @@ fn with_header(rule: &mut Value, set_cookie: &str) {
     at["Set-Cookie"] = json!(set_cookie);
 }
 
-/// The rule with the copies that the canary gets, if it gets any. Flagger gives them to the first rule and looks for them in the last.
+/// The rule, with copies of its requests for the canary if the weights ask for them. (Flagger adds the copies to the first rule, but
+/// looks for them in the last.)
 fn mirrored(canary: &Canary, weights: &Weights, mut rule: Value) -> Value {
     if weights.mirrored {
         rule["mirror"] = json!({"host": canary.canary_name()});
@@ -181,7 +186,7 @@ fn http(canary: &Canary, matches: Vec<Value>, route: Vec<Value>) -> Value {
     rule
 }
 
-/// A side, and its share.
+/// A destination with its weight.
 pub fn destination(canary: &Canary, host: &str, weight: u8) -> Value {
     let service = &canary.spec.service;
     let first = service.gateways.as_deref().and_then(<[_]>::first);

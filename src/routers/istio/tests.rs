@@ -6,7 +6,7 @@ fn snapshot(service: Value, analysis: Value) -> Snapshot {
 }
 
 fn reconciled(mut snapshot: Snapshot, weights: &Weights) -> Snapshot {
-    let writes = reconcile(&snapshot, &selector(), weights).unwrap();
+    let writes = Istio.reconcile(&snapshot, &selector(), weights).unwrap();
     apply(&mut snapshot, writes);
     snapshot
 }
@@ -16,7 +16,7 @@ fn spec_of(snapshot: &Snapshot) -> Value {
 }
 
 #[test]
-fn the_walkthroughs_route_is_flaggers() {
+fn the_route_of_the_tutorial_is_flaggers_to_the_letter() {
     let service = json!({"port": 9898, "targetPort": 9898,
         "gateways": ["public-gateway.istio-system.svc.cluster.local"], "hosts": ["app.example.com"],
         "trafficPolicy": {"tls": {"mode": "DISABLE"}},
@@ -43,7 +43,7 @@ fn the_walkthroughs_route_is_flaggers() {
 }
 
 #[test]
-fn who_does_not_match_a_test_stays_on_the_primary() {
+fn requests_that_do_not_match_a_test_stay_on_the_primary() {
     let service =
         json!({"port": 80, "match": [{"uri": {"prefix": "/"}, "method": {"exact": "GET"}}]});
     let analysis = json!({"interval": "1m", "threshold": 1, "iterations": 2,
@@ -59,11 +59,11 @@ fn who_does_not_match_a_test_stays_on_the_primary() {
         http[1]["route"],
         json!([{"destination": {"host": "podinfo-primary"}, "weight": 100}])
     );
-    assert_eq!(read(&snapshot), Ok(Weights::PRIMARY));
+    assert_eq!(Istio.current_weights(&snapshot), Ok(Weights::PRIMARY));
 }
 
 #[test]
-fn connections_are_routed_where_the_protocol_is_tcp() {
+fn tcp_connections_are_routed_if_the_protocol_is_tcp() {
     let service = json!({"port": 9898, "appProtocol": "TCP", "match": [{"port": 9898}]});
     let snapshot = reconciled(snapshot(service, canary_analysis()), &Weights::canary(40));
     assert_eq!(
@@ -71,7 +71,7 @@ fn connections_are_routed_where_the_protocol_is_tcp() {
         json!([{"port": 9898}])
     );
     assert_eq!(spec_of(&snapshot).get("http"), None);
-    assert_eq!(read(&snapshot), Ok(Weights::canary(40)));
+    assert_eq!(Istio.current_weights(&snapshot), Ok(Weights::canary(40)));
 }
 
 #[test]
@@ -86,7 +86,10 @@ fn a_delegate_has_neither_hosts_nor_gateways() {
         json!({"port": 80, "delegation": true, "hosts": ["a"]}),
         canary_analysis(),
     );
-    let error = reconcile(&both, &selector(), &Weights::PRIMARY).unwrap_err();
+    let error = Istio
+        .reconcile(&both, &selector(), &Weights::PRIMARY)
+        .unwrap_err()
+        .to_string();
     assert_eq!(
         error,
         "reconcileVirtualService failed: VirtualService podinfo.test cannot have hosts and gateways when delegation enabled"
@@ -94,14 +97,14 @@ fn a_delegate_has_neither_hosts_nor_gateways() {
 }
 
 #[test]
-fn a_copied_request_share_is_the_users() {
+fn the_user_decides_the_share_of_copied_requests() {
     let analysis = json!({"interval": "1m", "threshold": 1, "stepWeight": 10, "mirror": true, "mirrorWeight": 50});
     let mut snapshot = reconciled(snapshot(json!({"port": 80}), analysis), &Weights::PRIMARY);
     let mirrored = Weights {
         mirrored: true,
         ..Weights::PRIMARY
     };
-    let writes = set(&snapshot, &mirrored).unwrap();
+    let writes = Istio.set_weights(&snapshot, &mirrored).unwrap();
     apply(&mut snapshot, writes);
     assert_eq!(
         spec_of(&snapshot)["http"][0]["mirror"],
@@ -111,12 +114,15 @@ fn a_copied_request_share_is_the_users() {
         spec_of(&snapshot)["http"][0]["mirrorPercentage"],
         json!({"value": 50})
     );
-    assert_eq!(read(&snapshot), Ok(mirrored));
-    assert_eq!(reconcile(&snapshot, &selector(), &mirrored).unwrap(), []);
+    assert_eq!(Istio.current_weights(&snapshot), Ok(mirrored));
+    assert_eq!(
+        Istio.reconcile(&snapshot, &selector(), &mirrored).unwrap(),
+        []
+    );
 }
 
 #[test]
-fn a_route_that_was_there_before_is_taken_over_and_remembered() {
+fn an_adopted_route_keeps_its_former_spec_in_an_annotation() {
     let mut snapshot = snapshot(json!({"port": 80}), canary_analysis());
     let before = json!({"apiVersion": "networking.istio.io/v1beta1", "kind": "VirtualService",
         "metadata": {"name": "podinfo", "namespace": "test", "resourceVersion": "7"},
@@ -148,11 +154,13 @@ fn a_route_that_was_there_before_is_taken_over_and_remembered() {
 }
 
 #[test]
-fn a_missing_route_is_said_in_flaggers_words() {
+fn a_missing_route_is_reported_in_flaggers_words() {
     let mut snapshot = snapshot(json!({"port": 80}), canary_analysis());
     assert!(
-        read(&snapshot)
+        Istio
+            .current_weights(&snapshot)
             .unwrap_err()
+            .to_string()
             .starts_with("VirtualService podinfo.test get query error ")
     );
     snapshot.objects.insert(
@@ -160,13 +168,13 @@ fn a_missing_route_is_said_in_flaggers_words() {
         json!({"spec": {"http": [{"route": [{"destination": {"host": "other"}}]}]}}),
     );
     assert_eq!(
-        read(&snapshot).unwrap_err(),
+        Istio.current_weights(&snapshot).unwrap_err().to_string(),
         "VirtualService podinfo.test does not contain routes for podinfo-primary and podinfo-canary"
     );
 }
 
 #[test]
-fn a_client_that_met_the_version_meets_it_again() {
+fn a_client_stays_on_the_canary_that_answered_it() {
     let mut snapshot = snapshot(
         json!({"port": 80, "headers": {"response": {"add": {"x": "y"}}}}),
         json!({"interval": "15s", "threshold": 1, "stepWeight": 10, "sessionAffinity": {"cookieName": "flagger-cookie"}}),
@@ -188,7 +196,7 @@ fn a_client_that_met_the_version_meets_it_again() {
         spec_of(&snapshot)["http"],
         json!([{"match": cookie, "headers": own, "route": destinations(0, 100)}, {"headers": own, "route": split}])
     );
-    let writes = set(&snapshot, &Weights::PRIMARY).unwrap();
+    let writes = Istio.set_weights(&snapshot, &Weights::PRIMARY).unwrap();
     apply(&mut snapshot, writes);
     let taken_back =
         json!({"response": {"add": {"x": "y", "Set-Cookie": "flagger-cookie=Qw; Max-Age=-1"}}});
@@ -198,11 +206,11 @@ fn a_client_that_met_the_version_meets_it_again() {
     );
 }
 
-/// Flagger writes two equal rules here, and takes one away at its next look.
+/// Flagger writes two equal rules here, and removes one at its next reconciliation.
 #[test]
 fn without_a_cookie_there_is_one_rule() {
     let analysis = json!({"interval": "15s", "threshold": 1, "stepWeight": 10, "sessionAffinity": {"cookieName": "c"}});
     let snapshot = reconciled(snapshot(json!({"port": 80}), analysis), &Weights::PRIMARY);
     assert_eq!(spec_of(&snapshot)["http"].as_array().unwrap().len(), 1);
-    assert_eq!(set(&snapshot, &Weights::PRIMARY), Ok(vec![]));
+    assert_eq!(Istio.set_weights(&snapshot, &Weights::PRIMARY), Ok(vec![]));
 }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::routers::tests::{apply, canary_analysis};
+use crate::routers::tests::{apply, canary_analysis, selector};
 
 fn snapshot(analysis: Value) -> Snapshot {
     let mut snapshot =
@@ -23,13 +23,13 @@ fn test(conditions: Value) -> Value {
 }
 
 fn reconciled(mut snapshot: Snapshot, weights: &Weights) -> Snapshot {
-    let writes = reconcile(&snapshot, weights).unwrap();
+    let writes = Nginx.reconcile(&snapshot, &selector(), weights).unwrap();
     apply(&mut snapshot, writes);
     snapshot
 }
 
 fn routed(mut snapshot: Snapshot, weights: &Weights) -> Snapshot {
-    let writes = set(&snapshot, weights).unwrap();
+    let writes = Nginx.set_weights(&snapshot, weights).unwrap();
     apply(&mut snapshot, writes);
     snapshot
 }
@@ -43,10 +43,10 @@ fn edit(snapshot: &mut Snapshot, edit: impl FnOnce(&mut Value)) {
     edit(snapshot.objects.get_mut(&name).unwrap());
 }
 
-/// The annotations about the version, without their prefix.
-fn said(snapshot: &Snapshot) -> Vec<(String, String)> {
+/// The annotations of our Ingress that begin with the prefix, without the prefix.
+fn canary_annotations(snapshot: &Snapshot) -> Vec<(String, String)> {
     let annotations = metadata(ours(snapshot), "annotations");
-    let said = annotations.iter().filter_map(|(key, value)| {
+    let ours = annotations.iter().filter_map(|(key, value)| {
         let name = key.strip_prefix(&format!(
             "{}/",
             snapshot.settings.ingress_annotations_prefix
@@ -54,9 +54,9 @@ fn said(snapshot: &Snapshot) -> Vec<(String, String)> {
         let is_ours = name.starts_with("canary");
         is_ours.then(|| (name.to_owned(), value.as_str().unwrap().to_owned()))
     });
-    let mut said: Vec<_> = said.collect();
-    said.sort();
-    said
+    let mut ours: Vec<_> = ours.collect();
+    ours.sort();
+    ours
 }
 
 fn pairs(all: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -66,7 +66,7 @@ fn pairs(all: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_second_ingress_is_flaggers_and_the_users_is_only_read() {
+fn the_second_ingress_is_flaggers_and_the_users_ingress_is_only_read() {
     let before = snapshot(canary_analysis());
     let snapshot = reconciled(before.clone(), &Weights::PRIMARY);
     let ingress = ours(&snapshot);
@@ -85,14 +85,14 @@ fn the_second_ingress_is_flaggers_and_the_users_is_only_read() {
     assert_eq!(source(&snapshot), source(&before));
     let snapshot = routed(snapshot, &Weights::canary(10));
     assert_eq!(
-        said(&snapshot),
+        canary_annotations(&snapshot),
         pairs(&[("canary", "true"), ("canary-weight", "10")])
     );
-    assert_eq!(read(&snapshot), Ok(Weights::canary(10)));
+    assert_eq!(Nginx.current_weights(&snapshot), Ok(Weights::canary(10)));
 }
 
 #[test]
-fn the_annotations_have_the_prefix_that_the_operator_was_started_with() {
+fn the_annotations_have_the_prefix_of_the_operator() {
     let mut snapshot = snapshot(canary_analysis());
     Arc::make_mut(&mut snapshot.settings).ingress_annotations_prefix = "custom.io".to_owned();
     let snapshot = routed(
@@ -103,11 +103,11 @@ fn the_annotations_have_the_prefix_that_the_operator_was_started_with() {
         metadata(ours(&snapshot), "annotations")["custom.io/canary-weight"],
         "50"
     );
-    assert_eq!(read(&snapshot), Ok(Weights::canary(50)));
+    assert_eq!(Nginx.current_weights(&snapshot), Ok(Weights::canary(50)));
 }
 
 #[test]
-fn who_has_the_header_or_the_cookie_meets_the_version() {
+fn requests_with_the_header_or_the_cookie_go_to_the_canary() {
     let at_rest = [("canary", "true"), ("canary-weight", "0")];
     for (conditions, more) in [
         (
@@ -128,22 +128,25 @@ fn who_has_the_header_or_the_cookie_meets_the_version() {
         ),
     ] {
         let snapshot = reconciled(snapshot(test(conditions)), &Weights::PRIMARY);
-        assert_eq!(said(&snapshot), pairs(&at_rest));
+        assert_eq!(canary_annotations(&snapshot), pairs(&at_rest));
         let snapshot = routed(snapshot, &Weights::CANARY);
         let mut during = pairs(&[&at_rest[..], &more].concat());
         during.sort();
-        assert_eq!(said(&snapshot), during);
-        assert_eq!(read(&snapshot), Ok(Weights::CANARY));
-        assert_eq!(reconcile(&snapshot, &Weights::CANARY), Ok(vec![]));
+        assert_eq!(canary_annotations(&snapshot), during);
+        assert_eq!(Nginx.current_weights(&snapshot), Ok(Weights::CANARY));
+        assert_eq!(
+            Nginx.reconcile(&snapshot, &selector(), &Weights::CANARY),
+            Ok(vec![])
+        );
         let snapshot = routed(snapshot, &Weights::PRIMARY);
-        assert_eq!(said(&snapshot), pairs(&at_rest));
-        assert_eq!(read(&snapshot), Ok(Weights::PRIMARY));
+        assert_eq!(canary_annotations(&snapshot), pairs(&at_rest));
+        assert_eq!(Nginx.current_weights(&snapshot), Ok(Weights::PRIMARY));
     }
 }
 
-/// Flagger leaves a part of it out.
+/// Flagger leaves a part of such a test out.
 #[test]
-fn a_test_that_nginx_cannot_be_told_is_refused() {
+fn a_test_that_nginx_cannot_express_is_refused() {
     for (conditions, why) in [
         (
             json!([{"headers": {"a": {"exact": "1"}}}, {"headers": {"b": {"exact": "2"}}}]),
@@ -167,13 +170,16 @@ fn a_test_that_nginx_cannot_be_told_is_refused() {
         ),
     ] {
         let snapshot = snapshot(test(conditions));
-        let refused = reconcile(&snapshot, &Weights::PRIMARY).unwrap_err();
+        let refused = Nginx
+            .reconcile(&snapshot, &selector(), &Weights::PRIMARY)
+            .unwrap_err()
+            .to_string();
         assert!(
             refused.starts_with("spec.analysis.match: NGINX tells requests apart by one header")
                 && refused.ends_with(why),
             "{refused}"
         );
-        // In the middle of a release it still can be taken back.
+        // A rollback still works.
         let half = Weights::canary(50);
         let released = routed(
             reconciled(self::snapshot(canary_analysis()), &Weights::PRIMARY),
@@ -183,14 +189,22 @@ fn a_test_that_nginx_cannot_be_told_is_refused() {
             objects: released.objects,
             ..snapshot
         };
-        assert!(set(&edited, &Weights::CANARY).is_err());
-        assert_eq!(set(&edited, &Weights::PRIMARY).unwrap().len(), 1);
+        assert!(Nginx.set_weights(&edited, &Weights::CANARY).is_err());
+        assert_eq!(
+            Nginx.set_weights(&edited, &Weights::PRIMARY).unwrap().len(),
+            1
+        );
     }
 }
 
 #[test]
-fn an_ingress_that_is_not_there_or_does_not_lead_to_the_apex_is_said() {
-    let refused = |snapshot: &Snapshot| reconcile(snapshot, &Weights::PRIMARY).unwrap_err();
+fn an_ingress_that_is_missing_or_does_not_lead_to_the_apex_is_reported() {
+    let refused = |snapshot: &Snapshot| {
+        Nginx
+            .reconcile(snapshot, &selector(), &Weights::PRIMARY)
+            .unwrap_err()
+            .to_string()
+    };
     let mut one = snapshot(canary_analysis());
     let name = one.reference(Kind::Ingress, "web");
     one.objects.get_mut(&name).unwrap()["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]
@@ -203,11 +217,11 @@ fn an_ingress_that_is_not_there_or_does_not_lead_to_the_apex_is_said() {
     );
     one.canary.spec.ingress_ref = None;
     assert_eq!(refused(&one), "ingress selector is empty");
-    assert!(objects(&one.canary).is_empty());
+    assert!(Nginx.objects(&one.canary).is_empty());
 }
 
 #[test]
-fn the_users_changes_of_the_ingress_are_followed_with_the_weight_as_it_is() {
+fn changes_of_the_users_ingress_are_taken_over_and_the_weight_stays() {
     let mut snapshot = routed(
         reconciled(snapshot(canary_analysis()), &Weights::PRIMARY),
         &Weights::canary(30),
@@ -220,8 +234,8 @@ fn the_users_changes_of_the_ingress_are_followed_with_the_weight_as_it_is() {
         ours(&snapshot)["spec"]["rules"][0]["host"],
         "new.example.com"
     );
-    assert_eq!(read(&snapshot), Ok(Weights::canary(30)));
-    // Without this annotation it would be an Ingress like any other, and get all the traffic.
+    assert_eq!(Nginx.current_weights(&snapshot), Ok(Weights::canary(30)));
+    // Without this annotation NGINX would treat it as a normal Ingress, with all the traffic.
     edit(&mut snapshot, |ours| {
         let annotations = ours["metadata"]["annotations"].as_object_mut().unwrap();
         annotations.remove("nginx.ingress.kubernetes.io/canary");
@@ -229,35 +243,35 @@ fn the_users_changes_of_the_ingress_are_followed_with_the_weight_as_it_is() {
     });
     let snapshot = reconciled(snapshot, &Weights::canary(30));
     assert_eq!(
-        said(&snapshot),
+        canary_annotations(&snapshot),
         pairs(&[("canary", "true"), ("canary-weight", "30")])
     );
     assert_eq!(metadata(ours(&snapshot), "annotations")["theirs"], "stays");
 }
 
 #[test]
-fn a_weight_that_is_no_number_is_said_and_mended() {
+fn a_weight_that_is_no_number_is_reported_and_repaired() {
     let mut snapshot = reconciled(snapshot(canary_analysis()), &Weights::PRIMARY);
     edit(&mut snapshot, |ours| {
         ours["metadata"]["annotations"]["nginx.ingress.kubernetes.io/canary-weight"] = json!("x");
     });
     assert_eq!(
-        read(&snapshot).unwrap_err(),
+        Nginx.current_weights(&snapshot).unwrap_err().to_string(),
         "failed to convert x to int: strconv.Atoi: parsing \"x\": invalid syntax"
     );
     let snapshot = reconciled(snapshot, &Weights::canary(20));
-    assert_eq!(read(&snapshot), Ok(Weights::canary(20)));
+    assert_eq!(Nginx.current_weights(&snapshot), Ok(Weights::canary(20)));
 }
 
-/// The canary's Service may go before the Ingress that leads to it.
+/// The canary's Service may be deleted before the Ingress that leads to it.
 #[test]
-fn an_ingress_that_goes_with_the_canary_leads_where_the_users_leads() {
+fn an_ingress_that_is_deleted_with_the_canary_leads_where_the_users_leads() {
     let mut snapshot = reconciled(snapshot(canary_analysis()), &Weights::PRIMARY);
-    assert_eq!(restore(&snapshot), None, "nothing is routed by it");
+    assert_eq!(Nginx.restore(&snapshot), None, "nothing is routed by it");
     snapshot = routed(snapshot, &Weights::canary(30));
-    let write = restore(&snapshot).unwrap();
+    let write = Nginx.restore(&snapshot).unwrap();
     apply(&mut snapshot, vec![write]);
     let source = snapshot.object(Kind::Ingress, "web").unwrap();
     assert_eq!(ours(&snapshot)["spec"], source["spec"]);
-    assert_eq!(restore(&snapshot), None);
+    assert_eq!(Nginx.restore(&snapshot), None);
 }

@@ -2,14 +2,14 @@ use std::sync::Arc;
 
 use super::*;
 use crate::routers::{
-    LAST_APPLIED,
-    tests::{apply, canary_analysis},
+    route::LAST_APPLIED,
+    tests::{apply, canary_analysis, selector},
 };
 
-const VERSIONS: [(&str, Version); 3] = [
-    ("linkerd", Version::V1Alpha1),
-    ("smi:v1alpha2", Version::V1Alpha2),
-    ("smi:v1alpha3", Version::V1Alpha3),
+const VERSIONS: [(&str, Smi); 3] = [
+    ("linkerd", Smi::V1Alpha1),
+    ("smi:v1alpha2", Smi::V1Alpha2),
+    ("smi:v1alpha3", Smi::V1Alpha3),
 ];
 
 fn snapshot(provider: &str, service: Value) -> Snapshot {
@@ -20,30 +20,32 @@ fn snapshot(provider: &str, service: Value) -> Snapshot {
     crate::routers::tests::snapshot(provider, all, canary_analysis(), Value::Null)
 }
 
-fn split(version: Version, snapshot: &Snapshot) -> &Value {
+fn split(version: Smi, snapshot: &Snapshot) -> &Value {
     snapshot.object(version.kind(), "podinfo").unwrap()
 }
 
-fn reconciled(version: Version, mut snapshot: Snapshot, weights: &Weights) -> Snapshot {
-    let writes = reconcile(version, &snapshot, weights).unwrap();
+fn reconciled(version: Smi, mut snapshot: Snapshot, weights: &Weights) -> Snapshot {
+    let writes = version.reconcile(&snapshot, &selector(), weights).unwrap();
     apply(&mut snapshot, writes);
     snapshot
 }
 
 #[test]
-fn the_split_is_flaggers() {
+fn the_split_is_flaggers_to_the_letter() {
     for (provider, version) in VERSIONS {
         let service = json!({"apex": {"labels": {"a": "b"}}, "gateways": ["public"]});
         let mut snapshot = reconciled(version, snapshot(provider, service), &Weights::PRIMARY);
-        let writes = set(version, &snapshot, &Weights::canary(10)).unwrap();
+        let writes = version
+            .set_weights(&snapshot, &Weights::canary(10))
+            .unwrap();
         assert_eq!(
             writes[0].refusal("no"),
             "TrafficSplit podinfo.test update error: no"
         );
         apply(&mut snapshot, writes);
         let weight = |weight: u8| match version {
-            Version::V1Alpha1 => json!(weight.to_string()),
-            Version::V1Alpha2 | Version::V1Alpha3 => json!(weight),
+            Smi::V1Alpha1 => json!(weight.to_string()),
+            Smi::V1Alpha2 | Smi::V1Alpha3 => json!(weight),
         };
         let split = split(version, &snapshot);
         assert_eq!(
@@ -69,19 +71,19 @@ fn the_split_is_flaggers() {
 }
 
 #[test]
-fn clients_call_the_first_host() {
+fn the_first_host_is_the_service_that_clients_call() {
     let service = json!({"hosts": ["podinfo.test.svc.cluster.local", "other"]});
     let snapshot = reconciled(
-        Version::V1Alpha1,
+        Smi::V1Alpha1,
         snapshot("linkerd", service),
         &Weights::PRIMARY,
     );
-    let split = split(Version::V1Alpha1, &snapshot);
+    let split = split(Smi::V1Alpha1, &snapshot);
     assert_eq!(split["spec"]["service"], "podinfo.test.svc.cluster.local");
 }
 
 #[test]
-fn the_adapter_of_istio_is_told_the_gateways() {
+fn the_gateways_are_an_annotation_for_the_adapter_of_istio() {
     for (provider, told) in [
         ("smi:v1alpha2:istio", Some("[\"a\",\"b\"]")),
         ("smi:v1alpha2", None),
@@ -89,33 +91,36 @@ fn the_adapter_of_istio_is_told_the_gateways() {
     ] {
         let mut snapshot = snapshot("", json!({"gateways": ["a", "b"]}));
         Arc::make_mut(&mut snapshot.settings).mesh_provider = provider.to_owned();
-        let snapshot = reconciled(Version::V1Alpha2, snapshot, &Weights::PRIMARY);
-        let annotations = &split(Version::V1Alpha2, &snapshot)["metadata"]["annotations"];
+        let snapshot = reconciled(Smi::V1Alpha2, snapshot, &Weights::PRIMARY);
+        let annotations = &split(Smi::V1Alpha2, &snapshot)["metadata"]["annotations"];
         assert_eq!(annotations[GATEWAYS].as_str(), told, "{provider}");
     }
 }
 
-/// Weights of the oldest version are quantities, which other versions serve as numbers.
+/// Weights of v1alpha1 are quantities. The API server serves them as numbers in the other versions.
 #[test]
-fn a_weight_is_a_number_or_text() {
+fn a_weight_is_a_number_or_a_string() {
     for (provider, version) in VERSIONS {
         let mut snapshot = reconciled(version, snapshot(provider, json!({})), &Weights::canary(30));
         let name = snapshot.reference(version.kind(), "podinfo");
         let backends = &mut snapshot.objects.get_mut(&name).unwrap()["spec"]["backends"];
         backends[0]["weight"] = json!(30);
         backends[1]["weight"] = json!("70");
-        assert_eq!(read(version, &snapshot), Ok(Weights::canary(30)));
-        assert_eq!(set(version, &snapshot, &Weights::canary(30)), Ok(vec![]));
+        assert_eq!(version.current_weights(&snapshot), Ok(Weights::canary(30)));
         assert_eq!(
-            reconcile(version, &snapshot, &Weights::canary(30)),
+            version.set_weights(&snapshot, &Weights::canary(30)),
+            Ok(vec![])
+        );
+        assert_eq!(
+            version.reconcile(&snapshot, &selector(), &Weights::canary(30)),
             Ok(vec![])
         );
     }
 }
 
 #[test]
-fn conditions_of_somebody_else_keep_no_request_from_the_split() {
-    let version = Version::V1Alpha3;
+fn conditions_that_others_write_are_removed_from_the_split() {
+    let version = Smi::V1Alpha3;
     let mut snapshot = reconciled(
         version,
         snapshot("smi:v1alpha3", json!({})),
@@ -126,12 +131,12 @@ fn conditions_of_somebody_else_keep_no_request_from_the_split() {
         json!([{"kind": "HTTPRouteGroup", "name": "x"}]);
     let snapshot = reconciled(version, snapshot, &Weights::canary(30));
     assert_eq!(split(version, &snapshot)["spec"].get("matches"), None);
-    assert_eq!(read(version, &snapshot), Ok(Weights::canary(30)));
+    assert_eq!(version.current_weights(&snapshot), Ok(Weights::canary(30)));
 }
 
-/// Flagger gives the version to everyone then.
+/// Flagger would send all requests to the canary.
 #[test]
-fn a_test_of_requests_is_refused() {
+fn an_ab_test_is_refused() {
     let analysis = json!({"interval": "1m", "threshold": 1, "iterations": 2, "match": [{"headers": {"x": {"exact": "1"}}}]});
     let snapshot = crate::routers::tests::snapshot(
         "linkerd",
@@ -140,17 +145,20 @@ fn a_test_of_requests_is_refused() {
         json!({"phase": ""}),
     );
     assert_eq!(
-        reconcile(Version::V1Alpha1, &snapshot, &Weights::PRIMARY).unwrap_err(),
+        Smi::V1Alpha1
+            .reconcile(&snapshot, &selector(), &Weights::PRIMARY)
+            .unwrap_err()
+            .to_string(),
         "TrafficSplit podinfo.test cannot tell requests apart: take spec.analysis.match away, or use another provider"
     );
 }
 
 #[test]
-fn a_split_that_is_gone_or_leads_elsewhere_is_said_in_flaggers_words() {
-    let version = Version::V1Alpha1;
+fn a_split_that_is_missing_or_leads_elsewhere_is_reported_in_flaggers_words() {
+    let version = Smi::V1Alpha1;
     let mut snapshot = snapshot("linkerd", json!({}));
     assert_eq!(
-        read(version, &snapshot).unwrap_err(),
+        version.current_weights(&snapshot).unwrap_err().to_string(),
         "TrafficSplit podinfo.test get query error: trafficsplits.split.smi-spec.io \"podinfo\" not found"
     );
     let name = snapshot.reference(version.kind(), "podinfo");
@@ -159,14 +167,14 @@ fn a_split_that_is_gone_or_leads_elsewhere_is_said_in_flaggers_words() {
         json!({"spec": {"backends": [{"service": "other", "weight": "1"}]}}),
     );
     assert_eq!(
-        read(version, &snapshot).unwrap_err(),
+        version.current_weights(&snapshot).unwrap_err().to_string(),
         "TrafficSplit podinfo.test does not contain routes for podinfo-primary and podinfo-canary"
     );
 }
 
 #[test]
-fn a_split_is_given_back_as_it_was_or_leads_where_the_service_leads() {
-    let version = Version::V1Alpha2;
+fn a_split_is_restored_or_leads_to_the_apex_service() {
+    let version = Smi::V1Alpha2;
     let before = json!({"service": "podinfo", "backends": [{"service": "podinfo-v1", "weight": 1}, {"service": "podinfo-v2", "weight": 1}]});
     for (applied, after) in [
         (before.clone(), before),
@@ -183,9 +191,9 @@ fn a_split_is_given_back_as_it_was_or_leads_where_the_service_leads() {
             json!({"metadata": {"annotations": annotations}, "spec": {}}),
         );
         let mut snapshot = reconciled(version, snapshot, &Weights::canary(30));
-        let write = restore(version, &snapshot).unwrap();
+        let write = version.restore(&snapshot).unwrap();
         apply(&mut snapshot, vec![write]);
         assert_eq!(split(version, &snapshot)["spec"], after);
-        assert_eq!(restore(version, &snapshot), None);
+        assert_eq!(version.restore(&snapshot), None);
     }
 }

@@ -1,24 +1,25 @@
-//! The overlays of `kustomize/` are what its README says, and a real API server accepts them.
+//! Do the overlays in `kustomize/` match their README, and does a real API server accept them?
 
 use std::collections::BTreeSet;
 
-use flagger_rs::{args, loadtester};
+use flagger_rs::{cli, loadtester};
 use serde_json::{Value, json};
 
-use super::rig::{Outcome, Rig, ensure, folder, text};
+use super::{Outcome, Rig, ensure, text};
+use crate::files;
 
-/// What the README says of an overlay.
+/// The description of an overlay in the README.
 struct Row {
     overlay: String,
     namespace: String,
-    /// Whether the overlay has the namespace itself.
+    /// Whether the overlay creates its namespace.
     is_made: bool,
     arguments: Vec<String>,
     images: BTreeSet<String>,
 }
 
 fn rows() -> Vec<Row> {
-    let readme = std::fs::read_to_string(folder("kustomize/README.md")).unwrap();
+    let readme = std::fs::read_to_string(files::path("kustomize/README.md")).unwrap();
     let rows = readme.lines().filter(|line| line.starts_with("| `"));
     rows.map(|line| {
         let cells: Vec<_> = line.split('|').collect();
@@ -34,16 +35,16 @@ fn rows() -> Vec<Row> {
     .collect()
 }
 
-/// Each overlay is built, is as it is described, and is accepted as a whole, with no field that the API server does not know.
+/// Builds each overlay, compares it with its description, and has the API server accept it without unknown fields.
 pub async fn each_is_as_described_and_accepted(rig: &Rig) -> Outcome {
-    // Of Linkerd there is nothing here: its kind, as far as we write it.
+    // The CRDs of Linkerd are not installed here: a minimal one stands in.
     rig.bed
         .apply(&authorization_policies().to_string())
         .await
         .map_err(text)?;
     let rows = rows();
     let described: BTreeSet<_> = rows.iter().map(|row| row.overlay.clone()).collect();
-    let there = std::fs::read_dir(folder("kustomize")).map_err(text)?;
+    let there = std::fs::read_dir(files::path("kustomize")).map_err(text)?;
     let there = there
         .map(|entry| entry.unwrap())
         .filter(|entry| entry.path().is_dir() && entry.file_name() != "base");
@@ -52,19 +53,19 @@ pub async fn each_is_as_described_and_accepted(rig: &Rig) -> Outcome {
         .collect();
     ensure(described == there, format!("{described:?}, not {there:?}"))?;
     for row in rows {
-        let said = |why: String| format!("kustomize/{}: {why}", row.overlay);
-        let path = folder("kustomize").join(&row.overlay);
+        let with_name = |why: String| format!("kustomize/{}: {why}", row.overlay);
+        let path = files::path("kustomize").join(&row.overlay);
         let path = path.display().to_string();
         let built = rig.bed.kubectl(&["kustomize", &path]).await.map_err(text)?;
         let objects: Vec<Value> = built
             .split("\n---\n")
             .map(|document| serde_saphyr::from_str(document).unwrap())
             .collect();
-        described_by(&row, &objects).map_err(said)?;
-        accepted(rig, &path, &objects).await.map_err(said)?;
+        described_by(&row, &objects).map_err(with_name)?;
+        accepted(rig, &path, &objects).await.map_err(with_name)?;
     }
-    // What the tutorials bring besides.
-    let tutorial = folder("examples/tutorial").display().to_string();
+    // The additional manifests of the tutorials.
+    let tutorial = files::path("examples/tutorial").display().to_string();
     let args = [
         "apply",
         "--dry-run=server",
@@ -72,8 +73,8 @@ pub async fn each_is_as_described_and_accepted(rig: &Rig) -> Outcome {
         "-f",
         &tutorial,
     ];
-    let said = rig.bed.kubectl(&args).await.map_err(text)?;
-    ensure(said.matches("(server dry run)").count() == 2, &said)
+    let output = rig.bed.kubectl(&args).await.map_err(text)?;
+    ensure(output.matches("(server dry run)").count() == 2, &output)
 }
 
 fn described_by(row: &Row, objects: &[Value]) -> Outcome {
@@ -126,7 +127,7 @@ fn described_by(row: &Row, objects: &[Value]) -> Outcome {
                     && object["spec"]["ports"][0]["port"] == 9090
             };
             ensure(of("Service").any(served) == brought, "its Prometheus")?;
-            let read = args::parse(found, |_| None);
+            let read = cli::parse(found, |_| None);
             read.map(drop).map_err(|exit| exit.text)
         }
         Some("flagger-loadtester") => {
@@ -139,7 +140,7 @@ fn described_by(row: &Row, objects: &[Value]) -> Outcome {
     }
 }
 
-/// The API server accepts all of it; nothing is kept of it.
+/// The API server accepts all objects in a dry run.
 async fn accepted(rig: &Rig, path: &str, objects: &[Value]) -> Outcome {
     let named = objects.iter().flat_map(|object| {
         let made = (object["kind"] == "Namespace").then(|| &object["metadata"]["name"]);
@@ -160,11 +161,11 @@ async fn accepted(rig: &Rig, path: &str, objects: &[Value]) -> Outcome {
         "-k",
         path,
     ];
-    let said = rig.bed.kubectl(&args).await.map_err(text)?;
-    let accepted = said
+    let output = rig.bed.kubectl(&args).await.map_err(text)?;
+    let accepted = output
         .lines()
         .filter(|line| line.contains("(server dry run)"));
-    ensure(accepted.count() == objects.len(), &said)
+    ensure(accepted.count() == objects.len(), &output)
 }
 
 /// Linkerd's AuthorizationPolicy.

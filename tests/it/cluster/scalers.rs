@@ -1,11 +1,11 @@
-//! Autoscalers on a real API server, with KEDA's own schema but without KEDA.
+//! Are autoscalers handled on a real API server? KEDA's CRDs are installed, KEDA is not.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use testbed::wait::until;
 
-use super::rig::{Outcome, PATIENCE, Scenario, ensure, text};
+use super::{Outcome, PATIENCE, Scenario, ensure, text};
 use flagger_rs::snapshot::Kind;
 
 const PAUSED: &str = "/metadata/annotations/autoscaling.keda.sh~1paused-replicas";
@@ -14,7 +14,7 @@ async fn scaler(s: &Scenario<'_>, name: &str) -> Result<Value, String> {
     s.get(Kind::ScaledObject, name).await
 }
 
-/// Whether the target's scaler is paused, and how many pods the target has.
+/// Whether the ScaledObject of the target is paused and the target has no pods.
 async fn asleep(s: &Scenario<'_>) -> Result<bool, String> {
     let target = s.get(Kind::Deployment, "podinfo").await?;
     let scaler = scaler(s, "podinfo-so").await?;
@@ -27,7 +27,7 @@ async fn asleep(s: &Scenario<'_>) -> Result<bool, String> {
     Ok(paused)
 }
 
-pub async fn a_scaled_object_rests_with_its_target_and_loses_none_of_its_fields(
+pub async fn a_scaled_object_is_paused_with_its_target_and_keeps_all_its_fields(
     s: Scenario<'_>,
 ) -> Outcome {
     s.podinfo().await?;
@@ -86,18 +86,22 @@ pub async fn a_scaled_object_rests_with_its_target_and_loses_none_of_its_fields(
     s.rig.bed.fakes.success_rate(&s.ns, 97.5);
     s.image("3.1.2").await?;
     s.phase("Failed").await?;
-    until(PATIENCE, "the rolled back target to rest", async || {
-        if asleep(&s).await? {
-            Ok(())
-        } else {
-            Err("awake".to_owned())
-        }
-    })
+    until(
+        PATIENCE,
+        "the rolled back target to have no pods",
+        async || {
+            if asleep(&s).await? {
+                Ok(())
+            } else {
+                Err("awake".to_owned())
+            }
+        },
+    )
     .await
     .map_err(text)
 }
 
-pub async fn a_missing_scaler_is_said_and_waited_for(s: Scenario<'_>) -> Outcome {
+pub async fn a_missing_scaler_is_reported_and_waited_for(s: Scenario<'_>) -> Outcome {
     s.podinfo().await?;
     s.delete("hpa", "podinfo").await?;
     s.canary(json!({"stepWeight": 50})).await?;

@@ -1,9 +1,10 @@
 //! A node agent: binds pods to its one node, makes them Running and Ready, and removes them when they are deleted.
 //!
-//! No container runs. The tag of a pod's first image selects its behaviour: `broken…` never becomes ready, `slowN` after N seconds.
+//! No container runs. The tag of a pod's first image selects its behaviour: `broken…` never becomes ready, `slowN` becomes ready after N
+//! seconds. Of `half…`, every second pod of a ReplicaSet becomes ready (of `halfcanary…`, all pods of a primary do).
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -81,6 +82,8 @@ async fn node(client: Client) {
 
 async fn pods(client: Client) {
     let started = Arc::new(Mutex::new(HashSet::new()));
+    // The pods of each ReplicaSet, in the order in which they were made.
+    let mut siblings = HashMap::<_, Vec<_>>::new();
     let all: Api<Pod> = Api::all(client.clone());
     let mut changes = watcher(all, watcher::Config::default())
         .default_backoff()
@@ -105,8 +108,15 @@ async fn pods(client: Client) {
             .insert(uid.clone())
         {
             let (client, started) = (client.clone(), started.clone());
+            let of = pod.metadata.generate_name.clone();
+            let siblings = siblings.entry(of.unwrap_or_default()).or_default();
+            let number = siblings.iter().position(|sibling| *sibling == uid);
+            let will_be_ready = becomes_ready(&pod, number.unwrap_or(siblings.len()));
+            if number.is_none() {
+                siblings.push(uid.clone());
+            }
             tokio::spawn(async move {
-                if run(client, &pod).await.is_err() {
+                if run(client, &pod, will_be_ready).await.is_err() {
                     // The pod's next change tries again.
                     started
                         .lock()
@@ -118,7 +128,23 @@ async fn pods(client: Client) {
     }
 }
 
-async fn run(client: Client, pod: &Pod) -> Result<(), kube::Error> {
+/// The tag of its first image.
+fn tag(pod: &Pod) -> &str {
+    let mut containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let image = containers.next().and_then(|first| first.image.as_deref());
+    let parts = image.and_then(|image| image.rsplit_once(':'));
+    parts.map_or("", |(_, tag)| tag)
+}
+
+/// Whether a pod becomes ready, after so many others of the same ReplicaSet.
+fn becomes_ready(pod: &Pod, number: usize) -> bool {
+    let tag = tag(pod);
+    let is_primary = pod.name_any().contains("-primary-");
+    let is_half = tag.starts_with("half") && !(tag.starts_with("halfcanary") && is_primary);
+    !tag.starts_with("broken") && (!is_half || number.is_multiple_of(2))
+}
+
+async fn run(client: Client, pod: &Pod, will_be_ready: bool) -> Result<(), kube::Error> {
     let pods: Api<Pod> = Api::namespaced(client, &pod.namespace().unwrap_or_default());
     let name = pod.name_any();
     if pod
@@ -131,16 +157,7 @@ async fn run(client: Client, pod: &Pod) -> Result<(), kube::Error> {
             .create_subresource("binding", &name, &PostParams::default(), &binding)
             .await?;
     }
-    let mut containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    let image = containers
-        .next()
-        .and_then(|container| container.image.clone())
-        .unwrap_or_default();
-    let tag = image
-        .rsplit_once(':')
-        .map(|(_, tag)| tag.to_owned())
-        .unwrap_or_default();
-    let delay = tag
+    let delay = tag(pod)
         .strip_prefix("slow")
         .and_then(|seconds| seconds.parse().ok())
         .map_or(READY, Duration::from_secs);
@@ -151,7 +168,7 @@ async fn run(client: Client, pod: &Pod) -> Result<(), kube::Error> {
         &Patch::Strategic(status(pod, start, false)),
     )
     .await?;
-    if tag.starts_with("broken") {
+    if !will_be_ready {
         return Ok(());
     }
     sleep(delay).await;

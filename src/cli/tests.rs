@@ -1,0 +1,243 @@
+use std::collections::BTreeMap;
+
+use super::*;
+
+fn run(args: &[&str], env: &[(&str, &str)]) -> Result<Config, Exit> {
+    let env: BTreeMap<_, _> = env
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect();
+    match parse(args.iter().map(|arg| (*arg).to_owned()), |name| {
+        env.get(name).cloned()
+    })? {
+        Command::Run(config) => Ok(*config),
+        Command::Crds | Command::Check(..) => panic!("another command"),
+    }
+}
+
+#[test]
+fn check_takes_the_flags_of_the_operator_and_an_output_format() {
+    let check = |args: &[&str]| parse(args.iter().map(|arg| (*arg).to_owned()), |_| None);
+    let Ok(Command::Check(config, Output::Json)) = check(&[
+        "check",
+        "-o",
+        "json",
+        "-mesh-provider=nginx",
+        "-namespace=n",
+    ]) else {
+        panic!("no check");
+    };
+    assert_eq!(config.settings.mesh_provider, "nginx");
+    assert_eq!(config.namespace.as_deref(), Some("n"));
+    assert!(matches!(
+        check(&["check"]),
+        Ok(Command::Check(_, Output::Table))
+    ));
+    for (args, problem) in [
+        (
+            &["check", "-o=yaml"][..],
+            "invalid value \"yaml\" for flag -o: must be table or json",
+        ),
+        (&["-o=json"], "flag provided but not defined: -o"),
+        (
+            &["-namespace=n", "check"],
+            "check must be the first argument",
+        ),
+    ] {
+        let exit = check(args).unwrap_err();
+        assert_eq!((exit.code, exit.text.lines().next().unwrap()), (2, problem));
+    }
+}
+
+#[test]
+fn command_lines_of_flagger_are_understood() {
+    let config = run(
+        &[
+            "-log-level=info",
+            "--port",
+            "8081",
+            "-enable-leader-election",
+            "-enable-config-tracking=false",
+            "-include-label-prefix=a,b",
+            "-v=4",
+        ],
+        &[],
+    )
+    .unwrap();
+    assert_eq!(
+        (
+            config.log_level.as_str(),
+            config.port,
+            config.leader_election,
+            config.settings.config_tracking
+        ),
+        ("info", 8081, true, false)
+    );
+    assert_eq!(config.settings.include_label_prefix, ["a", "b"]);
+    assert_eq!(
+        config.settings.selector_labels,
+        ["app", "name", "app.kubernetes.io/name"]
+    );
+    assert_eq!(config.lease_namespace, "kube-system");
+    assert_eq!(run(&["-namespace=n"], &[]).unwrap().lease_namespace, "n");
+}
+
+#[test]
+fn environment_variables_win_over_flags() {
+    let config = run(
+        &[
+            "-slack-url=http://flag",
+            "-event-webhook=http://flag",
+            "-msteams-proxy-url=http://flag",
+        ],
+        &[
+            ("SLACK_URL", "http://env"),
+            ("EVENT_WEBHOOK_URL", ""),
+            ("MSTEAMS_URL", "http://env"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.slack.url.unwrap().0, "http://env");
+    assert_eq!(config.teams.url.unwrap().0, "http://env");
+    assert_eq!(config.teams.proxy.unwrap().0, "http://flag");
+    assert_eq!(config.event_webhook.unwrap().0, "http://flag");
+}
+
+#[test]
+fn an_invalid_command_line_exits_with_2_and_prints_the_usage() {
+    for (args, problem) in [
+        (
+            &["-nonsense"][..],
+            "flag provided but not defined: -nonsense",
+        ),
+        (&["-port"], "flag needs an argument: -port"),
+        (
+            &["-port=x"],
+            "invalid value \"x\" for flag -port: parse error",
+        ),
+        (&["---port=1"], "bad flag syntax: ---port=1"),
+        (&["-=1"], "bad flag syntax: -=1"),
+        (
+            &["-threadiness=two"],
+            "invalid value \"two\" for flag -threadiness: parse error",
+        ),
+        (
+            &["-port=70000"],
+            "invalid value \"70000\" for flag -port: value out of range",
+        ),
+        (
+            &["-version=x"],
+            "invalid boolean value \"x\" for -version: parse error",
+        ),
+    ] {
+        let exit = run(args, &[]).unwrap_err();
+        assert_eq!((exit.code, exit.text.lines().next().unwrap()), (2, problem));
+        assert!(exit.text.contains("Usage of flagger"));
+    }
+    assert_eq!(run(&["-h"], &[]).unwrap_err().code, 0);
+    assert!(
+        run(&["-version"], &[])
+            .unwrap_err()
+            .text
+            .starts_with("Flagger version ")
+    );
+}
+
+#[test]
+fn numbers_have_the_syntax_of_go() {
+    assert_eq!(run(&["-port=08080"], &[]).unwrap().port, 8080);
+    for value in ["-1", "+5", "0x10", "1_000", "017"] {
+        assert!(
+            run(&[&format!("-kubeconfig-qps={value}")], &[]).is_ok(),
+            "{value}"
+        );
+    }
+    for (text, value) in [
+        ("-0x1F", Some(-31)),
+        ("0b101", Some(5)),
+        ("0o17", Some(15)),
+        ("017", Some(15)),
+        ("0x_1f", Some(31)),
+        ("0", Some(0)),
+        ("-9223372036854775808", Some(i64::MIN)),
+        ("9223372036854775808", None),
+        ("08", None),
+        ("_1", None),
+        ("1__0", None),
+        ("1_", None),
+        ("+-1", None),
+        ("--1", None),
+        ("0x-1", None),
+        ("", None),
+        ("1.5", None),
+        ("0x", None),
+    ] {
+        assert_eq!(syntax::integer(text), value, "{text:?}");
+    }
+}
+
+#[test]
+fn flags_end_where_they_end_in_go() {
+    for args in [
+        &["--", "-nonsense"][..],
+        &["-", "-nonsense"],
+        &["x", "-nonsense"],
+    ] {
+        assert!(run(args, &[]).is_ok(), "{args:?}");
+    }
+    assert_eq!(
+        run(&["-cluster-name", "-port"], &[])
+            .unwrap()
+            .settings
+            .cluster_name,
+        "-port"
+    );
+}
+
+#[test]
+fn an_unsupported_mesh_provider_causes_a_warning() {
+    assert!(
+        run(&["-mesh-provider=istio"], &[])
+            .unwrap()
+            .warnings
+            .is_empty()
+    );
+    assert_eq!(
+        run(&["-mesh-provider=skipper"], &[]).unwrap().warnings,
+        [
+            "flag -mesh-provider: skipper is not supported yet, only contour, gatewayapi:v1, gatewayapi:v1beta1, istio, kubernetes, linkerd, nginx, osm, smi:v1alpha1, smi:v1alpha2 and smi:v1alpha3 are"
+        ]
+    );
+    assert_eq!(
+        run(&["-mesh-provider=gatewayapi"], &[]).unwrap().warnings,
+        ["unknown mesh router provider 'gatewayapi', using istio"]
+    );
+}
+
+#[test]
+fn a_flag_without_effect_causes_a_warning() {
+    assert_eq!(
+        run(&["-threadiness=4"], &[]).unwrap().warnings,
+        ["flag -threadiness has no effect"]
+    );
+}
+
+#[test]
+fn secrets_are_not_printed() {
+    assert!(!format!("{:?}", run(&["-slack-token=hush"], &[]).unwrap()).contains("hush"));
+}
+
+#[test]
+fn the_table_of_flags_is_sorted_and_is_the_usage() {
+    assert!(FLAGS.is_sorted_by_key(|flag| flag.name));
+    let usage = run(&["-h"], &[]).unwrap_err().text;
+    for flag in FLAGS {
+        let (name, help) = (flag.name, flag.help());
+        assert!(
+            usage.contains(&format!("  -{name}\n    \t{help}")),
+            "{name}"
+        );
+    }
+    let meshes = "osm, smi:v1alpha1, smi:v1alpha2, smi:v1alpha3. (default istio)";
+    assert!(usage.contains(meshes), "{usage}");
+}

@@ -1,0 +1,25 @@
+//! Reading the answers of metric servers: the parts that several providers share.
+
+use serde::de::DeserializeOwned;
+
+use super::error::MetricError;
+use crate::snapshot::{HttpResponse, excerpt, go};
+
+/// Returns the body of an answer with status 200; any other status is an error. (The text is that of Flagger's Datadog provider. Its
+/// texts for New Relic and Dynatrace print the status wrongly.)
+pub fn accepted(response: &HttpResponse) -> Result<&str, MetricError> {
+    let HttpResponse { status, body } = response;
+    if *status == 200 {
+        return Ok(body);
+    }
+    let status = go::status(*status);
+    Err(MetricError::Refused(format!("{}: {status}", excerpt(body))))
+}
+
+/// Parses a body of JSON.
+pub fn json<T: DeserializeOwned>(body: &str) -> Result<T, MetricError> {
+    serde_json::from_str(body).map_err(|error| MetricError::NotJson {
+        reason: go::json_error(&error, body),
+        body: excerpt(body),
+    })
+}

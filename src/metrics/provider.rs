@@ -1,0 +1,139 @@
+//! The contract between this crate and one provider of metrics. `providers/` has an implementation per file.
+
+use std::{
+    cmp::Ordering,
+    fmt,
+    hash::{Hash, Hasher},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use super::{
+    endpoint::{Credentials, Endpoint},
+    error::{MetricError, OfflineError, ServerError},
+};
+use crate::{
+    api::{duration, metric_template::MetricTemplateProvider},
+    snapshot::{HttpRequest, HttpResponse, excerpt},
+};
+
+/// The window of a metric without `interval`. (Flagger's providers that need one fail instead.)
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// A kind of metric server: how to build requests for it and how to read its answers.
+pub trait Provider: Sync {
+    /// The `type` of its MetricTemplates.
+    fn name(&self) -> &'static str;
+
+    /// Reads address, credentials and window for a metric.
+    fn access(&self, setup: &Setup<'_>) -> Result<Access, ServerError>;
+
+    /// The request for the value of a query. `now` is the end of the window.
+    fn query(&self, access: &Access, query: &str, now: Timestamp) -> HttpRequest;
+
+    /// The request that shows whether the server is reachable and accepts the credentials.
+    fn probe(&self, access: &Access) -> HttpRequest;
+
+    /// Reads the value from the answer to a query. The caller turns `NaN` into [`MetricError::NoValues`].
+    fn value(&self, response: &HttpResponse) -> Result<f64, MetricError>;
+
+    /// Reads the answer to the probe. Unless a provider decides otherwise, the server is online if it answers with status 200.
+    fn online(&self, answer: Result<&HttpResponse, MetricError>) -> Result<(), OfflineError> {
+        match answer {
+            Ok(HttpResponse { status: 200, .. }) => Ok(()),
+            Ok(response) => {
+                let refused = MetricError::Refused(excerpt(&response.body));
+                Err(OfflineError::Call(refused))
+            }
+            Err(error) => Err(OfflineError::Call(error)),
+        }
+    }
+}
+
+/// The settings that a provider builds its access from.
+#[derive(Clone, Copy)]
+pub struct Setup<'a> {
+    /// The `provider` of the MetricTemplate.
+    pub spec: &'a MetricTemplateProvider,
+    /// The values of the template's Secret, if it names one.
+    pub credentials: Option<&'a Credentials>,
+    /// The metric's `interval`.
+    pub interval: Option<&'a str>,
+}
+
+impl Setup<'_> {
+    /// The time that a metric is measured over; one minute if the metric has no `interval`.
+    pub fn window(&self) -> Result<Duration, ServerError> {
+        match self.interval.filter(|interval| !interval.is_empty()) {
+            Some(interval) => duration::read(interval).map_err(ServerError::InvalidInterval),
+            None => Ok(WINDOW),
+        }
+    }
+}
+
+/// The address of one server, the credentials for it, and the window of a metric. Its `Debug` shows no credentials.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Access {
+    /// The address and the credentials.
+    pub endpoint: Endpoint,
+    /// How far back a query reaches. Zero for providers whose queries contain their window.
+    pub window: Duration,
+}
+
+impl Access {
+    /// Access for a provider whose queries contain their window.
+    pub const fn without_window(endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            window: Duration::ZERO,
+        }
+    }
+}
+
+/// Replaces each run of white space by one space (Flagger: `prometheus.go` and `graphite.go`).
+pub fn collapsed(query: &str) -> String {
+    let mut collapsed = String::with_capacity(query.len());
+    for c in query.chars() {
+        if !c.is_whitespace() {
+            collapsed.push(c);
+        } else if !collapsed.ends_with(' ') {
+            collapsed.push(' ');
+        }
+    }
+    collapsed
+}
+
+// A provider is its name: these make a server a value that can be compared and printed.
+
+impl fmt::Debug for dyn Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl PartialEq for dyn Provider {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for dyn Provider {}
+
+impl PartialOrd for dyn Provider {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for dyn Provider {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.name().cmp(other.name())
+    }
+}
+
+impl Hash for dyn Provider {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name().hash(state);
+    }
+}

@@ -1,0 +1,199 @@
+//! PURE: the names of providers (`spec.provider`, `-mesh-provider`), and the router and the built-in metrics that each name stands for.
+//!
+//! A new provider is a row of [`PROVIDERS`]. Parsing, error texts, the warning about an unknown `-mesh-provider` and its help text follow
+//! from the table.
+
+mod error;
+
+use crate::{
+    api::canary::TargetRef,
+    metrics::observer::{self, Observer},
+    routers::{self, Router, provider_name},
+    snapshot::Snapshot,
+};
+pub use error::ProviderError;
+
+/// A provider, and its support in this version of the operator.
+#[derive(Debug)]
+pub struct Provider {
+    /// The names that mean this provider.
+    pub pattern: Pattern,
+    /// The router.
+    pub router: Support<dyn Router>,
+    /// The queries of the built-in metrics.
+    pub queries: Support<dyn Observer>,
+}
+
+/// The names that mean a provider.
+#[derive(Clone, Copy, Debug)]
+pub enum Pattern {
+    /// Only this name.
+    Exactly(&'static str),
+    /// All names that begin with this.
+    Prefix(&'static str),
+}
+
+/// The support for a provider.
+#[derive(Debug)]
+pub enum Support<T: ?Sized + 'static> {
+    /// This version supports it.
+    Supported(&'static T),
+    /// Flagger supports it, but this version does not.
+    NotYet,
+    /// Flagger does not know the name here, and takes Istio's router or queries.
+    Istio,
+}
+
+use Pattern::{Exactly, Prefix};
+use Support::{NotYet, Supported};
+
+/// All providers that Flagger knows (Flagger: `pkg/router/factory.go`, `pkg/metrics/observers/factory.go`). The first row whose pattern
+/// matches a name counts. A name that no row matches means Istio, for routing and for built-in metrics, as in Flagger.
+#[rustfmt::skip]
+pub static PROVIDERS: &[Provider] = &[
+    row(Exactly("istio"), Supported(&routers::istio::Istio), Supported(&observer::istio::Istio)),
+    row(Exactly("kubernetes"), Supported(&routers::kubernetes::Kubernetes), Supported(&observer::http::Http)),
+    row(Exactly("contour"), Supported(&routers::contour::Contour), Supported(&observer::contour::Contour)),
+    row(Exactly("nginx"), Supported(&routers::nginx::Nginx), Supported(&observer::nginx::Nginx)),
+    row(Exactly("linkerd"), Supported(&routers::smi::Smi::V1Alpha1), Supported(&observer::linkerd::Linkerd)),
+    row(Exactly("osm"), Supported(&routers::smi::Smi::V1Alpha2), Supported(&observer::osm::Osm)),
+    row(Prefix("smi:v1alpha1"), Supported(&routers::smi::Smi::V1Alpha1), Support::Istio),
+    row(Prefix("smi:v1alpha2"), Supported(&routers::smi::Smi::V1Alpha2), Support::Istio),
+    row(Prefix("smi:v1alpha3"), Supported(&routers::smi::Smi::V1Alpha3), Support::Istio),
+    row(Prefix("gatewayapi:v1beta1"), Supported(&routers::gateway_api::GatewayApi::V1Beta1), Supported(&observer::http::Http)),
+    row(Prefix("gatewayapi:v1"), Supported(&routers::gateway_api::GatewayApi::V1), Supported(&observer::http::Http)),
+    // Flagger has no router of this name, but its observers know it. So it is with the prefix `appmesh` below.
+    row(Prefix("gatewayapi"), Support::Istio, Supported(&observer::http::Http)),
+    row(Exactly("apisix"), NotYet, NotYet),
+    row(Exactly("appmesh"), NotYet, NotYet),
+    row(Prefix("appmesh:v1beta2"), NotYet, NotYet),
+    row(Prefix("appmesh"), Support::Istio, NotYet),
+    row(Prefix("gloo"), NotYet, NotYet),
+    row(Exactly("knative"), NotYet, NotYet),
+    row(Exactly("kuma"), NotYet, NotYet),
+    row(Exactly("skipper"), NotYet, NotYet),
+    row(Exactly("traefik"), NotYet, NotYet),
+];
+
+const fn row(
+    pattern: Pattern,
+    router: Support<dyn Router>,
+    queries: Support<dyn Observer>,
+) -> Provider {
+    Provider {
+        pattern,
+        router,
+        queries,
+    }
+}
+
+impl Provider {
+    /// The row for a name; `None` if Flagger does not know the name.
+    fn named(name: &str) -> Option<&'static Self> {
+        PROVIDERS
+            .iter()
+            .find(|provider| provider.pattern.matches(name))
+    }
+
+    /// The name, or the beginning of all names.
+    pub const fn name(&self) -> &'static str {
+        match self.pattern {
+            Exactly(name) | Prefix(name) => name,
+        }
+    }
+}
+
+impl Pattern {
+    fn matches(self, name: &str) -> bool {
+        match self {
+            Self::Exactly(exact) => name == exact,
+            Self::Prefix(prefix) => name.starts_with(prefix),
+        }
+    }
+}
+
+/// The router of a canary.
+pub fn router(snapshot: &Snapshot) -> Result<&'static dyn Router, ProviderError> {
+    router_named(provider_name(snapshot))
+}
+
+/// The router of a provider.
+pub fn router_named(provider: &str) -> Result<&'static dyn Router, ProviderError> {
+    match Provider::named(provider).map(|provider| &provider.router) {
+        Some(Supported(router)) => Ok(*router),
+        Some(NotYet) => Err(ProviderError::router(provider)),
+        Some(Support::Istio) | None => Ok(&routers::istio::Istio),
+    }
+}
+
+/// Whether Flagger knows this name of a provider. If not, it routes with Istio.
+pub fn is_known(provider: &str) -> bool {
+    Provider::named(provider).is_some_and(|provider| !matches!(provider.router, Support::Istio))
+}
+
+/// The names of all providers whose routers are supported, in alphabetical order.
+pub fn routed() -> Vec<&'static str> {
+    sorted(|provider| matches!(provider.router, Supported(_)))
+}
+
+/// The names of all providers whose routers and built-in metrics are supported, in alphabetical order.
+fn measured() -> Vec<&'static str> {
+    sorted(|provider| {
+        matches!(
+            (&provider.router, &provider.queries),
+            (Supported(_), Supported(_))
+        )
+    })
+}
+
+fn sorted(is_listed: impl Fn(&Provider) -> bool) -> Vec<&'static str> {
+    let listed = PROVIDERS.iter().filter(|provider| is_listed(provider));
+    let mut names: Vec<_> = listed.map(Provider::name).collect();
+    names.sort_unstable();
+    names
+}
+
+/// The queries of a canary's built-in metrics.
+pub fn observer(snapshot: &Snapshot) -> Result<&'static dyn Observer, ProviderError> {
+    observer_named(&metrics_provider(snapshot))
+}
+
+/// The provider of a canary's built-in metrics, as messages name it.
+pub fn metrics_provider(snapshot: &Snapshot) -> String {
+    let spec = &snapshot.canary.spec;
+    let flag = &snapshot.settings.mesh_provider;
+    metrics_provider_name(flag, spec.provider.as_deref(), &spec.target_ref)
+}
+
+fn observer_named(provider: &str) -> Result<&'static dyn Observer, ProviderError> {
+    match Provider::named(provider).map(|provider| &provider.queries) {
+        Some(Supported(observer)) => Ok(*observer),
+        Some(NotYet) => Err(ProviderError::queries(provider)),
+        Some(Support::Istio) | None => Ok(&observer::istio::Istio),
+    }
+}
+
+/// The provider of built-in metrics: the canary's own, or that of the flag `-mesh-provider`. If the flag names Linkerd, its
+/// proxies measure whatever router the Canary names. A core Service as target makes the name one with the suffix `:service`, which most
+/// rows do not match (Flagger: `pkg/controller/scheduler_metrics.go`).
+fn metrics_provider_name(flag: &str, own: Option<&str>, target: &TargetRef) -> String {
+    let flag = if flag.contains("crossover") {
+        "crossover"
+    } else {
+        flag
+    };
+    let provider = match own.filter(|own| !own.is_empty()) {
+        Some(_) if flag.contains("linkerd") => "linkerd",
+        Some(own) => own,
+        None => flag,
+    };
+    let is_knative = target.api_version.starts_with("serving.knative.dev/");
+    if target.kind == "Service" && !is_knative {
+        format!("{provider}:service")
+    } else {
+        provider.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,257 @@
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::*;
+use crate::{metrics::observer::tests::QUERIES, routers::tests::ROUTERS};
+
+/// The Debug form of a router, which names it.
+fn router_of(provider: &str) -> Option<String> {
+    let router = router_named(provider).ok()?;
+    Some(format!("{router:?}"))
+}
+
+fn observer_of(provider: &str) -> Option<String> {
+    let observer = observer_named(provider).ok()?;
+    Some(format!("{observer:?}"))
+}
+
+fn target(kind: &str, api_version: &str) -> TargetRef {
+    TargetRef {
+        api_version: api_version.to_owned(),
+        kind: kind.to_owned(),
+        name: "podinfo".to_owned(),
+    }
+}
+
+#[test]
+fn a_provider_is_routed_refused_or_taken_for_istio() {
+    for (name, router) in [
+        ("istio", Some("Istio")),
+        ("", Some("Istio")),
+        ("kubernetes", Some("Kubernetes")),
+        ("kubernetes:service", Some("Istio")),
+        ("gatewayapi:v1", Some("V1")),
+        ("gatewayapi:v1alpha2", Some("V1")),
+        ("gatewayapi:v1beta1", Some("V1Beta1")),
+        ("gatewayapi", Some("Istio")),
+        ("smi", Some("Istio")),
+        ("appmesh", None),
+        ("appmesh:v1beta1", Some("Istio")),
+        ("appmesh:v1beta2", None),
+        ("gloo-edge", None),
+        ("skipper", None),
+        ("contour", Some("Contour")),
+        ("nginx", Some("Nginx")),
+        ("linkerd", Some("V1Alpha1")),
+        ("smi:v1alpha1:istio", Some("V1Alpha1")),
+        ("osm", Some("V1Alpha2")),
+        ("smi:v1alpha2", Some("V1Alpha2")),
+        ("smi:v1alpha3", Some("V1Alpha3")),
+    ] {
+        assert_eq!(router_of(name).as_deref(), router, "{name}");
+    }
+}
+
+#[test]
+fn a_name_is_known_if_flagger_has_a_router_of_that_name() {
+    for name in [
+        "istio",
+        "smi:v1alpha1:istio",
+        "skipper",
+        "appmesh",
+        "gatewayapi:v1",
+    ] {
+        assert!(is_known(name), "{name}");
+    }
+    for name in ["", "gatewayapi", "appmesh:v1beta1", "smi", "foo"] {
+        assert!(!is_known(name), "{name}");
+    }
+}
+
+#[test]
+fn the_error_lists_the_supported_providers() {
+    assert_eq!(
+        router_named("skipper").unwrap_err().to_string(),
+        "skipper is not supported yet, only contour, gatewayapi:v1, gatewayapi:v1beta1, istio, kubernetes, linkerd, nginx, osm, smi:v1alpha1, smi:v1alpha2 and smi:v1alpha3 are"
+    );
+    assert_eq!(
+        observer_named("appmesh:service").unwrap_err().to_string(),
+        "built-in metrics of appmesh:service are not supported yet, only those of contour, gatewayapi:v1, gatewayapi:v1beta1, istio, kubernetes, linkerd, nginx and osm are"
+    );
+}
+
+#[test]
+fn the_observer_follows_from_the_flag_the_canary_and_the_target() {
+    let deployment = target("Deployment", "apps/v1");
+    let service = target("Service", "v1");
+    let knative = target("Service", "serving.knative.dev/v1");
+    for (flag, own, target, name, observer) in [
+        ("istio", None, &deployment, "istio", Some("Istio")),
+        ("istio", Some(""), &deployment, "istio", Some("Istio")),
+        (
+            "istio",
+            Some("kubernetes"),
+            &deployment,
+            "kubernetes",
+            Some("Http"),
+        ),
+        (
+            "istio",
+            Some("kubernetes"),
+            &service,
+            "kubernetes:service",
+            Some("Istio"),
+        ),
+        (
+            "gatewayapi:v1",
+            None,
+            &service,
+            "gatewayapi:v1:service",
+            Some("Http"),
+        ),
+        ("gatewayapi", None, &deployment, "gatewayapi", Some("Http")),
+        (
+            "linkerd",
+            Some("gatewayapi:v1"),
+            &deployment,
+            "linkerd",
+            Some("Linkerd"),
+        ),
+        (
+            "smi:v1alpha1:linkerd",
+            None,
+            &deployment,
+            "smi:v1alpha1:linkerd",
+            Some("Istio"),
+        ),
+        (
+            "smi:crossover",
+            None,
+            &deployment,
+            "crossover",
+            Some("Istio"),
+        ),
+        (
+            "smi:crossover",
+            Some("istio"),
+            &deployment,
+            "istio",
+            Some("Istio"),
+        ),
+        ("nginx", None, &service, "nginx:service", Some("Istio")),
+        ("appmesh", None, &service, "appmesh:service", None),
+        ("istio", None, &knative, "istio", Some("Istio")),
+    ] {
+        let provider = metrics_provider_name(flag, own, target);
+        assert_eq!(provider, name, "{flag} {own:?}");
+        assert_eq!(
+            observer_of(&provider).as_deref(),
+            observer,
+            "{flag} {own:?}"
+        );
+    }
+}
+
+#[test]
+fn a_longer_name_means_the_provider_only_if_its_pattern_is_a_prefix() {
+    for (provider, observer) in [
+        ("linkerd", Some("Linkerd")),
+        ("linkerd:service", Some("Istio")),
+        ("osm", Some("Osm")),
+        ("contour", Some("Contour")),
+        ("nginx", Some("Nginx")),
+        ("smi:v1alpha2", Some("Istio")),
+        ("appmesh:v1beta1", None),
+        ("skipper", None),
+        ("gloo", None),
+    ] {
+        assert_eq!(observer_of(provider).as_deref(), observer, "{provider}");
+    }
+}
+
+/// The first row that matches counts, so a longer pattern must come before the prefix that it begins with.
+#[test]
+fn every_provider_of_the_table_is_found_under_its_own_name() {
+    for provider in PROVIDERS {
+        let found = Provider::named(provider.name()).unwrap();
+        assert_eq!(found.name(), provider.name());
+    }
+}
+
+#[test]
+fn every_router_has_a_row_in_the_table_of_the_router_tests() {
+    for provider in PROVIDERS {
+        let Supported(router) = provider.router else {
+            continue;
+        };
+        let row = ROUTERS.iter().find(|row| row.provider == provider.name());
+        let row = row.unwrap_or_else(|| panic!("no test row for {}", provider.name()));
+        assert_eq!(format!("{:?}", row.router), format!("{router:?}"));
+    }
+}
+
+#[test]
+fn every_observer_has_a_row_in_the_table_of_the_query_tests() {
+    for provider in PROVIDERS {
+        let Supported(observer) = provider.queries else {
+            continue;
+        };
+        let observer = format!("{observer:?}");
+        let mut rows = QUERIES.iter();
+        assert!(
+            rows.any(|row| format!("{:?}", row.0) == observer),
+            "{observer}"
+        );
+    }
+}
+
+/// The API server refuses a Canary with another provider.
+#[test]
+fn the_crd_allows_exactly_the_providers_that_flagger_routes() {
+    let canaries: Value = include_str!("../../crds/ALL-IN-ONE.yaml")
+        .split("\n---\n")
+        .map(|crd| serde_saphyr::from_str(crd).unwrap())
+        .find(|crd: &Value| crd["spec"]["names"]["kind"] == "Canary")
+        .unwrap();
+    let schema = &canaries["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let allowed = &schema["properties"]["spec"]["properties"]["provider"]["enum"];
+    let allowed = allowed.as_array().into_iter().flatten();
+    let allowed: BTreeSet<_> = allowed.filter_map(Value::as_str).collect();
+    let routed = PROVIDERS
+        .iter()
+        .filter(|provider| is_known(provider.name()));
+    let routed: BTreeSet<_> = routed.map(Provider::name).collect();
+    assert_eq!(routed, allowed);
+}
+
+/// Comparable form of names in documents: `App Mesh` is `appmesh`.
+fn squeezed(text: &str) -> String {
+    let kept = text.chars().filter(|c| c.is_alphanumeric());
+    kept.collect::<String>().to_lowercase()
+}
+
+#[test]
+fn the_documents_name_every_provider() {
+    let readme = squeezed(include_str!("../../README.md"));
+    let docs = squeezed(include_str!("../lib.rs"));
+    for provider in PROVIDERS {
+        let family = provider.name().split(':').next().unwrap();
+        match provider.router {
+            Supported(_) => assert!(readme.contains(family), "README.md lacks {family}"),
+            NotYet => assert!(docs.contains(family), "src/lib.rs lacks {family}"),
+            Support::Istio => {}
+        }
+    }
+}
+
+#[test]
+fn the_overlays_start_the_operator_with_supported_providers() {
+    let readme = include_str!("../../kustomize/README.md");
+    let named = readme.split("`-mesh-provider=").skip(1);
+    let named: BTreeSet<_> = named.filter_map(|rest| rest.split('`').next()).collect();
+    assert!(named.len() > 3, "{named:?}");
+    for name in named {
+        assert!(is_known(name) && router_named(name).is_ok(), "{name}");
+    }
+}

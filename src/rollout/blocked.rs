@@ -1,0 +1,92 @@
+//! The reasons why a decision cannot go on for now.
+
+use super::{
+    messages,
+    plan::{Decision, Requeue},
+};
+use crate::{
+    providers::ProviderError,
+    routers::RouteError,
+    snapshot::{Kind, Snapshot},
+};
+
+/// An obstacle. The operator reports it as a Warning event at each tick, in this wording, and changes nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Blocked {
+    /// This version releases no workloads of that kind.
+    #[error("{0} is no kind of target")]
+    UnknownTargetKind(String),
+    /// The target does not exist.
+    #[error("{} {name}.{namespace} get query error: {resource} {name:?} not found", kind.name().to_lowercase())]
+    TargetNotFound {
+        /// The kind of the target.
+        kind: Kind,
+        /// `plural.group`, as the API server names the resource.
+        resource: String,
+        /// The name of the target.
+        name: String,
+        /// The Canary's namespace.
+        namespace: String,
+    },
+    /// A config that the pods cannot start without does not exist.
+    #[error("{}", config_not_found(*kind, name, namespace))]
+    ConfigNotFound {
+        /// ConfigMap or Secret.
+        kind: Kind,
+        /// The name of the config.
+        name: String,
+        /// The Canary's namespace.
+        namespace: String,
+    },
+    /// The primary cannot be created.
+    #[error("createPrimary{} failed: {cause}", kind.name())]
+    CannotCreatePrimary {
+        /// The kind of the primary.
+        kind: Kind,
+        /// The obstacle.
+        cause: Box<Blocked>,
+    },
+    /// Traffic would move to a workload that has no ready pod.
+    #[error("{workload}.{namespace} has no ready pod: traffic stays where it is")]
+    NoReadyPod {
+        /// The workload that would get the traffic.
+        workload: String,
+        /// The Canary's namespace.
+        namespace: String,
+    },
+    /// A rollback was to go on that had not begun: a defect of the operator.
+    #[error("no rollback is under way")]
+    NoRollback,
+    /// The provider is not supported yet.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// The routes cannot be read or written.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// The workload or its autoscaler are not as they must be.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Blocked {
+    /// The decision to wait for the next tick and to report the obstacle.
+    pub fn report(&self, snapshot: &Snapshot) -> Decision {
+        let event = messages::warning(snapshot, self.to_string());
+        Decision::Wait(Requeue::AtTick, vec![event])
+    }
+}
+
+impl From<String> for Blocked {
+    fn from(reason: String) -> Self {
+        Self::Other(reason)
+    }
+}
+
+/// Flagger's text, in which each function that passes the error on adds a part.
+fn config_not_found(kind: Kind, name: &str, namespace: &str) -> String {
+    let (lower, plural) = (kind.name().to_lowercase(), kind.plural());
+    let wrapped = format!("{lower} {name}.{namespace} get query error: ");
+    // Flagger's inner message has two spaces for a ConfigMap.
+    let inner = wrapped.replacen("configmap ", "configmap  ", 1);
+    format!("GetTargetConfigs failed: {wrapped}{inner}{plural} {name:?} not found")
+}

@@ -1,0 +1,122 @@
+//! Reads the MetricTemplates of a canary and their Secrets from the snapshot.
+
+use crate::{
+    api::{
+        canary::{CanaryMetric, CrossNamespaceRef},
+        metric_template::{MetricTemplate, MetricTemplateSpec},
+    },
+    metrics::{Server, ServerError},
+    snapshot::{Kind, ObjectRef, Snapshot, secret},
+};
+
+/// Why a template has no server. Each `Display` text is Flagger's.
+#[derive(Debug, thiserror::Error)]
+pub enum TemplateError {
+    /// The template does not exist.
+    #[error("Metric template {full} error: metrictemplate.flagger.app {name:?} not found")]
+    NotFound {
+        /// `NAME.NAMESPACE` of the template.
+        full: String,
+        /// Its name.
+        name: String,
+    },
+    /// The template is not a MetricTemplate as the CRD defines it.
+    #[error("Metric template {full} error: {error}")]
+    Invalid {
+        /// `NAME.NAMESPACE` of the template.
+        full: String,
+        /// The text of the JSON parser.
+        error: serde_json::Error,
+    },
+    /// The template's Secret does not exist.
+    #[error("Metric template {full} secret {secret} error: secrets {secret:?} not found")]
+    NoSecret {
+        /// `NAME.NAMESPACE` of the template.
+        full: String,
+        /// The name of the Secret.
+        secret: String,
+    },
+    /// The template's provider is incomplete or unknown.
+    #[error("Metric template {full} provider {type_} error: {error}")]
+    Provider {
+        /// `NAME.NAMESPACE` of the template.
+        full: String,
+        /// The `type` of the provider.
+        type_: String,
+        /// The reason.
+        error: ServerError,
+    },
+}
+
+/// The objects to read for a template: the template itself, and its Secret once the template is in the snapshot.
+pub fn needs(snapshot: &Snapshot, to: &CrossNamespaceRef) -> Vec<ObjectRef> {
+    let template = reference(snapshot, to);
+    let secret = snapshot
+        .objects
+        .get(&template)
+        .and_then(|t| t.pointer("/spec/provider/secretRef/name")?.as_str())
+        .map(|name| secret_of(&template, name));
+    secret.into_iter().chain([template]).collect()
+}
+
+/// The name of a template; without a namespace it is in the Canary's.
+pub fn reference(snapshot: &Snapshot, to: &CrossNamespaceRef) -> ObjectRef {
+    let namespace = to
+        .namespace
+        .clone()
+        .filter(|namespace| !namespace.is_empty());
+    ObjectRef {
+        kind: Kind::MetricTemplate,
+        namespace: namespace.unwrap_or_else(|| snapshot.namespace().to_owned()),
+        name: to.name.clone(),
+    }
+}
+
+/// Reads a metric's template and builds its server.
+pub fn read(
+    snapshot: &Snapshot,
+    to: &CrossNamespaceRef,
+    metric: &CanaryMetric,
+) -> Result<(MetricTemplateSpec, Server), TemplateError> {
+    let object = reference(snapshot, to);
+    let full = || format!("{}.{}", object.name, object.namespace);
+    let Some(found) = snapshot.objects.get(&object) else {
+        return Err(TemplateError::NotFound {
+            full: full(),
+            name: object.name.clone(),
+        });
+    };
+    let template = serde_json::from_value(found.clone());
+    let template: MetricTemplate = template.map_err(|error| TemplateError::Invalid {
+        full: full(),
+        error,
+    })?;
+    let provider = &template.spec.provider;
+    let credentials = match &provider.secret_ref {
+        Some(secret) => {
+            let found = snapshot.objects.get(&secret_of(&object, &secret.name));
+            Some(secret::values(found.ok_or_else(|| {
+                TemplateError::NoSecret {
+                    full: full(),
+                    secret: secret.name.clone(),
+                }
+            })?))
+        }
+        None => None,
+    };
+    let server = Server::of(provider, credentials.as_ref(), metric.interval.as_deref());
+    let server = server.map_err(|error| TemplateError::Provider {
+        full: full(),
+        type_: provider.type_.clone(),
+        error,
+    })?;
+    Ok((template.spec, server))
+}
+
+fn secret_of(template: &ObjectRef, name: &str) -> ObjectRef {
+    ObjectRef {
+        kind: Kind::Secret,
+        namespace: template.namespace.clone(),
+        name: name.to_owned(),
+    }
+}

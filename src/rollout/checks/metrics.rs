@@ -1,0 +1,211 @@
+//! The metrics of a step. All are queried at the same time, and all failures are reported, in Flagger's order (Flagger:
+//! `pkg/controller/scheduler_metrics.go`).
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::{
+    hooks::Stage,
+    metric_query::{Check, Source, Unqueryable, ask, checks},
+    metric_templates,
+};
+use crate::{
+    api::{canary::CanaryPhase, duration},
+    metrics::{MetricError, observer::Builtin},
+    providers::{self, ProviderError},
+    rollout::plan::Evidence,
+    snapshot::{ObjectRef, Snapshot, go},
+};
+
+/// The objects that the checks of the current phase need: MetricTemplates and the Secrets that they name.
+pub fn needs(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
+    let analysed = [
+        CanaryPhase::New,
+        CanaryPhase::Initializing,
+        CanaryPhase::Progressing,
+        CanaryPhase::WaitingPromotion,
+    ];
+    if !analysed.contains(&snapshot.phase()) {
+        return BTreeSet::new();
+    }
+    checks(&snapshot.canary)
+        .iter()
+        .filter_map(|check| check.metric.template_ref.as_ref())
+        .flat_map(|reference| metric_templates::needs(snapshot, reference))
+        .collect()
+}
+
+/// Checks all metrics: the questions to ask first, or the reasons why metrics hold the release back.
+pub fn check(snapshot: &Snapshot, evidence: &Evidence) -> Stage<Vec<String>> {
+    let checks = checks(&snapshot.canary);
+    let mut questions = Vec::new();
+    let mut halts = Vec::new();
+    for check in &checks {
+        match check.value(snapshot, evidence) {
+            Stage::Ask(more) => questions.extend(more),
+            Stage::Done(Err(error)) => halts.push(error.to_string()),
+            Stage::Done(Ok(value)) => halts.extend(check.halt(snapshot, value)),
+        }
+    }
+    if questions.is_empty() {
+        Stage::Done(halts)
+    } else {
+        Stage::Ask(questions)
+    }
+}
+
+/// The values that are known in this step, by the name of the metric, as the operator exports them. Durations are in seconds.
+pub fn samples(snapshot: &Snapshot, evidence: &Evidence) -> Vec<(String, f64)> {
+    if evidence.is_empty() {
+        return Vec::new();
+    }
+    checks(&snapshot.canary)
+        .iter()
+        .filter_map(|check| match check.value(snapshot, evidence) {
+            Stage::Done(Ok(Ok(value))) => Some((check.metric.name.clone(), check.exported(value))),
+            _ => None,
+        })
+        .collect()
+}
+
+impl Check<'_> {
+    /// The question to ask first, or the value of the metric. The outer error is the reason why the metric cannot be queried at all.
+    fn value(
+        &self,
+        snapshot: &Snapshot,
+        evidence: &Evidence,
+    ) -> Stage<Result<Result<f64, MetricError>, Unqueryable>> {
+        let query = match self.query(snapshot) {
+            Ok(query) => query,
+            Err(problem) => return Stage::Done(Err(problem)),
+        };
+        match ask(&format!("metric {}", self.place), &query, evidence) {
+            Stage::Ask(questions) => Stage::Ask(questions),
+            Stage::Done(answer) => {
+                let value = answer.and_then(|response| query.server.value(response));
+                Stage::Done(Ok(value.map(|value| self.rounded(snapshot, value))))
+            }
+        }
+    }
+
+    /// Rounds a built-in duration down to whole milliseconds.
+    fn rounded(&self, snapshot: &Snapshot, value: f64) -> f64 {
+        match (&self.source, providers::observer(snapshot)) {
+            (Source::Builtin(Builtin::Duration), Ok(observer)) => observer.millis(value),
+            _ => value,
+        }
+    }
+
+    fn exported(&self, value: f64) -> f64 {
+        if matches!(self.source, Source::Builtin(Builtin::Duration)) {
+            value / 1000.0
+        } else {
+            value
+        }
+    }
+
+    /// The reason why this metric holds the release back; `None` if it does not.
+    fn halt(&self, snapshot: &Snapshot, value: Result<f64, MetricError>) -> Option<String> {
+        let value = match value {
+            Ok(value) => value,
+            Err(error) => return Some(self.no_value(snapshot, &error)),
+        };
+        let (min, max) = self.bounds();
+        let (sign, bound) = match (min, max) {
+            (Some(min), _) if value < min => ('<', min),
+            (_, Some(max)) if value > max => ('>', max),
+            _ => return None,
+        };
+        let name = snapshot.full_name();
+        Some(match self.source {
+            Source::Builtin(Builtin::SuccessRate) => {
+                format!(
+                    "Halt {name} advancement success rate {}% {sign} {}%",
+                    two_places(value),
+                    go::float(bound)
+                )
+            }
+            Source::Builtin(Builtin::Duration) => {
+                format!(
+                    "Halt {name} advancement request duration {} {sign} {}",
+                    millis(value),
+                    millis(bound)
+                )
+            }
+            _ => format!(
+                "Halt {name} advancement {} {} {sign} {}",
+                self.metric.name,
+                two_places(value),
+                go::float(bound)
+            ),
+        })
+    }
+
+    /// The least and the greatest acceptable value. A bare `threshold` is the minimum of a success rate and the maximum of any other metric.
+    fn bounds(&self) -> (Option<f64>, Option<f64>) {
+        let (min, max) = match &self.metric.threshold_range {
+            Some(range) => (range.min, range.max),
+            None => {
+                let threshold = self.metric.threshold.unwrap_or(0.0);
+                match self.source {
+                    Source::Builtin(Builtin::SuccessRate) => (Some(threshold), None),
+                    _ => (None, Some(threshold)),
+                }
+            }
+        };
+        match self.source {
+            Source::Builtin(Builtin::Duration) => (min.map(f64::trunc), max.map(f64::trunc)),
+            _ => (min, max),
+        }
+    }
+
+    fn no_value(&self, snapshot: &Snapshot, error: &MetricError) -> String {
+        let metric = &self.metric.name;
+        let none = error.is_none();
+        let failure = |builtin| match providers::observer(snapshot) {
+            Ok(observer) => observer.failure(builtin, error),
+            Err(why) => why.to_string(),
+        };
+        match self.source {
+            Source::Builtin(builtin) if none => {
+                let provider = providers::metrics_provider(snapshot);
+                let text = format!(
+                    "Halt advancement no values found for {provider} metric {metric} probably {} is not receiving traffic",
+                    snapshot.full_target()
+                );
+                match builtin {
+                    Builtin::SuccessRate => format!("{text}: {}", failure(builtin)),
+                    Builtin::Duration => text,
+                }
+            }
+            Source::Builtin(builtin) => format!("Prometheus query failed: {}", failure(builtin)),
+            Source::Inline(_) if none => {
+                format!("Halt advancement no values found for metric: {metric}")
+            }
+            Source::Inline(_) => format!("Prometheus query failed for {metric}: {error}"),
+            _ if none => {
+                format!("Halt advancement no values found for custom metric: {metric}: {error}")
+            }
+            _ => format!("Metric query failed for {metric}: {error}"),
+        }
+    }
+}
+
+/// The reason why this version does not support the built-in metrics of a canary; `None` if it does.
+pub fn unsupported(snapshot: &Snapshot) -> Option<ProviderError> {
+    let is_builtin = |check: &Check<'_>| matches!(check.source, Source::Builtin(_));
+    let any = checks(&snapshot.canary).iter().any(is_builtin);
+    providers::observer(snapshot).err().filter(|_| any)
+}
+
+/// Go's `%.2f`.
+fn two_places(value: f64) -> String {
+    if value.is_finite() {
+        format!("{value:.2}")
+    } else {
+        go::float(value)
+    }
+}
+
+fn millis(value: f64) -> String {
+    duration::display(Duration::from_secs_f64((value.max(0.0) / 1000.0).min(9e9)))
+}

@@ -1,0 +1,81 @@
+//! The exact texts of all events and alerts of a release. They are Flagger's, to the letter, where Flagger has such an event.
+//!
+//! - [`run`]: the course of a run, from its start to the promotion.
+//! - [`checks`]: hooks, gates and metrics.
+//! - [`outcome`]: how a run ended.
+
+pub mod checks;
+pub mod outcome;
+pub mod run;
+
+use jiff::Timestamp;
+
+use crate::{
+    api::canary::{CanaryPhase, CanaryStatus},
+    notifications::{EventKind, Notification, Severity, alert, webhook},
+    snapshot::Snapshot,
+};
+
+/// A Warning event about the canary in its current phase.
+pub fn warning(snapshot: &Snapshot, message: String) -> Notification {
+    event_in(snapshot, EventKind::Warning, message, snapshot.phase())
+}
+
+/// A Normal event about the canary in its current phase.
+pub fn normal(snapshot: &Snapshot, message: String) -> Notification {
+    event_in(snapshot, EventKind::Normal, message, snapshot.phase())
+}
+
+/// An event for which event webhooks are told another phase than the current one.
+pub fn event_in(
+    snapshot: &Snapshot,
+    kind: EventKind,
+    message: String,
+    phase: CanaryPhase,
+) -> Notification {
+    Notification::Event {
+        kind,
+        message,
+        phase,
+        checksum: webhook::checksum(snapshot.status()),
+    }
+}
+
+/// A Normal event about a status that is committed before the event is sent.
+pub fn normal_after(status: &CanaryStatus, message: String) -> Notification {
+    Notification::Event {
+        kind: EventKind::Normal,
+        message,
+        phase: status.phase,
+        checksum: webhook::checksum(status),
+    }
+}
+
+/// An alert without the fields that describe the canary.
+pub fn alert(snapshot: &Snapshot, severity: Severity, text: &str) -> Notification {
+    Notification::Alert {
+        severity,
+        text: text.to_owned(),
+        fields: alert::fields(&snapshot.settings.cluster_name, None),
+        opens: None,
+    }
+}
+
+/// An Info alert with the fields that describe the canary.
+pub fn describing_alert(snapshot: &Snapshot, text: &str) -> Notification {
+    Notification::Alert {
+        severity: Severity::Info,
+        text: text.to_owned(),
+        fields: alert::fields(&snapshot.settings.cluster_name, Some(&snapshot.canary)),
+        opens: None,
+    }
+}
+
+/// Marks an alert as the announcement of a phase that was entered at this time: a process sends it once, although each reconcile
+/// repeats it until a step of the phase is on record.
+pub fn announcing(mut notification: Notification, entered: Option<Timestamp>) -> Notification {
+    if let Notification::Alert { opens, .. } = &mut notification {
+        *opens = entered;
+    }
+    notification
+}

@@ -1,0 +1,111 @@
+//! The notifications of an outcome, in the order in which they are sent.
+
+use super::{alert, describing_alert, event_in, normal};
+use crate::{
+    api::canary::CanaryPhase,
+    notifications::{EventKind, Notification, Severity},
+    rollout::status::Outcome,
+    snapshot::Snapshot,
+};
+
+/// The events and the alert of an outcome. `ended_in` is the phase in which the run ended: event webhooks are told it.
+pub fn notifications(
+    snapshot: &Snapshot,
+    outcome: &Outcome,
+    ended_in: CanaryPhase,
+) -> Vec<Notification> {
+    let target = snapshot.full_target();
+    let info = |text| alert(snapshot, Severity::Info, text);
+    match outcome {
+        Outcome::FailedChecks(_) | Outcome::Manual(_) | Outcome::NotReady(_) => {
+            rolled_back(snapshot, outcome, ended_in)
+        }
+        Outcome::FailedPromotion(why) => vec![
+            event_in(
+                snapshot,
+                EventKind::Warning,
+                format!("Promotion of {target} failed, primary not ready: {why}"),
+                CanaryPhase::Promoting,
+            ),
+            alert(
+                snapshot,
+                Severity::Error,
+                &format!("Promotion failed, primary not ready: {why}"),
+            ),
+        ],
+        Outcome::Initialized => vec![describing_alert(
+            snapshot,
+            &format!(
+                "New {} detected, initialization completed.",
+                snapshot.canary.spec.target_ref.kind
+            ),
+        )],
+        Outcome::Promoted => vec![
+            normal(
+                snapshot,
+                format!("Promotion completed! Scaling down {target}"),
+            ),
+            info("Canary analysis completed successfully, promotion finished."),
+        ],
+        Outcome::Skipped => vec![
+            normal(
+                snapshot,
+                format!("Promotion completed! Canary analysis was skipped for {target}"),
+            ),
+            info("Canary analysis was skipped, promotion finished."),
+        ],
+        Outcome::Reverted => vec![
+            normal(
+                snapshot,
+                format!("Run ended without a promotion: {target} is back at the promoted revision"),
+            ),
+            info("The target is back at the promoted revision, canary analysis ended."),
+        ],
+    }
+}
+
+/// The notifications of a rollback.
+fn rolled_back(snapshot: &Snapshot, outcome: &Outcome, ended_in: CanaryPhase) -> Vec<Notification> {
+    let name = snapshot.full_name();
+    let warning = |text, phase| event_in(snapshot, EventKind::Warning, text, phase);
+    let rolling_back = |why: &str| warning(format!("Rolling back {name} {why}"), ended_in);
+    let scaling_down = warning(
+        format!("Canary failed! Scaling down {name}"),
+        CanaryPhase::Failed,
+    );
+    let mut notifications = Vec::new();
+    if let Outcome::Manual(hook) = outcome {
+        notifications.push(warning(format!("Rollback check {hook} passed"), ended_in));
+    }
+    let (event, alerted) = match outcome {
+        Outcome::FailedChecks(n) => (
+            rolling_back(&format!("failed checks threshold reached {n}")),
+            alert(
+                snapshot,
+                Severity::Error,
+                &format!("Failed checks threshold reached {n}"),
+            ),
+        ),
+        Outcome::Manual(_) => (
+            rolling_back("manual webhook invoked"),
+            alert(
+                snapshot,
+                Severity::Warn,
+                "Rolling back manual webhook invoked",
+            ),
+        ),
+        _ => {
+            let why = outcome.message();
+            (
+                rolling_back(&format!("progress deadline exceeded {why}")),
+                alert(
+                    snapshot,
+                    Severity::Error,
+                    &format!("Progress deadline exceeded {why}"),
+                ),
+            )
+        }
+    };
+    notifications.extend([event, scaling_down, alerted]);
+    notifications
+}

@@ -1,0 +1,157 @@
+//! The events of a run: initialization, start, steps, promotion, deletion.
+
+use jiff::Timestamp;
+
+use super::{announcing, describing_alert, event_in, normal, normal_after, warning};
+use crate::{
+    api::canary::{CanaryPhase, CanaryStatus},
+    notifications::{EventKind, Notification},
+    snapshot::Snapshot,
+};
+
+/// The providers of all metrics can be reached.
+pub fn metric_providers_available(snapshot: &Snapshot) -> Notification {
+    let text = "all the metrics providers are available!";
+    normal(snapshot, text.to_owned())
+}
+
+/// The provider of a metric cannot be reached, for this reason.
+pub fn metric_provider_missing(snapshot: &Snapshot, why: &str) -> Notification {
+    let text = format!("Error checking metric providers: {why}");
+    warning(snapshot, text)
+}
+
+/// Traffic cannot move to the primary yet.
+pub fn primary_without_ready_pod(snapshot: &Snapshot) -> Notification {
+    let name = snapshot.canary.primary_workload_name();
+    let text = format!("{name}.{} has no ready pod yet", snapshot.namespace());
+    warning(snapshot, text)
+}
+
+/// The initialization is complete; `status` is the one that says so.
+pub fn initialized(snapshot: &Snapshot, status: &CanaryStatus) -> Notification {
+    let text = format!("Initialization done! {}", snapshot.full_name());
+    normal_after(status, text)
+}
+
+/// A user suspended the canary.
+pub fn suspended(snapshot: &Snapshot) -> Notification {
+    let text = "skipping canary run as object is suspended";
+    normal(snapshot, text.to_owned())
+}
+
+/// A run starts: the target is scaled up.
+pub fn started(snapshot: &Snapshot) -> Notification {
+    let text = format!(
+        "New revision detected! Scaling up {}",
+        snapshot.full_target()
+    );
+    event_in(snapshot, EventKind::Normal, text, CanaryPhase::Progressing)
+}
+
+/// The alert that a run has started; `entered` is when, if the alert may have to be repeated.
+pub fn start_alert(snapshot: &Snapshot, entered: Option<Timestamp>) -> Notification {
+    let text = "New revision detected, progressing canary analysis.";
+    announcing(describing_alert(snapshot, text), entered)
+}
+
+/// The target changed during a run.
+pub fn restarted(snapshot: &Snapshot) -> Notification {
+    let text = format!(
+        "New revision detected! Restarting analysis for {}",
+        snapshot.full_target()
+    );
+    normal(snapshot, text)
+}
+
+/// The first checks of a run begin.
+pub fn analysis_starts(snapshot: &Snapshot) -> Notification {
+    let text = format!("Starting canary analysis for {}", snapshot.full_target());
+    normal(snapshot, text)
+}
+
+/// The weight of the canary goes up.
+pub fn canary_weight(snapshot: &Snapshot, weight: u8) -> Notification {
+    let name = snapshot.full_name();
+    normal(snapshot, format!("Advance {name} canary weight {weight}"))
+}
+
+/// Another iteration begins.
+pub fn iteration(snapshot: &Snapshot, iteration: i64, all: i64) -> Notification {
+    let name = snapshot.full_name();
+    let text = format!("Advance {name} canary iteration {iteration}/{all}");
+    normal(snapshot, text)
+}
+
+/// All traffic moves to the canary, the last step of blue/green.
+pub fn all_traffic_to_canary(snapshot: &Snapshot, was_mirrored: bool) -> Notification {
+    let text = if was_mirrored {
+        "Stop traffic mirroring and route all traffic to canary"
+    } else {
+        "Routing all traffic to canary"
+    };
+    normal(snapshot, text.to_owned())
+}
+
+/// The spec asks for A/B testing, but the provider cannot route.
+pub fn no_ab_testing(snapshot: &Snapshot) -> Notification {
+    let text = "A/B testing is not supported when using the kubernetes provider";
+    warning(snapshot, text.to_owned())
+}
+
+/// The spec asks for weights, but the provider cannot route; iterations are used instead.
+pub fn no_weights(snapshot: &Snapshot, iterations: i64) -> [Notification; 2] {
+    let text = "Progressive traffic is not supported when using the kubernetes provider";
+    let instead = format!("Setting canaryAnalysis.iterations: {iterations}");
+    [text.to_owned(), instead].map(|text| warning(snapshot, text))
+}
+
+/// The canary lost its pods and gets no traffic any more.
+pub fn withdrawn(snapshot: &Snapshot) -> Notification {
+    let text = format!(
+        "Halt {} advancement {} has no ready pod: routing all traffic to primary",
+        snapshot.full_name(),
+        snapshot.full_target()
+    );
+    warning(snapshot, text)
+}
+
+/// The promotion begins: the primary gets the target's template.
+pub fn copying(snapshot: &Snapshot) -> Notification {
+    let text = format!(
+        "Copying {} template spec to {}-primary.{}",
+        snapshot.full_target(),
+        snapshot.canary.spec.target_ref.name,
+        snapshot.namespace()
+    );
+    normal(snapshot, text)
+}
+
+/// The weight of the primary goes up during the promotion.
+pub fn primary_weight(snapshot: &Snapshot, weight: u8) -> Notification {
+    let name = snapshot.full_name();
+    normal(snapshot, format!("Advance {name} primary weight {weight}"))
+}
+
+/// All traffic moves to the promoted primary.
+pub fn all_traffic_to_primary(snapshot: &Snapshot) -> Notification {
+    normal(snapshot, "Routing all traffic to primary".to_owned())
+}
+
+/// The Canary was deleted and its objects are given back. Flagger, too, tells event webhooks the phase that ends.
+pub fn terminating(snapshot: &Snapshot) -> Notification {
+    let text = format!("Terminating canary {}", snapshot.full_name());
+    normal(snapshot, text)
+}
+
+/// The target is not ready to take the traffic back.
+pub fn not_ready_to_terminate(snapshot: &Snapshot, why: &str) -> Notification {
+    let text = format!("canary not ready during finalizing: {why}");
+    warning(snapshot, text)
+}
+
+/// Everything is given back; the Canary can go.
+pub fn terminated(snapshot: &Snapshot) -> Notification {
+    let text = format!("Terminated canary {}", snapshot.full_name());
+    normal(snapshot, text)
+}

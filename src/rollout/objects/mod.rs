@@ -1,0 +1,4 @@
+//! The writes that several phases have in common.
+
+mod traffic;
+mod workloads;

@@ -1,0 +1,282 @@
+//! The routed weights, and the writes that change them.
+
+use std::ops::ControlFlow;
+
+use crate::{
+    api::{
+        canary::{CanaryPhase, Strategy},
+        status::ConditionType,
+    },
+    notifications::Notification,
+    rollout::{
+        blocked::Blocked,
+        messages,
+        plan::{Decision, Plan, Requeue},
+        release::Release,
+        status::{StatusChange, transitions::is_between_runs},
+    },
+    routers::affinity::Cookies,
+    snapshot::{Kind, TargetKind, Weights, Write},
+};
+
+/// How the version reaches its users.
+impl Release<'_> {
+    /// Whether the provider can divide traffic. If not, there are no routes, and no events about routes.
+    pub fn splits_traffic(&self) -> bool {
+        self.router.splits_traffic()
+    }
+
+    /// The strategy. A provider that cannot divide traffic allows blue/green only.
+    pub fn strategy(&self) -> Strategy {
+        if self.splits_traffic() {
+            self.snapshot.canary.strategy()
+        } else {
+            Strategy::BlueGreen
+        }
+    }
+
+    /// The number of iterations of blue/green and A/B testing; 10 if the provider forces blue/green (as in Flagger).
+    pub fn iterations(&self) -> i64 {
+        let analysis = self.snapshot.canary.spec.analysis.as_ref();
+        let iterations = analysis.and_then(|analysis| analysis.iterations);
+        match iterations.unwrap_or(0) {
+            ..1 if !self.splits_traffic() => 10,
+            iterations => iterations,
+        }
+    }
+
+    /// Whether requests are mirrored to the canary before it gets any of its own.
+    pub fn mirrors(&self) -> bool {
+        let analysis = self.snapshot.canary.spec.analysis.as_ref();
+        self.router.mirrors() && analysis.is_some_and(|analysis| analysis.mirror)
+    }
+}
+
+/// The state of the routes.
+impl Release<'_> {
+    /// The routed weights.
+    pub fn weights(&self) -> Result<Weights, Blocked> {
+        Ok(self.router.current_weights(self.snapshot)?)
+    }
+
+    /// Whether clients reach the primary, through the routes and through the Service.
+    pub fn leads_to_primary(&self) -> bool {
+        let canary = &self.snapshot.canary;
+        let (label, value) = &self.selector;
+        let is_selected = || {
+            let apex = self.snapshot.object(Kind::Service, canary.apex_name())?;
+            let selected = apex.pointer("/spec/selector")?.get(label)?.as_str()?;
+            Some(selected == format!("{value}-primary"))
+        };
+        self.weights().is_ok_and(|now| now == Weights::PRIMARY)
+            && (self.kind == TargetKind::Service || is_selected().unwrap_or(false))
+    }
+
+    /// Whether the primary answers clients. After a failed promotion it does not: a fix must be able to start although the primary is not
+    /// ready.
+    pub fn primary_serves(&self) -> bool {
+        let all_on_canary =
+            self.splits_traffic() && self.weights().is_ok_and(|weights| weights.canary == 100);
+        !self.promotion_failed()
+            && (!all_on_canary || self.snapshot.canary.strategy() == Strategy::AbTesting)
+    }
+
+    /// Whether the primary still has a version with which it did not become ready.
+    pub fn promotion_failed(&self) -> bool {
+        let status = self.snapshot.status();
+        status.has_condition(ConditionType::PromotionFailed)
+    }
+
+    /// The weights for a version that must get no traffic: all to the primary. While the primary is broken, the weights stay.
+    pub fn fallback_weights(&self) -> Result<Weights, Blocked> {
+        if !self.promotion_failed() || self.snapshot.primary_has_ready_pods() {
+            return Ok(Weights::PRIMARY);
+        }
+        Ok(Weights::canary(self.weights()?.canary))
+    }
+
+    /// The decision to wait until the written weights are in force; `None` if they are. A router that has not caught up with a write of
+    /// the current tick is not reported.
+    pub fn routes_pending(&self) -> Option<Decision> {
+        let why = self.router.accepted(self.snapshot).err()?;
+        let mut routes = self.router.objects(&self.snapshot.canary).into_iter();
+        let is_fresh = self.router.lag(self.snapshot).is_some()
+            && routes.any(|route| self.snapshot.recently_written.contains(&route));
+        let event = (!is_fresh).then(|| messages::warning(self.snapshot, why.to_string()));
+        Some(Decision::Wait(Requeue::Ready, event.into_iter().collect()))
+    }
+
+    /// The decision to wait for proxies that lag behind the written routes; `None` if they do not. It is reported at a tick.
+    pub fn routes_lag(&self) -> Option<Decision> {
+        let why = self.router.lag(self.snapshot)?;
+        let tick = self.snapshot.tick.as_ref();
+        let event = tick.map(|_| messages::warning(self.snapshot, why.to_string()));
+        Some(Decision::Wait(Requeue::Ready, event.into_iter().collect()))
+    }
+}
+
+/// The writes of routes.
+impl Release<'_> {
+    /// The plan that routes these weights and commits this status. If the routes need cookies of session affinity that the status does not
+    /// have, the plan commits the cookies first.
+    pub fn move_traffic(
+        &self,
+        weights: &Weights,
+        step: StatusChange<'_>,
+        event: Option<Notification>,
+    ) -> Result<Decision, Blocked> {
+        let step = if weights.canary == 0 {
+            step.retire_cookies()
+        } else if let Some(cookies) = self.new_cookies() {
+            let kept = StatusChange::within_step(self.snapshot).with(|status| cookies.keep(status));
+            return Ok(Decision::commit(kept.build(), Vec::new()));
+        } else {
+            step
+        };
+        Ok(Decision::Do(Plan {
+            writes: self.set_weights(weights)?,
+            status: Some(step.build()),
+            notifications: event.into_iter().collect(),
+        }))
+    }
+
+    /// The cookies of session affinity that routes to the canary need and the status does not have.
+    fn new_cookies(&self) -> Option<Cookies> {
+        let Self {
+            snapshot, router, ..
+        } = self;
+        router.new_cookies(&snapshot.canary, snapshot.nonce)
+    }
+
+    /// The writes that route these weights; none if they are routed already. It is an error to raise the weight of a workload without a
+    /// ready pod while the other has one.
+    pub fn set_weights(&self, weights: &Weights) -> Result<Vec<Write>, Blocked> {
+        if !self.splits_traffic() {
+            return Ok(Vec::new());
+        }
+        let now = self.weights()?;
+        let no_ready_pod = |workload: String| Blocked::NoReadyPod {
+            workload,
+            namespace: self.snapshot.namespace().to_owned(),
+        };
+        if self.misses_primary(now, *weights) {
+            return Err(no_ready_pod(self.snapshot.canary.primary_workload_name()));
+        }
+        if self.misses_canary(now, *weights) {
+            let target = &self.snapshot.canary.spec.target_ref.name;
+            return Err(no_ready_pod(target.clone()));
+        }
+        Ok(self.router.set_weights(self.snapshot, weights)?)
+    }
+
+    /// Whether more requests would reach a primary without a ready pod, although the canary has one.
+    fn misses_primary(&self, now: Weights, then: Weights) -> bool {
+        let snapshot = self.snapshot;
+        then.primary > now.primary
+            && !snapshot.primary_has_ready_pods()
+            && snapshot.canary_has_ready_pods()
+    }
+
+    /// Whether more requests would reach a canary without a ready pod.
+    fn misses_canary(&self, now: Weights, then: Weights) -> bool {
+        then.canary > now.canary && !self.snapshot.canary_has_ready_pods()
+    }
+
+    /// The writes that create or repair the routes. The weights are those of the current phase; during a run they stay as they are routed,
+    /// or as the status has them if the routes are gone.
+    pub fn routes(&self) -> Result<Vec<Write>, Blocked> {
+        let status = self.snapshot.status();
+        if is_between_runs(status.phase) && status.canary_weight == 0 {
+            return self.routes_to(&Weights::PRIMARY);
+        }
+        let expected = self.expected_weights();
+        let weights = self.weights().unwrap_or({
+            if self.snapshot.canary_has_ready_pods() {
+                expected
+            } else {
+                Weights::PRIMARY
+            }
+        });
+        // In an A/B test the routed weight means all matching requests. Without the match it would mean the requests of all clients.
+        let weights = if weights.canary > expected.canary && !self.to_adopt() {
+            expected
+        } else {
+            weights
+        };
+        self.repaired(weights)
+    }
+
+    /// The writes that create or repair the routes and give them these weights.
+    pub fn routes_to(&self, weights: &Weights) -> Result<Vec<Write>, Blocked> {
+        let writes = self.repaired(*weights)?;
+        match self.weights() {
+            // A reconcile writes each object once: repaired routes get their weights in the next one.
+            Ok(now) if writes.is_empty() && now != *weights => self.set_weights(weights),
+            _ => Ok(writes),
+        }
+    }
+
+    /// The writes that create or repair the routes with these weights, or with the routed ones if these would reach no ready pod.
+    fn repaired(&self, weights: Weights) -> Result<Vec<Write>, Blocked> {
+        let weights = match self.weights() {
+            Ok(now) if self.misses_primary(now, weights) || self.misses_canary(now, weights) => now,
+            _ => weights,
+        };
+        let Self {
+            snapshot, selector, ..
+        } = self;
+        Ok(self.router.reconcile(snapshot, selector, &weights)?)
+    }
+
+    /// The weights that follow from the status.
+    fn expected_weights(&self) -> Weights {
+        use CanaryPhase as P;
+        let status = self.snapshot.status();
+        match (status.phase, self.strategy()) {
+            (P::Progressing | P::WaitingPromotion | P::Promoting, Strategy::AbTesting)
+                if status.iterations > 0 =>
+            {
+                Weights::CANARY
+            }
+            (P::Progressing | P::WaitingPromotion | P::Promoting, Strategy::BlueGreen)
+                if status.iterations > self.iterations() =>
+            {
+                Weights::CANARY
+            }
+            (P::Progressing | P::WaitingPromotion | P::Promoting | P::Failed, _) => {
+                Weights::canary(u8::try_from(status.canary_weight.clamp(0, 100)).unwrap_or(0))
+            }
+            _ => Weights::PRIMARY,
+        }
+    }
+
+    /// The writes that tell proxies of new Services before `coming` routes lead there, without those that were tried since the last tick.
+    pub fn announce(&self, coming: &[Write]) -> Vec<Write> {
+        let first = |write| self.router.announce(self.snapshot, write);
+        let mut writes: Vec<_> = coming.iter().filter_map(first).collect();
+        writes.retain(|write| !self.snapshot.recently_written.contains(&write.object));
+        writes
+    }
+
+    /// Whether a write was tried since the last tick: if another actor reverts it, the next attempt waits for the next tick. A write that
+    /// follows an announcement was not tried; one that removes temporary routes can wait.
+    pub fn is_tried(&self, coming: &Write) -> bool {
+        if self.router.is_announced(self.snapshot, coming) {
+            return self.weights().is_ok();
+        }
+        self.snapshot.recently_written.contains(&coming.object)
+    }
+
+    /// The write that removes routes which proxies no longer need; `None` if there are none.
+    pub fn tidy_routes(&self) -> Option<Write> {
+        self.router.tidy(self.snapshot)
+    }
+
+    /// Goes on with a value, or reports the obstacle.
+    pub fn or_report<T>(&self, result: Result<T, Blocked>) -> ControlFlow<Decision, T> {
+        match result {
+            Ok(value) => ControlFlow::Continue(value),
+            Err(blocked) => ControlFlow::Break(blocked.report(self.snapshot)),
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The writes of everything but routes: Services, the scale of the target, the primary, its configs and its autoscaler.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::{
+    rollout::{blocked::Blocked, release::Release, status::draining},
+    snapshot::{Action, Kind, TargetKind, Write, readiness::replicas, revision::is_ours},
+    workload::{
+        self, config,
+        metadata::{included, owner_reference},
+        primary::{self, Primary},
+        scaler::Scaler,
+        service::Services,
+        service_target,
+    },
+};
+
+impl Release<'_> {
+    fn services(&self) -> Services<'_> {
+        Services {
+            canary: &self.snapshot.canary,
+            selector: (&self.selector.0, &self.selector.1),
+            template: self
+                .target
+                .pointer("/spec/template")
+                .unwrap_or(&Value::Null),
+        }
+    }
+
+    /// The writes that create or repair the Services of the canary and of the primary. If the target is a Service, only a copy of it for
+    /// the canary is needed.
+    pub fn workload_services(&self) -> Vec<Write> {
+        let canary = &self.snapshot.canary;
+        let live = |name: &str| self.snapshot.object(Kind::Service, name);
+        if self.kind == TargetKind::Service {
+            let name = format!("{}-canary", canary.spec.target_ref.name);
+            let follows = service_target::canary_service(canary, self.target, live(&name));
+            return follows.into_iter().collect();
+        }
+        let services = self.services();
+        [
+            services.canary(live(&canary.canary_name())),
+            services.primary(live(&canary.primary_name())),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// The write that makes the Service that clients call select the primary's pods; `None` if it does.
+    pub fn apex_service(&self) -> Option<Write> {
+        let name = self.snapshot.canary.apex_name();
+        let live = self.snapshot.object(Kind::Service, name);
+        (self.kind != TargetKind::Service)
+            .then(|| self.services().apex(live))
+            .flatten()
+    }
+
+    /// The write that makes the Service that clients call select the target's pods again; `None` if it does.
+    pub fn restored_apex(&self) -> Option<Write> {
+        let name = self.snapshot.canary.apex_name();
+        let live = self.snapshot.object(Kind::Service, name);
+        (self.kind != TargetKind::Service)
+            .then(|| self.services().restored_apex(live))
+            .flatten()
+    }
+
+    /// The writes that scale the canary to zero; none if it is at zero. Its autoscaler is paused first: it would scale the canary up again.
+    pub fn scale_down(&self) -> Vec<Write> {
+        let pause = Scaler::of(self.snapshot).and_then(|scaler| scaler.pause());
+        let failure = format!(
+            "scaling down canary {} {} failed: ",
+            self.kind.kind().name(),
+            self.snapshot.full_target()
+        );
+        let down = workload::scale_to_zero(self.kind, self.target, failure);
+        pause.into_iter().chain(down).collect()
+    }
+
+    /// The writes that scale the canary up from zero and resume its autoscaler: to the autoscaler's minimum, or to the primary's replicas.
+    /// Returns none if the canary has pods, or if an autoscaler that may scale to zero did so during the analysis.
+    pub fn scale_up(&self) -> Vec<Write> {
+        let status = self.snapshot.status();
+        let is_analysed = status.canary_weight > 0 || status.iterations > 0;
+        let target = &self.snapshot.canary.spec.target_ref.name;
+        let target = self.snapshot.reference(self.kind.kind(), target);
+        let was_just_written = self.snapshot.recently_written.contains(&target);
+        let to = match &self.snapshot.canary.spec.autoscaler_ref {
+            Some(_) => Scaler::of(self.snapshot).map_or(1, |scaler| scaler.least()),
+            None => self.snapshot.primary().map_or(1, replicas),
+        };
+        self.wake(to, is_analysed || was_just_written)
+    }
+
+    /// The writes that resume the target's autoscaler and give a target at zero as many pods as the primary has. After the target was given
+    /// back, or when it is `late`, its scale is left to its autoscaler.
+    pub fn scale_to_primary(&self, late: bool) -> Vec<Write> {
+        let may_rest = late || draining::end(self.snapshot).is_some();
+        self.wake(self.snapshot.primary().map_or(1, replicas), may_rest)
+    }
+
+    /// `may_rest`: whether the autoscaler may keep the target at zero now.
+    fn wake(&self, to: i64, may_rest: bool) -> Vec<Write> {
+        let scaler = Scaler::of(self.snapshot);
+        let resume = scaler.as_ref().and_then(Scaler::resume);
+        let rests = may_rest && scaler.is_some_and(|scaler| scaler.may_rest());
+        let to = to.max(1);
+        let up = (self.is_scaled_to_zero() && !rests).then(|| {
+            let failure = format!(
+                "scaling up {} to {to} failed: ",
+                self.snapshot.full_target()
+            );
+            workload::scale_from_zero(self.kind, self.target, to, failure)
+        });
+        resume.into_iter().chain(up.flatten()).collect()
+    }
+
+    /// The writes that create the copies of the configs, then the primary.
+    fn create_primary(&self) -> Vec<Write> {
+        let mut writes = self.config_copies();
+        #[expect(
+            clippy::redundant_closure_for_method_calls,
+            reason = "the method is not general enough over lifetimes"
+        )]
+        writes.push(self.with_primary(|wanted| wanted.create()));
+        writes
+    }
+
+    /// The writes that give the primary the target's template and configs; none if it has them.
+    pub fn promote(&self) -> Vec<Write> {
+        let Some(primary) = self.snapshot.primary() else {
+            return self.create_primary();
+        };
+        let mut writes = self.config_copies();
+        writes.extend(self.with_primary(|wanted| wanted.promote(primary)));
+        writes
+    }
+
+    /// Whether the primary has the revision of this run, with the configs of this run.
+    pub fn is_promoted(&self) -> bool {
+        let status = self.snapshot.status();
+        let applied = status.last_applied_spec.clone().unwrap_or_default();
+        let was = |primary| {
+            [&self.configs, &status.tracked_configs]
+                .into_iter()
+                .any(|configs| {
+                    let id = self.flagger_id(&applied, configs.as_ref());
+                    self.with_primary(|wanted| wanted.was_promoted(primary, &id, &applied))
+                })
+        };
+        self.snapshot.primary().is_some_and(was)
+            || (!is_ours(&applied) && self.is_what_the_primary_runs())
+    }
+
+    /// The write that creates the primary's autoscaler, or in a promotion also updates it; `None` if it is up to date.
+    pub fn primary_scaler(&self, promotion: bool) -> Result<Option<Write>, Blocked> {
+        let Some(scaler) = Scaler::of(self.snapshot) else {
+            return Ok(None);
+        };
+        let write = if promotion {
+            scaler.promote()
+        } else {
+            scaler.create()
+        };
+        Ok(write?)
+    }
+
+    /// Calls `f` with the wanted primary.
+    pub fn with_primary<T>(&self, f: impl FnOnce(&Primary<'_>) -> T) -> T {
+        let settings = &self.snapshot.settings;
+        let name = self.snapshot.canary.primary_workload_name();
+        let id = self.flagger_id(&self.revision, self.configs.as_ref());
+        f(&Primary {
+            kind: self.kind,
+            target: self.target,
+            name: &name,
+            selector: (&self.selector.0, &self.selector.1),
+            selector_labels: &settings.selector_labels,
+            include_label_prefix: &settings.include_label_prefix,
+            tracked: &self.tracked,
+            flagger_id: &id,
+            owner: owner_reference(&self.snapshot.canary),
+            autoscaled: self.snapshot.canary.spec.autoscaler_ref.is_some(),
+        })
+    }
+
+    fn flagger_id(&self, revision: &str, configs: Option<&BTreeMap<String, String>>) -> String {
+        let configs = serde_json::to_string(&configs).unwrap_or_default();
+        primary::flagger_id(
+            self.snapshot
+                .canary
+                .metadata
+                .uid
+                .as_deref()
+                .unwrap_or_default(),
+            revision,
+            &configs,
+        )
+    }
+
+    /// The writes of the copies of configs that are missing or outdated.
+    pub fn config_copies(&self) -> Vec<Write> {
+        let owner = owner_reference(&self.snapshot.canary);
+        self.tracked
+            .iter()
+            .filter_map(|(kind, name)| {
+                let source = self.snapshot.object(*kind, name)?;
+                let labels = source
+                    .pointer("/metadata/labels")
+                    .and_then(Value::as_object)
+                    .cloned()
+                    .unwrap_or_default();
+                let labels = included(&labels, &self.snapshot.settings.include_label_prefix);
+                let copy = config::copy_name(name);
+                let existing = self.snapshot.object(*kind, &copy);
+                let object = config::copy(*kind, source, existing, labels, &owner)?;
+                let (action, verb) = if existing.is_some() {
+                    (Action::Replace(object), "updating")
+                } else {
+                    (Action::Create(object), "creating")
+                };
+                let failure = format!(
+                    "{verb} {} {copy}.{} failed: ",
+                    kind.name().to_lowercase(),
+                    self.snapshot.namespace()
+                );
+                Some(Write {
+                    object: self.snapshot.reference(*kind, &copy),
+                    action,
+                    failure,
+                })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,136 @@
+//! The next step of a version whose checks passed: more weight, another iteration, or the promotion.
+
+use std::ops::ControlFlow;
+
+use crate::{
+    api::canary::{CanaryPhase, Strategy},
+    notifications::Notification,
+    rollout::{
+        checks::gates,
+        messages::run,
+        plan::{Decision, Evidence},
+        release::Release,
+        status::StatusChange,
+    },
+    snapshot::Weights,
+};
+
+/// The next step of the canary's strategy.
+pub fn advance(
+    release: &Release<'_>,
+    evidence: &Evidence,
+    notifications: &mut Vec<Notification>,
+) -> ControlFlow<Decision, Decision> {
+    if !release.splits_traffic() {
+        notifications.extend(unsupported_strategy(release));
+    }
+    match release.strategy() {
+        Strategy::Canary => advance_weight(release, evidence, notifications),
+        Strategy::BlueGreen | Strategy::AbTesting => {
+            advance_iteration(release, evidence, notifications)
+        }
+    }
+}
+
+/// The warnings about a strategy that a provider without routes cannot follow.
+fn unsupported_strategy(release: &Release<'_>) -> Vec<Notification> {
+    let snapshot = release.snapshot;
+    let analysis = snapshot.canary.spec.analysis.as_ref();
+    let is_ab = analysis.is_some_and(|analysis| !analysis.match_.is_empty());
+    let is_blue_green = analysis.is_some_and(|analysis| analysis.iterations.unwrap_or(0) >= 1);
+    let mut warnings = Vec::new();
+    if is_ab {
+        warnings.push(run::no_ab_testing(snapshot));
+    }
+    if !is_blue_green {
+        warnings.extend(run::no_weights(snapshot, release.iterations()));
+    }
+    warnings
+}
+
+/// The status at the end of this step, with no more progress than clients have seen. If a user, or a reconcile that died, took the
+/// traffic back, the version takes its steps anew.
+pub fn reached<'a>(release: &Release<'a>, routed: Weights) -> StatusChange<'a> {
+    let step = StatusChange::end_step(release.snapshot);
+    match release.strategy() {
+        Strategy::Canary => step.with(|status| {
+            status.canary_weight = status.canary_weight.min(i64::from(routed.canary));
+        }),
+        Strategy::AbTesting if routed.canary == 0 => step.with(|status| status.iterations = 0),
+        Strategy::AbTesting | Strategy::BlueGreen => step,
+    }
+}
+
+/// Raises the weight, up to the greatest weight; then promotes.
+fn advance_weight(
+    release: &Release<'_>,
+    evidence: &Evidence,
+    notifications: &mut Vec<Notification>,
+) -> ControlFlow<Decision, Decision> {
+    let snapshot = release.snapshot;
+    let canary = &snapshot.canary;
+    let routed = release.or_report(release.weights())?;
+    let step = reached(release, routed);
+    let weight = step.clone().build().canary_weight;
+    if !routed.mirrored && snapshot.phase() != CanaryPhase::WaitingPromotion {
+        notifications.extend(gates::traffic(snapshot, evidence)?);
+    }
+    if weight >= canary.max_weight() {
+        notifications.extend(gates::promotion(snapshot, evidence)?);
+        return ControlFlow::Continue(promote(release));
+    }
+    let weights = if release.mirrors() && weight == 0 && !routed.mirrored {
+        Weights {
+            mirrored: true,
+            ..Weights::PRIMARY
+        }
+    } else {
+        let next = canary.next_weight(weight);
+        Weights::canary(u8::try_from(next.clamp(0, 100)).unwrap_or(100))
+    };
+    let step = step.with(|status| status.canary_weight = i64::from(weights.canary));
+    let event = run::canary_weight(snapshot, weights.canary);
+    release.or_report(release.move_traffic(&weights, step, Some(event)))
+}
+
+/// Begins another iteration; after the last one, promotes. Blue/green routes all traffic to the canary for one interval before that.
+fn advance_iteration(
+    release: &Release<'_>,
+    evidence: &Evidence,
+    notifications: &mut Vec<Notification>,
+) -> ControlFlow<Decision, Decision> {
+    let snapshot = release.snapshot;
+    let all = release.iterations();
+    let is_ab = release.strategy() == Strategy::AbTesting;
+    let routed = release.or_report(release.weights())?;
+    let step = reached(release, routed);
+    let done = step.clone().build().iterations;
+    if done < all {
+        let weights = match (is_ab, release.mirrors()) {
+            (true, _) => Weights::CANARY,
+            (false, true) if release.primary_serves() => Weights {
+                mirrored: true,
+                ..Weights::PRIMARY
+            },
+            (false, _) => routed,
+        };
+        let step = step.with(|status| status.iterations = done + 1);
+        let event = run::iteration(snapshot, done + 1, all);
+        return release.or_report(release.move_traffic(&weights, step, Some(event)));
+    }
+    notifications.extend(gates::promotion(snapshot, evidence)?);
+    if is_ab || (done > all && routed.canary == 100) {
+        return ControlFlow::Continue(promote(release));
+    }
+    let step = step.with(|status| status.iterations = all + 1);
+    let event = release
+        .splits_traffic()
+        .then(|| run::all_traffic_to_canary(snapshot, release.mirrors()));
+    release.or_report(release.move_traffic(&Weights::CANARY, step, event))
+}
+
+/// Records that the version is promoted, before the primary is touched. Flagger records it afterwards.
+fn promote(release: &Release<'_>) -> Decision {
+    let promoting = StatusChange::enter(release.snapshot, CanaryPhase::Promoting);
+    Decision::commit(promoting.build(), vec![run::copying(release.snapshot)])
+}

@@ -1,0 +1,153 @@
+//! The analysis (Flagger's phases Progressing and `WaitingPromotion`): at each tick the version is checked; then it advances or fails.
+
+use std::ops::ControlFlow;
+
+use super::{advance, new_revision, rollback, skip};
+use crate::{
+    api::canary::{CanaryPhase, WebhookType},
+    notifications::Notification,
+    rollout::{
+        blocked::Blocked,
+        checks::{
+            hooks::{self, HookResult, Signal, Stage},
+            metrics,
+        },
+        messages::{self, run},
+        plan::{Decision, Evidence, Requeue},
+        release::Release,
+        status::{Outcome, StatusChange},
+    },
+    snapshot::{Readiness, Snapshot},
+};
+
+/// One reconcile of a release under analysis.
+pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Blocked> {
+    let snapshot = release.snapshot;
+    if release.changed() {
+        return match new_revision::debounce(snapshot) {
+            Some(wait) => Ok(wait),
+            None => new_revision::changed(release),
+        };
+    }
+    if release.to_adopt() {
+        let adopted = new_revision::adopted(release);
+        return Ok(Decision::commit(adopted, Vec::new()));
+    }
+    let up = release.scale_up();
+    if !up.is_empty() {
+        return Ok(Decision::write(up));
+    }
+    let skips = snapshot.canary.skip_analysis();
+    if let Some(decision) = unready(release, skips) {
+        return Ok(decision);
+    }
+    let failed = snapshot.status().failed_checks;
+    let is_over = !skips && failed >= snapshot.canary.threshold();
+    // Flagger waits for the next tick, while clients still reach a version that is known to be bad.
+    if snapshot.tick.is_none() && !(is_over && failed > 0) {
+        return Ok(Decision::wait(Requeue::AtTick));
+    }
+    if skips {
+        return skip::decide(release);
+    }
+    if is_over {
+        return Ok(rollback::begin(snapshot, &Outcome::FailedChecks(failed)));
+    }
+    let mut notifications = Vec::new();
+    let (ControlFlow::Break(decision) | ControlFlow::Continue(decision)) =
+        step(release, evidence, &mut notifications);
+    Ok(decision.notifying(notifications))
+}
+
+/// The decision while the primary or the canary is not ready; `None` if both are, or if it is not yet time to report it.
+fn unready(release: &Release<'_>, skips: bool) -> Option<Decision> {
+    let snapshot = release.snapshot;
+    let primary = (!skips && release.primary_serves()).then(|| release.primary_readiness());
+    for readiness in primary
+        .into_iter()
+        .chain(std::iter::once_with(|| release.canary_readiness()))
+    {
+        match readiness {
+            Readiness::Failed(why) => {
+                return Some(rollback::begin(snapshot, &Outcome::NotReady(why)));
+            }
+            Readiness::Waiting(why) if snapshot.tick.is_some() => {
+                return Some(Decision::Wait(
+                    Requeue::Ready,
+                    vec![messages::warning(snapshot, why)],
+                ));
+            }
+            Readiness::Waiting(_) | Readiness::Ready => {}
+        }
+    }
+    None
+}
+
+/// One step: rollback hooks, checks, then the advance. It ends early to ask a question, to wait, or to hold the release back.
+fn step(
+    release: &Release<'_>,
+    evidence: &Evidence,
+    notifications: &mut Vec<Notification>,
+) -> ControlFlow<Decision, Decision> {
+    match hooks::rollback_signal(release.snapshot, evidence) {
+        Signal::Ask(question, unsignaled) => {
+            return ControlFlow::Break(Decision::Ask(vec![question], unsignaled));
+        }
+        Signal::RollBack(hook) => {
+            return ControlFlow::Break(rollback::begin(release.snapshot, &Outcome::Manual(hook)));
+        }
+        Signal::None(unsignaled) => notifications.extend(unsignaled),
+    }
+    if let Some(wait) = release.routes_pending() {
+        return ControlFlow::Break(wait);
+    }
+    check(release, evidence, notifications)?;
+    advance::advance(release, evidence, notifications)
+}
+
+/// The hooks and the metrics of a step. A version that has had no traffic yet is checked by pre-rollout hooks only.
+fn check(
+    release: &Release<'_>,
+    evidence: &Evidence,
+    notifications: &mut Vec<Notification>,
+) -> ControlFlow<Decision> {
+    let snapshot = release.snapshot;
+    let routed = release.or_report(release.weights())?;
+    let reached = advance::reached(release, routed).build();
+    let begins = (reached.canary_weight, reached.iterations) == (0, 0)
+        && !(release.mirrors() && routed.mirrored);
+    let kind = if begins {
+        notifications.push(run::analysis_starts(snapshot));
+        WebhookType::PreRollout
+    } else {
+        WebhookType::Rollout
+    };
+    match hooks::run(snapshot, evidence, kind, CanaryPhase::Progressing) {
+        HookResult::Ask(questions, passed) => {
+            return ControlFlow::Break(Decision::Ask(questions, passed));
+        }
+        HookResult::Failed { passed, hook, why } => {
+            notifications.extend(passed);
+            let text = messages::checks::hook_halts(snapshot, kind, hook, &why);
+            return ControlFlow::Break(failed_check(snapshot, vec![text]));
+        }
+        HookResult::Passed(passed) => notifications.extend(passed),
+    }
+    if begins {
+        return ControlFlow::Continue(());
+    }
+    match metrics::check(snapshot, evidence) {
+        Stage::Ask(questions) => ControlFlow::Break(Decision::Ask(questions, Vec::new())),
+        Stage::Done(halts) if halts.is_empty() => ControlFlow::Continue(()),
+        Stage::Done(halts) => ControlFlow::Break(failed_check(snapshot, halts)),
+    }
+}
+
+/// Counts one failed check, for all these reasons.
+fn failed_check(snapshot: &Snapshot, reasons: Vec<String>) -> Decision {
+    let events = reasons
+        .into_iter()
+        .map(|text| messages::warning(snapshot, text));
+    let failed = StatusChange::end_step(snapshot).failed_check();
+    Decision::commit(failed.build(), events.collect())
+}

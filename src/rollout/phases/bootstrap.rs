@@ -1,0 +1,137 @@
+//! The initialization (Flagger's phase Initializing): creates the primary, moves traffic to it, and scales the target to zero.
+
+use crate::{
+    api::{canary::CanaryPhase, status::ConditionType},
+    notifications::Notification,
+    rollout::{
+        blocked::Blocked,
+        checks::{hooks::Stage, metric_servers},
+        messages::{self, run},
+        plan::{Decision, Evidence, Plan, Requeue},
+        release::Release,
+        status::{Outcome, StatusChange, draining},
+    },
+    snapshot::{Action, Readiness, Weights, Write},
+};
+
+/// One reconcile of the initialization.
+pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Blocked> {
+    let snapshot = release.snapshot;
+    release
+        .has_all_configs()
+        .map_err(|cause| Blocked::CannotCreatePrimary {
+            kind: release.kind.kind(),
+            cause: Box::new(cause),
+        })?;
+    let mut services = release.workload_services();
+    services.retain(|write| !snapshot.recently_written.contains(&write.object));
+    if !services.is_empty() {
+        return Ok(Decision::write(services));
+    }
+    let mut notifications = Vec::new();
+    if !snapshot.canary.skip_analysis() {
+        match metric_servers::online(snapshot, evidence) {
+            Stage::Ask(questions) => return Ok(Decision::Ask(questions, Vec::new())),
+            Stage::Done(Ok(())) => notifications.push(run::metric_providers_available(snapshot)),
+            Stage::Done(Err(why)) => {
+                notifications.push(run::metric_provider_missing(snapshot, &why.to_string()));
+            }
+        }
+    }
+    let writes = primary_and_announcements(release);
+    if !writes.is_empty() {
+        return Ok(Decision::Do(Plan {
+            writes,
+            status: None,
+            notifications,
+        }));
+    }
+    wait_for_primary(release, notifications)
+}
+
+/// Creates or updates the primary. While it gets ready, proxies learn of the Services that traffic will go to.
+fn primary_and_announcements(release: &Release<'_>) -> Vec<Write> {
+    // The primary follows the target until it gets traffic, so that a fix of a version that never became ready is taken up.
+    let mut writes = if release.is_what_the_primary_runs() {
+        Vec::new()
+    } else {
+        release.promote()
+    };
+    // An error of the routes is reported when they are written.
+    let coming = release.routes_to(&Weights::PRIMARY).unwrap_or_default();
+    writes.extend(release.announce(&coming));
+    writes
+}
+
+fn wait_for_primary(
+    release: &Release<'_>,
+    mut notifications: Vec<Notification>,
+) -> Result<Decision, Blocked> {
+    let snapshot = release.snapshot;
+    if !snapshot.canary.skip_analysis()
+        && let Readiness::Waiting(why) | Readiness::Failed(why) = release.primary_readiness()
+    {
+        notifications.push(messages::warning(snapshot, why));
+        return Ok(Decision::Wait(Requeue::AtTick, notifications));
+    }
+    if snapshot.canary_has_ready_pods() && !snapshot.primary_has_ready_pods() {
+        let event = run::primary_without_ready_pod(snapshot);
+        return Ok(Decision::Wait(Requeue::AtTick, vec![event]));
+    }
+    if let Some(wait) = release.routes_lag() {
+        return Ok(wait);
+    }
+    move_traffic(release)
+}
+
+/// Moves traffic to the primary, waits until every proxy knows, then scales the target down. Flagger scales the target down first and
+/// routes afterwards.
+fn move_traffic(release: &Release<'_>) -> Result<Decision, Blocked> {
+    let snapshot = release.snapshot;
+    let mut writes: Vec<Write> = release.primary_scaler(false)?.into_iter().collect();
+    writes.extend(release.routes_to(&Weights::PRIMARY)?);
+    writes.extend(release.apex_service());
+    let (tried, writes): (Vec<_>, Vec<_>) = writes
+        .into_iter()
+        .partition(|write| release.is_tried(write));
+    if !writes.is_empty() {
+        return Ok(Decision::write(writes));
+    }
+    // An object that another actor keeps reverting is left alone. But clients would get no answer without an object that could not be
+    // created, or if their traffic does not reach the primary: that was reported, and is tried again.
+    let is_missing = |write: &Write| matches!(write.action, Action::Create(_));
+    if tried.iter().any(is_missing) || !(release.leads_to_primary() || tried.is_empty()) {
+        return Ok(Decision::wait(Requeue::AtTick));
+    }
+    let down = release.scale_down();
+    match draining::end(snapshot) {
+        None if snapshot.canary_has_ready_pods() && !down.is_empty() => {
+            let draining = draining::begin(StatusChange::within_step(snapshot));
+            Ok(Decision::commit(draining.build(), Vec::new()))
+        }
+        Some(end) if snapshot.now < end => Ok(Decision::wait(Requeue::At(end))),
+        _ => Ok(initialized(release, down)),
+    }
+}
+
+/// Completes the initialization.
+fn initialized(release: &Release<'_>, scale_down: Vec<Write>) -> Decision {
+    let snapshot = release.snapshot;
+    let status = StatusChange::enter(snapshot, CanaryPhase::Initialized)
+        .clear(ConditionType::Draining)
+        .progress(0, 0)
+        .without_failed_checks()
+        .with(|status| {
+            status.last_applied_spec = Some(release.revision.clone());
+            status.last_promoted_spec = Some(release.revision.clone());
+            status.tracked_configs.clone_from(&release.configs);
+        })
+        .pending(&Outcome::Initialized)
+        .build();
+    let event = run::initialized(snapshot, &status);
+    Decision::Do(Plan {
+        writes: scale_down,
+        status: Some(status),
+        notifications: vec![event],
+    })
+}

@@ -1,0 +1,151 @@
+//! The deletion of a Canary. The objects that it owns are deleted with it. With `spec.revertOnDeletion`, the objects that it took over
+//! are given back before (Flagger: `pkg/controller/finalizer.go`), in an order that loses no request: the target is scaled up, then the
+//! routes are restored, then the finalizer is removed.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::{
+    api::canary::CanaryPhase,
+    rollout::{
+        messages::run,
+        plan::{Decision, Plan, Requeue},
+        release::Release,
+        status::{StatusChange, draining},
+    },
+    snapshot::{Action, Kind, Readiness, Snapshot, Write},
+};
+
+/// While this finalizer is on a Canary, the API server does not remove the Canary.
+const FINALIZER: &str = "finalizer.flagger.app";
+
+/// Adds the finalizer to a Canary with `revertOnDeletion` and removes it from any other; `None` if that is done.
+pub fn prepare(snapshot: &Snapshot) -> Option<Decision> {
+    let wanted = snapshot.canary.spec.revert_on_deletion;
+    (wanted != has_finalizer(snapshot)).then(|| finalizer_write(snapshot, wanted))
+}
+
+/// The decision about a Canary that is being deleted.
+pub fn decide(snapshot: &Snapshot) -> Decision {
+    if !has_finalizer(snapshot) {
+        return Decision::wait(Requeue::OnChange);
+    }
+    if !snapshot.canary.spec.revert_on_deletion {
+        return finalizer_write(snapshot, false);
+    }
+    if snapshot.conflicting_canary.is_some() {
+        // The objects belong to the older canary.
+        return release_canary(snapshot);
+    }
+    if snapshot.phase() != CanaryPhase::Terminating {
+        let terminating = StatusChange::enter(snapshot, CanaryPhase::Terminating).progress(0, 0);
+        return Decision::commit(terminating.build(), vec![run::terminating(snapshot)]);
+    }
+    match Release::of(snapshot) {
+        Ok(release) => revert(&release),
+        // A user may still fix the target. The primary is deleted with the Canary, and the target may have no pods.
+        Err(blocked) if snapshot.target().is_some() && !is_late(snapshot) => {
+            blocked.report(snapshot)
+        }
+        // Without a target there is nothing to give traffic back to.
+        Err(_) => release_canary(snapshot),
+    }
+}
+
+/// Gives back what the Canary took over, one part per reconcile.
+fn revert(release: &Release<'_>) -> Decision {
+    let snapshot = release.snapshot;
+    let late = is_late(snapshot);
+    let restored = restored(release);
+    let mut up = release.scale_to_primary(late);
+    up.extend(release.announce(&restored));
+    if !up.is_empty() {
+        // If a scaler reverts a write at once, wait for the next tick.
+        up.retain(|write| !snapshot.recently_written.contains(&write.object));
+        return if up.is_empty() {
+            Decision::wait(Requeue::AtTick)
+        } else {
+            Decision::write(up)
+        };
+    }
+    if let Readiness::Waiting(why) | Readiness::Failed(why) = release.canary_readiness()
+        && !late
+    {
+        let event = run::not_ready_to_terminate(snapshot, &why);
+        return Decision::Wait(Requeue::AtTick, vec![event]);
+    }
+    // Proxies that have not seen the last routes would miss the next ones, too.
+    if let Some(wait) = release.routes_lag().filter(|_| !late) {
+        return wait;
+    }
+    if !restored.is_empty() {
+        return Decision::write(restored);
+    }
+    match draining::end(snapshot) {
+        None => {
+            let draining = draining::begin(StatusChange::within_step(snapshot));
+            Decision::commit(draining.build(), Vec::new())
+        }
+        Some(end) if snapshot.now < end => Decision::wait(Requeue::At(end)),
+        Some(_) => match release.tidy_routes() {
+            Some(write) => Decision::write(vec![write]),
+            None => release_canary(snapshot),
+        },
+    }
+}
+
+/// The writes that restore the Service and the routes to what they were before the Canary.
+fn restored(release: &Release<'_>) -> Vec<Write> {
+    let mut writes: Vec<_> = release.restored_apex().into_iter().collect();
+    writes.extend(release.router.restore(release.snapshot));
+    writes
+}
+
+/// Whether the progress deadline has passed since the deletion began.
+fn is_late(snapshot: &Snapshot) -> bool {
+    deadline(snapshot).is_none_or(|deadline| deadline <= snapshot.now)
+}
+
+fn deadline(snapshot: &Snapshot) -> Option<Timestamp> {
+    let since = snapshot.status().last_transition_time.as_ref()?.0;
+    let wait = SignedDuration::from_secs(snapshot.canary.progress_deadline_seconds());
+    since.checked_add(wait).ok()
+}
+
+/// Removes the finalizer: the API server then removes the Canary.
+fn release_canary(snapshot: &Snapshot) -> Decision {
+    finalizer_write(snapshot, false).notifying(vec![run::terminated(snapshot)])
+}
+
+fn has_finalizer(snapshot: &Snapshot) -> bool {
+    let mut finalizers = snapshot.canary.metadata.finalizers.iter().flatten();
+    finalizers.any(|finalizer| finalizer == FINALIZER)
+}
+
+/// Adds the finalizer, or removes it, and leaves those of others.
+fn finalizer_write(snapshot: &Snapshot, wanted: bool) -> Decision {
+    let meta = &snapshot.canary.metadata;
+    let others = meta.finalizers.iter().flatten();
+    let mut finalizers: Vec<_> = others.filter(|other| *other != FINALIZER).collect();
+    let own = FINALIZER.to_owned();
+    if wanted {
+        finalizers.push(&own);
+    }
+    let test = |path: &str, value: Value| json!({"op": "test", "path": path, "value": value});
+    let patch = json!([
+        test("/metadata/uid", json!(meta.uid)),
+        test("/metadata/resourceVersion", json!(meta.resource_version)),
+        {"op": "add", "path": "/metadata/finalizers", "value": finalizers},
+    ]);
+    Decision::Do(Plan {
+        writes: vec![Write {
+            object: snapshot.reference(Kind::Canary, snapshot.name()),
+            action: Action::Patch(patch),
+            failure: format!(
+                "updating the finalizer of {} failed: ",
+                snapshot.full_name()
+            ),
+        }],
+        ..Plan::default()
+    })
+}

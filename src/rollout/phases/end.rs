@@ -1,0 +1,105 @@
+//! The end of a run: its outcome is recorded, its notifications are sent, and the canary is scaled down.
+
+use crate::{
+    api::{
+        canary::{CanaryPhase, WebhookType},
+        status::ConditionType,
+    },
+    notifications::Notification,
+    rollout::{
+        checks::hooks::{self, HookResult},
+        messages,
+        plan::{Answer, Decision, Evidence, Plan, Question},
+        release::Release,
+        status::{Outcome, StatusChange, draining, outcome, transitions::is_between_runs},
+    },
+    snapshot::{Snapshot, Weights},
+};
+
+/// Ends a run whose canary has had no traffic for an interval: the canary is scaled down, and the outcome is to be sent.
+pub fn succeed(release: &Release<'_>, outcome: &Outcome) -> Plan {
+    let ended = StatusChange::enter(release.snapshot, CanaryPhase::Succeeded)
+        .clear(ConditionType::PromotionFailed)
+        .progress(0, 0)
+        .with(|status| {
+            status
+                .last_promoted_spec
+                .clone_from(&status.last_applied_spec);
+        })
+        .pending(outcome);
+    Plan {
+        writes: release.scale_down(),
+        status: Some(ended.build()),
+        notifications: Vec::new(),
+    }
+}
+
+/// Scales the canary down after its connections have drained, if traffic is still on the primary. `None` if it is not time.
+pub fn finish_draining(release: &Release<'_>) -> Option<Decision> {
+    let snapshot = release.snapshot;
+    let is_at_primary =
+        || release.weights() == Ok(Weights::PRIMARY) && release.routes_lag().is_none();
+    if !is_between_runs(snapshot.phase()) || !draining::is_over(snapshot) || !is_at_primary() {
+        return None;
+    }
+    let drained = StatusChange::within_step(snapshot).clear(ConditionType::Draining);
+    Some(Decision::Do(Plan {
+        writes: release.scale_down(),
+        status: Some(drained.build()),
+        notifications: Vec::new(),
+    }))
+}
+
+/// Sends the outcome of a run, or of the initialization, at least once whatever happens in between. Only then is the canary idle. The
+/// notifications of a failure go out before its post-rollout hooks are called, those of a success after.
+pub fn send_outcome(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
+    let pending = ConditionType::NotificationPending;
+    let reason = snapshot.status().condition(pending).map(|c| &*c.reason);
+    let ended_in = outcome::phase_of(reason.unwrap_or_default());
+    let outcome = outcome::recorded(snapshot, pending).unwrap_or_else(|| Outcome::parse("", ""));
+    let mut unsent = messages::outcome::notifications(snapshot, &outcome, ended_in);
+    if snapshot.phase() == CanaryPhase::Failed
+        && let Some(question) = undelivered(std::mem::take(&mut unsent), evidence)
+    {
+        return Decision::Ask(vec![question], Vec::new());
+    }
+    let hooks = match outcome {
+        Outcome::Initialized => HookResult::Passed(Vec::new()),
+        _ => hooks::run(
+            snapshot,
+            evidence,
+            WebhookType::PostRollout,
+            snapshot.phase(),
+        ),
+    };
+    let mut notifications = match hooks {
+        HookResult::Ask(questions, _) => return Decision::Ask(questions, Vec::new()),
+        HookResult::Passed(passed) => passed,
+        HookResult::Failed {
+            mut passed,
+            hook,
+            why,
+        } => {
+            passed.push(messages::checks::post_rollout_failed(snapshot, hook, &why));
+            passed
+        }
+    };
+    notifications.extend(unsent);
+    match undelivered(notifications, evidence) {
+        Some(question) => Decision::Ask(vec![question], Vec::new()),
+        None => {
+            let sent = StatusChange::within_step(snapshot).clear(pending);
+            Decision::commit(sent.build(), Vec::new())
+        }
+    }
+}
+
+/// The question that sends these notifications; `None` if they were delivered, or if there are none.
+fn undelivered(notifications: Vec<Notification>, evidence: &Evidence) -> Option<Question> {
+    if notifications.is_empty() {
+        return None;
+    }
+    let question = Question::Notify(notifications);
+    let is_delivered = evidence.get(&question) == Some(&Answer::Delivered);
+    (!is_delivered).then_some(question)
+}

@@ -1,0 +1,86 @@
+//! Between two runs (Flagger's phases Initialized, Waiting, Succeeded and Failed): waits for a new revision and starts its run.
+
+use std::ops::ControlFlow;
+
+use super::{new_revision, rollback};
+use crate::{
+    api::canary::CanaryPhase,
+    notifications::Notification,
+    rollout::{
+        blocked::Blocked,
+        checks::gates,
+        messages::{self, run},
+        plan::{Decision, Evidence, Requeue},
+        release::Release,
+        status::{Outcome, change::unconfirmed_start, draining},
+    },
+    snapshot::{Readiness, Snapshot},
+};
+
+/// Starts a run if the target has a new revision and the rollout gate is open.
+pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Blocked> {
+    let snapshot = release.snapshot;
+    release.has_all_configs()?;
+    if snapshot.phase() == CanaryPhase::Waiting {
+        if release.is_reverted() {
+            return Ok(rollback::begin(snapshot, &Outcome::Reverted));
+        }
+        if snapshot.tick.is_none() {
+            return Ok(Decision::wait(Requeue::AtTick));
+        }
+        return start(release, evidence);
+    }
+    if release.to_adopt() {
+        let adopted = new_revision::adopted(release);
+        return Ok(Decision::commit(adopted, Vec::new()));
+    }
+    if release.changed() {
+        return match new_revision::debounce(snapshot) {
+            Some(wait) => Ok(wait),
+            None => start(release, evidence),
+        };
+    }
+    if let Some(wait) = release.routes_lag().filter(|_| draining::is_over(snapshot)) {
+        return Ok(wait);
+    }
+    let drained = draining::end(snapshot).filter(|end| *end > snapshot.now);
+    Ok(Decision::wait(drained.map_or(Requeue::AtTick, Requeue::At)))
+}
+
+/// Starts a run once its gate is open.
+fn start(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Blocked> {
+    let snapshot = release.snapshot;
+    if !snapshot.canary.skip_analysis()
+        && release.primary_serves()
+        && let Readiness::Waiting(why) | Readiness::Failed(why) = release.primary_readiness()
+    {
+        return Ok(Decision::Wait(
+            Requeue::AtTick,
+            vec![messages::warning(snapshot, why)],
+        ));
+    }
+    if let Some(wait) = release.routes_pending() {
+        return Ok(wait);
+    }
+    let passed = match gates::rollout(snapshot, evidence) {
+        ControlFlow::Continue(passed) => passed,
+        ControlFlow::Break(decision) => return Ok(decision),
+    };
+    let weight = i64::from(release.weights()?.canary);
+    let status = new_revision::started(release).progress(weight, 0).build();
+    let notifications = vec![
+        run::started(snapshot),
+        run::start_alert(snapshot, unconfirmed_start(&status)),
+    ];
+    Ok(Decision::commit(status, notifications).notifying(passed))
+}
+
+/// The alert that a run has started, until a step of it is on record: nobody knows whether the process that started it sent the alert.
+pub fn start_announcement(snapshot: &Snapshot) -> Vec<Notification> {
+    if snapshot.phase() != CanaryPhase::Progressing {
+        return Vec::new();
+    }
+    let entered = unconfirmed_start(snapshot.status());
+    let alert = entered.map(|at| run::start_alert(snapshot, Some(at)));
+    alert.into_iter().collect()
+}

@@ -1,0 +1,22 @@
+//! One file per phase of a release, or per group of phases (Flagger: `pkg/controller/scheduler.go`).
+//!
+//! | phase | file |
+//! | --- | --- |
+//! | Initializing | [`bootstrap`] |
+//! | Initialized, Waiting, Succeeded, Failed | [`idle`] |
+//! | Progressing, WaitingPromotion | [`analysis`], [`advance`], [`skip`] |
+//! | Promoting, Finalising | [`promotion`] |
+//! | Terminating | [`deletion`] |
+//!
+//! [`new_revision`], [`rollback`] and [`end`] begin, abandon and end a run, from whichever phase.
+
+pub mod advance;
+pub mod analysis;
+pub mod bootstrap;
+pub mod deletion;
+pub mod end;
+pub mod idle;
+pub mod new_revision;
+pub mod promotion;
+pub mod rollback;
+pub mod skip;

@@ -1,0 +1,104 @@
+//! A new revision of the target: the start of a run, and its restart when the target changes again.
+
+use jiff::SignedDuration;
+
+use super::rollback;
+use crate::{
+    api::{
+        canary::{CanaryPhase, CanaryStatus, Strategy},
+        status::ConditionType,
+    },
+    rollout::{
+        blocked::Blocked,
+        messages::run,
+        plan::{Decision, Plan, Requeue},
+        release::Release,
+        status::{Outcome, StatusChange},
+    },
+    snapshot::Snapshot,
+};
+
+/// How long the target must not change before a run starts, so that a burst of edits is one run …
+const DEBOUNCE: SignedDuration = SignedDuration::from_millis(500);
+/// … and how long a burst can hold the run back.
+const DEBOUNCE_LIMIT: SignedDuration = SignedDuration::from_secs(1);
+
+/// The status at the start of a run. It records the revision before anything is done for it.
+pub fn started<'a>(release: &Release<'a>) -> StatusChange<'a> {
+    // The target is needed again: it is not scaled down.
+    StatusChange::enter(release.snapshot, CanaryPhase::Progressing)
+        .clear(ConditionType::Draining)
+        .progress(0, 0)
+        .without_failed_checks()
+        .with(|status| {
+            status.last_applied_spec = Some(release.revision.clone());
+            status.tracked_configs.clone_from(&release.configs);
+        })
+        .retire_cookies()
+}
+
+/// Waits until the target has not changed for a moment; `None` if the run can start.
+pub fn debounce(snapshot: &Snapshot) -> Option<Decision> {
+    let Some(changed) = snapshot.changed else {
+        return Some(Decision::wait(Requeue::AtTick));
+    };
+    let last = changed.last.saturating_add(DEBOUNCE);
+    let limit = changed.first.saturating_add(DEBOUNCE_LIMIT);
+    let start = last
+        .unwrap_or(snapshot.now)
+        .min(limit.unwrap_or(snapshot.now));
+    (snapshot.now < start).then(|| Decision::wait(Requeue::At(start)))
+}
+
+/// Whether the target has changed since the analysis of its version began.
+pub fn is_overtaken(release: &Release<'_>) -> bool {
+    matches!(
+        release.snapshot.phase(),
+        CanaryPhase::Progressing | CanaryPhase::WaitingPromotion
+    ) && release.changed()
+}
+
+/// The target changed during a run: to another version, or back to the promoted one.
+pub fn changed(release: &Release<'_>) -> Result<Decision, Blocked> {
+    if release.is_reverted() {
+        return Ok(rollback::begin(release.snapshot, &Outcome::Reverted));
+    }
+    restart(release)
+}
+
+/// Returns traffic to the primary and begins the analysis anew.
+fn restart(release: &Release<'_>) -> Result<Decision, Blocked> {
+    let weights = release.fallback_weights()?;
+    let started = started(release).progress(i64::from(weights.canary), 0);
+    Ok(Decision::Do(Plan {
+        writes: release.set_weights(&weights)?,
+        status: Some(started.build()),
+        notifications: vec![run::restarted(release.snapshot)],
+    }))
+}
+
+/// The status with our name for the revision that it is about already: no event, no run, no restart.
+pub fn adopted(release: &Release<'_>) -> CanaryStatus {
+    let snapshot = release.snapshot;
+    let change = StatusChange::within_step(snapshot).with(|status| {
+        status.last_applied_spec = Some(release.revision.clone());
+        match status.phase {
+            CanaryPhase::Initialized | CanaryPhase::Succeeded => {
+                status.last_promoted_spec = Some(release.revision.clone());
+            }
+            // Flagger records neither the weight nor the iteration at which a release waits.
+            CanaryPhase::WaitingPromotion if release.strategy() == Strategy::Canary => {
+                let routed = release.weights().map(|weights| i64::from(weights.canary));
+                status.canary_weight = routed.unwrap_or(status.canary_weight);
+                status.iterations = 0;
+            }
+            _ => {}
+        }
+        status.tracked_configs.clone_from(&release.configs);
+    });
+    match snapshot.phase() {
+        // Flagger has sent the alert of the start.
+        CanaryPhase::Progressing | CanaryPhase::WaitingPromotion => change.announced().build(),
+        _ => change.build(),
+    }
+}

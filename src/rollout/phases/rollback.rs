@@ -1,0 +1,110 @@
+//! The rollback (Flagger's `rollback`): traffic returns to the primary, then the notifications are sent, and the canary is scaled down
+//! after its connections have drained.
+//!
+//! The status records the rollback before anything else happens. An interrupted rollback is therefore completed; it does not start again
+//! on a canary that is half gone.
+
+use crate::{
+    api::{
+        canary::{CanaryPhase, CanaryStatus},
+        status::ConditionType,
+    },
+    rollout::{
+        blocked::Blocked,
+        plan::{Decision, Plan},
+        release::Release,
+        status::{Outcome, StatusChange, draining, outcome, transitions::may_follow},
+    },
+    snapshot::{Snapshot, Weights},
+};
+
+/// Records that a rollback begins, and why.
+pub fn begin(snapshot: &Snapshot, outcome: &Outcome) -> Decision {
+    let condition = if *outcome == Outcome::Reverted {
+        ConditionType::Reverting
+    } else {
+        ConditionType::RollingBack
+    };
+    let begun =
+        StatusChange::within_step(snapshot).set(condition, outcome.reason(), &outcome.message());
+    Decision::commit(begun.build(), Vec::new())
+}
+
+/// Whether a rollback has begun and is not completed.
+pub fn is_under_way(snapshot: &Snapshot) -> bool {
+    under_way(snapshot).is_some()
+}
+
+/// Completes the rollback, from any point at which it may have been interrupted.
+pub fn proceed(release: &Release<'_>) -> Result<Decision, Blocked> {
+    let snapshot = release.snapshot;
+    let Some((condition, outcome)) = under_way(snapshot) else {
+        return Err(Blocked::NoRollback);
+    };
+    let weights = destination(release, &outcome)?;
+    let writes = release.set_weights(&weights)?;
+    let mut change = StatusChange::enter(snapshot, last_phase(condition))
+        .clear(condition)
+        .progress(i64::from(weights.canary), 0)
+        .without_failed_checks();
+    if weights.canary == 0 {
+        change = change.retire_cookies();
+    }
+    if outcome.is_primary_broken() {
+        change = change.set(ConditionType::PromotionFailed, "PrimaryNotReady", "");
+    }
+    if condition == ConditionType::Reverting {
+        change = change.with(|status| forget_run(status, release));
+    }
+    change = change.pending(&outcome);
+    if weights.canary == 0 && !release.scale_down().is_empty() {
+        change = draining::begin(change);
+    }
+    Ok(Decision::Do(Plan {
+        writes,
+        status: Some(change.build()),
+        notifications: Vec::new(),
+    }))
+}
+
+/// Makes the status forget the version of a run that ended without a promotion. If the target has changed meanwhile, it gets a run of
+/// its own, even if it is the same version again.
+fn forget_run(status: &mut CanaryStatus, release: &Release<'_>) {
+    if release.is_what_the_primary_runs() {
+        status.last_applied_spec = Some(release.revision.clone());
+        status.tracked_configs.clone_from(&release.configs);
+    } else {
+        status
+            .last_applied_spec
+            .clone_from(&status.last_promoted_spec);
+        status.tracked_configs = None;
+    }
+}
+
+/// The condition that records the rollback, and the outcome of the run.
+fn under_way(snapshot: &Snapshot) -> Option<(ConditionType, Outcome)> {
+    let conditions = [ConditionType::RollingBack, ConditionType::Reverting];
+    conditions.into_iter().find_map(|condition| {
+        let outcome = outcome::recorded(snapshot, condition)?;
+        may_follow(snapshot.phase(), last_phase(condition)).then_some((condition, outcome))
+    })
+}
+
+/// The phase in which a rollback ends.
+const fn last_phase(condition: ConditionType) -> CanaryPhase {
+    match condition {
+        ConditionType::Reverting => CanaryPhase::Succeeded,
+        _ => CanaryPhase::Failed,
+    }
+}
+
+/// Where traffic goes: to the primary. After a failed promotion it goes to the canary, because the primary is the broken one.
+fn destination(release: &Release<'_>, outcome: &Outcome) -> Result<Weights, Blocked> {
+    if !release.splits_traffic() || !release.snapshot.canary_has_ready_pods() {
+        return Ok(Weights::PRIMARY);
+    }
+    if outcome.is_primary_broken() {
+        return Ok(Weights::CANARY);
+    }
+    release.fallback_weights()
+}

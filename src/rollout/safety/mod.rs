@@ -1,0 +1,6 @@
+//! The rules that no phase may break.
+
+pub mod audit;
+pub mod stale_reads;
+pub mod validation;
+pub mod withdrawal;

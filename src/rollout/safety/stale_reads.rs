@@ -1,0 +1,38 @@
+//! Two steps cannot be taken back: giving up on pods, and copying the target to the primary. Cached objects may be stale, so the shell
+//! reads the objects anew before these steps. Any other decision on a stale object is corrected by the reconcile that follows the
+//! object's change.
+
+use crate::{
+    api::{canary::CanaryStatus, status::ConditionType},
+    rollout::{phases::rollback, plan::Plan, status::Outcome},
+    snapshot::{ObjectRef, Snapshot, TargetKind},
+};
+
+/// The objects that must be read anew before this plan is executed: the workloads whose pods it gives up on, or the target that it copies.
+pub fn stale_reads(snapshot: &Snapshot, plan: &Plan) -> Vec<ObjectRef> {
+    let Some(kind) = TargetKind::of(&snapshot.canary) else {
+        return Vec::new();
+    };
+    let workload = |name: &str| snapshot.reference(kind.kind(), name);
+    let target = workload(&snapshot.canary.spec.target_ref.name);
+    let primary = workload(&snapshot.canary.primary_workload_name());
+    if plan.status.as_ref().is_some_and(gives_up_on_pods) && !rollback::is_under_way(snapshot) {
+        vec![target, primary]
+    } else if plan.writes.iter().any(|write| write.object == primary) {
+        vec![target]
+    } else {
+        Vec::new()
+    }
+}
+
+/// Whether a status begins a rollback because pods are not ready.
+fn gives_up_on_pods(status: &CanaryStatus) -> bool {
+    let Some(condition) = status.condition(ConditionType::RollingBack) else {
+        return false;
+    };
+    let message = condition.message.as_deref().unwrap_or_default();
+    matches!(
+        Outcome::parse(&condition.reason, message),
+        Outcome::NotReady(_) | Outcome::FailedPromotion(_)
+    )
+}

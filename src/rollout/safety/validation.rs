@@ -1,0 +1,172 @@
+//! Validation: canaries that are suspended, invalid, or in conflict with another canary are not run.
+
+use std::fmt;
+
+use crate::{
+    api::{
+        canary::{CanaryPhase, Strategy},
+        status::ConditionType,
+    },
+    providers,
+    rollout::{
+        checks::metrics,
+        messages::{self, run},
+        phases::rollback,
+        plan::{Decision, Requeue},
+        status::{StatusChange, outcome},
+    },
+    routers::Router,
+    snapshot::{Snapshot, TargetKind},
+};
+
+/// The decision about a canary that must not be run; `None` if it can be run.
+pub fn refuse(snapshot: &Snapshot) -> Option<Decision> {
+    if rollback::is_under_way(snapshot) || outcome::is_pending(snapshot) {
+        // A rollback is completed and its outcome is sent, even if the spec has become invalid.
+        return None;
+    }
+    // A new canary first gets a status, even if it is suspended.
+    if snapshot.canary.spec.suspend && snapshot.phase() != CanaryPhase::New {
+        let event = run::suspended(snapshot);
+        return Some(Decision::Wait(Requeue::OnChange, vec![event]));
+    }
+    let conflict = snapshot.conflicting_canary.as_ref().map(|other| {
+        format!(
+            "canary {} is not run: {other} has the same target {}",
+            snapshot.full_name(),
+            snapshot.full_target()
+        )
+    });
+    let invalid = || invalid(snapshot).map(|problem| problem.to_string());
+    report_once(snapshot, ConditionType::TargetConflict, conflict)
+        .or_else(|| report_once(snapshot, ConditionType::Invalid, invalid()))
+}
+
+/// Reports a problem once, as a condition and as an event. Removes the condition when the problem is gone.
+fn report_once(
+    snapshot: &Snapshot,
+    type_: ConditionType,
+    problem: Option<String>,
+) -> Option<Decision> {
+    let known = snapshot.status().condition(type_);
+    let known = known.map(|condition| condition.message.clone().unwrap_or_default());
+    if known == problem {
+        // The other canary of a conflict may be deleted without an event for this one, so look again at the next tick.
+        return problem.map(|_| Decision::wait(Requeue::AtTick));
+    }
+    let change = StatusChange::within_step(snapshot);
+    let Some(problem) = problem else {
+        return Some(Decision::commit(change.clear(type_).build(), Vec::new()));
+    };
+    let reason = if type_ == ConditionType::TargetConflict {
+        "SameTarget"
+    } else {
+        "InvalidSpec"
+    };
+    let status = change.set(type_, reason, &problem).build();
+    let event = messages::warning(snapshot, problem);
+    Some(Decision::commit(status, vec![event]))
+}
+
+/// A field of the spec that cannot be followed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid canary spec: {0}")]
+struct InvalidSpec(String);
+
+fn at(field: impl fmt::Display, problem: impl fmt::Display) -> InvalidSpec {
+    InvalidSpec(format!("{field}: {problem}"))
+}
+
+/// The first problem of a spec.
+fn invalid(snapshot: &Snapshot) -> Option<InvalidSpec> {
+    target(snapshot)
+        .or_else(|| references(snapshot))
+        .or_else(|| analysis(snapshot))
+        .or_else(|| provider(snapshot))
+}
+
+fn target(snapshot: &Snapshot) -> Option<InvalidSpec> {
+    let spec = &snapshot.canary.spec;
+    if TargetKind::of(&snapshot.canary).is_none() {
+        let (version, kind) = (&spec.target_ref.api_version, &spec.target_ref.kind);
+        let problem = format!(
+            "{version} {kind} is not supported yet, only Deployment, DaemonSet and core Service are"
+        );
+        return Some(at("spec.targetRef", problem));
+    }
+    let port = spec.service.port;
+    (!(1..=65535).contains(&port)).then(|| {
+        at(
+            "spec.service.port",
+            format!("{port} is not a port (1 to 65535)"),
+        )
+    })
+}
+
+fn references(snapshot: &Snapshot) -> Option<InvalidSpec> {
+    if !snapshot.settings.no_cross_namespace_refs {
+        return None;
+    }
+    let namespace = snapshot.namespace();
+    let analysis = snapshot.canary.spec.analysis.as_ref()?;
+    let templates = analysis
+        .metrics
+        .iter()
+        .filter_map(|metric| metric.template_ref.as_ref())
+        .map(|reference| ("metric template", reference));
+    let providers = analysis
+        .alerts
+        .iter()
+        .map(|alert| ("alert provider", &alert.provider_ref));
+    templates.chain(providers).find_map(|(kind, reference)| {
+        let other = reference.namespace.as_deref()?;
+        (!other.is_empty() && other != namespace).then(|| {
+            InvalidSpec(format!(
+                "can't access {kind} {}.{other}, cross-namespace references are blocked",
+                reference.name
+            ))
+        })
+    })
+}
+
+fn analysis(snapshot: &Snapshot) -> Option<InvalidSpec> {
+    let canary = &snapshot.canary;
+    let Some(analysis) = &canary.spec.analysis else {
+        return Some(at("spec.analysis", "required"));
+    };
+    if let Some(affinity) = &analysis.session_affinity
+        && affinity.primary_cookie_name.as_ref() == Some(&affinity.cookie_name)
+    {
+        return Some(InvalidSpec(
+            "can't use the same cookie name for both primary and cookie name; please update them to be different"
+                .to_owned(),
+        ));
+    }
+    let splits = providers::router(snapshot).is_ok_and(Router::splits_traffic);
+    if canary.skip_analysis() || canary.strategy() != Strategy::Canary || !splits {
+        return None;
+    }
+    let weights = analysis.step_weights.as_deref().unwrap_or_default();
+    let not_greater = weights
+        .windows(2)
+        .position(|pair| matches!(pair, [a, b] if a >= b));
+    if let Some(i) = not_greater {
+        let field = format!("spec.analysis.stepWeights[{}]", i + 1);
+        return Some(at(field, "must be greater than the one before"));
+    }
+    let positive = "must be greater than 0";
+    match weights.first() {
+        None if analysis.step_weight.unwrap_or(0) <= 0 => {
+            Some(at("spec.analysis.stepWeight", positive))
+        }
+        Some(first) if *first <= 0 => Some(at("spec.analysis.stepWeights[0]", positive)),
+        _ => None,
+    }
+}
+
+fn provider(snapshot: &Snapshot) -> Option<InvalidSpec> {
+    let problem = providers::router(snapshot)
+        .err()
+        .or_else(|| metrics::unsupported(snapshot))?;
+    Some(at("spec.provider", problem))
+}

@@ -1,0 +1,43 @@
+//! A canary without a ready pod gets no traffic. Flagger leaves its share of the traffic until the progress deadline has passed, and
+//! clients get errors.
+
+use crate::{
+    api::canary::CanaryPhase,
+    providers,
+    rollout::{
+        messages::run,
+        plan::{Decision, Plan},
+        status::StatusChange,
+    },
+    snapshot::{Snapshot, Weights},
+    workload::scaler::Scaler,
+};
+
+/// Withdraws the traffic from a canary without a ready pod, if the primary has one; `None` if there is nothing to withdraw. A version
+/// under analysis counts a failed check and starts over once it is ready.
+pub fn decide(snapshot: &Snapshot) -> Option<Decision> {
+    let router = providers::router(snapshot).ok()?;
+    let routed = router.current_weights(snapshot).ok()?;
+    let has_no_pods = router.splits_traffic()
+        && routed.canary > 0
+        && !snapshot.canary_has_ready_pods()
+        && snapshot.primary_has_ready_pods()
+        // A scaler that may scale to zero wakes its workload when requests arrive.
+        && !Scaler::of(snapshot).is_some_and(|scaler| scaler.may_rest());
+    if !has_no_pods {
+        return None;
+    }
+    let writes = router.set_weights(snapshot, &Weights::PRIMARY).ok()?;
+    let step = StatusChange::end_step(snapshot)
+        .progress(0, 0)
+        .retire_cookies();
+    let step = match snapshot.phase() {
+        CanaryPhase::Progressing | CanaryPhase::WaitingPromotion => step.failed_check(),
+        _ => step,
+    };
+    Some(Decision::Do(Plan {
+        writes,
+        status: Some(step.build()),
+        notifications: vec![run::withdrawn(snapshot)],
+    }))
+}

@@ -1,0 +1,36 @@
+//! The time between the moment when traffic leaves the target's pods and the moment when the target is scaled down. Connections end
+//! meanwhile, and every proxy learns the new routes. Flagger scales down at once and loses the requests in flight.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::StatusChange;
+use crate::{
+    api::{canary::CanaryPhase, status::ConditionType},
+    snapshot::Snapshot,
+};
+
+/// How long proxies may take to learn new routes when a Canary is initialized or deleted. Flagger does not wait there.
+const PROXY_UPDATE: SignedDuration = SignedDuration::from_secs(5);
+
+/// Records that connections drain from now on.
+pub fn begin(change: StatusChange<'_>) -> StatusChange<'_> {
+    change.set(ConditionType::Draining, "TrafficMoved", "")
+}
+
+/// When the connections will have drained: an interval after the end of a run. `None` if none drain.
+pub fn end(snapshot: &Snapshot) -> Option<Timestamp> {
+    use CanaryPhase as P;
+    let draining = snapshot.status().condition(ConditionType::Draining)?;
+    let since = draining.last_transition_time.as_ref();
+    let since = since.map_or(Timestamp::MIN, |since| since.0);
+    let wait = match snapshot.phase() {
+        P::Initializing | P::Terminating => PROXY_UPDATE,
+        _ => SignedDuration::try_from(snapshot.canary.interval()).unwrap_or(PROXY_UPDATE),
+    };
+    Some(since.saturating_add(wait).unwrap_or(snapshot.now))
+}
+
+/// Whether connections were draining and have drained.
+pub fn is_over(snapshot: &Snapshot) -> bool {
+    end(snapshot).is_some_and(|end| end <= snapshot.now)
+}

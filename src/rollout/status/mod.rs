@@ -1,0 +1,9 @@
+//! Changes of the Canary's status: phases, conditions, the outcome of a run.
+
+pub mod change;
+pub mod draining;
+pub mod outcome;
+pub mod transitions;
+
+pub use change::StatusChange;
+pub use outcome::Outcome;

@@ -1,0 +1,112 @@
+//! The outcome of a run, recorded in the status until its notifications are sent.
+
+use crate::{
+    api::{canary::CanaryPhase, status::ConditionType},
+    snapshot::Snapshot,
+};
+
+/// How a run, or the initialization, ended. A condition keeps it as `reason` and `message`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The number of failed checks reached the threshold.
+    FailedChecks(i64),
+    /// This rollback hook asked for a rollback.
+    Manual(String),
+    /// Pods did not become ready in time, for this reason.
+    NotReady(String),
+    /// The primary did not become ready with the promoted version, for this reason.
+    FailedPromotion(String),
+    /// The initialization was completed.
+    Initialized,
+    /// The promotion was completed.
+    Promoted,
+    /// The promotion was completed without an analysis.
+    Skipped,
+    /// The target went back to the promoted revision.
+    Reverted,
+}
+
+/// Separates a reason from the phase in which the run ended.
+const WHILE: &str = "While";
+
+impl Outcome {
+    /// `reason` of the condition.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::FailedChecks(_) => "FailedChecks",
+            Self::Manual(_) => "Manual",
+            Self::NotReady(_) => "NotReady",
+            Self::FailedPromotion(_) => "FailedPromotion",
+            Self::Initialized => "Initialized",
+            Self::Promoted => "Promoted",
+            Self::Skipped => "Skipped",
+            Self::Reverted => "Reverted",
+        }
+    }
+
+    /// The reason, followed by the phase in which the run ended unless that is the usual one: event webhooks are told this phase.
+    pub fn reason_in(&self, phase: CanaryPhase) -> String {
+        match self {
+            Self::FailedChecks(_) | Self::Manual(_) | Self::NotReady(_)
+                if phase != CanaryPhase::Progressing =>
+            {
+                format!("{}{WHILE}{phase}", self.reason())
+            }
+            _ => self.reason().to_owned(),
+        }
+    }
+
+    /// `message` of the condition.
+    pub fn message(&self) -> String {
+        match self {
+            Self::FailedChecks(n) => n.to_string(),
+            Self::Manual(hook) => hook.clone(),
+            Self::NotReady(why) | Self::FailedPromotion(why) => why.clone(),
+            Self::Initialized | Self::Promoted | Self::Skipped | Self::Reverted => String::new(),
+        }
+    }
+
+    /// Whether the primary is the workload that is broken.
+    pub const fn is_primary_broken(&self) -> bool {
+        matches!(self, Self::FailedPromotion(_))
+    }
+
+    /// The outcome that a condition records. A reason that this version does not know counts as "not ready", with the message.
+    pub fn parse(reason: &str, message: &str) -> Self {
+        let reason = reason
+            .split_once(WHILE)
+            .map_or(reason, |(reason, _)| reason);
+        match reason {
+            "FailedChecks" => Self::FailedChecks(message.parse().unwrap_or(0)),
+            "Manual" => Self::Manual(message.to_owned()),
+            "FailedPromotion" => Self::FailedPromotion(message.to_owned()),
+            "Initialized" => Self::Initialized,
+            "Promoted" => Self::Promoted,
+            "Skipped" => Self::Skipped,
+            "Reverted" => Self::Reverted,
+            _ => Self::NotReady(message.to_owned()),
+        }
+    }
+}
+
+/// The phase in which the run ended, from the reason of a condition.
+pub fn phase_of(reason: &str) -> CanaryPhase {
+    let phase = reason.split_once(WHILE).map(|(_, phase)| phase);
+    phase
+        .and_then(|phase| serde_json::from_value(phase.into()).ok())
+        .unwrap_or(CanaryPhase::Progressing)
+}
+
+/// The outcome that a condition of this type records, if the status holds one.
+pub fn recorded(snapshot: &Snapshot, type_: ConditionType) -> Option<Outcome> {
+    let condition = snapshot.status().condition(type_)?;
+    let message = condition.message.as_deref().unwrap_or_default();
+    Some(Outcome::parse(&condition.reason, message))
+}
+
+/// Whether the notifications of an outcome are still to be sent.
+pub fn is_pending(snapshot: &Snapshot) -> bool {
+    snapshot
+        .status()
+        .has_condition(ConditionType::NotificationPending)
+}

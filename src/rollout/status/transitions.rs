@@ -1,0 +1,59 @@
+//! Which phase may follow which.
+
+use crate::api::canary::CanaryPhase;
+
+/// Whether a release may go from one phase to another. The audit checks every plan against this table.
+pub fn may_follow(from: CanaryPhase, to: CanaryPhase) -> bool {
+    use CanaryPhase as P;
+    let allowed: &[CanaryPhase] = match from {
+        P::New => &[P::Initializing, P::Terminating],
+        P::Initializing => &[P::Initialized, P::Failed, P::Terminating],
+        P::Initialized | P::Succeeded | P::Failed => {
+            &[P::Progressing, P::Waiting, P::Failed, P::Terminating]
+        }
+        P::Waiting => &[P::Progressing, P::Failed, P::Succeeded, P::Terminating],
+        P::Progressing => &[
+            P::WaitingPromotion,
+            P::Promoting,
+            P::Succeeded,
+            P::Failed,
+            P::Terminating,
+        ],
+        P::WaitingPromotion => &[
+            P::Progressing,
+            P::Promoting,
+            P::Succeeded,
+            P::Failed,
+            P::Terminating,
+        ],
+        P::Promoting => &[
+            P::Progressing,
+            P::Finalising,
+            P::Succeeded,
+            P::Failed,
+            P::Terminating,
+        ],
+        P::Finalising => &[P::Succeeded, P::Failed, P::Terminating],
+        P::Terminating => &[P::Terminated],
+        P::Terminated => &[],
+    };
+    from == to || allowed.contains(&to)
+}
+
+/// Whether a run is in progress in this phase.
+pub const fn is_in_run(phase: CanaryPhase) -> bool {
+    use CanaryPhase as P;
+    matches!(
+        phase,
+        P::Progressing | P::WaitingPromotion | P::Promoting | P::Finalising
+    )
+}
+
+/// Whether a canary in this phase is between two runs.
+pub const fn is_between_runs(phase: CanaryPhase) -> bool {
+    use CanaryPhase as P;
+    matches!(
+        phase,
+        P::Initialized | P::Waiting | P::Succeeded | P::Failed
+    )
+}

@@ -1,0 +1,79 @@
+//! No routes: clients reach the canary only through its own Service (Flagger: `pkg/router/nop.go`).
+
+use std::collections::BTreeSet;
+
+use super::{RouteError, Router};
+use crate::{
+    api::canary::Canary,
+    snapshot::{ObjectRef, Snapshot, Weights, Write},
+};
+
+/// The router of canaries without a mesh or an ingress.
+#[derive(Clone, Copy, Debug)]
+pub struct Kubernetes;
+
+impl Router for Kubernetes {
+    fn objects(&self, _canary: &Canary) -> BTreeSet<ObjectRef> {
+        BTreeSet::new()
+    }
+
+    fn reconcile(
+        &self,
+        _snapshot: &Snapshot,
+        _selector: &(String, String),
+        _weights: &Weights,
+    ) -> Result<Vec<Write>, RouteError> {
+        Ok(Vec::new())
+    }
+
+    /// All traffic counts as the canary's from the first iteration on, as in Flagger.
+    fn current_weights(&self, snapshot: &Snapshot) -> Result<Weights, RouteError> {
+        let status = snapshot.canary.status.as_ref();
+        let has_begun = status.is_some_and(|status| status.iterations > 0);
+        Ok(if has_begun {
+            Weights::CANARY
+        } else {
+            Weights::PRIMARY
+        })
+    }
+
+    fn set_weights(
+        &self,
+        _snapshot: &Snapshot,
+        _weights: &Weights,
+    ) -> Result<Vec<Write>, RouteError> {
+        Ok(Vec::new())
+    }
+
+    fn restore(&self, _snapshot: &Snapshot) -> Option<Write> {
+        None
+    }
+
+    fn splits_traffic(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::routers::tests::{canary_analysis, snapshot};
+
+    #[test]
+    fn without_routes_the_iterations_tell_the_weights() {
+        for (status, weights) in [
+            (json!({}), Weights::PRIMARY),
+            (json!({"iterations": 1}), Weights::CANARY),
+        ] {
+            let snapshot = snapshot("kubernetes", json!({"port": 80}), canary_analysis(), status);
+            assert_eq!(Kubernetes.current_weights(&snapshot), Ok(weights));
+            assert_eq!(
+                Kubernetes.set_weights(&snapshot, &Weights::canary(50)),
+                Ok(vec![])
+            );
+            assert!(Kubernetes.objects(&snapshot.canary).is_empty());
+        }
+    }
+}

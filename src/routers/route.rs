@@ -1,0 +1,186 @@
+//! The objects that hold routes, as JSON: how the routers name, build, change and read them.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::RouteError;
+use crate::{
+    api::canary::Canary,
+    snapshot::{Action, Kind, ObjectRef, Snapshot, Write},
+    workload::{
+        metadata::{is_owned, json_map, owner_reference, with_flux},
+        service::unmanaged,
+    },
+};
+
+/// The annotation in which kubectl keeps the object that it applied last. A deletion may restore it.
+pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// The reference to an object in the canary's namespace.
+pub fn reference(canary: &Canary, kind: Kind, name: &str) -> ObjectRef {
+    ObjectRef {
+        kind,
+        namespace: canary.metadata.namespace.clone().unwrap_or_default(),
+        name: name.to_owned(),
+    }
+}
+
+/// A new object that the Canary owns, so that it is deleted with the Canary. Empty labels and annotations are left out.
+pub fn new_object(
+    snapshot: &Snapshot,
+    kind: Kind,
+    name: &str,
+    [labels, annotations]: [Map<String, Value>; 2],
+    spec: Value,
+) -> Value {
+    let mut metadata = json!({"name": name, "namespace": snapshot.namespace(), "ownerReferences": [owner_reference(&snapshot.canary)]});
+    for (field, map) in [("labels", labels), ("annotations", annotations)] {
+        if !map.is_empty() {
+            metadata[field] = Value::Object(map);
+        }
+    }
+    json!({"apiVersion": kind.api_version(), "kind": kind.name(), "metadata": metadata, "spec": spec})
+}
+
+/// A write of the route that has the apex' name. The event about a refused write begins with the route's kind and name.
+pub fn route_write(snapshot: &Snapshot, kind: Kind, action: Action, failure: &str) -> Write {
+    Write {
+        object: snapshot.reference(kind, snapshot.canary.apex_name()),
+        action,
+        failure: format!("{} {failure}", full_name(snapshot, kind)),
+    }
+}
+
+/// Kind, name and namespace of the route that has the apex' name, for messages.
+pub fn full_name(snapshot: &Snapshot, kind: Kind) -> String {
+    let apex = snapshot.canary.apex_name();
+    format!("{} {apex}.{}", kind.name(), snapshot.namespace())
+}
+
+/// The error for an object that does not exist. `route` and `failure` are Flagger's words for it.
+pub fn not_found(route: String, failure: &'static str, kind: Kind, name: &str) -> RouteError {
+    let (group, _) = kind.group_version();
+    RouteError::NotFound {
+        route,
+        failure,
+        object: format!("{}.{group} {name:?}", kind.plural()),
+    }
+}
+
+/// The error for a route that does not lead to the canary's Services.
+pub fn no_routes(snapshot: &Snapshot, kind: Kind) -> RouteError {
+    RouteError::NoRoutes {
+        route: full_name(snapshot, kind),
+        primary: snapshot.canary.primary_name(),
+        canary: snapshot.canary.canary_name(),
+    }
+}
+
+/// The spec that kubectl applied last; `None` if kubectl did not apply the object.
+pub fn applied_spec(object: &Value) -> Option<Value> {
+    let annotations = object.pointer("/metadata/annotations")?;
+    let text = annotations.get(LAST_APPLIED)?.as_str()?;
+    serde_json::from_str::<Value>(text)
+        .ok()?
+        .get("spec")
+        .cloned()
+}
+
+/// Puts the fields `ours` into the spec of an object. A field that `spec` lacks is removed; other fields stay.
+pub fn put_fields(object: &mut Value, mut spec: Map<String, Value>, ours: &[&str]) {
+    if !object["spec"].is_object() {
+        object["spec"] = json!({});
+    }
+    let Some(theirs) = object["spec"].as_object_mut() else {
+        return;
+    };
+    for field in ours {
+        match spec.remove(*field) {
+            Some(value) => drop(theirs.insert((*field).to_owned(), value)),
+            None => drop(theirs.remove(*field)),
+        }
+    }
+}
+
+/// The match conditions of an A/B test; empty if the analysis has none.
+pub fn test_conditions(canary: &Canary) -> &[Value] {
+    let analysis = canary.spec.analysis.as_ref();
+    analysis.map_or(&[], |analysis| analysis.match_.as_slice())
+}
+
+/// The entries of a map, sorted by name. They are written in this order. (Flagger's order is random, and it then takes it for drift.)
+pub fn by_name(map: Option<&Value>) -> BTreeMap<&String, &Value> {
+    let map = map.and_then(Value::as_object);
+    map.into_iter().flatten().collect()
+}
+
+/// The text of a field; `None` if the field is empty or missing.
+pub fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
+    let text = value.get(key)?.as_str()?;
+    (!text.is_empty()).then_some(text)
+}
+
+/// The items of a list; none if there is no list.
+pub fn items<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
+    let list = value.pointer(pointer).and_then(Value::as_array);
+    list.into_iter().flatten()
+}
+
+/// Labels and annotations of a route: those of the apex Service. If `spec.service.apex` is set, the selector label is among them, and so
+/// is the Service's unmanaged metadata, because Flagger writes both objects from one map.
+pub fn apex_metadata(
+    snapshot: &Snapshot,
+    selector: &(String, String),
+) -> (Map<String, Value>, Map<String, Value>) {
+    let canary = &snapshot.canary;
+    let Some(apex) = &canary.spec.service.apex else {
+        return (Map::new(), with_flux(Map::new()));
+    };
+    let others = |field| {
+        let live = snapshot.object(Kind::Service, canary.apex_name());
+        live.filter(|live| is_owned(live, canary))
+            .map(|live| unmanaged(canary, live, field))
+            .unwrap_or_default()
+    };
+    let mut labels = json_map(apex.labels.iter().flatten());
+    // A target that is a Service has no pods, so there is no selector label.
+    if !selector.0.is_empty() {
+        labels.insert(selector.0.clone(), json!(canary.apex_name()));
+    }
+    labels.extend(others("labels"));
+    let mut annotations = json_map(apex.annotations.iter().flatten());
+    annotations.extend(others("annotations"));
+    (labels, with_flux(annotations))
+}
+
+/// Combines each condition of an A/B test with each condition of the service. The test's fields `wins` replace the service's.
+pub fn combined(test: &[Value], own: &[Value], wins: [&str; 2]) -> Vec<Value> {
+    if test.is_empty() || own.is_empty() {
+        return [test, own].concat();
+    }
+    let merge = |test: &Value, own: &Value| {
+        let mut both = own.as_object().cloned().unwrap_or_default();
+        for key in wins {
+            if let Some(value) = test.get(key) {
+                both.insert(key.to_owned(), value.clone());
+            }
+        }
+        Value::Object(both)
+    };
+    test.iter()
+        .flat_map(|test| own.iter().map(move |own| merge(test, own)))
+        .collect()
+}
+
+/// The labels or annotations of an object.
+pub fn metadata(object: &Value, field: &str) -> Map<String, Value> {
+    let map = object.pointer(&format!("/metadata/{field}"));
+    map.and_then(Value::as_object).cloned().unwrap_or_default()
+}
+
+/// The weight of a destination, between 0 and 100.
+pub fn percent(weight: Option<&Value>) -> u8 {
+    let weight = weight.and_then(Value::as_u64).unwrap_or(0);
+    u8::try_from(weight.min(100)).unwrap_or(100)
+}

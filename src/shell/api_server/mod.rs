@@ -1,0 +1,43 @@
+//! The only way to the API server. No code outside this folder holds a client of kube, so that each request has a deadline, is counted, and
+//! is written only while this process leads.
+//!
+//! | question | place |
+//! | --- | --- |
+//! | how is the API server found? | [`Connection`] |
+//! | how is an object read or written? | [`Cluster`] |
+//! | what is the deadline of a request, what are its errors? | `request` |
+//! | who may write now? | [`Leadership`], which [`lease::Candidate`] grants |
+//! | what is known without a request, and how do changes arrive? | [`cache`] |
+//!
+//! # Which writes are conditional
+//!
+//! All writes of objects and of the status of a Canary go through [`Cluster::apply`] and [`Cluster::commit`]. They are conditional on what
+//! was observed: a create fails if the object exists, a replace and a status patch carry the resourceVersion, a JSON Patch begins with
+//! tests. A write that lost is a [`ClusterError::Lost`]: the canary is observed and decided again. They are sent only by the leader.
+//!
+//! The exceptions:
+//!
+//! * Events (`events`): a repeated Event is counted up by a merge patch without a precondition. An Event decides nothing, and a count that
+//!   is one too low does no harm. The leader sends them.
+//! * The Lease (`lease`): it grants the right to write, so it cannot require that right. Its writes are conditional: they carry the
+//!   resourceVersion. They are not counted in `flagger_rs_api_requests_total`.
+//! * Access reviews (`review`): a `SelfSubjectAccessReview` is a question in the form of a create. It stores nothing, so `flagger check`
+//!   may send it without leading.
+//!
+//! Lists and watches of the cache only read. They are not counted, and a silent connection ends them instead of a deadline.
+
+pub mod cache;
+mod cluster;
+mod connection;
+mod events;
+mod leadership;
+pub mod lease;
+mod raw_object;
+mod request;
+mod review;
+
+pub use cluster::{Clients, Cluster};
+pub use connection::{ConnectError, Connection};
+pub use leadership::Leadership;
+pub use raw_object::RawObject;
+pub use request::ClusterError;

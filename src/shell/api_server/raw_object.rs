@@ -1,0 +1,207 @@
+//! An object as the API server sends it: its name, and its fields as unparsed JSON. An object that no canary needs is never
+//! parsed, and `managedFields` are always skipped.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt};
+
+use kube::{
+    Resource,
+    api::{ApiResource, DynamicObject},
+    core::ObjectMeta,
+};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::{Value, value::RawValue};
+
+/// The bookkeeping of server-side apply, often half of an object. The API server keeps it if a write leaves it out.
+const MANAGED: &str = "managedFields";
+
+/// One object.
+#[derive(Clone)]
+pub struct RawObject {
+    /// Name, namespace and resourceVersion only.
+    meta: ObjectMeta,
+    fields: Fields,
+}
+
+impl fmt::Debug for RawObject {
+    /// Prints no fields: the object may be a Secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.meta.fmt(f)
+    }
+}
+
+impl RawObject {
+    /// Returns the object as JSON, without `managedFields`.
+    pub fn text(&self) -> String {
+        self.fields.text()
+    }
+
+    /// Returns the object parsed.
+    ///
+    /// # Errors
+    /// The object is nested too deeply.
+    pub fn value(&self) -> serde_json::Result<Value> {
+        serde_json::from_str(&self.text())
+    }
+
+    /// The resourceVersion.
+    pub fn version(&self) -> &str {
+        self.meta.resource_version.as_deref().unwrap_or_default()
+    }
+
+    /// The `type` of a Secret.
+    pub fn type_name(&self) -> Option<String> {
+        serde_json::from_str(self.fields.0.get("type")?.get()).ok()
+    }
+}
+
+impl<'de> Deserialize<'de> for RawObject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Named {
+            name: Option<String>,
+            namespace: Option<String>,
+            resource_version: Option<String>,
+        }
+        let mut fields = Fields::deserialize(deserializer)?;
+        let metadata: Fields = fields.parse("metadata").map_err(D::Error::custom)?;
+        let metadata = metadata.text();
+        let Named {
+            name,
+            namespace,
+            resource_version,
+        } = serde_json::from_str(&metadata).map_err(D::Error::custom)?;
+        let metadata = RawValue::from_string(metadata).map_err(D::Error::custom)?;
+        fields.0.insert("metadata".to_owned(), metadata);
+        let meta = ObjectMeta {
+            name,
+            namespace,
+            resource_version,
+            ..ObjectMeta::default()
+        };
+        Ok(Self { meta, fields })
+    }
+}
+
+/// The fields of a JSON object, each as unparsed text.
+#[derive(Clone, Default)]
+struct Fields(BTreeMap<String, Box<RawValue>>);
+
+impl Fields {
+    fn parse(&self, field: &str) -> serde_json::Result<Self> {
+        self.0.get(field).map_or_else(
+            || Ok(Self::default()),
+            |raw| serde_json::from_str(raw.get()),
+        )
+    }
+
+    fn text(&self) -> String {
+        let size = self
+            .0
+            .iter()
+            .map(|(key, raw)| key.len() + raw.get().len() + 4);
+        let mut text = String::with_capacity(2 + size.sum::<usize>());
+        text.push('{');
+        for (i, (key, raw)) in self.0.iter().enumerate() {
+            if i > 0 {
+                text.push(',');
+            }
+            text.push_str(&serde_json::Value::from(key.as_str()).to_string());
+            text.push(':');
+            text.push_str(raw.get());
+        }
+        text.push('}');
+        text
+    }
+}
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each;
+        impl<'de> Visitor<'de> for Each {
+            type Value = Fields;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields = BTreeMap::new();
+                while let Some(key) = map.next_key::<String>()? {
+                    if key == MANAGED {
+                        map.next_value::<IgnoredAny>()?;
+                    } else {
+                        fields.insert(key, map.next_value()?);
+                    }
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Each)
+    }
+}
+
+impl Resource for RawObject {
+    type DynamicType = ApiResource;
+    type Scope = <DynamicObject as Resource>::Scope;
+
+    fn kind(kind: &ApiResource) -> Cow<'_, str> {
+        DynamicObject::kind(kind)
+    }
+
+    fn group(kind: &ApiResource) -> Cow<'_, str> {
+        DynamicObject::group(kind)
+    }
+
+    fn version(kind: &ApiResource) -> Cow<'_, str> {
+        DynamicObject::version(kind)
+    }
+
+    fn plural(kind: &ApiResource) -> Cow<'_, str> {
+        DynamicObject::plural(kind)
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.meta
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.meta
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::api::WatchEvent;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn everything_of_an_object_but_managed_fields_is_kept() {
+        let event = r#"{"type":"MODIFIED","object":{"apiVersion":"apps/v1","kind":"Deployment",
+            "metadata":{"name":"podinfo","namespace":"test","resourceVersion":"7","managedFields":[{"manager":"kubectl"}],
+                "labels":{"a":"\"b\""}},
+            "spec":{"replicas":2,"new field":1.50},"status":{}}}"#;
+        let Ok(WatchEvent::Modified(object)) = serde_json::from_str::<WatchEvent<RawObject>>(event)
+        else {
+            panic!("no object");
+        };
+        assert_eq!(object.meta.resource_version.as_deref(), Some("7"));
+        assert_eq!(
+            serde_json::from_str::<Value>(&object.text()).unwrap(),
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "podinfo", "namespace": "test",
+                "resourceVersion": "7", "labels": {"a": "\"b\""}}, "spec": {"replicas": 2, "new field": 1.50}, "status": {}})
+        );
+    }
+
+    #[test]
+    fn a_value_that_is_no_object_is_an_error() {
+        assert!(serde_json::from_str::<RawObject>("[]").is_err());
+        assert!(serde_json::from_str::<RawObject>(r#"{"metadata":{"name":1}}"#).is_err());
+        assert!(serde_json::from_str::<RawObject>(r#"{"metadata":"x"}"#).is_err());
+    }
+}

@@ -1,0 +1,321 @@
+//! The questions of a step: asked in the background, so that no reconciliation waits long for an answer.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures::{
+    FutureExt,
+    future::{AbortHandle, Abortable},
+};
+use jiff::Timestamp;
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    time,
+};
+
+use super::schedule::CONCURRENT_RECONCILES;
+use crate::{
+    api::canary::Canary,
+    rollout::{Answer, Evidence, Question},
+    shell::{lock::lock, notify::Notifier, outside::http::Http},
+    snapshot::{Failure, HttpRequest, ObjectRef, Step},
+};
+
+/// How long a reconciliation waits for its answers. Most have arrived by then, while the objects are still at hand.
+const PROMPT: Duration = Duration::from_millis(100);
+/// The most reconciliations that wait at the same time: if servers are slow, the others go on without waiting.
+const MAX_WAITING: usize = CONCURRENT_RECONCILES / 2;
+
+/// The questions about each canary and the answers so far.
+pub struct Answers {
+    http: Http,
+    notifier: Notifier,
+    canaries: Mutex<HashMap<ObjectRef, StepQuestions>>,
+    triggers: mpsc::UnboundedSender<ObjectRef>,
+    waiting: Semaphore,
+}
+
+/// The questions of one step.
+struct StepQuestions {
+    step: Step,
+    evidence: Evidence,
+    running: BTreeMap<Question, AbortHandle>,
+    /// Notifies the reconciliation that waits for the last of the answers.
+    waiting: Option<oneshot::Sender<()>>,
+}
+
+impl Drop for StepQuestions {
+    fn drop(&mut self) {
+        self.running.values().for_each(AbortHandle::abort);
+    }
+}
+
+impl Answers {
+    /// Returns a value without questions. If no reconciliation waits for the last answer, the canary is sent to `triggers`.
+    pub fn new(http: Http, notifier: Notifier, triggers: mpsc::UnboundedSender<ObjectRef>) -> Self {
+        Self {
+            http,
+            notifier,
+            canaries: Mutex::default(),
+            triggers,
+            waiting: Semaphore::new(MAX_WAITING),
+        }
+    }
+
+    /// Returns the answers of this step so far. Drops the answers of another step and cancels its questions.
+    pub fn evidence(&self, canary: &ObjectRef, step: &Step) -> Evidence {
+        let mut canaries = lock(&self.canaries);
+        if canaries
+            .get(canary)
+            .is_some_and(|asked| asked.step != *step)
+        {
+            canaries.remove(canary);
+        }
+        canaries
+            .get(canary)
+            .map(|asked| asked.evidence.clone())
+            .unwrap_or_default()
+    }
+
+    /// Asks questions. Those that are already being asked continue; those that are not asked any more are cancelled. Returns whether all
+    /// answers have arrived within a moment.
+    pub async fn ask(
+        self: &Arc<Self>,
+        canary: &ObjectRef,
+        object: &Canary,
+        step: Step,
+        questions: Vec<Question>,
+    ) -> bool {
+        let mut answered = self.start(canary, object, step, questions);
+        if let Ok(_permit) = self.waiting.try_acquire()
+            && time::timeout(PROMPT, &mut answered).await.is_ok()
+        {
+            return true;
+        }
+        // From here on, the last answer triggers the canary.
+        answered.close();
+        answered.try_recv().is_ok()
+    }
+
+    fn start(
+        self: &Arc<Self>,
+        canary: &ObjectRef,
+        object: &Canary,
+        step: Step,
+        questions: Vec<Question>,
+    ) -> oneshot::Receiver<()> {
+        let mut canaries = lock(&self.canaries);
+        let asked = canaries
+            .entry(canary.clone())
+            .or_insert_with(|| StepQuestions {
+                step,
+                evidence: Evidence::new(),
+                running: BTreeMap::new(),
+                waiting: None,
+            });
+        let (waiting, answered) = oneshot::channel();
+        asked.waiting = Some(waiting);
+        asked.running.retain(|question, running| {
+            let is_wanted = questions.contains(question);
+            if !is_wanted {
+                running.abort();
+            }
+            is_wanted
+        });
+        for question in questions {
+            if asked.running.contains_key(&question) || asked.evidence.contains_key(&question) {
+                continue;
+            }
+            let (running, registration) = AbortHandle::new_pair();
+            asked.running.insert(question.clone(), running);
+            let (this, canary, object) = (self.clone(), canary.clone(), object.clone());
+            let step = asked.step.clone();
+            let answering = async move {
+                let answer = this.answer_or_panic(&object, &question).await;
+                this.record(&canary, &step, question, answer);
+            };
+            tokio::spawn(Abortable::new(answering, registration));
+        }
+        answered
+    }
+
+    /// Forgets a canary and cancels its questions.
+    pub fn forget(&self, canary: &ObjectRef) {
+        lock(&self.canaries).remove(canary);
+    }
+
+    /// Forgets all canaries.
+    pub fn forget_all(&self) {
+        lock(&self.canaries).clear();
+    }
+
+    /// Gets an answer. A panic is an answer too, so that the question does not run for ever.
+    async fn answer_or_panic(&self, canary: &Canary, question: &Question) -> Answer {
+        let answer = AssertUnwindSafe(self.answer(canary, question)).catch_unwind();
+        answer.await.unwrap_or_else(|_| {
+            Answer::Failed(Failure {
+                why: "a defect of the operator: it panicked".to_owned(),
+                attempts: 1,
+            })
+        })
+    }
+
+    async fn answer(&self, canary: &Canary, question: &Question) -> Answer {
+        match question {
+            Question::Call { request, .. } => self.call(request).await,
+            Question::Metric { query, .. } => self.call(&query.request(Timestamp::now())).await,
+            Question::Notify(notifications) => {
+                self.notifier.deliver(canary, notifications.clone()).await;
+                Answer::Delivered
+            }
+        }
+    }
+
+    async fn call(&self, request: &HttpRequest) -> Answer {
+        match self.http.send(request).await {
+            Ok(response) => Answer::Response(response),
+            Err(why) => Answer::Failed(why),
+        }
+    }
+
+    fn record(&self, canary: &ObjectRef, step: &Step, question: Question, answer: Answer) {
+        let mut canaries = lock(&self.canaries);
+        let asked = canaries.get_mut(canary).filter(|asked| asked.step == *step);
+        let Some(asked) = asked else { return };
+        asked.running.remove(&question);
+        asked.evidence.insert(question, answer);
+        // All answers to questions that were asked together are decided on together.
+        if asked.running.is_empty() {
+            let waiting = asked.waiting.take();
+            if waiting.is_none_or(|waiting| waiting.send(()).is_err()) {
+                // The receiver lives as long as canaries are reconciled.
+                let _ = self.triggers.send(canary.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, sync::Arc};
+
+    use futures::{FutureExt, future::BoxFuture};
+    use kube::Client;
+
+    use super::*;
+    use crate::{
+        cli,
+        shell::{
+            api_server::{Cluster, Leadership},
+            controller::observe,
+            notify::GlobalReceivers,
+            telemetry::canary_metrics::CanaryMetrics,
+        },
+        snapshot::{HttpResponse, Kind},
+    };
+
+    type FakeAnswer = BoxFuture<'static, Result<HttpResponse, String>>;
+
+    /// Questions that are answered like this, and the channel for triggers.
+    fn answers(
+        fake: impl Fn() -> FakeAnswer + Send + Sync + 'static,
+    ) -> (Arc<Answers>, mpsc::UnboundedReceiver<ObjectRef>) {
+        let silent = tower::service_fn(|_: http::Request<kube::client::Body>| {
+            pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
+        });
+        let client = Client::new(silent, "default");
+        let metrics = CanaryMetrics::new().unwrap().operator_metrics().unwrap();
+        let cluster = Cluster::new(client, Leadership::always(), metrics);
+        let http = Http::faked(Arc::new(move |_| fake()));
+        let notifier = Notifier::new(cluster, http.clone(), GlobalReceivers::default());
+        let (trigger, triggers) = mpsc::unbounded_channel();
+        (Arc::new(Answers::new(http, notifier, trigger)), triggers)
+    }
+
+    fn canary(n: usize) -> ObjectRef {
+        ObjectRef {
+            kind: Kind::Canary,
+            namespace: "test".to_owned(),
+            name: format!("podinfo-{n}"),
+        }
+    }
+
+    fn step() -> Step {
+        let Ok(cli::Command::Run(config)) = cli::parse([], |_| None) else {
+            panic!("the operator runs without arguments")
+        };
+        observe::empty_snapshot(Canary::default(), &canary(0), &Arc::new(config.settings)).step()
+    }
+
+    async fn ask(answers: &Arc<Answers>, n: usize) -> bool {
+        let request = HttpRequest {
+            method: crate::snapshot::Method::Get,
+            url: crate::snapshot::Secret("http://gate/".to_owned()),
+            headers: Vec::new(),
+            body: None,
+            timeout: Duration::from_secs(30),
+            retries: 0,
+            budget: None,
+            proxy: None,
+            insecure_skip_verify: false,
+        };
+        let label = "0".to_owned();
+        let question = Question::Call { label, request };
+        let (canary, object) = (canary(n), Canary::default());
+        answers.ask(&canary, &object, step(), vec![question]).await
+    }
+
+    fn after(pause: Duration) -> FakeAnswer {
+        let answer = || Err("the gate is shut".to_owned());
+        time::sleep(pause).map(move |()| answer()).boxed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_serves_the_waiting_reconciliation_or_triggers_another_and_never_both() {
+        for (pause, is_prompt) in [(0, true), (99, true), (101, false), (5_000, false)] {
+            let (answers, mut triggers) = answers(move || after(Duration::from_millis(pause)));
+            assert_eq!(ask(&answers, 0).await, is_prompt, "{pause} ms");
+            time::sleep(Duration::from_secs(10)).await;
+            assert_eq!(triggers.try_recv().is_ok(), !is_prompt, "{pause} ms");
+            assert_eq!(answers.evidence(&canary(0), &step()).len(), 1);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_servers_delay_at_most_half_of_the_reconciliations() {
+        let (answers, _triggers) = answers(|| pending().boxed());
+        let start = time::Instant::now();
+        let reconciliations = (0..MAX_WAITING).map(|n| {
+            let answers = answers.clone();
+            tokio::spawn(async move { ask(&answers, n).await })
+        });
+        let reconciliations: Vec<_> = reconciliations.collect();
+        tokio::task::yield_now().await;
+        assert!(!ask(&answers, MAX_WAITING).await);
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        futures::future::join_all(reconciliations).await;
+        assert_eq!(start.elapsed(), PROMPT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_answer_arrives_after_the_lease_was_lost() {
+        let (answers, mut triggers) = answers(|| after(Duration::from_secs(5)));
+        assert!(!ask(&answers, 0).await);
+        answers.forget_all();
+        time::sleep(Duration::from_secs(10)).await;
+        assert!(triggers.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_an_answer_is_an_answer() {
+        let (answers, _triggers) = answers(|| panic!("a defect"));
+        assert!(ask(&answers, 0).await);
+        let evidence = answers.evidence(&canary(0), &step());
+        let failed = evidence.values().next();
+        assert!(matches!(failed, Some(Answer::Failed(_))), "{failed:?}");
+    }
+}

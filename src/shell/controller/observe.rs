@@ -1,0 +1,298 @@
+//! Gathers everything that a decision about one canary needs into a [`Snapshot`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
+
+use super::{
+    reconcile_state::ReconcileState,
+    requeue::{jitter, unjittered},
+};
+use crate::{
+    api::canary::{Canary, CanaryPhase},
+    rollout,
+    shell::{
+        api_server::{
+            ClusterError,
+            cache::{Cache, Needed, version_of},
+        },
+        clock,
+        lock::lock,
+        random,
+        telemetry::logs::canary_name,
+    },
+    snapshot::{ObjectRef, Settings, Snapshot, TargetKind},
+    workload::config,
+};
+
+/// Why a canary could not be observed.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// A field of the Canary has a wrong type.
+    #[error("canary cannot be read: {error}")]
+    Invalid {
+        /// The field and the expected type.
+        error: serde_json::Error,
+        /// The metadata of the Canary.
+        metadata: Box<ObjectMeta>,
+    },
+    /// The API server did not return an object.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+}
+
+/// Observes a canary. Returns `None` if it does not exist. Parts of the `last` snapshot that are still current are not read again.
+///
+/// # Errors
+/// The Canary is invalid, or the API server does not return an object.
+pub async fn observe(
+    cache: &Cache,
+    settings: &Arc<Settings>,
+    reference: &ObjectRef,
+    state: &Mutex<ReconcileState>,
+    last: Option<Snapshot>,
+) -> Result<Option<Snapshot>, ObserveError> {
+    let mut snapshot = match last {
+        // This is the usual case after answers have arrived.
+        Some(last) if is_current(cache, reference, &last) => last,
+        last => {
+            let Some(mut snapshot) = gather(cache, settings, reference, last).await? else {
+                return Ok(None);
+            };
+            fetch_full_configs(cache, reference, &mut snapshot, state).await?;
+            let version = rollout::new_version(&snapshot);
+            snapshot.changed = lock(state).changed(version, clock::now());
+            snapshot
+        }
+    };
+    snapshot.conflicting_canary = conflicting_canary(cache, reference, &snapshot).await?;
+    snapshot.now = clock::now();
+    let transition = snapshot
+        .canary
+        .status
+        .as_ref()
+        .and_then(|status| Some(status.last_transition_time.as_ref()?.0));
+    snapshot.jitter = jitter(&snapshot.canary);
+    let now = unjittered(snapshot.now, snapshot.jitter);
+    let mut state = lock(state);
+    if !snapshot.canary.spec.suspend {
+        snapshot.tick = state.tick(transition, snapshot.canary.interval(), now);
+    }
+    snapshot.recently_written = state.recently_written(transition, snapshot.canary.interval(), now);
+    drop(state);
+    Ok(Some(snapshot))
+}
+
+/// Whether every object of a snapshot is still current.
+fn is_current(cache: &Cache, reference: &ObjectRef, last: &Snapshot) -> bool {
+    let objects = last.seen.iter().filter(|object| *object != reference);
+    let seen = objects.map(|object| (object, last.objects.get(object).map(version_of)));
+    cache.are_at(seen.chain([(reference, Some(canary_version(&last.canary)))]))
+}
+
+/// Reads the canary and the objects that it needs.
+async fn gather(
+    cache: &Cache,
+    settings: &Arc<Settings>,
+    reference: &ObjectRef,
+    last: Option<Snapshot>,
+) -> Result<Option<Snapshot>, ObserveError> {
+    let (last, mut held) = last
+        .map(|snapshot| (snapshot.canary, snapshot.objects))
+        .unzip();
+    let held = held.get_or_insert_default();
+    let is_current = |canary: &Canary| cache.are_at([(reference, Some(canary_version(canary)))]);
+    let canary = match last.filter(is_current) {
+        Some(canary) => canary,
+        None => {
+            let itself = cache.read(reference, vec![reference.clone()], held).await?;
+            let Some(canary) = itself.into_iter().find_map(|(_, canary)| canary) else {
+                cache.subscribe_only(reference, &BTreeSet::new());
+                return Ok(None);
+            };
+            parse(canary)?
+        }
+    };
+    let mut snapshot = empty_snapshot(canary, reference, settings);
+    loop {
+        let missing: Vec<_> = rollout::needs(&snapshot)
+            .difference(&snapshot.seen)
+            .cloned()
+            .collect();
+        if missing.is_empty() {
+            break;
+        }
+        for (object, value) in cache.read(reference, missing, held).await? {
+            snapshot.seen.insert(object.clone());
+            snapshot.objects.extend(value.map(|value| (object, value)));
+        }
+    }
+    cache.subscribe_only(reference, &snapshot.seen);
+    Ok(Some(snapshot))
+}
+
+fn canary_version(canary: &Canary) -> &str {
+    canary
+        .metadata
+        .resource_version
+        .as_deref()
+        .unwrap_or_default()
+}
+
+/// Returns what a canary needs, as far as cached objects tell; `peek` looks an object up in the cache.
+pub fn needs(
+    reference: &ObjectRef,
+    settings: &Arc<Settings>,
+    peek: &dyn Fn(&ObjectRef) -> Option<Value>,
+) -> Needed {
+    let canary = peek(reference).map(parse);
+    let Some(Ok(canary)) = canary else {
+        return Needed::default();
+    };
+    let mut snapshot = empty_snapshot(canary, reference, settings);
+    loop {
+        let objects = rollout::needs(&snapshot);
+        let missing: Vec<_> = objects.difference(&snapshot.seen).cloned().collect();
+        if missing.is_empty() {
+            return Needed {
+                objects,
+                is_active: is_active(&snapshot),
+            };
+        }
+        for object in missing {
+            let value = peek(&object);
+            snapshot
+                .objects
+                .extend(value.map(|value| (object.clone(), value)));
+            snapshot.seen.insert(object);
+        }
+    }
+}
+
+/// Whether a run, a deletion or another action is under way.
+fn is_active(snapshot: &Snapshot) -> bool {
+    use CanaryPhase as P;
+    let conditions = snapshot
+        .canary
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    // An idle canary has one condition. A failed promotion adds a second one.
+    !matches!(snapshot.phase(), P::Initialized | P::Succeeded | P::Failed)
+        || conditions.is_some_and(|conditions| conditions.len() > 1)
+        || snapshot.canary.metadata.deletion_timestamp.is_some()
+}
+
+/// Parses a Canary.
+///
+/// # Errors
+/// A field has a wrong type.
+pub fn parse(canary: Value) -> Result<Canary, ObserveError> {
+    let metadata = canary.get("metadata").cloned().unwrap_or_default();
+    serde_json::from_value(canary).map_err(|error| ObserveError::Invalid {
+        error,
+        metadata: Box::new(serde_json::from_value(metadata).unwrap_or_default()),
+    })
+}
+
+/// Returns a snapshot of the canary alone.
+pub fn empty_snapshot(canary: Canary, reference: &ObjectRef, settings: &Arc<Settings>) -> Snapshot {
+    Snapshot {
+        canary,
+        objects: BTreeMap::new(),
+        seen: [reference.clone()].into(),
+        now: Timestamp::UNIX_EPOCH,
+        tick: None,
+        changed: None,
+        recently_written: BTreeSet::new(),
+        conflicting_canary: None,
+        jitter: SignedDuration::ZERO,
+        nonce: random::nonce(),
+        settings: settings.clone(),
+    }
+}
+
+/// Replaces configs by their full contents where a decision needs them. The cache keeps only checksums of configs, so the contents are read
+/// once for each version, and kept only as long as they are needed.
+async fn fetch_full_configs(
+    cache: &Cache,
+    reference: &ObjectRef,
+    snapshot: &mut Snapshot,
+    state: &Mutex<ReconcileState>,
+) -> Result<(), ClusterError> {
+    let mut full_configs = std::mem::take(&mut lock(state).full_configs);
+    let version = |object: &Value| object.pointer("/metadata/resourceVersion").cloned();
+    let wanted = rollout::needed_in_full(snapshot);
+    full_configs.retain(|object, _| wanted.contains(object));
+    for object in wanted {
+        let Some(cached) = snapshot
+            .objects
+            .get(&object)
+            .filter(|o| !config::is_whole(o))
+        else {
+            continue;
+        };
+        let full = match full_configs
+            .remove(&object)
+            .filter(|full| version(full) == version(cached))
+        {
+            Some(full) => Some(full),
+            None => cache.fetch(reference, &object).await?,
+        };
+        match full {
+            Some(full) => {
+                full_configs.insert(object.clone(), full.clone());
+                snapshot.objects.insert(object, full);
+            }
+            None => drop(snapshot.objects.remove(&object)),
+        }
+    }
+    lock(state).full_configs = full_configs;
+    Ok(())
+}
+
+/// Returns the name of an older canary with the same target, among the canaries that need that target.
+async fn conflicting_canary(
+    cache: &Cache,
+    reference: &ObjectRef,
+    snapshot: &Snapshot,
+) -> Result<Option<String>, ClusterError> {
+    let target = &snapshot.canary.spec.target_ref;
+    let Some(kind) = TargetKind::of(&snapshot.canary) else {
+        return Ok(None);
+    };
+    let mut others = Vec::new();
+    for other in cache.subscribers(&snapshot.reference(kind.kind(), &target.name)) {
+        if other.name != snapshot.name() {
+            others.extend(cache.peek_or_fetch(reference, &other).await?);
+        }
+    }
+    let others = others.into_iter().filter_map(|other| parse(other).ok());
+    Ok(conflicting_among(snapshot, others))
+}
+
+/// Returns `NAME.NAMESPACE` of the oldest canary with the same target, among `others` of the same namespace that are older than this one.
+pub fn conflicting_among(
+    snapshot: &Snapshot,
+    others: impl Iterator<Item = Canary>,
+) -> Option<String> {
+    let target = &snapshot.canary.spec.target_ref;
+    let age = |canary: &Canary| {
+        let created = canary.metadata.creation_timestamp.clone();
+        (created.map(|time| time.0), canary.metadata.name.clone())
+    };
+    others
+        .filter(|other| {
+            let theirs = &other.spec.target_ref;
+            theirs.kind == target.kind
+                && theirs.name == target.name
+                && age(other) < age(&snapshot.canary)
+        })
+        .min_by_key(age)
+        .map(|oldest| canary_name(&oldest))
+}

@@ -1,0 +1,249 @@
+//! One reconciliation of a canary: observes and decides until there is nothing left to do for now.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tracing::warn;
+
+use super::{
+    context::{Context, Operator, RETRY, full_name},
+    observe::{ObserveError, observe},
+    reconcile_state::ReconcileState,
+    requeue,
+};
+use crate::{
+    api::canary::{Canary, CanaryPhase},
+    notifications::{EventKind, Notification},
+    rollout::{self, Decision, Evidence, Plan, Question, Requeue, decide},
+    shell::{api_server::ClusterError, lock::lock},
+    snapshot::{ObjectRef, Snapshot},
+};
+
+/// The most plans that one reconciliation carries out before other canaries get their turn.
+const MAX_PLANS: usize = 16;
+
+/// One reconciliation.
+pub struct Reconciliation<'a> {
+    pub(super) context: &'a Context,
+    pub(super) canary: &'a ObjectRef,
+    pub(super) state: Arc<Mutex<ReconcileState>>,
+    /// Whether cached objects were already read again in this reconciliation; that happens at most once.
+    has_reread: bool,
+    /// How many plans were carried out.
+    plans: usize,
+}
+
+/// What follows a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Execution {
+    /// The plan was carried out, or a write lost: observe and decide again.
+    DecideAgain,
+    /// The plan was refused. Nothing is tried again before the next tick.
+    WaitForTick,
+}
+
+/// What follows a decision.
+enum Next {
+    /// Observe and decide again. The snapshot, if any, saves reading what has not changed.
+    DecideAgain(Option<Box<Snapshot>>),
+    /// The reconciliation ends, and another one follows after this time.
+    Wait(Duration),
+}
+
+impl<'a> Reconciliation<'a> {
+    pub fn new(context: &'a Context, canary: &'a ObjectRef) -> Self {
+        Self {
+            context,
+            canary,
+            state: context.with_entry(canary, |entry| entry.state.clone()),
+            has_reread: false,
+            plans: 0,
+        }
+    }
+
+    /// Reconciles. Returns when to reconcile again if nothing changes before; `None` if the canary is gone.
+    ///
+    /// # Errors
+    /// A request to the API server failed.
+    pub async fn run(mut self) -> Result<Option<Duration>, ClusterError> {
+        let cache = &self.context.cache;
+        let settings = &self.operator().settings;
+        let mut last = None;
+        while self.plans < MAX_PLANS {
+            let last_snapshot = last.take().map(|last: Box<Snapshot>| *last);
+            let observing = observe(cache, settings, self.canary, &self.state, last_snapshot);
+            let snapshot = match Box::pin(observing).await {
+                Ok(Some(snapshot)) => snapshot,
+                // If the cache still lists the Canary, the API server may have answered with an older state.
+                Ok(None) => return Ok(cache.is_listed(self.canary).then_some(RETRY.1)),
+                Err(ObserveError::Invalid { error, metadata }) => {
+                    self.report_invalid(&error, &metadata);
+                    return Ok(Some(requeue::IDLE));
+                }
+                Err(ObserveError::Cluster(error)) => return Err(error),
+            };
+            match self.act(snapshot).await? {
+                Next::DecideAgain(snapshot) => last = snapshot,
+                Next::Wait(time) => return Ok(Some(time)),
+            }
+        }
+        // Each plan was decided on the result of the one before. So many in a row mean that another actor reverts them.
+        warn!(
+            canary = full_name(self.canary),
+            "{MAX_PLANS} plans in a row did not reach a stable state: another controller or user reverts what is written; next attempt in {} s",
+            RETRY.1.as_secs()
+        );
+        Ok(Some(RETRY.1))
+    }
+
+    /// Decides, and acts on the decision.
+    async fn act(&mut self, snapshot: Snapshot) -> Result<Next, ClusterError> {
+        let target = &snapshot.canary.spec.target_ref.name;
+        self.context.set_target(self.canary, target);
+        let evidence = self
+            .operator()
+            .answers
+            .evidence(self.canary, &snapshot.step());
+        self.record_metrics(&snapshot, &evidence);
+        match decide(&snapshot, &evidence) {
+            Decision::Ask(questions, notifications) => {
+                Ok(self.ask(snapshot, questions, notifications).await)
+            }
+            Decision::Wait(requeue, notifications) => {
+                if self.is_to_reread(&snapshot, requeue, &notifications) {
+                    // The cache may have missed the change that the canary waits for. (Waits without notifications end with the hourly list.)
+                    self.context.cache.mark_stale(&snapshot.seen);
+                    self.has_reread = true;
+                    return Ok(Next::DecideAgain(None));
+                }
+                Ok(Next::Wait(self.wait(&snapshot, requeue, notifications)))
+            }
+            Decision::Do(plan) => {
+                if !self.has_reread && self.reread_stale(&snapshot, &plan).await? {
+                    self.has_reread = true;
+                    return Ok(Next::DecideAgain(None));
+                }
+                self.plans += 1;
+                Ok(match self.execute(&snapshot, plan).await? {
+                    Execution::DecideAgain => Next::DecideAgain(Some(Box::new(snapshot))),
+                    Execution::WaitForTick => {
+                        Next::Wait(requeue::time_until(&snapshot, Requeue::AtTick))
+                    }
+                })
+            }
+        }
+    }
+
+    /// Asks questions. If their answers take longer than a moment, their arrival triggers the canary.
+    async fn ask(
+        &self,
+        snapshot: Snapshot,
+        questions: Vec<Question>,
+        notifications: Vec<Notification>,
+    ) -> Next {
+        lock(&self.state).asks(snapshot.tick, snapshot.now);
+        self.notify(&snapshot, notifications);
+        let answers = &self.operator().answers;
+        let asking = answers.ask(self.canary, &snapshot.canary, snapshot.step(), questions);
+        if asking.await {
+            Next::DecideAgain(Some(Box::new(snapshot)))
+        } else {
+            Next::Wait(snapshot.canary.interval())
+        }
+    }
+
+    /// Whether the objects of a canary that waits are to be read again.
+    fn is_to_reread(
+        &self,
+        snapshot: &Snapshot,
+        requeue: Requeue,
+        notifications: &[Notification],
+    ) -> bool {
+        !self.has_reread
+            && lock(&self.state).obstacle_persists(snapshot.tick, requeue, notifications)
+    }
+
+    /// Ends a reconciliation without a write. Returns how long to wait.
+    fn wait(
+        &self,
+        snapshot: &Snapshot,
+        requeue: Requeue,
+        notifications: Vec<Notification>,
+    ) -> Duration {
+        let is_idle = notifications.is_empty() && requeue::is_idle(snapshot, requeue);
+        let unsent = {
+            let mut state = lock(&self.state);
+            state.waited(snapshot.tick, requeue);
+            if is_idle {
+                state.idle();
+            }
+            state.unsent_of_wait(&snapshot.step(), requeue, notifications)
+        };
+        self.operator().notifier.notify(&snapshot.canary, unsent);
+        if is_idle {
+            let uses_unwatched_kind = self.context.cache.uses_unwatched_kind(self.canary);
+            requeue::idle_time(&snapshot.canary, uses_unwatched_kind)
+        } else {
+            requeue::time_until(snapshot, requeue)
+        }
+    }
+
+    /// Reads the objects that must not be stale before this plan is carried out. Returns whether there are any: then the plan has to be
+    /// decided again.
+    async fn reread_stale(&self, snapshot: &Snapshot, plan: &Plan) -> Result<bool, ClusterError> {
+        let stale_reads = rollout::stale_reads(snapshot, plan);
+        for object in &stale_reads {
+            self.context.cache.fetch(self.canary, object).await?;
+        }
+        Ok(!stale_reads.is_empty())
+    }
+
+    fn record_metrics(&self, snapshot: &Snapshot, evidence: &Evidence) {
+        let metrics = &self.operator().canary_metrics;
+        metrics.status(&snapshot.canary, snapshot.phase());
+        if let Some(weights) = rollout::weights(snapshot) {
+            metrics.weights(&snapshot.canary, weights.primary, weights.canary);
+        }
+        for (metric, value) in rollout::samples(snapshot, evidence) {
+            metrics.sample(&snapshot.canary, &metric, value);
+        }
+    }
+
+    /// Sends the notifications that were not sent in this step yet.
+    pub(super) fn notify(&self, snapshot: &Snapshot, notifications: Vec<Notification>) {
+        let unsent = lock(&self.state).unsent(&snapshot.step(), notifications);
+        self.operator().notifier.notify(&snapshot.canary, unsent);
+    }
+
+    /// Reports a Canary that cannot be read, once for each of its versions.
+    fn report_invalid(&self, error: &serde_json::Error, metadata: &ObjectMeta) {
+        self.operator().operator_metrics.error("poison");
+        let version = metadata.resource_version.clone();
+        let is_reported = self.context.with_entry(self.canary, |entry| {
+            std::mem::replace(&mut entry.reported_invalid, version.clone()) == version
+        });
+        if is_reported {
+            return;
+        }
+        let canary = Canary {
+            metadata: metadata.clone(),
+            ..Canary::default()
+        };
+        let notification = Notification::Event {
+            kind: EventKind::Warning,
+            message: format!(
+                "canary cannot be read: {error}; nothing is done for it until this field is corrected"
+            ),
+            phase: CanaryPhase::New,
+            checksum: String::new(),
+        };
+        self.operator().notifier.notify(&canary, vec![notification]);
+    }
+
+    pub(super) fn operator(&self) -> &'a Operator {
+        &self.context.operator
+    }
+}

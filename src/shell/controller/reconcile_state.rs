@@ -1,0 +1,368 @@
+//! What this process remembers of a canary between two reconciliations. A restart loses nothing that matters.
+//!
+//! The cadence is in the status. This process remembers only the tick that was used up without a trace in the status, the tick that waits for pods,
+//! since when the target has been as it is, and the notifications that were sent.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use crate::{
+    notifications::Notification,
+    rollout::Requeue,
+    snapshot::{Changed, ObjectRef, Step, Tick, last_tick},
+};
+
+/// A step that begins later than this after its tick is late. The time for which a version is observed then counts from its real start.
+const PUNCTUAL: SignedDuration = SignedDuration::from_secs(2);
+
+/// A step whose questions are being asked. A step outside the cadence has no tick.
+#[derive(Clone, Copy, Debug)]
+struct OpenStep(Option<Tick>);
+
+/// The reason why a canary waits.
+struct Obstacle {
+    notifications: Vec<Notification>,
+    /// The last tick with this obstacle.
+    tick: Timestamp,
+    /// The number of ticks in a row with this obstacle.
+    ticks: u32,
+}
+
+/// What is remembered of one canary. It implements no `Debug`, because it may hold a Secret.
+#[derive(Default)]
+pub struct ReconcileState {
+    /// The transition in the status that the ticks below count from. They are dropped when it moves on.
+    transition: Option<Timestamp>,
+    /// The last tick that was used up.
+    done_tick: Option<Timestamp>,
+    /// The first tick of the step that waits for pods.
+    blocked_since: Option<Timestamp>,
+    /// The objects that were written or refused without a trace in the status since this tick.
+    recently_written: (Option<Timestamp>, BTreeSet<ObjectRef>),
+    /// The step whose questions are being asked; no other step begins meanwhile.
+    open_step: Option<OpenStep>,
+    /// Whether the open step failed and has to be repeated.
+    has_failed: bool,
+    /// The new version as last seen, and the first and the last time it changed.
+    version: Option<(String, Changed)>,
+    /// The step whose reason to wait was sent, and the number of reminders so far.
+    announced_wait: Option<(Step, u32)>,
+    obstacle: Option<Obstacle>,
+    /// The notifications that were sent in this step, so that none is sent twice.
+    sent: Option<(Step, Vec<Notification>)>,
+    /// The phase whose beginning was announced: when it was entered, and the text.
+    announced_phase: Option<(Timestamp, String)>,
+    /// When the questions of the open step were first asked.
+    pub asked_at: Option<Timestamp>,
+    /// The configs whose contents are needed now, as they were read.
+    pub full_configs: BTreeMap<ObjectRef, Value>,
+}
+
+impl ReconcileState {
+    /// Returns the tick of a reconciliation at `now`, or `None` if none has come.
+    pub fn tick(
+        &mut self,
+        transition: Option<Timestamp>,
+        interval: Duration,
+        now: Timestamp,
+    ) -> Option<Tick> {
+        if self.transition != transition {
+            *self = Self {
+                transition,
+                version: self.version.take(),
+                sent: self.sent.take(),
+                announced_wait: self.announced_wait.take(),
+                announced_phase: self.announced_phase.take(),
+                full_configs: std::mem::take(&mut self.full_configs),
+                ..Self::default()
+            };
+        }
+        if let Some(OpenStep(tick)) = self.open_step {
+            // If a repeated step writes late and the next step does not, the version is observed for less than an interval in between.
+            return tick.map(|tick| Tick {
+                late: tick.late || (self.has_failed && now.duration_since(tick.at) > PUNCTUAL),
+                ..tick
+            });
+        }
+        let at = last_tick(transition?, interval, now)?;
+        if self.done_tick.is_some_and(|done| done >= at) {
+            return None;
+        }
+        Some(Tick {
+            at,
+            late: self.blocked_since.is_some_and(|blocked| blocked <= at)
+                || now.duration_since(at) > PUNCTUAL,
+        })
+    }
+
+    /// Returns the objects that were written or refused since the last tick.
+    pub fn recently_written(
+        &mut self,
+        transition: Option<Timestamp>,
+        interval: Duration,
+        now: Timestamp,
+    ) -> BTreeSet<ObjectRef> {
+        let tick = transition.and_then(|transition| last_tick(transition, interval, now));
+        if self.recently_written.0 != tick {
+            self.recently_written = (tick, BTreeSet::new());
+        }
+        self.recently_written.1.clone()
+    }
+
+    /// An object was written, or its write was refused. Returns whether that happened for the first time since the last tick.
+    pub fn mark_written(&mut self, object: &ObjectRef) -> bool {
+        self.recently_written.1.insert(object.clone())
+    }
+
+    /// The step of this tick asks questions.
+    pub fn asks(&mut self, tick: Option<Tick>, now: Timestamp) {
+        self.open_step = Some(OpenStep(tick));
+        self.asked_at.get_or_insert(now);
+    }
+
+    /// A reconciliation failed and will be repeated.
+    pub fn failed(&mut self) {
+        self.has_failed = true;
+    }
+
+    /// A reconciliation ended without a write: the step waits, or its tick is used up.
+    pub fn waited(&mut self, tick: Option<Tick>, requeue: Requeue) {
+        self.open_step = None;
+        self.has_failed = false;
+        self.asked_at = None;
+        let Some(tick) = tick else { return };
+        match requeue {
+            Requeue::Ready => self.blocked_since = self.blocked_since.or(Some(tick.at)),
+            Requeue::AtTick | Requeue::Approval(_) => self.done_tick = Some(tick.at),
+            Requeue::At(_) | Requeue::OnChange => {}
+        }
+    }
+
+    /// The canary is idle: what was sent is forgotten, because thousands of idle canaries would keep it in memory.
+    pub fn idle(&mut self) {
+        self.sent = None;
+        self.announced_wait = None;
+        self.obstacle = None;
+        self.announced_phase = None;
+    }
+
+    /// A plan was carried out: its step is over.
+    pub fn step_ended(&mut self) {
+        self.open_step = None;
+        self.asked_at = None;
+    }
+
+    /// Returns when the new version of the target first and last changed; `None` if there is no new version. Several edits in a burst count
+    /// from the first one.
+    pub fn changed(&mut self, version: Option<String>, now: Timestamp) -> Option<Changed> {
+        let before = self.version.take();
+        let version = version?;
+        let changed = match before {
+            Some((same, changed)) if same == version => changed,
+            Some((_, changed)) => Changed {
+                first: changed.first,
+                last: now,
+            },
+            None => Changed {
+                first: now,
+                last: now,
+            },
+        };
+        self.version = Some((version, changed));
+        Some(changed)
+    }
+
+    /// Returns the notifications of a wait that are to be sent: the first of each step, so that the progress of a roll-out is not sent pod
+    /// by pod. At a closed gate, the first and those of each reminder.
+    pub fn unsent_of_wait(
+        &mut self,
+        step: &Step,
+        requeue: Requeue,
+        notifications: Vec<Notification>,
+    ) -> Vec<Notification> {
+        let wait = match requeue {
+            Requeue::Approval(reminders) => (step.clone().at_any_tick(), reminders),
+            Requeue::AtTick | Requeue::Ready | Requeue::At(_) | Requeue::OnChange => {
+                (step.clone(), 0)
+            }
+        };
+        let (opening, mut notifications): (Vec<_>, Vec<_>) = notifications
+            .into_iter()
+            .partition(|notification| notification.opening().is_some());
+        if self.announced_wait.as_ref() == Some(&wait) {
+            notifications.clear();
+        } else if !notifications.is_empty() {
+            self.announced_wait = Some(wait);
+        }
+        notifications.splice(..0, opening);
+        self.unsent(step, notifications)
+    }
+
+    /// Whether the same obstacle has lasted for 2, 4, 8 … ticks in a row: then the objects are read again, to see whether it still exists.
+    pub fn obstacle_persists(
+        &mut self,
+        tick: Option<Tick>,
+        requeue: Requeue,
+        notifications: &[Notification],
+    ) -> bool {
+        let waits =
+            matches!(requeue, Requeue::AtTick | Requeue::Ready) && !notifications.is_empty();
+        let Some(Tick { at: tick, .. }) = tick.filter(|_| waits) else {
+            return false;
+        };
+        match &mut self.obstacle {
+            Some(obstacle) if obstacle.notifications == notifications => {
+                let is_next = std::mem::replace(&mut obstacle.tick, tick) != tick;
+                obstacle.ticks += u32::from(is_next);
+                is_next && obstacle.ticks.is_power_of_two()
+            }
+            other => {
+                *other = Some(Obstacle {
+                    notifications: notifications.to_vec(),
+                    tick,
+                    ticks: 1,
+                });
+                false
+            }
+        }
+    }
+
+    /// Returns the notifications that were not sent in this step yet, and remembers them as sent.
+    pub fn unsent(&mut self, step: &Step, notifications: Vec<Notification>) -> Vec<Notification> {
+        if notifications.is_empty() {
+            return notifications;
+        }
+        if self.sent.as_ref().is_none_or(|(of, _)| of != step) {
+            self.sent = Some((step.clone(), Vec::new()));
+        }
+        let Some((_, sent)) = &mut self.sent else {
+            return notifications;
+        };
+        let mut is_sent = |notification: &Notification| {
+            let phase = notification
+                .opening()
+                .map(|(at, text)| (at, text.to_owned()));
+            let is_announced = phase.is_some()
+                && std::mem::replace(&mut self.announced_phase, phase.clone()) == phase;
+            is_announced || sent.contains(notification)
+        };
+        let mut unsent = notifications;
+        unsent.retain(|notification| !is_sent(notification));
+        sent.extend(unsent.iter().cloned());
+        unsent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(10);
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_tick_is_taken_once_and_the_next_comes_an_interval_later() {
+        let mut state = ReconcileState::default();
+        let mut tick = |now| {
+            state
+                .tick(Some(at(0)), INTERVAL, at(now))
+                .map(|tick| tick.at)
+        };
+        assert_eq!(tick(9), None);
+        assert_eq!(tick(10), Some(at(10)));
+        state.waited(
+            Some(Tick {
+                at: at(10),
+                late: false,
+            }),
+            Requeue::AtTick,
+        );
+        assert_eq!(state.tick(Some(at(0)), INTERVAL, at(19)), None);
+        assert_eq!(
+            state
+                .tick(Some(at(0)), INTERVAL, at(20))
+                .map(|tick| tick.at),
+            Some(at(20))
+        );
+    }
+
+    #[test]
+    fn a_step_with_slow_answers_does_not_begin_twice() {
+        let mut state = ReconcileState::default();
+        let tick = state.tick(Some(at(0)), INTERVAL, at(10));
+        state.asks(tick, at(10));
+        assert_eq!(state.tick(Some(at(0)), INTERVAL, at(45)), tick);
+        assert_eq!(
+            state.tick(Some(at(45)), INTERVAL, at(46)),
+            None,
+            "a write ends the step"
+        );
+    }
+
+    #[test]
+    fn a_step_whose_write_is_retried_is_late() {
+        let mut state = ReconcileState::default();
+        let tick = state.tick(Some(at(0)), INTERVAL, at(10));
+        state.asks(tick, at(10));
+        state.failed();
+        let late = |tick: Option<Tick>| tick.map(|tick| tick.late);
+        assert_eq!(late(state.tick(Some(at(0)), INTERVAL, at(11))), Some(false));
+        assert_eq!(late(state.tick(Some(at(0)), INTERVAL, at(14))), Some(true));
+    }
+
+    #[test]
+    fn a_step_that_waited_for_pods_is_late() {
+        let mut state = ReconcileState::default();
+        let tick = state.tick(Some(at(0)), INTERVAL, at(10));
+        state.waited(tick, Requeue::Ready);
+        assert_eq!(
+            state.tick(Some(at(0)), INTERVAL, at(13)),
+            Some(Tick {
+                at: at(10),
+                late: true
+            })
+        );
+    }
+
+    #[test]
+    fn a_burst_of_edits_counts_from_its_first() {
+        let mut state = ReconcileState::default();
+        let mut seen = |version: &str, second| state.changed(Some(version.to_owned()), at(second));
+        assert_eq!(
+            seen("b", 1),
+            Some(Changed {
+                first: at(1),
+                last: at(1)
+            })
+        );
+        assert_eq!(
+            seen("c", 2),
+            Some(Changed {
+                first: at(1),
+                last: at(2)
+            })
+        );
+        assert_eq!(
+            seen("c", 3),
+            Some(Changed {
+                first: at(1),
+                last: at(2)
+            })
+        );
+        assert_eq!(state.changed(None, at(4)), None);
+        let again = state.changed(Some("c".to_owned()), at(5));
+        assert_eq!(
+            again.map(|changed| changed.first),
+            Some(at(5)),
+            "the burst began anew"
+        );
+    }
+}

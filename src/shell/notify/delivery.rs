@@ -1,0 +1,216 @@
+//! Delivers one notification to all its receivers: the log, an Event, event webhooks, chats.
+
+use tracing::warn;
+
+use super::events::Events;
+use crate::{
+    api::{alert_provider::AlertProvider, canary::Canary},
+    notifications::{
+        EventKind, Notification, alert,
+        chats::{self, Chat},
+        message::AlertMessage,
+        webhook::{self, WebhookError},
+    },
+    shell::{
+        api_server::Cluster,
+        clock,
+        outside::http::Http,
+        telemetry::logs::{canary_name, log_event},
+    },
+    snapshot::{HttpRequest, Kind, ObjectRef, Secret},
+};
+
+/// The receivers for canaries that name none of their own.
+#[derive(Clone, Debug, Default)]
+pub struct GlobalReceivers {
+    /// The chat for canaries without alerts of their own.
+    pub chat: Option<Chat>,
+    /// The event webhook for canaries without one of their own.
+    pub event_webhook: Option<Secret>,
+}
+
+/// Delivers notifications.
+pub struct Delivery {
+    cluster: Cluster,
+    events: Events,
+    http: Http,
+    global: GlobalReceivers,
+}
+
+/// A message to a chat.
+struct ChatMessage {
+    /// The beginning of the log line if the message cannot be delivered, in Flagger's words.
+    failing: String,
+    /// The request, or why there is none.
+    request: Result<HttpRequest, String>,
+}
+
+impl Delivery {
+    pub fn new(cluster: Cluster, http: Http, global: GlobalReceivers) -> Self {
+        Self {
+            events: Events::new(cluster.clone()),
+            cluster,
+            http,
+            global,
+        }
+    }
+
+    /// Delivers notifications in order. Stops when this process does not lead any more: the next leader decides the same and notifies.
+    pub async fn deliver(&self, canary: &Canary, notifications: Vec<Notification>) {
+        for notification in notifications {
+            if !self.cluster.may_write() {
+                return;
+            }
+            match notification {
+                Notification::Event {
+                    kind,
+                    message,
+                    phase,
+                    checksum,
+                } => {
+                    log_event(canary, kind, &message);
+                    self.events.write(canary, kind, &message).await;
+                    if !self.cluster.may_write() {
+                        return;
+                    }
+                    let event = webhook::Event {
+                        kind,
+                        message: &message,
+                        phase,
+                        checksum: &checksum,
+                        unix_millis: clock::now().as_millisecond(),
+                    };
+                    for request in event.requests(canary, self.global.event_webhook.as_ref()) {
+                        self.call_event_webhook(canary, request).await;
+                    }
+                }
+                Notification::Alert {
+                    severity,
+                    text,
+                    fields,
+                    opens: _,
+                } => {
+                    let message = AlertMessage::new(canary, severity, text, fields);
+                    for message in self.chat_messages(canary, &message).await {
+                        self.send_to_chat(canary, message).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn call_event_webhook(
+        &self,
+        canary: &Canary,
+        request: Result<HttpRequest, WebhookError>,
+    ) {
+        let problem = match request {
+            Ok(request) => match self.http.send(&request).await {
+                Ok(response) if (200..300).contains(&response.status) => return,
+                Ok(response) => format!("bad response {}", response.status),
+                Err(failure) => failure.why,
+            },
+            Err(problem) => problem.to_string(),
+        };
+        warn!(
+            canary = canary_name(canary),
+            "error sending event to webhook: {problem}"
+        );
+    }
+
+    /// Sends a message to a chat. If the chat's webhook was removed, that becomes an Event too: people whom its alerts do not reach any more
+    /// will look at the Canary.
+    async fn send_to_chat(&self, canary: &Canary, message: ChatMessage) {
+        let ChatMessage { failing, request } = message;
+        let problem = match request {
+            Ok(request) => match self.http.send(&request).await {
+                Ok(response) if (200..300).contains(&response.status) => return,
+                Ok(response) => {
+                    let text = format!("{failing}: {}", chats::refused(&response));
+                    if chats::is_gone(&response) {
+                        log_event(canary, EventKind::Warning, &text);
+                        return self.events.write(canary, EventKind::Warning, &text).await;
+                    }
+                    text
+                }
+                Err(failure) => format!(
+                    "{failing}: postMessage failed: sending notification failed to send: {}",
+                    failure.why
+                ),
+            },
+            Err(problem) => problem,
+        };
+        warn!(canary = canary_name(canary), "{problem}");
+    }
+
+    /// Returns the messages for all chats that want this alert.
+    async fn chat_messages(&self, canary: &Canary, message: &AlertMessage) -> Vec<ChatMessage> {
+        let own = canary
+            .spec
+            .analysis
+            .as_ref()
+            .map(|analysis| analysis.alerts.as_slice())
+            .unwrap_or_default();
+        if own.is_empty() {
+            let failing = "alert can't be sent";
+            let chat = self.global.chat.iter();
+            return chat
+                .map(|chat| ChatMessage {
+                    failing: failing.to_owned(),
+                    request: chat
+                        .request(message)
+                        .map_err(|problem| format!("{failing}: {problem}")),
+                })
+                .collect();
+        }
+        let mut messages = Vec::new();
+        for alert in own
+            .iter()
+            .filter(|alert| alert::wants(alert, message.severity))
+        {
+            let reference = &alert.provider_ref;
+            let own = canary.metadata.namespace.clone().unwrap_or_default();
+            let namespace = reference.namespace.clone().filter(|n| !n.is_empty());
+            let namespace = namespace.unwrap_or(own);
+            let full = format!("alert provider {}.{namespace}", reference.name);
+            let chat = self.chat(&namespace, &reference.name).await;
+            messages.push(ChatMessage {
+                failing: format!("{full} send error"),
+                request: chat
+                    .and_then(|chat| chat.request(message).map_err(|e| e.to_string()))
+                    .map_err(|problem| format!("{full} {problem}")),
+            });
+        }
+        messages
+    }
+
+    /// Returns the chat of an `AlertProvider`, whose address may be in a Secret.
+    async fn chat(&self, namespace: &str, name: &str) -> Result<Chat, String> {
+        let get = async |kind, name: &str| {
+            let object = ObjectRef {
+                kind,
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            };
+            match self.cluster.get(&object).await {
+                Ok(Some(object)) => object.value().map_err(|error| error.to_string()),
+                Ok(None) => Err(format!("{} {name:?} not found", kind.plural())),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        let provider = get(Kind::AlertProvider, name)
+            .await
+            .map_err(|e| format!("error: {e}"))?;
+        let provider: AlertProvider =
+            serde_json::from_value(provider).map_err(|e| format!("error: {e}"))?;
+        let secret = match &provider.spec.secret_ref {
+            Some(secret) => Some(
+                get(Kind::Secret, &secret.name)
+                    .await
+                    .map_err(|e| format!("secretRef error: {e}"))?,
+            ),
+            None => None,
+        };
+        chats::chat_of(&provider, secret.as_ref()).map_err(|e| e.to_string())
+    }
+}

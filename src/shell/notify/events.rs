@@ -1,0 +1,133 @@
+//! Event objects on Canaries: one for each canary, type and message. A repetition counts it up.
+
+use std::{collections::HashMap, sync::Mutex, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{Event, EventSource, ObjectReference},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+};
+use tokio::{sync::Semaphore, time::timeout};
+use tracing::warn;
+
+use crate::{
+    api::canary::Canary,
+    notifications::EventKind,
+    shell::{
+        api_server::{Cluster, ClusterError},
+        clock,
+        lock::lock,
+        telemetry::logs::canary_name,
+    },
+    snapshot::{Kind, revision::digest},
+};
+
+/// The longest that writing an Event may take, all its requests and the wait for a slot included.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// The most Events whose counts are kept in memory.
+const MAX_COUNTS: usize = 4096;
+/// The most Events that are written at the same time.
+const PARALLEL_WRITES: usize = 32;
+
+/// Writes Events.
+pub struct Events {
+    cluster: Cluster,
+    /// How often each Event happened, by name: the API server cannot count. A count that is not here is read again.
+    counts: Mutex<HashMap<String, i32>>,
+    slots: Semaphore,
+}
+
+impl Events {
+    pub fn new(cluster: Cluster) -> Self {
+        Self {
+            cluster,
+            counts: Mutex::default(),
+            slots: Semaphore::new(PARALLEL_WRITES),
+        }
+    }
+
+    /// Writes an Event. A failure is only logged.
+    pub async fn write(&self, canary: &Canary, kind: EventKind, message: &str) {
+        let event = new_event(canary, kind, message);
+        let problem = match timeout(DEADLINE, self.create_or_count(&event)).await {
+            Ok(Ok(count)) => {
+                let mut counts = lock(&self.counts);
+                if counts.len() >= MAX_COUNTS {
+                    counts.clear();
+                }
+                counts.insert(event.metadata.name.unwrap_or_default(), count);
+                return;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the API server does not answer".to_owned(),
+        };
+        warn!(
+            canary = canary_name(canary),
+            "event cannot be written: {problem}"
+        );
+    }
+
+    /// Creates the Event, or counts an existing one up. Returns the new count.
+    async fn create_or_count(&self, event: &Event) -> Result<i32, ClusterError> {
+        // This fails only for a closed semaphore, and nothing closes it.
+        let _slot = self.slots.acquire().await;
+        let meta = &event.metadata;
+        let known = meta
+            .name
+            .as_ref()
+            .and_then(|name| lock(&self.counts).get(name).copied());
+        if let Some(count) = known
+            && self.cluster.count_event(meta, count + 1, now()).await?
+        {
+            return Ok(count + 1);
+        }
+        if self.cluster.create_event(event).await? {
+            return Ok(1);
+        }
+        // An earlier process has written the Event: continue its count.
+        let count = self.cluster.event_count(meta).await? + 1;
+        self.cluster.count_event(meta, count, now()).await?;
+        Ok(count)
+    }
+}
+
+fn new_event(canary: &Canary, kind: EventKind, message: &str) -> Event {
+    let meta = &canary.metadata;
+    let uid = meta.uid.as_deref().unwrap_or_default();
+    let canary_name = meta.name.as_deref().unwrap_or_default();
+    let digest = digest(&format!("{uid}/{}/{message}", kind.as_str()), 8);
+    Event {
+        metadata: ObjectMeta {
+            name: Some(format!("{canary_name}.{digest}")),
+            namespace: meta.namespace.clone(),
+            ..ObjectMeta::default()
+        },
+        involved_object: ObjectReference {
+            api_version: Some(Kind::Canary.api_version()),
+            kind: Some("Canary".to_owned()),
+            name: meta.name.clone(),
+            namespace: meta.namespace.clone(),
+            uid: meta.uid.clone(),
+            resource_version: meta.resource_version.clone(),
+            ..ObjectReference::default()
+        },
+        type_: Some(kind.as_str().to_owned()),
+        reason: Some("Synced".to_owned()),
+        message: Some(message.to_owned()),
+        source: Some(EventSource {
+            component: Some("flagger".to_owned()),
+            host: None,
+        }),
+        first_timestamp: Some(Time(now())),
+        last_timestamp: Some(Time(now())),
+        count: Some(1),
+        reporting_component: Some("flagger".to_owned()),
+        reporting_instance: Some(String::new()),
+        ..Event::default()
+    }
+}
+
+/// Returns the current time in whole seconds, the resolution of Events.
+fn now() -> Timestamp {
+    Timestamp::from_second(clock::now().as_second()).unwrap_or_default()
+}

@@ -1,0 +1,206 @@
+//! Delivers notifications: after the fact, in order, and without delaying a release.
+//!
+//! Each canary has its own queue while it has notifications. A hanging chat delays the notifications of its canaries and nothing else.
+
+mod delivery;
+mod events;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex},
+};
+
+use futures::FutureExt;
+use tokio::sync::{Notify, oneshot};
+use tracing::{error, warn};
+
+use super::{api_server::Cluster, lock::lock, outside::http::Http, telemetry::logs::canary_name};
+use crate::{api::canary::Canary, notifications::Notification};
+use delivery::Delivery;
+pub use delivery::GlobalReceivers;
+
+/// The most batches that wait in the queue of a canary. Later ones are dropped, so that a hanging chat does not fill the memory.
+const MAX_QUEUED: usize = 64;
+
+/// Queues notifications and delivers them. Clones are the same.
+#[derive(Clone)]
+pub struct Notifier {
+    delivery: Arc<Delivery>,
+    /// The queues by the uid of their canary. A queue is removed when it is empty.
+    queues: Arc<Mutex<HashMap<String, Queue>>>,
+    /// Notified when there is no queue any more.
+    drained: Arc<Notify>,
+}
+
+/// The notifications of one canary, oldest first.
+struct Queue {
+    /// The latest version of the Canary, which names the receivers. One for all batches, because there may be many.
+    canary: Arc<Canary>,
+    batches: VecDeque<Batch>,
+}
+
+/// Notifications that belong together.
+struct Batch {
+    notifications: Vec<Notification>,
+    /// Notifies the question that waits for the delivery.
+    delivered: Option<oneshot::Sender<()>>,
+}
+
+impl Notifier {
+    /// Delivers through these.
+    pub fn new(cluster: Cluster, http: Http, global: GlobalReceivers) -> Self {
+        Self {
+            delivery: Arc::new(Delivery::new(cluster, http, global)),
+            queues: Arc::default(),
+            drained: Arc::default(),
+        }
+    }
+
+    /// Queues notifications.
+    pub fn notify(&self, canary: &Canary, notifications: Vec<Notification>) {
+        if !notifications.is_empty() {
+            let batch = Batch {
+                notifications,
+                delivered: None,
+            };
+            self.enqueue(canary, batch);
+        }
+    }
+
+    /// Queues notifications, and waits until they and all earlier ones of this canary are delivered or given up.
+    pub async fn deliver(&self, canary: &Canary, notifications: Vec<Notification>) {
+        let (delivered, done) = oneshot::channel();
+        let batch = Batch {
+            notifications,
+            delivered: Some(delivered),
+        };
+        self.enqueue(canary, batch);
+        // This fails only if the queue was dropped; then there is nothing left to deliver.
+        let _ = done.await;
+    }
+
+    /// Waits until all notifications are delivered or given up.
+    pub async fn all_delivered(&self) {
+        loop {
+            let drained = self.drained.notified();
+            if lock(&self.queues).is_empty() {
+                return;
+            }
+            drained.await;
+        }
+    }
+
+    fn enqueue(&self, canary: &Canary, batch: Batch) {
+        let uid = canary.metadata.uid.clone().unwrap_or_default();
+        let canary = Arc::new(canary.clone());
+        let mut queues = lock(&self.queues);
+        if let Some(queue) = queues.get_mut(&uid) {
+            // A batch whose delivery a question waits for is never dropped.
+            if queue.batches.len() < MAX_QUEUED || batch.delivered.is_some() {
+                queue.batches.push_back(batch);
+                queue.canary = canary;
+            } else {
+                warn!(
+                    canary = canary_name(&canary),
+                    "notifications are dropped because {MAX_QUEUED} earlier ones are not delivered yet; check the chats and event webhooks of this canary"
+                );
+            }
+            return;
+        }
+        let batches = VecDeque::from([batch]);
+        queues.insert(uid.clone(), Queue { canary, batches });
+        tokio::spawn(self.clone().drain(uid));
+    }
+
+    /// Delivers the batches of a queue until it is empty.
+    async fn drain(self, uid: String) {
+        while let Some((canary, batch)) = self.next(&uid) {
+            // A panic ends this batch and not the following ones.
+            let delivery = self.delivery.deliver(&canary, batch.notifications);
+            if AssertUnwindSafe(delivery).catch_unwind().await.is_err() {
+                error!(
+                    canary = canary_name(&canary),
+                    "a defect of the operator: a notification was not delivered because of a panic. Please report it"
+                );
+            }
+            if let Some(delivered) = batch.delivered {
+                // This fails if the question was cancelled meanwhile.
+                let _ = delivered.send(());
+            }
+        }
+    }
+
+    /// Takes the next batch of a queue. Removes the queue if it is empty.
+    fn next(&self, uid: &str) -> Option<(Arc<Canary>, Batch)> {
+        let mut queues = lock(&self.queues);
+        let queue = queues.get_mut(uid)?;
+        if let Some(batch) = queue.batches.pop_front() {
+            return Some((queue.canary.clone(), batch));
+        }
+        queues.remove(uid);
+        if queues.is_empty() {
+            self.drained.notify_waiters();
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use kube::Client;
+
+    use super::*;
+    use crate::{
+        api::canary::CanaryPhase,
+        notifications::EventKind,
+        shell::{api_server::Leadership, telemetry::canary_metrics::CanaryMetrics},
+        snapshot::{HttpRequest, HttpResponse, Secret},
+    };
+
+    fn event(message: &str) -> Vec<Notification> {
+        vec![Notification::Event {
+            kind: EventKind::Warning,
+            message: message.to_owned(),
+            phase: CanaryPhase::Progressing,
+            checksum: String::new(),
+        }]
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_notification_that_a_question_waits_for_is_delivered_even_if_the_queue_is_full() {
+        let silent = tower::service_fn(|_: http::Request<kube::client::Body>| {
+            pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
+        });
+        let client = Client::new(silent, "default");
+        let metrics = CanaryMetrics::new().unwrap().operator_metrics().unwrap();
+        let cluster = Cluster::new(client, Leadership::always(), metrics);
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let http = Http::faked({
+            let sent = sent.clone();
+            Arc::new(move |request: &HttpRequest| {
+                lock(&sent).push(request.body.clone().unwrap_or_default());
+                Box::pin(async {
+                    Ok(HttpResponse {
+                        status: 200,
+                        body: String::new(),
+                    })
+                })
+            })
+        });
+        let global = GlobalReceivers {
+            event_webhook: Some(Secret("http://events/".to_owned())),
+            ..GlobalReceivers::default()
+        };
+        let notifier = Notifier::new(cluster, http, global);
+        let canary = Canary::default();
+        for n in 0..2 * MAX_QUEUED {
+            notifier.notify(&canary, event(&format!("halt {n}")));
+        }
+        notifier.deliver(&canary, event("rolled back")).await;
+        let last = lock(&sent).last().cloned().unwrap_or_default();
+        assert!(last.contains("rolled back"), "{last}");
+    }
+}

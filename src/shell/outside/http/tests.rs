@@ -1,0 +1,257 @@
+use wiremock::{Mock, MockServer, ResponseTemplate, matchers::path};
+
+use super::{client::is_about_certificates, *};
+use crate::snapshot::Secret;
+
+fn get(url: String) -> HttpRequest {
+    HttpRequest {
+        method: Method::Get,
+        url: Secret(url),
+        headers: vec![("Authorization".to_owned(), Secret("Bearer hush".to_owned()))],
+        body: None,
+        timeout: Duration::from_secs(30),
+        retries: 0,
+        budget: None,
+        proxy: None,
+        insecure_skip_verify: false,
+    }
+}
+
+async fn server(at: &str, answer: ResponseTemplate) -> MockServer {
+    let server = MockServer::start().await;
+    Mock::given(path(at))
+        .respond_with(answer)
+        .mount(&server)
+        .await;
+    server
+}
+
+#[tokio::test]
+async fn an_answer_is_read_up_to_a_mebibyte() {
+    let server = server(
+        "/",
+        ResponseTemplate::new(200).set_body_string("x".repeat(MAX_BODY + 1)),
+    )
+    .await;
+    let answer = Http::default().send(&get(server.uri())).await;
+    assert_eq!(answer.unwrap_err().why, "the answer is larger than 1 MiB");
+}
+
+#[tokio::test]
+async fn a_hanging_server_delays_calls_to_no_other() {
+    let hanging = server(
+        "/",
+        ResponseTemplate::new(200).set_delay(Duration::from_secs(60)),
+    )
+    .await;
+    let other = server("/", ResponseTemplate::new(200)).await;
+    let http = Http::default();
+    let patient = HttpRequest {
+        timeout: Duration::from_secs(60),
+        ..get(hanging.uri())
+    };
+    let calls: Vec<_> = (0..2 * MAX_CALLS_TO_ONE_HOST)
+        .map(|_| {
+            let (http, request) = (http.clone(), patient.clone());
+            tokio::spawn(async move { http.send(&request).await })
+        })
+        .collect();
+    let under_way = async || hanging.received_requests().await.unwrap().len();
+    while under_way().await < MAX_CALLS_TO_ONE_HOST {
+        tokio::task::yield_now().await;
+    }
+    let answer = http.send(&get(other.uri())).await;
+    assert_eq!(answer.unwrap().status, 200);
+    assert_eq!(
+        under_way().await,
+        MAX_CALLS_TO_ONE_HOST,
+        "the other calls wait"
+    );
+    calls.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_given_up() {
+    let server = server(
+        "/",
+        ResponseTemplate::new(200).set_delay(Duration::from_secs(60)),
+    )
+    .await;
+    let request = HttpRequest {
+        timeout: Duration::from_millis(500),
+        ..get(server.uri())
+    };
+    let answer = Http::default().send(&request).await;
+    assert_eq!(answer.unwrap_err().why, "no answer within 0.5 s");
+}
+
+#[tokio::test]
+async fn credentials_do_not_follow_a_redirect_to_another_host() {
+    let other = server("/", ResponseTemplate::new(200)).await;
+    let elsewhere = other.uri().replace("127.0.0.1", "localhost");
+    let first = server(
+        "/",
+        ResponseTemplate::new(302).insert_header("Location", elsewhere),
+    )
+    .await;
+    let answer = Http::default().send(&get(first.uri())).await.unwrap();
+    assert_eq!(answer.status, 302);
+    assert!(other.received_requests().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_redirect_sends_no_referer_to_the_next_host() {
+    let other = server("/", ResponseTemplate::new(200)).await;
+    let elsewhere = other.uri().replace("127.0.0.1", "localhost");
+    let first = server(
+        "/hush",
+        ResponseTemplate::new(302).insert_header("Location", elsewhere),
+    )
+    .await;
+    let request = HttpRequest {
+        headers: Vec::new(),
+        ..get(format!("{}/hush?token=hush", first.uri()))
+    };
+    let answer = Http::default().send(&request).await.unwrap();
+    assert_eq!(answer.status, 200);
+    let arrived = &other.received_requests().await.unwrap()[0];
+    assert!(!format!("{:?}", arrived.headers).contains("hush"));
+}
+
+#[test]
+fn retry_after_is_read_as_seconds_and_as_a_date() {
+    let now = "2026-01-02T03:04:05Z".parse().unwrap();
+    for (value, seconds) in [
+        ("7", Some(7)),
+        ("Fri, 02 Jan 2026 03:04:25 GMT", Some(20)),
+        ("Fri, 02 Jan 2026 03:00:00 GMT", Some(0)),
+        ("-7", None),
+        ("soon", None),
+    ] {
+        assert_eq!(
+            retry_after(value, now),
+            seconds.map(Duration::from_secs),
+            "{value}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn temporary_failures_are_retried_and_lasting_ones_are_not() {
+    for (status, calls) in [(500, 2), (429, 2), (501, 1), (403, 1)] {
+        let server = server(
+            "/",
+            ResponseTemplate::new(status).insert_header("Retry-After", "0"),
+        )
+        .await;
+        let request = HttpRequest {
+            retries: 1,
+            ..get(server.uri())
+        };
+        let answer = Http::default().send(&request).await.unwrap();
+        assert_eq!(answer.status, status);
+        assert_eq!(
+            server.received_requests().await.unwrap().len(),
+            calls,
+            "{status}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_error_does_not_show_the_address() {
+    let answer = Http::default()
+        .send(&get("http://127.0.0.1:1/hush".to_owned()))
+        .await;
+    let why = answer.unwrap_err().why;
+    assert!(
+        why.starts_with("cannot connect") && !why.contains("hush"),
+        "{why}"
+    );
+}
+
+#[tokio::test]
+async fn a_call_with_a_budget_is_sent_three_times_to_a_failing_or_busy_server_and_once_to_one_that_refuses()
+ {
+    for (status, calls) in [(500, 3), (503, 3), (429, 3), (400, 1), (403, 1), (200, 1)] {
+        let server = server("/", ResponseTemplate::new(status)).await;
+        let request = HttpRequest {
+            retries: 2,
+            budget: Some(Duration::from_secs(9)),
+            ..get(server.uri())
+        };
+        let answer = Http::default().send(&request).await.unwrap();
+        assert_eq!(answer.status, status);
+        let arrived = server.received_requests().await.unwrap();
+        assert_eq!(arrived.len(), calls, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_busy_server_is_called_again_when_it_says_so_unless_the_budget_ends_before() {
+    for (name, value, calls) in [
+        ("Retry-After", "0", 3),
+        ("X-RateLimit-Reset", "0", 3),
+        ("X-RateLimit-Reset", "1", 3),
+        ("Retry-After", "40", 1),
+        ("X-RateLimit-Reset", "40", 1),
+        ("X-RateLimit-Reset", "1577232000", 1),
+        ("X-RateLimit-Reset", "18446744073709551615", 1),
+    ] {
+        let busy = ResponseTemplate::new(429).insert_header(name, value);
+        let server = server("/", busy).await;
+        let request = HttpRequest {
+            retries: 2,
+            budget: Some(Duration::from_secs(9)),
+            ..get(server.uri())
+        };
+        let answer = Http::default().send(&request).await.unwrap();
+        assert_eq!(answer.status, 429);
+        let arrived = server.received_requests().await.unwrap();
+        assert_eq!(arrived.len(), calls, "{name}: {value}");
+    }
+}
+
+#[tokio::test]
+async fn attempts_end_with_the_budget() {
+    let server = server(
+        "/",
+        ResponseTemplate::new(200).set_delay(Duration::from_secs(60)),
+    )
+    .await;
+    let request = HttpRequest {
+        timeout: Duration::from_millis(1_500),
+        retries: 2,
+        budget: Some(Duration::from_secs(4)),
+        ..get(server.uri())
+    };
+    let failure = Http::default().send(&request).await.unwrap_err();
+    // 1.5 s, a pause of 1 s, and the remaining 1.5 s: there is no time for another pause.
+    assert_eq!(failure.attempts, 2);
+    assert_eq!(failure.why, "no answer within 1.5 s");
+}
+
+#[tokio::test]
+async fn a_failure_says_how_many_attempts_were_made() {
+    let nowhere = |retries| HttpRequest {
+        retries,
+        ..get("http://127.0.0.1:1/".to_owned())
+    };
+    let failure = Http::default().send(&nowhere(1)).await.unwrap_err();
+    assert_eq!(failure.attempts, 2);
+    let unknown = HttpRequest {
+        url: Secret("ftp://127.0.0.1/".to_owned()),
+        ..nowhere(5)
+    };
+    let failure = Http::default().send(&unknown).await.unwrap_err();
+    assert_eq!(failure.attempts, 1, "another attempt would not help");
+}
+
+#[test]
+fn a_bad_certificate_is_recognized() {
+    let error = |text: &str| std::io::Error::other(text.to_owned());
+    assert!(is_about_certificates(&error(
+        "invalid peer certificate: UnknownIssuer"
+    )));
+    assert!(!is_about_certificates(&error("connection reset")));
+}

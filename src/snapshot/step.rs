@@ -1,0 +1,48 @@
+//! The identity of a step.
+
+use jiff::Timestamp;
+
+use super::Snapshot;
+use crate::api::{canary::CanaryPhase, status::ConditionType};
+
+/// The step that an answer belongs to. An answer to a question of one step says nothing about another step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    uid: String,
+    applied: Option<String>,
+    phase: CanaryPhase,
+    weight: i64,
+    iterations: i64,
+    failed_checks: i64,
+    tick: Option<Timestamp>,
+    conditions: Vec<String>,
+}
+
+impl Step {
+    /// The step that is under way in a snapshot.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        let status = snapshot.status();
+        // The end of a run is notified once, however many ticks pass meanwhile.
+        let is_pending = status.has_condition(ConditionType::NotificationPending);
+        let conditions = status.conditions.iter().flatten();
+        Self {
+            uid: snapshot.canary.metadata.uid.clone().unwrap_or_default(),
+            applied: status.last_applied_spec.clone(),
+            phase: status.phase,
+            weight: status.canary_weight,
+            iterations: status.iterations,
+            failed_checks: status.failed_checks,
+            tick: snapshot.tick.filter(|_| !is_pending).map(|tick| tick.at),
+            conditions: conditions
+                .map(|condition| condition.type_.clone())
+                .filter(|type_| type_ != ConditionType::Draining.as_str())
+                .collect(),
+        }
+    }
+
+    /// The same step without its tick: equal to that of the next tick, if nothing else changes.
+    #[must_use]
+    pub fn at_any_tick(self) -> Self {
+        Self { tick: None, ..self }
+    }
+}

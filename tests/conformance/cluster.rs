@@ -1,0 +1,215 @@
+//! Requests to the API server, as a user sends them.
+
+use http::Request;
+use kube::Client;
+use serde_json::{Value, json};
+
+/// Who these requests come from: what they wrote is not the operator's.
+pub const USER: &str = "scenario";
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+const MERGE: &str = "application/merge-patch+json";
+pub const STRATEGIC: &str = "application/strategic-merge-patch+json";
+const CLUSTER_SCOPED: [&str; 4] = [
+    "Namespace",
+    "Node",
+    "CustomResourceDefinition",
+    "TrafficRoute",
+];
+
+/// What one object is called: `apps/v1 Deployment podinfo`.
+#[derive(Clone, Debug)]
+pub struct Name {
+    pub version: String,
+    pub kind: String,
+    /// That of the scenario, if there is none.
+    pub namespace: Option<String>,
+    pub name: String,
+}
+
+impl Name {
+    pub fn new(version: &str, kind: &str, name: &str) -> Self {
+        Self {
+            version: version.to_owned(),
+            kind: kind.to_owned(),
+            namespace: None,
+            name: name.to_owned(),
+        }
+    }
+
+    /// Reads it as scenarios write it.
+    pub fn read(text: &str) -> Self {
+        let words: Vec<_> = text.split(' ').collect();
+        let [version, kind, name] = words[..] else {
+            panic!("`{text}` is not of the form `apps/v1 Deployment podinfo`")
+        };
+        Self::new(version, kind, name)
+    }
+
+    pub fn of(object: &Value) -> Self {
+        let text = |at: &str| {
+            object
+                .pointer(at)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        Self {
+            namespace: object["metadata"]["namespace"].as_str().map(str::to_owned),
+            ..Self::new(text("/apiVersion"), text("/kind"), text("/metadata/name"))
+        }
+    }
+}
+
+/// The API server did not do what was asked.
+#[derive(Debug)]
+pub struct Refused {
+    pub code: u16,
+    pub why: String,
+}
+
+/// The API server, seen from one namespace.
+#[derive(Clone)]
+pub struct Cluster {
+    client: Client,
+    pub namespace: String,
+}
+
+impl Cluster {
+    pub fn new(client: Client, namespace: &str) -> Self {
+        Self {
+            client,
+            namespace: namespace.to_owned(),
+        }
+    }
+
+    fn collection(&self, of: &Name) -> String {
+        let Name { version, kind, .. } = of;
+        let root = if version.contains('/') { "apis" } else { "api" };
+        let plural = plural(kind);
+        if CLUSTER_SCOPED.contains(&kind.as_str()) {
+            return format!("/{root}/{version}/{plural}");
+        }
+        let namespace = of.namespace.as_ref().unwrap_or(&self.namespace);
+        format!("/{root}/{version}/namespaces/{namespace}/{plural}")
+    }
+
+    fn path(&self, of: &Name) -> String {
+        format!("{}/{}", self.collection(of), of.name)
+    }
+
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        content: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Refused> {
+        let accept = if content == TABLE {
+            TABLE
+        } else {
+            "application/json"
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{path}?fieldManager={USER}"))
+            .header("accept", accept)
+            .header(
+                "content-type",
+                if content == TABLE {
+                    "application/json"
+                } else {
+                    content
+                },
+            )
+            .body(
+                body.map(|body| body.to_string().into_bytes())
+                    .unwrap_or_default(),
+            );
+        let answer = self.client.request(request.unwrap()).await;
+        answer.map_err(|error| match error {
+            kube::Error::Api(status) => Refused {
+                code: status.code,
+                why: status.message.clone(),
+            },
+            other => Refused {
+                code: 0,
+                why: other.to_string(),
+            },
+        })
+    }
+
+    /// None if it is not there.
+    pub async fn get(&self, of: &Name) -> Result<Option<Value>, Refused> {
+        let path = self.path(of);
+        found(self.send("GET", &path, "application/json", None).await)
+    }
+
+    pub async fn list(&self, version: &str, kind: &str) -> Result<Vec<Value>, Refused> {
+        let path = self.collection(&Name::new(version, kind, ""));
+        let list = self.send("GET", &path, "application/json", None).await?;
+        Ok(list["items"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// What `kubectl get` prints of a kind.
+    pub async fn table(&self, version: &str, kind: &str) -> Result<Value, Refused> {
+        let path = self.collection(&Name::new(version, kind, ""));
+        self.send("GET", &path, TABLE, None).await
+    }
+
+    pub async fn create(&self, object: &Value) -> Result<Value, Refused> {
+        let name = Name::of(object);
+        let path = self.collection(&name);
+        self.send("POST", &path, "application/json", Some(object))
+            .await
+    }
+
+    pub async fn patch(&self, of: &Name, with: &Value) -> Result<Value, Refused> {
+        self.patch_as(MERGE, of, with).await
+    }
+
+    pub async fn patch_as(&self, content: &str, of: &Name, with: &Value) -> Result<Value, Refused> {
+        let path = self.path(of);
+        self.send("PATCH", &path, content, Some(with)).await
+    }
+
+    /// Creates an object; patches it if it is there.
+    pub async fn apply(&self, object: &Value) -> Result<Value, Refused> {
+        match self.create(object).await {
+            Err(refused) if refused.code == 409 => self.patch(&Name::of(object), object).await,
+            other => other,
+        }
+    }
+
+    /// The same, and what was applied is kept in an annotation.
+    pub async fn kubectl_apply(&self, mut object: Value) -> Result<Value, Refused> {
+        let text = format!("{object}\n");
+        let patch = json!({"metadata": {"annotations": {LAST_APPLIED: text}}});
+        crate::objects::merge(&mut object, &patch);
+        self.apply(&object).await
+    }
+
+    /// That it is not there is as good.
+    pub async fn delete(&self, of: &Name) -> Result<(), Refused> {
+        let path = self.path(of);
+        found(self.send("DELETE", &path, "application/json", None).await).map(drop)
+    }
+}
+
+const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
+
+fn found(answer: Result<Value, Refused>) -> Result<Option<Value>, Refused> {
+    match answer {
+        Ok(object) => Ok(Some(object)),
+        Err(refused) if refused.code == 404 => Ok(None),
+        Err(refused) => Err(refused),
+    }
+}
+
+/// A kind's name in paths.
+pub fn plural(kind: &str) -> String {
+    match kind {
+        "Ingress" => "ingresses".to_owned(),
+        "Canary" => "canaries".to_owned(),
+        "HTTPProxy" => "httpproxies".to_owned(),
+        _ => format!("{}s", kind.to_lowercase()),
+    }
+}

@@ -1,0 +1,52 @@
+//! Kinds that no project publishes in a form that is at hand, for the scenarios of routers that the operator does not have yet.
+
+use serde_json::{Value, json};
+
+/// Group, kind, versions, scope.
+const KINDS: [(&str, &str, &[&str], &str); 10] = [
+    ("serving.knative.dev", "Service", &["v1"], "Namespaced"),
+    ("serving.knative.dev", "Revision", &["v1"], "Namespaced"),
+    ("traefik.io", "TraefikService", &["v1alpha1"], "Namespaced"),
+    ("kuma.io", "TrafficRoute", &["v1alpha1"], "Cluster"),
+    (
+        "appmesh.k8s.aws",
+        "VirtualNode",
+        &["v1beta2", "v1beta1"],
+        "Namespaced",
+    ),
+    (
+        "appmesh.k8s.aws",
+        "VirtualService",
+        &["v1beta2", "v1beta1"],
+        "Namespaced",
+    ),
+    (
+        "appmesh.k8s.aws",
+        "VirtualRouter",
+        &["v1beta2"],
+        "Namespaced",
+    ),
+    ("gateway.solo.io", "RouteTable", &["v1"], "Namespaced"),
+    ("gloo.solo.io", "Upstream", &["v1"], "Namespaced"),
+    ("apisix.apache.org", "ApisixRoute", &["v2"], "Namespaced"),
+];
+
+/// Their CRDs, as YAML. They take any field.
+pub fn crds() -> String {
+    KINDS.map(crd).map(|crd| crd.to_string()).join("\n---\n")
+}
+
+fn crd((group, kind, versions, scope): (&str, &str, &[&str], &str)) -> Value {
+    let plural = crate::cluster::plural(kind);
+    let versions: Vec<_> = versions
+        .iter()
+        .enumerate()
+        .map(|(number, version)| {
+            json!({"name": version, "served": true, "storage": number == 0, "subresources": {"status": {}},
+                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}})
+        })
+        .collect();
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": format!("{plural}.{group}")},
+        "spec": {"group": group, "scope": scope, "versions": versions,
+            "names": {"kind": kind, "listKind": format!("{kind}List"), "plural": plural, "singular": kind.to_lowercase()}}})
+}

@@ -1,0 +1,177 @@
+//! One bed with the operator on it, and all scenarios on the bed.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::future::join_all;
+use kube::Client;
+use serde_json::Value;
+use testbed::{
+    Bed,
+    operator::{Launch, Operator},
+};
+use tokio::net::TcpListener;
+
+use crate::{
+    NOT_SUPPORTED_YET, cluster::Cluster, compare, departures::Departures, kinds, player::Player,
+    scenario::Scenario, seen::Seen, servers::Servers, transcript, watches::Watches,
+};
+
+/// Between the beginnings of two scenarios: all at once would be a burst that no cluster sees.
+const APART: Duration = Duration::from_millis(500);
+
+/// What is seen of the scenarios, by their namespaces.
+pub struct Stage(BTreeMap<String, Arc<Seen>>);
+
+impl Stage {
+    fn new(scenarios: &[&Scenario], port: u16) -> Self {
+        let seen = |s: &&Scenario| (s.namespace.clone(), Arc::new(Seen::new(&s.namespace, port)));
+        Self(scenarios.iter().map(seen).collect())
+    }
+
+    pub fn of(&self, namespace: &str) -> Option<&Arc<Seen>> {
+        self.0.get(namespace)
+    }
+
+    /// The scenario whose namespace is a word of the text; the longest, if there are several.
+    pub fn owner(&self, text: &str) -> Option<&Arc<Seen>> {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric());
+        let named = words.filter_map(|word| self.0.get(word));
+        named.max_by_key(|seen| seen.namespace.len())
+    }
+}
+
+/// Plays these scenarios; what differs from what Flagger did, and what went wrong.
+pub async fn play(scenarios: &[&Scenario], departures: &Departures) -> Vec<String> {
+    let begin = Instant::now();
+    let mut bed = Bed::start().await.unwrap();
+    bed.apply(&kinds::crds()).await.unwrap();
+    let overlay = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("kustomize/istio");
+    let (_, kubeconfig) = bed.install(&overlay).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let servers = format!("http://127.0.0.1:{port}");
+    let stage = Arc::new(Stage::new(scenarios, port));
+    let _servers = Servers::start(listener, stage.clone());
+    let _watches = Watches::start(&bed.client(), &stage);
+    let operator = start(&bed, &kubeconfig, &servers).await;
+    eprintln!(
+        "{} scenarios; ready after {} s",
+        scenarios.len(),
+        begin.elapsed().as_secs()
+    );
+
+    let run = Run {
+        client: bed.client(),
+        stage,
+        servers,
+        departures,
+        begin,
+    };
+    let played = scenarios
+        .iter()
+        .enumerate()
+        .map(|(number, scenario)| run.one(number, scenario));
+    let mut failed: Vec<String> = join_all(played).await.into_iter().flatten().collect();
+    match operator.terminate().await {
+        Ok(status) if status.success() => {}
+        ended => failed.push(format!("the operator does not end with 0: {ended:?}")),
+    }
+    if !failed.is_empty() {
+        bed.keep_folder();
+    }
+    bed.stop().await;
+    failed
+}
+
+/// The operator with Flagger's flags, as a user sets them.
+async fn start(bed: &Bed, kubeconfig: &Path, servers: &str) -> Operator {
+    let metrics = format!("-metrics-server={servers}/prom");
+    let slack = format!("-slack-url={servers}/chat/global");
+    let events = format!("-event-webhook={servers}/events");
+    let flags = [
+        "-kubeconfig-qps=500",
+        "-kubeconfig-burst=1000",
+        "-mesh-provider=istio",
+        "-slack-channel=general",
+        "-control-loop-interval=1s",
+        "-threadiness=4",
+        "-include-label-prefix=keep.example.com/",
+        &metrics,
+        &slack,
+        &events,
+    ];
+    let program = Path::new(env!("CARGO_BIN_EXE_flagger"));
+    let launch = Launch {
+        name: "flagger",
+        program,
+        kubeconfig,
+        // The operator calls the servers directly.
+        proxy: "",
+        args: &flags,
+        logs: bed.folder(),
+    };
+    Operator::start(launch).await.unwrap()
+}
+
+struct Run<'a> {
+    client: Client,
+    stage: Arc<Stage>,
+    servers: String,
+    departures: &'a Departures,
+    begin: Instant,
+}
+
+impl Run<'_> {
+    async fn one(&self, number: usize, scenario: &Scenario) -> Option<String> {
+        tokio::time::sleep(APART * u32::try_from(number).unwrap_or(0)).await;
+        let (name, begin) = (&scenario.name, Instant::now());
+        let seen = self.stage.of(&scenario.namespace).unwrap();
+        let player = Player {
+            scenario,
+            cluster: Cluster::new(self.client.clone(), &scenario.namespace),
+            seen,
+            servers: &self.servers,
+        };
+        let is_supported = !NOT_SUPPORTED_YET.contains(&name.as_str());
+        if is_supported {
+            player.play().await;
+        } else {
+            player.play_to_refusal().await;
+        }
+        let recording = seen.result(name, &scenario.does);
+        transcript::write(name, &recording);
+        let failed = self.judge(scenario, is_supported, seen, &recording);
+        let verdict = match &failed {
+            Some(_) => "DIFFERS",
+            None if is_supported => "the same",
+            None => "refused: not supported yet",
+        };
+        let (all, own) = (self.begin.elapsed().as_secs(), begin.elapsed().as_secs());
+        eprintln!("{all:4} s  {name:34} {own:4} s  {verdict}");
+        failed
+    }
+
+    fn judge(
+        &self,
+        scenario: &Scenario,
+        is_supported: bool,
+        seen: &Seen,
+        recording: &Value,
+    ) -> Option<String> {
+        let notes = seen.notes();
+        // What comes after a wait in vain says nothing, and no departure explains the wait.
+        if !notes.is_empty() {
+            return Some(format!("{}: {}", scenario.name, notes.join("; ")));
+        }
+        if !is_supported {
+            return None;
+        }
+        let golden = transcript::golden(&scenario.name);
+        compare::differences(&scenario.name, &golden, recording, self.departures)
+    }
+}

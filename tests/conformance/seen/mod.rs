@@ -1,0 +1,205 @@
+//! What was seen of one scenario: lines in streams, step by step, and objects.
+
+mod calls;
+mod objects;
+mod result;
+
+pub use calls::usual;
+pub use objects::Change;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use regex::Regex;
+use serde_json::Value;
+
+use crate::mask::{Masks, Numbers};
+
+/// In the order in which recordings have them.
+pub const STREAMS: [&str; 11] = [
+    "status",
+    "events",
+    "notices",
+    "routes",
+    "workloads",
+    "timeline",
+    "hooks",
+    "alerts",
+    "queries",
+    "table",
+    "notes",
+];
+
+/// Answers in order; the last one is repeated.
+pub struct Answers {
+    answers: Vec<Value>,
+    next: usize,
+}
+
+impl Answers {
+    pub fn new(answers: &[Value]) -> Self {
+        Self {
+            answers: answers.to_vec(),
+            next: 0,
+        }
+    }
+
+    fn next(&mut self) -> Value {
+        let last = self.answers.len() - 1;
+        let answer = self.answers[self.next.min(last)].clone();
+        self.next += 1;
+        answer
+    }
+}
+
+/// One line of a stream.
+struct Line {
+    step: usize,
+    stream: &'static str,
+    /// The resourceVersion of the object it is about: several watches report in any order.
+    version: u64,
+    text: String,
+}
+
+/// All objects at one time.
+struct Snapshot {
+    at: String,
+    objects: BTreeMap<String, Value>,
+}
+
+/// What was seen of one scenario so far.
+pub struct Seen {
+    pub namespace: String,
+    masks: Masks,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    steps: Vec<String>,
+    lines: Vec<Line>,
+    phase_before: String,
+    numbers: Numbers,
+    cookies: Vec<String>,
+    shapes: BTreeMap<String, Vec<Value>>,
+    last: BTreeMap<String, String>,
+    objects: BTreeMap<String, Value>,
+    snapshots: Vec<Snapshot>,
+    metrics: Vec<(Regex, Answers)>,
+    hooks: BTreeMap<String, Answers>,
+    is_closed: bool,
+}
+
+impl Seen {
+    pub fn new(namespace: &str, port: u16) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            masks: Masks::new(port),
+            state: Mutex::new(State {
+                steps: vec!["setup".to_owned()],
+                ..State::default()
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on, lines belong to this step.
+    pub fn step(&self, name: &str) {
+        let mut state = self.state();
+        let last = state.lines.iter().rfind(|line| line.stream == "status");
+        state.phase_before = last.map(|line| phase(&line.text)).unwrap_or_default();
+        state.steps.push(name.to_owned());
+    }
+
+    /// Something that the scenario itself has to say.
+    pub fn note(&self, text: &str) {
+        self.state().add(&self.masks, "notes", text, 0);
+    }
+
+    /// A line of `kubectl get`.
+    pub fn table(&self, text: &str) {
+        self.state().add(&self.masks, "table", text, 0);
+    }
+
+    /// Nothing is recorded any more.
+    pub fn close(&self) {
+        self.state().is_closed = true;
+    }
+
+    /// From now on, queries that match get these answers.
+    pub fn metric(&self, query: &str, answers: &[Value]) {
+        let rule = (Regex::new(query).unwrap(), Answers::new(answers));
+        self.state().metrics.insert(0, rule);
+    }
+
+    /// From now on, a webhook gives these answers.
+    pub fn hook(&self, name: &str, answers: &[Value]) {
+        self.state()
+            .hooks
+            .insert(name.to_owned(), Answers::new(answers));
+    }
+
+    /// The lines of a stream in the step.
+    pub fn lines(&self, stream: &str) -> Vec<String> {
+        let state = self.state();
+        let step = state.steps.len() - 1;
+        let lines = state
+            .lines
+            .iter()
+            .filter(|line| line.step == step && line.stream == stream);
+        lines.map(|line| line.text.clone()).collect()
+    }
+
+    /// The phases in which the Canary was seen in the step. One in which it was before, and is told again at first, does not count:
+    /// Failed, for example, before a new run begins.
+    pub fn phases(&self) -> Vec<String> {
+        let phases = self
+            .lines("status")
+            .iter()
+            .map(|line| phase(line))
+            .collect::<Vec<_>>();
+        let before = self.state().phase_before.clone();
+        phases
+            .into_iter()
+            .skip_while(|phase| *phase == before)
+            .collect()
+    }
+
+    /// What went wrong in the scenario itself.
+    pub fn notes(&self) -> Vec<String> {
+        let state = self.state();
+        let notes = state.lines.iter().filter(|line| line.stream == "notes");
+        notes.map(|line| line.text.clone()).collect()
+    }
+}
+
+/// The second word of a line of stream `status`.
+fn phase(line: &str) -> String {
+    line.split(' ').nth(1).unwrap_or_default().to_owned()
+}
+
+impl State {
+    fn add(&mut self, masks: &Masks, stream: &'static str, text: &str, version: u64) {
+        if !self.is_closed {
+            self.lines.push(Line {
+                step: self.steps.len() - 1,
+                stream,
+                version,
+                text: masks.line(text),
+            });
+        }
+    }
+
+    /// Whether this line about something is another one than the last.
+    fn is_new(&mut self, about: &str, line: &str) -> bool {
+        self.last
+            .insert(about.to_owned(), line.to_owned())
+            .as_deref()
+            != Some(line)
+    }
+}

@@ -1,0 +1,50 @@
+//! What does the deletion of a Canary with `revertOnDeletion` give back?
+
+use flagger_rs::{api::canary::CanaryPhase, snapshot::Kind};
+use serde_json::json;
+
+use super::{
+    simulation::{Simulation, release},
+    transcript,
+};
+
+/// A deleted canary with `revertOnDeletion`; the operator crashes after this write of its deletion.
+fn reverted(crash: Option<usize>) -> Simulation {
+    let mut sim = release(json!({"stepWeight": 50}));
+    sim.snapshot.canary.spec.revert_on_deletion = true;
+    sim.run_until(CanaryPhase::Succeeded);
+    sim.crash_after = crash.map(|crash| sim.writes + crash);
+    sim.delete();
+    sim.run(200);
+    sim
+}
+
+#[test]
+fn a_deletion_restores_the_replicas_of_the_target() {
+    let sim = reverted(None);
+    assert!(sim.is_gone(), "{}", sim.transcript());
+    assert_eq!(sim.snapshot.target().unwrap()["spec"]["replicas"], 2);
+    transcript("revert-on-deletion", &sim);
+}
+
+#[test]
+fn a_crash_at_any_write_of_a_deletion_loses_nothing() {
+    let whole = reverted(None);
+    for crash in 1..8 {
+        let sim = reverted(Some(crash));
+        assert!(sim.is_gone(), "{}", sim.transcript());
+        assert_eq!(sim.outcome(), whole.outcome());
+    }
+}
+
+#[test]
+fn a_deletion_does_not_wait_for_a_target_that_does_not_exist() {
+    let mut sim = release(json!({"stepWeight": 50}));
+    sim.snapshot.canary.spec.revert_on_deletion = true;
+    sim.reconcile();
+    let target = sim.snapshot.reference(Kind::Deployment, "podinfo");
+    sim.snapshot.objects.remove(&target);
+    sim.delete();
+    sim.run(10);
+    assert!(sim.is_gone(), "{}", sim.transcript());
+}

@@ -1,0 +1,101 @@
+//! Does each Canary of the examples work, and is there one for each router and strategy?
+
+use std::collections::BTreeSet;
+
+use flagger_rs::api::canary::{Canary, CanaryPhase, Strategy};
+use serde_json::{Value, json};
+
+use super::{
+    files::example_canaries,
+    simulation::{Simulation, release_of, scaled},
+};
+
+fn all() -> impl Iterator<Item = (Value, Canary)> {
+    example_canaries().into_iter().map(|example| {
+        let canary = serde_json::from_value(example.clone()).unwrap();
+        (example["spec"].clone(), canary)
+    })
+}
+
+/// A release of this example, under way.
+fn begun(spec: &Value) -> Simulation {
+    let mut sim = match spec["autoscalerRef"]["kind"].as_str() {
+        Some("ScaledObject") => scaled(spec["analysis"].clone(), &json!({"minReplicaCount": 1})),
+        _ => release_of(spec.clone()),
+    };
+    // The rollback webhook does not ask for a rollback.
+    sim.closed
+        .insert("http://flagger-loadtester.test/rollback/check");
+    sim
+}
+
+#[test]
+fn there_is_an_example_for_each_router_and_strategy() {
+    let shown: BTreeSet<_> = all()
+        .map(|(_, canary)| {
+            let provider = canary.spec.provider.clone();
+            let provider = provider.unwrap_or_else(|| "istio".to_owned());
+            (provider, canary.strategy().as_str())
+        })
+        .collect();
+    let shown: Vec<_> = shown
+        .iter()
+        .map(|(provider, strategy)| (provider.as_str(), *strategy))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("contour", "ab-testing"),
+            ("contour", "canary"),
+            ("gatewayapi:v1", "ab-testing"),
+            ("gatewayapi:v1", "canary"),
+            ("gatewayapi:v1beta1", "canary"),
+            ("istio", "ab-testing"),
+            ("istio", "blue-green"),
+            ("istio", "canary"),
+            ("kubernetes", "blue-green"),
+            ("linkerd", "canary"),
+            ("nginx", "ab-testing"),
+            ("nginx", "canary"),
+        ]
+    );
+    let copies = all().filter(|(spec, _)| spec["analysis"]["mirror"] == true);
+    assert_eq!(copies.count(), 1);
+}
+
+#[test]
+fn every_example_is_released() {
+    for (spec, canary) in all() {
+        let mut sim = begun(&spec);
+        sim.run_until(CanaryPhase::Succeeded);
+        let routed = &sim.routed;
+        let shown = sim.transcript();
+        let has_a_share = routed.iter().any(|weight| (1..100).contains(weight));
+        match canary.strategy() {
+            Strategy::Canary => assert!(has_a_share, "{shown}"),
+            Strategy::AbTesting => assert!(routed.contains(&100) && !has_a_share, "{shown}"),
+            Strategy::BlueGreen => assert!(!has_a_share, "{shown}"),
+        }
+        assert!(matches!(routed.last(), None | Some(0)), "{shown}");
+        assert!(shown.contains("Promotion completed!"), "{shown}");
+    }
+}
+
+#[test]
+fn every_example_with_metrics_is_rolled_back() {
+    let mut measured = 0;
+    for (spec, _) in all().filter(|(spec, _)| spec["analysis"]["metrics"].is_array()) {
+        let mut sim = begun(&spec);
+        sim.metric = "42".to_owned();
+        sim.run_until(CanaryPhase::Failed);
+        let shown = sim.transcript();
+        assert!(
+            shown.contains("failed checks threshold reached 5"),
+            "{shown}"
+        );
+        assert!(matches!(sim.routed.last(), None | Some(0)), "{shown}");
+        assert!(!shown.contains("Promoting"), "{shown}");
+        measured += 1;
+    }
+    assert!(measured > 10, "{measured}");
+}

@@ -1,0 +1,70 @@
+//! What does the operator decide? Complete releases on a simulated cluster, in virtual time: no I/O, no API server, no waiting.
+//!
+//! `cargo test --test decisions` needs no cluster and ends within seconds.
+//!
+//! Some tests compare the transcript of a release with a file in `tests/transcripts`. A transcript lists each write, webhook call and
+//! notification with its second. After an intended change, accept the new transcripts and review their difference:
+//!
+//! ```text
+//! UPDATE_TRANSCRIPTS=1 cargo test --test decisions && git diff tests/transcripts
+//! ```
+//!
+//! | question | file |
+//! | --- | --- |
+//! | how does each strategy run, and how does it end? | `releases.rs`, `gates.rs`, `withdrawal.rs`, `edges.rs` |
+//! | what differs per router, target, autoscaler, config? | `routes.rs`, `targets.rs`, `scalers.rs`, `configs.rs` |
+//! | how does a canary begin, and what remains when it is deleted? | `bootstrap.rs`, `deletion.rs` |
+//! | what happens if the operator crashes after any write? | `crashes.rs` |
+//! | which defects of Flagger are fixed here? | `known_defects.rs` |
+//! | what holds for every release? | `properties.rs`, `any_state.rs` (property tests), `fuzz.rs` |
+//! | does each example in the documentation work? | `example_canaries.rs` |
+//! | what does `flagger check` announce? | `preview.rs` |
+
+#![allow(
+    clippy::pedantic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "the names of tests are their documentation, and a panic is how a test fails"
+)]
+
+mod any_state;
+mod bootstrap;
+mod configs;
+mod crashes;
+mod deletion;
+mod edges;
+mod example_canaries;
+#[path = "../files/mod.rs"]
+mod files;
+mod fuzz;
+mod gates;
+mod known_defects;
+mod preview;
+mod properties;
+mod releases;
+mod routes;
+mod scalers;
+mod simulation;
+mod targets;
+mod withdrawal;
+
+use std::fs;
+
+use simulation::Simulation;
+
+/// Compares the transcript of a release with its file, which `UPDATE_TRANSCRIPTS=1` writes.
+fn transcript(name: &str, sim: &Simulation) {
+    let path = files::path("tests/transcripts").join(format!("{name}.txt"));
+    let seen = sim.transcript();
+    if std::env::var_os("UPDATE_TRANSCRIPTS").is_some() {
+        fs::write(&path, &seen).unwrap();
+    }
+    let expected = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        seen == expected,
+        "{} differs (UPDATE_TRANSCRIPTS=1 accepts the new one); this release was:\n{seen}",
+        path.display()
+    );
+}

@@ -1,0 +1,448 @@
+//! What differs between routers?
+
+use flagger_rs::{
+    api::canary::CanaryPhase,
+    rollout,
+    snapshot::{Kind, Weights},
+};
+use serde_json::{Value, json};
+
+use super::{
+    simulation::{Simulation, release_of},
+    transcript,
+};
+
+fn on(provider: &str, analysis: Value) -> Simulation {
+    let gateways = json!([{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gateway", "namespace": "infra"}]);
+    let service = json!({"port": 9898, "gatewayRefs": gateways});
+    release_of(json!({"provider": provider, "service": service, "analysis": analysis}))
+}
+
+#[test]
+fn gateway_api_shares_traffic() {
+    let mut sim = on("gatewayapi:v1", json!({"stepWeight": 20, "maxWeight": 40}));
+    sim.run_until(CanaryPhase::Succeeded);
+    transcript("gateway-api", &sim);
+}
+
+#[test]
+fn gateway_api_copies_requests_before_it_sends_any() {
+    let mut sim = on("gatewayapi:v1", json!({"iterations": 2, "mirror": true}));
+    sim.run_until(CanaryPhase::Succeeded);
+    transcript("gateway-api-mirror", &sim);
+}
+
+#[test]
+fn contour_shares_traffic_after_it_copied_requests() {
+    let mut sim = on("contour", json!({"stepWeight": 50, "mirror": true}));
+    sim.run_until(CanaryPhase::Succeeded);
+    transcript("contour", &sim);
+}
+
+#[test]
+fn no_run_starts_on_an_httpproxy_that_no_other_includes() {
+    let mut sim = on("contour", json!({"stepWeight": 50}));
+    let proxy = sim.snapshot.reference(Kind::HttpProxy, "podinfo");
+    let live = sim.snapshot.objects.get_mut(&proxy).unwrap();
+    live["status"] = json!({"currentStatus": "orphaned", "description": "nobody includes it"});
+    sim.run(30);
+    assert_eq!(sim.snapshot.phase(), CanaryPhase::Initialized);
+    let is_sent = |text: &str| sim.notified.iter().any(|line| line.contains(text));
+    assert!(is_sent(
+        "include it from an HTTPProxy that has a virtualhost"
+    ));
+    sim.snapshot.objects.get_mut(&proxy).unwrap()["status"] = json!({"currentStatus": "valid"});
+    sim.run_until(CanaryPhase::Succeeded);
+}
+
+/// Until Contour has seen the route, Envoy still sends clients to the target, which must keep its pods.
+#[test]
+fn the_target_keeps_its_pods_until_contour_has_seen_the_new_route() {
+    let mut sim = on("contour", json!({"stepWeight": 50}));
+    sim.image("podinfo:1");
+    let status = sim.snapshot.canary.status.as_mut().unwrap();
+    status.phase = CanaryPhase::Initializing;
+    let proxy = sim.snapshot.reference(Kind::HttpProxy, "podinfo");
+    let theirs = json!({"services": [{"name": "podinfo", "port": 9898}]});
+    let seen = |sim: &mut Simulation, generation: i64| {
+        let live = sim.snapshot.objects.get_mut(&proxy).unwrap();
+        live["metadata"]["generation"] = json!(7);
+        live["status"] =
+            json!({"conditions": [{"type": "Valid", "observedGeneration": generation}]});
+        live["spec"]["routes"].clone()
+    };
+    seen(&mut sim, 6);
+    let live = sim.snapshot.objects.get_mut(&proxy).unwrap();
+    live["spec"]["routes"] = json!([theirs]);
+    sim.run(30);
+    let routes = seen(&mut sim, 7);
+    assert_eq!(routes[0], theirs, "{routes}");
+    assert_eq!(routes.as_array().map(Vec::len), Some(2), "{routes}");
+    until(&mut sim, |sim| seen(sim, 7)[0] != theirs);
+    seen(&mut sim, 6);
+    sim.run(30);
+    assert_eq!(sim.snapshot.phase(), CanaryPhase::Initializing);
+    seen(&mut sim, 7);
+    sim.run_until(CanaryPhase::Initialized);
+    sim.run(30);
+    let routes = seen(&mut sim, 7);
+    assert_eq!(routes.as_array().map(Vec::len), Some(1), "{routes}");
+}
+
+/// The operator announces and writes its routes again once per tick.
+#[test]
+fn an_httpproxy_that_somebody_reverts_all_the_time_is_written_once_an_interval() {
+    let mut sim = on("contour", json!({"stepWeight": 50}));
+    sim.image("podinfo:1");
+    sim.snapshot.canary.status.as_mut().unwrap().phase = CanaryPhase::Initializing;
+    let proxy = sim.snapshot.reference(Kind::HttpProxy, "podinfo");
+    let theirs = json!([{"services": [{"name": "podinfo", "port": 9898}]}]);
+    let routes = |sim: &mut Simulation| {
+        sim.snapshot.objects.get_mut(&proxy).unwrap()["spec"]["routes"].take()
+    };
+    let (mut announced, mut taken, start) = (0, 0, sim.snapshot.now);
+    routes(&mut sim);
+    sim.snapshot.objects.get_mut(&proxy).unwrap()["spec"]["routes"] = theirs.clone();
+    for _ in 0..300 {
+        sim.reconcile();
+        let now = routes(&mut sim);
+        let is_announcement = now.as_array().unwrap().len() == 2 && now[0] == theirs[0];
+        announced += usize::from(is_announcement);
+        taken += usize::from(now[0] != theirs[0]);
+        let next = if is_announcement { &now } else { &theirs };
+        sim.snapshot.objects.get_mut(&proxy).unwrap()["spec"]["routes"] = next.clone();
+    }
+    assert_eq!(sim.snapshot.phase(), CanaryPhase::Initializing);
+    let passed = sim.snapshot.now.duration_since(start).as_secs_f64();
+    let intervals = (passed / sim.snapshot.canary.interval().as_secs_f64()) as usize;
+    assert!(
+        taken >= intervals - 1 && taken <= intervals + 1,
+        "{taken} in {intervals}"
+    );
+    assert_eq!(announced, taken);
+}
+
+fn until(sim: &mut Simulation, holds: impl Fn(&mut Simulation) -> bool) {
+    for _ in 0..2000 {
+        if holds(sim) {
+            return;
+        }
+        sim.reconcile();
+    }
+    panic!("it never came:\n{}", sim.transcript());
+}
+
+/// Sets the generation that Contour reports as seen to the current one, or to the one before.
+fn contour_is_late(sim: &mut Simulation, is_late: bool) {
+    let proxy = sim.snapshot.reference(Kind::HttpProxy, "podinfo");
+    let live = sim.snapshot.objects.get_mut(&proxy).unwrap();
+    live["metadata"]["generation"] = json!(7);
+    let seen = json!({"type": "Valid", "observedGeneration": if is_late { 6 } else { 7 }});
+    live["status"] = json!({"conditions": [seen]});
+}
+
+#[test]
+fn the_canary_keeps_its_pods_until_contour_has_seen_that_traffic_left_it() {
+    for metric in ["100", "97.5"] {
+        let mut sim = on("contour", json!({"stepWeight": 50, "threshold": 1}));
+        sim.run_until_phase(CanaryPhase::Progressing);
+        let is_at_primary =
+            |sim: &Simulation| rollout::weights(&sim.snapshot) == Some(Weights::PRIMARY);
+        until(&mut sim, |sim| !is_at_primary(sim));
+        sim.metric = metric.to_owned();
+        until(&mut sim, |sim| is_at_primary(sim));
+        contour_is_late(&mut sim, true);
+        let replicas =
+            |sim: &Simulation| sim.snapshot.target().unwrap()["spec"]["replicas"].clone();
+        sim.run(100);
+        assert_ne!(replicas(&sim), 0, "{metric}");
+        contour_is_late(&mut sim, false);
+        sim.run(100);
+        assert_eq!(replicas(&sim), 0, "{metric}");
+    }
+}
+
+#[test]
+fn a_release_that_skips_its_analysis_midway_waits_for_contour_too() {
+    let mut sim = on("contour", json!({"stepWeight": 50}));
+    until(&mut sim, |sim| {
+        rollout::weights(&sim.snapshot) == Some(Weights::canary(50))
+    });
+    contour_is_late(&mut sim, true);
+    sim.snapshot.canary.spec.skip_analysis = true;
+    sim.run(100);
+    assert_eq!(rollout::weights(&sim.snapshot), Some(Weights::PRIMARY));
+    assert_ne!(sim.snapshot.target().unwrap()["spec"]["replicas"], 0);
+    contour_is_late(&mut sim, false);
+    sim.run_until(CanaryPhase::Succeeded);
+}
+
+#[test]
+fn a_deletion_waits_until_contour_has_seen_the_announced_services() {
+    let mut sim = on("contour", json!({"stepWeight": 50}));
+    sim.snapshot.canary.spec.revert_on_deletion = true;
+    sim.run_until(CanaryPhase::Succeeded);
+    let proxy = sim.snapshot.reference(Kind::HttpProxy, "podinfo");
+    let routes = |sim: &Simulation| sim.snapshot.objects[&proxy]["spec"]["routes"].clone();
+    contour_is_late(&mut sim, true);
+    sim.delete();
+    sim.run(60);
+    let announced = routes(&sim);
+    assert_eq!(announced.as_array().unwrap().len(), 2, "{announced}");
+    assert_eq!(announced[0]["services"][0]["name"], "podinfo-primary");
+    assert!(
+        sim.notified
+            .iter()
+            .any(|line| line.contains("not taken up"))
+    );
+    contour_is_late(&mut sim, false);
+    until(&mut sim, |sim| {
+        routes(sim)[0]["services"][0]["name"] == "podinfo"
+    });
+    // Contour may tell Envoy of the deleted Service before it tells of the new route.
+    let since = sim.snapshot.now;
+    until(&mut sim, |sim| routes(sim).as_array().unwrap().len() == 1);
+    assert!(sim.snapshot.now.duration_since(since).as_secs() >= 5);
+    until(&mut sim, |sim| sim.is_gone());
+}
+
+#[test]
+fn a_route_that_was_just_repaired_is_not_reported_as_not_taken_up() {
+    let mut sim = on("contour", json!({"stepWeight": 50}));
+    sim.run_until_phase(CanaryPhase::Progressing);
+    let is_reported = |sim: &Simulation| {
+        sim.notified
+            .iter()
+            .any(|line| line.contains("not taken up"))
+    };
+    let proxy = sim.snapshot.reference(Kind::HttpProxy, "podinfo");
+    until(&mut sim, |sim| {
+        contour_is_late(sim, true);
+        let live = sim.snapshot.objects.get_mut(&proxy).unwrap();
+        live["metadata"]["labels"] = json!({"a": "b"});
+        sim.snapshot.tick.is_some() && !sim.snapshot.recently_written.is_empty()
+    });
+    assert!(!is_reported(&sim), "{:?}", sim.notified);
+    sim.run(100);
+    assert!(is_reported(&sim));
+    assert_eq!(sim.snapshot.phase(), CanaryPhase::Progressing);
+    contour_is_late(&mut sim, false);
+    sim.run_until(CanaryPhase::Succeeded);
+}
+
+fn on_nginx(analysis: Value) -> Simulation {
+    let ingress = json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"});
+    let service = json!({"port": 9898});
+    release_of(
+        json!({"provider": "nginx", "ingressRef": ingress, "service": service, "analysis": analysis}),
+    )
+}
+
+#[test]
+fn nginx_shares_traffic() {
+    let mut sim = on_nginx(json!({"stepWeight": 20, "maxWeight": 40}));
+    sim.run_until(CanaryPhase::Succeeded);
+    transcript("nginx", &sim);
+}
+
+#[test]
+fn nginx_routes_matching_requests_to_the_canary() {
+    let test = json!([{"headers": {"x-canary": {"exact": "insider"}}}]);
+    let mut sim = on_nginx(json!({"iterations": 2, "match": test}));
+    sim.run_until(CanaryPhase::Succeeded);
+    transcript("nginx-ab", &sim);
+}
+
+#[test]
+fn linkerd_rolls_a_bad_version_back() {
+    let mut sim = on("linkerd", json!({"stepWeight": 20, "threshold": 2}));
+    sim.metric = "42".to_owned();
+    sim.run_until(CanaryPhase::Failed);
+    transcript("linkerd-rollback", &sim);
+}
+
+/// Flagger repeats the mirror step for ever.
+#[test]
+fn a_mirror_is_skipped_if_the_router_cannot_copy_requests() {
+    let mut sim = on("linkerd", json!({"stepWeight": 50, "mirror": true}));
+    sim.run_until(CanaryPhase::Succeeded);
+    assert_eq!(sim.analysed, [50, 100]);
+}
+
+/// The Services of the primary and of the canary are deleted with the Canary: no route may name them.
+#[test]
+fn a_canary_that_is_deleted_midway_leaves_routes_to_the_target_only() {
+    for provider in ["contour", "nginx", "linkerd"] {
+        let mut sim = on(provider, json!({"stepWeight": 50}));
+        if provider == "nginx" {
+            sim = on_nginx(json!({"stepWeight": 50}));
+        }
+        sim.snapshot.canary.spec.revert_on_deletion = true;
+        while sim.analysed.is_empty() {
+            sim.reconcile();
+        }
+        sim.delete();
+        sim.run(100);
+        assert!(sim.is_gone(), "{provider}: {}", sim.transcript());
+        let route = |kind, name| {
+            sim.snapshot
+                .object(kind, name)
+                .map(|route| route["spec"].to_string())
+        };
+        let routes = [
+            route(Kind::HttpProxy, "podinfo"),
+            route(Kind::Ingress, "web-canary"),
+            route(Kind::TrafficSplitV1Alpha1, "podinfo"),
+        ];
+        for route in routes.into_iter().flatten() {
+            assert!(route.contains("\"podinfo\""), "{route}");
+            assert!(
+                !route.contains("podinfo-canary\"") && !route.contains("podinfo-primary\""),
+                "{route}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_crash_at_any_write_of_a_release_loses_nothing_on_any_route() {
+    for provider in ["contour", "nginx", "linkerd"] {
+        let start = || {
+            if provider == "nginx" {
+                on_nginx(json!({"stepWeight": 20, "maxWeight": 40}))
+            } else {
+                on(provider, json!({"stepWeight": 20, "maxWeight": 40}))
+            }
+        };
+        super::crashes::crash_at_every_write_of(start, "100", CanaryPhase::Succeeded);
+        super::crashes::crash_at_every_write_of(start, "42", CanaryPhase::Failed);
+    }
+}
+
+#[test]
+fn no_run_starts_on_a_route_that_its_gateway_did_not_accept() {
+    let mut sim = on("gatewayapi:v1", json!({"stepWeight": 50}));
+    let route = sim.snapshot.reference(Kind::HttpRoute, "podinfo");
+    let live = sim.snapshot.objects.get_mut(&route).unwrap();
+    let parent = live["spec"]["parentRefs"][0].clone();
+    live["status"] = json!({"parents": [{"parentRef": parent, "conditions": [{"type": "Accepted", "status": "False"}]}]});
+    sim.run(30);
+    assert_eq!(sim.snapshot.phase(), CanaryPhase::Initialized);
+    let is_sent = |text: &str| sim.notified.iter().any(|line| line.contains(text));
+    assert!(is_sent("parent gateway is not ready (status: False"));
+    let live = sim.snapshot.objects.get_mut(&route).unwrap();
+    live["status"]["parents"][0]["conditions"][0] =
+        json!({"type": "Accepted", "status": "True", "observedGeneration": 99});
+    sim.run_until(CanaryPhase::Succeeded);
+}
+
+#[test]
+fn without_a_mesh_the_version_is_analysed_behind_its_own_service() {
+    let mut sim = on("kubernetes", json!({"iterations": 2}));
+    sim.run_until(CanaryPhase::Succeeded);
+    transcript("kubernetes", &sim);
+}
+
+#[test]
+fn without_a_mesh_a_bad_version_is_rolled_back() {
+    let mut sim = on("kubernetes", json!({"iterations": 2, "threshold": 2}));
+    sim.metric = "42".to_owned();
+    sim.run_until(CanaryPhase::Failed);
+    transcript("kubernetes-rollback", &sim);
+}
+
+#[test]
+fn without_a_mesh_unsupported_strategies_are_reported() {
+    let mut sim = on("kubernetes", json!({"stepWeight": 20, "match": [{}]}));
+    sim.run_until(CanaryPhase::Succeeded);
+    for text in [
+        "A/B testing is not supported",
+        "Progressive traffic is not supported",
+        "Setting canaryAnalysis.iterations: 10",
+        "canary iteration 10/10",
+    ] {
+        assert!(
+            sim.notified.iter().any(|line| line.contains(text)),
+            "{text}"
+        );
+    }
+}
+
+fn sticky(provider: &str) -> Simulation {
+    let affinity = json!({"cookieName": "flagger-cookie", "primaryCookieName": "primary-cookie"});
+    on(
+        provider,
+        json!({"stepWeight": 50, "maxWeight": 50, "sessionAffinity": affinity}),
+    )
+}
+
+#[test]
+fn clients_stay_on_the_version_that_answered_them() {
+    let mut sim = sticky("istio");
+    sim.run_until(CanaryPhase::Succeeded);
+    transcript("session-affinity", &sim);
+    let status = sim.snapshot.canary.status.clone().unwrap();
+    assert_eq!(status.session_affinity_cookie, None);
+    let previous = status.previous_session_affinity_cookie.unwrap();
+    let route = sim
+        .snapshot
+        .object(Kind::VirtualService, "podinfo")
+        .unwrap();
+    assert!(
+        route
+            .to_string()
+            .contains(&format!("{previous}; Max-Age=-1")),
+        "{route}"
+    );
+}
+
+/// Flagger loses the cookie that clients already have if its write of the status conflicts.
+#[test]
+fn a_crash_at_any_write_of_a_release_moves_no_client_to_the_other_version() {
+    for provider in ["istio", "gatewayapi:v1", "gatewayapi:v1beta1"] {
+        let mut whole = sticky(provider);
+        whole.run_until(CanaryPhase::Succeeded);
+        for crash in 1..=whole.writes {
+            let mut sim = sticky(provider);
+            sim.crash_after = Some(crash);
+            sim.run_until(CanaryPhase::Succeeded);
+            assert_eq!(sim.outcome(), whole.outcome());
+            assert_eq!(
+                sim.cookies.len(),
+                whole.cookies.len(),
+                "cookies after a crash at {crash}: {:?}",
+                sim.cookies
+            );
+        }
+    }
+}
+
+#[test]
+fn gateway_api_routes_matching_requests_to_the_canary() {
+    let test = json!([{"headers": {"x-canary": {"exact": "insider"}}}]);
+    let mut sim = on("gatewayapi:v1", json!({"iterations": 2, "match": test}));
+    sim.run_until(CanaryPhase::Succeeded);
+    transcript("gateway-api-ab", &sim);
+}
+
+#[test]
+fn gateway_api_keeps_clients_on_their_version() {
+    let mut sim = sticky("gatewayapi:v1");
+    sim.run_until(CanaryPhase::Succeeded);
+    transcript("gateway-api-session", &sim);
+}
+
+#[test]
+fn a_delegated_route_is_released_without_hosts_of_its_own() {
+    let analysis = json!({"stepWeight": 50, "maxWeight": 50});
+    let service = json!({"port": 9898, "delegation": true});
+    let mut sim = release_of(json!({"service": service, "analysis": analysis}));
+    sim.run_until(CanaryPhase::Succeeded);
+    transcript("delegation", &sim);
+    let route = sim
+        .snapshot
+        .object(Kind::VirtualService, "podinfo")
+        .unwrap();
+    assert_eq!(route["spec"]["hosts"], json!([]));
+    assert_eq!(route["spec"].get("gateways"), None);
+}

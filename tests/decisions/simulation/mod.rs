@@ -1,0 +1,221 @@
+//! A simulated cluster for one canary: enough of Kubernetes, of webhooks and of metric servers for a release to run, in memory.
+//!
+//! Pods are ready at once, and a second passes whenever the operator waits. Each plan is audited before it is carried out, and so is
+//! every prefix of it, because a crash may cut it off there.
+//!
+//! | question | file |
+//! | --- | --- |
+//! | what does a simulation begin with? | `start.rs` |
+//! | what does a write change, and what do Kubernetes and KEDA do then? | `cluster.rs` |
+//! | what do webhooks, metric servers and chats answer? | `servers.rs` |
+//! | what can a user change meanwhile? | `edits.rs` |
+//! | what is there to assert on? | `transcript.rs`, and the public fields of [`Simulation`] |
+
+mod cluster;
+mod edits;
+mod servers;
+mod start;
+mod transcript;
+
+use std::collections::BTreeSet;
+
+use flagger_rs::{
+    api::canary::{CanaryPhase, CanaryStatus},
+    notifications::Notification,
+    rollout::{self, Decision, Evidence, Plan, Question},
+    shell::controller::reconcile_state::ReconcileState,
+    snapshot::{Changed, Snapshot, Tick, last_tick},
+};
+use jiff::Timestamp;
+
+pub use edits::AnyState;
+pub use start::{release, release_of, scaled};
+
+/// No release of these tests needs more reconciles than this.
+const BOUND: usize = 2000;
+
+pub struct Simulation {
+    pub snapshot: Snapshot,
+    evidence: Evidence,
+    /// The operator's own memory of what it sent and served in a step.
+    memory: ReconcileState,
+    /// The tick of the step whose questions are being answered.
+    open: Option<Option<Tick>>,
+    /// The last tick that a reconcile served.
+    served: Option<Timestamp>,
+    /// The value that metric servers return.
+    pub metric: String,
+    /// The value that metric servers return to the query which checks that they are online.
+    pub online: &'static str,
+    /// The names of the webhooks that answer with 403.
+    pub closed: BTreeSet<&'static str>,
+    /// No pod of the canary is ready.
+    pub dead: bool,
+    /// Pods of the primary with this image never become ready.
+    pub broken: Option<&'static str>,
+    /// The operator crashes, once, after this many writes.
+    pub crash_after: Option<usize>,
+    pub writes: usize,
+    /// Each event and alert that was sent.
+    pub notified: Vec<String>,
+    /// Each cookie that any route set or took back.
+    pub cookies: BTreeSet<String>,
+    /// The canary's weight after each write of a route during the analysis.
+    pub analysed: Vec<u8>,
+    /// The canary's weight after each write of a route.
+    pub routed: Vec<u8>,
+    /// The transcript.
+    lines: Vec<String>,
+}
+
+impl Simulation {
+    /// Reconciles until the canary is in this phase and no operation is pending in its conditions.
+    pub fn run_until(&mut self, end: CanaryPhase) {
+        for _ in 0..BOUND {
+            self.reconcile();
+            let status = self.snapshot.canary.status.clone().unwrap_or_default();
+            let mut conditions = status.conditions.iter().flatten();
+            // `PromotionFailed` stays for as long as the primary is broken.
+            let is_idle =
+                conditions.all(|c| matches!(c.type_.as_str(), "Promoted" | "PromotionFailed"));
+            if status.phase == end && is_idle {
+                return;
+            }
+        }
+        panic!("the canary never reached {end}:\n{}", self.transcript());
+    }
+
+    /// Reconciles until the canary is in this phase.
+    pub fn run_until_phase(&mut self, phase: CanaryPhase) {
+        for _ in 0..BOUND {
+            if self.snapshot.phase() == phase {
+                return;
+            }
+            self.reconcile();
+        }
+        panic!("the canary never reached {phase}:\n{}", self.transcript());
+    }
+
+    /// Reconciles this many times.
+    pub fn run(&mut self, reconciles: usize) {
+        for _ in 0..reconciles {
+            self.reconcile();
+        }
+    }
+
+    /// Reconciles once, as the shell does. If the operator waits, a second passes.
+    pub fn reconcile(&mut self) {
+        self.run_keda();
+        self.run_pods();
+        self.observe();
+        match rollout::decide(&self.snapshot, &self.evidence) {
+            Decision::Ask(questions, notifications) => self.ask(questions, notifications),
+            Decision::Wait(requeue, notifications) => {
+                let step = self.snapshot.step();
+                let unsent = self.memory.unsent_of_wait(&step, requeue, notifications);
+                self.notify(unsent);
+                self.served = self.snapshot.tick.map_or(self.served, |tick| Some(tick.at));
+                self.end_step();
+                self.snapshot.now =
+                    Timestamp::from_second(self.snapshot.now.as_second() + 1).unwrap();
+            }
+            Decision::Do(plan) => self.carry_out(plan),
+        }
+    }
+
+    /// Sets the fields of the snapshot that depend on the time and on what happened before.
+    fn observe(&mut self) {
+        let status = self.snapshot.canary.status.as_ref();
+        let transition = status.and_then(|status| Some(status.last_transition_time.as_ref()?.0));
+        let (interval, now) = (self.snapshot.canary.interval(), self.snapshot.now);
+        let latest = transition.and_then(|transition| last_tick(transition, interval, now));
+        let tick = latest
+            .filter(|at| self.served.is_none_or(|served| served < *at))
+            .map(|at| Tick { at, late: false });
+        self.snapshot.tick = self.open.unwrap_or(tick);
+        self.memory.tick(transition, interval, now);
+        self.snapshot.recently_written = self.memory.recently_written(transition, interval, now);
+        self.snapshot.changed = rollout::new_version(&self.snapshot).map(|_| Changed {
+            first: Timestamp::UNIX_EPOCH,
+            last: Timestamp::UNIX_EPOCH,
+        });
+    }
+
+    fn ask(&mut self, questions: Vec<Question>, notifications: Vec<Notification>) {
+        let is_known = |question| self.evidence.contains_key(question);
+        assert!(
+            !questions.iter().all(is_known),
+            "all these questions were answered already: {questions:?}"
+        );
+        let unsent = self.memory.unsent(&self.snapshot.step(), notifications);
+        self.notify(unsent);
+        self.open = Some(self.snapshot.tick);
+        for question in questions {
+            let answer = self.answer(&question);
+            self.evidence.insert(question, answer);
+        }
+    }
+
+    fn end_step(&mut self) {
+        self.open = None;
+        self.evidence.clear();
+    }
+
+    fn carry_out(&mut self, plan: Plan) {
+        let notifications = plan.notifications.clone();
+        let unsent = self.memory.unsent(&self.snapshot.step(), notifications);
+        self.audit(&plan);
+        for write in plan.writes {
+            self.write(write);
+            if self.crashes() {
+                return;
+            }
+        }
+        if let Some(status) = plan.status {
+            self.write_status(status);
+            if self.crashes() {
+                return;
+            }
+        }
+        self.notify(unsent);
+    }
+
+    /// Fails unless the plan is safe, and every prefix of it.
+    fn audit(&self, plan: &Plan) {
+        assert_eq!(rollout::audit(&self.snapshot, plan), Ok(()), "{plan:?}");
+        for cut in 0..plan.writes.len() {
+            let writes = plan.writes[..cut].to_vec();
+            let prefix = Plan {
+                writes,
+                ..Plan::default()
+            };
+            let verdict = rollout::audit(&self.snapshot, &prefix);
+            assert_eq!(verdict, Ok(()), "{prefix:?}");
+        }
+    }
+
+    fn write_status(&mut self, status: CanaryStatus) {
+        self.line(transcript::status_line(&status));
+        let before = self.snapshot.canary.status.as_ref();
+        let step = before.and_then(|before| before.last_transition_time.clone());
+        // If a write leaves the transition time as it was, the step continues.
+        let continues = step == status.last_transition_time;
+        self.snapshot.canary.status = Some(status);
+        if !continues {
+            self.end_step();
+        }
+    }
+
+    /// Counts a write. Returns true if the operator crashes after it; it has lost its memory then.
+    fn crashes(&mut self) -> bool {
+        self.writes += 1;
+        let crashes = self.crash_after == Some(self.writes);
+        if crashes {
+            self.line("CRASH".to_owned());
+            self.end_step();
+            self.memory = ReconcileState::default();
+            self.served = None;
+        }
+        crashes
+    }
+}

@@ -1,0 +1,62 @@
+//! What do webhooks and metric servers answer, and what do event sinks and chats receive?
+
+use flagger_rs::{
+    notifications::Notification,
+    rollout::{Answer, Question},
+    snapshot::HttpResponse,
+};
+use serde_json::{Value, json};
+
+use super::Simulation;
+
+impl Simulation {
+    pub(super) fn answer(&mut self, question: &Question) -> Answer {
+        match question {
+            Question::Call { request, .. } => {
+                let body: Value = serde_json::from_str(request.body.as_deref().unwrap()).unwrap();
+                let hook = request.url.0.trim_start_matches("http://hooks/");
+                let status = if self.closed.contains(hook) { 403 } else { 200 };
+                let phase = body["phase"].as_str().unwrap();
+                self.line(format!("call   {hook} ({phase}): {status}"));
+                response(status, String::new())
+            }
+            Question::Metric { query, .. } => {
+                let url = &query.request(self.snapshot.now).url.0;
+                let value = if url.contains("vector%281%29") {
+                    self.online
+                } else if url.contains("duration_seconds_bucket") {
+                    // Applications report seconds.
+                    "0.1"
+                } else {
+                    &self.metric
+                };
+                let body = json!({"data": {"result": [{"value": [0, value]}]}});
+                response(200, body.to_string())
+            }
+            Question::Notify(notifications) => {
+                self.notify(notifications.clone());
+                Answer::Delivered
+            }
+        }
+    }
+
+    pub(super) fn notify(&mut self, notifications: Vec<Notification>) {
+        for notification in notifications {
+            let line = match notification {
+                Notification::Event {
+                    kind,
+                    message,
+                    phase,
+                    ..
+                } => format!("{} [{phase}] {message}", kind.as_str()),
+                Notification::Alert { severity, text, .. } => format!("alert {severity:?}: {text}"),
+            };
+            self.line(format!("tell   {line}"));
+            self.notified.push(line);
+        }
+    }
+}
+
+fn response(status: u16, body: String) -> Answer {
+    Answer::Response(HttpResponse { status, body })
+}

@@ -1,0 +1,24 @@
+//! Are the files of this repository consistent? The CRDs, the examples, and the code with its own rules.
+//!
+//! `cargo test --test repository` needs no cluster and ends within seconds.
+//!
+//! | question | file |
+//! | --- | --- |
+//! | are the CRDs generated from the current code, and does each field agree with Flagger's? | `crds.rs`, `fields.txt` |
+//! | can each example be used, and does each path in a README exist? | `examples.rs` |
+//! | does the code keep its own rules: layers, no I/O outside the shells, no circles, short functions? | `rules/` |
+
+#![allow(
+    clippy::pedantic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "the names of tests are their documentation, and a panic is how a test fails"
+)]
+
+mod crds;
+mod examples;
+#[path = "../files/mod.rs"]
+mod files;
+mod rules;

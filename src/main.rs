@@ -1,5 +1,11 @@
 //! The process of the operator: reads its arguments, connects its parts, and shuts down cleanly.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a binary reads its arguments and environment"
+)]
+
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use flagger_rs::{

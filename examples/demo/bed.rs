@@ -1,4 +1,4 @@
-//! The walkthrough on a control plane without data plane: pods are names, metrics and chats are fakes.
+//! The walkthrough on a control plane without nodes: pods are objects that an agent marks ready, metrics and chats are fakes.
 
 use std::{
     path::Path,
@@ -15,10 +15,14 @@ use kube::{
 use serde_json::Value;
 use testbed::{Bed, operator::Operator, programs, wait::until};
 
-use super::{CANARY, PATIENCE, Problem, Row, file, print_report, row, say, show_events};
+use super::{
+    CANARY, Error, PATIENCE, file, read,
+    report::{self, Check},
+    say, show_events,
+};
 use flagger_rs::api::canary::Canary;
 
-/// What is played.
+/// A part of the walkthrough.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     Canary,
@@ -27,6 +31,7 @@ pub enum Part {
     Alerts,
 }
 
+/// All parts, in their order, with their names on the command line.
 pub const PARTS: [(&str, Part); 4] = [
     ("canary", Part::Canary),
     ("rollback", Part::Rollback),
@@ -34,59 +39,52 @@ pub const PARTS: [(&str, Part); 4] = [
     ("alerts", Part::Alerts),
 ];
 
-pub async fn play(parts: &[Part], keep: bool) -> Result<bool, Problem> {
+/// Plays these parts. Returns whether everything was as expected.
+pub async fn play(parts: &[Part], keep: bool) -> Result<bool, Error> {
     let program = programs::build(&["flagger"])?.join("flagger");
     let start = Instant::now();
     say("Starting a control plane");
     let bed = Bed::start().await?;
     say(&format!(
-        "It is up after {:.1} s. Installing",
+        "It is up after {:.1} s. Installing the operator",
         start.elapsed().as_secs_f64()
     ));
     let operator = install(&bed, &program).await?;
-    let report = play_parts(&bed, parts).await?;
-    let good = report.iter().all(|row| row.1 == row.2);
-    print_report(&report);
+    let passed = report::print(&play_parts(&bed, parts).await?);
     if keep {
-        say("Everything goes on. Look at it from another terminal, and end it here with Ctrl-C:");
+        say("Everything keeps running. Look at it from another terminal; Ctrl-C here ends it:");
         println!(
             "  export KUBECONFIG={}\n  kubectl -n test get canary -w",
             bed.plane.kubeconfig().display()
         );
-        // Ctrl-C is noticed above.
+        // `main` handles Ctrl-C.
         std::future::pending::<()>().await;
     }
     operator.terminate().await?;
     bed.stop().await;
-    Ok(good)
+    Ok(passed)
 }
 
-async fn play_parts(bed: &Bed, parts: &[Part]) -> Result<Vec<Row>, Problem> {
+async fn play_parts(bed: &Bed, parts: &[Part]) -> Result<Vec<Check>, Error> {
     let mut demo = Demo::new(bed);
-    let mut report = Vec::new();
+    let mut checks = Vec::new();
     for part in parts {
-        report.extend(demo.play(*part).await?);
+        checks.extend(demo.play(*part).await?);
     }
-    Ok(report)
+    Ok(checks)
 }
 
-/// What section 1 of the walkthrough does.
-async fn install(bed: &Bed, program: &Path) -> Result<Operator, Problem> {
-    let (said, kubeconfig) = bed.install(&file("kustomize/istio")).await?;
-    print!("$ kubectl apply -k kustomize/istio\n{said}");
-    bed.apply(&std::fs::read_to_string(file(
-        "examples/walkthrough/ingress-gateway.yaml",
-    ))?)
-    .await?;
+/// Section 1 of the walkthrough: installs the operator, the application and the load tester.
+async fn install(bed: &Bed, program: &Path) -> Result<Operator, Error> {
+    let (output, kubeconfig) = bed.install(&file("kustomize/istio")).await?;
+    print!("$ kubectl apply -k kustomize/istio\n{output}");
+    bed.apply(&read("examples/walkthrough/ingress-gateway.yaml")?)
+        .await?;
     bed.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: test, labels: {istio-injection: enabled}}").await?;
-    print!(
-        "$ kubectl apply -k kustomize/podinfo\n{}",
-        bed.apply_kustomize(&file("kustomize/podinfo")).await?
-    );
-    print!(
-        "$ kubectl apply -k kustomize/tester\n{}",
-        bed.apply_kustomize(&file("kustomize/tester")).await?
-    );
+    for folder in ["kustomize/podinfo", "kustomize/tester"] {
+        let output = bed.apply_kustomize(&file(folder)).await?;
+        print!("$ kubectl apply -k {folder}\n{output}");
+    }
     let args = [
         "-log-level=info",
         "-include-label-prefix=app.kubernetes.io",
@@ -97,11 +95,21 @@ async fn install(bed: &Bed, program: &Path) -> Result<Operator, Problem> {
     Ok(bed.operator("flagger", program, &kubeconfig, &args).await?)
 }
 
+/// The outcome that a run is expected to have.
+struct Expected {
+    phase: &'static str,
+    /// The lines of `kubectl get canary -w`.
+    table: &'static [&'static str],
+    events: Vec<String>,
+}
+
 struct Demo<'a> {
     bed: &'a Bed,
+    /// The lines of `kubectl get canary -w` so far.
     table: Arc<Mutex<Vec<String>>>,
     watch: tokio::task::JoinHandle<()>,
-    told: usize,
+    /// The number of events before the current run.
+    earlier_events: usize,
 }
 
 impl Drop for Demo<'_> {
@@ -115,249 +123,156 @@ impl<'a> Demo<'a> {
         let table = Arc::new(Mutex::new(Vec::new()));
         let canaries: Api<Canary> = Api::namespaced(bed.client(), "test");
         let events: Api<Event> = Api::namespaced(bed.client(), "test");
-        let (shown, told) = (show(canaries, table.clone()), show_events(events));
+        let (table_shown, events_shown) = (show(canaries, table.clone()), show_events(events));
         let watch = tokio::spawn(async move {
-            tokio::join!(shown, told);
+            tokio::join!(table_shown, events_shown);
         });
         Self {
             bed,
             table,
             watch,
-            told: 0,
+            earlier_events: 0,
         }
     }
 
-    async fn play(&mut self, part: Part) -> Result<Vec<Row>, Problem> {
+    async fn play(&mut self, part: Part) -> Result<Vec<Check>, Error> {
         match part {
             Part::Canary => {
                 say("2. Bootstrap: kubectl apply -f podinfo-canary.yaml");
-                let mut rows = self.bootstrap("podinfo-canary.yaml").await?;
+                let mut checks = self.bootstrap("podinfo-canary.yaml").await?;
                 say("3. Canary release: image 3.1.1");
-                rows.extend(self.release("3.1.1", &CANARY, &RELEASED).await?);
-                Ok(rows)
+                checks.extend(self.run("3.1.1", released()).await?);
+                Ok(checks)
             }
             Part::Rollback => {
-                let mut rows = self.bootstrap("podinfo-canary.yaml").await?;
-                say("4. Rollback of a canary: image 3.1.2, which errs");
-                rows.extend(self.rollback("3.1.2").await?);
-                Ok(rows)
+                let mut checks = self.bootstrap("podinfo-canary.yaml").await?;
+                say("4. Rollback of a canary: image 3.1.2, which returns errors");
+                checks.extend(self.rollback("3.1.2").await?);
+                Ok(checks)
             }
             Part::BlueGreen => {
                 say(
                     "5. Blue/green: kubectl delete the Canary, scale podinfo up, kubectl apply -f podinfo-bg.yaml",
                 );
                 self.start_over().await?;
-                let mut rows = self.bootstrap("podinfo-bg.yaml").await?;
-                rows.extend(
-                    self.release("3.1.3", &BLUE_GREEN, &blue_green_events())
-                        .await?,
-                );
-                Ok(rows)
+                let mut checks = self.bootstrap("podinfo-bg.yaml").await?;
+                checks.extend(self.run("3.1.3", blue_green()).await?);
+                Ok(checks)
             }
             Part::Alerts => {
                 say("6. Slack: podinfo-alert.yaml and podinfo-canary-alert.yaml");
                 self.start_over().await?;
                 let url = "aHR0cDovL3NsYWNrL29uLWNhbGw="; // http://slack/on-call
-                let manifest =
-                    std::fs::read_to_string(file("examples/walkthrough/podinfo-alert.yaml"))?;
+                let manifest = read("examples/walkthrough/podinfo-alert.yaml")?;
                 self.bed
                     .apply(&manifest.replace("<encoded webhook URL>", url))
                     .await?;
                 self.bootstrap("podinfo-canary-alert.yaml").await?;
-                self.release("3.1.5", &CANARY, &RELEASED).await?;
+                self.run("3.1.5", released()).await?;
                 self.rollback("3.1.6").await?;
-                Ok(self.chat())
+                Ok(vec![self.chat()])
             }
         }
     }
 
-    /// Applies a Canary of the walkthrough; what the bootstrap made.
-    async fn bootstrap(&mut self, manifest: &str) -> Result<Vec<Row>, Problem> {
-        let text = std::fs::read_to_string(file(&format!("examples/walkthrough/{manifest}")))?;
-        self.bed
-            .apply(&text.replace(
-                "interval: 1m\n    threshold",
-                "interval: 10s\n    threshold",
-            ))
+    /// Runs kubectl in the namespace `test` with arguments that are separated by spaces.
+    async fn kubectl(&self, args: &str) -> Result<String, Error> {
+        let args: Vec<_> = ["-n", "test"]
+            .into_iter()
+            .chain(args.split_whitespace())
+            .collect();
+        Ok(self.bed.kubectl(&args).await?)
+    }
+
+    /// Applies a Canary of the walkthrough, and checks the objects that the operator created for it.
+    async fn bootstrap(&mut self, manifest: &str) -> Result<Vec<Check>, Error> {
+        let text = read(&format!("examples/walkthrough/{manifest}"))?;
+        let (slow, fast) = (
+            "interval: 1m\n    threshold",
+            "interval: 10s\n    threshold",
+        );
+        self.bed.apply(&text.replace(slow, fast)).await?;
+        self.until_idle(&["Initialized", "Succeeded", "Failed"])
             .await?;
-        self.idle(&["Initialized", "Succeeded", "Failed"]).await?;
-        let made = self
-            .bed
-            .kubectl(&[
-                "-n",
-                "test",
-                "get",
-                "deployment/podinfo-primary",
-                "hpa/podinfo-primary",
-                "service/podinfo",
-                "service/podinfo-canary",
-                "service/podinfo-primary",
-                "destinationrule/podinfo-canary",
-                "destinationrule/podinfo-primary",
-                "virtualservice/podinfo",
-                "-o",
-                "name",
-            ])
-            .await?;
-        let hosts = self
-            .bed
-            .kubectl(&[
-                "-n",
-                "test",
-                "get",
-                "virtualservice/podinfo",
-                "-o",
-                "jsonpath={.spec.hosts} {.spec.gateways}",
-            ])
-            .await?;
-        self.told = self.told().len();
+        let objects = "get deployment/podinfo-primary hpa/podinfo-primary service/podinfo service/podinfo-canary \
+             service/podinfo-primary destinationrule/podinfo-canary destinationrule/podinfo-primary virtualservice/podinfo -o name";
+        let objects = self.kubectl(objects).await?;
+        let hosts = "get virtualservice/podinfo -o jsonpath={.spec.hosts}{.spec.gateways}";
+        let hosts = self.kubectl(hosts).await?;
+        let replicas = "get deployment/podinfo -o jsonpath={.spec.replicas}";
+        let replicas = self.kubectl(replicas).await?;
+        self.earlier_events = self.events().len();
         Ok(vec![
-            row("bootstrap: objects", "8", &made.lines().count().to_string()),
-            row(
+            Check::new(
+                "bootstrap: objects",
+                "8",
+                &objects.lines().count().to_string(),
+            ),
+            Check::new(
                 "bootstrap: hosts and gateways",
-                r#"["app.example.com","podinfo"] ["public-gateway.istio-system.svc.cluster.local"]"#,
+                r#"["app.example.com","podinfo"]["public-gateway.istio-system.svc.cluster.local"]"#,
                 &hosts,
             ),
-            row(
-                "bootstrap: podinfo's replicas",
-                "0",
-                &self
-                    .bed
-                    .kubectl(&[
-                        "-n",
-                        "test",
-                        "get",
-                        "deployment/podinfo",
-                        "-o",
-                        "jsonpath={.spec.replicas}",
-                    ])
-                    .await?,
-            ),
+            Check::new("bootstrap: podinfo's replicas", "0", &replicas),
         ])
     }
 
-    async fn release(
-        &mut self,
-        tag: &str,
-        table: &[&str],
-        events: &[String],
-    ) -> Result<Vec<Row>, Problem> {
-        self.run(tag, "Succeeded", table, events).await
-    }
-
-    async fn rollback(&mut self, tag: &str) -> Result<Vec<Row>, Problem> {
+    async fn rollback(&mut self, tag: &str) -> Result<Vec<Check>, Error> {
         self.bed.fakes.success_rate("test", 97.5);
-        let mut events = vec![
-            "New revision detected! Scaling up podinfo.test".to_owned(),
-            "Starting canary analysis for podinfo.test".to_owned(),
-            "Pre-rollout check acceptance-test passed".to_owned(),
-            "Advance podinfo.test canary weight 10".to_owned(),
-        ];
-        events.extend(std::iter::repeat_n(
-            "Halt podinfo.test advancement success rate 97.50% < 99%".to_owned(),
-            5,
-        ));
-        events.push("Rolling back podinfo.test failed checks threshold reached 5".to_owned());
-        events.push("Canary failed! Scaling down podinfo.test".to_owned());
-        let rows = self
-            .run(
-                tag,
-                "Failed",
-                &["Progressing 0", "Progressing 10", "Failed 0"],
-                &events,
-            )
-            .await;
+        let checks = self.run(tag, failed()).await;
         self.bed.fakes.success_rate("test", 100.0);
-        rows
+        checks
     }
 
-    /// Sets the image and watches until the end.
-    async fn run(
-        &mut self,
-        tag: &str,
-        end: &str,
-        table: &[&str],
-        events: &[String],
-    ) -> Result<Vec<Row>, Problem> {
-        let seen = self.table.lock().unwrap().len();
-        self.bed
-            .kubectl(&[
-                "-n",
-                "test",
-                "set",
-                "image",
-                "deployment/podinfo",
-                &format!("podinfod=stefanprodan/podinfo:{tag}"),
-            ])
+    /// Sets the target's image, waits for the end of the run, and compares its phases and events with the expected ones.
+    async fn run(&mut self, tag: &str, expected: Expected) -> Result<Vec<Check>, Error> {
+        let earlier = self.table.lock().unwrap().len();
+        let image = format!("podinfod=stefanprodan/podinfo:{tag}");
+        self.kubectl(&format!("set image deployment/podinfo {image}"))
             .await?;
         until(PATIENCE, "a run to begin", async || {
             let table = self.table.lock().unwrap();
-            table[seen..]
+            table[earlier..]
                 .iter()
                 .any(|line| line.starts_with("Progressing"))
                 .then_some(())
                 .ok_or_else(|| format!("{table:?}"))
         })
         .await?;
-        self.idle(&[end]).await?;
-        let told = self.told();
-        let news = told[self.told..].to_vec();
-        self.told = told.len();
-        let lines = self.table.lock().unwrap()[seen..].to_vec();
+        self.until_idle(&[expected.phase]).await?;
+        let events = self.events();
+        let new_events = events[self.earlier_events..].to_vec();
+        self.earlier_events = events.len();
+        let lines = self.table.lock().unwrap()[earlier..].to_vec();
         Ok(vec![
-            row(
+            Check::new(
                 &format!("{tag}: kubectl get canary -w"),
-                &table.join(", "),
+                &expected.table.join(", "),
                 &lines.join(", "),
             ),
-            row(
+            Check::new(
                 &format!("{tag}: events"),
-                &events.join("\n"),
-                &news.join("\n"),
+                &expected.events.join("\n"),
+                &new_events.join("\n"),
             ),
         ])
     }
 
     /// Deletes the Canary and scales the Deployment up by hand.
-    async fn start_over(&mut self) -> Result<(), Problem> {
-        self.bed
-            .kubectl(&[
-                "-n",
-                "test",
-                "delete",
-                "canary",
-                "podinfo",
-                "--ignore-not-found",
-            ])
-            .await?;
-        self.bed
-            .kubectl(&[
-                "-n",
-                "test",
-                "wait",
-                "--for=delete",
-                "deployment/podinfo-primary",
-                "--timeout=60s",
-            ])
-            .await?;
-        self.bed
-            .kubectl(&["-n", "test", "scale", "deployment/podinfo", "--replicas=2"])
-            .await?;
-        self.bed
-            .kubectl(&[
-                "-n",
-                "test",
-                "rollout",
-                "status",
-                "deployment/podinfo",
-                "--timeout=60s",
-            ])
-            .await?;
+    async fn start_over(&mut self) -> Result<(), Error> {
+        for args in [
+            "delete canary podinfo --ignore-not-found",
+            "wait --for=delete deployment/podinfo-primary --timeout=60s",
+            "scale deployment/podinfo --replicas=2",
+            "rollout status deployment/podinfo --timeout=60s",
+        ] {
+            self.kubectl(args).await?;
+        }
         Ok(())
     }
 
-    /// What arrived in the channel.
-    fn chat(&self) -> Vec<Row> {
+    /// Checks the messages that arrived in the chat channel.
+    fn chat(&self) -> Check {
         let expected = [
             "New Deployment detected, initialization completed.",
             "New revision detected, progressing canary analysis.",
@@ -365,28 +280,23 @@ impl<'a> Demo<'a> {
             "New revision detected, progressing canary analysis.",
             "Failed checks threshold reached 5",
         ];
-        let texts: Vec<String> = self
-            .bed
-            .fakes
-            .calls("slack/on-call")
+        let calls = self.bed.fakes.calls("slack/on-call");
+        let texts: Vec<_> = calls
             .iter()
             .map(|call| {
-                call.body
-                    .pointer("/attachments/0/text")
-                    .and_then(Value::as_str)
-                    .unwrap_or_default()
-                    .to_owned()
+                let text = call.body.pointer("/attachments/0/text");
+                text.and_then(Value::as_str).unwrap_or_default()
             })
             .collect();
-        vec![row(
+        Check::new(
             "alerts: the channel on-call-alerts",
             &expected.join("\n"),
             &texts.join("\n"),
-        )]
+        )
     }
 
-    /// Until the canary is in one of these phases, and all is told.
-    async fn idle(&self, phases: &[&str]) -> Result<(), Problem> {
+    /// Waits until the canary is in one of these phases, and every notification of the run is sent.
+    async fn until_idle(&self, phases: &[&str]) -> Result<(), Error> {
         let canaries: Api<Canary> = Api::namespaced(self.bed.client(), "test");
         until(PATIENCE, &phases.join(" or "), async || {
             let canary = canaries
@@ -394,11 +304,12 @@ impl<'a> Demo<'a> {
                 .await
                 .map_err(|error| error.to_string())?;
             let status = canary.status.unwrap_or_default();
-            let is_told = status
+            // The operator keeps a second condition as long as notifications are pending.
+            let is_all_sent = status
                 .conditions
                 .as_ref()
                 .is_none_or(|conditions| conditions.len() <= 1);
-            (phases.contains(&status.phase.as_str()) && is_told)
+            (phases.contains(&status.phase.as_str()) && is_all_sent)
                 .then_some(())
                 .ok_or_else(|| format!("{status:?}"))
         })
@@ -406,8 +317,8 @@ impl<'a> Demo<'a> {
         Ok(())
     }
 
-    /// The texts of all events so far, as the event webhook was told them.
-    fn told(&self) -> Vec<String> {
+    /// The texts of all events that the event webhook has received so far.
+    fn events(&self) -> Vec<String> {
         let calls = self.bed.fakes.calls("events/all");
         let texts = calls.iter().filter_map(|call| {
             call.body
@@ -421,7 +332,7 @@ impl<'a> Demo<'a> {
     }
 }
 
-/// `kubectl get canary -w`
+/// Prints the Canary's status whenever it changes, like `kubectl get canary -w`, and appends it to the table.
 async fn show(canaries: Api<Canary>, table: Arc<Mutex<Vec<String>>>) {
     let start = Instant::now();
     let mut changes = Box::pin(
@@ -445,42 +356,60 @@ async fn show(canaries: Api<Canary>, table: Arc<Mutex<Vec<String>>>) {
     }
 }
 
-const BLUE_GREEN: [&str; 4] = [
-    "Progressing 0",
-    "Promoting 0",
-    "Finalising 0",
-    "Succeeded 0",
+const BEGUN: [&str; 3] = [
+    "New revision detected! Scaling up podinfo.test",
+    "Starting canary analysis for podinfo.test",
+    "Pre-rollout check acceptance-test passed",
+];
+const PROMOTED: [&str; 3] = [
+    "Copying podinfo.test template spec to podinfo-primary.test",
+    "Routing all traffic to primary",
+    "Promotion completed! Scaling down podinfo.test",
 ];
 
-static RELEASED: std::sync::LazyLock<Vec<String>> = std::sync::LazyLock::new(|| {
-    let mut events = vec![
-        "New revision detected! Scaling up podinfo.test".to_owned(),
-        "Starting canary analysis for podinfo.test".to_owned(),
-        "Pre-rollout check acceptance-test passed".to_owned(),
-    ];
-    events.extend(
-        [10, 20, 30, 40, 50].map(|weight| format!("Advance podinfo.test canary weight {weight}")),
-    );
-    events.extend(promoted());
-    events
-});
-
-fn blue_green_events() -> Vec<String> {
-    let mut events = vec![
-        "New revision detected! Scaling up podinfo.test".to_owned(),
-        "Starting canary analysis for podinfo.test".to_owned(),
-        "Pre-rollout check acceptance-test passed".to_owned(),
-    ];
-    events.extend((1..=10).map(|i| format!("Advance podinfo.test canary iteration {i}/10")));
-    events.push("Routing all traffic to canary".to_owned());
-    events.extend(promoted());
-    events
+/// A canary release that succeeds.
+fn released() -> Expected {
+    let weights =
+        [10, 20, 30, 40, 50].map(|weight| format!("Advance podinfo.test canary weight {weight}"));
+    let mut events = BEGUN.map(str::to_owned).to_vec();
+    events.extend(weights);
+    events.extend(PROMOTED.map(str::to_owned));
+    Expected {
+        phase: "Succeeded",
+        table: &CANARY,
+        events,
+    }
 }
 
-fn promoted() -> [String; 3] {
-    [
-        "Copying podinfo.test template spec to podinfo-primary.test".to_owned(),
-        "Routing all traffic to primary".to_owned(),
-        "Promotion completed! Scaling down podinfo.test".to_owned(),
-    ]
+/// A canary release whose success rate is too low at the first weight.
+fn failed() -> Expected {
+    let mut events = BEGUN.map(str::to_owned).to_vec();
+    events.push("Advance podinfo.test canary weight 10".to_owned());
+    let halt = "Halt podinfo.test advancement success rate 97.50% < 99%".to_owned();
+    events.extend(std::iter::repeat_n(halt, 5));
+    events.push("Rolling back podinfo.test failed checks threshold reached 5".to_owned());
+    events.push("Canary failed! Scaling down podinfo.test".to_owned());
+    Expected {
+        phase: "Failed",
+        table: &["Progressing 0", "Progressing 10", "Failed 0"],
+        events,
+    }
+}
+
+/// A blue/green release that succeeds.
+fn blue_green() -> Expected {
+    let mut events = BEGUN.map(str::to_owned).to_vec();
+    events.extend((1..=10).map(|i| format!("Advance podinfo.test canary iteration {i}/10")));
+    events.push("Routing all traffic to canary".to_owned());
+    events.extend(PROMOTED.map(str::to_owned));
+    Expected {
+        phase: "Succeeded",
+        table: &[
+            "Progressing 0",
+            "Promoting 0",
+            "Finalising 0",
+            "Succeeded 0",
+        ],
+        events,
+    }
 }

@@ -1,16 +1,20 @@
-//! The user's walkthrough, run and watched on a real control plane of this machine: `cargo run --example demo`.
+//! The walkthrough, played and checked on a real control plane on this machine: `cargo run --bin demo`.
 //!
-//! Installs the operator with `kubectl apply -k kustomize/istio`, runs it under its ServiceAccount's rights, plays a release, a
-//! rollback, blue/green and alerts with the manifests of `examples/walkthrough` (with an interval of ten seconds), and compares what was
-//! seen with what was expected. Exit code 0 only if all is as expected. With `--mesh`, the same with real traffic.
+//! Installs the operator with `kubectl apply -k kustomize/istio`, runs it with the rights of its ServiceAccount, and plays a release, a
+//! rollback, blue/green and alerts with the manifests of `examples/walkthrough` (at an interval of ten seconds). Then compares the
+//! observed events, phases and messages with the expected ones. The exit code is 0 only if they all agree. With `--mesh`, the demo plays
+//! releases and rollbacks under real traffic through a real Istio.
 
 #![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
     clippy::unwrap_used,
-    reason = "an example shows, and ends where something is wrong"
+    reason = "a demo ends at the first thing that goes wrong"
 )]
 
 mod bed;
 mod mesh;
+mod report;
 
 use std::{
     path::{Path, PathBuf},
@@ -24,72 +28,92 @@ use kube::{
     Api,
     runtime::{WatchStreamExt, watcher},
 };
-use serde_json::json;
 
 use bed::{PARTS, Part};
 
+/// The longest wait for any one condition.
 const PATIENCE: Duration = Duration::from_secs(300);
-type Problem = Box<dyn std::error::Error>;
+type Error = Box<dyn std::error::Error>;
+
+/// The command line.
+struct Args {
+    parts: Vec<Part>,
+    keep: bool,
+    mesh: bool,
+}
+
+impl Args {
+    /// `None` if the arguments are not valid.
+    fn parse(args: &[String]) -> Option<Self> {
+        let given = |name: &str| args.iter().any(|arg| arg == name);
+        let (keep, mesh) = (given("--keep"), given("--mesh"));
+        let only = args
+            .iter()
+            .position(|arg| arg == "--only")
+            .and_then(|i| args.get(i + 1));
+        let parts: Vec<Part> = PARTS
+            .iter()
+            .filter(|(name, _)| only.is_none_or(|only| only == name))
+            .map(|(_, part)| *part)
+            .collect();
+        let known = ["--keep", "--mesh", "--only"];
+        let unknown = args
+            .iter()
+            .any(|arg| arg.starts_with('-') && !known.contains(&arg.as_str()));
+        if parts.is_empty() || unknown || mesh && given("--only") {
+            return None;
+        }
+        Some(Self { parts, keep, mesh })
+    }
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let given = |name: &str| args.iter().any(|arg| arg == name);
-    let (keep, mesh) = (given("--keep"), given("--mesh"));
-    let only = args
-        .iter()
-        .position(|arg| arg == "--only")
-        .and_then(|i| args.get(i + 1));
-    let parts: Vec<Part> = PARTS
-        .iter()
-        .filter(|(name, _)| only.is_none_or(|only| only == name))
-        .map(|(_, part)| *part)
-        .collect();
-    let known = ["--keep", "--mesh", "--only"];
-    let unknown = args
-        .iter()
-        .any(|arg| arg.starts_with('-') && !known.contains(&arg.as_str()));
-    if parts.is_empty() || unknown || mesh && given("--only") {
+    let Some(args) = Args::parse(&args) else {
         eprintln!(
             "usage: demo [--only canary|rollback|blue-green|alerts] [--keep]\n       demo --mesh [--keep]"
         );
         return ExitCode::from(2);
-    }
+    };
     let play = async {
-        if mesh {
-            mesh::play(keep).await
+        if args.mesh {
+            mesh::play(args.keep).await
         } else {
-            bed::play(&parts, keep).await
+            bed::play(&args.parts, args.keep).await
         }
     };
     tokio::select! {
         result = play => match result {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
-            Err(problem) => {
-                eprintln!("error: {problem}");
+            Err(error) => {
+                eprintln!("error: {error}");
                 ExitCode::FAILURE
             }
         },
         _ = tokio::signal::ctrl_c() => {
-            say("Interrupted: nothing of it runs any more");
+            say("Interrupted: everything that the demo started has stopped");
             ExitCode::from(130)
         }
     }
 }
 
+/// A file of the repository.
 fn file(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(path)
+}
+
+/// The text of a file of the repository.
+fn read(path: &str) -> Result<String, Error> {
+    Ok(std::fs::read_to_string(file(path))?)
 }
 
 fn say(text: &str) {
     println!("\n==> {text}");
 }
 
-/// One thing expected, and what was seen.
-type Row = (String, String, String);
-
-/// `kubectl get events -w`, of the operator's.
+/// Prints the operator's events as they come, like `kubectl get events -w`.
 async fn show_events(events: Api<Event>) {
     let mut changes = Box::pin(
         watcher(events, watcher::Config::default())
@@ -117,27 +141,7 @@ async fn show_events(events: Api<Event>) {
     }
 }
 
-fn row(what: &str, expected: &str, seen: &str) -> Row {
-    (what.to_owned(), expected.to_owned(), seen.to_owned())
-}
-
-fn print_report(rows: &[Row]) {
-    say("Expected against seen");
-    for (what, expected, seen) in rows {
-        if expected == seen {
-            println!("  ok     {what}");
-        } else {
-            println!(
-                "  DIFFERS  {what}\n    expected\n      {}\n    seen\n      {}",
-                expected.replace('\n', "\n      "),
-                seen.replace('\n', "\n      ")
-            );
-        }
-    }
-    let good = rows.iter().filter(|row| row.1 == row.2).count();
-    println!("{}", json!({"expected": rows.len(), "as_expected": good}));
-}
-
+/// The phases and weights of a canary release that succeeds.
 const CANARY: [&str; 9] = [
     "Progressing 0",
     "Progressing 10",

@@ -1,9 +1,9 @@
-//! The walkthrough with nothing simulated: `cargo run --release --example demo -- --mesh`.
+//! The walkthrough under real traffic: `cargo run --bin demo -- --mesh`.
 //!
-//! A cell with Istio, Envoy and Prometheus; the operator's own build, the sample application and the load tester as pods; and a client
-//! that calls through the gateway 200 times a second from before the Canary exists until the end.
+//! Starts a cell with Istio, Envoy and Prometheus. The operator, the sample application and the load tester run in it as pods. A client
+//! sends 200 requests a second through the gateway, from before the Canary exists until the end.
 
-mod seen;
+mod periods;
 
 use std::{
     sync::Arc,
@@ -14,57 +14,62 @@ use k8s_openapi::api::core::v1::Event;
 use kube::Api;
 use testbed::{
     Cell, binaries,
-    cell::spaces,
+    cell::namespaces,
     client::{Client, Tally},
     programs,
     wait::until,
 };
 
-use super::{CANARY, PATIENCE, Problem, Row, file, print_report, row, say, show_events};
+use super::{
+    CANARY, Error, PATIENCE, file, read,
+    report::{self, Check},
+    say, show_events,
+};
 use flagger_rs::api::canary::Canary;
-use seen::{Periods, show};
+use periods::{Periods, show};
 
 const PER_SECOND: u32 = 200;
 
-/// A bad version.
+/// A version that must be rolled back.
 struct Bad {
     tag: &'static str,
     flags: &'static [&'static str],
     fault: &'static str,
-    /// What must stand in the event that says why it is rolled back.
-    why: &'static str,
-    /// So many requests may find no pod of it: those of the moments from a crash of all its pods to the traffic's return.
-    lost: usize,
+    /// Text in the event that gives the reason for the rollback.
+    reason: &'static str,
+    /// The most requests that may be lost: when all pods of the version have crashed, requests reach no ready pod until the operator
+    /// routes all traffic to the primary.
+    lost_at_most: usize,
 }
 
 const BAD: [Bad; 4] = [
     Bad {
         tag: "3.1.2",
         flags: &["--error-rate=0.3"],
-        fault: "errs on 30% of requests",
-        why: "advancement success rate",
-        lost: 0,
+        fault: "fails 30% of requests",
+        reason: "advancement success rate",
+        lost_at_most: 0,
     },
     Bad {
         tag: "3.1.3",
         flags: &["--delay=700ms"],
         fault: "takes 700 ms",
-        why: "advancement request duration",
-        lost: 0,
+        reason: "advancement request duration",
+        lost_at_most: 0,
     },
     Bad {
         tag: "3.1.4",
         flags: &["--never-ready"],
         fault: "never gets ready",
-        why: "progress deadline exceeded",
-        lost: 0,
+        reason: "progress deadline exceeded",
+        lost_at_most: 0,
     },
     Bad {
         tag: "3.1.5",
         flags: &["--crash-after=40"],
         fault: "crashes every 40 requests",
-        why: "has no ready pod",
-        lost: PER_SECOND as usize,
+        reason: "has no ready pod",
+        lost_at_most: PER_SECOND as usize,
     },
 ];
 
@@ -83,9 +88,9 @@ impl Drop for Mesh<'_> {
     }
 }
 
-pub async fn play(keep: bool) -> Result<bool, Problem> {
-    // Better known before a long build than after it.
-    spaces::allowed()?;
+pub async fn play(keep: bool) -> Result<bool, Error> {
+    // Fail before the long build, not after it.
+    namespaces::allowed()?;
     let folder = programs::build(&["flagger", "testbed", "podinfo", "loadtester"])?;
     let mut images = programs::images(&folder);
     images.push(programs::operator(&folder.join("flagger")));
@@ -95,14 +100,12 @@ pub async fn play(keep: bool) -> Result<bool, Problem> {
     say("Starting a cell: control plane, istiod, gateway, Prometheus");
     let cell = Cell::start(&folder.join("testbed"), &images).await?;
     say(&format!(
-        "It is up after {:.1} s. Installing",
+        "It is up after {:.1} s. Installing the operator",
         start.elapsed().as_secs_f64()
     ));
-    let report = walk(&cell).await?;
-    let good = report.iter().all(|row| row.1 == row.2);
-    print_report(&report);
+    let passed = report::print(&walk(&cell).await?);
     if keep {
-        say("Everything goes on. Look at it from another terminal, and end it here with Ctrl-C:");
+        say("Everything keeps running. Look at it from another terminal; Ctrl-C here ends it:");
         println!(
             "  export KUBECONFIG={}\n  {} -n test get canary -w",
             cell.kubeconfig().display(),
@@ -113,23 +116,19 @@ pub async fn play(keep: bool) -> Result<bool, Problem> {
             cell.gateway(),
             cell.prometheus()
         );
-        // Ctrl-C is noticed above.
+        // `main` handles Ctrl-C.
         std::future::pending::<()>().await;
     }
-    Ok(good)
+    Ok(passed)
 }
 
-async fn walk(cell: &Cell) -> Result<Vec<Row>, Problem> {
+async fn walk(cell: &Cell) -> Result<Vec<Check>, Error> {
     let kubectl = cell.kubectl();
     kubectl
-        .apply(&std::fs::read_to_string(file(
-            "examples/walkthrough/ingress-gateway.yaml",
-        ))?)
+        .apply(&read("examples/walkthrough/ingress-gateway.yaml")?)
         .await?;
-    // Users call the application before it has a Canary.
-    kubectl
-        .apply(&std::fs::read_to_string(file("tests/mesh/before.yaml"))?)
-        .await?;
+    // The application serves traffic before it has a Canary.
+    kubectl.apply(&read("tests/mesh/before.yaml")?).await?;
     for folder in ["kustomize/istio", "kustomize/podinfo", "kustomize/tester"] {
         print!(
             "$ kubectl apply -k {folder}\n{}",
@@ -144,43 +143,43 @@ async fn walk(cell: &Cell) -> Result<Vec<Row>, Problem> {
         cell.available(namespace, name).await?;
     }
     let mut mesh = Mesh::new(cell).await?;
-    let mut rows = mesh.bootstrap().await?;
-    rows.extend(mesh.release("3.1.1").await?);
-    let mut excused = 0;
+    let mut checks = mesh.bootstrap().await?;
+    checks.extend(mesh.release("3.1.1").await?);
+    let mut allowed = 0;
     for bad in &BAD {
-        let (seen, lost) = mesh.rollback(bad).await?;
-        rows.extend(seen);
-        excused += lost.min(bad.lost);
+        let (of_bad, lost) = mesh.rollback(bad).await?;
+        checks.extend(of_bad);
+        allowed += lost.min(bad.lost_at_most);
     }
     say(&format!(
-        "What the client saw, {PER_SECOND} requests a second"
+        "The client's requests, {PER_SECOND} a second, in each phase"
     ));
     mesh.periods.print(&mesh.client);
     let all = mesh.client.since(mesh.begin).await;
-    rows.push(lost("from the beginning to the end", &all, excused));
-    Ok(rows)
+    checks.push(lost("from the beginning to the end", &all, allowed));
+    Ok(checks)
 }
 
 impl<'a> Mesh<'a> {
-    async fn new(cell: &'a Cell) -> Result<Self, Problem> {
+    async fn new(cell: &'a Cell) -> Result<Self, Error> {
         let probe = Client::start(cell.gateway(), "app.example.com", 10)?;
         until(
             PATIENCE,
             "the gateway to serve the application",
             async || {
                 let recently = Instant::now().checked_sub(Duration::from_secs(1));
-                let seen = probe.since(recently.unwrap_or_else(Instant::now)).await;
-                if seen.calls > 3 && seen.lost() == 0 {
+                let tally = probe.since(recently.unwrap_or_else(Instant::now)).await;
+                if tally.calls > 3 && tally.lost() == 0 {
                     Ok(())
                 } else {
-                    Err(seen.to_string())
+                    Err(tally.to_string())
                 }
             },
         )
         .await?;
         drop(probe);
         say(&format!(
-            "A client calls http://app.example.com/ {PER_SECOND} times a second from here on"
+            "A client sends {PER_SECOND} requests a second to http://app.example.com/ from here on"
         ));
         let client = Arc::new(Client::start(
             cell.gateway(),
@@ -210,11 +209,11 @@ impl<'a> Mesh<'a> {
         })
     }
 
-    async fn bootstrap(&mut self) -> Result<Vec<Row>, Problem> {
+    async fn bootstrap(&mut self) -> Result<Vec<Check>, Error> {
         say("2. Bootstrap, under traffic: kubectl apply -f podinfo-canary.yaml");
         let start = Instant::now();
         self.periods.begin("bootstrap");
-        let text = std::fs::read_to_string(file("examples/walkthrough/podinfo-canary.yaml"))?;
+        let text = read("examples/walkthrough/podinfo-canary.yaml")?;
         let text = text.replace(
             "interval: 1m\n    threshold",
             "interval: 10s\n    threshold",
@@ -225,88 +224,80 @@ impl<'a> Mesh<'a> {
         Ok(vec![lost("bootstrap", &tally, 0)])
     }
 
-    async fn release(&mut self, tag: &str) -> Result<Vec<Row>, Problem> {
+    async fn release(&mut self, tag: &str) -> Result<Vec<Check>, Error> {
         say(&format!("3. Canary release: image {tag}"));
-        let (start, seen) = self.set_image(tag).await?;
-        self.reach(seen, "Succeeded").await?;
+        let (start, earlier) = self.set_image(tag).await?;
+        self.reach(earlier, "Succeeded").await?;
         let tally = self.tally(start).await?;
-        let table = self.periods.table(seen).join(", ");
-        let mut rows = vec![
-            row(
+        let table = self.periods.table(earlier).join(", ");
+        let mut checks = vec![
+            Check::new(
                 &format!("{tag}: kubectl get canary -w"),
                 &CANARY.join(", "),
                 &table,
             ),
             lost(&format!("{tag}: release"), &tally, 0),
-            row(
+            Check::new(
                 &format!("{tag}: requests that failed"),
                 "{}",
                 &format!("{:?}", tally.failed),
             ),
         ];
-        rows.extend(self.periods.shares(&self.client, tag, seen));
-        Ok(rows)
+        checks.extend(self.periods.shares(&self.client, tag, earlier));
+        Ok(checks)
     }
 
-    /// What is expected and seen, and how many requests were lost.
-    async fn rollback(&mut self, bad: &Bad) -> Result<(Vec<Row>, usize), Problem> {
+    /// Releases a bad version. Returns the checks and the number of lost requests.
+    async fn rollback(&mut self, bad: &Bad) -> Result<(Vec<Check>, usize), Error> {
         let Bad {
-            tag, fault, why, ..
+            tag, fault, reason, ..
         } = *bad;
         say(&format!("4. Rollback: image {tag}, which {fault}"));
-        let (start, seen) = self.set_image(tag).await?;
-        self.reach(seen, "Failed").await?;
+        let (start, earlier) = self.set_image(tag).await?;
+        self.reach(earlier, "Failed").await?;
         let tally = self.tally(start).await?;
         let others: Vec<_> = tally
             .failed
             .keys()
             .filter(|version| *version != tag)
             .collect();
-        let told = self
-            .cell
-            .kubectl()
-            .run(&[
-                "-n",
-                "test",
-                "get",
-                "events",
-                "-o",
-                "jsonpath={.items[*].message}",
-            ])
-            .await?;
-        let rows = vec![
-            row(
+        let messages = "jsonpath={.items[*].message}";
+        let args = ["-n", "test", "get", "events", "-o", messages];
+        let messages = self.cell.kubectl().run(&args).await?;
+        let checks = vec![
+            Check::new(
                 &format!("{tag} ({fault}): ends"),
                 "Failed 0",
-                self.periods.table(seen).last().map_or("", |line| line),
+                self.periods.table(earlier).last().map_or("", |line| line),
             ),
-            row(
-                &format!("{tag}: an event says `{why}`"),
+            Check::new(
+                &format!("{tag}: an event says `{reason}`"),
                 "true",
-                &told.contains(why).to_string(),
+                &messages.contains(reason).to_string(),
             ),
-            lost(&format!("{tag}: rollback"), &tally, bad.lost),
-            row(
+            lost(&format!("{tag}: rollback"), &tally, bad.lost_at_most),
+            Check::new(
                 &format!("{tag}: requests that a good version failed"),
                 "[]",
                 &format!("{others:?}"),
             ),
         ];
-        Ok((rows, tally.lost()))
+        Ok((checks, tally.lost()))
     }
 
-    async fn set_image(&self, tag: &str) -> Result<(Instant, usize), Problem> {
-        let seen = self.periods.begin(tag);
+    /// Sets the target's image. Returns when, and the number of periods before it.
+    async fn set_image(&self, tag: &str) -> Result<(Instant, usize), Error> {
+        let earlier = self.periods.begin(tag);
         let image = format!("podinfod=stefanprodan/podinfo:{tag}");
         let args = ["-n", "test", "set", "image", "deployment/podinfo", &image];
         self.cell.kubectl().run(&args).await?;
-        Ok((Instant::now(), seen))
+        Ok((Instant::now(), earlier))
     }
 
-    /// Until the Canary is in a phase that it was not in before.
-    async fn reach(&self, seen: usize, phase: &str) -> Result<(), Problem> {
+    /// Waits until the Canary is in this phase, in a period after the first `earlier` ones.
+    async fn reach(&self, earlier: usize, phase: &str) -> Result<(), Error> {
         until(PATIENCE, phase, async || {
-            let table = self.periods.table(seen);
+            let table = self.periods.table(earlier);
             let there = table.last().is_some_and(|line| line.starts_with(phase));
             if there {
                 Ok(())
@@ -318,16 +309,16 @@ impl<'a> Mesh<'a> {
         Ok(())
     }
 
-    /// All calls since then, up to when nothing is under way and the pods that go have gone.
-    async fn tally(&self, start: Instant) -> Result<Tally, Problem> {
-        until(PATIENCE, "the canary to be at rest", async || {
+    /// Waits until the canary is idle and the target's pods are gone. Returns all requests since `start`.
+    async fn tally(&self, start: Instant) -> Result<Tally, Error> {
+        until(PATIENCE, "the canary to be idle", async || {
             let canary = self.canaries.get("podinfo").await;
             let status = canary.map_err(|e| e.to_string())?.status;
             let conditions = status.and_then(|status| status.conditions);
             conditions
                 .is_some_and(|conditions| conditions.len() == 1)
                 .then_some(())
-                .ok_or_else(|| "something is under way".to_owned())
+                .ok_or_else(|| "a run or a notification is pending".to_owned())
         })
         .await?;
         let gone = [
@@ -347,20 +338,18 @@ impl<'a> Mesh<'a> {
     }
 }
 
-/// That no request was lost, but for so many.
-fn lost(what: &str, tally: &Tally, excused: usize) -> Row {
-    let (expected, seen) = match (tally.lost(), excused) {
-        (seen, 0) => ("0".to_owned(), seen),
-        (seen, most) => (format!("{most} at most"), seen),
+/// Checks that no request was lost, or at most `allowed`.
+fn lost(what: &str, tally: &Tally, allowed: usize) -> Check {
+    let count = tally.lost();
+    let expected = match allowed {
+        0 => "0".to_owned(),
+        most => format!("{most} at most"),
     };
-    let good = seen <= excused;
-    row(
-        &format!("{what}: lost of {} requests: {seen}", tally.calls),
-        &expected,
-        &if good {
-            expected.clone()
-        } else {
-            format!("{seen} {:?}", tally.lost)
-        },
-    )
+    let observed = if count <= allowed {
+        expected.clone()
+    } else {
+        format!("{count} {:?}", tally.lost)
+    };
+    let what = format!("{what}: lost of {} requests: {count}", tally.calls);
+    Check::new(&what, &expected, &observed)
 }

@@ -1,34 +1,38 @@
-//! What many canaries cost: `cargo run --release --example load -- --canaries 1000`.
+//! Measures the cost of many canaries: `cargo run --release --bin load -- --canaries 1000`.
 //!
-//! Runs the operator's release build on a real API server, with as many canaries, and three times as many Deployments that are none of
-//! its business; an actor makes Deployments ready instead of pods. Requests are counted from the API server's audit log, time and memory
-//! by the kernel. Prints a table, and the same as JSON to the file that `--json` names; exit code 1 if a goal is missed.
+//! Runs the operator's release build on a real API server with that many canaries, and with three times as many Deployments that no
+//! Canary names. There are no pods: a task of this program sets the Deployments' status to ready. Requests are counted from the API
+//! server's audit log; the kernel accounts for time and memory. Prints a table, and writes the same as JSON to the file that `--json`
+//! names. The exit code is 1 if a goal is missed.
 //!
-//! `--canaries N` (1000), `--unrelated N` (three times as many), `--progressing N` (a tenth, 500 at most); `--churn MINUTES` (0) goes on
-//! with a new version and twenty changes of others' Deployments each second, and looks at memory again.
+//! Flags: `--canaries N` (1000), `--unrelated N` (three times as many), `--progressing N` (a tenth, 500 at most), `--churn MINUTES` (0).
+//! Churn means a new version and twenty changes of unrelated Deployments each second; memory is measured again after it.
 
 #![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::cast_precision_loss,
-    reason = "an example shows, and ends where something is wrong"
+    reason = "a measurement ends at the first thing that goes wrong"
 )]
 
-mod crowd;
+mod lab;
 mod measure;
 mod report;
 mod servers;
+mod workloads;
 
 use std::process::ExitCode;
 
-/// How many of what.
+/// The size of the measured cluster.
 #[derive(Clone, Copy)]
 pub struct Size {
-    /// Canaries.
+    /// The number of canaries.
     pub canaries: usize,
-    /// Deployments that no Canary names.
+    /// The number of Deployments that no Canary names.
     pub unrelated: usize,
-    /// Canaries in the middle of a release at once.
+    /// The number of canaries that progress at the same time.
     pub progressing: usize,
     /// Minutes of churn at the end.
     pub churn: usize,

@@ -1,4 +1,4 @@
-//! What was measured, beside what is aimed at and what Flagger 1.44 takes.
+//! The measured figures, beside their goals and those of Flagger 1.44.
 
 use std::fmt::Write;
 
@@ -10,13 +10,13 @@ use super::Size;
 pub struct Figure {
     /// What was measured.
     pub what: String,
-    /// What Flagger 1.44 takes of it (1,000 canaries, two cores).
+    /// The figure of Flagger 1.44 (1,000 canaries, two cores).
     pub flagger: &'static str,
-    /// What it should be at most.
+    /// The highest value that meets the goal.
     pub goal: f64,
-    /// What it is.
+    /// The measured value.
     pub value: f64,
-    /// Of what.
+    /// The unit of the value and of the goal.
     pub unit: &'static str,
 }
 
@@ -58,7 +58,7 @@ pub fn json(size: Size, figures: &[Figure]) -> Value {
     json!({"canaries": size.canaries, "unrelated": size.unrelated, "progressing": size.progressing, "figures": figures})
 }
 
-/// Some digits that count.
+/// Two or three significant digits.
 fn short(value: f64) -> String {
     match value {
         0.0 => "0".to_owned(),

@@ -1,5 +1,11 @@
 //! The load tester's process: reads the arguments, starts the server and stops on signals.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a binary reads its arguments and environment"
+)]
+
 use std::process::ExitCode;
 
 use flagger_rs::{

@@ -1,13 +1,15 @@
-//! How long a decision takes: `cargo bench`. Prints a line for each moment of a release; the goal is 50 µs.
+//! How long does a decision take? `cargo bench` prints a line for each moment of a release. The goal is 50 µs.
 
 #![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
     clippy::pedantic,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     missing_docs,
     dead_code,
-    reason = "a measurement that shares its cluster in memory with the tests"
+    reason = "a measurement that shares the simulated cluster with `tests/decisions`"
 )]
 
 #[path = "../decisions/simulation/mod.rs"]
@@ -47,7 +49,7 @@ fn main() {
         grow(sim);
     }
     for (moment, sim) in [
-        ("settled", idle),
+        ("idle", idle),
         ("a step under way", midway),
         ("promoting", promoting),
     ] {
@@ -55,24 +57,24 @@ fn main() {
     }
 }
 
-/// The walkthrough's own pods, in place of the tests' short ones.
+/// Replaces the short pod templates of the tests by the one of the walkthrough.
 fn grow(sim: &mut Simulation) {
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/kustomize/podinfo/deployment.yaml"
     );
     let manifest: Value = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let whole = manifest
+    let container_spec = manifest
         .pointer("/spec/template/spec/containers/0")
         .unwrap();
     for object in sim.snapshot.objects.values_mut() {
         if let Some(container) = object.pointer_mut("/spec/template/spec/containers/0") {
             let image = container["image"].take();
-            *container = whole.clone();
+            *container = container_spec.clone();
             container["image"] = image;
         }
     }
-    // What changed is the length of the template: the run is about it.
+    // The longer template is the version that the run is about.
     let revision = revision(&TargetKind::Deployment.version(sim.snapshot.target().unwrap()));
     let status = sim.snapshot.canary.status.as_mut().unwrap();
     let promoted = status.last_promoted_spec == status.last_applied_spec;
@@ -84,7 +86,7 @@ fn grow(sim: &mut Simulation) {
     }
 }
 
-/// The median of three, so that a busy machine does not decide.
+/// The median of three measurements, because other processes may disturb one.
 fn measure(moment: &str, sim: &Simulation) {
     let evidence = Evidence::new();
     let mut micros: Vec<f64> = (0..3)

@@ -38,6 +38,8 @@
 //! it; its head says how. The reason is for a reader who knows Flagger and nothing of this project: who does what, and why that is better.
 
 #![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
     clippy::pedantic,
     clippy::unwrap_used,
     clippy::expect_used,

@@ -10,7 +10,10 @@ use std::{
 use futures::future::join_all;
 use kube::Client;
 use serde_json::Value;
-use testbed::{Bed, operator::Operator};
+use testbed::{
+    Bed,
+    operator::{Launch, Operator},
+};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -103,10 +106,16 @@ async fn start(bed: &Bed, kubeconfig: &Path, servers: &str) -> Operator {
         &events,
     ];
     let program = Path::new(env!("CARGO_BIN_EXE_flagger"));
-    // What it calls is called directly: no proxy.
-    Operator::start("flagger", program, kubeconfig, "", &flags, bed.folder())
-        .await
-        .unwrap()
+    let launch = Launch {
+        name: "flagger",
+        program,
+        kubeconfig,
+        // The operator calls the servers directly.
+        proxy: "",
+        args: &flags,
+        logs: bed.folder(),
+    };
+    Operator::start(launch).await.unwrap()
 }
 
 struct Run<'a> {

@@ -38,9 +38,9 @@ fn analyses() -> impl Strategy<Value = Value> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
-    /// Whatever the world looks like, there is a decision, and no plan of it is unsafe.
+    /// For any state of the cluster there is a decision, and its plan is safe.
     #[test]
-    fn every_world_has_a_decision_and_every_plan_is_safe(
+    fn every_state_has_a_decision_and_every_plan_is_safe(
         analysis in analyses(),
         phase in phases(),
         weight in -10_i64..120,

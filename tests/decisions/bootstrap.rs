@@ -1,4 +1,4 @@
-//! How a canary begins.
+//! How is a new Canary initialized, and what holds its initialization up?
 
 use flagger_rs::{
     api::canary::CanaryPhase,
@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::simulation::{Simulation, release};
 
-/// Before its initialization, its target as it was.
-fn beginning() -> Simulation {
+/// A canary during its initialization, whose target has its first version.
+fn initializing() -> Simulation {
     let mut sim = release(json!({"stepWeight": 50}));
     sim.image("podinfo:1");
     let status = sim.snapshot.canary.status.as_mut().unwrap();
@@ -18,40 +18,35 @@ fn beginning() -> Simulation {
     sim
 }
 
-fn says(sim: &Simulation, text: &str) -> usize {
-    let has = |line: &&String| line.contains(text);
-    sim.notified.iter().filter(has).count()
-}
-
 #[test]
-fn a_new_canary_is_known_before_its_target_is_there_and_it_is_said_again_that_it_is_not() {
-    let mut sim = beginning();
+fn a_new_canary_without_its_target_is_initializing_and_reports_the_missing_target_again() {
+    let mut sim = initializing();
     sim.snapshot.canary.status = None;
     let target = sim.snapshot.reference(Kind::Deployment, "podinfo");
-    let gone = sim.snapshot.objects.remove(&target).unwrap();
+    let removed = sim.snapshot.objects.remove(&target).unwrap();
     sim.reconcile();
     assert_eq!(sim.snapshot.phase(), CanaryPhase::Initializing);
     sim.run(25);
-    assert!(says(&sim, "deployments.apps \"podinfo\" not found") >= 2);
-    sim.snapshot.objects.insert(target, gone);
+    assert!(sim.count_notified("deployments.apps \"podinfo\" not found") >= 2);
+    sim.snapshot.objects.insert(target, removed);
     sim.run_until(CanaryPhase::Initialized);
 }
 
 #[test]
-fn a_new_canary_is_known_though_it_is_suspended() {
-    let mut sim = beginning();
+fn a_new_canary_that_is_suspended_is_initializing() {
+    let mut sim = initializing();
     sim.snapshot.canary.status = None;
     sim.snapshot.canary.spec.suspend = true;
     sim.reconcile();
     sim.reconcile();
     assert_eq!(sim.snapshot.phase(), CanaryPhase::Initializing);
-    assert_eq!(says(&sim, "suspended"), 1);
+    assert_eq!(sim.count_notified("suspended"), 1);
 }
 
-/// Flagger stays where it is, and tries again; the target must not go while clients have no other way.
+/// Like Flagger, it retries: the target must keep its pods while clients have no other route.
 #[test]
 fn a_canary_whose_route_is_refused_is_not_initialized() {
-    let mut sim = beginning();
+    let mut sim = initializing();
     sim.snapshot.canary.spec.skip_analysis = true;
     let route = sim.snapshot.reference(Kind::VirtualService, "podinfo");
     sim.snapshot.objects.remove(&route);
@@ -60,10 +55,10 @@ fn a_canary_whose_route_is_refused_is_not_initialized() {
     assert!(matches!(decision, Decision::Wait(..)), "{decision:?}");
 }
 
-/// The same of one that was there before, and leads elsewhere.
+/// The Service existed before, and its selector still leads to the target.
 #[test]
 fn a_canary_whose_service_cannot_be_taken_over_is_not_initialized() {
-    let mut sim = beginning();
+    let mut sim = initializing();
     sim.snapshot.canary.spec.skip_analysis = true;
     let service = sim.snapshot.reference(Kind::Service, "podinfo");
     let live = sim.snapshot.objects.get_mut(&service).unwrap();
@@ -79,8 +74,8 @@ fn a_canary_whose_service_cannot_be_taken_over_is_not_initialized() {
 }
 
 #[test]
-fn of_the_metric_servers_that_are_out_of_reach_the_first_is_named() {
-    let mut sim = beginning();
+fn the_event_names_the_first_metric_server_that_is_offline() {
+    let mut sim = initializing();
     let metrics = &mut sim.snapshot.canary.spec.analysis.as_mut().unwrap().metrics;
     let template = json!({"name": "mine", "templateRef": {"name": "gone"}});
     metrics.push(serde_json::from_value(template).unwrap());
@@ -90,5 +85,5 @@ fn of_the_metric_servers_that_are_out_of_reach_the_first_is_named() {
     sim.reconcile();
     sim.reconcile();
     let first = "prometheus not avaiable: value is not 1 for query: vector(1)";
-    assert_eq!(says(&sim, first), 1, "{:?}", sim.notified);
+    assert_eq!(sim.count_notified(first), 1, "{:?}", sim.notified);
 }

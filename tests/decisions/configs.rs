@@ -1,11 +1,11 @@
-//! Releases of what a pod reads besides its image.
+//! Is a change of a ConfigMap or Secret that the pods read released like a new version?
 
 use flagger_rs::{api::canary::CanaryPhase, snapshot::Kind};
 use serde_json::{Value, json};
 
 use super::simulation::{Simulation, release};
 
-/// A ConfigMap `color`, read by the target, which may do without it or not; the release of it is over.
+/// A finished release of a target that reads the ConfigMap `color`. If it is optional, the ConfigMap does not exist.
 fn with_config(optional: bool) -> Simulation {
     let mut sim = release(json!({"stepWeight": 50}));
     let target = sim.snapshot.reference(Kind::Deployment, "podinfo");
@@ -36,7 +36,7 @@ fn lines(sim: &Simulation, what: &str) -> usize {
 }
 
 #[test]
-fn the_primary_sees_a_config_with_the_template_that_was_analysed_with_it() {
+fn the_primary_gets_a_config_together_with_the_template_that_was_analysed_with_it() {
     let mut sim = with_config(false);
     assert_eq!(copy(&sim), Some(json!("red")));
     color(&mut sim, "blue");
@@ -57,7 +57,7 @@ fn the_primary_sees_a_config_with_the_template_that_was_analysed_with_it() {
         .unwrap();
     assert!(
         lines[at + 1].contains("patch  Deployment podinfo-primary: template"),
-        "right after it: {transcript}"
+        "the template follows the config directly: {transcript}"
     );
 }
 
@@ -73,7 +73,6 @@ impl Line for &str {
     }
 }
 
-/// A rollback leaves the primary what it had.
 #[test]
 fn a_config_that_fails_its_analysis_never_reaches_the_primary() {
     let mut sim = with_config(false);
@@ -84,7 +83,7 @@ fn a_config_that_fails_its_analysis_never_reaches_the_primary() {
 }
 
 #[test]
-fn a_config_that_a_pod_can_do_without_is_a_new_version_when_it_comes_and_when_it_goes() {
+fn an_optional_config_is_a_new_version_when_it_is_created_and_when_it_is_deleted() {
     let mut sim = with_config(true);
     assert_eq!(copy(&sim), None);
     let runs = lines(&sim, "New revision detected! Scaling up");
@@ -100,9 +99,9 @@ fn a_config_that_a_pod_can_do_without_is_a_new_version_when_it_comes_and_when_it
     assert_eq!(lines(&sim, "New revision detected! Scaling up"), runs + 2);
 }
 
-/// The status of an operator that did not track configs has none on record.
+/// The status of an operator that did not track configs has no `trackedConfigs`.
 #[test]
-fn to_begin_to_track_configs_restarts_no_analysis_that_has_none() {
+fn an_analysis_is_not_restarted_when_config_tracking_is_switched_on() {
     let mut sim = release(json!({"stepWeight": 20}));
     while sim.canary_weight() == 0 {
         sim.reconcile();
@@ -118,19 +117,19 @@ fn to_begin_to_track_configs_restarts_no_analysis_that_has_none() {
 }
 
 #[test]
-fn a_config_that_is_missing_is_said_in_flaggers_words_and_nothing_is_made_without_it() {
+fn a_missing_config_is_reported_with_flaggers_text_and_no_primary_is_created_without_it() {
     let mut sim = with_config(false);
-    for gone in [
+    for object in [
         sim.snapshot.reference(Kind::ConfigMap, "color"),
         sim.snapshot.reference(Kind::Deployment, "podinfo-primary"),
     ] {
-        sim.snapshot.objects.remove(&gone);
+        sim.snapshot.objects.remove(&object);
     }
     sim.run(30);
     assert!(sim.snapshot.primary().is_none(), "{}", sim.transcript());
-    let said = "GetTargetConfigs failed: configmap color.test get query error: configmap  color.test get query error: configmaps \"color\" not found";
+    let event = "GetTargetConfigs failed: configmap color.test get query error: configmap  color.test get query error: configmaps \"color\" not found";
     assert!(
-        sim.notified.iter().any(|line| line.contains(said)),
+        sim.notified.iter().any(|line| line.contains(event)),
         "{:?}",
         sim.notified
     );
@@ -139,7 +138,7 @@ fn a_config_that_is_missing_is_said_in_flaggers_words_and_nothing_is_made_withou
     assert!(sim.snapshot.primary().is_some(), "{}", sim.transcript());
 }
 
-/// Flagger looks for new versions again when the promotion is over.
+/// Flagger detects new versions again after the promotion.
 #[test]
 fn a_config_that_changes_while_its_version_is_promoted_is_the_next_version() {
     let mut sim = with_config(false);

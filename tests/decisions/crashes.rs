@@ -5,11 +5,12 @@ use serde_json::{Value, json};
 
 use super::simulation::{Simulation, release};
 
-/// Every prefix of every plan is safe, and the end is the same.
+/// Crashes after each write in turn. The outcome and the steps must be those of a release without a crash.
 fn crash_at_every_write(analysis: &Value, metric: &str, end: CanaryPhase) {
     crash_at_every_write_of(|| release(analysis.clone()), metric, end);
 }
 
+/// Like `crash_at_every_write`, for a release that begins in this way.
 pub fn crash_at_every_write_of(start: impl Fn() -> Simulation, metric: &str, end: CanaryPhase) {
     let story = |crash: Option<usize>| {
         let mut sim = start();
@@ -18,13 +19,13 @@ pub fn crash_at_every_write_of(start: impl Fn() -> Simulation, metric: &str, end
         sim.run_until(end);
         sim
     };
-    let whole = story(None);
-    assert!(whole.writes > 5);
-    for crash in 1..=whole.writes {
+    let undisturbed = story(None);
+    assert!(undisturbed.writes > 5);
+    for crash in 1..=undisturbed.writes {
         let sim = story(Some(crash));
         assert_eq!(
             sim.outcome(),
-            whole.outcome(),
+            undisturbed.outcome(),
             "crashed after write {crash}:\n{}",
             sim.transcript()
         );
@@ -41,8 +42,8 @@ pub fn crash_at_every_write_of(start: impl Fn() -> Simulation, metric: &str, end
         };
         assert_eq!(
             steps(&sim),
-            steps(&whole),
-            "crashed after write {crash}: a step was added or skipped"
+            steps(&undisturbed),
+            "crashed after write {crash}: the steps differ"
         );
         let ends = sim
             .notified
@@ -51,7 +52,7 @@ pub fn crash_at_every_write_of(start: impl Fn() -> Simulation, metric: &str, end
             .count();
         assert!(
             ends >= 1,
-            "crashed after write {crash}: the end was never told"
+            "crashed after write {crash}: no event announced the end"
         );
     }
 }

@@ -8,7 +8,7 @@ use super::{
     transcript,
 };
 
-/// A canary with `revertOnDeletion` whose Service and VirtualService were there before it.
+/// A deleted canary with `revertOnDeletion`; the operator crashes after this write of its deletion.
 fn reverted(crash: Option<usize>) -> Simulation {
     let mut sim = release(json!({"stepWeight": 50}));
     sim.snapshot.canary.spec.revert_on_deletion = true;
@@ -20,7 +20,7 @@ fn reverted(crash: Option<usize>) -> Simulation {
 }
 
 #[test]
-fn a_deletion_gives_back_what_was_taken_over() {
+fn a_deletion_restores_the_replicas_of_the_target() {
     let sim = reverted(None);
     assert!(sim.is_gone(), "{}", sim.transcript());
     assert_eq!(sim.snapshot.target().unwrap()["spec"]["replicas"], 2);
@@ -29,16 +29,16 @@ fn a_deletion_gives_back_what_was_taken_over() {
 
 #[test]
 fn a_crash_at_any_write_of_a_deletion_loses_nothing() {
-    let whole = reverted(None);
+    let undisturbed = reverted(None);
     for crash in 1..8 {
         let sim = reverted(Some(crash));
         assert!(sim.is_gone(), "{}", sim.transcript());
-        assert_eq!(sim.outcome(), whole.outcome());
+        assert_eq!(sim.outcome(), undisturbed.outcome());
     }
 }
 
 #[test]
-fn a_deletion_waits_for_no_target_for_ever() {
+fn a_deletion_does_not_wait_for_a_target_that_does_not_exist() {
     let mut sim = release(json!({"stepWeight": 50}));
     sim.snapshot.canary.spec.revert_on_deletion = true;
     sim.reconcile();

@@ -1,4 +1,4 @@
-//! What meets a release at its edges: a promotion that failed, an edit, a take-over, a deletion of something odd.
+//! What happens in rare situations: after a failed promotion, after an edit in the middle of a release, on deletion?
 
 use flagger_rs::{api::canary::CanaryPhase, snapshot::Kind};
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ fn is_fixed_by(mut sim: Simulation, image: &str) {
 }
 
 #[test]
-fn after_a_failed_promotion_a_fix_of_the_fix_rolls_out() {
+fn after_a_failed_promotion_a_second_fix_that_replaces_the_first_rolls_out() {
     let mut sim = failed_promotion(json!({"analysis": {"stepWeight": 50}}));
     sim.image("podinfo:3");
     sim.run_until_phase(CanaryPhase::Progressing);
@@ -33,7 +33,7 @@ fn after_a_failed_promotion_a_fix_of_the_fix_rolls_out() {
 }
 
 #[test]
-fn after_a_failed_promotion_and_a_fix_that_is_bad_another_rolls_out() {
+fn after_a_failed_promotion_and_a_bad_fix_another_fix_rolls_out() {
     let mut sim = failed_promotion(json!({"analysis": {"stepWeight": 50, "threshold": 1}}));
     sim.metric = "1".to_owned();
     sim.image("podinfo:3");
@@ -42,7 +42,7 @@ fn after_a_failed_promotion_and_a_fix_that_is_bad_another_rolls_out() {
     is_fixed_by(sim, "podinfo:4");
 }
 
-/// What kept the primary from it, a missing node perhaps, is over.
+/// The obstacle for the primary, for example a missing node, no longer exists.
 #[test]
 fn a_version_whose_promotion_failed_can_be_tried_again() {
     let mut sim = failed_promotion(json!({"analysis": {"stepWeight": 50, "threshold": 1}}));
@@ -81,7 +81,7 @@ fn after_a_failed_promotion_a_fix_without_analysis_rolls_out() {
     is_fixed_by(sim, "podinfo:3");
 }
 
-/// It had its share of the traffic by a test that is gone now: everybody else must not get it at once.
+/// Only requests that matched reached the canary. Without the match, all other requests must not reach it at once.
 #[test]
 fn an_ab_test_that_becomes_a_canary_does_not_get_all_the_traffic() {
     let analysis =
@@ -101,9 +101,9 @@ fn an_ab_test_that_becomes_a_canary_does_not_get_all_the_traffic() {
     sim.run_until(CanaryPhase::Succeeded);
 }
 
-/// Flagger's status says weight 0 and iteration -1 while it waits.
+/// Flagger's status has weight 0 and iteration -1 while it waits.
 #[test]
-fn a_promotion_that_waits_in_flagger_waits_here_at_the_weight_that_is_routed() {
+fn a_promotion_that_waited_under_flagger_keeps_waiting_at_the_routed_weight() {
     let gate = json!([{"name": "gate", "type": "confirm-promotion", "url": "http://hooks/gate"}]);
     let mut sim = release(json!({"stepWeight": 10, "maxWeight": 50, "webhooks": gate}));
     sim.closed.insert("gate");
@@ -121,7 +121,7 @@ fn a_promotion_that_waits_in_flagger_waits_here_at_the_weight_that_is_routed() {
     sim.run_until(CanaryPhase::Succeeded);
 }
 
-/// What is promoted is what was analysed; the change is a version of its own, afterwards.
+/// The analysed version is promoted. The changed config is the next version.
 #[test]
 fn a_config_that_changes_while_the_primary_rolls_out_does_not_undo_the_promotion() {
     let mut sim = release(json!({"stepWeight": 50}));
@@ -143,7 +143,7 @@ fn a_config_that_changes_while_the_primary_rolls_out_does_not_undo_the_promotion
 }
 
 #[test]
-fn a_failed_version_that_was_taken_back_can_be_tried_again() {
+fn a_failed_version_can_be_released_again_after_a_return_to_the_promoted_one() {
     let mut sim = release(json!({"stepWeight": 20, "threshold": 1}));
     sim.metric = "1".to_owned();
     sim.run_until(CanaryPhase::Failed);
@@ -154,7 +154,7 @@ fn a_failed_version_that_was_taken_back_can_be_tried_again() {
     is_fixed_by(sim, "podinfo:2");
 }
 
-/// What holds a version back holds back its pods too.
+/// A closed gate holds the pods back too.
 #[test]
 fn a_version_that_waits_after_a_failure_has_no_pods() {
     let gate = json!([{"name": "gate", "type": "confirm-rollout", "url": "http://hooks/gate"}]);
@@ -174,7 +174,7 @@ fn a_version_that_waits_after_a_failure_has_no_pods() {
 }
 
 #[test]
-fn who_suspends_in_the_middle_of_a_rollback_still_hears_of_it() {
+fn a_rollback_that_is_suspended_in_the_middle_still_sends_its_alert() {
     let mut sim = release(json!({"stepWeight": 20, "threshold": 1}));
     sim.metric = "1".to_owned();
     while sim.canary_weight() == 0 {
@@ -192,9 +192,9 @@ fn who_suspends_in_the_middle_of_a_rollback_still_hears_of_it() {
     assert_eq!(alerts.count(), 1, "{}", sim.transcript());
 }
 
-/// The canary died when traffic had left it already.
+/// The canary loses its pods after all traffic has returned to the primary.
 #[test]
-fn a_promotion_that_is_done_but_for_the_canary_is_no_failure() {
+fn a_canary_without_pods_after_the_promotion_is_no_failure() {
     let mut sim = release(json!({"stepWeight": 50, "maxWeight": 50}));
     sim.run_until_phase(CanaryPhase::Promoting);
     sim.dead = true;
@@ -202,7 +202,7 @@ fn a_promotion_that_is_done_but_for_the_canary_is_no_failure() {
 }
 
 #[test]
-fn the_deletion_of_the_younger_of_two_canaries_leaves_the_target_to_the_older() {
+fn the_deletion_of_the_younger_of_two_conflicting_canaries_leaves_the_target_to_the_older() {
     let mut sim = release(json!({"stepWeight": 50}));
     sim.snapshot.canary.spec.revert_on_deletion = true;
     sim.run_until(CanaryPhase::Succeeded);
@@ -213,9 +213,9 @@ fn the_deletion_of_the_younger_of_two_canaries_leaves_the_target_to_the_older() 
     assert_eq!(sim.snapshot.target().unwrap()["spec"]["replicas"], 0);
 }
 
-/// The primary goes with the Canary: without its pods, and with the target at zero, nobody answers.
+/// The primary is deleted with its Canary. If the target had no pods at that time, nothing would answer requests.
 #[test]
-fn a_deletion_does_not_drop_a_target_that_it_cannot_give_back_yet() {
+fn the_finalizer_stays_until_the_target_can_be_restored() {
     let mut sim = release(json!({"stepWeight": 50}));
     sim.snapshot.canary.spec.revert_on_deletion = true;
     sim.run_until(CanaryPhase::Succeeded);
@@ -229,7 +229,7 @@ fn a_deletion_does_not_drop_a_target_that_it_cannot_give_back_yet() {
     assert_eq!(sim.snapshot.target().unwrap()["spec"]["replicas"], 2);
 }
 
-/// Taken back, and not after all: before the end of the run that was on its way.
+/// The user goes back to the promoted version, and forward again before the run has ended.
 #[test]
 fn a_version_that_comes_back_while_its_run_ends_is_not_forgotten() {
     let mut sim = release(json!({"stepWeight": 20}));
@@ -255,7 +255,7 @@ fn a_version_that_comes_back_while_its_run_ends_is_not_forgotten() {
 }
 
 #[test]
-fn targets_of_all_kinds_are_given_back() {
+fn targets_of_all_kinds_are_restored_on_deletion() {
     for (version, kind) in [("apps/v1", "DaemonSet"), ("v1", "Service")] {
         let target = json!({"apiVersion": version, "kind": kind, "name": "podinfo"});
         let mut sim = release_of(json!({"targetRef": target, "analysis": {"stepWeight": 50}}));

@@ -1,4 +1,4 @@
-//! The Canaries that users are shown: there is one for each router and strategy, and each releases and takes back.
+//! Does each Canary of the examples work, and is there one for each router and strategy?
 
 use std::collections::BTreeSet;
 
@@ -17,13 +17,13 @@ fn all() -> impl Iterator<Item = (Value, Canary)> {
     })
 }
 
-/// A release of the example that has begun.
+/// A release of this example, under way.
 fn begun(spec: &Value) -> Simulation {
     let mut sim = match spec["autoscalerRef"]["kind"].as_str() {
         Some("ScaledObject") => scaled(spec["analysis"].clone(), &json!({"minReplicaCount": 1})),
         _ => release_of(spec.clone()),
     };
-    // Nobody sends it back.
+    // The rollback webhook does not ask for a rollback.
     sim.closed
         .insert("http://flagger-loadtester.test/rollback/check");
     sim
@@ -82,7 +82,7 @@ fn every_example_is_released() {
 }
 
 #[test]
-fn every_example_that_measures_is_rolled_back() {
+fn every_example_with_metrics_is_rolled_back() {
     let mut measured = 0;
     for (spec, _) in all().filter(|(spec, _)| spec["analysis"]["metrics"].is_array()) {
         let mut sim = begun(&spec);

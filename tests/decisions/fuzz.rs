@@ -1,7 +1,7 @@
-//! Whatever comes from outside, there is an answer: no panic, no text without end, no number that is none, no unsafe plan.
+//! Does any input from outside cause a panic, an endless text, a NaN, or an unsafe plan?
 //!
-//! Each test tries some hundred inputs, and for so many seconds more as `FUZZ_SECONDS` says. An input that fails is kept in
-//! `tests/proptest-regressions/fuzz.txt`, and tried first from then on.
+//! Each test tries some hundred inputs, and continues for `FUZZ_SECONDS` seconds. An input that fails is kept in
+//! `tests/proptest-regressions/fuzz.txt`; later runs try it first.
 
 use std::time::{Duration, Instant};
 
@@ -29,10 +29,10 @@ const SEEDS: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/tests/proptest-regressions/fuzz.txt"
 );
-/// What a user reads of an answer is no longer than this.
+/// No text that quotes an answer is longer than this.
 const READ: usize = 2048;
 
-/// What each server answers when it is well.
+/// A good answer of each metric server.
 const ANSWERS: [(&str, &str); 5] = [
     (
         "prometheus",
@@ -77,7 +77,7 @@ fn fuzz<S: Strategy>(name: &str, inputs: S, test: impl Fn(S::Value)) {
 }
 
 #[test]
-fn a_duration_is_read_or_refused_and_reads_the_same_as_it_is_shown() {
+fn a_duration_is_parsed_or_refused_and_parses_again_from_its_display() {
     let parts = [
         "0",
         "1",
@@ -184,7 +184,7 @@ fn a_template_is_rendered_or_refused() {
 }
 
 #[test]
-fn an_answer_has_a_number_or_says_why_not() {
+fn an_answer_has_a_number_or_an_error() {
     let statuses = prop::sample::select(vec![200_u16, 204, 302, 400, 403, 410, 429, 500, 503]);
     let answers = prop::sample::select(ANSWERS.to_vec());
     let inputs = (answers, statuses, edits(), prop::option::of(0_usize..200));
@@ -207,13 +207,13 @@ fn an_answer_has_a_number_or_says_why_not() {
 }
 
 #[test]
-fn an_object_of_any_form_is_decided_on_safely() {
+fn a_decision_about_an_object_of_any_form_is_safe() {
     let inputs = (0_usize..200, 0_usize..5, edits());
-    fuzz("objects", inputs, |(looks, which, edits)| {
+    fuzz("objects", inputs, |(reconciles, which, edits)| {
         let mut sim = release(json!({"stepWeight": 50, "interval": "10s"}));
-        sim.run(looks);
+        sim.run(reconciles);
         let snapshot = &mut sim.snapshot;
-        // Of what the API server knows the form of, the form is as it should be.
+        // The API server validates built-in kinds. Only custom resources of others can have any form.
         let routes = snapshot.objects.iter_mut();
         let routes = routes.filter(|(object, _)| {
             matches!(object.kind, Kind::VirtualService | Kind::DestinationRule)
@@ -222,7 +222,7 @@ fn an_object_of_any_form_is_decided_on_safely() {
             Some(object) => *object = edited(object.take(), &edits),
             None => {
                 let canary = edited(serde_json::to_value(&snapshot.canary).unwrap(), &edits);
-                // What cannot be read is told, and nothing is done for it.
+                // The operator reports a Canary that it cannot parse, and does nothing else.
                 let Ok(canary) = serde_json::from_value::<Canary>(canary) else {
                     return;
                 };
@@ -236,7 +236,7 @@ fn an_object_of_any_form_is_decided_on_safely() {
 }
 
 #[test]
-fn a_manifest_of_any_form_is_read_or_refused() {
+fn a_manifest_of_any_form_is_parsed_or_refused() {
     let template = json!({"metadata": {"name": "a"}, "spec": {"query": "q", "provider": {"type": "prometheus", "address": "http://a", "headers": {"a": ["b"]},
         "secretRef": {"name": "s"}, "insecureSkipVerify": true}}});
     let provider = json!({"metadata": {"name": "a"}, "spec": {"type": "slack", "channel": "c", "username": "u", "address": "http://a",
@@ -273,7 +273,7 @@ fn server(name: &str) -> Server {
     Server::of(&spec, Some(&credentials()), Some("1m")).unwrap()
 }
 
-/// Changes of a value: what its n-th part is instead.
+/// Edits of a JSON value: the position of a part, and its replacement.
 fn edits() -> impl Strategy<Value = Vec<(usize, Value)>> {
     let deep = (0..100).fold(json!([]), |inner, _| json!([inner]));
     let odd = [
@@ -315,7 +315,7 @@ fn edited(mut value: Value, edits: &[(usize, Value)]) -> Value {
     value
 }
 
-/// The JSON pointers of all that a value consists of.
+/// The JSON pointers of all parts of a value.
 fn parts(value: &Value, path: String, paths: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
@@ -331,7 +331,7 @@ fn parts(value: &Value, path: String, paths: &mut Vec<String>) {
         }
         _ => {}
     }
-    // What the API server itself sees to is as it should be.
+    // The API server keeps these parts valid.
     if !matches!(path.as_str(), "" | "/spec" | "/status") && !path.starts_with("/metadata") {
         paths.push(path);
     }

@@ -1,4 +1,4 @@
-//! Webhooks that hold a release, send it back, or let it pass.
+//! How do webhooks hold a release, roll it back, or let it continue?
 
 use flagger_rs::api::canary::CanaryPhase;
 use serde_json::{Value, json};
@@ -52,25 +52,25 @@ fn a_good_version_waits_for_its_promotion_at_the_weight_that_is_routed() {
     transcript("confirm-promotion", &sim);
 }
 
-/// Flagger alternates between the last iteration and the gate, and says the iteration again each time.
+/// Flagger alternates between the last iteration and the gate, and repeats the event of the iteration each time.
 #[test]
 fn blue_green_at_its_gate_neither_repeats_nor_loses_an_iteration() {
     let mut sim = gated("confirm-promotion", json!({"iterations": 2}));
     seconds(&mut sim, 65);
     sim.closed.clear();
     sim.run_until(CanaryPhase::Succeeded);
-    let said = |text: &str| {
+    let sent = |text: &str| {
         sim.notified
             .iter()
             .filter(|line| line.contains(text))
             .count()
     };
-    assert_eq!(said("canary iteration 2/2"), 1);
+    assert_eq!(sent("canary iteration 2/2"), 1);
     transcript("confirm-promotion-blue-green", &sim);
 }
 
 #[test]
-fn a_version_that_waits_for_its_promotion_is_still_judged() {
+fn the_metrics_are_still_checked_while_a_version_waits_for_its_promotion() {
     let mut sim = gated(
         "confirm-promotion",
         json!({"stepWeight": 50, "maxWeight": 50, "threshold": 2}),
@@ -80,32 +80,32 @@ fn a_version_that_waits_for_its_promotion_is_still_judged() {
     }
     sim.metric = "42".to_owned();
     sim.run_until(CanaryPhase::Failed);
-    let said =
+    let event =
         "Warning [WaitingPromotion] Rolling back podinfo.test failed checks threshold reached 2";
     assert!(
-        sim.notified.iter().any(|line| line == said),
+        sim.notified.iter().any(|line| line == event),
         "{}",
         sim.transcript()
     );
 }
 
-/// Flagger tells it at every step.
+/// Flagger sends the alert at every step.
 #[test]
-fn a_closed_gate_is_told_once_and_then_ever_less_often() {
+fn a_closed_gate_is_reported_once_and_then_less_and_less_often() {
     let mut sim = gated("confirm-traffic-increase", json!({"stepWeight": 50}));
     seconds(&mut sim, 5 * 3600);
-    let told = sim
+    let alerts = sim
         .notified
         .iter()
         .filter(|line| line.contains("alert Warn"));
-    assert_eq!(told.count(), 4, "{}", sim.transcript());
+    assert_eq!(alerts.count(), 4, "{}", sim.transcript());
     let mut sim = gated("confirm-rollout", json!({"stepWeight": 50}));
     seconds(&mut sim, 5 * 3600);
-    let told = sim
+    let alerts = sim
         .notified
         .iter()
         .filter(|line| line.contains("alert Warn"));
-    assert_eq!(told.count(), 4, "{}", sim.transcript());
+    assert_eq!(alerts.count(), 4, "{}", sim.transcript());
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn a_muted_gate_sends_no_alert() {
 }
 
 #[test]
-fn a_user_sends_a_version_back() {
+fn a_rollback_webhook_rolls_a_version_back() {
     let mut sim = gated("rollback", json!({"stepWeight": 20}));
     seconds(&mut sim, 25);
     sim.closed.clear();
@@ -144,9 +144,9 @@ fn a_user_sends_a_version_back() {
     transcript("rollback-by-hook", &sim);
 }
 
-/// Flagger runs what was taken back.
+/// Flagger runs it nevertheless.
 #[test]
-fn a_version_that_is_taken_back_while_it_waits_is_not_run() {
+fn a_version_that_is_withdrawn_by_its_user_while_it_waits_is_not_run() {
     let mut sim = gated("confirm-rollout", json!({"stepWeight": 50}));
     seconds(&mut sim, 15);
     assert_eq!(sim.snapshot.phase(), CanaryPhase::Waiting);

@@ -1,4 +1,4 @@
-//! What users of Flagger fear, each as a test that fails on what Flagger does (R, T and Q are its known defects).
+//! Which known defects of Flagger are fixed here? Each test would fail with Flagger's behaviour.
 
 use flagger_rs::{api::canary::CanaryPhase, snapshot::Kind};
 use serde_json::{Value, json};
@@ -13,9 +13,9 @@ fn at_the_first_step(analysis: Value) -> Simulation {
     sim
 }
 
-/// R1
+/// Flagger can leave the primary at zero.
 #[test]
-fn a_release_without_analysis_that_is_cut_off_leaves_the_primary_its_pods() {
+fn a_crash_in_a_release_without_analysis_leaves_the_pods_of_the_primary() {
     let start = || release_of(json!({"skipAnalysis": true, "analysis": {"stepWeight": 50}}));
     crash_at_every_write_with(start, 3);
     for crash in 1..8 {
@@ -27,18 +27,17 @@ fn a_release_without_analysis_that_is_cut_off_leaves_the_primary_its_pods() {
 }
 
 fn crash_at_every_write_with(start: impl Fn() -> Simulation, least: usize) {
-    let mut whole = start();
-    whole.run_until(CanaryPhase::Succeeded);
-    assert!(whole.writes >= least);
-    for crash in 1..=whole.writes {
+    let mut undisturbed = start();
+    undisturbed.run_until(CanaryPhase::Succeeded);
+    assert!(undisturbed.writes >= least);
+    for crash in 1..=undisturbed.writes {
         let mut sim = start();
         sim.crash_after = Some(crash);
         sim.run_until(CanaryPhase::Succeeded);
-        assert_eq!(sim.outcome(), whole.outcome(), "{crash}");
+        assert_eq!(sim.outcome(), undisturbed.outcome(), "{crash}");
     }
 }
 
-/// R2, Q7
 #[test]
 fn a_promotion_in_steps_whose_last_status_was_lost_is_not_stuck() {
     let mut sim = release(json!({"stepWeight": 50, "stepWeightPromotion": 25}));
@@ -48,7 +47,6 @@ fn a_promotion_in_steps_whose_last_status_was_lost_is_not_stuck() {
     sim.run_until(CanaryPhase::Succeeded);
 }
 
-/// R3
 #[test]
 fn a_crash_in_a_promotion_restarts_the_primarys_pods_once() {
     for crash in 1..=12 {
@@ -59,9 +57,8 @@ fn a_crash_in_a_promotion_restarts_the_primarys_pods_once() {
     }
 }
 
-/// R4, T1, Q6
 #[test]
-fn a_version_that_comes_while_the_primary_is_not_ready_is_not_swallowed() {
+fn a_version_that_arrives_while_the_primary_is_not_ready_is_released_later() {
     let mut sim = release(json!({"stepWeight": 50, "threshold": 1}));
     sim.metric = "1".to_owned();
     sim.run_until(CanaryPhase::Failed);
@@ -76,18 +73,20 @@ fn a_version_that_comes_while_the_primary_is_not_ready_is_not_swallowed() {
     assert!(sim.outcome().contains("podinfo:3"), "{}", sim.outcome());
 }
 
-/// R15
 #[test]
-fn a_version_that_comes_between_the_checks_and_the_copy_is_not_promoted_unseen() {
+fn a_version_that_arrives_between_the_checks_and_the_promotion_is_analysed_first() {
     let mut sim = release(json!({"stepWeight": 50, "maxWeight": 50}));
     sim.run_until_phase(CanaryPhase::Promoting);
     sim.image("podinfo:3");
     let before = sim.routed.len();
     sim.run_until(CanaryPhase::Succeeded);
-    assert_eq!(sim.routed[before..], [0, 50, 0], "it is judged anew");
+    assert_eq!(
+        sim.routed[before..],
+        [0, 50, 0],
+        "it is analysed from the first step"
+    );
 }
 
-/// Drift
 #[test]
 fn a_route_that_somebody_edits_is_repaired_at_the_weight_it_has() {
     let mut sim = at_the_first_step(json!({"stepWeight": 20}));
@@ -101,9 +100,8 @@ fn a_route_that_somebody_edits_is_repaired_at_the_weight_it_has() {
     assert!(sim.analysed.is_sorted(), "{:?}", sim.analysed);
 }
 
-/// T4, Q4
 #[test]
-fn a_version_whose_pods_never_get_ready_ends_with_one_alert_that_says_why() {
+fn a_version_whose_pods_never_get_ready_ends_with_one_alert_that_names_the_reason() {
     let mut sim = release(json!({"stepWeight": 50}));
     sim.dead = true;
     sim.run_until(CanaryPhase::Failed);
@@ -119,13 +117,12 @@ fn a_version_whose_pods_never_get_ready_ends_with_one_alert_that_says_why() {
     );
 }
 
-/// T6
 #[test]
-fn that_a_canary_is_suspended_is_told_once() {
+fn a_suspended_canary_is_reported_once() {
     let mut sim = at_the_first_step(json!({"stepWeight": 20}));
     sim.snapshot.canary.spec.suspend = true;
     let (writes, now) = (sim.writes, sim.snapshot.now);
-    // Nothing is tick while it is suspended.
+    // There are no ticks while it is suspended.
     while sim.snapshot.now.as_second() < now.as_second() + 9 {
         sim.reconcile();
     }
@@ -135,7 +132,6 @@ fn that_a_canary_is_suspended_is_told_once() {
     sim.run_until(CanaryPhase::Succeeded);
 }
 
-/// T9
 #[test]
 fn a_metric_that_fails_does_not_hide_the_next() {
     let metrics = json!([{"name": "request-success-rate", "thresholdRange": {"min": 99}},
@@ -151,9 +147,8 @@ fn a_metric_that_fails_does_not_hide_the_next() {
     }
 }
 
-/// T10, Q17
 #[test]
-fn going_back_to_what_is_promoted_ends_the_run_and_starts_no_other() {
+fn a_return_to_the_promoted_version_ends_the_run_and_starts_no_other() {
     let mut sim = at_the_first_step(json!({"stepWeight": 20}));
     sim.image("podinfo:1");
     sim.run_until(CanaryPhase::Succeeded);
@@ -167,18 +162,17 @@ fn going_back_to_what_is_promoted_ends_the_run_and_starts_no_other() {
     assert_eq!(status.last_applied_spec, status.last_promoted_spec);
 }
 
-/// T13, Q37
 #[test]
-fn the_younger_of_two_canaries_of_one_target_says_so_and_does_nothing() {
+fn the_younger_of_two_canaries_of_one_target_reports_the_conflict_and_does_nothing() {
     let mut sim = release(json!({"stepWeight": 20}));
     sim.snapshot.conflicting_canary = Some("older.test".to_owned());
     sim.run(50);
     assert_eq!(sim.writes, 1, "the condition");
-    let said = "canary podinfo.test is not run: older.test has the same target podinfo.test";
+    let event = "canary podinfo.test is not run: older.test has the same target podinfo.test";
     assert_eq!(
         sim.notified
             .iter()
-            .filter(|line| line.contains(said))
+            .filter(|line| line.contains(event))
             .count(),
         1
     );
@@ -195,9 +189,8 @@ fn the_younger_of_two_canaries_of_one_target_says_so_and_does_nothing() {
     sim.run_until(CanaryPhase::Succeeded);
 }
 
-/// Q8
 #[test]
-fn steps_that_lead_nowhere_are_refused_and_not_run_for_ever() {
+fn step_weights_that_never_reach_an_end_are_refused() {
     for analysis in [json!({"stepWeight": 0}), json!({"stepWeights": [50, 20]})] {
         let mut sim = release(analysis);
         sim.run(50);
@@ -213,9 +206,8 @@ fn steps_that_lead_nowhere_are_refused_and_not_run_for_ever() {
     }
 }
 
-/// Q10
 #[test]
-fn an_ab_test_with_fewer_iterations_than_it_had_is_not_stuck() {
+fn an_ab_test_whose_iterations_are_reduced_is_not_stuck() {
     let test = |iterations: i64| json!({"iterations": iterations, "threshold": 5, "match": [{"headers": {"x-user": {"exact": "insider"}}}]});
     let mut sim = release(test(5));
     while sim.snapshot.canary.status.as_ref().unwrap().iterations < 3 {
@@ -226,9 +218,8 @@ fn an_ab_test_with_fewer_iterations_than_it_had_is_not_stuck() {
     assert_eq!(sim.count("canary iteration 4/"), 0);
 }
 
-/// Q10
 #[test]
-fn blue_green_with_fewer_iterations_than_it_had_meets_the_traffic_all_the_same() {
+fn blue_green_whose_iterations_are_reduced_still_gets_all_traffic_before_its_promotion() {
     let mut sim = release(json!({"iterations": 5}));
     while sim.snapshot.canary.status.as_ref().unwrap().iterations < 4 {
         sim.reconcile();

@@ -21,6 +21,8 @@
 //! | what does `flagger check` announce? | `preview.rs` |
 
 #![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
     clippy::pedantic,
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! What would come first for a canary, as `flagger check` says it.
+//! What does `flagger check` announce as the first action for a canary?
 
 use flagger_rs::{api::canary::CanaryPhase, rollout, snapshot::Kind};
 use serde_json::json;
@@ -9,8 +9,8 @@ fn first(sim: &Simulation) -> String {
     rollout::preview(&sim.snapshot).to_string()
 }
 
-/// A canary at rest, as Flagger names its revision.
-fn flaggers() -> Simulation {
+/// An idle canary whose status has revisions as Flagger names them.
+fn idle_under_flagger() -> Simulation {
     let mut sim = release(json!({"stepWeight": 20, "webhooks": []}));
     sim.run_until(CanaryPhase::Succeeded);
     let status = sim.snapshot.canary.status.as_mut().unwrap();
@@ -20,15 +20,18 @@ fn flaggers() -> Simulation {
 }
 
 #[test]
-fn what_is_settled_rests_and_what_flagger_settled_gets_our_name() {
+fn nothing_is_done_for_an_idle_canary_except_that_flaggers_revision_is_renamed() {
     let mut sim = release(json!({"stepWeight": 20}));
     sim.run_until(CanaryPhase::Succeeded);
     assert_eq!(first(&sim), "nothing");
-    assert_eq!(first(&flaggers()), "adopts the status (one write)");
+    assert_eq!(
+        first(&idle_under_flagger()),
+        "adopts the status (one write)"
+    );
 }
 
 #[test]
-fn a_new_version_starts_a_run_though_it_has_not_rested_yet() {
+fn a_version_that_has_just_changed_starts_a_run() {
     let mut sim = release(json!({"stepWeight": 20, "webhooks": []}));
     let now = sim.snapshot.now;
     sim.snapshot.changed = Some(flagger_rs::snapshot::Changed {
@@ -45,9 +48,9 @@ fn a_new_version_starts_a_run_though_it_has_not_rested_yet() {
     assert_eq!(first(&sim), "starts a run: asks 1 webhook before");
 }
 
-/// Whether its next step is tick or not, and whether the revision has our name or Flagger's.
+/// The announcement does not depend on the tick, nor on whether the revision has our name or Flagger's.
 #[test]
-fn a_run_goes_on_from_where_it_is() {
+fn a_run_under_way_continues_from_its_weight() {
     let mut sim = release(json!({"stepWeight": 20}));
     while sim.routed.last() != Some(&20) {
         sim.reconcile();
@@ -61,7 +64,7 @@ fn a_run_goes_on_from_where_it_is() {
     let status = sim.snapshot.canary.status.as_mut().unwrap();
     status.last_applied_spec = Some("6d8f5c7b9".to_owned());
     assert_eq!(first(&sim), goes_on);
-    // A version without pods gets no traffic: that comes before everything else.
+    // A version without ready pods loses its traffic before anything else happens.
     let target = sim.snapshot.reference(Kind::Deployment, "podinfo");
     let pods = &mut sim.snapshot.objects.get_mut(&target).unwrap()["status"];
     for count in ["readyReplicas", "availableReplicas"] {
@@ -74,16 +77,16 @@ fn a_run_goes_on_from_where_it_is() {
 }
 
 #[test]
-fn what_was_deleted_between_runs_is_repaired() {
-    let mut sim = flaggers();
+fn an_object_that_was_deleted_between_runs_is_repaired() {
+    let mut sim = idle_under_flagger();
     let route = sim.snapshot.reference(Kind::VirtualService, "podinfo");
     sim.snapshot.objects.remove(&route);
     assert_eq!(first(&sim), "repairs: VirtualService podinfo");
 }
 
 #[test]
-fn what_is_suspended_stays_as_it_is() {
-    let mut sim = flaggers();
+fn a_suspended_canary_stays_as_it_is() {
+    let mut sim = idle_under_flagger();
     sim.snapshot.canary.spec.suspend = true;
     assert_eq!(
         first(&sim),
@@ -92,8 +95,8 @@ fn what_is_suspended_stays_as_it_is() {
 }
 
 #[test]
-fn what_cannot_be_run_is_refused_before_and_after_that_was_said() {
-    let mut sim = flaggers();
+fn a_canary_that_cannot_run_is_refused_before_and_after_its_event() {
+    let mut sim = idle_under_flagger();
     sim.snapshot.canary.spec.provider = Some("kuma".to_owned());
     let refused = first(&sim);
     assert!(
@@ -103,7 +106,7 @@ fn what_cannot_be_run_is_refused_before_and_after_that_was_said() {
     );
     sim.reconcile();
     assert_eq!(first(&sim), refused);
-    let mut sim = flaggers();
+    let mut sim = idle_under_flagger();
     sim.snapshot.conflicting_canary = Some("older.test".to_owned());
     assert_eq!(
         first(&sim),
@@ -112,8 +115,8 @@ fn what_cannot_be_run_is_refused_before_and_after_that_was_said() {
 }
 
 #[test]
-fn what_is_missing_is_waited_for() {
-    let mut sim = flaggers();
+fn a_missing_target_is_waited_for() {
+    let mut sim = idle_under_flagger();
     let target = sim.snapshot.reference(Kind::Deployment, "podinfo");
     sim.snapshot.objects.remove(&target);
     let waits = first(&sim);
@@ -125,7 +128,7 @@ fn what_is_missing_is_waited_for() {
 
 #[test]
 fn a_new_canary_is_initialized() {
-    let mut sim = flaggers();
+    let mut sim = idle_under_flagger();
     sim.snapshot.canary.status = None;
     assert_eq!(first(&sim), "goes on: new, enters Initializing");
 }

@@ -1,4 +1,4 @@
-//! What holds of every release, whatever is released, wherever traffic is divided, and however it is judged.
+//! What holds for every release, with any target, router, strategy and webhooks?
 
 use flagger_rs::{
     api::canary::{CanaryPhase, CanaryStatus},
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::simulation::{Simulation, release_of};
 
-/// More looks than any release of these needs.
+/// No release of these tests needs more reconciles than this.
 const BOUND: usize = 2000;
 
 fn targets() -> impl Strategy<Value = Value> {
@@ -96,13 +96,13 @@ fn reaches_with(
     (0..BOUND).any(|_| {
         sim.reconcile();
         let status = sim.snapshot.canary.status.as_ref();
-        let is_told =
+        let is_idle =
             |status: &CanaryStatus| status.conditions.as_ref().is_some_and(|all| all.len() == 1);
-        status.is_some_and(|status| status.phase == end && is_told(status)) && holds(sim)
+        status.is_some_and(|status| status.phase == end && is_idle(status)) && holds(sim)
     })
 }
 
-fn rests(sim: &mut Simulation) -> bool {
+fn is_idle_from_now_on(sim: &mut Simulation) -> bool {
     let writes = sim.writes;
     sim.run(100);
     sim.writes == writes
@@ -111,64 +111,64 @@ fn rests(sim: &mut Simulation) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
-    /// The sim asserts besides, of each plan: it is safe, and so is what is left when it is cut off anywhere; of each asking: it ends.
+    /// Besides, the simulation audits each plan and every prefix of it, and fails if the operator repeats a question.
     #[test]
-    fn a_good_version_is_promoted_step_by_step_and_then_nothing_moves(spec in specs()) {
+    fn a_good_version_is_promoted_step_by_step_and_then_the_canary_is_idle(spec in specs()) {
         let mut sim = release_of(spec);
         prop_assert!(reaches(&mut sim, CanaryPhase::Succeeded), "{}", sim.transcript());
         prop_assert!(sim.analysed.is_sorted(), "{:?}\n{}", sim.analysed, sim.transcript());
         let weights = rollout::weights(&sim.snapshot).unwrap();
         prop_assert_eq!((weights.primary, weights.canary, weights.mirrored), (100, 0, false));
         prop_assert!(sim.outcome().contains("podinfo:2") || sim.snapshot.primary().unwrap()["spec"]["selector"]["app"] == "podinfo:2");
-        prop_assert!(rests(&mut sim), "{}", sim.transcript());
+        prop_assert!(is_idle_from_now_on(&mut sim), "{}", sim.transcript());
     }
 
     #[test]
-    fn a_bad_version_is_rolled_back_and_then_nothing_moves(spec in specs()) {
+    fn a_bad_version_is_rolled_back_and_then_the_canary_is_idle(spec in specs()) {
         prop_assume!(spec["skipAnalysis"] == false);
         let mut sim = release_of(spec);
         sim.metric = "1".to_owned();
         prop_assert!(reaches(&mut sim, CanaryPhase::Failed), "{}", sim.transcript());
         let weights = rollout::weights(&sim.snapshot).unwrap();
         prop_assert_eq!((weights.primary, weights.canary, weights.mirrored), (100, 0, false));
-        prop_assert!(rests(&mut sim), "{}", sim.transcript());
+        prop_assert!(is_idle_from_now_on(&mut sim), "{}", sim.transcript());
     }
 
-    /// Whatever a crash cuts off is completed, with the same end.
+    /// The operator completes its work after a crash, with the same outcome.
     #[test]
-    fn a_crash_changes_no_end(spec in specs(), crash in 1_usize..40) {
-        let mut whole = release_of(spec.clone());
-        prop_assert!(reaches(&mut whole, CanaryPhase::Succeeded));
+    fn a_crash_does_not_change_the_outcome(spec in specs(), crash in 1_usize..40) {
+        let mut undisturbed = release_of(spec.clone());
+        prop_assert!(reaches(&mut undisturbed, CanaryPhase::Succeeded));
         let mut sim = release_of(spec);
         sim.crash_after = Some(crash);
         prop_assert!(reaches(&mut sim, CanaryPhase::Succeeded), "{}", sim.transcript());
-        prop_assert_eq!(sim.outcome(), whole.outcome(), "{}", sim.transcript());
+        prop_assert_eq!(sim.outcome(), undisturbed.outcome(), "{}", sim.transcript());
     }
 
-    /// In the middle of any release the spec becomes any other: there is a decision, and it is a safe one.
+    /// In the middle of any release the spec changes to any other spec.
     #[test]
-    fn an_edit_in_any_moment_leads_to_a_safe_end(spec in specs(), other in specs(), moment in 1_usize..80, metric in prop::sample::select(vec!["1", "100"])) {
+    fn an_edit_at_any_moment_leads_to_a_safe_end(spec in specs(), other in specs(), moment in 1_usize..80, metric in prop::sample::select(vec!["1", "100"])) {
         let mut sim = release_of(spec.clone());
         sim.run(moment);
         for (key, value) in other.as_object().unwrap() {
-            // The target and where it is routed are what a Canary is about: another one is another Canary.
+            // A Canary with another target or router would be another Canary.
             if key != "targetRef" && key != "provider" {
                 sim.edit(key, value);
             }
         }
         sim.metric = metric.to_owned();
         for _ in 0..BOUND / 2 { sim.reconcile(); }
-        let Decision::Wait(_, said) = rollout::decide(&sim.snapshot, &rollout::Evidence::new()) else {
+        let Decision::Wait(_, notifications) = rollout::decide(&sim.snapshot, &rollout::Evidence::new()) else {
             return Err(TestCaseError::fail(sim.transcript()));
         };
         let phase = sim.snapshot.phase();
-        // What the router cannot express is not done, and is said.
-        let is_refused = format!("{said:?}").contains("use another provider");
+        // The operator refuses a match that the router cannot express, and reports it.
+        let is_refused = format!("{notifications:?}").contains("use another provider");
         let is_at_an_end = matches!(phase, CanaryPhase::Succeeded | CanaryPhase::Failed | CanaryPhase::Initialized);
         prop_assert!(is_at_an_end || is_refused, "{phase}\n{}", sim.transcript());
     }
 
-    /// Versions come, fail and go back at any moment; one cannot even start as the primary. The last is what is released in the end.
+    /// Versions arrive, fail and are reverted at any moment, and one of them cannot run as the primary.
     #[test]
     fn the_last_of_many_versions_is_released_in_the_end(
         spec in specs(),
@@ -187,17 +187,17 @@ proptest! {
         sim.run(30);
         "100".clone_into(&mut sim.metric);
         sim.image("podinfo:4");
-        // What was under way may succeed first.
+        // An earlier version may succeed first.
         let is_last = |sim: &Simulation| sim.outcome().contains("podinfo:4") || sim.snapshot.primary().unwrap()["spec"]["selector"]["app"] == "podinfo:4";
         prop_assert!(reaches_with(&mut sim, CanaryPhase::Succeeded, is_last), "{}", sim.transcript());
         let weights = rollout::weights(&sim.snapshot).unwrap();
         prop_assert_eq!((weights.primary, weights.canary, weights.mirrored), (100, 0, false));
-        prop_assert!(rests(&mut sim), "{}", sim.transcript());
+        prop_assert!(is_idle_from_now_on(&mut sim), "{}", sim.transcript());
     }
 
-    /// Deleted at any moment, whatever a crash cuts off: the target has its pods, and nothing holds the Canary.
+    /// After a deletion at any moment, even with a crash, the target has its pods and the Canary no finalizer.
     #[test]
-    fn a_deletion_at_any_moment_gives_the_target_back(
+    fn a_deletion_at_any_moment_restores_the_target(
         spec in specs(),
         moment in 1_usize..80,
         metric in prop::sample::select(vec!["1", "100"]),
@@ -219,17 +219,17 @@ proptest! {
         prop_assert_eq!(target.pointer("/spec/template/spec/nodeSelector"), None);
     }
 
-    /// Suspended at any moment, and resumed: nothing moves meanwhile but what was on its way back, and the release ends as it would have.
+    /// A release that is suspended at any moment, and resumed, has the same outcome.
     #[test]
-    fn a_pause_at_any_moment_changes_no_end(
+    fn a_suspension_at_any_moment_does_not_change_the_outcome(
         spec in specs(),
         moment in 1_usize..80,
         metric in prop::sample::select(vec!["1", "100"]),
     ) {
-        let mut whole = release_of(spec.clone());
-        metric.clone_into(&mut whole.metric);
+        let mut undisturbed = release_of(spec.clone());
+        metric.clone_into(&mut undisturbed.metric);
         let end = if metric == "1" && spec["skipAnalysis"] == false { CanaryPhase::Failed } else { CanaryPhase::Succeeded };
-        prop_assert!(reaches(&mut whole, end), "{}", whole.transcript());
+        prop_assert!(reaches(&mut undisturbed, end), "{}", undisturbed.transcript());
         let mut sim = release_of(spec);
         metric.clone_into(&mut sim.metric);
         sim.run(moment);
@@ -237,6 +237,6 @@ proptest! {
         sim.run(100);
         sim.snapshot.canary.spec.suspend = false;
         prop_assert!(reaches(&mut sim, end), "{}", sim.transcript());
-        prop_assert_eq!(sim.outcome(), whole.outcome(), "{}", sim.transcript());
+        prop_assert_eq!(sim.outcome(), undisturbed.outcome(), "{}", sim.transcript());
     }
 }

@@ -14,15 +14,15 @@ fn a_canary_release() {
 
 /// Flagger takes 45 writes, and 254 reads.
 #[test]
-fn a_release_of_ten_steps_takes_as_many_writes_as_it_must() {
+fn a_release_of_ten_steps_takes_29_writes_and_15_events() {
     let mut sim = release(json!({"stepWeight": 10, "webhooks": []}));
     sim.run_until(CanaryPhase::Succeeded);
     let events = sim
         .notified
         .iter()
         .filter(|line| !line.starts_with("alert"));
-    // The run and its pods; ten steps of a route and a status; the promotion's intent and template; the way back of the traffic; the
-    // canary down, the end, and that it was told.
+    // Start: status and pods; ten steps: route and status each; promotion: condition and template; traffic back: route and status;
+    // end: pods of the canary, status, and the condition after the notifications were sent.
     let writes = 2 + 10 * 2 + 2 + 2 + 3;
     assert_eq!((sim.writes, events.count()), (writes, 15));
 }
@@ -66,10 +66,10 @@ fn an_ab_test() {
 }
 
 #[test]
-fn flaggers_own_hash_of_the_same_version_is_no_new_version() {
+fn a_status_with_flaggers_hash_of_the_same_version_starts_no_run() {
     let mut sim = release(json!({"stepWeight": 20}));
     sim.run_until(CanaryPhase::Succeeded);
-    let told = sim.notified.len();
+    let before = sim.notified.len();
     let status = sim.snapshot.canary.status.as_mut().unwrap();
     status.last_applied_spec = Some("76c965d4bf".to_owned());
     status.last_promoted_spec = Some("76c965d4bf".to_owned());
@@ -78,9 +78,9 @@ fn flaggers_own_hash_of_the_same_version_is_no_new_version() {
     assert_eq!(status.phase, CanaryPhase::Succeeded);
     assert!(
         status.last_applied_spec.unwrap().starts_with("v1-"),
-        "it is known by our name now"
+        "our revision replaces Flagger's hash"
     );
-    assert_eq!(sim.notified.len(), told, "in silence");
+    assert_eq!(sim.notified.len(), before, "no notification is sent");
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn a_version_that_failed_is_run_again_when_it_comes_back() {
     assert_eq!(
         sim.snapshot.phase(),
         CanaryPhase::Failed,
-        "there is nothing new"
+        "the promoted version is no new version"
     );
     sim.image("podinfo:2");
     sim.run_until(CanaryPhase::Succeeded);
@@ -103,7 +103,7 @@ fn a_version_that_failed_is_run_again_when_it_comes_back() {
 
 /// Flagger would route everything to the broken primary and scale the healthy canary to zero.
 #[test]
-fn after_a_failed_promotion_traffic_stays_on_the_healthy_side_and_a_fix_rolls_out() {
+fn after_a_failed_promotion_traffic_stays_on_the_canary_and_a_fix_rolls_out() {
     let mut sim = release(json!({"stepWeight": 50}));
     sim.broken = Some("podinfo:2");
     sim.run_until(CanaryPhase::Failed);
@@ -115,9 +115,9 @@ fn after_a_failed_promotion_traffic_stays_on_the_healthy_side_and_a_fix_rolls_ou
     transcript("failed-promotion", &sim);
 }
 
-/// Flagger scales down in the same breath as it routes: what is on its way meets pods that end.
+/// Flagger scales the canary to zero right after it routes traffic away: requests in flight reach pods that terminate.
 #[test]
-fn a_rollback_loses_no_request_that_is_on_its_way() {
+fn a_rollback_waits_for_requests_in_flight_before_it_scales_down() {
     let mut sim = release(json!({"stepWeight": 20, "threshold": 2}));
     sim.metric = "97.5".to_owned();
     sim.run_until(CanaryPhase::Failed);
@@ -127,7 +127,7 @@ fn a_rollback_loses_no_request_that_is_on_its_way() {
 }
 
 #[test]
-fn weights_that_somebody_edits_between_runs_are_put_back() {
+fn weights_that_somebody_edits_between_runs_are_restored() {
     let mut sim = release(json!({"stepWeight": 50}));
     sim.run_until(CanaryPhase::Succeeded);
     sim.route(30);
@@ -135,9 +135,9 @@ fn weights_that_somebody_edits_between_runs_are_put_back() {
     assert_eq!(sim.canary_weight(), 0);
 }
 
-/// The analysis said no; that the primary is not ready in that moment does not make it yes.
+/// The canary has failed its analysis. Even if the primary is not ready, the canary must not get its traffic.
 #[test]
-fn a_rollback_waits_for_a_primary_that_blinks_and_does_not_move_traffic_to_the_bad_version() {
+fn a_rollback_waits_until_the_primary_is_ready_and_sends_no_more_traffic_to_the_bad_version() {
     let mut sim = release(json!({"stepWeight": 20, "threshold": 1}));
     sim.metric = "97.5".to_owned();
     while sim.canary_weight() == 0 {
@@ -151,7 +151,7 @@ fn a_rollback_waits_for_a_primary_that_blinks_and_does_not_move_traffic_to_the_b
     assert_eq!(sim.canary_weight(), 0);
 }
 
-/// The commonest fix is to go back.
+/// The most common fix is the version before.
 #[test]
 fn after_a_failed_promotion_the_version_before_can_be_released() {
     let mut sim = release(json!({"stepWeight": 50}));

@@ -1,4 +1,4 @@
-//! Releases on other routes than a plain VirtualService.
+//! What differs between routers?
 
 use flagger_rs::{
     api::canary::CanaryPhase,
@@ -40,22 +40,24 @@ fn contour_shares_traffic_after_it_copied_requests() {
 }
 
 #[test]
-fn no_run_starts_on_a_proxy_that_nobody_includes() {
+fn no_run_starts_on_an_httpproxy_that_no_other_includes() {
     let mut sim = on("contour", json!({"stepWeight": 50}));
     let proxy = sim.snapshot.reference(Kind::HttpProxy, "podinfo");
     let live = sim.snapshot.objects.get_mut(&proxy).unwrap();
     live["status"] = json!({"currentStatus": "orphaned", "description": "nobody includes it"});
     sim.run(30);
     assert_eq!(sim.snapshot.phase(), CanaryPhase::Initialized);
-    let says = |text: &str| sim.notified.iter().any(|line| line.contains(text));
-    assert!(says("include it from an HTTPProxy that has a virtualhost"));
+    let is_sent = |text: &str| sim.notified.iter().any(|line| line.contains(text));
+    assert!(is_sent(
+        "include it from an HTTPProxy that has a virtualhost"
+    ));
     sim.snapshot.objects.get_mut(&proxy).unwrap()["status"] = json!({"currentStatus": "valid"});
     sim.run_until(CanaryPhase::Succeeded);
 }
 
-/// Envoy would lead clients to a target that has gone to rest.
+/// Until Contour has seen the route, Envoy still sends clients to the target, which must keep its pods.
 #[test]
-fn traffic_is_not_taken_for_moved_before_contour_has_seen_it() {
+fn the_target_keeps_its_pods_until_contour_has_seen_the_new_route() {
     let mut sim = on("contour", json!({"stepWeight": 50}));
     sim.image("podinfo:1");
     let status = sim.snapshot.canary.status.as_mut().unwrap();
@@ -87,9 +89,9 @@ fn traffic_is_not_taken_for_moved_before_contour_has_seen_it() {
     assert_eq!(routes.as_array().map(Vec::len), Some(1), "{routes}");
 }
 
-/// What somebody puts back is announced and written again at each tick, and at each tick only.
+/// The operator announces and writes its routes again once per tick.
 #[test]
-fn a_proxy_that_somebody_puts_back_all_the_time_is_taken_over_once_an_interval() {
+fn an_httpproxy_that_somebody_reverts_all_the_time_is_written_once_an_interval() {
     let mut sim = on("contour", json!({"stepWeight": 50}));
     sim.image("podinfo:1");
     sim.snapshot.canary.status.as_mut().unwrap().phase = CanaryPhase::Initializing;
@@ -130,7 +132,7 @@ fn until(sim: &mut Simulation, holds: impl Fn(&mut Simulation) -> bool) {
     panic!("it never came:\n{}", sim.transcript());
 }
 
-/// The proxy's generation goes up with each write, and Contour says later that it has seen it.
+/// Sets the generation that Contour reports as seen to the current one, or to the one before.
 fn contour_is_late(sim: &mut Simulation, is_late: bool) {
     let proxy = sim.snapshot.reference(Kind::HttpProxy, "podinfo");
     let live = sim.snapshot.objects.get_mut(&proxy).unwrap();
@@ -140,7 +142,7 @@ fn contour_is_late(sim: &mut Simulation, is_late: bool) {
 }
 
 #[test]
-fn the_canary_goes_only_when_contour_has_seen_that_traffic_left_it() {
+fn the_canary_keeps_its_pods_until_contour_has_seen_that_traffic_left_it() {
     for metric in ["100", "97.5"] {
         let mut sim = on("contour", json!({"stepWeight": 50, "threshold": 1}));
         sim.run_until_phase(CanaryPhase::Progressing);
@@ -161,7 +163,7 @@ fn the_canary_goes_only_when_contour_has_seen_that_traffic_left_it() {
 }
 
 #[test]
-fn a_switch_to_no_analysis_waits_for_contour_too() {
+fn a_release_that_skips_its_analysis_midway_waits_for_contour_too() {
     let mut sim = on("contour", json!({"stepWeight": 50}));
     until(&mut sim, |sim| {
         rollout::weights(&sim.snapshot) == Some(Weights::canary(50))
@@ -176,7 +178,7 @@ fn a_switch_to_no_analysis_waits_for_contour_too() {
 }
 
 #[test]
-fn a_canary_is_deleted_when_contour_has_seen_where_clients_go() {
+fn a_deletion_waits_until_contour_has_seen_the_announced_services() {
     let mut sim = on("contour", json!({"stepWeight": 50}));
     sim.snapshot.canary.spec.revert_on_deletion = true;
     sim.run_until(CanaryPhase::Succeeded);
@@ -197,7 +199,7 @@ fn a_canary_is_deleted_when_contour_has_seen_where_clients_go() {
     until(&mut sim, |sim| {
         routes(sim)[0]["services"][0]["name"] == "podinfo"
     });
-    // Envoy may hear of it later than of what is gone.
+    // Contour may tell Envoy of the deleted Service before it tells of the new route.
     let since = sim.snapshot.now;
     until(&mut sim, |sim| routes(sim).as_array().unwrap().len() == 1);
     assert!(sim.snapshot.now.duration_since(since).as_secs() >= 5);
@@ -205,10 +207,10 @@ fn a_canary_is_deleted_when_contour_has_seen_where_clients_go() {
 }
 
 #[test]
-fn what_was_just_repaired_is_not_complained_of() {
+fn a_route_that_was_just_repaired_is_not_reported_as_not_taken_up() {
     let mut sim = on("contour", json!({"stepWeight": 50}));
     sim.run_until_phase(CanaryPhase::Progressing);
-    let said = |sim: &Simulation| {
+    let is_reported = |sim: &Simulation| {
         sim.notified
             .iter()
             .any(|line| line.contains("not taken up"))
@@ -220,9 +222,9 @@ fn what_was_just_repaired_is_not_complained_of() {
         live["metadata"]["labels"] = json!({"a": "b"});
         sim.snapshot.tick.is_some() && !sim.snapshot.recently_written.is_empty()
     });
-    assert!(!said(&sim), "{:?}", sim.notified);
+    assert!(!is_reported(&sim), "{:?}", sim.notified);
     sim.run(100);
-    assert!(said(&sim));
+    assert!(is_reported(&sim));
     assert_eq!(sim.snapshot.phase(), CanaryPhase::Progressing);
     contour_is_late(&mut sim, false);
     sim.run_until(CanaryPhase::Succeeded);
@@ -244,7 +246,7 @@ fn nginx_shares_traffic() {
 }
 
 #[test]
-fn nginx_gives_the_version_to_those_who_ask_for_it() {
+fn nginx_routes_matching_requests_to_the_canary() {
     let test = json!([{"headers": {"x-canary": {"exact": "insider"}}}]);
     let mut sim = on_nginx(json!({"iterations": 2, "match": test}));
     sim.run_until(CanaryPhase::Succeeded);
@@ -252,24 +254,24 @@ fn nginx_gives_the_version_to_those_who_ask_for_it() {
 }
 
 #[test]
-fn linkerd_takes_a_bad_version_back() {
+fn linkerd_rolls_a_bad_version_back() {
     let mut sim = on("linkerd", json!({"stepWeight": 20, "threshold": 2}));
     sim.metric = "42".to_owned();
     sim.run_until(CanaryPhase::Failed);
     transcript("linkerd-rollback", &sim);
 }
 
-/// Flagger asks for copies for ever, and never goes on.
+/// Flagger repeats the mirror step for ever.
 #[test]
-fn where_nobody_copies_requests_a_mirror_is_passed_over() {
+fn a_mirror_is_skipped_if_the_router_cannot_copy_requests() {
     let mut sim = on("linkerd", json!({"stepWeight": 50, "mirror": true}));
     sim.run_until(CanaryPhase::Succeeded);
     assert_eq!(sim.analysed, [50, 100]);
 }
 
-/// Whatever leads to the primary or to the canary's Service would lead to nobody.
+/// The Services of the primary and of the canary are deleted with the Canary: no route may name them.
 #[test]
-fn a_canary_deleted_in_the_middle_leads_clients_to_the_target() {
+fn a_canary_that_is_deleted_midway_leaves_routes_to_the_target_only() {
     for provider in ["contour", "nginx", "linkerd"] {
         let mut sim = on(provider, json!({"stepWeight": 50}));
         if provider == "nginx" {
@@ -318,7 +320,7 @@ fn a_crash_at_any_write_of_a_release_loses_nothing_on_any_route() {
 }
 
 #[test]
-fn no_run_starts_on_a_route_that_its_gateway_did_not_take_up() {
+fn no_run_starts_on_a_route_that_its_gateway_did_not_accept() {
     let mut sim = on("gatewayapi:v1", json!({"stepWeight": 50}));
     let route = sim.snapshot.reference(Kind::HttpRoute, "podinfo");
     let live = sim.snapshot.objects.get_mut(&route).unwrap();
@@ -326,8 +328,8 @@ fn no_run_starts_on_a_route_that_its_gateway_did_not_take_up() {
     live["status"] = json!({"parents": [{"parentRef": parent, "conditions": [{"type": "Accepted", "status": "False"}]}]});
     sim.run(30);
     assert_eq!(sim.snapshot.phase(), CanaryPhase::Initialized);
-    let says = |text: &str| sim.notified.iter().any(|line| line.contains(text));
-    assert!(says("parent gateway is not ready (status: False"));
+    let is_sent = |text: &str| sim.notified.iter().any(|line| line.contains(text));
+    assert!(is_sent("parent gateway is not ready (status: False"));
     let live = sim.snapshot.objects.get_mut(&route).unwrap();
     live["status"]["parents"][0]["conditions"][0] =
         json!({"type": "Accepted", "status": "True", "observedGeneration": 99});
@@ -335,7 +337,7 @@ fn no_run_starts_on_a_route_that_its_gateway_did_not_take_up() {
 }
 
 #[test]
-fn without_a_mesh_the_version_is_judged_behind_its_own_service() {
+fn without_a_mesh_the_version_is_analysed_behind_its_own_service() {
     let mut sim = on("kubernetes", json!({"iterations": 2}));
     sim.run_until(CanaryPhase::Succeeded);
     transcript("kubernetes", &sim);
@@ -350,7 +352,7 @@ fn without_a_mesh_a_bad_version_is_rolled_back() {
 }
 
 #[test]
-fn without_a_mesh_what_cannot_be_done_is_said() {
+fn without_a_mesh_unsupported_strategies_are_reported() {
     let mut sim = on("kubernetes", json!({"stepWeight": 20, "match": [{}]}));
     sim.run_until(CanaryPhase::Succeeded);
     for text in [
@@ -375,7 +377,7 @@ fn sticky(provider: &str) -> Simulation {
 }
 
 #[test]
-fn clients_stay_on_the_side_that_answered_them() {
+fn clients_stay_on_the_version_that_answered_them() {
     let mut sim = sticky("istio");
     sim.run_until(CanaryPhase::Succeeded);
     transcript("session-affinity", &sim);
@@ -394,20 +396,20 @@ fn clients_stay_on_the_side_that_answered_them() {
     );
 }
 
-/// In Flagger a conflict of the status loses the cookie that clients have already.
+/// Flagger loses the cookie that clients already have if its write of the status conflicts.
 #[test]
-fn a_crash_at_any_write_of_a_release_changes_nobodys_side() {
+fn a_crash_at_any_write_of_a_release_moves_no_client_to_the_other_version() {
     for provider in ["istio", "gatewayapi:v1", "gatewayapi:v1beta1"] {
-        let mut whole = sticky(provider);
-        whole.run_until(CanaryPhase::Succeeded);
-        for crash in 1..=whole.writes {
+        let mut undisturbed = sticky(provider);
+        undisturbed.run_until(CanaryPhase::Succeeded);
+        for crash in 1..=undisturbed.writes {
             let mut sim = sticky(provider);
             sim.crash_after = Some(crash);
             sim.run_until(CanaryPhase::Succeeded);
-            assert_eq!(sim.outcome(), whole.outcome());
+            assert_eq!(sim.outcome(), undisturbed.outcome());
             assert_eq!(
                 sim.cookies.len(),
-                whole.cookies.len(),
+                undisturbed.cookies.len(),
                 "cookies after a crash at {crash}: {:?}",
                 sim.cookies
             );
@@ -416,7 +418,7 @@ fn a_crash_at_any_write_of_a_release_changes_nobodys_side() {
 }
 
 #[test]
-fn gateway_api_gives_the_version_to_those_who_ask_for_it() {
+fn gateway_api_routes_matching_requests_to_the_canary() {
     let test = json!([{"headers": {"x-canary": {"exact": "insider"}}}]);
     let mut sim = on("gatewayapi:v1", json!({"iterations": 2, "match": test}));
     sim.run_until(CanaryPhase::Succeeded);
@@ -424,7 +426,7 @@ fn gateway_api_gives_the_version_to_those_who_ask_for_it() {
 }
 
 #[test]
-fn gateway_api_keeps_clients_on_their_side() {
+fn gateway_api_keeps_clients_on_their_version() {
     let mut sim = sticky("gatewayapi:v1");
     sim.run_until(CanaryPhase::Succeeded);
     transcript("gateway-api-session", &sim);

@@ -1,4 +1,4 @@
-//! Releases of targets that KEDA scales.
+//! How does a release work with a target that KEDA scales?
 
 use flagger_rs::{api::canary::CanaryPhase, rollout, snapshot::Kind};
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ fn paused(sim: &Simulation, name: &str) -> Option<Value> {
 }
 
 #[test]
-fn a_scaled_object_is_paused_before_its_target_goes_and_resumed_before_it_comes() {
+fn a_scaled_object_is_paused_before_its_target_scales_to_zero_and_resumed_before_it_scales_up() {
     let mut sim = scaled(json!({"stepWeight": 50}), &json!({"minReplicaCount": 2}));
     assert_eq!(paused(&sim, "podinfo-so"), Some(json!("0")));
     assert_eq!(paused(&sim, "podinfo-so-primary"), None);
@@ -29,7 +29,10 @@ fn a_scaled_object_is_paused_before_its_target_goes_and_resumed_before_it_comes(
     assert_eq!(replicas(&sim, "podinfo"), 0);
     assert_eq!(replicas(&sim, "podinfo-primary"), 2);
     transcript("scaled-object", &sim);
-    assert!(!sim.transcript().contains("KEDA"), "nobody argues");
+    assert!(
+        !sim.transcript().contains("KEDA"),
+        "KEDA never scales against the operator"
+    );
 }
 
 #[test]
@@ -66,7 +69,7 @@ fn a_crash_at_any_write_of_a_release_of_a_scaled_object_loses_nothing() {
 }
 
 #[test]
-fn a_deletion_lets_the_scaled_object_work_again() {
+fn a_deletion_resumes_the_scaled_object() {
     let mut sim = scaled(json!({"stepWeight": 50}), &json!({"minReplicaCount": 2}));
     sim.snapshot.canary.spec.revert_on_deletion = true;
     sim.run_until(CanaryPhase::Succeeded);
@@ -77,9 +80,9 @@ fn a_deletion_lets_the_scaled_object_work_again() {
     assert_eq!(replicas(&sim, "podinfo"), 2);
 }
 
-/// KEDA's least is 0 unless told otherwise: where there is no load it takes away what a run scaled up.
+/// The default of `minReplicaCount` is 0: without load, KEDA scales down the pods of a run.
 #[test]
-fn a_scaled_object_that_may_scale_to_zero_is_not_fought() {
+fn a_target_that_keda_scales_to_zero_is_scaled_up_at_most_once_an_interval() {
     let mut sim = scaled(json!({"stepWeight": 50}), &json!({}));
     sim.run(120);
     let ups = sim.transcript().matches("podinfo: replicas 1").count();
@@ -89,12 +92,16 @@ fn a_scaled_object_that_may_scale_to_zero_is_not_fought() {
         "{}",
         sim.transcript()
     );
-    assert_eq!(sim.canary_weight(), 0, "no traffic where nothing answers");
+    assert_eq!(
+        sim.canary_weight(),
+        0,
+        "a target without pods gets no traffic"
+    );
 }
 
-/// … and what it gave back with the Canary is the user's: the finalizer does not wait for pods that nobody needs.
+/// After the deletion KEDA may scale the target to zero again: the finalizer does not wait for pods without load.
 #[test]
-fn a_deletion_ends_though_keda_takes_the_target_back_to_zero() {
+fn a_deletion_ends_even_if_keda_scales_the_target_to_zero_again() {
     let mut sim = scaled(json!({"stepWeight": 50}), &json!({}));
     sim.snapshot.canary.spec.revert_on_deletion = true;
     sim.snapshot.canary.spec.progress_deadline_seconds = Some(60);
@@ -107,43 +114,48 @@ fn a_deletion_ends_though_keda_takes_the_target_back_to_zero() {
 }
 
 #[test]
-fn no_plan_has_the_primarys_scaler_keep_it_at_zero() {
+fn the_audit_refuses_a_plan_that_pauses_the_primary_at_zero() {
     let sim = scaled(json!({"stepWeight": 50}), &json!({}));
-    let pin = |name: &str| {
+    let audit_of_pause = |name: &str| {
         let object = sim.snapshot.reference(Kind::ScaledObject, name);
-        let mut pinned = sim.snapshot.objects[&object].clone();
-        pinned["metadata"]["annotations"]["autoscaling.keda.sh/paused-replicas"] = json!("0");
+        let mut paused_object = sim.snapshot.objects[&object].clone();
+        paused_object["metadata"]["annotations"]["autoscaling.keda.sh/paused-replicas"] =
+            json!("0");
         let mut plan = rollout::Plan::default();
         plan.writes.push(flagger_rs::snapshot::Write {
             object,
-            action: flagger_rs::snapshot::Action::Replace(pinned),
+            action: flagger_rs::snapshot::Action::Replace(paused_object),
             failure: String::new(),
         });
         rollout::audit(&sim.snapshot, &plan)
     };
     assert!(
-        pin("podinfo-so-primary")
+        audit_of_pause("podinfo-so-primary")
             .unwrap_err()
             .to_string()
             .contains("scaled to zero")
     );
-    assert_eq!(pin("podinfo-so"), Ok(()), "it is so already");
+    assert_eq!(
+        audit_of_pause("podinfo-so"),
+        Ok(()),
+        "the target is paused already"
+    );
 }
 
-/// To pause it is to scale it down.
+/// A pause scales the target down.
 #[test]
-fn no_plan_pauses_the_scaled_object_of_a_target_with_traffic() {
+fn the_audit_refuses_a_plan_that_pauses_a_target_with_traffic() {
     let mut sim = scaled(json!({"stepWeight": 50}), &json!({"minReplicaCount": 2}));
     while sim.canary_weight() == 0 {
         sim.reconcile();
     }
     let object = sim.snapshot.reference(Kind::ScaledObject, "podinfo-so");
-    let mut pinned = sim.snapshot.objects[&object].clone();
-    pinned["metadata"]["annotations"]["autoscaling.keda.sh/paused-replicas"] = json!("0");
+    let mut paused_object = sim.snapshot.objects[&object].clone();
+    paused_object["metadata"]["annotations"]["autoscaling.keda.sh/paused-replicas"] = json!("0");
     let mut plan = rollout::Plan::default();
     plan.writes.push(flagger_rs::snapshot::Write {
         object,
-        action: flagger_rs::snapshot::Action::Replace(pinned),
+        action: flagger_rs::snapshot::Action::Replace(paused_object),
         failure: String::new(),
     });
     let refused = rollout::audit(&sim.snapshot, &plan).unwrap_err();

@@ -1,4 +1,4 @@
-//! Releases of what is no Deployment.
+//! What differs for a target that is no Deployment, or whose pods never get ready?
 
 use flagger_rs::{api::canary::CanaryPhase, snapshot::Kind};
 use serde_json::json;
@@ -38,7 +38,7 @@ fn a_service_is_released() {
         assert_eq!(
             service(&sim, name).get("clusterIP"),
             None,
-            "its own address"
+            "it has an address of its own"
         );
     }
     assert_eq!(sim.canary_weight(), 0);

@@ -1,4 +1,4 @@
-//! A canary that cannot answer gets no traffic.
+//! Does a canary without ready pods lose its traffic at once?
 
 use flagger_rs::{api::canary::CanaryPhase, snapshot::Kind};
 use serde_json::json;
@@ -16,9 +16,9 @@ fn at_weight(weight: u8) -> Simulation {
     sim
 }
 
-/// Flagger leaves a fifth of the clients with errors until the progress deadline, ten minutes by default.
+/// With Flagger, a fifth of the requests fails until the progress deadline, ten minutes by default.
 #[test]
-fn clients_do_not_meet_a_canary_whose_pods_are_gone() {
+fn a_canary_whose_pods_are_gone_gets_no_traffic() {
     let mut sim = at_weight(20);
     sim.dead = true;
     sim.reconcile();
@@ -41,7 +41,7 @@ fn a_version_that_keeps_losing_its_pods_is_rolled_back() {
 }
 
 #[test]
-fn clients_do_not_meet_a_canary_that_somebody_deleted() {
+fn a_canary_whose_target_was_deleted_gets_no_traffic() {
     let mut sim = at_weight(20);
     let target = sim.snapshot.reference(Kind::Deployment, "podinfo");
     let deleted = sim.snapshot.objects.remove(&target).unwrap();
@@ -52,7 +52,7 @@ fn clients_do_not_meet_a_canary_that_somebody_deleted() {
 }
 
 #[test]
-fn a_promotion_whose_canary_dies_goes_on() {
+fn a_promotion_continues_if_the_canary_loses_its_pods() {
     let mut sim = at_weight(40);
     sim.run_until_phase(CanaryPhase::Promoting);
     sim.dead = true;
@@ -64,7 +64,7 @@ fn a_promotion_whose_canary_dies_goes_on() {
 }
 
 #[test]
-fn a_new_version_whose_pods_take_the_place_of_the_old_ones_is_no_failed_check() {
+fn a_new_version_that_replaces_all_pods_is_no_failed_check() {
     let mut sim = at_weight(20);
     sim.image("podinfo:3");
     sim.dead = true;
@@ -79,9 +79,9 @@ fn a_new_version_whose_pods_take_the_place_of_the_old_ones_is_no_failed_check() 
     assert!(sim.outcome().contains("podinfo:3"), "{}", sim.outcome());
 }
 
-/// With the status, what the version had come to was lost: it would be promoted without having served since.
+/// The crash prevents the write of the status, which still has the old weight. The version must not be promoted on it.
 #[test]
-fn a_version_whose_withdrawal_was_cut_off_takes_its_steps_anew() {
+fn a_version_whose_withdrawal_was_interrupted_by_a_crash_repeats_its_steps() {
     let mut sim = at_weight(40);
     sim.dead = true;
     sim.crash_after = Some(sim.writes + 1);
@@ -96,7 +96,7 @@ fn a_version_whose_withdrawal_was_cut_off_takes_its_steps_anew() {
 }
 
 #[test]
-fn an_ab_test_whose_traffic_was_taken_back_has_all_its_iterations_anew() {
+fn an_ab_test_whose_traffic_was_withdrawn_repeats_all_its_iterations() {
     let test = json!([{"headers": {"x-canary": {"exact": "insider"}}}]);
     let mut sim = release(json!({"iterations": 2, "match": test}));
     while sim.canary_weight() == 0 {
@@ -108,8 +108,8 @@ fn an_ab_test_whose_traffic_was_taken_back_has_all_its_iterations_anew() {
     assert_eq!(sim.canary_weight(), 0);
     sim.dead = false;
     let iteration = |sim: &Simulation, what| {
-        let told = sim.notified.iter();
-        told.filter(|line| line.contains(what)).count()
+        let sent = sim.notified.iter();
+        sent.filter(|line| line.contains(what)).count()
     };
     let before = iteration(&sim, "canary iteration 1/2");
     sim.run_until(CanaryPhase::Succeeded);

@@ -1,5 +1,7 @@
 //! Files of the repository that several test targets read: where they are, and the Canaries among the examples.
 
+#![allow(dead_code, reason = "no test target uses all of it")]
+
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;

@@ -1,12 +1,20 @@
-//! The operator as its users meet it: the CRDs, the manifests, and releases on a real control plane; and the load tester.
+//! Do the operator and the load tester work as processes? Releases run on a real control plane (etcd, API server, controllers) without
+//! nodes; `tests/decisions` and `tests/repository` need none of it and are faster.
+//!
+//! | question | file |
+//! | --- | --- |
+//! | do releases work on a real API server? | `cluster/` |
+//! | does the load tester work? | `loadtester/` |
 
 #![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
     clippy::pedantic,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     missing_docs,
-    reason = "tests say what they mean by their names, and end where something is wrong"
+    reason = "the names of tests are their documentation, and a panic is how a test fails"
 )]
 
 mod cluster;

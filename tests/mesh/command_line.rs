@@ -1,4 +1,4 @@
-//! `testbed up` and what follows, as a stranger types it.
+//! The subcommands of `testbed` with a running cell.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use crate::rig::processes;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
-async fn a_cell_can_be_looked_into_and_nothing_is_left_of_it() {
+async fn a_cell_can_be_inspected_and_leaves_nothing_behind() {
     let program = programs::build(&["testbed"]).unwrap().join("testbed");
     let folder = Folder::new().unwrap();
     let run = |args: &[&str]| {
@@ -22,8 +22,8 @@ async fn a_cell_can_be_looked_into_and_nothing_is_left_of_it() {
         command.args(args).env("TMPDIR", folder.path());
         command.output().unwrap()
     };
-    let said = good(run(&["up"]));
-    assert!(said.contains("export KUBECONFIG="), "{said}");
+    let output = good(run(&["up"]));
+    assert!(output.contains("export KUBECONFIG="), "{output}");
     assert!(bad(run(&["up"])).contains("a cell is up already"));
 
     let status = good(run(&["status"]));
@@ -36,8 +36,8 @@ async fn a_cell_can_be_looked_into_and_nothing_is_left_of_it() {
     let code = run(&["exec", "node", "--", "sh", "-c", "exit 3"]).status;
     assert_eq!(code.code(), Some(3));
     assert!(good(run(&["logs", &pod])).contains("==> discovery"));
-    let alike = bad(run(&["logs", "istio-system/istiod"]));
-    assert!(alike.contains(&pod), "{alike}");
+    let similar = bad(run(&["logs", "istio-system/istiod"]));
+    assert!(similar.contains(&pod), "{similar}");
 
     good(run(&["down"]));
     gone(folder.path()).await;
@@ -51,12 +51,12 @@ async fn a_cell_can_be_looked_into_and_nothing_is_left_of_it() {
     gone(folder.path()).await;
 }
 
-/// Until nothing is in this folder, and no process has to do with it.
+/// Waits until this folder is empty, and no process names it.
 async fn gone(folder: &Path) {
-    until(PATIENCE, "all to be gone", async || {
+    until(PATIENCE, "the folder to be empty", async || {
         let files = fs::read_dir(folder).unwrap().count();
         let processes = processes(folder);
-        // One is the guard of the folder itself.
+        // One process is the guard of the folder itself.
         if files == 0 && processes.len() <= 1 {
             return Ok(());
         }
@@ -66,12 +66,14 @@ async fn gone(folder: &Path) {
     .unwrap();
 }
 
+/// The output of a command that must succeed.
 fn good(output: Output) -> String {
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{complaint}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// The error output of a command that must fail.
 fn bad(output: Output) -> String {
     assert!(!output.status.success());
     String::from_utf8(output.stderr).unwrap()

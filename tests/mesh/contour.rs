@@ -1,4 +1,4 @@
-//! The same on Contour: its own control plane moves the traffic, and the Prometheus of the operator's overlay measures its Envoy.
+//! Releases behind Contour: its control plane moves the traffic, and the Prometheus of the operator's overlay measures its Envoy.
 
 use serde_json::{Value, json};
 use testbed::{Cell, binaries, cell::images::Image};
@@ -18,10 +18,10 @@ async fn no_request_is_lost_on_contour() {
     rig.end();
 }
 
-/// Contour, the operator as its overlay has it, and the application; users call already.
+/// Starts a cell with Contour, the operator's overlay and the application. The client is running already.
 async fn start() -> Rig {
     let cell = cell().await;
-    // It serves nobody here.
+    // Nothing here uses Istio.
     let istio = [
         "-n",
         "istio-system",
@@ -34,7 +34,7 @@ async fn start() -> Rig {
     let envoy = cell.contour().await.unwrap();
     operator(&cell).await;
     application(&cell).await;
-    Rig::called(cell, Some(envoy)).await
+    Rig::with_client(cell, Some(envoy)).await
 }
 
 async fn operator(cell: &Cell) {
@@ -51,7 +51,7 @@ async fn operator(cell: &Cell) {
     }
 }
 
-/// It is ready as soon as it answers, behind an HTTPProxy.
+/// Installs the application behind an HTTPProxy, without a delay before it is ready.
 async fn application(cell: &Cell) {
     let kubectl = cell.kubectl();
     kubectl.apply(BEFORE).await.unwrap();
@@ -70,18 +70,18 @@ async fn application(cell: &Cell) {
     kubectl.run(&rollout).await.unwrap();
 }
 
-/// The example's Canary in quick steps, for the Service that is there.
+/// Applies the example's Canary with quick steps, for the existing Service.
 async fn canary(rig: &Rig, threshold: u8, steps: &[i64]) {
     let mut canary: Value =
         serde_saphyr::from_str(&read("examples/canaries/contour.yaml")).unwrap();
     let spec = &mut canary["spec"];
     spec["revertOnDeletion"] = json!(true);
     spec["autoscalerRef"] = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "name": "podinfo"});
-    // Envoy counts what is left after retries, so the application's own errors are not retried.
+    // Envoy counts errors after retries, so the application's own errors must not be retried.
     let retries = json!({"attempts": 3, "perTryTimeout": "15s", "retryOn": "gateway-error,connect-failure,refused-stream"});
     spec["service"] = json!({"port": 9898, "timeout": "60s", "retries": retries});
     let mut metrics = spec["analysis"]["metrics"].clone();
-    // How fast this machine is decides nothing here, nor what the version before did.
+    // Neither the speed of this machine nor the metrics of an earlier version may fail a check.
     metrics[1]["thresholdRange"]["max"] = json!(30_000);
     for metric in metrics.as_array_mut().unwrap() {
         metric["interval"] = json!("20s");
@@ -91,40 +91,47 @@ async fn canary(rig: &Rig, threshold: u8, steps: &[i64]) {
     rig.cell.kubectl().apply(&canary).await.unwrap();
 }
 
-/// The HTTPProxy that the root includes leads to the Service; the operator takes it over.
+/// Creates a Canary for a Service whose HTTPProxy is included by a root. The operator takes the HTTPProxy over.
 async fn adoption(rig: &Rig) {
-    let story = rig.story("Contour: adoption");
+    let observed = rig.observe("Contour: adoption");
     canary(rig, 5, &STEPS).await;
     rig.reach("Initialized").await;
-    rig.rest().await;
-    assert_eq!(rig.replicas("podinfo").await, 0, "the target is at rest");
-    let tally = story.no_request_lost().await;
+    rig.until_idle().await;
+    assert_eq!(
+        rig.replicas("podinfo").await,
+        0,
+        "the target is scaled to zero"
+    );
+    let tally = observed.no_request_lost().await;
     assert_eq!(tally.share(THREE_ONE_ZERO), 100.0);
 }
 
-/// It errs on three of ten requests, which Envoy counts: it is rolled back, and no other version fails one.
+/// Releases a version that fails three of ten requests. It is rolled back, and no other version fails a request.
 async fn bad_version(rig: &Rig) {
-    // It may take two steps until Prometheus has seen a counter of errors grow.
+    // Prometheus may need two steps to see the counter of errors grow.
     canary(rig, 2, &[30, 40, 50]).await;
-    let story = rig.story("Contour: rollback");
+    let observed = rig.observe("Contour: rollback");
     rig.image("3.1.2").await;
     rig.reach("Failed").await;
-    let tally = story.no_request_lost().await;
+    let tally = observed.no_request_lost().await;
     assert!(tally.failed["3.1.2"] > 0);
     assert_eq!(tally.failed.len(), 1, "{tally}");
-    story.told("advancement success rate").await;
-    let after = rig.story("Contour: after the rollback").short().await;
+    observed.event("advancement success rate").await;
+    let after = rig
+        .observe("Contour: after the rollback")
+        .one_second()
+        .await;
     assert_eq!(after.share(THREE_ONE_ZERO), 100.0, "{after}");
 }
 
-/// Each step's share is as intended.
+/// Releases a good version, and checks the share of each step.
 async fn release(rig: &Rig) {
     canary(rig, 5, &STEPS).await;
-    let story = rig.story("Contour: release");
+    let observed = rig.observe("Contour: release");
     rig.image("3.1.1").await;
     for weight in STEPS {
         rig.weight(weight).await;
-        let step = rig.story("Contour: step");
+        let step = rig.observe("Contour: step");
         rig.until("the next step", |canary| {
             let status = canary.status.as_ref().unwrap();
             status.canary_weight != weight || status.phase.as_str() == "Promoting"
@@ -135,16 +142,16 @@ async fn release(rig: &Rig) {
         assert!((share - weight as f64).abs() < 5.0, "{weight}%: {tally}");
     }
     rig.reach("Succeeded").await;
-    story.no_request_lost().await;
-    let after = rig.story("Contour: after the release").short().await;
+    observed.no_request_lost().await;
+    let after = rig.observe("Contour: after the release").one_second().await;
     assert_eq!(after.share("3.1.1"), 100.0, "{after}");
 }
 
-/// Right after the release, while the target's pods are still there: nothing but Contour is waited for.
+/// Deletes the Canary right after the release, while the target's pods still exist: the operator waits only for Contour.
 async fn deletion(rig: &Rig) {
-    let story = rig.story("Contour: deletion");
+    let observed = rig.observe("Contour: deletion");
     rig.delete_canary().await;
-    story.no_request_lost().await;
+    observed.no_request_lost().await;
     let args = [
         "-n",
         "test",
@@ -155,11 +162,14 @@ async fn deletion(rig: &Rig) {
         "jsonpath={.spec.routes[*].services[*].name}",
     ];
     assert_eq!(rig.kubectl(&args).await, "podinfo", "as before the Canary");
-    let after = rig.story("Contour: after the deletion").short().await;
+    let after = rig
+        .observe("Contour: after the deletion")
+        .one_second()
+        .await;
     assert_eq!(after.share("3.1.1"), 100.0, "{after}");
 }
 
-/// The application's namespace, and how its users reach it before there is a Canary; `examples/tutorial/contour.yaml` includes it.
+/// The application's namespace, and the route to it before it has a Canary. `examples/tutorial/contour.yaml` includes the HTTPProxy.
 const BEFORE: &str = "
 apiVersion: v1
 kind: Namespace

@@ -1,15 +1,17 @@
 //! Releases that move real traffic: `cargo test --features mesh`.
 //!
-//! One cell with Istio, Envoy and Prometheus, the walkthrough on it, and a client that calls through the gateway 200 times a second from
-//! before the Canary exists until after it is gone. Whatever happens on the way, no call is lost. Beside it, the same with Contour.
+//! A cell with Istio, Envoy and Prometheus runs the walkthrough, while a client sends 200 requests a second through the gateway, from before
+//! the Canary exists until after its deletion. No request may be lost, whatever fails meanwhile. `contour.rs` does the same with Contour.
 
 #![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
     clippy::pedantic,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     missing_docs,
-    reason = "tests say what they mean by their names, and end where something is wrong"
+    reason = "the names of tests say what they test, and a test may panic"
 )]
 
 mod command_line;
@@ -25,109 +27,113 @@ use serde_json::json;
 async fn no_request_is_lost_from_the_adoption_to_the_deletion() {
     let rig = Rig::start().await;
     adoption(&rig).await;
-    release_while_all_but_the_traffic_breaks(&rig).await;
+    release_while_components_fail(&rig).await;
     bad_version(&rig).await;
-    pods_and_node_in_trouble(&rig).await;
+    pods_and_node_fail(&rig).await;
     assert_eq!(
         rig.rejected().await,
         0,
-        "Envoy takes all that the operator routes"
+        "Envoy accepts all routes of the operator"
     );
-    configuration_that_envoy_rejects(&rig).await;
-    load_tester_gone(&rig).await;
+    envoy_rejects_configuration(&rig).await;
+    load_tester_is_missing(&rig).await;
     deletion(&rig).await;
     rig.end();
 }
 
-/// A Deployment that serves users gets its Canary.
+/// Creates a Canary for a Deployment that serves traffic.
 async fn adoption(rig: &Rig) {
-    let story = rig.story("adoption");
+    let observed = rig.observe("adoption");
     rig.canary(json!({})).await;
     rig.reach("Initialized").await;
-    rig.rest().await;
-    assert_eq!(rig.replicas("podinfo").await, 0, "the target is at rest");
-    let tally = story.no_request_lost().await;
+    rig.until_idle().await;
+    assert_eq!(
+        rig.replicas("podinfo").await,
+        0,
+        "the target is scaled to zero"
+    );
+    let tally = observed.no_request_lost().await;
     assert_eq!(tally.share(THREE_ONE_ZERO), 100.0);
 }
 
-/// The operator is killed, Prometheus comes back with nothing, and istiod is restarted, each in the middle.
-async fn release_while_all_but_the_traffic_breaks(rig: &Rig) {
-    let story = rig.story("release");
-    // The gap is longer than a usual release puts up with.
+/// In the middle of a release, the operator is killed, Prometheus loses its data, and istiod is restarted.
+async fn release_while_components_fail(rig: &Rig) {
+    let observed = rig.observe("release");
+    // The gap in the metrics is longer than the usual threshold allows.
     rig.canary(json!({"threshold": 15})).await;
     rig.image("3.1.1").await;
     rig.weight(25).await;
     rig.kill("mesh-provider=istio").await;
     rig.weight(50).await;
-    // It has forgotten all, and finds no pod to ask.
+    // Prometheus restarts without data, and without the right to find pods.
     let binding = ["delete", "clusterrolebinding", "prometheus"];
     rig.kubectl(&binding).await;
     rig.delete_pods("istio-system", "app=prometheus").await;
-    story
-        .told("no values found for istio metric request-success-rate")
+    observed
+        .event("no values found for istio metric request-success-rate")
         .await;
     rig.cell.kubectl().apply(BINDING).await.unwrap();
     rig.reach("Promoting").await;
     assert_eq!(rig.rejected().await, 0);
     rig.delete_pods("istio-system", "app=istiod").await;
     rig.reach("Succeeded").await;
-    rig.rest().await;
+    rig.until_idle().await;
     rig.cell.available("istio-system", "istiod").await.unwrap();
-    story.no_request_lost().await;
-    let after = rig.story("after the release").short().await;
+    observed.no_request_lost().await;
+    let after = rig.observe("after the release").one_second().await;
     assert_eq!(after.share("3.1.1"), 100.0, "{after}");
     rig.canary(json!({})).await;
 }
 
-/// It errs on three of ten requests: it is rolled back, and no other version fails one.
+/// Releases a version that fails three of ten requests. It is rolled back, and no other version fails a request.
 async fn bad_version(rig: &Rig) {
-    let story = rig.story("rollback");
+    let observed = rig.observe("rollback");
     rig.image("3.1.2").await;
     rig.weight(25).await;
     rig.reach("Failed").await;
-    rig.rest().await;
-    let tally = story.no_request_lost().await;
+    rig.until_idle().await;
+    let tally = observed.no_request_lost().await;
     assert!(tally.failed["3.1.2"] > 0);
     assert_eq!(tally.failed.len(), 1, "{tally}");
-    story.told("advancement success rate").await;
+    observed.event("advancement success rate").await;
 }
 
-/// A pod of the canary crashes, and goes; then the node's agent stops answering for 30 s.
-async fn pods_and_node_in_trouble(rig: &Rig) {
-    let story = rig.story("trouble");
+/// A pod of the canary crashes and is deleted. Then the kubelet stops for 30 s.
+async fn pods_and_node_fail(rig: &Rig) {
+    let observed = rig.observe("trouble");
     rig.image("3.1.3").await;
     rig.weight(25).await;
     rig.kill_a_canary().await;
     rig.weight(50).await;
     let kubelet = "testbed kubelet";
     rig.signal("-STOP", kubelet).await;
-    // That it does not answer for so long is what happens here.
+    // The time for which the kubelet does not answer.
     tokio::time::sleep(Duration::from_secs(30)).await;
     rig.signal("-CONT", kubelet).await;
     rig.reach("Succeeded").await;
-    rig.rest().await;
-    story.no_request_lost().await;
+    rig.until_idle().await;
+    observed.no_request_lost().await;
 }
 
-/// Envoy refuses the routes, so the version that gets weight gets no traffic: that is not taken for a success.
-async fn configuration_that_envoy_rejects(rig: &Rig) {
-    let story = rig.story("rejected configuration");
+/// Envoy rejects the routes, so the canary gets weight but no traffic. The release must fail.
+async fn envoy_rejects_configuration(rig: &Rig) {
+    let observed = rig.observe("rejected configuration");
     rig.canary(json!({"webhooks": []})).await;
     rig.cell.kubectl().apply(REJECTED).await.unwrap();
     rig.image("3.1.4").await;
     rig.reach("Failed").await;
-    let tally = story.no_request_lost().await;
+    let tally = observed.no_request_lost().await;
     assert_eq!(tally.share("3.1.3"), 100.0, "{tally}");
     assert!(rig.rejected().await > 0);
-    story.told("is not receiving traffic").await;
+    observed.event("is not receiving traffic").await;
     rig.kubectl(&["-n", "istio-system", "delete", "envoyfilter", "rejected"])
         .await;
-    rig.rest().await;
+    rig.until_idle().await;
     rig.canary(json!({})).await;
 }
 
-async fn load_tester_gone(rig: &Rig) {
-    let story = rig.story("no load tester");
+async fn load_tester_is_missing(rig: &Rig) {
+    let observed = rig.observe("no load tester");
     rig.kubectl(&[
         "-n",
         "test",
@@ -138,20 +144,20 @@ async fn load_tester_gone(rig: &Rig) {
     .await;
     rig.image("3.1.5").await;
     rig.reach("Failed").await;
-    rig.rest().await;
-    story.no_request_lost().await;
-    story
-        .told("advancement pre-rollout check acceptance-test failed")
+    rig.until_idle().await;
+    observed.no_request_lost().await;
+    observed
+        .event("advancement pre-rollout check acceptance-test failed")
         .await;
 }
 
 async fn deletion(rig: &Rig) {
-    let story = rig.story("deletion");
+    let observed = rig.observe("deletion");
     rig.delete_canary().await;
     assert_eq!(rig.replicas("podinfo").await, 2, "the target serves");
-    let tally = story.no_request_lost().await;
+    let tally = observed.no_request_lost().await;
     assert!(tally.served["3.1.5"] > 0);
-    let after = rig.story("after the deletion").short().await;
+    let after = rig.observe("after the deletion").one_second().await;
     assert_eq!(after.share("3.1.5"), 100.0, "{after}");
 }
 

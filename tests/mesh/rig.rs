@@ -1,4 +1,4 @@
-//! The walkthrough on a cell, a steady client, and what a story does and sees.
+//! The walkthrough on a cell with a steady client, and the actions and observations of tests.
 
 use std::{
     net::SocketAddr,
@@ -18,37 +18,37 @@ use kube::{
 use serde_json::{Value, json};
 use testbed::{
     Cell,
-    cell::door::Door,
+    cell::forward::PortForward,
     client::{Client, Tally},
     programs,
     wait::until,
 };
 
-/// The longest that anything may be waited for.
+/// The longest wait for any one condition.
 const PATIENCE: Duration = Duration::from_secs(240);
 const PER_SECOND: u32 = 200;
-/// The version that the walkthrough begins with.
+/// The first version of the walkthrough.
 pub const THREE_ONE_ZERO: &str = "3.1.0";
 
 pub struct Rig {
     pub cell: Cell,
     client: Client,
-    _door: Option<Door>,
+    _port: Option<PortForward>,
     canaries: Api<Canary>,
     events: Api<Event>,
 }
 
-/// What the client sees, and what people are told, from some moment on.
-pub struct Story<'a> {
+/// The client's requests and the Canary's events from some moment on.
+pub struct Observation<'a> {
     name: &'static str,
     start: Instant,
-    /// The same moment, in the whole seconds that events have.
+    /// The same moment in whole seconds, the resolution of events.
     second: i64,
     rig: &'a Rig,
 }
 
 impl Rig {
-    /// Istio, the operator, the application and the load tester, as the walkthrough installs them; users call already.
+    /// Starts a cell with Istio, and installs the operator, the application and the load tester like the walkthrough. The client is running.
     pub async fn start() -> Self {
         let cell = cell().await;
         let kubectl = cell.kubectl();
@@ -70,23 +70,23 @@ impl Rig {
         ] {
             cell.available(namespace, name).await.unwrap();
         }
-        Self::called(cell, None).await
+        Self::with_client(cell, None).await
     }
 
-    /// From here on users call through this door, or through Istio's gateway.
-    pub async fn called(cell: Cell, door: Option<Door>) -> Self {
-        let gateway = door.as_ref().map_or(cell.gateway(), |door| door.outside);
+    /// Starts the client. It sends requests to this port, or else to Istio's gateway.
+    pub async fn with_client(cell: Cell, port: Option<PortForward>) -> Self {
+        let gateway = port.as_ref().map_or(cell.gateway(), |port| port.outside);
         Self {
-            client: users(gateway).await,
-            _door: door,
+            client: start_client(gateway).await,
+            _port: port,
             canaries: Api::namespaced(cell.client(), "test"),
             events: Api::namespaced(cell.client(), "test"),
             cell,
         }
     }
 
-    pub fn story(&self, name: &'static str) -> Story<'_> {
-        Story {
+    pub fn observe(&self, name: &'static str) -> Observation<'_> {
+        Observation {
             name,
             start: Instant::now(),
             second: Timestamp::now().as_second(),
@@ -94,7 +94,7 @@ impl Rig {
         }
     }
 
-    /// The walkthrough's Canary in quick steps, with `revertOnDeletion`, and changes to its analysis.
+    /// Applies the walkthrough's Canary with quick steps, `revertOnDeletion`, and changes to its analysis.
     pub async fn canary(&self, analysis: Value) {
         let text = read("examples/walkthrough/podinfo-canary.yaml");
         let mut canary: Value = serde_saphyr::from_str(&text).unwrap();
@@ -105,7 +105,7 @@ impl Rig {
                 canary["spec"]["analysis"][key] = value.clone();
             }
         }
-        // How fast this machine is decides nothing here.
+        // The speed of this machine must not fail a check.
         canary["spec"]["analysis"]["metrics"][1]["thresholdRange"]["max"] = json!(30_000);
         canary["spec"]["service"]["retries"]["perTryTimeout"] = json!("15s");
         self.cell
@@ -115,9 +115,9 @@ impl Rig {
             .unwrap();
     }
 
-    /// A user deletes the Canary; the primary goes with it.
+    /// Deletes the Canary, and waits until the primary is deleted with it.
     pub async fn delete_canary(&self) {
-        for gone in [
+        for args in [
             ["delete", "canary/podinfo", "--timeout=120s"].as_slice(),
             &[
                 "wait",
@@ -126,7 +126,7 @@ impl Rig {
                 "--timeout=60s",
             ],
         ] {
-            self.kubectl(&[&["-n", "test"], gone].concat()).await;
+            self.kubectl(&[&["-n", "test"], args].concat()).await;
         }
     }
 
@@ -134,7 +134,7 @@ impl Rig {
         let image = format!("podinfod=stefanprodan/podinfo:{tag}");
         self.kubectl(&["-n", "test", "set", "image", "deployment/podinfo", &image])
             .await;
-        // The run has begun: what is reached from here on is reached by this version.
+        // Wait until the run has begun, so that later phases are those of this version.
         self.until("Progressing or later", |canary| {
             let status = canary.status.as_ref().unwrap();
             !["Initialized", "Succeeded", "Failed"].contains(&status.phase.as_str())
@@ -159,9 +159,9 @@ impl Rig {
         .await;
     }
 
-    /// Until nothing is owed, nothing drains, and the target's pods are gone.
-    pub async fn rest(&self) {
-        self.until("rest", |canary| {
+    /// Waits until no notification is pending and the target's pods are deleted.
+    pub async fn until_idle(&self) {
+        self.until("the canary to be idle", |canary| {
             let conditions = canary.status.as_ref().unwrap().conditions.as_ref();
             conditions.is_some_and(|conditions| conditions.len() == 1)
         })
@@ -180,7 +180,7 @@ impl Rig {
     }
 
     pub async fn until(&self, what: &str, reached: impl Fn(&Canary) -> bool) {
-        let seen = until(PATIENCE, what, async || {
+        let result = until(PATIENCE, what, async || {
             let canary = self
                 .canaries
                 .get("podinfo")
@@ -192,23 +192,23 @@ impl Rig {
             Err(format!("{:?}", canary.status))
         })
         .await;
-        if let Err(error) = seen {
-            let told = self.told(0).await;
-            panic!("{error}\n{}", told.join("\n"));
+        if let Err(error) = result {
+            let messages = self.messages(0).await;
+            panic!("{error}\n{}", messages.join("\n"));
         }
     }
 
-    /// The events since some second, as people see them.
-    async fn told(&self, second: i64) -> Vec<String> {
+    /// The messages of the events since this second.
+    async fn messages(&self, second: i64) -> Vec<String> {
         let events = self.events.list(&ListParams::default()).await.unwrap();
-        let late = events.items.into_iter().filter(|event| {
+        let recent = events.items.into_iter().filter(|event| {
             let last = event.last_timestamp.as_ref();
             last.is_some_and(|last| last.0.as_second() >= second)
         });
-        late.filter_map(|event| event.message).collect()
+        recent.filter_map(|event| event.message).collect()
     }
 
-    /// Kills the application of one pod of the canary, as running out of memory would; when it serves again, deletes the pod.
+    /// Kills the application in one pod of the canary. When it serves again, deletes the pod.
     pub async fn kill_a_canary(&self) {
         let pods: Api<Pod> = Api::namespaced(self.cell.client(), "test");
         let canaries = ListParams::default().labels("app=podinfo");
@@ -256,7 +256,7 @@ impl Rig {
         .await;
     }
 
-    /// `kill -9` for the processes with this in their command line.
+    /// Sends SIGKILL to the processes whose command line contains this text.
     pub async fn kill(&self, command: &str) {
         self.signal("-KILL", command).await;
     }
@@ -268,7 +268,7 @@ impl Rig {
             .unwrap();
     }
 
-    /// How many configurations of istiod's Envoy refused.
+    /// The number of configurations from istiod that Envoys have rejected.
     pub async fn rejected(&self) -> u64 {
         let args = [
             "-n",
@@ -286,7 +286,10 @@ impl Rig {
             pod.trim()
         );
         let metrics = self.kubectl(&["get", "--raw", &path]).await;
-        assert!(metrics.contains("pilot_xds_pushes"), "istiod counts");
+        assert!(
+            metrics.contains("pilot_xds_pushes"),
+            "istiod has no metrics"
+        );
         let rejects = metrics
             .lines()
             .filter(|line| line.starts_with("pilot_total_xds_rejects"));
@@ -300,7 +303,7 @@ impl Rig {
         self.cell.kubectl().run(args).await.unwrap()
     }
 
-    /// Ends the cell; nothing of it goes on.
+    /// Ends the cell, and checks that no process and no file is left.
     pub fn end(self) {
         let folder = self.cell.folder().to_owned();
         drop(self.client);
@@ -311,8 +314,8 @@ impl Rig {
     }
 }
 
-impl Story<'_> {
-    /// That each call was answered by the application.
+impl Observation<'_> {
+    /// Checks that the application answered every request.
     pub async fn no_request_lost(&self) -> Tally {
         let tally = self.rig.client.since(self.start).await;
         eprintln!("  {}: {tally}", self.name);
@@ -321,22 +324,22 @@ impl Story<'_> {
         tally
     }
 
-    /// Until an event says so.
-    pub async fn told(&self, text: &str) {
+    /// Waits until an event contains this text.
+    pub async fn event(&self, text: &str) {
         until(PATIENCE, text, async || {
-            let told = self.rig.told(self.second).await;
-            if told.iter().any(|event| event.contains(text)) {
+            let messages = self.rig.messages(self.second).await;
+            if messages.iter().any(|event| event.contains(text)) {
                 return Ok(());
             }
-            Err(told.join("\n"))
+            Err(messages.join("\n"))
         })
         .await
         .unwrap();
     }
 
-    /// What a second shows.
-    pub async fn short(&self) -> Tally {
-        until(PATIENCE, "a second's calls", async || {
+    /// Waits for the requests of one second, and checks that none is lost.
+    pub async fn one_second(&self) -> Tally {
+        until(PATIENCE, "the requests of one second", async || {
             let tally = self.rig.client.since(self.start).await;
             (tally.calls >= PER_SECOND as usize)
                 .then_some(())
@@ -348,7 +351,7 @@ impl Story<'_> {
     }
 }
 
-/// A cell in which the operator, the load tester and the versions of the application are known.
+/// Starts a cell with images of the operator, the load tester and the versions of the application.
 pub async fn cell() -> Cell {
     let built = programs::build(&["flagger", "testbed", "podinfo", "loadtester"]).unwrap();
     let mut images = programs::images(&built);
@@ -357,15 +360,15 @@ pub async fn cell() -> Cell {
     Cell::start(&built.join("testbed"), &images).await.unwrap()
 }
 
-/// They call from when the gateway serves.
-async fn users(gateway: SocketAddr) -> Client {
+/// Starts the client as soon as the gateway serves.
+async fn start_client(gateway: SocketAddr) -> Client {
     let probe = Client::start(gateway, "app.example.com", 10).unwrap();
     until(PATIENCE, "the gateway to serve", async || {
         let recently = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
-        let seen = probe.since(recently).await;
-        (seen.calls > 3 && seen.lost() == 0)
+        let tally = probe.since(recently).await;
+        (tally.calls > 3 && tally.lost() == 0)
             .then_some(())
-            .ok_or(seen.to_string())
+            .ok_or(tally.to_string())
     })
     .await
     .unwrap();
@@ -385,7 +388,7 @@ pub fn file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Its text.
+/// The text of a file of this repository.
 pub fn read(path: &str) -> String {
     std::fs::read_to_string(file(path)).unwrap()
 }

@@ -1,4 +1,4 @@
-//! What the API server adds to objects, and what it makes of a body before it looks at it.
+//! The decoding of request bodies, and the default values that the API server fills in.
 
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment},
@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 
 use super::{refusal::Refusal, resources::Resource};
 
-/// An annotation of DaemonSets that is made when they are served whole.
+/// An annotation of DaemonSets that the API server adds to complete objects, but not to their metadata alone.
 pub const TEMPLATES: &str = "deprecated.daemonset.template.generation";
 
-/// A body as its kind has it: unknown fields and nulls are lost in the kinds of Kubernetes itself.
+/// Decodes a body. Built-in kinds lose unknown fields and nulls; custom kinds are kept as they are.
 pub fn decoded(resource: &Resource, body: Value) -> Result<Value, Refusal> {
     let typed = match resource.kind {
         "ConfigMap" => through::<ConfigMap>(body),
@@ -27,7 +27,8 @@ pub fn decoded(resource: &Resource, body: Value) -> Result<Value, Refusal> {
         "HorizontalPodAutoscaler" => through::<HorizontalPodAutoscaler>(body),
         "Lease" => through::<Lease>(body),
         "Ingress" => through::<Ingress>(body),
-        _ => Ok(body),
+        _ if resource.custom => Ok(body),
+        other => panic!("the model cannot decode {other}"),
     };
     let mut object = typed.map_err(|error| {
         let version = resource.versions[0];
@@ -48,7 +49,7 @@ fn through<T: Serialize + DeserializeOwned>(body: Value) -> Result<Value, serde_
     serde_json::to_value(serde_json::from_value::<T>(body)?)
 }
 
-/// Fills in what is missing; `old` is the object before an update, `number` makes addresses different.
+/// Fills in defaults. `old` is the object before an update; `number` makes the addresses of Services distinct.
 pub fn fill(resource: &Resource, object: &mut Value, old: Option<&Value>, number: u64) {
     match resource.kind {
         "ConfigMap" => drop_empty(object, &["data", "binaryData"]),
@@ -58,13 +59,14 @@ pub fn fill(resource: &Resource, object: &mut Value, old: Option<&Value>, number
         "Deployment" => deployment(object),
         "DaemonSet" => daemon_set(object, old),
         "HorizontalPodAutoscaler" => scaler(object),
-        "Lease" if object["spec"].is_null() => object["spec"] = json!({}),
+        "Lease" => absent(object, json!({"spec": {}})),
         "Ingress" => absent(object, json!({"status": {"loadBalancer": {}}})),
         "HTTPProxy" => absent(
             object,
             json!({"status": {"currentStatus": "NotReconciled", "description": "Waiting for controller"}}),
         ),
-        _ => {}
+        _ if resource.custom => {}
+        other => panic!("the model does not know the defaults of {other}"),
     }
 }
 
@@ -114,7 +116,7 @@ fn service(object: &mut Value, old: Option<&Value>, number: u64) {
         json!({"type": "ClusterIP", "sessionAffinity": "None", "internalTrafficPolicy": "Cluster"}),
     );
     match old {
-        // An address that was given stays, whoever leaves it out.
+        // An assigned address stays if an update leaves it out.
         Some(old) => {
             for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
                 if spec[field].is_null() || spec[field] == "" {
@@ -142,7 +144,7 @@ fn service(object: &mut Value, old: Option<&Value>, number: u64) {
 }
 
 fn event(object: &mut Value) {
-    // Go leaves out a zero.
+    // Go omits a zero.
     if object["count"] == 0 {
         object["count"] = Value::Null;
     }
@@ -192,7 +194,7 @@ fn daemon_set(object: &mut Value, old: Option<&Value>) {
     template(&mut object["spec"]["template"]);
     let pods = json!({"currentNumberScheduled": 0, "numberMisscheduled": 0, "desiredNumberScheduled": 0, "numberReady": 0});
     absent(object, json!({"status": pods}));
-    // It counts the templates that there were, in an annotation that nobody may change.
+    // The API server counts the templates in an annotation that clients cannot change.
     let counter = TEMPLATES;
     let count = old.map_or(0, |old| {
         let kept = old["metadata"]["annotations"][counter].as_str();

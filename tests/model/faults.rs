@@ -1,37 +1,37 @@
-//! What goes wrong on purpose: which requests meet with what, and what becomes of the news of a kind.
+//! Injected faults: of requests, of watch events and of lists.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
-use super::{call::Call, refusal::Refusal};
+use super::{refusal::Refusal, request::ApiRequest};
 
-/// What a request meets with instead of its answer.
+/// A fault of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing is done; the answer has this status.
+    /// The request is not executed; the answer has this status.
     Status(u16),
-    /// All is done; the answer says otherwise.
+    /// The request is executed; the answer has this error status.
     DoneBut(u16),
-    /// The connection breaks before anything is done.
+    /// The connection breaks before the request is executed.
     ResetBefore,
-    /// The connection breaks after all is done.
+    /// The connection breaks after the request is executed.
     ResetAfter,
-    /// Nothing is done, and no answer comes, until the client gives up as `main.rs` has it.
+    /// The request is not executed and not answered; the client gives up after the timeout of `main.rs`.
     Hang,
-    /// No answer comes; all is done when nobody waits for it any more.
+    /// The request is not answered, and executed after the client has given up.
     Late,
-    /// All is done; half of the answer comes.
+    /// The request is executed; only half of the answer arrives.
     Truncated,
-    /// The client dies before anything is done.
+    /// The client is killed before the request is executed.
     DieBefore,
-    /// The client dies after all is done.
+    /// The client is killed after the request is executed.
     DieAfter,
 }
 
 impl Fault {
-    /// Whether the request is carried out.
+    /// Whether the request is executed.
     pub const fn is_done(self) -> bool {
         match self {
             Self::DoneBut(_) | Self::ResetAfter | Self::Truncated | Self::DieAfter => true,
@@ -41,7 +41,7 @@ impl Fault {
         }
     }
 
-    /// The answer that says so, if it is one.
+    /// The error answer; `None` for faults without one.
     pub fn refusal(self) -> Option<Refusal> {
         let code = match self {
             Self::Status(code) | Self::DoneBut(code) => code,
@@ -64,13 +64,13 @@ impl Fault {
             500 => "InternalError",
             503 => "ServiceUnavailable",
             504 => "Timeout",
-            other => panic!("no API server answers {other}"),
+            other => panic!("the model does not know the status {other}"),
         };
-        Some(Refusal::plain(code, reason, "a fault, on purpose"))
+        Some(Refusal::plain(code, reason, "an injected fault"))
     }
 }
 
-/// Which requests a fault is about: the `nth`, from 1, of those that are like this.
+/// A fault of the `nth` matching request, counted from 1.
 #[derive(Clone, Debug)]
 pub struct Rule {
     /// The client's name.
@@ -80,17 +80,17 @@ pub struct Rule {
     pub fault: Fault,
 }
 
-/// Requests that are alike.
+/// A class of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// All that change something.
+    /// All writes.
     Writes,
-    /// All that change nothing.
+    /// All reads.
     Reads,
 }
 
 impl Which {
-    fn holds(self, call: &Call) -> bool {
+    fn matches(self, call: &ApiRequest) -> bool {
         match self {
             Self::Writes => call.verb.writes(),
             Self::Reads => !call.verb.writes(),
@@ -98,35 +98,35 @@ impl Which {
     }
 }
 
-/// How the API server takes it to be asked for a list as a stream.
+/// How the API server answers requests for streamed lists (`sendInitialEvents`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Streams {
-    /// As it does from 1.34 on.
+    /// It streams them, as it does since 1.34.
     #[default]
     Sent,
-    /// It is told not to.
+    /// It refuses them, because the feature is disabled.
     Refused,
-    /// It comes to no end.
+    /// It never sends the bookmark that ends the list.
     Endless,
 }
 
-/// All that goes wrong in one run.
+/// All faults of one run.
 #[derive(Debug, Default)]
 pub struct Plan {
     rules: Vec<(Rule, usize)>,
-    /// How much later than it happened a change of a kind is told to who watches.
+    /// The delay of watch events, by kind.
     pub late: BTreeMap<&'static str, Duration>,
-    /// How long an answer about a kind takes.
+    /// The delay of answers, by kind.
     pub slow: BTreeMap<&'static str, Duration>,
-    /// The changes of a kind, counted from 1, that nobody who watches is told of.
+    /// The watch events that are lost, counted from 1, by kind.
     pub dropped: BTreeMap<&'static str, BTreeSet<usize>>,
-    /// The kinds of which each change is told twice.
+    /// The kinds whose watch events are sent twice.
     pub twice: BTreeSet<&'static str>,
-    /// What becomes of lists as streams.
+    /// The answers to streamed lists.
     pub streams: Streams,
-    /// How often the connections of all watches broke.
+    /// How often the connections of all watches have been broken.
     pub breaks: usize,
-    /// The clients that are dead: nothing they ask is done, nor answered.
+    /// The killed clients: their requests are neither executed nor answered.
     dead: BTreeSet<String>,
 }
 
@@ -135,19 +135,19 @@ impl Plan {
         self.rules.push((rule, 0));
     }
 
-    /// What a request meets with, if anything; counts it.
-    pub fn meet(&mut self, by: &str, call: &Call) -> Option<Fault> {
+    /// Counts a request, and returns its fault.
+    pub fn fault_of(&mut self, by: &str, call: &ApiRequest) -> Option<Fault> {
         if self.dead.contains(by) {
             return Some(Fault::Hang);
         }
-        let mut met = None;
+        let mut fault = None;
         for (rule, seen) in &mut self.rules {
-            if by == rule.by && rule.which.holds(call) {
+            if by == rule.by && rule.which.matches(call) {
                 *seen += 1;
-                met = met.or((*seen == rule.nth).then_some(rule.fault));
+                fault = fault.or((*seen == rule.nth).then_some(rule.fault));
             }
         }
-        met
+        fault
     }
 
     pub fn kill(&mut self, by: &str) {

@@ -1,6 +1,11 @@
-//! What must hold at every revision, whoever wrote it: seen from the objects alone, by nothing that the operator uses itself.
+//! Invariants that must hold at every revision, whichever client wrote it. They judge the objects alone, without code of the operator.
 //!
-//! Pure functions over a history. Each says what is wrong, or nothing.
+//! Pure functions over a history. Each returns the violations it finds.
+
+mod routes;
+#[cfg(test)]
+mod tests;
+mod track;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,21 +17,27 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::store::{Change, Key};
+use track::Track;
 
-/// What is said of a version that goes on where another was.
-pub const INHERITED: &str = "the share grows of a version that came after it began to";
+/// The violation of a version that continues with the weight of an earlier one.
+pub const INHERITED: &str = "the weight grows for a version that came after the run began";
 
-/// What a run may take from its beginning to its end, and a finalizer from the deletion to its removal.
+/// The longest time from the beginning of a run to its end, and from a deletion to the removal of the finalizer.
 const RUN: Duration = Duration::from_secs(3600);
 const FINALIZER: Duration = Duration::from_secs(120);
 
-/// All that is wrong in a history; `end` is when it was looked at.
+/// All violations in a history that ends at `end`. The history must have a Canary.
 pub fn violations(history: &[Change], end: Timestamp) -> Vec<String> {
     let mut cluster = Cluster::default();
-    let mut memories: BTreeMap<String, Memory> = BTreeMap::new();
+    let mut tracks: BTreeMap<String, Track> = BTreeMap::new();
     let mut wrong = Vec::new();
+    let has_canary = { history.iter() }.any(|change| change.key.plural == "canaries");
+    assert!(
+        has_canary,
+        "a history without a Canary has nothing to check"
+    );
     for change in history {
-        cluster.take(change);
+        cluster.apply(change);
         let canaries: Vec<_> = cluster
             .objects
             .iter()
@@ -37,15 +48,15 @@ pub fn violations(history: &[Change], end: Timestamp) -> Vec<String> {
             let release = Release::of(&cluster, canary);
             let mut found = Vec::new();
             found.extend(release.shares());
-            found.extend(release.traffic_meets_pods());
+            found.extend(release.traffic_reaches_pods());
             found.extend(release.primary_has_replicas());
             found.extend(release.failed_is_safe(change));
-            let memory = memories
+            let track = tracks
                 .entry(canary["metadata"]["uid"].to_string())
                 .or_default();
-            found.extend(memory.drains(&release, change));
-            found.extend(memory.steps(&release, change));
-            found.extend(memory.templates(&release, change));
+            found.extend(track.drains(&release, change));
+            found.extend(track.steps(&release, change));
+            found.extend(track.promotions(&release, change));
             wrong.extend(found.into_iter().map(|what| {
                 format!(
                     "{} at {} by {}: {what}",
@@ -55,16 +66,16 @@ pub fn violations(history: &[Change], end: Timestamp) -> Vec<String> {
         }
     }
     wrong.extend(runs_end(history, end));
-    wrong.extend(finalizers_go(history, end));
+    wrong.extend(finalizers_are_removed(history, end));
     wrong
 }
 
-/// Of these texts, those that stand in an event or in a status.
+/// The secrets that appear in an event or in a Canary's status.
 pub fn leaks(history: &[Change], secrets: &[&str]) -> Vec<String> {
-    let told = history
+    let published = history
         .iter()
         .filter(|change| matches!(change.key.plural, "events" | "canaries"));
-    let texts: Vec<_> = told
+    let texts: Vec<_> = published
         .filter_map(|change| change.after.as_ref())
         .map(|object| {
             if object["kind"] == "Canary" {
@@ -78,11 +89,11 @@ pub fn leaks(history: &[Change], secrets: &[&str]) -> Vec<String> {
     secrets
         .iter()
         .filter(leaked)
-        .map(|secret| format!("{secret:?} was told"))
+        .map(|secret| format!("{secret:?} was published"))
         .collect()
 }
 
-/// Versions that had more than one cookie: who met it once may not meet it again.
+/// Versions with more than one cookie: their users would not stay with them.
 pub fn changed_cookies(history: &[Change]) -> Vec<String> {
     let mut cookies: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
     let of_canaries = history
@@ -103,15 +114,15 @@ pub fn changed_cookies(history: &[Change]) -> Vec<String> {
         .collect()
 }
 
-/// The changes of an operator after a time: at rest there are none.
-pub fn moves_since(history: &[Change], rest: Timestamp) -> Vec<String> {
+/// The writes of an operator after it became idle: there must be none.
+pub fn writes_since(history: &[Change], idle: Timestamp) -> Vec<String> {
     let later = history
         .iter()
-        .filter(|change| change.at > rest && !matches!(change.by.as_str(), "user" | "controllers"));
+        .filter(|change| change.at > idle && !matches!(change.by.as_str(), "user" | "controllers"));
     later
         .map(|change| {
             format!(
-                "{} moved at rest: {} {}",
+                "{} was written while idle: {} {}",
                 change.revision, change.key.plural, change.key.name
             )
         })
@@ -125,7 +136,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn take(&mut self, change: &Change) {
+    fn apply(&mut self, change: &Change) {
         match &change.after {
             Some(after) => drop(self.objects.insert(change.key.clone(), after.clone())),
             None => drop(self.objects.remove(&change.key)),
@@ -138,9 +149,9 @@ struct Release<'a> {
     canary: &'a Value,
     target: Option<&'a Value>,
     primary: Option<&'a Value>,
-    /// The shares of the primary and the target, if they are routed.
+    /// The weights of the primary and the target; `None` without a route.
     shares: Option<(i64, i64)>,
-    /// The greatest shares that they have of anybody's requests.
+    /// Their highest weights over all rules of the route.
     reach: Option<(i64, i64)>,
     target_name: String,
 }
@@ -158,7 +169,7 @@ impl<'a> Release<'a> {
                 .map(|object| &**object)
         };
         let rules = routes::rules(canary, apex, get);
-        // Before the rule for everybody come those for who asks for a version, or has met it already.
+        // The rules for users who ask for a version, or have a cookie, come before the rule for all others.
         let shares = rules.as_ref().and_then(|rules| {
             let is_test = canary["spec"]["analysis"]["match"].is_array();
             let split = if is_test { rules.first() } else { rules.last() };
@@ -168,7 +179,8 @@ impl<'a> Release<'a> {
         let workloads = match reference["kind"].as_str() {
             Some("DaemonSet") => "daemonsets",
             Some("Service") => "services",
-            _ => "deployments",
+            Some("Deployment") => "deployments",
+            other => panic!("the invariants do not know the target kind {other:?}"),
         };
         Self {
             canary,
@@ -190,43 +202,43 @@ impl<'a> Release<'a> {
             (0..=100).contains(&primary) && (0..=100).contains(&canary) && primary + canary == 100;
         (!fits).then(|| {
             format!(
-                "the shares of {} are {primary} and {canary}",
+                "the weights of {} are {primary} and {canary}",
                 self.target_name
             )
         })
     }
 
-    fn traffic_meets_pods(&self) -> Option<String> {
+    fn traffic_reaches_pods(&self) -> Option<String> {
         let (primary, canary) = self.reach?;
-        let is_empty = |share: i64, side: Option<&Value>| share > 0 && ready(side) == 0;
+        let is_empty = |weight: i64, to: Option<&Value>| weight > 0 && ready(to) == 0;
         if is_empty(primary, self.primary) {
             return Some(format!(
-                "{primary} % of the requests meet no pod of the primary"
+                "{primary} % of the requests reach no ready pod of the primary"
             ));
         }
         is_empty(canary, self.target)
-            .then(|| format!("{canary} % of the requests meet no pod of the canary"))
+            .then(|| format!("{canary} % of the requests reach no ready pod of the canary"))
     }
 
     fn primary_has_replicas(&self) -> Option<String> {
-        (replicas(self.primary?) == 0).then(|| "the primary is at 0".to_owned())
+        (replicas(self.primary?) == 0).then(|| "the primary has 0 replicas".to_owned())
     }
 
-    /// When a run is called failed, all requests are with ready pods of another version than the one that failed.
+    /// When a run fails, all requests reach ready pods of another version than the failed one.
     fn failed_is_safe(&self, change: &Change) -> Option<String> {
         let before = change
             .before
             .as_ref()
             .map(|before| before["status"]["phase"].clone());
-        let is_news = change.key.plural == "canaries"
+        let has_just_failed = change.key.plural == "canaries"
             && self.phase() == "Failed"
             && before.is_none_or(|before| before != "Failed");
-        if !is_news {
+        if !has_just_failed {
             return None;
         }
         let conditions = self.canary["status"]["conditions"].as_array();
         let mut conditions = conditions.into_iter().flatten();
-        // Of a promotion that failed it is the canary that serves.
+        // After a failed promotion the canary serves all requests.
         let is_safe = if conditions.any(|condition| condition["type"] == "PromotionFailed") {
             self.shares == Some((0, 100)) && ready(self.target) > 0
         } else {
@@ -236,20 +248,21 @@ impl<'a> Release<'a> {
         };
         (!is_safe).then(|| {
             format!(
-                "failed with the shares {:?} and {} ready pods of the primary",
+                "failed with the weights {:?} and {} ready pods of the primary",
                 self.shares,
                 ready(self.primary)
             )
         })
     }
 
-    /// How many steps an analysis has before its promotion.
+    /// The number of steps of an analysis before its promotion.
     fn steps(&self) -> u32 {
         let analysis = &self.canary["spec"]["analysis"];
-        let number = |field: &str| analysis[field].as_u64().unwrap_or(0);
-        let steps = match number("iterations") {
-            0 => number("maxWeight").div_ceil(number("stepWeight").max(1)),
-            iterations => iterations,
+        let number = |field: &str| analysis[field].as_u64();
+        let steps = match (number("iterations"), number("stepWeight")) {
+            (Some(iterations), None) => iterations,
+            (None, Some(step)) => number("maxWeight").unwrap_or(100).div_ceil(step),
+            other => panic!("the invariants cannot count the steps of {other:?}"),
         };
         u32::try_from(steps).unwrap()
     }
@@ -260,126 +273,27 @@ impl<'a> Release<'a> {
             .unwrap_or("60s");
         let (number, unit) = text.split_at(text.len() - 1);
         let number: u64 = number.parse().unwrap();
-        Duration::from_secs(if unit == "m" { number * 60 } else { number })
-            .max(Duration::from_secs(10))
-    }
-}
-
-/// What is remembered of a canary from one revision to the next.
-#[derive(Default)]
-struct Memory {
-    share: i64,
-    reach: i64,
-    /// At which revision it began to grow, and when it last grew.
-    began: u64,
-    raised: Option<Timestamp>,
-    /// When the canary's share left it, and how many pods it was to have.
-    left: Option<Timestamp>,
-    replicas: i64,
-    /// The template of the target, and since when and which revision it is that.
-    target: Option<(String, Timestamp)>,
-    target_since: u64,
-    /// The templates of which pods met requests.
-    analysed: BTreeSet<String>,
-    promoted: BTreeMap<String, u32>,
-    primary: Option<String>,
-}
-
-impl Memory {
-    /// Pods go when their connections had time to.
-    fn drains(&mut self, release: &Release<'_>, change: &Change) -> Option<String> {
-        let reach = release.reach.map_or(0, |(_, canary)| canary);
-        match std::mem::replace(&mut self.reach, reach) {
-            1.. if reach == 0 => self.left = Some(change.at),
-            _ if reach > 0 => self.left = None,
-            _ => {}
-        }
-        let replicas = replicas(release.target?);
-        let goes = std::mem::replace(&mut self.replicas, replicas) > 0 && replicas == 0;
-        let passed = change.at.duration_since(self.left?).unsigned_abs();
-        let wait = match release.phase() {
-            "Initializing" => Duration::from_secs(5),
-            _ => release.interval(),
+        let seconds = match unit {
+            "s" => number,
+            "m" => number * 60,
+            other => panic!("the invariants do not know the unit {other} of an interval"),
         };
-        // A write that comes late leaves them as much less.
-        let is_early = goes && ready(release.target) > 0 && passed + Duration::from_secs(1) < wait;
-        is_early.then(|| format!("the canary goes {passed:?} after its share"))
-    }
-
-    /// The canary's share grows once an interval at most, and of one version.
-    fn steps(&mut self, release: &Release<'_>, change: &Change) -> Option<String> {
-        let share = release.shares.map_or(0, |(_, canary)| canary);
-        let was = std::mem::replace(&mut self.share, share);
-        let is_raised = share > was;
-        if was == 0 {
-            self.began = change.revision;
-        }
-        if !is_raised || change.by == "user" || change.key.plural == "canaries" {
-            return None;
-        }
-        let before = self.raised.replace(change.at)?;
-        if self.target_since > self.began {
-            return Some(INHERITED.to_owned());
-        }
-        let passed = Duration::try_from(change.at.duration_since(before)).unwrap_or_default();
-        // A status has whole seconds.
-        let is_early = passed + Duration::from_secs(1) < release.interval();
-        is_early.then(|| format!("two steps within {passed:?}"))
-    }
-
-    /// The primary gets templates that were analysed, for as long as that takes, each once.
-    fn templates(&mut self, release: &Release<'_>, change: &Change) -> Option<String> {
-        let target = template(release.target);
-        if self.target.as_ref().map(|(template, _)| template) != target.as_ref() {
-            self.target = target.map(|template| (template, change.at));
-            self.target_since = change.revision;
-        }
-        // Without a mesh the hooks are the only ones that call the canary.
-        let is_called = release.canary["spec"]["provider"] == "kubernetes"
-            && release.phase() == "Progressing"
-            && ready(release.target) > 0;
-        if self.share > 0 || is_called {
-            self.analysed.extend(template(release.target));
-        }
-        let is = template(release.primary);
-        let was = std::mem::replace(&mut self.primary, is.clone());
-        let (is, _) = (is?, was.filter(|was| Some(was) != self.primary.as_ref())?);
-        let times = self.promoted.entry(is.clone()).or_default();
-        *times += 1;
-        if *times > 1 {
-            return Some(format!("the primary got {is} for the {times}th time"));
-        }
-        if change.by == "user" || release.canary["spec"]["skipAnalysis"] == true {
-            return None;
-        }
-        if !self.analysed.contains(&is) {
-            return Some(format!(
-                "the primary got {is}, of which no pod met a request"
-            ));
-        }
-        let (target, since) = self.target.as_ref()?;
-        if *target != is {
-            return Some(format!(
-                "the primary got {is} of a target that has {target}"
-            ));
-        }
-        let passed = change.at.duration_since(*since).unsigned_abs();
-        let is_early = passed < release.interval() * (release.steps() + 1);
-        is_early.then(|| format!("the primary got {is} after {passed:?}"))
+        Duration::from_secs(seconds).max(Duration::from_secs(10))
     }
 }
 
-/// The containers of a workload, or the pods of a Service: in these versions differ.
+/// The part that differs between versions: the containers of a workload, or the selector of a Service. `None` without a workload.
 fn template(workload: Option<&Value>) -> Option<String> {
     let spec = &workload?["spec"];
     let containers = spec.pointer("/template/spec/containers");
-    Some(containers.or_else(|| spec.get("selector"))?.to_string())
+    let version = containers.or_else(|| spec.get("selector"));
+    Some(version.expect("a workload has a version").to_string())
 }
 
 fn ready(workload: Option<&Value>) -> i64 {
     let Some(workload) = workload else { return 0 };
     let status = |field: &str| workload["status"][field].as_i64();
-    // Of the pods of a Service nothing is known.
+    // The pods of a Service are unknown: they count as ready.
     let unknown = i64::from(workload["kind"] == "Service");
     let ready = status("readyReplicas").or_else(|| status("numberReady"));
     ready.unwrap_or(unknown)
@@ -387,31 +301,32 @@ fn ready(workload: Option<&Value>) -> i64 {
 
 fn replicas(workload: &Value) -> i64 {
     let nodes = workload.pointer("/spec/template/spec/nodeSelector");
-    let is_nowhere = nodes.is_some_and(|nodes| nodes["flagger.app/scale-to-zero"].is_string());
+    let is_scaled_to_zero =
+        nodes.is_some_and(|nodes| nodes["flagger.app/scale-to-zero"].is_string());
     let replicas = workload["spec"]["replicas"].as_i64().unwrap_or(1);
-    if is_nowhere { 0 } else { replicas }
+    if is_scaled_to_zero { 0 } else { replicas }
 }
 
-/// Routes at the end of a history that lead to Services which are not there.
+/// Routes at the end of a history that lead to missing Services.
 pub fn dangling(history: &[Change]) -> Vec<String> {
     let mut cluster = Cluster::default();
-    history.iter().for_each(|change| cluster.take(change));
-    let is_there = |namespace: &str, host: &str| {
+    history.iter().for_each(|change| cluster.apply(change));
+    let exists = |namespace: &str, host: &str| {
         let key = Key::new("services", namespace, host);
         cluster.objects.contains_key(&key)
     };
     let mut wrong = Vec::new();
     for (key, route) in &cluster.objects {
         let hosts = routes::hosts(key, route);
-        // The Service of all may have been made for the Canary, and goes with it.
-        let lost = |host: &&str| *host != key.name && !is_there(&key.namespace, host);
+        // The apex Service may have been created for the Canary, and is then deleted with it.
+        let lost = |host: &&str| *host != key.name && !exists(&key.namespace, host);
         let lost = hosts.into_iter().filter(lost);
         wrong.extend(lost.map(|host| format!("{} {} leads to {host}", key.plural, key.name)));
     }
     wrong
 }
 
-/// Each run comes to an end in time.
+/// Each run ends in time.
 fn runs_end(history: &[Change], end: Timestamp) -> Vec<String> {
     let mut begun: BTreeMap<&Key, Timestamp> = BTreeMap::new();
     let mut wrong = Vec::new();
@@ -445,8 +360,8 @@ fn runs_end(history: &[Change], end: Timestamp) -> Vec<String> {
     wrong
 }
 
-/// What is deleted is not held for long.
-fn finalizers_go(history: &[Change], end: Timestamp) -> Vec<String> {
+/// Deleted Canaries are not held for long.
+fn finalizers_are_removed(history: &[Change], end: Timestamp) -> Vec<String> {
     let mut held: BTreeMap<&Key, Timestamp> = BTreeMap::new();
     let mut wrong = Vec::new();
     for change in history
@@ -477,7 +392,3 @@ fn too_long(key: &Key, since: Timestamp, until: Timestamp) -> Option<String> {
     (until.duration_since(since).unsigned_abs() > FINALIZER)
         .then(|| format!("{} was held from {since} to {until}", key.name))
 }
-
-mod routes;
-#[cfg(test)]
-mod tests;

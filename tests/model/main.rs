@@ -1,30 +1,32 @@
-//! A model of the Kubernetes API server, and the whole operator on it, on virtual time.
+//! A model of the Kubernetes API server in memory, and tests of the complete operator on it, on virtual time.
 
 #![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
     clippy::pedantic,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     missing_docs,
-    reason = "tests say what they mean by their names, and end where something is wrong"
+    reason = "the names of tests say what they test, and a test may panic"
 )]
 
-mod actor;
-mod bulkheads;
-mod call;
-mod conformance;
+mod comparison;
+mod controllers;
 mod defaults;
+mod fake_servers;
 mod faults;
 mod invariants;
-mod outside;
+mod isolation;
 mod patch;
 mod refusal;
 mod release;
+mod request;
 mod resources;
 mod rig;
+mod scenario;
 mod selector;
 mod server;
 mod store;
-mod story;
 mod sweep;
 mod watch;

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::refusal::Refusal;
 
-/// The object that a patch makes of another.
+/// Applies a patch to an object.
 pub fn apply(content_type: &str, mut object: Value, patch: &Value) -> Result<Value, Refusal> {
     match content_type {
         "application/merge-patch+json" => {
@@ -17,13 +17,13 @@ pub fn apply(content_type: &str, mut object: Value, patch: &Value) -> Result<Val
             }
             Ok(object)
         }
-        other => panic!("nobody here sends {other}"),
+        other => panic!("the model does not know patches of type {other}"),
     }
 }
 
 fn operate(object: &mut Value, operation: &Value) -> Result<(), Refusal> {
     let path = operation["path"].as_str().unwrap_or_default();
-    // The library of the API server takes what is not there for null, if there is something that it could be in.
+    // The library of the API server treats a missing value as null if the parent exists.
     let parent = path
         .rsplit_once('/')
         .and_then(|(parent, _)| object.pointer(parent));

@@ -1,10 +1,10 @@
-//! Why a request is refused, in the API server's own words.
+//! The error answers of the API server, with its own texts.
 
 use serde_json::{Value, json};
 
 use super::store::Key;
 
-/// A `Status` that is a failure.
+/// A `Status` of a failed request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refusal {
     pub code: u16,
@@ -33,11 +33,11 @@ impl Refusal {
         Self::about(key, 404, "NotFound", &message)
     }
 
-    /// It is there, or `goes` just now.
-    pub fn exists(key: &Key, goes: bool) -> Self {
+    /// The object exists, or is being deleted.
+    pub fn exists(key: &Key, is_being_deleted: bool) -> Self {
         let message = format!(
             "{}{} \"{}\" already exists",
-            if goes {
+            if is_being_deleted {
                 "object is being deleted: "
             } else {
                 ""
@@ -48,16 +48,16 @@ impl Refusal {
         Self::about(key, 409, "AlreadyExists", &message)
     }
 
-    /// Somebody else wrote meanwhile.
+    /// Another client has changed the object.
     pub fn conflict(key: &Key) -> Self {
-        Self::lost(
+        Self::precondition(
             key,
             "the object has been modified; please apply your changes to the latest version and try again",
         )
     }
 
-    /// What the writer took for granted does not hold.
-    pub fn lost(key: &Key, why: &str) -> Self {
+    /// A precondition of a write does not hold.
+    pub fn precondition(key: &Key, why: &str) -> Self {
         let what = key.resource().qualified();
         let message = format!(
             "Operation cannot be fulfilled on {what} \"{}\": {why}",
@@ -66,10 +66,10 @@ impl Refusal {
         Self::about(key, 409, "Conflict", &message)
     }
 
-    /// The same of a DELETE, which calls kinds by another name.
-    pub fn lost_to_delete(key: &Key, why: &str) -> Self {
+    /// A precondition of a DELETE does not hold. Its texts name the kind instead of the resource.
+    pub fn delete_precondition(key: &Key, why: &str) -> Self {
         let resource = key.resource();
-        let mut refusal = Self::lost(key, why);
+        let mut refusal = Self::precondition(key, why);
         let what = resource
             .qualified()
             .replacen(resource.plural, resource.kind, 1);
@@ -78,7 +78,7 @@ impl Refusal {
         refusal
     }
 
-    /// A field of the object cannot be as it is.
+    /// A field of the object has an invalid value.
     pub fn invalid(key: &Key, field: &str, why: &str) -> Self {
         let resource = key.resource();
         let kind = if resource.group.is_empty() {
@@ -98,7 +98,7 @@ impl Refusal {
         refusal
     }
 
-    /// A PUT that does not say what it replaces, of a kind for which it must; it is called by another name there.
+    /// A PUT without a resourceVersion, of a kind that requires one. The texts name the resource instead of the kind.
     pub fn unconditional(key: &Key) -> Self {
         let resource = key.resource();
         let mut refusal = Self::invalid(
@@ -111,7 +111,7 @@ impl Refusal {
         refusal
     }
 
-    /// A JSON Patch that cannot be carried out, for whatever reason: a failed `test` is one.
+    /// A JSON Patch that cannot be applied; a failed `test` is one reason.
     pub fn patch() -> Self {
         Self::plain(
             422,
@@ -129,12 +129,12 @@ impl Refusal {
         }
     }
 
-    /// What is gone from the history cannot be read any more.
+    /// The requested revision is compacted.
     pub fn expired(message: &str) -> Self {
         Self::plain(410, "Expired", message)
     }
 
-    /// As the body of an answer.
+    /// The body of the answer.
     pub fn status(&self) -> Value {
         let mut status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "code": self.code});

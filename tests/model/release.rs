@@ -1,30 +1,30 @@
-//! Releases of the whole operator on the model.
+//! Releases by the complete operator on the model.
 
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use super::{call::Verb, faults::Streams, invariants, rig::Rig};
+use super::{faults::Streams, invariants, request::Verb, rig::Rig};
 
 #[tokio::test(start_paused = true)]
-async fn a_release_of_ten_steps_takes_ten_minutes_of_the_models_time() {
+async fn a_release_of_ten_steps_takes_ten_minutes_of_virtual_time() {
     let begin = Instant::now();
     let mut rig = Rig::new().await;
     rig.start("operator");
     rig.walkthrough(json!({"analysis": {"stepWeight": 5}}));
-    rig.phase("Initialized").await;
+    rig.until_phase("Initialized").await;
     rig.image("3.1.1");
     let start = rig.model.now();
-    rig.phase("Progressing").await;
-    rig.phase("Succeeded").await;
+    rig.until_phase("Progressing").await;
+    rig.until_phase("Succeeded").await;
     let (virtual_time, real) = (rig.model.now().duration_since(start), begin.elapsed());
     println!(
         "{virtual_time:#} in {real:?}, {} requests, {} revisions",
-        rig.model.asked().len(),
+        rig.model.received().len(),
         rig.model.history().len()
     );
-    // Ten steps a minute apart, and what comes before and after.
+    // Ten steps a minute apart, and the time before and after them.
     assert!((10..15).contains(&virtual_time.as_mins()), "{virtual_time}");
     let outcome = rig.outcome();
     let route = &outcome["route"]["http"][0]["route"];
@@ -39,11 +39,11 @@ async fn a_release_of_ten_steps_takes_ten_minutes_of_the_models_time() {
         "{outcome}"
     );
     let wrong = invariants::violations(&rig.model.history(), rig.model.now());
-    assert_eq!(wrong, Vec::<String>::new(), "{}", rig.story());
+    assert_eq!(wrong, Vec::<String>::new(), "{}", rig.transcript());
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_history_has_lost_cannot_be_watched_from() {
+async fn a_watch_from_a_compacted_revision_fails() {
     let rig = Rig::new().await;
     rig.create("configmaps", json!({"metadata": {"name": "a"}}));
     let old = rig.model.history()[0].revision;
@@ -51,96 +51,96 @@ async fn what_the_history_has_lost_cannot_be_watched_from() {
     rig.model.compact();
     let request = format!("/api/v1/configmaps?watch=true&resourceVersion={old}");
     let request = http::Request::get(request).body(Vec::new()).unwrap();
-    let said = rig
+    let answer = rig
         .model
         .client("test")
         .request_text(request)
         .await
         .unwrap();
-    let said: Value = serde_json::from_str(&said).unwrap();
+    let answer: Value = serde_json::from_str(&answer).unwrap();
     assert_eq!(
-        (&said["type"], &said["object"]["code"]),
+        (&answer["type"], &answer["object"]["code"]),
         (&json!("ERROR"), &json!(410)),
-        "{said}"
+        "{answer}"
     );
 }
 
-/// A watch that goes silent about one kind, and says nothing of it: its list is an hour away.
+/// A watch loses all events of Deployments, and the next list is an hour away.
 #[tokio::test(start_paused = true)]
-async fn a_release_does_not_wait_an_hour_for_pods_whose_readiness_no_news_told() {
+async fn a_release_does_not_wait_for_the_next_list_when_readiness_events_are_lost() {
     let mut rig = Rig::new().await;
     rig.start("operator");
     rig.walkthrough(json!({"analysis": {"interval": "10s", "stepWeight": 25}}));
-    rig.phase("Initialized").await;
+    rig.until_phase("Initialized").await;
     rig.image("3.1.1");
-    rig.phase("Progressing").await;
+    rig.until_phase("Progressing").await;
     let begin = rig.model.now();
     rig.model
         .plan()
         .dropped
         .insert("deployments", (1..1000).collect());
-    rig.phase("Succeeded").await;
+    rig.until_phase("Succeeded").await;
     let took = rig.model.now().duration_since(begin);
-    assert!(took.as_mins() < 5, "{took:#}:\n{}", rig.story());
+    assert!(took.as_mins() < 5, "{took:#}:\n{}", rig.transcript());
 }
 
-/// For an hour a Deployment's pods are not ready, and nothing is said of them: that is looked at, but not at each tick.
+/// A Deployment's pods are not ready for an hour, without any event: the operator re-reads it, but not at each tick.
 #[tokio::test(start_paused = true)]
-async fn a_long_wait_is_looked_at_more_and_more_rarely() {
+async fn a_long_wait_is_re_read_more_and_more_rarely() {
     let mut rig = Rig::new().await;
     rig.start("operator");
     rig.walkthrough(json!({"progressDeadlineSeconds": 7200, "analysis": {"interval": "10s"}}));
-    rig.phase("Initialized").await;
+    rig.until_phase("Initialized").await;
     let patient = json!({"spec": {"progressDeadlineSeconds": 7200}});
     rig.patch("deployments", "podinfo", patient);
     rig.image("broken");
-    rig.phase("Progressing").await;
-    rig.rest(1500).await;
+    rig.until_phase("Progressing").await;
+    rig.pass(1500).await;
     let reads = |rig: &Rig| {
-        let asked = rig.model.asked();
-        let reads = asked.iter().filter(|asked| asked.verb == Verb::Get);
+        let received = rig.model.received();
+        let reads = received.iter().filter(|request| request.verb == Verb::Get);
         reads.count()
     };
     let before = reads(&rig);
-    rig.rest(2000).await;
-    // Two hundred ticks, with the 256th among them.
-    let looks = reads(&rig) - before;
-    assert!((1..=12).contains(&looks), "{looks} reads");
+    rig.pass(2000).await;
+    // These are two hundred ticks, with the 256th among them.
+    let count = reads(&rig) - before;
+    assert!((1..=12).contains(&count), "{count} reads");
 }
 
-/// What an API server has in its cache may be old; nothing is known at the start that would be newer.
+/// The cache of an API server may be stale, and a starting operator knows nothing newer.
 #[tokio::test(start_paused = true)]
-async fn an_operator_begins_with_what_there_is_and_not_with_what_there_was() {
+async fn a_starting_operator_does_not_act_on_stale_reads() {
     let mut rig = Rig::new().await;
     rig.walkthrough(json!({}));
-    rig.rest(5).await;
+    rig.pass(5).await;
     let hour = Duration::from_secs(3600);
     rig.model.plan().late.insert("deployments", hour);
     rig.start("operator");
-    rig.rest(2).await;
+    rig.pass(2).await;
     let primary = rig.get("deployments", "podinfo-primary");
-    assert!(primary.is_object(), "{}", rig.story());
+    assert!(primary.is_object(), "{}", rig.transcript());
 }
 
-/// Behind a load balancer that closes connections, or beside an API server that is replaced, nothing has to be listed anew.
+/// Load balancers close connections, and API servers are replaced: neither makes the operator list again.
 #[tokio::test(start_paused = true)]
-async fn a_watch_whose_connection_breaks_goes_on_where_it_was() {
+async fn a_watch_resumes_after_a_broken_connection() {
     let mut rig = Rig::new().await;
     rig.model.plan().streams = Streams::Refused;
     rig.walkthrough(json!({}));
     rig.start("operator");
-    rig.phase("Initialized").await;
+    rig.until_phase("Initialized").await;
     let before = lists(&rig);
     rig.model.plan().breaks += 1;
     rig.image("3.1.1");
-    rig.phase("Progressing").await;
-    rig.rest(60).await;
-    assert_eq!(lists(&rig), before, "{}", rig.story());
+    rig.until_phase("Progressing").await;
+    rig.pass(60).await;
+    assert_eq!(lists(&rig), before, "{}", rig.transcript());
 }
 
-/// An API server that sends no lists as streams, or comes to no end with them, makes nobody wait for long.
+/// An API server that refuses streamed lists, or never ends them, delays the operator by at most two minutes.
 #[tokio::test(start_paused = true)]
-async fn where_lists_do_not_come_as_streams_they_come_in_pages() {
+async fn lists_are_paged_where_they_cannot_be_streamed() {
     let (usual, lists) = begin(Streams::Sent).await;
     assert_eq!(lists, 0);
     let (refused, lists) = begin(Streams::Refused).await;
@@ -151,21 +151,21 @@ async fn where_lists_do_not_come_as_streams_they_come_in_pages() {
     assert!(endless.as_secs() < 120, "{endless:#}");
 }
 
-/// How long a Canary takes to be initialized, and how many lists there were.
+/// The time in which a Canary is initialized, and the number of lists.
 async fn begin(streams: Streams) -> (SignedDuration, usize) {
     let mut rig = Rig::new().await;
     rig.model.plan().streams = streams;
     rig.walkthrough(json!({}));
     let begin = rig.model.now();
     rig.start("operator");
-    rig.phase("Initialized").await;
+    rig.until_phase("Initialized").await;
     let took = rig.model.now().duration_since(begin);
     (took, lists(&rig))
 }
 
-/// How many pages of lists were asked for so far.
+/// The number of list requests so far.
 fn lists(rig: &Rig) -> usize {
-    let asked = rig.model.asked();
-    let lists = asked.iter().filter(|asked| asked.verb == Verb::List);
+    let received = rig.model.received();
+    let lists = received.iter().filter(|request| request.verb == Verb::List);
     lists.count()
 }

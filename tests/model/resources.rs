@@ -1,4 +1,4 @@
-//! The kinds that the model serves, and in what each differs from the others.
+//! The kinds that the model serves, and their differences.
 
 /// What raises `metadata.generation`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,18 +16,18 @@ pub enum Generation {
 pub struct Resource {
     /// Empty for the core group.
     pub group: &'static str,
-    /// The first is the one it is kept in.
+    /// The first one is the stored version.
     pub versions: &'static [&'static str],
     pub plural: &'static str,
     pub kind: &'static str,
-    /// Whether a CRD makes it: the kinds of Kubernetes itself are decoded into types, these are kept as they were sent.
+    /// Whether a CRD defines it. Built-in kinds are decoded into types; custom kinds are stored as they were sent.
     pub custom: bool,
     /// Whether it has a status subresource.
     pub status: bool,
     pub generation: Generation,
     /// Whether a PUT may leave out the resourceVersion.
     pub unconditional: bool,
-    /// Whether a PUT creates what is not there.
+    /// Whether a PUT creates a missing object.
     pub put_creates: bool,
     /// Whether a DELETE answers with the object, instead of with a Status.
     pub returns_deleted: bool,
@@ -194,7 +194,7 @@ impl Resource {
         RESOURCES.iter().find(|resource| resource.plural == plural)
     }
 
-    /// `deployments.apps`, as messages call it.
+    /// The name in messages, for example `deployments.apps`.
     pub fn qualified(&self) -> String {
         if self.group.is_empty() {
             self.plural.to_owned()
@@ -203,7 +203,7 @@ impl Resource {
         }
     }
 
-    /// `apiVersion:` of a manifest in one of its versions.
+    /// The `apiVersion` for one of its versions.
     pub fn api_version(&self, version: &str) -> String {
         if self.group.is_empty() {
             version.to_owned()

@@ -1,4 +1,4 @@
-//! The whole operator on the model, and what a user does there.
+//! The complete operator on the model, and the actions of a user.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,26 +21,27 @@ use tokio::{
 };
 
 use super::{
-    actor,
-    outside::Outside,
+    controllers,
+    fake_servers::FakeServers,
     patch,
+    resources::RESOURCES,
     server::Model,
     store::{Key, Part, Store, Writer},
 };
 
 const NAMESPACE: &str = "test";
-/// The longest that anything may be waited for, on the model's clock: what no news was told of is in a list, once in some hour.
+/// The longest wait for a condition, on the model's clock. A lost watch event is made up for by a list within about an hour.
 const PATIENCE: Duration = Duration::from_secs(2 * 3600);
-/// How long it takes to start an operator anew.
+/// The time until a killed operator is started again.
 const RESTART: Duration = Duration::from_secs(5);
 
 /// A cluster, the servers around it, and an operator.
 pub struct Rig {
     pub model: Model,
-    pub outside: Outside,
+    pub servers: FakeServers,
     tasks: Vec<JoinHandle<()>>,
     operator: Option<JoinHandle<()>>,
-    deaths: watch::Receiver<Option<String>>,
+    kills: watch::Receiver<Option<String>>,
 }
 
 impl Drop for Rig {
@@ -53,7 +54,7 @@ impl Drop for Rig {
 }
 
 impl Rig {
-    /// A cluster whose controllers play, at a whole second.
+    /// A cluster with controllers, whose clock starts at a whole second.
     pub async fn new() -> Self {
         let fraction = clock::now().subsec_nanosecond();
         tokio::time::sleep(Duration::from_nanos(
@@ -62,21 +63,21 @@ impl Rig {
         .await;
         let model = Model::new(clock::now());
         Self {
-            outside: Outside::default(),
-            tasks: vec![tokio::spawn(actor::play(model.clone()))],
+            servers: FakeServers::default(),
+            tasks: vec![tokio::spawn(controllers::run(model.clone()))],
             operator: None,
-            deaths: model.deaths(),
+            kills: model.kills(),
             model,
         }
     }
 
-    /// Starts an operator under a name of its own; an earlier one is dropped with all it was doing.
+    /// Starts an operator under this name. An earlier one is aborted.
     pub fn start(&mut self, name: &'static str) {
         if let Some(earlier) = self.operator.take() {
             earlier.abort();
         }
         let client = self.model.client(name);
-        let http = self.outside.http(&self.model, name);
+        let http = self.servers.http(&self.model, name);
         let canary_metrics = CanaryMetrics::new().unwrap();
         let operator_metrics = canary_metrics.operator_metrics().unwrap();
         let cluster = Cluster::new(client, Leadership::always(), operator_metrics.clone());
@@ -114,7 +115,7 @@ impl Rig {
         }));
     }
 
-    /// A user creates an object.
+    /// Creates an object as a user.
     pub fn create(&self, plural: &str, object: Value) {
         let key = Key::new(
             plural,
@@ -126,7 +127,7 @@ impl Rig {
             .unwrap();
     }
 
-    /// A user changes an object, with a merge patch.
+    /// Changes an object as a user, with a merge patch.
     pub fn patch(&self, plural: &str, name: &str, change: Value) {
         patch_as_user(&self.model, plural, name, &change);
     }
@@ -138,20 +139,20 @@ impl Rig {
             .unwrap_or_default()
     }
 
-    /// A user deletes an object.
+    /// Deletes an object as a user.
     pub fn delete(&self, plural: &str, name: &str) {
         let key = Key::new(plural, NAMESPACE, name);
         let delete = |store: &mut Store, by: &Writer| store.delete(&key, &json!({}), by);
         self.model.write("user", delete).map(drop).unwrap();
     }
 
-    /// The walkthrough's target and Canary, with changes to its spec.
+    /// Creates the walkthrough's target and Canary, with changes to its spec.
     pub fn walkthrough(&self, spec: Value) {
         self.target("podinfo");
         self.canary("podinfo", spec);
     }
 
-    /// A target and its autoscaler.
+    /// Creates a target and its autoscaler.
     pub fn target(&self, name: &str) {
         self.create("deployments", json!({"metadata": {"name": name, "labels": {"app": name}},
             "spec": {"selector": {"matchLabels": {"app": name}}, "progressDeadlineSeconds": 60, "template": template(name, "3.1.0")}}));
@@ -159,7 +160,7 @@ impl Rig {
             "spec": {"minReplicas": 2, "maxReplicas": 4, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}}}));
     }
 
-    /// The walkthrough's Canary for a target, with changes to its spec.
+    /// Creates the walkthrough's Canary for a target, with changes to its spec.
     pub fn canary(&self, name: &str, spec: Value) {
         let path = concat!(
             env!("CARGO_MANIFEST_DIR"),
@@ -174,20 +175,20 @@ impl Rig {
         self.create("canaries", canary);
     }
 
-    /// A user releases a version.
+    /// Releases a version of the walkthrough's target as a user.
     pub fn image(&self, tag: &str) {
         self.release("deployments", "podinfo", tag);
     }
 
-    /// A user releases a version of a target.
+    /// Releases a version of a target as a user.
     pub fn release(&self, plural: &str, name: &str, tag: &str) {
         let containers = template(name, tag)["spec"]["containers"].clone();
         let change = json!({"spec": {"template": {"spec": {"containers": containers}}}});
         self.patch(plural, name, change);
     }
 
-    /// Until the canary is in this phase, and nothing is owed or under way.
-    pub async fn phase(&mut self, phase: &str) {
+    /// Waits until the canary is in this phase, and no notification or step is pending.
+    pub async fn until_phase(&mut self, phase: &str) {
         let is_there = |rig: &Self| {
             let status = &rig.get("canaries", "podinfo")["status"];
             let mut conditions = status["conditions"].as_array().into_iter().flatten();
@@ -199,30 +200,35 @@ impl Rig {
         self.until(&format!("phase {phase}"), is_there).await;
     }
 
+    /// Waits until a condition holds.
     pub async fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
         let end = Instant::now() + PATIENCE;
         while !holds(self) {
-            let goes_on = self.live(end, true).await;
-            assert!(goes_on, "{what} never came:\n{}", self.story());
+            let is_in_time = self.wait(end, true).await;
+            assert!(
+                is_in_time,
+                "timed out waiting for {what}:\n{}",
+                self.transcript()
+            );
         }
     }
 
-    /// Lets seconds pass.
-    pub async fn rest(&mut self, seconds: u64) {
+    /// Lets this many seconds pass.
+    pub async fn pass(&mut self, seconds: u64) {
         let end = Instant::now() + Duration::from_secs(seconds);
-        while self.live(end, false).await {}
+        while self.wait(end, false).await {}
     }
 
-    /// Goes on until something changes, if that is asked for, or an operator dies, which is started anew; false at the end.
-    async fn live(&mut self, end: Instant, changes: bool) -> bool {
-        let (mut revisions, mut deaths) = (self.model.revisions(), self.deaths.clone());
+    /// Waits until the operator is killed, which restarts it, or with `changes` until any object changes. Returns false at `end`.
+    async fn wait(&mut self, end: Instant, changes: bool) -> bool {
+        let (mut revisions, mut kills) = (self.model.revisions(), self.kills.clone());
         tokio::select! {
             () = sleep_until(end) => false,
             changed = revisions.changed(), if changes => changed.is_ok(),
-            _ = deaths.changed() => {
-                self.deaths = deaths;
-                if let Some(dead) = self.operator.take() {
-                    dead.abort();
+            _ = kills.changed() => {
+                self.kills = kills;
+                if let Some(killed) = self.operator.take() {
+                    killed.abort();
                 }
                 tokio::time::sleep(RESTART).await;
                 self.start("the next operator");
@@ -231,25 +237,53 @@ impl Rig {
         }
     }
 
-    /// What a user is left with.
+    /// The state of the cluster, as far as a user sees it.
     pub fn outcome(&self) -> Value {
         let canary = self.get("canaries", "podinfo");
         let primary = self.get("deployments", "podinfo-primary");
         let pods = |name| self.get("daemonsets", name)["spec"]["template"]["spec"].clone();
         let selector = |name| self.get("services", name)["spec"]["selector"].clone();
         let paused = |name| self.get("scaledobjects", name)["metadata"]["annotations"].clone();
-        json!({"phase": canary["status"]["phase"], "weight": canary["status"]["canaryWeight"], "failed": canary["status"]["failedChecks"],
-            "applied": canary["status"]["lastAppliedSpec"], "promoted": canary["status"]["lastPromotedSpec"],
-            "primary": primary.pointer("/spec/template/spec/containers/0/image"), "daemonsets": [pods("podinfo"), pods("podinfo-primary")],
+        let mut outcome = json!({"phase": canary["status"]["phase"], "weight": canary["status"]["canaryWeight"],
+            "failed": canary["status"]["failedChecks"], "applied": canary["status"]["lastAppliedSpec"],
+            "promoted": canary["status"]["lastPromotedSpec"], "primary": primary.pointer("/spec/template/spec/containers/0/image"),
+            "daemonsets": [pods("podinfo"), pods("podinfo-primary")],
             "selectors": [selector("podinfo"), selector("podinfo-primary"), selector("podinfo-canary")],
-            "paused": [paused("podinfo"), paused("podinfo-primary")], "replicas": self.get("deployments", "podinfo")["spec"]["replicas"],
-            "route": self.get("virtualservices", "podinfo")["spec"], "httproute": self.get("httproutes", "podinfo")["spec"],
-            "httpproxy": self.get("httpproxies", "podinfo")["spec"], "split": self.get("trafficsplits", "podinfo")["spec"],
-            "ingress": self.get("ingresses", "web-canary")["metadata"]["annotations"]})
+            "paused": [paused("podinfo"), paused("podinfo-primary")], "replicas": self.get("deployments", "podinfo")["spec"]["replicas"]});
+        for resource in &RESOURCES {
+            match resource.plural {
+                "virtualservices" => {
+                    outcome["route"] = self.get(resource.plural, "podinfo")["spec"].clone()
+                }
+                "httproutes" | "httpproxies" | "trafficsplits" => {
+                    outcome[resource.plural] = self.get(resource.plural, "podinfo")["spec"].clone();
+                }
+                "ingresses" => {
+                    let canary = self.get(resource.plural, "web-canary");
+                    outcome["ingress"] = canary["metadata"]["annotations"].clone();
+                }
+                // Part of the outcome above, or no state that a user sees.
+                "canaries"
+                | "deployments"
+                | "daemonsets"
+                | "services"
+                | "scaledobjects"
+                | "horizontalpodautoscalers"
+                | "destinationrules"
+                | "configmaps"
+                | "secrets"
+                | "events"
+                | "leases"
+                | "metrictemplates"
+                | "alertproviders" => {}
+                other => panic!("the outcome of a run has no entry for {other}"),
+            }
+        }
+        outcome
     }
 
     /// The writes so far, one a line.
-    pub fn story(&self) -> String {
+    pub fn transcript(&self) -> String {
         let history = self.model.history();
         let lines = history.iter().map(|change| {
             let what = match (&change.before, &change.after) {
@@ -280,7 +314,7 @@ impl Rig {
     }
 }
 
-/// A user changes an object, with a merge patch.
+/// Changes an object as a user, with a merge patch.
 pub fn patch_as_user(model: &Model, plural: &str, name: &str, change: &Value) {
     let key = Key::new(plural, NAMESPACE, name);
     let write = |store: &mut Store, by: &Writer| {
@@ -291,7 +325,7 @@ pub fn patch_as_user(model: &Model, plural: &str, name: &str, change: &Value) {
     model.write("user", write).unwrap();
 }
 
-/// The pods of a version.
+/// The pod template of a version.
 pub fn template(name: &str, tag: &str) -> Value {
     let container = json!({"name": "podinfod", "image": format!("podinfo:{tag}"), "ports": [{"name": "http", "containerPort": 9898}]});
     json!({"metadata": {"labels": {"app": name}}, "spec": {"containers": [container]}})

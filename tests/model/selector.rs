@@ -1,8 +1,8 @@
-//! Label and field selectors, as far as anybody here uses them.
+//! Label and field selectors: those forms that the operator uses.
 
 use serde_json::Value;
 
-/// What a list or a watch is about.
+/// The objects of a list or a watch.
 #[derive(Clone, Debug, Default)]
 pub struct Selector {
     /// All namespaces, if empty.
@@ -13,14 +13,18 @@ pub struct Selector {
 #[derive(Clone, Debug)]
 struct Term {
     pointer: String,
-    /// None: that it is there, or with `differs`, that it is not.
+    /// The value to compare with. `None`: the field must exist, or with `differs`, not exist.
     value: Option<String>,
     differs: bool,
 }
 
 impl Selector {
-    /// `a=b,c!=d`, `a`, `!a` of labels; `metadata.name=x`, `type!=y` of fields.
+    /// Parses `a=b,c!=d`, `a`, `!a` of labels and `metadata.name=x`, `type!=y` of fields. Panics on other forms.
     pub fn parse(namespace: &str, labels: &str, fields: &str) -> Self {
+        assert!(
+            !labels.contains('('),
+            "the model does not know the selector {labels}"
+        );
         let terms = |text: &str, pointer: fn(&str) -> String| {
             let parts = text.split(',').filter(|term| !term.is_empty());
             parts

@@ -1,4 +1,4 @@
-//! The API server as a service: takes requests, asks the store, answers as the real one does.
+//! The API server as a service: executes requests on the store, and answers like the real one.
 
 use std::{
     io,
@@ -14,62 +14,62 @@ use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    call::{Call, Verb},
     defaults,
     faults::{Fault, Plan},
     patch,
     refusal::Refusal,
+    request::{ApiRequest, Verb},
     store::{Change, Deletion, Key, Part, Store, Writer, version_of},
     watch::changes,
 };
 
-/// How long an operator's client waits for an answer.
-const SILENCE: Duration = Duration::from_secs(40);
-/// After how long a request is carried out that nobody waits for any more.
+/// The time after which an operator's client gives up.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(40);
+/// The delay of a request that is executed late.
 const LATE: Duration = Duration::from_secs(30);
 
-/// One request that came in, as an audit log has it.
+/// A request that was received, as in an audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct Received {
     pub at: Timestamp,
     pub by: String,
     pub verb: Verb,
     /// `canaries/status`.
     pub resource: String,
     pub name: String,
-    /// 0: there was no answer.
+    /// The status of the answer; 0 without an answer.
     pub code: u16,
 }
 
-/// A running model. Clones are the same one.
+/// A running model. Clones share the state.
 #[derive(Clone)]
 pub struct Model(Arc<Shared>);
 
 struct Shared {
     store: Mutex<Store>,
     plan: Mutex<Plan>,
-    asked: Mutex<Vec<Asked>>,
+    received: Mutex<Vec<Received>>,
     revision: watch::Sender<u64>,
-    /// The client that died last.
-    died: watch::Sender<Option<String>>,
+    /// The client that was killed last.
+    killed: watch::Sender<Option<String>>,
     start: (Timestamp, Instant),
 }
 
 impl Model {
-    /// An empty cluster at this time; tokio's clock moves it on.
+    /// An empty cluster at this time, which advances with tokio's clock.
     pub fn new(now: Timestamp) -> Self {
         let store = Store::new();
         Self(Arc::new(Shared {
             revision: watch::Sender::new(store.revision),
             store: Mutex::new(store),
             plan: Mutex::default(),
-            asked: Mutex::default(),
-            died: watch::Sender::new(None),
+            received: Mutex::default(),
+            killed: watch::Sender::new(None),
             start: (now, Instant::now()),
         }))
     }
 
-    /// A client under a name, by which faults and history know it.
+    /// A client with a name, which faults and the history refer to.
     pub fn client(&self, name: &str) -> Client {
         let (model, name) = (self.clone(), name.to_owned());
         let service = tower::service_fn(move |request| model.clone().serve(name.clone(), request));
@@ -81,7 +81,7 @@ impl Model {
         start + instant.elapsed()
     }
 
-    /// The instant of a time of its clock.
+    /// The instant at which the model's clock shows this time.
     pub fn instant(&self, at: Timestamp) -> Instant {
         let (start, instant) = self.0.start;
         instant + Duration::try_from(at.duration_since(start)).unwrap_or_default()
@@ -91,31 +91,31 @@ impl Model {
         self.0.plan.lock().unwrap()
     }
 
-    pub fn asked(&self) -> Vec<Asked> {
-        self.0.asked.lock().unwrap().clone()
+    pub fn received(&self) -> Vec<Received> {
+        self.0.received.lock().unwrap().clone()
     }
 
     pub fn history(&self) -> Vec<Change> {
         self.store().since(0).to_vec()
     }
 
-    /// Told at each new revision.
+    /// Changes at each new revision.
     pub fn revisions(&self) -> watch::Receiver<u64> {
         self.0.revision.subscribe()
     }
 
-    /// Told of each client that dies.
-    pub fn deaths(&self) -> watch::Receiver<Option<String>> {
-        self.0.died.subscribe()
+    /// Changes when a client is killed.
+    pub fn kills(&self) -> watch::Receiver<Option<String>> {
+        self.0.killed.subscribe()
     }
 
-    /// A client dies: nothing that it asks is done any more.
+    /// Kills a client: its requests are not executed any more.
     pub fn kill(&self, name: &str) {
         self.plan().kill(name);
-        self.0.died.send_replace(Some(name.to_owned()));
+        self.0.killed.send_replace(Some(name.to_owned()));
     }
 
-    /// Forgets what is older than now, as etcd does from time to time.
+    /// Compacts the history up to now, as etcd does from time to time.
     pub fn compact(&self) {
         let mut store = self.store();
         store.compacted = store.revision;
@@ -129,7 +129,7 @@ impl Model {
         self.0.store.lock().unwrap()
     }
 
-    /// Changes the store from within the cluster, past all faults.
+    /// Changes the store directly, without faults.
     pub fn write<T>(&self, by: &str, change: impl FnOnce(&mut Store, &Writer) -> T) -> T {
         let writer = Writer {
             name: by.to_owned(),
@@ -156,20 +156,20 @@ impl Model {
                 &json!({"major": "1", "minor": "35", "gitVersion": "v1.35.0"}),
             ));
         }
-        let Some(call) = Call::parse(&parts) else {
+        let Some(call) = ApiRequest::parse(&parts) else {
             let unknown = Response::builder()
                 .status(404)
                 .header("content-type", "text/plain");
             return Ok(unknown.body(Body::from("404 page not found\n")).unwrap());
         };
-        let fault = self.plan().meet(&by, &call);
+        let fault = self.plan().fault_of(&by, &call);
         let slow = self.plan().slow.get(call.resource.plural).copied();
         if let Some(slow) = slow {
             tokio::time::sleep(slow).await;
         }
         let is_done = fault.is_none_or(Fault::is_done);
         let usual = if is_done {
-            let answer = self.carry_out(&by, &call, &body);
+            let answer = self.execute(&by, &call, &body);
             Some(answer.unwrap_or_else(|refusal| self::answer(refusal.code, &refusal.status())))
         } else {
             None
@@ -178,8 +178,8 @@ impl Model {
             let (model, by, call) = (self.clone(), by.clone(), call.clone());
             tokio::spawn(async move {
                 tokio::time::sleep(LATE).await;
-                // Nobody hears the answer.
-                let _ = model.carry_out(&by, &call, &body);
+                // The client has given up: nobody receives the answer.
+                let _ = model.execute(&by, &call, &body);
             });
         }
         let result = self.with_fault(&by, fault, usual).await;
@@ -190,12 +190,12 @@ impl Model {
         result
     }
 
-    fn log(&self, by: &str, call: &Call, code: u16) {
+    fn log(&self, by: &str, call: &ApiRequest, code: u16) {
         let resource = match call.subresource.as_str() {
             "" => call.resource.plural.to_owned(),
             sub => format!("{}/{sub}", call.resource.plural),
         };
-        self.0.asked.lock().unwrap().push(Asked {
+        self.0.received.lock().unwrap().push(Received {
             at: self.now(),
             by: by.to_owned(),
             verb: call.verb,
@@ -222,7 +222,7 @@ impl Model {
             }
             Fault::ResetBefore | Fault::ResetAfter => Err(reset()),
             Fault::Hang | Fault::Late => {
-                tokio::time::sleep(SILENCE).await;
+                tokio::time::sleep(CLIENT_TIMEOUT).await;
                 Err(io::ErrorKind::TimedOut.into())
             }
             Fault::DieBefore | Fault::DieAfter => {
@@ -231,18 +231,18 @@ impl Model {
             }
             Fault::Truncated => {
                 let (parts, body) = usual.ok_or_else(reset)?.into_parts();
-                let whole = axum::body::to_bytes(body, usize::MAX)
+                let complete = axum::body::to_bytes(body, usize::MAX)
                     .await
                     .map_err(io::Error::other)?;
                 Ok(Response::from_parts(
                     parts,
-                    Body::from(whole.slice(..whole.len() / 2)),
+                    Body::from(complete.slice(..complete.len() / 2)),
                 ))
             }
         }
     }
 
-    fn carry_out(&self, by: &str, call: &Call, body: &[u8]) -> Result<Response<Body>, Refusal> {
+    fn execute(&self, by: &str, call: &ApiRequest, body: &[u8]) -> Result<Response<Body>, Refusal> {
         let served = |object: &Value| served(call, object);
         match call.verb {
             Verb::Get => Ok(answer(200, &served(&*self.store().get(&call.key())?))),
@@ -285,18 +285,18 @@ impl Model {
                 let key = call.key();
                 let deletion =
                     self.write(by, |store, writer| store.delete(&key, &options, writer))?;
-                let said = match deletion {
+                let status = match deletion {
                     Deletion::Gone(object) if !call.resource.returns_deleted => {
                         success(&key, &object)
                     }
                     Deletion::Gone(object) | Deletion::Marked(object) => served(&object),
                 };
-                Ok(answer(200, &said))
+                Ok(answer(200, &status))
             }
         }
     }
 
-    fn update(&self, by: &str, call: &Call, body: Value) -> Result<Response<Body>, Refusal> {
+    fn update(&self, by: &str, call: &ApiRequest, body: Value) -> Result<Response<Body>, Refusal> {
         let key = call.key();
         let name = body["metadata"]["name"].as_str().unwrap_or_default();
         if name != call.name {
@@ -310,8 +310,8 @@ impl Model {
             let old = match store.get(&key) {
                 Ok(old) => old,
                 Err(not_found) if call.resource.put_creates && call.subresource.is_empty() => {
-                    if let Some(meant) = body["metadata"]["uid"].as_str() {
-                        return Err(another(&key, meant, ""));
+                    if let Some(wanted) = body["metadata"]["uid"].as_str() {
+                        return Err(other_uid(&key, wanted, ""));
                     }
                     if version_of(&body).is_some() {
                         return Err(not_found);
@@ -320,17 +320,21 @@ impl Model {
                 }
                 Err(refusal) => return Err(refusal),
             };
-            let (meant, is) = (&body["metadata"]["uid"], &old["metadata"]["uid"]);
-            if meant.as_str().is_some_and(|meant| !meant.is_empty()) && meant != is {
-                return Err(another(&key, meant.as_str().unwrap(), is.as_str().unwrap()));
+            let (wanted, is) = (&body["metadata"]["uid"], &old["metadata"]["uid"]);
+            if wanted.as_str().is_some_and(|uid| !uid.is_empty()) && wanted != is {
+                return Err(other_uid(
+                    &key,
+                    wanted.as_str().unwrap(),
+                    is.as_str().unwrap(),
+                ));
             }
             Ok((200, store.update(&key, part(call), body, writer)?))
         })?;
         Ok(answer(code, &served(call, &written)))
     }
 
-    /// A list, or a page of one: a token says which revision the pages are of, and after which object the next begins.
-    fn list(&self, call: &Call) -> Result<Response<Body>, Refusal> {
+    /// A list, or a page of one. The token has the revision of the pages, and the last object of the page before.
+    fn list(&self, call: &ApiRequest) -> Result<Response<Body>, Refusal> {
         let store = self.store();
         let (revision, after) = match call.param("continue").split_once('~') {
             Some((revision, after)) => (revision.parse().unwrap_or(0), after.to_owned()),
@@ -377,7 +381,7 @@ impl Model {
                 call.resource.api_version(&call.version),
             )
         };
-        // An empty list of metadata is no list at all.
+        // The API server sends null for an empty list of metadata.
         let items = if call.metadata_only && items.is_empty() {
             Value::Null
         } else {
@@ -390,7 +394,7 @@ impl Model {
     }
 }
 
-fn part(call: &Call) -> Part {
+fn part(call: &ApiRequest) -> Part {
     if call.subresource.is_empty() {
         Part::Main
     } else {
@@ -398,8 +402,8 @@ fn part(call: &Call) -> Part {
     }
 }
 
-/// An object in the version that is asked for, or its metadata only.
-pub fn served(call: &Call, object: &Value) -> Value {
+/// The object in the requested version, or its metadata only.
+pub fn served(call: &ApiRequest, object: &Value) -> Value {
     if call.metadata_only {
         let mut meta = object["metadata"].clone();
         if let Some(annotations) = meta.get_mut("annotations").and_then(Value::as_object_mut) {
@@ -415,8 +419,8 @@ pub fn served(call: &Call, object: &Value) -> Value {
     object
 }
 
-/// An object in a list: those of Kubernetes' own kinds do not say what they are.
-fn item(call: &Call, object: &Value) -> Value {
+/// An object in a list. Built-in kinds have neither kind nor apiVersion there.
+fn item(call: &ApiRequest, object: &Value) -> Value {
     let mut object = served(call, object);
     if !call.resource.custom && !call.metadata_only {
         for field in ["kind", "apiVersion"] {
@@ -435,8 +439,8 @@ fn success(key: &Key, object: &Value) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
 }
 
-/// A PUT that is about another object of that name.
-fn another(key: &Key, meant: &str, is: &str) -> Refusal {
+/// A PUT for another object of the same name.
+fn other_uid(key: &Key, wanted: &str, is: &str) -> Refusal {
     let folder = match (key.plural, key.resource()) {
         ("services", _) => "services/specs".to_owned(),
         (plural, resource) if resource.custom => format!("{}/{plural}", resource.group),
@@ -447,9 +451,9 @@ fn another(key: &Key, meant: &str, is: &str) -> Refusal {
     } = key;
     let why = format!(
         "StorageError: invalid object, Code: 4, Key: /registry/{folder}/{namespace}/{name}, ResourceVersion: 0, \
-         AdditionalErrorMsg: Precondition failed: UID in precondition: {meant}, UID in object meta: {is}"
+         AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {is}"
     );
-    Refusal::lost(key, &why)
+    Refusal::precondition(key, &why)
 }
 
 fn read(body: &[u8]) -> Result<Value, Refusal> {

@@ -1,4 +1,4 @@
-//! What the API server keeps, and its rules for changing it: one counter of revisions, as etcd has, and every change on record.
+//! The storage of the API server and its rules for writes. It has one counter of revisions, like etcd, and a history of all changes.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,7 +11,7 @@ use super::{
     resources::{Generation, Resource},
 };
 
-/// Which object; in the order in which lists have them.
+/// Identifies an object. The order is that of lists.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     pub plural: &'static str,
@@ -38,54 +38,54 @@ impl Key {
 pub struct Change {
     pub revision: u64,
     pub at: Timestamp,
-    /// Who sent the request.
+    /// The client that sent the request.
     pub by: String,
     pub key: Key,
     pub before: Option<Arc<Value>>,
     pub after: Option<Arc<Value>>,
 }
 
-/// Which part of an object is written.
+/// The part of an object that is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// All but the status, if that is a subresource.
+    /// The object, without the status if that is a subresource.
     Main,
     /// The status subresource.
     Status,
 }
 
-/// Who writes, and when.
+/// The author and the time of a write.
 #[derive(Clone, Debug)]
 pub struct Writer {
     pub name: String,
     pub now: Timestamp,
 }
 
-/// What became of a deletion.
+/// The result of a DELETE.
 pub enum Deletion {
-    /// The object is gone; as it was.
+    /// The object is deleted; its last state.
     Gone(Arc<Value>),
-    /// Finalizers hold it.
+    /// Finalizers hold the object, which has a deletion timestamp.
     Marked(Arc<Value>),
 }
 
-/// All objects and all that ever happened to them.
+/// All objects and their history.
 pub struct Store {
     pub revision: u64,
-    /// What is older than this cannot be watched from, nor paged.
+    /// Watches and pages from earlier revisions fail.
     pub compacted: u64,
-    made: u64,
+    created: u64,
     objects: BTreeMap<Key, Arc<Value>>,
     history: Vec<Change>,
 }
 
 impl Store {
-    /// Empty, at a revision that no other number is taken for.
+    /// An empty store. The first revision is so high that no other number is mistaken for one.
     pub const fn new() -> Self {
         Self {
             revision: 1_000_000,
             compacted: 1_000_000,
-            made: 0,
+            created: 0,
             objects: BTreeMap::new(),
             history: Vec::new(),
         }
@@ -96,7 +96,7 @@ impl Store {
         found.ok_or_else(|| Refusal::not_found(key))
     }
 
-    /// Whether an object is kept without the status that it is served with: the first write to it adds that.
+    /// Whether an object is stored without its default status, which the first write adds.
     fn lacks_defaults(&self, key: &Key) -> bool {
         let last = || self.history.iter().rev().find(|change| change.key == *key);
         key.plural == "httpproxies" && last().is_some_and(|change| change.before.is_none())
@@ -159,15 +159,15 @@ impl Store {
             meta["generation"] = json!(1);
         }
         object["metadata"] = meta;
-        defaults::fill(resource, &mut object, None, self.made);
+        defaults::fill(resource, &mut object, None, self.created);
         if let Some(there) = self.objects.get(key) {
-            let goes = there["metadata"]["deletionTimestamp"].is_string();
-            return Err(Refusal::exists(key, goes));
+            let is_being_deleted = there["metadata"]["deletionTimestamp"].is_string();
+            return Err(Refusal::exists(key, is_being_deleted));
         }
         Ok(self.record(key, Some(object), by).unwrap())
     }
 
-    /// Writes an object as it is wanted, made of what was read as `read` (for a PUT: of nothing that we know).
+    /// Updates one part of an object. Fails if `wanted` has another resourceVersion than the stored object.
     pub fn update(
         &mut self,
         key: &Key,
@@ -186,10 +186,10 @@ impl Store {
             return Err(Refusal::conflict(key));
         }
         let mut new = merged(resource, part, &old, wanted);
-        defaults::fill(resource, &mut new, Some(&old), self.made);
+        defaults::fill(resource, &mut new, Some(&old), self.created);
         let mut new = without_nulls(new);
         check_update(key, part, &old, &new)?;
-        if raises(resource, part, &old, &new) {
+        if raises_generation(resource, part, &old, &new) {
             new["metadata"]["generation"] =
                 json!(old["metadata"]["generation"].as_i64().unwrap() + 1);
         }
@@ -205,22 +205,22 @@ impl Store {
         Ok(self.record(key, Some(new), by).unwrap())
     }
 
-    /// Deletes an object, if it is still the one that is meant.
+    /// Deletes an object if the preconditions of `options` hold.
     pub fn delete(&mut self, key: &Key, options: &Value, by: &Writer) -> Result<Deletion, Refusal> {
         let old = self.get(key)?;
-        let meant = &options["preconditions"];
+        let preconditions = &options["preconditions"];
         for (field, name, fate) in [
             ("uid", "UID", "deleted and then recreated"),
             ("resourceVersion", "ResourceVersion", "modified"),
         ] {
-            let (wanted, is) = (&meant[field], &old["metadata"][field]);
+            let (wanted, is) = (&preconditions[field], &old["metadata"][field]);
             if wanted.is_string() && wanted != is {
                 let (wanted, is) = (wanted.as_str().unwrap(), is.as_str().unwrap());
                 let why = format!(
                     "the {name} in the precondition ({wanted}) does not match the {name} in record ({is}). \
                      The object might have been {fate}"
                 );
-                return Err(Refusal::lost_to_delete(key, &why));
+                return Err(Refusal::delete_precondition(key, &why));
             }
         }
         if old["metadata"]["finalizers"].is_null() {
@@ -264,18 +264,18 @@ impl Store {
     }
 
     fn uid(&mut self) -> String {
-        self.made += 1;
-        format!("00000000-0000-4000-8000-{:012x}", self.made)
+        self.created += 1;
+        format!("00000000-0000-4000-8000-{:012x}", self.created)
     }
 }
 
-/// The resourceVersion that an object carries, if any.
+/// The resourceVersion of an object; `None` if it has none.
 pub fn version_of(object: &Value) -> Option<&str> {
     let version = object.pointer("/metadata/resourceVersion")?.as_str()?;
     (!version.is_empty()).then_some(version)
 }
 
-/// The object that a write asks for: what is not the writer's to say stays as it is.
+/// The object after a write. Fields that the writer may not set keep their values.
 fn merged(resource: &Resource, part: Part, old: &Value, wanted: Value) -> Value {
     match part {
         Part::Status => {
@@ -294,7 +294,7 @@ fn merged(resource: &Resource, part: Part, old: &Value, wanted: Value) -> Value 
             for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
                 meta[field] = new["metadata"][field].clone();
             }
-            // A uid is checked by who reads the request.
+            // `server.rs` has checked the uid.
             new["metadata"] = meta;
             new["kind"] = old["kind"].clone();
             new["apiVersion"] = old["apiVersion"].clone();
@@ -306,14 +306,14 @@ fn merged(resource: &Resource, part: Part, old: &Value, wanted: Value) -> Value 
     }
 }
 
-fn raises(resource: &Resource, part: Part, old: &Value, new: &Value) -> bool {
+fn raises_generation(resource: &Resource, part: Part, old: &Value, new: &Value) -> bool {
     if part == Part::Status {
         return false;
     }
     let differs = |path: &str| old.pointer(path) != new.pointer(path);
     match resource.generation {
         Generation::None => false,
-        // Of a custom kind all that is not metadata or status.
+        // Every change of a custom kind counts, except in metadata and status.
         Generation::Spec if resource.custom => {
             let own = |object: &Value| {
                 let mut object = object.clone();
@@ -370,7 +370,7 @@ fn check_update(key: &Key, part: Part, old: &Value, new: &Value) -> Result<(), R
     Ok(())
 }
 
-/// Without the fields that are null, and without metadata that is empty.
+/// Removes null fields, and empty metadata.
 fn without_nulls(mut object: Value) -> Value {
     object
         .as_object_mut()

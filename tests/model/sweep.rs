@@ -1,10 +1,12 @@
-//! Faults and crashes at every write of a release, generated from an undisturbed run: the same end, and nothing that must not be.
+//! Sweeps: every scenario runs once undisturbed, and then once for each possible fault or crash. Every run must have the same outcome as
+//! the undisturbed one, and no violations.
 
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
@@ -12,49 +14,49 @@ use super::{
     invariants,
     resources::RESOURCES,
     rig::Rig,
-    server::{Asked, Model},
+    scenario::Scenario,
+    server::{Model, Received},
     store::Key,
-    story::Story,
 };
 
 const OPERATOR: &str = "operator";
 
-/// What came of one run.
+/// The result of one run.
 struct Run {
     outcome: Value,
-    /// What hooks and chats were told, and how often.
-    told: BTreeMap<String, usize>,
-    /// How many requests changed something, and how many did not.
+    /// How often each alert and hook was received.
+    received: BTreeMap<String, usize>,
+    /// The numbers of writes and reads of the API server, and of answers of other servers.
     writes: usize,
     reads: usize,
     answers: usize,
-    /// How often each kind changed.
+    /// The number of changes of each kind.
     changes: BTreeMap<&'static str, usize>,
     wrong: Vec<String>,
-    story: String,
+    transcript: String,
 }
 
-/// What is wrong in one run.
+/// The disturbance of one run.
 #[derive(Clone, Copy, Debug)]
 enum Disturbance {
-    /// The n-th of the requests that are alike meets with this.
+    /// The n-th request of a class has this fault.
     Fault(Which, usize, Fault),
-    /// The operator dies of the n-th answer that it gets from a server.
-    DieOf(usize),
-    /// The news of a kind is so many seconds late.
+    /// The operator is killed at the n-th answer of a hook, chat or metrics server.
+    DieAtAnswer(usize),
+    /// The watch events of a kind are this many seconds late.
     Late(&'static str, u64),
-    /// Each change of a kind is told twice.
+    /// Each watch event of a kind is sent twice.
     Twice(&'static str),
-    /// The n-th change of a kind is not told.
-    Untold(&'static str, usize),
-    /// At the operator's n-th write a user deletes this and makes it again.
-    Again(&'static str, &'static str, usize),
+    /// The n-th watch event of a kind is lost.
+    Lost(&'static str, usize),
+    /// At the operator's n-th write a user deletes this object and creates it again.
+    Recreated(&'static str, &'static str, usize),
 }
 
 #[test]
-fn a_release_ends_the_same_wherever_the_operator_is_stopped() {
+fn a_release_ends_the_same_wherever_the_operator_is_killed() {
     sweep(|_, reference| {
-        let answers = (1..=reference.answers).map(Disturbance::DieOf);
+        let answers = (1..=reference.answers).map(Disturbance::DieAtAnswer);
         let writes = at_each(
             Which::Writes,
             reference.writes,
@@ -65,7 +67,7 @@ fn a_release_ends_the_same_wherever_the_operator_is_stopped() {
 }
 
 #[test]
-fn a_release_ends_the_same_whatever_becomes_of_a_write() {
+fn a_release_ends_the_same_whatever_fault_a_write_has() {
     let faults = [
         Fault::Status(401),
         Fault::Status(403),
@@ -76,7 +78,7 @@ fn a_release_ends_the_same_whatever_becomes_of_a_write() {
         Fault::Status(500),
         Fault::Status(503),
         Fault::DoneBut(504),
-        // As of a write that was sent again.
+        // The answer to a write that the client has sent twice.
         Fault::DoneBut(409),
         Fault::ResetBefore,
         Fault::ResetAfter,
@@ -88,7 +90,7 @@ fn a_release_ends_the_same_whatever_becomes_of_a_write() {
 }
 
 #[test]
-fn a_release_ends_the_same_whatever_becomes_of_a_read() {
+fn a_release_ends_the_same_whatever_fault_a_read_has() {
     let faults = [
         Fault::Status(401),
         Fault::Status(403),
@@ -105,29 +107,45 @@ fn a_release_ends_the_same_whatever_becomes_of_a_read() {
 }
 
 #[test]
-fn a_release_ends_the_same_with_stale_news() {
-    sweep(|story, reference| {
+fn a_release_ends_the_same_with_late_repeated_and_lost_events() {
+    sweep(|scenario, reference| {
         let late = RESOURCES.iter().flat_map(|resource| {
             [1, 5, 60].map(|seconds| Disturbance::Late(resource.plural, seconds))
         });
-        // A minute later the version is promoted, and its pods are back.
-        let is_told = |plan: &Disturbance| {
-            story != Story::WithoutPods || !matches!(plan, Disturbance::Late("deployments", 60))
+        // After a minute the version is promoted, and its pods are ready again.
+        let is_useful = |plan: &Disturbance| {
+            scenario != Scenario::WithoutPods
+                || !matches!(plan, Disturbance::Late("deployments", 60))
         };
         let twice = RESOURCES
             .iter()
             .map(|resource| Disturbance::Twice(resource.plural));
-        let untold = reference.changes.iter().flat_map(|(plural, changes)| {
-            (1..=*changes).map(|nth| Disturbance::Untold(plural, nth))
-        });
-        late.filter(is_told).chain(twice).chain(untold).collect()
+        let lost = reference
+            .changes
+            .iter()
+            .flat_map(|(plural, changes)| (1..=*changes).map(|nth| Disturbance::Lost(plural, nth)));
+        late.filter(is_useful).chain(twice).chain(lost).collect()
     });
 }
 
+/// The kinds whose objects the sweep of recreated objects leaves alone: workloads and their input, and kinds that carry no traffic.
+const NOT_RECREATED: [&str; 10] = [
+    "configmaps",
+    "secrets",
+    "events",
+    "deployments",
+    "daemonsets",
+    "leases",
+    "canaries",
+    "metrictemplates",
+    "alertproviders",
+    "destinationrules",
+];
+
 #[test]
-fn a_release_ends_the_same_when_a_user_makes_things_again() {
-    sweep(|story, reference| {
-        let things = [
+fn a_release_ends_the_same_when_a_user_recreates_objects() {
+    sweep(|scenario, reference| {
+        let objects = [
             ("services", "podinfo"),
             ("services", "podinfo-primary"),
             ("services", "podinfo-canary"),
@@ -143,95 +161,113 @@ fn a_release_ends_the_same_when_a_user_makes_things_again() {
             ("horizontalpodautoscalers", "podinfo-primary"),
         ];
         let each = |(plural, name)| {
-            (1..=reference.writes).map(move |nth| Disturbance::Again(plural, name, nth))
+            (1..=reference.writes).map(move |nth| Disturbance::Recreated(plural, name, nth))
         };
-        // Who deletes a Service that is released, or its primary, deletes all its pods.
+        // Recreating a target, or its primary, means deleting all its pods.
         let is_workload = |plural: &str, name: &str| {
-            story == Story::Service && plural == "services" && name != "podinfo-canary"
+            scenario == Scenario::Service && plural == "services" && name != "podinfo-canary"
         };
-        let there = |(plural, name): &(&str, &str)| {
+        let exists = |(plural, name): &(&str, &str)| {
             reference.changes.contains_key(plural) && !is_workload(plural, name)
         };
-        things.into_iter().filter(there).flat_map(each).collect()
+        for resource in &RESOURCES {
+            let is_recreated = objects.iter().any(|(plural, _)| *plural == resource.plural);
+            assert!(
+                is_recreated || NOT_RECREATED.contains(&resource.plural),
+                "the sweep neither recreates {} nor lists it as not recreated",
+                resource.plural
+            );
+        }
+        objects.into_iter().filter(exists).flat_map(each).collect()
     });
 }
 
-/// With a Canary goes what was made for it. One that takes its place begins anew, with the version that there is.
+/// The objects created for a Canary are deleted with it. A new Canary of the same name starts over with the current version.
 #[test]
-fn a_canary_that_is_deleted_and_made_again_at_any_time_begins_anew() {
+fn a_canary_that_is_recreated_at_any_time_starts_over() {
     let (mut nth, mut wrong) = (1, Vec::new());
-    while let Some(found) = on_virtual_time(begin_anew(nth)) {
+    while let Some(found) = on_virtual_time(start_over(nth)) {
         wrong.extend(found.into_iter().map(|what| format!("write {nth}: {what}")));
         nth += 1;
     }
+    assert!(nth > 1, "the operator writes nothing");
     println!("{} runs, violations: {}", nth - 1, wrong.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What is wrong in the end when the Canary is made again at the operator's n-th write; `None` if there are not as many.
-async fn begin_anew(nth: usize) -> Option<Vec<String>> {
+/// The violations when the Canary is recreated at the operator's n-th write. `None` if there are fewer writes.
+async fn start_over(nth: usize) -> Option<Vec<String>> {
     let mut rig = Rig::new().await;
     let canary = Key::new("canaries", "test", "podinfo");
-    let made_again = tokio::spawn(again(rig.model.clone(), canary, nth));
+    let recreation = tokio::spawn(recreate(rig.model.clone(), canary, nth));
     rig.start(OPERATOR);
     rig.walkthrough(json!({"analysis": {"interval": "10s", "stepWeight": 25}}));
-    rig.phase("Initialized").await;
+    rig.until_phase("Initialized").await;
     rig.image("3.1.1");
     let is_over = |rig: &Rig| {
         let outcome = rig.outcome();
-        let is_settled = matches!(outcome["phase"].as_str(), Some("Initialized" | "Succeeded"));
-        is_settled && outcome["primary"] == "podinfo:3.1.1" && outcome["replicas"] == 0
+        let is_idle = matches!(outcome["phase"].as_str(), Some("Initialized" | "Succeeded"));
+        is_idle && outcome["primary"] == "podinfo:3.1.1" && outcome["replicas"] == 0
     };
     rig.until("the end", is_over).await;
-    // The last writes are those after it.
-    rig.rest(60).await;
-    if !made_again.is_finished() {
+    // The last writes follow the promotion.
+    rig.pass(60).await;
+    if !recreation.is_finished() {
         return None;
     }
-    let rest = rig.model.now();
-    rig.rest(120).await;
+    let idle = rig.model.now();
+    rig.pass(120).await;
     let history = rig.model.history();
-    let mut wrong = invariants::moves_since(&history, rest);
+    let mut wrong = invariants::writes_since(&history, idle);
     wrong.extend(invariants::dangling(&history));
     let shares = rig.outcome()["route"]["http"][0]["route"].clone();
     if shares[0]["weight"] != 100 || !is_over(&rig) {
-        wrong.push(format!("ends with {}:\n{}", rig.outcome(), rig.story()));
+        wrong.push(format!(
+            "ends with {}:\n{}",
+            rig.outcome(),
+            rig.transcript()
+        ));
     }
     Some(wrong)
 }
 
 fn at_each(which: Which, requests: usize, faults: &[Fault]) -> Vec<Disturbance> {
     let at = |nth| {
-        let met = move |fault: &Fault| Disturbance::Fault(which, nth, *fault);
-        faults.iter().map(met)
+        let with = move |fault: &Fault| Disturbance::Fault(which, nth, *fault);
+        faults.iter().map(with)
     };
     (1..=requests).flat_map(at).collect()
 }
 
-fn sweep(plans: impl Fn(Story, &Run) -> Vec<Disturbance>) {
+fn sweep(plans: impl Fn(Scenario, &Run) -> Vec<Disturbance>) {
     let begin = Instant::now();
     let (mut runs, mut failures) = (0, Vec::new());
-    for story in Story::ALL {
-        let reference = run(story, None);
+    for scenario in Scenario::ALL {
+        let reference = run(scenario, None);
         assert_eq!(
             reference.wrong,
             Vec::<String>::new(),
-            "{story:?} undisturbed:\n{}",
-            reference.story
+            "{scenario:?} undisturbed:\n{}",
+            reference.transcript
         );
-        if let Some(end) = story.told_at_its_end() {
-            let told = reference.told.keys().any(|what| what.contains(end));
-            assert!(told, "{story:?} undisturbed: {:?}", reference.told);
+        if let Some(end) = scenario.final_alert() {
+            let is_sent = reference.received.keys().any(|what| what.contains(end));
+            assert!(
+                is_sent,
+                "{scenario:?} undisturbed: {:?}",
+                reference.received
+            );
         }
-        let plans = plans(story, &reference);
+        let plans = plans(scenario, &reference);
+        assert!(!plans.is_empty(), "{scenario:?} has no disturbances");
         runs += plans.len();
         let tried = |plan: &Disturbance| {
-            let wrong = match std::panic::catch_unwind(|| run(story, Some(*plan))) {
+            let wrong = match std::panic::catch_unwind(|| run(scenario, Some(*plan))) {
                 Ok(disturbed) => compare(&reference, &disturbed, *plan),
-                Err(_) => vec!["it has no end, see above".to_owned()],
+                Err(_) => vec!["the run panicked, see above".to_owned()],
             };
             (!wrong.is_empty())
-                .then(|| format!("{story:?}, {plan:?}:\n    {}", wrong.join("\n    ")))
+                .then(|| format!("{scenario:?}, {plan:?}:\n    {}", wrong.join("\n    ")))
         };
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         std::thread::scope(|scope| {
@@ -250,9 +286,9 @@ fn sweep(plans: impl Fn(Story, &Run) -> Vec<Disturbance>) {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// What is not as in the undisturbed run: alerts and hooks may come twice.
+/// The differences from the undisturbed run. Alerts and hooks may be sent twice.
 fn compare(reference: &Run, disturbed: &Run, plan: Disturbance) -> Vec<String> {
-    // Until late news of a newer version arrives, the one before takes its steps.
+    // Until the event of a newer version arrives, the earlier version takes steps.
     let more = match plan {
         Disturbance::Late(_, seconds) => 1 + usize::try_from(seconds).unwrap() / 10,
         _ => 1,
@@ -264,20 +300,23 @@ fn compare(reference: &Run, disturbed: &Run, plan: Disturbance) -> Vec<String> {
             disturbed.outcome, reference.outcome
         ));
     }
-    for (what, times) in &reference.told {
-        let told = disturbed.told.get(what).copied().unwrap_or(0);
-        if told < *times || told > times + more {
-            wrong.push(format!("told {told} times, not {times}: {what}"));
+    for (what, times) in &reference.received {
+        let count = disturbed.received.get(what).copied().unwrap_or(0);
+        if count < *times || count > times + more {
+            wrong.push(format!("sent {count} times, not {times}: {what}"));
         }
     }
-    // A hook may be called for one more step of the version before; but no chat is told of what was not.
-    let alerts = disturbed.told.keys().filter(|what| !what.contains("://"));
-    let unheard = alerts.filter(|what| !reference.told.contains_key(*what));
-    wrong.extend(unheard.map(|what| format!("told, and not undisturbed: {what}")));
+    // A hook may be called for one more step of the earlier version, but every alert must also be sent in the undisturbed run.
+    let alerts = disturbed
+        .received
+        .keys()
+        .filter(|what| !what.contains("://"));
+    let unexpected = alerts.filter(|what| !reference.received.contains_key(*what));
+    wrong.extend(unexpected.map(|what| format!("sent only in the disturbed run: {what}")));
     wrong
 }
 
-/// On a runtime of its own, whose clock is virtual.
+/// Runs a future on a new runtime with a virtual clock.
 fn on_virtual_time<T>(run: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -286,52 +325,25 @@ fn on_virtual_time<T>(run: impl Future<Output = T>) -> T {
     runtime.unwrap().block_on(run)
 }
 
-fn run(story: Story, disturbance: Option<Disturbance>) -> Run {
+fn run(scenario: Scenario, disturbance: Option<Disturbance>) -> Run {
     on_virtual_time(async {
         let mut rig = Rig::new().await;
         if let Some(disturbance) = disturbance {
             disturb(&rig, disturbance);
         }
         rig.start(OPERATOR);
-        story.play(&mut rig).await;
-        // What was under way comes to its end; from then on nothing moves.
-        rig.rest(60).await;
-        let rest = rig.model.now();
-        rig.rest(120).await;
+        scenario.play(&mut rig).await;
+        // After a minute nothing is pending any more, and the operator must be idle.
+        rig.pass(60).await;
+        let idle = rig.model.now();
+        rig.pass(120).await;
         let history = rig.model.history();
-        let mut wrong = invariants::violations(&history, rig.model.now());
-        if story == Story::WithoutPods {
-            // They go without a word, and come when no request is for them any more.
-            let mut changes = history.iter().rev();
-            let back = changes.find(|c| c.by == "user" && c.key.plural == "deployments");
-            let back = back.map_or(0, |change| change.revision);
-            let revision = |what: &str| what.split(' ').next()?.parse::<u64>().ok();
-            let is_excused = |what: &str| revision(what).is_some_and(|at| at <= back);
-            wrong.retain(|what| !is_excused(what) || !what.contains("meet no pod of the canary"));
-        }
-        match disturbance {
-            // Of a deletion that no news tells of, the next list tells.
-            Some(Disturbance::Untold("canaries", _)) => {
-                wrong.retain(|what| !what.contains("was held"));
-            }
-            // Until news of a newer version is here, the one before takes its steps; but it is not promoted.
-            Some(Disturbance::Untold("deployments", _) | Disturbance::Late("deployments", _)) => {
-                wrong.retain(|what| !what.contains(invariants::INHERITED));
-            }
-            _ => {}
-        }
-        wrong.extend(invariants::dangling(&history));
-        wrong.extend(invariants::changed_cookies(&history));
-        wrong.extend(invariants::moves_since(&history, rest));
-        wrong.extend(invariants::leaks(
-            &history,
-            &["http://slack/global", "http://events/all"],
-        ));
-        let asked = rig.model.asked();
-        let asked = |writes: bool| {
-            let of_operator = asked.iter().filter(|asked| asked.by == OPERATOR);
+        let wrong = violations(&rig, scenario, disturbance, idle);
+        let received = rig.model.received();
+        let count = |writes: bool| {
+            let of_operator = received.iter().filter(|request| request.by == OPERATOR);
             of_operator
-                .filter(|asked| asked.verb.writes() == writes)
+                .filter(|request| request.verb.writes() == writes)
                 .count()
         };
         let mut changes = BTreeMap::new();
@@ -339,16 +351,56 @@ fn run(story: Story, disturbance: Option<Disturbance>) -> Run {
             *changes.entry(change.key.plural).or_default() += 1;
         }
         Run {
-            outcome: story.outcome(&rig),
-            told: told(&rig),
-            writes: asked(true),
-            reads: asked(false),
-            answers: rig.outside.answered(),
+            outcome: scenario.outcome(&rig),
+            received: received_by_servers(&rig),
+            writes: count(true),
+            reads: count(false),
+            answers: rig.servers.answered(),
             changes,
             wrong,
-            story: rig.story(),
+            transcript: rig.transcript(),
         }
     })
+}
+
+/// The violations of a run, without those that its scenario or disturbance allows.
+fn violations(
+    rig: &Rig,
+    scenario: Scenario,
+    disturbance: Option<Disturbance>,
+    idle: Timestamp,
+) -> Vec<String> {
+    let history = rig.model.history();
+    let mut wrong = invariants::violations(&history, rig.model.now());
+    if scenario == Scenario::WithoutPods {
+        // Pods become unready at once, so requests are lost until the operator reacts.
+        let mut changes = history.iter().rev();
+        let back = changes.find(|c| c.by == "user" && c.key.plural == "deployments");
+        let back = back.map_or(0, |change| change.revision);
+        let revision = |what: &str| what.split(' ').next()?.parse::<u64>().ok();
+        let is_allowed = |what: &str| revision(what).is_some_and(|at| at <= back);
+        wrong
+            .retain(|what| !is_allowed(what) || !what.contains("reach no ready pod of the canary"));
+    }
+    match disturbance {
+        // A lost deletion event is made up for by the next list.
+        Some(Disturbance::Lost("canaries", _)) => {
+            wrong.retain(|what| !what.contains("was held"));
+        }
+        // Until the event of a newer version arrives, the earlier version takes steps, but is not promoted.
+        Some(Disturbance::Lost("deployments", _) | Disturbance::Late("deployments", _)) => {
+            wrong.retain(|what| !what.contains(invariants::INHERITED));
+        }
+        _ => {}
+    }
+    wrong.extend(invariants::dangling(&history));
+    wrong.extend(invariants::changed_cookies(&history));
+    wrong.extend(invariants::writes_since(&history, idle));
+    wrong.extend(invariants::leaks(
+        &history,
+        &["http://slack/global", "http://events/all"],
+    ));
+    wrong
 }
 
 fn disturb(rig: &Rig, disturbance: Disturbance) {
@@ -360,14 +412,14 @@ fn disturb(rig: &Rig, disturbance: Disturbance) {
             nth,
             fault,
         }),
-        Disturbance::DieOf(answer) => rig.outside.last(answer),
+        Disturbance::DieAtAnswer(answer) => rig.servers.kill_at(answer),
         Disturbance::Late(plural, seconds) => {
             plan.late.insert(plural, Duration::from_secs(seconds));
         }
         Disturbance::Twice(plural) => drop(plan.twice.insert(plural)),
-        Disturbance::Untold(plural, nth) => drop(plan.dropped.insert(plural, [nth].into())),
-        Disturbance::Again(plural, name, nth) => {
-            tokio::spawn(again(
+        Disturbance::Lost(plural, nth) => drop(plan.dropped.insert(plural, [nth].into())),
+        Disturbance::Recreated(plural, name, nth) => {
+            tokio::spawn(recreate(
                 rig.model.clone(),
                 Key::new(plural, "test", name),
                 nth,
@@ -376,12 +428,12 @@ fn disturb(rig: &Rig, disturbance: Disturbance) {
     }
 }
 
-/// At the operator's n-th write, an object is deleted and made again as its owner's manifest has it.
-async fn again(model: Model, key: Key, nth: usize) {
+/// At the operator's n-th write, deletes an object and creates it again from its spec, labels and annotations.
+async fn recreate(model: Model, key: Key, nth: usize) {
     let mut revisions = model.revisions();
     let writes = || {
-        let of_operator = |asked: &&Asked| asked.by == OPERATOR && asked.verb.writes();
-        model.asked().iter().filter(of_operator).count()
+        let of_operator = |request: &&Received| request.by == OPERATOR && request.verb.writes();
+        model.received().iter().filter(of_operator).count()
     };
     while writes() < nth {
         if revisions.changed().await.is_err() {
@@ -403,23 +455,23 @@ async fn again(model: Model, key: Key, nth: usize) {
     });
 }
 
-/// Alerts and hooks by what they say; a load test is told at every step anew.
-fn told(rig: &Rig) -> BTreeMap<String, usize> {
+/// The number of alerts and hooks by their content.
+fn received_by_servers(rig: &Rig) -> BTreeMap<String, usize> {
     let mut all = BTreeMap::new();
-    for told in rig.outside.told() {
-        let what = match told.url.as_str() {
+    for request in rig.servers.received() {
+        let what = match request.url.as_str() {
             "http://slack/global" => {
-                let text = told.body["attachments"][0]["text"].to_string();
-                // How far the pods came is told as it was heard.
+                let text = request.body["attachments"][0]["text"].to_string();
+                // The number of ready pods in the text depends on timing.
                 let end = text.find(" canary deployment").unwrap_or(text.len());
                 text[..end].to_owned()
             }
             "http://events/all" => continue,
-            // A gate is asked at each tick.
+            // Gates are called at each tick.
             url if url.starts_with("http://gate/") => continue,
             url => format!(
                 "{url} {} {}",
-                told.body["phase"], told.body["metadata"]["type"]
+                request.body["phase"], request.body["metadata"]["type"]
             ),
         };
         *all.entry(what).or_default() += 1;

@@ -1,4 +1,4 @@
-//! Watches: each change once, in order, from a revision on; bookmarks, and an end.
+//! Watches: each change after a revision, once and in order; bookmarks; and an end.
 
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
@@ -12,39 +12,39 @@ use tokio::{
 };
 
 use super::{
-    call::Call,
     faults::Streams,
     refusal::Refusal,
+    request::ApiRequest,
     selector::Selector,
     server::{Model, served},
     store::Change,
 };
 
-/// How often a bookmark is sent.
+/// The interval of bookmarks.
 const BOOKMARK: Duration = Duration::from_secs(60);
-/// The longest that a watch without a timeout of its own lasts.
+/// The duration of a watch without a timeout.
 const LONGEST: Duration = Duration::from_secs(1800);
 
-/// One watch under way.
+/// A running watch.
 struct Watch {
     model: Model,
-    call: Call,
+    call: ApiRequest,
     selector: Selector,
     revisions: watch::Receiver<u64>,
-    /// Up to here all is told.
-    told: u64,
-    /// The changes of this kind that there were so far, told or dropped.
-    seen: usize,
+    /// The changes up to this revision have been sent.
+    sent: u64,
+    /// The number of changes of this kind so far, sent or lost.
+    count: usize,
     ready: VecDeque<Value>,
     bookmark: Option<Instant>,
     end: Instant,
     is_over: bool,
-    /// How often connections broke before this one.
+    /// The number of broken connections when the watch began.
     breaks: usize,
 }
 
 /// The answer to a watch: a line for each event.
-pub fn changes(model: Model, call: Call) -> Result<Response<Body>, Refusal> {
+pub fn changes(model: Model, call: ApiRequest) -> Result<Response<Body>, Refusal> {
     if is_stream(&call) && model.plan().streams == Streams::Refused {
         let message = "ListOptions.meta.k8s.io \"\" is invalid: sendInitialEvents: Forbidden: \
             sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
@@ -58,8 +58,8 @@ pub fn changes(model: Model, call: Call) -> Result<Response<Body>, Refusal> {
     let mut watch = Watch {
         selector: call.selector(),
         revisions: model.revisions(),
-        told: 0,
-        seen: 0,
+        sent: 0,
+        count: 0,
         ready: VecDeque::new(),
         bookmark: (call.param("allowWatchBookmarks") == "true").then(|| start + BOOKMARK),
         end: start + timeout,
@@ -74,7 +74,7 @@ pub fn changes(model: Model, call: Call) -> Result<Response<Body>, Refusal> {
         if watch.breaks < watch.model.plan().breaks {
             return Some((Err(io::ErrorKind::ConnectionReset.into()), watch));
         }
-        // The kind of an event comes first, as the real one has it.
+        // Like the real API server, the type of an event comes first.
         let line = format!(
             "{{\"type\":{},\"object\":{}}}\n",
             event["type"], event["object"]
@@ -87,24 +87,24 @@ pub fn changes(model: Model, call: Call) -> Result<Response<Body>, Refusal> {
     Ok(response.body(Body::from_stream(lines)).unwrap())
 }
 
-/// Whether all that there is is wanted first, with a bookmark at its end.
-fn is_stream(call: &Call) -> bool {
+/// Whether the watch begins with all objects, and a bookmark after them.
+fn is_stream(call: &ApiRequest) -> bool {
     call.param("sendInitialEvents") == "true"
 }
 
 impl Watch {
-    /// From the revision that is asked for; without one, or from 0, with all that there is at first. From 0 it may be what there was:
-    /// whoever is told late of changes is told late of that too.
+    /// Begins at the requested revision. Without one, or with 0, all objects are sent first. With 0 they may be stale, like a cache: delayed
+    /// changes are missing from them.
     fn begin(&mut self) {
         let store = self.model.store();
         let from = self.call.number("resourceVersion").filter(|from| *from > 0);
-        self.told = from.unwrap_or(store.revision);
+        self.sent = from.unwrap_or(store.revision);
         if from.is_none() {
             let unknown = store.since(0).iter().find(|change| {
-                self.call.param("resourceVersion") == "0" && self.tick(change) > Instant::now()
+                self.call.param("resourceVersion") == "0" && self.delivery(change) > Instant::now()
             });
-            self.told = unknown.map_or(store.revision, |change| change.revision - 1);
-            let objects = store.at(self.call.resource.plural, self.told);
+            self.sent = unknown.map_or(store.revision, |change| change.revision - 1);
+            let objects = store.at(self.call.resource.plural, self.sent);
             let found = objects
                 .values()
                 .filter(|object| self.selector.matches(object));
@@ -113,15 +113,15 @@ impl Watch {
                 .collect();
             let is_sent = self.model.plan().streams == Streams::Sent;
             if is_stream(&self.call) && self.bookmark.is_some() && is_sent {
-                let mut end = self.mark();
+                let mut end = self.bookmark_event();
                 end["object"]["metadata"]["annotations"] =
                     json!({"k8s.io/initial-events-end": "true"});
                 self.ready.push_back(end);
             }
-        } else if self.told < store.compacted {
-            let (told, compacted) = (self.told, store.compacted);
+        } else if self.sent < store.compacted {
+            let (from, compacted) = (self.sent, store.compacted);
             let refusal =
-                Refusal::expired(&format!("too old resource version: {told} ({compacted})"));
+                Refusal::expired(&format!("too old resource version: {from} ({compacted})"));
             self.ready = [json!({"type": "ERROR", "object": refusal.status()})].into();
             self.is_over = true;
         }
@@ -136,26 +136,26 @@ impl Watch {
                 return None;
             }
             self.revisions.mark_unchanged();
-            let next = self.model.store().since(self.told).first().cloned();
-            let tick = next.as_ref().map(|change| self.tick(change));
-            if let Some(change) = next.filter(|_| tick.is_some_and(|tick| tick <= Instant::now())) {
-                self.told = change.revision;
-                let event = self.notify(&change);
+            let next = self.model.store().since(self.sent).first().cloned();
+            let delivery = next.as_ref().map(|change| self.delivery(change));
+            if let Some(change) = next.filter(|_| delivery.is_some_and(|at| at <= Instant::now())) {
+                self.sent = change.revision;
+                let event = self.events(&change);
                 self.ready.extend(event);
                 continue;
             }
             let now = Instant::now();
             if now >= self.end {
                 self.is_over = true;
-                let mark = self.bookmark.map(|_| self.mark());
+                let mark = self.bookmark.map(|_| self.bookmark_event());
                 self.ready.extend(mark);
                 continue;
             }
             if self.bookmark.is_some_and(|at| now >= at) {
                 self.bookmark = Some(now + BOOKMARK);
-                return Some(self.mark());
+                return Some(self.bookmark_event());
             }
-            let until = [Some(self.end), self.bookmark, tick]
+            let until = [Some(self.end), self.bookmark, delivery]
                 .into_iter()
                 .flatten()
                 .min()?;
@@ -166,8 +166,8 @@ impl Watch {
         }
     }
 
-    /// When this watch is told of a change.
-    fn tick(&self, change: &Change) -> Instant {
+    /// When a change is sent on this watch.
+    fn delivery(&self, change: &Change) -> Instant {
         let late = self
             .model
             .plan()
@@ -178,8 +178,8 @@ impl Watch {
         self.model.instant(change.at) + late
     }
 
-    /// What this watch is told of a change.
-    fn notify(&mut self, change: &Change) -> Vec<Value> {
+    /// The events for a change: none if it does not match or is lost, two if events are sent twice.
+    fn events(&mut self, change: &Change) -> Vec<Value> {
         if change.key.plural != self.call.resource.plural {
             return Vec::new();
         }
@@ -202,13 +202,13 @@ impl Watch {
             (Some(before), _) if was => event("DELETED", &self.call, &with_revision(before)),
             _ => return Vec::new(),
         };
-        self.seen += 1;
+        self.count += 1;
         let is_dropped = self
             .model
             .plan()
             .dropped
             .get(change.key.plural)
-            .is_some_and(|dropped| dropped.contains(&self.seen));
+            .is_some_and(|dropped| dropped.contains(&self.count));
         let times = match self.model.plan().twice.contains(change.key.plural) {
             _ if is_dropped => 0,
             false => 1,
@@ -217,17 +217,17 @@ impl Watch {
         vec![event; times]
     }
 
-    fn mark(&self) -> Value {
+    fn bookmark_event(&self) -> Value {
         let mut object = served(
             &self.call,
             &json!({"kind": self.call.resource.kind, "metadata": {}}),
         );
         object["metadata"] =
-            json!({"resourceVersion": self.told.to_string(), "creationTimestamp": null});
+            json!({"resourceVersion": self.sent.to_string(), "creationTimestamp": null});
         json!({"type": "BOOKMARK", "object": object})
     }
 }
 
-fn event(kind: &str, call: &Call, object: &Value) -> Value {
+fn event(kind: &str, call: &ApiRequest, object: &Value) -> Value {
     json!({"type": kind, "object": served(call, object)})
 }

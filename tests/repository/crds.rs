@@ -1,4 +1,4 @@
-//! The schema of each CRD as one line a field, held against `fields.txt`: the table of what Flagger's CRDs say, checked in.
+//! Are the CRDs generated from the current code, and do they agree with Flagger's? `fields.txt` lists each field of Flagger's CRDs in a line.
 
 use serde_json::{Map, Value};
 
@@ -98,7 +98,7 @@ fn the_names_and_columns_are_flaggers() {
     );
 }
 
-/// One line a field: its path, its type, and whatever else the schema says of it but its description.
+/// One line for each field: its path, its type, and all other properties of its schema except the description.
 fn flatten(path: &str, schema: &Value, required: bool, lines: &mut Vec<String>) {
     let map = schema.as_object().cloned().unwrap_or_default();
     let kind = map.get("type").and_then(Value::as_str).unwrap_or("any");

@@ -1,4 +1,4 @@
-//! The examples of what Canaries share: each works as it stands, but for what only its user knows.
+//! Can each example of a MetricTemplate or an AlertProvider be used as it is, and do the READMEs name files that exist?
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -86,7 +86,7 @@ fn each_chat_service_has_an_example_that_makes_a_request() {
 }
 
 #[test]
-fn the_tutorials_name_only_what_is_there() {
+fn the_tutorials_name_only_files_that_exist() {
     let mut named = 0;
     for readme in ["README.md", "examples/README.md"] {
         let text = std::fs::read_to_string(files::path(readme)).unwrap();

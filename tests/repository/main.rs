@@ -4,10 +4,13 @@
 //!
 //! | question | file |
 //! | --- | --- |
-//! | are the CRDs fresh, and does each field agree with Flagger's? | `crds.rs`, `fields.txt` |
+//! | are the CRDs generated from the current code, and does each field agree with Flagger's? | `crds.rs`, `fields.txt` |
 //! | can each example be used, and does each path in a README exist? | `examples.rs` |
+//! | does the code keep its own rules: layers, no I/O outside the shells, no circles, short functions? | `rules/` |
 
 #![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
     clippy::pedantic,
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,3 +23,4 @@ mod crds;
 mod examples;
 #[path = "../files/mod.rs"]
 mod files;
+mod rules;

@@ -5,7 +5,7 @@ use crate::{
     notifications::Notification,
     rollout::{
         blocked::Blocked,
-        checks::{hooks::Stage, metrics},
+        checks::{hooks::Stage, metric_servers},
         messages::{self, run},
         plan::{Decision, Evidence, Plan, Requeue},
         release::Release,
@@ -30,11 +30,11 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
     }
     let mut notifications = Vec::new();
     if !snapshot.canary.skip_analysis() {
-        match metrics::online(snapshot, evidence) {
+        match metric_servers::online(snapshot, evidence) {
             Stage::Ask(questions) => return Ok(Decision::Ask(questions, Vec::new())),
             Stage::Done(Ok(())) => notifications.push(run::metric_providers_available(snapshot)),
             Stage::Done(Err(why)) => {
-                notifications.push(run::metric_provider_missing(snapshot, &why));
+                notifications.push(run::metric_provider_missing(snapshot, &why.to_string()));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! `flagger check`: what it foretells, what it finds missing, and that it only looks.
+//! Does `flagger check` announce the first actions, find missing rights, and write nothing?
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use testbed::{bed::ACCOUNT, wait::until};
 use tokio::process::Command;
 
-use super::rig::{FLAGGER, Outcome, Rig, ensure, text};
+use super::{FLAGGER, Outcome, Rig, ensure, text};
 
-/// Runs `flagger check` with the rights of the operator's account; its exit code and what it printed.
+/// Runs `flagger check` with the rights of the operator's account. Returns its exit code and its output.
 async fn run(kubeconfig: &Path, args: &[&str]) -> Result<(i32, String), String> {
     let output = Command::new(FLAGGER)
         .args(["check", "-mesh-provider=istio", "-kubeconfig"])
@@ -32,8 +32,9 @@ async fn report(kubeconfig: &Path, args: &[&str]) -> Result<(i32, Value), String
     Ok((code, report))
 }
 
-/// What comes first in each namespace, as both forms say it, while nothing is missing; and nothing was written to learn it.
-pub async fn foretold(rig: &Rig) -> Result<BTreeMap<String, (String, String)>, String> {
+/// The first action that `flagger check` announces for each namespace, and its reason. Fails if JSON and table disagree, if anything
+/// is missing, or if the check wrote anything.
+pub async fn first_actions(rig: &Rig) -> Result<BTreeMap<String, (String, String)>, String> {
     let kubeconfig = rig.kubeconfig();
     let (code, found) = report(kubeconfig, &[]).await?;
     ensure(
@@ -58,11 +59,11 @@ pub async fn foretold(rig: &Rig) -> Result<BTreeMap<String, (String, String)>, S
         )?;
         all.insert(namespace, (field(row, "first"), why));
     }
-    only_looked(rig)?;
+    wrote_nothing(rig)?;
     Ok(all)
 }
 
-/// One namespace, where all would stay as it is.
+/// `flagger check` announces no action for the canary of this namespace.
 pub async fn is_clean(rig: &Rig, namespace: &str) -> Outcome {
     let (code, found) = report(rig.kubeconfig(), &["-namespace", namespace]).await?;
     ensure(
@@ -71,37 +72,55 @@ pub async fn is_clean(rig: &Rig, namespace: &str) -> Outcome {
     )
 }
 
-/// A right that is taken away is missing, and what it served to read cannot be read; an account without any hears why.
-pub async fn what_is_missing_is_named(rig: &Rig, namespace: &str) -> Outcome {
+/// `flagger check` names rights that were removed, and the objects that it cannot read without them. An account without any rights gets
+/// an error that explains it.
+pub async fn missing_rights_are_named(rig: &Rig, namespace: &str) -> Outcome {
     let role = rig
         .bed
         .kubectl(&["get", "clusterrole", "flagger", "-o", "json"])
         .await
         .map_err(text)?;
     let mut role: Value = serde_json::from_str(&role).map_err(text)?;
-    let whole = role["rules"].clone();
+    let complete = role["rules"].clone();
     let rules = role["rules"].as_array_mut().ok_or("no rules")?;
     for rule in rules {
         if let Some(resources) = rule["resources"].as_array_mut() {
             resources.retain(|resource| resource != "services");
         }
     }
-    // A rule for nothing is none.
+    // The API server refuses a rule without resources.
     let rules = role["rules"].as_array_mut().ok_or("no rules")?;
     rules.retain(|rule| rule["resources"] != json!([]));
-    let set = async |rules: &Value| {
-        let patch = json!([{"op": "replace", "path": "/rules", "value": rules}]).to_string();
-        let args = [
-            "patch",
-            "clusterrole",
-            "flagger",
-            "--type=json",
-            "-p",
-            &patch,
-        ];
-        rig.bed.kubectl(&args).await.map(drop).map_err(text)
-    };
-    set(&role["rules"]).await?;
+    set_rules(rig, &role["rules"]).await?;
+    until_services_are_missing(rig, namespace).await?;
+    set_rules(rig, &complete).await?;
+    until(Duration::from_secs(30), "rights are back", async || {
+        let (_, table) = run(rig.kubeconfig(), &[]).await?;
+        (!table.contains("missing right:"))
+            .then_some(())
+            .ok_or(table)
+    })
+    .await
+    .map_err(text)?;
+    an_account_without_rights_gets_a_reason(rig).await?;
+    wrote_nothing(rig)
+}
+
+async fn set_rules(rig: &Rig, rules: &Value) -> Outcome {
+    let patch = json!([{"op": "replace", "path": "/rules", "value": rules}]).to_string();
+    let role = [
+        "patch",
+        "clusterrole",
+        "flagger",
+        "--type=json",
+        "-p",
+        &patch,
+    ];
+    rig.bed.kubectl(&role).await.map(drop).map_err(text)
+}
+
+/// Waits until `flagger check` names exactly the missing rights for Services, and cannot read those of this namespace.
+async fn until_services_are_missing(rig: &Rig, namespace: &str) -> Outcome {
     let expected: BTreeSet<_> = [
         format!("missing right: create services in namespace {namespace}"),
         format!("missing right: get services in namespace {namespace}"),
@@ -131,33 +150,28 @@ pub async fn what_is_missing_is_named(rig: &Rig, namespace: &str) -> Outcome {
             .ok_or(table)
     })
     .await
-    .map_err(text)?;
-    set(&whole).await?;
-    until(Duration::from_secs(30), "rights are back", async || {
-        let (_, table) = run(rig.kubeconfig(), &[]).await?;
-        (!table.contains("missing right:"))
-            .then_some(())
-            .ok_or(table)
-    })
-    .await
-    .map_err(text)?;
+    .map_err(text)
+}
+
+async fn an_account_without_rights_gets_a_reason(rig: &Rig) -> Outcome {
     let nobody = rig
         .bed
         .kubeconfig_of("default", "default")
         .await
         .map_err(text)?;
-    let (code, said) = run(&nobody, &[]).await?;
+    let (code, output) = run(&nobody, &[]).await?;
     ensure(
-        code == 1 && said.starts_with("canaries cannot be listed") && said.contains("forbidden"),
-        format!("{code} {said}"),
+        code == 1
+            && output.starts_with("canaries cannot be listed")
+            && output.contains("forbidden"),
+        format!("{code} {output}"),
     )?;
-    let (code, said) = run(&nobody, &["-o=yaml"]).await?;
-    ensure(code == 2, format!("{code} {said}"))?;
-    only_looked(rig)
+    let (code, output) = run(&nobody, &["-o=yaml"]).await?;
+    ensure(code == 2, format!("{code} {output}"))
 }
 
-/// The account asked what it may do, and read: nothing else, as the API server has it in its log.
-fn only_looked(rig: &Rig) -> Outcome {
+/// According to the audit log, the account only asked for its rights and read objects.
+fn wrote_nothing(rig: &Rig) -> Outcome {
     let audit = rig.bed.audit().map_err(text)?;
     let ours: Vec<_> = audit.iter().filter(|line| line.user == ACCOUNT).collect();
     let is_question = |line: &&&testbed::Audit| line.resource == "selfsubjectaccessreviews";

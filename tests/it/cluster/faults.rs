@@ -1,5 +1,5 @@
-//! What happens between the operator and the API server happens to no release: each story has an operator of its own, for its namespace
-//! alone, behind a proxy that makes it happen.
+//! Does a release survive faults between the operator and the API server? Each story has an operator of its own, for its namespace alone,
+//! behind a proxy that causes the fault.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,63 +10,61 @@ use futures::{FutureExt, StreamExt, future::join_all, stream};
 use serde_json::json;
 use testbed::{
     operator::Operator,
-    proxy::{Asked, Fault, Proxy},
+    proxy::{Fault, LoggedRequest as Asked, Proxy},
     wait::until,
 };
 
 use flagger_rs::snapshot::Kind;
 
 use super::{
-    rig::{Outcome, PATIENCE, Rig, Scenario, ensure, equal, text},
-    survival::STEPS,
-    traffic::Traffic,
+    Outcome, PATIENCE, Rig, Scenario, ensure, equal, survival::STEPS, text, traffic::Traffic,
 };
 
-/// At so many writes of a release the leader is frozen: at each that is no event.
+/// The number of writes of a release, without events. The leader is frozen at each of them in turn.
 const LEADER_WRITES: usize = 13;
-/// All that a release of two steps asks of the API server, besides the renewal of watches.
+/// All requests of a release of two steps, besides the renewal of watches.
 const REQUESTS: [(&str, i32); 6] = [
-    // Eight things are told.
+    // Eight events.
     ("create events ", 8),
-    // What is promoted is not known by hearsay.
+    // The target is read again before its promotion: the cache may be stale.
     ("get deployments podinfo", 1),
-    // Six lines of the table; and that the end was told.
+    // Six lines of the table, and one after the notification of the end.
     ("patch canaries/status podinfo", 7),
-    // Pods for the canary; none any more.
+    // The canary is scaled up, and down to zero.
     ("patch deployments podinfo", 2),
     // The promotion.
     ("patch deployments podinfo-primary", 1),
-    // Two steps; and back.
+    // Two steps, and all traffic back to the primary.
     ("update virtualservices podinfo", 3),
 ];
-/// What is told at least once, whatever happens: on the Canary stands that it is owed. Of the events of the way there, that of the
-/// moment of a kill is lost.
-const OWED: &str = "Promotion completed!";
-/// So many releases are under way at once.
+/// The event that is sent at least once: the status has a condition until then. A kill may lose the event that was about to be sent.
+const END: &str = "Promotion completed!";
+/// This many releases run at the same time.
 const AT_ONCE: usize = 20;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kill_before_or_after_any_write_changes_nothing_of_a_release() {
+async fn a_kill_before_or_after_any_write_does_not_change_a_release() {
     let rig = Rig::idle().await;
     let start = Instant::now();
-    let told = std::sync::Mutex::default();
+    let events = std::sync::Mutex::default();
     let writes = std::sync::Mutex::default();
     let reference = Scenario::run(&rig, "undisturbed", |s| async {
-        let (writes_of, told_of) = undisturbed(s).await?;
+        let (writes_of, events_of) = undisturbed(s).await?;
         *writes.lock().unwrap() = writes_of;
-        *told.lock().unwrap() = told_of;
+        *events.lock().unwrap() = events_of;
         Ok(())
     })
     .await;
-    let (writes, told): (Vec<Asked>, BTreeSet<String>) =
-        (writes.into_inner().unwrap(), told.into_inner().unwrap());
-    // In turns before it is applied and after it; both, at each write, on the model (`tests/model/sweep.rs`).
+    let (writes, events): (Vec<Asked>, BTreeSet<String>) =
+        (writes.into_inner().unwrap(), events.into_inner().unwrap());
+    // Alternately before a write is applied and after it. `tests/model/sweep.rs` tries both at each write.
     let faults = [Fault::Hold, Fault::Swallow].into_iter().cycle();
     let plans = (0..writes.len()).zip(faults);
     let stories = plans.map(|(n, fault)| {
-        let (rig, told) = (&rig, &told);
+        let (rig, events) = (&rig, &events);
         let name = format!("killed-at-{n}-{fault:?}").to_lowercase();
-        async move { Scenario::run(rig, &name, |s| killed(s, n, fault, told)).await }.boxed_local()
+        async move { Scenario::run(rig, &name, |s| killed(s, n, fault, events)).await }
+            .boxed_local()
     });
     let results: Vec<_> = stream::iter(stories)
         .buffer_unordered(AT_ONCE)
@@ -83,7 +81,7 @@ async fn a_kill_before_or_after_any_write_changes_nothing_of_a_release() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_survives_what_happens_on_the_line() {
+async fn a_release_survives_stalled_frozen_and_half_open_connections() {
     let rig = Rig::idle().await;
     let results = join_all([
         Scenario::run(&rig, "deployments-stalled", |s| stalled(s, "deployments")).boxed_local(),
@@ -99,7 +97,7 @@ async fn a_release_survives_what_happens_on_the_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_former_leader_still_sends_changes_nothing() {
+async fn late_writes_of_a_former_leader_change_nothing() {
     let rig = Rig::idle().await;
     let stories = (0..LEADER_WRITES).map(|n| {
         let (rig, name) = (&rig, format!("leader-frozen-at-{n}"));
@@ -110,7 +108,7 @@ async fn what_a_former_leader_still_sends_changes_nothing() {
         .await;
 }
 
-/// A story's operator, behind its proxy.
+/// The operator of a story, behind its proxy.
 struct Behind<'a> {
     scenario: &'a Scenario<'a>,
     proxy: Proxy,
@@ -137,7 +135,7 @@ impl<'a> Behind<'a> {
         rig.launch_with(kubeconfig, &self.name, &all).await
     }
 
-    /// What was asked since there were so many requests in the log.
+    /// The requests after the first `before` of the log.
     fn since(&self, before: usize) -> Vec<Asked> {
         self.proxy.log().split_off(before)
     }
@@ -147,18 +145,20 @@ fn two_steps() -> serde_json::Value {
     json!({"stepWeight": 20, "maxWeight": 40})
 }
 
-/// What was told, wherever it was.
-fn told(s: &Scenario<'_>) -> Vec<String> {
-    let told = s.told().into_iter();
-    told.map(|line| line.replace(&s.ns, "NAMESPACE")).collect()
+/// The events that were sent, without the name of the namespace.
+fn events(s: &Scenario<'_>) -> Vec<String> {
+    let events = s.events().into_iter();
+    events
+        .map(|line| line.replace(&s.ns, "NAMESPACE"))
+        .collect()
 }
 
-/// A release that nothing happens to: its writes, and what is told of it. No request of it is for nothing.
+/// A release without faults. Returns its writes and its events. Fails if a request of it is superfluous.
 async fn undisturbed(s: Scenario<'_>) -> Result<(Vec<Asked>, BTreeSet<String>), String> {
     let behind = Behind::proxy(&s, "proxy").await?;
     let operator = behind.launch(&[]).await?;
     s.initialized(two_steps()).await?;
-    let (rows, lines, before) = (s.table().len(), told(&s).len(), behind.proxy.log().len());
+    let (rows, lines, before) = (s.table().len(), events(&s).len(), behind.proxy.log().len());
     let traffic = Traffic::of(&s);
     s.image("3.1.1").await?;
     s.phase("Succeeded").await?;
@@ -193,15 +193,15 @@ async fn undisturbed(s: Scenario<'_>) -> Result<(Vec<Asked>, BTreeSet<String>), 
     ensure(refused.is_none(), format!("{refused:?}"))?;
     operator.terminate().await.map_err(text)?;
     let writes = asked.into_iter().filter(Asked::is_write).collect();
-    Ok((writes, told(&s).into_iter().skip(lines).collect()))
+    Ok((writes, events(&s).into_iter().skip(lines).collect()))
 }
 
-/// The operator is killed at its n-th write of a release, before or after that is done, and started again.
+/// Kills the operator at the n-th write of a release, before or after that write is done, and starts it again.
 async fn killed(s: Scenario<'_>, n: usize, fault: Fault, expected: &BTreeSet<String>) -> Outcome {
     let behind = Behind::proxy(&s, "proxy").await?;
     let operator = behind.launch(&[]).await?;
     s.initialized(two_steps()).await?;
-    let (rows, lines) = (s.table().len(), told(&s).len());
+    let (rows, lines) = (s.table().len(), events(&s).len());
     let traffic = Traffic::of(&s);
     let mut met = behind.proxy.once(fault, n, Asked::is_write);
     s.image("3.1.1").await?;
@@ -211,34 +211,34 @@ async fn killed(s: Scenario<'_>, n: usize, fault: Fault, expected: &BTreeSet<Str
     let end = async {
         s.phase("Succeeded").await?;
         same_end(&s, &traffic, rows).await?;
-        let told = told(&s).split_off(lines);
-        let lost = expected.iter().filter(|line| !told.contains(line));
+        let sent = events(&s).split_off(lines);
+        let lost = expected.iter().filter(|line| !sent.contains(line));
         let lost: Vec<_> = lost.collect();
         if !lost.is_empty() {
-            eprintln!("    killed at {at}: never told: {lost:?}");
+            eprintln!("    killed at {at}: never sent: {lost:?}");
         }
-        let owed = lost.iter().find(|line| line.contains(OWED));
-        ensure(owed.is_none(), format!("never told: {owed:?}"))?;
-        let ends = told.iter().filter(|line| line.contains(OWED)).count();
-        ensure(ends <= 2, format!("{ends} times: {OWED}"))
+        let lost_end = lost.iter().find(|line| line.contains(END));
+        ensure(lost_end.is_none(), format!("never sent: {lost_end:?}"))?;
+        let ends = sent.iter().filter(|line| line.contains(END)).count();
+        ensure(ends <= 2, format!("{ends} times: {END}"))
     };
     end.await.map_err(|why| format!("killed at {at}: {why}"))?;
     let code = operator.terminate().await.map_err(text)?;
     ensure(code.success(), code)
 }
 
-/// As a release that nothing happened to ends: each step once, all traffic on the primary, which has the new version since it was
-/// promoted, and no time without a ready pod.
+/// The release ended like one without faults: each step once, all traffic on the primary, which has had the new version since its
+/// promotion, and ready pods on every side that had traffic.
 pub async fn same_end(s: &Scenario<'_>, traffic: &Traffic, rows: usize) -> Outcome {
     equal("the table", &s.table()[rows..], &STEPS)?;
     ended(s, traffic).await
 }
 
-/// The same but for the steps.
+/// Like `same_end`, without the steps.
 pub async fn ended(s: &Scenario<'_>, traffic: &Traffic) -> Outcome {
     ensure(s.weight().await? == 0, "all traffic is on the primary")?;
     let canary = s.get(Kind::Deployment, "podinfo").await?;
-    ensure(canary["spec"]["replicas"] == 0, "the canary rests")?;
+    ensure(canary["spec"]["replicas"] == 0, "the canary has no pods")?;
     let images = traffic.primary_images();
     ensure(
         images == ["podinfo:3.1.0", "podinfo:3.1.1"],
@@ -249,7 +249,7 @@ pub async fn ended(s: &Scenario<'_>, traffic: &Traffic) -> Outcome {
     ensure(lost.is_empty(), lost.join("\n"))
 }
 
-/// The watch of a kind that is under way says nothing any more.
+/// The open watch of a kind sends no more events.
 async fn stalled(s: Scenario<'_>, resource: &'static str) -> Outcome {
     let behind = Behind::proxy(&s, "proxy").await?;
     let operator = behind.launch(&[]).await?;
@@ -269,12 +269,12 @@ async fn stalled(s: Scenario<'_>, resource: &'static str) -> Outcome {
         s.image("3.1.1").await?;
         s.line("Progressing 0").await?;
     }
-    let noticed = start.elapsed();
+    let took = start.elapsed();
     met.within(Duration::ZERO).await.map_err(text)?;
-    eprintln!("    {resource} stalled: a change is met after {noticed:?}");
+    eprintln!("    {resource} stalled: a change takes effect after {took:?}");
     ensure(
-        noticed < Duration::from_secs(40),
-        format!("the change was met after {noticed:?}"),
+        took < Duration::from_secs(40),
+        format!("the change took effect after {took:?}"),
     )?;
     let mut met = stall();
     let start = Instant::now();
@@ -289,7 +289,7 @@ async fn stalled(s: Scenario<'_>, resource: &'static str) -> Outcome {
     operator.terminate().await.map(drop).map_err(text)
 }
 
-/// The Canary's other host is met.
+/// Gives the Canary another host, and waits until the route has it.
 async fn other_host(s: &Scenario<'_>) -> Outcome {
     let other = "other.example.com";
     let change = json!({"spec": {"service": {"hosts": [other]}}});
@@ -304,7 +304,7 @@ async fn other_host(s: &Scenario<'_>) -> Outcome {
     .map_err(text)
 }
 
-/// In the midst of a release, the API server says nothing for some seconds; the connections of before may be dead then, and nobody said so.
+/// During a release the API server does not answer for some seconds. If `half_open`, the connections are dead afterwards, without a reset.
 async fn silent(s: Scenario<'_>, seconds: u64, half_open: bool) -> Outcome {
     let behind = Behind::proxy(&s, "proxy").await?;
     let operator = behind.launch(&[]).await?;
@@ -349,8 +349,8 @@ async fn silent(s: Scenario<'_>, seconds: u64, half_open: bool) -> Outcome {
     ensure(code.success(), code)
 }
 
-/// The leader and its n-th write stop in the midst of a release; a second operator ends it. When time goes on for the first, that write
-/// arrives, and whatever it wanted to send yet.
+/// Freezes the leader and its n-th write during a release. A second operator completes the release. Then the first continues: that write
+/// arrives, and any other that it still sends.
 async fn former_leader(s: Scenario<'_>, n: usize) -> Outcome {
     let lease = format!("-leader-election-namespace={}", s.ns);
     let args = ["-enable-leader-election", &lease];
@@ -378,30 +378,9 @@ async fn former_leader(s: Scenario<'_>, n: usize) -> Outcome {
     let sent = former.proxy.log().len();
     let thawed = former.proxy.age();
     former.proxy.thaw();
-    until(PATIENCE, "the late write to be answered", async || {
-        let log = former.proxy.log();
-        let answered = log
-            .iter()
-            .find(|asked| asked.at == late.at && asked.path == late.path);
-        let code = answered.and_then(|asked| asked.code);
-        code.map(drop).ok_or_else(|| late.to_string())
-    })
-    .await
-    .map_err(text)?;
+    until_answered(&former.proxy, &late).await?;
     first.thaw().map_err(text)?;
-    // It sees that it lost the lease, and stands by: looks at the lease, once and again.
-    until(PATIENCE, "the former leader to stand by", async || {
-        let log = former.since(sent);
-        let looks = log
-            .iter()
-            .filter(|asked| asked.resource == "leases" && asked.code.is_some());
-        let looks = looks.count();
-        (looks > 3)
-            .then_some(())
-            .ok_or_else(|| format!("{looks} looks at the lease"))
-    })
-    .await
-    .map_err(text)?;
+    until_standing_by(&former, sent).await?;
     let code = first.terminate().await.map_err(text)?;
     let log = former.proxy.log();
     let late = log
@@ -415,7 +394,7 @@ async fn former_leader(s: Scenario<'_>, n: usize) -> Outcome {
         .filter(of_former)
         .map(ToString::to_string)
         .collect();
-    // It asks for the lease, and for nothing else.
+    // It sends requests for the lease only.
     ensure(
         still.iter().all(|asked| asked.contains(" leases ")),
         format!("sent after the lease was lost: {still:?}"),
@@ -428,7 +407,36 @@ async fn former_leader(s: Scenario<'_>, n: usize) -> Outcome {
     )
 }
 
-/// The state of all that a release writes to.
+async fn until_answered(proxy: &Proxy, request: &Asked) -> Outcome {
+    until(PATIENCE, "the late write to be answered", async || {
+        let log = proxy.log();
+        let answered = log
+            .iter()
+            .find(|asked| asked.at == request.at && asked.path == request.path);
+        let code = answered.and_then(|asked| asked.code);
+        code.map(drop).ok_or_else(|| request.to_string())
+    })
+    .await
+    .map_err(text)
+}
+
+/// Waits until the former leader has noticed that it lost the lease: it stands by, and reads the lease again and again.
+async fn until_standing_by(former: &Behind<'_>, sent: usize) -> Outcome {
+    until(PATIENCE, "the former leader to stand by", async || {
+        let log = former.since(sent);
+        let reads = log
+            .iter()
+            .filter(|asked| asked.resource == "leases" && asked.code.is_some());
+        let reads = reads.count();
+        (reads > 3)
+            .then_some(())
+            .ok_or_else(|| format!("{reads} reads of the lease"))
+    })
+    .await
+    .map_err(text)
+}
+
+/// The versions of all objects that a release writes.
 async fn versions(s: &Scenario<'_>) -> Result<Vec<(Kind, &'static str, String)>, String> {
     let mut versions = Vec::new();
     for (kind, name) in [
@@ -440,7 +448,7 @@ async fn versions(s: &Scenario<'_>) -> Result<Vec<(Kind, &'static str, String)>,
         (Kind::HorizontalPodAutoscaler, "podinfo-primary"),
     ] {
         let object = s.get(kind, name).await?;
-        // The status of these two is not ours.
+        // Kubernetes writes the status of these two.
         let version = match kind {
             Kind::Deployment | Kind::HorizontalPodAutoscaler => "/spec",
             _ => "/metadata/resourceVersion",

@@ -1,9 +1,9 @@
-//! Webhooks that hold a release or send it back, and what is released besides Deployments: each once on the real API server.
+//! Do gates work on a real API server, and releases of a DaemonSet and of a Service?
 
 use serde_json::{Value, json};
 use testbed::fakes::Answer;
 
-use super::rig::{Outcome, Scenario, ensure, equal};
+use super::{Outcome, Scenario, ensure, equal};
 use flagger_rs::snapshot::Kind;
 
 fn hooks(s: &Scenario<'_>, kinds: &[&str]) -> Value {
@@ -46,7 +46,7 @@ pub async fn a_release_waits_at_each_gate_until_it_is_approved(s: Scenario<'_>) 
     ensure(s.weight().await? == 0, "no traffic without approval")?;
     open(&s, "confirm-traffic-increase");
     s.line("WaitingPromotion 50").await?;
-    ensure(s.weight().await? == 50, "the column says what is routed")?;
+    ensure(s.weight().await? == 50, "the status has the routed weight")?;
     open(&s, "confirm-promotion");
     s.phase("Succeeded").await?;
     let seen = &s.table()[seen..];
@@ -65,7 +65,7 @@ pub async fn a_release_waits_at_each_gate_until_it_is_approved(s: Scenario<'_>) 
     )
 }
 
-pub async fn a_user_sends_a_version_back_and_it_is_not_run_again(s: Scenario<'_>) -> Outcome {
+pub async fn a_version_that_a_webhook_rolls_back_is_not_run_again(s: Scenario<'_>) -> Outcome {
     s.initialized(hooks(&s, &["rollback"])).await?;
     shut(&s, "rollback");
     s.image("3.1.1").await?;
@@ -77,10 +77,10 @@ pub async fn a_user_sends_a_version_back_and_it_is_not_run_again(s: Scenario<'_>
     s.event("manual webhook invoked").await?;
     ensure(s.weight().await? == 0, "traffic is on the primary")?;
     let target = s.get(Kind::Deployment, "podinfo").await?;
-    ensure(target["spec"]["replicas"] == 0, "the canary is gone")
+    ensure(target["spec"]["replicas"] == 0, "the canary has no pods")
 }
 
-/// The object of a target, its Canary, and how a version is set.
+/// Creates a target and its Canary.
 async fn canary_of(s: &Scenario<'_>, target: Value, analysis: Value) -> Outcome {
     let mut canary = s.canary_named("podinfo", analysis);
     let spec = canary["spec"].as_object_mut().unwrap();
@@ -104,7 +104,7 @@ pub async fn a_daemon_set_is_released_and_rolled_back(s: Scenario<'_>) -> Outcom
         Ok::<_, String>(selector.cloned().unwrap_or_default())
     };
     let zero = json!({"kubernetes.io/os": "linux", "flagger.app/scale-to-zero": "true"});
-    ensure(selector("podinfo").await? == zero, "the target is away")?;
+    ensure(selector("podinfo").await? == zero, "the target has no pods")?;
     let image = |tag: &str| json!({"spec": {"template": {"spec": {"containers": [{"name": "podinfod", "image": format!("podinfo:{tag}")}]}}}});
     s.patch("daemonset", "podinfo", &image("3.1.1")).await?;
     s.event("New revision detected").await?;
@@ -122,10 +122,10 @@ pub async fn a_daemon_set_is_released_and_rolled_back(s: Scenario<'_>) -> Outcom
     s.rig.bed.fakes.success_rate(&s.ns, 42.0);
     s.patch("daemonset", "podinfo", &image("3.1.2")).await?;
     s.phase("Failed").await?;
-    ensure(selector("podinfo").await? == zero, "the target is away")
+    ensure(selector("podinfo").await? == zero, "the target has no pods")
 }
 
-/// Flagger copies the target's own address along, which the API server refuses.
+/// Flagger copies the `clusterIP` of the target, which the API server refuses.
 pub async fn a_service_with_an_address_of_its_own_is_released(s: Scenario<'_>) -> Outcome {
     let service = |app: &str| {
         json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "podinfo"},

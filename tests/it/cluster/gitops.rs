@@ -1,4 +1,4 @@
-//! GitOps: a tool that applies the user's manifests again and again undoes nothing of a release, and is not fought with.
+//! Do GitOps tools and the operator leave each other alone, although the tools apply the user's manifests again and again?
 
 use std::{
     sync::{Arc, Mutex},
@@ -16,19 +16,19 @@ use serde_json::{Value, json};
 use tokio::{task::JoinSet, time};
 
 use super::manifests::lost;
-use super::rig::{Outcome, Scenario, ensure, equal, workload};
+use super::{Outcome, Scenario, ensure, equal, workload};
 use flagger_rs::snapshot::Kind;
 
-/// How often all of Git is applied.
+/// The time between two rounds, each of which applies all manifests in Git.
 const ROUND: Duration = Duration::from_secs(2);
-/// What Git has: in this order.
+/// The kinds of the objects in Git, in this order.
 const KINDS: [Kind; 4] = [
     Kind::Deployment,
     Kind::HorizontalPodAutoscaler,
     Kind::Service,
     Kind::Canary,
 ];
-/// The kinds that a tool must find to differ from Git: all at first, and then what two commits change.
+/// The kinds that a tool must find to differ from Git: all in the first round, later the objects that two commits change.
 const DIFFERENT: [&str; 6] = [
     "deployment",
     "horizontalpodautoscaler",
@@ -38,32 +38,32 @@ const DIFFERENT: [&str; 6] = [
     "deployment",
 ];
 
-/// What the operator writes in a release of two steps that nobody disturbs, and in a rollback after one step, besides events …
+/// The number of writes, without events, of an undisturbed release of two steps and of a rollback after one step …
 const RELEASE: usize = 13;
 const ROLLBACK: usize = 12;
-/// … and how much more it may be: a write that lost against the tool's is repeated.
+/// … and how many more are allowed: the operator repeats a write that conflicts with one of the tool.
 const SPARE: usize = 3;
 
 #[derive(Clone, Copy, Debug)]
 enum Tool {
-    /// Server-side apply by force, as Flux' kustomize-controller does it: an object whose live annotation says so is left alone.
+    /// Forced server-side apply, as by Flux' kustomize-controller. It ignores objects whose live annotation disables it.
     Flux,
-    /// A three-way merge against what was applied last, as Argo CD does it, and `kubectl apply`.
+    /// A three-way merge with the manifest that was applied last, as by Argo CD and `kubectl apply`.
     ArgoCd,
 }
 
-/// A repository, and who brings it into the cluster. All of it ends when it is dropped.
+/// A repository and the tool that applies it to the cluster, until it is dropped.
 struct GitOps {
     git: Arc<Mutex<[Value; 4]>>,
     different: Log,
-    /// What the Service for clients selected.
+    /// The selectors that the Service for clients had.
     selected: Log,
-    /// How many pods the target was to have.
+    /// The replicas that the spec of the target had.
     replicas: Log,
     _tasks: JoinSet<()>,
 }
 
-/// What was seen, in order.
+/// Observed values, in order.
 type Log = Arc<Mutex<Vec<String>>>;
 
 fn read(log: &Log) -> Vec<String> {
@@ -100,8 +100,8 @@ impl GitOps {
                         let list = json!({"apiVersion": "v1", "kind": "List", "items": manifests});
                         std::fs::write(&file, list.to_string()).unwrap();
                         let file = file.display().to_string();
-                        let said = kubectl.run(&["apply", "-n", &ns, "-f", &file]).await;
-                        merged(&said.unwrap_or_else(|error| format!("error/{error}")))
+                        let output = kubectl.run(&["apply", "-n", &ns, "-f", &file]).await;
+                        merged(&output.unwrap_or_else(|error| format!("error/{error}")))
                     }
                 };
                 log.lock().unwrap().extend(found);
@@ -148,8 +148,8 @@ async fn note(api: Api<DynamicObject>, field: &'static str, log: Log) {
     }
 }
 
-/// One round of Flux: the kinds of which an object was not as Git has it. Bound to what it read, as Flux is not: whether its one apply that
-/// the operator's adoption of a Service overtakes undoes that, until it is mended, is chance.
+/// One round of Flux. Returns the kinds of the objects that differed from Git. Unlike with Flux, each apply is conditional on the version that
+/// was read: otherwise chance decides whether an apply reverts the adoption of a Service that happens at the same time.
 async fn applied_by_force(apis: &[Api<DynamicObject>; 4], manifests: &[Value; 4]) -> Vec<String> {
     let mut different = Vec::new();
     for (api, manifest) in apis.iter().zip(manifests) {
@@ -175,9 +175,9 @@ async fn applied_by_force(apis: &[Api<DynamicObject>; 4], manifests: &[Value; 4]
     different
 }
 
-/// One round of `kubectl apply`: the kinds of which it says that an object was not as Git has it.
-fn merged(said: &str) -> Vec<String> {
-    let lines = said.lines().filter(|line| !line.ends_with(" unchanged"));
+/// The kinds that `kubectl apply` reports as changed.
+fn merged(output: &str) -> Vec<String> {
+    let lines = output.lines().filter(|line| !line.ends_with(" unchanged"));
     lines
         .map(|line| {
             let kind = line.split(['.', '/']).next().unwrap_or_default();
@@ -186,7 +186,7 @@ fn merged(said: &str) -> Vec<String> {
         .collect()
 }
 
-/// What Git has, with the marks of the tool on all of it. The autoscaler decides how many pods there are, so that Git does not.
+/// The manifests in Git, with the labels or annotations of the tool. They have no `replicas`, which the autoscaler sets.
 fn manifests(s: &Scenario<'_>, tool: Tool) -> [Value; 4] {
     let [mut deployment, scaler] = workload();
     deployment["spec"]["template"]["metadata"]["labels"]["kustomize.toolkit.fluxcd.io/name"] =
@@ -195,8 +195,8 @@ fn manifests(s: &Scenario<'_>, tool: Tool) -> [Value; 4] {
     let mut service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "podinfo"}, "spec": {"ports": ports}});
     match tool {
         Tool::Flux => service["spec"]["selector"] = json!({"app": "podinfo"}),
-        // Argo CD knows no mark of the operator's on the Service, and would undo its selector, round after round. What Git does not
-        // name it leaves alone; `ignoreDifferences` with `RespectIgnoreDifferences=true` does the same. With Flagger it is no different.
+        // Argo CD would revert the selector of the Service in each round. It does not touch fields that are not in Git; `ignoreDifferences`
+        // with `RespectIgnoreDifferences=true` does the same. Users of Flagger have to do this too.
         Tool::ArgoCd => {}
     }
     let canary = s.canary_named("podinfo", json!({"stepWeight": 25, "maxWeight": 50}));
@@ -218,10 +218,10 @@ fn manifests(s: &Scenario<'_>, tool: Tool) -> [Value; 4] {
     })
 }
 
-/// Initialization, a release, and a rollback; what was told and written of them is what is told and written of undisturbed ones.
+/// Initialization, a release and a rollback, with the same events and writes as without the tool.
 async fn released_and_rolled_back(s: &Scenario<'_>, git: &GitOps) -> Outcome {
     s.phase("Initialized").await?;
-    s.news("Initialization done").await?;
+    s.notified("Initialization done").await?;
     let (seen, before) = (s.table().len(), writes(s)?.len());
     git.commit("3.1.1");
     s.event("New revision detected").await?;
@@ -247,7 +247,7 @@ async fn released_and_rolled_back(s: &Scenario<'_>, git: &GitOps) -> Outcome {
     equal("between runs", &s.table()[seen..], &steps)?;
     let rollback = writes(s)?.split_off(before);
     ensure(rollback.len() <= ROLLBACK + SPARE, format!("{rollback:?}"))?;
-    // Made; 25, 50 and back; 25 and back: each weight was written once.
+    // The route is created; then weights 25, 50 and 0; then 25 and 0: each is written once.
     let route = s.get(Kind::VirtualService, "podinfo").await?;
     ensure(route["metadata"]["generation"] == 6, &route)?;
     ensure(s.weight().await? == 0, &route)?;
@@ -256,7 +256,7 @@ async fn released_and_rolled_back(s: &Scenario<'_>, git: &GitOps) -> Outcome {
     ensure(image == Some(&json!("podinfo:3.1.1")), &primary)
 }
 
-/// What the operator wrote, besides events.
+/// The writes of the operator, without events.
 fn writes(s: &Scenario<'_>) -> Result<Vec<String>, String> {
     let all = s.requests()?.into_iter().filter(|line| {
         !matches!(line.verb.as_str(), "get" | "list" | "watch") && line.resource != "events"
@@ -266,18 +266,18 @@ fn writes(s: &Scenario<'_>) -> Result<Vec<String>, String> {
         .collect())
 }
 
-/// From when the Canary was initialized: the target had pods in both runs only, and clients were led to the primary all the time.
-fn nothing_was_undone(git: &GitOps) -> Outcome {
+/// After the initialization the target had pods during the two runs only, and the Service always led clients to the primary.
+fn nothing_was_reverted(git: &GitOps) -> Outcome {
     let replicas = read(&git.replicas);
-    let rests = replicas.iter().position(|n| n == "0").unwrap_or_default();
-    equal("the pods", &replicas[rests..], &["0", "2", "0", "2", "0"])?;
+    let start = replicas.iter().position(|n| n == "0").unwrap_or_default();
+    equal("the pods", &replicas[start..], &["0", "2", "0", "2", "0"])?;
     equal("what differed from Git", &read(&git.different), &DIFFERENT)
 }
 
-pub async fn flux_undoes_nothing_of_a_release(s: Scenario<'_>) -> Outcome {
+pub async fn flux_reverts_nothing_of_a_release(s: Scenario<'_>) -> Outcome {
     let git = GitOps::start(&s, Tool::Flux, manifests(&s, Tool::Flux));
     released_and_rolled_back(&s, &git).await?;
-    nothing_was_undone(&git)?;
+    nothing_was_reverted(&git)?;
     let selected = ["\"podinfo\"", "\"podinfo-primary\""];
     equal("the Service", &read(&git.selected), &selected)?;
     for (kind, name, is_marked) in [
@@ -296,7 +296,7 @@ pub async fn flux_undoes_nothing_of_a_release(s: Scenario<'_>) -> Outcome {
             "helm.toolkit.fluxcd.io/driftDetection",
         ];
         ensure(marks.map(mark) == [is_marked; 2], &object)?;
-        // What says that Git has an object is on no other.
+        // The operator does not copy the labels of the tool to its own objects.
         let is_users = name == "podinfo" && kind == Kind::Service;
         let parts = [
             &object["metadata"]["labels"],
@@ -313,25 +313,25 @@ pub async fn flux_undoes_nothing_of_a_release(s: Scenario<'_>) -> Outcome {
     Ok(())
 }
 
-pub async fn argo_cd_undoes_nothing_of_a_release(s: Scenario<'_>) -> Outcome {
+pub async fn argo_cd_reverts_nothing_of_a_release(s: Scenario<'_>) -> Outcome {
     let git = GitOps::start(&s, Tool::ArgoCd, manifests(&s, Tool::ArgoCd));
     released_and_rolled_back(&s, &git).await?;
-    nothing_was_undone(&git)?;
+    nothing_was_reverted(&git)?;
     let selected = ["null", "\"podinfo-primary\""];
     equal("the Service", &read(&git.selected), &selected)
 }
 
-/// Do not write `spec.replicas` into Git. Who does gives the target its pods back after each run, within a round: they cost, and get no
-/// request. Neither Flagger nor we scale it down again: to zero a target goes once, at the end of initialization and of a run.
-pub async fn replicas_in_git_are_pods_that_get_no_request(s: Scenario<'_>) -> Outcome {
+/// Users should not keep `spec.replicas` in Git. Otherwise the tool scales the target up again after each run: its pods cost resources and
+/// get no request. Like Flagger, the operator scales a target to zero only once, at the end of the initialization and of each run.
+pub async fn replicas_in_git_bring_back_pods_that_get_no_request(s: Scenario<'_>) -> Outcome {
     let mut manifests = manifests(&s, Tool::Flux);
     manifests[0]["spec"]["replicas"] = json!(2);
     let git = GitOps::start(&s, Tool::Flux, manifests);
     released_and_rolled_back(&s, &git).await?;
     let replicas = read(&git.replicas);
-    let rests = replicas.iter().position(|n| n == "0").unwrap_or_default();
+    let start = replicas.iter().position(|n| n == "0").unwrap_or_default();
     let pods = ["0", "2", "0", "2", "0", "2"];
-    equal("the pods", &replicas[rests..], &pods)?;
+    equal("the pods", &replicas[start..], &pods)?;
     let selected = ["\"podinfo\"", "\"podinfo-primary\""];
     equal("the Service", &read(&git.selected), &selected)
 }

@@ -1,25 +1,22 @@
-//! Contour, NGINX and SMI, with the CRDs of the first: what we write is what the API server lets in, and keeps.
+//! Does a real API server accept and keep the routes for Contour, NGINX and SMI?
 
 use serde_json::{Value, json};
 
-use super::{
-    rig::{Outcome, Scenario, ensure, equal},
-    routes::initialized,
-};
+use super::{Outcome, Scenario, ensure, equal, routes::initialized};
 use flagger_rs::snapshot::Kind;
 
-/// How often a route was written. One of which a default of the API server looks like drift would be written for ever.
+/// How often a route was written. If a default of the API server looked like drift, the operator would write it without end.
 fn writes(route: &Value) -> i64 {
     route["metadata"]["generation"].as_i64().unwrap_or(-1)
 }
 
-/// The weights of an HTTPProxy's first route, as far as it has any.
+/// The weights of the first route of an HTTPProxy, if it has any.
 fn weights(proxy: &Value) -> [Option<i64>; 2] {
     [0, 1].map(|side| proxy["spec"]["routes"][0]["services"][side]["weight"].as_i64())
 }
 
 pub async fn contour_copies_requests_and_shares_them(s: Scenario<'_>) -> Outcome {
-    // A retry without a count gets one from the API server.
+    // The API server adds a default count to a retry.
     let service = json!({"timeout": "15s", "retries": {"perTryTimeout": "5s", "retryOn": "5xx,reset"}, "match": [{"uri": {"prefix": "/api"}}]});
     let analysis = json!({"stepWeight": 50, "maxWeight": 50, "mirror": true, "mirrorWeight": 20, "metrics": []});
     initialized(&s, "contour", service, analysis).await?;
@@ -38,7 +35,7 @@ pub async fn contour_copies_requests_and_shares_them(s: Scenario<'_>) -> Outcome
     equal("the table", &table, &[&steps[..1], &steps[2..]].concat())?;
     let proxy = s.get(Kind::HttpProxy, "podinfo").await?;
     ensure(weights(&proxy) == [Some(100), None], &proxy)?;
-    // Made, copies, a share, and back.
+    // The route is created; then copies of requests, a share of the traffic, and all traffic to the primary.
     ensure(writes(&proxy) == 4, &proxy)?;
     s.image("broken").await?;
     s.phase("Failed").await?;
@@ -46,7 +43,7 @@ pub async fn contour_copies_requests_and_shares_them(s: Scenario<'_>) -> Outcome
     ensure(weights(&proxy) == [Some(100), None], &proxy)
 }
 
-pub async fn contour_gives_the_version_to_those_who_ask_for_it(s: Scenario<'_>) -> Outcome {
+pub async fn contour_routes_matching_requests_to_the_canary(s: Scenario<'_>) -> Outcome {
     let test = json!([{"headers": {"x-user": {"exact": "insider"}, "x-team": {"prefix": "a"}}}, {"headers": {"cookie": {"suffix": "canary"}}}]);
     let analysis = json!({"iterations": 2, "match": test, "metrics": []});
     initialized(&s, "contour", json!({}), analysis).await?;
@@ -76,7 +73,7 @@ pub async fn nginx_shares_traffic_by_a_second_ingress(s: Scenario<'_>) -> Outcom
     s.apply(&canary).await?;
     s.event("ingresses.networking.k8s.io \"web\" not found")
         .await?;
-    // The user mends it, at first with a backend of its own.
+    // The user repairs the Ingress, at first with a backend of another name.
     let ingress = |backend: &str| {
         let backend = json!({"service": {"name": backend, "port": {"number": 9898}}});
         json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "web"}, "spec": {"ingressClassName": "nginx",
@@ -115,7 +112,7 @@ pub async fn a_traffic_split_is_written_in_each_version(s: Scenario<'_>) -> Outc
     s.phase("Succeeded").await?;
     let split = s.get(Kind::TrafficSplitV1Alpha1, "podinfo").await?;
     ensure(writes(&split) == 3, &split)?;
-    // The weights that the old version wrote as text are no drift.
+    // The old API version has weights as text; they are no drift.
     s.patch(
         "canary",
         "podinfo",

@@ -1,4 +1,4 @@
-//! Bad input: said, and no more harm than it must do.
+//! Is bad input reported, without harm to other canaries?
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use kube::{Api, api::ListParams};
 use serde_json::{Value, json};
 use testbed::{fakes::Answer, wait::until};
 
-use super::rig::{Outcome, PATIENCE, Scenario, ensure, equal, text};
+use super::{Outcome, PATIENCE, Scenario, ensure, equal, text};
 use flagger_rs::snapshot::Kind;
 
-pub async fn an_invalid_spec_is_said_and_harms_no_one(s: Scenario<'_>) -> Outcome {
+pub async fn an_invalid_spec_is_reported_and_harms_no_other_canary(s: Scenario<'_>) -> Outcome {
     s.podinfo().await?;
     s.canary(json!({"stepWeight": 0})).await?;
     s.event("Warning invalid canary spec: spec.analysis.stepWeight: must be greater than 0")
@@ -38,10 +38,12 @@ pub async fn an_invalid_spec_is_said_and_harms_no_one(s: Scenario<'_>) -> Outcom
     )
 }
 
-pub async fn a_canary_that_cannot_be_read_is_said_and_heals(s: Scenario<'_>) -> Outcome {
+pub async fn a_canary_that_cannot_be_parsed_is_reported_until_it_is_corrected(
+    s: Scenario<'_>,
+) -> Outcome {
     s.podinfo().await?;
     let mut canary = s.canary_named("podinfo", json!({"stepWeight": 50}));
-    // The schema lets any integer in; no port is that large.
+    // The schema accepts any integer, but no port is that large.
     canary["spec"]["service"]["targetPort"] = json!(99_999_999_999_i64);
     s.apply(&canary).await?;
     s.event("canary cannot be read").await?;
@@ -108,13 +110,13 @@ pub async fn a_metrics_server_that_fails_for_a_moment_fails_no_check(s: Scenario
     .map_err(text)?;
     fakes.unscript(&query);
     s.phase("Succeeded").await?;
-    let told = s.told();
-    let failed = told.iter().find(|line| line.contains("query failed"));
+    let sent = s.events();
+    let failed = sent.iter().find(|line| line.contains("query failed"));
     ensure(failed.is_none(), format!("{failed:?}"))
 }
 
 pub async fn a_missing_target_is_waited_for(s: Scenario<'_>) -> Outcome {
-    // A Service that was there before is taken over.
+    // The operator adopts a Service that existed before.
     s.apply(
         &json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "podinfo"},
         "spec": {"selector": {"app": "podinfo"}, "ports": [{"name": "http", "port": 9898}]}}),
@@ -145,7 +147,9 @@ pub async fn a_missing_target_is_waited_for(s: Scenario<'_>) -> Outcome {
     .map_err(text)
 }
 
-pub async fn a_route_deleted_under_way_comes_back_with_its_weights(s: Scenario<'_>) -> Outcome {
+pub async fn a_route_that_is_deleted_midway_is_restored_with_its_weights(
+    s: Scenario<'_>,
+) -> Outcome {
     s.initialized(json!({"stepWeight": 20})).await?;
     s.image("3.1.1").await?;
     s.line("Progressing 20").await?;
@@ -200,7 +204,7 @@ pub async fn the_second_canary_of_a_target_is_not_run(s: Scenario<'_>) -> Outcom
     )
 }
 
-pub async fn a_metric_template_is_asked_with_its_credentials(s: Scenario<'_>) -> Outcome {
+pub async fn a_metric_template_query_has_its_credentials(s: Scenario<'_>) -> Outcome {
     s.apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "prom"}, "stringData": {"token": "hush"}})).await?;
     s.apply(&json!({"apiVersion": "flagger.app/v1beta1", "kind": "MetricTemplate", "metadata": {"name": "errors"},
         "spec": {"provider": {"type": "prometheus", "address": "http://prometheus:9090", "secretRef": {"name": "prom"}},
@@ -234,7 +238,7 @@ fn value(value: &str) -> Answer {
     Answer::Raw(200, json!({"status": "success", "data": {"resultType": "vector", "result": [{"value": [0, value]}]}}).to_string())
 }
 
-pub async fn datadog_judges_a_release_and_why_it_cannot_is_said(s: Scenario<'_>) -> Outcome {
+pub async fn datadog_checks_a_release_and_its_errors_are_reported(s: Scenario<'_>) -> Outcome {
     let ns = &s.ns;
     s.apply(&json!({"apiVersion": "flagger.app/v1beta1", "kind": "MetricTemplate", "metadata": {"name": "errors"},
         "spec": {"provider": {"type": "datadog", "address": format!("http://datadog/{ns}"), "secretRef": {"name": "keys"}},
@@ -274,8 +278,8 @@ pub async fn datadog_judges_a_release_and_why_it_cannot_is_said(s: Scenario<'_>)
     s.phase("Succeeded").await
 }
 
-/// What the operator asks of the API server, to the last request.
-pub async fn a_settled_canary_costs_nothing_and_a_step_three_writes(s: Scenario<'_>) -> Outcome {
+/// Compares all requests of the operator to the API server.
+pub async fn an_idle_canary_costs_no_request_and_a_step_three_writes(s: Scenario<'_>) -> Outcome {
     s.initialized(json!({"stepWeight": 25, "maxWeight": 50}))
         .await?;
     s.event("Initialization done").await?;
@@ -294,7 +298,7 @@ pub async fn a_settled_canary_costs_nothing_and_a_step_three_writes(s: Scenario<
     ];
     equal("the requests of a step", &step, &writes)?;
     s.line("Succeeded 0").await?;
-    // Its last write takes the news back that was owed.
+    // Its last write removes the condition of the pending notification.
     until(PATIENCE, "the end of the release", async || {
         let all = named(s.requests()?.split_off(before));
         if all.len() >= 22 {
@@ -307,7 +311,7 @@ pub async fn a_settled_canary_costs_nothing_and_a_step_three_writes(s: Scenario<
     .map_err(text)?;
     s.ticks().await?;
     let release = named(s.requests()?.split_off(before));
-    // What is promoted is not known by hearsay.
+    // The target is read again before its promotion: the cache may be stale.
     let reads: Vec<_> = release
         .iter()
         .filter(|line| line.starts_with("get "))
@@ -325,7 +329,7 @@ fn named(requests: Vec<testbed::Audit>) -> Vec<String> {
         .collect()
 }
 
-/// The operator's requests, once those for all its events are in the log: it is written a moment after the answer.
+/// The requests of the operator. Waits until the audit log, which lags behind the answers, has those for all events.
 async fn logged(s: &Scenario<'_>) -> Result<Vec<testbed::Audit>, String> {
     let events: Api<Event> = Api::namespaced(s.client.clone(), &s.ns);
     until(PATIENCE, "the log of all events", async || {

@@ -1,26 +1,49 @@
-//! Releases on a real API server: each scenario in a namespace of its own, all at once on one bed.
+//! Do releases work on a real API server? The scenarios of a test run at the same time on one control plane, each in its own namespace.
+//!
+//! | question | file |
+//! | --- | --- |
+//! | how does the operator run here? | `rig.rs` |
+//! | what is a scenario, what can it change, what can it observe? | `scenario.rs`, `edits.rs`, `observations.rs` |
+//! | which scenarios are there? | `releases.rs`, `gates.rs`, `routes.rs`, `ingress.rs`, `scalers.rs`, `inputs.rs`, `gitops.rs` |
+//! | which faults does a release survive? | `faults.rs`, `survival.rs`, observed by `traffic.rs` |
+//! | can the operator replace Flagger? | `takeover.rs` |
+//! | what does `flagger check` find? | `check.rs` |
+//! | are manifests, overlays and rights right? | `manifests.rs`, `overlays.rs`, `rights.rs` |
 
 mod check;
+mod edits;
 mod faults;
 mod gates;
 mod gitops;
 mod ingress;
 mod inputs;
 mod manifests;
+mod observations;
+mod outcome;
 mod overlays;
 mod releases;
-pub mod rig;
+mod rig;
+mod rights;
 mod routes;
 mod scalers;
+mod scenario;
 mod survival;
 mod takeover;
 mod traffic;
 
+use std::time::Duration;
+
 use futures::{FutureExt, future::join_all};
 
-use rig::{Rig, Scenario};
+use edits::workload;
+use outcome::{Outcome, ensure, equal, text};
+use rig::{FLAGGER, Rig};
+use scenario::{AGAIN, Scenario};
 
-/// A scenario by name.
+/// The longest time that a scenario waits for one thing.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// The scenarios with these names.
 macro_rules! scenarios {
     ($rig:expr, $($module:ident :: $name:ident),+ $(,)?) => {
         vec![$(Scenario::run($rig, stringify!($name), $module::$name).boxed_local()),+]
@@ -33,51 +56,51 @@ async fn the_operator_on_a_real_control_plane() {
     let results = join_all(scenarios!(
         &rig,
         releases::a_good_version_is_promoted_step_by_step_and_a_bad_one_rolled_back,
-        releases::blue_green_meets_all_traffic_once_before_it_is_promoted,
+        releases::blue_green_gets_all_traffic_once_before_its_promotion,
         releases::configs_are_part_of_a_version_and_the_primary_has_its_own,
-        releases::the_chat_of_the_alert_provider_is_told,
-        releases::a_chat_that_is_gone_is_said_on_the_canary_and_holds_up_nothing,
-        releases::what_a_canary_made_goes_with_it,
-        releases::a_canary_that_is_to_be_reverted_gives_back_what_it_took_over,
+        releases::the_chat_of_the_alert_provider_gets_the_alerts,
+        releases::a_chat_webhook_that_is_gone_is_reported_on_the_canary_and_delays_nothing,
+        releases::the_objects_of_a_canary_are_deleted_with_it,
+        releases::a_canary_with_revert_on_deletion_restores_the_objects_that_it_adopted,
         releases::a_version_that_never_gets_ready_is_rolled_back,
-        releases::a_new_version_under_way_starts_anew_at_once_even_while_a_hook_hangs,
+        releases::a_newer_version_restarts_the_analysis_at_once_even_while_a_webhook_hangs,
         releases::going_back_to_the_promoted_version_ends_the_run,
         gates::a_release_waits_at_each_gate_until_it_is_approved,
-        gates::a_user_sends_a_version_back_and_it_is_not_run_again,
+        gates::a_version_that_a_webhook_rolls_back_is_not_run_again,
         gates::a_daemon_set_is_released_and_rolled_back,
         gates::a_service_with_an_address_of_its_own_is_released,
-        routes::gateway_api_shares_traffic_step_by_step_and_takes_it_back,
+        routes::gateway_api_shares_traffic_step_by_step_and_rolls_back,
         routes::gateway_api_copies_requests_in_blue_green,
-        routes::gateway_api_gives_the_version_to_those_who_ask_for_it,
-        routes::without_a_mesh_the_version_is_judged_behind_its_own_service,
-        scalers::a_scaled_object_rests_with_its_target_and_loses_none_of_its_fields,
-        scalers::a_missing_scaler_is_said_and_waited_for,
-        routes::istio_keeps_clients_on_the_side_that_answered_them,
-        routes::gateway_api_keeps_clients_on_the_side_that_answered_them,
+        routes::gateway_api_routes_matching_requests_to_the_canary,
+        routes::without_a_mesh_the_version_is_analysed_behind_its_own_service,
+        scalers::a_scaled_object_is_paused_with_its_target_and_keeps_all_its_fields,
+        scalers::a_missing_scaler_is_reported_and_waited_for,
+        routes::istio_keeps_clients_on_the_version_that_answered_them,
+        routes::gateway_api_keeps_clients_on_the_version_that_answered_them,
         routes::a_delegated_route_is_promoted_without_analysis,
         ingress::contour_copies_requests_and_shares_them,
-        ingress::contour_gives_the_version_to_those_who_ask_for_it,
+        ingress::contour_routes_matching_requests_to_the_canary,
         ingress::nginx_shares_traffic_by_a_second_ingress,
         ingress::a_traffic_split_is_written_in_each_version,
-        inputs::an_invalid_spec_is_said_and_harms_no_one,
-        inputs::a_canary_that_cannot_be_read_is_said_and_heals,
+        inputs::an_invalid_spec_is_reported_and_harms_no_other_canary,
+        inputs::a_canary_that_cannot_be_parsed_is_reported_until_it_is_corrected,
         inputs::a_hostile_metrics_server_fails_checks_and_nothing_else,
         inputs::a_metrics_server_that_fails_for_a_moment_fails_no_check,
         inputs::a_missing_target_is_waited_for,
-        inputs::a_route_deleted_under_way_comes_back_with_its_weights,
+        inputs::a_route_that_is_deleted_midway_is_restored_with_its_weights,
         inputs::the_second_canary_of_a_target_is_not_run,
-        inputs::a_metric_template_is_asked_with_its_credentials,
-        inputs::a_settled_canary_costs_nothing_and_a_step_three_writes,
-        inputs::datadog_judges_a_release_and_why_it_cannot_is_said,
-        gitops::flux_undoes_nothing_of_a_release,
-        gitops::argo_cd_undoes_nothing_of_a_release,
-        gitops::replicas_in_git_are_pods_that_get_no_request,
+        inputs::a_metric_template_query_has_its_credentials,
+        inputs::an_idle_canary_costs_no_request_and_a_step_three_writes,
+        inputs::datadog_checks_a_release_and_its_errors_are_reported,
+        gitops::flux_reverts_nothing_of_a_release,
+        gitops::argo_cd_reverts_nothing_of_a_release,
+        gitops::replicas_in_git_bring_back_pods_that_get_no_request,
     ))
     .await;
     let corpus = manifests::are_accepted_without_loss_or_refused(rig.bed.client()).await;
-    let explained = rig.explained().await;
+    let explained = rig.explains_fields().await;
     let built = overlays::each_is_as_described_and_accepted(&rig).await;
-    let rights = rig.rights();
+    let rights = rights::are_used(&rig);
     let failed: Vec<String> = results
         .into_iter()
         .chain([corpus, explained, built, rights])
@@ -87,7 +110,7 @@ async fn the_operator_on_a_real_control_plane() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_survives_what_happens_to_the_operator() {
+async fn a_release_survives_kills_of_the_operator_and_lost_leases() {
     let rig = Rig::idle().await;
     let results = [
         survival::a_kill_in_the_middle_neither_adds_nor_skips_a_step(&rig).await,
@@ -104,16 +127,16 @@ async fn a_release_survives_what_happens_to_the_operator() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_needs_no_watch() {
+async fn a_release_needs_no_watches() {
     let rig = Rig::idle().await;
-    let result = survival::what_cannot_be_watched_is_asked_for(&rig).await;
+    let result = survival::kinds_that_cannot_be_watched_are_read_instead(&rig).await;
     rig.end(result.err().into_iter().collect()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_survives_what_happens_to_the_control_plane() {
+async fn a_release_survives_faults_of_the_control_plane() {
     let rig = Rig::start(&[]).await;
-    let story = survival::a_release_survives_what_happens_to_the_control_plane;
+    let story = survival::a_release_survives_faults_of_the_control_plane;
     let result = Scenario::run(&rig, "control-plane", story).await;
     rig.end(result.err().into_iter().collect()).await;
 }
@@ -121,7 +144,7 @@ async fn a_release_survives_what_happens_to_the_control_plane() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_that_flagger_left_is_taken_over() {
     let rig = Rig::idle().await;
-    let failed = takeover::what_flagger_left_is_taken_over(&rig).await;
+    let failed = takeover::each_state_of_flagger_is_taken_over(&rig).await;
     rig.end(failed).await;
 }
 
@@ -129,6 +152,6 @@ async fn a_cluster_that_flagger_left_is_taken_over() {
 async fn a_cluster_that_flagger_left_is_taken_over_with_flaggers_own_kinds_and_rights() {
     let rig = Rig::idle().await;
     rig.with_flaggers_kinds_and_rights().await.unwrap();
-    let failed = takeover::what_flagger_left_is_taken_over(&rig).await;
+    let failed = takeover::each_state_of_flagger_is_taken_over(&rig).await;
     rig.end(failed).await;
 }

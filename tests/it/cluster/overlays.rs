@@ -1,18 +1,18 @@
-//! The overlays of `kustomize/` are what its README says, and a real API server accepts them.
+//! Do the overlays in `kustomize/` match their README, and does a real API server accept them?
 
 use std::collections::BTreeSet;
 
 use flagger_rs::{cli, loadtester};
 use serde_json::{Value, json};
 
-use super::rig::{Outcome, Rig, ensure, text};
+use super::{Outcome, Rig, ensure, text};
 use crate::files;
 
-/// What the README says of an overlay.
+/// The description of an overlay in the README.
 struct Row {
     overlay: String,
     namespace: String,
-    /// Whether the overlay has the namespace itself.
+    /// Whether the overlay creates its namespace.
     is_made: bool,
     arguments: Vec<String>,
     images: BTreeSet<String>,
@@ -35,9 +35,9 @@ fn rows() -> Vec<Row> {
     .collect()
 }
 
-/// Each overlay is built, is as it is described, and is accepted as a whole, with no field that the API server does not know.
+/// Builds each overlay, compares it with its description, and has the API server accept it without unknown fields.
 pub async fn each_is_as_described_and_accepted(rig: &Rig) -> Outcome {
-    // Of Linkerd there is nothing here: its kind, as far as we write it.
+    // The CRDs of Linkerd are not installed here: a minimal one stands in.
     rig.bed
         .apply(&authorization_policies().to_string())
         .await
@@ -53,7 +53,7 @@ pub async fn each_is_as_described_and_accepted(rig: &Rig) -> Outcome {
         .collect();
     ensure(described == there, format!("{described:?}, not {there:?}"))?;
     for row in rows {
-        let said = |why: String| format!("kustomize/{}: {why}", row.overlay);
+        let with_name = |why: String| format!("kustomize/{}: {why}", row.overlay);
         let path = files::path("kustomize").join(&row.overlay);
         let path = path.display().to_string();
         let built = rig.bed.kubectl(&["kustomize", &path]).await.map_err(text)?;
@@ -61,10 +61,10 @@ pub async fn each_is_as_described_and_accepted(rig: &Rig) -> Outcome {
             .split("\n---\n")
             .map(|document| serde_saphyr::from_str(document).unwrap())
             .collect();
-        described_by(&row, &objects).map_err(said)?;
-        accepted(rig, &path, &objects).await.map_err(said)?;
+        described_by(&row, &objects).map_err(with_name)?;
+        accepted(rig, &path, &objects).await.map_err(with_name)?;
     }
-    // What the tutorials bring besides.
+    // The additional manifests of the tutorials.
     let tutorial = files::path("examples/tutorial").display().to_string();
     let args = [
         "apply",
@@ -73,10 +73,11 @@ pub async fn each_is_as_described_and_accepted(rig: &Rig) -> Outcome {
         "-f",
         &tutorial,
     ];
-    let said = rig.bed.kubectl(&args).await.map_err(text)?;
-    ensure(said.matches("(server dry run)").count() == 2, &said)
+    let output = rig.bed.kubectl(&args).await.map_err(text)?;
+    ensure(output.matches("(server dry run)").count() == 2, &output)
 }
 
+/// The objects of an overlay match its description.
 fn described_by(row: &Row, objects: &[Value]) -> Outcome {
     let of = |kind: &'static str| objects.iter().filter(move |object| object["kind"] == kind);
     let made = of("Namespace").map(|object| object["metadata"]["name"].clone());
@@ -106,6 +107,12 @@ fn described_by(row: &Row, objects: &[Value]) -> Outcome {
         let ours = image.ends_with(concat!(":", env!("CARGO_PKG_VERSION")));
         ensure(ours, format!("{image} is not of this version"))?;
     }
+    arguments_are_known(row, objects)
+}
+
+/// The program of the overlay has the described arguments, and accepts them.
+fn arguments_are_known(row: &Row, objects: &[Value]) -> Outcome {
+    let of = |kind: &'static str| objects.iter().filter(move |object| object["kind"] == kind);
     let main = |object: &&Value| object["metadata"]["name"] != "flagger-prometheus";
     let main = of("Deployment").find(main).ok_or("no Deployment")?;
     let container = &main["spec"]["template"]["spec"]["containers"][0];
@@ -140,7 +147,7 @@ fn described_by(row: &Row, objects: &[Value]) -> Outcome {
     }
 }
 
-/// The API server accepts all of it; nothing is kept of it.
+/// The API server accepts all objects in a dry run.
 async fn accepted(rig: &Rig, path: &str, objects: &[Value]) -> Outcome {
     let named = objects.iter().flat_map(|object| {
         let made = (object["kind"] == "Namespace").then(|| &object["metadata"]["name"]);
@@ -161,11 +168,11 @@ async fn accepted(rig: &Rig, path: &str, objects: &[Value]) -> Outcome {
         "-k",
         path,
     ];
-    let said = rig.bed.kubectl(&args).await.map_err(text)?;
-    let accepted = said
+    let output = rig.bed.kubectl(&args).await.map_err(text)?;
+    let accepted = output
         .lines()
         .filter(|line| line.contains("(server dry run)"));
-    ensure(accepted.count() == objects.len(), &said)
+    ensure(accepted.count() == objects.len(), &output)
 }
 
 /// Linkerd's AuthorizationPolicy.

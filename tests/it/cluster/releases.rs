@@ -1,11 +1,11 @@
-//! Releases, as the walkthrough shows them.
+//! Do releases work on a real control plane as the walkthrough shows them?
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testbed::{fakes::Answer, wait::until};
 
-use super::rig::{Outcome, PATIENCE, Scenario, ensure, equal, text};
+use super::{Outcome, PATIENCE, Scenario, ensure, equal, text};
 use flagger_rs::snapshot::Kind;
 
 pub async fn a_good_version_is_promoted_step_by_step_and_a_bad_one_rolled_back(
@@ -54,8 +54,8 @@ pub async fn a_good_version_is_promoted_step_by_step_and_a_bad_one_rolled_back(
     )?;
     ensure(s.weight().await? == 0, "traffic is on the primary")?;
     s.rig.bed.fakes.success_rate(&s.ns, 97.5);
-    s.news("Promotion completed!").await?;
-    let (seen, told) = (s.table().len(), s.told().len());
+    s.notified("Promotion completed!").await?;
+    let (seen, sent) = (s.table().len(), s.events().len());
     s.image("3.1.2").await?;
     s.phase("Failed").await?;
     equal(
@@ -65,7 +65,7 @@ pub async fn a_good_version_is_promoted_step_by_step_and_a_bad_one_rolled_back(
     )?;
     equal(
         "the events",
-        &s.told()[told..]
+        &s.events()[sent..]
             .iter()
             .map(|line| line.replace(&s.ns, "test"))
             .collect::<Vec<_>>(),
@@ -88,21 +88,21 @@ pub async fn a_good_version_is_promoted_step_by_step_and_a_bad_one_rolled_back(
         .cloned();
     ensure(
         image == Some(json!("podinfo:3.1.1")),
-        "the primary is untouched",
+        "the primary has its old version",
     )?;
     ensure(
         s.get(Kind::Deployment, "podinfo").await?["spec"]["replicas"] == 0,
-        "the canary is gone",
+        "the canary has no pods",
     )
 }
 
-pub async fn blue_green_meets_all_traffic_once_before_it_is_promoted(s: Scenario<'_>) -> Outcome {
+pub async fn blue_green_gets_all_traffic_once_before_its_promotion(s: Scenario<'_>) -> Outcome {
     s.initialized(json!({"iterations": 2})).await?;
-    let told = s.told().len();
+    let sent = s.events().len();
     s.release("3.1.1").await?;
     equal(
         "the events",
-        &s.told()[told..]
+        &s.events()[sent..]
             .iter()
             .map(|line| line.replace(&s.ns, "test"))
             .collect::<Vec<_>>(),
@@ -131,7 +131,7 @@ pub async fn configs_are_part_of_a_version_and_the_primary_has_its_own(s: Scenar
     let copy = s.get(Kind::ConfigMap, "color-primary").await?;
     ensure(
         copy["data"]["color"] == "red" && copy["binaryData"]["logo"] == "AAEC",
-        "the primary has a copy, binary data and all",
+        "the primary has a copy, including binary data",
     )?;
     s.patch("configmap", "color", &json!({"data": {"color": "blue"}}))
         .await?;
@@ -156,11 +156,11 @@ pub async fn configs_are_part_of_a_version_and_the_primary_has_its_own(s: Scenar
     let canary = s.get(Kind::Canary, "podinfo").await?;
     ensure(
         canary["status"]["trackedConfigs"]["secret/key"].is_string(),
-        "both are on record",
+        "the status tracks both",
     )
 }
 
-pub async fn the_chat_of_the_alert_provider_is_told(s: Scenario<'_>) -> Outcome {
+pub async fn the_chat_of_the_alert_provider_gets_the_alerts(s: Scenario<'_>) -> Outcome {
     s.apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "on-call-url"}, "stringData": {"address": format!("http://slack/{}", s.ns)}})).await?;
     s.apply(&json!({"apiVersion": "flagger.app/v1beta1", "kind": "AlertProvider", "metadata": {"name": "on-call"},
         "spec": {"type": "slack", "channel": "on-call-alerts", "username": "flagger", "secretRef": {"name": "on-call-url"}}})).await?;
@@ -210,7 +210,7 @@ pub async fn the_chat_of_the_alert_provider_is_told(s: Scenario<'_>) -> Outcome 
     )
 }
 
-pub async fn a_chat_that_is_gone_is_said_on_the_canary_and_holds_up_nothing(
+pub async fn a_chat_webhook_that_is_gone_is_reported_on_the_canary_and_delays_nothing(
     s: Scenario<'_>,
 ) -> Outcome {
     let teams = format!("teams/{}", s.ns);
@@ -224,11 +224,11 @@ pub async fn a_chat_that_is_gone_is_said_on_the_canary_and_holds_up_nothing(
         json!([{"name": "on-call", "severity": "info", "providerRef": {"name": "on-call"}}]);
     s.initialized(json!({"stepWeight": 50, "maxWeight": 50, "alerts": alerts}))
         .await?;
-    let said = s.event("alert provider on-call.").await?;
+    let event = s.event("alert provider on-call.").await?;
     ensure(
-        said.contains("bad response 410: Connector is gone; the chat's webhook is gone")
-            && !said.contains("http"),
-        &said,
+        event.contains("bad response 410: Connector is gone; the chat's webhook is gone")
+            && !event.contains("http"),
+        &event,
     )?;
     s.release("3.1.1").await?;
     let calls = s.rig.bed.fakes.calls(&teams);
@@ -236,7 +236,7 @@ pub async fn a_chat_that_is_gone_is_said_on_the_canary_and_holds_up_nothing(
     ensure(first.body["@type"] == "MessageCard", &first.body)
 }
 
-pub async fn what_a_canary_made_goes_with_it(s: Scenario<'_>) -> Outcome {
+pub async fn the_objects_of_a_canary_are_deleted_with_it(s: Scenario<'_>) -> Outcome {
     s.initialized(json!({"stepWeight": 50})).await?;
     s.delete("canary", "podinfo").await?;
     for (kind, name) in [
@@ -276,7 +276,7 @@ pub async fn what_a_canary_made_goes_with_it(s: Scenario<'_>) -> Outcome {
     .map_err(text)
 }
 
-pub async fn a_canary_that_is_to_be_reverted_gives_back_what_it_took_over(
+pub async fn a_canary_with_revert_on_deletion_restores_the_objects_that_it_adopted(
     s: Scenario<'_>,
 ) -> Outcome {
     s.podinfo().await?;
@@ -297,7 +297,7 @@ pub async fn a_canary_that_is_to_be_reverted_gives_back_what_it_took_over(
     s.phase("Initialized").await?;
     let replicas = |object: Value| object["spec"]["replicas"].as_i64();
     let target = s.get(Kind::Deployment, "podinfo").await?;
-    ensure(replicas(target) == Some(0), "the target is at rest")?;
+    ensure(replicas(target) == Some(0), "the target has no pods")?;
     s.delete("canary", "podinfo").await?;
     until(PATIENCE, "the Canary to go", async || {
         let canary = s.get(Kind::Canary, "podinfo").await;
@@ -342,11 +342,11 @@ pub async fn a_version_that_never_gets_ready_is_rolled_back(s: Scenario<'_>) -> 
     };
     ensure(
         alerts.iter().filter(|call| deadline(call)).count() == 1,
-        "exactly one alert says why",
+        "exactly one alert names the reason",
     )
 }
 
-pub async fn a_new_version_under_way_starts_anew_at_once_even_while_a_hook_hangs(
+pub async fn a_newer_version_restarts_the_analysis_at_once_even_while_a_webhook_hangs(
     s: Scenario<'_>,
 ) -> Outcome {
     s.initialized(json!({"stepWeight": 20})).await?;
@@ -357,7 +357,7 @@ pub async fn a_new_version_under_way_starts_anew_at_once_even_while_a_hook_hangs
         .fakes
         .script(&format!("hooks/{}/load", s.ns), Answer::Hang);
     let before = s.rig.bed.fakes.calls(&format!("hooks/{}/load", s.ns)).len();
-    until(PATIENCE, "a hook that hangs", async || {
+    until(PATIENCE, "a webhook that hangs", async || {
         let calls = s.rig.bed.fakes.calls(&format!("hooks/{}/load", s.ns)).len();
         if calls > before {
             Ok(())
@@ -373,7 +373,7 @@ pub async fn a_new_version_under_way_starts_anew_at_once_even_while_a_hook_hangs
         .await?;
     let took = start.elapsed();
     s.rig.bed.fakes.unscript(&format!("hooks/{}/load", s.ns));
-    // Sooner than any hook would be given up.
+    // Sooner than the timeout of any webhook.
     ensure(took < Duration::from_secs(8), format!("it took {took:?}"))?;
     s.phase("Succeeded").await?;
     let image = s

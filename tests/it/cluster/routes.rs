@@ -1,14 +1,14 @@
-//! The ways to route besides Istio, with their real CRDs: what we write is what the API server lets in, and keeps.
+//! Does a real API server accept and keep the routes of Gateway API, of sessions, and of Canaries without a mesh?
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use testbed::wait::until;
 
-use super::rig::{Outcome, Scenario, ensure, equal, text};
+use super::{Outcome, Scenario, ensure, equal, text};
 use flagger_rs::snapshot::Kind;
 
-/// A canary of this provider that is initialized.
+/// Creates a canary with this provider and waits until it is initialized.
 pub async fn initialized(
     s: &Scenario<'_>,
     provider: &str,
@@ -18,7 +18,7 @@ pub async fn initialized(
     s.podinfo().await?;
     let mut canary = s.canary_named("podinfo", analysis);
     canary["spec"]["provider"] = json!(provider);
-    // Only NGINX looks at it.
+    // Only NGINX uses it.
     canary["spec"]["ingressRef"] =
         json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"});
     canary["spec"]["service"] = json!({"port": 9898, "targetPort": 9898, "hosts": ["app.example.com"],
@@ -28,13 +28,13 @@ pub async fn initialized(
     }
     s.apply(&canary).await?;
     s.phase("Initialized").await?;
-    s.news("Initialization done").await
+    s.notified("Initialization done").await
 }
 
-/// What was told since, with the namespace's name left out.
-fn told(s: &Scenario<'_>, since: usize) -> Vec<String> {
-    let told = s.told();
-    told[since..]
+/// The events that were sent since, without the name of the namespace.
+fn events_since(s: &Scenario<'_>, since: usize) -> Vec<String> {
+    let events = s.events();
+    events[since..]
         .iter()
         .map(|line| line.replace(&s.ns, "test"))
         .collect()
@@ -45,7 +45,7 @@ async fn rules(s: &Scenario<'_>) -> Result<Value, String> {
     Ok(route["spec"]["rules"].clone())
 }
 
-/// Until the rules are so.
+/// Waits until the rules are like this.
 async fn routed(s: &Scenario<'_>, what: &str, is: impl Fn(&Value) -> bool) -> Outcome {
     until(Duration::from_secs(60), what, async || {
         let rules = rules(s).await?;
@@ -64,8 +64,8 @@ fn weights(rules: &Value, rule: usize) -> [i64; 2] {
     [weight(0).unwrap_or(-1), weight(1).unwrap_or(-1)]
 }
 
-pub async fn gateway_api_shares_traffic_step_by_step_and_takes_it_back(s: Scenario<'_>) -> Outcome {
-    // Conditions without a path get one from the API server; many headers have no order of their own.
+pub async fn gateway_api_shares_traffic_step_by_step_and_rolls_back(s: Scenario<'_>) -> Outcome {
+    // The API server adds a default path to matches, and keeps headers in its own order.
     let service = json!({"timeout": "10s", "backendTimeout": "5s",
         "match": [{"headers": {"x-c": {"exact": "3"}, "x-a": {"regex": "1.*"}, "x-b": {"exact": "2"}}}],
         "headers": {"request": {"add": {"x-z": "1", "x-y": "2"}}, "response": {"set": {"x-o": "4"}}},
@@ -81,11 +81,11 @@ pub async fn gateway_api_shares_traffic_step_by_step_and_takes_it_back(s: Scenar
         weights(&rules(&s).await?, 0) == [100, 0],
         "all to the primary",
     )?;
-    let (seen, since) = (s.table().len(), s.told().len());
+    let (seen, since) = (s.table().len(), s.events().len());
     s.image("3.1.1").await?;
     s.line("Progressing 25").await?;
     routed(&s, "the first step", |rules| weights(rules, 0) == [75, 25]).await?;
-    // Somebody edits the route: it is mended, and traffic stays where it is.
+    // Somebody edits the route: the operator repairs it without a change of its weights.
     s.patch(
         "httproute",
         "podinfo",
@@ -94,7 +94,7 @@ pub async fn gateway_api_shares_traffic_step_by_step_and_takes_it_back(s: Scenar
     .await?;
     until(
         Duration::from_secs(10),
-        "the route to be mended",
+        "the route to be repaired",
         async || {
             let route = s.get(Kind::HttpRoute, "podinfo").await?;
             let recently_written = route["spec"]["hostnames"] == json!(["app.example.com"]);
@@ -123,10 +123,10 @@ pub async fn gateway_api_shares_traffic_step_by_step_and_takes_it_back(s: Scenar
         weights(&rules(&s).await?, 0) == [100, 0],
         "all to the primary",
     )?;
-    s.news("Promotion completed!").await?;
+    s.notified("Promotion completed!").await?;
     equal(
         "the events",
-        &told(&s, since),
+        &events_since(&s, since),
         &[
             "Normal [Progressing] New revision detected! Scaling up podinfo.test",
             "Normal [Progressing] Starting canary analysis for podinfo.test",
@@ -174,7 +174,7 @@ pub async fn gateway_api_copies_requests_in_blue_green(s: Scenario<'_>) -> Outco
     )
 }
 
-pub async fn gateway_api_gives_the_version_to_those_who_ask_for_it(s: Scenario<'_>) -> Outcome {
+pub async fn gateway_api_routes_matching_requests_to_the_canary(s: Scenario<'_>) -> Outcome {
     let test = json!([{"headers": {"x-user": {"exact": "insider"}}}]);
     initialized(
         &s,
@@ -184,7 +184,7 @@ pub async fn gateway_api_gives_the_version_to_those_who_ask_for_it(s: Scenario<'
     )
     .await?;
     s.image("3.1.1").await?;
-    routed(&s, "the test", |rules| weights(rules, 0) == [0, 100]).await?;
+    routed(&s, "the match", |rules| weights(rules, 0) == [0, 100]).await?;
     let during = rules(&s).await?;
     ensure(
         during[0]["matches"][0]["headers"][0]["value"] == "insider"
@@ -205,16 +205,16 @@ pub async fn gateway_api_gives_the_version_to_those_who_ask_for_it(s: Scenario<'
     .map_err(text)
 }
 
-pub async fn without_a_mesh_the_version_is_judged_behind_its_own_service(
+pub async fn without_a_mesh_the_version_is_analysed_behind_its_own_service(
     s: Scenario<'_>,
 ) -> Outcome {
     initialized(&s, "kubernetes", json!({}), json!({"iterations": 2})).await?;
-    let since = s.told().len();
+    let since = s.events().len();
     s.release("3.1.1").await?;
-    s.news("Promotion completed!").await?;
+    s.notified("Promotion completed!").await?;
     equal(
         "the events",
-        &told(&s, since),
+        &events_since(&s, since),
         &[
             "Normal [Progressing] New revision detected! Scaling up podinfo.test",
             "Normal [Progressing] Starting canary analysis for podinfo.test",
@@ -234,11 +234,13 @@ pub async fn without_a_mesh_the_version_is_judged_behind_its_own_service(
     s.event("Warning Halt podinfo.").await.map(drop)
 }
 
-pub async fn istio_keeps_clients_on_the_side_that_answered_them(s: Scenario<'_>) -> Outcome {
+pub async fn istio_keeps_clients_on_the_version_that_answered_them(s: Scenario<'_>) -> Outcome {
     session(&s, "istio", Kind::VirtualService).await
 }
 
-pub async fn gateway_api_keeps_clients_on_the_side_that_answered_them(s: Scenario<'_>) -> Outcome {
+pub async fn gateway_api_keeps_clients_on_the_version_that_answered_them(
+    s: Scenario<'_>,
+) -> Outcome {
     session(&s, "gatewayapi:v1", Kind::HttpRoute).await
 }
 
@@ -260,7 +262,7 @@ async fn session(s: &Scenario<'_>, provider: &str, kind: Kind) -> Outcome {
     s.phase("Succeeded").await?;
     ensure(
         cookie("previousSessionAffinityCookie").await? == given,
-        "the cookie of the run is one that is taken back",
+        "the previous cookie is the one of the run",
     )?;
     let route = s.get(kind, "podinfo").await?.to_string();
     ensure(route.contains(&format!("{given}; Max-Age=-1")), &route)
@@ -280,7 +282,7 @@ pub async fn a_delegated_route_is_promoted_without_analysis(s: Scenario<'_>) -> 
         &route["spec"],
     )?;
     s.release("3.1.1").await?;
-    s.news("Promotion completed! Canary analysis was skipped")
+    s.notified("Promotion completed! Canary analysis was skipped")
         .await?;
     s.image("broken").await?;
     s.phase("Failed").await?;

@@ -1,11 +1,11 @@
-//! Autoscalers on a real API server, with KEDA's own schema but without KEDA.
+//! Are autoscalers handled on a real API server? KEDA's CRDs are installed, KEDA is not.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use testbed::wait::until;
 
-use super::rig::{Outcome, PATIENCE, Scenario, ensure, text};
+use super::{Outcome, PATIENCE, Scenario, ensure, text};
 use flagger_rs::snapshot::Kind;
 
 const PAUSED: &str = "/metadata/annotations/autoscaling.keda.sh~1paused-replicas";
@@ -14,8 +14,8 @@ async fn scaler(s: &Scenario<'_>, name: &str) -> Result<Value, String> {
     s.get(Kind::ScaledObject, name).await
 }
 
-/// Whether the target's scaler is paused, and how many pods the target has.
-async fn asleep(s: &Scenario<'_>) -> Result<bool, String> {
+/// Whether the ScaledObject of the target is paused and the target has no pods.
+async fn is_paused_at_zero(s: &Scenario<'_>) -> Result<bool, String> {
     let target = s.get(Kind::Deployment, "podinfo").await?;
     let scaler = scaler(s, "podinfo-so").await?;
     let paused = scaler.pointer(PAUSED) == Some(&json!("0"));
@@ -27,7 +27,7 @@ async fn asleep(s: &Scenario<'_>) -> Result<bool, String> {
     Ok(paused)
 }
 
-pub async fn a_scaled_object_rests_with_its_target_and_loses_none_of_its_fields(
+pub async fn a_scaled_object_is_paused_with_its_target_and_keeps_all_its_fields(
     s: Scenario<'_>,
 ) -> Outcome {
     s.podinfo().await?;
@@ -45,7 +45,10 @@ pub async fn a_scaled_object_rests_with_its_target_and_loses_none_of_its_fields(
     canary["spec"]["autoscalerRef"] = json!({"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": "podinfo-so", "primaryScalerReplicas": {"minReplicas": 1}});
     s.apply(&canary).await?;
     s.phase("Initialized").await?;
-    ensure(asleep(&s).await?, "the target is at rest")?;
+    ensure(
+        is_paused_at_zero(&s).await?,
+        "the target is paused and has no pods",
+    )?;
     let primary = scaler(&s, "podinfo-so-primary").await?;
     ensure(primary.pointer(PAUSED).is_none(), "the primary is not")?;
     let (query, least) = (
@@ -64,9 +67,12 @@ pub async fn a_scaled_object_rests_with_its_target_and_loses_none_of_its_fields(
     .await?;
     s.image("3.1.1").await?;
     s.line("Progressing 50").await?;
-    ensure(!asleep(&s).await?, "the target is awake")?;
+    ensure(!is_paused_at_zero(&s).await?, "the target is awake")?;
     s.phase("Succeeded").await?;
-    ensure(asleep(&s).await?, "the target is at rest again")?;
+    ensure(
+        is_paused_at_zero(&s).await?,
+        "the target is paused and has no pods again",
+    )?;
     let primary = scaler(&s, "podinfo-so-primary").await?;
     ensure(
         primary["spec"]["maxReplicaCount"] == 4,
@@ -77,27 +83,31 @@ pub async fn a_scaled_object_rests_with_its_target_and_loses_none_of_its_fields(
         ("the primary's", "podinfo-so-primary"),
     ] {
         let now = scaler(&s, of).await?;
-        let whole = now["spec"]["initialCooldownPeriod"] == 5
+        let is_complete = now["spec"]["initialCooldownPeriod"] == 5
             && now["spec"]["triggers"][0]["useCachedMetrics"] == true
             && now["spec"]["advanced"]["scalingModifiers"]["formula"] == "load"
             && now["metadata"]["annotations"]["own"] == "1";
-        ensure(whole, format!("{name} has all its fields: {now}"))?;
+        ensure(is_complete, format!("{name} has all its fields: {now}"))?;
     }
     s.rig.bed.fakes.success_rate(&s.ns, 97.5);
     s.image("3.1.2").await?;
     s.phase("Failed").await?;
-    until(PATIENCE, "the rolled back target to rest", async || {
-        if asleep(&s).await? {
-            Ok(())
-        } else {
-            Err("awake".to_owned())
-        }
-    })
+    until(
+        PATIENCE,
+        "the rolled back target to have no pods",
+        async || {
+            if is_paused_at_zero(&s).await? {
+                Ok(())
+            } else {
+                Err("awake".to_owned())
+            }
+        },
+    )
     .await
     .map_err(text)
 }
 
-pub async fn a_missing_scaler_is_said_and_waited_for(s: Scenario<'_>) -> Outcome {
+pub async fn a_missing_scaler_is_reported_and_waited_for(s: Scenario<'_>) -> Outcome {
     s.podinfo().await?;
     s.delete("hpa", "podinfo").await?;
     s.canary(json!({"stepWeight": 50})).await?;

@@ -1,4 +1,4 @@
-//! What happens to the operator happens to no release.
+//! Does a release survive kills, lost leases, outages of the control plane, and missing watches?
 
 use std::time::{Duration, Instant};
 
@@ -6,8 +6,9 @@ use serde_json::json;
 use testbed::{bed::ACCOUNT, wait::until};
 
 use super::{
+    Outcome, PATIENCE, Rig, Scenario, ensure, equal,
     faults::{ended, same_end},
-    rig::{Outcome, PATIENCE, Rig, Scenario, ensure, equal, text},
+    text,
     traffic::Traffic,
 };
 use flagger_rs::{shell::api_server::lease, snapshot::Kind};
@@ -38,12 +39,12 @@ pub async fn a_kill_in_the_middle_neither_adds_nor_skips_a_step(rig: &Rig) -> Ou
             }
             s.phase("Succeeded").await?;
             equal("the table", &s.table()[seen..], &STEPS)?;
-            let mut told = s.told();
-            told.dedup();
-            let count = |text: &str| told.iter().filter(|line| line.contains(text)).count();
+            let mut sent = s.events();
+            sent.dedup();
+            let count = |text: &str| sent.iter().filter(|line| line.contains(text)).count();
             ensure(
                 count("Promotion completed!") == 1,
-                format!("the end is told: {told:?}"),
+                format!("the end is reported: {sent:?}"),
             )?;
             ensure(
                 s.get(Kind::Deployment, "podinfo").await?["spec"]["replicas"] == 0,
@@ -61,7 +62,7 @@ pub async fn a_second_operator_takes_over_when_the_leader_dies_or_stops(rig: &Ri
         rig,
         "a_second_operator_takes_over_when_the_leader_dies",
         |s| async move {
-            // The ClusterRole grants the lease in any namespace; this one is there.
+            // The ClusterRole grants leases in any namespace, and this one exists.
             let args = [
                 "-enable-leader-election",
                 "-leader-election-namespace=istio-system",
@@ -76,7 +77,7 @@ pub async fn a_second_operator_takes_over_when_the_leader_dies_or_stops(rig: &Ri
             first.kill().await;
             s.phase("Succeeded").await?;
             equal("the table", &s.table()[seen..], &STEPS)?;
-            // A leader that stops gives the lease back: no waiting.
+            // A leader that stops releases the lease, so that the other need not wait.
             let third = s.rig.launch("leader-3", &args).await?;
             let code = second.terminate().await.map_err(text)?;
             ensure(code.success(), format!("a graceful end is 0, not {code}"))?;
@@ -99,7 +100,7 @@ pub async fn a_second_operator_takes_over_when_the_leader_dies_or_stops(rig: &Ri
     .await
 }
 
-/// A user deletes the lease, or writes another name into it: whoever held it holds it again, once it may.
+/// A user deletes the lease, or writes another name into it. The operator acquires it again as soon as it may.
 pub async fn a_lease_that_is_deleted_or_stolen_stops_no_release(s: Scenario<'_>) -> Outcome {
     let namespace = format!("-leader-election-namespace={}", s.ns);
     let args = ["-enable-leader-election", &namespace];
@@ -130,7 +131,7 @@ pub async fn a_lease_that_is_deleted_or_stolen_stops_no_release(s: Scenario<'_>)
     })
     .await
     .map_err(text)?;
-    // One may have been under way. It takes a minute until the thief counts as gone.
+    // One step may have been under way. The other holder counts as gone after a minute.
     ensure(
         s.table().len() <= steps + 1,
         format!("steps without the lease: {:?}", s.table()),
@@ -141,8 +142,8 @@ pub async fn a_lease_that_is_deleted_or_stolen_stops_no_release(s: Scenario<'_>)
     ensure(code.success(), code)
 }
 
-/// One release, and in each of its steps something else happens to the control plane. Each step is taken all the same, and once.
-pub async fn a_release_survives_what_happens_to_the_control_plane(s: Scenario<'_>) -> Outcome {
+/// In each step of a release, the control plane has another fault. Each step is taken exactly once.
+pub async fn a_release_survives_faults_of_the_control_plane(s: Scenario<'_>) -> Outcome {
     let plane = &s.rig.bed.plane;
     s.initialized(json!({"stepWeight": 10, "maxWeight": 50}))
         .await?;
@@ -161,7 +162,7 @@ pub async fn a_release_survives_what_happens_to_the_control_plane(s: Scenario<'_
     plane.start_etcd().map_err(text)?;
 
     s.line("Progressing 30").await?;
-    // When it is back, nobody can be told what was before.
+    // After its restart, the API server has no events of before.
     plane.stop_apiserver().await;
     plane.compact_etcd().await.map_err(text)?;
     pass(Duration::from_secs(30)).await;
@@ -178,7 +179,7 @@ pub async fn a_release_survives_what_happens_to_the_control_plane(s: Scenario<'_
     ended(&s, &traffic).await
 }
 
-/// The lines of a release of five steps.
+/// The lines of the table of a release of five steps.
 const LONG: [&str; 9] = [
     "Progressing 0",
     "Progressing 10",
@@ -196,7 +197,7 @@ async fn pass(time: Duration) {
     tokio::time::sleep(time).await;
 }
 
-/// The account has the rights with these verbs and no others, until one of the others is refused.
+/// Restricts the account to rights with these verbs, and waits until a request with another verb is refused.
 async fn only(s: &Scenario<'_>, verbs: &[&str]) -> Outcome {
     let role = ["get", "clusterrole", "flagger", "-o", "json"];
     let role = s.rig.bed.kubectl(&role).await.map_err(text)?;
@@ -240,35 +241,16 @@ async fn only(s: &Scenario<'_>, verbs: &[&str]) -> Outcome {
     apply(&role).await
 }
 
-/// Without the right to watch Secrets, and before Istio is installed: both are met by asking, and both heal without a restart.
-pub async fn what_cannot_be_watched_is_asked_for(rig: &Rig) -> Outcome {
+/// The operator has no right to watch Secrets, and Istio is not installed yet. It reads objects instead, and watches them without a
+/// restart as soon as it can.
+pub async fn kinds_that_cannot_be_watched_are_read_instead(rig: &Rig) -> Outcome {
     Scenario::run(
         rig,
-        "what_cannot_be_watched_is_asked_for",
+        "kinds_that_cannot_be_watched_are_read_instead",
         |s| async move {
             let kubectl = async |args: &[&str]| rig.bed.kubectl(args).await.map_err(text);
-            let secrets = |verbs: serde_json::Value| {
-                let rule = json!({"apiGroups": [""], "resources": ["secrets"], "verbs": verbs});
-                json!([{"op": "add", "path": "/rules/0", "value": rule}]).to_string()
-            };
-            // The role's own rule names both kinds of configs: the ConfigMaps keep theirs.
-            let role = kubectl(&["get", "clusterrole", "flagger", "-o", "json"]).await?;
-            let mut role: serde_json::Value = serde_json::from_str(&role).map_err(text)?;
-            for rule in role["rules"].as_array_mut().into_iter().flatten() {
-                if rule["resources"] == json!(["configmaps", "secrets"]) {
-                    rule["resources"] = json!(["configmaps"]);
-                }
-            }
-            rig.bed.apply(&role.to_string()).await.map_err(text)?;
-            kubectl(&[
-                "patch",
-                "clusterrole",
-                "flagger",
-                "--type=json",
-                "-p",
-                &secrets(json!(["get", "create", "update"])),
-            ])
-            .await?;
+            split_configs_rule(rig).await?;
+            add_rule_for_secrets(rig, &["get", "create", "update"]).await?;
             let crd = "virtualservices.networking.istio.io";
             let definition = kubectl(&["get", "crd", crd, "-o", "json"]).await?;
             let mut definition: serde_json::Value = serde_json::from_str(&definition).map_err(text)?;
@@ -290,15 +272,7 @@ pub async fn what_cannot_be_watched_is_asked_for(rig: &Rig) -> Outcome {
                 s.get(Kind::Secret, "key-primary").await?["data"]["key"] == "YQ==",
                 "the primary has a copy",
             )?;
-            kubectl(&[
-                "patch",
-                "clusterrole",
-                "flagger",
-                "--type=json",
-                "-p",
-                &secrets(json!(["list", "watch"])),
-            ])
-            .await?;
+            add_rule_for_secrets(rig, &["list", "watch"]).await?;
             s.patch("secret", "key", &json!({"data": {"key": "Yg=="}}))
                 .await?;
             s.phase("Succeeded").await?;
@@ -311,4 +285,35 @@ pub async fn what_cannot_be_watched_is_asked_for(rig: &Rig) -> Outcome {
         },
     )
     .await
+}
+
+/// Removes the rights for Secrets from the rule that also grants ConfigMaps.
+async fn split_configs_rule(rig: &Rig) -> Outcome {
+    let args = ["get", "clusterrole", "flagger", "-o", "json"];
+    let role = rig.bed.kubectl(&args).await.map_err(text)?;
+    let mut role: serde_json::Value = serde_json::from_str(&role).map_err(text)?;
+    for rule in role["rules"].as_array_mut().into_iter().flatten() {
+        if rule["resources"] == json!(["configmaps", "secrets"]) {
+            rule["resources"] = json!(["configmaps"]);
+        }
+    }
+    rig.bed
+        .apply(&role.to_string())
+        .await
+        .map(drop)
+        .map_err(text)
+}
+
+async fn add_rule_for_secrets(rig: &Rig, verbs: &[&str]) -> Outcome {
+    let rule = json!({"apiGroups": [""], "resources": ["secrets"], "verbs": verbs});
+    let patch = json!([{"op": "add", "path": "/rules/0", "value": rule}]).to_string();
+    let args = [
+        "patch",
+        "clusterrole",
+        "flagger",
+        "--type=json",
+        "-p",
+        &patch,
+    ];
+    rig.bed.kubectl(&args).await.map(drop).map_err(text)
 }

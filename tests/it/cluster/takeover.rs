@@ -1,5 +1,5 @@
-//! Clusters as Flagger 1.44 left them (`tests/takeover`), with this operator started on them: what had ended stays as it is, what was
-//! under way goes on from where it was.
+//! Can this operator replace Flagger 1.44? On clusters as Flagger left them (`tests/takeover`), finished releases stay as they are, and
+//! releases under way continue from where they were.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use testbed::wait::until;
 
 use super::check;
-use super::rig::{Outcome, PATIENCE, Rig, Scenario, ensure, text};
+use super::{Outcome, PATIENCE, Rig, Scenario, ensure, text};
 use crate::files;
 use flagger_rs::{api::canary::Canary, snapshot::Kind};
 
-/// The states, and what must come of each.
+/// The states in which Flagger left its canaries, and what must follow from each.
 const STATES: [(&str, Then); 19] = [
     ("ab-midway", Then::Reaches("iteration 3")),
     ("bluegreen-midway", Then::Reaches("iteration 3")),
@@ -41,13 +41,13 @@ const STATES: [(&str, Then); 19] = [
 
 #[derive(Clone, Copy)]
 enum Then {
-    /// Nothing is written but our name for the revision, once; nothing is told.
+    /// The only write replaces the name of the revision, once. No event is sent.
     Rests,
-    /// It goes on to this: a phase, an iteration or a weight.
+    /// The release continues to this phase, iteration or weight.
     Reaches(&'static str),
 }
 
-pub async fn what_flagger_left_is_taken_over(rig: &Rig) -> Vec<String> {
+pub async fn each_state_of_flagger_is_taken_over(rig: &Rig) -> Vec<String> {
     let loaded = STATES.map(|(state, then)| async move {
         let s = Scenario::new(rig, &format!("takeover_{state}")).await;
         load(&s, state).await?;
@@ -58,27 +58,27 @@ pub async fn what_flagger_left_is_taken_over(rig: &Rig) -> Vec<String> {
         Ok(loaded) => loaded,
         Err(error) => return vec![error],
     };
-    let foretold = match foretold(rig, &loaded).await {
-        Ok(foretold) => foretold,
+    let announced = match announced(rig, &loaded).await {
+        Ok(announced) => announced,
         Err(why) => return vec![format!("flagger check: {why}")],
     };
     let operator = rig.launch("takeover", &[]).await.unwrap();
     let outcomes = loaded.into_iter().map(|(s, state, then)| {
-        let foretold = foretold.get(&s.ns).cloned().unwrap_or_default();
+        let announced = announced.get(&s.ns).cloned().unwrap_or_default();
         async move {
             let outcome = match then {
-                Then::Rests => rests(&s).await,
+                Then::Rests => stays_idle(&s).await,
                 Then::Reaches(end) => reaches(&s, state, end).await,
             };
-            // An event comes after the status that it tells of.
-            let told = async || came_true(&s, &foretold);
+            // The operator sends an event after the status that it announces.
+            let came_true = async || came_true(&s, &announced);
             let outcome = match outcome {
-                Ok(()) => until(PATIENCE, "what was foretold", told)
+                Ok(()) => until(PATIENCE, "the announced action", came_true)
                     .await
                     .map_err(text),
                 failed => failed,
             };
-            outcome.map_err(|why| format!("{state}: {why}\n{:?}\n{:?}", s.table(), s.told()))
+            outcome.map_err(|why| format!("{state}: {why}\n{:?}\n{:?}", s.table(), s.events()))
         }
     });
     let failed = join_all(outcomes)
@@ -90,15 +90,15 @@ pub async fn what_flagger_left_is_taken_over(rig: &Rig) -> Vec<String> {
     failed
 }
 
-/// What `flagger check` says comes first: that what ended stays as it is, and that what is under way does not.
-async fn foretold(
+/// The first actions that `flagger check` announces: none for finished releases, some for those under way.
+async fn announced(
     rig: &Rig,
     loaded: &[(Scenario<'_>, &'static str, Then)],
 ) -> Result<BTreeMap<String, (String, String)>, String> {
-    let foretold = check::foretold(rig).await?;
+    let announced = check::first_actions(rig).await?;
     for (s, state, then) in loaded {
-        let Some((first, why)) = foretold.get(&s.ns) else {
-            return Err(format!("{state} is not listed: {foretold:?}"));
+        let Some((first, why)) = announced.get(&s.ns) else {
+            return Err(format!("{state} is not listed: {announced:?}"));
         };
         let ends = matches!(then, Then::Rests);
         ensure(
@@ -109,82 +109,49 @@ async fn foretold(
             check::is_clean(rig, &s.ns).await?;
         }
     }
-    check::what_is_missing_is_named(rig, "takeover-succeeded").await?;
-    Ok(foretold)
+    check::missing_rights_are_named(rig, "takeover-succeeded").await?;
+    Ok(announced)
 }
 
-/// What came first is what was foretold: a run or none, an event, a phase.
+/// The first action was the announced one: whether a run started, an event, a phase.
 fn came_true(s: &Scenario<'_>, (first, why): &(String, String)) -> Outcome {
-    let told = s.told();
-    let is_told = |text: &str| told.iter().any(|line| line.contains(text));
+    let sent = s.events();
+    let is_sent = |text: &str| sent.iter().any(|line| line.contains(text));
     ensure(
-        (first == "starts") == is_told("New revision detected! Scaling up"),
-        format!("foretold: {first} {why}"),
+        (first == "starts") == is_sent("New revision detected! Scaling up"),
+        format!("announced: {first} {why}"),
     )?;
     if let Some((_, event)) = why.split_once(", Advance ") {
-        ensure(is_told(event), format!("foretold: {event}"))?;
+        ensure(is_sent(event), format!("announced: {event}"))?;
     }
     if let Some((_, phase)) = why.split_once(", enters ") {
         let reached = s.table().iter().any(|line| line.starts_with(phase));
-        ensure(reached, format!("foretold: {phase}"))?;
+        ensure(reached, format!("announced: {phase}"))?;
     }
     Ok(())
 }
 
-/// The objects in their order, each owned by what stands for its owner here; then the Canary's status. Until pods are as they were.
+/// Creates the objects in their order, each with an owner that exists here, then the status of the Canary. Waits until the pods are in
+/// their former state.
 async fn load(s: &Scenario<'_>, state: &str) -> Outcome {
     let path = files::path("tests/takeover").join(format!("{state}.json"));
     let saved = std::fs::read_to_string(path).map_err(text)?;
-    // Hooks answer here; of a version that only the primary could not run, its pods are broken.
+    // Webhooks answer here. If only the primary could not run a version, the pods of the primary are broken here too.
     let saved = saved.replace("http://127.0.0.1:8563/hook/", "http://hooks/");
     let saved: Value = serde_json::from_str(&saved).map_err(text)?;
     let mut uids: BTreeMap<String, Value> = BTreeMap::new();
     let mut wanted = Vec::new();
     for object in saved["objects"].as_array().into_iter().flatten() {
         let mut object = object.clone();
-        let (kind, name) = (
-            object["kind"].as_str().unwrap_or_default().to_owned(),
-            object["metadata"]["name"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned(),
-        );
-        if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
-            for given in ["clusterIP", "clusterIPs"] {
-                if kind == "Service" && spec.get(given) != Some(&json!("None")) {
-                    spec.remove(given);
-                }
-            }
-        }
+        let field = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (kind, name) = (field(&object["kind"]), field(&object["metadata"]["name"]));
+        make_creatable(&mut object, &uids);
         if name == "podinfo-primary" && kind == "Deployment" {
             let image = &mut object["spec"]["template"]["spec"]["containers"][0]["image"];
-            *image = json!(
-                image
-                    .as_str()
-                    .unwrap_or_default()
-                    .replace("noprimary", "broken")
-            );
-        }
-        object["metadata"]
-            .as_object_mut()
-            .map(|meta| meta.remove("uid"));
-        for owner in object["metadata"]["ownerReferences"]
-            .as_array_mut()
-            .into_iter()
-            .flatten()
-        {
-            owner["uid"] = uids
-                .get(owner["name"].as_str().unwrap_or_default())
-                .cloned()
-                .unwrap_or_default();
-        }
-        if object["metadata"]["ownerReferences"].is_null() {
-            object["metadata"]
-                .as_object_mut()
-                .map(|meta| meta.remove("ownerReferences"));
+            *image = json!(field(image).replace("noprimary", "broken"));
         }
         if kind == "Canary" && s.ns.ends_with("bluegreen-midway") {
-            // Nobody sends load here that an application could report.
+            // There is no load here that an application could report.
             object["spec"]["analysis"]["metrics"] = json!([]);
         }
         let status = object
@@ -209,7 +176,32 @@ async fn load(s: &Scenario<'_>, state: &str) -> Outcome {
     Ok(())
 }
 
-/// Until a workload's pods are what they will be.
+/// Removes the fields that an API server assigns, and replaces the owners by those with these UIDs.
+fn make_creatable(object: &mut Value, uids: &BTreeMap<String, Value>) {
+    if object["kind"] == "Service" {
+        remove(&mut object["spec"], "clusterIPs");
+        if object["spec"]["clusterIP"] != "None" {
+            remove(&mut object["spec"], "clusterIP");
+        }
+    }
+    let metadata = &mut object["metadata"];
+    remove(metadata, "uid");
+    let Some(owners) = metadata["ownerReferences"].as_array_mut() else {
+        return remove(metadata, "ownerReferences");
+    };
+    for owner in owners {
+        let uid = uids.get(owner["name"].as_str().unwrap_or_default());
+        owner["uid"] = uid.cloned().unwrap_or_default();
+    }
+}
+
+fn remove(object: &mut Value, field: &str) {
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove(field);
+    }
+}
+
+/// Waits until the rollout of a workload is complete.
 async fn idle(s: &Scenario<'_>, kind: &str, name: &str) -> Outcome {
     let kind = if kind == "DaemonSet" {
         Kind::DaemonSet
@@ -240,8 +232,8 @@ async fn idle(s: &Scenario<'_>, kind: &str, name: &str) -> Outcome {
     .map_err(text)
 }
 
-/// Ticks pass, and nothing was written but its status, once, in silence.
-async fn rests(s: &Scenario<'_>) -> Outcome {
+/// Ticks pass. The only write is one of the status, and no event is sent.
+async fn stays_idle(s: &Scenario<'_>) -> Outcome {
     s.ticks().await?;
     let reads = ["get", "list", "watch"];
     let writes: Vec<_> = s
@@ -254,7 +246,7 @@ async fn rests(s: &Scenario<'_>) -> Outcome {
         writes.len() <= 1 && writes.iter().all(|write| write == "patch canaries/status"),
         format!("{writes:?}"),
     )?;
-    ensure(s.told().is_empty(), "in silence")
+    ensure(s.events().is_empty(), "no event was sent")
 }
 
 async fn reaches(s: &Scenario<'_>, state: &str, end: &str) -> Outcome {
@@ -283,7 +275,7 @@ async fn reaches(s: &Scenario<'_>, state: &str, end: &str) -> Outcome {
     })
     .await
     .map_err(text)?;
-    // Nothing starts over.
+    // No run is started again.
     let anew = [
         "Starting canary analysis",
         "Restarting analysis",
@@ -294,12 +286,12 @@ async fn reaches(s: &Scenario<'_>, state: &str, end: &str) -> Outcome {
         "succeeded-then-changed" | "waiting" => 1..3,
         _ => 0..1,
     };
-    let told = s.told();
-    let begun = told
+    let sent = s.events();
+    let begun = sent
         .iter()
         .filter(|line| anew.iter().any(|text| line.contains(text)))
         .count();
-    ensure(may.contains(&begun), format!("begun anew: {told:?}"))?;
+    ensure(may.contains(&begun), format!("begun again: {sent:?}"))?;
     if state == "session-midway" {
         let after = canaries.get("podinfo").await.map_err(text)?;
         ensure(

@@ -1,4 +1,4 @@
-//! Traffic seen by somebody who takes no part: each change of the route and of both sides, in the order in which they happened.
+//! Was traffic ever routed to a side without ready pods? An independent watch records each change of the route and of both workloads.
 
 use std::{
     collections::BTreeMap,
@@ -15,12 +15,12 @@ use serde_json::Value;
 
 use flagger_rs::snapshot::Kind;
 
-use super::rig::{AGAIN, Scenario};
+use super::{AGAIN, Scenario};
 
-/// What was seen, by resourceVersion: etcd counts all kinds together.
+/// The observed changes by resourceVersion, which etcd counts across all kinds.
 type Seen = Arc<Mutex<BTreeMap<u64, (Kind, Value)>>>;
 
-/// Watches the traffic of a namespace's `podinfo`. Dropping it ends that.
+/// Watches the traffic of `podinfo` in a namespace, until it is dropped.
 pub struct Traffic {
     seen: Seen,
     watches: Vec<tokio::task::JoinHandle<()>>,
@@ -50,7 +50,7 @@ impl Traffic {
         }
     }
 
-    /// How many changes were looked at, and at which of them traffic went to a side without a ready pod.
+    /// The number of observed changes, and those that routed traffic to a side without ready pods.
     pub fn lost(&self) -> (usize, Vec<String>) {
         let seen = self.seen.lock().unwrap();
         let (mut weights, mut ready) = ([0, 0], [None, None]);
@@ -77,7 +77,7 @@ impl Traffic {
         (seen.len(), lost)
     }
 
-    /// The images that the primary was given, one after another.
+    /// The images that the primary had, in order.
     pub fn primary_images(&self) -> Vec<String> {
         let seen = self.seen.lock().unwrap();
         let of_primary = seen
@@ -117,7 +117,7 @@ async fn note(
                     .insert(version.unwrap_or(0), (kind, object));
             }
             Ok(None) => return,
-            // The watch begins again by itself.
+            // The watch begins again by itself after a pause.
             Err(_) => tokio::time::sleep(AGAIN).await,
         }
     }

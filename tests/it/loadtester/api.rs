@@ -1,4 +1,4 @@
-//! Flagger's load tester's API, call by call.
+//! Does each endpoint answer as in Flagger's load tester?
 
 use std::os::unix::fs::symlink;
 
@@ -28,7 +28,7 @@ async fn the_simple_endpoints_answer_any_method_and_any_body() {
 }
 
 #[tokio::test]
-async fn gates_are_closed_until_they_are_opened_each_canary_its_own() {
+async fn the_gates_of_each_canary_are_closed_until_they_are_opened() {
     let mut tester = Tester::start(&[]).await;
     let podinfo = json!({"name": "podinfo", "namespace": "test"});
     let other = json!({"name": "podinfo", "namespace": "prod"});
@@ -109,7 +109,7 @@ async fn gates_are_closed_until_they_are_opened_each_canary_its_own() {
 }
 
 #[tokio::test]
-async fn a_check_is_answered_when_it_has_ended_with_how() {
+async fn a_check_is_answered_after_its_end_with_its_result() {
     let tester = Tester::start(&[]).await;
     for (metadata, status, body) in [
         (
@@ -181,7 +181,7 @@ async fn a_check_is_answered_when_it_has_ended_with_how() {
 }
 
 #[tokio::test]
-async fn what_nobody_may_wait_for_is_accepted_at_once_and_not_run_twice_at_a_time() {
+async fn a_load_test_is_accepted_at_once_and_not_run_twice_at_the_same_time() {
     let mut tester = Tester::start(&[]).await;
     let (go, ran) = (tester.path("go"), tester.path("ran"));
     let command = format!(
@@ -200,7 +200,7 @@ async fn what_nobody_may_wait_for_is_accepted_at_once_and_not_run_twice_at_a_tim
             .logs(&format!("command skipped {command} is already running"))
             .await;
     }
-    // For another canary it is another task.
+    // The same command for another canary is another task.
     let other = json!({"name": "other", "namespace": "test", "metadata": {"cmd": "true"}});
     assert_eq!(tester.post("/", other).await, accepted);
     assert_eq!(
@@ -211,7 +211,7 @@ async fn what_nobody_may_wait_for_is_accepted_at_once_and_not_run_twice_at_a_tim
     std::fs::write(&go, "").unwrap();
     tester.logs("ran\n").await;
     tester.logs(&format!("command finished {command}")).await;
-    // It may be told before the next one may begin: the task is over when it can be started again.
+    // The log line may come before the task is over. The task is over as soon as it can be started again.
     eventually(async || {
         tester.hook(task.clone()).await;
         let text = std::fs::read_to_string(&ran).unwrap();
@@ -231,7 +231,7 @@ async fn what_nobody_may_wait_for_is_accepted_at_once_and_not_run_twice_at_a_tim
 #[tokio::test]
 async fn helm_and_kubectl_are_called_without_a_shell() {
     let folder = Folder::new().unwrap();
-    // Both are stood for by one that shows its arguments.
+    // A script that prints its arguments stands in for both.
     let shown = folder.path().join("kubectl");
     std::fs::write(
         &shown,
@@ -243,25 +243,25 @@ async fn helm_and_kubectl_are_called_without_a_shell() {
     let mut tester = Tester::with(folder, &[], &[("PATH", &path)]).await;
 
     let ask = |kind: &str, cmd: &str| json!({"type": kind, "cmd": cmd, "returnCmdOutput": "true"});
-    let (status, said) = tester.hook(ask("kubectl", " get  'a b' $HOME;\n")).await;
-    assert_eq!((status, said.as_str()), (200, "get\n'a\nb'\n$HOME;\n"));
+    let (status, answer) = tester.hook(ask("kubectl", " get  'a b' $HOME;\n")).await;
+    assert_eq!((status, answer.as_str()), (200, "get\n'a\nb'\n$HOME;\n"));
     tester.will_log("command finished kubectl  get").await;
-    let (status, said) = tester.hook(ask("kubectl", "fail")).await;
+    let (status, answer) = tester.hook(ask("kubectl", "fail")).await;
     assert_eq!(
-        (status, said.as_str()),
+        (status, answer.as_str()),
         (500, "command fail failed: fail\n: exit status 1")
     );
 
     for kind in ["helm", "helmv3"] {
-        let (status, said) = tester.hook(ask(kind, "test podinfo")).await;
+        let (status, answer) = tester.hook(ask(kind, "test podinfo")).await;
         let missing =
             "command test podinfo failed: : exec: \"helm\": executable file not found in $PATH";
-        assert_eq!((status, said.as_str()), (500, missing));
+        assert_eq!((status, answer.as_str()), (500, missing));
     }
     symlink(&shown, tester.path("helm")).unwrap();
     for kind in ["helm", "helmv3"] {
-        let (status, said) = tester.hook(ask(kind, "test podinfo")).await;
-        assert_eq!((status, said.as_str()), (200, "test\npodinfo\n"));
+        let (status, answer) = tester.hook(ask(kind, "test podinfo")).await;
+        assert_eq!((status, answer.as_str()), (200, "test\npodinfo\n"));
     }
 }
 
@@ -278,7 +278,7 @@ async fn an_answer_without_a_body_has_no_type_of_one() {
 }
 
 #[tokio::test]
-async fn it_can_be_called_wget_to_probe() {
+async fn it_answers_probes_under_the_name_wget() {
     let tester = Tester::start(&[]).await;
     let wget = tester.path("wget");
     symlink(env!("CARGO_BIN_EXE_loadtester"), &wget).unwrap();

@@ -1,4 +1,4 @@
-//! Commands and calls that know no bounds, and the end.
+//! Are commands and calls without bounds limited, and does nothing outlive the load tester?
 
 use std::os::unix::process::ExitStatusExt;
 
@@ -9,13 +9,13 @@ use tokio::{
 
 use super::*;
 
-/// A shell that waits for a child of its own, whose number it writes to a file.
+/// A shell command that starts a child, writes its process id to a file, and waits for it.
 fn waiting(file: &Path) -> String {
     format!("sleep 1000 & echo $! > {}; wait; true", file.display())
 }
 
 #[tokio::test]
-async fn a_command_that_never_ends_is_killed_with_all_it_started() {
+async fn a_command_that_never_ends_is_killed_with_all_its_children() {
     let mut tester = Tester::start(&["-timeout=1s"]).await;
     let file = tester.path("pid");
     let command = waiting(&file);
@@ -27,7 +27,7 @@ async fn a_command_that_never_ends_is_killed_with_all_it_started() {
     );
     gone(&line(&file).await).await;
 
-    // What it said until then is told; and what it does in the background goes with it.
+    // Its output until then is returned, and its background processes are killed too.
     let command = "echo begun; exec sleep 1000";
     assert_eq!(tester.hook(json!({"cmd": command})).await.0, 202);
     tester
@@ -36,7 +36,7 @@ async fn a_command_that_never_ends_is_killed_with_all_it_started() {
 }
 
 #[tokio::test]
-async fn a_command_that_floods_its_output_is_read_to_its_end_and_kept_in_part() {
+async fn a_long_output_is_read_to_its_end_and_returned_in_part() {
     let tester = Tester::start(&[]).await;
     let flood = "head -c 3000000 /dev/zero | tr '\\0' x";
     let (status, body) = tester
@@ -57,7 +57,7 @@ async fn a_command_that_floods_its_output_is_read_to_its_end_and_kept_in_part() 
 }
 
 #[tokio::test]
-async fn a_flood_without_end_holds_up_nobody() {
+async fn an_endless_output_delays_no_other_call() {
     let tester = Tester::start(&["-timeout=3s"]).await;
     let flood = tester.hook_in_background(json!({"type": "bash", "cmd": "yes"}));
     let (status, body) = tester
@@ -74,7 +74,7 @@ async fn a_flood_without_end_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn a_command_that_is_not_there_is_named() {
+async fn a_command_that_does_not_exist_is_named() {
     let tester = Tester::start(&[]).await;
     let (status, body) = tester
         .hook(json!({"type": "bash", "cmd": "no-such-command"}))
@@ -92,7 +92,7 @@ async fn a_command_that_is_not_there_is_named() {
 #[tokio::test]
 async fn a_hook_that_is_called_twice_at_once_is_answered_twice() {
     let tester = Tester::start(&[]).await;
-    // Each waits for the other one: they run at the same time, as in Flagger.
+    // Each waits for the other: they run at the same time, as in Flagger.
     let met = tester.path("met");
     let command = format!(
         "echo >> {0}; until [ $(wc -l < {0}) = 2 ]; do sleep 0.02; done",
@@ -112,7 +112,7 @@ async fn a_hook_that_is_called_twice_at_once_is_answered_twice() {
 }
 
 #[tokio::test]
-async fn more_than_so_many_at_once_are_told_to_come_again() {
+async fn too_many_commands_at_the_same_time_are_refused_with_a_retry() {
     let mut tester = Tester::start(&["-concurrency=2"]).await;
     let file = tester.path("pid");
     assert_eq!(tester.hook(json!({"cmd": waiting(&file)})).await.0, 202);
@@ -133,7 +133,7 @@ async fn more_than_so_many_at_once_are_told_to_come_again() {
             "{body}"
         );
     }
-    // What runs already needs no more room.
+    // A task that runs already does not count again.
     assert_eq!(tester.hook(json!({"cmd": waiting(&file)})).await.0, 202);
     let (_, metrics) = tester.send(Method::GET, "/metrics", String::new()).await;
     for line in [
@@ -155,7 +155,7 @@ async fn more_than_so_many_at_once_are_told_to_come_again() {
 }
 
 #[tokio::test]
-async fn a_caller_who_hangs_up_ends_nothing() {
+async fn a_caller_that_disconnects_does_not_end_its_command() {
     let tester = Tester::start(&[]).await;
     let (begun, go, ended) = (
         tester.path("begun"),
@@ -177,7 +177,7 @@ async fn a_caller_who_hangs_up_ends_nothing() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_webhook_is_told_so() {
+async fn a_body_that_is_no_webhook_is_refused_with_the_reason() {
     let tester = Tester::start(&[]).await;
     let deep = format!(
         "{{\"metadata\":{}{}}}",
@@ -213,12 +213,12 @@ async fn a_body_that_is_no_webhook_is_told_so() {
 }
 
 #[tokio::test]
-async fn at_the_end_load_stops_and_who_waits_is_answered() {
+async fn at_shutdown_load_stops_and_waiting_callers_are_answered() {
     let mut tester = Tester::start(&[]).await;
     let file = tester.path("load");
     assert_eq!(tester.hook(json!({"cmd": waiting(&file)})).await.0, 202);
     let load = line(&file).await;
-    // One that has ended, and left a process that says nothing.
+    // A command that has ended and left a silent process behind.
     let file = tester.path("left");
     let command = format!("sleep 1000 > /dev/null 2>&1 & echo $! > {}", file.display());
     assert_eq!(
@@ -245,10 +245,10 @@ async fn at_the_end_load_stops_and_who_waits_is_answered() {
     gone(&left).await;
 }
 
-/// As in a container: who was left by its parent would stay a zombie there, until no process can be started any more.
+/// As in a container: the load tester is process 1, and must reap processes without a parent before they fill the process table.
 #[tokio::test]
 #[cfg_attr(not(feature = "mesh"), ignore = "needs namespaces of its own")]
-async fn as_the_first_process_it_waits_for_what_commands_leave() {
+async fn as_process_1_it_reaps_the_processes_that_commands_leave_behind() {
     let mut first = Command::new("unshare");
     first
         .args([
@@ -276,23 +276,23 @@ async fn as_the_first_process_it_waits_for_what_commands_leave() {
     assert_eq!(tester.hook(left).await.0, 200);
     eventually(async || (children(&init) == [program.clone()]).then_some(())).await;
 
-    let told = std::process::Command::new("kill")
+    let killed = std::process::Command::new("kill")
         .args(["-TERM", &init])
         .status();
-    assert!(told.unwrap().success());
+    assert!(killed.unwrap().success());
     assert_eq!(tester.ended().await.code(), Some(0));
     gone(&program).await;
 }
 
 #[tokio::test]
-async fn told_twice_it_ends_at_once_and_leaves_nothing() {
+async fn a_second_signal_ends_it_at_once_and_leaves_no_process() {
     let mut tester = Tester::start(&[]).await;
     let file = tester.path("pid");
     let waited = tester.client.post(tester.url("/"));
     let waited = waited.body(payload(json!({"type": "bash", "cmd": waiting(&file)})).to_string());
     let waited = tokio::spawn(waited.send());
     let pid = line(&file).await;
-    // And a caller whose call never ends.
+    // A caller whose call never ends.
     let mut slow = TcpStream::connect(("127.0.0.1", tester.port))
         .await
         .unwrap();
@@ -306,7 +306,7 @@ async fn told_twice_it_ends_at_once_and_leaves_nothing() {
     tester.terminate();
     assert_eq!(tester.ended().await.code(), Some(0));
     gone(&pid).await;
-    // It is answered that its command was killed, or not at all.
+    // The answer says that its command was killed, or the connection is closed.
     drop(waited.await.unwrap());
     let _ = slow.read(&mut [0; 64]).await;
 }

@@ -1,4 +1,4 @@
-//! Load from elsewhere: Concord and nGrinder, each stood for by a server that answers as they do.
+//! Does the load tester run tests on Concord and nGrinder? A mock server answers in the place of each.
 
 use wiremock::{
     Mock, MockServer, ResponseTemplate,
@@ -86,7 +86,7 @@ async fn a_test_of_ngrinder_is_run_to_its_end_or_stopped() {
     });
     assert_eq!(tester.hook(task.clone()).await, (202, String::new()));
     tester.will_log("command finished ngrinder clone 960").await;
-    // Until it can be started again.
+    // Wait until it can be started again.
     eventually(async || {
         tester.hook(task.clone()).await;
         let requests = server.received_requests().await.unwrap();

@@ -1,4 +1,4 @@
-//! Real load: `hey` and `ghz`, as hooks call them.
+//! Do the real tools `hey` and `ghz` create load as webhooks call them?
 
 use std::net::TcpListener;
 
@@ -7,7 +7,7 @@ use wiremock::{Mock, MockServer, ResponseTemplate, matchers::any};
 
 use super::*;
 
-/// A load tester that finds its tools, as in its image.
+/// A load tester that finds its tools on its path, as in its image.
 async fn with_tools(args: &[&str]) -> Tester {
     let tools = find_or_build(&[LOAD]).unwrap();
     let own = tools.path("hey").unwrap().parent().unwrap().to_owned();
@@ -35,13 +35,13 @@ async fn hey_puts_load_on_an_address() {
         let mut tester = with_tools(allow).await;
         let task = json!({"type": "cmd", "cmd": command, "logCmdOutput": "true"});
         assert_eq!(tester.hook(task).await, (202, String::new()));
-        let said = tester.will_log("Requests/sec").await;
+        let line = tester.will_log("Requests/sec").await;
         assert!(
-            said["msg"]
+            line["msg"]
                 .as_str()
                 .unwrap()
                 .contains("[200]\t200 responses"),
-            "{said}"
+            "{line}"
         );
         tester.logs(&format!("command finished {command}")).await;
         assert_eq!(version.received_requests().await.unwrap().len(), 200);
@@ -72,7 +72,7 @@ async fn hey_ends_with_the_load_tester() {
 
 #[tokio::test]
 async fn ghz_asks_a_grpc_server_for_its_health() {
-    // A server of the standard's health checks: etcd.
+    // etcd serves the standard health checks of gRPC.
     let folder = Folder::new().unwrap();
     let free = || {
         TcpListener::bind("127.0.0.1:0")
@@ -106,8 +106,8 @@ async fn ghz_asks_a_grpc_server_for_its_health() {
     );
     let task = json!({"type": "bash", "cmd": command, "returnCmdOutput": "true"});
     eventually(async || {
-        let (status, said) = tester.hook(task.clone()).await;
-        (status == 200 && said.contains("[OK]   50 responses")).then_some(())
+        let (status, answer) = tester.hook(task.clone()).await;
+        (status == 200 && answer.contains("[OK]   50 responses")).then_some(())
     })
     .await;
 }

@@ -1,4 +1,12 @@
-//! The load tester as webhooks and users meet it: a process that listens.
+//! Does the load tester work as a process that webhooks and users call?
+//!
+//! | question | file |
+//! | --- | --- |
+//! | what do its endpoints answer? | `api.rs` |
+//! | what limits commands and calls, and what happens at shutdown? | `bounds.rs` |
+//! | which calls are refused, and which state survives a restart? | `safety.rs` |
+//! | do real tools create load? | `load.rs` |
+//! | do tests on other servers work? | `elsewhere.rs` |
 
 mod api;
 mod bounds;
@@ -28,10 +36,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Tester {
     child: Child,
     port: u16,
-    /// What it logs after its first line.
+    /// The lines of its log after the first one.
     log: mpsc::UnboundedReceiver<Value>,
     client: Client,
-    /// A fresh place for the files of a test.
+    /// A new folder for the files of the test.
     folder: Folder,
 }
 
@@ -46,7 +54,7 @@ impl Tester {
         Self::run(command, folder, args).await
     }
 
-    /// Which runs it in the end.
+    /// Runs this command, which starts the load tester.
     async fn run(mut command: Command, folder: Folder, args: &[&str]) -> Self {
         let mut child = command
             .args(["-port=0", "-log-level=info"])
@@ -59,7 +67,7 @@ impl Tester {
         let port = first.split("port ").nth(1).unwrap();
         let port = port.split('"').next().unwrap().parse().unwrap();
         let (logged, log) = mpsc::unbounded_channel();
-        // Read it all, or the load tester waits with what it logs.
+        // The log must be read to its end; otherwise the load tester blocks when it writes.
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 let _ = logged.send(serde_json::from_str(&line).unwrap());
@@ -93,12 +101,12 @@ impl Tester {
         self.send(Method::POST, path, body.to_string()).await
     }
 
-    /// The webhook of a canary, as Flagger calls it.
+    /// Calls the webhook of a canary as Flagger does, and waits for the answer.
     async fn hook(&self, metadata: Value) -> (u16, String) {
         self.post("/", payload(metadata)).await
     }
 
-    /// The same, without waiting for the answer.
+    /// Like `hook`, without waiting for the answer.
     fn hook_in_background(&self, metadata: Value) -> tokio::task::JoinHandle<(u16, String)> {
         let call = self.client.post(self.url("/"));
         let call = call.body(payload(metadata).to_string());
@@ -109,13 +117,13 @@ impl Tester {
         })
     }
 
-    /// The next line of the log.
+    /// Expects this text in the next line of the log.
     async fn logs(&mut self, expected: &str) {
         let line = timeout(PATIENCE, self.log.recv()).await.unwrap().unwrap();
         assert_eq!(line["msg"], expected, "{line}");
     }
 
-    /// Waits for a line of the log.
+    /// Waits for a line of the log that contains this text.
     async fn will_log(&mut self, part: &str) -> Value {
         let line = async {
             loop {
@@ -141,7 +149,7 @@ impl Tester {
     }
 }
 
-/// Ended as Kubernetes ends it: killed, it could not end what it started.
+/// Terminates the process as Kubernetes does. A killed load tester could not end its commands.
 impl Drop for Tester {
     fn drop(&mut self) {
         if self.child.id().is_some() {
@@ -156,13 +164,13 @@ fn payload(metadata: Value) -> Value {
     })
 }
 
-/// Waits until this yields something.
+/// Waits until this returns something.
 async fn eventually<T>(what: impl AsyncFn() -> Option<T>) -> T {
     let found = async || what().await.ok_or_else(|| "nothing".to_owned());
     until(PATIENCE, "something", found).await.unwrap()
 }
 
-/// Waits for a whole line in a file.
+/// Waits for a complete line in a file.
 async fn line(file: &Path) -> String {
     eventually(async || {
         let text = std::fs::read_to_string(file).ok()?;
@@ -171,7 +179,7 @@ async fn line(file: &Path) -> String {
     .await
 }
 
-/// Waits until a process is gone, or waits to be forgotten by its parent.
+/// Waits until a process has ended or is a zombie.
 async fn gone(pid: &str) {
     eventually(async || (!runs(pid)).then_some(())).await;
 }

@@ -1,4 +1,4 @@
-//! What can be locked, and what survives.
+//! Which calls are refused, and does the state of gates survive a restart?
 
 use super::*;
 
@@ -13,7 +13,7 @@ async fn only_canaries_of_matching_namespaces_are_served() {
         ("/gate/open", "prod", 202, ""),
         ("/gate/open", "dev", 403, "Forbidden"),
         ("/rollback/check", "dev", 403, "Forbidden"),
-        // As in Flagger, these ask nobody who they are.
+        // As in Flagger, these endpoints need no namespace.
         ("/gate/approve", "dev", 200, "OK"),
         ("/gate/halt", "dev", 403, "Forbidden"),
     ] {
@@ -23,7 +23,7 @@ async fn only_canaries_of_matching_namespaces_are_served() {
 }
 
 #[tokio::test]
-async fn with_a_token_only_who_knows_it_is_served() {
+async fn with_a_token_only_callers_that_send_it_are_served() {
     let folder = Folder::new().unwrap();
     let tester = Tester::with(folder, &[], &[("LOADTESTER_TOKEN", "hush")]).await;
     for path in ["/healthz", "/metrics"] {
@@ -53,7 +53,7 @@ async fn with_a_token_only_who_knows_it_is_served() {
     let with_header = call.body(task.to_string()).send().await.unwrap();
     for answer in [with_url, with_header] {
         assert_eq!(answer.status(), 200);
-        // The command does not see it.
+        // The command does not get the token in its environment.
         assert_eq!(answer.text().await.unwrap(), "\n");
     }
     let call = tester.client.post(tester.url("/")).bearer_auth("hash");
@@ -61,11 +61,11 @@ async fn with_a_token_only_who_knows_it_is_served() {
 }
 
 #[tokio::test]
-async fn only_commands_that_are_allowed_run_and_without_a_shell() {
+async fn only_allowed_commands_run_and_without_a_shell() {
     let tester = Tester::start(&["-allow=echo,sleep"]).await;
     let ask = |cmd: &str| json!({"type": "bash", "cmd": cmd, "returnCmdOutput": "true"});
-    let (status, said) = tester.hook(ask("echo '$HOME; ls' \"a  b\"")).await;
-    assert_eq!((status, said.as_str()), (200, "$HOME; ls a  b\n"));
+    let (status, answer) = tester.hook(ask("echo '$HOME; ls' \"a  b\"")).await;
+    assert_eq!((status, answer.as_str()), (200, "$HOME; ls a  b\n"));
     for (task, status, why) in [
         (
             ask("ls /"),
@@ -97,7 +97,7 @@ async fn only_commands_that_are_allowed_run_and_without_a_shell() {
 }
 
 #[tokio::test]
-async fn what_was_opened_is_open_after_a_restart() {
+async fn an_open_gate_is_open_after_a_restart() {
     let folder = Folder::new().unwrap();
     let file = folder.path().join("gates");
     let flag = format!("-gates={}", file.display());
@@ -106,7 +106,7 @@ async fn what_was_opened_is_open_after_a_restart() {
     assert_eq!(tester.post("/gate/open", canary.clone()).await.0, 202);
     assert_eq!(tester.post("/rollback/open", canary.clone()).await.0, 202);
     assert_eq!(tester.post("/rollback/close", canary.clone()).await.0, 202);
-    // Whatever ends it.
+    // Even a kill keeps it.
     tester.child.kill().await.unwrap();
     let again = Tester::with(Folder::new().unwrap(), &[&flag], &[]).await;
     assert_eq!(again.post("/gate/check", canary.clone()).await.0, 200);
@@ -118,13 +118,13 @@ async fn what_was_opened_is_open_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_gate_that_cannot_be_kept_stays_as_it_is() {
+async fn a_gate_whose_file_cannot_be_written_stays_as_it_is() {
     let folder = Folder::new().unwrap();
     let place = folder.path().join("place");
     std::fs::create_dir(&place).unwrap();
     let flag = format!("-gates={}", place.join("gates").display());
     let tester = Tester::with(folder, &[&flag], &[]).await;
-    // It has tried the place when it answers.
+    // The load tester writes to the file before it listens.
     let well = tester.send(Method::GET, "/healthz", String::new()).await;
     assert_eq!(well.0, 200);
     std::fs::remove_dir_all(place).unwrap();
@@ -139,7 +139,7 @@ async fn a_gate_that_cannot_be_kept_stays_as_it_is() {
 }
 
 #[tokio::test]
-async fn what_it_cannot_start_with_is_told_at_the_start() {
+async fn invalid_flags_and_files_are_reported_at_startup() {
     let folder = Folder::new().unwrap();
     let broken = folder.path().join("gates");
     std::fs::write(&broken, "podinfo.test\n").unwrap();
@@ -160,8 +160,8 @@ async fn what_it_cannot_start_with_is_told_at_the_start() {
     ] {
         let mut tester = Command::new(env!("CARGO_BIN_EXE_loadtester"));
         let ended = tester.args(["-port=0", flag]).output().await.unwrap();
-        let said = String::from_utf8(ended.stderr).unwrap();
-        assert_eq!(ended.status.code(), Some(code), "{said}");
-        assert!(said.contains(why), "{said}");
+        let error = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(code), "{error}");
+        assert!(error.contains(why), "{error}");
     }
 }

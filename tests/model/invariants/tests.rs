@@ -1,11 +1,11 @@
-//! Each thing that must not be is done once, and is seen.
+//! Violates each invariant once, and checks that it is reported.
 
 use serde_json::json;
 
 use super::super::store::{Part, Store, Writer};
 use super::*;
 
-/// A canary that is well, and what somebody does to it; each write a second after the one before.
+/// A canary without violations, and writes to it, each a second after the one before.
 struct Cluster {
     store: Store,
     now: Timestamp,
@@ -17,7 +17,7 @@ impl Cluster {
             store: Store::new(),
             now: Timestamp::UNIX_EPOCH,
         };
-        let spec = json!({"targetRef": {"kind": "Deployment", "name": "app"}, "service": {"port": 80}, "analysis": {"interval": "10s"}});
+        let spec = json!({"targetRef": {"kind": "Deployment", "name": "app"}, "service": {"port": 80}, "analysis": {"interval": "10s", "stepWeight": 100}});
         for (name, version) in [("app", "2"), ("app-primary", "1")] {
             this.create("deployments", json!({"metadata": {"name": name}, "spec": {"replicas": 1, "selector": {}, "template": Self::template(version)}}));
             this.status("deployments", name, json!({"readyReplicas": 1}));
@@ -40,7 +40,7 @@ impl Cluster {
     }
 
     fn route(primary: i64, canary: i64) -> Value {
-        let to = |side: &str, weight| json!({"destination": {"host": format!("app-{side}")}, "weight": weight});
+        let to = |role: &str, weight| json!({"destination": {"host": format!("app-{role}")}, "weight": weight});
         json!({"http": [{"route": [to("primary", primary), to("canary", canary)]}]})
     }
 
@@ -96,8 +96,8 @@ impl Cluster {
         violations(self.store.since(0), self.now)
     }
 
-    /// It is seen, and called by this name.
-    fn shows(&self, what: &str) {
+    /// Checks that a violation with this text is reported.
+    fn reports(&self, what: &str) {
         let wrong = self.wrong();
         assert!(
             wrong.iter().any(|line| line.contains(what)),
@@ -107,7 +107,7 @@ impl Cluster {
 }
 
 #[test]
-fn a_good_release_is_nothing_wrong() {
+fn a_good_release_has_no_violations() {
     let mut cluster = Cluster::new();
     for canary in [50, 100] {
         cluster.pass(10);
@@ -119,22 +119,22 @@ fn a_good_release_is_nothing_wrong() {
 }
 
 #[test]
-fn shares_that_do_not_add_up_are_seen() {
+fn weights_that_do_not_add_up_are_reported() {
     let mut cluster = Cluster::new();
     cluster.weights(90, 20);
-    cluster.shows("the shares of app are 90 and 20");
+    cluster.reports("the weights of app are 90 and 20");
 }
 
 #[test]
-fn requests_that_meet_no_pod_are_seen() {
+fn requests_that_reach_no_ready_pod_are_reported() {
     let mut cluster = Cluster::new();
     cluster.status("deployments", "app", json!({"readyReplicas": 0}));
     cluster.weights(90, 10);
-    cluster.shows("10 % of the requests meet no pod of the canary");
+    cluster.reports("10 % of the requests reach no ready pod of the canary");
 }
 
 #[test]
-fn a_primary_at_zero_is_seen() {
+fn a_primary_without_replicas_is_reported() {
     let mut cluster = Cluster::new();
     cluster.write(
         "deployments",
@@ -142,20 +142,20 @@ fn a_primary_at_zero_is_seen() {
         Part::Main,
         json!({"spec": {"replicas": 0}}),
     );
-    cluster.shows("the primary is at 0");
+    cluster.reports("the primary has 0 replicas");
 }
 
 #[test]
-fn two_steps_in_one_interval_are_seen() {
+fn two_steps_in_one_interval_are_reported() {
     let mut cluster = Cluster::new();
     cluster.weights(90, 10);
     cluster.pass(5);
     cluster.weights(80, 20);
-    cluster.shows("two steps within 6s");
+    cluster.reports("two steps within 6s");
 }
 
 #[test]
-fn pods_that_go_with_their_connections_are_seen() {
+fn pods_that_are_scaled_down_too_early_are_reported() {
     let mut cluster = Cluster::new();
     cluster.weights(50, 50);
     cluster.weights(100, 0);
@@ -165,60 +165,60 @@ fn pods_that_go_with_their_connections_are_seen() {
         Part::Main,
         json!({"spec": {"replicas": 0}}),
     );
-    cluster.shows("the canary goes 1s after its share");
+    cluster.reports("the canary is scaled down 1s after it lost its weight");
 }
 
 #[test]
-fn a_version_that_inherits_the_steps_of_another_is_seen() {
+fn a_version_that_continues_with_the_weight_of_another_is_reported() {
     let mut cluster = Cluster::new();
     cluster.weights(50, 50);
     cluster.pass(20);
     let spec = json!({"spec": {"template": Cluster::template("3")}});
     cluster.write("deployments", "app", Part::Main, spec);
     cluster.weights(40, 60);
-    cluster.shows(INHERITED);
+    cluster.reports(INHERITED);
     cluster.promote("3");
-    cluster.shows("after 2s");
+    cluster.reports("after 2s");
 }
 
 #[test]
-fn a_promotion_of_what_nobody_analysed_is_seen_and_so_is_a_second_one() {
+fn a_promotion_without_analysis_and_a_second_promotion_are_reported() {
     let mut cluster = Cluster::new();
     cluster.promote("2");
-    cluster.shows("of which no pod met a request");
+    cluster.reports("whose pods received no request");
     let mut cluster = Cluster::new();
     cluster.weights(50, 50);
     for version in ["2", "1", "2"] {
         cluster.promote(version);
     }
-    cluster.shows("for the 2th time");
+    cluster.reports("for the 2th time");
 }
 
 #[test]
-fn a_promotion_of_what_the_target_was_is_seen() {
+fn a_promotion_of_an_earlier_version_is_reported() {
     let mut cluster = Cluster::new();
     cluster.weights(50, 50);
     let spec = json!({"spec": {"template": Cluster::template("3")}});
     cluster.write("deployments", "app", Part::Main, spec);
     cluster.pass(20);
     cluster.promote("2");
-    cluster.shows("of a target that has");
+    cluster.reports("but the target has");
 }
 
 #[test]
-fn a_failure_that_leaves_requests_with_the_canary_is_seen() {
+fn a_failure_that_leaves_requests_with_the_canary_is_reported() {
     let mut cluster = Cluster::new();
     cluster.weights(50, 50);
     cluster.status("canaries", "app", json!({"phase": "Failed"}));
-    cluster.shows("failed with the shares Some((50, 50))");
+    cluster.reports("failed with the weights Some((50, 50))");
 }
 
 #[test]
-fn a_run_without_an_end_and_a_finalizer_that_stays_are_seen() {
+fn a_run_without_an_end_and_a_finalizer_that_stays_are_reported() {
     let mut cluster = Cluster::new();
     cluster.status("canaries", "app", json!({"phase": "Progressing"}));
     cluster.pass(4000);
-    cluster.shows("the run of app that began");
+    cluster.reports("the run of app that began");
     let mut cluster = Cluster::new();
     let by = cluster.by();
     assert!(
@@ -228,15 +228,15 @@ fn a_run_without_an_end_and_a_finalizer_that_stays_are_seen() {
             .is_ok()
     );
     cluster.pass(200);
-    cluster.shows("app was held from");
+    cluster.reports("app was held from");
 }
 
 #[test]
-fn what_moves_at_rest_and_what_leaks_is_seen() {
+fn writes_while_idle_and_published_secrets_are_reported() {
     let mut cluster = Cluster::new();
-    let rest = cluster.now;
+    let idle = cluster.now;
     cluster.create("events", json!({"metadata": {"name": "e"}, "involvedObject": {}, "message": "calling http://chat/secret"}));
-    assert_eq!(moves_since(cluster.store.since(0), rest).len(), 1);
+    assert_eq!(writes_since(cluster.store.since(0), idle).len(), 1);
     assert_eq!(
         leaks(cluster.store.since(0), &["http://chat/secret", "other"]).len(),
         1
@@ -244,7 +244,7 @@ fn what_moves_at_rest_and_what_leaks_is_seen() {
 }
 
 #[test]
-fn a_version_that_gets_a_second_cookie_is_seen() {
+fn a_version_that_gets_a_second_cookie_is_reported() {
     let mut cluster = Cluster::new();
     let status = |version: &str, cookie: &str| json!({"phase": "Progressing", "lastAppliedSpec": version, "sessionAffinityCookie": cookie});
     cluster.status("canaries", "app", status("v1-a", "side=1"));

@@ -1,7 +1,7 @@
 //! A node agent: binds pods to its one node, makes them Running and Ready, and removes them when they are deleted.
 //!
-//! No container runs. How a pod behaves stands in the tag of its first image: `broken…` never becomes ready, `slowN` after N seconds, and
-//! of `half…` every second pod of a ReplicaSet does (of `halfcanary…` all of a primary's).
+//! No container runs. The tag of a pod's first image selects its behaviour: `broken…` never becomes ready, `slowN` becomes ready after N
+//! seconds. Of `half…`, every second pod of a ReplicaSet becomes ready (of `halfcanary…`, all pods of a primary do).
 
 use std::{
     collections::{HashMap, HashSet},
@@ -28,8 +28,8 @@ use tokio::{task::JoinHandle, time::sleep};
 const NODE: &str = "node";
 /// How long a pod takes to become ready.
 const READY: Duration = Duration::from_millis(200);
-/// How often the node says that it lives.
-const BEAT: Duration = Duration::from_secs(10);
+/// The interval of the node's heartbeats.
+const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// A running agent. Dropping it stops it.
 pub struct Agent(Vec<JoinHandle<()>>);
@@ -63,16 +63,16 @@ async fn node(client: Client) {
             "conditions": [{"type": "Ready", "status": "True", "reason": "Ready", "lastHeartbeatTime": now, "lastTransitionTime": now}]}});
         let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": NODE},
             "spec": {"holderIdentity": NODE, "leaseDurationSeconds": 40, "renewTime": format!("{now:.6}")}});
-        let beat = async {
+        let heartbeat = async {
             nodes.patch(NODE, &apply, &Patch::Apply(node)).await?;
             nodes
                 .patch_status(NODE, &apply, &Patch::Apply(status))
                 .await?;
             leases.patch(NODE, &apply, &Patch::Apply(lease)).await
         };
-        // The API server may be away: the next beat tries again.
-        let pause = if beat.await.is_ok() {
-            BEAT
+        // The API server may be down: try again soon.
+        let pause = if heartbeat.await.is_ok() {
+            HEARTBEAT
         } else {
             Duration::from_millis(200)
         };
@@ -90,7 +90,7 @@ async fn pods(client: Client) {
         .touched_objects()
         .boxed();
     loop {
-        // Errors are the watcher's to get over.
+        // The watcher recovers from errors by itself.
         let Ok(pod) = changes.try_next().await else {
             continue;
         };
@@ -117,7 +117,7 @@ async fn pods(client: Client) {
             }
             tokio::spawn(async move {
                 if run(client, &pod, will_be_ready).await.is_err() {
-                    // Its next change tries again.
+                    // The pod's next change tries again.
                     started
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
@@ -198,7 +198,7 @@ fn status(pod: &Pod, start: Timestamp, ready: bool) -> Value {
 
 async fn remove(client: Client, pod: Pod) {
     let pods: Api<Pod> = Api::namespaced(client, &pod.namespace().unwrap_or_default());
-    // Gone already is as good as removed.
+    // The pod may be deleted already.
     let _ = pods
         .delete(&pod.name_any(), &DeleteParams::default().grace_period(0))
         .await;

@@ -1,4 +1,4 @@
-//! What the sample application is made of, beside its answers: the probe client, the name it was called by, durations in flags, log lines.
+//! Parts of the sample application: its probe client, the name that it was started with, durations in flags, and log lines.
 
 use std::{
     env,
@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-/// Asks this address once. Anything but a 2xx in time is an error, described in a line. An address without a scheme is http.
+/// Sends one GET request. Returns a one-line error unless the answer is a 2xx in time. An address without a scheme is http.
 pub async fn probe(address: &str, within: Duration) -> Result<(), String> {
     let url = if address.contains("://") {
         address.to_owned()
@@ -28,7 +28,7 @@ pub async fn probe(address: &str, within: Duration) -> Result<(), String> {
     }
 }
 
-/// Whether this program was called by that name, through a link or a copy.
+/// Whether this program was started by this name, through a link or a copy.
 pub fn called_as(name: &str) -> bool {
     env::args_os()
         .next()
@@ -53,7 +53,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("`{text}` does not start with a whole number"))
 }
 
-/// Writes a line to stdout. That nobody reads it is no reason to stop.
+/// Writes a line to stdout. Ignores errors: the program goes on if stdout is closed.
 pub fn log(text: &str) {
     drop(writeln!(io::stdout(), "{}", text.replace('\n', "\\n")));
 }
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations() {
+    fn a_duration_is_a_whole_number_with_a_unit() {
         assert_eq!(duration("800ms"), Ok(Duration::from_millis(800)));
         assert_eq!(duration("2s"), Ok(Duration::from_secs(2)));
         assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));

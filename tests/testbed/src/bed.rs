@@ -1,4 +1,4 @@
-//! The fast bed: a control plane whose pods are names only, and fakes for all that an operator calls.
+//! A bed: a control plane without nodes, and fakes for the servers that an operator calls.
 
 use std::{
     collections::BTreeMap,
@@ -18,26 +18,26 @@ use crate::{
     fakes::Fakes,
     folder::Folder,
     kubectl::Kubectl,
-    operator::Operator,
+    operator::{Launch, Operator},
 };
 
-/// What every bed knows besides Kubernetes' own kinds.
+/// The CRDs that every bed installs.
 const CRDS: [&str; 4] = [
     "istio-crds.yaml",
     "gateway-api-crds.yaml",
     "keda-crds.yaml",
     "contour-crds.yaml",
 ];
-/// What SMI published is of a form that API servers have dropped.
+/// SMI's own CRDs have a version (`apiextensions.k8s.io/v1beta1`) that API servers no longer accept.
 const TRAFFIC_SPLITS: &str = include_str!("trafficsplits.yaml");
 
-/// Who an operator that a bed [installs](Bed::install) is to the API server.
+/// The user name of an operator that a bed [installs](Bed::install).
 pub const ACCOUNT: &str = "system:serviceaccount:istio-system:flagger";
 
-/// One line of the API server's audit log: what a `ServiceAccount` asked for.
+/// One line of the API server's audit log: a request of a ServiceAccount.
 #[derive(Clone, Debug)]
 pub struct Audit {
-    /// Who.
+    /// The user name.
     pub user: String,
     /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`.
     pub verb: String,
@@ -45,9 +45,9 @@ pub struct Audit {
     pub group: String,
     /// The resource, with its subresource if there is one (`canaries/status`).
     pub resource: String,
-    /// Where, if anywhere.
+    /// The namespace; empty for cluster-wide requests.
     pub namespace: String,
-    /// Which, if one.
+    /// The object's name; empty for lists, watches and creates.
     pub name: String,
     /// The HTTP status of the answer.
     pub code: u16,
@@ -57,17 +57,17 @@ pub struct Audit {
 pub struct Bed {
     /// etcd, API server, controller manager.
     pub plane: ControlPlane,
-    /// Metrics, webhooks, chats.
+    /// The fake servers of metrics, webhooks and chats.
     pub fakes: Fakes,
     kubectl: Kubectl,
     client: Client,
     _agent: Agent,
-    /// The last to be dropped: the others write to it.
+    /// The last field, so that it is dropped last: the others write to the folder.
     folder: Folder,
 }
 
 impl Bed {
-    /// Starts a bed, with the kinds of Istio, Gateway API, KEDA, Contour and SMI. The first time on a machine this builds the control plane.
+    /// Starts a bed with the CRDs of Istio, Gateway API, KEDA, Contour and SMI. The first start on a machine builds the control plane.
     pub async fn start() -> Result<Self, Error> {
         let find = || binaries::find_or_build(&[binaries::CONTROL_PLANE, binaries::CRDS]);
         let binaries = tokio::task::spawn_blocking(find)
@@ -98,27 +98,27 @@ impl Bed {
         Ok(bed)
     }
 
-    /// A client with all rights.
+    /// A client with administrator's rights.
     pub fn client(&self) -> Client {
         self.client.clone()
     }
 
-    /// Where the logs are.
+    /// The folder with the logs.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Keeps the folder when the bed ends.
+    /// Keeps the folder when the bed is dropped.
     pub const fn keep_folder(&mut self) {
         self.folder.keep();
     }
 
-    /// kubectl with all rights, for who needs it longer than the bed can be borrowed.
+    /// A kubectl with administrator's rights that does not borrow the bed.
     pub fn cli(&self) -> Kubectl {
         self.kubectl.clone()
     }
 
-    /// Runs kubectl with all rights; what it printed, or what it complained of.
+    /// Runs kubectl with administrator's rights. Returns its output; an error has its error output.
     pub async fn kubectl(&self, args: &[&str]) -> Result<String, Error> {
         self.kubectl.run(args).await
     }
@@ -133,7 +133,7 @@ impl Bed {
         self.kubectl.apply_kustomize(folder).await
     }
 
-    /// A kubeconfig with no more than a `ServiceAccount`'s rights: with a token of its own, as a pod would have it.
+    /// A kubeconfig with the token, and so the rights, of a ServiceAccount.
     pub async fn kubeconfig_of(
         &self,
         namespace: &str,
@@ -163,12 +163,12 @@ impl Bed {
         Ok(path)
     }
 
-    /// Installs an operator from a kustomize overlay for `istio-system`, as a user does; what kubectl said, and a kubeconfig with its
-    /// rights. Its own pod is scaled to zero: it has no container here, the process under test stands for it.
+    /// Installs an operator from a kustomize overlay for `istio-system`, as a user does. Returns kubectl's output, and a kubeconfig with
+    /// the operator's rights. Its Deployment is scaled to zero, because the operator under test is a process, not a pod.
     pub async fn install(&self, overlay: &Path) -> Result<(String, PathBuf), Error> {
         self.kubectl(&["create", "namespace", "istio-system"])
             .await?;
-        let said = self.apply_kustomize(overlay).await?;
+        let output = self.apply_kustomize(overlay).await?;
         self.kubectl(&[
             "-n",
             "istio-system",
@@ -177,10 +177,10 @@ impl Bed {
             "--replicas=0",
         ])
         .await?;
-        Ok((said, self.kubeconfig_of("istio-system", "flagger").await?))
+        Ok((output, self.kubeconfig_of("istio-system", "flagger").await?))
     }
 
-    /// Starts an operator under a kubeconfig's rights.
+    /// Starts an operator with the rights of a kubeconfig. Its HTTP requests go to the fakes.
     pub async fn operator(
         &self,
         name: &str,
@@ -188,18 +188,18 @@ impl Bed {
         kubeconfig: &Path,
         args: &[&str],
     ) -> Result<Operator, Error> {
-        Operator::start(
+        Operator::start(Launch {
             name,
             program,
             kubeconfig,
-            &self.fakes.proxy(),
+            proxy: &self.fakes.proxy(),
             args,
-            self.folder.path(),
-        )
+            logs: self.folder.path(),
+        })
         .await
     }
 
-    /// What `ServiceAccounts` asked the API server for so far.
+    /// All requests that ServiceAccounts have sent to the API server so far.
     pub fn audit(&self) -> Result<Vec<Audit>, Error> {
         let path = self.folder.path().join("audit.log");
         let text = fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
@@ -210,9 +210,9 @@ impl Bed {
             .collect())
     }
 
-    /// Ends all; the folder goes, unless it is to be kept.
+    /// Stops everything. Deletes the folder, unless it is kept.
     pub async fn stop(self) {
-        // What remains of the bed is dropped.
+        // Dropping the bed ends the rest.
         self.plane.stop_apiserver().await;
     }
 }

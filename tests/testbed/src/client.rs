@@ -1,4 +1,4 @@
-//! A client that calls steadily, whatever happens, and remembers how each call went.
+//! A client that sends requests at a constant rate and records the outcome of each.
 
 use std::{
     collections::BTreeMap,
@@ -15,16 +15,16 @@ use tokio::{
 
 use crate::Error;
 
-/// The header in which an application says which version of it answers. An answer without it is a proxy's own.
+/// The response header with the application's version. A response without it comes from a proxy, not from the application.
 pub const VERSION: &str = "x-version";
-/// A call that takes longer is lost. It is longer than a busy machine may hold a call up.
+/// A request that takes longer counts as lost. It is long enough for a request on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One call.
+/// One request.
 #[derive(Clone, Debug)]
 struct Sample {
     sent: Instant,
-    /// After how long it ended, and how; none while it is on its way.
+    /// How long it took, and its outcome. `None` while it is in flight.
     end: Option<(Duration, Outcome)>,
 }
 
@@ -32,32 +32,32 @@ struct Sample {
 enum Outcome {
     /// The application answered.
     Served { version: String, failed: bool },
-    /// No application answered: what was seen instead.
+    /// The application did not answer: the error or status that arrived instead.
     Lost(String),
 }
 
-/// What became of the calls of some time.
+/// The outcomes of the requests in some period.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    /// All that were answered or lost.
+    /// The number of requests that were answered or lost.
     pub calls: usize,
-    /// Answered by the application, by version.
+    /// The number of requests that each version answered.
     pub served: BTreeMap<String, usize>,
-    /// Of these, with a status of 500 or more, by version.
+    /// Those of them with a status of 500 or more, by version.
     pub failed: BTreeMap<String, usize>,
-    /// Answered by no application, by what was seen instead.
+    /// The number of lost requests, by the error or status that arrived instead.
     pub lost: BTreeMap<String, usize>,
     /// The 99th percentile of the time to the answer.
     pub p99: Duration,
 }
 
 impl Tally {
-    /// How many calls no application answered.
+    /// The number of lost requests.
     pub fn lost(&self) -> usize {
         self.lost.values().sum()
     }
 
-    /// The percentage of calls that a version answered.
+    /// The percentage of answered requests that this version answered.
     pub fn share(&self, version: &str) -> f64 {
         let count = |n: usize| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
         let all = self.served.values().sum();
@@ -81,9 +81,9 @@ impl fmt::Display for Tally {
     }
 }
 
-/// A client that goes on calling. Dropping it ends it.
+/// A running client. Dropping it stops it.
 pub struct Client {
-    /// In the order in which they were sent.
+    /// All requests, in the order in which they were sent.
     samples: Arc<Mutex<Vec<Sample>>>,
     task: JoinHandle<()>,
 }
@@ -95,7 +95,7 @@ impl Drop for Client {
 }
 
 impl Client {
-    /// Calls `http://HOST/` at an address, so many times a second: a slow answer does not slow the next call.
+    /// Sends `per_second` requests a second for `http://HOST/` to this address. It does not wait for answers before the next request.
     pub fn start(at: SocketAddr, host: &str, per_second: u32) -> Result<Self, Error> {
         let client = reqwest::Client::builder()
             .no_proxy()
@@ -119,17 +119,17 @@ impl Client {
         Ok(Self { samples, task })
     }
 
-    /// What became of all calls that were sent from then until now. Waits for those that are on their way.
+    /// The outcomes of all requests from `start` until now. Waits for those in flight.
     pub async fn since(&self, start: Instant) -> Tally {
         let end = Instant::now();
-        // Every call ends, if only by our patience.
-        while self.on_their_way(start, end) > 0 {
+        // Every request ends, at the latest after `PATIENCE`.
+        while self.in_flight(start, end) > 0 {
             sleep(Duration::from_millis(20)).await;
         }
         self.between(start, end)
     }
 
-    /// What became of the calls that were sent in that time, and have ended by now.
+    /// The outcomes of the requests that were sent in this period and have ended by now.
     pub fn between(&self, start: Instant, end: Instant) -> Tally {
         let samples = lock(&self.samples);
         let mut tally = Tally::default();
@@ -156,7 +156,7 @@ impl Client {
         tally
     }
 
-    fn on_their_way(&self, start: Instant, end: Instant) -> usize {
+    fn in_flight(&self, start: Instant, end: Instant) -> usize {
         let samples = lock(&self.samples);
         sent(&samples, start, end)
             .filter(|call| call.end.is_none())
@@ -170,7 +170,7 @@ fn sent(samples: &[Sample], start: Instant, end: Instant) -> impl Iterator<Item 
     from.take_while(move |call| call.sent < end)
 }
 
-/// Remembers that a call is sent; its number.
+/// Records that a request is sent. Returns its number.
 fn begin(samples: &Mutex<Vec<Sample>>) -> usize {
     let mut samples = lock(samples);
     samples.push(Sample {
@@ -207,7 +207,7 @@ async fn call(request: reqwest::RequestBuilder, samples: Arc<Mutex<Vec<Sample>>>
     }
 }
 
-/// The cause under all causes: the others only say that a call failed.
+/// The innermost cause: the outer ones only say that a request failed.
 fn deepest(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), deepest)
 }

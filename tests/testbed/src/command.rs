@@ -1,7 +1,7 @@
-//! The cell of the command line: one for each user, in a folder that is always the same.
+//! The subcommands for a user's cell. Each user has at most one, always in the same folder.
 //!
-//! A server in the background holds it. As long as the server lives it holds a lock on the folder; when it ends, whatever it dies of,
-//! the cell and the folder go with it.
+//! A server in the background owns the cell, and holds a lock on the folder as long as it runs. When the server ends for any reason, the
+//! cell ends and the folder is deleted.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -17,7 +17,7 @@ use nix::{
 };
 use testbed::{
     Cell, Error, binaries,
-    cell::{KUBECONFIG, images::Image, pod, spaces},
+    cell::{KUBECONFIG, images::Image, namespaces, pod},
     folder::Folder,
     kubectl::Kubectl,
     programs,
@@ -28,8 +28,8 @@ use tokio::{
     time::sleep,
 };
 
-/// What the server says when the cell is up.
-const TOLD: &str = "told";
+/// The file that the server writes when the cell is up: the addresses, as text for the user.
+const SUMMARY: &str = "summary";
 const PID: &str = "server.pid";
 const LOG: &str = "server.log";
 /// The longest that a cell may take to start.
@@ -38,8 +38,8 @@ const END: Duration = Duration::from_secs(30);
 
 /// Builds what is missing, starts a server, and waits until its cell is up.
 pub async fn up(images: &[String]) -> Result<ExitCode, Error> {
-    // What can be wrong is better known before a long build than after it.
-    spaces::allowed()?;
+    // Fail before the long build, not after it.
+    namespaces::allowed()?;
     images.iter().try_for_each(|text| image(text).map(|_| ()))?;
     let folder = folder();
     if is_served(&folder) {
@@ -55,32 +55,32 @@ pub async fn up(images: &[String]) -> Result<ExitCode, Error> {
         .map_err(io)?;
     let mut server = server(&folder, images, lock)?;
     eprintln!("testbed: starting a cell in {}", folder.display());
-    let told = folder.join(TOLD);
-    let told_or_ended = until(START, "the cell to be up", async || {
-        match (fs::read_to_string(&told), server.try_wait()) {
+    let summary = folder.join(SUMMARY);
+    let up_or_ended = until(START, "the cell to be up", async || {
+        match (fs::read_to_string(&summary), server.try_wait()) {
             (Ok(text), _) => Ok(Some(text)),
             (Err(_), Ok(None)) => Err("it is starting".to_owned()),
             (Err(_), _) => Ok(None),
         }
     });
     let text = tokio::select! {
-        text = told_or_ended => text?,
+        text = up_or_ended => text?,
         _ = interrupted.recv() => {
             down().await?;
             return Ok(ExitCode::from(130));
         }
     };
     let Some(text) = text else {
-        let mut said = String::new();
-        // The file may be gone from its folder, but not for us.
-        log.read_to_string(&mut said).map_err(io)?;
-        return Err(Error::Failed(format!("the cell did not start:\n{said}")));
+        let mut output = String::new();
+        // The server has deleted the folder, but the open file can still be read.
+        log.read_to_string(&mut output).map_err(io)?;
+        return Err(Error::Failed(format!("the cell did not start:\n{output}")));
     };
     print!("{text}");
     Ok(ExitCode::SUCCESS)
 }
 
-/// Holds the cell until it is told to end. This is the server.
+/// Owns the cell until SIGTERM. This is the server.
 pub async fn serve(folder: PathBuf, images: &[String]) -> Result<(), Error> {
     let own = std::env::current_exe().map_err(|e| Error::io(&folder, e))?;
     let mut all = programs::images(own.parent().unwrap_or(&folder));
@@ -93,21 +93,21 @@ pub async fn serve(folder: PathBuf, images: &[String]) -> Result<(), Error> {
         cell = starting => cell?,
         _ = end.recv() => return Ok(()),
     };
-    // It comes to its place whole.
-    let file = folder.join("told.new");
+    // The rename makes the complete text appear at once.
+    let file = folder.join("summary.new");
     fs::write(&file, text(&cell))
-        .and_then(|()| fs::rename(&file, folder.join(TOLD)))
+        .and_then(|()| fs::rename(&file, folder.join(SUMMARY)))
         .map_err(|e| Error::io(&file, e))?;
     loop {
         tokio::select! {
             _ = end.recv() => return Ok(()),
-            // One that has ended by itself is not up.
+            // Fails if the cell has exited unexpectedly.
             () = sleep(Duration::from_secs(1)) => cell.must_run()?,
         }
     }
 }
 
-/// Ends the cell, and waits until nothing of it is left.
+/// Ends the cell, and waits until its folder is deleted.
 pub async fn down() -> Result<(), Error> {
     let folder = running()?;
     let file = folder.join(PID);
@@ -116,18 +116,18 @@ pub async fn down() -> Result<(), Error> {
     let pid = pid.map_err(|e| Error::Failed(format!("{}: {e}", file.display())))?;
     let ended = async || {
         if is_served(&folder) {
-            return Err("it runs".to_owned());
+            return Err("it is running".to_owned());
         }
         Ok(())
     };
     for with in [Signal::SIGTERM, Signal::SIGKILL] {
-        // It may have ended meanwhile, which is as good.
+        // The server may have ended meanwhile.
         let _ = kill(pid, with);
         if until(END, "the cell to end", ended).await.is_ok() {
             break;
         }
     }
-    until(END, "the cell's folder to be gone", async || {
+    until(END, "the cell's folder to be deleted", async || {
         if folder.exists() {
             return Err(folder.display().to_string());
         }
@@ -136,25 +136,25 @@ pub async fn down() -> Result<(), Error> {
     .await
 }
 
-/// How to reach the cell, and what runs in it.
+/// Prints the cell's addresses and pods.
 pub async fn status() -> Result<(), Error> {
     let folder = served()?;
-    let told = folder.join(TOLD);
-    let told = fs::read_to_string(&told).map_err(|e| Error::io(&told, e))?;
+    let summary = folder.join(SUMMARY);
+    let summary = fs::read_to_string(&summary).map_err(|e| Error::io(&summary, e))?;
     let binaries = binaries::find_or_build(&[binaries::CONTROL_PLANE])?;
     let kubectl = Kubectl::new(
         binaries.path("kubectl")?.to_owned(),
         folder.join(KUBECONFIG),
     );
     let get = ["get", "nodes,deployments,pods", "-A"];
-    println!("{told}\n{}", kubectl.run(&get).await?);
+    println!("{summary}\n{}", kubectl.run(&get).await?);
     Ok(())
 }
 
 /// Runs a command in a pod, or on the node.
 pub fn exec(name: &str, container: Option<String>, command: &[String]) -> Result<ExitCode, Error> {
     let folder = served()?;
-    let mut words = spaces::inside(&folder)?;
+    let mut words = namespaces::inside(&folder)?;
     if name != "node" {
         let pod = pod_folder(&folder, name)?;
         let container = one_container(&pod, name, container)?;
@@ -174,7 +174,7 @@ pub fn exec(name: &str, container: Option<String>, command: &[String]) -> Result
     Ok(ExitCode::from(code.unwrap_or(1)))
 }
 
-/// Prints what one container said, or all of a pod's. Those of pods that are gone are there until the cell ends.
+/// Prints the output of one container, or of all containers of a pod. The output of deleted pods is kept until the cell ends.
 pub fn logs(name: &str, container: Option<String>) -> Result<(), Error> {
     let folder = pod_folder(&served()?, name)?;
     let all = container.is_none();
@@ -200,7 +200,7 @@ fn already() -> Error {
     Error::Failed("a cell is up already: `status` shows it, `down` ends it".to_owned())
 }
 
-/// The folder, empty, and its lock.
+/// Empties the folder, and returns its lock.
 fn claim(folder: &Path) -> Result<File, Error> {
     let io = |e| Error::io(folder, e);
     fs::create_dir_all(folder).map_err(io)?;
@@ -210,7 +210,7 @@ fn claim(folder: &Path) -> Result<File, Error> {
         Err(TryLockError::WouldBlock) => return Err(already()),
         Err(TryLockError::Error(error)) => return Err(io(error)),
     }
-    // Of one that failed to start.
+    // Files of a cell that failed to start.
     for old in fs::read_dir(folder).map_err(io)?.flatten() {
         let path = old.path();
         let removed = if path.is_dir() && !path.is_symlink() {
@@ -242,7 +242,7 @@ fn running() -> Result<PathBuf, Error> {
 /// The folder of a cell that is up.
 fn served() -> Result<PathBuf, Error> {
     let folder = running()?;
-    if folder.join(TOLD).exists() {
+    if folder.join(SUMMARY).exists() {
         return Ok(folder);
     }
     Err(Error::Failed("the cell is starting".to_owned()))
@@ -255,7 +255,7 @@ fn server(folder: &Path, images: &[String], lock: File) -> Result<std::process::
     let log = log.map_err(io)?;
     let err = log.try_clone().map_err(io)?;
     let mut server = Command::new(std::env::current_exe().map_err(io)?);
-    // Ctrl-C and the end of the terminal are not for it.
+    // The server survives Ctrl-C and the end of the terminal.
     std::os::unix::process::CommandExt::process_group(&mut server, 0);
     let server = server
         .arg("serve")
@@ -270,7 +270,7 @@ fn server(folder: &Path, images: &[String], lock: File) -> Result<std::process::
     Ok(server)
 }
 
-/// An image of the command line.
+/// Reads the value of `--image`.
 fn image(text: &str) -> Result<Image, Error> {
     let (name, program) = text
         .split_once('=')
@@ -280,14 +280,14 @@ fn image(text: &str) -> Result<Image, Error> {
     Ok(Image::new(name, &program).with(&file, &program))
 }
 
-/// What a stranger needs to know.
+/// Tells the user how to reach and use the cell.
 fn text(cell: &Cell) -> String {
     let kubectl = cell.kubectl().program();
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let known = kubectl
+    let is_in_path = kubectl
         .parent()
         .is_some_and(|folder| std::env::split_paths(&path).any(|known| known == folder));
-    let kubectl = if known {
+    let kubectl = if is_in_path {
         "kubectl".to_owned()
     } else {
         kubectl.display().to_string()
@@ -300,10 +300,10 @@ fn text(cell: &Cell) -> String {
 
 Gateway     http://{}
 Prometheus  http://{}
-Images      podinfo, flagger-loadtester, and what `up --image NAME=PROGRAM` adds
-Proxies     beside pods of namespaces with the label istio-injection=enabled
+Images      podinfo, flagger-loadtester, and those that `up --image NAME=PROGRAM` adds
+Sidecars    in pods of namespaces with the label istio-injection=enabled
 
-`kubectl logs` and `kubectl exec` find no kubelet here. Instead, and to end it:
+`kubectl logs` and `kubectl exec` do not work in a cell. Use these commands instead; the last one ends the cell:
 
   cargo run -p testbed -- logs NAMESPACE/POD
   cargo run -p testbed -- exec NAMESPACE/POD -- COMMAND
@@ -318,7 +318,7 @@ Proxies     beside pods of namespaces with the label istio-injection=enabled
 fn pod_folder(cell: &Path, pod: &str) -> Result<PathBuf, Error> {
     let (namespace, name) = pod.split_once('/').ok_or_else(|| {
         Error::Failed(format!(
-            "{pod}: a pod is named as NAMESPACE/POD, and the node as `node`"
+            "{pod}: name a pod as NAMESPACE/POD, or the node as `node`"
         ))
     })?;
     let folder = pod::folder(cell, namespace, name);
@@ -327,16 +327,16 @@ fn pod_folder(cell: &Path, pod: &str) -> Result<PathBuf, Error> {
     }
     let pods = fs::read_dir(cell.join("pods")).into_iter().flatten();
     let names = pods.filter_map(|pod| Some(pod.ok()?.file_name().to_str()?.replacen('_', "/", 1)));
-    let mut alike: Vec<_> = names.filter(|other| other.starts_with(pod)).collect();
-    alike.sort();
-    Err(Error::Failed(if alike.is_empty() {
+    let mut similar: Vec<_> = names.filter(|other| other.starts_with(pod)).collect();
+    similar.sort();
+    Err(Error::Failed(if similar.is_empty() {
         format!("no pod {pod} here: `status` lists them")
     } else {
-        format!("no pod {pod} here; there are {}", alike.join(", "))
+        format!("no pod {pod} here; there are {}", similar.join(", "))
     }))
 }
 
-/// The container that is named, or else the first that is not the proxy.
+/// The container of this name. Without a name, the first one that is not the proxy.
 fn one_container(folder: &Path, pod: &str, named: Option<String>) -> Result<String, Error> {
     let all = containers(folder)?;
     let found = match &named {
@@ -352,7 +352,7 @@ fn one_container(folder: &Path, pod: &str, named: Option<String>) -> Result<Stri
     })
 }
 
-/// The containers that were started in a pod.
+/// The containers that have been started in a pod: those with a log.
 fn containers(pod: &Path) -> Result<Vec<String>, Error> {
     let files = fs::read_dir(pod).map_err(|e| Error::io(pod, e))?;
     let paths = files.filter_map(|file| Some(file.ok()?.path()));

@@ -20,15 +20,15 @@ use crate::{Error, binaries::Binaries, cell::network, process::Process, wait::un
 
 /// The administrator's token.
 pub const TOKEN: &str = "testbed-admin";
-/// The longest that a component may take to start.
+/// The longest time in which a component must start.
 const START: Duration = Duration::from_secs(60);
 
-/// Where a control plane listens.
+/// The network that a control plane listens on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// On loopback, on free ports: nodes and Services are names only.
+    /// Loopback, on free ports. Nodes and Services have no network.
     Loopback,
-    /// In a cell's network of its own, on the usual ports.
+    /// The network namespace of a cell, on the usual ports.
     Cell,
 }
 
@@ -45,7 +45,7 @@ pub struct ControlPlane {
     port: u16,
 }
 
-/// A process of it that may be taken away and come back, under the eyes of all who use it.
+/// A process of the control plane that a test may stop and start again while others use it.
 #[derive(Default)]
 struct Part(Mutex<Option<Process>>);
 
@@ -54,7 +54,7 @@ impl Part {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
     }
 
-    /// SIGKILL, and gone.
+    /// Sends SIGKILL and waits for the end.
     async fn kill(&self) {
         let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(process) = taken {
@@ -71,7 +71,7 @@ impl Part {
 }
 
 impl ControlPlane {
-    /// Starts all, in a folder that is ours.
+    /// Starts etcd, the API server and the controller manager, with their files in this folder.
     pub async fn start(binaries: Binaries, folder: &Path, place: Place) -> Result<Self, Error> {
         let key = rcgen::KeyPair::generate().map_err(|e| Error::Failed(format!("a key: {e}")))?;
         let write = |name: &str, text: &str| {
@@ -107,7 +107,7 @@ impl ControlPlane {
         Ok(plane)
     }
 
-    /// Its address.
+    /// The URL of the API server.
     pub fn url(&self) -> String {
         format!("https://127.0.0.1:{}", self.port)
     }
@@ -117,12 +117,12 @@ impl ControlPlane {
         self.folder.join("admin.kubeconfig")
     }
 
-    /// A kubeconfig for a token; it says which certificate to trust.
+    /// A kubeconfig with this token, and with the API server's certificate as the one to trust.
     pub fn kubeconfig_with(&self, token: &str, namespace: Option<&str>) -> String {
         kubeconfig(&self.folder, &self.url(), token, namespace)
     }
 
-    /// Starts etcd; also again, with all it knew.
+    /// Starts etcd. A restarted etcd has its earlier data.
     pub fn start_etcd(&self) -> Result<(), Error> {
         let args = [
             format!("--data-dir={}", self.folder.join("etcd").display()),
@@ -138,12 +138,12 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Takes etcd away.
+    /// Kills etcd.
     pub async fn stop_etcd(&self) {
         self.etcd.kill().await;
     }
 
-    /// Time stands still for etcd, and goes on.
+    /// Stops etcd with SIGSTOP, or resumes it with SIGCONT.
     pub fn freeze_etcd(&self, frozen: bool) -> Result<(), Error> {
         let signal = if frozen {
             Signal::SIGSTOP
@@ -153,7 +153,7 @@ impl ControlPlane {
         self.etcd.signal(signal)
     }
 
-    /// etcd forgets all that was before now: who wants to go on from there begins anew.
+    /// Compacts etcd's history up to now: watches from earlier resourceVersions fail with 410, and their clients list again.
     pub async fn compact_etcd(&self) -> Result<(), Error> {
         let ask = async |what: &str, body: Value| -> reqwest::Result<Value> {
             let url = format!("{}/v3/kv/{what}", self.etcd_url);
@@ -174,7 +174,7 @@ impl ControlPlane {
     fn apiserver_args(&self) -> Vec<String> {
         let file = |name: &str| self.folder.join(name).display().to_string();
         let (bind, advertise, endpoint) = match self.place {
-            // An address of loopback is no endpoint; nobody here asks for one.
+            // The API server refuses a loopback address as an endpoint, and a bed needs no endpoint.
             Place::Loopback => ("127.0.0.1", "127.0.0.1", "none"),
             Place::Cell => ("0.0.0.0", network::NODE_IP, "lease"),
         };
@@ -194,13 +194,13 @@ impl ControlPlane {
             format!("--service-cluster-ip-range={}", network::SERVICES),
             format!("--audit-policy-file={}", file("audit.yaml")),
             format!("--audit-log-path={}", file("audit.log")),
-            // One file: who reads it reads all.
+            // Never rotate: readers of the audit log read one file.
             "--audit-log-maxsize=0".to_owned(),
         ]
         .to_vec()
     }
 
-    /// Starts the API server; also again, with all it knew.
+    /// Starts the API server, for the first time or again.
     pub async fn start_apiserver(&self) -> Result<(), Error> {
         let args = self.apiserver_args();
         let mut process = Process::start(
@@ -225,18 +225,18 @@ impl ControlPlane {
         .await;
         let failure = ready.err().map(|error| Error::Start {
             error: error.to_string(),
-            log: process.last_words(),
+            log: process.log_tail(),
         });
         self.apiserver.put(process);
         failure.map_or(Ok(()), Err)
     }
 
-    /// Takes the API server away.
+    /// Kills the API server.
     pub async fn stop_apiserver(&self) {
         self.apiserver.kill().await;
     }
 
-    /// Takes the controllers away: from now on nobody makes pods, or collects what nobody owns.
+    /// Kills the controller manager: from now on no pods are created, and no orphans are deleted.
     pub async fn stop_controllers(&self) {
         self.controller_manager.kill().await;
     }
@@ -265,7 +265,7 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Ends all.
+    /// Kills all processes of the control plane.
     pub async fn stop(self) {
         for part in [self.controller_manager, self.apiserver, self.etcd] {
             part.kill().await;
@@ -273,18 +273,18 @@ impl ControlPlane {
     }
 }
 
-/// A kubeconfig for a token and an address of the API server whose files are in this folder.
+/// A kubeconfig for this token and this address of the API server, whose certificate is in `folder`.
 pub fn kubeconfig(folder: &Path, server: &str, token: &str, namespace: Option<&str>) -> String {
     json!({"apiVersion": "v1", "kind": "Config", "current-context": "testbed",
         "clusters": [{"name": "testbed", "cluster": {"server": server, "certificate-authority": folder.join("certs/apiserver.crt"),
-            // Its certificate knows this name, whatever the address.
+            // The certificate is valid for this name, but not for every address.
             "tls-server-name": "kubernetes.default.svc"}}],
         "users": [{"name": "user", "user": {"token": token}}],
         "contexts": [{"name": "testbed", "context": {"cluster": "testbed", "user": "user", "namespace": namespace.unwrap_or("default")}}]})
     .to_string()
 }
 
-/// A client with a kubeconfig's rights.
+/// A client with the rights of a kubeconfig.
 pub async fn client(kubeconfig: &Path) -> Result<Client, Error> {
     let text = fs::read_to_string(kubeconfig).map_err(|e| Error::io(kubeconfig, e))?;
     let kubeconfig = serde_json::from_str(&text).map_err(|e| Error::Failed(e.to_string()))?;
@@ -296,7 +296,7 @@ pub async fn client(kubeconfig: &Path) -> Result<Client, Error> {
 const AUDIT_POLICY: &str = "
 apiVersion: audit.k8s.io/v1
 kind: Policy
-# A watch is told when it starts; it may never end.
+# A watch is logged when it starts, because it may never end.
 omitStages: [RequestReceived]
 rules:
 - level: Metadata
@@ -304,15 +304,15 @@ rules:
 - level: None
 ";
 
-/// The ports that are taken: below those that Linux gives to outgoing connections, which would take one before its server listens, and
-/// below those of Kubernetes' NodePorts.
+/// The range of ports to choose from. It is below the ephemeral ports of Linux, because an outgoing connection could take one of those
+/// before the server listens, and below the NodePorts of Kubernetes.
 const PORTS: Range<u16> = 10_000..30_000;
 
-/// Ports that nobody listens on now, and that are not given again.
+/// Returns ports that no process listens on. No port is returned twice.
 pub fn free_ports<const N: usize>() -> Result<[u16; N], Error> {
     static GIVEN: AtomicU32 = AtomicU32::new(0);
     let count = u32::from(PORTS.end - PORTS.start);
-    // Several processes begin at different ones.
+    // Different processes start at different ports.
     let begin = std::process::id().wrapping_mul(997);
     let mut ports = [0; N];
     for port in &mut ports {

@@ -1,4 +1,4 @@
-//! What the operator calls: metrics, webhooks, chats. One server per bed, reached under the names of the walkthrough through a proxy.
+//! Fake servers for an operator: metrics, webhooks and chats. One HTTP server per bed is the proxy for all names of the walkthrough.
 
 use std::{
     collections::BTreeMap,
@@ -22,26 +22,26 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::Error;
 
-/// Direct load counts as traffic for so long.
+/// How long load that the load tester generates counts as traffic.
 const LOAD: Duration = Duration::from_secs(60);
 
-/// How a server answers when it does not simply do its work.
+/// A scripted answer, in place of the usual one.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// This status and body.
+    /// Answers with this status and body.
     Raw(u16, String),
-    /// Nothing, ever.
+    /// Never answers.
     Hang,
-    /// As usual, but after this long.
+    /// Gives the usual answer after this time.
     Slow(Duration),
 }
 
-/// A call that was received.
+/// A request that was received.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// The host and path that were called.
+    /// The host and path of the request.
     pub to: String,
-    /// The body, if it was JSON.
+    /// The body; null if it was not JSON.
     pub body: Value,
 }
 
@@ -54,11 +54,11 @@ pub struct Fakes {
 
 struct Shared {
     client: Client,
-    state: Mutex<Seen>,
+    state: Mutex<Received>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct Received {
     calls: Vec<Call>,
     queries: Vec<String>,
     answers: BTreeMap<String, Answer>,
@@ -73,7 +73,7 @@ impl Drop for Fakes {
 }
 
 impl Fakes {
-    /// Starts the servers; metrics come from what this client sees.
+    /// Starts the server. It computes metrics from the routes and pods that this client reads.
     pub async fn start(client: Client) -> Result<Self, Error> {
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
@@ -87,7 +87,7 @@ impl Fakes {
             state: Mutex::default(),
         });
         let router = Router::new().fallback(answer).with_state(shared.clone());
-        // Ends with the task.
+        // The server ends when the task is aborted.
         let server = tokio::spawn(async move { drop(axum::serve(listener, router).await) });
         Ok(Self {
             shared,
@@ -96,14 +96,14 @@ impl Fakes {
         })
     }
 
-    /// The proxy through which `http://flagger-loadtester.test/`, `http://prometheus:9090` and any other name lead here.
+    /// The URL of the proxy: requests through it to any host (`http://prometheus:9090`, `http://flagger-loadtester.test/`) arrive here.
     pub fn proxy(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// All calls of a path's beginning (`HOST/PATH`) so far.
+    /// All requests so far whose `HOST/PATH` starts with `to`.
     pub fn calls(&self, to: &str) -> Vec<Call> {
-        self.seen()
+        self.received()
             .calls
             .iter()
             .filter(|call| call.to.starts_with(to))
@@ -113,44 +113,44 @@ impl Fakes {
 
     /// All metric queries so far.
     pub fn queries(&self) -> Vec<String> {
-        self.seen().queries.clone()
+        self.received().queries.clone()
     }
 
-    /// From now on, calls to `HOST/PATH` (its beginning), or queries that contain this text, are answered so.
+    /// From now on, requests whose `HOST/PATH` starts with `to`, and metric queries that contain `to`, get this answer.
     pub fn script(&self, to: &str, answer: Answer) {
-        self.seen().answers.insert(to.to_owned(), answer);
+        self.received().answers.insert(to.to_owned(), answer);
     }
 
-    /// From now on, as usual again.
+    /// From now on, these requests get the usual answer again.
     pub fn unscript(&self, to: &str) {
-        self.seen().answers.remove(to);
+        self.received().answers.remove(to);
     }
 
-    /// The success rate (percent) of a target's canary, from now on.
+    /// Sets the success rate (percent) of the canaries in a namespace.
     pub fn success_rate(&self, namespace: &str, value: f64) {
-        self.seen()
+        self.received()
             .values
             .insert((namespace.to_owned(), "rate".to_owned()), value);
     }
 
-    /// The 99th percentile (milliseconds) of a target's canary, from now on.
+    /// Sets the 99th percentile of the latency (milliseconds) of the canaries in a namespace.
     pub fn latency(&self, namespace: &str, value: f64) {
-        self.seen()
+        self.received()
             .values
             .insert((namespace.to_owned(), "latency".to_owned()), value);
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.shared.seen()
+    fn received(&self) -> MutexGuard<'_, Received> {
+        self.shared.received()
     }
 }
 
 impl Shared {
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+    fn received(&self) -> MutexGuard<'_, Received> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The value of a built-in metric, as the routes and pods would make it: none without traffic.
+    /// The value of a built-in metric. `None` if the canary has no traffic, given its routes, its pods and recent load.
     async fn measured(&self, query: &str) -> Option<f64> {
         let label = |name: &str| {
             let after = query.split_once(&format!("{name}\""))?.1;
@@ -158,7 +158,7 @@ impl Shared {
         };
         let by_istio = label("destination_workload_namespace=")
             .and_then(|namespace| Some((namespace, label("destination_workload=~")?)));
-        // An application reports its pods by name, and seconds.
+        // Queries of an application's own metrics select pods by name, and are in seconds.
         let by_itself = || {
             let pods = label("kubernetes_pod_name=~")?;
             Some((
@@ -170,24 +170,25 @@ impl Shared {
         let (namespace, target) = by_istio.or_else(by_itself)?;
         let is_rate = !query.contains("_bucket");
         let (loaded, value) = {
-            let seen = self.seen();
+            let received = self.received();
             let key = (
                 namespace.clone(),
                 if is_rate { "rate" } else { "latency" }.to_owned(),
             );
-            let loaded = seen
+            let loaded = received
                 .loaded
                 .get(&(namespace.clone(), target.clone()))
                 .is_some_and(|at| at.elapsed() < LOAD);
             (
                 loaded,
-                seen.values
+                received
+                    .values
                     .get(&key)
                     .copied()
                     .unwrap_or(if is_rate { 100.0 } else { 20.0 }),
             )
         };
-        if !self.answers(&namespace, &target).await
+        if !self.is_ready(&namespace, &target).await
             || !(loaded || (is_istio && self.routed(&namespace, &target).await?))
         {
             return None;
@@ -199,14 +200,19 @@ impl Shared {
         })
     }
 
-    /// Whether pods of the target are ready. A target without pods is a Service, whose pods are somebody else's.
-    async fn answers(&self, namespace: &str, target: &str) -> bool {
+    /// Whether the target has at least one ready pod. A target that is a Service counts as ready.
+    async fn is_ready(&self, namespace: &str, target: &str) -> bool {
         for (kind, plural, ready) in [
             ("Deployment", "deployments", "/status/readyReplicas"),
             ("DaemonSet", "daemonsets", "/status/numberReady"),
         ] {
             if let Some(workload) = self
-                .get("apps", "v1", kind, plural, namespace, target)
+                .get(
+                    &GroupVersionKind::gvk("apps", "v1", kind),
+                    plural,
+                    namespace,
+                    target,
+                )
                 .await
             {
                 return workload.pointer(ready).and_then(Value::as_i64) > Some(0);
@@ -215,13 +221,11 @@ impl Shared {
         true
     }
 
-    /// Whether the canary gets traffic from the VirtualService; `None` if its weights make no sense.
+    /// Whether the VirtualService routes traffic to the canary. `None` if its weights do not add up to 100.
     async fn routed(&self, namespace: &str, target: &str) -> Option<bool> {
         let service = self
             .get(
-                "networking.istio.io",
-                "v1beta1",
-                "VirtualService",
+                &GroupVersionKind::gvk("networking.istio.io", "v1beta1", "VirtualService"),
                 "virtualservices",
                 namespace,
                 target,
@@ -244,15 +248,12 @@ impl Shared {
 
     async fn get(
         &self,
-        group: &str,
-        version: &str,
-        kind: &str,
+        kind: &GroupVersionKind,
         plural: &str,
         namespace: &str,
         name: &str,
     ) -> Option<Value> {
-        let resource =
-            ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
+        let resource = ApiResource::from_gvk_with_plural(kind, plural);
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), namespace, &resource);
         let object = api.get_opt(name).await.ok()??;
@@ -275,18 +276,20 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     }
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let scripted = {
-        let mut seen = shared.seen();
-        seen.calls.push(Call {
+        let mut received = shared.received();
+        received.calls.push(Call {
             to: to.clone(),
             body: body.clone(),
         });
         if let (Some(name), Some(namespace)) = (body["name"].as_str(), body["namespace"].as_str())
             && body.pointer("/metadata/cmd").is_some()
         {
-            seen.loaded
+            received
+                .loaded
                 .insert((namespace.to_owned(), name.to_owned()), Instant::now());
         }
-        seen.answers
+        received
+            .answers
             .iter()
             .find(|(prefix, _)| to.starts_with(prefix.as_str()))
             .map(|(_, answer)| answer.clone())
@@ -305,9 +308,10 @@ async fn prometheus(shared: &Shared, method: &Method, uri: &Uri, body: &Bytes) -
         .map(|(_, value)| value.into_owned());
     let query = query.unwrap_or_default();
     let scripted = {
-        let mut seen = shared.seen();
-        seen.queries.push(query.clone());
-        seen.answers
+        let mut received = shared.received();
+        received.queries.push(query.clone());
+        received
+            .answers
             .iter()
             .find(|(text, _)| query.contains(text.as_str()))
             .map(|(_, answer)| answer.clone())

@@ -1,4 +1,4 @@
-//! A folder that goes when we do: not only at our end, but also after a SIGKILL.
+//! A folder that is deleted when this process ends, even by SIGKILL.
 
 use std::{
     fs,
@@ -11,19 +11,19 @@ use std::{
 
 use crate::Error;
 
-/// Waits on a pipe that only we hold open. A line: the folder stays. Its end: the folder goes.
+/// A shell that waits on a pipe held open by this process. A line on it means that the folder stays; its end, that it is deleted.
 const GUARD: &str = r#"
 read -r keep && exit
-# Whoever makes a folder of this name again meets none of ours.
+# Another process may create a folder of this name again.
 mv "$1" "$1.gone"
-# What ends with us may be writing still.
+# Processes that are ending may still write files.
 for try in $(seq 100); do
     rm -rf "$1.gone" 2>/dev/null && exit
     sleep 0.1
 done
 "#;
 
-/// A folder of ours. Dropping it removes it, unless it is to be kept or a test fails.
+/// A folder that this process owns. Dropping it deletes it, unless `keep` was called or a test is failing.
 pub struct Folder {
     path: PathBuf,
     guard: Child,
@@ -31,7 +31,7 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// A new one, for temporary files.
+    /// Creates a folder for temporary files.
     pub fn new() -> Result<Self, Error> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -39,7 +39,7 @@ impl Folder {
         Self::at(std::env::temp_dir().join(name))
     }
 
-    /// Makes this folder ours, with all that is in it.
+    /// Takes ownership of this folder and its content.
     pub fn at(path: PathBuf) -> Result<Self, Error> {
         fs::create_dir_all(&path).map_err(|e| Error::io(&path, e))?;
         let guard = Command::new("sh")
@@ -48,7 +48,7 @@ impl Folder {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // Ctrl-C is for us.
+            // Ctrl-C must not reach the guard.
             .process_group(0)
             .spawn()
             .map_err(|e| Error::io(Path::new("sh"), e))?;
@@ -59,12 +59,12 @@ impl Folder {
         })
     }
 
-    /// Where it is.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// It stays when we end.
+    /// Keeps the folder when it is dropped.
     pub const fn keep(&mut self) {
         self.keep = true;
     }
@@ -75,12 +75,12 @@ impl Drop for Folder {
         let stdin = self.guard.stdin.take();
         if self.keep || std::thread::panicking() {
             eprintln!("testbed: logs are in {}", self.path.display());
-            // A guard that is gone removes nothing.
+            // If the write fails, the guard is gone and deletes nothing.
             let _ = stdin.map(|mut stdin| stdin.write_all(b"keep\n"));
         } else {
             drop(stdin);
         }
-        // It was ours to wait for, and there is nothing more to do if it cannot be.
+        // Nothing more can be done if waiting fails.
         let _ = self.guard.wait();
     }
 }
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_goes_with_all_that_is_in_it_unless_it_is_kept() {
+    fn a_folder_is_deleted_with_its_content_unless_it_is_kept() {
         let folder = Folder::new().unwrap();
         let path = folder.path().to_owned();
         fs::create_dir(path.join("etcd")).unwrap();

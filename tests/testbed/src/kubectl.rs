@@ -1,4 +1,4 @@
-//! kubectl, as a user runs it.
+//! Runs kubectl.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use crate::{
     process::{guarded, output},
 };
 
-/// kubectl with all rights.
+/// A kubectl with the rights of its kubeconfig.
 #[derive(Clone, Debug)]
 pub struct Kubectl {
     program: PathBuf,
@@ -19,7 +19,7 @@ pub struct Kubectl {
 }
 
 impl Kubectl {
-    /// For the cluster that a kubeconfig names.
+    /// Uses this program for the cluster of this kubeconfig.
     pub const fn new(program: PathBuf, kubeconfig: PathBuf) -> Self {
         Self {
             program,
@@ -27,7 +27,7 @@ impl Kubectl {
         }
     }
 
-    /// Which kubectl.
+    /// The path of kubectl.
     pub fn program(&self) -> &Path {
         &self.program
     }
@@ -68,7 +68,7 @@ impl Kubectl {
         Ok(())
     }
 
-    /// Runs it; what it printed, or what it complained of.
+    /// Runs kubectl. Returns its output; an error has its error output.
     pub async fn run(&self, args: &[&str]) -> Result<String, Error> {
         let mut command = guarded(&self.program);
         command.arg("--kubeconfig").arg(&self.kubeconfig).args(args);
@@ -80,7 +80,7 @@ impl Kubectl {
         }
         Err(Error::Command {
             command: format!("kubectl {}", args.join(" ")),
-            said: String::from_utf8_lossy(&output.stderr).into_owned(),
+            output: String::from_utf8_lossy(&output.stderr).into_owned(),
         })
     }
 }

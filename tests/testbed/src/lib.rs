@@ -1,18 +1,25 @@
-//! Real Kubernetes on this machine, for the tests of an operator: no containers, no root.
+//! A real Kubernetes control plane on this machine, for tests of operators: no containers, no root.
 //!
-//! Two beds, of the same control plane. A [`Bed`] is fast: pods are names that become ready, and what an operator calls is a fake.
+//! Words of this crate:
+//! - A *bed* ([`Bed`]) is a control plane without nodes, and starts in seconds. Pods are objects that an agent marks ready; the servers
+//!   that an operator calls are fakes.
+//! - A *cell* ([`Cell`]) is a complete cluster with an Istio mesh in Linux namespaces of its own. Pods are processes with IP addresses, and
+//!   requests are really sent.
+//! - A *set* ([`binaries::Set`]) is a group of programs, found on this machine or built once from pinned sources.
+//!
+//! A bed:
 //!
 //! ```text
 //!   etcd ◄── kube-apiserver ◄── kube-controller-manager        real, as processes on loopback
 //!                  ▲  ▲
 //!     pod agent ───┘  └─── operator under test ──HTTP_PROXY──► fakes: Prometheus, load tester, chats, event webhook
-//!    (pods become Running and Ready)                              (metrics follow from the routed weights and ready pods)
+//!    (sets pods Running and Ready)                                (metrics depend on the routed weights and ready pods)
 //! ```
 //!
-//! Between an operator and the API server, a [`proxy::Proxy`] can stand: it writes down what is asked, and holds, drops, refuses, delays
-//! or freezes it, to a plan.
+//! A [`proxy::Proxy`] between an operator and the API server logs all requests, and holds, drops, refuses, delays or freezes those that a
+//! test selects.
 //!
-//! A [`Cell`] is whole: pods are processes with addresses of their own, behind a real Istio, with requests that are really sent.
+//! A cell:
 //!
 //! ```text
 //!  outside │ one user, network, mount and PID namespace, made without root
@@ -28,8 +35,8 @@
 //!          │    operator, load tester, … : pods like any other ───────── queries ─────────────┘
 //! ```
 //!
-//! Both are values: they start all, and when they are dropped, or this process ends in whatever way, all is gone. Several can run at
-//! once. Where something fails, the folder with all logs is kept and named.
+//! Both are values. When one is dropped, or when this process ends for any reason, all its processes end and its folder is deleted.
+//! Several can run at once. When a start or a test fails, the folder with the logs is kept, and its path is printed.
 //!
 //! ```no_run
 //! # async fn test(manifests: &str, operator: &std::path::Path) -> Result<(), testbed::Error> {
@@ -42,17 +49,17 @@
 //! cell.available("my-system", "my-operator").await?;
 //! let client = Client::start(cell.gateway(), "app.example.com", 200)?;
 //! let start = Instant::now();
-//! // What is tested happens here.
+//! // The test releases a version here.
 //! assert_eq!(client.since(start).await.lost(), 0);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! On the command line: `cargo run -p testbed -- up`. [`Cell::contour`] adds Contour and an Envoy that follows it.
+//! `cargo run -p testbed -- up` starts a cell from the command line. [`Cell::contour`] adds Contour and its Envoy.
 //!
-//! What a cell does not have: init containers, pods that complete, environment and volumes from ConfigMaps and Secrets (a pod that needs
-//! one of these does not start, and says so in its status); other volumes, limits, several users, mutual TLS, metrics.k8s.io, and what
-//! `kubectl logs`, `exec` and `port-forward` ask a kubelet for.
+//! A cell does not support init containers, pods that complete, and environment and volumes from ConfigMaps and Secrets: the status of a
+//! pod that needs one of these gives the reason why it does not start. Nor does it have other volumes, resource limits, several users,
+//! mutual TLS, metrics.k8s.io, and the kubelet's API for `kubectl logs`, `exec` and `port-forward`.
 
 pub mod agent;
 pub mod apps;
@@ -75,61 +82,61 @@ use std::path::Path;
 pub use bed::{Audit, Bed};
 pub use cell::Cell;
 
-/// Why a bed, or something in it, failed.
+/// The reason why a bed, a cell or a part of one failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file or a program.
+    /// Access to a file, or the start of a program, failed.
     #[error("{path}: {error}")]
     Io {
-        /// Which.
+        /// The file or program.
         path: String,
-        /// What of it.
+        /// The system's error.
         error: std::io::Error,
     },
-    /// Anything else, in words that say what to do where something can be done.
+    /// Anything else, with what to do about it if there is something.
     #[error("{0}")]
     Failed(String),
-    /// A command that was run to its end.
-    #[error("`{command}` failed: {said}")]
+    /// A command exited with an error.
+    #[error("`{command}` failed: {output}")]
     Command {
-        /// Which.
+        /// The command line.
         command: String,
-        /// What it complained of.
-        said: String,
+        /// Its error output.
+        output: String,
     },
-    /// A program ended by itself.
-    #[error("{name} ended by itself ({status}); its last words:\n{log}")]
+    /// A program that must keep running has exited.
+    #[error("{name} exited unexpectedly ({status}); the end of its log:\n{log}")]
     Ended {
-        /// Which.
+        /// The program.
         name: String,
-        /// How.
+        /// Its exit status.
         status: String,
-        /// What it said.
+        /// The last lines of its log.
         log: String,
     },
     /// A component did not start.
-    #[error("{error}; its last words:\n{log}")]
+    #[error("{error}; the end of its log:\n{log}")]
     Start {
-        /// Why.
+        /// The reason.
         error: String,
-        /// What it said.
+        /// The last lines of its log.
         log: String,
     },
-    /// What was waited for did not come.
-    #[error("waited in vain for {what}; last seen: {last}")]
+    /// A condition did not hold in time.
+    #[error("timed out waiting for {what}; last seen: {last}")]
     Timeout {
-        /// For what.
+        /// The condition.
         what: String,
-        /// What was seen instead.
+        /// The last observation.
         last: String,
     },
-    /// The API server refused, or could not be asked.
+    /// A request to the API server failed.
     #[error(transparent)]
     Kube(#[from] kube::Error),
 }
 
 impl Error {
-    /// Of a file or a program.
+    /// An error of a file or a program.
     pub fn io(path: &Path, error: std::io::Error) -> Self {
         Self::Io {
             path: path.display().to_string(),

@@ -1,4 +1,4 @@
-//! A cell on the command line: `cargo run -p testbed -- up`. The same program is all that is ours inside of a cell.
+//! The command line of a cell: `cargo run -p testbed -- up`. The hidden subcommands of this program run the parts of a cell.
 
 mod command;
 
@@ -19,20 +19,20 @@ use testbed::{
 #[derive(Parser)]
 struct Args {
     #[command(subcommand)]
-    command: Do,
+    command: Action,
 }
 
 #[derive(Subcommand)]
-enum Do {
+enum Action {
     /// Start a cell and leave it running.
     Up {
-        /// A program that stands for an image: NAME=PROGRAM or NAME:TAG=PROGRAM, where NAME is the last part of the image's name.
+        /// A program to run for an image: NAME=PROGRAM or NAME:TAG=PROGRAM, where NAME is the last part of the image's name.
         #[arg(long, value_name = "NAME=PROGRAM")]
         image: Vec<String>,
     },
-    /// End it.
+    /// End the cell.
     Down,
-    /// Say how to reach it, and what runs in it.
+    /// Print the cell's addresses and pods.
     Status,
     /// Run a command in a pod, or on the node.
     Exec {
@@ -44,21 +44,21 @@ enum Do {
         #[arg(last = true, required = true)]
         command: Vec<String>,
     },
-    /// Print what a pod's containers said.
+    /// Print the output of a pod's containers.
     Logs {
-        /// NAMESPACE/POD, also of one that is gone.
+        /// NAMESPACE/POD; the pod may be deleted already.
         pod: String,
-        /// The container, if not all.
+        /// The container; all if not given.
         #[arg(short, long)]
         container: Option<String>,
     },
-    /// Holds the cell of the command line.
+    /// The server in the background that owns the cell.
     #[command(hide = true)]
     Serve { folder: PathBuf, image: Vec<String> },
     /// The first process of a cell.
     #[command(hide = true)]
     Init { folder: PathBuf },
-    /// Runs the cell's other parts.
+    /// The cell's node: runs the control plane, the kubelet and the Services.
     #[command(hide = true)]
     Node { folder: PathBuf },
     #[command(hide = true)]
@@ -71,7 +71,7 @@ enum Do {
         folder: PathBuf,
         kubeconfig: PathBuf,
     },
-    /// Becomes a container's program.
+    /// Enters a pod's namespaces and executes a container's program.
     #[command(hide = true)]
     Enter {
         pod: PathBuf,
@@ -79,10 +79,10 @@ enum Do {
         #[arg(last = true, required = true)]
         command: Vec<String>,
     },
-    /// Becomes Envoy.
+    /// Executes Envoy.
     #[command(hide = true)]
     Proxy { role: String },
-    /// Asks an address, as a kubelet does.
+    /// Sends the request of a kubelet's probe.
     #[command(hide = true)]
     Probe { url: String },
 }
@@ -94,40 +94,40 @@ fn main() -> ExitCode {
     })
 }
 
-/// What enters namespaces does so before there is a runtime with threads.
-fn run(command: Do) -> Result<ExitCode, Error> {
-    let done = match command {
-        Do::Init { folder } => init::run(&folder),
-        Do::Enter {
+/// Enters namespaces before a runtime with threads exists, because `setns` applies to one thread.
+fn run(command: Action) -> Result<ExitCode, Error> {
+    let result = match command {
+        Action::Init { folder } => init::run(&folder),
+        Action::Enter {
             pod,
             container,
             command,
         } => enter::enter(&pod, &container, &command),
-        Do::Proxy { role } => proxy(&role),
-        Do::Exec {
+        Action::Proxy { role } => proxy(&role),
+        Action::Exec {
             pod,
             container,
             command,
         } => return command::exec(&pod, container, &command),
-        Do::Logs { pod, container } => command::logs(&pod, container),
-        Do::Up { image } => return wait_for(command::up(&image)),
-        Do::Down => wait_for(command::down()),
-        Do::Status => wait_for(command::status()),
-        Do::Serve { folder, image } => wait_for(command::serve(folder, &image)),
-        Do::Node { folder } => wait_for(node::run(&folder)),
-        Do::Kubelet { folder, kubeconfig } => wait_for(kubelet(&folder, &kubeconfig)),
-        Do::Services { kubeconfig, .. } => {
+        Action::Logs { pod, container } => command::logs(&pod, container),
+        Action::Up { image } => return wait_for(command::up(&image)),
+        Action::Down => wait_for(command::down()),
+        Action::Status => wait_for(command::status()),
+        Action::Serve { folder, image } => wait_for(command::serve(folder, &image)),
+        Action::Node { folder } => wait_for(node::run(&folder)),
+        Action::Kubelet { folder, kubeconfig } => wait_for(kubelet(&folder, &kubeconfig)),
+        Action::Services { kubeconfig, .. } => {
             wait_for(async { services::serve(control_plane::client(&kubeconfig).await?).await })
         }
-        Do::Probe { url } => wait_for(probe(&url)),
+        Action::Probe { url } => wait_for(probe(&url)),
     };
-    done.map(|()| ExitCode::SUCCESS)
+    result.map(|()| ExitCode::SUCCESS)
 }
 
-fn wait_for<T>(what: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+fn wait_for<T>(task: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     tokio::runtime::Runtime::new()
         .map_err(|e| Error::Failed(e.to_string()))?
-        .block_on(what)
+        .block_on(task)
 }
 
 async fn kubelet(folder: &Path, kubeconfig: &Path) -> Result<(), Error> {
@@ -151,7 +151,7 @@ async fn probe(url: &str) -> Result<(), Error> {
             .map(|_| ())
             .map_err(|e| Error::io(Path::new(address), e));
     }
-    // Who asks has a limit of its own, and ends this process.
-    let asked = apps::probe(url, Duration::from_secs(60)).await;
-    asked.map_err(Error::Failed)
+    // The caller has a timeout of its own, and kills this process.
+    let answered = apps::probe(url, Duration::from_secs(60)).await;
+    answered.map_err(Error::Failed)
 }

@@ -1,4 +1,4 @@
-//! The operator under test, as a process of its own.
+//! Runs the operator under test as a process.
 
 use std::{path::Path, process::ExitStatus, time::Duration};
 
@@ -11,26 +11,43 @@ use crate::{
     wait::until,
 };
 
-/// The longest that it may take to answer, or to end.
+/// The longest time in which the operator must become healthy, or end.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The command line and environment of an operator.
+pub struct Launch<'a> {
+    /// The name of the log file.
+    pub name: &'a str,
+    /// The operator's binary.
+    pub program: &'a Path,
+    /// The kubeconfig whose rights it has.
+    pub kubeconfig: &'a Path,
+    /// The URL of the proxy for its plain HTTP requests.
+    pub proxy: &'a str,
+    /// Further arguments.
+    pub args: &'a [&'a str],
+    /// The folder for the log.
+    pub logs: &'a Path,
+}
 
 /// A running operator. Dropping it kills it.
 pub struct Operator {
     process: Process,
-    /// Where its `/metrics` and `/healthz` are.
+    /// The URL of its `/metrics` and `/healthz`.
     pub url: String,
 }
 
 impl Operator {
-    /// Starts the program under a kubeconfig's rights; plain HTTP goes through the proxy.
-    pub async fn start(
-        name: &str,
-        program: &Path,
-        kubeconfig: &Path,
-        proxy: &str,
-        args: &[&str],
-        logs: &Path,
-    ) -> Result<Self, Error> {
+    /// Starts the program, and waits until it is healthy.
+    pub async fn start(launch: Launch<'_>) -> Result<Self, Error> {
+        let Launch {
+            name,
+            program,
+            kubeconfig,
+            proxy,
+            args,
+            logs,
+        } = launch;
         let [port] = free_ports()?;
         let mut all = vec![
             format!("-kubeconfig={}", kubeconfig.display()),
@@ -71,14 +88,14 @@ impl Operator {
         .await
     }
 
-    /// Until it knows all canaries, and leads.
+    /// Waits until the operator knows all canaries, and leads.
     pub async fn ready(&self, within: Duration) -> Result<(), Error> {
         let client = direct()?;
         until(within, "the operator to be ready", async || {
             let answer = client.get(format!("{}/readyz", self.url)).send().await;
-            let said = answer.map_err(|e| e.to_string())?.text().await;
-            let said = said.map_err(|e| e.to_string())?;
-            (said == "leading").then_some(()).ok_or(said)
+            let state = answer.map_err(|e| e.to_string())?.text().await;
+            let state = state.map_err(|e| e.to_string())?;
+            (state == "leading").then_some(()).ok_or(state)
         })
         .await
     }
@@ -96,33 +113,33 @@ impl Operator {
             .map_err(|e| Error::Failed(e.to_string()))
     }
 
-    /// What it takes of the machine.
+    /// The process's memory and processor time.
     pub fn usage(&self) -> Result<Usage, Error> {
         self.process.usage()
     }
 
-    /// SIGSTOP: it does nothing any more, and its connections stay open.
+    /// Sends SIGSTOP: the operator does nothing, and its connections stay open.
     pub fn freeze(&self) -> Result<(), Error> {
         self.process.signal(Signal::SIGSTOP)
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub fn thaw(&self) -> Result<(), Error> {
         self.process.signal(Signal::SIGCONT)
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL and waits for the end.
     pub async fn kill(self) {
         self.process.kill().await;
     }
 
-    /// SIGTERM, and how it ended.
+    /// Sends SIGTERM. Returns the exit status.
     pub async fn terminate(self) -> Result<ExitStatus, Error> {
         self.process.terminate(PATIENCE).await
     }
 }
 
-/// A client that goes to loopback directly, whatever the environment says.
+/// A client that ignores proxies of the environment.
 fn direct() -> Result<reqwest::Client, Error> {
     reqwest::Client::builder()
         .no_proxy()

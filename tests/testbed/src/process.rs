@@ -1,4 +1,4 @@
-//! Processes that never outlive us: not after a panic, not after Ctrl-C, not after a SIGKILL.
+//! Processes that end when this process ends: after a panic, Ctrl-C, and SIGKILL too.
 
 use std::{
     fs::{self, File},
@@ -15,17 +15,17 @@ use tokio::process::{Child, Command};
 
 use crate::Error;
 
-/// Runs a program and watches a pipe that only we hold open: when it ends, for whatever reason, so does the program.
+/// A shell that runs a program and watches a pipe held open by this process. When the pipe closes, the shell kills the program.
 const GUARD: &str = r#"
 exec 3<&0
 "$@" </dev/null 3<&- &
 pid=$!
-# It keeps no pipe open that somebody reads to the end.
+# The watcher must not keep the output pipes open: their readers wait for the end.
 { cat <&3; kill -KILL $pid; } >/dev/null 2>&1 &
 guard=$!
 trap 'kill -TERM $pid 2>/dev/null' TERM
 wait $pid; code=$?
-# A signal interrupts a wait; the program's own end is told by the next.
+# A signal interrupts `wait`; the next `wait` returns the program's own status.
 while [ $code -gt 128 ]; do
     wait $pid; again=$?
     [ $again -eq 127 ] && break
@@ -36,7 +36,8 @@ kill $guard 2>/dev/null
 exit $code
 "#;
 
-/// A program that ends with us. It has no input: as long as it may run, the caller holds its standard input open, which is a pipe.
+/// A command that ends with this process. The program itself has no input. The command's standard input is a pipe, which the caller must
+/// keep open as long as the program may run.
 pub fn guarded(program: &Path) -> std::process::Command {
     let mut command = std::process::Command::new("sh");
     command
@@ -46,27 +47,27 @@ pub fn guarded(program: &Path) -> std::process::Command {
     command
 }
 
-/// Runs a guarded program to its end; what it said.
+/// Runs a guarded command to its end. Returns its output.
 pub async fn output(command: std::process::Command) -> std::io::Result<Output> {
     let mut child = Command::from(command)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    // Waiting closes it, which kills.
+    // `wait_with_output` would close it, which kills the program.
     let stdin = child.stdin.take();
     let output = child.wait_with_output().await;
     drop(stdin);
     output
 }
 
-/// What a program takes.
+/// Resources that a process uses.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
-    /// Its memory now.
+    /// Resident memory now.
     pub resident_bytes: u64,
-    /// The most memory that it had.
+    /// Peak resident memory.
     pub peak_bytes: u64,
-    /// Its time on processors so far.
+    /// Processor time so far.
     pub processor: Duration,
 }
 
@@ -78,7 +79,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program; what it says goes to `LOGS/NAME.log`.
+    /// Starts a program. Its output goes to `LOGS/NAME.log`.
     pub fn start(
         name: &str,
         program: &Path,
@@ -98,7 +99,7 @@ impl Process {
             .envs(env.iter().map(|(key, value)| (key, value)))
             .stdout(out)
             .stderr(err)
-            // Ctrl-C is for us; we end the others in our order.
+            // Ctrl-C must not reach it: this process ends the others in the right order.
             .process_group(0)
             .kill_on_drop(false)
             .spawn()
@@ -110,18 +111,18 @@ impl Process {
         })
     }
 
-    /// The last lines that it said.
-    pub fn last_words(&self) -> String {
-        last_words(&self.log)
+    /// The last lines of the log.
+    pub fn log_tail(&self) -> String {
+        log_tail(&self.log)
     }
 
-    /// Fails if it ended already.
+    /// Fails if the process has exited.
     pub fn must_run(&mut self) -> Result<(), Error> {
         match self.child.try_wait() {
             Ok(Some(status)) => Err(Error::Ended {
                 name: self.name.clone(),
                 status: status.to_string(),
-                log: self.last_words(),
+                log: self.log_tail(),
             }),
             _ => Ok(()),
         }
@@ -133,7 +134,7 @@ impl Process {
         sent.map_err(|e| Error::Failed(format!("{signal} to {}: {e}", self.name)))
     }
 
-    /// The program's own number: it is its guard's first child.
+    /// The program's process id: the program is the first child of its guard.
     fn pid(&self) -> Result<i32, Error> {
         let guard = self.child.id().unwrap_or(0);
         let children = read(&format!("/proc/{guard}/task/{guard}/children"))?;
@@ -146,7 +147,7 @@ impl Process {
         Error::Failed(format!("{} has ended", self.name))
     }
 
-    /// What the program takes, as the kernel counts it.
+    /// The resources that the program uses, from `/proc`.
     pub fn usage(&self) -> Result<Usage, Error> {
         let ended = || self.has_ended();
         let pid = self.pid()?;
@@ -156,7 +157,7 @@ impl Process {
             let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
             kib.map(|kib| kib * 1024).ok_or_else(ended)
         };
-        // The times are behind the name, which may have blanks: in hundredths of a second.
+        // The fields with the times follow the name, which may contain blanks. They are in hundredths of a second.
         let stat = read(&format!("/proc/{pid}/stat"))?;
         let fields = stat.rsplit(')').next().unwrap_or_default();
         let hundredths = fields.split_whitespace().skip(11).take(2);
@@ -170,14 +171,14 @@ impl Process {
         })
     }
 
-    /// SIGKILL, and gone.
+    /// Kills the process and waits for its end.
     pub async fn kill(mut self) {
         drop(self.child.stdin.take());
-        // It was ours to wait for, and there is nothing more to do if it cannot be.
+        // Nothing more can be done if waiting fails.
         let _ = self.child.wait().await;
     }
 
-    /// SIGTERM, and how it ended; SIGKILL if it does not within the time.
+    /// Sends SIGTERM and returns the exit status. If the process does not end in time, kills it and returns an error.
     pub async fn terminate(mut self, within: Duration) -> Result<ExitStatus, Error> {
         if let Some(pid) = self.child.id() {
             let sent = Command::new("kill")
@@ -187,7 +188,7 @@ impl Process {
             sent.map_err(|e| Error::io(Path::new("kill"), e))?;
         }
         let ended = tokio::time::timeout(within, async {
-            // Waiting closes stdin, which kills: keep it.
+            // Waiting closes stdin, which kills the program: keep it open.
             let stdin = self.child.stdin.take();
             let status = self.child.wait().await;
             drop(stdin);
@@ -199,7 +200,7 @@ impl Process {
             Ok(Err(error)) => Err(Error::io(Path::new(&self.name), error)),
             Err(_) => Err(Error::Timeout {
                 what: format!("{} to end after SIGTERM", self.name),
-                last: self.last_words(),
+                last: self.log_tail(),
             }),
         }
     }
@@ -209,8 +210,8 @@ fn read(path: &str) -> Result<String, Error> {
     fs::read_to_string(path).map_err(|e| Error::io(Path::new(path), e))
 }
 
-/// The last lines of a log, indented; none if there is none.
-pub fn last_words(log: &Path) -> String {
+/// The last lines of a log, indented. Empty if there is no log.
+pub fn log_tail(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
     let last = lines.iter().skip(lines.len().saturating_sub(12));
@@ -222,7 +223,7 @@ mod tests {
     use super::*;
     use crate::{folder::Folder, wait::until};
 
-    /// A process that says its own id and then goes on for ever.
+    /// A process that prints its id and then runs for ever.
     fn endless(logs: &Path) -> Process {
         let script = ["-c".to_owned(), "echo $$; exec sleep 1000".to_owned()];
         Process::start("endless", Path::new("/bin/sh"), &script, &[], logs).unwrap()
@@ -231,7 +232,7 @@ mod tests {
     async fn id(logs: &Path) -> PathBuf {
         until(
             Duration::from_secs(10),
-            "the process to say its id",
+            "the process to print its id",
             async || {
                 let text =
                     fs::read_to_string(logs.join("endless.log")).map_err(|e| e.to_string())?;
@@ -244,24 +245,20 @@ mod tests {
     }
 
     async fn gone(process: &Path) {
-        until(
-            Duration::from_secs(10),
-            "the process to be gone",
-            async || {
-                if process.exists() {
-                    Err(format!("{} is there", process.display()))
-                } else {
-                    Ok(())
-                }
-            },
-        )
+        until(Duration::from_secs(10), "the process to end", async || {
+            if process.exists() {
+                Err(format!("{} exists", process.display()))
+            } else {
+                Ok(())
+            }
+        })
         .await
         .unwrap();
     }
 
-    /// What happens to the pipe when we die, in whatever way, is what happens when it is dropped.
+    /// Dropping the pipe stands for the end of this process: the kernel closes the pipe then.
     #[tokio::test]
-    async fn no_process_outlives_who_started_it() {
+    async fn a_process_does_not_outlive_its_parent() {
         let folder = Folder::new().unwrap();
         let logs = folder.path();
         let process = endless(logs);
@@ -272,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_guarded_program_says_is_read_to_its_end() {
+    async fn the_output_of_a_guarded_program_is_read_to_its_end() {
         let mut command = guarded(Path::new("sh"));
         command.args(["-c", "echo out; echo err >&2; exit 3"]);
         let ended = tokio::time::timeout(Duration::from_secs(10), output(command));
@@ -285,7 +282,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_can_be_asked_to_end() {
+    async fn sigterm_ends_a_process() {
         let folder = Folder::new().unwrap();
         let logs = folder.path();
         let process = endless(logs);

@@ -1,4 +1,4 @@
-//! Waiting on conditions: the only place that polls.
+//! Waits for conditions. All polling of the testbed is here.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::Error;
 
 const EVERY: Duration = Duration::from_millis(50);
 
-/// Until the condition holds: it returns what was waited for, or else what it saw last.
+/// Polls a condition until it returns `Ok`. On a timeout the error has the last `Err`.
 pub async fn until<T>(
     within: Duration,
     what: &str,

@@ -1,4 +1,4 @@
-//! Runs the sample application as a process, the way the test bed does.
+//! Runs the sample application as a process, as a cell does.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::unwrap_used,
@@ -22,10 +22,10 @@ use tokio::{
 const PODINFO: &str = env!("CARGO_BIN_EXE_podinfo");
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A program that serves.
+/// A running application.
 struct App {
     child: Child,
-    /// The ports its first line names.
+    /// The ports in the first line of its output.
     ports: Vec<u16>,
     client: Client,
 }
@@ -41,7 +41,7 @@ impl App {
             .unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
         let first = stdout.next_line().await.unwrap().unwrap();
-        // Read it all, or the program waits with what it says.
+        // Read all output, or the program blocks when the pipe is full.
         tokio::spawn(async move { while let Ok(Some(_)) = stdout.next_line().await {} });
         let ports = first
             .split("port ")
@@ -57,7 +57,7 @@ impl App {
     }
 
     async fn podinfo(args: &[&str]) -> Self {
-        // As in podinfo's manifests, but for the ports.
+        // The flags of podinfo's manifests, with other ports.
         let usual = [
             "--port=0",
             "--port-metrics=0",
@@ -90,7 +90,7 @@ impl App {
     }
 }
 
-/// Waits until this yields something.
+/// Polls until this returns `Some`.
 async fn eventually<T>(what: impl AsyncFn() -> Option<T>) -> T {
     let poll = async {
         loop {
@@ -166,7 +166,7 @@ async fn podinfo_fails_the_given_share_of_traffic() {
 }
 
 #[tokio::test]
-async fn podinfo_crashes_amid_traffic() {
+async fn podinfo_crashes_after_the_given_number_of_requests() {
     let mut app = App::podinfo(&["--crash-after=2", "--delay=50ms"]).await;
     for _ in 0..2 {
         let started = std::time::Instant::now();
@@ -179,9 +179,9 @@ async fn podinfo_crashes_amid_traffic() {
 }
 
 #[tokio::test]
-async fn podinfo_finishes_what_it_began() {
+async fn podinfo_finishes_requests_in_flight_after_sigterm() {
     let mut app = App::podinfo(&[]).await;
-    // Longer than it serves on after SIGTERM.
+    // Takes longer than the application goes on serving after SIGTERM.
     let slow = tokio::spawn(app.client.get(app.url("/delay/4")).send());
     assert_eq!(app.get("/readyz").await.status(), 200);
     app.terminate().await;
@@ -196,7 +196,7 @@ async fn podinfo_finishes_what_it_began() {
 }
 
 #[tokio::test]
-async fn probes() {
+async fn podcli_exits_with_an_error_unless_the_answer_is_a_2xx_in_time() {
     let app = App::podinfo(&["--never-ready"]).await;
     let address = format!("127.0.0.1:{}", app.ports[0]);
     for (path, code) in [("/healthz", 0), ("/readyz", 1), ("/delay/2", 1)] {

@@ -1,6 +1,6 @@
-//! A sample application with the paths, metrics and manners of stefanprodan/podinfo, to be released by the operator in the test bed.
+//! A sample application with the paths, metrics and shutdown behaviour of stefanprodan/podinfo. Tests release it.
 //!
-//! Flags make it faulty. Called by the name `podcli` it is podinfo's probe client: `podcli check http ADDRESS`.
+//! Flags make it faulty. Started as `podcli` it is podinfo's probe client: `podcli check http ADDRESS`.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -35,20 +35,20 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// How long a probe waits.
+/// The timeout of a probe.
 const PROBE: Duration = Duration::from_secs(1);
-/// After SIGTERM: how long endpoints and proxies have to forget this application, which serves on meanwhile.
-const FORGET: Duration = Duration::from_secs(3);
-/// After that: how long requests in flight have to finish.
+/// How long the application goes on serving after SIGTERM, so that endpoints and proxies can drop it first.
+const DRAIN: Duration = Duration::from_secs(3);
+/// How long requests in flight may take after that.
 const FINISH: Duration = Duration::from_secs(5);
 
 /// A sample application.
 #[derive(Parser)]
 struct Flags {
-    /// Where it serves; 0 takes a free port.
+    /// The port for requests; 0 takes a free port.
     #[arg(long, default_value_t = 9898)]
     port: u16,
-    /// Where it serves metrics only; 0 takes a free port.
+    /// The port for metrics only; 0 takes a free port.
     #[arg(long, default_value_t = 9797)]
     port_metrics: u16,
     #[command(flatten)]
@@ -57,19 +57,19 @@ struct Flags {
     _ignored: Ignored,
 }
 
-/// What goes wrong, with all but probes, metrics, `/version` and `/token`.
+/// Faults, which affect all requests but those for probes, metrics, `/version` and `/token`.
 #[derive(Args)]
 struct Faults {
     /// The share of requests that are answered with 500, evenly spread.
     #[arg(long, default_value = "0", value_parser = share)]
     error_rate: f64,
-    /// Every request waits so long (`800ms`, `2s`).
+    /// The delay of every request (`800ms`, `2s`).
     #[arg(long, default_value = "0s", value_parser = duration)]
     delay: Duration,
     /// The application never becomes ready.
     #[arg(long)]
     never_ready: bool,
-    /// The process exits with 1 at the request that follows so many.
+    /// The process exits with 1 at the request after this many.
     #[arg(long)]
     crash_after: Option<u32>,
 }
@@ -89,9 +89,9 @@ struct App {
     version: HeaderValue,
     hostname: String,
     faults: Faults,
-    /// Requests so far that faults are for.
+    /// The number of requests so far that faults may affect.
     taken: AtomicU32,
-    /// SIGTERM has come.
+    /// Whether SIGTERM was received.
     closing: AtomicBool,
     registry: Registry,
     requests: IntCounterVec,
@@ -100,12 +100,12 @@ struct App {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let done = if called_as("podcli") {
+    let result = if called_as("podcli") {
         check().await
     } else {
         serve(Flags::parse()).await
     };
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("{e}");
@@ -137,7 +137,7 @@ async fn serve(flags: Flags) -> Result<(), Box<dyn Error>> {
     ));
 
     let (close, closed) = oneshot::channel::<()>();
-    // Ends with the process.
+    // This server ends with the process.
     tokio::spawn(axum::serve(scraped, metrics_only(app.clone())).into_future());
     let server = axum::serve(traffic, router(app.clone()))
         .with_graceful_shutdown(async { drop(closed.await) });
@@ -146,7 +146,7 @@ async fn serve(flags: Flags) -> Result<(), Box<dyn Error>> {
     terminated.recv().await;
     log("Shutting down");
     app.closing.store(true, Relaxed);
-    sleep(FORGET).await;
+    sleep(DRAIN).await;
     drop(close);
     match timeout(FINISH, server).await {
         Ok(ended) => Ok(ended??),
@@ -165,19 +165,19 @@ fn router(app: Arc<App>) -> Router {
         .route("/", get(info))
         .route("/status/{code}", get(status))
         .route("/delay/{seconds}", get(delay))
-        // Only for the routes above.
+        // Faults affect only the routes above.
         .route_layer(middleware::from_fn_with_state(app.clone(), fail))
         .route("/version", get(version))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/token", post(token))
         .route("/metrics", get(metrics))
-        // For every answer, also when there is no such path.
+        // Covers every response, also for unknown paths.
         .layer(middleware::from_fn_with_state(app.clone(), observe))
         .with_state(app)
 }
 
-/// Counts and times a request, and tells who answered.
+/// Counts and times a request, and adds the version to the response.
 async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = request.method().to_string();
@@ -197,10 +197,10 @@ async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     response
 }
 
-/// Lets a request crash, wait or fail.
+/// Applies the faults: exits, waits or fails.
 async fn fail(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let before = app.taken.fetch_add(1, Relaxed);
-    if app.faults.crash_after.is_some_and(|most| before >= most) {
+    if app.faults.crash_after.is_some_and(|limit| before >= limit) {
         process::exit(1);
     }
     sleep(app.faults.delay).await;
@@ -210,7 +210,7 @@ async fn fail(State(app): State<Arc<App>>, request: Request, next: Next) -> Resp
     next.run(request).await
 }
 
-/// Whether the request after so many is one of the failing share.
+/// Whether the request after `before` others is one of the failing share.
 fn errs(before: u32, rate: f64) -> bool {
     let failed = |requests: f64| (requests * rate).round();
     failed(f64::from(before) + 1.0) > failed(f64::from(before))
@@ -304,7 +304,7 @@ impl App {
     }
 }
 
-/// What podinfo's metrics call a path.
+/// The label for a path in podinfo's metrics.
 fn label(path: &str) -> &'static str {
     match path.split('/').nth(1) {
         Some("") => "root",
@@ -332,7 +332,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_are_the_share_and_evenly_spread() {
+    fn errors_have_the_given_share_and_are_evenly_spread() {
         for (rate, per_hundred) in [
             (0.0, 0),
             (0.01, 1),
@@ -344,7 +344,7 @@ mod tests {
             for start in [0, 100, 4_000_000_000] {
                 let failing: Vec<u32> = (start..start + 100).filter(|n| errs(*n, rate)).collect();
                 assert_eq!(failing.len(), per_hundred, "{rate} from {start}");
-                // 1/rate apart, rounded up or down.
+                // The distance between errors is 1/rate, rounded up or down.
                 for pair in failing.windows(2) {
                     let apart = f64::from(pair[1] - pair[0]);
                     assert!((apart - 1.0 / rate).abs() < 1.0, "{rate}: {pair:?}");

@@ -1,4 +1,4 @@
-//! One container: a process that is started again when it ends, and the probes that say how it is.
+//! Runs one container: a process that is restarted when it ends, and its probes.
 
 use std::{
     collections::BTreeMap,
@@ -26,20 +26,20 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{enter::Place, images, kubelet::Kubelet, network, pod::Sandbox};
+use super::{enter::Launch, images, kubelet::Kubelet, network, pod::Sandbox};
 use crate::Error;
 
-/// The longest pause before a container that ended is started again. A real kubelet waits up to five minutes.
-const PAUSE: Duration = Duration::from_secs(10);
-/// A container that ran so long starts again with the shortest pause.
+/// The longest pause before a restart. A real kubelet waits up to five minutes.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// A container that has run for this long is restarted without a pause.
 const STEADY: Duration = Duration::from_secs(60);
 
-/// How a container is.
+/// The state of a container.
 #[derive(Clone, Debug)]
 pub struct State {
     name: String,
     image: String,
-    /// Whether it may be called.
+    /// Whether it is ready for requests.
     pub ready: bool,
     restarts: u32,
     now: Value,
@@ -47,7 +47,7 @@ pub struct State {
 }
 
 impl State {
-    /// Of a container that is about to start.
+    /// The state of a container that is about to start.
     pub fn new(container: &Container) -> Self {
         Self {
             name: container.name.clone(),
@@ -59,7 +59,7 @@ impl State {
         }
     }
 
-    /// As it stands in a pod's status.
+    /// The container's part of the pod's status.
     pub fn status(&self) -> Value {
         json!({"name": self.name, "image": self.image, "imageID": self.image, "containerID": format!("testbed://{}", self.name),
             "ready": self.ready, "started": self.now.get("running").is_some(), "restartCount": self.restarts,
@@ -67,31 +67,22 @@ impl State {
     }
 }
 
-/// What a container's process is started with.
-struct Process {
-    kubelet: Arc<Kubelet>,
-    sandbox: Arc<Sandbox>,
-    pod: Pod,
-    spec: Container,
-    state: watch::Sender<State>,
+/// A container to run.
+pub struct Task {
+    /// The node's kubelet.
+    pub kubelet: Arc<Kubelet>,
+    /// The pod's folder and network.
+    pub sandbox: Arc<Sandbox>,
+    /// The pod.
+    pub pod: Pod,
+    /// The container's spec.
+    pub spec: Container,
+    /// Receives the container's state.
+    pub state: watch::Sender<State>,
 }
 
-/// Runs a container until it is told to stop and has ended.
-pub async fn run(
-    kubelet: Arc<Kubelet>,
-    sandbox: Arc<Sandbox>,
-    pod: Pod,
-    spec: Container,
-    state: watch::Sender<State>,
-    mut stop: watch::Receiver<bool>,
-) {
-    let this = Process {
-        kubelet,
-        sandbox,
-        pod,
-        spec,
-        state,
-    };
+/// Runs a container until `stop` is true and its process has ended.
+pub async fn run(this: Task, mut stop: watch::Receiver<bool>) {
     let mut pause = Duration::ZERO;
     while !*stop.borrow() {
         let began = Instant::now();
@@ -111,19 +102,19 @@ pub async fn run(
             () = stopped(&mut stop) => {}
             () = sleep(pause) => {}
         }
-        pause = (pause * 2).clamp(Duration::from_secs(1), PAUSE);
+        pause = (pause * 2).clamp(Duration::from_secs(1), LONGEST_PAUSE);
     }
 }
 
-impl Process {
+impl Task {
     fn start(&self) -> Result<Child, Error> {
         let (folder, command) = self.command()?;
-        let place = Place {
+        let launch = Launch {
             env: self.env(&folder)?,
             folder,
         };
         let file = self.sandbox.folder.join(format!("{}.json", self.spec.name));
-        let text = serde_json::to_vec(&place).map_err(|e| Error::Failed(e.to_string()))?;
+        let text = serde_json::to_vec(&launch).map_err(|e| Error::Failed(e.to_string()))?;
         fs::write(&file, text).map_err(|e| Error::io(&file, e))?;
         let log = self.sandbox.folder.join(format!("{}.log", self.spec.name));
         let out = File::options()
@@ -136,7 +127,7 @@ impl Process {
             .enter(&command)
             .stdout(out)
             .stderr(err)
-            // What it starts ends with it.
+            // `killpg` then ends its children too.
             .process_group(0)
             .spawn()
             .map_err(|e| Error::io(&self.kubelet.own, e))?;
@@ -145,14 +136,14 @@ impl Process {
         Ok(child)
     }
 
-    /// The image's folder, and what to run in it.
+    /// The image's folder, and the command to run in it.
     fn command(&self) -> Result<(PathBuf, Vec<String>), Error> {
         let image = self.spec.image.as_deref().unwrap_or_default();
         let images = self.kubelet.folder.join("images");
         let folder = images::folder(&images, image).ok_or_else(|| {
             let (name, _) = images::split(image);
             Error::Failed(format!(
-                "no program stands for image {image}: make the folder {}",
+                "there is no program for image {image}: create the folder {}",
                 images.join(name).display()
             ))
         })?;
@@ -186,7 +177,7 @@ impl Process {
                 "TMPDIR",
                 self.sandbox.folder.join("tmp").display().to_string(),
             ),
-            // A program that stands for many tags can tell which.
+            // A program that is used for several tags reads its tag here.
             ("IMAGE_TAG", tag.to_owned()),
             ("KUBERNETES_SERVICE_HOST", network::KUBERNETES_IP.to_owned()),
             ("KUBERNETES_SERVICE_PORT", "443".to_owned()),
@@ -216,14 +207,14 @@ impl Process {
             Some("status.hostIP") => network::NODE_IP.to_owned(),
             _ => {
                 return Err(Error::Failed(format!(
-                    "env {}: this source is not known here",
+                    "env {}: a cell does not support this source",
                     var.name
                 )));
             }
         })
     }
 
-    /// A program in the container's place.
+    /// A command in the container's namespaces, working directory and environment.
     fn enter(&self, command: &[String]) -> Command {
         let mut enter = Command::new(&self.kubelet.own);
         enter
@@ -236,7 +227,7 @@ impl Process {
         enter
     }
 
-    /// Until the process has ended: by itself, because it does not live, or because it is told to.
+    /// Waits until the process has ended: by itself, because its liveness probe failed, or because of `stop`.
     async fn supervise(&self, mut child: Child, stop: &mut watch::Receiver<bool>) {
         let Some(id) = child.id().and_then(|id| i32::try_from(id).ok()) else {
             return;
@@ -248,13 +239,13 @@ impl Process {
         let status = tokio::select! {
             status = child.wait() => status,
             () = self.live() => {
-                // An error: it has ended.
+                // On an error the process has ended already.
                 let _ = killpg(group, Signal::SIGKILL);
                 child.wait().await
             }
             () = stopped(stop) => self.end(&mut child, group).await,
         };
-        // What it started and left behind.
+        // End the children that the process left behind.
         let _ = killpg(group, Signal::SIGKILL);
         let code = status.ok().and_then(|status| status.code()).unwrap_or(137);
         let ended = json!({"terminated": {"exitCode": code, "reason": if code == 0 { "Completed" } else { "Error" },
@@ -299,7 +290,7 @@ impl Process {
         child.wait().await
     }
 
-    /// Until it does not live. Meanwhile says whether it is ready.
+    /// Runs the probes until the liveness probe fails.
     async fn live(&self) {
         if let Some(probe) = &self.spec.startup_probe {
             while !self.probe(probe).await {
@@ -331,7 +322,7 @@ impl Process {
             } else if failures >= probe.failure_threshold.unwrap_or(3) && ready {
                 self.state.send_modify(|state| state.ready = false);
             }
-            // Impatient until it is ready, so that tests are fast.
+            // Probe often until the container is ready, so that tests are fast.
             let ready = self.state.borrow().ready;
             sleep(if ready {
                 seconds(probe.period_seconds, 10)
@@ -358,7 +349,7 @@ impl Process {
         }
     }
 
-    /// Asks from inside the pod: what comes from outside passes the proxy, and counts as traffic.
+    /// Runs a probe from inside the pod: a request from outside would pass the proxy and count as traffic.
     async fn probe(&self, probe: &Probe) -> bool {
         let ip = self.sandbox.ip;
         let own = self.kubelet.own.display().to_string();
@@ -395,9 +386,9 @@ impl Process {
     }
 }
 
-/// Until it is told to stop.
+/// Waits until `stop` is true.
 pub async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // Nobody who could tell is left: that is to stop, too.
+    // A dropped sender means stop, too.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
@@ -409,7 +400,7 @@ fn seconds(value: Option<i32>, default: u64) -> Duration {
     )
 }
 
-/// `$(NAME)` stands for what NAME has in the environment.
+/// Replaces `$(NAME)` by the value of NAME in the environment.
 fn expand(text: &str, env: &BTreeMap<String, String>) -> String {
     env.iter().fold(text.to_owned(), |text, (name, value)| {
         text.replace(&format!("$({name})"), value)

@@ -1,8 +1,8 @@
-//! Contour beside Istio, for whoever wants it: its own control plane, and an Envoy that follows it.
+//! Adds Contour to a cell: its control plane, and an Envoy that it configures.
 
 use std::fs;
 
-use super::{Cell, door::Door, images::Image};
+use super::{Cell, forward::PortForward, images::Image};
 use crate::{Error, binaries};
 
 const MANIFEST: &str = include_str!("manifests/contour.yaml");
@@ -10,8 +10,8 @@ const MANIFEST: &str = include_str!("manifests/contour.yaml");
 const ENVOY: &str = "10.96.0.81:80";
 
 impl Cell {
-    /// Installs Contour; the way in to its Envoy. It is built, once, if it is missing.
-    pub async fn contour(&self) -> Result<Door, Error> {
+    /// Installs Contour, and builds it once if it is missing. Returns a forwarded port to its Envoy.
+    pub async fn contour(&self) -> Result<PortForward, Error> {
         let find = || binaries::find_or_build(&[binaries::CONTOUR_PROGRAM, binaries::CRDS]);
         let binaries = tokio::task::spawn_blocking(find)
             .await
@@ -23,6 +23,6 @@ impl Cell {
         self.kubectl().apply(&crds).await?;
         self.kubectl().apply(MANIFEST).await?;
         self.available("projectcontour", "contour").await?;
-        Door::open(self.folder(), ENVOY).await
+        PortForward::open(self.folder(), ENVOY).await
     }
 }

@@ -1,7 +1,7 @@
-//! Becomes a container's process: enters its pod's namespaces and runs a program there.
+//! Enters a pod's namespaces and executes a container's program there.
 //!
-//! A pod's folder says all: `hostname`, `hosts`, `resolv.conf`, `netns` (none: the node's network), `serviceaccount/`, and for each
-//! container `NAME.json`, a [`Place`].
+//! The pod's folder has all it needs: `hostname`, `hosts`, `resolv.conf`, `netns` (absent for a pod in the node's network),
+//! `serviceaccount/`, and for each container `NAME.json`, a [`Launch`].
 
 use std::{
     collections::BTreeMap,
@@ -20,33 +20,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// Where pods find who they are.
+/// The path at which pods find their token.
 const ACCOUNT: &str = "/run/secrets/kubernetes.io/serviceaccount";
 
-/// Where and with what a container's programs run.
+/// The working directory and environment of a container's programs.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Place {
+pub struct Launch {
     /// The working directory.
     pub folder: PathBuf,
-    /// The environment, whole.
+    /// The complete environment.
     pub env: BTreeMap<String, String>,
 }
 
-/// Never returns unless it fails. Namespaces of mounts are per thread: nothing else may run in this process.
+/// Replaces this process with the command; returns only on failure. This process must have one thread, because `setns` and `unshare` apply
+/// to the calling thread.
 pub fn enter(pod: &Path, container: &str, command: &[String]) -> Result<(), Error> {
     let file = pod.join(format!("{container}.json"));
     let text = fs::read(&file).map_err(|e| Error::io(&file, e))?;
-    let place: Place = serde_json::from_slice(&text).map_err(|e| Error::Failed(e.to_string()))?;
+    let launch: Launch = serde_json::from_slice(&text).map_err(|e| Error::Failed(e.to_string()))?;
     let nix = |e: nix::Error| Error::io(pod, e.into());
     if let Ok(name) = fs::read_to_string(pod.join("netns")) {
         let netns = Path::new("/run/netns").join(name);
-        let netns = File::open(&netns).map_err(|_| Error::Failed("this pod is gone".to_owned()))?;
+        let netns =
+            File::open(&netns).map_err(|_| Error::Failed("this pod is deleted".to_owned()))?;
         setns(netns, CloneFlags::CLONE_NEWNET).map_err(nix)?;
     }
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS).map_err(nix)?;
     let hostname = fs::read_to_string(pod.join("hostname")).map_err(|e| Error::io(pod, e))?;
     sethostname(hostname).map_err(nix)?;
-    // Nothing that is mounted here shows elsewhere.
+    // Mounts of this namespace must not propagate to others.
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).map_err(nix)?;
     for (from, to) in [
@@ -59,13 +61,13 @@ pub fn enter(pod: &Path, container: &str, command: &[String]) -> Result<(), Erro
     let [program, args @ ..] = command else {
         return Err(Error::Failed("no command to run".to_owned()));
     };
-    std::env::set_current_dir(&place.folder).map_err(|e| Error::io(&place.folder, e))?;
-    let path = place
+    std::env::set_current_dir(&launch.folder).map_err(|e| Error::io(&launch.folder, e))?;
+    let path = launch
         .env
         .get("PATH")
         .map(String::as_str)
         .unwrap_or_default();
-    // By its own PATH, not by ours.
+    // The program is looked up in the container's PATH, not in this process's.
     let found = std::env::split_paths(path)
         .map(|folder| folder.join(program))
         .find(|file| !program.contains('/') && file.is_file());
@@ -73,14 +75,14 @@ pub fn enter(pod: &Path, container: &str, command: &[String]) -> Result<(), Erro
         .arg0(program)
         .args(args)
         .env_clear()
-        .envs(&place.env)
+        .envs(&launch.env)
         .exec();
     Err(Error::io(Path::new(program), error))
 }
 
-/// Makes the places that [`enter`] mounts on, once for all pods, in a mount namespace of ours.
+/// Creates the files that [`enter`] mounts on, once for all pods, in the cell's mount namespace.
 pub fn prepare() -> Result<(), Error> {
-    // Files of /etc may be links into /run, which is ours from here on.
+    // Files of /etc may be links into /run, on which an empty file system is mounted below.
     let links = ["/etc/resolv.conf", "/etc/hosts"].map(fs::canonicalize);
     let none: Option<&str> = None;
     let nix = |e: nix::Error| Error::io(Path::new("/run"), e.into());

@@ -1,6 +1,6 @@
-//! An Envoy under istiod: as gateway, or beside a pod's containers. What `pilot-agent proxy` is in Istio's own image.
+//! Executes an Envoy that istiod configures, as a gateway or as a sidecar: the counterpart of `pilot-agent proxy` in Istio's image.
 //!
-//! It is a plain Envoy, without Istio's own filters: metrics come from its counters, with the labels that Istio's would have.
+//! It is a plain Envoy without Istio's filters. Its own counters serve as metrics, with the labels of Istio's metrics.
 
 use std::{
     fs,
@@ -15,28 +15,28 @@ use serde_json::{Value, json};
 use super::network;
 use crate::Error;
 
-/// Where istiod gives out configuration.
+/// The port of istiod's xDS server.
 const ISTIOD_PORT: u16 = 15010;
 const ADMIN_PORT: u16 = 15000;
-/// Where Prometheus asks.
+/// The port that Prometheus scrapes.
 const STATS_PORT: u16 = 15090;
-/// Where readiness is told: `/healthz/ready`.
+/// The port of the readiness probe, `/healthz/ready`.
 pub const READY_PORT: u16 = 15021;
 
-/// Becomes Envoy, in the role `router` or `sidecar`; who it is stands in the environment, as for Istio's own.
+/// Executes Envoy in the role `router` or `sidecar`. Its identity comes from the environment variables that Istio's image uses.
 pub fn proxy(role: &str) -> Result<(), Error> {
     let env =
         |name: &str| std::env::var(name).map_err(|_| Error::Failed(format!("{name} must be set")));
     let labels = serde_json::from_str(&env("ISTIO_METAJSON_LABELS")?)
         .map_err(|e| Error::Failed(format!("ISTIO_METAJSON_LABELS: {e}")))?;
-    let text = bootstrap(
+    let text = bootstrap(&Identity {
         role,
-        &env("INSTANCE_IP")?,
-        &env("POD_NAME")?,
-        &env("POD_NAMESPACE")?,
-        &env("ISTIO_META_WORKLOAD_NAME")?,
+        ip: &env("INSTANCE_IP")?,
+        pod: &env("POD_NAME")?,
+        namespace: &env("POD_NAMESPACE")?,
+        workload: &env("ISTIO_META_WORKLOAD_NAME")?,
         labels,
-    );
+    });
     let file = PathBuf::from(env("TMPDIR")?).join("envoy.json");
     fs::write(&file, text.to_string()).map_err(|e| Error::io(&file, e))?;
     // Without --disable-hot-restart several Envoys of one user disturb each other.
@@ -49,14 +49,25 @@ pub fn proxy(role: &str) -> Result<(), Error> {
     Err(Error::io(Path::new("envoy"), error))
 }
 
-fn bootstrap(
-    role: &str,
-    ip: &str,
-    pod: &str,
-    namespace: &str,
-    workload: &str,
+/// The identity of a proxy, as istiod sees it.
+struct Identity<'a> {
+    role: &'a str,
+    ip: &'a str,
+    pod: &'a str,
+    namespace: &'a str,
+    workload: &'a str,
     labels: Value,
-) -> Value {
+}
+
+fn bootstrap(identity: &Identity) -> Value {
+    let Identity {
+        role,
+        ip,
+        pod,
+        namespace,
+        workload,
+        labels,
+    } = identity;
     json!({
         "node": {
             "id": format!("{role}~{ip}~{pod}.{namespace}~{namespace}.svc.cluster.local"),
@@ -90,13 +101,13 @@ fn bootstrap(
         "layered_runtime": {"layers": [
             {"name": "static", "static_layer": {"re2.max_program_size.error_level": 32768}},
             {"name": "admin", "admin_layer": {}}]},
-        // Counters are live, histograms show at the flush only.
+        // Histograms change only at a flush; counters change at once.
         "stats_flush_interval": "1s",
         "stats_config": {"use_all_default_tags": false, "stats_tags": tags(role, workload, namespace)},
     })
 }
 
-/// The parts of a counter's name that are labels; and, where requests arrive, the labels that Istio would add.
+/// Turns parts of a counter's name into labels. For a sidecar, adds the labels of Istio's metrics.
 fn tags(role: &str, workload: &str, namespace: &str) -> Vec<Value> {
     let mut tags = vec![
         json!({"tag_name": "cluster_name", "regex": r"^cluster(\.(.+);)"}),

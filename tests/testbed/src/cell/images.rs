@@ -1,7 +1,7 @@
-//! Images are folders with programs.
+//! Images of a cell: folders with programs.
 //!
-//! `IMAGES/NAME@TAG` stands for an image if it is there, or else `IMAGES/NAME`, where NAME is the last part of the image's name. The
-//! folder is the container's working directory and the head of its `PATH`; a container without a `command` runs `entrypoint` there.
+//! An image's folder is `IMAGES/NAME@TAG` if it exists, or else `IMAGES/NAME`, where NAME is the last part of the image's name. The folder
+//! is the container's working directory and the head of its `PATH`. A container without a `command` runs `entrypoint` there.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use std::{
 
 use crate::Error;
 
-/// A program that stands for an image, or for one tag of it.
+/// The programs and files of an image, or of one tag of it.
 #[derive(Clone, Debug)]
 pub struct Image {
     name: String,
@@ -37,7 +37,7 @@ impl Image {
         image.with("entrypoint", entrypoint)
     }
 
-    /// The same with a program that is called by name.
+    /// Adds a program under this name.
     #[must_use]
     pub fn with(mut self, name: &str, program: &Path) -> Self {
         self.programs.push(Program {
@@ -48,14 +48,14 @@ impl Image {
         self
     }
 
-    /// The same with a text file.
+    /// Adds a text file.
     #[must_use]
     pub fn file(mut self, name: &str, text: &str) -> Self {
         self.files.push((name.to_owned(), text.to_owned()));
         self
     }
 
-    /// The same with flags that follow those of the manifest, for each program that it has so far.
+    /// Appends flags to those of the manifest, for each program added so far.
     #[must_use]
     pub fn flags(mut self, flags: &[&str]) -> Self {
         for program in &mut self.programs {
@@ -66,9 +66,9 @@ impl Image {
         self
     }
 
-    /// Makes its folder; containers that start from now on run what is in there.
+    /// Writes the image's folder. Containers that start from now on use it.
     pub fn install(&self, images: &Path) -> Result<(), Error> {
-        // A folder in a `PATH` has no colon.
+        // The folder is an entry of `PATH`, which must not contain a colon.
         let folder = images.join(self.name.replace(':', "@"));
         let io = |e| Error::io(&folder, e);
         fs::create_dir_all(&folder).map_err(io)?;
@@ -77,14 +77,14 @@ impl Image {
         }
         for Program { name, path, flags } in &self.programs {
             let file = folder.join(name);
-            // One that was there makes room.
+            // Replace an earlier file.
             let _ = fs::remove_file(&file);
             if flags.is_empty() {
                 symlink(path, file).map_err(io)?;
                 continue;
             }
             let flags: Vec<_> = flags.iter().map(|flag| format!("'{flag}'")).collect();
-            // By the name it was called with: a program may be many.
+            // The program keeps its name: one binary may act differently by name.
             let script = format!(
                 "#!/usr/bin/env bash\nexec -a {name} '{}' \"$@\" {}\n",
                 path.display(),
@@ -97,7 +97,7 @@ impl Image {
     }
 }
 
-/// The folder that stands for an image.
+/// The folder of an image. `None` if there is none.
 pub fn folder(images: &Path, image: &str) -> Option<PathBuf> {
     let (name, tag) = split(image);
     [format!("{name}@{tag}"), name.to_owned()]
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_has_its_own_folder_or_the_images() {
+    fn a_tag_without_a_folder_uses_the_folder_of_its_image() {
         let images = crate::folder::Folder::new().unwrap();
         let images = images.path();
         for name in ["podinfo", "podinfo:3.1.2"] {

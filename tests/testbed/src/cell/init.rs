@@ -1,4 +1,4 @@
-//! The first process of a cell's PID namespace. When it ends, all in the cell ends.
+//! The first process of a cell's PID namespace. When it ends, the kernel ends all processes of the cell.
 
 use std::{
     io::{Read, stdin},
@@ -14,11 +14,11 @@ use nix::{
 use super::{enter, network};
 use crate::Error;
 
-/// Makes the cell's network and mounts, runs the node, and waits for orphans until the node ends or nobody holds our standard input.
+/// Sets up the cell's network and mounts, and runs the node. Reaps orphans until the node ends or the standard input is closed.
 pub fn run(folder: &Path) -> Result<(), Error> {
     enter::prepare()?;
     network::set_up()?;
-    // Who started us holds the other end, and says nothing: it ends when they do, whatever they die of.
+    // The process that started the cell holds the other end of the pipe and writes nothing. The pipe closes when that process ends.
     std::thread::spawn(|| {
         let _ = stdin().read(&mut [0]);
         std::process::exit(0);

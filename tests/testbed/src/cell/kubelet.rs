@@ -27,18 +27,18 @@ use super::{container, network, pod};
 use crate::{Error, binaries::Binaries};
 
 const NODE: &str = "node";
-/// How often the node says that it lives.
-const BEAT: Duration = Duration::from_secs(10);
-/// How soon it tries again when it could not.
-const AGAIN: Duration = Duration::from_millis(500);
+/// The interval of the node's heartbeats.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// The pause before another try after an error.
+const RETRY: Duration = Duration::from_millis(500);
 
-/// What all pods need.
+/// Shared by all pods.
 pub struct Kubelet {
-    /// The API server.
+    /// A client of the API server.
     pub client: Client,
     /// The cell's folder.
     pub folder: PathBuf,
-    /// This program, which is also `enter` and `proxy`.
+    /// This program, whose subcommands are `enter`, `proxy` and `probe`.
     pub own: PathBuf,
     /// Envoy's folder.
     pub envoy: PathBuf,
@@ -58,11 +58,11 @@ pub async fn serve(client: Client, folder: &Path, binaries: &Binaries) -> Result
         own,
         envoy,
     });
-    tokio::join!(beat(client), kubelet.pods());
+    tokio::join!(heartbeat(client), kubelet.pods());
     Ok(())
 }
 
-async fn beat(client: Client) {
+async fn heartbeat(client: Client) {
     let nodes: Api<Node> = Api::all(client.clone());
     let leases: Api<Lease> = Api::namespaced(client, "kube-node-lease");
     let apply = PatchParams::apply("testbed").force();
@@ -75,18 +75,23 @@ async fn beat(client: Client) {
             "conditions": [{"type": "Ready", "status": "True", "reason": "Ready", "lastHeartbeatTime": now, "lastTransitionTime": now}]}});
         let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": NODE},
             "spec": {"holderIdentity": NODE, "leaseDurationSeconds": 40, "renewTime": format!("{now:.6}")}});
-        let beat = async {
+        let written = async {
             nodes.patch(NODE, &apply, &Patch::Apply(node)).await?;
             nodes
                 .patch_status(NODE, &apply, &Patch::Apply(status))
                 .await?;
             leases.patch(NODE, &apply, &Patch::Apply(lease)).await
         };
-        sleep(if beat.await.is_ok() { BEAT } else { AGAIN }).await;
+        sleep(if written.await.is_ok() {
+            HEARTBEAT
+        } else {
+            RETRY
+        })
+        .await;
     }
 }
 
-/// A pod that runs: say `true` to end it.
+/// A running pod. Sending `true` to `stop` ends it.
 struct Running {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -101,7 +106,7 @@ impl Kubelet {
             .touched_objects()
             .boxed();
         loop {
-            // Errors are the watcher's to get over.
+            // The watcher recovers from errors by itself.
             let Ok(pod) = changes.try_next().await else {
                 continue;
             };
@@ -110,7 +115,7 @@ impl Kubelet {
             let uid = pod.uid().unwrap_or_default();
             let deleting = pod.metadata.deletion_timestamp.is_some();
             match (running.get(&uid), deleting) {
-                // It removes the pod when all of it has ended.
+                // The task deletes the pod when all its processes have ended.
                 (Some(pod), true) => {
                     pod.stop.send_replace(true);
                 }
@@ -141,14 +146,14 @@ impl Kubelet {
                 }
             }
             tokio::select! {
-                // Whoever deletes it meets nothing that runs.
+                // Nothing runs yet: delete the object.
                 () = container::stopped(&mut stop) => return pod::remove(self.client.clone(), pod).await,
-                () = sleep(AGAIN) => {}
+                () = sleep(RETRY) => {}
             }
         }
     }
 
-    /// Gives the pod to the node, unless it is there.
+    /// Binds the pod to the node, unless it is bound.
     pub async fn bind(&self, pod: &Pod) -> Result<(), kube::Error> {
         let bound = pod
             .spec
@@ -163,13 +168,13 @@ impl Kubelet {
             .create_subresource("binding", &name, &PostParams::default(), &binding)
             .await;
         match bound {
-            // It was bound when we tried before.
+            // An earlier try bound it.
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
             other => other.map(|_| ()),
         }
     }
 
-    /// Whether Istio would put its proxy beside the pod's containers.
+    /// Whether Istio would inject its proxy into the pod.
     pub async fn injects(&self, pod: &Pod) -> Result<bool, kube::Error> {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let namespace = namespaces.get(&pod.namespace().unwrap_or_default()).await?;
@@ -178,11 +183,11 @@ impl Kubelet {
             .get("istio-injection")
             .is_some_and(|value| value == "enabled");
         let key = "sidecar.istio.io/inject";
-        let said = pod.labels().get(key).or_else(|| pod.annotations().get(key));
-        Ok(said.map_or(on, |value| value == "true"))
+        let own = pod.labels().get(key).or_else(|| pod.annotations().get(key));
+        Ok(own.map_or(on, |value| value == "true"))
     }
 
-    /// The pods of the same namespace.
+    /// The API of the pod's namespace.
     pub fn api(&self, pod: &Pod) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default())
     }

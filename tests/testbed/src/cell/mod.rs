@@ -1,19 +1,19 @@
-//! A whole cell of production: a cluster whose pods are processes behind a real Istio, in namespaces of its own.
+//! A cell: a complete cluster in Linux namespaces of its own, whose pods are processes behind a real Istio.
 
 pub mod container;
 mod contour;
-pub mod door;
 pub mod enter;
 pub mod envoy;
+pub mod forward;
 pub mod images;
 pub mod init;
 pub mod kubelet;
+pub mod namespaces;
 pub mod network;
 pub mod node;
 pub mod pod;
 pub mod redirect;
 pub mod services;
-pub mod spaces;
 
 use std::{
     fs,
@@ -32,61 +32,62 @@ use crate::{
     control_plane,
     folder::Folder,
     kubectl::Kubectl,
-    process::last_words,
+    process::log_tail,
     wait::until,
 };
-use door::Door;
+use forward::PortForward;
 use images::Image;
 
-/// What is installed in each cell: istiod, the gateway, Prometheus.
+/// The manifests of istiod, the gateway and Prometheus, which each cell installs.
 const ISTIO: &str = include_str!("manifests/istio.yaml");
 const MESH_CONFIG: &str = include_str!("manifests/mesh.yaml");
 const PROMETHEUS_CONFIG: &str = include_str!("manifests/prometheus.yml");
-/// The addresses in `manifests/istio.yaml`.
+/// Addresses of Services in `manifests/istio.yaml`.
 const GATEWAY: &str = "10.96.0.80:80";
 const PROMETHEUS: &str = "10.96.0.90:9090";
 /// The administrator's kubeconfig, in the cell's folder.
 pub const KUBECONFIG: &str = "kubeconfig";
-/// The longest that a part may take to start.
+/// The longest time in which a part must start.
 const START: Duration = Duration::from_secs(60);
 
 /// A running cell. Dropping it ends all of it.
 pub struct Cell {
     kubectl: Kubectl,
     client: Client,
-    doors: [Door; 3],
-    spaces: Spaces,
-    /// The last to be dropped: the others write to it.
+    /// To the API server, the gateway and Prometheus.
+    ports: [PortForward; 3],
+    namespaces: Namespaces,
+    /// The last field, so that it is dropped last: the others write to the folder.
     folder: Folder,
 }
 
-/// The namespaces, and all that runs in them. They end with this process, whatever it dies of.
-struct Spaces(Child);
+/// The namespaces and all their processes. They end when this process ends for any reason.
+struct Namespaces(Child);
 
-impl Drop for Spaces {
+impl Drop for Namespaces {
     fn drop(&mut self) {
-        // The cell's first process ends with its standard input, and takes all others with it.
+        // The cell's first process ends when its standard input closes; the kernel then ends the others.
         drop(self.0.stdin.take());
-        // It was ours to wait for, and there is nothing more to do if it cannot be.
+        // Nothing more can be done if waiting fails.
         let _ = self.0.wait();
     }
 }
 
 impl Cell {
-    /// Starts a cell with Istio, a gateway and Prometheus, and the images that are to be known in it. `program` is this crate's own
-    /// binary. What is missing is built, once.
+    /// Starts a cell with Istio, a gateway, Prometheus and these images. `program` is this crate's binary `testbed`. Missing programs are
+    /// built once.
     pub async fn start(program: &Path, images: &[Image]) -> Result<Self, Error> {
         Self::start_in(Folder::new()?, program, images).await
     }
 
-    /// The same in a folder of the caller's, which is empty. Its path must be short: there are sockets in it.
+    /// Starts a cell in this folder, which must be empty. Its path must be short, because the folder has Unix sockets.
     pub async fn start_in(
         mut folder: Folder,
         program: &Path,
         images: &[Image],
     ) -> Result<Self, Error> {
-        // It is better known before a long build than after it.
-        spaces::allowed()?;
+        // Fail before the long build, not after it.
+        namespaces::allowed()?;
         let sets = [binaries::CONTROL_PLANE, binaries::MESH, binaries::CRDS];
         let find = move || binaries::find_or_build(&sets);
         let binaries = tokio::task::spawn_blocking(find)
@@ -97,12 +98,12 @@ impl Cell {
             image.install(&folder.path().join("images"))?;
         }
         let begun = begin(folder.path(), program, binaries.path("kubectl")?).await;
-        let (spaces, doors, kubectl, client) = begun.inspect_err(|_| folder.keep())?;
+        let (namespaces, ports, kubectl, client) = begun.inspect_err(|_| folder.keep())?;
         let mut cell = Self {
             kubectl,
             client,
-            doors,
-            spaces,
+            ports,
+            namespaces,
             folder,
         };
         let installed = cell.install(binaries.path("istio-crds.yaml")?).await;
@@ -120,7 +121,7 @@ impl Cell {
         Ok(())
     }
 
-    /// Until a Deployment is available.
+    /// Waits until a Deployment is available.
     pub async fn available(&self, namespace: &str, deployment: &str) -> Result<(), Error> {
         let deployment = format!("deployment/{deployment}");
         let args = [
@@ -134,12 +135,12 @@ impl Cell {
         self.kubectl.run(&args).await.map(|_| ())
     }
 
-    /// A client with all rights.
+    /// A client with administrator's rights.
     pub fn client(&self) -> Client {
         self.client.clone()
     }
 
-    /// kubectl with all rights.
+    /// A kubectl with administrator's rights.
     pub const fn kubectl(&self) -> &Kubectl {
         &self.kubectl
     }
@@ -149,97 +150,95 @@ impl Cell {
         self.folder().join(KUBECONFIG)
     }
 
-    /// The gateway, from outside.
+    /// The address of the gateway, outside of the cell.
     pub const fn gateway(&self) -> SocketAddr {
-        let [_, gateway, _] = &self.doors;
+        let [_, gateway, _] = &self.ports;
         gateway.outside
     }
 
-    /// Prometheus, from outside.
+    /// The address of Prometheus, outside of the cell.
     pub const fn prometheus(&self) -> SocketAddr {
-        let [_, _, prometheus] = &self.doors;
+        let [_, _, prometheus] = &self.ports;
         prometheus.outside
     }
 
-    /// Where logs and pods' folders are.
+    /// The folder with the logs and the pods' folders.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Keeps the folder when the cell ends.
+    /// Keeps the folder when the cell is dropped.
     pub const fn keep_folder(&mut self) {
         self.folder.keep();
     }
 
-    /// Lets programs stand for one more image, or others than before for the same.
+    /// Adds an image, or replaces the image of the same name.
     pub fn image(&self, image: &Image) -> Result<(), Error> {
         image.install(&self.folder().join("images"))
     }
 
-    /// Runs a command on the node; what it printed.
+    /// Runs a command on the node. Returns its output.
     pub async fn on_node(&self, command: &[&str]) -> Result<String, Error> {
-        output(spaces::inside(self.folder())?, command).await
+        output(namespaces::inside(self.folder())?, command).await
     }
 
-    /// Kills a container's process, as a crash or the kernel would; the kubelet starts it again.
+    /// Kills a container's process, like a crash. The kubelet starts it again.
     pub async fn crash(&self, namespace: &str, pod: &str, container: &str) -> Result<(), Error> {
         let file = pod::folder(self.folder(), namespace, pod).join(format!("{container}.pid"));
         let pid = fs::read_to_string(&file).map_err(|e| Error::io(&file, e))?;
         self.on_node(&["kill", "-KILL", &pid]).await.map(|_| ())
     }
 
-    /// Fails if the cell has ended by itself.
+    /// Fails if the cell has exited unexpectedly.
     pub fn must_run(&mut self) -> Result<(), Error> {
-        self.spaces.must_run(self.folder.path())
+        self.namespaces.must_run(self.folder.path())
     }
 }
 
-impl Spaces {
+impl Namespaces {
     fn must_run(&mut self, folder: &Path) -> Result<(), Error> {
         match self.0.try_wait() {
             Ok(Some(status)) => Err(Error::Ended {
                 name: "the cell".to_owned(),
                 status: status.to_string(),
-                log: last_words(&folder.join("cell.log")),
+                log: log_tail(&folder.join("cell.log")),
             }),
             _ => Ok(()),
         }
     }
 }
 
-/// Starts the control plane in namespaces of its own, and opens the ways in.
+/// Starts the control plane in new namespaces, and opens the forwarded ports.
 async fn begin(
     folder: &Path,
     program: &Path,
     kubectl: &Path,
-) -> Result<(Spaces, [Door; 3], Kubectl, Client), Error> {
-    let mut spaces = Spaces(spaces::make(folder, program)?);
+) -> Result<(Namespaces, [PortForward; 3], Kubectl, Client), Error> {
+    let mut namespaces = Namespaces(namespaces::make(folder, program)?);
     until(
         START,
         "the cell's API server to be ready",
-        async || match spaces.must_run(folder) {
-            Ok(()) if !folder.join(node::READY).exists() => {
-                Err(last_words(&folder.join("cell.log")))
-            }
+        async || match namespaces.must_run(folder) {
+            Ok(()) if !folder.join(node::READY).exists() => Err(log_tail(&folder.join("cell.log"))),
             ready_or_ended => Ok(ready_or_ended),
         },
     )
     .await??;
-    let doors = [
-        Door::open(folder, &format!("127.0.0.1:{}", network::API_PORT)).await?,
-        Door::open(folder, GATEWAY).await?,
-        Door::open(folder, PROMETHEUS).await?,
+    let ports = [
+        PortForward::open(folder, &format!("127.0.0.1:{}", network::API_PORT)).await?,
+        PortForward::open(folder, GATEWAY).await?,
+        PortForward::open(folder, PROMETHEUS).await?,
     ];
     let kubeconfig = folder.join(KUBECONFIG);
-    let server = format!("https://{}", doors[0].outside);
+    let server = format!("https://{}", ports[0].outside);
     let text = control_plane::kubeconfig(folder, &server, control_plane::TOKEN, None);
     fs::write(&kubeconfig, text).map_err(|e| Error::io(&kubeconfig, e))?;
     let client = control_plane::client(&kubeconfig).await?;
     let kubectl = Kubectl::new(kubectl.to_owned(), kubeconfig);
-    Ok((spaces, doors, kubectl, client))
+    Ok((namespaces, ports, kubectl, client))
 }
 
-/// The programs of the cell's own images.
+/// The images that every cell has.
 fn own_images(program: &Path, binaries: &Binaries) -> Result<[Image; 3], Error> {
     Ok([
         Image::new("pilot", binaries.path("pilot-discovery")?).file("mesh.yaml", MESH_CONFIG),
@@ -269,6 +268,6 @@ async fn output(inside: Vec<String>, command: &[&str]) -> Result<String, Error> 
     }
     Err(Error::Command {
         command: command.join(" "),
-        said: String::from_utf8_lossy(&output.stderr).into_owned(),
+        output: String::from_utf8_lossy(&output.stderr).into_owned(),
     })
 }

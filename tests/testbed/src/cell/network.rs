@@ -21,11 +21,11 @@ pub const DNS_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 /// The API server's port on the node.
 pub const API_PORT: u16 = 6443;
 
-/// Makes the node's side, in a network namespace that is new.
+/// Sets up the node's side of the network, in a new network namespace.
 pub fn set_up() -> Result<(), Error> {
     ip(&format!(
-        // Without an address of its own the bridge takes the lowest of its ports'; when that pod goes, connections between other
-        // pods stall until their neighbour caches expire: measured, 53 s.
+        // A bridge without a fixed MAC address takes the lowest one of its ports. When that pod is deleted, the address changes, and
+        // connections between other pods stall until their neighbour caches expire: 53 s when measured.
         "link add cni0 address 02:00:0a:f4:00:01 type bridge\n\
          addr add {NODE_IP}/16 dev cni0\n\
          link set cni0 up\n\
@@ -43,7 +43,7 @@ pub struct PodNetwork {
 }
 
 impl PodNetwork {
-    /// Makes one, with the next free address. Addresses are not used again.
+    /// Creates a network namespace with the next address. Addresses are not reused.
     pub fn new() -> Result<Self, Error> {
         static NEXT: AtomicU16 = AtomicU16::new(2);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -72,7 +72,7 @@ impl PodNetwork {
 
 impl Drop for PodNetwork {
     fn drop(&mut self) {
-        // Its half of the link goes with it. One that is gone already is as good.
+        // This deletes the pod's half of the link too. The namespace may be deleted already.
         let _ = ip(&format!("netns delete {}\n", self.name));
     }
 }
@@ -98,6 +98,6 @@ fn batch(args: &[&str], commands: &str) -> Result<(), Error> {
     }
     Err(Error::Command {
         command: format!("ip {}", args.join(" ")),
-        said: format!("{}of:\n{commands}", String::from_utf8_lossy(&output.stderr)),
+        output: format!("{}of:\n{commands}", String::from_utf8_lossy(&output.stderr)),
     })
 }

@@ -1,25 +1,25 @@
-//! What runs on a cell's node: the control plane, the kubelet, the relay of Services, and the way in from outside.
+//! A cell's node: runs the control plane, the kubelet, the relay of Services, and the inner half of port forwarding.
 
 use std::{fs, path::Path};
 
-use super::door::Threshold;
+use super::forward::Forwarder;
 use crate::{
     Error, binaries,
     control_plane::{ControlPlane, Place},
     process::Process,
 };
 
-/// Says that the API server is ready.
+/// The file that exists once the API server is ready.
 pub const READY: &str = "ready";
 
-/// Runs all until the process is killed.
+/// Runs until the process is killed.
 pub async fn run(folder: &Path) -> Result<(), Error> {
     let binaries = binaries::find_or_build(&[binaries::CONTROL_PLANE, binaries::MESH])?;
-    let threshold = Threshold::lay(folder)?;
+    let forwarder = Forwarder::bind(folder)?;
     let plane = ControlPlane::start(binaries, folder, Place::Cell).await?;
     let own = std::env::current_exe().map_err(|e| Error::io(folder, e))?;
     let kubeconfig = plane.kubeconfig().display().to_string();
-    // Apart, so that one can be stopped while the others go on.
+    // Each is a process, so that a test can stop one while the others go on.
     let mut parts = Vec::new();
     for part in ["kubelet", "services"] {
         let args = [
@@ -30,5 +30,5 @@ pub async fn run(folder: &Path) -> Result<(), Error> {
         parts.push(Process::start(part, &own, &args, &[], folder)?);
     }
     fs::write(folder.join(READY), "").map_err(|e| Error::io(folder, e))?;
-    threshold.serve().await
+    forwarder.serve().await
 }

@@ -1,4 +1,4 @@
-//! One pod: its network and folder, the proxy beside it, its containers, and what is said of them.
+//! Runs one pod: its network, its folder, its sidecar, its containers, and its status.
 
 use std::{
     fs,
@@ -34,37 +34,37 @@ use crate::Error;
 /// The proxy's name among the containers.
 pub const PROXY: &str = "istio-proxy";
 
-/// What a pod's containers need to know of it.
+/// The folder and network of a pod, shared by its containers.
 pub struct Sandbox {
     /// Its folder.
     pub folder: PathBuf,
     /// Its address.
     pub ip: Ipv4Addr,
-    /// Gone with the pod; none in the node's own network.
+    /// Deleted with the pod. `None` for a pod in the node's network.
     network: Option<PodNetwork>,
 }
 
-/// A pod's folder below its cell's.
+/// A pod's folder, below the cell's folder.
 pub fn folder(cell: &Path, namespace: &str, name: &str) -> PathBuf {
     cell.join("pods").join(format!("{namespace}_{name}"))
 }
 
-/// What runs a pod's containers.
+/// Starts a pod's containers.
 struct Runner {
     kubelet: Arc<Kubelet>,
     sandbox: Arc<Sandbox>,
     pod: Pod,
 }
 
-/// Runs a pod until it is told to stop, and removes it. An error: it did not start.
+/// Runs a pod until `stop` is true, and deletes it. Returns an error if the pod did not start.
 pub async fn run(
     kubelet: &Arc<Kubelet>,
     pod: &Pod,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Error> {
     kubelet.bind(pod).await?;
-    if let Some(what) = unknown(pod) {
-        return Err(Error::Failed(format!("a cell has no {what}")));
+    if let Some(what) = unsupported(pod) {
+        return Err(Error::Failed(format!("a cell does not support {what}")));
     }
     let sandbox = Arc::new(sandbox(kubelet, pod).await?);
     let start = Timestamp::now();
@@ -74,7 +74,7 @@ pub async fn run(
         sandbox,
         pod: pod.clone(),
     };
-    // The proxy outlives the containers, at both ends.
+    // The proxy starts before the other containers and stops after them.
     let (proxy_stop, proxy_stopped) = watch::channel(false);
     let proxy = if injected {
         Some(runner.proxy(proxy_stopped, &mut stop).await?)
@@ -85,7 +85,7 @@ pub async fn run(
     let (states, tasks): (Vec<_>, Vec<_>) = containers
         .map(|container| runner.container(container, stop.clone()))
         .unzip();
-    let told = tokio::spawn(tell(
+    let reporting = tokio::spawn(report_status(
         kubelet.clone(),
         pod.clone(),
         runner.sandbox.ip,
@@ -95,25 +95,30 @@ pub async fn run(
     join_all(tasks).await;
     proxy_stop.send_replace(true);
     join_all(proxy).await;
-    told.abort();
+    reporting.abort();
     remove(kubelet.client.clone(), pod.clone()).await;
     Ok(())
 }
 
 impl Runner {
-    /// Starts a container, which runs until it is told to stop.
+    /// Starts a container, which runs until `stop` is true.
     fn container(
         &self,
         container: Container,
         stop: watch::Receiver<bool>,
     ) -> (watch::Receiver<State>, JoinHandle<()>) {
-        let (state, seen) = watch::channel(State::new(&container));
-        let (kubelet, sandbox) = (self.kubelet.clone(), self.sandbox.clone());
-        let run = container::run(kubelet, sandbox, self.pod.clone(), container, state, stop);
-        (seen, tokio::spawn(run))
+        let (state, receiver) = watch::channel(State::new(&container));
+        let task = container::Task {
+            kubelet: self.kubelet.clone(),
+            sandbox: self.sandbox.clone(),
+            pod: self.pod.clone(),
+            spec: container,
+            state,
+        };
+        (receiver, tokio::spawn(container::run(task, stop)))
     }
 
-    /// Starts the proxy, and waits until it is ready: an app that starts first would be called, and would call, past it.
+    /// Starts the proxy, and waits until it is ready: the requests of an application that starts earlier would bypass it.
     async fn proxy(
         &self,
         proxy_stop: watch::Receiver<bool>,
@@ -121,7 +126,7 @@ impl Runner {
     ) -> Result<JoinHandle<()>, Error> {
         let (mut state, task) = self.container(sidecar(&self.pod)?, proxy_stop);
         tokio::select! {
-            // An error: it has ended already.
+            // On an error the container has ended already.
             _ = state.wait_for(|state| state.ready) => {}
             () = container::stopped(stop) => {}
         }
@@ -133,8 +138,8 @@ impl Runner {
     }
 }
 
-/// What a pod needs that there is not: it would start, and then be wrong.
-fn unknown(pod: &Pod) -> Option<&'static str> {
+/// A feature that the pod uses and a cell does not support. Such a pod must not start, because it would behave wrongly.
+fn unsupported(pod: &Pod) -> Option<&'static str> {
     let spec = pod.spec.as_ref()?;
     let containers = &spec.containers;
     let volumes = spec.volumes.iter().flatten();
@@ -161,7 +166,7 @@ fn unknown(pod: &Pod) -> Option<&'static str> {
     }
 }
 
-/// Deletes the object of a pod whose processes have ended; another one of its name stays.
+/// Deletes the object of a pod whose processes have ended, but not a newer pod of the same name.
 pub async fn remove(client: Client, pod: Pod) {
     let pods: Api<Pod> = Api::namespaced(client, &pod.namespace().unwrap_or_default());
     let params = DeleteParams {
@@ -175,13 +180,13 @@ pub async fn remove(client: Client, pod: Pod) {
         match pods.delete(&pod.name_any(), &params).await {
             Ok(_) => return,
             Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => return,
-            // The API server may be away.
+            // The API server may be down.
             Err(_) => tokio::time::sleep(Duration::from_millis(500)).await,
         }
     }
 }
 
-/// Says why a pod does not start.
+/// Writes the reason why a pod does not start into its status.
 pub async fn report(client: &Client, pod: &Pod, why: &str) -> Result<Pod, kube::Error> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
     let status =
@@ -242,7 +247,7 @@ async fn sandbox(kubelet: &Kubelet, pod: &Pod) -> Result<Sandbox, Error> {
     })
 }
 
-/// A ServiceAccount's token that ends with the pod.
+/// A token of a ServiceAccount that is bound to the pod.
 async fn token(kubelet: &Kubelet, pod: &Pod, account: &str) -> Result<String, Error> {
     let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> =
         Api::namespaced(kubelet.client.clone(), &pod.namespace().unwrap_or_default());
@@ -297,7 +302,7 @@ fn sidecar(pod: &Pod) -> Result<Container, Error> {
     })
 }
 
-/// The workload that a pod belongs to, as Istio names it: a ReplicaSet is its Deployment's.
+/// The name of the pod's workload as Istio determines it: of the Deployment for a pod of a ReplicaSet.
 fn workload(pod: &Pod) -> String {
     let owner = pod
         .owner_references()
@@ -311,8 +316,8 @@ fn workload(pod: &Pod) -> String {
     deployment.unwrap_or(&owner.name).to_owned()
 }
 
-/// Says how the pod is, each time that changes.
-async fn tell(
+/// Writes the pod's status whenever it changes.
+async fn report_status(
     kubelet: Arc<Kubelet>,
     pod: Pod,
     ip: Ipv4Addr,
@@ -322,11 +327,11 @@ async fn tell(
     let (api, name) = (kubelet.api(&pod), pod.name_any());
     let mut ready_since = None;
     loop {
-        let seen: Vec<State> = states
+        let current: Vec<State> = states
             .iter_mut()
             .map(|state| state.borrow_and_update().clone())
             .collect();
-        let ready = seen.iter().all(|state| state.ready);
+        let ready = current.iter().all(|state| state.ready);
         let now = Timestamp::now();
         if ready_since.is_none_or(|(was, _)| was != ready) {
             ready_since = Some((ready, now));
@@ -341,11 +346,11 @@ async fn tell(
             "conditions": [
                 condition("PodScheduled", true, start), condition("PodReadyToStartContainers", true, start),
                 condition("Initialized", true, start), condition("ContainersReady", ready, since), condition("Ready", ready, since)],
-            "containerStatuses": seen.iter().map(State::status).collect::<Vec<_>>()}});
-        let told = api
+            "containerStatuses": current.iter().map(State::status).collect::<Vec<_>>()}});
+        let written = api
             .patch_status(&name, &PatchParams::default(), &Patch::Strategic(status))
             .await;
-        if told.is_err() {
+        if written.is_err() {
             tokio::time::sleep(Duration::from_millis(500)).await;
             continue;
         }

@@ -1,4 +1,4 @@
-//! Leads a pod's traffic through its proxy, as istio-init does with iptables. In nft's words:
+//! Redirects a pod's traffic to its proxy, as istio-init does with iptables. In the syntax of nft:
 //!
 //! ```text
 //! table ip istio {
@@ -7,8 +7,8 @@
 //! }
 //! ```
 //!
-//! Outbound, only Services' addresses: the proxy itself calls pods' addresses, and so needs no exception.
-//! The kernel is told by netlink: no program is needed that a machine may not have.
+//! Outbound, only requests to Services are redirected. The proxy connects to pods, so its own requests need no exception.
+//! The rules are written with netlink, because nft is not installed on every machine.
 
 use std::{io, os::fd::AsRawFd};
 
@@ -17,12 +17,12 @@ use nix::sys::socket::{
     socket,
 };
 
-/// Where the proxy takes what the pod is sent, and what it sends.
+/// The proxy's ports for requests to the pod and from the pod.
 const INBOUND: u16 = 15006;
 const OUTBOUND: u16 = 15001;
 /// The proxy's own ports.
 const OWN: [u16; 2] = [15000, 15099];
-/// The first bytes of Services' addresses.
+/// The first bytes of the addresses of Services.
 const SERVICES: [u8; 2] = [10, 96];
 const DNS: u16 = 53;
 
@@ -31,7 +31,7 @@ const ACK: u16 = 4;
 const CREATE: u16 = 0x400;
 const APPEND: u16 = 0x800;
 const NESTED: u16 = 0x8000;
-/// The header of each netlink message, and what each message of nftables starts with.
+/// The size of the header of a netlink message.
 const HEADER: usize = 16;
 const NFPROTO_IPV4: u8 = 2;
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
@@ -42,10 +42,10 @@ const NEWCHAIN: u16 = NEWTABLE | 3;
 const NEWRULE: u16 = NEWTABLE | 6;
 const NLMSG_ERROR: u16 = 2;
 const TABLE: &str = "istio";
-/// All goes through one register.
+/// The register that all expressions use.
 const REGISTER: u32 = 1;
 
-/// Sets it up in the network namespace of this process.
+/// Installs the rules in the network namespace of this process.
 pub fn install() -> io::Result<()> {
     let messages = messages();
     let begin = message(BATCH_BEGIN, 0, NFNL_SUBSYS_NFTABLES, &[]);
@@ -69,7 +69,7 @@ pub fn install() -> io::Result<()> {
     Ok(())
 }
 
-/// The table, each message to be acknowledged.
+/// The messages that create the table. The kernel acknowledges each.
 fn messages() -> [Vec<u8>; 5] {
     let prerouting = [
         meta(6), // iifname
@@ -100,7 +100,7 @@ fn messages() -> [Vec<u8>; 5] {
     ]
 }
 
-/// How many messages were acknowledged; the first refusal is an error.
+/// The number of acknowledged messages. Returns an error if the kernel refused one.
 fn answers(mut bytes: &[u8]) -> io::Result<usize> {
     let mut count = 0;
     while let (Some(length), Some(kind), Some(code)) =
@@ -162,7 +162,7 @@ fn text(kind: u16, value: &str) -> Vec<u8> {
     attribute(kind, &[value.as_bytes(), &[0]].concat())
 }
 
-/// A base chain of type nat at a hook, with the priority of destination NAT.
+/// A base chain of type `nat` at a hook, with the priority of destination NAT.
 fn chain(name: &str, hook: u32) -> Vec<u8> {
     let hook = nested(4, &[number(1, hook), number(2, (-100_i32).cast_unsigned())]);
     [text(1, TABLE), text(3, name), hook, text(7, "nat")].concat()
@@ -184,7 +184,7 @@ fn meta(key: u32) -> Vec<u8> {
     expression("meta", &[number(1, REGISTER), number(2, key)])
 }
 
-/// `0`: equal, `1`: not.
+/// The operator is 0 for equal and 1 for not equal.
 fn compare(operator: u32, value: &[u8]) -> Vec<u8> {
     expression(
         "cmp",

@@ -1,4 +1,4 @@
-//! Services and their names: a relay on each ClusterIP, and DNS. What kube-proxy and CoreDNS are elsewhere.
+//! Services of a cell: a TCP relay on each ClusterIP, and DNS, in place of kube-proxy and CoreDNS.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -29,10 +29,10 @@ use super::network;
 use crate::Error;
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
-/// The longest that an endpoint may take to answer. A busy machine is no reason to lose a request: callers have limits of their own.
+/// The connect timeout to an endpoint. It is long, so that a busy machine loses no requests; callers have timeouts of their own.
 const CONNECT: Duration = Duration::from_secs(60);
 
-/// What the API server says of Services and where they lead.
+/// The Services and EndpointSlices of the cluster.
 #[derive(Clone)]
 struct Known {
     services: Store<Service>,
@@ -70,7 +70,7 @@ pub async fn serve(client: Client) -> Result<(), Error> {
     Ok(())
 }
 
-/// Keeps a listener on each address of each Service.
+/// Keeps one listener for each address of each Service.
 async fn relay_all<E>(known: Known, changes: impl Stream<Item = Result<Service, E>>) {
     let mut listeners: HashMap<SocketAddrV4, JoinHandle<()>> = HashMap::new();
     let mut changes = std::pin::pin!(changes);
@@ -164,7 +164,7 @@ async fn relay(known: Known, address: SocketAddrV4) {
             .map(|target| known.endpoints(target))
             .unwrap_or_default();
         tokio::spawn(async move {
-            // No endpoint, or none that answers: the caller sees a connection that is closed at once.
+            // Without an endpoint that answers, the caller's connection is closed at once.
             let Some(to) = pick(&endpoints) else { return };
             if let Ok(Ok(mut to)) = tokio::time::timeout(CONNECT, TcpStream::connect(to)).await {
                 let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
@@ -173,7 +173,7 @@ async fn relay(known: Known, address: SocketAddrV4) {
     }
 }
 
-/// Any of them: the clock's last digits are random enough to spread connections.
+/// A random element: the clock's last digits are random enough to spread connections.
 fn pick<T: Copy>(of: &[T]) -> Option<T> {
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -189,7 +189,7 @@ async fn answer(known: Known, socket: UdpSocket) {
             continue;
         };
         if let Some(answer) = buffer.get(..length).and_then(|query| known.answer(query)) {
-            // A lost datagram is asked for again.
+            // The client retries if the answer is lost.
             let _ = socket.send_to(&answer, from).await;
         }
     }
@@ -219,7 +219,7 @@ impl Known {
         reply.build_bytes_vec().ok()
     }
 
-    /// `SERVICE.NAMESPACE.svc.cluster.local`; a headless one has its ready addresses. None: there is no such name.
+    /// Resolves `SERVICE.NAMESPACE.svc.cluster.local`; a headless Service resolves to its ready addresses. `None` if the name does not exist.
     fn resolve(&self, name: &str) -> Option<Vec<Ipv4Addr>> {
         let name = name.to_ascii_lowercase();
         let (service, namespace) = name.strip_suffix(".svc.cluster.local")?.split_once('.')?;

@@ -1,4 +1,4 @@
-//! One of the two that are compared: what it was asked, and what it answered but for what is its own.
+//! One of the two compared API servers: sends requests to it, and makes its answers comparable.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,16 +12,16 @@ use serde_json::{Value, json};
 use super::objects::{Kind, Object};
 
 /// An API server, in one namespace.
-pub struct Side {
+pub struct ApiServer {
     client: Client,
     namespace: String,
-    /// The resourceVersions and uids of each object, in the order in which they were seen.
+    /// The resourceVersions and uids of each object, in the order of the answers.
     versions: BTreeMap<Object, Vec<String>>,
     uids: BTreeMap<Object, Vec<String>>,
     begin: BTreeMap<Kind, String>,
 }
 
-impl Side {
+impl ApiServer {
     pub fn new(client: Client, namespace: &str) -> Self {
         Self {
             client,
@@ -32,7 +32,7 @@ impl Side {
         }
     }
 
-    /// Where watches will begin.
+    /// Records the revisions at which watches will begin.
     pub async fn begin(&mut self, kinds: &BTreeSet<Kind>) {
         for kind in kinds {
             let (_, list) = self
@@ -43,7 +43,7 @@ impl Side {
         }
     }
 
-    /// Events have one of their own: the API server writes some about Services.
+    /// Events have a namespace of their own, because the API server writes events about Services.
     pub fn namespace(&self, kind: Kind) -> String {
         match kind {
             Kind::Event => format!("{}-events", self.namespace),
@@ -60,7 +60,7 @@ impl Side {
         )
     }
 
-    /// The first and the last resourceVersion seen of an object.
+    /// The first or the last known resourceVersion of an object.
     pub fn version(&self, object: &Object, first: bool) -> Option<String> {
         let versions = self.versions.get(object)?;
         if first {
@@ -107,23 +107,13 @@ impl Side {
         )
     }
 
-    /// What an answer says, without what only this server could have said.
+    /// An answer in which values that only this server can know are replaced by their order of appearance.
     pub fn comparable(&mut self, kind: Kind, mut answer: Value) -> Value {
-        if answer["kind"]
-            .as_str()
-            .is_some_and(|kind| kind.ends_with("List"))
-        {
-            if let Value::Array(items) = answer["items"].take() {
-                let items: Vec<_> = items
-                    .into_iter()
-                    .map(|item| self.comparable(kind, item))
-                    .collect();
-                answer["items"] = json!(items);
-            }
-            answer["metadata"]["resourceVersion"] = Value::Null;
-            return answer;
+        let answer_kind = answer["kind"].as_str().unwrap_or_default();
+        if answer_kind.ends_with("List") {
+            return self.comparable_list(kind, answer);
         }
-        if answer["kind"] == "Status" {
+        if answer_kind == "Status" {
             return self.comparable_status(answer);
         }
         let Some(name) = answer["metadata"]["name"].as_str() else {
@@ -172,6 +162,18 @@ impl Side {
         answer
     }
 
+    fn comparable_list(&mut self, kind: Kind, mut answer: Value) -> Value {
+        if let Value::Array(items) = answer["items"].take() {
+            let items: Vec<_> = items
+                .into_iter()
+                .map(|item| self.comparable(kind, item))
+                .collect();
+            answer["items"] = json!(items);
+        }
+        answer["metadata"]["resourceVersion"] = Value::Null;
+        answer
+    }
+
     fn comparable_status(&self, answer: Value) -> Value {
         let mut text = answer.to_string();
         for (object, uids) in &self.uids {
@@ -192,11 +194,11 @@ impl Side {
             .pointer_mut("/details/causes")
             .and_then(Value::as_array_mut)
         {
-            // Some kinds check metadata twice.
+            // Some kinds validate metadata twice.
             causes.dedup();
         }
         if answer["reason"] == "BadRequest" {
-            // In the words of another JSON library.
+            // The text comes from another JSON library.
             answer["message"] = Value::Null;
         }
         answer
@@ -210,7 +212,7 @@ impl Side {
             let path = format!("{}?limit=1{more}", self.path(kind));
             let (code, page) = self.send("GET", &path, "", "", &Value::Null).await;
             let meta = &page["metadata"];
-            // There may be none, or an empty one.
+            // The token may be missing or empty.
             let token = meta["continue"]
                 .as_str()
                 .filter(|token| !token.is_empty())
@@ -229,8 +231,8 @@ impl Side {
         }
     }
 
-    /// What happened to a kind since the beginning: so many events, or all that there are at once.
-    pub async fn news(
+    /// The watch events of a kind since the beginning: `count` of them, or all that are available at once.
+    pub async fn events(
         &mut self,
         kind: Kind,
         metadata_only: bool,
@@ -240,14 +242,14 @@ impl Side {
         self.watch(kind, &from, metadata_only, count).await
     }
 
-    /// All that there is of a kind, as a stream with an end.
+    /// All objects of a kind, as a streamed list.
     pub async fn streamed(&mut self, kind: Kind, count: Option<usize>) -> Vec<Value> {
         let all =
             "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
         let mut events = self.watch(kind, all, false, count).await;
         for event in &mut events {
             if event[0] == "BOOKMARK" {
-                // Nobody looks at more of it.
+                // Clients use only this annotation of the bookmark.
                 event[1] = event[1]["metadata"]["annotations"]["k8s.io/initial-events-end"].clone();
             }
         }

@@ -1,4 +1,4 @@
-//! The servers that an operator calls besides the API server: metrics, hooks, chats. No call leaves the process.
+//! The servers that an operator calls besides the API server: metrics, hooks and chats. No request leaves the process.
 
 use std::{
     collections::BTreeSet,
@@ -15,35 +15,45 @@ use serde_json::{Value, json};
 
 use super::server::Model;
 
-/// What takes ten minutes for each answer.
+/// The address of a server that answers after ten minutes.
 pub const SLOW: &str = "http://slow/";
 
-/// A call that came in, other than of a metrics server.
+/// The addresses of all servers but the metrics server. A request to any other address is an error of the test.
+const KNOWN: [&str; 6] = [
+    SLOW,
+    "http://slack/global",
+    "http://events/all",
+    "http://gate/",
+    "http://end/",
+    "http://flagger-loadtester.test/",
+];
+
+/// A request to a hook or a chat.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delivered {
     pub url: String,
     pub body: Value,
 }
 
-/// What the servers answer, and what they were told. Clones are the same.
+/// The answers of the servers, and the requests they received. Clones share the state.
 #[derive(Clone, Default)]
-pub struct Outside(Arc<Mutex<Inner>>);
+pub struct FakeServers(Arc<Mutex<Inner>>);
 
 #[derive(Default)]
 struct Inner {
-    told: Vec<Delivered>,
-    /// The success rate that is measured, in place of 100.
+    received: Vec<Delivered>,
+    /// The success rate, if it is not 100.
     rate: Option<f64>,
     /// The addresses that answer 403.
-    closed: BTreeSet<&'static str>,
-    /// How many calls were answered.
+    forbidden: BTreeSet<&'static str>,
+    /// The number of answered requests.
     answered: usize,
-    /// With this answer, counted from 1, the operator dies.
-    last: Option<usize>,
+    /// The operator is killed before it gets the answer of this number, counted from 1.
+    killed_at: Option<usize>,
 }
 
-impl Outside {
-    /// The client of one operator: it dies with that.
+impl FakeServers {
+    /// The HTTP client of one operator. A killed operator gets no answers.
     pub fn http(&self, model: &Model, operator: &str) -> Http {
         let (this, model, operator) = (self.clone(), model.clone(), operator.to_owned());
         Http::faked(Arc::new(move |request: &HttpRequest| {
@@ -51,7 +61,7 @@ impl Outside {
                 return std::future::pending().boxed();
             }
             let answer = this.answer(request);
-            if this.is_last() {
+            if this.kills() {
                 model.kill(&operator);
                 return std::future::pending().boxed();
             }
@@ -63,39 +73,45 @@ impl Outside {
         }))
     }
 
-    pub fn told(&self) -> Vec<Delivered> {
-        self.0.lock().unwrap().told.clone()
+    /// All requests to hooks and chats so far. Panics if one went to an unknown address.
+    pub fn received(&self) -> Vec<Delivered> {
+        let received = self.0.lock().unwrap().received.clone();
+        for request in &received {
+            let is_known = KNOWN.iter().any(|known| request.url.starts_with(known));
+            assert!(is_known, "no fake server has the address {}", request.url);
+        }
+        received
     }
 
-    /// How many calls were answered so far.
+    /// The number of answered requests so far.
     pub fn answered(&self) -> usize {
         self.0.lock().unwrap().answered
     }
 
-    /// Whoever gets the answer of this number, counted from 1, dies of it.
-    pub fn last(&self, answer: usize) {
-        self.0.lock().unwrap().last = Some(answer);
+    /// Kills the operator before it gets the answer of this number, counted from 1.
+    pub fn kill_at(&self, answer: usize) {
+        self.0.lock().unwrap().killed_at = Some(answer);
     }
 
-    fn is_last(&self) -> bool {
+    fn kills(&self) -> bool {
         let mut inner = self.0.lock().unwrap();
         inner.answered += 1;
-        inner.last == Some(inner.answered)
+        inner.killed_at == Some(inner.answered)
     }
 
-    /// From now on this is measured.
-    pub fn measure(&self, rate: f64) {
+    /// Sets the measured success rate.
+    pub fn set_success_rate(&self, rate: f64) {
         self.0.lock().unwrap().rate = Some(rate);
     }
 
-    /// From now on this address answers 403 …
-    pub fn close(&self, url: &'static str) {
-        self.0.lock().unwrap().closed.insert(url);
+    /// From now on this address answers 403.
+    pub fn forbid(&self, url: &'static str) {
+        self.0.lock().unwrap().forbidden.insert(url);
     }
 
-    /// … and from now on 200 again.
-    pub fn open(&self, url: &str) {
-        self.0.lock().unwrap().closed.remove(url);
+    /// From now on this address answers 200 again.
+    pub fn allow(&self, url: &str) {
+        self.0.lock().unwrap().forbidden.remove(url);
     }
 
     fn answer(&self, request: &HttpRequest) -> HttpResponse {
@@ -112,7 +128,7 @@ impl Outside {
             json!({"status": "success", "data": {"resultType": "vector", "result": [sample]}})
                 .to_string()
         } else {
-            inner.told.push(Delivered {
+            inner.received.push(Delivered {
                 url: url.clone(),
                 body: request
                     .body
@@ -122,8 +138,8 @@ impl Outside {
             });
             String::new()
         };
-        let is_closed = inner.closed.contains(url.as_str());
-        let status = if is_closed { 403 } else { 200 };
+        let is_forbidden = inner.forbidden.contains(url.as_str());
+        let status = if is_forbidden { 403 } else { 200 };
         HttpResponse { status, body }
     }
 }

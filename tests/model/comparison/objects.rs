@@ -1,4 +1,4 @@
-//! The objects that requests are about, each in several forms.
+//! The objects of the compared requests, each in several forms.
 
 use serde_json::{Value, json};
 
@@ -36,7 +36,7 @@ pub const KINDS: [Kind; 13] = [
     Kind::TrafficSplit,
 ];
 
-/// Which object.
+/// Identifies an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Object {
     pub kind: Kind,
@@ -98,8 +98,8 @@ impl Kind {
         matches!(self, Self::Deployment | Self::Canary | Self::HttpProxy)
     }
 
-    /// All but the metadata, in one of three forms.
-    pub fn rest(self, form: usize, namespace: &str) -> Value {
+    /// An object without metadata, in one of three forms.
+    pub fn content(self, form: usize, namespace: &str) -> Value {
         let a = form.to_string();
         match self {
             Self::ConfigMap => json!({"data": {"a": a}}),
@@ -140,14 +140,14 @@ impl Kind {
         }
     }
 
-    /// A whole object.
+    /// A complete object.
     pub fn object(self, name: &str, form: usize, namespace: &str) -> Value {
         let root = self.root();
         let version = root
             .strip_prefix("/apis/")
             .or_else(|| root.strip_prefix("/api/"))
             .unwrap();
-        let mut object = self.rest(form, namespace);
+        let mut object = self.content(form, namespace);
         object["apiVersion"] = json!(version);
         object["kind"] = json!(self.name());
         object["metadata"] = json!({"name": name});

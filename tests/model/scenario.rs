@@ -1,77 +1,77 @@
-//! What a user does in a run that is swept: each kind of release once, in its shortest form.
+//! Scenarios of the sweeps: each kind of release once, in its shortest form.
 
 use serde_json::{Value, json};
 
 use super::rig::{Rig, template};
 
-/// Who approves of a version, and who sends it back.
+/// The gates before a run and before its promotion, and the rollback hook.
 const BEFORE: &str = "http://gate/before";
 const AFTER: &str = "http://gate/after";
 const BACK: &str = "http://gate/back";
 
-/// The stories.
+/// A scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Story {
+pub enum Scenario {
     /// A good version of two steps.
     Promotion,
     /// A version whose requests fail.
     Rollback,
-    /// A good version that those meet who ask for it.
+    /// A good version for users who ask for it with a header.
     AbTesting,
     /// A good version that gets all requests at once.
     BlueGreen,
     /// A good version of two steps behind a Gateway.
     GatewayApi,
-    /// A good version of two steps behind Contour, which takes its time.
+    /// A good version of two steps behind Contour, which validates its routes with a delay.
     Contour,
-    /// A version that another overtakes in the midst of its run.
+    /// A version that is replaced by another in the middle of its run.
     Overtaken,
-    /// A version that its user takes back in the midst of its run.
+    /// A version that its user reverts in the middle of its run.
     Reverted,
     /// A version whose pods do not become ready.
     Broken,
-    /// A good version with which the primary does not become ready.
+    /// A good version whose promotion fails: the primary does not become ready.
     FailedPromotion,
     /// A version that is promoted without an analysis.
     SkipAnalysis,
     /// A good version that waits for its approval before its run and before its promotion.
     Gates,
-    /// A version that somebody sends back by a hook.
+    /// A version that a rollback hook rolls back.
     RollbackByHook,
     /// A good version that gets a copy of the requests first.
     Mirror,
     /// A good version without a mesh.
     Kubernetes,
-    /// A good version whose share of the requests goes to the primary step by step.
+    /// A good version whose traffic moves to the primary step by step.
     PromotionSteps,
-    /// A good version that keeps those who met it once.
+    /// A good version with session affinity.
     SessionAffinity,
-    /// A good version behind a route that others lead to.
+    /// A good version with a delegate VirtualService.
     Delegation,
     /// A good version behind a Gateway that copies requests to it first.
     GatewayMirror,
-    /// A good version behind a Gateway that those meet who ask for it.
+    /// A good version behind a Gateway, for users who ask for it with a header.
     GatewayAbTesting,
-    /// A good version behind an NGINX.
+    /// A good version behind NGINX.
     Nginx,
-    /// A good version in a mesh that is told by a TrafficSplit.
+    /// A good version in a mesh with TrafficSplits.
     Smi,
-    /// A good version of what runs on each node.
+    /// A good version of a DaemonSet.
     DaemonSet,
-    /// A good version of pods that the operator knows nothing of.
+    /// A good version of a target that is a Service.
     Service,
-    /// A good version of what KEDA scales.
+    /// A good version of a target that KEDA scales.
     ScaledObject,
-    /// A good version that loses its pods in the midst of its run, and gets them again.
+    /// A good version whose pods become unready in the middle of its run, and ready again.
     WithoutPods,
-    /// A Canary that goes with what it made.
+    /// A Canary that is deleted with the objects created for it.
     Deletion,
-    /// A Canary that gives back the Service and the route that it took over.
+    /// A deleted Canary that restores the Service and the route that it took over.
     GivingBack,
 }
 
-impl Story {
-    /// All of them.
+impl Scenario {
+    /// All scenarios.
     pub const ALL: [Self; 28] = [
         Self::Promotion,
         Self::Rollback,
@@ -103,39 +103,21 @@ impl Story {
         Self::GivingBack,
     ];
 
-    /// What is other than in the walkthrough's Canary.
+    /// The changes to the spec of the walkthrough's Canary.
     fn spec(self) -> Value {
-        let steps = json!({"interval": "10s", "stepWeight": 25, "threshold": 2});
-        let iterations = json!({"interval": "10s", "stepWeight": null, "maxWeight": null, "iterations": 2, "threshold": 2});
-        let with = |mut analysis: Value, field: &str, value| {
-            analysis[field] = value;
-            json!({"analysis": analysis})
-        };
-        let hook = |kind, url| json!({"name": kind, "type": kind, "url": url});
         let test = json!([{"headers": {"x-canary": {"exact": "insider"}}}]);
-        let behind = |provider: &str, service: Value, mut spec: Value| {
-            spec["provider"] = json!(provider);
-            spec["service"] = service;
-            spec
-        };
-        let alone = json!({"gateways": null, "hosts": null});
-        let gateway = json!({"gateways": null, "hosts": ["app.example.com"], "gatewayRefs": [{"name": "gateway", "namespace": "infra"}]});
-        let of = |version, kind| {
-            let target = json!({"apiVersion": version, "kind": kind});
-            json!({"targetRef": target, "autoscalerRef": null, "analysis": steps})
-        };
         match self {
             Self::Promotion
             | Self::Rollback
             | Self::Overtaken
             | Self::Reverted
             | Self::Broken
-            | Self::FailedPromotion => json!({"analysis": steps}),
-            Self::WithoutPods => json!({"progressDeadlineSeconds": 600, "analysis": steps}),
-            Self::BlueGreen => json!({"analysis": iterations}),
-            Self::SkipAnalysis => json!({"skipAnalysis": true, "analysis": steps}),
+            | Self::FailedPromotion => json!({"analysis": steps()}),
+            Self::WithoutPods => json!({"progressDeadlineSeconds": 600, "analysis": steps()}),
+            Self::BlueGreen => json!({"analysis": iterations()}),
+            Self::SkipAnalysis => json!({"skipAnalysis": true, "analysis": steps()}),
             Self::Deletion | Self::GivingBack => {
-                json!({"revertOnDeletion": true, "analysis": steps})
+                json!({"revertOnDeletion": true, "analysis": steps()})
             }
             Self::Gates => {
                 let gates = [
@@ -143,47 +125,41 @@ impl Story {
                     hook("confirm-promotion", AFTER),
                     hook("post-rollout", "http://end/"),
                 ];
-                with(steps, "webhooks", json!(gates))
+                with(steps(), "webhooks", json!(gates))
             }
-            Self::RollbackByHook => with(steps, "webhooks", json!([hook("rollback", BACK)])),
-            Self::Mirror => with(steps, "mirror", json!(true)),
-            Self::AbTesting => with(iterations, "match", test),
-            Self::PromotionSteps => with(steps, "stepWeightPromotion", json!(50)),
-            Self::SessionAffinity => with(steps, "sessionAffinity", json!({"cookieName": "side"})),
+            Self::RollbackByHook => with(steps(), "webhooks", json!([hook("rollback", BACK)])),
+            Self::Mirror => with(steps(), "mirror", json!(true)),
+            Self::AbTesting => with(iterations(), "match", test),
+            Self::PromotionSteps => with(steps(), "stepWeightPromotion", json!(50)),
+            Self::SessionAffinity => {
+                with(steps(), "sessionAffinity", json!({"cookieName": "side"}))
+            }
             Self::Delegation => {
                 let service = json!({"gateways": null, "hosts": null, "delegation": true});
-                json!({"service": service, "analysis": steps})
+                json!({"service": service, "analysis": steps()})
             }
-            Self::Kubernetes => behind("kubernetes", alone, json!({"analysis": iterations})),
-            Self::GatewayApi => behind("gatewayapi:v1", gateway, json!({"analysis": steps})),
-            Self::GatewayMirror => {
-                behind("gatewayapi:v1", gateway, with(steps, "mirror", json!(true)))
-            }
-            Self::GatewayAbTesting => {
-                behind("gatewayapi:v1", gateway, with(iterations, "match", test))
-            }
-            Self::Contour => behind("contour", alone, json!({"analysis": steps})),
-            Self::Smi => behind("linkerd", alone, json!({"analysis": steps})),
+            Self::Kubernetes => behind("kubernetes", json!({"analysis": iterations()})),
+            Self::GatewayApi => behind("gatewayapi:v1", json!({"analysis": steps()})),
+            Self::GatewayMirror => behind("gatewayapi:v1", with(steps(), "mirror", json!(true))),
+            Self::GatewayAbTesting => behind("gatewayapi:v1", with(iterations(), "match", test)),
+            Self::Contour => behind("contour", json!({"analysis": steps()})),
+            Self::Smi => behind("linkerd", json!({"analysis": steps()})),
             Self::Nginx => {
                 let ingress =
                     json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"});
-                behind(
-                    "nginx",
-                    alone,
-                    json!({"ingressRef": ingress, "analysis": steps}),
-                )
+                behind("nginx", json!({"ingressRef": ingress, "analysis": steps()}))
             }
             Self::DaemonSet => of("apps/v1", "DaemonSet"),
             Self::Service => of("v1", "Service"),
             Self::ScaledObject => {
                 let scaler = json!({"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject"});
-                json!({"autoscalerRef": scaler, "analysis": steps})
+                json!({"autoscalerRef": scaler, "analysis": steps()})
             }
         }
     }
 
-    /// What there is before the Canary.
-    async fn begin_with(self, rig: &mut Rig) {
+    /// Creates the objects that exist before the Canary.
+    async fn create_target(self, rig: &mut Rig) {
         match self {
             Self::DaemonSet => rig.create("daemonsets", workload()),
             Self::Service => rig.create("services", service("3.1.0")),
@@ -195,15 +171,15 @@ impl Story {
         }
         match self {
             Self::Nginx => rig.create("ingresses", ingress()),
-            // They are waited for as long as it takes.
+            // The operator waits until the pods are ready again.
             Self::WithoutPods => {
                 let patience = json!({"spec": {"progressDeadlineSeconds": 600}});
                 rig.patch("deployments", "podinfo", patience);
             }
-            // Somebody is served already.
-            Self::SkipAnalysis => rig.rest(5).await,
+            // The target serves requests before the Canary exists.
+            Self::SkipAnalysis => rig.pass(5).await,
             Self::GivingBack => {
-                rig.rest(5).await;
+                rig.pass(5).await;
                 rig.create("services", service("podinfo"));
                 rig.create("virtualservices", virtual_service());
             }
@@ -211,7 +187,7 @@ impl Story {
         }
     }
 
-    /// The user asks for a version.
+    /// The user sets the version.
     fn image(self, rig: &Rig, tag: &str) {
         match self {
             Self::DaemonSet => rig.release("daemonsets", "podinfo", tag),
@@ -224,75 +200,46 @@ impl Story {
         }
     }
 
-    /// Plays it to its end, when all that was under way is done.
+    /// Plays the scenario until the canary is idle.
     pub async fn play(self, rig: &mut Rig) {
-        self.begin_with(rig).await;
+        self.create_target(rig).await;
         rig.canary("podinfo", self.spec());
-        rig.phase("Initialized").await;
+        rig.until_phase("Initialized").await;
         match self {
-            Self::Deletion | Self::GivingBack => {
-                rig.delete("canaries", "podinfo");
-                rig.until("the end of the Canary", |rig| {
-                    rig.get("canaries", "podinfo").is_null()
-                })
-                .await;
-            }
+            Self::Deletion | Self::GivingBack => delete(rig).await,
             Self::Rollback => {
-                rig.outside.measure(10.0);
+                rig.servers.set_success_rate(10.0);
                 self.release(rig, "Failed").await;
             }
             Self::Broken => {
                 rig.image("broken");
-                rig.phase("Failed").await;
+                rig.until_phase("Failed").await;
             }
             Self::FailedPromotion => {
                 rig.image("broken-primary");
-                rig.phase("Failed").await;
+                rig.until_phase("Failed").await;
             }
             Self::Reverted => {
                 self.begin(rig).await;
                 rig.image("3.1.0");
-                rig.phase("Succeeded").await;
+                rig.until_phase("Succeeded").await;
             }
-            Self::Gates => {
-                rig.outside.close(BEFORE);
-                rig.outside.close(AFTER);
-                self.image(rig, "3.1.1");
-                rig.phase("Waiting").await;
-                rig.rest(15).await;
-                rig.outside.open(BEFORE);
-                rig.phase("WaitingPromotion").await;
-                rig.rest(15).await;
-                rig.outside.open(AFTER);
-                rig.phase("Succeeded").await;
-            }
+            Self::Gates => self.pass_gates(rig).await,
             Self::RollbackByHook => {
-                rig.outside.close(BACK);
+                rig.servers.forbid(BACK);
                 self.begin(rig).await;
-                rig.outside.open(BACK);
-                rig.phase("Failed").await;
+                rig.servers.allow(BACK);
+                rig.until_phase("Failed").await;
             }
             Self::Overtaken => {
                 self.begin(rig).await;
                 rig.image("3.1.2");
-                rig.until("the promotion of the second", |rig| {
-                    rig.outcome()["primary"] == "podinfo:3.1.2"
-                })
-                .await;
-                rig.phase("Succeeded").await;
+                let is_promoted = |rig: &Rig| rig.outcome()["primary"] == "podinfo:3.1.2";
+                rig.until("the promotion of the second version", is_promoted)
+                    .await;
+                rig.until_phase("Succeeded").await;
             }
-            Self::WithoutPods => {
-                self.begin(rig).await;
-                let pods = |what: Value| json!({"metadata": {"annotations": {"pods": what}}});
-                rig.patch("deployments", "podinfo", pods(json!("dead")));
-                rig.until("no share", |rig| {
-                    let route = rig.get("virtualservices", "podinfo");
-                    route["spec"]["http"][0]["route"][1]["weight"] == 0
-                })
-                .await;
-                rig.patch("deployments", "podinfo", pods(Value::Null));
-                rig.phase("Succeeded").await;
-            }
+            Self::WithoutPods => self.lose_pods(rig).await,
             Self::Promotion
             | Self::AbTesting
             | Self::BlueGreen
@@ -310,14 +257,38 @@ impl Story {
             | Self::Smi
             | Self::DaemonSet
             | Self::Service
-            | Self::ScaledObject => {
-                self.release(rig, "Succeeded").await;
-            }
+            | Self::ScaledObject => self.release(rig, "Succeeded").await,
         }
     }
 
-    /// What the chat is told of its end, if anything.
-    pub const fn told_at_its_end(self) -> Option<&'static str> {
+    async fn pass_gates(self, rig: &mut Rig) {
+        rig.servers.forbid(BEFORE);
+        rig.servers.forbid(AFTER);
+        self.image(rig, "3.1.1");
+        rig.until_phase("Waiting").await;
+        rig.pass(15).await;
+        rig.servers.allow(BEFORE);
+        rig.until_phase("WaitingPromotion").await;
+        rig.pass(15).await;
+        rig.servers.allow(AFTER);
+        rig.until_phase("Succeeded").await;
+    }
+
+    async fn lose_pods(self, rig: &mut Rig) {
+        self.begin(rig).await;
+        let pods = |pods: Value| json!({"metadata": {"annotations": {"pods": pods}}});
+        rig.patch("deployments", "podinfo", pods(json!("dead")));
+        rig.until("weight 0", |rig| {
+            let route = rig.get("virtualservices", "podinfo");
+            route["spec"]["http"][0]["route"][1]["weight"] == 0
+        })
+        .await;
+        rig.patch("deployments", "podinfo", pods(Value::Null));
+        rig.until_phase("Succeeded").await;
+    }
+
+    /// Text of the alert at the end; `None` without an alert.
+    pub const fn final_alert(self) -> Option<&'static str> {
         match self {
             Self::Rollback => Some("Failed checks threshold reached"),
             Self::Broken => Some("Progress deadline exceeded"),
@@ -329,11 +300,11 @@ impl Story {
         }
     }
 
-    /// What a user is left with.
+    /// The final state of the cluster, as far as a user sees it.
     pub fn outcome(self, rig: &Rig) -> Value {
         let spec = |plural| rig.get(plural, "podinfo")["spec"].clone();
         match self {
-            // Of what was made for the Canary, what a user made again stays.
+            // Objects that a disturbance has recreated survive the Canary, so they are not compared.
             Self::Deletion => spec("deployments"),
             Self::GivingBack => {
                 json!([
@@ -343,7 +314,7 @@ impl Story {
                 ])
             }
             Self::SessionAffinity => {
-                // Each run has a cookie of its own.
+                // Each run has another cookie.
                 let status = &rig.get("canaries", "podinfo")["status"];
                 let cookie = status["previousSessionAffinityCookie"].as_str();
                 let (_, value) = cookie.and_then(|cookie| cookie.split_once('=')).unwrap();
@@ -351,7 +322,7 @@ impl Story {
             }
             Self::WithoutPods => {
                 let mut outcome = rig.outcome();
-                // Who hears of it late, or dies of it, fails no check.
+                // An operator that learns of the pods late, or is killed, fails no check.
                 outcome["failed"].take();
                 outcome
             }
@@ -359,10 +330,10 @@ impl Story {
         }
     }
 
-    /// A version comes to its first share of the requests.
+    /// Releases a version up to its first weight.
     async fn begin(self, rig: &mut Rig) {
         self.image(rig, "3.1.1");
-        rig.until("a share of 25 %", |rig| {
+        rig.until("weight 25", |rig| {
             rig.get("canaries", "podinfo")["status"]["canaryWeight"] == 25
         })
         .await;
@@ -370,18 +341,61 @@ impl Story {
 
     async fn release(self, rig: &mut Rig, end: &str) {
         self.image(rig, "3.1.1");
-        rig.phase("Progressing").await;
-        rig.phase(end).await;
+        rig.until_phase("Progressing").await;
+        rig.until_phase(end).await;
     }
 }
 
-/// A workload that no autoscaler of Kubernetes itself scales.
+async fn delete(rig: &mut Rig) {
+    rig.delete("canaries", "podinfo");
+    let is_deleted = |rig: &Rig| rig.get("canaries", "podinfo").is_null();
+    rig.until("the deletion of the Canary", is_deleted).await;
+}
+
+/// An analysis that raises the weight twice.
+fn steps() -> Value {
+    json!({"interval": "10s", "stepWeight": 25, "threshold": 2})
+}
+
+/// An analysis of two iterations.
+fn iterations() -> Value {
+    json!({"interval": "10s", "stepWeight": null, "maxWeight": null, "iterations": 2, "threshold": 2})
+}
+
+/// A spec with one more field in its analysis.
+fn with(mut analysis: Value, field: &str, value: Value) -> Value {
+    analysis[field] = value;
+    json!({"analysis": analysis})
+}
+
+fn hook(kind: &str, url: &str) -> Value {
+    json!({"name": kind, "type": kind, "url": url})
+}
+
+/// A spec for another provider than Istio.
+fn behind(provider: &str, mut spec: Value) -> Value {
+    spec["provider"] = json!(provider);
+    spec["service"] = if provider.starts_with("gatewayapi") {
+        json!({"gateways": null, "hosts": ["app.example.com"], "gatewayRefs": [{"name": "gateway", "namespace": "infra"}]})
+    } else {
+        json!({"gateways": null, "hosts": null})
+    };
+    spec
+}
+
+/// A spec for another kind of target than a Deployment.
+fn of(version: &str, kind: &str) -> Value {
+    let target = json!({"apiVersion": version, "kind": kind});
+    json!({"targetRef": target, "autoscalerRef": null, "analysis": steps()})
+}
+
+/// A workload without a HorizontalPodAutoscaler.
 fn workload() -> Value {
     let labels = json!({"app": "podinfo"});
     json!({"metadata": {"name": "podinfo", "labels": labels}, "spec": {"selector": {"matchLabels": labels}, "template": template("podinfo", "3.1.0")}})
 }
 
-/// What KEDA scales it by.
+/// The ScaledObject of the workload.
 fn scaled_object() -> Value {
     let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"});
     let trigger =
@@ -389,19 +403,19 @@ fn scaled_object() -> Value {
     json!({"metadata": {"name": "podinfo"}, "spec": {"scaleTargetRef": target, "minReplicaCount": 2, "maxReplicaCount": 4, "triggers": [trigger]}})
 }
 
-/// Where requests come in.
+/// The Ingress for the application.
 fn ingress() -> Value {
     let backend = json!({"service": {"name": "podinfo", "port": {"number": 9898}}});
     let paths = json!([{"path": "/", "pathType": "Prefix", "backend": backend}]);
     json!({"metadata": {"name": "web"}, "spec": {"ingressClassName": "nginx", "rules": [{"host": "app.example.com", "http": {"paths": paths}}]}})
 }
 
-/// The Service that users are led to before there is a Canary, and the pods that it has.
+/// The Service that users reach before the Canary exists.
 fn service(app: &str) -> Value {
     json!({"metadata": {"name": "podinfo"}, "spec": {"selector": {"app": app}, "ports": [{"name": "http", "port": 9898}]}})
 }
 
-/// And the route to it, as kubectl applied it.
+/// The route to that Service, as kubectl applied it.
 fn virtual_service() -> Value {
     let route = json!([{"route": [{"destination": {"host": "podinfo"}}]}]);
     let spec = json!({"hosts": ["app.example.com"], "http": route});

@@ -1,4 +1,4 @@
-//! One request, as it can be sent to either side.
+//! One random request, which can be sent to either API server.
 
 use proptest::{
     prelude::{Just, Strategy, any as arbitrary},
@@ -8,8 +8,8 @@ use proptest::{
 use serde_json::{Value, json};
 
 use super::{
+    api_server::ApiServer,
     objects::{KINDS, Kind, Object},
-    side::Side,
 };
 
 pub const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
@@ -18,12 +18,12 @@ const JSON: &str = "application/json";
 const MERGE: &str = "application/merge-patch+json";
 const JSON_PATCH: &str = "application/json-patch+json";
 
-/// What a request takes for granted about an object.
+/// The resourceVersion or uid that a request states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Known {
     Nothing,
     Current,
-    /// Its first resourceVersion; a uid that nobody has.
+    /// The first resourceVersion, or a uid that no object has.
     Stale,
 }
 
@@ -45,7 +45,7 @@ pub enum Verb {
         version: Known,
         uid: Known,
     },
-    /// Of a status, no more than the status is written: what else it says would be noted in `managedFields`, which the model has not.
+    /// A patch of a status has nothing but the status: the API server would record other fields in `managedFields`, which the model lacks.
     Merge {
         patch: usize,
         version: Known,
@@ -67,7 +67,7 @@ pub struct Step {
     verb: Verb,
 }
 
-/// Any request; on few objects, so that they meet.
+/// Any request. There are few objects, so that requests are often for the same one.
 pub fn any() -> impl Strategy<Value = Step> {
     let known = || {
         select(vec![
@@ -109,98 +109,128 @@ pub fn any() -> impl Strategy<Value = Step> {
         })
 }
 
+/// An HTTP request.
+struct Request {
+    method: &'static str,
+    path: String,
+    content_type: &'static str,
+    accept: &'static str,
+    body: Value,
+}
+
+impl Request {
+    fn read(path: String, accept: &'static str) -> Self {
+        Self {
+            method: "GET",
+            path,
+            content_type: "",
+            accept,
+            body: Value::Null,
+        }
+    }
+
+    fn write(method: &'static str, path: String, content_type: &'static str, body: Value) -> Self {
+        Self {
+            method,
+            path,
+            content_type,
+            accept: "",
+            body,
+        }
+    }
+}
+
 impl Step {
-    /// Sends it; the status and what is comparable of the answer.
-    pub async fn take(&self, side: &mut Side) -> Value {
+    /// Sends the request. Returns the status, and the comparable part of the answer.
+    pub async fn send(&self, server: &mut ApiServer) -> Value {
         let kind = self.object.kind;
-        let collection = side.path(kind);
+        let Request {
+            method,
+            path,
+            content_type,
+            accept,
+            body,
+        } = self.request(server);
+        let (code, answer) = server
+            .send(method, &path, content_type, accept, &body)
+            .await;
+        json!([code, server.comparable(kind, answer)])
+    }
+
+    fn request(&self, server: &ApiServer) -> Request {
+        let collection = server.path(self.object.kind);
         let path = format!("{collection}/{}", self.object.name);
-        let sub = |status: bool| {
-            if status && kind.has_status() {
-                format!("{path}/status")
-            } else {
-                path.clone()
-            }
-        };
-        let (code, answer) = match &self.verb {
+        match &self.verb {
             Verb::Create { form, with_version } => {
-                let mut object = self.object(side, *form);
+                let mut object = self.object(server, *form);
                 if *with_version {
                     object["metadata"]["resourceVersion"] = json!("1");
                 }
-                side.send("POST", &collection, JSON, "", &object).await
+                Request::write("POST", collection, JSON, object)
             }
             Verb::Get { metadata_only } => {
-                let accept = if *metadata_only { METADATA } else { JSON };
-                side.send("GET", &path, "", accept, &Value::Null).await
+                Request::read(path, if *metadata_only { METADATA } else { JSON })
             }
             Verb::List {
                 metadata_only,
                 selector,
             } => {
                 let accept = if *metadata_only { METADATA_LIST } else { JSON };
-                side.send(
-                    "GET",
-                    &format!("{collection}?{selector}"),
-                    "",
-                    accept,
-                    &Value::Null,
-                )
-                .await
+                Request::read(format!("{collection}?{selector}"), accept)
             }
             Verb::Replace { form, version, uid } => {
-                let mut object = self.object(side, *form);
-                self.know(side, &mut object["metadata"], *version, *uid);
-                side.send("PUT", &path, JSON, "", &object).await
+                let mut object = self.object(server, *form);
+                self.state(server, &mut object["metadata"], *version, *uid);
+                Request::write("PUT", path, JSON, object)
             }
             Verb::Merge {
                 patch,
                 version,
                 status,
             } => {
-                let mut patch = self.merge(side, *patch);
-                self.know(side, &mut patch["metadata"], *version, Known::Nothing);
-                side.send("PATCH", &sub(*status), MERGE, "", &patch).await
+                let mut patch = self.merge(server, *patch);
+                self.state(server, &mut patch["metadata"], *version, Known::Nothing);
+                let has_subresource = *status && self.object.kind.has_status();
+                let sub = if has_subresource { "/status" } else { "" };
+                Request::write("PATCH", format!("{path}{sub}"), MERGE, patch)
             }
             Verb::Patch { patch, version } => {
                 let mut operations = vec![];
                 let mut known = json!({});
-                self.know(side, &mut known, *version, *version);
+                self.state(server, &mut known, *version, *version);
                 if let Some(version) = known.get("resourceVersion") {
                     operations.push(json!({"op": "test", "path": "/metadata/resourceVersion", "value": version}));
                 }
                 operations.extend(json_patch(*patch));
-                side.send("PATCH", &path, JSON_PATCH, "", &json!(operations))
-                    .await
+                Request::write("PATCH", path, JSON_PATCH, json!(operations))
             }
             Verb::Delete { version, uid } => {
                 let mut known = json!({});
-                self.know(side, &mut known, *version, *uid);
-                let options = json!({"preconditions": known});
-                side.send("DELETE", &path, JSON, "", &options).await
+                self.state(server, &mut known, *version, *uid);
+                Request::write("DELETE", path, JSON, json!({"preconditions": known}))
             }
-        };
-        json!([code, side.comparable(kind, answer)])
+        }
     }
 
-    fn object(&self, side: &Side, form: usize) -> Value {
-        let namespace = side.path(self.object.kind);
+    fn object(&self, server: &ApiServer, form: usize) -> Value {
+        let namespace = server.path(self.object.kind);
         let namespace = namespace.split('/').rev().nth(1).unwrap();
         self.object.kind.object(&self.object.name, form, namespace)
     }
 
-    fn know(&self, side: &Side, meta: &mut Value, version: Known, uid: Known) {
+    /// Adds the stated resourceVersion and uid to metadata or preconditions.
+    fn state(&self, server: &ApiServer, meta: &mut Value, version: Known, uid: Known) {
         let known = match version {
             Known::Nothing => None,
-            Known::Current => side.version(&self.object, false),
-            Known::Stale => side.version(&self.object, true),
+            Known::Current => server.version(&self.object, false),
+            Known::Stale => server.version(&self.object, true),
         };
         if let Some(known) = known {
             meta["resourceVersion"] = json!(known);
         }
         let known = match uid {
             Known::Nothing => None,
-            Known::Current => side.uid(&self.object),
+            Known::Current => server.uid(&self.object),
             Known::Stale => Some("00000000-0000-0000-0000-000000000000".to_owned()),
         };
         if let Some(known) = known {
@@ -208,8 +238,8 @@ impl Step {
         }
     }
 
-    fn merge(&self, side: &Side, patch: usize) -> Value {
-        let namespace = side.path(self.object.kind);
+    fn merge(&self, server: &ApiServer, patch: usize) -> Value {
+        let namespace = server.path(self.object.kind);
         match patch {
             0 => json!({"metadata": {"labels": {"app": "z"}}}),
             1 => json!({"metadata": {"labels": {"app": null, "tier": "2"}}}),
@@ -225,12 +255,12 @@ impl Step {
             8 => json!({"metadata": {}, "status": {"replicas": 3}}),
             9 => json!({"metadata": {"uid": "00000000-0000-0000-0000-000000000000"}}),
             form => {
-                let mut rest = self
+                let mut content = self
                     .object
                     .kind
-                    .rest(form - 10, namespace.split('/').rev().nth(1).unwrap());
-                rest["metadata"] = json!({});
-                rest
+                    .content(form - 10, namespace.split('/').rev().nth(1).unwrap());
+                content["metadata"] = json!({});
+                content
             }
         }
     }

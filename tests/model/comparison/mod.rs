@@ -1,7 +1,7 @@
-//! The model answers as the API server does: the same random requests are sent to both. Where they differ the model is wrong.
+//! Compares the model with a real API server: both get the same random requests. Where their answers differ, the model is wrong.
 
+mod api_server;
 mod objects;
-mod side;
 mod step;
 
 use std::{cell::RefCell, collections::BTreeSet, time::Instant};
@@ -14,10 +14,10 @@ use proptest::{
 use serde_json::{Value, json};
 use testbed::Bed;
 
-use self::{objects::Kind, side::Side, step::Step};
+use self::{api_server::ApiServer, objects::Kind, step::Step};
 use super::server::Model;
 
-/// How many sequences are tried, and how long they are.
+/// The number of sequences, and their greatest length.
 const CASES: u32 = 24;
 const STEPS: usize = 40;
 
@@ -27,10 +27,10 @@ fn the_model_answers_as_the_api_server_does() {
     let (bed, mut requests) = (runtime.block_on(bed()), 0);
     let begin = Instant::now();
     let counter = RefCell::new((0, &mut requests));
-    // Always the same ones, for who changes something else; `PROPTEST_RNG_SEED` asks for others.
+    // The requests are the same in every run; `PROPTEST_RNG_SEED` selects others.
     let rng_seed = match Config::default().rng_seed {
         RngSeed::Random => RngSeed::Fixed(0),
-        asked => asked,
+        given => given,
     };
     let config = Config {
         rng_seed,
@@ -54,7 +54,7 @@ fn the_model_answers_as_the_api_server_does() {
     }
 }
 
-/// An API server alone: no controller interferes.
+/// A bed without controllers, which would change objects.
 async fn bed() -> Bed {
     let bed = Bed::start().await.unwrap();
     let crds = std::fs::read_to_string("crds/ALL-IN-ONE.yaml").unwrap();
@@ -65,19 +65,19 @@ async fn bed() -> Bed {
 
 async fn compare(bed: &Bed, namespace: &str, steps: &[Step]) -> Result<(), String> {
     let namespaces = "/api/v1/namespaces";
-    let mut real = Side::new(bed.client(), namespace);
+    let mut real = ApiServer::new(bed.client(), namespace);
     for kind in [Kind::Event, Kind::ConfigMap] {
-        let made = json!({"metadata": {"name": real.namespace(kind)}});
-        real.send("POST", namespaces, "application/json", "", &made)
+        let body = json!({"metadata": {"name": real.namespace(kind)}});
+        real.send("POST", namespaces, "application/json", "", &body)
             .await;
     }
-    let mut model = Side::new(Model::new(Timestamp::now()).client("test"), namespace);
+    let mut model = ApiServer::new(Model::new(Timestamp::now()).client("test"), namespace);
     let kinds: BTreeSet<_> = steps.iter().map(|step| step.object.kind).collect();
-    for side in [&mut real, &mut model] {
-        side.begin(&kinds).await;
+    for server in [&mut real, &mut model] {
+        server.begin(&kinds).await;
     }
     for (number, step) in steps.iter().enumerate() {
-        let (theirs, ours) = (step.take(&mut real).await, step.take(&mut model).await);
+        let (theirs, ours) = (step.send(&mut real).await, step.send(&mut model).await);
         equal(&format!("step {number}, {step:?}"), &theirs, &ours)?;
     }
     for kind in kinds {
@@ -87,9 +87,9 @@ async fn compare(bed: &Bed, namespace: &str, steps: &[Step]) -> Result<(), Strin
         let theirs = real.streamed(kind, Some(ours.len())).await;
         equal(&format!("stream of {kind:?}"), &json!(theirs), &json!(ours))?;
         for metadata_only in [false, true] {
-            let ours = model.news(kind, metadata_only, None).await;
-            let theirs = real.news(kind, metadata_only, Some(ours.len())).await;
-            equal(&format!("news of {kind:?}"), &json!(theirs), &json!(ours))?;
+            let ours = model.events(kind, metadata_only, None).await;
+            let theirs = real.events(kind, metadata_only, Some(ours.len())).await;
+            equal(&format!("events of {kind:?}"), &json!(theirs), &json!(ours))?;
         }
     }
     Ok(())

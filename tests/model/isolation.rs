@@ -1,39 +1,39 @@
-//! What becomes of one canary changes nothing for another: whatever its neighbour does, a release takes its steps at the same instants.
-//! (A neighbour whose look panics is a story of `shell::controller::schedule`.)
+//! Isolation of canaries: whatever happens to another canary, a release takes its steps at the same instants.
+//! (The tests of `shell::controller::schedule` cover a reconciliation that panics.)
 
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::{
-    outside::SLOW,
+    fake_servers::SLOW,
     rig::{Rig, patch_as_user},
     server::Model,
 };
 
-/// What is wrong with the neighbour.
+/// The other canary's fault.
 #[derive(Clone, Copy, Debug)]
 enum Neighbour {
-    Rests,
-    /// It has a field that no Canary can have.
-    Poison,
-    /// Its gate takes ten minutes for each answer, and so does its event webhook.
+    Idle,
+    /// It cannot be decoded: a field has a wrong type.
+    Invalid,
+    /// Its gate and its event webhook answer after ten minutes.
     Slow,
     /// Its target changes a thousand times within a second, every four seconds.
     Restless,
 }
 
-/// An instant in milliseconds since the new version, and what stood in the status from then on.
+/// The milliseconds since the new version, and the phase and weight from then on.
 type Step = (i128, String);
 
 #[tokio::test(start_paused = true)]
 async fn a_neighbour_changes_no_step_of_a_release() {
-    let undisturbed = steps(Neighbour::Rests).await;
+    let undisturbed = steps(Neighbour::Idle).await;
     assert_eq!(undisturbed.len(), 9, "{undisturbed:?}");
-    for neighbour in [Neighbour::Poison, Neighbour::Slow, Neighbour::Restless] {
+    for neighbour in [Neighbour::Invalid, Neighbour::Slow, Neighbour::Restless] {
         let disturbed = steps(neighbour).await;
         let mut pairs = disturbed.iter().zip(&undisturbed);
-        // The clock of the tests goes by milliseconds, and its start is between two.
+        // The clock of the tests has steps of a millisecond, and starts between two of them.
         let alike = disturbed.len() == undisturbed.len() && { pairs }
             .all(|((at, is), (then, was))| is == was && at.abs_diff(*then) <= 2);
         assert!(
@@ -43,18 +43,18 @@ async fn a_neighbour_changes_no_step_of_a_release() {
     }
 }
 
-/// The steps of a release beside such a neighbour.
+/// The steps of a release beside this neighbour.
 async fn steps(neighbour: Neighbour) -> Vec<Step> {
     let mut rig = Rig::new().await;
     rig.start("operator");
     rig.walkthrough(json!({"analysis": {"interval": "10s", "stepWeight": 10}}));
-    rig.phase("Initialized").await;
+    rig.until_phase("Initialized").await;
     let analysis = match neighbour {
-        Neighbour::Rests | Neighbour::Restless => json!({}),
-        Neighbour::Poison => json!({"metrics": "many"}),
+        Neighbour::Idle | Neighbour::Restless => json!({}),
+        Neighbour::Invalid => json!({"metrics": "many"}),
         Neighbour::Slow => json!({"interval": "10s", "webhooks": [
             {"name": "gate", "type": "confirm-rollout", "url": SLOW},
-            {"name": "news", "type": "event", "url": SLOW}]}),
+            {"name": "events", "type": "event", "url": SLOW}]}),
     };
     let service = json!({"hosts": ["neighbour.example.com"]});
     rig.target("neighbour");
@@ -62,24 +62,28 @@ async fn steps(neighbour: Neighbour) -> Vec<Step> {
         "neighbour",
         json!({"service": service, "analysis": analysis}),
     );
-    rig.rest(60).await;
+    rig.pass(60).await;
     let busy = match neighbour {
         Neighbour::Slow => {
             rig.release("deployments", "neighbour", "3.1.1");
-            rig.rest(30).await;
+            rig.pass(30).await;
             None
         }
         Neighbour::Restless => Some(tokio::spawn(restless(rig.model.clone()))),
-        Neighbour::Rests | Neighbour::Poison => None,
+        Neighbour::Idle | Neighbour::Invalid => None,
     };
     rig.image("3.1.1");
     let begin = rig.model.now();
-    rig.phase("Progressing").await;
-    rig.phase("Succeeded").await;
+    rig.until_phase("Progressing").await;
+    rig.until_phase("Succeeded").await;
     if let Some(busy) = busy {
         busy.abort();
     }
-    assert!(is_met(&rig, neighbour), "{neighbour:?}:\n{}", rig.story());
+    assert!(
+        fault_has_happened(&rig, neighbour),
+        "{neighbour:?}:\n{}",
+        rig.transcript()
+    );
     let mut steps: Vec<Step> = Vec::new();
     for change in rig.model.history() {
         let after = change.after.as_deref().cloned().unwrap_or_default();
@@ -93,18 +97,22 @@ async fn steps(neighbour: Neighbour) -> Vec<Step> {
     steps
 }
 
-/// Whether the neighbour was as it was to be.
-fn is_met(rig: &Rig, neighbour: Neighbour) -> bool {
-    let story = rig.story();
+/// Whether the neighbour really had its fault.
+fn fault_has_happened(rig: &Rig, neighbour: Neighbour) -> bool {
+    let transcript = rig.transcript();
     match neighbour {
-        Neighbour::Rests => true,
-        Neighbour::Poison => story.contains("canary cannot be read"),
-        Neighbour::Slow => rig.outside.told().iter().any(|told| told.url == SLOW),
-        Neighbour::Restless => story.matches("write  deployments neighbour ").count() > 10_000,
+        Neighbour::Idle => true,
+        Neighbour::Invalid => transcript.contains("canary cannot be read"),
+        Neighbour::Slow => rig
+            .servers
+            .received()
+            .iter()
+            .any(|request| request.url == SLOW),
+        Neighbour::Restless => transcript.matches("write  deployments neighbour ").count() > 10_000,
     }
 }
 
-/// The neighbour's target changes a thousand times in a second, again and again.
+/// Changes the neighbour's target a thousand times in a second, again and again.
 async fn restless(model: Model) {
     for change in 0_u64.. {
         let pause = if change % 1000 == 0 { 3000 } else { 1 };

@@ -1,4 +1,4 @@
-//! The namespaces that a cell lives in, seen from outside.
+//! The Linux namespaces of a cell: creates them, and enters them from outside.
 
 use std::{
     fs::{self, File},
@@ -9,7 +9,7 @@ use std::{
 
 use crate::Error;
 
-/// Where the id of the process that holds the namespaces stands.
+/// The file with the id of the `unshare` process.
 const PID: &str = "pid";
 const COMMON: [&str; 6] = [
     "--net",
@@ -20,15 +20,15 @@ const COMMON: [&str; 6] = [
     "--mount-proc",
 ];
 const USER: [&str; 2] = ["--user", "--map-root-user"];
-/// How to go on where it is forbidden.
-const FORBIDDEN: &str = "this machine does not let you make namespaces, which a cell needs. Allow it, as root, with the one of these that \
-    this machine knows:\n  \
+/// The error where namespaces are forbidden.
+const FORBIDDEN: &str = "this machine does not let you create namespaces, which a cell needs. Allow it as root, with the one of these \
+    commands that works on this machine:\n  \
       sysctl -w kernel.apparmor_restrict_unprivileged_userns=0    # Ubuntu\n  \
       sysctl -w kernel.unprivileged_userns_clone=1                # Debian\n  \
       sysctl -w user.max_user_namespaces=10000                    # others\n\
     or run this as root. In a container, it must be privileged";
 
-/// Which namespaces this process may make, as arguments of `unshare`; an error that says how to go on if it may not.
+/// The arguments of `unshare` for the namespaces of a cell. If this process may not create them, the error says how to allow it.
 pub fn allowed() -> Result<Vec<&'static str>, Error> {
     for user in [&USER[..], &[]] {
         let args = [user, &COMMON].concat();
@@ -38,7 +38,7 @@ pub fn allowed() -> Result<Vec<&'static str>, Error> {
             .stdin(Stdio::null())
             .stderr(Stdio::null())
             .status()
-            .map_err(missing)?;
+            .map_err(unshare_failed)?;
         if tried.success() {
             return Ok(args);
         }
@@ -46,7 +46,7 @@ pub fn allowed() -> Result<Vec<&'static str>, Error> {
     Err(Error::Failed(FORBIDDEN.to_owned()))
 }
 
-/// Starts a cell's first process in namespaces of its own. All in there ends when its standard input does.
+/// Starts a cell's first process in new namespaces. All processes in them end when its standard input is closed.
 pub fn make(folder: &Path, program: &Path) -> Result<Child, Error> {
     let log = folder.join("cell.log");
     let out = File::create(&log).map_err(|e| Error::io(&log, e))?;
@@ -59,15 +59,15 @@ pub fn make(folder: &Path, program: &Path) -> Result<Child, Error> {
         .stdin(Stdio::piped())
         .stdout(out)
         .stderr(err)
-        // Ctrl-C is for us.
+        // Ctrl-C must not reach the cell.
         .process_group(0)
         .spawn()
-        .map_err(missing)?;
+        .map_err(unshare_failed)?;
     fs::write(folder.join(PID), child.id().to_string()).map_err(|e| Error::io(folder, e))?;
     Ok(child)
 }
 
-/// The words before a command that is to run in the cell of this folder, on its node.
+/// The `nsenter` command line to which a command for the cell's node is appended.
 pub fn inside(folder: &Path) -> Result<Vec<String>, Error> {
     let read = |file: &Path| fs::read_to_string(file).map_err(|e| Error::io(file, e));
     let unshare = read(&folder.join(PID))?;
@@ -76,17 +76,16 @@ pub fn inside(folder: &Path) -> Result<Vec<String>, Error> {
         "/proc/{unshare}/task/{unshare}/children"
     )))?;
     let first = children.split_whitespace().next().unwrap_or_default();
-    let space = |of: &str| fs::read_link(format!("/proc/{of}/ns/user"));
-    let own_user =
-        matches!((space("self"), space(first)), (Ok(ours), Ok(theirs)) if ours == theirs);
+    let user_namespace = |of: &str| fs::read_link(format!("/proc/{of}/ns/user"));
+    let is_same_user = matches!((user_namespace("self"), user_namespace(first)), (Ok(ours), Ok(theirs)) if ours == theirs);
     let mut words = vec!["nsenter", "--target", first, "--net", "--mount", "--pid"];
-    if !own_user {
+    if !is_same_user {
         words.extend(["--user", "--preserve-credentials"]);
     }
     words.push("--");
     Ok(words.into_iter().map(str::to_owned).collect())
 }
 
-fn missing(error: std::io::Error) -> Error {
+fn unshare_failed(error: std::io::Error) -> Error {
     Error::io(Path::new("unshare (of util-linux)"), error)
 }

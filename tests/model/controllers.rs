@@ -1,8 +1,8 @@
-//! Plays the controllers of a cluster: pods become ready some seconds after they are asked for, autoscalers keep to their bounds,
-//! Contour takes up what it is told, what nobody owns any more is collected.
+//! The controllers of a cluster: pods become ready a few seconds after they are created, autoscalers keep to their bounds, Contour
+//! validates proxies, and the garbage collector deletes orphans.
 //!
-//! How a pod behaves stands in the tag of its first image, as on the test bed: `broken…` never becomes ready, `broken-primary…` not as
-//! the primary, `slowN` after N seconds. Where a Deployment has the annotation `pods: dead`, none is ready.
+//! The tag of a pod's first image selects its behaviour, as on a bed: `broken…` never becomes ready, `broken-primary…` not in the primary,
+//! `slowN` after N seconds. A Deployment with the annotation `pods: dead` has no ready pods.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -15,38 +15,38 @@ use super::{
     store::{Key, Part},
 };
 
-/// How long a pod takes to become ready, or to go.
+/// The time in which a pod becomes ready, or ends.
 const READY: Duration = Duration::from_secs(3);
-/// How long a controller takes to see a change.
-const SEEN: Duration = Duration::from_millis(100);
-/// How long Contour takes to take up a proxy.
-const TAKEN_UP: Duration = Duration::from_millis(700);
+/// The time until a controller reacts to a change.
+const REACTION: Duration = Duration::from_millis(100);
+/// The time until Contour has validated a proxy.
+const VALIDATION: Duration = Duration::from_millis(700);
 
-/// What is under way of a workload.
+/// The rollout of one generation of a workload.
 #[derive(Clone)]
 struct Rollout {
     generation: i64,
     since: Instant,
     ready_at: Option<Instant>,
     deadline: Instant,
-    /// Whether pods of this template never were ready.
+    /// Whether no pods of this template were ready before.
     is_new: bool,
 }
 
-/// One pass of the controllers, and what they remember.
+/// The state of the controllers.
 #[derive(Default)]
 struct Controllers {
     rollouts: BTreeMap<String, Rollout>,
-    /// The template of which pods are ready, by workload.
+    /// The template of the ready pods, by the uid of the workload.
     running: BTreeMap<String, Value>,
-    /// The generation of each proxy, and when Contour has taken it up.
+    /// The generation of each proxy, and when Contour validates it.
     proxies: BTreeMap<Key, (i64, Instant)>,
-    /// When each object that has an owner lost it.
+    /// Since when each object has no owner any more.
     orphans: BTreeMap<Key, Instant>,
 }
 
-/// Plays for as long as it is awaited.
-pub async fn play(model: Model) {
+/// Runs the controllers.
+pub async fn run(model: Model) {
     let mut controllers = Controllers::default();
     let mut revisions = model.revisions();
     loop {
@@ -66,7 +66,7 @@ pub async fn play(model: Model) {
 }
 
 impl Controllers {
-    /// Does what is tick; when the next is.
+    /// Handles everything that is due. Returns the next instant at which something is due.
     fn pass(&mut self, model: &Model) -> Option<Instant> {
         let objects: Vec<_> = model
             .store()
@@ -77,8 +77,8 @@ impl Controllers {
         for (key, object) in &objects {
             match key.plural {
                 "deployments" | "daemonsets" => wakes.extend(self.workload(model, key, object)),
-                "horizontalpodautoscalers" => scale(model, key, object, keep),
-                "scaledobjects" => scale(model, key, object, keda),
+                "horizontalpodautoscalers" => scale(model, key, object, hpa_replicas),
+                "scaledobjects" => scale(model, key, object, keda_replicas),
                 "httpproxies" => wakes.extend(self.proxy(model, key, object)),
                 _ => {}
             }
@@ -116,8 +116,8 @@ impl Controllers {
                 };
             Rollout {
                 generation,
-                since: now + SEEN,
-                ready_at: (!is_broken || desired(object) == 0).then_some(now + SEEN + ready),
+                since: now + REACTION,
+                ready_at: (!is_broken || desired(object) == 0).then_some(now + REACTION + ready),
                 deadline: now + Duration::from_secs(deadline),
                 is_new: self.running.get(&uid) != Some(template),
             }
@@ -132,7 +132,7 @@ impl Controllers {
             if status != object["status"] {
                 let mut wanted = (**object).clone();
                 wanted["status"] = status;
-                // Lost against a write between: the next pass does it.
+                // After a conflict the next pass tries again.
                 let _ = model.write("controllers", |store, by| {
                     store.update(key, Part::Status, wanted, by)
                 });
@@ -150,7 +150,7 @@ impl Controllers {
         let (now, generation) = (Instant::now(), object["metadata"]["generation"].as_i64()?);
         let seen = self.proxies.get(key);
         let seen = seen.filter(|(of, _)| *of == generation).copied();
-        let (_, at) = seen.unwrap_or((generation, now + TAKEN_UP));
+        let (_, at) = seen.unwrap_or((generation, now + VALIDATION));
         self.proxies.insert(key.clone(), (generation, at));
         if at > now {
             return Some(at);
@@ -160,7 +160,7 @@ impl Controllers {
         if status != object["status"] {
             let mut wanted = (**object).clone();
             wanted["status"] = status;
-            // Lost against a write between: the next pass does it.
+            // After a conflict the next pass tries again.
             let _ = model.write("controllers", |store, by| {
                 store.update(key, Part::Status, wanted, by)
             });
@@ -168,7 +168,7 @@ impl Controllers {
         None
     }
 
-    /// Deletes what has lost all its owners, a second later.
+    /// Deletes objects a second after they have lost all their owners.
     fn collect(&mut self, model: &Model, objects: &[(Key, Arc<Value>)]) -> Option<Instant> {
         let now = Instant::now();
         let lives = |uid: &Value| {
@@ -199,7 +199,7 @@ impl Controllers {
 
 fn desired(object: &Value) -> i64 {
     if object["kind"] == "DaemonSet" {
-        // Our one node has no label that a selector could want.
+        // The only node has no labels.
         let selector = object
             .pointer("/spec/template/spec/nodeSelector")
             .and_then(Value::as_object);
@@ -213,39 +213,46 @@ fn is_dead(object: &Value) -> bool {
     object["metadata"]["annotations"]["pods"] == "dead"
 }
 
-/// The status of a workload whose pods are all ready, or not yet: those of the template before stay meanwhile.
+/// The status of a workload. Until the new pods are ready, the ready pods are those of the template before.
 fn status(object: &Value, rollout: &Rollout, is_ready: bool, now: Timestamp) -> Value {
-    let desired = desired(object);
-    let before = |field: &str| object["status"][field].as_i64().unwrap_or(0);
-    let is_late = !is_ready && rollout.deadline <= Instant::now();
     if object["kind"] == "DaemonSet" {
-        let ready = if is_ready {
-            desired
-        } else {
-            before("numberReady").min(desired)
-        };
-        let updated = if is_ready || !rollout.is_new {
-            ready
-        } else {
-            0
-        };
-        let mut status = json!({"observedGeneration": rollout.generation, "currentNumberScheduled": desired, "desiredNumberScheduled": desired,
-            "numberMisscheduled": 0, "numberReady": ready});
-        for (field, count) in [
+        daemon_set_status(object, rollout, is_ready)
+    } else {
+        deployment_status(object, rollout, is_ready, now)
+    }
+}
+
+fn daemon_set_status(object: &Value, rollout: &Rollout, is_ready: bool) -> Value {
+    let desired = desired(object);
+    let ready = if is_ready {
+        desired
+    } else {
+        count(object, "numberReady").min(desired)
+    };
+    let updated = if is_ready || !rollout.is_new {
+        ready
+    } else {
+        0
+    };
+    let mut status = json!({"observedGeneration": rollout.generation, "currentNumberScheduled": desired, "desiredNumberScheduled": desired,
+        "numberMisscheduled": 0, "numberReady": ready});
+    set_counts(
+        &mut status,
+        &[
             ("updatedNumberScheduled", updated),
             ("numberAvailable", ready),
             ("numberUnavailable", desired - ready),
-        ] {
-            if count > 0 {
-                status[field] = json!(count);
-            }
-        }
-        return status;
-    }
+        ],
+    );
+    status
+}
+
+fn deployment_status(object: &Value, rollout: &Rollout, is_ready: bool, now: Timestamp) -> Value {
+    let desired = desired(object);
     let ready = match is_ready {
         true => desired,
         false if is_dead(object) => 0,
-        false => before("readyReplicas").min(desired),
+        false => count(object, "readyReplicas").min(desired),
     };
     let updated = if is_ready || !rollout.is_new {
         desired
@@ -254,17 +261,17 @@ fn status(object: &Value, rollout: &Rollout, is_ready: bool, now: Timestamp) -> 
     };
     let mut status = json!({"observedGeneration": rollout.generation});
     let surge = i64::from(!is_ready && rollout.is_new && ready > 0);
-    for (field, count) in [
-        ("replicas", desired.max(ready) + surge),
-        ("updatedReplicas", updated),
-        ("readyReplicas", ready),
-        ("availableReplicas", ready),
-        ("unavailableReplicas", desired + surge - ready),
-    ] {
-        if count > 0 {
-            status[field] = json!(count);
-        }
-    }
+    set_counts(
+        &mut status,
+        &[
+            ("replicas", desired.max(ready) + surge),
+            ("updatedReplicas", updated),
+            ("readyReplicas", ready),
+            ("availableReplicas", ready),
+            ("unavailableReplicas", desired + surge - ready),
+        ],
+    );
+    let is_late = !is_ready && rollout.deadline <= Instant::now();
     let progress = match (is_ready, is_late) {
         (true, _) => ("True", "NewReplicaSetAvailable"),
         (false, true) => ("False", "ProgressDeadlineExceeded"),
@@ -283,6 +290,18 @@ fn status(object: &Value, rollout: &Rollout, is_ready: bool, now: Timestamp) -> 
     status
 }
 
+/// A count in the current status.
+fn count(object: &Value, field: &str) -> i64 {
+    object["status"][field].as_i64().unwrap_or(0)
+}
+
+/// Sets the counts that are not zero, as controllers do.
+fn set_counts(status: &mut Value, counts: &[(&str, i64)]) {
+    for (field, count) in counts.iter().filter(|(_, count)| *count > 0) {
+        status[field] = json!(count);
+    }
+}
+
 fn condition(object: &Value, kind: &str, (holds, reason): (&str, &str), now: Timestamp) -> Value {
     let same =
         |old: &&Value| old["type"] == kind && old["status"] == holds && old["reason"] == reason;
@@ -295,8 +314,8 @@ fn condition(object: &Value, kind: &str, (holds, reason): (&str, &str), now: Tim
     })
 }
 
-/// An autoscaler keeps its workload between its bounds, unless that rests at zero.
-fn keep(scaler: &Value, is: i64) -> i64 {
+/// The replicas that a HorizontalPodAutoscaler wants: within its bounds, unless the workload is scaled to zero.
+fn hpa_replicas(scaler: &Value, is: i64) -> i64 {
     let bound = |field: &str| scaler["spec"][field].as_i64();
     let (least, most) = (
         bound("minReplicas").unwrap_or(1),
@@ -309,14 +328,14 @@ fn keep(scaler: &Value, is: i64) -> i64 {
     }
 }
 
-/// KEDA keeps what is paused as it is told to, and wakes what rests below its least.
-fn keda(scaler: &Value, is: i64) -> i64 {
+/// The replicas that KEDA wants: the paused replicas if it is paused, or else at least its minimum.
+fn keda_replicas(scaler: &Value, is: i64) -> i64 {
     let paused = &scaler["metadata"]["annotations"]["autoscaling.keda.sh/paused-replicas"];
     let paused = paused.as_str().and_then(|replicas| replicas.parse().ok());
     paused.unwrap_or_else(|| is.max(scaler["spec"]["minReplicaCount"].as_i64().unwrap_or(0)))
 }
 
-/// An autoscaler sets the replicas of its workload, if it wants others than those that are.
+/// Sets the replicas of an autoscaler's workload if they differ from the wanted ones.
 fn scale(model: &Model, key: &Key, scaler: &Value, wanted: fn(&Value, i64) -> i64) {
     let Some(name) = scaler
         .pointer("/spec/scaleTargetRef/name")

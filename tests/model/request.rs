@@ -1,10 +1,10 @@
-//! What a request asks for.
+//! Parsed requests to the API server.
 
 use std::collections::BTreeMap;
 
 use super::{resources::Resource, selector::Selector, store::Key};
 
-/// As audit logs call them.
+/// The verbs of audit logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verb {
     Get,
@@ -17,7 +17,7 @@ pub enum Verb {
 }
 
 impl Verb {
-    /// Whether it may change something.
+    /// Whether it is a write.
     pub const fn writes(self) -> bool {
         match self {
             Self::Get | Self::List | Self::Watch => false,
@@ -26,25 +26,25 @@ impl Verb {
     }
 }
 
-/// A request, taken apart.
+/// A parsed request.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct ApiRequest {
     pub verb: Verb,
     pub resource: &'static Resource,
     pub version: String,
     pub namespace: String,
-    /// Empty for lists, watches and creations.
+    /// Empty for lists, watches and creates.
     pub name: String,
     /// Empty for the object itself.
     pub subresource: String,
     pub query: BTreeMap<String, String>,
-    /// Whether no more than metadata is wanted.
+    /// Whether only metadata is requested.
     pub metadata_only: bool,
     pub content_type: String,
 }
 
-impl Call {
-    /// `None` if nothing is served there.
+impl ApiRequest {
+    /// `None` if the model does not serve this path or method.
     pub fn parse(request: &http::request::Parts) -> Option<Self> {
         let mut path = request.uri.path().trim_matches('/').split('/');
         let group = match path.next()? {

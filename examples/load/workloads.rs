@@ -1,4 +1,4 @@
-//! The canaries, their targets and everybody else's Deployments; who makes them ready, and what is seen of them.
+//! The canaries, their targets and unrelated Deployments; the task that makes Deployments ready; the record of the canaries' phases.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -17,11 +17,11 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::{task::JoinHandle, time::Instant};
 
-/// As many canaries share a namespace.
+/// The number of canaries in a namespace.
 const PER_NAMESPACE: usize = 250;
-/// As many objects are written at a time.
+/// The number of concurrent writes.
 const AT_A_TIME: usize = 24;
-/// The shortest interval that there is.
+/// The analysis interval in seconds: the shortest that Flagger allows.
 pub const INTERVAL: u64 = 10;
 
 /// The name of the n-th canary and of its target.
@@ -29,12 +29,12 @@ pub fn name(n: usize) -> String {
     format!("app-{n:05}")
 }
 
-/// Where the n-th is.
+/// The namespace of the n-th canary.
 pub fn namespace(n: usize) -> String {
     format!("load-{:03}", n / PER_NAMESPACE)
 }
 
-/// Creates these canaries, and other Deployments.
+/// Creates these canaries with their targets, and unrelated Deployments.
 pub async fn create(client: &Client, canaries: Range<usize>, unrelated: Range<usize>) {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let own = canaries.clone().map(namespace);
@@ -66,7 +66,7 @@ pub async fn create(client: &Client, canaries: Range<usize>, unrelated: Range<us
     .await;
 }
 
-/// Gives targets another version; when each write was acknowledged.
+/// Sets the version of targets. Returns when the API server acknowledged each write.
 pub async fn release(
     client: &Client,
     which: impl Iterator<Item = usize>,
@@ -84,7 +84,7 @@ pub async fn release(
         .await
 }
 
-/// Changes other Deployments.
+/// Changes unrelated Deployments.
 pub async fn touch(client: &Client, which: impl Iterator<Item = usize>, with: &str) {
     stream::iter(which)
         .for_each_concurrent(AT_A_TIME, async |n| {
@@ -117,7 +117,7 @@ async fn write(
         .await;
 }
 
-/// A Deployment like any: some 3 KB as it is served.
+/// A typical Deployment, of about 3 KB.
 fn deployment(name: &str) -> Value {
     let probe = json!({"httpGet": {"path": "/healthz", "port": 9898}, "initialDelaySeconds": 5, "timeoutSeconds": 5});
     json!({"apiVersion": "apps/v1", "kind": "Deployment",
@@ -142,8 +142,8 @@ fn canary(name: &str) -> Value {
                 {"name": "request-duration", "thresholdRange": {"max": 500}, "interval": "30s"}]}}})
 }
 
-/// Makes every Deployment of a canary ready as soon as it changes.
-pub fn actor(client: Client) -> JoinHandle<()> {
+/// Stands for the Deployment controller: sets the status of a canary's Deployments to ready whenever their spec changes.
+pub fn make_deployments_ready(client: Client) -> JoinHandle<()> {
     tokio::spawn(async move {
         let deployments: Api<Deployment> = Api::all(client.clone());
         watcher(deployments, watcher::Config::default())
@@ -161,24 +161,24 @@ pub fn actor(client: Client) -> JoinHandle<()> {
                     "updatedReplicas": replicas, "readyReplicas": replicas, "availableReplicas": replicas, "conditions": [
                         {"type": "Available", "status": "True", "reason": "MinimumReplicasAvailable"},
                         {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]}});
-                // Whoever was deleted meanwhile needs none.
+                // The Deployment may have been deleted meanwhile.
                 drop(api.patch_status(&deployment.name_any(), &PatchParams::default(), &Patch::Merge(status)).await);
             })
             .await;
     })
 }
 
-/// A change of a canary, and when it was seen.
+/// When a change of a canary was observed, and its phase and weight since then.
 type Change = (Instant, CanaryPhase, i64);
 
-/// What happened to each canary.
+/// All changes of each canary's phase and weight.
 #[derive(Clone, Default)]
-pub struct Seen(Arc<Mutex<HashMap<String, Vec<Change>>>>);
+pub struct History(Arc<Mutex<HashMap<String, Vec<Change>>>>);
 
-impl Seen {
-    /// Begins to look.
+impl History {
+    /// Starts to watch the canaries.
     pub fn start(&self, client: Client) -> JoinHandle<()> {
-        let seen = self.clone();
+        let history = self.clone();
         tokio::spawn(async move {
             let canaries: Api<Canary> = Api::all(client);
             watcher(canaries, watcher::Config::default())
@@ -188,8 +188,8 @@ impl Seen {
                     let Ok(canary) = canary else { return };
                     let Some(status) = &canary.status else { return };
                     let now = (Instant::now(), status.phase, status.canary_weight);
-                    let mut seen = seen.0.lock().unwrap();
-                    let all = seen.entry(canary.name_any()).or_default();
+                    let mut history = history.0.lock().unwrap();
+                    let all = history.entry(canary.name_any()).or_default();
                     if all
                         .last()
                         .is_none_or(|last| (last.1, last.2) != (now.1, now.2))
@@ -201,18 +201,19 @@ impl Seen {
         })
     }
 
-    /// How many canaries are in a phase now.
+    /// The number of canaries that are in one of these phases now.
     pub fn count(&self, phases: &[CanaryPhase]) -> usize {
-        let seen = self.0.lock().unwrap();
-        seen.values()
+        let history = self.0.lock().unwrap();
+        history
+            .values()
             .filter(|all| all.last().is_some_and(|last| phases.contains(&last.1)))
             .count()
     }
 
-    /// All changes of a canary since then.
+    /// All changes of a canary since this instant.
     pub fn since(&self, n: usize, then: Instant) -> Vec<Change> {
-        let seen = self.0.lock().unwrap();
-        let all = seen.get(&name(n)).into_iter().flatten();
+        let history = self.0.lock().unwrap();
+        let all = history.get(&name(n)).into_iter().flatten();
         all.filter(|(at, ..)| *at >= then).copied().collect()
     }
 }

@@ -1,4 +1,4 @@
-//! What the Canary went through, and what its users saw meanwhile.
+//! The Canary's phases and weights over time, and the client's requests in each of them.
 
 use std::{
     sync::{Arc, Mutex},
@@ -13,46 +13,47 @@ use kube::{
 };
 use testbed::client::{Client, Tally};
 
-use crate::{Row, row};
+use crate::report::Check;
 
-/// By so many percentage points a measured share may differ from the intended one.
+/// The most percentage points between the measured share and the intended one.
 const TOLERANCE: f64 = 4.0;
-/// Shorter times say too little of a share.
+/// Shorter periods have too few requests to measure a share.
 const ENOUGH: Duration = Duration::from_secs(5);
 
-/// One status of the Canary, from when on.
+/// A time in which the Canary's phase and weight did not change.
 struct Period {
     from: Instant,
     phase: String,
     weight: i32,
 }
 
-/// All that it went through, and at which of them each part of the walkthrough began.
+/// All periods so far.
 #[derive(Default)]
 pub struct Periods {
     all: Mutex<Vec<Period>>,
+    /// The parts of the walkthrough, each with the number of the period in which it began.
     parts: Mutex<Vec<(usize, String)>>,
 }
 
 impl Periods {
-    /// A part of the walkthrough begins; how many periods there were before it.
+    /// Begins a part of the walkthrough. Returns the number of periods before it.
     pub fn begin(&self, part: &str) -> usize {
-        let seen = self.all.lock().unwrap().len();
-        self.parts.lock().unwrap().push((seen, part.to_owned()));
-        seen
+        let earlier = self.all.lock().unwrap().len();
+        self.parts.lock().unwrap().push((earlier, part.to_owned()));
+        earlier
     }
 
-    /// Phases and weights after the first so many.
-    pub fn table(&self, seen: usize) -> Vec<String> {
+    /// Phases and weights of the periods after the first `earlier` ones.
+    pub fn table(&self, earlier: usize) -> Vec<String> {
         let all = self.all.lock().unwrap();
         all.iter()
-            .skip(seen)
+            .skip(earlier)
             .map(|period| format!("{} {}", period.phase, period.weight))
             .collect()
     }
 
-    /// Takes down what the Canary says now, and shows it; false if it is nothing new.
-    fn see(&self, client: &Client, start: Instant, now: Period) -> bool {
+    /// Records and prints the Canary's current phase and weight. Returns false if they have not changed.
+    fn record(&self, client: &Client, start: Instant, now: Period) -> bool {
         let mut all = self.all.lock().unwrap();
         if let Some(last) = all.last() {
             if last.phase == now.phase && last.weight == now.weight {
@@ -74,33 +75,33 @@ impl Periods {
         true
     }
 
-    /// The measured share of the new version at each weight.
-    pub fn shares(&self, client: &Client, tag: &str, seen: usize) -> Vec<Row> {
+    /// Checks the measured share of the new version at each weight.
+    pub fn shares(&self, client: &Client, tag: &str, earlier: usize) -> Vec<Check> {
         let all = self.all.lock().unwrap();
-        let steps = all.iter().skip(seen).zip(all.iter().skip(seen + 1));
+        let steps = all.iter().skip(earlier).zip(all.iter().skip(earlier + 1));
         let long = steps
             .filter(|(step, next)| step.phase == "Progressing" && next.from - step.from > ENOUGH);
         long.map(|(step, next)| {
             let share = client.between(step.from, next.from).share(tag);
             let intended = f64::from(step.weight);
-            let seen = if (share - intended).abs() <= TOLERANCE {
+            let observed = if (share - intended).abs() <= TOLERANCE {
                 intended
             } else {
                 share
             };
-            row(
+            Check::new(
                 &format!(
                     "{tag}: share at weight {}: measured {share:.1}%",
                     step.weight
                 ),
                 &format!("{intended}%"),
-                &format!("{seen}%"),
+                &format!("{observed}%"),
             )
         })
         .collect()
     }
 
-    /// Requests in each phase: sent, lost, and served by which version.
+    /// Prints the requests in each period: how many were sent and lost, and which versions served them.
     pub fn print(&self, client: &Client) {
         let (all, parts) = (self.all.lock().unwrap(), self.parts.lock().unwrap());
         println!("             phase         weight    sent  lost  served by");
@@ -131,7 +132,8 @@ fn served(tally: &Tally) -> String {
     versions.collect::<Vec<_>>().join("  ")
 }
 
-/// `kubectl get canary -w`, and what the time before each line was like for the client and for the operator.
+/// Prints the Canary's status whenever it changes, like `kubectl get canary -w`. Before each line it prints the client's requests since
+/// the last one, and after it the operator's latest measurements.
 pub async fn show(
     canaries: Api<Canary>,
     periods: Arc<Periods>,
@@ -150,17 +152,17 @@ pub async fn show(
             phase: status.phase.as_str().to_owned(),
             weight: i32::try_from(status.canary_weight).unwrap_or(0),
         };
-        if now.phase.is_empty() || !periods.see(&client, start, now) {
+        if now.phase.is_empty() || !periods.record(&client, start, now) {
             continue;
         }
-        if let Some(seen) = operator_saw(&api).await {
-            println!("           the operator saw {seen}");
+        if let Some(measured) = operator_measured(&api).await {
+            println!("           the operator measured {measured}");
         }
     }
 }
 
-/// The latest results of the checks, from the operator's own metrics.
-async fn operator_saw(client: &kube::Client) -> Option<String> {
+/// The latest results of the metric checks, from the operator's own metrics. `None` if it has none yet.
+async fn operator_measured(client: &kube::Client) -> Option<String> {
     let pods: Api<k8s_openapi::api::core::v1::Pod> =
         Api::namespaced(client.clone(), "istio-system");
     let pods = pods
@@ -181,7 +183,7 @@ async fn operator_saw(client: &kube::Client) -> Option<String> {
         line.rsplit(' ').next()?.parse::<f64>().ok()
     };
     let (rate, duration) = (value("request-success-rate")?, value("request-duration")?);
-    // It tells durations in seconds, as Flagger does.
+    // The metric is in seconds, like Flagger's.
     let millis = 1000.0 * duration;
     Some(format!("success rate {rate:.2}%, p99 {millis:.0} ms"))
 }

@@ -1,0 +1,197 @@
+//! The metric checks of a canary: the query of each, and the reasons why there is none.
+
+use std::time::Duration;
+
+use super::{
+    hooks::Stage,
+    metric_templates::{self, TemplateError},
+};
+use crate::{
+    api::canary::{Canary, CanaryMetric, CrossNamespaceRef},
+    metrics::{
+        Asks, MetricError, Query, Server, ServerError, endpoint,
+        observer::Builtin,
+        template::{Model, RenderError, render},
+    },
+    providers::{self, ProviderError},
+    rollout::plan::{Answer, Evidence, Question},
+    snapshot::{HttpResponse, ObjectRef, Snapshot},
+};
+
+/// The reason why a metric cannot be queried, in Flagger's words.
+#[derive(Debug, thiserror::Error)]
+pub enum Unqueryable {
+    /// This version does not support the built-in metrics of the provider.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// The address of the built-in metrics' server is invalid.
+    #[error("Error building Prometheus client for {address} {error}")]
+    Server {
+        /// The address without credentials.
+        address: String,
+        /// The reason.
+        error: ServerError,
+    },
+    /// A query in the Canary cannot be rendered.
+    #[error("Prometheus query failed for {metric}: {error}")]
+    Query {
+        /// The name of the metric.
+        metric: String,
+        /// The reason.
+        error: RenderError,
+    },
+    /// A MetricTemplate cannot be used.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The query of a MetricTemplate cannot be rendered.
+    #[error("Metric template {template} query render error: {error}")]
+    TemplateQuery {
+        /// `NAME.NAMESPACE` of the template.
+        template: String,
+        /// The reason.
+        error: RenderError,
+    },
+    /// The metric has neither a query nor a template.
+    #[error("Metric query failed for no usable metrics template and query were configured")]
+    NoSource,
+}
+
+/// The source of a check's value.
+pub enum Source<'a> {
+    /// A built-in metric.
+    Builtin(Builtin),
+    /// A query in the Canary.
+    Inline(&'a str),
+    /// A MetricTemplate.
+    Template(&'a CrossNamespaceRef),
+    /// Neither a query nor a template.
+    Nothing,
+}
+
+/// One check of one metric. A metric may be checked twice, as in Flagger.
+pub struct Check<'a> {
+    /// The place of the metric in the list.
+    pub place: usize,
+    /// The metric.
+    pub metric: &'a CanaryMetric,
+    /// The source of its value.
+    pub source: Source<'a>,
+}
+
+impl Check<'_> {
+    /// The query of the check.
+    pub fn query(&self, snapshot: &Snapshot) -> Result<Query, Unqueryable> {
+        let model = |default| Model::of(&snapshot.canary, self.metric, default);
+        let (server, text) = match self.source {
+            Source::Builtin(builtin) => {
+                let observer = providers::observer(snapshot)?;
+                let text = observer.query(builtin, &model("1m"));
+                (builtin_server(snapshot)?, text)
+            }
+            Source::Inline(query) => {
+                let failed = |error| Unqueryable::Query {
+                    metric: self.metric.name.clone(),
+                    error,
+                };
+                let text = render(query, &model("1m")).map_err(failed)?;
+                (builtin_server(snapshot)?, text)
+            }
+            Source::Template(reference) => {
+                let (template, server) = metric_templates::read(snapshot, reference, self.metric)?;
+                let ObjectRef {
+                    namespace, name, ..
+                } = metric_templates::reference(snapshot, reference);
+                let failed = |error| Unqueryable::TemplateQuery {
+                    template: format!("{name}.{namespace}"),
+                    error,
+                };
+                let text = render(&template.query, &model("")).map_err(failed)?;
+                (server, text)
+            }
+            Source::Nothing => return Err(Unqueryable::NoSource),
+        };
+        Ok(Query {
+            server,
+            asks: Asks::Value(text),
+            budget: budget(snapshot),
+        })
+    }
+}
+
+/// The longest time for all attempts at one metric: less than an interval, so that the step ends before the next tick.
+pub fn budget(snapshot: &Snapshot) -> Duration {
+    snapshot.canary.interval().mul_f64(0.9)
+}
+
+/// All checks: first the built-in metrics and the inline queries, then the templates; each in the order of the list.
+pub fn checks(canary: &Canary) -> Vec<Check<'_>> {
+    let metrics = || {
+        canary
+            .spec
+            .analysis
+            .iter()
+            .flat_map(|analysis| &analysis.metrics)
+            .enumerate()
+    };
+    let mut checks = Vec::new();
+    for (place, metric) in metrics() {
+        let builtin = Builtin::named(&metric.name).map(Source::Builtin);
+        let inline = metric
+            .query
+            .as_deref()
+            .filter(|query| !query.is_empty())
+            .map(Source::Inline);
+        checks.extend(builtin.into_iter().chain(inline).map(|source| Check {
+            place,
+            metric,
+            source,
+        }));
+    }
+    for (place, metric) in metrics() {
+        let known = Builtin::named(&metric.name).is_some()
+            || metric.query.as_ref().is_some_and(|query| !query.is_empty());
+        let source = match &metric.template_ref {
+            Some(reference) => Source::Template(reference),
+            None if known => continue,
+            None => Source::Nothing,
+        };
+        checks.push(Check {
+            place,
+            metric,
+            source,
+        });
+    }
+    checks
+}
+
+/// The question to ask first, or the answer of the metric server.
+pub fn ask<'a>(
+    label: &str,
+    query: &Query,
+    evidence: &'a Evidence,
+) -> Stage<Result<&'a HttpResponse, MetricError>> {
+    let question = Question::Metric {
+        label: label.to_owned(),
+        query: Box::new(query.clone()),
+    };
+    match evidence.get(&question) {
+        Some(Answer::Response(response)) => Stage::Done(Ok(response)),
+        Some(Answer::Failed(why)) => Stage::Done(Err(MetricError::NoAnswer(why.to_string()))),
+        Some(Answer::Delivered) | None => Stage::Ask(vec![question]),
+    }
+}
+
+/// The Prometheus server of the built-in metrics and of the inline queries.
+pub fn builtin_server(snapshot: &Snapshot) -> Result<Server, Unqueryable> {
+    let own = snapshot
+        .canary
+        .spec
+        .metrics_server
+        .as_deref()
+        .filter(|server| !server.is_empty());
+    let address = own.unwrap_or(&snapshot.settings.metrics_server);
+    Server::prometheus(address).map_err(|error| Unqueryable::Server {
+        address: endpoint::public(address),
+        error,
+    })
+}

@@ -9,6 +9,7 @@
     clippy::panic,
     missing_docs,
     dead_code,
+    unused_imports,
     reason = "a measurement that shares the simulated cluster with `tests/decisions`"
 )]
 

@@ -1,4 +1,4 @@
-//! The walkthrough, played and checked on a real control plane on this machine: `cargo run --bin demo`.
+//! The walkthrough, played and checked on a real control plane on this machine: `cargo run --profile demo --bin demo`.
 //!
 //! Installs the operator with `kubectl apply -k kustomize/istio`, runs it with the rights of its ServiceAccount, and plays a release, a
 //! rollback, blue/green and alerts with the manifests of `examples/walkthrough` (at an interval of ten seconds). Then compares the

@@ -1,4 +1,4 @@
-//! The walkthrough under real traffic: `cargo run --bin demo -- --mesh`.
+//! The walkthrough under real traffic: `cargo run --profile demo --bin demo -- --mesh`.
 //!
 //! Starts a cell with Istio, Envoy and Prometheus. The operator, the sample application and the load tester run in it as pods. A client
 //! sends 200 requests a second through the gateway, from before the Canary exists until the end.

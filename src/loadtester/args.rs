@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The flags. The first six are Flagger's.
-const FLAGS: [Flag; 9] = [
+pub const FLAGS: [Flag; 9] = [
     (
         "log-level",
         "debug",

@@ -1,6 +1,6 @@
 //! A core Service as the target. The primary and the canary are Services too: the primary is a copy of the target as it was promoted,
-//! the canary is a copy of the target as it is now (Flagger: `pkg/canary/service_controller.go`). The pods behind the target are the
-//! user's affair.
+//! the canary is a copy of the target as it is now (Flagger: `pkg/canary/service_controller.go`). The user decides which pods the target
+//! selects.
 
 use serde_json::{Map, Value, json};
 

@@ -84,27 +84,3 @@ fn each_chat_service_has_an_example_that_makes_a_request() {
     }
     assert_eq!(shown, chats::names().map(str::to_owned).collect());
 }
-
-#[test]
-fn the_tutorials_name_only_files_that_exist() {
-    let mut named = 0;
-    for readme in ["README.md", "examples/README.md"] {
-        let text = std::fs::read_to_string(files::path(readme)).unwrap();
-        let words = text.split(|c: char| c.is_whitespace() || "`();,".contains(c));
-        let paths = words.filter(|word| {
-            word.starts_with("kustomize/")
-                || word.starts_with("examples/")
-                || word.starts_with("deploy/")
-        });
-        for path in paths {
-            let path = path.trim_end_matches(['.', ':']);
-            // `deploy/NAME` of kubectl is a Deployment, not a file.
-            if path.starts_with("deploy/") && !path.ends_with(".yaml") {
-                continue;
-            }
-            assert!(files::path(path).exists(), "{readme}: {path}");
-            named += 1;
-        }
-    }
-    assert!(named > 20, "{named}");
-}

@@ -5,7 +5,9 @@
 //! | question | file |
 //! | --- | --- |
 //! | are the CRDs generated from the current code, and does each field agree with Flagger's? | `crds.rs`, `fields.txt` |
-//! | can each example be used, and does each path in a README exist? | `examples.rs` |
+//! | can each example be used? | `examples.rs` |
+//! | does each link, path, command, flag, event text and Canary in a document exist? | `documents.rs` |
+//! | is `deploy/REFERENCE.md` up to date? | `reference.rs` |
 //! | does the code keep its own rules: layers, no I/O outside the shells, no circles, short functions? | `rules/` |
 
 #![allow(
@@ -20,7 +22,9 @@
 )]
 
 mod crds;
+mod documents;
 mod examples;
 #[path = "../files/mod.rs"]
 mod files;
+mod reference;
 mod rules;

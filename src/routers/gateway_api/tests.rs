@@ -1,5 +1,8 @@
 use super::*;
-use crate::routers::tests::{apply, canary_analysis, selector};
+use crate::{
+    routers::tests::{apply, canary_analysis, selector},
+    snapshot::Kind,
+};
 
 fn snapshot(service: Value, analysis: Value) -> Snapshot {
     let mut all = json!({"port": 80, "gatewayRefs": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gw", "namespace": "infra"}]});

@@ -18,12 +18,15 @@ use crate::Error;
 /// A shell that runs a program and watches a pipe held open by this process. When the pipe closes, the shell kills the program.
 const GUARD: &str = r#"
 exec 3<&0
+# SIGTERM may arrive as soon as the program runs.
+pid= term=
+trap 'term=1; [ -n "$pid" ] && kill -TERM $pid 2>/dev/null' TERM
 "$@" </dev/null 3<&- &
 pid=$!
+[ -n "$term" ] && kill -TERM $pid 2>/dev/null
 # The watcher must not keep the output pipes open: their readers wait for the end.
 { cat <&3; kill -KILL $pid; } >/dev/null 2>&1 &
 guard=$!
-trap 'kill -TERM $pid 2>/dev/null' TERM
 wait $pid; code=$?
 # A signal interrupts `wait`; the next `wait` returns the program's own status.
 while [ $code -gt 128 ]; do

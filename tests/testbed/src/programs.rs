@@ -47,9 +47,10 @@ fn cargo_build(profile: &Path, names: &[&str]) -> Result<(), Error> {
     if let Some(target) = profile.parent() {
         build.env("CARGO_TARGET_DIR", target);
     }
-    if profile.ends_with("release") {
-        build.arg("--release");
-    }
+    // The folder has the name of the profile, except for `dev`.
+    let name = profile.file_name().and_then(|name| name.to_str());
+    let name = name.map_or("dev", |name| if name == "debug" { "dev" } else { name });
+    build.args(["--profile", name]);
     build.args(names.iter().flat_map(|name| ["--bin", name]));
     let status = build
         .status()

@@ -1,0 +1,339 @@
+//! `deploy/REFERENCE.md` is generated from the code: flags, metrics, providers and fields, as this version has them.
+//!
+//! After a change of one of them, write it anew:
+//!
+//! ```text
+//! UPDATE_REFERENCE=1 cargo test --test repository reference
+//! ```
+
+use std::{collections::BTreeSet, fmt::Write as _, fs};
+
+use flagger_rs::{
+    api::{self, canary::Canary},
+    cli::{self, FlagSpec},
+    loadtester,
+    metrics::providers as metric_providers,
+    notifications::chats,
+    providers::{PROVIDERS, Provider, Support},
+    shell::telemetry::{self, Metric},
+};
+use serde_json::{Value, json};
+
+use crate::files;
+
+const FILE: &str = "deploy/REFERENCE.md";
+const UPDATE: &str = "UPDATE_REFERENCE=1 cargo test --test repository reference";
+
+#[test]
+fn the_reference_is_generated_from_the_code() {
+    let generated = reference();
+    if std::env::var_os("UPDATE_REFERENCE").is_some() {
+        fs::write(files::path(FILE), &generated).unwrap();
+    }
+    let file = fs::read_to_string(files::path(FILE)).unwrap_or_default();
+    assert!(file == generated, "{FILE} is stale: {UPDATE}");
+}
+
+/// The text of the reference.
+pub fn reference() -> String {
+    let head = format!(
+        "# Reference\n\nGenerated from the code, for this version. Do not edit it; after a change of the code run `{UPDATE}`.\n\n\
+         [Commands](#commands) · [flags of the operator](#flags-of-the-operator) · [flags of the load tester](#flags-of-the-load-tester) · \
+         [metrics](#metrics-of-the-operator) · [routers](#routers) · [metric providers](#metric-providers) · \
+         [chat services](#chat-services) · fields of [Canary](#canary), [MetricTemplate](#metrictemplate), [AlertProvider](#alertprovider)\n\n"
+    );
+    [
+        head,
+        commands(),
+        operator_flags(),
+        loadtester_flags(),
+        metrics(),
+        routers(),
+        metric_servers(),
+        chat_services(),
+        fields(),
+    ]
+    .concat()
+}
+
+/// A section with a sentence and a table.
+fn section(title: &str, sentence: &str, columns: &[&str], rows: &[Vec<String>]) -> String {
+    let mut text = format!("## {title}\n\n");
+    if !sentence.is_empty() {
+        let _ = writeln!(text, "{sentence}\n");
+    }
+    let _ = writeln!(text, "| {} |", columns.join(" | "));
+    let _ = writeln!(text, "|{}", " --- |".repeat(columns.len()));
+    for row in rows {
+        let cells: Vec<_> = row.iter().map(|cell| one_line(cell)).collect();
+        let _ = writeln!(text, "| {} |", cells.join(" | "));
+    }
+    text.push('\n');
+    text
+}
+
+/// A text as a cell of a table.
+fn one_line(text: &str) -> String {
+    let words: Vec<_> = text.split_whitespace().collect();
+    words.join(" ").replace('|', "\\|")
+}
+
+fn code(text: &str) -> String {
+    format!("`{text}`")
+}
+
+/// Names as code, with commas.
+fn codes<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<_> = names.into_iter().map(code).collect();
+    names.join(", ")
+}
+
+fn commands() -> String {
+    let rows = [
+        ("flagger", "runs the operator"),
+        (
+            "flagger check",
+            "prints the next action for each canary, and missing rights; writes nothing. `-o json` is for scripts",
+        ),
+        ("flagger crds", "prints the CRDs"),
+        ("flagger -version", "prints the version"),
+        ("flagger -h", "prints the flags"),
+    ];
+    let rows = rows.map(|(command, effect)| vec![code(command), effect.to_owned()]);
+    section("Commands", "", &["command", "effect"], &rows)
+}
+
+fn operator_flags() -> String {
+    let row = |flag: &FlagSpec| {
+        vec![
+            code(&format!("-{}", flag.name)),
+            codes(flag.env),
+            codes(Some(flag.default).filter(|default| !default.is_empty())),
+            flag.help().into_owned(),
+        ]
+    };
+    let rows: Vec<_> = cli::FLAGS.iter().map(row).collect();
+    section(
+        "Flags of the operator",
+        "In Go's syntax: one or two dashes, and `=` or a space before the value. An environment variable wins over its flag.",
+        &["flag", "environment variable", "default", "purpose"],
+        &rows,
+    )
+}
+
+fn loadtester_flags() -> String {
+    let row = |(name, default, purpose): &(&str, &str, &str)| {
+        vec![
+            code(&format!("-{name}")),
+            codes(Some(*default).filter(|default| !default.is_empty())),
+            (*purpose).to_owned(),
+        ]
+    };
+    let rows: Vec<_> = loadtester::args::FLAGS.iter().map(row).collect();
+    let sentence = format!(
+        "If the environment variable {} is set, callers must know this token.",
+        code(loadtester::args::TOKEN)
+    );
+    section(
+        "Flags of the load tester",
+        &sentence,
+        &["flag", "default", "purpose"],
+        &rows,
+    )
+}
+
+fn metrics() -> String {
+    let row = |metric: &Metric| {
+        vec![
+            code(metric.name),
+            metric.kind.to_string(),
+            codes(metric.labels.iter().copied()),
+            metric.help.to_owned(),
+        ]
+    };
+    let rows: Vec<_> = telemetry::exported_metrics().map(row).collect();
+    section(
+        "Metrics of the operator",
+        "At `/metrics` of the port `-port`. `flagger_*` are Flagger's; `flagger_rs_*` are about the operator itself.",
+        &["metric", "type", "labels", "meaning"],
+        &rows,
+    )
+}
+
+fn routers() -> String {
+    let canary: Canary = serde_json::from_value(json!({"metadata": {"name": "podinfo", "namespace": "test"}, "spec": {
+        "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"}, "service": {"port": 80},
+        "ingressRef": {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"}}}))
+    .unwrap();
+    let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
+    let row = |provider: &Provider| {
+        let cells = match provider.router {
+            Support::Istio => return None,
+            Support::NotYet => ["not supported yet", "", "", ""].map(str::to_owned),
+            Support::Supported(router) => {
+                let objects = router.objects(&canary);
+                let kinds: BTreeSet<_> = objects.iter().map(|object| object.kind.name()).collect();
+                let queries = match provider.queries {
+                    Support::Supported(_) => "yes",
+                    Support::NotYet => "no",
+                    Support::Istio => "Istio's",
+                };
+                [
+                    codes(kinds),
+                    yes(router.splits_traffic()),
+                    yes(router.mirrors()),
+                    queries.to_owned(),
+                ]
+            }
+        };
+        Some([vec![code(provider.name())], cells.to_vec()].concat())
+    };
+    let rows: Vec<_> = PROVIDERS.iter().filter_map(row).collect();
+    section(
+        "Routers",
+        "The flag `-mesh-provider` names the router of all canaries, `spec.provider` that of one. An unknown name means `istio`, as in Flagger.",
+        &[
+            "provider",
+            "route objects",
+            "shares traffic",
+            "copies requests",
+            "built-in metrics",
+        ],
+        &rows,
+    )
+}
+
+/// The `type`s that a CRD accepts at this path of its spec.
+fn accepted_types(kind: &str, path: &str) -> Vec<String> {
+    let crds = api::crds();
+    let crd = crds.iter().find(|crd| crd["spec"]["names"]["kind"] == kind);
+    let schema = crd.and_then(|crd| {
+        crd.pointer(&format!(
+            "/spec/versions/0/schema/openAPIV3Schema/properties/spec/{path}/enum"
+        ))
+    });
+    serde_json::from_value(schema.unwrap().clone()).unwrap()
+}
+
+fn metric_servers() -> String {
+    let supported: BTreeSet<_> = metric_providers::names().collect();
+    let types = accepted_types("MetricTemplate", "properties/provider/properties/type");
+    let row = |name: &String| {
+        let state = if supported.contains(name.as_str()) {
+            example("metrics", name)
+        } else {
+            "not supported yet".to_owned()
+        };
+        vec![code(name), state]
+    };
+    let rows: Vec<_> = types.iter().map(row).collect();
+    section(
+        "Metric providers",
+        "A MetricTemplate names one in `spec.provider.type`.",
+        &["type", "example"],
+        &rows,
+    )
+}
+
+fn chat_services() -> String {
+    let rows: Vec<_> = chats::names()
+        .map(|name| vec![code(name), example("alerts", name)])
+        .collect();
+    section(
+        "Chat services",
+        "An AlertProvider names one in `spec.type`. Without alerts of its own a Canary reports to the chat of the flags `-slack-url` or `-msteams-url`.",
+        &["type", "example"],
+        &rows,
+    )
+}
+
+/// A link to the example with an object of this type.
+fn example(folder: &str, type_: &str) -> String {
+    let folder = format!("examples/{folder}");
+    let mut entries: Vec<_> = fs::read_dir(files::path(&folder))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    entries.sort();
+    let has = |path: &std::path::PathBuf| {
+        let text = fs::read_to_string(path).unwrap();
+        text.lines()
+            .any(|line| line.trim() == format!("type: {type_}"))
+    };
+    let found = entries.into_iter().find(has);
+    found.map_or_else(String::new, |path| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        format!("[{folder}/{name}](../{folder}/{name})")
+    })
+}
+
+fn fields() -> String {
+    let sections = ["Canary", "MetricTemplate", "AlertProvider"].map(|kind| {
+        let crds = api::crds();
+        let crd = crds.iter().find(|crd| crd["spec"]["names"]["kind"] == kind);
+        let schema = &crd.unwrap()["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        let mut rows = Vec::new();
+        add_fields("", schema, &mut rows);
+        let title = if kind == "Canary" {
+            "The same as `kubectl explain canary.spec --recursive`. `[]` is a list, `*` any key."
+        } else {
+            ""
+        };
+        section(kind, title, &["field", "type", "meaning"], &rows)
+    });
+    sections.concat().trim_end().to_owned() + "\n"
+}
+
+/// Adds the fields of a schema, each before its own.
+fn add_fields(at: &str, schema: &Value, rows: &mut Vec<Vec<String>>) {
+    let required = |name: &str| {
+        let names = schema["required"].as_array();
+        names.is_some_and(|names| names.iter().any(|required| required == name))
+    };
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        if at.is_empty() && !["spec", "status"].contains(&name.as_str()) {
+            continue;
+        }
+        let path = if at.is_empty() {
+            name.clone()
+        } else {
+            format!("{at}.{name}")
+        };
+        add_field(&path, field, required(name), rows);
+    }
+}
+
+fn add_field(path: &str, field: &Value, required: bool, rows: &mut Vec<Vec<String>>) {
+    let mut type_ = field["type"].as_str().unwrap_or("any").to_owned();
+    if field["x-kubernetes-int-or-string"] == true {
+        "integer or string".clone_into(&mut type_);
+    }
+    if required {
+        type_.push_str(", required");
+    }
+    let mut meaning = field["description"].as_str().unwrap_or_default().to_owned();
+    let values = field["enum"].as_array().into_iter().flatten();
+    let values: Vec<_> = values
+        .filter_map(Value::as_str)
+        .filter(|value| !value.is_empty())
+        .collect();
+    match values.as_slice() {
+        [] => {}
+        [only] => drop(write!(meaning, " Always `{only}`.")),
+        several => drop(write!(
+            meaning,
+            " One of {}.",
+            codes(several.iter().copied())
+        )),
+    }
+    rows.push(vec![code(path), type_, meaning]);
+    add_fields(path, field, rows);
+    for (inner, suffix) in [
+        (&field["items"], "[]"),
+        (&field["additionalProperties"], ".*"),
+    ] {
+        if inner["properties"].is_object() {
+            add_fields(&format!("{path}{suffix}"), inner, rows);
+        }
+    }
+}

@@ -8,7 +8,7 @@ use super::Size;
 
 /// One line of the table.
 pub struct Figure {
-    /// What was measured.
+    /// The measured values.
     pub what: String,
     /// The figure of Flagger 1.44 (1,000 canaries, two cores).
     pub flagger: &'static str,

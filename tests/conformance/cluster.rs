@@ -4,7 +4,7 @@ use http::Request;
 use kube::Client;
 use serde_json::{Value, json};
 
-/// Who these requests come from: what they wrote is not the operator's.
+/// The field manager of this rig. Its writes are not the operator's.
 pub const USER: &str = "scenario";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const MERGE: &str = "application/merge-patch+json";
@@ -16,7 +16,7 @@ const CLUSTER_SCOPED: [&str; 4] = [
     "TrafficRoute",
 ];
 
-/// What one object is called: `apps/v1 Deployment podinfo`.
+/// The full name of an object: `apps/v1 Deployment podinfo`.
 #[derive(Clone, Debug)]
 pub struct Name {
     pub version: String,
@@ -149,7 +149,7 @@ impl Cluster {
         Ok(list["items"].as_array().cloned().unwrap_or_default())
     }
 
-    /// What `kubectl get` prints of a kind.
+    /// The columns that `kubectl get` prints for a kind.
     pub async fn table(&self, version: &str, kind: &str) -> Result<Value, Refused> {
         let path = self.collection(&Name::new(version, kind, ""));
         self.send("GET", &path, TABLE, None).await
@@ -187,7 +187,7 @@ impl Cluster {
         self.apply(&object).await
     }
 
-    /// That it is not there is as good.
+    /// A missing object is no error.
     pub async fn delete(&self, of: &Name) -> Result<(), Refused> {
         let path = self.path(of);
         found(self.send("DELETE", &path, "application/json", None).await).map(drop)

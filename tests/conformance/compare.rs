@@ -12,7 +12,7 @@ use crate::{
 /// So many lines of a field are shown.
 const SHOWN: usize = 12;
 
-/// What differs and no departure explains, to read; nothing, if all is the same.
+/// A readable list of the differences that no departure explains; empty if there are none.
 pub fn differences(
     scenario: &str,
     flagger: &Value,

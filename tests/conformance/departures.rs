@@ -1,4 +1,4 @@
-//! What differs from Flagger on purpose: `departures.yaml`.
+//! The intended differences from Flagger: `departures.yaml`.
 
 use std::{
     collections::BTreeSet,
@@ -24,7 +24,7 @@ struct Departure {
     fields: Vec<String>,
     /// Lines that match do not count, on both sides.
     lines: Option<String>,
-    /// What matches is replaced, on both sides.
+    /// Replaces each match, on both sides.
     swap: Option<(String, String)>,
     /// How often a line comes in a row does not count.
     #[serde(default)]

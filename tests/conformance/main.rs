@@ -1,4 +1,4 @@
-//! What a user of Flagger 1.44 saw, and what the same user sees here: `cargo test --features conformance --test conformance`.
+//! Compares what a user sees here with recordings of Flagger 1.44: `cargo test --features conformance --test conformance`.
 //!
 //! `golden/NAME.json` is what Flagger 1.44.0 did in a scenario on a real control plane: each change of the Canary, each event, route,
 //! workload, alert, hook call and metric query, step by step. `scenarios/NAME.yaml` is the scenario: what its user does, and what the
@@ -13,7 +13,7 @@
 //! CONFORMANCE_ONLY='istio-suspend,router-*' cargo test --features conformance --test conformance
 //! ```
 //!
-//! What was seen is written to `target/conformance/NAME.json` (or to the folder `CONFORMANCE_OUT`), in the form of the recordings.
+//! The test writes its transcript to `target/conformance/NAME.json` (or to the folder `CONFORMANCE_OUT`), in the form of the recordings.
 //! Departures that explain nothing are only told where all scenarios ran.
 //!
 //! # How to read a difference
@@ -68,7 +68,7 @@ use departures::Departures;
 use scenario::Scenario;
 
 /// Routers and targets that the operator does not have yet. It must refuse the Canaries of these scenarios with the condition `Invalid`.
-/// Whoever adds one of them removes its row here, and the scenario is compared like all others.
+/// Remove the row when you add the router: the scenario is then compared like all others.
 const NOT_SUPPORTED_YET: [&str; 8] = [
     "router-apisix",
     "router-appmesh",

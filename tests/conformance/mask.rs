@@ -1,4 +1,4 @@
-//! What is different each time, and how it is masked: the same for both sides of a comparison.
+//! Masks the values that differ in each run, on both sides of a comparison.
 
 use std::collections::HashMap;
 
@@ -218,7 +218,7 @@ pub fn take_weights(of: &mut Value, weights: &mut Vec<String>) {
     }
 }
 
-/// What the destination of a weight is called.
+/// The name of the destination of a weight.
 fn label(fields: &serde_json::Map<String, Value>) -> Option<String> {
     const NAMES: [&str; 7] = [
         "host",

@@ -80,7 +80,7 @@ impl Player<'_> {
         self.done("create Namespace", made.map(drop))
     }
 
-    /// What the scenario leaves takes nothing of the machine any more.
+    /// Removes the pods of a finished scenario, so that they use no more of the machine.
     async fn end(&self) {
         self.seen.close();
         let canaries = self
@@ -137,7 +137,7 @@ impl Player<'_> {
         Ok(())
     }
 
-    // What it does.
+    // The action.
 
     async fn step(&self, name: &str) {
         self.settle(SETTLE).await;
@@ -264,7 +264,7 @@ impl Player<'_> {
         Ok(())
     }
 
-    // What it waits for.
+    // The condition to wait for.
 
     /// The phase alone says nothing of the target's pods: they stay until its connections have ended. Flagger does not wait for these,
     /// so what follows is the same only after that.
@@ -361,7 +361,7 @@ impl Player<'_> {
         })
     }
 
-    // What scenarios write in short.
+    // The short forms that scenarios use.
 
     fn filled(&self, value: &Value) -> Value {
         let hooks = format!("{}/hook/{}", self.servers, self.scenario.namespace);

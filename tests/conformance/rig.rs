@@ -24,7 +24,7 @@ use crate::{
 /// Between the beginnings of two scenarios: all at once would be a burst that no cluster sees.
 const APART: Duration = Duration::from_millis(500);
 
-/// What is seen of the scenarios, by their namespaces.
+/// The transcripts of the scenarios, by namespace.
 pub struct Stage(BTreeMap<String, Arc<Seen>>);
 
 impl Stage {
@@ -164,7 +164,7 @@ impl Run<'_> {
         recording: &Value,
     ) -> Option<String> {
         let notes = seen.notes();
-        // What comes after a wait in vain says nothing, and no departure explains the wait.
+        // The lines after a wait in vain prove nothing, and no departure explains the wait.
         if !notes.is_empty() {
             return Some(format!("{}: {}", scenario.name, notes.join("; ")));
         }

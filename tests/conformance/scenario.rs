@@ -11,7 +11,7 @@ pub fn folder(name: &str) -> PathBuf {
     here.join("tests/conformance").join(name)
 }
 
-/// What a user does, and what is waited for in between.
+/// The actions of a user, and the conditions to wait for in between.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
@@ -115,9 +115,9 @@ pub enum Event {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Start {
-    /// What is different from the usual Canary.
+    /// The differences from the usual Canary.
     pub canary: Value,
-    /// What is different from the usual workload.
+    /// The differences from the usual workload.
     #[serde(default)]
     pub podinfo: Value,
     /// Whether the workload is waited for.

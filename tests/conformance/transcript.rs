@@ -13,7 +13,7 @@ pub fn recorded() -> BTreeSet<String> {
     files.map(|file| stem(file.unwrap().path())).collect()
 }
 
-/// What Flagger did.
+/// The recording of Flagger.
 pub fn golden(scenario: &str) -> Value {
     let path = folder("golden").join(format!("{scenario}.json"));
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()

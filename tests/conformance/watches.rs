@@ -21,7 +21,7 @@ use crate::{
     seen::{Change, Seen},
 };
 
-/// What routes traffic.
+/// The kinds that route traffic.
 const ROUTES: [(&str, &str); 15] = [
     ("networking.istio.io/v1beta1", "VirtualService"),
     ("networking.istio.io/v1beta1", "DestinationRule"),

@@ -161,7 +161,7 @@ async fn deletion(rig: &Rig) {
     assert_eq!(after.share("3.1.5"), 100.0, "{after}");
 }
 
-/// What lets Prometheus find pods.
+/// The annotations by which Prometheus finds pods.
 const BINDING: &str = "
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding

@@ -61,7 +61,7 @@ enum Renewal {
     Unclear,
 }
 
-/// What a candidate knows of the holder.
+/// The state of the holder, as a candidate last saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Observed {
     holder: Option<String>,

@@ -1,4 +1,4 @@
-//! What this process remembers of a canary between two reconciliations. A restart loses nothing that matters.
+//! The state that this process remembers for a canary between two reconciliations. A restart may lose it without harm.
 //!
 //! The cadence is in the status. This process remembers only the tick that was used up without a trace in the status, the tick that waits for pods,
 //! since when the target has been as it is, and the notifications that were sent.
@@ -33,7 +33,7 @@ struct Obstacle {
     ticks: u32,
 }
 
-/// What is remembered of one canary. It implements no `Debug`, because it may hold a Secret.
+/// The remembered state of one canary. It implements no `Debug`, because it may hold a Secret.
 #[derive(Default)]
 pub struct ReconcileState {
     /// The transition in the status that the ticks below count from. They are dropped when it moves on.

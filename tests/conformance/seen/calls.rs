@@ -96,7 +96,7 @@ impl Seen {
     }
 }
 
-/// What a metric is where nothing else is said: good.
+/// The value of a metric that the scenario does not set: a good one.
 pub fn usual(query: &str) -> Value {
     if query.contains("vector(1)") {
         json!(1)

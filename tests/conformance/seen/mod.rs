@@ -1,4 +1,4 @@
-//! What was seen of one scenario: lines in streams, step by step, and objects.
+//! The transcript of one scenario: streams of lines for each step, and objects.
 
 mod calls;
 mod objects;
@@ -69,7 +69,7 @@ struct Snapshot {
     objects: BTreeMap<String, Value>,
 }
 
-/// What was seen of one scenario so far.
+/// The transcript of one scenario so far.
 pub struct Seen {
     pub namespace: String,
     masks: Masks,
@@ -170,7 +170,7 @@ impl Seen {
             .collect()
     }
 
-    /// What went wrong in the scenario itself.
+    /// The failures of the scenario itself.
     pub fn notes(&self) -> Vec<String> {
         let state = self.state();
         let notes = state.lines.iter().filter(|line| line.stream == "notes");

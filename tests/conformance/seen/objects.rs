@@ -111,7 +111,7 @@ impl Seen {
             .add(&self.masks, "events", &(line + &counted), change.version());
     }
 
-    /// What traffic is routed by.
+    /// The kinds that route traffic.
     pub fn route(&self, change: &Change) {
         let mut key = change.key();
         if change.text("/kind") == "Service" {
@@ -241,7 +241,7 @@ impl State {
         }
     }
 
-    /// What a user looks at first in an object.
+    /// The fields that a user reads first in an object.
     fn described(&mut self, object: &Value, clean: &Value) -> String {
         let spec = &object["spec"];
         match text(object, "/kind") {

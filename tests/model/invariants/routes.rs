@@ -1,4 +1,4 @@
-//! Whom the routes of each kind lead to.
+//! The Services that the routes of each kind lead to.
 
 use serde_json::Value;
 
@@ -36,7 +36,7 @@ pub fn rules<'a>(
         let route = get(plural, apex)?;
         let shares = |rule: &&Value| {
             let of = |host: &str| share(rule, path, host).unwrap_or(0);
-            // What is given back leads to the Service of all, and that to the target.
+            // A restored route leads to the apex Service, which selects the target.
             let target = of(&format!("{apex}-canary")) + of(apex);
             (of(&format!("{apex}-primary")), target)
         };
@@ -114,7 +114,7 @@ mod tests {
 
     use super::*;
 
-    /// What a Canary's routes are read as, if there is one of a kind.
+    /// The destinations of a Canary's route of this kind, if it has one.
     fn read(spec: Value, plural: &str, route: &Value) -> Option<Vec<(i64, i64)>> {
         let get = |kind, _: &str| (kind == plural).then_some(route);
         let status = json!({"phase": "Progressing"});

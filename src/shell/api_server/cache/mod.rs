@@ -39,7 +39,7 @@ const UNLISTED: [&str; 2] = ["helm.sh/release.v1", "kubernetes.io/service-accoun
 /// Returns what a Canary needs, as far as the cached objects tell. The second argument looks an object up in the cache.
 pub type Needs = dyn Fn(&ObjectRef, &dyn Fn(&ObjectRef) -> Option<Value>) -> Needed + Send + Sync;
 
-/// What a Canary needs.
+/// The objects that a Canary needs.
 #[derive(Default)]
 pub struct Needed {
     /// The objects.

@@ -47,7 +47,7 @@ async fn the_right_to_write_ends_before_another_process_may_lead() {
 #[derive(Clone, Default)]
 struct Server(Arc<Mutex<(Option<Lease>, u64)>>);
 
-/// What happens to the requests of a candidate.
+/// The effect on the requests of a candidate.
 #[derive(Clone, Copy, PartialEq)]
 enum Link {
     Good,

@@ -205,7 +205,7 @@ fn an_unsupported_mesh_provider_causes_a_warning() {
     assert_eq!(
         run(&["-mesh-provider=skipper"], &[]).unwrap().warnings,
         [
-            "flag -mesh-provider: skipper is not supported yet, only contour, gatewayapi:v1, gatewayapi:v1beta1, istio, kubernetes, linkerd, nginx, osm, smi:v1alpha1, smi:v1alpha2 and smi:v1alpha3 are"
+            "flag -mesh-provider: skipper is not supported yet, only contour, gatewayapi:v1, gatewayapi:v1beta1, istio, kubernetes, linkerd, nginx, osm and smi are"
         ]
     );
     assert_eq!(

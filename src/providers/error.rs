@@ -26,7 +26,9 @@ impl ProviderError {
     pub(super) fn router(provider: &str, supported: &[&str]) -> Self {
         Self::Router {
             provider: provider.to_owned(),
-            supported: enumerated(supported),
+            supported: enumerated(supported, |name| {
+                name.split_once(':').filter(|(family, _)| *family == "smi")
+            }),
         }
     }
 
@@ -34,14 +36,19 @@ impl ProviderError {
     pub(super) fn queries(provider: &str, supported: &[&str]) -> Self {
         Self::Queries {
             provider: provider.to_owned(),
-            supported: enumerated(supported),
+            supported: enumerated(supported, |name| name.split_once(':')),
         }
     }
 }
 
-/// `a, b and c`.
-fn enumerated(names: &[&str]) -> String {
-    match names {
+/// `a, b and c`, from sorted names. Names that `split` divides into a family and a version are listed once, by their family.
+fn enumerated(names: &[&str], split: fn(&str) -> Option<(&str, &str)>) -> String {
+    let mut names: Vec<_> = names
+        .iter()
+        .map(|name| split(name).map_or(*name, |(family, _)| family))
+        .collect();
+    names.dedup();
+    match names.as_slice() {
         [] => String::new(),
         [only] => (*only).to_owned(),
         [all @ .., last] => format!("{} and {last}", all.join(", ")),

@@ -73,11 +73,11 @@ fn a_name_is_known_if_flagger_has_a_router_of_that_name() {
 fn the_error_lists_the_supported_providers() {
     assert_eq!(
         router_named("skipper").unwrap_err().to_string(),
-        "skipper is not supported yet, only contour, gatewayapi:v1, gatewayapi:v1beta1, istio, kubernetes, linkerd, nginx, osm, smi:v1alpha1, smi:v1alpha2 and smi:v1alpha3 are"
+        "skipper is not supported yet, only contour, gatewayapi:v1, gatewayapi:v1beta1, istio, kubernetes, linkerd, nginx, osm and smi are"
     );
     assert_eq!(
         observer_named("appmesh:service").unwrap_err().to_string(),
-        "built-in metrics of appmesh:service are not supported yet, only those of contour, gatewayapi:v1, gatewayapi:v1beta1, istio, kubernetes, linkerd, nginx and osm are"
+        "built-in metrics of appmesh:service are not supported yet, only those of contour, gatewayapi, istio, kubernetes, linkerd, nginx and osm are"
     );
 }
 

@@ -167,7 +167,7 @@ fn foreseen(snapshot: &Snapshot, decision: Decision) -> Preview {
 
 fn asked(snapshot: &Snapshot, questions: &[Question]) -> Preview {
     if outcome::is_pending(snapshot) {
-        return Preview::new(Verdict::GoesOn, "sends the outcome of the run");
+        return Preview::new(Verdict::GoesOn, "sends the outcome");
     }
     let count = |one: &str, of: fn(&&Question) -> bool| {
         let questions = questions.iter().filter(of).count();
@@ -252,7 +252,10 @@ fn waited(snapshot: &Snapshot, requeue: Requeue, notifications: &[Notification])
 /// The reason why the status says that nothing is done for the canary; `None` if it does not say so.
 fn refusal(snapshot: &Snapshot) -> Option<String> {
     let mut refusals = [ConditionType::TargetConflict, ConditionType::Invalid].into_iter();
-    refusals.find_map(|condition| snapshot.status().condition(condition)?.message.clone())
+    refusals.find_map(|condition| {
+        let condition = snapshot.status().condition(condition)?;
+        Some(condition.message.clone().unwrap_or_default())
+    })
 }
 
 /// The texts of all events.

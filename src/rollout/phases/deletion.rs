@@ -35,7 +35,7 @@ pub fn decide(snapshot: &Snapshot) -> Decision {
     }
     if snapshot.conflicting_canary.is_some() {
         // The objects belong to the older canary.
-        return release_canary(snapshot);
+        return finish(snapshot);
     }
     if snapshot.phase() != CanaryPhase::Terminating {
         let terminating = StatusChange::enter(snapshot, CanaryPhase::Terminating).progress(0, 0);
@@ -48,7 +48,7 @@ pub fn decide(snapshot: &Snapshot) -> Decision {
             blocked.report(snapshot)
         }
         // Without a target there is nothing to give traffic back to.
-        Err(_) => release_canary(snapshot),
+        Err(_) => finish(snapshot),
     }
 }
 
@@ -89,7 +89,7 @@ fn revert(release: &Release<'_>) -> Decision {
         Some(end) if snapshot.now < end => Decision::wait(Requeue::At(end)),
         Some(_) => match release.tidy_routes() {
             Some(write) => Decision::write(vec![write]),
-            None => release_canary(snapshot),
+            None => finish(snapshot),
         },
     }
 }
@@ -113,7 +113,7 @@ fn deadline(snapshot: &Snapshot) -> Option<Timestamp> {
 }
 
 /// Removes the finalizer: the API server then removes the Canary.
-fn release_canary(snapshot: &Snapshot) -> Decision {
+fn finish(snapshot: &Snapshot) -> Decision {
     finalizer_write(snapshot, false).notifying(vec![run::terminated(snapshot)])
 }
 

@@ -137,7 +137,10 @@ impl<'a> StatusChange<'a> {
     /// Records that the start of the phase was announced.
     pub fn announced(mut self) -> Self {
         let now = whole_second_after(self.snapshot.now);
-        if let Some(promoted) = self.status.conditions.iter_mut().flatten().next() {
+        let mut conditions = self.status.conditions.iter_mut().flatten();
+        if let Some(promoted) =
+            conditions.find(|condition| condition.type_ == ConditionType::Promoted.as_str())
+        {
             promoted.last_update_time = Some(Time(now));
         }
         self
@@ -152,7 +155,7 @@ impl<'a> StatusChange<'a> {
 /// When the phase of a status was entered, if its announcement may be lost: no step of the phase is on record yet, so nobody knows
 /// whether the process that entered it sent the alert. `None` if it was sent. Flagger had announced the runs that it started.
 pub fn unconfirmed_start(status: &CanaryStatus) -> Option<Timestamp> {
-    let entered = status.conditions.iter().flatten().next()?;
+    let entered = status.condition(ConditionType::Promoted)?;
     let is_ours = status.last_applied_spec.as_deref().is_some_and(is_ours);
     let entered = entered.last_update_time.as_ref();
     let has_no_step = entered == status.last_transition_time.as_ref();

@@ -43,17 +43,31 @@ pub fn may_follow(from: CanaryPhase, to: CanaryPhase) -> bool {
 /// Whether a run is in progress in this phase.
 pub const fn is_in_run(phase: CanaryPhase) -> bool {
     use CanaryPhase as P;
-    matches!(
-        phase,
-        P::Progressing | P::WaitingPromotion | P::Promoting | P::Finalising
-    )
+    match phase {
+        P::Progressing | P::WaitingPromotion | P::Promoting | P::Finalising => true,
+        P::New
+        | P::Initializing
+        | P::Initialized
+        | P::Waiting
+        | P::Succeeded
+        | P::Failed
+        | P::Terminating
+        | P::Terminated => false,
+    }
 }
 
 /// Whether a canary in this phase is between two runs.
 pub const fn is_between_runs(phase: CanaryPhase) -> bool {
     use CanaryPhase as P;
-    matches!(
-        phase,
-        P::Initialized | P::Waiting | P::Succeeded | P::Failed
-    )
+    match phase {
+        P::Initialized | P::Waiting | P::Succeeded | P::Failed => true,
+        P::New
+        | P::Initializing
+        | P::Progressing
+        | P::WaitingPromotion
+        | P::Promoting
+        | P::Finalising
+        | P::Terminating
+        | P::Terminated => false,
+    }
 }

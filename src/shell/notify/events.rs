@@ -48,8 +48,8 @@ impl Events {
 
     /// Writes an Event. A failure is only logged.
     pub async fn write(&self, canary: &Canary, kind: EventKind, message: &str) {
-        let event = new_event(canary, kind, message);
-        let problem = match timeout(DEADLINE, self.create_or_count(&event)).await {
+        let mut event = new_event(canary, kind, message);
+        let problem = match timeout(DEADLINE, self.create_or_count(&mut event)).await {
             Ok(Ok(count)) => {
                 let mut counts = lock(&self.counts);
                 if counts.len() >= MAX_COUNTS {
@@ -68,25 +68,28 @@ impl Events {
     }
 
     /// Creates the Event, or counts an existing one up. Returns the new count.
-    async fn create_or_count(&self, event: &Event) -> Result<i32, ClusterError> {
+    async fn create_or_count(&self, event: &mut Event) -> Result<i32, ClusterError> {
         // This fails only for a closed semaphore, and nothing closes it.
         let _slot = self.slots.acquire().await;
-        let meta = &event.metadata;
+        let meta = event.metadata.clone();
         let known = meta
             .name
             .as_ref()
             .and_then(|name| lock(&self.counts).get(name).copied());
         if let Some(count) = known
-            && self.cluster.count_event(meta, count + 1, now()).await?
+            && self.cluster.count_event(&meta, count + 1, now()).await?
         {
             return Ok(count + 1);
         }
+        // The wait for a slot may have taken seconds: the Event has the time at which it is created.
+        let at = Some(Time(now()));
+        (event.first_timestamp, event.last_timestamp) = (at.clone(), at);
         if self.cluster.create_event(event).await? {
             return Ok(1);
         }
         // An earlier process has written the Event: continue its count.
-        let count = self.cluster.event_count(meta).await? + 1;
-        self.cluster.count_event(meta, count, now()).await?;
+        let count = self.cluster.event_count(&meta).await? + 1;
+        self.cluster.count_event(&meta, count, now()).await?;
         Ok(count)
     }
 }
@@ -118,8 +121,6 @@ fn new_event(canary: &Canary, kind: EventKind, message: &str) -> Event {
             component: Some("flagger".to_owned()),
             host: None,
         }),
-        first_timestamp: Some(Time(now())),
-        last_timestamp: Some(Time(now())),
         count: Some(1),
         reporting_component: Some("flagger".to_owned()),
         reporting_instance: Some(String::new()),

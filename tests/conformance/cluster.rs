@@ -1,10 +1,10 @@
-//! Requests to the API server, as a user sends them.
+//! Sends a user's requests to the API server.
 
 use http::Request;
 use kube::Client;
 use serde_json::{Value, json};
 
-/// The field manager of this rig. Its writes are not the operator's.
+/// The field manager of the scenario's writes. It tells them apart from the operator's writes.
 pub const USER: &str = "scenario";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const MERGE: &str = "application/merge-patch+json";
@@ -16,12 +16,12 @@ const CLUSTER_SCOPED: [&str; 4] = [
     "TrafficRoute",
 ];
 
-/// The full name of an object: `apps/v1 Deployment podinfo`.
+/// The full name of an object, for example `apps/v1 Deployment podinfo`.
 #[derive(Clone, Debug)]
 pub struct Name {
     pub version: String,
     pub kind: String,
-    /// That of the scenario, if there is none.
+    /// `None` means the namespace of the scenario.
     pub namespace: Option<String>,
     pub name: String,
 }
@@ -36,7 +36,7 @@ impl Name {
         }
     }
 
-    /// Reads it as scenarios write it.
+    /// Parses a name as scenarios write it: version, kind and name. Panics if the text has another form.
     pub fn read(text: &str) -> Self {
         let words: Vec<_> = text.split(' ').collect();
         let [version, kind, name] = words[..] else {
@@ -59,14 +59,14 @@ impl Name {
     }
 }
 
-/// The API server did not do what was asked.
+/// The API server refused a request, or the request failed (code 0).
 #[derive(Debug)]
 pub struct Refused {
     pub code: u16,
     pub why: String,
 }
 
-/// The API server, seen from one namespace.
+/// A client of the API server with a default namespace.
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
@@ -137,7 +137,7 @@ impl Cluster {
         })
     }
 
-    /// None if it is not there.
+    /// Returns `None` if the object does not exist.
     pub async fn get(&self, of: &Name) -> Result<Option<Value>, Refused> {
         let path = self.path(of);
         found(self.send("GET", &path, "application/json", None).await)
@@ -149,7 +149,7 @@ impl Cluster {
         Ok(list["items"].as_array().cloned().unwrap_or_default())
     }
 
-    /// The columns that `kubectl get` prints for a kind.
+    /// Returns the table that `kubectl get` prints for a kind.
     pub async fn table(&self, version: &str, kind: &str) -> Result<Value, Refused> {
         let path = self.collection(&Name::new(version, kind, ""));
         self.send("GET", &path, TABLE, None).await
@@ -171,7 +171,7 @@ impl Cluster {
         self.send("PATCH", &path, content, Some(with)).await
     }
 
-    /// Creates an object; patches it if it is there.
+    /// Creates an object, or patches it if it exists.
     pub async fn apply(&self, object: &Value) -> Result<Value, Refused> {
         match self.create(object).await {
             Err(refused) if refused.code == 409 => self.patch(&Name::of(object), object).await,
@@ -179,7 +179,7 @@ impl Cluster {
         }
     }
 
-    /// The same, and what was applied is kept in an annotation.
+    /// Like `apply`, and also keeps the applied object in the annotation of `kubectl apply`.
     pub async fn kubectl_apply(&self, mut object: Value) -> Result<Value, Refused> {
         let text = format!("{object}\n");
         let patch = json!({"metadata": {"annotations": {LAST_APPLIED: text}}});
@@ -187,7 +187,7 @@ impl Cluster {
         self.apply(&object).await
     }
 
-    /// A missing object is no error.
+    /// Deletes an object. A missing object is no error.
     pub async fn delete(&self, of: &Name) -> Result<(), Refused> {
         let path = self.path(of);
         found(self.send("DELETE", &path, "application/json", None).await).map(drop)
@@ -204,7 +204,7 @@ fn found(answer: Result<Value, Refused>) -> Result<Option<Value>, Refused> {
     }
 }
 
-/// A kind's name in paths.
+/// Returns the plural name of a kind, as API paths use it.
 pub fn plural(kind: &str) -> String {
     match kind {
         "Ingress" => "ingresses".to_owned(),

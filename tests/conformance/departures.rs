@@ -1,4 +1,4 @@
-//! The intended differences from Flagger: `departures.yaml`.
+//! Reads and applies the intended differences from Flagger in `departures.yaml`.
 
 use std::{
     collections::BTreeSet,
@@ -11,34 +11,34 @@ use serde::Deserialize;
 
 use crate::scenario::folder;
 
-/// All of them.
+/// All intended differences.
 pub struct Departures(Vec<Departure>);
 
-/// One decision. It explains differences in the fields of the scenarios that match.
+/// One intended difference. It applies to all matching fields of all matching scenarios.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Departure {
-    /// For a reader who knows Flagger and nothing of this project.
+    /// Written for a reader who knows Flagger but not this project.
     reason: String,
     scenarios: Vec<String>,
     fields: Vec<String>,
-    /// Lines that match do not count, on both sides.
+    /// Drops the lines that match, on both sides.
     lines: Option<String>,
     /// Replaces each match, on both sides.
     swap: Option<(String, String)>,
-    /// How often a line comes in a row does not count.
+    /// Ignores how often a line repeats in a row.
     #[serde(default)]
     counts: bool,
-    /// The order of the lines does not count.
+    /// Ignores the order of the lines.
     #[serde(default)]
     order: bool,
-    /// The whole field does not count.
+    /// Ignores the complete field.
     #[serde(default)]
     whole: bool,
-    /// The difference comes and goes from run to run: a run without it is fine.
+    /// The difference does not occur in every run, so the entry is never stale.
     #[serde(default)]
     sometimes: bool,
-    /// The globs that met a difference.
+    /// The globs of this entry that have matched a difference.
     #[serde(skip)]
     used: Mutex<BTreeSet<String>>,
 }
@@ -58,7 +58,7 @@ impl Departures {
         Self(all)
     }
 
-    /// Both sides of a field without what is different on purpose.
+    /// Removes the intended differences from both sides of a field.
     pub fn explain(
         &self,
         scenario: &str,
@@ -90,7 +90,7 @@ impl Departures {
         }
     }
 
-    /// Those that met no difference in a run of all scenarios: nothing departs there any more.
+    /// Returns a message for each departure with a glob that matched no difference. Call this only after a run of all scenarios.
     pub fn stale(&self) -> Vec<String> {
         self.0.iter().filter_map(Departure::stale).collect()
     }
@@ -168,7 +168,7 @@ impl Departure {
     }
 }
 
-/// Whether a name is as a glob says: `*` is any text, `?` any character, `[ab]` one of these.
+/// Whether a name matches a glob: `*` matches any text, `?` any character, and `[ab]` one of these characters.
 pub fn matches(glob: &str, name: &str) -> bool {
     let mut pattern = "^".to_owned();
     for c in glob.trim().chars() {

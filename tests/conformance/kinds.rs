@@ -1,8 +1,8 @@
-//! Kinds that no project publishes in a form that is at hand, for the scenarios of routers that the operator does not have yet.
+//! CRDs for the scenarios of routers that the operator does not support yet. No published CRDs of these kinds are at hand.
 
 use serde_json::{Value, json};
 
-/// Group, kind, versions, scope.
+/// Each row is a group, a kind, its versions and its scope.
 const KINDS: [(&str, &str, &[&str], &str); 10] = [
     ("serving.knative.dev", "Service", &["v1"], "Namespaced"),
     ("serving.knative.dev", "Revision", &["v1"], "Namespaced"),
@@ -31,7 +31,7 @@ const KINDS: [(&str, &str, &[&str], &str); 10] = [
     ("apisix.apache.org", "ApisixRoute", &["v2"], "Namespaced"),
 ];
 
-/// Their CRDs, as YAML. They take any field.
+/// Returns the CRDs of these kinds as YAML. Their schemas accept any field.
 pub fn crds() -> String {
     KINDS.map(crd).map(|crd| crd.to_string()).join("\n---\n")
 }

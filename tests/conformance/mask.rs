@@ -19,7 +19,7 @@ const VOLATILE: [&str; 9] = [
     "namespace",
 ];
 
-/// Masks in a line.
+/// The masks for the lines of a recording.
 pub struct Masks {
     rollout: Regex,
     uuid: Regex,
@@ -28,7 +28,7 @@ pub struct Masks {
 }
 
 impl Masks {
-    /// With the port of the servers around the operator.
+    /// `port` is the port of the servers around the operator.
     pub fn new(port: u16) -> Self {
         let rollout = concat!(
             r"waiting for rollout to finish: (?:observed \w+ generation less than desired generation",
@@ -55,7 +55,7 @@ impl Masks {
     }
 }
 
-/// Values that are different each time, but whose equality says something: numbered as they appear.
+/// Numbers values that differ in each run, in order of appearance. Equal values get equal numbers, so lines can still be compared.
 #[derive(Default)]
 pub struct Numbers(HashMap<&'static str, Vec<String>>);
 
@@ -76,7 +76,7 @@ impl Numbers {
     }
 }
 
-/// An object as a user would compare it: without uids, versions, times, addresses and status.
+/// Returns the object without its uids, versions, times, addresses and status.
 pub fn clean(object: &Value) -> Value {
     let mut object = object.clone();
     object.as_object_mut().unwrap().remove("status");
@@ -131,7 +131,7 @@ fn service(spec: &mut Value) {
     let Some(ports) = spec.get_mut("ports").and_then(Value::as_array_mut) else {
         return;
     };
-    // Discovered ports come in any order.
+    // Flagger and the operator may list discovered ports in any order.
     if let [_, discovered @ ..] = ports.as_mut_slice()
         && discovered.len() > 1
     {
@@ -145,7 +145,7 @@ fn service(spec: &mut Value) {
     }
 }
 
-/// Without the fields that the API server fills in and that say nothing.
+/// Removes the fields that hold a default of the API server.
 fn trim(value: Value) -> Value {
     match value {
         Value::Object(fields) => {
@@ -176,7 +176,7 @@ fn is_default(key: &str, value: &Value) -> bool {
     }
 }
 
-/// The API versions in which an object was written by others than the scenario: a watch sees only one of those that are served.
+/// Returns the API versions that field managers other than the scenario used. A watch shows an object in only one served version.
 pub fn written_as(object: &Value) -> Vec<String> {
     let entries = object
         .pointer("/metadata/managedFields")
@@ -192,7 +192,7 @@ pub fn written_as(object: &Value) -> Vec<String> {
     versions
 }
 
-/// Takes the weights out of a route object; who has which, in the order of the document.
+/// Replaces the weights in a route object with `*`, and appends each one with its destination to `weights`, in document order.
 pub fn take_weights(of: &mut Value, weights: &mut Vec<String>) {
     match of {
         Value::Object(fields) => {
@@ -218,7 +218,7 @@ pub fn take_weights(of: &mut Value, weights: &mut Vec<String>) {
     }
 }
 
-/// The name of the destination of a weight.
+/// Returns the name of the destination that a weight belongs to.
 fn label(fields: &serde_json::Map<String, Value>) -> Option<String> {
     const NAMES: [&str; 7] = [
         "host",
@@ -239,7 +239,7 @@ fn label(fields: &serde_json::Map<String, Value>) -> Option<String> {
         .or_else(|| is_latest.then(|| "latest".to_owned()))
 }
 
-/// JSON with blanks after commas and colons, its keys in the order in which they came, no character escaped that need not be.
+/// Puts spaces after the commas and colons of JSON and removes needless escapes. The keys keep their order.
 pub fn spaced(json: &str) -> String {
     let (mut spaced, mut text, mut is_escaped) = (String::new(), None::<String>, false);
     for c in json.chars() {

@@ -1,10 +1,10 @@
-//! The objects that scenarios start from: a scenario says what is different in its own.
+//! The usual objects of scenarios. A scenario lists only its differences from them.
 
 use serde_json::{Value, json};
 
 pub const FLAGGER: &str = "flagger.app/v1beta1";
 
-/// A JSON merge patch, but for containers: those are merged by their names.
+/// Applies a JSON merge patch, but merges containers by their names.
 pub fn merge(into: &mut Value, patch: &Value) {
     let Some(patch) = patch.as_object() else {
         *into = patch.clone();
@@ -33,7 +33,7 @@ fn merge_by_name(into: &mut Vec<Value>, patch: &[Value]) {
     }
 }
 
-/// An object as a scenario writes it: whole, or `podinfo`, `canary` or `hpa` with what is different.
+/// Completes an object of a scenario. It is complete already, or lists its differences from `podinfo`, `canary` or `hpa`.
 pub fn whole(written: &Value) -> Value {
     for (name, usual) in [
         ("podinfo", podinfo as fn() -> Value),
@@ -72,7 +72,7 @@ fn podinfo() -> Value {
     })
 }
 
-/// A canary release in steps of 25 to 50, judged by both built-in metrics, that gives up after two failed checks.
+/// A canary release in steps of 25 up to 50. It checks both built-in metrics and rolls back after two failed checks.
 fn canary() -> Value {
     json!({
         "apiVersion": FLAGGER, "kind": "Canary", "metadata": {"name": "podinfo"},

@@ -1,4 +1,4 @@
-//! Plays a scenario: does what its script says, waits for what it waits for.
+//! Plays a scenario: runs the actions and waits of its script in order.
 
 use std::{fs, time::Duration};
 
@@ -14,19 +14,19 @@ use crate::{
     seen::Seen,
 };
 
-/// The longest that anything is waited for.
+/// The timeout of each wait.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// After a step, what it still causes belongs to it.
+/// Seconds before a new step begins, so that late changes still belong to the step that caused them.
 const SETTLE: f64 = 2.0;
-/// Queries of a success rate.
+/// Matches the queries of a success rate.
 const SUCCESS_RATE: &str = "(!~|status!|code!|classification!)";
 
-/// The scenario cannot go on. Why is in its notes.
+/// The scenario cannot continue. Its notes say why.
 pub struct Stopped;
 
 type Outcome = Result<(), Stopped>;
 
-/// One scenario on its way.
+/// Plays one scenario.
 pub struct Player<'a> {
     pub scenario: &'a Scenario,
     pub cluster: Cluster,
@@ -36,7 +36,7 @@ pub struct Player<'a> {
 }
 
 impl Player<'_> {
-    /// Plays all of it.
+    /// Plays the complete scenario.
     pub async fn play(&self) {
         let played = async {
             self.begin().await?;
@@ -53,7 +53,7 @@ impl Player<'_> {
         self.end().await;
     }
 
-    /// Plays it until it waits for the operator: the Canary must be refused.
+    /// Plays the scenario up to its first wait for a phase, and then waits until the operator refuses the Canary.
     pub async fn play_to_refusal(&self) {
         let played = async {
             self.begin().await?;
@@ -80,7 +80,7 @@ impl Player<'_> {
         self.done("create Namespace", made.map(drop))
     }
 
-    /// Removes the pods of a finished scenario, so that they use no more of the machine.
+    /// Deletes the Canaries and the namespace of a finished scenario, so that its pods use no more resources.
     async fn end(&self) {
         self.seen.close();
         let canaries = self
@@ -90,7 +90,7 @@ impl Player<'_> {
             .unwrap_or_default();
         let unbind = json!({"metadata": {"finalizers": null}, "spec": {"revertOnDeletion": false}});
         for canary in canaries {
-            // One that goes meanwhile is as good.
+            // Another actor may delete the Canary first, so errors do not matter.
             let _ = self.cluster.patch(&Name::of(&canary), &unbind).await;
             let _ = self.cluster.delete(&Name::of(&canary)).await;
         }
@@ -137,14 +137,14 @@ impl Player<'_> {
         Ok(())
     }
 
-    // The action.
+    // Actions.
 
     async fn step(&self, name: &str) {
         self.settle(SETTLE).await;
         self.seen.step(name);
     }
 
-    /// That nothing more happens can only be seen by waiting.
+    /// Only waiting can show that nothing more happens.
     async fn settle(&self, seconds: f64) {
         tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
     }
@@ -250,7 +250,7 @@ impl Player<'_> {
         self.done(&format!("image of {kind}/{name}"), patched.map(drop))
     }
 
-    /// All objects, and what `kubectl get -o wide` prints.
+    /// Records all objects, and the table that `kubectl get -o wide` prints.
     async fn snapshot(&self, at: &str) -> Outcome {
         self.settle(1.0).await;
         for kind in ["Canary", "MetricTemplate", "AlertProvider"] {
@@ -264,10 +264,10 @@ impl Player<'_> {
         Ok(())
     }
 
-    // The condition to wait for.
+    // Waits.
 
-    /// The phase alone says nothing of the target's pods: they stay until its connections have ended. Flagger does not wait for these,
-    /// so what follows is the same only after that.
+    /// Waits for a phase, and then until the Canary no longer drains. The operator keeps the target's pods until their connections have
+    /// ended; Flagger does not. The next steps are comparable only after that.
     async fn phase(&self, phase: &str) -> Outcome {
         let seen = async || self.seen.phases().iter().any(|seen| seen == phase);
         self.wait(&format!("phase {phase}"), seen).await?;
@@ -361,7 +361,7 @@ impl Player<'_> {
         })
     }
 
-    // The short forms that scenarios use.
+    // Short forms that scenarios use.
 
     fn filled(&self, value: &Value) -> Value {
         let hooks = format!("{}/hook/{}", self.servers, self.scenario.namespace);
@@ -373,7 +373,7 @@ impl Player<'_> {
         serde_json::from_str(&text).unwrap()
     }
 
-    /// With its namespace.
+    /// Sets the scenario's namespace if the object has none.
     fn named(&self, mut object: Value) -> Value {
         let metadata = &mut object["metadata"];
         if metadata.get("namespace").is_none() {
@@ -396,7 +396,7 @@ fn is_rolled_out(workload: &Value, pods: Option<u64>) -> bool {
     Some(status("availableReplicas")) == wanted && status("updatedReplicas") == status("replicas")
 }
 
-/// The lines of a table, without its times.
+/// Formats a table as lines, with its times masked.
 fn tabulate(table: &Value, mut line: impl FnMut(&str)) {
     let (columns, rows) = (
         table["columnDefinitions"].as_array(),

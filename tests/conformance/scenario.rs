@@ -1,83 +1,83 @@
-//! Scenarios, as `scenarios/*.yaml` have them.
+//! Reads the scenarios in `scenarios/*.yaml`.
 
 use std::{fs, path::PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// This folder.
+/// Returns the path of a file or folder in `tests/conformance`.
 pub fn folder(name: &str) -> PathBuf {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     here.join("tests/conformance").join(name)
 }
 
-/// The actions of a user, and the conditions to wait for in between.
+/// The actions of a user, and the conditions that the player waits for between them.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// The name of its file.
+    /// The file name without its extension.
     #[serde(skip)]
     pub name: String,
-    /// In a line, as its recording has it.
+    /// A one-line description. It must equal the description in the recording.
     pub does: String,
-    /// The namespace; the name without its hyphens, unless it is given.
+    /// The namespace. The default is the name without its hyphens.
     #[serde(default)]
     pub namespace: String,
     pub script: Vec<Verb>,
 }
 
-/// One thing that is done or waited for. `$NS` stands for the namespace, `$FAKES` for the address of the servers around the operator,
-/// `$HOOKS` for that of the scenario's webhooks.
+/// One action or one wait. In objects and patches, `$NS` stands for the namespace, `$FAKES` for the address of the servers around the
+/// operator, and `$HOOKS` for the address of the scenario's webhooks.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Verb {
-    /// From here on, what is seen belongs to this step.
+    /// Begins a step. The recording assigns all later lines to it.
     Step(String),
-    /// Nothing is done for so many seconds: also that nothing happens is recorded.
+    /// Waits this many seconds, so that the recording also shows when nothing happens.
     Settle(f64),
-    /// All objects, and what `kubectl get` prints, go to the recording.
+    /// Records all objects and the output of `kubectl get`.
     Snapshot(String),
-    /// Creates an object, or patches it.
+    /// Creates an object, or patches it if it exists.
     Apply(Value),
-    /// The same with the annotation of `kubectl apply`.
+    /// Like `Apply`, and also sets the last-applied annotation of `kubectl apply`.
     KubectlApply(Value),
-    /// `kubectl apply` of a file of `examples/walkthrough`.
+    /// Applies a file of `examples/walkthrough` like `kubectl apply`.
     Manifest(String),
-    /// A JSON merge patch.
+    /// Sends a JSON merge patch.
     Patch {
         object: String,
         with: Value,
     },
-    /// A merge patch of the Canary's spec.
+    /// Sends a merge patch of the Canary's spec.
     PatchCanary(Value),
     Delete(String),
-    /// Until an object is gone.
+    /// Waits until an object is deleted.
     Gone(String),
-    /// `kubectl set image`: the new version.
+    /// Sets the image of a workload like `kubectl set image`.
     Image(Image),
-    /// Until a workload is rolled out.
+    /// Waits until a workload is rolled out.
     Ready(Ready),
-    /// Until the Canary was seen in a phase since the step began.
+    /// Waits until the Canary has been in this phase since the step began, and no longer drains.
     Phase(String),
-    /// Until the Canary had this weight since the step began.
+    /// Waits until the Canary has had this weight since the step began.
     Weight(u64),
-    /// Until an event was told since the step began.
+    /// Waits until a webhook has received a matching event since the step began.
     Event(Event),
-    /// From now on, queries that match get these answers; the last one is repeated.
+    /// Sets the answers to all later queries that match. The last answer repeats.
     Metric {
         query: String,
         answers: Vec<Value>,
     },
-    /// From now on, a webhook gives these answers; the last one is repeated.
+    /// Sets the next answers of a webhook. The last answer repeats.
     Hook {
         name: String,
         answers: Vec<Value>,
     },
-    /// The workload and then, in step `bootstrap`, the Canary, until it is initialized.
+    /// Creates the workload, then the Canary in step `bootstrap`, and waits until the Canary is initialized.
     Start(Start),
-    /// A new version, in a step of its own, until it has succeeded.
+    /// Begins a step, sets a new version, and waits until its run has succeeded.
     Release(Release),
-    /// A new version with a bad success rate, in a step of its own, until it is rolled back.
+    /// Begins a step, sets a new version with a bad success rate, and waits until the operator has rolled it back.
     Fail(Release),
 }
 
@@ -101,7 +101,7 @@ pub struct Ready {
     pub kind: String,
     #[serde(default = "podinfo")]
     pub name: String,
-    /// As many as its spec says, unless it is given.
+    /// The number of available pods to wait for. The default is `spec.replicas`.
     pub pods: Option<u64>,
 }
 
@@ -120,7 +120,7 @@ pub struct Start {
     /// The differences from the usual workload.
     #[serde(default)]
     pub podinfo: Value,
-    /// Whether the workload is waited for.
+    /// Whether the player waits until the workload is rolled out.
     #[serde(default = "yes")]
     pub ready: bool,
 }
@@ -150,7 +150,7 @@ fn podinfo() -> String {
 }
 
 impl Scenario {
-    /// All there are, the longest first.
+    /// Reads all scenarios. The walkthroughs come first, because they take longest.
     pub fn all() -> Vec<Self> {
         let files = fs::read_dir(folder("scenarios")).unwrap();
         let mut all: Vec<_> = files.map(|file| Self::read(file.unwrap().path())).collect();

@@ -1,4 +1,4 @@
-//! One watch per kind for the whole cluster; each change goes to the scenario that owns the namespace.
+//! Runs one cluster-wide watch per kind and passes each change to the scenario that owns the namespace.
 
 use std::sync::Arc;
 
@@ -93,7 +93,7 @@ async fn watch(
         .default_backoff()
         .boxed();
     while let Some(change) = changes.next().await {
-        // The watcher goes on after an error.
+        // The watcher retries after an error.
         let (object, is_gone) = match change {
             Ok(Event::Apply(object) | Event::InitApply(object)) => (object, false),
             Ok(Event::Delete(object)) => (object, true),

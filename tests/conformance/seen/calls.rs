@@ -1,4 +1,4 @@
-//! Calls of the servers around the operator.
+//! Records the calls that the servers around the operator receive.
 
 use http::HeaderMap;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::{Answers, Seen, State};
 use crate::mask::spaced;
 
 impl Seen {
-    /// A webhook is called; its answer.
+    /// Records a call of a webhook, and returns the answer to it.
     pub fn called(&self, method: &str, name: &str, headers: &HeaderMap, body: &str) -> Value {
         let mut state = self.state();
         let text = state.payload(body);
@@ -28,7 +28,7 @@ impl Seen {
         answer
     }
 
-    /// The event webhook is told.
+    /// Records a call of the event webhook.
     pub fn noticed(&self, body: &str) {
         let mut state = self.state();
         let said: Value = serde_json::from_str(&state.payload(body)).unwrap_or_default();
@@ -51,7 +51,7 @@ impl Seen {
         state.add(&self.masks, "notices", &line, 0);
     }
 
-    /// A chat is told.
+    /// Records a message to a chat.
     pub fn alerted(&self, path: &str, headers: &HeaderMap, body: &str) {
         let body: Value = serde_json::from_str(body).unwrap_or_else(|_| json!(body));
         let line = format!(
@@ -62,7 +62,7 @@ impl Seen {
         self.state().add(&self.masks, "alerts", &line, 0);
     }
 
-    /// A metric is asked for; its answer.
+    /// Records a metric query, and returns the answer to it.
     pub fn asked(&self, method: &str, path: &str, headers: &HeaderMap, query: &str) -> Value {
         let mut state = self.state();
         let scripted = state
@@ -96,7 +96,7 @@ impl Seen {
     }
 }
 
-/// The value of a metric that the scenario does not set: a good one.
+/// Returns a good value for a metric that the scenario does not set.
 pub fn usual(query: &str) -> Value {
     if query.contains("vector(1)") {
         json!(1)
@@ -108,7 +108,7 @@ pub fn usual(query: &str) -> Value {
 }
 
 impl State {
-    /// A hook's body with its checksum and its time masked. The order of its keys stays.
+    /// Masks the checksum and the time in the body of a hook call. The keys keep their order.
     fn payload(&mut self, body: &str) -> String {
         let Ok(said) = serde_json::from_str::<Value>(body) else {
             return body.to_owned();
@@ -145,7 +145,7 @@ fn authorization(headers: &HeaderMap) -> String {
         .unwrap_or_default()
 }
 
-/// The name of a header as Flagger writes it: to HTTP it is the same.
+/// Capitalizes the name of a header as Flagger writes it. HTTP ignores the case.
 fn titled(name: &str) -> String {
     let words = name.split('-').map(|word| {
         let (first, rest) = word.split_at(1);

@@ -4,7 +4,7 @@ use http::Request;
 use kube::Client;
 use serde_json::{Value, json};
 
-/// Who these requests come from: what they wrote is not the operator's.
+/// The field manager of these requests. It tells their writes from those of the operator.
 pub const USER: &str = "scenario";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const MERGE: &str = "application/merge-patch+json";
@@ -16,12 +16,12 @@ const CLUSTER_SCOPED: [&str; 4] = [
     "TrafficRoute",
 ];
 
-/// What one object is called: `apps/v1 Deployment podinfo`.
+/// The name of an object. Scenarios write it as `apps/v1 Deployment podinfo`.
 #[derive(Clone, Debug)]
 pub struct Name {
     pub version: String,
     pub kind: String,
-    /// That of the scenario, if there is none.
+    /// `None` means the namespace of the scenario.
     pub namespace: Option<String>,
     pub name: String,
 }
@@ -36,7 +36,7 @@ impl Name {
         }
     }
 
-    /// Reads it as scenarios write it.
+    /// Parses a name as scenarios write it.
     pub fn read(text: &str) -> Self {
         let words: Vec<_> = text.split(' ').collect();
         let [version, kind, name] = words[..] else {
@@ -59,7 +59,7 @@ impl Name {
     }
 }
 
-/// The API server did not do what was asked.
+/// The API server refused a request or is unreachable (then `code` is 0).
 #[derive(Debug)]
 pub struct Refused {
     pub code: u16,
@@ -137,7 +137,7 @@ impl Cluster {
         })
     }
 
-    /// None if it is not there.
+    /// Reads an object. Returns `None` if it does not exist.
     pub async fn get(&self, of: &Name) -> Result<Option<Value>, Refused> {
         let path = self.path(of);
         found(self.send("GET", &path, "application/json", None).await)
@@ -149,7 +149,7 @@ impl Cluster {
         Ok(list["items"].as_array().cloned().unwrap_or_default())
     }
 
-    /// What `kubectl get` prints of a kind.
+    /// Returns the table that `kubectl get` prints for a kind.
     pub async fn table(&self, version: &str, kind: &str) -> Result<Value, Refused> {
         let path = self.collection(&Name::new(version, kind, ""));
         self.send("GET", &path, TABLE, None).await
@@ -171,7 +171,7 @@ impl Cluster {
         self.send("PATCH", &path, content, Some(with)).await
     }
 
-    /// Creates an object; patches it if it is there.
+    /// Creates an object, or patches it if it exists.
     pub async fn apply(&self, object: &Value) -> Result<Value, Refused> {
         match self.create(object).await {
             Err(refused) if refused.code == 409 => self.patch(&Name::of(object), object).await,
@@ -179,7 +179,7 @@ impl Cluster {
         }
     }
 
-    /// The same, and what was applied is kept in an annotation.
+    /// Like [`Self::apply`], and keeps the applied object in an annotation, as `kubectl apply` does.
     pub async fn kubectl_apply(&self, mut object: Value) -> Result<Value, Refused> {
         let text = format!("{object}\n");
         let patch = json!({"metadata": {"annotations": {LAST_APPLIED: text}}});
@@ -187,7 +187,7 @@ impl Cluster {
         self.apply(&object).await
     }
 
-    /// That it is not there is as good.
+    /// Deletes an object. It is no error if the object does not exist.
     pub async fn delete(&self, of: &Name) -> Result<(), Refused> {
         let path = self.path(of);
         found(self.send("DELETE", &path, "application/json", None).await).map(drop)
@@ -204,7 +204,7 @@ fn found(answer: Result<Value, Refused>) -> Result<Option<Value>, Refused> {
     }
 }
 
-/// A kind's name in paths.
+/// Returns the plural of a kind, as paths contain it.
 pub fn plural(kind: &str) -> String {
     match kind {
         "Ingress" => "ingresses".to_owned(),

@@ -1,4 +1,4 @@
-//! What differs from Flagger on purpose: `departures.yaml`.
+//! The intended differences from Flagger, listed in `departures.yaml`.
 
 use std::{
     collections::BTreeSet,
@@ -11,34 +11,34 @@ use serde::Deserialize;
 
 use crate::scenario::folder;
 
-/// All of them.
+/// All entries of `departures.yaml`.
 pub struct Departures(Vec<Departure>);
 
-/// One decision. It explains differences in the fields of the scenarios that match.
+/// One intended difference, for the scenarios and fields that match its globs.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Departure {
-    /// For a reader who knows Flagger and nothing of this project.
+    /// The reason, written for a reader who knows Flagger but not this project.
     reason: String,
     scenarios: Vec<String>,
     fields: Vec<String>,
-    /// Lines that match do not count, on both sides.
+    /// Lines that match this pattern are ignored on both sides.
     lines: Option<String>,
-    /// What matches is replaced, on both sides.
+    /// A pattern and its replacement, on both sides.
     swap: Option<(String, String)>,
-    /// How often a line comes in a row does not count.
+    /// Whether to ignore how often a line repeats.
     #[serde(default)]
     counts: bool,
-    /// The order of the lines does not count.
+    /// Whether to ignore the order of the lines.
     #[serde(default)]
     order: bool,
-    /// The whole field does not count.
+    /// Whether to ignore the complete field.
     #[serde(default)]
     whole: bool,
-    /// The difference comes and goes from run to run: a run without it is fine.
+    /// Whether the difference appears only in some runs. A run without it is then no failure.
     #[serde(default)]
     sometimes: bool,
-    /// The globs that met a difference.
+    /// The globs that have matched a difference.
     #[serde(skip)]
     used: Mutex<BTreeSet<String>>,
 }
@@ -58,7 +58,7 @@ impl Departures {
         Self(all)
     }
 
-    /// Both sides of a field without what is different on purpose.
+    /// Removes the intended differences from both sides of a field.
     pub fn explain(
         &self,
         scenario: &str,
@@ -90,7 +90,7 @@ impl Departures {
         }
     }
 
-    /// Those that met no difference in a run of all scenarios: nothing departs there any more.
+    /// Returns a text for each departure with a glob that matched no difference in a run of all scenarios.
     pub fn stale(&self) -> Vec<String> {
         self.0.iter().filter_map(Departure::stale).collect()
     }
@@ -168,7 +168,7 @@ impl Departure {
     }
 }
 
-/// Whether a name is as a glob says: `*` is any text, `?` any character, `[ab]` one of these.
+/// Whether a name matches a glob: `*` is any text, `?` any character, `[ab]` one of these.
 pub fn matches(glob: &str, name: &str) -> bool {
     let mut pattern = "^".to_owned();
     for c in glob.trim().chars() {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_departure_explains_what_it_names_and_is_stale_where_nothing_differs() {
+    fn a_departure_explains_only_matching_differences_and_is_stale_without_any() {
         let departure = |text: &str| Departures(vec![serde_saphyr::from_str(text).unwrap()]);
         let lines = |lines: &[&str]| {
             lines

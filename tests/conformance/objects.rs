@@ -1,10 +1,10 @@
-//! The objects that scenarios start from: a scenario says what is different in its own.
+//! The default objects of scenarios. A scenario writes only its differences from them.
 
 use serde_json::{Value, json};
 
 pub const FLAGGER: &str = "flagger.app/v1beta1";
 
-/// A JSON merge patch, but for containers: those are merged by their names.
+/// Applies a JSON merge patch, except that containers are merged by name.
 pub fn merge(into: &mut Value, patch: &Value) {
     let Some(patch) = patch.as_object() else {
         *into = patch.clone();
@@ -33,8 +33,9 @@ fn merge_by_name(into: &mut Vec<Value>, patch: &[Value]) {
     }
 }
 
-/// An object as a scenario writes it: whole, or `podinfo`, `canary` or `hpa` with what is different.
-pub fn whole(written: &Value) -> Value {
+/// Completes an object of a scenario: `podinfo`, `canary` and `hpa` stand for the default objects, with the differences as their value.
+/// Other objects are already complete.
+pub fn complete(written: &Value) -> Value {
     for (name, usual) in [
         ("podinfo", podinfo as fn() -> Value),
         ("canary", canary),
@@ -72,7 +73,7 @@ fn podinfo() -> Value {
     })
 }
 
-/// A canary release in steps of 25 to 50, judged by both built-in metrics, that gives up after two failed checks.
+/// A canary release in steps of 25 percent up to 50, with both built-in metrics. It is rolled back after two failed checks.
 fn canary() -> Value {
     json!({
         "apiVersion": FLAGGER, "kind": "Canary", "metadata": {"name": "podinfo"},

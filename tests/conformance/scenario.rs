@@ -1,83 +1,83 @@
-//! Scenarios, as `scenarios/*.yaml` have them.
+//! The format of the scenarios in `scenarios/*.yaml`.
 
 use std::{fs, path::PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// This folder.
+/// Returns the path of a file or folder in `tests/conformance`.
 pub fn folder(name: &str) -> PathBuf {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     here.join("tests/conformance").join(name)
 }
 
-/// What a user does, and what is waited for in between.
+/// A script of a user's actions, with waits in between.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// The name of its file.
+    /// The name of the file, without `.yaml`.
     #[serde(skip)]
     pub name: String,
-    /// In a line, as its recording has it.
+    /// A description in one line. The recording contains the same.
     pub does: String,
-    /// The namespace; the name without its hyphens, unless it is given.
+    /// The namespace. The default is the name without hyphens.
     #[serde(default)]
     pub namespace: String,
     pub script: Vec<Verb>,
 }
 
-/// One thing that is done or waited for. `$NS` stands for the namespace, `$FAKES` for the address of the servers around the operator,
-/// `$HOOKS` for that of the scenario's webhooks.
+/// One action or wait. `$NS` stands for the namespace, `$FAKES` for the address of the fake servers, `$HOOKS` for the address of the
+/// scenario's webhooks.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Verb {
-    /// From here on, what is seen belongs to this step.
+    /// Begins a step: all later lines are recorded in it.
     Step(String),
-    /// Nothing is done for so many seconds: also that nothing happens is recorded.
+    /// Waits this many seconds, to show that nothing happens.
     Settle(f64),
-    /// All objects, and what `kubectl get` prints, go to the recording.
+    /// Records all objects and the tables of `kubectl get`.
     Snapshot(String),
     /// Creates an object, or patches it.
     Apply(Value),
-    /// The same with the annotation of `kubectl apply`.
+    /// Creates an object, or patches it, with the annotation of `kubectl apply`.
     KubectlApply(Value),
-    /// `kubectl apply` of a file of `examples/walkthrough`.
+    /// Applies a file of `examples/walkthrough` as `kubectl apply` does.
     Manifest(String),
-    /// A JSON merge patch.
+    /// Applies a JSON merge patch to an object.
     Patch {
         object: String,
         with: Value,
     },
-    /// A merge patch of the Canary's spec.
+    /// Applies a merge patch to the spec of the Canary `podinfo`.
     PatchCanary(Value),
     Delete(String),
-    /// Until an object is gone.
+    /// Waits until an object does not exist any more.
     Gone(String),
-    /// `kubectl set image`: the new version.
+    /// Sets the image of the target, as `kubectl set image` does: a new version.
     Image(Image),
-    /// Until a workload is rolled out.
+    /// Waits until a workload is rolled out.
     Ready(Ready),
-    /// Until the Canary was seen in a phase since the step began.
+    /// Waits until the Canary has been in this phase since the step began.
     Phase(String),
-    /// Until the Canary had this weight since the step began.
+    /// Waits until the Canary has had this weight since the step began.
     Weight(u64),
-    /// Until an event was told since the step began.
+    /// Waits until a webhook has received a matching event or call since the step began.
     Event(Event),
-    /// From now on, queries that match get these answers; the last one is repeated.
+    /// Sets the answers to matching queries, in order. The last one is repeated.
     Metric {
         query: String,
         answers: Vec<Value>,
     },
-    /// From now on, a webhook gives these answers; the last one is repeated.
+    /// Sets the answers of a webhook, in order. The last one is repeated.
     Hook {
         name: String,
         answers: Vec<Value>,
     },
-    /// The workload and then, in step `bootstrap`, the Canary, until it is initialized.
+    /// Creates the workload and then, in step `bootstrap`, the Canary. Waits until the Canary is initialized.
     Start(Start),
-    /// A new version, in a step of its own, until it has succeeded.
+    /// Begins a step, sets a new version, and waits until its release has succeeded (or is in the phase `until`).
     Release(Release),
-    /// A new version with a bad success rate, in a step of its own, until it is rolled back.
+    /// Begins a step, sets a new version with a bad success rate, and waits until it is rolled back.
     Fail(Release),
 }
 
@@ -101,7 +101,7 @@ pub struct Ready {
     pub kind: String,
     #[serde(default = "podinfo")]
     pub name: String,
-    /// As many as its spec says, unless it is given.
+    /// The expected number of pods. The default is the number in the workload's spec.
     pub pods: Option<u64>,
 }
 
@@ -115,12 +115,12 @@ pub enum Event {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Start {
-    /// What is different from the usual Canary.
+    /// The differences from the default Canary.
     pub canary: Value,
-    /// What is different from the usual workload.
+    /// The differences from the default workload.
     #[serde(default)]
     pub podinfo: Value,
-    /// Whether the workload is waited for.
+    /// Whether to wait until the workload is ready.
     #[serde(default = "yes")]
     pub ready: bool,
 }
@@ -150,7 +150,7 @@ fn podinfo() -> String {
 }
 
 impl Scenario {
-    /// All there are, the longest first.
+    /// Reads all scenarios. The walkthroughs come first, because they take longest.
     pub fn all() -> Vec<Self> {
         let files = fs::read_dir(folder("scenarios")).unwrap();
         let mut all: Vec<_> = files.map(|file| Self::read(file.unwrap().path())).collect();

@@ -1,4 +1,4 @@
-//! The servers that the operator calls, on one port: each call goes to the scenario whose namespace it names.
+//! The fake servers that the operator calls, on one port. Each call is recorded for the scenario whose namespace it contains.
 //!
 //! `/prom…/api/v1/query` is a metrics server, `/hook/NAMESPACE/NAME` a webhook, `/events` the event webhook, `/chat/…` a chat.
 
@@ -30,7 +30,7 @@ impl Drop for Servers {
 impl Servers {
     pub fn start(listener: TcpListener, stage: Arc<Stage>) -> Self {
         let router = Router::new().fallback(answer).with_state(stage);
-        // Ends with the task.
+        // The server stops when the task is aborted.
         Self(tokio::spawn(async move {
             drop(axum::serve(listener, router).await)
         }))
@@ -100,7 +100,7 @@ fn hook(answer: Option<Value>) -> Response {
     (code.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), text).into_response()
 }
 
-/// The answer of a metrics server: a number, or what is said instead of one.
+/// Returns the response of a metrics server with this value, or one of the faulty responses that scenarios name.
 fn metric(answer: &Value) -> Response {
     let result = match answer.as_str() {
         Some("HTTP 500") => {

@@ -1,4 +1,4 @@
-//! Recordings: those of Flagger, and those of a run.
+//! Reads the recordings of Flagger, and writes those of this operator.
 
 use std::{collections::BTreeSet, env, fs, path::PathBuf};
 
@@ -6,26 +6,26 @@ use serde_json::Value;
 
 use crate::scenario::folder;
 
-/// The scenarios of which there is a recording of Flagger.
+/// Returns the names of the scenarios that have a recording of Flagger.
 pub fn recorded() -> BTreeSet<String> {
     let files = fs::read_dir(folder("golden")).unwrap();
     let stem = |path: PathBuf| path.file_stem().unwrap().display().to_string();
     files.map(|file| stem(file.unwrap().path())).collect()
 }
 
-/// What Flagger did.
+/// Reads the recording of Flagger.
 pub fn golden(scenario: &str) -> Value {
     let path = folder("golden").join(format!("{scenario}.json"));
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// Where what was seen here is written.
+/// Returns the folder for the recordings of this operator.
 pub fn out() -> PathBuf {
     let usual = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/conformance");
     env::var_os("CONFORMANCE_OUT").map_or_else(usual, PathBuf::from)
 }
 
-/// Keeps what was seen here.
+/// Writes a recording of this operator.
 pub fn write(scenario: &str, seen: &Value) {
     fs::create_dir_all(out()).unwrap();
     let text = serde_json::to_string_pretty(seen).unwrap();
@@ -36,12 +36,12 @@ pub fn write(scenario: &str, seen: &Value) {
 pub struct Field {
     /// `STEP/STREAM`, `shapes/KIND/NAME`, or `objects/AT/KIND/NAME`.
     pub name: String,
-    /// A step or a snapshot may come twice: this is which.
+    /// The number of earlier fields of this name: a step or a snapshot may occur more than once.
     pub occurrence: usize,
     pub lines: Vec<String>,
 }
 
-/// All parts of a recording.
+/// Splits a recording into its fields.
 pub fn fields(of: &Value) -> Vec<Field> {
     let mut fields = Vec::new();
     let mut add = |name: String, lines: Vec<String>| {
@@ -98,7 +98,7 @@ fn lines(of: &Value) -> Vec<String> {
         .collect()
 }
 
-/// A line for each value of an object: `spec.replicas = 1`.
+/// Adds a line for each value of an object: `spec.replicas = 1`.
 fn flatten(value: &Value, path: &str, lines: &mut Vec<String>) {
     match value {
         Value::Object(fields) if !fields.is_empty() => {

@@ -1,4 +1,4 @@
-//! What was seen of one scenario: lines in streams, step by step, and objects.
+//! Records a scenario while it is played: lines in streams, step by step, and objects.
 
 mod calls;
 mod objects;
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::mask::{Masks, Numbers};
 
-/// In the order in which recordings have them.
+/// All streams, in the order of the recordings.
 pub const STREAMS: [&str; 11] = [
     "status",
     "events",
@@ -32,7 +32,7 @@ pub const STREAMS: [&str; 11] = [
     "notes",
 ];
 
-/// Answers in order; the last one is repeated.
+/// Answers, in order. The last one is repeated.
 pub struct Answers {
     answers: Vec<Value>,
     next: usize,
@@ -58,18 +58,18 @@ impl Answers {
 struct Line {
     step: usize,
     stream: &'static str,
-    /// The resourceVersion of the object it is about: several watches report in any order.
+    /// The resourceVersion of the object that the line describes. Lines are sorted by it, because the order across watches is not fixed.
     version: u64,
     text: String,
 }
 
-/// All objects at one time.
+/// All objects at one point of the script.
 struct Snapshot {
     at: String,
     objects: BTreeMap<String, Value>,
 }
 
-/// What was seen of one scenario so far.
+/// The recording of one scenario so far.
 pub struct Seen {
     pub namespace: String,
     masks: Masks,
@@ -108,7 +108,7 @@ impl Seen {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on, lines belong to this step.
+    /// Begins a step: later lines belong to it.
     pub fn step(&self, name: &str) {
         let mut state = self.state();
         let last = state.lines.iter().rfind(|line| line.stream == "status");
@@ -116,35 +116,35 @@ impl Seen {
         state.steps.push(name.to_owned());
     }
 
-    /// Something that the scenario itself has to say.
+    /// Records a failure of the scenario itself.
     pub fn note(&self, text: &str) {
         self.state().add(&self.masks, "notes", text, 0);
     }
 
-    /// A line of `kubectl get`.
+    /// Records a line of `kubectl get`.
     pub fn table(&self, text: &str) {
         self.state().add(&self.masks, "table", text, 0);
     }
 
-    /// Nothing is recorded any more.
+    /// Stops recording.
     pub fn close(&self) {
         self.state().is_closed = true;
     }
 
-    /// From now on, queries that match get these answers.
+    /// Sets the answers to queries that match.
     pub fn metric(&self, query: &str, answers: &[Value]) {
         let rule = (Regex::new(query).unwrap(), Answers::new(answers));
         self.state().metrics.insert(0, rule);
     }
 
-    /// From now on, a webhook gives these answers.
+    /// Sets the answers of a webhook.
     pub fn hook(&self, name: &str, answers: &[Value]) {
         self.state()
             .hooks
             .insert(name.to_owned(), Answers::new(answers));
     }
 
-    /// The lines of a stream in the step.
+    /// Returns the lines of a stream in the current step.
     pub fn lines(&self, stream: &str) -> Vec<String> {
         let state = self.state();
         let step = state.steps.len() - 1;
@@ -155,8 +155,8 @@ impl Seen {
         lines.map(|line| line.text.clone()).collect()
     }
 
-    /// The phases in which the Canary was seen in the step. One in which it was before, and is told again at first, does not count:
-    /// Failed, for example, before a new run begins.
+    /// Returns the phases that the Canary has had in the current step. Reports of the phase that it had before the step are skipped until
+    /// the phase changes: for example `Failed`, before a new run begins.
     pub fn phases(&self) -> Vec<String> {
         let phases = self
             .lines("status")
@@ -170,7 +170,7 @@ impl Seen {
             .collect()
     }
 
-    /// What went wrong in the scenario itself.
+    /// Returns the recorded failures of the scenario itself.
     pub fn notes(&self) -> Vec<String> {
         let state = self.state();
         let notes = state.lines.iter().filter(|line| line.stream == "notes");
@@ -178,7 +178,7 @@ impl Seen {
     }
 }
 
-/// The second word of a line of stream `status`.
+/// Returns the phase in a line of the stream `status`: its second word.
 fn phase(line: &str) -> String {
     line.split(' ').nth(1).unwrap_or_default().to_owned()
 }
@@ -195,7 +195,7 @@ impl State {
         }
     }
 
-    /// Whether this line about something is another one than the last.
+    /// Whether this line differs from the last one about the same subject. Remembers it.
     fn is_new(&mut self, about: &str, line: &str) -> bool {
         self.last
             .insert(about.to_owned(), line.to_owned())

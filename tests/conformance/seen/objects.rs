@@ -1,4 +1,4 @@
-//! Objects that changed, as watches report them.
+//! Records changed objects, as watches report them.
 
 use serde_json::{Value, json};
 
@@ -35,7 +35,7 @@ fn text<'a>(of: &'a Value, at: &str) -> &'a str {
     of.pointer(at).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// A value in a line; this instead, if there is none.
+/// Returns a value as text, or `none` if it is missing or null.
 fn shown(value: Option<&Value>, none: &str) -> String {
     match value {
         None | Some(Value::Null) => none.to_owned(),
@@ -45,7 +45,7 @@ fn shown(value: Option<&Value>, none: &str) -> String {
 }
 
 impl Seen {
-    /// A Canary.
+    /// Records a change of a Canary.
     pub fn canary(&self, change: &Change) {
         let (mut state, version, name) = (
             self.state(),
@@ -83,7 +83,7 @@ impl Seen {
         }
     }
 
-    /// An Event.
+    /// Records an Event about a Canary.
     pub fn event(&self, change: &Change) {
         if change.is_gone || change.text("/involvedObject/kind") != "Canary" {
             return;
@@ -111,7 +111,7 @@ impl Seen {
             .add(&self.masks, "events", &(line + &counted), change.version());
     }
 
-    /// What traffic is routed by.
+    /// Records a change of a route object.
     pub fn route(&self, change: &Change) {
         let mut key = change.key();
         if change.text("/kind") == "Service" {
@@ -144,7 +144,7 @@ impl Seen {
         state.shape(&self.masks, &key, shape, version);
     }
 
-    /// Workloads and what belongs to them.
+    /// Records a change of a workload, Service, config or autoscaler.
     pub fn workload(&self, change: &Change) {
         let (key, version) = (change.key(), change.version());
         let name = change.text("/metadata/name");
@@ -170,7 +170,7 @@ impl Seen {
 }
 
 impl State {
-    /// The end of a Canary's line: revisions, configs, cookies, finalizers.
+    /// Returns the second half of a Canary's line: revisions, configs, cookies, finalizers.
     fn rest(&mut self, canary: &Value) -> String {
         let status = &canary["status"];
         let revision = |state: &mut Self, of: &str| state.numbers.of("rev", status[of].as_str());
@@ -209,7 +209,7 @@ impl State {
         parts.join(" ")
     }
 
-    /// A route's line: the number of its shape and its weights.
+    /// Adds a line for a route object: the number of its shape, and its weights.
     fn shape(&mut self, masks: &Masks, key: &str, mut shape: Value, version: u64) {
         let mut weights = Vec::new();
         take_weights(&mut shape, &mut weights);
@@ -241,7 +241,7 @@ impl State {
         }
     }
 
-    /// What a user looks at first in an object.
+    /// Returns the most important fields of an object as text.
     fn described(&mut self, object: &Value, clean: &Value) -> String {
         let spec = &object["spec"];
         match text(object, "/kind") {

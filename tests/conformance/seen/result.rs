@@ -1,4 +1,4 @@
-//! The recording of a scenario, when it is over.
+//! Builds the finished recording of a scenario.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use super::{STREAMS, Seen, Snapshot, State};
 use crate::mask::Masks;
 
-/// Their lines are about objects that have versions: several watches report them.
+/// The streams whose lines have a resourceVersion. Several watches report them, so they are sorted by it.
 const VERSIONED: [&str; 5] = ["status", "routes", "workloads", "timeline", "events"];
 
 impl Seen {
-    /// All objects as they are now.
+    /// Records all objects as they are now.
     pub fn snapshot(&self, at: &str) {
         let mut state = self.state();
         let objects = state.objects.clone();
@@ -28,7 +28,7 @@ impl Seen {
             .is_some_and(|last| last.at == at)
     }
 
-    /// In the form of the recordings of Flagger.
+    /// Returns the recording in the format of Flagger's recordings.
     pub fn result(&self, scenario: &str, does: &str) -> Value {
         let state = self.state();
         let fix = |text: &str| state.fixed(&self.masks, text);
@@ -50,7 +50,7 @@ impl Seen {
 }
 
 impl State {
-    /// A line with random cookies masked: their values are known only now.
+    /// Masks random cookies in a line. Their values are known only at the end.
     fn fixed(&self, masks: &Masks, text: &str) -> String {
         let mut text = masks.line(text);
         for (number, cookie) in self
@@ -84,7 +84,7 @@ impl State {
         said
     }
 
-    /// Of each snapshot what is new since the one before.
+    /// Returns, for each snapshot, the objects that changed since the snapshot before.
     fn differences(&self, fix: &impl Fn(&str) -> String) -> Vec<Value> {
         let (mut snapshots, mut before) = (Vec::new(), BTreeMap::new());
         for snapshot in &self.snapshots {
@@ -112,7 +112,8 @@ fn fixed_value(value: &Value, fix: &impl Fn(&str) -> String) -> Value {
     serde_json::from_str(&fix(&value.to_string())).unwrap()
 }
 
-/// Sorts neighbours whose order says nothing: copies of configs, which Flagger writes in any order, and deletions by the garbage collector.
+/// Sorts neighbouring lines whose order is not fixed: copies of configs, which Flagger writes in any order, and deletions by the garbage
+/// collector.
 fn calm(mut lines: Vec<String>) -> Vec<String> {
     let kind = |line: &String| {
         let words: Vec<_> = line
@@ -135,7 +136,7 @@ fn calm(mut lines: Vec<String>) -> Vec<String> {
     lines
 }
 
-/// A line that repeats is written once.
+/// Joins equal neighbouring lines into one, with their number.
 fn folded(lines: Vec<String>) -> Vec<String> {
     let same = lines.chunk_by(|a, b| a == b);
     let fold = |lines: &[String]| match lines.len() {

@@ -23,7 +23,7 @@
 //! | **What happens next?** | [`rollout`]: `decide` reads as the table of contents; `rollout/phases` has a file per phase |
 //! | When does a step begin? | `snapshot/cadence.rs`; `shell/controller/schedule.rs` has the queue |
 //! | Which hooks, gates and metrics does a step check? | `rollout/checks`; `gates.rs` has the texts of each closed gate |
-//! | When does a run start, and which version is new? | `rollout/phases/idle.rs`; `changed` in `rollout/release.rs` decides, `snapshot/revision.rs` names the version |
+//! | When does a run start? | `rollout/phases/idle.rs`; `Release::changed` in `rollout/release.rs` decides whether the version is new |
 //! | How long does a canary keep its pods without traffic, and why? | `rollout/status/draining.rs` |
 //! | Which phase may follow which? | `rollout/status/transitions.rs` |
 //! | What must never happen? | `rollout/safety` |
@@ -34,8 +34,10 @@
 //! | How does each mesh, gateway or ingress split traffic? | [`routers`] |
 //! | Which providers exist, and which router and queries has each? | [`providers`] |
 //! | How is a metric server queried, and how is its answer read? | [`metrics`] |
-//! | What would the operator do first, and which rights does it need? | [`check`], [`rollout::preview`]; `flagger check` prints it. The rights for each kind of object are in `snapshot/object.rs` |
-//! | How does the operator talk to the API server? | `shell/api_server`: one door for all requests, the caches, and the list of unconditional writes |
+//! | What does `flagger check` print? | [`check`], [`rollout::preview`] |
+//! | Which rights does the operator need? | `check/rights.rs`; `snapshot/object.rs` has the verbs of each kind |
+//! | How does the operator talk to the API server? | `shell/api_server`: the only way for requests, and the caches |
+//! | Which writes are conditional, and which are not? | `shell/api_server/mod.rs` |
 //! | How does it talk to webhooks, metric servers and chats? | `shell/outside`, `shell/notify` |
 //! | What does one process remember of a canary? | `shell/controller/reconcile_state.rs` |
 //! | How are Events written and counted? | `shell/notify/events.rs` |

@@ -29,7 +29,7 @@ pub struct Row {
     pub name: String,
     /// The phase as its status spells it; empty without a status.
     pub phase: String,
-    /// What the operator would do first.
+    /// The first action of the operator.
     pub preview: Preview,
 }
 

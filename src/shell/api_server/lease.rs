@@ -61,7 +61,7 @@ enum Renewal {
     Unclear,
 }
 
-/// What a candidate knows of the holder.
+/// The holder of the Lease, as a candidate observed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Observed {
     holder: Option<String>,

@@ -1,4 +1,4 @@
-//! What all reconciliations share, and what is kept of each canary.
+//! The state that all reconciliations share, and the state of each canary.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -22,7 +22,7 @@ use crate::{
 /// The shortest and the longest pause after a failed reconciliation.
 pub const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
 
-/// What all reconciliations share.
+/// The parts of the operator that all reconciliations share.
 pub struct Operator {
     /// Reads and writes objects.
     pub cluster: Cluster,
@@ -38,7 +38,7 @@ pub struct Operator {
     pub answers: Arc<Answers>,
 }
 
-/// What reconciles canaries. Clones are the same.
+/// Reconciles canaries. Clones share their state.
 #[derive(Clone)]
 pub struct Context {
     pub operator: Arc<Operator>,
@@ -47,7 +47,7 @@ pub struct Context {
     canaries: Arc<Mutex<HashMap<ObjectRef, CanaryEntry>>>,
 }
 
-/// What is kept of a canary between reconciliations.
+/// The state of a canary between reconciliations.
 #[derive(Clone, Default)]
 pub struct CanaryEntry {
     pub state: Arc<Mutex<ReconcileState>>,

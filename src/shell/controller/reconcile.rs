@@ -36,7 +36,7 @@ pub struct Reconciliation<'a> {
     plans: usize,
 }
 
-/// What follows a plan.
+/// The next action after a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Execution {
     /// The plan was carried out, or a write lost: observe and decide again.
@@ -45,7 +45,7 @@ pub enum Execution {
     WaitForTick,
 }
 
-/// What follows a decision.
+/// The next action after a decision.
 enum Next {
     /// Observe and decide again. The snapshot, if any, saves reading what has not changed.
     DecideAgain(Option<Box<Snapshot>>),

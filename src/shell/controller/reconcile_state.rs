@@ -1,7 +1,8 @@
-//! What this process remembers of a canary between two reconciliations. A restart loses nothing that matters.
+//! The memory of this process about a canary between two reconciliations. A restart loses nothing that matters.
 //!
-//! The cadence is in the status. This process remembers only the tick that was used up without a trace in the status, the tick that waits for pods,
-//! since when the target has been as it is, and the notifications that were sent.
+//! The cadence is in the status. This process remembers only facts that the status does not record: ticks that were used up or that wait
+//! for pods, the open step with its questions, the last change of the target, recent writes, obstacles, and the notifications that were
+//! sent.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,7 +34,7 @@ struct Obstacle {
     ticks: u32,
 }
 
-/// What is remembered of one canary. It implements no `Debug`, because it may hold a Secret.
+/// The memory about one canary. It implements no `Debug`, because it may hold a Secret.
 #[derive(Default)]
 pub struct ReconcileState {
     /// The transition in the status that the ticks below count from. They are dropped when it moves on.

@@ -52,7 +52,7 @@ pub struct Schedule<K> {
     keys: HashMap<Id, K>,
 }
 
-/// What a schedule calls.
+/// The callbacks of a schedule.
 pub trait Reconciler<K>: Sync {
     /// Reconciles. Returns when to reconcile again if nothing changes before; `None` if the canary is gone.
     fn reconcile(&self, key: K) -> impl Future<Output = Option<Duration>> + Send + 'static;

@@ -1,4 +1,4 @@
-//! What can a user, or anybody with access to the cluster, change between two reconciles?
+//! Changes that a user, or anybody with access to the cluster, makes between two reconciles.
 
 use flagger_rs::snapshot::{Changed, Kind, TargetKind, Tick};
 use jiff::Timestamp;

@@ -1,4 +1,4 @@
-//! Which paths does a file use, in full? Resolves `use` trees, renames, globs, `self`, `super`, `crate`, and paths in macros.
+//! Finds the full paths that a file uses. Resolves `use` trees, renames, globs, `self`, `super`, `crate`, and paths in macros.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,13 +23,13 @@ pub struct Used {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Form {
-    /// In a private `use`.
+    /// The path is in a private `use`.
     Import,
-    /// In a `pub use`, or `pub(…) use`.
+    /// The path is in a `pub use`, or `pub(…) use`.
     ReExport,
     /// `use path::*`; the path is without the star.
     Glob,
-    /// In an expression, a type, a pattern, an attribute or a macro.
+    /// The path is in an expression, a type, a pattern, an attribute or a macro.
     Mention,
 }
 

@@ -97,7 +97,7 @@ impl Content {
     }
 }
 
-/// What the cache knows of an object.
+/// The cache's answer about an object.
 #[derive(Debug)]
 pub enum Cached {
     /// The object, at this resourceVersion.

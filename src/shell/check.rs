@@ -32,7 +32,7 @@ use crate::{
 /// How many canaries are observed, and how many rights are asked for, at the same time.
 const PARALLEL: usize = 8;
 
-/// Why there is no report.
+/// The reason why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
     /// The canaries cannot be listed.
@@ -43,7 +43,7 @@ pub enum CheckError {
     Review {
         /// The right, for people.
         right: String,
-        /// Why there is no answer.
+        /// The reason why there is no answer.
         error: ClusterError,
     },
 }

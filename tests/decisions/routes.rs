@@ -207,7 +207,7 @@ fn a_deletion_waits_until_contour_has_seen_the_announced_services() {
 }
 
 #[test]
-fn a_route_that_was_just_repaired_is_not_reported_as_not_taken_up() {
+fn a_route_that_was_just_repaired_is_not_reported_as_lagging() {
     let mut sim = on("contour", json!({"stepWeight": 50}));
     sim.run_until_phase(CanaryPhase::Progressing);
     let is_reported = |sim: &Simulation| {

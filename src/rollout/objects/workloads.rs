@@ -151,7 +151,7 @@ impl Release<'_> {
                 })
         };
         self.snapshot.primary().is_some_and(was)
-            || (!is_ours(&applied) && self.is_what_the_primary_runs())
+            || (!is_ours(&applied) && self.primary_runs_the_target())
     }
 
     /// The write that creates the primary's autoscaler, or in a promotion also updates it; `None` if it is up to date.

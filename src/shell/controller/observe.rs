@@ -30,7 +30,7 @@ use crate::{
     workload::config,
 };
 
-/// Why a canary could not be observed.
+/// The reason why a canary could not be observed.
 #[derive(Debug, thiserror::Error)]
 pub enum ObserveError {
     /// A field of the Canary has a wrong type.

@@ -115,7 +115,7 @@ impl ReconcileState {
         self.recently_written.1.clone()
     }
 
-    /// An object was written, or its write was refused. Returns whether that happened for the first time since the last tick.
+    /// Records that an object was written, or that its write was refused. Returns whether this is the first time since the last tick.
     pub fn mark_written(&mut self, object: &ObjectRef) -> bool {
         self.recently_written.1.insert(object.clone())
     }
@@ -144,7 +144,7 @@ impl ReconcileState {
         }
     }
 
-    /// The canary is idle: what was sent is forgotten, because thousands of idle canaries would keep it in memory.
+    /// The canary is idle: forgets the notifications that were sent, because thousands of idle canaries would keep them in memory.
     pub fn idle(&mut self) {
         self.sent = None;
         self.announced_wait = None;

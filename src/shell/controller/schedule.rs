@@ -82,7 +82,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
         }
     }
 
-    /// Reconciles each canary on the channel, and again at its time, until `stop` completes. Reconciliations under way then may finish.
+    /// Reconciles each canary on the channel, and again at its time, until `stop` completes. Then lets running reconciliations finish.
     pub async fn run(
         mut self,
         reconciler: &impl Reconciler<K>,
@@ -201,7 +201,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
         self.initial_running.remove(&key);
         let is_triggered = self.running.remove(&key) == Some(true);
         match again {
-            // A panic is the error of this canary alone. Changes meanwhile wait until it is retried.
+            // A panic affects only this canary. Changes that have triggered it since are handled at the retry.
             Some(Err(())) => self.wait(reconciler.panicked(&key), key),
             Some(Ok(after)) if is_triggered => {
                 self.wait(after, key.clone());

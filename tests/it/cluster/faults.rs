@@ -395,7 +395,7 @@ async fn former_leader(s: Scenario<'_>, n: usize) -> Outcome {
         .filter(of_former)
         .map(ToString::to_string)
         .collect();
-    // It sends requests for the lease only.
+    // The former leader sends requests for the lease only.
     ensure(
         still.iter().all(|asked| asked.contains(" leases ")),
         format!("sent after the lease was lost: {still:?}"),

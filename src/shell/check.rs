@@ -48,11 +48,11 @@ pub enum CheckError {
     },
 }
 
-/// Returns what the operator would do first for the canaries of a namespace, or of all namespaces, with these settings, and which rights are
-/// missing. The rights for the leader election are included if `lease_namespace` is given.
+/// Previews the first action of the operator for each canary of a namespace, or of all namespaces, with these settings, and finds missing
+/// rights. The rights for the leader election are included if `lease_namespace` is given.
 ///
 /// # Errors
-/// The canaries cannot be listed, or the API server does not say what is allowed.
+/// The canaries cannot be listed, or the API server does not answer an access review.
 pub async fn check(
     cluster: Cluster,
     namespace: Option<&str>,

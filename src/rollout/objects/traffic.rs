@@ -259,8 +259,8 @@ impl Release<'_> {
         writes
     }
 
-    /// Whether a write was tried since the last tick: if another actor reverts it, the next attempt waits for the next tick. A write that
-    /// follows an announcement was not tried; one that removes temporary routes can wait.
+    /// Whether a write was tried since the last tick: if another actor reverts it, the next attempt waits for the next tick. While temporary
+    /// routes exist, the announcement was written, not `coming`. So `coming` counts as tried only if the route leads to our Services already.
     pub fn is_tried(&self, coming: &Write) -> bool {
         if self.router.is_announced(self.snapshot, coming) {
             return self.weights().is_ok();

@@ -233,7 +233,7 @@ async fn fetch_full_configs(
         let Some(cached) = snapshot
             .objects
             .get(&object)
-            .filter(|o| !config::is_whole(o))
+            .filter(|o| !config::is_complete(o))
         else {
             continue;
         };

@@ -178,8 +178,8 @@ impl ReconcileState {
         Some(changed)
     }
 
-    /// Returns the notifications of a wait that are to be sent: the first of each step, so that the progress of a roll-out is not sent pod
-    /// by pod. At a closed gate, the first and those of each reminder.
+    /// Returns the notifications of a wait that must be sent: only the first ones of each step, so that the progress of a rollout is not
+    /// reported pod by pod. At a closed gate, the first ones and those of each reminder.
     pub fn unsent_of_wait(
         &mut self,
         step: &Step,

@@ -112,7 +112,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
             }
         }
         let ended = async { while self.tasks.join_next().await.is_some() {} };
-        // A write that is cut off was conditional on what was observed, as all writes are: the next leader sees it, or it has failed.
+        // An interrupted write does no harm, because all writes are conditional: it has failed, or the next leader observes its result.
         let _ = tokio::time::timeout(SHUTDOWN_DEADLINE, ended).await;
     }
 

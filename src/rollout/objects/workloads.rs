@@ -94,11 +94,14 @@ impl Release<'_> {
         self.wake(to, is_analysed || was_just_written)
     }
 
-    /// The writes of a deletion that resume the target's autoscaler and give a target at zero as many pods as the primary has. Once the routes
-    /// are restored, or if the deletion is `late`, the autoscaler may keep the target at zero.
+    /// The writes of a deletion that resume the target's autoscaler and give a target at zero as many pods as the primary has. Once the
+    /// routes are restored, or if the deletion is `late`, the autoscaler may keep the target at zero.
     pub fn scale_to_primary(&self, late: bool) -> Vec<Write> {
         let may_stay_at_zero = late || draining::end(self.snapshot).is_some();
-        self.wake(self.snapshot.primary().map_or(1, replicas), may_stay_at_zero)
+        self.wake(
+            self.snapshot.primary().map_or(1, replicas),
+            may_stay_at_zero,
+        )
     }
 
     /// `may_stay_at_zero`: whether the autoscaler may keep the target at zero now.

@@ -373,7 +373,7 @@ pub async fn a_newer_version_restarts_the_analysis_at_once_even_while_a_webhook_
         .await?;
     let took = start.elapsed();
     s.rig.bed.fakes.unscript(&format!("hooks/{}/load", s.ns));
-    // The run ends before the timeout of any webhook.
+    // The restart does not wait for the timeout of the hanging webhook.
     ensure(took < Duration::from_secs(8), format!("it took {took:?}"))?;
     s.phase("Succeeded").await?;
     let image = s

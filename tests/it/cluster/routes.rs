@@ -31,7 +31,7 @@ pub async fn initialized(
     s.notified("Initialization done").await
 }
 
-/// The events that were sent so far, without the name of the namespace.
+/// The events after the first `since` ones, without the name of the namespace.
 fn events_since(s: &Scenario<'_>, since: usize) -> Vec<String> {
     let events = s.events();
     events[since..]

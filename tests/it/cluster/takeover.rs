@@ -232,7 +232,7 @@ async fn idle(s: &Scenario<'_>, kind: &str, name: &str) -> Outcome {
     .map_err(text)
 }
 
-/// Checks that the operator writes only the status, once, and sends no event while ticks pass.
+/// Checks that, while ticks pass, the operator writes nothing but the status, at most once, and sends no event.
 async fn stays_idle(s: &Scenario<'_>) -> Outcome {
     s.ticks().await?;
     let reads = ["get", "list", "watch"];

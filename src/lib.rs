@@ -22,7 +22,10 @@
 //! | What does a decision see, and what does it write? | [`snapshot`]: `Snapshot` and `Write` |
 //! | **What happens next?** | [`rollout`]: `decide` reads as the table of contents; `rollout/phases` has a file per phase |
 //! | When does a step begin? | `snapshot/cadence.rs`; `shell/controller/schedule.rs` has the queue |
-//! | Which hooks, gates and metrics does a step check? | `rollout/checks` |
+//! | Which hooks, gates and metrics does a step check? | `rollout/checks`; `gates.rs` has the texts of each closed gate |
+//! | When does a run start? | `rollout/phases/idle.rs`; `Release::changed` in `rollout/release.rs` decides whether the version is new |
+//! | How long does a canary keep its pods without traffic, and why? | `rollout/status/draining.rs` |
+//! | Which phase may follow which? | `rollout/status/transitions.rs` |
 //! | What must never happen? | `rollout/safety` |
 //! | Which conditions and phases does the status record, and why? | `rollout/status`; [`api::status::ConditionType`] |
 //! | Which texts do events and alerts of a release have? | [`rollout::messages`] |
@@ -31,12 +34,15 @@
 //! | How does each mesh, gateway or ingress split traffic? | [`routers`] |
 //! | Which providers exist, and which router and queries has each? | [`providers`] |
 //! | How is a metric server queried, and how is its answer read? | [`metrics`] |
-//! | What would the operator do first, and which rights does it need? | [`check`], [`rollout::preview`]; `flagger check` prints it |
-//! | How does the operator talk to the API server? | `shell/api_server`: one door for all requests, and the caches |
+//! | What does `flagger check` print? | [`check`], [`rollout::preview`] |
+//! | Which rights does the operator need? | `check/rights.rs`; `snapshot/object.rs` has the verbs of each kind |
+//! | How does the operator talk to the API server? | `shell/api_server`: the only way for requests, and the caches |
+//! | Which writes are conditional, and which are not? | `shell/api_server/mod.rs` |
 //! | How does it talk to webhooks, metric servers and chats? | `shell/outside`, `shell/notify` |
 //! | What does one process remember of a canary? | `shell/controller/reconcile_state.rs` |
+//! | How are Events written and counted? | `shell/notify/events.rs` |
 //! | Which metrics and logs does the operator write? | `shell/telemetry` |
-//! | Which flags are there? | [`cli`] |
+//! | Which flags are there, and which have no effect? | [`cli`] |
 //! | How does the load tester work? | [`loadtester`]: a program of its own |
 //!
 //! `.github/CONTRIBUTING.md` has recipes: a router, a metric provider, a chat service, a condition, a subcommand, a test.
@@ -74,16 +80,16 @@
 //!    process that did not see them.
 //! 7. A panic, an invalid object, a slow hook or a huge answer of one canary affects no other canary: `tests/it/cluster/inputs.rs`.
 //! 8. An idle canary costs no request. A step writes the route, the status and one event, and reads nothing:
-//!    `a_settled_canary_costs_nothing_and_a_step_three_writes`. A canary that waits re-reads its objects at the second, fourth, eighth
+//!    `an_idle_canary_costs_no_request_and_a_step_three_writes`. A canary that waits re-reads its objects at the second, fourth, eighth
 //!    tick.
 //! 9. The operator has exactly the rights that it uses: the end of `the_operator_on_a_real_control_plane`.
 //! 10. A cache that lags can delay a release, but not mislead it. Written objects are known from the API server's answer, every write is
 //!     conditional, and the objects of the two irreversible steps are read anew (`rollout/safety/stale_reads.rs`, the tests of the cache,
-//!     `a_release_does_not_wait_an_hour_for_pods_whose_readiness_no_news_told`).
+//!     `a_release_does_not_wait_for_the_next_list_when_readiness_events_are_lost`).
 //! 11. A release ends the same whichever request, answer or watch event is lost, and wherever the operator is killed: `tests/model` plays
 //!     the whole operator on a model of the API server some ten thousand times.
 //! 12. A process that has lost the lease sends nothing more (`shell/api_server/leadership.rs`).
-//! 13. No process that the load tester started outlives it: `told_twice_it_ends_at_once_and_leaves_nothing`.
+//! 13. No process that the load tester started outlives it: `a_second_signal_ends_it_at_once_and_leaves_no_process`.
 //!
 //! # Differences from Flagger
 //!

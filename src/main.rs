@@ -33,13 +33,13 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-/// How long notifications may take to be delivered once the process is told to stop.
+/// How long notifications may take to be delivered after a signal to stop.
 const LAST_NOTIFICATIONS: Duration = Duration::from_secs(2);
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Why the process ends with an error.
+/// The reason why the process ends with an error.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
@@ -182,7 +182,7 @@ struct Process {
 }
 
 impl Process {
-    /// Reconciles canaries whenever this process leads, until it is told to stop.
+    /// Reconciles canaries whenever this process leads, until a signal to stop.
     async fn lead_when_elected(&self, connection: &Connection) -> Result<(), ConnectError> {
         if !self.config.leader_election {
             let leadership = Leadership::always();
@@ -211,7 +211,7 @@ impl Process {
         Ok(())
     }
 
-    /// Reconciles canaries until the process is told to stop.
+    /// Reconciles canaries until a signal to stop.
     async fn lead(&self, clients: Clients, leadership: Leadership) {
         self.health.syncing();
         let http = Http::new(self.operator_metrics.clone());

@@ -1,4 +1,4 @@
-//! The report of `flagger check`, for people and for scripts: what the operator would do first for each canary, and which rights are missing.
+//! The report of `flagger check`, for people and for scripts: the first action of the operator for each canary, and the missing rights.
 //! Pure: `shell::check` reads the cluster.
 
 mod rights;

@@ -1,8 +1,8 @@
-//! Why a metric has no value. Each `Display` text is Flagger's.
+//! The reasons why a metric has no value. Each `Display` text is Flagger's.
 
 use crate::{api::duration::DurationError, snapshot::excerpt};
 
-/// Why no server can be built from a MetricTemplate's provider.
+/// The reason why no server can be built from a MetricTemplate's provider.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServerError {
     /// No provider of this version has the template's `type`.
@@ -35,7 +35,7 @@ pub enum ServerError {
     InvalidInterval(DurationError),
 }
 
-/// Why a query has no value.
+/// The reason why a query has no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MetricError {
     /// The answer contains no value, or `NaN`.
@@ -90,7 +90,7 @@ impl MetricError {
     }
 }
 
-/// Why a server does not count as online.
+/// The reason why a server does not count as online.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OfflineError {
     /// The request that only checks the credentials failed.

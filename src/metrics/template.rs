@@ -33,7 +33,7 @@ const PARENTHESES: usize = 16;
 /// The most `{{ else }}` in a template.
 const ELSES: usize = 32;
 
-/// Why a query cannot be rendered. Each `Display` text begins as Flagger's, its typing error included.
+/// The reason why a query cannot be rendered. Each `Display` text begins as Flagger's, its typing error included.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RenderError {
     /// The template or the metric's variables exceed a limit of ours.

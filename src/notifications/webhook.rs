@@ -16,7 +16,7 @@ use crate::{
 /// The longest that one attempt may take if the hook has no `timeout`.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why a webhook cannot be called, or did not pass.
+/// The reason why a webhook cannot be called, or did not pass.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WebhookError {
     /// The hook's `url` is not a URL.
@@ -35,7 +35,7 @@ pub enum WebhookError {
         url: String,
         /// The number of attempts.
         attempts: u64,
-        /// Why the last attempt brought no answer. `None` if it brought one that is worth a retry.
+        /// The reason why the last attempt got no answer. `None` if it got an answer after which a retry may succeed.
         reason: Option<String>,
     },
 }
@@ -122,7 +122,7 @@ pub fn judge(
         }) => Ok(()),
         Ok(response) if response.is_worth_a_retry() => Err(WebhookError::GaveUp {
             url: public(&request.url),
-            // Such an answer reaches us only after the last attempt.
+            // The sender returns such an answer only after the last attempt.
             attempts: u64::from(request.retries) + 1,
             reason: None,
         }),

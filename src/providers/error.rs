@@ -1,6 +1,6 @@
 //! A provider that this version does not support.
 
-/// Why a provider cannot be used. The `Display` lists the providers that can.
+/// The reason why a provider cannot be used. The `Display` text lists the providers that can.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProviderError {
     /// Its router is not supported yet.

@@ -1,4 +1,4 @@
-//! PURE: the names of providers (`spec.provider`, `-mesh-provider`), and the router and the built-in metrics that each name stands for.
+//! The names of providers (`spec.provider`, `-mesh-provider`), and the router and the built-in metrics of each name. Pure.
 //!
 //! A new provider is a row of [`PROVIDERS`]. Parsing, error texts, the warning about an unknown `-mesh-provider` and its help text follow
 //! from the table.
@@ -62,7 +62,7 @@ pub static PROVIDERS: &[Provider] = &[
     row(Prefix("smi:v1alpha3"), Supported(&routers::smi::Smi::V1Alpha3), Support::Istio),
     row(Prefix("gatewayapi:v1beta1"), Supported(&routers::gateway_api::GatewayApi::V1Beta1), Supported(&observer::http::Http)),
     row(Prefix("gatewayapi:v1"), Supported(&routers::gateway_api::GatewayApi::V1), Supported(&observer::http::Http)),
-    // Flagger has no router of this name, but its observers know it. So it is with the prefix `appmesh` below.
+    // Flagger has no router of this name, but its observers know it. The same is true of the prefix `appmesh` below.
     row(Prefix("gatewayapi"), Support::Istio, Supported(&observer::http::Http)),
     row(Exactly("apisix"), NotYet, NotYet),
     row(Exactly("appmesh"), NotYet, NotYet),

@@ -18,7 +18,7 @@ use crate::{
     reason = "a reconcile holds one decision at a time"
 )]
 pub enum Decision {
-    /// Ask these questions in the background, and send these notifications meanwhile.
+    /// Ask these questions in the background, and send these notifications without waiting for the answers.
     Ask(Vec<Question>, Vec<Notification>),
     /// Execute this plan.
     Do(Plan),

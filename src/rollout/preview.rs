@@ -249,7 +249,7 @@ fn waited(snapshot: &Snapshot, requeue: Requeue, notifications: &[Notification])
     }
 }
 
-/// The reason why the status says that nothing is done for the canary; `None` if it does not say so.
+/// The reason, from the status, why the operator does nothing for the canary; `None` if there is none.
 fn refusal(snapshot: &Snapshot) -> Option<String> {
     let mut refusals = [ConditionType::TargetConflict, ConditionType::Invalid].into_iter();
     refusals.find_map(|condition| {

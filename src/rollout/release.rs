@@ -43,7 +43,7 @@ pub struct Release<'a> {
 }
 
 impl<'a> Release<'a> {
-    /// Derives the release, or says what is missing.
+    /// Derives the release from a snapshot. The error is the obstacle, for example a missing target.
     pub fn of(snapshot: &'a Snapshot) -> Result<Self, Blocked> {
         let reference = &snapshot.canary.spec.target_ref;
         let kind = TargetKind::of(&snapshot.canary)
@@ -99,16 +99,16 @@ impl<'a> Release<'a> {
                 && status.last_promoted_spec.as_ref() == Some(&self.revision));
         match status.phase {
             _ if same_revision && same_configs => false,
-            CanaryPhase::Initialized | CanaryPhase::Succeeded => !self.is_what_the_primary_runs(),
-            // During a run or after a failure, a hash of Flagger's stands for the target as it is now.
+            CanaryPhase::Initialized | CanaryPhase::Succeeded => !self.primary_runs_the_target(),
+            // During a run or after a failure, a hash of Flagger's is taken for that of the current target.
             _ if !is_ours(applied) => !same_configs,
             CanaryPhase::Failed => !self.is_reverted(),
             _ => true,
         }
     }
 
-    /// Whether the target's configs are those on record. If none are on record, because tracking was off, they are the same only if the
-    /// target uses none.
+    /// Whether the target's configs equal those that the status records. If it records none, because tracking was off, they are the same
+    /// only if the target uses none.
     fn same_configs(&self, known: Option<&BTreeMap<String, String>>) -> bool {
         match (&self.configs, known) {
             (None, _) => true,
@@ -143,11 +143,11 @@ impl<'a> Release<'a> {
             Some(promoted) if is_ours(promoted) => *promoted == self.revision,
             _ => true,
         };
-        known && self.is_what_the_primary_runs()
+        known && self.primary_runs_the_target()
     }
 
     /// Whether the primary runs the target's template with the target's configs.
-    pub fn is_what_the_primary_runs(&self) -> bool {
+    pub fn primary_runs_the_target(&self) -> bool {
         let same = |primary| self.with_primary(|wanted| wanted.runs_the_target(primary));
         self.snapshot.primary().is_some_and(same) && self.config_copies().is_empty()
     }

@@ -72,8 +72,8 @@ impl Router for Contour {
             put_fields(&mut wanted, spec, ours(snapshot));
         }
         if routed(canary, live).is_none() {
-            // At the adoption, clients leave these Services only now. Routes that somebody else wrote later may lead to no Service, so
-            // they are not kept in this way.
+            // When the operator takes an HTTPProxy over, clients still use its earlier Services, so temporary routes keep these. Later
+            // edits by others get no temporary routes, because they may lead to no Service.
             let left = temporary::routes(live, &wanted);
             temporary::append(&mut wanted, left);
         }

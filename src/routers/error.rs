@@ -1,6 +1,6 @@
 //! The reasons why routes cannot be read or written. Users read their `Display` in events, in Flagger's words.
 
-/// Why routes cannot be read or written.
+/// The reason why routes cannot be read or written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
     /// An object that the router needs does not exist.
@@ -26,7 +26,7 @@ pub enum RouteError {
     /// The route exists, but its weights cannot be read.
     #[error("{0}")]
     NoWeights(String),
-    /// The data plane does not follow the route as it is written.
+    /// The data plane has not applied the route as it is written.
     #[error("{0}")]
     NotAccepted(String),
     /// The Canary lacks a field that the router needs, or asks for something that the router cannot express.

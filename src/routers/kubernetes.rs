@@ -62,7 +62,7 @@ mod tests {
     use crate::routers::tests::{canary_analysis, snapshot};
 
     #[test]
-    fn without_routes_the_iterations_tell_the_weights() {
+    fn without_routes_the_weights_follow_from_the_iterations() {
         for (status, weights) in [
             (json!({}), Weights::PRIMARY),
             (json!({"iterations": 1}), Weights::CANARY),

@@ -1,4 +1,4 @@
-//! PURE: splits traffic between the primary and the canary, one file per router (Flagger: `pkg/router`).
+//! Splits traffic between the primary and the canary, one file per router (Flagger: `pkg/router`). Pure.
 //!
 //! A router builds the objects that route traffic as values ([`Write`]) and reads the weights back from the objects that exist. It does
 //! not decide which weights a release needs, and it does not know the names of providers: the table
@@ -70,7 +70,7 @@ pub trait Router: Debug + Sync {
         Ok(())
     }
 
-    /// Returns why the data plane has not seen the routes as they are written; `None` if it has, or does not say.
+    /// Returns the reason why the data plane has not processed the written routes. `None` if it has, or if it does not report this.
     fn lag(&self, _snapshot: &Snapshot) -> Option<RouteError> {
         None
     }

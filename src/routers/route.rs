@@ -154,7 +154,8 @@ pub fn apex_metadata(
     (labels, with_flux(annotations))
 }
 
-/// Combines each condition of an A/B test with each condition of the service. The test's fields `wins` replace the service's.
+/// Combines each condition of an A/B test with each condition of the service. The fields in `wins` come from the test if it has them, all
+/// others from the service.
 pub fn combined(test: &[Value], own: &[Value], wins: [&str; 2]) -> Vec<Value> {
     if test.is_empty() || own.is_empty() {
         return [test, own].concat();

@@ -32,7 +32,7 @@ use crate::{
 /// How many canaries are observed, and how many rights are asked for, at the same time.
 const PARALLEL: usize = 8;
 
-/// Why there is no report.
+/// The reason why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
     /// The canaries cannot be listed.
@@ -43,16 +43,16 @@ pub enum CheckError {
     Review {
         /// The right, for people.
         right: String,
-        /// Why there is no answer.
+        /// The reason why there is no answer.
         error: ClusterError,
     },
 }
 
-/// Returns what the operator would do first for the canaries of a namespace, or of all namespaces, with these settings, and which rights are
-/// missing. The rights for the leader election are included if `lease_namespace` is given.
+/// Previews the first action of the operator for each canary of a namespace, or of all namespaces, with these settings, and finds missing
+/// rights. The rights for the leader election are included if `lease_namespace` is given.
 ///
 /// # Errors
-/// The canaries cannot be listed, or the API server does not say what is allowed.
+/// The canaries cannot be listed, or the API server does not answer an access review.
 pub async fn check(
     cluster: Cluster,
     namespace: Option<&str>,

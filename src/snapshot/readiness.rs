@@ -261,7 +261,7 @@ mod tests {
 
     /// The conditions of a Deployment stay when its template changes.
     #[test]
-    fn a_fix_is_not_judged_by_what_became_of_the_version_before() {
+    fn a_fix_is_not_judged_by_the_outcome_of_the_version_before() {
         let status = |condition: Value| json!({"observedGeneration": 2, "updatedReplicas": 3, "replicas": 3, "conditions": [{"type": "Progressing"}, condition]});
         let object = |condition| json!({"metadata": {"name": "podinfo", "generation": 2}, "spec": {"replicas": 3}, "status": status(condition)});
         let lacking = object(

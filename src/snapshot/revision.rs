@@ -21,7 +21,7 @@ pub fn revision(version: &Value) -> String {
     format!("{PREFIX}{}", digest(&text, 8))
 }
 
-/// Whether this operator computed a revision that stands in a status; otherwise Flagger did.
+/// Whether this operator computed a revision in a status; otherwise Flagger did.
 pub fn is_ours(revision: &str) -> bool {
     revision.starts_with(PREFIX)
 }

@@ -110,7 +110,7 @@ pub fn hashed(object: &Value) -> Value {
 }
 
 /// Whether a config has its content, and is not only the [`hashed`] part of it.
-pub fn is_whole(object: &Value) -> bool {
+pub fn is_complete(object: &Value) -> bool {
     object.get(HASHED).is_none()
 }
 
@@ -134,7 +134,7 @@ pub fn is_same(source: &Value, copy: &Value) -> bool {
 }
 
 /// The primary's copy of a config. Returns `None` if the existing copy has the same content already. `source` must have its content
-/// (see [`is_whole`]). The copy keeps metadata and owners that others added. Only one owner can be the controller: the Canary.
+/// (see [`is_complete`]). The copy keeps metadata and owners that others added. Only one owner can be the controller: the Canary.
 pub fn copy(
     kind: Kind,
     source: &Value,

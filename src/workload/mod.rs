@@ -1,4 +1,4 @@
-//! PURE: the objects beside the target and the routes, as they should be: the primary, its copies of configs, the Services and the
+//! Computes the objects beside the target and the routes, as they should be: the primary, its copies of configs, the Services and the
 //! autoscaler. Each kind of target has a file of its own: [`deployment`], [`daemon_set`], [`service_target`].
 
 pub mod config;

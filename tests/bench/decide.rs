@@ -1,4 +1,4 @@
-//! How long does a decision take? `cargo bench` prints a line for each moment of a release. The goal is 50 µs.
+//! Measures how long a decision takes. `cargo bench` prints a line for each moment of a release. The goal is 50 µs.
 
 #![allow(
     clippy::disallowed_methods,

@@ -4,7 +4,7 @@ use http::Request;
 use kube::Client;
 use serde_json::{Value, json};
 
-/// The field manager of the scenario's writes. It tells them apart from the operator's writes.
+/// The field manager of these requests. It tells their writes from those of the operator.
 pub const USER: &str = "scenario";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const MERGE: &str = "application/merge-patch+json";
@@ -16,7 +16,7 @@ const CLUSTER_SCOPED: [&str; 4] = [
     "TrafficRoute",
 ];
 
-/// The full name of an object, for example `apps/v1 Deployment podinfo`.
+/// The name of an object. Scenarios write it as `apps/v1 Deployment podinfo`.
 #[derive(Clone, Debug)]
 pub struct Name {
     pub version: String,
@@ -36,7 +36,7 @@ impl Name {
         }
     }
 
-    /// Parses a name as scenarios write it: version, kind and name. Panics if the text has another form.
+    /// Parses a name as scenarios write it.
     pub fn read(text: &str) -> Self {
         let words: Vec<_> = text.split(' ').collect();
         let [version, kind, name] = words[..] else {
@@ -59,7 +59,7 @@ impl Name {
     }
 }
 
-/// The API server refused a request, or the request failed (code 0).
+/// The API server refused a request or is unreachable (then `code` is 0).
 #[derive(Debug)]
 pub struct Refused {
     pub code: u16,
@@ -137,7 +137,7 @@ impl Cluster {
         })
     }
 
-    /// Returns `None` if the object does not exist.
+    /// Reads an object. Returns `None` if it does not exist.
     pub async fn get(&self, of: &Name) -> Result<Option<Value>, Refused> {
         let path = self.path(of);
         found(self.send("GET", &path, "application/json", None).await)
@@ -179,7 +179,7 @@ impl Cluster {
         }
     }
 
-    /// Like `apply`, and also keeps the applied object in the annotation of `kubectl apply`.
+    /// Like [`Self::apply`], and keeps the applied object in an annotation, as `kubectl apply` does.
     pub async fn kubectl_apply(&self, mut object: Value) -> Result<Value, Refused> {
         let text = format!("{object}\n");
         let patch = json!({"metadata": {"annotations": {LAST_APPLIED: text}}});
@@ -187,7 +187,7 @@ impl Cluster {
         self.apply(&object).await
     }
 
-    /// Deletes an object. A missing object is no error.
+    /// Deletes an object. It is no error if the object does not exist.
     pub async fn delete(&self, of: &Name) -> Result<(), Refused> {
         let path = self.path(of);
         found(self.send("DELETE", &path, "application/json", None).await).map(drop)
@@ -204,7 +204,7 @@ fn found(answer: Result<Value, Refused>) -> Result<Option<Value>, Refused> {
     }
 }
 
-/// Returns the plural name of a kind, as API paths use it.
+/// Returns the plural of a kind, as paths contain it.
 pub fn plural(kind: &str) -> String {
     match kind {
         "Ingress" => "ingresses".to_owned(),

@@ -1,4 +1,4 @@
-//! Compares a recording of Flagger with the recording of a run.
+//! Compares a recording of Flagger with one of this operator.
 
 use std::fmt::Write;
 
@@ -9,10 +9,10 @@ use crate::{
     transcript::{Field, fields},
 };
 
-/// The maximum number of lines that a report shows per field.
+/// The most lines of a field that are shown.
 const SHOWN: usize = 12;
 
-/// Returns a readable list of the differences that no departure explains, or `None` if there are none.
+/// Returns a readable text of the differences that no departure explains; `None` if there are none.
 pub fn differences(
     scenario: &str,
     flagger: &Value,
@@ -36,7 +36,7 @@ pub fn differences(
     (!text.is_empty()).then(|| format!("{scenario}: {does}{text}"))
 }
 
-/// Pairs the fields of both recordings by name and occurrence. A field that one recording lacks has no lines there.
+/// Pairs the fields of both recordings. If one of them lacks a field, it has no lines for that field.
 fn pairs(flagger: Vec<Field>, mut here: Vec<Field>) -> Vec<(String, Vec<String>, Vec<String>)> {
     let mut pairs = Vec::new();
     for field in flagger {
@@ -63,7 +63,7 @@ fn difference(flagger: &[String], here: &[String]) -> String {
     text
 }
 
-/// Returns the lines outside the longest common subsequence, in order.
+/// Returns the lines that only one side has, in order: those outside the longest common subsequence.
 fn edits<'a>(flagger: &'a [String], here: &'a [String]) -> Vec<(&'static str, &'a str)> {
     let mut common = vec![vec![0_usize; here.len() + 1]; flagger.len() + 1];
     for (i, a) in flagger.iter().enumerate().rev() {

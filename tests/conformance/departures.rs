@@ -1,4 +1,4 @@
-//! Reads and applies the intended differences from Flagger in `departures.yaml`.
+//! The intended differences from Flagger, listed in `departures.yaml`.
 
 use std::{
     collections::BTreeSet,
@@ -11,34 +11,34 @@ use serde::Deserialize;
 
 use crate::scenario::folder;
 
-/// All intended differences.
+/// All entries of `departures.yaml`.
 pub struct Departures(Vec<Departure>);
 
-/// One intended difference. It applies to all matching fields of all matching scenarios.
+/// One intended difference, for the scenarios and fields that match its globs.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Departure {
-    /// Written for a reader who knows Flagger but not this project.
+    /// The reason, written for a reader who knows Flagger but not this project.
     reason: String,
     scenarios: Vec<String>,
     fields: Vec<String>,
-    /// Drops the lines that match, on both sides.
+    /// Lines that match this pattern are ignored on both sides.
     lines: Option<String>,
-    /// Replaces each match, on both sides.
+    /// A pattern and its replacement, on both sides.
     swap: Option<(String, String)>,
-    /// Ignores how often a line repeats in a row.
+    /// Whether to ignore how often a line repeats.
     #[serde(default)]
     counts: bool,
-    /// Ignores the order of the lines.
+    /// Whether to ignore the order of the lines.
     #[serde(default)]
     order: bool,
-    /// Ignores the complete field.
+    /// Whether to ignore the complete field.
     #[serde(default)]
     whole: bool,
-    /// The difference does not occur in every run, so the entry is never stale.
+    /// Whether the difference appears only in some runs. A run without it is then no failure.
     #[serde(default)]
     sometimes: bool,
-    /// The globs of this entry that have matched a difference.
+    /// The globs that have matched a difference.
     #[serde(skip)]
     used: Mutex<BTreeSet<String>>,
 }
@@ -90,7 +90,7 @@ impl Departures {
         }
     }
 
-    /// Returns a message for each departure with a glob that matched no difference. Call this only after a run of all scenarios.
+    /// Returns a text for each departure with a glob that matched no difference in a run of all scenarios.
     pub fn stale(&self) -> Vec<String> {
         self.0.iter().filter_map(Departure::stale).collect()
     }
@@ -168,7 +168,7 @@ impl Departure {
     }
 }
 
-/// Whether a name matches a glob: `*` matches any text, `?` any character, and `[ab]` one of these characters.
+/// Whether a name matches a glob: `*` is any text, `?` any character, `[ab]` one of these.
 pub fn matches(glob: &str, name: &str) -> bool {
     let mut pattern = "^".to_owned();
     for c in glob.trim().chars() {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_departure_explains_what_it_names_and_is_stale_where_nothing_differs() {
+    fn a_departure_explains_only_matching_differences_and_is_stale_without_any() {
         let departure = |text: &str| Departures(vec![serde_saphyr::from_str(text).unwrap()]);
         let lines = |lines: &[&str]| {
             lines

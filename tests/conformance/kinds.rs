@@ -1,4 +1,4 @@
-//! CRDs for the scenarios of routers that the operator does not support yet. No published CRDs of these kinds are at hand.
+//! CRDs that the test bed does not have, for the scenarios of routers and targets that the operator does not support yet.
 
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ const KINDS: [(&str, &str, &[&str], &str); 10] = [
     ("apisix.apache.org", "ApisixRoute", &["v2"], "Namespaced"),
 ];
 
-/// Returns the CRDs of these kinds as YAML. Their schemas accept any field.
+/// Returns the CRDs of these kinds, as YAML. They accept any field.
 pub fn crds() -> String {
     KINDS.map(crd).map(|crd| crd.to_string()).join("\n---\n")
 }

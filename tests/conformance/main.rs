@@ -1,11 +1,11 @@
-//! Compares runs of this operator with recordings of Flagger 1.44: `cargo test --features conformance --test conformance`.
+//! Compares this operator with recordings of Flagger 1.44: `cargo test --features conformance --test conformance`.
 //!
-//! `golden/NAME.json` records how Flagger 1.44.0 played a scenario on a real control plane: each change of the Canary, each event, route,
-//! workload, alert, hook call and metric query, step by step. `scenarios/NAME.yaml` is the scenario: the actions of its user, and the
-//! answers of the servers around the operator. This target plays all scenarios at the same time, each in its own namespace on one
-//! [`testbed::Bed`] without containers, and compares the operator's transcripts with Flagger's recordings line by line. The file
-//! `departures.yaml` lists the intended differences with their reasons. The test fails for every other difference, for a departure that
-//! explains nothing, for a recording without a scenario, and for a scenario that timed out.
+//! `golden/NAME.json` records the actions of Flagger 1.44.0 in a scenario on a real control plane: each change of the Canary, each event,
+//! route, workload, alert, hook call and metric query, step by step. `scenarios/NAME.yaml` is the scenario: the actions of its user, and
+//! the answers of the fake servers. This test plays all scenarios at the same time, each in a namespace of its own on one
+//! [`testbed::Bed`] without containers, and compares the two recordings of each line by line. `departures.yaml` lists the intended
+//! differences, each with its reason. The test fails on any other difference, on a departure that explains nothing, on a recording
+//! without a scenario, and on a scenario whose wait times out.
 //!
 //! # One scenario
 //!
@@ -13,7 +13,7 @@
 //! CONFORMANCE_ONLY='istio-suspend,router-*' cargo test --features conformance --test conformance
 //! ```
 //!
-//! The test writes its transcript to `target/conformance/NAME.json` (or to the folder `CONFORMANCE_OUT`), in the form of the recordings.
+//! The test writes its recording to `target/conformance/NAME.json` (or to the folder `CONFORMANCE_OUT`), in the format of Flagger's.
 //! It reports departures that explain nothing only if all scenarios ran.
 //!
 //! # How to read a difference
@@ -25,18 +25,18 @@
 //!     here     Normal [Progressing] podinfo: Advanced podinfo.istiobg canary iteration 1/2
 //! ```
 //!
-//! The field is STEP/STREAM. Streams are `status` (each change of the Canary), `notices` (each event that the event webhook received),
+//! The field is STEP/STREAM. Streams are `status` (each change of the Canary), `notices` (each event, as the event webhook received it),
 //! `events` (the Event objects), `routes` (the number of a route object's shape, and its weights), `workloads`, `timeline` (the order of
-//! changes across objects), `hooks`, `alerts`, `queries`, `table` (`kubectl get`), and `notes` (failures of the scenario itself). A line
-//! that repeats is written once, with ×n. The field `shapes/KIND/NAME` lists the numbered shapes of a route, and `objects/AT/KIND/NAME`
-//! holds an object of a snapshot. The test masks uids, versions, times, addresses, hashes of revisions (numbered as they appear:
-//! `<rev1>`), random cookies, and the reason why a rollout is not finished yet.
+//! changes to the Canary, routes and workloads), `hooks`, `alerts`, `queries`, `table` (`kubectl get`), and `notes` (failures of the
+//! scenario itself). A line that repeats is written once, with ×n. `shapes/KIND/NAME` contains the shapes by number: route objects without
+//! weights. `objects/AT/KIND/NAME` contains the objects of a snapshot. Masked are uids, versions, times, addresses, hashes of revisions
+//! (numbered as they appear: `<rev1>`), random cookies, and the reason why a rollout is not finished yet.
 //!
 //! # How to add a departure
 //!
-//! First make sure that the difference is intended. Then add an entry to `departures.yaml` that matches as few scenarios, fields and lines
-//! as possible; the head of that file explains the format. Write the reason for a reader who knows Flagger but not this project: say who
-//! does what, and why that is better.
+//! First be sure that the difference is wanted. Then add an entry to `departures.yaml` that covers as few scenarios, fields and lines as
+//! possible; the comment at the top of that file explains the format. Write the reason for a reader who knows Flagger but not this
+//! project: the actor, the action, and why that is better.
 
 #![allow(
     clippy::disallowed_methods,
@@ -68,8 +68,8 @@ use std::collections::BTreeSet;
 use departures::Departures;
 use scenario::Scenario;
 
-/// Scenarios of routers and targets that the operator does not support yet. It must refuse the Canaries of these scenarios with the condition `Invalid`.
-/// Remove the row when you add the router: the scenario is then compared like all others.
+/// Routers and targets that the operator does not have yet. It must refuse the Canaries of these scenarios with the condition `Invalid`.
+/// When you add one of them, remove its row here: the test then compares its scenario like all others.
 const NOT_SUPPORTED_YET: [&str; 8] = [
     "router-apisix",
     "router-appmesh",
@@ -104,7 +104,7 @@ async fn a_user_of_flagger_sees_the_same() {
     assert!(failed.is_empty(), "\n\n{}\n", failed.join("\n\n"));
 }
 
-/// A recording without a scenario proves nothing, and neither does a scenario without a recording.
+/// A recording without a scenario, or a scenario without a recording, would not be compared.
 #[test]
 fn each_scenario_has_its_recording() {
     let scenarios: BTreeSet<_> = Scenario::all().into_iter().map(|s| s.name).collect();

@@ -1,4 +1,4 @@
-//! Masks the values that differ in each run, on both sides of a comparison.
+//! Masks for values that differ from run to run, such as uids and times. Both sides of a comparison are masked in the same way.
 
 use std::collections::HashMap;
 
@@ -19,7 +19,7 @@ const VOLATILE: [&str; 9] = [
     "namespace",
 ];
 
-/// The masks for the lines of a recording.
+/// Masks values in lines of text.
 pub struct Masks {
     rollout: Regex,
     uuid: Regex,
@@ -28,7 +28,7 @@ pub struct Masks {
 }
 
 impl Masks {
-    /// `port` is the port of the servers around the operator.
+    /// `port` is the port of the fake servers.
     pub fn new(port: u16) -> Self {
         let rollout = concat!(
             r"waiting for rollout to finish: (?:observed \w+ generation less than desired generation",
@@ -55,7 +55,7 @@ impl Masks {
     }
 }
 
-/// Numbers values that differ in each run, in order of appearance. Equal values get equal numbers, so lines can still be compared.
+/// Numbers for values that differ from run to run, in the order in which they appear. Equal values get the same number.
 #[derive(Default)]
 pub struct Numbers(HashMap<&'static str, Vec<String>>);
 
@@ -76,7 +76,7 @@ impl Numbers {
     }
 }
 
-/// Returns the object without its uids, versions, times, addresses and status.
+/// Returns an object without its status, and with its uids, versions, times and addresses removed or masked.
 pub fn clean(object: &Value) -> Value {
     let mut object = object.clone();
     object.as_object_mut().unwrap().remove("status");
@@ -131,7 +131,7 @@ fn service(spec: &mut Value) {
     let Some(ports) = spec.get_mut("ports").and_then(Value::as_array_mut) else {
         return;
     };
-    // Flagger and the operator may list discovered ports in any order.
+    // The order of discovered ports is not fixed.
     if let [_, discovered @ ..] = ports.as_mut_slice()
         && discovered.len() > 1
     {
@@ -145,7 +145,7 @@ fn service(spec: &mut Value) {
     }
 }
 
-/// Removes the fields that hold a default of the API server.
+/// Removes fields that have the API server's default.
 fn trim(value: Value) -> Value {
     match value {
         Value::Object(fields) => {
@@ -176,7 +176,7 @@ fn is_default(key: &str, value: &Value) -> bool {
     }
 }
 
-/// Returns the API versions that field managers other than the scenario used. A watch shows an object in only one served version.
+/// Returns the API versions in which clients other than the scenario wrote an object. A watch reports objects in one version only.
 pub fn written_as(object: &Value) -> Vec<String> {
     let entries = object
         .pointer("/metadata/managedFields")
@@ -192,7 +192,7 @@ pub fn written_as(object: &Value) -> Vec<String> {
     versions
 }
 
-/// Replaces the weights in a route object with `*`, and appends each one with its destination to `weights`, in document order.
+/// Replaces the weights in a route object by `*` and adds them to `weights` as `DESTINATION=WEIGHT`, in the order of the document.
 pub fn take_weights(of: &mut Value, weights: &mut Vec<String>) {
     match of {
         Value::Object(fields) => {
@@ -239,7 +239,7 @@ fn label(fields: &serde_json::Map<String, Value>) -> Option<String> {
         .or_else(|| is_latest.then(|| "latest".to_owned()))
 }
 
-/// Puts spaces after the commas and colons of JSON and removes needless escapes. The keys keep their order.
+/// Adds a blank after each comma and colon of a JSON text. Keeps the order of keys, and removes escapes that JSON does not need.
 pub fn spaced(json: &str) -> String {
     let (mut spaced, mut text, mut is_escaped) = (String::new(), None::<String>, false);
     for c in json.chars() {
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_different_each_time_is_masked() {
+    fn values_that_differ_between_runs_are_masked() {
         let masks = Masks::new(1234);
         let line =
             masks.line("http://127.0.0.1:1234/x 10.96.3.4 01234567-89ab-cdef-0123-456789abcdef");

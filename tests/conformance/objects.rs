@@ -1,10 +1,10 @@
-//! The usual objects of scenarios. A scenario lists only its differences from them.
+//! The default objects of scenarios. A scenario writes only its differences from them.
 
 use serde_json::{Value, json};
 
 pub const FLAGGER: &str = "flagger.app/v1beta1";
 
-/// Applies a JSON merge patch, but merges containers by their names.
+/// Applies a JSON merge patch, except that containers are merged by name.
 pub fn merge(into: &mut Value, patch: &Value) {
     let Some(patch) = patch.as_object() else {
         *into = patch.clone();
@@ -33,8 +33,9 @@ fn merge_by_name(into: &mut Vec<Value>, patch: &[Value]) {
     }
 }
 
-/// Completes an object of a scenario. It is complete already, or lists its differences from `podinfo`, `canary` or `hpa`.
-pub fn whole(written: &Value) -> Value {
+/// Completes an object of a scenario: `podinfo`, `canary` and `hpa` stand for the default objects, with the differences as their value.
+/// Other objects are already complete.
+pub fn complete(written: &Value) -> Value {
     for (name, usual) in [
         ("podinfo", podinfo as fn() -> Value),
         ("canary", canary),
@@ -72,7 +73,7 @@ fn podinfo() -> Value {
     })
 }
 
-/// A canary release in steps of 25 up to 50. It checks both built-in metrics and rolls back after two failed checks.
+/// A canary release in steps of 25 percent up to 50, with both built-in metrics. It is rolled back after two failed checks.
 fn canary() -> Value {
     json!({
         "apiVersion": FLAGGER, "kind": "Canary", "metadata": {"name": "podinfo"},

@@ -9,19 +9,19 @@ use testbed::wait::until;
 
 use crate::{
     cluster::{Cluster, Name, Refused, STRATEGIC},
-    objects::{FLAGGER, whole},
+    objects::{FLAGGER, complete},
     scenario::{Event, Image, Ready, Release, Scenario, Start, Verb},
     seen::Seen,
 };
 
-/// The timeout of each wait.
+/// The longest wait for one condition.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// Seconds before a new step begins, so that late changes still belong to the step that caused them.
+/// How many seconds pass before a new step begins, so that late effects are recorded in the step that caused them.
 const SETTLE: f64 = 2.0;
-/// Matches the queries of a success rate.
+/// Matches queries of a success rate.
 const SUCCESS_RATE: &str = "(!~|status!|code!|classification!)";
 
-/// The scenario cannot continue. Its notes say why.
+/// The scenario cannot continue. Its notes contain the reason.
 pub struct Stopped;
 
 type Outcome = Result<(), Stopped>;
@@ -31,12 +31,12 @@ pub struct Player<'a> {
     pub scenario: &'a Scenario,
     pub cluster: Cluster,
     pub seen: &'a Seen,
-    /// The address of the servers around the operator.
+    /// The address of the fake servers.
     pub servers: &'a str,
 }
 
 impl Player<'_> {
-    /// Plays the complete scenario.
+    /// Plays the complete script.
     pub async fn play(&self) {
         let played = async {
             self.begin().await?;
@@ -53,7 +53,7 @@ impl Player<'_> {
         self.end().await;
     }
 
-    /// Plays the scenario up to its first wait for a phase, and then waits until the operator refuses the Canary.
+    /// Plays the script up to its first wait for the operator, then expects the operator to refuse the Canary.
     pub async fn play_to_refusal(&self) {
         let played = async {
             self.begin().await?;
@@ -80,7 +80,7 @@ impl Player<'_> {
         self.done("create Namespace", made.map(drop))
     }
 
-    /// Deletes the Canaries and the namespace of a finished scenario, so that its pods use no more resources.
+    /// Deletes the objects of the scenario, so that they cost no more CPU time.
     async fn end(&self) {
         self.seen.close();
         let canaries = self
@@ -90,7 +90,7 @@ impl Player<'_> {
             .unwrap_or_default();
         let unbind = json!({"metadata": {"finalizers": null}, "spec": {"revertOnDeletion": false}});
         for canary in canaries {
-            // Another actor may delete the Canary first, so errors do not matter.
+            // It is no error if the Canary is deleted in between.
             let _ = self.cluster.patch(&Name::of(&canary), &unbind).await;
             let _ = self.cluster.delete(&Name::of(&canary)).await;
         }
@@ -144,7 +144,7 @@ impl Player<'_> {
         self.seen.step(name);
     }
 
-    /// Only waiting can show that nothing more happens.
+    /// Waits, so that late effects are recorded too.
     async fn settle(&self, seconds: f64) {
         tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
     }
@@ -168,7 +168,7 @@ impl Player<'_> {
         if !start.ready {
             return Ok(());
         }
-        let Name { kind, name, .. } = Name::of(&whole(&workload));
+        let Name { kind, name, .. } = Name::of(&complete(&workload));
         self.ready(&Ready {
             kind,
             name,
@@ -203,13 +203,13 @@ impl Player<'_> {
     }
 
     async fn apply(&self, object: &Value) -> Outcome {
-        let object = self.named(self.filled(&whole(object)));
+        let object = self.named(self.filled(&complete(object)));
         let applied = self.cluster.apply(&object).await;
         self.done(&format!("apply {}", object["kind"]), applied.map(drop))
     }
 
     async fn kubectl_apply(&self, object: Value) -> Outcome {
-        let object = self.named(whole(&object));
+        let object = self.named(complete(&object));
         let applied = self.cluster.kubectl_apply(object.clone()).await;
         self.done(
             &format!("kubectl apply {}", object["kind"]),
@@ -217,7 +217,7 @@ impl Player<'_> {
         )
     }
 
-    /// The user's own files, but for the interval and the addresses of what runs elsewhere.
+    /// Applies a file of the walkthrough as users get it, but with a shorter interval and the addresses of the fake servers.
     async fn manifest(&self, file: &str) -> Outcome {
         let path = format!("{}/examples/walkthrough/{file}", env!("CARGO_MANIFEST_DIR"));
         let text = fs::read_to_string(path).unwrap();
@@ -250,7 +250,7 @@ impl Player<'_> {
         self.done(&format!("image of {kind}/{name}"), patched.map(drop))
     }
 
-    /// Records all objects, and the table that `kubectl get -o wide` prints.
+    /// Records all objects and the tables of `kubectl get -o wide`.
     async fn snapshot(&self, at: &str) -> Outcome {
         self.settle(1.0).await;
         for kind in ["Canary", "MetricTemplate", "AlertProvider"] {
@@ -266,8 +266,8 @@ impl Player<'_> {
 
     // Waits.
 
-    /// Waits for a phase, and then until the Canary no longer drains. The operator keeps the target's pods until their connections have
-    /// ended; Flagger does not. The next steps are comparable only after that.
+    /// Waits for a phase, and then until the target's connections have drained: the target keeps its pods until then. Flagger does not
+    /// wait for connections, so the recordings are comparable only afterwards.
     async fn phase(&self, phase: &str) -> Outcome {
         let seen = async || self.seen.phases().iter().any(|seen| seen == phase);
         self.wait(&format!("phase {phase}"), seen).await?;
@@ -361,7 +361,7 @@ impl Player<'_> {
         })
     }
 
-    // Short forms that scenarios use.
+    // Placeholders and defaults in the objects of a script.
 
     fn filled(&self, value: &Value) -> Value {
         let hooks = format!("{}/hook/{}", self.servers, self.scenario.namespace);
@@ -373,7 +373,7 @@ impl Player<'_> {
         serde_json::from_str(&text).unwrap()
     }
 
-    /// Sets the scenario's namespace if the object has none.
+    /// Adds the namespace of the scenario if the object has none.
     fn named(&self, mut object: Value) -> Value {
         let metadata = &mut object["metadata"];
         if metadata.get("namespace").is_none() {
@@ -396,7 +396,7 @@ fn is_rolled_out(workload: &Value, pods: Option<u64>) -> bool {
     Some(status("availableReplicas")) == wanted && status("updatedReplicas") == status("replicas")
 }
 
-/// Formats a table as lines, with its times masked.
+/// Calls `line` for each line of a table, with times masked.
 fn tabulate(table: &Value, mut line: impl FnMut(&str)) {
     let (columns, rows) = (
         table["columnDefinitions"].as_array(),

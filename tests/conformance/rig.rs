@@ -1,4 +1,4 @@
-//! Starts one testbed with the operator, and plays all scenarios on it.
+//! Starts one test bed with the operator, and plays all scenarios on it.
 
 use std::{
     collections::BTreeMap,
@@ -21,10 +21,10 @@ use crate::{
     scenario::Scenario, seen::Seen, servers::Servers, transcript, watches::Watches,
 };
 
-/// The pause between the starts of two scenarios. To start all at once would be a burst that no real cluster sees.
+/// The pause between the starts of two scenarios. Starting all at once would be a burst that no real cluster sees.
 const APART: Duration = Duration::from_millis(500);
 
-/// The transcripts of the scenarios, by namespace.
+/// The recordings of all scenarios, by namespace.
 pub struct Stage(BTreeMap<String, Arc<Seen>>);
 
 impl Stage {
@@ -37,7 +37,7 @@ impl Stage {
         self.0.get(namespace)
     }
 
-    /// Returns the scenario whose namespace is a word of the text. If there are several, the longest namespace wins.
+    /// Returns the scenario whose namespace is a word of the text. If there are several, returns the one with the longest namespace.
     pub fn owner(&self, text: &str) -> Option<&Arc<Seen>> {
         let words = text.split(|c: char| !c.is_ascii_alphanumeric());
         let named = words.filter_map(|word| self.0.get(word));
@@ -45,7 +45,7 @@ impl Stage {
     }
 }
 
-/// Plays these scenarios. Returns a report for each difference from Flagger and for each failure.
+/// Plays these scenarios. Returns the differences from Flagger, and the failures.
 pub async fn play(scenarios: &[&Scenario], departures: &Departures) -> Vec<String> {
     let begin = Instant::now();
     let mut bed = Bed::start().await.unwrap();
@@ -88,7 +88,7 @@ pub async fn play(scenarios: &[&Scenario], departures: &Departures) -> Vec<Strin
     failed
 }
 
-/// Starts the operator with flags of Flagger, as a user sets them.
+/// Starts the operator with flags that users of Flagger set.
 async fn start(bed: &Bed, kubeconfig: &Path, servers: &str) -> Operator {
     let metrics = format!("-metrics-server={servers}/prom");
     let slack = format!("-slack-url={servers}/chat/global");
@@ -164,7 +164,7 @@ impl Run<'_> {
         recording: &Value,
     ) -> Option<String> {
         let notes = seen.notes();
-        // After a failed action or a timeout, the recorded lines prove nothing, and no departure can explain the failure.
+        // A scenario whose wait timed out is incomplete: a comparison would be meaningless, and no departure can explain the timeout.
         if !notes.is_empty() {
             return Some(format!("{}: {}", scenario.name, notes.join("; ")));
         }

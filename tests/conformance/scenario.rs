@@ -1,4 +1,4 @@
-//! Reads the scenarios in `scenarios/*.yaml`.
+//! The format of the scenarios in `scenarios/*.yaml`.
 
 use std::{fs, path::PathBuf};
 
@@ -11,73 +11,73 @@ pub fn folder(name: &str) -> PathBuf {
     here.join("tests/conformance").join(name)
 }
 
-/// The actions of a user, and the conditions that the player waits for between them.
+/// A script of a user's actions, with waits in between.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// The file name without its extension.
+    /// The name of the file, without `.yaml`.
     #[serde(skip)]
     pub name: String,
-    /// A one-line description. It must equal the description in the recording.
+    /// A description in one line. The recording contains the same.
     pub does: String,
-    /// The namespace. The default is the name without its hyphens.
+    /// The namespace. The default is the name without hyphens.
     #[serde(default)]
     pub namespace: String,
     pub script: Vec<Verb>,
 }
 
-/// One action or one wait. In objects and patches, `$NS` stands for the namespace, `$FAKES` for the address of the servers around the
-/// operator, and `$HOOKS` for the address of the scenario's webhooks.
+/// One action or wait. `$NS` stands for the namespace, `$FAKES` for the address of the fake servers, `$HOOKS` for the address of the
+/// scenario's webhooks.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Verb {
-    /// Begins a step. The recording assigns all later lines to it.
+    /// Begins a step: all later lines are recorded in it.
     Step(String),
-    /// Waits this many seconds, so that the recording also shows when nothing happens.
+    /// Waits this many seconds, to show that nothing happens.
     Settle(f64),
-    /// Records all objects and the output of `kubectl get`.
+    /// Records all objects and the tables of `kubectl get`.
     Snapshot(String),
     /// Creates an object, or patches it if it exists.
     Apply(Value),
-    /// Like `Apply`, and also sets the last-applied annotation of `kubectl apply`.
+    /// Creates an object, or patches it, with the annotation of `kubectl apply`.
     KubectlApply(Value),
-    /// Applies a file of `examples/walkthrough` like `kubectl apply`.
+    /// Applies a file of `examples/walkthrough` as `kubectl apply` does.
     Manifest(String),
-    /// Sends a JSON merge patch.
+    /// Applies a JSON merge patch to an object.
     Patch {
         object: String,
         with: Value,
     },
-    /// Sends a merge patch of the Canary's spec.
+    /// Applies a merge patch to the spec of the Canary `podinfo`.
     PatchCanary(Value),
     Delete(String),
-    /// Waits until an object is deleted.
+    /// Waits until an object does not exist any more.
     Gone(String),
-    /// Sets the image of a workload like `kubectl set image`.
+    /// Sets the image of the target, as `kubectl set image` does: a new version.
     Image(Image),
     /// Waits until a workload is rolled out.
     Ready(Ready),
-    /// Waits until the Canary has been in this phase since the step began, and no longer drains.
+    /// Waits until the Canary has been in this phase since the step began.
     Phase(String),
     /// Waits until the Canary has had this weight since the step began.
     Weight(u64),
-    /// Waits until a webhook has received a matching event since the step began.
+    /// Waits until a webhook has received a matching event or call since the step began.
     Event(Event),
-    /// Sets the answers to all later queries that match. The last answer repeats.
+    /// Sets the answers to matching queries, in order. The last one is repeated.
     Metric {
         query: String,
         answers: Vec<Value>,
     },
-    /// Sets the next answers of a webhook. The last answer repeats.
+    /// Sets the answers of a webhook, in order. The last one is repeated.
     Hook {
         name: String,
         answers: Vec<Value>,
     },
-    /// Creates the workload, then the Canary in step `bootstrap`, and waits until the Canary is initialized.
+    /// Creates the workload and then, in step `bootstrap`, the Canary. Waits until the Canary is initialized.
     Start(Start),
-    /// Begins a step, sets a new version, and waits until its run has succeeded.
+    /// Begins a step, sets a new version, and waits until its release has succeeded (or is in the phase `until`).
     Release(Release),
-    /// Begins a step, sets a new version with a bad success rate, and waits until the operator has rolled it back.
+    /// Begins a step, sets a new version with a bad success rate, and waits until it is rolled back.
     Fail(Release),
 }
 
@@ -101,7 +101,7 @@ pub struct Ready {
     pub kind: String,
     #[serde(default = "podinfo")]
     pub name: String,
-    /// The number of available pods to wait for. The default is `spec.replicas`.
+    /// The expected number of pods. The default is the number in the workload's spec.
     pub pods: Option<u64>,
 }
 
@@ -115,12 +115,12 @@ pub enum Event {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Start {
-    /// The differences from the usual Canary.
+    /// The differences from the default Canary.
     pub canary: Value,
-    /// The differences from the usual workload.
+    /// The differences from the default workload.
     #[serde(default)]
     pub podinfo: Value,
-    /// Whether the player waits until the workload is rolled out.
+    /// Whether to wait until the workload is ready.
     #[serde(default = "yes")]
     pub ready: bool,
 }

@@ -1,4 +1,4 @@
-//! The servers that the operator calls, all on one port. Each call is recorded for the scenario whose namespace it names.
+//! The fake servers that the operator calls, on one port. Each call is recorded for the scenario whose namespace it contains.
 //!
 //! `/prom…/api/v1/query` is a metrics server, `/hook/NAMESPACE/NAME` a webhook, `/events` the event webhook, `/chat/…` a chat.
 
@@ -100,7 +100,7 @@ fn hook(answer: Option<Value>) -> Response {
     (code.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), text).into_response()
 }
 
-/// Builds the answer of a metrics server: a number, or one of the scripted odd answers.
+/// Returns the response of a metrics server with this value, or one of the faulty responses that scenarios name.
 fn metric(answer: &Value) -> Response {
     let result = match answer.as_str() {
         Some("HTTP 500") => {

@@ -1,4 +1,4 @@
-//! Reads Flagger's recordings, writes those of a run, and splits both into fields.
+//! Reads the recordings of Flagger, and writes those of this operator.
 
 use std::{collections::BTreeSet, env, fs, path::PathBuf};
 
@@ -13,19 +13,19 @@ pub fn recorded() -> BTreeSet<String> {
     files.map(|file| stem(file.unwrap().path())).collect()
 }
 
-/// Reads Flagger's recording of a scenario.
+/// Reads the recording of Flagger.
 pub fn golden(scenario: &str) -> Value {
     let path = folder("golden").join(format!("{scenario}.json"));
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// Returns the folder for the recordings of this run.
+/// Returns the folder for the recordings of this operator.
 pub fn out() -> PathBuf {
     let usual = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/conformance");
     env::var_os("CONFORMANCE_OUT").map_or_else(usual, PathBuf::from)
 }
 
-/// Writes the recording of a scenario in this run.
+/// Writes a recording of this operator.
 pub fn write(scenario: &str, seen: &Value) {
     fs::create_dir_all(out()).unwrap();
     let text = serde_json::to_string_pretty(seen).unwrap();
@@ -36,7 +36,7 @@ pub fn write(scenario: &str, seen: &Value) {
 pub struct Field {
     /// `STEP/STREAM`, `shapes/KIND/NAME`, or `objects/AT/KIND/NAME`.
     pub name: String,
-    /// Counts the earlier fields of the same name, because a step or a snapshot may come twice.
+    /// The number of earlier fields of this name: a step or a snapshot may occur more than once.
     pub occurrence: usize,
     pub lines: Vec<String>,
 }
@@ -98,7 +98,7 @@ fn lines(of: &Value) -> Vec<String> {
         .collect()
 }
 
-/// Adds a line for each value of an object, for example `spec.replicas = 1`.
+/// Adds a line for each value of an object: `spec.replicas = 1`.
 fn flatten(value: &Value, path: &str, lines: &mut Vec<String>) {
     match value {
         Value::Object(fields) if !fields.is_empty() => {

@@ -21,7 +21,7 @@ use crate::{
     seen::{Change, Seen},
 };
 
-/// The kinds that route traffic.
+/// The kinds of route objects.
 const ROUTES: [(&str, &str); 15] = [
     ("networking.istio.io/v1beta1", "VirtualService"),
     ("networking.istio.io/v1beta1", "DestinationRule"),
@@ -93,7 +93,7 @@ async fn watch(
         .default_backoff()
         .boxed();
     while let Some(change) = changes.next().await {
-        // The watcher retries after an error.
+        // The watcher continues after an error.
         let (object, is_gone) = match change {
             Ok(Event::Apply(object) | Event::InitApply(object)) => (object, false),
             Ok(Event::Delete(object)) => (object, true),

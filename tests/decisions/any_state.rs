@@ -1,4 +1,4 @@
-//! Is there a decision for a cluster in any state, and is each plan safe?
+//! Checks that there is a decision for a cluster in any state, and that each plan is safe.
 
 use flagger_rs::rollout::{self, Decision};
 use proptest::prelude::*;

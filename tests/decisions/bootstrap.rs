@@ -1,4 +1,4 @@
-//! How is a new Canary initialized, and what holds its initialization up?
+//! The initialization of a new Canary, and the obstacles that hold it up.
 
 use flagger_rs::{
     api::canary::CanaryPhase,
@@ -43,7 +43,7 @@ fn a_new_canary_that_is_suspended_is_initializing() {
     assert_eq!(sim.count_notified("suspended"), 1);
 }
 
-/// Like Flagger, it retries: the target must keep its pods while clients have no other route.
+/// Like Flagger, the operator retries: the target must keep its pods while clients have no other route.
 #[test]
 fn a_canary_whose_route_is_refused_is_not_initialized() {
     let mut sim = initializing();

@@ -1,4 +1,4 @@
-//! Is a change of a ConfigMap or Secret that the pods read released like a new version?
+//! Checks that a change of a ConfigMap or Secret that the pods read is released like a new version.
 
 use flagger_rs::{api::canary::CanaryPhase, snapshot::Kind};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Does a release end the same if the operator crashes after any of its writes?
+//! Checks that a release ends the same if the operator crashes after any of its writes.
 
 use flagger_rs::api::canary::CanaryPhase;
 use serde_json::{Value, json};
@@ -12,17 +12,17 @@ fn crash_at_every_write(analysis: &Value, metric: &str, end: CanaryPhase) {
 
 /// Like `crash_at_every_write`, for a release that begins in this way.
 pub fn crash_at_every_write_of(start: impl Fn() -> Simulation, metric: &str, end: CanaryPhase) {
-    let story = |crash: Option<usize>| {
+    let play = |crash: Option<usize>| {
         let mut sim = start();
         sim.metric = metric.to_owned();
         sim.crash_after = crash;
         sim.run_until(end);
         sim
     };
-    let undisturbed = story(None);
+    let undisturbed = play(None);
     assert!(undisturbed.writes > 5);
     for crash in 1..=undisturbed.writes {
-        let sim = story(Some(crash));
+        let sim = play(Some(crash));
         assert_eq!(
             sim.outcome(),
             undisturbed.outcome(),

@@ -1,4 +1,4 @@
-//! What does the deletion of a Canary with `revertOnDeletion` give back?
+//! The deletion of a Canary with `revertOnDeletion`, which restores the target, its Service and its route.
 
 use flagger_rs::{api::canary::CanaryPhase, snapshot::Kind};
 use serde_json::json;

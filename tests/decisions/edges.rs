@@ -1,4 +1,4 @@
-//! What happens in rare situations: after a failed promotion, after an edit in the middle of a release, on deletion?
+//! Rare situations: after a failed promotion, after an edit in the middle of a release, on deletion.
 
 use flagger_rs::{api::canary::CanaryPhase, snapshot::Kind};
 use serde_json::{Value, json};

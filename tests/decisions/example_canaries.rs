@@ -1,4 +1,4 @@
-//! Does each Canary of the examples work, and is there one for each router and strategy?
+//! Checks that each Canary of the examples works, and that there is one for each router and strategy.
 
 use std::collections::BTreeSet;
 

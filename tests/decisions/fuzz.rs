@@ -1,4 +1,4 @@
-//! Does any input from outside cause a panic, an endless text, a NaN, or an unsafe plan?
+//! Checks that no input from outside causes a panic, an endless text, a NaN, or an unsafe plan.
 //!
 //! Each test tries some hundred inputs, and continues for `FUZZ_SECONDS` seconds. An input that fails is kept in
 //! `tests/proptest-regressions/fuzz.txt`; later runs try it first.

@@ -1,4 +1,4 @@
-//! How do webhooks hold a release, roll it back, or let it continue?
+//! Webhooks that hold a release, roll it back, or let it continue.
 
 use flagger_rs::api::canary::CanaryPhase;
 use serde_json::{Value, json};

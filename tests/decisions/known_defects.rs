@@ -1,4 +1,4 @@
-//! Which known defects of Flagger are fixed here? Each test would fail with Flagger's behaviour.
+//! Known defects of Flagger that are fixed here. Each test would fail with Flagger's behaviour.
 
 use flagger_rs::{api::canary::CanaryPhase, snapshot::Kind};
 use serde_json::{Value, json};

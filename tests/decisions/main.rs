@@ -1,4 +1,4 @@
-//! What does the operator decide? Complete releases on a simulated cluster, in virtual time: no I/O, no API server, no waiting.
+//! Tests of the operator's decisions: complete releases on a simulated cluster, in virtual time, with no I/O, API server or waiting.
 //!
 //! `cargo test --test decisions` needs no cluster and ends within seconds.
 //!

@@ -1,4 +1,4 @@
-//! What does `flagger check` announce as the first action for a canary?
+//! The first action that `flagger check` announces for a canary.
 
 use flagger_rs::{api::canary::CanaryPhase, rollout, snapshot::Kind};
 use serde_json::json;

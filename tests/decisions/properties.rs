@@ -1,4 +1,4 @@
-//! What holds for every release, with any target, router, strategy and webhooks?
+//! Properties of every release, with any target, router, strategy and webhooks.
 
 use flagger_rs::{
     api::canary::{CanaryPhase, CanaryStatus},

@@ -1,4 +1,4 @@
-//! What does each kind of release do, and how does it end?
+//! Each kind of release from its start to its end.
 
 use flagger_rs::api::canary::CanaryPhase;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! What differs between routers?
+//! The differences between routers.
 
 use flagger_rs::{
     api::canary::CanaryPhase,
@@ -132,7 +132,7 @@ fn until(sim: &mut Simulation, holds: impl Fn(&mut Simulation) -> bool) {
     panic!("it never came:\n{}", sim.transcript());
 }
 
-/// Sets the generation that Contour reports as seen to the current one, or to the one before.
+/// Sets the generation that Contour reports as observed to the current one, or to the one before.
 fn contour_is_late(sim: &mut Simulation, is_late: bool) {
     let proxy = sim.snapshot.reference(Kind::HttpProxy, "podinfo");
     let live = sim.snapshot.objects.get_mut(&proxy).unwrap();
@@ -199,7 +199,7 @@ fn a_deletion_waits_until_contour_has_seen_the_announced_services() {
     until(&mut sim, |sim| {
         routes(sim)[0]["services"][0]["name"] == "podinfo"
     });
-    // Contour may tell Envoy of the deleted Service before it tells of the new route.
+    // Contour may send the deletion of the Service to Envoy before the new route.
     let since = sim.snapshot.now;
     until(&mut sim, |sim| routes(sim).as_array().unwrap().len() == 1);
     assert!(sim.snapshot.now.duration_since(since).as_secs() >= 5);
@@ -207,7 +207,7 @@ fn a_deletion_waits_until_contour_has_seen_the_announced_services() {
 }
 
 #[test]
-fn a_route_that_was_just_repaired_is_not_reported_as_not_taken_up() {
+fn a_route_that_was_just_repaired_is_not_reported_as_lagging() {
     let mut sim = on("contour", json!({"stepWeight": 50}));
     sim.run_until_phase(CanaryPhase::Progressing);
     let is_reported = |sim: &Simulation| {

@@ -1,4 +1,4 @@
-//! How does a release work with a target that KEDA scales?
+//! Releases of a target that KEDA scales.
 
 use flagger_rs::{api::canary::CanaryPhase, rollout, snapshot::Kind};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! What differs for a target that is no Deployment, or whose pods never get ready?
+//! Releases of targets that are no Deployment, or whose pods never become ready.
 
 use flagger_rs::{api::canary::CanaryPhase, snapshot::Kind};
 use serde_json::json;

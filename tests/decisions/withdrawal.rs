@@ -1,4 +1,4 @@
-//! Does a canary without ready pods lose its traffic at once?
+//! A canary without ready pods loses its traffic at once.
 
 use flagger_rs::{api::canary::CanaryPhase, snapshot::Kind};
 use serde_json::json;

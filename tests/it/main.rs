@@ -1,5 +1,5 @@
-//! Do the operator and the load tester work as processes? Releases run on a real control plane (etcd, API server, controllers) without
-//! nodes; `tests/decisions` and `tests/repository` need none of it and are faster.
+//! Tests of the operator and the load tester as processes. Releases run on a real control plane (etcd, API server, controllers) without
+//! nodes; `tests/decisions` and `tests/repository` need no control plane and are faster.
 //!
 //! | question | file |
 //! | --- | --- |

@@ -1,7 +1,7 @@
 //! Releases that move real traffic: `cargo test --features mesh`.
 //!
 //! A cell with Istio, Envoy and Prometheus runs the walkthrough, while a client sends 200 requests a second through the gateway, from before
-//! the Canary exists until after its deletion. No request may be lost, whatever fails meanwhile. `contour.rs` does the same with Contour.
+//! the Canary exists until after its deletion. No request may be lost, whichever component fails. `contour.rs` does the same with Contour.
 
 #![allow(
     clippy::disallowed_methods,
@@ -161,7 +161,7 @@ async fn deletion(rig: &Rig) {
     assert_eq!(after.share("3.1.5"), 100.0, "{after}");
 }
 
-/// The annotations by which Prometheus finds pods.
+/// The binding that gives Prometheus the right to find pods.
 const BINDING: &str = "
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding

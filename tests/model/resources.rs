@@ -1,6 +1,6 @@
 //! The kinds that the model serves, and their differences.
 
-/// The change that raises `metadata.generation`.
+/// The changes that raise `metadata.generation`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Generation {
     /// The kind has none.

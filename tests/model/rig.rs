@@ -30,7 +30,7 @@ use super::{
 };
 
 const NAMESPACE: &str = "test";
-/// The longest wait for a condition, on the model's clock. A lost watch event is made up for by a list within about an hour.
+/// The longest wait for a condition, on the model's clock. After a lost watch event, a list repairs the cache within about an hour.
 const PATIENCE: Duration = Duration::from_secs(2 * 3600);
 /// The time until a killed operator is started again.
 const RESTART: Duration = Duration::from_secs(5);

@@ -383,7 +383,7 @@ fn violations(
             .retain(|what| !is_allowed(what) || !what.contains("reach no ready pod of the canary"));
     }
     match disturbance {
-        // A lost deletion event is made up for by the next list.
+        // After a lost deletion event, the next list repairs the cache.
         Some(Disturbance::Lost("canaries", _)) => {
             wrong.retain(|what| !what.contains("was held"));
         }

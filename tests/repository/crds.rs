@@ -1,4 +1,5 @@
-//! Are the CRDs generated from the current code, and do they agree with Flagger's? `fields.txt` lists each field of Flagger's CRDs in a line.
+//! Checks that the CRDs are generated from the current code and agree with Flagger's. `fields.txt` lists each field of Flagger's CRDs in a
+//! line.
 
 use serde_json::{Map, Value};
 

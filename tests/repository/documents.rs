@@ -1,4 +1,4 @@
-//! The Markdown files tell the truth about names: each link, path, Cargo target, flag, variable, event text and Canary in them exists.
+//! Checks the names in the Markdown files: each link, path, Cargo target, flag, variable, event text and Canary in them exists.
 
 use std::{
     collections::BTreeSet,

@@ -1,4 +1,4 @@
-//! Can each example of a MetricTemplate or an AlertProvider be used as it is, and do the READMEs name files that exist?
+//! Checks that each example of a MetricTemplate or an AlertProvider can be used as it is.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,4 @@
-//! Are the files of this repository consistent? The CRDs, the examples, and the code with its own rules.
+//! Checks that the files of this repository are consistent: the CRDs, the examples, the documents, and the code with its own rules.
 //!
 //! `cargo test --test repository` needs no cluster and ends within seconds.
 //!

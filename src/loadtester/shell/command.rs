@@ -129,7 +129,7 @@ struct Running<'a> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         let Some(group) = self.group else { return };
-        // The child has an id until it ended and was waited for.
+        // The child has an id until its exit status is collected. Only until then is the id certain to be the child's.
         if self.child.id().is_some() {
             kill(group);
         }

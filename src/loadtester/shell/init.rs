@@ -60,7 +60,7 @@ fn reap(child: &Child) -> Option<u8> {
                 code = u8::try_from(with).ok().or(Some(1));
             }
             Ok(WaitStatus::Signaled(ended, by, _)) if ended == pid(child) => {
-                // Shells use the same code.
+                // Shells return the same exit code for a process that a signal killed.
                 code = u8::try_from(128 + by as i32).ok();
             }
             Ok(WaitStatus::StillAlive) | Err(_) => return code,

@@ -1,4 +1,4 @@
-//! THE ONLY I/O of the load tester: listens, runs commands, calls other servers and stores the gates. All decisions are made in the pure
+//! The only I/O of the load tester: listens, runs commands, calls other servers and stores the gates. All decisions are made in the pure
 //! modules beside this folder.
 
 #![allow(

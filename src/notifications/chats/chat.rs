@@ -58,7 +58,7 @@ pub struct Chat {
     pub channel: String,
 }
 
-/// Why no message can be posted. Each `Display` text is Flagger's.
+/// The reason why no message can be posted. Each `Display` text is Flagger's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChatError {
     /// No service has the AlertProvider's `type`.

@@ -111,7 +111,7 @@ fn wait_at(snapshot: &Snapshot, hook: &CanaryWebhook, closed: &Closed) -> Decisi
 fn reminders(snapshot: &Snapshot) -> u32 {
     let status = snapshot.status();
     let since = match snapshot.phase() {
-        // Checks that fail meanwhile change the time of the status, but not that of its condition.
+        // A check that fails during the wait changes the time of the status, but not that of its condition.
         CanaryPhase::WaitingPromotion => status
             .condition(ConditionType::Promoted)
             .and_then(|condition| condition.last_update_time.as_ref()),

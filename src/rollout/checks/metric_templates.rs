@@ -9,7 +9,7 @@ use crate::{
     snapshot::{Kind, ObjectRef, Snapshot, secret},
 };
 
-/// Why a template has no server. Each `Display` text is Flagger's.
+/// The reason why a template has no server. Each `Display` text is Flagger's.
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
     /// The template does not exist.

@@ -26,7 +26,7 @@ pub fn normal(snapshot: &Snapshot, message: String) -> Notification {
     event_in(snapshot, EventKind::Normal, message, snapshot.phase())
 }
 
-/// An event for which event webhooks are told another phase than the current one.
+/// An event with this phase, instead of the current one, in the payload of event webhooks.
 pub fn event_in(
     snapshot: &Snapshot,
     kind: EventKind,
@@ -71,8 +71,8 @@ pub fn describing_alert(snapshot: &Snapshot, text: &str) -> Notification {
     }
 }
 
-/// Marks an alert as the announcement of a phase that was entered at this time: a process sends it once, although each reconcile
-/// repeats it until a step of the phase is on record.
+/// Marks an alert as the announcement of a phase that was entered at this time. Each reconcile repeats the alert until the status
+/// records a step of the phase, but a process sends it only once.
 pub fn announcing(mut notification: Notification, entered: Option<Timestamp>) -> Notification {
     if let Notification::Alert { opens, .. } = &mut notification {
         *opens = entered;

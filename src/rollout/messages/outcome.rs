@@ -8,7 +8,7 @@ use crate::{
     snapshot::Snapshot,
 };
 
-/// The events and the alert of an outcome. `ended_in` is the phase in which the run ended: event webhooks are told it.
+/// The events and the alert of an outcome. `ended_in` is the phase in which the run ended; event webhooks receive it.
 pub fn notifications(
     snapshot: &Snapshot,
     outcome: &Outcome,

@@ -70,7 +70,7 @@ pub fn analysis_starts(snapshot: &Snapshot) -> Notification {
     normal(snapshot, text)
 }
 
-/// The weight of the canary goes up.
+/// The weight of the canary rises.
 pub fn canary_weight(snapshot: &Snapshot, weight: u8) -> Notification {
     let name = snapshot.full_name();
     normal(snapshot, format!("Advance {name} canary weight {weight}"))
@@ -127,7 +127,7 @@ pub fn copying(snapshot: &Snapshot) -> Notification {
     normal(snapshot, text)
 }
 
-/// The weight of the primary goes up during the promotion.
+/// The weight of the primary rises during the promotion.
 pub fn primary_weight(snapshot: &Snapshot, weight: u8) -> Notification {
     let name = snapshot.full_name();
     normal(snapshot, format!("Advance {name} primary weight {weight}"))
@@ -138,7 +138,7 @@ pub fn all_traffic_to_primary(snapshot: &Snapshot) -> Notification {
     normal(snapshot, "Routing all traffic to primary".to_owned())
 }
 
-/// The Canary was deleted and its objects are given back. Flagger, too, tells event webhooks the phase that ends.
+/// The Canary was deleted and the objects that it took over are restored. As in Flagger, event webhooks receive the phase that ends.
 pub fn terminating(snapshot: &Snapshot) -> Notification {
     let text = format!("Terminating canary {}", snapshot.full_name());
     normal(snapshot, text)
@@ -150,7 +150,7 @@ pub fn not_ready_to_terminate(snapshot: &Snapshot, why: &str) -> Notification {
     warning(snapshot, text)
 }
 
-/// Everything is given back; the Canary can go.
+/// All objects that the Canary took over are restored; the Canary can be deleted.
 pub fn terminated(snapshot: &Snapshot) -> Notification {
     let text = format!("Terminated canary {}", snapshot.full_name());
     normal(snapshot, text)

@@ -95,8 +95,8 @@ impl Release<'_> {
         Ok(Weights::canary(self.weights()?.canary))
     }
 
-    /// The decision to wait until the written weights are in force; `None` if they are. A router that has not caught up with a write of
-    /// the current tick is not reported.
+    /// The decision to wait until the data plane has applied the written weights; `None` if it has. A delay after a write of the current
+    /// tick is not reported.
     pub fn routes_pending(&self) -> Option<Decision> {
         let why = self.router.accepted(self.snapshot).err()?;
         let mut routes = self.router.objects(&self.snapshot.canary).into_iter();
@@ -250,7 +250,8 @@ impl Release<'_> {
         }
     }
 
-    /// The writes that tell proxies of new Services before `coming` routes lead there, without those that were tried since the last tick.
+    /// The writes that announce new Services to proxies before the `coming` routes lead there. Writes that were tried since the last tick
+    /// are left out.
     pub fn announce(&self, coming: &[Write]) -> Vec<Write> {
         let first = |write| self.router.announce(self.snapshot, write);
         let mut writes: Vec<_> = coming.iter().filter_map(first).collect();
@@ -258,8 +259,8 @@ impl Release<'_> {
         writes
     }
 
-    /// Whether a write was tried since the last tick: if another actor reverts it, the next attempt waits for the next tick. A write that
-    /// follows an announcement was not tried; one that removes temporary routes can wait.
+    /// Whether a write was tried since the last tick: if another actor reverts it, the next attempt waits for the next tick. While temporary
+    /// routes exist, the announcement was written, not `coming`. So `coming` counts as tried only if the route leads to our Services already.
     pub fn is_tried(&self, coming: &Write) -> bool {
         if self.router.is_announced(self.snapshot, coming) {
             return self.weights().is_ok();

@@ -94,20 +94,23 @@ impl Release<'_> {
         self.wake(to, is_analysed || was_just_written)
     }
 
-    /// The writes that resume the target's autoscaler and give a target at zero as many pods as the primary has. After the target was given
-    /// back, or when it is `late`, its scale is left to its autoscaler.
+    /// The writes of a deletion that resume the target's autoscaler and give a target at zero as many pods as the primary has. Once the
+    /// routes are restored, or if the deletion is `late`, the autoscaler may keep the target at zero.
     pub fn scale_to_primary(&self, late: bool) -> Vec<Write> {
-        let may_rest = late || draining::end(self.snapshot).is_some();
-        self.wake(self.snapshot.primary().map_or(1, replicas), may_rest)
+        let may_stay_at_zero = late || draining::end(self.snapshot).is_some();
+        self.wake(
+            self.snapshot.primary().map_or(1, replicas),
+            may_stay_at_zero,
+        )
     }
 
-    /// `may_rest`: whether the autoscaler may keep the target at zero now.
-    fn wake(&self, to: i64, may_rest: bool) -> Vec<Write> {
+    /// `may_stay_at_zero`: whether the autoscaler may keep the target at zero now.
+    fn wake(&self, to: i64, may_stay_at_zero: bool) -> Vec<Write> {
         let scaler = Scaler::of(self.snapshot);
         let resume = scaler.as_ref().and_then(Scaler::resume);
-        let rests = may_rest && scaler.is_some_and(|scaler| scaler.may_scale_to_zero());
+        let stays = may_stay_at_zero && scaler.is_some_and(|scaler| scaler.may_scale_to_zero());
         let to = to.max(1);
-        let up = (self.is_scaled_to_zero() && !rests).then(|| {
+        let up = (self.is_scaled_to_zero() && !stays).then(|| {
             let failure = format!(
                 "scaling up {} to {to} failed: ",
                 self.snapshot.full_target()
@@ -151,7 +154,7 @@ impl Release<'_> {
                 })
         };
         self.snapshot.primary().is_some_and(was)
-            || (!is_ours(&applied) && self.is_what_the_primary_runs())
+            || (!is_ours(&applied) && self.primary_runs_the_target())
     }
 
     /// The write that creates the primary's autoscaler, or in a promotion also updates it; `None` if it is up to date.

@@ -48,8 +48,8 @@ fn unsupported_strategy(release: &Release<'_>) -> Vec<Notification> {
     warnings
 }
 
-/// The status at the end of this step, with no more progress than clients have seen. If a user, or a reconcile that died, took the
-/// traffic back, the version takes its steps anew.
+/// The status at the end of this step. It records no more progress than the routes show: if a user, or an interrupted reconcile, took
+/// traffic back from the canary, the version repeats those steps.
 pub fn reached<'a>(release: &Release<'a>, routed: Weights) -> StatusChange<'a> {
     let step = StatusChange::end_step(release.snapshot);
     match release.strategy() {

@@ -52,7 +52,7 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
 /// Creates or updates the primary. While it gets ready, proxies learn of the Services that traffic will go to.
 fn primary_and_announcements(release: &Release<'_>) -> Vec<Write> {
     // The primary follows the target until it gets traffic, so that a fix of a version that never became ready is taken up.
-    let mut writes = if release.is_what_the_primary_runs() {
+    let mut writes = if release.primary_runs_the_target() {
         Vec::new()
     } else {
         release.promote()
@@ -97,8 +97,8 @@ fn move_traffic(release: &Release<'_>) -> Result<Decision, Blocked> {
     if !writes.is_empty() {
         return Ok(Decision::write(writes));
     }
-    // An object that another actor keeps reverting is left alone. But clients would get no answer without an object that could not be
-    // created, or if their traffic does not reach the primary: that was reported, and is tried again.
+    // An object that another actor keeps reverting does not hold the initialization up. An object that could not be created does, and so
+    // does traffic that does not reach the primary: clients would get no answer. The write is tried again at the next tick.
     let is_missing = |write: &Write| matches!(write.action, Action::Create(_));
     if tried.iter().any(is_missing) || !(release.leads_to_primary() || tried.is_empty()) {
         return Ok(Decision::wait(Requeue::AtTick));

@@ -1,6 +1,6 @@
-//! The deletion of a Canary. The objects that it owns are deleted with it. With `spec.revertOnDeletion`, the objects that it took over
-//! are given back before (Flagger: `pkg/controller/finalizer.go`), in an order that loses no request: the target is scaled up, then the
-//! routes are restored, then the finalizer is removed.
+//! The deletion of a Canary. The objects that it owns are deleted with it. With `spec.revertOnDeletion`, the operator first restores the
+//! objects that the Canary took over (Flagger: `pkg/controller/finalizer.go`), in an order that loses no request: it scales the target
+//! up, then restores the routes, then removes the finalizer.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -52,7 +52,7 @@ pub fn decide(snapshot: &Snapshot) -> Decision {
     }
 }
 
-/// Gives back what the Canary took over, one part per reconcile.
+/// Restores the objects that the Canary took over, one part per reconcile.
 fn revert(release: &Release<'_>) -> Decision {
     let snapshot = release.snapshot;
     let late = is_late(snapshot);

@@ -16,7 +16,7 @@ use crate::{
     snapshot::{Snapshot, Weights},
 };
 
-/// Ends a run whose canary has had no traffic for an interval: the canary is scaled down, and the outcome is to be sent.
+/// Ends a run whose canary has had no traffic for an interval: scales the canary down, and records the outcome until it is sent.
 pub fn succeed(release: &Release<'_>, outcome: &Outcome) -> Plan {
     let ended = StatusChange::enter(release.snapshot, CanaryPhase::Succeeded)
         .clear(ConditionType::PromotionFailed)
@@ -34,7 +34,7 @@ pub fn succeed(release: &Release<'_>, outcome: &Outcome) -> Plan {
     }
 }
 
-/// Scales the canary down after its connections have drained, if traffic is still on the primary. `None` if it is not time.
+/// Scales the canary down after its connections have drained, if traffic is still on the primary. `None` if it is too early.
 pub fn finish_draining(release: &Release<'_>) -> Option<Decision> {
     let snapshot = release.snapshot;
     let is_at_primary =
@@ -50,8 +50,8 @@ pub fn finish_draining(release: &Release<'_>) -> Option<Decision> {
     }))
 }
 
-/// Sends the outcome of a run, or of the initialization, at least once whatever happens in between. Only then is the canary idle. The
-/// notifications of a failure go out before its post-rollout hooks are called, those of a success after.
+/// Sends the outcome of a run, or of the initialization, at least once, even if the operator restarts in between. Only then is the canary
+/// idle. The notifications of a failure are sent before its post-rollout hooks are called, those of a success afterwards.
 pub fn send_outcome(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
     let pending = ConditionType::NotificationPending;
     let reason = snapshot.status().condition(pending).map(|c| &*c.reason);

@@ -75,7 +75,8 @@ fn start(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Blocked
     Ok(Decision::commit(status, notifications).notifying(passed))
 }
 
-/// The alert that a run has started, until a step of it is on record: nobody knows whether the process that started it sent the alert.
+/// The alert that a run has started, until the status records a step of the run: the process that started it may have died before it sent
+/// the alert.
 pub fn start_announcement(snapshot: &Snapshot) -> Vec<Notification> {
     if snapshot.phase() != CanaryPhase::Progressing {
         return Vec::new();

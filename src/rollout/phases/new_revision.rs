@@ -77,7 +77,7 @@ fn restart(release: &Release<'_>) -> Result<Decision, Blocked> {
     }))
 }
 
-/// The status with our name for the revision that it is about already: no event, no run, no restart.
+/// The status that names the current revision although no run is needed (see `Release::to_adopt`). No event is sent, and no run starts.
 pub fn adopted(release: &Release<'_>) -> CanaryStatus {
     let snapshot = release.snapshot;
     let change = StatusChange::within_step(snapshot).with(|status| {

@@ -67,10 +67,10 @@ pub fn proceed(release: &Release<'_>) -> Result<Decision, Blocked> {
     }))
 }
 
-/// Makes the status forget the version of a run that ended without a promotion. If the target has changed meanwhile, it gets a run of
-/// its own, even if it is the same version again.
+/// Makes the status forget the version of a run that ended without a promotion. If the target has changed in between, it gets a new run,
+/// even if it has the same version again.
 fn forget_run(status: &mut CanaryStatus, release: &Release<'_>) {
-    if release.is_what_the_primary_runs() {
+    if release.primary_runs_the_target() {
         status.last_applied_spec = Some(release.revision.clone());
         status.tracked_configs.clone_from(&release.configs);
     } else {
@@ -98,7 +98,8 @@ const fn last_phase(condition: ConditionType) -> CanaryPhase {
     }
 }
 
-/// Where traffic goes: to the primary. After a failed promotion it goes to the canary, because the primary is the broken one.
+/// The weights after the rollback: all traffic to the primary, or to the canary after a failed promotion, because then the primary is
+/// broken.
 fn destination(release: &Release<'_>, outcome: &Outcome) -> Result<Weights, Blocked> {
     if !release.splits_traffic() || !release.snapshot.canary_has_ready_pods() {
         return Ok(Weights::PRIMARY);

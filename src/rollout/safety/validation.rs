@@ -51,7 +51,7 @@ fn report_once(
     let known = snapshot.status().condition(type_);
     let known = known.map(|condition| condition.message.clone().unwrap_or_default());
     if known == problem {
-        // The other canary of a conflict may be deleted without an event for this one, so look again at the next tick.
+        // The other canary of a conflict may be deleted without an event for this one, so reconcile again at the next tick.
         return problem.map(|_| Decision::wait(Requeue::AtTick));
     }
     let change = StatusChange::within_step(snapshot);
@@ -68,7 +68,7 @@ fn report_once(
     Some(Decision::commit(status, vec![event]))
 }
 
-/// A field of the spec that cannot be followed.
+/// A problem in a field of the spec that prevents runs.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid canary spec: {0}")]
 struct InvalidSpec(String);

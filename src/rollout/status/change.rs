@@ -152,8 +152,9 @@ impl<'a> StatusChange<'a> {
     }
 }
 
-/// When the phase of a status was entered, if its announcement may be lost: no step of the phase is on record yet, so nobody knows
-/// whether the process that entered it sent the alert. `None` if it was sent. Flagger had announced the runs that it started.
+/// The time at which the phase of a status was entered, if its alert may have been lost: the status records no step of the phase yet, so
+/// the process that entered it may have died before it sent the alert. `None` if the alert was sent. Flagger has announced the runs that
+/// it started.
 pub fn unconfirmed_start(status: &CanaryStatus) -> Option<Timestamp> {
     let entered = status.condition(ConditionType::Promoted)?;
     let is_ours = status.last_applied_spec.as_deref().is_some_and(is_ours);

@@ -44,7 +44,7 @@ impl Outcome {
         }
     }
 
-    /// The reason, followed by the phase in which the run ended unless that is the usual one: event webhooks are told this phase.
+    /// The reason, followed by the phase in which the run ended unless that is the usual one. Event webhooks receive this phase.
     pub fn reason_in(&self, phase: CanaryPhase) -> String {
         match self {
             Self::FailedChecks(_) | Self::Manual(_) | Self::NotReady(_)

@@ -132,7 +132,7 @@ impl<'a> Routing<'a> {
         let mut rule = json!({"matches": matches, "backendRefs": backends});
         let mut filters = filters::wanted(self.version, self.canary);
         if weights.mirrored {
-            // Flagger adds the copies in blue/green releases only. In others it waits for ever for them.
+            // Flagger adds the copies in blue/green releases only. In other releases it waits for them for ever.
             filters.push(filters::mirror(self.canary));
         }
         if !filters.is_empty() {

@@ -275,7 +275,7 @@ fn an_adopted_route_keeps_fields_that_are_not_ours() {
     assert_eq!(after["metadata"].get("ownerReferences"), None);
     assert_eq!(after["spec"]["useDefaultGateways"], "All");
     assert_eq!(after["spec"].get("hostnames"), None);
-    // It does not lead to a primary that is deleted.
+    // A deletion must not leave the route leading to the deleted primary.
     let write = GatewayApi::V1.restore(&snapshot).unwrap();
     apply(&mut snapshot, vec![write]);
     let backend =
@@ -364,7 +364,7 @@ fn a_route_can_be_attached_to_the_service_itself() {
         refused.contains("parent podinfo is not ready (status: False"),
         "{refused}"
     );
-    // It leads to the apex Service before the primary is deleted.
+    // The restored route leads to the apex Service before the primary is deleted.
     let write = GatewayApi::V1.restore(&snapshot).unwrap();
     apply(&mut snapshot, vec![write]);
     let backends = &rules_of(&snapshot)[0]["backendRefs"];

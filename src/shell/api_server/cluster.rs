@@ -32,13 +32,13 @@ pub struct Cluster {
 pub struct Clients {
     /// Reads and writes. Each request has a deadline; until then, kube repeats it while the API server is too busy.
     pub(super) requests: Client,
-    /// Watches. kube would pause for up to minutes before it repeats a watch, and nothing would be watched meanwhile. The cache retries
-    /// within seconds, and reads what it cannot watch.
+    /// The client for watches. It does not retry: kube would pause for up to minutes before it repeats a watch. The cache retries within
+    /// seconds, and reads the objects that it cannot watch.
     pub(super) watches: Client,
 }
 
 impl From<Client> for Clients {
-    /// One client for both.
+    /// Uses one client for both.
     fn from(client: Client) -> Self {
         Self {
             requests: client.clone(),

@@ -1,4 +1,4 @@
-//! How this process finds the API server, and the clients with which it speaks to it.
+//! Finds the API server, and builds the clients for it.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub struct Connection {
     client: Client,
 }
 
-/// Why the API server could not be reached.
+/// The reason why the API server could not be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// There is no usable kubeconfig, neither in the file nor in the cluster.
@@ -37,7 +37,7 @@ pub enum ConnectError {
     /// The configuration has no usable TLS or authentication.
     #[error("Error building kubernetes clientset: {0}")]
     Client(kube::Error),
-    /// The API server does not say its version.
+    /// The API server does not report its version.
     #[error("Error calling Kubernetes API: {0}")]
     Unreachable(kube::Error),
 }

@@ -61,7 +61,7 @@ enum Renewal {
     Unclear,
 }
 
-/// The state of the holder, as a candidate last saw it.
+/// The holder of the Lease, as a candidate observed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Observed {
     holder: Option<String>,

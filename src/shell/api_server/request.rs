@@ -16,7 +16,7 @@ pub const READ_DEADLINE: Duration = Duration::from_secs(10);
 /// a former leader is under way when the next one begins.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(4);
 
-/// Why a request to the API server failed.
+/// The reason why a request to the API server failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// The object is not as it was observed. Observe again, and decide again.

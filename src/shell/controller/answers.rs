@@ -188,7 +188,7 @@ impl Answers {
         let Some(asked) = asked else { return };
         asked.running.remove(&question);
         asked.evidence.insert(question, answer);
-        // All answers to questions that were asked together are decided on together.
+        // The canary is decided again only when all questions that were asked together have answers.
         if asked.running.is_empty() {
             let waiting = asked.waiting.take();
             if waiting.is_none_or(|waiting| waiting.send(()).is_err()) {

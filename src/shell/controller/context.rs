@@ -1,4 +1,4 @@
-//! The state that all reconciliations share, and the state that is kept for each canary.
+//! The state that all reconciliations share, and the state of each canary.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -22,7 +22,7 @@ use crate::{
 /// The shortest and the longest pause after a failed reconciliation.
 pub const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
 
-/// The clients, caches and metrics that all reconciliations share.
+/// The parts of the operator that all reconciliations share.
 pub struct Operator {
     /// Reads and writes objects.
     pub cluster: Cluster,
@@ -38,7 +38,7 @@ pub struct Operator {
     pub answers: Arc<Answers>,
 }
 
-/// Reconciles canaries. All clones share one state.
+/// Reconciles canaries. Clones share their state.
 #[derive(Clone)]
 pub struct Context {
     pub operator: Arc<Operator>,
@@ -47,7 +47,7 @@ pub struct Context {
     canaries: Arc<Mutex<HashMap<ObjectRef, CanaryEntry>>>,
 }
 
-/// The state of a canary that is kept between two reconciliations.
+/// The state of a canary between reconciliations.
 #[derive(Clone, Default)]
 pub struct CanaryEntry {
     pub state: Arc<Mutex<ReconcileState>>,

@@ -30,7 +30,7 @@ use crate::{
     workload::config,
 };
 
-/// Why a canary could not be observed.
+/// The reason why a canary could not be observed.
 #[derive(Debug, thiserror::Error)]
 pub enum ObserveError {
     /// A field of the Canary has a wrong type.
@@ -233,7 +233,7 @@ async fn fetch_full_configs(
         let Some(cached) = snapshot
             .objects
             .get(&object)
-            .filter(|o| !config::is_whole(o))
+            .filter(|o| !config::is_complete(o))
         else {
             continue;
         };

@@ -1,7 +1,8 @@
-//! The state that this process remembers for a canary between two reconciliations. A restart may lose it without harm.
+//! The memory of this process about a canary between two reconciliations. A restart loses nothing that matters.
 //!
-//! The cadence is in the status. This process remembers only the tick that was used up without a trace in the status, the tick that waits for pods,
-//! since when the target has been as it is, and the notifications that were sent.
+//! The cadence is in the status. This process remembers only facts that the status does not record: ticks that were used up or that wait
+//! for pods, the open step with its questions, the last change of the target, recent writes, obstacles, and the notifications that were
+//! sent.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,7 +34,7 @@ struct Obstacle {
     ticks: u32,
 }
 
-/// The remembered state of one canary. It implements no `Debug`, because it may hold a Secret.
+/// The memory about one canary. It implements no `Debug`, because it may hold a Secret.
 #[derive(Default)]
 pub struct ReconcileState {
     /// The transition in the status that the ticks below count from. They are dropped when it moves on.
@@ -114,7 +115,7 @@ impl ReconcileState {
         self.recently_written.1.clone()
     }
 
-    /// An object was written, or its write was refused. Returns whether that happened for the first time since the last tick.
+    /// Records that an object was written, or that its write was refused. Returns whether this is the first time since the last tick.
     pub fn mark_written(&mut self, object: &ObjectRef) -> bool {
         self.recently_written.1.insert(object.clone())
     }
@@ -143,7 +144,7 @@ impl ReconcileState {
         }
     }
 
-    /// The canary is idle: what was sent is forgotten, because thousands of idle canaries would keep it in memory.
+    /// The canary is idle: forgets the notifications that were sent, because thousands of idle canaries would keep them in memory.
     pub fn idle(&mut self) {
         self.sent = None;
         self.announced_wait = None;
@@ -177,8 +178,8 @@ impl ReconcileState {
         Some(changed)
     }
 
-    /// Returns the notifications of a wait that are to be sent: the first of each step, so that the progress of a roll-out is not sent pod
-    /// by pod. At a closed gate, the first and those of each reminder.
+    /// Returns the notifications of a wait that must be sent: only the first ones of each step, so that the progress of a rollout is not
+    /// reported pod by pod. At a closed gate, the first ones and those of each reminder.
     pub fn unsent_of_wait(
         &mut self,
         step: &Step,

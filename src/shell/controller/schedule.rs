@@ -52,7 +52,7 @@ pub struct Schedule<K> {
     keys: HashMap<Id, K>,
 }
 
-/// The work that a schedule triggers.
+/// The callbacks of a schedule.
 pub trait Reconciler<K>: Sync {
     /// Reconciles. Returns when to reconcile again if nothing changes before; `None` if the canary is gone.
     fn reconcile(&self, key: K) -> impl Future<Output = Option<Duration>> + Send + 'static;
@@ -82,7 +82,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
         }
     }
 
-    /// Reconciles each canary on the channel, and again at its time, until `stop` completes. Reconciliations under way then may finish.
+    /// Reconciles each canary on the channel, and again at its time, until `stop` completes. Then lets running reconciliations finish.
     pub async fn run(
         mut self,
         reconciler: &impl Reconciler<K>,
@@ -112,7 +112,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
             }
         }
         let ended = async { while self.tasks.join_next().await.is_some() {} };
-        // A write that is cut off was conditional on what was observed, as all writes are: the next leader sees it, or it has failed.
+        // An interrupted write does no harm, because all writes are conditional: it has failed, or the next leader observes its result.
         let _ = tokio::time::timeout(SHUTDOWN_DEADLINE, ended).await;
     }
 
@@ -201,7 +201,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Schedule<K> {
         self.initial_running.remove(&key);
         let is_triggered = self.running.remove(&key) == Some(true);
         match again {
-            // A panic is the error of this canary alone. Changes meanwhile wait until it is retried.
+            // A panic affects only this canary. Changes that have triggered it since are handled at the retry.
             Some(Err(())) => self.wait(reconciler.panicked(&key), key),
             Some(Ok(after)) if is_triggered => {
                 self.wait(after, key.clone());

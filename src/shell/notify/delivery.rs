@@ -118,8 +118,8 @@ impl Delivery {
         );
     }
 
-    /// Sends a message to a chat. If the chat's webhook was removed, that becomes an Event too: people whom its alerts do not reach any more
-    /// will look at the Canary.
+    /// Sends a message to a chat. If the chat's webhook was removed, also writes an Event, because people who get no alerts any more will
+    /// read the events of the Canary.
     async fn send_to_chat(&self, canary: &Canary, message: ChatMessage) {
         let ChatMessage { failing, request } = message;
         let problem = match request {

@@ -77,7 +77,7 @@ pub type FakeServers =
 /// The answer to one attempt.
 struct Answer {
     response: HttpResponse,
-    /// When the server accepts the next call, if it is too busy now.
+    /// The time after which the server accepts the next call; `None` if it did not ask for a pause.
     retry_after: Option<Duration>,
 }
 

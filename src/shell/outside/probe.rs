@@ -1,4 +1,4 @@
-//! The health probe of manifests, for images without `wget`: under the name `wget`, our binaries do nothing but this.
+//! The health probe of manifests, for images without `wget`. A binary that is started under the name `wget` only sends this probe.
 
 use std::{process::ExitCode, time::Duration};
 

@@ -22,7 +22,7 @@ use tokio::{
 use super::canary_metrics::CanaryMetrics;
 use crate::shell::lock::lock;
 
-/// How long requests may take to finish once the process is told to stop (Flagger: 3 s).
+/// How long requests may take to finish after a signal to stop (Flagger: 3 s).
 const GRACE: Duration = Duration::from_secs(3);
 
 /// Without a heartbeat for this long, the process is not healthy.

@@ -1,4 +1,4 @@
-//! Records the calls that the servers around the operator receive.
+//! Records the operator's calls of the fake servers, and returns their answers.
 
 use http::HeaderMap;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::{Answers, Seen, State};
 use crate::mask::spaced;
 
 impl Seen {
-    /// Records a call of a webhook, and returns the answer to it.
+    /// Records a call of a webhook. Returns the answer.
     pub fn called(&self, method: &str, name: &str, headers: &HeaderMap, body: &str) -> Value {
         let mut state = self.state();
         let text = state.payload(body);
@@ -51,7 +51,7 @@ impl Seen {
         state.add(&self.masks, "notices", &line, 0);
     }
 
-    /// Records a message to a chat.
+    /// Records an alert to a chat.
     pub fn alerted(&self, path: &str, headers: &HeaderMap, body: &str) {
         let body: Value = serde_json::from_str(body).unwrap_or_else(|_| json!(body));
         let line = format!(
@@ -62,7 +62,7 @@ impl Seen {
         self.state().add(&self.masks, "alerts", &line, 0);
     }
 
-    /// Records a metric query, and returns the answer to it.
+    /// Records a query of a metric. Returns the answer.
     pub fn asked(&self, method: &str, path: &str, headers: &HeaderMap, query: &str) -> Value {
         let mut state = self.state();
         let scripted = state
@@ -96,7 +96,7 @@ impl Seen {
     }
 }
 
-/// Returns a good value for a metric that the scenario does not set.
+/// Returns the default answer to a query: a good value.
 pub fn usual(query: &str) -> Value {
     if query.contains("vector(1)") {
         json!(1)
@@ -108,7 +108,7 @@ pub fn usual(query: &str) -> Value {
 }
 
 impl State {
-    /// Masks the checksum and the time in the body of a hook call. The keys keep their order.
+    /// Returns the body of a webhook call with its checksum and time masked. The order of its keys does not change.
     fn payload(&mut self, body: &str) -> String {
         let Ok(said) = serde_json::from_str::<Value>(body) else {
             return body.to_owned();
@@ -145,7 +145,7 @@ fn authorization(headers: &HeaderMap) -> String {
         .unwrap_or_default()
 }
 
-/// Capitalizes the name of a header as Flagger writes it. HTTP ignores the case.
+/// Returns the name of a header in the spelling of Flagger's recordings. HTTP ignores case.
 fn titled(name: &str) -> String {
     let words = name.split('-').map(|word| {
         let (first, rest) = word.split_at(1);

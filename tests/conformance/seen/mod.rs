@@ -1,4 +1,4 @@
-//! The transcript of one scenario: streams of lines for each step, and snapshots of objects.
+//! Records a scenario while it is played: lines in streams, step by step, and objects.
 
 mod calls;
 mod objects;
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::mask::{Masks, Numbers};
 
-/// The streams, in the order in which recordings list them.
+/// All streams, in the order of the recordings.
 pub const STREAMS: [&str; 11] = [
     "status",
     "events",
@@ -32,7 +32,7 @@ pub const STREAMS: [&str; 11] = [
     "notes",
 ];
 
-/// Scripted answers. They are given in order, and the last one repeats.
+/// Answers, in order. The last one is repeated.
 pub struct Answers {
     answers: Vec<Value>,
     next: usize,
@@ -58,18 +58,18 @@ impl Answers {
 struct Line {
     step: usize,
     stream: &'static str,
-    /// The resourceVersion of the line's object, or 0. Lines are sorted by it, because several watches report in any order.
+    /// The resourceVersion of the object that the line describes. Lines are sorted by it, because the order across watches is not fixed.
     version: u64,
     text: String,
 }
 
-/// All objects at one time.
+/// All objects at one point of the script.
 struct Snapshot {
     at: String,
     objects: BTreeMap<String, Value>,
 }
 
-/// The transcript of one scenario so far.
+/// The recording of one scenario so far.
 pub struct Seen {
     pub namespace: String,
     masks: Masks,
@@ -108,7 +108,7 @@ impl Seen {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a step. All later lines belong to it.
+    /// Begins a step: later lines belong to it.
     pub fn step(&self, name: &str) {
         let mut state = self.state();
         let last = state.lines.iter().rfind(|line| line.stream == "status");
@@ -126,18 +126,18 @@ impl Seen {
         self.state().add(&self.masks, "table", text, 0);
     }
 
-    /// Stops the recording of lines.
+    /// Stops recording.
     pub fn close(&self) {
         self.state().is_closed = true;
     }
 
-    /// Sets the answers to all later queries that match.
+    /// Sets the answers to queries that match.
     pub fn metric(&self, query: &str, answers: &[Value]) {
         let rule = (Regex::new(query).unwrap(), Answers::new(answers));
         self.state().metrics.insert(0, rule);
     }
 
-    /// Sets the next answers of a webhook.
+    /// Sets the answers of a webhook.
     pub fn hook(&self, name: &str, answers: &[Value]) {
         self.state()
             .hooks
@@ -155,8 +155,8 @@ impl Seen {
         lines.map(|line| line.text.clone()).collect()
     }
 
-    /// Returns the phases that the Canary had in the current step. It skips the phase from before the step until the phase changes: for
-    /// example Failed, before a new run begins.
+    /// Returns the phases that the Canary has had in the current step. Reports of the phase that it had before the step are skipped until
+    /// the phase changes: for example `Failed`, before a new run begins.
     pub fn phases(&self) -> Vec<String> {
         let phases = self
             .lines("status")
@@ -170,7 +170,7 @@ impl Seen {
             .collect()
     }
 
-    /// Returns the failures of the scenario itself.
+    /// Returns the recorded failures of the scenario itself.
     pub fn notes(&self) -> Vec<String> {
         let state = self.state();
         let notes = state.lines.iter().filter(|line| line.stream == "notes");
@@ -178,7 +178,7 @@ impl Seen {
     }
 }
 
-/// Returns the second word of a line of the stream `status`.
+/// Returns the phase in a line of the stream `status`: its second word.
 fn phase(line: &str) -> String {
     line.split(' ').nth(1).unwrap_or_default().to_owned()
 }
@@ -195,7 +195,7 @@ impl State {
         }
     }
 
-    /// Whether this line differs from the last line about the same object. Remembers it as the last line.
+    /// Whether this line differs from the last one about the same subject. Remembers it.
     fn is_new(&mut self, about: &str, line: &str) -> bool {
         self.last
             .insert(about.to_owned(), line.to_owned())

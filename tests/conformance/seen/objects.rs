@@ -1,4 +1,4 @@
-//! Records the changes of objects that watches report.
+//! Records changed objects, as watches report them.
 
 use serde_json::{Value, json};
 
@@ -35,7 +35,7 @@ fn text<'a>(of: &'a Value, at: &str) -> &'a str {
     of.pointer(at).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Formats a value for a line. Returns `none` if there is no value.
+/// Returns a value as text, or `none` if it is missing or null.
 fn shown(value: Option<&Value>, none: &str) -> String {
     match value {
         None | Some(Value::Null) => none.to_owned(),
@@ -83,7 +83,7 @@ impl Seen {
         }
     }
 
-    /// Records a change of an Event about a Canary.
+    /// Records an Event about a Canary.
     pub fn event(&self, change: &Change) {
         if change.is_gone || change.text("/involvedObject/kind") != "Canary" {
             return;
@@ -111,7 +111,7 @@ impl Seen {
             .add(&self.masks, "events", &(line + &counted), change.version());
     }
 
-    /// Records a change of an object that routes traffic.
+    /// Records a change of a route object.
     pub fn route(&self, change: &Change) {
         let mut key = change.key();
         if change.text("/kind") == "Service" {
@@ -144,7 +144,7 @@ impl Seen {
         state.shape(&self.masks, &key, shape, version);
     }
 
-    /// Records a change of a workload, or of a Service, config or scaler that belongs to one.
+    /// Records a change of a workload, Service, config or autoscaler.
     pub fn workload(&self, change: &Change) {
         let (key, version) = (change.key(), change.version());
         let name = change.text("/metadata/name");
@@ -170,7 +170,7 @@ impl Seen {
 }
 
 impl State {
-    /// Returns the end of a Canary's line: its revisions, configs, cookies and finalizers.
+    /// Returns the second half of a Canary's line: revisions, configs, cookies, finalizers.
     fn rest(&mut self, canary: &Value) -> String {
         let status = &canary["status"];
         let revision = |state: &mut Self, of: &str| state.numbers.of("rev", status[of].as_str());
@@ -209,7 +209,7 @@ impl State {
         parts.join(" ")
     }
 
-    /// Records a route's line: the number of its shape, and its weights.
+    /// Adds a line for a route object: the number of its shape, and its weights.
     fn shape(&mut self, masks: &Masks, key: &str, mut shape: Value, version: u64) {
         let mut weights = Vec::new();
         take_weights(&mut shape, &mut weights);
@@ -241,7 +241,7 @@ impl State {
         }
     }
 
-    /// Returns the fields of an object that a user reads first.
+    /// Returns the most important fields of an object as text.
     fn described(&mut self, object: &Value, clean: &Value) -> String {
         let spec = &object["spec"];
         match text(object, "/kind") {

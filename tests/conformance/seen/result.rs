@@ -1,4 +1,4 @@
-//! Builds the recording of a finished scenario.
+//! Builds the finished recording of a scenario.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use super::{STREAMS, Seen, Snapshot, State};
 use crate::mask::Masks;
 
-/// Streams about objects with a resourceVersion. Several watches report them, so their lines are sorted by version.
+/// The streams whose lines have a resourceVersion. Several watches report them, so they are sorted by it.
 const VERSIONED: [&str; 5] = ["status", "routes", "workloads", "timeline", "events"];
 
 impl Seen {
-    /// Takes a snapshot of the current objects.
+    /// Records all objects as they are now.
     pub fn snapshot(&self, at: &str) {
         let mut state = self.state();
         let objects = state.objects.clone();
@@ -28,7 +28,7 @@ impl Seen {
             .is_some_and(|last| last.at == at)
     }
 
-    /// Returns the transcript in the form of Flagger's recordings.
+    /// Returns the recording in the format of Flagger's recordings.
     pub fn result(&self, scenario: &str, does: &str) -> Value {
         let state = self.state();
         let fix = |text: &str| state.fixed(&self.masks, text);
@@ -50,7 +50,7 @@ impl Seen {
 }
 
 impl State {
-    /// Masks the random cookies in a text. All their values are known only at the end of the scenario.
+    /// Masks random cookies in a line. Their values are known only at the end.
     fn fixed(&self, masks: &Masks, text: &str) -> String {
         let mut text = masks.line(text);
         for (number, cookie) in self
@@ -84,7 +84,7 @@ impl State {
         said
     }
 
-    /// Returns for each snapshot the objects that are new, changed or gone since the snapshot before.
+    /// Returns, for each snapshot, the objects that changed since the snapshot before.
     fn differences(&self, fix: &impl Fn(&str) -> String) -> Vec<Value> {
         let (mut snapshots, mut before) = (Vec::new(), BTreeMap::new());
         for snapshot in &self.snapshots {
@@ -112,7 +112,7 @@ fn fixed_value(value: &Value, fix: &impl Fn(&str) -> String) -> Value {
     serde_json::from_str(&fix(&value.to_string())).unwrap()
 }
 
-/// Sorts neighbouring lines whose order is random: copies of configs, which Flagger writes in any order, and deletions by the garbage
+/// Sorts neighbouring lines whose order is not fixed: copies of configs, which Flagger writes in any order, and deletions by the garbage
 /// collector.
 fn calm(mut lines: Vec<String>) -> Vec<String> {
     let kind = |line: &String| {
@@ -136,7 +136,7 @@ fn calm(mut lines: Vec<String>) -> Vec<String> {
     lines
 }
 
-/// Writes a line that repeats only once, with ×n.
+/// Joins equal neighbouring lines into one, with their number.
 fn folded(lines: Vec<String>) -> Vec<String> {
     let same = lines.chunk_by(|a, b| a == b);
     let fold = |lines: &[String]| match lines.len() {

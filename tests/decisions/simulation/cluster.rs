@@ -1,4 +1,4 @@
-//! What does a write change in the cluster, and what do Kubernetes and KEDA do then?
+//! Applies writes to the simulated cluster, and simulates the reactions of Kubernetes and KEDA.
 
 use flagger_rs::{
     api::canary::CanaryPhase,

@@ -1,4 +1,4 @@
-//! What can a user, or anybody with access to the cluster, change between two reconciles?
+//! Changes that a user, or anybody with access to the cluster, makes between two reconciles.
 
 use flagger_rs::snapshot::{Changed, Kind, TargetKind, Tick};
 use jiff::Timestamp;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Simulation, cluster::bump_generation};
 
-/// A state of the cluster that no history has to lead to.
+/// Any state of the cluster, even one that no release can reach.
 #[derive(Debug)]
 pub struct AnyState {
     pub phase: &'static str,

@@ -8,7 +8,7 @@
 //! | what does a simulation begin with? | `start.rs` |
 //! | what does a write change, and what do Kubernetes and KEDA do then? | `cluster.rs` |
 //! | what do webhooks, metric servers and chats answer? | `servers.rs` |
-//! | what can a user change meanwhile? | `edits.rs` |
+//! | what can a user change between two reconciles? | `edits.rs` |
 //! | what is there to assert on? | `transcript.rs`, and the public fields of [`Simulation`] |
 
 mod cluster;

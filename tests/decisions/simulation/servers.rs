@@ -1,4 +1,4 @@
-//! What do webhooks and metric servers answer, and what do event sinks and chats receive?
+//! The answers of simulated webhooks and metric servers, and the events and alerts that were sent.
 
 use flagger_rs::{
     notifications::Notification,

@@ -1,4 +1,4 @@
-//! What does a simulation begin with? A Canary, its target, and the objects that its spec refers to.
+//! The initial objects of a simulation: a Canary, its target, and the objects that its spec refers to.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

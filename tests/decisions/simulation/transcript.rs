@@ -1,4 +1,4 @@
-//! What happened, line by line, and what was the outcome?
+//! The transcript of a simulation, line by line, and its outcome.
 
 use std::fmt::Write as _;
 

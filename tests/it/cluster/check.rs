@@ -1,4 +1,4 @@
-//! Does `flagger check` announce the first actions, find missing rights, and write nothing?
+//! Checks that `flagger check` announces the first actions, finds missing rights, and writes nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

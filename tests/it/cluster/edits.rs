@@ -1,4 +1,4 @@
-//! What does the user of a scenario create, change and delete?
+//! The actions of a scenario's user: creates, changes and deletes objects.
 
 use flagger_rs::snapshot::Kind;
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
-//! Does a release survive faults between the operator and the API server? Each story has an operator of its own, for its namespace alone,
-//! behind a proxy that causes the fault.
+//! Checks that a release survives faults between the operator and the API server. Each scenario has an operator of its own, for its
+//! namespace alone, behind a proxy that causes the fault.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,9 +37,10 @@ const REQUESTS: [(&str, i32); 6] = [
     // Two steps, and all traffic back to the primary.
     ("update virtualservices podinfo", 3),
 ];
-/// The event that is sent at least once: the status has a condition until then. A kill may lose the event that was about to be sent.
+/// The event that is sent at least once: the status has a condition until it is sent. A kill may lose any other event that was about to
+/// be sent.
 const END: &str = "Promotion completed!";
-/// This many releases run at the same time.
+/// The number of releases that run at the same time.
 const AT_ONCE: usize = 20;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,16 +58,16 @@ async fn a_kill_before_or_after_any_write_does_not_change_a_release() {
     .await;
     let (writes, events): (Vec<Asked>, BTreeSet<String>) =
         (writes.into_inner().unwrap(), events.into_inner().unwrap());
-    // Alternately before a write is applied and after it. `tests/model/sweep.rs` tries both at each write.
+    // The kills come alternately before a write is applied and after it. `tests/model/sweep.rs` tries both at each write.
     let faults = [Fault::Hold, Fault::Swallow].into_iter().cycle();
     let plans = (0..writes.len()).zip(faults);
-    let stories = plans.map(|(n, fault)| {
+    let tests = plans.map(|(n, fault)| {
         let (rig, events) = (&rig, &events);
         let name = format!("killed-at-{n}-{fault:?}").to_lowercase();
         async move { Scenario::run(rig, &name, |s| killed(s, n, fault, events)).await }
             .boxed_local()
     });
-    let results: Vec<_> = stream::iter(stories)
+    let results: Vec<_> = stream::iter(tests)
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;
@@ -99,16 +100,16 @@ async fn a_release_survives_stalled_frozen_and_half_open_connections() {
 #[tokio::test(flavor = "multi_thread")]
 async fn late_writes_of_a_former_leader_change_nothing() {
     let rig = Rig::idle().await;
-    let stories = (0..LEADER_WRITES).map(|n| {
+    let tests = (0..LEADER_WRITES).map(|n| {
         let (rig, name) = (&rig, format!("leader-frozen-at-{n}"));
         async move { Scenario::run(rig, &name, |s| former_leader(s, n)).await }.boxed_local()
     });
-    let results = join_all(stories).await;
+    let results = join_all(tests).await;
     rig.end(results.into_iter().filter_map(Result::err).collect())
         .await;
 }
 
-/// The operator of a story, behind its proxy.
+/// The operator of a scenario, behind its proxy.
 struct Behind<'a> {
     scenario: &'a Scenario<'a>,
     proxy: Proxy,
@@ -394,7 +395,7 @@ async fn former_leader(s: Scenario<'_>, n: usize) -> Outcome {
         .filter(of_former)
         .map(ToString::to_string)
         .collect();
-    // It sends requests for the lease only.
+    // The former leader sends requests for the lease only.
     ensure(
         still.iter().all(|asked| asked.contains(" leases ")),
         format!("sent after the lease was lost: {still:?}"),

@@ -1,4 +1,4 @@
-//! Do gates work on a real API server, and releases of a DaemonSet and of a Service?
+//! Tests of gates, and of releases of a DaemonSet and of a Service, on a real API server.
 
 use serde_json::{Value, json};
 use testbed::fakes::Answer;

@@ -1,4 +1,4 @@
-//! Do GitOps tools and the operator leave each other alone, although the tools apply the user's manifests again and again?
+//! Checks that GitOps tools and the operator do not disturb each other, although the tools apply the user's manifests again and again.
 
 use std::{
     sync::{Arc, Mutex},
@@ -28,7 +28,7 @@ const KINDS: [Kind; 4] = [
     Kind::Service,
     Kind::Canary,
 ];
-/// The kinds that a tool must find to differ from Git: all in the first round, later the objects that two commits change.
+/// The kinds of objects that must differ from Git: all in the first round, later those that the two commits change.
 const DIFFERENT: [&str; 6] = [
     "deployment",
     "horizontalpodautoscaler",

@@ -1,4 +1,4 @@
-//! Does a real API server accept and keep the routes for Contour, NGINX and SMI?
+//! Checks that a real API server accepts and keeps the routes for Contour, NGINX and SMI.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Is bad input reported, without harm to other canaries?
+//! Checks that the operator reports bad input, and that it harms no other canary.
 
 use std::time::Duration;
 

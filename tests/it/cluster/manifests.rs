@@ -1,4 +1,4 @@
-//! Does a real API server with our CRDs accept the manifests that users have, and refuse those that are wrong?
+//! Checks that a real API server with our CRDs accepts the manifests that users have, and refuses wrong ones.
 
 use kube::Client;
 use serde_json::Value;

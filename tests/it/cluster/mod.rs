@@ -1,4 +1,4 @@
-//! Do releases work on a real API server? The scenarios of a test run at the same time on one control plane, each in its own namespace.
+//! Releases on a real API server. The scenarios of a test run at the same time on one control plane, each in its own namespace.
 //!
 //! | question | file |
 //! | --- | --- |
@@ -136,8 +136,8 @@ async fn a_release_needs_no_watches() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_survives_faults_of_the_control_plane() {
     let rig = Rig::start(&[]).await;
-    let story = survival::a_release_survives_faults_of_the_control_plane;
-    let result = Scenario::run(&rig, "control-plane", story).await;
+    let test = survival::a_release_survives_faults_of_the_control_plane;
+    let result = Scenario::run(&rig, "control-plane", test).await;
     rig.end(result.err().into_iter().collect()).await;
 }
 

@@ -1,4 +1,4 @@
-//! What does a scenario see of the cluster, and what can it wait for?
+//! The observations and waits of a scenario.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! How does a story report that it failed?
+//! The result of a scenario.
 
 use std::fmt::Display;
 

@@ -1,4 +1,4 @@
-//! Do the overlays in `kustomize/` match their README, and does a real API server accept them?
+//! Checks that the overlays in `kustomize/` match their README, and that a real API server accepts them.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Do releases work on a real control plane as the walkthrough shows them?
+//! Checks that releases on a real control plane run as the walkthrough shows them.
 
 use std::time::{Duration, Instant};
 
@@ -373,7 +373,7 @@ pub async fn a_newer_version_restarts_the_analysis_at_once_even_while_a_webhook_
         .await?;
     let took = start.elapsed();
     s.rig.bed.fakes.unscript(&format!("hooks/{}/load", s.ns));
-    // Sooner than the timeout of any webhook.
+    // The restart does not wait for the timeout of the hanging webhook.
     ensure(took < Duration::from_secs(8), format!("it took {took:?}"))?;
     s.phase("Succeeded").await?;
     let image = s

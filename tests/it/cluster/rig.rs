@@ -1,4 +1,4 @@
-//! How does the operator run in these tests? As a process with the rights of its ServiceAccount, on a real control plane.
+//! Runs the operator for these tests: as a process with the rights of its ServiceAccount, on a real control plane.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Does the operator's ClusterRole grant the rights that the operator uses, and no others?
+//! Checks that the operator's ClusterRole grants the rights that the operator uses, and no others.
 
 use std::collections::BTreeSet;
 

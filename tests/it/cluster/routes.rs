@@ -1,4 +1,4 @@
-//! Does a real API server accept and keep the routes of Gateway API, of sessions, and of Canaries without a mesh?
+//! Checks that a real API server accepts and keeps the routes of Gateway API, of sessions, and of Canaries without a mesh.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub async fn initialized(
     s.podinfo().await?;
     let mut canary = s.canary_named("podinfo", analysis);
     canary["spec"]["provider"] = json!(provider);
-    // Only NGINX uses it.
+    // Only NGINX uses `ingressRef`.
     canary["spec"]["ingressRef"] =
         json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"});
     canary["spec"]["service"] = json!({"port": 9898, "targetPort": 9898, "hosts": ["app.example.com"],
@@ -31,7 +31,7 @@ pub async fn initialized(
     s.notified("Initialization done").await
 }
 
-/// The events that were sent since, without the name of the namespace.
+/// The events after the first `since` ones, without the name of the namespace.
 fn events_since(s: &Scenario<'_>, since: usize) -> Vec<String> {
     let events = s.events();
     events[since..]
@@ -45,7 +45,7 @@ async fn rules(s: &Scenario<'_>) -> Result<Value, String> {
     Ok(route["spec"]["rules"].clone())
 }
 
-/// Waits until the rules are like this.
+/// Waits until the rules of the route match this.
 async fn routed(s: &Scenario<'_>, what: &str, is: impl Fn(&Value) -> bool) -> Outcome {
     until(Duration::from_secs(60), what, async || {
         let rules = rules(s).await?;

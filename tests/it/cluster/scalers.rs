@@ -1,4 +1,4 @@
-//! Are autoscalers handled on a real API server? KEDA's CRDs are installed, KEDA is not.
+//! Tests of autoscalers on a real API server. KEDA's CRDs are installed, KEDA is not.
 
 use std::time::Duration;
 

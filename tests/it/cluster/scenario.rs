@@ -1,4 +1,4 @@
-//! What is a scenario? A story about one canary in a namespace of its own.
+//! A scenario: a test of one canary in a namespace of its own.
 
 use std::{
     collections::BTreeMap,
@@ -28,7 +28,7 @@ pub(super) struct Seen {
     pub(super) now: BTreeMap<String, CanaryStatus>,
 }
 
-/// A namespace for one story.
+/// A namespace for one scenario.
 pub struct Scenario<'a> {
     pub rig: &'a Rig,
     pub client: Client,
@@ -44,14 +44,14 @@ impl Drop for Scenario<'_> {
 }
 
 impl<'a> Scenario<'a> {
-    /// Runs a story. A panic in it is its failure.
-    pub async fn run<F>(rig: &'a Rig, name: &str, story: impl FnOnce(Self) -> F) -> Outcome
+    /// Runs a scenario. A panic in it is a failure of the scenario.
+    pub async fn run<F>(rig: &'a Rig, name: &str, test: impl FnOnce(Self) -> F) -> Outcome
     where
         F: Future<Output = Outcome> + 'a,
     {
         let start = Instant::now();
         let scenario = Self::new(rig, name).await;
-        let result = std::panic::AssertUnwindSafe(story(scenario))
+        let result = std::panic::AssertUnwindSafe(test(scenario))
             .catch_unwind()
             .await;
         let result = result.unwrap_or_else(|panic| {

@@ -1,4 +1,4 @@
-//! Does a release survive kills, lost leases, outages of the control plane, and missing watches?
+//! Checks that a release survives kills, lost leases, outages of the control plane, and missing watches.
 
 use std::time::{Duration, Instant};
 
@@ -162,7 +162,7 @@ pub async fn a_release_survives_faults_of_the_control_plane(s: Scenario<'_>) -> 
     plane.start_etcd().map_err(text)?;
 
     s.line("Progressing 30").await?;
-    // After its restart, the API server has no events of before.
+    // A restarted API server does not serve earlier watch events.
     plane.stop_apiserver().await;
     plane.compact_etcd().await.map_err(text)?;
     pass(Duration::from_secs(30)).await;

@@ -1,5 +1,5 @@
-//! Can this operator replace Flagger 1.44? On clusters as Flagger left them (`tests/takeover`), finished releases stay as they are, and
-//! releases under way continue from where they were.
+//! Checks that this operator can replace Flagger 1.44: on clusters as Flagger left them (`tests/takeover`), finished releases stay as they
+//! are, and releases under way continue from where they were.
 
 use std::collections::BTreeMap;
 
@@ -113,7 +113,7 @@ async fn announced(
     Ok(announced)
 }
 
-/// The first action was the announced one: whether a run started, an event, a phase.
+/// Checks that the first action was the announced one: whether a run started, which event was sent, and the phase.
 fn came_true(s: &Scenario<'_>, (first, why): &(String, String)) -> Outcome {
     let sent = s.events();
     let is_sent = |text: &str| sent.iter().any(|line| line.contains(text));
@@ -151,7 +151,7 @@ async fn load(s: &Scenario<'_>, state: &str) -> Outcome {
             *image = json!(field(image).replace("noprimary", "broken"));
         }
         if kind == "Canary" && s.ns.ends_with("bluegreen-midway") {
-            // There is no load here that an application could report.
+            // No application runs here, so none can report metrics of its own.
             object["spec"]["analysis"]["metrics"] = json!([]);
         }
         let status = object
@@ -232,7 +232,7 @@ async fn idle(s: &Scenario<'_>, kind: &str, name: &str) -> Outcome {
     .map_err(text)
 }
 
-/// Ticks pass. The only write is one of the status, and no event is sent.
+/// Checks that, while ticks pass, the operator writes nothing but the status, at most once, and sends no event.
 async fn stays_idle(s: &Scenario<'_>) -> Outcome {
     s.ticks().await?;
     let reads = ["get", "list", "watch"];
@@ -275,7 +275,7 @@ async fn reaches(s: &Scenario<'_>, state: &str, end: &str) -> Outcome {
     })
     .await
     .map_err(text)?;
-    // No run is started again.
+    // The operator starts no run a second time.
     let anew = [
         "Starting canary analysis",
         "Restarting analysis",

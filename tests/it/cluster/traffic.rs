@@ -1,4 +1,5 @@
-//! Was traffic ever routed to a side without ready pods? An independent watch records each change of the route and of both workloads.
+//! Checks that traffic is never routed to a side without ready pods. An independent watch records each change of the route and of both
+//! workloads.
 
 use std::{
     collections::BTreeMap,

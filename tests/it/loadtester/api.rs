@@ -1,4 +1,4 @@
-//! Does each endpoint answer as in Flagger's load tester?
+//! Checks that each endpoint answers as in Flagger's load tester.
 
 use std::os::unix::fs::symlink;
 

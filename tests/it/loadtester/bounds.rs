@@ -1,4 +1,4 @@
-//! Are commands and calls without bounds limited, and does nothing outlive the load tester?
+//! Checks that the load tester limits endless commands, outputs and calls, and that no process outlives it.
 
 use std::os::unix::process::ExitStatusExt;
 
@@ -92,7 +92,7 @@ async fn a_command_that_does_not_exist_is_named() {
 #[tokio::test]
 async fn a_hook_that_is_called_twice_at_once_is_answered_twice() {
     let tester = Tester::start(&[]).await;
-    // Each waits for the other: they run at the same time, as in Flagger.
+    // Each command waits for the other, so both must run at the same time, as in Flagger.
     let met = tester.path("met");
     let command = format!(
         "echo >> {0}; until [ $(wc -l < {0}) = 2 ]; do sleep 0.02; done",
@@ -133,7 +133,7 @@ async fn too_many_commands_at_the_same_time_are_refused_with_a_retry() {
             "{body}"
         );
     }
-    // A task that runs already does not count again.
+    // A second call for a running task does not count against the limit.
     assert_eq!(tester.hook(json!({"cmd": waiting(&file)})).await.0, 202);
     let (_, metrics) = tester.send(Method::GET, "/metrics", String::new()).await;
     for line in [
@@ -218,7 +218,7 @@ async fn at_shutdown_load_stops_and_waiting_callers_are_answered() {
     let file = tester.path("load");
     assert_eq!(tester.hook(json!({"cmd": waiting(&file)})).await.0, 202);
     let load = line(&file).await;
-    // A command that has ended and left a silent process behind.
+    // A command that has ended, but left a background process without output.
     let file = tester.path("left");
     let command = format!("sleep 1000 > /dev/null 2>&1 & echo $! > {}", file.display());
     assert_eq!(

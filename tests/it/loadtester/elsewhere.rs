@@ -1,4 +1,4 @@
-//! Does the load tester run tests on Concord and nGrinder? A mock server answers in the place of each.
+//! Tests of tasks on Concord and nGrinder. A mock server answers in the place of each.
 
 use wiremock::{
     Mock, MockServer, ResponseTemplate,
@@ -86,7 +86,7 @@ async fn a_test_of_ngrinder_is_run_to_its_end_or_stopped() {
     });
     assert_eq!(tester.hook(task.clone()).await, (202, String::new()));
     tester.will_log("command finished ngrinder clone 960").await;
-    // Wait until it can be started again.
+    // Wait until the task can be started again.
     eventually(async || {
         tester.hook(task.clone()).await;
         let requests = server.received_requests().await.unwrap();

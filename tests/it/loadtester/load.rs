@@ -1,4 +1,4 @@
-//! Do the real tools `hey` and `ghz` create load as webhooks call them?
+//! Checks that the real tools `hey` and `ghz` create load when a webhook starts them.
 
 use std::net::TcpListener;
 

@@ -1,4 +1,4 @@
-//! Does the load tester work as a process that webhooks and users call?
+//! Tests of the load tester as a process that webhooks and users call.
 //!
 //! | question | file |
 //! | --- | --- |

@@ -1,4 +1,4 @@
-//! Which calls are refused, and does the state of gates survive a restart?
+//! Checks which calls the load tester refuses, and that gates keep their state over a restart.
 
 use super::*;
 
@@ -106,7 +106,7 @@ async fn an_open_gate_is_open_after_a_restart() {
     assert_eq!(tester.post("/gate/open", canary.clone()).await.0, 202);
     assert_eq!(tester.post("/rollback/open", canary.clone()).await.0, 202);
     assert_eq!(tester.post("/rollback/close", canary.clone()).await.0, 202);
-    // Even a kill keeps it.
+    // The gate stays open even after a kill.
     tester.child.kill().await.unwrap();
     let again = Tester::with(Folder::new().unwrap(), &[&flag], &[]).await;
     assert_eq!(again.post("/gate/check", canary.clone()).await.0, 200);

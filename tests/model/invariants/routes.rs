@@ -1,10 +1,10 @@
-//! The Services that the routes of each kind lead to.
+//! Reads the Services that the routes of each kind lead to, and their shares of the traffic.
 
 use serde_json::Value;
 
 use super::Key;
 
-/// Where a route has its rules, a rule those it leads to, and each of these its name.
+/// The JSON pointer of a route's rules, the field of a rule with its destinations, and the pointer of a destination's name.
 type Path = (&'static str, &'static str, &'static str);
 
 const ROUTES: [(&str, Path); 4] = [
@@ -17,7 +17,7 @@ const ROUTES: [(&str, Path); 4] = [
     ("trafficsplits", ("/spec", "backends", "/service")),
 ];
 
-/// The shares of the primary and of the target by each rule, if there is a route.
+/// The shares of the primary and of the target in each rule. `None` if there is no route.
 pub fn rules<'a>(
     canary: &Value,
     apex: &str,
@@ -25,7 +25,7 @@ pub fn rules<'a>(
 ) -> Option<Vec<(i64, i64)>> {
     if let Some(ingress) = canary["spec"]["ingressRef"]["name"].as_str() {
         let second = get("ingresses", &format!("{ingress}-canary"));
-        // Without it clients are led by the first to the primary; before there is one, to the target.
+        // Without the second Ingress, the first one leads all clients to the primary; during the initialization, to the target.
         let alone = match canary["status"]["phase"].as_str() {
             None | Some("" | "Initializing") => None,
             Some(_) => Some((100, 0)),
@@ -36,7 +36,7 @@ pub fn rules<'a>(
         let route = get(plural, apex)?;
         let shares = |rule: &&Value| {
             let of = |host: &str| share(rule, path, host).unwrap_or(0);
-            // A restored route leads to the apex Service, which selects the target.
+            // A restored route leads to the apex Service, which then selects the target.
             let target = of(&format!("{apex}-canary")) + of(apex);
             (of(&format!("{apex}-primary")), target)
         };
@@ -44,8 +44,8 @@ pub fn rules<'a>(
     })
 }
 
-/// The kinds that lead to no Service, as far as these tests follow them. (The second Ingress of NGINX leads to the canary's Service, which
-/// goes with it.)
+/// The kinds whose objects lead to no Service that these tests check. (The second Ingress of NGINX leads to the canary's Service, but both
+/// are deleted together.)
 const NOT_ROUTES: [&str; 13] = [
     "alertproviders",
     "canaries",
@@ -88,15 +88,15 @@ fn share(rule: &Value, (_, to, name): Path, host: &str) -> Option<i64> {
     let to = all
         .iter()
         .find(|to| to.pointer(name).is_some_and(|name| name == host))?;
-    // Alone and without a weight, all of it.
+    // A single destination without a weight gets all requests.
     let whole = if all.len() == 1 { 100 } else { 0 };
     let weight = &to["weight"];
-    // A quantity may be a text.
+    // SMI's first versions have weights as quantities, which may be strings.
     let quantity = || weight.as_str()?.parse().ok();
     Some(weight.as_i64().or_else(quantity).unwrap_or(whole))
 }
 
-/// The shares that a second Ingress makes.
+/// The shares of the primary and of the target with this second Ingress.
 fn of_ingress(second: &Value) -> (i64, i64) {
     let annotation = |name: &str| {
         let name = format!("nginx.ingress.kubernetes.io/{name}");
@@ -114,14 +114,14 @@ mod tests {
 
     use super::*;
 
-    /// The destinations of a Canary's route of this kind, if it has one.
+    /// Reads the shares in a cluster that has only this route, of the kind `plural`.
     fn read(spec: Value, plural: &str, route: &Value) -> Option<Vec<(i64, i64)>> {
         let get = |kind, _: &str| (kind == plural).then_some(route);
         let status = json!({"phase": "Progressing"});
         rules(&json!({"spec": spec, "status": status}), "app", get)
     }
 
-    /// A new kind of the operator is a row of one of the two tables, or the invariants would hold of it unseen.
+    /// Every kind of the operator is in one of the two tables. The invariants would not check a kind that is in none.
     #[test]
     fn every_kind_of_the_operator_is_in_one_of_the_tables() {
         for kind in flagger_rs::snapshot::Kind::ALL {

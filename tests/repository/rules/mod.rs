@@ -1,4 +1,4 @@
-//! Does the code in `src` keep its own rules?
+//! Checks that the code in `src` follows its own rules.
 //!
 //! The tests parse the code, so that groups, renames, globs and full paths in `use` are all seen. Each rule has tests with a small
 //! snippet that breaks it. `.clippy.toml` forbids the same calls once more, by their types.

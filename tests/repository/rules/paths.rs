@@ -1,4 +1,4 @@
-//! Which paths does a file use, in full? Resolves `use` trees, renames, globs, `self`, `super`, `crate`, and paths in macros.
+//! Finds the full paths that a file uses. Resolves `use` trees, renames, globs, `self`, `super`, `crate`, and paths in macros.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,13 +23,13 @@ pub struct Used {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Form {
-    /// In a private `use`.
+    /// The path is in a private `use`.
     Import,
-    /// In a `pub use`, or `pub(…) use`.
+    /// The path is in a `pub use`, or `pub(…) use`.
     ReExport,
     /// `use path::*`; the path is without the star.
     Glob,
-    /// In an expression, a type, a pattern, an attribute or a macro.
+    /// The path is in an expression, a type, a pattern, an attribute or a macro.
     Mention,
 }
 
@@ -89,7 +89,7 @@ impl Uses {
 impl Scope {
     /// The full path; `None` for a local name and for the prelude.
     pub fn resolve(&self, path: &[String], form: Form) -> Option<Path> {
-        // A local name may be spelt as an import's: `use` begins anew, at a crate or a child module.
+        // A local name may equal an imported one. A path in a `use` ignores local names: it begins at a crate or a child module.
         let is_use = form != Form::Mention;
         self.resolve_within(path, is_use, DEPTH)
     }
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn re_exports_and_globs_are_told_apart() {
+    fn re_exports_and_globs_are_distinguished() {
         let uses = Uses::of(&Source::parse(
             "rollout/mod.rs",
             "pub use plan::Plan; use std::*; mod plan;",

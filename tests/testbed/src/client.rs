@@ -43,7 +43,7 @@ pub struct Tally {
     pub calls: usize,
     /// The number of requests that each version answered.
     pub served: BTreeMap<String, usize>,
-    /// Those of them with a status of 500 or more, by version.
+    /// The number of answers with a status of 500 or more, by version.
     pub failed: BTreeMap<String, usize>,
     /// The number of lost requests, by the error or status that arrived instead.
     pub lost: BTreeMap<String, usize>,

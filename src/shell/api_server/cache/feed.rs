@@ -24,7 +24,7 @@ use crate::{
     snapshot::{Kind, ObjectRef},
 };
 
-/// The longest that the API server may take to say its version.
+/// The longest that the API server may take to report its version.
 const VERSION_DEADLINE: Duration = Duration::from_secs(2);
 /// How many objects a page of a list has, if the list is no stream: a page is in memory at once.
 const PAGE: u32 = 50;

@@ -97,7 +97,7 @@ impl Content {
     }
 }
 
-/// The cached state of an object.
+/// The cache's answer about an object.
 #[derive(Debug)]
 pub enum Cached {
     /// The object, at this resourceVersion.
@@ -196,7 +196,7 @@ impl Index {
 
     /// The API server answered that an object does not exist.
     pub fn not_found(&mut self, object: &ObjectRef) {
-        // If the object was created since, the watch may already have said so: that content stays. Some Secrets are not watched, so their
+        // The watch may already have reported that the object was created since: its content stays. Some Secrets are not watched, so their
         // absence is not kept.
         if let Some(entry) = self.objects.get_mut(object)
             && let Content::Unknown | Content::Stale(_) = entry.content
@@ -291,7 +291,7 @@ impl Index {
         if let Content::Stale(known) = entry.content
             && version(arrival.version) < known
         {
-            // A direct answer is believed, even if the API server was restored from a backup.
+            // The answer to a request is trusted, even if the API server was restored from a backup.
             entry.content = Content::Unknown;
         }
         self.changed(arrival)

@@ -36,7 +36,7 @@ const PARALLEL_READS: usize = 8;
 /// Secrets of these types are many and large, and hardly any release needs them: they are neither listed nor watched.
 const UNLISTED: [&str; 2] = ["helm.sh/release.v1", "kubernetes.io/service-account-token"];
 
-/// Returns what a Canary needs, as far as the cached objects tell. The second argument looks an object up in the cache.
+/// Returns the objects that a Canary needs, judged by the cached objects. The second argument looks an object up in the cache.
 pub type Needs = dyn Fn(&ObjectRef, &dyn Fn(&ObjectRef) -> Option<Value>) -> Needed + Send + Sync;
 
 /// The objects that a Canary needs.

@@ -47,7 +47,7 @@ async fn the_right_to_write_ends_before_another_process_may_lead() {
 #[derive(Clone, Default)]
 struct Server(Arc<Mutex<(Option<Lease>, u64)>>);
 
-/// The effect on the requests of a candidate.
+/// The state of the connection between a candidate and the server.
 #[derive(Clone, Copy, PartialEq)]
 enum Link {
     Good,
@@ -187,7 +187,7 @@ async fn the_second_candidate_leads_only_once_the_first_cannot_renew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn flaggers_own_lease_is_honoured_for_a_minute_whatever_its_clock_says() {
+async fn a_lease_held_by_flagger_is_respected_for_a_minute_even_if_its_clock_is_wrong() {
     for renewed in ["2001-01-01T00:00:00Z", "2099-01-01T00:00:00Z"] {
         let server = Server::default();
         let mut lease = lease("flagger", "", 60);

@@ -188,7 +188,7 @@ async fn a_call_with_a_budget_is_sent_three_times_to_a_failing_or_busy_server_an
 }
 
 #[tokio::test]
-async fn a_busy_server_is_called_again_when_it_says_so_unless_the_budget_ends_before() {
+async fn a_busy_server_is_called_again_at_its_time_unless_the_budget_ends_before() {
     for (name, value, calls) in [
         ("Retry-After", "0", 3),
         ("X-RateLimit-Reset", "0", 3),

@@ -258,7 +258,7 @@ fn absence_is_known_except_for_secrets_which_are_not_all_listed() {
     assert_eq!([known(&index, &config), known(&index, &secret)], ["-", "?"]);
     index.not_found(&secret);
     assert_eq!(known(&index, &secret), "?", "its creation may not be seen");
-    // If its creation is seen, it counts.
+    // If the watch reports its creation, the cache keeps it.
     let made = json!({"metadata": {"name": "keys"}, "data": {"password": "aHVzaA=="}}).to_string();
     assert_eq!(
         index

@@ -10,7 +10,7 @@ use futures::{FutureExt, StreamExt, future::join_all, stream};
 use serde_json::json;
 use testbed::{
     operator::Operator,
-    proxy::{Fault, LoggedRequest as Asked, Proxy},
+    proxy::{Fault, LoggedRequest, Proxy},
     wait::until,
 };
 
@@ -56,7 +56,7 @@ async fn a_kill_before_or_after_any_write_does_not_change_a_release() {
         Ok(())
     })
     .await;
-    let (writes, events): (Vec<Asked>, BTreeSet<String>) =
+    let (writes, events): (Vec<LoggedRequest>, BTreeSet<String>) =
         (writes.into_inner().unwrap(), events.into_inner().unwrap());
     // The kills come alternately before a write is applied and after it. `tests/model/sweep.rs` tries both at each write.
     let faults = [Fault::Hold, Fault::Swallow].into_iter().cycle();
@@ -137,7 +137,7 @@ impl<'a> Behind<'a> {
     }
 
     /// The requests after the first `before` of the log.
-    fn since(&self, before: usize) -> Vec<Asked> {
+    fn since(&self, before: usize) -> Vec<LoggedRequest> {
         self.proxy.log().split_off(before)
     }
 }
@@ -155,7 +155,7 @@ fn events(s: &Scenario<'_>) -> Vec<String> {
 }
 
 /// A release without faults. Returns its writes and its events. Fails if a request of it is superfluous.
-async fn undisturbed(s: Scenario<'_>) -> Result<(Vec<Asked>, BTreeSet<String>), String> {
+async fn undisturbed(s: Scenario<'_>) -> Result<(Vec<LoggedRequest>, BTreeSet<String>), String> {
     let behind = Behind::proxy(&s, "proxy").await?;
     let operator = behind.launch(&[]).await?;
     s.initialized(two_steps()).await?;
@@ -171,7 +171,7 @@ async fn undisturbed(s: Scenario<'_>) -> Result<(Vec<Asked>, BTreeSet<String>), 
     let of_release = asked.iter().filter(|asked| asked.verb != "watch");
     let mut counts = BTreeMap::new();
     for asked in of_release {
-        let Asked {
+        let LoggedRequest {
             verb,
             resource,
             name,
@@ -193,7 +193,7 @@ async fn undisturbed(s: Scenario<'_>) -> Result<(Vec<Asked>, BTreeSet<String>), 
         .find(|asked| asked.code.is_none_or(|code| code >= 300));
     ensure(refused.is_none(), format!("{refused:?}"))?;
     operator.terminate().await.map_err(text)?;
-    let writes = asked.into_iter().filter(Asked::is_write).collect();
+    let writes = asked.into_iter().filter(LoggedRequest::is_write).collect();
     Ok((writes, events(&s).into_iter().skip(lines).collect()))
 }
 
@@ -204,7 +204,7 @@ async fn killed(s: Scenario<'_>, n: usize, fault: Fault, expected: &BTreeSet<Str
     s.initialized(two_steps()).await?;
     let (rows, lines) = (s.table().len(), events(&s).len());
     let traffic = Traffic::of(&s);
-    let mut met = behind.proxy.once(fault, n, Asked::is_write);
+    let mut met = behind.proxy.once(fault, n, LoggedRequest::is_write);
     s.image("3.1.1").await?;
     let at = met.within(PATIENCE).await.map_err(text)?;
     operator.kill().await;
@@ -259,7 +259,7 @@ async fn stalled(s: Scenario<'_>, resource: &'static str) -> Outcome {
     let traffic = Traffic::of(&s);
     let stall = || {
         let now = behind.proxy.age();
-        let stalls = move |asked: &Asked| asked.watches(resource) && asked.at < now;
+        let stalls = move |asked: &LoggedRequest| asked.watches(resource) && asked.at < now;
         behind.proxy.always(Fault::Stall, stalls)
     };
     let mut met = stall();
@@ -362,7 +362,7 @@ async fn former_leader(s: Scenario<'_>, n: usize) -> Outcome {
     let next = Behind::proxy(&s, "next").await?;
     let second = next.launch(&args).await?;
     let traffic = Traffic::of(&s);
-    let of_release = |asked: &Asked| {
+    let of_release = |asked: &LoggedRequest| {
         asked.is_write() && asked.resource != "leases" && asked.resource != "events"
     };
     let mut met = former.proxy.once(Fault::Freeze, n, of_release);
@@ -389,7 +389,7 @@ async fn former_leader(s: Scenario<'_>, n: usize) -> Outcome {
         .find(|asked| asked.at == late.at && asked.path == late.path);
     let late = late.map(ToString::to_string).unwrap_or_default();
     eprintln!("    {late}; ended by the other after {ended:?}; then {code}");
-    let of_former = |asked: &&Asked| asked.at > thawed && asked.is_write();
+    let of_former = |asked: &&LoggedRequest| asked.at > thawed && asked.is_write();
     let still: Vec<_> = log
         .iter()
         .filter(of_former)
@@ -408,7 +408,7 @@ async fn former_leader(s: Scenario<'_>, n: usize) -> Outcome {
     )
 }
 
-async fn until_answered(proxy: &Proxy, request: &Asked) -> Outcome {
+async fn until_answered(proxy: &Proxy, request: &LoggedRequest) -> Outcome {
     until(PATIENCE, "the late write to be answered", async || {
         let log = proxy.log();
         let answered = log

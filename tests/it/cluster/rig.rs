@@ -9,6 +9,9 @@ use crate::files;
 
 pub const FLAGGER: &str = env!("CARGO_BIN_EXE_flagger");
 
+/// The beginning of a description that only our CRDs have: it shows which CRDs the API server serves.
+const OUR_DESCRIPTION: &str = "The webhooks that the operator calls during a release";
+
 /// A control plane, and an operator with the rights of its ServiceAccount, if one was started.
 pub struct Rig {
     pub bed: Bed,
@@ -107,7 +110,7 @@ impl Rig {
         // The API server serves the new schema some moments later.
         until(PATIENCE, "Flagger's CRDs", async || {
             let output = kubectl(&["explain", "canary.spec.analysis.webhooks"]).await?;
-            let is_ours = output.contains("When it is called, and what its answer decides");
+            let is_ours = output.contains(OUR_DESCRIPTION);
             if is_ours { Err(output) } else { Ok(()) }
         })
         .await
@@ -121,10 +124,7 @@ impl Rig {
             .kubectl(&["explain", "canary.spec.analysis.webhooks"])
             .await
             .map_err(text)?;
-        ensure(
-            output.contains("When it is called, and what its answer decides"),
-            output,
-        )
+        ensure(output.contains(OUR_DESCRIPTION), output)
     }
 
     /// Stops the operator and the control plane. Fails with these failures, if there are any.

@@ -12,11 +12,13 @@
 //! | question | file |
 //! | --- | --- |
 //! | how does each strategy run, and how does it end? | `releases.rs`, `gates.rs`, `withdrawal.rs`, `edges.rs` |
+//! | when is a step taken, and by which bounds is it judged? | `readiness.rs`, `metrics.rs` |
 //! | what differs per router, target, autoscaler, config? | `routes.rs`, `targets.rs`, `scalers.rs`, `configs.rs` |
 //! | how does a canary begin, and what remains when it is deleted? | `bootstrap.rs`, `deletion.rs` |
 //! | what happens if the operator crashes after any write? | `crashes.rs` |
 //! | which defects of Flagger are fixed here? | `known_defects.rs` |
 //! | what holds for every release? | `properties.rs`, `any_state.rs` (property tests), `fuzz.rs` |
+//! | which plans are refused? | `audit.rs` (by the operator), `judge.rs` (by these tests, which judge every plan) |
 //! | does each example in the documentation work? | `example_canaries.rs` |
 //! | what does `flagger check` announce? | `preview.rs` |
 
@@ -32,6 +34,7 @@
 )]
 
 mod any_state;
+mod audit;
 mod bootstrap;
 mod configs;
 mod crashes;
@@ -42,9 +45,12 @@ mod example_canaries;
 mod files;
 mod fuzz;
 mod gates;
+mod judge;
 mod known_defects;
+mod metrics;
 mod preview;
 mod properties;
+mod readiness;
 mod releases;
 mod routes;
 mod scalers;

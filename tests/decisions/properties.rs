@@ -13,7 +13,7 @@ use super::simulation::{Simulation, release_of};
 /// No release of these tests needs more reconciles than this.
 const BOUND: usize = 2000;
 
-fn targets() -> impl Strategy<Value = Value> {
+pub fn targets() -> impl Strategy<Value = Value> {
     prop::sample::select(vec![
         json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"}),
         json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "podinfo"}),
@@ -22,7 +22,7 @@ fn targets() -> impl Strategy<Value = Value> {
 }
 
 /// All providers whose routers are supported.
-fn providers() -> impl Strategy<Value = &'static str> {
+pub fn providers() -> impl Strategy<Value = &'static str> {
     prop::sample::select(providers::routed())
 }
 

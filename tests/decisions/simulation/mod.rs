@@ -24,11 +24,12 @@ use flagger_rs::{
     notifications::Notification,
     rollout::{self, Decision, Evidence, Plan, Question},
     shell::controller::reconcile_state::ReconcileState,
-    snapshot::{Changed, Snapshot, Tick, last_tick},
+    snapshot::Snapshot,
 };
 use jiff::Timestamp;
 
-pub use edits::AnyState;
+use super::judge::{self, Moment};
+pub use edits::{AnyState, Revision, Rollout};
 pub use start::{release, release_of, scaled};
 
 /// No release of these tests needs more reconciles than this.
@@ -39,10 +40,6 @@ pub struct Simulation {
     evidence: Evidence,
     /// The operator's own memory of what it sent and served in a step.
     memory: ReconcileState,
-    /// The tick of the step whose questions are being answered.
-    open: Option<Option<Tick>>,
-    /// The last tick that a reconcile served.
-    served: Option<Timestamp>,
     /// The value that metric servers return.
     pub metric: String,
     /// The value that metric servers return to the query which checks that they are online.
@@ -53,6 +50,10 @@ pub struct Simulation {
     pub dead: bool,
     /// Pods of the primary with this image never become ready.
     pub broken: Option<&'static str>,
+    /// Until the operator waits, time stands still, and neither pods nor autoscalers change.
+    pub frozen: bool,
+    /// How many seconds pass until the answers to the questions of a reconcile arrive.
+    pub answers_take: i64,
     /// The operator crashes, once, after this many writes.
     pub crash_after: Option<usize>,
     pub writes: usize,
@@ -105,17 +106,20 @@ impl Simulation {
 
     /// Reconciles once, as the shell does. If the operator waits, a second passes.
     pub fn reconcile(&mut self) {
-        self.run_keda();
-        self.run_pods();
-        self.observe();
+        if !self.frozen {
+            self.run_keda();
+            self.run_pods();
+            self.observe();
+        }
         match rollout::decide(&self.snapshot, &self.evidence) {
             Decision::Ask(questions, notifications) => self.ask(questions, notifications),
             Decision::Wait(requeue, notifications) => {
                 let step = self.snapshot.step();
                 let unsent = self.memory.unsent_of_wait(&step, requeue, notifications);
                 self.notify(unsent);
-                self.served = self.snapshot.tick.map_or(self.served, |tick| Some(tick.at));
-                self.end_step();
+                self.memory.waited(self.snapshot.tick, requeue);
+                self.evidence.clear();
+                self.frozen = false;
                 self.snapshot.now =
                     Timestamp::from_second(self.snapshot.now.as_second() + 1).unwrap();
             }
@@ -128,17 +132,10 @@ impl Simulation {
         let status = self.snapshot.canary.status.as_ref();
         let transition = status.and_then(|status| Some(status.last_transition_time.as_ref()?.0));
         let (interval, now) = (self.snapshot.canary.interval(), self.snapshot.now);
-        let latest = transition.and_then(|transition| last_tick(transition, interval, now));
-        let tick = latest
-            .filter(|at| self.served.is_none_or(|served| served < *at))
-            .map(|at| Tick { at, late: false });
-        self.snapshot.tick = self.open.unwrap_or(tick);
-        self.memory.tick(transition, interval, now);
+        self.snapshot.tick = self.memory.tick(transition, interval, now);
         self.snapshot.recently_written = self.memory.recently_written(transition, interval, now);
-        self.snapshot.changed = rollout::new_version(&self.snapshot).map(|_| Changed {
-            first: Timestamp::UNIX_EPOCH,
-            last: Timestamp::UNIX_EPOCH,
-        });
+        let version = rollout::new_version(&self.snapshot);
+        self.snapshot.changed = self.memory.changed(version, now);
     }
 
     fn ask(&mut self, questions: Vec<Question>, notifications: Vec<Notification>) {
@@ -149,15 +146,17 @@ impl Simulation {
         );
         let unsent = self.memory.unsent(&self.snapshot.step(), notifications);
         self.notify(unsent);
-        self.open = Some(self.snapshot.tick);
+        self.memory.asks(self.snapshot.tick, self.snapshot.now);
         for question in questions {
             let answer = self.answer(&question);
             self.evidence.insert(question, answer);
         }
+        let arrival = self.snapshot.now.as_second() + self.answers_take;
+        self.snapshot.now = Timestamp::from_second(arrival).unwrap();
     }
 
     fn end_step(&mut self) {
-        self.open = None;
+        self.memory.step_ended();
         self.evidence.clear();
     }
 
@@ -165,19 +164,27 @@ impl Simulation {
         let notifications = plan.notifications.clone();
         let unsent = self.memory.unsent(&self.snapshot.step(), notifications);
         self.audit(&plan);
+        let before = Moment::of(&self.snapshot);
+        if self.carry_out_writes(plan) {
+            self.notify(unsent);
+        }
+        let wrong = judge::wrong(&before, &Moment::of(&self.snapshot));
+        assert!(wrong.is_empty(), "{wrong:?}\n{}", self.transcript());
+    }
+
+    /// Carries out the writes of a plan. Returns false if the operator crashed.
+    fn carry_out_writes(&mut self, plan: Plan) -> bool {
         for write in plan.writes {
             self.write(write);
             if self.crashes() {
-                return;
+                return false;
             }
         }
         if let Some(status) = plan.status {
             self.write_status(status);
-            if self.crashes() {
-                return;
-            }
+            return !self.crashes();
         }
-        self.notify(unsent);
+        true
     }
 
     /// Fails unless the plan is safe, and every prefix of it.
@@ -203,6 +210,7 @@ impl Simulation {
         self.snapshot.canary.status = Some(status);
         if !continues {
             self.end_step();
+            self.snapshot.tick = None;
         }
     }
 
@@ -214,7 +222,6 @@ impl Simulation {
             self.line("CRASH".to_owned());
             self.end_step();
             self.memory = ReconcileState::default();
-            self.served = None;
         }
         crashes
     }

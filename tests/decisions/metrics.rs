@@ -1,0 +1,274 @@
+//! The bounds of metrics, and the texts that users see when a metric is out of its bounds or has no value.
+
+use std::sync::Arc;
+
+use flagger_rs::api::canary::CanaryPhase;
+use serde_json::{Value, json};
+
+use super::simulation::{Simulation, release, release_of};
+
+/// A release at its first weight, whose only metric is this one. Its interval is over.
+fn at_a_check(metric: &Value) -> Simulation {
+    let mut sim = release(json!({"stepWeight": 20, "maxWeight": 60, "metrics": [metric]}));
+    while sim.snapshot.phase() != CanaryPhase::Progressing || sim.canary_weight() == 0 {
+        sim.reconcile();
+    }
+    sim.notified.clear();
+    sim
+}
+
+/// The warning of the check that follows when the metric server returns this value; empty if the version gets more traffic.
+fn verdict(metric: &Value, value: &str) -> String {
+    let mut sim = at_a_check(metric);
+    value.clone_into(&mut sim.metric);
+    let (weight, failed) = (sim.canary_weight(), sim.snapshot.status().failed_checks);
+    while sim.canary_weight() == weight && sim.snapshot.status().failed_checks == failed {
+        sim.reconcile();
+    }
+    let warnings: Vec<_> = { sim.notified.iter() }
+        .filter_map(|line| line.strip_prefix("Warning [Progressing] "))
+        .collect();
+    assert_eq!(warnings.is_empty(), sim.canary_weight() > weight);
+    warnings.join("\n").replace("podinfo.test", "…")
+}
+
+/// One row has a metric, a value of its server, and the warning.
+#[test]
+fn a_metric_has_its_bounds_and_its_texts() {
+    let rate = |bounds: Value| with(json!({"name": "request-success-rate"}), bounds);
+    let duration = |bounds: Value| with(json!({"name": "request-duration"}), bounds);
+    let own = |bounds: Value| with(json!({"name": "errors", "query": "sum(errors)"}), bounds);
+    let range = |range: Value| json!({"thresholdRange": range});
+    let pass = "";
+    let rows = [
+        (rate(json!({"threshold": 99})), "99", pass),
+        (
+            rate(json!({"threshold": 99})),
+            "98.996",
+            "Halt … advancement success rate 99.00% < 99%",
+        ),
+        (rate(json!({})), "0", pass),
+        (rate(range(json!({"min": 99.5}))), "99.5", pass),
+        (
+            rate(range(json!({"min": 99.5}))),
+            "99",
+            "Halt … advancement success rate 99.00% < 99.5%",
+        ),
+        (rate(range(json!({"max": 50}))), "50", pass),
+        (
+            rate(range(json!({"max": 50}))),
+            "51",
+            "Halt … advancement success rate 51.00% > 50%",
+        ),
+        (rate(range(json!({}))), "0", pass),
+        // A range replaces the bare threshold.
+        (
+            rate(json!({"threshold": 99, "thresholdRange": {"min": 50}})),
+            "60",
+            pass,
+        ),
+        (duration(json!({"threshold": 500})), "500.9", pass),
+        (
+            duration(json!({"threshold": 500})),
+            "501",
+            "Halt … advancement request duration 501ms > 500ms",
+        ),
+        (
+            duration(json!({})),
+            "1",
+            "Halt … advancement request duration 1ms > 0s",
+        ),
+        (duration(range(json!({"max": 1500}))), "1500", pass),
+        (
+            duration(range(json!({"max": 1500}))),
+            "2001",
+            "Halt … advancement request duration 2.001s > 1.5s",
+        ),
+        (
+            duration(range(json!({"min": 10, "max": 500}))),
+            "9",
+            "Halt … advancement request duration 9ms < 10ms",
+        ),
+        (own(json!({"threshold": 5})), "5", pass),
+        (
+            own(json!({"threshold": 5})),
+            "5.5",
+            "Halt … advancement errors 5.50 > 5",
+        ),
+        (
+            own(range(json!({"min": 2, "max": 5}))),
+            "1",
+            "Halt … advancement errors 1.00 < 2",
+        ),
+        (own(range(json!({"min": -5}))), "-4", pass),
+        (
+            rate(json!({"threshold": 99})),
+            "NaN",
+            "Halt advancement no values found for istio metric request-success-rate probably … is not receiving traffic: running query failed: no values found",
+        ),
+        (
+            duration(json!({"threshold": 500})),
+            "NaN",
+            "Halt advancement no values found for istio metric request-duration probably … is not receiving traffic",
+        ),
+        (
+            own(json!({"threshold": 5})),
+            "NaN",
+            "Halt advancement no values found for metric: errors",
+        ),
+        (
+            own(json!({"threshold": 5})),
+            "five",
+            "Prometheus query failed for errors: the value \"five\" is not a number",
+        ),
+        (
+            json!({"name": "errors"}),
+            "1",
+            "Metric query failed for no usable metrics template and query were configured",
+        ),
+    ];
+    for (metric, value, expected) in rows {
+        assert_eq!(verdict(&metric, value), expected, "{metric} is {value}");
+    }
+}
+
+fn with(mut metric: Value, bounds: Value) -> Value {
+    for (key, value) in bounds.as_object().unwrap() {
+        metric[key] = value.clone();
+    }
+    metric
+}
+
+/// `-no-cross-namespace-refs`: the first row of each pair stays in the Canary's namespace.
+#[test]
+fn with_the_flag_a_canary_refers_to_no_other_namespace() {
+    let template =
+        |reference: Value| json!({"metrics": [{"name": "errors", "templateRef": reference}]});
+    let alert = |reference: Value| json!({"alerts": [{"name": "chat", "providerRef": reference}]});
+    let rows = [
+        (template(json!({"name": "errors"})), None),
+        (template(json!({"name": "errors", "namespace": ""})), None),
+        (
+            template(json!({"name": "errors", "namespace": "test"})),
+            None,
+        ),
+        (
+            template(json!({"name": "errors", "namespace": "other"})),
+            Some(
+                "can't access metric template errors.other, cross-namespace references are blocked",
+            ),
+        ),
+        (alert(json!({"name": "chat", "namespace": "test"})), None),
+        (
+            alert(json!({"name": "chat", "namespace": "other"})),
+            Some("can't access alert provider chat.other, cross-namespace references are blocked"),
+        ),
+    ];
+    for (mut analysis, refusal) in rows {
+        analysis["stepWeight"] = json!(20);
+        for flag in [false, true] {
+            let mut sim = release(analysis.clone());
+            Arc::make_mut(&mut sim.snapshot.settings).no_cross_namespace_refs = flag;
+            sim.run(30);
+            let expected = refusal.filter(|_| flag);
+            let refused = |text: &str| sim.notified.iter().any(|line| line.contains(text));
+            assert_eq!(refused("cross-namespace"), expected.is_some(), "{analysis}");
+            assert!(expected.is_none_or(refused), "{:?}", sim.notified);
+            let is_run = sim.snapshot.phase() == CanaryPhase::Progressing;
+            assert_eq!(is_run, expected.is_none(), "{analysis}");
+        }
+    }
+}
+
+#[test]
+fn an_invalid_spec_is_refused_with_the_field_and_the_reason() {
+    let steps = json!({"stepWeight": 20});
+    let target = |version: &str, kind: &str| json!({"targetRef": {"apiVersion": version, "kind": kind, "name": "podinfo"}, "analysis": steps});
+    let port = |port: i64| json!({"service": {"port": port}, "analysis": steps});
+    let analysis = |analysis: Value| json!({"analysis": analysis});
+    let rows = [
+        (
+            target("batch/v1", "Job"),
+            "spec.targetRef: batch/v1 Job is not supported yet, only Deployment, DaemonSet and core Service are",
+        ),
+        (
+            target("serving.knative.dev/v1", "Service"),
+            "spec.targetRef: serving.knative.dev/v1 Service is not supported yet, only Deployment, DaemonSet and core Service are",
+        ),
+        (port(0), "spec.service.port: 0 is not a port (1 to 65535)"),
+        (
+            port(65536),
+            "spec.service.port: 65536 is not a port (1 to 65535)",
+        ),
+        (
+            analysis(json!({"stepWeight": 0})),
+            "spec.analysis.stepWeight: must be greater than 0",
+        ),
+        (
+            analysis(json!({"stepWeight": -1})),
+            "spec.analysis.stepWeight: must be greater than 0",
+        ),
+        (
+            analysis(json!({})),
+            "spec.analysis.stepWeight: must be greater than 0",
+        ),
+        (
+            analysis(json!({"stepWeights": [0, 10]})),
+            "spec.analysis.stepWeights[0]: must be greater than 0",
+        ),
+        (
+            analysis(json!({"stepWeights": [10, 20, 20]})),
+            "spec.analysis.stepWeights[2]: must be greater than the one before",
+        ),
+        (
+            analysis(
+                json!({"stepWeight": 20, "sessionAffinity": {"cookieName": "a", "primaryCookieName": "a"}}),
+            ),
+            "can't use the same cookie name for both primary and cookie name; please update them to be different",
+        ),
+    ];
+    for (spec, expected) in rows {
+        let mut sim = release(steps.clone());
+        let invalid = release_spec(&sim, &spec);
+        sim.snapshot.canary.spec = invalid;
+        let (weights, writes) = (sim.routed.len(), sim.writes);
+        sim.run(30);
+        let expected = format!("Warning [Initialized] invalid canary spec: {expected}");
+        assert_eq!(sim.notified, [expected], "once");
+        assert_eq!(
+            (sim.routed.len(), sim.writes),
+            (weights, writes + 1),
+            "only the condition"
+        );
+        sim.snapshot.canary.spec = release(steps.clone()).snapshot.canary.spec;
+        sim.run_until(CanaryPhase::Succeeded);
+    }
+    // Neither blue/green nor a release without analysis has steps.
+    for analysis in [
+        json!({"iterations": 2}),
+        json!({"iterations": 1, "match": [{}]}),
+    ] {
+        release(analysis).run_until(CanaryPhase::Succeeded);
+    }
+    release_of(json!({"skipAnalysis": true, "analysis": {}})).run_until(CanaryPhase::Succeeded);
+}
+
+/// The spec of this canary, with other fields.
+fn release_spec(sim: &Simulation, fields: &Value) -> flagger_rs::api::canary::CanarySpec {
+    let mut spec = serde_json::to_value(&sim.snapshot.canary.spec).unwrap();
+    for (field, value) in fields.as_object().unwrap() {
+        spec[field] = value.clone();
+    }
+    serde_json::from_value(spec).unwrap()
+}
+
+#[test]
+fn a_canary_without_analysis_is_refused() {
+    let mut sim = release(json!({"stepWeight": 20}));
+    sim.snapshot.canary.spec.analysis = None;
+    sim.run(30);
+    assert_eq!(
+        sim.notified,
+        ["Warning [Initialized] invalid canary spec: spec.analysis: required"]
+    );
+}

@@ -2,6 +2,7 @@ use serde_json::json;
 use testbed::{folder::Folder, https::HttpsServer};
 
 use super::*;
+use crate::shell::telemetry::canary_metrics::CanaryMetrics;
 
 /// An API server that only reports its version.
 async fn api_server() -> HttpsServer {
@@ -47,4 +48,14 @@ async fn the_master_flag_replaces_the_address_of_the_kubeconfig() {
     with(Some(&server.url)).await.unwrap();
     let invalid = with(Some("no address")).await;
     assert!(matches!(invalid, Err(ConnectError::Master(_))));
+}
+
+#[tokio::test]
+async fn a_reader_may_not_write_and_a_candidate_not_yet() {
+    let server = api_server().await;
+    let connection = open(&server.url, &server.certificate, None).await.unwrap();
+    let metrics = CanaryMetrics::new().unwrap().operator_metrics().unwrap();
+    assert!(!connection.reader(metrics).may_write());
+    let (_candidate, leadership) = connection.candidate("kube-system", "a".to_owned());
+    assert!(!leadership.may_write());
 }

@@ -92,6 +92,7 @@ impl FakeApiServer {
 }
 
 /// The API server refuses with this status.
+#[expect(clippy::unnecessary_wraps, reason = "this is one of several answers")]
 pub fn refusal(code: u16) -> Answer {
     let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": "Refused",
         "message": format!("refused with {code}")});

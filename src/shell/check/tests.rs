@@ -116,3 +116,31 @@ async fn the_rights_of_the_leader_election_are_needed_only_with_it() {
         .unwrap();
     assert!(report.missing.is_empty(), "{:?}", report.missing);
 }
+
+#[tokio::test]
+async fn a_right_in_the_watched_namespace_is_enough() {
+    let server = FakeApiServer::answering(|request: &Request| -> Answer {
+        if request.line.starts_with("POST ") {
+            let namespace = &request.body["spec"]["resourceAttributes"]["namespace"];
+            let is_allowed = *namespace == "shop";
+            return Some((
+                201,
+                json!({"metadata": {}, "spec": {}, "status": {"allowed": is_allowed}}),
+            ));
+        }
+        let is_list = request.line.contains("/canaries?");
+        let items = [canary("web", 80)];
+        let list = json!({"apiVersion": "flagger.app/v1beta1", "kind": "CanaryList", "metadata": {}, "items": items});
+        if is_list {
+            Some((200, list))
+        } else {
+            refusal(404)
+        }
+    });
+    let cluster = server.cluster(Leadership::never());
+    for (namespace, is_enough) in [(Some("shop"), true), (None, false)] {
+        let report = check(cluster.clone(), namespace, settings(), None).await;
+        let missing = report.unwrap().missing;
+        assert_eq!(missing.is_empty(), is_enough, "{namespace:?}: {missing:?}");
+    }
+}

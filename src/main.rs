@@ -324,3 +324,67 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
     // The sender lives as long as the process.
     let _ = stop.wait_for(|stop| *stop).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The service, the address and the proxy of the chat for these flags.
+    fn chat_of(flags: &[&str]) -> Option<(String, String, Option<String>)> {
+        let parsed = cli::parse(flags.iter().map(|flag| (*flag).to_owned()), |_| None);
+        let Ok(Command::Run(config)) = parsed else {
+            panic!("{flags:?} do not run the operator")
+        };
+        let Chat {
+            service,
+            address,
+            proxy,
+            ..
+        } = chat(&config)?;
+        let proxy = proxy.map(|proxy| proxy.0);
+        Some((service.name().to_owned(), address.0, proxy))
+    }
+
+    #[test]
+    fn teams_wins_over_slack_and_slack_needs_a_channel_and_a_user() {
+        let slack = [
+            "-slack-url=http://slack",
+            "-slack-proxy-url=http://a",
+            "-slack-channel=c",
+        ];
+        let teams = ["-msteams-url=http://teams", "-msteams-proxy-url=http://b"];
+        let named = |name: &str, proxy: &str| {
+            let (address, proxy) = (format!("http://{name}"), format!("http://{proxy}"));
+            Some((name.to_owned(), address, Some(proxy)))
+        };
+        assert_eq!(chat_of(&slack), named("slack", "a"));
+        let both = [&slack[..], &teams[..]].concat();
+        let (service, address, proxy) = chat_of(&both).unwrap();
+        assert_eq!(
+            (service.as_str(), address.as_str()),
+            ("msteams", "http://teams")
+        );
+        assert_eq!(proxy.as_deref(), Some("http://b"));
+        assert_eq!(chat_of(&slack[..2]), None, "no channel");
+        let no_user = [&slack[..], &["-slack-user="]].concat();
+        assert_eq!(chat_of(&no_user), None);
+        assert_eq!(chat_of(&[]), None);
+    }
+
+    #[test]
+    fn the_bot_of_slack_has_the_token_the_channel_and_the_user_of_the_flags() {
+        let flags = [
+            "-slack-url=http://slack",
+            "-slack-token=hush",
+            "-slack-channel=c",
+            "-slack-user=u",
+        ];
+        let parsed = cli::parse(flags.map(str::to_owned), |_| None);
+        let Ok(Command::Run(config)) = parsed else {
+            panic!("{flags:?} do not run the operator")
+        };
+        let chat = chat(&config).unwrap();
+        assert_eq!((chat.channel.as_str(), chat.username.as_str()), ("c", "u"));
+        assert_eq!(chat.token.unwrap().0, "hush");
+    }
+}

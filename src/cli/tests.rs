@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::snapshot::Secret;
 
 fn run(args: &[&str], env: &[(&str, &str)]) -> Result<Config, Exit> {
     let env: BTreeMap<_, _> = env
@@ -240,4 +241,94 @@ fn the_table_of_flags_is_sorted_and_is_the_usage() {
     }
     let meshes = "osm, smi:v1alpha1, smi:v1alpha2, smi:v1alpha3. (default istio)";
     assert!(usage.contains(meshes), "{usage}");
+}
+
+/// Flags and variables, and what each of them sets.
+#[test]
+fn each_flag_has_its_effect() {
+    type Effect = fn(&Config) -> bool;
+    let secret = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.0.clone());
+    let cases: [(&str, Effect); 21] = [
+        ("-cluster-name=x", |c| c.settings.cluster_name == "x"),
+        ("-enable-config-tracking=false", |c| {
+            !c.settings.config_tracking
+        }),
+        ("-enable-leader-election", |c| c.leader_election),
+        ("-include-label-prefix=x", |c| {
+            c.settings.include_label_prefix == ["x"]
+        }),
+        ("-ingress-annotations-prefix=x", |c| {
+            c.settings.ingress_annotations_prefix == "x"
+        }),
+        ("-ingress-class=x", |c| c.settings.ingress_class == "x"),
+        ("-kubeconfig=x", |c| c.kubeconfig.as_deref() == Some("x")),
+        ("-leader-election-namespace=x", |c| c.lease_namespace == "x"),
+        ("-log-level=x", |c| c.log_level == "x"),
+        ("-master=x", |c| c.master.as_deref() == Some("x")),
+        ("-mesh-provider=x", |c| c.settings.mesh_provider == "x"),
+        ("-metrics-server=x", |c| c.settings.metrics_server == "x"),
+        ("-namespace=x", |c| c.namespace.as_deref() == Some("x")),
+        ("-no-cross-namespace-refs", |c| {
+            c.settings.no_cross_namespace_refs
+        }),
+        ("-port=9", |c| c.port == 9),
+        ("-selector-labels=x", |c| {
+            c.settings.selector_labels == ["x"]
+        }),
+        ("-slack-channel=x", |c| c.slack.channel == "x"),
+        ("-slack-user=x", |c| c.slack.user == "x"),
+        ("-zap-encoding=console", |c| !c.log_json),
+        ("-event-webhook=x", |c| c.event_webhook.is_some()),
+        ("-slack-token=x", |c| c.slack.token.is_some()),
+    ];
+    let default = run(&[], &[]).unwrap();
+    for (flag, has_effect) in cases {
+        assert!(!has_effect(&default), "{flag}");
+        assert!(has_effect(&run(&[flag], &[]).unwrap()), "{flag}");
+    }
+    for (flag, variable, of) in [
+        (
+            "event-webhook",
+            "EVENT_WEBHOOK_URL",
+            (|c| &c.event_webhook) as fn(&Config) -> &Option<Secret>,
+        ),
+        ("msteams-proxy-url", "MSTEAMS_PROXY_URL", |c| &c.teams.proxy),
+        ("msteams-url", "MSTEAMS_URL", |c| &c.teams.url),
+        ("slack-proxy-url", "SLACK_PROXY_URL", |c| &c.slack.proxy),
+        ("slack-token", "SLACK_TOKEN", |c| &c.slack.token),
+        ("slack-url", "SLACK_URL", |c| &c.slack.url),
+    ] {
+        assert_eq!(secret(of(&default)), None, "{flag}");
+        let given = run(&[&format!("-{flag}=x")], &[]).unwrap();
+        assert_eq!(secret(of(&given)).as_deref(), Some("x"), "{flag}");
+        let given = run(&[], &[(variable, "y")]).unwrap();
+        assert_eq!(secret(of(&given)).as_deref(), Some("y"), "{variable}");
+    }
+}
+
+#[test]
+fn the_defaults_are_flaggers() {
+    let config = run(&[], &[]).unwrap();
+    let settings = &config.settings;
+    assert_eq!((config.port, config.log_level.as_str()), (8080, "debug"));
+    assert!(config.log_json && !config.leader_election);
+    assert_eq!(config.slack.user, "flagger");
+    assert_eq!(settings.mesh_provider, "istio");
+    assert_eq!(settings.metrics_server, "http://prometheus:9090");
+    let prefix = settings.ingress_annotations_prefix.as_str();
+    assert_eq!(prefix, "nginx.ingress.kubernetes.io");
+    assert!(settings.config_tracking && !settings.no_cross_namespace_refs);
+    assert!(settings.include_label_prefix.is_empty());
+}
+
+#[test]
+fn values_that_flagger_refuses_are_refused() {
+    let refused = |flag: &str| run(&[flag], &[]).unwrap_err();
+    assert_eq!(refused("-zap-encoding=xml").code, 1);
+    assert_eq!(refused("-control-loop-interval=0s").code, 2);
+    assert_eq!(refused("-control-loop-interval=soon").code, 2);
+    let mesh = refused("-kubeconfig-service-mesh=/other");
+    assert!(mesh.text.contains("not supported yet"), "{}", mesh.text);
+    let same = ["-kubeconfig-service-mesh=/a", "-kubeconfig=/a"];
+    assert!(run(&same, &[]).is_ok());
 }

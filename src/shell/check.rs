@@ -206,3 +206,6 @@ async fn is_allowed(cluster: &Cluster, right: &Right, scope: &Scope) -> Result<b
         error,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | do releases work on a real API server? | `cluster/` |
 //! | does the load tester work? | `loadtester/` |
+//! | how does the operator's process start and end without a cluster? | `command_line.rs` |
 
 #![allow(
     clippy::disallowed_methods,
@@ -18,6 +19,7 @@
 )]
 
 mod cluster;
+mod command_line;
 #[path = "../files/mod.rs"]
 mod files;
 mod loadtester;

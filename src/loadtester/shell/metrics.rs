@@ -65,3 +65,33 @@ impl Metrics {
             .unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_are_counted_by_their_outcome() {
+        let metrics = Metrics::new().unwrap();
+        let all = [
+            Outcome::Finished,
+            Outcome::Failed,
+            Outcome::Skipped,
+            Outcome::Refused,
+        ];
+        for (n, outcome) in all.into_iter().enumerate() {
+            (0..=n).for_each(|_| metrics.count(outcome));
+        }
+        metrics.running.set(5);
+        let text = metrics.render();
+        for line in [
+            "flagger_rs_loadtester_tasks_running 5",
+            r#"flagger_rs_loadtester_tasks_total{outcome="finished"} 1"#,
+            r#"flagger_rs_loadtester_tasks_total{outcome="failed"} 2"#,
+            r#"flagger_rs_loadtester_tasks_total{outcome="skipped"} 3"#,
+            r#"flagger_rs_loadtester_tasks_total{outcome="refused"} 4"#,
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+    }
+}

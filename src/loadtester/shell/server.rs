@@ -224,3 +224,23 @@ impl LoadTester {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use futures::stream;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_arrive_is_given_up() {
+        let never = stream::pending::<Result<Vec<u8>, std::io::Error>>();
+        let request = Request::new(Body::from_stream(never));
+        let start = Instant::now();
+        let (status, why) = call(request).await.unwrap_err();
+        assert_eq!(start.elapsed(), ARRIVAL);
+        assert_eq!(status, 408);
+        assert_eq!(why, "the body did not arrive within 30 s");
+    }
+}

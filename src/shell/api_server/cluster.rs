@@ -246,3 +246,6 @@ fn tests_hold(patch: &Value, object: &Value) -> bool {
             object.pointer(path).unwrap_or(&Value::Null) == &test["value"]
         })
 }
+
+#[cfg(test)]
+mod tests;

@@ -102,3 +102,6 @@ impl Connection {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

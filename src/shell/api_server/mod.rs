@@ -30,6 +30,8 @@ pub mod cache;
 mod cluster;
 mod connection;
 mod events;
+#[cfg(test)]
+pub(in crate::shell) mod fake;
 mod leadership;
 pub mod lease;
 mod raw_object;

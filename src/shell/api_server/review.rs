@@ -80,3 +80,6 @@ impl Cluster {
         Ok(answer.status.is_some_and(|status| status.allowed))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -137,3 +137,6 @@ impl Context {
 pub fn full_name(canary: &ObjectRef) -> String {
     format!("{}.{}", canary.name, canary.namespace)
 }
+
+#[cfg(test)]
+mod tests;

@@ -150,3 +150,6 @@ fn merge_patch(from: &Value, to: &Value) -> Value {
         });
     Value::Object(removed.chain(changed).collect())
 }
+
+#[cfg(test)]
+mod tests;

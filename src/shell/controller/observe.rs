@@ -296,3 +296,6 @@ pub fn conflicting_among(
         .min_by_key(age)
         .map(|oldest| canary_name(&oldest))
 }
+
+#[cfg(test)]
+mod tests;

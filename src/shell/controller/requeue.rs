@@ -86,3 +86,6 @@ pub fn time_until(snapshot: &Snapshot, requeue: Requeue) -> Duration {
     // An instant in the past means at once.
     Duration::try_from(at.duration_since(snapshot.now)).unwrap_or(Duration::ZERO)
 }
+
+#[cfg(test)]
+mod tests;

@@ -214,3 +214,6 @@ impl Delivery {
         chats::chat_of(&provider, secret.as_ref()).map_err(|e| e.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -132,3 +132,6 @@ fn new_event(canary: &Canary, kind: EventKind, message: &str) -> Event {
 fn now() -> Timestamp {
     Timestamp::from_second(clock::now().as_second()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

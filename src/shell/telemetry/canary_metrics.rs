@@ -233,6 +233,60 @@ mod tests {
     }
 
     #[test]
+    fn the_status_is_0_during_a_run_2_after_a_failure_and_otherwise_1() {
+        use CanaryPhase as P;
+        let metrics = CanaryMetrics::new().unwrap();
+        for (phase, value) in [
+            (P::Initializing, 1),
+            (P::Initialized, 1),
+            (P::Waiting, 1),
+            (P::Progressing, 0),
+            (P::Promoting, 1),
+            (P::Finalising, 1),
+            (P::Succeeded, 1),
+            (P::Failed, 2),
+        ] {
+            metrics.status(&canary("a"), phase);
+            let line = format!(r#"flagger_canary_status{{name="a-app",namespace="test"}} {value}"#);
+            let text = metrics.render();
+            assert!(text.lines().any(|l| l == line), "{phase}: {text}");
+        }
+    }
+
+    #[test]
+    fn gauges_show_the_last_value_and_counters_the_number_of_all() {
+        let metrics = CanaryMetrics::new().unwrap();
+        let canary = canary("a");
+        for (share, value) in [(5, 99.0), (10, 98.5)] {
+            metrics.weights(&canary, 100 - share, share);
+            metrics.sample(&canary, "rate", value);
+            metrics.step(&canary, 2.0);
+            metrics.run_ended(&canary, RunResult::Promoted);
+        }
+        metrics.run_ended(&canary, RunResult::Skipped);
+        metrics.total(&[("test".to_owned(), 2), ("gone".to_owned(), 1)].into());
+        metrics.total(&[("test".to_owned(), 3)].into());
+        let text = metrics.render();
+        let run = r#"deployment_strategy="canary",name="a-app",namespace="test""#;
+        for line in [
+            r#"flagger_canary_weight{namespace="test",workload="a-app"} 10"#,
+            r#"flagger_canary_weight{namespace="test",workload="a-app-primary"} 90"#,
+            r#"flagger_canary_metric_analysis{metric="rate",name="a-app",namespace="test"} 98.5"#,
+            r#"flagger_canary_duration_seconds_count{name="a-app",namespace="test"} 2"#,
+            r#"flagger_canary_duration_seconds_sum{name="a-app",namespace="test"} 4"#,
+            r#"flagger_canary_duration_seconds_bucket{name="a-app",namespace="test",le="1"} 0"#,
+            r#"flagger_canary_duration_seconds_bucket{name="a-app",namespace="test",le="2.5"} 2"#,
+            &format!(r#"flagger_canary_successes_total{{analysis_status="completed",{run}}} 2"#),
+            &format!(r#"flagger_canary_successes_total{{analysis_status="skipped",{run}}} 1"#),
+            r#"flagger_canary_total{namespace="test"} 3"#,
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\n\n{text}");
+        }
+        assert!(!text.contains("gone"), "{text}");
+        assert!(!text.contains("flagger_canary_failures_total"), "{text}");
+    }
+
+    #[test]
     fn the_list_of_exported_metrics_is_the_one_that_is_rendered() {
         let metrics = filled();
         metrics.operator_metrics().unwrap().fill_for_tests();

@@ -16,18 +16,8 @@ use crate::{api::canary::Canary, notifications::EventKind};
 
 /// Starts logging to stderr: JSON with Flagger's keys, or plain lines. As in Flagger, an unknown `level` means info.
 pub fn start_logging(level: &str, json: bool) {
-    let level = match level {
-        "debug" => "debug",
-        "warn" => "warn",
-        "error" | "fatal" | "panic" => "error",
-        _ => "info",
-    };
-    // Debug lines of libraries stay out. kube logs each failed request; this program logs a failure where it matters.
-    let filter = EnvFilter::new(format!(
-        "warn,kube_client::client::builder=off,kube_runtime=off,flagger_rs={level},flagger={level},loadtester={level}"
-    ));
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(EnvFilter::new(directives(level)))
         .with_writer(std::io::stderr);
     // This fails only if logging was started before.
     let _ = if json {
@@ -35,6 +25,20 @@ pub fn start_logging(level: &str, json: bool) {
     } else {
         builder.try_init()
     };
+}
+
+/// Returns the directives of the filter for a `-log-level`.
+fn directives(level: &str) -> String {
+    let level = match level {
+        "debug" => "debug",
+        "warn" => "warn",
+        "error" | "fatal" | "panic" => "error",
+        _ => "info",
+    };
+    // Debug lines of libraries stay out. kube logs each failed request; this program logs a failure where it matters.
+    format!(
+        "warn,kube_client::client::builder=off,kube_runtime=off,flagger_rs={level},flagger={level},loadtester={level}"
+    )
 }
 
 /// Logs an event of a canary.
@@ -153,6 +157,45 @@ mod tests {
     }
 
     #[test]
+    fn the_log_level_selects_the_lines_of_this_program() {
+        for (level, shown) in [
+            ("debug", "debug"),
+            ("info", "info"),
+            ("warn", "warn"),
+            ("error", "error"),
+            ("fatal", "error"),
+            ("anything", "info"),
+            ("", "info"),
+        ] {
+            let directives = directives(level);
+            for program in ["flagger_rs", "flagger", "loadtester"] {
+                let own = format!("{program}={shown}");
+                assert!(directives.split(',').any(|d| d == own), "{directives}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_is_logged_at_the_level_of_its_type() {
+        let written = Written::default();
+        let writer = written.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .event_format(FlaggerJson)
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            log_event(&Canary::default(), EventKind::Normal, "a");
+            log_event(&Canary::default(), EventKind::Warning, "b");
+        });
+        let text = String::from_utf8(lock(&written.0).clone()).unwrap();
+        let levels = text.lines().map(|line| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            line["level"].as_str().unwrap().to_owned()
+        });
+        assert_eq!(levels.collect::<Vec<_>>(), ["info", "warn"]);
+    }
+
+    #[test]
     fn a_log_line_is_json_with_flaggers_keys() {
         let written = Written::default();
         let writer = written.clone();
@@ -176,6 +219,9 @@ mod tests {
             .collect();
         assert_eq!(lines.len(), 2, "{text}");
         assert_eq!(lines[0]["canary"], "podinfo.test");
+        assert_eq!(lines[0]["level"], "warn");
+        let caller = lines[0]["caller"].as_str().unwrap();
+        assert!(caller.starts_with("shell/telemetry/logs.rs:"), "{caller}");
         assert_eq!(lines[0]["msg"], "Halt \"podinfo\"\n");
         assert_eq!(
             (&lines[1]["level"], &lines[1]["msg"]),

@@ -217,3 +217,48 @@ impl Drop for CallInFlight {
         self.0.dec();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shell::telemetry::canary_metrics::CanaryMetrics;
+
+    #[test]
+    fn each_number_is_that_of_its_metric() {
+        let all = CanaryMetrics::new().unwrap();
+        let metrics = all.operator_metrics().unwrap();
+        metrics.reconciled(Duration::from_millis(20));
+        metrics.late(Duration::from_secs(3));
+        metrics.error("lost");
+        metrics.plan_refused("web", "shop");
+        metrics.request("get", "Canary");
+        metrics.conflict();
+        metrics.cache_misses(4);
+        let _call = metrics.call_in_flight();
+        drop(metrics.call_in_flight());
+        metrics.cached(&[(Kind::Service, (9, 900))].into());
+        // Versions of one kind count together, and the earlier numbers are gone.
+        let routes = [
+            (Kind::HttpRoute, (1, 10)),
+            (Kind::HttpRouteV1Beta1, (2, 20)),
+        ];
+        metrics.cached(&routes.into());
+        let text = all.render();
+        for line in [
+            r#"flagger_rs_reconcile_duration_seconds_bucket{le="0.01"} 0"#,
+            r#"flagger_rs_reconcile_duration_seconds_bucket{le="0.025"} 1"#,
+            "flagger_rs_tick_lateness_seconds_sum 3",
+            r#"flagger_rs_reconcile_errors_total{category="lost"} 1"#,
+            r#"flagger_rs_refused_plans_total{name="web",namespace="shop"} 1"#,
+            r#"flagger_rs_api_requests_total{kind="Canary",verb="get"} 1"#,
+            "flagger_rs_conflicts_total 1",
+            "flagger_rs_cache_misses_total 4",
+            "flagger_rs_answers_in_flight 1",
+            r#"flagger_rs_cache_objects{kind="HTTPRoute"} 3"#,
+            r#"flagger_rs_cache_bytes{kind="HTTPRoute"} 30"#,
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\n\n{text}");
+        }
+        assert!(!text.contains("Service"), "{text}");
+    }
+}

@@ -85,7 +85,7 @@ pub async fn missing_rights_are_named(rig: &Rig, namespace: &str) -> Outcome {
     let rules = role["rules"].as_array_mut().ok_or("no rules")?;
     for rule in rules {
         if let Some(resources) = rule["resources"].as_array_mut() {
-            resources.retain(|resource| resource != "services");
+            resources.retain(|resource| resource != "services" && resource != "leases");
         }
     }
     // The API server refuses a rule without resources.
@@ -93,6 +93,7 @@ pub async fn missing_rights_are_named(rig: &Rig, namespace: &str) -> Outcome {
     rules.retain(|rule| rule["resources"] != json!([]));
     set_rules(rig, &role["rules"]).await?;
     until_services_are_missing(rig, namespace).await?;
+    leases_are_needed_only_for_the_leader_election(rig).await?;
     set_rules(rig, &complete).await?;
     until(Duration::from_secs(30), "rights are back", async || {
         let (_, table) = run(rig.kubeconfig(), &[]).await?;
@@ -151,6 +152,15 @@ async fn until_services_are_missing(rig: &Rig, namespace: &str) -> Outcome {
     })
     .await
     .map_err(text)
+}
+
+async fn leases_are_needed_only_for_the_leader_election(rig: &Rig) -> Outcome {
+    for (args, expected) in [(&["-enable-leader-election"][..], true), (&[], false)] {
+        let (_, table) = run(rig.kubeconfig(), args).await?;
+        let is_named = table.contains("missing right: update leases");
+        ensure(is_named == expected, format!("{args:?}: {table}"))?;
+    }
+    Ok(())
 }
 
 async fn an_account_without_rights_gets_a_reason(rig: &Rig) -> Outcome {

@@ -75,6 +75,22 @@ impl Scenario<'_> {
         self.patch("deployment", "podinfo", &json!({"spec": {"template": {"spec": {"containers": [{"name": "podinfod", "image": format!("podinfo:{tag}")}]}}}})).await
     }
 
+    /// Releases a version that reads a new ConfigMap and a new Secret.
+    pub async fn image_with_configs(&self, tag: &str) -> Outcome {
+        let data = json!({"KEY": "YQ=="});
+        for (kind, name) in [("ConfigMap", "settings"), ("Secret", "keys")] {
+            let config =
+                json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name}, "data": data});
+            self.apply(&config).await?;
+        }
+        let reads =
+            json!([{"configMapRef": {"name": "settings"}}, {"secretRef": {"name": "keys"}}]);
+        let container =
+            json!({"name": "podinfod", "image": format!("podinfo:{tag}"), "envFrom": reads});
+        let change = json!({"spec": {"template": {"spec": {"containers": [container]}}}});
+        self.patch("deployment", "podinfo", &change).await
+    }
+
     pub async fn patch(&self, kind: &str, name: &str, patch: &Value) -> Outcome {
         let form = if kind == "deployment" || kind == "daemonset" {
             "strategic"

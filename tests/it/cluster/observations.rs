@@ -58,6 +58,38 @@ impl Scenario<'_> {
         .await
     }
 
+    /// The versions of all objects that a release writes or depends on.
+    pub async fn versions(&self) -> Result<Vec<(Kind, &'static str, String)>, String> {
+        let mut versions = Vec::new();
+        for (kind, name) in [
+            (Kind::Canary, "podinfo"),
+            (Kind::VirtualService, "podinfo"),
+            (Kind::Deployment, "podinfo"),
+            (Kind::Deployment, "podinfo-primary"),
+            (Kind::HorizontalPodAutoscaler, "podinfo"),
+            (Kind::HorizontalPodAutoscaler, "podinfo-primary"),
+            (Kind::Service, "podinfo"),
+            (Kind::Service, "podinfo-primary"),
+            (Kind::Service, "podinfo-canary"),
+            (Kind::DestinationRule, "podinfo-primary"),
+            (Kind::DestinationRule, "podinfo-canary"),
+            (Kind::ConfigMap, "settings"),
+            (Kind::ConfigMap, "settings-primary"),
+            (Kind::Secret, "keys"),
+            (Kind::Secret, "keys-primary"),
+        ] {
+            let object = self.get(kind, name).await?;
+            // Kubernetes writes the status of these two.
+            let version = match kind {
+                Kind::Deployment | Kind::HorizontalPodAutoscaler => "/spec",
+                _ => "/metadata/resourceVersion",
+            };
+            let version = object.pointer(version).map(ToString::to_string);
+            versions.push((kind, name, version.unwrap_or_default()));
+        }
+        Ok(versions)
+    }
+
     /// Waits until the canary is in this phase and no operation is pending in its conditions.
     pub async fn phase(&self, phase: &str) -> Outcome {
         until(PATIENCE, &format!("phase {phase}"), async || {

@@ -67,7 +67,7 @@ pub async fn each_state_of_flagger_is_taken_over(rig: &Rig) -> Vec<String> {
         let announced = announced.get(&s.ns).cloned().unwrap_or_default();
         async move {
             let outcome = match then {
-                Then::Rests => stays_idle(&s).await,
+                Then::Rests => stays_idle(&s, state).await,
                 Then::Reaches(end) => reaches(&s, state, end).await,
             };
             // The operator sends an event after the status that it announces.
@@ -134,11 +134,7 @@ fn came_true(s: &Scenario<'_>, (first, why): &(String, String)) -> Outcome {
 /// Creates the objects in their order, each with an owner that exists here, then the status of the Canary. Waits until the pods are in
 /// their former state.
 async fn load(s: &Scenario<'_>, state: &str) -> Outcome {
-    let path = files::path("tests/takeover").join(format!("{state}.json"));
-    let saved = std::fs::read_to_string(path).map_err(text)?;
-    // Webhooks answer here. If only the primary could not run a version, the pods of the primary are broken here too.
-    let saved = saved.replace("http://127.0.0.1:8563/hook/", "http://hooks/");
-    let saved: Value = serde_json::from_str(&saved).map_err(text)?;
+    let saved = saved(state)?;
     let mut uids: BTreeMap<String, Value> = BTreeMap::new();
     let mut wanted = Vec::new();
     for object in saved["objects"].as_array().into_iter().flatten() {
@@ -147,6 +143,7 @@ async fn load(s: &Scenario<'_>, state: &str) -> Outcome {
         let (kind, name) = (field(&object["kind"]), field(&object["metadata"]["name"]));
         make_creatable(&mut object, &uids);
         if name == "podinfo-primary" && kind == "Deployment" {
+            // If only the primary could not run a version, the pods of the primary are broken here too.
             let image = &mut object["spec"]["template"]["spec"]["containers"][0]["image"];
             *image = json!(field(image).replace("noprimary", "broken"));
         }
@@ -174,6 +171,15 @@ async fn load(s: &Scenario<'_>, state: &str) -> Outcome {
         idle(s, &kind, &name).await?;
     }
     Ok(())
+}
+
+/// Reads a state as Flagger left it.
+fn saved(state: &str) -> Result<Value, String> {
+    let path = files::path("tests/takeover").join(format!("{state}.json"));
+    let saved = std::fs::read_to_string(path).map_err(text)?;
+    // Webhooks answer here.
+    let saved = saved.replace("http://127.0.0.1:8563/hook/", "http://hooks/");
+    serde_json::from_str(&saved).map_err(text)
 }
 
 /// Removes the fields that an API server assigns, and replaces the owners by those with these UIDs.
@@ -232,8 +238,9 @@ async fn idle(s: &Scenario<'_>, kind: &str, name: &str) -> Outcome {
     .map_err(text)
 }
 
-/// Checks that, while ticks pass, the operator writes nothing but the status, at most once, and sends no event.
-async fn stays_idle(s: &Scenario<'_>) -> Outcome {
+/// Checks that, while ticks pass, the operator writes nothing but the status, once, changes only names of revisions there, and sends no
+/// event.
+async fn stays_idle(s: &Scenario<'_>, state: &str) -> Outcome {
     s.ticks().await?;
     let reads = ["get", "list", "watch"];
     let writes: Vec<_> = s
@@ -242,11 +249,56 @@ async fn stays_idle(s: &Scenario<'_>) -> Outcome {
         .filter(|line| !reads.contains(&line.verb.as_str()))
         .map(|line| format!("{} {}", line.verb, line.resource))
         .collect();
-    ensure(
-        writes.len() <= 1 && writes.iter().all(|write| write == "patch canaries/status"),
-        format!("{writes:?}"),
-    )?;
+    ensure(writes == ["patch canaries/status"], format!("{writes:?}"))?;
+    let saved = saved(state)?;
+    let mut objects = saved["objects"].as_array().into_iter().flatten();
+    let canary = objects.find(|object| object["kind"] == "Canary");
+    let before = canary.map(|canary| canary["status"].clone());
+    let after = s.get(Kind::Canary, "podinfo").await?;
+    only_revisions_are_renamed(&before.unwrap_or_default(), &after["status"])?;
     ensure(s.events().is_empty(), "no event was sent")
+}
+
+/// Fails unless the status names the applied revision anew, the promoted one only if it is the same, and has not changed otherwise.
+fn only_revisions_are_renamed(before: &Value, after: &Value) -> Outcome {
+    let name = &after["lastAppliedSpec"];
+    let mut expected = before.clone();
+    if before["lastPromotedSpec"] == before["lastAppliedSpec"] {
+        expected["lastPromotedSpec"] = name.clone();
+    }
+    expected["lastAppliedSpec"] = name.clone();
+    let is_named = name.as_str().is_some_and(|name| !name.is_empty());
+    ensure(
+        is_named && *name != before["lastAppliedSpec"] && expected == *after,
+        format!("the status was {before} and is {after}"),
+    )
+}
+
+#[test]
+fn a_status_in_which_more_than_the_names_of_revisions_has_changed_is_found() {
+    let status = |applied: &str, promoted: &str, weight: i64| json!({"lastAppliedSpec": applied, "lastPromotedSpec": promoted, "canaryWeight": weight});
+    let (idle, failed) = (status("a", "a", 0), status("b", "a", 0));
+    for (before, after, is_accepted) in [
+        (&idle, status("c", "c", 0), true),
+        (&failed, status("c", "a", 0), true),
+        (&idle, status("a", "a", 0), false),
+        (&idle, status("c", "a", 0), false),
+        (&failed, status("c", "c", 0), false),
+        (&idle, status("c", "c", 5), false),
+        (
+            &idle,
+            json!({"lastAppliedSpec": "c", "lastPromotedSpec": "c"}),
+            false,
+        ),
+        (
+            &idle,
+            json!({"canaryWeight": 0, "lastPromotedSpec": "a"}),
+            false,
+        ),
+    ] {
+        let outcome = only_revisions_are_renamed(before, &after);
+        assert_eq!(outcome.is_ok(), is_accepted, "{before} {after}");
+    }
 }
 
 async fn reaches(s: &Scenario<'_>, state: &str, end: &str) -> Outcome {

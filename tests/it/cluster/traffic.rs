@@ -12,14 +12,15 @@ use kube::{
     api::{ApiResource, DynamicObject, GroupVersionKind},
     runtime::{WatchStreamExt, watcher},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use flagger_rs::snapshot::Kind;
 
 use super::{AGAIN, Scenario};
 
 /// The observed changes by resourceVersion, which etcd counts across all kinds.
-type Seen = Arc<Mutex<BTreeMap<u64, (Kind, Value)>>>;
+type Changes = BTreeMap<u64, (Kind, Value)>;
+type Seen = Arc<Mutex<Changes>>;
 
 /// Watches the traffic of `podinfo` in a namespace, until it is dropped.
 pub struct Traffic {
@@ -51,31 +52,10 @@ impl Traffic {
         }
     }
 
-    /// The number of observed changes, and those that routed traffic to a side without ready pods.
+    /// The number of observed changes, and those that routed traffic to a side that had no ready pod, or whose pods were never seen.
     pub fn lost(&self) -> (usize, Vec<String>) {
         let seen = self.seen.lock().unwrap();
-        let (mut weights, mut ready) = ([0, 0], [None, None]);
-        let mut lost = Vec::new();
-        for (version, (kind, object)) in seen.iter() {
-            if *kind == Kind::VirtualService {
-                for (side, weight) in weights.iter_mut().enumerate() {
-                    let weighed = object.pointer(&format!("/spec/http/0/route/{side}/weight"));
-                    *weight = weighed.and_then(Value::as_i64).unwrap_or(0);
-                }
-            } else if let Some(side) = side(object) {
-                let count = object.pointer("/status/readyReplicas");
-                ready[side] = Some(count.and_then(Value::as_i64).unwrap_or(0));
-            }
-            for (side, name) in ["the primary", "the canary"].iter().enumerate() {
-                if weights[side] > 0 && ready[side] == Some(0) {
-                    lost.push(format!(
-                        "at {version} {name} has {} % and no ready pod",
-                        weights[side]
-                    ));
-                }
-            }
-        }
-        (seen.len(), lost)
+        (seen.len(), lost(&seen))
     }
 
     /// The images that the primary had, in order.
@@ -92,6 +72,47 @@ impl Traffic {
         images.dedup();
         images
     }
+}
+
+/// The changes that routed traffic to a side that had no ready pod, or whose pods were never seen.
+fn lost(changes: &Changes) -> Vec<String> {
+    let workloads = changes.values().filter_map(|(kind, object)| {
+        let side = (*kind == Kind::Deployment).then(|| side(object))??;
+        Some((side, ready_pods(object)))
+    });
+    // The first lists may contain a route that is older than the workloads behind it.
+    let first = |side| workloads.clone().find(|(of, _)| *of == side);
+    let mut ready = [0, 1].map(|side| first(side).map(|(_, ready)| ready));
+    let mut weights = [0, 0];
+    let mut lost = Vec::new();
+    for (version, (kind, object)) in changes {
+        if *kind == Kind::VirtualService {
+            for (side, weight) in weights.iter_mut().enumerate() {
+                let weighed = object.pointer(&format!("/spec/http/0/route/{side}/weight"));
+                *weight = weighed.and_then(Value::as_i64).unwrap_or(0);
+            }
+        } else if let Some(side) = side(object) {
+            ready[side] = Some(ready_pods(object));
+        }
+        for (side, name) in ["the primary", "the canary"].iter().enumerate() {
+            let why = match ready[side] {
+                _ if weights[side] == 0 => continue,
+                None => "its pods were never seen",
+                Some(0) => "no ready pod",
+                Some(_) => continue,
+            };
+            lost.push(format!(
+                "at {version} {name} has {} % and {why}",
+                weights[side]
+            ));
+        }
+    }
+    lost
+}
+
+fn ready_pods(deployment: &Value) -> i64 {
+    let ready = deployment.pointer("/status/readyReplicas");
+    ready.and_then(Value::as_i64).unwrap_or(0)
 }
 
 fn side(deployment: &Value) -> Option<usize> {
@@ -121,5 +142,46 @@ async fn note(
             // The watch begins again by itself after a pause.
             Err(_) => tokio::time::sleep(AGAIN).await,
         }
+    }
+}
+
+/// A route with the weight of the canary, or the number of ready pods of a workload.
+fn change(name: &str, number: i64) -> (Kind, Value) {
+    match name {
+        "route" => {
+            let route = json!([{"weight": 100 - number}, {"weight": number}]);
+            (
+                Kind::VirtualService,
+                json!({"spec": {"http": [{"route": route}]}}),
+            )
+        }
+        name => {
+            let status = json!({"readyReplicas": number});
+            (
+                Kind::Deployment,
+                json!({"metadata": {"name": name}, "status": status}),
+            )
+        }
+    }
+}
+
+#[test]
+fn traffic_to_a_side_without_ready_pods_or_whose_pods_were_never_seen_is_found() {
+    let (primary, canary) = ("podinfo-primary", "podinfo");
+    for (changes, expected) in [
+        (
+            &[(primary, 2), ("route", 0), (canary, 2), ("route", 5)][..],
+            0,
+        ),
+        (&[("route", 0), (primary, 2)], 0),
+        (&[("route", 0)], 1),
+        (&[(primary, 2), ("route", 5)], 1),
+        (&[(primary, 2), (canary, 2), ("route", 5), (canary, 0)], 1),
+        (&[(primary, 0), (canary, 2), ("route", 100)], 0),
+        (&[(primary, 0), (canary, 2), ("route", 95)], 1),
+    ] {
+        let numbered = (1..).zip(changes.iter().map(|(name, number)| change(name, *number)));
+        let lost = lost(&numbered.collect());
+        assert_eq!(lost.len(), expected, "{changes:?}: {lost:?}");
     }
 }

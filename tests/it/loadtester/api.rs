@@ -178,6 +178,22 @@ async fn a_check_is_answered_after_its_end_with_its_result() {
             "{metadata}"
         );
     }
+    let (_, metrics) = tester.send(Method::GET, "/metrics", String::new()).await;
+    for line in [
+        "_running 0\n",
+        "_total{outcome=\"finished\"} 5\n",
+        "_total{outcome=\"failed\"} 4\n",
+    ] {
+        let line = format!("flagger_rs_loadtester_tasks{line}");
+        assert!(metrics.contains(&line), "{line} {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_reads_its_input_finds_it_empty() {
+    let tester = Tester::start(&["-timeout=20s"]).await;
+    let task = json!({"type": "bash", "cmd": "cat", "returnCmdOutput": "true"});
+    assert_eq!(tester.hook(task).await, (200, String::new()));
 }
 
 #[tokio::test]
@@ -278,14 +294,20 @@ async fn an_answer_without_a_body_has_no_type_of_one() {
 }
 
 #[tokio::test]
-async fn it_answers_probes_under_the_name_wget() {
+async fn both_programs_send_probes_under_the_name_wget() {
     let tester = Tester::start(&[]).await;
-    let wget = tester.path("wget");
-    symlink(env!("CARGO_BIN_EXE_loadtester"), &wget).unwrap();
-    for (path, code) in [("/healthz", 0), ("/gate/halt", 1)] {
-        let mut probe = Command::new(&wget);
-        probe.args(["--quiet", "--tries=1", "--timeout=4", "--spider"]);
-        let ended = probe.arg(tester.url(path)).status().await.unwrap();
-        assert_eq!(ended.code(), Some(code), "{path}");
+    let programs = [
+        env!("CARGO_BIN_EXE_loadtester"),
+        env!("CARGO_BIN_EXE_flagger"),
+    ];
+    for (n, program) in programs.into_iter().enumerate() {
+        let wget = tester.path(&format!("{n}-wget"));
+        symlink(program, &wget).unwrap();
+        for (path, code) in [("/healthz", 0), ("/gate/halt", 1)] {
+            let mut probe = Command::new(&wget);
+            probe.args(["--quiet", "--tries=1", "--timeout=4", "--spider"]);
+            let ended = probe.arg(tester.url(path)).status().await.unwrap();
+            assert_eq!(ended.code(), Some(code), "{program} {path}");
+        }
     }
 }

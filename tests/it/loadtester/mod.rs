@@ -59,6 +59,8 @@ impl Tester {
         let mut child = command
             .args(["-port=0", "-log-level=info"])
             .args(args)
+            // The input stays open: a command that inherits it would wait for it.
+            .stdin(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

@@ -1,5 +1,7 @@
 //! Fake servers for an operator: metrics, webhooks and chats. One HTTP server per bed is the proxy for all names of the walkthrough.
 
+mod query;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -126,7 +128,8 @@ impl Fakes {
         self.received().answers.remove(to);
     }
 
-    /// Sets the success rate (percent) of the canaries in a namespace.
+    /// Sets the share (percent) of requests to the canaries in a namespace that are answered with status 200; the others get 500. The
+    /// status codes that a query selects decide what it finds.
     pub fn success_rate(&self, namespace: &str, value: f64) {
         self.received()
             .values
@@ -193,11 +196,13 @@ impl Shared {
         {
             return None;
         }
-        Some(if is_istio || is_rate {
-            value
+        if is_rate {
+            query::quotient(query, value)
+        } else if is_istio {
+            Some(value)
         } else {
-            value / 1000.0
-        })
+            Some(value / 1000.0)
+        }
     }
 
     /// Whether the target has at least one ready pod. A target that is a Service counts as ready.

@@ -26,12 +26,9 @@ use tokio::{
     sync::watch,
     task::{JoinHandle, JoinSet},
 };
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{ServerConfig, pki_types::PrivateKeyDer},
-};
+use tokio_rustls::TlsAcceptor;
 
-use crate::Error;
+use crate::{Error, https::self_signed};
 pub use request::LoggedRequest;
 
 /// The name that the kubeconfigs of a bed expect in a certificate.
@@ -110,13 +107,7 @@ impl Proxy {
         // The client's requests have their own token, and the client retries by itself.
         config.auth_info = kube::config::AuthInfo::default();
         config.default_retry = false;
-        let rcgen::CertifiedKey { cert, signing_key } =
-            rcgen::generate_simple_self_signed([NAME.to_owned()]).map_err(|e| failed(&e))?;
-        let key = PrivateKeyDer::try_from(signing_key.serialize_der()).map_err(|e| failed(&e))?;
-        let tls = ServerConfig::builder()
-            .with_no_client_auth()
-            .with_single_cert(vec![cert.der().clone()], key)
-            .map_err(|e| failed(&e))?;
+        let (tls, certificate) = self_signed(NAME)?;
         let listener = TcpListener::bind("127.0.0.1:0").await;
         let listener = listener.map_err(|e| failed(&e))?;
         let port = listener.local_addr().map_err(|e| failed(&e))?.port();
@@ -128,13 +119,13 @@ impl Proxy {
             line: watch::Sender::default(),
         });
         let authority = folder.join(format!("{name}.crt"));
-        fs::write(&authority, cert.pem()).map_err(|e| Error::io(&authority, e))?;
+        fs::write(&authority, certificate).map_err(|e| Error::io(&authority, e))?;
         if let Some(cluster) = through_proxy.pointer_mut("/clusters/0/cluster") {
             *cluster = json!({"server": format!("https://127.0.0.1:{port}"), "certificate-authority": authority, "tls-server-name": NAME});
         }
         let kubeconfig = folder.join(format!("{name}.kubeconfig"));
         fs::write(&kubeconfig, through_proxy.to_string()).map_err(|e| Error::io(&kubeconfig, e))?;
-        let server = accept(listener, TlsAcceptor::from(Arc::new(tls)), shared.clone());
+        let server = accept(listener, tls, shared.clone());
         Ok(Self {
             shared,
             kubeconfig,

@@ -381,3 +381,6 @@ fn with_kind(mut object: Value, kind: Kind) -> Value {
     }
     object
 }
+
+#[cfg(test)]
+mod tests;

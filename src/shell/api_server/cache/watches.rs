@@ -146,3 +146,43 @@ pub fn pause(failures: u32) -> Duration {
     let pause = RETRY.0.saturating_mul(1 << failures.min(10));
     pause.min(RETRY.1).mul_f64(0.5 + random::fraction())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_streamed_by_api_servers_that_can_do_it() {
+        for (minor, expected) in [
+            ("33", false),
+            ("34", true),
+            ("34+", true),
+            ("100", true),
+            ("9", false),
+            ("", false),
+        ] {
+            assert_eq!(streams(minor), expected, "{minor:?}");
+        }
+    }
+
+    #[test]
+    fn a_kind_that_cannot_be_listed_is_tried_again_within_a_minute() {
+        for failures in [0, 1, 3, 10, 1_000_000] {
+            let pause = pause(failures);
+            assert!(pause >= RETRY.0 / 2, "{failures}: {pause:?}");
+            assert!(pause <= RETRY.1.mul_f64(1.5), "{failures}: {pause:?}");
+        }
+        assert!(pause(6) > 4 * pause(1), "the pauses grow");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_is_resumed_three_times_in_a_minute() {
+        let mut breaks = Breaks::default();
+        for n in 0..3 {
+            assert!(breaks.pause().is_some(), "{n}");
+        }
+        assert!(breaks.pause().is_none());
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert!(breaks.pause().is_some(), "a minute later");
+    }
+}

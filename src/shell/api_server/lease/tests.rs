@@ -1,7 +1,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::shell::lock::lock;
+use crate::shell::{api_server::request::WRITE_DEADLINE, lock::lock};
 
 fn lease(holder: &str, version: &str, seconds: i32) -> Lease {
     Lease {
@@ -40,6 +40,7 @@ async fn the_right_to_write_ends_before_another_process_may_lead() {
     tokio::time::advance(RENEW_DEADLINE).await;
     assert!(!leadership.may_write());
     assert!(RENEW_DEADLINE + ATTEMPT < DURATION);
+    assert!(RENEW_DEADLINE + WRITE_DEADLINE < DURATION);
     drop(until);
 }
 
@@ -251,4 +252,38 @@ async fn a_renewal_that_conflicts_with_another_write_is_retried() {
     *lock(&link) = Link::Contended;
     sleep(DURATION).await;
     assert!(keeping.is_finished() && !right.may_write());
+}
+
+#[test]
+fn two_processes_on_one_host_have_different_identities() {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let [first, second] = [identity(), identity()];
+    assert_ne!(first, second);
+    assert!(first.starts_with(&format!("{}_", host.trim())), "{first}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_does_not_lead_releases_nothing() {
+    let server = Server::default();
+    let (a, _a_may, _) = server.candidate("a");
+    let (b, _, _) = server.candidate("b");
+    a.acquire().await;
+    b.release().await;
+    assert_eq!(server.stored().holder_identity.as_deref(), Some("a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_has_the_times_and_the_name_that_other_processes_read() {
+    let server = Server::default();
+    let (a, _a_may, _) = server.candidate("a");
+    a.acquire().await;
+    let acquired = server.stored();
+    let keeping = tokio::spawn(async move { a.keep().await });
+    sleep(2 * RETRY).await;
+    let renewed = server.stored();
+    assert_eq!(renewed.lease_duration_seconds, Some(15));
+    assert_eq!(renewed.acquire_time, acquired.acquire_time);
+    assert!(renewed.renew_time > acquired.renew_time, "{renewed:?}");
+    assert_eq!(renewed.lease_transitions, Some(0));
+    keeping.abort();
 }

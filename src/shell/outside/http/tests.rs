@@ -1,3 +1,4 @@
+use testbed::https::HttpsServer;
 use wiremock::{Mock, MockServer, ResponseTemplate, matchers::path};
 
 use super::{client::is_about_certificates, *};
@@ -254,4 +255,147 @@ fn a_bad_certificate_is_recognized() {
         "invalid peer certificate: UnknownIssuer"
     )));
     assert!(!is_about_certificates(&error("connection reset")));
+}
+
+/// An HTTPS server whose certificate nobody trusts.
+async fn untrusted() -> HttpsServer {
+    let answer = http::Response::new("hello".to_owned());
+    HttpsServer::start(answer).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_server_whose_certificate_is_not_trusted_is_refused_at_once() {
+    let server = untrusted().await;
+    let request = HttpRequest {
+        retries: 5,
+        ..get(server.url.clone())
+    };
+    let failure = Http::default().send(&request).await.unwrap_err();
+    assert!(
+        failure.why.contains("invalid peer certificate"),
+        "{}",
+        failure.why
+    );
+    assert_eq!(failure.attempts, 1, "another attempt would not help");
+}
+
+#[tokio::test]
+async fn any_certificate_is_accepted_for_the_requests_that_say_so_and_for_no_other() {
+    let (server, http) = (untrusted().await, Http::default());
+    let careless = HttpRequest {
+        insecure_skip_verify: true,
+        ..get(server.url.clone())
+    };
+    let answer = http.send(&careless).await.unwrap();
+    assert_eq!((answer.status, answer.body.as_str()), (200, "hello"));
+    assert!(http.send(&get(server.url.clone())).await.is_err());
+}
+
+#[tokio::test]
+async fn a_call_goes_through_its_proxy() {
+    let proxy = server("/path", ResponseTemplate::new(204)).await;
+    let http = Http::default();
+    let direct = get("http://chat.invalid/path".to_owned());
+    let proxied = HttpRequest {
+        proxy: Some(Secret(proxy.uri())),
+        ..direct.clone()
+    };
+    assert_eq!(http.send(&proxied).await.unwrap().status, 204);
+    let arrived = &proxy.received_requests().await.unwrap()[0];
+    assert_eq!(arrived.headers["host"], "chat.invalid");
+    assert!(http.send(&direct).await.is_err(), "no other call does");
+}
+
+#[tokio::test]
+async fn method_headers_and_body_arrive_as_they_are() {
+    let server = server("/", ResponseTemplate::new(201).set_body_string("created")).await;
+    for (method, name, body) in [
+        (Method::Get, "GET", None),
+        (Method::Post, "POST", Some("{}")),
+        (Method::Put, "PUT", Some("a=b")),
+    ] {
+        let request = HttpRequest {
+            method,
+            body: body.map(str::to_owned),
+            ..get(server.uri())
+        };
+        let answer = Http::default().send(&request).await.unwrap();
+        assert_eq!((answer.status, answer.body.as_str()), (201, "created"));
+        let arrived = server.received_requests().await.unwrap().pop().unwrap();
+        assert_eq!(arrived.method.as_str(), name);
+        assert_eq!(arrived.headers["authorization"], "Bearer hush");
+        assert_eq!(arrived.body, body.unwrap_or_default().as_bytes());
+    }
+}
+
+#[tokio::test]
+async fn credentials_do_not_follow_a_redirect_from_https_to_http() {
+    let plain = server("/", ResponseTemplate::new(200)).await;
+    let answer = http::Response::builder().status(302);
+    let answer = answer
+        .header("location", plain.uri())
+        .body(String::new())
+        .unwrap();
+    let first = HttpsServer::start(answer).await.unwrap();
+    let request = HttpRequest {
+        insecure_skip_verify: true,
+        ..get(first.url.clone())
+    };
+    let answer = Http::default().send(&request).await.unwrap();
+    assert_eq!(answer.status, 302);
+    let public = HttpRequest {
+        headers: Vec::new(),
+        ..request
+    };
+    let answer = Http::default().send(&public).await.unwrap();
+    assert_eq!(answer.status, 200, "without credentials it is followed");
+    assert_eq!(plain.received_requests().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn endless_redirects_are_given_up() {
+    let server = MockServer::start().await;
+    let again = ResponseTemplate::new(302).insert_header("Location", server.uri());
+    Mock::given(path("/"))
+        .respond_with(again)
+        .mount(&server)
+        .await;
+    let request = HttpRequest {
+        retries: 5,
+        ..get(server.uri())
+    };
+    let failure = Http::default().send(&request).await.unwrap_err();
+    assert!(
+        failure.why.starts_with("too many redirects"),
+        "{}",
+        failure.why
+    );
+    assert_eq!(failure.attempts, 1);
+    assert_eq!(server.received_requests().await.unwrap().len(), 11);
+}
+
+#[tokio::test]
+async fn the_calls_under_way_are_counted() {
+    let metrics = crate::shell::telemetry::canary_metrics::CanaryMetrics::new().unwrap();
+    let http = Http::new(metrics.operator_metrics().unwrap());
+    let in_flight = |count: u8| {
+        let line = format!("flagger_rs_answers_in_flight {count}\n");
+        metrics.render().contains(&line)
+    };
+    let hanging = server(
+        "/",
+        ResponseTemplate::new(200).set_delay(Duration::from_secs(60)),
+    )
+    .await;
+    let call = tokio::spawn({
+        let request = get(hanging.uri());
+        async move { http.send(&request).await }
+    });
+    while hanging.received_requests().await.unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert!(in_flight(1));
+    call.abort();
+    assert!(call.await.is_err());
+    assert!(in_flight(0));
 }

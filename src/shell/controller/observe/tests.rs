@@ -1,0 +1,82 @@
+use serde_json::json;
+
+use super::*;
+use crate::cli;
+
+fn settings() -> Arc<Settings> {
+    let Ok(cli::Command::Run(config)) = cli::parse([], |_| None) else {
+        panic!("the operator runs without arguments")
+    };
+    Arc::new(config.settings)
+}
+
+/// A canary of this age (a larger number is younger), with this target.
+fn canary(name: &str, second: u8, kind: &str, target: &str) -> Canary {
+    serde_json::from_value(json!({"apiVersion": "flagger.app/v1beta1", "kind": "Canary",
+        "metadata": {"name": name, "namespace": "shop", "creationTimestamp": format!("2026-01-02T03:04:{second:02}Z")},
+        "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": kind, "name": target}, "service": {"port": 80},
+            "analysis": {"interval": "1m", "threshold": 1, "stepWeight": 10}}}))
+    .unwrap()
+}
+
+fn snapshot(canary: Canary) -> Snapshot {
+    let reference = ObjectRef {
+        kind: crate::snapshot::Kind::Canary,
+        namespace: "shop".to_owned(),
+        name: canary.metadata.name.clone().unwrap(),
+    };
+    empty_snapshot(canary, &reference, &settings())
+}
+
+#[test]
+fn the_oldest_canary_of_a_target_runs_and_by_name_if_they_are_equally_old() {
+    let own = snapshot(canary("m", 30, "Deployment", "web"));
+    let web = |name: &str, second| canary(name, second, "Deployment", "web");
+    for (others, expected) in [
+        (vec![], None),
+        (vec![web("younger", 31)], None),
+        (vec![web("older", 29)], Some("older.shop")),
+        (
+            vec![web("older", 29), web("oldest", 5)],
+            Some("oldest.shop"),
+        ),
+        (vec![web("z", 30)], None),
+        (vec![web("a", 30)], Some("a.shop")),
+        (vec![canary("other", 5, "Deployment", "other")], None),
+        (vec![canary("other", 5, "DaemonSet", "web")], None),
+    ] {
+        let conflicting = conflicting_among(&own, others.into_iter());
+        assert_eq!(conflicting.as_deref(), expected);
+    }
+}
+
+#[test]
+fn a_canary_is_active_during_a_run_a_deletion_and_any_other_action() {
+    let active = |change: Value| {
+        let mut object = serde_json::to_value(canary("m", 30, "Deployment", "web")).unwrap();
+        json_patch::merge(&mut object, &change);
+        is_active(&snapshot(parse(object).unwrap()))
+    };
+    let condition =
+        |kind: &str| json!({"type": kind, "status": "True", "reason": "r", "message": "m"});
+    let status = |phase: &str, conditions: &[&str]| {
+        let conditions: Vec<_> = conditions.iter().map(|kind| condition(kind)).collect();
+        json!({"status": {"phase": phase, "canaryWeight": 0, "failedChecks": 0, "iterations": 0, "conditions": conditions}})
+    };
+    for phase in ["Initialized", "Succeeded", "Failed"] {
+        assert!(!active(status(phase, &["Promoted"])), "{phase}");
+        assert!(active(status(phase, &["Promoted", "Draining"])), "{phase}");
+    }
+    for phase in [
+        "Initializing",
+        "Progressing",
+        "Waiting",
+        "Promoting",
+        "Finalising",
+    ] {
+        assert!(active(status(phase, &["Promoted"])), "{phase}");
+    }
+    let mut deleted = status("Succeeded", &["Promoted"]);
+    deleted["metadata"] = json!({"deletionTimestamp": "2026-01-02T03:05:00Z"});
+    assert!(active(deleted));
+}

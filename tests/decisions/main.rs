@@ -18,7 +18,7 @@
 //! | what happens if the operator crashes after any write? | `crashes.rs` |
 //! | which defects of Flagger are fixed here? | `known_defects.rs` |
 //! | what holds for every release? | `properties.rs`, `any_state.rs` (property tests), `fuzz.rs` |
-//! | which plans are refused? | `audit.rs` (by the operator), `judge.rs` (by these tests, which judge every plan) |
+//! | which plans are refused? | `audit.rs` (by the operator), `simulation/judge.rs` (by these tests, which judge every plan) |
 //! | does each example in the documentation work? | `example_canaries.rs` |
 //! | what does `flagger check` announce? | `preview.rs` |
 
@@ -45,7 +45,6 @@ mod example_canaries;
 mod files;
 mod fuzz;
 mod gates;
-mod judge;
 mod known_defects;
 mod metrics;
 mod preview;

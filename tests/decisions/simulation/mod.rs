@@ -9,10 +9,12 @@
 //! | what does a write change, and what do Kubernetes and KEDA do then? | `cluster.rs` |
 //! | what do webhooks, metric servers and chats answer? | `servers.rs` |
 //! | what can a user change between two reconciles? | `edits.rs` |
+//! | which plan is wrong? | `judge.rs` |
 //! | what is there to assert on? | `transcript.rs`, and the public fields of [`Simulation`] |
 
 mod cluster;
 mod edits;
+mod judge;
 mod servers;
 mod start;
 mod transcript;
@@ -28,8 +30,8 @@ use flagger_rs::{
 };
 use jiff::Timestamp;
 
-use super::judge::{self, Moment};
 pub use edits::{AnyState, Revision, Rollout};
+use judge::Moment;
 pub use start::{release, release_of, scaled};
 
 /// No release of these tests needs more reconciles than this.

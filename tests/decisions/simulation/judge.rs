@@ -1,8 +1,8 @@
 //! Judges what a plan did to the simulated cluster by the objects alone. It shares no code with the operator's own audit, so that a rule
 //! that both forget, or that is loosened in both, is the only one that goes unnoticed.
 
-#[expect(dead_code, reason = "the model of the API server uses all of it")]
-#[path = "../model/invariants/routes.rs"]
+#[allow(dead_code, reason = "the model of the API server uses all of it")]
+#[path = "../../model/invariants/routes.rs"]
 mod routes;
 
 use std::collections::BTreeMap;
@@ -345,6 +345,8 @@ fn the_judge_accepts_a_step_and_refuses_each_bad_plan() {
     use flagger_rs::snapshot::Kind;
 
     type Edit = fn(&mut Moment);
+    /// The canary's share, and other changes.
+    type Change = (i64, Edit);
     fn workload<'a>(moment: &'a mut Moment, name: &str) -> &'a mut Value {
         let of_name =
             |(key, _): &(&ObjectRef, &mut Value)| key.kind == Kind::Deployment && key.name == name;
@@ -355,7 +357,7 @@ fn the_judge_accepts_a_step_and_refuses_each_bad_plan() {
         moment.canary["status"]["conditions"][0]["reason"] = json!(phase);
         moment.canary["status"]["conditions"][0]["status"] = json!(promoted);
     }
-    let judged = |from: (i64, Edit), to: (i64, Edit)| {
+    let judged = |from: Change, to: Change| {
         let (mut before, mut after) = (moment(from.0), moment(to.0));
         from.1(&mut before);
         // What is so before the plan is so after it, unless the plan changes it.
@@ -372,7 +374,7 @@ fn the_judge_accepts_a_step_and_refuses_each_bad_plan() {
         "",
         "an interval has passed"
     );
-    let cases: [(&str, (i64, Edit), (i64, Edit)); 11] = [
+    let cases: [(&str, Change, Change); 11] = [
         ("by more than 20", (20, same), (60, same)),
         ("between two ticks", (20, |m| m.is_tick = false), (40, same)),
         (

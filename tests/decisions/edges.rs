@@ -101,6 +101,46 @@ fn an_ab_test_that_becomes_a_canary_does_not_get_all_the_traffic() {
     sim.run_until(CanaryPhase::Succeeded);
 }
 
+/// A second edit to the version under analysis is no change.
+#[test]
+fn a_newer_version_is_promoted_step_by_step_after_an_older_one() {
+    let mut sim = release(
+        json!({"maxWeight": 41, "stepWeight": 33, "stepWeightPromotion": 1, "threshold": 2}),
+    );
+    sim.run(8);
+    sim.image("podinfo:2");
+    sim.run(30);
+    sim.image("podinfo:4");
+    sim.run_until(CanaryPhase::Succeeded);
+    assert!(sim.outcome().contains("podinfo:4"), "{}", sim.outcome());
+    assert_eq!(sim.canary_weight(), 0);
+}
+
+/// A TrafficSplit cannot send only some requests to the canary: the edit is refused, and the release goes on when it is taken back.
+#[test]
+fn an_edit_that_the_router_cannot_express_is_refused_until_it_is_taken_back() {
+    let mut sim = release_of(json!({"provider": "linkerd", "analysis": {"stepWeight": 20}}));
+    while sim.canary_weight() == 0 {
+        sim.reconcile();
+    }
+    let test = json!([{"headers": {"x-user": {"exact": "insider"}}}]);
+    sim.edit(
+        "analysis",
+        &json!({"iterations": 2, "match": test, "threshold": 2}),
+    );
+    let weight = sim.canary_weight();
+    sim.run(100);
+    assert_eq!(sim.canary_weight(), weight);
+    assert_eq!(
+        sim.count_notified("use another provider"),
+        1,
+        "{:?}",
+        sim.notified
+    );
+    sim.edit("analysis", &json!({"stepWeight": 20, "threshold": 2}));
+    sim.run_until(CanaryPhase::Succeeded);
+}
+
 /// Flagger's status has weight 0 and iteration -1 while it waits.
 #[test]
 fn a_promotion_that_waited_under_flagger_keeps_waiting_at_the_routed_weight() {

@@ -107,6 +107,9 @@ fn each_provider_sends_flaggers_requests() {
                 .collect();
             assert_eq!(headers, call.headers, "{name}");
             assert_eq!(request.method, Method::Get);
+            assert_eq!((request.body, request.proxy), (None, None));
+            assert_eq!(request.timeout, Duration::from_secs(5));
+            assert!(!request.insecure_skip_verify);
             assert_eq!(
                 (request.budget, request.retries),
                 (Some(Duration::from_secs(9)), 2),
@@ -277,4 +280,77 @@ fn a_query_of_graphite_has_its_parameters_in_order_and_asks_for_json() {
         request(&server, query).url.0,
         "http://graphite/render?format=json&from=-5min&target=summarize%28+a.b%2C%271min%27%29&target=c"
     );
+}
+
+#[test]
+fn the_template_decides_about_certificates_and_headers() {
+    let request_of = |type_: &str| {
+        let headers = json!({"X-One": ["1", "2"], "X-Two": ["3"]});
+        let spec = json!({"type": type_, "address": "https://u:p@m", "insecureSkipVerify": true, "headers": headers});
+        let server = Server::of(&serde_json::from_value(spec).unwrap(), None, None).unwrap();
+        let request = request(&server, "q");
+        let headers = request.headers.iter();
+        let headers: Vec<_> = headers
+            .map(|(name, value)| format!("{name}: {}", value.0))
+            .collect();
+        (request.insecure_skip_verify, headers.join(", "))
+    };
+    assert_eq!(
+        request_of("prometheus"),
+        (
+            true,
+            "X-One: 1, X-One: 2, X-Two: 3, Authorization: Basic dTpw".to_owned()
+        )
+    );
+    assert_eq!(
+        request_of("graphite"),
+        (true, "Authorization: Basic dTpw".to_owned())
+    );
+}
+
+/// Each row has the template's type, its address, and the error.
+#[test]
+fn an_address_is_a_url_of_http() {
+    for (type_, address, text) in [
+        ("prometheus", "", "prometheus address  is not a valid URL"),
+        (
+            "prometheus",
+            "ftp://u:hush@m",
+            "prometheus address ftp://m is not a valid URL",
+        ),
+        (
+            "graphite",
+            "m:80",
+            "graphite address m:80 is not a valid URL",
+        ),
+        ("dynatrace", "", "dynatrace endpoint is not set"),
+        (
+            "dynatrace",
+            "https://",
+            "dynatrace address https:// is not a valid URL",
+        ),
+    ] {
+        let spec = json!({"type": type_, "address": address});
+        let secret = [("dynatrace_token".to_owned(), "t".to_owned())].into();
+        let error =
+            Server::of(&serde_json::from_value(spec).unwrap(), Some(&secret), None).unwrap_err();
+        assert_eq!(error.to_string(), text);
+    }
+    let none = Server::of(
+        &serde_json::from_value(json!({"type": "dynatrace"})).unwrap(),
+        None,
+        None,
+    );
+    assert_eq!(
+        none.unwrap_err().to_string(),
+        "dynatrace endpoint is not set"
+    );
+}
+
+#[test]
+fn a_prometheus_without_the_value_1_is_offline() {
+    let server = Server::prometheus("http://p").unwrap();
+    let body = r#"{"data":{"result":[{"value":[1,"2"]}]}}"#;
+    let error = server.online(Ok(&answer(200, body))).unwrap_err();
+    assert_eq!(error.to_string(), "value is not 1 for query: vector(1)");
 }

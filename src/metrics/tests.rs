@@ -354,3 +354,72 @@ fn a_prometheus_without_the_value_1_is_offline() {
     let error = server.online(Ok(&answer(200, body))).unwrap_err();
     assert_eq!(error.to_string(), "value is not 1 for query: vector(1)");
 }
+
+/// Each row has the provider and the statuses around the first that is an error.
+#[test]
+fn the_status_decides_whether_an_answer_has_a_value() {
+    for (type_, body, accepted, refused) in [
+        (
+            "prometheus",
+            r#"{"data":{"result":[{"value":[1,"1"]}]}}"#,
+            [200, 399],
+            [400, 500],
+        ),
+        (
+            "graphite",
+            r#"[{"datapoints":[[1,1]]}]"#,
+            [200, 399],
+            [400, 500],
+        ),
+        (
+            "dynatrace",
+            r#"{"result":[{"data":[{"values":[1]}]}]}"#,
+            [200, 200],
+            [199, 201],
+        ),
+    ] {
+        let spec = json!({"type": type_, "address": "http://m"});
+        let secret = [("dynatrace_token".to_owned(), "t".to_owned())].into();
+        let secret = (type_ == "dynatrace").then_some(&secret);
+        let server = Server::of(&serde_json::from_value(spec).unwrap(), secret, None).unwrap();
+        for status in accepted {
+            assert_eq!(
+                server.value(&answer(status, body)),
+                Ok(1.0),
+                "{type_} {status}"
+            );
+        }
+        for status in refused {
+            let error = server.value(&answer(status, body)).unwrap_err();
+            assert!(
+                matches!(error, MetricError::Refused(_)),
+                "{type_} {status}: {error}"
+            );
+        }
+    }
+}
+
+/// The user's own header wins over user and password in the address, whatever the case of its name.
+#[test]
+fn no_request_has_two_authorizations() {
+    let spec = json!({"type": "prometheus", "address": "http://u:p@m", "headers": {"authorization": ["mine"]}});
+    let server = Server::of(&serde_json::from_value(spec).unwrap(), None, None).unwrap();
+    let headers = request(&server, "q").headers;
+    assert_eq!(
+        headers,
+        [("authorization".to_owned(), Secret("mine".to_owned()))]
+    );
+}
+
+#[test]
+fn credentials_in_an_invalid_address_are_not_shown() {
+    for (address, shown) in [
+        ("ftp://u:hush@m/x", "ftp://m/x"),
+        ("ftp://u:hush@v@m", "ftp://m"),
+        ("ftp://@m", "ftp://m"),
+        ("ftp://m", "ftp://m"),
+        ("m@x://y", "m@x://y"),
+    ] {
+        assert_eq!(endpoint::public(address), shown);
+    }
+}

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use serde_json::{Value, json};
 
 use super::{
-    Severity,
+    Notification, Severity,
     chats::{self, Chat, ChatError, chat_of, is_gone, refused},
     message::AlertMessage,
 };
@@ -376,4 +376,17 @@ fn a_refusal_is_quoted_and_says_if_the_webhook_is_gone() {
     }
     let hostile = answer(410, &"\u{1b}[31m\n".repeat(100_000));
     assert!(refused(&hostile).len() < 512);
+}
+
+#[test]
+fn only_an_alert_about_the_beginning_of_a_phase_opens_it() {
+    let alert = |opens| Notification::Alert {
+        severity: Severity::Info,
+        text: "text".to_owned(),
+        fields: vec![],
+        opens,
+    };
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    assert_eq!(alert(Some(now)).opening(), Some((now, "text")));
+    assert_eq!(alert(None).opening(), None);
 }

@@ -228,3 +228,78 @@ fn each_kind_has_its_resource() {
     ];
     assert_eq!(resources.collect::<Vec<_>>(), expected);
 }
+
+/// The texts of Go's `encoding/json` about an answer that is no JSON.
+#[test]
+fn a_body_that_is_no_json_has_gos_error() {
+    for (body, text) in [
+        ("", "unexpected end of JSON input"),
+        (
+            " \t\r\n<",
+            "invalid character '<' looking for beginning of value",
+        ),
+        ("#", "invalid character '#' looking for beginning of value"),
+    ] {
+        let error = serde_json::from_str::<Value>(body).unwrap_err();
+        assert_eq!(go::json_error(&error, body), text, "{body}");
+    }
+    for body in ["{x", "[x", "-x", "\"\n\"", "'"] {
+        let error = serde_json::from_str::<Value>(body).unwrap_err();
+        let text = go::json_error(&error, body);
+        assert!(
+            !text.contains("looking for beginning of value"),
+            "{body}: {text}"
+        );
+    }
+}
+
+#[test]
+fn without_an_interval_there_is_no_tick() {
+    let start = jiff::Timestamp::UNIX_EPOCH;
+    let later = jiff::Timestamp::from_second(10).unwrap();
+    assert_eq!(
+        super::last_tick(start, std::time::Duration::ZERO, later),
+        None
+    );
+    assert_eq!(
+        super::last_tick(start, std::time::Duration::from_nanos(1), later),
+        Some(later)
+    );
+}
+
+#[test]
+fn another_node_selector_does_not_scale_to_zero() {
+    let object = json!({"spec": {"template": {"spec": {"nodeSelector": {"disk": "ssd"}}}}});
+    assert!(!TargetKind::DaemonSet.is_at_zero(&object));
+}
+
+/// The draining of the last version's pods is no part of a step.
+#[test]
+fn a_step_is_the_same_while_the_canary_drains_and_another_when_a_rollback_begins() {
+    let step = |conditions: &[&str], tick: i64| {
+        let conditions: Vec<_> = conditions
+            .iter()
+            .map(|type_| json!({"type": type_, "status": "True", "reason": "r"}))
+            .collect();
+        let status =
+            serde_json::from_value(json!({"phase": "Progressing", "conditions": conditions}))
+                .unwrap();
+        let at = jiff::Timestamp::from_second(tick).unwrap();
+        super::Step::of(
+            &crate::api::canary::Canary::default(),
+            &status,
+            Some(super::Tick { at, late: false }),
+        )
+    };
+    assert_eq!(step(&["Promoted", "Draining"], 1), step(&["Promoted"], 1));
+    assert_ne!(
+        step(&["Promoted", "RollingBack"], 1),
+        step(&["Promoted"], 1)
+    );
+    assert_ne!(step(&["Promoted"], 1), step(&["Promoted"], 2));
+    assert_eq!(
+        step(&["Promoted"], 1).at_any_tick(),
+        step(&["Promoted"], 2).at_any_tick()
+    );
+    assert_eq!(step(&["NoticePending"], 1), step(&["NoticePending"], 2));
+}

@@ -69,10 +69,14 @@ fn played(given: &[Value]) -> String {
     sim.run(20);
     write(&mut sim, "after the initialization");
     sim.update(given);
-    while rollout::weights(&sim.snapshot).is_none_or(|weights| weights == Weights::PRIMARY)
-        && sim.snapshot.phase() != CanaryPhase::Succeeded
-    {
-        sim.reconcile();
+    let has_begun = |sim: &Simulation| {
+        let is_moved = rollout::weights(&sim.snapshot).is_some_and(|now| now != Weights::PRIMARY);
+        is_moved || sim.snapshot.phase() == CanaryPhase::Succeeded
+    };
+    for _ in 0..200 {
+        if !has_begun(&sim) {
+            sim.reconcile();
+        }
     }
     write(&mut sim, "in the first step of the analysis");
     sim.run_until(CanaryPhase::Succeeded);

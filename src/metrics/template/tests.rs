@@ -236,3 +236,24 @@ fn the_names_are_those_of_the_canary_and_the_metric() {
     };
     assert_eq!(Model::of(&canary(more), &metric(Some("2m")), "1m"), named);
 }
+
+/// A parenthesis in a text is no nesting. The engine's lexer and this module must agree on where a text ends.
+#[test]
+fn parentheses_within_texts_do_not_count() {
+    let many = "(".repeat(PARENTHESES + 1);
+    for (text, rendered) in [
+        (format!(r#"{{{{ "{many}" }}}}"#), many.clone()),
+        (format!(r#"{{{{ "\"{many}" }}}}"#), format!("\"{many}")),
+        (
+            format!(r#"{{{{ "\\" }}}}{{{{ "{many}" }}}}"#),
+            format!("\\{many}"),
+        ),
+        (format!("{{{{ `{many}` }}}}"), many.clone()),
+        (
+            format!("{{{{ `\\` }}}}{{{{ `{many}` }}}}"),
+            format!("\\{many}"),
+        ),
+    ] {
+        assert_eq!(render(&text, &model()).unwrap(), rendered, "{text}");
+    }
+}

@@ -96,15 +96,110 @@ fn a_share_of_one_percent_is_a_share_and_none_for_both_is_no_route() {
                 row.provider
             );
         }
-        let nobody = Weights {
-            primary: 0,
-            ..Weights::PRIMARY
-        };
-        let snapshot = super::reconciled(row.router, snapshot, &nobody);
+        let snapshot = super::reconciled(row.router, snapshot, &share(0, 0));
         assert!(
             row.router.current_weights(&snapshot).is_err(),
             "{}",
             row.provider
         );
+    }
+}
+
+/// Each route with metadata of its own is repaired if only its labels or only its annotations differ, and its rules stay as they are.
+#[test]
+fn labels_and_annotations_are_repaired_and_the_rules_stay() {
+    for row in ROUTERS {
+        let Some(rules) = row.rules.filter(|rules| rules.is_apex) else {
+            continue;
+        };
+        let apex = json!({"labels": {"a": "b"}, "annotations": {"c": "d"}});
+        let service = json!({"port": 80, "gatewayRefs": [{"name": "gw"}], "apex": apex});
+        let before = snapshot(row.provider, service, canary_analysis(), json!({}));
+        let before = super::reconciled(row.router, before, &Weights::canary(30));
+        let name = before.reference(rules.kind, rules.name);
+        for (field, key) in [("labels", "a"), ("annotations", "c")] {
+            let mut drifted = before.clone();
+            let live = drifted.objects.get_mut(&name).unwrap();
+            live["metadata"][field][key] = json!("drifted");
+            live["spec"]["foreign"] = json!(1);
+            let mut expected = before.objects[&name].clone();
+            expected["spec"]["foreign"] = json!(1);
+            let repaired = super::reconciled(row.router, drifted, &Weights::PRIMARY);
+            assert_eq!(
+                repaired.objects[&name], expected,
+                "{} {field}",
+                row.provider
+            );
+        }
+    }
+}
+
+/// The canary's Service is deleted with the Canary.
+#[test]
+fn a_route_that_mirrors_requests_is_restored_without_copies_for_the_canary() {
+    for row in ROUTERS.iter().filter(|row| row.router.mirrors()) {
+        let shadow = json!([{"backendRef": {"name": "shadow", "port": 80}}]);
+        let service = json!({"port": 80, "gatewayRefs": [{"name": "gw"}], "mirror": shadow});
+        let analysis = json!({"interval": "1m", "threshold": 1, "iterations": 1, "mirror": true, "mirrorWeight": 20});
+        let snapshot = snapshot(row.provider, service, analysis, json!({}));
+        let snapshot = super::reconciled(row.router, snapshot, &Weights::PRIMARY);
+        let mirrored = Weights {
+            mirrored: true,
+            ..Weights::PRIMARY
+        };
+        let mut snapshot = super::routed(row.router, snapshot, &mirrored);
+        assert_eq!(row.router.current_weights(&snapshot), Ok(mirrored));
+        let write = row.router.restore(&snapshot).unwrap();
+        let name = write.object.clone();
+        super::apply(&mut snapshot, vec![write]);
+        if let Some(write) = row.router.tidy(&snapshot) {
+            super::apply(&mut snapshot, vec![write]);
+        }
+        let spec = snapshot.objects[&name]["spec"].to_string();
+        assert!(
+            !spec.contains("podinfo-") && !spec.contains("mirrorPercentage"),
+            "{} {spec}",
+            row.provider
+        );
+        let keeps_shadow = row.provider.starts_with("gatewayapi");
+        assert_eq!(
+            spec.contains("shadow"),
+            keeps_shadow,
+            "{} {spec}",
+            row.provider
+        );
+    }
+}
+
+/// The configuration that kubectl applied last counts only if it is the user's, from before the Canary.
+#[test]
+fn a_route_of_the_operator_is_not_restored_from_kubectls_annotation() {
+    for row in ROUTERS {
+        let Some(rules) = row.rules.filter(|rules| rules.name == "podinfo") else {
+            continue;
+        };
+        let service = json!({"port": 80, "gatewayRefs": [{"name": "gw"}]});
+        let before = snapshot(row.provider, service, canary_analysis(), json!({}));
+        let before = super::reconciled(row.router, before, &Weights::canary(30));
+        let name = before.reference(rules.kind, rules.name);
+        let applied = json!({"spec": {"users": 1}}).to_string();
+        for is_owned in [true, false] {
+            let mut snapshot = before.clone();
+            let live = snapshot.objects.get_mut(&name).unwrap();
+            live["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] =
+                json!(applied);
+            if !is_owned {
+                live["metadata"]["ownerReferences"] = json!([]);
+            }
+            let write = row.router.restore(&snapshot).unwrap();
+            super::apply(&mut snapshot, vec![write]);
+            let spec = &snapshot.objects[&name]["spec"];
+            assert_eq!(
+                spec.get("users").is_some(),
+                !is_owned,
+                "{} {spec}",
+                row.provider
+            );
+        }
     }
 }

@@ -176,3 +176,63 @@ fn port_discovery_finds_the_ports_that_are_not_the_target_port() {
         assert_eq!(ports, expected, "{service}");
     }
 }
+
+/// Each row has the owner, kubectl's last configuration, and the selector after the deletion of the Canary.
+#[test]
+fn a_deletion_gives_the_apex_the_selector_of_the_user_or_of_the_target() {
+    let canary = canary(json!({"port": 9898}));
+    let template = template();
+    let services = Services {
+        canary: &canary,
+        selector: ("app", "podinfo"),
+        template: &template,
+    };
+    let applied = json!({"spec": {"selector": {"app": "mine"}}}).to_string();
+    for (is_owned, applied, selector) in [
+        (true, Some(applied.as_str()), Some("podinfo")),
+        (true, None, Some("podinfo")),
+        (false, Some(applied.as_str()), Some("mine")),
+        (false, None, Some("podinfo")),
+        (false, Some("?"), Some("podinfo")),
+        (false, Some("{}"), Some("podinfo")),
+    ] {
+        let mut live = created(&canary);
+        if !is_owned {
+            live["metadata"]["ownerReferences"] = json!([]);
+        }
+        if let Some(applied) = applied {
+            live["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] =
+                json!(applied);
+        }
+        let write = services.restored_apex(Some(&live)).unwrap();
+        assert_eq!(
+            write.refusal("no"),
+            "reconcileService failed: service podinfo update error: no"
+        );
+        let mut expected = live.clone();
+        expected["spec"]["selector"] = json!({"app": selector});
+        assert_eq!(
+            write.action,
+            Action::Replace(expected.clone()),
+            "{is_owned} {applied:?}"
+        );
+        assert_eq!(services.restored_apex(Some(&expected)), None);
+    }
+    assert_eq!(services.restored_apex(None), None);
+}
+
+#[test]
+fn the_order_of_ports_is_no_drift() {
+    let canary = canary(json!({"port": 9898, "targetPort": "http", "portDiscovery": true}));
+    let template = template();
+    let services = Services {
+        canary: &canary,
+        selector: ("app", "podinfo"),
+        template: &template,
+    };
+    let mut live = created(&canary);
+    live["spec"]["ports"].as_array_mut().unwrap().reverse();
+    assert_eq!(services.apex(Some(&live)), None);
+    live["spec"]["ports"].as_array_mut().unwrap().pop();
+    assert!(services.apex(Some(&live)).is_some());
+}

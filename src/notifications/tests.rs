@@ -10,7 +10,7 @@ use super::{
     message::AlertMessage,
 };
 use crate::{
-    api::{self, alert_provider::AlertProvider},
+    api::{self, alert_provider::AlertProvider, canary::Canary},
     snapshot::{HttpRequest, HttpResponse, Method, Secret},
 };
 
@@ -389,4 +389,17 @@ fn only_an_alert_about_the_beginning_of_a_phase_opens_it() {
     let now = jiff::Timestamp::UNIX_EPOCH;
     assert_eq!(alert(Some(now)).opening(), Some((now, "text")));
     assert_eq!(alert(None).opening(), None);
+}
+
+#[test]
+fn a_message_names_its_canary_with_the_namespace() {
+    let mut canary = Canary::default();
+    canary.metadata.name = Some("podinfo".to_owned());
+    canary.metadata.namespace = Some("test".to_owned());
+    let message = AlertMessage::new(&canary, Severity::Warn, "hello".to_owned(), vec![]);
+    assert_eq!(
+        (message.canary.as_str(), message.text.as_str()),
+        ("podinfo.test", "hello")
+    );
+    assert_eq!(message.severity, Severity::Warn);
 }

@@ -410,5 +410,10 @@ mod tests {
             error.to_string(),
             "getSelectorLabel failed: deployment podinfo.test spec.selector.matchLabels must contain one of [name]"
         );
+        let error = selector(TargetKind::DaemonSet, &json!({}), &labels).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "getSelectorLabel failed: daemonset . spec.selector.matchLabels must contain one of [app name]"
+        );
     }
 }

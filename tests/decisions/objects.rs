@@ -113,9 +113,7 @@ fn changes(before: &Value, after: &Value, path: &str) -> Vec<String> {
 /// All objects, without the fields that the API server and the controllers of Kubernetes write.
 fn stripped(sim: &Simulation) -> BTreeMap<ObjectRef, Value> {
     let mut objects = sim.snapshot.objects.clone();
-    for (name, object) in &mut objects {
-        object["apiVersion"] = name.kind.api_version().into();
-        object["kind"] = name.kind.name().into();
+    for object in objects.values_mut() {
         object.as_object_mut().unwrap().remove("status");
         let metadata = object["metadata"].as_object_mut().unwrap();
         metadata.remove("uid");

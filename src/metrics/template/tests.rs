@@ -244,10 +244,6 @@ fn parentheses_within_texts_do_not_count() {
     for (text, rendered) in [
         (format!(r#"{{{{ "{many}" }}}}"#), many.clone()),
         (format!(r#"{{{{ "\"{many}" }}}}"#), format!("\"{many}")),
-        (
-            format!(r#"{{{{ "\\" }}}}{{{{ "{many}" }}}}"#),
-            format!("\\{many}"),
-        ),
         (format!("{{{{ `{many}` }}}}"), many.clone()),
         (
             format!("{{{{ `\\` }}}}{{{{ `{many}` }}}}"),

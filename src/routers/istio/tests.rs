@@ -214,3 +214,62 @@ fn without_a_cookie_there_is_one_rule() {
     assert_eq!(spec_of(&snapshot)["http"].as_array().unwrap().len(), 1);
     assert_eq!(Istio.set_weights(&snapshot, &Weights::PRIMARY), Ok(vec![]));
 }
+
+/// Each row has the Service's fields and whether destinations have a port (Flagger: `makeDestination`).
+#[test]
+fn a_destination_has_a_port_if_ports_are_discovered_and_a_gateway_routes_to_it() {
+    for (service, has_port) in [
+        (
+            json!({"port": 80, "portDiscovery": true, "gateways": ["infra/public"]}),
+            true,
+        ),
+        (
+            json!({"port": 80, "portDiscovery": true, "gateways": ["infra/public", "mesh"]}),
+            true,
+        ),
+        (
+            json!({"port": 80, "portDiscovery": true, "gateways": ["mesh", "infra/public"]}),
+            false,
+        ),
+        (
+            json!({"port": 80, "portDiscovery": true, "gateways": []}),
+            false,
+        ),
+        (json!({"port": 80, "portDiscovery": true}), false),
+        (
+            json!({"port": 80, "portDiscovery": true, "delegation": true}),
+            true,
+        ),
+        (json!({"port": 80, "delegation": true}), false),
+        (json!({"port": 80, "gateways": ["infra/public"]}), false),
+    ] {
+        let snapshot = reconciled(
+            snapshot(service.clone(), canary_analysis()),
+            &Weights::PRIMARY,
+        );
+        let destination = &spec_of(&snapshot)["http"][0]["route"][0]["destination"];
+        let port = has_port.then(|| json!({"number": 80}));
+        assert_eq!(destination.get("port"), port.as_ref(), "{service}");
+    }
+}
+
+#[test]
+fn one_percent_of_the_requests_can_be_mirrored() {
+    for (weight, percentage) in [
+        (json!(1), Some(json!({"value": 1}))),
+        (json!(0), None),
+        (json!(null), None),
+    ] {
+        let analysis = json!({"interval": "1m", "threshold": 1, "stepWeight": 10, "mirror": true, "mirrorWeight": weight});
+        let mirrored = Weights {
+            mirrored: true,
+            ..Weights::PRIMARY
+        };
+        let snapshot = reconciled(snapshot(json!({"port": 80}), analysis), &mirrored);
+        assert_eq!(
+            spec_of(&snapshot)["http"][0].get("mirrorPercentage"),
+            percentage.as_ref(),
+            "{weight}"
+        );
+    }
+}

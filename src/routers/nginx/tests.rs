@@ -335,7 +335,7 @@ fn the_annotations_tell_the_weights() {
 fn an_ingress_that_leads_elsewhere_is_named() {
     let mut snapshot = reconciled(snapshot(canary_analysis()), &Weights::PRIMARY);
     edit(&mut snapshot, |ingress| {
-        ingress["spec"]["rules"] = json!([])
+        ingress["spec"]["rules"] = json!([]);
     });
     let error = Nginx.current_weights(&snapshot).unwrap_err().to_string();
     assert_eq!(

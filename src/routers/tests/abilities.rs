@@ -82,12 +82,12 @@ fn a_share_of_one_percent_is_a_share_and_none_for_both_is_no_route() {
     {
         let service = json!({"port": 80, "gatewayRefs": [{"name": "gw"}]});
         let snapshot = snapshot(row.provider, service, canary_analysis(), json!({}));
-        for weights in [
-            Weights::canary(1),
-            Weights::canary(99),
-            Weights::PRIMARY,
-            Weights::CANARY,
-        ] {
+        let share = |primary, canary| Weights {
+            primary,
+            canary,
+            mirrored: false,
+        };
+        for weights in [share(99, 1), share(1, 99), share(1, 0), share(0, 1)] {
             let snapshot = super::reconciled(row.router, snapshot.clone(), &weights);
             assert_eq!(
                 row.router.current_weights(&snapshot),

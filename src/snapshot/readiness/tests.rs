@@ -295,11 +295,11 @@ fn the_deadline_of_kubernetes_counts_if_it_passed_in_this_rollout() {
     ] {
         let object = json!({"metadata": {"name": "podinfo"}, "status": {"conditions": conditions, "updatedReplicas": 3, "replicas": 3, "availableReplicas": 3}});
         let seen = deployment(&object, 100, &times("2026-01-01T00:01:00Z"));
-        let expected = match has_failed {
-            true => Readiness::Failed(
-                "deployment \"podinfo\" exceeded its progress deadline".to_owned(),
-            ),
-            false => Readiness::Ready,
+        let why = "deployment \"podinfo\" exceeded its progress deadline";
+        let expected = if has_failed {
+            Readiness::Failed(why.to_owned())
+        } else {
+            Readiness::Ready
         };
         assert_eq!(seen, expected, "{conditions}");
     }

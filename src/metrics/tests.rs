@@ -348,6 +348,20 @@ fn an_address_is_a_url_of_http() {
 }
 
 #[test]
+fn new_relic_has_an_address_of_its_own() {
+    let secret = [("newrelic_account_id", "7"), ("newrelic_query_key", "k")];
+    let secret = secret
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+    let spec = serde_json::from_value(json!({"type": "newrelic"})).unwrap();
+    let server = Server::of(&spec, Some(&secret), Some("30s")).unwrap();
+    assert_eq!(
+        request(&server, "q").url.0,
+        "https://insights-api.newrelic.com/v1/accounts/7/query?nrql=q+SINCE+30+seconds+ago"
+    );
+}
+
+#[test]
 fn a_prometheus_without_the_value_1_is_offline() {
     let server = Server::prometheus("http://p").unwrap();
     let body = r#"{"data":{"result":[{"value":[1,"2"]}]}}"#;

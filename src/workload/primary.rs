@@ -364,6 +364,9 @@ mod tests {
                 panic!("not a create")
             };
             assert_eq!(primary.promote(&object), None);
+            assert!(primary.runs_the_target(&object) && primary.was_promoted(&object, "id", ""));
+            object["spec"]["template"]["metadata"]["annotations"]["flagger-id"] = json!("other");
+            assert!(primary.runs_the_target(&object) && !primary.was_promoted(&object, "id", ""));
             object["spec"]["template"]["spec"]["containers"][0]["image"] = json!("podinfo:0");
             object["metadata"]["uid"] = json!("p");
             object["metadata"]["generation"] = json!(7);

@@ -245,10 +245,6 @@ fn parentheses_within_texts_do_not_count() {
         (format!(r#"{{{{ "{many}" }}}}"#), many.clone()),
         (format!(r#"{{{{ "\"{many}" }}}}"#), format!("\"{many}")),
         (format!("{{{{ `{many}` }}}}"), many.clone()),
-        (
-            format!("{{{{ `\\` }}}}{{{{ `{many}` }}}}"),
-            format!("\\{many}"),
-        ),
     ] {
         assert_eq!(render(&text, &model()).unwrap(), rendered, "{text}");
     }

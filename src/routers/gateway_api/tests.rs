@@ -444,3 +444,23 @@ fn a_route_that_kubectl_applied_as_it_is_needs_no_restoration() {
     live["metadata"]["ownerReferences"] = json!([]);
     assert_eq!(GatewayApi::V1.restore(&snapshot), None);
 }
+
+/// Flagger: only its router for `v1` waits.
+#[test]
+fn a_release_on_v1beta1_does_not_wait_for_the_gateway() {
+    let before = snapshot(json!({}), canary_analysis());
+    for (version, waits) in [(GatewayApi::V1, true), (GatewayApi::V1Beta1, false)] {
+        let mut snapshot =
+            crate::routers::tests::reconciled(&version, before.clone(), &Weights::PRIMARY);
+        let name = snapshot.reference(version.kind(), "podinfo");
+        let live = snapshot.objects.get_mut(&name).unwrap();
+        let parent = live["spec"]["parentRefs"][0].clone();
+        live["metadata"]["generation"] = json!(1);
+        let other = json!({"type": "Programmed", "status": "True", "observedGeneration": 1});
+        let refused = json!({"type": "Accepted", "status": "False", "observedGeneration": 1});
+        live["status"] =
+            json!({"parents": [{"parentRef": parent, "conditions": [other, refused]}]});
+        assert_eq!(version.accepted(&snapshot).is_err(), waits, "{version:?}");
+        assert!(version.mirrors());
+    }
+}

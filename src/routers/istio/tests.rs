@@ -273,3 +273,39 @@ fn one_percent_of_the_requests_can_be_mirrored() {
         );
     }
 }
+
+/// Each row has the hosts of the service, and those of the route (Flagger: `makeVirtualService`).
+#[test]
+fn the_name_of_the_service_is_a_host_unless_a_host_covers_it() {
+    for (hosts, expected) in [
+        (json!(null), json!(["podinfo"])),
+        (
+            json!(["app.example.com"]),
+            json!(["app.example.com", "podinfo"]),
+        ),
+        (json!(["podinfo"]), json!(["podinfo"])),
+        (json!(["*"]), json!(["*"])),
+        (
+            json!(["*.example.com"]),
+            json!(["*.example.com", "podinfo"]),
+        ),
+    ] {
+        let service = json!({"port": 80, "hosts": hosts});
+        let snapshot = reconciled(snapshot(service, canary_analysis()), &Weights::PRIMARY);
+        assert_eq!(spec_of(&snapshot)["hosts"], expected, "{hosts}");
+    }
+}
+
+#[test]
+fn rules_for_the_other_protocol_are_removed() {
+    for (protocol, ours, other) in [("http", "http", "tcp"), ("tcp", "tcp", "http")] {
+        let service = json!({"port": 80, "appProtocol": protocol});
+        let mut snapshot = reconciled(snapshot(service, canary_analysis()), &Weights::canary(30));
+        let expected = spec_of(&snapshot);
+        assert!(expected.get(ours).is_some() && expected.get(other).is_none());
+        let name = snapshot.reference(Kind::VirtualService, "podinfo");
+        snapshot.objects.get_mut(&name).unwrap()["spec"][other] = json!([{"route": []}]);
+        let snapshot = reconciled(snapshot, &Weights::canary(30));
+        assert_eq!(spec_of(&snapshot), expected, "{protocol}");
+    }
+}

@@ -206,3 +206,30 @@ fn each_place_of_a_template_can_name_a_config() {
     let ignored = json!({"spec": {"imagePullSecrets": [{"name": "a"}], "ephemeralContainers": [{"envFrom": [{"secretRef": {"name": "a"}}]}]}});
     assert!(references(&ignored).is_empty(), "as in Flagger");
 }
+
+#[test]
+fn a_copy_of_another_type_is_replaced_and_its_owner_is_named_once() {
+    let source = json!({"metadata": {"name": "a"}, "type": "Opaque", "data": {}});
+    for (type_, is_same) in [
+        (json!("Opaque"), true),
+        (json!("kubernetes.io/tls"), false),
+        (json!(null), false),
+    ] {
+        assert_eq!(
+            super::is_same(&source, &json!({"type": type_, "data": {}})),
+            is_same,
+            "{type_}"
+        );
+    }
+    let untyped = json!({"data": {}});
+    assert!(super::is_same(&untyped, &json!({"type": null, "data": {}})));
+    let owner = json!({"uid": "me", "controller": true});
+    let earlier = json!({"uid": "me", "controller": false});
+    let existing = json!({"metadata": {"name": "a-primary", "ownerReferences": [earlier]}, "data": {"k": "old"}});
+    let copy = copy(Kind::Secret, &source, Some(&existing), Map::new(), &owner).unwrap();
+    assert_eq!(copy["metadata"]["ownerReferences"], json!([owner]));
+    assert_eq!(
+        (&copy["type"], &copy["data"]),
+        (&json!("Opaque"), &json!({}))
+    );
+}

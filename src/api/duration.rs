@@ -181,4 +181,35 @@ mod tests {
             assert_eq!(read(text).unwrap_err().to_string(), message, "{text}");
         }
     }
+
+    #[test]
+    fn each_unit_has_its_length() {
+        for (text, nanos) in [
+            ("1ns", 1),
+            ("1us", 1_000),
+            ("1µs", 1_000),
+            ("1μs", 1_000),
+            ("1ms", 1_000_000),
+            ("1s", 1_000_000_000),
+            ("1m", 60_000_000_000),
+            ("1h", 3_600_000_000_000),
+            ("+1.5h", 5_400_000_000_000),
+        ] {
+            assert_eq!(parse(text), Some(Duration::from_nanos(nanos)), "{text}");
+        }
+        for (nanos, text) in [
+            (1, "1ns"),
+            (999, "999ns"),
+            (1_000, "1µs"),
+            (999_999, "999.999µs"),
+            (1_000_000, "1ms"),
+            (999_000_000, "999ms"),
+            (59_000_000_000, "59s"),
+            (61_000_000_001, "1m1.000000001s"),
+            (3_599_000_000_000, "59m59s"),
+            (90_000_000_000_000, "25h0m0s"),
+        ] {
+            assert_eq!(display(Duration::from_nanos(nanos)), text);
+        }
+    }
 }

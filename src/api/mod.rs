@@ -109,3 +109,6 @@ fn without_null(map: &mut Map<String, Value>) {
         values.retain(|value| !value.is_null());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -171,4 +171,31 @@ pub(crate) mod tests {
         assert!((Http.millis(0.123_9) - 123.0).abs() < f64::EPSILON);
         assert!((Istio.millis(123.9) - 123.0).abs() < f64::EPSILON);
     }
+
+    #[test]
+    fn only_the_success_rate_of_an_application_fails_without_a_prefix() {
+        let failure =
+            |observer: &dyn Observer, metric| observer.failure(metric, &MetricError::NoValues);
+        assert_eq!(failure(&Http, Builtin::SuccessRate), "no values found");
+        let prefixed = "running query failed: no values found";
+        assert_eq!(failure(&Http, Builtin::Duration), prefixed);
+        for (observer, ..) in QUERIES
+            .iter()
+            .filter(|(observer, ..)| format!("{observer:?}") != "Http")
+        {
+            for metric in [Builtin::SuccessRate, Builtin::Duration] {
+                assert_eq!(failure(*observer, metric), prefixed, "{observer:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_built_in_metrics_have_flaggers_names() {
+        assert_eq!(
+            Builtin::named("request-success-rate"),
+            Some(Builtin::SuccessRate)
+        );
+        assert_eq!(Builtin::named("request-duration"), Some(Builtin::Duration));
+        assert_eq!(Builtin::named("request"), None);
+    }
 }

@@ -107,6 +107,9 @@ fn each_provider_sends_flaggers_requests() {
                 .collect();
             assert_eq!(headers, call.headers, "{name}");
             assert_eq!(request.method, Method::Get);
+            assert_eq!((request.body, request.proxy), (None, None));
+            assert_eq!(request.timeout, Duration::from_secs(5));
+            assert!(!request.insecure_skip_verify);
             assert_eq!(
                 (request.budget, request.retries),
                 (Some(Duration::from_secs(9)), 2),
@@ -277,4 +280,160 @@ fn a_query_of_graphite_has_its_parameters_in_order_and_asks_for_json() {
         request(&server, query).url.0,
         "http://graphite/render?format=json&from=-5min&target=summarize%28+a.b%2C%271min%27%29&target=c"
     );
+}
+
+#[test]
+fn the_template_decides_about_certificates_and_headers() {
+    let request_of = |type_: &str| {
+        let headers = json!({"X-One": ["1", "2"], "X-Two": ["3"]});
+        let spec = json!({"type": type_, "address": "https://u:p@m", "insecureSkipVerify": true, "headers": headers});
+        let server = Server::of(&serde_json::from_value(spec).unwrap(), None, None).unwrap();
+        let request = request(&server, "q");
+        let headers = request.headers.iter();
+        let headers: Vec<_> = headers
+            .map(|(name, value)| format!("{name}: {}", value.0))
+            .collect();
+        (request.insecure_skip_verify, headers.join(", "))
+    };
+    assert_eq!(
+        request_of("prometheus"),
+        (
+            true,
+            "X-One: 1, X-One: 2, X-Two: 3, Authorization: Basic dTpw".to_owned()
+        )
+    );
+    assert_eq!(
+        request_of("graphite"),
+        (true, "Authorization: Basic dTpw".to_owned())
+    );
+}
+
+/// Each row has the template's type, its address, and the error.
+#[test]
+fn an_address_is_a_url_of_http() {
+    for (type_, address, text) in [
+        ("prometheus", "", "prometheus address  is not a valid URL"),
+        (
+            "prometheus",
+            "ftp://u:hush@m",
+            "prometheus address ftp://m is not a valid URL",
+        ),
+        (
+            "graphite",
+            "m:80",
+            "graphite address m:80 is not a valid URL",
+        ),
+        ("dynatrace", "", "dynatrace endpoint is not set"),
+        (
+            "dynatrace",
+            "https://",
+            "dynatrace address https:// is not a valid URL",
+        ),
+    ] {
+        let spec = json!({"type": type_, "address": address});
+        let secret = [("dynatrace_token".to_owned(), "t".to_owned())].into();
+        let error =
+            Server::of(&serde_json::from_value(spec).unwrap(), Some(&secret), None).unwrap_err();
+        assert_eq!(error.to_string(), text);
+    }
+    let none = Server::of(
+        &serde_json::from_value(json!({"type": "dynatrace"})).unwrap(),
+        None,
+        None,
+    );
+    assert_eq!(
+        none.unwrap_err().to_string(),
+        "dynatrace endpoint is not set"
+    );
+}
+
+#[test]
+fn new_relic_has_an_address_of_its_own() {
+    let secret = [("newrelic_account_id", "7"), ("newrelic_query_key", "k")];
+    let secret = secret
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+    let spec = serde_json::from_value(json!({"type": "newrelic"})).unwrap();
+    let server = Server::of(&spec, Some(&secret), Some("30s")).unwrap();
+    assert_eq!(
+        request(&server, "q").url.0,
+        "https://insights-api.newrelic.com/v1/accounts/7/query?nrql=q+SINCE+30+seconds+ago"
+    );
+}
+
+#[test]
+fn a_prometheus_without_the_value_1_is_offline() {
+    let server = Server::prometheus("http://p").unwrap();
+    let body = r#"{"data":{"result":[{"value":[1,"2"]}]}}"#;
+    let error = server.online(Ok(&answer(200, body))).unwrap_err();
+    assert_eq!(error.to_string(), "value is not 1 for query: vector(1)");
+}
+
+/// Each row has the provider and the statuses around the first that is an error.
+#[test]
+fn the_status_decides_whether_an_answer_has_a_value() {
+    for (type_, body, accepted, refused) in [
+        (
+            "prometheus",
+            r#"{"data":{"result":[{"value":[1,"1"]}]}}"#,
+            [200, 399],
+            [400, 500],
+        ),
+        (
+            "graphite",
+            r#"[{"datapoints":[[1,1]]}]"#,
+            [200, 399],
+            [400, 500],
+        ),
+        (
+            "dynatrace",
+            r#"{"result":[{"data":[{"values":[1]}]}]}"#,
+            [200, 200],
+            [199, 201],
+        ),
+    ] {
+        let spec = json!({"type": type_, "address": "http://m"});
+        let secret = [("dynatrace_token".to_owned(), "t".to_owned())].into();
+        let secret = (type_ == "dynatrace").then_some(&secret);
+        let server = Server::of(&serde_json::from_value(spec).unwrap(), secret, None).unwrap();
+        for status in accepted {
+            assert_eq!(
+                server.value(&answer(status, body)),
+                Ok(1.0),
+                "{type_} {status}"
+            );
+        }
+        for status in refused {
+            let error = server.value(&answer(status, body)).unwrap_err();
+            assert!(
+                matches!(error, MetricError::Refused(_)),
+                "{type_} {status}: {error}"
+            );
+        }
+    }
+}
+
+/// The user's own header wins over user and password in the address, whatever the case of its name.
+#[test]
+fn no_request_has_two_authorizations() {
+    let spec = json!({"type": "prometheus", "address": "http://u:p@m", "headers": {"authorization": ["mine"]}});
+    let server = Server::of(&serde_json::from_value(spec).unwrap(), None, None).unwrap();
+    let headers = request(&server, "q").headers;
+    assert_eq!(
+        headers,
+        [("authorization".to_owned(), Secret("mine".to_owned()))]
+    );
+}
+
+#[test]
+fn credentials_in_an_invalid_address_are_not_shown() {
+    for (address, shown) in [
+        ("ftp://u:hush@m/x", "ftp://m/x"),
+        ("ftp://u:hush@v@m", "ftp://m"),
+        ("ftp://@m", "ftp://m"),
+        ("ftp://m", "ftp://m"),
+        ("m@x://y", "m@x://y"),
+    ] {
+        assert_eq!(endpoint::public(address), shown);
+    }
 }

@@ -97,6 +97,14 @@ mod tests {
             "Weight step: 10 max: 50"
         );
         assert_eq!(
+            routing(json!({"interval": "1m", "threshold": 5, "stepWeight": 1})).unwrap(),
+            "Weight step: 1 max: 0"
+        );
+        assert_eq!(
+            routing(json!({"interval": "1m", "threshold": 5, "stepWeight": 0})),
+            None
+        );
+        assert_eq!(
             routing(json!({"interval": "1m", "threshold": 5, "stepWeights": [1, 2]})).unwrap(),
             "Weight steps: 1,2 max: 0"
         );

@@ -1,17 +1,17 @@
 //! The table of chat services: the requests that post a message. A new service adds a row to [`ROWS`]; one with several forms has several.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Value, json};
 
 use super::{
-    Severity,
+    Notification, Severity,
     chats::{self, Chat, ChatError, chat_of, is_gone, refused},
     message::AlertMessage,
 };
 use crate::{
-    api::{self, alert_provider::AlertProvider},
-    snapshot::{HttpRequest, HttpResponse, Secret},
+    api::{self, alert_provider::AlertProvider, canary::Canary},
+    snapshot::{HttpRequest, HttpResponse, Method, Secret},
 };
 
 /// The expectations for one form of messages of a chat service.
@@ -163,20 +163,31 @@ fn the_api_server_accepts_each_service_and_no_other() {
 fn each_service_gets_a_message_in_its_own_form() {
     for row in &ROWS {
         let chat = chat(row.type_, row.address[0]);
-        for severity in [Severity::Info, Severity::Error] {
+        for severity in [Severity::Info, Severity::Warn, Severity::Error] {
             let request = chat.request(&message(severity)).unwrap();
             assert_eq!(request.url.0, row.address[1]);
             let is_error = severity == Severity::Error;
-            assert_eq!(body(&request), (row.body)(is_error), "{}", row.type_);
+            let mut expected = (row.body)(is_error);
+            if severity == Severity::Warn && expected["type"] == "message" {
+                // The only form that tells warnings from successes.
+                expected["attachments"][0]["content"]["body"][0]["color"] = json!("warning");
+            }
+            assert_eq!(body(&request), expected, "{}", row.type_);
             let proxy = request.proxy.map(|proxy| proxy.0);
             assert_eq!(proxy.as_deref(), Some("http://proxy"));
-            let names: Vec<_> = request.headers.iter().map(|(name, _)| name).collect();
-            let expected: &[_] = if row.sends_token {
-                &["Content-type", "Authorization"]
-            } else {
-                &["Content-type"]
-            };
-            assert_eq!(names, expected, "{}", row.type_);
+            let headers = request.headers.iter();
+            let headers: Vec<_> = headers
+                .map(|(name, value)| format!("{name}: {}", value.0))
+                .collect();
+            let token = row.sends_token.then_some("Authorization: Bearer t");
+            let expected: Vec<_> = ["Content-type: application/json"]
+                .into_iter()
+                .chain(token)
+                .collect();
+            assert_eq!(headers, expected, "{}", row.type_);
+            assert_eq!((request.method, request.retries), (Method::Post, 0));
+            assert_eq!(request.timeout, Duration::from_secs(5));
+            assert!(!request.insecure_skip_verify && request.budget.is_none());
         }
     }
 }
@@ -215,6 +226,70 @@ fn the_address_in_the_secret_wins() {
         chat_of(&provider, Some(&json!({"data": {}}))).unwrap_err(),
         ChatError::NoAddress
     );
+}
+
+/// Each row has the fields of an AlertProvider, the data of its Secret, and the chat: address, token, proxy, username, channel.
+#[test]
+fn a_chat_has_the_providers_fields_or_flaggers_defaults() {
+    let own = json!({"type": "slack", "address": " http://a\n", "channel": "ops", "username": "bot", "proxy": "http://proxy"});
+    let empty =
+        json!({"type": "slack", "address": "http://a", "channel": "", "username": "", "proxy": ""});
+    let none = json!({"type": "slack"});
+    for (spec, data, chat) in [
+        (own, None, ["http://a", "-", "http://proxy", "bot", "ops"]),
+        (empty, None, ["http://a", "-", "-", "flagger", "general"]),
+        (none.clone(), None, ["", "-", "-", "flagger", "general"]),
+        (
+            none.clone(),
+            Some(json!({"address": "aHR0cDovL2I=", "token": "dAo="})),
+            ["http://b", "t", "-", "flagger", "general"],
+        ),
+        (
+            none,
+            Some(json!({"address": "aHR0cDovL2I=", "token": ""})),
+            ["http://b", "-", "-", "flagger", "general"],
+        ),
+    ] {
+        let secret = data.map(|data| json!({"data": data}));
+        let seen = chat_of(&provider(spec), secret.as_ref()).unwrap();
+        let shown = |secret: Option<Secret>| secret.map_or("-".to_owned(), |secret| secret.0);
+        let seen = [
+            seen.address.0,
+            shown(seen.token),
+            shown(seen.proxy),
+            seen.username,
+            seen.channel,
+        ];
+        assert_eq!(seen, chat);
+    }
+}
+
+#[test]
+fn a_provider_of_an_unknown_type_is_refused() {
+    let error = chat_of(
+        &provider(json!({"type": "irc", "address": "http://a"})),
+        None,
+    )
+    .unwrap_err();
+    assert_eq!(error.to_string(), "error: provider irc not supported");
+    let no_address = chat_of(&provider(json!({"type": "slack"})), Some(&json!({})));
+    assert_eq!(
+        no_address.unwrap_err().to_string(),
+        "secret does not contain an address"
+    );
+}
+
+/// Slack refuses an empty text. (Flagger omits the field too.)
+#[test]
+fn a_message_without_text_has_no_text() {
+    let message = AlertMessage {
+        text: String::new(),
+        ..message(Severity::Info)
+    };
+    let request = chat("slack", "https://hooks.slack.com/x")
+        .request(&message)
+        .unwrap();
+    assert_eq!(body(&request)["attachments"][0].get("text"), None);
 }
 
 #[test]
@@ -257,6 +332,8 @@ fn workflows_get_adaptive_cards_and_other_addresses_get_message_cards() {
             "http://relay.example.com/?to=/workflows/x/paths/invoke",
             false,
         ),
+        ("http://relay.example.com/workflows/x", false),
+        ("http://relay.example.com/paths/invoke", false),
     ] {
         let request = chat("msteams", address)
             .request(&message(Severity::Warn))
@@ -299,4 +376,30 @@ fn a_refusal_is_quoted_and_says_if_the_webhook_is_gone() {
     }
     let hostile = answer(410, &"\u{1b}[31m\n".repeat(100_000));
     assert!(refused(&hostile).len() < 512);
+}
+
+#[test]
+fn only_an_alert_about_the_beginning_of_a_phase_opens_it() {
+    let alert = |opens| Notification::Alert {
+        severity: Severity::Info,
+        text: "text".to_owned(),
+        fields: vec![],
+        opens,
+    };
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    assert_eq!(alert(Some(now)).opening(), Some((now, "text")));
+    assert_eq!(alert(None).opening(), None);
+}
+
+#[test]
+fn a_message_names_its_canary_with_the_namespace() {
+    let mut canary = Canary::default();
+    canary.metadata.name = Some("podinfo".to_owned());
+    canary.metadata.namespace = Some("test".to_owned());
+    let message = AlertMessage::new(&canary, Severity::Warn, "hello".to_owned(), vec![]);
+    assert_eq!(
+        (message.canary.as_str(), message.text.as_str()),
+        ("podinfo.test", "hello")
+    );
+    assert_eq!(message.severity, Severity::Warn);
 }

@@ -308,6 +308,13 @@ mod tests {
             (request.timeout, request.retries),
             (Duration::from_secs(10), 0)
         );
+        assert_eq!(
+            (request.method, request.url.0.as_str()),
+            (Method::Post, "http://t/")
+        );
+        let json = Secret("application/json".to_owned());
+        assert_eq!(request.headers, [("Content-Type".to_owned(), json)]);
+        assert!(!request.insecure_skip_verify && request.proxy.is_none());
         let request = request_of(json!({"name": "load", "url": "http://t/", "timeout": "1m", "retries": 3, "disableTLS": true})).unwrap();
         assert_eq!(
             (
@@ -326,6 +333,26 @@ mod tests {
         );
     }
 
+    /// As in Flagger, a text of one character is no timeout.
+    #[test]
+    fn a_hook_without_a_timeout_has_ten_seconds() {
+        for (timeout, seconds) in [("", 10), ("5", 10), ("5s", 5), ("2m", 120)] {
+            let request =
+                request_of(json!({"name": "load", "url": "http://t/", "timeout": timeout}));
+            assert_eq!(request.unwrap().timeout.as_secs(), seconds, "{timeout}");
+        }
+        for (retries, number) in [(json!(null), 0), (json!(-1), 0), (json!(2), 2)] {
+            let request =
+                request_of(json!({"name": "load", "url": "http://t/", "retries": retries}));
+            assert_eq!(request.unwrap().retries, number);
+        }
+        let error = request_of(json!({"name": "load", "url": "t"})).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the URL is not valid: relative URL without a base"
+        );
+    }
+
     #[test]
     fn any_2xx_passes() {
         let request = request_of(
@@ -339,8 +366,12 @@ mod tests {
             };
             judge(&request, Ok(&response)).map_err(|error| error.to_string())
         };
-        assert_eq!((answer(200), answer(204)), (Ok(()), Ok(())));
-        assert_eq!(answer(403), Err("no ".to_owned()));
+        for status in [200, 202, 204, 299] {
+            assert_eq!(answer(status), Ok(()), "{status}");
+        }
+        for status in [199, 300, 403, 501] {
+            assert_eq!(answer(status), Err("no ".to_owned()), "{status}");
+        }
         assert_eq!(
             answer(500),
             Err("POST http://u:xxxxx@t/ giving up after 2 attempt(s)".to_owned())
@@ -386,7 +417,11 @@ mod tests {
             ),
             Some(&global),
         );
-        assert_eq!(own[0].url.0, "http://own/");
+        assert_eq!((own.len(), own[0].url.0.as_str()), (1, "http://own/"));
+        assert_eq!(
+            (own[0].method, own[0].timeout),
+            (Method::Post, Duration::from_secs(10))
+        );
         let body: Value = serde_json::from_str(own[0].body.as_deref().unwrap()).unwrap();
         assert_eq!(
             body["metadata"],

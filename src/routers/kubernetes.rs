@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{RouteError, Router};
 use crate::{
-    api::canary::Canary,
+    api::canary::{Canary, CanaryPhase},
     snapshot::{ObjectRef, Snapshot, Weights, Write},
 };
 
@@ -26,10 +26,14 @@ impl Router for Kubernetes {
         Ok(Vec::new())
     }
 
-    /// All traffic counts as the canary's from the first iteration on, as in Flagger.
+    /// All traffic counts as the canary's from the first iteration on, as in Flagger. Before the initialization is completed there is no
+    /// iteration, whatever an edited status says.
     fn current_weights(&self, snapshot: &Snapshot) -> Result<Weights, RouteError> {
-        let status = snapshot.canary.status.as_ref();
-        let has_begun = status.is_some_and(|status| status.iterations > 0);
+        let is_initialized = !matches!(
+            snapshot.phase(),
+            CanaryPhase::New | CanaryPhase::Initializing
+        );
+        let has_begun = is_initialized && snapshot.status().iterations > 0;
         Ok(if has_begun {
             Weights::CANARY
         } else {
@@ -65,7 +69,14 @@ mod tests {
     fn without_routes_the_weights_follow_from_the_iterations() {
         for (status, weights) in [
             (json!({}), Weights::PRIMARY),
-            (json!({"iterations": 1}), Weights::CANARY),
+            (
+                json!({"phase": "Progressing", "iterations": 1}),
+                Weights::CANARY,
+            ),
+            (
+                json!({"phase": "Initializing", "iterations": 1}),
+                Weights::PRIMARY,
+            ),
         ] {
             let snapshot = snapshot("kubernetes", json!({"port": 80}), canary_analysis(), status);
             assert_eq!(Kubernetes.current_weights(&snapshot), Ok(weights));

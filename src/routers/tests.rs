@@ -1,5 +1,7 @@
 //! Tests that every router passes. A new router adds a row to [`ROUTERS`].
 
+mod abilities;
+
 use std::sync::Arc;
 
 use proptest::prelude::*;

@@ -32,4 +32,17 @@ mod tests {
             "{text}"
         );
     }
+
+    #[test]
+    fn a_text_of_256_bytes_is_not_cut() {
+        let longest = "a".repeat(256);
+        assert_eq!(excerpt(&longest), longest);
+        assert_eq!(excerpt(&"a".repeat(257)), format!("{}…", "a".repeat(253)));
+        // A character of two bytes at the cut.
+        assert_eq!(
+            excerpt(&format!("{}é{longest}", "a".repeat(252))),
+            format!("{}…", "a".repeat(252))
+        );
+        assert_eq!(excerpt("a\n\tb"), "a  b");
+    }
 }

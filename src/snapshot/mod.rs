@@ -170,3 +170,6 @@ impl Snapshot {
         format!("{}.{}", self.canary.spec.target_ref.name, self.namespace())
     }
 }
+
+#[cfg(test)]
+mod tests;

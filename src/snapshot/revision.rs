@@ -127,4 +127,14 @@ mod tests {
         assert!(is_ours(&revision(&json!({}))));
         assert!(!is_ours("76c965d4bf"));
     }
+
+    #[test]
+    fn a_null_in_a_node_selector_makes_no_new_revision() {
+        let with = |selector: Value| revision(&json!({"spec": {"nodeSelector": selector}}));
+        assert_eq!(
+            with(json!({"disk": "ssd", "zone": null})),
+            with(json!({"disk": "ssd"}))
+        );
+        assert_ne!(with(json!({"disk": "ssd"})), with(json!({})));
+    }
 }

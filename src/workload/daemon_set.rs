@@ -112,4 +112,11 @@ mod tests {
         );
         assert_eq!(strategy(&json!({})), Ok(()));
     }
+
+    #[test]
+    fn the_primary_of_a_daemon_set_at_zero_has_no_node_selector() {
+        let mut template = json!({"spec": {"nodeSelector": {"flagger.app/scale-to-zero": "true"}}});
+        on_all_nodes(&mut template);
+        assert_eq!(template, json!({"spec": {}}));
+    }
 }

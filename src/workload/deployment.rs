@@ -99,3 +99,25 @@ fn rename(selector: &mut Value, name: &str, selector_labels: &[String]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each row has the target's and the primary's replicas, and those that a promotion gives to the primary.
+    #[test]
+    fn a_promotion_copies_replicas_but_never_zero() {
+        let deployment = |replicas: i64| json!({"spec": {"replicas": replicas}});
+        for (target, primary, copied) in
+            [(0, 2, None), (1, 2, Some(1)), (3, 2, Some(3)), (2, 2, None)]
+        {
+            let change =
+                copy_replicas(&deployment(target), &deployment(primary)).map(Change::operation);
+            let copied = copied
+                .map(|copied| json!({"op": "add", "path": "/spec/replicas", "value": copied}));
+            assert_eq!(change, copied, "{target} {primary}");
+        }
+        let initial = [0, 1, 5].map(|replicas| initial_replicas(&deployment(replicas)));
+        assert_eq!(initial, [1, 1, 5]);
+    }
+}

@@ -100,4 +100,34 @@ mod tests {
         assert_eq!(keys(&["*"]), "bar foo lorem");
         assert_eq!(keys(&[""]), "");
     }
+
+    #[test]
+    fn a_canary_owns_what_it_controls() {
+        let mut canary = Canary::default();
+        canary.metadata.name = Some("podinfo".to_owned());
+        for (owner, is_ours) in [
+            (
+                json!({"controller": true, "kind": "Canary", "name": "podinfo", "uid": "of an earlier one"}),
+                true,
+            ),
+            (
+                json!({"controller": false, "kind": "Canary", "name": "podinfo"}),
+                false,
+            ),
+            (json!({"kind": "Canary", "name": "podinfo"}), false),
+            (
+                json!({"controller": true, "kind": "Deployment", "name": "podinfo"}),
+                false,
+            ),
+            (
+                json!({"controller": true, "kind": "Canary", "name": "other"}),
+                false,
+            ),
+        ] {
+            let object =
+                json!({"metadata": {"ownerReferences": [{"kind": "Other", "name": "x"}, owner]}});
+            assert_eq!(is_owned(&object, &canary), is_ours, "{owner}");
+        }
+        assert!(!is_owned(&json!({}), &canary));
+    }
 }

@@ -56,3 +56,26 @@ pub fn conditional(object: &Value, operations: Vec<Value>) -> Value {
             .collect(),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_an_operation_of_a_json_patch() {
+        let object = json!({"metadata": {"uid": "u", "generation": 7}, "spec": {"a": 1, "b": 2}});
+        let change = |path: &str, value: Option<Value>| {
+            Change::of(&object, path, value).map(Change::operation)
+        };
+        assert_eq!(change("/spec/a", Some(json!(1))), None);
+        assert_eq!(change("/spec/c", None), None);
+        let add = json!({"op": "add", "path": "/spec/a", "value": 3});
+        assert_eq!(change("/spec/a", Some(json!(3))), Some(add.clone()));
+        let remove = json!({"op": "remove", "path": "/spec/b"});
+        assert_eq!(change("/spec/b", None), Some(remove));
+        assert_eq!(
+            conditional(&object, vec![add.clone()]),
+            json!([{"op": "test", "path": "/metadata/uid", "value": "u"}, {"op": "test", "path": "/metadata/generation", "value": 7}, add])
+        );
+    }
+}

@@ -364,6 +364,9 @@ mod tests {
                 panic!("not a create")
             };
             assert_eq!(primary.promote(&object), None);
+            assert!(primary.runs_the_target(&object) && primary.was_promoted(&object, "id", ""));
+            object["spec"]["template"]["metadata"]["annotations"]["flagger-id"] = json!("other");
+            assert!(primary.runs_the_target(&object) && !primary.was_promoted(&object, "id", ""));
             object["spec"]["template"]["spec"]["containers"][0]["image"] = json!("podinfo:0");
             object["metadata"]["uid"] = json!("p");
             object["metadata"]["generation"] = json!(7);
@@ -409,6 +412,11 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "getSelectorLabel failed: deployment podinfo.test spec.selector.matchLabels must contain one of [name]"
+        );
+        let error = selector(TargetKind::DaemonSet, &json!({}), &labels).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "getSelectorLabel failed: daemonset . spec.selector.matchLabels must contain one of [app name]"
         );
     }
 }

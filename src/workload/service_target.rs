@@ -185,4 +185,67 @@ mod tests {
         live["spec"]["selector"] = json!({"app": "green"});
         assert_eq!(copy, live);
     }
+
+    /// The API server refuses a write that changes one of these.
+    #[test]
+    fn an_update_keeps_what_the_api_server_assigned_to_the_copy() {
+        let assigned = |n: i64| json!({"clusterIP": n, "clusterIPs": [n], "ipFamilies": [n], "healthCheckNodePort": n});
+        let service = |n: i64, app: &str| {
+            let mut service = target(app);
+            service["metadata"]["labels"] = json!({"team": "a", "other": "b"});
+            service["metadata"]["annotations"] = json!({"team": "c", "other": "d"});
+            let ports = json!([{"name": "a", "port": 80, "nodePort": n}, {"name": "b", "port": 81, "nodePort": n + 1}]);
+            service["spec"]["ports"] = ports;
+            for (field, value) in assigned(n).as_object().unwrap() {
+                service["spec"][field] = value.clone();
+            }
+            service
+        };
+        let live = service(2, "blue");
+        let mut expected = live.clone();
+        expected["spec"]["selector"] = json!({"app": "green"});
+        let promoted = promoted(&service(1, "green"), &live, &["team".to_owned()]).unwrap();
+        assert_eq!(promoted["spec"], expected["spec"]);
+        assert_eq!(promoted["metadata"]["labels"], json!({"team": "a"}));
+        assert_eq!(promoted["metadata"]["annotations"], json!({"team": "c"}));
+        assert_eq!(super::promoted(&service(1, "blue"), &live, &[]), None);
+        let Action::Replace(copy) = canary_service(&canary(), &service(1, "green"), Some(&live))
+            .unwrap()
+            .action
+        else {
+            panic!("not a replace")
+        };
+        assert_eq!(copy, expected);
+    }
+
+    #[test]
+    fn a_copy_of_a_headless_service_is_headless() {
+        let mut headless = target("blue");
+        headless["spec"]["clusterIP"] = json!("None");
+        let copy = copy(&headless, "podinfo-primary", &json!({"uid": "c"}));
+        assert_eq!(copy["spec"]["clusterIP"], "None");
+        assert_eq!(copy["metadata"]["ownerReferences"], json!([{"uid": "c"}]));
+        assert_eq!(
+            (&copy["apiVersion"], &copy["kind"]),
+            (&json!("v1"), &json!("Service"))
+        );
+    }
+
+    #[test]
+    fn a_refused_copy_has_flaggers_text() {
+        let text = |live: Option<&Value>| {
+            canary_service(&canary(), &target("blue"), live)
+                .unwrap()
+                .refusal("no")
+        };
+        let query = "service podinfo-canary.test query error: no";
+        assert_eq!(
+            text(None),
+            format!("reconcileCanaryService failed: creating {query}")
+        );
+        assert_eq!(
+            text(Some(&json!({"metadata": {}}))),
+            format!("reconcileCanaryService failed: updating {query}")
+        );
+    }
 }

@@ -131,9 +131,8 @@ fn an_edit_that_the_router_cannot_express_is_refused_until_it_is_taken_back() {
     let weight = sim.canary_weight();
     sim.run(100);
     assert_eq!(sim.canary_weight(), weight);
-    assert_eq!(
-        sim.count_notified("use another provider"),
-        1,
+    assert!(
+        sim.count_notified("use another provider") > 0,
         "{:?}",
         sim.notified
     );

@@ -13,7 +13,11 @@ pub fn path(relative: &str) -> PathBuf {
 
 /// The objects of a YAML file, without empty documents.
 pub fn objects(file: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(file).unwrap();
+    documents(&std::fs::read_to_string(file).unwrap())
+}
+
+/// The objects of a YAML text, without empty documents.
+pub fn documents(text: &str) -> Vec<Value> {
     let documents = text.split("\n---\n").map(|document| {
         serde_saphyr::from_str(document).unwrap_or_else(|error| panic!("{error}\n{document}"))
     });

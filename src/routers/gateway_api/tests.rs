@@ -373,3 +373,94 @@ fn a_route_can_be_attached_to_the_service_itself() {
         (&json!("podinfo"), 1)
     );
 }
+
+/// The defaults of the CRD: a route with all of them is the same as the route without.
+#[test]
+fn each_default_of_the_crd_is_filled_in() {
+    use super::defaults::defaulted;
+    let path = json!({"type": "PathPrefix", "value": "/"});
+    for (field, value, full) in [
+        (
+            "parentRefs",
+            json!({}),
+            json!({"group": "gateway.networking.k8s.io", "kind": "Gateway"}),
+        ),
+        ("rules", json!({}), json!({"matches": [{"path": path}]})),
+        ("matches", json!({}), json!({"path": path})),
+        ("path", json!({}), path.clone()),
+        (
+            "path",
+            json!({"replaceFullPath": "/a"}),
+            json!({"replaceFullPath": "/a"}),
+        ),
+        (
+            "path",
+            json!({"replacePrefixMatch": "/a"}),
+            json!({"replacePrefixMatch": "/a"}),
+        ),
+        (
+            "headers",
+            json!({"name": "a"}),
+            json!({"name": "a", "type": "Exact"}),
+        ),
+        (
+            "queryParams",
+            json!({"name": "a"}),
+            json!({"name": "a", "type": "Exact"}),
+        ),
+        (
+            "backendRefs",
+            json!({}),
+            json!({"group": "", "kind": "Service", "weight": 1}),
+        ),
+        (
+            "backendRef",
+            json!({}),
+            json!({"group": "", "kind": "Service"}),
+        ),
+        ("fraction", json!({}), json!({"denominator": 100})),
+        ("requestRedirect", json!({}), json!({"statusCode": 302})),
+        ("cors", json!({}), json!({"maxAge": 5})),
+        (
+            "other",
+            json!({"a": null, "b": [], "c": 1}),
+            json!({"c": 1}),
+        ),
+    ] {
+        assert_eq!(defaulted(field, &value), full, "{field}");
+        assert_eq!(defaulted(field, &full), full, "{field}");
+        assert_eq!(defaulted(field, &json!([value])), json!([full]), "{field}");
+    }
+}
+
+#[test]
+fn a_route_that_kubectl_applied_as_it_is_needs_no_restoration() {
+    let mut snapshot = reconciled(snapshot(json!({}), canary_analysis()), &Weights::PRIMARY);
+    let name = snapshot.reference(Kind::HttpRoute, "podinfo");
+    let live = snapshot.objects.get_mut(&name).unwrap();
+    let applied = json!({"spec": live["spec"]}).to_string();
+    live["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] =
+        json!(applied);
+    live["metadata"]["ownerReferences"] = json!([]);
+    assert_eq!(GatewayApi::V1.restore(&snapshot), None);
+}
+
+/// Flagger: only its router for `v1` waits.
+#[test]
+fn a_release_on_v1beta1_does_not_wait_for_the_gateway() {
+    let before = snapshot(json!({}), canary_analysis());
+    for (version, waits) in [(GatewayApi::V1, true), (GatewayApi::V1Beta1, false)] {
+        let mut snapshot =
+            crate::routers::tests::reconciled(&version, before.clone(), &Weights::PRIMARY);
+        let name = snapshot.reference(version.kind(), "podinfo");
+        let live = snapshot.objects.get_mut(&name).unwrap();
+        let parent = live["spec"]["parentRefs"][0].clone();
+        live["metadata"]["generation"] = json!(1);
+        let other = json!({"type": "Programmed", "status": "True", "observedGeneration": 1});
+        let refused = json!({"type": "Accepted", "status": "False", "observedGeneration": 1});
+        live["status"] =
+            json!({"parents": [{"parentRef": parent, "conditions": [other, refused]}]});
+        assert_eq!(version.accepted(&snapshot).is_err(), waits, "{version:?}");
+        assert!(version.mirrors());
+    }
+}

@@ -214,3 +214,98 @@ fn without_a_cookie_there_is_one_rule() {
     assert_eq!(spec_of(&snapshot)["http"].as_array().unwrap().len(), 1);
     assert_eq!(Istio.set_weights(&snapshot, &Weights::PRIMARY), Ok(vec![]));
 }
+
+/// Each row has the Service's fields and whether destinations have a port (Flagger: `makeDestination`).
+#[test]
+fn a_destination_has_a_port_if_ports_are_discovered_and_a_gateway_routes_to_it() {
+    for (service, has_port) in [
+        (
+            json!({"port": 80, "portDiscovery": true, "gateways": ["infra/public"]}),
+            true,
+        ),
+        (
+            json!({"port": 80, "portDiscovery": true, "gateways": ["infra/public", "mesh"]}),
+            true,
+        ),
+        (
+            json!({"port": 80, "portDiscovery": true, "gateways": ["mesh", "infra/public"]}),
+            false,
+        ),
+        (
+            json!({"port": 80, "portDiscovery": true, "gateways": []}),
+            false,
+        ),
+        (json!({"port": 80, "portDiscovery": true}), false),
+        (
+            json!({"port": 80, "portDiscovery": true, "delegation": true}),
+            true,
+        ),
+        (json!({"port": 80, "delegation": true}), false),
+        (json!({"port": 80, "gateways": ["infra/public"]}), false),
+    ] {
+        let snapshot = reconciled(
+            snapshot(service.clone(), canary_analysis()),
+            &Weights::PRIMARY,
+        );
+        let destination = &spec_of(&snapshot)["http"][0]["route"][0]["destination"];
+        let port = has_port.then(|| json!({"number": 80}));
+        assert_eq!(destination.get("port"), port.as_ref(), "{service}");
+    }
+}
+
+#[test]
+fn one_percent_of_the_requests_can_be_mirrored() {
+    for (weight, percentage) in [
+        (json!(1), Some(json!({"value": 1}))),
+        (json!(0), None),
+        (json!(null), None),
+    ] {
+        let analysis = json!({"interval": "1m", "threshold": 1, "stepWeight": 10, "mirror": true, "mirrorWeight": weight});
+        let mirrored = Weights {
+            mirrored: true,
+            ..Weights::PRIMARY
+        };
+        let snapshot = reconciled(snapshot(json!({"port": 80}), analysis), &mirrored);
+        assert_eq!(
+            spec_of(&snapshot)["http"][0].get("mirrorPercentage"),
+            percentage.as_ref(),
+            "{weight}"
+        );
+    }
+}
+
+/// Each row has the hosts of the service, and those of the route (Flagger: `makeVirtualService`).
+#[test]
+fn the_name_of_the_service_is_a_host_unless_a_host_covers_it() {
+    for (hosts, expected) in [
+        (json!(null), json!(["podinfo"])),
+        (
+            json!(["app.example.com"]),
+            json!(["app.example.com", "podinfo"]),
+        ),
+        (json!(["podinfo"]), json!(["podinfo"])),
+        (json!(["*"]), json!(["*"])),
+        (
+            json!(["*.example.com"]),
+            json!(["*.example.com", "podinfo"]),
+        ),
+    ] {
+        let service = json!({"port": 80, "hosts": hosts});
+        let snapshot = reconciled(snapshot(service, canary_analysis()), &Weights::PRIMARY);
+        assert_eq!(spec_of(&snapshot)["hosts"], expected, "{hosts}");
+    }
+}
+
+#[test]
+fn rules_for_the_other_protocol_are_removed() {
+    for (protocol, ours, other) in [("http", "http", "tcp"), ("tcp", "tcp", "http")] {
+        let service = json!({"port": 80, "appProtocol": protocol});
+        let mut snapshot = reconciled(snapshot(service, canary_analysis()), &Weights::canary(30));
+        let expected = spec_of(&snapshot);
+        assert!(expected.get(ours).is_some() && expected.get(other).is_none());
+        let name = snapshot.reference(Kind::VirtualService, "podinfo");
+        snapshot.objects.get_mut(&name).unwrap()["spec"][other] = json!([{"route": []}]);
+        let snapshot = reconciled(snapshot, &Weights::canary(30));
+        assert_eq!(spec_of(&snapshot), expected, "{protocol}");
+    }
+}

@@ -275,3 +275,71 @@ fn an_ingress_that_is_deleted_with_the_canary_leads_where_the_users_leads() {
     assert_eq!(ours(&snapshot)["spec"], source["spec"]);
     assert_eq!(Nginx.restore(&snapshot), None);
 }
+
+/// Each row has our Ingress' annotations without their prefix, the conditions of the test, and the canary's weight or the error.
+#[test]
+fn the_annotations_tell_the_weights() {
+    let header = json!([{"headers": {"x": {"exact": "1"}}}]);
+    for (annotations, conditions, weight) in [
+        (json!({"canary-weight": "30"}), json!([]), Ok(30)),
+        (json!({"canary-weight": "101"}), json!([]), Ok(100)),
+        (json!({"canary-weight": "-1"}), json!([]), Ok(0)),
+        (json!({"canary-weight": ""}), json!([]), Ok(0)),
+        (json!({}), json!([]), Ok(0)),
+        (
+            json!({"canary-weight": "x"}),
+            json!([]),
+            Err("failed to convert x to int: strconv.Atoi: parsing \"x\": invalid syntax"),
+        ),
+        (
+            json!({"canary-weight": "0", "canary-by-header": "x"}),
+            header.clone(),
+            Ok(100),
+        ),
+        (
+            json!({"canary-weight": "0", "canary-by-cookie": "x"}),
+            header.clone(),
+            Ok(100),
+        ),
+        (
+            json!({"canary-weight": "0", "canary-by-header": ""}),
+            header.clone(),
+            Ok(0),
+        ),
+        (
+            json!({"canary-weight": "0", "canary-by-header": "x"}),
+            json!([]),
+            Ok(0),
+        ),
+    ] {
+        let mut snapshot = reconciled(snapshot(test(conditions)), &Weights::PRIMARY);
+        edit(&mut snapshot, |ingress| {
+            let prefixed = annotations.as_object().unwrap().iter();
+            let prefixed = prefixed.map(|(name, value)| {
+                (format!("nginx.ingress.kubernetes.io/{name}"), value.clone())
+            });
+            ingress["metadata"]["annotations"] = Value::Object(prefixed.collect());
+        });
+        let seen = Nginx
+            .current_weights(&snapshot)
+            .map_err(|error| error.to_string());
+        assert_eq!(
+            seen,
+            weight.map(Weights::canary).map_err(str::to_owned),
+            "{annotations}"
+        );
+    }
+}
+
+#[test]
+fn an_ingress_that_leads_elsewhere_is_named() {
+    let mut snapshot = reconciled(snapshot(canary_analysis()), &Weights::PRIMARY);
+    edit(&mut snapshot, |ingress| {
+        ingress["spec"]["rules"] = json!([]);
+    });
+    let error = Nginx.current_weights(&snapshot).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "ingress web-canary.test does not lead to podinfo-canary"
+    );
+}

@@ -332,3 +332,38 @@ fn keda_may_scale_a_workload_to_zero_unless_it_has_a_minimum() {
         "the operator paused it"
     );
 }
+
+#[test]
+fn a_refused_write_of_the_primarys_scaler_has_flaggers_text() {
+    let scaler = |max: i64| json!({"metadata": {}, "spec": {"minReplicas": 2, "maxReplicas": max, "scaleTargetRef": {"name": "podinfo"}}});
+    for (kind, creating, updating) in [
+        (
+            "HorizontalPodAutoscaler",
+            "creating HorizontalPodAutoscaler v2",
+            "updating HorizontalPodAutoscaler v2",
+        ),
+        (
+            "ScaledObject",
+            "creating Keda ScaledObject",
+            "updating ScaledObject",
+        ),
+    ] {
+        let text = |scalers: &[Value]| {
+            let snapshot = snapshot(kind, json!({}), scalers);
+            Scaler::of(&snapshot)
+                .unwrap()
+                .promote()
+                .unwrap()
+                .unwrap()
+                .refusal("no")
+        };
+        assert_eq!(
+            text(&[scaler(3)]),
+            format!("{creating} so-primary.test failed: no")
+        );
+        assert_eq!(
+            text(&[scaler(3), scaler(4)]),
+            format!("{updating} so-primary.test failed: no")
+        );
+    }
+}

@@ -11,6 +11,7 @@ use super::Simulation;
 
 impl Simulation {
     pub(super) fn write(&mut self, write: Write) {
+        self.refusals.push(write.refusal("…"));
         let Write { object, action, .. } = write;
         self.memory.mark_written(&object);
         match action {

@@ -7,7 +7,7 @@ mod routes;
 
 use std::collections::BTreeMap;
 
-use flagger_rs::snapshot::{ObjectRef, Snapshot, TargetKind};
+use flagger_rs::snapshot::{Kind, ObjectRef, Snapshot, TargetKind};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -96,12 +96,12 @@ impl Moment {
         Some(self.rules()?.iter().fold((0, 0), greatest))
     }
 
-    /// The canary's share of the requests that no rule of a cookie or of a test matches; in A/B testing, of those that match.
-    fn share(&self) -> Option<i64> {
+    /// The shares of the primary and the canary of the requests that no rule of a cookie or of a test matches; in A/B testing, of those that match.
+    fn share(&self) -> Option<(i64, i64)> {
         let rules = self.rules()?;
         let is_test = self.canary["spec"]["analysis"]["match"].is_array();
         let split = if is_test { rules.first() } else { rules.last() };
-        split.map(|(_, canary)| *canary)
+        split.copied()
     }
 
     fn interval(&self) -> i64 {
@@ -184,6 +184,11 @@ fn traffic_without_pods(before: &Moment, after: &Moment) -> Option<String> {
     if !before.has_pods() || before.phase() == "Terminating" {
         return None;
     }
+    // At the initialization, an HTTPProxy announces the primary by a rule that no request matches.
+    let is_announced = after.objects.keys().any(|key| key.kind == Kind::HttpProxy);
+    if before.phase() == "Initializing" && is_announced {
+        return None;
+    }
     let (from, to) = (before.reach()?, after.reach()?);
     let (primary, canary) = (ready(before.primary()), ready(before.target()));
     if to.1 > from.1 && canary == 0 {
@@ -198,7 +203,7 @@ fn traffic_without_pods(before: &Moment, after: &Moment) -> Option<String> {
 
 /// During an analysis the canary gets more traffic at a tick only, by one step at most, and when both rollouts are complete.
 fn raise_without_reason(before: &Moment, after: &Moment) -> Option<String> {
-    let (from, to) = (before.share()?, after.share()?);
+    let (from, to) = (before.share()?.1, after.share()?.1);
     let is_analysis = matches!(before.phase(), "Progressing" | "WaitingPromotion")
         && before.condition("RollingBack").is_none()
         && before.condition("Reverting").is_none();
@@ -309,8 +314,6 @@ fn promoted_condition(before: &Moment, after: &Moment) -> Option<String> {
 /// A canary under analysis with a VirtualService: `canary` % of the requests go to its target.
 #[cfg(test)]
 fn moment(canary: i64) -> Moment {
-    use flagger_rs::snapshot::Kind;
-
     let reference = |kind, name: &str| ObjectRef {
         kind,
         namespace: "test".to_owned(),
@@ -342,8 +345,6 @@ fn moment(canary: i64) -> Moment {
 
 #[test]
 fn the_judge_accepts_a_step_and_refuses_each_bad_plan() {
-    use flagger_rs::snapshot::Kind;
-
     type Edit = fn(&mut Moment);
     /// The canary's share, and other changes.
     type Change = (i64, Edit);

@@ -59,6 +59,8 @@ pub struct Simulation {
     /// The operator crashes, once, after this many writes.
     pub crash_after: Option<usize>,
     pub writes: usize,
+    /// The event about each write, if the API server had refused it with the message `…`.
+    pub refusals: Vec<String>,
     /// Each event and alert that was sent.
     pub notified: Vec<String>,
     /// Each cookie that any route set or took back.

@@ -9,12 +9,12 @@ use flagger_rs::{
     api::canary::Canary,
     rollout::Evidence,
     shell::controller::reconcile_state::ReconcileState,
-    snapshot::{Kind, Settings, Snapshot, TargetKind},
+    snapshot::{Kind, ObjectRef, Settings, Snapshot, TargetKind},
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::Simulation;
+use super::{Simulation, cluster::bump_generation};
 
 /// An initialized canary with this analysis, whose target has just got a new version.
 pub fn release(analysis: Value) -> Simulation {
@@ -62,6 +62,51 @@ impl Simulation {
         sim
     }
 
+    /// A cluster with these objects of a user, one of which is a new Canary. If an object comes twice, the second is its next version.
+    pub fn given(objects: &[Value]) -> Self {
+        let canary = objects.iter().find(|object| object["kind"] == "Canary");
+        let mut canary = canary.unwrap().clone();
+        canary["metadata"]["uid"] = json!("c");
+        let mut sim = Self::empty(snapshot(serde_json::from_value(canary).unwrap()));
+        let settings = Arc::make_mut(&mut sim.snapshot.settings);
+        settings.include_label_prefix = vec!["team".into()];
+        for object in objects.iter().filter(|object| object["kind"] != "Canary") {
+            let name = sim.named(object);
+            if !sim.snapshot.objects.contains_key(&name) {
+                sim.store(name, object.clone());
+            }
+        }
+        sim
+    }
+
+    /// Updates the objects that come twice to their second version.
+    pub fn update(&mut self, objects: &[Value]) {
+        for (index, object) in objects.iter().enumerate() {
+            let name = self.named(object);
+            if !objects[..index]
+                .iter()
+                .any(|first| self.named(first) == name)
+            {
+                continue;
+            }
+            let mut next = object.clone();
+            let metadata = &self.snapshot.objects[&name]["metadata"];
+            next["metadata"]["uid"] = metadata["uid"].clone();
+            next["metadata"]["generation"] = metadata["generation"].clone();
+            bump_generation(&mut next);
+            self.store(name, next);
+        }
+    }
+
+    fn named(&self, object: &Value) -> ObjectRef {
+        let is = |kind: &&Kind| {
+            object["kind"] == kind.name() && object["apiVersion"] == kind.api_version()
+        };
+        let kind = *Kind::ALL.iter().find(is).unwrap();
+        self.snapshot
+            .reference(kind, object["metadata"]["name"].as_str().unwrap())
+    }
+
     fn empty(snapshot: Snapshot) -> Self {
         Self {
             snapshot,
@@ -76,6 +121,7 @@ impl Simulation {
             answers_take: 0,
             crash_after: None,
             writes: 0,
+            refusals: vec![],
             notified: vec![],
             cookies: BTreeSet::new(),
             analysed: vec![],

@@ -32,13 +32,25 @@ pub fn rules<'a>(
         };
         return Some(vec![second.map(of_ingress).or(alone)?]);
     }
+    let selector =
+        get("services", apex).and_then(|service| service["spec"]["selector"].as_object());
+    let mut values = selector.into_iter().flat_map(|selector| selector.values());
+    let selects_primary = values.any(|value| {
+        value
+            .as_str()
+            .is_some_and(|value| value.ends_with("-primary"))
+    });
     ROUTES.into_iter().find_map(|(plural, path)| {
         let route = get(plural, apex)?;
         let shares = |rule: &&Value| {
             let of = |host: &str| share(rule, path, host).unwrap_or(0);
-            // A restored route leads to the apex Service, which then selects the target.
-            let target = of(&format!("{apex}-canary")) + of(apex);
-            (of(&format!("{apex}-primary")), target)
+            let (primary, target) = (format!("{apex}-primary"), format!("{apex}-canary"));
+            // A restored route, and a route of the user's, may lead to the apex Service.
+            if selects_primary {
+                (of(&primary) + of(apex), of(&target))
+            } else {
+                (of(&primary), of(&target) + of(apex))
+            }
         };
         Some(each(route, path).iter().map(shares).collect())
     })

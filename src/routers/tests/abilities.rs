@@ -1,0 +1,205 @@
+//! The abilities of each router, and the objects that it reads before it decides.
+
+use serde_json::json;
+
+use super::{ROUTERS, canary_analysis, selector, snapshot};
+use crate::snapshot::Weights;
+
+/// The operator skips a strategy that a router lacks.
+#[test]
+fn each_router_says_what_it_can() {
+    let able = |is_able: fn(&super::Row) -> bool| {
+        let able = ROUTERS.iter().filter(|row| is_able(row));
+        able.map(|row| row.provider).collect::<Vec<_>>()
+    };
+    assert_eq!(able(|row| !row.router.splits_traffic()), ["kubernetes"]);
+    assert_eq!(
+        able(|row| row.router.mirrors()),
+        ["istio", "gatewayapi:v1", "gatewayapi:v1beta1", "contour"]
+    );
+    let keeps_sessions = able(|row| {
+        let mut analysis = canary_analysis();
+        analysis["sessionAffinity"] = json!({"cookieName": "c", "primaryCookieName": "p"});
+        let snapshot = snapshot(row.provider, json!({"port": 80}), analysis, json!({}));
+        row.router.new_cookies(&snapshot.canary, 7).is_some()
+    });
+    assert_eq!(
+        keeps_sessions,
+        ["istio", "gatewayapi:v1", "gatewayapi:v1beta1"]
+    );
+}
+
+/// A missing object would be decided about as if it did not exist.
+#[test]
+fn a_router_reads_each_object_that_it_writes() {
+    for row in ROUTERS {
+        let service = json!({"port": 80, "gatewayRefs": [{"name": "gw"}]});
+        let snapshot = snapshot(row.provider, service, canary_analysis(), json!({}));
+        let read = row.router.objects(&snapshot.canary);
+        let written = row
+            .router
+            .reconcile(&snapshot, &selector(), &Weights::PRIMARY)
+            .unwrap();
+        for write in written {
+            assert!(
+                read.contains(&write.object),
+                "{}: {:?}",
+                row.provider,
+                write.object
+            );
+        }
+        let names: Vec<_> = read
+            .iter()
+            .map(|object| format!("{} {}", object.kind.name(), object.name))
+            .collect();
+        let expected: &[&str] = match row.provider {
+            "istio" => &[
+                "VirtualService podinfo",
+                "DestinationRule podinfo-canary",
+                "DestinationRule podinfo-primary",
+            ],
+            "gatewayapi:v1" | "gatewayapi:v1beta1" => &["HTTPRoute podinfo"],
+            "contour" => &["HTTPProxy podinfo"],
+            "nginx" => &["Ingress web", "Ingress web-canary"],
+            "kubernetes" => &[],
+            _ => &["TrafficSplit podinfo"],
+        };
+        assert_eq!(names, expected, "{}", row.provider);
+        assert!(
+            read.iter().all(|object| object.namespace == "test"),
+            "{}",
+            row.provider
+        );
+    }
+}
+
+/// Istio's mesh has no route without a destination, and a share of 0 for both is no share.
+#[test]
+fn a_share_of_one_percent_is_a_share_and_none_for_both_is_no_route() {
+    for row in ROUTERS
+        .iter()
+        .filter(|row| row.rules.is_some() && row.provider != "nginx")
+    {
+        let service = json!({"port": 80, "gatewayRefs": [{"name": "gw"}]});
+        let snapshot = snapshot(row.provider, service, canary_analysis(), json!({}));
+        let share = |primary, canary| Weights {
+            primary,
+            canary,
+            mirrored: false,
+        };
+        for weights in [share(99, 1), share(1, 99), share(1, 0), share(0, 1)] {
+            let snapshot = super::reconciled(row.router, snapshot.clone(), &weights);
+            assert_eq!(
+                row.router.current_weights(&snapshot),
+                Ok(weights),
+                "{}",
+                row.provider
+            );
+        }
+        let snapshot = super::reconciled(row.router, snapshot, &share(0, 0));
+        assert!(
+            row.router.current_weights(&snapshot).is_err(),
+            "{}",
+            row.provider
+        );
+    }
+}
+
+/// Each route with metadata of its own is repaired if only its labels or only its annotations differ, and its rules stay as they are.
+#[test]
+fn labels_and_annotations_are_repaired_and_the_rules_stay() {
+    for row in ROUTERS {
+        let Some(rules) = row.rules.filter(|rules| rules.is_apex) else {
+            continue;
+        };
+        let apex = json!({"labels": {"a": "b"}, "annotations": {"c": "d"}});
+        let service = json!({"port": 80, "gatewayRefs": [{"name": "gw"}], "apex": apex});
+        let before = snapshot(row.provider, service, canary_analysis(), json!({}));
+        let before = super::reconciled(row.router, before, &Weights::canary(30));
+        let name = before.reference(rules.kind, rules.name);
+        for (field, key) in [("labels", "a"), ("annotations", "c")] {
+            let mut drifted = before.clone();
+            let live = drifted.objects.get_mut(&name).unwrap();
+            live["metadata"][field][key] = json!("drifted");
+            live["spec"]["foreign"] = json!(1);
+            let mut expected = before.objects[&name].clone();
+            expected["spec"]["foreign"] = json!(1);
+            let repaired = super::reconciled(row.router, drifted, &Weights::PRIMARY);
+            assert_eq!(
+                repaired.objects[&name], expected,
+                "{} {field}",
+                row.provider
+            );
+        }
+    }
+}
+
+/// The canary's Service is deleted with the Canary.
+#[test]
+fn a_route_that_mirrors_requests_is_restored_without_copies_for_the_canary() {
+    for row in ROUTERS.iter().filter(|row| row.router.mirrors()) {
+        let shadow = json!([{"backendRef": {"name": "shadow", "port": 80}}]);
+        let service = json!({"port": 80, "gatewayRefs": [{"name": "gw"}], "mirror": shadow});
+        let analysis = json!({"interval": "1m", "threshold": 1, "iterations": 1, "mirror": true, "mirrorWeight": 20});
+        let snapshot = snapshot(row.provider, service, analysis, json!({}));
+        let snapshot = super::reconciled(row.router, snapshot, &Weights::PRIMARY);
+        let mirrored = Weights {
+            mirrored: true,
+            ..Weights::PRIMARY
+        };
+        let mut snapshot = super::routed(row.router, snapshot, &mirrored);
+        assert_eq!(row.router.current_weights(&snapshot), Ok(mirrored));
+        let write = row.router.restore(&snapshot).unwrap();
+        let name = write.object.clone();
+        super::apply(&mut snapshot, vec![write]);
+        if let Some(write) = row.router.tidy(&snapshot) {
+            super::apply(&mut snapshot, vec![write]);
+        }
+        let spec = snapshot.objects[&name]["spec"].to_string();
+        assert!(
+            !spec.contains("podinfo-") && !spec.contains("mirrorPercentage"),
+            "{} {spec}",
+            row.provider
+        );
+        let keeps_shadow = row.provider.starts_with("gatewayapi");
+        assert_eq!(
+            spec.contains("shadow"),
+            keeps_shadow,
+            "{} {spec}",
+            row.provider
+        );
+    }
+}
+
+/// The configuration that kubectl applied last counts only if it is the user's, from before the Canary.
+#[test]
+fn a_route_of_the_operator_is_not_restored_from_kubectls_annotation() {
+    for row in ROUTERS {
+        let Some(rules) = row.rules.filter(|rules| rules.name == "podinfo") else {
+            continue;
+        };
+        let service = json!({"port": 80, "gatewayRefs": [{"name": "gw"}]});
+        let before = snapshot(row.provider, service, canary_analysis(), json!({}));
+        let before = super::reconciled(row.router, before, &Weights::canary(30));
+        let name = before.reference(rules.kind, rules.name);
+        let applied = json!({"spec": {"users": 1}}).to_string();
+        for is_owned in [true, false] {
+            let mut snapshot = before.clone();
+            let live = snapshot.objects.get_mut(&name).unwrap();
+            live["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] =
+                json!(applied);
+            if !is_owned {
+                live["metadata"]["ownerReferences"] = json!([]);
+            }
+            let write = row.router.restore(&snapshot).unwrap();
+            super::apply(&mut snapshot, vec![write]);
+            let spec = &snapshot.objects[&name]["spec"];
+            assert_eq!(
+                spec.get("users").is_some(),
+                !is_owned,
+                "{} {spec}",
+                row.provider
+            );
+        }
+    }
+}

@@ -157,13 +157,13 @@ pub struct AutoscalerRef {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScalerReplicas {
-    /// The minimum number of replicas; at least 1. Default: that of the target's autoscaler.
+    /// The minimum number of replicas. 0 lets a `ScaledObject` scale the primary to zero. Default: that of the target's autoscaler.
     #[serde(
         default,
         deserialize_with = "lenient::integer",
         skip_serializing_if = "Option::is_none"
     )]
-    #[schemars(schema_with = "schema::positive")]
+    #[schemars(schema_with = "schema::natural")]
     pub min_replicas: Option<i64>,
     /// The maximum number of replicas; at least 1. Default: that of the target's autoscaler.
     #[serde(

@@ -87,7 +87,5 @@ impl Blocked {
 fn config_not_found(kind: Kind, name: &str, namespace: &str) -> String {
     let (lower, plural) = (kind.name().to_lowercase(), kind.plural());
     let wrapped = format!("{lower} {name}.{namespace} get query error: ");
-    // Flagger's inner message has two spaces for a ConfigMap.
-    let inner = wrapped.replacen("configmap ", "configmap  ", 1);
-    format!("GetTargetConfigs failed: {wrapped}{inner}{plural} {name:?} not found")
+    format!("GetTargetConfigs failed: {wrapped}{wrapped}{plural} {name:?} not found")
 }

@@ -127,7 +127,7 @@ fn a_missing_config_is_reported_with_flaggers_text_and_no_primary_is_created_wit
     }
     sim.run(30);
     assert!(sim.snapshot.primary().is_none(), "{}", sim.transcript());
-    let event = "GetTargetConfigs failed: configmap color.test get query error: configmap  color.test get query error: configmaps \"color\" not found";
+    let event = "GetTargetConfigs failed: configmap color.test get query error: configmap color.test get query error: configmaps \"color\" not found";
     assert!(
         sim.notified.iter().any(|line| line.contains(event)),
         "{:?}",

@@ -121,6 +121,34 @@ fn the_traffic_stays_until_its_increase_is_approved() {
     transcript("confirm-traffic-increase", &sim);
 }
 
+/// A pre-rollout hook has effects: it is called once, when the version may go on.
+#[test]
+fn no_hook_is_called_behind_a_closed_gate() {
+    let hook = |name: &str, kind: &str| json!({"name": name, "type": kind, "url": format!("http://hooks/{name}")});
+    let hooks = [
+        hook("acceptance", "pre-rollout"),
+        hook("gate", "confirm-traffic-increase"),
+    ];
+    let mut sim = release(json!({"stepWeight": 50, "maxWeight": 50, "webhooks": hooks}));
+    sim.closed.insert("gate");
+    seconds(&mut sim, 65);
+    assert_eq!(
+        (sim.count("call   gate"), sim.count("call   acceptance")),
+        (6, 0),
+        "{}",
+        sim.transcript()
+    );
+    assert_eq!(sim.count_notified("Starting canary analysis"), 0);
+    sim.closed.clear();
+    sim.run_until(CanaryPhase::Succeeded);
+    assert_eq!(sim.count("call   acceptance"), 1, "{}", sim.transcript());
+    // Before the first step and before the promotion.
+    assert_eq!(
+        sim.count_notified("Confirm-traffic-increase check gate passed"),
+        2
+    );
+}
+
 #[test]
 fn a_muted_gate_sends_no_alert() {
     let hook = json!({"name": "gate", "type": "confirm-rollout", "url": "http://hooks/gate", "muteAlert": true});

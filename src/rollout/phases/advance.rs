@@ -72,7 +72,8 @@ fn advance_weight(
     let routed = release.or_report(release.weights())?;
     let step = reached(release, routed);
     let weight = step.clone().build().canary_weight;
-    if !routed.mirrored && snapshot.phase() != CanaryPhase::WaitingPromotion {
+    // Before the first step, the gate was asked before the pre-rollout hooks.
+    if weight > 0 && snapshot.phase() != CanaryPhase::WaitingPromotion {
         notifications.extend(gates::traffic(snapshot, evidence)?);
     }
     if weight >= canary.max_weight() {

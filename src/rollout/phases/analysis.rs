@@ -4,11 +4,12 @@ use std::ops::ControlFlow;
 
 use super::{advance, new_revision, rollback, skip};
 use crate::{
-    api::canary::{CanaryPhase, WebhookType},
+    api::canary::{CanaryPhase, Strategy, WebhookType},
     notifications::Notification,
     rollout::{
         blocked::Blocked,
         checks::{
+            gates,
             hooks::{self, HookResult, Signal, Stage},
             metrics,
         },
@@ -116,6 +117,12 @@ fn check(
     let reached = advance::reached(release, routed).build();
     let begins = (reached.canary_weight, reached.iterations) == (0, 0)
         && !(release.mirrors() && routed.mirrored);
+    let gate_passed = if begins && release.strategy() == Strategy::Canary {
+        // Hooks have effects, so none is called for a version that may not go on.
+        gates::traffic(snapshot, evidence)?
+    } else {
+        Vec::new()
+    };
     let kind = if begins {
         notifications.push(run::analysis_starts(snapshot));
         WebhookType::PreRollout
@@ -133,6 +140,7 @@ fn check(
         }
         HookResult::Passed(passed) => notifications.extend(passed),
     }
+    notifications.extend(gate_passed);
     if begins {
         return ControlFlow::Continue(());
     }

@@ -176,6 +176,9 @@ fn the_canary_overrides_the_primarys_replicas() {
         (&spec["minReplicaCount"], &spec["maxReplicaCount"]),
         (&json!(5), &json!(3))
     );
+    let zero = json!({"primaryScalerReplicas": {"minReplicas": 0}});
+    let scaled = snapshot("ScaledObject", zero, &[scaled_object(json!({}), &[])]);
+    assert_eq!(created(&scaled)["spec"]["minReplicaCount"], 0);
     let hpa = json!({"metadata": {"labels": {"l": "1"}, "annotations": {"a": "b"}},
         "spec": {"minReplicas": 2, "maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "podinfo"}, "fromTheFuture": 1}});
     let primary = created(&snapshot("HorizontalPodAutoscaler", more, &[hpa]));

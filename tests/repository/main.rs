@@ -8,7 +8,6 @@
 //! | can each example be used? | `examples.rs` |
 //! | does each link, path, command, flag, event text and Canary in a document exist? | `documents.rs` |
 //! | is `deploy/REFERENCE.md` up to date? | `reference.rs` |
-//! | does `.ci/run` run every suite? | `gate.rs` |
 //! | does the code keep its own rules: layers, no I/O outside the shells, no circles, short functions? | `rules/` |
 
 #![allow(
@@ -27,6 +26,5 @@ mod documents;
 mod examples;
 #[path = "../files/mod.rs"]
 mod files;
-mod gate;
 mod reference;
 mod rules;

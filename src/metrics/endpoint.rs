@@ -115,7 +115,7 @@ impl Endpoint {
     }
 }
 
-/// Returns a credential without the line end that `echo` leaves. `None` if the key is missing or its value is empty.
+/// Returns a credential without blanks around it. `None` if the key is missing or its value is empty.
 pub fn credential<'a>(credentials: Option<&'a Credentials>, key: &str) -> Option<&'a str> {
     let value = credentials?.get(key)?.trim();
     (!value.is_empty()).then_some(value)

@@ -17,7 +17,8 @@ use super::{
     simulation::{AnyState, Revision, Rollout, Simulation, release_of},
 };
 
-const PHASES: [CanaryPhase; 12] = [
+/// All phases, in the order of `place_of`.
+pub const PHASES: [CanaryPhase; 12] = [
     CanaryPhase::New,
     CanaryPhase::Initializing,
     CanaryPhase::Initialized,
@@ -32,7 +33,7 @@ const PHASES: [CanaryPhase; 12] = [
     CanaryPhase::Terminated,
 ];
 
-/// All conditions but `Promoted`, which every status has.
+/// All conditions but `Promoted`, which every status has, in the order of `place_of_condition`.
 const CONDITIONS: [ConditionType; 7] = [
     ConditionType::RollingBack,
     ConditionType::Reverting,
@@ -199,6 +200,49 @@ fn every_state_has_a_decision_and_every_plan_is_safe() {
 /// The canary's share, if the route can be read.
 fn weight(sim: &Simulation) -> u8 {
     rollout::weights(&sim.snapshot).map_or(0, |weights| weights.canary)
+}
+
+/// Does not compile if a phase has no place.
+fn place_of(phase: CanaryPhase) -> usize {
+    use CanaryPhase as P;
+    match phase {
+        P::New => 0,
+        P::Initializing => 1,
+        P::Initialized => 2,
+        P::Waiting => 3,
+        P::Progressing => 4,
+        P::WaitingPromotion => 5,
+        P::Promoting => 6,
+        P::Finalising => 7,
+        P::Succeeded => 8,
+        P::Failed => 9,
+        P::Terminating => 10,
+        P::Terminated => 11,
+    }
+}
+
+/// Does not compile if a condition has no place; `Promoted` has none in the list.
+fn place_of_condition(condition: ConditionType) -> Option<usize> {
+    use ConditionType as C;
+    match condition {
+        C::Promoted => None,
+        C::RollingBack => Some(0),
+        C::Reverting => Some(1),
+        C::Draining => Some(2),
+        C::PromotionFailed => Some(3),
+        C::NotificationPending => Some(4),
+        C::Invalid => Some(5),
+        C::TargetConflict => Some(6),
+    }
+}
+
+#[test]
+fn the_lists_of_phases_and_conditions_are_complete() {
+    assert_eq!(PHASES.map(place_of), std::array::from_fn(|place| place));
+    assert_eq!(
+        CONDITIONS.map(place_of_condition),
+        std::array::from_fn(Some)
+    );
 }
 
 /// A test that never generates a state checks nothing about it.

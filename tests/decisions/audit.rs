@@ -11,7 +11,10 @@ use flagger_rs::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::simulation::{Simulation, release, release_of};
+use super::{
+    any_state::PHASES,
+    simulation::{Simulation, release, release_of},
+};
 
 /// The audit's verdict about a plan with one write.
 fn audit(sim: &Simulation, object: ObjectRef, action: Action) -> String {
@@ -80,24 +83,9 @@ Terminated        .  .  .  .  .  .  .  .  .  .  .  x
 
 #[test]
 fn only_these_phases_may_follow_each_other() {
-    use CanaryPhase as P;
-    let phases = [
-        P::New,
-        P::Initializing,
-        P::Initialized,
-        P::Waiting,
-        P::Progressing,
-        P::WaitingPromotion,
-        P::Promoting,
-        P::Finalising,
-        P::Succeeded,
-        P::Failed,
-        P::Terminating,
-        P::Terminated,
-    ];
     let mut sim = canary();
     let mut found = "\n                  Ne In Id Wa Pr WP Po Fi Su Fa Tg Td\n".to_owned();
-    for from in phases {
+    for from in PHASES {
         sim.snapshot.canary.status.as_mut().unwrap().phase = from;
         let mark = |phase| {
             let status = Some(CanaryStatus {
@@ -115,7 +103,7 @@ fn only_these_phases_may_follow_each_other() {
                 other => panic!("{other}"),
             }
         };
-        let marks = phases.map(mark).join("  ");
+        let marks = PHASES.map(mark).join("  ");
         writeln!(found, "{:<18}{marks}", from.as_str()).unwrap();
     }
     assert_eq!(found, TRANSITIONS, "{found}");

@@ -149,6 +149,35 @@ fn no_hook_is_called_behind_a_closed_gate() {
     );
 }
 
+/// Iterations of an earlier strategy do not open the gate of the first traffic.
+#[test]
+fn an_ab_test_that_becomes_a_canary_gets_no_traffic_behind_a_closed_gate() {
+    let test = json!([{"headers": {"x-user": {"exact": "insider"}}}]);
+    let mut sim = gated(
+        "confirm-traffic-increase",
+        json!({"iterations": 5, "match": test}),
+    );
+    while sim.snapshot.status().iterations < 2 {
+        sim.reconcile();
+    }
+    let gate =
+        json!([{"name": "gate", "type": "confirm-traffic-increase", "url": "http://hooks/gate"}]);
+    sim.edit(
+        "analysis",
+        &json!({"stepWeight": 20, "threshold": 5, "webhooks": gate}),
+    );
+    sim.route(0);
+    sim.routed.clear();
+    seconds(&mut sim, 65);
+    assert!(
+        sim.routed.iter().all(|weight| *weight == 0),
+        "{}",
+        sim.transcript()
+    );
+    sim.closed.clear();
+    sim.run_until(CanaryPhase::Succeeded);
+}
+
 #[test]
 fn a_muted_gate_sends_no_alert() {
     let hook = json!({"name": "gate", "type": "confirm-rollout", "url": "http://hooks/gate", "muteAlert": true});

@@ -61,6 +61,23 @@ pub fn reached<'a>(release: &Release<'a>, routed: Weights) -> StatusChange<'a> {
     }
 }
 
+/// The gate before a version gets more traffic, if this step can give it some.
+pub fn traffic_gate(
+    release: &Release<'_>,
+    evidence: &Evidence,
+    routed: Weights,
+) -> ControlFlow<Decision, Vec<Notification>> {
+    let snapshot = release.snapshot;
+    let gives_traffic = release.strategy() == Strategy::Canary
+        && !routed.mirrored
+        && snapshot.phase() != CanaryPhase::WaitingPromotion;
+    if gives_traffic {
+        gates::traffic(snapshot, evidence)
+    } else {
+        ControlFlow::Continue(Vec::new())
+    }
+}
+
 /// Raises the weight, up to the greatest weight; then promotes.
 fn advance_weight(
     release: &Release<'_>,
@@ -72,10 +89,7 @@ fn advance_weight(
     let routed = release.or_report(release.weights())?;
     let step = reached(release, routed);
     let weight = step.clone().build().canary_weight;
-    // Before the first step, the gate was asked before the pre-rollout hooks.
-    if weight > 0 && snapshot.phase() != CanaryPhase::WaitingPromotion {
-        notifications.extend(gates::traffic(snapshot, evidence)?);
-    }
+    notifications.extend(traffic_gate(release, evidence, routed)?);
     if weight >= canary.max_weight() {
         notifications.extend(gates::promotion(snapshot, evidence)?);
         return ControlFlow::Continue(promote(release));

@@ -4,12 +4,11 @@ use std::ops::ControlFlow;
 
 use super::{advance, new_revision, rollback, skip};
 use crate::{
-    api::canary::{CanaryPhase, Strategy, WebhookType},
+    api::canary::{CanaryPhase, WebhookType},
     notifications::Notification,
     rollout::{
         blocked::Blocked,
         checks::{
-            gates,
             hooks::{self, HookResult, Signal, Stage},
             metrics,
         },
@@ -117,13 +116,9 @@ fn check(
     let reached = advance::reached(release, routed).build();
     let begins = (reached.canary_weight, reached.iterations) == (0, 0)
         && !(release.mirrors() && routed.mirrored);
-    let gate_passed = if begins && release.strategy() == Strategy::Canary {
-        // Hooks have effects, so none is called for a version that may not go on.
-        gates::traffic(snapshot, evidence)?
-    } else {
-        Vec::new()
-    };
     let kind = if begins {
+        // Hooks have effects, so none is called for a version that may not go on. The advance reports the open gate.
+        advance::traffic_gate(release, evidence, routed)?;
         notifications.push(run::analysis_starts(snapshot));
         WebhookType::PreRollout
     } else {
@@ -140,7 +135,6 @@ fn check(
         }
         HookResult::Passed(passed) => notifications.extend(passed),
     }
-    notifications.extend(gate_passed);
     if begins {
         return ControlFlow::Continue(());
     }

@@ -156,6 +156,20 @@ mod tests {
         }
     }
 
+    /// The lines that `log` writes.
+    fn lines_of(log: impl FnOnce()) -> Vec<Value> {
+        let written = Written::default();
+        let writer = written.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .event_format(FlaggerJson)
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, log);
+        let text = String::from_utf8(lock(&written.0).clone()).unwrap();
+        let lines = text.lines().map(serde_json::from_str);
+        lines.collect::<Result<_, _>>().unwrap()
+    }
+
     #[test]
     fn the_log_level_selects_the_lines_of_this_program() {
         for (level, shown) in [
@@ -177,47 +191,26 @@ mod tests {
 
     #[test]
     fn an_event_is_logged_at_the_level_of_its_type() {
-        let written = Written::default();
-        let writer = written.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .event_format(FlaggerJson)
-            .with_writer(move || writer.clone())
-            .finish();
-        tracing::subscriber::with_default(subscriber, || {
+        let lines = lines_of(|| {
             log_event(&Canary::default(), EventKind::Normal, "a");
             log_event(&Canary::default(), EventKind::Warning, "b");
         });
-        let text = String::from_utf8(lock(&written.0).clone()).unwrap();
-        let levels = text.lines().map(|line| {
-            let line: Value = serde_json::from_str(line).unwrap();
-            line["level"].as_str().unwrap().to_owned()
-        });
-        assert_eq!(levels.collect::<Vec<_>>(), ["info", "warn"]);
+        let levels: Vec<_> = lines.iter().map(|line| &line["level"]).collect();
+        assert_eq!(levels, ["info", "warn"]);
     }
 
     #[test]
     fn a_log_line_is_json_with_flaggers_keys() {
-        let written = Written::default();
-        let writer = written.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .event_format(FlaggerJson)
-            .with_writer(move || writer.clone())
-            .finish();
         let canary: Canary = serde_json::from_value(json!({"apiVersion": "flagger.app/v1beta1",
             "kind": "Canary", "metadata": {"name": "podinfo", "namespace": "test"},
             "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"},
                 "service": {"port": 80}}}))
         .unwrap();
-        tracing::subscriber::with_default(subscriber, || {
+        let lines = lines_of(|| {
             log_event(&canary, EventKind::Warning, "Halt \"podinfo\"\n");
             tracing::error!(secret = ?crate::snapshot::Secret("hush".to_owned()), "no canary");
         });
-        let text = String::from_utf8(lock(&written.0).clone()).unwrap();
-        let lines: Vec<Value> = text
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
-        assert_eq!(lines.len(), 2, "{text}");
+        assert_eq!(lines.len(), 2, "{lines:?}");
         assert_eq!(lines[0]["canary"], "podinfo.test");
         assert_eq!(lines[0]["level"], "warn");
         let caller = lines[0]["caller"].as_str().unwrap();
@@ -231,6 +224,6 @@ mod tests {
         assert!(
             ts.parse::<jiff::Timestamp>().is_ok() && ts.len() == "2006-01-02T15:04:05.000Z".len()
         );
-        assert!(lines[1].get("canary").is_none() && !text.contains("hush"));
+        assert!(lines[1].get("canary").is_none() && !lines[1].to_string().contains("hush"));
     }
 }

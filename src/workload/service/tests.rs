@@ -16,14 +16,17 @@ fn template() -> Value {
         {"name": "istio-proxy", "ports": [{"containerPort": 15090}]}]}})
 }
 
-fn created(canary: &Canary) -> Value {
-    let template = template();
-    let services = Services {
+fn services<'a>(canary: &'a Canary, template: &'a Value) -> Services<'a> {
+    Services {
         canary,
         selector: ("app", "podinfo"),
-        template: &template,
-    };
-    match services.apex(None).unwrap().action {
+        template,
+    }
+}
+
+fn created(canary: &Canary) -> Value {
+    let template = template();
+    match services(canary, &template).apex(None).unwrap().action {
         Action::Create(object) => object,
         other => panic!("{other:?}"),
     }
@@ -73,11 +76,7 @@ fn the_repair_of_an_owned_service_keeps_unmanaged_metadata() {
         json!({"port": 9898, "apex": {"annotations": {"test": "expected"}}, "unmanagedMetadata": {"annotations": ["unmanaged"]}}),
     );
     let template = template();
-    let services = Services {
-        canary: &canary,
-        selector: ("app", "podinfo"),
-        template: &template,
-    };
+    let services = services(&canary, &template);
     let mut live = created(&canary);
     assert_eq!(services.apex(Some(&live)), None);
     live["metadata"]["annotations"]["unmanaged"] = json!("a");
@@ -108,11 +107,7 @@ fn the_repair_of_an_owned_service_keeps_unmanaged_metadata() {
 fn a_service_without_our_owner_keeps_its_labels() {
     let canary = canary(json!({"port": 9898}));
     let template = template();
-    let services = Services {
-        canary: &canary,
-        selector: ("app", "podinfo"),
-        template: &template,
-    };
+    let services = services(&canary, &template);
     let live = json!({"metadata": {"name": "podinfo", "labels": {"team": "a"}}, "spec": {"selector": {"app": "podinfo"}, "ports": [], "clusterIP": "10.0.0.1"}});
     let Some(Write {
         action: Action::Replace(repaired),
@@ -154,11 +149,7 @@ fn port_discovery_finds_the_ports_that_are_not_the_target_port() {
         let mut service = service.clone();
         service["portDiscovery"] = json!(true);
         let canary = canary(service.clone());
-        let services = Services {
-            canary: &canary,
-            selector: ("app", "podinfo"),
-            template: &template,
-        };
+        let services = services(&canary, &template);
         let mut ports: Vec<_> = services
             .ports()
             .drain(1..)
@@ -182,11 +173,7 @@ fn port_discovery_finds_the_ports_that_are_not_the_target_port() {
 fn a_deletion_gives_the_apex_the_selector_of_the_user_or_of_the_target() {
     let canary = canary(json!({"port": 9898}));
     let template = template();
-    let services = Services {
-        canary: &canary,
-        selector: ("app", "podinfo"),
-        template: &template,
-    };
+    let services = services(&canary, &template);
     let applied = json!({"spec": {"selector": {"app": "mine"}}}).to_string();
     for (is_owned, applied, selector) in [
         (true, Some(applied.as_str()), Some("podinfo")),
@@ -225,11 +212,7 @@ fn a_deletion_gives_the_apex_the_selector_of_the_user_or_of_the_target() {
 fn the_order_of_ports_is_no_drift() {
     let canary = canary(json!({"port": 9898, "targetPort": "http", "portDiscovery": true}));
     let template = template();
-    let services = Services {
-        canary: &canary,
-        selector: ("app", "podinfo"),
-        template: &template,
-    };
+    let services = services(&canary, &template);
     let mut live = created(&canary);
     live["spec"]["ports"].as_array_mut().unwrap().reverse();
     assert_eq!(services.apex(Some(&live)), None);

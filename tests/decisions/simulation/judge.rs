@@ -1,5 +1,5 @@
-//! Judges what a plan did to the simulated cluster by the objects alone. It shares no code with the operator's own audit, so that a rule
-//! that both forget, or that is loosened in both, is the only one that goes unnoticed.
+//! Judges the change that a plan made to the simulated cluster, by the objects alone. It shares no code with the operator's own audit: a
+//! rule that the audit lacks or that someone loosens there is still checked here.
 
 #[allow(dead_code, reason = "the model of the API server uses all of it")]
 #[path = "../../model/invariants/routes.rs"]
@@ -96,7 +96,7 @@ impl Moment {
         Some(self.rules()?.iter().fold((0, 0), greatest))
     }
 
-    /// The shares of the primary and the canary of the requests that no rule of a cookie or of a test matches; in A/B testing, of those that match.
+    /// The shares of the primary and the canary: in A/B testing, of the requests that match; else of those without a cookie.
     fn share(&self) -> Option<(i64, i64)> {
         let rules = self.rules()?;
         let is_test = self.canary["spec"]["analysis"]["match"].is_array();
@@ -361,7 +361,7 @@ fn the_judge_accepts_a_step_and_refuses_each_bad_plan() {
     let judged = |from: Change, to: Change| {
         let (mut before, mut after) = (moment(from.0), moment(to.0));
         from.1(&mut before);
-        // What is so before the plan is so after it, unless the plan changes it.
+        // The plan keeps everything that it does not change.
         from.1(&mut after);
         to.1(&mut after);
         wrong(&before, &after).join("; ")

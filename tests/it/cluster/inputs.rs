@@ -205,7 +205,7 @@ pub async fn the_second_canary_of_a_target_is_not_run(s: Scenario<'_>) -> Outcom
 }
 
 pub async fn a_metric_template_query_has_its_credentials(s: Scenario<'_>) -> Outcome {
-    s.apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "prom"}, "stringData": {"token": "hush"}})).await?;
+    s.apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "prom"}, "stringData": {"token": "hush\n"}})).await?;
     s.apply(&json!({"apiVersion": "flagger.app/v1beta1", "kind": "MetricTemplate", "metadata": {"name": "errors"},
         "spec": {"provider": {"type": "prometheus", "address": "http://prometheus:9090", "secretRef": {"name": "prom"}},
             "query": "errors{ns=\"{{ namespace }}\",\n  kind=\"{{ variables.kind }}\"}[{{ interval }}]"}})).await?;

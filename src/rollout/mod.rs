@@ -23,7 +23,7 @@ mod safety;
 mod status;
 
 pub use checks::metrics::samples;
-pub use messages::warning;
+pub use messages::{undone, warning};
 pub use plan::{Answer, Decision, Evidence, Plan, Question, Requeue};
 pub use preview::{Preview, Verdict, preview};
 pub use reads::{needed_in_full, needs};

@@ -85,7 +85,7 @@ impl<'a> Release<'a> {
     /// Whether the target or one of its configs has changed since this run, or since the last one.
     ///
     /// A different revision alone proves nothing: an upgraded API server may serve the same template with other defaults, and Flagger's
-    /// hashes cannot be compared with ours. If the primary runs the same template, nothing has changed.
+    /// hashes cannot be compared with ours. If the primary runs the same version, nothing has changed.
     pub fn changed(&self) -> bool {
         let status = self.snapshot.status();
         let Some(applied) = &status.last_applied_spec else {
@@ -99,7 +99,12 @@ impl<'a> Release<'a> {
                 && status.last_promoted_spec.as_ref() == Some(&self.revision));
         match status.phase {
             _ if same_revision && same_configs => false,
-            CanaryPhase::Initialized | CanaryPhase::Succeeded => !self.primary_runs_the_target(),
+            CanaryPhase::Initialized | CanaryPhase::Succeeded if is_ours(applied) => {
+                !self.primary_runs_the_target()
+            }
+            CanaryPhase::Initialized | CanaryPhase::Succeeded => {
+                !self.primary_contains_the_target()
+            }
             // During a run or after a failure, a hash of Flagger's is taken for that of the current target.
             _ if !is_ours(applied) => !same_configs,
             CanaryPhase::Failed => !self.is_reverted(),
@@ -136,20 +141,31 @@ impl<'a> Release<'a> {
         is_other && !self.changed()
     }
 
-    /// Whether the target went back to the promoted revision.
+    /// Whether the target went back to the promoted revision, which the primary still has.
     pub fn is_reverted(&self) -> bool {
         let promoted = self.snapshot.status().last_promoted_spec.as_ref();
-        let known = match promoted {
-            Some(promoted) if is_ours(promoted) => *promoted == self.revision,
-            _ => true,
-        };
-        known && self.primary_runs_the_target()
+        match promoted {
+            Some(promoted) if is_ours(promoted) => {
+                *promoted == self.revision
+                    && (self.primary_runs_the_target()
+                        || (self.primary_contains_the_target() && !self.is_promoted()))
+            }
+            _ => self.primary_runs_the_target(),
+        }
     }
 
-    /// Whether the primary runs the target's template with the target's configs.
+    /// Whether the primary runs the target's version with the target's configs. The operator's own mark on the primary tells this, or else
+    /// the equality of both.
     pub fn primary_runs_the_target(&self) -> bool {
-        let same = |primary| self.with_primary(|wanted| wanted.runs_the_target(primary));
-        self.snapshot.primary().is_some_and(same) && self.config_copies().is_empty()
+        let runs =
+            |primary| self.with_primary(|wanted| wanted.runs_the_target(primary, &self.revision));
+        self.snapshot.primary().is_some_and(runs) && self.config_copies().is_empty()
+    }
+
+    /// The same for a primary that Flagger promoted, whose marks are random numbers: others may have added something to it.
+    fn primary_contains_the_target(&self) -> bool {
+        let contains = |primary| self.with_primary(|wanted| wanted.contains_the_target(primary));
+        self.snapshot.primary().is_some_and(contains) && self.config_copies().is_empty()
     }
 
     /// The state of the canary's rollout.

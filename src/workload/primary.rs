@@ -1,7 +1,7 @@
 //! The primary: a copy of the target with a name and a selector label of its own (Flagger: `pkg/canary/*_controller.go`). The
 //! differences between the kinds of targets are in the kinds' files.
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use serde_json::{Map, Value, json};
 
@@ -193,22 +193,29 @@ impl Primary<'_> {
         changes.chain(template).collect()
     }
 
-    /// Whether the primary runs the same version as the target. Ignores the `flagger-id`.
-    pub fn runs_the_target(&self, primary: &Value) -> bool {
-        let wanted = match self.kind {
-            TargetKind::Deployment | TargetKind::DaemonSet => self.template(),
-            TargetKind::Service => self.kind.version(self.target).into_owned(),
-        };
-        let strip = |mut version: Value| {
-            if let Some(annotations) = version
-                .pointer_mut("/metadata/annotations")
-                .and_then(Value::as_object_mut)
-            {
-                annotations.remove(FLAGGER_ID);
+    /// Whether the primary runs the target's version: it has the mark of the version, or it has the same template. A primary with the mark
+    /// runs the version whatever others have changed on it since.
+    pub fn runs_the_target(&self, primary: &Value, revision: &str) -> bool {
+        self.was_promoted(primary, self.flagger_id, revision)
+            || revision::revision(&self.wanted_version())
+                == revision::revision(&without_mark(self.kind.version(primary)))
+    }
+
+    /// Whether the primary runs the target's version, perhaps with additions of others: labels, sidecars, environment variables, times of
+    /// a restart. Use it only if something else shows that the version is not new, because a version that removes something from the
+    /// promoted one has all of its template in the primary, too.
+    pub fn contains_the_target(&self, primary: &Value) -> bool {
+        contains(&self.kind.version(primary), &self.wanted_version())
+    }
+
+    /// The version that the primary should have, without the mark.
+    fn wanted_version(&self) -> Value {
+        match self.kind {
+            TargetKind::Deployment | TargetKind::DaemonSet => {
+                without_mark(Cow::Owned(self.template()))
             }
-            revision::revision(&version)
-        };
-        strip(wanted) == strip(self.kind.version(primary).into_owned())
+            TargetKind::Service => self.kind.version(self.target).into_owned(),
+        }
     }
 
     /// Whether the primary was promoted with this `flagger-id`. A Service has no template for the id, so its revision is compared.
@@ -280,6 +287,29 @@ impl Primary<'_> {
     fn full(&self) -> String {
         let kind = self.kind.kind().name().to_lowercase();
         format!("{kind} {}.{}", self.name, self.namespace())
+    }
+}
+
+fn without_mark(version: Cow<'_, Value>) -> Value {
+    let mut version = version.into_owned();
+    let annotations = version.pointer_mut("/metadata/annotations");
+    if let Some(annotations) = annotations.and_then(Value::as_object_mut) {
+        annotations.remove(FLAGGER_ID);
+    }
+    version
+}
+
+/// Whether a value has everything that `wanted` has. Lists of objects may have further items in between; other lists must be equal.
+fn contains(live: &Value, wanted: &Value) -> bool {
+    match (live, wanted) {
+        (_, Value::Null) => true,
+        (Value::Object(live), Value::Object(wanted)) => wanted
+            .iter()
+            .all(|(key, wanted)| contains(live.get(key).unwrap_or(&Value::Null), wanted)),
+        (Value::Array(live), Value::Array(wanted)) if wanted.iter().all(Value::is_object) => wanted
+            .iter()
+            .all(|wanted| live.iter().any(|live| contains(live, wanted))),
+        _ => live == wanted,
     }
 }
 
@@ -364,13 +394,17 @@ mod tests {
                 panic!("not a create")
             };
             assert_eq!(primary.promote(&object), None);
-            assert!(primary.runs_the_target(&object) && primary.was_promoted(&object, "id", ""));
+            assert!(
+                primary.runs_the_target(&object, "") && primary.was_promoted(&object, "id", "")
+            );
             object["spec"]["template"]["metadata"]["annotations"]["flagger-id"] = json!("other");
-            assert!(primary.runs_the_target(&object) && !primary.was_promoted(&object, "id", ""));
+            assert!(
+                primary.runs_the_target(&object, "") && !primary.was_promoted(&object, "id", "")
+            );
             object["spec"]["template"]["spec"]["containers"][0]["image"] = json!("podinfo:0");
             object["metadata"]["uid"] = json!("p");
             object["metadata"]["generation"] = json!(7);
-            assert!(!primary.runs_the_target(&object));
+            assert!(!primary.runs_the_target(&object, ""));
             let Some(Write {
                 action: Action::Patch(patch),
                 ..

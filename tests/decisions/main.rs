@@ -49,6 +49,7 @@ mod gates;
 mod known_defects;
 mod metrics;
 mod objects;
+mod other_actors;
 mod preview;
 mod properties;
 mod readiness;

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use crate::{
     api::canary::{CanaryPhase, CanaryStatus},
     notifications::{EventKind, Notification, Severity, alert, webhook},
-    snapshot::Snapshot,
+    snapshot::{ObjectRef, Snapshot},
 };
 
 /// A Warning event about the canary in its current phase.
@@ -24,6 +24,26 @@ pub fn warning(snapshot: &Snapshot, message: String) -> Notification {
 /// A Normal event about the canary in its current phase.
 pub fn normal(snapshot: &Snapshot, message: String) -> Notification {
     event_in(snapshot, EventKind::Normal, message, snapshot.phase())
+}
+
+/// A Warning event about an object to which another actor gives other content after each write of the operator. `manager` wrote it
+/// last, if that is known and not the operator.
+pub fn undone(snapshot: &Snapshot, object: &ObjectRef, manager: Option<&str>) -> Notification {
+    let ObjectRef {
+        kind,
+        namespace,
+        name,
+    } = object;
+    let actor = manager.map_or_else(
+        || "an admission policy, a webhook or another controller".to_owned(),
+        |manager| format!("{manager:?}"),
+    );
+    let message = format!(
+        "{} {name}.{namespace} does not keep what is written: {actor} changes it back each time. It is written again with growing pauses, \
+         until only one of the two changes these fields",
+        kind.name()
+    );
+    warning(snapshot, message)
 }
 
 /// An event with this phase, instead of the current one, in the payload of event webhooks.

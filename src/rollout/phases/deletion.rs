@@ -56,7 +56,9 @@ pub fn decide(snapshot: &Snapshot) -> Decision {
 fn revert(release: &Release<'_>) -> Decision {
     let snapshot = release.snapshot;
     let late = is_late(snapshot);
-    let restored = restored(release);
+    let mut restored = restored(release);
+    // An actor that undoes the writes does not hold the deletion up for ever.
+    restored.retain(|write| !late || !snapshot.recently_written.contains(&write.object));
     let mut up = release.scale_to_primary(late);
     up.extend(release.announce(&restored));
     if !up.is_empty() {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Client,
     api::{GetParams, Patch, PatchParams, PostParams},
 };
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
@@ -18,6 +19,9 @@ use crate::{
     shell::telemetry::operator_metrics::OperatorMetrics,
     snapshot::{Action, Kind, ObjectRef, Write},
 };
+
+/// The operator's name as the manager of fields: that of its user agent.
+const MANAGER: &str = "flagger";
 
 /// The API server, with the right to write while the Lease is held. Clones are the same.
 #[derive(Clone)]
@@ -83,6 +87,35 @@ impl Cluster {
             Err(ClusterError::Refused { code: 404, .. }) => Ok(None),
             other => other.map(Some),
         }
+    }
+
+    /// Returns the other manager that wrote an object last, as `metadata.managedFields` names it. Ignores writes of the status. Returns
+    /// `None` if the operator itself wrote last, or if the object does not exist.
+    ///
+    /// # Errors
+    /// The API server refused or is unreachable.
+    pub async fn other_manager(&self, object: &ObjectRef) -> Result<Option<String>, ClusterError> {
+        #[derive(Deserialize)]
+        struct Managed {
+            metadata: ObjectMeta,
+        }
+        let requests = requests_for(object.kind, Some(&object.namespace));
+        let read = self.read::<Managed>(Outgoing {
+            verb: "get",
+            kind: object.kind.name(),
+            request: requests.get(&object.name, &GetParams::default()),
+        });
+        let managed = match read.await {
+            Ok(managed) => managed.metadata.managed_fields.unwrap_or_default(),
+            Err(ClusterError::Refused { code: 404, .. }) => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let last = managed
+            .into_iter()
+            .filter(|entry| entry.subresource.as_deref().unwrap_or_default().is_empty())
+            .max_by_key(|entry| entry.time.as_ref().map(|time| time.0));
+        let manager = last.and_then(|entry| entry.manager);
+        Ok(manager.filter(|manager| manager != MANAGER))
     }
 
     /// Carries out a write. Returns the object as it is then.

@@ -66,6 +66,9 @@ impl Connection {
         };
         config.read_timeout = Some(SILENCE);
         config.reset_reader_on_write = true;
+        config
+            .headers
+            .push((http::header::USER_AGENT, user_agent()));
         if let Some(master) = master {
             config.cluster_url = master.parse()?;
         }
@@ -101,6 +104,12 @@ impl Connection {
             watches: client(without_retries)?,
         })
     }
+}
+
+/// The API server records the part before the slash as the manager of written fields. Rules of other tools may name Flagger's there.
+fn user_agent() -> http::HeaderValue {
+    const AGENT: &str = concat!("flagger/", env!("CARGO_PKG_VERSION"), " (flagger-rs)");
+    http::HeaderValue::from_static(AGENT)
 }
 
 #[cfg(test)]

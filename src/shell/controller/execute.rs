@@ -1,5 +1,6 @@
 //! Carries out a plan: its writes in order, then the status, then the notifications.
 
+use jiff::Timestamp;
 use serde_json::Value;
 use tracing::{debug, info};
 
@@ -9,14 +10,18 @@ use super::{
 };
 use crate::{
     api::canary::{CanaryPhase, CanaryStatus},
+    notifications::Notification,
     rollout::{self, Plan, Requeue, audit},
     shell::{
         api_server::{ClusterError, RawObject},
         lock::lock,
         telemetry::canary_metrics::RunResult,
     },
-    snapshot::{Snapshot, Write},
+    snapshot::{ObjectRef, Snapshot, Write},
 };
+
+/// After this many equal writes of an object in a row, an event tells that another actor undoes them.
+const UNDONE: u32 = 2;
 
 impl Reconciliation<'_> {
     /// Carries out a plan, unless the audit refuses it as unsafe.
@@ -35,13 +40,22 @@ impl Reconciliation<'_> {
             let message = format!("unsafe plan refused: {why}");
             self.notify(snapshot, vec![rollout::warning(snapshot, message)]);
             lock(&self.state).waited(snapshot.tick, Requeue::AtTick);
-            return Ok(Execution::WaitForTick);
+            return Ok(Execution::Wait(Requeue::AtTick));
+        }
+        if plan.status.is_none()
+            && let Some(end) = self.pause_of(snapshot, &plan.writes)
+        {
+            return Ok(Execution::Wait(Requeue::At(end)));
         }
         let cache = &self.context.cache;
         for write in &plan.writes {
+            if self.is_undone(write) {
+                let event = self.undone(snapshot, &write.object).await?;
+                self.notify(snapshot, vec![event]);
+            }
             let writing = self.operator().cluster.apply(write);
             match cache.write(self.canary, &write.object, writing).await {
-                Ok(()) => self.written(write),
+                Ok(()) => self.written(snapshot, write),
                 Err(ClusterError::Lost(_)) => return Ok(Execution::DecideAgain),
                 Err(ClusterError::Refused { message, .. }) => {
                     return Ok(self.refused(snapshot, write, &message));
@@ -61,9 +75,38 @@ impl Reconciliation<'_> {
         Ok(Execution::DecideAgain)
     }
 
-    fn written(&self, write: &Write) {
+    /// The end of the pause in which one of these writes is left out, because another actor undoes it again and again. A plan with a
+    /// status does not wait: a step, and above all a rollback, must not be held up.
+    fn pause_of(&self, snapshot: &Snapshot, writes: &[Write]) -> Option<Timestamp> {
+        let repeated = &lock(&self.state).repeated_writes;
+        let pauses = writes
+            .iter()
+            .filter_map(|write| repeated.pause_of(write, snapshot.now));
+        pauses.max()
+    }
+
+    /// Whether another actor has undone this write twice. It is true once until the object keeps its content for some time.
+    fn is_undone(&self, write: &Write) -> bool {
+        lock(&self.state).repeated_writes.times(write) == UNDONE
+    }
+
+    /// The event about an object that another actor changes after each write.
+    pub(super) async fn undone(
+        &self,
+        snapshot: &Snapshot,
+        object: &ObjectRef,
+    ) -> Result<Notification, ClusterError> {
+        let manager = self.operator().cluster.other_manager(object).await?;
+        Ok(rollout::undone(snapshot, object, manager.as_deref()))
+    }
+
+    fn written(&self, snapshot: &Snapshot, write: &Write) {
         let object = &write.object;
-        lock(&self.state).mark_written(object);
+        let mut state = lock(&self.state);
+        state.mark_written(object);
+        let interval = snapshot.canary.interval();
+        state.repeated_writes.count(write, interval, snapshot.now);
+        drop(state);
         let (kind, name) = (object.kind.name(), &object.name);
         debug!(canary = full_name(self.canary), "wrote {kind} {name}");
     }
@@ -78,7 +121,7 @@ impl Reconciliation<'_> {
             return Execution::DecideAgain;
         }
         state.waited(snapshot.tick, Requeue::AtTick);
-        Execution::WaitForTick
+        Execution::Wait(Requeue::AtTick)
     }
 
     async fn commit(

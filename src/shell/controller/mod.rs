@@ -8,6 +8,7 @@
 //! | how is a plan carried out? | `execute` |
 //! | when is a canary reconciled? | [`schedule`], [`requeue`] |
 //! | what is remembered between two reconciliations? | [`reconcile_state`] |
+//! | what if another actor undoes a write again and again? | `repeated_writes` |
 
 pub mod answers;
 mod context;
@@ -15,6 +16,7 @@ mod execute;
 pub mod observe;
 mod reconcile;
 pub mod reconcile_state;
+mod repeated_writes;
 pub mod requeue;
 pub mod schedule;
 

@@ -18,7 +18,7 @@ use crate::{
     api::canary::{Canary, CanaryPhase},
     notifications::{EventKind, Notification},
     rollout::{self, Decision, Evidence, Plan, Question, Requeue, decide},
-    shell::{api_server::ClusterError, lock::lock},
+    shell::{api_server::ClusterError, clock, lock::lock},
     snapshot::{ObjectRef, Snapshot},
 };
 
@@ -34,6 +34,8 @@ pub struct Reconciliation<'a> {
     has_reread: bool,
     /// How many plans were carried out.
     plans: usize,
+    /// The object that was written last.
+    last_written: Option<ObjectRef>,
 }
 
 /// The next action after a plan.
@@ -41,8 +43,8 @@ pub struct Reconciliation<'a> {
 pub enum Execution {
     /// The plan was carried out, or a write lost: observe and decide again.
     DecideAgain,
-    /// The plan was refused. Nothing is tried again before the next tick.
-    WaitForTick,
+    /// The plan was refused, or another actor undoes its writes. It is not tried again before this instant.
+    Wait(Requeue),
 }
 
 /// The next action after a decision.
@@ -61,6 +63,7 @@ impl<'a> Reconciliation<'a> {
             state: context.with_entry(canary, |entry| entry.state.clone()),
             has_reread: false,
             plans: 0,
+            last_written: None,
         }
     }
 
@@ -71,6 +74,9 @@ impl<'a> Reconciliation<'a> {
     pub async fn run(mut self) -> Result<Option<Duration>, ClusterError> {
         let cache = &self.context.cache;
         let settings = &self.operator().settings;
+        if let Some(rest) = lock(&self.state).overruns.rest(clock::now()) {
+            return Ok(Some(rest));
+        }
         let mut last = None;
         while self.plans < MAX_PLANS {
             let last_snapshot = last.take().map(|last: Box<Snapshot>| *last);
@@ -87,16 +93,24 @@ impl<'a> Reconciliation<'a> {
             };
             match self.act(snapshot).await? {
                 Next::DecideAgain(snapshot) => last = snapshot,
-                Next::Wait(time) => return Ok(Some(time)),
+                Next::Wait(time) => {
+                    lock(&self.state).overruns.reset();
+                    return Ok(Some(time));
+                }
             }
         }
-        // Each plan was decided on the result of the one before. So many in a row mean that another actor reverts them.
+        // Each plan was decided on the result of the one before. So many in a row mean that another actor changes what is written.
+        let pause = lock(&self.state).overruns.count(RETRY.1, clock::now());
         warn!(
             canary = full_name(self.canary),
-            "{MAX_PLANS} plans in a row did not reach a stable state: another controller or user reverts what is written; next attempt in {} s",
-            RETRY.1.as_secs()
+            "{MAX_PLANS} plans in a row did not reach a stable state: another controller or user changes what is written; next attempt in {} s",
+            pause.as_secs()
         );
-        Ok(Some(RETRY.1))
+        if let (Some(snapshot), Some(object)) = (last, self.last_written.take()) {
+            let event = self.undone(&snapshot, &object).await?;
+            self.notify(&snapshot, vec![event]);
+        }
+        Ok(Some(pause))
     }
 
     /// Decides, and acts on the decision.
@@ -127,11 +141,10 @@ impl<'a> Reconciliation<'a> {
                     return Ok(Next::DecideAgain(None));
                 }
                 self.plans += 1;
+                self.last_written = plan.writes.last().map(|write| write.object.clone());
                 Ok(match self.execute(&snapshot, plan).await? {
                     Execution::DecideAgain => Next::DecideAgain(Some(Box::new(snapshot))),
-                    Execution::WaitForTick => {
-                        Next::Wait(requeue::time_until(&snapshot, Requeue::AtTick))
-                    }
+                    Execution::Wait(requeue) => Next::Wait(requeue::time_until(&snapshot, requeue)),
                 })
             }
         }

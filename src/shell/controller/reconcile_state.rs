@@ -12,6 +12,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use super::repeated_writes::{Overruns, RepeatedWrites};
 use crate::{
     notifications::Notification,
     rollout::Requeue,
@@ -45,6 +46,10 @@ pub struct ReconcileState {
     blocked_since: Option<Timestamp>,
     /// The objects that were written or refused without a trace in the status since this tick.
     recently_written: (Option<Timestamp>, BTreeSet<ObjectRef>),
+    /// The writes that other actors may have undone.
+    pub repeated_writes: RepeatedWrites,
+    /// The reconciliations in a row that reached no stable state.
+    pub overruns: Overruns,
     /// The step whose questions are being asked; no other step begins meanwhile.
     open_step: Option<OpenStep>,
     /// Whether the open step failed and has to be repeated.
@@ -80,6 +85,8 @@ impl ReconcileState {
                 announced_wait: self.announced_wait.take(),
                 announced_phase: self.announced_phase.take(),
                 full_configs: std::mem::take(&mut self.full_configs),
+                repeated_writes: std::mem::take(&mut self.repeated_writes),
+                overruns: std::mem::take(&mut self.overruns),
                 ..Self::default()
             };
         }
@@ -101,7 +108,8 @@ impl ReconcileState {
         })
     }
 
-    /// Returns the objects that were written or refused since the last tick.
+    /// Returns the objects that were written or refused since the last tick, and those that are left alone for longer because another
+    /// actor undoes the writes.
     pub fn recently_written(
         &mut self,
         transition: Option<Timestamp>,
@@ -112,7 +120,13 @@ impl ReconcileState {
         if self.recently_written.0 != tick {
             self.recently_written = (tick, BTreeSet::new());
         }
-        self.recently_written.1.clone()
+        let paused = self.repeated_writes.paused(now).cloned();
+        self.recently_written
+            .1
+            .iter()
+            .cloned()
+            .chain(paused)
+            .collect()
     }
 
     /// Records that an object was written, or that its write was refused. Returns whether this is the first time since the last tick.

@@ -12,8 +12,10 @@ use super::Simulation;
 impl Simulation {
     pub(super) fn write(&mut self, write: Write) {
         self.refusals.push(write.refusal("…"));
+        self.memory.mark_written(&write.object);
+        let (interval, now) = (self.snapshot.canary.interval(), self.snapshot.now);
+        self.memory.repeated_writes.count(&write, interval, now);
         let Write { object, action, .. } = write;
-        self.memory.mark_written(&object);
         match action {
             Action::Patch(patch) if object.kind == Kind::Canary => {
                 return self.patch_finalizers(&object, &patch);
@@ -27,6 +29,9 @@ impl Simulation {
             }
             Action::Replace(value) => self.replace(&object, value),
             Action::Patch(patch) => self.patch(&object, &patch),
+        }
+        if let Some(policy) = self.policy {
+            policy(object.kind, self.snapshot.objects.get_mut(&object).unwrap());
         }
         if self.holds_weights(&object) {
             self.note_route(&object);

@@ -107,6 +107,9 @@ impl Simulation {
             Kind::Service => object["spec"]["selector"]["app"] = json!(image),
             _ => object["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image),
         }
+        if let Some(policy) = self.policy {
+            policy(kind, object);
+        }
         bump_generation(object);
     }
 

@@ -26,9 +26,10 @@ use flagger_rs::{
     notifications::Notification,
     rollout::{self, Decision, Evidence, Plan, Question},
     shell::controller::reconcile_state::ReconcileState,
-    snapshot::Snapshot,
+    snapshot::{Kind, Snapshot},
 };
 use jiff::Timestamp;
+use serde_json::Value;
 
 pub use edits::{AnyState, Revision, Rollout};
 use judge::Moment;
@@ -54,6 +55,8 @@ pub struct Simulation {
     pub broken: Option<&'static str>,
     /// Until the operator waits, time stands still, and neither pods nor autoscalers change.
     pub frozen: bool,
+    /// An admission policy of the cluster: changes each object that the operator or a user writes.
+    pub policy: Option<fn(Kind, &mut Value)>,
     /// How many seconds pass until the answers to the questions of a reconcile arrive.
     pub answers_take: i64,
     /// The operator crashes, once, after this many writes.
@@ -123,12 +126,24 @@ impl Simulation {
                 self.notify(unsent);
                 self.memory.waited(self.snapshot.tick, requeue);
                 self.evidence.clear();
-                self.frozen = false;
-                self.snapshot.now =
-                    Timestamp::from_second(self.snapshot.now.as_second() + 1).unwrap();
+                self.wait();
             }
+            // Another actor undoes these writes again and again.
+            Decision::Do(plan) if plan.status.is_none() && self.is_paused(&plan) => self.wait(),
             Decision::Do(plan) => self.carry_out(plan),
         }
+    }
+
+    fn wait(&mut self) {
+        self.frozen = false;
+        self.snapshot.now = Timestamp::from_second(self.snapshot.now.as_second() + 1).unwrap();
+    }
+
+    fn is_paused(&self, plan: &Plan) -> bool {
+        let repeated = &self.memory.repeated_writes;
+        let now = self.snapshot.now;
+        let mut writes = plan.writes.iter();
+        writes.any(|write| repeated.pause_of(write, now).is_some())
     }
 
     /// Sets the fields of the snapshot that depend on the time and on what happened before.

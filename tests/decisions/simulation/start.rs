@@ -54,7 +54,7 @@ fn begin(mut sim: Simulation) -> Simulation {
 
 impl Simulation {
     /// A cluster with a new Canary, and with the objects that it refers to.
-    fn new(spec: Value) -> Self {
+    pub fn new(spec: Value) -> Self {
         let mut sim = Self::empty(snapshot(canary(&spec)));
         sim.store_ingress();
         sim.store_autoscaler();
@@ -118,6 +118,7 @@ impl Simulation {
             dead: false,
             broken: None,
             frozen: false,
+            policy: None,
             answers_take: 0,
             crash_after: None,
             writes: 0,

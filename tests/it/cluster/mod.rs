@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | how does the operator run here? | `rig.rs` |
 //! | what is a scenario, what can it change, what can it observe? | `scenario.rs`, `edits.rs`, `observations.rs` |
-//! | which scenarios are there? | `releases.rs`, `gates.rs`, `routes.rs`, `ingress.rs`, `scalers.rs`, `inputs.rs`, `gitops.rs` |
+//! | which scenarios are there? | `releases.rs`, `gates.rs`, `routes.rs`, `ingress.rs`, `scalers.rs`, `inputs.rs`, `gitops.rs`, `other_actors.rs` |
 //! | which faults does a release survive? | `faults.rs`, `survival.rs`, observed by `traffic.rs` |
 //! | can the operator replace Flagger? | `takeover.rs` |
 //! | what does `flagger check` find? | `check.rs` |
@@ -19,6 +19,7 @@ mod ingress;
 mod inputs;
 mod manifests;
 mod observations;
+mod other_actors;
 mod outcome;
 mod overlays;
 mod releases;
@@ -43,11 +44,18 @@ use scenario::{AGAIN, Scenario};
 /// The longest time that a scenario waits for one thing.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// The scenarios with these names.
+/// The scenarios with these names. With `IT_ONLY=a,b` in the environment only those whose names contain one of these texts.
 macro_rules! scenarios {
     ($rig:expr, $($module:ident :: $name:ident),+ $(,)?) => {
-        vec![$(Scenario::run($rig, stringify!($name), $module::$name).boxed_local()),+]
+        [$((stringify!($name), Scenario::run($rig, stringify!($name), $module::$name).boxed_local())),+]
+            .into_iter()
+            .filter(|(name, _)| only().is_none_or(|only| only.split(',').any(|part| name.contains(part))))
+            .map(|(_, scenario)| scenario)
     };
+}
+
+fn only() -> Option<String> {
+    std::env::var("IT_ONLY").ok()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,11 +100,17 @@ async fn the_operator_on_a_real_control_plane() {
         inputs::a_metric_template_query_has_its_credentials,
         inputs::an_idle_canary_costs_no_request_and_a_step_three_writes,
         inputs::datadog_checks_a_release_and_its_errors_are_reported,
+        other_actors::an_admission_policy_that_labels_all_pods_starts_no_run_and_no_fight,
+        other_actors::an_actor_that_undoes_each_write_is_named_and_met_with_growing_pauses,
         gitops::flux_reverts_nothing_of_a_release,
         gitops::argo_cd_reverts_nothing_of_a_release,
         gitops::replicas_in_git_bring_back_pods_that_get_no_request,
     ))
     .await;
+    if only().is_some() {
+        let failed = results.into_iter().filter_map(Result::err);
+        return rig.end(failed.collect()).await;
+    }
     let corpus = manifests::are_accepted_without_loss_or_refused(rig.bed.client()).await;
     let explained = rig.explains_fields().await;
     let built = overlays::each_is_as_described_and_accepted(&rig).await;

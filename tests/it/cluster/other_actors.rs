@@ -1,0 +1,131 @@
+//! Releases beside others who change what the operator writes: an admission policy, and another controller.
+
+use futures::TryStreamExt;
+use kube::{
+    Api,
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
+    core::GroupVersionKind,
+    runtime::{WatchStreamExt, watcher},
+};
+use serde_json::{Value, json};
+
+use super::{Outcome, Scenario, ensure, text};
+use flagger_rs::snapshot::Kind;
+
+/// A policy that adds a label to the pods of each Deployment of a namespace, as Kyverno's and Gatekeeper's do.
+fn policy(namespace: &str) -> [Value; 2] {
+    let version = "admissionregistration.k8s.io/v1beta1";
+    let expression = r#"[JSONPatch{op: "add", path: "/spec/template/metadata/labels/cost-center", value: "42"}]"#;
+    let rules = json!({"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["deployments"]});
+    let selector = json!({"matchLabels": {"kubernetes.io/metadata.name": namespace}});
+    let policy = json!({"apiVersion": version, "kind": "MutatingAdmissionPolicy", "metadata": {"name": namespace},
+        "spec": {"reinvocationPolicy": "Never", "failurePolicy": "Fail",
+            "matchConstraints": {"namespaceSelector": selector, "resourceRules": [rules]},
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": expression}}]}});
+    let binding = json!({"apiVersion": version, "kind": "MutatingAdmissionPolicyBinding", "metadata": {"name": namespace},
+        "spec": {"policyName": namespace}});
+    [policy, binding]
+}
+
+/// The policy is younger than the target, so the target's pods do not have the label until the operator writes the target.
+pub async fn an_admission_policy_that_labels_all_pods_starts_no_run_and_no_fight(
+    s: Scenario<'_>,
+) -> Outcome {
+    s.podinfo().await?;
+    for object in policy(&s.ns) {
+        s.rig.bed.apply(&object.to_string()).await.map_err(text)?;
+    }
+    s.until_labelled().await?;
+    s.canary(json!({"stepWeight": 50, "maxWeight": 50})).await?;
+    s.phase("Initialized").await?;
+    s.notified("Initialization done!").await?;
+    s.release("3.1.1").await?;
+    let primary = s.get(Kind::Deployment, "podinfo-primary").await?;
+    ensure(
+        primary.pointer("/spec/template/metadata/labels/cost-center") == Some(&json!("42")),
+        "the primary has the label of the policy",
+    )?;
+    let manager = primary.pointer("/metadata/managedFields/0/manager");
+    ensure(
+        manager == Some(&json!("flagger")),
+        format!("the manager is Flagger's, not {manager:?}"),
+    )?;
+    let events = s.events();
+    let runs = events
+        .iter()
+        .filter(|line| line.contains("New revision detected!"));
+    ensure(runs.count() == 1, format!("{events:?}"))?;
+    let writes = s.requests()?;
+    let writes = writes.iter().filter(|line| {
+        line.resource == "deployments" && ["create", "patch"].contains(&&*line.verb)
+    });
+    // The primary is created and promoted; the target is scaled down, up and down.
+    let writes = writes.count();
+    ensure(writes == 5, format!("{writes} writes of Deployments"))
+}
+
+/// Another controller gives the Service another label after each write.
+pub async fn an_actor_that_undoes_each_write_is_named_and_met_with_growing_pauses(
+    s: Scenario<'_>,
+) -> Outcome {
+    s.initialized(json!({"stepWeight": 50, "maxWeight": 50}))
+        .await?;
+    let service = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Service"));
+    let services: Api<DynamicObject> = Api::namespaced_with(s.client.clone(), &s.ns, &service);
+    let janitor = tokio::spawn(undo(services));
+    let event = s.event("does not keep what is written").await?;
+    ensure(
+        event.contains("Service podinfo-canary.") && event.contains("\"janitor\" changes it back"),
+        event,
+    )?;
+    // The fight holds nothing up.
+    s.release("3.1.1").await?;
+    let writes = s.requests()?;
+    let writes = writes
+        .iter()
+        .filter(|line| {
+            line.resource == "services" && line.name == "podinfo-canary" && line.verb == "update"
+        })
+        .count();
+    ensure(
+        (3..=7).contains(&writes),
+        format!("{writes} writes of the Service"),
+    )?;
+    janitor.abort();
+    Ok(())
+}
+
+async fn undo(services: Api<DynamicObject>) {
+    let only = watcher::Config::default().fields("metadata.name=podinfo-canary");
+    let mut changes = Box::pin(
+        watcher(services.clone(), only)
+            .default_backoff()
+            .applied_objects(),
+    );
+    let params = PatchParams {
+        field_manager: Some("janitor".to_owned()),
+        ..PatchParams::default()
+    };
+    let label = Patch::Merge(json!({"metadata": {"labels": {"app": "cleaned"}}}));
+    while let Ok(Some(_)) = changes.try_next().await {
+        let _ = services.patch("podinfo-canary", &params, &label).await;
+    }
+}
+
+impl Scenario<'_> {
+    /// Waits until the API server applies the policy.
+    async fn until_labelled(&self) -> Outcome {
+        let probe = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "probe"},
+            "spec": {"replicas": 0, "selector": {"matchLabels": {"app": "probe"}},
+                "template": {"metadata": {"labels": {"app": "probe"}}, "spec": {"containers": [{"name": "probe", "image": "podinfo:1"}]}}}});
+        testbed::wait::until(super::PATIENCE, "the policy", async || {
+            let _ = self.delete("deployment", "probe").await;
+            self.apply(&probe).await?;
+            let made = self.get(Kind::Deployment, "probe").await?;
+            let label = made.pointer("/spec/template/metadata/labels/cost-center");
+            label.map(drop).ok_or_else(|| made.to_string())
+        })
+        .await
+        .map_err(text)
+    }
+}

@@ -113,6 +113,10 @@
 //!   rollback for lack of ready pods sends its alert.
 //! * A canary without a ready pod gets no traffic, and the analysis starts over; Flagger waits for the progress deadline. If traffic is
 //!   taken back by anyone, the version takes its steps anew.
+//! * The progress deadline counts while any pod is missing and none is added. Flagger's counts only while a Deployment is unavailable, and
+//!   a DaemonSet's from the last step.
+//! * What others add to the primary is no version. A write that another actor undoes is repeated with growing pauses, and an event names
+//!   that actor.
 //! * The primary is never scaled to zero. Objects that others change are repaired with the current weights.
 //! * After a promotion with which the primary did not become ready, the condition `PromotionFailed` stays until a promotion succeeds. A fix
 //!   can start meanwhile, and traffic stays on the canary.

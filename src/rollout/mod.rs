@@ -27,7 +27,7 @@ pub use messages::{undone, warning};
 pub use plan::{Answer, Decision, Evidence, Plan, Question, Requeue};
 pub use preview::{Preview, Verdict, preview};
 pub use reads::{needed_in_full, needs};
-pub use release::new_version;
+pub use release::{new_version, progress};
 pub use safety::{audit::audit, stale_reads::stale_reads};
 
 use crate::{

@@ -11,12 +11,12 @@ use crate::{
     providers,
     routers::Router,
     snapshot::{
-        Readiness, Snapshot, TargetKind, readiness,
+        ObjectRef, Progress, Readiness, Snapshot, TargetKind, readiness,
         revision::{is_ours, revision},
     },
     workload::{
         config::{self, ConfigName},
-        daemon_set, primary,
+        daemon_set, metadata, primary,
     },
 };
 
@@ -220,10 +220,18 @@ impl<'a> Release<'a> {
         let times = readiness::Times {
             deadline,
             since,
+            stalled: self.stalled(object),
             now: self.snapshot.now,
         };
         self.kind
             .readiness(object, threshold.unwrap_or(100), &times)
+    }
+
+    /// Since when a workload lacks pods and has got none.
+    fn stalled(&self, workload: &Value) -> Option<Timestamp> {
+        let name = metadata::name(workload);
+        let workload = self.snapshot.reference(self.kind.kind(), name);
+        self.snapshot.stalled.get(&workload).copied()
     }
 
     /// Whether the canary is scaled to zero.
@@ -279,4 +287,28 @@ pub fn new_version(snapshot: &Snapshot) -> Option<String> {
     let release = Release::of(snapshot).ok()?;
     let text = || format!("{} {:?}", release.revision, release.configs);
     release.changed().then(text)
+}
+
+/// How far the rollouts are for which a run waits.
+pub fn progress(snapshot: &Snapshot) -> BTreeMap<ObjectRef, Progress> {
+    let status = snapshot.status();
+    let release = if is_in_run(status.phase) {
+        Release::of(snapshot).ok()
+    } else {
+        None
+    };
+    let Some(release) = release else {
+        return BTreeMap::new();
+    };
+    let primary = || (release.primary_readiness(), snapshot.primary());
+    let canary = || (release.canary_readiness(), Some(release.target));
+    [primary(), canary()]
+        .into_iter()
+        .filter(|(readiness, _)| *readiness != Readiness::Ready)
+        .filter_map(|(_, workload)| {
+            let workload = workload?;
+            let name = snapshot.reference(release.kind.kind(), metadata::name(workload));
+            Some((name, release.kind.progress(workload)))
+        })
+        .collect()
 }

@@ -179,6 +179,7 @@ pub fn snapshot(provider: &str, service: Value, analysis: Value, status: Value) 
         now: jiff::Timestamp::UNIX_EPOCH,
         tick: None,
         changed: None,
+        stalled: std::collections::BTreeMap::new(),
         recently_written: BTreeSet::new(),
         conflicting_canary: None,
         jitter: jiff::SignedDuration::ZERO,

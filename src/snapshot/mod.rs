@@ -26,7 +26,7 @@ pub use cadence::{Changed, Tick, last_tick, whole_second_after};
 pub use excerpt::excerpt;
 pub use http::{Failure, HttpRequest, HttpResponse, Method};
 pub use object::{Kind, ObjectRef};
-pub use readiness::Readiness;
+pub use readiness::{Progress, Readiness};
 pub use secret::Secret;
 pub use step::Step;
 pub use target::TargetKind;
@@ -73,6 +73,8 @@ pub struct Snapshot {
     pub tick: Option<Tick>,
     /// When the target and its configs changed, if they differ from the status.
     pub changed: Option<Changed>,
+    /// The workloads that lack pods, and since when each has got none, as far as this process has seen it.
+    pub stalled: BTreeMap<ObjectRef, Timestamp>,
     /// The objects that were written since the last tick, or whose write was refused. No repair writes them again before the next tick.
     pub recently_written: BTreeSet<ObjectRef>,
     /// The older canary that has the same target, as `NAME.NAMESPACE`.

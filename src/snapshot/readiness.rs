@@ -26,18 +26,30 @@ impl Readiness {
     }
 }
 
+/// How far the rollout of a workload has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The generation of the workload: another one is another rollout.
+    pub generation: i64,
+    /// A number that grows with each pod that is updated or available, and with each old one that is gone.
+    pub pods: i64,
+}
+
 /// The times that the readiness depends on.
 pub struct Times {
     /// The longest time for which pods may be unavailable.
     pub deadline: SignedDuration,
     /// When the rollout began. Conditions that are older belong to an earlier rollout.
     pub since: Timestamp,
+    /// Since when pods are missing and none has been added, as far as this process has seen it.
+    pub stalled: Option<Timestamp>,
     /// Now.
     pub now: Timestamp,
 }
 
 /// The readiness of a Deployment: at least `threshold` percent of its pods must be updated and available. It has failed when its own
-/// progress deadline is exceeded, or when it has been unavailable for `deadline`.
+/// progress deadline is exceeded, or when for `deadline` it has been unavailable, or has lacked pods and got none. (Flagger knows the first
+/// two. A Deployment is available if its strategy allows the missing pods, and its own deadline does not count after it was scaled.)
 pub fn deployment(object: &Value, threshold: i64, times: &Times) -> Readiness {
     let name = text(object, "/metadata/name");
     if number(object, "/metadata/generation") > number(object, "/status/observedGeneration") {
@@ -57,8 +69,9 @@ pub fn deployment(object: &Value, threshold: i64, times: &Times) -> Readiness {
         return Readiness::Ready;
     };
     let why = format!("waiting for rollout to finish: {why}");
-    let end = unavailable_since(object)
-        .and_then(|since| since.max(times.since).checked_add(times.deadline).ok());
+    let unavailable = unavailable_since(object).map(|since| since.max(times.since));
+    let start = unavailable.into_iter().chain(times.stalled).min();
+    let end = start.and_then(|start| start.checked_add(times.deadline).ok());
     if end.is_some_and(|end| end < times.now) {
         return Readiness::Failed(why);
     }
@@ -103,8 +116,8 @@ fn updated(condition: &Value) -> Option<Timestamp> {
     text(condition, "/lastUpdateTime").parse().ok()
 }
 
-/// The readiness of a DaemonSet: all pods must be updated and at least `threshold` percent available. It has failed when that takes
-/// longer than `deadline`.
+/// The readiness of a DaemonSet: all pods must be updated and at least `threshold` percent available. It has failed when for `deadline` it
+/// has lacked pods and got none. (Flagger counts from the last step, however long ago that is when the first pod is lost.)
 pub fn daemon_set(object: &Value, threshold: i64, times: &Times) -> Readiness {
     if number(object, "/metadata/generation") > number(object, "/status/observedGeneration") {
         return Readiness::Waiting(
@@ -118,7 +131,10 @@ pub fn daemon_set(object: &Value, threshold: i64, times: &Times) -> Readiness {
     if updated >= wanted && available >= needed {
         return Readiness::Ready;
     }
-    let end = times.since.checked_add(times.deadline);
+    let end = times
+        .stalled
+        .unwrap_or(times.since)
+        .checked_add(times.deadline);
     if end.is_ok_and(|end| end < times.now) {
         return Readiness::Failed(format!(
             "exceeded its progressDeadlineSeconds: {}",

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use super::{
-    Kind, Readiness,
+    Kind, Progress, Readiness,
     readiness::{self, Times},
 };
 use crate::api::canary::Canary;
@@ -84,6 +84,26 @@ impl TargetKind {
                 .pointer("/spec/template/spec/nodeSelector")
                 .is_some_and(|selector| selector.get(SCALE_TO_ZERO).is_some()),
             Self::Service => false,
+        }
+    }
+
+    /// How far the workload's rollout has come.
+    pub fn progress(self, object: &Value) -> Progress {
+        let number = |pointer| readiness::number(object, pointer);
+        let pods = match self {
+            Self::Deployment => {
+                let updated = number("/status/updatedReplicas");
+                let old = number("/status/replicas") - updated;
+                updated + number("/status/availableReplicas") - old
+            }
+            Self::DaemonSet => {
+                number("/status/updatedNumberScheduled") + number("/status/numberAvailable")
+            }
+            Self::Service => 0,
+        };
+        Progress {
+            generation: number("/metadata/generation"),
+            pods,
         }
     }
 

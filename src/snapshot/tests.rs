@@ -60,6 +60,7 @@ fn a_service_has_no_pods_of_its_own_and_is_always_ready() {
     .map(TargetKind::has_pods);
     assert_eq!(has_pods, [true, true, false]);
     let times = Times {
+        stalled: None,
         deadline: jiff::SignedDuration::ZERO,
         since: jiff::Timestamp::UNIX_EPOCH,
         now: jiff::Timestamp::MAX,

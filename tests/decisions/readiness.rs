@@ -1,9 +1,16 @@
 //! When a step is taken: with enough ready pods on both sides, and a whole interval after the step before.
 
-use flagger_rs::api::canary::CanaryPhase;
+use std::collections::BTreeMap;
+
+use flagger_rs::{
+    api::canary::CanaryPhase,
+    shell::controller::reconcile_state::ReconcileState,
+    snapshot::{Kind, ObjectRef, Progress},
+};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::simulation::{Rollout, Simulation, release};
+use super::simulation::{Rollout, Simulation, release, release_of};
 
 /// A release at its first weight, when its next step is due and each side has these pods.
 fn at_a_tick(analysis: Value, canary: Rollout, primary: Rollout) -> Simulation {
@@ -110,4 +117,110 @@ fn a_burst_of_edits_is_one_run() {
         sim.notified
     );
     assert!(sim.outcome().contains("podinfo:4"), "{}", sim.outcome());
+}
+
+/// The workloads that a run waits for, and the phases in which it does.
+const WAITS: [(&str, CanaryPhase); 7] = [
+    ("podinfo", CanaryPhase::Progressing),
+    ("podinfo-primary", CanaryPhase::Progressing),
+    ("podinfo", CanaryPhase::WaitingPromotion),
+    ("podinfo-primary", CanaryPhase::WaitingPromotion),
+    ("podinfo", CanaryPhase::Promoting),
+    ("podinfo-primary", CanaryPhase::Promoting),
+    ("podinfo-primary", CanaryPhase::Finalising),
+];
+
+/// A release in this phase. Before it lost a pod, it has waited at a gate for longer than its deadline of 60 s, if the phase has one.
+fn in_phase(kind: &str, phase: CanaryPhase) -> Simulation {
+    let gate =
+        json!({"name": "promotion", "type": "confirm-promotion", "url": "http://hooks/gate"});
+    let analysis =
+        json!({"stepWeight": 50, "maxWeight": 50, "stepWeightPromotion": 10, "webhooks": [gate]});
+    let target = json!({"apiVersion": "apps/v1", "kind": kind, "name": "podinfo"});
+    let mut sim = release_of(
+        json!({"targetRef": target, "progressDeadlineSeconds": 60, "analysis": analysis}),
+    );
+    if phase == CanaryPhase::WaitingPromotion {
+        sim.closed.insert("gate");
+    }
+    sim.run_until_phase(phase);
+    if phase == CanaryPhase::WaitingPromotion {
+        sim.run(200);
+    }
+    sim
+}
+
+fn has_failed(sim: &Simulation) -> bool {
+    let conditions = sim.snapshot.status().conditions.iter().flatten();
+    let mut types = conditions.map(|condition| condition.type_.as_str());
+    sim.snapshot.phase() == CanaryPhase::Failed || types.any(|type_| type_ == "RollingBack")
+}
+
+/// The deadline counts from the loss of the pod, whatever else the release has waited for. Kubernetes calls such a workload available, as
+/// its strategy allows a pod to be missing, and its own deadline does not count after a workload was scaled.
+#[test]
+fn a_release_that_lacks_one_pod_fails_after_its_deadline_in_every_phase() {
+    for kind in ["Deployment", "DaemonSet"] {
+        for (workload, phase) in WAITS {
+            let mut sim = in_phase(kind, phase);
+            sim.short = Some(workload);
+            let lost = sim.snapshot.now.as_second();
+            while !has_failed(&sim) && sim.snapshot.now.as_second() < lost + 200 {
+                sim.reconcile();
+            }
+            let took = sim.snapshot.now.as_second() - lost;
+            let which = format!("{kind} {workload} in {phase}");
+            assert!(
+                (60..=72).contains(&took),
+                "{which}: {took}\n{}",
+                sim.transcript()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_release_that_gets_its_pod_back_within_the_deadline_goes_on() {
+    for (workload, phase) in WAITS {
+        let mut sim = in_phase("Deployment", phase);
+        for _ in 0..3 {
+            sim.short = Some(workload);
+            sim.run(45);
+            sim.short = None;
+            sim.run(2);
+        }
+        sim.closed.clear();
+        sim.run_until(CanaryPhase::Succeeded);
+    }
+}
+
+/// As with Kubernetes' own deadline, a rollout of many pods may take its time while it goes on.
+#[test]
+fn a_rollout_that_makes_progress_does_not_reach_the_deadline() {
+    let mut memory = ReconcileState::default();
+    let workload = ObjectRef {
+        kind: Kind::Deployment,
+        namespace: "test".into(),
+        name: "podinfo".into(),
+    };
+    let mut stalled = |second: i64, generation: i64, pods: i64| {
+        let progress = [(workload.clone(), Progress { generation, pods })].into();
+        let now = Timestamp::from_second(second).unwrap();
+        memory.stalled(progress, now)[&workload].as_second()
+    };
+    assert_eq!(stalled(10, 1, 3), 10);
+    assert_eq!(stalled(20, 1, 3), 10, "no pod more");
+    assert_eq!(stalled(30, 1, 4), 30, "one more");
+    assert_eq!(stalled(40, 1, 3), 30, "one fewer");
+    assert_eq!(
+        stalled(50, 1, 4),
+        30,
+        "a pod that comes and goes is no progress"
+    );
+    assert_eq!(stalled(60, 2, 0), 60, "another rollout");
+    assert!(
+        memory
+            .stalled(BTreeMap::new(), Timestamp::from_second(70).unwrap())
+            .is_empty()
+    );
 }

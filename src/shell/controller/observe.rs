@@ -66,7 +66,11 @@ pub async fn observe(
             };
             fetch_full_configs(cache, reference, &mut snapshot, state).await?;
             let version = rollout::new_version(&snapshot);
-            snapshot.changed = lock(state).changed(version, clock::now());
+            let progress = rollout::progress(&snapshot);
+            let mut state = lock(state);
+            snapshot.changed = state.changed(version, clock::now());
+            snapshot.stalled = state.stalled(progress, clock::now());
+            drop(state);
             snapshot
         }
     };
@@ -209,6 +213,7 @@ pub fn empty_snapshot(canary: Canary, reference: &ObjectRef, settings: &Arc<Sett
         now: Timestamp::UNIX_EPOCH,
         tick: None,
         changed: None,
+        stalled: BTreeMap::new(),
         recently_written: BTreeSet::new(),
         conflicting_canary: None,
         jitter: SignedDuration::ZERO,

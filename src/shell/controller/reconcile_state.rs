@@ -16,7 +16,7 @@ use super::repeated_writes::{Overruns, RepeatedWrites};
 use crate::{
     notifications::Notification,
     rollout::Requeue,
-    snapshot::{Changed, ObjectRef, Step, Tick, last_tick},
+    snapshot::{Changed, ObjectRef, Progress, Step, Tick, last_tick},
 };
 
 /// A step that begins later than this after its tick is late. The time for which a version is observed then counts from its real start.
@@ -56,6 +56,8 @@ pub struct ReconcileState {
     has_failed: bool,
     /// The new version as last seen, and the first and the last time it changed.
     version: Option<(String, Changed)>,
+    /// The workloads that lack pods: the most that each has had in this rollout, and since when.
+    lacking: BTreeMap<ObjectRef, (Progress, Timestamp)>,
     /// The step whose reason to wait was sent, and the number of reminders so far.
     announced_wait: Option<(Step, u32)>,
     obstacle: Option<Obstacle>,
@@ -81,6 +83,7 @@ impl ReconcileState {
             *self = Self {
                 transition,
                 version: self.version.take(),
+                lacking: std::mem::take(&mut self.lacking),
                 sent: self.sent.take(),
                 announced_wait: self.announced_wait.take(),
                 announced_phase: self.announced_phase.take(),
@@ -190,6 +193,26 @@ impl ReconcileState {
         };
         self.version = Some((version, changed));
         Some(changed)
+    }
+
+    /// Returns since when each workload that lacks pods has got none. `progress` has how far these workloads are now.
+    pub fn stalled(
+        &mut self,
+        progress: BTreeMap<ObjectRef, Progress>,
+        now: Timestamp,
+    ) -> BTreeMap<ObjectRef, Timestamp> {
+        let mut before = std::mem::take(&mut self.lacking);
+        for (workload, progress) in progress {
+            let known = before.remove(&workload).filter(|(most, _)| {
+                most.generation == progress.generation && most.pods >= progress.pods
+            });
+            self.lacking
+                .insert(workload, known.unwrap_or((progress, now)));
+        }
+        let since = self.lacking.iter();
+        since
+            .map(|(workload, (_, since))| (workload.clone(), *since))
+            .collect()
     }
 
     /// Returns the notifications of a wait that must be sent: only the first ones of each step, so that the progress of a rollout is not

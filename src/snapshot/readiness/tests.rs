@@ -7,6 +7,7 @@ fn times(since: &str) -> Times {
     Times {
         deadline: SignedDuration::from_secs(60),
         since: since.parse().unwrap(),
+        stalled: None,
         now: "2026-01-01T00:02:00Z".parse().unwrap(),
     }
 }

@@ -35,6 +35,7 @@ fn snapshot(kind: &str, more: Value, scalers: &[Value]) -> Snapshot {
         now: jiff::Timestamp::UNIX_EPOCH,
         tick: None,
         changed: None,
+        stalled: std::collections::BTreeMap::new(),
         recently_written: std::collections::BTreeSet::new(),
         conflicting_canary: None,
         jitter: jiff::SignedDuration::ZERO,

@@ -144,7 +144,10 @@ impl Simulation {
     pub(super) fn run_pods(&mut self) {
         for (name, object) in &mut self.snapshot.objects {
             match name.kind {
-                Kind::DaemonSet => daemon_set_status(object),
+                Kind::DaemonSet => {
+                    let short = self.short == Some(name.name.as_str());
+                    daemon_set_status(object, i64::from(short));
+                }
                 Kind::Deployment => {
                     let image = object
                         .pointer("/spec/template/spec/containers/0/image")
@@ -154,6 +157,12 @@ impl Simulation {
                         && image == self.broken;
                     let is_dead = name.name == "podinfo" && self.dead;
                     deployment_status(object, is_dead, is_broken);
+                    if self.short == Some(name.name.as_str()) {
+                        let ready = object["status"]["readyReplicas"].as_i64().unwrap();
+                        let ready = json!((ready - 1).max(0));
+                        object["status"]["readyReplicas"] = ready.clone();
+                        object["status"]["availableReplicas"] = ready;
+                    }
                 }
                 _ => {}
             }
@@ -197,11 +206,12 @@ pub(super) fn bump_generation(object: &mut Value) {
     object["metadata"]["generation"] = json!(generation + 1);
 }
 
-fn daemon_set_status(object: &mut Value) {
+fn daemon_set_status(object: &mut Value, missing: i64) {
     let is_at_zero = TargetKind::DaemonSet.is_at_zero(object);
     let pods = if is_at_zero { 0 } else { 3 };
+    let ready = (pods - missing).max(0);
     object["status"] = json!({"observedGeneration": object["metadata"]["generation"], "desiredNumberScheduled": pods,
-        "updatedNumberScheduled": pods, "numberReady": pods, "numberAvailable": pods});
+        "updatedNumberScheduled": pods, "numberReady": ready, "numberAvailable": ready});
 }
 
 fn deployment_status(object: &mut Value, is_dead: bool, is_broken: bool) {

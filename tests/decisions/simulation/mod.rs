@@ -53,6 +53,8 @@ pub struct Simulation {
     pub dead: bool,
     /// Pods of the primary with this image never become ready.
     pub broken: Option<&'static str>,
+    /// One pod of this workload never becomes ready.
+    pub short: Option<&'static str>,
     /// Until the operator waits, time stands still, and neither pods nor autoscalers change.
     pub frozen: bool,
     /// An admission policy of the cluster: changes each object that the operator or a user writes.
@@ -155,6 +157,8 @@ impl Simulation {
         self.snapshot.recently_written = self.memory.recently_written(transition, interval, now);
         let version = rollout::new_version(&self.snapshot);
         self.snapshot.changed = self.memory.changed(version, now);
+        let progress = rollout::progress(&self.snapshot);
+        self.snapshot.stalled = self.memory.stalled(progress, now);
     }
 
     fn ask(&mut self, questions: Vec<Question>, notifications: Vec<Notification>) {

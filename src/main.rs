@@ -17,6 +17,7 @@ use flagger_rs::{
         api_server::{Clients, Cluster, ConnectError, Connection, Leadership, lease},
         check::{self, CheckError},
         controller::{self, Operator, answers::Answers},
+        http_server,
         notify::{GlobalReceivers, Notifier},
         outside::{http::Http, probe},
         telemetry::{
@@ -51,7 +52,7 @@ enum Failure {
     #[error("HTTP server cannot listen on {port}: {error}")]
     Listen { port: u16, error: std::io::Error },
     #[error("HTTP server: {0}")]
-    Serve(std::io::Error),
+    Serve(tokio::task::JoinError),
     #[error("signals: {0}")]
     Signals(std::io::Error),
 }
@@ -145,7 +146,7 @@ async fn run(config: Config) -> Result<(), Failure> {
     canary_metrics.info(version, provider);
     let stop = stop_signal()?;
     let port = config.port;
-    let listener = server::listen(port)
+    let listener = http_server::listen(port)
         .await
         .map_err(|error| Failure::Listen { port, error })?;
     let health = Health::default();
@@ -164,10 +165,7 @@ async fn run(config: Config) -> Result<(), Failure> {
         stop,
     };
     process.lead_when_elected(&connection).await?;
-    match serving.await {
-        Ok(served) => served.map_err(Failure::Serve)?,
-        Err(error) => return Err(Failure::Serve(error.into())),
-    }
+    serving.await.map_err(Failure::Serve)?;
     info!("stopped");
     Ok(())
 }

@@ -27,6 +27,7 @@ use flagger_rs::{
             server::{self, Health},
         },
     },
+    snapshot::Origin,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -253,6 +254,7 @@ fn chat(config: &Config) -> Option<Chat> {
             proxy: teams.proxy.clone(),
             username: slack.user.clone(),
             channel: slack.channel.clone(),
+            origin: Origin::Administrator,
         });
     }
     let address = slack.url.clone()?;
@@ -267,6 +269,7 @@ fn chat(config: &Config) -> Option<Chat> {
         proxy: slack.proxy.clone(),
         username: slack.user.clone(),
         channel: slack.channel.clone(),
+        origin: Origin::Administrator,
     })
 }
 
@@ -384,5 +387,6 @@ mod tests {
         let chat = chat(&config).unwrap();
         assert_eq!((chat.channel.as_str(), chat.username.as_str()), ("c", "u"));
         assert_eq!(chat.token.unwrap().0, "hush");
+        assert_eq!(chat.origin, Origin::Administrator);
     }
 }

@@ -2,7 +2,7 @@ use testbed::https::HttpsServer;
 use wiremock::{Mock, MockServer, ResponseTemplate, matchers::path};
 
 use super::{client::is_about_certificates, *};
-use crate::snapshot::Secret;
+use crate::snapshot::{Origin, Secret};
 
 fn get(url: String) -> HttpRequest {
     HttpRequest {
@@ -15,6 +15,7 @@ fn get(url: String) -> HttpRequest {
         budget: None,
         proxy: None,
         insecure_skip_verify: false,
+        origin: Origin::User,
     }
 }
 

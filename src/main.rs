@@ -213,7 +213,10 @@ impl Process {
     /// Reconciles canaries until a signal to stop.
     async fn lead(&self, clients: Clients, leadership: Leadership) {
         self.health.syncing();
-        let http = Http::new(self.operator_metrics.clone());
+        let http = Http::new(
+            self.operator_metrics.clone(),
+            self.config.destinations.clone(),
+        );
         let cluster = Cluster::new(clients, leadership, self.operator_metrics.clone());
         let global = GlobalReceivers {
             chat: chat(&self.config),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use flagger_rs::{
     api::canary::CanaryPhase,
+    metrics::Query,
     rollout::{self, Answer, Decision, Evidence, Question},
     snapshot::{HttpResponse, Kind, Origin},
 };
@@ -144,25 +145,33 @@ fn with(mut metric: Value, bounds: Value) -> Value {
 }
 
 /// Who chose the address that the next check of the metrics calls.
-fn origin(sim: Simulation) -> Origin {
+fn origin(mut sim: Simulation) -> Origin {
+    for _ in 0..30 {
+        if let Some(query) = asked(&sim) {
+            return query.request(sim.snapshot.now).origin;
+        }
+        sim.reconcile();
+    }
+    panic!("no metric is asked for");
+}
+
+/// The query of a metric that the operator asks now, if all hooks pass.
+fn asked(sim: &Simulation) -> Option<Box<Query>> {
     let mut evidence = Evidence::new();
-    let passes = || {
-        let (status, body) = (200, String::new());
-        Answer::Response(HttpResponse { status, body })
-    };
     // Hooks are asked first, one after the other.
     for _ in 0..10 {
         let Decision::Ask(questions, _) = rollout::decide(&sim.snapshot, &evidence) else {
             break;
         };
         for question in questions {
-            if let Question::Metric { query, .. } = &question {
-                return query.request(sim.snapshot.now).origin;
+            if let Question::Metric { query, .. } = question {
+                return Some(query);
             }
-            evidence.insert(question, passes());
+            let (status, body) = (200, String::new());
+            evidence.insert(question, Answer::Response(HttpResponse { status, body }));
         }
     }
-    panic!("no metric is asked for");
+    None
 }
 
 #[test]

@@ -41,6 +41,7 @@
 //! | How does it talk to webhooks, metric servers and chats? | `shell/outside`, `shell/notify` |
 //! | What does one process remember of a canary? | `shell/controller/reconcile_state.rs` |
 //! | How are Events written and counted? | `shell/notify/events.rs` |
+//! | How are probes and scrapes answered under load? | `shell/http_server.rs` |
 //! | Which metrics and logs does the operator write? | `shell/telemetry` |
 //! | Which flags are there, and which have no effect? | [`cli`] |
 //! | How does the load tester work? | [`loadtester`]: a program of its own |
@@ -134,6 +135,12 @@
 //!   requests cannot be mirrored, `mirror` is ignored instead of waited for.
 //! * In an HTTPProxy each set of conditions has a route of its own. A proxy that Contour has not processed, finds invalid, or that no
 //!   other includes, holds up the next step. New Services are announced to Envoy in a temporary route before traffic goes there.
+//! * The token of a ServiceAccount is sent to no metric server and no chat; the annotation `flagger-rs.github.io/allowed-hosts` binds any
+//!   other Secret to hosts ([`snapshot::secret`]).
+//! * No redirect to another host is followed. Addresses of users that are link-local or of a cloud's metadata service are called only with
+//!   `-allow-link-local`; `-refuse-loopback` and `-allowed-hosts` refuse more (`shell/outside/destinations.rs`).
+//! * The servers of `/metrics` and of the load tester limit connections, their time and their memory, and serve one request on each
+//!   (`shell/http_server.rs`). A scrape is up to a second old.
 //! * Gauges of deleted canaries are removed, and the process ends with exit code 0 when it is stopped.
 //!
 //! # Not supported yet

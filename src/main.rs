@@ -17,6 +17,7 @@ use flagger_rs::{
         api_server::{Clients, Cluster, ConnectError, Connection, Leadership, lease},
         check::{self, CheckError},
         controller::{self, Operator, answers::Answers},
+        http_server,
         notify::{GlobalReceivers, Notifier},
         outside::{http::Http, probe},
         telemetry::{
@@ -26,6 +27,7 @@ use flagger_rs::{
             server::{self, Health},
         },
     },
+    snapshot::Origin,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -51,7 +53,7 @@ enum Failure {
     #[error("HTTP server cannot listen on {port}: {error}")]
     Listen { port: u16, error: std::io::Error },
     #[error("HTTP server: {0}")]
-    Serve(std::io::Error),
+    Serve(tokio::task::JoinError),
     #[error("signals: {0}")]
     Signals(std::io::Error),
 }
@@ -145,7 +147,7 @@ async fn run(config: Config) -> Result<(), Failure> {
     canary_metrics.info(version, provider);
     let stop = stop_signal()?;
     let port = config.port;
-    let listener = server::listen(port)
+    let listener = http_server::listen(port)
         .await
         .map_err(|error| Failure::Listen { port, error })?;
     let health = Health::default();
@@ -164,10 +166,7 @@ async fn run(config: Config) -> Result<(), Failure> {
         stop,
     };
     process.lead_when_elected(&connection).await?;
-    match serving.await {
-        Ok(served) => served.map_err(Failure::Serve)?,
-        Err(error) => return Err(Failure::Serve(error.into())),
-    }
+    serving.await.map_err(Failure::Serve)?;
     info!("stopped");
     Ok(())
 }
@@ -214,7 +213,10 @@ impl Process {
     /// Reconciles canaries until a signal to stop.
     async fn lead(&self, clients: Clients, leadership: Leadership) {
         self.health.syncing();
-        let http = Http::new(self.operator_metrics.clone());
+        let http = Http::new(
+            self.operator_metrics.clone(),
+            self.config.destinations.clone(),
+        );
         let cluster = Cluster::new(clients, leadership, self.operator_metrics.clone());
         let global = GlobalReceivers {
             chat: chat(&self.config),
@@ -255,6 +257,7 @@ fn chat(config: &Config) -> Option<Chat> {
             proxy: teams.proxy.clone(),
             username: slack.user.clone(),
             channel: slack.channel.clone(),
+            origin: Origin::Administrator,
         });
     }
     let address = slack.url.clone()?;
@@ -269,6 +272,7 @@ fn chat(config: &Config) -> Option<Chat> {
         proxy: slack.proxy.clone(),
         username: slack.user.clone(),
         channel: slack.channel.clone(),
+        origin: Origin::Administrator,
     })
 }
 
@@ -386,5 +390,6 @@ mod tests {
         let chat = chat(&config).unwrap();
         assert_eq!((chat.channel.as_str(), chat.username.as_str()), ("c", "u"));
         assert_eq!(chat.token.unwrap().0, "hush");
+        assert_eq!(chat.origin, Origin::Administrator);
     }
 }

@@ -16,10 +16,7 @@ use flagger_rs::{
             server::{self, Stop},
         },
     },
-    shell::{
-        outside::probe,
-        telemetry::{logs, server::listen},
-    },
+    shell::{http_server::listen, outside::probe, telemetry::logs},
 };
 use tokio::{
     signal::unix::{SignalKind, signal},

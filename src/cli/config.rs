@@ -13,7 +13,7 @@ use super::{
 use crate::{
     api::duration,
     providers,
-    snapshot::{Secret, Settings},
+    snapshot::{Destinations, HostList, Secret, Settings},
 };
 
 /// The configuration: flags and environment variables with their defaults applied.
@@ -27,6 +27,8 @@ pub struct Config {
     pub namespace: Option<String>,
     /// The settings that decisions depend on.
     pub settings: Settings,
+    /// The addresses that users may have called.
+    pub destinations: Destinations,
     /// The port of `/metrics` and `/healthz`.
     pub port: u16,
     /// debug, info, warn or error.
@@ -146,6 +148,11 @@ pub fn resolve(
             config_tracking: values.is_set("enable-config-tracking"),
             no_cross_namespace_refs: values.is_set("no-cross-namespace-refs"),
             cluster_name: values.text("cluster-name"),
+        },
+        destinations: Destinations {
+            hosts: HostList::read(&values.text("allowed-hosts")),
+            link_local: values.is_set("allow-link-local"),
+            loopback: !values.is_set("refuse-loopback"),
         },
         port: port(&values.text("port"))?,
         log_level: values.text("log-level"),

@@ -20,7 +20,17 @@ pub struct FlagSpec {
 }
 
 /// All flags of the operator, in alphabetical order.
-pub const FLAGS: [FlagSpec; 31] = [
+pub const FLAGS: [FlagSpec; 34] = [
+    flag(
+        "allow-link-local",
+        "false",
+        "Call webhooks, metric servers, chats and proxies of users also at link-local addresses and at the metadata services of clouds.",
+    ),
+    flag(
+        "allowed-hosts",
+        "",
+        "List of the only hosts that may be called as webhooks, metric servers, chats and proxies of users. *.example.com stands for all names below example.com. Default: any host.",
+    ),
     flag(
         "cluster-name",
         "",
@@ -110,6 +120,11 @@ pub const FLAGS: [FlagSpec; 31] = [
         "When set to true, Flagger can only refer to resources in the same namespace.",
     ),
     flag("port", "8080", "Port to listen on."),
+    flag(
+        "refuse-loopback",
+        "false",
+        "Refuse to call webhooks, metric servers, chats and proxies of users in the operator's own pod. Sidecar proxies may need such calls.",
+    ),
     flag(
         "selector-labels",
         "app,name,app.kubernetes.io/name",

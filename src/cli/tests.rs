@@ -51,6 +51,17 @@ fn check_takes_the_flags_of_the_operator_and_an_output_format() {
 }
 
 #[test]
+fn users_may_have_any_address_called_except_link_local_ones_and_flags_change_that() {
+    let destinations = |args: &[&str]| run(args, &[]).unwrap().destinations;
+    let default = destinations(&[]);
+    assert!(default.loopback && !default.link_local && default.hosts.is_empty());
+    assert!(destinations(&["-allow-link-local"]).link_local);
+    assert!(!destinations(&["-refuse-loopback=true"]).loopback);
+    let hosts = destinations(&["-allowed-hosts=a.example, *.test"]).hosts;
+    assert_eq!(hosts.to_string(), "a.example, *.test");
+}
+
+#[test]
 fn command_lines_of_flagger_are_understood() {
     let config = run(
         &[

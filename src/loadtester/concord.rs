@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::{Metadata, Progress};
-use crate::snapshot::{HttpRequest, Method, Secret};
+use crate::snapshot::{HttpRequest, Method, Origin, Secret};
 
 /// The path of processes on the server.
 const PROCESSES: &str = "/api/v1/process";
@@ -125,6 +125,7 @@ impl Job {
             budget: None,
             proxy: None,
             insecure_skip_verify: false,
+            origin: Origin::User,
         })
     }
 }

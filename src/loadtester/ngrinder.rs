@@ -10,7 +10,7 @@ use url::Url;
 use super::{Metadata, Progress};
 use crate::{
     api::duration,
-    snapshot::{HttpRequest, Method, Secret},
+    snapshot::{HttpRequest, Method, Origin, Secret},
 };
 
 /// The time limit of one request.
@@ -134,6 +134,7 @@ impl Job {
             budget: None,
             proxy: None,
             insecure_skip_verify: false,
+            origin: Origin::User,
         })
     }
 }

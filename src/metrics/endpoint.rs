@@ -8,7 +8,7 @@ use url::Url;
 use super::error::ServerError;
 use crate::{
     api::metric_template::MetricTemplateProvider,
-    snapshot::{HttpRequest, Method, Secret, excerpt},
+    snapshot::{HttpRequest, Method, Origin, Secret, excerpt},
 };
 
 /// The longest that one attempt may take.
@@ -28,6 +28,7 @@ pub struct Endpoint {
     login: Option<Secret>,
     headers: Vec<(String, Secret)>,
     insecure_skip_verify: bool,
+    origin: Origin,
 }
 
 impl Endpoint {
@@ -49,13 +50,26 @@ impl Endpoint {
             login,
             headers: Vec::new(),
             insecure_skip_verify: false,
+            origin: Origin::User,
         })
+    }
+
+    /// Records who chose the address. It is a user, if this is not called.
+    #[must_use]
+    pub const fn with_origin(mut self, origin: Origin) -> Self {
+        self.origin = origin;
+        self
     }
 
     /// The endpoint at a MetricTemplate's address, or at the provider's default address if the template has none.
     pub fn of(spec: &MetricTemplateProvider, default: &str) -> Result<Self, ServerError> {
         let own = spec.address.as_deref().filter(|own| !own.is_empty());
         Self::at(&spec.type_, own.unwrap_or(default))
+    }
+
+    /// The host that all requests go to.
+    pub fn host(&self) -> &str {
+        self.address.host_str().unwrap_or_default()
     }
 
     /// Adds a path to the address; later requests are below it.
@@ -111,6 +125,7 @@ impl Endpoint {
             budget: None,
             proxy: None,
             insecure_skip_verify: self.insecure_skip_verify,
+            origin: self.origin,
         }
     }
 }

@@ -21,7 +21,7 @@ pub use error::{MetricError, OfflineError, ServerError};
 
 use crate::{
     api::metric_template::MetricTemplateProvider,
-    snapshot::{HttpRequest, HttpResponse},
+    snapshot::{HttpRequest, HttpResponse, Origin},
 };
 use endpoint::{Credentials, Endpoint};
 use provider::{Access, Provider, Setup};
@@ -52,9 +52,9 @@ impl Server {
     }
 
     /// The Prometheus server at an address, for built-in metrics and inline queries. User and password may be in the address.
-    pub fn prometheus(address: &str) -> Result<Self, ServerError> {
+    pub fn prometheus(address: &str, origin: Origin) -> Result<Self, ServerError> {
         let provider = &providers::prometheus::Prometheus;
-        let endpoint = Endpoint::at(provider.name(), address)?;
+        let endpoint = Endpoint::at(provider.name(), address)?.with_origin(origin);
         Ok(Self {
             provider,
             access: Access::without_window(endpoint),
@@ -64,6 +64,11 @@ impl Server {
     /// The `type` of its MetricTemplate.
     pub fn name(&self) -> &'static str {
         self.provider.name()
+    }
+
+    /// The host that all requests go to.
+    pub fn host(&self) -> &str {
+        self.access.endpoint.host()
     }
 
     /// Reads the value from an answer. `NaN` counts as no value, since every comparison with a threshold would pass it.

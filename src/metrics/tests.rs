@@ -363,7 +363,7 @@ fn new_relic_has_an_address_of_its_own() {
 
 #[test]
 fn a_prometheus_without_the_value_1_is_offline() {
-    let server = Server::prometheus("http://p").unwrap();
+    let server = Server::prometheus("http://p", Origin::User).unwrap();
     let body = r#"{"data":{"result":[{"value":[1,"2"]}]}}"#;
     let error = server.online(Ok(&answer(200, body))).unwrap_err();
     assert_eq!(error.to_string(), "value is not 1 for query: vector(1)");

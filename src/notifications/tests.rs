@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{self, alert_provider::AlertProvider, canary::Canary},
-    snapshot::{HttpRequest, HttpResponse, Method, Secret},
+    snapshot::{HttpRequest, HttpResponse, Method, Origin, Secret},
 };
 
 /// The expectations for one form of messages of a chat service.
@@ -125,6 +125,7 @@ fn chat(type_: &str, address: &str) -> Chat {
         proxy: Some(Secret("http://proxy".to_owned())),
         username: "flagger".to_owned(),
         channel: "general".to_owned(),
+        origin: Origin::User,
     }
 }
 
@@ -222,10 +223,47 @@ fn the_address_in_the_secret_wins() {
         (chat.username.as_str(), chat.channel.as_str()),
         ("flagger", "general")
     );
+    assert_eq!(chat.origin, Origin::User);
     assert_eq!(
         chat_of(&provider, Some(&json!({"data": {}}))).unwrap_err(),
         ChatError::NoAddress
     );
+}
+
+#[test]
+fn a_secret_goes_to_its_hosts_only_and_no_proxy_in_between_reads_it() {
+    // The addresses in the Secrets are http://b, https://b.
+    let (plain, encrypted) = ("aHR0cDovL2I=", "aHR0cHM6Ly9i");
+    for (hosts, address, proxy, refused) in [
+        ("b", plain, None, None),
+        ("c", plain, None, Some("b")),
+        ("b", plain, Some("http://p:3128"), Some("p")),
+        ("b", plain, Some("10.0.0.1:3128"), Some("")),
+        ("b,p", plain, Some("http://p:3128"), None),
+        ("b", encrypted, Some("http://p:3128"), None),
+    ] {
+        let provider = provider(json!({"type": "slack", "proxy": proxy}));
+        let annotations = json!({"flagger-rs.github.io/allowed-hosts": hosts});
+        let secret = json!({"metadata": {"name": "s", "annotations": annotations},
+            "data": {"address": address}});
+        let error = chat_of(&provider, Some(&secret)).err();
+        let error = error.map(|error| error.to_string());
+        let expected = refused.map(|host| {
+            format!(
+                "secretRef error: the Secret s is not sent to {host}: its annotation flagger-rs.github.io/allowed-hosts allows only {hosts:?}"
+            )
+        });
+        assert_eq!(error, expected, "{hosts} {proxy:?}");
+    }
+}
+
+#[test]
+fn the_token_of_a_service_account_is_sent_to_no_chat() {
+    let secret = json!({"metadata": {"name": "s"}, "type": "kubernetes.io/service-account-token",
+        "data": {"address": "aHR0cDovL2I=", "token": "dA=="}});
+    let error = chat_of(&provider(json!({"type": "slack"})), Some(&secret)).unwrap_err();
+    let text = "secretRef error: the Secret s has the token of a ServiceAccount, which is sent to no other server";
+    assert!(error.to_string().starts_with(text), "{error}");
 }
 
 /// Each row has the fields of an AlertProvider, the data of its Secret, and the chat: address, token, proxy, username, channel.

@@ -10,7 +10,7 @@ use crate::{
         canary::{Canary, CanaryPhase, CanaryStatus, CanaryWebhook, WebhookType},
         duration::{self, DurationError},
     },
-    snapshot::{Failure, HttpRequest, HttpResponse, Method, Secret, excerpt, go},
+    snapshot::{Failure, HttpRequest, HttpResponse, Method, Origin, Secret, excerpt, go},
 };
 
 /// The longest that one attempt may take if the hook has no `timeout`.
@@ -175,6 +175,10 @@ fn post(
         budget: None,
         proxy: None,
         insecure_skip_verify: hook.is_some_and(|hook| hook.disable_tls),
+        origin: match hook {
+            Some(_) => Origin::User,
+            None => Origin::Administrator,
+        },
     })
 }
 
@@ -418,6 +422,7 @@ mod tests {
             Some(&global),
         );
         assert_eq!((own.len(), own[0].url.0.as_str()), (1, "http://own/"));
+        assert_eq!(own[0].origin, Origin::User);
         assert_eq!(
             (own[0].method, own[0].timeout),
             (Method::Post, Duration::from_secs(10))
@@ -428,15 +433,12 @@ mod tests {
             json!({"a": "b", "eventMessage": "text", "eventType": "Warning", "timestamp": "7"})
         );
         assert_eq!(body["phase"], "Failed");
-        assert_eq!(
-            notify(
-                &canary(json!({"name": "l", "url": "http://l/"})),
-                Some(&global)
-            )[0]
-            .url
-            .0,
-            "http://global/"
+        let ours = notify(
+            &canary(json!({"name": "l", "url": "http://l/"})),
+            Some(&global),
         );
+        assert_eq!(ours[0].url.0, "http://global/");
+        assert_eq!(ours[0].origin, Origin::Administrator);
         assert!(notify(&canary(json!({"name": "l", "url": "http://l/"})), None).is_empty());
     }
 }

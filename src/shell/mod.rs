@@ -7,10 +7,11 @@
 //! | what is cached of the cluster, and how do changes arrive? | [`api_server::cache`] |
 //! | how are webhooks, metric servers and chats called? | [`outside`] |
 //! | how do notifications reach people? | [`notify`] |
+//! | how are probes and scrapes answered under load? | [`http_server`] |
 //! | which logs, metrics and health checks are there? | [`telemetry`] |
 //! | what does `flagger check` do? | [`check`] |
 //!
-//! The folders depend on each other in one direction: `telemetry` ← `outside` ← `api_server` ← `notify` ← `controller` ← `check`.
+//! The folders depend on each other in one direction: `http_server` ← `telemetry` ← `outside` ← `api_server` ← `notify` ← `controller` ← `check`.
 
 #![allow(
     clippy::disallowed_methods,
@@ -22,6 +23,7 @@ pub mod api_server;
 pub mod check;
 pub mod clock;
 pub mod controller;
+pub mod http_server;
 mod lock;
 pub mod notify;
 pub mod outside;

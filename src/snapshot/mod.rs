@@ -4,6 +4,7 @@
 pub mod cadence;
 pub mod excerpt;
 pub mod go;
+pub mod hosts;
 pub mod http;
 pub mod object;
 pub mod readiness;
@@ -24,7 +25,8 @@ use serde_json::Value;
 
 pub use cadence::{Changed, Tick, last_tick, whole_second_after};
 pub use excerpt::excerpt;
-pub use http::{Failure, HttpRequest, HttpResponse, Method};
+pub use hosts::{Destinations, HostList};
+pub use http::{Failure, HttpRequest, HttpResponse, Method, Origin};
 pub use object::{Kind, ObjectRef};
 pub use readiness::{Progress, Readiness};
 pub use secret::Secret;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     Failure, HttpResponse, Kind, Readiness, Secret, TargetKind, Weights, go, readiness::Times,
-    secret,
+    secret::Credentials,
 };
 
 #[test]
@@ -117,6 +117,42 @@ fn a_failure_shows_its_reason() {
     assert_eq!(Failure { why, attempts: 3 }.to_string(), "cannot connect");
 }
 
+fn credentials(object: &Value) -> Credentials {
+    Credentials::of(object).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn the_token_of_a_service_account_is_refused() {
+    for (type_, is_refused) in [
+        (json!("kubernetes.io/service-account-token"), true),
+        (json!("Opaque"), false),
+        (json!("kubernetes.io/basic-auth"), false),
+        (Value::Null, false),
+    ] {
+        let object =
+            json!({"metadata": {"name": "account"}, "type": type_, "data": {"token": "dA=="}});
+        let error = Credentials::of(&object).err();
+        assert_eq!(error.is_some(), is_refused, "{type_}");
+        assert!(error.is_none_or(|error| error.to_string().contains("the Secret account has")));
+    }
+}
+
+#[test]
+fn a_secret_with_an_annotation_is_sent_to_the_hosts_that_it_names_and_any_other_to_all() {
+    let annotated = |hosts: &str| {
+        let annotations = json!({"flagger-rs.github.io/allowed-hosts": hosts});
+        credentials(&json!({"metadata": {"name": "s", "annotations": annotations}}))
+    };
+    let bound = annotated("a.example,b.example");
+    assert_eq!(bound.check_host("b.example"), Ok(()));
+    assert_eq!(
+        bound.check_host("c.example").unwrap_err().to_string(),
+        "the Secret s is not sent to c.example: its annotation flagger-rs.github.io/allowed-hosts allows only \"a.example, b.example\""
+    );
+    assert!(annotated("").check_host("a.example").is_err());
+    assert_eq!(credentials(&json!({})).check_host("a.example"), Ok(()));
+}
+
 #[test]
 fn a_value_of_a_secret_is_text_or_missing() {
     // `echo TOKEN | base64` encodes a line end, which no header may contain.
@@ -132,22 +168,17 @@ fn a_value_of_a_secret_is_text_or_missing() {
         ("broken", None),
         ("none", None),
     ] {
-        assert_eq!(secret::value(&object, key).as_deref(), value, "{key}");
+        assert_eq!(credentials(&object).value(key), value, "{key}");
     }
-    let values = secret::values(&object);
+    let read = credentials(&object);
+    let values = read.values();
     let keys: Vec<_> = values.keys().map(String::as_str).collect();
     assert_eq!(keys, ["a", "blanks", "empty", "line", "lines"]);
     assert_eq!(
         (values["a"].as_str(), values["line"].as_str()),
         ("text", "token")
     );
-    assert_eq!(
-        (
-            secret::value(&json!({}), "a"),
-            secret::values(&json!({})).len()
-        ),
-        (None, 0)
-    );
+    assert!(credentials(&json!({})).values().is_empty());
     assert_eq!(format!("{:?}", Secret("hush".to_owned())), "[redacted]");
 }
 

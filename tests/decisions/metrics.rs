@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use flagger_rs::api::canary::CanaryPhase;
+use flagger_rs::{
+    api::canary::CanaryPhase,
+    metrics::Query,
+    rollout::{self, Answer, Decision, Evidence, Question},
+    snapshot::{HttpResponse, Kind, Origin},
+};
 use serde_json::{Value, json};
 
 use super::simulation::{Simulation, release, release_of};
@@ -137,6 +142,102 @@ fn with(mut metric: Value, bounds: Value) -> Value {
         metric[key] = value.clone();
     }
     metric
+}
+
+/// Who chose the address that the next check of the metrics calls.
+fn origin(mut sim: Simulation) -> Origin {
+    for _ in 0..30 {
+        if let Some(query) = asked(&sim) {
+            return query.request(sim.snapshot.now).origin;
+        }
+        sim.reconcile();
+    }
+    panic!("no metric is asked for");
+}
+
+/// The query of a metric that the operator asks now, if all hooks pass.
+fn asked(sim: &Simulation) -> Option<Box<Query>> {
+    let mut evidence = Evidence::new();
+    // Hooks are asked first, one after the other.
+    for _ in 0..10 {
+        let Decision::Ask(questions, _) = rollout::decide(&sim.snapshot, &evidence) else {
+            break;
+        };
+        for question in questions {
+            if let Question::Metric { query, .. } = question {
+                return Some(query);
+            }
+            let (status, body) = (200, String::new());
+            evidence.insert(question, Answer::Response(HttpResponse { status, body }));
+        }
+    }
+    None
+}
+
+#[test]
+fn only_the_address_of_the_flag_is_the_administrators() {
+    let metric = json!({"name": "request-success-rate", "threshold": 99});
+    assert_eq!(origin(at_a_check(&metric)), Origin::Administrator);
+    let ours = at_a_check(&metric).snapshot.settings.metrics_server.clone();
+    for (address, expected) in [
+        (ours.as_str(), Origin::Administrator),
+        ("", Origin::Administrator),
+        ("http://own", Origin::User),
+    ] {
+        let mut sim = at_a_check(&metric);
+        sim.snapshot.canary.spec.metrics_server = Some(address.to_owned());
+        assert_eq!(origin(sim), expected, "{address}");
+    }
+    let template = json!({"metadata": {"name": "errors"},
+        "spec": {"provider": {"type": "prometheus", "address": ours}, "query": "sum(errors)"}});
+    let metric = json!({"name": "errors", "templateRef": {"name": "errors"}, "threshold": 200});
+    let mut sim = at_a_check(&metric);
+    let reference = sim.snapshot.reference(Kind::MetricTemplate, "errors");
+    sim.snapshot.objects.insert(reference, template);
+    assert_eq!(origin(sim), Origin::User);
+}
+
+#[test]
+fn a_secret_of_a_template_goes_to_its_hosts_only_and_a_service_accounts_token_nowhere() {
+    let bound = |hosts: &str| {
+        json!({"metadata": {"name": "key", "annotations": {"flagger-rs.github.io/allowed-hosts": hosts}},
+            "data": {"token": "dA=="}})
+    };
+    let rows = [
+        (bound("prometheus.example"), None),
+        (
+            bound("other.example"),
+            Some(
+                "secret key error: the Secret key is not sent to prometheus.example: its annotation flagger-rs.github.io/allowed-hosts allows only \"other.example\"",
+            ),
+        ),
+        (
+            json!({"metadata": {"name": "key"}, "type": "kubernetes.io/service-account-token", "data": {"token": "dA=="}}),
+            Some(
+                "secret key error: the Secret key has the token of a ServiceAccount, which is sent to no other server: create a Secret of type Opaque",
+            ),
+        ),
+    ];
+    let provider = json!({"type": "prometheus", "address": "http://prometheus.example:9090", "secretRef": {"name": "key"}});
+    let template = json!({"metadata": {"name": "errors"}, "spec": {"provider": provider, "query": "sum(errors)"}});
+    let metric = json!({"name": "errors", "templateRef": {"name": "errors"}, "threshold": 200});
+    for (secret, refusal) in rows {
+        let mut sim = release(json!({"stepWeight": 20, "metrics": [metric]}));
+        for (kind, name, object) in [
+            (Kind::MetricTemplate, "errors", template.clone()),
+            (Kind::Secret, "key", secret),
+        ] {
+            let reference = sim.snapshot.reference(kind, name);
+            sim.snapshot.objects.insert(reference, object);
+        }
+        sim.run(30);
+        let mut lines = sim.notified.iter();
+        let warning = lines.find(|line| line.contains("Metric template errors.test"));
+        assert_eq!(warning.is_some(), refusal.is_some(), "{warning:?}");
+        assert_eq!(sim.canary_weight() > 20, refusal.is_none());
+        let is_told = |refusal| warning.is_some_and(|warning| warning.contains(refusal));
+        assert!(refusal.is_none_or(is_told), "{warning:?}");
+    }
 }
 
 /// `-no-cross-namespace-refs`: the first row of each pair stays in the Canary's namespace.

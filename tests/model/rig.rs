@@ -11,7 +11,7 @@ use flagger_rs::{
         notify::{GlobalReceivers, Notifier},
         telemetry::{canary_metrics::CanaryMetrics, server::Health},
     },
-    snapshot::{Secret, Settings},
+    snapshot::{Origin, Secret, Settings},
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -88,6 +88,7 @@ impl Rig {
             proxy: None,
             username: "flagger".into(),
             channel: "general".into(),
+            origin: Origin::Administrator,
         };
         let global = GlobalReceivers {
             chat: Some(chat),

@@ -7,6 +7,7 @@
     reason = "a shell does the I/O"
 )]
 
+pub mod bodies;
 pub mod command;
 pub mod gates;
 pub mod init;

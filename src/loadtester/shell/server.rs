@@ -3,17 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use futures::TryStreamExt;
 use regex::Regex;
-use tokio::{net::TcpListener, sync::watch, time::timeout};
+use tokio::{net::TcpListener, sync::watch};
 use tracing::{error, info, warn};
 
 use super::{
+    bodies::{self, Bodies},
     gates::StoredGates,
     metrics::Metrics,
     runner::{Answer, Runner},
@@ -26,14 +26,17 @@ use crate::{
         task::{Allowed, Task},
         token,
     },
-    shell::telemetry::server,
+    shell::{
+        http_server::{self, ClientClock, Limits},
+        telemetry::page::MetricsPage,
+    },
     snapshot::Secret,
 };
 
-/// The maximum length of a body, in bytes.
-const MAX_BODY: usize = 1 << 20;
-/// The time within which a body must arrive.
-const ARRIVAL: Duration = Duration::from_secs(30);
+/// The most connections besides those that wait for a task. `-concurrency` limits these.
+const CONNECTIONS: usize = 256;
+/// The time that a caller has for its request, and then for reading the answer. It includes the arrival of the body.
+const CALLER: Duration = Duration::from_secs(60);
 /// The time that callers may continue to wait for a task after a signal to stop. By default, Kubernetes kills a pod after 30 s. (Flagger
 /// waits for a minute.)
 const GRACE: Duration = Duration::from_secs(20);
@@ -57,7 +60,8 @@ struct LoadTester {
     token: Option<Secret>,
     gates: StoredGates,
     runner: Arc<Runner>,
-    metrics: Arc<Metrics>,
+    bodies: Bodies,
+    metrics: MetricsPage,
 }
 
 /// Serves until `stop` changes. After this function returns, no process that a task started is left.
@@ -70,13 +74,19 @@ pub async fn serve(
     let metrics = Arc::new(metrics);
     let runner = Runner::new(config.timeout, config.concurrency, metrics.clone());
     let runner = Arc::new(runner);
+    let limits = Limits {
+        connections: CONNECTIONS + usize::from(config.concurrency),
+        client: CALLER,
+        grace: GRACE,
+    };
     let tester = LoadTester {
         namespaces: config.namespaces,
         allowed: config.allowed,
         token: config.token,
         gates: StoredGates::load(config.gates).await?,
         runner: runner.clone(),
-        metrics,
+        bodies: Bodies::default(),
+        metrics: MetricsPage::new(move || metrics.render()),
     };
     let router = Router::new().fallback(answer).with_state(Arc::new(tester));
     let (stopped, loads) = (reached(stop.clone(), Stop::Soon), runner.clone());
@@ -85,13 +95,13 @@ pub async fn serve(
         info!("shutting down the task runner");
         loads.end_loads();
     };
-    let served = tokio::select! {
-        served = server::run(listener, router, GRACE, soon) => served,
-        () = reached(stop, Stop::Now) => Ok(()),
-    };
+    tokio::select! {
+        () = http_server::serve(listener, router, limits, soon) => {}
+        () = reached(stop, Stop::Now) => {}
+    }
     runner.end().await;
     info!("HTTP server stopped");
-    served.map_err(|error| format!("HTTP server: {error}"))
+    Ok(())
 }
 
 /// Waits until the load tester must stop with at least this urgency.
@@ -102,27 +112,37 @@ async fn reached(mut stop: watch::Receiver<Stop>, at: Stop) {
     }
 }
 
-async fn answer(State(tester): State<Arc<LoadTester>>, request: Request) -> Response {
-    let endpoint = Endpoint::at(request.uri().path());
+async fn answer(
+    State(tester): State<Arc<LoadTester>>,
+    Extension(clock): Extension<ClientClock>,
+    request: Request,
+) -> Response {
+    let path = request.uri().path().to_owned();
+    let endpoint = Endpoint::at(&path);
     match endpoint {
         Endpoint::Health => return "OK".into_response(),
-        Endpoint::Metrics => return server::metrics_response(tester.metrics.render()),
+        Endpoint::Metrics => return tester.metrics.response(),
         Endpoint::Approve | Endpoint::Halt | Endpoint::Gate(..) | Endpoint::Task => {}
     }
     if !tester.knows(request.headers()) {
-        warn!(
-            "refused a call of {} without the token",
-            request.uri().path()
-        );
+        bodies::skip(request).await;
+        warn!("refused a call of {path} without the token");
         let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
         let why =
             "Unauthorized: send `Authorization: Bearer TOKEN`, or call http://flagger:TOKEN@…";
         return (StatusCode::UNAUTHORIZED, challenge, why).into_response();
     }
     let (status, body) = match endpoint {
-        Endpoint::Health | Endpoint::Metrics | Endpoint::Approve => (200, "OK".to_owned()),
-        Endpoint::Halt => forbidden(),
-        Endpoint::Gate(..) | Endpoint::Task => match call(request).await {
+        Endpoint::Health | Endpoint::Metrics => (200, "OK".to_owned()),
+        Endpoint::Approve => {
+            bodies::skip(request).await;
+            (200, "OK".to_owned())
+        }
+        Endpoint::Halt => {
+            bodies::skip(request).await;
+            forbidden()
+        }
+        Endpoint::Gate(..) | Endpoint::Task => match tester.bodies.call(request).await {
             Err(answer) => answer,
             Ok(call) if !tester.serves(&call.namespace) => {
                 warn!(canary = call.canary(), "-namespace-regexp does not match");
@@ -130,7 +150,10 @@ async fn answer(State(tester): State<Arc<LoadTester>>, request: Request) -> Resp
             }
             Ok(call) => match endpoint {
                 Endpoint::Gate(gate, action) => tester.gate(gate, action, &call).await,
-                _ => tester.task(&call).await,
+                _ => {
+                    let _waiting = clock.pause();
+                    tester.task(&call).await
+                }
             },
         },
     };
@@ -140,38 +163,6 @@ async fn answer(State(tester): State<Arc<LoadTester>>, request: Request) -> Resp
         return status.into_response();
     }
     (status, body).into_response()
-}
-
-/// Reads the call from a request. The error is the answer to a request that cannot be read.
-async fn call(request: Request) -> Result<Call, Answer> {
-    let answer = match timeout(ARRIVAL, body(request)).await {
-        Ok(Ok(body)) if body.len() > MAX_BODY => {
-            (413, format!("the body is longer than {MAX_BODY} bytes"))
-        }
-        Ok(Ok(body)) => match Call::read(&body) {
-            Ok(call) => return Ok(call),
-            Err(error) => (400, error.to_string()),
-        },
-        Ok(Err(error)) => (400, error.to_string()),
-        Err(_) => {
-            let seconds = ARRIVAL.as_secs();
-            (408, format!("the body did not arrive within {seconds} s"))
-        }
-    };
-    error!("decoding the request body failed: {}", answer.1);
-    Err(answer)
-}
-
-/// Reads a body to its end, because a caller that still sends does not read the answer. Drops the part beyond the maximum.
-async fn body(request: Request) -> Result<Vec<u8>, axum::Error> {
-    let mut chunks = request.into_body().into_data_stream();
-    let mut body = Vec::new();
-    while let Some(chunk) = chunks.try_next().await? {
-        if body.len() <= MAX_BODY {
-            body.extend_from_slice(&chunk);
-        }
-    }
-    Ok(body)
 }
 
 fn forbidden() -> Answer {
@@ -222,25 +213,5 @@ impl LoadTester {
                 (refusal.status(), refusal.to_string())
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use axum::body::Body;
-    use futures::stream;
-    use tokio::time::Instant;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_body_that_does_not_arrive_is_given_up() {
-        let never = stream::pending::<Result<Vec<u8>, std::io::Error>>();
-        let request = Request::new(Body::from_stream(never));
-        let start = Instant::now();
-        let (status, why) = call(request).await.unwrap_err();
-        assert_eq!(start.elapsed(), ARRIVAL);
-        assert_eq!(status, 408);
-        assert_eq!(why, "the body did not arrive within 30 s");
     }
 }

@@ -106,7 +106,11 @@ struct Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{api::metric_template::MetricTemplateProvider, metrics::Server, snapshot::Secret};
+    use crate::{
+        api::metric_template::MetricTemplateProvider,
+        metrics::Server,
+        snapshot::{Origin, Secret},
+    };
 
     fn value(body: &str) -> Result<f64, MetricError> {
         Prometheus.value(&HttpResponse {
@@ -141,10 +145,12 @@ mod tests {
             !format!("{request:?}").contains("user"),
             "credentials are not printed"
         );
-        let server = Server::prometheus("http://user:hush@prom").unwrap();
+        let server = Server::prometheus("http://user:hush@prom", Origin::User).unwrap();
         assert!(!format!("{server:?}").contains("hush"));
         assert_eq!(
-            Server::prometheus("").unwrap_err().to_string(),
+            Server::prometheus("", Origin::User)
+                .unwrap_err()
+                .to_string(),
             "prometheus address  is not a valid URL"
         );
     }

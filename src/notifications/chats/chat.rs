@@ -7,7 +7,7 @@ use url::Url;
 
 use crate::{
     notifications::message::AlertMessage,
-    snapshot::{HttpRequest, HttpResponse, Method, Secret, excerpt},
+    snapshot::{HttpRequest, HttpResponse, Method, Origin, Secret, excerpt, secret::SecretError},
 };
 
 /// The longest that posting a message may take.
@@ -56,6 +56,8 @@ pub struct Chat {
     pub username: String,
     /// The channel.
     pub channel: String,
+    /// Who chose the address and the proxy.
+    pub origin: Origin,
 }
 
 /// The reason why no message can be posted. Each `Display` text is Flagger's.
@@ -67,6 +69,9 @@ pub enum ChatError {
     /// The AlertProvider's Secret has no address.
     #[error("secret does not contain an address")]
     NoAddress,
+    /// The AlertProvider's Secret is not sent to the chat.
+    #[error("secretRef error: {0}")]
+    Secret(#[from] SecretError),
     /// The address is not a URL. The error does not show the address, which is a secret.
     #[error("error: invalid {0}")]
     InvalidAddress(&'static str),
@@ -100,6 +105,7 @@ impl Chat {
             budget: None,
             proxy: self.proxy.clone(),
             insecure_skip_verify: false,
+            origin: self.origin,
         })
     }
 }

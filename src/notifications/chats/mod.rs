@@ -15,10 +15,14 @@ pub use slack::Slack;
 pub use teams::Teams;
 
 use serde_json::Value;
+use url::Url;
 
 use crate::{
     api::alert_provider::AlertProvider,
-    snapshot::{Secret, secret},
+    snapshot::{
+        Origin, Secret,
+        secret::{Credentials, SecretError},
+    },
 };
 
 /// All chat services.
@@ -46,7 +50,8 @@ pub fn named(name: &str) -> Option<&'static dyn ChatService> {
 /// The chat of an AlertProvider. The address in `secret`, the provider's Secret object, wins over the provider's own.
 pub fn chat_of(provider: &AlertProvider, secret: Option<&Value>) -> Result<Chat, ChatError> {
     let spec = &provider.spec;
-    let in_secret = |key: &str| secret.and_then(|object| secret::value(object, key));
+    let secret = secret.map(Credentials::of).transpose()?;
+    let in_secret = |key: &str| secret.as_ref()?.value(key).map(str::to_owned);
     let address = match secret {
         Some(_) => in_secret("address").ok_or(ChatError::NoAddress)?,
         None => spec.address.clone().unwrap_or_default(),
@@ -60,6 +65,9 @@ pub fn chat_of(provider: &AlertProvider, secret: Option<&Value>) -> Result<Chat,
     let service = named(&spec.type_).ok_or_else(|| ChatError::NotSupported(spec.type_.clone()))?;
     let token = in_secret("token").filter(|token| !token.is_empty());
     let proxy = spec.proxy.clone().filter(|proxy| !proxy.is_empty());
+    if let Some(secret) = &secret {
+        check_hosts(secret, &address, proxy.as_deref())?;
+    }
     Ok(Chat {
         service,
         address: Secret(address.trim().to_owned()),
@@ -67,5 +75,25 @@ pub fn chat_of(provider: &AlertProvider, secret: Option<&Value>) -> Result<Chat,
         proxy: proxy.map(Secret),
         username: or(&spec.username, "flagger"),
         channel: or(&spec.channel, "general"),
+        origin: Origin::User,
     })
+}
+
+/// Checks the hosts that get the values of a Secret: the chat's, and that of a proxy which sees an unencrypted request. Addresses that are
+/// not valid get no request.
+fn check_hosts(
+    secret: &Credentials,
+    address: &str,
+    proxy: Option<&str>,
+) -> Result<(), SecretError> {
+    let Ok(address) = Url::parse(address.trim()) else {
+        return Ok(());
+    };
+    secret.check_host(address.host_str().unwrap_or_default())?;
+    let Some(proxy) = proxy.filter(|_| address.scheme() != "https") else {
+        return Ok(());
+    };
+    let proxy = Url::parse(proxy).ok();
+    let proxy = proxy.as_ref().and_then(Url::host_str);
+    secret.check_host(proxy.unwrap_or_default())
 }

@@ -15,7 +15,7 @@ use crate::{
     },
     providers::{self, ProviderError},
     rollout::plan::{Answer, Evidence, Question},
-    snapshot::{HttpResponse, ObjectRef, Snapshot},
+    snapshot::{HttpResponse, ObjectRef, Origin, Snapshot},
 };
 
 /// The reason why a metric cannot be queried, in Flagger's words.
@@ -189,8 +189,12 @@ pub fn builtin_server(snapshot: &Snapshot) -> Result<Server, Unqueryable> {
         .metrics_server
         .as_deref()
         .filter(|server| !server.is_empty());
-    let address = own.unwrap_or(&snapshot.settings.metrics_server);
-    Server::prometheus(address).map_err(|error| Unqueryable::Server {
+    let ours = snapshot.settings.metrics_server.as_str();
+    let (address, origin) = match own {
+        Some(own) if own != ours => (own, Origin::User),
+        Some(_) | None => (ours, Origin::Administrator),
+    };
+    Server::prometheus(address, origin).map_err(|error| Unqueryable::Server {
         address: endpoint::public(address),
         error,
     })

@@ -6,7 +6,10 @@ use crate::{
         metric_template::{MetricTemplate, MetricTemplateSpec},
     },
     metrics::{Server, ServerError},
-    snapshot::{Kind, ObjectRef, Snapshot, secret},
+    snapshot::{
+        Kind, ObjectRef, Snapshot,
+        secret::{Credentials, SecretError},
+    },
 };
 
 /// The reason why a template has no server. Each `Display` text is Flagger's.
@@ -35,6 +38,16 @@ pub enum TemplateError {
         full: String,
         /// The name of the Secret.
         secret: String,
+    },
+    /// The template's Secret is not sent to the server.
+    #[error("Metric template {full} secret {secret} error: {error}")]
+    Secret {
+        /// `NAME.NAMESPACE` of the template.
+        full: String,
+        /// The name of the Secret.
+        secret: String,
+        /// The reason.
+        error: SecretError,
     },
     /// The template's provider is incomplete or unknown.
     #[error("Metric template {full} provider {type_} error: {error}")]
@@ -80,6 +93,11 @@ pub fn read(
 ) -> Result<(MetricTemplateSpec, Server), TemplateError> {
     let object = reference(snapshot, to);
     let full = || format!("{}.{}", object.name, object.namespace);
+    let refused = |error: SecretError| TemplateError::Secret {
+        full: full(),
+        secret: error.secret().to_owned(),
+        error,
+    };
     let Some(found) = snapshot.objects.get(&object) else {
         return Err(TemplateError::NotFound {
             full: full(),
@@ -92,24 +110,25 @@ pub fn read(
         error,
     })?;
     let provider = &template.spec.provider;
-    let credentials = match &provider.secret_ref {
-        Some(secret) => {
-            let found = snapshot.objects.get(&secret_of(&object, &secret.name));
-            Some(secret::values(found.ok_or_else(|| {
-                TemplateError::NoSecret {
-                    full: full(),
-                    secret: secret.name.clone(),
-                }
-            })?))
-        }
-        None => None,
-    };
-    let server = Server::of(provider, credentials.as_ref(), metric.interval.as_deref());
+    let credentials = provider.secret_ref.as_ref().map(|secret| {
+        let found = snapshot.objects.get(&secret_of(&object, &secret.name));
+        let found = found.ok_or_else(|| TemplateError::NoSecret {
+            full: full(),
+            secret: secret.name.clone(),
+        })?;
+        Credentials::of(found).map_err(refused)
+    });
+    let credentials = credentials.transpose()?;
+    let values = credentials.as_ref().map(Credentials::values);
+    let server = Server::of(provider, values, metric.interval.as_deref());
     let server = server.map_err(|error| TemplateError::Provider {
         full: full(),
         type_: provider.type_.clone(),
         error,
     })?;
+    if let Some(credentials) = &credentials {
+        credentials.check_host(server.host()).map_err(refused)?;
+    }
     Ok((template.spec, server))
 }
 

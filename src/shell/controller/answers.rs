@@ -262,6 +262,7 @@ mod tests {
             budget: None,
             proxy: None,
             insecure_skip_verify: false,
+            origin: crate::snapshot::Origin::User,
         };
         let label = "0".to_owned();
         let question = Question::Call { label, request };

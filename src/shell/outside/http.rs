@@ -1,5 +1,5 @@
 //! Calls of webhooks, metric servers and chats. Each call has a deadline and a limit for the size of its answer, and sends credentials to
-//! no other host than the one it names.
+//! no other host than the one it names. A redirect to another host is not followed.
 
 mod client;
 #[cfg(test)]
@@ -24,7 +24,7 @@ use crate::{
         lock::lock,
         telemetry::operator_metrics::{CallInFlight, OperatorMetrics},
     },
-    snapshot::{Failure, HttpRequest, HttpResponse, Method},
+    snapshot::{Destinations, Failure, HttpRequest, HttpResponse, Method},
 };
 use client::{Clients, describe};
 
@@ -52,7 +52,7 @@ pub struct Http {
 }
 
 impl Default for Http {
-    /// Sends calls without counting them.
+    /// Sends calls to all destinations, without counting them.
     fn default() -> Self {
         Self {
             clients: Clients::default(),
@@ -114,9 +114,10 @@ impl From<reqwest::Error> for AttemptError {
 }
 
 impl Http {
-    /// Sends calls and counts those under way.
-    pub fn new(metrics: OperatorMetrics) -> Self {
+    /// Sends calls and counts those under way. Users may have these destinations called.
+    pub fn new(metrics: OperatorMetrics, destinations: Destinations) -> Self {
         Self {
+            clients: Clients::new(destinations),
             metrics: Some(metrics),
             ..Self::default()
         }

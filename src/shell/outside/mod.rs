@@ -1,4 +1,5 @@
 //! Calls to servers other than the API server: webhooks, metric servers, chats.
 
+mod destinations;
 pub mod http;
 pub mod probe;

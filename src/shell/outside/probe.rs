@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use super::http::Http;
-use crate::snapshot::{HttpRequest, Method, Secret};
+use crate::snapshot::{HttpRequest, Method, Origin, Secret};
 
 /// Flagger's manifests probe with `wget … --spider URL`. If this process was started under that name, sends the probe and returns its
 /// exit code; otherwise returns `None`.
@@ -30,6 +30,7 @@ async fn probe() -> ExitCode {
         budget: None,
         proxy: None,
         insecure_skip_verify: false,
+        origin: Origin::User,
     };
     match Http::default().send(&request).await {
         Ok(response) if response.status < 400 => ExitCode::SUCCESS,

@@ -4,6 +4,7 @@ pub mod canary_metrics;
 pub mod logs;
 mod metric;
 pub mod operator_metrics;
+pub mod page;
 mod series;
 pub mod server;
 

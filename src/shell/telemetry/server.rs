@@ -2,28 +2,26 @@
 
 use std::{
     future::ready,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
-use axum::{
-    Router,
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
-    routing::any,
-};
-use tokio::{
-    net::TcpListener,
-    sync::oneshot,
-    time::{Instant, sleep},
+use axum::{Router, http::StatusCode, routing::any};
+use tokio::{net::TcpListener, time::Instant};
+
+use super::{canary_metrics::CanaryMetrics, page::MetricsPage};
+use crate::shell::{
+    http_server::{self, Limits},
+    lock::lock,
 };
 
-use super::canary_metrics::CanaryMetrics;
-use crate::shell::lock::lock;
-
-/// How long requests may take to finish after a signal to stop (Flagger: 3 s).
-const GRACE: Duration = Duration::from_secs(3);
+/// The clients are probes and a few scrapers. They are near, and answers are at hand.
+const LIMITS: Limits = Limits {
+    connections: 256,
+    client: Duration::from_secs(15),
+    // As in Flagger.
+    grace: Duration::from_secs(3),
+};
 
 /// Without a heartbeat for this long, the process is not healthy.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -103,25 +101,14 @@ impl Health {
     }
 }
 
-/// Listens on a port, on IPv6 and IPv4 where the machine has both.
-pub async fn listen(port: u16) -> std::io::Result<TcpListener> {
-    match TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).await {
-        Ok(listener) => Ok(listener),
-        Err(_) => TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).await,
-    }
-}
-
 /// Serves metrics and health until `stop` completes. Slow clients are cut off a few seconds later.
 pub async fn serve(
     listener: TcpListener,
     metrics: CanaryMetrics,
     health: Health,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    let scrape = move || {
-        let text = metrics.render();
-        async move { metrics_response(text) }
-    };
+    stop: impl Future<Output = ()>,
+) {
+    let page = MetricsPage::new(move || metrics.render());
     let readiness = health.clone();
     let router = Router::new()
         .route(
@@ -132,40 +119,8 @@ pub async fn serve(
             "/readyz",
             any(move || ready(probe_response(readiness.readiness()))),
         )
-        .route("/metrics", any(scrape));
-    run(listener, router, GRACE, stop).await
-}
-
-/// Answers a scrape with the text format of Prometheus.
-pub fn metrics_response(text: String) -> Response {
-    let kind = "text/plain; version=0.0.4; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], text).into_response()
-}
-
-/// Serves until `stop` completes. Requests under way then have `grace` to finish.
-pub async fn run(
-    listener: TcpListener,
-    router: Router,
-    grace: Duration,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    let (stopping, stopped) = oneshot::channel();
-    let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
-        stop.await;
-        // This fails only if the server has already ended.
-        let _ = stopping.send(());
-    });
-    let grace_is_over = async {
-        match stopped.await {
-            Ok(()) => sleep(grace).await,
-            // The server ended by itself; its own result counts.
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        served = serving => served,
-        () = grace_is_over => Ok(()),
-    }
+        .route("/metrics", any(move || ready(page.response())));
+    http_server::serve(listener, router, LIMITS, stop).await;
 }
 
 fn probe_response(state: Result<&'static str, &'static str>) -> (StatusCode, &'static str) {
@@ -177,16 +132,20 @@ fn probe_response(state: Result<&'static str, &'static str>) -> (StatusCode, &'s
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpStream,
+        sync::oneshot,
         task::JoinHandle,
-        time::timeout,
+        time::{sleep, timeout},
     };
 
     use super::*;
+    use crate::shell::http_server::listen;
 
-    async fn start(health: Health) -> (u16, oneshot::Sender<()>, JoinHandle<std::io::Result<()>>) {
+    async fn start(health: Health) -> (u16, oneshot::Sender<()>, JoinHandle<()>) {
         let listener = listen(0).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (stop, stopped) = oneshot::channel();
@@ -256,6 +215,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_probe_is_answered_while_more_clients_scrape_than_there_is_room_for() {
+        let (port, _stop, _serving) = start(Health::default()).await;
+        let mut scrapes = Vec::new();
+        for _ in 0..2 * LIMITS.connections {
+            let address = (Ipv4Addr::LOCALHOST, port);
+            let mut scrape = TcpStream::connect(address).await.unwrap();
+            scrape
+                .write_all(b"GET /metrics HTTP/1.1\r\n")
+                .await
+                .unwrap();
+            scrapes.push(scrape);
+        }
+        let probe = call(Ipv4Addr::LOCALHOST, port, "GET /healthz");
+        let answer = timeout(Duration::from_secs(1), probe).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let mut last = scrapes.pop().unwrap();
+        last.write_all(b"Host: h\r\n\r\n").await.unwrap();
+        let mut text = String::new();
+        last.read_to_string(&mut text).await.unwrap();
+        assert!(text.contains("flagger_info"), "{text}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_client_that_never_finishes_does_not_delay_the_shutdown() {
         let (port, stop, serving) = start(Health::default()).await;
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
@@ -269,6 +251,6 @@ mod tests {
         call(Ipv4Addr::LOCALHOST, port, "GET /healthz").await;
         stop.send(()).unwrap();
         let ended = timeout(Duration::from_secs(20), serving).await;
-        assert!(ended.is_ok_and(|ended| ended.unwrap().is_ok()));
+        assert!(ended.is_ok_and(|ended| ended.is_ok()));
     }
 }

@@ -17,7 +17,7 @@ use crate::{
         },
         lock::lock,
     },
-    snapshot::HttpResponse,
+    snapshot::{HttpResponse, Origin},
 };
 
 fn canary(alerts: Value) -> Canary {
@@ -101,6 +101,7 @@ impl Rig {
                 proxy: None,
                 username: "flagger".to_owned(),
                 channel: "general".to_owned(),
+                origin: Origin::Administrator,
             }),
             event_webhook: Some(Secret("http://events/all".to_owned())),
         };

@@ -1,23 +1,31 @@
 //! The HTTP clients behind [`super::Http`]: one for each combination of proxy and trust that some request needs.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use reqwest::{Client, redirect};
+use url::Url;
 
 use crate::{
-    shell::lock::lock,
-    snapshot::{HttpRequest, excerpt},
+    shell::{
+        lock::lock,
+        outside::destinations::{Refused, Resolver, are_open, check_url},
+    },
+    snapshot::{Destinations, HttpRequest, Origin, excerpt},
 };
 
 /// The most redirects that are followed.
 const MAX_REDIRECTS: usize = 10;
+/// The most clients that are kept. Users choose proxies, and each of them needs a client.
+const MAX_CLIENTS: usize = 32;
 
-/// The clients built so far. Clones share them.
+/// The clients that were used last. Clones share them.
 #[derive(Clone, Default)]
-pub struct Clients(Arc<Mutex<HashMap<ClientKey, Client>>>);
+pub struct Clients {
+    /// The client that was used last is at the end.
+    built: Arc<Mutex<Vec<(ClientKey, Client)>>>,
+    /// The destinations of requests of users.
+    destinations: Arc<Destinations>,
+}
 
 /// The properties of a request for which it needs a client of its own.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -28,23 +36,73 @@ struct ClientKey {
     has_credentials: bool,
     /// Whether the request goes to this machine: then a proxy of the environment is bypassed, as in Go.
     is_local: bool,
+    /// Whether the request is the administrator's: a user's may only go to some destinations.
+    origin: Origin,
 }
 
 impl Clients {
+    /// Clients for the requests of users to these destinations, and for any request of the administrator.
+    pub fn new(destinations: Destinations) -> Self {
+        Self {
+            destinations: Arc::new(destinations),
+            ..Self::default()
+        }
+    }
+
     /// Returns the client for a request.
     ///
     /// # Errors
-    /// The address of the proxy cannot be parsed.
+    /// A user may not have this destination or this proxy called, or the address of the proxy cannot be parsed.
     pub fn get(&self, request: &HttpRequest) -> Result<Client, String> {
-        let key = ClientKey::of(request);
-        let mut clients = lock(&self.0);
-        if let Some(client) = clients.get(&key) {
-            return Ok(client.clone());
+        let mut key = ClientKey::of(request);
+        if are_open(&self.destinations) {
+            key.origin = Origin::Administrator;
         }
-        let client = key.build()?;
-        clients.insert(key, client.clone());
+        if key.origin == Origin::User {
+            self.check(request)?;
+        }
+        let mut built = lock(&self.built);
+        let known = built.iter().position(|(known, _)| *known == key);
+        let client = match known {
+            Some(known) => built.remove(known).1,
+            None => key.build(&self.destinations)?,
+        };
+        if built.len() >= MAX_CLIENTS {
+            built.remove(0);
+        }
+        built.push((key, client.clone()));
         Ok(client)
     }
+
+    /// Returns the proxies of the clients that are kept.
+    #[cfg(test)]
+    pub fn proxies(&self) -> Vec<String> {
+        let built = lock(&self.built);
+        let proxies = built.iter().map(|(key, _)| key.proxy.clone());
+        proxies.map(Option::unwrap_or_default).collect()
+    }
+
+    fn check(&self, request: &HttpRequest) -> Result<(), String> {
+        // A URL that cannot be parsed is not called either.
+        let url = Url::parse(&request.url.0).ok();
+        let proxy = match &request.proxy {
+            Some(proxy) => Some(proxy_url(&proxy.0).ok_or(INVALID_PROXY)?),
+            None => None,
+        };
+        for url in url.iter().chain(&proxy) {
+            check_url(&self.destinations, url).map_err(|refused| refused.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+/// Flagger's text.
+const INVALID_PROXY: &str = "unable to parse proxy URL";
+
+/// Parses the address of a proxy, whose scheme may be missing.
+fn proxy_url(address: &str) -> Option<Url> {
+    let complete = Url::parse(address).ok().filter(Url::has_host);
+    complete.or_else(|| Url::parse(&format!("http://{address}")).ok())
 }
 
 impl ClientKey {
@@ -66,10 +124,11 @@ impl ClientKey {
                 .iter()
                 .any(|(name, _)| !name.eq_ignore_ascii_case("content-type")),
             is_local,
+            origin: request.origin,
         }
     }
 
-    fn build(&self) -> Result<Client, String> {
+    fn build(&self, destinations: &Arc<Destinations>) -> Result<Client, String> {
         let mut builder = Client::builder()
             // Go writes header names in this case, and some servers compare them byte by byte.
             .http1_title_case_headers()
@@ -80,23 +139,29 @@ impl ClientKey {
         if self.is_local {
             builder = builder.no_proxy();
         }
+        if self.origin == Origin::User {
+            builder = builder.dns_resolver(Arc::new(Resolver(destinations.clone())));
+        }
         if let Some(proxy) = &self.proxy {
-            builder = builder.proxy(
-                reqwest::Proxy::all(proxy).map_err(|_| "unable to parse proxy URL".to_owned())?,
-            );
+            builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(|_| INVALID_PROXY)?);
         }
         builder.build().map_err(|error| describe(&error))
     }
 }
 
-/// With credentials, a redirect to another host or from HTTPS to HTTP is not followed.
+/// A redirect to another host is an error: nobody but the server has chosen that host. With credentials, a redirect from HTTPS to HTTP is
+/// not followed.
 fn redirects(has_credentials: bool) -> redirect::Policy {
     redirect::Policy::custom(move |attempt| {
-        let leaves_host = attempt.previous().last().is_some_and(|from| {
-            let loses_tls = from.scheme() == "https" && attempt.url().scheme() != "https";
-            loses_tls || from.host_str() != attempt.url().host_str()
-        });
-        if has_credentials && leaves_host {
+        let from = attempt.previous().last();
+        let leaves_host = from.is_some_and(|from| from.host() != attempt.url().host());
+        let loses_tls =
+            from.is_some_and(|from| from.scheme() == "https") && attempt.url().scheme() != "https";
+        if leaves_host {
+            let host = attempt.url().host_str().unwrap_or_default();
+            let refused = Refused::Redirect(excerpt(host));
+            attempt.error(refused)
+        } else if has_credentials && loses_tls {
             attempt.stop()
         } else if attempt.previous().len() > MAX_REDIRECTS {
             attempt.error("too many redirects")
@@ -108,7 +173,10 @@ fn redirects(has_credentials: bool) -> redirect::Policy {
 
 /// Whether another attempt may succeed.
 pub fn is_temporary(error: &reqwest::Error) -> bool {
-    !error.is_builder() && !error.is_redirect() && !is_about_certificates(error)
+    !error.is_builder()
+        && !error.is_redirect()
+        && !is_about_certificates(error)
+        && Refused::among_causes(error).is_none()
 }
 
 /// Whether the certificate of a server was rejected; the next attempt would get the same certificate.
@@ -119,6 +187,9 @@ pub fn is_about_certificates(error: &dyn std::error::Error) -> bool {
 
 /// Returns an error and its first cause, without the URL, which may contain a secret.
 pub fn describe(error: &reqwest::Error) -> String {
+    if let Some(refused) = Refused::among_causes(error) {
+        return refused.to_string();
+    }
     let mut text = if error.is_connect() {
         "cannot connect".to_owned()
     } else if error.is_redirect() {

@@ -1,8 +1,10 @@
+mod destinations;
+
 use testbed::https::HttpsServer;
 use wiremock::{Mock, MockServer, ResponseTemplate, matchers::path};
 
 use super::{client::is_about_certificates, *};
-use crate::snapshot::Secret;
+use crate::snapshot::{Origin, Secret};
 
 fn get(url: String) -> HttpRequest {
     HttpRequest {
@@ -15,6 +17,7 @@ fn get(url: String) -> HttpRequest {
         budget: None,
         proxy: None,
         insecure_skip_verify: false,
+        origin: Origin::User,
     }
 }
 
@@ -87,7 +90,7 @@ async fn a_server_that_never_answers_is_given_up() {
 }
 
 #[tokio::test]
-async fn credentials_do_not_follow_a_redirect_to_another_host() {
+async fn a_redirect_to_another_host_is_an_error() {
     let other = server("/", ResponseTemplate::new(200)).await;
     let elsewhere = other.uri().replace("127.0.0.1", "localhost");
     let first = server(
@@ -95,18 +98,33 @@ async fn credentials_do_not_follow_a_redirect_to_another_host() {
         ResponseTemplate::new(302).insert_header("Location", elsewhere),
     )
     .await;
-    let answer = Http::default().send(&get(first.uri())).await.unwrap();
-    assert_eq!(answer.status, 302);
+    for origin in [Origin::User, Origin::Administrator] {
+        for headers in [get(String::new()).headers, Vec::new()] {
+            let request = HttpRequest {
+                headers,
+                origin,
+                retries: 5,
+                ..get(first.uri())
+            };
+            let failure = Http::default().send(&request).await.unwrap_err();
+            assert_eq!(
+                (failure.why.as_str(), failure.attempts),
+                (
+                    "the server redirects to the host localhost: a redirect to another host is not followed",
+                    1
+                )
+            );
+        }
+    }
     assert!(other.received_requests().await.unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn a_redirect_sends_no_referer_to_the_next_host() {
+async fn a_redirect_sends_no_referer_to_the_next_server() {
     let other = server("/", ResponseTemplate::new(200)).await;
-    let elsewhere = other.uri().replace("127.0.0.1", "localhost");
     let first = server(
         "/hush",
-        ResponseTemplate::new(302).insert_header("Location", elsewhere),
+        ResponseTemplate::new(302).insert_header("Location", other.uri()),
     )
     .await;
     let request = HttpRequest {
@@ -377,7 +395,7 @@ async fn endless_redirects_are_given_up() {
 #[tokio::test]
 async fn the_calls_under_way_are_counted() {
     let metrics = crate::shell::telemetry::canary_metrics::CanaryMetrics::new().unwrap();
-    let http = Http::new(metrics.operator_metrics().unwrap());
+    let http = Http::new(metrics.operator_metrics().unwrap(), Destinations::default());
     let in_flight = |count: u8| {
         let line = format!("flagger_rs_answers_in_flight {count}\n");
         metrics.render().contains(&line)

@@ -30,10 +30,8 @@ fn led(row: &Row, service: &Value) -> String {
     let leads = |port: i64| match row.provider {
         "istio" => by_istio(spec, port),
         "gatewayapi:v1" | "gatewayapi:v1beta1" => by_gateway_api(spec, port),
-        // Envoy of Contour gets no requests to the apex Service.
-        "contour" => None,
-        // The Ingress has the port of the user's Ingress.
-        "nginx" => None,
+        // Their proxies get no requests to the apex Service, and an Ingress has the ports of the user's Ingress.
+        "contour" | "nginx" => None,
         // The split is of the Service with all its ports.
         "linkerd" | "osm" | "smi:v1alpha1" | "smi:v1alpha2" | "smi:v1alpha3" => {
             assert!(!spec["backends"].to_string().contains("port"));

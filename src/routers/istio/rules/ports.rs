@@ -65,7 +65,7 @@ fn narrowed(condition: &Value, port: &Port) -> Option<Value> {
     let gateways = condition.get("gateways").and_then(Value::as_array);
     let excludes =
         |gateways: &&Vec<Value>| !gateways.is_empty() && !gateways.contains(&json!(MESH));
-    if ![0, port.number].contains(&number) || gateways.filter(excludes).is_some() {
+    if ![0, port.number].contains(&number) || gateways.as_ref().is_some_and(excludes) {
         return None;
     }
     let mut condition = condition.as_object().cloned()?;

@@ -131,8 +131,13 @@
 //! * The cookie of a session is in the status before a route uses it. A core Service with a cluster IP can be a target.
 //! * On Gateway API, defaults of the API server and the order of headers are no drift. `mirror` works with weights. A gateway that lags
 //!   behind holds up the next step, but no rollback.
-//! * A match that Gateway API, Contour, NGINX or a TrafficSplit cannot express is refused, instead of applied to all requests. Where
-//!   requests cannot be mirrored, `mirror` is ignored instead of waited for.
+//! * Each condition of `analysis.match` and of `service.match` is in the rules of an A/B test, or the Canary is refused; Flagger drops those
+//!   that the router, or the combination with the other field, has no place for, and more requests reach the canary. Headers of both fields
+//!   are combined by name. Where requests cannot be mirrored, `mirror` is ignored instead of waited for.
+//! * With `portDiscovery`, ports keep their protocol, and equal numbers are one port. On Istio, requests of the mesh to a further port reach
+//!   that port, also if the VirtualService is behind a gateway, too.
+//! * An adopted Service keeps its other ports, its node ports and the names of its ports. A deletion with `revertOnDeletion` gives it back as
+//!   its user last wrote it; an annotation has the fields that the adoption changed.
 //! * In an HTTPProxy each set of conditions has a route of its own. A proxy that Contour has not processed, finds invalid, or that no
 //!   other includes, holds up the next step. New Services are announced to Envoy in a temporary route before traffic goes there.
 //! * The token of a ServiceAccount is sent to no metric server and no chat; the annotation `flagger-rs.github.io/allowed-hosts` binds any

@@ -76,17 +76,39 @@ const WAYS: [&str; 3] = ["exact", "prefix", "regex"];
 
 /// `spec.service.match`
 pub fn service_match() -> Value {
-    let text = |description| described(string_match(&WAYS, true), description);
     list(
-        "The requests that the route applies to. A request must match one of these sets of conditions. Default: all requests.",
-        object(
-            "A set of conditions. All of them must hold.",
-            json!({
+        "The requests that the route applies to (Istio, Gateway API and Contour only). A request must match one of these sets of conditions. Default: all requests.",
+        conditions(string_matches(
+            &WAYS,
+            true,
+            "Headers of the request, by name.",
+        )),
+    )
+}
+
+/// `spec.analysis.match`. The API server would drop a key without a schema, and the canary would get more requests than the user wants.
+pub fn analysis_match() -> Value {
+    list(
+        "The requests that the canary gets during an A/B test. A request must match one of these sets of conditions. Needs `iterations`.",
+        conditions(string_matches(
+            &["exact", "prefix", "suffix", "regex"],
+            false,
+            "Headers of the request, by name.",
+        )),
+    )
+}
+
+/// A set of conditions (Istio: `HTTPMatchRequest`), with this schema of headers.
+fn conditions(headers: Value) -> Value {
+    let text = |description| described(string_match(&WAYS, true), description);
+    object(
+        "A set of conditions. All of them must hold. A Canary with a condition that its provider cannot express is not run.",
+        json!({
         "uri": text("The path of the request."),
         "scheme": text("The scheme of the request."),
         "method": text("The HTTP method of the request."),
         "authority": text("The host of the request."),
-        "headers": string_matches(&WAYS, true, "Headers of the request, by name."),
+        "headers": headers,
         "queryParams": string_matches(&WAYS, true, "Query parameters of the request, by name."),
         "withoutHeaders": string_matches(&WAYS, true, "Headers of the request that must not match, by name."),
         "port": described(json!({"type": "integer"}), "The port that the request is sent to."),
@@ -95,21 +117,6 @@ pub fn service_match() -> Value {
         "name": string("A name of this set of conditions."),
         "sourceLabels": map("Labels of the client's pods."),
         "sourceNamespace": string("The namespace of the client's pods.")}),
-        ),
-    )
-}
-
-/// `spec.analysis.match`
-pub fn analysis_match() -> Value {
-    list(
-        "The requests that the canary gets during an A/B test. A request must match one of these sets of conditions. Needs `iterations`.",
-        object(
-            "A set of conditions. All of them must hold.",
-            json!({
-        "headers": string_matches(&["exact", "prefix", "suffix", "regex"], false, "Headers of the request, by name."),
-        "queryParams": string_matches(&WAYS, true, "Query parameters of the request, by name."),
-        "sourceLabels": map("Labels of the client's pods.")}),
-        ),
     )
 }
 

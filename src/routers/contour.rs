@@ -1,6 +1,8 @@
 //! Contour: one HTTPProxy (Flagger: `pkg/router/contour.go`), which an HTTPProxy of the user, with a virtual host, includes.
 //!
 //! `spec.routes` is ours, and so is `spec.ingressClassName` if the operator has an ingress class. Other fields stay as they are.
+//!
+//! The route is for the first port of the Services. Requests to further ports (`portDiscovery`) reach the primary through the apex Service.
 
 mod temporary;
 
@@ -10,9 +12,10 @@ use serde_json::{Map, Value, json};
 
 use super::{
     RouteError, Router,
+    conditions::{self, Field},
     route::{
         LAST_APPLIED, apex_metadata, applied_spec, by_name, full_name, items, metadata, new_object,
-        not_found, percent, put_fields, reference, route_write, test_conditions, text,
+        not_found, percent, put_fields, reference, route_write, text, withdraw,
     },
 };
 use crate::{
@@ -22,6 +25,8 @@ use crate::{
 };
 
 const KIND: Kind = Kind::HttpProxy;
+/// The conditions of a route.
+const KEYS: &[&str] = &["uri", "headers"];
 
 /// The router of Contour.
 #[derive(Clone, Copy, Debug)]
@@ -38,8 +43,6 @@ impl Router for Contour {
         selector: &(String, String),
         weights: &Weights,
     ) -> Result<Vec<Write>, RouteError> {
-        // A test that Contour cannot express is reported before the canary gets traffic.
-        routes(&snapshot.canary, &Weights::CANARY)?;
         let canary = &snapshot.canary;
         let spec = spec(snapshot, weights)?;
         let (labels, mut annotations) = apex_metadata(snapshot, selector);
@@ -93,13 +96,19 @@ impl Router for Contour {
         snapshot: &Snapshot,
         weights: &Weights,
     ) -> Result<Vec<Write>, RouteError> {
-        let spec = spec(snapshot, weights)?;
         let live = live(snapshot).ok_or_else(|| missing(snapshot))?;
-        if has_routes(snapshot, live, weights)? {
+        let mut wanted = live.clone();
+        match spec(snapshot, weights) {
+            Ok(_) if has_routes(snapshot, live, weights)? => return Ok(Vec::new()),
+            Ok(spec) => put_fields(&mut wanted, spec, ours(snapshot)),
+            Err(_) if *weights == Weights::PRIMARY => {
+                withdraw_canary(&snapshot.canary, &mut wanted);
+            }
+            Err(why) => return Err(why),
+        }
+        if wanted == *live {
             return Ok(Vec::new());
         }
-        let mut wanted = live.clone();
-        put_fields(&mut wanted, spec, ours(snapshot));
         Ok(vec![replace(snapshot, wanted)])
     }
 
@@ -259,52 +268,70 @@ fn defaulted(value: &Value) -> Value {
     value
 }
 
-/// The routes for these weights. In an A/B test each set of conditions has a route with these weights, and the last route keeps all other
-/// requests on the primary. (Flagger puts all conditions into one route, each with the prefix. Contour refuses a route with two prefixes.)
-fn routes(canary: &Canary, weights: &Weights) -> Result<Vec<Value>, RouteError> {
-    let conditions = canary.spec.service.match_.as_deref().unwrap_or_default();
-    let uri = conditions.first().and_then(|first| first.get("uri"));
-    let prefix = uri.and_then(|uri| text(uri, "prefix")).unwrap_or("/");
-    let all = vec![json!({"prefix": prefix})];
-    let test = test_conditions(canary);
-    if test.is_empty() {
-        return Ok(vec![route(canary, all, weights)]);
+/// Leads the routes that exist to the primary, without copies for the canary.
+fn withdraw_canary(canary: &Canary, proxy: &mut Value) {
+    let mut routes = proxy.pointer_mut("/spec/routes");
+    let list = routes.as_mut().and_then(|routes| routes.as_array_mut());
+    for route in list.into_iter().flatten() {
+        if let Some(services) = route.get_mut("services").and_then(Value::as_array_mut) {
+            services.retain(|service| service.get("mirror") != Some(&Value::Bool(true)));
+        }
     }
-    let headers = test.iter().map(|condition| headers(prefix, condition));
-    let headers = match headers.collect::<Result<Vec<_>, _>>() {
-        Ok(headers) => headers,
-        // A rollback works even if Contour cannot express the test: no request reaches the canary then.
-        Err(_) if weights.canary == 0 && !weights.mirrored => Vec::new(),
-        Err(why) => return Err(why),
-    };
-    let mut routes: Vec<_> = headers
-        .into_iter()
-        .map(|headers| route(canary, headers, weights))
-        .collect();
-    routes.push(route(canary, all, &Weights::PRIMARY));
-    Ok(routes)
+    withdraw(routes, canary, ["services", "/name"]);
 }
 
-/// A condition of an A/B test, within the prefix. A condition that Contour cannot express is an error. (Flagger would send all requests to
-/// the canary.)
-fn headers(prefix: &str, condition: &Value) -> Result<Vec<Value>, RouteError> {
+/// The routes for these weights: one for each set of conditions. In an A/B test the routes with these weights have the conditions of the
+/// test, too, and the last routes keep all other requests on the primary. (Flagger puts all conditions into one route, each with the
+/// prefix. Contour refuses a route with two prefixes.)
+fn routes(canary: &Canary, weights: &Weights) -> Result<Vec<Value>, RouteError> {
+    let everything = [json!({})];
+    let own = match conditions::of_service(canary) {
+        [] => &everything,
+        own => own,
+    };
+    let test = conditions::of_test(canary);
+    conditions::check(canary, Field::Service, "Contour", KEYS)?;
+    conditions::check(canary, Field::Test, "Contour", KEYS)?;
+    let all = expressed(Field::Service, own)?;
+    let to = |all: Vec<Vec<Value>>, weights: &Weights| -> Vec<Value> {
+        let routes = all.into_iter();
+        routes.map(|one| route(canary, one, weights)).collect()
+    };
+    if test.is_empty() {
+        return Ok(to(all, weights));
+    }
+    let tested = expressed(Field::Test, &conditions::product(test, own)?)?;
+    Ok([to(tested, weights), to(all, &Weights::PRIMARY)].concat())
+}
+
+/// Each set of conditions in Contour's form. A condition that Contour cannot express is an error. (Flagger would send all requests to the
+/// canary.)
+fn expressed(field: Field, sets: &[Value]) -> Result<Vec<Vec<Value>>, RouteError> {
+    sets.iter().map(|set| conditions_of(field, set)).collect()
+}
+
+fn conditions_of(field: Field, set: &Value) -> Result<Vec<Value>, RouteError> {
+    let uri = set.get("uri").filter(|uri| *uri != &json!({}));
+    let prefix = match uri.filter(|uri| !uri.is_null()) {
+        None => "/",
+        Some(uri) => text(uri, "prefix").ok_or_else(|| {
+            RouteError::InvalidCanary(format!("{field}: Contour matches a path by prefix only"))
+        })?,
+    };
     let mut conditions = Vec::new();
-    for (name, value) in by_name(condition.get("headers")) {
+    for (name, value) in by_name(set.get("headers")) {
         // As in Flagger, `contains` stands for both a prefix and a suffix.
         let part = text(value, "prefix").or_else(|| text(value, "suffix"));
         let part = part.map(|part| json!({"name": name, "contains": part}));
         let exact = || Some(json!({"name": name, "exact": text(value, "exact")?}));
         let header = part.or_else(exact).ok_or_else(|| {
-            RouteError::InvalidCanary(format!("spec.analysis.match: Contour matches a header by exact, prefix or suffix, and {name} has none of them"))
+            RouteError::InvalidCanary(format!("{field}: Contour matches a header by exact, prefix or suffix, and {name} has none of them"))
         })?;
         conditions.push(json!({"header": header}));
     }
     match conditions.first_mut() {
         Some(first) => first["prefix"] = json!(prefix),
-        None => {
-            let why = "spec.analysis.match: Contour tells requests apart by headers only, and a condition names none";
-            return Err(RouteError::InvalidCanary(why.to_owned()));
-        }
+        None => conditions.push(json!({"prefix": prefix})),
     }
     Ok(conditions)
 }

@@ -1,6 +1,9 @@
 //! Gateway API: one HTTPRoute (Flagger: `pkg/router/gateway_api.go`, `gateway_api_v1beta1.go`).
 //!
 //! `spec.rules`, `spec.parentRefs` and `spec.hostnames` are ours. Other fields stay as they are.
+//!
+//! The route is for the first port of the Services. Requests of a mesh to further ports (`portDiscovery`) are not routed: they reach the
+//! primary through the apex Service.
 
 mod defaults;
 mod filters;
@@ -23,7 +26,7 @@ use super::{
 use crate::{
     api::canary::Canary,
     snapshot::{Action, ObjectRef, Snapshot, Weights, Write},
-    workload::metadata::is_owned,
+    workload::{metadata::is_owned, ports},
 };
 use defaults::defaulted;
 pub use version::GatewayApi;
@@ -43,7 +46,7 @@ impl Router for GatewayApi {
         weights: &Weights,
     ) -> Result<Vec<Write>, RouteError> {
         let canary = &snapshot.canary;
-        let spec = self.spec(canary, weights)?;
+        let spec = self.spec(snapshot, weights)?;
         let (labels, annotations) = apex_metadata(snapshot, selector);
         let Some(live) = self.live(snapshot) else {
             let spec = Value::Object(spec);
@@ -55,7 +58,7 @@ impl Router for GatewayApi {
         let live_annotations = metadata(live, "annotations");
         let mut all_annotations = live_annotations.clone();
         all_annotations.extend(annotations);
-        let drifted = !self.is_correct(canary, live)?;
+        let drifted = !self.is_correct(snapshot, live)?;
         if !drifted && metadata(live, "labels") == labels && live_annotations == all_annotations {
             return Ok(Vec::new());
         }
@@ -82,14 +85,19 @@ impl Router for GatewayApi {
         snapshot: &Snapshot,
         weights: &Weights,
     ) -> Result<Vec<Write>, RouteError> {
-        let canary = &snapshot.canary;
-        let spec = self.spec(canary, weights)?;
         let live = self.live(snapshot).ok_or_else(|| self.missing(snapshot))?;
-        if self.has_weights(canary, live, weights)? {
+        let mut wanted = live.clone();
+        match self.spec(snapshot, weights) {
+            Ok(_) if self.has_weights(snapshot, live, weights)? => return Ok(Vec::new()),
+            Ok(spec) => put_fields(&mut wanted, spec, &OURS),
+            Err(_) if *weights == Weights::PRIMARY => {
+                rules::withdraw_canary(&snapshot.canary, &mut wanted);
+            }
+            Err(why) => return Err(why),
+        }
+        if wanted == *live {
             return Ok(Vec::new());
         }
-        let mut wanted = live.clone();
-        put_fields(&mut wanted, spec, &OURS);
         let action = Action::Replace(wanted);
         let failure = "update error: … while setting weights";
         Ok(vec![self.write(snapshot, action, failure)])
@@ -177,7 +185,12 @@ impl GatewayApi {
     }
 
     /// The part of the spec that is ours.
-    fn spec(self, canary: &Canary, weights: &Weights) -> Result<Map<String, Value>, RouteError> {
+    fn spec(
+        self,
+        snapshot: &Snapshot,
+        weights: &Weights,
+    ) -> Result<Map<String, Value>, RouteError> {
+        let canary = &snapshot.canary;
         let service = &canary.spec.service;
         let parents = service.gateway_refs.as_deref().unwrap_or_default();
         if parents.is_empty() {
@@ -186,10 +199,12 @@ impl GatewayApi {
             ));
         }
         let keys = ["group", "kind", "namespace", "name", "sectionName", "port"];
+        let pinned = has_further_ports(snapshot).then_some(service.port);
         let parent = |parent: &Value| -> Value {
             let field = |key: &str| Some((key.to_owned(), parent.get(key)?.clone()));
             let fields = keys.iter().filter_map(|key| field(key));
-            Value::Object(fields.filter(|(_, value)| !value.is_null()).collect())
+            let fields: Map<_, _> = fields.filter(|(_, value)| !value.is_null()).collect();
+            at_first_port(fields, pinned)
         };
         let mut spec = Map::new();
         spec.insert(
@@ -206,9 +221,9 @@ impl GatewayApi {
     }
 
     /// Whether our part of the live spec is correct for any weights.
-    fn is_correct(self, canary: &Canary, live: &Value) -> Result<bool, RouteError> {
-        match routed(canary, live) {
-            Some(weights) => self.has_weights(canary, live, &weights),
+    fn is_correct(self, snapshot: &Snapshot, live: &Value) -> Result<bool, RouteError> {
+        match routed(&snapshot.canary, live) {
+            Some(weights) => self.has_weights(snapshot, live, &weights),
             None => Ok(false),
         }
     }
@@ -216,11 +231,11 @@ impl GatewayApi {
     /// Whether our part of the live spec is correct for these weights. The API server's defaults make no difference.
     fn has_weights(
         self,
-        canary: &Canary,
+        snapshot: &Snapshot,
         live: &Value,
         weights: &Weights,
     ) -> Result<bool, RouteError> {
-        let wanted = self.spec(canary, weights)?;
+        let wanted = self.spec(snapshot, weights)?;
         let of = |spec: Option<&Value>, field: &str| {
             let list = spec.and_then(|spec| spec.get(field));
             defaulted(field, list.unwrap_or(&json!([])))
@@ -232,11 +247,28 @@ impl GatewayApi {
             return Ok(false);
         }
         let rules = of(live, "rules");
-        let candidates = rules::candidates(self, canary, weights)?;
+        let candidates = rules::candidates(self, &snapshot.canary, weights)?;
         Ok(candidates
             .into_iter()
             .any(|candidate| defaulted("rules", &Value::Array(candidate)) == rules))
     }
+}
+
+/// Whether the Services have ports beside the first.
+fn has_further_ports(snapshot: &Snapshot) -> bool {
+    let template = snapshot
+        .target()
+        .and_then(|target| target.pointer("/spec/template"));
+    template.is_some_and(|template| !ports::discovered(&snapshot.canary, template).is_empty())
+}
+
+/// The parent. If it is a Service, it has the `pinned` port: without a port, the route would apply to all ports of the Service.
+fn at_first_port(mut parent: Map<String, Value>, pinned: Option<i64>) -> Value {
+    let is_service = parent.get("kind") == Some(&json!("Service"));
+    if let Some(port) = pinned.filter(|_| is_service) {
+        parent.entry("port").or_insert(json!(port));
+    }
+    Value::Object(parent)
 }
 
 /// The weights of an HTTPRoute; `None` if it does not lead to our Services.

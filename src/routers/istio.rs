@@ -1,4 +1,7 @@
 //! Istio: two DestinationRules and a VirtualService (Flagger: `pkg/router/istio.go`).
+//!
+//! A destination without a port has the port of the request, so each port of the Services has its route. Behind a gateway the destination
+//! needs a port, the first; then requests of the mesh to each further port have rules of their own (`rules/ports.rs`).
 
 mod rules;
 
@@ -11,7 +14,7 @@ use super::{
     affinity::{self, Cookies, Sides},
     route::{
         LAST_APPLIED, apex_metadata, applied_spec, full_name, metadata, no_routes, not_found,
-        percent, reference, route_write,
+        percent, reference, route_write, withdraw,
     },
 };
 use crate::{
@@ -68,11 +71,16 @@ impl Router for Istio {
     ) -> Result<Vec<Write>, RouteError> {
         let canary = &snapshot.canary;
         let live = live(snapshot)?;
-        if has_rules(canary, live, weights) {
+        let mut wanted = live.clone();
+        match rules::wanted(snapshot, weights) {
+            Ok(_) if has_rules(snapshot, live, weights) => return Ok(Vec::new()),
+            Ok(rules) => wanted["spec"][list(canary)] = rules,
+            Err(_) if *weights == Weights::PRIMARY => withdraw_canary(canary, &mut wanted),
+            Err(why) => return Err(why),
+        }
+        if wanted == *live {
             return Ok(Vec::new());
         }
-        let mut wanted = live.clone();
-        wanted["spec"][list(canary)] = rules::wanted(canary, weights);
         let action = Action::Replace(wanted);
         Ok(vec![route_write(snapshot, KIND, action, "update failed: ")])
     }
@@ -143,13 +151,28 @@ fn routed(canary: &Canary, live: &Value) -> Option<Weights> {
     })
 }
 
-/// Leads all rules to the apex Service, without copies. Returns `None` if there are no rules.
+/// Leads the rules that exist to the primary, without copies for the canary.
+fn withdraw_canary(canary: &Canary, virtual_service: &mut Value) {
+    let mut rules = virtual_service.pointer_mut(&format!("/spec/{}", list(canary)));
+    let list = rules.as_mut().and_then(|rules| rules.as_array_mut());
+    for rule in list.into_iter().flatten().filter_map(Value::as_object_mut) {
+        rule.remove("mirror");
+        rule.remove("mirrorPercentage");
+    }
+    withdraw(rules, canary, ["route", "/destination/host"]);
+}
+
+/// Leads all rules to the apex Service, each to its port, without copies. Returns `None` if there are no rules.
 fn lead_to_apex(canary: &Canary, virtual_service: &mut Value) -> Option<()> {
     let rules = virtual_service
         .pointer_mut(&format!("/spec/{}", list(canary)))?
         .as_array_mut()?;
     for rule in rules {
+        let port = rule.pointer("/route/0/destination/port").cloned();
         rule["route"] = json!([destination(canary, canary.apex_name(), 100)]);
+        if let Some(port) = port {
+            rule["route"][0]["destination"]["port"] = port;
+        }
         if let Some(rule) = rule.as_object_mut() {
             rule.remove("mirror");
             rule.remove("mirrorPercentage");
@@ -217,7 +240,7 @@ fn virtual_service(
             "reconcileVirtualService failed: {full} cannot have hosts and gateways when delegation enabled"
         )));
     }
-    let spec = spec(canary, weights);
+    let spec = spec(snapshot, weights)?;
     let (labels, annotations) = apex_metadata(snapshot, selector);
     let (action, verb) = match snapshot.object(KIND, name) {
         None => {
@@ -230,7 +253,7 @@ fn virtual_service(
                 "metadata": metadata, "spec": spec});
             (Action::Create(object), "create")
         }
-        Some(live) => match repaired(canary, live, spec, labels, annotations) {
+        Some(live) => match repaired(snapshot, live, spec, [labels, annotations]) {
             Some(wanted) => (Action::Replace(wanted), "update"),
             None => return Ok(None),
         },
@@ -245,12 +268,12 @@ fn virtual_service(
 
 /// The live VirtualService with our part corrected; `None` if our part is correct for any weights.
 fn repaired(
-    canary: &Canary,
+    snapshot: &Snapshot,
     live: &Value,
     spec: Map<String, Value>,
-    labels: Map<String, Value>,
-    mut annotations: Map<String, Value>,
+    [labels, mut annotations]: [Map<String, Value>; 2],
 ) -> Option<Value> {
+    let canary = &snapshot.canary;
     let live_annotations = metadata(live, "annotations");
     for key in [LAST_APPLIED, ORIGINAL] {
         if let Some(value) = live_annotations.get(key) {
@@ -260,7 +283,7 @@ fn repaired(
     let others = ["hosts", "gateways", other_list(canary)];
     let same = |field: &&str| live.pointer(&format!("/spec/{field}")) == spec.get(*field);
     let drifted = !others.iter().all(same)
-        || !routed(canary, live).is_some_and(|weights| has_rules(canary, live, &weights));
+        || !routed(canary, live).is_some_and(|weights| has_rules(snapshot, live, &weights));
     if !drifted && metadata(live, "labels") == labels && live_annotations == annotations {
         return None;
     }
@@ -287,14 +310,16 @@ fn repaired(
 }
 
 /// Whether the live rules are correct for these weights.
-fn has_rules(canary: &Canary, live: &Value, weights: &Weights) -> bool {
-    let live = live.pointer(&format!("/spec/{}", list(canary)));
-    let rules = live.and_then(Value::as_array);
-    rules.is_some_and(|live| rules::candidates(canary, weights).contains(live))
+fn has_rules(snapshot: &Snapshot, live: &Value, weights: &Weights) -> bool {
+    let live = live.pointer(&format!("/spec/{}", list(&snapshot.canary)));
+    let candidates = rules::candidates(snapshot, weights).unwrap_or_default();
+    live.and_then(Value::as_array)
+        .is_some_and(|live| candidates.contains(live))
 }
 
 /// The part of a VirtualService's spec that is ours.
-fn spec(canary: &Canary, weights: &Weights) -> Map<String, Value> {
+fn spec(snapshot: &Snapshot, weights: &Weights) -> Result<Map<String, Value>, RouteError> {
+    let canary = &snapshot.canary;
     let service = &canary.spec.service;
     let mut hosts = service.hosts.clone().unwrap_or_default();
     let mut gateways = service.gateways.clone().unwrap_or_default();
@@ -310,8 +335,8 @@ fn spec(canary: &Canary, weights: &Weights) -> Map<String, Value> {
         spec.insert("gateways".to_owned(), json!(gateways));
     }
     spec.insert("hosts".to_owned(), json!(hosts));
-    spec.insert(list(canary).to_owned(), rules::wanted(canary, weights));
-    spec
+    spec.insert(list(canary).to_owned(), rules::wanted(snapshot, weights)?);
+    Ok(spec)
 }
 
 #[cfg(test)]

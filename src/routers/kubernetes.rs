@@ -1,4 +1,5 @@
-//! No routes: clients reach the canary only through its own Service (Flagger: `pkg/router/nop.go`).
+//! No routes: clients reach the canary only through its own Service (Flagger: `pkg/router/nop.go`). All ports of the apex Service lead to the
+//! primary, and neither `spec.service.match` nor `spec.analysis.match` is used.
 
 use std::collections::BTreeSet;
 

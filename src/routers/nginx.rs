@@ -1,6 +1,9 @@
 //! NGINX: a second Ingress beside the user's, whose annotations split the traffic (Flagger: `pkg/router/ingress.go`).
 //!
 //! The user's Ingress is only read. The spec of the second Ingress is ours, and so are its annotations that begin with `PREFIX/canary`.
+//!
+//! Each path leads to the port of the Service that it has in the user's Ingress, so all ports are routed. The paths are the user's, too:
+//! `spec.service.match` is not used.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +11,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     RouteError, Router,
-    route::{
-        LAST_APPLIED, by_name, items, metadata, new_object, not_found, reference, test_conditions,
-        text,
-    },
+    conditions::{Field, check, keys, of_test},
+    route::{LAST_APPLIED, by_name, items, metadata, new_object, not_found, reference, text},
 };
 use crate::{
     api::canary::Canary,
@@ -39,7 +40,7 @@ impl Router for Nginx {
         _selector: &(String, String),
         weights: &Weights,
     ) -> Result<Vec<Write>, RouteError> {
-        conditions(test_conditions(&snapshot.canary))?;
+        conditions(&snapshot.canary)?;
         let (source, name) = source(snapshot)?;
         let spec = spec(&snapshot.canary, source)?;
         let Some(live) = snapshot.object(KIND, &name) else {
@@ -199,7 +200,7 @@ fn annotated(
     let mut weight = weights.canary;
     // A rollback works even if NGINX cannot express the test: no request reaches the canary then.
     if weight > 0 {
-        let conditions = conditions(test_conditions(&snapshot.canary))?;
+        let conditions = conditions(&snapshot.canary)?;
         if !conditions.is_empty() {
             weight = 0;
         }
@@ -212,12 +213,25 @@ fn annotated(
 
 /// The annotations for an A/B test: NGINX sends requests with the header or the cookie to the canary. A test that the annotations cannot
 /// express is an error. (Flagger leaves a part of such a test out, a random one if there are several headers.)
-fn conditions(test: &[Value]) -> Result<Map<String, Value>, RouteError> {
+fn conditions(canary: &Canary) -> Result<Map<String, Value>, RouteError> {
+    let test = of_test(canary);
+    if !test.is_empty() {
+        // The paths are those of the user's Ingress. Conditions of the service would not narrow the test.
+        check(canary, Field::Service, "an A/B test on NGINX", &[])?;
+    }
     let mut all = Map::new();
     for condition in test {
+        if let Some(key) = keys(condition).find(|key| *key != "headers") {
+            return Err(inexpressible(&format!("a condition has {key}")));
+        }
         let headers = by_name(condition.get("headers"));
         if headers.is_empty() {
             return Err(inexpressible("a condition names no header"));
+        }
+        if headers.len() > 1 && headers.keys().any(|name| *name == "cookie") {
+            return Err(inexpressible(
+                "a condition names a header and a cookie, of which NGINX wants one",
+            ));
         }
         for (name, value) in headers {
             let annotations = match (name.as_str(), text(value, "exact"), text(value, "regex")) {
@@ -277,7 +291,7 @@ fn routed(snapshot: &Snapshot, live: &Value) -> Result<Weights, RouteError> {
         text.filter(|text| !text.is_empty())
     };
     let mut conditions = ["canary-by-cookie", "canary-by-header"].into_iter();
-    if !test_conditions(canary).is_empty() && conditions.any(|name| annotation(name).is_some()) {
+    if !of_test(canary).is_empty() && conditions.any(|name| annotation(name).is_some()) {
         return Ok(Weights::CANARY);
     }
     let weight = annotation("canary-weight").unwrap_or("0");

@@ -103,12 +103,6 @@ pub fn put_fields(object: &mut Value, mut spec: Map<String, Value>, ours: &[&str
     }
 }
 
-/// The match conditions of an A/B test; empty if the analysis has none.
-pub fn test_conditions(canary: &Canary) -> &[Value] {
-    let analysis = canary.spec.analysis.as_ref();
-    analysis.map_or(&[], |analysis| analysis.match_.as_slice())
-}
-
 /// The entries of a map, sorted by name. They are written in this order. (Flagger's order is random, and it then takes it for drift.)
 pub fn by_name(map: Option<&Value>) -> BTreeMap<&String, &Value> {
     let map = map.and_then(Value::as_object);
@@ -154,24 +148,22 @@ pub fn apex_metadata(
     (labels, with_flux(annotations))
 }
 
-/// Combines each condition of an A/B test with each condition of the service. The fields in `wins` come from the test if it has them, all
-/// others from the service.
-pub fn combined(test: &[Value], own: &[Value], wins: [&str; 2]) -> Vec<Value> {
-    if test.is_empty() || own.is_empty() {
-        return [test, own].concat();
-    }
-    let merge = |test: &Value, own: &Value| {
-        let mut both = own.as_object().cloned().unwrap_or_default();
-        for key in wins {
-            if let Some(value) = test.get(key) {
-                both.insert(key.to_owned(), value.clone());
+/// Leads the rules of a route to the primary, whatever else is in them: a rollback works although the Canary asks for rules that the router
+/// cannot express. `destinations` is the field of a rule that has its destinations, `name` leads to the Service of one.
+pub fn withdraw(rules: Option<&mut Value>, canary: &Canary, [destinations, name]: [&str; 2]) {
+    let (primary, version) = (canary.primary_name(), canary.canary_name());
+    let rules = rules.and_then(Value::as_array_mut);
+    for rule in rules.into_iter().flatten() {
+        let destinations = rule.get_mut(destinations).and_then(Value::as_array_mut);
+        for destination in destinations.into_iter().flatten() {
+            let service = destination.pointer(name).and_then(Value::as_str);
+            if service == Some(&primary) {
+                destination["weight"] = json!(100);
+            } else if service == Some(&version) {
+                destination["weight"] = json!(0);
             }
         }
-        Value::Object(both)
-    };
-    test.iter()
-        .flat_map(|test| own.iter().map(move |own| merge(test, own)))
-        .collect()
+    }
 }
 
 /// The labels or annotations of an object.

@@ -2,16 +2,20 @@
 //! Mesh and the SMI adapters of other meshes read it.
 //!
 //! `spec.service`, `spec.backends` and `spec.matches` are ours. Other fields stay as they are, and so does all metadata.
+//!
+//! The split is of all requests to the apex Service, each to the same port of the other Services. `spec.service.match` is not used.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
 use super::{
-    RouteError, Router, provider_name,
+    RouteError, Router,
+    conditions::of_test,
+    provider_name,
     route::{
         applied_spec, full_name, items, new_object, no_routes, not_found, put_fields, reference,
-        route_write, test_conditions,
+        route_write,
     },
 };
 use crate::{
@@ -49,7 +53,7 @@ impl Router for Smi {
         weights: &Weights,
     ) -> Result<Vec<Write>, RouteError> {
         let (canary, kind) = (&snapshot.canary, self.kind());
-        if !test_conditions(canary).is_empty() {
+        if !of_test(canary).is_empty() {
             // Flagger would send all requests to the canary.
             let full = full_name(snapshot, kind);
             return Err(RouteError::InvalidCanary(format!(

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::{api::canary::Canary, snapshot::Kind};
 
 /// Flux does not change objects with these annotations. Every Service and route of the operator has them.
-const FLUX: [(&str, &str); 2] = [
+pub const FLUX: [(&str, &str); 2] = [
     ("helm.toolkit.fluxcd.io/driftDetection", "disabled"),
     ("kustomize.toolkit.fluxcd.io/reconcile", "disabled"),
 ];

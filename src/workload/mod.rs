@@ -1,11 +1,13 @@
 //! Computes the objects beside the target and the routes, as they should be: the primary, its copies of configs, the Services and the
 //! autoscaler. Each kind of target has a file of its own: [`deployment`], [`daemon_set`], [`service_target`].
 
+mod adoption;
 pub mod config;
 pub mod daemon_set;
 pub mod deployment;
 pub mod metadata;
 pub mod patch;
+pub mod ports;
 pub mod primary;
 pub mod scaler;
 pub mod service;

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::metadata::{is_owned, json_map, owner_reference, with_flux};
+use super::{
+    adoption::{Adoption, sorted, twin},
+    metadata::{is_owned, json_map, owner_reference, with_flux},
+    ports,
+};
 use crate::{
     api::canary::{Canary, CustomMetadata},
     snapshot::{Action, Kind, ObjectRef, Write},
 };
-
-/// The containers whose ports belong to the mesh and not to the application.
-const PROXIES: [&str; 2] = ["istio-proxy", "envoy"];
 
 /// The values from which the Services are made.
 pub struct Services<'a> {
@@ -49,44 +50,53 @@ impl Services<'_> {
         )
     }
 
-    /// Creates or repairs the Service that clients call, and takes over an existing one. Returns no write if it is correct already.
+    /// Creates or repairs the Service that clients call, and adopts one that the user made. Returns no write if it is correct already.
     pub fn apex(&self, live: Option<&Value>) -> Option<Write> {
+        let name = self.canary.apex_name();
+        let selected = format!("{}-primary", self.selector.1);
+        if let Some(live) = live.filter(|live| !is_owned(live, self.canary)) {
+            let adopted = self.adopt(|adoption| adoption.adopted(live))?;
+            return Some(self.update(name, adopted));
+        }
         let metadata = self.canary.spec.service.apex.as_ref();
-        self.service(
-            self.canary.apex_name(),
-            &format!("{}-primary", self.selector.1),
-            metadata,
-            live,
-        )
+        self.service(name, &selected, metadata, live)
     }
 
-    /// Gives the Service that clients call the selector that it had before the Canary. A Service that the operator created selects the
+    /// Gives the user the Service that clients call back, as it was without the Canary. A Service that the operator created selects the
     /// target's pods until Kubernetes deletes it together with the Canary. Returns no write if there is nothing to change.
     pub fn restored_apex(&self, live: Option<&Value>) -> Option<Write> {
         let live = live?;
-        let name = self.canary.apex_name();
-        let applied = live
-            .pointer("/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration")
-            .and_then(Value::as_str)
-            .filter(|_| !is_owned(live, self.canary))
-            .and_then(|text| serde_json::from_str::<Value>(text).ok())
-            .and_then(|applied| applied.pointer("/spec/selector").cloned());
-        let mut wanted = live.clone();
-        wanted["spec"]["selector"] =
-            applied.unwrap_or_else(|| json!({self.selector.0: self.selector.1}));
-        if wanted == *live {
-            return None;
-        }
-        let namespace = self.canary.metadata.namespace.clone().unwrap_or_default();
-        Some(Write {
+        let targets = json!({self.selector.0: self.selector.1});
+        let wanted = if is_owned(live, self.canary) {
+            let mut wanted = live.clone();
+            wanted["spec"]["selector"] = targets;
+            wanted
+        } else {
+            self.adopt(|adoption| adoption.given_back(live, targets))?
+        };
+        (wanted != *live).then(|| self.update(self.canary.apex_name(), wanted))
+    }
+
+    fn adopt<T>(&self, with: impl FnOnce(&Adoption<'_>) -> T) -> T {
+        let port_name = self.canary.spec.service.port_name.as_ref();
+        with(&Adoption {
+            selector: &json!({self.selector.0: format!("{}-primary", self.selector.1)}),
+            ports: &ports::wanted(self.canary, self.template),
+            is_named: port_name.is_some_and(|name| !name.is_empty()),
+        })
+    }
+
+    /// The write that replaces a Service.
+    fn update(&self, name: &str, wanted: Value) -> Write {
+        Write {
             object: ObjectRef {
                 kind: Kind::Service,
-                namespace,
+                namespace: self.canary.metadata.namespace.clone().unwrap_or_default(),
                 name: name.to_owned(),
             },
             action: Action::Replace(wanted),
             failure: format!("reconcileService failed: service {name} update error: "),
-        })
+        }
     }
 
     fn service(
@@ -105,24 +115,17 @@ impl Services<'_> {
             annotations: with_flux(map(metadata.and_then(|m| m.annotations.as_ref()))),
             selector: json!({self.selector.0: selected}),
         };
-        let (action, failure) = match live {
-            None => (
-                Action::Create(self.new_service(name, &namespace, wanted)),
-                format!("reconcileService failed: service {name}.{namespace} create error: "),
-            ),
-            Some(live) => (
-                Action::Replace(self.repaired(live, wanted)?),
-                format!("reconcileService failed: service {name} update error: "),
-            ),
-        };
+        if let Some(live) = live {
+            return Some(self.update(name, self.repaired(live, wanted)?));
+        }
         Some(Write {
+            action: Action::Create(self.new_service(name, &namespace, wanted)),
+            failure: format!("reconcileService failed: service {name}.{namespace} create error: "),
             object: ObjectRef {
                 kind: Kind::Service,
                 namespace,
                 name: name.to_owned(),
             },
-            action,
-            failure,
         })
     }
 
@@ -133,7 +136,7 @@ impl Services<'_> {
             selector,
         } = wanted;
         let service = &self.canary.spec.service;
-        let mut spec = json!({"type": "ClusterIP", "selector": selector, "ports": self.ports()});
+        let mut spec = json!({"type": "ClusterIP", "selector": selector, "ports": ports::wanted(self.canary, self.template)});
         if service.headless {
             spec["clusterIP"] = json!("None");
         }
@@ -156,11 +159,13 @@ impl Services<'_> {
         let mut changes = Vec::new();
         let nothing = Vec::new();
         let live_ports = live["spec"]["ports"].as_array().unwrap_or(&nothing);
-        let mut ports = self.ports();
+        let mut ports = ports::wanted(self.canary, self.template);
         for port in &mut ports {
-            let twin = live_ports
-                .iter()
-                .find(|live| live.get("name") == port.get("name"));
+            let of_same_name = || {
+                let mut live = live_ports.iter();
+                live.find(|live| live.get("name") == port.get("name"))
+            };
+            let twin = twin(live_ports, port).or_else(of_same_name);
             if let Some(node_port) = twin.and_then(|twin| twin.get("nodePort")) {
                 port["nodePort"] = node_port.clone();
             }
@@ -195,65 +200,6 @@ impl Services<'_> {
             Value::Object(with_flux(annotations.unwrap_or_default()));
         Some(repaired)
     }
-
-    fn ports(&self) -> Vec<Value> {
-        let service = &self.canary.spec.service;
-        let mut first = json!({"name": self.canary.port_name(), "protocol": "TCP", "port": service.port, "targetPort": self.canary.target_port()});
-        if let Some(protocol) = service.app_protocol.as_ref().filter(|p| !p.is_empty()) {
-            first["appProtocol"] = json!(protocol);
-        }
-        let mut ports = vec![first];
-        if service.port_discovery {
-            ports.extend(self.discovered().into_iter().map(|(name, port)| {
-                json!({"name": name, "protocol": "TCP", "port": port, "targetPort": port})
-            }));
-        }
-        ports
-    }
-
-    /// The other ports of the application's containers, by name.
-    fn discovered(&self) -> BTreeMap<String, i64> {
-        let service = &self.canary.spec.service;
-        let target = serde_json::to_value(self.canary.target_port()).unwrap_or_default();
-        let mut discovered = BTreeMap::new();
-        let containers = self.template.pointer("/spec/containers");
-        for container in containers.and_then(Value::as_array).into_iter().flatten() {
-            let container_name = container
-                .get("name")
-                .and_then(Value::as_str)
-                .unwrap_or_default();
-            if PROXIES.contains(&container_name) {
-                continue;
-            }
-            let ports = container.get("ports").and_then(Value::as_array);
-            for (i, port) in ports.into_iter().flatten().enumerate() {
-                let number = port
-                    .get("containerPort")
-                    .and_then(Value::as_i64)
-                    .unwrap_or_default();
-                let name = port
-                    .get("name")
-                    .and_then(Value::as_str)
-                    .filter(|name| !name.is_empty());
-                let is_main = target == json!(number)
-                    || (name.is_some() && target.as_str() == name)
-                    || (service.target_port.is_none() && number == service.port);
-                if !is_main {
-                    discovered.insert(
-                        name.map_or_else(|| format!("tcp-{container_name}-{i}"), str::to_owned),
-                        number,
-                    );
-                }
-            }
-        }
-        discovered
-    }
-}
-
-fn sorted(ports: &[Value]) -> Vec<&Value> {
-    let mut ports: Vec<_> = ports.iter().collect();
-    ports.sort_by_key(|port| port.get("port").and_then(Value::as_i64));
-    ports
 }
 
 /// The labels or annotations of a live object that other tools manage, as `unmanagedMetadata` lists them.

@@ -347,7 +347,7 @@ fn an_invalid_spec_is_refused_with_the_field_and_the_reason() {
     // Neither blue/green nor a release without analysis has steps.
     for analysis in [
         json!({"iterations": 2}),
-        json!({"iterations": 1, "match": [{}]}),
+        json!({"iterations": 1, "match": [{"headers": {"x-user": {"exact": "insider"}}}]}),
     ] {
         release(analysis).run_until(CanaryPhase::Succeeded);
     }

@@ -146,8 +146,8 @@ fn a_test_that_contour_cannot_express_is_refused() {
             "spec.analysis.match: Contour matches a header by exact, prefix or suffix, and x has none of them",
         ),
         (
-            json!({"uri": {"prefix": "/x"}}),
-            "spec.analysis.match: Contour tells requests apart by headers only, and a condition names none",
+            json!({"uri": {"exact": "/x"}}),
+            "spec.analysis.match: Contour matches a path by prefix only",
         ),
     ] {
         let snapshot = snapshot(json!({}), test(json!([condition])));

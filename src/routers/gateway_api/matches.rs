@@ -4,11 +4,21 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
-use crate::routers::route::{by_name, text};
+use crate::{
+    api::canary::Canary,
+    routers::{
+        RouteError,
+        conditions::{self, Field},
+        route::{by_name, text},
+    },
+};
+
+/// The conditions of a rule.
+const KEYS: &[&str] = &["uri", "method", "headers", "queryParams"];
 
 /// A condition that Gateway API cannot express, in Flagger's words.
 #[derive(Debug, thiserror::Error)]
-pub enum MatchError {
+enum MatchError {
     /// The path is matched in an unknown way. The field has Go's form of the condition.
     #[error("Gateway API doesn't support the specified path matching selector: &{0}\n")]
     Path(String),
@@ -17,8 +27,27 @@ pub enum MatchError {
     Field(&'static str, String),
 }
 
+/// Checks that Gateway API can express the Canary's conditions.
+pub fn check(canary: &Canary) -> Result<(), RouteError> {
+    for (field, conditions) in [
+        (Field::Service, conditions::of_service(canary)),
+        (Field::Test, conditions::of_test(canary)),
+    ] {
+        mapped(conditions)?;
+        conditions::check(canary, field, "Gateway API", KEYS)?;
+    }
+    Ok(())
+}
+
 /// The conditions in Gateway API's form, without those that are empty.
-pub fn mapped(conditions: &[Value]) -> Result<Vec<Value>, MatchError> {
+pub fn mapped(conditions: &[Value]) -> Result<Vec<Value>, RouteError> {
+    let invalid = |why: MatchError| {
+        RouteError::InvalidCanary(format!("Invalid request matching selectors: {why}"))
+    };
+    converted(conditions).map_err(invalid)
+}
+
+fn converted(conditions: &[Value]) -> Result<Vec<Value>, MatchError> {
     let mut all = Vec::new();
     for condition in conditions {
         let mut one = Map::new();

@@ -1,7 +1,5 @@
 //! The rules of an HTTPRoute: the part that depends on the weights.
 
-use std::fmt::Display;
-
 use serde_json::{Map, Value, json};
 
 use super::{filters, matches, version::GatewayApi};
@@ -10,13 +8,11 @@ use crate::{
     routers::{
         RouteError,
         affinity::{self, Rule},
-        route::{combined, test_conditions},
+        conditions,
+        route::withdraw,
     },
     snapshot::Weights,
 };
-
-/// The fields of an A/B test's condition that replace those of the service's condition.
-const REPLACED_BY_TEST: [&str; 2] = ["headers", "queryParams"];
 
 /// The sets of rules that are correct for these weights. The first set is the one that is written.
 pub fn candidates(
@@ -25,7 +21,7 @@ pub fn candidates(
     weights: &Weights,
 ) -> Result<Vec<Vec<Value>>, RouteError> {
     let routing = Routing::of(version, canary)?;
-    let test = test_conditions(canary);
+    let test = conditions::of_test(canary);
     if !test.is_empty() {
         return Ok(vec![routing.test(test, weights)?]);
     }
@@ -34,13 +30,27 @@ pub fn candidates(
         let rules = rules.iter();
         rules.map(|rule| routing.render(weights, rule)).collect()
     };
-    Ok(rules.iter().map(render).collect())
+    rules.iter().map(render).collect()
 }
 
 /// Leads a rule only to the apex Service, without copies for the canary.
 pub fn lead_to_apex(canary: &Canary, rule: &mut Map<String, Value>) {
     let backends = json!([backend(canary, canary.apex_name(), 100)]);
     rule.insert("backendRefs".to_owned(), backends);
+    without_copies(canary, rule);
+}
+
+/// Leads the rules that exist to the primary, without copies for the canary.
+pub fn withdraw_canary(canary: &Canary, route: &mut Value) {
+    let mut rules = route.pointer_mut("/spec/rules");
+    let list = rules.as_mut().and_then(|rules| rules.as_array_mut());
+    for rule in list.into_iter().flatten().filter_map(Value::as_object_mut) {
+        without_copies(canary, rule);
+    }
+    withdraw(rules, canary, ["backendRefs", "/name"]);
+}
+
+fn without_copies(canary: &Canary, rule: &mut Map<String, Value>) {
     if let Some(filters) = rule.get_mut("filters").and_then(Value::as_array_mut) {
         filters.retain(|filter| !filters::mirrors_to(filter, &canary.canary_name()));
         if filters.is_empty() {
@@ -53,48 +63,50 @@ pub fn lead_to_apex(canary: &Canary, rule: &mut Map<String, Value>) {
 struct Routing<'a> {
     version: GatewayApi,
     canary: &'a Canary,
-    /// The match conditions of the service.
+    /// The match conditions of the service, in Istio's form, without those that are empty.
     own: Vec<Value>,
 }
 
 impl<'a> Routing<'a> {
     fn of(version: GatewayApi, canary: &'a Canary) -> Result<Self, RouteError> {
-        let own = canary.spec.service.match_.as_deref().unwrap_or_default();
+        matches::check(canary)?;
+        let own = conditions::of_service(canary).iter();
+        let own = own.filter(|own| conditions::keys(own).next().is_some());
         Ok(Self {
             version,
             canary,
-            own: matches::mapped(own).map_err(|why| invalid(&why))?,
+            own: own.cloned().collect(),
         })
     }
 
     /// The match conditions of all requests that are routed.
-    fn all(&self) -> Vec<Value> {
+    fn all(&self) -> Result<Vec<Value>, RouteError> {
         if self.own.is_empty() {
-            vec![matches::everything()]
-        } else {
-            self.own.clone()
+            return Ok(vec![matches::everything()]);
         }
+        matches::mapped(&self.own)
     }
 
     /// The rules of an A/B test: requests that do not match stay on the primary. A test that Gateway API cannot express is an error.
     /// (Flagger would send all requests to the canary.)
     fn test(&self, test: &[Value], weights: &Weights) -> Result<Vec<Value>, RouteError> {
-        let test = matches::mapped(test).map_err(|why| invalid(&why))?;
-        if test.is_empty() {
-            let why = "spec.analysis.match names neither headers nor query parameters";
-            return Err(invalid(&why));
+        let mut tested = matches::mapped(&conditions::product(test, &self.own)?)?;
+        if self.own.is_empty() {
+            for one in &mut tested {
+                if one.get("path").is_none() {
+                    one["path"] = matches::everything()["path"].take();
+                }
+            }
         }
-        let all = self.all();
-        let test = combined(&test, &all, REPLACED_BY_TEST);
         let primary = backend(self.canary, &self.canary.primary_name(), 100);
         Ok(vec![
-            self.rule(weights, test, self.both(weights)),
-            self.rule(&Weights::PRIMARY, all, vec![primary]),
+            self.rule(weights, tested, self.both(weights)),
+            self.rule(&Weights::PRIMARY, self.all()?, vec![primary]),
         ])
     }
 
-    fn render(&self, weights: &Weights, rule: &Rule) -> Value {
-        match rule {
+    fn render(&self, weights: &Weights, rule: &Rule) -> Result<Value, RouteError> {
+        Ok(match rule {
             Rule::Split { primary, canary } => {
                 let mut backends = self.both(weights);
                 for (side, text) in backends.iter_mut().zip([primary, canary]) {
@@ -102,22 +114,22 @@ impl<'a> Routing<'a> {
                         side["filters"] = json!([filters::set_cookie(text)]);
                     }
                 }
-                self.rule(weights, self.all(), backends)
+                self.rule(weights, self.all()?, backends)
             }
             Rule::Sticky {
                 cookie,
                 weights,
                 set_cookie,
             } => {
-                let cookie = json!({"headers": [{"type": "RegularExpression", "name": "Cookie", "value": cookie}]});
-                let matches = combined(&[cookie], &self.own, REPLACED_BY_TEST);
+                let cookie = json!({"headers": {"Cookie": {"regex": cookie}}});
+                let matches = matches::mapped(&conditions::product(&[cookie], &self.own)?)?;
                 let mut rule = self.rule(weights, matches, self.both(weights));
                 if let Some(text) = set_cookie {
                     filters::with_set_cookie(&mut rule, text);
                 }
                 rule
             }
-        }
+        })
     }
 
     fn both(&self, weights: &Weights) -> Vec<Value> {
@@ -155,8 +167,4 @@ impl<'a> Routing<'a> {
 
 fn backend(canary: &Canary, name: &str, weight: u8) -> Value {
     json!({"group": "", "kind": "Service", "name": name, "port": canary.spec.service.port, "weight": weight})
-}
-
-fn invalid(why: &impl Display) -> RouteError {
-    RouteError::InvalidCanary(format!("Invalid request matching selectors: {why}"))
 }

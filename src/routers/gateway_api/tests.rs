@@ -80,8 +80,8 @@ fn v1beta1_has_neither_timeouts_nor_cors() {
 
 #[test]
 fn conditions_have_gateway_apis_form_and_are_sorted_by_name() {
-    let service = json!({"match": [{"uri": {"prefix": "/api"}, "method": {"exact": "GET"}, "port": 9,
-        "headers": {"x-b": {"exact": "2"}, "x-a": {"regex": "1.*"}}, "queryParams": {"q": {"exact": "z"}}}, {"port": 9}]});
+    let service = json!({"match": [{"uri": {"prefix": "/api"}, "method": {"exact": "GET"},
+        "headers": {"x-b": {"exact": "2"}, "x-a": {"regex": "1.*"}}, "queryParams": {"q": {"exact": "z"}}}, {"name": "empty"}]});
     let snapshot = reconciled(snapshot(service, canary_analysis()), &Weights::PRIMARY);
     assert_eq!(
         rules_of(&snapshot)[0]["matches"],
@@ -181,7 +181,7 @@ fn the_conditions_of_a_test_are_combined_with_those_of_the_service() {
     assert_eq!(
         *rules_of(&snapshot),
         json!([{"matches": [
-                {"path": path, "headers": [{"name": "x-user", "type": "Exact", "value": "insider"}]},
+                {"path": path, "headers": [own[0], {"name": "x-user", "type": "Exact", "value": "insider"}]},
                 {"path": path, "headers": own, "queryParams": [{"name": "beta", "type": "Exact", "value": "1"}]}],
                 "backendRefs": backends(0, 100)},
             {"matches": [{"path": path, "headers": own}], "backendRefs": [backends(100, 0)[0]]}])

@@ -1,18 +1,36 @@
 //! The rules of a VirtualService: the part that depends on the weights.
 
+mod ports;
+
 use serde_json::{Value, json};
 
 use crate::{
     api::canary::Canary,
     routers::{
+        RouteError,
         affinity::{self, Rule, Sides},
-        route::{combined, test_conditions},
+        conditions::{self, Field},
     },
-    snapshot::Weights,
+    snapshot::{Snapshot, Weights},
 };
 
-/// The fields of an A/B test's condition that replace those of the service's condition.
-const REPLACED_BY_TEST: [&str; 2] = ["headers", "sourceLabels"];
+/// The conditions of an HTTP rule.
+const HTTP_KEYS: &[&str] = &[
+    "uri",
+    "scheme",
+    "method",
+    "authority",
+    "headers",
+    "withoutHeaders",
+    "queryParams",
+    "ignoreUriCase",
+    "port",
+    "sourceLabels",
+    "sourceNamespace",
+    "gateways",
+];
+/// The conditions of a TCP rule.
+const TCP_KEYS: &[&str] = &["port", "sourceLabels", "sourceNamespace", "gateways"];
 
 /// Whether the VirtualService routes TCP connections instead of HTTP requests.
 pub fn is_tcp(canary: &Canary) -> bool {
@@ -34,50 +52,60 @@ pub fn other_list(canary: &Canary) -> &'static str {
     if is_tcp(canary) { "http" } else { "tcp" }
 }
 
-/// The rules for these weights, as they are written.
-pub fn wanted(canary: &Canary, weights: &Weights) -> Value {
-    Value::Array(
-        candidates(canary, weights)
-            .into_iter()
-            .next()
-            .unwrap_or_default(),
-    )
+/// The rules for these weights, as they are written. An error if Istio cannot express the Canary's conditions.
+pub fn wanted(snapshot: &Snapshot, weights: &Weights) -> Result<Value, RouteError> {
+    let rules = candidates(snapshot, weights)?.into_iter().next();
+    Ok(Value::Array(rules.unwrap_or_default()))
 }
 
 /// The sets of rules that are correct for these weights. The first set is the one that is written.
-pub fn candidates(canary: &Canary, weights: &Weights) -> Vec<Vec<Value>> {
-    if is_tcp(canary) {
-        return vec![vec![tcp(canary, weights)]];
-    }
-    let own = own_match(canary);
-    let test = test_conditions(canary);
+pub fn candidates(snapshot: &Snapshot, weights: &Weights) -> Result<Vec<Vec<Value>>, RouteError> {
+    let sets = of_first_port(&snapshot.canary, weights)?;
+    let sets = sets.into_iter();
+    Ok(sets
+        .map(|rules| ports::with_further(snapshot, rules))
+        .collect())
+}
+
+/// The sets of rules without those for further ports.
+fn of_first_port(canary: &Canary, weights: &Weights) -> Result<Vec<Vec<Value>>, RouteError> {
+    let (name, able) = if is_tcp(canary) {
+        ("a TCP route of Istio", TCP_KEYS)
+    } else {
+        ("Istio", HTTP_KEYS)
+    };
+    conditions::check(canary, Field::Service, name, able)?;
+    conditions::check(canary, Field::Test, name, able)?;
+    let own = conditions::of_service(canary);
+    let test = conditions::of_test(canary);
+    let rule = |matches: Vec<Value>, route: Vec<Value>| {
+        if is_tcp(canary) {
+            tcp(matches, route)
+        } else {
+            http(canary, matches, route)
+        }
+    };
     if !test.is_empty() {
         // Requests that do not match stay on the primary. As in Flagger, this rule's only destination has the primary's weight.
         let primary = vec![destination(canary, &canary.primary_name(), weights.primary)];
-        return vec![vec![
-            http(
-                canary,
-                combined(test, own, REPLACED_BY_TEST),
-                both(canary, weights),
-            ),
-            http(canary, own.to_vec(), primary),
-        ]];
+        let tested = rule(conditions::product(test, own)?, both(canary, weights));
+        return Ok(vec![vec![tested, rule(own.to_vec(), primary)]]);
     }
-    let rendered = |rules: Vec<Rule>| {
-        rules
-            .iter()
-            .map(|rule| render(canary, weights, rule))
-            .collect()
-    };
+    if is_tcp(canary) {
+        return Ok(vec![vec![tcp(own.to_vec(), both(canary, weights))]]);
+    }
     affinity::rules(canary, Sides::Both, weights)
-        .into_iter()
-        .map(rendered)
+        .iter()
+        .map(|rules| {
+            let rules = rules.iter();
+            rules.map(|rule| render(canary, weights, rule)).collect()
+        })
         .collect()
 }
 
-fn render(canary: &Canary, weights: &Weights, rule: &Rule) -> Value {
-    let own = own_match(canary);
-    match rule {
+fn render(canary: &Canary, weights: &Weights, rule: &Rule) -> Result<Value, RouteError> {
+    let own = conditions::of_service(canary);
+    Ok(match rule {
         Rule::Split {
             primary: on_primary,
             canary: on_canary,
@@ -97,14 +125,14 @@ fn render(canary: &Canary, weights: &Weights, rule: &Rule) -> Value {
             set_cookie,
         } => {
             let cookie = json!({"headers": {"Cookie": {"regex": cookie}}});
-            let matches = combined(&[cookie], own, REPLACED_BY_TEST);
+            let matches = conditions::product(&[cookie], own)?;
             let mut rule = http(canary, matches, both(canary, weights));
             if let Some(set_cookie) = set_cookie {
                 with_header(&mut rule, set_cookie);
             }
             mirrored(canary, weights, rule)
         }
-    }
+    })
 }
 
 /// Adds the header `Set-Cookie` to the responses of a rule, beside the headers that the rule adds already.
@@ -133,10 +161,6 @@ fn mirrored(canary: &Canary, weights: &Weights, mut rule: Value) -> Value {
     rule
 }
 
-fn own_match(canary: &Canary) -> &[Value] {
-    canary.spec.service.match_.as_deref().unwrap_or_default()
-}
-
 fn both(canary: &Canary, weights: &Weights) -> Vec<Value> {
     vec![
         destination(canary, &canary.primary_name(), weights.primary),
@@ -144,11 +168,15 @@ fn both(canary: &Canary, weights: &Weights) -> Vec<Value> {
     ]
 }
 
-fn tcp(canary: &Canary, weights: &Weights) -> Value {
-    let port =
-        |condition: &Value| json!({"port": condition.get("port").cloned().unwrap_or(json!(0))});
-    let matches: Vec<_> = own_match(canary).iter().map(port).collect();
-    let mut rule = json!({"route": both(canary, weights)});
+/// A rule for connections. As in Flagger, an empty condition has port 0.
+fn tcp(mut matches: Vec<Value>, route: Vec<Value>) -> Value {
+    for condition in matches.iter_mut().filter_map(Value::as_object_mut) {
+        condition.retain(|key, _| TCP_KEYS.contains(&key.as_str()));
+        if condition.is_empty() {
+            condition.insert("port".to_owned(), json!(0));
+        }
+    }
+    let mut rule = json!({"route": route});
     if !matches.is_empty() {
         rule["match"] = Value::Array(matches);
     }
@@ -189,11 +217,8 @@ fn http(canary: &Canary, matches: Vec<Value>, route: Vec<Value>) -> Value {
 /// A destination with its weight.
 pub fn destination(canary: &Canary, host: &str, weight: u8) -> Value {
     let service = &canary.spec.service;
-    let first = service.gateways.as_deref().and_then(<[_]>::first);
     let mut destination = json!({"host": host});
-    if service.port_discovery
-        && (service.delegation || first.is_some_and(|gateway| gateway != "mesh"))
-    {
+    if ports::have_number(canary) {
         destination["port"] = json!({"number": service.port});
     }
     json!({"destination": destination, "weight": weight})

@@ -119,7 +119,7 @@ fn requests_with_the_header_or_the_cookie_go_to_the_canary() {
             ],
         ),
         (
-            json!([{"headers": {"x-user": {"regex": "in.*"}, "cookie": {"exact": "canary"}}}]),
+            json!([{"headers": {"x-user": {"regex": "in.*"}}}, {"headers": {"cookie": {"exact": "canary"}}}]),
             vec![
                 ("canary-by-cookie", "canary"),
                 ("canary-by-header", "x-user"),
@@ -164,9 +164,11 @@ fn a_test_that_nginx_cannot_express_is_refused() {
             json!([{"headers": {"a": {"prefix": "x"}}}]),
             "a is neither exact nor a regex",
         ),
+        (json!([{"uri": {"prefix": "/"}}]), "a condition has uri"),
+        (json!([{"headers": {}}]), "a condition names no header"),
         (
-            json!([{"uri": {"prefix": "/"}}]),
-            "a condition names no header",
+            json!([{"headers": {"a": {"exact": "1"}, "cookie": {"exact": "2"}}}]),
+            "a condition names a header and a cookie, of which NGINX wants one",
         ),
     ] {
         let snapshot = snapshot(test(conditions));

@@ -124,50 +124,6 @@ fn a_service_without_our_owner_keeps_its_labels() {
     assert_eq!(repaired["spec"]["clusterIP"], "10.0.0.1");
 }
 
-/// Each row has the Service's fields, and the ports that are found besides the first: all of the application's other ports.
-#[test]
-fn port_discovery_finds_the_ports_that_are_not_the_target_port() {
-    let template = json!({"spec": {"containers": [
-        {"name": "a", "ports": [{"name": "web", "containerPort": 80}, {"containerPort": 9898}, {"name": "", "containerPort": 1}]},
-        {"name": "envoy", "ports": [{"containerPort": 2}]}, {"name": "istio-proxy", "ports": [{"containerPort": 3}]},
-        {"name": "b", "ports": [{"containerPort": 4}]}]}});
-    for (service, found) in [
-        (json!({"port": 80}), "tcp-a-1:9898 tcp-a-2:1 tcp-b-0:4"),
-        (
-            json!({"port": 80, "targetPort": 9898}),
-            "web:80 tcp-a-2:1 tcp-b-0:4",
-        ),
-        (
-            json!({"port": 9898, "targetPort": 7}),
-            "web:80 tcp-a-1:9898 tcp-a-2:1 tcp-b-0:4",
-        ),
-        (
-            json!({"port": 7, "targetPort": "web"}),
-            "tcp-a-1:9898 tcp-a-2:1 tcp-b-0:4",
-        ),
-    ] {
-        let mut service = service.clone();
-        service["portDiscovery"] = json!(true);
-        let canary = canary(service.clone());
-        let services = services(&canary, &template);
-        let mut ports: Vec<_> = services
-            .ports()
-            .drain(1..)
-            .map(|port| {
-                assert_eq!(
-                    (&port["protocol"], &port["targetPort"]),
-                    (&json!("TCP"), &port["port"])
-                );
-                format!("{}:{}", port["name"].as_str().unwrap(), port["port"])
-            })
-            .collect();
-        let mut expected: Vec<_> = found.split(' ').map(str::to_owned).collect();
-        ports.sort();
-        expected.sort();
-        assert_eq!(ports, expected, "{service}");
-    }
-}
-
 /// Each row has the owner, kubectl's last configuration, and the selector after the deletion of the Canary.
 #[test]
 fn a_deletion_gives_the_apex_the_selector_of_the_user_or_of_the_target() {
@@ -198,6 +154,14 @@ fn a_deletion_gives_the_apex_the_selector_of_the_user_or_of_the_target() {
         );
         let mut expected = live.clone();
         expected["spec"]["selector"] = json!({"app": selector});
+        let annotations = expected["metadata"]["annotations"].as_object_mut().unwrap();
+        annotations.retain(|key, _| is_owned || !key.contains("toolkit.fluxcd.io"));
+        if annotations.is_empty() {
+            expected["metadata"]
+                .as_object_mut()
+                .unwrap()
+                .remove("annotations");
+        }
         assert_eq!(
             write.action,
             Action::Replace(expected.clone()),

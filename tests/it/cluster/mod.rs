@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | how does the operator run here? | `rig.rs` |
 //! | what is a scenario, what can it change, what can it observe? | `scenario.rs`, `edits.rs`, `observations.rs` |
-//! | which scenarios are there? | `releases.rs`, `gates.rs`, `routes.rs`, `ingress.rs`, `scalers.rs`, `inputs.rs`, `gitops.rs`, `other_actors.rs` |
+//! | which scenarios are there? | `releases.rs`, `gates.rs`, `routes.rs`, `ingress.rs`, `scalers.rs`, `services.rs`, `inputs.rs`, `gitops.rs`, `other_actors.rs` |
 //! | which faults does a release survive? | `faults.rs`, `survival.rs`, observed by `traffic.rs` |
 //! | can the operator replace Flagger? | `takeover.rs` |
 //! | what does `flagger check` find? | `check.rs` |
@@ -28,6 +28,7 @@ mod rights;
 mod routes;
 mod scalers;
 mod scenario;
+mod services;
 mod survival;
 mod takeover;
 mod traffic;
@@ -121,6 +122,20 @@ async fn the_operator_on_a_real_control_plane() {
         .filter_map(Result::err)
         .collect();
     rig.end(failed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_of_users_are_adopted_and_given_back() {
+    let rig = Rig::start(&[]).await;
+    let results = join_all(scenarios!(
+        &rig,
+        services::a_service_of_two_ports_is_given_back_to_the_byte,
+        services::a_service_that_is_applied_again_is_given_back_as_applied,
+        services::ports_of_one_number_and_of_two_protocols_are_accepted,
+    ))
+    .await;
+    rig.end(results.into_iter().filter_map(Result::err).collect())
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,160 @@
+//! The conditions that a request must meet, in Istio's form (`HTTPMatchRequest`), as `spec.service.match` and `spec.analysis.match` have
+//! them.
+//!
+//! A condition that is missing in a rule sends requests to the canary that the user keeps away from it. So each router lists the keys that
+//! its rules can have, and [`check`] refuses all others. (Flagger drops them.)
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use super::RouteError;
+use crate::api::canary::Canary;
+
+/// The keys that only name a condition.
+const NAMES: [&str; 2] = ["name", "statPrefix"];
+/// The key that changes how a path is compared.
+const IGNORE_CASE: &str = "ignoreUriCase";
+/// The keys whose entries are conditions of their own, by name. If both fields have an entry of one name, that of the test counts, as in
+/// Flagger.
+const MAPS: [&str; 3] = ["headers", "queryParams", "sourceLabels"];
+/// Like [`MAPS`], but two entries of one name exclude each other's requests, so they must be the same.
+const EXCLUSIONS: &str = "withoutHeaders";
+
+/// The field of a Canary that has the conditions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// The requests that the route applies to.
+    Service,
+    /// The requests of an A/B test.
+    Test,
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Service => "spec.service.match",
+            Self::Test => "spec.analysis.match",
+        })
+    }
+}
+
+/// The conditions of an A/B test; empty if the analysis has none.
+pub fn of_test(canary: &Canary) -> &[Value] {
+    let analysis = canary.spec.analysis.as_ref();
+    analysis.map_or(&[], |analysis| analysis.match_.as_slice())
+}
+
+/// The conditions of the service; empty if the route applies to all requests.
+pub fn of_service(canary: &Canary) -> &[Value] {
+    canary.spec.service.match_.as_deref().unwrap_or_default()
+}
+
+/// The keys of a condition that exclude requests.
+pub fn keys(condition: &Value) -> impl Iterator<Item = &str> {
+    let is_set = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::Bool(true) => true,
+    };
+    let map = condition.as_object().into_iter().flatten();
+    map.filter(move |(key, value)| !NAMES.contains(&key.as_str()) && is_set(value))
+        .map(|(key, _)| key.as_str())
+}
+
+/// Checks that a router can express all conditions: it matches requests by the keys `able`. A test without any condition is refused, too:
+/// all requests would go to the canary.
+pub fn check(canary: &Canary, field: Field, router: &str, able: &[&str]) -> Result<(), RouteError> {
+    let conditions = match field {
+        Field::Service => of_service(canary),
+        Field::Test => of_test(canary),
+    };
+    for condition in conditions {
+        if let Some(key) = keys(condition).find(|key| !able.contains(key)) {
+            return Err(RouteError::InvalidCanary(format!(
+                "{field}: {router} does not match requests by {key}"
+            )));
+        }
+        if field == Field::Test && keys(condition).all(|key| key == IGNORE_CASE) {
+            return Err(RouteError::InvalidCanary(format!(
+                "{field}: a condition is empty, so that all requests would go to the canary"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Combines each condition of an A/B test, or of a cookie, with each condition of the service: a request must meet both.
+pub fn product(test: &[Value], own: &[Value]) -> Result<Vec<Value>, RouteError> {
+    if test.is_empty() || own.is_empty() {
+        return Ok([test, own].concat());
+    }
+    test.iter()
+        .flat_map(|test| own.iter().map(move |own| both(test, own)))
+        .collect()
+}
+
+/// The condition that a request meets if it meets both conditions.
+fn both(test: &Value, own: &Value) -> Result<Value, RouteError> {
+    let mut both = own.as_object().cloned().unwrap_or_default();
+    for (key, value) in test.as_object().into_iter().flatten() {
+        let is_empty = |value: &Value| value.is_null() || *value == Value::Object(Map::new());
+        match both.get(key) {
+            _ if is_empty(value) || key == IGNORE_CASE => {}
+            Some(own) if NAMES.contains(&key.as_str()) || own == value => {}
+            Some(Value::Object(own)) if MAPS.contains(&key.as_str()) => {
+                let entries = united(value, own);
+                both.insert(key.clone(), Value::Object(entries));
+            }
+            Some(Value::Object(own)) if key == EXCLUSIONS => {
+                let entries = united(value, own);
+                if own.iter().any(|(name, own)| entries.get(name) != Some(own)) {
+                    return Err(conflict(key));
+                }
+                both.insert(key.clone(), Value::Object(entries));
+            }
+            Some(own) if !is_empty(own) => return Err(conflict(key)),
+            _ => drop(both.insert(key.clone(), value.clone())),
+        }
+    }
+    Ok(Value::Object(with_case(both, test, own)))
+}
+
+fn conflict(key: &str) -> RouteError {
+    RouteError::InvalidCanary(format!(
+        "{} and {} have different values of {key}",
+        Field::Test,
+        Field::Service
+    ))
+}
+
+/// The entries of both maps. Those of the test replace those of the same name; names of headers have no case.
+fn united(test: &Value, own: &Map<String, Value>) -> Map<String, Value> {
+    let test = test.as_object().cloned().unwrap_or_default();
+    let is_replaced = |name: &String| test.keys().any(|other| other.eq_ignore_ascii_case(name));
+    let kept = own.iter().filter(|(name, _)| !is_replaced(name));
+    let mut entries: Map<_, _> = kept
+        .map(|(name, own)| (name.clone(), own.clone()))
+        .collect();
+    entries.extend(test);
+    entries
+}
+
+/// The combined condition with the case rule of its path: that of the condition which has the path, or the stricter one.
+fn with_case(mut both: Map<String, Value>, test: &Value, own: &Value) -> Map<String, Value> {
+    let has_path = |condition: &Value| keys(condition).any(|key| key == "uri");
+    let ignores = |condition: &Value| condition.get(IGNORE_CASE) == Some(&Value::Bool(true));
+    let rules = match (has_path(test), has_path(own)) {
+        (true, false) => test,
+        (true, true) if ignores(own) => test,
+        _ => own,
+    };
+    match rules.get(IGNORE_CASE) {
+        Some(rule) => drop(both.insert(IGNORE_CASE.to_owned(), rule.clone())),
+        None => drop(both.remove(IGNORE_CASE)),
+    }
+    both
+}

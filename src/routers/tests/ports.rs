@@ -1,0 +1,205 @@
+//! The further ports of the Services, which `portDiscovery` finds. A new router fails here until the table has it.
+
+use serde_json::{Value, json};
+
+use super::{ROUTERS, Row, canary_analysis, reconciled, routed, snapshot};
+use crate::snapshot::{Kind, Snapshot, Weights};
+
+/// A canary whose target has the ports 9898 (`http`), 9999, 53 of UDP and 53 of TCP.
+fn with_ports(row: &Row, service: &Value) -> Snapshot {
+    let mut snapshot = snapshot(row.provider, service.clone(), canary_analysis(), json!({}));
+    let name = snapshot.reference(Kind::Deployment, "podinfo");
+    let ports = json!([{"name": "http", "containerPort": 9898}, {"name": "grpc", "containerPort": 9999},
+        {"name": "dns", "containerPort": 53, "protocol": "UDP"}, {"name": "dns-tcp", "containerPort": 53}]);
+    let containers = json!([{"name": "main", "ports": ports}]);
+    let target = json!({"spec": {"template": {"spec": {"containers": containers}}}});
+    snapshot.objects.insert(name, target);
+    snapshot
+}
+
+/// Where a route leads requests of the mesh or of a client in the cluster to each port of the Services, as `from>to`; empty if the requests
+/// have no route, and reach the primary through the apex Service.
+fn led(row: &Row, service: &Value) -> String {
+    let snapshot = with_ports(row, service);
+    let snapshot = reconciled(row.router, snapshot, &Weights::PRIMARY);
+    let snapshot = routed(row.router, snapshot, &Weights::canary(30));
+    let Some(object) = row.rules else {
+        return String::new();
+    };
+    let spec = &snapshot.object(object.kind, object.name).unwrap()["spec"];
+    let leads = |port: i64| match row.provider {
+        "istio" => by_istio(spec, port),
+        "gatewayapi:v1" | "gatewayapi:v1beta1" => by_gateway_api(spec, port),
+        // Their proxies get no requests to the apex Service, and an Ingress has the ports of the user's Ingress.
+        "contour" | "nginx" => None,
+        // The split is of the Service with all its ports.
+        "linkerd" | "osm" | "smi:v1alpha1" | "smi:v1alpha2" | "smi:v1alpha3" => {
+            assert!(!spec["backends"].to_string().contains("port"));
+            Some(port)
+        }
+        other => panic!("does {other} route further ports?"),
+    };
+    let led = [80, 53, 9999].map(|port| leads(port).map(|to| format!("{port}>{to}")));
+    led.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+fn by_istio(spec: &Value, port: i64) -> Option<i64> {
+    let gateways = spec.get("gateways").and_then(Value::as_array);
+    if gateways.is_some_and(|gateways| !gateways.contains(&json!("mesh"))) {
+        return None;
+    }
+    let list = spec.get("http").or_else(|| spec.get("tcp")).unwrap();
+    let meets = |condition: &Value| {
+        condition.get("port").is_none_or(|own| *own == port)
+            && condition
+                .get("gateways")
+                .is_none_or(|own| *own == json!(["mesh"]))
+    };
+    let mut rules = list.as_array().unwrap().iter();
+    let rule = rules.find(|rule| match rule.get("match") {
+        Some(conditions) => conditions.as_array().unwrap().iter().any(meets),
+        None => true,
+    })?;
+    let weights: Vec<_> = rule["route"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|to| &to["weight"])
+        .collect();
+    assert_eq!(weights, [&json!(70), &json!(30)]);
+    let to = &rule["route"][1]["destination"];
+    Some(
+        to.get("port")
+            .map_or(port, |to| to["number"].as_i64().unwrap()),
+    )
+}
+
+fn by_gateway_api(spec: &Value, port: i64) -> Option<i64> {
+    let parent = &spec["parentRefs"][0];
+    let is_service = parent["kind"] == "Service";
+    let applies = is_service && parent.get("port").is_none_or(|own| *own == port);
+    applies.then(|| spec["rules"][0]["backendRefs"][1]["port"].as_i64().unwrap())
+}
+
+#[test]
+fn no_request_to_a_further_port_is_led_to_the_first() {
+    for row in ROUTERS {
+        let service = |more: Value| {
+            let mut service = json!({"port": 80, "targetPort": "http", "portDiscovery": true, "gatewayRefs": [{"name": "gw"}]});
+            for (key, value) in more.as_object().unwrap() {
+                service[key] = value.clone();
+            }
+            service
+        };
+        let each = "80>80 53>53 9999>9999";
+        let rows: &[(Value, &str)] = match row.provider {
+            "istio" => &[
+                (json!({}), each),
+                (json!({"gateways": ["mesh"]}), each),
+                (json!({"gateways": ["infra/public"]}), ""),
+                (json!({"gateways": ["infra/public", "mesh"]}), each),
+                (json!({"delegation": true}), each),
+                (
+                    json!({"appProtocol": "tcp", "gateways": ["infra/public", "mesh"]}),
+                    each,
+                ),
+                (
+                    json!({"gateways": ["infra/public", "mesh"], "match": [{"uri": {"prefix": "/api"}}]}),
+                    each,
+                ),
+                (
+                    json!({"gateways": ["infra/public", "mesh"], "match": [{"port": 9999}]}),
+                    "9999>9999",
+                ),
+                (
+                    json!({"gateways": ["infra/public", "mesh"], "match": [{"port": 80}, {"gateways": ["infra/public"]}]}),
+                    "80>80",
+                ),
+            ],
+            "gatewayapi:v1" | "gatewayapi:v1beta1" => &[
+                (json!({}), ""),
+                (
+                    json!({"gatewayRefs": [{"kind": "Service", "group": "", "name": "podinfo"}]}),
+                    "80>80",
+                ),
+                (
+                    json!({"gatewayRefs": [{"kind": "Service", "group": "", "name": "podinfo", "port": 80}]}),
+                    "80>80",
+                ),
+            ],
+            "contour" | "nginx" | "kubernetes" => &[(json!({}), "")],
+            _ => &[(json!({}), each)],
+        };
+        for (more, expected) in rows {
+            assert_eq!(
+                led(row, &service(more.clone())),
+                *expected,
+                "{} {more}",
+                row.provider
+            );
+        }
+    }
+}
+
+/// Requests through a gateway have the gateway's port. If an application happens to have a port of that number, they still reach the first.
+#[test]
+fn the_port_of_a_gateway_is_no_port_of_the_service() {
+    let row = ROUTERS.iter().find(|row| row.provider == "istio").unwrap();
+    let service = json!({"port": 9999, "targetPort": "grpc", "portDiscovery": true, "gateways": ["infra/public", "mesh"]});
+    let snapshot = reconciled(row.router, with_ports(row, &service), &Weights::PRIMARY);
+    let object = row.rules.unwrap();
+    let live = snapshot.object(object.kind, object.name).unwrap();
+    let rules = live["spec"]["http"].as_array().unwrap();
+    for rule in &rules[..rules.len() - 1] {
+        for condition in rule["match"].as_array().unwrap() {
+            assert_eq!(condition["gateways"], json!(["mesh"]));
+        }
+    }
+    let last = rules.last().unwrap();
+    assert_eq!(
+        (
+            last.get("match"),
+            &last["route"][0]["destination"]["port"]["number"]
+        ),
+        (None, &json!(9999))
+    );
+}
+
+/// One port needs no discovery: the objects are the same with and without it, except for the port of destinations behind a gateway.
+#[test]
+fn a_target_with_one_port_has_the_routes_of_flagger() {
+    for row in ROUTERS {
+        let service = json!({"port": 80, "targetPort": "http", "gatewayRefs": [{"kind": "Service", "name": "podinfo"}], "gateways": ["mesh", "infra/public"]});
+        let mut discovering = service.clone();
+        discovering["portDiscovery"] = json!(true);
+        let objects = [&service, &discovering].map(|service| {
+            let mut snapshot = with_ports(row, service);
+            let name = snapshot.reference(Kind::Deployment, "podinfo");
+            let target = snapshot.objects.get_mut(&name).unwrap();
+            let ports = &mut target["spec"]["template"]["spec"]["containers"][0]["ports"];
+            ports.as_array_mut().unwrap().truncate(1);
+            reconciled(row.router, snapshot, &Weights::PRIMARY).objects
+        });
+        assert_eq!(objects[0], objects[1], "{}", row.provider);
+    }
+}
+
+/// The apex Service outlives the routes for a moment.
+#[test]
+fn a_restored_rule_for_a_further_port_leads_to_this_port() {
+    let row = ROUTERS.iter().find(|row| row.provider == "istio").unwrap();
+    let service =
+        json!({"port": 80, "targetPort": "http", "portDiscovery": true, "delegation": true});
+    let mut snapshot = reconciled(row.router, with_ports(row, &service), &Weights::PRIMARY);
+    let write = row.router.restore(&snapshot).unwrap();
+    super::apply(&mut snapshot, vec![write]);
+    let object = row.rules.unwrap();
+    let live = snapshot.object(object.kind, object.name).unwrap();
+    for rule in live["spec"]["http"].as_array().unwrap() {
+        let port = rule.pointer("/match/0/port").unwrap_or(&json!(80)).clone();
+        assert_eq!(
+            rule["route"],
+            json!([{"destination": {"host": "podinfo", "port": {"number": port}}, "weight": 100}])
+        );
+    }
+}

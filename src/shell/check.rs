@@ -68,7 +68,7 @@ pub async fn check(
         .collect();
     let reader = Reader::new(&cluster, namespace);
     let previews = listed.iter().map(async |canary| {
-        let (preview, subject) = preview_of(&reader, &settings, canary, &all).await;
+        let (preview, subject) = Box::pin(preview_of(&reader, &settings, canary, &all)).await;
         (row(canary, preview), subject)
     });
     let previews: Vec<_> = stream::iter(previews).buffered(PARALLEL).collect().await;

@@ -26,7 +26,7 @@ pub use checks::metrics::samples;
 pub use messages::{undone, warning};
 pub use plan::{Answer, Decision, Evidence, Plan, Question, Requeue};
 pub use preview::{Preview, Verdict, preview};
-pub use reads::{needed_in_full, needs};
+pub use reads::{claims, needed_in_full, needs};
 pub use release::{new_version, progress};
 pub use safety::{audit::audit, stale_reads::stale_reads};
 

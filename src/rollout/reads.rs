@@ -12,26 +12,7 @@ use crate::{
 /// The objects that a decision needs. The caller reads them and asks again, until the snapshot contains all of them: an object may refer
 /// to others.
 pub fn needs(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
-    let canary = &snapshot.canary;
-    let Some(kind) = TargetKind::of(canary) else {
-        return BTreeSet::new();
-    };
-    let target = &canary.spec.target_ref.name;
-    let mut needs: BTreeSet<_> = [
-        snapshot.reference(kind.kind(), target),
-        snapshot.reference(kind.kind(), &canary.primary_workload_name()),
-        snapshot.reference(Kind::Service, canary.apex_name()),
-        snapshot.reference(Kind::Service, &canary.primary_name()),
-        snapshot.reference(Kind::Service, &canary.canary_name()),
-    ]
-    .into();
-    if kind == TargetKind::Service {
-        needs.insert(snapshot.reference(Kind::Service, &format!("{target}-canary")));
-    }
-    if let Ok(router) = providers::router(snapshot) {
-        needs.extend(router.objects(canary));
-    }
-    needs.extend(scaler::objects(snapshot));
+    let mut needs = claims(snapshot);
     if let (true, Some(template)) = (
         snapshot.settings.config_tracking,
         snapshot.target().and_then(|t| t.pointer("/spec/template")),
@@ -43,6 +24,32 @@ pub fn needs(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
     }
     needs.extend(metrics::needs(snapshot));
     needs
+}
+
+/// The objects that belong to one canary: the target, and those that a release writes. Two canaries that claim the same object would
+/// undo each other's writes. Copies of configs are not among them: canaries that use one config share its copy.
+pub fn claims(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
+    let canary = &snapshot.canary;
+    let Some(kind) = TargetKind::of(canary) else {
+        return BTreeSet::new();
+    };
+    let target = &canary.spec.target_ref.name;
+    let mut claims: BTreeSet<_> = [
+        snapshot.reference(kind.kind(), target),
+        snapshot.reference(kind.kind(), &canary.primary_workload_name()),
+        snapshot.reference(Kind::Service, canary.apex_name()),
+        snapshot.reference(Kind::Service, &canary.primary_name()),
+        snapshot.reference(Kind::Service, &canary.canary_name()),
+    ]
+    .into();
+    if kind == TargetKind::Service {
+        claims.insert(snapshot.reference(Kind::Service, &format!("{target}-canary")));
+    }
+    if let Ok(router) = providers::router(snapshot) {
+        claims.extend(router.objects(canary));
+    }
+    claims.extend(scaler::objects(snapshot));
+    claims
 }
 
 /// The objects whose full content a decision needs: the configs whose copy for the primary is missing or outdated, and the credentials

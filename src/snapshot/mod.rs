@@ -60,6 +60,15 @@ pub struct Settings {
     pub cluster_name: String,
 }
 
+/// An older canary that claims an object of this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The older canary, as `NAME.NAMESPACE`.
+    pub canary: String,
+    /// The object: the target, if both have the same.
+    pub object: ObjectRef,
+}
+
 /// Everything that a decision about one canary depends on.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -79,8 +88,8 @@ pub struct Snapshot {
     pub stalled: BTreeMap<ObjectRef, Timestamp>,
     /// The objects that were written since the last tick, or whose write was refused. No repair writes them again before the next tick.
     pub recently_written: BTreeSet<ObjectRef>,
-    /// The older canary that has the same target, as `NAME.NAMESPACE`.
-    pub conflicting_canary: Option<String>,
+    /// The older canary that claims an object of this one.
+    pub conflicting_canary: Option<Conflict>,
     /// How long after a tick the step begins. It spreads the steps of canaries that began together.
     pub jitter: SignedDuration,
     /// A random number, the source of all random values of this decision.

@@ -245,7 +245,7 @@ fn the_deletion_of_the_younger_of_two_conflicting_canaries_leaves_the_target_to_
     let mut sim = release(json!({"stepWeight": 50}));
     sim.snapshot.canary.spec.revert_on_deletion = true;
     sim.run_until(CanaryPhase::Succeeded);
-    sim.snapshot.conflicting_canary = Some("older.test".to_owned());
+    sim.conflict("older.test");
     sim.delete();
     sim.run(100);
     assert!(sim.is_gone(), "{}", sim.transcript());

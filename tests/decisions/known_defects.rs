@@ -165,7 +165,7 @@ fn a_return_to_the_promoted_version_ends_the_run_and_starts_no_other() {
 #[test]
 fn the_younger_of_two_canaries_of_one_target_reports_the_conflict_and_does_nothing() {
     let mut sim = release(json!({"stepWeight": 20}));
-    sim.snapshot.conflicting_canary = Some("older.test".to_owned());
+    sim.conflict("older.test");
     sim.run(50);
     assert_eq!(sim.writes, 1, "the condition");
     let event = "canary podinfo.test is not run: older.test has the same target podinfo.test";
@@ -227,4 +227,16 @@ fn blue_green_whose_iterations_are_reduced_still_gets_all_traffic_before_its_pro
     sim.edit("analysis", &json!({"iterations": 2, "threshold": 5}));
     sim.run_until(CanaryPhase::Succeeded);
     assert_eq!(sim.routed, [100, 0]);
+}
+
+#[test]
+fn a_canary_whose_service_belongs_to_an_older_one_writes_nothing_and_names_it() {
+    let mut sim = release(json!({"stepWeight": 20}));
+    sim.conflict("older.test");
+    let conflict = sim.snapshot.conflicting_canary.as_mut().unwrap();
+    (conflict.object.kind, conflict.object.name) = (Kind::Service, "shop".to_owned());
+    sim.run(50);
+    assert_eq!(sim.writes, 1, "the condition");
+    let event = "canary podinfo.test is not run: older.test has the Service shop, too; give one of both another target, service name or autoscaler";
+    assert_eq!(sim.count_notified(event), 1, "{:?}", sim.notified);
 }

@@ -107,7 +107,7 @@ fn a_canary_that_cannot_run_is_refused_before_and_after_its_event() {
     sim.reconcile();
     assert_eq!(first(&sim), refused);
     let mut sim = idle_under_flagger();
-    sim.snapshot.conflicting_canary = Some("older.test".to_owned());
+    sim.conflict("older.test");
     assert_eq!(
         first(&sim),
         "refused: canary podinfo.test is not run: older.test has the same target podinfo.test"

@@ -16,7 +16,7 @@ use crate::{
         status::{StatusChange, outcome},
     },
     routers::Router,
-    snapshot::{Snapshot, TargetKind},
+    snapshot::{Conflict, Snapshot, TargetKind},
 };
 
 /// The decision about a canary that must not be run; `None` if it can be run.
@@ -30,16 +30,25 @@ pub fn refuse(snapshot: &Snapshot) -> Option<Decision> {
         let event = run::suspended(snapshot);
         return Some(Decision::Wait(Requeue::OnChange, vec![event]));
     }
-    let conflict = snapshot.conflicting_canary.as_ref().map(|other| {
-        format!(
-            "canary {} is not run: {other} has the same target {}",
-            snapshot.full_name(),
-            snapshot.full_target()
-        )
-    });
+    let conflict = snapshot.conflicting_canary.as_ref();
+    let conflict = conflict.map(|conflict| conflict_message(snapshot, conflict));
     let invalid = || invalid(snapshot).map(|problem| problem.to_string());
     report_once(snapshot, ConditionType::TargetConflict, conflict)
         .or_else(|| report_once(snapshot, ConditionType::Invalid, invalid()))
+}
+
+fn conflict_message(snapshot: &Snapshot, Conflict { canary, object }: &Conflict) -> String {
+    let full = snapshot.full_name();
+    if object.name == snapshot.canary.spec.target_ref.name
+        && object.kind.name() == snapshot.canary.spec.target_ref.kind
+    {
+        let target = snapshot.full_target();
+        return format!("canary {full} is not run: {canary} has the same target {target}");
+    }
+    let (kind, name) = (object.kind.name(), &object.name);
+    format!(
+        "canary {full} is not run: {canary} has the {kind} {name}, too; give one of both another target, service name or autoscaler"
+    )
 }
 
 /// Reports a problem once, as a condition and as an event. Removes the condition when the problem is gone.

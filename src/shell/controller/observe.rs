@@ -26,7 +26,7 @@ use crate::{
         random,
         telemetry::logs::canary_name,
     },
-    snapshot::{ObjectRef, Settings, Snapshot, TargetKind},
+    snapshot::{Conflict, Kind, ObjectRef, Settings, Snapshot},
     workload::config,
 };
 
@@ -261,45 +261,59 @@ async fn fetch_full_configs(
     Ok(())
 }
 
-/// Returns the name of an older canary with the same target, among the canaries that need that target.
+/// Returns the conflict with an older canary, among the canaries that need an object which this one claims.
 async fn conflicting_canary(
     cache: &Cache,
     reference: &ObjectRef,
     snapshot: &Snapshot,
-) -> Result<Option<String>, ClusterError> {
-    let target = &snapshot.canary.spec.target_ref;
-    let Some(kind) = TargetKind::of(&snapshot.canary) else {
-        return Ok(None);
-    };
-    let mut others = Vec::new();
-    for other in cache.subscribers(&snapshot.reference(kind.kind(), &target.name)) {
-        if other.name != snapshot.name() {
-            others.extend(cache.peek_or_fetch(reference, &other).await?);
-        }
+) -> Result<Option<Conflict>, ClusterError> {
+    let claims = rollout::claims(snapshot);
+    let subscribers = claims.iter().flat_map(|claim| cache.subscribers(claim));
+    let others: BTreeSet<_> = subscribers
+        .filter(|other| other.name != snapshot.name())
+        .collect();
+    let mut canaries = Vec::new();
+    for other in others {
+        canaries.extend(cache.peek_or_fetch(reference, &other).await?);
     }
-    let others = others.into_iter().filter_map(|other| parse(other).ok());
+    let others = canaries.into_iter().filter_map(|other| parse(other).ok());
     Ok(conflicting_among(snapshot, others))
 }
 
-/// Returns `NAME.NAMESPACE` of the oldest canary with the same target, among `others` of the same namespace that are older than this one.
+/// Returns the conflict with the oldest canary that claims an object of this one, among `others` of the same namespace that are older.
 pub fn conflicting_among(
     snapshot: &Snapshot,
     others: impl Iterator<Item = Canary>,
-) -> Option<String> {
-    let target = &snapshot.canary.spec.target_ref;
+) -> Option<Conflict> {
     let age = |canary: &Canary| {
         let created = canary.metadata.creation_timestamp.clone();
         (created.map(|time| time.0), canary.metadata.name.clone())
     };
+    let own = rollout::claims(snapshot);
     others
-        .filter(|other| {
-            let theirs = &other.spec.target_ref;
-            theirs.kind == target.kind
-                && theirs.name == target.name
-                && age(other) < age(&snapshot.canary)
+        .filter(|other| age(other) < age(&snapshot.canary))
+        .filter_map(|other| {
+            let object = shared(&own, &other, snapshot)?;
+            Some((age(&other), canary_name(&other), object))
         })
-        .min_by_key(age)
-        .map(|oldest| canary_name(&oldest))
+        .min()
+        .map(|(_, canary, object)| Conflict { canary, object })
+}
+
+/// Returns an object that another canary claims as well: the target, if both have the same.
+fn shared(own: &BTreeSet<ObjectRef>, other: &Canary, snapshot: &Snapshot) -> Option<ObjectRef> {
+    let reference = snapshot.reference(Kind::Canary, snapshot.name());
+    let theirs = rollout::claims(&empty_snapshot(
+        other.clone(),
+        &reference,
+        &snapshot.settings,
+    ));
+    let target = &snapshot.canary.spec.target_ref;
+    let is_target =
+        |object: &&ObjectRef| object.kind.name() == target.kind && object.name == target.name;
+    let mut shared = own.intersection(&theirs);
+    let same_target = shared.clone().find(is_target);
+    same_target.or_else(|| shared.next()).cloned()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use flagger_rs::{
     providers,
-    snapshot::{Action, Changed, Kind, TargetKind, Tick, Weights},
+    snapshot::{Action, Changed, Conflict, Kind, TargetKind, Tick, Weights},
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -59,6 +59,13 @@ pub enum Rollout {
 }
 
 impl Simulation {
+    /// An older canary has the same target.
+    pub fn conflict(&mut self, canary: &str) {
+        let object = self.snapshot.reference(Kind::Deployment, "podinfo");
+        let canary = canary.to_owned();
+        self.snapshot.conflicting_canary = Some(Conflict { canary, object });
+    }
+
     /// `kubectl delete canary`.
     pub fn delete(&mut self) {
         let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.snapshot.now);

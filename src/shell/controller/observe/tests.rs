@@ -43,10 +43,61 @@ fn the_oldest_canary_of_a_target_runs_and_by_name_if_they_are_equally_old() {
         (vec![web("z", 30)], None),
         (vec![web("a", 30)], Some("a.shop")),
         (vec![canary("other", 5, "Deployment", "other")], None),
-        (vec![canary("other", 5, "DaemonSet", "web")], None),
     ] {
         let conflicting = conflicting_among(&own, others.into_iter());
+        let conflicting = conflicting.map(|conflict| conflict.canary);
         assert_eq!(conflicting.as_deref(), expected);
+    }
+}
+
+/// Each row has the fields of an older canary, and the object that both would write.
+#[test]
+fn a_canary_conflicts_with_each_older_one_that_claims_an_object_of_its_own() {
+    let with = |name: &str, second: u8, spec: Value| {
+        let mut object = serde_json::to_value(canary(name, second, "Deployment", name)).unwrap();
+        json_patch::merge(&mut object, &json!({"spec": spec}));
+        serde_json::from_value::<Canary>(object).unwrap()
+    };
+    let scaler =
+        json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "name": "load"});
+    let own = json!({"service": {"name": "shop"}, "autoscalerRef": scaler});
+    let own = snapshot(with("web", 30, own));
+    for (spec, object) in [
+        (json!({}), None),
+        (
+            json!({"targetRef": {"name": "web"}}),
+            Some("Deployment web"),
+        ),
+        (
+            json!({"targetRef": {"name": "web-primary"}}),
+            Some("Deployment web-primary"),
+        ),
+        (json!({"service": {"name": "shop"}}), Some("Service shop")),
+        (
+            json!({"service": {"name": "shop-canary"}}),
+            Some("Service shop-canary"),
+        ),
+        (
+            json!({"autoscalerRef": scaler}),
+            Some("HorizontalPodAutoscaler load"),
+        ),
+        (
+            json!({"targetRef": {"kind": "DaemonSet", "name": "shop"}}),
+            Some("Service shop"),
+        ),
+        // Without a mesh there is no route that both would write, but the Services are.
+        (
+            json!({"provider": "kubernetes", "service": {"name": "shop"}}),
+            Some("Service shop"),
+        ),
+    ] {
+        let other = with("other", 5, spec.clone());
+        let conflict = conflicting_among(&own, [other].into_iter());
+        let found = conflict.map(|conflict| {
+            assert_eq!(conflict.canary, "other.shop");
+            format!("{} {}", conflict.object.kind.name(), conflict.object.name)
+        });
+        assert_eq!(found.as_deref(), object, "{spec}");
     }
 }
 

@@ -3,7 +3,11 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::*;
-use crate::{cli, shell::controller::observe::empty_snapshot, snapshot::Kind};
+use crate::{
+    cli,
+    shell::controller::observe::empty_snapshot,
+    snapshot::{Conflict, Kind},
+};
 
 const TRANSITION: &str = "2026-01-02T03:04:00Z";
 
@@ -99,7 +103,10 @@ fn only_a_canary_between_runs_with_all_objects_as_they_should_be_is_idle() {
     };
     for phase in ["Initialized", "Succeeded", "Failed"] {
         assert!(idle(phase, |_| {}), "{phase}");
-        assert!(!idle(phase, |s| s.conflicting_canary = Some("a.shop".to_owned())));
+        assert!(!idle(phase, |s| s.conflicting_canary = Some(Conflict {
+            canary: "a.shop".to_owned(),
+            object: s.reference(Kind::Service, "web"),
+        })));
         assert!(!idle(phase, |s| {
             s.changed = Some(crate::snapshot::Changed {
                 first: s.now,

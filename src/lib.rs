@@ -116,6 +116,7 @@
 //!   taken back by anyone, the version takes its steps anew.
 //! * The progress deadline counts while any pod is missing and none is added. Flagger's counts only while a Deployment is unavailable, and
 //!   a DaemonSet's from the last step.
+//! * Of two canaries with the same target, service or autoscaler only the older is run; an event on the younger names the object.
 //! * What others add to the primary is no version. A write that another actor undoes is repeated with growing pauses, and an event names
 //!   that actor.
 //! * The primary is never scaled to zero. Objects that others change are repaired with the current weights.

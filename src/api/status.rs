@@ -166,7 +166,7 @@ pub enum ConditionType {
     NotificationPending,
     /// The spec is invalid; the operator does nothing for this canary until a user corrects it.
     Invalid,
-    /// An older canary has the same target.
+    /// An older canary has the same target, or another object that this one would write.
     TargetConflict,
 }
 

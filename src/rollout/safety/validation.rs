@@ -68,6 +68,7 @@ fn report_once(
         return Some(Decision::commit(change.clear(type_).build(), Vec::new()));
     };
     let reason = if type_ == ConditionType::TargetConflict {
+        // The word is older than conflicts about other objects.
         "SameTarget"
     } else {
         "InvalidSpec"

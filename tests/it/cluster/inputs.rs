@@ -183,7 +183,7 @@ pub async fn a_route_that_is_deleted_midway_is_restored_with_its_weights(
     )
 }
 
-pub async fn the_second_canary_of_a_target_is_not_run(s: Scenario<'_>) -> Outcome {
+pub async fn the_second_canary_of_a_target_or_of_a_service_is_not_run(s: Scenario<'_>) -> Outcome {
     s.initialized(json!({"stepWeight": 50})).await?;
     let mut second = s.canary_named("second", json!({"stepWeight": 50}));
     second["spec"]["service"]["name"] = json!("other");
@@ -201,6 +201,25 @@ pub async fn the_second_canary_of_a_target_is_not_run(s: Scenario<'_>) -> Outcom
     ensure(
         canary["status"]["conditions"][0]["type"] == "TargetConflict",
         &canary["status"],
+    )?;
+    let selector = async || {
+        let service = s.get(Kind::Service, "podinfo").await?;
+        Ok::<_, String>(service["spec"]["selector"].clone())
+    };
+    let before = selector().await?;
+    let mut third = s.canary_named("third", json!({"stepWeight": 50}));
+    third["spec"]["targetRef"]["name"] = json!("elsewhere");
+    third["spec"]["service"]["name"] = json!("podinfo");
+    third["spec"]["autoscalerRef"] = Value::Null;
+    s.apply(&third).await?;
+    let event = format!(
+        "Warning canary third.{0} is not run: podinfo.{0} has the ",
+        s.ns
+    );
+    s.event(&event).await?;
+    ensure(
+        selector().await? == before,
+        "the Service is the first canary's",
     )
 }
 

@@ -97,7 +97,7 @@ async fn the_operator_on_a_real_control_plane() {
         inputs::a_metrics_server_that_fails_for_a_moment_fails_no_check,
         inputs::a_missing_target_is_waited_for,
         inputs::a_route_that_is_deleted_midway_is_restored_with_its_weights,
-        inputs::the_second_canary_of_a_target_is_not_run,
+        inputs::the_second_canary_of_a_target_or_of_a_service_is_not_run,
         inputs::a_metric_template_query_has_its_credentials,
         inputs::an_idle_canary_costs_no_request_and_a_step_three_writes,
         inputs::datadog_checks_a_release_and_its_errors_are_reported,

@@ -221,3 +221,23 @@ fn a_return_from_a_version_that_added_something_and_failed_in_its_promotion_is_a
     sim.run_until(CanaryPhase::Succeeded);
     assert_eq!(sim.count("New revision detected!"), 2);
 }
+
+#[test]
+fn a_deletion_ends_although_another_actor_undoes_what_it_restores() {
+    let mut sim = release(json!({"stepWeight": 50}));
+    sim.snapshot.canary.spec.revert_on_deletion = true;
+    sim.run_until(CanaryPhase::Succeeded);
+    sim.policy = Some(|kind, object| {
+        if kind == Kind::Service && object["metadata"]["name"] == "podinfo" {
+            object["spec"]["selector"] = json!({"app": "elsewhere"});
+        }
+    });
+    sim.delete();
+    let deleted = sim.snapshot.now.as_second();
+    while !sim.is_gone() && sim.snapshot.now.as_second() < deleted + 3600 {
+        sim.reconcile();
+    }
+    assert!(sim.is_gone(), "{}", sim.transcript());
+    let took = sim.snapshot.now.as_second() - deleted;
+    assert!((600..700).contains(&took), "after its deadline: {took}");
+}

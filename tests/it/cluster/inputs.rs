@@ -210,7 +210,10 @@ pub async fn the_second_canary_of_a_target_or_of_a_service_is_not_run(s: Scenari
     let mut third = s.canary_named("third", json!({"stepWeight": 50}));
     third["spec"]["targetRef"]["name"] = json!("elsewhere");
     third["spec"]["service"]["name"] = json!("podinfo");
-    third["spec"]["autoscalerRef"] = Value::Null;
+    third["spec"]
+        .as_object_mut()
+        .unwrap()
+        .remove("autoscalerRef");
     s.apply(&third).await?;
     let event = format!(
         "Warning canary third.{0} is not run: podinfo.{0} has the ",

@@ -229,14 +229,40 @@ fn blue_green_whose_iterations_are_reduced_still_gets_all_traffic_before_its_pro
     assert_eq!(sim.routed, [100, 0]);
 }
 
-#[test]
-fn a_canary_whose_service_belongs_to_an_older_one_writes_nothing_and_names_it() {
-    let mut sim = release(json!({"stepWeight": 20}));
+fn conflict_about_a_service(sim: &mut Simulation) {
     sim.conflict("older.test");
     let conflict = sim.snapshot.conflicting_canary.as_mut().unwrap();
     (conflict.object.kind, conflict.object.name) = (Kind::Service, "shop".to_owned());
+}
+
+#[test]
+fn a_canary_whose_service_belongs_to_an_older_one_writes_nothing_and_names_it() {
+    let mut sim = release(json!({"stepWeight": 20}));
+    conflict_about_a_service(&mut sim);
     sim.run(50);
     assert_eq!(sim.writes, 1, "the condition");
     let event = "canary podinfo.test is not run: older.test has the Service shop, too; give one of both another target, service name or autoscaler";
     assert_eq!(sim.count_notified(event), 1, "{:?}", sim.notified);
+}
+
+/// Otherwise a bad version would keep its traffic.
+#[test]
+fn a_run_ends_although_an_older_canary_comes_to_claim_its_service() {
+    let mut sim = at_the_first_step(json!({"stepWeight": 20, "threshold": 1}));
+    conflict_about_a_service(&mut sim);
+    sim.metric = "1".to_owned();
+    sim.run_until_phase(CanaryPhase::Failed);
+    assert_eq!(sim.canary_weight(), 0);
+}
+
+#[test]
+fn a_canary_whose_service_belongs_to_an_older_one_is_reverted_when_it_is_deleted() {
+    let mut sim = release(json!({"stepWeight": 50}));
+    sim.snapshot.canary.spec.revert_on_deletion = true;
+    sim.run_until(CanaryPhase::Succeeded);
+    conflict_about_a_service(&mut sim);
+    sim.delete();
+    sim.run(200);
+    assert!(sim.is_gone(), "{}", sim.transcript());
+    assert_eq!(sim.snapshot.target().unwrap()["spec"]["replicas"], 2);
 }

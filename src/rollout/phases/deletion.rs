@@ -11,6 +11,7 @@ use crate::{
         messages::run,
         plan::{Decision, Plan, Requeue},
         release::Release,
+        safety::validation,
         status::{StatusChange, draining},
     },
     snapshot::{Action, Kind, Readiness, Snapshot, Write},
@@ -33,7 +34,7 @@ pub fn decide(snapshot: &Snapshot) -> Decision {
     if !snapshot.canary.spec.revert_on_deletion {
         return finalizer_write(snapshot, false);
     }
-    if snapshot.conflicting_canary.is_some() {
+    if validation::same_target(snapshot) {
         // The objects belong to the older canary.
         return finish(snapshot);
     }

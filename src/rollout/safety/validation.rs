@@ -13,7 +13,7 @@ use crate::{
         messages::{self, run},
         phases::rollback,
         plan::{Decision, Requeue},
-        status::{StatusChange, outcome},
+        status::{StatusChange, outcome, transitions::is_in_run},
     },
     routers::Router,
     snapshot::{Conflict, Snapshot, TargetKind},
@@ -30,18 +30,27 @@ pub fn refuse(snapshot: &Snapshot) -> Option<Decision> {
         let event = run::suspended(snapshot);
         return Some(Decision::Wait(Requeue::OnChange, vec![event]));
     }
-    let conflict = snapshot.conflicting_canary.as_ref();
+    // A run in which another canary claims an object comes to its end first: its version may have traffic that must be judged.
+    let runs = is_in_run(snapshot.phase()) && !same_target(snapshot);
+    let conflict = snapshot.conflicting_canary.as_ref().filter(|_| !runs);
     let conflict = conflict.map(|conflict| conflict_message(snapshot, conflict));
     let invalid = || invalid(snapshot).map(|problem| problem.to_string());
     report_once(snapshot, ConditionType::TargetConflict, conflict)
         .or_else(|| report_once(snapshot, ConditionType::Invalid, invalid()))
 }
 
+/// Whether an older canary has the same target, and not only another object that this one claims.
+pub fn same_target(snapshot: &Snapshot) -> bool {
+    let target = &snapshot.canary.spec.target_ref;
+    let conflict = snapshot.conflicting_canary.as_ref();
+    conflict.is_some_and(|Conflict { object, .. }| {
+        object.name == target.name && object.kind.name() == target.kind
+    })
+}
+
 fn conflict_message(snapshot: &Snapshot, Conflict { canary, object }: &Conflict) -> String {
     let full = snapshot.full_name();
-    if object.name == snapshot.canary.spec.target_ref.name
-        && object.kind.name() == snapshot.canary.spec.target_ref.kind
-    {
+    if same_target(snapshot) {
         let target = snapshot.full_target();
         return format!("canary {full} is not run: {canary} has the same target {target}");
     }

@@ -87,7 +87,12 @@ pub async fn observe(
     if !snapshot.canary.spec.suspend {
         snapshot.tick = state.tick(transition, snapshot.canary.interval(), now);
     }
-    snapshot.recently_written = state.recently_written(transition, snapshot.canary.interval(), now);
+    snapshot.recently_written = state.recently_written(
+        transition,
+        snapshot.canary.interval(),
+        snapshot.now,
+        snapshot.jitter,
+    );
     drop(state);
     Ok(Some(snapshot))
 }

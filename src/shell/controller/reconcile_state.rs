@@ -12,7 +12,10 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::repeated_writes::{Overruns, RepeatedWrites};
+use super::{
+    repeated_writes::{Overruns, RepeatedWrites},
+    requeue::unjittered,
+};
 use crate::{
     notifications::Notification,
     rollout::Requeue,
@@ -112,14 +115,17 @@ impl ReconcileState {
     }
 
     /// Returns the objects that were written or refused since the last tick, and those that are left alone for longer because another
-    /// actor undoes the writes.
+    /// actor undoes the writes. Ticks are `jitter` late; pauses are not.
     pub fn recently_written(
         &mut self,
         transition: Option<Timestamp>,
         interval: Duration,
         now: Timestamp,
+        jitter: SignedDuration,
     ) -> BTreeSet<ObjectRef> {
-        let tick = transition.and_then(|transition| last_tick(transition, interval, now));
+        let without_jitter = unjittered(now, jitter);
+        let tick =
+            transition.and_then(|transition| last_tick(transition, interval, without_jitter));
         if self.recently_written.0 != tick {
             self.recently_written = (tick, BTreeSet::new());
         }

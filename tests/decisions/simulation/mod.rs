@@ -154,7 +154,9 @@ impl Simulation {
         let transition = status.and_then(|status| Some(status.last_transition_time.as_ref()?.0));
         let (interval, now) = (self.snapshot.canary.interval(), self.snapshot.now);
         self.snapshot.tick = self.memory.tick(transition, interval, now);
-        self.snapshot.recently_written = self.memory.recently_written(transition, interval, now);
+        self.snapshot.recently_written =
+            self.memory
+                .recently_written(transition, interval, now, self.snapshot.jitter);
         let version = rollout::new_version(&self.snapshot);
         self.snapshot.changed = self.memory.changed(version, now);
         let progress = rollout::progress(&self.snapshot);

@@ -127,6 +127,6 @@ fn repairs(release: &Release<'_>) -> Result<Vec<Write>, Blocked> {
     writes.extend(release.primary_scaler(false).unwrap_or_default());
     writes.extend(release.apex_service());
     writes.extend(release.routes()?);
-    writes.retain(|write| !snapshot.recently_written.contains(&write.object));
+    writes.retain(|write| !snapshot.leaves_out(write));
     Ok(writes)
 }

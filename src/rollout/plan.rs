@@ -8,7 +8,7 @@ use crate::{
     api::canary::CanaryStatus,
     metrics::Query,
     notifications::Notification,
-    snapshot::{Failure, HttpRequest, HttpResponse, Write},
+    snapshot::{Failure, HttpRequest, HttpResponse, Snapshot, Write},
 };
 
 /// The next action for one canary.
@@ -87,6 +87,14 @@ pub enum Answer {
 
 /// The answers of the current step.
 pub type Evidence = BTreeMap<Question, Answer>;
+
+impl Plan {
+    /// Whether the plan repeats a write that another actor undoes again and again. It is not executed now. A plan with a status is: a step,
+    /// and above all a rollback, must not be held up.
+    pub fn is_paused(&self, snapshot: &Snapshot) -> bool {
+        self.status.is_none() && self.writes.iter().any(|write| snapshot.is_paused(write))
+    }
+}
 
 impl Decision {
     /// Commits a status, then sends these notifications.

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::RouteError;
 use crate::api::canary::Canary;
@@ -52,17 +52,24 @@ pub fn of_service(canary: &Canary) -> &[Value] {
 
 /// The keys of a condition that exclude requests.
 pub fn keys(condition: &Value) -> impl Iterator<Item = &str> {
-    let is_set = |value: &Value| match value {
+    let map = condition.as_object().into_iter().flatten();
+    map.filter(|(key, value)| !NAMES.contains(&key.as_str()) && excludes(key, value))
+        .map(|(key, _)| key.as_str())
+}
+
+/// Whether a value of a condition's key can exclude requests. All paths begin with `/`.
+fn excludes(key: &str, value: &Value) -> bool {
+    match value {
         Value::Null | Value::Bool(false) => false,
         Value::String(text) => !text.is_empty(),
         Value::Array(items) => !items.is_empty(),
-        Value::Object(map) => !map.is_empty(),
+        Value::Object(map) => {
+            let is_any_path = key == "uri" && *value == json!({"prefix": "/"});
+            !map.is_empty() && !is_any_path
+        }
         Value::Number(number) => number.as_f64() != Some(0.0),
         Value::Bool(true) => true,
-    };
-    let map = condition.as_object().into_iter().flatten();
-    map.filter(move |(key, value)| !NAMES.contains(&key.as_str()) && is_set(value))
-        .map(|(key, _)| key.as_str())
+    }
 }
 
 /// Checks that a router can express all conditions: it matches requests by the keys `able`. A test without any condition is refused, too:
@@ -101,9 +108,9 @@ pub fn product(test: &[Value], own: &[Value]) -> Result<Vec<Value>, RouteError> 
 fn both(test: &Value, own: &Value) -> Result<Value, RouteError> {
     let mut both = own.as_object().cloned().unwrap_or_default();
     for (key, value) in test.as_object().into_iter().flatten() {
-        let is_empty = |value: &Value| value.is_null() || *value == Value::Object(Map::new());
-        match both.get(key) {
-            _ if is_empty(value) || key == IGNORE_CASE => {}
+        let own = both.get(key).filter(|own| excludes(key, own));
+        match own {
+            _ if !excludes(key, value) || key == IGNORE_CASE => {}
             Some(own) if NAMES.contains(&key.as_str()) || own == value => {}
             Some(Value::Object(own)) if MAPS.contains(&key.as_str()) => {
                 let entries = united(value, own);
@@ -116,8 +123,8 @@ fn both(test: &Value, own: &Value) -> Result<Value, RouteError> {
                 }
                 both.insert(key.clone(), Value::Object(entries));
             }
-            Some(own) if !is_empty(own) => return Err(conflict(key)),
-            _ => drop(both.insert(key.clone(), value.clone())),
+            Some(_) => return Err(conflict(key)),
+            None => drop(both.insert(key.clone(), value.clone())),
         }
     }
     Ok(Value::Object(with_case(both, test, own)))

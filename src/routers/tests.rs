@@ -182,6 +182,7 @@ pub fn snapshot(provider: &str, service: Value, analysis: Value, status: Value) 
         tick: None,
         changed: None,
         stalled: std::collections::BTreeMap::new(),
+        paused: std::collections::BTreeMap::new(),
         recently_written: BTreeSet::new(),
         conflicting_canary: None,
         jitter: jiff::SignedDuration::ZERO,

@@ -88,6 +88,8 @@ pub struct Snapshot {
     pub stalled: BTreeMap<ObjectRef, Timestamp>,
     /// The objects that were written since the last tick, or whose write was refused. No repair writes them again before the next tick.
     pub recently_written: BTreeSet<ObjectRef>,
+    /// The contents ([`Write::content`]) that another actor undoes again and again. They are not written now.
+    pub paused: BTreeMap<ObjectRef, u64>,
     /// The older canary that claims an object of this one.
     pub conflicting_canary: Option<Conflict>,
     /// How long after a tick the step begins. It spreads the steps of canaries that began together.
@@ -111,6 +113,16 @@ impl Snapshot {
             namespace: self.namespace().to_owned(),
             name: name.to_owned(),
         }
+    }
+
+    /// Whether another actor undoes this write again and again, so that it is not repeated now.
+    pub fn is_paused(&self, write: &Write) -> bool {
+        self.paused.get(&write.object) == Some(&write.content())
+    }
+
+    /// Whether a write is left out now if nothing depends on it: it was made or refused since the last tick, or is paused.
+    pub fn leaves_out(&self, write: &Write) -> bool {
+        self.recently_written.contains(&write.object) || self.is_paused(write)
     }
 
     /// The Canary's name.

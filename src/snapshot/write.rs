@@ -1,5 +1,7 @@
 //! Writes to the cluster as values. A write is complete and conditional on the observed object.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use serde_json::Value;
 
 use super::ObjectRef;
@@ -16,7 +18,36 @@ pub struct Write {
     pub failure: String,
 }
 
+/// The fields of an object's metadata that the API server changes with each write.
+const VERSIONS: [&str; 2] = ["resourceVersion", "generation"];
+
 impl Write {
+    /// A checksum of the content that the object gets, whichever version of it the write is conditional on.
+    pub fn content(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        match &self.action {
+            Action::Create(object) | Action::Replace(object) => {
+                for (field, value) in object.as_object().into_iter().flatten() {
+                    match (field.as_str(), value) {
+                        ("status", _) => {}
+                        ("metadata", Value::Object(metadata)) => metadata
+                            .iter()
+                            .filter(|(key, _)| !VERSIONS.contains(&key.as_str()))
+                            .for_each(|(key, value)| (key, value.to_string()).hash(&mut hasher)),
+                        (field, value) => (field, value.to_string()).hash(&mut hasher),
+                    }
+                }
+            }
+            Action::Patch(patch) => patch
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|operation| operation["op"] != "test")
+                .for_each(|operation| operation.to_string().hash(&mut hasher)),
+        }
+        hasher.finish()
+    }
+
     /// The text of the Warning event when the API server refuses the write with this message.
     pub fn refusal(&self, message: &str) -> String {
         match self.failure.split_once('…') {
@@ -37,4 +68,47 @@ pub enum Action {
     /// A JSON Patch for objects whose status changes often. It begins with `test` operations on `/metadata/uid` and
     /// `/metadata/generation`, so a change of the status does not make it fail.
     Patch(Value),
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::snapshot::Kind;
+
+    fn content(action: Action) -> u64 {
+        let object = ObjectRef {
+            kind: Kind::Service,
+            namespace: "shop".to_owned(),
+            name: "web".to_owned(),
+        };
+        let failure = String::new();
+        let write = Write {
+            object,
+            action,
+            failure,
+        };
+        write.content()
+    }
+
+    #[test]
+    fn writes_with_the_same_content_are_equal_whatever_version_of_the_object_they_need() {
+        let patch = |generation: u32, replicas: u32| {
+            let test = json!({"op": "test", "path": "/metadata/generation", "value": generation});
+            let add = json!({"op": "add", "path": "/spec/replicas", "value": replicas});
+            content(Action::Patch(json!([test, add])))
+        };
+        assert_eq!(patch(1, 2), patch(7, 2));
+        assert_ne!(patch(1, 2), patch(1, 3));
+        let replace = |version: u32, app: &str, label: &str| {
+            let metadata = json!({"resourceVersion": version.to_string(), "generation": version, "labels": {"a": label}});
+            content(Action::Replace(
+                json!({"metadata": metadata, "spec": {"app": app}, "status": version}),
+            ))
+        };
+        assert_eq!(replace(1, "web", "x"), replace(2, "web", "x"));
+        assert_ne!(replace(1, "web", "x"), replace(1, "shop", "x"));
+        assert_ne!(replace(1, "web", "x"), replace(1, "web", "y"));
+    }
 }

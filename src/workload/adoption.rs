@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     metadata::{FLUX, with_flux},
-    ports::unused_name,
+    ports::{LONGEST, unused_name},
 };
 
 /// The annotation with the [`Record`].
@@ -265,15 +265,23 @@ fn with_defaults(applied: &[Value], now: &[Value]) -> Vec<Value> {
     with_node_ports(complete.collect(), now)
 }
 
-/// The ports with names that differ, as a Service of several ports needs them. The first port with a name keeps it.
+/// The ports with names that differ, as a Service of several ports needs them. The first port with a name keeps it. Another one gets its
+/// number, too, and keeps the beginning of the name, from which Istio takes the protocol.
 fn with_unique_names(mut ports: Vec<Value>) -> Vec<Value> {
     let mut names: Vec<String> = Vec::new();
     for port in &mut ports {
-        let own = name(port).map(str::to_owned);
+        let is_taken = |name: &str| names.iter().any(|taken| taken == name);
         let (number, protocol) = key(port);
-        let name = unused_name(own, protocol, number.unwrap_or(0), |name| {
-            names.iter().any(|taken| taken == name)
+        let number = number.unwrap_or(0);
+        let own = name(port).map(|own| {
+            if is_taken(own) {
+                format!("{own}-{number}")
+            } else {
+                own.to_owned()
+            }
         });
+        let own = own.filter(|own| own.len() <= LONGEST);
+        let name = unused_name(own, protocol, number, is_taken);
         names.push(name.clone());
         if port.is_object() {
             port["name"] = json!(name);

@@ -10,7 +10,7 @@ use crate::api::canary::Canary;
 /// The containers whose ports belong to the mesh and not to the application.
 const PROXIES: [&str; 2] = ["istio-proxy", "envoy"];
 /// The longest name of a Service's port.
-const LONGEST: usize = 63;
+pub const LONGEST: usize = 63;
 
 /// A port of a container that the Services have, too. Its number is the same in the Service and in the pods.
 #[derive(Clone, Debug, PartialEq, Eq)]

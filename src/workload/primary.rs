@@ -299,16 +299,20 @@ fn without_mark(version: Cow<'_, Value>) -> Value {
     version
 }
 
-/// Whether a value has everything that `wanted` has. Lists of objects may have further items in between; other lists must be equal.
+/// Whether a value has everything that `wanted` has. Lists of objects may have further items before, between and after those of `wanted`;
+/// other lists must be equal.
 fn contains(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
         (_, Value::Null) => true,
         (Value::Object(live), Value::Object(wanted)) => wanted
             .iter()
             .all(|(key, wanted)| contains(live.get(key).unwrap_or(&Value::Null), wanted)),
-        (Value::Array(live), Value::Array(wanted)) if wanted.iter().all(Value::is_object) => wanted
-            .iter()
-            .all(|wanted| live.iter().any(|live| contains(live, wanted))),
+        (Value::Array(live), Value::Array(wanted)) if live.iter().all(Value::is_object) => {
+            let mut live = live.iter();
+            wanted
+                .iter()
+                .all(|wanted| live.any(|live| contains(live, wanted)))
+        }
         _ => live == wanted,
     }
 }
@@ -426,6 +430,34 @@ mod tests {
                 "0 replicas are never copied to the primary"
             );
         });
+    }
+
+    #[test]
+    fn a_list_contains_another_if_it_has_its_objects_in_the_same_order() {
+        for (live, wanted, expected) in [
+            (json!([{"name": "a", "x": 1}]), json!([{"name": "a"}]), true),
+            (
+                json!([{"name": "p"}, {"name": "a"}, {"name": "q"}, {"name": "b"}]),
+                json!([{"name": "a"}, {"name": "b"}]),
+                true,
+            ),
+            (
+                json!([{"name": "b"}, {"name": "a"}]),
+                json!([{"name": "a"}, {"name": "b"}]),
+                false,
+            ),
+            (
+                json!([{"name": "a"}]),
+                json!([{"name": "a"}, {"name": "a"}]),
+                false,
+            ),
+            (json!([{"name": "a"}]), json!([]), true),
+            (json!(["-v"]), json!([]), false),
+            (json!(["-v", "-x"]), json!(["-v"]), false),
+            (json!(null), json!([{"name": "a"}]), false),
+        ] {
+            assert_eq!(contains(&live, &wanted), expected, "{live} {wanted}");
+        }
     }
 
     #[test]

@@ -144,7 +144,7 @@ fn with(mut metric: Value, bounds: Value) -> Value {
     metric
 }
 
-/// Who chose the address that the next check of the metrics calls.
+/// Whether a user or the administrator chose the address that the next check of the metrics calls.
 fn origin(mut sim: Simulation) -> Origin {
     for _ in 0..30 {
         if let Some(query) = asked(&sim) {

@@ -241,3 +241,33 @@ fn a_deletion_ends_although_another_actor_undoes_what_it_restores() {
     let took = sim.snapshot.now.as_second() - deleted;
     assert!((600..700).contains(&took), "after its deadline: {took}");
 }
+
+/// The pause is about what was undone, not about the object.
+#[test]
+fn a_corrected_spec_is_written_at_once_although_the_old_one_was_undone() {
+    let mut sim = release(json!({"stepWeight": 50}));
+    let apex = sim.snapshot.reference(Kind::Service, "podinfo");
+    let ports = |sim: &Simulation| sim.snapshot.objects[&apex]["spec"]["ports"].clone();
+    sim.run_until(CanaryPhase::Succeeded);
+    sim.policy = Some(|kind, object| {
+        if kind == Kind::Service
+            && object["metadata"]["name"] == "podinfo"
+            && object["spec"]["ports"][0]["port"] == 9898
+        {
+            object["spec"]["ports"][0]["port"] = json!(1);
+        }
+    });
+    sim.snapshot.objects.get_mut(&apex).unwrap()["spec"]["ports"][0]["port"] = json!(1);
+    for _ in 0..600 {
+        sim.reconcile();
+    }
+    assert_eq!(ports(&sim)[0]["port"], 1);
+    sim.edit("service", &json!({"port": 9999}));
+    // The next tick comes within an interval.
+    let edited = sim.snapshot.now.as_second();
+    while ports(&sim)[0]["port"] != 9999 {
+        sim.reconcile();
+    }
+    let took = sim.snapshot.now.as_second() - edited;
+    assert!(took <= 10, "{took}\n{}", sim.transcript());
+}

@@ -56,7 +56,7 @@ pub struct Chat {
     pub username: String,
     /// The channel.
     pub channel: String,
-    /// Who chose the address and the proxy.
+    /// Whether a user or the administrator chose the address and the proxy.
     pub origin: Origin,
 }
 

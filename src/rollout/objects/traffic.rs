@@ -255,7 +255,7 @@ impl Release<'_> {
     pub fn announce(&self, coming: &[Write]) -> Vec<Write> {
         let first = |write| self.router.announce(self.snapshot, write);
         let mut writes: Vec<_> = coming.iter().filter_map(first).collect();
-        writes.retain(|write| !self.snapshot.recently_written.contains(&write.object));
+        writes.retain(|write| !self.snapshot.leaves_out(write));
         writes
     }
 
@@ -265,7 +265,7 @@ impl Release<'_> {
         if self.router.is_announced(self.snapshot, coming) {
             return self.weights().is_ok();
         }
-        self.snapshot.recently_written.contains(&coming.object)
+        self.snapshot.leaves_out(coming)
     }
 
     /// The write that removes routes which proxies no longer need; `None` if there are none.

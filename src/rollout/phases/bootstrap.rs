@@ -24,7 +24,7 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
             cause: Box::new(cause),
         })?;
     let mut services = release.workload_services();
-    services.retain(|write| !snapshot.recently_written.contains(&write.object));
+    services.retain(|write| !snapshot.leaves_out(write));
     if !services.is_empty() {
         return Ok(Decision::write(services));
     }

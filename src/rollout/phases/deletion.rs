@@ -59,12 +59,12 @@ fn revert(release: &Release<'_>) -> Decision {
     let late = is_late(snapshot);
     let mut restored = restored(release);
     // An actor that undoes the writes does not hold the deletion up for ever.
-    restored.retain(|write| !late || !snapshot.recently_written.contains(&write.object));
+    restored.retain(|write| !late || !snapshot.leaves_out(write));
     let mut up = release.scale_to_primary(late);
     up.extend(release.announce(&restored));
     if !up.is_empty() {
         // If a scaler reverts a write at once, wait for the next tick.
-        up.retain(|write| !snapshot.recently_written.contains(&write.object));
+        up.retain(|write| !snapshot.leaves_out(write));
         return if up.is_empty() {
             Decision::wait(Requeue::AtTick)
         } else {

@@ -164,7 +164,7 @@ fn a_test_that_nginx_cannot_express_is_refused() {
             json!([{"headers": {"a": {"prefix": "x"}}}]),
             "a is neither exact nor a regex",
         ),
-        (json!([{"uri": {"prefix": "/"}}]), "a condition has uri"),
+        (json!([{"uri": {"prefix": "/api"}}]), "a condition has uri"),
         (json!([{"headers": {}}]), "a condition names no header"),
         (
             json!([{"headers": {"a": {"exact": "1"}, "cookie": {"exact": "2"}}}]),

@@ -214,6 +214,7 @@ fn a_test_without_a_condition_is_refused() {
             json!({}),
             json!({"name": "x"}),
             json!({"headers": {}}),
+            json!({"uri": {"prefix": "/"}}),
             json!(null),
         ] {
             let header = json!({"headers": {"x-user": {"exact": "insider"}}});
@@ -222,6 +223,18 @@ fn a_test_without_a_condition_is_refused() {
                 assert!(refused.is_err(), "{} {test}: {refused:?}", row.provider);
             }
         }
+    }
+}
+
+/// Many manifests have it.
+#[test]
+fn the_path_that_all_requests_have_narrows_no_test() {
+    let all = json!({"uri": {"prefix": "/"}, "headers": {"a": {"exact": "1"}}});
+    let api = json!({"uri": {"prefix": "/api"}});
+    let both = json!({"uri": {"prefix": "/api"}, "headers": {"a": {"exact": "1"}}});
+    for (test, own) in [(&all, &api), (&api, &all)] {
+        let combined = conditions::product(std::slice::from_ref(test), std::slice::from_ref(own));
+        assert_eq!(combined, Ok(vec![both.clone()]));
     }
 }
 
@@ -321,6 +334,7 @@ fn condition() -> impl Strategy<Value = Value> {
             json!({"prefix": "/a"}),
             json!({"exact": "/a/b"}),
             json!({"prefix": "/c"}),
+            json!({"prefix": "/"}),
         ],
     );
     let case = optional("ignoreUriCase", vec![json!(true), json!(false)]);

@@ -1,6 +1,5 @@
 //! Carries out a plan: its writes in order, then the status, then the notifications.
 
-use jiff::Timestamp;
 use serde_json::Value;
 use tracing::{debug, info};
 
@@ -40,12 +39,10 @@ impl Reconciliation<'_> {
             let message = format!("unsafe plan refused: {why}");
             self.notify(snapshot, vec![rollout::warning(snapshot, message)]);
             lock(&self.state).waited(snapshot.tick, Requeue::AtTick);
-            return Ok(Execution::Wait(Requeue::AtTick));
+            return Ok(Execution::WaitForTick);
         }
-        if plan.status.is_none()
-            && let Some(end) = self.pause_of(snapshot, &plan.writes)
-        {
-            return Ok(Execution::Wait(Requeue::At(end)));
+        if plan.is_paused(snapshot) {
+            return Ok(Execution::WaitForTick);
         }
         let cache = &self.context.cache;
         for write in &plan.writes {
@@ -56,7 +53,7 @@ impl Reconciliation<'_> {
             let writing = self.operator().cluster.apply(write);
             match cache.write(self.canary, &write.object, writing).await {
                 Ok(()) => self.written(snapshot, write),
-                Err(ClusterError::Lost(_)) => return Ok(Execution::DecideAgain),
+                Err(ClusterError::Lost(_)) => return Ok(Execution::Lost),
                 Err(ClusterError::Refused { message, .. }) => {
                     return Ok(self.refused(snapshot, write, &message));
                 }
@@ -67,22 +64,12 @@ impl Reconciliation<'_> {
             let committing = self.commit(snapshot, status);
             match cache.write(self.canary, self.canary, committing).await {
                 Ok(()) => self.committed(snapshot, status),
-                Err(ClusterError::Lost(_)) => return Ok(Execution::DecideAgain),
+                Err(ClusterError::Lost(_)) => return Ok(Execution::Lost),
                 Err(error) => return Err(error),
             }
         }
         self.notify(snapshot, plan.notifications);
         Ok(Execution::DecideAgain)
-    }
-
-    /// The end of the pause in which one of these writes is left out, because another actor undoes it again and again. A plan with a
-    /// status does not wait: a step, and above all a rollback, must not be held up.
-    fn pause_of(&self, snapshot: &Snapshot, writes: &[Write]) -> Option<Timestamp> {
-        let repeated = &lock(&self.state).repeated_writes;
-        let pauses = writes
-            .iter()
-            .filter_map(|write| repeated.pause_of(write, snapshot.now));
-        pauses.max()
     }
 
     /// Whether another actor has undone this write twice. It is true once until the object keeps its content for some time.
@@ -121,7 +108,7 @@ impl Reconciliation<'_> {
             return Execution::DecideAgain;
         }
         state.waited(snapshot.tick, Requeue::AtTick);
-        Execution::Wait(Requeue::AtTick)
+        Execution::WaitForTick
     }
 
     async fn commit(

@@ -87,12 +87,8 @@ pub async fn observe(
     if !snapshot.canary.spec.suspend {
         snapshot.tick = state.tick(transition, snapshot.canary.interval(), now);
     }
-    snapshot.recently_written = state.recently_written(
-        transition,
-        snapshot.canary.interval(),
-        snapshot.now,
-        snapshot.jitter,
-    );
+    snapshot.recently_written = state.recently_written(transition, snapshot.canary.interval(), now);
+    snapshot.paused = state.repeated_writes.paused(snapshot.now);
     drop(state);
     Ok(Some(snapshot))
 }
@@ -219,6 +215,7 @@ pub fn empty_snapshot(canary: Canary, reference: &ObjectRef, settings: &Arc<Sett
         tick: None,
         changed: None,
         stalled: BTreeMap::new(),
+        paused: BTreeMap::new(),
         recently_written: BTreeSet::new(),
         conflicting_canary: None,
         jitter: SignedDuration::ZERO,

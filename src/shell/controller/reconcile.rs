@@ -18,7 +18,7 @@ use crate::{
     api::canary::{Canary, CanaryPhase},
     notifications::{EventKind, Notification},
     rollout::{self, Decision, Evidence, Plan, Question, Requeue, decide},
-    shell::{api_server::ClusterError, clock, lock::lock},
+    shell::{api_server::ClusterError, lock::lock},
     snapshot::{ObjectRef, Snapshot},
 };
 
@@ -41,10 +41,12 @@ pub struct Reconciliation<'a> {
 /// The next action after a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Execution {
-    /// The plan was carried out, or a write lost: observe and decide again.
+    /// The plan was carried out: observe and decide again.
     DecideAgain,
-    /// The plan was refused, or another actor undoes its writes. It is not tried again before this instant.
-    Wait(Requeue),
+    /// A write lost against another one: observe and decide again.
+    Lost,
+    /// The plan was refused, or another actor undoes its writes. Nothing is tried again before the next tick.
+    WaitForTick,
 }
 
 /// The next action after a decision.
@@ -74,9 +76,6 @@ impl<'a> Reconciliation<'a> {
     pub async fn run(mut self) -> Result<Option<Duration>, ClusterError> {
         let cache = &self.context.cache;
         let settings = &self.operator().settings;
-        if let Some(rest) = lock(&self.state).overruns.rest(clock::now()) {
-            return Ok(Some(rest));
-        }
         let mut last = None;
         while self.plans < MAX_PLANS {
             let last_snapshot = last.take().map(|last: Box<Snapshot>| *last);
@@ -91,6 +90,9 @@ impl<'a> Reconciliation<'a> {
                 }
                 Err(ObserveError::Cluster(error)) => return Err(error),
             };
+            if let Some(rest) = lock(&self.state).overruns.rest(&snapshot) {
+                return Ok(Some(rest));
+            }
             match self.act(snapshot).await? {
                 Next::DecideAgain(snapshot) => last = snapshot,
                 Next::Wait(time) => {
@@ -99,17 +101,17 @@ impl<'a> Reconciliation<'a> {
                 }
             }
         }
-        // Each plan was decided on the result of the one before. So many in a row mean that another actor changes what is written.
-        let pause = lock(&self.state).overruns.count(RETRY.1, clock::now());
         warn!(
             canary = full_name(self.canary),
-            "{MAX_PLANS} plans in a row did not reach a stable state: another controller or user changes what is written; next attempt in {} s",
-            pause.as_secs()
+            "{MAX_PLANS} plans in a row did not reach a stable state: another controller or user changes what is written"
         );
-        if let (Some(snapshot), Some(object)) = (last, self.last_written.take()) {
-            let event = self.undone(&snapshot, &object).await?;
-            self.notify(&snapshot, vec![event]);
-        }
+        // Each plan was decided on the result of the one before, unless its write lost.
+        let (Some(snapshot), Some(object)) = (last, self.last_written.take()) else {
+            return Ok(Some(RETRY.1));
+        };
+        let pause = lock(&self.state).overruns.count(&snapshot, RETRY.1);
+        let event = self.undone(&snapshot, &object).await?;
+        self.notify(&snapshot, vec![event]);
         Ok(Some(pause))
     }
 
@@ -141,10 +143,16 @@ impl<'a> Reconciliation<'a> {
                     return Ok(Next::DecideAgain(None));
                 }
                 self.plans += 1;
-                self.last_written = plan.writes.last().map(|write| write.object.clone());
-                Ok(match self.execute(&snapshot, plan).await? {
-                    Execution::DecideAgain => Next::DecideAgain(Some(Box::new(snapshot))),
-                    Execution::Wait(requeue) => Next::Wait(requeue::time_until(&snapshot, requeue)),
+                let object = plan.writes.last().map(|write| write.object.clone());
+                let execution = self.execute(&snapshot, plan).await?;
+                self.last_written = object.filter(|_| execution != Execution::Lost);
+                Ok(match execution {
+                    Execution::DecideAgain | Execution::Lost => {
+                        Next::DecideAgain(Some(Box::new(snapshot)))
+                    }
+                    Execution::WaitForTick => {
+                        Next::Wait(requeue::time_until(&snapshot, Requeue::AtTick))
+                    }
                 })
             }
         }

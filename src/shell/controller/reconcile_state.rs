@@ -12,10 +12,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::{
-    repeated_writes::{Overruns, RepeatedWrites},
-    requeue::unjittered,
-};
+use super::repeated_writes::{Overruns, RepeatedWrites};
 use crate::{
     notifications::Notification,
     rollout::Requeue,
@@ -114,28 +111,18 @@ impl ReconcileState {
         })
     }
 
-    /// Returns the objects that were written or refused since the last tick, and those that are left alone for longer because another
-    /// actor undoes the writes. Ticks are `jitter` late; pauses are not.
+    /// Returns the objects that were written or refused since the last tick.
     pub fn recently_written(
         &mut self,
         transition: Option<Timestamp>,
         interval: Duration,
         now: Timestamp,
-        jitter: SignedDuration,
     ) -> BTreeSet<ObjectRef> {
-        let without_jitter = unjittered(now, jitter);
-        let tick =
-            transition.and_then(|transition| last_tick(transition, interval, without_jitter));
+        let tick = transition.and_then(|transition| last_tick(transition, interval, now));
         if self.recently_written.0 != tick {
             self.recently_written = (tick, BTreeSet::new());
         }
-        let paused = self.repeated_writes.paused(now).cloned();
-        self.recently_written
-            .1
-            .iter()
-            .cloned()
-            .chain(paused)
-            .collect()
+        self.recently_written.1.clone()
     }
 
     /// Records that an object was written, or that its write was refused. Returns whether this is the first time since the last tick.

@@ -1,29 +1,21 @@
 //! Writes that other actors undo. The operator repeats such a write with growing pauses, so that two managers of one object do not fight
 //! without end.
 
-use std::{
-    collections::BTreeMap,
-    hash::{DefaultHasher, Hash, Hasher},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
-use serde_json::Value;
 
-use crate::snapshot::{Action, ObjectRef, Write};
+use crate::snapshot::{ObjectRef, Snapshot, Write};
 
 /// The longest pause between two equal writes, unless the interval of the canary is longer.
 const LONGEST: Duration = Duration::from_secs(600);
-
-/// The fields of an object that the API server changes with each write.
-const VERSIONS: [&str; 2] = ["resourceVersion", "generation"];
 
 /// The last write of each object, and how often it was repeated.
 #[derive(Default)]
 pub struct RepeatedWrites(BTreeMap<ObjectRef, Repeated>);
 
 struct Repeated {
-    /// A checksum of the content that was written.
+    /// The content that was written ([`Write::content`]).
     content: u64,
     /// How many writes in a row had this content.
     times: u32,
@@ -36,7 +28,7 @@ struct Repeated {
 impl RepeatedWrites {
     /// Counts a write at `now`. Returns how many writes in a row gave the object this content. Any other content begins anew.
     pub fn count(&mut self, write: &Write, interval: Duration, now: Timestamp) -> u32 {
-        let content = content(&write.action);
+        let content = write.content();
         let known = self.0.get(&write.object);
         let times = known
             .filter(|known| known.content == content && now < known.forgotten)
@@ -57,21 +49,17 @@ impl RepeatedWrites {
     pub fn times(&self, write: &Write) -> u32 {
         let known = self.0.get(&write.object);
         known
-            .filter(|known| known.content == content(&write.action))
+            .filter(|known| known.content == write.content())
             .map_or(0, |known| known.times)
     }
 
-    /// Returns the objects whose writes are undone again and again, and that are left alone now.
-    pub fn paused(&mut self, now: Timestamp) -> impl Iterator<Item = &ObjectRef> {
+    /// Returns the contents that are not written now, because another actor undoes them again and again.
+    pub fn paused(&mut self, now: Timestamp) -> BTreeMap<ObjectRef, u64> {
         self.0.retain(|_, repeated| now < repeated.forgotten);
-        let paused = move |(_, repeated): &(&ObjectRef, &Repeated)| now < repeated.next;
-        self.0.iter().filter(paused).map(|(object, _)| object)
-    }
-
-    /// Returns when this write may follow; `None` if it may follow now.
-    pub fn pause_of(&self, write: &Write, now: Timestamp) -> Option<Timestamp> {
-        let repeated = self.0.get(&write.object)?;
-        (now < repeated.next && repeated.content == content(&write.action)).then_some(repeated.next)
+        let paused = self.0.iter().filter(|(_, repeated)| now < repeated.next);
+        paused
+            .map(|(object, repeated)| (object.clone(), repeated.content))
+            .collect()
     }
 }
 
@@ -80,22 +68,33 @@ impl RepeatedWrites {
 #[derive(Default)]
 pub struct Overruns {
     times: u32,
-    end: Option<Timestamp>,
+    /// The end of the pause, and the Canary for which it holds.
+    pause: Option<(Timestamp, Demand)>,
+}
+
+/// What a user asks of a Canary: its generation, and whether it is deleted.
+type Demand = (Option<i64>, bool);
+
+fn demand(snapshot: &Snapshot) -> Demand {
+    let metadata = &snapshot.canary.metadata;
+    (metadata.generation, metadata.deletion_timestamp.is_some())
 }
 
 impl Overruns {
-    /// Counts such a reconciliation. Returns how long the canary is left alone now, whatever changes: longer each time.
-    pub fn count(&mut self, shortest: Duration, now: Timestamp) -> Duration {
+    /// Counts such a reconciliation. Returns how long the canary is left alone now: `shortest` at first, then longer each time.
+    pub fn count(&mut self, snapshot: &Snapshot, shortest: Duration) -> Duration {
         self.times = self.times.saturating_add(1);
         let pause = pause(self.times, shortest).max(shortest);
-        self.end = now.checked_add(pause).ok();
+        let end = snapshot.now.checked_add(pause).ok();
+        self.pause = end.map(|end| (end, demand(snapshot)));
         pause
     }
 
-    /// Returns for how long the canary is still left alone.
-    pub fn rest(&self, now: Timestamp) -> Option<Duration> {
-        let rest = self.end?.duration_since(now);
-        Duration::try_from(rest).ok().filter(|rest| !rest.is_zero())
+    /// Returns for how long the canary is still left alone. A change or a deletion of the Canary ends that.
+    pub fn rest(&self, snapshot: &Snapshot) -> Option<Duration> {
+        let (end, of) = self.pause?;
+        let rest = Duration::try_from(end.duration_since(snapshot.now)).ok()?;
+        (of == demand(snapshot) && !rest.is_zero()).then_some(rest)
     }
 
     /// A reconciliation has reached a stable state.
@@ -115,38 +114,21 @@ fn pause(times: u32, interval: Duration) -> Duration {
         .min(LONGEST.max(interval))
 }
 
-/// A checksum of what a write changes, whichever version of the object it is conditional on.
-fn content(action: &Action) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    match action {
-        Action::Create(object) | Action::Replace(object) => {
-            for (field, value) in object.as_object().into_iter().flatten() {
-                match (field.as_str(), value) {
-                    ("status", _) => {}
-                    ("metadata", Value::Object(metadata)) => metadata
-                        .iter()
-                        .filter(|(key, _)| !VERSIONS.contains(&key.as_str()))
-                        .for_each(|(key, value)| (key, value.to_string()).hash(&mut hasher)),
-                    (field, value) => (field, value.to_string()).hash(&mut hasher),
-                }
-            }
-        }
-        Action::Patch(patch) => patch
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(|operation| operation["op"] != "test")
-            .for_each(|operation| operation.to_string().hash(&mut hasher)),
-    }
-    hasher.finish()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use jiff::SignedDuration;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::json;
 
     use super::*;
-    use crate::snapshot::Kind;
+    use crate::{
+        api::canary::Canary,
+        cli,
+        shell::controller::observe::empty_snapshot,
+        snapshot::{Action, Kind},
+    };
 
     const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -154,25 +136,20 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn write(name: &str, action: Action) -> Write {
-        let object = ObjectRef {
-            kind: Kind::Service,
-            namespace: "shop".to_owned(),
-            name: name.to_owned(),
-        };
-        Write {
-            object,
-            action,
-            failure: String::new(),
-        }
-    }
-
     fn replace(version: u32, app: &str) -> Write {
         let metadata =
             json!({"name": "web", "resourceVersion": version.to_string(), "generation": version});
         let spec = json!({"selector": {"app": app}});
         let object = json!({"metadata": metadata, "spec": spec, "status": {"seen": version}});
-        write("web", Action::Replace(object))
+        Write {
+            object: ObjectRef {
+                kind: Kind::Service,
+                namespace: "shop".to_owned(),
+                name: "web".to_owned(),
+            },
+            action: Action::Replace(object),
+            failure: String::new(),
+        }
     }
 
     #[test]
@@ -181,30 +158,26 @@ mod tests {
         let (mut now, mut pauses) = (at(0), vec![]);
         for version in 1..=9 {
             let write = replace(version, "web-primary");
-            assert_eq!(writes.pause_of(&write, now), None);
             assert_eq!(writes.count(&write, INTERVAL, now), version);
-            let next = writes.pause_of(&write, now).unwrap_or(now);
-            pauses.push(next.duration_since(now).as_secs());
-            if next > now {
-                assert_eq!(writes.paused(now).count(), 1);
-                now = next;
+            let written = now;
+            while writes.paused(now).get(&write.object) == Some(&write.content()) {
+                now += SignedDuration::from_secs(1);
             }
-            assert_eq!(writes.paused(now).count(), 0);
+            pauses.push(now.duration_since(written).as_secs());
         }
         assert_eq!(pauses, [0, 20, 40, 80, 160, 320, 600, 600, 600]);
     }
 
     #[test]
-    fn another_content_or_another_object_is_not_held_up() {
+    fn another_content_begins_anew() {
         let mut writes = RepeatedWrites::default();
         for version in 1..=3 {
             writes.count(&replace(version, "web-primary"), INTERVAL, at(0));
         }
-        assert!(writes.pause_of(&replace(4, "web-primary"), at(1)).is_some());
-        assert_eq!(writes.pause_of(&replace(4, "web"), at(1)), None);
-        let other = write("other", replace(4, "web-primary").action);
-        assert_eq!(writes.pause_of(&other, at(1)), None);
+        assert_eq!(writes.times(&replace(4, "web-primary")), 3);
+        assert_eq!(writes.times(&replace(4, "web")), 0);
         assert_eq!(writes.count(&replace(4, "web"), INTERVAL, at(1)), 1);
+        assert!(writes.paused(at(1)).is_empty());
     }
 
     #[test]
@@ -215,33 +188,49 @@ mod tests {
         assert_eq!(writes.count(&write, INTERVAL, at(20)), 1);
         assert_eq!(writes.count(&write, INTERVAL, at(39)), 2);
         assert_eq!(writes.count(&write, INTERVAL, at(39 + 40)), 1);
-        assert_eq!(writes.paused(at(1000)).count(), 0);
+        assert!(writes.paused(at(1000)).is_empty());
         assert!(writes.0.is_empty());
+    }
+
+    /// A snapshot of this second, of a Canary with this generation.
+    fn snapshot(second: i64, generation: i64) -> Snapshot {
+        let reference = ObjectRef {
+            kind: Kind::Canary,
+            namespace: "shop".to_owned(),
+            name: "web".to_owned(),
+        };
+        let Ok(cli::Command::Run(config)) = cli::parse([], |_| None) else {
+            panic!("the operator runs without arguments")
+        };
+        let mut canary = Canary::default();
+        canary.metadata.generation = Some(generation);
+        let mut snapshot = empty_snapshot(canary, &reference, &Arc::new(config.settings));
+        snapshot.now = at(second);
+        snapshot
     }
 
     #[test]
     fn a_canary_that_reaches_no_stable_state_is_left_alone_for_longer_each_time() {
+        const SHORTEST: Duration = Duration::from_secs(15);
         let mut overruns = Overruns::default();
-        assert_eq!(overruns.rest(at(0)), None);
-        let pauses = [1, 2, 3].map(|_| overruns.count(Duration::from_secs(15), at(0)).as_secs());
+        assert_eq!(overruns.rest(&snapshot(0, 1)), None);
+        let pauses = [1, 2, 3].map(|_| overruns.count(&snapshot(0, 1), SHORTEST).as_secs());
         assert_eq!(pauses, [15, 30, 60]);
-        assert_eq!(overruns.rest(at(59)), Some(Duration::from_secs(1)));
-        assert_eq!(overruns.rest(at(60)), None);
+        let rest = overruns.rest(&snapshot(59, 1));
+        assert_eq!(rest, Some(Duration::from_secs(1)));
+        assert_eq!(overruns.rest(&snapshot(60, 1)), None);
         overruns.reset();
-        assert_eq!(
-            overruns.count(Duration::from_secs(15), at(100)).as_secs(),
-            15
-        );
+        assert_eq!(overruns.count(&snapshot(100, 1), SHORTEST).as_secs(), 15);
     }
 
     #[test]
-    fn patches_are_equal_if_they_change_the_same_whatever_they_test() {
-        let patch = |generation: u32, replicas: u32| {
-            let test = json!({"op": "test", "path": "/metadata/generation", "value": generation});
-            let add = json!({"op": "add", "path": "/spec/replicas", "value": replicas});
-            content(&Action::Patch(json!([test, add])))
-        };
-        assert_eq!(patch(1, 2), patch(7, 2));
-        assert_ne!(patch(1, 2), patch(1, 3));
+    fn a_change_or_a_deletion_of_the_canary_ends_its_pause() {
+        let mut overruns = Overruns::default();
+        overruns.count(&snapshot(0, 1), Duration::from_secs(15));
+        assert!(overruns.rest(&snapshot(1, 1)).is_some());
+        assert_eq!(overruns.rest(&snapshot(1, 2)), None);
+        let mut deleted = snapshot(1, 1);
+        deleted.canary.metadata.deletion_timestamp = Some(Time(at(1)));
+        assert_eq!(overruns.rest(&deleted), None);
     }
 }

@@ -41,6 +41,7 @@ pub fn is_idle(snapshot: &Snapshot, requeue: Requeue) -> bool {
     use CanaryPhase as P;
     let is_between_runs = matches!(snapshot.phase(), P::Initialized | P::Succeeded | P::Failed)
         && snapshot.recently_written.is_empty()
+        && snapshot.paused.is_empty()
         && snapshot.changed.is_none()
         && snapshot.conflicting_canary.is_none();
     match requeue {

@@ -59,6 +59,24 @@ fn users_services() -> Vec<Value> {
     ]
 }
 
+/// Istio takes the protocol from the name: with `tcp-80` it would not share requests out.
+#[test]
+fn a_port_whose_name_is_taken_keeps_the_beginning_of_the_name() {
+    let (selector, ports) = (primary(), of_canary());
+    let users = service(
+        primary(),
+        json!([{"name": "http", "protocol": "TCP", "port": 8080, "targetPort": 8080}]),
+    );
+    let adopted = adoption(&selector, &ports).adopted(&users).unwrap();
+    let names = |name: &str| twin_named(&adopted, name)["port"].clone();
+    assert_eq!((names("http"), names("http-80")), (json!(8080), json!(80)));
+}
+
+fn twin_named<'a>(service: &'a Value, name: &str) -> &'a Value {
+    let ports = service["spec"]["ports"].as_array().unwrap();
+    ports.iter().find(|port| port["name"] == name).unwrap()
+}
+
 #[test]
 fn an_adopted_service_keeps_node_ports_names_and_all_other_ports() {
     let (selector, ports) = (primary(), of_canary());

@@ -36,6 +36,7 @@ fn snapshot(kind: &str, more: Value, scalers: &[Value]) -> Snapshot {
         tick: None,
         changed: None,
         stalled: std::collections::BTreeMap::new(),
+        paused: std::collections::BTreeMap::new(),
         recently_written: std::collections::BTreeSet::new(),
         conflicting_canary: None,
         jitter: jiff::SignedDuration::ZERO,

@@ -131,7 +131,7 @@ impl Simulation {
                 self.wait();
             }
             // Another actor undoes these writes again and again.
-            Decision::Do(plan) if plan.status.is_none() && self.is_paused(&plan) => self.wait(),
+            Decision::Do(plan) if plan.is_paused(&self.snapshot) => self.wait(),
             Decision::Do(plan) => self.carry_out(plan),
         }
     }
@@ -141,22 +141,14 @@ impl Simulation {
         self.snapshot.now = Timestamp::from_second(self.snapshot.now.as_second() + 1).unwrap();
     }
 
-    fn is_paused(&self, plan: &Plan) -> bool {
-        let repeated = &self.memory.repeated_writes;
-        let now = self.snapshot.now;
-        let mut writes = plan.writes.iter();
-        writes.any(|write| repeated.pause_of(write, now).is_some())
-    }
-
     /// Sets the fields of the snapshot that depend on the time and on what happened before.
     fn observe(&mut self) {
         let status = self.snapshot.canary.status.as_ref();
         let transition = status.and_then(|status| Some(status.last_transition_time.as_ref()?.0));
         let (interval, now) = (self.snapshot.canary.interval(), self.snapshot.now);
         self.snapshot.tick = self.memory.tick(transition, interval, now);
-        self.snapshot.recently_written =
-            self.memory
-                .recently_written(transition, interval, now, self.snapshot.jitter);
+        self.snapshot.recently_written = self.memory.recently_written(transition, interval, now);
+        self.snapshot.paused = self.memory.repeated_writes.paused(now);
         let version = rollout::new_version(&self.snapshot);
         self.snapshot.changed = self.memory.changed(version, now);
         let progress = rollout::progress(&self.snapshot);

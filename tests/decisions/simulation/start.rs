@@ -217,6 +217,7 @@ fn snapshot(canary: Canary) -> Snapshot {
         tick: None,
         changed: None,
         stalled: BTreeMap::new(),
+        paused: BTreeMap::new(),
         recently_written: BTreeSet::new(),
         conflicting_canary: None,
         jitter: jiff::SignedDuration::ZERO,

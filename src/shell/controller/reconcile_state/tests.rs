@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     api::canary::{Canary, CanaryPhase, CanaryStatus},
     notifications::{EventKind, Severity},
-    snapshot::{Action, Kind, Write},
+    snapshot::Kind,
 };
 
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -233,7 +233,7 @@ fn a_written_object_is_remembered_until_the_next_tick() {
         name: "web".to_owned(),
     };
     let written = |state: &mut ReconcileState, now| {
-        let written = state.recently_written(Some(at(0)), INTERVAL, at(now), SignedDuration::ZERO);
+        let written = state.recently_written(Some(at(0)), INTERVAL, at(now));
         written.contains(&service)
     };
     assert!(!written(&mut state, 11));
@@ -242,32 +242,6 @@ fn a_written_object_is_remembered_until_the_next_tick() {
     assert!(written(&mut state, 19));
     assert!(!written(&mut state, 20));
     assert!(state.mark_written(&service), "a new tick");
-}
-
-/// A new step forgets the first write of an object: it may be written again at once, however late the canary's ticks are.
-#[test]
-fn the_jitter_of_ticks_holds_up_no_write() {
-    let mut state = ReconcileState::default();
-    let object = ObjectRef {
-        kind: Kind::Deployment,
-        namespace: "shop".to_owned(),
-        name: "web".to_owned(),
-    };
-    let write = Write {
-        object,
-        action: Action::Create(Value::Null),
-        failure: String::new(),
-    };
-    let left_alone = |state: &mut ReconcileState, now| {
-        let jitter = SignedDuration::from_secs(4);
-        let objects = state.recently_written(Some(at(10)), INTERVAL, at(now), jitter);
-        !objects.is_empty()
-    };
-    state.repeated_writes.count(&write, INTERVAL, at(14));
-    assert!(!left_alone(&mut state, 14), "after the first write");
-    state.repeated_writes.count(&write, INTERVAL, at(14));
-    assert!(left_alone(&mut state, 33), "in the pause after the second");
-    assert!(!left_alone(&mut state, 34));
 }
 
 #[test]

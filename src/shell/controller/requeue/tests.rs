@@ -115,6 +115,10 @@ fn only_a_canary_between_runs_with_all_objects_as_they_should_be_is_idle() {
         }));
         assert!(!idle(phase, |s| {
             let object = s.reference(Kind::Service, "web");
+            s.paused.insert(object.clone(), 0);
+        }));
+        assert!(!idle(phase, |s| {
+            let object = s.reference(Kind::Service, "web");
             s.recently_written.insert(object);
         }));
     }

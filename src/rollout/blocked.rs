@@ -8,7 +8,11 @@ use crate::{
     providers::ProviderError,
     routers::RouteError,
     snapshot::{Kind, Snapshot},
-    workload::{daemon_set::NotRollingUpdate, primary::NoSelectorLabel, scaler::ScalerNotFound},
+    workload::{
+        daemon_set::NotRollingUpdate,
+        scaler::ScalerNotFound,
+        selection::{NoSelectorLabel, WrongSelector},
+    },
 };
 
 /// An obstacle. The operator reports it as a Warning event at each tick, in this wording, and changes nothing else.
@@ -67,6 +71,9 @@ pub enum Blocked {
     /// The target's selector has no label that tells its pods from the primary's.
     #[error(transparent)]
     Selector(#[from] NoSelectorLabel),
+    /// A selector would lead requests to the wrong pods.
+    #[error(transparent)]
+    WrongSelector(#[from] WrongSelector),
     /// The target DaemonSet does not replace its pods one after another.
     #[error(transparent)]
     UpdateStrategy(#[from] NotRollingUpdate),

@@ -38,7 +38,7 @@ use crate::{
 use blocked::Blocked;
 use phases::{analysis, bootstrap, deletion, end, idle, new_revision, promotion, rollback};
 use release::Release;
-use safety::{validation, withdrawal};
+use safety::{selectors, validation, withdrawal};
 use status::{StatusChange, outcome};
 
 /// Decides. The function is total: there is a decision for every snapshot.
@@ -84,6 +84,9 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
     if outcome::is_pending(snapshot) {
         return Ok(end::send_outcome(snapshot, evidence));
     }
+    if let Some(refusal) = selectors::refuse(release) {
+        return Ok(refusal);
+    }
     match snapshot.phase() {
         CanaryPhase::Initializing => return bootstrap::decide(release, evidence),
         CanaryPhase::New | CanaryPhase::Terminating | CanaryPhase::Terminated => {
@@ -95,7 +98,7 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
     if !repairs.is_empty() {
         return Ok(Decision::write(repairs));
     }
-    match snapshot.phase() {
+    let decision = match snapshot.phase() {
         CanaryPhase::Progressing | CanaryPhase::WaitingPromotion => {
             let announcement = idle::start_announcement(snapshot);
             analysis::decide(release, evidence).map(|decision| decision.notifying(announcement))
@@ -103,7 +106,8 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
         CanaryPhase::Promoting => promotion::promoting(release),
         CanaryPhase::Finalising => promotion::finalising(release),
         _ => idle::decide(release, evidence),
-    }
+    };
+    decision.map(|decision| decision.notifying(release.kept_selectors()))
 }
 
 /// The routed weights; `None` if they cannot be read.

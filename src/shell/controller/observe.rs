@@ -65,6 +65,7 @@ pub async fn observe(
                 return Ok(None);
             };
             fetch_full_configs(cache, reference, &mut snapshot, state).await?;
+            snapshot.workloads = cache.workloads(&reference.namespace);
             let version = rollout::new_version(&snapshot);
             let progress = rollout::progress(&snapshot);
             let mut state = lock(state);
@@ -74,6 +75,7 @@ pub async fn observe(
             snapshot
         }
     };
+    snapshot.workloads = cache.workloads(&reference.namespace);
     snapshot.conflicting_canary = conflicting_canary(cache, reference, &snapshot).await?;
     snapshot.now = clock::now();
     let transition = snapshot
@@ -210,6 +212,7 @@ pub fn empty_snapshot(canary: Canary, reference: &ObjectRef, settings: &Arc<Sett
     Snapshot {
         canary,
         objects: BTreeMap::new(),
+        workloads: BTreeMap::new(),
         seen: [reference.clone()].into(),
         now: Timestamp::UNIX_EPOCH,
         tick: None,

@@ -212,6 +212,7 @@ fn snapshot(canary: Canary) -> Snapshot {
     Snapshot {
         canary,
         objects: BTreeMap::new(),
+        workloads: BTreeMap::new(),
         seen: BTreeSet::new(),
         now: Timestamp::from_second(0).unwrap(),
         tick: None,

@@ -1,0 +1,151 @@
+//! The labels of the pods of all Deployments and DaemonSets, so that a canary's selectors select no pods of others.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use super::index::{Arrival, version};
+use crate::snapshot::{Kind, ObjectRef, Pods};
+
+/// The workloads that lists and watches brought, by namespace.
+#[derive(Default)]
+pub struct Workloads {
+    namespaces: HashMap<String, BTreeMap<ObjectRef, Known>>,
+}
+
+struct Known {
+    version: u64,
+    /// Whether the current list has named the workload, or a change since the list began.
+    is_listed: bool,
+    pods: Arc<Pods>,
+}
+
+impl Workloads {
+    /// Returns the workloads of a namespace.
+    pub fn in_namespace(&self, namespace: &str) -> BTreeMap<ObjectRef, Arc<Pods>> {
+        let workloads = self.namespaces.get(namespace).into_iter().flatten();
+        workloads
+            .map(|(name, known)| (name.clone(), known.pods.clone()))
+            .collect()
+    }
+
+    /// A list of a kind begins.
+    pub fn list_started(&mut self, kind: Kind) {
+        for (name, known) in self.namespaces.values_mut().flatten() {
+            known.is_listed &= name.kind != kind;
+        }
+    }
+
+    /// The list of a kind has ended. Workloads that it did not contain are gone.
+    pub fn list_ended(&mut self, kind: Kind) {
+        for workloads in self.namespaces.values_mut() {
+            workloads.retain(|name, known| name.kind != kind || known.is_listed);
+        }
+        self.namespaces.retain(|_, workloads| !workloads.is_empty());
+    }
+
+    /// A workload was listed, created or changed.
+    pub fn changed(&mut self, arrival: &Arrival<'_>) {
+        let object = &arrival.object;
+        if !matches!(object.kind, Kind::Deployment | Kind::DaemonSet) {
+            return;
+        }
+        let version = version(arrival.version);
+        let workloads = self.namespaces.entry(object.namespace.clone()).or_default();
+        if let Some(known) = workloads.get_mut(object) {
+            known.is_listed = true;
+            if version != 0 && known.version >= version {
+                return;
+            }
+        }
+        let workload = serde_json::from_str(&(arrival.text)()).unwrap_or_default();
+        if let Some(pods) = Pods::of(object.kind, &workload) {
+            let known = Known {
+                version,
+                is_listed: true,
+                pods: Arc::new(pods),
+            };
+            workloads.insert(object.clone(), known);
+        }
+    }
+
+    /// A workload was deleted at this version.
+    pub fn deleted(&mut self, object: &ObjectRef, at: u64) {
+        let Some(workloads) = self.namespaces.get_mut(&object.namespace) else {
+            return;
+        };
+        if workloads
+            .get(object)
+            .is_some_and(|known| known.version <= at || at == 0)
+        {
+            workloads.remove(object);
+        }
+        if workloads.is_empty() {
+            self.namespaces.remove(&object.namespace);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deployment(name: &str) -> ObjectRef {
+        ObjectRef {
+            kind: Kind::Deployment,
+            namespace: "test".to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
+    fn change(workloads: &mut Workloads, name: &str, version: &str, label: &str) {
+        let text = || {
+            format!(
+                r#"{{"spec":{{"template":{{"metadata":{{"labels":{{"app":"{label}"}}}}}}}},"status":{{"readyReplicas":1}}}}"#
+            )
+        };
+        workloads.changed(&Arrival {
+            object: deployment(name),
+            version,
+            text: &text,
+        });
+    }
+
+    fn shown(workloads: &Workloads) -> Vec<(String, String)> {
+        let all = workloads.in_namespace("test").into_iter();
+        all.map(|(name, pods)| (name.name, pods.labels["app"].clone()))
+            .collect()
+    }
+
+    #[test]
+    fn the_newest_labels_of_each_workload_count_until_it_is_deleted() {
+        let pair = |name: &str, label: &str| (name.to_owned(), label.to_owned());
+        let mut workloads = Workloads::default();
+        change(&mut workloads, "a", "2", "new");
+        change(&mut workloads, "a", "1", "old");
+        change(&mut workloads, "b", "3", "b");
+        assert_eq!(shown(&workloads), [pair("a", "new"), pair("b", "b")]);
+        workloads.deleted(&deployment("b"), 2);
+        assert_eq!(shown(&workloads).len(), 2, "it was created again");
+        workloads.deleted(&deployment("b"), 4);
+        assert_eq!(shown(&workloads), [pair("a", "new")]);
+    }
+
+    #[test]
+    fn a_workload_that_the_next_list_does_not_name_is_gone() {
+        let mut workloads = Workloads::default();
+        change(&mut workloads, "a", "1", "a");
+        change(&mut workloads, "b", "2", "b");
+        workloads.list_started(Kind::DaemonSet);
+        workloads.list_ended(Kind::DaemonSet);
+        assert_eq!(shown(&workloads).len(), 2, "another kind was listed");
+        workloads.list_started(Kind::Deployment);
+        change(&mut workloads, "b", "2", "b");
+        workloads.list_ended(Kind::Deployment);
+        assert_eq!(shown(&workloads), [("b".to_owned(), "b".to_owned())]);
+        workloads.list_started(Kind::Deployment);
+        workloads.list_ended(Kind::Deployment);
+        assert!(workloads.namespaces.is_empty());
+    }
+}

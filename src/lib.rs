@@ -117,6 +117,9 @@
 //! * The progress deadline counts while any pod is missing and none is added. Flagger's counts only while a Deployment is unavailable, and
 //!   a DaemonSet's from the last step.
 //! * Of two canaries with the same target, service or autoscaler only the older is run; an event on the younger names the object.
+//! * Services select the primary's pods by the primary's own selector, also after another order of `-selector-labels` or with a target that was
+//!   made anew with another label. A selector that selects the pods of two workloads is refused ([`workload::selection`]). Rules that keep the
+//!   target's pods apart keep the primary's apart, whatever the value of the label is, and for a DaemonSet, too ([`workload::keep_apart`]).
 //! * What others add to the primary is no version. A write that another actor undoes is repeated with growing pauses, and an event names
 //!   that actor.
 //! * The primary is never scaled to zero. Objects that others change are repaired with the current weights.

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
 use serde_json::Value;
-
-use super::{Kind, TargetKind};
 
 /// The labels of pods.
 pub type Labels = BTreeMap<String, String>;
@@ -19,18 +18,49 @@ pub struct Pods {
 }
 
 impl Pods {
-    /// The pods of a Deployment or a DaemonSet; `None` for any other kind.
-    pub fn of(kind: Kind, workload: &Value) -> Option<Self> {
-        let kind = match kind {
-            Kind::Deployment => TargetKind::Deployment,
-            Kind::DaemonSet => TargetKind::DaemonSet,
-            _ => return None,
-        };
-        Some(Self {
-            labels: labels(workload.pointer("/spec/template/metadata/labels")),
-            are_ready: kind.has_ready_pods(workload),
-        })
+    /// The pods of a Deployment or a DaemonSet, from its JSON. Other fields are skipped: this is done for each workload of the cluster. A
+    /// text that is no such workload has no labels.
+    pub fn parse(text: &str) -> Self {
+        let Workload { spec, status } = serde_json::from_str(text).unwrap_or_default();
+        Self {
+            labels: spec.template.metadata.labels,
+            are_ready: status.ready_replicas > 0 || status.number_ready > 0,
+        }
     }
+}
+
+/// The fields of a workload that are read.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Workload {
+    spec: Spec,
+    status: Status,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Spec {
+    template: Template,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Template {
+    metadata: Metadata,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Metadata {
+    labels: Labels,
+}
+
+/// The ready pods, of a Deployment or of a DaemonSet.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Status {
+    ready_replicas: i64,
+    number_ready: i64,
 }
 
 /// A map of labels. Values that are no texts are left out.

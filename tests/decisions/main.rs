@@ -14,6 +14,7 @@
 //! | how does each strategy run, and how does it end? | `releases.rs`, `gates.rs`, `withdrawal.rs`, `edges.rs` |
 //! | when is a step taken, and by which bounds is it judged? | `readiness.rs`, `metrics.rs` |
 //! | what differs per router, target, autoscaler, config? | `routes.rs`, `targets.rs`, `scalers.rs`, `configs.rs` |
+//! | which pods do the Services reach, whatever labels, flags and other workloads there are? | `labels.rs` |
 //! | which requests of an A/B test reach the canary? | `conditions.rs` |
 //! | what does each object that the operator writes look like, in full? | `objects.rs`, with the files in `tests/objects` |
 //! | how does a canary begin, and what remains when it is deleted? | `bootstrap.rs`, `deletion.rs` |
@@ -49,6 +50,7 @@ mod files;
 mod fuzz;
 mod gates;
 mod known_defects;
+mod labels;
 mod metrics;
 mod objects;
 mod other_actors;

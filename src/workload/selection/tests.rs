@@ -35,7 +35,7 @@ impl Case {
             namespace: "test".to_owned(),
             name: name.to_owned(),
         };
-        let pods = Pods::of(Kind::Deployment, &simple("", pods)).unwrap();
+        let pods = Pods::parse(&simple("", pods).to_string());
         self.namespace.insert(name, Arc::new(pods));
         self
     }

@@ -118,6 +118,7 @@ impl Simulation {
             dead: false,
             broken: None,
             short: None,
+            unready: None,
             frozen: false,
             policy: None,
             answers_take: 0,

@@ -59,15 +59,12 @@ impl Workloads {
                 return;
             }
         }
-        let workload = serde_json::from_str(&(arrival.text)()).unwrap_or_default();
-        if let Some(pods) = Pods::of(object.kind, &workload) {
-            let known = Known {
-                version,
-                is_listed: true,
-                pods: Arc::new(pods),
-            };
-            workloads.insert(object.clone(), known);
-        }
+        let known = Known {
+            version,
+            is_listed: true,
+            pods: Arc::new(Pods::parse(&(arrival.text)())),
+        };
+        workloads.insert(object.clone(), known);
     }
 
     /// A workload was deleted at this version.

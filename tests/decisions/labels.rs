@@ -138,7 +138,7 @@ fn a_target_that_is_made_anew_in_the_middle_of_a_run_starts_its_analysis_anew() 
         sim.reconcile();
     }
     relabel(&mut sim, &json!({"app": "shop"}));
-    sim.run(2);
+    sim.run(5);
     assert_eq!(selector(&sim, "podinfo-canary"), json!({"app": "shop"}));
     assert_eq!(sim.canary_weight(), 0, "{}", sim.transcript());
     sim.run_until(CanaryPhase::Succeeded);

@@ -43,17 +43,19 @@ async fn initialized(s: &Scenario<'_>, labels: &Value) -> Outcome {
 /// Fails with the Services that have no ready endpoint.
 async fn without_endpoints(s: &Scenario<'_>) -> Outcome {
     for service in SERVICES {
-        let slices = s.rig.bed.kubectl(&[
+        let of_service = format!("kubernetes.io/service-name={service}");
+        let query = [
             "-n",
             &s.ns,
             "get",
             "endpointslices",
             "-l",
-            &format!("kubernetes.io/service-name={service}"),
+            &of_service,
             "-o",
             "json",
-        ]);
-        let slices: Value = serde_json::from_str(&slices.await.map_err(text)?).map_err(text)?;
+        ];
+        let slices = s.rig.bed.kubectl(&query).await.map_err(text)?;
+        let slices: Value = serde_json::from_str(&slices).map_err(text)?;
         let slices = slices["items"].as_array().into_iter().flatten();
         let mut endpoints = slices
             .flat_map(|slice| slice["endpoints"].as_array())

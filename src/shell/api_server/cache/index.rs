@@ -306,8 +306,9 @@ impl Index {
 
     /// An object was created or changed.
     pub fn changed(&mut self, arrival: &Arrival<'_>) -> Affected {
-        self.workloads.changed(arrival);
         let object = &arrival.object;
+        self.workloads
+            .changed(object, version(arrival.version), arrival.text);
         if object.kind == Kind::Canary && !self.objects.contains_key(object) {
             self.objects.entry(Arc::new(object.clone())).or_default();
         }

@@ -5,7 +5,6 @@ use std::{
     sync::Arc,
 };
 
-use super::index::{Arrival, version};
 use crate::snapshot::{Kind, ObjectRef, Pods};
 
 /// The workloads that lists and watches brought, by namespace.
@@ -45,13 +44,11 @@ impl Workloads {
         self.namespaces.retain(|_, workloads| !workloads.is_empty());
     }
 
-    /// A workload was listed, created or changed.
-    pub fn changed(&mut self, arrival: &Arrival<'_>) {
-        let object = &arrival.object;
+    /// A workload was listed, created or changed. Other objects are ignored; `text` returns the JSON.
+    pub fn changed(&mut self, object: &ObjectRef, version: u64, text: &dyn Fn() -> String) {
         if !matches!(object.kind, Kind::Deployment | Kind::DaemonSet) {
             return;
         }
-        let version = version(arrival.version);
         let workloads = self.namespaces.entry(object.namespace.clone()).or_default();
         if let Some(known) = workloads.get_mut(object) {
             known.is_listed = true;
@@ -62,7 +59,7 @@ impl Workloads {
         let known = Known {
             version,
             is_listed: true,
-            pods: Arc::new(Pods::parse(&(arrival.text)())),
+            pods: Arc::new(Pods::parse(&text())),
         };
         workloads.insert(object.clone(), known);
     }
@@ -96,17 +93,13 @@ mod tests {
         }
     }
 
-    fn change(workloads: &mut Workloads, name: &str, version: &str, label: &str) {
+    fn change(workloads: &mut Workloads, name: &str, version: u64, label: &str) {
         let text = || {
             format!(
                 r#"{{"spec":{{"template":{{"metadata":{{"labels":{{"app":"{label}"}}}}}}}},"status":{{"readyReplicas":1}}}}"#
             )
         };
-        workloads.changed(&Arrival {
-            object: deployment(name),
-            version,
-            text: &text,
-        });
+        workloads.changed(&deployment(name), version, &text);
     }
 
     fn shown(workloads: &Workloads) -> Vec<(String, String)> {
@@ -119,9 +112,9 @@ mod tests {
     fn the_newest_labels_of_each_workload_count_until_it_is_deleted() {
         let pair = |name: &str, label: &str| (name.to_owned(), label.to_owned());
         let mut workloads = Workloads::default();
-        change(&mut workloads, "a", "2", "new");
-        change(&mut workloads, "a", "1", "old");
-        change(&mut workloads, "b", "3", "b");
+        change(&mut workloads, "a", 2, "new");
+        change(&mut workloads, "a", 1, "old");
+        change(&mut workloads, "b", 3, "b");
         assert_eq!(shown(&workloads), [pair("a", "new"), pair("b", "b")]);
         workloads.deleted(&deployment("b"), 2);
         assert_eq!(shown(&workloads).len(), 2, "it was created again");
@@ -132,13 +125,13 @@ mod tests {
     #[test]
     fn a_workload_that_the_next_list_does_not_name_is_gone() {
         let mut workloads = Workloads::default();
-        change(&mut workloads, "a", "1", "a");
-        change(&mut workloads, "b", "2", "b");
+        change(&mut workloads, "a", 1, "a");
+        change(&mut workloads, "b", 2, "b");
         workloads.list_started(Kind::DaemonSet);
         workloads.list_ended(Kind::DaemonSet);
         assert_eq!(shown(&workloads).len(), 2, "another kind was listed");
         workloads.list_started(Kind::Deployment);
-        change(&mut workloads, "b", "2", "b");
+        change(&mut workloads, "b", 2, "b");
         workloads.list_ended(Kind::Deployment);
         assert_eq!(shown(&workloads), [("b".to_owned(), "b".to_owned())]);
         workloads.list_started(Kind::Deployment);

@@ -116,6 +116,8 @@
 //!   taken back by anyone, the version takes its steps anew.
 //! * The progress deadline counts while any pod is missing and none is added. Flagger's counts only while a Deployment is unavailable, and
 //!   a DaemonSet's from the last step.
+//! * A version under analysis is rolled back if its Canary becomes invalid, or if its routes can no longer be written as the Canary asks.
+//!   Flagger reports that again and again, and the version keeps its traffic unjudged.
 //! * Of two canaries with the same target, service or autoscaler only the older is run; an event on the younger names the object.
 //! * What others add to the primary is no version. A write that another actor undoes is repeated with growing pauses, and an event names
 //!   that actor.

@@ -33,13 +33,17 @@ pub use safety::{audit::audit, stale_reads::stale_reads};
 use crate::{
     api::canary::CanaryPhase,
     providers,
+    routers::RouteError,
     snapshot::{Snapshot, Weights, Write},
 };
 use blocked::Blocked;
 use phases::{analysis, bootstrap, deletion, end, idle, new_revision, promotion, rollback};
 use release::Release;
 use safety::{validation, withdrawal};
-use status::{StatusChange, outcome};
+use status::{
+    Outcome, StatusChange, outcome,
+    transitions::{is_in_promotion, is_under_analysis},
+};
 
 /// Decides. The function is total: there is a decision for every snapshot.
 pub fn decide(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
@@ -91,7 +95,15 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
         }
         _ => {}
     }
-    let repairs = repairs(release)?;
+    let repairs = match repairs(release) {
+        // A condition that the router cannot express: the version can get no further, so it keeps no traffic.
+        Err(Blocked::Route(RouteError::InvalidCanary(why)))
+            if is_under_analysis(snapshot.phase()) =>
+        {
+            return Ok(rollback::begin(snapshot, &Outcome::Refused(why)));
+        }
+        repairs => repairs?,
+    };
     if !repairs.is_empty() {
         return Ok(Decision::write(repairs));
     }
@@ -126,7 +138,11 @@ fn repairs(release: &Release<'_>) -> Result<Vec<Write>, Blocked> {
     // An error of the target's scaler is reported by the promotion.
     writes.extend(release.primary_scaler(false).unwrap_or_default());
     writes.extend(release.apex_service());
-    writes.extend(release.routes()?);
+    match release.routes() {
+        // The version passed its analysis, and its promotion changes only weights.
+        Err(Blocked::Route(RouteError::InvalidCanary(_))) if is_in_promotion(snapshot.phase()) => {}
+        routes => writes.extend(routes?),
+    }
     writes.retain(|write| !snapshot.leaves_out(write));
     Ok(writes)
 }

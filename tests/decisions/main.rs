@@ -12,6 +12,7 @@
 //! | question | file |
 //! | --- | --- |
 //! | how does each strategy run, and how does it end? | `releases.rs`, `gates.rs`, `withdrawal.rs`, `edges.rs` |
+//! | what happens to a run whose Canary becomes invalid? | `refused_runs.rs` |
 //! | when is a step taken, and by which bounds is it judged? | `readiness.rs`, `metrics.rs` |
 //! | what differs per router, target, autoscaler, config? | `routes.rs`, `targets.rs`, `scalers.rs`, `configs.rs` |
 //! | which requests of an A/B test reach the canary? | `conditions.rs` |
@@ -55,6 +56,7 @@ mod other_actors;
 mod preview;
 mod properties;
 mod readiness;
+mod refused_runs;
 mod releases;
 mod routes;
 mod scalers;

@@ -13,7 +13,7 @@ use crate::{
         messages::run,
         plan::{Decision, Plan, Requeue},
         release::Release,
-        status::{Outcome, StatusChange},
+        status::{Outcome, StatusChange, transitions::is_under_analysis},
     },
     snapshot::Snapshot,
 };
@@ -52,10 +52,7 @@ pub fn debounce(snapshot: &Snapshot) -> Option<Decision> {
 
 /// Whether the target has changed since the analysis of its version began.
 pub fn is_overtaken(release: &Release<'_>) -> bool {
-    matches!(
-        release.snapshot.phase(),
-        CanaryPhase::Progressing | CanaryPhase::WaitingPromotion
-    ) && release.changed()
+    is_under_analysis(release.snapshot.phase()) && release.changed()
 }
 
 /// The target changed during a run: to another version, or back to the promoted one.

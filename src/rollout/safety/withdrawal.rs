@@ -2,12 +2,11 @@
 //! clients get errors.
 
 use crate::{
-    api::canary::CanaryPhase,
     providers,
     rollout::{
         messages::run,
         plan::{Decision, Plan},
-        status::StatusChange,
+        status::{StatusChange, transitions::is_under_analysis},
     },
     snapshot::{Snapshot, Weights},
     workload::scaler::Scaler,
@@ -31,9 +30,10 @@ pub fn decide(snapshot: &Snapshot) -> Option<Decision> {
     let step = StatusChange::end_step(snapshot)
         .progress(0, 0)
         .retire_cookies();
-    let step = match snapshot.phase() {
-        CanaryPhase::Progressing | CanaryPhase::WaitingPromotion => step.failed_check(),
-        _ => step,
+    let step = if is_under_analysis(snapshot.phase()) {
+        step.failed_check()
+    } else {
+        step
     };
     Some(Decision::Do(Plan {
         writes,

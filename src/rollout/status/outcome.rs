@@ -14,6 +14,8 @@ pub enum Outcome {
     Manual(String),
     /// Pods did not become ready in time, for this reason.
     NotReady(String),
+    /// The Canary changed so that the run cannot go on, for this reason.
+    Refused(String),
     /// The primary did not become ready with the promoted version, for this reason.
     FailedPromotion(String),
     /// The initialization was completed.
@@ -36,6 +38,7 @@ impl Outcome {
             Self::FailedChecks(_) => "FailedChecks",
             Self::Manual(_) => "Manual",
             Self::NotReady(_) => "NotReady",
+            Self::Refused(_) => "Refused",
             Self::FailedPromotion(_) => "FailedPromotion",
             Self::Initialized => "Initialized",
             Self::Promoted => "Promoted",
@@ -47,7 +50,7 @@ impl Outcome {
     /// The reason, followed by the phase in which the run ended unless that is the usual one. Event webhooks receive this phase.
     pub fn reason_in(&self, phase: CanaryPhase) -> String {
         match self {
-            Self::FailedChecks(_) | Self::Manual(_) | Self::NotReady(_)
+            Self::FailedChecks(_) | Self::Manual(_) | Self::NotReady(_) | Self::Refused(_)
                 if phase != CanaryPhase::Progressing =>
             {
                 format!("{}{WHILE}{phase}", self.reason())
@@ -61,7 +64,7 @@ impl Outcome {
         match self {
             Self::FailedChecks(n) => n.to_string(),
             Self::Manual(hook) => hook.clone(),
-            Self::NotReady(why) | Self::FailedPromotion(why) => why.clone(),
+            Self::NotReady(why) | Self::Refused(why) | Self::FailedPromotion(why) => why.clone(),
             Self::Initialized | Self::Promoted | Self::Skipped | Self::Reverted => String::new(),
         }
     }
@@ -79,6 +82,7 @@ impl Outcome {
         match reason {
             "FailedChecks" => Self::FailedChecks(message.parse().unwrap_or(0)),
             "Manual" => Self::Manual(message.to_owned()),
+            "Refused" => Self::Refused(message.to_owned()),
             "FailedPromotion" => Self::FailedPromotion(message.to_owned()),
             "Initialized" => Self::Initialized,
             "Promoted" => Self::Promoted,

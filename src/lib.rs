@@ -112,8 +112,9 @@
 //! * A new revision starts a run within seconds, even while a hook hangs. A return to the promoted revision ends the run.
 //! * A version whose failed checks reach the threshold is rolled back at once; Flagger routes clients to it for another interval. A
 //!   rollback for lack of ready pods sends its alert.
-//! * A canary without a ready pod gets no traffic, and the analysis starts over; Flagger waits for the progress deadline. If traffic is
-//!   taken back by anyone, the version takes its steps anew.
+//! * A canary without a ready pod gets no traffic, and gets it back with its pods: a loss is no failed check, but more losses than
+//!   `threshold` are a rollback. Flagger waits for the progress deadline. If anyone else takes the traffic back, the version takes its
+//!   steps anew.
 //! * The progress deadline counts while any pod is missing and none is added. Flagger's counts only while a Deployment is unavailable, and
 //!   a DaemonSet's from the last step.
 //! * A version under analysis is rolled back if its Canary becomes invalid, or if its routes can no longer be written as the Canary asks.

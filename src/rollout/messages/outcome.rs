@@ -20,6 +20,7 @@ pub fn notifications(
         Outcome::FailedChecks(_)
         | Outcome::Manual(_)
         | Outcome::NotReady(_)
+        | Outcome::PodsLost(_)
         | Outcome::Refused(_) => rolled_back(snapshot, outcome, ended_in),
         Outcome::FailedPromotion(why) => vec![
             event_in(
@@ -93,6 +94,14 @@ fn rolled_back(snapshot: &Snapshot, outcome: &Outcome, ended_in: CanaryPhase) ->
                 snapshot,
                 Severity::Warn,
                 "Rolling back manual webhook invoked",
+            ),
+        ),
+        Outcome::PodsLost(n) => (
+            rolling_back(&format!("all ready pods lost {n} times")),
+            alert(
+                snapshot,
+                Severity::Error,
+                &format!("All ready pods lost {n} times"),
             ),
         ),
         Outcome::Refused(why) => (

@@ -116,6 +116,15 @@ pub fn withdrawn(snapshot: &Snapshot) -> Notification {
     warning(snapshot, text)
 }
 
+/// The canary has ready pods again and gets the traffic that it had.
+pub fn restored(snapshot: &Snapshot) -> Notification {
+    let text = format!(
+        "{} has ready pods again: routing traffic to canary as before",
+        snapshot.full_target()
+    );
+    normal(snapshot, text)
+}
+
 /// The promotion begins: the primary gets the target's template.
 pub fn copying(snapshot: &Snapshot) -> Notification {
     let text = format!(

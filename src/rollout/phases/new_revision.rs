@@ -28,6 +28,7 @@ pub fn started<'a>(release: &Release<'a>) -> StatusChange<'a> {
     // The target is needed again: it is not scaled down.
     StatusChange::enter(release.snapshot, CanaryPhase::Progressing)
         .clear(ConditionType::Draining)
+        .clear(ConditionType::PodsLost)
         .progress(0, 0)
         .without_failed_checks()
         .with(|status| {
@@ -66,7 +67,9 @@ pub fn changed(release: &Release<'_>) -> Result<Decision, Blocked> {
 /// Returns traffic to the primary and begins the analysis anew.
 fn restart(release: &Release<'_>) -> Result<Decision, Blocked> {
     let weights = release.fallback_weights()?;
-    let started = started(release).progress(i64::from(weights.canary), 0);
+    // The run was announced when it began.
+    let started = started(release).announced();
+    let started = started.progress(i64::from(weights.canary), 0);
     Ok(Decision::Do(Plan {
         writes: release.set_weights(&weights)?,
         status: Some(started.build()),

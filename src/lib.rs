@@ -122,6 +122,8 @@
 //! * Of two canaries with the same target, service or autoscaler only the older is run; an event on the younger names the object.
 //! * What others add to the primary is no version. A write that another actor undoes is repeated with growing pauses, and an event names
 //!   that actor.
+//! * A promotion takes no capacity: the primary gets fewer replicas only at its end, and none that an autoscaler or `kubectl scale` set. If
+//!   the strategy may take all pods of the primary at once, as `Recreate` does, all traffic first moves to the canary for an interval.
 //! * The primary is never scaled to zero. Objects that others change are repaired with the current weights.
 //! * After a promotion with which the primary did not become ready, the condition `PromotionFailed` stays until a promotion succeeds. A fix
 //!   can start meanwhile, and traffic stays on the canary.

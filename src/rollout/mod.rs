@@ -32,6 +32,7 @@ pub use safety::{audit::audit, stale_reads::stale_reads};
 
 use crate::{
     api::canary::CanaryPhase,
+    notifications::Notification,
     providers,
     routers::RouteError,
     snapshot::{Snapshot, Weights, Write},
@@ -105,7 +106,8 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
         repairs => repairs?,
     };
     if !repairs.is_empty() {
-        return Ok(Decision::write(repairs));
+        let events = lost_primary(release).into_iter().collect();
+        return Ok(Decision::write(repairs).notifying(events));
     }
     match snapshot.phase() {
         CanaryPhase::Progressing | CanaryPhase::WaitingPromotion => {
@@ -122,6 +124,14 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
 pub fn weights(snapshot: &Snapshot) -> Option<Weights> {
     let router = providers::router(snapshot).ok()?;
     router.current_weights(snapshot).ok()
+}
+
+/// The event about a primary that was deleted and gets a version that was not promoted, because no other is left.
+fn lost_primary(release: &Release<'_>) -> Option<Notification> {
+    let snapshot = release.snapshot;
+    let promoted = snapshot.status().last_promoted_spec.as_ref();
+    let is_lost = snapshot.primary().is_none() && promoted != Some(&release.revision);
+    is_lost.then(|| messages::run::primary_lost(snapshot))
 }
 
 /// Repairs the objects that carry a release after someone deleted or changed one: during a run with the weights that are routed now,

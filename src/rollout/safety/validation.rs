@@ -47,7 +47,7 @@ pub fn refuse(snapshot: &Snapshot) -> Option<Decision> {
     }
 }
 
-/// Why the canary cannot be run, and the condition that says so; `None` if it can be run.
+/// Why the canary cannot be run, and the condition that records it; `None` if it can be run.
 fn problem(snapshot: &Snapshot) -> Option<(ConditionType, String)> {
     // A run in which another canary claims an object comes to its end first: its version may have traffic that must be judged.
     let runs = is_in_run(snapshot.phase()) && !same_target(snapshot);

@@ -147,6 +147,9 @@
 //!   `-allow-link-local`; `-refuse-loopback` and `-allowed-hosts` refuse more (`shell/outside/destinations.rs`).
 //! * The servers of `/metrics` and of the load tester limit connections, their time and their memory, and serve one request on each
 //!   (`shell/http_server.rs`). A scrape is up to a second old.
+//! * Our manifests, not the flags' defaults: two operators elect a leader, by a Lease in their own namespace. An overlay grants the rights
+//!   for its own router only, and NetworkPolicies limit who reaches the operator, its Prometheus and the load tester. In that Prometheus a
+//!   sample has the labels `namespace` and `pod` of its pod, and one about the requests to another namespace counts only from a gateway.
 //! * Gauges of deleted canaries are removed, and the process ends with exit code 0 when it is stopped.
 //!
 //! # Not supported yet

@@ -75,6 +75,7 @@ async fn released(install: &Install, s: Scenario<'_>) -> Outcome {
     let account = format!("system:serviceaccount:{}:flagger", install.namespace);
     granted(rig, &account, s.ns.as_str()).await?;
     refused(rig, &account, install.refused).await?;
+    let namespace = s.ns.clone();
     let kubeconfig = rig.bed.kubeconfig_of(install.namespace, "flagger").await;
     let kubeconfig = kubeconfig.map_err(text)?;
     let lease = format!("-leader-election-namespace={}", install.namespace);
@@ -91,6 +92,9 @@ async fn released(install: &Install, s: Scenario<'_>) -> Outcome {
         }
         _ => releases::a_good_version_is_promoted_step_by_step_and_a_bad_one_rolled_back(s).await,
     }?;
+    // The operator of the next overlay may lack the rights for this Canary.
+    let delete = ["-n", &namespace, "delete", "canaries", "--all"];
+    rig.bed.kubectl(&delete).await.map_err(text)?;
     let code = operator.terminate().await.map_err(text)?;
     ensure(code.success(), code)?;
     nothing_was_refused(rig, &account)

@@ -41,6 +41,7 @@
 //! | How does it talk to webhooks, metric servers and chats? | `shell/outside`, `shell/notify` |
 //! | What does one process remember of a canary? | `shell/controller/reconcile_state.rs` |
 //! | How are Events written and counted? | `shell/notify/events.rs` |
+//! | What if clocks differ? | `snapshot/clock_skew.rs` |
 //! | How are probes and scrapes answered under load? | `shell/http_server.rs` |
 //! | Which metrics and logs does the operator write? | `shell/telemetry` |
 //! | Which flags are there, and which have no effect? | [`cli`] |
@@ -147,6 +148,7 @@
 //!   `-allow-link-local`; `-refuse-loopback` and `-allowed-hosts` refuse more (`shell/outside/destinations.rs`).
 //! * The servers of `/metrics` and of the load tester limit connections, their time and their memory, and serve one request on each
 //!   (`shell/http_server.rs`). A scrape is up to a second old.
+//! * A time in a status that is in the future, because the clocks of two replicas differ, counts as the time at which it was first seen.
 //! * Our manifests, not the flags' defaults: two operators elect a leader, by a Lease in their own namespace. An overlay grants the rights
 //!   for its own router only, and NetworkPolicies limit who reaches the operator, its Prometheus and the load tester. In that Prometheus a
 //!   sample has the labels `namespace` and `pod` of its pod, and one about the requests to another namespace counts only from a gateway.

@@ -2,6 +2,7 @@
 //! outside calls.
 
 pub mod cadence;
+pub mod clock_skew;
 pub mod excerpt;
 pub mod go;
 pub mod hosts;
@@ -24,6 +25,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 pub use cadence::{Changed, Tick, last_tick, whole_second_after};
+pub use clock_skew::FutureTimes;
 pub use excerpt::excerpt;
 pub use hosts::{Destinations, HostList};
 pub use http::{Failure, HttpRequest, HttpResponse, Method, Origin};

@@ -228,6 +228,7 @@ impl<'a> Reconciliation<'a> {
         if let Some(weights) = rollout::weights(snapshot) {
             metrics.weights(&snapshot.canary, weights.primary, weights.canary);
         }
+        metrics.keep_named_samples(&snapshot.canary);
         for (metric, value) in rollout::samples(snapshot, evidence) {
             metrics.sample(&snapshot.canary, &metric, value);
         }

@@ -6,7 +6,10 @@ use std::{
     fmt,
 };
 
-use crate::{api::canary::Canary, snapshot::ObjectRef};
+use crate::{
+    api::canary::Canary,
+    snapshot::{ObjectRef, references},
+};
 
 /// One right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,8 +107,8 @@ pub fn rights(
         }
         let alerts = canary.spec.analysis.iter().flat_map(|a| &a.alerts);
         for alert in alerts {
-            let other = alert.provider_ref.namespace.as_deref();
-            let namespace = other.filter(|n| !n.is_empty()).unwrap_or(namespace);
+            let named = alert.provider_ref.namespace.as_deref();
+            let namespace = references::namespace(named, namespace);
             needed.add("flagger.app", "alertproviders", &["get"], namespace);
             needed.add("", "secrets", &["get"], namespace);
         }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::canary::{Canary, CanaryPhase},
-    notifications::{EventKind, Notification},
+    notifications::{EventKind, Frequency, Notification},
     rollout::{self, Decision, Evidence, Plan, Question, Requeue, decide},
     shell::{api_server::ClusterError, lock::lock},
     snapshot::{ObjectRef, Snapshot},
@@ -261,6 +261,7 @@ impl<'a> Reconciliation<'a> {
             ),
             phase: CanaryPhase::New,
             checksum: String::new(),
+            frequency: Frequency::Recurring,
         };
         self.operator().notifier.notify(&canary, vec![notification]);
     }

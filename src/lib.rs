@@ -114,13 +114,18 @@
 //! * A new revision starts a run within seconds, even while a hook hangs. A return to the promoted revision ends the run.
 //! * A version whose failed checks reach the threshold is rolled back at once; Flagger routes clients to it for another interval. A
 //!   rollback for lack of ready pods sends its alert.
-//! * A canary without a ready pod gets no traffic, and the analysis starts over; Flagger waits for the progress deadline. If traffic is
-//!   taken back by anyone, the version takes its steps anew.
+//! * A canary without a ready pod gets no traffic, and gets it back with its pods: a loss is no failed check, but more losses than
+//!   `threshold` are a rollback. Flagger waits for the progress deadline. If anyone else takes the traffic back, the version takes its
+//!   steps anew.
 //! * The progress deadline counts while any pod is missing and none is added. Flagger's counts only while a Deployment is unavailable, and
 //!   a DaemonSet's from the last step.
+//! * A version under analysis is rolled back if its Canary becomes invalid, or if its routes can no longer be written as the Canary asks.
+//!   Flagger reports that again and again, and the version keeps its traffic unjudged.
 //! * Of two canaries with the same target, service or autoscaler only the older is run; an event on the younger names the object.
 //! * What others add to the primary is no version. A write that another actor undoes is repeated with growing pauses, and an event names
 //!   that actor.
+//! * A promotion takes no capacity: the primary gets fewer replicas only at its end, and none that an autoscaler or `kubectl scale` set. If
+//!   the strategy may take all pods of the primary at once, as `Recreate` does, all traffic first moves to the canary for an interval.
 //! * The primary is never scaled to zero. Objects that others change are repaired with the current weights.
 //! * After a promotion with which the primary did not become ready, the condition `PromotionFailed` stays until a promotion succeeds. A fix
 //!   can start meanwhile, and traffic stays on the canary.

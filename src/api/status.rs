@@ -162,6 +162,8 @@ pub enum ConditionType {
     Draining,
     /// The primary did not become ready with a promoted version, and no promotion has succeeded since.
     PromotionFailed,
+    /// All ready pods of a version under analysis were lost; the message says how often, and how far the run was.
+    PodsLost,
     /// The outcome of a run, or of the initialization, has not been sent yet. (The name on the wire predates the word notification.)
     NotificationPending,
     /// The spec is invalid; the operator does nothing for this canary until a user corrects it.
@@ -179,6 +181,7 @@ impl ConditionType {
             Self::Reverting => "Reverting",
             Self::Draining => "Draining",
             Self::PromotionFailed => "PromotionFailed",
+            Self::PodsLost => "PodsLost",
             Self::NotificationPending => "NoticePending",
             Self::Invalid => "Invalid",
             Self::TargetConflict => "TargetConflict",

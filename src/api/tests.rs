@@ -275,6 +275,7 @@ fn each_condition_has_its_name() {
         (ConditionType::Reverting, "Reverting"),
         (ConditionType::Draining, "Draining"),
         (ConditionType::PromotionFailed, "PromotionFailed"),
+        (ConditionType::PodsLost, "PodsLost"),
         (ConditionType::NotificationPending, "NoticePending"),
         (ConditionType::Invalid, "Invalid"),
         (ConditionType::TargetConflict, "TargetConflict"),

@@ -213,6 +213,10 @@ fn done(snapshot: &Snapshot, plan: &Plan) -> Preview {
     };
     let mut after = snapshot.clone();
     after.canary.status = Some(status.clone());
+    if let Some(outcome) = outcome::recorded(&after, ConditionType::RollingBack) {
+        let why = format!("{}, rolls back: {}", place(snapshot), outcome.message());
+        return Preview::new(Verdict::GoesOn, why);
+    }
     if let Some(why) = refusal(&after) {
         return Preview::new(Verdict::Refused, why);
     }

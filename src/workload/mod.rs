@@ -44,7 +44,8 @@ pub fn scale_from_zero(
     Some(scale_write(kind, target, change?, failure))
 }
 
-fn scale_write(kind: TargetKind, target: &Value, change: Change, failure: String) -> Write {
+/// The write of a change of the scale of a workload.
+pub fn scale_write(kind: TargetKind, target: &Value, change: Change, failure: String) -> Write {
     Write {
         object: ObjectRef {
             kind: kind.kind(),

@@ -148,7 +148,7 @@ impl Primary<'_> {
             TargetKind::Deployment => {
                 let mut changes = self.changes(&deployment::COPIED, primary);
                 if !self.autoscaled {
-                    changes.extend(deployment::copy_replicas(self.target, primary));
+                    changes.extend(deployment::raise_replicas(self.target, primary));
                 }
                 changes
             }

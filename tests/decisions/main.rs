@@ -12,7 +12,9 @@
 //! | question | file |
 //! | --- | --- |
 //! | how does each strategy run, and how does it end? | `releases.rs`, `gates.rs`, `withdrawal.rs`, `edges.rs` |
+//! | what happens to a run whose Canary becomes invalid? | `refused_runs.rs` |
 //! | when is a step taken, and by which bounds is it judged? | `readiness.rs`, `metrics.rs` |
+//! | does the primary keep its pods? | `capacity.rs` |
 //! | what differs per router, target, autoscaler, config? | `routes.rs`, `targets.rs`, `scalers.rs`, `configs.rs` |
 //! | which requests of an A/B test reach the canary? | `conditions.rs` |
 //! | what does each object that the operator writes look like, in full? | `objects.rs`, with the files in `tests/objects` |
@@ -38,6 +40,7 @@
 mod any_state;
 mod audit;
 mod bootstrap;
+mod capacity;
 mod clocks;
 mod conditions;
 mod configs;
@@ -56,6 +59,7 @@ mod other_actors;
 mod preview;
 mod properties;
 mod readiness;
+mod refused_runs;
 mod releases;
 mod routes;
 mod scalers;

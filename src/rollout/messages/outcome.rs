@@ -17,9 +17,11 @@ pub fn notifications(
     let target = snapshot.full_target();
     let info = |text| alert(snapshot, Severity::Info, text);
     match outcome {
-        Outcome::FailedChecks(_) | Outcome::Manual(_) | Outcome::NotReady(_) => {
-            rolled_back(snapshot, outcome, ended_in)
-        }
+        Outcome::FailedChecks(_)
+        | Outcome::Manual(_)
+        | Outcome::NotReady(_)
+        | Outcome::PodsLost(_)
+        | Outcome::Refused(_) => rolled_back(snapshot, outcome, ended_in),
         Outcome::FailedPromotion(why) => vec![
             event_in(
                 snapshot,
@@ -92,6 +94,22 @@ fn rolled_back(snapshot: &Snapshot, outcome: &Outcome, ended_in: CanaryPhase) ->
                 snapshot,
                 Severity::Warn,
                 "Rolling back manual webhook invoked",
+            ),
+        ),
+        Outcome::PodsLost(n) => (
+            rolling_back(&format!("all ready pods lost {n} times")),
+            alert(
+                snapshot,
+                Severity::Error,
+                &format!("All ready pods lost {n} times"),
+            ),
+        ),
+        Outcome::Refused(why) => (
+            rolling_back(&format!("run cannot go on: {why}")),
+            alert(
+                snapshot,
+                Severity::Error,
+                &format!("Run cannot go on: {why}"),
             ),
         ),
         _ => {

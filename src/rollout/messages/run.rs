@@ -116,6 +116,26 @@ pub fn withdrawn(snapshot: &Snapshot) -> Notification {
     warning(snapshot, text)
 }
 
+/// The canary has ready pods again and gets the traffic that it had.
+pub fn restored(snapshot: &Snapshot) -> Notification {
+    let text = format!(
+        "{} has ready pods again: routing traffic to canary as before",
+        snapshot.full_target()
+    );
+    normal(snapshot, text)
+}
+
+/// The primary was deleted during a run, or after a failed one.
+pub fn primary_lost(snapshot: &Snapshot) -> Notification {
+    let text = format!(
+        "{}.{} was deleted and its version is lost: it is created again with the version of {}, which was not promoted",
+        snapshot.canary.primary_workload_name(),
+        snapshot.namespace(),
+        snapshot.full_target()
+    );
+    warning(snapshot, text)
+}
+
 /// The promotion begins: the primary gets the target's template.
 pub fn copying(snapshot: &Snapshot) -> Notification {
     let text = format!(

@@ -8,7 +8,7 @@ use crate::{
     rollout::{blocked::Blocked, release::Release, status::draining},
     snapshot::{Action, Kind, TargetKind, Write, readiness::replicas, revision::is_ours},
     workload::{
-        self, config,
+        self, config, daemon_set, deployment,
         metadata::{included, owner_reference},
         primary::{self, Primary},
         scaler::Scaler,
@@ -139,6 +139,31 @@ impl Release<'_> {
         let mut writes = self.config_copies();
         writes.extend(self.with_primary(|wanted| wanted.promote(primary)));
         writes
+    }
+
+    /// The write that gives the primary the target's replicas after a promotion, if these are fewer and no autoscaler sets them.
+    pub fn trim_primary(&self) -> Option<Write> {
+        let primary = self.snapshot.primary()?;
+        let is_free = self.kind == TargetKind::Deployment
+            && self.snapshot.canary.spec.autoscaler_ref.is_none();
+        let change = is_free.then(|| deployment::lower_replicas(self.target, primary))??;
+        let name = self.snapshot.canary.primary_workload_name();
+        let failure = format!("scaling down {name}.{} failed: ", self.snapshot.namespace());
+        Some(workload::scale_write(self.kind, primary, change, failure))
+    }
+
+    /// Whether the promotion may take all pods of the primary away at the same time.
+    pub fn promotion_takes_all_pods(&self) -> bool {
+        let Some(primary) = self.snapshot.primary() else {
+            return false;
+        };
+        match self.kind {
+            TargetKind::Deployment => {
+                deployment::may_replace_all_at_once(self.target, replicas(primary))
+            }
+            TargetKind::DaemonSet => daemon_set::may_replace_all_at_once(self.target, primary),
+            TargetKind::Service => false,
+        }
     }
 
     /// Whether the primary has the revision of this run, with the configs of this run.

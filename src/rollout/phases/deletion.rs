@@ -74,8 +74,10 @@ fn revert(release: &Release<'_>) -> Decision {
     if let Readiness::Waiting(why) | Readiness::Failed(why) = release.canary_readiness()
         && !late
     {
-        let event = run::not_ready_to_terminate(snapshot, &why);
-        return Decision::Wait(Requeue::AtTick, vec![event]);
+        // Pods need some seconds to start: that is worth no warning.
+        let tick = snapshot.tick.as_ref();
+        let event = tick.map(|_| run::not_ready_to_terminate(snapshot, &why));
+        return Decision::Wait(Requeue::Ready, event.into_iter().collect());
     }
     // Proxies that have not seen the last routes would miss the next ones, too.
     if let Some(wait) = release.routes_lag().filter(|_| !late) {

@@ -40,7 +40,9 @@
 //! | Which writes are conditional, and which are not? | `shell/api_server/mod.rs` |
 //! | How does it talk to webhooks, metric servers and chats? | `shell/outside`, `shell/notify` |
 //! | What does one process remember of a canary? | `shell/controller/reconcile_state.rs` |
-//! | How are Events written and counted? | `shell/notify/events.rs` |
+//! | How are Events written, counted and limited? | `shell/notify/events.rs`, `shell/notify/events/limit.rs` |
+//! | Which objects may be in other namespaces? | `snapshot/references.rs` |
+//! | What if clocks differ? | `snapshot/clock_skew.rs` |
 //! | How are probes and scrapes answered under load? | `shell/http_server.rs` |
 //! | Which metrics and logs does the operator write? | `shell/telemetry` |
 //! | Which flags are there, and which have no effect? | [`cli`] |
@@ -153,6 +155,14 @@
 //!   `-allow-link-local`; `-refuse-loopback` and `-allowed-hosts` refuse more (`shell/outside/destinations.rs`).
 //! * The servers of `/metrics` and of the load tester limit connections, their time and their memory, and serve one request on each
 //!   (`shell/http_server.rs`). A scrape is up to a second old.
+//! * The Event objects of failed checks and obstacles are limited for each canary: ten in a step, 25 at once, then one each five minutes
+//!   (Flagger's client limits all events this way, those of the outcome too). Event webhooks and chats get all.
+//! * A time in a status that is in the future, because the clocks of two replicas differ, counts as the time at which it was first seen.
+//! * `-no-cross-namespace-refs` also holds for a Canary that is edited during a run or a rollback, and for alerts that wait in a queue. An
+//!   alert goes to the receivers of the spec for which it was decided.
+//! * Our manifests, not the flags' defaults: two operators elect a leader, by a Lease in their own namespace. An overlay grants the rights
+//!   for its own router only, and NetworkPolicies limit who reaches the operator, its Prometheus and the load tester. In that Prometheus a
+//!   sample has the labels `namespace` and `pod` of its pod, and one about the requests to another namespace counts only from a gateway.
 //! * Gauges of deleted canaries are removed, and the process ends with exit code 0 when it is stopped.
 //!
 //! # Not supported yet

@@ -221,6 +221,7 @@ impl Process {
         let global = GlobalReceivers {
             chat: chat(&self.config),
             event_webhook: self.config.event_webhook.clone(),
+            other_namespaces: self.config.settings.other_namespaces(),
         };
         let notifier = Notifier::new(cluster.clone(), http.clone(), global);
         let (trigger, triggers) = mpsc::unbounded_channel();

@@ -2,12 +2,14 @@
 //! outside calls.
 
 pub mod cadence;
+pub mod clock_skew;
 pub mod excerpt;
 pub mod go;
 pub mod hosts;
 pub mod http;
 pub mod object;
 pub mod readiness;
+pub mod references;
 pub mod revision;
 pub mod secret;
 pub mod step;
@@ -24,11 +26,13 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 pub use cadence::{Changed, Tick, last_tick, whole_second_after};
+pub use clock_skew::FutureTimes;
 pub use excerpt::excerpt;
 pub use hosts::{Destinations, HostList};
 pub use http::{Failure, HttpRequest, HttpResponse, Method, Origin};
 pub use object::{Kind, ObjectRef};
 pub use readiness::{Progress, Readiness};
+pub use references::OtherNamespaces;
 pub use secret::Secret;
 pub use step::Step;
 pub use target::TargetKind;
@@ -100,7 +104,19 @@ pub struct Snapshot {
     pub settings: Arc<Settings>,
 }
 
+impl Settings {
+    /// Whether references to other namespaces are followed.
+    pub const fn other_namespaces(&self) -> OtherNamespaces {
+        OtherNamespaces::of_flag(self.no_cross_namespace_refs)
+    }
+}
+
 impl Snapshot {
+    /// Whether references to other namespaces are followed.
+    pub fn other_namespaces(&self) -> OtherNamespaces {
+        self.settings.other_namespaces()
+    }
+
     /// The object of this kind and name in the Canary's namespace, if it exists.
     pub fn object(&self, kind: Kind, name: &str) -> Option<&Value> {
         self.objects.get(&self.reference(kind, name))

@@ -1,6 +1,7 @@
 //! The kinds of objects that the operator reads or writes, and the reference to one object.
 //!
-//! A new kind is a row in the table of [`Kind`] (and a rule in `kustomize/base/flagger/account.yaml`).
+//! A new kind is a row in the table of [`Kind`] (and a rule in `kustomize/base/flagger/account.yaml`, for routes
+//! in `kustomize/base/routers`).
 
 /// The verbs for objects that are read once, when they are needed.
 const READ: &[&str] = &["get"];

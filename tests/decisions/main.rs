@@ -20,7 +20,7 @@
 //! | which requests of an A/B test reach the canary? | `conditions.rs` |
 //! | what does each object that the operator writes look like, in full? | `objects.rs`, with the files in `tests/objects` |
 //! | how does a canary begin, and what remains when it is deleted? | `bootstrap.rs`, `deletion.rs` |
-//! | what happens if the operator crashes after any write? | `crashes.rs` |
+//! | what happens if the operator crashes after any write, or another one with another clock takes over? | `crashes.rs`, `clocks.rs` |
 //! | which defects of Flagger are fixed here? | `known_defects.rs` |
 //! | what holds for every release? | `properties.rs`, `any_state.rs` (property tests), `fuzz.rs` |
 //! | which plans are refused? | `audit.rs` (by the operator), `simulation/judge.rs` (by these tests, which judge every plan) |
@@ -42,6 +42,7 @@ mod any_state;
 mod audit;
 mod bootstrap;
 mod capacity;
+mod clocks;
 mod conditions;
 mod configs;
 mod crashes;

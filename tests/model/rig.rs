@@ -93,6 +93,7 @@ impl Rig {
         let global = GlobalReceivers {
             chat: Some(chat),
             event_webhook: Some(Secret("http://events/all".into())),
+            ..GlobalReceivers::default()
         };
         let notifier = Notifier::new(cluster.clone(), http.clone(), global);
         let (trigger, triggers) = mpsc::unbounded_channel();

@@ -20,7 +20,7 @@ use crate::{
         },
     },
     routers::Router,
-    snapshot::{Conflict, Snapshot, TargetKind},
+    snapshot::{Conflict, Snapshot, TargetKind, references},
 };
 
 /// The decision about a canary that must not be run; `None` if it can be run. A version under analysis that can no longer be judged is
@@ -154,29 +154,8 @@ fn target(snapshot: &Snapshot) -> Option<InvalidSpec> {
 }
 
 fn references(snapshot: &Snapshot) -> Option<InvalidSpec> {
-    if !snapshot.settings.no_cross_namespace_refs {
-        return None;
-    }
-    let namespace = snapshot.namespace();
-    let analysis = snapshot.canary.spec.analysis.as_ref()?;
-    let templates = analysis
-        .metrics
-        .iter()
-        .filter_map(|metric| metric.template_ref.as_ref())
-        .map(|reference| ("metric template", reference));
-    let providers = analysis
-        .alerts
-        .iter()
-        .map(|alert| ("alert provider", &alert.provider_ref));
-    templates.chain(providers).find_map(|(kind, reference)| {
-        let other = reference.namespace.as_deref()?;
-        (!other.is_empty() && other != namespace).then(|| {
-            InvalidSpec(format!(
-                "can't access {kind} {}.{other}, cross-namespace references are blocked",
-                reference.name
-            ))
-        })
-    })
+    let blocked = references::first_blocked(&snapshot.canary, snapshot.other_namespaces())?;
+    Some(InvalidSpec(blocked.to_string()))
 }
 
 fn analysis(snapshot: &Snapshot) -> Option<InvalidSpec> {

@@ -64,6 +64,9 @@ pub async fn observe(
             let Some(mut snapshot) = gather(cache, settings, reference, last).await? else {
                 return Ok(None);
             };
+            if let Some(status) = &mut snapshot.canary.status {
+                lock(state).future_times.clamp(status, clock::now());
+            }
             fetch_full_configs(cache, reference, &mut snapshot, state).await?;
             let version = rollout::new_version(&snapshot);
             let progress = rollout::progress(&snapshot);

@@ -8,7 +8,7 @@
 //! | which faults does a release survive? | `faults.rs`, `survival.rs`, observed by `traffic.rs` |
 //! | can the operator replace Flagger? | `takeover.rs` |
 //! | what does `flagger check` find? | `check.rs` |
-//! | are manifests, overlays and rights right? | `manifests.rs`, `overlays.rs`, `rights.rs` |
+//! | are manifests, overlays and rights right? | `manifests.rs`, `overlays.rs`, `rights.rs`, `installs.rs` |
 
 mod capacity;
 mod check;
@@ -18,6 +18,7 @@ mod gates;
 mod gitops;
 mod ingress;
 mod inputs;
+mod installs;
 mod manifests;
 mod observations;
 mod other_actors;
@@ -159,6 +160,13 @@ async fn a_release_survives_kills_of_the_operator_and_lost_leases() {
     ];
     rig.end(results.into_iter().filter_map(Result::err).collect())
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_overlay_grants_the_rights_that_its_releases_need_and_no_others() {
+    let rig = Rig::idle().await;
+    let failed = installs::each_overlay_grants_what_its_releases_need(&rig).await;
+    rig.end(failed).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

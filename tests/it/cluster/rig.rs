@@ -27,11 +27,15 @@ impl Rig {
         rig
     }
 
-    /// A control plane with the operator installed as by `kubectl apply -k kustomize/istio`, but not running.
+    /// A control plane with the operator installed as by `kubectl apply -k kustomize/istio`, with the rights for the other routers too, but
+    /// not running.
     pub async fn idle() -> Self {
         let bed = Bed::start().await.unwrap();
-        let (installed, kubeconfig) = bed.install(&files::path("kustomize/istio")).await.unwrap();
-        assert_eq!(installed.lines().count(), 7, "{installed}");
+        let (installed, kubeconfig) = bed
+            .install(&files::path("tests/all-routers"))
+            .await
+            .unwrap();
+        assert_eq!(installed.lines().count(), 13, "{installed}");
         for (overlay, file) in [
             ("kustomize/istio", "istio"),
             ("kustomize/tester", "loadtester"),

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | how does the operator run here? | `rig.rs` |
 //! | what is a scenario, what can it change, what can it observe? | `scenario.rs`, `edits.rs`, `observations.rs` |
-//! | which scenarios are there? | `releases.rs`, `gates.rs`, `routes.rs`, `ingress.rs`, `scalers.rs`, `services.rs`, `inputs.rs`, `gitops.rs`, `other_actors.rs`, `capacity.rs` |
+//! | which scenarios are there? | `releases.rs`, `gates.rs`, `routes.rs`, `ingress.rs`, `scalers.rs`, `services.rs`, `inputs.rs`, `gitops.rs`, `other_actors.rs`, `capacity.rs`, `restore.rs` |
 //! | which faults does a release survive? | `faults.rs`, `survival.rs`, observed by `traffic.rs` |
 //! | can the operator replace Flagger? | `takeover.rs` |
 //! | what does `flagger check` find? | `check.rs` |
@@ -25,6 +25,7 @@ mod other_actors;
 mod outcome;
 mod overlays;
 mod releases;
+mod restore;
 mod rig;
 mod rights;
 mod routes;
@@ -107,6 +108,8 @@ async fn the_operator_on_a_real_control_plane() {
         other_actors::an_actor_that_undoes_each_write_is_named_and_met_with_growing_pauses,
         capacity::a_primary_that_its_user_scales_keeps_its_size_in_a_promotion,
         capacity::a_version_whose_pods_are_evicted_gets_its_traffic_back,
+        restore::a_primary_that_cannot_run_the_promoted_version_gets_its_last_one_back,
+        restore::the_primary_of_a_daemon_set_gets_its_last_version_back,
         gitops::flux_reverts_nothing_of_a_release,
         gitops::argo_cd_reverts_nothing_of_a_release,
         gitops::replicas_in_git_bring_back_pods_that_get_no_request,

@@ -6,6 +6,7 @@ pub mod config;
 pub mod daemon_set;
 pub mod deployment;
 pub mod metadata;
+pub mod ownership;
 pub mod patch;
 pub mod ports;
 pub mod primary;

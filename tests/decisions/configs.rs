@@ -245,12 +245,10 @@ fn a_canary_owns_each_copy_that_its_primary_uses() {
         "/metadata/ownerReferences",
         json!([owner("other", true)]),
     );
-    let resource = json!("of its template");
     sim.run(5);
     assert_eq!(
         owners(&sim, "color-primary"),
-        ["other true", "podinfo false"],
-        "{resource}"
+        ["other true", "podinfo false"]
     );
     assert_eq!(sim.snapshot.phase(), CanaryPhase::Succeeded);
     color(&mut sim, "blue");
@@ -261,7 +259,7 @@ fn a_canary_owns_each_copy_that_its_primary_uses() {
         "/metadata/ownerReferences",
         json!([owner("other", true)]),
     );
-    sim.run(5);
+    sim.run(20);
     assert_eq!(
         owners(&sim, "color-primary"),
         ["other true", "podinfo false"]

@@ -279,7 +279,7 @@ fn an_adopted_route_keeps_fields_that_are_not_ours() {
     // A deletion must not leave the route leading to the deleted primary.
     let write = GatewayApi::V1.restore(&snapshot).unwrap();
     apply(&mut snapshot, vec![write]);
-    assert_eq!(live(&snapshot), before);
+    assert_eq!(*live(&snapshot), before);
     assert_eq!(GatewayApi::V1.restore(&snapshot), None);
 }
 

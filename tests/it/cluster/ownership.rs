@@ -38,9 +38,11 @@ pub async fn an_object_of_another_owner_is_left_as_it_is_until_it_is_given_away(
     s: Scenario<'_>,
 ) -> Outcome {
     s.podinfo().await?;
-    s.apply(&json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "podinfo-primary"},
-        "spec": {"selector": {"app": "theirs"}, "ports": [{"port": 80}]}}))
-        .await?;
+    s.apply(
+        &json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "podinfo-primary"},
+        "spec": {"selector": {"app": "theirs"}, "ports": [{"port": 80}]}}),
+    )
+    .await?;
     let before = s.get(Kind::Service, "podinfo-primary").await?;
     s.apply(&canary(&s, "podinfo", "ok")).await?;
     s.event(&format!(
@@ -125,11 +127,16 @@ pub async fn each_primary_keeps_the_config_that_its_version_passed_with(
         let primary = s.get(Kind::Deployment, name).await?;
         let containers = &primary["spec"]["template"]["spec"]["containers"];
         let copy = containers[0]["envFrom"][0]["configMapRef"]["name"].clone();
-        let copy = s.get(Kind::ConfigMap, copy.as_str().unwrap_or_default()).await?;
+        let copy = s
+            .get(Kind::ConfigMap, copy.as_str().unwrap_or_default())
+            .await?;
         Ok::<_, String>(copy["data"]["mode"].clone())
     };
     ensure(mode("good-primary").await? == "new", "the promoted config")?;
-    ensure(mode("bad-primary").await? == "old", "the config that failed")?;
+    ensure(
+        mode("bad-primary").await? == "old",
+        "the config that failed",
+    )?;
     s.delete("canary", "good").await?;
     wait(&s, Kind::ConfigMap, "settings-primary", |copy| {
         owners(copy) == Some(1)

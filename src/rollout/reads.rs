@@ -28,8 +28,9 @@ pub fn needs(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
             needs.insert(snapshot.reference(kind, &config::copy_name(&name)));
             needs.insert(snapshot.reference(kind, &name));
         }
-        for (source, copy) in copies(snapshot) {
-            let names = copy.considered.into_iter();
+        for (source, copy, used) in copies(snapshot) {
+            let used = used.map(|used| used.name);
+            let names = copy.considered.into_iter().chain(used);
             needs.extend(names.map(|name| snapshot.reference(source.kind, &name)));
         }
     }
@@ -37,15 +38,17 @@ pub fn needs(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
     needs
 }
 
-/// The copies that the primary gets of the configs which the target refers to, as far as these are known.
-fn copies(snapshot: &Snapshot) -> Vec<(ObjectRef, Copy<'_>)> {
+/// The configs that the target refers to, as far as they are known, each with the copy that the primary gets and the one that it uses now.
+fn copies(snapshot: &Snapshot) -> Vec<(ObjectRef, Copy<'_>, Option<Copy<'_>>)> {
     let template = snapshot.target().and_then(|t| t.pointer("/spec/template"));
     let references = template.map(config::references).unwrap_or_default();
     let all = Copies::of(snapshot);
     let copy = |(kind, name): (Kind, String)| {
-        let source = snapshot.object(kind, &name)?;
-        let copy = config::is_tracked(source).then(|| all.choose(kind, source))?;
-        Some((snapshot.reference(kind, &name), copy))
+        let source = snapshot
+            .object(kind, &name)
+            .filter(|source| config::is_tracked(source))?;
+        let reference = snapshot.reference(kind, &name);
+        Some((reference, all.choose(kind, source), all.used(kind, source)))
     };
     references.into_keys().filter_map(copy).collect()
 }
@@ -56,7 +59,7 @@ pub fn foreign_copies(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
         return BTreeSet::new();
     }
     let copies = copies(snapshot).into_iter();
-    let foreign = |(source, copy): (ObjectRef, Copy<'_>)| {
+    let foreign = |(source, copy, _): (ObjectRef, Copy<'_>, _)| {
         Some(snapshot.reference(source.kind, &copy.foreign?))
     };
     copies.filter_map(foreign).collect()
@@ -94,15 +97,16 @@ pub fn needed_in_full(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
     let mut needed = metrics::needs(snapshot);
     needed.retain(|object| object.kind == Kind::Secret);
     let owner = owner_reference(&snapshot.canary);
-    for (source, copy) in copies(snapshot) {
-        let is_current = snapshot
-            .objects
-            .get(&source)
-            .is_some_and(|s| copy.is_current(s));
-        if !is_current || !copy.has_owner(&owner) {
-            needed.insert(snapshot.reference(source.kind, &copy.name));
-        }
+    for (source, copy, used) in copies(snapshot) {
+        let config = snapshot.objects.get(&source);
+        let is_current = config.is_some_and(|config| copy.is_current(config));
+        let unowned = used
+            .iter()
+            .chain([&copy])
+            .filter(|copy| !copy.has_owner(&owner));
+        needed.extend(unowned.map(|copy| snapshot.reference(source.kind, &copy.name)));
         if !is_current {
+            needed.insert(snapshot.reference(source.kind, &copy.name));
             needed.insert(source);
         }
     }

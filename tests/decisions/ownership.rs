@@ -92,7 +92,7 @@ fn controlled_by(version: &str, kind: &str, name: &str) -> Value {
 fn store(sim: &mut Simulation, name: &ObjectRef, owners: &Value) -> Value {
     let object = json!({"apiVersion": name.kind.api_version(), "kind": name.kind.name(),
         "metadata": {"name": name.name, "namespace": "test", "ownerReferences": owners},
-        "spec": {"theirs": true}, "data": {"theirs": "yes"}});
+        "spec": {"theirs": true, "scaleTargetRef": {"name": "elsewhere"}}, "data": {"theirs": "yes"}});
     sim.store(name.clone(), object);
     sim.snapshot.objects[name].clone()
 }

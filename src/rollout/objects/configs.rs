@@ -40,17 +40,18 @@ impl Release<'_> {
             CanaryPhase::Initialized | CanaryPhase::Succeeded
         ) && self.same_configs(status.tracked_configs.as_ref());
         let owner = owner_reference(&self.snapshot.canary);
+        let copies = Copies::of(self.snapshot);
         self.copies()
-            .filter(|(_, _, copy)| copy.is_in_use)
-            .filter_map(|(kind, source, copy)| {
-                let wanted = if copy.existing.is_some() {
-                    copy.owned(&owner)
-                } else if is_promoted {
-                    copy.write(kind, source, self.labels(source), &owner)
+            .filter_map(|(kind, source, wanted)| {
+                let used = copies.used(kind, source)?;
+                let repaired = if used.existing.is_some() {
+                    used.owned(&owner)
+                } else if is_promoted && used.name == wanted.name {
+                    used.write(kind, source, self.labels(source), &owner)
                 } else {
                     None
                 };
-                Some(self.copy_write(kind, &copy, wanted?))
+                Some(self.copy_write(kind, &used, repaired?))
             })
             .collect()
     }

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{OURS, defaults::defaulted};
+use super::defaults::defaulted;
 use crate::{
     api::canary::Canary,
     routers::route::{LAST_APPLIED, applied_spec, items, metadata},
@@ -102,8 +102,8 @@ pub fn record(live: &Value) -> (String, Value) {
     (ORIGINAL.to_owned(), json!(text))
 }
 
-/// The route as the user last wrote it; `None` if no annotation has it.
-pub fn given_back(live: &Value) -> Option<Value> {
+/// The route as the user last wrote it; `None` if no annotation has it. `ours` are the fields of the spec that an adoption changes.
+pub fn given_back(live: &Value, ours: &[&str]) -> Option<Value> {
     let original = recorded(live)?;
     let mut route = live.clone();
     let now = metadata(live, "annotations");
@@ -112,7 +112,7 @@ pub fn given_back(live: &Value) -> Option<Value> {
         Some(mut applied) => {
             // Fields that are not ours were never changed.
             for (field, value) in live["spec"].as_object().into_iter().flatten() {
-                if applied.get(field).is_none() && !OURS.contains(&field.as_str()) {
+                if applied.get(field).is_none() && !ours.contains(&field.as_str()) {
                     applied[field] = value.clone();
                 }
             }

@@ -34,14 +34,12 @@ pub struct Copies<'a> {
     in_use: BTreeSet<ConfigName>,
 }
 
-/// The copy of a config that the primary gets.
+/// A copy of a config.
 pub struct Copy<'a> {
     /// Its name.
     pub name: String,
     /// The copy that exists.
     pub existing: Option<&'a Value>,
-    /// Whether the primary refers to it now.
-    pub is_in_use: bool,
     /// The names on which the choice depends, with that of the copy itself.
     pub considered: Vec<String>,
     /// The name of a config that is in the way: it belongs to no Canary.
@@ -87,17 +85,44 @@ impl<'a> Copies<'a> {
         let name = names[taken].clone();
         Copy {
             existing: self.snapshot.object(kind, &name),
-            is_in_use: self.in_use.contains(&(kind, name.clone())),
             foreign: foreign.next().map(|(name, _)| name.clone()),
             considered: considered.map(|(name, _)| name.clone()).collect(),
             name,
         }
     }
 
-    /// The names for a copy, the preferred one first.
-    fn names(&self, kind: Kind, source: &Value) -> [String; 3] {
+    /// The copy of this config that the primary uses now; `None` if it uses none. It may differ from the copy that the primary gets.
+    pub fn used(&self, kind: Kind, source: &Value) -> Option<Copy<'a>> {
+        let [usual, own] = self.fixed_names(source);
+        let is_versioned = |name: &str| {
+            let hash = name
+                .strip_prefix(&own)
+                .and_then(|rest| rest.strip_prefix('-'));
+            hash.is_some_and(|hash| hash.len() == 8 && hash.chars().all(|c| c.is_ascii_hexdigit()))
+        };
+        let is_copy = |name: &String| *name == usual || *name == own || is_versioned(name);
+        let mut used = self
+            .in_use
+            .iter()
+            .filter(|(of, name)| *of == kind && is_copy(name));
+        let (_, name) = used.next()?;
+        Some(Copy {
+            existing: self.snapshot.object(kind, name),
+            name: name.clone(),
+            considered: vec![name.clone()],
+            foreign: None,
+        })
+    }
+
+    fn fixed_names(&self, source: &Value) -> [String; 2] {
         let usual = copy_name(metadata::name(source));
         let own = format!("{usual}-{}", self.snapshot.canary.spec.target_ref.name);
+        [usual, own]
+    }
+
+    /// The names for a copy, the preferred one first.
+    fn names(&self, kind: Kind, source: &Value) -> [String; 3] {
+        let [usual, own] = self.fixed_names(source);
         let content = format!("{} {:?}", checksum(source), type_of(source));
         let versioned = format!("{own}-{}", digest(&content, 4));
         let mut names = [usual, own, versioned];

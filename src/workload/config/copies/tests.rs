@@ -4,7 +4,6 @@ fn copy(existing: Option<&Value>) -> Copy<'_> {
     Copy {
         name: "a-primary".to_owned(),
         existing,
-        is_in_use: true,
         considered: vec![],
         foreign: None,
     }

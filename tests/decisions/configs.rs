@@ -173,7 +173,8 @@ fn edit_copy(sim: &mut Simulation, field: &str, value: Value) {
 }
 
 fn owner(name: &str, controller: bool) -> Value {
-    json!({"apiVersion": "flagger.app/v1beta1", "kind": "Canary", "name": name, "uid": name, "controller": controller})
+    let uid = if name == "podinfo" { "c" } else { name };
+    json!({"apiVersion": "flagger.app/v1beta1", "kind": "Canary", "name": name, "uid": uid, "controller": controller})
 }
 
 /// The config that the primary's pods read.

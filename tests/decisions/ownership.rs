@@ -58,7 +58,7 @@ fn new(kind: Kind, spec: &Value) -> Simulation {
         Kind::ConfigMap | Kind::Secret => refer_to(&mut sim, kind, "color"),
         Kind::ScaledObject => {
             let source = sim.snapshot.reference(kind, "podinfo");
-            sim.store(source, json!({"metadata": {"name": "podinfo", "namespace": "test"}, "spec": {"scaleTargetRef": {"name": "podinfo"}, "triggers": []}}));
+            sim.store(source, json!({"metadata": {"name": "podinfo", "namespace": "test"}, "spec": {"scaleTargetRef": {"name": "podinfo"}, "minReplicaCount": 2, "triggers": []}}));
         }
         _ => {}
     }
@@ -92,7 +92,7 @@ fn controlled_by(version: &str, kind: &str, name: &str) -> Value {
 fn store(sim: &mut Simulation, name: &ObjectRef, owners: &Value) -> Value {
     let object = json!({"apiVersion": name.kind.api_version(), "kind": name.kind.name(),
         "metadata": {"name": name.name, "namespace": "test", "ownerReferences": owners},
-        "spec": {"theirs": true, "scaleTargetRef": {"name": "elsewhere"}}, "data": {"theirs": "yes"}});
+        "spec": {"theirs": true, "scaleTargetRef": {"name": "elsewhere"}, "service": "podinfo", "backends": [{"service": "podinfo", "weight": 100}]}, "data": {"theirs": "yes"}});
     sim.store(name.clone(), object);
     sim.snapshot.objects[name].clone()
 }

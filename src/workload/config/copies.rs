@@ -196,9 +196,10 @@ impl Copy<'_> {
     pub fn owned(&self, owner: &Value) -> Option<Value> {
         let existing = self.existing.filter(|_| !self.has_owner(owner))?;
         let mut own = owner.clone();
-        own["controller"] = json!(!owners(existing).any(|other| other["controller"] == true));
+        let others: Vec<_> = others(existing, owner).collect();
+        own["controller"] = json!(!others.iter().any(|other| other["controller"] == true));
         let mut object = existing.clone();
-        let all = owners(existing).cloned().chain([own]);
+        let all = others.into_iter().cloned().chain([own]);
         object["metadata"]["ownerReferences"] = all.collect();
         Some(object)
     }
@@ -218,17 +219,20 @@ fn is_same_owner(one: &Value, other: &Value) -> bool {
     one.get("uid") == other.get("uid")
 }
 
-/// The owners of a changed copy: the Canary as the controller, then the other owners of the existing copy. A reference to an earlier Canary
-/// of the same name is dropped.
+/// The owners of a changed copy: the Canary as the controller, then the other owners of the existing copy.
 fn controlled(existing: Option<&Value>, owner: &Value) -> Value {
-    let is_earlier = |other: &Value| is_canary(other) && other.get("name") == owner.get("name");
-    let others = existing.into_iter().flat_map(owners);
-    let others = others.filter(|other| !is_same_owner(other, owner) && !is_earlier(other));
+    let others = existing.into_iter().flat_map(|copy| others(copy, owner));
     let others = others.cloned().map(|mut other| {
         other["controller"] = json!(false);
         other
     });
     std::iter::once(owner.clone()).chain(others).collect()
+}
+
+/// The owners of a copy without the Canary with this owner reference, and without an earlier Canary of its name.
+fn others<'a>(copy: &'a Value, owner: &Value) -> impl Iterator<Item = &'a Value> {
+    let is_earlier = |other: &Value| is_canary(other) && other.get("name") == owner.get("name");
+    owners(copy).filter(move |other| !is_same_owner(other, owner) && !is_earlier(other))
 }
 
 #[cfg(test)]

@@ -56,4 +56,8 @@ fn a_copy_that_is_current_gets_its_further_owner() {
     assert_eq!(owners(&live), Some(json!([owner("me", true)])));
     live["metadata"]["ownerReferences"] = json!([owner("other", true), owner("me", false)]);
     assert_eq!(owners(&live), None);
+    let mut earlier = owner("me", true);
+    earlier["uid"] = json!("of an earlier one");
+    live["metadata"]["ownerReferences"] = json!([earlier]);
+    assert_eq!(owners(&live), Some(json!([owner("me", true)])));
 }

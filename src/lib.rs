@@ -131,8 +131,9 @@
 //! * A promotion takes no capacity: the primary gets fewer replicas only at its end, and none that an autoscaler or `kubectl scale` set. If
 //!   the strategy may take all pods of the primary at once, as `Recreate` does, all traffic first moves to the canary for an interval.
 //! * The primary is never scaled to zero. Objects that others change are repaired with the current weights.
-//! * After a promotion with which the primary did not become ready, the condition `PromotionFailed` stays until a promotion succeeds. A fix
-//!   can start meanwhile, and traffic stays on the canary.
+//! * After a promotion with which the primary did not become ready, traffic moves to the canary, and the primary gets the version back that
+//!   it had before, from its ReplicaSets or `ControllerRevision`s. When it is ready, it gets its traffic back, and a fix takes its steps.
+//!   (Flagger leaves the primary as it is.) If it cannot be restored, the condition `PromotionFailed` stays, and a fix can start.
 //! * A failed version that the user has taken back is a new version when it comes again.
 //! * A closed gate is reported once, then after one hour, two, four …; no iteration is repeated meanwhile.
 //! * `NaN`, and null in an answer of Datadog or Dynatrace, is no value. Flagger takes it for a value that passes, or for 0. A provider

@@ -6,7 +6,11 @@ use std::{
     fmt,
 };
 
-use crate::{api::canary::Canary, snapshot::ObjectRef};
+use crate::{
+    api::canary::Canary,
+    snapshot::{ObjectRef, TargetKind},
+    workload::history,
+};
 
 /// One right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,6 +106,10 @@ pub fn rights(
             let kind = object.kind;
             needed.add(group, kind.plural(), kind.verbs(), &object.namespace);
         }
+        if let Some(kind) = TargetKind::of(canary).and_then(history::kind) {
+            let (group, _) = kind.group_version();
+            needed.add(group, kind.plural(), kind.verbs(), namespace);
+        }
         let alerts = canary.spec.analysis.iter().flat_map(|a| &a.alerts);
         for alert in alerts {
             let other = alert.provider_ref.namespace.as_deref();
@@ -144,7 +152,8 @@ impl Needed<'_> {
     ) {
         for verb in verbs {
             let scope = match *verb {
-                "list" | "watch" => self.watched.clone(),
+                // A kind that is not watched is listed in the canary's namespace only.
+                "list" | "watch" if verbs.contains(&"watch") => self.watched.clone(),
                 _ => Scope::Namespace(namespace.to_owned()),
             };
             let right = Right {
@@ -210,6 +219,7 @@ mod tests {
                 "get events in namespace test",
                 "list canaries.flagger.app in all namespaces",
                 "list deployments.apps in all namespaces",
+                "list replicasets.apps in namespace test",
                 "patch canaries.flagger.app/status in namespace test",
                 "patch deployments.apps in namespace test",
                 "patch events in namespace test",

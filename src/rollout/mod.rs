@@ -38,7 +38,9 @@ use crate::{
     snapshot::{Snapshot, Weights, Write},
 };
 use blocked::Blocked;
-use phases::{analysis, bootstrap, deletion, end, idle, new_revision, promotion, rollback};
+use phases::{
+    analysis, bootstrap, deletion, end, idle, new_revision, promotion, restore, rollback,
+};
 use release::Release;
 use safety::{ownership, validation, withdrawal};
 use status::{
@@ -128,7 +130,10 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
         }
         CanaryPhase::Promoting => promotion::promoting(release),
         CanaryPhase::Finalising => promotion::finalising(release),
-        _ => idle::decide(release, evidence),
+        _ => match restore::decide(release, evidence)? {
+            Some(decision) => Ok(decision),
+            None => idle::decide(release, evidence),
+        },
     }
 }
 

@@ -180,6 +180,12 @@ fn asked(snapshot: &Snapshot, questions: &[Question]) -> Preview {
     let metrics = count("metric", |question| {
         matches!(question, Question::Metric { .. })
     });
+    if questions
+        .iter()
+        .any(|question| matches!(question, Question::List { .. }))
+    {
+        return Preview::new(Verdict::GoesOn, "restores the primary");
+    }
     let asked: Vec<_> = hooks.into_iter().chain(metrics).collect();
     let asked = asked.join(" and ");
     if is_between_runs(snapshot.phase()) {

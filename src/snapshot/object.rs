@@ -4,6 +4,8 @@
 
 /// The verbs for objects that are read once, when they are needed.
 const READ: &[&str] = &["get"];
+/// The verbs for objects that are listed once, when they are needed.
+const LIST: &[&str] = &["list"];
 /// The verbs for objects of the user that the operator watches and never writes.
 const WATCH: &[&str] = &["get", "list", "watch"];
 /// The verbs for workloads. They are patched because their status changes all the time.
@@ -43,6 +45,8 @@ macro_rules! kinds {
 kinds! {
     Deployment,              "Deployment",              "apps",                      "v1",       "deployments",              PATCH;
     DaemonSet,               "DaemonSet",               "apps",                      "v1",       "daemonsets",               PATCH;
+    ReplicaSet,              "ReplicaSet",              "apps",                      "v1",       "replicasets",              LIST;
+    ControllerRevision,      "ControllerRevision",      "apps",                      "v1",       "controllerrevisions",      LIST;
     Service,                 "Service",                 "",                          "v1",       "services",                 REPLACE;
     ConfigMap,               "ConfigMap",               "",                          "v1",       "configmaps",               REPLACE;
     Secret,                  "Secret",                  "",                          "v1",       "secrets",                  REPLACE;

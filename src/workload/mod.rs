@@ -5,6 +5,7 @@ mod adoption;
 pub mod config;
 pub mod daemon_set;
 pub mod deployment;
+pub mod history;
 pub mod metadata;
 pub mod ownership;
 pub mod patch;

@@ -106,6 +106,31 @@ fn the_primary_is_updated_an_interval_after_its_traffic_has_moved() {
     assert_eq!(sim.routed, [20, 40, 100, 50, 0]);
 }
 
+#[test]
+fn a_crash_between_the_route_and_the_status_of_a_promotion_that_takes_all_pods_loses_neither() {
+    let weights = json!({"stepWeight": 20, "maxWeight": 40});
+    for crash in 1..4 {
+        let mut sim = with_strategy(&weights, &json!({"type": "Recreate"}));
+        sim.run_until_phase(CanaryPhase::Promoting);
+        sim.crash_after = Some(sim.writes + crash);
+        while sim.canary_weight() != 0 {
+            sim.reconcile();
+            let status = sim.snapshot.canary.status.as_ref().unwrap();
+            if sim
+                .outcome()
+                .contains("primary Some(String(\"podinfo:2\"))")
+                && sim.canary_weight() != 0
+            {
+                assert_eq!(status.canary_weight, 100, "{}", sim.transcript());
+            }
+        }
+        // A crash right after a status may lose the event of its step.
+        let told = sim.count_notified("Routing all traffic to canary");
+        assert!(told == 1 || crash == 2, "{crash}: {}", sim.transcript());
+        sim.run_until(CanaryPhase::Succeeded);
+    }
+}
+
 /// The primary is deleted in the middle: its version is lost. The user learns that the version under analysis takes its place.
 #[test]
 fn a_primary_that_is_made_again_from_another_version_is_reported() {

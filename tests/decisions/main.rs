@@ -12,6 +12,7 @@
 //! | question | file |
 //! | --- | --- |
 //! | how does each strategy run, and how does it end? | `releases.rs`, `gates.rs`, `withdrawal.rs`, `edges.rs` |
+//! | what happens to the primary after a failed promotion? | `restore.rs` |
 //! | what happens to a run whose Canary becomes invalid? | `refused_runs.rs` |
 //! | when is a step taken, and by which bounds is it judged? | `readiness.rs`, `metrics.rs` |
 //! | does the primary keep its pods? | `capacity.rs` |
@@ -62,6 +63,7 @@ mod properties;
 mod readiness;
 mod refused_runs;
 mod releases;
+mod restore;
 mod routes;
 mod scalers;
 mod simulation;

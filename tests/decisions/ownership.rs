@@ -45,7 +45,11 @@ fn case(kind: Kind) -> Option<(Value, &'static str)> {
         Kind::TrafficSplitV1Alpha1 => (provider("linkerd"), "podinfo"),
         Kind::TrafficSplitV1Alpha2 => (provider("smi:v1alpha2"), "podinfo"),
         Kind::TrafficSplitV1Alpha3 => (provider("smi:v1alpha3"), "podinfo"),
-        Kind::Canary | Kind::MetricTemplate | Kind::AlertProvider => return None,
+        Kind::ReplicaSet
+        | Kind::ControllerRevision
+        | Kind::Canary
+        | Kind::MetricTemplate
+        | Kind::AlertProvider => return None,
     })
 }
 

@@ -177,7 +177,7 @@ pub fn ask<'a>(
     match evidence.get(&question) {
         Some(Answer::Response(response)) => Stage::Done(Ok(response)),
         Some(Answer::Failed(why)) => Stage::Done(Err(MetricError::NoAnswer(why.to_string()))),
-        Some(Answer::Delivered) | None => Stage::Ask(vec![question]),
+        Some(Answer::Objects(_) | Answer::Delivered) | None => Stage::Ask(vec![question]),
     }
 }
 

@@ -62,9 +62,10 @@ fn clear_primary(release: &Release<'_>) -> Result<Option<Decision>, Blocked> {
     if !can_move || routed.canary == 0 || !release.promotion_takes_all_pods() {
         return Ok(None);
     }
-    if routed != Weights::CANARY {
-        let step = StatusChange::end_step(snapshot)
-            .with(|status| status.canary_weight = i64::from(Weights::CANARY.canary));
+    let all = i64::from(Weights::CANARY.canary);
+    // A crash may have come between the route and the status.
+    if routed != Weights::CANARY || snapshot.status().canary_weight != all {
+        let step = StatusChange::end_step(snapshot).with(|status| status.canary_weight = all);
         let event = run::all_traffic_to_canary(snapshot, false);
         let moved = release.move_traffic(&Weights::CANARY, step, Some(event));
         return moved.map(Some);

@@ -27,7 +27,8 @@ use crate::{
 /// Who makes an object that a canary needs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Origin {
-    /// The user: the target, its autoscaler and its configs, the Ingress beside which ours stands.
+    /// The user, or a controller of Kubernetes: the target, its autoscaler and its configs, the Ingress beside which ours stands, and all
+    /// that the operator only reads.
     User,
     /// The user, or else the initialization: the Service that clients call, and its route. Flagger adopts those that exist.
     Either,
@@ -134,7 +135,11 @@ fn origin(snapshot: &Snapshot, object: &ObjectRef) -> Origin {
         | Kind::TrafficSplitV1Alpha1
         | Kind::TrafficSplitV1Alpha2
         | Kind::TrafficSplitV1Alpha3 => Origin::Either,
-        Kind::Canary | Kind::MetricTemplate | Kind::AlertProvider => Origin::User,
+        Kind::ReplicaSet
+        | Kind::ControllerRevision
+        | Kind::Canary
+        | Kind::MetricTemplate
+        | Kind::AlertProvider => Origin::User,
     }
 }
 

@@ -64,6 +64,8 @@ pub struct Simulation {
     /// The operator crashes, once, after this many writes.
     pub crash_after: Option<usize>,
     pub writes: usize,
+    /// The former versions of workloads, by the kind of the object that keeps them.
+    pub kept: Vec<(Kind, Value)>,
     /// The event about each write, if the API server had refused it with the message `…`.
     pub refusals: Vec<String>,
     /// Each event and alert that was sent.

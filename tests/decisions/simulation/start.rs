@@ -123,6 +123,7 @@ impl Simulation {
             answers_take: 0,
             crash_after: None,
             writes: 0,
+            kept: Vec::new(),
             refusals: vec![],
             notified: vec![],
             cookies: BTreeSet::new(),

@@ -32,6 +32,8 @@
 //! | In which form do chats and webhooks get them? | [`notifications`] |
 //! | What do the primary, the Services, the copies of configs and the autoscalers look like? | [`workload`] |
 //! | How does each mesh, gateway or ingress split traffic? | [`routers`] |
+//! | To whom does an object belong, and which are refused? | `workload/ownership.rs`, `rollout/safety/ownership.rs` |
+//! | Which canaries share the copy of a config? | `workload/config/copies.rs` |
 //! | Which providers exist, and which router and queries has each? | [`providers`] |
 //! | How is a metric server queried, and how is its answer read? | [`metrics`] |
 //! | What does `flagger check` print? | [`check`], [`rollout::preview`] |
@@ -122,6 +124,10 @@
 //! * A version under analysis is rolled back if its Canary becomes invalid, or if its routes can no longer be written as the Canary asks.
 //!   Flagger reports that again and again, and the version keeps its traffic unjudged.
 //! * Of two canaries with the same target, service or autoscaler only the older is run; an event on the younger names the object.
+//! * An object that exists and belongs to someone else is not overwritten. The canary is not run until the object is gone, or is annotated
+//!   with `flagger-rs.github.io/adopt: "true"`. An HTTPRoute that exists is adopted if it loses nothing, and is given back as it was
+//!   (`workload/ownership.rs`).
+//! * A promotion leaves the copies of configs as they are that other Canaries use; the primary gets its own (`workload/config/copies.rs`).
 //! * What others add to the primary is no version. A write that another actor undoes is repeated with growing pauses, and an event names
 //!   that actor.
 //! * A promotion takes no capacity: the primary gets fewer replicas only at its end, and none that an autoscaler or `kubectl scale` set. If

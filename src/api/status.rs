@@ -170,6 +170,8 @@ pub enum ConditionType {
     Invalid,
     /// An older canary has the same target, or another object that this one would write.
     TargetConflict,
+    /// An object of a name that this canary needs exists and belongs to someone else.
+    ForeignObject,
 }
 
 impl ConditionType {
@@ -185,6 +187,7 @@ impl ConditionType {
             Self::NotificationPending => "NoticePending",
             Self::Invalid => "Invalid",
             Self::TargetConflict => "TargetConflict",
+            Self::ForeignObject => "ForeignObject",
         }
     }
 }

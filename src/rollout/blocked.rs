@@ -8,7 +8,10 @@ use crate::{
     providers::ProviderError,
     routers::RouteError,
     snapshot::{Kind, Snapshot},
-    workload::{daemon_set::NotRollingUpdate, primary::NoSelectorLabel, scaler::ScalerNotFound},
+    workload::{
+        daemon_set::NotRollingUpdate, ownership::Foreign, primary::NoSelectorLabel,
+        scaler::ScalerNotFound,
+    },
 };
 
 /// An obstacle. The operator reports it as a Warning event at each tick, in this wording, and changes nothing else.
@@ -55,6 +58,9 @@ pub enum Blocked {
         /// The Canary's namespace.
         namespace: String,
     },
+    /// An object of a name that the canary needs belongs to someone else.
+    #[error(transparent)]
+    Foreign(#[from] Foreign),
     /// A rollback was to go on that had not begun: a defect of the operator.
     #[error("no rollback is under way")]
     NoRollback,

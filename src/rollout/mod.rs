@@ -42,10 +42,10 @@ use phases::{
     analysis, bootstrap, deletion, end, idle, new_revision, promotion, restore, rollback,
 };
 use release::Release;
-use safety::{validation, withdrawal};
+use safety::{ownership, validation, withdrawal};
 use status::{
     Outcome, StatusChange, outcome,
-    transitions::{is_in_promotion, is_under_analysis},
+    transitions::{is_between_runs, is_in_promotion, is_under_analysis},
 };
 
 /// Decides. The function is total: there is a decision for every snapshot.
@@ -79,7 +79,9 @@ pub fn decide(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
             withdrawal
         };
     }
-    in_phase(&release, evidence).unwrap_or_else(|blocked| blocked.report(snapshot))
+    in_phase(&release, evidence)
+        .and_then(|decision| ownership::checked(snapshot, decision))
+        .unwrap_or_else(|blocked| blocked.report(snapshot))
 }
 
 /// The decision of the phase, for a valid canary whose target exists.
@@ -92,7 +94,12 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
         return Ok(end::send_outcome(snapshot, evidence));
     }
     match snapshot.phase() {
-        CanaryPhase::Initializing => return bootstrap::decide(release, evidence),
+        CanaryPhase::Initializing => {
+            return match ownership::refuse(snapshot) {
+                Some(refusal) => Ok(refusal),
+                None => bootstrap::decide(release, evidence),
+            };
+        }
         CanaryPhase::New | CanaryPhase::Terminating | CanaryPhase::Terminated => {
             return Ok(Decision::wait(Requeue::OnChange));
         }
@@ -110,6 +117,11 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
     if !repairs.is_empty() {
         let events = lost_primary(release).into_iter().collect();
         return Ok(Decision::write(repairs).notifying(events));
+    }
+    if is_between_runs(snapshot.phase())
+        && let Some(refusal) = ownership::refuse(snapshot)
+    {
+        return Ok(refusal);
     }
     match snapshot.phase() {
         CanaryPhase::Progressing | CanaryPhase::WaitingPromotion => {
@@ -150,6 +162,7 @@ fn repairs(release: &Release<'_>) -> Result<Vec<Write>, Blocked> {
         release.has_all_configs()?;
         writes.extend(release.promote());
     }
+    writes.extend(release.config_repairs());
     // An error of the target's scaler is reported by the promotion.
     writes.extend(release.primary_scaler(false).unwrap_or_default());
     writes.extend(release.apex_service());
@@ -158,6 +171,8 @@ fn repairs(release: &Release<'_>) -> Result<Vec<Write>, Blocked> {
         Err(Blocked::Route(RouteError::InvalidCanary(_))) if is_in_promotion(snapshot.phase()) => {}
         routes => writes.extend(routes?),
     }
-    writes.retain(|write| !snapshot.leaves_out(write));
+    writes.retain(|write| {
+        !snapshot.leaves_out(write) && ownership::foreign(snapshot, &write.object).is_none()
+    });
     Ok(writes)
 }

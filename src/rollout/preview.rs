@@ -261,7 +261,8 @@ fn waited(snapshot: &Snapshot, requeue: Requeue, notifications: &[Notification])
 
 /// The reason, from the status, why the operator does nothing for the canary; `None` if there is none.
 fn refusal(snapshot: &Snapshot) -> Option<String> {
-    let mut refusals = [ConditionType::TargetConflict, ConditionType::Invalid].into_iter();
+    use ConditionType as C;
+    let mut refusals = [C::TargetConflict, C::Invalid, C::ForeignObject].into_iter();
     refusals.find_map(|condition| {
         let condition = snapshot.status().condition(condition)?;
         Some(condition.message.clone().unwrap_or_default())

@@ -37,13 +37,27 @@ pub fn owner_reference(canary: &Canary) -> Value {
 }
 
 /// Whether this Canary controls an object. Compares names, as Flagger does: a Canary that was deleted and created again counts as the same.
+/// A `Canary` of another API group is another kind.
 pub fn is_owned(object: &Value, canary: &Canary) -> bool {
-    let owners = object["metadata"]["ownerReferences"].as_array();
-    owners.into_iter().flatten().any(|owner| {
+    owners(object).any(|owner| {
         owner["controller"] == true
-            && owner["kind"] == "Canary"
+            && is_canary(owner)
             && owner.get("name").and_then(Value::as_str) == canary.metadata.name.as_deref()
     })
+}
+
+/// The owners of an object.
+pub fn owners(object: &Value) -> impl Iterator<Item = &Value> {
+    let owners = object.pointer("/metadata/ownerReferences");
+    owners.and_then(Value::as_array).into_iter().flatten()
+}
+
+/// Whether an owner is a Canary of Flagger's API.
+pub fn is_canary(owner: &Value) -> bool {
+    let (group, _) = Kind::Canary.group_version();
+    let version = owner.get("apiVersion").and_then(Value::as_str);
+    let of_group = |version: &str| version.split('/').next() == Some(group);
+    owner["kind"] == Kind::Canary.name() && version.is_none_or(of_group)
 }
 
 /// A copy of a map of labels or annotations without the keys of Flux.

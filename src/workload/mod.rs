@@ -7,6 +7,7 @@ pub mod daemon_set;
 pub mod deployment;
 pub mod history;
 pub mod metadata;
+pub mod ownership;
 pub mod patch;
 pub mod ports;
 pub mod primary;

@@ -1,7 +1,7 @@
 //! The primary: a copy of the target with a name and a selector label of its own (Flagger: `pkg/canary/*_controller.go`). The
 //! differences between the kinds of targets are in the kinds' files.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde_json::{Map, Value, json};
 
@@ -34,8 +34,8 @@ pub struct Primary<'a> {
     pub selector_labels: &'a [String],
     /// The prefixes of the target's labels and annotations that the primary gets too (`-include-label-prefix`).
     pub include_label_prefix: &'a [String],
-    /// The configs of which the primary uses copies.
-    pub tracked: &'a BTreeSet<ConfigName>,
+    /// The configs of which the primary uses copies, with the name of each copy.
+    pub tracked: &'a BTreeMap<ConfigName, String>,
     /// The value of `flagger-id`.
     pub flagger_id: &'a str,
     /// The owner reference to the Canary.
@@ -342,7 +342,7 @@ mod tests {
             selector: ("app", "podinfo"),
             selector_labels: &["app".to_owned(), "name".to_owned()],
             include_label_prefix: &["te".to_owned()],
-            tracked: &BTreeSet::new(),
+            tracked: &BTreeMap::new(),
             flagger_id: "id",
             owner: json!({"uid": "c"}),
             autoscaled: false,

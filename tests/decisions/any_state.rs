@@ -234,6 +234,7 @@ fn place_of_condition(condition: ConditionType) -> Option<usize> {
         C::NotificationPending => Some(4),
         C::Invalid => Some(5),
         C::TargetConflict => Some(6),
+        C::ForeignObject => Some(7),
         C::PodsLost => Some(7),
     }
 }

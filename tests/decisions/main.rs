@@ -17,6 +17,7 @@
 //! | when is a step taken, and by which bounds is it judged? | `readiness.rs`, `metrics.rs` |
 //! | does the primary keep its pods? | `capacity.rs` |
 //! | what differs per router, target, autoscaler, config? | `routes.rs`, `targets.rs`, `scalers.rs`, `configs.rs` |
+//! | which objects of others does the operator leave alone? | `ownership.rs` |
 //! | which requests of an A/B test reach the canary? | `conditions.rs` |
 //! | what does each object that the operator writes look like, in full? | `objects.rs`, with the files in `tests/objects` |
 //! | how does a canary begin, and what remains when it is deleted? | `bootstrap.rs`, `deletion.rs` |
@@ -57,6 +58,7 @@ mod known_defects;
 mod metrics;
 mod objects;
 mod other_actors;
+mod ownership;
 mod preview;
 mod properties;
 mod readiness;

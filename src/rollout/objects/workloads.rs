@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use crate::{
     rollout::{blocked::Blocked, release::Release, status::draining},
-    snapshot::{Action, Kind, TargetKind, Write, readiness::replicas, revision::is_ours},
+    snapshot::{Kind, TargetKind, Write, readiness::replicas, revision::is_ours},
     workload::{
-        self, config, daemon_set, deployment,
-        metadata::{included, owner_reference},
+        self, daemon_set, deployment,
+        metadata::owner_reference,
         primary::{self, Primary},
         scaler::Scaler,
         service::Services,
@@ -226,40 +226,5 @@ impl Release<'_> {
             revision,
             &configs,
         )
-    }
-
-    /// The writes of the copies of configs that are missing or outdated.
-    pub fn config_copies(&self) -> Vec<Write> {
-        let owner = owner_reference(&self.snapshot.canary);
-        self.tracked
-            .iter()
-            .filter_map(|(kind, name)| {
-                let source = self.snapshot.object(*kind, name)?;
-                let labels = source
-                    .pointer("/metadata/labels")
-                    .and_then(Value::as_object)
-                    .cloned()
-                    .unwrap_or_default();
-                let labels = included(&labels, &self.snapshot.settings.include_label_prefix);
-                let copy = config::copy_name(name);
-                let existing = self.snapshot.object(*kind, &copy);
-                let object = config::copy(*kind, source, existing, labels, &owner)?;
-                let (action, verb) = if existing.is_some() {
-                    (Action::Replace(object), "updating")
-                } else {
-                    (Action::Create(object), "creating")
-                };
-                let failure = format!(
-                    "{verb} {} {copy}.{} failed: ",
-                    kind.name().to_lowercase(),
-                    self.snapshot.namespace()
-                );
-                Some(Write {
-                    object: self.snapshot.reference(*kind, &copy),
-                    action,
-                    failure,
-                })
-            })
-            .collect()
     }
 }

@@ -11,7 +11,7 @@ use crate::{
         messages::run,
         plan::{Decision, Plan, Requeue},
         release::Release,
-        safety::validation,
+        safety::{ownership, validation},
         status::{StatusChange, draining},
     },
     snapshot::{Action, Kind, Readiness, Snapshot, Write},
@@ -99,10 +99,12 @@ fn revert(release: &Release<'_>) -> Decision {
     }
 }
 
-/// The writes that restore the Service and the routes to what they were before the Canary.
+/// The writes that restore the Service and the routes to what they were before the Canary. Objects of others stay as they are.
 fn restored(release: &Release<'_>) -> Vec<Write> {
+    let snapshot = release.snapshot;
     let mut writes: Vec<_> = release.restored_apex().into_iter().collect();
-    writes.extend(release.router.restore(release.snapshot));
+    writes.extend(release.router.restore(snapshot));
+    writes.retain(|write| ownership::foreign(snapshot, &write.object).is_none());
     writes
 }
 

@@ -43,7 +43,10 @@ pub fn refuse(snapshot: &Snapshot) -> Option<Decision> {
         Some((_, why)) if is_under_analysis(phase) && can_end(snapshot) => {
             Some(rollback::begin(snapshot, &Outcome::Refused(why)))
         }
-        problem => report_once(snapshot, problem),
+        problem => {
+            let conditions = [ConditionType::TargetConflict, ConditionType::Invalid];
+            report_once(snapshot, &conditions, problem)
+        }
     }
 }
 
@@ -88,11 +91,16 @@ fn conflict_message(snapshot: &Snapshot, Conflict { canary, object }: &Conflict)
     )
 }
 
-/// Reports a problem once, as a condition and as an event. Removes the condition of a problem that is gone.
-fn report_once(snapshot: &Snapshot, problem: Option<(ConditionType, String)>) -> Option<Decision> {
-    let conditions = [ConditionType::TargetConflict, ConditionType::Invalid];
+/// Reports a problem once, as a condition and as an event. Removes the condition of a problem that is gone. `conditions` are all that the
+/// caller reports.
+pub(super) fn report_once(
+    snapshot: &Snapshot,
+    conditions: &[ConditionType],
+    problem: Option<(ConditionType, String)>,
+) -> Option<Decision> {
+    let conditions = conditions.iter().copied();
     let known: Vec<_> = conditions
-        .into_iter()
+        .clone()
         .filter_map(|type_| {
             let condition = snapshot.status().condition(type_)?;
             Some((type_, condition.message.clone().unwrap_or_default()))
@@ -103,15 +111,15 @@ fn report_once(snapshot: &Snapshot, problem: Option<(ConditionType, String)>) ->
         return problem.map(|_| Decision::wait(Requeue::AtTick));
     }
     let change = StatusChange::within_step(snapshot);
-    let change = conditions.into_iter().fold(change, StatusChange::clear);
+    let change = conditions.fold(change, StatusChange::clear);
     let Some((type_, problem)) = problem else {
         return Some(Decision::commit(change.build(), Vec::new()));
     };
-    let reason = if type_ == ConditionType::TargetConflict {
+    let reason = match type_ {
         // The word is older than conflicts about other objects.
-        "SameTarget"
-    } else {
-        "InvalidSpec"
+        ConditionType::TargetConflict => "SameTarget",
+        ConditionType::ForeignObject => "NotOwned",
+        _ => "InvalidSpec",
     };
     let status = change.set(type_, reason, &problem).build();
     let event = messages::warning(snapshot, problem);

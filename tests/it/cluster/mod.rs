@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | how does the operator run here? | `rig.rs` |
 //! | what is a scenario, what can it change, what can it observe? | `scenario.rs`, `edits.rs`, `observations.rs` |
-//! | which scenarios are there? | `releases.rs`, `gates.rs`, `routes.rs`, `ingress.rs`, `scalers.rs`, `services.rs`, `inputs.rs`, `gitops.rs`, `other_actors.rs`, `capacity.rs`, `restore.rs` |
+//! | which scenarios are there? | `releases.rs`, `gates.rs`, `routes.rs`, `ingress.rs`, `scalers.rs`, `services.rs`, `inputs.rs`, `gitops.rs`, `other_actors.rs`, `ownership.rs`, `capacity.rs`, `restore.rs` |
 //! | which faults does a release survive? | `faults.rs`, `survival.rs`, observed by `traffic.rs` |
 //! | can the operator replace Flagger? | `takeover.rs` |
 //! | what does `flagger check` find? | `check.rs` |
@@ -24,6 +24,7 @@ mod observations;
 mod other_actors;
 mod outcome;
 mod overlays;
+mod ownership;
 mod releases;
 mod restore;
 mod rig;
@@ -101,6 +102,9 @@ async fn the_operator_on_a_real_control_plane() {
         inputs::a_missing_target_is_waited_for,
         inputs::a_route_that_is_deleted_midway_is_restored_with_its_weights,
         inputs::the_second_canary_of_a_target_or_of_a_service_is_not_run,
+        ownership::an_object_of_another_owner_is_left_as_it_is_until_it_is_given_away,
+        ownership::a_route_that_would_lose_something_is_left_as_it_is,
+        ownership::each_primary_keeps_the_config_that_its_version_passed_with,
         inputs::a_metric_template_query_has_its_credentials,
         inputs::an_idle_canary_costs_no_request_and_a_step_three_writes,
         inputs::datadog_checks_a_release_and_its_errors_are_reported,

@@ -20,6 +20,9 @@ use crate::{
     },
 };
 
+/// The name of the primary's copy of each config.
+type CopyNames = BTreeMap<ConfigName, String>;
+
 /// The release of a valid canary whose target exists.
 pub struct Release<'a> {
     /// The snapshot.
@@ -37,7 +40,7 @@ pub struct Release<'a> {
     /// A config that is missing. The configs then count as unchanged.
     missing_config: Option<Blocked>,
     /// The configs that are copied for the primary, with the name of each copy.
-    pub tracked: BTreeMap<ConfigName, String>,
+    pub tracked: CopyNames,
     /// The router of the canary's provider.
     pub router: &'static dyn Router,
 }
@@ -245,7 +248,7 @@ impl<'a> Release<'a> {
 fn configs(
     snapshot: &Snapshot,
     template: &Value,
-) -> Result<(BTreeMap<ConfigName, String>, BTreeMap<String, String>), Blocked> {
+) -> Result<(CopyNames, BTreeMap<String, String>), Blocked> {
     let copies = Copies::of(snapshot);
     let mut tracked = BTreeMap::new();
     let mut checksums = BTreeMap::new();

@@ -126,7 +126,7 @@ impl Router for GatewayApi {
         match applied_spec(live).filter(|_| is_users) {
             _ if is_users && routed(canary, live).is_none() => return None,
             _ if is_users && let Some(original) = adoption::given_back(live, &OURS) => {
-                wanted = original
+                wanted = original;
             }
             Some(applied)
                 if defaulted("spec", &applied) == defaulted("spec", live.get("spec")?) =>

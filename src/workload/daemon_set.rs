@@ -3,8 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{deployment::share, metadata, patch::Change};
-use crate::snapshot::{readiness::number, target::SCALE_TO_ZERO};
+use super::{metadata, patch::Change};
+use crate::snapshot::target::SCALE_TO_ZERO;
 
 /// The fields of the spec that the primary gets from the target, besides the template.
 pub const COPIED: [&str; 3] = ["minReadySeconds", "revisionHistoryLimit", "updateStrategy"];
@@ -66,15 +66,6 @@ pub fn strategy(object: &Value) -> Result<(), NotRollingUpdate> {
     }
 }
 
-/// Whether an update with this target's strategy may take all pods of the primary away at the same time. By default one pod is replaced
-/// after another.
-pub fn may_replace_all_at_once(target: &Value, primary: &Value) -> bool {
-    let pods = number(primary, "/status/desiredNumberScheduled");
-    let rolling = target.pointer("/spec/updateStrategy/rollingUpdate");
-    let unavailable = rolling.and_then(|rolling| rolling.get("maxUnavailable"));
-    pods > 0 && share(unavailable.unwrap_or(&json!(1)), pods) >= pods
-}
-
 fn selector(object: &Value) -> Map<String, Value> {
     object
         .pointer(NODE_SELECTOR)
@@ -120,28 +111,6 @@ mod tests {
             "daemonset podinfo.test must have RollingUpdate strategy but have OnDelete"
         );
         assert_eq!(strategy(&json!({})), Ok(()));
-    }
-
-    #[test]
-    fn an_update_on_the_only_node_takes_all_pods() {
-        let target =
-            |rolling: Value| json!({"spec": {"updateStrategy": {"rollingUpdate": rolling}}});
-        let primary = |nodes: i64| json!({"status": {"desiredNumberScheduled": nodes}});
-        for (rolling, nodes, all) in [
-            (Value::Null, 1, true),
-            (Value::Null, 2, false),
-            (json!({"maxUnavailable": 2}), 2, true),
-            (json!({"maxUnavailable": "100%"}), 5, true),
-            (json!({"maxUnavailable": 0, "maxSurge": 1}), 1, false),
-            (Value::Null, 0, false),
-        ] {
-            let target = target(rolling);
-            assert_eq!(
-                may_replace_all_at_once(&target, &primary(nodes)),
-                all,
-                "{target} {nodes}"
-            );
-        }
     }
 
     #[test]

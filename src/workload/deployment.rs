@@ -53,7 +53,7 @@ pub fn may_replace_all_at_once(target: &Value, replicas: i64) -> bool {
 }
 
 /// The number of pods that a number or a percentage means, rounded down; 0 if it is neither.
-pub fn share(of: &Value, all: i64) -> i64 {
+fn share(of: &Value, all: i64) -> i64 {
     let percent = || of.as_str()?.strip_suffix('%')?.parse::<i64>().ok();
     let share = || Some(all.saturating_mul(percent()?) / 100);
     of.as_i64().or_else(share).unwrap_or(0)

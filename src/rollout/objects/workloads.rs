@@ -8,7 +8,7 @@ use crate::{
     rollout::{blocked::Blocked, release::Release, status::draining},
     snapshot::{Kind, TargetKind, Write, readiness::replicas, revision::is_ours},
     workload::{
-        self, daemon_set, deployment,
+        self, deployment,
         metadata::owner_reference,
         primary::{self, Primary},
         scaler::Scaler,
@@ -161,8 +161,7 @@ impl Release<'_> {
             TargetKind::Deployment => {
                 deployment::may_replace_all_at_once(self.target, replicas(primary))
             }
-            TargetKind::DaemonSet => daemon_set::may_replace_all_at_once(self.target, primary),
-            TargetKind::Service => false,
+            TargetKind::DaemonSet | TargetKind::Service => false,
         }
     }
 

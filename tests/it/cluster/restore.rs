@@ -32,7 +32,6 @@ pub async fn a_primary_that_cannot_run_the_promoted_version_gets_its_last_one_ba
     )
 }
 
-/// On the only node of a cluster, the update of a DaemonSet takes its only pod: all traffic moves to the canary before.
 pub async fn the_primary_of_a_daemon_set_gets_its_last_version_back(s: Scenario<'_>) -> Outcome {
     let daemon_set = |tag: &str| {
         json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "podinfo"},
@@ -56,7 +55,6 @@ pub async fn the_primary_of_a_daemon_set_gets_its_last_version_back(s: Scenario<
         &json!({"spec": {"template": daemon_set("brokenprimary1")["spec"]["template"]}}),
     )
     .await?;
-    s.line("Promoting 100").await?;
     s.restored(Kind::DaemonSet, "podinfo:3.1.0").await
 }
 

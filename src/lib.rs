@@ -131,7 +131,8 @@
 //! * What others add to the primary is no version. A write that another actor undoes is repeated with growing pauses, and an event names
 //!   that actor.
 //! * A promotion takes no capacity: the primary gets fewer replicas only at its end, and none that an autoscaler or `kubectl scale` set. If
-//!   the strategy may take all pods of the primary at once, as `Recreate` does, all traffic first moves to the canary for an interval.
+//!   the strategy of the Deployment is `Recreate`, which stops all pods of the primary, all traffic first moves to the canary for an
+//!   interval.
 //! * The primary is never scaled to zero. Objects that others change are repaired with the current weights.
 //! * After a promotion with which the primary did not become ready, traffic moves to the canary, and the primary gets the version back that
 //!   it had before, from its ReplicaSets or `ControllerRevision`s. When it is ready, it gets its traffic back, and a fix takes its steps.

@@ -118,6 +118,9 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
         let events = lost_primary(release).into_iter().collect();
         return Ok(Decision::write(repairs).notifying(events));
     }
+    if let Some(decision) = restore::decide(release, evidence)? {
+        return Ok(decision);
+    }
     if is_between_runs(snapshot.phase())
         && let Some(refusal) = ownership::refuse(snapshot)
     {
@@ -130,10 +133,7 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
         }
         CanaryPhase::Promoting => promotion::promoting(release),
         CanaryPhase::Finalising => promotion::finalising(release),
-        _ => match restore::decide(release, evidence)? {
-            Some(decision) => Ok(decision),
-            None => idle::decide(release, evidence),
-        },
+        _ => idle::decide(release, evidence),
     }
 }
 

@@ -116,8 +116,8 @@ impl Router for GatewayApi {
         Ok(vec![self.write(snapshot, action, failure)])
     }
 
-    /// The HTTPRoute becomes what it was before the Canary. If Flagger adopted it, that is what kubectl applied. If Flagger created it, or kubectl applied nothing, it leads to the
-    /// apex Service. (Flagger leaves it leading to a primary that is deleted.)
+    /// The HTTPRoute becomes what it was before the Canary. If Flagger adopted it, that is what kubectl applied. If Flagger created it, or
+    /// kubectl applied nothing, it leads to the apex Service. (Flagger leaves it leading to a primary that is deleted.)
     fn restore(&self, snapshot: &Snapshot) -> Option<Write> {
         let canary = &snapshot.canary;
         let live = self.live(snapshot)?;

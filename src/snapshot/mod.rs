@@ -23,6 +23,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
 pub use cadence::{Changed, Tick, last_tick, whole_second_after};
@@ -115,6 +116,13 @@ impl Snapshot {
     /// Whether references to other namespaces are followed.
     pub fn other_namespaces(&self) -> OtherNamespaces {
         self.settings.other_namespaces()
+    }
+
+    /// Whether the progress deadline has passed since a time in the status; true if there is no such time.
+    pub fn exceeds_deadline(&self, since: Option<&Time>) -> bool {
+        let wait = SignedDuration::from_secs(self.canary.progress_deadline_seconds());
+        let end = since.and_then(|since| since.0.checked_add(wait).ok());
+        end.is_none_or(|end| end <= self.now)
     }
 
     /// The object of this kind and name in the Canary's namespace, if it exists.

@@ -45,18 +45,13 @@ fn is_scaled(object: &Value) -> bool {
     })
 }
 
-/// Whether an update with this target's strategy may take all pods of a primary with so many replicas away at the same time.
-pub fn may_replace_all_at_once(target: &Value, replicas: i64) -> bool {
-    let strategy = target.pointer("/spec/strategy").unwrap_or(&Value::Null);
-    strategy["type"] == "Recreate"
-        || share(&strategy["rollingUpdate"]["maxUnavailable"], replicas) >= replicas
-}
-
-/// The number of pods that a number or a percentage means, rounded down; 0 if it is neither.
-fn share(of: &Value, all: i64) -> i64 {
-    let percent = || of.as_str()?.strip_suffix('%')?.parse::<i64>().ok();
-    let share = || Some(all.saturating_mul(percent()?) / 100);
-    of.as_i64().or_else(share).unwrap_or(0)
+/// Whether an update with this target's strategy takes all pods of the primary away before it starts new ones. A rolling update that may
+/// do so, as one pod with `maxUnavailable: 1`, is not meant: it is the user's choice, and common.
+pub fn stops_all_pods(target: &Value) -> bool {
+    target
+        .pointer("/spec/strategy/type")
+        .and_then(Value::as_str)
+        == Some("Recreate")
 }
 
 /// Sets the replicas. Returns no change if the Deployment has them already.
@@ -175,26 +170,6 @@ mod tests {
                 lowered.map(|change| change.is_some()),
                 [is_wish; 2],
                 "{managed}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_strategy_that_may_take_all_pods_is_known() {
-        let rolling = |unavailable: Value| json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": unavailable}});
-        for (strategy, replicas, all) in [
-            (json!({"type": "Recreate"}), 5, true),
-            (rolling(json!(1)), 1, true),
-            (rolling(json!(1)), 2, false),
-            (rolling(json!("25%")), 1, false),
-            (rolling(json!("100%")), 3, true),
-            (Value::Null, 1, false),
-        ] {
-            let target = json!({"spec": {"strategy": strategy}});
-            assert_eq!(
-                may_replace_all_at_once(&target, replicas),
-                all,
-                "{target} {replicas}"
             );
         }
     }

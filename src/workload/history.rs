@@ -29,11 +29,8 @@ pub const fn kind(target: TargetKind) -> Option<Kind> {
 pub fn previous_template(primary: &Value, kept: &[Value]) -> Option<Value> {
     let uid = primary.pointer("/metadata/uid")?;
     let present = mark(primary.pointer("/spec/template")?)?;
-    let is_owned = |object: &&Value| {
-        let owners = object.pointer("/metadata/ownerReferences");
-        let mut owners = owners.and_then(Value::as_array).into_iter().flatten();
-        owners.any(|owner| owner.get("uid") == Some(uid))
-    };
+    let is_owned =
+        |object: &&Value| metadata::owners(object).any(|owner| owner.get("uid") == Some(uid));
     let versions = kept.iter().filter(is_owned).filter_map(version);
     let others =
         versions.filter(|(_, template)| mark(template).is_some_and(|mark| mark != present));

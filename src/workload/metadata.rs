@@ -1,5 +1,6 @@
 //! The metadata of objects: names, labels, annotations and owners (Flagger: `pkg/router/util.go`, `pkg/canary/util.go`).
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::{api::canary::Canary, snapshot::Kind};
@@ -9,6 +10,9 @@ pub const FLUX: [(&str, &str); 2] = [
     ("helm.toolkit.fluxcd.io/driftDetection", "disabled"),
     ("kustomize.toolkit.fluxcd.io/reconcile", "disabled"),
 ];
+
+/// The annotation of an adopted object that keeps the object, or the adopted part of it, as the user wrote it (Flagger has it on routes).
+pub const ORIGINAL: &str = "flagger.kubernetes.io/original-configuration";
 
 /// Keys that contain this text belong to Flux and apply to the original object only.
 const FLUX_KEY: &str = "toolkit.fluxcd.io";
@@ -28,6 +32,12 @@ fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
         .pointer(pointer)
         .and_then(Value::as_str)
         .unwrap_or_default()
+}
+
+/// The value of the annotation [`ORIGINAL`]; `None` if the object has none of this form.
+pub fn original<T: DeserializeOwned>(object: &Value) -> Option<T> {
+    let annotations = object.pointer("/metadata/annotations")?;
+    serde_json::from_str(annotations.get(ORIGINAL)?.as_str()?).ok()
 }
 
 /// The owner reference to a Canary: Kubernetes deletes the object when the Canary is deleted.

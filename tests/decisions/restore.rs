@@ -153,6 +153,22 @@ fn a_fix_starts_although_the_primary_cannot_be_restored() {
     }
 }
 
+/// The object is reported when the primary is restored.
+#[test]
+fn an_object_of_someone_else_does_not_hold_up_the_restoration() {
+    let mut sim = release_of(json!({"analysis": {"stepWeight": 50}}));
+    sim.run_until_phase(CanaryPhase::Promoting);
+    sim.broken = Some("podinfo:2");
+    sim.run_until_phase(CanaryPhase::Failed);
+    let service = sim.snapshot.reference(Kind::Service, "podinfo-canary");
+    let other = json!([{"apiVersion": "v1", "kind": "Other", "name": "other", "uid": "o", "controller": true}]);
+    sim.snapshot.objects.get_mut(&service).unwrap()["metadata"]["ownerReferences"] = other;
+    sim.run(60);
+    assert_eq!(primary(&sim), "podinfo:1", "{}", sim.transcript());
+    assert_eq!(sim.canary_weight(), 0);
+    assert_eq!(sim.count_notified("belongs to Other other"), 1);
+}
+
 /// Without a good version, a second failure must not bring the first failed one back.
 #[test]
 fn a_second_failed_promotion_restores_no_failed_version() {

@@ -152,17 +152,9 @@ impl Release<'_> {
         Some(workload::scale_write(self.kind, primary, change, failure))
     }
 
-    /// Whether the promotion may take all pods of the primary away at the same time.
-    pub fn promotion_takes_all_pods(&self) -> bool {
-        let Some(primary) = self.snapshot.primary() else {
-            return false;
-        };
-        match self.kind {
-            TargetKind::Deployment => {
-                deployment::may_replace_all_at_once(self.target, replicas(primary))
-            }
-            TargetKind::DaemonSet | TargetKind::Service => false,
-        }
+    /// Whether the promotion takes all pods of the primary away before it starts new ones.
+    pub fn promotion_stops_all_pods(&self) -> bool {
+        self.kind == TargetKind::Deployment && deployment::stops_all_pods(self.target)
     }
 
     /// Whether the primary has the revision of this run, with the configs of this run.

@@ -2,7 +2,6 @@
 //! objects that the Canary took over (Flagger: `pkg/controller/finalizer.go`), in an order that loses no request: it scales the target
 //! up, then restores the routes, then removes the finalizer.
 
-use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::{
@@ -110,13 +109,7 @@ fn restored(release: &Release<'_>) -> Vec<Write> {
 
 /// Whether the progress deadline has passed since the deletion began.
 fn is_late(snapshot: &Snapshot) -> bool {
-    deadline(snapshot).is_none_or(|deadline| deadline <= snapshot.now)
-}
-
-fn deadline(snapshot: &Snapshot) -> Option<Timestamp> {
-    let since = snapshot.status().last_transition_time.as_ref()?.0;
-    let wait = SignedDuration::from_secs(snapshot.canary.progress_deadline_seconds());
-    since.checked_add(wait).ok()
+    snapshot.exceeds_deadline(snapshot.status().last_transition_time.as_ref())
 }
 
 /// Removes the finalizer: the API server then removes the Canary.

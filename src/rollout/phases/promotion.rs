@@ -51,15 +51,15 @@ pub fn promoting(release: &Release<'_>) -> Result<Decision, Blocked> {
     Ok(wait)
 }
 
-/// Routes all traffic to the canary for an interval if the promotion may take all pods of the primary away at the same time, as the strategy
-/// `Recreate` does. `None` if it does not, or if nothing can be moved: the strategy of the Canary moves all traffic anyway, or none.
+/// Routes all traffic to the canary for an interval if the promotion takes all pods of the primary away before it starts new ones, as the
+/// strategy `Recreate` does. `None` if it does not, or if nothing can be moved: the strategy of the Canary moves all traffic anyway, or none.
 fn clear_primary(release: &Release<'_>) -> Result<Option<Decision>, Blocked> {
     let snapshot = release.snapshot;
     let can_move = release.splits_traffic()
         && release.strategy() == Strategy::Canary
         && release.canary_readiness() == Readiness::Ready;
     let routed = release.weights()?;
-    if !can_move || routed.canary == 0 || !release.promotion_takes_all_pods() {
+    if !can_move || routed.canary == 0 || !release.promotion_stops_all_pods() {
         return Ok(None);
     }
     let all = i64::from(Weights::CANARY.canary);

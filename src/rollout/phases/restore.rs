@@ -1,7 +1,6 @@
 //! After a failed promotion (not in Flagger): the primary gets the version back that it had before. When it is ready, it gets its traffic
 //! back, and the next version takes its steps like any other.
 
-use jiff::SignedDuration;
 use serde_json::Value;
 
 use crate::{
@@ -109,10 +108,7 @@ fn proceed(release: &Release<'_>) -> Result<Decision, Blocked> {
 /// Whether the progress deadline has passed since the primary got its previous version.
 fn is_late(snapshot: &Snapshot) -> bool {
     let condition = snapshot.status().condition(ConditionType::PromotionFailed);
-    let since = condition.and_then(|condition| condition.last_transition_time.as_ref());
-    let deadline = SignedDuration::from_secs(snapshot.canary.progress_deadline_seconds());
-    let end = since.and_then(|since| since.0.checked_add(deadline).ok());
-    end.is_none_or(|end| end <= snapshot.now)
+    snapshot.exceeds_deadline(condition.and_then(|c| c.last_transition_time.as_ref()))
 }
 
 /// Records that the primary stays as it is. The next version must be able to start without it.

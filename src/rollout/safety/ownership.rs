@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// Who makes an object that a canary needs.
+/// The actor that creates an object which a canary needs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Origin {
     /// The user, or a controller of Kubernetes: the target, its autoscaler and its configs, the Ingress beside which ours stands, and all

@@ -11,13 +11,10 @@ use super::defaults::defaulted;
 use crate::{
     api::canary::Canary,
     routers::route::{LAST_APPLIED, applied_spec, items, metadata},
-    workload::metadata::FLUX,
+    workload::metadata::{FLUX, ORIGINAL, original},
 };
 
-/// The annotation with the [`Original`].
-const ORIGINAL: &str = "flagger.kubernetes.io/original-configuration";
-
-/// A route as the user wrote it.
+/// A route as the user wrote it, as the annotation [`ORIGINAL`] keeps it.
 #[derive(Deserialize, Serialize)]
 struct Original {
     spec: Value,
@@ -83,7 +80,7 @@ fn keeps(wanted: &Value, users: &Value) -> bool {
 /// The annotation that keeps a route as the user wrote it, for a route that does not lead to our Services.
 pub fn record(live: &Value) -> (String, Value) {
     let mut annotations = metadata(live, "annotations");
-    let earlier = recorded(live);
+    let earlier = original::<Original>(live);
     annotations.remove(ORIGINAL);
     if let Some(earlier) = earlier {
         for (flux, _) in FLUX {
@@ -104,7 +101,7 @@ pub fn record(live: &Value) -> (String, Value) {
 
 /// The route as the user last wrote it; `None` if no annotation has it. `ours` are the fields of the spec that an adoption changes.
 pub fn given_back(live: &Value, ours: &[&str]) -> Option<Value> {
-    let original = recorded(live)?;
+    let original = original::<Original>(live)?;
     let mut route = live.clone();
     let now = metadata(live, "annotations");
     let is_applied_since = now.get(LAST_APPLIED) != original.annotations.get(LAST_APPLIED);
@@ -133,9 +130,4 @@ pub fn given_back(live: &Value, ours: &[&str]) -> Option<Value> {
         }
     }
     Some(route)
-}
-
-fn recorded(live: &Value) -> Option<Original> {
-    let annotations = live.pointer("/metadata/annotations")?;
-    serde_json::from_str(annotations.get(ORIGINAL)?.as_str()?).ok()
 }

@@ -145,10 +145,11 @@ impl Numbers {
 impl Series {
     /// Returns the numbers of a canary.
     pub fn of(&mut self, namespace: &str, target: &str) -> &mut Numbers {
-        let name: Name = (namespace.into(), target.into());
-        let numbers = self.numbers.entry(name.clone()).or_default();
+        let name = (namespace.into(), target.into());
+        let numbers = self.numbers.entry(name).or_default();
         if std::mem::take(&mut numbers.is_deleted) {
-            self.deleted.retain(|deleted| *deleted != name);
+            self.deleted
+                .retain(|(n, t)| (&**n, &**t) != (namespace, target));
         }
         numbers
     }

@@ -46,7 +46,7 @@ pub struct Copy<'a> {
     pub foreign: Option<String>,
 }
 
-/// What can be done with an existing config in the place of a copy.
+/// How the operator may use a config that exists under the name of a copy.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Use {
     /// It can be used, and changed if it differs.

@@ -63,11 +63,16 @@ pub async fn first_actions(rig: &Rig) -> Result<BTreeMap<String, (String, String
     Ok(all)
 }
 
-/// `flagger check` announces no action for the canary of this namespace.
+/// `flagger check` announces no write for the canary of this namespace, and ends with 1 if a right is missing.
 pub async fn is_clean(rig: &Rig, namespace: &str) -> Outcome {
     let (code, found) = report(rig.kubeconfig(), &["-namespace", namespace]).await?;
+    let canaries = found["canaries"].as_array().ok_or("no canaries")?;
+    let adopted = canaries.iter().map(|canary| &canary["first"]);
+    let is_complete = found["missing"] == json!([]);
     ensure(
-        code == 0 && found["canaries"].as_array().is_some_and(|c| c.len() == 1),
+        adopted.eq(["adopts"])
+            && lacks_only_history(&found["missing"])
+            && code == i32::from(!is_complete),
         format!("{code} {found}"),
     )
 }

@@ -94,6 +94,28 @@ impl Rig {
         &self.kubeconfig
     }
 
+    /// Gives the operator's ServiceAccount the rights for leader election in this namespace, as our manifests do in the operator's.
+    pub async fn may_lead_in(&self, namespace: &str) -> Outcome {
+        let account = files::path("kustomize/base/flagger/account.yaml");
+        let account = std::fs::read_to_string(account).map_err(text)?;
+        let parts = account.split("\n---\n");
+        let parts = parts.filter(|part| part.contains("name: flagger-leader-election\n"));
+        let parts: Vec<_> = parts
+            .map(|part| {
+                let metadata = format!("metadata:\n  namespace: {namespace}\n");
+                let part = part.trim_end().replace("metadata:\n", &metadata);
+                let account = "    name: flagger";
+                match part.strip_suffix(account) {
+                    Some(binding) => format!("{binding}{account}\n    namespace: istio-system\n"),
+                    None => part + "\n",
+                }
+            })
+            .collect();
+        ensure(parts.len() == 2, account)?;
+        let applied = self.bed.apply(&parts.join("---\n")).await;
+        applied.map(drop).map_err(text)
+    }
+
     /// Replaces our CRDs and rights by Flagger's, as on a cluster where only the image was changed.
     pub async fn with_flaggers_kinds_and_rights(&self) -> Outcome {
         let find = || testbed::binaries::find_or_build(&[testbed::binaries::FLAGGER]);

@@ -32,6 +32,8 @@
 //! | In which form do chats and webhooks get them? | [`notifications`] |
 //! | What do the primary, the Services, the copies of configs and the autoscalers look like? | [`workload`] |
 //! | How does each mesh, gateway or ingress split traffic? | [`routers`] |
+//! | To whom does an object belong, and which are refused? | `workload/ownership.rs`, `rollout/safety/ownership.rs` |
+//! | Which canaries share the copy of a config? | `workload/config/copies.rs` |
 //! | Which providers exist, and which router and queries has each? | [`providers`] |
 //! | How is a metric server queried, and how is its answer read? | [`metrics`] |
 //! | What does `flagger check` print? | [`check`], [`rollout::preview`] |
@@ -40,7 +42,9 @@
 //! | Which writes are conditional, and which are not? | `shell/api_server/mod.rs` |
 //! | How does it talk to webhooks, metric servers and chats? | `shell/outside`, `shell/notify` |
 //! | What does one process remember of a canary? | `shell/controller/reconcile_state.rs` |
-//! | How are Events written and counted? | `shell/notify/events.rs` |
+//! | How are Events written, counted and limited? | `shell/notify/events.rs`, `shell/notify/events/limit.rs` |
+//! | Which objects may be in other namespaces? | `snapshot/references.rs` |
+//! | What if clocks differ? | `snapshot/clock_skew.rs` |
 //! | How are probes and scrapes answered under load? | `shell/http_server.rs` |
 //! | Which metrics and logs does the operator write? | `shell/telemetry` |
 //! | Which flags are there, and which have no effect? | [`cli`] |
@@ -112,19 +116,30 @@
 //! * A new revision starts a run within seconds, even while a hook hangs. A return to the promoted revision ends the run.
 //! * A version whose failed checks reach the threshold is rolled back at once; Flagger routes clients to it for another interval. A
 //!   rollback for lack of ready pods sends its alert.
-//! * A canary without a ready pod gets no traffic, and the analysis starts over; Flagger waits for the progress deadline. If traffic is
-//!   taken back by anyone, the version takes its steps anew.
+//! * A canary without a ready pod gets no traffic, and gets it back with its pods: a loss is no failed check, but more losses than
+//!   `threshold` are a rollback. Flagger waits for the progress deadline. If anyone else takes the traffic back, the version takes its
+//!   steps anew.
 //! * The progress deadline counts while any pod is missing and none is added. Flagger's counts only while a Deployment is unavailable, and
 //!   a DaemonSet's from the last step.
+//! * A version under analysis is rolled back if its Canary becomes invalid, or if its routes can no longer be written as the Canary asks.
+//!   Flagger reports that again and again, and the version keeps its traffic unjudged.
 //! * Of two canaries with the same target, service or autoscaler only the older is run; an event on the younger names the object.
 //! * Services select the primary's pods by the primary's own selector, also after another order of `-selector-labels` or with a target that was
 //!   made anew with another label. A selector that selects the pods of two workloads is refused ([`workload::selection`]). Rules that keep the
 //!   target's pods apart keep the primary's apart, whatever the value of the label is, and for a DaemonSet, too ([`workload::keep_apart`]).
+//! * An object that exists and belongs to someone else is not overwritten. The canary is not run until the object is gone, or is annotated
+//!   with `flagger-rs.github.io/adopt: "true"`. An HTTPRoute that exists is adopted if it loses nothing, and is given back as it was
+//!   (`workload/ownership.rs`).
+//! * A promotion leaves the copies of configs as they are that other Canaries use; the primary gets its own (`workload/config/copies.rs`).
 //! * What others add to the primary is no version. A write that another actor undoes is repeated with growing pauses, and an event names
 //!   that actor.
+//! * A promotion takes no capacity: the primary gets fewer replicas only at its end, and none that an autoscaler or `kubectl scale` set. If
+//!   the strategy of the Deployment is `Recreate`, which stops all pods of the primary, all traffic first moves to the canary for an
+//!   interval.
 //! * The primary is never scaled to zero. Objects that others change are repaired with the current weights.
-//! * After a promotion with which the primary did not become ready, the condition `PromotionFailed` stays until a promotion succeeds. A fix
-//!   can start meanwhile, and traffic stays on the canary.
+//! * After a promotion with which the primary did not become ready, traffic moves to the canary, and the primary gets the version back that
+//!   it had before, from its ReplicaSets or `ControllerRevision`s. When it is ready, it gets its traffic back, and a fix takes its steps.
+//!   (Flagger leaves the primary as it is.) If it cannot be restored, the condition `PromotionFailed` stays, and a fix can start.
 //! * A failed version that the user has taken back is a new version when it comes again.
 //! * A closed gate is reported once, then after one hour, two, four …; no iteration is repeated meanwhile.
 //! * `NaN`, and null in an answer of Datadog or Dynatrace, is no value. Flagger takes it for a value that passes, or for 0. A provider
@@ -150,6 +165,14 @@
 //!   `-allow-link-local`; `-refuse-loopback` and `-allowed-hosts` refuse more (`shell/outside/destinations.rs`).
 //! * The servers of `/metrics` and of the load tester limit connections, their time and their memory, and serve one request on each
 //!   (`shell/http_server.rs`). A scrape is up to a second old.
+//! * The Event objects of failed checks and obstacles are limited for each canary: ten in a step, 25 at once, then one each five minutes
+//!   (Flagger's client limits all events this way, those of the outcome too). Event webhooks and chats get all.
+//! * A time in a status that is in the future, because the clocks of two replicas differ, counts as the time at which it was first seen.
+//! * `-no-cross-namespace-refs` also holds for a Canary that is edited during a run or a rollback, and for alerts that wait in a queue. An
+//!   alert goes to the receivers of the spec for which it was decided.
+//! * Our manifests, not the flags' defaults: two operators elect a leader, by a Lease in their own namespace. An overlay grants the rights
+//!   for its own router only, and NetworkPolicies limit who reaches the operator, its Prometheus and the load tester. In that Prometheus a
+//!   sample has the labels `namespace` and `pod` of its pod, and one about the requests to another namespace counts only from a gateway.
 //! * Gauges of deleted canaries are removed, and the process ends with exit code 0 when it is stopped.
 //!
 //! # Not supported yet

@@ -221,16 +221,22 @@ impl Process {
         let global = GlobalReceivers {
             chat: chat(&self.config),
             event_webhook: self.config.event_webhook.clone(),
+            other_namespaces: self.config.settings.other_namespaces(),
         };
         let notifier = Notifier::new(cluster.clone(), http.clone(), global);
         let (trigger, triggers) = mpsc::unbounded_channel();
         let operator = Operator {
-            cluster,
+            cluster: cluster.clone(),
             settings: Arc::new(self.config.settings.clone()),
             notifier: notifier.clone(),
             canary_metrics: self.canary_metrics.clone(),
             operator_metrics: self.operator_metrics.clone(),
-            answers: Arc::new(Answers::new(http, notifier.clone(), trigger.clone())),
+            answers: Arc::new(Answers::new(
+                cluster,
+                http,
+                notifier.clone(),
+                trigger.clone(),
+            )),
         };
         controller::run(
             self.config.namespace.as_deref(),

@@ -162,12 +162,16 @@ pub enum ConditionType {
     Draining,
     /// The primary did not become ready with a promoted version, and no promotion has succeeded since.
     PromotionFailed,
+    /// All ready pods of a version under analysis were lost; the message says how often, and how far the run was.
+    PodsLost,
     /// The outcome of a run, or of the initialization, has not been sent yet. (The name on the wire predates the word notification.)
     NotificationPending,
     /// The spec is invalid; the operator does nothing for this canary until a user corrects it.
     Invalid,
     /// An older canary has the same target, or another object that this one would write.
     TargetConflict,
+    /// An object of a name that this canary needs exists and belongs to someone else.
+    ForeignObject,
 }
 
 impl ConditionType {
@@ -179,9 +183,11 @@ impl ConditionType {
             Self::Reverting => "Reverting",
             Self::Draining => "Draining",
             Self::PromotionFailed => "PromotionFailed",
+            Self::PodsLost => "PodsLost",
             Self::NotificationPending => "NoticePending",
             Self::Invalid => "Invalid",
             Self::TargetConflict => "TargetConflict",
+            Self::ForeignObject => "ForeignObject",
         }
     }
 }

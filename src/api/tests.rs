@@ -275,9 +275,11 @@ fn each_condition_has_its_name() {
         (ConditionType::Reverting, "Reverting"),
         (ConditionType::Draining, "Draining"),
         (ConditionType::PromotionFailed, "PromotionFailed"),
+        (ConditionType::PodsLost, "PodsLost"),
         (ConditionType::NotificationPending, "NoticePending"),
         (ConditionType::Invalid, "Invalid"),
         (ConditionType::TargetConflict, "TargetConflict"),
+        (ConditionType::ForeignObject, "ForeignObject"),
     ] {
         let status: CanaryStatus = serde_json::from_value(json!({"conditions": [
             {"type": "Other", "status": "True", "reason": "a"}, {"type": name, "status": "True", "reason": "b"}]})).unwrap();

@@ -1,12 +1,16 @@
-//! The rights that the operator needs for a set of canaries: those rights of `kustomize/base/flagger/account.yaml` that are about the
-//! kinds which these canaries use. The verbs of each kind are in the table of [`Kind`](crate::snapshot::Kind).
+//! The rights that the operator needs for a set of canaries: those rights of `kustomize/base/flagger/account.yaml` and
+//! `kustomize/base/routers` that are about the kinds which these canaries use. The verbs of each kind are in the table of [`Kind`](crate::snapshot::Kind).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
 };
 
-use crate::{api::canary::Canary, snapshot::ObjectRef};
+use crate::{
+    api::canary::Canary,
+    snapshot::{ObjectRef, TargetKind, references},
+    workload::history,
+};
 
 /// One right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,10 +106,14 @@ pub fn rights(
             let kind = object.kind;
             needed.add(group, kind.plural(), kind.verbs(), &object.namespace);
         }
+        if let Some(kind) = TargetKind::of(canary).and_then(history::kind) {
+            let (group, _) = kind.group_version();
+            needed.add(group, kind.plural(), kind.verbs(), namespace);
+        }
         let alerts = canary.spec.analysis.iter().flat_map(|a| &a.alerts);
         for alert in alerts {
-            let other = alert.provider_ref.namespace.as_deref();
-            let namespace = other.filter(|n| !n.is_empty()).unwrap_or(namespace);
+            let named = alert.provider_ref.namespace.as_deref();
+            let namespace = references::namespace(named, namespace);
             needed.add("flagger.app", "alertproviders", &["get"], namespace);
             needed.add("", "secrets", &["get"], namespace);
         }
@@ -144,7 +152,8 @@ impl Needed<'_> {
     ) {
         for verb in verbs {
             let scope = match *verb {
-                "list" | "watch" => self.watched.clone(),
+                // A kind that is not watched is listed in the canary's namespace only.
+                "list" | "watch" if verbs.contains(&"watch") => self.watched.clone(),
                 _ => Scope::Namespace(namespace.to_owned()),
             };
             let right = Right {
@@ -210,6 +219,7 @@ mod tests {
                 "get events in namespace test",
                 "list canaries.flagger.app in all namespaces",
                 "list deployments.apps in all namespaces",
+                "list replicasets.apps in namespace test",
                 "patch canaries.flagger.app/status in namespace test",
                 "patch deployments.apps in namespace test",
                 "patch events in namespace test",
@@ -238,15 +248,28 @@ mod tests {
         }
     }
 
-    /// The table of kinds and the ClusterRole change together.
-    #[test]
-    fn the_rights_for_all_kinds_are_those_of_the_cluster_role() {
+    /// All rules of the manifests: those of the account, and those that the routers add.
+    fn rules() -> Vec<Value> {
         let account = include_str!("../../kustomize/base/flagger/account.yaml");
-        let role: Value = account
-            .split("\n---\n")
-            .map(|doc| serde_saphyr::from_str(doc).unwrap())
-            .find(|doc: &Value| doc["kind"] == "ClusterRole")
-            .unwrap();
+        let documents = account.split("\n---\n");
+        let documents = documents.map(|text| serde_saphyr::from_str::<Value>(text).unwrap());
+        let roles = documents.filter(|doc| doc["kind"] == "ClusterRole" || doc["kind"] == "Role");
+        let rules = roles.flat_map(|role| role["rules"].as_array().unwrap().clone());
+        let routers = [
+            include_str!("../../kustomize/base/routers/istio/rights.yaml"),
+            include_str!("../../kustomize/base/routers/gatewayapi/rights.yaml"),
+            include_str!("../../kustomize/base/routers/contour/rights.yaml"),
+            include_str!("../../kustomize/base/routers/nginx/rights.yaml"),
+            include_str!("../../kustomize/base/routers/smi/rights.yaml"),
+        ];
+        let routers = routers.map(|text| serde_saphyr::from_str::<Vec<Value>>(text).unwrap());
+        let added = routers.iter().flatten().map(|op| op["value"].clone());
+        rules.chain(added).collect()
+    }
+
+    /// The table of kinds and the manifests change together.
+    #[test]
+    fn the_rights_for_all_kinds_are_those_of_the_manifests() {
         let mut granted = BTreeSet::new();
         let list = |value: &Value| {
             let items = value.as_array().into_iter().flatten();
@@ -254,7 +277,7 @@ mod tests {
                 .map(|item| item.as_str().unwrap().to_owned())
                 .collect::<Vec<_>>()
         };
-        for rule in role["rules"].as_array().unwrap() {
+        for rule in &rules() {
             let (verbs, names) = (list(&rule["verbs"]), list(&rule["resourceNames"]));
             for (resource, verb) in list(&rule["resources"])
                 .iter()

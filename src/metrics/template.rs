@@ -168,7 +168,19 @@ pub fn render(text: &str, model: &Model) -> Result<String, RenderError> {
         .map_err(|error| RenderError::Parsing(error.to_string()))?;
     template
         .render(&Context::from(Value::Nil))
-        .map_err(|error| RenderError::Execution(error.to_string()))
+        .map_err(|error| RenderError::Execution(without_values(&error.to_string(), model)))
+}
+
+/// An error of the engine without the values of variables, which may be secret: the error is sent as an event. A missing variable has
+/// Go's text.
+fn without_values(error: &str, model: &Model) -> String {
+    let missing = error.split_once("no field `");
+    let missing = missing.and_then(|(place, rest)| Some((place, rest.split_once('`')?.0)));
+    if let Some((place, key)) = missing {
+        return format!("{place}map has no entry for key {key:?}");
+    }
+    let values = model.variables.values().filter(|value| value.len() > 3);
+    values.fold(error.to_owned(), |error, value| error.replace(value, "…"))
 }
 
 fn engine() -> Template {

@@ -24,6 +24,8 @@ pub enum Notification {
         phase: CanaryPhase,
         /// The checksum in the payload of event webhooks.
         checksum: String,
+        /// Whether each step may send it again, and others like it.
+        frequency: Frequency,
     },
     /// A message for the chats.
     Alert {
@@ -47,6 +49,15 @@ impl Notification {
             Self::Event { .. } => None,
         }
     }
+}
+
+/// How often a run sends an event. It decides whether the number of Event objects is limited; event webhooks get all events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Frequency {
+    /// Once, or once for each step: the course of a run and its outcome. Always written.
+    Once,
+    /// At any step, and perhaps many at once: obstacles and failed checks. Limited for each canary.
+    Recurring,
 }
 
 /// The types of Kubernetes events.

@@ -10,6 +10,7 @@ use crate::{
     snapshot::{Kind, Snapshot},
     workload::{
         daemon_set::NotRollingUpdate,
+        ownership::Foreign,
         scaler::ScalerNotFound,
         selection::{NoSelectorLabel, WrongSelector},
     },
@@ -59,6 +60,9 @@ pub enum Blocked {
         /// The Canary's namespace.
         namespace: String,
     },
+    /// An object of a name that the canary needs belongs to someone else.
+    #[error(transparent)]
+    Foreign(#[from] Foreign),
     /// A rollback was to go on that had not begun: a defect of the operator.
     #[error("no rollback is under way")]
     NoRollback,

@@ -32,14 +32,21 @@ pub use safety::{audit::audit, stale_reads::stale_reads};
 
 use crate::{
     api::canary::CanaryPhase,
+    notifications::Notification,
     providers,
+    routers::RouteError,
     snapshot::{Snapshot, Weights, Write},
 };
 use blocked::Blocked;
-use phases::{analysis, bootstrap, deletion, end, idle, new_revision, promotion, rollback};
+use phases::{
+    analysis, bootstrap, deletion, end, idle, new_revision, promotion, restore, rollback,
+};
 use release::Release;
-use safety::{selectors, validation, withdrawal};
-use status::{StatusChange, outcome};
+use safety::{ownership, selectors, validation, withdrawal};
+use status::{
+    Outcome, StatusChange, outcome,
+    transitions::{is_between_runs, is_in_promotion, is_under_analysis},
+};
 
 /// Decides. The function is total: there is a decision for every snapshot.
 pub fn decide(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
@@ -72,7 +79,9 @@ pub fn decide(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
             withdrawal
         };
     }
-    in_phase(&release, evidence).unwrap_or_else(|blocked| blocked.report(snapshot))
+    in_phase(&release, evidence)
+        .and_then(|decision| ownership::checked(snapshot, decision))
+        .unwrap_or_else(|blocked| blocked.report(snapshot))
 }
 
 /// The decision of the phase, for a valid canary whose target exists.
@@ -84,19 +93,43 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
     if outcome::is_pending(snapshot) {
         return Ok(end::send_outcome(snapshot, evidence));
     }
-    if let Some(refusal) = selectors::refuse(release) {
-        return Ok(refusal);
-    }
     match snapshot.phase() {
-        CanaryPhase::Initializing => return bootstrap::decide(release, evidence),
+        CanaryPhase::Initializing => {
+            // A primary of someone else tells nothing about selectors.
+            let refusal = ownership::refuse(snapshot).or_else(|| selectors::refuse(release));
+            return match refusal {
+                Some(refusal) => Ok(refusal),
+                None => bootstrap::decide(release, evidence),
+            };
+        }
         CanaryPhase::New | CanaryPhase::Terminating | CanaryPhase::Terminated => {
             return Ok(Decision::wait(Requeue::OnChange));
         }
         _ => {}
     }
-    let repairs = repairs(release)?;
+    if let Some(refusal) = selectors::refuse(release) {
+        return Ok(refusal);
+    }
+    let repairs = match repairs(release) {
+        // A condition that the router cannot express: the version can get no further, so it keeps no traffic.
+        Err(Blocked::Route(RouteError::InvalidCanary(why)))
+            if is_under_analysis(snapshot.phase()) =>
+        {
+            return Ok(rollback::begin(snapshot, &Outcome::Refused(why)));
+        }
+        repairs => repairs?,
+    };
     if !repairs.is_empty() {
-        return Ok(Decision::write(repairs));
+        let events = lost_primary(release).into_iter().collect();
+        return Ok(Decision::write(repairs).notifying(events));
+    }
+    if let Some(decision) = restore::decide(release, evidence)? {
+        return Ok(decision);
+    }
+    if is_between_runs(snapshot.phase())
+        && let Some(refusal) = ownership::refuse(snapshot)
+    {
+        return Ok(refusal);
     }
     let decision = match snapshot.phase() {
         CanaryPhase::Progressing | CanaryPhase::WaitingPromotion => {
@@ -116,6 +149,14 @@ pub fn weights(snapshot: &Snapshot) -> Option<Weights> {
     router.current_weights(snapshot).ok()
 }
 
+/// The event about a primary that was deleted and gets a version that was not promoted, because no other is left.
+fn lost_primary(release: &Release<'_>) -> Option<Notification> {
+    let snapshot = release.snapshot;
+    let promoted = snapshot.status().last_promoted_spec.as_ref();
+    let is_lost = snapshot.primary().is_none() && promoted != Some(&release.revision);
+    is_lost.then(|| messages::run::primary_lost(snapshot))
+}
+
 /// Repairs the objects that carry a release after someone deleted or changed one: during a run with the weights that are routed now,
 /// between runs with those that belong there. If another actor reverts a repair, the next attempt waits for the next tick, and nothing
 /// else waits for it.
@@ -127,10 +168,17 @@ fn repairs(release: &Release<'_>) -> Result<Vec<Write>, Blocked> {
         release.has_all_configs()?;
         writes.extend(release.promote());
     }
+    writes.extend(release.config_repairs());
     // An error of the target's scaler is reported by the promotion.
     writes.extend(release.primary_scaler(false).unwrap_or_default());
     writes.extend(release.apex_service());
-    writes.extend(release.routes()?);
-    writes.retain(|write| !snapshot.leaves_out(write));
+    match release.routes() {
+        // The version passed its analysis, and its promotion changes only weights.
+        Err(Blocked::Route(RouteError::InvalidCanary(_))) if is_in_promotion(snapshot.phase()) => {}
+        routes => writes.extend(routes?),
+    }
+    writes.retain(|write| {
+        !snapshot.leaves_out(write) && ownership::foreign(snapshot, &write.object).is_none()
+    });
     Ok(writes)
 }

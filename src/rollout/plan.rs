@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::{
     api::canary::CanaryStatus,
     metrics::Query,
     notifications::Notification,
-    snapshot::{Failure, HttpRequest, HttpResponse, Snapshot, Write},
+    snapshot::{Failure, HttpRequest, HttpResponse, Kind, Snapshot, Write},
 };
 
 /// The next action for one canary.
@@ -70,6 +71,15 @@ pub enum Question {
         /// The query.
         query: Box<Query>,
     },
+    /// Lists the objects of a kind that a label selects.
+    List {
+        /// The kind.
+        kind: Kind,
+        /// The namespace.
+        namespace: String,
+        /// The label, as `key=value`.
+        selector: String,
+    },
     /// Sends notifications. The answer comes when they were delivered or given up.
     Notify(Vec<Notification>),
 }
@@ -81,6 +91,8 @@ pub enum Answer {
     Response(HttpResponse),
     /// No server answered.
     Failed(Failure),
+    /// The listed objects.
+    Objects(Vec<Value>),
     /// The notifications were delivered or given up.
     Delivered,
 }

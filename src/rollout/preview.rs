@@ -180,6 +180,12 @@ fn asked(snapshot: &Snapshot, questions: &[Question]) -> Preview {
     let metrics = count("metric", |question| {
         matches!(question, Question::Metric { .. })
     });
+    if questions
+        .iter()
+        .any(|question| matches!(question, Question::List { .. }))
+    {
+        return Preview::new(Verdict::GoesOn, "restores the primary");
+    }
     let asked: Vec<_> = hooks.into_iter().chain(metrics).collect();
     let asked = asked.join(" and ");
     if is_between_runs(snapshot.phase()) {
@@ -213,6 +219,10 @@ fn done(snapshot: &Snapshot, plan: &Plan) -> Preview {
     };
     let mut after = snapshot.clone();
     after.canary.status = Some(status.clone());
+    if let Some(outcome) = outcome::recorded(&after, ConditionType::RollingBack) {
+        let why = format!("{}, rolls back: {}", place(snapshot), outcome.message());
+        return Preview::new(Verdict::GoesOn, why);
+    }
     if let Some(why) = refusal(&after) {
         return Preview::new(Verdict::Refused, why);
     }
@@ -251,7 +261,8 @@ fn waited(snapshot: &Snapshot, requeue: Requeue, notifications: &[Notification])
 
 /// The reason, from the status, why the operator does nothing for the canary; `None` if there is none.
 fn refusal(snapshot: &Snapshot) -> Option<String> {
-    let mut refusals = [ConditionType::TargetConflict, ConditionType::Invalid].into_iter();
+    use ConditionType as C;
+    let mut refusals = [C::TargetConflict, C::Invalid, C::ForeignObject].into_iter();
     refusals.find_map(|condition| {
         let condition = snapshot.status().condition(condition)?;
         Some(condition.message.clone().unwrap_or_default())

@@ -6,7 +6,14 @@ use super::checks::metrics;
 use crate::{
     providers,
     snapshot::{Kind, ObjectRef, Snapshot, TargetKind},
-    workload::{config, scaler},
+    workload::{
+        config::{
+            self,
+            copies::{Copies, Copy},
+        },
+        metadata::owner_reference,
+        scaler,
+    },
 };
 
 /// The objects that a decision needs. The caller reads them and asks again, until the snapshot contains all of them: an object may refer
@@ -21,9 +28,41 @@ pub fn needs(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
             needs.insert(snapshot.reference(kind, &config::copy_name(&name)));
             needs.insert(snapshot.reference(kind, &name));
         }
+        for (source, copy, used) in copies(snapshot) {
+            let used = used.map(|used| used.name);
+            let names = copy.considered.into_iter().chain(used);
+            needs.extend(names.map(|name| snapshot.reference(source.kind, &name)));
+        }
     }
     needs.extend(metrics::needs(snapshot));
     needs
+}
+
+/// The configs that the target refers to, as far as they are known, each with the copy that the primary gets and the one that it uses now.
+fn copies(snapshot: &Snapshot) -> Vec<(ObjectRef, Copy<'_>, Option<Copy<'_>>)> {
+    let template = snapshot.target().and_then(|t| t.pointer("/spec/template"));
+    let references = template.map(config::references).unwrap_or_default();
+    let all = Copies::of(snapshot);
+    let copy = |(kind, name): (Kind, String)| {
+        let source = snapshot
+            .object(kind, &name)
+            .filter(|source| config::is_tracked(source))?;
+        let reference = snapshot.reference(kind, &name);
+        Some((reference, all.choose(kind, source), all.used(kind, source)))
+    };
+    references.into_keys().filter_map(copy).collect()
+}
+
+/// The configs that belong to no Canary and have the name of a copy that the primary needs.
+pub fn foreign_copies(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
+    if !snapshot.settings.config_tracking {
+        return BTreeSet::new();
+    }
+    let copies = copies(snapshot).into_iter();
+    let foreign = |(source, copy, _): (ObjectRef, Copy<'_>, _)| {
+        Some(snapshot.reference(source.kind, &copy.foreign?))
+    };
+    copies.filter_map(foreign).collect()
 }
 
 /// The objects that belong to one canary: the target, and those that a release writes. Two canaries that claim the same object would
@@ -52,26 +91,23 @@ pub fn claims(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
     claims
 }
 
-/// The objects whose full content a decision needs: the configs whose copy for the primary is missing or outdated, and the credentials
-/// of metric servers. For other configs, the cache's checksum is enough.
+/// The objects whose full content a decision needs: the configs whose copy for the primary is missing or outdated, the copies that get an
+/// owner, and the credentials of metric servers. For other configs, the cache's checksum is enough.
 pub fn needed_in_full(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
     let mut needed = metrics::needs(snapshot);
     needed.retain(|object| object.kind == Kind::Secret);
-    let template = snapshot.target().and_then(|t| t.pointer("/spec/template"));
-    for (kind, name) in template
-        .map(config::references)
-        .unwrap_or_default()
-        .into_keys()
-    {
-        let copy = config::copy_name(&name);
-        let Some(source) = snapshot.object(kind, &name) else {
-            continue;
-        };
-        let existing = snapshot.object(kind, &copy);
-        if config::is_tracked(source) && !existing.is_some_and(|copy| config::is_same(source, copy))
-        {
-            needed.insert(snapshot.reference(kind, &name));
-            needed.insert(snapshot.reference(kind, &copy));
+    let owner = owner_reference(&snapshot.canary);
+    for (source, copy, used) in copies(snapshot) {
+        let config = snapshot.objects.get(&source);
+        let is_current = config.is_some_and(|config| copy.is_current(config));
+        let unowned = used
+            .iter()
+            .chain([&copy])
+            .filter(|copy| !copy.has_owner(&owner));
+        needed.extend(unowned.map(|copy| snapshot.reference(source.kind, &copy.name)));
+        if !is_current {
+            needed.insert(snapshot.reference(source.kind, &copy.name));
+            needed.insert(source);
         }
     }
     needed

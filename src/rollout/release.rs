@@ -1,6 +1,6 @@
 //! The release of a valid canary: the facts about it that nearly every decision needs, derived once from the snapshot.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -15,11 +15,14 @@ use crate::{
         revision::{is_ours, revision},
     },
     workload::{
-        config::{self, ConfigName},
+        config::{self, ConfigName, copies::Copies},
         daemon_set, metadata,
         selection::{Selection, Workloads},
     },
 };
+
+/// The name of the primary's copy of each config.
+type CopyNames = BTreeMap<ConfigName, String>;
 
 /// The release of a valid canary whose target exists.
 pub struct Release<'a> {
@@ -37,8 +40,8 @@ pub struct Release<'a> {
     pub configs: Option<BTreeMap<String, String>>,
     /// A config that is missing. The configs then count as unchanged.
     missing_config: Option<Blocked>,
-    /// The configs that are copied for the primary.
-    pub tracked: BTreeSet<ConfigName>,
+    /// The configs that are copied for the primary, with the name of each copy.
+    pub tracked: CopyNames,
     /// The router of the canary's provider.
     pub router: &'static dyn Router,
 }
@@ -58,12 +61,12 @@ impl<'a> Release<'a> {
         let version = kind.version(target);
         let (tracked, configs, missing_config) = match configs(snapshot, &version) {
             _ if !snapshot.settings.config_tracking || !kind.has_pods() => {
-                (BTreeSet::new(), None, None)
+                (BTreeMap::new(), None, None)
             }
             Ok((tracked, checksums)) => (tracked, Some(checksums), None),
             Err(missing) => {
                 let known = snapshot.status().tracked_configs.clone();
-                (BTreeSet::new(), known, Some(missing))
+                (BTreeMap::new(), known, Some(missing))
             }
         };
         Ok(Self {
@@ -121,7 +124,7 @@ impl<'a> Release<'a> {
 
     /// Whether the target's configs equal those that the status records. If it records none, because tracking was off, they are the same
     /// only if the target uses none.
-    fn same_configs(&self, known: Option<&BTreeMap<String, String>>) -> bool {
+    pub fn same_configs(&self, known: Option<&BTreeMap<String, String>>) -> bool {
         match (&self.configs, known) {
             (None, _) => true,
             (Some(configs), None) => configs.is_empty(),
@@ -166,13 +169,13 @@ impl<'a> Release<'a> {
     pub fn primary_runs_the_target(&self) -> bool {
         let runs =
             |primary| self.with_primary(|wanted| wanted.runs_the_target(primary, &self.revision));
-        self.snapshot.primary().is_some_and(runs) && self.config_copies().is_empty()
+        self.snapshot.primary().is_some_and(runs) && self.has_current_copies()
     }
 
     /// The same for a primary that Flagger promoted, whose marks are random numbers: others may have added something to it.
     fn primary_contains_the_target(&self) -> bool {
         let contains = |primary| self.with_primary(|wanted| wanted.contains_the_target(primary));
-        self.snapshot.primary().is_some_and(contains) && self.config_copies().is_empty()
+        self.snapshot.primary().is_some_and(contains) && self.has_current_copies()
     }
 
     /// The state of the canary's rollout.
@@ -256,18 +259,20 @@ fn workloads<'a>(snapshot: &'a Snapshot, kind: TargetKind, target: &'a Value) ->
     }
 }
 
-/// The tracked configs and their checksums. A missing config is an error only if pods cannot start without it.
+/// The tracked configs with the names of their copies, and their checksums. A missing config is an error only if pods cannot start without
+/// it.
 fn configs(
     snapshot: &Snapshot,
     template: &Value,
-) -> Result<(BTreeSet<ConfigName>, BTreeMap<String, String>), Blocked> {
-    let mut tracked = BTreeSet::new();
+) -> Result<(CopyNames, BTreeMap<String, String>), Blocked> {
+    let copies = Copies::of(snapshot);
+    let mut tracked = BTreeMap::new();
     let mut checksums = BTreeMap::new();
     for ((kind, name), optional) in config::references(template) {
         match snapshot.object(kind, &name) {
             Some(object) if config::is_tracked(object) => {
                 checksums.insert(config::status_key(kind, &name), config::checksum(object));
-                tracked.insert((kind, name));
+                tracked.insert((kind, name), copies.choose(kind, object).name);
             }
             Some(_) => {}
             None if optional => {}

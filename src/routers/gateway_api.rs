@@ -1,10 +1,12 @@
 //! Gateway API: one HTTPRoute (Flagger: `pkg/router/gateway_api.go`, `gateway_api_v1beta1.go`).
 //!
-//! `spec.rules`, `spec.parentRefs` and `spec.hostnames` are ours. Other fields stay as they are.
+//! `spec.rules`, `spec.parentRefs` and `spec.hostnames` are ours. Other fields stay as they are, and so do the labels and annotations of a
+//! route that the user made.
 //!
 //! The route is for the first port of the Services. Requests of a mesh to further ports (`portDiscovery`) are not routed: they reach the
 //! primary through the apex Service.
 
+mod adoption;
 mod defaults;
 mod filters;
 mod matches;
@@ -26,7 +28,7 @@ use super::{
 use crate::{
     api::canary::Canary,
     snapshot::{Action, ObjectRef, Snapshot, Weights, Write},
-    workload::{metadata::is_owned, ports},
+    workload::{metadata::is_owned, ownership::Ownership, ports},
 };
 use defaults::defaulted;
 pub use version::GatewayApi;
@@ -58,6 +60,17 @@ impl Router for GatewayApi {
         let live_annotations = metadata(live, "annotations");
         let mut all_annotations = live_annotations.clone();
         all_annotations.extend(annotations);
+        let mut labels = labels;
+        if !is_owned(live, canary) {
+            let mut all = metadata(live, "labels");
+            all.extend(labels);
+            labels = all;
+            all_annotations.extend(
+                routed(canary, live)
+                    .is_none()
+                    .then(|| adoption::record(live)),
+            );
+        }
         let drifted = !self.is_correct(snapshot, live)?;
         if !drifted && metadata(live, "labels") == labels && live_annotations == all_annotations {
             return Ok(Vec::new());
@@ -103,13 +116,18 @@ impl Router for GatewayApi {
         Ok(vec![self.write(snapshot, action, failure)])
     }
 
-    /// The HTTPRoute becomes what kubectl applied before the Canary. If Flagger created it, or kubectl applied nothing, it leads to the
-    /// apex Service. (Flagger leaves it leading to a primary that is deleted.)
+    /// The HTTPRoute becomes what it was before the Canary. If Flagger adopted it, that is what kubectl applied. If Flagger created it, or
+    /// kubectl applied nothing, it leads to the apex Service. (Flagger leaves it leading to a primary that is deleted.)
     fn restore(&self, snapshot: &Snapshot) -> Option<Write> {
         let canary = &snapshot.canary;
         let live = self.live(snapshot)?;
         let mut wanted = live.clone();
-        match applied_spec(live).filter(|_| !is_owned(live, canary)) {
+        let is_users = !is_owned(live, canary);
+        match applied_spec(live).filter(|_| is_users) {
+            _ if is_users && routed(canary, live).is_none() => return None,
+            _ if is_users && let Some(original) = adoption::given_back(live, &OURS) => {
+                wanted = original;
+            }
             Some(applied)
                 if defaulted("spec", &applied) == defaulted("spec", live.get("spec")?) =>
             {
@@ -125,6 +143,17 @@ impl Router for GatewayApi {
         }
         let action = (wanted != *live).then_some(Action::Replace(wanted))?;
         Some(self.write(snapshot, action, "update error: "))
+    }
+
+    /// A route that leads to our Services is adopted already.
+    fn loses(&self, snapshot: &Snapshot) -> Option<&'static str> {
+        let canary = &snapshot.canary;
+        let is_new = |live: &&Value| {
+            routed(canary, live).is_none() && Ownership::of(live, canary) != Ownership::Own
+        };
+        let live = self.live(snapshot).filter(is_new)?;
+        let wanted = self.spec(snapshot, &Weights::PRIMARY).ok()?;
+        adoption::lost(canary, live, &wanted)
     }
 
     fn mirrors(&self) -> bool {

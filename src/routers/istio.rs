@@ -20,13 +20,11 @@ use super::{
 use crate::{
     api::canary::Canary,
     snapshot::{Action, Kind, ObjectRef, Snapshot, Weights, Write},
-    workload::metadata::{is_owned, owner_reference},
+    workload::metadata::{ORIGINAL, is_owned, original, owner_reference},
 };
 use rules::{destination, is_tcp, list, other_list};
 
 const KIND: Kind = Kind::VirtualService;
-/// The annotation in which Flagger keeps the spec that a VirtualService had before the Canary.
-const ORIGINAL: &str = "flagger.kubernetes.io/original-configuration";
 
 /// The router of Istio.
 #[derive(Clone, Copy, Debug)]
@@ -90,13 +88,9 @@ impl Router for Istio {
     fn restore(&self, snapshot: &Snapshot) -> Option<Write> {
         let canary = &snapshot.canary;
         let live = snapshot.object(KIND, canary.apex_name())?;
-        let original = || {
-            let annotations = live.pointer("/metadata/annotations")?;
-            serde_json::from_str(annotations.get(ORIGINAL)?.as_str()?).ok()
-        };
         let is_ours = is_owned(live, canary);
         let leads_to_us = |spec: &Value| routed(canary, &json!({"spec": spec})).is_some();
-        let mut before = [applied_spec(live), original()].into_iter().flatten();
+        let mut before = [applied_spec(live), original(live)].into_iter().flatten();
         let mut wanted = live.clone();
         match before.find(|spec| !is_ours && !leads_to_us(spec)) {
             Some(before) => wanted["spec"] = before,

@@ -54,6 +54,12 @@ pub trait Router: Debug + Sync {
     /// Restores the route as it was before the Canary, when the Canary is deleted. Returns `None` if there is nothing to restore.
     fn restore(&self, snapshot: &Snapshot) -> Option<Write>;
 
+    /// The field of the user's route that would lose something if the operator adopted the route; `None` if nothing would be lost. Such a
+    /// route is not adopted.
+    fn loses(&self, _snapshot: &Snapshot) -> Option<&'static str> {
+        None
+    }
+
     /// Whether this router can split traffic by weight. If not, a release is always blue/green, and no event mentions routing.
     fn splits_traffic(&self) -> bool {
         true

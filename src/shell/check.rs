@@ -60,7 +60,7 @@ pub async fn check(
     lease_namespace: Option<&str>,
 ) -> Result<Report, CheckError> {
     let settings = Arc::new(settings);
-    let listed = cluster.list_canaries(namespace).await;
+    let listed = cluster.list(Kind::Canary, namespace, None).await;
     let listed = listed.map_err(CheckError::List)?;
     let all: Vec<_> = listed
         .iter()

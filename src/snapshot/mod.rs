@@ -2,6 +2,7 @@
 //! outside calls.
 
 pub mod cadence;
+pub mod clock_skew;
 pub mod excerpt;
 pub mod go;
 pub mod hosts;
@@ -9,6 +10,7 @@ pub mod http;
 pub mod object;
 pub mod pods;
 pub mod readiness;
+pub mod references;
 pub mod revision;
 pub mod secret;
 pub mod step;
@@ -22,15 +24,18 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
 pub use cadence::{Changed, Tick, last_tick, whole_second_after};
+pub use clock_skew::FutureTimes;
 pub use excerpt::excerpt;
 pub use hosts::{Destinations, HostList};
 pub use http::{Failure, HttpRequest, HttpResponse, Method, Origin};
 pub use object::{Kind, ObjectRef};
 pub use pods::Pods;
 pub use readiness::{Progress, Readiness};
+pub use references::OtherNamespaces;
 pub use secret::Secret;
 pub use step::Step;
 pub use target::TargetKind;
@@ -79,7 +84,7 @@ pub struct Snapshot {
     /// The objects that were read and exist.
     pub objects: BTreeMap<ObjectRef, Value>,
     /// The pods of the Deployments and DaemonSets in the Canary's namespace, as far as their kind is watched.
-    pub workloads: BTreeMap<ObjectRef, Arc<Pods>>,
+    pub workloads: Arc<BTreeMap<ObjectRef, Pods>>,
     /// The objects that were read, whether they exist or not.
     pub seen: BTreeSet<ObjectRef>,
     /// When the snapshot was taken.
@@ -104,7 +109,26 @@ pub struct Snapshot {
     pub settings: Arc<Settings>,
 }
 
+impl Settings {
+    /// Whether references to other namespaces are followed.
+    pub const fn other_namespaces(&self) -> OtherNamespaces {
+        OtherNamespaces::of_flag(self.no_cross_namespace_refs)
+    }
+}
+
 impl Snapshot {
+    /// Whether references to other namespaces are followed.
+    pub fn other_namespaces(&self) -> OtherNamespaces {
+        self.settings.other_namespaces()
+    }
+
+    /// Whether the progress deadline has passed since a time in the status; true if there is no such time.
+    pub fn exceeds_deadline(&self, since: Option<&Time>) -> bool {
+        let wait = SignedDuration::from_secs(self.canary.progress_deadline_seconds());
+        let end = since.and_then(|since| since.0.checked_add(wait).ok());
+        end.is_none_or(|end| end <= self.now)
+    }
+
     /// The object of this kind and name in the Canary's namespace, if it exists.
     pub fn object(&self, kind: Kind, name: &str) -> Option<&Value> {
         self.objects.get(&self.reference(kind, name))

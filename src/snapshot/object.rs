@@ -1,9 +1,12 @@
 //! The kinds of objects that the operator reads or writes, and the reference to one object.
 //!
-//! A new kind is a row in the table of [`Kind`] (and a rule in `kustomize/base/flagger/account.yaml`).
+//! A new kind is a row in the table of [`Kind`] (and a rule in `kustomize/base/flagger/account.yaml`, for routes
+//! in `kustomize/base/routers`).
 
 /// The verbs for objects that are read once, when they are needed.
 const READ: &[&str] = &["get"];
+/// The verbs for objects that are listed once, when they are needed.
+const LIST: &[&str] = &["list"];
 /// The verbs for objects of the user that the operator watches and never writes.
 const WATCH: &[&str] = &["get", "list", "watch"];
 /// The verbs for workloads. They are patched because their status changes all the time.
@@ -43,6 +46,8 @@ macro_rules! kinds {
 kinds! {
     Deployment,              "Deployment",              "apps",                      "v1",       "deployments",              PATCH;
     DaemonSet,               "DaemonSet",               "apps",                      "v1",       "daemonsets",               PATCH;
+    ReplicaSet,              "ReplicaSet",              "apps",                      "v1",       "replicasets",              LIST;
+    ControllerRevision,      "ControllerRevision",      "apps",                      "v1",       "controllerrevisions",      LIST;
     Service,                 "Service",                 "",                          "v1",       "services",                 REPLACE;
     ConfigMap,               "ConfigMap",               "",                          "v1",       "configmaps",               REPLACE;
     Secret,                  "Secret",                  "",                          "v1",       "secrets",                  REPLACE;

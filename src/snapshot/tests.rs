@@ -244,6 +244,8 @@ fn each_kind_has_its_resource() {
     let expected = [
         "Deployment deployments.apps/v1",
         "DaemonSet daemonsets.apps/v1",
+        "ReplicaSet replicasets.apps/v1",
+        "ControllerRevision controllerrevisions.apps/v1",
         "Service services.v1",
         "ConfigMap configmaps.v1",
         "Secret secrets.v1",

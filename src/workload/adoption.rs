@@ -9,12 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    metadata::{FLUX, with_flux},
+    metadata::{FLUX, ORIGINAL, original, with_flux},
     ports::{LONGEST, unused_name},
 };
 
-/// The annotation with the [`Record`].
-const ORIGINAL: &str = "flagger.kubernetes.io/original-configuration";
 /// The annotation in which kubectl keeps the object that it applied last.
 const LAST_APPLIED: &str =
     "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration";
@@ -28,7 +26,7 @@ struct Fields {
     ports: Vec<Value>,
 }
 
-/// The changes of an adoption.
+/// The changes of an adoption, as the annotation [`ORIGINAL`] keeps them.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 struct Record {
     /// The fields as the user wrote them.
@@ -54,7 +52,7 @@ pub struct Adoption<'a> {
 impl Adoption<'_> {
     /// The Service as adopted; `None` if it is.
     pub fn adopted(&self, live: &Value) -> Option<Value> {
-        let record = Record::of(live);
+        let record = original::<Record>(live);
         let users = Fields::of_user(live, record.as_ref());
         let now = Fields::of(live);
         let adopted = Fields {
@@ -86,7 +84,7 @@ impl Adoption<'_> {
     /// The Service as the user last wrote it; `None` if it is. If Flagger adopted it, the user's fields are those that kubectl applied last,
     /// or the selector is `targets`, that of the target's pods.
     pub fn given_back(&self, live: &Value, targets: Value) -> Option<Value> {
-        let record = Record::of(live);
+        let record = original::<Record>(live);
         let applied = applied(live);
         let (fields, flux) = match &record {
             Some(record) => (
@@ -147,14 +145,6 @@ impl Adoption<'_> {
             }
         }
         port
-    }
-}
-
-impl Record {
-    /// The record of an adopted Service.
-    fn of(live: &Value) -> Option<Self> {
-        let annotations = live.pointer("/metadata/annotations")?;
-        serde_json::from_str(annotations.get(ORIGINAL)?.as_str()?).ok()
     }
 }
 

@@ -1,12 +1,15 @@
 //! The configs of a pod template: the `ConfigMap`s and `Secret`s that it refers to, their checksums, and the primary's copies.
 //!
 //! A changed config is a new version, like a changed template. The primary must not get it before the analysis, so the primary's
-//! template refers to copies named `NAME-primary` (Flagger: `pkg/canary/config_tracker.go`).
+//! template refers to [`copies`] (Flagger: `pkg/canary/config_tracker.go`).
 
-use std::collections::{BTreeMap, BTreeSet};
+pub mod copies;
+
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::ownership::ADOPT;
 use crate::snapshot::{Kind, go, revision::digest};
 
 /// The annotation that excludes a `ConfigMap` or `Secret` from tracking if its value begins with `disable`.
@@ -53,17 +56,17 @@ fn referring(template: &Value) -> Value {
     json!({"spec": spec})
 }
 
-/// Makes a template refer to the primary's copies of the tracked configs.
-pub fn with_primary_names(mut template: Value, tracked: &BTreeSet<ConfigName>) -> Value {
+/// Makes a template refer to the primary's copies of the tracked configs. `tracked` has the name of each copy.
+pub fn with_primary_names(mut template: Value, tracked: &BTreeMap<ConfigName, String>) -> Value {
     visit(&mut template, &mut |kind, name, _| {
-        if tracked.contains(&(kind, name.clone())) {
-            *name = copy_name(name);
+        if let Some(copy) = tracked.get(&(kind, name.clone())) {
+            name.clone_from(copy);
         }
     });
     template
 }
 
-/// The name of the primary's copy of a config.
+/// The usual name of the primary's copy of a config, which is Flagger's.
 pub fn copy_name(name: &str) -> String {
     format!("{name}-primary")
 }
@@ -96,17 +99,32 @@ pub fn status_key(kind: Kind, name: &str) -> String {
     format!("{}/{name}", kind.name().to_lowercase())
 }
 
-/// The part of a config that the cache keeps in memory: the checksum in place of the content, and the fields that [`is_tracked`] reads.
+/// The part of a config that the cache keeps in memory: the checksum in place of the content, and the fields that [`is_tracked`] and
+/// [`copies`] read.
 pub fn hashed(object: &Value) -> Value {
     let metadata = |field: &str| object.pointer(&format!("/metadata/{field}")).cloned();
     let mut kept = Map::new();
-    for field in ["name", "namespace", "uid", "resourceVersion"] {
+    for field in [
+        "name",
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "ownerReferences",
+    ] {
         kept.extend(metadata(field).map(|value| (field.to_owned(), value)));
     }
-    if let Some(tracking) = metadata("annotations").and_then(|all| all.get(TRACKING).cloned()) {
-        kept.insert("annotations".to_owned(), json!({TRACKING: tracking}));
+    if let Some(Value::Object(mut annotations)) = metadata("annotations") {
+        annotations.retain(|key, _| [TRACKING, ADOPT].contains(&key.as_str()));
+        if !annotations.is_empty() {
+            kept.insert("annotations".to_owned(), Value::Object(annotations));
+        }
     }
-    json!({"metadata": kept, "type": object.get("type"), HASHED: checksum(object)})
+    let mut hashed =
+        json!({"metadata": kept, "type": object.get("type"), HASHED: checksum(object)});
+    if let Some(immutable) = object.get("immutable") {
+        hashed["immutable"] = immutable.clone();
+    }
+    hashed
 }
 
 /// Whether a config has its content, and is not only the [`hashed`] part of it.
@@ -125,60 +143,6 @@ pub fn checksum(object: &Value) -> String {
         text += &go::escaped(&binary.to_string());
     }
     digest(&text, 8)
-}
-
-/// Whether a copy has the same content and type as its source.
-pub fn is_same(source: &Value, copy: &Value) -> bool {
-    let kind = |object: &Value| object.get("type").filter(|kind| !kind.is_null()).cloned();
-    checksum(source) == checksum(copy) && kind(source) == kind(copy)
-}
-
-/// The primary's copy of a config. Returns `None` if the existing copy has the same content already. `source` must have its content
-/// (see [`is_complete`]). The copy keeps metadata and owners that others added. Only one owner can be the controller: the Canary.
-pub fn copy(
-    kind: Kind,
-    source: &Value,
-    existing: Option<&Value>,
-    labels: Map<String, Value>,
-    owner: &Value,
-) -> Option<Value> {
-    let fields = ["data", "binaryData", "type"];
-    if existing.is_some_and(|existing| is_same(source, existing)) {
-        return None;
-    }
-    let text = |pointer: &str| source.pointer(pointer).cloned().unwrap_or_default();
-    let name = copy_name(text("/metadata/name").as_str().unwrap_or_default());
-    let mut object = existing.cloned().unwrap_or_else(|| {
-        json!({"apiVersion": kind.api_version(), "kind": kind.name(),
-            "metadata": {"name": name, "namespace": text("/metadata/namespace")}})
-    });
-    for field in fields {
-        match source.get(field) {
-            Some(value) => object[field] = value.clone(),
-            None => drop(object.as_object_mut().and_then(|o| o.remove(field))),
-        }
-    }
-    if !labels.is_empty() {
-        object["metadata"]["labels"] = Value::Object(labels);
-    }
-    object["metadata"]["ownerReferences"] = owners(existing, owner);
-    Some(object)
-}
-
-/// The owners of a copy: the Canary as the controller, then the other owners of the existing copy.
-fn owners(existing: Option<&Value>, owner: &Value) -> Value {
-    let others = existing
-        .and_then(|e| e.pointer("/metadata/ownerReferences"))
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter(|other| other.get("uid") != owner.get("uid"))
-        .cloned()
-        .map(|mut other| {
-            other["controller"] = json!(false);
-            other
-        });
-    std::iter::once(owner.clone()).chain(others).collect()
 }
 
 /// Calls `f` with the kind, the name and the `optional` field of each reference, in Flagger's order.

@@ -1,5 +1,6 @@
 //! The metadata of objects: names, labels, annotations and owners (Flagger: `pkg/router/util.go`, `pkg/canary/util.go`).
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::{api::canary::Canary, snapshot::Kind};
@@ -9,6 +10,9 @@ pub const FLUX: [(&str, &str); 2] = [
     ("helm.toolkit.fluxcd.io/driftDetection", "disabled"),
     ("kustomize.toolkit.fluxcd.io/reconcile", "disabled"),
 ];
+
+/// The annotation of an adopted object that keeps the object, or the adopted part of it, as the user wrote it (Flagger has it on routes).
+pub const ORIGINAL: &str = "flagger.kubernetes.io/original-configuration";
 
 /// Keys that contain this text belong to Flux and apply to the original object only.
 const FLUX_KEY: &str = "toolkit.fluxcd.io";
@@ -30,6 +34,12 @@ fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
         .unwrap_or_default()
 }
 
+/// The value of the annotation [`ORIGINAL`]; `None` if the object has none of this form.
+pub fn original<T: DeserializeOwned>(object: &Value) -> Option<T> {
+    let annotations = object.pointer("/metadata/annotations")?;
+    serde_json::from_str(annotations.get(ORIGINAL)?.as_str()?).ok()
+}
+
 /// The owner reference to a Canary: Kubernetes deletes the object when the Canary is deleted.
 pub fn owner_reference(canary: &Canary) -> Value {
     json!({"apiVersion": Kind::Canary.api_version(), "kind": "Canary", "name": canary.metadata.name,
@@ -37,13 +47,27 @@ pub fn owner_reference(canary: &Canary) -> Value {
 }
 
 /// Whether this Canary controls an object. Compares names, as Flagger does: a Canary that was deleted and created again counts as the same.
+/// A `Canary` of another API group is another kind.
 pub fn is_owned(object: &Value, canary: &Canary) -> bool {
-    let owners = object["metadata"]["ownerReferences"].as_array();
-    owners.into_iter().flatten().any(|owner| {
+    owners(object).any(|owner| {
         owner["controller"] == true
-            && owner["kind"] == "Canary"
+            && is_canary(owner)
             && owner.get("name").and_then(Value::as_str) == canary.metadata.name.as_deref()
     })
+}
+
+/// The owners of an object.
+pub fn owners(object: &Value) -> impl Iterator<Item = &Value> {
+    let owners = object.pointer("/metadata/ownerReferences");
+    owners.and_then(Value::as_array).into_iter().flatten()
+}
+
+/// Whether an owner is a Canary of Flagger's API.
+pub fn is_canary(owner: &Value) -> bool {
+    let (group, _) = Kind::Canary.group_version();
+    let version = owner.get("apiVersion").and_then(Value::as_str);
+    let of_group = |version: &str| version.split('/').next() == Some(group);
+    owner["kind"] == Kind::Canary.name() && version.is_none_or(of_group)
 }
 
 /// A copy of a map of labels or annotations without the keys of Flux.

@@ -5,9 +5,11 @@ mod adoption;
 pub mod config;
 pub mod daemon_set;
 pub mod deployment;
+pub mod history;
 pub mod keep_apart;
 pub mod label_selector;
 pub mod metadata;
+pub mod ownership;
 pub mod patch;
 pub mod ports;
 pub mod primary;
@@ -47,7 +49,8 @@ pub fn scale_from_zero(
     Some(scale_write(kind, target, change?, failure))
 }
 
-fn scale_write(kind: TargetKind, target: &Value, change: Change, failure: String) -> Write {
+/// The write of a change of the scale of a workload.
+pub fn scale_write(kind: TargetKind, target: &Value, change: Change, failure: String) -> Write {
     Write {
         object: ObjectRef {
             kind: kind.kind(),

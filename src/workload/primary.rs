@@ -1,7 +1,7 @@
 //! The primary: a copy of the target with a name and a selector label of its own (Flagger: `pkg/canary/*_controller.go`). The
 //! differences between the kinds of targets are in the kinds' files.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde_json::{Map, Value, json};
 
@@ -36,8 +36,8 @@ pub struct Primary<'a> {
     pub selector_labels: &'a [String],
     /// The prefixes of the target's labels and annotations that the primary gets too (`-include-label-prefix`).
     pub include_label_prefix: &'a [String],
-    /// The configs of which the primary uses copies.
-    pub tracked: &'a BTreeSet<ConfigName>,
+    /// The configs of which the primary uses copies, with the name of each copy.
+    pub tracked: &'a BTreeMap<ConfigName, String>,
     /// The value of `flagger-id`.
     pub flagger_id: &'a str,
     /// The owner reference to the Canary.
@@ -135,7 +135,7 @@ impl Primary<'_> {
             TargetKind::Deployment => {
                 let mut changes = self.changes(&deployment::COPIED, primary);
                 if !self.autoscaled {
-                    changes.extend(deployment::copy_replicas(self.target, primary));
+                    changes.extend(deployment::raise_replicas(self.target, primary));
                 }
                 changes
             }
@@ -340,7 +340,7 @@ mod tests {
             selection: &selection,
             selector_labels: &["app".to_owned(), "name".to_owned()],
             include_label_prefix: &["te".to_owned()],
-            tracked: &BTreeSet::new(),
+            tracked: &BTreeMap::new(),
             flagger_id: "id",
             owner: json!({"uid": "c"}),
             autoscaled: false,

@@ -4,7 +4,7 @@
 //! target's labels would make of a new primary reaches none of its pods. (Flagger derives all from the target:
 //! `pkg/canary/deployment_controller.go`.)
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
@@ -27,7 +27,7 @@ pub struct Workloads<'a> {
     /// The primary, if it exists.
     pub primary: Option<&'a Value>,
     /// The workloads of the namespace, as far as they are known. The target and the primary may be among them.
-    pub namespace: &'a BTreeMap<ObjectRef, Arc<Pods>>,
+    pub namespace: &'a BTreeMap<ObjectRef, Pods>,
 }
 
 /// The labels that tell the primary's pods from the target's. All are empty for a core Service, which has no pods.
@@ -118,7 +118,7 @@ impl Selection {
         let mut of_primary_pods = primary.clone();
         of_primary_pods.extend(distinguishing());
         let mut canary = Labels::from([(key.clone(), value.clone())]);
-        if workloads.others().any(|labels| includes(&labels, &canary)) {
+        if workloads.others_have(&canary) {
             // The label alone selects too much. The target's complete selector may not.
             canary = required(selector(workloads.target));
         }
@@ -220,14 +220,17 @@ impl<'a> Workloads<'a> {
         serving.map(|(other, _)| full(other.kind.name(), &other.name, &other.namespace))
     }
 
-    /// The labels of all pods that are not the target's.
-    fn others(&self) -> impl Iterator<Item = Labels> {
-        let others = self.neighbours().map(|(_, pods)| pods.labels.clone());
-        self.primary.map(template_labels).into_iter().chain(others)
+    /// Whether pods that are not the target's have these labels.
+    fn others_have(&self, wanted: &Labels) -> bool {
+        let primary = self.primary.map(template_labels);
+        primary.is_some_and(|labels| includes(&labels, wanted))
+            || self
+                .neighbours()
+                .any(|(_, pods)| includes(&pods.labels, wanted))
     }
 
     /// The workloads that are neither the target nor the primary.
-    fn neighbours(&self) -> impl Iterator<Item = (&'a ObjectRef, &'a Arc<Pods>)> {
+    fn neighbours(&self) -> impl Iterator<Item = (&'a ObjectRef, &'a Pods)> {
         let (kind, target) = (self.kind.kind(), metadata::name(self.target));
         let primary = self.primary_name();
         let is_ours = move |other: &ObjectRef| {

@@ -50,7 +50,7 @@ pub async fn play(scenarios: &[&Scenario], departures: &Departures) -> Vec<Strin
     let begin = Instant::now();
     let mut bed = Bed::start().await.unwrap();
     bed.apply(&kinds::crds()).await.unwrap();
-    let overlay = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("kustomize/istio");
+    let overlay = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/all-routers");
     let (_, kubeconfig) = bed.install(&overlay).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -34,7 +34,7 @@ pub const PHASES: [CanaryPhase; 12] = [
 ];
 
 /// All conditions but `Promoted`, which every status has, in the order of `place_of_condition`.
-const CONDITIONS: [ConditionType; 7] = [
+const CONDITIONS: [ConditionType; 8] = [
     ConditionType::RollingBack,
     ConditionType::Reverting,
     ConditionType::Draining,
@@ -42,6 +42,7 @@ const CONDITIONS: [ConditionType; 7] = [
     ConditionType::NotificationPending,
     ConditionType::Invalid,
     ConditionType::TargetConflict,
+    ConditionType::PodsLost,
 ];
 
 const ROLLOUTS: [Rollout; 5] = [
@@ -233,6 +234,8 @@ fn place_of_condition(condition: ConditionType) -> Option<usize> {
         C::NotificationPending => Some(4),
         C::Invalid => Some(5),
         C::TargetConflict => Some(6),
+        C::ForeignObject => Some(7),
+        C::PodsLost => Some(7),
     }
 }
 

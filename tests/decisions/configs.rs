@@ -156,3 +156,160 @@ fn a_config_that_changes_while_its_version_is_promoted_is_the_next_version() {
     sim.run_until(CanaryPhase::Succeeded);
     assert_eq!(copy(&sim), Some(json!("green")));
 }
+
+/// The copy of this name.
+fn config<'a>(sim: &'a Simulation, name: &str) -> Option<&'a Value> {
+    sim.snapshot.object(Kind::ConfigMap, name)
+}
+
+fn edit_copy(sim: &mut Simulation, field: &str, value: Value) {
+    let name = sim.snapshot.reference(Kind::ConfigMap, "color-primary");
+    *sim.snapshot
+        .objects
+        .get_mut(&name)
+        .unwrap()
+        .pointer_mut(field)
+        .unwrap() = value;
+}
+
+fn owner(name: &str, controller: bool) -> Value {
+    let uid = if name == "podinfo" { "c" } else { name };
+    json!({"apiVersion": "flagger.app/v1beta1", "kind": "Canary", "name": name, "uid": uid, "controller": controller})
+}
+
+/// The config that the primary's pods read.
+fn used(sim: &Simulation) -> Value {
+    sim.snapshot.primary().unwrap()["spec"]["template"]["spec"]["containers"][0]["envFrom"][0]["configMapRef"]["name"].clone()
+}
+
+fn owners(sim: &Simulation, name: &str) -> Vec<String> {
+    let owners = config(sim, name).unwrap()["metadata"]["ownerReferences"].as_array();
+    let name = |owner: &Value| {
+        format!(
+            "{} {}",
+            owner["name"].as_str().unwrap(),
+            owner["controller"]
+        )
+    };
+    owners.unwrap().iter().map(name).collect()
+}
+
+/// F01. The other Canary owns the copy because its primary reads it, with the content that passed its own analysis.
+#[test]
+fn a_promotion_leaves_the_copy_of_another_canary_as_it_is_and_gets_one_of_its_own() {
+    let mut sim = with_config(false);
+    edit_copy(
+        &mut sim,
+        "/metadata/ownerReferences",
+        json!([owner("podinfo", true), owner("other", false)]),
+    );
+    for (round, content) in ["blue", "green"].into_iter().enumerate() {
+        color(&mut sim, content);
+        sim.run(60);
+        sim.run_until(CanaryPhase::Succeeded);
+        assert_eq!(copy(&sim), Some(json!("red")), "{}", sim.transcript());
+        assert_eq!(used(&sim), "color-primary-podinfo");
+        assert_eq!(
+            config(&sim, "color-primary-podinfo").unwrap()["data"]["color"],
+            content
+        );
+        assert_eq!(owners(&sim, "color-primary-podinfo"), ["podinfo true"]);
+        assert_eq!(
+            owners(&sim, "color-primary"),
+            ["podinfo true", "other false"]
+        );
+        let runs = lines(&sim, "New revision detected! Scaling up");
+        sim.run(100);
+        assert_eq!(
+            lines(&sim, "New revision detected! Scaling up"),
+            runs,
+            "round {round}"
+        );
+        assert_eq!(sim.snapshot.phase(), CanaryPhase::Succeeded);
+    }
+    // The same content is no reason for another restart of the primary.
+    edit_copy(&mut sim, "/data/color", json!("green"));
+    let writes = sim.writes;
+    sim.run(50);
+    assert_eq!(
+        (sim.writes, used(&sim)),
+        (writes, json!("color-primary-podinfo"))
+    );
+}
+
+/// F01b. Without a second owner, Kubernetes deletes the copy with the first one.
+#[test]
+fn a_canary_owns_each_copy_that_its_primary_uses() {
+    let mut sim = with_config(false);
+    edit_copy(
+        &mut sim,
+        "/metadata/ownerReferences",
+        json!([owner("other", true)]),
+    );
+    sim.run(5);
+    assert_eq!(
+        owners(&sim, "color-primary"),
+        ["other true", "podinfo false"]
+    );
+    assert_eq!(sim.snapshot.phase(), CanaryPhase::Succeeded);
+    color(&mut sim, "blue");
+    sim.metric = "97.5".to_owned();
+    sim.run_until(CanaryPhase::Failed);
+    edit_copy(
+        &mut sim,
+        "/metadata/ownerReferences",
+        json!([owner("other", true)]),
+    );
+    sim.run(20);
+    assert_eq!(
+        owners(&sim, "color-primary"),
+        ["other true", "podinfo false"]
+    );
+    assert_eq!(copy(&sim), Some(json!("red")), "content that failed");
+}
+
+#[test]
+fn a_missing_copy_comes_back_unless_the_content_that_was_promoted_is_unknown() {
+    let mut sim = with_config(false);
+    let name = sim.snapshot.reference(Kind::ConfigMap, "color-primary");
+    sim.snapshot.objects.remove(&name);
+    sim.run(5);
+    assert_eq!(copy(&sim), Some(json!("red")));
+    assert_eq!(
+        lines(&sim, "New revision detected! Scaling up"),
+        1,
+        "{}",
+        sim.transcript()
+    );
+    color(&mut sim, "blue");
+    sim.metric = "97.5".to_owned();
+    sim.run_until(CanaryPhase::Failed);
+    sim.snapshot.objects.remove(&name);
+    sim.run(30);
+    assert_eq!(copy(&sim), None, "the only known content failed");
+}
+
+#[test]
+fn a_copy_that_cannot_be_changed_is_replaced_by_one_of_another_name() {
+    for (field, value) in [("immutable", json!(true)), ("type", json!("other"))] {
+        let mut sim = with_config(false);
+        let names = ["color-primary-podinfo", "color-primary-podinfo-"];
+        for (round, content) in ["blue", "green"].into_iter().enumerate() {
+            let now = sim
+                .snapshot
+                .reference(Kind::ConfigMap, used(&sim).as_str().unwrap());
+            sim.snapshot.objects.get_mut(&now).unwrap()[field] = value.clone();
+            color(&mut sim, content);
+            sim.run(60);
+            sim.run_until(CanaryPhase::Succeeded);
+            let used = used(&sim);
+            let used = used.as_str().unwrap();
+            assert!(
+                used.starts_with(names[round]) && used.len() == [21, 30][round],
+                "{used}"
+            );
+            assert_eq!(config(&sim, used).unwrap()["data"]["color"], content);
+            assert_eq!(copy(&sim), Some(json!("red")));
+        }
+    }
+}

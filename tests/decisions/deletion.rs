@@ -37,6 +37,28 @@ fn a_crash_at_any_write_of_a_deletion_loses_nothing() {
     }
 }
 
+/// The pods of the target start within an interval, or take longer.
+#[test]
+fn a_deletion_warns_only_if_the_target_needs_more_than_an_interval() {
+    for (seconds, warns) in [(8, false), (25, true)] {
+        let mut sim = release(json!({"stepWeight": 50}));
+        sim.snapshot.canary.spec.revert_on_deletion = true;
+        sim.run_until(CanaryPhase::Succeeded);
+        sim.dead = true;
+        sim.delete();
+        let start = sim.snapshot.now.as_second();
+        while sim.snapshot.now.as_second() < start + seconds {
+            sim.reconcile();
+        }
+        sim.dead = false;
+        sim.run(100);
+        assert!(sim.is_gone(), "{}", sim.transcript());
+        let warnings =
+            sim.count_notified("Warning [Terminating] canary not ready during finalizing");
+        assert_eq!(warnings > 0, warns, "{:#?}", sim.notified);
+    }
+}
+
 #[test]
 fn a_deletion_does_not_wait_for_a_target_that_does_not_exist() {
     let mut sim = release(json!({"stepWeight": 50}));

@@ -116,30 +116,6 @@ fn a_newer_version_is_promoted_step_by_step_after_an_older_one() {
     assert_eq!(sim.canary_weight(), 0);
 }
 
-/// A TrafficSplit cannot send only some requests to the canary: the edit is refused, and the release goes on when it is taken back.
-#[test]
-fn an_edit_that_the_router_cannot_express_is_refused_until_it_is_taken_back() {
-    let mut sim = release_of(json!({"provider": "linkerd", "analysis": {"stepWeight": 20}}));
-    while sim.canary_weight() == 0 {
-        sim.reconcile();
-    }
-    let test = json!([{"headers": {"x-user": {"exact": "insider"}}}]);
-    sim.edit(
-        "analysis",
-        &json!({"iterations": 2, "match": test, "threshold": 2}),
-    );
-    let weight = sim.canary_weight();
-    sim.run(100);
-    assert_eq!(sim.canary_weight(), weight);
-    assert!(
-        sim.count_notified("use another provider") > 0,
-        "{:?}",
-        sim.notified
-    );
-    sim.edit("analysis", &json!({"stepWeight": 20, "threshold": 2}));
-    sim.run_until(CanaryPhase::Succeeded);
-}
-
 /// Flagger's status has weight 0 and iteration -1 while it waits.
 #[test]
 fn a_promotion_that_waited_under_flagger_keeps_waiting_at_the_routed_weight() {

@@ -167,7 +167,7 @@ fn beside(sim: &mut Simulation, name: &str, labels: &Value, are_ready: bool) {
     let workload = json!({"spec": {"template": {"metadata": {"labels": labels}}},
         "status": {"readyReplicas": i64::from(are_ready)}});
     let pods = Pods::parse(&workload.to_string());
-    sim.snapshot.workloads.insert(name, Arc::new(pods));
+    Arc::make_mut(&mut sim.snapshot.workloads).insert(name, pods);
 }
 
 /// Two releases of one Helm chart in a namespace have the same value of the label that the chart sets.
@@ -223,7 +223,7 @@ fn a_workload_that_gets_the_targets_labels_later_holds_up_new_versions_only() {
     sim.run(50);
     assert_eq!(sim.snapshot.phase(), CanaryPhase::Succeeded);
     assert!(sim.count_notified(event) > 0, "{}", sim.transcript());
-    sim.snapshot.workloads.clear();
+    sim.snapshot.workloads = Arc::default();
     sim.run_until_phase(CanaryPhase::Progressing);
     sim.run_until(CanaryPhase::Succeeded);
 }

@@ -12,13 +12,17 @@
 //! | question | file |
 //! | --- | --- |
 //! | how does each strategy run, and how does it end? | `releases.rs`, `gates.rs`, `withdrawal.rs`, `edges.rs` |
+//! | what happens to the primary after a failed promotion? | `restore.rs` |
+//! | what happens to a run whose Canary becomes invalid? | `refused_runs.rs` |
 //! | when is a step taken, and by which bounds is it judged? | `readiness.rs`, `metrics.rs` |
+//! | does the primary keep its pods? | `capacity.rs` |
 //! | what differs per router, target, autoscaler, config? | `routes.rs`, `targets.rs`, `scalers.rs`, `configs.rs` |
 //! | which pods do the Services reach, whatever labels, flags and other workloads there are? | `labels.rs` |
+//! | which objects of others does the operator leave alone? | `ownership.rs` |
 //! | which requests of an A/B test reach the canary? | `conditions.rs` |
 //! | what does each object that the operator writes look like, in full? | `objects.rs`, with the files in `tests/objects` |
 //! | how does a canary begin, and what remains when it is deleted? | `bootstrap.rs`, `deletion.rs` |
-//! | what happens if the operator crashes after any write? | `crashes.rs` |
+//! | what happens if the operator crashes after any write, or another one with another clock takes over? | `crashes.rs`, `clocks.rs` |
 //! | which defects of Flagger are fixed here? | `known_defects.rs` |
 //! | what holds for every release? | `properties.rs`, `any_state.rs` (property tests), `fuzz.rs` |
 //! | which plans are refused? | `audit.rs` (by the operator), `simulation/judge.rs` (by these tests, which judge every plan) |
@@ -39,6 +43,8 @@
 mod any_state;
 mod audit;
 mod bootstrap;
+mod capacity;
+mod clocks;
 mod conditions;
 mod configs;
 mod crashes;
@@ -54,10 +60,13 @@ mod labels;
 mod metrics;
 mod objects;
 mod other_actors;
+mod ownership;
 mod preview;
 mod properties;
 mod readiness;
+mod refused_runs;
 mod releases;
+mod restore;
 mod routes;
 mod scalers;
 mod simulation;

@@ -281,6 +281,25 @@ fn with_the_flag_a_canary_refers_to_no_other_namespace() {
     }
 }
 
+/// While a rollback is under way the spec is not validated, so the flag must hold where references are resolved.
+#[test]
+fn with_the_flag_no_phase_reads_a_template_of_another_namespace() {
+    let metrics =
+        json!([{"name": "errors", "templateRef": {"name": "errors", "namespace": "other"}}]);
+    for phase in ["Initializing", "Progressing", "WaitingPromotion", "Failed"] {
+        let mut sim = release(json!({"stepWeight": 20, "metrics": metrics}));
+        let status = sim.snapshot.canary.status.as_mut().unwrap();
+        status.phase = serde_json::from_value(json!(phase)).unwrap();
+        for flag in [false, true] {
+            Arc::make_mut(&mut sim.snapshot.settings).no_cross_namespace_refs = flag;
+            let needs = rollout::needs(&sim.snapshot);
+            let is_read = needs.iter().any(|object| object.namespace == "other");
+            assert!(!is_read || !flag, "{phase}");
+            assert_eq!(is_read, !flag && phase != "Failed", "{phase}");
+        }
+    }
+}
+
 #[test]
 fn an_invalid_spec_is_refused_with_the_field_and_the_reason() {
     let steps = json!({"stepWeight": 20});

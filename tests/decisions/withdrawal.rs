@@ -1,6 +1,9 @@
 //! A canary without ready pods loses its traffic at once.
 
-use flagger_rs::{api::canary::CanaryPhase, snapshot::Kind};
+use flagger_rs::{
+    api::{canary::CanaryPhase, status::ConditionType},
+    snapshot::Kind,
+};
 use serde_json::json;
 
 use super::{
@@ -28,16 +31,119 @@ fn a_canary_whose_pods_are_gone_gets_no_traffic() {
     transcript("canary-without-pods", &sim);
 }
 
+/// The pods come back, and the canary gets the weight that it had; until then nothing is checked.
+fn lose_pods(sim: &mut Simulation) {
+    let before = sim.canary_weight();
+    sim.dead = true;
+    sim.reconcile();
+    assert_eq!(sim.canary_weight(), 0, "{}", sim.transcript());
+    sim.dead = false;
+    for _ in 0..30 {
+        if sim.canary_weight() == 0 && sim.snapshot.phase() != CanaryPhase::Failed {
+            sim.reconcile();
+        }
+    }
+    if sim.snapshot.phase() != CanaryPhase::Failed {
+        assert_eq!(sim.canary_weight(), before, "{}", sim.transcript());
+    }
+}
+
+/// An eviction is no failed check: with a threshold of 1, Flagger's kind of count would end the release.
 #[test]
-fn a_version_that_keeps_losing_its_pods_is_rolled_back() {
+fn a_version_that_loses_its_pods_once_gets_its_traffic_back_and_no_hook_is_repeated() {
+    for threshold in [1, 5] {
+        let mut sim = release(
+            json!({"stepWeight": 20, "maxWeight": 60, "threshold": threshold, "webhooks": [
+                {"name": "acceptance", "type": "pre-rollout", "url": "http://hooks/acceptance"}]}),
+        );
+        while sim.canary_weight() < 40 {
+            sim.reconcile();
+        }
+        lose_pods(&mut sim);
+        let status = sim.snapshot.canary.status.clone().unwrap();
+        assert_eq!((status.failed_checks, status.canary_weight), (0, 40));
+        sim.run_until(CanaryPhase::Succeeded);
+        assert_eq!(sim.routed, [20, 40, 0, 40, 60, 0], "{}", sim.transcript());
+        assert_eq!(sim.count_notified("check acceptance passed"), 1);
+    }
+}
+
+#[test]
+fn a_version_that_keeps_losing_its_pods_is_rolled_back_for_that_reason() {
     let mut sim = at_weight(20);
-    for _ in 0..2 {
-        sim.dead = true;
-        sim.reconcile();
-        sim.dead = false;
-        sim.run(25);
+    for _ in 0..3 {
+        while sim.canary_weight() == 0 {
+            sim.reconcile();
+        }
+        lose_pods(&mut sim);
     }
     sim.run_until(CanaryPhase::Failed);
+    let why = "Warning [Progressing] Rolling back podinfo.test all ready pods lost 3 times";
+    assert_eq!(sim.count_notified(why), 1, "{:#?}", sim.notified);
+    let alert = "alert Error: All ready pods lost 3 times";
+    assert_eq!(sim.count_notified(alert), 1, "{:#?}", sim.notified);
+}
+
+/// The next run begins without the losses of this one.
+#[test]
+fn losses_count_within_one_run() {
+    let mut sim = at_weight(20);
+    lose_pods(&mut sim);
+    lose_pods(&mut sim);
+    sim.image("podinfo:3");
+    while sim.canary_weight() != 0 {
+        sim.reconcile();
+    }
+    while sim.canary_weight() < 20 {
+        sim.reconcile();
+    }
+    lose_pods(&mut sim);
+    sim.run_until(CanaryPhase::Succeeded);
+}
+
+/// A release that waits for its approval is under analysis again, and asks again.
+#[test]
+fn a_version_that_waits_for_its_promotion_and_loses_its_pods_is_analysed_again() {
+    let mut sim = release(
+        json!({"stepWeight": 20, "maxWeight": 40, "threshold": 1, "webhooks": [
+        {"name": "gate", "type": "confirm-promotion", "url": "http://hooks/gate"}]}),
+    );
+    sim.closed.insert("gate");
+    sim.run_until_phase(CanaryPhase::WaitingPromotion);
+    sim.dead = true;
+    sim.reconcile();
+    let place = (sim.snapshot.phase(), sim.canary_weight());
+    assert_eq!(place, (CanaryPhase::Progressing, 0));
+    sim.dead = false;
+    sim.run_until_phase(CanaryPhase::WaitingPromotion);
+    assert_eq!(sim.canary_weight(), 40);
+    sim.closed.clear();
+    sim.run_until(CanaryPhase::Succeeded);
+    assert_eq!(sim.routed, [20, 40, 0, 40, 0], "{}", sim.transcript());
+    assert_eq!(sim.count_notified("alert Info: New revision"), 1);
+}
+
+/// The run was announced when it began.
+#[test]
+fn a_newer_version_sends_no_second_alert_from_any_phase() {
+    for phase in [
+        CanaryPhase::Progressing,
+        CanaryPhase::WaitingPromotion,
+        CanaryPhase::Promoting,
+    ] {
+        let mut sim = release(json!({"stepWeight": 20, "maxWeight": 40, "webhooks": [
+            {"name": "gate", "type": "confirm-promotion", "url": "http://hooks/gate"}]}));
+        if phase == CanaryPhase::WaitingPromotion {
+            sim.closed.insert("gate");
+        }
+        sim.run_until_phase(phase);
+        sim.image("podinfo:3");
+        sim.closed.clear();
+        sim.run_until(CanaryPhase::Succeeded);
+        assert!(sim.outcome().contains("podinfo:3"), "{}", sim.outcome());
+        let alerts = sim.count_notified("alert Info: New revision detected, progressing");
+        assert_eq!(alerts, 1, "{phase}: {:#?}", sim.notified);
+    }
 }
 
 #[test]
@@ -72,6 +178,7 @@ fn a_new_version_that_replaces_all_pods_is_no_failed_check() {
     let status = sim.snapshot.canary.status.clone().unwrap();
     assert_eq!(sim.canary_weight(), 0);
     assert_eq!((status.failed_checks, status.canary_weight), (0, 0));
+    assert!(!status.has_condition(ConditionType::PodsLost));
     let last = sim.notified.last().unwrap();
     assert!(last.contains("Restarting analysis"), "{last}");
     sim.dead = false;

@@ -2,6 +2,7 @@
 //!
 //! A cell with Istio, Envoy and Prometheus runs the walkthrough, while a client sends 200 requests a second through the gateway, from before
 //! the Canary exists until after its deletion. No request may be lost, whichever component fails. `contour.rs` does the same with Contour.
+//! `prometheus.rs` checks the Prometheus of the overlays.
 
 #![allow(
     clippy::disallowed_methods,
@@ -16,6 +17,7 @@
 
 mod command_line;
 mod contour;
+mod prometheus;
 mod rig;
 
 use std::time::Duration;

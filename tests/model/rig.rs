@@ -93,16 +93,17 @@ impl Rig {
         let global = GlobalReceivers {
             chat: Some(chat),
             event_webhook: Some(Secret("http://events/all".into())),
+            ..GlobalReceivers::default()
         };
         let notifier = Notifier::new(cluster.clone(), http.clone(), global);
         let (trigger, triggers) = mpsc::unbounded_channel();
         let operator = Operator {
-            cluster,
+            cluster: cluster.clone(),
             settings: Arc::new(settings()),
             notifier: notifier.clone(),
             canary_metrics,
             operator_metrics,
-            answers: Arc::new(Answers::new(http, notifier, trigger.clone())),
+            answers: Arc::new(Answers::new(cluster, http, notifier, trigger.clone())),
         };
         self.operator = Some(tokio::spawn(async move {
             controller::run(

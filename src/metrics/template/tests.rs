@@ -37,6 +37,35 @@ fn a_missing_variable_is_an_error() {
     );
 }
 
+/// Errors reach events, chats and webhooks.
+#[test]
+fn an_error_prints_no_value_of_a_variable() {
+    let model = Model {
+        variables: [("a".to_owned(), "hunter2".to_owned())].into(),
+        ..model()
+    };
+    for text in [
+        "{{ variables.b }}",
+        "{{ variables.b.c }}",
+        "{{ variables.a.c }}",
+        "{{ index variables 1 }}",
+        "{{ index variables.a 1 }}",
+        "{{ template variables.a }}",
+        r#"{{ printf "%d" variables }}"#,
+        "{{ len variables.a.b }}",
+        "{{ range variables.a }}{{ end }}",
+        "{{ eq variables 1 }}",
+        "{{ slice variables.a 9 }}",
+    ] {
+        let error = match render(text, &model) {
+            Ok(_) => continue,
+            Err(error) => error.to_string(),
+        };
+        eprintln!("{text} -> {error}");
+        assert!(!error.contains("hunter2"), "{text}: {error}");
+    }
+}
+
 #[test]
 fn a_template_that_calls_itself_is_an_error() {
     assert!(

@@ -15,7 +15,7 @@ use crate::{
     },
     providers::{self, ProviderError},
     rollout::plan::{Answer, Evidence, Question},
-    snapshot::{HttpResponse, ObjectRef, Origin, Snapshot},
+    snapshot::{HttpResponse, Origin, Snapshot},
 };
 
 /// The reason why a metric cannot be queried, in Flagger's words.
@@ -98,11 +98,8 @@ impl Check<'_> {
             }
             Source::Template(reference) => {
                 let (template, server) = metric_templates::read(snapshot, reference, self.metric)?;
-                let ObjectRef {
-                    namespace, name, ..
-                } = metric_templates::reference(snapshot, reference);
                 let failed = |error| Unqueryable::TemplateQuery {
-                    template: format!("{name}.{namespace}"),
+                    template: metric_templates::full_name(snapshot, reference),
                     error,
                 };
                 let text = render(&template.query, &model("")).map_err(failed)?;
@@ -177,7 +174,7 @@ pub fn ask<'a>(
     match evidence.get(&question) {
         Some(Answer::Response(response)) => Stage::Done(Ok(response)),
         Some(Answer::Failed(why)) => Stage::Done(Err(MetricError::NoAnswer(why.to_string()))),
-        Some(Answer::Delivered) | None => Stage::Ask(vec![question]),
+        Some(Answer::Objects(_) | Answer::Delivered) | None => Stage::Ask(vec![question]),
     }
 }
 

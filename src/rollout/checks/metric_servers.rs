@@ -10,7 +10,7 @@ use super::{
 use crate::{
     metrics::{Asks, OfflineError, Query, Server, observer::Builtin},
     rollout::plan::Evidence,
-    snapshot::{ObjectRef, Snapshot},
+    snapshot::Snapshot,
 };
 
 /// The reason why a metric server cannot be reached, in Flagger's words.
@@ -66,12 +66,10 @@ fn servers(snapshot: &Snapshot) -> Vec<(String, Result<Server, Unqueryable>)> {
         Source::Template(_) if Builtin::named(&check.metric.name).is_some() => None,
         Source::Inline(_) | Source::Nothing => None,
         Source::Template(reference) => {
-            let ObjectRef {
-                name, namespace, ..
-            } = metric_templates::reference(snapshot, reference);
+            let full = metric_templates::full_name(snapshot, reference);
             let template = metric_templates::read(snapshot, reference, check.metric);
             let server = template.map(|(_, server)| server);
-            let within = format!(" in metric template {name}.{namespace}");
+            let within = format!(" in metric template {full}");
             Some((within, server.map_err(Unqueryable::from)))
         }
     });

@@ -8,6 +8,7 @@ use crate::{
     metrics::{Server, ServerError},
     snapshot::{
         Kind, ObjectRef, Snapshot,
+        references::{self, Blocked},
         secret::{Credentials, SecretError},
     },
 };
@@ -15,6 +16,9 @@ use crate::{
 /// The reason why a template has no server. Each `Display` text is Flagger's.
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
+    /// The template is in another namespace.
+    #[error(transparent)]
+    Blocked(#[from] Blocked),
     /// The template does not exist.
     #[error("Metric template {full} error: metrictemplate.flagger.app {name:?} not found")]
     NotFound {
@@ -61,9 +65,12 @@ pub enum TemplateError {
     },
 }
 
-/// The objects to read for a template: the template itself, and its Secret once the template is in the snapshot.
+/// The objects to read for a template: the template itself, and its Secret once the template is in the snapshot. None if the reference is
+/// blocked.
 pub fn needs(snapshot: &Snapshot, to: &CrossNamespaceRef) -> Vec<ObjectRef> {
-    let template = reference(snapshot, to);
+    let Ok(template) = reference(snapshot, to) else {
+        return Vec::new();
+    };
     let secret = snapshot
         .objects
         .get(&template)
@@ -72,17 +79,14 @@ pub fn needs(snapshot: &Snapshot, to: &CrossNamespaceRef) -> Vec<ObjectRef> {
     secret.into_iter().chain([template]).collect()
 }
 
-/// The name of a template; without a namespace it is in the Canary's.
-pub fn reference(snapshot: &Snapshot, to: &CrossNamespaceRef) -> ObjectRef {
-    let namespace = to
-        .namespace
-        .clone()
-        .filter(|namespace| !namespace.is_empty());
-    ObjectRef {
-        kind: Kind::MetricTemplate,
-        namespace: namespace.unwrap_or_else(|| snapshot.namespace().to_owned()),
-        name: to.name.clone(),
-    }
+/// `NAME.NAMESPACE` of a template.
+pub fn full_name(snapshot: &Snapshot, to: &CrossNamespaceRef) -> String {
+    let namespace = references::namespace(to.namespace.as_deref(), snapshot.namespace());
+    format!("{}.{namespace}", to.name)
+}
+
+fn reference(snapshot: &Snapshot, to: &CrossNamespaceRef) -> Result<ObjectRef, Blocked> {
+    references::metric_template(to, snapshot.namespace(), snapshot.other_namespaces())
 }
 
 /// Reads a metric's template and builds its server.
@@ -91,7 +95,7 @@ pub fn read(
     to: &CrossNamespaceRef,
     metric: &CanaryMetric,
 ) -> Result<(MetricTemplateSpec, Server), TemplateError> {
-    let object = reference(snapshot, to);
+    let object = reference(snapshot, to)?;
     let full = || format!("{}.{}", object.name, object.namespace);
     let refused = |error: SecretError| TemplateError::Secret {
         full: full(),

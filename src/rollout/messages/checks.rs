@@ -1,9 +1,9 @@
 //! The events of hooks and gates, and the reasons why a check failed.
 
-use super::{alert, normal, warning};
+use super::{alert, normal, recurring, warning};
 use crate::{
     api::canary::{CanaryWebhook, WebhookType},
-    notifications::{Notification, Severity},
+    notifications::{EventKind, Notification, Severity},
     snapshot::Snapshot,
 };
 
@@ -50,7 +50,7 @@ pub fn post_rollout_failed(snapshot: &Snapshot, hook: &CanaryWebhook, why: &str)
 /// A rollback hook asked for no rollback.
 pub fn no_rollback_signal(snapshot: &Snapshot, hook: &CanaryWebhook) -> Notification {
     let text = format!("Rollback hook {} not signaling a rollback", hook.name);
-    normal(snapshot, text)
+    recurring(snapshot, EventKind::Normal, text)
 }
 
 /// The event that a gate is closed. `waits` is the text of the gate: "waiting for … approval NAME".

@@ -12,13 +12,24 @@ use jiff::Timestamp;
 
 use crate::{
     api::canary::{CanaryPhase, CanaryStatus},
-    notifications::{EventKind, Notification, Severity, alert, webhook},
+    notifications::{EventKind, Frequency, Notification, Severity, alert, webhook},
     snapshot::{ObjectRef, Snapshot},
 };
 
-/// A Warning event about the canary in its current phase.
+/// A Warning event about the canary in its current phase: an obstacle or a failed check, which the next step may report again.
 pub fn warning(snapshot: &Snapshot, message: String) -> Notification {
-    event_in(snapshot, EventKind::Warning, message, snapshot.phase())
+    recurring(snapshot, EventKind::Warning, message)
+}
+
+/// An event that each step may send again.
+pub fn recurring(snapshot: &Snapshot, kind: EventKind, message: String) -> Notification {
+    Notification::Event {
+        kind,
+        message,
+        phase: snapshot.phase(),
+        checksum: webhook::checksum(snapshot.status()),
+        frequency: Frequency::Recurring,
+    }
 }
 
 /// A Normal event about the canary in its current phase.
@@ -58,6 +69,7 @@ pub fn event_in(
         message,
         phase,
         checksum: webhook::checksum(snapshot.status()),
+        frequency: Frequency::Once,
     }
 }
 
@@ -68,6 +80,7 @@ pub fn normal_after(status: &CanaryStatus, message: String) -> Notification {
         message,
         phase: status.phase,
         checksum: webhook::checksum(status),
+        frequency: Frequency::Once,
     }
 }
 

@@ -17,9 +17,11 @@ pub fn notifications(
     let target = snapshot.full_target();
     let info = |text| alert(snapshot, Severity::Info, text);
     match outcome {
-        Outcome::FailedChecks(_) | Outcome::Manual(_) | Outcome::NotReady(_) => {
-            rolled_back(snapshot, outcome, ended_in)
-        }
+        Outcome::FailedChecks(_)
+        | Outcome::Manual(_)
+        | Outcome::NotReady(_)
+        | Outcome::PodsLost(_)
+        | Outcome::Refused(_) => rolled_back(snapshot, outcome, ended_in),
         Outcome::FailedPromotion(why) => vec![
             event_in(
                 snapshot,
@@ -68,7 +70,6 @@ pub fn notifications(
 fn rolled_back(snapshot: &Snapshot, outcome: &Outcome, ended_in: CanaryPhase) -> Vec<Notification> {
     let name = snapshot.full_name();
     let warning = |text, phase| event_in(snapshot, EventKind::Warning, text, phase);
-    let rolling_back = |why: &str| warning(format!("Rolling back {name} {why}"), ended_in);
     let scaling_down = warning(
         format!("Canary failed! Scaling down {name}"),
         CanaryPhase::Failed,
@@ -77,35 +78,30 @@ fn rolled_back(snapshot: &Snapshot, outcome: &Outcome, ended_in: CanaryPhase) ->
     if let Outcome::Manual(hook) = outcome {
         notifications.push(warning(format!("Rollback check {hook} passed"), ended_in));
     }
-    let (event, alerted) = match outcome {
-        Outcome::FailedChecks(n) => (
-            rolling_back(&format!("failed checks threshold reached {n}")),
-            alert(
-                snapshot,
-                Severity::Error,
-                &format!("Failed checks threshold reached {n}"),
-            ),
-        ),
-        Outcome::Manual(_) => (
-            rolling_back("manual webhook invoked"),
-            alert(
-                snapshot,
-                Severity::Warn,
-                "Rolling back manual webhook invoked",
-            ),
-        ),
-        _ => {
-            let why = outcome.message();
-            (
-                rolling_back(&format!("progress deadline exceeded {why}")),
-                alert(
-                    snapshot,
-                    Severity::Error,
-                    &format!("Progress deadline exceeded {why}"),
-                ),
-            )
-        }
+    let why = rollback_reason(outcome);
+    let alerted = match outcome {
+        Outcome::Manual(_) => alert(snapshot, Severity::Warn, &format!("Rolling back {why}")),
+        _ => alert(snapshot, Severity::Error, &capitalized(&why)),
     };
+    let event = warning(format!("Rolling back {name} {why}"), ended_in);
     notifications.extend([event, scaling_down, alerted]);
     notifications
+}
+
+/// The reason of a rollback, as the end of a sentence.
+fn rollback_reason(outcome: &Outcome) -> String {
+    let why = outcome.message();
+    match outcome {
+        Outcome::FailedChecks(_) => format!("failed checks threshold reached {why}"),
+        Outcome::Manual(_) => "manual webhook invoked".to_owned(),
+        Outcome::PodsLost(_) => format!("all ready pods lost {why} times"),
+        Outcome::Refused(_) => format!("run cannot go on: {why}"),
+        _ => format!("progress deadline exceeded {why}"),
+    }
+}
+
+fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(letters).collect()
 }

@@ -23,8 +23,7 @@ pub fn metric_provider_missing(snapshot: &Snapshot, why: &str) -> Notification {
 
 /// Traffic cannot move to the primary yet.
 pub fn primary_without_ready_pod(snapshot: &Snapshot) -> Notification {
-    let name = snapshot.canary.primary_workload_name();
-    let text = format!("{name}.{} has no ready pod yet", snapshot.namespace());
+    let text = format!("{} has no ready pod yet", primary(snapshot));
     warning(snapshot, text)
 }
 
@@ -124,6 +123,57 @@ pub fn withdrawn(snapshot: &Snapshot) -> Notification {
         snapshot.full_target()
     );
     warning(snapshot, text)
+}
+
+/// The canary has ready pods again and gets the traffic that it had.
+pub fn restored(snapshot: &Snapshot) -> Notification {
+    let text = format!(
+        "{} has ready pods again: routing traffic to canary as before",
+        snapshot.full_target()
+    );
+    normal(snapshot, text)
+}
+
+/// The primary was deleted during a run, or after a failed one.
+pub fn primary_lost(snapshot: &Snapshot) -> Notification {
+    let text = format!(
+        "{} was deleted and its version is lost: it is created again with the version of {}, which was not promoted",
+        primary(snapshot),
+        snapshot.full_target()
+    );
+    warning(snapshot, text)
+}
+
+/// After a failed promotion, the primary gets its previous version.
+pub fn restoring_primary(snapshot: &Snapshot) -> Notification {
+    let text = format!(
+        "Restoring {} to the version before the failed promotion",
+        primary(snapshot)
+    );
+    normal(snapshot, text)
+}
+
+/// The primary is ready with its previous version.
+pub fn restored_primary(snapshot: &Snapshot) -> Notification {
+    let text = format!(
+        "{} is restored: routing all traffic to primary",
+        primary(snapshot)
+    );
+    normal(snapshot, text)
+}
+
+/// The primary keeps the version with which it did not become ready, for this reason.
+pub fn primary_not_restored(snapshot: &Snapshot, why: &str) -> Notification {
+    let text = format!(
+        "{} cannot be restored to the version before the failed promotion: {why}",
+        primary(snapshot)
+    );
+    warning(snapshot, text)
+}
+
+fn primary(snapshot: &Snapshot) -> String {
+    let name = snapshot.canary.primary_workload_name();
+    format!("{name}.{}", snapshot.namespace())
 }
 
 /// The promotion begins: the primary gets the target's template.

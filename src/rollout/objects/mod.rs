@@ -1,4 +1,5 @@
 //! The writes that several phases have in common.
 
+mod configs;
 mod traffic;
 mod workloads;

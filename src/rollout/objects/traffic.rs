@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use crate::{
     api::{
-        canary::{CanaryPhase, Strategy},
+        canary::{CanaryPhase, CanaryStatus, Strategy},
         status::ConditionType,
     },
     notifications::Notification,
@@ -189,7 +189,7 @@ impl Release<'_> {
         if is_between_runs(status.phase) && status.canary_weight == 0 {
             return self.routes_to(&Weights::PRIMARY);
         }
-        let expected = self.expected_weights();
+        let expected = self.expected_weights(status);
         let weights = self.weights().unwrap_or({
             if self.snapshot.canary_has_ready_pods() {
                 expected
@@ -232,10 +232,9 @@ impl Release<'_> {
             .reconcile(snapshot, &selection.label, &weights)?)
     }
 
-    /// The weights that follow from the status.
-    fn expected_weights(&self) -> Weights {
+    /// The weights that follow from a status.
+    pub fn expected_weights(&self, status: &CanaryStatus) -> Weights {
         use CanaryPhase as P;
-        let status = self.snapshot.status();
         match (status.phase, self.strategy()) {
             (P::Progressing | P::WaitingPromotion | P::Promoting, Strategy::AbTesting)
                 if status.iterations > 0 =>

@@ -7,12 +7,10 @@ use serde_json::Value;
 use crate::{
     notifications::Notification,
     rollout::{blocked::Blocked, messages::run, release::Release, status::draining},
-    snapshot::{
-        Action, Kind, TargetKind, Write, pods::labels, readiness::replicas, revision::is_ours,
-    },
+    snapshot::{Kind, TargetKind, Write, pods::labels, readiness::replicas, revision::is_ours},
     workload::{
-        self, config,
-        metadata::{included, owner_reference},
+        self, deployment,
+        metadata::owner_reference,
         primary::{self, Primary},
         scaler::Scaler,
         service::Services,
@@ -171,6 +169,22 @@ impl Release<'_> {
         writes
     }
 
+    /// The write that gives the primary the target's replicas after a promotion, if these are fewer and no autoscaler sets them.
+    pub fn trim_primary(&self) -> Option<Write> {
+        let primary = self.snapshot.primary()?;
+        let is_free = self.kind == TargetKind::Deployment
+            && self.snapshot.canary.spec.autoscaler_ref.is_none();
+        let change = is_free.then(|| deployment::lower_replicas(self.target, primary))??;
+        let name = self.snapshot.canary.primary_workload_name();
+        let failure = format!("scaling down {name}.{} failed: ", self.snapshot.namespace());
+        Some(workload::scale_write(self.kind, primary, change, failure))
+    }
+
+    /// Whether the promotion takes all pods of the primary away before it starts new ones.
+    pub fn promotion_stops_all_pods(&self) -> bool {
+        self.kind == TargetKind::Deployment && deployment::stops_all_pods(self.target)
+    }
+
     /// Whether the primary has the revision of this run, with the configs of this run.
     pub fn is_promoted(&self) -> bool {
         let status = self.snapshot.status();
@@ -231,40 +245,5 @@ impl Release<'_> {
             revision,
             &configs,
         )
-    }
-
-    /// The writes of the copies of configs that are missing or outdated.
-    pub fn config_copies(&self) -> Vec<Write> {
-        let owner = owner_reference(&self.snapshot.canary);
-        self.tracked
-            .iter()
-            .filter_map(|(kind, name)| {
-                let source = self.snapshot.object(*kind, name)?;
-                let labels = source
-                    .pointer("/metadata/labels")
-                    .and_then(Value::as_object)
-                    .cloned()
-                    .unwrap_or_default();
-                let labels = included(&labels, &self.snapshot.settings.include_label_prefix);
-                let copy = config::copy_name(name);
-                let existing = self.snapshot.object(*kind, &copy);
-                let object = config::copy(*kind, source, existing, labels, &owner)?;
-                let (action, verb) = if existing.is_some() {
-                    (Action::Replace(object), "updating")
-                } else {
-                    (Action::Create(object), "creating")
-                };
-                let failure = format!(
-                    "{verb} {} {copy}.{} failed: ",
-                    kind.name().to_lowercase(),
-                    self.snapshot.namespace()
-                );
-                Some(Write {
-                    object: self.snapshot.reference(*kind, &copy),
-                    action,
-                    failure,
-                })
-            })
-            .collect()
     }
 }

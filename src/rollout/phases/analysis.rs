@@ -15,9 +15,9 @@ use crate::{
         messages::{self, run},
         plan::{Decision, Evidence, Requeue},
         release::Release,
-        status::{Outcome, StatusChange},
+        status::{Outcome, PodsLost, StatusChange},
     },
-    snapshot::{Readiness, Snapshot},
+    snapshot::{Readiness, Snapshot, Weights},
 };
 
 /// One reconcile of a release under analysis.
@@ -38,6 +38,10 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
         return Ok(Decision::write(up));
     }
     let skips = snapshot.canary.skip_analysis();
+    let PodsLost { losses, .. } = PodsLost::of(snapshot.status());
+    if !skips && losses > snapshot.canary.threshold() {
+        return Ok(rollback::begin(snapshot, &Outcome::PodsLost(losses)));
+    }
     if let Some(decision) = unready(release, skips) {
         return Ok(decision);
     }
@@ -52,6 +56,9 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
     }
     if is_over {
         return Ok(rollback::begin(snapshot, &Outcome::FailedChecks(failed)));
+    }
+    if let Some(restored) = restore(release)? {
+        return Ok(restored);
     }
     let mut notifications = Vec::new();
     let (ControlFlow::Break(decision) | ControlFlow::Continue(decision)) =
@@ -81,6 +88,21 @@ fn unready(release: &Release<'_>, skips: bool) -> Option<Decision> {
         }
     }
     None
+}
+
+/// Gives a version that had lost its pods the traffic that it had. `None` if it has lost none, or if the routes have changed since.
+fn restore(release: &Release<'_>) -> Result<Option<Decision>, Blocked> {
+    let snapshot = release.snapshot;
+    let Some(lost) = PodsLost::withdrawn(snapshot.status()) else {
+        return Ok(None);
+    };
+    let step = lost.restore(StatusChange::end_step(snapshot));
+    let weights = release.expected_weights(&step.clone().build());
+    if release.weights()? != Weights::PRIMARY || weights == Weights::PRIMARY {
+        return Ok(None);
+    }
+    let event = run::restored(snapshot);
+    release.move_traffic(&weights, step, Some(event)).map(Some)
 }
 
 /// One step: rollback hooks, checks, then the advance. It ends early to ask a question, to wait, or to hold the release back.

@@ -2,7 +2,6 @@
 //! objects that the Canary took over (Flagger: `pkg/controller/finalizer.go`), in an order that loses no request: it scales the target
 //! up, then restores the routes, then removes the finalizer.
 
-use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::{
@@ -11,7 +10,7 @@ use crate::{
         messages::run,
         plan::{Decision, Plan, Requeue},
         release::Release,
-        safety::validation,
+        safety::{ownership, validation},
         status::{StatusChange, draining},
     },
     snapshot::{Action, Kind, Readiness, Snapshot, Write},
@@ -74,8 +73,10 @@ fn revert(release: &Release<'_>) -> Decision {
     if let Readiness::Waiting(why) | Readiness::Failed(why) = release.canary_readiness()
         && !late
     {
-        let event = run::not_ready_to_terminate(snapshot, &why);
-        return Decision::Wait(Requeue::AtTick, vec![event]);
+        // Pods need some seconds to start: that is worth no warning.
+        let tick = snapshot.tick.as_ref();
+        let event = tick.map(|_| run::not_ready_to_terminate(snapshot, &why));
+        return Decision::Wait(Requeue::Ready, event.into_iter().collect());
     }
     // Proxies that have not seen the last routes would miss the next ones, too.
     if let Some(wait) = release.routes_lag().filter(|_| !late) {
@@ -97,22 +98,18 @@ fn revert(release: &Release<'_>) -> Decision {
     }
 }
 
-/// The writes that restore the Service and the routes to what they were before the Canary.
+/// The writes that restore the Service and the routes to what they were before the Canary. Objects of others stay as they are.
 fn restored(release: &Release<'_>) -> Vec<Write> {
+    let snapshot = release.snapshot;
     let mut writes: Vec<_> = release.restored_apex().into_iter().collect();
-    writes.extend(release.router.restore(release.snapshot));
+    writes.extend(release.router.restore(snapshot));
+    writes.retain(|write| ownership::foreign(snapshot, &write.object).is_none());
     writes
 }
 
 /// Whether the progress deadline has passed since the deletion began.
 fn is_late(snapshot: &Snapshot) -> bool {
-    deadline(snapshot).is_none_or(|deadline| deadline <= snapshot.now)
-}
-
-fn deadline(snapshot: &Snapshot) -> Option<Timestamp> {
-    let since = snapshot.status().last_transition_time.as_ref()?.0;
-    let wait = SignedDuration::from_secs(snapshot.canary.progress_deadline_seconds());
-    since.checked_add(wait).ok()
+    snapshot.exceeds_deadline(snapshot.status().last_transition_time.as_ref())
 }
 
 /// Removes the finalizer: the API server then removes the Canary.

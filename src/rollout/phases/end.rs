@@ -27,8 +27,9 @@ pub fn succeed(release: &Release<'_>, outcome: &Outcome) -> Plan {
                 .clone_from(&status.last_applied_spec);
         })
         .pending(outcome);
+    let trimmed = release.trim_primary().into_iter();
     Plan {
-        writes: release.scale_down(),
+        writes: trimmed.chain(release.scale_down()).collect(),
         status: Some(ended.build()),
         notifications: Vec::new(),
     }

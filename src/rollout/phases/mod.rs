@@ -8,7 +8,7 @@
 //! | Promoting, Finalising | [`promotion`] |
 //! | Terminating | [`deletion`] |
 //!
-//! [`new_revision`], [`rollback`] and [`end`] begin, abandon and end a run, from whichever phase.
+//! [`restore`] repairs the primary after a failed promotion. [`new_revision`], [`rollback`] and [`end`] begin, abandon and end a run, from whichever phase.
 
 pub mod advance;
 pub mod analysis;
@@ -18,5 +18,6 @@ pub mod end;
 pub mod idle;
 pub mod new_revision;
 pub mod promotion;
+pub mod restore;
 pub mod rollback;
 pub mod skip;

@@ -13,7 +13,7 @@ use crate::{
         messages::run,
         plan::{Decision, Plan, Requeue},
         release::Release,
-        status::{Outcome, StatusChange},
+        status::{Outcome, StatusChange, transitions::is_under_analysis},
     },
     snapshot::Snapshot,
 };
@@ -28,6 +28,7 @@ pub fn started<'a>(release: &Release<'a>) -> StatusChange<'a> {
     // The target is needed again: it is not scaled down.
     StatusChange::enter(release.snapshot, CanaryPhase::Progressing)
         .clear(ConditionType::Draining)
+        .clear(ConditionType::PodsLost)
         .progress(0, 0)
         .without_failed_checks()
         .with(|status| {
@@ -52,10 +53,7 @@ pub fn debounce(snapshot: &Snapshot) -> Option<Decision> {
 
 /// Whether the target has changed since the analysis of its version began.
 pub fn is_overtaken(release: &Release<'_>) -> bool {
-    matches!(
-        release.snapshot.phase(),
-        CanaryPhase::Progressing | CanaryPhase::WaitingPromotion
-    ) && release.changed()
+    is_under_analysis(release.snapshot.phase()) && release.changed()
 }
 
 /// The target changed during a run: to another version, or back to the promoted one.
@@ -69,7 +67,9 @@ pub fn changed(release: &Release<'_>) -> Result<Decision, Blocked> {
 /// Returns traffic to the primary and begins the analysis anew.
 fn restart(release: &Release<'_>) -> Result<Decision, Blocked> {
     let weights = release.fallback_weights()?;
-    let started = started(release).progress(i64::from(weights.canary), 0);
+    // The run was announced when it began.
+    let started = started(release).announced();
+    let started = started.progress(i64::from(weights.canary), 0);
     Ok(Decision::Do(Plan {
         writes: release.set_weights(&weights)?,
         status: Some(started.build()),

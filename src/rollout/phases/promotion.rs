@@ -2,7 +2,10 @@
 
 use super::{end, new_revision, rollback};
 use crate::{
-    api::{canary::CanaryPhase, status::ConditionType},
+    api::{
+        canary::{CanaryPhase, Strategy},
+        status::ConditionType,
+    },
     rollout::{
         blocked::Blocked,
         messages::{self, run},
@@ -20,6 +23,9 @@ pub fn promoting(release: &Release<'_>) -> Result<Decision, Blocked> {
         if release.changed() {
             // Only a version that was analysed is promoted.
             return new_revision::changed(release);
+        }
+        if let Some(cleared) = clear_primary(release)? {
+            return Ok(cleared);
         }
         let mut writes: Vec<_> = release.primary_scaler(true)?.into_iter().collect();
         writes.extend(release.promote());
@@ -43,6 +49,30 @@ pub fn promoting(release: &Release<'_>) -> Result<Decision, Blocked> {
         (Readiness::Ready, Readiness::Ready) => return to_primary(release, canary),
     };
     Ok(wait)
+}
+
+/// Routes all traffic to the canary for an interval if the promotion takes all pods of the primary away before it starts new ones, as the
+/// strategy `Recreate` does. `None` if it does not, or if nothing can be moved: the strategy of the Canary moves all traffic anyway, or none.
+fn clear_primary(release: &Release<'_>) -> Result<Option<Decision>, Blocked> {
+    let snapshot = release.snapshot;
+    let can_move = release.splits_traffic()
+        && release.strategy() == Strategy::Canary
+        && release.canary_readiness() == Readiness::Ready;
+    let routed = release.weights()?;
+    if !can_move || routed.canary == 0 || !release.promotion_stops_all_pods() {
+        return Ok(None);
+    }
+    let all = i64::from(Weights::CANARY.canary);
+    // A crash may have come between the route and the status.
+    if routed != Weights::CANARY || snapshot.status().canary_weight != all {
+        let step = StatusChange::end_step(snapshot).with(|status| status.canary_weight = all);
+        let event = run::all_traffic_to_canary(snapshot, false);
+        let moved = release.move_traffic(&Weights::CANARY, step, Some(event));
+        return moved.map(Some);
+    }
+    // The proxies learn the routes, and connections to the primary end.
+    let wait = || Decision::wait(Requeue::AtTick);
+    Ok(snapshot.tick.is_none().then(wait))
 }
 
 /// Moves traffic from the canary, which has this weight, to the promoted primary: in steps if the spec asks for them, else at once.

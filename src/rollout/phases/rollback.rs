@@ -4,6 +4,7 @@
 //! The status records the rollback before anything else happens. An interrupted rollback is therefore completed; it does not start again
 //! on a canary that is half gone.
 
+use super::restore;
 use crate::{
     api::{
         canary::{CanaryPhase, CanaryStatus},
@@ -51,7 +52,13 @@ pub fn proceed(release: &Release<'_>) -> Result<Decision, Blocked> {
         change = change.retire_cookies();
     }
     if outcome.is_primary_broken() {
-        change = change.set(ConditionType::PromotionFailed, "PrimaryNotReady", "");
+        // If the primary was broken before this run, its previous version is broken, too.
+        let reason = if release.promotion_failed() {
+            restore::NOT_RESTORED
+        } else {
+            restore::BROKEN
+        };
+        change = change.set(ConditionType::PromotionFailed, reason, "");
     }
     if condition == ConditionType::Reverting {
         change = change.with(|status| forget_run(status, release));

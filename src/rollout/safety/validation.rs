@@ -13,13 +13,18 @@ use crate::{
         messages::{self, run},
         phases::rollback,
         plan::{Decision, Requeue},
-        status::{StatusChange, outcome, transitions::is_in_run},
+        release::Release,
+        status::{
+            Outcome, StatusChange, outcome,
+            transitions::{is_in_promotion, is_in_run, is_under_analysis},
+        },
     },
     routers::Router,
-    snapshot::{Conflict, Snapshot, TargetKind},
+    snapshot::{Conflict, Snapshot, TargetKind, references},
 };
 
-/// The decision about a canary that must not be run; `None` if it can be run.
+/// The decision about a canary that must not be run; `None` if it can be run. A version under analysis that can no longer be judged is
+/// rolled back, so that it does not keep its traffic.
 pub fn refuse(snapshot: &Snapshot) -> Option<Decision> {
     if rollback::is_under_way(snapshot) || outcome::is_pending(snapshot) {
         // A rollback is completed and its outcome is sent, even if the spec has become invalid.
@@ -30,13 +35,39 @@ pub fn refuse(snapshot: &Snapshot) -> Option<Decision> {
         let event = run::suspended(snapshot);
         return Some(Decision::Wait(Requeue::OnChange, vec![event]));
     }
+    let phase = snapshot.phase();
+    match problem(snapshot) {
+        // The version passed its analysis: its promotion ends first.
+        _ if is_in_promotion(phase) && can_end(snapshot) => None,
+        // Nobody judges the version any more, so it keeps no traffic.
+        Some((_, why)) if is_under_analysis(phase) && can_end(snapshot) => {
+            Some(rollback::begin(snapshot, &Outcome::Refused(why)))
+        }
+        problem => {
+            let conditions = [ConditionType::TargetConflict, ConditionType::Invalid];
+            report_once(snapshot, &conditions, problem)
+        }
+    }
+}
+
+/// Why the canary cannot be run, and the condition that records it; `None` if it can be run.
+fn problem(snapshot: &Snapshot) -> Option<(ConditionType, String)> {
     // A run in which another canary claims an object comes to its end first: its version may have traffic that must be judged.
     let runs = is_in_run(snapshot.phase()) && !same_target(snapshot);
     let conflict = snapshot.conflicting_canary.as_ref().filter(|_| !runs);
     let conflict = conflict.map(|conflict| conflict_message(snapshot, conflict));
-    let invalid = || invalid(snapshot).map(|problem| problem.to_string());
-    report_once(snapshot, ConditionType::TargetConflict, conflict)
-        .or_else(|| report_once(snapshot, ConditionType::Invalid, invalid()))
+    let invalid = || {
+        let problem = invalid(snapshot)?;
+        Some((ConditionType::Invalid, problem.to_string()))
+    };
+    conflict
+        .map(|conflict| (ConditionType::TargetConflict, conflict))
+        .or_else(invalid)
+}
+
+/// Whether the operator can still write the objects of the release.
+fn can_end(snapshot: &Snapshot) -> bool {
+    Release::of(snapshot).is_ok()
 }
 
 /// Whether an older canary has the same target, and not only another object that this one claims.
@@ -60,27 +91,35 @@ fn conflict_message(snapshot: &Snapshot, Conflict { canary, object }: &Conflict)
     )
 }
 
-/// Reports a problem once, as a condition and as an event. Removes the condition when the problem is gone.
-fn report_once(
+/// Reports a problem once, as a condition and as an event. Removes the condition of a problem that is gone. `conditions` are all that the
+/// caller reports.
+pub(super) fn report_once(
     snapshot: &Snapshot,
-    type_: ConditionType,
-    problem: Option<String>,
+    conditions: &[ConditionType],
+    problem: Option<(ConditionType, String)>,
 ) -> Option<Decision> {
-    let known = snapshot.status().condition(type_);
-    let known = known.map(|condition| condition.message.clone().unwrap_or_default());
-    if known == problem {
+    let conditions = conditions.iter().copied();
+    let known: Vec<_> = conditions
+        .clone()
+        .filter_map(|type_| {
+            let condition = snapshot.status().condition(type_)?;
+            Some((type_, condition.message.clone().unwrap_or_default()))
+        })
+        .collect();
+    if known.iter().eq(&problem) {
         // The other canary of a conflict may be deleted without an event for this one, so reconcile again at the next tick.
         return problem.map(|_| Decision::wait(Requeue::AtTick));
     }
     let change = StatusChange::within_step(snapshot);
-    let Some(problem) = problem else {
-        return Some(Decision::commit(change.clear(type_).build(), Vec::new()));
+    let change = conditions.fold(change, StatusChange::clear);
+    let Some((type_, problem)) = problem else {
+        return Some(Decision::commit(change.build(), Vec::new()));
     };
-    let reason = if type_ == ConditionType::TargetConflict {
+    let reason = match type_ {
         // The word is older than conflicts about other objects.
-        "SameTarget"
-    } else {
-        "InvalidSpec"
+        ConditionType::TargetConflict => "SameTarget",
+        ConditionType::ForeignObject => "NotOwned",
+        _ => "InvalidSpec",
     };
     let status = change.set(type_, reason, &problem).build();
     let event = messages::warning(snapshot, problem);
@@ -123,29 +162,8 @@ fn target(snapshot: &Snapshot) -> Option<InvalidSpec> {
 }
 
 fn references(snapshot: &Snapshot) -> Option<InvalidSpec> {
-    if !snapshot.settings.no_cross_namespace_refs {
-        return None;
-    }
-    let namespace = snapshot.namespace();
-    let analysis = snapshot.canary.spec.analysis.as_ref()?;
-    let templates = analysis
-        .metrics
-        .iter()
-        .filter_map(|metric| metric.template_ref.as_ref())
-        .map(|reference| ("metric template", reference));
-    let providers = analysis
-        .alerts
-        .iter()
-        .map(|alert| ("alert provider", &alert.provider_ref));
-    templates.chain(providers).find_map(|(kind, reference)| {
-        let other = reference.namespace.as_deref()?;
-        (!other.is_empty() && other != namespace).then(|| {
-            InvalidSpec(format!(
-                "can't access {kind} {}.{other}, cross-namespace references are blocked",
-                reference.name
-            ))
-        })
-    })
+    let blocked = references::first_blocked(&snapshot.canary, snapshot.other_namespaces())?;
+    Some(InvalidSpec(blocked.to_string()))
 }
 
 fn analysis(snapshot: &Snapshot) -> Option<InvalidSpec> {

@@ -7,14 +7,14 @@ use crate::{
     rollout::{
         messages::run,
         plan::{Decision, Plan},
-        status::StatusChange,
+        status::{PodsLost, StatusChange, transitions::is_under_analysis},
     },
     snapshot::{Snapshot, Weights},
     workload::scaler::Scaler,
 };
 
 /// Withdraws the traffic from a canary without a ready pod, if the primary has one; `None` if there is nothing to withdraw. A version
-/// under analysis counts a failed check and starts over once it is ready.
+/// under analysis gets its traffic again when it is ready.
 pub fn decide(snapshot: &Snapshot) -> Option<Decision> {
     let router = providers::router(snapshot).ok()?;
     let routed = router.current_weights(snapshot).ok()?;
@@ -28,16 +28,21 @@ pub fn decide(snapshot: &Snapshot) -> Option<Decision> {
         return None;
     }
     let writes = router.set_weights(snapshot, &Weights::PRIMARY).ok()?;
-    let step = StatusChange::end_step(snapshot)
-        .progress(0, 0)
-        .retire_cookies();
     let step = match snapshot.phase() {
-        CanaryPhase::Progressing | CanaryPhase::WaitingPromotion => step.failed_check(),
-        _ => step,
+        // The version has to be promoted anew, and its checks are made meanwhile.
+        CanaryPhase::WaitingPromotion => {
+            StatusChange::enter(snapshot, CanaryPhase::Progressing).announced()
+        }
+        _ => StatusChange::end_step(snapshot),
+    };
+    let step = if is_under_analysis(snapshot.phase()) {
+        PodsLost::one_more(snapshot.status(), routed).withdraw(step)
+    } else {
+        step.progress(0, 0)
     };
     Some(Decision::Do(Plan {
         writes,
-        status: Some(step.build()),
+        status: Some(step.retire_cookies().build()),
         notifications: vec![run::withdrawn(snapshot)],
     }))
 }

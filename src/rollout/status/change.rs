@@ -1,9 +1,9 @@
 //! The next status, built from the observed one.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::Outcome;
+use super::{Outcome, transitions::is_under_analysis};
 use crate::{
     api::{
         canary::{CanaryCondition, CanaryPhase, CanaryStatus},
@@ -12,6 +12,8 @@ use crate::{
     routers::affinity,
     snapshot::{Snapshot, revision::is_ours, whole_second_after},
 };
+
+const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
 /// A status under construction: the observed one with some changes.
 #[derive(Clone)]
@@ -45,7 +47,11 @@ impl<'a> StatusChange<'a> {
         let at = Time(transition_time(snapshot, snapshot.now));
         change.status.last_transition_time = Some(at.clone());
         change.set_promoted(phase, at);
-        change
+        if is_under_analysis(phase) {
+            change
+        } else {
+            change.clear(ConditionType::PodsLost)
+        }
     }
 
     fn set_promoted(&mut self, phase: CanaryPhase, at: Time) {
@@ -134,14 +140,17 @@ impl<'a> StatusChange<'a> {
         self
     }
 
-    /// Records that the start of the phase was announced.
+    /// Records that the start of the phase was announced, so that no alert is sent for it (see [`unconfirmed_start`]).
     pub fn announced(mut self) -> Self {
         let now = whole_second_after(self.snapshot.now);
+        let entered = self.status.last_transition_time.clone();
         let mut conditions = self.status.conditions.iter_mut().flatten();
-        if let Some(promoted) =
-            conditions.find(|condition| condition.type_ == ConditionType::Promoted.as_str())
+        let promoted = conditions.find(|c| c.type_ == ConditionType::Promoted.as_str());
+        if let (Some(promoted), Some(Time(entered))) = (promoted, entered)
+            && promoted.last_update_time == Some(Time(entered))
         {
-            promoted.last_update_time = Some(Time(now));
+            let later = entered.saturating_add(SECOND).unwrap_or(entered);
+            promoted.last_update_time = Some(Time(now.max(later)));
         }
         self
     }

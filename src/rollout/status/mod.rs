@@ -3,7 +3,9 @@
 pub mod change;
 pub mod draining;
 pub mod outcome;
+pub mod pods_lost;
 pub mod transitions;
 
 pub use change::StatusChange;
 pub use outcome::Outcome;
+pub use pods_lost::PodsLost;

@@ -14,6 +14,10 @@ pub enum Outcome {
     Manual(String),
     /// Pods did not become ready in time, for this reason.
     NotReady(String),
+    /// All ready pods of the canary were lost this many times.
+    PodsLost(i64),
+    /// The Canary changed so that the run cannot go on, for this reason.
+    Refused(String),
     /// The primary did not become ready with the promoted version, for this reason.
     FailedPromotion(String),
     /// The initialization was completed.
@@ -36,6 +40,8 @@ impl Outcome {
             Self::FailedChecks(_) => "FailedChecks",
             Self::Manual(_) => "Manual",
             Self::NotReady(_) => "NotReady",
+            Self::PodsLost(_) => "PodsLost",
+            Self::Refused(_) => "Refused",
             Self::FailedPromotion(_) => "FailedPromotion",
             Self::Initialized => "Initialized",
             Self::Promoted => "Promoted",
@@ -47,7 +53,11 @@ impl Outcome {
     /// The reason, followed by the phase in which the run ended unless that is the usual one. Event webhooks receive this phase.
     pub fn reason_in(&self, phase: CanaryPhase) -> String {
         match self {
-            Self::FailedChecks(_) | Self::Manual(_) | Self::NotReady(_)
+            Self::FailedChecks(_)
+            | Self::Manual(_)
+            | Self::NotReady(_)
+            | Self::PodsLost(_)
+            | Self::Refused(_)
                 if phase != CanaryPhase::Progressing =>
             {
                 format!("{}{WHILE}{phase}", self.reason())
@@ -59,9 +69,9 @@ impl Outcome {
     /// `message` of the condition.
     pub fn message(&self) -> String {
         match self {
-            Self::FailedChecks(n) => n.to_string(),
+            Self::FailedChecks(n) | Self::PodsLost(n) => n.to_string(),
             Self::Manual(hook) => hook.clone(),
-            Self::NotReady(why) | Self::FailedPromotion(why) => why.clone(),
+            Self::NotReady(why) | Self::Refused(why) | Self::FailedPromotion(why) => why.clone(),
             Self::Initialized | Self::Promoted | Self::Skipped | Self::Reverted => String::new(),
         }
     }
@@ -79,6 +89,8 @@ impl Outcome {
         match reason {
             "FailedChecks" => Self::FailedChecks(message.parse().unwrap_or(0)),
             "Manual" => Self::Manual(message.to_owned()),
+            "PodsLost" => Self::PodsLost(message.parse().unwrap_or(0)),
+            "Refused" => Self::Refused(message.to_owned()),
             "FailedPromotion" => Self::FailedPromotion(message.to_owned()),
             "Initialized" => Self::Initialized,
             "Promoted" => Self::Promoted,

@@ -40,20 +40,22 @@ pub fn may_follow(from: CanaryPhase, to: CanaryPhase) -> bool {
     from == to || allowed.contains(&to)
 }
 
+/// Whether a version is under analysis in this phase.
+pub const fn is_under_analysis(phase: CanaryPhase) -> bool {
+    matches!(
+        phase,
+        CanaryPhase::Progressing | CanaryPhase::WaitingPromotion
+    )
+}
+
+/// Whether a version that passed its analysis is promoted in this phase.
+pub const fn is_in_promotion(phase: CanaryPhase) -> bool {
+    matches!(phase, CanaryPhase::Promoting | CanaryPhase::Finalising)
+}
+
 /// Whether a run is in progress in this phase.
 pub const fn is_in_run(phase: CanaryPhase) -> bool {
-    use CanaryPhase as P;
-    match phase {
-        P::Progressing | P::WaitingPromotion | P::Promoting | P::Finalising => true,
-        P::New
-        | P::Initializing
-        | P::Initialized
-        | P::Waiting
-        | P::Succeeded
-        | P::Failed
-        | P::Terminating
-        | P::Terminated => false,
-    }
+    is_under_analysis(phase) || is_in_promotion(phase)
 }
 
 /// Whether a canary in this phase is between two runs.

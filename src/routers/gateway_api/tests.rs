@@ -251,8 +251,9 @@ fn defaults_of_the_api_server_are_no_drift() {
 fn an_adopted_route_keeps_fields_that_are_not_ours() {
     let mut snapshot = snapshot(json!({}), canary_analysis());
     let name = snapshot.reference(Kind::HttpRoute, "podinfo");
-    snapshot.objects.insert(name, json!({"metadata": {"name": "podinfo", "annotations": {"foo": "bar"}, "labels": {"a": "b"}, "resourceVersion": "7"},
-        "spec": {"useDefaultGateways": "All", "hostnames": ["old"], "rules": [{"backendRefs": [{"name": "podinfo", "port": 80}]}]}}));
+    let before = json!({"metadata": {"name": "podinfo", "annotations": {"foo": "bar"}, "labels": {"a": "b"}, "resourceVersion": "7"},
+        "spec": {"useDefaultGateways": "All", "hostnames": ["old"], "rules": [{"backendRefs": [{"name": "podinfo", "port": 80}]}]}});
+    snapshot.objects.insert(name, before.clone());
     assert_eq!(
         GatewayApi::V1
             .current_weights(&snapshot)
@@ -270,7 +271,7 @@ fn an_adopted_route_keeps_fields_that_are_not_ours() {
     apply(&mut snapshot, writes);
     let after = live(&snapshot);
     assert_eq!(after["metadata"]["annotations"]["foo"], "bar");
-    assert_eq!(after["metadata"]["labels"], json!({}));
+    assert_eq!(after["metadata"]["labels"], json!({"a": "b"}));
     assert_eq!(after["metadata"]["resourceVersion"], "7");
     assert_eq!(after["metadata"].get("ownerReferences"), None);
     assert_eq!(after["spec"]["useDefaultGateways"], "All");
@@ -278,10 +279,102 @@ fn an_adopted_route_keeps_fields_that_are_not_ours() {
     // A deletion must not leave the route leading to the deleted primary.
     let write = GatewayApi::V1.restore(&snapshot).unwrap();
     apply(&mut snapshot, vec![write]);
-    let backend =
-        json!({"group": "", "kind": "Service", "name": "podinfo", "port": 80, "weight": 100});
-    assert_eq!(rules_of(&snapshot)[0]["backendRefs"], json!([backend]));
+    assert_eq!(*live(&snapshot), before);
     assert_eq!(GatewayApi::V1.restore(&snapshot), None);
+}
+
+/// F12: the route is for clients from outside, the Canary is for calls within the mesh.
+#[test]
+fn a_route_that_has_more_than_the_canary_asks_for_would_lose_it() {
+    let service = json!({"hosts": ["a.example"], "match": [{"uri": {"prefix": "/api"}}], "rewrite": {"uri": "/"},
+        "gatewayRefs": [{"name": "gw", "namespace": "infra"}, {"name": "mesh"}]});
+    let backend = || json!([{"name": "podinfo", "port": 80}]);
+    let matches = || json!([{"path": {"type": "PathPrefix", "value": "/api"}}]);
+    let filter = json!({"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplaceFullPath", "replaceFullPath": "/"}}});
+    let rule = json!({"matches": matches(), "filters": [filter], "backendRefs": backend()});
+    let kept = json!({"parentRefs": [{"name": "gw", "namespace": "infra"}], "hostnames": ["a.example"], "rules": [rule]});
+    for (field, value, lost) in [
+        ("rules", kept["rules"].clone(), None),
+        (
+            "rules",
+            json!([{"matches": matches(), "backendRefs": backend()}]),
+            None,
+        ),
+        ("hostnames", json!([]), None),
+        ("hostnames", json!(["b.example"]), Some("hostnames")),
+        ("parentRefs", json!([{"name": "other"}]), Some("parentRefs")),
+        ("rules", json!([{"backendRefs": backend()}]), Some("rules")),
+        (
+            "rules",
+            json!([rule, {"matches": matches(), "backendRefs": [{"name": "assets", "port": 80}]}]),
+            Some("rules"),
+        ),
+        (
+            "rules",
+            json!([{"matches": matches(), "backendRefs": [{"name": "podinfo", "namespace": "other"}]}]),
+            Some("rules"),
+        ),
+        (
+            "rules",
+            json!([{"matches": matches(), "backendRefs": backend(), "timeouts": {"request": "1s"}}]),
+            Some("rules"),
+        ),
+        (
+            "rules",
+            json!([{"matches": matches(), "backendRefs": backend(),
+            "filters": [{"type": "RequestRedirect", "requestRedirect": {"hostname": "x"}}]}]),
+            Some("rules"),
+        ),
+    ] {
+        let mut snapshot = snapshot(service.clone(), canary_analysis());
+        let name = snapshot.reference(Kind::HttpRoute, "podinfo");
+        let mut spec = kept.clone();
+        spec[field] = value;
+        let mut route = json!({"metadata": {"name": "podinfo"}, "spec": spec});
+        snapshot.objects.insert(name.clone(), route.clone());
+        assert_eq!(GatewayApi::V1.loses(&snapshot), lost, "{route}");
+        route["metadata"]["annotations"] = json!({"flagger-rs.github.io/adopt": "true"});
+        snapshot.objects.insert(name, route);
+        assert_eq!(
+            GatewayApi::V1.loses(&snapshot),
+            None,
+            "the user gave it away"
+        );
+    }
+}
+
+/// The user's last word counts, by whichever tool.
+#[test]
+fn a_route_is_given_back_as_kubectl_applied_it_since_its_adoption() {
+    const APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+    let mut snapshot = snapshot(json!({}), canary_analysis());
+    let name = snapshot.reference(Kind::HttpRoute, "podinfo");
+    let applied = |port: i64| {
+        json!({"spec": {"rules": [{"backendRefs": [{"name": "podinfo", "port": port}]}]}})
+            .to_string()
+    };
+    snapshot.objects.insert(
+        name.clone(),
+        json!({"metadata": {"name": "podinfo", "annotations": {APPLIED: applied(80)}},
+        "spec": {"rules": [{"backendRefs": [{"name": "podinfo", "port": 80, "weight": 1}]}]}}),
+    );
+    let mut snapshot = reconciled(snapshot, &Weights::PRIMARY);
+    let of = |snapshot: &Snapshot| rules_of(snapshot)[0]["backendRefs"].clone();
+    let mut same = snapshot.clone();
+    apply(&mut same, vec![GatewayApi::V1.restore(&snapshot).unwrap()]);
+    assert_eq!(
+        of(&same),
+        json!([{"name": "podinfo", "port": 80, "weight": 1}])
+    );
+    snapshot.objects.get_mut(&name).unwrap()["metadata"]["annotations"][APPLIED] =
+        json!(applied(81));
+    let write = GatewayApi::V1.restore(&snapshot).unwrap();
+    apply(&mut snapshot, vec![write]);
+    assert_eq!(of(&snapshot), json!([{"name": "podinfo", "port": 81}]));
+    assert_eq!(
+        live(&snapshot)["metadata"]["annotations"],
+        json!({APPLIED: applied(81)})
+    );
 }
 
 #[test]

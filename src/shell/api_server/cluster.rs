@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Client,
-    api::{GetParams, Patch, PatchParams, PostParams},
+    api::{GetParams, ListParams, ObjectList, Patch, PatchParams, PostParams},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -22,6 +22,9 @@ use crate::{
 
 /// The operator's name as the manager of fields: that of its user agent.
 const MANAGER: &str = "flagger";
+
+/// The most objects in one page of a list.
+const PAGE: u32 = 100;
 
 /// The API server, with the right to write while the Lease is held. Clones are the same.
 #[derive(Clone)]
@@ -86,6 +89,42 @@ impl Cluster {
         match read.await {
             Err(ClusterError::Refused { code: 404, .. }) => Ok(None),
             other => other.map(Some),
+        }
+    }
+
+    /// Lists all objects of a kind, of a namespace or of all namespaces, that a label selects. The API server sorts them by namespace and
+    /// name.
+    ///
+    /// # Errors
+    /// The API server refused or is unreachable, or an object is nested too deeply to be read.
+    pub async fn list(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        selector: Option<&str>,
+    ) -> Result<Vec<Value>, ClusterError> {
+        let requests = requests_for(kind, namespace);
+        let mut params = ListParams::default().limit(PAGE);
+        params.label_selector = selector.map(str::to_owned);
+        let mut found = Vec::new();
+        loop {
+            let page: ObjectList<RawObject> = self
+                .read(Outgoing {
+                    verb: "list",
+                    kind: kind.name(),
+                    request: requests.list(&params),
+                })
+                .await?;
+            params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            for object in page.items {
+                let object = object.value().map_err(|error| {
+                    ClusterError::Unreadable(format!("a {}: {error}", kind.name()))
+                });
+                found.push(object?);
+            }
+            if params.continue_token.is_none() {
+                return Ok(found);
+            }
         }
     }
 

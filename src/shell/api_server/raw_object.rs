@@ -1,5 +1,5 @@
 //! An object as the API server sends it: its name, and its fields as unparsed JSON. An object that no canary needs is never
-//! parsed, and `managedFields` are always skipped.
+//! parsed. Of `managedFields` only the entries of the subresource `scale` are kept: they tell whether an autoscaler sets the replicas.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
@@ -10,12 +10,14 @@ use kube::{
 };
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, IgnoredAny, MapAccess, Visitor},
+    de::{Error, MapAccess, Visitor},
 };
 use serde_json::{Value, value::RawValue};
 
 /// The bookkeeping of server-side apply, often half of an object. The API server keeps it if a write leaves it out.
 const MANAGED: &str = "managedFields";
+/// The subresource through which autoscalers, and `kubectl scale`, set replicas.
+const SCALE: &str = "scale";
 
 /// One object.
 #[derive(Clone)]
@@ -33,7 +35,7 @@ impl fmt::Debug for RawObject {
 }
 
 impl RawObject {
-    /// Returns the object as JSON, without `managedFields`.
+    /// Returns the object as JSON, with the `managedFields` of the subresource `scale` only.
     pub fn text(&self) -> String {
         self.fields.text()
     }
@@ -131,17 +133,47 @@ impl<'de> Deserialize<'de> for Fields {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
                 let mut fields = BTreeMap::new();
                 while let Some(key) = map.next_key::<String>()? {
-                    if key == MANAGED {
-                        map.next_value::<IgnoredAny>()?;
+                    let value: Box<RawValue> = map.next_value()?;
+                    let value = if key == MANAGED {
+                        let Some(scaled) = scaled(&value) else {
+                            continue;
+                        };
+                        scaled
                     } else {
-                        fields.insert(key, map.next_value()?);
-                    }
+                        value
+                    };
+                    fields.insert(key, value);
                 }
                 Ok(Fields(fields))
             }
         }
         deserializer.deserialize_map(Each)
     }
+}
+
+/// The entries of the subresource `scale`; `None` if there are none.
+fn scaled(managed: &RawValue) -> Option<Box<RawValue>> {
+    #[derive(Deserialize)]
+    struct Entry<'a> {
+        #[serde(borrow)]
+        subresource: Option<Cow<'a, str>>,
+    }
+    // Nearly all objects end here, unparsed.
+    if !managed.get().contains(SCALE) {
+        return None;
+    }
+    let entries: Vec<&RawValue> = serde_json::from_str(managed.get()).ok()?;
+    let is_scale = |entry: &&&RawValue| {
+        let entry = serde_json::from_str::<Entry<'_>>(entry.get()).ok();
+        entry.and_then(|entry| entry.subresource).as_deref() == Some(SCALE)
+    };
+    let kept: Vec<_> = entries
+        .iter()
+        .filter(is_scale)
+        .map(|entry| entry.get())
+        .collect();
+    let text = format!("[{}]", kept.join(","));
+    (!kept.is_empty()).then(|| RawValue::from_string(text).ok())?
 }
 
 impl Resource for RawObject {
@@ -196,6 +228,23 @@ mod tests {
             json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "podinfo", "namespace": "test",
                 "resourceVersion": "7", "labels": {"a": "\"b\""}}, "spec": {"replicas": 2, "new field": 1.50}, "status": {}})
         );
+    }
+
+    #[test]
+    fn the_manager_of_the_replicas_is_kept() {
+        let entry = |subresource: &str| json!({"manager": "hpa", "subresource": subresource, "fieldsV1": {"f:spec": {"f:replicas": {}}}});
+        let scaled = |managed: Value| {
+            let object = json!({"metadata": {"name": "a", "managedFields": managed}}).to_string();
+            let object: RawObject = serde_json::from_str(&object).unwrap();
+            object.value().unwrap()["metadata"]["managedFields"].take()
+        };
+        let other = json!({"manager": "kubectl-autoscale"});
+        assert_eq!(
+            scaled(json!([other, entry("scale"), entry("status")])),
+            json!([entry("scale")])
+        );
+        assert_eq!(scaled(json!([other, entry("status")])), Value::Null);
+        assert_eq!(scaled(json!("scale")), Value::Null);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::schedule::CONCURRENT_RECONCILES;
 use crate::{
     api::canary::Canary,
     rollout::{Answer, Evidence, Question},
-    shell::{lock::lock, notify::Notifier, outside::http::Http},
+    shell::{api_server::Cluster, lock::lock, notify::Notifier, outside::http::Http},
     snapshot::{Failure, HttpRequest, ObjectRef, Step},
 };
 
@@ -32,6 +32,7 @@ const MAX_WAITING: usize = CONCURRENT_RECONCILES / 2;
 
 /// The questions about each canary and the answers so far.
 pub struct Answers {
+    cluster: Cluster,
     http: Http,
     notifier: Notifier,
     canaries: Mutex<HashMap<ObjectRef, StepQuestions>>,
@@ -56,8 +57,14 @@ impl Drop for StepQuestions {
 
 impl Answers {
     /// Returns a value without questions. If no reconciliation waits for the last answer, the canary is sent to `triggers`.
-    pub fn new(http: Http, notifier: Notifier, triggers: mpsc::UnboundedSender<ObjectRef>) -> Self {
+    pub fn new(
+        cluster: Cluster,
+        http: Http,
+        notifier: Notifier,
+        triggers: mpsc::UnboundedSender<ObjectRef>,
+    ) -> Self {
         Self {
+            cluster,
             http,
             notifier,
             canaries: Mutex::default(),
@@ -168,6 +175,21 @@ impl Answers {
         match question {
             Question::Call { request, .. } => self.call(request).await,
             Question::Metric { query, .. } => self.call(&query.request(Timestamp::now())).await,
+            Question::List {
+                kind,
+                namespace,
+                selector,
+            } => match self
+                .cluster
+                .list(*kind, Some(namespace), Some(selector))
+                .await
+            {
+                Ok(objects) => Answer::Objects(objects),
+                Err(error) => Answer::Failed(Failure {
+                    why: error.to_string(),
+                    attempts: 1,
+                }),
+            },
             Question::Notify(notifications) => {
                 self.notifier.deliver(canary, notifications.clone()).await;
                 Answer::Delivered
@@ -231,9 +253,12 @@ mod tests {
         let metrics = CanaryMetrics::new().unwrap().operator_metrics().unwrap();
         let cluster = Cluster::new(client, Leadership::always(), metrics);
         let http = Http::faked(Arc::new(move |_| fake()));
-        let notifier = Notifier::new(cluster, http.clone(), GlobalReceivers::default());
+        let notifier = Notifier::new(cluster.clone(), http.clone(), GlobalReceivers::default());
         let (trigger, triggers) = mpsc::unbounded_channel();
-        (Arc::new(Answers::new(http, notifier, trigger)), triggers)
+        (
+            Arc::new(Answers::new(cluster, http, notifier, trigger)),
+            triggers,
+        )
     }
 
     fn canary(n: usize) -> ObjectRef {

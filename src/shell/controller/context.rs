@@ -122,6 +122,9 @@ impl Context {
             let exists = existing.contains(canary);
             if !exists {
                 operator.answers.forget(canary);
+                operator
+                    .operator_metrics
+                    .forget(&canary.name, &canary.namespace);
                 let target = entry.target.take();
                 targets.extend(target.map(|target| (target, canary.namespace.clone())));
             }

@@ -64,6 +64,9 @@ pub async fn observe(
             let Some(mut snapshot) = gather(cache, settings, reference, last).await? else {
                 return Ok(None);
             };
+            if let Some(status) = &mut snapshot.canary.status {
+                lock(state).future_times.clamp(status, clock::now());
+            }
             fetch_full_configs(cache, reference, &mut snapshot, state).await?;
             snapshot.workloads = cache.workloads(&reference.namespace);
             let version = rollout::new_version(&snapshot);
@@ -212,7 +215,7 @@ pub fn empty_snapshot(canary: Canary, reference: &ObjectRef, settings: &Arc<Sett
     Snapshot {
         canary,
         objects: BTreeMap::new(),
-        workloads: BTreeMap::new(),
+        workloads: Arc::default(),
         seen: [reference.clone()].into(),
         now: Timestamp::UNIX_EPOCH,
         tick: None,

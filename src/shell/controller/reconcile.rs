@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::canary::{Canary, CanaryPhase},
-    notifications::{EventKind, Notification},
+    notifications::{EventKind, Frequency, Notification},
     rollout::{self, Decision, Evidence, Plan, Question, Requeue, decide},
     shell::{api_server::ClusterError, lock::lock},
     snapshot::{ObjectRef, Snapshot},
@@ -228,6 +228,7 @@ impl<'a> Reconciliation<'a> {
         if let Some(weights) = rollout::weights(snapshot) {
             metrics.weights(&snapshot.canary, weights.primary, weights.canary);
         }
+        metrics.keep_named_samples(&snapshot.canary);
         for (metric, value) in rollout::samples(snapshot, evidence) {
             metrics.sample(&snapshot.canary, &metric, value);
         }
@@ -260,6 +261,7 @@ impl<'a> Reconciliation<'a> {
             ),
             phase: CanaryPhase::New,
             checksum: String::new(),
+            frequency: Frequency::Recurring,
         };
         self.operator().notifier.notify(&canary, vec![notification]);
     }

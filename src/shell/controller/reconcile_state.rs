@@ -16,7 +16,7 @@ use super::repeated_writes::{Overruns, RepeatedWrites};
 use crate::{
     notifications::Notification,
     rollout::Requeue,
-    snapshot::{Changed, ObjectRef, Progress, Step, Tick, last_tick},
+    snapshot::{Changed, FutureTimes, ObjectRef, Progress, Step, Tick, last_tick},
 };
 
 /// A step that begins later than this after its tick is late. The time for which a version is observed then counts from its real start.
@@ -40,6 +40,8 @@ struct Obstacle {
 pub struct ReconcileState {
     /// The transition in the status that the ticks below count from. They are dropped when it moves on.
     transition: Option<Timestamp>,
+    /// The times of the status that are in the future of this process's clock.
+    pub future_times: FutureTimes,
     /// The last tick that was used up.
     done_tick: Option<Timestamp>,
     /// The first tick of the step that waits for pods.
@@ -82,6 +84,7 @@ impl ReconcileState {
         if self.transition != transition {
             *self = Self {
                 transition,
+                future_times: std::mem::take(&mut self.future_times),
                 version: self.version.take(),
                 lacking: std::mem::take(&mut self.lacking),
                 sent: self.sent.take(),

@@ -1,12 +1,14 @@
 //! Delivers one notification to all its receivers: the log, an Event, event webhooks, chats.
 
+use std::borrow::Cow;
+
 use tracing::warn;
 
 use super::events::Events;
 use crate::{
     api::{alert_provider::AlertProvider, canary::Canary},
     notifications::{
-        EventKind, Notification, alert,
+        EventKind, Frequency, Notification, alert,
         chats::{self, Chat},
         message::AlertMessage,
         webhook::{self, WebhookError},
@@ -17,16 +19,21 @@ use crate::{
         outside::http::Http,
         telemetry::logs::{canary_name, log_event},
     },
-    snapshot::{HttpRequest, Kind, ObjectRef, Secret},
+    snapshot::{HttpRequest, Kind, ObjectRef, OtherNamespaces, Secret, references},
 };
 
-/// The receivers for canaries that name none of their own.
+/// The most Events of one step that each step may repeat. If there are more, the last one stands for all others.
+const MAX_RECURRING: usize = 10;
+
+/// The receivers for canaries that name none of their own, and which ones they may name.
 #[derive(Clone, Debug, Default)]
 pub struct GlobalReceivers {
     /// The chat for canaries without alerts of their own.
     pub chat: Option<Chat>,
     /// The event webhook for canaries without one of their own.
     pub event_webhook: Option<Secret>,
+    /// Whether alert providers of other namespaces than the canary's get its alerts.
+    pub other_namespaces: OtherNamespaces,
 }
 
 /// Delivers notifications.
@@ -45,6 +52,48 @@ struct ChatMessage {
     request: Result<HttpRequest, String>,
 }
 
+/// The Events of one step that each step may repeat.
+struct StepEvents {
+    /// How many there are.
+    all: usize,
+    /// How many of them were written.
+    written: usize,
+}
+
+impl StepEvents {
+    fn new(notifications: &[Notification]) -> Self {
+        let recurring = notifications.iter().filter(|notification| {
+            matches!(
+                notification,
+                Notification::Event {
+                    frequency: Frequency::Recurring,
+                    ..
+                }
+            )
+        });
+        Self {
+            all: recurring.count(),
+            written: 0,
+        }
+    }
+
+    /// The text of the next Event: its own, or one about all remaining ones; `None` after that. The text about the remaining ones has no
+    /// values, so that it is the same at the next step and is counted up.
+    fn text<'a>(&mut self, message: &'a str) -> Option<Cow<'a, str>> {
+        if self.written == MAX_RECURRING {
+            return None;
+        }
+        self.written += 1;
+        if self.written < MAX_RECURRING || self.all == MAX_RECURRING {
+            return Some(Cow::Borrowed(message));
+        }
+        let more = self.all - MAX_RECURRING + 1;
+        Some(Cow::Owned(format!(
+            "{more} more events at this step, most of them failed checks; the operator's log and event webhooks have all of them"
+        )))
+    }
+}
+
 impl Delivery {
     pub fn new(cluster: Cluster, http: Http, global: GlobalReceivers) -> Self {
         Self {
@@ -57,6 +106,7 @@ impl Delivery {
 
     /// Delivers notifications in order. Stops when this process does not lead any more: the next leader decides the same and notifies.
     pub async fn deliver(&self, canary: &Canary, notifications: Vec<Notification>) {
+        let mut step = StepEvents::new(&notifications);
         for notification in notifications {
             if !self.cluster.may_write() {
                 return;
@@ -67,9 +117,17 @@ impl Delivery {
                     message,
                     phase,
                     checksum,
+                    frequency,
                 } => {
                     log_event(canary, kind, &message);
-                    self.events.write(canary, kind, &message).await;
+                    match frequency {
+                        Frequency::Once => self.events.write(canary, kind, &message).await,
+                        Frequency::Recurring => {
+                            if let Some(text) = step.text(&message) {
+                                self.events.write_recurring(canary, kind, &text).await;
+                            }
+                        }
+                    }
                     if !self.cluster.may_write() {
                         return;
                     }
@@ -129,7 +187,8 @@ impl Delivery {
                     let text = format!("{failing}: {}", chats::refused(&response));
                     if chats::is_gone(&response) {
                         log_event(canary, EventKind::Warning, &text);
-                        return self.events.write(canary, EventKind::Warning, &text).await;
+                        let kind = EventKind::Warning;
+                        return self.events.write_recurring(canary, kind, &text).await;
                     }
                     text
                 }
@@ -169,11 +228,14 @@ impl Delivery {
             .filter(|alert| alert::wants(alert, message.severity))
         {
             let reference = &alert.provider_ref;
-            let own = canary.metadata.namespace.clone().unwrap_or_default();
-            let namespace = reference.namespace.clone().filter(|n| !n.is_empty());
-            let namespace = namespace.unwrap_or(own);
+            let own = canary.metadata.namespace.as_deref().unwrap_or_default();
+            let namespace = references::namespace(reference.namespace.as_deref(), own);
             let full = format!("alert provider {}.{namespace}", reference.name);
-            let chat = self.chat(&namespace, &reference.name).await;
+            let others = self.global.other_namespaces;
+            let chat = match references::alert_provider(reference, own, others) {
+                Ok(provider) => self.chat(&provider).await,
+                Err(blocked) => Err(format!("error: {blocked}")),
+            };
             messages.push(ChatMessage {
                 failing: format!("{full} send error"),
                 request: chat
@@ -185,11 +247,11 @@ impl Delivery {
     }
 
     /// Returns the chat of an `AlertProvider`, whose address may be in a Secret.
-    async fn chat(&self, namespace: &str, name: &str) -> Result<Chat, String> {
+    async fn chat(&self, provider: &ObjectRef) -> Result<Chat, String> {
         let get = async |kind, name: &str| {
             let object = ObjectRef {
                 kind,
-                namespace: namespace.to_owned(),
+                namespace: provider.namespace.clone(),
                 name: name.to_owned(),
             };
             match self.cluster.get(&object).await {
@@ -198,7 +260,7 @@ impl Delivery {
                 Err(error) => Err(error.to_string()),
             }
         };
-        let provider = get(Kind::AlertProvider, name)
+        let provider = get(provider.kind, &provider.name)
             .await
             .map_err(|e| format!("error: {e}"))?;
         let provider: AlertProvider =

@@ -1,4 +1,7 @@
-//! Event objects on Canaries: one for each canary, type and message. A repetition counts it up.
+//! Event objects on Canaries: one for each canary, type and message. A repetition counts it up. Events that each step may repeat are
+//! limited for each canary, so that one Canary with many failing checks does not fill the API server.
+
+mod limit;
 
 use std::{collections::HashMap, sync::Mutex, time::Duration};
 
@@ -7,7 +10,11 @@ use k8s_openapi::{
     api::core::v1::{Event, EventSource, ObjectReference},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
-use tokio::{sync::Semaphore, time::timeout};
+use limit::{Admission, Limits};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
 use tracing::warn;
 
 use crate::{
@@ -28,6 +35,9 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const MAX_COUNTS: usize = 4096;
 /// The most Events that are written at the same time.
 const PARALLEL_WRITES: usize = 32;
+/// The Event in place of those that a canary had too many of.
+const LIMITED: &str = "Too many such events in a short time: one each five minutes is written here; the operator's log and event webhooks have all of \
+                       them";
 
 /// Writes Events.
 pub struct Events {
@@ -35,6 +45,7 @@ pub struct Events {
     /// How often each Event happened, by name: the API server cannot count. A count that is not here is read again.
     counts: Mutex<HashMap<String, i32>>,
     slots: Semaphore,
+    limits: Limits,
 }
 
 impl Events {
@@ -43,6 +54,25 @@ impl Events {
             cluster,
             counts: Mutex::default(),
             slots: Semaphore::new(PARALLEL_WRITES),
+            limits: Limits::default(),
+        }
+    }
+
+    /// Writes an Event that each step may repeat, unless the canary had too many of them. Then the count of a known Event still grows: the
+    /// next Event of this text that is written has the full count.
+    pub async fn write_recurring(&self, canary: &Canary, kind: EventKind, message: &str) {
+        let uid = canary.metadata.uid.as_deref().unwrap_or_default();
+        match self.limits.admit(uid, Instant::now()) {
+            Admission::Admitted => self.write(canary, kind, message).await,
+            refused => {
+                let event = new_event(canary, kind, message).metadata;
+                if let Some(count) = lock(&self.counts).get_mut(&event.name.unwrap_or_default()) {
+                    *count = count.saturating_add(1);
+                }
+                if refused == Admission::Exhausted {
+                    self.write(canary, EventKind::Warning, LIMITED).await;
+                }
+            }
         }
     }
 

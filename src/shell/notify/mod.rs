@@ -34,14 +34,13 @@ pub struct Notifier {
 }
 
 /// The notifications of one canary, oldest first.
-struct Queue {
-    /// The latest version of the Canary, which names the receivers. One for all batches, because there may be many.
-    canary: Arc<Canary>,
-    batches: VecDeque<Batch>,
-}
+type Queue = VecDeque<Batch>;
 
 /// Notifications that belong together.
 struct Batch {
+    /// The Canary as the notifications were decided for it: it names the receivers. Batches share it while its spec does not change,
+    /// because there may be many.
+    canary: Arc<Canary>,
     notifications: Vec<Notification>,
     /// Notifies the question that waits for the delivery.
     delivered: Option<oneshot::Sender<()>>,
@@ -60,22 +59,14 @@ impl Notifier {
     /// Queues notifications.
     pub fn notify(&self, canary: &Canary, notifications: Vec<Notification>) {
         if !notifications.is_empty() {
-            let batch = Batch {
-                notifications,
-                delivered: None,
-            };
-            self.enqueue(canary, batch);
+            self.enqueue(canary, notifications, None);
         }
     }
 
     /// Queues notifications, and waits until they and all earlier ones of this canary are delivered or given up.
     pub async fn deliver(&self, canary: &Canary, notifications: Vec<Notification>) {
         let (delivered, done) = oneshot::channel();
-        let batch = Batch {
-            notifications,
-            delivered: Some(delivered),
-        };
-        self.enqueue(canary, batch);
+        self.enqueue(canary, notifications, Some(delivered));
         // This fails only if the queue was dropped; then there is nothing left to deliver.
         let _ = done.await;
     }
@@ -91,31 +82,42 @@ impl Notifier {
         }
     }
 
-    fn enqueue(&self, canary: &Canary, batch: Batch) {
+    fn enqueue(
+        &self,
+        canary: &Canary,
+        notifications: Vec<Notification>,
+        delivered: Option<oneshot::Sender<()>>,
+    ) {
         let uid = canary.metadata.uid.clone().unwrap_or_default();
-        let canary = Arc::new(canary.clone());
         let mut queues = lock(&self.queues);
-        if let Some(queue) = queues.get_mut(&uid) {
-            // A batch whose delivery a question waits for is never dropped.
-            if queue.batches.len() < MAX_QUEUED || batch.delivered.is_some() {
-                queue.batches.push_back(batch);
-                queue.canary = canary;
-            } else {
-                warn!(
-                    canary = canary_name(&canary),
-                    "notifications are dropped because {MAX_QUEUED} earlier ones are not delivered yet; check the chats and event webhooks of this canary"
-                );
-            }
+        let is_new = !queues.contains_key(&uid);
+        let queue = queues.entry(uid.clone()).or_default();
+        // A batch whose delivery a question waits for is never dropped.
+        if queue.len() >= MAX_QUEUED && delivered.is_none() {
+            warn!(
+                canary = canary_name(canary),
+                "notifications are dropped because {MAX_QUEUED} earlier ones are not delivered yet; check the chats and event webhooks of this canary"
+            );
             return;
         }
-        let batches = VecDeque::from([batch]);
-        queues.insert(uid.clone(), Queue { canary, batches });
-        tokio::spawn(self.clone().drain(uid));
+        let generation = canary.metadata.generation;
+        let last = queue.back().map(|batch| &batch.canary);
+        let same = last.filter(|c| generation.is_some() && c.metadata.generation == generation);
+        let canary = same.map_or_else(|| Arc::new(canary.clone()), Arc::clone);
+        queue.push_back(Batch {
+            canary,
+            notifications,
+            delivered,
+        });
+        if is_new {
+            tokio::spawn(self.clone().drain(uid));
+        }
     }
 
     /// Delivers the batches of a queue until it is empty.
     async fn drain(self, uid: String) {
-        while let Some((canary, batch)) = self.next(&uid) {
+        while let Some(batch) = self.next(&uid) {
+            let canary = batch.canary;
             // A panic ends this batch and not the following ones.
             let delivery = self.delivery.deliver(&canary, batch.notifications);
             if AssertUnwindSafe(delivery).catch_unwind().await.is_err() {
@@ -132,11 +134,11 @@ impl Notifier {
     }
 
     /// Takes the next batch of a queue. Removes the queue if it is empty.
-    fn next(&self, uid: &str) -> Option<(Arc<Canary>, Batch)> {
+    fn next(&self, uid: &str) -> Option<Batch> {
         let mut queues = lock(&self.queues);
         let queue = queues.get_mut(uid)?;
-        if let Some(batch) = queue.batches.pop_front() {
-            return Some((queue.canary.clone(), batch));
+        if let Some(batch) = queue.pop_front() {
+            return Some(batch);
         }
         queues.remove(uid);
         if queues.is_empty() {

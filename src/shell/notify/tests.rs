@@ -6,7 +6,7 @@ use tokio::time::{Duration, Instant, sleep, timeout};
 use super::*;
 use crate::{
     api::canary::CanaryPhase,
-    notifications::EventKind,
+    notifications::{EventKind, Frequency},
     shell::api_server::{Leadership, fake::FakeApiServer},
     snapshot::{HttpRequest, HttpResponse, Secret},
 };
@@ -17,6 +17,7 @@ fn event(message: &str) -> Vec<Notification> {
         message: message.to_owned(),
         phase: CanaryPhase::Progressing,
         checksum: String::new(),
+        frequency: Frequency::Recurring,
     }]
 }
 
@@ -33,6 +34,8 @@ struct Rig {
     notifier: Notifier,
     /// The canary and the text of each call.
     sent: Arc<Mutex<Vec<(String, String)>>>,
+    /// The address of each call.
+    urls: Arc<Mutex<Vec<String>>>,
 }
 
 impl Rig {
@@ -40,9 +43,11 @@ impl Rig {
     fn new() -> Self {
         let server = FakeApiServer::answering(|_| None);
         let sent: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
+        let urls: Arc<Mutex<Vec<String>>> = Arc::default();
         let http = Http::faked({
-            let sent = sent.clone();
+            let (sent, urls) = (sent.clone(), urls.clone());
             Arc::new(move |request: &HttpRequest| {
+                lock(&urls).push(request.url.0.clone());
                 let body: Value = serde_json::from_str(request.body.as_ref().unwrap()).unwrap();
                 let text = |path| body.pointer(path).and_then(Value::as_str);
                 let name = text("/name").unwrap_or_default().to_owned();
@@ -69,6 +74,7 @@ impl Rig {
         Self {
             notifier: Notifier::new(cluster, http, global),
             sent,
+            urls,
         }
     }
 
@@ -133,4 +139,25 @@ async fn a_receiver_that_hangs_or_a_panic_stops_no_other_notification() {
     // The call has a deadline: then the next notification has its turn.
     rig.notifier.all_delivered().await;
     assert_eq!(rig.sent("hanging"), ["first", "second"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notification_that_waits_goes_to_the_receivers_of_when_it_was_decided() {
+    let rig = Rig::new();
+    let with_webhook = |generation: i64, url: &str| -> Canary {
+        let webhook = serde_json::json!({"name": "all", "type": "event", "url": url});
+        let mut canary = canary("web");
+        canary.metadata.generation = Some(generation);
+        canary.spec.analysis =
+            serde_json::from_value(serde_json::json!({"webhooks": [webhook]})).unwrap();
+        canary
+    };
+    for (generation, url) in [(1, "http://old/"), (2, "http://new/"), (2, "http://new/")] {
+        let text = format!("for {url}");
+        rig.notifier
+            .notify(&with_webhook(generation, url), event(&text));
+    }
+    rig.notifier.all_delivered().await;
+    let urls = lock(&rig.urls).clone();
+    assert_eq!(urls, ["http://old/", "http://new/", "http://new/"]);
 }

@@ -147,7 +147,7 @@ impl Http {
             let answer = answer.unwrap_or_else(|_| {
                 let seconds = request.timeout.as_secs_f64();
                 Err(AttemptError::temporary(format!(
-                    "no answer within {seconds} s"
+                    "context deadline exceeded: no answer within {seconds} s"
                 )))
             });
             drop(slot);

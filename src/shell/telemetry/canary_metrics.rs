@@ -131,6 +131,16 @@ impl CanaryMetrics {
         self.update(canary, |numbers| numbers.sample(metric, value));
     }
 
+    /// Removes the values of metrics that the analysis of a canary does not name any more.
+    pub fn keep_named_samples(&self, canary: &Canary) {
+        let analysis = canary.spec.analysis.as_ref();
+        let named = |name: &str| {
+            let mut metrics = analysis.iter().flat_map(|analysis| &analysis.metrics);
+            metrics.any(|metric| metric.name == name)
+        };
+        self.update(canary, |numbers| numbers.keep_samples(named));
+    }
+
     /// Records how long the questions of a step took.
     pub fn step(&self, canary: &Canary, seconds: f64) {
         self.update(canary, |numbers| numbers.step(seconds));
@@ -149,7 +159,7 @@ impl CanaryMetrics {
         self.update(canary, |numbers| numbers.run_ended(end));
     }
 
-    /// Removes the gauges of a deleted canary; its counters stay.
+    /// Removes the gauges of a deleted canary; its counters stay until many others were deleted.
     pub fn forget(&self, target: &str, namespace: &str) {
         self.series().forget(namespace, target);
     }

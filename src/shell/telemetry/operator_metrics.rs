@@ -151,6 +151,12 @@ impl OperatorMetrics {
             .inc();
     }
 
+    /// Removes the counter of a deleted canary.
+    pub fn forget(&self, name: &str, namespace: &str) {
+        // This fails if no plan of the canary was refused.
+        let _ = self.0.refused_plans.remove_label_values(&[name, namespace]);
+    }
+
     /// Counts a request to the API server.
     pub fn request(&self, verb: &str, kind: &str) {
         self.0.api_requests.with_label_values(&[verb, kind]).inc();
@@ -260,5 +266,9 @@ mod tests {
             assert!(text.lines().any(|l| l == line), "{line}\n\n{text}");
         }
         assert!(!text.contains("Service"), "{text}");
+        metrics.forget("web", "shop");
+        metrics.forget("other", "shop");
+        let text = all.render();
+        assert!(!text.contains("refused_plans"), "{text}");
     }
 }

@@ -1,7 +1,10 @@
 //! The series of each canary in `/metrics`. With thousands of canaries there are tens of thousands of series: they are kept as numbers
 //! under one key for each canary, and become text only when Prometheus asks.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt::Write,
+};
 
 use prometheus::DEFAULT_BUCKETS;
 
@@ -57,9 +60,19 @@ const RUN_LABELS: &[&str] = &[
     "analysis_status",
 ];
 
-/// The numbers of all canaries, by namespace and target.
+/// The most deleted canaries whose counters and histograms are kept. Environments that come and go would fill the memory otherwise.
+const MAX_DELETED: usize = 256;
+
+/// The namespace and the target of a canary.
+type Name = (Box<str>, Box<str>);
+
+/// The numbers of all canaries.
 #[derive(Default)]
-pub struct Series(BTreeMap<(Box<str>, Box<str>), Numbers>);
+pub struct Series {
+    numbers: BTreeMap<Name, Numbers>,
+    /// The deleted canaries that have numbers; those that were deleted last are at the end.
+    deleted: VecDeque<Name>,
+}
 
 /// The numbers of one canary.
 #[derive(Default)]
@@ -72,6 +85,8 @@ pub struct Numbers {
     durations: Option<Box<Durations>>,
     /// How many runs ended in each way.
     ended_runs: Vec<(RunEnd, u64)>,
+    /// Whether the canary was deleted and only its counters and its histogram are left.
+    is_deleted: bool,
 }
 
 /// How a run ended: the labels of its counter.
@@ -103,6 +118,11 @@ impl Numbers {
         }
     }
 
+    /// Keeps the values of these metrics of the analysis only.
+    pub fn keep_samples(&mut self, is_kept: impl Fn(&str) -> bool) {
+        self.samples.retain(|(metric, _)| is_kept(metric));
+    }
+
     /// Adds the duration of a step.
     pub fn step(&mut self, seconds: f64) {
         let durations = self.durations.get_or_insert_default();
@@ -125,13 +145,19 @@ impl Numbers {
 impl Series {
     /// Returns the numbers of a canary.
     pub fn of(&mut self, namespace: &str, target: &str) -> &mut Numbers {
-        self.0.entry((namespace.into(), target.into())).or_default()
+        let name = (namespace.into(), target.into());
+        let numbers = self.numbers.entry(name).or_default();
+        if std::mem::take(&mut numbers.is_deleted) {
+            self.deleted
+                .retain(|(n, t)| (&**n, &**t) != (namespace, target));
+        }
+        numbers
     }
 
-    /// Removes the gauges of a deleted canary; its counters and its histogram stay.
+    /// Removes the gauges of a deleted canary. Its counters and its histogram stay until many others were deleted.
     pub fn forget(&mut self, namespace: &str, target: &str) {
         let key = (namespace.into(), target.into());
-        if let Some(numbers) = self.0.remove(&key)
+        if let Some(numbers) = self.numbers.remove(&key)
             && (numbers.durations.is_some() || !numbers.ended_runs.is_empty())
         {
             let Numbers {
@@ -142,9 +168,17 @@ impl Series {
             let counted = Numbers {
                 durations,
                 ended_runs,
+                is_deleted: true,
                 ..Numbers::default()
             };
-            self.0.insert(key, counted);
+            self.numbers.insert(key.clone(), counted);
+            self.deleted.retain(|deleted| *deleted != key);
+            self.deleted.push_back(key);
+            if self.deleted.len() > MAX_DELETED
+                && let Some(oldest) = self.deleted.pop_front()
+            {
+                self.numbers.remove(&oldest);
+            }
         }
     }
 
@@ -199,7 +233,7 @@ impl Series {
         lines_of: impl Fn(&Numbers, &Key<'_>, &mut Vec<Line>),
     ) {
         let (mut lines, mut is_first) = (Vec::new(), true);
-        for ((namespace, target), numbers) in &self.0 {
+        for ((namespace, target), numbers) in &self.numbers {
             lines_of(numbers, &Key { namespace, target }, &mut lines);
             for Line {
                 suffix,
@@ -290,4 +324,57 @@ fn labels(name_label: &str, namespace: &str, name: &str) -> String {
 fn quoted(value: &str) -> String {
     let value = value.replace('\\', r"\\").replace('\n', r"\n");
     format!("\"{}\"", value.replace('"', "\\\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(series: &Series) -> String {
+        let mut text = String::new();
+        series.write(&mut text);
+        text
+    }
+
+    #[test]
+    fn the_numbers_of_the_last_deleted_canaries_are_kept() {
+        let mut series = Series::default();
+        for n in 0..MAX_DELETED + 10 {
+            let target = format!("t{n}");
+            series.of("test", &target).step(1.0);
+            series.forget("test", &target);
+        }
+        assert_eq!(series.numbers.len(), MAX_DELETED);
+        assert!(!text(&series).contains("\"t9\""), "{}", text(&series));
+        assert!(text(&series).contains("\"t10\""));
+    }
+
+    #[test]
+    fn a_canary_that_exists_again_loses_nothing_when_others_are_deleted() {
+        let mut series = Series::default();
+        for _ in 0..2 {
+            series.of("test", "back").step(1.0);
+            series.forget("test", "back");
+        }
+        series.of("test", "back").step(1.0);
+        for n in 0..2 * MAX_DELETED {
+            let target = format!("t{n}");
+            series.of("test", &target).step(1.0);
+            series.forget("test", &target);
+        }
+        let line = r#"flagger_canary_duration_seconds_count{name="back",namespace="test"} 3"#;
+        assert!(text(&series).lines().any(|l| l == line));
+    }
+
+    #[test]
+    fn values_of_metrics_that_the_spec_does_not_name_any_more_are_removed() {
+        let mut series = Series::default();
+        for metric in ["old", "new"] {
+            series.of("test", "web").sample(metric, 1.0);
+        }
+        series
+            .of("test", "web")
+            .keep_samples(|metric| metric == "new");
+        assert!(text(&series).contains("\"new\"") && !text(&series).contains("\"old\""));
+    }
 }

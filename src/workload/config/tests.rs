@@ -16,6 +16,14 @@ fn a_change_of_binary_data_changes_the_checksum() {
     assert_ne!(with("AA=="), with("AQ=="));
 }
 
+/// The usual name of each copy.
+fn usual(references: BTreeMap<ConfigName, bool>) -> BTreeMap<ConfigName, String> {
+    let references = references.into_keys();
+    references
+        .map(|config| (config.clone(), copy_name(&config.1)))
+        .collect()
+}
+
 fn template() -> Value {
     json!({"spec": {
         "volumes": [
@@ -47,7 +55,7 @@ fn references_are_found_and_renamed_in_every_place() {
             "secret/keys false"
         ]
     );
-    let renamed = with_primary_names(template(), &found.into_keys().collect());
+    let renamed = with_primary_names(template(), &usual(found));
     let copies: Vec<_> = references(&renamed)
         .into_keys()
         .map(|(_, name)| name)
@@ -67,7 +75,7 @@ fn references_are_found_and_renamed_in_every_place() {
 
 #[test]
 fn an_untracked_config_keeps_its_name() {
-    assert_eq!(with_primary_names(template(), &BTreeSet::new()), template());
+    assert_eq!(with_primary_names(template(), &BTreeMap::new()), template());
     assert!(!is_tracked(
         &json!({"metadata": {"annotations": {TRACKING: "disabled"}}})
     ));
@@ -77,41 +85,23 @@ fn an_untracked_config_keeps_its_name() {
     assert!(is_tracked(&json!({"type": "Opaque"})) && is_tracked(&json!({"data": {}})));
 }
 
-#[test]
-fn a_shared_copy_keeps_its_other_owners_but_has_one_controller() {
-    let owner = json!({"uid": "me", "controller": true});
-    let source = json!({"metadata": {"name": "a", "namespace": "n"}, "data": {"k": "v"}});
-    let mut first = copy(Kind::ConfigMap, &source, None, Map::new(), &owner).unwrap();
-    assert_eq!(first["metadata"]["name"], "a-primary");
-    assert_eq!(
-        copy(Kind::ConfigMap, &source, Some(&first), Map::new(), &owner),
-        None
-    );
-    first["metadata"]["ownerReferences"] = json!([{"uid": "other", "controller": true}]);
-    first["data"] = json!({});
-    let second = copy(Kind::ConfigMap, &source, Some(&first), Map::new(), &owner).unwrap();
-    assert_eq!(
-        second["metadata"]["ownerReferences"],
-        json!([owner, {"uid": "other", "controller": false}])
-    );
-}
-
 /// The cache keeps no content, but a decision must see the same config.
 #[test]
 fn a_hashed_config_is_the_same_config_without_its_content() {
-    let metadata = json!({"name": "a", "namespace": "n", "uid": "u", "resourceVersion": "7",
-        "labels": {"l": "1"}, "annotations": {TRACKING: "disabled", "other": "x"}});
-    let full = json!({"metadata": metadata, "type": "Opaque", "data": {"k": "v"}, "binaryData": {"b": "AA=="}});
+    let owners = json!([{"kind": "Canary", "name": "c"}]);
+    let metadata = json!({"name": "a", "namespace": "n", "uid": "u", "resourceVersion": "7", "ownerReferences": owners,
+        "labels": {"l": "1"}, "annotations": {TRACKING: "disabled", ADOPT: "true", "other": "x"}});
+    let full = json!({"metadata": metadata, "type": "Opaque", "immutable": true, "data": {"k": "v"}, "binaryData": {"b": "AA=="}});
     let hashed = hashed(&full);
     assert_eq!(
         hashed,
-        json!({"metadata": {"name": "a", "namespace": "n", "uid": "u", "resourceVersion": "7", "annotations": {TRACKING: "disabled"}},
-            "type": "Opaque", "checksum": checksum(&full)})
+        json!({"metadata": {"name": "a", "namespace": "n", "uid": "u", "resourceVersion": "7", "ownerReferences": owners,
+            "annotations": {TRACKING: "disabled", ADOPT: "true"}}, "immutable": true, "type": "Opaque", "checksum": checksum(&full)})
     );
     assert_eq!(checksum(&hashed), checksum(&full));
     assert_eq!([is_tracked(&hashed), is_tracked(&full)], [false; 2]);
     assert!(is_complete(&full) && !is_complete(&hashed));
-    assert!(is_same(&hashed, &full) && is_same(&full, &hashed));
+    assert!(copies::is_same(&hashed, &full) && copies::is_same(&full, &hashed));
     let untracked = json!({"metadata": {"name": "a"}, "data": {}});
     assert_eq!(super::hashed(&untracked)["metadata"], json!({"name": "a"}));
 }
@@ -196,7 +186,7 @@ fn each_place_of_a_template_can_name_a_config() {
             .map(|((kind, name), optional)| (status_key(kind, &name), optional))
             .collect();
         assert_eq!(found, [(name.to_owned(), true)], "{template}");
-        let tracked = references(&template).into_keys().collect();
+        let tracked = usual(references(&template));
         let renamed = with_primary_names(template.clone(), &tracked).to_string();
         assert_eq!(
             renamed,
@@ -205,31 +195,4 @@ fn each_place_of_a_template_can_name_a_config() {
     }
     let ignored = json!({"spec": {"imagePullSecrets": [{"name": "a"}], "ephemeralContainers": [{"envFrom": [{"secretRef": {"name": "a"}}]}]}});
     assert!(references(&ignored).is_empty(), "as in Flagger");
-}
-
-#[test]
-fn a_copy_of_another_type_is_replaced_and_its_owner_is_named_once() {
-    let source = json!({"metadata": {"name": "a"}, "type": "Opaque", "data": {}});
-    for (type_, is_same) in [
-        (json!("Opaque"), true),
-        (json!("kubernetes.io/tls"), false),
-        (json!(null), false),
-    ] {
-        assert_eq!(
-            super::is_same(&source, &json!({"type": type_, "data": {}})),
-            is_same,
-            "{type_}"
-        );
-    }
-    let untyped = json!({"data": {}});
-    assert!(super::is_same(&untyped, &json!({"type": null, "data": {}})));
-    let owner = json!({"uid": "me", "controller": true});
-    let earlier = json!({"uid": "me", "controller": false});
-    let existing = json!({"metadata": {"name": "a-primary", "ownerReferences": [earlier]}, "data": {"k": "old"}});
-    let copy = copy(Kind::Secret, &source, Some(&existing), Map::new(), &owner).unwrap();
-    assert_eq!(copy["metadata"]["ownerReferences"], json!([owner]));
-    assert_eq!(
-        (&copy["type"], &copy["data"]),
-        (&json!("Opaque"), &json!({}))
-    );
 }

@@ -106,6 +106,12 @@ pub fn objects(snapshot: &Snapshot) -> Vec<ObjectRef> {
         .into()
 }
 
+/// Whether this is the name of the primary's autoscaler.
+pub fn is_primarys(canary: &Canary, name: &str) -> bool {
+    let reference = canary.spec.autoscaler_ref.as_ref();
+    reference.is_some_and(|reference| primary_name(reference) == name)
+}
+
 /// Whether an autoscaler keeps its workload at 0 replicas, regardless of load.
 pub fn pins_to_zero(object: &Value) -> bool {
     scaled_object::is_paused_at_zero(object)

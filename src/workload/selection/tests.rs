@@ -17,7 +17,7 @@ fn simple(name: &str, pods: &Value) -> Value {
 struct Case {
     target: Value,
     primary: Option<Value>,
-    namespace: BTreeMap<ObjectRef, Arc<Pods>>,
+    namespace: BTreeMap<ObjectRef, Pods>,
 }
 
 impl Case {
@@ -36,7 +36,7 @@ impl Case {
             name: name.to_owned(),
         };
         let pods = Pods::parse(&simple("", pods).to_string());
-        self.namespace.insert(name, Arc::new(pods));
+        self.namespace.insert(name, pods);
         self
     }
 

@@ -70,6 +70,7 @@ impl Simulation {
 
     fn patch(&mut self, object: &ObjectRef, patch: &Value) {
         let name = shown(object);
+        self.keep_version(object);
         let target = self.snapshot.objects.get_mut(object).unwrap();
         let operations = patch.as_array().unwrap().iter();
         let changes: Vec<_> = operations
@@ -77,6 +78,34 @@ impl Simulation {
             .collect();
         bump_generation(target);
         self.line(format!("patch  {name}: {}", changes.join(", ")));
+    }
+
+    /// Keeps the version of a workload, as Kubernetes does in ReplicaSets and `ControllerRevision`s.
+    fn keep_version(&mut self, object: &ObjectRef) {
+        let workload = &self.snapshot.objects[object];
+        let (uid, template) = (&workload["metadata"]["uid"], &workload["spec"]["template"]);
+        let number = self.kept.len();
+        let owners = json!([{"uid": uid}]);
+        let version = match object.kind {
+            Kind::Deployment => {
+                let annotations = json!({"deployment.kubernetes.io/revision": number.to_string()});
+                let metadata = json!({"ownerReferences": owners, "annotations": annotations});
+                (
+                    Kind::ReplicaSet,
+                    json!({"metadata": metadata, "spec": {"template": template}}),
+                )
+            }
+            Kind::DaemonSet => {
+                let data = json!({"spec": {"template": template}});
+                let metadata = json!({"ownerReferences": owners});
+                (
+                    Kind::ControllerRevision,
+                    json!({"metadata": metadata, "revision": number, "data": data}),
+                )
+            }
+            _ => return,
+        };
+        self.kept.push(version);
     }
 
     /// Keeps the weights and the cookies of a route that was just written.
@@ -143,18 +172,17 @@ impl Simulation {
     /// The pods of each workload become ready at once, except those that `dead` and `broken` name.
     pub(super) fn run_pods(&mut self) {
         for (name, object) in &mut self.snapshot.objects {
+            let image = object
+                .pointer("/spec/template/spec/containers/0/image")
+                .and_then(Value::as_str);
+            let is_broken =
+                name.name == "podinfo-primary" && self.broken.is_some() && image == self.broken;
             match name.kind {
                 Kind::DaemonSet => {
-                    let short = self.short == Some(name.name.as_str());
-                    daemon_set_status(object, i64::from(short));
+                    let is_short = is_broken || self.short == Some(name.name.as_str());
+                    daemon_set_status(object, i64::from(is_short));
                 }
                 Kind::Deployment => {
-                    let image = object
-                        .pointer("/spec/template/spec/containers/0/image")
-                        .and_then(Value::as_str);
-                    let is_broken = name.name == "podinfo-primary"
-                        && self.broken.is_some()
-                        && image == self.broken;
                     let is_dead = name.name == "podinfo" && self.dead;
                     deployment_status(object, is_dead, is_broken);
                     if self.unready == Some(name.name.as_str()) {

@@ -104,6 +104,14 @@ impl Moment {
         split.copied()
     }
 
+    /// The share that the canary had before it lost its pods, if it has not got it back.
+    fn withdrawn(&self) -> Option<i64> {
+        let lost = self.condition("PodsLost")?;
+        let text = lost["message"].as_str()?;
+        let weight = text.split("weight: ").nth(1)?.split(',').next()?;
+        (lost["reason"] == "TrafficWithdrawn").then(|| weight.parse().ok())?
+    }
+
     fn interval(&self) -> i64 {
         let text = self.canary["spec"]["analysis"]["interval"].as_str();
         let seconds = text.and_then(|text| text.strip_suffix('s')?.parse().ok());
@@ -216,7 +224,7 @@ fn raise_without_reason(before: &Moment, after: &Moment) -> Option<String> {
         ));
     }
     let step = greatest_step(&before.canary["spec"]["analysis"]);
-    if to - from > step {
+    if to - from > step && Some(to) != before.withdrawn() {
         return Some(format!(
             "the weight grew from {from} to {to}, by more than {step}"
         ));

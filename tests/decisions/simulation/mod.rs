@@ -28,7 +28,7 @@ use flagger_rs::{
     shell::controller::reconcile_state::ReconcileState,
     snapshot::{Kind, Snapshot},
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 pub use edits::{AnyState, Revision, Rollout};
@@ -66,6 +66,8 @@ pub struct Simulation {
     /// The operator crashes, once, after this many writes.
     pub crash_after: Option<usize>,
     pub writes: usize,
+    /// The former versions of workloads, by the kind of the object that keeps them.
+    pub kept: Vec<(Kind, Value)>,
     /// The event about each write, if the API server had refused it with the message `…`.
     pub refusals: Vec<String>,
     /// Each event and alert that was sent.
@@ -145,6 +147,9 @@ impl Simulation {
 
     /// Sets the fields of the snapshot that depend on the time and on what happened before.
     fn observe(&mut self) {
+        if let Some(status) = &mut self.snapshot.canary.status {
+            self.memory.future_times.clamp(status, self.snapshot.now);
+        }
         let status = self.snapshot.canary.status.as_ref();
         let transition = status.and_then(|status| Some(status.last_transition_time.as_ref()?.0));
         let (interval, now) = (self.snapshot.canary.interval(), self.snapshot.now);
@@ -155,6 +160,20 @@ impl Simulation {
         self.snapshot.changed = self.memory.changed(version, now);
         let progress = rollout::progress(&self.snapshot);
         self.snapshot.stalled = self.memory.stalled(progress, now);
+    }
+
+    /// Another process takes over. Its clock is this far behind that of the process that wrote the status.
+    pub fn hand_over(&mut self, behind: SignedDuration) {
+        self.end_step();
+        self.memory = ReconcileState::default();
+        let Some(status) = &mut self.snapshot.canary.status else {
+            return;
+        };
+        let conditions = status.conditions.iter_mut().flatten();
+        let of_conditions =
+            conditions.flat_map(|c| [&mut c.last_update_time, &mut c.last_transition_time]);
+        let times = of_conditions.chain([&mut status.last_transition_time]);
+        times.flatten().for_each(|time| time.0 += behind);
     }
 
     fn ask(&mut self, questions: Vec<Question>, notifications: Vec<Notification>) {

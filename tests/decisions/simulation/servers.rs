@@ -33,6 +33,10 @@ impl Simulation {
                 let body = json!({"data": {"result": [{"value": [0, value]}]}});
                 response(200, body.to_string())
             }
+            Question::List { kind, .. } => {
+                let kept = self.kept.iter().filter(|(of, _)| of == kind);
+                Answer::Objects(kept.map(|(_, object)| object.clone()).collect())
+            }
             Question::Notify(notifications) => {
                 self.notify(notifications.clone());
                 Answer::Delivered

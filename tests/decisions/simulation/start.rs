@@ -124,6 +124,7 @@ impl Simulation {
             answers_take: 0,
             crash_after: None,
             writes: 0,
+            kept: Vec::new(),
             refusals: vec![],
             notified: vec![],
             cookies: BTreeSet::new(),
@@ -213,7 +214,7 @@ fn snapshot(canary: Canary) -> Snapshot {
     Snapshot {
         canary,
         objects: BTreeMap::new(),
-        workloads: BTreeMap::new(),
+        workloads: Arc::default(),
         seen: BTreeSet::new(),
         now: Timestamp::from_second(0).unwrap(),
         tick: None,

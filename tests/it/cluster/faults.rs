@@ -393,6 +393,7 @@ async fn silent(s: Scenario<'_>, seconds: u64, half_open: bool) -> Outcome {
 /// Freezes the leader and its n-th write during a release. A second operator completes the release. Then the first continues: that write
 /// arrives, and any other that it still sends.
 async fn former_leader(s: Scenario<'_>, n: usize) -> Outcome {
+    s.rig.may_lead_in(&s.ns).await?;
     let lease = format!("-leader-election-namespace={}", s.ns);
     let args = ["-enable-leader-election", &lease];
     let former = Behind::proxy(&s, "former").await?;

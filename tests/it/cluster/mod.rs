@@ -4,12 +4,13 @@
 //! | --- | --- |
 //! | how does the operator run here? | `rig.rs` |
 //! | what is a scenario, what can it change, what can it observe? | `scenario.rs`, `edits.rs`, `observations.rs` |
-//! | which scenarios are there? | `releases.rs`, `gates.rs`, `routes.rs`, `ingress.rs`, `scalers.rs`, `services.rs`, `labels.rs`, `inputs.rs`, `gitops.rs`, `other_actors.rs` |
+//! | which scenarios are there? | `releases.rs`, `gates.rs`, `routes.rs`, `ingress.rs`, `scalers.rs`, `services.rs`, `inputs.rs`, `gitops.rs`, `other_actors.rs`, `ownership.rs`, `capacity.rs`, `restore.rs`, `labels.rs` |
 //! | which faults does a release survive? | `faults.rs`, `survival.rs`, observed by `traffic.rs` |
 //! | can the operator replace Flagger? | `takeover.rs` |
 //! | what does `flagger check` find? | `check.rs` |
-//! | are manifests, overlays and rights right? | `manifests.rs`, `overlays.rs`, `rights.rs` |
+//! | are manifests, overlays and rights right? | `manifests.rs`, `overlays.rs`, `rights.rs`, `installs.rs` |
 
+mod capacity;
 mod check;
 mod edits;
 mod faults;
@@ -17,13 +18,16 @@ mod gates;
 mod gitops;
 mod ingress;
 mod inputs;
+mod installs;
 mod labels;
 mod manifests;
 mod observations;
 mod other_actors;
 mod outcome;
 mod overlays;
+mod ownership;
 mod releases;
+mod restore;
 mod rig;
 mod rights;
 mod routes;
@@ -99,6 +103,9 @@ async fn the_operator_on_a_real_control_plane() {
         inputs::a_missing_target_is_waited_for,
         inputs::a_route_that_is_deleted_midway_is_restored_with_its_weights,
         inputs::the_second_canary_of_a_target_or_of_a_service_is_not_run,
+        ownership::an_object_of_another_owner_is_left_as_it_is_until_it_is_given_away,
+        ownership::a_route_that_would_lose_something_is_left_as_it_is,
+        ownership::each_primary_keeps_the_config_that_its_version_passed_with,
         inputs::a_metric_template_query_has_its_credentials,
         inputs::an_idle_canary_costs_no_request_and_a_step_three_writes,
         inputs::datadog_checks_a_release_and_its_errors_are_reported,
@@ -106,6 +113,10 @@ async fn the_operator_on_a_real_control_plane() {
         labels::a_canary_with_the_labels_of_another_one_takes_none_of_its_clients,
         other_actors::an_admission_policy_that_labels_all_pods_starts_no_run_and_no_fight,
         other_actors::an_actor_that_undoes_each_write_is_named_and_met_with_growing_pauses,
+        capacity::a_primary_that_its_user_scales_keeps_its_size_in_a_promotion,
+        capacity::a_version_whose_pods_are_evicted_gets_its_traffic_back,
+        restore::a_primary_that_cannot_run_the_promoted_version_gets_its_last_one_back,
+        restore::the_primary_of_a_daemon_set_gets_its_last_version_back,
         gitops::flux_reverts_nothing_of_a_release,
         gitops::argo_cd_reverts_nothing_of_a_release,
         gitops::replicas_in_git_bring_back_pods_that_get_no_request,
@@ -163,6 +174,13 @@ async fn a_release_survives_kills_of_the_operator_and_lost_leases() {
     ];
     rig.end(results.into_iter().filter_map(Result::err).collect())
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_overlay_grants_the_rights_that_its_releases_need_and_no_others() {
+    let rig = Rig::idle().await;
+    let failed = installs::each_overlay_grants_what_its_releases_need(&rig).await;
+    rig.end(failed).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,25 @@ use serde_json::{Value, json};
 use super::{Outcome, Rig, ensure, text};
 use crate::files;
 
+/// The kinds of objects that overlays have in their namespace.
+const NAMESPACED: [&str; 8] = [
+    "Deployment",
+    "Service",
+    "ServiceAccount",
+    "ConfigMap",
+    "Role",
+    "RoleBinding",
+    "NetworkPolicy",
+    "PodDisruptionBudget",
+];
+
+/// The flags of each operator, which an overlay's arguments do not replace.
+const COMMAND: [&str; 3] = [
+    "./flagger",
+    "-enable-leader-election=true",
+    "-leader-election-namespace=$(POD_NAMESPACE)",
+];
+
 /// The description of an overlay in the README.
 struct Row {
     overlay: String,
@@ -88,10 +107,15 @@ fn described_by(row: &Row, objects: &[Value]) -> Outcome {
         .collect();
     ensure(made.eq(expected), "whether it makes its namespace")?;
     let placed = |object: &Value| object["metadata"]["namespace"] == json!(row.namespace);
-    for kind in ["Deployment", "Service", "ServiceAccount", "ConfigMap"] {
+    for kind in NAMESPACED {
         ensure(of(kind).all(placed), format!("a {kind} elsewhere"))?;
     }
-    for binding in of("ClusterRoleBinding") {
+    if row.overlay == "namespaced" {
+        let namespaced = |object: &Value| NAMESPACED.iter().any(|kind| object["kind"] == **kind);
+        let other = objects.iter().find(|object| !namespaced(object));
+        ensure(other.is_none(), format!("of the cluster: {other:?}"))?;
+    }
+    for binding in of("ClusterRoleBinding").chain(of("RoleBinding")) {
         ensure(
             binding["subjects"][0]["namespace"] == json!(row.namespace),
             binding,
@@ -134,7 +158,10 @@ fn arguments_are_known(row: &Row, objects: &[Value]) -> Outcome {
                     && object["spec"]["ports"][0]["port"] == 9090
             };
             ensure(of("Service").any(served) == brought, "its Prometheus")?;
-            let read = cli::parse(found, |_| None);
+            let command = list(&container["command"]).map_err(text)?;
+            ensure(command == COMMAND, format!("{command:?}"))?;
+            let flags = command.into_iter().skip(1).chain(found);
+            let read = cli::parse(flags, |_| None);
             read.map(drop).map_err(|exit| exit.text)
         }
         Some("flagger-loadtester") => {

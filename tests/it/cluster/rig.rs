@@ -27,11 +27,15 @@ impl Rig {
         rig
     }
 
-    /// A control plane with the operator installed as by `kubectl apply -k kustomize/istio`, but not running.
+    /// A control plane with the operator installed as by `kubectl apply -k kustomize/istio`, with the rights for the other routers too, but
+    /// not running.
     pub async fn idle() -> Self {
         let bed = Bed::start().await.unwrap();
-        let (installed, kubeconfig) = bed.install(&files::path("kustomize/istio")).await.unwrap();
-        assert_eq!(installed.lines().count(), 7, "{installed}");
+        let (installed, kubeconfig) = bed
+            .install(&files::path("tests/all-routers"))
+            .await
+            .unwrap();
+        assert_eq!(installed.lines().count(), 13, "{installed}");
         for (overlay, file) in [
             ("kustomize/istio", "istio"),
             ("kustomize/tester", "loadtester"),
@@ -88,6 +92,28 @@ impl Rig {
     /// A kubeconfig with the rights of the operator's ServiceAccount.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
+    }
+
+    /// Gives the operator's ServiceAccount the rights for leader election in this namespace, as our manifests do in the operator's.
+    pub async fn may_lead_in(&self, namespace: &str) -> Outcome {
+        let account = files::path("kustomize/base/flagger/account.yaml");
+        let account = std::fs::read_to_string(account).map_err(text)?;
+        let parts = account.split("\n---\n");
+        let parts = parts.filter(|part| part.contains("name: flagger-leader-election\n"));
+        let parts: Vec<_> = parts
+            .map(|part| {
+                let metadata = format!("metadata:\n  namespace: {namespace}\n");
+                let part = part.trim_end().replace("metadata:\n", &metadata);
+                let account = "    name: flagger";
+                match part.strip_suffix(account) {
+                    Some(binding) => format!("{binding}{account}\n    namespace: istio-system\n"),
+                    None => part + "\n",
+                }
+            })
+            .collect();
+        ensure(parts.len() == 2, account)?;
+        let applied = self.bed.apply(&parts.join("---\n")).await;
+        applied.map(drop).map_err(text)
     }
 
     /// Replaces our CRDs and rights by Flagger's, as on a cluster where only the image was changed.

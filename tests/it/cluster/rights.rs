@@ -28,14 +28,13 @@ pub fn are_used(rig: &Rig) -> Outcome {
     let unused: Vec<_> = granted
         .iter()
         .filter(|right| !used.contains(right))
-        // `canaries/finalizers` is for owner references on clusters that check them. Leases are for several operators, and events are read
-        // after a conflict: other tests need these rights. The operator reads an object of a watched kind only if a Canary names it after
+        // `canaries/finalizers` is for owner references on clusters that check them. Events are read after a conflict: other tests need this
+        // right. The operator reads an object of a watched kind only if a Canary names it after
         // the list, and lists the kind only if the API server does not stream lists.
         .filter(|(group, resource, verb)| {
             let is_watched =
                 granted.contains(&(group.clone(), resource.clone(), "watch".to_owned()));
             resource != "canaries/finalizers"
-                && resource != "leases"
                 && !(verb == "get" && resource == "events")
                 && !(matches!(verb.as_str(), "get" | "list") && is_watched)
         })
@@ -47,25 +46,23 @@ pub fn are_used(rig: &Rig) -> Outcome {
     }
 }
 
-/// The rights of the ClusterRole, one by one.
+/// The rights of the ClusterRole and of all routers, one by one.
 fn granted() -> Vec<(String, String, String)> {
-    let account =
-        std::fs::read_to_string(files::path("kustomize/base/flagger/account.yaml")).unwrap();
-    let role: Value = account
-        .split("\n---\n")
-        .map(|doc| serde_saphyr::from_str(doc).unwrap())
+    let base = files::path("kustomize/base");
+    let account = files::objects(&base.join("flagger/account.yaml"));
+    let role = account
+        .into_iter()
         .find(|doc: &Value| doc["kind"] == "ClusterRole")
         .unwrap();
-    let list = |value: &Value| {
-        value
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|v| v.as_str().unwrap().to_owned())
-            .collect::<Vec<_>>()
-    };
+    let mut rules = role["rules"].as_array().unwrap().clone();
+    for router in std::fs::read_dir(base.join("routers")).unwrap() {
+        let patch = files::objects(&router.unwrap().path().join("rights.yaml"));
+        let added = patch.iter().flat_map(|patch| patch.as_array().unwrap());
+        rules.extend(added.map(|operation| operation["value"].clone()));
+    }
+    let list = |value: &Value| serde_json::from_value::<Vec<String>>(value.clone()).unwrap();
     let mut all = Vec::new();
-    for rule in role["rules"].as_array().unwrap() {
+    for rule in &rules {
         for group in list(&rule["apiGroups"]) {
             for resource in list(&rule["resources"]) {
                 for verb in list(&rule["verbs"]) {

@@ -62,7 +62,7 @@ pub async fn a_second_operator_takes_over_when_the_leader_dies_or_stops(rig: &Ri
         rig,
         "a_second_operator_takes_over_when_the_leader_dies",
         |s| async move {
-            // The ClusterRole grants leases in any namespace, and this one exists.
+            // The Role grants leases in the namespace of the operator.
             let args = [
                 "-enable-leader-election",
                 "-leader-election-namespace=istio-system",
@@ -102,6 +102,7 @@ pub async fn a_second_operator_takes_over_when_the_leader_dies_or_stops(rig: &Ri
 
 /// A user deletes the lease, or writes another name into it. The operator acquires it again as soon as it may.
 pub async fn a_lease_that_is_deleted_or_stolen_stops_no_release(s: Scenario<'_>) -> Outcome {
+    s.rig.may_lead_in(&s.ns).await?;
     let namespace = format!("-leader-election-namespace={}", s.ns);
     let args = ["-enable-leader-election", &namespace];
     let operator = s.rig.launch("lease", &args).await?;

@@ -58,10 +58,11 @@ pub fn rules<'a>(
 
 /// The kinds whose objects lead to no Service that these tests check. (The second Ingress of NGINX leads to the canary's Service, but both
 /// are deleted together.)
-const NOT_ROUTES: [&str; 13] = [
+const NOT_ROUTES: [&str; 15] = [
     "alertproviders",
     "canaries",
     "configmaps",
+    "controllerrevisions",
     "daemonsets",
     "deployments",
     "destinationrules",
@@ -70,6 +71,7 @@ const NOT_ROUTES: [&str; 13] = [
     "ingresses",
     "leases",
     "metrictemplates",
+    "replicasets",
     "scaledobjects",
     "secrets",
 ];

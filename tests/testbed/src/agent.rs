@@ -1,7 +1,7 @@
 //! A node agent: binds pods to its one node, makes them Running and Ready, and removes them when they are deleted.
 //!
-//! No container runs. The tag of a pod's first image selects its behaviour: `broken…` never becomes ready, `slowN` becomes ready after N
-//! seconds. Of `half…`, every second pod of a ReplicaSet becomes ready (of `halfcanary…`, all pods of a primary do).
+//! No container runs. The tag of a pod's first image selects its behaviour: `broken…` never becomes ready, `brokenprimary…` becomes ready
+//! if it is no pod of a primary, `slowN` becomes ready after N seconds. Of `half…`, every second pod of a ReplicaSet becomes ready (of `halfcanary…`, all pods of a primary do).
 
 use std::{
     collections::{HashMap, HashSet},
@@ -141,7 +141,8 @@ fn becomes_ready(pod: &Pod, number: usize) -> bool {
     let tag = tag(pod);
     let is_primary = pod.name_any().contains("-primary-");
     let is_half = tag.starts_with("half") && !(tag.starts_with("halfcanary") && is_primary);
-    !tag.starts_with("broken") && (!is_half || number.is_multiple_of(2))
+    let is_broken = tag.starts_with("broken") && (is_primary || !tag.starts_with("brokenprimary"));
+    !is_broken && (!is_half || number.is_multiple_of(2))
 }
 
 async fn run(client: Client, pod: &Pod, will_be_ready: bool) -> Result<(), kube::Error> {

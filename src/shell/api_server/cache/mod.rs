@@ -328,7 +328,7 @@ impl Cache {
     }
 
     /// Returns the pods of the Deployments and DaemonSets in a namespace, as far as their kind is watched.
-    pub fn workloads(&self, namespace: &str) -> BTreeMap<ObjectRef, Arc<Pods>> {
+    pub fn workloads(&self, namespace: &str) -> Arc<BTreeMap<ObjectRef, Pods>> {
         self.index().workloads.in_namespace(namespace)
     }
 

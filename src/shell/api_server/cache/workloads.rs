@@ -10,38 +10,51 @@ use crate::snapshot::{Kind, ObjectRef, Pods};
 /// The workloads that lists and watches brought, by namespace.
 #[derive(Default)]
 pub struct Workloads {
-    namespaces: HashMap<String, BTreeMap<ObjectRef, Known>>,
+    namespaces: HashMap<String, Namespace>,
+}
+
+#[derive(Default)]
+struct Namespace {
+    /// Shared with the snapshots of the namespace's canaries, so it is copied only if a change comes while one of them is in use.
+    pods: Arc<BTreeMap<ObjectRef, Pods>>,
+    known: HashMap<ObjectRef, Known>,
 }
 
 struct Known {
     version: u64,
     /// Whether the current list has named the workload, or a change since the list began.
     is_listed: bool,
-    pods: Arc<Pods>,
 }
 
 impl Workloads {
-    /// Returns the workloads of a namespace.
-    pub fn in_namespace(&self, namespace: &str) -> BTreeMap<ObjectRef, Arc<Pods>> {
-        let workloads = self.namespaces.get(namespace).into_iter().flatten();
-        workloads
-            .map(|(name, known)| (name.clone(), known.pods.clone()))
-            .collect()
+    /// Returns the pods of the workloads of a namespace.
+    pub fn in_namespace(&self, namespace: &str) -> Arc<BTreeMap<ObjectRef, Pods>> {
+        let workloads = self.namespaces.get(namespace);
+        workloads.map_or_else(Arc::default, |workloads| workloads.pods.clone())
     }
 
     /// A list of a kind begins.
     pub fn list_started(&mut self, kind: Kind) {
-        for (name, known) in self.namespaces.values_mut().flatten() {
+        let known = self.namespaces.values_mut();
+        for (name, known) in known.flat_map(|workloads| &mut workloads.known) {
             known.is_listed &= name.kind != kind;
         }
     }
 
     /// The list of a kind has ended. Workloads that it did not contain are gone.
     pub fn list_ended(&mut self, kind: Kind) {
-        for workloads in self.namespaces.values_mut() {
-            workloads.retain(|name, known| name.kind != kind || known.is_listed);
-        }
-        self.namespaces.retain(|_, workloads| !workloads.is_empty());
+        self.namespaces.retain(|_, workloads| {
+            let is_gone =
+                |(name, known): &(&ObjectRef, &Known)| name.kind == kind && !known.is_listed;
+            let gone: Vec<_> = workloads
+                .known
+                .iter()
+                .filter(is_gone)
+                .map(|(name, _)| name.clone())
+                .collect();
+            gone.iter().for_each(|name| workloads.remove(name));
+            !workloads.known.is_empty()
+        });
     }
 
     /// A workload was listed, created or changed. Other objects are ignored; `text` returns the JSON.
@@ -49,19 +62,25 @@ impl Workloads {
         if !matches!(object.kind, Kind::Deployment | Kind::DaemonSet) {
             return;
         }
-        let workloads = self.namespaces.entry(object.namespace.clone()).or_default();
-        if let Some(known) = workloads.get_mut(object) {
+        let workloads = self.namespaces.entry(object.namespace.clone());
+        let workloads = workloads.or_default();
+        if let Some(known) = workloads.known.get_mut(object) {
             known.is_listed = true;
             if version != 0 && known.version >= version {
                 return;
             }
+            known.version = version;
+        } else {
+            let known = Known {
+                version,
+                is_listed: true,
+            };
+            workloads.known.insert(object.clone(), known);
         }
-        let known = Known {
-            version,
-            is_listed: true,
-            pods: Arc::new(Pods::parse(&text())),
-        };
-        workloads.insert(object.clone(), known);
+        let pods = Pods::parse(&text());
+        if workloads.pods.get(object) != Some(&pods) {
+            Arc::make_mut(&mut workloads.pods).insert(object.clone(), pods);
+        }
     }
 
     /// A workload was deleted at this version.
@@ -69,15 +88,20 @@ impl Workloads {
         let Some(workloads) = self.namespaces.get_mut(&object.namespace) else {
             return;
         };
-        if workloads
-            .get(object)
-            .is_some_and(|known| known.version <= at || at == 0)
-        {
+        let known = workloads.known.get(object);
+        if known.is_some_and(|known| known.version <= at || at == 0) {
             workloads.remove(object);
         }
-        if workloads.is_empty() {
+        if workloads.known.is_empty() {
             self.namespaces.remove(&object.namespace);
         }
+    }
+}
+
+impl Namespace {
+    fn remove(&mut self, workload: &ObjectRef) {
+        self.known.remove(workload);
+        Arc::make_mut(&mut self.pods).remove(workload);
     }
 }
 
@@ -103,8 +127,9 @@ mod tests {
     }
 
     fn shown(workloads: &Workloads) -> Vec<(String, String)> {
-        let all = workloads.in_namespace("test").into_iter();
-        all.map(|(name, pods)| (name.name, pods.labels["app"].clone()))
+        let all = workloads.in_namespace("test");
+        let all = all.iter();
+        all.map(|(name, pods)| (name.name.clone(), pods.labels["app"].clone()))
             .collect()
     }
 

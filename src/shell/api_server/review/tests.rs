@@ -1,3 +1,4 @@
+use crate::snapshot::Kind;
 use serde_json::json;
 
 use super::*;
@@ -26,7 +27,7 @@ async fn all_pages_of_canaries_are_listed() {
         ),
         (None, "GET /apis/flagger.app/v1beta1/canaries?"),
     ] {
-        let canaries = cluster.list_canaries(namespace).await.unwrap();
+        let canaries = cluster.list(Kind::Canary, namespace, None).await.unwrap();
         let names: Vec<_> = canaries.iter().map(|c| &c["metadata"]["name"]).collect();
         assert_eq!(names, ["a", "b"]);
         let lines = server.take_lines();

@@ -71,12 +71,12 @@ async fn context() -> Context {
     let listing = timeout(Duration::from_secs(5), cache.run(kinds));
     assert!(listing.await.is_err());
     let operator = Operator {
-        cluster,
+        cluster: cluster.clone(),
         settings: Arc::new(config.settings),
         notifier: notifier.clone(),
         canary_metrics,
         operator_metrics,
-        answers: Arc::new(Answers::new(http, notifier, trigger)),
+        answers: Arc::new(Answers::new(cluster, http, notifier, trigger)),
     };
     Context::new(Arc::new(operator), Arc::new(cache), Health::default())
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     api::canary::{Canary, CanaryPhase, CanaryStatus},
-    notifications::{EventKind, Severity},
+    notifications::{EventKind, Frequency, Severity},
     snapshot::Kind,
 };
 
@@ -127,6 +127,7 @@ fn event(message: &str) -> Notification {
         message: message.to_owned(),
         phase: CanaryPhase::Progressing,
         checksum: String::new(),
+        frequency: Frequency::Recurring,
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::{
 use super::*;
 use crate::{
     api::canary::CanaryPhase,
-    notifications::{Severity, chats::Slack},
+    notifications::{Frequency, Severity, chats::Slack},
     shell::{
         api_server::{
             Leadership,
@@ -17,7 +17,7 @@ use crate::{
         },
         lock::lock,
     },
-    snapshot::{HttpResponse, Origin},
+    snapshot::{HttpResponse, Origin, OtherNamespaces},
 };
 
 fn canary(alerts: Value) -> Canary {
@@ -43,6 +43,7 @@ fn event() -> Notification {
         message: "Rolling back".to_owned(),
         phase: CanaryPhase::Failed,
         checksum: "1".to_owned(),
+        frequency: Frequency::Once,
     }
 }
 
@@ -104,6 +105,7 @@ impl Rig {
                 origin: Origin::Administrator,
             }),
             event_webhook: Some(Secret("http://events/all".to_owned())),
+            other_namespaces: OtherNamespaces::Allowed,
         };
         let cluster = server.cluster(leadership);
         Self {
@@ -143,6 +145,21 @@ async fn an_alert_is_sent_to_the_chats_that_the_canary_names_for_it_or_else_to_t
 }
 
 #[tokio::test]
+async fn with_the_flag_no_alert_provider_of_another_namespace_is_read_or_called() {
+    let mut rig = Rig::new(Leadership::always(), 200);
+    rig.delivery.global.other_namespaces = OtherNamespaces::Blocked;
+    let alerts = json!([{"name": "a", "providerRef": {"name": "all", "namespace": "ops"}},
+        {"name": "b", "providerRef": {"name": "all"}}]);
+    let called = rig.deliver(alerts, alert(Severity::Error)).await;
+    assert_eq!(called, ["http://chat/all"]);
+    let requests = rig.server.take_lines();
+    assert!(
+        requests.iter().all(|line| !line.contains("/ops/")),
+        "{requests:?}"
+    );
+}
+
+#[tokio::test]
 async fn an_event_is_written_and_sent_to_the_event_webhook() {
     let rig = Rig::new(Leadership::always(), 200);
     let called = rig.deliver(json!([]), vec![event(), event()]).await;
@@ -152,6 +169,40 @@ async fn an_event_is_written_and_sent_to_the_event_webhook() {
         methods[0].starts_with("POST ") && methods[1].starts_with("PATCH "),
         "{methods:?}"
     );
+}
+
+#[tokio::test]
+async fn many_failed_checks_of_a_step_become_few_events_but_the_event_webhook_gets_each() {
+    for (checks, written, last) in [(10, 10, "Halt 9"), (60, 10, "51 more events at this step")] {
+        let rig = Rig::new(Leadership::always(), 200);
+        let halt = |n| match event() {
+            Notification::Event {
+                kind,
+                phase,
+                checksum,
+                ..
+            } => Notification::Event {
+                kind,
+                message: format!("Halt {n}"),
+                phase,
+                checksum,
+                frequency: Frequency::Recurring,
+            },
+            alert @ Notification::Alert { .. } => alert,
+        };
+        let mut step: Vec<_> = (0..checks).map(halt).collect();
+        step.push(event());
+        let called = rig.deliver(json!([]), step).await;
+        assert_eq!(called.len(), checks + 1);
+        let requests = rig.server.take();
+        let texts: Vec<_> = requests
+            .iter()
+            .map(|request| request.body["message"].as_str().unwrap())
+            .collect();
+        assert_eq!(texts.len(), written + 1, "{texts:?}");
+        assert!(texts[written - 1].starts_with(last), "{texts:?}");
+        assert_eq!(texts[written], "Rolling back");
+    }
 }
 
 #[tokio::test]

@@ -120,3 +120,50 @@ async fn an_api_server_that_does_not_answer_delays_an_event_for_seconds_only() {
     events.write(&canary(), EventKind::Normal, "Advance").await;
     assert!(start.elapsed() <= DEADLINE, "{:?}", start.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_with_many_changing_events_has_25_written_and_one_that_says_so() {
+    let server = FakeApiServer::answering(accepting);
+    let events = Events::new(server.cluster(Leadership::always()));
+    let warning = EventKind::Warning;
+    for n in 0..200 {
+        let message = format!("Halt {n}");
+        events.write_recurring(&canary(), warning, &message).await;
+    }
+    let written = sent(&server);
+    assert_eq!(written.len(), 26);
+    assert_eq!(written[25].1["message"], LIMITED);
+    // The outcome of a run is always written.
+    events.write(&canary(), warning, "Canary failed!").await;
+    assert_eq!(sent(&server)[0].1["message"], "Canary failed!");
+    tokio::time::advance(Duration::from_secs(300)).await;
+    for n in 200..300 {
+        let message = format!("Halt {n}");
+        events.write_recurring(&canary(), warning, &message).await;
+    }
+    let written = sent(&server);
+    let (methods, bodies): (Vec<_>, Vec<_>) = written.into_iter().unzip();
+    assert_eq!(methods, ["POST", "PATCH"]);
+    assert_eq!(bodies[0]["message"], "Halt 200");
+    assert_eq!(bodies[1]["count"], 2, "{LIMITED}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_repeated_too_often_keeps_its_full_count() {
+    let server = FakeApiServer::answering(accepting);
+    let events = Events::new(server.cluster(Leadership::always()));
+    let repeat = async || {
+        let waiting = "Halt waiting for approval";
+        events
+            .write_recurring(&canary(), EventKind::Warning, waiting)
+            .await;
+    };
+    for _ in 0..40 {
+        repeat().await;
+    }
+    assert_eq!(sent(&server).len(), 26);
+    tokio::time::advance(Duration::from_secs(300)).await;
+    repeat().await;
+    let [(method, body)] = sent(&server).try_into().unwrap();
+    assert_eq!((method.as_str(), &body["count"]), ("PATCH", &json!(41)));
+}

@@ -185,6 +185,14 @@ pub fn is_about_certificates(error: &dyn std::error::Error) -> bool {
         .any(|error| error.to_string().starts_with("invalid peer certificate"))
 }
 
+/// An error of the operating system, without its number: `connection refused`, as in Flagger.
+fn without_number(error: &str) -> String {
+    match error.split_once(" (os error ") {
+        Some((text, _)) => text.to_lowercase(),
+        None => error.to_owned(),
+    }
+}
+
 /// Returns an error and its first cause, without the URL, which may contain a secret.
 pub fn describe(error: &reqwest::Error) -> String {
     if let Some(refused) = Refused::among_causes(error) {
@@ -202,7 +210,7 @@ pub fn describe(error: &reqwest::Error) -> String {
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         if std::error::Error::source(error).is_none() {
-            text = format!("{text}: {error}");
+            text = format!("{text}: {}", without_number(&error.to_string()));
         }
         cause = error.source();
     }

@@ -86,7 +86,10 @@ async fn a_server_that_never_answers_is_given_up() {
         ..get(server.uri())
     };
     let answer = Http::default().send(&request).await;
-    assert_eq!(answer.unwrap_err().why, "no answer within 0.5 s");
+    assert_eq!(
+        answer.unwrap_err().why,
+        "context deadline exceeded: no answer within 0.5 s"
+    );
 }
 
 #[tokio::test]
@@ -178,15 +181,12 @@ async fn temporary_failures_are_retried_and_lasting_ones_are_not() {
 }
 
 #[tokio::test]
-async fn an_error_does_not_show_the_address() {
+async fn an_error_shows_the_reason_as_flagger_does_and_not_the_address() {
     let answer = Http::default()
         .send(&get("http://127.0.0.1:1/hush".to_owned()))
         .await;
     let why = answer.unwrap_err().why;
-    assert!(
-        why.starts_with("cannot connect") && !why.contains("hush"),
-        "{why}"
-    );
+    assert_eq!(why, "cannot connect: connection refused");
 }
 
 #[tokio::test]
@@ -247,7 +247,10 @@ async fn attempts_end_with_the_budget() {
     let failure = Http::default().send(&request).await.unwrap_err();
     // 1.5 s, a pause of 1 s, and the remaining 1.5 s: there is no time for another pause.
     assert_eq!(failure.attempts, 2);
-    assert_eq!(failure.why, "no answer within 1.5 s");
+    assert_eq!(
+        failure.why,
+        "context deadline exceeded: no answer within 1.5 s"
+    );
 }
 
 #[tokio::test]

@@ -1,0 +1,121 @@
+//! After a failed promotion (not in Flagger): the primary gets the version back that it had before. When it is ready, it gets its traffic
+//! back, and the next version takes its steps like any other.
+
+use serde_json::Value;
+
+use crate::{
+    api::{canary::CanaryPhase, status::ConditionType},
+    rollout::{
+        blocked::Blocked,
+        messages::{self, run},
+        plan::{Answer, Decision, Evidence, Plan, Question, Requeue},
+        release::Release,
+        status::{StatusChange, draining},
+    },
+    snapshot::{Readiness, Snapshot, Weights, Write},
+    workload::{history, label_selector::shown},
+};
+
+/// The reason of the condition `PromotionFailed` until the primary's previous version is known …
+pub const BROKEN: &str = "PrimaryNotReady";
+/// … while the primary is restored …
+const RESTORING: &str = "RestoringPrimary";
+/// … and if it cannot be restored.
+pub const NOT_RESTORED: &str = "PrimaryNotRestored";
+
+/// The decision while a primary is restored; `None` if there is none to restore.
+pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Option<Decision>, Blocked> {
+    let snapshot = release.snapshot;
+    let condition = snapshot.status().condition(ConditionType::PromotionFailed);
+    match condition.map(|condition| &*condition.reason) {
+        Some(BROKEN) if snapshot.phase() == CanaryPhase::Failed => {
+            Ok(Some(begin(release, evidence)))
+        }
+        Some(RESTORING) if snapshot.phase() == CanaryPhase::Failed => proceed(release).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Gives the primary its previous version.
+fn begin(release: &Release<'_>, evidence: &Evidence) -> Decision {
+    let snapshot = release.snapshot;
+    let Some(primary) = snapshot.primary() else {
+        return give_up(snapshot, "it was deleted");
+    };
+    let restoring = || failed_because(snapshot, RESTORING).build();
+    if !release.is_promoted() {
+        // The operator was interrupted after the write.
+        return Decision::commit(restoring(), vec![run::restoring_primary(snapshot)]);
+    }
+    let Some(question) = question(release) else {
+        return give_up(snapshot, "it keeps no earlier versions");
+    };
+    let kept = match evidence.get(&question) {
+        None => return Decision::Ask(vec![question], Vec::new()),
+        Some(Answer::Objects(kept)) => kept,
+        Some(Answer::Failed(failure)) => return give_up(snapshot, &failure.why),
+        Some(Answer::Response(_) | Answer::Delivered) => &Vec::new(),
+    };
+    let restore = |template: Value| history::restore(release.kind, primary, &template);
+    let Some(write) = history::previous_template(primary, kept).and_then(restore) else {
+        return give_up(snapshot, "its earlier version is not kept any more");
+    };
+    Decision::Do(Plan {
+        writes: vec![write],
+        status: Some(restoring()),
+        notifications: vec![run::restoring_primary(snapshot)],
+    })
+}
+
+/// The question for the objects that keep the primary's versions.
+fn question(release: &Release<'_>) -> Option<Question> {
+    Some(Question::List {
+        kind: history::kind(release.kind)?,
+        namespace: release.snapshot.namespace().to_owned(),
+        selector: shown(&release.selection.primary),
+    })
+}
+
+/// Waits until the restored primary is ready, then routes all traffic to it.
+fn proceed(release: &Release<'_>) -> Result<Decision, Blocked> {
+    let snapshot = release.snapshot;
+    if let Readiness::Waiting(why) | Readiness::Failed(why) = release.primary_readiness() {
+        if is_late(snapshot) {
+            return Ok(give_up(snapshot, &why));
+        }
+        let tick = snapshot.tick.as_ref();
+        let event = tick.map(|_| messages::warning(snapshot, why));
+        return Ok(Decision::Wait(Requeue::Ready, event.into_iter().collect()));
+    }
+    let writes: Vec<Write> = release.set_weights(&Weights::PRIMARY)?;
+    let change = StatusChange::end_step(snapshot)
+        .clear(ConditionType::PromotionFailed)
+        .progress(0, 0)
+        .retire_cookies();
+    let change = if release.scale_down().is_empty() {
+        change
+    } else {
+        draining::begin(change)
+    };
+    Ok(Decision::Do(Plan {
+        writes,
+        status: Some(change.build()),
+        notifications: vec![run::restored_primary(snapshot)],
+    }))
+}
+
+/// Whether the progress deadline has passed since the primary got its previous version.
+fn is_late(snapshot: &Snapshot) -> bool {
+    let condition = snapshot.status().condition(ConditionType::PromotionFailed);
+    snapshot.exceeds_deadline(condition.and_then(|c| c.last_transition_time.as_ref()))
+}
+
+/// Records that the primary stays as it is. The next version must be able to start without it.
+fn give_up(snapshot: &Snapshot, why: &str) -> Decision {
+    let status = failed_because(snapshot, NOT_RESTORED).build();
+    Decision::commit(status, vec![run::primary_not_restored(snapshot, why)])
+}
+
+fn failed_because<'a>(snapshot: &'a Snapshot, reason: &str) -> StatusChange<'a> {
+    StatusChange::within_step(snapshot).set(ConditionType::PromotionFailed, reason, "")
+}

@@ -1,0 +1,160 @@
+//! Objects of others are not changed. A canary that needs the name of such an object is not run: an event and the condition
+//! `ForeignObject` name the object, and both are over when the object is gone or is given to the canary (see
+//! [`workload::ownership`](crate::workload::ownership)). The same holds for a route that an adoption would take something from.
+//!
+//! The refusal comes before the first write of the initialization, and between two runs. A run goes on meanwhile, with its routes and its
+//! rollback, but a plan that would change a foreign object is not executed. (Flagger replaces such objects.)
+
+use std::collections::BTreeSet;
+
+use super::validation::report_once;
+use crate::{
+    api::{canary::CanaryPhase, status::ConditionType},
+    providers,
+    rollout::{
+        blocked::Blocked,
+        plan::{Decision, Plan},
+        reads,
+    },
+    snapshot::{Kind, ObjectRef, Snapshot, TargetKind},
+    workload::{
+        ownership::{Foreign, NotOwn, Ownership},
+        primary::FLAGGER_ID,
+        scaler,
+    },
+};
+
+/// The actor that creates an object which a canary needs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// The user, or a controller of Kubernetes: the target, its autoscaler and its configs, the Ingress beside which ours stands, and all
+    /// that the operator only reads.
+    User,
+    /// The user, or else the initialization: the Service that clients call, and its route. Flagger adopts those that exist.
+    Either,
+    /// The initialization. If such an object has no owner later, it lost the owner, or Flagger did not give it one.
+    Initialization,
+    /// The operator, when the spec or the target first asks for it.
+    Operator,
+}
+
+/// Reports the first object that belongs to someone else; `None` if there is none.
+pub fn refuse(snapshot: &Snapshot) -> Option<Decision> {
+    let mut needed: BTreeSet<_> = reads::claims(snapshot);
+    needed.extend(reads::foreign_copies(snapshot));
+    let mut foreign = needed.iter().filter_map(|object| foreign(snapshot, object));
+    let foreign = foreign.next().or_else(|| loses(snapshot));
+    let type_ = ConditionType::ForeignObject;
+    let problem = foreign.map(|foreign| (type_, foreign.to_string()));
+    report_once(snapshot, &[type_], problem)
+}
+
+/// The decision, unless it would change an object of someone else. Writes of routes are not checked: a rollback is never held up.
+pub fn checked(snapshot: &Snapshot, decision: Decision) -> Result<Decision, Blocked> {
+    let Decision::Do(Plan { writes, .. }) = &decision else {
+        return Ok(decision);
+    };
+    let routes = providers::router(snapshot).map(|router| router.objects(&snapshot.canary));
+    let routes = routes.unwrap_or_default();
+    let objects = writes.iter().map(|write| &write.object);
+    let mut others = objects.filter(|object| !routes.contains(*object));
+    match others.find_map(|object| foreign(snapshot, object)) {
+        Some(foreign) => Err(foreign.into()),
+        None => Ok(decision),
+    }
+}
+
+/// The reason why an object that exists is not the canary's; `None` if the operator may change it.
+pub fn foreign(snapshot: &Snapshot, object: &ObjectRef) -> Option<Foreign> {
+    let live = snapshot.objects.get(object)?;
+    let origin = origin(snapshot, object);
+    let owner = Ownership::of(live, &snapshot.canary);
+    let why = match (origin, owner) {
+        (Origin::User, _)
+        | (_, Ownership::Own)
+        | (Origin::Either, Ownership::Unowned | Ownership::Other(_)) => return None,
+        (_, Ownership::OtherCanary(name)) => NotOwn::Owned(format!("Canary {name}")),
+        (_, Ownership::Other(owner)) => NotOwn::Owned(owner),
+        (Origin::Initialization, Ownership::Unowned) if is_initialized(snapshot) => return None,
+        (_, Ownership::Unowned) if has_orphans(snapshot) => return None,
+        (_, Ownership::Unowned) => NotOwn::Unowned,
+    };
+    Some(Foreign {
+        canary: snapshot.full_name(),
+        object: object.clone(),
+        why,
+    })
+}
+
+/// The route of the user that an adoption would take something from.
+fn loses(snapshot: &Snapshot) -> Option<Foreign> {
+    let router = providers::router(snapshot).ok()?;
+    let field = router.loses(snapshot)?;
+    let mut routes = router.objects(&snapshot.canary).into_iter();
+    Some(Foreign {
+        canary: snapshot.full_name(),
+        object: routes.find(|route| route.name == snapshot.canary.apex_name())?,
+        why: NotOwn::Loses(field),
+    })
+}
+
+fn origin(snapshot: &Snapshot, object: &ObjectRef) -> Origin {
+    let canary = &snapshot.canary;
+    let spec = &canary.spec;
+    let is = |name: &str| object.name == name;
+    let created_unless = |is_users: bool, created: Origin| {
+        if is_users { Origin::User } else { created }
+    };
+    match object.kind {
+        Kind::Deployment | Kind::DaemonSet => {
+            created_unless(!is(&canary.primary_workload_name()), Origin::Initialization)
+        }
+        Kind::Service if TargetKind::of(canary) == Some(TargetKind::Service) => {
+            created_unless(is(&spec.target_ref.name), Origin::Initialization)
+        }
+        Kind::Service if is(canary.apex_name()) => Origin::Either,
+        Kind::Service | Kind::DestinationRule => Origin::Initialization,
+        Kind::ConfigMap | Kind::Secret => {
+            let is_in_the_way = reads::foreign_copies(snapshot).contains(object);
+            created_unless(!is_in_the_way, Origin::Operator)
+        }
+        Kind::HorizontalPodAutoscaler | Kind::ScaledObject => {
+            created_unless(!scaler::is_primarys(canary, &object.name), Origin::Operator)
+        }
+        Kind::Ingress => {
+            let source = spec.ingress_ref.as_ref();
+            created_unless(
+                source.is_some_and(|source| is(&source.name)),
+                Origin::Initialization,
+            )
+        }
+        Kind::VirtualService
+        | Kind::HttpRoute
+        | Kind::HttpRouteV1Beta1
+        | Kind::HttpProxy
+        | Kind::TrafficSplitV1Alpha1
+        | Kind::TrafficSplitV1Alpha2
+        | Kind::TrafficSplitV1Alpha3 => Origin::Either,
+        Kind::ReplicaSet
+        | Kind::ControllerRevision
+        | Kind::Canary
+        | Kind::MetricTemplate
+        | Kind::AlertProvider => Origin::User,
+    }
+}
+
+/// Whether the initialization is over, so that the objects which it makes were made.
+fn is_initialized(snapshot: &Snapshot) -> bool {
+    let phase = snapshot.phase();
+    !matches!(phase, CanaryPhase::New | CanaryPhase::Initializing)
+}
+
+/// Whether an earlier Canary left its objects behind, without owners (`kubectl delete --cascade=orphan`). The primary shows it by the mark
+/// in its template, which nobody else writes.
+fn has_orphans(snapshot: &Snapshot) -> bool {
+    let mark = format!("/spec/template/metadata/annotations/{FLAGGER_ID}");
+    snapshot.primary().is_some_and(|primary| {
+        primary.pointer(&mark).is_some()
+            && Ownership::of(primary, &snapshot.canary) == Ownership::Unowned
+    })
+}

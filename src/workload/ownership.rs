@@ -1,0 +1,136 @@
+//! To whom an object belongs: to a Canary, to another owner, or to the user alone.
+//!
+//! An object belongs to a Canary if its owner with `controller: true` has the Canary's kind, group and name. The uid is not compared: two
+//! Canaries of a namespace cannot have one name at the same time, so a reference with this name and another uid is to an earlier Canary,
+//! for example one that was restored from a backup. Its objects go on with the new one. An object with any other controller, or with
+//! none, does not belong to the Canary. (Flagger overwrites it.)
+//!
+//! The user can give an object to the Canary by the annotation [`ADOPT`]. The operator changes it then, but does not own it: it stays when
+//! the Canary is deleted. Only a copy of a config is deleted with the last Canary that uses it.
+
+use serde_json::Value;
+
+use super::metadata::{is_canary, is_owned, owners};
+use crate::{api::canary::Canary, snapshot::ObjectRef};
+
+/// The annotation by which a user gives an object to the Canary that needs its name. The value is `true`.
+pub const ADOPT: &str = "flagger-rs.github.io/adopt";
+
+/// To whom an object belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// To the Canary.
+    Own,
+    /// To no controller: a user made it, or its owner was deleted without it.
+    Unowned,
+    /// To another Canary, by its name.
+    OtherCanary(String),
+    /// To another controller, as `KIND NAME`.
+    Other(String),
+}
+
+impl Ownership {
+    /// To whom an object belongs, from the view of a Canary.
+    pub fn of(object: &Value, canary: &Canary) -> Self {
+        if is_owned(object, canary) || is_given(object) {
+            return Self::Own;
+        }
+        let Some(owner) = owners(object).find(|owner| owner["controller"] == true) else {
+            return Self::Unowned;
+        };
+        let name = text(owner, "name");
+        if is_canary(owner) {
+            Self::OtherCanary(name.to_owned())
+        } else {
+            Self::Other(format!("{} {name}", text(owner, "kind")))
+        }
+    }
+}
+
+/// An object of a name that a canary needs, which belongs to someone else.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "canary {canary} is not run: the {} {} exists already and {why}. Delete it or give it another name, or give it to the canary with the annotation {ADOPT}: \"true\"",
+    object.kind.name(), object.name
+)]
+pub struct Foreign {
+    /// The canary, as `NAME.NAMESPACE`.
+    pub canary: String,
+    /// The object.
+    pub object: ObjectRef,
+    /// The reason why it is not the canary's.
+    pub why: NotOwn,
+}
+
+/// The reason why an object is not a canary's to change.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotOwn {
+    /// The operator did not create it.
+    #[error("belongs to no Canary")]
+    Unowned,
+    /// It has another controller.
+    #[error("belongs to {0}")]
+    Owned(String),
+    /// It is a route with more in it than the Canary asks for. The value is the field.
+    #[error("its {0} would lose something that spec.service does not ask for")]
+    Loses(&'static str),
+}
+
+/// Whether a user has given an object away, by the annotation [`ADOPT`].
+pub fn is_given(object: &Value) -> bool {
+    let annotations = object.pointer("/metadata/annotations");
+    annotations.is_some_and(|annotations| annotations[ADOPT] == "true")
+}
+
+/// The names of the Canaries among the owners of an object.
+pub fn canaries(object: &Value) -> impl Iterator<Item = &str> {
+    let canaries = owners(object).filter(|owner| is_canary(owner));
+    canaries.map(|owner| text(owner, "name"))
+}
+
+fn text<'a>(owner: &'a Value, field: &str) -> &'a str {
+    owner.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_object_belongs_to_the_controller_that_it_names_or_to_the_canary_that_it_is_given_to() {
+        let mut canary = Canary::default();
+        canary.metadata.name = Some("podinfo".to_owned());
+        let owner = |version: &str, kind: &str, name: &str, controller: bool| json!([{"apiVersion": version, "kind": kind, "name": name, "uid": "u", "controller": controller}]);
+        let ours = "flagger.app/v1beta1";
+        for (owners, expected) in [
+            (owner(ours, "Canary", "podinfo", true), Ownership::Own),
+            (
+                owner("flagger.app/v2", "Canary", "podinfo", true),
+                Ownership::Own,
+            ),
+            (owner(ours, "Canary", "podinfo", false), Ownership::Unowned),
+            (
+                owner(ours, "Canary", "other", true),
+                Ownership::OtherCanary("other".to_owned()),
+            ),
+            (
+                owner("birds.io/v1", "Canary", "podinfo", true),
+                Ownership::Other("Canary podinfo".to_owned()),
+            ),
+            (
+                owner("apps/v1", "Deployment", "podinfo", true),
+                Ownership::Other("Deployment podinfo".to_owned()),
+            ),
+            (json!([]), Ownership::Unowned),
+        ] {
+            let mut object = json!({"metadata": {"ownerReferences": owners}});
+            assert_eq!(Ownership::of(&object, &canary), expected, "{object}");
+            object["metadata"]["annotations"] = json!({ADOPT: "false"});
+            assert_eq!(Ownership::of(&object, &canary), expected, "{object}");
+            object["metadata"]["annotations"] = json!({ADOPT: "true"});
+            assert_eq!(Ownership::of(&object, &canary), Ownership::Own);
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Checks that objects of others are refused, with an event, and are neither changed nor deleted.
+
+use std::collections::BTreeMap;
+
+use flagger_rs::{
+    api::canary::CanaryPhase,
+    snapshot::{Kind, ObjectRef},
+};
+use serde_json::{Value, json};
+
+use super::simulation::Simulation;
+
+/// The names of the annotation and the condition on the wire.
+const ADOPT: &str = "flagger-rs.github.io/adopt";
+const CONDITION: &str = "ForeignObject";
+
+/// The spec of a Canary that needs an object of this kind, and the name of the object. `None` for kinds that the operator only reads.
+fn case(kind: Kind) -> Option<(Value, &'static str)> {
+    let scaler = |kind: &str| json!({"provider": "kubernetes", "autoscalerRef": {"apiVersion": "v", "kind": kind, "name": "podinfo"}});
+    let provider = |name: &str| json!({"provider": name, "service": {"port": 9898, "gatewayRefs": [{"name": "gw"}]}});
+    Some(match kind {
+        Kind::Deployment => (provider("kubernetes"), "podinfo-primary"),
+        Kind::DaemonSet => {
+            let mut spec = provider("kubernetes");
+            spec["targetRef"] =
+                json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "podinfo"});
+            (spec, "podinfo-primary")
+        }
+        Kind::Service => (provider("kubernetes"), "podinfo-canary"),
+        Kind::ConfigMap | Kind::Secret => (provider("kubernetes"), "color-primary"),
+        Kind::HorizontalPodAutoscaler | Kind::ScaledObject => {
+            (scaler(kind.name()), "podinfo-primary")
+        }
+        Kind::VirtualService => (provider("istio"), "podinfo"),
+        Kind::DestinationRule => (provider("istio"), "podinfo-primary"),
+        Kind::HttpRoute => (provider("gatewayapi:v1"), "podinfo"),
+        Kind::HttpRouteV1Beta1 => (provider("gatewayapi:v1beta1"), "podinfo"),
+        Kind::Ingress => {
+            let mut spec = provider("nginx");
+            spec["ingressRef"] =
+                json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "podinfo"});
+            (spec, "podinfo-canary")
+        }
+        Kind::HttpProxy => (provider("contour"), "podinfo"),
+        Kind::TrafficSplitV1Alpha1 => (provider("linkerd"), "podinfo"),
+        Kind::TrafficSplitV1Alpha2 => (provider("smi:v1alpha2"), "podinfo"),
+        Kind::TrafficSplitV1Alpha3 => (provider("smi:v1alpha3"), "podinfo"),
+        Kind::ReplicaSet
+        | Kind::ControllerRevision
+        | Kind::Canary
+        | Kind::MetricTemplate
+        | Kind::AlertProvider => return None,
+    })
+}
+
+/// A new canary with all that it refers to.
+fn new(kind: Kind, spec: &Value) -> Simulation {
+    let mut spec = spec.clone();
+    spec["analysis"] = json!({"stepWeight": 50});
+    let mut sim = Simulation::new(spec);
+    match kind {
+        Kind::ConfigMap | Kind::Secret => refer_to(&mut sim, kind, "color"),
+        Kind::ScaledObject => {
+            let source = sim.snapshot.reference(kind, "podinfo");
+            sim.store(source, json!({"metadata": {"name": "podinfo", "namespace": "test"}, "spec": {"scaleTargetRef": {"name": "podinfo"}, "minReplicaCount": 2, "triggers": []}}));
+        }
+        _ => {}
+    }
+    sim
+}
+
+/// Makes the target read a config, which exists.
+fn refer_to(sim: &mut Simulation, kind: Kind, name: &str) {
+    let target = sim.snapshot.reference(Kind::Deployment, "podinfo");
+    let field = if kind == Kind::Secret {
+        "secretRef"
+    } else {
+        "configMapRef"
+    };
+    let container = "/spec/template/spec/containers/0";
+    let target = sim.snapshot.objects.get_mut(&target).unwrap();
+    target.pointer_mut(container).unwrap()["envFrom"] = json!([{field: {"name": name}}]);
+    let mut config = json!({"metadata": {"name": name, "namespace": "test"}, "data": {"k": "v"}});
+    if kind == Kind::Secret {
+        config["type"] = json!("Opaque");
+    }
+    let name = sim.snapshot.reference(kind, name);
+    sim.store(name, config);
+}
+
+fn controlled_by(version: &str, kind: &str, name: &str) -> Value {
+    json!([{"apiVersion": version, "kind": kind, "name": name, "uid": "u", "controller": true}])
+}
+
+/// Stores an object of someone else.
+fn store(sim: &mut Simulation, name: &ObjectRef, owners: &Value) -> Value {
+    let mut object = json!({"apiVersion": name.kind.api_version(), "kind": name.kind.name(),
+        "metadata": {"name": name.name, "namespace": "test", "ownerReferences": owners},
+        "spec": {"theirs": true, "scaleTargetRef": {"name": "elsewhere"}, "service": "podinfo", "backends": [{"service": "podinfo", "weight": 100}]}, "data": {"theirs": "yes"}});
+    if matches!(name.kind, Kind::Deployment | Kind::DaemonSet) {
+        let labels = json!({"app": "theirs"});
+        object["spec"]["selector"] = json!({"matchLabels": labels});
+        object["spec"]["template"]["metadata"]["labels"] = labels;
+    }
+    sim.store(name.clone(), object);
+    sim.snapshot.objects[name].clone()
+}
+
+fn has_condition(sim: &Simulation) -> bool {
+    let mut conditions = sim.snapshot.status().conditions.iter().flatten();
+    conditions.any(|condition| condition.type_ == CONDITION)
+}
+
+/// All objects, without the status that the controllers of Kubernetes write.
+fn written(sim: &Simulation) -> BTreeMap<ObjectRef, Value> {
+    let mut objects = sim.snapshot.objects.clone();
+    for object in objects.values_mut() {
+        object["status"].take();
+    }
+    objects
+}
+
+/// Fails unless the canary is refused because of this object, and writes nothing.
+fn is_refused(sim: &mut Simulation, name: &ObjectRef, owner: &str) {
+    let before = written(sim);
+    sim.notified.clear();
+    sim.run(100);
+    let after = written(sim);
+    let (kind, text) = (name.kind.name(), &name.name);
+    let changed: Vec<_> = before
+        .iter()
+        .filter(|(object, value)| after.get(object) != Some(value))
+        .collect();
+    assert!(changed.is_empty(), "{kind} {text}: {changed:?}");
+    assert_eq!(
+        after.len(),
+        before.len(),
+        "{kind} {text}: {}",
+        sim.transcript()
+    );
+    let event = format!("the {kind} {text} exists already and belongs to {owner}. ");
+    assert_eq!(sim.count_notified(&event), 1, "{event}: {:?}", sim.notified);
+    assert_eq!(sim.count_notified(ADOPT), 1);
+    assert!(has_condition(sim));
+}
+
+/// A new kind in the table of kinds needs a case here.
+#[test]
+fn an_object_of_another_owner_is_refused_until_it_is_gone_or_given_away() {
+    for kind in Kind::ALL {
+        let is_written = kind.verbs().contains(&"create");
+        let case = case(*kind);
+        assert_eq!(case.is_some(), is_written, "{kind:?}");
+        let Some((spec, name)) = case else {
+            continue;
+        };
+        // Flagger adopts a route that belongs to no Canary.
+        let is_adopted = name == "podinfo";
+        let is_config = matches!(kind, Kind::ConfigMap | Kind::Secret);
+        let cases = [
+            (
+                controlled_by("flagger.app/v1beta1", "Canary", "other"),
+                "Canary other",
+                is_config,
+            ),
+            (
+                controlled_by("apps/v1", "Deployment", "podinfo"),
+                "Deployment podinfo",
+                is_adopted,
+            ),
+            (
+                controlled_by("birds.io/v1", "Canary", "podinfo"),
+                "Canary podinfo",
+                is_adopted,
+            ),
+            (json!([]), "no Canary", is_adopted),
+        ];
+        for (owners, owner, is_fine) in cases {
+            if is_fine {
+                continue;
+            }
+            let mut sim = new(*kind, &spec);
+            let name = sim.snapshot.reference(*kind, name);
+            store(&mut sim, &name, &owners);
+            is_refused(&mut sim, &name, owner);
+            let mut given = sim.snapshot.objects[&name].clone();
+            given["metadata"]["annotations"] = json!({ADOPT: "true"});
+            sim.snapshot.objects.insert(name.clone(), given);
+            let before = sim.writes;
+            sim.run(3);
+            assert!(
+                !has_condition(&sim) && sim.writes > before + 1,
+                "{name:?} is given away"
+            );
+            let mut sim = new(*kind, &spec);
+            store(&mut sim, &name, &owners);
+            sim.run(50);
+            sim.snapshot.objects.remove(&name);
+            sim.run_until(CanaryPhase::Initialized);
+            assert!(sim.snapshot.objects.contains_key(&name) && !has_condition(&sim));
+        }
+    }
+}
+
+/// A backup brings a Canary back with another uid, and `kubectl delete --cascade=orphan` removes the owners.
+#[test]
+fn a_canary_that_is_made_again_goes_on_with_the_objects_of_the_earlier_one() {
+    for kind in Kind::ALL {
+        let Some((spec, name)) = case(*kind) else {
+            continue;
+        };
+        for orphaned in [false, true] {
+            let mut sim = new(*kind, &spec);
+            sim.run_until(CanaryPhase::Initialized);
+            sim.snapshot.canary.status = None;
+            sim.snapshot.canary.metadata.uid = Some("new".to_owned());
+            for object in sim.snapshot.objects.values_mut() {
+                if orphaned {
+                    object["metadata"]
+                        .as_object_mut()
+                        .unwrap()
+                        .remove("ownerReferences");
+                }
+            }
+            let before: Vec<_> = sim.snapshot.objects.keys().cloned().collect();
+            sim.run_until(CanaryPhase::Initialized);
+            sim.image("podinfo:2");
+            sim.run_until(CanaryPhase::Succeeded);
+            assert_eq!(sim.count_notified(ADOPT), 0, "{kind:?} {name}");
+            let after: Vec<_> = sim.snapshot.objects.keys().cloned().collect();
+            assert_eq!(after, before, "{kind:?}: no object gets another name");
+        }
+    }
+}
+
+/// The primary serves meanwhile, and what belongs to the canary is repaired.
+#[test]
+fn a_new_version_that_needs_an_object_of_others_starts_no_run() {
+    let (spec, _) = case(Kind::VirtualService).unwrap();
+    let mut sim = new(Kind::VirtualService, &spec);
+    sim.run_until(CanaryPhase::Initialized);
+    refer_to(&mut sim, Kind::ConfigMap, "color");
+    sim.image("podinfo:2");
+    let name = sim.snapshot.reference(Kind::ConfigMap, "color-primary");
+    store(&mut sim, &name, &json!([]));
+    is_refused(&mut sim, &name, "no Canary");
+    assert_eq!(sim.snapshot.phase(), CanaryPhase::Initialized);
+    let route = sim.snapshot.reference(Kind::VirtualService, "podinfo");
+    sim.snapshot.objects.remove(&route);
+    sim.run(20);
+    assert!(sim.snapshot.objects.contains_key(&route));
+    sim.snapshot.objects.remove(&name);
+    sim.run(10);
+    sim.run_until(CanaryPhase::Succeeded);
+}
+
+/// Someone replaces the primary while its version is under analysis.
+#[test]
+fn a_run_changes_no_object_of_others_either() {
+    let (spec, _) = case(Kind::VirtualService).unwrap();
+    let mut sim = new(Kind::VirtualService, &spec);
+    sim.run_until(CanaryPhase::Initialized);
+    sim.image("podinfo:2");
+    sim.run_until_phase(CanaryPhase::Progressing);
+    let primary = sim.snapshot.reference(Kind::Deployment, "podinfo-primary");
+    let object = sim.snapshot.objects.get_mut(&primary).unwrap();
+    object["metadata"]["ownerReferences"] = controlled_by("example.com/v1", "App", "shop");
+    let template = object["spec"]["template"].clone();
+    sim.run(100);
+    assert_eq!(sim.snapshot.objects[&primary]["spec"]["template"], template);
+    assert!(
+        sim.count_notified("the Deployment podinfo-primary exists already and belongs to App shop")
+            > 0
+    );
+    sim.snapshot.objects.get_mut(&primary).unwrap()["metadata"]["annotations"] =
+        json!({ADOPT: "true"});
+    sim.run_until(CanaryPhase::Succeeded);
+}
+
+#[test]
+fn a_deletion_gives_back_no_object_of_another_canary() {
+    let (spec, _) = case(Kind::VirtualService).unwrap();
+    let mut spec = spec;
+    spec["revertOnDeletion"] = json!(true);
+    let mut sim = new(Kind::VirtualService, &spec);
+    sim.run_until(CanaryPhase::Initialized);
+    let owners = controlled_by("flagger.app/v1beta1", "Canary", "other");
+    let names =
+        [Kind::VirtualService, Kind::Service].map(|kind| sim.snapshot.reference(kind, "podinfo"));
+    for name in &names {
+        sim.snapshot.objects.get_mut(name).unwrap()["metadata"]["ownerReferences"] = owners.clone();
+    }
+    let before = names
+        .each_ref()
+        .map(|name| sim.snapshot.objects[name].clone());
+    sim.delete();
+    sim.run(200);
+    assert!(sim.is_gone(), "{}", sim.transcript());
+    assert_eq!(
+        names
+            .each_ref()
+            .map(|name| sim.snapshot.objects[name].clone()),
+        before
+    );
+}

@@ -1,0 +1,201 @@
+//! After a failed promotion, the primary gets the version back that it had before, and then its traffic.
+
+use flagger_rs::{
+    api::{canary::CanaryPhase, status::ConditionType},
+    snapshot::Kind,
+};
+use serde_json::{Value, json};
+
+use super::simulation::{Simulation, release_of};
+
+fn image(workload: &Value) -> &Value {
+    &workload["spec"]["template"]["spec"]["containers"][0]["image"]
+}
+
+fn primary(sim: &Simulation) -> &Value {
+    image(sim.snapshot.primary().unwrap())
+}
+
+fn has_failed(sim: &Simulation) -> bool {
+    let status = sim.snapshot.canary.status.as_ref().unwrap();
+    status.has_condition(ConditionType::PromotionFailed)
+}
+
+/// A release whose promotion fails, reconciled until the primary has its last version.
+fn restored(spec: &Value, crash: Option<usize>) -> Simulation {
+    let mut sim = release_of(spec.clone());
+    sim.run_until_phase(CanaryPhase::Promoting);
+    sim.broken = Some("podinfo:2");
+    sim.crash_after = crash.map(|crash| sim.writes + crash);
+    sim.run(250);
+    sim
+}
+
+/// Every strategy, target and way to divide traffic.
+fn specs() -> Vec<Value> {
+    let test = json!([{"headers": {"x-user": {"exact": "insider"}}}]);
+    let daemon_set = json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "podinfo"});
+    vec![
+        json!({"analysis": {"stepWeight": 50}}),
+        json!({"analysis": {"stepWeight": 20, "maxWeight": 40}}),
+        json!({"analysis": {"iterations": 2}}),
+        json!({"analysis": {"iterations": 2, "match": test}}),
+        json!({"analysis": {"iterations": 2}, "provider": "kubernetes"}),
+        json!({"analysis": {"stepWeight": 50}, "targetRef": daemon_set, "progressDeadlineSeconds": 60}),
+    ]
+}
+
+#[test]
+fn the_primary_gets_its_version_and_its_traffic_back() {
+    for spec in specs() {
+        let sim = restored(&spec, None);
+        assert_eq!(primary(&sim), "podinfo:1", "{}", sim.transcript());
+        assert_eq!(sim.snapshot.phase(), CanaryPhase::Failed, "{spec}");
+        assert!(!has_failed(&sim), "{}", sim.transcript());
+        if spec["provider"] != "kubernetes" {
+            assert_eq!(sim.canary_weight(), 0, "{}", sim.transcript());
+        }
+        let target = sim.snapshot.target().unwrap();
+        let selector = &target["spec"]["template"]["spec"]["nodeSelector"];
+        let is_at_zero = target["spec"]["replicas"] == 0 || selector.is_object();
+        assert!(is_at_zero, "the canary has drained: {}", sim.transcript());
+        assert_eq!(sim.count_notified("is restored"), 1, "{:#?}", sim.notified);
+    }
+}
+
+#[test]
+fn a_crash_at_any_write_of_a_restoration_changes_nothing() {
+    for spec in specs() {
+        let undisturbed = restored(&spec, None);
+        for crash in 1..9 {
+            let sim = restored(&spec, Some(crash));
+            assert_eq!(sim.outcome(), undisturbed.outcome(), "{crash} {spec}");
+        }
+    }
+}
+
+/// In Flagger, and here before, the fix met all clients at once, because the canary had all traffic.
+#[test]
+fn a_fix_takes_its_steps_after_a_failed_promotion() {
+    let hook =
+        json!([{"name": "acceptance", "type": "pre-rollout", "url": "http://hooks/acceptance"}]);
+    let spec = json!({"analysis": {"stepWeight": 20, "maxWeight": 40, "webhooks": hook}});
+    let mut sim = restored(&spec, None);
+    let (steps, hooks) = (
+        sim.routed.len(),
+        sim.count_notified("check acceptance passed"),
+    );
+    sim.image("podinfo:3");
+    sim.run_until(CanaryPhase::Succeeded);
+    assert_eq!(sim.routed[steps..], [20, 40, 0], "{}", sim.transcript());
+    assert_eq!(sim.count_notified("check acceptance passed"), hooks + 1);
+    assert_eq!(primary(&sim), "podinfo:3");
+}
+
+/// A fix that comes at once waits until the primary is restored; the promoted version is no new version then.
+#[test]
+fn a_version_that_comes_during_the_restoration_waits_for_its_end() {
+    for (image, ends) in [
+        ("podinfo:3", CanaryPhase::Succeeded),
+        ("podinfo:1", CanaryPhase::Failed),
+    ] {
+        let mut sim = release_of(json!({"analysis": {"stepWeight": 50}}));
+        sim.run_until_phase(CanaryPhase::Promoting);
+        sim.broken = Some("podinfo:2");
+        while sim.count_notified("Restoring podinfo-primary.test") == 0 {
+            sim.reconcile();
+        }
+        sim.broken = Some("podinfo:1");
+        sim.image(image);
+        sim.run(20);
+        assert_eq!(sim.snapshot.phase(), CanaryPhase::Failed, "{image}");
+        sim.broken = None;
+        sim.run(300);
+        assert_eq!(sim.snapshot.phase(), ends, "{}", sim.transcript());
+        assert_eq!(primary(&sim), image);
+        assert_eq!(sim.canary_weight(), 0);
+    }
+}
+
+/// A fix must be able to start although the primary cannot be restored: traffic stays on the canary until the fix is promoted.
+#[test]
+fn a_fix_starts_although_the_primary_cannot_be_restored() {
+    type Obstacle = fn(&mut Simulation);
+    let obstacles: [(Obstacle, &str); 2] = [
+        (|sim| sim.kept.clear(), "its earlier version is not kept"),
+        (
+            // The earlier version is broken, too: a node is missing.
+            |sim| sim.short = Some("podinfo-primary"),
+            "podinfo-primary.test not ready",
+        ),
+    ];
+    for (obstacle, why) in obstacles {
+        let mut sim = release_of(
+            json!({"progressDeadlineSeconds": 60, "analysis": {"stepWeight": 50, "threshold": 1}}),
+        );
+        sim.run_until_phase(CanaryPhase::Promoting);
+        sim.broken = Some("podinfo:2");
+        sim.run_until_phase(CanaryPhase::Failed);
+        obstacle(&mut sim);
+        while sim.count_notified("podinfo-primary.test cannot be restored") == 0 {
+            sim.reconcile();
+        }
+        assert!(sim.count_notified(why) > 0, "{:#?}", sim.notified);
+        assert_eq!(sim.canary_weight(), 100);
+        sim.run(50);
+        let asked = sim.count_notified("cannot be restored");
+        assert_eq!(asked, 1, "it is said once: {:#?}", sim.notified);
+        sim.short = None;
+        sim.image("podinfo:3");
+        sim.run_until(CanaryPhase::Succeeded);
+        assert_eq!(primary(&sim), "podinfo:3");
+        assert!(!has_failed(&sim));
+    }
+}
+
+/// The object is reported when the primary is restored.
+#[test]
+fn an_object_of_someone_else_does_not_hold_up_the_restoration() {
+    let mut sim = release_of(json!({"analysis": {"stepWeight": 50}}));
+    sim.run_until_phase(CanaryPhase::Promoting);
+    sim.broken = Some("podinfo:2");
+    sim.run_until_phase(CanaryPhase::Failed);
+    let service = sim.snapshot.reference(Kind::Service, "podinfo-canary");
+    let other = json!([{"apiVersion": "v1", "kind": "Other", "name": "other", "uid": "o", "controller": true}]);
+    sim.snapshot.objects.get_mut(&service).unwrap()["metadata"]["ownerReferences"] = other;
+    sim.run(60);
+    assert_eq!(primary(&sim), "podinfo:1", "{}", sim.transcript());
+    assert_eq!(sim.canary_weight(), 0);
+    assert_eq!(sim.count_notified("belongs to Other other"), 1);
+}
+
+/// Without a good version, a second failure must not bring the first failed one back.
+#[test]
+fn a_second_failed_promotion_restores_no_failed_version() {
+    let mut sim = release_of(json!({"analysis": {"stepWeight": 50}}));
+    sim.run_until_phase(CanaryPhase::Promoting);
+    sim.broken = Some("podinfo:2");
+    sim.run_until_phase(CanaryPhase::Failed);
+    let kept = std::mem::take(&mut sim.kept);
+    sim.run(30);
+    sim.kept = kept;
+    sim.broken = Some("podinfo:3");
+    sim.image("podinfo:3");
+    sim.run_until_phase(CanaryPhase::Promoting);
+    sim.run_until_phase(CanaryPhase::Failed);
+    sim.run(100);
+    assert_eq!(primary(&sim), "podinfo:3", "{}", sim.transcript());
+    assert_eq!(sim.canary_weight(), 100);
+}
+
+#[test]
+fn a_primary_that_was_deleted_after_its_failed_promotion_is_not_restored() {
+    let mut sim = release_of(json!({"analysis": {"stepWeight": 50}}));
+    sim.run_until_phase(CanaryPhase::Promoting);
+    sim.broken = Some("podinfo:2");
+    sim.run_until_phase(CanaryPhase::Failed);
+    let primary = sim.snapshot.reference(Kind::Deployment, "podinfo-primary");
+    sim.snapshot.objects.remove(&primary);
+    sim.run(100);
+    assert_eq!(sim.canary_weight(), 100, "{}", sim.transcript());
+}

@@ -9,8 +9,10 @@ use crate::{
     routers::RouteError,
     snapshot::{Kind, Snapshot},
     workload::{
-        daemon_set::NotRollingUpdate, ownership::Foreign, primary::NoSelectorLabel,
+        daemon_set::NotRollingUpdate,
+        ownership::Foreign,
         scaler::ScalerNotFound,
+        selection::{NoSelectorLabel, WrongSelector},
     },
 };
 
@@ -73,6 +75,9 @@ pub enum Blocked {
     /// The target's selector has no label that tells its pods from the primary's.
     #[error(transparent)]
     Selector(#[from] NoSelectorLabel),
+    /// A selector would lead requests to the wrong pods.
+    #[error(transparent)]
+    WrongSelector(#[from] WrongSelector),
     /// The target DaemonSet does not replace its pods one after another.
     #[error(transparent)]
     UpdateStrategy(#[from] NotRollingUpdate),

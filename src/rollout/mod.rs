@@ -42,7 +42,7 @@ use phases::{
     analysis, bootstrap, deletion, end, idle, new_revision, promotion, restore, rollback,
 };
 use release::Release;
-use safety::{ownership, validation, withdrawal};
+use safety::{ownership, selectors, validation, withdrawal};
 use status::{
     Outcome, StatusChange, outcome,
     transitions::{is_between_runs, is_in_promotion, is_under_analysis},
@@ -95,7 +95,9 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
     }
     match snapshot.phase() {
         CanaryPhase::Initializing => {
-            return match ownership::refuse(snapshot) {
+            // A primary of someone else tells nothing about selectors.
+            let refusal = ownership::refuse(snapshot).or_else(|| selectors::refuse(release));
+            return match refusal {
                 Some(refusal) => Ok(refusal),
                 None => bootstrap::decide(release, evidence),
             };
@@ -104,6 +106,9 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
             return Ok(Decision::wait(Requeue::OnChange));
         }
         _ => {}
+    }
+    if let Some(refusal) = selectors::refuse(release) {
+        return Ok(refusal);
     }
     let repairs = match repairs(release) {
         // A condition that the router cannot express: the version can get no further, so it keeps no traffic.
@@ -126,7 +131,7 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
     {
         return Ok(refusal);
     }
-    match snapshot.phase() {
+    let decision = match snapshot.phase() {
         CanaryPhase::Progressing | CanaryPhase::WaitingPromotion => {
             let announcement = idle::start_announcement(snapshot);
             analysis::decide(release, evidence).map(|decision| decision.notifying(announcement))
@@ -134,7 +139,8 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
         CanaryPhase::Promoting => promotion::promoting(release),
         CanaryPhase::Finalising => promotion::finalising(release),
         _ => idle::decide(release, evidence),
-    }
+    };
+    decision.map(|decision| decision.notifying(release.kept_selectors()))
 }
 
 /// The routed weights; `None` if they cannot be read.

@@ -16,7 +16,8 @@ use crate::{
     },
     workload::{
         config::{self, ConfigName, copies::Copies},
-        daemon_set, metadata, primary,
+        daemon_set, metadata,
+        selection::{Selection, Workloads},
     },
 };
 
@@ -31,8 +32,8 @@ pub struct Release<'a> {
     pub kind: TargetKind,
     /// The target.
     pub target: &'a Value,
-    /// The label, with its value, that selects the target's pods.
-    pub selector: (String, String),
+    /// The labels that tell the target's pods from the primary's.
+    pub selection: Selection,
     /// The target's revision.
     pub revision: String,
     /// The checksums of the configs that the target uses, in the form of `status.trackedConfigs`; `None` without config tracking.
@@ -55,7 +56,8 @@ impl<'a> Release<'a> {
         if kind == TargetKind::DaemonSet {
             daemon_set::strategy(target)?;
         }
-        let selector = primary::selector(kind, target, &snapshot.settings.selector_labels)?;
+        let workloads = workloads(snapshot, kind, target);
+        let selection = Selection::of(&workloads, &snapshot.settings.selector_labels)?;
         let version = kind.version(target);
         let (tracked, configs, missing_config) = match configs(snapshot, &version) {
             _ if !snapshot.settings.config_tracking || !kind.has_pods() => {
@@ -71,7 +73,7 @@ impl<'a> Release<'a> {
             snapshot,
             kind,
             target,
-            selector,
+            selection,
             revision: revision(&version),
             configs,
             missing_config,
@@ -83,6 +85,11 @@ impl<'a> Release<'a> {
     /// Fails if a config that the primary needs does not exist.
     pub fn has_all_configs(&self) -> Result<(), Blocked> {
         self.missing_config.clone().map_or(Ok(()), Err)
+    }
+
+    /// The workloads among whose pods the selectors have to choose.
+    pub fn workloads(&self) -> Workloads<'a> {
+        workloads(self.snapshot, self.kind, self.target)
     }
 
     /// Whether the target or one of its configs has changed since this run, or since the last one.
@@ -240,6 +247,15 @@ impl<'a> Release<'a> {
     /// Whether the canary is scaled to zero.
     pub fn is_scaled_to_zero(&self) -> bool {
         self.kind.is_at_zero(self.target)
+    }
+}
+
+fn workloads<'a>(snapshot: &'a Snapshot, kind: TargetKind, target: &'a Value) -> Workloads<'a> {
+    Workloads {
+        kind,
+        target,
+        primary: snapshot.primary(),
+        namespace: &snapshot.workloads,
     }
 }
 

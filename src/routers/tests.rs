@@ -177,6 +177,7 @@ pub fn snapshot(provider: &str, service: Value, analysis: Value, status: Value) 
     Snapshot {
         canary: canary.unwrap(),
         objects: [(name, ingress)].into(),
+        workloads: std::sync::Arc::default(),
         seen: BTreeSet::new(),
         now: jiff::Timestamp::UNIX_EPOCH,
         tick: None,

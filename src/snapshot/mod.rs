@@ -8,6 +8,7 @@ pub mod go;
 pub mod hosts;
 pub mod http;
 pub mod object;
+pub mod pods;
 pub mod readiness;
 pub mod references;
 pub mod revision;
@@ -32,6 +33,7 @@ pub use excerpt::excerpt;
 pub use hosts::{Destinations, HostList};
 pub use http::{Failure, HttpRequest, HttpResponse, Method, Origin};
 pub use object::{Kind, ObjectRef};
+pub use pods::Pods;
 pub use readiness::{Progress, Readiness};
 pub use references::OtherNamespaces;
 pub use secret::Secret;
@@ -81,6 +83,8 @@ pub struct Snapshot {
     pub canary: Canary,
     /// The objects that were read and exist.
     pub objects: BTreeMap<ObjectRef, Value>,
+    /// The pods of the Deployments and DaemonSets in the Canary's namespace, as far as their kind is watched.
+    pub workloads: Arc<BTreeMap<ObjectRef, Pods>>,
     /// The objects that were read, whether they exist or not.
     pub seen: BTreeSet<ObjectRef>,
     /// When the snapshot was taken.

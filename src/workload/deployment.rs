@@ -1,4 +1,4 @@
-//! A Deployment as the target: its replicas, and the rules that keep its pods apart (Flagger: `pkg/canary/deployment_controller.go`).
+//! A Deployment as the target: its replicas (Flagger: `pkg/canary/deployment_controller.go`).
 
 use serde_json::{Value, json};
 
@@ -59,71 +59,6 @@ pub fn scale(object: &Value, to: i64) -> Option<Change> {
     (replicas(object) != to)
         .then(|| Change::of(object, "/spec/replicas", Some(json!(to))))
         .flatten()
-}
-
-/// Rules that keep the target's pods apart must keep the primary's pods apart from each other. So where topology spread constraints and
-/// pod anti-affinity select pods by one of the `selector_labels` with the target's name, the template gets the primary's name.
-pub fn keep_apart(template: &mut Value, name: &str, selector_labels: &[String]) {
-    let Some(spec) = template.get_mut("spec") else {
-        return;
-    };
-    let constraints = spec
-        .get_mut("topologySpreadConstraints")
-        .and_then(Value::as_array_mut)
-        .into_iter()
-        .flatten();
-    for constraint in constraints {
-        if let Some(selector) = constraint.get_mut("labelSelector") {
-            rename(selector, name, selector_labels);
-        }
-    }
-    let Some(anti) = spec.pointer_mut("/affinity/podAntiAffinity") else {
-        return;
-    };
-    for (list, term) in [
-        (
-            "requiredDuringSchedulingIgnoredDuringExecution",
-            "/labelSelector",
-        ),
-        (
-            "preferredDuringSchedulingIgnoredDuringExecution",
-            "/podAffinityTerm/labelSelector",
-        ),
-    ] {
-        let terms = anti.get_mut(list).and_then(Value::as_array_mut);
-        for entry in terms.into_iter().flatten() {
-            if let Some(selector) = entry.pointer_mut(term) {
-                rename(selector, name, selector_labels);
-            }
-        }
-    }
-}
-
-/// Replaces the target's name by the primary's in the parts of a label selector that are about one of the `selector_labels`.
-fn rename(selector: &mut Value, name: &str, selector_labels: &[String]) {
-    let ours = |key: &str| selector_labels.iter().any(|label| label == key);
-    let expressions = selector
-        .get_mut("matchExpressions")
-        .and_then(Value::as_array_mut);
-    for expression in expressions.into_iter().flatten() {
-        if expression
-            .get("key")
-            .and_then(Value::as_str)
-            .is_some_and(ours)
-            && let Some(values) = expression.get_mut("values").and_then(Value::as_array_mut)
-            && let Some(value) = values.iter_mut().find(|value| value.as_str() == Some(name))
-        {
-            *value = json!(format!("{name}-primary"));
-        }
-    }
-    let labels = selector
-        .get_mut("matchLabels")
-        .and_then(Value::as_object_mut);
-    for (key, value) in labels.into_iter().flatten() {
-        if ours(key) && value.as_str() == Some(name) {
-            *value = json!(format!("{name}-primary"));
-        }
-    }
 }
 
 #[cfg(test)]

@@ -6,12 +6,15 @@ pub mod config;
 pub mod daemon_set;
 pub mod deployment;
 pub mod history;
+pub mod keep_apart;
+pub mod label_selector;
 pub mod metadata;
 pub mod ownership;
 pub mod patch;
 pub mod ports;
 pub mod primary;
 pub mod scaler;
+pub mod selection;
 pub mod service;
 pub mod service_target;
 

@@ -8,8 +8,10 @@ use serde_json::{Map, Value, json};
 use super::{
     config::{self, ConfigName},
     daemon_set, deployment,
+    keep_apart::{Renamed, keep_apart, keep_apart_like_flagger},
     metadata::{self, included, without_flux},
     patch::{Change, conditional},
+    selection::{Selection, template_labels},
     service_target,
 };
 use crate::snapshot::{
@@ -28,9 +30,9 @@ pub struct Primary<'a> {
     pub target: &'a Value,
     /// The primary's name.
     pub name: &'a str,
-    /// The label that distinguishes the primary's pods from the canary's: its key, and its value on the target.
-    pub selector: (&'a str, &'a str),
-    /// The keys that such a label may have (`-selector-labels`).
+    /// The labels that distinguish the primary's pods from the canary's.
+    pub selection: &'a Selection,
+    /// The keys of labels that Flagger takes for such labels (`-selector-labels`).
     pub selector_labels: &'a [String],
     /// The prefixes of the target's labels and annotations that the primary gets too (`-include-label-prefix`).
     pub include_label_prefix: &'a [String],
@@ -42,40 +44,6 @@ pub struct Primary<'a> {
     pub owner: Value,
     /// Whether an autoscaler sets the replicas.
     pub autoscaled: bool,
-}
-
-/// The target's selector has none of the labels that could distinguish the primary's pods from the canary's.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "getSelectorLabel failed: {kind} {name}.{namespace} spec.selector.matchLabels must contain one of [{candidates}]"
-)]
-pub struct NoSelectorLabel {
-    kind: String,
-    name: String,
-    namespace: String,
-    candidates: String,
-}
-
-/// The label that selects the target's pods, as key and value: the first of `candidates` in the target's selector. Returns empty texts
-/// for a Service, which has no pods.
-pub fn selector(
-    kind: TargetKind,
-    target: &Value,
-    candidates: &[String],
-) -> Result<(String, String), NoSelectorLabel> {
-    if !kind.has_pods() {
-        return Ok((String::new(), String::new()));
-    }
-    let labels = target.pointer("/spec/selector/matchLabels");
-    candidates
-        .iter()
-        .find_map(|key| Some((key.clone(), labels?.get(key)?.as_str()?.to_owned())))
-        .ok_or_else(|| NoSelectorLabel {
-            kind: kind.kind().name().to_lowercase(),
-            name: metadata::name(target).to_owned(),
-            namespace: metadata::namespace(target).to_owned(),
-            candidates: candidates.join(" "),
-        })
 }
 
 /// The `flagger-id` of a promotion. The same promotion always has the same id, so that its repetition restarts no pod.
@@ -96,20 +64,38 @@ pub fn flagger_id(canary_uid: &str, revision: &str, configs: &str) -> String {
 impl Primary<'_> {
     /// The primary's pod template.
     pub fn template(&self) -> Value {
+        let pods = template_labels(self.target);
+        let renamed = Renamed {
+            target: metadata::name(self.target),
+            namespace: self.namespace(),
+            pods: &pods,
+            on_primary: &self.selection.of_primary_pods,
+        };
+        self.template_with(|template| keep_apart(template, &renamed))
+    }
+
+    /// The pod template that Flagger would give the primary.
+    fn flaggers_template(&self) -> Value {
+        self.template_with(|template| {
+            if self.kind == TargetKind::Deployment {
+                let name = metadata::name(self.target);
+                keep_apart_like_flagger(template, name, self.selector_labels);
+            }
+        })
+    }
+
+    /// The pod template, with rules that `apart` changes.
+    fn template_with(&self, apart: impl FnOnce(&mut Value)) -> Value {
         let target = self
             .target
             .pointer("/spec/template")
             .cloned()
             .unwrap_or_default();
         let mut template = config::with_primary_names(target, self.tracked);
-        match self.kind {
-            TargetKind::Deployment => {
-                let name = metadata::name(self.target);
-                deployment::keep_apart(&mut template, name, self.selector_labels);
-            }
-            TargetKind::DaemonSet => daemon_set::on_all_nodes(&mut template),
-            TargetKind::Service => {}
+        if self.kind == TargetKind::DaemonSet {
+            daemon_set::on_all_nodes(&mut template);
         }
+        apart(&mut template);
         let map = |pointer: &str| {
             template
                 .pointer(pointer)
@@ -118,7 +104,8 @@ impl Primary<'_> {
                 .unwrap_or_default()
         };
         let mut labels = without_flux(&map("/metadata/labels"));
-        labels.insert(self.selector.0.to_owned(), json!(self.selector_value()));
+        let own = self.selection.of_primary_pods.iter();
+        labels.extend(own.map(|(key, value)| (key.clone(), json!(value))));
         let mut annotations = without_flux(&map("/metadata/annotations"));
         annotations.insert(FLAGGER_ID.to_owned(), json!(self.flagger_id));
         template["metadata"]["labels"] = Value::Object(labels);
@@ -196,26 +183,32 @@ impl Primary<'_> {
     /// Whether the primary runs the target's version: it has the mark of the version, or it has the same template. A primary with the mark
     /// runs the version whatever others have changed on it since.
     pub fn runs_the_target(&self, primary: &Value, revision: &str) -> bool {
+        let live = || revision::revision(&without_mark(self.kind.version(primary)));
         self.was_promoted(primary, self.flagger_id, revision)
-            || revision::revision(&self.wanted_version())
-                == revision::revision(&without_mark(self.kind.version(primary)))
+            || self
+                .versions()
+                .any(|version| revision::revision(&version) == live())
     }
 
     /// Whether the primary runs the target's version, perhaps with additions of others: labels, sidecars, environment variables, times of
     /// a restart. Use it only if something else shows that the version is not new, because a version that removes something from the
     /// promoted one has all of its template in the primary, too.
     pub fn contains_the_target(&self, primary: &Value) -> bool {
-        contains(&self.kind.version(primary), &self.wanted_version())
+        let live = self.kind.version(primary);
+        self.versions().any(|version| contains(&live, &version))
     }
 
-    /// The version that the primary should have, without the mark.
-    fn wanted_version(&self) -> Value {
-        match self.kind {
+    /// The forms in which the primary may have the target's version, without the mark: the operator's, then Flagger's.
+    fn versions(&self) -> impl Iterator<Item = Value> {
+        let version = |template: fn(&Self) -> Value| match self.kind {
             TargetKind::Deployment | TargetKind::DaemonSet => {
-                without_mark(Cow::Owned(self.template()))
+                without_mark(Cow::Owned(template(self)))
             }
             TargetKind::Service => self.kind.version(self.target).into_owned(),
-        }
+        };
+        [Self::template, Self::flaggers_template]
+            .into_iter()
+            .map(version)
     }
 
     /// Whether the primary was promoted with this `flagger-id`. A Service has no template for the id, so its revision is compared.
@@ -234,7 +227,7 @@ impl Primary<'_> {
     fn object(&self, mut spec: Map<String, Value>) -> Value {
         spec.insert(
             "selector".to_owned(),
-            json!({"matchLabels": {self.selector.0: self.selector_value()}}),
+            json!({"matchLabels": self.selection.primary}),
         );
         spec.insert("template".to_owned(), self.template());
         json!({
@@ -245,10 +238,6 @@ impl Primary<'_> {
                 "annotations": without_flux(&self.metadata("annotations")),
                 "ownerReferences": [self.owner]},
             "spec": spec})
-    }
-
-    fn selector_value(&self) -> String {
-        format!("{}-primary", self.selector.1)
     }
 
     /// The namespace of the target and the primary.
@@ -267,7 +256,9 @@ impl Primary<'_> {
 
     fn labels(&self) -> Map<String, Value> {
         let mut labels = included(&self.metadata("labels"), self.include_label_prefix);
-        labels.insert(self.selector.0.to_owned(), json!(self.selector_value()));
+        let key = &self.selection.label.0;
+        let value = self.selection.of_primary_pods.get(key);
+        labels.insert(key.clone(), json!(value));
         labels
     }
 
@@ -335,11 +326,18 @@ mod tests {
 
     fn with<T>(test: impl FnOnce(Primary<'_>) -> T) -> T {
         let target = target();
+        let label = || [("app".to_owned(), "podinfo-primary".to_owned())];
+        let selection = Selection {
+            label: ("app".to_owned(), "podinfo".to_owned()),
+            canary: [("app".to_owned(), "podinfo".to_owned())].into(),
+            primary: label().into(),
+            of_primary_pods: label().into(),
+        };
         test(Primary {
             kind: TargetKind::Deployment,
             target: &target,
             name: "podinfo-primary",
-            selector: ("app", "podinfo"),
+            selection: &selection,
             selector_labels: &["app".to_owned(), "name".to_owned()],
             include_label_prefix: &["te".to_owned()],
             tracked: &BTreeMap::new(),
@@ -465,24 +463,5 @@ mod tests {
         assert_eq!(flagger_id("u", "v1-a", "{}"), flagger_id("u", "v1-a", "{}"));
         assert_ne!(flagger_id("u", "v1-a", "{}"), flagger_id("u", "v1-b", "{}"));
         assert_eq!(flagger_id("u", "v1-a", "{}").len(), 36);
-    }
-
-    #[test]
-    fn a_target_without_a_selector_label_is_refused() {
-        let labels = ["app".to_owned(), "name".to_owned()];
-        assert_eq!(
-            selector(TargetKind::Deployment, &target(), &labels),
-            Ok(("app".to_owned(), "podinfo".to_owned()))
-        );
-        let error = selector(TargetKind::Deployment, &target(), &labels[1..]).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "getSelectorLabel failed: deployment podinfo.test spec.selector.matchLabels must contain one of [name]"
-        );
-        let error = selector(TargetKind::DaemonSet, &json!({}), &labels).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "getSelectorLabel failed: daemonset . spec.selector.matchLabels must contain one of [app name]"
-        );
     }
 }

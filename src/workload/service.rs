@@ -9,6 +9,7 @@ use super::{
     adoption::{Adoption, sorted, twin},
     metadata::{is_owned, json_map, owner_reference, with_flux},
     ports,
+    selection::Selection,
 };
 use crate::{
     api::canary::{Canary, CustomMetadata},
@@ -19,8 +20,8 @@ use crate::{
 pub struct Services<'a> {
     /// The Canary.
     pub canary: &'a Canary,
-    /// The label that selects the target's pods: its key and its value.
-    pub selector: (&'a str, &'a str),
+    /// The labels that select the target's pods, and the primary's.
+    pub selection: &'a Selection,
     /// The target's pod template, for `portDiscovery`.
     pub template: &'a Value,
 }
@@ -36,7 +37,8 @@ impl Services<'_> {
     /// Creates or repairs the canary's Service. Returns no write if it is correct already.
     pub fn canary(&self, live: Option<&Value>) -> Option<Write> {
         let metadata = self.canary.spec.service.canary.as_ref();
-        self.service(&self.canary.canary_name(), self.selector.1, metadata, live)
+        let selected = json!(self.selection.canary);
+        self.service(&self.canary.canary_name(), selected, metadata, live)
     }
 
     /// Creates or repairs the primary's Service. Returns no write if it is correct already.
@@ -44,7 +46,7 @@ impl Services<'_> {
         let metadata = self.canary.spec.service.primary.as_ref();
         self.service(
             &self.canary.primary_name(),
-            &format!("{}-primary", self.selector.1),
+            json!(self.selection.primary),
             metadata,
             live,
         )
@@ -53,20 +55,20 @@ impl Services<'_> {
     /// Creates or repairs the Service that clients call, and adopts one that the user made. Returns no write if it is correct already.
     pub fn apex(&self, live: Option<&Value>) -> Option<Write> {
         let name = self.canary.apex_name();
-        let selected = format!("{}-primary", self.selector.1);
+        let selected = json!(self.selection.primary);
         if let Some(live) = live.filter(|live| !is_owned(live, self.canary)) {
             let adopted = self.adopt(|adoption| adoption.adopted(live))?;
             return Some(self.update(name, adopted));
         }
         let metadata = self.canary.spec.service.apex.as_ref();
-        self.service(name, &selected, metadata, live)
+        self.service(name, selected, metadata, live)
     }
 
     /// Gives the user the Service that clients call back, as it was without the Canary. A Service that the operator created selects the
     /// target's pods until Kubernetes deletes it together with the Canary. Returns no write if there is nothing to change.
     pub fn restored_apex(&self, live: Option<&Value>) -> Option<Write> {
         let live = live?;
-        let targets = json!({self.selector.0: self.selector.1});
+        let targets = json!(self.selection.canary);
         let wanted = if is_owned(live, self.canary) {
             let mut wanted = live.clone();
             wanted["spec"]["selector"] = targets;
@@ -80,7 +82,7 @@ impl Services<'_> {
     fn adopt<T>(&self, with: impl FnOnce(&Adoption<'_>) -> T) -> T {
         let port_name = self.canary.spec.service.port_name.as_ref();
         with(&Adoption {
-            selector: &json!({self.selector.0: format!("{}-primary", self.selector.1)}),
+            selector: &json!(self.selection.primary),
             ports: &ports::wanted(self.canary, self.template),
             is_named: port_name.is_some_and(|name| !name.is_empty()),
         })
@@ -102,18 +104,18 @@ impl Services<'_> {
     fn service(
         &self,
         name: &str,
-        selected: &str,
+        selected: Value,
         metadata: Option<&CustomMetadata>,
         live: Option<&Value>,
     ) -> Option<Write> {
         let namespace = self.canary.metadata.namespace.clone().unwrap_or_default();
         let map = |map: Option<&BTreeMap<String, String>>| json_map(map.into_iter().flatten());
         let mut labels = map(metadata.and_then(|m| m.labels.as_ref()));
-        labels.insert(self.selector.0.to_owned(), json!(name));
+        labels.insert(self.selection.label.0.clone(), json!(name));
         let wanted = Wanted {
             labels,
             annotations: with_flux(map(metadata.and_then(|m| m.annotations.as_ref()))),
-            selector: json!({self.selector.0: selected}),
+            selector: selected,
         };
         if let Some(live) = live {
             return Some(self.update(name, self.repaired(live, wanted)?));

@@ -17,6 +17,7 @@
 //! | when is a step taken, and by which bounds is it judged? | `readiness.rs`, `metrics.rs` |
 //! | does the primary keep its pods? | `capacity.rs` |
 //! | what differs per router, target, autoscaler, config? | `routes.rs`, `targets.rs`, `scalers.rs`, `configs.rs` |
+//! | which pods do the Services reach, whatever labels, flags and other workloads there are? | `labels.rs` |
 //! | which objects of others does the operator leave alone? | `ownership.rs` |
 //! | which requests of an A/B test reach the canary? | `conditions.rs` |
 //! | what does each object that the operator writes look like, in full? | `objects.rs`, with the files in `tests/objects` |
@@ -55,6 +56,7 @@ mod files;
 mod fuzz;
 mod gates;
 mod known_defects;
+mod labels;
 mod metrics;
 mod objects;
 mod other_actors;

@@ -94,9 +94,14 @@ fn controlled_by(version: &str, kind: &str, name: &str) -> Value {
 
 /// Stores an object of someone else.
 fn store(sim: &mut Simulation, name: &ObjectRef, owners: &Value) -> Value {
-    let object = json!({"apiVersion": name.kind.api_version(), "kind": name.kind.name(),
+    let mut object = json!({"apiVersion": name.kind.api_version(), "kind": name.kind.name(),
         "metadata": {"name": name.name, "namespace": "test", "ownerReferences": owners},
         "spec": {"theirs": true, "scaleTargetRef": {"name": "elsewhere"}, "service": "podinfo", "backends": [{"service": "podinfo", "weight": 100}]}, "data": {"theirs": "yes"}});
+    if matches!(name.kind, Kind::Deployment | Kind::DaemonSet) {
+        let labels = json!({"app": "theirs"});
+        object["spec"]["selector"] = json!({"matchLabels": labels});
+        object["spec"]["template"]["metadata"]["labels"] = labels;
+    }
     sim.store(name.clone(), object);
     sim.snapshot.objects[name].clone()
 }

@@ -27,6 +27,16 @@ pub fn primary_without_ready_pod(snapshot: &Snapshot) -> Notification {
     warning(snapshot, text)
 }
 
+/// A Service does not lead to the primary yet, because the pods that it leads to are ready and the primary's are not.
+pub fn keeps_selector(snapshot: &Snapshot, service: &str, serving: &str) -> Notification {
+    let namespace = snapshot.namespace();
+    let primary = snapshot.canary.primary_workload_name();
+    let text = format!(
+        "service {service}.{namespace} still leads to {serving}, because {primary}.{namespace} has no ready pod; it is changed once {primary} has one"
+    );
+    warning(snapshot, text)
+}
+
 /// The initialization is complete; `status` is committed with it.
 pub fn initialized(snapshot: &Snapshot, status: &CanaryStatus) -> Notification {
     let text = format!("Initialization done! {}", snapshot.full_name());

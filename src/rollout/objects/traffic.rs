@@ -16,7 +16,8 @@ use crate::{
         status::{StatusChange, transitions::is_between_runs},
     },
     routers::affinity::Cookies,
-    snapshot::{Kind, TargetKind, Weights, Write},
+    snapshot::{Kind, TargetKind, Weights, Write, pods::labels},
+    workload::label_selector::includes,
 };
 
 /// How the version reaches its users.
@@ -62,11 +63,10 @@ impl Release<'_> {
     /// Whether clients reach the primary, through the routes and through the Service.
     pub fn leads_to_primary(&self) -> bool {
         let canary = &self.snapshot.canary;
-        let (label, value) = &self.selector;
         let is_selected = || {
             let apex = self.snapshot.object(Kind::Service, canary.apex_name())?;
-            let selected = apex.pointer("/spec/selector")?.get(label)?.as_str()?;
-            Some(selected == format!("{value}-primary"))
+            let selected = labels(apex.pointer("/spec/selector"));
+            Some(includes(&selected, &self.selection.primary))
         };
         self.weights().is_ok_and(|now| now == Weights::PRIMARY)
             && (self.kind == TargetKind::Service || is_selected().unwrap_or(false))
@@ -223,9 +223,13 @@ impl Release<'_> {
             _ => weights,
         };
         let Self {
-            snapshot, selector, ..
+            snapshot,
+            selection,
+            ..
         } = self;
-        Ok(self.router.reconcile(snapshot, selector, &weights)?)
+        Ok(self
+            .router
+            .reconcile(snapshot, &selection.label, &weights)?)
     }
 
     /// The weights that follow from a status.

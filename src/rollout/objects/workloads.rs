@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::{
-    rollout::{blocked::Blocked, release::Release, status::draining},
-    snapshot::{Kind, TargetKind, Write, readiness::replicas, revision::is_ours},
+    notifications::Notification,
+    rollout::{blocked::Blocked, messages::run, release::Release, status::draining},
+    snapshot::{Kind, TargetKind, Write, pods::labels, readiness::replicas, revision::is_ours},
     workload::{
         self, deployment,
         metadata::owner_reference,
@@ -21,7 +22,7 @@ impl Release<'_> {
     fn services(&self) -> Services<'_> {
         Services {
             canary: &self.snapshot.canary,
-            selector: (&self.selector.0, &self.selector.1),
+            selection: &self.selection,
             template: self
                 .target
                 .pointer("/spec/template")
@@ -40,22 +41,49 @@ impl Release<'_> {
             return follows.into_iter().collect();
         }
         let services = self.services();
-        [
-            services.canary(live(&canary.canary_name())),
-            services.primary(live(&canary.primary_name())),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
+        let primary = canary.primary_name();
+        let follows = services.canary(live(&canary.canary_name()));
+        let primary = match self.serving_instead(&primary) {
+            Some(_) => None,
+            None => services.primary(live(&primary)),
+        };
+        follows.into_iter().chain(primary).collect()
     }
 
     /// The write that makes the Service that clients call select the primary's pods; `None` if it does.
     pub fn apex_service(&self) -> Option<Write> {
         let name = self.snapshot.canary.apex_name();
         let live = self.snapshot.object(Kind::Service, name);
-        (self.kind != TargetKind::Service)
+        (self.kind != TargetKind::Service && self.serving_instead(name).is_none())
             .then(|| self.services().apex(live))
             .flatten()
+    }
+
+    /// The workload whose ready pods answer the requests to this Service of the primary, while no pod of the primary is ready. The Service
+    /// keeps its selector until then. Returns `None` if the Service does not exist, or may lead to the primary.
+    pub fn serving_instead(&self, service: &str) -> Option<String> {
+        if self.kind == TargetKind::Service || self.snapshot.primary_has_ready_pods() {
+            return None;
+        }
+        let live = self.snapshot.object(Kind::Service, service)?;
+        let selected = labels(live.pointer("/spec/selector"));
+        if selected.is_empty() || selected == self.selection.primary {
+            return None;
+        }
+        self.workloads().serving(&selected)
+    }
+
+    /// The events about Services that keep a selector which is not the primary's.
+    pub fn kept_selectors(&self) -> Vec<Notification> {
+        let canary = &self.snapshot.canary;
+        let primary = canary.primary_name();
+        [canary.apex_name(), &primary]
+            .into_iter()
+            .filter_map(|service| {
+                let serving = self.serving_instead(service)?;
+                Some(run::keeps_selector(self.snapshot, service, &serving))
+            })
+            .collect()
     }
 
     /// The write that makes the Service that clients call select the target's pods again; `None` if it does.
@@ -195,7 +223,7 @@ impl Release<'_> {
             kind: self.kind,
             target: self.target,
             name: &name,
-            selector: (&self.selector.0, &self.selector.1),
+            selection: &self.selection,
             selector_labels: &settings.selector_labels,
             include_label_prefix: &settings.include_label_prefix,
             tracked: &self.tracked,

@@ -78,6 +78,10 @@ fn wait_for_primary(
         let event = run::primary_without_ready_pod(snapshot);
         return Ok(Decision::Wait(Requeue::AtTick, vec![event]));
     }
+    let kept = release.kept_selectors();
+    if !kept.is_empty() {
+        return Ok(Decision::Wait(Requeue::AtTick, kept));
+    }
     if let Some(wait) = release.routes_lag() {
         return Ok(wait);
     }

@@ -13,7 +13,7 @@ use crate::{
         status::{StatusChange, draining},
     },
     snapshot::{Readiness, Snapshot, Weights, Write},
-    workload::history,
+    workload::{history, label_selector::shown},
 };
 
 /// The reason of the condition `PromotionFailed` until the primary's previous version is known …
@@ -69,11 +69,10 @@ fn begin(release: &Release<'_>, evidence: &Evidence) -> Decision {
 
 /// The question for the objects that keep the primary's versions.
 fn question(release: &Release<'_>) -> Option<Question> {
-    let (label, value) = &release.selector;
     Some(Question::List {
         kind: history::kind(release.kind)?,
         namespace: release.snapshot.namespace().to_owned(),
-        selector: format!("{label}={value}-primary"),
+        selector: shown(&release.selection.primary),
     })
 }
 

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod ownership;
+pub mod selectors;
 pub mod stale_reads;
 pub mod validation;
 pub mod withdrawal;

@@ -68,6 +68,7 @@ pub async fn observe(
                 lock(state).future_times.clamp(status, clock::now());
             }
             fetch_full_configs(cache, reference, &mut snapshot, state).await?;
+            snapshot.workloads = cache.workloads(&reference.namespace);
             let version = rollout::new_version(&snapshot);
             let progress = rollout::progress(&snapshot);
             let mut state = lock(state);
@@ -77,6 +78,7 @@ pub async fn observe(
             snapshot
         }
     };
+    snapshot.workloads = cache.workloads(&reference.namespace);
     snapshot.conflicting_canary = conflicting_canary(cache, reference, &snapshot).await?;
     snapshot.now = clock::now();
     let transition = snapshot
@@ -213,6 +215,7 @@ pub fn empty_snapshot(canary: Canary, reference: &ObjectRef, settings: &Arc<Sett
     Snapshot {
         canary,
         objects: BTreeMap::new(),
+        workloads: Arc::default(),
         seen: [reference.clone()].into(),
         now: Timestamp::UNIX_EPOCH,
         tick: None,

@@ -31,6 +31,7 @@ fn snapshot(kind: &str, more: Value, scalers: &[Value]) -> Snapshot {
     let mut snapshot = Snapshot {
         canary,
         objects: std::collections::BTreeMap::new(),
+        workloads: std::sync::Arc::default(),
         seen: std::collections::BTreeSet::new(),
         now: jiff::Timestamp::UNIX_EPOCH,
         tick: None,

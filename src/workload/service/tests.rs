@@ -16,10 +16,23 @@ fn template() -> Value {
         {"name": "istio-proxy", "ports": [{"containerPort": 15090}]}]}})
 }
 
+fn selection() -> &'static Selection {
+    static SELECTION: std::sync::LazyLock<Selection> = std::sync::LazyLock::new(|| {
+        let label = |value: &str| [("app".to_owned(), value.to_owned())].into();
+        Selection {
+            label: ("app".to_owned(), "podinfo".to_owned()),
+            canary: label("podinfo"),
+            primary: label("podinfo-primary"),
+            of_primary_pods: label("podinfo-primary"),
+        }
+    });
+    &SELECTION
+}
+
 fn services<'a>(canary: &'a Canary, template: &'a Value) -> Services<'a> {
     Services {
         canary,
-        selector: ("app", "podinfo"),
+        selection: selection(),
         template,
     }
 }

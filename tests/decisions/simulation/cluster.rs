@@ -185,6 +185,10 @@ impl Simulation {
                 Kind::Deployment => {
                     let is_dead = name.name == "podinfo" && self.dead;
                     deployment_status(object, is_dead, is_broken);
+                    if self.unready == Some(name.name.as_str()) {
+                        object["status"]["readyReplicas"] = json!(0);
+                        object["status"]["availableReplicas"] = json!(0);
+                    }
                     if self.short == Some(name.name.as_str()) {
                         let ready = object["status"]["readyReplicas"].as_i64().unwrap();
                         let ready = json!((ready - 1).max(0));

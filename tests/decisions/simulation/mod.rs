@@ -55,6 +55,8 @@ pub struct Simulation {
     pub broken: Option<&'static str>,
     /// One pod of this workload never becomes ready.
     pub short: Option<&'static str>,
+    /// No pod of this workload is ready.
+    pub unready: Option<&'static str>,
     /// Until the operator waits, time stands still, and neither pods nor autoscalers change.
     pub frozen: bool,
     /// An admission policy of the cluster: changes each object that the operator or a user writes.

@@ -118,6 +118,7 @@ impl Simulation {
             dead: false,
             broken: None,
             short: None,
+            unready: None,
             frozen: false,
             policy: None,
             answers_take: 0,
@@ -213,6 +214,7 @@ fn snapshot(canary: Canary) -> Snapshot {
     Snapshot {
         canary,
         objects: BTreeMap::new(),
+        workloads: Arc::default(),
         seen: BTreeSet::new(),
         now: Timestamp::from_second(0).unwrap(),
         tick: None,

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | how does the operator run here? | `rig.rs` |
 //! | what is a scenario, what can it change, what can it observe? | `scenario.rs`, `edits.rs`, `observations.rs` |
-//! | which scenarios are there? | `releases.rs`, `gates.rs`, `routes.rs`, `ingress.rs`, `scalers.rs`, `services.rs`, `inputs.rs`, `gitops.rs`, `other_actors.rs`, `ownership.rs`, `capacity.rs`, `restore.rs` |
+//! | which scenarios are there? | `releases.rs`, `gates.rs`, `routes.rs`, `ingress.rs`, `scalers.rs`, `services.rs`, `inputs.rs`, `gitops.rs`, `other_actors.rs`, `ownership.rs`, `capacity.rs`, `restore.rs`, `labels.rs` |
 //! | which faults does a release survive? | `faults.rs`, `survival.rs`, observed by `traffic.rs` |
 //! | can the operator replace Flagger? | `takeover.rs` |
 //! | what does `flagger check` find? | `check.rs` |
@@ -19,6 +19,7 @@ mod gitops;
 mod ingress;
 mod inputs;
 mod installs;
+mod labels;
 mod manifests;
 mod observations;
 mod other_actors;
@@ -108,6 +109,8 @@ async fn the_operator_on_a_real_control_plane() {
         inputs::a_metric_template_query_has_its_credentials,
         inputs::an_idle_canary_costs_no_request_and_a_step_three_writes,
         inputs::datadog_checks_a_release_and_its_errors_are_reported,
+        labels::a_deployment_made_anew_with_another_label_is_released_without_an_outage,
+        labels::a_canary_with_the_labels_of_another_one_takes_none_of_its_clients,
         other_actors::an_admission_policy_that_labels_all_pods_starts_no_run_and_no_fight,
         other_actors::an_actor_that_undoes_each_write_is_named_and_met_with_growing_pauses,
         capacity::a_primary_that_its_user_scales_keeps_its_size_in_a_promotion,
@@ -147,6 +150,13 @@ async fn services_of_users_are_adopted_and_given_back() {
     .await;
     rig.end(results.into_iter().filter_map(Result::err).collect())
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_with_other_selector_labels_causes_no_outage() {
+    let rig = Rig::idle().await;
+    let result = labels::other_selector_labels_leave_no_service_without_pods(&rig).await;
+    rig.end(result.err().into_iter().collect()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,10 @@ use std::{
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::packed::{Packed, Packer};
+use super::{
+    packed::{Packed, Packer},
+    workloads::Workloads,
+};
 use crate::{
     snapshot::{Kind, ObjectRef},
     workload::config,
@@ -31,6 +34,8 @@ pub struct Index {
     /// The objects that each canary needs.
     subscriptions: HashMap<Arc<ObjectRef>, Box<[Arc<ObjectRef>]>>,
     packer: Packer,
+    /// The pods of all workloads, whether a canary needs them or not.
+    pub workloads: Workloads,
 }
 
 /// The state of the watch of a kind.
@@ -233,6 +238,7 @@ impl Index {
 
     /// A list of a kind begins.
     pub fn list_started(&mut self, kind: Kind) {
+        self.workloads.list_started(kind);
         let unlisted = self.objects.keys().filter(|object| object.kind == kind);
         let unlisted = unlisted.cloned().collect();
         self.kinds.entry(kind).or_default().unlisted = unlisted;
@@ -256,6 +262,7 @@ impl Index {
 
     /// The list of a kind has ended. Objects that it did not contain do not exist, unless they were created meanwhile.
     pub fn list_ended(&mut self, kind: Kind) -> Affected {
+        self.workloads.list_ended(kind);
         let watched = self.kinds.entry(kind).or_default();
         (watched.state, watched.has_begun) = (WatchState::Live, true);
         watched.failures = watched.failures();
@@ -300,6 +307,8 @@ impl Index {
     /// An object was created or changed.
     pub fn changed(&mut self, arrival: &Arrival<'_>) -> Affected {
         let object = &arrival.object;
+        self.workloads
+            .changed(object, version(arrival.version), arrival.text);
         if object.kind == Kind::Canary && !self.objects.contains_key(object) {
             self.objects.entry(Arc::new(object.clone())).or_default();
         }
@@ -326,6 +335,7 @@ impl Index {
 
     /// An object was deleted.
     pub fn deleted(&mut self, object: &ObjectRef, at: &str) -> Affected {
+        self.workloads.deleted(object, version(at));
         let Some(entry) = self.objects.get_mut(object) else {
             return Vec::new();
         };

@@ -11,6 +11,7 @@ mod feed;
 mod index;
 mod packed;
 mod watches;
+mod workloads;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -25,7 +26,7 @@ use tokio::sync::{Notify, mpsc};
 use super::{cluster::Cluster, raw_object::RawObject, request::ClusterError};
 use crate::{
     shell::lock::lock,
-    snapshot::{Kind, ObjectRef},
+    snapshot::{Kind, ObjectRef, Pods},
 };
 use index::{Affected, Arrival, Cached, Index, version};
 use watches::up_to_date;
@@ -324,6 +325,11 @@ impl Cache {
     /// Whether a canary needs an object of a kind that cannot be watched.
     pub fn uses_unwatched_kind(&self, canary: &ObjectRef) -> bool {
         self.index().uses_unwatched_kind(canary)
+    }
+
+    /// Returns the pods of the Deployments and DaemonSets in a namespace, as far as their kind is watched.
+    pub fn workloads(&self, namespace: &str) -> Arc<BTreeMap<ObjectRef, Pods>> {
+        self.index().workloads.in_namespace(namespace)
     }
 
     /// Returns how many objects of each kind are cached, and how many bytes they take.

@@ -66,7 +66,7 @@ fn objects_are_unknown_until_their_list_has_ended() {
 #[test]
 fn an_object_that_no_canary_needs_is_not_parsed() {
     let mut index = live();
-    let other = object(Kind::Deployment, "other");
+    let other = object(Kind::Service, "other");
     let unread = || -> String { panic!("no canary needs it") };
     assert!(index.changed(&arrival(&other, "7", &unread)).is_empty());
     assert_eq!(
@@ -74,7 +74,17 @@ fn an_object_that_no_canary_needs_is_not_parsed() {
         "?",
         "a canary that needs it later must read it"
     );
+    assert!(!index.sizes().contains_key(&Kind::Service));
+}
+
+#[test]
+fn of_a_workload_that_no_canary_needs_only_the_labels_of_its_pods_are_kept() {
+    let mut index = live();
+    let other = object(Kind::Deployment, "other");
+    assert!(index.changed(&arrival(&other, "7", &text("7"))).is_empty());
+    assert_eq!(known(&index, &other), "?");
     assert_eq!(index.sizes()[&Kind::Deployment].0, 1);
+    assert!(index.workloads.in_namespace("test").contains_key(&other));
 }
 
 #[test]

@@ -1,0 +1,57 @@
+//! No Service is led to the pods of the wrong workload. A canary whose selectors cannot tell the target's pods from the primary's, or from
+//! those of a third workload, waits for its user, and clients stay with the primary.
+
+use crate::{
+    api::canary::CanaryPhase,
+    rollout::{
+        blocked::Blocked,
+        messages,
+        plan::{Decision, Plan},
+        release::Release,
+        status::{StatusChange, transitions::is_in_run},
+    },
+    snapshot::Weights,
+    workload::selection::WrongSelector,
+};
+
+/// Refuses to go on while a selector is wrong; `None` if all are right.
+pub fn refuse(release: &Release<'_>) -> Option<Decision> {
+    let wrong = release.selection.wrong(&release.workloads());
+    let wrong = wrong.or_else(|| shared_with_others(release))?;
+    Some(
+        return_traffic(release, &wrong)
+            .unwrap_or_else(|| Blocked::from(wrong).report(release.snapshot)),
+    )
+}
+
+/// The selector that selects the pods of a third workload, too, if the primary or a run would begin with it. A run that is under way ends
+/// first, and an idle canary is not disturbed.
+fn shared_with_others(release: &Release<'_>) -> Option<WrongSelector> {
+    let snapshot = release.snapshot;
+    let begins = match snapshot.phase() {
+        CanaryPhase::Initializing | CanaryPhase::Waiting => true,
+        phase if is_in_run(phase) => false,
+        _ => snapshot.primary().is_none() || release.changed(),
+    };
+    begins
+        .then(|| release.selection.shared_with_others(&release.workloads()))
+        .flatten()
+}
+
+/// Returns the canary's traffic to the primary, because the canary's Service does not select the target's pods any more; `None` if there is
+/// none to return.
+fn return_traffic(release: &Release<'_>, wrong: &WrongSelector) -> Option<Decision> {
+    let snapshot = release.snapshot;
+    let weights = release.weights().ok()?;
+    if !release.splits_traffic() || weights.canary == 0 || !snapshot.primary_has_ready_pods() {
+        return None;
+    }
+    let status = StatusChange::end_step(snapshot)
+        .progress(0, 0)
+        .retire_cookies();
+    Some(Decision::Do(Plan {
+        writes: release.set_weights(&Weights::PRIMARY).ok()?,
+        status: Some(status.build()),
+        notifications: vec![messages::warning(snapshot, wrong.to_string())],
+    }))
+}

@@ -1,0 +1,159 @@
+//! Labels and selectors that change under a canary, and workloads with the same labels. The pods are real, and so are the endpoints.
+
+use std::cell::RefCell;
+
+use flagger_rs::snapshot::Kind;
+use serde_json::{Value, json};
+use testbed::wait::until;
+
+use super::{Outcome, PATIENCE, Rig, Scenario, edits::workload, ensure, text};
+
+/// The Services that clients call.
+const SERVICES: [&str; 2] = ["podinfo", "podinfo-primary"];
+
+/// A Canary without a mesh.
+fn canary(s: &Scenario<'_>) -> Value {
+    let analysis = json!({"iterations": 1, "metrics": [], "webhooks": []});
+    let mut canary = s.canary_named("podinfo", analysis);
+    canary["spec"]["provider"] = json!("kubernetes");
+    canary
+}
+
+/// The Deployment, with these labels in its selector and on its pods.
+fn deployment(labels: &Value, image: &str) -> Value {
+    let [mut deployment, _] = workload();
+    deployment["spec"]["selector"]["matchLabels"] = labels.clone();
+    deployment["spec"]["template"]["metadata"]["labels"] = labels.clone();
+    deployment["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
+    deployment
+}
+
+/// Creates the Deployment with these labels, its HPA and its Canary, and waits until its Services have ready endpoints.
+async fn initialized(s: &Scenario<'_>, labels: &Value) -> Outcome {
+    let [_, scaler] = workload();
+    s.apply(&deployment(labels, "podinfo:3.1.0")).await?;
+    s.apply(&scaler).await?;
+    s.apply(&canary(s)).await?;
+    s.phase("Initialized").await?;
+    until(PATIENCE, "endpoints", async || without_endpoints(s).await)
+        .await
+        .map_err(text)
+}
+
+/// Fails with the Services that have no ready endpoint.
+async fn without_endpoints(s: &Scenario<'_>) -> Outcome {
+    for service in SERVICES {
+        let of_service = format!("kubernetes.io/service-name={service}");
+        let query = [
+            "-n",
+            &s.ns,
+            "get",
+            "endpointslices",
+            "-l",
+            &of_service,
+            "-o",
+            "json",
+        ];
+        let slices = s.rig.bed.kubectl(&query).await.map_err(text)?;
+        let slices: Value = serde_json::from_str(&slices).map_err(text)?;
+        let slices = slices["items"].as_array().into_iter().flatten();
+        let mut endpoints = slices
+            .flat_map(|slice| slice["endpoints"].as_array())
+            .flatten();
+        let selector = s.get(Kind::Service, service).await?["spec"]["selector"].clone();
+        ensure(
+            endpoints.any(|endpoint| endpoint["conditions"]["ready"] == true),
+            format!("{service} has no ready endpoint by {selector}"),
+        )?;
+    }
+    Ok(())
+}
+
+/// Waits until `holds`, and fails if a Service that clients call has no ready endpoint meanwhile.
+async fn without_outage(s: &Scenario<'_>, what: &str, holds: impl AsyncFn() -> Outcome) -> Outcome {
+    let outage = RefCell::new(Ok(()));
+    until(PATIENCE, what, async || {
+        if outage.borrow().is_ok() {
+            *outage.borrow_mut() = without_endpoints(s).await;
+        }
+        if outage.borrow().is_err() {
+            Ok(())
+        } else {
+            holds().await
+        }
+    })
+    .await
+    .map_err(text)?;
+    outage.into_inner()
+}
+
+/// Waits until the primary runs this image, without an outage.
+async fn promoted(s: &Scenario<'_>, image: &str) -> Outcome {
+    without_outage(s, "the promotion", async || {
+        let primary = s.get(Kind::Deployment, "podinfo-primary").await?;
+        let template = &primary["spec"]["template"]["spec"];
+        ensure(template["containers"][0]["image"] == image, template)?;
+        let canary = s.get(Kind::Canary, "podinfo").await?;
+        ensure(canary["status"]["phase"] == "Succeeded", &canary["status"])
+    })
+    .await
+}
+
+/// fluxcd/flagger#809. The operator is restarted with other flags.
+pub async fn other_selector_labels_leave_no_service_without_pods(rig: &Rig) -> Outcome {
+    let name = "other-selector-labels";
+    let operator = rig.launch("before", &["-selector-labels=app"]).await?;
+    let s = Scenario::new(rig, name).await;
+    initialized(&s, &json!({"app": "podinfo", "deploy": "podinfo"})).await?;
+    operator.terminate().await.map_err(text)?;
+    let operator = rig.launch("after", &["-selector-labels=deploy"]).await?;
+    s.image("3.1.1").await?;
+    promoted(&s, "podinfo:3.1.1").await?;
+    operator.terminate().await.map(drop).map_err(text)
+}
+
+/// fluxcd/flagger#809, the other way to it: selectors cannot be changed, so the user makes the Deployment anew.
+pub async fn a_deployment_made_anew_with_another_label_is_released_without_an_outage(
+    s: Scenario<'_>,
+) -> Outcome {
+    initialized(&s, &json!({"app": "podinfo"})).await?;
+    s.delete("deployment", "podinfo").await?;
+    let is_gone = async || {
+        let deployment = s.get(Kind::Deployment, "podinfo").await;
+        deployment.map_or(Ok(()), |deployment| Err(deployment["metadata"].to_string()))
+    };
+    without_outage(&s, "the Deployment to go", is_gone).await?;
+    let anew = deployment(&json!({"app": "shop"}), "podinfo:3.1.1");
+    s.apply(&anew).await?;
+    promoted(&s, "podinfo:3.1.1").await?;
+    s.image("3.1.2").await?;
+    promoted(&s, "podinfo:3.1.2").await
+}
+
+/// Two releases of one chart: the clients of the older one would reach the primary of the younger one.
+pub async fn a_canary_with_the_labels_of_another_one_takes_none_of_its_clients(
+    s: Scenario<'_>,
+) -> Outcome {
+    initialized(&s, &json!({"app": "podinfo"})).await?;
+    let mut second = deployment(
+        &json!({"app": "podinfo", "part": "second"}),
+        "podinfo:3.1.0",
+    );
+    second["metadata"]["name"] = json!("second");
+    s.apply(&second).await?;
+    let mut other = canary(&s);
+    other["metadata"]["name"] = json!("second");
+    other["spec"]["targetRef"]["name"] = json!("second");
+    other["spec"]
+        .as_object_mut()
+        .ok_or("no spec")?
+        .remove("autoscalerRef");
+    s.apply(&other).await?;
+    s.event("the selector app=podinfo-primary for the pods of deployment second-primary")
+        .await?;
+    ensure(
+        s.get(Kind::Deployment, "second-primary").await.is_err(),
+        "no primary is made",
+    )?;
+    without_endpoints(&s).await
+}

@@ -37,15 +37,17 @@ pub enum Notification {
         fields: Vec<(String, String)>,
         /// For an alert about the beginning of a phase: when the phase began. Until the status records a step of the phase, each process
         /// sends the alert once.
-        opens: Option<Timestamp>,
+        announces: Option<Timestamp>,
     },
 }
 
 impl Notification {
     /// For an alert about the beginning of a phase: when the phase began, and the text. `None` for all others.
-    pub fn opening(&self) -> Option<(Timestamp, &str)> {
+    pub fn announcement(&self) -> Option<(Timestamp, &str)> {
         match self {
-            Self::Alert { opens, text, .. } => opens.map(|at| (at, text.as_str())),
+            Self::Alert {
+                announces, text, ..
+            } => announces.map(|at| (at, text.as_str())),
             Self::Event { .. } => None,
         }
     }

@@ -418,15 +418,15 @@ fn a_refusal_is_quoted_and_says_if_the_webhook_is_gone() {
 
 #[test]
 fn only_an_alert_about_the_beginning_of_a_phase_opens_it() {
-    let alert = |opens| Notification::Alert {
+    let alert = |announces| Notification::Alert {
         severity: Severity::Info,
         text: "text".to_owned(),
         fields: vec![],
-        opens,
+        announces,
     };
     let now = jiff::Timestamp::UNIX_EPOCH;
-    assert_eq!(alert(Some(now)).opening(), Some((now, "text")));
-    assert_eq!(alert(None).opening(), None);
+    assert_eq!(alert(Some(now)).announcement(), Some((now, "text")));
+    assert_eq!(alert(None).announcement(), None);
 }
 
 #[test]

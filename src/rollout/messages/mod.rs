@@ -90,7 +90,7 @@ pub fn alert(snapshot: &Snapshot, severity: Severity, text: &str) -> Notificatio
         severity,
         text: text.to_owned(),
         fields: alert::fields(&snapshot.settings.cluster_name, None),
-        opens: None,
+        announces: None,
     }
 }
 
@@ -100,15 +100,15 @@ pub fn describing_alert(snapshot: &Snapshot, text: &str) -> Notification {
         severity: Severity::Info,
         text: text.to_owned(),
         fields: alert::fields(&snapshot.settings.cluster_name, Some(&snapshot.canary)),
-        opens: None,
+        announces: None,
     }
 }
 
 /// Marks an alert as the announcement of a phase that was entered at this time. Each reconcile repeats the alert until the status
 /// records a step of the phase, but a process sends it only once.
 pub fn announcing(mut notification: Notification, entered: Option<Timestamp>) -> Notification {
-    if let Notification::Alert { opens, .. } = &mut notification {
-        *opens = entered;
+    if let Notification::Alert { announces, .. } = &mut notification {
+        *announces = entered;
     }
     notification
 }

@@ -242,7 +242,7 @@ impl<'a> Reconciliation<'a> {
 
     /// Reports a Canary that cannot be read, once for each of its versions.
     fn report_invalid(&self, error: &serde_json::Error, metadata: &ObjectMeta) {
-        self.operator().operator_metrics.error("poison");
+        self.operator().operator_metrics.error("unreadable");
         let version = metadata.resource_version.clone();
         let is_reported = self.context.with_entry(self.canary, |entry| {
             std::mem::replace(&mut entry.reported_invalid, version.clone()) == version

@@ -225,15 +225,15 @@ impl ReconcileState {
                 (step.clone(), 0)
             }
         };
-        let (opening, mut notifications): (Vec<_>, Vec<_>) = notifications
+        let (announcements, mut notifications): (Vec<_>, Vec<_>) = notifications
             .into_iter()
-            .partition(|notification| notification.opening().is_some());
+            .partition(|notification| notification.announcement().is_some());
         if self.announced_wait.as_ref() == Some(&wait) {
             notifications.clear();
         } else if !notifications.is_empty() {
             self.announced_wait = Some(wait);
         }
-        notifications.splice(..0, opening);
+        notifications.splice(..0, announcements);
         self.unsent(step, notifications)
     }
 
@@ -279,7 +279,7 @@ impl ReconcileState {
         };
         let mut is_sent = |notification: &Notification| {
             let phase = notification
-                .opening()
+                .announcement()
                 .map(|(at, text)| (at, text.to_owned()));
             let is_announced = phase.is_some()
                 && std::mem::replace(&mut self.announced_phase, phase.clone()) == phase;

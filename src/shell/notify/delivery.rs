@@ -146,7 +146,7 @@ impl Delivery {
                     severity,
                     text,
                     fields,
-                    opens: _,
+                    announces: _,
                 } => {
                     let message = AlertMessage::new(canary, severity, text, fields);
                     for message in self.chat_messages(canary, &message).await {

@@ -132,12 +132,12 @@ fn event(message: &str) -> Notification {
 }
 
 /// An alert about the beginning of a phase.
-fn opening(second: i64) -> Notification {
+fn announcement(second: i64) -> Notification {
     Notification::Alert {
         severity: Severity::Info,
         text: "New revision detected".to_owned(),
         fields: Vec::new(),
-        opens: Some(at(second)),
+        announces: Some(at(second)),
     }
 }
 
@@ -157,7 +157,7 @@ fn a_notification_is_sent_once_in_a_step_and_again_in_the_next() {
 fn the_beginning_of_a_phase_is_announced_once_however_many_steps_follow() {
     let mut state = ReconcileState::default();
     let announce = |state: &mut ReconcileState, tick, begun| {
-        let unsent = state.unsent(&step(Some(tick), 5), vec![opening(begun)]);
+        let unsent = state.unsent(&step(Some(tick), 5), vec![announcement(begun)]);
         unsent.len()
     };
     assert_eq!(announce(&mut state, 10, 1), 1);

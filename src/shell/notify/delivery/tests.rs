@@ -33,7 +33,7 @@ fn alert(severity: Severity) -> Vec<Notification> {
         severity,
         text: "Canary failed".to_owned(),
         fields: Vec::new(),
-        opens: None,
+        announces: None,
     }]
 }
 

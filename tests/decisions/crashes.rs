@@ -66,6 +66,44 @@ fn a_crash_at_any_write_of_a_release_loses_nothing() {
     );
 }
 
+/// The route of the first step is written before the status. An operator that crashes in between repeats the step: requests are mirrored
+/// for an interval, and the gate of the traffic is asked and reported.
+#[test]
+fn a_crash_at_any_write_of_a_mirrored_release_cuts_no_interval_short() {
+    let gate =
+        json!({"name": "gate", "type": "confirm-traffic-increase", "url": "http://hooks/gate"});
+    let analysis = json!({"stepWeight": 20, "maxWeight": 40, "mirror": true, "webhooks": [gate]});
+    let play = |crash: Option<usize>| {
+        let mut sim = release(analysis.clone());
+        sim.crash_after = crash;
+        sim.run_until(CanaryPhase::Succeeded);
+        sim
+    };
+    let mirrored_for =
+        |sim: &Simulation| sim.seconds("canary 20") - sim.seconds("canary 0 mirrored");
+    let passed =
+        |sim: &Simulation| sim.count_notified("Confirm-traffic-increase check gate passed");
+    let undisturbed = play(None);
+    assert_eq!(mirrored_for(&undisturbed), 10);
+    let mut repeated = 0;
+    for crash in 1..=undisturbed.writes {
+        let sim = play(Some(crash));
+        let transcript = sim.transcript();
+        assert!(
+            mirrored_for(&sim) >= 10,
+            "crashed after write {crash}:\n{transcript}"
+        );
+        let lines: Vec<_> = transcript.lines().collect();
+        let is_uncommitted =
+            |pair: &[&str]| pair[0].ends_with("mirrored") && pair[1].ends_with("CRASH");
+        if lines.windows(2).any(is_uncommitted) {
+            assert_eq!(passed(&sim), passed(&undisturbed), "{transcript}");
+            repeated += 1;
+        }
+    }
+    assert_eq!(repeated, 1);
+}
+
 #[test]
 fn a_crash_at_any_write_of_a_rollback_completes_it() {
     crash_at_every_write(

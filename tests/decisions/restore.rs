@@ -153,6 +153,23 @@ fn a_fix_starts_although_the_primary_cannot_be_restored() {
     }
 }
 
+#[test]
+fn the_versions_are_listed_again_until_the_progress_deadline() {
+    const MANY: usize = 1000;
+    for (failures, ends) in [(2, "podinfo:1"), (MANY, "podinfo:2")] {
+        let mut sim =
+            release_of(json!({"progressDeadlineSeconds": 60, "analysis": {"stepWeight": 50}}));
+        sim.run_until_phase(CanaryPhase::Promoting);
+        sim.broken = Some("podinfo:2");
+        sim.failed_lists = failures;
+        sim.run(250);
+        assert_eq!(primary(&sim), ends, "{}", sim.transcript());
+        let given_up = usize::from(failures == MANY);
+        let why = "before the failed promotion: the API server is too busy";
+        assert_eq!(sim.count_notified(why), given_up, "{:#?}", sim.notified);
+    }
+}
+
 /// The object is reported when the primary is restored.
 #[test]
 fn an_object_of_someone_else_does_not_hold_up_the_restoration() {

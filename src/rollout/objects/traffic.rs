@@ -13,7 +13,7 @@ use crate::{
         messages,
         plan::{Decision, Plan, Requeue},
         release::Release,
-        status::{StatusChange, transitions::is_between_runs},
+        status::{StatusChange, change::unconfirmed_start, transitions::is_between_runs},
     },
     routers::affinity::Cookies,
     snapshot::{Kind, TargetKind, Weights, Write, pods::labels},
@@ -50,6 +50,13 @@ impl Release<'_> {
     pub fn mirrors(&self) -> bool {
         let analysis = self.snapshot.canary.spec.analysis.as_ref();
         self.router.mirrors() && analysis.is_some_and(|analysis| analysis.mirror)
+    }
+
+    /// Whether requests have been mirrored for an interval: the route mirrors them, and the status records the step that began this. The
+    /// step is repeated if the status was not committed after the route. (The status cannot show that after a failed check before this step, or
+    /// in a run that began again.)
+    pub fn has_mirrored(&self, routed: Weights) -> bool {
+        self.mirrors() && routed.mirrored && unconfirmed_start(self.snapshot.status()).is_none()
     }
 }
 

@@ -69,7 +69,7 @@ pub fn traffic_gate(
 ) -> ControlFlow<Decision, Vec<Notification>> {
     let snapshot = release.snapshot;
     let gives_traffic = release.strategy() == Strategy::Canary
-        && !routed.mirrored
+        && !release.has_mirrored(routed)
         && snapshot.phase() != CanaryPhase::WaitingPromotion;
     if gives_traffic {
         gates::traffic(snapshot, evidence)
@@ -94,7 +94,7 @@ fn advance_weight(
         notifications.extend(gates::promotion(snapshot, evidence)?);
         return ControlFlow::Continue(promote(release));
     }
-    let weights = if release.mirrors() && weight == 0 && !routed.mirrored {
+    let weights = if release.mirrors() && weight == 0 && !release.has_mirrored(routed) {
         Weights {
             mirrored: true,
             ..Weights::PRIMARY

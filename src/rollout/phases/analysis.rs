@@ -136,8 +136,8 @@ fn check(
     let snapshot = release.snapshot;
     let routed = release.or_report(release.weights())?;
     let reached = advance::reached(release, routed).build();
-    let begins = (reached.canary_weight, reached.iterations) == (0, 0)
-        && !(release.mirrors() && routed.mirrored);
+    let begins =
+        (reached.canary_weight, reached.iterations) == (0, 0) && !release.has_mirrored(routed);
     let kind = if begins {
         // Hooks have effects, so none is called for a version that may not go on. The advance reports the open gate.
         advance::traffic_gate(release, evidence, routed)?;

@@ -53,7 +53,11 @@ fn begin(release: &Release<'_>, evidence: &Evidence) -> Decision {
     let kept = match evidence.get(&question) {
         None => return Decision::Ask(vec![question], Vec::new()),
         Some(Answer::Objects(kept)) => kept,
-        Some(Answer::Failed(failure)) => return give_up(snapshot, &failure.why),
+        Some(Answer::Failed(failure)) if is_late(snapshot) => {
+            return give_up(snapshot, &failure.why);
+        }
+        // The API server may be busy. The list is repeated at the next tick.
+        Some(Answer::Failed(_)) => return Decision::wait(Requeue::Ready),
         Some(Answer::Response(_) | Answer::Delivered) => &Vec::new(),
     };
     let restore = |template: Value| history::restore(release.kind, primary, &template);
@@ -104,7 +108,7 @@ fn proceed(release: &Release<'_>) -> Result<Decision, Blocked> {
     }))
 }
 
-/// Whether the progress deadline has passed since the primary got its previous version.
+/// Whether the progress deadline has passed since the promotion failed, or since the primary got its previous version.
 fn is_late(snapshot: &Snapshot) -> bool {
     let condition = snapshot.status().condition(ConditionType::PromotionFailed);
     snapshot.exceeds_deadline(condition.and_then(|c| c.last_transition_time.as_ref()))

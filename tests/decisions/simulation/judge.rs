@@ -87,7 +87,13 @@ impl Moment {
     fn rules(&self) -> Option<Vec<(i64, i64)>> {
         let service = &self.canary["spec"]["service"]["name"];
         let apex = service.as_str().unwrap_or(self.target_name());
-        routes::rules(&self.canary, apex, |plural, name| self.get(plural, name))
+        // Without the second Ingress, the first one leads all clients to the primary; during the initialization, to the target.
+        let alone = || {
+            let is_primary = !matches!(self.phase(), "" | "Initializing");
+            let has_ingress = self.canary["spec"]["ingressRef"]["name"].is_string();
+            (has_ingress && is_primary).then(|| vec![(100, 0)])
+        };
+        routes::rules(&self.canary, apex, |plural, name| self.get(plural, name)).or_else(alone)
     }
 
     /// The greatest shares of the primary and the canary in any rule.
@@ -449,4 +455,9 @@ fn the_judge_accepts_a_step_and_refuses_each_bad_plan() {
     let name = half.objects.keys().last().unwrap().clone();
     half.objects.get_mut(&name).unwrap()["spec"]["http"][0]["route"][0]["weight"] = json!(90);
     assert_eq!(wrong(&half, &half), ["the weights are [(90, 20)]"]);
+    let mut ingress = moment(0);
+    ingress.canary["spec"]["ingressRef"] = json!({"name": "web"});
+    assert_eq!(ingress.rules(), Some(vec![(100, 0)]));
+    phase(&mut ingress, "Initializing", "Unknown");
+    assert_eq!(ingress.rules(), None);
 }

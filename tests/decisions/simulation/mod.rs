@@ -68,6 +68,8 @@ pub struct Simulation {
     pub writes: usize,
     /// The former versions of workloads, by the kind of the object that keeps them.
     pub kept: Vec<(Kind, Value)>,
+    /// How many more lists of them fail.
+    pub failed_lists: usize,
     /// The event about each write, if the API server had refused it with the message `…`.
     pub refusals: Vec<String>,
     /// Each event and alert that was sent.

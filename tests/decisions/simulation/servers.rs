@@ -3,7 +3,7 @@
 use flagger_rs::{
     notifications::Notification,
     rollout::{Answer, Question},
-    snapshot::HttpResponse,
+    snapshot::{Failure, HttpResponse},
 };
 use serde_json::{Value, json};
 
@@ -32,6 +32,13 @@ impl Simulation {
                 };
                 let body = json!({"data": {"result": [{"value": [0, value]}]}});
                 response(200, body.to_string())
+            }
+            Question::List { .. } if self.failed_lists > 0 => {
+                self.failed_lists -= 1;
+                Answer::Failed(Failure {
+                    why: "the API server is too busy".to_owned(),
+                    attempts: 1,
+                })
             }
             Question::List { kind, .. } => {
                 let kept = self.kept.iter().filter(|(of, _)| of == kind);

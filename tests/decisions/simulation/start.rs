@@ -125,6 +125,7 @@ impl Simulation {
             crash_after: None,
             writes: 0,
             kept: Vec::new(),
+            failed_lists: 0,
             refusals: vec![],
             notified: vec![],
             cookies: BTreeSet::new(),

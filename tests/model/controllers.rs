@@ -2,7 +2,7 @@
 //! validates proxies, and the garbage collector deletes orphans.
 //!
 //! The tag of a pod's first image selects its behaviour, as on a bed: `broken…` never becomes ready, `broken-primary…` not in the primary,
-//! `slowN` after N seconds. A Deployment with the annotation `pods: dead` has no ready pods.
+//! `slowN` after N seconds, and `busyN` needs N replicas. A Deployment with the annotation `pods: dead` has no ready pods.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -97,11 +97,7 @@ impl Controllers {
             .get(&uid)
             .filter(|rollout| rollout.generation == generation);
         let rollout = known.cloned().unwrap_or_else(|| {
-            let image = template
-                .pointer("/spec/containers/0/image")
-                .and_then(Value::as_str)
-                .unwrap_or_default();
-            let tag = image.rsplit_once(':').map_or("", |(_, tag)| tag);
+            let tag = tag(object);
             let slow = tag
                 .strip_prefix("slow")
                 .and_then(|seconds| seconds.parse().ok());
@@ -195,6 +191,13 @@ impl Controllers {
             .map(|since| *since + Duration::from_secs(1))
             .min()
     }
+}
+
+/// The tag of the first image of a workload's pods.
+fn tag(workload: &Value) -> &str {
+    let image = workload.pointer("/spec/template/spec/containers/0/image");
+    let image = image.and_then(Value::as_str).unwrap_or_default();
+    image.rsplit_once(':').map_or("", |(_, tag)| tag)
 }
 
 fn desired(object: &Value) -> i64 {
@@ -314,29 +317,30 @@ fn condition(object: &Value, kind: &str, (holds, reason): (&str, &str), now: Tim
     })
 }
 
-/// The replicas that a HorizontalPodAutoscaler wants: within its bounds, unless the workload is scaled to zero.
-fn hpa_replicas(scaler: &Value, is: i64) -> i64 {
+/// The replicas that a HorizontalPodAutoscaler wants: as many as the load needs within its bounds, unless the workload is scaled to zero.
+fn hpa_replicas(scaler: &Value, workload: &Value) -> i64 {
     let bound = |field: &str| scaler["spec"][field].as_i64();
     let (least, most) = (
         bound("minReplicas").unwrap_or(1),
         bound("maxReplicas").unwrap_or(i64::MAX),
     );
-    if is == 0 {
-        0
-    } else {
-        is.clamp(least, most.max(least))
+    let load = tag(workload).strip_prefix("busy");
+    match (desired(workload), load.and_then(|load| load.parse().ok())) {
+        (0, _) => 0,
+        (is, load) => load.unwrap_or(is).clamp(least, most.max(least)),
     }
 }
 
 /// The replicas that KEDA wants: the paused replicas if it is paused, or else at least its minimum.
-fn keda_replicas(scaler: &Value, is: i64) -> i64 {
+fn keda_replicas(scaler: &Value, workload: &Value) -> i64 {
     let paused = &scaler["metadata"]["annotations"]["autoscaling.keda.sh/paused-replicas"];
     let paused = paused.as_str().and_then(|replicas| replicas.parse().ok());
-    paused.unwrap_or_else(|| is.max(scaler["spec"]["minReplicaCount"].as_i64().unwrap_or(0)))
+    let least = scaler["spec"]["minReplicaCount"].as_i64().unwrap_or(0);
+    paused.unwrap_or_else(|| desired(workload).max(least))
 }
 
 /// Sets the replicas of an autoscaler's workload if they differ from the wanted ones.
-fn scale(model: &Model, key: &Key, scaler: &Value, wanted: fn(&Value, i64) -> i64) {
+fn scale(model: &Model, key: &Key, scaler: &Value, wanted: fn(&Value, &Value) -> i64) {
     let Some(name) = scaler
         .pointer("/spec/scaleTargetRef/name")
         .and_then(Value::as_str)
@@ -346,9 +350,8 @@ fn scale(model: &Model, key: &Key, scaler: &Value, wanted: fn(&Value, i64) -> i6
     let Some(workload) = model.get("deployments", &key.namespace, name) else {
         return;
     };
-    let is = desired(&workload);
-    let wanted = wanted(scaler, is);
-    if is == wanted {
+    let wanted = wanted(scaler, &workload);
+    if desired(&workload) == wanted {
         return;
     }
     let mut scaled = (*workload).clone();

@@ -31,6 +31,8 @@ const KNOWN: [&str; 6] = [
 /// A request to a hook or a chat.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delivered {
+    /// The revision of the API server at that time.
+    pub revision: u64,
     pub url: String,
     pub body: Value,
 }
@@ -48,8 +50,10 @@ struct Inner {
     forbidden: BTreeSet<&'static str>,
     /// The number of answered requests.
     answered: usize,
-    /// The operator is killed before it gets the answer of this number, counted from 1.
-    killed_at: Option<usize>,
+    /// The operator is killed before it gets the answers of these numbers, counted from 1.
+    killed_at: BTreeSet<usize>,
+    /// The time that an answer takes.
+    delay: Duration,
 }
 
 impl FakeServers {
@@ -60,16 +64,21 @@ impl FakeServers {
             if model.plan().is_dead(&operator) {
                 return std::future::pending().boxed();
             }
-            let answer = this.answer(request);
+            let revision = model.store().revision;
+            let answer = this.answer(request, revision);
             if this.kills() {
                 model.kill(&operator);
                 return std::future::pending().boxed();
             }
-            if request.url.0.starts_with(SLOW) {
-                let minutes = tokio::time::sleep(Duration::from_secs(600));
-                return minutes.map(|()| Ok(answer)).boxed();
+            let delay = if request.url.0.starts_with(SLOW) {
+                Duration::from_secs(600)
+            } else {
+                this.0.lock().unwrap().delay
+            };
+            if delay.is_zero() {
+                return std::future::ready(Ok(answer)).boxed();
             }
-            std::future::ready(Ok(answer)).boxed()
+            tokio::time::sleep(delay).map(|()| Ok(answer)).boxed()
         }))
     }
 
@@ -90,13 +99,18 @@ impl FakeServers {
 
     /// Kills the operator before it gets the answer of this number, counted from 1.
     pub fn kill_at(&self, answer: usize) {
-        self.0.lock().unwrap().killed_at = Some(answer);
+        self.0.lock().unwrap().killed_at.insert(answer);
     }
 
     fn kills(&self) -> bool {
         let mut inner = self.0.lock().unwrap();
         inner.answered += 1;
-        inner.killed_at == Some(inner.answered)
+        inner.killed_at.contains(&inner.answered)
+    }
+
+    /// From now on each answer takes this time.
+    pub fn set_delay(&self, delay: Duration) {
+        self.0.lock().unwrap().delay = delay;
     }
 
     /// Sets the measured success rate.
@@ -114,7 +128,7 @@ impl FakeServers {
         self.0.lock().unwrap().forbidden.remove(url);
     }
 
-    fn answer(&self, request: &HttpRequest) -> HttpResponse {
+    fn answer(&self, request: &HttpRequest, revision: u64) -> HttpResponse {
         let (url, mut inner) = (&request.url.0, self.0.lock().unwrap());
         let body = if url.contains("/api/v1/query") {
             let value = if url.contains("vector%281%29") {
@@ -129,6 +143,7 @@ impl FakeServers {
                 .to_string()
         } else {
             inner.received.push(Delivered {
+                revision,
                 url: url.clone(),
                 body: request
                     .body

@@ -27,7 +27,7 @@ async fn a_release_of_ten_steps_takes_ten_minutes_of_virtual_time() {
     // Ten steps a minute apart, and the time before and after them.
     assert!((10..15).contains(&virtual_time.as_mins()), "{virtual_time}");
     let outcome = rig.outcome();
-    let route = &outcome["route"]["http"][0]["route"];
+    let route = &outcome["virtualservices"]["podinfo"]["http"][0]["route"];
     assert_eq!(
         (&outcome["primary"], &outcome["replicas"]),
         (&json!("podinfo:3.1.1"), &json!(0)),
@@ -38,7 +38,11 @@ async fn a_release_of_ten_steps_takes_ten_minutes_of_virtual_time() {
         (&json!(100), &json!(0)),
         "{outcome}"
     );
-    let wrong = invariants::violations(&rig.model.history(), rig.model.now());
+    let wrong = invariants::violations(
+        &rig.model.history(),
+        rig.model.now(),
+        &invariants::Tolerance::default(),
+    );
     assert_eq!(wrong, Vec::<String>::new(), "{}", rig.transcript());
 }
 

@@ -74,7 +74,7 @@ const ISTIO: Resource = Resource {
 };
 
 /// All of them.
-pub static RESOURCES: [Resource; 18] = [
+pub static RESOURCES: [Resource; 20] = [
     Resource {
         plural: "configmaps",
         kind: "ConfigMap",
@@ -109,6 +109,17 @@ pub static RESOURCES: [Resource; 18] = [
         plural: "daemonsets",
         kind: "DaemonSet",
         ..APPS
+    },
+    Resource {
+        plural: "replicasets",
+        kind: "ReplicaSet",
+        ..APPS
+    },
+    Resource {
+        group: "apps",
+        plural: "controllerrevisions",
+        kind: "ControllerRevision",
+        ..CORE
     },
     Resource {
         group: "autoscaling",

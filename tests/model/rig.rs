@@ -23,13 +23,13 @@ use tokio::{
 use super::{
     controllers,
     fake_servers::FakeServers,
+    faults::OPERATORS,
     patch,
-    resources::RESOURCES,
     server::Model,
     store::{Key, Part, Store, Writer},
 };
 
-const NAMESPACE: &str = "test";
+pub const NAMESPACE: &str = "test";
 /// The longest wait for a condition, on the model's clock. After a lost watch event, a list repairs the cache within about an hour.
 const PATIENCE: Duration = Duration::from_secs(2 * 3600);
 /// The time until a killed operator is started again.
@@ -42,6 +42,8 @@ pub struct Rig {
     tasks: Vec<JoinHandle<()>>,
     operator: Option<JoinHandle<()>>,
     kills: watch::Receiver<Option<String>>,
+    /// The number of killed operators so far.
+    killed: usize,
 }
 
 impl Drop for Rig {
@@ -67,6 +69,7 @@ impl Rig {
             tasks: vec![tokio::spawn(controllers::run(model.clone()))],
             operator: None,
             kills: model.kills(),
+            killed: 0,
             model,
         }
     }
@@ -139,6 +142,13 @@ impl Rig {
             .get(plural, NAMESPACE, name)
             .map(|object| (*object).clone())
             .unwrap_or_default()
+    }
+
+    /// The image of a Deployment; empty without one.
+    pub fn image_of(&self, name: &str) -> String {
+        let image = self.get("deployments", name);
+        let image = image.pointer("/spec/template/spec/containers/0/image");
+        image.and_then(Value::as_str).unwrap_or_default().to_owned()
     }
 
     /// Deletes an object as a user.
@@ -233,55 +243,11 @@ impl Rig {
                     killed.abort();
                 }
                 tokio::time::sleep(RESTART).await;
-                self.start("the next operator");
+                self.killed += 1;
+                self.start(OPERATORS[self.killed]);
                 true
             }
         }
-    }
-
-    /// The state of the cluster, as far as a user sees it.
-    pub fn outcome(&self) -> Value {
-        let canary = self.get("canaries", "podinfo");
-        let primary = self.get("deployments", "podinfo-primary");
-        let pods = |name| self.get("daemonsets", name)["spec"]["template"]["spec"].clone();
-        let selector = |name| self.get("services", name)["spec"]["selector"].clone();
-        let paused = |name| self.get("scaledobjects", name)["metadata"]["annotations"].clone();
-        let mut outcome = json!({"phase": canary["status"]["phase"], "weight": canary["status"]["canaryWeight"],
-            "failed": canary["status"]["failedChecks"], "applied": canary["status"]["lastAppliedSpec"],
-            "promoted": canary["status"]["lastPromotedSpec"], "primary": primary.pointer("/spec/template/spec/containers/0/image"),
-            "daemonsets": [pods("podinfo"), pods("podinfo-primary")],
-            "selectors": [selector("podinfo"), selector("podinfo-primary"), selector("podinfo-canary")],
-            "paused": [paused("podinfo"), paused("podinfo-primary")], "replicas": self.get("deployments", "podinfo")["spec"]["replicas"]});
-        for resource in &RESOURCES {
-            match resource.plural {
-                "virtualservices" => {
-                    outcome["route"] = self.get(resource.plural, "podinfo")["spec"].clone()
-                }
-                "httproutes" | "httpproxies" | "trafficsplits" => {
-                    outcome[resource.plural] = self.get(resource.plural, "podinfo")["spec"].clone();
-                }
-                "ingresses" => {
-                    let canary = self.get(resource.plural, "web-canary");
-                    outcome["ingress"] = canary["metadata"]["annotations"].clone();
-                }
-                // Part of the outcome above, or no state that a user sees.
-                "canaries"
-                | "deployments"
-                | "daemonsets"
-                | "services"
-                | "scaledobjects"
-                | "horizontalpodautoscalers"
-                | "destinationrules"
-                | "configmaps"
-                | "secrets"
-                | "events"
-                | "leases"
-                | "metrictemplates"
-                | "alertproviders" => {}
-                other => panic!("the outcome of a run has no entry for {other}"),
-            }
-        }
-        outcome
     }
 
     /// The writes so far, one a line.

@@ -1,11 +1,17 @@
 //! Scenarios of the sweeps: each kind of release once, in its shortest form.
 
+mod objects;
+
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use super::rig::{Rig, template};
+use super::rig::Rig;
+use objects::*;
 
-/// The gates before a run and before its promotion, and the rollback hook.
+/// The gates before a run, before more traffic and before the promotion, and the rollback hook.
 const BEFORE: &str = "http://gate/before";
+const TRAFFIC: &str = "http://gate/traffic";
 const AFTER: &str = "http://gate/after";
 const BACK: &str = "http://gate/back";
 
@@ -44,7 +50,7 @@ pub enum Scenario {
     Kubernetes,
     /// A good version whose traffic moves to the primary step by step.
     PromotionSteps,
-    /// A good version with session affinity.
+    /// Two good versions with session affinity, one after the other.
     SessionAffinity,
     /// A good version with a delegate VirtualService.
     Delegation,
@@ -64,6 +70,12 @@ pub enum Scenario {
     ScaledObject,
     /// A good version whose pods become unready in the middle of its run, and ready again.
     WithoutPods,
+    /// A changed `ConfigMap`, and after its release a changed Secret.
+    Configs,
+    /// A good version that needs more pods than the autoscaler's minimum.
+    ScaledUp,
+    /// A good version with hooks, chats and a metrics server that answer after seconds.
+    SlowAnswers,
     /// A Canary that is deleted with the objects created for it.
     Deletion,
     /// A deleted Canary that restores the Service and the route that it took over.
@@ -72,7 +84,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All scenarios.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 31] = [
         Self::Promotion,
         Self::Rollback,
         Self::AbTesting,
@@ -99,6 +111,9 @@ impl Scenario {
         Self::Service,
         Self::ScaledObject,
         Self::WithoutPods,
+        Self::Configs,
+        Self::ScaledUp,
+        Self::SlowAnswers,
         Self::Deletion,
         Self::GivingBack,
     ];
@@ -112,6 +127,9 @@ impl Scenario {
             | Self::Overtaken
             | Self::Reverted
             | Self::Broken
+            | Self::Configs
+            | Self::ScaledUp
+            | Self::SlowAnswers
             | Self::FailedPromotion => json!({"analysis": steps()}),
             Self::WithoutPods => json!({"progressDeadlineSeconds": 600, "analysis": steps()}),
             Self::BlueGreen => json!({"analysis": iterations()}),
@@ -122,13 +140,22 @@ impl Scenario {
             Self::Gates => {
                 let gates = [
                     hook("confirm-rollout", BEFORE),
+                    hook("confirm-traffic-increase", TRAFFIC),
                     hook("confirm-promotion", AFTER),
                     hook("post-rollout", "http://end/"),
                 ];
                 with(steps(), "webhooks", json!(gates))
             }
             Self::RollbackByHook => with(steps(), "webhooks", json!([hook("rollback", BACK)])),
-            Self::Mirror => with(steps(), "mirror", json!(true)),
+            Self::Mirror => {
+                let hooks = [
+                    hook("confirm-traffic-increase", TRAFFIC),
+                    hook("pre-rollout", "http://flagger-loadtester.test/acceptance"),
+                    hook("rollout", "http://flagger-loadtester.test/load"),
+                ];
+                let gated = with(steps(), "webhooks", json!(hooks));
+                with(gated["analysis"].clone(), "mirror", json!(true))
+            }
             Self::AbTesting => with(iterations(), "match", test),
             Self::PromotionSteps => with(steps(), "stepWeightPromotion", json!(50)),
             Self::SessionAffinity => {
@@ -162,7 +189,12 @@ impl Scenario {
     async fn create_target(self, rig: &mut Rig) {
         match self {
             Self::DaemonSet => rig.create("daemonsets", workload()),
-            Self::Service => rig.create("services", service("3.1.0")),
+            Self::Service => {
+                rig.create("deployments", pods_of_service("3.1.0"));
+                rig.create("deployments", pods_of_service("3.1.1"));
+                rig.create("services", service("3.1.0"));
+                rig.pass(5).await;
+            }
             Self::ScaledObject => {
                 rig.create("deployments", workload());
                 rig.create("scaledobjects", scaled_object());
@@ -172,12 +204,22 @@ impl Scenario {
         match self {
             Self::Nginx => rig.create("ingresses", ingress()),
             // The operator waits until the pods are ready again.
-            Self::WithoutPods => {
-                let patience = json!({"spec": {"progressDeadlineSeconds": 600}});
-                rig.patch("deployments", "podinfo", patience);
+            Self::WithoutPods => rig.patch("deployments", "podinfo", deadline(600)),
+            // The deadline ends between two ticks. At a tick, the number of reports of the wait would depend on which comes first.
+            Self::FailedPromotion => rig.patch("deployments", "podinfo", deadline(55)),
+            Self::Configs => {
+                for (plural, config) in configs("red") {
+                    rig.create(plural, config);
+                }
+                rig.patch("deployments", "podinfo", with_configs());
             }
+            Self::SlowAnswers => rig.servers.set_delay(Duration::from_secs(3)),
             // The target serves requests before the Canary exists.
             Self::SkipAnalysis => rig.pass(5).await,
+            Self::Kubernetes => {
+                rig.create("services", service("podinfo"));
+                rig.pass(5).await;
+            }
             Self::GivingBack => {
                 rig.pass(5).await;
                 rig.create("services", service("podinfo"));
@@ -234,12 +276,28 @@ impl Scenario {
             Self::Overtaken => {
                 self.begin(rig).await;
                 rig.image("3.1.2");
-                let is_promoted = |rig: &Rig| rig.outcome()["primary"] == "podinfo:3.1.2";
+                let is_promoted = |rig: &Rig| rig.image_of("podinfo-primary") == "podinfo:3.1.2";
                 rig.until("the promotion of the second version", is_promoted)
                     .await;
                 rig.until_phase("Succeeded").await;
             }
             Self::WithoutPods => self.lose_pods(rig).await,
+            Self::SessionAffinity => {
+                self.release(rig, "Succeeded").await;
+                rig.image("3.1.2");
+                Self::run(rig, "Succeeded").await;
+            }
+            Self::Configs => {
+                for (plural, config) in configs("blue") {
+                    let name = config["metadata"]["name"].as_str().unwrap().to_owned();
+                    rig.patch(plural, &name, config);
+                    Self::run(rig, "Succeeded").await;
+                }
+            }
+            Self::ScaledUp => {
+                rig.image("busy3");
+                Self::run(rig, "Succeeded").await;
+            }
             Self::Promotion
             | Self::AbTesting
             | Self::BlueGreen
@@ -249,7 +307,6 @@ impl Scenario {
             | Self::Mirror
             | Self::Kubernetes
             | Self::PromotionSteps
-            | Self::SessionAffinity
             | Self::Delegation
             | Self::GatewayMirror
             | Self::GatewayAbTesting
@@ -257,17 +314,25 @@ impl Scenario {
             | Self::Smi
             | Self::DaemonSet
             | Self::Service
+            | Self::SlowAnswers
             | Self::ScaledObject => self.release(rig, "Succeeded").await,
         }
     }
 
     async fn pass_gates(self, rig: &mut Rig) {
-        rig.servers.forbid(BEFORE);
-        rig.servers.forbid(AFTER);
+        for gate in [BEFORE, TRAFFIC, AFTER] {
+            rig.servers.forbid(gate);
+        }
         self.image(rig, "3.1.1");
         rig.until_phase("Waiting").await;
         rig.pass(15).await;
         rig.servers.allow(BEFORE);
+        rig.until_phase("Progressing").await;
+        rig.pass(25).await;
+        let route = rig.get("virtualservices", "podinfo");
+        let weight = &route["spec"]["http"][0]["route"][1]["weight"];
+        assert_eq!(*weight, 0, "the traffic gate is closed");
+        rig.servers.allow(TRAFFIC);
         rig.until_phase("WaitingPromotion").await;
         rig.pass(15).await;
         rig.servers.allow(AFTER);
@@ -285,19 +350,6 @@ impl Scenario {
         .await;
         rig.patch("deployments", "podinfo", pods(Value::Null));
         rig.until_phase("Succeeded").await;
-    }
-
-    /// Text of the alert at the end; `None` without an alert.
-    pub const fn final_alert(self) -> Option<&'static str> {
-        match self {
-            Self::Rollback => Some("Failed checks threshold reached"),
-            Self::Broken => Some("Progress deadline exceeded"),
-            Self::FailedPromotion => Some("Promotion failed, primary not ready"),
-            Self::RollbackByHook => Some("Rolling back manual webhook invoked"),
-            Self::Reverted => Some("back at the promoted revision"),
-            Self::Deletion | Self::GivingBack => None,
-            _ => Some("promotion finished"),
-        }
     }
 
     /// The final state of the cluster, as far as a user sees it.
@@ -318,7 +370,8 @@ impl Scenario {
                 let status = &rig.get("canaries", "podinfo")["status"];
                 let cookie = status["previousSessionAffinityCookie"].as_str();
                 let (_, value) = cookie.and_then(|cookie| cookie.split_once('=')).unwrap();
-                json!(rig.outcome().to_string().replace(value, "its own"))
+                let outcome = rig.outcome().to_string().replace(value, "its own");
+                serde_json::from_str(&outcome).unwrap()
             }
             Self::WithoutPods => {
                 let mut outcome = rig.outcome();
@@ -341,6 +394,11 @@ impl Scenario {
 
     async fn release(self, rig: &mut Rig, end: &str) {
         self.image(rig, "3.1.1");
+        Self::run(rig, end).await;
+    }
+
+    /// Waits until a new run has begun and ended.
+    async fn run(rig: &mut Rig, end: &str) {
         rig.until_phase("Progressing").await;
         rig.until_phase(end).await;
     }
@@ -350,77 +408,4 @@ async fn delete(rig: &mut Rig) {
     rig.delete("canaries", "podinfo");
     let is_deleted = |rig: &Rig| rig.get("canaries", "podinfo").is_null();
     rig.until("the deletion of the Canary", is_deleted).await;
-}
-
-/// An analysis that raises the weight twice.
-fn steps() -> Value {
-    json!({"interval": "10s", "stepWeight": 25, "threshold": 2})
-}
-
-/// An analysis of two iterations.
-fn iterations() -> Value {
-    json!({"interval": "10s", "stepWeight": null, "maxWeight": null, "iterations": 2, "threshold": 2})
-}
-
-/// A spec with one more field in its analysis.
-fn with(mut analysis: Value, field: &str, value: Value) -> Value {
-    analysis[field] = value;
-    json!({"analysis": analysis})
-}
-
-fn hook(kind: &str, url: &str) -> Value {
-    json!({"name": kind, "type": kind, "url": url})
-}
-
-/// A spec for another provider than Istio.
-fn behind(provider: &str, mut spec: Value) -> Value {
-    spec["provider"] = json!(provider);
-    spec["service"] = if provider.starts_with("gatewayapi") {
-        json!({"gateways": null, "hosts": ["app.example.com"], "gatewayRefs": [{"name": "gateway", "namespace": "infra"}]})
-    } else {
-        json!({"gateways": null, "hosts": null})
-    };
-    spec
-}
-
-/// A spec for another kind of target than a Deployment.
-fn of(version: &str, kind: &str) -> Value {
-    let target = json!({"apiVersion": version, "kind": kind});
-    json!({"targetRef": target, "autoscalerRef": null, "analysis": steps()})
-}
-
-/// A workload without a HorizontalPodAutoscaler.
-fn workload() -> Value {
-    let labels = json!({"app": "podinfo"});
-    json!({"metadata": {"name": "podinfo", "labels": labels}, "spec": {"selector": {"matchLabels": labels}, "template": template("podinfo", "3.1.0")}})
-}
-
-/// The ScaledObject of the workload.
-fn scaled_object() -> Value {
-    let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"});
-    let trigger =
-        json!({"type": "prometheus", "metadata": {"query": "rate(x[1m])", "threshold": "10"}});
-    json!({"metadata": {"name": "podinfo"}, "spec": {"scaleTargetRef": target, "minReplicaCount": 2, "maxReplicaCount": 4, "triggers": [trigger]}})
-}
-
-/// The Ingress for the application.
-fn ingress() -> Value {
-    let backend = json!({"service": {"name": "podinfo", "port": {"number": 9898}}});
-    let paths = json!([{"path": "/", "pathType": "Prefix", "backend": backend}]);
-    json!({"metadata": {"name": "web"}, "spec": {"ingressClassName": "nginx", "rules": [{"host": "app.example.com", "http": {"paths": paths}}]}})
-}
-
-/// The Service that users reach before the Canary exists.
-fn service(app: &str) -> Value {
-    json!({"metadata": {"name": "podinfo"}, "spec": {"selector": {"app": app}, "ports": [{"name": "http", "port": 9898}]}})
-}
-
-/// The route to that Service, as kubectl applied it.
-fn virtual_service() -> Value {
-    let route = json!([{"route": [{"destination": {"host": "podinfo"}}]}]);
-    let spec = json!({"hosts": ["app.example.com"], "http": route});
-    let applied = json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "podinfo"}, "spec": spec});
-    let annotations =
-        json!({"kubectl.kubernetes.io/last-applied-configuration": applied.to_string()});
-    json!({"metadata": {"name": "podinfo", "annotations": annotations}, "spec": spec})
 }

@@ -1,184 +1,92 @@
 //! Sweeps: every scenario runs once undisturbed, and then once for each possible fault or crash. Every run must have the same outcome as
-//! the undisturbed one, and no violations.
+//! the undisturbed one, the same messages, and no violations.
+//!
+//! | question | file |
+//! | --- | --- |
+//! | which disturbances does a scenario have? | `disturbance.rs` |
+//! | which of them are played? | `selection.rs` |
+//! | which two disturbances are played at once? | `pairs.rs` |
+//! | what did an undisturbed run do, and did it change? | `expected.rs`, and the files in `../expected` |
+//! | which differences are violations? | `compare.rs`; `allowance.rs` has the differences that each disturbance justifies |
+//!
+//! | variable | effect |
+//! | --- | --- |
+//! | `SWEEP_SCENARIO=Promotion` | plays this scenario only |
+//! | `SWEEP_ONLY='Fault(Writes, 7'` | plays all disturbances whose names contain this, and no others |
+//! | `SWEEP_TRANSCRIPT=1` | prints the writes of each run that fails |
+//! | `SWEEP_ALL=1` | plays every disturbance, instead of a part that is drawn by seed |
+//! | `SWEEP_PAIRS=5000` | plays this number of pairs for each scenario |
+//! | `SWEEP_SEED=71` | draws other disturbances and pairs |
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+mod allowance;
+mod compare;
+mod disturbance;
+mod expected;
+mod messages;
+mod pairs;
+mod random;
+mod run;
+mod selection;
 
-use jiff::Timestamp;
-use serde_json::{Value, json};
+use std::time::Instant;
 
-use super::{
-    faults::{Fault, Rule, Which},
-    invariants,
-    resources::RESOURCES,
-    rig::Rig,
-    scenario::Scenario,
-    server::{Model, Received},
-    store::Key,
-};
+use serde_json::json;
 
-const OPERATOR: &str = "operator";
+use super::{faults::OPERATORS, invariants, rig::Rig, scenario::Scenario, store::Key};
+use disturbance::{Disturbance, READ_FAULTS, WRITE_FAULTS};
+use run::{Run, on_virtual_time, run};
 
-/// The result of one run.
-struct Run {
-    outcome: Value,
-    /// How often each alert and hook was received.
-    received: BTreeMap<String, usize>,
-    /// The numbers of writes and reads of the API server, and of answers of other servers.
-    writes: usize,
-    reads: usize,
-    answers: usize,
-    /// The number of changes of each kind.
-    changes: BTreeMap<&'static str, usize>,
-    wrong: Vec<String>,
-    transcript: String,
+/// A disturbed run, before it is played.
+struct Trial {
+    disturbances: Vec<Disturbance>,
+    /// The variables and the name of the test that repeat exactly this run of its scenario.
+    repeat: (String, &'static str),
 }
 
-/// The disturbance of one run.
-#[derive(Clone, Copy, Debug)]
-enum Disturbance {
-    /// The n-th request of a class has this fault.
-    Fault(Which, usize, Fault),
-    /// The operator is killed at the n-th answer of a hook, chat or metrics server.
-    DieAtAnswer(usize),
-    /// The watch events of a kind are this many seconds late.
-    Late(&'static str, u64),
-    /// Each watch event of a kind is sent twice.
-    Twice(&'static str),
-    /// The n-th watch event of a kind is lost.
-    Lost(&'static str, usize),
-    /// At the operator's n-th write a user deletes this object and creates it again.
-    Recreated(&'static str, &'static str, usize),
+impl From<Disturbance> for Trial {
+    fn from(only: Disturbance) -> Self {
+        let disturbances = vec![only];
+        Self {
+            repeat: (
+                format!("SWEEP_ONLY='{disturbances:?}'"),
+                "a_release_ends_the_same",
+            ),
+            disturbances,
+        }
+    }
 }
 
 #[test]
 fn a_release_ends_the_same_wherever_the_operator_is_killed() {
-    sweep(|_, reference| {
-        let answers = (1..=reference.answers).map(Disturbance::DieAtAnswer);
-        let writes = at_each(
-            Which::Writes,
-            reference.writes,
-            &[Fault::DieBefore, Fault::DieAfter],
-        );
-        writes.into_iter().chain(answers).collect()
-    });
+    sweep(|_, reference| each(disturbance::deaths(&reference.counts)));
 }
 
 #[test]
 fn a_release_ends_the_same_whatever_fault_a_write_has() {
-    let faults = [
-        Fault::Status(401),
-        Fault::Status(403),
-        Fault::Status(404),
-        Fault::Status(409),
-        Fault::Status(422),
-        Fault::Status(429),
-        Fault::Status(500),
-        Fault::Status(503),
-        Fault::DoneBut(504),
-        // The answer to a write that the client has sent twice.
-        Fault::DoneBut(409),
-        Fault::ResetBefore,
-        Fault::ResetAfter,
-        Fault::Hang,
-        Fault::Late,
-        Fault::Truncated,
-    ];
-    sweep(|_, reference| at_each(Which::Writes, reference.writes, &faults));
+    sweep(|_, reference| {
+        let all = disturbance::write_faults(&reference.counts);
+        each(selection::of_writes(&all, WRITE_FAULTS.len()))
+    });
 }
 
 #[test]
 fn a_release_ends_the_same_whatever_fault_a_read_has() {
-    let faults = [
-        Fault::Status(401),
-        Fault::Status(403),
-        Fault::Status(404),
-        Fault::Status(410),
-        Fault::Status(429),
-        Fault::Status(500),
-        Fault::Status(503),
-        Fault::ResetBefore,
-        Fault::Hang,
-        Fault::Truncated,
-    ];
-    sweep(|_, reference| at_each(Which::Reads, reference.reads, &faults));
+    sweep(|_, reference| {
+        let all = disturbance::read_faults(&reference.counts);
+        each(selection::of_reads(&all, READ_FAULTS.len()))
+    });
 }
 
 #[test]
 fn a_release_ends_the_same_with_late_repeated_and_lost_events() {
-    sweep(|scenario, reference| {
-        let late = RESOURCES.iter().flat_map(|resource| {
-            [1, 5, 60].map(|seconds| Disturbance::Late(resource.plural, seconds))
-        });
-        // After a minute the version is promoted, and its pods are ready again.
-        let is_useful = |plan: &Disturbance| {
-            scenario != Scenario::WithoutPods
-                || !matches!(plan, Disturbance::Late("deployments", 60))
-        };
-        let twice = RESOURCES
-            .iter()
-            .map(|resource| Disturbance::Twice(resource.plural));
-        let lost = reference
-            .changes
-            .iter()
-            .flat_map(|(plural, changes)| (1..=*changes).map(|nth| Disturbance::Lost(plural, nth)));
-        late.filter(is_useful).chain(twice).chain(lost).collect()
-    });
+    sweep(|scenario, reference| each(disturbance::event_faults(scenario, &reference.counts)));
 }
-
-/// The kinds whose objects the sweep of recreated objects leaves alone: workloads and their input, and kinds that carry no traffic.
-const NOT_RECREATED: [&str; 10] = [
-    "configmaps",
-    "secrets",
-    "events",
-    "deployments",
-    "daemonsets",
-    "leases",
-    "canaries",
-    "metrictemplates",
-    "alertproviders",
-    "destinationrules",
-];
 
 #[test]
 fn a_release_ends_the_same_when_a_user_recreates_objects() {
     sweep(|scenario, reference| {
-        let objects = [
-            ("services", "podinfo"),
-            ("services", "podinfo-primary"),
-            ("services", "podinfo-canary"),
-            ("virtualservices", "podinfo"),
-            ("httproutes", "podinfo"),
-            ("httpproxies", "podinfo"),
-            ("trafficsplits", "podinfo"),
-            ("ingresses", "web"),
-            ("ingresses", "web-canary"),
-            ("scaledobjects", "podinfo"),
-            ("scaledobjects", "podinfo-primary"),
-            ("horizontalpodautoscalers", "podinfo"),
-            ("horizontalpodautoscalers", "podinfo-primary"),
-        ];
-        let each = |(plural, name)| {
-            (1..=reference.writes).map(move |nth| Disturbance::Recreated(plural, name, nth))
-        };
-        // Recreating a target, or its primary, means deleting all its pods.
-        let is_workload = |plural: &str, name: &str| {
-            scenario == Scenario::Service && plural == "services" && name != "podinfo-canary"
-        };
-        let exists = |(plural, name): &(&str, &str)| {
-            reference.changes.contains_key(plural) && !is_workload(plural, name)
-        };
-        for resource in &RESOURCES {
-            let is_recreated = objects.iter().any(|(plural, _)| *plural == resource.plural);
-            assert!(
-                is_recreated || NOT_RECREATED.contains(&resource.plural),
-                "the sweep neither recreates {} nor lists it as not recreated",
-                resource.plural
-            );
-        }
-        objects.into_iter().filter(exists).flat_map(each).collect()
+        let all = disturbance::recreations(scenario, &reference.counts);
+        each(selection::of_recreations(&all))
     });
 }
 
@@ -199,15 +107,17 @@ fn a_canary_that_is_recreated_at_any_time_starts_over() {
 async fn start_over(nth: usize) -> Option<Vec<String>> {
     let mut rig = Rig::new().await;
     let canary = Key::new("canaries", "test", "podinfo");
-    let recreation = tokio::spawn(recreate(rig.model.clone(), canary, nth));
-    rig.start(OPERATOR);
+    let recreation = tokio::spawn(disturbance::recreate(rig.model.clone(), canary, nth));
+    rig.start(OPERATORS[0]);
     rig.walkthrough(json!({"analysis": {"interval": "10s", "stepWeight": 25}}));
     rig.until_phase("Initialized").await;
     rig.image("3.1.1");
     let is_over = |rig: &Rig| {
-        let outcome = rig.outcome();
-        let is_idle = matches!(outcome["phase"].as_str(), Some("Initialized" | "Succeeded"));
-        is_idle && outcome["primary"] == "podinfo:3.1.1" && outcome["replicas"] == 0
+        let status = &rig.get("canaries", "podinfo")["status"];
+        let is_idle = matches!(status["phase"].as_str(), Some("Initialized" | "Succeeded"));
+        is_idle
+            && rig.image_of("podinfo-primary") == "podinfo:3.1.1"
+            && rig.get("deployments", "podinfo")["spec"]["replicas"] == 0
     };
     rig.until("the end", is_over).await;
     // The last writes follow the promotion.
@@ -220,8 +130,8 @@ async fn start_over(nth: usize) -> Option<Vec<String>> {
     let history = rig.model.history();
     let mut wrong = invariants::writes_since(&history, idle);
     wrong.extend(invariants::dangling(&history));
-    let shares = rig.outcome()["route"]["http"][0]["route"].clone();
-    if shares[0]["weight"] != 100 || !is_over(&rig) {
+    let route = rig.get("virtualservices", "podinfo");
+    if route["spec"]["http"][0]["route"][0]["weight"] != 100 || !is_over(&rig) {
         wrong.push(format!(
             "ends with {}:\n{}",
             rig.outcome(),
@@ -231,250 +141,87 @@ async fn start_over(nth: usize) -> Option<Vec<String>> {
     Some(wrong)
 }
 
-fn at_each(which: Which, requests: usize, faults: &[Fault]) -> Vec<Disturbance> {
-    let at = |nth| {
-        let with = move |fault: &Fault| Disturbance::Fault(which, nth, *fault);
-        faults.iter().map(with)
-    };
-    (1..=requests).flat_map(at).collect()
+fn each(disturbances: Vec<Disturbance>) -> Vec<Trial> {
+    disturbances.into_iter().map(Trial::from).collect()
 }
 
-fn sweep(plans: impl Fn(Scenario, &Run) -> Vec<Disturbance>) {
+/// The scenarios of this sweep: all, or the one that `SWEEP_SCENARIO` names.
+fn scenarios() -> Vec<Scenario> {
+    let only = std::env::var("SWEEP_SCENARIO").ok();
+    let is_wanted = |scenario: &Scenario| {
+        only.as_ref()
+            .is_none_or(|only| *only == format!("{scenario:?}"))
+    };
+    let wanted: Vec<_> = Scenario::ALL.into_iter().filter(is_wanted).collect();
+    assert!(!wanted.is_empty(), "there is no scenario {only:?}");
+    wanted
+}
+
+fn sweep(trials: impl Fn(Scenario, &Run) -> Vec<Trial>) {
     let begin = Instant::now();
     let (mut runs, mut failures) = (0, Vec::new());
-    for scenario in Scenario::ALL {
-        let reference = run(scenario, None);
-        assert_eq!(
-            reference.wrong,
-            Vec::<String>::new(),
-            "{scenario:?} undisturbed:\n{}",
-            reference.transcript
-        );
-        if let Some(end) = scenario.final_alert() {
-            let is_sent = reference.received.keys().any(|what| what.contains(end));
-            assert!(
-                is_sent,
-                "{scenario:?} undisturbed: {:?}",
-                reference.received
-            );
+    for scenario in scenarios() {
+        let reference = run(scenario, &[]);
+        if !reference.wrong.is_empty() {
+            let wrong = reference.wrong.join("\n    ");
+            failures.push(format!(
+                "{scenario:?} undisturbed:\n    {wrong}\n{}",
+                reference.transcript
+            ));
+            continue;
         }
-        let plans = plans(scenario, &reference);
-        assert!(!plans.is_empty(), "{scenario:?} has no disturbances");
-        runs += plans.len();
-        let tried = |plan: &Disturbance| {
-            let wrong = match std::panic::catch_unwind(|| run(scenario, Some(*plan))) {
-                Ok(disturbed) => compare(&reference, &disturbed, *plan),
-                Err(_) => vec!["the run panicked, see above".to_owned()],
-            };
-            (!wrong.is_empty())
-                .then(|| format!("{scenario:?}, {plan:?}:\n    {}", wrong.join("\n    ")))
-        };
+        let mut trials = trials(scenario, &reference);
+        trials.retain(|trial| selection::is_wanted(&trial.disturbances));
+        if trials.is_empty() {
+            assert!(
+                std::env::var_os("SWEEP_ONLY").is_some(),
+                "{scenario:?} has no disturbances"
+            );
+            continue;
+        }
+        runs += trials.len();
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         std::thread::scope(|scope| {
-            let parts = plans.chunks(plans.len().div_ceil(threads));
+            let parts = trials.chunks(trials.len().div_ceil(threads));
+            let play = |trial: &Trial| failure(scenario, &reference, trial);
             let parts: Vec<_> = parts
-                .map(|part| scope.spawn(move || part.iter().filter_map(tried).collect::<Vec<_>>()))
+                .map(|part| scope.spawn(move || part.iter().filter_map(play).collect::<Vec<_>>()))
                 .collect();
             failures.extend(parts.into_iter().flat_map(|part| part.join().unwrap()));
         });
     }
     println!(
-        "{runs} runs in {:.1} s, violations: {}",
+        "{runs} runs with SWEEP_SEED={} in {:.1} s, violations: {}",
+        selection::seed(),
         begin.elapsed().as_secs_f64(),
         failures.len()
     );
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// The differences from the undisturbed run. Alerts and hooks may be sent twice.
-fn compare(reference: &Run, disturbed: &Run, plan: Disturbance) -> Vec<String> {
-    // Until the event of a newer version arrives, the earlier version takes steps.
-    let more = match plan {
-        Disturbance::Late(_, seconds) => 1 + usize::try_from(seconds).unwrap() / 10,
-        _ => 1,
-    };
-    let mut wrong = disturbed.wrong.clone();
-    if disturbed.outcome != reference.outcome {
-        wrong.push(format!(
-            "ends with {}, not with {}",
-            disturbed.outcome, reference.outcome
-        ));
-    }
-    for (what, times) in &reference.received {
-        let count = disturbed.received.get(what).copied().unwrap_or(0);
-        if count < *times || count > times + more {
-            wrong.push(format!("sent {count} times, not {times}: {what}"));
-        }
-    }
-    // A hook may be called for one more step of the earlier version, but every alert must also be sent in the undisturbed run.
-    let alerts = disturbed
-        .received
-        .keys()
-        .filter(|what| !what.contains("://"));
-    let unexpected = alerts.filter(|what| !reference.received.contains_key(*what));
-    wrong.extend(unexpected.map(|what| format!("sent only in the disturbed run: {what}")));
-    wrong
-}
-
-/// Runs a future on a new runtime with a virtual clock.
-fn on_virtual_time<T>(run: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build();
-    runtime.unwrap().block_on(run)
-}
-
-fn run(scenario: Scenario, disturbance: Option<Disturbance>) -> Run {
-    on_virtual_time(async {
-        let mut rig = Rig::new().await;
-        if let Some(disturbance) = disturbance {
-            disturb(&rig, disturbance);
-        }
-        rig.start(OPERATOR);
-        scenario.play(&mut rig).await;
-        // After a minute nothing is pending any more, and the operator must be idle.
-        rig.pass(60).await;
-        let idle = rig.model.now();
-        rig.pass(120).await;
-        let history = rig.model.history();
-        let wrong = violations(&rig, scenario, disturbance, idle);
-        let received = rig.model.received();
-        let count = |writes: bool| {
-            let of_operator = received.iter().filter(|request| request.by == OPERATOR);
-            of_operator
-                .filter(|request| request.verb.writes() == writes)
-                .count()
-        };
-        let mut changes = BTreeMap::new();
-        for change in &history {
-            *changes.entry(change.key.plural).or_default() += 1;
-        }
-        Run {
-            outcome: scenario.outcome(&rig),
-            received: received_by_servers(&rig),
-            writes: count(true),
-            reads: count(false),
-            answers: rig.servers.answered(),
-            changes,
-            wrong,
-            transcript: rig.transcript(),
-        }
-    })
-}
-
-/// The violations of a run, without those that its scenario or disturbance allows.
-fn violations(
-    rig: &Rig,
-    scenario: Scenario,
-    disturbance: Option<Disturbance>,
-    idle: Timestamp,
-) -> Vec<String> {
-    let history = rig.model.history();
-    let mut wrong = invariants::violations(&history, rig.model.now());
-    if scenario == Scenario::WithoutPods {
-        // Pods become unready at once, so requests are lost until the operator reacts.
-        let mut changes = history.iter().rev();
-        let back = changes.find(|c| c.by == "user" && c.key.plural == "deployments");
-        let back = back.map_or(0, |change| change.revision);
-        let revision = |what: &str| what.split(' ').next()?.parse::<u64>().ok();
-        let is_allowed = |what: &str| revision(what).is_some_and(|at| at <= back);
-        wrong
-            .retain(|what| !is_allowed(what) || !what.contains("reach no ready pod of the canary"));
-    }
-    match disturbance {
-        // After a lost deletion event, the next list repairs the cache.
-        Some(Disturbance::Lost("canaries", _)) => {
-            wrong.retain(|what| !what.contains("was held"));
-        }
-        // Until the event of a newer version arrives, the earlier version takes steps, but is not promoted.
-        Some(Disturbance::Lost("deployments", _) | Disturbance::Late("deployments", _)) => {
-            wrong.retain(|what| !what.contains(invariants::INHERITED));
-        }
-        _ => {}
-    }
-    wrong.extend(invariants::dangling(&history));
-    wrong.extend(invariants::changed_cookies(&history));
-    wrong.extend(invariants::writes_since(&history, idle));
-    wrong.extend(invariants::leaks(
-        &history,
-        &["http://slack/global", "http://events/all"],
-    ));
-    wrong
-}
-
-fn disturb(rig: &Rig, disturbance: Disturbance) {
-    let mut plan = rig.model.plan();
-    match disturbance {
-        Disturbance::Fault(which, nth, fault) => plan.add(Rule {
-            by: OPERATOR,
-            which,
-            nth,
-            fault,
-        }),
-        Disturbance::DieAtAnswer(answer) => rig.servers.kill_at(answer),
-        Disturbance::Late(plural, seconds) => {
-            plan.late.insert(plural, Duration::from_secs(seconds));
-        }
-        Disturbance::Twice(plural) => drop(plan.twice.insert(plural)),
-        Disturbance::Lost(plural, nth) => drop(plan.dropped.insert(plural, [nth].into())),
-        Disturbance::Recreated(plural, name, nth) => {
-            tokio::spawn(recreate(
-                rig.model.clone(),
-                Key::new(plural, "test", name),
-                nth,
-            ));
-        }
-    }
-}
-
-/// At the operator's n-th write, deletes an object and creates it again from its spec, labels and annotations.
-async fn recreate(model: Model, key: Key, nth: usize) {
-    let mut revisions = model.revisions();
-    let writes = || {
-        let of_operator = |request: &&Received| request.by == OPERATOR && request.verb.writes();
-        model.received().iter().filter(of_operator).count()
-    };
-    while writes() < nth {
-        if revisions.changed().await.is_err() {
-            return;
-        }
-    }
-    model.write("user", |store, by| {
-        let Ok(old) = store.get(&key) else {
-            return;
-        };
-        let mut manifest = json!({"metadata": {"name": key.name}, "spec": old["spec"]});
-        for field in ["labels", "annotations"] {
-            manifest["metadata"][field] = old["metadata"][field].clone();
-        }
-        store
-            .delete(&key, &json!({}), by)
-            .unwrap_or_else(|refusal| panic!("{refusal:?}"));
-        store.create(&key, manifest, by).unwrap();
-    });
-}
-
-/// The number of alerts and hooks by their content.
-fn received_by_servers(rig: &Rig) -> BTreeMap<String, usize> {
-    let mut all = BTreeMap::new();
-    for request in rig.servers.received() {
-        let what = match request.url.as_str() {
-            "http://slack/global" => {
-                let text = request.body["attachments"][0]["text"].to_string();
-                // The number of ready pods in the text depends on timing.
-                let end = text.find(" canary deployment").unwrap_or(text.len());
-                text[..end].to_owned()
+/// Plays a trial. `None` if it ends as it must.
+fn failure(scenario: Scenario, reference: &Run, trial: &Trial) -> Option<String> {
+    let disturbances = &trial.disturbances;
+    let wrong = match std::panic::catch_unwind(|| run(scenario, disturbances)) {
+        Ok(disturbed) => {
+            let mut wrong = compare::differences(reference, &disturbed, disturbances);
+            if !wrong.is_empty() && std::env::var_os("SWEEP_TRANSCRIPT").is_some() {
+                wrong.push(disturbed.transcript);
             }
-            "http://events/all" => continue,
-            // Gates are called at each tick.
-            url if url.starts_with("http://gate/") => continue,
-            url => format!(
-                "{url} {} {}",
-                request.body["phase"], request.body["metadata"]["type"]
-            ),
-        };
-        *all.entry(what).or_default() += 1;
-    }
-    all
+            wrong
+        }
+        Err(cause) => {
+            let text = cause.downcast_ref::<String>().map_or("", String::as_str);
+            let first = text.lines().next().unwrap_or_default();
+            vec![format!("the run panicked, see above: {first}")]
+        }
+    };
+    let (variables, test) = &trial.repeat;
+    let wrong = wrong.join("\n    ");
+    (!wrong.is_empty()).then(|| {
+        format!(
+            "{scenario:?}, {disturbances:?}:\n    {wrong}\n    repeat it: SWEEP_SCENARIO={scenario:?} {variables} \
+             cargo test --test model -- {test} --nocapture"
+        )
+    })
 }

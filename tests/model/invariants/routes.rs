@@ -17,20 +17,16 @@ const ROUTES: [(&str, Path); 4] = [
     ("trafficsplits", ("/spec", "backends", "/service")),
 ];
 
-/// The shares of the primary and of the target in each rule. `None` if there is no route.
+/// The shares of the primary and of the target in each rule. `None` if no route divides the requests to the apex Service.
 pub fn rules<'a>(
     canary: &Value,
     apex: &str,
     get: impl Fn(&'static str, &str) -> Option<&'a Value>,
 ) -> Option<Vec<(i64, i64)>> {
     if let Some(ingress) = canary["spec"]["ingressRef"]["name"].as_str() {
-        let second = get("ingresses", &format!("{ingress}-canary"));
-        // Without the second Ingress, the first one leads all clients to the primary; during the initialization, to the target.
-        let alone = match canary["status"]["phase"].as_str() {
-            None | Some("" | "Initializing") => None,
-            Some(_) => Some((100, 0)),
-        };
-        return Some(vec![second.map(of_ingress).or(alone)?]);
+        // Without the second Ingress, the first one leads all clients to the apex Service.
+        let second = get("ingresses", &format!("{ingress}-canary"))?;
+        return Some(vec![of_ingress(second)]);
     }
     let selector =
         get("services", apex).and_then(|service| service["spec"]["selector"].as_object());
@@ -53,6 +49,22 @@ pub fn rules<'a>(
             }
         };
         Some(each(route, path).iter().map(shares).collect())
+    })
+}
+
+/// Whether requests are copied to the canary.
+pub fn mirrors<'a>(apex: &str, get: impl Fn(&'static str, &str) -> Option<&'a Value>) -> bool {
+    let mut specs =
+        { ROUTES.into_iter() }.filter_map(|(plural, _)| Some(&get(plural, apex)?["spec"]));
+    specs.any(|spec| {
+        let rules = { ["http", "rules"].into_iter() }.filter_map(|rules| spec[rules].as_array());
+        rules.flatten().any(|rule| {
+            let filters = rule["filters"].as_array().into_iter().flatten();
+            rule["mirror"].is_object()
+                || filters
+                    .into_iter()
+                    .any(|filter| filter["type"] == "RequestMirror")
+        })
     })
 }
 
@@ -171,6 +183,6 @@ mod tests {
                 Some(vec![shares])
             );
         }
-        assert_eq!(read(nginx, "none", &Value::Null), Some(vec![(100, 0)]));
+        assert_eq!(read(nginx, "none", &Value::Null), None);
     }
 }

@@ -1,0 +1,105 @@
+//! The outcome of a run: the objects at its end that a user sees.
+
+use serde_json::{Map, Value, json};
+
+use super::{resources::RESOURCES, rig::Rig};
+
+/// The names of the target, its primary and its canary.
+const TARGET: &str = "podinfo";
+const PRIMARY: &str = "podinfo-primary";
+const CANARY: &str = "podinfo-canary";
+
+impl Rig {
+    /// The state of the cluster, as far as a user sees it. Objects that do not exist are left out.
+    pub fn outcome(&self) -> Value {
+        let mut outcome = Map::new();
+        for (field, value) in self.progress() {
+            outcome.insert(field.to_owned(), value);
+        }
+        for resource in &RESOURCES {
+            let found = self.found(resource.plural);
+            if found.as_object().is_some_and(|found| !found.is_empty()) {
+                outcome.insert(resource.plural.to_owned(), found);
+            }
+        }
+        Value::Object(outcome)
+    }
+
+    /// The status of the Canary, and the versions and replicas of its workloads.
+    fn progress(&self) -> Vec<(&'static str, Value)> {
+        let status = self.get("canaries", TARGET)["status"].clone();
+        let of = |name: &str, path: &str| {
+            let workload = self.get("deployments", name);
+            workload.pointer(path).cloned().unwrap_or_default()
+        };
+        let image = "/spec/template/spec/containers/0/image";
+        let mut conditions = status["conditions"].clone();
+        for condition in conditions.as_array_mut().into_iter().flatten() {
+            let condition = condition.as_object_mut().unwrap();
+            condition.retain(|field, _| !field.ends_with("Time"));
+        }
+        vec![
+            ("phase", status["phase"].clone()),
+            ("weight", status["canaryWeight"].clone()),
+            ("iterations", status["iterations"].clone()),
+            ("failed", status["failedChecks"].clone()),
+            ("applied", status["lastAppliedSpec"].clone()),
+            ("promoted", status["lastPromotedSpec"].clone()),
+            ("tracked", status["trackedConfigs"].clone()),
+            ("conditions", conditions),
+            ("version", of(TARGET, image)),
+            ("primary", of(PRIMARY, image)),
+            ("replicas", of(TARGET, "/spec/replicas")),
+            ("primary replicas", of(PRIMARY, "/spec/replicas")),
+        ]
+    }
+
+    /// The objects of a kind, by name: the parts that a user sees.
+    fn found(&self, plural: &str) -> Value {
+        let all = |names: &[&str], part: fn(&Value) -> Value| {
+            let objects = names.iter().map(|name| (name, self.get(plural, name)));
+            let there = objects.filter(|(_, object)| object.is_object());
+            let parts = there.map(|(name, object)| ((*name).to_owned(), part(&object)));
+            Value::Object(parts.collect())
+        };
+        match plural {
+            "virtualservices" | "httproutes" | "httpproxies" | "trafficsplits" => {
+                all(&[TARGET], |route| route["spec"].clone())
+            }
+            "ingresses" => all(
+                &["web", "web-canary"],
+                |ingress| json!({"annotations": ingress["metadata"]["annotations"], "spec": ingress["spec"]}),
+            ),
+            "services" => all(
+                &[TARGET, PRIMARY, CANARY],
+                |service| json!({"selector": service["spec"]["selector"], "ports": service["spec"]["ports"]}),
+            ),
+            "daemonsets" => all(&[TARGET, PRIMARY], |set| {
+                set["spec"]["template"]["spec"].clone()
+            }),
+            "horizontalpodautoscalers" | "destinationrules" => {
+                all(&[TARGET, PRIMARY, CANARY], |object| object["spec"].clone())
+            }
+            "scaledobjects" => all(
+                &[TARGET, PRIMARY],
+                |scaler| json!({"annotations": scaler["metadata"]["annotations"], "spec": scaler["spec"]}),
+            ),
+            "configmaps" => all(&["podinfo-config", "podinfo-config-primary"], data),
+            "secrets" => all(&["podinfo-secret", "podinfo-secret-primary"], data),
+            // Their outcome is above, or they are no state that a user sees. Events are compared one by one.
+            "canaries"
+            | "deployments"
+            | "events"
+            | "leases"
+            | "metrictemplates"
+            | "alertproviders"
+            | "replicasets"
+            | "controllerrevisions" => Value::Null,
+            other => panic!("the outcome of a run has no entry for {other}"),
+        }
+    }
+}
+
+fn data(config: &Value) -> Value {
+    config["data"].clone()
+}

@@ -54,7 +54,9 @@ fn begin(release: &Release<'_>, evidence: &Evidence) -> Decision {
         None => return Decision::Ask(vec![question], Vec::new()),
         Some(Answer::Objects(kept)) => kept,
         Some(Answer::Failed(failure)) => return give_up(snapshot, &failure.why),
-        Some(Answer::Response(_) | Answer::Delivered) => &Vec::new(),
+        Some(Answer::Response(_) | Answer::Value(_) | Answer::Online(_) | Answer::Delivered) => {
+            &Vec::new()
+        }
     };
     let restore = |template: Value| history::restore(release.kind, primary, &template);
     let Some(write) = history::previous_template(primary, kept).and_then(restore) else {

@@ -19,12 +19,12 @@ mod simulation;
 use std::{hint::black_box, time::Instant};
 
 use flagger_rs::{
-    api::canary::CanaryPhase,
-    rollout::{Evidence, decide},
+    api::{canary::CanaryPhase, limits},
+    rollout::{Decision, Evidence, Question, decide},
     snapshot::{TargetKind, revision::revision},
 };
-use serde_json::{Value, json};
-use simulation::{Simulation, release};
+use serde_json::{Map, Value, json};
+use simulation::{Simulation, release, release_of};
 
 const TIMES: u32 = 20_000;
 
@@ -54,8 +54,71 @@ fn main() {
         ("a step under way", midway),
         ("promoting", promoting),
     ] {
-        measure(moment, &sim);
+        measure(moment, &sim, TIMES);
     }
+    for (moment, sim) in [
+        (
+            "100 metrics",
+            metrics("sum(rate(requests{ns=\"{{ namespace }}\"}[{{ interval }}]))"),
+        ),
+        (
+            "100 metrics whose templates ask for the most work",
+            metrics(&hostile_template()),
+        ),
+        ("1,000 combined conditions", conditions()),
+    ] {
+        measure(moment, &sim, 20);
+    }
+}
+
+/// A release that checks as many metrics as a Canary may have, with this query.
+fn metrics(query: &str) -> Simulation {
+    let variables: Map<String, Value> = (0..64)
+        .map(|n| (format!("variable-{n:03}"), json!("x".repeat(230))))
+        .collect();
+    let metric = |n| json!({"name": format!("metric-{n}"), "query": query, "threshold": 1, "templateVariables": variables});
+    let all: Vec<_> = (0..limits::METRICS).map(metric).collect();
+    let mut sim = release(json!({"stepWeight": 20, "maxWeight": 50, "metrics": all}));
+    for _ in 0..1000 {
+        let decision = decide(&sim.snapshot, &Evidence::new());
+        let has_metric = |questions: &[Question]| {
+            questions
+                .iter()
+                .any(|question| matches!(question, Question::Metric { .. }))
+        };
+        match decision {
+            Decision::Ask(questions, _) if has_metric(&questions) => break,
+            _ if sim
+                .notified
+                .iter()
+                .any(|line| line.contains("Prometheus query failed")) =>
+            {
+                break;
+            }
+            _ => sim.reconcile(),
+        }
+    }
+    sim
+}
+
+/// A template that evaluates as much as the limits allow, and writes nothing.
+fn hostile_template() -> String {
+    let work = "{{$x := variables}}".repeat(100);
+    format!("{{{{range variables}}}}{work}{{{{end}}}}")
+}
+
+/// An A/B test whose conditions have as many combinations as they may.
+fn conditions() -> Simulation {
+    let conditions = |header: &str, count: usize| -> Vec<Value> {
+        let one = |n: usize| json!({"headers": {header: {"exact": n.to_string()}}});
+        (0..count).map(one).collect()
+    };
+    let mut sim = release_of(json!({
+        "service": {"port": 9898, "match": conditions("a", 40)},
+        "analysis": {"iterations": 50, "threshold": 5, "match": conditions("b", 25)}}));
+    sim.run_until_phase(CanaryPhase::Progressing);
+    sim.run(30);
+    sim
 }
 
 /// Replaces the short pod templates of the tests by the one of the walkthrough.
@@ -88,15 +151,15 @@ fn grow(sim: &mut Simulation) {
 }
 
 /// The median of three measurements, because other processes may disturb one.
-fn measure(moment: &str, sim: &Simulation) {
+fn measure(moment: &str, sim: &Simulation, times: u32) {
     let evidence = Evidence::new();
     let mut micros: Vec<f64> = (0..3)
         .map(|_| {
             let start = Instant::now();
-            for _ in 0..TIMES {
+            for _ in 0..times {
                 black_box(decide(black_box(&sim.snapshot), &evidence));
             }
-            start.elapsed().as_secs_f64() * 1e6 / f64::from(TIMES)
+            start.elapsed().as_secs_f64() * 1e6 / f64::from(times)
         })
         .collect();
     micros.sort_by(f64::total_cmp);

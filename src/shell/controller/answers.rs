@@ -368,6 +368,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn reconciliations_share_the_answers_and_nobody_keeps_a_long_body() {
+        let (answers, _triggers) = answers(|| {
+            let body = "x".repeat(1 << 20);
+            futures::future::ready(Ok(HttpResponse { status: 403, body })).boxed()
+        });
+        assert!(ask(&answers, 0).await);
+        let evidence = || answers.evidence(&canary(0), &step());
+        assert!(Arc::ptr_eq(&evidence(), &evidence()));
+        let kept: Vec<_> = evidence().values().cloned().collect();
+        let [Answer::Response(HttpResponse { body, .. })] = kept.as_slice() else {
+            panic!("{kept:?}")
+        };
+        assert_eq!(body.len(), 256);
+    }
+
+    #[tokio::test]
     async fn a_panic_in_an_answer_is_an_answer() {
         let (answers, _triggers) = answers(|| panic!("a defect"));
         assert!(ask(&answers, 0).await);

@@ -5,14 +5,11 @@ mod client;
 #[cfg(test)]
 mod tests;
 
-use std::{panic::resume_unwind, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use reqwest::Response;
-use tokio::{
-    task::spawn_blocking,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     fair_queue::{Claim, Limits},
@@ -186,8 +183,7 @@ impl Http {
         answer.map(|answer| answer.response)
     }
 
-    /// Sends a call, and returns what `read` makes of the answer, so that nobody keeps the body. A large answer is read on another thread:
-    /// this one has other canaries to care for.
+    /// Sends a call, and returns what `read` makes of the answer, so that nobody keeps the body.
     pub async fn ask<T: Send + 'static>(
         &self,
         caller: Caller<'_>,
@@ -199,16 +195,7 @@ impl Http {
                 response,
                 place: Some(place),
                 ..
-            }) => {
-                let reading = spawn_blocking(move || {
-                    let read = read(Ok(response));
-                    drop(place);
-                    read
-                });
-                reading
-                    .await
-                    .unwrap_or_else(|panic| resume_unwind(panic.into_panic()))
-            }
+            }) => self.large.read(place, move || read(Ok(response))).await,
             answer => read(answer.map(|answer| answer.response)),
         }
     }
@@ -319,7 +306,7 @@ impl Http {
                 return Ok((text, Some(place)));
             }
         }
-        Ok((text(&body), None))
+        Ok((text(body), None))
     }
 }
 
@@ -335,11 +322,13 @@ async fn rest(mut response: Response, mut body: Vec<u8>) -> Result<String, Attem
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(text(&body))
+    Ok(text(body))
 }
 
-fn text(body: &[u8]) -> String {
-    String::from_utf8_lossy(body).into_owned()
+/// Replaces invalid UTF-8. A valid text is not copied.
+fn text(body: Vec<u8>) -> String {
+    String::from_utf8(body)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// Returns how long to wait before the next attempt; `None` if there is none.

@@ -1,10 +1,12 @@
 //! The limits of all large answers together. A few are read at the same time, each within a time, and so many in a second: neither their
 //! bytes nor the time to read them adds up.
 
-use std::time::Duration;
+use std::{panic::resume_unwind, sync::Arc, time::Duration};
 
 use tokio::{
     runtime::Handle,
+    sync::Semaphore,
+    task::spawn_blocking,
     time::{Instant, sleep_until},
 };
 
@@ -20,27 +22,34 @@ pub const TIME: Duration = Duration::from_secs(10);
 
 /// The most large answers that are read at the same time, in total and of one namespace.
 const LIMITS: Limits = Limits {
-    total: 16,
+    total: 8,
     namespace: 2,
-    host: 16,
+    host: 8,
 };
-/// The shortest time for which a large answer keeps its place: 64 large answers in a second.
-const SHORTEST: Duration = Duration::from_millis(250);
+/// The shortest time for which a large answer keeps its place: no more than 16 large answers arrive in a second.
+const SHORTEST: Duration = Duration::from_millis(500);
 
 /// The places for large answers. Clones share them.
 #[derive(Clone)]
-pub struct LargeAnswers(Places);
+pub struct LargeAnswers {
+    places: Places,
+    /// One large answer is read at a time: a parser may take twenty times the memory of the text.
+    reading: Arc<Semaphore>,
+}
 
 impl Default for LargeAnswers {
     fn default() -> Self {
-        Self(Places::new(LIMITS))
+        Self {
+            places: Places::new(LIMITS),
+            reading: Arc::new(Semaphore::new(1)),
+        }
     }
 }
 
 impl LargeAnswers {
     /// Waits until a large answer of a namespace may be read.
     pub async fn place(&self, namespace: &str) -> LargePlace {
-        let place = self.0.take(Claim {
+        let place = self.places.take(Claim {
             namespace: namespace.to_owned(),
             host: String::new(),
         });
@@ -48,6 +57,23 @@ impl LargeAnswers {
             place: Some(place.await),
             since: Instant::now(),
         }
+    }
+
+    /// Reads a large answer on another thread: this one has other canaries to care for.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        place: LargePlace,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        // This fails only for a closed semaphore, and nothing closes it.
+        let reading = self.reading.clone().acquire_owned().await;
+        let task = spawn_blocking(move || {
+            let result = read();
+            drop((reading, place));
+            result
+        });
+        task.await
+            .unwrap_or_else(|panic| resume_unwind(panic.into_panic()))
     }
 }
 

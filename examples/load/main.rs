@@ -8,8 +8,8 @@
 //! Flags: `--canaries N` (1000), `--unrelated N` (three times as many), `--progressing N` (a tenth, 500 at most), `--churn MINUTES` (0).
 //!
 //! `--hostile N` measures something else: how late the steps of the other canaries are, and how much memory the operator takes, while N
-//! canaries of as many namespaces ask metric servers that answer 1 MiB, never answer, answer a byte a second, or answer a long head. Each
-//! has `--hostile-metrics N` metrics (100, the most that the schema allows; for more, this program removes the limit from the schema).
+//! canaries of as many namespaces ask metric servers that answer 1 MiB, never answer, or answer a byte a second. Each has
+//! `--hostile-metrics N` metrics (100, the most that the schema allows; for more, this program removes the limit from the schema).
 //! `--program FILE` measures another build of the operator.
 //!
 //! Churn means a new version and twenty changes of unrelated Deployments each second; memory is measured again after it.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use flagger_rs::api::limits;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{Api, api::PostParams};
+use testbed::operator::Operator;
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -40,6 +41,7 @@ pub async fn all(size: Size) -> Vec<Figure> {
     sleep(HEAD_START).await;
     workloads::release(&lab.client, lab.progressing(), "2").await;
     sleep(Duration::from_secs(INTERVAL + 5)).await;
+    let before_steps = on_time(&operator).await;
     let begun = Instant::now();
     sleep(STEPS).await;
     let (mut steps, mut late) = (0, Vec::new());
@@ -72,6 +74,12 @@ pub async fn all(size: Size) -> Vec<Figure> {
         megabytes(before.resident_bytes),
         usage.processor.saturating_sub(before.processor),
     );
+    let [p50, p90] = [50, 90].map(|percent| quantile(&late, percent) * 1000.0);
+    let after = on_time(&operator).await;
+    let [all, on_time] = [0, 1].map(|n| after[n] - before_steps[n]);
+    eprintln!(
+        "load: lateness p50 {p50:.0} ms, p90 {p90:.0} ms; {on_time} of {all} reconciliations began within 100 ms"
+    );
     lab.add(figure(
         format!("lateness of steps, p99, {progressing} progressing, {beside}"),
         100.0,
@@ -92,6 +100,17 @@ pub async fn all(size: Size) -> Vec<Figure> {
     ));
     operator.terminate().await.unwrap();
     lab.stop().await
+}
+
+/// The number of reconciliations so far, and of those that began within 100 ms after their tick, as the operator counts them.
+async fn on_time(operator: &Operator) -> [u64; 2] {
+    let metrics = operator.metrics().await.unwrap();
+    ["count", "bucket{le=\"0.1\"}"].map(|suffix| {
+        let start = format!("flagger_rs_tick_lateness_seconds_{suffix} ");
+        let mut lines = metrics.lines();
+        let value = lines.find_map(|line| line.strip_prefix(start.as_str()));
+        value.unwrap().parse().unwrap()
+    })
 }
 
 impl Lab {

@@ -87,7 +87,7 @@ impl Event<'_> {
             .analysis
             .iter()
             .flat_map(|analysis| &analysis.webhooks)
-            // A Canary with more is not run, but an event says so.
+            // A Canary with more is not run. The event that reports it has limits, too.
             .take(limits::WEBHOOKS);
         let own: Vec<_> = hooks
             .filter(|hook| hook.type_ == WebhookType::Event)

@@ -236,7 +236,7 @@ impl Delivery {
                 .collect();
         }
         let mut messages = Vec::new();
-        // A Canary with more alerts is not run, but an event says so.
+        // A Canary with more alerts is not run. The alert that reports it has limits, too.
         for alert in own
             .iter()
             .take(limits::ALERTS)

@@ -111,11 +111,7 @@ mod tests {
         for _ in 0..9 {
             drop(answers.place("a").await);
         }
-        assert_eq!(
-            begun.elapsed().as_millis(),
-            1000,
-            "two in a quarter of a second"
-        );
+        assert_eq!(begun.elapsed().as_secs(), 2, "two in half a second");
     }
 
     #[tokio::test]

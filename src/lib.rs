@@ -41,6 +41,7 @@
 //! | How does the operator talk to the API server? | `shell/api_server`: the only way for requests, and the caches |
 //! | Which writes are conditional, and which are not? | `shell/api_server/mod.rs` |
 //! | How does it talk to webhooks, metric servers and chats? | `shell/outside`, `shell/notify` |
+//! | How large may a Canary be, and who gets how much of the operator? | `api/limits.rs`, `routers/conditions.rs`, `shell/outside/fair_queue.rs`, `shell/outside/large_answers.rs` |
 //! | What does one process remember of a canary? | `shell/controller/reconcile_state.rs` |
 //! | How are Events written, counted and limited? | `shell/notify/events.rs`, `shell/notify/events/limit.rs` |
 //! | Which objects may be in other namespaces? | `snapshot/references.rs` |
@@ -83,7 +84,9 @@
 //! 6. Traffic moves before anyone is notified, so a hanging chat delays no release. Each canary has its own queue of notifications. A chat
 //!    gets each notification at least once: outcomes are recorded in the status; the start of a run and a closed gate are repeated by a
 //!    process that did not see them.
-//! 7. A panic, an invalid object, a slow hook or a huge answer of one canary affects no other canary: `tests/it/cluster/inputs.rs`.
+//! 7. A panic, an invalid object, a slow hook or a huge answer of one canary affects no other canary: `tests/it/cluster/inputs.rs`. The
+//!    lists of a Canary, the answers that are read and the calls under way are bounded, in total and for each namespace
+//!    (`tests/decisions/limits.rs`, `shell/outside`); `load --hostile` measures it.
 //! 8. An idle canary costs no request. A step writes the route, the status and one event, and reads nothing:
 //!    `an_idle_canary_costs_no_request_and_a_step_three_writes`. A canary that waits re-reads its objects at the second, fourth, eighth
 //!    tick.
@@ -163,6 +166,11 @@
 //!   other Secret to hosts ([`snapshot::secret`]).
 //! * No redirect to another host is followed. Addresses of users that are link-local or of a cloud's metadata service are called only with
 //!   `-allow-link-local`; `-refuse-loopback` and `-allowed-hosts` refuse more (`shell/outside/destinations.rs`).
+//! * A Canary has at most 100 metrics, 100 webhooks and 100 alerts, and 1,000 conditions once those of `analysis.match` and `service.match`
+//!   are combined ([`api::limits`]). A larger one is refused, and a run of it is rolled back.
+//! * Calls are shared by namespace: 256 at the same time, at most 64 of a namespace and 64 to a host; no namespace gets more than are free.
+//!   An answer of more than 16 KiB waits for one of eight places, and must then arrive within ten seconds. Connections to servers that
+//!   users choose are closed after each answer.
 //! * The servers of `/metrics` and of the load tester limit connections, their time and their memory, and serve one request on each
 //!   (`shell/http_server.rs`). A scrape is up to a second old.
 //! * The Event objects of failed checks and obstacles are limited for each canary: ten in a step, 25 at once, then one each five minutes

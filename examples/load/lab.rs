@@ -56,9 +56,13 @@ impl Lab {
             history.start(client.clone()),
         ];
         Self {
-            program: programs::build_release(&["flagger"])
-                .unwrap()
-                .join("flagger"),
+            program: match &size.program {
+                Some(program) => program.clone(),
+                None => {
+                    let folder = programs::build_release(&["flagger"]).unwrap();
+                    folder.join("flagger")
+                }
+            },
             proxy: servers.start().await,
             client,
             bed,

@@ -6,6 +6,12 @@
 //! names. The exit code is 1 if a goal is missed.
 //!
 //! Flags: `--canaries N` (1000), `--unrelated N` (three times as many), `--progressing N` (a tenth, 500 at most), `--churn MINUTES` (0).
+//!
+//! `--hostile N` measures something else: how late the steps of the other canaries are, and how much memory the operator takes, while N
+//! canaries of as many namespaces ask metric servers that answer 1 MiB, never answer, or answer a byte a second. Each has
+//! `--hostile-metrics N` metrics (100, the most that the schema allows; for more, this program removes the limit from the schema).
+//! `--program FILE` measures another build of the operator.
+//!
 //! Churn means a new version and twenty changes of unrelated Deployments each second; memory is measured again after it.
 
 #![allow(
@@ -17,16 +23,19 @@
     reason = "a measurement ends at the first thing that goes wrong"
 )]
 
+mod hostile;
 mod lab;
 mod measure;
 mod report;
 mod servers;
 mod workloads;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
+
+use flagger_rs::api::limits;
 
 /// The size of the measured cluster.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Size {
     /// The number of canaries.
     pub canaries: usize,
@@ -36,6 +45,12 @@ pub struct Size {
     pub progressing: usize,
     /// Minutes of churn at the end.
     pub churn: usize,
+    /// The number of hostile canaries.
+    pub hostile: usize,
+    /// The number of metrics of each hostile canary.
+    pub hostile_metrics: usize,
+    /// The operator's binary; `None` if it has to be built.
+    pub program: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -47,20 +62,34 @@ async fn main() -> ExitCode {
         given.insert(name.as_str(), value.as_str());
     }
     let json = given.remove("--json");
+    let program = given.remove("--program").map(PathBuf::from);
     let mut number = |name| given.remove(name).map(str::parse::<usize>);
     let asked = (
         number("--canaries").unwrap_or(Ok(1000)),
         number("--unrelated"),
         number("--progressing"),
         number("--churn").unwrap_or(Ok(0)),
+        number("--hostile").unwrap_or(Ok(0)),
+        number("--hostile-metrics").unwrap_or(Ok(limits::METRICS)),
     );
-    let (Ok(canaries), Ok(unrelated), Ok(progressing), Ok(churn), true) = (
+    let (
+        Ok(canaries),
+        Ok(unrelated),
+        Ok(progressing),
+        Ok(churn),
+        Ok(hostile),
+        Ok(hostile_metrics),
+        true,
+    ) = (
         asked.0,
         asked.1.transpose(),
         asked.2.transpose(),
         asked.3,
+        asked.4,
+        asked.5,
         given.is_empty(),
-    ) else {
+    )
+    else {
         return usage();
     };
     let size = Size {
@@ -68,11 +97,18 @@ async fn main() -> ExitCode {
         unrelated: unrelated.unwrap_or(3 * canaries),
         progressing: progressing.unwrap_or((canaries / 10).clamp(1, 500)),
         churn,
+        hostile,
+        hostile_metrics,
+        program,
     };
-    let figures = measure::all(size).await;
+    let figures = if size.hostile > 0 {
+        hostile::all(size.clone()).await
+    } else {
+        measure::all(size.clone()).await
+    };
     print!("{}", report::table(&figures));
     if let Some(path) = json {
-        std::fs::write(path, report::json(size, &figures).to_string()).unwrap();
+        std::fs::write(path, report::json(&size, &figures).to_string()).unwrap();
     }
     if figures.iter().all(report::Figure::is_met) {
         ExitCode::SUCCESS
@@ -83,7 +119,7 @@ async fn main() -> ExitCode {
 
 fn usage() -> ExitCode {
     eprintln!(
-        "usage: load [--canaries N] [--unrelated N] [--progressing N] [--churn MINUTES] [--json FILE]"
+        "usage: load [--canaries N] [--unrelated N] [--progressing N] [--churn MINUTES] [--hostile N] [--hostile-metrics N] [--program FILE] [--json FILE]"
     );
     ExitCode::from(2)
 }

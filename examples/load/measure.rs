@@ -22,7 +22,7 @@ const IDLE: Duration = Duration::from_secs(120);
 /// The interval, in seconds, for which the figures of idle canaries are given.
 const TICK: f64 = 60.0;
 /// The time over which progressing canaries are measured.
-const STEPS: Duration = Duration::from_secs(60);
+pub const STEPS: Duration = Duration::from_secs(60);
 
 /// Measures everything.
 pub async fn all(size: Size) -> Vec<Figure> {
@@ -62,7 +62,7 @@ impl Lab {
     }
 
     /// Creates the other canaries and waits until all are initialized.
-    async fn initialize_all(&self) -> Operator {
+    pub async fn initialize_all(&self) -> Operator {
         let first = self.size.canaries.min(100);
         workloads::create(
             &self.client,
@@ -128,7 +128,7 @@ impl Lab {
             canaries,
             unrelated,
             ..
-        } = self.size;
+        } = self.size.clone();
         let what = format!("memory at {canaries} canaries among {unrelated} other Deployments");
         self.resident(operator, what);
         let usage = operator.usage().unwrap();
@@ -218,7 +218,7 @@ impl Lab {
     }
 
     /// The canaries that progress at the same time.
-    fn progressing(&self) -> Range<usize> {
+    pub fn progressing(&self) -> Range<usize> {
         self.size.canaries - self.size.progressing..self.size.canaries
     }
 
@@ -401,12 +401,12 @@ fn processor(before: &Usage, operator: &Operator) -> Duration {
 }
 
 /// The seconds between a step and one interval after the step before it; 0 if it was not late.
-fn lateness(step: Instant, next: Instant) -> f64 {
+pub fn lateness(step: Instant, next: Instant) -> f64 {
     (next.duration_since(step).as_secs_f64() - INTERVAL as f64).max(0.0)
 }
 
 /// The value at this percentage of a sorted list; infinite if the list is empty.
-fn quantile(sorted: &[f64], percent: usize) -> f64 {
+pub fn quantile(sorted: &[f64], percent: usize) -> f64 {
     let at = sorted.len() * percent / 100;
     let last = sorted.len().saturating_sub(1);
     sorted.get(at.min(last)).copied().unwrap_or(f64::INFINITY)

@@ -50,12 +50,12 @@ pub fn table(figures: &[Figure]) -> String {
 }
 
 /// The figures for scripts.
-pub fn json(size: Size, figures: &[Figure]) -> Value {
+pub fn json(size: &Size, figures: &[Figure]) -> Value {
     let figures: Vec<_> = figures
         .iter()
         .map(|f| json!({"what": f.what, "goal": f.goal, "value": f.value, "unit": f.unit, "met": f.is_met()}))
         .collect();
-    json!({"canaries": size.canaries, "unrelated": size.unrelated, "progressing": size.progressing, "figures": figures})
+    json!({"canaries": size.canaries, "unrelated": size.unrelated, "progressing": size.progressing, "hostile": size.hostile, "figures": figures})
 }
 
 /// Two or three significant digits.

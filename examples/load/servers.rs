@@ -1,10 +1,19 @@
 //! The servers that the operator calls. Metrics are good, or bad for one canary. Chats and event webhooks answer, or never answer.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
-use axum::{Router, extract::Request, response::IntoResponse};
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::Request,
+    response::IntoResponse,
+};
+use futures::{StreamExt, stream};
 use serde_json::json;
-use tokio::{net::TcpListener, time::Instant};
+use tokio::{
+    net::TcpListener,
+    time::{Duration, Instant, sleep},
+};
 
 /// The servers, all behind one HTTP proxy.
 #[derive(Clone, Default)]
@@ -48,6 +57,9 @@ impl Servers {
 
     async fn answer(self, request: Request) -> axum::response::Response {
         let host = request.uri().host().unwrap_or_default().to_owned();
+        if let Some(number) = host.strip_prefix("app-hostile-") {
+            return hostile(number.parse().unwrap_or(0)).await;
+        }
         if host != "prometheus" {
             if self.0.lock().unwrap().chats_hang {
                 return std::future::pending().await;
@@ -66,5 +78,27 @@ impl Servers {
         json!({"status": "success", "data": {"resultType": "vector", "result": [{"metric": {}, "value": [0, value]}]}})
             .to_string()
             .into_response()
+    }
+}
+
+/// The answer of the n-th hostile server: 1 MiB, none, or a byte a second.
+async fn hostile(n: usize) -> axum::response::Response {
+    /// As many samples as fit into 1 MiB, the parser's worst case.
+    static LARGE: LazyLock<Bytes> = LazyLock::new(|| {
+        let samples = vec!["{}"; 349_000].join(",");
+        format!(r#"{{"data":{{"result":[{samples}]}}}}"#).into()
+    });
+    match n % 3 {
+        0 => LARGE.clone().into_response(),
+        1 => std::future::pending().await,
+        _ => {
+            let drops = stream::repeat(()).then(async |()| {
+                sleep(Duration::from_secs(1)).await;
+                Ok::<_, std::io::Error>(Bytes::from_static(b" "))
+            });
+            // Enough to be a large answer at once.
+            let begin = stream::once(async { Ok(LARGE.slice(..20 << 10)) });
+            Body::from_stream(begin.chain(drops)).into_response()
+        }
     }
 }

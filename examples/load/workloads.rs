@@ -66,6 +66,46 @@ pub async fn create(client: &Client, canaries: Range<usize>, unrelated: Range<us
     .await;
 }
 
+/// Creates these hostile canaries with their targets, each in a namespace of its own.
+pub async fn create_hostile(client: &Client, canaries: Range<usize>, metrics: usize) {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    write("hostile canaries", canaries, async |n| {
+        let name = hostile_name(n);
+        let object = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+        namespaces.create(&PostParams::default(), &object).await?;
+        let api: Api<Deployment> = Api::namespaced(client.clone(), &name);
+        let object = serde_json::from_value(deployment(&name)).unwrap();
+        api.create(&PostParams::default(), &object).await?;
+        let metric = |n| json!({"name": format!("metric-{n}"), "query": format!("query-{n}"), "thresholdRange": {"max": 1}});
+        let mut object = canary(&name);
+        object["spec"]["metricsServer"] = json!(format!("http://{name}:9090"));
+        object["spec"]["analysis"]["threshold"] = json!(1000);
+        object["spec"]["analysis"]["metrics"] = (0..metrics).map(metric).collect();
+        let api: Api<Canary> = Api::namespaced(client.clone(), &name);
+        let object = serde_json::from_value(object).unwrap();
+        api.create(&PostParams::default(), &object).await.map(drop)
+    })
+    .await;
+}
+
+/// The name of the n-th hostile canary, of its target, of its namespace and of its metric server.
+pub fn hostile_name(n: usize) -> String {
+    format!("app-hostile-{n:04}")
+}
+
+/// Starts the releases of hostile canaries.
+pub async fn release_hostile(client: &Client, canaries: Range<usize>) {
+    for n in canaries {
+        let name = hostile_name(n);
+        let api: Api<Deployment> = Api::namespaced(client.clone(), &name);
+        let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "app", "image": "app:2"}]}}}});
+        let patch = Patch::Strategic(image);
+        api.patch(&name, &PatchParams::default(), &patch)
+            .await
+            .unwrap();
+    }
+}
+
 /// Sets the version of targets. Returns when the API server acknowledged each write.
 pub async fn release(
     client: &Client,

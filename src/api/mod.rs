@@ -11,6 +11,7 @@ mod traffic;
 pub mod alert_provider;
 pub mod canary;
 pub mod duration;
+pub mod limits;
 pub mod metric_template;
 
 use kube::CustomResourceExt;
@@ -37,6 +38,7 @@ pub fn crds() -> Vec<Value> {
             (Some(spec), "Canary") => {
                 spec["required"] = json!(["targetRef", "analysis"]);
                 traffic::put_in_place(spec);
+                limits::put_in_place(spec);
             }
             (Some(spec), "AlertProvider") => {
                 spec["oneOf"] =

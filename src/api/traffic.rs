@@ -237,12 +237,10 @@ pub fn gateway_refs() -> Value {
         "port": described(json!({"type": "integer", "format": "int32", "minimum": 1, "maximum": 65535}), "The port of the gateway's listener. Default: all ports.")}),
     );
     item["required"] = json!(["name"]);
-    let mut refs = list(
-        "The Gateway API gateways (`parentRefs`) that the route belongs to; at most 32 (Gateway API only).",
+    list(
+        "The Gateway API gateways (`parentRefs`) that the route belongs to (Gateway API only).",
         item,
-    );
-    refs["maxItems"] = json!(32);
-    refs
+    )
 }
 
 /// `spec.service.trafficPolicy`

@@ -19,7 +19,8 @@ pub fn accepted(response: &HttpResponse) -> Result<&str, MetricError> {
 /// Parses a body of JSON.
 pub fn json<T: DeserializeOwned>(body: &str) -> Result<T, MetricError> {
     serde_json::from_str(body).map_err(|error| MetricError::NotJson {
-        reason: go::json_error(&error, body),
+        // The parser's error may quote a long text of the answer.
+        reason: excerpt(&go::json_error(&error, body)),
         body: excerpt(body),
     })
 }

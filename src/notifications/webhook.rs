@@ -9,6 +9,7 @@ use crate::{
     api::{
         canary::{Canary, CanaryPhase, CanaryStatus, CanaryWebhook, WebhookType},
         duration::{self, DurationError},
+        limits,
     },
     snapshot::{Failure, HttpRequest, HttpResponse, Method, Origin, Secret, excerpt, go},
 };
@@ -85,7 +86,9 @@ impl Event<'_> {
             .spec
             .analysis
             .iter()
-            .flat_map(|analysis| &analysis.webhooks);
+            .flat_map(|analysis| &analysis.webhooks)
+            // A Canary with more is not run. The event that reports it has limits, too.
+            .take(limits::WEBHOOKS);
         let own: Vec<_> = hooks
             .filter(|hook| hook.type_ == WebhookType::Event)
             .collect();

@@ -1,15 +1,15 @@
 //! The values that a decision is made of: [`Decision`], [`Plan`], [`Question`], [`Requeue`].
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
     api::canary::CanaryStatus,
-    metrics::Query,
+    metrics::{Asks, MetricError, OfflineError, Query},
     notifications::Notification,
-    snapshot::{Failure, HttpRequest, HttpResponse, Kind, Snapshot, Write},
+    snapshot::{Failure, HttpRequest, HttpResponse, Kind, Snapshot, Write, excerpt},
 };
 
 /// The next action for one canary.
@@ -84,12 +84,16 @@ pub enum Question {
     Notify(Vec<Notification>),
 }
 
-/// The answer to a question.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The answer to a question, as far as a decision uses it. It has no body of a server's answer, which may be long.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
-    /// A server answered, with any status.
+    /// A webhook answered, with any status. The body is an excerpt.
     Response(HttpResponse),
-    /// No server answered.
+    /// The value of a metric, or the reason why there is none.
+    Value(Result<f64, MetricError>),
+    /// Whether a metric server is online.
+    Online(Result<(), OfflineError>),
+    /// No webhook answered, or the objects could not be listed.
     Failed(Failure),
     /// The listed objects.
     Objects(Vec<Value>),
@@ -98,7 +102,28 @@ pub enum Answer {
 }
 
 /// The answers of the current step.
-pub type Evidence = BTreeMap<Question, Answer>;
+pub type Evidence = BTreeMap<Arc<Question>, Answer>;
+
+impl Question {
+    /// Reads the answer of a server to this question, or the reason why there is none.
+    pub fn read(&self, answer: Result<HttpResponse, Failure>) -> Answer {
+        if let Self::Metric { query, .. } = self {
+            let answer = answer.as_ref();
+            let answer = answer.map_err(|why| MetricError::NoAnswer(why.to_string()));
+            return match query.asks {
+                Asks::Value(_) => Answer::Value(answer.and_then(|it| query.server.value(it))),
+                Asks::Online => Answer::Online(query.server.online(answer)),
+            };
+        }
+        match answer {
+            Ok(HttpResponse { status, body }) => Answer::Response(HttpResponse {
+                status,
+                body: excerpt(&body),
+            }),
+            Err(why) => Answer::Failed(why),
+        }
+    }
+}
 
 impl Plan {
     /// Whether the plan repeats a write that another actor undoes again and again. It is not executed now. A plan with a status is: a step,

@@ -21,6 +21,26 @@ const MAPS: [&str; 3] = ["headers", "queryParams", "sourceLabels"];
 /// Like [`MAPS`], but two entries of one name exclude each other's requests, so they must be the same.
 const EXCLUSIONS: &str = "withoutHeaders";
 
+/// The most conditions that both fields may have once they are combined.
+const PRODUCT: usize = 1000;
+/// The most bytes that they may have. No API server stores a larger route.
+const PRODUCT_BYTES: usize = 1 << 20;
+
+/// The conditions of both fields are too many, or too large, once they are combined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TooLarge {
+    /// There are too many.
+    #[error(
+        "spec.analysis.match and spec.service.match: {0} combined conditions, but at most {PRODUCT} are supported"
+    )]
+    Number(usize),
+    /// They are too large.
+    #[error(
+        "spec.analysis.match and spec.service.match: {0} bytes of combined conditions, but at most {PRODUCT_BYTES} are supported"
+    )]
+    Bytes(usize),
+}
+
 /// The field of a Canary that has the conditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
@@ -94,11 +114,56 @@ pub fn check(canary: &Canary, field: Field, router: &str, able: &[&str]) -> Resu
     Ok(())
 }
 
-/// Combines each condition of an A/B test, or of a cookie, with each condition of the service: a request must meet both.
+/// Checks the size of a [`product`] without computing it.
+pub fn size(test: &[Value], own: &[Value]) -> Result<(), TooLarge> {
+    if test.is_empty() || own.is_empty() {
+        return Ok(());
+    }
+    let number = test.len().saturating_mul(own.len());
+    if number > PRODUCT {
+        return Err(TooLarge::Number(number));
+    }
+    // Each condition is combined with each of the other field.
+    let bytes = |of: &[Value], times: usize| of.iter().map(length).sum::<usize>() * times;
+    let bytes = bytes(test, own.len()) + bytes(own, test.len());
+    if bytes > PRODUCT_BYTES {
+        return Err(TooLarge::Bytes(bytes));
+    }
+    Ok(())
+}
+
+/// Checks that this many copies of some rules are not too large.
+pub fn check_copies(rules: &[Value], copies: usize) -> Result<(), RouteError> {
+    let bytes = rules.iter().map(length).sum::<usize>() * copies;
+    if bytes > PRODUCT_BYTES {
+        return Err(RouteError::InvalidCanary(format!(
+            "spec.service.portDiscovery: {bytes} bytes of rules for {copies} further ports, but at most {PRODUCT_BYTES} are supported"
+        )));
+    }
+    Ok(())
+}
+
+/// About as many bytes as a value has when it is written.
+fn length(value: &Value) -> usize {
+    let inner = match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 4,
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(length).sum(),
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, value)| key.len() + 3 + length(value))
+            .sum(),
+    };
+    inner + 2
+}
+
+/// Combines each condition of an A/B test, or of a cookie, with each condition of the service: a request must meet both. It is an error if
+/// the result would be too large.
 pub fn product(test: &[Value], own: &[Value]) -> Result<Vec<Value>, RouteError> {
     if test.is_empty() || own.is_empty() {
         return Ok([test, own].concat());
     }
+    size(test, own).map_err(|why| RouteError::InvalidCanary(why.to_string()))?;
     test.iter()
         .flat_map(|test| own.iter().map(move |own| both(test, own)))
         .collect()

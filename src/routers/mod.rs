@@ -8,7 +8,7 @@
 //! and a row in the table of `routers/tests.rs`.
 
 pub mod affinity;
-mod conditions;
+pub mod conditions;
 pub mod contour;
 mod error;
 pub mod gateway_api;

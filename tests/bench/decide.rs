@@ -16,15 +16,16 @@
 #[path = "../decisions/simulation/mod.rs"]
 mod simulation;
 
-use std::{hint::black_box, time::Instant};
+use std::{hint::black_box, sync::Arc, time::Instant};
 
 use flagger_rs::{
-    api::canary::CanaryPhase,
-    rollout::{Evidence, decide},
-    snapshot::{TargetKind, revision::revision},
+    api::{canary::CanaryPhase, limits},
+    notifications::Notification,
+    rollout::{Decision, Evidence, Question, decide},
+    snapshot::{HttpResponse, TargetKind, revision::revision},
 };
-use serde_json::{Value, json};
-use simulation::{Simulation, release};
+use serde_json::{Map, Value, json};
+use simulation::{Simulation, release, release_of};
 
 const TIMES: u32 = 20_000;
 
@@ -54,8 +55,82 @@ fn main() {
         ("a step under way", midway),
         ("promoting", promoting),
     ] {
-        measure(moment, &sim);
+        measure(moment, &sim, &Evidence::new(), TIMES);
     }
+    let plain = "sum(rate(requests{ns=\"{{ namespace }}\"}[{{ interval }}]))";
+    for (moment, (sim, evidence)) in [
+        ("100 metrics", metrics(plain)),
+        (
+            "100 metrics whose templates ask for the most work",
+            metrics(&hostile_template()),
+        ),
+        ("1,000 combined conditions", (conditions(), Evidence::new())),
+    ] {
+        measure(moment, &sim, &evidence, 20);
+    }
+}
+
+/// A release that checks as many metrics as a Canary may have, with this query; and the answers of the hooks before.
+fn metrics(query: &str) -> (Simulation, Evidence) {
+    let variables: Map<String, Value> = (0..64)
+        .map(|n| (format!("variable-{n:03}"), json!("x".repeat(230))))
+        .collect();
+    let metric = |n| json!({"name": format!("metric-{n}"), "query": query, "threshold": 1, "templateVariables": variables});
+    let all: Vec<_> = (0..limits::METRICS).map(metric).collect();
+    let mut sim = release(json!({"stepWeight": 20, "maxWeight": 50, "metrics": all}));
+    loop {
+        if let Some(evidence) = hooks(&sim) {
+            return (sim, evidence);
+        }
+        sim.reconcile();
+        assert_ne!(sim.snapshot.phase(), CanaryPhase::Succeeded);
+    }
+}
+
+/// The answers of the hooks, if the metrics are checked now: they are asked, or they cannot be.
+fn hooks(sim: &Simulation) -> Option<Evidence> {
+    let mut evidence = Evidence::new();
+    for _ in 0..10 {
+        match decide(&sim.snapshot, &evidence) {
+            Decision::Ask(questions, _) => {
+                for question in questions {
+                    if let Question::Metric { .. } = question {
+                        return Some(evidence);
+                    }
+                    let (status, body) = (200, String::new());
+                    let answer = question.read(Ok(HttpResponse { status, body }));
+                    evidence.insert(Arc::new(question), answer);
+                }
+            }
+            Decision::Do(plan) => {
+                let is_halt =
+                    |notified: &Notification| format!("{notified:?}").contains("query failed");
+                return plan.notifications.iter().any(is_halt).then_some(evidence);
+            }
+            Decision::Wait(..) => return None,
+        }
+    }
+    None
+}
+
+/// A template that evaluates as much as the limits allow, and writes nothing.
+fn hostile_template() -> String {
+    let work = "{{$x := variables}}".repeat(100);
+    format!("{{{{range variables}}}}{work}{{{{end}}}}")
+}
+
+/// An A/B test whose conditions have as many combinations as they may.
+fn conditions() -> Simulation {
+    let conditions = |header: &str, count: usize| -> Vec<Value> {
+        let one = |n: usize| json!({"headers": {header: {"exact": n.to_string()}}});
+        (0..count).map(one).collect()
+    };
+    let mut sim = release_of(json!({
+        "service": {"port": 9898, "match": conditions("a", 40)},
+        "analysis": {"iterations": 50, "threshold": 5, "match": conditions("b", 25)}}));
+    sim.run_until_phase(CanaryPhase::Progressing);
+    sim.run(30);
+    sim
 }
 
 /// Replaces the short pod templates of the tests by the one of the walkthrough.
@@ -88,15 +163,14 @@ fn grow(sim: &mut Simulation) {
 }
 
 /// The median of three measurements, because other processes may disturb one.
-fn measure(moment: &str, sim: &Simulation) {
-    let evidence = Evidence::new();
+fn measure(moment: &str, sim: &Simulation, evidence: &Evidence, times: u32) {
     let mut micros: Vec<f64> = (0..3)
         .map(|_| {
             let start = Instant::now();
-            for _ in 0..TIMES {
-                black_box(decide(black_box(&sim.snapshot), &evidence));
+            for _ in 0..times {
+                black_box(decide(black_box(&sim.snapshot), evidence));
             }
-            start.elapsed().as_secs_f64() * 1e6 / f64::from(TIMES)
+            start.elapsed().as_secs_f64() * 1e6 / f64::from(times)
         })
         .collect();
     micros.sort_by(f64::total_cmp);

@@ -26,6 +26,7 @@
 //! | which defects of Flagger are fixed here? | `known_defects.rs` |
 //! | what holds for every release? | `properties.rs`, `any_state.rs` (property tests), `fuzz.rs` |
 //! | which plans are refused? | `audit.rs` (by the operator), `simulation/judge.rs` (by these tests, which judge every plan) |
+//! | how large may a Canary and the answers for it be? | `limits.rs` |
 //! | does each example in the documentation work? | `example_canaries.rs` |
 //! | what does `flagger check` announce? | `preview.rs` |
 
@@ -57,6 +58,7 @@ mod fuzz;
 mod gates;
 mod known_defects;
 mod labels;
+mod limits;
 mod metrics;
 mod objects;
 mod other_actors;

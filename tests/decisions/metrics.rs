@@ -168,7 +168,10 @@ fn asked(sim: &Simulation) -> Option<Box<Query>> {
                 return Some(query);
             }
             let (status, body) = (200, String::new());
-            evidence.insert(question, Answer::Response(HttpResponse { status, body }));
+            evidence.insert(
+                Arc::new(question),
+                Answer::Response(HttpResponse { status, body }),
+            );
         }
     }
     None

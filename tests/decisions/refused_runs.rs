@@ -1,7 +1,7 @@
 //! Runs whose Canary changes so that they cannot go on: no version keeps traffic that nobody judges any more.
 
 use flagger_rs::{
-    api::canary::CanaryPhase,
+    api::canary::{CanaryMetric, CanaryPhase},
     rollout,
     snapshot::{Kind, Weights},
 };
@@ -29,7 +29,7 @@ fn ab_tests() -> Vec<(&'static str, Simulation)> {
 type Edit = fn(&mut Simulation);
 
 /// The changes that make a run impossible, and a part of the reason that users read.
-const EDITS: [(Edit, &str); 4] = [
+const EDITS: [(Edit, &str); 6] = [
     (
         |sim| {
             sim.snapshot
@@ -54,7 +54,25 @@ const EDITS: [(Edit, &str); 4] = [
         |sim| sim.conflict("older.test"),
         "older.test has the same target",
     ),
+    (
+        |sim| {
+            let analysis = sim.snapshot.canary.spec.analysis.as_mut().unwrap();
+            analysis.metrics = vec![CanaryMetric::default(); 101];
+        },
+        "spec.analysis.metrics: 101 entries, but at most 100 are supported",
+    ),
+    (
+        too_many_combinations,
+        "1000000 combined conditions, but at most 1000 are supported",
+    ),
 ];
+
+fn too_many_combinations(sim: &mut Simulation) {
+    let conditions = |header: &str| vec![json!({"headers": {header: {"exact": "x"}}}); 1000];
+    let spec = &mut sim.snapshot.canary.spec;
+    spec.service.match_ = Some(conditions("a"));
+    spec.analysis.as_mut().unwrap().match_ = conditions("b");
+}
 
 fn steps(confirm: bool) -> Simulation {
     let mut analysis = json!({"stepWeight": 20, "maxWeight": 40, "threshold": 5});
@@ -175,6 +193,22 @@ fn an_ab_test_that_becomes_inexpressible_is_rolled_back() {
         while rollout::weights(&sim.snapshot) != Some(Weights::CANARY) {
             sim.reconcile();
         }
+    }
+}
+
+/// The rollback writes routes, and must not combine the conditions for them.
+#[test]
+fn an_ab_test_with_too_many_conditions_is_rolled_back() {
+    for (provider, mut sim) in ab_tests() {
+        while rollout::weights(&sim.snapshot) != Some(Weights::CANARY) {
+            sim.reconcile();
+        }
+        too_many_combinations(&mut sim);
+        sim.run(2);
+        let weights = rollout::weights(&sim.snapshot);
+        assert_eq!(weights, Some(Weights::PRIMARY), "{provider}");
+        sim.run(120);
+        assert_eq!(sim.snapshot.phase(), CanaryPhase::Failed, "{provider}");
     }
 }
 

@@ -1,7 +1,12 @@
 //! Prometheus (Flagger: `pkg/metrics/providers/prometheus.go`), for built-in metrics, inline queries and MetricTemplates.
 
+use std::fmt;
+
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, SeqAccess, Visitor},
+};
 use serde_json::Value;
 
 use crate::{
@@ -61,16 +66,14 @@ impl Provider for Prometheus {
             return Err(MetricError::Refused(format!("Status {status}: {body}")));
         }
         let answer: Option<Answer> = json(body)?;
-        let samples = answer.and_then(|answer| answer.data?.result);
-        let samples: Vec<_> = samples.unwrap_or_default().into_iter().flatten().collect();
-        if samples.iter().any(|sample| sample.values.is_some()) {
+        let samples = answer
+            .and_then(|answer| answer.data?.result)
+            .unwrap_or_default();
+        if samples.are_series {
             return Err(MetricError::MultipleValues);
         }
-        let mut texts = samples
-            .iter()
-            .filter_map(|sample| sample.value.as_ref()?.get(1)?.as_str());
-        let last = texts.next_back().ok_or(MetricError::NoValues)?;
-        last.parse().map_err(|_| MetricError::not_a_number(last))
+        let last = samples.last.ok_or(MetricError::NoValues)?;
+        last.parse().map_err(|_| MetricError::not_a_number(&last))
     }
 
     fn online(&self, answer: Result<&HttpResponse, MetricError>) -> Result<(), OfflineError> {
@@ -94,13 +97,52 @@ struct Answer {
 
 #[derive(Deserialize)]
 struct Data {
-    result: Option<Vec<Option<Sample>>>,
+    result: Option<Samples>,
+}
+
+/// What counts of a list of samples. The samples are not kept: an answer may have a hundred thousand.
+#[derive(Default)]
+struct Samples {
+    /// Whether a sample has several values.
+    are_series: bool,
+    /// The value of the last sample that has one.
+    last: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Samples {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(SamplesVisitor)
+    }
+}
+
+struct SamplesVisitor;
+
+impl<'de> Visitor<'de> for SamplesVisitor {
+    type Value = Samples;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a sequence")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Samples, A::Error> {
+        let mut samples = Samples::default();
+        while let Some(sample) = list.next_element::<Option<Sample>>()? {
+            let Some(sample) = sample else { continue };
+            samples.are_series |= sample.values.is_some();
+            if let Some(Value::String(value)) =
+                sample.value.and_then(|point| point.into_iter().nth(1))
+            {
+                samples.last = Some(value);
+            }
+        }
+        Ok(samples)
+    }
 }
 
 #[derive(Deserialize)]
 struct Sample {
     value: Option<Vec<Value>>,
-    values: Option<Value>,
+    values: Option<IgnoredAny>,
 }
 
 #[cfg(test)]

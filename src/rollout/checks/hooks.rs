@@ -111,7 +111,10 @@ fn call(
     let judged = match evidence.get(&question) {
         Some(Answer::Response(response)) => webhook::judge(&request, Ok(response)),
         Some(Answer::Failed(failure)) => webhook::judge(&request, Err(failure)),
-        Some(Answer::Objects(_) | Answer::Delivered) | None => return Called::Ask(question),
+        Some(Answer::Value(_) | Answer::Online(_) | Answer::Objects(_) | Answer::Delivered)
+        | None => {
+            return Called::Ask(question);
+        }
     };
     match judged {
         Ok(()) => Called::Passed,

@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use super::{
-    hooks::Stage,
-    metric_templates::{self, TemplateError},
-};
+use super::metric_templates::{self, TemplateError};
 use crate::{
-    api::canary::{Canary, CanaryMetric, CrossNamespaceRef},
+    api::{
+        canary::{Canary, CanaryMetric, CrossNamespaceRef},
+        limits,
+    },
     metrics::{
-        Asks, MetricError, Query, Server, ServerError, endpoint,
+        Asks, Query, Server, ServerError, endpoint,
         observer::Builtin,
         template::{Model, RenderError, render},
     },
     providers::{self, ProviderError},
-    rollout::plan::{Answer, Evidence, Question},
-    snapshot::{HttpResponse, Origin, Snapshot},
+    rollout::plan::Question,
+    snapshot::{Origin, Snapshot},
 };
 
 /// The reason why a metric cannot be queried, in Flagger's words.
@@ -128,6 +128,8 @@ pub fn checks(canary: &Canary) -> Vec<Check<'_>> {
             .analysis
             .iter()
             .flat_map(|analysis| &analysis.metrics)
+            // A Canary with more is not run.
+            .take(limits::METRICS)
             .enumerate()
     };
     let mut checks = Vec::new();
@@ -161,20 +163,11 @@ pub fn checks(canary: &Canary) -> Vec<Check<'_>> {
     checks
 }
 
-/// The question to ask first, or the answer of the metric server.
-pub fn ask<'a>(
-    label: &str,
-    query: &Query,
-    evidence: &'a Evidence,
-) -> Stage<Result<&'a HttpResponse, MetricError>> {
-    let question = Question::Metric {
-        label: label.to_owned(),
-        query: Box::new(query.clone()),
-    };
-    match evidence.get(&question) {
-        Some(Answer::Response(response)) => Stage::Done(Ok(response)),
-        Some(Answer::Failed(why)) => Stage::Done(Err(MetricError::NoAnswer(why.to_string()))),
-        Some(Answer::Objects(_) | Answer::Delivered) | None => Stage::Ask(vec![question]),
+/// The question about a metric. The label tells two equal queries apart.
+pub fn question(label: String, query: Query) -> Question {
+    Question::Metric {
+        label,
+        query: Box::new(query),
     }
 }
 

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use super::{
     hooks::Stage,
-    metric_query::{Source, Unqueryable, ask, budget, builtin_server, checks},
+    metric_query::{Source, Unqueryable, budget, builtin_server, checks, question},
     metric_templates,
 };
 use crate::{
     metrics::{Asks, OfflineError, Query, Server, observer::Builtin},
-    rollout::plan::Evidence,
+    rollout::plan::{Answer, Evidence},
     snapshot::Snapshot,
 };
 
@@ -95,14 +95,15 @@ fn reach(
         asks: Asks::Online,
         budget: budget(snapshot),
     };
-    match ask(&name, &query, evidence) {
-        Stage::Ask(questions) => Stage::Ask(questions),
-        Stage::Done(answer) => {
-            let online = query.server.online(answer);
+    let question = question(name.clone(), query);
+    match evidence.get(&question) {
+        Some(Answer::Online(online)) => {
+            let online = online.clone();
             Stage::Done(online.map_err(|error| Unreachable::Offline {
                 server: name,
                 error,
             }))
         }
+        Some(_) | None => Stage::Ask(vec![question]),
     }
 }

@@ -5,14 +5,14 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     hooks::Stage,
-    metric_query::{Check, Source, Unqueryable, ask, checks},
+    metric_query::{Check, Source, Unqueryable, checks, question},
     metric_templates,
 };
 use crate::{
     api::{canary::CanaryPhase, duration},
     metrics::{MetricError, observer::Builtin},
     providers::{self, ProviderError},
-    rollout::plan::Evidence,
+    rollout::plan::{Answer, Evidence},
     snapshot::{ObjectRef, Snapshot, go},
 };
 
@@ -78,12 +78,13 @@ impl Check<'_> {
             Ok(query) => query,
             Err(problem) => return Stage::Done(Err(problem)),
         };
-        match ask(&format!("metric {}", self.place), &query, evidence) {
-            Stage::Ask(questions) => Stage::Ask(questions),
-            Stage::Done(answer) => {
-                let value = answer.and_then(|response| query.server.value(response));
+        let question = question(format!("metric {}", self.place), query);
+        match evidence.get(&question) {
+            Some(Answer::Value(value)) => {
+                let value = value.clone();
                 Stage::Done(Ok(value.map(|value| self.rounded(snapshot, value))))
             }
+            Some(_) | None => Stage::Ask(vec![question]),
         }
     }
 

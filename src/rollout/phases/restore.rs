@@ -58,7 +58,9 @@ fn begin(release: &Release<'_>, evidence: &Evidence) -> Decision {
         }
         // The API server may be busy. The list is repeated at the next tick.
         Some(Answer::Failed(_)) => return Decision::wait(Requeue::Ready),
-        Some(Answer::Response(_) | Answer::Delivered) => &Vec::new(),
+        Some(Answer::Response(_) | Answer::Value(_) | Answer::Online(_) | Answer::Delivered) => {
+            &Vec::new()
+        }
     };
     let restore = |template: Value| history::restore(release.kind, primary, &template);
     let Some(write) = history::previous_template(primary, kept).and_then(restore) else {

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::{
     api::{
         canary::{CanaryPhase, Strategy},
+        limits,
         status::ConditionType,
     },
     providers,
@@ -19,7 +20,7 @@ use crate::{
             transitions::{is_in_promotion, is_in_run, is_under_analysis},
         },
     },
-    routers::Router,
+    routers::{Router, conditions},
     snapshot::{Conflict, Snapshot, TargetKind, references},
 };
 
@@ -137,10 +138,23 @@ fn at(field: impl fmt::Display, problem: impl fmt::Display) -> InvalidSpec {
 
 /// The first problem of a spec.
 fn invalid(snapshot: &Snapshot) -> Option<InvalidSpec> {
-    target(snapshot)
+    // The limits come first: the other rules read the lists.
+    too_large(snapshot)
+        .or_else(|| target(snapshot))
         .or_else(|| references(snapshot))
         .or_else(|| analysis(snapshot))
         .or_else(|| provider(snapshot))
+}
+
+/// The limits keep one Canary from taking memory or time that other canaries need.
+fn too_large(snapshot: &Snapshot) -> Option<InvalidSpec> {
+    let canary = &snapshot.canary;
+    if let Some(list) = limits::exceeded(&canary.spec) {
+        return Some(InvalidSpec(list.to_string()));
+    }
+    let (test, own) = (conditions::of_test(canary), conditions::of_service(canary));
+    let product = conditions::size(test, own).err()?;
+    Some(InvalidSpec(product.to_string()))
 }
 
 fn target(snapshot: &Snapshot) -> Option<InvalidSpec> {

@@ -62,9 +62,8 @@ pub fn wanted(snapshot: &Snapshot, weights: &Weights) -> Result<Value, RouteErro
 pub fn candidates(snapshot: &Snapshot, weights: &Weights) -> Result<Vec<Vec<Value>>, RouteError> {
     let sets = of_first_port(&snapshot.canary, weights)?;
     let sets = sets.into_iter();
-    Ok(sets
-        .map(|rules| ports::with_further(snapshot, rules))
-        .collect())
+    sets.map(|rules| ports::with_further(snapshot, rules))
+        .collect()
 }
 
 /// The sets of rules without those for further ports.

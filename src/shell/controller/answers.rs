@@ -1,7 +1,7 @@
 //! The questions of a step: asked in the background, so that no reconciliation waits long for an answer.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex},
     time::Duration,
@@ -21,7 +21,12 @@ use super::schedule::CONCURRENT_RECONCILES;
 use crate::{
     api::canary::Canary,
     rollout::{Answer, Evidence, Question},
-    shell::{api_server::Cluster, lock::lock, notify::Notifier, outside::http::Http},
+    shell::{
+        api_server::Cluster,
+        lock::lock,
+        notify::Notifier,
+        outside::http::{Caller, Http},
+    },
     snapshot::{Failure, HttpRequest, ObjectRef, Step},
 };
 
@@ -43,8 +48,9 @@ pub struct Answers {
 /// The questions of one step.
 struct StepQuestions {
     step: Step,
-    evidence: Evidence,
-    running: BTreeMap<Question, AbortHandle>,
+    /// Reconciliations share it, so that nobody copies the answers.
+    evidence: Arc<Evidence>,
+    running: BTreeMap<Arc<Question>, AbortHandle>,
     /// Notifies the reconciliation that waits for the last of the answers.
     waiting: Option<oneshot::Sender<()>>,
 }
@@ -74,7 +80,7 @@ impl Answers {
     }
 
     /// Returns the answers of this step so far. Drops the answers of another step and cancels its questions.
-    pub fn evidence(&self, canary: &ObjectRef, step: &Step) -> Evidence {
+    pub fn evidence(&self, canary: &ObjectRef, step: &Step) -> Arc<Evidence> {
         let mut canaries = lock(&self.canaries);
         if canaries
             .get(canary)
@@ -120,29 +126,40 @@ impl Answers {
             .entry(canary.clone())
             .or_insert_with(|| StepQuestions {
                 step,
-                evidence: Evidence::new(),
+                evidence: Arc::default(),
                 running: BTreeMap::new(),
                 waiting: None,
             });
         let (waiting, answered) = oneshot::channel();
         asked.waiting = Some(waiting);
+        let wanted: BTreeSet<&Question> = questions.iter().collect();
         asked.running.retain(|question, running| {
-            let is_wanted = questions.contains(question);
+            let is_wanted = wanted.contains(&**question);
             if !is_wanted {
                 running.abort();
             }
             is_wanted
         });
+        // Of a question, only a notification needs the Canary.
+        let mut notified = None;
         for question in questions {
             if asked.running.contains_key(&question) || asked.evidence.contains_key(&question) {
                 continue;
             }
+            let question = Arc::new(question);
             let (running, registration) = AbortHandle::new_pair();
             asked.running.insert(question.clone(), running);
-            let (this, canary, object) = (self.clone(), canary.clone(), object.clone());
-            let step = asked.step.clone();
+            let about = match *question {
+                Question::Notify(_) => notified
+                    .get_or_insert_with(|| Arc::new(object.clone()))
+                    .clone(),
+                Question::Call { .. } | Question::Metric { .. } | Question::List { .. } => {
+                    Arc::default()
+                }
+            };
+            let (this, canary, step) = (self.clone(), canary.clone(), asked.step.clone());
             let answering = async move {
-                let answer = this.answer_or_panic(&object, &question).await;
+                let answer = this.answer_or_panic(&canary, &about, &question).await;
                 this.record(&canary, &step, question, answer);
             };
             tokio::spawn(Abortable::new(answering, registration));
@@ -161,20 +178,29 @@ impl Answers {
     }
 
     /// Gets an answer. A panic is an answer too, so that the question does not run for ever.
-    async fn answer_or_panic(&self, canary: &Canary, question: &Question) -> Answer {
-        let answer = AssertUnwindSafe(self.answer(canary, question)).catch_unwind();
+    async fn answer_or_panic(
+        &self,
+        canary: &ObjectRef,
+        about: &Canary,
+        question: &Arc<Question>,
+    ) -> Answer {
+        let answer = AssertUnwindSafe(self.answer(canary, about, question)).catch_unwind();
         answer.await.unwrap_or_else(|_| {
-            Answer::Failed(Failure {
+            question.read(Err(Failure {
                 why: "a defect of the operator: it panicked".to_owned(),
                 attempts: 1,
-            })
+            }))
         })
     }
 
-    async fn answer(&self, canary: &Canary, question: &Question) -> Answer {
-        match question {
-            Question::Call { request, .. } => self.call(request).await,
-            Question::Metric { query, .. } => self.call(&query.request(Timestamp::now())).await,
+    /// Gets an answer. `about` is the Canary that a notification is about.
+    async fn answer(&self, canary: &ObjectRef, about: &Canary, question: &Arc<Question>) -> Answer {
+        match &**question {
+            Question::Call { request, .. } => self.call(canary, request, question).await,
+            Question::Metric { query, .. } => {
+                let request = query.request(Timestamp::now());
+                self.call(canary, &request, question).await
+            }
             Question::List {
                 kind,
                 namespace,
@@ -191,25 +217,30 @@ impl Answers {
                 }),
             },
             Question::Notify(notifications) => {
-                self.notifier.deliver(canary, notifications.clone()).await;
+                self.notifier.deliver(about, notifications.clone()).await;
                 Answer::Delivered
             }
         }
     }
 
-    async fn call(&self, request: &HttpRequest) -> Answer {
-        match self.http.send(request).await {
-            Ok(response) => Answer::Response(response),
-            Err(why) => Answer::Failed(why),
-        }
+    async fn call(
+        &self,
+        canary: &ObjectRef,
+        request: &HttpRequest,
+        question: &Arc<Question>,
+    ) -> Answer {
+        let caller = Caller::Namespace(&canary.namespace);
+        let question = question.clone();
+        let read = move |answer| question.read(answer);
+        self.http.ask(caller, request, read).await
     }
 
-    fn record(&self, canary: &ObjectRef, step: &Step, question: Question, answer: Answer) {
+    fn record(&self, canary: &ObjectRef, step: &Step, question: Arc<Question>, answer: Answer) {
         let mut canaries = lock(&self.canaries);
         let asked = canaries.get_mut(canary).filter(|asked| asked.step == *step);
         let Some(asked) = asked else { return };
         asked.running.remove(&question);
-        asked.evidence.insert(question, answer);
+        Arc::make_mut(&mut asked.evidence).insert(question, answer);
         // The canary is decided again only when all questions that were asked together have answers.
         if asked.running.is_empty() {
             let waiting = asked.waiting.take();
@@ -334,6 +365,22 @@ mod tests {
         answers.forget_all();
         time::sleep(Duration::from_secs(10)).await;
         assert!(triggers.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn reconciliations_share_the_answers_and_nobody_keeps_a_long_body() {
+        let (answers, _triggers) = answers(|| {
+            let body = "x".repeat(1 << 20);
+            futures::future::ready(Ok(HttpResponse { status: 403, body })).boxed()
+        });
+        assert!(ask(&answers, 0).await);
+        let evidence = || answers.evidence(&canary(0), &step());
+        assert!(Arc::ptr_eq(&evidence(), &evidence()));
+        let kept: Vec<_> = evidence().values().cloned().collect();
+        let [Answer::Response(HttpResponse { body, .. })] = kept.as_slice() else {
+            panic!("{kept:?}")
+        };
+        assert_eq!(body.len(), 256);
     }
 
     #[tokio::test]

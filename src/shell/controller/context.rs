@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{answers::Answers, reconcile_state::ReconcileState};
+use super::{answers::Answers, deciding::Deciding, reconcile_state::ReconcileState};
 use crate::{
     shell::{
         api_server::{Cluster, cache::Cache},
@@ -44,6 +44,7 @@ pub struct Context {
     pub operator: Arc<Operator>,
     pub cache: Arc<Cache>,
     pub health: Health,
+    pub deciding: Deciding,
     canaries: Arc<Mutex<HashMap<ObjectRef, CanaryEntry>>>,
 }
 
@@ -65,6 +66,7 @@ impl Context {
             operator,
             cache,
             health,
+            deciding: Deciding::default(),
             canaries: Arc::default(),
         }
     }

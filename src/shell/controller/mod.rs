@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | what happens in one reconciliation? | `reconcile` |
 //! | which objects does a decision see? | [`observe`] |
+//! | on which thread is a decision made? | `deciding` |
 //! | how are questions asked? | [`answers`] |
 //! | how is a plan carried out? | `execute` |
 //! | when is a canary reconciled? | [`schedule`], [`requeue`] |
@@ -12,6 +13,7 @@
 
 pub mod answers;
 mod context;
+mod deciding;
 mod execute;
 pub mod observe;
 mod reconcile;

@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::{
     context::{Context, Operator, RETRY, full_name},
+    deciding::Decided,
     observe::{ObserveError, observe},
     reconcile_state::ReconcileState,
     requeue,
@@ -17,7 +18,7 @@ use super::{
 use crate::{
     api::canary::{Canary, CanaryPhase},
     notifications::{EventKind, Frequency, Notification},
-    rollout::{self, Decision, Evidence, Plan, Question, Requeue, decide},
+    rollout::{self, Decision, Plan, Question, Requeue},
     shell::{api_server::ClusterError, lock::lock},
     snapshot::{ObjectRef, Snapshot},
 };
@@ -123,10 +124,16 @@ impl<'a> Reconciliation<'a> {
             .operator()
             .answers
             .evidence(self.canary, &snapshot.step());
-        self.record_metrics(&snapshot, &evidence);
-        match decide(&snapshot, &evidence) {
+        let deciding = self.context.deciding.decide(snapshot, evidence);
+        let Decided {
+            snapshot,
+            decision,
+            samples,
+        } = deciding.await;
+        self.record_metrics(&snapshot, samples);
+        match decision {
             Decision::Ask(questions, notifications) => {
-                Ok(self.ask(snapshot, questions, notifications).await)
+                Ok(self.ask(*snapshot, questions, notifications).await)
             }
             Decision::Wait(requeue, notifications) => {
                 if self.is_to_reread(&snapshot, requeue, &notifications) {
@@ -147,9 +154,7 @@ impl<'a> Reconciliation<'a> {
                 let execution = self.execute(&snapshot, plan).await?;
                 self.last_written = object.filter(|_| execution != Execution::Lost);
                 Ok(match execution {
-                    Execution::DecideAgain | Execution::Lost => {
-                        Next::DecideAgain(Some(Box::new(snapshot)))
-                    }
+                    Execution::DecideAgain | Execution::Lost => Next::DecideAgain(Some(snapshot)),
                     Execution::WaitForTick => {
                         Next::Wait(requeue::time_until(&snapshot, Requeue::AtTick))
                     }
@@ -222,14 +227,14 @@ impl<'a> Reconciliation<'a> {
         Ok(!stale_reads.is_empty())
     }
 
-    fn record_metrics(&self, snapshot: &Snapshot, evidence: &Evidence) {
+    fn record_metrics(&self, snapshot: &Snapshot, samples: Vec<(String, f64)>) {
         let metrics = &self.operator().canary_metrics;
         metrics.status(&snapshot.canary, snapshot.phase());
         if let Some(weights) = rollout::weights(snapshot) {
             metrics.weights(&snapshot.canary, weights.primary, weights.canary);
         }
         metrics.keep_named_samples(&snapshot.canary);
-        for (metric, value) in rollout::samples(snapshot, evidence) {
+        for (metric, value) in samples {
             metrics.sample(&snapshot.canary, &metric, value);
         }
     }

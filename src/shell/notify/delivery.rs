@@ -6,7 +6,7 @@ use tracing::warn;
 
 use super::events::Events;
 use crate::{
-    api::{alert_provider::AlertProvider, canary::Canary},
+    api::{alert_provider::AlertProvider, canary::Canary, limits},
     notifications::{
         EventKind, Frequency, Notification, alert,
         chats::{self, Chat},
@@ -16,10 +16,13 @@ use crate::{
     shell::{
         api_server::Cluster,
         clock,
-        outside::http::Http,
+        outside::http::{Caller, Http},
         telemetry::logs::{canary_name, log_event},
     },
-    snapshot::{HttpRequest, Kind, ObjectRef, OtherNamespaces, Secret, references},
+    snapshot::{
+        Failure, HttpRequest, HttpResponse, Kind, ObjectRef, Origin, OtherNamespaces, Secret,
+        references,
+    },
 };
 
 /// The most Events of one step that each step may repeat. If there are more, the last one stands for all others.
@@ -163,7 +166,7 @@ impl Delivery {
         request: Result<HttpRequest, WebhookError>,
     ) {
         let problem = match request {
-            Ok(request) => match self.http.send(&request).await {
+            Ok(request) => match self.send(canary, &request).await {
                 Ok(response) if (200..300).contains(&response.status) => return,
                 Ok(response) => format!("bad response {}", response.status),
                 Err(failure) => failure.why,
@@ -176,12 +179,22 @@ impl Delivery {
         );
     }
 
+    /// Sends a call to a receiver. The operator's own receivers are the operator's business, all others that of the canary's namespace.
+    async fn send(&self, canary: &Canary, request: &HttpRequest) -> Result<HttpResponse, Failure> {
+        let namespace = canary.metadata.namespace.as_deref().unwrap_or_default();
+        let caller = match request.origin {
+            Origin::Administrator => Caller::Operator,
+            Origin::User => Caller::Namespace(namespace),
+        };
+        self.http.send_for(caller, request).await
+    }
+
     /// Sends a message to a chat. If the chat's webhook was removed, also writes an Event, because people who get no alerts any more will
     /// read the events of the Canary.
     async fn send_to_chat(&self, canary: &Canary, message: ChatMessage) {
         let ChatMessage { failing, request } = message;
         let problem = match request {
-            Ok(request) => match self.http.send(&request).await {
+            Ok(request) => match self.send(canary, &request).await {
                 Ok(response) if (200..300).contains(&response.status) => return,
                 Ok(response) => {
                     let text = format!("{failing}: {}", chats::refused(&response));
@@ -223,8 +236,10 @@ impl Delivery {
                 .collect();
         }
         let mut messages = Vec::new();
+        // A Canary with more alerts is not run. The alert that reports it has limits, too.
         for alert in own
             .iter()
+            .take(limits::ALERTS)
             .filter(|alert| alert::wants(alert, message.severity))
         {
             let reference = &alert.provider_ref;

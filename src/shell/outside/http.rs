@@ -5,23 +5,20 @@ mod client;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use reqwest::Response;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::{
+    fair_queue::{Claim, Limits},
+    large_answers::{LARGE, LargeAnswers, LargePlace, TIME},
+    places::{Place, Places},
+};
 use crate::{
     shell::{
         clock,
-        lock::lock,
         telemetry::operator_metrics::{CallInFlight, OperatorMetrics},
     },
     snapshot::{Destinations, Failure, HttpRequest, HttpResponse, Method},
@@ -35,18 +32,30 @@ const MAX_BODY: usize = 1 << 20;
 const RATE_LIMIT_RESET: &str = "x-ratelimit-reset";
 /// The longest pause between two attempts of a call without a budget.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// The shortest pause, whatever a server asks for.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
 
-/// The most calls under way at the same time.
-const MAX_CALLS: usize = 512;
-/// The most calls under way to one server, so that a hanging server does not delay calls to the others.
-const MAX_CALLS_TO_ONE_HOST: usize = 64;
+/// The limits of the calls of all canaries. A hanging server delays no call to another one, and a namespace no call of another one.
+/// The heads of answers are the reason for the total: a connection may keep 400 KB of an unfinished head.
+const OF_CANARIES: Limits = Limits {
+    total: 256,
+    namespace: 64,
+    host: 64,
+};
+/// The limits of the operator's own calls.
+const OWN: Limits = Limits {
+    total: 128,
+    namespace: 64,
+    host: 128,
+};
 
 /// Sends calls. Clones share connections and limits.
 #[derive(Clone)]
 pub struct Http {
     clients: Clients,
-    calls: Arc<Semaphore>,
-    hosts: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
+    of_canaries: Places,
+    own: Places,
+    large: LargeAnswers,
     metrics: Option<OperatorMetrics>,
     fake: Option<Arc<FakeServers>>,
 }
@@ -56,17 +65,37 @@ impl Default for Http {
     fn default() -> Self {
         Self {
             clients: Clients::default(),
-            calls: Arc::new(Semaphore::new(MAX_CALLS)),
-            hosts: Arc::default(),
+            of_canaries: Places::new(OF_CANARIES),
+            own: Places::new(OWN),
+            large: LargeAnswers::default(),
             metrics: None,
             fake: None,
         }
     }
 }
 
+/// The party for which a call is made: it shares the places with others.
+#[derive(Clone, Copy, Debug)]
+pub enum Caller<'a> {
+    /// The canaries of this namespace.
+    Namespace(&'a str),
+    /// The operator itself.
+    Operator,
+}
+
+impl Caller<'_> {
+    /// The name of the party in queues. No namespace has the name of the operator.
+    const fn name(&self) -> &str {
+        match self {
+            Self::Namespace(name) => name,
+            Self::Operator => "",
+        }
+    }
+}
+
 /// A call's place among the calls under way.
 struct Slot {
-    _permits: [Option<OwnedSemaphorePermit>; 2],
+    _place: Place,
     _counted: Option<CallInFlight>,
 }
 
@@ -77,6 +106,8 @@ pub type FakeServers =
 /// The answer to one attempt.
 struct Answer {
     response: HttpResponse,
+    /// The place of a large answer.
+    place: Option<LargePlace>,
     /// The time after which the server accepts the next call; `None` if it did not ask for a pause.
     retry_after: Option<Duration>,
 }
@@ -131,19 +162,54 @@ impl Http {
         }
     }
 
-    /// Sends a call and reads the answer. Repeats temporary failures as often as the request allows.
+    /// Sends a call of the operator itself. See [`Self::send_for`].
     ///
     /// # Errors
     /// No attempt had an answer.
     pub async fn send(&self, request: &HttpRequest) -> Result<HttpResponse, Failure> {
+        self.send_for(Caller::Operator, request).await
+    }
+
+    /// Sends a call and reads the answer. Repeats temporary failures as often as the request allows.
+    ///
+    /// # Errors
+    /// No attempt had an answer.
+    pub async fn send_for(
+        &self,
+        caller: Caller<'_>,
+        request: &HttpRequest,
+    ) -> Result<HttpResponse, Failure> {
+        let answer = self.answer(caller, request).await;
+        answer.map(|answer| answer.response)
+    }
+
+    /// Sends a call, and returns what `read` makes of the answer, so that nobody keeps the body.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        caller: Caller<'_>,
+        request: &HttpRequest,
+        read: impl FnOnce(Result<HttpResponse, Failure>) -> T + Send + 'static,
+    ) -> T {
+        match self.answer(caller, request).await {
+            Ok(Answer {
+                response,
+                place: Some(place),
+                ..
+            }) => self.large.read(place, move || read(Ok(response))).await,
+            answer => read(answer.map(|answer| answer.response)),
+        }
+    }
+
+    async fn answer(&self, caller: Caller<'_>, request: &HttpRequest) -> Result<Answer, Failure> {
         let (mut end, mut attempts) = (None, 0_u64);
         loop {
             // The budget begins when the first attempt is sent: waiting for a slot is not the server's fault.
-            let slot = self.slot(&request.url.0).await;
+            let slot = self.slot(caller, &request.url.0).await;
             let end =
                 *end.get_or_insert_with(|| request.budget.map(|budget| Instant::now() + budget));
             let left = end.map_or(request.timeout, |end| end - Instant::now());
-            let answer = timeout(left.min(request.timeout), self.attempt(request)).await;
+            let attempt = self.attempt(caller, request);
+            let answer = timeout(left.min(request.timeout), attempt).await;
             let answer = answer.unwrap_or_else(|_| {
                 let seconds = request.timeout.as_secs_f64();
                 Err(AttemptError::temporary(format!(
@@ -156,40 +222,42 @@ impl Http {
                 // With a budget, an attempt that would come too late is not made.
                 .filter(|pause| end.is_none_or(|end| *pause < end - Instant::now()));
             let Some(pause) = pause else {
-                return answer
-                    .map(|answer| answer.response)
-                    .map_err(|AttemptError { why, .. }| Failure { why, attempts });
+                return answer.map_err(|AttemptError { why, .. }| Failure { why, attempts });
             };
+            drop(answer);
             sleep(pause).await;
         }
     }
 
     /// Waits until a call to this address may be sent.
-    async fn slot(&self, address: &str) -> Slot {
+    async fn slot(&self, caller: Caller<'_>, address: &str) -> Slot {
         let host = url::Url::parse(address)
             .map(|url| format!("{:?} {:?}", url.host(), url.port_or_known_default()))
             .unwrap_or_default();
-        let host = {
-            let mut hosts = lock(&self.hosts);
-            // Hosts without a call that is under way or waits are removed.
-            hosts.retain(|_, calls| Arc::strong_count(calls) > 1);
-            let limit = || Arc::new(Semaphore::new(MAX_CALLS_TO_ONE_HOST));
-            hosts.entry(host).or_insert_with(limit).clone()
+        let places = match caller {
+            Caller::Namespace(_) => &self.of_canaries,
+            Caller::Operator => &self.own,
         };
-        // These fail only for closed semaphores, and nothing closes them.
-        let of_host = host.acquire_owned().await.ok();
-        let of_all = self.calls.clone().acquire_owned().await.ok();
+        let claim = Claim {
+            namespace: caller.name().to_owned(),
+            host,
+        };
         Slot {
-            _permits: [of_host, of_all],
+            _place: places.take(claim).await,
             _counted: self.metrics.as_ref().map(OperatorMetrics::call_in_flight),
         }
     }
 
-    async fn attempt(&self, request: &HttpRequest) -> Result<Answer, AttemptError> {
+    async fn attempt(
+        &self,
+        caller: Caller<'_>,
+        request: &HttpRequest,
+    ) -> Result<Answer, AttemptError> {
         if let Some(fake) = &self.fake {
             let response = fake(request).await.map_err(AttemptError::temporary)?;
             return Ok(Answer {
                 response,
+                place: None,
                 retry_after: None,
             });
         }
@@ -212,18 +280,41 @@ impl Http {
             .and_then(|value| retry_after(value, clock::now()))
             .or_else(|| request.budget.and(seconds(header(RATE_LIMIT_RESET)?)))
             .filter(|_| matches!(status, 429 | 503));
-        let body = read(response).await?;
+        let (body, place) = self.read(caller, response).await?;
         let response = HttpResponse { status, body };
         Ok(Answer {
             response,
+            place,
             retry_after,
         })
     }
+
+    /// Reads the body of an answer. If it is large, waits for a place before it reads on; meanwhile the server has to wait, too.
+    async fn read(
+        &self,
+        caller: Caller<'_>,
+        mut response: Response,
+    ) -> Result<(String, Option<LargePlace>), AttemptError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await? {
+            body.extend_from_slice(&chunk);
+            if body.len() > LARGE {
+                let place = self.large.place(caller.name()).await;
+                let rest = timeout(TIME, rest(response, body)).await;
+                let text =
+                    rest.unwrap_or_else(|_| Err(AttemptError::lasting(TOO_SLOW.to_owned())))?;
+                return Ok((text, Some(place)));
+            }
+        }
+        Ok((text(body), None))
+    }
 }
 
-/// Reads the body of an answer.
-async fn read(mut response: Response) -> Result<String, AttemptError> {
-    let mut body = Vec::new();
+/// The error about a server that makes others wait.
+const TOO_SLOW: &str = "the answer is larger than 16 KiB, and its rest did not arrive within 10 s";
+
+/// Reads the rest of a body.
+async fn rest(mut response: Response, mut body: Vec<u8>) -> Result<String, AttemptError> {
     while let Some(chunk) = response.chunk().await? {
         if body.len() + chunk.len() > MAX_BODY {
             let why = "the answer is larger than 1 MiB".to_owned();
@@ -231,7 +322,13 @@ async fn read(mut response: Response) -> Result<String, AttemptError> {
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(String::from_utf8_lossy(&body).into_owned())
+    Ok(text(body))
+}
+
+/// Replaces invalid UTF-8. A valid text is not copied.
+fn text(body: Vec<u8>) -> String {
+    String::from_utf8(body)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// Returns how long to wait before the next attempt; `None` if there is none.
@@ -249,7 +346,7 @@ fn pause(
         return None;
     }
     let backoff = Duration::from_secs(1 << (attempts - 1).min(5));
-    let pause = wanted.unwrap_or(backoff);
+    let pause = wanted.unwrap_or(backoff).max(MIN_PAUSE);
     Some(if request.budget.is_some() {
         pause
     } else {

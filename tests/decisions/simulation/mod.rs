@@ -19,7 +19,7 @@ mod servers;
 mod start;
 mod transcript;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use flagger_rs::{
     api::canary::{CanaryPhase, CanaryStatus},
@@ -189,7 +189,7 @@ impl Simulation {
         self.memory.asks(self.snapshot.tick, self.snapshot.now);
         for question in questions {
             let answer = self.answer(&question);
-            self.evidence.insert(question, answer);
+            self.evidence.insert(Arc::new(question), answer);
         }
         let arrival = self.snapshot.now.as_second() + self.answers_take;
         self.snapshot.now = Timestamp::from_second(arrival).unwrap();

@@ -18,7 +18,7 @@ impl Simulation {
                 let status = if self.closed.contains(hook) { 403 } else { 200 };
                 let phase = body["phase"].as_str().unwrap();
                 self.line(format!("call   {hook} ({phase}): {status}"));
-                response(status, String::new())
+                question.read(Ok(response(status, String::new())))
             }
             Question::Metric { query, .. } => {
                 let url = &query.request(self.snapshot.now).url.0;
@@ -31,7 +31,7 @@ impl Simulation {
                     &self.metric
                 };
                 let body = json!({"data": {"result": [{"value": [0, value]}]}});
-                response(200, body.to_string())
+                question.read(Ok(response(200, body.to_string())))
             }
             Question::List { .. } if self.failed_lists > 0 => {
                 self.failed_lists -= 1;
@@ -68,6 +68,6 @@ impl Simulation {
     }
 }
 
-fn response(status: u16, body: String) -> Answer {
-    Answer::Response(HttpResponse { status, body })
+fn response(status: u16, body: String) -> HttpResponse {
+    HttpResponse { status, body }
 }

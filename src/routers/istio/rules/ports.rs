@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::canary::Canary,
+    routers::{RouteError, conditions},
     snapshot::Snapshot,
     workload::ports::{self, Port},
 };
@@ -21,22 +22,30 @@ pub fn have_number(canary: &Canary) -> bool {
 /// These rules, after copies of them for each further port. A copy leads requests of the mesh to a port to the same port. (Flagger leads them
 /// to the first.) Requests through a gateway have the gateway's port, which says nothing about the Services': the first port gets them, as in
 /// Flagger.
-pub fn with_further(snapshot: &Snapshot, rules: Vec<Value>) -> Vec<Value> {
+///
+/// It is an error if the copies would be too large.
+pub fn with_further(snapshot: &Snapshot, rules: Vec<Value>) -> Result<Vec<Value>, RouteError> {
     let service = &snapshot.canary.spec.service;
     let mut gateways = service.gateways.iter().flatten();
     let is_in_mesh = service.delegation || gateways.any(|gateway| gateway == MESH);
     if !have_number(&snapshot.canary) || !is_in_mesh {
-        return rules;
+        return Ok(rules);
     }
     let template = snapshot
         .target()
         .and_then(|target| target.pointer("/spec/template"));
     let further = ports::discovered(&snapshot.canary, template.unwrap_or(&Value::Null));
-    let tcp = further.iter().filter(|port| port.protocol == "TCP");
-    let copies = tcp.flat_map(|port| rules.iter().filter_map(move |rule| at_port(rule, port)));
+    let tcp: Vec<_> = further
+        .iter()
+        .filter(|port| port.protocol == "TCP")
+        .collect();
+    conditions::check_copies(&rules, tcp.len())?;
+    let copies = tcp
+        .into_iter()
+        .flat_map(|port| rules.iter().filter_map(move |rule| at_port(rule, port)));
     let mut all: Vec<_> = copies.collect();
     all.extend(rules);
-    all
+    Ok(all)
 }
 
 /// The rule for requests of the mesh to this port; `None` if its conditions exclude them.

@@ -38,6 +38,8 @@ struct ClientKey {
     is_local: bool,
     /// Whether the request is the administrator's: a user's may only go to some destinations.
     origin: Origin,
+    /// Whether connections are kept for the next request. Users choose the servers, and each idle connection takes memory.
+    keeps_connections: bool,
 }
 
 impl Clients {
@@ -125,6 +127,7 @@ impl ClientKey {
                 .any(|(name, _)| !name.eq_ignore_ascii_case("content-type")),
             is_local,
             origin: request.origin,
+            keeps_connections: request.origin == Origin::Administrator,
         }
     }
 
@@ -138,6 +141,9 @@ impl ClientKey {
             .redirect(redirects(self.has_credentials));
         if self.is_local {
             builder = builder.no_proxy();
+        }
+        if !self.keeps_connections {
+            builder = builder.pool_max_idle_per_host(0);
         }
         if self.origin == Origin::User {
             builder = builder.dns_resolver(Arc::new(Resolver(destinations.clone())));

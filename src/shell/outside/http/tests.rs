@@ -49,29 +49,89 @@ async fn a_hanging_server_delays_calls_to_no_other() {
     )
     .await;
     let other = server("/", ResponseTemplate::new(200)).await;
-    let http = Http::default();
+    // As many are left for other namespaces.
+    const HALF: usize = OF_CANARIES.host / 2;
+    let (http, caller) = (Http::default(), Caller::Namespace("test"));
     let patient = HttpRequest {
         timeout: Duration::from_secs(60),
         ..get(hanging.uri())
     };
-    let calls: Vec<_> = (0..2 * MAX_CALLS_TO_ONE_HOST)
+    let calls: Vec<_> = (0..2 * HALF)
         .map(|_| {
             let (http, request) = (http.clone(), patient.clone());
-            tokio::spawn(async move { http.send(&request).await })
+            tokio::spawn(async move { http.send_for(caller, &request).await })
         })
         .collect();
     let under_way = async || hanging.received_requests().await.unwrap().len();
-    while under_way().await < MAX_CALLS_TO_ONE_HOST {
+    while under_way().await < HALF {
         tokio::task::yield_now().await;
     }
-    let answer = http.send(&get(other.uri())).await;
+    let answer = http.send_for(caller, &get(other.uri())).await;
     assert_eq!(answer.unwrap().status, 200);
-    assert_eq!(
-        under_way().await,
-        MAX_CALLS_TO_ONE_HOST,
-        "the other calls wait"
-    );
+    assert_eq!(under_way().await, HALF, "the other calls wait");
     calls.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn a_large_answer_waits_for_its_place_and_a_small_one_does_not() {
+    let body = |bytes| ResponseTemplate::new(200).set_body_string("x".repeat(bytes));
+    let (large, small) = (
+        server("/", body(LARGE + 1)).await,
+        server("/", body(LARGE)).await,
+    );
+    let (http, a) = (Http::default(), Caller::Namespace("a"));
+    let taken = [http.large.place("a").await, http.large.place("a").await];
+    let request = HttpRequest {
+        timeout: Duration::from_millis(300),
+        ..get(large.uri())
+    };
+    let failure = http.send_for(a, &request).await.unwrap_err();
+    assert!(
+        failure.why.contains("no answer within 0.3 s"),
+        "{}",
+        failure.why
+    );
+    let answer = http.send_for(a, &get(small.uri())).await.unwrap();
+    assert_eq!(answer.body.len(), LARGE);
+    let answer = http
+        .send_for(Caller::Namespace("b"), &get(large.uri()))
+        .await;
+    assert_eq!(answer.unwrap().body.len(), LARGE + 1);
+    drop(taken);
+    let read = |answer: Result<HttpResponse, Failure>| answer.map(|answer| answer.body.len());
+    let length = http.ask(a, &get(large.uri()), read).await;
+    assert_eq!(length, Ok(LARGE + 1));
+}
+
+#[tokio::test]
+async fn a_connection_to_a_server_of_a_user_is_closed_after_its_answer() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let ended = ended.clone();
+            tokio::spawn(async move {
+                use tokio::io::{AsyncReadExt, AsyncWriteExt};
+                let mut buffer = [0; 4096];
+                while stream.read(&mut buffer).await.unwrap() > 0 {
+                    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+                    stream.write_all(answer).await.unwrap();
+                }
+                ended.send(()).unwrap();
+            });
+        }
+    });
+    let http = Http::default();
+    http.send(&get(address.clone())).await.unwrap();
+    ends.recv().await.unwrap();
+    let request = HttpRequest {
+        origin: Origin::Administrator,
+        ..get(address)
+    };
+    http.send(&request).await.unwrap();
+    assert!(ends.try_recv().is_err(), "the operator's own are kept");
 }
 
 #[tokio::test]

@@ -1,0 +1,134 @@
+//! Decides: on this thread or, about a large Canary, on another one. This thread renews the lease, answers probes and takes the steps of
+//! all other canaries, so it must not compute for long.
+
+use std::{panic::resume_unwind, sync::Arc};
+
+use tokio::{sync::Semaphore, task::spawn_blocking};
+
+use crate::{
+    rollout::{self, Decision, Evidence, decide},
+    routers::conditions,
+    snapshot::Snapshot,
+};
+
+/// With more metrics than this, a Canary is large: a decision may render the query of each.
+const METRICS: usize = 16;
+/// With more combined conditions than this, a Canary is large.
+const CONDITIONS: usize = 100;
+
+/// Decides about all canaries. Clones are the same.
+#[derive(Clone)]
+pub struct Deciding {
+    /// Decisions about large Canaries are made one at a time.
+    large: Arc<Semaphore>,
+}
+
+impl Default for Deciding {
+    fn default() -> Self {
+        Self {
+            large: Arc::new(Semaphore::new(1)),
+        }
+    }
+}
+
+/// A decision, and the snapshot that it is about.
+pub struct Decided {
+    pub snapshot: Box<Snapshot>,
+    pub decision: Decision,
+    /// The values of the metrics. None while questions are asked: their answers come first.
+    pub samples: Vec<(String, f64)>,
+}
+
+impl Deciding {
+    /// Decides.
+    pub async fn decide(&self, snapshot: Snapshot, evidence: Arc<Evidence>) -> Decided {
+        let snapshot = Box::new(snapshot);
+        if !is_large(&snapshot) {
+            return decided(snapshot, &evidence);
+        }
+        // This fails only for a closed semaphore, and nothing closes it.
+        let permit = self.large.clone().acquire_owned().await;
+        let deciding = spawn_blocking(move || {
+            let decided = decided(snapshot, &evidence);
+            drop(permit);
+            decided
+        });
+        deciding
+            .await
+            .unwrap_or_else(|panic| resume_unwind(panic.into_panic()))
+    }
+}
+
+fn decided(snapshot: Box<Snapshot>, evidence: &Evidence) -> Decided {
+    let decision = decide(&snapshot, evidence);
+    let samples = match decision {
+        Decision::Ask(..) => Vec::new(),
+        Decision::Do(_) | Decision::Wait(..) => rollout::samples(&snapshot, evidence),
+    };
+    Decided {
+        snapshot,
+        decision,
+        samples,
+    }
+}
+
+fn is_large(snapshot: &Snapshot) -> bool {
+    let canary = &snapshot.canary;
+    let metrics = canary
+        .spec
+        .analysis
+        .iter()
+        .flat_map(|analysis| &analysis.metrics);
+    let (test, own) = (conditions::of_test(canary), conditions::of_service(canary));
+    metrics.count() > METRICS || test.len().max(1).saturating_mul(own.len()) > CONDITIONS
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::routers::tests::{canary_analysis, snapshot};
+
+    fn with_metrics(count: usize) -> Snapshot {
+        let mut analysis = canary_analysis();
+        analysis["metrics"] = vec![json!({"name": "m", "query": "q"}); count].into();
+        snapshot("istio", json!({"port": 80}), analysis, json!({}))
+    }
+
+    #[tokio::test]
+    async fn a_decision_about_a_large_canary_keeps_this_thread_free() {
+        let deciding = Deciding::default();
+        let busy = deciding.large.clone().acquire_owned().await;
+        let mut large = tokio::spawn({
+            let deciding = deciding.clone();
+            async move {
+                deciding
+                    .decide(with_metrics(METRICS + 1), Arc::default())
+                    .await
+            }
+        });
+        tokio::task::yield_now().await;
+        // The large one waits for another large one, a small one does not.
+        let small = deciding.decide(with_metrics(METRICS), Arc::default()).await;
+        assert!(!large.is_finished());
+        drop(busy);
+        let large = (&mut large).await.unwrap();
+        assert_eq!(large.decision, small.decision);
+    }
+
+    #[test]
+    fn a_canary_with_many_combined_conditions_is_large() {
+        let with = |test: usize, own: usize| {
+            let condition = json!({"uri": {"prefix": "/a"}});
+            let mut analysis = canary_analysis();
+            analysis["match"] = vec![condition.clone(); test].into();
+            let service = json!({"port": 80, "match": vec![condition; own]});
+            is_large(&snapshot("istio", service, analysis, json!({})))
+        };
+        assert_eq!(
+            [with(10, 10), with(10, 11), with(0, 101), with(0, 100)],
+            [false, true, true, false]
+        );
+    }
+}

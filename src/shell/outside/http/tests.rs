@@ -125,7 +125,9 @@ async fn a_connection_to_a_server_of_a_user_is_closed_after_its_answer() {
     });
     let http = Http::default();
     http.send(&get(address.clone())).await.unwrap();
-    ends.recv().await.unwrap();
+    let end = timeout(Duration::from_secs(30), ends.recv());
+    end.await
+        .expect("an idle connection is closed after 90 s anyway");
     let request = HttpRequest {
         origin: Origin::Administrator,
         ..get(address)

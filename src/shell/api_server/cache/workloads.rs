@@ -52,7 +52,9 @@ impl Workloads {
                 .filter(is_gone)
                 .map(|(name, _)| name.clone())
                 .collect();
-            gone.iter().for_each(|name| workloads.remove(name));
+            for name in &gone {
+                workloads.remove(name);
+            }
             !workloads.known.is_empty()
         });
     }

@@ -38,8 +38,16 @@ struct ClientKey {
     is_local: bool,
     /// Whether the request is the administrator's: a user's may only go to some destinations.
     origin: Origin,
-    /// Whether connections are kept for the next request. Users choose the servers, and each idle connection takes memory.
-    keeps_connections: bool,
+    idle: IdleConnections,
+}
+
+/// Connections after their request.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum IdleConnections {
+    /// They are kept for the next request.
+    Kept,
+    /// They are closed: users choose the servers, and each idle connection takes memory.
+    Closed,
 }
 
 impl Clients {
@@ -127,7 +135,10 @@ impl ClientKey {
                 .any(|(name, _)| !name.eq_ignore_ascii_case("content-type")),
             is_local,
             origin: request.origin,
-            keeps_connections: request.origin == Origin::Administrator,
+            idle: match request.origin {
+                Origin::Administrator => IdleConnections::Kept,
+                Origin::User => IdleConnections::Closed,
+            },
         }
     }
 
@@ -142,7 +153,7 @@ impl ClientKey {
         if self.is_local {
             builder = builder.no_proxy();
         }
-        if !self.keeps_connections {
+        if self.idle == IdleConnections::Closed {
             builder = builder.pool_max_idle_per_host(0);
         }
         if self.origin == Origin::User {

@@ -43,14 +43,14 @@ async fn an_answer_is_read_up_to_a_mebibyte() {
 
 #[tokio::test]
 async fn a_hanging_server_delays_calls_to_no_other() {
+    // As many are left for other namespaces.
+    const HALF: usize = OF_CANARIES.host / 2;
     let hanging = server(
         "/",
         ResponseTemplate::new(200).set_delay(Duration::from_secs(60)),
     )
     .await;
     let other = server("/", ResponseTemplate::new(200)).await;
-    // As many are left for other namespaces.
-    const HALF: usize = OF_CANARIES.host / 2;
     let (http, caller) = (Http::default(), Caller::Namespace("test"));
     let patient = HttpRequest {
         timeout: Duration::from_secs(60),

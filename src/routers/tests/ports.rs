@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ROUTERS, Row, canary_analysis, reconciled, routed, snapshot};
+use super::{ROUTERS, Row, canary_analysis, reconciled, routed, selector, snapshot};
 use crate::snapshot::{Kind, Snapshot, Weights};
 
 /// A canary whose target has the ports 9898 (`http`), 9999, 53 of UDP and 53 of TCP.
@@ -202,4 +202,32 @@ fn a_restored_rule_for_a_further_port_leads_to_this_port() {
             json!([{"destination": {"host": "podinfo", "port": {"number": port}}, "weight": 100}])
         );
     }
+}
+
+/// A target may declare thousands of ports, and each has a copy of all rules.
+#[test]
+fn rules_for_further_ports_are_refused_if_they_are_too_large() {
+    let ports: Vec<_> = (1..2000)
+        .map(|port| json!({"containerPort": port}))
+        .collect();
+    let condition = json!({"uri": {"prefix": "/a"}});
+    let rules = |conditions: usize| {
+        let service = json!({"port": 80, "portDiscovery": true, "gateways": ["shop/gateway", "mesh"], "match": vec![condition.clone(); conditions]});
+        let mut snapshot = snapshot("istio", service, canary_analysis(), json!({}));
+        let target = snapshot.reference(Kind::Deployment, "podinfo");
+        let object = json!({"spec": {"template": {"spec": {"containers": [{"name": "app", "ports": ports}]}}}});
+        snapshot.objects.insert(target, object);
+        let router = ROUTERS
+            .iter()
+            .find(|row| row.provider == "istio")
+            .unwrap()
+            .router;
+        router.reconcile(&snapshot, &selector(), &Weights::PRIMARY)
+    };
+    assert!(rules(1).is_ok());
+    let why = rules(100).unwrap_err().to_string();
+    assert!(
+        why.contains("of rules for 1998 further ports, but at most 1048576"),
+        "{why}"
+    );
 }

@@ -128,8 +128,9 @@
 //!   Flagger reports that again and again, and the version keeps its traffic unjudged.
 //! * Of two canaries with the same target, service or autoscaler only the older is run; an event on the younger names the object.
 //! * Services select the primary's pods by the primary's own selector, also after another order of `-selector-labels` or with a target that was
-//!   made anew with another label. A selector that selects the pods of two workloads is refused ([`workload::selection`]). Rules that keep the
-//!   target's pods apart keep the primary's apart, whatever the value of the label is, and for a DaemonSet, too ([`workload::keep_apart`]).
+//!   made anew with another label. A selector that selects the pods of two workloads is refused, and a run of it is rolled back
+//!   ([`workload::selection`]). Rules that keep the target's pods apart keep the primary's apart, whatever the value of the label is, and for
+//!   a DaemonSet, too ([`workload::keep_apart`]).
 //! * An object that exists and belongs to someone else is not overwritten. The canary is not run until the object is gone, or is annotated
 //!   with `flagger-rs.github.io/adopt: "true"`. An HTTPRoute that exists is adopted if it loses nothing, and is given back as it was
 //!   (`workload/ownership.rs`).

@@ -183,11 +183,12 @@ impl Primary<'_> {
     /// Whether the primary runs the target's version: it has the mark of the version, or it has the same template. A primary with the mark
     /// runs the version whatever others have changed on it since.
     pub fn runs_the_target(&self, primary: &Value, revision: &str) -> bool {
-        let live = || revision::revision(&without_mark(self.kind.version(primary)));
-        self.was_promoted(primary, self.flagger_id, revision)
-            || self
-                .versions()
-                .any(|version| revision::revision(&version) == live())
+        if self.was_promoted(primary, self.flagger_id, revision) {
+            return true;
+        }
+        let live = revision::revision(&without_mark(self.kind.version(primary)));
+        self.versions()
+            .any(|version| revision::revision(&version) == live)
     }
 
     /// Whether the primary runs the target's version, perhaps with additions of others: labels, sidecars, environment variables, times of

@@ -142,26 +142,27 @@ impl Selection {
         if !workloads.kind.has_pods() {
             return None;
         }
-        let (target, primary) = (workloads.full_target(), workloads.full_primary());
+        let target = || workloads.full_target();
+        let primary = || workloads.full_primary();
         let pods = template_labels(workloads.target);
         if !matches(selector(workloads.target), &pods) {
-            let labels = shown(&pods);
+            let (target, labels) = (target(), shown(&pods));
             return Some(WrongSelector::NotItsPods { target, labels });
         }
         let promoted = self.on_primary(&pods);
         if includes(&pods, &self.primary) {
-            return Some(self.shared(workloads, &self.primary, primary, target));
+            return Some(self.shared(workloads, &self.primary, primary(), target()));
         }
         let existing = workloads.primary.map(template_labels);
         if includes(&promoted, &self.canary)
             || existing.is_some_and(|existing| includes(&existing, &self.canary))
         {
-            return Some(self.shared(workloads, &self.canary, target, primary));
+            return Some(self.shared(workloads, &self.canary, target(), primary()));
         }
         let is_selected = |existing| matches(selector(existing), &promoted);
         (!workloads.primary.is_none_or(is_selected)).then(|| WrongSelector::NotThePrimarysPods {
-            primary,
-            target,
+            primary: primary(),
+            target: target(),
             labels: shown(&promoted),
         })
     }

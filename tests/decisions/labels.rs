@@ -10,6 +10,10 @@ use serde_json::{Value, json};
 
 use super::simulation::{Simulation, release_of};
 
+/// The reason why a target with the primary's labels is refused.
+const SHARED: &str = "the selector app=podinfo-primary for the pods of deployment podinfo-primary.test also selects those of deployment podinfo.test; \
+    give the pods of deployment podinfo.test another value of the label app";
+
 fn analysis() -> Value {
     json!({"stepWeight": 50, "maxWeight": 50})
 }
@@ -147,17 +151,30 @@ fn a_target_that_is_made_anew_in_the_middle_of_a_run_starts_its_analysis_anew() 
 
 /// Its labels are the primary's: the Services that clients call would reach both versions.
 #[test]
-fn a_target_with_the_primarys_labels_is_refused_and_its_traffic_returns_to_the_primary() {
+fn a_run_whose_target_gets_the_primarys_labels_is_rolled_back_with_an_alert() {
     let mut sim = release_of(json!({"analysis": {"stepWeight": 20}}));
     while sim.canary_weight() < 40 {
         sim.reconcile();
     }
     relabel(&mut sim, &json!({"app": "podinfo-primary"}));
-    sim.run(100);
+    sim.run_until(CanaryPhase::Failed);
     assert_eq!(sim.canary_weight(), 0);
-    let event = "the selector app=podinfo-primary for the pods of deployment podinfo-primary.test also selects those of deployment podinfo.test; \
-        give the pods of deployment podinfo.test another value of the label app";
-    assert!(sim.count_notified(event) > 1, "{}", sim.transcript());
+    let alert = format!("run cannot go on: {SHARED}");
+    assert!(sim.count_notified(&alert) > 0, "{}", sim.transcript());
+    relabel(&mut sim, &json!({"app": "podinfo"}));
+    releases(&mut sim, "podinfo:3");
+}
+
+#[test]
+fn a_promotion_whose_target_gets_the_primarys_labels_returns_its_traffic_and_waits_for_the_user() {
+    let mut sim = release_of(json!({"analysis": {"stepWeight": 50, "maxWeight": 50}}));
+    sim.run_until_phase(CanaryPhase::Promoting);
+    assert_eq!(sim.canary_weight(), 50);
+    relabel(&mut sim, &json!({"app": "podinfo-primary"}));
+    sim.run(100);
+    assert_eq!(sim.snapshot.phase(), CanaryPhase::Promoting);
+    assert_eq!(sim.canary_weight(), 0);
+    assert!(sim.count_notified(SHARED) > 1, "{}", sim.transcript());
     relabel(&mut sim, &json!({"app": "podinfo"}));
     sim.run_until(CanaryPhase::Succeeded);
 }

@@ -100,7 +100,7 @@ struct Data {
     result: Option<Samples>,
 }
 
-/// What counts of a list of samples. The samples are not kept: an answer may have a hundred thousand.
+/// The part of a list of samples that a check uses. The list itself is not kept, because an answer may have a hundred thousand samples.
 #[derive(Default)]
 struct Samples {
     /// Whether a sample has several values.

@@ -6,18 +6,26 @@ use crate::{
     rollout::{
         blocked::Blocked,
         messages,
+        phases::rollback,
         plan::{Decision, Plan},
         release::Release,
-        status::{StatusChange, transitions::is_in_run},
+        status::{
+            Outcome, StatusChange,
+            transitions::{is_in_run, is_under_analysis},
+        },
     },
     snapshot::Weights,
     workload::selection::WrongSelector,
 };
 
-/// Refuses to go on while a selector is wrong; `None` if all are right.
+/// Refuses to go on while a selector is wrong; `None` if all are right. A version under analysis can get no further, so it is rolled back.
 pub fn refuse(release: &Release<'_>) -> Option<Decision> {
     let wrong = release.selection.wrong(&release.workloads());
     let wrong = wrong.or_else(|| shared_with_others(release))?;
+    if is_under_analysis(release.snapshot.phase()) {
+        let outcome = Outcome::Refused(wrong.to_string());
+        return Some(rollback::begin(release.snapshot, &outcome));
+    }
     Some(
         return_traffic(release, &wrong)
             .unwrap_or_else(|| Blocked::from(wrong).report(release.snapshot)),
@@ -38,8 +46,8 @@ fn shared_with_others(release: &Release<'_>) -> Option<WrongSelector> {
         .flatten()
 }
 
-/// Returns the canary's traffic to the primary, because the canary's Service does not select the target's pods any more; `None` if there is
-/// none to return.
+/// Returns the traffic that the canary still has in a promotion to the primary, because the canary's Service does not select the target's
+/// pods any more; `None` if there is none to return.
 fn return_traffic(release: &Release<'_>, wrong: &WrongSelector) -> Option<Decision> {
     let snapshot = release.snapshot;
     let weights = release.weights().ok()?;

@@ -16,7 +16,7 @@ const METRICS: usize = 16;
 /// With more combined conditions than this, a Canary is large.
 const CONDITIONS: usize = 100;
 
-/// Decides about all canaries. Clones are the same.
+/// Decides about all canaries. Clones share the limit of large decisions.
 #[derive(Clone)]
 pub struct Deciding {
     /// Decisions about large Canaries are made one at a time.

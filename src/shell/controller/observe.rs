@@ -57,9 +57,10 @@ pub async fn observe(
     state: &Mutex<ReconcileState>,
     last: Option<Snapshot>,
 ) -> Result<Option<Snapshot>, ObserveError> {
+    let workloads = cache.workloads(&reference.namespace);
     let mut snapshot = match last {
         // This is the usual case after answers have arrived.
-        Some(last) if is_current(cache, reference, &last) => last,
+        Some(last) if is_current(cache, reference, &last) => Snapshot { workloads, ..last },
         last => {
             let Some(mut snapshot) = gather(cache, settings, reference, last).await? else {
                 return Ok(None);
@@ -68,7 +69,7 @@ pub async fn observe(
                 lock(state).future_times.clamp(status, clock::now());
             }
             fetch_full_configs(cache, reference, &mut snapshot, state).await?;
-            snapshot.workloads = cache.workloads(&reference.namespace);
+            snapshot.workloads = workloads;
             let version = rollout::new_version(&snapshot);
             let progress = rollout::progress(&snapshot);
             let mut state = lock(state);
@@ -78,7 +79,6 @@ pub async fn observe(
             snapshot
         }
     };
-    snapshot.workloads = cache.workloads(&reference.namespace);
     snapshot.conflicting_canary = conflicting_canary(cache, reference, &snapshot).await?;
     snapshot.now = clock::now();
     let transition = snapshot

@@ -179,7 +179,8 @@ impl Delivery {
         );
     }
 
-    /// Sends a call to a receiver. The operator's own receivers are the operator's business, all others that of the canary's namespace.
+    /// Sends a call to a receiver. A call to a receiver of the administrator is one of the operator's own calls. All others count for the
+    /// canary's namespace.
     async fn send(&self, canary: &Canary, request: &HttpRequest) -> Result<HttpResponse, Failure> {
         let namespace = canary.metadata.namespace.as_deref().unwrap_or_default();
         let caller = match request.origin {

@@ -310,7 +310,7 @@ impl Http {
     }
 }
 
-/// The error about a server that makes others wait.
+/// The error about a server that sends a large answer too slowly. It would keep a place that others wait for.
 const TOO_SLOW: &str = "the answer is larger than 16 KiB, and its rest did not arrive within 10 s";
 
 /// Reads the rest of a body.

@@ -59,7 +59,7 @@ impl LargeAnswers {
         }
     }
 
-    /// Reads a large answer on another thread: this one has other canaries to care for.
+    /// Reads a large answer on another thread, so that this one can reconcile other canaries meanwhile.
     pub async fn read<T: Send + 'static>(
         &self,
         place: LargePlace,

@@ -130,6 +130,29 @@ pub async fn a_deployment_made_anew_with_another_label_is_released_without_an_ou
     promoted(&s, "podinfo:3.1.2").await
 }
 
+/// The pods of the new version would get requests of the Services that clients call. The rollback scales them down.
+pub async fn a_run_whose_deployment_gets_the_primarys_labels_is_rolled_back(
+    s: Scenario<'_>,
+) -> Outcome {
+    initialized(&s, &json!({"app": "podinfo"})).await?;
+    s.image("3.1.1").await?;
+    s.line("Progressing 0").await?;
+    s.delete("deployment", "podinfo").await?;
+    let anew = deployment(&json!({"app": "podinfo-primary"}), "podinfo:3.1.1");
+    s.apply(&anew).await?;
+    s.event("run cannot go on: the selector app=podinfo-primary")
+        .await?;
+    without_outage(&s, "the rollback", async || {
+        let canary = s.get(Kind::Canary, "podinfo").await?;
+        let target = s.get(Kind::Deployment, "podinfo").await?;
+        ensure(
+            canary["status"]["phase"] == "Failed" && target["spec"]["replicas"] == 0,
+            &canary["status"],
+        )
+    })
+    .await
+}
+
 /// Two releases of one chart: the clients of the older one would reach the primary of the younger one.
 pub async fn a_canary_with_the_labels_of_another_one_takes_none_of_its_clients(
     s: Scenario<'_>,

@@ -111,6 +111,7 @@ async fn the_operator_on_a_real_control_plane() {
         inputs::datadog_checks_a_release_and_its_errors_are_reported,
         labels::a_deployment_made_anew_with_another_label_is_released_without_an_outage,
         labels::a_canary_with_the_labels_of_another_one_takes_none_of_its_clients,
+        labels::a_run_whose_deployment_gets_the_primarys_labels_is_rolled_back,
         other_actors::an_admission_policy_that_labels_all_pods_starts_no_run_and_no_fight,
         other_actors::an_actor_that_undoes_each_write_is_named_and_met_with_growing_pauses,
         capacity::a_primary_that_its_user_scales_keeps_its_size_in_a_promotion,

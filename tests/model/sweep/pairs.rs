@@ -54,8 +54,8 @@ fn pair(scenario: Scenario, counts: &Counts, seed: u64) -> Trial {
     }
 }
 
-/// Not the answer that an existing object does not exist. Alone it is survived, but nobody can distinguish it from a deletion if the watch
-/// events are late as well, and a Canary whose target is deleted too restores no route.
+/// Whether a pair may have this fault. It may not have a 404 for an object that exists. The operator survives that fault alone, but cannot
+/// distinguish it from a deletion if the watch events are late as well, or if the target is deleted, too.
 fn is_believable(read: &Disturbance) -> bool {
     !matches!(read, Disturbance::Fault(_, _, Fault::Status(404)))
 }

@@ -34,6 +34,7 @@
 //! | How does each mesh, gateway or ingress split traffic? | [`routers`] |
 //! | To whom does an object belong, and which are refused? | `workload/ownership.rs`, `rollout/safety/ownership.rs` |
 //! | Which canaries share the copy of a config? | `workload/config/copies.rs` |
+//! | Where is the content of a config for a restored primary? | `workload/config/previous.rs` |
 //! | Which providers exist, and which router and queries has each? | [`providers`] |
 //! | How is a metric server queried, and how is its answer read? | [`metrics`] |
 //! | What does `flagger check` print? | [`check`], [`rollout::preview`] |
@@ -142,7 +143,8 @@
 //!   interval.
 //! * The primary is never scaled to zero. Objects that others change are repaired with the current weights.
 //! * After a promotion with which the primary did not become ready, traffic moves to the canary, and the primary gets the version back that
-//!   it had before, from its ReplicaSets or `ControllerRevision`s. When it is ready, it gets its traffic back, and a fix takes its steps.
+//!   it had before, from its ReplicaSets or `ControllerRevision`s, with the content of its configs (`workload/config/previous.rs`). When it
+//!   is ready, it gets its traffic back, and a fix takes its steps.
 //!   (Flagger leaves the primary as it is.) If it cannot be restored, the condition `PromotionFailed` stays, and a fix can start.
 //! * A failed version that the user has taken back is a new version when it comes again.
 //! * A closed gate is reported once, then after one hour, two, four …; no iteration is repeated meanwhile.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::checks::metrics;
 use crate::{
+    api::status::ConditionType,
     providers,
     snapshot::{Kind, ObjectRef, Snapshot, TargetKind},
     workload::{
@@ -33,6 +34,7 @@ pub fn needs(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
             let names = copy.considered.into_iter().chain(used);
             needs.extend(names.map(|name| snapshot.reference(source.kind, &name)));
         }
+        needs.extend(Copies::of(snapshot).with_previous().flatten());
     }
     needs.extend(metrics::needs(snapshot));
     needs
@@ -92,7 +94,7 @@ pub fn claims(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
 }
 
 /// The objects whose full content a decision needs: the configs whose copy for the primary is missing or outdated, the copies that get an
-/// owner, and the credentials of metric servers. For other configs, the cache's checksum is enough.
+/// owner or their previous content, and the credentials of metric servers. For other configs, the cache's checksum is enough.
 pub fn needed_in_full(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
     let mut needed = metrics::needs(snapshot);
     needed.retain(|object| object.kind == Kind::Secret);
@@ -109,6 +111,12 @@ pub fn needed_in_full(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
             needed.insert(snapshot.reference(source.kind, &copy.name));
             needed.insert(source);
         }
+    }
+    if snapshot
+        .status()
+        .has_condition(ConditionType::PromotionFailed)
+    {
+        needed.extend(Copies::of(snapshot).with_previous().flatten());
     }
     needed
 }

@@ -4,12 +4,13 @@
 //! template refers to [`copies`] (Flagger: `pkg/canary/config_tracker.go`).
 
 pub mod copies;
+mod previous;
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::ownership::ADOPT;
+use super::{ownership::ADOPT, primary::FLAGGER_ID};
 use crate::snapshot::{Kind, go, revision::digest};
 
 /// The annotation that excludes a `ConfigMap` or `Secret` from tracking if its value begins with `disable`.
@@ -99,8 +100,8 @@ pub fn status_key(kind: Kind, name: &str) -> String {
     format!("{}/{name}", kind.name().to_lowercase())
 }
 
-/// The part of a config that the cache keeps in memory: the checksum in place of the content, and the fields that [`is_tracked`] and
-/// [`copies`] read.
+/// The part of a config that the cache keeps in memory: the checksum in place of the content, and the fields that [`is_tracked`],
+/// [`copies`] and `previous` read.
 pub fn hashed(object: &Value) -> Value {
     let metadata = |field: &str| object.pointer(&format!("/metadata/{field}")).cloned();
     let mut kept = Map::new();
@@ -114,7 +115,7 @@ pub fn hashed(object: &Value) -> Value {
         kept.extend(metadata(field).map(|value| (field.to_owned(), value)));
     }
     if let Some(Value::Object(mut annotations)) = metadata("annotations") {
-        annotations.retain(|key, _| [TRACKING, ADOPT].contains(&key.as_str()));
+        annotations.retain(|key, _| [TRACKING, ADOPT, FLAGGER_ID].contains(&key.as_str()));
         if !annotations.is_empty() {
             kept.insert("annotations".to_owned(), Value::Object(annotations));
         }

@@ -55,7 +55,8 @@ fn version(object: &Value) -> Option<(i64, Value)> {
     Some((revision, template))
 }
 
-fn mark(template: &Value) -> Option<&str> {
+/// The mark that the operator gives to the version of a primary.
+pub fn mark(template: &Value) -> Option<&str> {
     template
         .pointer("/metadata/annotations")?
         .get(FLAGGER_ID)?

@@ -14,15 +14,17 @@ use crate::{
 
 impl Release<'_> {
     /// The writes that give the primary the content of its configs: of copies that are missing or outdated, or that lack the Canary as an
-    /// owner.
+    /// owner. The content that a copy has now is kept first.
     pub fn config_copies(&self) -> Vec<Write> {
         let owner = owner_reference(&self.snapshot.canary);
-        self.copies()
-            .filter_map(|(kind, source, copy)| {
-                let wanted = copy.write(kind, source, self.labels(source), &owner)?;
-                Some(self.copy_write(kind, &copy, wanted))
-            })
-            .collect()
+        let all = Copies::of(self.snapshot);
+        let writes = |(kind, source, copy): (Kind, &Value, Copy<'_>)| {
+            let kept = (!copy.is_current(source)).then(|| all.keep(kind, &copy));
+            let wanted = copy.write(kind, source, self.labels(source), &owner);
+            let wanted = wanted.map(|wanted| self.copy_write(kind, &copy, wanted));
+            kept.flatten().into_iter().chain(wanted)
+        };
+        self.copies().flat_map(writes).collect()
     }
 
     /// Whether each config of the target has a copy with its content.

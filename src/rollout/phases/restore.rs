@@ -1,5 +1,5 @@
-//! After a failed promotion (not in Flagger): the primary gets the version back that it had before. When it is ready, it gets its traffic
-//! back, and the next version takes its steps like any other.
+//! After a failed promotion (not in Flagger): the primary gets the version back that it had before, with the content of its configs. When it is ready, it
+//! gets its traffic back, and the next version takes its steps like any other.
 
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ use crate::{
         status::{StatusChange, draining},
     },
     snapshot::{Readiness, Snapshot, Weights, Write},
-    workload::{history, label_selector::shown},
+    workload::{config::copies::Copies, history, label_selector::shown},
 };
 
 /// The reason of the condition `PromotionFailed` until the primary's previous version is known …
@@ -62,12 +62,18 @@ fn begin(release: &Release<'_>, evidence: &Evidence) -> Decision {
             &Vec::new()
         }
     };
-    let restore = |template: Value| history::restore(release.kind, primary, &template);
-    let Some(write) = history::previous_template(primary, kept).and_then(restore) else {
+    // The configs come first: the pods of the template read them.
+    let restore = |template: Value| {
+        let mark = history::mark(&template)?;
+        let mut writes = Copies::of(snapshot).restore(mark);
+        writes.push(history::restore(release.kind, primary, &template)?);
+        Some(writes)
+    };
+    let Some(writes) = history::previous_template(primary, kept).and_then(restore) else {
         return give_up(snapshot, "its earlier version is not kept any more");
     };
     Decision::Do(Plan {
-        writes: vec![write],
+        writes,
         status: Some(restoring()),
         notifications: vec![run::restoring_primary(snapshot)],
     })

@@ -29,9 +29,9 @@ use crate::{
 
 /// The copies of one canary.
 pub struct Copies<'a> {
-    snapshot: &'a Snapshot,
+    pub(super) snapshot: &'a Snapshot,
     /// The configs that the primary refers to now.
-    in_use: BTreeSet<ConfigName>,
+    pub(super) in_use: BTreeSet<ConfigName>,
 }
 
 /// A copy of a config.

@@ -10,12 +10,20 @@ pub async fn a_primary_that_cannot_run_the_promoted_version_gets_its_last_one_ba
     s: Scenario<'_>,
 ) -> Outcome {
     s.podinfo().await?;
+    let reads = json!([{"configMapRef": {"name": "color"}}, {"secretRef": {"name": "color"}}]);
+    let container = |tag: &str| json!({"spec": {"template": {"spec": {"containers": [{"name": "podinfod", "image": format!("podinfo:{tag}"), "envFrom": reads}]}}}});
+    s.colors("red").await?;
+    s.patch("deployment", "podinfo", &container("3.1.0"))
+        .await?;
     let mut canary = s.canary_named("podinfo", json!({"stepWeight": 50, "maxWeight": 50}));
     canary["spec"]["progressDeadlineSeconds"] = json!(15);
     s.apply(&canary).await?;
     s.phase("Initialized").await?;
-    s.image("brokenprimary1").await?;
+    s.colors("blue").await?;
+    s.patch("deployment", "podinfo", &container("brokenprimary1"))
+        .await?;
     s.restored(Kind::Deployment, "podinfo:3.1.0").await?;
+    s.primary_reads("red").await?;
     // The fix takes its steps.
     let seen = s.table().len();
     s.release("3.1.1").await?;
@@ -29,7 +37,8 @@ pub async fn a_primary_that_cannot_run_the_promoted_version_gets_its_last_one_ba
             "Finalising 0",
             "Succeeded 0",
         ],
-    )
+    )?;
+    s.primary_reads("blue").await
 }
 
 pub async fn the_primary_of_a_daemon_set_gets_its_last_version_back(s: Scenario<'_>) -> Outcome {
@@ -59,6 +68,24 @@ pub async fn the_primary_of_a_daemon_set_gets_its_last_version_back(s: Scenario<
 }
 
 impl Scenario<'_> {
+    /// Creates or changes the ConfigMap and the Secret `color`.
+    async fn colors(&self, color: &str) -> Outcome {
+        for kind in ["ConfigMap", "Secret"] {
+            self.apply(&json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "color"}, "data": {"color": encoded(kind, color)}}))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Checks the content of the configs that the primary reads.
+    async fn primary_reads(&self, color: &str) -> Outcome {
+        for kind in [Kind::ConfigMap, Kind::Secret] {
+            let copy = self.get(kind, "color-primary").await?;
+            ensure(copy["data"]["color"] == encoded(kind.name(), color), &copy)?;
+        }
+        Ok(())
+    }
+
     /// Waits until the promotion has failed and the primary has this image and all traffic.
     async fn restored(&self, kind: Kind, image: &str) -> Outcome {
         self.event("failed, primary not ready").await?;
@@ -79,5 +106,14 @@ impl Scenario<'_> {
         })
         .await
         .map_err(text)
+    }
+}
+
+/// The value of a key with this color, in the form of a ConfigMap or Secret.
+fn encoded(kind: &str, color: &str) -> String {
+    match (kind, color) {
+        ("Secret", "red") => "cmVk".to_owned(),
+        ("Secret", _) => "Ymx1ZQ==".to_owned(),
+        _ => color.to_owned(),
     }
 }

@@ -23,6 +23,7 @@
 //! | **What happens next?** | [`rollout`]: `decide` reads as the table of contents; `rollout/phases` has a file per phase |
 //! | When does a step begin? | `snapshot/cadence.rs`; `shell/controller/schedule.rs` has the queue |
 //! | Which hooks, gates and metrics does a step check? | `rollout/checks`; `gates.rs` has the texts of each closed gate |
+//! | What may a person ask of a release, and what becomes of it? | [`api::action`] has the form, `rollout/actions.rs` the rules |
 //! | When does a run start? | `rollout/phases/idle.rs`; `Release::changed` in `rollout/release.rs` decides whether the version is new |
 //! | How long does a canary keep its pods without traffic, and why? | `rollout/status/draining.rs` |
 //! | Which phase may follow which? | `rollout/status/transitions.rs` |

@@ -8,6 +8,7 @@ mod service;
 pub mod status;
 mod traffic;
 
+pub mod action;
 pub mod alert_provider;
 pub mod canary;
 pub mod duration;

@@ -172,9 +172,27 @@ pub enum ConditionType {
     TargetConflict,
     /// An object of a name that this canary needs exists and belongs to someone else.
     ForeignObject,
+    /// The action of a person that was handled last; the message begins with its ID. It stays until the next run starts.
+    Action,
+    /// A person paused the release: the weight stays, and checks go on.
+    Paused,
+    /// A person asked to end this step, or to open the gate that waits.
+    SkipRequested,
+    /// A person asked to promote the version without further steps and checks.
+    PromoteRequested,
+    /// A person asked to release the failed version again.
+    RetryRequested,
 }
 
 impl ConditionType {
+    /// The conditions by which a person steers a release.
+    pub const STEERING: [Self; 4] = [
+        Self::Paused,
+        Self::SkipRequested,
+        Self::PromoteRequested,
+        Self::RetryRequested,
+    ];
+
     /// The `type` of the condition.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -188,6 +206,11 @@ impl ConditionType {
             Self::Invalid => "Invalid",
             Self::TargetConflict => "TargetConflict",
             Self::ForeignObject => "ForeignObject",
+            Self::Action => "Action",
+            Self::Paused => "Paused",
+            Self::SkipRequested => "SkipRequested",
+            Self::PromoteRequested => "PromoteRequested",
+            Self::RetryRequested => "RetryRequested",
         }
     }
 }

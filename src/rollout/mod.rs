@@ -1,6 +1,7 @@
 //! The decision: the next action for one canary, as a pure function of a snapshot and of the answers received so far.
 //!
 //! - [`decide`] reads as the table of contents.
+//! - `actions`: a person promotes, skips, pauses, resumes, aborts or retries a release.
 //! - `phases`: one file per phase of a release, or per group of phases.
 //! - `checks`: hooks, gates and metrics of a step.
 //! - `objects`: the writes of workloads, Services and routes that the phases have in common.
@@ -12,6 +13,7 @@
 pub mod messages;
 pub mod plan;
 
+mod actions;
 mod blocked;
 mod checks;
 mod objects;
@@ -66,6 +68,9 @@ pub fn decide(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
             return withdrawal::decide(snapshot).unwrap_or_else(|| blocked.report(snapshot));
         }
     };
+    if let Some(action) = actions::decide(&release) {
+        return action;
+    }
     if let Some(scale_down) = end::finish_draining(&release) {
         return scale_down;
     }

@@ -21,6 +21,13 @@ pub struct Step {
     conditions: Vec<String>,
 }
 
+/// The conditions that begin or end within a step: a hook that passed is not called again for them.
+const WITHIN_STEP: [ConditionType; 3] = [
+    ConditionType::Draining,
+    ConditionType::Action,
+    ConditionType::Paused,
+];
+
 impl Step {
     /// The step of a canary with this status, at this tick.
     pub fn of(canary: &Canary, status: &CanaryStatus, tick: Option<Tick>) -> Self {
@@ -37,7 +44,7 @@ impl Step {
             tick: tick.filter(|_| !is_pending).map(|tick| tick.at),
             conditions: conditions
                 .map(|condition| condition.type_.clone())
-                .filter(|type_| type_ != ConditionType::Draining.as_str())
+                .filter(|type_| !WITHIN_STEP.iter().any(|within| type_ == within.as_str()))
                 .collect(),
         }
     }

@@ -42,7 +42,7 @@ impl Write {
                 .as_array()
                 .into_iter()
                 .flatten()
-                .filter(|operation| operation["op"] != "test")
+                .filter(|operation| !tests_version(operation))
                 .for_each(|operation| operation.to_string().hash(&mut hasher)),
         }
         hasher.finish()
@@ -55,6 +55,13 @@ impl Write {
             None => format!("{}{message}", self.failure),
         }
     }
+}
+
+/// Whether an operation of a patch tests the version of the object.
+fn tests_version(operation: &Value) -> bool {
+    let path = operation["path"].as_str().unwrap_or_default();
+    let field = path.strip_prefix("/metadata/").unwrap_or_default();
+    operation["op"] == "test" && (field == "uid" || VERSIONS.contains(&field))
 }
 
 /// The forms of a write. Each fails if the object has changed since it was observed.

@@ -34,7 +34,7 @@ pub const PHASES: [CanaryPhase; 12] = [
 ];
 
 /// All conditions but `Promoted`, which every status has, in the order of `place_of_condition`.
-const CONDITIONS: [ConditionType; 8] = [
+const CONDITIONS: [ConditionType; 14] = [
     ConditionType::RollingBack,
     ConditionType::Reverting,
     ConditionType::Draining,
@@ -43,6 +43,12 @@ const CONDITIONS: [ConditionType; 8] = [
     ConditionType::Invalid,
     ConditionType::TargetConflict,
     ConditionType::PodsLost,
+    ConditionType::ForeignObject,
+    ConditionType::Action,
+    ConditionType::Paused,
+    ConditionType::SkipRequested,
+    ConditionType::PromoteRequested,
+    ConditionType::RetryRequested,
 ];
 
 const ROLLOUTS: [Rollout; 5] = [
@@ -234,8 +240,13 @@ fn place_of_condition(condition: ConditionType) -> Option<usize> {
         C::NotificationPending => Some(4),
         C::Invalid => Some(5),
         C::TargetConflict => Some(6),
-        C::ForeignObject => Some(7),
         C::PodsLost => Some(7),
+        C::ForeignObject => Some(8),
+        C::Action => Some(9),
+        C::Paused => Some(10),
+        C::SkipRequested => Some(11),
+        C::PromoteRequested => Some(12),
+        C::RetryRequested => Some(13),
     }
 }
 

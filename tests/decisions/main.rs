@@ -41,6 +41,7 @@
     reason = "the names of tests are their documentation, and a panic is how a test fails"
 )]
 
+mod actions;
 mod any_state;
 mod audit;
 mod bootstrap;

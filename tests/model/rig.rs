@@ -205,7 +205,9 @@ impl Rig {
             let status = &rig.get("canaries", "podinfo")["status"];
             let mut conditions = status["conditions"].as_array().into_iter().flatten();
             let lasts = |condition: &Value| {
-                condition["type"] == "Promoted" || condition["type"] == "PromotionFailed"
+                ["Promoted", "PromotionFailed", "Action"]
+                    .iter()
+                    .any(|type_| condition["type"] == *type_)
             };
             status["phase"] == phase && conditions.all(lasts)
         };
@@ -214,15 +216,23 @@ impl Rig {
 
     /// Waits until a condition holds.
     pub async fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let end = Instant::now() + PATIENCE;
+        let is_in_time = self.within(PATIENCE, &holds).await;
+        assert!(
+            is_in_time,
+            "timed out waiting for {what}:\n{}",
+            self.transcript()
+        );
+    }
+
+    /// Waits until a condition holds. Returns false if it does not within this time.
+    pub async fn within(&mut self, time: Duration, holds: impl Fn(&Self) -> bool) -> bool {
+        let end = Instant::now() + time;
         while !holds(self) {
-            let is_in_time = self.wait(end, true).await;
-            assert!(
-                is_in_time,
-                "timed out waiting for {what}:\n{}",
-                self.transcript()
-            );
+            if !self.wait(end, true).await {
+                return false;
+            }
         }
+        true
     }
 
     /// Lets this many seconds pass.

@@ -4,6 +4,10 @@ mod objects;
 
 use std::time::Duration;
 
+use flagger_rs::{
+    api::action::{ANNOTATION, Action, Signature, Verb},
+    shell::clock,
+};
 use serde_json::{Value, json};
 
 use super::rig::Rig;
@@ -76,6 +80,8 @@ pub enum Scenario {
     ScaledUp,
     /// A good version with hooks, chats and a metrics server that answer after seconds.
     SlowAnswers,
+    /// A version that a person pauses, resumes, aborts, releases again and lets through a closed gate.
+    Steered,
     /// A Canary that is deleted with the objects created for it.
     Deletion,
     /// A deleted Canary that restores the Service and the route that it took over.
@@ -84,7 +90,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All scenarios.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::Promotion,
         Self::Rollback,
         Self::AbTesting,
@@ -114,6 +120,7 @@ impl Scenario {
         Self::Configs,
         Self::ScaledUp,
         Self::SlowAnswers,
+        Self::Steered,
         Self::Deletion,
         Self::GivingBack,
     ];
@@ -146,6 +153,11 @@ impl Scenario {
                 ];
                 with(steps(), "webhooks", json!(gates))
             }
+            Self::Steered => with(
+                steps(),
+                "webhooks",
+                json!([hook("confirm-promotion", AFTER)]),
+            ),
             Self::RollbackByHook => with(steps(), "webhooks", json!([hook("rollback", BACK)])),
             Self::Mirror => {
                 let hooks = [
@@ -282,6 +294,7 @@ impl Scenario {
                 rig.until_phase("Succeeded").await;
             }
             Self::WithoutPods => self.lose_pods(rig).await,
+            Self::Steered => self.steer(rig).await,
             Self::SessionAffinity => {
                 self.release(rig, "Succeeded").await;
                 rig.image("3.1.2");
@@ -336,6 +349,29 @@ impl Scenario {
         rig.until_phase("WaitingPromotion").await;
         rig.pass(15).await;
         rig.servers.allow(AFTER);
+        rig.until_phase("Succeeded").await;
+    }
+
+    async fn steer(self, rig: &mut Rig) {
+        let has = |rig: &Rig, type_: &str| {
+            let status = &rig.get("canaries", "podinfo")["status"];
+            let mut conditions = status["conditions"].as_array().into_iter().flatten();
+            conditions.any(|condition| condition["type"] == type_)
+        };
+        let is_in =
+            |rig: &Rig, phase: &str| rig.get("canaries", "podinfo")["status"]["phase"] == phase;
+        rig.servers.forbid(AFTER);
+        self.begin(rig).await;
+        act(rig, Verb::Pause, |rig| has(rig, "Paused")).await;
+        rig.pass(25).await;
+        let status = &rig.get("canaries", "podinfo")["status"];
+        assert_eq!(status["canaryWeight"], 25, "the release is paused");
+        act(rig, Verb::Resume, |rig| !has(rig, "Paused")).await;
+        act(rig, Verb::Abort, |rig| is_in(rig, "Failed")).await;
+        rig.until_phase("Failed").await;
+        act(rig, Verb::Retry, |rig| !is_in(rig, "Failed")).await;
+        rig.until_phase("WaitingPromotion").await;
+        act(rig, Verb::Skip, |rig| !is_in(rig, "WaitingPromotion")).await;
         rig.until_phase("Succeeded").await;
     }
 
@@ -408,4 +444,29 @@ async fn delete(rig: &mut Rig) {
     rig.delete("canaries", "podinfo");
     let is_deleted = |rig: &Rig| rig.get("canaries", "podinfo").is_null();
     rig.until("the deletion of the Canary", is_deleted).await;
+}
+
+/// A person asks for an action on the present revision, and again after five minutes without an effect.
+async fn act(rig: &mut Rig, verb: Verb, has_effect: impl Fn(&Rig) -> bool) {
+    for attempt in 1.. {
+        let status = &rig.get("canaries", "podinfo")["status"];
+        let revision = status["lastAppliedSpec"].as_str().unwrap().to_owned();
+        let signature = Signature {
+            revision,
+            id: format!("{verb}-{attempt}"),
+            at: clock::now(),
+            author: "jane".to_owned(),
+        };
+        let action = Action {
+            verb,
+            signature: Some(signature),
+            reason: "errors at the checkout".to_owned(),
+        };
+        let annotations = json!({ANNOTATION: action.to_string()});
+        let change = json!({"metadata": {"annotations": annotations}});
+        rig.patch("canaries", "podinfo", change);
+        if rig.within(Duration::from_mins(5), &has_effect).await {
+            return;
+        }
+    }
 }

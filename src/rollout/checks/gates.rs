@@ -13,6 +13,7 @@ use crate::{
     },
     notifications::Notification,
     rollout::{
+        actions,
         messages::{announcing, checks as messages},
         plan::{Decision, Evidence, Requeue},
         status::{StatusChange, change::unconfirmed_start},
@@ -26,8 +27,14 @@ const REMINDER: SignedDuration = SignedDuration::from_hours(1);
 /// The notifications of an open gate; or the decision, while the gate is closed or has not answered.
 type Gate = ControlFlow<Decision, Vec<Notification>>;
 
+/// A gate that a person opened is not asked.
+const OPENED: Gate = Gate::Continue(Vec::new());
+
 /// The gate before a new version is scaled up.
 pub fn rollout(snapshot: &Snapshot, evidence: &Evidence) -> Gate {
+    if actions::skips(snapshot) || actions::promotes(snapshot) {
+        return OPENED;
+    }
     let kind = WebhookType::ConfirmRollout;
     let result = hooks::run(snapshot, evidence, kind, snapshot.phase());
     pass(snapshot, result, |hook| Closed {
@@ -39,6 +46,9 @@ pub fn rollout(snapshot: &Snapshot, evidence: &Evidence) -> Gate {
 
 /// The gate before a version gets more traffic.
 pub fn traffic(snapshot: &Snapshot, evidence: &Evidence) -> Gate {
+    if actions::skips(snapshot) {
+        return OPENED;
+    }
     let kind = WebhookType::ConfirmTrafficIncrease;
     let result = hooks::run(snapshot, evidence, kind, CanaryPhase::Progressing);
     pass(snapshot, result, |hook| Closed {
@@ -50,6 +60,9 @@ pub fn traffic(snapshot: &Snapshot, evidence: &Evidence) -> Gate {
 
 /// The gate before a version is promoted.
 pub fn promotion(snapshot: &Snapshot, evidence: &Evidence) -> Gate {
+    if actions::skips(snapshot) {
+        return OPENED;
+    }
     let kind = WebhookType::ConfirmPromotion;
     let result = hooks::run(snapshot, evidence, kind, CanaryPhase::Progressing);
     pass(snapshot, result, |hook| Closed {

@@ -4,7 +4,7 @@ use super::{alert, describing_alert, event_in, normal};
 use crate::{
     api::canary::CanaryPhase,
     notifications::{EventKind, Notification, Severity},
-    rollout::status::Outcome,
+    rollout::{actions, status::Outcome},
     snapshot::Snapshot,
 };
 
@@ -21,7 +21,8 @@ pub fn notifications(
         | Outcome::Manual(_)
         | Outcome::NotReady(_)
         | Outcome::PodsLost(_)
-        | Outcome::Refused(_) => rolled_back(snapshot, outcome, ended_in),
+        | Outcome::Refused(_)
+        | Outcome::Aborted(_) => rolled_back(snapshot, outcome, ended_in),
         Outcome::FailedPromotion(why) => vec![
             event_in(
                 snapshot,
@@ -47,7 +48,10 @@ pub fn notifications(
                 snapshot,
                 format!("Promotion completed! Scaling down {target}"),
             ),
-            info("Canary analysis completed successfully, promotion finished."),
+            match actions::promoted_by(snapshot) {
+                None => info("Canary analysis completed successfully, promotion finished."),
+                Some(who) => info(&format!("Promotion finished, requested {who}")),
+            },
         ],
         Outcome::Skipped => vec![
             normal(
@@ -80,7 +84,9 @@ fn rolled_back(snapshot: &Snapshot, outcome: &Outcome, ended_in: CanaryPhase) ->
     }
     let why = rollback_reason(outcome);
     let alerted = match outcome {
-        Outcome::Manual(_) => alert(snapshot, Severity::Warn, &format!("Rolling back {why}")),
+        Outcome::Manual(_) | Outcome::Aborted(_) => {
+            alert(snapshot, Severity::Warn, &format!("Rolling back {why}"))
+        }
         _ => alert(snapshot, Severity::Error, &capitalized(&why)),
     };
     let event = warning(format!("Rolling back {name} {why}"), ended_in);
@@ -96,6 +102,7 @@ fn rollback_reason(outcome: &Outcome) -> String {
         Outcome::Manual(_) => "manual webhook invoked".to_owned(),
         Outcome::PodsLost(_) => format!("all ready pods lost {why} times"),
         Outcome::Refused(_) => format!("run cannot go on: {why}"),
+        Outcome::Aborted(_) => format!("aborted {why}"),
         _ => format!("progress deadline exceeded {why}"),
     }
 }

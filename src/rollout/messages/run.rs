@@ -4,9 +4,13 @@ use jiff::Timestamp;
 
 use super::{announcing, describing_alert, event_in, normal, normal_after, warning};
 use crate::{
-    api::canary::{CanaryPhase, CanaryStatus},
+    api::{
+        action::Verb,
+        canary::{CanaryPhase, CanaryStatus},
+    },
     notifications::{EventKind, Notification},
-    snapshot::Snapshot,
+    rollout::actions::Refusal,
+    snapshot::{Snapshot, excerpt},
 };
 
 /// The providers of all metrics can be reached.
@@ -214,4 +218,28 @@ pub fn not_ready_to_terminate(snapshot: &Snapshot, why: &str) -> Notification {
 pub fn terminated(snapshot: &Snapshot) -> Notification {
     let text = format!("Terminated canary {}", snapshot.full_name());
     normal(snapshot, text)
+}
+
+/// A person's action on the release is accepted; `who` names the author and the reason.
+pub fn action_accepted(snapshot: &Snapshot, verb: Verb, who: &str) -> Notification {
+    let done = match verb {
+        Verb::Promote => "Promotion without further steps and checks",
+        Verb::Skip => "Skip of this step",
+        Verb::Pause => "Pause",
+        Verb::Resume => "End of the pause",
+        Verb::Abort => "Abort",
+        Verb::Retry => "Another run of the failed version",
+    };
+    let name = snapshot.full_name();
+    normal(snapshot, format!("{name}: {done} requested {who}"))
+}
+
+/// A person's action on the release is refused; `line` is the text of its annotation.
+pub fn action_refused(snapshot: &Snapshot, line: &str, why: &Refusal) -> Notification {
+    let text = format!(
+        "{}: the action {:?} is refused: {why}",
+        snapshot.full_name(),
+        excerpt(line)
+    );
+    warning(snapshot, text)
 }

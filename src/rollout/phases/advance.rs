@@ -145,7 +145,7 @@ fn advance_iteration(
 }
 
 /// Records that the version is promoted, before the primary is touched. Flagger records it afterwards.
-fn promote(release: &Release<'_>) -> Decision {
+pub fn promote(release: &Release<'_>) -> Decision {
     let promoting = StatusChange::enter(release.snapshot, CanaryPhase::Promoting);
     Decision::commit(promoting.build(), vec![run::copying(release.snapshot)])
 }

@@ -7,6 +7,7 @@ use crate::{
     api::canary::{CanaryPhase, WebhookType},
     notifications::Notification,
     rollout::{
+        actions,
         blocked::Blocked,
         checks::{
             hooks::{self, HookResult, Signal, Stage},
@@ -45,10 +46,17 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
     if let Some(decision) = unready(release, skips) {
         return Ok(decision);
     }
+    let is_ready = is_ready(release);
+    if is_ready && actions::promotes(snapshot) {
+        return Ok(advance::promote(release));
+    }
     let failed = snapshot.status().failed_checks;
     let is_over = !skips && failed >= snapshot.canary.threshold();
     // Flagger waits for the next tick, while clients still reach a version that is known to be bad.
-    if snapshot.tick.is_none() && !(is_over && failed > 0) {
+    let is_bad = is_over && failed > 0;
+    let ends_step =
+        is_ready && actions::skips(snapshot) && snapshot.phase() == CanaryPhase::Progressing;
+    if snapshot.tick.is_none() && !is_bad && !ends_step {
         return Ok(Decision::wait(Requeue::AtTick));
     }
     if skips {
@@ -90,6 +98,12 @@ fn unready(release: &Release<'_>, skips: bool) -> Option<Decision> {
     None
 }
 
+/// Whether the canary is ready, and the primary if it serves.
+fn is_ready(release: &Release<'_>) -> bool {
+    let primary = || !release.primary_serves() || release.primary_readiness() == Readiness::Ready;
+    release.canary_readiness() == Readiness::Ready && primary()
+}
+
 /// Gives a version that had lost its pods the traffic that it had. `None` if it has lost none, or if the routes have changed since.
 fn restore(release: &Release<'_>) -> Result<Option<Decision>, Blocked> {
     let snapshot = release.snapshot;
@@ -123,7 +137,12 @@ fn step(
     if let Some(wait) = release.routes_pending() {
         return ControlFlow::Break(wait);
     }
-    check(release, evidence, notifications)?;
+    if !actions::skips(release.snapshot) {
+        check(release, evidence, notifications)?;
+        if actions::is_paused(release.snapshot) {
+            return ControlFlow::Break(Decision::wait(Requeue::AtTick));
+        }
+    }
     advance::advance(release, evidence, notifications)
 }
 
@@ -138,6 +157,9 @@ fn check(
     let reached = advance::reached(release, routed).build();
     let begins =
         (reached.canary_weight, reached.iterations) == (0, 0) && !release.has_mirrored(routed);
+    if begins && actions::is_paused(snapshot) {
+        return ControlFlow::Break(Decision::wait(Requeue::AtTick));
+    }
     let kind = if begins {
         // Hooks have effects, so none is called for a version that may not go on. The advance reports the open gate.
         advance::traffic_gate(release, evidence, routed)?;

@@ -7,6 +7,7 @@ use crate::{
     api::canary::CanaryPhase,
     notifications::Notification,
     rollout::{
+        actions,
         blocked::Blocked,
         checks::gates,
         messages::{self, run},
@@ -25,7 +26,8 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
         if release.is_reverted() {
             return Ok(rollback::begin(snapshot, &Outcome::Reverted));
         }
-        if snapshot.tick.is_none() {
+        let is_asked = actions::skips(snapshot) || actions::promotes(snapshot);
+        if (snapshot.tick.is_none() || actions::is_paused(snapshot)) && !is_asked {
             return Ok(Decision::wait(Requeue::AtTick));
         }
         return start(release, evidence);
@@ -39,6 +41,9 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
             Some(wait) => Ok(wait),
             None => start(release, evidence),
         };
+    }
+    if actions::retries(snapshot) {
+        return start(release, evidence);
     }
     if let Some(wait) = release.routes_lag().filter(|_| draining::is_over(snapshot)) {
         return Ok(wait);

@@ -25,8 +25,19 @@ const DEBOUNCE_LIMIT: SignedDuration = SignedDuration::from_secs(1);
 
 /// The status at the start of a run. It records the revision before anything is done for it.
 pub fn started<'a>(release: &Release<'a>) -> StatusChange<'a> {
+    let status = release.snapshot.status();
+    let started = StatusChange::enter(release.snapshot, CanaryPhase::Progressing);
+    // An action that led to this run, or belongs to it, is kept.
+    let is_steered = ConditionType::STEERING.map(|type_| status.has_condition(type_));
+    let started = if is_steered.contains(&true) {
+        started
+            .clear(ConditionType::SkipRequested)
+            .clear(ConditionType::RetryRequested)
+    } else {
+        started.clear(ConditionType::Action)
+    };
     // The target is needed again: it is not scaled down.
-    StatusChange::enter(release.snapshot, CanaryPhase::Progressing)
+    started
         .clear(ConditionType::Draining)
         .clear(ConditionType::PodsLost)
         .progress(0, 0)
@@ -67,8 +78,11 @@ pub fn changed(release: &Release<'_>) -> Result<Decision, Blocked> {
 /// Returns traffic to the primary and begins the analysis anew.
 fn restart(release: &Release<'_>) -> Result<Decision, Blocked> {
     let weights = release.fallback_weights()?;
-    // The run was announced when it began.
-    let started = started(release).announced();
+    // The run was announced when it began. A person steered the earlier version.
+    let started = started(release)
+        .announced()
+        .clear(ConditionType::Paused)
+        .clear(ConditionType::PromoteRequested);
     let started = started.progress(i64::from(weights.canary), 0);
     Ok(Decision::Do(Plan {
         writes: release.set_weights(&weights)?,

@@ -21,14 +21,18 @@ use crate::{
 
 /// Records that a rollback begins, and why.
 pub fn begin(snapshot: &Snapshot, outcome: &Outcome) -> Decision {
+    let begun = record(StatusChange::within_step(snapshot), outcome);
+    Decision::commit(begun.build(), Vec::new())
+}
+
+/// Adds to a change that a rollback begins, and why.
+pub fn record<'a>(change: StatusChange<'a>, outcome: &Outcome) -> StatusChange<'a> {
     let condition = if *outcome == Outcome::Reverted {
         ConditionType::Reverting
     } else {
         ConditionType::RollingBack
     };
-    let begun =
-        StatusChange::within_step(snapshot).set(condition, outcome.reason(), &outcome.message());
-    Decision::commit(begun.build(), Vec::new())
+    change.set(condition, outcome.reason(), &outcome.message())
 }
 
 /// Whether a rollback has begun and is not completed.

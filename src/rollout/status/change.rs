@@ -37,7 +37,12 @@ impl<'a> StatusChange<'a> {
         let mut change = Self::within_step(snapshot);
         let time = transition_time(snapshot, now_without_jitter(snapshot));
         change.status.last_transition_time = Some(Time(time));
-        change
+        // The gate of a promotion stays open until the promotion.
+        if snapshot.phase() == CanaryPhase::WaitingPromotion {
+            change
+        } else {
+            change.clear(ConditionType::SkipRequested)
+        }
     }
 
     /// A change that ends a step and enters a phase. Flagger's condition `Promoted` follows the phase.
@@ -47,11 +52,15 @@ impl<'a> StatusChange<'a> {
         let at = Time(transition_time(snapshot, snapshot.now));
         change.status.last_transition_time = Some(at.clone());
         change.set_promoted(phase, at);
-        if is_under_analysis(phase) {
-            change
-        } else {
-            change.clear(ConditionType::PodsLost)
+        if !is_under_analysis(phase) {
+            change = change.clear(ConditionType::PodsLost);
         }
+        if is_under_analysis(phase) || phase == CanaryPhase::Waiting {
+            return change;
+        }
+        ConditionType::STEERING
+            .into_iter()
+            .fold(change, Self::clear)
     }
 
     fn set_promoted(&mut self, phase: CanaryPhase, at: Time) {

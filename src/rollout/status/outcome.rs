@@ -18,6 +18,8 @@ pub enum Outcome {
     PodsLost(i64),
     /// The Canary changed so that the run cannot go on, for this reason.
     Refused(String),
+    /// A person ended the run: the text tells who, and why.
+    Aborted(String),
     /// The primary did not become ready with the promoted version, for this reason.
     FailedPromotion(String),
     /// The initialization was completed.
@@ -42,6 +44,7 @@ impl Outcome {
             Self::NotReady(_) => "NotReady",
             Self::PodsLost(_) => "PodsLost",
             Self::Refused(_) => "Refused",
+            Self::Aborted(_) => "Aborted",
             Self::FailedPromotion(_) => "FailedPromotion",
             Self::Initialized => "Initialized",
             Self::Promoted => "Promoted",
@@ -58,6 +61,7 @@ impl Outcome {
             | Self::NotReady(_)
             | Self::PodsLost(_)
             | Self::Refused(_)
+            | Self::Aborted(_)
                 if phase != CanaryPhase::Progressing =>
             {
                 format!("{}{WHILE}{phase}", self.reason())
@@ -71,7 +75,10 @@ impl Outcome {
         match self {
             Self::FailedChecks(n) | Self::PodsLost(n) => n.to_string(),
             Self::Manual(hook) => hook.clone(),
-            Self::NotReady(why) | Self::Refused(why) | Self::FailedPromotion(why) => why.clone(),
+            Self::NotReady(why)
+            | Self::Refused(why)
+            | Self::Aborted(why)
+            | Self::FailedPromotion(why) => why.clone(),
             Self::Initialized | Self::Promoted | Self::Skipped | Self::Reverted => String::new(),
         }
     }
@@ -91,6 +98,7 @@ impl Outcome {
             "Manual" => Self::Manual(message.to_owned()),
             "PodsLost" => Self::PodsLost(message.parse().unwrap_or(0)),
             "Refused" => Self::Refused(message.to_owned()),
+            "Aborted" => Self::Aborted(message.to_owned()),
             "FailedPromotion" => Self::FailedPromotion(message.to_owned()),
             "Initialized" => Self::Initialized,
             "Promoted" => Self::Promoted,

@@ -18,7 +18,7 @@ impl Simulation {
         let Write { object, action, .. } = write;
         match action {
             Action::Patch(patch) if object.kind == Kind::Canary => {
-                return self.patch_finalizers(&object, &patch);
+                return self.patch_canary(&object, &patch);
             }
             Action::Create(value) => {
                 let name = shown(&object);
@@ -49,7 +49,21 @@ impl Simulation {
         is_needed
     }
 
-    fn patch_finalizers(&mut self, object: &ObjectRef, patch: &Value) {
+    /// The finalizers, or the removal of an annotation.
+    fn patch_canary(&mut self, object: &ObjectRef, patch: &Value) {
+        let metadata = &mut self.snapshot.canary.metadata;
+        if let Some(path) = patch[2]["path"].as_str()
+            && let Some(key) = path.strip_prefix("/metadata/annotations/")
+        {
+            assert_eq!(patch[2]["op"], "remove");
+            let key = key.replace("~1", "/");
+            let removed = metadata
+                .annotations
+                .as_mut()
+                .and_then(|all| all.remove(&key));
+            assert_eq!(json!(removed), patch[1]["value"], "the text is tested");
+            return self.line(format!("patch  {}: without {key}", shown(object)));
+        }
         let finalizers = patch.pointer("/2/value").unwrap();
         self.line(format!("patch  {}: finalizers {finalizers}", shown(object)));
         self.snapshot.canary.metadata.finalizers =

@@ -224,7 +224,7 @@ fn raise_without_reason(before: &Moment, after: &Moment) -> Option<String> {
     if to <= from || !is_analysis {
         return None;
     }
-    if !before.is_tick {
+    if !before.is_tick && before.condition("SkipRequested").is_none() {
         return Some(format!(
             "the weight grew from {from} to {to} between two ticks"
         ));

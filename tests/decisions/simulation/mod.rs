@@ -91,9 +91,9 @@ impl Simulation {
             self.reconcile();
             let status = self.snapshot.canary.status.clone().unwrap_or_default();
             let mut conditions = status.conditions.iter().flatten();
-            // `PromotionFailed` stays for as long as the primary is broken.
-            let is_idle =
-                conditions.all(|c| matches!(c.type_.as_str(), "Promoted" | "PromotionFailed"));
+            // `PromotionFailed` stays for as long as the primary is broken, `Action` until the next run.
+            let is_idle = conditions
+                .all(|c| matches!(c.type_.as_str(), "Promoted" | "PromotionFailed" | "Action"));
             if status.phase == end && is_idle {
                 return;
             }

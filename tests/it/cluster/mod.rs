@@ -4,12 +4,13 @@
 //! | --- | --- |
 //! | how does the operator run here? | `rig.rs` |
 //! | what is a scenario, what can it change, what can it observe? | `scenario.rs`, `edits.rs`, `observations.rs` |
-//! | which scenarios are there? | `releases.rs`, `gates.rs`, `routes.rs`, `ingress.rs`, `scalers.rs`, `services.rs`, `inputs.rs`, `gitops.rs`, `other_actors.rs`, `ownership.rs`, `capacity.rs`, `restore.rs`, `labels.rs` |
+//! | which scenarios are there? | `releases.rs`, `actions.rs`, `gates.rs`, `routes.rs`, `ingress.rs`, `scalers.rs`, `services.rs`, `inputs.rs`, `gitops.rs`, `other_actors.rs`, `ownership.rs`, `capacity.rs`, `restore.rs`, `labels.rs` |
 //! | which faults does a release survive? | `faults.rs`, `survival.rs`, observed by `traffic.rs` |
 //! | can the operator replace Flagger? | `takeover.rs` |
 //! | what does `flagger check` find? | `check.rs` |
 //! | are manifests, overlays and rights right? | `manifests.rs`, `overlays.rs`, `rights.rs`, `installs.rs` |
 
+mod actions;
 mod capacity;
 mod check;
 mod edits;
@@ -116,6 +117,7 @@ async fn the_operator_on_a_real_control_plane() {
         other_actors::an_actor_that_undoes_each_write_is_named_and_met_with_growing_pauses,
         capacity::a_primary_that_its_user_scales_keeps_its_size_in_a_promotion,
         capacity::a_version_whose_pods_are_evicted_gets_its_traffic_back,
+        actions::people_steer_a_release_within_the_rights_of_their_roles,
         restore::a_primary_that_cannot_run_the_promoted_version_gets_its_last_one_back,
         restore::the_primary_of_a_daemon_set_gets_its_last_version_back,
         gitops::flux_reverts_nothing_of_a_release,

@@ -95,10 +95,8 @@ impl Scenario<'_> {
         until(PATIENCE, &format!("phase {phase}"), async || {
             let seen = self.seen.lock().unwrap();
             let status = seen.now.get("podinfo").cloned().unwrap_or_default();
-            let idle = status
-                .conditions
-                .as_ref()
-                .is_none_or(|conditions| conditions.len() <= 1);
+            let mut conditions = status.conditions.iter().flatten();
+            let idle = conditions.all(|c| matches!(c.type_.as_str(), "Promoted" | "Action"));
             let line = format!(
                 "{} {} {:?}",
                 status.phase, status.canary_weight, status.conditions

@@ -1,0 +1,235 @@
+//! An action: what a person asks of a release, in one line of an annotation of the Canary (not in Flagger).
+//!
+//! ```text
+//! VERB [REVISION ID TIME AUTHOR [REASON…]]
+//! abort v1-6b3c9d41 01JDS6T0Q4 2026-11-28T10:12:03Z jane@example.com errors at the checkout
+//! ```
+//!
+//! REVISION is `status.lastAppliedSpec` as the person saw it: the action means no other version. ID makes the action one action, however
+//! often the line is seen. AUTHOR is the name of the user, percent-encoded where it has blanks or `%`. The verb alone is the form for
+//! `kubectl annotate`; it is accepted for `pause` and `abort`, which put no client at risk. An annotation needs no CRD and no field of
+//! the spec, so GitOps tools neither undo nor repeat it. It is text, because the expressions of admission policies can split text, but
+//! cannot read JSON.
+
+use std::{fmt, str::FromStr};
+
+use jiff::Timestamp;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+
+/// The annotation.
+pub const ANNOTATION: &str = "flagger-rs.github.io/action";
+/// The greatest length of the line, in bytes.
+pub const LONGEST: usize = 1024;
+/// The characters of a user's name that are percent-encoded.
+const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
+
+/// An action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// The verb.
+    pub verb: Verb,
+    /// The version, the author and the time; `None` in the short form.
+    pub signature: Option<Signature>,
+    /// The reason; empty if there is none.
+    pub reason: String,
+}
+
+/// The verbs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Promote the version now, without further steps and checks. Traffic still moves to ready pods only.
+    Promote,
+    /// End this step, or open the gate that waits, and go on with the next step.
+    Skip,
+    /// Hold the weight. Checks go on, and may roll the version back.
+    Pause,
+    /// End a pause, or open the gate that waits.
+    Resume,
+    /// Return the traffic to the primary, and mark the version as failed.
+    Abort,
+    /// Release the failed version again.
+    Retry,
+}
+
+/// The part of an action that tells who asked for it, when, and for which version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// `status.lastAppliedSpec`, as the author saw it.
+    pub revision: String,
+    /// An identifier that no other action has.
+    pub id: String,
+    /// When the author asked.
+    pub at: Timestamp,
+    /// The name of the user.
+    pub author: String,
+}
+
+/// The reason why a line is no action.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidAction {
+    /// The line is too long.
+    #[error("the line has {0} bytes, and at most {LONGEST} are allowed")]
+    TooLong(usize),
+    /// The verb is unknown.
+    #[error("the verb {0:?} is not promote, skip, pause, resume, abort or retry")]
+    UnknownVerb(String),
+    /// Words are missing.
+    #[error("the line is not VERB, or VERB REVISION ID TIME AUTHOR [REASON…]")]
+    Incomplete,
+    /// The time cannot be read.
+    #[error("{0:?} is no time such as 2026-11-28T10:12:03Z")]
+    NoTime(String),
+}
+
+impl Verb {
+    /// All verbs.
+    pub const ALL: [Self; 6] = [
+        Self::Promote,
+        Self::Skip,
+        Self::Pause,
+        Self::Resume,
+        Self::Abort,
+        Self::Retry,
+    ];
+
+    /// The word in the line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Promote => "promote",
+            Self::Skip => "skip",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Abort => "abort",
+            Self::Retry => "retry",
+        }
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Action {
+    type Err = InvalidAction;
+
+    fn from_str(line: &str) -> Result<Self, InvalidAction> {
+        if line.len() > LONGEST {
+            return Err(InvalidAction::TooLong(line.len()));
+        }
+        let mut words = line.split_whitespace();
+        let verb = words.next().unwrap_or_default();
+        let verb = Verb::ALL.into_iter().find(|known| known.as_str() == verb);
+        let verb =
+            verb.ok_or_else(|| InvalidAction::UnknownVerb(printable(first_word(line), 40)))?;
+        let words: Vec<_> = words.collect();
+        let (signature, reason) = match words[..] {
+            [] => (None, String::new()),
+            [revision, id, time, author, ref reason @ ..] => {
+                let at = time.parse();
+                let signature = Signature {
+                    revision: revision.to_owned(),
+                    id: printable(id, LONGEST),
+                    at: at.map_err(|_| InvalidAction::NoTime(printable(time, 40)))?,
+                    author: printable(&percent_decode_str(author).decode_utf8_lossy(), LONGEST),
+                };
+                (Some(signature), printable(&reason.join(" "), LONGEST))
+            }
+            _ => return Err(InvalidAction::Incomplete),
+        };
+        Ok(Self {
+            verb,
+            signature,
+            reason,
+        })
+    }
+}
+
+/// The line.
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.verb)?;
+        if let Some(Signature {
+            revision,
+            id,
+            at,
+            author,
+        }) = &self.signature
+        {
+            let author = utf8_percent_encode(author, ENCODED);
+            write!(f, " {revision} {id} {at} {author}")?;
+            if !self.reason.is_empty() {
+                write!(f, " {}", self.reason)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn first_word(line: &str) -> &str {
+    line.split_whitespace().next().unwrap_or_default()
+}
+
+/// The beginning of a text, without control characters.
+fn printable(text: &str, longest: usize) -> String {
+    let characters = text.chars().filter(|character| !character.is_control());
+    characters.take(longest).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &str =
+        "abort v1-6b3c9d41 01JDS6T0Q4 2026-11-28T10:12:03Z jane%20doe errors at the checkout";
+
+    #[test]
+    fn a_line_is_read_and_written() {
+        let action: Action = LINE.parse().unwrap();
+        let signature = action.signature.clone().unwrap();
+        assert_eq!(action.verb, Verb::Abort);
+        assert_eq!(signature.author, "jane doe");
+        assert_eq!(action.reason, "errors at the checkout");
+        assert_eq!(action.to_string(), LINE);
+        for verb in Verb::ALL {
+            let line = verb.to_string();
+            let action: Action = line.parse().unwrap();
+            assert_eq!((action.verb, &action.signature), (verb, &None));
+            assert_eq!(action.to_string(), line);
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_no_action_is_refused_with_the_reason() {
+        let why = |line: &str| line.parse::<Action>().unwrap_err().to_string();
+        for (line, expected) in [
+            ("", "the verb \"\" is not promote, skip"),
+            ("Abort", "the verb \"Abort\" is not"),
+            ("abort v1-6b3c9d41", "the line is not VERB, or"),
+            (
+                "abort r id 2026-11-28T10:12:03Z",
+                "the line is not VERB, or",
+            ),
+            ("abort r id yesterday jane", "\"yesterday\" is no time"),
+        ] {
+            assert!(why(line).starts_with(expected), "{}", why(line));
+        }
+        let long = format!("{LINE} {}", "é".repeat(1024));
+        assert!(
+            why(&long).starts_with("the line has 2132 bytes"),
+            "{}",
+            why(&long)
+        );
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_events() {
+        let action: Action =
+            "abort r id\u{7} 2026-11-28T10:12:03Z jane%0a%1b[31m bad\u{1b}[0m version"
+                .parse()
+                .unwrap();
+        assert_eq!(action.signature.unwrap().author, "jane[31m");
+        assert_eq!(action.reason, "bad[0m version");
+    }
+}

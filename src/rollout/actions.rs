@@ -1,0 +1,265 @@
+//! Actions: a person promotes, skips, pauses, resumes, aborts or retries a release (not in Flagger; [`crate::api::action`] has the form).
+//!
+//! An action is accepted by one write of the status, which records the action and its effect. Then its annotation is removed. A crash in
+//! between repeats nothing, because the status has the ID of the action. The phases act on the recorded effect. An action overrides gates
+//! and checks, but none of the rules in `safety`: traffic moves to ready pods only.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use super::{
+    messages::run,
+    phases::rollback,
+    plan::Decision,
+    release::Release,
+    status::{Outcome, StatusChange},
+};
+use crate::{
+    api::{
+        action::{self, Action, InvalidAction, Signature, Verb},
+        canary::CanaryPhase,
+        status::ConditionType,
+    },
+    snapshot::{self, Kind, Snapshot, Write},
+};
+
+/// How far the time of an action may be from now.
+const VALID: SignedDuration = SignedDuration::from_mins(15);
+
+/// `reason` of the condition that records an action …
+const ACCEPTED: &str = "Accepted";
+/// … which was accepted, or not.
+const REFUSED: &str = "Refused";
+
+/// The ID of an action in the short form, and of a line that is no action, until the annotation is removed …
+const UNNAMED: &str = "-";
+/// … and afterwards, so that the next one is another action.
+const DONE: &str = "by-hand";
+
+/// The reason why an action is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The line is no action.
+    #[error(transparent)]
+    Invalid(#[from] InvalidAction),
+    /// The short form is not enough for this verb.
+    #[error(
+        "{0} needs REVISION ID TIME AUTHOR after the verb; only pause and abort are accepted without"
+    )]
+    Unsigned(Verb),
+    /// The action means another version.
+    #[error("it means the revision {0}, but the revision is {1} now: look at the release again")]
+    OtherRevision(String, String),
+    /// The action is too old, or its clock is wrong.
+    #[error("its time {0} is more than 15 minutes from now, {1}")]
+    NotNow(Timestamp, Timestamp),
+    /// The action is not possible in this phase.
+    #[error("it is not possible in the phase {0}{1}")]
+    Phase(CanaryPhase, &'static str),
+}
+
+/// Accepts or refuses the action in the annotation, or removes the annotation of an action that is handled; `None` if there is none.
+pub fn decide(release: &Release<'_>) -> Option<Decision> {
+    let snapshot = release.snapshot;
+    let handled = handled(snapshot);
+    let Some(line) = line(snapshot) else {
+        return (handled == Some(UNNAMED)).then(|| done_by_hand(snapshot));
+    };
+    let action = line.parse::<Action>();
+    let signature = action.as_ref().ok().and_then(|a| a.signature.as_ref());
+    let id = signature.map_or(UNNAMED, |signature| &signature.id);
+    if handled == Some(id) {
+        return Some(Decision::write(vec![removal(snapshot, line)]));
+    }
+    let action = action.as_ref().map_err(|why| why.clone().into());
+    let possible = action.and_then(|action| check(release, action).map(|()| action));
+    Some(match possible {
+        Ok(action) => accept(release, id, action),
+        Err(why) => {
+            let message = format!("{id} {why}");
+            let refused = StatusChange::within_step(snapshot);
+            let refused = refused.set(ConditionType::Action, REFUSED, &message);
+            let event = run::action_refused(snapshot, line, &why);
+            Decision::commit(refused.build(), vec![event])
+        }
+    })
+}
+
+/// Records that the annotation of an action without an ID is removed.
+fn done_by_hand(snapshot: &Snapshot) -> Decision {
+    let done = StatusChange::within_step(snapshot).with(|status| {
+        let mut conditions = status.conditions.iter_mut().flatten();
+        let action = conditions.find(|c| c.type_ == ConditionType::Action.as_str());
+        if let Some(message) = action.and_then(|action| action.message.as_mut()) {
+            *message = message.replacen(UNNAMED, DONE, 1);
+        }
+    });
+    Decision::commit(done.build(), Vec::new())
+}
+
+/// The text of the annotation.
+fn line(snapshot: &Snapshot) -> Option<&str> {
+    let annotations = snapshot.canary.metadata.annotations.as_ref()?;
+    annotations.get(action::ANNOTATION).map(String::as_str)
+}
+
+/// The ID of the action that was handled last.
+fn handled(snapshot: &Snapshot) -> Option<&str> {
+    let condition = snapshot.status().condition(ConditionType::Action)?;
+    condition.message.as_deref()?.split(' ').next()
+}
+
+/// Whether an action is possible now.
+fn check(release: &Release<'_>, action: &Action) -> Result<(), Refusal> {
+    use CanaryPhase as P;
+    let snapshot = release.snapshot;
+    match &action.signature {
+        None if !matches!(action.verb, Verb::Pause | Verb::Abort) => {
+            return Err(Refusal::Unsigned(action.verb));
+        }
+        None => {}
+        Some(Signature { revision, at, .. }) => {
+            let current = snapshot.status().last_applied_spec.clone();
+            let current = current.unwrap_or_default();
+            if *revision != current {
+                return Err(Refusal::OtherRevision(revision.clone(), current));
+            }
+            if snapshot.now.duration_since(*at).abs() > VALID {
+                return Err(Refusal::NotNow(*at, snapshot.now));
+            }
+        }
+    }
+    let phase = snapshot.phase();
+    let waits = matches!(phase, P::Waiting | P::WaitingPromotion);
+    let is_possible = !rollback::is_under_way(snapshot)
+        && match action.verb {
+            Verb::Promote | Verb::Skip | Verb::Pause => waits || phase == P::Progressing,
+            Verb::Resume => waits || is_paused(snapshot),
+            Verb::Abort => {
+                waits
+                    || phase == P::Progressing
+                    || (phase == P::Promoting && !release.is_promoted())
+            }
+            Verb::Retry => phase == P::Failed,
+        };
+    if is_possible {
+        return Ok(());
+    }
+    let advice = match (action.verb, phase) {
+        _ if rollback::is_under_way(snapshot) => ": the version is being rolled back already",
+        (Verb::Resume, P::Progressing) => ": the release is not paused",
+        (Verb::Abort, P::Promoting | P::Finalising) => {
+            ": the primary has the version already. To go back, release the earlier version"
+        }
+        (_, P::Promoting | P::Finalising) => ": the version is being promoted already",
+        (Verb::Retry, _) => ": no version has failed",
+        (_, P::Failed) => ": the version has failed. Use retry to release it again",
+        _ => ": no release is in progress",
+    };
+    Err(Refusal::Phase(phase, advice))
+}
+
+/// Records an action and its effect.
+fn accept<'a>(release: &Release<'a>, id: &str, action: &Action) -> Decision {
+    let snapshot = release.snapshot;
+    let who = who(action);
+    let change = StatusChange::within_step(snapshot).set(
+        ConditionType::Action,
+        ACCEPTED,
+        &format!("{id} {} {who}", action.verb),
+    );
+    let request = |change: StatusChange<'a>, type_| change.set(type_, ACCEPTED, &who);
+    let opens_gate = matches!(
+        snapshot.phase(),
+        CanaryPhase::Waiting | CanaryPhase::WaitingPromotion
+    );
+    let change = match action.verb {
+        Verb::Promote => request(change, ConditionType::PromoteRequested),
+        Verb::Skip => request(change, ConditionType::SkipRequested),
+        Verb::Pause => request(change, ConditionType::Paused),
+        Verb::Resume if !is_paused(snapshot) && opens_gate => {
+            request(change, ConditionType::SkipRequested)
+        }
+        Verb::Resume => change.clear(ConditionType::Paused),
+        Verb::Abort => rollback::record(abandoned(release, change), &Outcome::Aborted(who.clone())),
+        Verb::Retry => request(change, ConditionType::RetryRequested),
+    };
+    let event = run::action_accepted(snapshot, action.verb, &who);
+    Decision::commit(change.build(), vec![event])
+}
+
+/// A version that waits for its run is known to the status by its abandonment: it is not released until it changes, or is retried.
+fn abandoned<'a>(release: &Release<'a>, change: StatusChange<'a>) -> StatusChange<'a> {
+    if release.snapshot.phase() != CanaryPhase::Waiting {
+        return change;
+    }
+    change.with(|status| {
+        status.last_applied_spec = Some(release.revision.clone());
+        status.tracked_configs.clone_from(&release.configs);
+    })
+}
+
+/// The author and the reason, as the end of a sentence.
+fn who(action: &Action) -> String {
+    match &action.signature {
+        None => "by hand".to_owned(),
+        Some(Signature { author, .. }) if action.reason.is_empty() => format!("by {author}"),
+        Some(Signature { author, .. }) => format!("by {author}: {}", action.reason),
+    }
+}
+
+/// The write that removes the annotation, if it still has this text.
+fn removal(snapshot: &Snapshot, line: &str) -> Write {
+    let path = format!(
+        "/metadata/annotations/{}",
+        action::ANNOTATION.replace('/', "~1")
+    );
+    let patch = json!([
+        {"op": "test", "path": "/metadata/uid", "value": snapshot.canary.metadata.uid},
+        {"op": "test", "path": path, "value": line},
+        {"op": "remove", "path": path},
+    ]);
+    Write {
+        object: snapshot.reference(Kind::Canary, snapshot.name()),
+        action: snapshot::Action::Patch(patch),
+        failure: format!(
+            "removing the annotation {} of {} failed: ",
+            action::ANNOTATION,
+            snapshot.full_name()
+        ),
+    }
+}
+
+/// Whether a person paused the release.
+pub fn is_paused(snapshot: &Snapshot) -> bool {
+    snapshot.status().has_condition(ConditionType::Paused)
+}
+
+/// Whether a person asked for the promotion of the version.
+pub fn promotes(snapshot: &Snapshot) -> bool {
+    let status = snapshot.status();
+    status.has_condition(ConditionType::PromoteRequested)
+}
+
+/// The author of the promotion, and the reason, as the end of a sentence; `None` if the version passed its analysis.
+pub fn promoted_by(snapshot: &Snapshot) -> Option<&str> {
+    let condition = snapshot.status().condition(ConditionType::Action)?;
+    let message = condition.message.as_deref()?;
+    let (_, action) = message.split_once(' ')?;
+    let who = action.strip_prefix(Verb::Promote.as_str())?;
+    (condition.reason == ACCEPTED).then_some(who.trim_start())
+}
+
+/// Whether a person asked for the next step.
+pub fn skips(snapshot: &Snapshot) -> bool {
+    snapshot
+        .status()
+        .has_condition(ConditionType::SkipRequested)
+}
+
+/// Whether a person asked for another run of a failed version.
+pub fn retries(snapshot: &Snapshot) -> bool {
+    snapshot
+        .status()
+        .has_condition(ConditionType::RetryRequested)
+}

@@ -1,0 +1,124 @@
+//! People steer a release by an annotation, within the rights of their roles, beside tools that apply the manifest again.
+
+use serde_json::{Value, json};
+
+use super::{Outcome, Scenario, ensure, text};
+use crate::files;
+use flagger_rs::{
+    api::action::{ANNOTATION, Action, Signature, Verb},
+    snapshot::Kind,
+};
+
+pub async fn people_steer_a_release_within_the_rights_of_their_roles(s: Scenario<'_>) -> Outcome {
+    let policy = files::path("kustomize/actions");
+    s.rig.bed.apply_kustomize(&policy).await.map_err(text)?;
+    s.podinfo().await?;
+    let canary = s.canary_named("podinfo", json!({"stepWeight": 20, "maxWeight": 60}));
+    s.apply(&canary).await?;
+    s.phase("Initialized").await?;
+    for (user, role) in [
+        ("jane", "flagger-on-call"),
+        ("bob", "flagger-release-manager"),
+    ] {
+        let role = format!("--clusterrole={role}");
+        let user = format!("--user={user}");
+        let args = ["-n", &s.ns, "create", "rolebinding"];
+        let args = [&args[..], &[&user["--user=".len()..], &role, &user]].concat();
+        s.rig.bed.kubectl(&args).await.map_err(text)?;
+    }
+    s.image("3.1.1").await?;
+    s.line("Progressing 20").await?;
+
+    // A pause outlasts each way in which a tool applies the manifest again.
+    s.act("jane", Verb::Pause, "jane", "").await?;
+    s.event("Pause requested by jane").await?;
+    s.apply(&canary).await?;
+    let manifest = serde_json::to_string(&canary).map_err(text)?;
+    s.rig.bed.apply(&manifest).await.map_err(text)?;
+    s.ticks().await?;
+    ensure(s.weight().await? == 20, "the weight is held")?;
+
+    for (user, verb, author, reason, why) in [
+        (
+            "jane",
+            Verb::Promote,
+            "jane",
+            "it is late",
+            "jane may not promote canary podinfo",
+        ),
+        (
+            "jane",
+            Verb::Abort,
+            "bob",
+            "errors",
+            "the author of the action must be jane",
+        ),
+        (
+            "jane",
+            Verb::Abort,
+            "jane",
+            "",
+            "to abort a release needs a reason",
+        ),
+    ] {
+        let refused = s.act(user, verb, author, reason).await;
+        let refusal = refused.err().unwrap_or_default();
+        ensure(refusal.contains(why), format!("{refusal:?} has no {why:?}"))?;
+    }
+    let spec = json!({"spec": {"skipAnalysis": true}});
+    let changed = s.patch_as("jane", &spec).await.err().unwrap_or_default();
+    let why = "jane may not change the spec of canary podinfo";
+    ensure(changed.contains(why), changed)?;
+
+    s.act("jane", Verb::Abort, "jane", "errors at the checkout")
+        .await?;
+    s.event("aborted by jane: errors at the checkout").await?;
+    s.phase("Failed").await?;
+    ensure(s.weight().await? == 0, "traffic is on the primary")?;
+    s.act("bob", Verb::Retry, "bob", "the database is back")
+        .await?;
+    s.line("Progressing 20").await?;
+    s.act("bob", Verb::Promote, "bob", "the fix is urgent")
+        .await?;
+    s.phase("Succeeded").await?;
+    let canary = s.get(Kind::Canary, "podinfo").await?;
+    ensure(
+        canary["metadata"]["annotations"].get(ANNOTATION).is_none(),
+        &canary["metadata"],
+    )?;
+    let promoted = s.get(Kind::Deployment, "podinfo-primary").await?;
+    let container = &promoted["spec"]["template"]["spec"]["containers"][0];
+    ensure(container["image"] == "podinfo:3.1.1", container)
+}
+
+impl Scenario<'_> {
+    /// Writes the annotation as this user.
+    async fn act(&self, user: &str, verb: Verb, author: &str, reason: &str) -> Outcome {
+        let canary = self.get(Kind::Canary, "podinfo").await?;
+        let revision = canary["status"]["lastAppliedSpec"].as_str();
+        let now = jiff::Timestamp::now();
+        let action = Action {
+            verb,
+            signature: Some(Signature {
+                revision: revision.unwrap_or_default().to_owned(),
+                id: format!("{verb}-{}", now.as_nanosecond()),
+                at: now,
+                author: author.to_owned(),
+            }),
+            reason: reason.to_owned(),
+        };
+        let line = action.to_string();
+        let patch = json!({"metadata": {"annotations": {ANNOTATION: line}}});
+        self.patch_as(user, &patch).await
+    }
+
+    async fn patch_as(&self, user: &str, patch: &Value) -> Outcome {
+        let (user, patch) = (format!("--as={user}"), patch.to_string());
+        let args = [
+            "-n", &self.ns, "patch", "canary", "podinfo", "--type", "merge",
+        ];
+        let args = [&args[..], &["-p", &patch, &user]].concat();
+        let done = self.rig.bed.kubectl(&args).await;
+        done.map(drop).map_err(text)
+    }
+}

@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | are the CRDs generated from the current code, and does each field agree with Flagger's? | `crds.rs`, `fields.txt` |
 //! | can each example be used? | `examples.rs` |
-//! | does each link, path, command, flag, event text and Canary in a document exist? | `documents.rs` |
+//! | does each link, path, command, flag, test, event text and Canary in a document exist? | `documents.rs` |
 //! | is `deploy/REFERENCE.md` up to date? | `reference.rs` |
 //! | does the code keep its own rules: layers, no I/O outside the shells, no circles, short functions? | `rules/` |
 

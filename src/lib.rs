@@ -82,24 +82,30 @@
 //! 4. Every write is conditional on the observed object; a write that fails because the object has changed is decided anew. The
 //!    exceptions are documented in `shell/api_server`, through which all requests go.
 //! 5. If the cluster alone could not show what is in progress, the status records it in a condition until it is done, and so it does with
-//!    notifications that are still to be sent ([`api::status::ConditionType`]). An idle canary has exactly Flagger's one condition.
+//!    notifications that are still to be sent ([`api::status::ConditionType`]). An idle canary has exactly Flagger's one condition:
+//!    `a_good_version_is_promoted_step_by_step_and_then_the_canary_is_idle`.
 //! 6. Traffic moves before anyone is notified, so a hanging chat delays no release. Each canary has its own queue of notifications. A chat
 //!    gets each notification at least once: outcomes are recorded in the status; the start of a run and a closed gate are repeated by a
 //!    process that did not see them.
-//! 7. A panic, an invalid object, a slow hook or a huge answer of one canary affects no other canary: `tests/it/cluster/inputs.rs`. The
-//!    lists of a Canary, the answers that are read and the calls under way are bounded, in total and for each namespace
+//! 7. A panic, an invalid object or a bad answer of one canary stops no other canary: `a_panic_is_retried_and_affects_no_other_canary`,
+//!    `an_invalid_spec_is_reported_and_harms_no_other_canary`, `a_hostile_metrics_server_fails_checks_and_nothing_else`. The lists
+//!    of a Canary, the answers that are read and the calls under way are bounded, in total and for each namespace
 //!    (`tests/decisions/limits.rs`, `shell/outside`); `load --hostile` measures it.
-//! 8. An idle canary costs no request. A step writes the route, the status and one event, and reads nothing:
-//!    `an_idle_canary_costs_no_request_and_a_step_three_writes`. A canary that waits re-reads its objects at the second, fourth, eighth
-//!    tick.
-//! 9. The operator has exactly the rights that it uses: the end of `the_operator_on_a_real_control_plane`.
+//! 8. An idle canary costs no request besides the watches, which all canaries share. A step writes the route, the status and one event, and
+//!    reads nothing: `an_idle_canary_costs_no_request_and_a_step_three_writes`. A canary that waits re-reads its objects more and more rarely:
+//!    `a_long_wait_is_re_read_more_and_more_rarely`.
+//! 9. The operator has the rights that it uses, and no others but those that `tests/it/cluster/rights.rs` names with their reasons: the end
+//!    of `the_operator_on_a_real_control_plane`.
 //! 10. A cache that lags can delay a release, but not mislead it. Written objects are known from the API server's answer, every write is
 //!     conditional, and the objects of the two irreversible steps are read anew (`rollout/safety/stale_reads.rs`, the tests of the cache,
 //!     `a_release_does_not_wait_for_the_next_list_when_readiness_events_are_lost`).
 //! 11. A release ends the same whichever request, answer or watch event is lost, and wherever the operator is killed: `tests/model` plays
 //!     the whole operator on a model of the API server some ten thousand times.
-//! 12. A process that has lost the lease sends nothing more (`shell/api_server/leadership.rs`).
-//! 13. No process that the load tester started outlives it: `a_second_signal_ends_it_at_once_and_leaves_no_process`.
+//! 12. A process that has lost the lease sends the API server requests for the lease only, and no notification:
+//!     `late_writes_of_a_former_leader_change_nothing`, `a_process_that_does_not_lead_notifies_nobody`.
+//! 13. No process in the process group of a command outlives the load tester:
+//!     `a_second_signal_ends_it_at_once_and_kills_the_groups_of_its_commands`,
+//!     `at_shutdown_load_stops_and_waiting_callers_are_answered`.
 //!
 //! # Differences from Flagger
 //!
@@ -142,7 +148,7 @@
 //! * A promotion takes no capacity: the primary gets fewer replicas only at its end, and none that an autoscaler or `kubectl scale` set. If
 //!   the strategy of the Deployment is `Recreate`, which stops all pods of the primary, all traffic first moves to the canary for an
 //!   interval.
-//! * The primary is never scaled to zero. Objects that others change are repaired with the current weights.
+//! * The operator never scales the primary to zero (`the_primary_keeps_its_pods`). Objects that others change are repaired with the current weights.
 //! * After a promotion with which the primary did not become ready, traffic moves to the canary, and the primary gets the version back that
 //!   it had before, from its ReplicaSets or `ControllerRevision`s, with the content of its configs (`workload/config/previous.rs`). When it
 //!   is ready, it gets its traffic back, and a fix takes its steps.

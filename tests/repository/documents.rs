@@ -1,4 +1,4 @@
-//! Checks the names in the Markdown files: each link, path, Cargo target, flag, variable, event text and Canary in them exists.
+//! Checks the names in the Markdown files: each link, path, Cargo target, flag, variable, test, event text and Canary in them exists.
 
 use std::{
     collections::BTreeSet,
@@ -238,6 +238,25 @@ fn every_flag_exists() {
         is_flag && !name.starts_with("--") && !reference.contains(&format!("`{name}`"))
     };
     all_hold(problems(&documents(), Document::spans, is_unknown));
+}
+
+/// The names of tests are statements, so they have many words.
+#[test]
+fn every_named_test_exists() {
+    let mut documents = documents();
+    documents.push(Document {
+        name: "src/lib.rs".to_owned(),
+        text: fs::read_to_string(files::path("src/lib.rs")).unwrap(),
+    });
+    let code = rust(&["src", "tests"]);
+    let is_unknown = |_: &Document, span: &str| {
+        // Names of metrics have many words, too.
+        let is_name = span.matches('_').count() > 3
+            && !span.starts_with("flagger_")
+            && span.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        is_name && !code.contains(&format!("fn {span}("))
+    };
+    all_hold(problems(&documents, Document::spans, is_unknown));
 }
 
 #[test]

@@ -6,7 +6,8 @@
 //! | --- | --- |
 //! | are the CRDs generated from the current code, and does each field agree with Flagger's? | `crds.rs`, `fields.txt` |
 //! | can each example be used? | `examples.rs` |
-//! | does each link, path, command, flag, event text and Canary in a document exist? | `documents.rs` |
+//! | does each link, path, command, flag, test, event text and Canary in a document exist? | `documents.rs` |
+//! | do the manifests have the protections that the documents describe? | `manifests.rs` |
 //! | is `deploy/REFERENCE.md` up to date? | `reference.rs` |
 //! | does the code keep its own rules: layers, no I/O outside the shells, no circles, short functions? | `rules/` |
 
@@ -26,5 +27,6 @@ mod documents;
 mod examples;
 #[path = "../files/mod.rs"]
 mod files;
+mod manifests;
 mod reference;
 mod rules;

@@ -107,7 +107,7 @@ impl Groups {
         running.child.wait().await
     }
 
-    /// Kills every process that commands have left behind.
+    /// Kills every process that commands have left behind in their process groups.
     pub fn kill_all(&self) {
         for group in std::mem::take(&mut *self.groups()) {
             kill(group);

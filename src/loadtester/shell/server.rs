@@ -64,7 +64,7 @@ struct LoadTester {
     metrics: MetricsPage,
 }
 
-/// Serves until `stop` changes. After this function returns, no process that a task started is left.
+/// Serves until `stop` changes. After this function returns, no process in the process group of a task is left.
 pub async fn serve(
     config: Config,
     listener: TcpListener,

@@ -6,10 +6,7 @@ use flagger_rs::snapshot::Kind;
 use serde_json::{Value, json};
 use testbed::wait::until;
 
-use super::{Outcome, PATIENCE, Rig, Scenario, edits::workload, ensure, text};
-
-/// The Services that clients call.
-const SERVICES: [&str; 2] = ["podinfo", "podinfo-primary"];
+use super::{Outcome, PATIENCE, Scenario, edits::workload, ensure, text};
 
 /// A Canary without a mesh.
 fn canary(s: &Scenario<'_>) -> Value {
@@ -35,14 +32,20 @@ async fn initialized(s: &Scenario<'_>, labels: &Value) -> Outcome {
     s.apply(&scaler).await?;
     s.apply(&canary(s)).await?;
     s.phase("Initialized").await?;
-    until(PATIENCE, "endpoints", async || without_endpoints(s).await)
+    until_served(s, "podinfo").await
+}
+
+/// Waits until the Services that clients of this canary call have ready endpoints.
+pub async fn until_served(s: &Scenario<'_>, canary: &str) -> Outcome {
+    let have_endpoints = async || without_endpoints(s, canary).await;
+    until(PATIENCE, "endpoints", have_endpoints)
         .await
         .map_err(text)
 }
 
-/// Fails with the Services that have no ready endpoint.
-async fn without_endpoints(s: &Scenario<'_>) -> Outcome {
-    for service in SERVICES {
+/// Fails with the first Service that clients of this canary call and that has no ready endpoint.
+async fn without_endpoints(s: &Scenario<'_>, canary: &str) -> Outcome {
+    for service in [canary.to_owned(), format!("{canary}-primary")] {
         let of_service = format!("kubernetes.io/service-name={service}");
         let query = [
             "-n",
@@ -60,7 +63,7 @@ async fn without_endpoints(s: &Scenario<'_>) -> Outcome {
         let mut endpoints = slices
             .flat_map(|slice| slice["endpoints"].as_array())
             .flatten();
-        let selector = s.get(Kind::Service, service).await?["spec"]["selector"].clone();
+        let selector = s.get(Kind::Service, &service).await?["spec"]["selector"].clone();
         ensure(
             endpoints.any(|endpoint| endpoint["conditions"]["ready"] == true),
             format!("{service} has no ready endpoint by {selector}"),
@@ -69,12 +72,16 @@ async fn without_endpoints(s: &Scenario<'_>) -> Outcome {
     Ok(())
 }
 
-/// Waits until `holds`, and fails if a Service that clients call has no ready endpoint meanwhile.
-async fn without_outage(s: &Scenario<'_>, what: &str, holds: impl AsyncFn() -> Outcome) -> Outcome {
+/// Waits until `holds`, and fails if a Service that clients of this canary call has no ready endpoint meanwhile.
+async fn without_outage(
+    s: &Scenario<'_>,
+    canary: &str,
+    holds: impl AsyncFn() -> Outcome,
+) -> Outcome {
     let outage = RefCell::new(Ok(()));
-    until(PATIENCE, what, async || {
+    until(PATIENCE, "the end of the outage test", async || {
         if outage.borrow().is_ok() {
-            *outage.borrow_mut() = without_endpoints(s).await;
+            *outage.borrow_mut() = without_endpoints(s, canary).await;
         }
         if outage.borrow().is_err() {
             Ok(())
@@ -87,47 +94,42 @@ async fn without_outage(s: &Scenario<'_>, what: &str, holds: impl AsyncFn() -> O
     outage.into_inner()
 }
 
-/// Waits until the primary runs this image, without an outage.
-async fn promoted(s: &Scenario<'_>, image: &str) -> Outcome {
-    without_outage(s, "the promotion", async || {
-        let primary = s.get(Kind::Deployment, "podinfo-primary").await?;
+/// Waits until the primary of this canary runs this image, without an outage.
+pub async fn promoted(s: &Scenario<'_>, canary: &str, image: &str) -> Outcome {
+    without_outage(s, canary, async || {
+        let primary = s
+            .get(Kind::Deployment, &format!("{canary}-primary"))
+            .await?;
         let template = &primary["spec"]["template"]["spec"];
         ensure(template["containers"][0]["image"] == image, template)?;
-        let canary = s.get(Kind::Canary, "podinfo").await?;
+        let canary = s.get(Kind::Canary, canary).await?;
         ensure(canary["status"]["phase"] == "Succeeded", &canary["status"])
     })
     .await
 }
 
-/// fluxcd/flagger#809. The operator is restarted with other flags.
-pub async fn other_selector_labels_leave_no_service_without_pods(rig: &Rig) -> Outcome {
-    let name = "other-selector-labels";
-    let operator = rig.launch("before", &["-selector-labels=app"]).await?;
-    let s = Scenario::new(rig, name).await;
-    initialized(&s, &json!({"app": "podinfo", "deploy": "podinfo"})).await?;
-    operator.terminate().await.map_err(text)?;
-    let operator = rig.launch("after", &["-selector-labels=deploy"]).await?;
-    s.image("3.1.1").await?;
-    promoted(&s, "podinfo:3.1.1").await?;
-    operator.terminate().await.map(drop).map_err(text)
-}
-
-/// fluxcd/flagger#809, the other way to it: selectors cannot be changed, so the user makes the Deployment anew.
+/// `tests/field/f03-selector-label.yaml`, with a Deployment made anew.
 pub async fn a_deployment_made_anew_with_another_label_is_released_without_an_outage(
     s: Scenario<'_>,
 ) -> Outcome {
-    initialized(&s, &json!({"app": "podinfo"})).await?;
-    s.delete("deployment", "podinfo").await?;
+    let mut objects = s.field("f03-selector-label");
+    s.apply_as_user(&objects).await?;
+    s.phase_of("web", "Initialized").await?;
+    until_served(&s, "web").await?;
+    s.delete("deployment", "web").await?;
     let is_gone = async || {
-        let deployment = s.get(Kind::Deployment, "podinfo").await;
+        let deployment = s.get(Kind::Deployment, "web").await;
         deployment.map_or(Ok(()), |deployment| Err(deployment["metadata"].to_string()))
     };
-    without_outage(&s, "the Deployment to go", is_gone).await?;
-    let anew = deployment(&json!({"app": "shop"}), "podinfo:3.1.1");
-    s.apply(&anew).await?;
-    promoted(&s, "podinfo:3.1.1").await?;
-    s.image("3.1.2").await?;
-    promoted(&s, "podinfo:3.1.2").await
+    without_outage(&s, "web", is_gone).await?;
+    let anew = &mut objects[0]["spec"];
+    anew["selector"]["matchLabels"] = json!({"app": "shop"});
+    anew["template"]["metadata"]["labels"] = json!({"app": "shop"});
+    anew["template"]["spec"]["containers"][0]["image"] = json!("example/app:2");
+    s.apply_as_user(&objects).await?;
+    promoted(&s, "web", "example/app:2").await?;
+    s.kubectl("set image deploy/web main=example/app:3").await?;
+    promoted(&s, "web", "example/app:3").await
 }
 
 /// The pods of the new version would get requests of the Services that clients call. The rollback scales them down.
@@ -142,7 +144,7 @@ pub async fn a_run_whose_deployment_gets_the_primarys_labels_is_rolled_back(
     s.apply(&anew).await?;
     s.event("run cannot go on: the selector app=podinfo-primary")
         .await?;
-    without_outage(&s, "the rollback", async || {
+    without_outage(&s, "podinfo", async || {
         let canary = s.get(Kind::Canary, "podinfo").await?;
         let target = s.get(Kind::Deployment, "podinfo").await?;
         ensure(
@@ -178,5 +180,5 @@ pub async fn a_canary_with_the_labels_of_another_one_takes_none_of_its_clients(
         s.get(Kind::Deployment, "second-primary").await.is_err(),
         "no primary is made",
     )?;
-    without_endpoints(&s).await
+    without_endpoints(&s, "podinfo").await
 }

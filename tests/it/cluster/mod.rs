@@ -5,6 +5,7 @@
 //! | how does the operator run here? | `rig.rs` |
 //! | what is a scenario, what can it change, what can it observe? | `scenario.rs`, `edits.rs`, `observations.rs` |
 //! | which scenarios are there? | `releases.rs`, `actions.rs`, `gates.rs`, `routes.rs`, `ingress.rs`, `scalers.rs`, `services.rs`, `inputs.rs`, `gitops.rs`, `other_actors.rs`, `ownership.rs`, `capacity.rs`, `restore.rs`, `labels.rs` |
+//! | which problems of users are played? | `field/` |
 //! | which faults does a release survive? | `faults.rs`, `survival.rs`, observed by `traffic.rs` |
 //! | can the operator replace Flagger? | `takeover.rs` |
 //! | what does `flagger check` find? | `check.rs` |
@@ -15,6 +16,7 @@ mod capacity;
 mod check;
 mod edits;
 mod faults;
+mod field;
 mod gates;
 mod gitops;
 mod ingress;
@@ -56,7 +58,7 @@ macro_rules! scenarios {
     ($rig:expr, $($module:ident :: $name:ident),+ $(,)?) => {
         [$((stringify!($name), Scenario::run($rig, stringify!($name), $module::$name).boxed_local())),+]
             .into_iter()
-            .filter(|(name, _)| only().is_none_or(|only| only.split(',').any(|part| name.contains(part))))
+            .filter(|(name, _)| is_chosen(name))
             .map(|(_, scenario)| scenario)
     };
 }
@@ -65,10 +67,14 @@ fn only() -> Option<String> {
     std::env::var("IT_ONLY").ok()
 }
 
+fn is_chosen(name: &str) -> bool {
+    only().is_none_or(|only| only.split(',').any(|part| name.contains(part)))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_operator_on_a_real_control_plane() {
     let rig = Rig::start(&[]).await;
-    let results = join_all(scenarios!(
+    let scenarios = scenarios!(
         &rig,
         releases::a_good_version_is_promoted_step_by_step_and_a_bad_one_rolled_back,
         releases::blue_green_gets_all_traffic_once_before_its_promotion,
@@ -103,9 +109,8 @@ async fn the_operator_on_a_real_control_plane() {
         inputs::a_metrics_server_that_fails_for_a_moment_fails_no_check,
         inputs::a_missing_target_is_waited_for,
         inputs::a_route_that_is_deleted_midway_is_restored_with_its_weights,
-        inputs::the_second_canary_of_a_target_or_of_a_service_is_not_run,
+        inputs::the_second_canary_of_a_target_is_not_run,
         ownership::an_object_of_another_owner_is_left_as_it_is_until_it_is_given_away,
-        ownership::a_route_that_would_lose_something_is_left_as_it_is,
         ownership::each_primary_keeps_the_config_that_its_version_passed_with,
         inputs::a_metric_template_query_has_its_credentials,
         inputs::an_idle_canary_costs_no_request_and_a_step_three_writes,
@@ -115,7 +120,6 @@ async fn the_operator_on_a_real_control_plane() {
         labels::a_run_whose_deployment_gets_the_primarys_labels_is_rolled_back,
         other_actors::an_admission_policy_that_labels_all_pods_starts_no_run_and_no_fight,
         other_actors::an_actor_that_undoes_each_write_is_named_and_met_with_growing_pauses,
-        capacity::a_primary_that_its_user_scales_keeps_its_size_in_a_promotion,
         capacity::a_version_whose_pods_are_evicted_gets_its_traffic_back,
         actions::people_steer_a_release_within_the_rights_of_their_roles,
         restore::a_primary_that_cannot_run_the_promoted_version_gets_its_last_one_back,
@@ -123,8 +127,10 @@ async fn the_operator_on_a_real_control_plane() {
         gitops::flux_reverts_nothing_of_a_release,
         gitops::argo_cd_reverts_nothing_of_a_release,
         gitops::replicas_in_git_bring_back_pods_that_get_no_request,
-    ))
-    .await;
+        services::a_service_of_two_ports_is_given_back_to_the_byte,
+        services::a_service_that_is_applied_again_is_given_back_as_applied,
+    );
+    let results = join_all(scenarios.chain(field::scenarios(&rig))).await;
     if only().is_some() {
         let failed = results.into_iter().filter_map(Result::err);
         return rig.end(failed.collect()).await;
@@ -142,23 +148,9 @@ async fn the_operator_on_a_real_control_plane() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn services_of_users_are_adopted_and_given_back() {
-    let rig = Rig::start(&[]).await;
-    let results = join_all(scenarios!(
-        &rig,
-        services::a_service_of_two_ports_is_given_back_to_the_byte,
-        services::a_service_that_is_applied_again_is_given_back_as_applied,
-        services::ports_of_one_number_and_of_two_protocols_are_accepted,
-    ))
-    .await;
-    rig.end(results.into_iter().filter_map(Result::err).collect())
-        .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_restart_with_other_selector_labels_causes_no_outage() {
+async fn a_restart_of_the_operator_starts_no_run_and_causes_no_outage() {
     let rig = Rig::idle().await;
-    let result = labels::other_selector_labels_leave_no_service_without_pods(&rig).await;
+    let result = field::restarts::an_operator_with_other_flags_takes_over(&rig).await;
     rig.end(result.err().into_iter().collect()).await;
 }
 
@@ -180,7 +172,7 @@ async fn a_release_survives_kills_of_the_operator_and_lost_leases() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_overlay_grants_the_rights_that_its_releases_need_and_no_others() {
+async fn each_overlay_grants_the_rights_that_its_releases_need_and_none_of_another_router() {
     let rig = Rig::idle().await;
     let failed = installs::each_overlay_grants_what_its_releases_need(&rig).await;
     rig.end(failed).await;

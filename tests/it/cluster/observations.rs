@@ -90,11 +90,16 @@ impl Scenario<'_> {
         Ok(versions)
     }
 
-    /// Waits until the canary is in this phase and no operation is pending in its conditions.
+    /// Waits until the canary `podinfo` is in this phase and no operation is pending in its conditions.
     pub async fn phase(&self, phase: &str) -> Outcome {
+        self.phase_of("podinfo", phase).await
+    }
+
+    /// The same for a canary with this name.
+    pub async fn phase_of(&self, canary: &str, phase: &str) -> Outcome {
         until(PATIENCE, &format!("phase {phase}"), async || {
             let seen = self.seen.lock().unwrap();
-            let status = seen.now.get("podinfo").cloned().unwrap_or_default();
+            let status = seen.now.get(canary).cloned().unwrap_or_default();
             let mut conditions = status.conditions.iter().flatten();
             let idle = conditions.all(|c| matches!(c.type_.as_str(), "Promoted" | "Action"));
             let line = format!(

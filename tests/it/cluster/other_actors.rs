@@ -7,40 +7,29 @@ use kube::{
     core::GroupVersionKind,
     runtime::{WatchStreamExt, watcher},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Outcome, Scenario, ensure, text};
 use flagger_rs::snapshot::Kind;
 
-/// A policy that adds a label to the pods of each Deployment of a namespace, as Kyverno's and Gatekeeper's do.
-fn policy(namespace: &str) -> [Value; 2] {
-    let version = "admissionregistration.k8s.io/v1beta1";
-    let expression = r#"[JSONPatch{op: "add", path: "/spec/template/metadata/labels/cost-center", value: "42"}]"#;
-    let rules = json!({"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["deployments"]});
-    let selector = json!({"matchLabels": {"kubernetes.io/metadata.name": namespace}});
-    let policy = json!({"apiVersion": version, "kind": "MutatingAdmissionPolicy", "metadata": {"name": namespace},
-        "spec": {"reinvocationPolicy": "Never", "failurePolicy": "Fail",
-            "matchConstraints": {"namespaceSelector": selector, "resourceRules": [rules]},
-            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": expression}}]}});
-    let binding = json!({"apiVersion": version, "kind": "MutatingAdmissionPolicyBinding", "metadata": {"name": namespace},
-        "spec": {"policyName": namespace}});
-    [policy, binding]
-}
-
-/// The policy is younger than the target, so the target's pods do not have the label until the operator writes the target.
+/// `tests/field/f13-mutated-primary.yaml`: the policy is younger than the target, so the target's pods do not have the label until the
+/// operator writes the target.
 pub async fn an_admission_policy_that_labels_all_pods_starts_no_run_and_no_fight(
     s: Scenario<'_>,
 ) -> Outcome {
-    s.podinfo().await?;
-    for object in policy(&s.ns) {
-        s.rig.bed.apply(&object.to_string()).await.map_err(text)?;
-    }
+    let objects = s.field("f13-mutated-primary");
+    let (canary, others) = objects.split_last().ok_or("no objects")?;
+    let (target, policy) = others.split_first().ok_or("no target")?;
+    s.apply_as_user(std::slice::from_ref(target)).await?;
+    s.apply_as_user(policy).await?;
     s.until_labelled().await?;
-    s.canary(json!({"stepWeight": 50, "maxWeight": 50})).await?;
-    s.phase("Initialized").await?;
+    s.apply_as_user(std::slice::from_ref(canary)).await?;
+    s.phase_of("news", "Initialized").await?;
     s.notified("Initialization done!").await?;
-    s.release("3.1.1").await?;
-    let primary = s.get(Kind::Deployment, "podinfo-primary").await?;
+    s.kubectl("set image deploy/news main=example/app:2")
+        .await?;
+    s.phase_of("news", "Succeeded").await?;
+    let primary = s.get(Kind::Deployment, "news-primary").await?;
     ensure(
         primary.pointer("/spec/template/metadata/labels/cost-center") == Some(&json!("42")),
         "the primary has the label of the policy",

@@ -1,4 +1,4 @@
-//! Checks that the load tester limits endless commands, outputs and calls, and that no process outlives it.
+//! Checks that the load tester limits endless commands, outputs and calls, and that no process in the process group of a command outlives it.
 
 use std::os::unix::process::ExitStatusExt;
 
@@ -285,7 +285,7 @@ async fn as_process_1_it_reaps_the_processes_that_commands_leave_behind() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once_and_leaves_no_process() {
+async fn a_second_signal_ends_it_at_once_and_kills_the_groups_of_its_commands() {
     let mut tester = Tester::start(&[]).await;
     let file = tester.path("pid");
     let waited = tester.client.post(tester.url("/"));

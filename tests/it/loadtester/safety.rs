@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn only_canaries_of_matching_namespaces_are_served() {
+async fn a_call_that_names_another_namespace_is_refused() {
     let tester = Tester::start(&["-namespace-regexp=^(test|prod)$"]).await;
     let canary = |namespace: &str| json!({"name": "podinfo", "namespace": namespace, "metadata": {"type": "bash", "cmd": "true"}});
     for (path, namespace, status, body) in [

@@ -64,6 +64,7 @@ struct Received {
     calls: Vec<Call>,
     queries: Vec<String>,
     answers: BTreeMap<String, Answer>,
+    authorizations: Vec<(String, String)>,
     values: BTreeMap<(String, String), f64>,
     loaded: BTreeMap<(String, String), Instant>,
 }
@@ -116,6 +117,14 @@ impl Fakes {
     /// All metric queries so far.
     pub fn queries(&self) -> Vec<String> {
         self.received().queries.clone()
+    }
+
+    /// The headers `Authorization` of all requests so far whose `HOST/PATH` starts with `to`. Requests without the header do not count.
+    pub fn authorizations(&self, to: &str) -> Vec<String> {
+        let received = self.received();
+        let found = received.authorizations.iter();
+        let found = found.filter(|(host, _)| host.starts_with(to));
+        found.map(|(_, value)| value.clone()).collect()
     }
 
     /// From now on, requests whose `HOST/PATH` starts with `to`, and metric queries that contain `to`, get this answer.
@@ -276,6 +285,10 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         Some(host.split(':').next().unwrap_or_default().to_owned())
     });
     let to = format!("{}{}", host.unwrap_or_default(), parts.uri.path());
+    if let Some(value) = parts.headers.get(header::AUTHORIZATION) {
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        shared.received().authorizations.push((to.clone(), value));
+    }
     if parts.uri.path().ends_with("/api/v1/query") {
         return prometheus(&shared, &parts.method, &parts.uri, &body).await;
     }

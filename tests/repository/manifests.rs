@@ -1,0 +1,99 @@
+//! Checks that the manifests have the protections that the documents describe.
+
+use serde_json::{Value, json};
+
+use crate::files;
+
+/// The object of this kind and name in a file of `deploy`.
+fn object(file: &str, kind: &str, name: &str) -> Value {
+    let objects = files::objects(&files::path("deploy").join(file)).into_iter();
+    let mut found =
+        objects.filter(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+    found.next().unwrap_or_else(|| panic!("no {kind} {name}"))
+}
+
+/// The pods of the operator and of the load tester.
+fn pods() -> [Value; 2] {
+    [
+        ("istio.yaml", "flagger"),
+        ("loadtester.yaml", "flagger-loadtester"),
+    ]
+    .map(|(file, name)| object(file, "Deployment", name)["spec"]["template"]["spec"].clone())
+}
+
+#[test]
+fn the_operator_may_delete_nothing() {
+    let mut rules = vec![
+        object("istio.yaml", "ClusterRole", "flagger")["rules"].clone(),
+        object("istio.yaml", "Role", "flagger-leader-election")["rules"].clone(),
+    ];
+    for router in std::fs::read_dir(files::path("kustomize/base/routers")).unwrap() {
+        let patch = files::objects(&router.unwrap().path().join("rights.yaml"));
+        let added = patch.iter().flat_map(|patch| patch.as_array().unwrap());
+        rules.push(added.map(|operation| operation["value"].clone()).collect());
+    }
+    let rules = rules.iter().flat_map(|rules| rules.as_array().unwrap());
+    let verbs: Vec<_> = rules
+        .flat_map(|rule| rule["verbs"].as_array().unwrap())
+        .collect();
+    assert!(verbs.len() > 30, "{verbs:?}");
+    for verb in verbs {
+        let deletes = ["delete", "deletecollection", "*"].iter();
+        assert!(deletes.clone().all(|deletes| verb != deletes), "{verb}");
+    }
+}
+
+#[test]
+fn the_containers_have_no_root_no_capabilities_and_a_read_only_file_system() {
+    for pod in pods() {
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+        let context = &pod["containers"][0]["securityContext"];
+        assert_eq!(context["readOnlyRootFilesystem"], true);
+        assert_eq!(context["allowPrivilegeEscalation"], false);
+        assert_eq!(context["capabilities"], json!({"drop": ["ALL"]}));
+    }
+}
+
+/// Anyone who can reach the load tester can run commands in its pod.
+#[test]
+fn the_pod_of_the_load_tester_has_no_token_and_only_operators_and_their_prometheus_reach_its_port()
+{
+    let [_, tester] = pods();
+    assert_eq!(tester["automountServiceAccountToken"], false);
+    let policy = object("loadtester.yaml", "NetworkPolicy", "flagger-loadtester");
+    let port = |rule: &&Value| {
+        let mut ports = rule["ports"].as_array().unwrap().iter();
+        ports.any(|port| port["port"] == 8080)
+    };
+    let rules = policy["spec"]["ingress"].as_array().unwrap();
+    let admitting: Vec<_> = rules.iter().filter(port).collect();
+    let [rule] = admitting.as_slice() else {
+        panic!("{policy}");
+    };
+    let [own, others] = rule["from"].as_array().unwrap().as_slice() else {
+        panic!("{rule}");
+    };
+    assert_eq!(
+        *own,
+        json!({"podSelector": {"matchLabels": {"app": "flagger"}}})
+    );
+    let expected =
+        json!([{"key": "app", "operator": "In", "values": ["flagger", "flagger-prometheus"]}]);
+    assert_eq!(others["podSelector"]["matchExpressions"], expected);
+    let namespaces = &others["namespaceSelector"]["matchExpressions"][0]["values"];
+    let mut overlays = namespaces_of_operators();
+    overlays.sort();
+    overlays.dedup();
+    let mut admitted: Vec<String> = serde_json::from_value(namespaces.clone()).unwrap();
+    admitted.sort();
+    assert_eq!(admitted, overlays);
+}
+
+/// The namespaces of the overlays with an operator, except that of the load tester itself.
+fn namespaces_of_operators() -> Vec<String> {
+    let readme = std::fs::read_to_string(files::path("kustomize/README.md")).unwrap();
+    let rows = readme.lines().filter(|line| line.starts_with("| `"));
+    let rows = rows.filter(|row| row.contains("/flagger:") && !row.starts_with("| `namespaced`"));
+    let namespaces = rows.filter_map(|row| row.split('|').nth(2)?.split('`').nth(1));
+    namespaces.map(str::to_owned).collect()
+}

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{gateway_api::GatewayApi, route::metadata, smi::Smi, *};
+use super::{appmesh::AppMesh, gateway_api::GatewayApi, route::metadata, smi::Smi, *};
 use crate::snapshot::{Action, Kind, Settings};
 
 /// A router, with the facts that the tests need. A new router adds a row to [`ROUTERS`].
@@ -125,6 +125,22 @@ pub const ROUTERS: &[Row] = &[
             ..Rules::of(Kind::Ingress, &["/spec/rules"], "/spec/ingressClassName")
         },
     ),
+    Row {
+        services: || {
+            vec![
+                json!({"port": 80, "targetPort": 8080, "timeout": "15s", "backends": ["b", "arn:aws:appmesh:x"], "hosts": ["a.example.com"]}),
+                json!({"port": 80, "retries": {"attempts": 3, "retryOn": "gateway-error", "perTryTimeout": "1s"}}),
+            ]
+        },
+        ..row(
+            "appmesh:v1beta2",
+            &AppMesh::V1Beta2,
+            Rules {
+                is_apex: false,
+                ..Rules::of(Kind::AppMeshRouter, &["/spec/routes"], "/spec/listeners")
+            },
+        )
+    },
     row(
         "linkerd",
         &Smi::V1Alpha1,

@@ -145,6 +145,9 @@ macro_rules! cases {
 }
 
 cases! {
+    appmesh_gets_all_fields: "appmesh",
+    appmesh_routes_a_test: "appmesh-ab",
+    appmesh_takes_existing_objects_over: "appmesh-adopted",
     contour_gets_all_fields: "contour",
     contour_routes_a_test: "contour-ab",
     contour_takes_an_existing_proxy_over: "contour-adopted",

@@ -42,6 +42,9 @@ fn case(kind: Kind) -> Option<(Value, &'static str)> {
             (spec, "podinfo-canary")
         }
         Kind::HttpProxy => (provider("contour"), "podinfo"),
+        Kind::AppMeshNode => (provider("appmesh:v1beta2"), "podinfo-primary"),
+        Kind::AppMeshRouter => (provider("appmesh:v1beta2"), "podinfo"),
+        Kind::AppMeshService => (provider("appmesh:v1beta2"), "podinfo"),
         Kind::TrafficSplitV1Alpha1 => (provider("linkerd"), "podinfo"),
         Kind::TrafficSplitV1Alpha2 => (provider("smi:v1alpha2"), "podinfo"),
         Kind::TrafficSplitV1Alpha3 => (provider("smi:v1alpha3"), "podinfo"),

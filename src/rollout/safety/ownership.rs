@@ -128,6 +128,13 @@ fn origin(snapshot: &Snapshot, object: &ObjectRef) -> Origin {
                 Origin::Initialization,
             )
         }
+        Kind::AppMeshNode | Kind::AppMeshRouter | Kind::AppMeshService => {
+            if is(canary.apex_name()) {
+                Origin::Either
+            } else {
+                Origin::Initialization
+            }
+        }
         Kind::VirtualService
         | Kind::HttpRoute
         | Kind::HttpRouteV1Beta1

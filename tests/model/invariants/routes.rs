@@ -4,17 +4,26 @@ use serde_json::Value;
 
 use super::Key;
 
-/// The JSON pointer of a route's rules, the field of a rule with its destinations, and the pointer of a destination's name.
+/// The JSON pointers of a route's rules, of the destinations in a rule, and of the name in a destination.
 type Path = (&'static str, &'static str, &'static str);
 
-const ROUTES: [(&str, Path); 4] = [
+/// App Mesh's VirtualRouters come first: its VirtualServices are no routes, but have the plural of Istio's.
+const ROUTES: [(&str, Path); 5] = [
+    (
+        "virtualrouters",
+        (
+            "/spec/routes",
+            "/httpRoute/action/weightedTargets",
+            "/virtualNodeRef/name",
+        ),
+    ),
     (
         "virtualservices",
-        ("/spec/http", "route", "/destination/host"),
+        ("/spec/http", "/route", "/destination/host"),
     ),
-    ("httproutes", ("/spec/rules", "backendRefs", "/name")),
-    ("httpproxies", ("/spec/routes", "services", "/name")),
-    ("trafficsplits", ("/spec", "backends", "/service")),
+    ("httproutes", ("/spec/rules", "/backendRefs", "/name")),
+    ("httpproxies", ("/spec/routes", "/services", "/name")),
+    ("trafficsplits", ("/spec", "/backends", "/service")),
 ];
 
 /// The shares of the primary and of the target in each rule. `None` if no route divides the requests to the apex Service.
@@ -70,7 +79,7 @@ pub fn mirrors<'a>(apex: &str, get: impl Fn(&'static str, &str) -> Option<&'a Va
 
 /// The kinds whose objects lead to no Service that these tests check. (The second Ingress of NGINX leads to the canary's Service, but both
 /// are deleted together.)
-const NOT_ROUTES: [&str; 15] = [
+const NOT_ROUTES: [&str; 16] = [
     "alertproviders",
     "canaries",
     "configmaps",
@@ -86,6 +95,7 @@ const NOT_ROUTES: [&str; 15] = [
     "replicasets",
     "scaledobjects",
     "secrets",
+    "virtualnodes",
 ];
 
 /// The Services that an object leads to. Panics if it is of a kind that neither table has.
@@ -97,7 +107,7 @@ pub fn hosts<'a>(key: &Key, route: &'a Value) -> Vec<&'a str> {
         return Vec::new();
     };
     let rules = each(route, path).into_iter();
-    let to = rules.filter_map(|rule| rule[path.1].as_array()).flatten();
+    let to = { rules.filter_map(|rule| rule.pointer(path.1)?.as_array()) }.flatten();
     to.filter_map(|to| to.pointer(path.2)?.as_str()).collect()
 }
 
@@ -110,7 +120,7 @@ fn each(route: &Value, (rules, ..): Path) -> Vec<&Value> {
 }
 
 fn share(rule: &Value, (_, to, name): Path, host: &str) -> Option<i64> {
-    let all = rule[to].as_array()?;
+    let all = rule.pointer(to)?.as_array()?;
     let to = all
         .iter()
         .find(|to| to.pointer(name).is_some_and(|name| name == host))?;

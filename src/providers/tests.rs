@@ -36,7 +36,7 @@ fn a_provider_is_routed_refused_or_taken_for_istio() {
         ("gatewayapi:v1beta1", Some("V1Beta1")),
         ("gatewayapi", Some("Istio")),
         ("smi", Some("Istio")),
-        ("appmesh", None),
+        ("appmesh", Some("V1Beta1")),
         ("appmesh:v1beta1", Some("Istio")),
         ("appmesh:v1beta2", Some("V1Beta2")),
         ("gloo-edge", None),
@@ -73,7 +73,7 @@ fn a_name_is_known_if_flagger_has_a_router_of_that_name() {
 fn the_error_lists_the_supported_providers() {
     assert_eq!(
         router_named("skipper").unwrap_err().to_string(),
-        "skipper is not supported yet, only appmesh:v1beta2, contour, gatewayapi:v1, gatewayapi:v1beta1, istio, kubernetes, linkerd, nginx, osm and smi are"
+        "skipper is not supported yet, only appmesh, appmesh:v1beta2, contour, gatewayapi:v1, gatewayapi:v1beta1, istio, kubernetes, linkerd, nginx, osm and smi are"
     );
     assert_eq!(
         observer_named("gloo:service").unwrap_err().to_string(),

@@ -1,9 +1,13 @@
-//! AWS App Mesh (Flagger: `pkg/router/appmesh_v1beta2.go`). The primary's pods and the canary's are a VirtualNode each. The
+//! AWS App Mesh (Flagger: `pkg/router/appmesh.go`, `appmesh_v1beta2.go`). The primary's pods and the canary's are a VirtualNode each. The
 //! Service that clients call and the canary's own are a VirtualService with a VirtualRouter each. The routes of the first VirtualRouter have
 //! the weights; the second one always leads to the canary.
 //!
+//! In `v1beta1` the VirtualRouter is a part of the VirtualService, and the Service that clients call has a VirtualNode, too, which leads to
+//! the primary.
+//!
 //! These fields are ours: of a VirtualNode its listener, its DNS name, `podSelector`, `backends`, `logging` and its metadata; of a
-//! VirtualRouter `listeners` and `routes`; of a VirtualService `provider` and the annotations for the gateway. Other fields stay: App Mesh's controller writes `awsName`, `meshRef` and the IP preference of the DNS name,
+//! VirtualRouter `listeners` and `routes`; of a VirtualService `provider` (in `v1beta1` `meshName`, `virtualRouter` and `routes`) and the
+//! annotations for the gateway. Other fields stay: App Mesh's controller writes `awsName`, `meshRef` and the IP preference of the DNS name,
 //! and refuses a change of the first two.
 //!
 //! The listeners have one port. Requests to further ports (`portDiscovery`) have no route, and reach the primary through the apex Service.
@@ -31,6 +35,8 @@ use crate::{
 /// The router of App Mesh, in one version of its API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppMesh {
+    /// `v1beta1`
+    V1Beta1,
     /// `v1beta2`
     V1Beta2,
 }
@@ -124,7 +130,7 @@ impl Router for AppMesh {
         self.lag(snapshot).map_or(Ok(()), Err)
     }
 
-    /// The controller reports the generation of the routes that App Mesh has.
+    /// The controller of `v1beta2` reports the generation of the routes that App Mesh has.
     fn lag(&self, snapshot: &Snapshot) -> Option<RouteError> {
         let live = self.live(snapshot).ok()?;
         let generation = live.pointer("/metadata/generation")?.as_i64()?;
@@ -142,6 +148,7 @@ impl Router for AppMesh {
 impl AppMesh {
     const fn node_kind(self) -> Kind {
         match self {
+            Self::V1Beta1 => Kind::AppMeshNodeV1Beta1,
             Self::V1Beta2 => Kind::AppMeshNode,
         }
     }
@@ -149,6 +156,7 @@ impl AppMesh {
     /// The kind of the object that has the routes.
     const fn route_kind(self) -> Kind {
         match self {
+            Self::V1Beta1 => Kind::AppMeshServiceV1Beta1,
             Self::V1Beta2 => Kind::AppMeshRouter,
         }
     }
@@ -156,6 +164,7 @@ impl AppMesh {
     /// The kinds of the objects for one Service.
     const fn service_kinds(self) -> &'static [Kind] {
         match self {
+            Self::V1Beta1 => &[Kind::AppMeshServiceV1Beta1],
             Self::V1Beta2 => &[Kind::AppMeshRouter, Kind::AppMeshService],
         }
     }
@@ -164,6 +173,10 @@ impl AppMesh {
     fn name(self, canary: &Canary, side: Side) -> String {
         let service = side.service(canary);
         match self {
+            Self::V1Beta1 => {
+                let namespace = canary.metadata.namespace.as_deref().unwrap_or_default();
+                format!("{service}.{namespace}")
+            }
             Self::V1Beta2 => service,
         }
     }
@@ -173,6 +186,10 @@ impl AppMesh {
         let of = |name: String| (name.clone(), name);
         let sides = vec![of(canary.primary_name()), of(canary.canary_name())];
         match self {
+            Self::V1Beta1 => {
+                let apex = (canary.apex_name().to_owned(), canary.primary_name());
+                [vec![apex], sides].concat()
+            }
             Self::V1Beta2 => sides,
         }
     }
@@ -194,7 +211,7 @@ impl AppMesh {
     /// What Flagger says before an error about the objects for one Service.
     const fn within(self, side: Side) -> &'static str {
         match (self, side) {
-            (Self::V1Beta2, Side::Apex) => "reconcileVirtualService failed: ",
+            (Self::V1Beta1, _) | (Self::V1Beta2, Side::Apex) => "reconcileVirtualService failed: ",
             (Self::V1Beta2, Side::Canary) => "reconcileVirtualRouter failed: ",
         }
     }

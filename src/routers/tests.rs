@@ -142,6 +142,19 @@ pub const ROUTERS: &[Row] = &[
         )
     },
     row(
+        "appmesh",
+        &AppMesh::V1Beta1,
+        Rules {
+            name: "podinfo.test",
+            is_apex: false,
+            ..Rules::of(
+                Kind::AppMeshServiceV1Beta1,
+                &["/spec/routes"],
+                "/spec/virtualRouter",
+            )
+        },
+    ),
+    row(
         "linkerd",
         &Smi::V1Alpha1,
         Rules::split(Kind::TrafficSplitV1Alpha1),
@@ -175,7 +188,10 @@ pub const ROUTERS: &[Row] = &[
 ];
 
 /// A canary of this provider. The only object is the Ingress that the canary refers to.
-pub fn snapshot(provider: &str, service: Value, analysis: Value, status: Value) -> Snapshot {
+pub fn snapshot(provider: &str, mut service: Value, analysis: Value, status: Value) -> Snapshot {
+    if provider == "appmesh" {
+        service["meshName"] = json!("global");
+    }
     let ingress = json!({"metadata": {"name": "web", "namespace": "test"}, "spec": {"ingressClassName": "nginx", "rules": [{"http": {"paths": [
         {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "podinfo", "port": {"number": 80}}}}]}}]}});
     let name = ObjectRef {

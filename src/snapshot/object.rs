@@ -59,6 +59,8 @@ kinds! {
     HttpRouteV1Beta1,        "HTTPRoute",               "gateway.networking.k8s.io", "v1beta1",  "httproutes",               REPLACE;
     Ingress,                 "Ingress",                 "networking.k8s.io",         "v1",       "ingresses",                REPLACE;
     HttpProxy,               "HTTPProxy",               "projectcontour.io",         "v1",       "httpproxies",              REPLACE;
+    AppMeshNodeV1Beta1,      "VirtualNode",             "appmesh.k8s.aws",           "v1beta1",  "virtualnodes",             REPLACE;
+    AppMeshServiceV1Beta1,   "VirtualService",          "appmesh.k8s.aws",           "v1beta1",  "virtualservices",          REPLACE;
     AppMeshNode,             "VirtualNode",             "appmesh.k8s.aws",           "v1beta2",  "virtualnodes",             REPLACE;
     AppMeshRouter,           "VirtualRouter",           "appmesh.k8s.aws",           "v1beta2",  "virtualrouters",           REPLACE;
     AppMeshService,          "VirtualService",          "appmesh.k8s.aws",           "v1beta2",  "virtualservices",          REPLACE;

@@ -47,6 +47,31 @@ fn appmesh_shares_traffic() {
 }
 
 #[test]
+fn the_older_version_of_appmesh_shares_traffic() {
+    let mut sim = on("appmesh", json!({"stepWeight": 50}));
+    sim.policy = Some(controller);
+    sim.run_until(CanaryPhase::Succeeded);
+    transcript("appmesh-v1beta1", &sim);
+    let before = sim.writes;
+    sim.run(50);
+    assert_eq!(sim.writes, before, "{}", sim.transcript());
+}
+
+/// Flagger reports it at each tick, and creates nothing.
+#[test]
+fn the_older_version_needs_the_name_of_the_mesh() {
+    let service = json!({"port": 9898});
+    let mut sim = Simulation::new(
+        json!({"provider": "appmesh", "service": service, "analysis": {"stepWeight": 50}}),
+    );
+    sim.run(30);
+    assert!(sim.snapshot.primary().is_none());
+    assert!(sim.count_notified("mesh name cannot be empty") > 0);
+    sim.snapshot.canary.spec.service.mesh_name = Some("global".to_owned());
+    sim.run_until(CanaryPhase::Initialized);
+}
+
+#[test]
 fn appmesh_rolls_a_bad_version_back() {
     let mut sim = release(json!({"stepWeight": 20, "threshold": 2}));
     sim.metric = "42".to_owned();

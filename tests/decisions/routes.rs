@@ -14,7 +14,7 @@ use super::{
 
 pub fn on(provider: &str, analysis: Value) -> Simulation {
     let gateways = json!([{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gateway", "namespace": "infra"}]);
-    let service = json!({"port": 9898, "gatewayRefs": gateways});
+    let service = json!({"port": 9898, "meshName": "global", "gatewayRefs": gateways});
     release_of(json!({"provider": provider, "service": service, "analysis": analysis}))
 }
 
@@ -306,7 +306,7 @@ fn a_canary_that_is_deleted_midway_leaves_routes_to_the_target_only() {
 
 #[test]
 fn a_crash_at_any_write_of_a_release_loses_nothing_on_any_route() {
-    for provider in ["contour", "nginx", "linkerd", "appmesh:v1beta2"] {
+    for provider in ["contour", "nginx", "linkerd", "appmesh", "appmesh:v1beta2"] {
         let start = || {
             if provider == "nginx" {
                 on_nginx(json!({"stepWeight": 20, "maxWeight": 40}))

@@ -16,8 +16,9 @@ use crate::{
 
 /// The annotation of a Canary whose nodes write an access log if its value is `enabled`.
 const ACCESS_LOG: &str = "appmesh.flagger.app/accesslog";
-/// The fields of a spec that are ours.
-const OURS: [&str; 5] = [
+/// The fields of a spec that are ours, in one version or the other.
+const OURS: [&str; 6] = [
+    "meshName",
     "podSelector",
     "listeners",
     "serviceDiscovery",
@@ -96,9 +97,10 @@ impl AppMesh {
         let mut listener = listener(self, canary);
         let host = self.host_of(canary, service);
         let dns = json!({self.host_field(): host});
-        let discovery = json!({"dns": dns, "awsCloudMap": null});
+        let discovery = json!({"dns": dns, "awsCloudMap": null, "cloudMap": null});
         let mut spec = json!({"serviceDiscovery": discovery});
         match self {
+            Self::V1Beta1 => spec["meshName"] = json!(canary.spec.service.mesh_name),
             Self::V1Beta2 => {
                 let timeout = request_timeout(canary);
                 listener["timeout"] =
@@ -128,6 +130,7 @@ impl AppMesh {
     pub(super) fn host_of(self, canary: &Canary, service: &str) -> String {
         let namespace = canary.metadata.namespace.as_deref().unwrap_or_default();
         match self {
+            Self::V1Beta1 => format!("{service}.{namespace}"),
             Self::V1Beta2 => format!("{service}.{namespace}.svc.cluster.local."),
         }
     }
@@ -135,6 +138,7 @@ impl AppMesh {
     /// The field of the DNS name.
     pub(super) const fn host_field(self) -> &'static str {
         match self {
+            Self::V1Beta1 => "hostName",
             Self::V1Beta2 => "hostname",
         }
     }
@@ -150,6 +154,7 @@ impl AppMesh {
     /// A VirtualService that the pods call.
     fn backend(self, name: &str) -> Value {
         let service = match self {
+            Self::V1Beta1 => json!({"virtualServiceName": name}),
             Self::V1Beta2 if name.starts_with("arn:aws") => json!({"virtualServiceARN": name}),
             Self::V1Beta2 => json!({"virtualServiceRef": {"name": name}}),
         };

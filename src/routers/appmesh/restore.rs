@@ -59,6 +59,10 @@ impl AppMesh {
 
     /// A VirtualService of the user gets its former provider.
     fn restored_service(self, snapshot: &Snapshot) -> Option<Write> {
+        if self == Self::V1Beta1 {
+            // It has the routes.
+            return None;
+        }
         let (canary, kind) = (&snapshot.canary, Kind::AppMeshService);
         let name = canary.apex_name();
         let live = snapshot.object(kind, name)?;

@@ -29,6 +29,7 @@ impl AppMesh {
     /// The fields of the object with the routes that are ours.
     pub(super) const fn ours(self) -> &'static [&'static str] {
         match self {
+            Self::V1Beta1 => &["meshName", "virtualRouter", "routes"],
             Self::V1Beta2 => &["listeners", "routes"],
         }
     }
@@ -36,6 +37,7 @@ impl AppMesh {
     /// The field of a route for HTTP. Flagger uses it for gRPC, too.
     const fn http(self) -> &'static str {
         match self {
+            Self::V1Beta1 => "http",
             Self::V1Beta2 => "httpRoute",
         }
     }
@@ -43,12 +45,14 @@ impl AppMesh {
     /// Leads to the name of the VirtualNode of a target.
     const fn node(self) -> &'static str {
         match self {
+            Self::V1Beta1 => "/virtualNodeName",
             Self::V1Beta2 => "/virtualNodeRef/name",
         }
     }
 
     fn target(self, node: &str, weight: u8) -> Value {
         match self {
+            Self::V1Beta1 => json!({"virtualNodeName": node, "weight": weight}),
             Self::V1Beta2 => json!({"virtualNodeRef": {"name": node}, "weight": weight}),
         }
     }
@@ -56,6 +60,7 @@ impl AppMesh {
     /// The time limits of a route; `None` if it has none.
     fn timeout(self, canary: &Canary) -> Option<Value> {
         match self {
+            Self::V1Beta1 => None,
             Self::V1Beta2 => request_timeout(canary),
         }
     }
@@ -67,6 +72,9 @@ impl AppMesh {
         let events = text(retries, "retryOn").unwrap_or("gateway-error");
         let events: Vec<_> = events.split(',').collect();
         match self {
+            Self::V1Beta1 => {
+                json!({"maxRetries": attempts, "perRetryTimeoutMillis": timeout, "httpRetryEvents": events})
+            }
             Self::V1Beta2 => {
                 json!({"maxRetries": attempts, "perRetryTimeout": {"unit": "ms", "value": timeout}, "httpRetryEvents": events})
             }
@@ -82,6 +90,12 @@ impl AppMesh {
     ) -> Result<Map<String, Value>, RouteError> {
         let listeners = json!([listener(self, canary)]);
         let spec = match self {
+            Self::V1Beta1 => {
+                let router = json!({"name": side.service(canary), "listeners": listeners});
+                let mesh = mesh_name(canary)?;
+                let routes = self.routes(canary, side, weights)?;
+                json!({"meshName": mesh, "virtualRouter": router, "routes": routes})
+            }
             Self::V1Beta2 => {
                 json!({"listeners": listeners, "routes": self.routes(canary, side, weights)?})
             }
@@ -104,7 +118,7 @@ impl AppMesh {
         let spec = self.routes_spec(canary, side, weights)?;
         let within = self.within(side);
         let Some(live) = snapshot.object(kind, &name) else {
-            let metadata = [Map::new(), Map::new()];
+            let metadata = [Map::new(), self.route_annotations(canary, side)];
             let object = new_object(snapshot, kind, &name, metadata, Value::Object(spec));
             return Ok(Some(write(
                 snapshot,
@@ -119,6 +133,7 @@ impl AppMesh {
             Side::Canary => Some(Weights::CANARY),
         };
         let mut wanted = live.clone();
+        self.annotate_routes(canary, side, &mut wanted);
         if let Some(now) = &now {
             put_fields(
                 &mut wanted,
@@ -247,6 +262,13 @@ impl AppMesh {
         };
         matches.into_iter().enumerate().map(route).collect()
     }
+}
+
+/// The mesh of `v1beta1`.
+pub(super) fn mesh_name(canary: &Canary) -> Result<&str, RouteError> {
+    let name = canary.spec.service.mesh_name.as_deref();
+    let missing = || RouteError::InvalidCanary("mesh name cannot be empty".to_owned());
+    name.filter(|name| !name.is_empty()).ok_or_else(missing)
 }
 
 /// How often a request is tried again; `None` if the Canary does not say it.

@@ -19,6 +19,10 @@ impl AppMesh {
     /// The write of the VirtualService that leads to the VirtualRouter of one Service; `None` if it is correct. (Flagger never changes it,
     /// and does not create it again.)
     pub(super) fn service_write(self, snapshot: &Snapshot, side: Side) -> Option<Write> {
+        if self == Self::V1Beta1 {
+            // It has the routes.
+            return None;
+        }
         let (canary, kind) = (&snapshot.canary, Kind::AppMeshService);
         let name = self.name(canary, side);
         let provider = provider(&name);
@@ -40,6 +44,25 @@ impl AppMesh {
             }
         };
         Some(write(snapshot, kind, &name, action, self.within(side)))
+    }
+}
+
+/// In `v1beta1`, the object with the routes is the VirtualService.
+impl AppMesh {
+    /// The annotations of a new object with routes.
+    pub(super) fn route_annotations(self, canary: &Canary, side: Side) -> Map<String, Value> {
+        match self {
+            Self::V1Beta1 => gateway_annotations(canary, side),
+            Self::V1Beta2 => Map::new(),
+        }
+    }
+
+    /// Replaces the annotations of an object with routes.
+    pub(super) fn annotate_routes(self, canary: &Canary, side: Side, live: &mut Value) {
+        match self {
+            Self::V1Beta1 => annotate(canary, side, live),
+            Self::V1Beta2 => {}
+        }
     }
 }
 

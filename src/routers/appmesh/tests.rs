@@ -1,4 +1,5 @@
 mod restored;
+mod v1beta1;
 
 use std::collections::BTreeMap;
 

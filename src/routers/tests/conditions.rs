@@ -21,6 +21,7 @@ fn samples() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])
         "gatewayapi:v1beta1",
         "contour",
         "nginx",
+        "appmesh",
         "appmesh:v1beta2",
     ];
     const PATHS: &[&str] = &[
@@ -28,9 +29,10 @@ fn samples() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])
         "gatewayapi:v1",
         "gatewayapi:v1beta1",
         "contour",
+        "appmesh",
         "appmesh:v1beta2",
     ];
-    const PARTS: &[&str] = &["istio", "contour", "appmesh:v1beta2"];
+    const PARTS: &[&str] = &["istio", "contour", "appmesh", "appmesh:v1beta2"];
     const GATEWAYS: &[&str] = &["istio", "gatewayapi:v1", "gatewayapi:v1beta1"];
     const ISTIO: &[&str] = &["istio"];
     let text = |way: &str| json!({way: "marked"});
@@ -53,6 +55,7 @@ fn samples() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])
                 "gatewayapi:v1",
                 "gatewayapi:v1beta1",
                 "nginx",
+                "appmesh",
                 "appmesh:v1beta2",
             ],
         ),
@@ -111,6 +114,7 @@ fn leads_to_canary(rule: &Value) -> bool {
         "/route",
         "/backendRefs",
         "/services",
+        "/http/action/weightedTargets",
         "/httpRoute/action/weightedTargets",
     ];
     let lists = { lists.iter() }.filter_map(|list| rule.pointer(list)?.as_array());
@@ -197,6 +201,7 @@ fn a_condition_of_the_service_is_in_each_rule_or_the_canary_is_refused() {
         "gatewayapi:v1",
         "gatewayapi:v1beta1",
         "contour",
+        "appmesh",
         "appmesh:v1beta2",
     ];
     for row in ROUTERS

@@ -33,8 +33,9 @@ fn led(row: &Row, service: &Value) -> String {
         // Their proxies get no requests to the apex Service, and an Ingress has the ports of the user's Ingress.
         "contour" | "nginx" => None,
         // The listeners have one port.
-        "appmesh:v1beta2" => {
-            let ports = spec["listeners"].as_array().unwrap().iter();
+        "appmesh" | "appmesh:v1beta2" => {
+            let router = spec.get("virtualRouter").unwrap_or(spec);
+            let ports = router["listeners"].as_array().unwrap().iter();
             let mut ports = ports.map(|listener| &listener["portMapping"]["port"]);
             ports.any(|own| *own == port).then_some(port)
         }
@@ -134,7 +135,7 @@ fn no_request_to_a_further_port_is_led_to_the_first() {
                 ),
             ],
             "contour" | "nginx" | "kubernetes" => &[(json!({}), "")],
-            "appmesh:v1beta2" => &[(json!({}), "80>80")],
+            "appmesh" | "appmesh:v1beta2" => &[(json!({}), "80>80")],
             _ => &[(json!({}), each)],
         };
         for (more, expected) in rows {

@@ -108,3 +108,26 @@ pub async fn app_mesh_routes_matching_requests_to_the_canary(s: Scenario<'_>) ->
         &after,
     )
 }
+
+/// The CRDs of the testbed serve both versions; a real cluster has one of them.
+pub async fn the_older_app_mesh_shares_traffic_by_its_virtual_service(s: Scenario<'_>) -> Outcome {
+    let service = json!({"meshName": "global", "backends": ["backend"],
+        "retries": {"attempts": 3, "perTryTimeout": "1s", "retryOn": "gateway-error"}});
+    let analysis = json!({"stepWeight": 25, "maxWeight": 50, "metrics": []});
+    initialized(&s, "appmesh", service, analysis).await?;
+    s.event("Initialization done").await?;
+    a_step_costs_three_writes(&s, "virtualservices").await?;
+    s.phase("Succeeded").await?;
+    s.image("broken").await?;
+    s.phase("Failed").await?;
+    let name = format!("podinfo.{}", s.ns);
+    let service = s.get(Kind::AppMeshServiceV1Beta1, &name).await?;
+    let targets = &service["spec"]["routes"][0]["http"]["action"]["weightedTargets"];
+    let expected = json!([{"virtualNodeName": "podinfo-canary", "weight": 0}, {"virtualNodeName": "podinfo-primary", "weight": 100}]);
+    ensure(*targets == expected && writes(&service) == 4, &service)?;
+    for node in ["podinfo", "podinfo-primary", "podinfo-canary"] {
+        let node = s.get(Kind::AppMeshNodeV1Beta1, node).await?;
+        ensure(writes(&node) == 1, &node)?;
+    }
+    Ok(())
+}

@@ -99,6 +99,7 @@ async fn the_operator_on_a_real_control_plane() {
         ingress::a_traffic_split_is_written_in_each_version,
         appmesh::app_mesh_shares_traffic_step_by_step_beside_its_controller,
         appmesh::app_mesh_routes_matching_requests_to_the_canary,
+        appmesh::the_older_app_mesh_shares_traffic_by_its_virtual_service,
         inputs::an_invalid_spec_is_reported_and_harms_no_other_canary,
         inputs::a_canary_that_cannot_be_parsed_is_reported_until_it_is_corrected,
         inputs::a_hostile_metrics_server_fails_checks_and_nothing_else,

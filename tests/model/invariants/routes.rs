@@ -7,8 +7,16 @@ use super::Key;
 /// The JSON pointers of a route's rules, of the destinations in a rule, and of the name in a destination.
 type Path = (&'static str, &'static str, &'static str);
 
-/// App Mesh's VirtualRouters come first: its VirtualServices are no routes, but have the plural of Istio's.
-const ROUTES: [(&str, Path); 5] = [
+/// Istio's VirtualServices and both forms of App Mesh's have one plural.
+const ROUTES: [(&str, Path); 6] = [
+    (
+        "virtualservices",
+        (
+            "/spec/routes",
+            "/http/action/weightedTargets",
+            "/virtualNodeName",
+        ),
+    ),
     (
         "virtualrouters",
         (
@@ -46,7 +54,10 @@ pub fn rules<'a>(
             .is_some_and(|value| value.ends_with("-primary"))
     });
     ROUTES.into_iter().find_map(|(plural, path)| {
-        let route = get(plural, apex)?;
+        // In the first version of App Mesh's API, the name of a route ends with the namespace.
+        let namespace = canary["metadata"]["namespace"].as_str().unwrap_or_default();
+        let route = get(plural, apex).or_else(|| get(plural, &format!("{apex}.{namespace}")))?;
+        route.pointer(path.0)?;
         let shares = |rule: &&Value| {
             let of = |host: &str| share(rule, path, host).unwrap_or(0);
             let (primary, target) = (format!("{apex}-primary"), format!("{apex}-canary"));
@@ -100,13 +111,15 @@ const NOT_ROUTES: [&str; 16] = [
 
 /// The Services that an object leads to. Panics if it is of a kind that neither table has.
 pub fn hosts<'a>(key: &Key, route: &'a Value) -> Vec<&'a str> {
-    let known = ROUTES.into_iter().find(|(plural, _)| *plural == key.plural);
-    let Some((_, path)) = known else {
+    let mut known = { ROUTES.iter() }.filter(|(plural, _)| *plural == key.plural);
+    if known.clone().next().is_none() {
         let is_route = key.plural != "services" && !NOT_ROUTES.contains(&key.plural);
         assert!(!is_route, "add {} to ROUTES or to NOT_ROUTES", key.plural);
+    }
+    let Some((_, path)) = known.find(|(_, path)| route.pointer(path.0).is_some()) else {
         return Vec::new();
     };
-    let rules = each(route, path).into_iter();
+    let rules = each(route, *path).into_iter();
     let to = { rules.filter_map(|rule| rule.pointer(path.1)?.as_array()) }.flatten();
     to.filter_map(|to| to.pointer(path.2)?.as_str()).collect()
 }

@@ -56,13 +56,13 @@ pub struct CanaryService {
     /// The time limit of one attempt at a backend (Gateway API only). Default: the default of the gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend_timeout: Option<String>,
-    /// The name of the mesh (App Mesh only).
+    /// The name of the mesh (App Mesh v1beta1 only, which needs it).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mesh_name: Option<String>,
-    /// The services that the workload calls (App Mesh only).
+    /// The VirtualServices that the workload calls, by name; in v1beta2 also by ARN (App Mesh only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backends: Option<Vec<String>>,
-    /// The host names of the route. On Istio, the name of the Service is always one of them.
+    /// The host names of the route. On Istio, the name of the Service is always one of them; on App Mesh, they are those at its gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hosts: Option<Vec<String>>,
     /// The Istio gateways that the route belongs to. Default: `mesh`.

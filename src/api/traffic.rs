@@ -77,7 +77,7 @@ const WAYS: [&str; 3] = ["exact", "prefix", "regex"];
 /// `spec.service.match`
 pub fn service_match() -> Value {
     list(
-        "The requests that the route applies to (Istio, Gateway API and Contour only). A request must match one of these sets of conditions. Default: all requests.",
+        "The requests that the route applies to (Istio, Gateway API, Contour and App Mesh only). A request must match one of these sets of conditions. Default: all requests.",
         conditions(string_matches(
             &WAYS,
             true,

@@ -3,6 +3,7 @@
 //!
 //! A new observer is a file with an [`Observer`], and the column `queries` of its row in `PROVIDERS` in `src/providers/mod.rs`.
 
+pub mod appmesh;
 pub mod contour;
 pub mod http;
 pub mod istio;
@@ -101,6 +102,16 @@ impl Series {
     }
 }
 
+/// The labels of the samples that the target's pods report. Flagger's pattern is that of the pods of a Deployment.
+fn of_pods(model: &Model) -> String {
+    let Model {
+        namespace, target, ..
+    } = model;
+    format!(
+        "kubernetes_namespace=\"{namespace}\", kubernetes_pod_name=~\"{target}-[0-9a-zA-Z]+(-[0-9a-zA-Z]+)\""
+    )
+}
+
 /// The rate of a counter over the interval, summed over all series with these labels.
 fn rate(model: &Model, counter: &str, selector: &str) -> String {
     let interval = &model.interval;
@@ -110,7 +121,8 @@ fn rate(model: &Model, counter: &str, selector: &str) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::{
-        contour::Contour, http::Http, istio::Istio, linkerd::Linkerd, nginx::Nginx, osm::Osm, *,
+        appmesh::AppMesh, contour::Contour, http::Http, istio::Istio, linkerd::Linkerd,
+        nginx::Nginx, osm::Osm, *,
     };
 
     /// The queries of each observer, for the model of [`model`]: the success rate and the duration. A new observer adds a row.
@@ -139,6 +151,11 @@ pub(crate) mod tests {
             &Contour,
             r#" sum( rate( envoy_cluster_upstream_rq{ envoy_cluster_name=~"test_web-canary_[0-9a-zA-Z-]+", envoy_response_code!~"5.*" }[1m] ) ) / sum( rate( envoy_cluster_upstream_rq{ envoy_cluster_name=~"test_web-canary_[0-9a-zA-Z-]+", }[1m] ) ) * 100"#,
             r#" histogram_quantile( 0.99, sum( rate( envoy_cluster_upstream_rq_time_bucket{ envoy_cluster_name=~"test_web-canary_[0-9a-zA-Z-]+", }[1m] ) ) by (le) )"#,
+        ),
+        (
+            &AppMesh,
+            r#" sum( rate( envoy_cluster_upstream_rq{ kubernetes_namespace="test", kubernetes_pod_name=~"podinfo-[0-9a-zA-Z]+(-[0-9a-zA-Z]+)", envoy_response_code!~"5.*" }[1m] ) ) / sum( rate( envoy_cluster_upstream_rq{ kubernetes_namespace="test", kubernetes_pod_name=~"podinfo-[0-9a-zA-Z]+(-[0-9a-zA-Z]+)" }[1m] ) ) * 100"#,
+            r#" histogram_quantile( 0.99, sum( rate( envoy_cluster_upstream_rq_time_bucket{ kubernetes_namespace="test", kubernetes_pod_name=~"podinfo-[0-9a-zA-Z]+(-[0-9a-zA-Z]+)" }[1m] ) ) by (le) )"#,
         ),
         (
             &Nginx,

@@ -65,9 +65,9 @@ pub static PROVIDERS: &[Provider] = &[
     // Flagger has no router of this name, but its observers know it. The same is true of the prefix `appmesh` below.
     row(Prefix("gatewayapi"), Support::Istio, Supported(&observer::http::Http)),
     row(Exactly("apisix"), NotYet, NotYet),
-    row(Exactly("appmesh"), NotYet, NotYet),
-    row(Prefix("appmesh:v1beta2"), NotYet, NotYet),
-    row(Prefix("appmesh"), Support::Istio, NotYet),
+    row(Exactly("appmesh"), Supported(&routers::appmesh::AppMesh::V1Beta1), Supported(&observer::appmesh::AppMesh)),
+    row(Prefix("appmesh:v1beta2"), Supported(&routers::appmesh::AppMesh::V1Beta2), Supported(&observer::appmesh::AppMesh)),
+    row(Prefix("appmesh"), Support::Istio, Supported(&observer::appmesh::AppMesh)),
     row(Prefix("gloo"), NotYet, NotYet),
     row(Exactly("knative"), NotYet, NotYet),
     row(Exactly("kuma"), NotYet, NotYet),

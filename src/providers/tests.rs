@@ -36,9 +36,9 @@ fn a_provider_is_routed_refused_or_taken_for_istio() {
         ("gatewayapi:v1beta1", Some("V1Beta1")),
         ("gatewayapi", Some("Istio")),
         ("smi", Some("Istio")),
-        ("appmesh", None),
+        ("appmesh", Some("V1Beta1")),
         ("appmesh:v1beta1", Some("Istio")),
-        ("appmesh:v1beta2", None),
+        ("appmesh:v1beta2", Some("V1Beta2")),
         ("gloo-edge", None),
         ("skipper", None),
         ("contour", Some("Contour")),
@@ -73,11 +73,11 @@ fn a_name_is_known_if_flagger_has_a_router_of_that_name() {
 fn the_error_lists_the_supported_providers() {
     assert_eq!(
         router_named("skipper").unwrap_err().to_string(),
-        "skipper is not supported yet, only contour, gatewayapi:v1, gatewayapi:v1beta1, istio, kubernetes, linkerd, nginx, osm and smi are"
+        "skipper is not supported yet, only appmesh, appmesh:v1beta2, contour, gatewayapi:v1, gatewayapi:v1beta1, istio, kubernetes, linkerd, nginx, osm and smi are"
     );
     assert_eq!(
-        observer_named("appmesh:service").unwrap_err().to_string(),
-        "built-in metrics of appmesh:service are not supported yet, only those of contour, gatewayapi, istio, kubernetes, linkerd, nginx and osm are"
+        observer_named("gloo:service").unwrap_err().to_string(),
+        "built-in metrics of gloo:service are not supported yet, only those of appmesh, contour, gatewayapi, istio, kubernetes, linkerd, nginx and osm are"
     );
 }
 
@@ -140,7 +140,13 @@ fn the_observer_follows_from_the_flag_the_canary_and_the_target() {
             Some("Istio"),
         ),
         ("nginx", None, &service, "nginx:service", Some("Istio")),
-        ("appmesh", None, &service, "appmesh:service", None),
+        (
+            "appmesh",
+            None,
+            &service,
+            "appmesh:service",
+            Some("AppMesh"),
+        ),
         ("istio", None, &knative, "istio", Some("Istio")),
     ] {
         let provider = metrics_provider_name(flag, own, target);
@@ -162,7 +168,7 @@ fn a_longer_name_means_the_provider_only_if_its_pattern_is_a_prefix() {
         ("contour", Some("Contour")),
         ("nginx", Some("Nginx")),
         ("smi:v1alpha2", Some("Istio")),
-        ("appmesh:v1beta1", None),
+        ("appmesh:v1beta1", Some("AppMesh")),
         ("skipper", None),
         ("gloo", None),
     ] {

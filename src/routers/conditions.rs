@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
-use super::RouteError;
+use super::{RouteError, route::text};
 use crate::api::canary::Canary;
 
 /// The keys that only name a condition.
@@ -112,6 +112,21 @@ pub fn check(canary: &Canary, field: Field, router: &str, able: &[&str]) -> Resu
         }
     }
     Ok(())
+}
+
+/// The path prefix of a condition, for a router that matches paths by nothing else; `/` if the condition has no path.
+pub fn path_prefix<'a>(
+    field: Field,
+    router: &str,
+    condition: &'a Value,
+) -> Result<&'a str, RouteError> {
+    let uri = condition.get("uri").filter(|uri| *uri != &json!({}));
+    match uri.filter(|uri| !uri.is_null()) {
+        None => Ok("/"),
+        Some(uri) => text(uri, "prefix").ok_or_else(|| {
+            RouteError::InvalidCanary(format!("{field}: {router} matches a path by prefix only"))
+        }),
+    }
 }
 
 /// Checks the size of a [`product`] without computing it.

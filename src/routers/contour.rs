@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     RouteError, Router,
-    conditions::{self, Field},
+    conditions::{self, Field, path_prefix},
     route::{
         LAST_APPLIED, apex_metadata, applied_spec, by_name, full_name, items, metadata, new_object,
         not_found, percent, put_fields, reference, route_write, text, withdraw,
@@ -311,13 +311,7 @@ fn expressed(field: Field, sets: &[Value]) -> Result<Vec<Vec<Value>>, RouteError
 }
 
 fn conditions_of(field: Field, set: &Value) -> Result<Vec<Value>, RouteError> {
-    let uri = set.get("uri").filter(|uri| *uri != &json!({}));
-    let prefix = match uri.filter(|uri| !uri.is_null()) {
-        None => "/",
-        Some(uri) => text(uri, "prefix").ok_or_else(|| {
-            RouteError::InvalidCanary(format!("{field}: Contour matches a path by prefix only"))
-        })?,
-    };
+    let prefix = path_prefix(field, "Contour", set)?;
     let mut conditions = Vec::new();
     for (name, value) in by_name(set.get("headers")) {
         // As in Flagger, `contains` stands for both a prefix and a suffix.

@@ -8,6 +8,7 @@
 //! and a row in the table of `routers/tests.rs`.
 
 pub mod affinity;
+pub mod appmesh;
 pub mod conditions;
 pub mod contour;
 mod error;
@@ -43,6 +44,16 @@ pub trait Router: Debug + Sync {
         selector: &(String, String),
         weights: &Weights,
     ) -> Result<Vec<Write>, RouteError>;
+
+    /// Those writes of [`reconcile`](Self::reconcile) that create objects which must exist before pods start. The primary is created
+    /// after them.
+    fn before_pods(
+        &self,
+        _snapshot: &Snapshot,
+        _selector: &(String, String),
+    ) -> Result<Vec<Write>, RouteError> {
+        Ok(Vec::new())
+    }
 
     /// The weights of the routes that exist.
     fn current_weights(&self, snapshot: &Snapshot) -> Result<Weights, RouteError>;

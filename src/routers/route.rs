@@ -151,17 +151,22 @@ pub fn apex_metadata(
 /// Leads the rules of a route to the primary, whatever else is in them: a rollback works although the Canary asks for rules that the router
 /// cannot express. `destinations` is the field of a rule that has its destinations, `name` leads to the Service of one.
 pub fn withdraw(rules: Option<&mut Value>, canary: &Canary, [destinations, name]: [&str; 2]) {
-    let (primary, version) = (canary.primary_name(), canary.canary_name());
     let rules = rules.and_then(Value::as_array_mut);
     for rule in rules.into_iter().flatten() {
-        let destinations = rule.get_mut(destinations).and_then(Value::as_array_mut);
-        for destination in destinations.into_iter().flatten() {
-            let service = destination.pointer(name).and_then(Value::as_str);
-            if service == Some(&primary) {
-                destination["weight"] = json!(100);
-            } else if service == Some(&version) {
-                destination["weight"] = json!(0);
-            }
+        withdraw_from(rule.get_mut(destinations), canary, name);
+    }
+}
+
+/// Leads the destinations of one rule to the primary.
+pub fn withdraw_from(destinations: Option<&mut Value>, canary: &Canary, name: &str) {
+    let (primary, version) = (canary.primary_name(), canary.canary_name());
+    let destinations = destinations.and_then(Value::as_array_mut);
+    for destination in destinations.into_iter().flatten() {
+        let service = destination.pointer(name).and_then(Value::as_str);
+        if service == Some(&primary) {
+            destination["weight"] = json!(100);
+        } else if service == Some(&version) {
+            destination["weight"] = json!(0);
         }
     }
 }

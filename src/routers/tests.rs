@@ -9,7 +9,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{gateway_api::GatewayApi, route::metadata, smi::Smi, *};
+use super::{appmesh::AppMesh, gateway_api::GatewayApi, route::metadata, smi::Smi, *};
 use crate::snapshot::{Action, Kind, Settings};
 
 /// A router, with the facts that the tests need. A new router adds a row to [`ROUTERS`].
@@ -125,6 +125,35 @@ pub const ROUTERS: &[Row] = &[
             ..Rules::of(Kind::Ingress, &["/spec/rules"], "/spec/ingressClassName")
         },
     ),
+    Row {
+        services: || {
+            vec![
+                json!({"port": 80, "targetPort": 8080, "timeout": "15s", "backends": ["b", "arn:aws:appmesh:x"], "hosts": ["a.example.com"]}),
+                json!({"port": 80, "retries": {"attempts": 3, "retryOn": "gateway-error", "perTryTimeout": "1s"}}),
+            ]
+        },
+        ..row(
+            "appmesh:v1beta2",
+            &AppMesh::V1Beta2,
+            Rules {
+                is_apex: false,
+                ..Rules::of(Kind::AppMeshRouter, &["/spec/routes"], "/spec/listeners")
+            },
+        )
+    },
+    row(
+        "appmesh",
+        &AppMesh::V1Beta1,
+        Rules {
+            name: "podinfo.test",
+            is_apex: false,
+            ..Rules::of(
+                Kind::AppMeshServiceV1Beta1,
+                &["/spec/routes"],
+                "/spec/virtualRouter",
+            )
+        },
+    ),
     row(
         "linkerd",
         &Smi::V1Alpha1,
@@ -159,7 +188,10 @@ pub const ROUTERS: &[Row] = &[
 ];
 
 /// A canary of this provider. The only object is the Ingress that the canary refers to.
-pub fn snapshot(provider: &str, service: Value, analysis: Value, status: Value) -> Snapshot {
+pub fn snapshot(provider: &str, mut service: Value, analysis: Value, status: Value) -> Snapshot {
+    if provider == "appmesh" {
+        service["meshName"] = json!("global");
+    }
     let ingress = json!({"metadata": {"name": "web", "namespace": "test"}, "spec": {"ingressClassName": "nginx", "rules": [{"http": {"paths": [
         {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "podinfo", "port": {"number": 80}}}}]}}]}});
     let name = ObjectRef {

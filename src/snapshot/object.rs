@@ -59,6 +59,11 @@ kinds! {
     HttpRouteV1Beta1,        "HTTPRoute",               "gateway.networking.k8s.io", "v1beta1",  "httproutes",               REPLACE;
     Ingress,                 "Ingress",                 "networking.k8s.io",         "v1",       "ingresses",                REPLACE;
     HttpProxy,               "HTTPProxy",               "projectcontour.io",         "v1",       "httpproxies",              REPLACE;
+    AppMeshNodeV1Beta1,      "VirtualNode",             "appmesh.k8s.aws",           "v1beta1",  "virtualnodes",             REPLACE;
+    AppMeshServiceV1Beta1,   "VirtualService",          "appmesh.k8s.aws",           "v1beta1",  "virtualservices",          REPLACE;
+    AppMeshNode,             "VirtualNode",             "appmesh.k8s.aws",           "v1beta2",  "virtualnodes",             REPLACE;
+    AppMeshRouter,           "VirtualRouter",           "appmesh.k8s.aws",           "v1beta2",  "virtualrouters",           REPLACE;
+    AppMeshService,          "VirtualService",          "appmesh.k8s.aws",           "v1beta2",  "virtualservices",          REPLACE;
     TrafficSplitV1Alpha1,    "TrafficSplit",            "split.smi-spec.io",         "v1alpha1", "trafficsplits",            REPLACE;
     TrafficSplitV1Alpha2,    "TrafficSplit",            "split.smi-spec.io",         "v1alpha2", "trafficsplits",            REPLACE;
     TrafficSplitV1Alpha3,    "TrafficSplit",            "split.smi-spec.io",         "v1alpha3", "trafficsplits",            REPLACE;

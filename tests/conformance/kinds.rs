@@ -3,29 +3,11 @@
 use serde_json::{Value, json};
 
 /// Each row is a group, a kind, its versions and its scope.
-const KINDS: [(&str, &str, &[&str], &str); 10] = [
+const KINDS: [(&str, &str, &[&str], &str); 7] = [
     ("serving.knative.dev", "Service", &["v1"], "Namespaced"),
     ("serving.knative.dev", "Revision", &["v1"], "Namespaced"),
     ("traefik.io", "TraefikService", &["v1alpha1"], "Namespaced"),
     ("kuma.io", "TrafficRoute", &["v1alpha1"], "Cluster"),
-    (
-        "appmesh.k8s.aws",
-        "VirtualNode",
-        &["v1beta2", "v1beta1"],
-        "Namespaced",
-    ),
-    (
-        "appmesh.k8s.aws",
-        "VirtualService",
-        &["v1beta2", "v1beta1"],
-        "Namespaced",
-    ),
-    (
-        "appmesh.k8s.aws",
-        "VirtualRouter",
-        &["v1beta2"],
-        "Namespaced",
-    ),
     ("gateway.solo.io", "RouteTable", &["v1"], "Namespaced"),
     ("gloo.solo.io", "Upstream", &["v1"], "Namespaced"),
     ("apisix.apache.org", "ApisixRoute", &["v2"], "Namespaced"),

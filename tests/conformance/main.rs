@@ -70,10 +70,8 @@ use scenario::Scenario;
 
 /// Routers and targets that the operator does not have yet. It must refuse the Canaries of these scenarios with the condition `Invalid`.
 /// When you add one of them, remove its row here: the test then compares its scenario like all others.
-const NOT_SUPPORTED_YET: [&str; 8] = [
+const NOT_SUPPORTED_YET: [&str; 6] = [
     "router-apisix",
-    "router-appmesh",
-    "router-appmesh-v1beta2",
     "router-gloo",
     "router-knative",
     "router-kuma",

@@ -164,7 +164,7 @@ fn every_state_has_a_decision_and_every_plan_is_safe() {
         analysis["webhooks"] = json!(hooks);
         let gateways = json!([{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gateway"}]);
         let mut sim = release_of(json!({"targetRef": target, "provider": provider, "analysis": analysis,
-            "service": {"port": 9898, "gatewayRefs": gateways}}));
+            "service": {"port": 9898, "meshName": "global", "gatewayRefs": gateways}}));
         sim.closed.insert("rollback");
         sim.run(6);
         sim.arrange(&state);

@@ -45,6 +45,9 @@ fn there_is_an_example_for_each_router_and_strategy() {
     assert_eq!(
         shown,
         [
+            ("appmesh", "canary"),
+            ("appmesh:v1beta2", "ab-testing"),
+            ("appmesh:v1beta2", "canary"),
             ("contour", "ab-testing"),
             ("contour", "canary"),
             ("gatewayapi:v1", "ab-testing"),

@@ -145,6 +145,11 @@ macro_rules! cases {
 }
 
 cases! {
+    appmesh_gets_all_fields: "appmesh",
+    appmesh_routes_a_test: "appmesh-ab",
+    appmesh_takes_existing_objects_over: "appmesh-adopted",
+    appmesh_v1beta1_gets_all_fields: "appmesh-v1beta1",
+    appmesh_v1beta1_routes_a_test: "appmesh-v1beta1-ab",
     contour_gets_all_fields: "contour",
     contour_routes_a_test: "contour-ab",
     contour_takes_an_existing_proxy_over: "contour-adopted",

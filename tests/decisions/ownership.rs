@@ -17,7 +17,7 @@ const CONDITION: &str = "ForeignObject";
 /// The spec of a Canary that needs an object of this kind, and the name of the object. `None` for kinds that the operator only reads.
 fn case(kind: Kind) -> Option<(Value, &'static str)> {
     let scaler = |kind: &str| json!({"provider": "kubernetes", "autoscalerRef": {"apiVersion": "v", "kind": kind, "name": "podinfo"}});
-    let provider = |name: &str| json!({"provider": name, "service": {"port": 9898, "gatewayRefs": [{"name": "gw"}]}});
+    let provider = |name: &str| json!({"provider": name, "service": {"port": 9898, "meshName": "global", "gatewayRefs": [{"name": "gw"}]}});
     Some(match kind {
         Kind::Deployment => (provider("kubernetes"), "podinfo-primary"),
         Kind::DaemonSet => {
@@ -42,6 +42,11 @@ fn case(kind: Kind) -> Option<(Value, &'static str)> {
             (spec, "podinfo-canary")
         }
         Kind::HttpProxy => (provider("contour"), "podinfo"),
+        Kind::AppMeshNodeV1Beta1 => (provider("appmesh"), "podinfo-primary"),
+        Kind::AppMeshServiceV1Beta1 => (provider("appmesh"), "podinfo.test"),
+        Kind::AppMeshNode => (provider("appmesh:v1beta2"), "podinfo-primary"),
+        Kind::AppMeshRouter => (provider("appmesh:v1beta2"), "podinfo"),
+        Kind::AppMeshService => (provider("appmesh:v1beta2"), "podinfo"),
         Kind::TrafficSplitV1Alpha1 => (provider("linkerd"), "podinfo"),
         Kind::TrafficSplitV1Alpha2 => (provider("smi:v1alpha2"), "podinfo"),
         Kind::TrafficSplitV1Alpha3 => (provider("smi:v1alpha3"), "podinfo"),
@@ -155,7 +160,7 @@ fn an_object_of_another_owner_is_refused_until_it_is_gone_or_given_away() {
             continue;
         };
         // Flagger adopts a route that belongs to no Canary.
-        let is_adopted = name == "podinfo";
+        let is_adopted = ["podinfo", "podinfo.test"].contains(&name);
         let is_config = matches!(kind, Kind::ConfigMap | Kind::Secret);
         let cases = [
             (

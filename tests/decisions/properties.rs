@@ -79,7 +79,7 @@ fn specs() -> impl Strategy<Value = Value> {
             let gateways = json!([{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gateway"}]);
             let ingress = json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"});
             json!({"targetRef": target, "provider": provider, "ingressRef": ingress, "analysis": analysis, "skipAnalysis": skip,
-                "service": {"port": 9898, "gatewayRefs": gateways}})
+                "service": {"port": 9898, "meshName": "global", "gatewayRefs": gateways}})
         },
     )
 }

@@ -11,11 +11,11 @@ use super::simulation::{Simulation, release, release_of};
 
 /// An A/B test by a header, and each provider that can run it.
 fn ab_tests() -> Vec<(&'static str, Simulation)> {
-    ["istio", "gatewayapi:v1", "contour", "nginx"]
+    ["istio", "gatewayapi:v1", "contour", "nginx", "appmesh", "appmesh:v1beta2"]
         .into_iter()
         .map(|provider| {
             let header = json!({"headers": {"x-user": {"exact": "insider"}}});
-            let service = json!({"port": 9898, "gatewayRefs": [{"name": "gateway"}]});
+            let service = json!({"port": 9898, "meshName": "global", "gatewayRefs": [{"name": "gateway"}]});
             let analysis = json!({"threshold": 1, "iterations": 50, "match": [header]});
             let ingress =
                 json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "podinfo"});
@@ -166,6 +166,8 @@ fn an_ab_test_that_becomes_inexpressible_is_rolled_back() {
             "istio" => (Kind::VirtualService, "podinfo"),
             "contour" => (Kind::HttpProxy, "podinfo"),
             "nginx" => (Kind::Ingress, "podinfo-canary"),
+            "appmesh" => (Kind::AppMeshServiceV1Beta1, "podinfo.test"),
+            "appmesh:v1beta2" => (Kind::AppMeshRouter, "podinfo"),
             _ => (Kind::HttpRoute, "podinfo"),
         };
         let route = sim.snapshot.reference(route.0, route.1);

@@ -12,9 +12,9 @@ use super::{
     transcript,
 };
 
-fn on(provider: &str, analysis: Value) -> Simulation {
+pub fn on(provider: &str, analysis: Value) -> Simulation {
     let gateways = json!([{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gateway", "namespace": "infra"}]);
-    let service = json!({"port": 9898, "gatewayRefs": gateways});
+    let service = json!({"port": 9898, "meshName": "global", "gatewayRefs": gateways});
     release_of(json!({"provider": provider, "service": service, "analysis": analysis}))
 }
 
@@ -122,7 +122,7 @@ fn an_httpproxy_that_somebody_reverts_all_the_time_is_written_once_an_interval()
     assert_eq!(announced, taken);
 }
 
-fn until(sim: &mut Simulation, holds: impl Fn(&mut Simulation) -> bool) {
+pub fn until(sim: &mut Simulation, holds: impl Fn(&mut Simulation) -> bool) {
     for _ in 0..2000 {
         if holds(sim) {
             return;
@@ -306,7 +306,7 @@ fn a_canary_that_is_deleted_midway_leaves_routes_to_the_target_only() {
 
 #[test]
 fn a_crash_at_any_write_of_a_release_loses_nothing_on_any_route() {
-    for provider in ["contour", "nginx", "linkerd"] {
+    for provider in ["contour", "nginx", "linkerd", "appmesh", "appmesh:v1beta2"] {
         let start = || {
             if provider == "nginx" {
                 on_nginx(json!({"stepWeight": 20, "maxWeight": 40}))

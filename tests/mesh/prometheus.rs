@@ -17,6 +17,7 @@ const SAMPLES: &str = r#"
 nginx_ingress_controller_requests{namespace="victim",ingress="web",canary="c",status="200"} 1
 envoy_cluster_upstream_rq{envoy_cluster_name="victim_web-canary_80",envoy_response_code="200"} 1
 envoy_cluster_upstream_rq{envoy_cluster_name="other_web-canary_80",envoy_response_code="200"} 1
+envoy_cluster_upstream_rq{envoy_cluster_name="cds_ingress_global_web-canary_other_http_80",envoy_response_code="200"} 1
 istio_requests_total{reporter="destination",destination_workload_namespace="victim",destination_workload="web"} 1
 osm_request_total{destination_namespace="victim",destination_kind="Deployment",destination_name="web"} 1
 http_request_duration_seconds_count{kubernetes_namespace="victim",kubernetes_pod_name="web-1-2",__tmp_about="other",status="200"} 1
@@ -55,8 +56,14 @@ async fn no_pod_can_report_requests_of_another_namespace() {
                 .is_some_and(|vector| !vector.is_empty()),
         )
     };
-    let own = r#"envoy_cluster_upstream_rq{envoy_cluster_name="other_web-canary_80"}"#;
-    for namespace in ["other", "projectcontour"] {
+    let own = [
+        ("other_web-canary_80", "other"),
+        ("other_web-canary_80", "projectcontour"),
+        // The name of a cluster of App Mesh.
+        ("cds_ingress_global_web-canary_other_http_80", "other"),
+    ];
+    for (cluster, namespace) in own {
+        let own = &format!("envoy_cluster_upstream_rq{{envoy_cluster_name={cluster:?}}}");
         until(Duration::from_secs(30), "samples", async || {
             let is_there = of(own, namespace).await?;
             is_there.then_some(()).ok_or_else(|| prometheus.log_tail())

@@ -1,6 +1,6 @@
 //! Metrics of the application itself, under Prometheus' common names. It reports durations in seconds.
 
-use super::{Builtin, Observer, Series};
+use super::{Builtin, Observer, Series, of_pods};
 use crate::metrics::{MetricError, template::Model};
 
 /// The application's own metrics.
@@ -9,13 +9,8 @@ pub struct Http;
 
 impl Observer for Http {
     fn series(&self, model: &Model) -> Series {
-        let Model {
-            namespace, target, ..
-        } = model;
         Series::new(
-            format!(
-                "kubernetes_namespace=\"{namespace}\", kubernetes_pod_name=~\"{target}-[0-9a-zA-Z]+(-[0-9a-zA-Z]+)\""
-            ),
+            of_pods(model),
             "status!~\"5.*\"",
             "http_request_duration_seconds_count",
             "http_request_duration_seconds",

@@ -213,6 +213,12 @@ impl Release<'_> {
         self.repaired(weights)
     }
 
+    /// The writes that create those objects of the router which must exist before the primary's pods.
+    pub fn before_pods(&self) -> Result<Vec<Write>, Blocked> {
+        let label = &self.selection.label;
+        Ok(self.router.before_pods(self.snapshot, label)?)
+    }
+
     /// The writes that create or repair the routes and give them these weights.
     pub fn routes_to(&self, weights: &Weights) -> Result<Vec<Write>, Blocked> {
         let writes = self.repaired(*weights)?;

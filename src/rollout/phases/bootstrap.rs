@@ -28,6 +28,9 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
     if !services.is_empty() {
         return Ok(Decision::write(services));
     }
+    if let Some(decision) = before_pods(release)? {
+        return Ok(decision);
+    }
     let mut notifications = Vec::new();
     if !snapshot.canary.skip_analysis() {
         match metric_servers::online(snapshot, evidence) {
@@ -47,6 +50,20 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
         }));
     }
     wait_for_primary(release, notifications)
+}
+
+/// Creates the objects that must exist before the primary's pods; `None` if they do.
+fn before_pods(release: &Release<'_>) -> Result<Option<Decision>, Blocked> {
+    let mut writes = release.before_pods()?;
+    if writes.is_empty() {
+        return Ok(None);
+    }
+    writes.retain(|write| !release.snapshot.leaves_out(write));
+    if writes.is_empty() {
+        // None of them could be created.
+        return Ok(Some(Decision::wait(Requeue::AtTick)));
+    }
+    Ok(Some(Decision::write(writes)))
 }
 
 /// Creates or updates the primary. While it gets ready, proxies learn of the Services that traffic will go to.

@@ -128,6 +128,19 @@ fn origin(snapshot: &Snapshot, object: &ObjectRef) -> Origin {
                 Origin::Initialization,
             )
         }
+        Kind::AppMeshNode
+        | Kind::AppMeshRouter
+        | Kind::AppMeshService
+        | Kind::AppMeshNodeV1Beta1
+        | Kind::AppMeshServiceV1Beta1 => {
+            // In `v1beta1`, the name of a VirtualService ends with the namespace.
+            let full = format!("{}.{}", canary.apex_name(), snapshot.namespace());
+            if is(canary.apex_name()) || is(&full) {
+                Origin::Either
+            } else {
+                Origin::Initialization
+            }
+        }
         Kind::VirtualService
         | Kind::HttpRoute
         | Kind::HttpRouteV1Beta1

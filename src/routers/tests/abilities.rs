@@ -61,6 +61,21 @@ fn a_router_reads_each_object_that_it_writes() {
             "gatewayapi:v1" | "gatewayapi:v1beta1" => &["HTTPRoute podinfo"],
             "contour" => &["HTTPProxy podinfo"],
             "nginx" => &["Ingress web", "Ingress web-canary"],
+            "appmesh" => &[
+                "VirtualNode podinfo",
+                "VirtualNode podinfo-canary",
+                "VirtualNode podinfo-primary",
+                "VirtualService podinfo-canary.test",
+                "VirtualService podinfo.test",
+            ],
+            "appmesh:v1beta2" => &[
+                "VirtualNode podinfo-canary",
+                "VirtualNode podinfo-primary",
+                "VirtualRouter podinfo",
+                "VirtualRouter podinfo-canary",
+                "VirtualService podinfo",
+                "VirtualService podinfo-canary",
+            ],
             "kubernetes" => &[],
             _ => &["TrafficSplit podinfo"],
         };

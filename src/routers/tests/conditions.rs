@@ -21,8 +21,18 @@ fn samples() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])
         "gatewayapi:v1beta1",
         "contour",
         "nginx",
+        "appmesh",
+        "appmesh:v1beta2",
     ];
-    const PATHS: &[&str] = &["istio", "gatewayapi:v1", "gatewayapi:v1beta1", "contour"];
+    const PATHS: &[&str] = &[
+        "istio",
+        "gatewayapi:v1",
+        "gatewayapi:v1beta1",
+        "contour",
+        "appmesh",
+        "appmesh:v1beta2",
+    ];
+    const PARTS: &[&str] = &["istio", "contour", "appmesh", "appmesh:v1beta2"];
     const GATEWAYS: &[&str] = &["istio", "gatewayapi:v1", "gatewayapi:v1beta1"];
     const ISTIO: &[&str] = &["istio"];
     let text = |way: &str| json!({way: "marked"});
@@ -40,10 +50,17 @@ fn samples() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])
             "headers",
             entry("regex"),
             "marked",
-            &["istio", "gatewayapi:v1", "gatewayapi:v1beta1", "nginx"],
+            &[
+                "istio",
+                "gatewayapi:v1",
+                "gatewayapi:v1beta1",
+                "nginx",
+                "appmesh",
+                "appmesh:v1beta2",
+            ],
         ),
-        ("headers", entry("prefix"), "marked", &["istio", "contour"]),
-        ("headers", entry("suffix"), "marked", &["istio", "contour"]),
+        ("headers", entry("prefix"), "marked", PARTS),
+        ("headers", entry("suffix"), "marked", PARTS),
         ("queryParams", entry("exact"), "marked", GATEWAYS),
         ("queryParams", entry("regex"), "marked", GATEWAYS),
         ("queryParams", entry("prefix"), "marked", ISTIO),
@@ -93,8 +110,15 @@ fn rules(row: &Row, snapshot: Snapshot) -> Result<Vec<String>, String> {
 
 /// Whether the canary has a share of the requests of this rule.
 fn leads_to_canary(rule: &Value) -> bool {
-    let lists = ["route", "backendRefs", "services"].iter();
-    let mut destinations = lists.flat_map(|list| rule[*list].as_array().into_iter().flatten());
+    let lists = [
+        "/route",
+        "/backendRefs",
+        "/services",
+        "/http/action/weightedTargets",
+        "/httpRoute/action/weightedTargets",
+    ];
+    let lists = { lists.iter() }.filter_map(|list| rule.pointer(list)?.as_array());
+    let mut destinations = lists.flatten();
     destinations.any(|one| {
         let has_share = one.get("weight").is_some_and(|weight| *weight != 0);
         has_share && one.to_string().contains("podinfo-canary")
@@ -172,7 +196,14 @@ fn a_condition_of_a_test_is_in_each_rule_that_leads_to_the_canary_or_the_canary_
 
 #[test]
 fn a_condition_of_the_service_is_in_each_rule_or_the_canary_is_refused() {
-    let with_service = ["istio", "gatewayapi:v1", "gatewayapi:v1beta1", "contour"];
+    let with_service = [
+        "istio",
+        "gatewayapi:v1",
+        "gatewayapi:v1beta1",
+        "contour",
+        "appmesh",
+        "appmesh:v1beta2",
+    ];
     for row in ROUTERS
         .iter()
         .filter(|row| with_service.contains(&row.provider))

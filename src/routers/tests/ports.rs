@@ -32,6 +32,13 @@ fn led(row: &Row, service: &Value) -> String {
         "gatewayapi:v1" | "gatewayapi:v1beta1" => by_gateway_api(spec, port),
         // Their proxies get no requests to the apex Service, and an Ingress has the ports of the user's Ingress.
         "contour" | "nginx" => None,
+        // The listeners have one port.
+        "appmesh" | "appmesh:v1beta2" => {
+            let router = spec.get("virtualRouter").unwrap_or(spec);
+            let ports = router["listeners"].as_array().unwrap().iter();
+            let mut ports = ports.map(|listener| &listener["portMapping"]["port"]);
+            ports.any(|own| *own == port).then_some(port)
+        }
         // The split is of the Service with all its ports.
         "linkerd" | "osm" | "smi:v1alpha1" | "smi:v1alpha2" | "smi:v1alpha3" => {
             assert!(!spec["backends"].to_string().contains("port"));
@@ -128,6 +135,7 @@ fn no_request_to_a_further_port_is_led_to_the_first() {
                 ),
             ],
             "contour" | "nginx" | "kubernetes" => &[(json!({}), "")],
+            "appmesh" | "appmesh:v1beta2" => &[(json!({}), "80>80")],
             _ => &[(json!({}), each)],
         };
         for (more, expected) in rows {

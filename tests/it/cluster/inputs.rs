@@ -182,7 +182,8 @@ pub async fn a_route_that_is_deleted_midway_is_restored_with_its_weights(
     s.initialized(json!({"stepWeight": 20})).await?;
     s.image("3.1.1").await?;
     s.line("Progressing 20").await?;
-    s.delete("virtualservice", "podinfo").await?;
+    s.delete("virtualservices.networking.istio.io", "podinfo")
+        .await?;
     until(Duration::from_secs(10), "the route", async || {
         match s.weight().await {
             Ok(weight) if weight > 0 => Ok(()),
@@ -321,19 +322,7 @@ pub async fn an_idle_canary_costs_no_request_and_a_step_three_writes(s: Scenario
         .await?;
     s.event("Initialization done").await?;
     let before = logged(&s).await?.len();
-    s.image("3.1.1").await?;
-    s.line("Progressing 25").await?;
-    s.event("canary weight 25").await?;
-    let first = logged(&s).await?.len();
-    s.line("Progressing 50").await?;
-    s.event("canary weight 50").await?;
-    let step = named(logged(&s).await?.split_off(first));
-    let writes = [
-        "update virtualservices",
-        "patch canaries/status",
-        "create events",
-    ];
-    equal("the requests of a step", &step, &writes)?;
+    a_step_costs_three_writes(&s, "virtualservices").await?;
     s.line("Succeeded 0").await?;
     // Its last write removes the condition of the pending notification.
     until(PATIENCE, "the end of the release", async || {
@@ -357,6 +346,20 @@ pub async fn an_idle_canary_costs_no_request_and_a_step_three_writes(s: Scenario
         release.len() == 22 && reads == ["get deployments"],
         format!("{} requests of a release: {release:?}", release.len()),
     )
+}
+
+/// Releases a version, and compares the requests of the step from 25 to 50 percent. `routes` is the resource that has the weights.
+pub async fn a_step_costs_three_writes(s: &Scenario<'_>, routes: &str) -> Outcome {
+    s.image("3.1.1").await?;
+    s.line("Progressing 25").await?;
+    s.event("canary weight 25").await?;
+    let first = logged(s).await?.len();
+    s.line("Progressing 50").await?;
+    s.event("canary weight 50").await?;
+    let step = named(logged(s).await?.split_off(first));
+    let route = format!("update {routes}");
+    let writes = [&route, "patch canaries/status", "create events"];
+    equal("the requests of a step", &step, &writes)
 }
 
 fn named(requests: Vec<testbed::Audit>) -> Vec<String> {

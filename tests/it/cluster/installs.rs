@@ -3,7 +3,7 @@
 use serde_json::json;
 use testbed::wait::until;
 
-use super::{Outcome, PATIENCE, Rig, Scenario, ensure, ingress, releases, routes, text};
+use super::{Outcome, PATIENCE, Rig, Scenario, appmesh, ensure, ingress, releases, routes, text};
 use crate::files;
 
 /// An overlay, and how its operator is started here.
@@ -16,7 +16,7 @@ struct Install {
 }
 
 /// The overlay for Linkerd grants the same as that for Gateway API.
-const INSTALLS: [Install; 6] = [
+const INSTALLS: [Install; 7] = [
     Install {
         overlay: "istio",
         namespace: "istio-system",
@@ -34,6 +34,12 @@ const INSTALLS: [Install; 6] = [
         namespace: "projectcontour",
         arguments: &["-mesh-provider=contour", "-ingress-class=contour"],
         refused: ("ingresses.networking.k8s.io", "projectcontour"),
+    },
+    Install {
+        overlay: "appmesh",
+        namespace: "flagger-system",
+        arguments: &["-mesh-provider=appmesh:v1beta2"],
+        refused: ("virtualservices.networking.istio.io", "flagger-system"),
     },
     Install {
         overlay: "nginx",
@@ -86,6 +92,7 @@ async fn released(install: &Install, s: Scenario<'_>) -> Outcome {
     match install.overlay {
         "gatewayapi" => routes::gateway_api_shares_traffic_step_by_step_and_rolls_back(s).await,
         "contour" => ingress::contour_copies_requests_and_shares_them(s).await,
+        "appmesh" => appmesh::app_mesh_routes_matching_requests_to_the_canary(s).await,
         "nginx" => ingress::nginx_shares_traffic_by_a_second_ingress(s).await,
         "kubernetes" => {
             routes::without_a_mesh_the_version_is_analysed_behind_its_own_service(s).await

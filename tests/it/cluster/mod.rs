@@ -12,6 +12,7 @@
 //! | are manifests, overlays and rights right? | `manifests.rs`, `overlays.rs`, `rights.rs`, `installs.rs` |
 
 mod actions;
+mod appmesh;
 mod capacity;
 mod check;
 mod edits;
@@ -103,6 +104,9 @@ async fn the_operator_on_a_real_control_plane() {
         ingress::contour_routes_matching_requests_to_the_canary,
         ingress::nginx_shares_traffic_by_a_second_ingress,
         ingress::a_traffic_split_is_written_in_each_version,
+        appmesh::app_mesh_shares_traffic_step_by_step_beside_its_controller,
+        appmesh::app_mesh_routes_matching_requests_to_the_canary,
+        appmesh::the_older_app_mesh_shares_traffic_by_its_virtual_service,
         inputs::an_invalid_spec_is_reported_and_harms_no_other_canary,
         inputs::a_canary_that_cannot_be_parsed_is_reported_until_it_is_corrected,
         inputs::a_hostile_metrics_server_fails_checks_and_nothing_else,

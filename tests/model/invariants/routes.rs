@@ -4,17 +4,34 @@ use serde_json::Value;
 
 use super::Key;
 
-/// The JSON pointer of a route's rules, the field of a rule with its destinations, and the pointer of a destination's name.
+/// The JSON pointers of a route's rules, of the destinations in a rule, and of the name in a destination.
 type Path = (&'static str, &'static str, &'static str);
 
-const ROUTES: [(&str, Path); 4] = [
+/// Istio's VirtualServices and both forms of App Mesh's have one plural.
+const ROUTES: [(&str, Path); 6] = [
     (
         "virtualservices",
-        ("/spec/http", "route", "/destination/host"),
+        (
+            "/spec/routes",
+            "/http/action/weightedTargets",
+            "/virtualNodeName",
+        ),
     ),
-    ("httproutes", ("/spec/rules", "backendRefs", "/name")),
-    ("httpproxies", ("/spec/routes", "services", "/name")),
-    ("trafficsplits", ("/spec", "backends", "/service")),
+    (
+        "virtualrouters",
+        (
+            "/spec/routes",
+            "/httpRoute/action/weightedTargets",
+            "/virtualNodeRef/name",
+        ),
+    ),
+    (
+        "virtualservices",
+        ("/spec/http", "/route", "/destination/host"),
+    ),
+    ("httproutes", ("/spec/rules", "/backendRefs", "/name")),
+    ("httpproxies", ("/spec/routes", "/services", "/name")),
+    ("trafficsplits", ("/spec", "/backends", "/service")),
 ];
 
 /// The shares of the primary and of the target in each rule. `None` if no route divides the requests to the apex Service.
@@ -37,7 +54,10 @@ pub fn rules<'a>(
             .is_some_and(|value| value.ends_with("-primary"))
     });
     ROUTES.into_iter().find_map(|(plural, path)| {
-        let route = get(plural, apex)?;
+        // In the first version of App Mesh's API, the name of a route ends with the namespace.
+        let namespace = canary["metadata"]["namespace"].as_str().unwrap_or_default();
+        let route = get(plural, apex).or_else(|| get(plural, &format!("{apex}.{namespace}")))?;
+        route.pointer(path.0)?;
         let shares = |rule: &&Value| {
             let of = |host: &str| share(rule, path, host).unwrap_or(0);
             let (primary, target) = (format!("{apex}-primary"), format!("{apex}-canary"));
@@ -70,7 +90,7 @@ pub fn mirrors<'a>(apex: &str, get: impl Fn(&'static str, &str) -> Option<&'a Va
 
 /// The kinds whose objects lead to no Service that these tests check. (The second Ingress of NGINX leads to the canary's Service, but both
 /// are deleted together.)
-const NOT_ROUTES: [&str; 15] = [
+const NOT_ROUTES: [&str; 16] = [
     "alertproviders",
     "canaries",
     "configmaps",
@@ -86,18 +106,21 @@ const NOT_ROUTES: [&str; 15] = [
     "replicasets",
     "scaledobjects",
     "secrets",
+    "virtualnodes",
 ];
 
 /// The Services that an object leads to. Panics if it is of a kind that neither table has.
 pub fn hosts<'a>(key: &Key, route: &'a Value) -> Vec<&'a str> {
-    let known = ROUTES.into_iter().find(|(plural, _)| *plural == key.plural);
-    let Some((_, path)) = known else {
+    let mut known = { ROUTES.iter() }.filter(|(plural, _)| *plural == key.plural);
+    if known.clone().next().is_none() {
         let is_route = key.plural != "services" && !NOT_ROUTES.contains(&key.plural);
         assert!(!is_route, "add {} to ROUTES or to NOT_ROUTES", key.plural);
+    }
+    let Some((_, path)) = known.find(|(_, path)| route.pointer(path.0).is_some()) else {
         return Vec::new();
     };
-    let rules = each(route, path).into_iter();
-    let to = rules.filter_map(|rule| rule[path.1].as_array()).flatten();
+    let rules = each(route, *path).into_iter();
+    let to = { rules.filter_map(|rule| rule.pointer(path.1)?.as_array()) }.flatten();
     to.filter_map(|to| to.pointer(path.2)?.as_str()).collect()
 }
 
@@ -110,7 +133,7 @@ fn each(route: &Value, (rules, ..): Path) -> Vec<&Value> {
 }
 
 fn share(rule: &Value, (_, to, name): Path, host: &str) -> Option<i64> {
-    let all = rule[to].as_array()?;
+    let all = rule.pointer(to)?.as_array()?;
     let to = all
         .iter()
         .find(|to| to.pointer(name).is_some_and(|name| name == host))?;

@@ -30,6 +30,9 @@ const CRDS: [&str; 4] = [
 ];
 /// SMI's own CRDs have a version (`apiextensions.k8s.io/v1beta1`) that API servers no longer accept.
 const TRAFFIC_SPLITS: &str = include_str!("trafficsplits.yaml");
+/// App Mesh's kinds, for [`Bed::apply`]. (Its own CRDs are in no module that this project builds.) With them, kubectl needs the full name of
+/// Istio's VirtualServices.
+pub const APP_MESH: &str = include_str!("appmesh.yaml");
 
 /// The user name of an operator that a bed [installs](Bed::install).
 pub const ACCOUNT: &str = "system:serviceaccount:istio-system:flagger";

@@ -48,7 +48,7 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
     let failed = snapshot.status().failed_checks;
     let is_over = !skips && failed >= snapshot.canary.threshold();
     // Flagger waits for the next tick, while clients still reach a version that is known to be bad.
-    if snapshot.tick.is_none() && !(is_over && failed > 0) {
+    if snapshot.tick.is_none() && !is_over {
         return Ok(Decision::wait(Requeue::AtTick));
     }
     if skips {

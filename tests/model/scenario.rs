@@ -371,6 +371,7 @@ impl Scenario {
         rig.until_phase("Failed").await;
         act(rig, Verb::Retry, |rig| !is_in(rig, "Failed")).await;
         rig.until_phase("WaitingPromotion").await;
+        rig.pass(15).await;
         act(rig, Verb::Skip, |rig| !is_in(rig, "WaitingPromotion")).await;
         rig.until_phase("Succeeded").await;
     }

@@ -53,10 +53,9 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
     let failed = snapshot.status().failed_checks;
     let is_over = !skips && failed >= snapshot.canary.threshold();
     // Flagger waits for the next tick, while clients still reach a version that is known to be bad.
-    let is_bad = is_over && failed > 0;
     let ends_step =
         is_ready && actions::skips(snapshot) && snapshot.phase() == CanaryPhase::Progressing;
-    if snapshot.tick.is_none() && !is_bad && !ends_step {
+    if snapshot.tick.is_none() && !is_over && !ends_step {
         return Ok(Decision::wait(Requeue::AtTick));
     }
     if skips {

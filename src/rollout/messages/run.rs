@@ -1,5 +1,7 @@
 //! The events of a run: initialization, start, steps, promotion, deletion.
 
+use std::fmt::Display;
+
 use jiff::Timestamp;
 
 use super::{announcing, describing_alert, event_in, normal, normal_after, warning};
@@ -9,7 +11,6 @@ use crate::{
         canary::{CanaryPhase, CanaryStatus},
     },
     notifications::{EventKind, Notification},
-    rollout::actions::Refusal,
     snapshot::{Snapshot, excerpt},
 };
 
@@ -235,7 +236,7 @@ pub fn action_accepted(snapshot: &Snapshot, verb: Verb, who: &str) -> Notificati
 }
 
 /// A person's action on the release is refused; `line` is the text of its annotation.
-pub fn action_refused(snapshot: &Snapshot, line: &str, why: &Refusal) -> Notification {
+pub fn action_refused(snapshot: &Snapshot, line: &str, why: &impl Display) -> Notification {
     let text = format!(
         "{}: the action {:?} is refused: {why}",
         snapshot.full_name(),

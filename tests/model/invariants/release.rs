@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use serde_json::Value;
 
 use super::{Change, Key, routes};
+use crate::resources::Resource;
 
 /// The objects at one revision.
 #[derive(Default)]
@@ -123,6 +124,8 @@ impl<'a> Release<'a> {
         let target = reference["name"].as_str().unwrap_or_default();
         let apex = canary["spec"]["service"]["name"].as_str().unwrap_or(target);
         let get = |plural, name: &str| {
+            // The model has no App Mesh.
+            Resource::of(plural)?;
             let key = Key::new(plural, namespace, name);
             cluster.objects.get(&key).map(|object| &**object)
         };

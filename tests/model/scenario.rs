@@ -466,7 +466,7 @@ async fn act(rig: &mut Rig, verb: Verb, has_effect: impl Fn(&Rig) -> bool) {
         let annotations = json!({ANNOTATION: action.to_string()});
         let change = json!({"metadata": {"annotations": annotations}});
         rig.patch("canaries", "podinfo", change);
-        if rig.within(Duration::from_mins(5), &has_effect).await {
+        if rig.within(Duration::from_secs(300), &has_effect).await {
             return;
         }
     }

@@ -111,17 +111,23 @@ const NOT_ROUTES: [&str; 16] = [
 
 /// The Services that an object leads to. Panics if it is of a kind that neither table has.
 pub fn hosts<'a>(key: &Key, route: &'a Value) -> Vec<&'a str> {
+    assert!(
+        is_known(key.plural),
+        "add {} to ROUTES or to NOT_ROUTES",
+        key.plural
+    );
     let mut known = { ROUTES.iter() }.filter(|(plural, _)| *plural == key.plural);
-    if known.clone().next().is_none() {
-        let is_route = key.plural != "services" && !NOT_ROUTES.contains(&key.plural);
-        assert!(!is_route, "add {} to ROUTES or to NOT_ROUTES", key.plural);
-    }
     let Some((_, path)) = known.find(|(_, path)| route.pointer(path.0).is_some()) else {
         return Vec::new();
     };
     let rules = each(route, *path).into_iter();
     let to = { rules.filter_map(|rule| rule.pointer(path.1)?.as_array()) }.flatten();
     to.filter_map(|to| to.pointer(path.2)?.as_str()).collect()
+}
+
+fn is_known(plural: &str) -> bool {
+    let is_route = ROUTES.iter().any(|(known, _)| *known == plural);
+    is_route || plural == "services" || NOT_ROUTES.contains(&plural)
 }
 
 fn each(route: &Value, (rules, ..): Path) -> Vec<&Value> {
@@ -174,8 +180,7 @@ mod tests {
     #[test]
     fn every_kind_of_the_operator_is_in_one_of_the_tables() {
         for kind in flagger_rs::snapshot::Kind::ALL {
-            let key = Key::new(kind.plural(), "test", "app");
-            hosts(&key, &Value::Null);
+            assert!(is_known(kind.plural()), "{}", kind.plural());
         }
     }
 

@@ -9,7 +9,7 @@
 //! often the line is seen. AUTHOR is the name of the user, percent-encoded where it has blanks or `%`. The verb alone is the form for
 //! `kubectl annotate`; it is accepted for `pause` and `abort`, which put no client at risk. An annotation needs no CRD and no field of
 //! the spec, so GitOps tools neither undo nor repeat it. It is text, because the expressions of admission policies can split text, but
-//! cannot read JSON.
+//! cannot read JSON. Single blanks separate the words, and nothing else does: a policy splits at blanks, and must see the same words.
 
 use std::{fmt, str::FromStr};
 
@@ -76,6 +76,9 @@ pub enum InvalidAction {
     /// Words are missing.
     #[error("the line is not VERB, or VERB REVISION ID TIME AUTHOR [REASON…]")]
     Incomplete,
+    /// Words are separated by something other than one blank.
+    #[error("single blanks must separate the words, without tabs and line ends")]
+    Blanks,
     /// The time cannot be read.
     #[error("{0:?} is no time such as 2026-11-28T10:12:03Z")]
     NoTime(String),
@@ -118,18 +121,20 @@ impl FromStr for Action {
         if line.len() > LONGEST {
             return Err(InvalidAction::TooLong(line.len()));
         }
-        let mut words = line.split_whitespace();
-        let verb = words.next().unwrap_or_default();
-        let verb = Verb::ALL.into_iter().find(|known| known.as_str() == verb);
-        let verb =
-            verb.ok_or_else(|| InvalidAction::UnknownVerb(printable(first_word(line), 40)))?;
-        let words: Vec<_> = words.collect();
-        let (signature, reason) = match words[..] {
+        let words: Vec<_> = line.split(' ').collect();
+        let is_blank = |word: &&str| word.is_empty() || word.contains(char::is_whitespace);
+        if words.len() > 1 && words.iter().any(is_blank) {
+            return Err(InvalidAction::Blanks);
+        }
+        let is_verb = |known: &Verb| known.as_str() == words[0];
+        let verb = Verb::ALL.into_iter().find(is_verb);
+        let verb = verb.ok_or_else(|| InvalidAction::UnknownVerb(printable(words[0], 40)))?;
+        let (signature, reason) = match words[1..] {
             [] => (None, String::new()),
             [revision, id, time, author, ref reason @ ..] => {
                 let at = time.parse();
                 let signature = Signature {
-                    revision: revision.to_owned(),
+                    revision: printable(revision, LONGEST),
                     id: printable(id, LONGEST),
                     at: at.map_err(|_| InvalidAction::NoTime(printable(time, 40)))?,
                     author: printable(&percent_decode_str(author).decode_utf8_lossy(), LONGEST),
@@ -165,10 +170,6 @@ impl fmt::Display for Action {
         }
         Ok(())
     }
-}
-
-fn first_word(line: &str) -> &str {
-    line.split_whitespace().next().unwrap_or_default()
 }
 
 /// The beginning of a text, without control characters.
@@ -212,6 +213,17 @@ mod tests {
                 "the line is not VERB, or",
             ),
             ("abort r id yesterday jane", "\"yesterday\" is no time"),
+            // A policy that splits at blanks would read another author.
+            (
+                "abort r\tid\t2026-11-28T10:12:03Z\tbob x y jane",
+                "single blanks must",
+            ),
+            (
+                "abort r  id 2026-11-28T10:12:03Z jane",
+                "single blanks must",
+            ),
+            ("abort\u{a0}r id", "single blanks must"),
+            ("abort\n", "the verb \"abort\" is not"),
         ] {
             assert!(why(line).starts_with(expected), "{}", why(line));
         }

@@ -29,22 +29,25 @@ pub fn needs(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
             needs.insert(snapshot.reference(kind, &config::copy_name(&name)));
             needs.insert(snapshot.reference(kind, &name));
         }
-        for (source, copy, used) in copies(snapshot) {
+        let all = Copies::of(snapshot);
+        for (source, copy, used) in copies(snapshot, &all) {
             let used = used.map(|used| used.name);
             let names = copy.considered.into_iter().chain(used);
             needs.extend(names.map(|name| snapshot.reference(source.kind, &name)));
         }
-        needs.extend(Copies::of(snapshot).with_previous().flatten());
+        needs.extend(all.with_previous().flatten());
     }
     needs.extend(metrics::needs(snapshot));
     needs
 }
 
 /// The configs that the target refers to, as far as they are known, each with the copy that the primary gets and the one that it uses now.
-fn copies(snapshot: &Snapshot) -> Vec<(ObjectRef, Copy<'_>, Option<Copy<'_>>)> {
+fn copies<'a>(
+    snapshot: &'a Snapshot,
+    all: &Copies<'a>,
+) -> Vec<(ObjectRef, Copy<'a>, Option<Copy<'a>>)> {
     let template = snapshot.target().and_then(|t| t.pointer("/spec/template"));
     let references = template.map(config::references).unwrap_or_default();
-    let all = Copies::of(snapshot);
     let copy = |(kind, name): (Kind, String)| {
         let source = snapshot
             .object(kind, &name)
@@ -60,7 +63,7 @@ pub fn foreign_copies(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
     if !snapshot.settings.config_tracking {
         return BTreeSet::new();
     }
-    let copies = copies(snapshot).into_iter();
+    let copies = copies(snapshot, &Copies::of(snapshot)).into_iter();
     let foreign = |(source, copy, _): (ObjectRef, Copy<'_>, _)| {
         Some(snapshot.reference(source.kind, &copy.foreign?))
     };
@@ -99,7 +102,8 @@ pub fn needed_in_full(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
     let mut needed = metrics::needs(snapshot);
     needed.retain(|object| object.kind == Kind::Secret);
     let owner = owner_reference(&snapshot.canary);
-    for (source, copy, used) in copies(snapshot) {
+    let all = Copies::of(snapshot);
+    for (source, copy, used) in copies(snapshot, &all) {
         let config = snapshot.objects.get(&source);
         let is_current = config.is_some_and(|config| copy.is_current(config));
         let unowned = used
@@ -116,7 +120,7 @@ pub fn needed_in_full(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
         .status()
         .has_condition(ConditionType::PromotionFailed)
     {
-        needed.extend(Copies::of(snapshot).with_previous().flatten());
+        needed.extend(all.with_previous().flatten());
     }
     needed
 }

@@ -144,7 +144,7 @@ impl Router for AppMesh {
     }
 }
 
-/// The differences between the versions, and what Flagger calls the objects.
+/// The differences between the versions, and the names that Flagger gives to the objects.
 impl AppMesh {
     const fn node_kind(self) -> Kind {
         match self {
@@ -208,7 +208,7 @@ impl AppMesh {
         snapshot.object(kind, &name).ok_or_else(missing)
     }
 
-    /// What Flagger says before an error about the objects for one Service.
+    /// The beginning of Flagger's error about the objects for one Service.
     const fn within(self, side: Side) -> &'static str {
         match (self, side) {
             (Self::V1Beta1, _) | (Self::V1Beta2, Side::Apex) => "reconcileVirtualService failed: ",

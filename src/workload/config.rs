@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{ownership::ADOPT, primary::FLAGGER_ID};
+use super::{metadata::FLAGGER_ID, ownership::ADOPT};
 use crate::snapshot::{Kind, go, revision::digest};
 
 /// The annotation that excludes a `ConfigMap` or `Secret` from tracking if its value begins with `disable`.

@@ -4,9 +4,8 @@
 use serde_json::Value;
 
 use super::{
-    metadata,
+    metadata::{self, FLAGGER_ID},
     patch::{Change, conditional},
-    primary::FLAGGER_ID,
 };
 use crate::snapshot::{Action, Kind, ObjectRef, TargetKind, Write, readiness::number};
 
@@ -55,9 +54,9 @@ fn version(object: &Value) -> Option<(i64, Value)> {
     Some((revision, template))
 }
 
-/// The mark that the operator gives to the version of a primary.
-pub fn mark(template: &Value) -> Option<&str> {
-    template
+/// The mark that the operator gives to the version of a primary. A config that is kept for the version has it, too.
+pub fn mark(marked: &Value) -> Option<&str> {
+    marked
         .pointer("/metadata/annotations")?
         .get(FLAGGER_ID)?
         .as_str()

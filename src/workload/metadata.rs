@@ -14,6 +14,9 @@ pub const FLUX: [(&str, &str); 2] = [
 /// The annotation of an adopted object that keeps the object, or the adopted part of it, as the user wrote it (Flagger has it on routes).
 pub const ORIGINAL: &str = "flagger.kubernetes.io/original-configuration";
 
+/// The annotation of the primary's template that restarts its pods with each promotion, even if only a config changed.
+pub const FLAGGER_ID: &str = "flagger-id";
+
 /// Keys that contain this text belong to Flux and apply to the original object only.
 const FLUX_KEY: &str = "toolkit.fluxcd.io";
 

@@ -9,7 +9,7 @@ use super::{
     config::{self, ConfigName},
     daemon_set, deployment,
     keep_apart::{Renamed, keep_apart, keep_apart_like_flagger},
-    metadata::{self, included, without_flux},
+    metadata::{self, FLAGGER_ID, included, without_flux},
     patch::{Change, conditional},
     selection::{Selection, template_labels},
     service_target,
@@ -18,9 +18,6 @@ use crate::snapshot::{
     Action, ObjectRef, TargetKind, Write,
     revision::{self, digest},
 };
-
-/// The annotation of the primary's template that restarts its pods with each promotion, even if only a config changed.
-pub const FLAGGER_ID: &str = "flagger-id";
 
 /// The values from which the primary is made.
 pub struct Primary<'a> {

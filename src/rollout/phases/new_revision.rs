@@ -81,6 +81,7 @@ fn restart(release: &Release<'_>) -> Result<Decision, Blocked> {
     // The run was announced when it began. A person steered the earlier version.
     let started = started(release)
         .announced()
+        .clear(ConditionType::Action)
         .clear(ConditionType::Paused)
         .clear(ConditionType::PromoteRequested);
     let started = started.progress(i64::from(weights.canary), 0);

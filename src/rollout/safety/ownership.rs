@@ -18,8 +18,8 @@ use crate::{
     },
     snapshot::{Kind, ObjectRef, Snapshot, TargetKind},
     workload::{
+        metadata::FLAGGER_ID,
         ownership::{Foreign, NotOwn, Ownership},
-        primary::FLAGGER_ID,
         scaler,
     },
 };

@@ -1,4 +1,4 @@
-//! The VirtualNodes: what App Mesh knows of the pods of each side.
+//! The VirtualNodes. Each of them leads App Mesh to the pods of one side.
 
 use serde_json::{Map, Value, json};
 

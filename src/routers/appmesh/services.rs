@@ -10,7 +10,7 @@ use crate::{
     workload::metadata::is_owned,
 };
 
-/// What the annotations for App Mesh's gateway begin with.
+/// The prefix of the annotations that App Mesh's gateway reads.
 const GATEWAY: &str = "gateway.appmesh.k8s.aws/";
 /// The annotations that are ours, without [`GATEWAY`].
 const OURS: [&str; 4] = ["expose", "domain", "timeout", "retries"];

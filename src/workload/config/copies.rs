@@ -27,6 +27,9 @@ use crate::{
     },
 };
 
+/// The fields of a config that its copies have.
+pub(super) const CONTENT: [&str; 3] = ["data", "binaryData", "type"];
+
 /// The copies of one canary.
 pub struct Copies<'a> {
     pub(super) snapshot: &'a Snapshot,
@@ -179,7 +182,7 @@ impl Copy<'_> {
             json!({"apiVersion": kind.api_version(), "kind": kind.name(),
                 "metadata": {"name": self.name, "namespace": namespace.unwrap_or_default()}})
         });
-        for field in ["data", "binaryData", "type"] {
+        for field in CONTENT {
             match source.get(field) {
                 Some(value) => object[field] = value.clone(),
                 None => drop(object.as_object_mut().and_then(|o| o.remove(field))),

@@ -6,13 +6,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::copies::{Copies, Copy, is_same};
+use super::copies::{CONTENT, Copies, Copy, is_same};
 use crate::{
     snapshot::{Action, Kind, ObjectRef, Write},
     workload::{
         history,
-        metadata::{is_owned, owner_reference},
-        primary::FLAGGER_ID,
+        metadata::{FLAGGER_ID, is_owned, owner_reference},
     },
 };
 
@@ -43,14 +42,14 @@ impl Copies<'_> {
         let object = snapshot.reference(kind, &name);
         let existing = snapshot.objects.get(&object);
         let is_free =
-            |kept: &Value| is_owned(kept, &snapshot.canary) && mark_of(kept) != Some(mark);
+            |kept: &Value| is_owned(kept, &snapshot.canary) && history::mark(kept) != Some(mark);
         if !existing.is_none_or(is_free) {
             return None;
         }
         let mut kept = json!({"apiVersion": kind.api_version(), "kind": kind.name(), "metadata": {
             "name": name, "namespace": object.namespace, "annotations": {FLAGGER_ID: mark},
             "ownerReferences": [owner_reference(&snapshot.canary)]}});
-        for field in ["data", "binaryData", "type"] {
+        for field in CONTENT {
             if let Some(value) = content.get(field) {
                 kept[field] = value.clone();
             }
@@ -82,7 +81,7 @@ impl Copies<'_> {
         let objects = &self.snapshot.objects;
         let restore = |[copy, previous]: [ObjectRef; 2]| {
             let is_kept = |kept: &&Value| {
-                is_owned(kept, &self.snapshot.canary) && mark_of(kept) == Some(mark)
+                is_owned(kept, &self.snapshot.canary) && history::mark(kept) == Some(mark)
             };
             let content = objects.get(&previous).filter(is_kept)?;
             let existing = objects.get(&copy);
@@ -120,10 +119,4 @@ impl Copies<'_> {
 /// The name of the config that keeps the previous content of a copy. Targets that share a config have one each.
 fn previous_name(copy: &str, target: &str) -> String {
     format!("{copy}-{target}-previous")
-}
-
-fn mark_of(kept: &Value) -> Option<&str> {
-    kept.pointer("/metadata/annotations")?
-        .get(FLAGGER_ID)?
-        .as_str()
 }

@@ -16,13 +16,6 @@ struct Key {
     plural: &'static str,
 }
 
-impl Key {
-    #[cfg(test)]
-    fn new(plural: &'static str, _: &str, _: &str) -> Self {
-        Self { plural }
-    }
-}
-
 /// The canary's objects at one moment.
 pub struct Moment {
     canary: Value,

@@ -1,4 +1,4 @@
-//! What a deletion with `revertOnDeletion` leaves.
+//! Tests of the objects that remain after the deletion of a Canary with `revertOnDeletion`.
 
 use super::*;
 

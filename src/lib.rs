@@ -208,6 +208,7 @@ pub mod loadtester;
 pub mod metrics;
 pub mod notifications;
 pub mod providers;
+pub mod records;
 pub mod rollout;
 pub mod routers;
 pub mod shell;

@@ -16,7 +16,7 @@ use flagger_rs::{
     shell::{
         api_server::{Clients, Cluster, ConnectError, Connection, Leadership, lease},
         check::{self, CheckError},
-        controller::{self, Operator, answers::Answers},
+        controller::{self, Operator, Records, answers::Answers},
         http_server,
         notify::{GlobalReceivers, Notifier},
         outside::{http::Http, probe},
@@ -237,6 +237,7 @@ impl Process {
                 notifier.clone(),
                 trigger.clone(),
             )),
+            records: Records::keeping(self.config.release_history),
         };
         controller::run(
             self.config.namespace.as_deref(),

@@ -1,5 +1,5 @@
-//! The custom resources that users write: Canary, MetricTemplate and AlertProvider. The doc comments of their fields are the descriptions
-//! in the CRDs, which `kubectl explain` prints.
+//! The custom resources: Canary, MetricTemplate and AlertProvider, which users write, and Release, which the operator writes. The doc
+//! comments of their fields are the descriptions in the CRDs, which `kubectl explain` prints.
 
 mod analysis;
 mod lenient;
@@ -14,12 +14,29 @@ pub mod canary;
 pub mod duration;
 pub mod limits;
 pub mod metric_template;
+pub mod release;
 
 use kube::CustomResourceExt;
 use serde_json::{Map, Value, json};
 
-/// Returns the three CRDs, as `flagger crds` prints them and `crds/` contains them.
+/// Returns the CRDs, as `flagger crds` prints them and `crds/` contains them: Flagger's three, and the one of records.
 pub fn crds() -> Vec<Value> {
+    let mut crds = flagger_crds();
+    crds.extend(
+        serde_json::to_value(release::Release::crd()).map(|mut crd| {
+            if let Some(spec) =
+                crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec")
+            {
+                simplify(spec);
+            }
+            crd
+        }),
+    );
+    crds
+}
+
+/// The CRDs that Flagger has, too.
+pub fn flagger_crds() -> Vec<Value> {
     [
         alert_provider::AlertProvider::crd(),
         canary::Canary::crd(),

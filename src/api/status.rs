@@ -182,6 +182,8 @@ pub enum ConditionType {
     PromoteRequested,
     /// A person asked to release the failed version again.
     RetryRequested,
+    /// The reason why the version failed, why its last check failed, or what it waits for: the reason is a code, the message a sentence.
+    Verdict,
 }
 
 impl ConditionType {
@@ -211,6 +213,7 @@ impl ConditionType {
             Self::SkipRequested => "SkipRequested",
             Self::PromoteRequested => "PromoteRequested",
             Self::RetryRequested => "RetryRequested",
+            Self::Verdict => "Verdict",
         }
     }
 }

@@ -45,6 +45,8 @@ pub struct Config {
     pub teams: Teams,
     /// The event webhook for canaries without one of their own.
     pub event_webhook: Option<Secret>,
+    /// The number of records that are kept of each canary; 0 for none.
+    pub release_history: usize,
     /// Sentences about flags that have no effect or a doubtful value.
     pub warnings: Vec<String>,
 }
@@ -170,6 +172,7 @@ pub fn resolve(
             proxy: values.secret("msteams-proxy-url"),
         },
         event_webhook: values.secret("event-webhook"),
+        release_history: release_history(&values.text("release-history"))?,
         warnings: warnings(given),
     })
 }
@@ -215,6 +218,15 @@ fn port(value: &str) -> Result<u16, Exit> {
             _ => "parse error",
         };
         invalid(&format!("invalid value {value:?} for flag -port: {why}"))
+    })
+}
+
+fn release_history(value: &str) -> Result<usize, Exit> {
+    let count = value.parse();
+    count.map_err(|_| {
+        invalid(&format!(
+            "invalid value {value:?} for flag -release-history: it is not a number from 0 on"
+        ))
     })
 }
 

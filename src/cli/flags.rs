@@ -20,7 +20,7 @@ pub struct FlagSpec {
 }
 
 /// All flags of the operator, in alphabetical order.
-pub const FLAGS: [FlagSpec; 34] = [
+pub const FLAGS: [FlagSpec; 35] = [
     flag(
         "allow-link-local",
         "false",
@@ -124,6 +124,11 @@ pub const FLAGS: [FlagSpec; 34] = [
         "refuse-loopback",
         "false",
         "Refuse to call webhooks, metric servers, chats and proxies of users in the operator's own pod. Sidecar proxies may need such calls.",
+    ),
+    flag(
+        "release-history",
+        "3",
+        "Number of records (objects of the kind Release) that are kept of each canary, besides the last promoted and the last failed one. 0: none are written.",
     ),
     flag(
         "selector-labels",

@@ -108,6 +108,14 @@ pub enum Asks {
 }
 
 impl Query {
+    /// The query that asks for a value; empty if the question is whether the server is online.
+    pub fn text(&self) -> &str {
+        match &self.asks {
+            Asks::Value(query) => query,
+            Asks::Online => "",
+        }
+    }
+
     /// The request as it is sent at this instant. Some providers want the ends of the window in the request.
     pub fn request(&self, now: Timestamp) -> HttpRequest {
         let Server { provider, access } = &self.server;

@@ -3,6 +3,7 @@
 //! - [`decide`] reads as the table of contents.
 //! - `actions`: a person promotes, skips, pauses, resumes, aborts or retries a release.
 //! - `phases`: one file per phase of a release, or per group of phases.
+//! - `ended`: how a run ended, for its record.
 //! - `checks`: hooks, gates and metrics of a step.
 //! - `objects`: the writes of workloads, Services and routes that the phases have in common.
 //! - `safety`: the rules that no phase may break: validation, audit, traffic only to ready pods, no irreversible step on stale reads.
@@ -16,6 +17,7 @@ pub mod plan;
 mod actions;
 mod blocked;
 mod checks;
+mod ended;
 mod objects;
 mod phases;
 mod preview;
@@ -24,13 +26,18 @@ mod release;
 mod safety;
 mod status;
 
-pub use checks::metrics::samples;
+pub use checks::{
+    looks::{Looks, looks},
+    metrics::samples,
+};
+pub use ended::of_end;
 pub use messages::{undone, warning};
 pub use plan::{Answer, Decision, Evidence, Plan, Question, Requeue};
 pub use preview::{Preview, Verdict, preview};
 pub use reads::{claims, needed_in_full, needs};
 pub use release::{new_version, progress};
 pub use safety::{audit::audit, stale_reads::stale_reads};
+pub use status::transitions::is_in_run;
 
 use crate::{
     api::canary::CanaryPhase,
@@ -45,6 +52,7 @@ use phases::{
 };
 use release::Release;
 use safety::{ownership, selectors, validation, withdrawal};
+
 use status::{
     Outcome, StatusChange, outcome,
     transitions::{is_between_runs, is_in_promotion, is_under_analysis},

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     api::{canary::CanaryPhase, status::ConditionType},
     notifications::Notification,
-    snapshot::{Changed, Snapshot, Tick},
+    snapshot::{Changed, Kind, Snapshot, Tick},
 };
 
 /// A change of this age is no longer debounced.
@@ -180,6 +180,20 @@ fn asked(snapshot: &Snapshot, questions: &[Question]) -> Preview {
     let metrics = count("metric", |question| {
         matches!(question, Question::Metric { .. })
     });
+    if questions.iter().any(|question| {
+        matches!(
+            question,
+            Question::List {
+                kind: Kind::Pod,
+                ..
+            }
+        )
+    }) {
+        return Preview::new(
+            Verdict::GoesOn,
+            "rolls back a version whose pods are not ready",
+        );
+    }
     if questions
         .iter()
         .any(|question| matches!(question, Question::List { .. }))

@@ -11,6 +11,8 @@ const LIST: &[&str] = &["list"];
 const WATCH: &[&str] = &["get", "list", "watch"];
 /// The verbs for workloads. They are patched because their status changes all the time.
 const PATCH: &[&str] = &["get", "list", "watch", "create", "patch"];
+/// The verbs for the records of releases.
+const RECORD: &[&str] = &["list", "create", "patch", "delete"];
 /// The verbs for objects that the operator creates and replaces.
 const REPLACE: &[&str] = &["get", "list", "watch", "create", "update"];
 
@@ -48,6 +50,7 @@ kinds! {
     DaemonSet,               "DaemonSet",               "apps",                      "v1",       "daemonsets",               PATCH;
     ReplicaSet,              "ReplicaSet",              "apps",                      "v1",       "replicasets",              LIST;
     ControllerRevision,      "ControllerRevision",      "apps",                      "v1",       "controllerrevisions",      LIST;
+    Pod,                     "Pod",                     "",                          "v1",       "pods",                     LIST;
     Service,                 "Service",                 "",                          "v1",       "services",                 REPLACE;
     ConfigMap,               "ConfigMap",               "",                          "v1",       "configmaps",               REPLACE;
     Secret,                  "Secret",                  "",                          "v1",       "secrets",                  REPLACE;
@@ -70,6 +73,7 @@ kinds! {
     Canary,                  "Canary",                  "flagger.app",               "v1beta1",  "canaries",                 WATCH;
     MetricTemplate,          "MetricTemplate",          "flagger.app",               "v1beta1",  "metrictemplates",          WATCH;
     AlertProvider,           "AlertProvider",           "flagger.app",               "v1beta1",  "alertproviders",           READ;
+    Release,                 "Release",                 "flagger-rs.github.io",      "v1alpha1", "releases",                 RECORD;
 }
 
 /// A row of the table.

@@ -22,7 +22,8 @@ pub struct Step {
 }
 
 /// The conditions that begin or end within a step: a hook that passed is not called again for them.
-const WITHIN_STEP: [ConditionType; 3] = [
+const WITHIN_STEP: [ConditionType; 4] = [
+    ConditionType::Verdict,
     ConditionType::Draining,
     ConditionType::Action,
     ConditionType::Paused,

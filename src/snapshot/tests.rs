@@ -246,6 +246,7 @@ fn each_kind_has_its_resource() {
         "DaemonSet daemonsets.apps/v1",
         "ReplicaSet replicasets.apps/v1",
         "ControllerRevision controllerrevisions.apps/v1",
+        "Pod pods.v1",
         "Service services.v1",
         "ConfigMap configmaps.v1",
         "Secret secrets.v1",
@@ -268,6 +269,7 @@ fn each_kind_has_its_resource() {
         "Canary canaries.flagger.app/v1beta1",
         "MetricTemplate metrictemplates.flagger.app/v1beta1",
         "AlertProvider alertproviders.flagger.app/v1beta1",
+        "Release releases.flagger-rs.github.io/v1alpha1",
     ];
     assert_eq!(resources.collect::<Vec<_>>(), expected);
 }

@@ -34,7 +34,7 @@ pub const PHASES: [CanaryPhase; 12] = [
 ];
 
 /// All conditions but `Promoted`, which every status has, in the order of `place_of_condition`.
-const CONDITIONS: [ConditionType; 14] = [
+const CONDITIONS: [ConditionType; 15] = [
     ConditionType::RollingBack,
     ConditionType::Reverting,
     ConditionType::Draining,
@@ -49,6 +49,7 @@ const CONDITIONS: [ConditionType; 14] = [
     ConditionType::SkipRequested,
     ConditionType::PromoteRequested,
     ConditionType::RetryRequested,
+    ConditionType::Verdict,
 ];
 
 const ROLLOUTS: [Rollout; 5] = [
@@ -247,6 +248,7 @@ fn place_of_condition(condition: ConditionType) -> Option<usize> {
         C::SkipRequested => Some(11),
         C::PromoteRequested => Some(12),
         C::RetryRequested => Some(13),
+        C::Verdict => Some(14),
     }
 }
 

@@ -1,6 +1,9 @@
 //! Releases of targets that are no Deployment, or whose pods never become ready.
 
-use flagger_rs::{api::canary::CanaryPhase, snapshot::Kind};
+use flagger_rs::{
+    api::{canary::CanaryPhase, status::ConditionType},
+    snapshot::Kind,
+};
 use serde_json::json;
 
 use super::{simulation::release_of, transcript};
@@ -52,4 +55,34 @@ fn a_version_that_never_gets_ready_is_rolled_back() {
     sim.run_until(CanaryPhase::Failed);
     assert!(sim.routed.is_empty());
     transcript("broken-image", &sim);
+}
+
+#[test]
+fn a_version_whose_pods_crash_fails_with_their_reason_even_if_they_cannot_be_listed() {
+    for (failed_lists, told) in [
+        (
+            0,
+            " A pod tells why: container podinfo: CrashLoopBackOff, exit code 137 (OOMKilled), 6 restarts.",
+        ),
+        (1, ""),
+    ] {
+        let analysis = json!({"stepWeight": 50});
+        let mut sim = release_of(json!({"progressDeadlineSeconds": 60, "analysis": analysis}));
+        let pod = json!({"status": {"containerStatuses": [{"name": "podinfo", "ready": false, "restartCount": 6,
+            "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+            "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]}});
+        sim.kept.push((Kind::Pod, pod));
+        sim.failed_lists = failed_lists;
+        sim.dead = true;
+        sim.run_until(CanaryPhase::Failed);
+        let verdict = sim
+            .snapshot
+            .status()
+            .condition(ConditionType::Verdict)
+            .unwrap();
+        let text = verdict.message.as_deref().unwrap();
+        assert_eq!(verdict.reason, "NotReady");
+        let of_pods = text.split_once(" A pod").map_or("", |(_, of_pods)| of_pods);
+        assert_eq!(of_pods, told.trim_start_matches(" A pod"), "{text}");
+    }
 }

@@ -7,7 +7,7 @@ use flagger_rs::{
     shell::{
         api_server::{Cluster, Leadership},
         clock,
-        controller::{self, Operator, answers::Answers},
+        controller::{self, Operator, Records, answers::Answers},
         notify::{GlobalReceivers, Notifier},
         telemetry::{canary_metrics::CanaryMetrics, server::Health},
     },
@@ -107,6 +107,7 @@ impl Rig {
             canary_metrics,
             operator_metrics,
             answers: Arc::new(Answers::new(cluster, http, notifier, trigger.clone())),
+            records: Records::default(),
         };
         self.operator = Some(tokio::spawn(async move {
             controller::run(

@@ -35,7 +35,7 @@ fn the_manifest_has_the_same_crds() {
 #[test]
 fn every_field_is_as_in_flagger() {
     let mut lines = Vec::new();
-    for crd in flagger_rs::api::crds() {
+    for crd in flagger_rs::api::flagger_crds() {
         let kind = crd["spec"]["names"]["kind"].as_str().unwrap().to_owned();
         let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
         for part in ["spec", "status"] {
@@ -70,7 +70,7 @@ fn every_field_is_as_in_flagger() {
 
 #[test]
 fn the_names_and_columns_are_flaggers() {
-    let text: Vec<String> = flagger_rs::api::crds()
+    let text: Vec<String> = flagger_rs::api::flagger_crds()
         .iter()
         .map(|crd| {
             let version = &crd["spec"]["versions"][0];

@@ -16,7 +16,7 @@ use crate::{
         actions,
         messages::{announcing, checks as messages},
         plan::{Decision, Evidence, Requeue},
-        status::{StatusChange, change::unconfirmed_start},
+        status::{StatusChange, change::unconfirmed_start, verdict},
     },
     snapshot::Snapshot,
 };
@@ -84,18 +84,18 @@ fn pass(
     result: HookResult<'_>,
     closed: impl FnOnce(&CanaryWebhook) -> Closed,
 ) -> Gate {
-    let (passed, hook) = match result {
+    let (passed, hook, why) = match result {
         HookResult::Passed(passed) => return Gate::Continue(passed),
         HookResult::Ask(questions, passed) => {
             return Gate::Break(Decision::Ask(questions, passed));
         }
-        HookResult::Failed { passed, hook, .. } => (passed, hook),
+        HookResult::Failed { passed, hook, why } => (passed, hook, why),
     };
-    let decision = wait_at(snapshot, hook, &closed(hook));
+    let decision = wait_at(snapshot, hook, &why, &closed(hook));
     Gate::Break(decision.notifying(passed))
 }
 
-fn wait_at(snapshot: &Snapshot, hook: &CanaryWebhook, closed: &Closed) -> Decision {
+fn wait_at(snapshot: &Snapshot, hook: &CanaryWebhook, why: &str, closed: &Closed) -> Decision {
     let event = messages::gate_closed(snapshot, &closed.waits);
     let alert = |entered| {
         let alert = messages::gate_alert(snapshot, closed.alert);
@@ -103,7 +103,8 @@ fn wait_at(snapshot: &Snapshot, hook: &CanaryWebhook, closed: &Closed) -> Decisi
     };
     match closed.phase {
         Some(phase) if snapshot.phase() != phase => {
-            let status = StatusChange::enter(snapshot, phase).build();
+            let waits = StatusChange::enter(snapshot, phase);
+            let status = verdict::waits_at(waits, hook, why).build();
             let alert = alert(unconfirmed_start(&status));
             Decision::commit(status, [Some(event), alert].into_iter().flatten().collect())
         }
@@ -112,6 +113,11 @@ fn wait_at(snapshot: &Snapshot, hook: &CanaryWebhook, closed: &Closed) -> Decisi
             let entered = unconfirmed_start(snapshot.status());
             let alert = entered.and_then(|at| alert(Some(at)));
             Decision::Wait(Requeue::Approval(0), alert.into_iter().collect())
+        }
+        None if !verdict::is_waiting_at(snapshot.status(), hook) => {
+            let waits = StatusChange::within_step(snapshot);
+            let status = verdict::waits_at(waits, hook, why).build();
+            Decision::commit(status, Vec::new())
         }
         _ => {
             let notifications = [Some(event), alert(None)].into_iter().flatten().collect();

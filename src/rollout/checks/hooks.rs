@@ -94,6 +94,11 @@ enum Called {
     Failed(String),
 }
 
+/// The label of the questions to the hook at this place of the list.
+pub fn label(place: usize) -> String {
+    format!("webhook {place}")
+}
+
 fn call(
     snapshot: &Snapshot,
     evidence: &Evidence,
@@ -105,7 +110,7 @@ fn call(
         Err(error) => return Called::Failed(error.to_string()),
     };
     let question = Question::Call {
-        label: format!("webhook {place}"),
+        label: label(place),
         request: request.clone(),
     };
     let judged = match evidence.get(&question) {

@@ -4,16 +4,20 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
+    Halt,
     hooks::Stage,
     metric_query::{Check, Source, Unqueryable, checks, question},
     metric_templates,
 };
 use crate::{
-    api::{canary::CanaryPhase, duration},
+    api::{canary::CanaryPhase, duration, release::Code},
     metrics::{MetricError, observer::Builtin},
     providers::{self, ProviderError},
-    rollout::plan::{Answer, Evidence},
-    snapshot::{ObjectRef, Snapshot, go},
+    rollout::{
+        plan::{Answer, Evidence},
+        status::Finding,
+    },
+    snapshot::{ObjectRef, Snapshot, excerpt, go},
 };
 
 /// The objects that the checks of the current phase need: MetricTemplates and the Secrets that they name.
@@ -35,14 +39,14 @@ pub fn needs(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
 }
 
 /// Checks all metrics: the questions to ask first, or the reasons why metrics hold the release back.
-pub fn check(snapshot: &Snapshot, evidence: &Evidence) -> Stage<Vec<String>> {
+pub fn check(snapshot: &Snapshot, evidence: &Evidence) -> Stage<Vec<Halt>> {
     let checks = checks(&snapshot.canary);
     let mut questions = Vec::new();
     let mut halts = Vec::new();
     for check in &checks {
         match check.value(snapshot, evidence) {
             Stage::Ask(more) => questions.extend(more),
-            Stage::Done(Err(error)) => halts.push(error.to_string()),
+            Stage::Done(Err(error)) => halts.push(check.unqueryable(&error)),
             Stage::Done(Ok(value)) => halts.extend(check.halt(snapshot, value)),
         }
     }
@@ -67,7 +71,30 @@ pub fn samples(snapshot: &Snapshot, evidence: &Evidence) -> Vec<(String, f64)> {
         .collect()
 }
 
+/// A value, and whether it holds the release back.
+pub struct Judged {
+    /// The value; `None` if there is none.
+    pub value: Option<f64>,
+    /// Why it holds the release back; `None` if it does not.
+    pub halt: Option<Halt>,
+}
+
 impl Check<'_> {
+    /// The value of the metric, judged; `None` if it is not known yet.
+    pub fn judge(&self, snapshot: &Snapshot, evidence: &Evidence) -> Option<Judged> {
+        match self.value(snapshot, evidence) {
+            Stage::Ask(_) => None,
+            Stage::Done(Err(error)) => Some(Judged {
+                value: None,
+                halt: Some(self.unqueryable(&error)),
+            }),
+            Stage::Done(Ok(value)) => Some(Judged {
+                value: value.as_ref().ok().copied(),
+                halt: self.halt(snapshot, value),
+            }),
+        }
+    }
+
     /// The question to ask first, or the value of the metric. The outer error is the reason why the metric cannot be queried at all.
     fn value(
         &self,
@@ -104,11 +131,24 @@ impl Check<'_> {
         }
     }
 
+    fn unqueryable(&self, error: &Unqueryable) -> Halt {
+        let detail = format!("{} cannot be queried: {error}", self.metric.name);
+        Halt {
+            event: error.to_string(),
+            finding: Finding::new(Code::ProviderError, excerpt(&detail)),
+        }
+    }
+
     /// The reason why this metric holds the release back; `None` if it does not.
-    fn halt(&self, snapshot: &Snapshot, value: Result<f64, MetricError>) -> Option<String> {
+    fn halt(&self, snapshot: &Snapshot, value: Result<f64, MetricError>) -> Option<Halt> {
         let value = match value {
             Ok(value) => value,
-            Err(error) => return Some(self.no_value(snapshot, &error)),
+            Err(error) => {
+                return Some(Halt {
+                    event: self.no_value(snapshot, &error),
+                    finding: self.found_no_value(snapshot, &error),
+                });
+            }
         };
         let (min, max) = self.bounds();
         let (sign, bound) = match (min, max) {
@@ -117,7 +157,7 @@ impl Check<'_> {
             _ => return None,
         };
         let name = snapshot.full_name();
-        Some(match self.source {
+        let event = match self.source {
             Source::Builtin(Builtin::SuccessRate) => {
                 format!(
                     "Halt {name} advancement success rate {}% {sign} {}%",
@@ -138,11 +178,48 @@ impl Check<'_> {
                 two_places(value),
                 go::float(bound)
             ),
+        };
+        let words = if sign == '<' {
+            "below the minimum"
+        } else {
+            "above the maximum"
+        };
+        let (metric, unit) = (&self.metric.name, self.unit());
+        let (value, bound) = (measured(value, bound), go::float(bound));
+        let detail = format!("{metric} was {value}{unit}, {words} {bound}{unit}");
+        Some(Halt {
+            event,
+            finding: Finding::new(Code::Threshold, detail),
         })
     }
 
+    /// The unit of the values, with the space before it.
+    pub const fn unit(&self) -> &'static str {
+        match self.source {
+            Source::Builtin(Builtin::SuccessRate) => " %",
+            Source::Builtin(Builtin::Duration) => " ms",
+            _ => "",
+        }
+    }
+
+    fn found_no_value(&self, snapshot: &Snapshot, error: &MetricError) -> Finding {
+        let metric = &self.metric.name;
+        if !error.is_none() {
+            let detail = format!("{metric} could not be measured: {error}");
+            return Finding::new(Code::ProviderError, excerpt(&detail));
+        }
+        let why = match self.source {
+            Source::Builtin(_) => format!(
+                "the query returned nothing, so probably {} receives no traffic",
+                snapshot.full_target()
+            ),
+            _ => "the query returned nothing".to_owned(),
+        };
+        Finding::new(Code::NoData, format!("{metric} had no value: {why}"))
+    }
+
     /// The least and the greatest acceptable value. A bare `threshold` is the minimum of a success rate and the maximum of any other metric.
-    fn bounds(&self) -> (Option<f64>, Option<f64>) {
+    pub fn bounds(&self) -> (Option<f64>, Option<f64>) {
         let (min, max) = match &self.metric.threshold_range {
             Some(range) => (range.min, range.max),
             None => {
@@ -196,6 +273,16 @@ pub fn unsupported(snapshot: &Snapshot) -> Option<ProviderError> {
     let is_builtin = |check: &Check<'_>| matches!(check.source, Source::Builtin(_));
     let any = checks(&snapshot.canary).iter().any(is_builtin);
     providers::observer(snapshot).err().filter(|_| any)
+}
+
+/// A measured value with six digits at most, or with all of its digits if it would look like the bound that it misses.
+fn measured(value: f64, bound: f64) -> String {
+    let rounded = format!("{value:.5e}").parse().unwrap_or(value);
+    if go::float(rounded) == go::float(bound) {
+        go::float(value)
+    } else {
+        go::float(rounded)
+    }
 }
 
 /// Go's `%.2f`.

@@ -10,13 +10,15 @@ use crate::{
         actions,
         blocked::Blocked,
         checks::{
+            Halt,
             hooks::{self, HookResult, Signal, Stage},
             metrics,
+            pods::{self, Pods},
         },
         messages::{self, run},
         plan::{Decision, Evidence, Requeue},
         release::Release,
-        status::{Outcome, PodsLost, StatusChange},
+        status::{Finding, Outcome, PodsLost, StatusChange, verdict},
     },
     snapshot::{Readiness, Snapshot, Weights},
 };
@@ -43,7 +45,7 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
     if !skips && losses > snapshot.canary.threshold() {
         return Ok(rollback::begin(snapshot, &Outcome::PodsLost(losses)));
     }
-    if let Some(decision) = unready(release, skips) {
+    if let Some(decision) = unready(release, evidence, skips) {
         return Ok(decision);
     }
     let is_ready = is_ready(release);
@@ -74,16 +76,18 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
 }
 
 /// The decision while the primary or the canary is not ready; `None` if both are, or if it is not yet time to report it.
-fn unready(release: &Release<'_>, skips: bool) -> Option<Decision> {
+fn unready(release: &Release<'_>, evidence: &Evidence, skips: bool) -> Option<Decision> {
     let snapshot = release.snapshot;
-    let primary = (!skips && release.primary_serves()).then(|| release.primary_readiness());
-    for readiness in primary
-        .into_iter()
-        .chain(std::iter::once_with(|| release.canary_readiness()))
-    {
+    let primary = (!skips && release.primary_serves())
+        .then(|| (release.primary_readiness(), &release.selection.primary));
+    let canary = || (release.canary_readiness(), &release.selection.canary);
+    for (readiness, labels) in primary.into_iter().chain(std::iter::once_with(canary)) {
         match readiness {
             Readiness::Failed(why) => {
-                return Some(rollback::begin(snapshot, &Outcome::NotReady(why)));
+                return Some(match pods::reason(release, labels, evidence) {
+                    Pods::Ask(question) => Decision::Ask(vec![question], Vec::new()),
+                    Pods::Known(reason) => rollback::not_ready(snapshot, why, reason.as_deref()),
+                });
             }
             Readiness::Waiting(why) if snapshot.tick.is_some() => {
                 return Some(Decision::Wait(
@@ -173,8 +177,11 @@ fn check(
         }
         HookResult::Failed { passed, hook, why } => {
             notifications.extend(passed);
-            let text = messages::checks::hook_halts(snapshot, kind, hook, &why);
-            return ControlFlow::Break(failed_check(snapshot, vec![text]));
+            let halt = Halt {
+                event: messages::checks::hook_halts(snapshot, kind, hook, &why),
+                finding: Finding::hook(hook, &why),
+            };
+            return ControlFlow::Break(failed_check(snapshot, vec![halt]));
         }
         HookResult::Passed(passed) => notifications.extend(passed),
     }
@@ -189,10 +196,12 @@ fn check(
 }
 
 /// Counts one failed check, for all these reasons.
-fn failed_check(snapshot: &Snapshot, reasons: Vec<String>) -> Decision {
-    let events = reasons
+fn failed_check(snapshot: &Snapshot, halts: Vec<Halt>) -> Decision {
+    let (events, findings): (Vec<_>, Vec<_>) = halts
         .into_iter()
-        .map(|text| messages::warning(snapshot, text));
+        .map(|halt| (messages::warning(snapshot, halt.event), halt.finding))
+        .unzip();
     let failed = StatusChange::end_step(snapshot).failed_check();
-    Decision::commit(failed.build(), events.collect())
+    let failed = verdict::failed_check(failed, &findings);
+    Decision::commit(failed.build(), events)
 }

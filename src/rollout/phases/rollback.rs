@@ -14,7 +14,7 @@ use crate::{
         blocked::Blocked,
         plan::{Decision, Plan},
         release::Release,
-        status::{Outcome, StatusChange, draining, outcome, transitions::may_follow},
+        status::{Outcome, StatusChange, draining, outcome, transitions::may_follow, verdict},
     },
     snapshot::{Snapshot, Weights},
 };
@@ -25,14 +25,29 @@ pub fn begin(snapshot: &Snapshot, outcome: &Outcome) -> Decision {
     Decision::commit(begun.build(), Vec::new())
 }
 
+/// Records that a rollback begins because pods did not become ready in time. `reason` is theirs, if they gave one.
+pub fn not_ready(snapshot: &Snapshot, why: String, reason: Option<&str>) -> Decision {
+    let outcome = Outcome::NotReady(why);
+    let begun = record(StatusChange::within_step(snapshot), &outcome);
+    let begun = verdict::pods_failed(begun, &outcome, reason);
+    Decision::commit(begun.build(), Vec::new())
+}
+
 /// Adds to a change that a rollback begins, and why.
 pub fn record<'a>(change: StatusChange<'a>, outcome: &Outcome) -> StatusChange<'a> {
-    let condition = if *outcome == Outcome::Reverted {
-        ConditionType::Reverting
-    } else {
-        ConditionType::RollingBack
-    };
-    change.set(condition, outcome.reason(), &outcome.message())
+    if *outcome == Outcome::Reverted {
+        return change.set(
+            ConditionType::Reverting,
+            outcome.reason(),
+            &outcome.message(),
+        );
+    }
+    let change = verdict::failed(change, outcome);
+    change.set(
+        ConditionType::RollingBack,
+        outcome.reason(),
+        &outcome.message(),
+    )
 }
 
 /// Whether a rollback has begun and is not completed.

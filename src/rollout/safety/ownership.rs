@@ -150,9 +150,11 @@ fn origin(snapshot: &Snapshot, object: &ObjectRef) -> Origin {
         | Kind::TrafficSplitV1Alpha3 => Origin::Either,
         Kind::ReplicaSet
         | Kind::ControllerRevision
+        | Kind::Pod
         | Kind::Canary
         | Kind::MetricTemplate
-        | Kind::AlertProvider => Origin::User,
+        | Kind::AlertProvider
+        | Kind::Release => Origin::User,
     }
 }
 

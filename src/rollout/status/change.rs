@@ -41,7 +41,9 @@ impl<'a> StatusChange<'a> {
         if snapshot.phase() == CanaryPhase::WaitingPromotion {
             change
         } else {
-            change.clear(ConditionType::SkipRequested)
+            change
+                .clear(ConditionType::SkipRequested)
+                .clear(ConditionType::Verdict)
         }
     }
 
@@ -54,6 +56,9 @@ impl<'a> StatusChange<'a> {
         change.set_promoted(phase, at);
         if !is_under_analysis(phase) {
             change = change.clear(ConditionType::PodsLost);
+        }
+        if phase != CanaryPhase::Failed {
+            change = change.clear(ConditionType::Verdict);
         }
         if is_under_analysis(phase) || phase == CanaryPhase::Waiting {
             return change;
@@ -162,6 +167,11 @@ impl<'a> StatusChange<'a> {
             promoted.last_update_time = Some(Time(now.max(later)));
         }
         self
+    }
+
+    /// The snapshot that the change is about.
+    pub const fn snapshot(&self) -> &'a Snapshot {
+        self.snapshot
     }
 
     /// The status to commit.

@@ -5,7 +5,9 @@ pub mod draining;
 pub mod outcome;
 pub mod pods_lost;
 pub mod transitions;
+pub mod verdict;
 
 pub use change::StatusChange;
 pub use outcome::Outcome;
 pub use pods_lost::PodsLost;
+pub use verdict::Finding;

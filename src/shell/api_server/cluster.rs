@@ -116,6 +116,10 @@ impl Cluster {
                 })
                 .await?;
             params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            // A hundred pods tell enough, and a workload may have thousands.
+            if kind == Kind::Pod {
+                params.continue_token = None;
+            }
             for object in page.items {
                 let object = object.value().map_err(|error| {
                     ClusterError::Unreadable(format!("a {}: {error}", kind.name()))
@@ -134,6 +138,25 @@ impl Cluster {
     /// # Errors
     /// The API server refused or is unreachable.
     pub async fn other_manager(&self, object: &ObjectRef) -> Result<Option<String>, ClusterError> {
+        let last = self.managers(object).await?.pop();
+        Ok(last.filter(|manager| manager != MANAGER))
+    }
+
+    /// Returns the manager other than the operator that wrote an object last.
+    ///
+    /// # Errors
+    /// The API server refused or is unreachable.
+    pub async fn last_other_manager(
+        &self,
+        object: &ObjectRef,
+    ) -> Result<Option<String>, ClusterError> {
+        let mut others = self.managers(object).await?;
+        others.retain(|manager| manager != MANAGER);
+        Ok(others.pop())
+    }
+
+    /// The managers that wrote an object, the last one at the end. Ignores writes of the status.
+    async fn managers(&self, object: &ObjectRef) -> Result<Vec<String>, ClusterError> {
         #[derive(Deserialize)]
         struct Managed {
             metadata: ObjectMeta,
@@ -144,17 +167,17 @@ impl Cluster {
             kind: object.kind.name(),
             request: requests.get(&object.name, &GetParams::default()),
         });
-        let managed = match read.await {
+        let mut managed = match read.await {
             Ok(managed) => managed.metadata.managed_fields.unwrap_or_default(),
             Err(ClusterError::Refused { code: 404, .. }) => Vec::new(),
             Err(error) => return Err(error),
         };
-        let last = managed
+        managed.retain(|entry| entry.subresource.as_deref().unwrap_or_default().is_empty());
+        managed.sort_by_key(|entry| entry.time.as_ref().map(|time| time.0));
+        Ok(managed
             .into_iter()
-            .filter(|entry| entry.subresource.as_deref().unwrap_or_default().is_empty())
-            .max_by_key(|entry| entry.time.as_ref().map(|time| time.0));
-        let manager = last.and_then(|entry| entry.manager);
-        Ok(manager.filter(|manager| manager != MANAGER))
+            .filter_map(|entry| entry.manager)
+            .collect())
     }
 
     /// Carries out a write. Returns the object as it is then.

@@ -19,6 +19,7 @@
 //!
 //! * Events (`events`): a repeated Event is counted up by a merge patch without a precondition. An Event decides nothing, and a count that
 //!   is one too low does no harm. The leader sends them.
+//! * Records of releases (`releases`): only the operator writes them, and no decision reads them. The leader sends them.
 //! * The Lease (`lease`): it grants the right to write, so it cannot require that right. Its writes are conditional: they carry the
 //!   resourceVersion. They are not counted in `flagger_rs_api_requests_total`.
 //! * Access reviews (`review`): a `SelfSubjectAccessReview` is a question in the form of a create. It stores nothing, so `flagger check`
@@ -35,6 +36,7 @@ pub(in crate::shell) mod fake;
 mod leadership;
 pub mod lease;
 mod raw_object;
+mod releases;
 mod request;
 mod review;
 

@@ -6,7 +6,12 @@ use std::{
     time::Duration,
 };
 
-use super::{answers::Answers, deciding::Deciding, reconcile_state::ReconcileState};
+use super::{
+    answers::Answers,
+    deciding::Deciding,
+    reconcile_state::ReconcileState,
+    recording::{Recording, Records},
+};
 use crate::{
     shell::{
         api_server::{Cluster, cache::Cache},
@@ -36,6 +41,8 @@ pub struct Operator {
     pub operator_metrics: OperatorMetrics,
     /// The questions that are being asked.
     pub answers: Arc<Answers>,
+    /// The settings of records.
+    pub records: Records,
 }
 
 /// Reconciles canaries. Clones share their state.
@@ -52,6 +59,8 @@ pub struct Context {
 #[derive(Clone, Default)]
 pub struct CanaryEntry {
     pub state: Arc<Mutex<ReconcileState>>,
+    /// The record of its run.
+    pub recording: Arc<Mutex<Recording>>,
     /// The name of its target: a label of its metrics.
     pub target: Option<String>,
     /// The last resourceVersion of the Canary that could not be read and for which that was reported.

@@ -6,7 +6,7 @@ use std::{panic::resume_unwind, sync::Arc};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use crate::{
-    rollout::{self, Decision, Evidence, decide},
+    rollout::{self, Decision, Evidence, Looks, decide},
     routers::conditions,
     snapshot::Snapshot,
 };
@@ -37,6 +37,8 @@ pub struct Decided {
     pub decision: Decision,
     /// The values of the metrics. None while questions are asked: their answers come first.
     pub samples: Vec<(String, f64)>,
+    /// The measurements and calls that led to a change of the status.
+    pub looks: Looks,
 }
 
 impl Deciding {
@@ -65,10 +67,15 @@ fn decided(snapshot: Box<Snapshot>, evidence: &Evidence) -> Decided {
         Decision::Ask(..) => Vec::new(),
         Decision::Do(_) | Decision::Wait(..) => rollout::samples(&snapshot, evidence),
     };
+    let looks = match &decision {
+        Decision::Do(plan) if plan.status.is_some() => rollout::looks(&snapshot, evidence),
+        Decision::Ask(..) | Decision::Do(_) | Decision::Wait(..) => Looks::default(),
+    };
     Decided {
         snapshot,
         decision,
         samples,
+        looks,
     }
 }
 

@@ -10,7 +10,8 @@ use super::{
 use crate::{
     api::canary::{CanaryPhase, CanaryStatus},
     notifications::Notification,
-    rollout::{self, Plan, Requeue, audit},
+    records::Committed,
+    rollout::{self, Looks, Plan, Requeue, audit},
     shell::{
         api_server::{ClusterError, RawObject},
         lock::lock,
@@ -31,6 +32,7 @@ impl Reconciliation<'_> {
         &self,
         snapshot: &Snapshot,
         plan: Plan,
+        looks: &Looks,
     ) -> Result<Execution, ClusterError> {
         if let Err(why) = audit(snapshot, &plan) {
             self.operator()
@@ -67,6 +69,12 @@ impl Reconciliation<'_> {
                 Err(ClusterError::Lost(_)) => return Ok(Execution::Lost),
                 Err(error) => return Err(error),
             }
+            self.record(Committed {
+                snapshot,
+                status,
+                looks,
+            })
+            .await;
         }
         self.notify(snapshot, plan.notifications);
         Ok(Execution::DecideAgain)

@@ -18,6 +18,8 @@ mod execute;
 pub mod observe;
 mod reconcile;
 pub mod reconcile_state;
+mod recording;
+mod records;
 mod repeated_writes;
 pub mod requeue;
 pub mod schedule;
@@ -36,6 +38,7 @@ use crate::snapshot::ObjectRef;
 pub use context::Operator;
 use context::{Context, full_name};
 use reconcile::Reconciliation;
+pub use recording::Records;
 use schedule::{Reconciler, Schedule};
 
 /// How often deleted canaries are forgotten.

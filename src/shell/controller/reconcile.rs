@@ -129,6 +129,7 @@ impl<'a> Reconciliation<'a> {
             snapshot,
             decision,
             samples,
+            looks,
         } = deciding.await;
         self.record_metrics(&snapshot, samples);
         match decision {
@@ -151,7 +152,7 @@ impl<'a> Reconciliation<'a> {
                 }
                 self.plans += 1;
                 let object = plan.writes.last().map(|write| write.object.clone());
-                let execution = self.execute(&snapshot, plan).await?;
+                let execution = self.execute(&snapshot, plan, &looks).await?;
                 self.last_written = object.filter(|_| execution != Execution::Lost);
                 Ok(match execution {
                     Execution::DecideAgain | Execution::Lost => Next::DecideAgain(Some(snapshot)),

@@ -135,7 +135,8 @@ impl Simulation {
         let status = self.snapshot.canary.status.as_ref();
         let conditions = status.and_then(|status| status.conditions.as_ref());
         // With a second condition the run is ending: its route is no step of the analysis.
-        let is_running = conditions.is_some_and(|all| all.len() == 1);
+        let is_running =
+            conditions.is_some_and(|all| all.iter().filter(|c| c.type_ != "Verdict").count() == 1);
         if phases.contains(&self.snapshot.phase()) && is_running {
             self.analysed.push(weights.canary);
         }

@@ -90,7 +90,7 @@ pub fn mirrors<'a>(apex: &str, get: impl Fn(&'static str, &str) -> Option<&'a Va
 
 /// The kinds whose objects lead to no Service that these tests check. (The second Ingress of NGINX leads to the canary's Service, but both
 /// are deleted together.)
-const NOT_ROUTES: [&str; 16] = [
+const NOT_ROUTES: [&str; 18] = [
     "alertproviders",
     "canaries",
     "configmaps",
@@ -103,6 +103,8 @@ const NOT_ROUTES: [&str; 16] = [
     "ingresses",
     "leases",
     "metrictemplates",
+    "pods",
+    "releases",
     "replicasets",
     "scaledobjects",
     "secrets",

@@ -3,13 +3,14 @@
 use super::{paths::Uses, source::Source};
 
 /// Each module uses modules of the rows above its own, and itself. Modules of the same row do not use each other.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &["api"],
     &["snapshot"],
     &["workload"],
     &["routers", "metrics", "notifications"],
     &["providers"],
     &["rollout"],
+    &["records"],
     &["check"],
     &["cli"],
     &["shell"],

@@ -6,11 +6,12 @@ use super::{
 };
 
 /// The crates that code without I/O may use. A crate that is not listed needs a decision.
-const PURE_CRATES: [&str; 20] = [
+const PURE_CRATES: [&str; 21] = [
     "alloc",
     "base64",
     "core",
     "crate",
+    "flate2",
     "gtmpl_ng",
     "http",
     "jiff",

@@ -77,6 +77,7 @@ async fn context() -> Context {
         canary_metrics,
         operator_metrics,
         answers: Arc::new(Answers::new(cluster, http, notifier, trigger)),
+        records: Records::default(),
     };
     Context::new(Arc::new(operator), Arc::new(cache), Health::default())
 }

@@ -1,0 +1,356 @@
+//! The Release: the record of one run (not in Flagger). The operator writes it, people and scripts read it, and no decision depends on it.
+//!
+//! A record is small: what people search for is in fields, and the measurements behind it are one compressed text ([`Evidence`]), because
+//! an API server needs six times the memory for the same content in fields.
+
+use std::fmt;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The label of a Release with the uid of its Canary.
+pub const CANARY_UID: &str = "flagger-rs.github.io/canary-uid";
+/// The label of a Release with its [`ReleaseResult`].
+pub const RESULT: &str = "flagger-rs.github.io/result";
+
+/// ReleaseSpec records one run of a Canary. Only the operator writes it.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[kube(
+    group = "flagger-rs.github.io",
+    version = "v1alpha1",
+    kind = "Release",
+    doc = "Release is the record of one run of a Canary: what was released, how it ended, and why.",
+    plural = "releases",
+    shortname = "rel",
+    namespaced,
+    annotation("helm.sh/resource-policy", "keep"),
+    printcolumn = r#"{"name":"Canary","type":"string","jsonPath":".spec.canary"}"#,
+    printcolumn = r#"{"name":"Result","type":"string","jsonPath":".spec.result"}"#,
+    printcolumn = r#"{"name":"From","type":"string","jsonPath":".spec.images[0].from"}"#,
+    printcolumn = r#"{"name":"To","type":"string","jsonPath":".spec.images[0].to"}"#,
+    printcolumn = r#"{"name":"Weight","type":"integer","jsonPath":".spec.weight"}"#,
+    printcolumn = r#"{"name":"Started","type":"date","jsonPath":".spec.startedAt"}"#,
+    printcolumn = r#"{"name":"Why","type":"string","jsonPath":".spec.cause.sentence","priority":1}"#
+)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReleaseSpec {
+    /// The name of the Canary.
+    pub canary: String,
+    /// The revision of the target that was released.
+    pub revision: String,
+    /// The revision that the primary had before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// The strategy: canary, blueGreen or ab.
+    pub strategy: String,
+    /// The images that changed, by container.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<Change>,
+    /// The ConfigMaps and Secrets that changed, with their checksums.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub configs: Vec<Change>,
+    /// The client that changed the target last, as its field manager calls itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<String>,
+    /// The time at which the run started.
+    pub started_at: Option<Time>,
+    /// The time at which the run ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Time>,
+    /// Running, or how the run ended.
+    pub result: ReleaseResult,
+    /// Why it ended, or why its last check failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    /// The number of steps of a run that passes all its checks.
+    pub steps: i64,
+    /// The number of steps that were taken.
+    pub reached: i64,
+    /// The greatest traffic weight of the canary, in percent.
+    pub weight: i64,
+    /// The actions by which people steered the run, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub actions: Vec<Steered>,
+    /// How often the operator restarted during the run. Each time, checks that passed may be missing in the evidence.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub gaps: i64,
+    /// The measurements: JSON, compressed with zlib, in base64. `kubectl flagger explain` prints them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<String>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_zero(number: &i64) -> bool {
+    *number == 0
+}
+
+/// Something that differs between the promoted version and the released one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+pub struct Change {
+    /// The container, or `configmap/NAME` or `secret/NAME`.
+    pub name: String,
+    /// Its image or checksum before; empty if it is new.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub from: String,
+    /// Its image or checksum now; empty if it was removed.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub to: String,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub enum ReleaseResult {
+    /// The run is in progress.
+    #[default]
+    Running,
+    /// The version was promoted.
+    Promoted,
+    /// The version was rolled back.
+    Failed,
+    /// A person ended the run.
+    Aborted,
+    /// A newer version took its place.
+    Superseded,
+    /// The target went back to the promoted version.
+    Withdrawn,
+}
+
+impl ReleaseResult {
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "Running",
+            Self::Promoted => "Promoted",
+            Self::Failed => "Failed",
+            Self::Aborted => "Aborted",
+            Self::Superseded => "Superseded",
+            Self::Withdrawn => "Withdrawn",
+        }
+    }
+}
+
+impl fmt::Display for ReleaseResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a run ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+pub struct Cause {
+    /// The kind of the cause, in one word.
+    pub code: String,
+    /// The cause, in one or two sentences.
+    pub sentence: String,
+}
+
+/// The kinds of causes: `reason` of the condition `Verdict`, `cause.code` of a Release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// A metric was beyond its threshold.
+    Threshold,
+    /// A metric had no value.
+    NoData,
+    /// A metric server could not be asked, or answered with an error.
+    ProviderError,
+    /// A webhook did not pass.
+    Hook,
+    /// A gate is closed.
+    Gate,
+    /// Checks failed, for reasons that are not known any more.
+    FailedChecks,
+    /// Pods did not become ready in time.
+    NotReady,
+    /// The canary lost all its ready pods too often.
+    PodsLost,
+    /// A rollback webhook asked for a rollback.
+    RollbackHook,
+    /// The Canary changed so that the run could not go on.
+    Refused,
+    /// A person ended the run.
+    Aborted,
+    /// The primary did not become ready with the promoted version.
+    PromotionFailed,
+    /// The version was promoted.
+    Promoted,
+    /// The target went back to the promoted version.
+    Reverted,
+    /// A newer version took the place of this one.
+    Superseded,
+}
+
+impl Code {
+    /// All codes.
+    pub const ALL: [Self; 15] = [
+        Self::Threshold,
+        Self::NoData,
+        Self::ProviderError,
+        Self::Hook,
+        Self::Gate,
+        Self::FailedChecks,
+        Self::NotReady,
+        Self::PodsLost,
+        Self::RollbackHook,
+        Self::Refused,
+        Self::Aborted,
+        Self::PromotionFailed,
+        Self::Promoted,
+        Self::Reverted,
+        Self::Superseded,
+    ];
+
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Threshold => "Threshold",
+            Self::NoData => "NoData",
+            Self::ProviderError => "ProviderError",
+            Self::Hook => "Hook",
+            Self::Gate => "Gate",
+            Self::FailedChecks => "FailedChecks",
+            Self::NotReady => "NotReady",
+            Self::PodsLost => "PodsLost",
+            Self::RollbackHook => "RollbackHook",
+            Self::Refused => "Refused",
+            Self::Aborted => "Aborted",
+            Self::PromotionFailed => "PromotionFailed",
+            Self::Promoted => "Promoted",
+            Self::Reverted => "Reverted",
+            Self::Superseded => "Superseded",
+        }
+    }
+
+    /// The code of a word; [`Code::FailedChecks`] if the word is unknown.
+    pub fn parse(word: &str) -> Self {
+        let known = Self::ALL.into_iter().find(|code| code.as_str() == word);
+        known.unwrap_or(Self::FailedChecks)
+    }
+}
+
+/// An action by which a person steered the run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+pub struct Steered {
+    /// The time at which the operator acted upon it.
+    pub at: Option<Time>,
+    /// Whether the operator did what was asked: Accepted or Refused.
+    pub outcome: String,
+    /// The ID, the verb, the author and the reason, as the condition `Action` has them.
+    pub action: String,
+}
+
+/// The measurements of a run, decoded from [`ReleaseSpec::evidence`].
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Evidence {
+    /// The metrics, each with its query.
+    pub metrics: Vec<Metric>,
+    /// The steps at which metrics were measured, oldest first.
+    pub looks: Vec<Look>,
+    /// The webhooks that were called.
+    pub hooks: Vec<HookCall>,
+    /// The phases and weights of the run.
+    pub timeline: Vec<Moment>,
+    /// How many entries were left out, to keep the record small. They are the oldest of those that passed.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub left_out: i64,
+}
+
+/// A metric, and how it is measured.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Metric {
+    /// The name.
+    pub name: String,
+    /// The kind of metric server; empty if the metric could not be queried.
+    pub provider: String,
+    /// The host of the metric server.
+    pub host: String,
+    /// The query, as it was sent.
+    pub query: String,
+    /// The time that one value is about, as the Canary has it; empty for the default.
+    pub window: String,
+    /// The unit of the values; empty if it is not known.
+    pub unit: String,
+    /// The least acceptable value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// The greatest acceptable value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+}
+
+/// The measurements of one step.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Look {
+    /// When the step ended.
+    pub at: Option<Time>,
+    /// The traffic weight of the canary during the measurement, in percent.
+    pub weight: i64,
+    /// The values.
+    pub values: Vec<Measured>,
+}
+
+impl Look {
+    /// Whether all metrics passed.
+    pub fn passed(&self) -> bool {
+        self.values.iter().all(|value| value.failure.is_none())
+    }
+}
+
+/// One value.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Measured {
+    /// The place of the metric in [`Evidence::metrics`].
+    pub metric: usize,
+    /// The value; `None` if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// Why the check failed; `None` if it passed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+/// One call of a webhook.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HookCall {
+    /// When the step ended in which the hook was called.
+    pub at: Option<Time>,
+    /// The name of the hook.
+    pub name: String,
+    /// The type of the hook.
+    pub kind: String,
+    /// The host that was called.
+    pub host: String,
+    /// The HTTP status of the answer; `None` if there was no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// The beginning of the answer, or why there was none.
+    pub said: String,
+}
+
+/// A moment of the run.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Moment {
+    /// When it began.
+    pub at: Option<Time>,
+    /// The phase.
+    pub phase: String,
+    /// The traffic weight of the canary, in percent.
+    pub weight: i64,
+    /// The completed iterations of blue/green and A/B testing.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub iterations: i64,
+}

@@ -1,0 +1,399 @@
+//! Records: what becomes known about a run, kept in an object of the kind [`Release`](crate::api::release::Release). Pure.
+//!
+//! A record is made from the same values as the decisions, after they were carried out. No decision depends on it: a record that cannot be
+//! written is left out, and the release goes on.
+//!
+//! - [`Record`] grows with each change of the status.
+//! - [`explain`] tells a person what a record says.
+//! - [`outdated`] chooses the records to delete.
+
+mod evidence;
+mod explain;
+mod history;
+#[cfg(test)]
+mod tests;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::{Value, json};
+
+use crate::{
+    api::{
+        canary::{Canary, CanaryPhase, CanaryStatus, Strategy},
+        release::{
+            CANARY_UID, Cause, Change, Code, Evidence, Look, Moment, RESULT, Release,
+            ReleaseResult, ReleaseSpec, Steered,
+        },
+        status::ConditionType,
+    },
+    rollout::{Looks, is_in_run, of_end},
+    snapshot::{Kind, Snapshot, revision::digest, whole_second_after},
+};
+pub use evidence::{pack, unpack};
+pub use explain::explain;
+pub use history::outdated;
+
+/// After this many looks the record is written, even if nothing happened that is worth it.
+const LOOKS: usize = 10;
+
+/// The record of a run in progress, or of one that has just ended.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Record {
+    /// The name of the object.
+    pub name: String,
+    /// The fields, without the evidence.
+    pub spec: ReleaseSpec,
+    /// The evidence.
+    pub evidence: Evidence,
+    /// When the step began that the last look is about.
+    step: Option<Time>,
+}
+
+/// A change of the status that was committed.
+#[derive(Clone, Copy)]
+pub struct Committed<'a> {
+    /// The snapshot before it.
+    pub snapshot: &'a Snapshot,
+    /// The status after it.
+    pub status: &'a CanaryStatus,
+    /// The measurements and calls that led to it.
+    pub looks: &'a Looks,
+}
+
+impl Committed<'_> {
+    /// Whether a run starts: a new one, or one that takes the place of another.
+    pub fn starts(&self) -> bool {
+        let before = self.snapshot.status();
+        is_in_run(self.status.phase)
+            && (!is_in_run(before.phase)
+                || before.last_applied_spec != self.status.last_applied_spec)
+    }
+
+    /// Whether a run goes on or ends. `is_sent` asks for its end only after a restart: the notifications of the end were pending.
+    pub fn concerns_a_run(&self) -> bool {
+        let before = self.snapshot.status();
+        is_in_run(before.phase)
+            || is_in_run(self.status.phase)
+            || (before.has_condition(ConditionType::NotificationPending)
+                && matches!(before.phase, CanaryPhase::Succeeded | CanaryPhase::Failed))
+    }
+
+    /// Whether the run is over.
+    pub const fn ends(&self) -> bool {
+        !is_in_run(self.status.phase)
+    }
+}
+
+impl Record {
+    /// The record of a run that starts with this change of the status.
+    pub fn begin(committed: Committed<'_>) -> Self {
+        let Committed {
+            snapshot, status, ..
+        } = committed;
+        let canary = &snapshot.canary;
+        let revision = status.last_applied_spec.clone().unwrap_or_default();
+        let started_at = whole_second_after(snapshot.now);
+        let uid = canary.metadata.uid.as_deref().unwrap_or_default();
+        let hash = digest(&format!("{uid} {revision} {started_at}"), 5);
+        let mut record = Self {
+            name: format!("{}-{hash}", cut(snapshot.name(), 240)),
+            spec: ReleaseSpec {
+                canary: snapshot.name().to_owned(),
+                revision,
+                from: status.last_promoted_spec.clone(),
+                strategy: strategy(canary).to_owned(),
+                images: images(snapshot),
+                configs: configs(snapshot.status(), status),
+                started_at: Some(Time(started_at)),
+                steps: steps(canary),
+                ..ReleaseSpec::default()
+            },
+            evidence: Evidence::default(),
+            step: None,
+        };
+        record.note(committed);
+        record
+    }
+
+    /// The record of a run that an earlier process began. `None` if the object is of another form.
+    pub fn resume(name: &str, spec: &Value) -> Option<Self> {
+        let mut spec: ReleaseSpec = serde_json::from_value(spec.clone()).ok()?;
+        let packed = spec.evidence.take();
+        spec.gaps += 1;
+        Some(Self {
+            name: name.to_owned(),
+            evidence: packed.as_deref().and_then(unpack).unwrap_or_default(),
+            spec,
+            step: None,
+        })
+    }
+
+    /// Adds what a change of the status shows. Returns whether the record is worth to be written now.
+    pub fn note(&mut self, committed: Committed<'_>) -> bool {
+        let Committed {
+            snapshot,
+            status,
+            looks,
+        } = committed;
+        let now = Time(whole_second_after(snapshot.now));
+        let before = snapshot.status();
+        let is_tenth = self.look(&now, before, looks);
+        let mut is_worth_it = is_tenth && status.phase == CanaryPhase::Progressing;
+        let moment = Moment {
+            at: Some(now.clone()),
+            phase: status.phase.as_str().to_owned(),
+            weight: status.canary_weight,
+            iterations: status.iterations,
+        };
+        let last = self.evidence.timeline.last();
+        let place = |it: &Moment| (it.phase.clone(), it.weight, it.iterations);
+        if last.map(place) != Some(place(&moment)) {
+            self.evidence.timeline.push(moment);
+        }
+        self.spec.weight = self.spec.weight.max(status.canary_weight);
+        self.spec.reached = self.spec.reached.max(reached(&snapshot.canary, status));
+        is_worth_it |= self.act(before, status);
+        is_worth_it |= self.judge(before, status);
+        evidence::thin(&mut self.evidence);
+        if committed.ends() {
+            let (result, cause) = of_end(snapshot, status);
+            self.end(now.0, result, cause);
+            return true;
+        }
+        is_worth_it
+    }
+
+    /// Adds the measurements of a step. Returns whether ten have come together.
+    fn look(&mut self, now: &Time, before: &CanaryStatus, looks: &Looks) -> bool {
+        let is_same_step = self.step.is_some() && self.step == before.last_transition_time;
+        self.step.clone_from(&before.last_transition_time);
+        for call in &looks.hooks {
+            let mut call = call.clone();
+            call.at = Some(now.clone());
+            let last = self.evidence.hooks.iter_mut().rev();
+            let known = last.take(looks.hooks.len()).find(|known| {
+                is_same_step && (&known.name, &known.kind) == (&call.name, &call.kind)
+            });
+            match known {
+                Some(known) => *known = call,
+                None => self.evidence.hooks.push(call),
+            }
+        }
+        if looks.values.is_empty() {
+            return false;
+        }
+        let mut values = Vec::new();
+        for (metric, measured) in &looks.values {
+            let known = self.evidence.metrics.iter().position(|it| it == metric);
+            let place = known.unwrap_or_else(|| {
+                self.evidence.metrics.push(metric.clone());
+                self.evidence.metrics.len() - 1
+            });
+            let mut measured = measured.clone();
+            measured.metric = place;
+            values.push(measured);
+        }
+        let look = Look {
+            at: Some(now.clone()),
+            weight: before.canary_weight,
+            values,
+        };
+        match self.evidence.looks.last_mut().filter(|_| is_same_step) {
+            Some(last) => *last = look,
+            None => self.evidence.looks.push(look),
+        }
+        self.evidence.looks.len().is_multiple_of(LOOKS)
+    }
+
+    /// Adds an action that was handled. Returns whether there was one.
+    fn act(&mut self, before: &CanaryStatus, after: &CanaryStatus) -> bool {
+        let action = after.condition(ConditionType::Action);
+        let Some(action) = action.filter(|it| before.condition(ConditionType::Action) != Some(it))
+        else {
+            return false;
+        };
+        let steered = Steered {
+            at: action.last_update_time.clone(),
+            outcome: action.reason.clone(),
+            action: action.message.clone().unwrap_or_default(),
+        };
+        self.spec.actions.push(steered);
+        true
+    }
+
+    /// Adds why the last check failed, or what the version waits for. Returns whether that has changed.
+    fn judge(&mut self, before: &CanaryStatus, after: &CanaryStatus) -> bool {
+        let verdict = after.condition(ConditionType::Verdict);
+        let has_changed = before.condition(ConditionType::Verdict) != verdict;
+        self.spec.cause = verdict.map(|verdict| Cause {
+            code: verdict.reason.clone(),
+            sentence: verdict.message.clone().unwrap_or_default(),
+        });
+        has_changed && verdict.is_some()
+    }
+
+    /// Ends the record of a run that a newer version replaces, or whose end no process has seen.
+    pub fn supersede(&mut self, now: Timestamp) {
+        let sentence = "A newer version took the place of this one.".to_owned();
+        let code = Code::Superseded.as_str().to_owned();
+        let cause = Cause { code, sentence };
+        self.end(whole_second_after(now), ReleaseResult::Superseded, cause);
+    }
+
+    fn end(&mut self, now: Timestamp, result: ReleaseResult, cause: Cause) {
+        self.spec.ended_at = Some(Time(now));
+        self.spec.result = result;
+        self.spec.cause = Some(cause);
+    }
+
+    /// The whole object.
+    pub fn object(&self, canary: &Canary) -> Value {
+        let uid = canary.metadata.uid.clone().unwrap_or_default();
+        json!({
+            "apiVersion": Kind::Release.api_version(),
+            "kind": Kind::Release.name(),
+            "metadata": {
+                "name": self.name,
+                "namespace": canary.metadata.namespace,
+                "labels": {CANARY_UID: uid, RESULT: self.spec.result.as_str()},
+                "ownerReferences": [{
+                    "apiVersion": Kind::Canary.api_version(),
+                    "kind": Kind::Canary.name(),
+                    "name": canary.metadata.name,
+                    "uid": uid,
+                }],
+            },
+            "spec": self.packed(),
+        })
+    }
+
+    /// The JSON merge patch that brings the object up to date.
+    pub fn patch(&self) -> Value {
+        json!({
+            "metadata": {"labels": {RESULT: self.spec.result.as_str()}},
+            "spec": self.packed(),
+        })
+    }
+
+    fn packed(&self) -> Value {
+        let mut spec = self.spec.clone();
+        spec.evidence = pack(&self.evidence);
+        let mut spec = serde_json::to_value(spec).unwrap_or_default();
+        // A field without a value is removed from the object.
+        for field in ["cause", "endedAt"] {
+            if spec.get(field).is_none() {
+                spec[field] = Value::Null;
+            }
+        }
+        spec
+    }
+}
+
+/// The record in an object that was read; `None` if the object has another form.
+pub fn read(object: &Value) -> Option<Release> {
+    serde_json::from_value(object.clone()).ok()
+}
+
+const fn strategy_name(strategy: Strategy) -> &'static str {
+    match strategy {
+        Strategy::Canary => "canary",
+        Strategy::BlueGreen => "blueGreen",
+        Strategy::AbTesting => "ab",
+    }
+}
+
+fn strategy(canary: &Canary) -> &'static str {
+    strategy_name(canary.strategy())
+}
+
+/// The number of steps of a run that passes all its checks.
+fn steps(canary: &Canary) -> i64 {
+    match canary.strategy() {
+        Strategy::Canary => reached_weight(canary, canary.max_weight()),
+        Strategy::BlueGreen | Strategy::AbTesting => iterations(canary),
+    }
+}
+
+/// The number of steps that were taken at this status.
+fn reached(canary: &Canary, status: &CanaryStatus) -> i64 {
+    match canary.strategy() {
+        Strategy::Canary => reached_weight(canary, status.canary_weight),
+        Strategy::BlueGreen | Strategy::AbTesting => status.iterations.min(iterations(canary)),
+    }
+}
+
+fn iterations(canary: &Canary) -> i64 {
+    let analysis = canary.spec.analysis.as_ref();
+    analysis.and_then(|it| it.iterations).unwrap_or(0)
+}
+
+/// The number of steps to a weight.
+fn reached_weight(canary: &Canary, weight: i64) -> i64 {
+    let (mut at, mut steps) = (0, 0);
+    while at < weight && steps < 100 {
+        let next = canary.next_weight(at);
+        if next <= at {
+            break;
+        }
+        (at, steps) = (next, steps + 1);
+    }
+    steps
+}
+
+/// The images of the containers that differ between the primary and the target.
+fn images(snapshot: &Snapshot) -> Vec<Change> {
+    let containers = |workload: Option<&Value>| -> Vec<(String, String)> {
+        let template = workload.and_then(|it| it.pointer("/spec/template/spec"));
+        let lists = ["initContainers", "containers"].into_iter();
+        lists
+            .filter_map(|list| template?.get(list)?.as_array())
+            .flatten()
+            .map(|it| {
+                let text = |key| it[key].as_str().unwrap_or_default().to_owned();
+                (text("name"), text("image"))
+            })
+            .collect()
+    };
+    let (from, to) = (
+        containers(snapshot.primary()),
+        containers(snapshot.target()),
+    );
+    changes(&from, &to)
+}
+
+/// The configs that differ between two statuses.
+fn configs(before: &CanaryStatus, after: &CanaryStatus) -> Vec<Change> {
+    let list = |status: &CanaryStatus| -> Vec<_> {
+        status
+            .tracked_configs
+            .clone()
+            .into_iter()
+            .flatten()
+            .collect()
+    };
+    changes(&list(before), &list(after))
+}
+
+fn changes(from: &[(String, String)], to: &[(String, String)]) -> Vec<Change> {
+    let find = |list: &[(String, String)], name: &str| {
+        let found = list.iter().find(|(of, _)| of == name);
+        found.map(|(_, value)| value.clone()).unwrap_or_default()
+    };
+    let removed = from
+        .iter()
+        .filter(|(name, _)| !to.iter().any(|(of, _)| of == name));
+    let names = to.iter().chain(removed).map(|(name, _)| name);
+    names
+        .map(|name| Change {
+            name: name.clone(),
+            from: find(from, name),
+            to: find(to, name),
+        })
+        .filter(|change| change.from != change.to)
+        .collect()
+}
+
+/// The beginning of a name, as long as this.
+fn cut(name: &str, length: usize) -> &str {
+    name.get(..length).unwrap_or(name)
+}

@@ -1,0 +1,275 @@
+//! Records of runs: how they grow, how small they stay, and what they say.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    api::release::{HookCall, Measured, Metric},
+    routers::tests::{canary_analysis, snapshot},
+};
+
+/// A snapshot whose status is this.
+fn at(status: Value) -> Snapshot {
+    let mut snapshot = snapshot("istio", json!({"port": 80}), canary_analysis(), json!({}));
+    snapshot.canary.status = Some(serde_json::from_value(status).unwrap());
+    snapshot
+}
+
+fn status(phase: &str, weight: i64) -> Value {
+    json!({"phase": phase, "canaryWeight": weight, "lastAppliedSpec": "v1-2", "lastPromotedSpec": "v1-1",
+        "lastTransitionTime": format!("2026-01-01T00:{weight:02}:00Z"), "conditions": []})
+}
+
+fn parsed(status: Value) -> CanaryStatus {
+    serde_json::from_value(status).unwrap()
+}
+
+fn look(value: f64, failure: Option<&str>) -> Looks {
+    let metric = Metric {
+        name: "request-success-rate".into(),
+        provider: "prometheus".into(),
+        host: "prometheus".into(),
+        query: "sum(rate(x[1m]))".into(),
+        unit: "%".into(),
+        min: Some(99.0),
+        ..Metric::default()
+    };
+    let measured = Measured {
+        metric: 0,
+        value: Some(value),
+        failure: failure.map(str::to_owned),
+    };
+    let hooks = vec![HookCall {
+        name: "load".into(),
+        kind: "rollout".into(),
+        host: "loadtester".into(),
+        status: Some(200),
+        ..HookCall::default()
+    }];
+    Looks {
+        values: vec![(metric, measured)],
+        hooks,
+    }
+}
+
+/// Notes the change from one status to another.
+fn note(record: &mut Record, before: Value, after: Value, looks: &Looks) -> bool {
+    let (snapshot, status) = (at(before), parsed(after));
+    record.note(Committed {
+        snapshot: &snapshot,
+        status: &status,
+        looks,
+    })
+}
+
+fn begun() -> Record {
+    let (snapshot, status) = (at(status("Succeeded", 0)), parsed(status("Progressing", 0)));
+    let committed = Committed {
+        snapshot: &snapshot,
+        status: &status,
+        looks: &Looks::default(),
+    };
+    assert!(committed.starts() && committed.concerns_a_run());
+    Record::begin(committed)
+}
+
+#[test]
+fn a_run_without_failures_is_written_only_at_its_start_and_its_end() {
+    let mut record = begun();
+    let looks = look(99.9, None);
+    for weight in 1..9 {
+        let (before, after) = (
+            status("Progressing", weight - 1),
+            status("Progressing", weight),
+        );
+        assert!(!note(&mut record, before, after, &looks), "{weight}");
+    }
+    let mut end = status("Succeeded", 0);
+    end["conditions"] =
+        json!([{"type": "NoticePending", "status": "True", "reason": "Promoted", "message": ""}]);
+    assert!(note(
+        &mut record,
+        status("Finalising", 0),
+        end,
+        &Looks::default()
+    ));
+    let spec = &record.spec;
+    assert_eq!(spec.result, ReleaseResult::Promoted);
+    assert_eq!((spec.weight, record.evidence.looks.len()), (8, 8));
+    assert_eq!(record.evidence.metrics.len(), 1);
+    assert_eq!(
+        spec.cause.as_ref().unwrap().sentence,
+        "The version was promoted."
+    );
+}
+
+#[test]
+fn a_failed_check_and_an_action_are_written_at_once() {
+    let mut record = begun();
+    let mut failed = status("Progressing", 5);
+    failed["conditions"] = json!([{"type": "Verdict", "status": "True", "reason": "Threshold", "message": "Failed check 1 of 5."}]);
+    let looks = look(90.0, Some("too low"));
+    assert!(note(
+        &mut record,
+        status("Progressing", 5),
+        failed.clone(),
+        &looks
+    ));
+    assert_eq!(record.spec.cause.as_ref().unwrap().code, "Threshold");
+    // The same status again is no news.
+    assert!(!note(&mut record, failed.clone(), failed.clone(), &looks));
+    let mut paused = status("Progressing", 5);
+    paused["conditions"] = json!([{"type": "Action", "status": "True", "reason": "Accepted", "message": "ID pause by jane"}]);
+    assert!(note(&mut record, failed, paused, &Looks::default()));
+    assert_eq!(record.spec.actions[0].action, "ID pause by jane");
+    assert_eq!(record.spec.cause, None);
+}
+
+#[test]
+fn two_changes_within_one_step_are_one_look() {
+    let mut record = begun();
+    let step = status("Progressing", 5);
+    for value in [90.0, 91.0] {
+        note(&mut record, step.clone(), step.clone(), &look(value, None));
+    }
+    assert_eq!(record.evidence.looks.len(), 1);
+    assert_eq!(record.evidence.looks[0].values[0].value, Some(91.0));
+    assert_eq!(record.evidence.hooks.len(), 1);
+}
+
+#[test]
+fn a_record_of_a_very_long_run_stays_small_and_keeps_its_failures() {
+    let mut record = begun();
+    for n in 0..1000_i64 {
+        let failure = (n == 3).then_some("too low");
+        let mut before = status("Progressing", 1);
+        let at = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(n);
+        before["lastTransitionTime"] = json!(at.to_string());
+        note(
+            &mut record,
+            before,
+            status("Progressing", n % 50),
+            &look(1.0, failure),
+        );
+    }
+    let packed = pack(&record.evidence).unwrap();
+    assert!(packed.len() < 32 * 1024, "{}", packed.len());
+    let evidence = unpack(&packed).unwrap();
+    assert_eq!(evidence, record.evidence);
+    assert_eq!(
+        evidence.looks.iter().filter(|look| !look.passed()).count(),
+        1
+    );
+    assert!(evidence.left_out > 800, "{}", evidence.left_out);
+}
+
+#[test]
+fn evidence_that_someone_else_wrote_is_not_believed() {
+    for odd in ["", "%", "aGVsbG8=", "H4sIAAAAAAAA"] {
+        assert_eq!(unpack(odd), None, "{odd}");
+    }
+    let spec = ReleaseSpec {
+        canary: "podinfo\n\u{1b}[31m".into(),
+        evidence: Some("aGVsbG8=".into()),
+        ..ReleaseSpec::default()
+    };
+    let text = explain(&spec);
+    assert!(text.contains("The evidence cannot be read"), "{text}");
+    assert!(!text.contains('\u{1b}'), "{text}");
+}
+
+#[test]
+fn a_record_of_an_earlier_process_goes_on_with_a_gap() {
+    let mut record = begun();
+    note(
+        &mut record,
+        status("Progressing", 0),
+        status("Progressing", 10),
+        &look(99.9, None),
+    );
+    let canary = at(status("Progressing", 10)).canary;
+    let object = record.object(&canary);
+    assert_eq!(object["metadata"]["labels"][RESULT], "Running");
+    let resumed = Record::resume(&record.name, &object["spec"]).unwrap();
+    assert_eq!(resumed.spec.gaps, 1);
+    assert_eq!(resumed.evidence, record.evidence);
+}
+
+#[test]
+fn the_last_promoted_and_the_last_failed_record_are_kept() {
+    let release = |name: &str, second: i64, result| {
+        let spec = ReleaseSpec {
+            started_at: Some(Time(Timestamp::from_second(second).unwrap())),
+            result,
+            ..ReleaseSpec::default()
+        };
+        Release::new(name, spec)
+    };
+    let releases = [
+        release("a", 1, ReleaseResult::Failed),
+        release("b", 2, ReleaseResult::Promoted),
+        release("c", 3, ReleaseResult::Superseded),
+        release("d", 4, ReleaseResult::Superseded),
+        release("e", 5, ReleaseResult::Superseded),
+    ];
+    assert_eq!(outdated(&releases, 3), ["c"]);
+    assert_eq!(outdated(&releases, 1), ["e", "d", "c"]);
+    assert_eq!(outdated(&releases, 9), [""; 0]);
+}
+
+#[test]
+fn an_explanation_begins_with_a_sentence_and_shows_the_measurements() {
+    let mut record = begun();
+    record.spec.images = changes(
+        &[("app".into(), "repo/podinfo:3.1.0".into())],
+        &[("app".into(), "repo/podinfo:3.1.1".into())],
+    );
+    record.spec.trigger = Some("kubectl".into());
+    note(
+        &mut record,
+        status("Progressing", 0),
+        status("Progressing", 10),
+        &look(99.9, None),
+    );
+    let mut failed = status("Progressing", 10);
+    let sentence = "Failed check 1 of 1: request-success-rate was 93.2 %, below the minimum 99 %.";
+    failed["conditions"] =
+        json!([{"type": "Verdict", "status": "True", "reason": "Threshold", "message": sentence}]);
+    let why = "request-success-rate was 93.2 %, below the minimum 99 %";
+    note(
+        &mut record,
+        status("Progressing", 10),
+        failed,
+        &look(93.2, Some(why)),
+    );
+    let mut end = status("Failed", 0);
+    let sentence = "1 failed checks reached the threshold of 1. In the last one, request-success-rate was 93.2 %, below the minimum 99 %.";
+    end["conditions"] = json!([
+        {"type": "NoticePending", "status": "True", "reason": "FailedChecks", "message": "1"},
+        {"type": "Verdict", "status": "True", "reason": "Threshold", "message": sentence}]);
+    note(
+        &mut record,
+        status("Progressing", 10),
+        end,
+        &Looks::default(),
+    );
+    let object = record.object(&at(status("Failed", 0)).canary);
+    let spec: ReleaseSpec = serde_json::from_value(object["spec"].clone()).unwrap();
+    let text = explain(&spec);
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(
+        lines[0],
+        "podinfo: 3.1.0 → 3.1.1 was rolled back after 0s, at step 1 of 10."
+    );
+    assert_eq!(lines[1], sentence);
+    for expected in [
+        "Changed   app: repo/podinfo:3.1.0 → repo/podinfo:3.1.1",
+        "Metric request-success-rate, at least 99 %",
+        "weight  10  93.2 %  failed: request-success-rate was 93.2 %, below the minimum 99 %",
+        "asked prometheus at prometheus: sum(rate(x[1m]))",
+        "load (rollout at loadtester) answered 200",
+    ] {
+        assert!(text.contains(expected), "{expected}\n{text}");
+    }
+}

@@ -1,0 +1,117 @@
+//! The measurements and calls of a step, for the record of the run.
+
+use url::Url;
+
+use super::{
+    hooks,
+    metric_query::{Check, checks},
+};
+use crate::{
+    api::{
+        canary::CanaryWebhook,
+        release::{HookCall, Measured, Metric},
+    },
+    rollout::plan::{Answer, Evidence, Question},
+    snapshot::{HttpRequest, Snapshot, excerpt},
+};
+
+/// The longest query in a record, in bytes.
+const QUERY: usize = 2048;
+
+/// The measurements and calls of one step.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Looks {
+    /// The values, each with its metric.
+    pub values: Vec<(Metric, Measured)>,
+    /// The calls of webhooks.
+    pub hooks: Vec<HookCall>,
+}
+
+/// The measurements and calls whose answers are known in this step.
+pub fn looks(snapshot: &Snapshot, evidence: &Evidence) -> Looks {
+    if evidence.is_empty() {
+        return Looks::default();
+    }
+    Looks {
+        values: checks(&snapshot.canary)
+            .iter()
+            .filter_map(|check| check.look(snapshot, evidence))
+            .collect(),
+        hooks: calls(snapshot, evidence),
+    }
+}
+
+impl Check<'_> {
+    /// The measurement of this check; `None` if it is not known yet.
+    fn look(&self, snapshot: &Snapshot, evidence: &Evidence) -> Option<(Metric, Measured)> {
+        let judged = self.judge(snapshot, evidence)?;
+        let (min, max) = self.bounds();
+        let query = self.query(snapshot).ok();
+        let server = query.as_ref().map(|query| &query.server);
+        let metric = Metric {
+            name: self.metric.name.clone(),
+            provider: server.map_or("", |server| server.name()).to_owned(),
+            host: server.map_or("", |server| server.host()).to_owned(),
+            query: query
+                .as_ref()
+                .map(|query| cut(query.text()))
+                .unwrap_or_default(),
+            window: self.metric.interval.clone().unwrap_or_default(),
+            unit: self.unit().trim_start().to_owned(),
+            min,
+            max,
+        };
+        let measured = Measured {
+            metric: 0,
+            value: judged.value.filter(|value| value.is_finite()),
+            failure: judged.halt.map(|halt| halt.finding.detail),
+        };
+        Some((metric, measured))
+    }
+}
+
+/// A query on one line, and not longer than a record keeps.
+fn cut(query: &str) -> String {
+    let mut line = query.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.len() > QUERY {
+        let end = (0..=QUERY).rev().find(|end| line.is_char_boundary(*end));
+        line.truncate(end.unwrap_or(0));
+    }
+    line
+}
+
+/// The webhooks that have answered, or not, in the order of the list.
+fn calls(snapshot: &Snapshot, evidence: &Evidence) -> Vec<HookCall> {
+    let analysis = snapshot.canary.spec.analysis.iter();
+    let hooks = analysis.flat_map(|analysis| &analysis.webhooks).enumerate();
+    let calls = hooks.flat_map(|(place, hook)| {
+        let label = hooks::label(place);
+        evidence
+            .iter()
+            .filter_map(move |(question, answer)| match question.as_ref() {
+                Question::Call { label: of, request } if *of == label => {
+                    call(hook, request, answer)
+                }
+                _ => None,
+            })
+    });
+    calls.collect()
+}
+
+fn call(hook: &CanaryWebhook, request: &HttpRequest, answer: &Answer) -> Option<HookCall> {
+    let (status, said) = match answer {
+        Answer::Response(response) => (Some(response.status), excerpt(&response.body)),
+        Answer::Failed(failure) => (None, excerpt(&failure.to_string())),
+        _ => return None,
+    };
+    let url = Url::parse(&request.url.0).ok();
+    let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
+    Some(HookCall {
+        at: None,
+        name: hook.name.clone(),
+        kind: hook.type_.as_str().to_owned(),
+        host: host.to_owned(),
+        status,
+        said,
+    })
+}

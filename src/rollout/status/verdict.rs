@@ -1,0 +1,173 @@
+//! The condition `Verdict`: one sentence on why a version failed, why its last check failed, or what it waits for (not in Flagger).
+//!
+//! Flagger tells this in events, which are gone after an hour. The condition is written with a change of the status that is written
+//! anyway, except at a closed gate for traffic, and it is removed with the next step that passes.
+
+use super::{Outcome, StatusChange};
+use crate::{
+    api::{
+        canary::{CanaryStatus, CanaryWebhook},
+        release::Code,
+        status::ConditionType,
+    },
+    snapshot::{Snapshot, excerpt},
+};
+
+/// One reason why a version does not advance, in words that a person can check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The kind of the reason.
+    pub code: Code,
+    /// The reason: a main clause without a full stop.
+    pub detail: String,
+}
+
+impl Finding {
+    /// A finding.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        Self { code, detail }
+    }
+
+    /// A webhook did not pass.
+    pub fn hook(hook: &CanaryWebhook, why: &str) -> Self {
+        let kind = hook.type_.as_str();
+        let why = excerpt(why);
+        Self::new(
+            Code::Hook,
+            format!("the {kind} webhook {} did not pass: {why}", hook.name),
+        )
+    }
+}
+
+/// Separates the number of failed checks from the reason of the last one.
+const LAST: &str = ": ";
+
+/// Records that a check failed, for these reasons.
+pub fn failed_check<'a>(change: StatusChange<'a>, findings: &[Finding]) -> StatusChange<'a> {
+    let Some(first) = findings.first() else {
+        return change;
+    };
+    let snapshot = change.snapshot();
+    let (failed, threshold) = (
+        snapshot.status().failed_checks + 1,
+        snapshot.canary.threshold(),
+    );
+    let details: Vec<_> = findings.iter().map(|it| it.detail.as_str()).collect();
+    let details = details.join(" and ");
+    let sentence = format!("Failed check {failed} of {threshold}{LAST}{details}.");
+    change.set(ConditionType::Verdict, first.code.as_str(), &sentence)
+}
+
+/// Records the gate that a release waits at.
+pub fn waits_at<'a>(change: StatusChange<'a>, hook: &CanaryWebhook, why: &str) -> StatusChange<'a> {
+    let sentence = waiting(hook, why);
+    change.set(ConditionType::Verdict, Code::Gate.as_str(), &sentence)
+}
+
+/// Whether the status has recorded already that the release waits at this gate.
+pub fn is_waiting_at(status: &CanaryStatus, hook: &CanaryWebhook) -> bool {
+    let verdict = status.condition(ConditionType::Verdict);
+    let sentence = verdict.and_then(|verdict| verdict.message.as_deref());
+    sentence.is_some_and(|sentence| sentence.starts_with(&waiting_for(hook)))
+}
+
+fn waiting(hook: &CanaryWebhook, why: &str) -> String {
+    let answer = match excerpt(why) {
+        why if why.is_empty() => "with an error".to_owned(),
+        why => format!("{why:?}"),
+    };
+    format!("{} (it answered {answer}).", waiting_for(hook))
+}
+
+fn waiting_for(hook: &CanaryWebhook) -> String {
+    let kind = hook.type_.as_str();
+    format!("Waits until the {kind} gate {} opens", hook.name)
+}
+
+/// Records why a run is rolled back.
+pub fn failed<'a>(change: StatusChange<'a>, outcome: &Outcome) -> StatusChange<'a> {
+    let (code, sentence) = of_outcome(change.snapshot(), outcome);
+    change.set(ConditionType::Verdict, code.as_str(), &sentence)
+}
+
+/// Records why pods did not become ready, with the reason that they gave.
+pub fn pods_failed<'a>(
+    change: StatusChange<'a>,
+    outcome: &Outcome,
+    reason: Option<&str>,
+) -> StatusChange<'a> {
+    let Some(reason) = reason else {
+        return change;
+    };
+    let (code, sentence) = of_outcome(change.snapshot(), outcome);
+    let reason = without_stop(reason);
+    let sentence = format!("{sentence} A pod tells why: {reason}.");
+    change.set(ConditionType::Verdict, code.as_str(), &sentence)
+}
+
+/// The code and the sentence of an outcome.
+pub fn of_outcome(snapshot: &Snapshot, outcome: &Outcome) -> (Code, String) {
+    match outcome {
+        Outcome::FailedChecks(failed) => failed_checks(snapshot, *failed),
+        Outcome::Manual(hook) => (
+            Code::RollbackHook,
+            format!("The rollback webhook {hook} passed, which asks for a rollback."),
+        ),
+        Outcome::NotReady(why) => (
+            Code::NotReady,
+            format!("Pods did not become ready in time: {}.", without_stop(why)),
+        ),
+        Outcome::PodsLost(losses) => (
+            Code::PodsLost,
+            format!(
+                "The canary lost all its ready pods {losses} times; at most {} losses are accepted.",
+                snapshot.canary.threshold()
+            ),
+        ),
+        Outcome::Refused(why) => (
+            Code::Refused,
+            format!("The run could not go on: {}.", without_stop(why)),
+        ),
+        Outcome::Aborted(who) => (Code::Aborted, format!("Aborted {}.", without_stop(who))),
+        Outcome::FailedPromotion(why) => (
+            Code::PromotionFailed,
+            format!(
+                "The primary did not become ready with the promoted version: {}.",
+                without_stop(why)
+            ),
+        ),
+        Outcome::Initialized => (Code::Promoted, "The Canary was initialized.".to_owned()),
+        Outcome::Promoted => (Code::Promoted, "The version was promoted.".to_owned()),
+        Outcome::Skipped => (
+            Code::Promoted,
+            "The version was promoted without an analysis, because spec.skipAnalysis is true."
+                .to_owned(),
+        ),
+        Outcome::Reverted => (
+            Code::Reverted,
+            "The target went back to the promoted version.".to_owned(),
+        ),
+    }
+}
+
+/// The failed checks, with the reason of the last one, which the condition has.
+fn failed_checks(snapshot: &Snapshot, failed: i64) -> (Code, String) {
+    let threshold = snapshot.canary.threshold();
+    let sentence = format!("{failed} failed checks reached the threshold of {threshold}.");
+    let last = snapshot.status().condition(ConditionType::Verdict);
+    let last = last.and_then(|last| Some((&last.reason, last.message.as_deref()?)));
+    let Some((reason, (_, detail))) =
+        last.and_then(|(reason, message)| Some((reason, message.split_once(LAST)?)))
+    else {
+        return (Code::FailedChecks, sentence);
+    };
+    (
+        Code::parse(reason),
+        format!("{sentence} In the last one, {detail}"),
+    )
+}
+
+fn without_stop(text: &str) -> &str {
+    text.trim_end().trim_end_matches('.')
+}

@@ -24,6 +24,8 @@
 //! | When does a step begin? | `snapshot/cadence.rs`; `shell/controller/schedule.rs` has the queue |
 //! | Which hooks, gates and metrics does a step check? | `rollout/checks`; `gates.rs` has the texts of each closed gate |
 //! | What may a person ask of a release, and what becomes of it? | [`api::action`] has the form, `rollout/actions.rs` the rules |
+//! | Why did a version fail, in a sentence? | `rollout/status/verdict.rs` |
+//! | What does the record of a run hold, when is it written, and how is it explained? | [`api::release`], [`records`]; `shell/controller/records.rs` |
 //! | When does a run start? | `rollout/phases/idle.rs`; `Release::changed` in `rollout/release.rs` decides whether the version is new |
 //! | How long does a canary keep its pods without traffic, and why? | `rollout/status/draining.rs` |
 //! | Which phase may follow which? | `rollout/status/transitions.rs` |

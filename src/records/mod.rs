@@ -69,9 +69,13 @@ impl Committed<'_> {
                 || before.last_applied_spec != self.status.last_applied_spec)
     }
 
-    /// Whether a run goes on or ends. `is_sent` asks for its end only after a restart: the notifications of the end were pending.
+    /// Whether a run goes on or ends. After a restart, a run whose notifications are pending counts: its end may not be recorded.
     pub fn concerns_a_run(&self) -> bool {
         let before = self.snapshot.status();
+        // The records of a Canary that is deleted are deleted with it.
+        if self.status.phase == CanaryPhase::Terminating {
+            return false;
+        }
         is_in_run(before.phase)
             || is_in_run(self.status.phase)
             || (before.has_condition(ConditionType::NotificationPending)
@@ -229,7 +233,8 @@ impl Record {
             code: verdict.reason.clone(),
             sentence: verdict.message.clone().unwrap_or_default(),
         });
-        has_changed && verdict.is_some()
+        // The end of a rollback follows at once.
+        has_changed && verdict.is_some() && !after.has_condition(ConditionType::RollingBack)
     }
 
     /// Ends the record of a run that a newer version replaces, or whose end no process has seen.

@@ -244,7 +244,7 @@ fn an_explanation_begins_with_a_sentence_and_shows_the_measurements() {
         &look(93.2, Some(why)),
     );
     let mut end = status("Failed", 0);
-    let sentence = "1 failed checks reached the threshold of 1. In the last one, request-success-rate was 93.2 %, below the minimum 99 %.";
+    let sentence = "1 failed check reached the threshold of 1. In the last one, request-success-rate was 93.2 %, below the minimum 99 %.";
     end["conditions"] = json!([
         {"type": "NoticePending", "status": "True", "reason": "FailedChecks", "message": "1"},
         {"type": "Verdict", "status": "True", "reason": "Threshold", "message": sentence}]);

@@ -54,6 +54,26 @@ impl Rig {
         ]
     }
 
+    /// How each run ended, by its revision, and why: as its record tells it.
+    fn records(&self) -> Value {
+        let releases = self.all("releases").into_iter();
+        let ends = releases.map(|release| {
+            let spec = &release["spec"];
+            let revision = spec["revision"].as_str().unwrap_or_default().to_owned();
+            let started = spec["startedAt"].as_str().unwrap_or_default().to_owned();
+            (
+                started,
+                revision,
+                json!([spec["result"], spec["cause"]["code"]]),
+            )
+        });
+        let mut ends: Vec<_> = ends.collect();
+        ends.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+        let ends = ends.into_iter().enumerate();
+        let ends = ends.map(|(place, (_, revision, end))| (format!("{place} {revision}"), end));
+        Value::Object(ends.collect())
+    }
+
     /// The objects of a kind, by name: the parts that a user sees.
     fn found(&self, plural: &str) -> Value {
         let all = |names: &[&str], part: fn(&Value) -> Value| {
@@ -86,6 +106,7 @@ impl Rig {
             ),
             "configmaps" => all(&["podinfo-config", "podinfo-config-primary"], data),
             "secrets" => all(&["podinfo-secret", "podinfo-secret-primary"], data),
+            "releases" => self.records(),
             // Their outcome is above, or they are no state that a user sees. Events are compared one by one.
             "canaries"
             | "deployments"

@@ -74,7 +74,7 @@ const ISTIO: Resource = Resource {
 };
 
 /// All of them.
-pub static RESOURCES: [Resource; 20] = [
+pub static RESOURCES: [Resource; 21] = [
     Resource {
         plural: "configmaps",
         kind: "ConfigMap",
@@ -151,6 +151,14 @@ pub static RESOURCES: [Resource; 20] = [
         plural: "alertproviders",
         kind: "AlertProvider",
         ..FLAGGER
+    },
+    Resource {
+        group: "flagger-rs.github.io",
+        versions: &["v1alpha1"],
+        plural: "releases",
+        kind: "Release",
+        status: false,
+        ..CUSTOM
     },
     Resource {
         plural: "virtualservices",

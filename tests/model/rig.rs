@@ -107,7 +107,7 @@ impl Rig {
             canary_metrics,
             operator_metrics,
             answers: Arc::new(Answers::new(cluster, http, notifier, trigger.clone())),
-            records: Records::default(),
+            records: Records::keeping(3),
         };
         self.operator = Some(tokio::spawn(async move {
             controller::run(
@@ -143,6 +143,13 @@ impl Rig {
             .get(plural, NAMESPACE, name)
             .map(|object| (*object).clone())
             .unwrap_or_default()
+    }
+
+    /// All objects of a kind.
+    pub fn all(&self, plural: &str) -> Vec<Value> {
+        let store = self.model.store();
+        let of_kind = store.all().filter(|(key, _)| key.plural == plural);
+        of_kind.map(|(_, object)| (**object).clone()).collect()
     }
 
     /// The image of a Deployment; empty without one.
@@ -206,7 +213,7 @@ impl Rig {
             let status = &rig.get("canaries", "podinfo")["status"];
             let mut conditions = status["conditions"].as_array().into_iter().flatten();
             let lasts = |condition: &Value| {
-                ["Promoted", "PromotionFailed", "Action"]
+                ["Promoted", "PromotionFailed", "Action", "Verdict"]
                     .iter()
                     .any(|type_| condition["type"] == *type_)
             };

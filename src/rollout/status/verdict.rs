@@ -154,7 +154,8 @@ pub fn of_outcome(snapshot: &Snapshot, outcome: &Outcome) -> (Code, String) {
 /// The failed checks, with the reason of the last one, which the condition has.
 fn failed_checks(snapshot: &Snapshot, failed: i64) -> (Code, String) {
     let threshold = snapshot.canary.threshold();
-    let sentence = format!("{failed} failed checks reached the threshold of {threshold}.");
+    let checks = if failed == 1 { "check" } else { "checks" };
+    let sentence = format!("{failed} failed {checks} reached the threshold of {threshold}.");
     let last = snapshot.status().condition(ConditionType::Verdict);
     let last = last.and_then(|last| Some((&last.reason, last.message.as_deref()?)));
     let Some((reason, (_, detail))) =

@@ -22,19 +22,15 @@ impl Reconciliation<'_> {
             .context
             .with_entry(self.canary, |entry| entry.recording.clone());
         let known = std::mem::take(&mut *lock(&entry));
-        let recording = self
-            .recorded(known, committed)
-            .await
-            .unwrap_or_else(|error| {
-                match error {
-                    // Nothing is lost yet: the next change of the status begins with a look.
-                    ClusterError::Unreachable(_) | ClusterError::NotLeader => Recording::Unknown,
-                    error => {
-                        self.report_unrecorded(&error);
-                        Recording::Nothing
-                    }
-                }
-            });
+        let recording = match self.recorded(known, committed).await {
+            Ok(recording) => recording,
+            // Nothing is lost yet: the next change of the status begins with a look.
+            Err(error) if is_temporary(&error) => Recording::Unknown,
+            Err(error) => {
+                self.report_unrecorded(&error);
+                Recording::Nothing
+            }
+        };
         *lock(&entry) = recording;
     }
 
@@ -95,7 +91,10 @@ impl Reconciliation<'_> {
             let spec = serde_json::to_value(&release.spec).unwrap_or_default();
             let record = known.or_else(|| Record::resume(&name, &spec));
             if let Some(mut record) = record {
-                record.supersede(snapshot.now);
+                // The end of the run before may have been seen, and not written.
+                if record.spec.ended_at.is_none() {
+                    record.supersede(snapshot.now);
+                }
                 self.save(&record).await?;
             }
         }
@@ -161,7 +160,7 @@ impl Reconciliation<'_> {
         let object = self.release(&record.name);
         match self.operator().cluster.patch_release(&object, patch).await {
             Ok(()) => Ok(true),
-            Err(ClusterError::Unreachable(_) | ClusterError::NotLeader) => Ok(false),
+            Err(error) if is_temporary(&error) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -180,5 +179,14 @@ impl Reconciliation<'_> {
                 "records of releases are not written: {error}. Install the CRD Release (`flagger crds` prints it) and grant list, create, patch and delete of releases.flagger-rs.github.io, or start the operator with -release-history=0"
             );
         }
+    }
+}
+
+/// Whether the same request may succeed later.
+const fn is_temporary(error: &ClusterError) -> bool {
+    match error {
+        ClusterError::Refused { code, .. } => *code >= 500 || *code == 429,
+        ClusterError::Unreachable(_) | ClusterError::NotLeader => true,
+        ClusterError::Lost(_) | ClusterError::Unreadable(_) => false,
     }
 }

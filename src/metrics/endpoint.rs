@@ -27,6 +27,8 @@ pub struct Endpoint {
     /// The `Authorization` header made of user and password in the address. A header of that name in `headers` wins.
     login: Option<Secret>,
     headers: Vec<(String, Secret)>,
+    /// The parameters of all requests.
+    parameters: Vec<(&'static str, String)>,
     insecure_skip_verify: bool,
     origin: Origin,
 }
@@ -49,6 +51,7 @@ impl Endpoint {
             address: url,
             login,
             headers: Vec::new(),
+            parameters: Vec::new(),
             insecure_skip_verify: false,
             origin: Origin::User,
         })
@@ -86,6 +89,13 @@ impl Endpoint {
         self
     }
 
+    /// Adds a parameter to all requests.
+    #[must_use]
+    pub fn with_parameter(mut self, name: &'static str, value: &str) -> Self {
+        self.parameters.push((name, value.to_owned()));
+        self
+    }
+
     /// Adds the `Authorization` header to all requests, if there is one.
     #[must_use]
     pub fn with_authorization(self, value: Option<String>) -> Self {
@@ -107,8 +117,10 @@ impl Endpoint {
     /// A GET request for a path below the address.
     pub fn get(&self, path: &str, parameters: &[(&str, &str)]) -> HttpRequest {
         let mut url = joined(&self.address, path);
-        if !parameters.is_empty() {
-            url.query_pairs_mut().extend_pairs(parameters);
+        if !(self.parameters.is_empty() && parameters.is_empty()) {
+            url.query_pairs_mut()
+                .extend_pairs(&self.parameters)
+                .extend_pairs(parameters);
         }
         let mut headers = self.headers.clone();
         if !headers.iter().any(is_authorization) {
@@ -126,6 +138,23 @@ impl Endpoint {
             proxy: None,
             insecure_skip_verify: self.insecure_skip_verify,
             origin: self.origin,
+        }
+    }
+
+    /// A POST request for a path below the address, with a body of this type.
+    pub fn post(
+        &self,
+        path: &str,
+        parameters: &[(&str, &str)],
+        (content_type, body): (&str, String),
+    ) -> HttpRequest {
+        let mut request = self.get(path, parameters);
+        let content_type = ("Content-Type".to_owned(), Secret(content_type.to_owned()));
+        request.headers.push(content_type);
+        HttpRequest {
+            method: Method::Post,
+            body: Some(body),
+            ..request
         }
     }
 }

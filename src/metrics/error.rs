@@ -50,6 +50,9 @@ pub enum MetricError {
     /// The server answered with a status that means an error.
     #[error("error response: {0}")]
     Refused(String),
+    /// The query failed; the text is that of Flagger's provider, with an excerpt of the server's words.
+    #[error("{0}")]
+    Failed(String),
     /// The answer is not the JSON that the provider documents.
     #[error("{}", excerpt(&format!("error unmarshaling result: {reason}, '{body}'")))]
     NotJson {
@@ -72,6 +75,11 @@ impl MetricError {
         Self::NoValuesIn(excerpt(body))
     }
 
+    /// The error about a call, in Flagger's words, that quotes the reason.
+    pub fn failed(call: &str, why: &str) -> Self {
+        Self::Failed(format!("{call}: {}", excerpt(why)))
+    }
+
     /// The error about a value that is not a number.
     pub fn not_a_number(value: &str) -> Self {
         Self::NotANumber(excerpt(value))
@@ -83,6 +91,7 @@ impl MetricError {
             Self::NoValues | Self::NoValuesIn(_) => true,
             Self::MultipleValues
             | Self::Refused(_)
+            | Self::Failed(_)
             | Self::NotJson { .. }
             | Self::NotANumber(_)
             | Self::NoAnswer(_) => false,

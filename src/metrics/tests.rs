@@ -106,9 +106,12 @@ fn each_provider_sends_flaggers_requests() {
                 .map(|(name, value)| (name.as_str(), value.0.as_str()))
                 .collect();
             assert_eq!(headers, call.headers, "{name}");
-            assert_eq!(request.method, Method::Get);
-            assert_eq!((request.body, request.proxy), (None, None));
-            assert_eq!(request.timeout, Duration::from_secs(5));
+            let method = call.body.map_or(Method::Get, |_| Method::Post);
+            assert_eq!(request.method, method, "{name}");
+            assert_eq!(request.body.as_deref(), call.body, "{name}");
+            assert_eq!(request.proxy, None);
+            let seconds = if name == "influxdb" { 15 } else { 5 };
+            assert_eq!(request.timeout, Duration::from_secs(seconds));
             assert!(!request.insecure_skip_verify);
             assert_eq!(
                 (request.budget, request.retries),
@@ -165,7 +168,7 @@ fn a_refusal_is_an_error_of_one_short_line() {
             "[".repeat(500_000),
             "\u{0}\n".repeat(9),
         ] {
-            for status in [200, 500] {
+            for status in [200, 401, 403, 404, 429, 500] {
                 let error = server.value(&answer(status, &body)).unwrap_err();
                 let error = error.to_string();
                 assert!(
@@ -345,6 +348,45 @@ fn an_address_is_a_url_of_http() {
         none.unwrap_err().to_string(),
         "dynatrace endpoint is not set"
     );
+}
+
+#[test]
+fn influxdb_without_a_secret_is_asked_without_credentials() {
+    let spec = serde_json::from_value(json!({"type": "influxdb", "address": "http://i"}));
+    let server = Server::of(&spec.unwrap(), None, None).unwrap();
+    let request = request(&server, "q");
+    assert_eq!(request.url.0, "http://i/api/v2/query?org=");
+    let names: Vec<_> = request.headers.iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["Content-Type"]);
+}
+
+/// Each row has the status, the body, and the errors about a query and about the check.
+#[test]
+fn influxdbs_own_words_about_a_refusal_are_shown() {
+    let spec = serde_json::from_value(json!({"type": "influxdb", "address": "http://i"}));
+    let server = Server::of(&spec.unwrap(), None, None).unwrap();
+    let body = |code: &str, why: &str| json!({"code": code, "message": why}).to_string();
+    for (status, body, text, is_online) in [
+        (
+            401,
+            body("unauthorized", "unauthorized access"),
+            "unauthorized: unauthorized access",
+            false,
+        ),
+        (
+            404,
+            body("not found", "could not find bucket \"default\""),
+            "not found: could not find bucket \"default\"",
+            true,
+        ),
+        (404, "not here".to_owned(), "not here: 404 Not Found", false),
+        (429, String::new(), ": 429 Too Many Requests", false),
+    ] {
+        let answer = answer(status, &body);
+        let error = server.value(&answer).unwrap_err().to_string();
+        assert_eq!(error, format!("error accessing influxdb query api: {text}"));
+        assert_eq!(server.online(Ok(&answer)).is_ok(), is_online, "{body}");
+    }
 }
 
 #[test]

@@ -54,9 +54,11 @@ fn each_metric_provider_has_an_example_that_makes_a_request() {
             asks: Asks::Value(render(&template.spec.query, &model).unwrap()),
             budget: Duration::from_secs(9),
         };
-        let url = query.request(Timestamp::UNIX_EPOCH).url.0;
-        let names_the_target = url.contains("podinfo") || url.contains("SERVICE-0");
-        assert!(names_the_target && !url.contains("%7B%7B"), "{url}");
+        let request = query.request(Timestamp::UNIX_EPOCH);
+        let sent = request.url.0 + &request.body.unwrap_or_default();
+        let names_the_target = sent.contains("podinfo") || sent.contains("SERVICE-0");
+        let is_rendered = !sent.contains("%7B%7B") && !sent.contains("{{");
+        assert!(names_the_target && is_rendered, "{sent}");
     }
     assert_eq!(shown, providers::names().map(str::to_owned).collect());
 }

@@ -6,6 +6,7 @@
 mod datadog;
 mod dynatrace;
 mod graphite;
+mod influxdb;
 mod new_relic;
 pub mod prometheus;
 
@@ -18,6 +19,7 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &new_relic::NewRelic,
     &graphite::Graphite,
     &dynatrace::Dynatrace,
+    &influxdb::InfluxDb,
 ];
 
 /// Returns the provider of MetricTemplates with this `type`.

@@ -218,6 +218,7 @@ impl Process {
             self.config.destinations.clone(),
         );
         let cluster = Cluster::new(clients, leadership, self.operator_metrics.clone());
+        let http = http.with_api_server(cluster.calls());
         let global = GlobalReceivers {
             chat: chat(&self.config),
             event_webhook: self.config.event_webhook.clone(),

@@ -1,5 +1,5 @@
 //! The rights that the operator needs for a set of canaries: those rights of `kustomize/base/flagger/account.yaml` and
-//! `kustomize/base/routers` that are about the kinds which these canaries use. The verbs of each kind are in the table of [`Kind`](crate::snapshot::Kind).
+//! `kustomize/base/routers` and `kustomize/base/metrics` that are about the kinds which these canaries use. The verbs of each kind are in the table of [`Kind`](crate::snapshot::Kind).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     api::canary::Canary,
+    metrics::Queried,
     snapshot::{ObjectRef, TargetKind, references},
     workload::history,
 };
@@ -76,6 +77,8 @@ pub struct Subject {
     pub canary: Canary,
     /// The objects that decisions about the canary read or write.
     pub objects: BTreeSet<ObjectRef>,
+    /// The objects that the queries of its metrics name.
+    pub queried: Vec<Queried>,
 }
 
 /// Each right that the operator needs, with the namespaces in which it needs it. The operator lists and watches objects in the scope
@@ -90,7 +93,12 @@ pub fn rights(
         rights: BTreeMap::new(),
     };
     needed.add("flagger.app", "canaries", &["list", "watch"], "");
-    for Subject { canary, objects } in subjects {
+    for Subject {
+        canary,
+        objects,
+        queried,
+    } in subjects
+    {
         let namespace = canary.metadata.namespace.as_deref().unwrap_or_default();
         needed.add("flagger.app", "canaries", &["get"], namespace);
         needed.add("flagger.app", "canaries/status", &["patch"], namespace);
@@ -105,6 +113,11 @@ pub fn rights(
             let (group, _) = object.kind.group_version();
             let kind = object.kind;
             needed.add(group, kind.plural(), kind.verbs(), &object.namespace);
+        }
+        for query in queried {
+            if let Some((group, resource, verbs)) = query.rights {
+                needed.add(group, resource, verbs, &query.namespace);
+            }
         }
         if let Some(kind) = TargetKind::of(canary).and_then(history::kind) {
             let (group, _) = kind.group_version();
@@ -172,7 +185,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::snapshot::Kind;
+    use crate::{metrics::Server, snapshot::Kind};
 
     fn subject(spec: Value, kinds: &[Kind]) -> Subject {
         let mut all = json!({"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"}, "service": {"port": 80}});
@@ -190,6 +203,7 @@ mod tests {
             )
             .unwrap(),
             objects: kinds.iter().map(object).collect(),
+            queried: Vec::new(),
         }
     }
 
@@ -248,7 +262,25 @@ mod tests {
         }
     }
 
-    /// All rules of the manifests: those of the account, and those that the routers add.
+    /// The objects that a query names.
+    fn queried(type_: &str, query: &str) -> Queried {
+        let spec = serde_json::from_value(json!({"type": type_})).unwrap();
+        let server = Server::of(&spec, None, None).unwrap();
+        server.queried(query).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_query_needs_the_rights_for_the_object_that_it_names() {
+        let mut subject = subject(json!({}), &[]);
+        subject.queried = vec![queried("keptn", "analysis/other/podinfo")];
+        let seen = words(&rights(&[subject], &Scope::All, None));
+        for verb in ["create", "get", "delete"] {
+            let right = format!("{verb} analyses.metrics.keptn.sh in namespace other");
+            assert!(seen.contains(&right), "{right}: {seen:?}");
+        }
+    }
+
+    /// All rules of the manifests: those of the account, and those that routers and metric providers add.
     fn rules() -> Vec<Value> {
         let account = include_str!("../../kustomize/base/flagger/account.yaml");
         let documents = account.split("\n---\n");
@@ -262,6 +294,7 @@ mod tests {
             include_str!("../../kustomize/base/routers/contour/rights.yaml"),
             include_str!("../../kustomize/base/routers/nginx/rights.yaml"),
             include_str!("../../kustomize/base/routers/smi/rights.yaml"),
+            include_str!("../../kustomize/base/metrics/keptn/rights.yaml"),
         ];
         let routers = routers.map(|text| serde_saphyr::from_str::<Vec<Value>>(text).unwrap());
         let added = routers.iter().flatten().map(|op| op["value"].clone());
@@ -295,8 +328,13 @@ mod tests {
         }
         let alerts = json!([{"name": "chat", "severity": "info", "providerRef": {"name": "chat"}}]);
         let spec = json!({"revertOnDeletion": true, "analysis": {"alerts": alerts}});
+        let mut subject = subject(spec, Kind::ALL);
+        subject.queried = vec![
+            queried("keptn", "keptnmetric/test/speed"),
+            queried("keptn", "analysis/test/podinfo"),
+        ];
         let needed = rights(
-            &[subject(spec, Kind::ALL)],
+            &[subject],
             &Scope::All,
             Some(("flagger-leader-election", "istio-system")),
         );

@@ -1,6 +1,6 @@
 //! Reading the answers of metric servers: the parts that several providers share.
 
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use super::error::MetricError;
 use crate::snapshot::{HttpResponse, excerpt, go};
@@ -23,6 +23,19 @@ pub fn json<T: DeserializeOwned>(body: &str) -> Result<T, MetricError> {
         reason: excerpt(&go::json_error(&error, body)),
         body: excerpt(body),
     })
+}
+
+/// The words of the API server, or of another server, about a request that it refuses.
+pub fn refusal(response: &HttpResponse) -> String {
+    #[derive(Deserialize)]
+    struct Status {
+        message: String,
+    }
+    let HttpResponse { status, body } = response;
+    match serde_json::from_str::<Status>(body) {
+        Ok(Status { message }) => message,
+        Err(_) => format!("{}: {}", excerpt(body), go::status(*status)),
+    }
 }
 
 /// Returns a number if it is finite. An infinite one would pass a comparison with a threshold, as `NaN` does.

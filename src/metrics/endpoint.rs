@@ -57,6 +57,18 @@ impl Endpoint {
         })
     }
 
+    /// The API server, which the operator asks with its own client and rights. No credentials of a template are sent.
+    pub fn api_server(provider: &str) -> Result<Self, ServerError> {
+        // The host is a placeholder: it limits the calls under way as those to any other host.
+        let endpoint = Self::at(provider, "https://kubernetes.default.svc")?;
+        Ok(endpoint.with_origin(Origin::ApiServer))
+    }
+
+    /// Whether this is the API server.
+    pub fn is_api_server(&self) -> bool {
+        self.origin == Origin::ApiServer
+    }
+
     /// Records who chose the address. It is a user, if this is not called.
     #[must_use]
     pub const fn with_origin(mut self, origin: Origin) -> Self {
@@ -138,6 +150,14 @@ impl Endpoint {
             proxy: None,
             insecure_skip_verify: self.insecure_skip_verify,
             origin: self.origin,
+        }
+    }
+
+    /// A DELETE request for a path below the address.
+    pub fn delete(&self, path: &str) -> HttpRequest {
+        HttpRequest {
+            method: Method::Delete,
+            ..self.get(path, &[])
         }
     }
 

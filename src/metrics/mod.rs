@@ -24,7 +24,8 @@ use crate::{
     snapshot::{HttpRequest, HttpResponse, Origin},
 };
 use endpoint::{Credentials, Endpoint};
-use provider::{Access, Provider, Setup};
+use provider::{Access, Exchange, Provider, Setup};
+pub use provider::{Next, Queried};
 
 /// A metric server: its provider, its address and the credentials for it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,19 +67,22 @@ impl Server {
         self.provider.name()
     }
 
-    /// The host that all requests go to.
-    pub fn host(&self) -> &str {
-        self.access.endpoint.host()
+    /// The hosts that get values of the template's Secret. The API server gets none.
+    pub fn hosts(&self) -> Vec<String> {
+        if self.access.endpoint.is_api_server() {
+            return Vec::new();
+        }
+        self.provider.hosts(&self.access)
+    }
+
+    /// The object of the cluster that a query names, or the reason why the query cannot be sent.
+    pub fn queried(&self, query: &str) -> Result<Option<Queried>, MetricError> {
+        self.provider.queried(&self.access, query)
     }
 
     /// Reads the value from an answer. `NaN` counts as no value, since every comparison with a threshold would pass it.
     pub fn value(&self, response: &HttpResponse) -> Result<f64, MetricError> {
-        let value = self.provider.value(response)?;
-        if value.is_nan() {
-            Err(MetricError::NoValues)
-        } else {
-            Ok(value)
-        }
+        self.provider.value(response).and_then(no_nan)
     }
 
     /// Reads the answer to [`Asks::Online`].
@@ -127,5 +131,35 @@ impl Query {
             budget: Some(self.budget),
             ..request
         }
+    }
+
+    /// What to do after these answers to the requests of a query that began at this instant.
+    pub fn next(&self, begun: Timestamp, answers: &[Result<HttpResponse, MetricError>]) -> Next {
+        let Server { provider, access } = &self.server;
+        let Asks::Value(query) = &self.asks else {
+            return Next::Value(Err(MetricError::NoValues));
+        };
+        let next = provider.next(&Exchange {
+            access,
+            query,
+            begun,
+            budget: self.budget,
+            answers,
+        });
+        match next {
+            Next::Send(mut request, pause) => {
+                request.budget = Some(self.budget);
+                Next::Send(request, pause)
+            }
+            Next::Value(value) => Next::Value(value.and_then(no_nan)),
+        }
+    }
+}
+
+fn no_nan(value: f64) -> Result<f64, MetricError> {
+    if value.is_nan() {
+        Err(MetricError::NoValues)
+    } else {
+        Ok(value)
     }
 }

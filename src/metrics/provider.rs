@@ -21,6 +21,52 @@ use crate::{
 /// The window of a metric without `interval`. (Flagger's providers that need one fail instead.)
 const WINDOW: Duration = Duration::from_secs(60);
 
+/// An object of the cluster that a query names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Queried {
+    /// What it is, for messages.
+    pub what: &'static str,
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// The rights that the operator needs for the query: group, resource and verbs.
+    pub rights: Option<(&'static str, &'static str, &'static [&'static str])>,
+}
+
+/// A query under way.
+pub struct Exchange<'a> {
+    /// The server.
+    pub access: &'a Access,
+    /// The query.
+    pub query: &'a str,
+    /// When the query began.
+    pub begun: Timestamp,
+    /// How long all its requests together may take.
+    pub budget: Duration,
+    /// The answers to its requests so far, in order.
+    pub answers: &'a [Result<HttpResponse, MetricError>],
+}
+
+impl Exchange<'_> {
+    /// The answer to the last request.
+    pub fn last(&self) -> Result<&HttpResponse, MetricError> {
+        match self.answers.last() {
+            Some(answer) => answer.as_ref().map_err(Clone::clone),
+            None => Err(MetricError::NoValues),
+        }
+    }
+}
+
+/// What to do after an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// Send another request, after a pause.
+    Send(Box<HttpRequest>, Duration),
+    /// The query has this value, or none for this reason.
+    Value(Result<f64, MetricError>),
+}
+
 /// A kind of metric server: how to build requests for it and how to read its answers.
 pub trait Provider: Sync {
     /// The `type` of its MetricTemplates.
@@ -28,6 +74,16 @@ pub trait Provider: Sync {
 
     /// Reads address, credentials and window for a metric.
     fn access(&self, setup: &Setup<'_>) -> Result<Access, ServerError>;
+
+    /// The hosts that get values of the template's Secret.
+    fn hosts(&self, access: &Access) -> Vec<String> {
+        vec![access.endpoint.host().to_owned()]
+    }
+
+    /// Returns the object of the cluster that a query names, or the reason why the query cannot be sent. Most queries name none.
+    fn queried(&self, _access: &Access, _query: &str) -> Result<Option<Queried>, MetricError> {
+        Ok(None)
+    }
 
     /// The request for the value of a query. `now` is the end of the window.
     fn query(&self, access: &Access, query: &str, now: Timestamp) -> HttpRequest;
@@ -37,6 +93,11 @@ pub trait Provider: Sync {
 
     /// Reads the value from the answer to a query. The caller turns `NaN` into [`MetricError::NoValues`].
     fn value(&self, response: &HttpResponse) -> Result<f64, MetricError>;
+
+    /// What to do after the last answer to a query. Most providers read the value from it.
+    fn next(&self, exchange: &Exchange<'_>) -> Next {
+        Next::Value(exchange.last().and_then(|response| self.value(response)))
+    }
 
     /// Reads the answer to the probe. Unless a provider decides otherwise, the server is online if it answers with status 200.
     fn online(&self, answer: Result<&HttpResponse, MetricError>) -> Result<(), OfflineError> {

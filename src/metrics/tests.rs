@@ -1,5 +1,6 @@
 //! The requests that each provider sends, and the answers that it accepts, by the table of `tests/table.rs`.
 
+mod keptn;
 mod table;
 
 use std::collections::BTreeSet;
@@ -94,7 +95,7 @@ fn each_provider_sends_flaggers_requests() {
         let name = row.server(None).unwrap().name();
         assert_eq!(row.spec["type"], name);
         let requests = [
-            (Asks::Value("q".to_owned()), &row.value),
+            (Asks::Value(row.query.to_owned()), &row.value),
             (Asks::Online, &row.online),
         ];
         for (asks, call) in requests {

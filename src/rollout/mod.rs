@@ -28,6 +28,7 @@ mod status;
 
 pub use checks::{
     looks::{Looks, looks},
+    metric_query::queried,
     metrics::samples,
 };
 pub use ended::of_end;

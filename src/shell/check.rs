@@ -26,7 +26,7 @@ use crate::{
     api::canary::Canary,
     check::{Report, Right, Row, Scope, Subject, rights},
     rollout::{self, Preview, Verdict, preview},
-    snapshot::{Kind, ObjectRef, Settings},
+    snapshot::{Kind, ObjectRef, Settings, Snapshot},
 };
 
 /// How many canaries are observed, and how many rights are asked for, at the same time.
@@ -140,16 +140,21 @@ async fn preview_of(
                     && other.metadata.name != canary.metadata.name
             });
             snapshot.conflicting_canary = conflicting_among(&snapshot, others.cloned());
-            let objects = rollout::needs(&snapshot);
-            let canary = snapshot.canary.clone();
-            (preview(&snapshot), Some(Subject { canary, objects }))
+            (preview(&snapshot), Some(subject(&snapshot)))
         }
         Ok(None) => (Preview::new(Verdict::Nothing, "deleted meanwhile"), None),
         Err(error) => {
-            let snapshot = empty_snapshot(canary.clone(), &reference, settings);
-            let objects = rollout::needs(&snapshot);
-            (unreadable(&error), Some(Subject { canary, objects }))
+            let snapshot = empty_snapshot(canary, &reference, settings);
+            (unreadable(&error), Some(subject(&snapshot)))
         }
+    }
+}
+
+fn subject(snapshot: &Snapshot) -> Subject {
+    Subject {
+        canary: snapshot.canary.clone(),
+        objects: rollout::needs(snapshot),
+        queried: rollout::queried(snapshot),
     }
 }
 

@@ -26,11 +26,11 @@ pub struct HttpRequest {
     pub proxy: Option<Secret>,
     /// Whether to accept any certificate of the server.
     pub insecure_skip_verify: bool,
-    /// Whether a user or the administrator chose the address.
+    /// Who chose the address.
     pub origin: Origin,
 }
 
-/// Whether a user or the administrator chose the address of a call.
+/// Who chose the address of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
     /// A user, in an object of a namespace. The operator's [`super::Destinations`] limit such calls.
@@ -38,6 +38,9 @@ pub enum Origin {
     User,
     /// The administrator, in a flag of the operator. Such calls are not limited.
     Administrator,
+    /// Nobody: the call goes to the API server, through the operator's own client and with the operator's rights. Of its URL, only the path
+    /// and the query string count.
+    ApiServer,
 }
 
 /// The HTTP methods in use.
@@ -49,6 +52,8 @@ pub enum Method {
     Post,
     /// PUT
     Put,
+    /// DELETE
+    Delete,
 }
 
 /// The answer of a server, with any status. A long body is cut.

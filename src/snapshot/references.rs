@@ -79,6 +79,19 @@ pub fn alert_provider(
     })
 }
 
+/// Checks the object that a query of a metric names.
+///
+/// # Errors
+/// The object is in another namespace, and such references are blocked.
+pub fn queried(
+    what: &'static str,
+    (name, namespace): (&str, &str),
+    own: &str,
+    others: OtherNamespaces,
+) -> Result<(), Blocked> {
+    allowed(what, (name, Some(namespace)), own, others).map(drop)
+}
+
 /// The first reference of a Canary that is blocked, in Flagger's order.
 pub fn first_blocked(canary: &Canary, others: OtherNamespaces) -> Option<Blocked> {
     let own = canary.metadata.namespace.as_deref().unwrap_or_default();

@@ -33,7 +33,7 @@ const SEEDS: &str = concat!(
 const READ: usize = 2048;
 
 /// A good answer of each metric server.
-const ANSWERS: [(&str, &str); 6] = [
+const ANSWERS: [(&str, &str); 7] = [
     (
         "prometheus",
         r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"a":"b"},"value":[1,"100"]}]}}"#,
@@ -50,6 +50,10 @@ const ANSWERS: [(&str, &str); 6] = [
     (
         "dynatrace",
         r#"{"totalCount":1,"result":[{"metricId":"a","data":[{"timestamps":[1621348400],"values":[null,9.5]}]}]}"#,
+    ),
+    (
+        "keptn",
+        r#"{"metadata":{"name":"a","namespace":"b"},"status":{"value":"3.0"}}"#,
     ),
     (
         "influxdb",

@@ -284,6 +284,48 @@ fn with_the_flag_a_canary_refers_to_no_other_namespace() {
     }
 }
 
+/// Queries of some providers name an object of the cluster, which the operator reads with its own rights.
+#[test]
+fn with_the_flag_a_query_names_no_object_of_another_namespace() {
+    let rows = [
+        ("keptn", "keptnmetric/test/speed", None),
+        (
+            "keptn",
+            "keptnmetric/other/speed",
+            Some("can't access keptn metric speed.other, cross-namespace references are blocked"),
+        ),
+        (
+            "keptn",
+            "analysis/other/podinfo",
+            Some(
+                "can't access keptn analysis definition podinfo.other, cross-namespace references are blocked",
+            ),
+        ),
+    ];
+    for (type_, query, refusal) in rows {
+        let template = json!({"metadata": {"name": "speed"}, "spec": {"provider": {"type": type_}, "query": query}});
+        let metric = json!({"name": "speed", "templateRef": {"name": "speed"}, "threshold": 5});
+        for flag in [false, true] {
+            let mut sim = at_a_check(&json!({"name": "request-success-rate", "threshold": 0}));
+            let analysis = sim.snapshot.canary.spec.analysis.as_mut().unwrap();
+            analysis.metrics = vec![serde_json::from_value(metric.clone()).unwrap()];
+            Arc::make_mut(&mut sim.snapshot.settings).no_cross_namespace_refs = flag;
+            let reference = sim.snapshot.reference(Kind::MetricTemplate, "speed");
+            sim.snapshot.objects.insert(reference, template.clone());
+            let expected = refusal.filter(|_| flag);
+            let asked = (0..5).find_map(|_| {
+                let asked = asked(&sim);
+                sim.reconcile();
+                asked
+            });
+            assert_eq!(asked.is_none(), expected.is_some(), "{query}");
+            let text = expected.map(|why| format!("Metric query failed for speed: {why}"));
+            let is_told = |text: String| sim.notified.iter().any(|line| line.contains(&text));
+            assert!(text.is_none_or(is_told), "{:?}", sim.notified);
+        }
+    }
+}
+
 /// While a rollback is under way the spec is not validated, so the flag must hold where references are resolved.
 #[test]
 fn with_the_flag_no_phase_reads_a_template_of_another_namespace() {

@@ -24,10 +24,14 @@ use serde_json::{Value, json};
 
 use crate::files;
 
-/// The object of this kind in a file, and the Secret that it names.
+/// The object of this kind in a file, and the Secret that it names, if there is one.
 fn with_secret<T: DeserializeOwned>(file: &[Value], kind: &str) -> (T, BTreeMap<String, String>) {
     let find = |kind: &str| file.iter().find(|object| object["kind"] == kind).unwrap();
-    let (object, secret) = (find(kind), find("Secret"));
+    let object = find(kind);
+    let Some(secret) = file.iter().find(|object| object["kind"] == "Secret") else {
+        let object = serde_json::from_value(object.clone());
+        return (object.unwrap(), BTreeMap::new());
+    };
     let named = object.pointer("/spec/provider/secretRef/name");
     let named = named.or_else(|| object.pointer("/spec/secretRef/name"));
     assert_eq!(named, secret.pointer("/metadata/name"), "{object}");

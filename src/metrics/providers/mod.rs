@@ -7,6 +7,7 @@ mod datadog;
 mod dynatrace;
 mod graphite;
 mod influxdb;
+mod keptn;
 mod new_relic;
 pub mod prometheus;
 
@@ -20,6 +21,7 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &graphite::Graphite,
     &dynatrace::Dynatrace,
     &influxdb::InfluxDb,
+    &keptn::Keptn,
 ];
 
 /// Returns the provider of MetricTemplates with this `type`.

@@ -1,6 +1,7 @@
 //! The test table of metric providers: one row per provider. `each_provider_has_one_row` fails while one is missing.
 
 mod influxdb;
+mod keptn;
 
 use serde_json::{Value, json};
 
@@ -8,9 +9,11 @@ use serde_json::{Value, json};
 pub struct Row {
     /// The `provider` of a MetricTemplate.
     pub spec: Value,
+    /// A query.
+    pub query: &'static str,
     /// Each key of its Secret, a value for it, and the error without that key.
     pub secret: &'static [(&'static str, &'static str, &'static str)],
-    /// The request for the value of the query `q`, for a metric of one minute, at [`NOW`].
+    /// The request for the value of the query, for a metric of one minute, at [`NOW`].
     pub value: Call,
     /// The request that checks whether the server is online.
     pub online: Call,
@@ -71,6 +74,7 @@ pub fn rows() -> Vec<Row> {
         graphite(),
         dynatrace(),
         influxdb::row(),
+        keptn::row(),
     ]
 }
 
@@ -78,6 +82,7 @@ fn prometheus() -> Row {
     let headers = &[("Authorization", "Basic dTpw")];
     Row {
         spec: json!({"type": "prometheus", "address": "http://prometheus:9090/x/"}),
+        query: "q",
         secret: &[
             (
                 "username",
@@ -126,6 +131,7 @@ fn datadog() -> Row {
     let headers = &[("DD-API-KEY", "k"), ("DD-APPLICATION-KEY", "a")];
     Row {
         spec: json!({"type": "datadog"}),
+        query: "q",
         secret: &[
             (
                 "datadog_api_key",
@@ -194,6 +200,7 @@ fn new_relic() -> Row {
     let headers = &[("X-Query-Key", "k")];
     Row {
         spec: json!({"type": "newrelic", "address": "http://nr/x/"}),
+        query: "q",
         secret: &[
             (
                 "newrelic_account_id",
@@ -249,6 +256,7 @@ fn graphite() -> Row {
     let headers = &[("Authorization", "Basic dTpw")];
     Row {
         spec: json!({"type": "graphite", "address": "http://graphite/x"}),
+        query: "q",
         secret: &[
             (
                 "username",
@@ -299,6 +307,7 @@ fn dynatrace() -> Row {
     let headers = &[("Authorization", "Api-Token t")];
     Row {
         spec: json!({"type": "dynatrace", "address": "http://dt"}),
+        query: "q",
         secret: &[(
             "dynatrace_token",
             "t",

@@ -9,13 +9,16 @@ use crate::{
         limits,
     },
     metrics::{
-        Asks, Query, Server, ServerError, endpoint,
+        Asks, MetricError, Queried, Query, Server, ServerError, endpoint,
         observer::Builtin,
         template::{Model, RenderError, render},
     },
     providers::{self, ProviderError},
     rollout::plan::Question,
-    snapshot::{Origin, Snapshot},
+    snapshot::{
+        Origin, Snapshot,
+        references::{self, Blocked},
+    },
 };
 
 /// The reason why a metric cannot be queried, in Flagger's words.
@@ -50,6 +53,22 @@ pub enum Unqueryable {
         template: String,
         /// The reason.
         error: RenderError,
+    },
+    /// The query of a MetricTemplate cannot be sent to its server.
+    #[error("Metric query failed for {metric}: {error}")]
+    Malformed {
+        /// The name of the metric.
+        metric: String,
+        /// The reason.
+        error: MetricError,
+    },
+    /// The query of a MetricTemplate names an object of another namespace.
+    #[error("Metric query failed for {metric}: {error}")]
+    Blocked {
+        /// The name of the metric.
+        metric: String,
+        /// The reason.
+        error: Blocked,
     },
     /// The metric has neither a query nor a template.
     #[error("Metric query failed for no usable metrics template and query were configured")]
@@ -103,6 +122,7 @@ impl Check<'_> {
                     error,
                 };
                 let text = render(&template.query, &model("")).map_err(failed)?;
+                self.check_queried(snapshot, &server, &text)?;
                 (server, text)
             }
             Source::Nothing => return Err(Unqueryable::NoSource),
@@ -111,6 +131,36 @@ impl Check<'_> {
             server,
             asks: Asks::Value(text),
             budget: budget(snapshot),
+        })
+    }
+
+    /// Checks that a query can be sent, and that the object of the cluster which it names, if any, may be read for this canary.
+    fn check_queried(
+        &self,
+        snapshot: &Snapshot,
+        server: &Server,
+        query: &str,
+    ) -> Result<(), Unqueryable> {
+        let metric = || self.metric.name.clone();
+        let queried = server.queried(query);
+        let queried = queried.map_err(|error| Unqueryable::Malformed {
+            metric: metric(),
+            error,
+        })?;
+        let Some(Queried {
+            what,
+            name,
+            namespace,
+            ..
+        }) = queried
+        else {
+            return Ok(());
+        };
+        let (own, others) = (snapshot.namespace(), snapshot.other_namespaces());
+        let allowed = references::queried(what, (&name, &namespace), own, others);
+        allowed.map_err(|error| Unqueryable::Blocked {
+            metric: metric(),
+            error,
         })
     }
 }
@@ -161,6 +211,18 @@ pub fn checks(canary: &Canary) -> Vec<Check<'_>> {
         });
     }
     checks
+}
+
+/// The objects of the cluster that the queries of a canary's metrics name.
+pub fn queried(snapshot: &Snapshot) -> Vec<Queried> {
+    let queries = checks(&snapshot.canary)
+        .into_iter()
+        .filter_map(|check| check.query(snapshot).ok());
+    let objects = queries.filter_map(|query| match &query.asks {
+        Asks::Value(text) => query.server.queried(text).ok().flatten(),
+        Asks::Online => None,
+    });
+    objects.collect()
 }
 
 /// The question about a metric. The label tells two equal queries apart.

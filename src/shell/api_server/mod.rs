@@ -22,12 +22,15 @@
 //! * Records of releases (`releases`): only the operator writes them, and no decision reads them. The leader sends them.
 //! * The Lease (`lease`): it grants the right to write, so it cannot require that right. Its writes are conditional: they carry the
 //!   resourceVersion. They are not counted in `flagger_rs_api_requests_total`.
+//! * Calls of metric providers (`calls`): an Analysis of Keptn is created under a name that no other has, and deleted by this name. The
+//!   leader sends them.
 //! * Access reviews (`review`): a `SelfSubjectAccessReview` is a question in the form of a create. It stores nothing, so `flagger check`
 //!   may send it without leading.
 //!
 //! Lists and watches of the cache only read. They are not counted, and a silent connection ends them instead of a deadline.
 
 pub mod cache;
+mod calls;
 mod cluster;
 mod connection;
 mod events;

@@ -17,9 +17,10 @@ use tokio::{
     time,
 };
 
-use super::schedule::CONCURRENT_RECONCILES;
+use super::{querying::Querying, schedule::CONCURRENT_RECONCILES};
 use crate::{
     api::canary::Canary,
+    metrics::Asks,
     rollout::{Answer, Evidence, Question},
     shell::{
         api_server::Cluster,
@@ -197,9 +198,18 @@ impl Answers {
     async fn answer(&self, canary: &ObjectRef, about: &Canary, question: &Arc<Question>) -> Answer {
         match &**question {
             Question::Call { request, .. } => self.call(canary, request, question).await,
-            Question::Metric { query, .. } => {
+            Question::Metric { query, .. } if query.asks == Asks::Online => {
                 let request = query.request(Timestamp::now());
                 self.call(canary, &request, question).await
+            }
+            Question::Metric { query, .. } => {
+                let querying = Querying {
+                    http: self.http.clone(),
+                    namespace: canary.namespace.clone(),
+                    query: (**query).clone(),
+                    begun: Timestamp::now(),
+                };
+                querying.value().await
             }
             Question::List {
                 kind,

@@ -16,6 +16,7 @@ mod context;
 mod deciding;
 mod execute;
 pub mod observe;
+mod querying;
 mod reconcile;
 pub mod reconcile_state;
 mod recording;

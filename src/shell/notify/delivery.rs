@@ -185,7 +185,7 @@ impl Delivery {
         let namespace = canary.metadata.namespace.as_deref().unwrap_or_default();
         let caller = match request.origin {
             Origin::Administrator => Caller::Operator,
-            Origin::User => Caller::Namespace(namespace),
+            Origin::User | Origin::ApiServer => Caller::Namespace(namespace),
         };
         self.http.send_for(caller, request).await
     }

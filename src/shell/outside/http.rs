@@ -21,7 +21,7 @@ use crate::{
         clock,
         telemetry::operator_metrics::{CallInFlight, OperatorMetrics},
     },
-    snapshot::{Destinations, Failure, HttpRequest, HttpResponse, Method},
+    snapshot::{Destinations, Failure, HttpRequest, HttpResponse, Method, Origin},
 };
 use client::{Clients, describe};
 
@@ -57,7 +57,9 @@ pub struct Http {
     own: Places,
     large: LargeAnswers,
     metrics: Option<OperatorMetrics>,
-    fake: Option<Arc<FakeServers>>,
+    /// Sends the calls that go to the API server.
+    api_server: Option<Arc<Servers>>,
+    fake: Option<Arc<Servers>>,
 }
 
 impl Default for Http {
@@ -69,6 +71,7 @@ impl Default for Http {
             own: Places::new(OWN),
             large: LargeAnswers::default(),
             metrics: None,
+            api_server: None,
             fake: None,
         }
     }
@@ -99,8 +102,8 @@ struct Slot {
     _counted: Option<CallInFlight>,
 }
 
-/// A stand-in for all servers: returns the answer to a call, or why there is none.
-pub type FakeServers =
+/// Returns the answer of some servers to a call, or why there is none.
+pub type Servers =
     dyn Fn(&HttpRequest) -> BoxFuture<'static, Result<HttpResponse, String>> + Send + Sync;
 
 /// The answer to one attempt.
@@ -154,8 +157,17 @@ impl Http {
         }
     }
 
+    /// Sends calls to the API server in this way.
+    #[must_use]
+    pub fn with_api_server(self, api_server: Arc<Servers>) -> Self {
+        Self {
+            api_server: Some(api_server),
+            ..self
+        }
+    }
+
     /// Sends nothing: `fake` answers every attempt. For tests on virtual time, which sockets do not follow.
-    pub fn faked(fake: Arc<FakeServers>) -> Self {
+    pub fn faked(fake: Arc<Servers>) -> Self {
         Self {
             fake: Some(fake),
             ..Self::default()
@@ -253,8 +265,12 @@ impl Http {
         caller: Caller<'_>,
         request: &HttpRequest,
     ) -> Result<Answer, AttemptError> {
-        if let Some(fake) = &self.fake {
-            let response = fake(request).await.map_err(AttemptError::temporary)?;
+        let servers = match request.origin {
+            Origin::ApiServer => self.fake.as_ref().or(self.api_server.as_ref()),
+            Origin::User | Origin::Administrator => self.fake.as_ref(),
+        };
+        if let Some(servers) = servers {
+            let response = servers(request).await.map_err(AttemptError::temporary)?;
             return Ok(Answer {
                 response,
                 place: None,
@@ -266,6 +282,7 @@ impl Http {
             Method::Get => client.get(&request.url.0),
             Method::Post => client.post(&request.url.0),
             Method::Put => client.put(&request.url.0),
+            Method::Delete => client.delete(&request.url.0),
         };
         for (name, value) in &request.headers {
             call = call.header(name, &value.0);

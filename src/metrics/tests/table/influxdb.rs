@@ -11,6 +11,7 @@ pub fn row() -> Row {
     ];
     Row {
         spec: json!({"type": "influxdb", "address": "http://influx:8086/x/"}),
+        query: "q",
         secret: &[
             (
                 "token",

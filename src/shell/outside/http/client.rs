@@ -137,7 +137,7 @@ impl ClientKey {
             origin: request.origin,
             idle: match request.origin {
                 Origin::Administrator => IdleConnections::Kept,
-                Origin::User => IdleConnections::Closed,
+                Origin::User | Origin::ApiServer => IdleConnections::Closed,
             },
         }
     }

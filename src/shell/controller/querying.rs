@@ -1,0 +1,76 @@
+//! A query of a metric server under way: the requests that it needs, one after the other.
+
+use std::{panic::resume_unwind, time::Duration};
+
+use jiff::Timestamp;
+use tokio::time::sleep;
+
+use crate::{
+    metrics::{MetricError, Next, Query},
+    rollout::Answer,
+    shell::outside::http::{Caller, Http},
+    snapshot::{Failure, HttpRequest, HttpResponse},
+};
+
+/// The answers to the requests of a query.
+type Replies = Vec<Result<HttpResponse, MetricError>>;
+
+/// A query, and the way to ask it.
+pub struct Querying {
+    /// Sends the requests.
+    pub http: Http,
+    /// The namespace of the canary.
+    pub namespace: String,
+    /// The query.
+    pub query: Query,
+    /// When it began.
+    pub begun: Timestamp,
+}
+
+impl Querying {
+    /// Gets the value. Of a query that needs several requests, the rest is sent even if nobody wants the value any more, because the last
+    /// request removes what the first one has created.
+    pub async fn value(self) -> Answer {
+        let request = Box::new(self.query.request(self.begun));
+        match self.send(request, Vec::new()).await {
+            (Next::Value(value), _) => Answer::Value(value),
+            (Next::Send(request, pause), replies) => {
+                let rest = tokio::spawn(self.rest(request, pause, replies)).await;
+                rest.unwrap_or_else(|error| resume_unwind(error.into_panic()))
+            }
+        }
+    }
+
+    /// Sends a request. Returns what to do next, and all answers.
+    async fn send(&self, request: Box<HttpRequest>, mut replies: Replies) -> (Next, Replies) {
+        let (query, begun) = (self.query.clone(), self.begun);
+        let read = move |answer: Result<HttpResponse, Failure>| {
+            replies.push(answer.map_err(|why| MetricError::NoAnswer(why.to_string())));
+            match query.next(begun, &replies) {
+                // Nobody keeps the answers, which may be long.
+                value @ Next::Value(_) => (value, Vec::new()),
+                next @ Next::Send(..) => (next, replies),
+            }
+        };
+        let caller = Caller::Namespace(&self.namespace);
+        self.http.ask(caller, &request, read).await
+    }
+
+    async fn rest(
+        self,
+        mut request: Box<HttpRequest>,
+        mut pause: Duration,
+        mut replies: Replies,
+    ) -> Answer {
+        loop {
+            sleep(pause).await;
+            match self.send(request, replies).await {
+                (Next::Value(value), _) => return Answer::Value(value),
+                (Next::Send(next, after), all) => (request, pause, replies) = (next, after, all),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

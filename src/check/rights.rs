@@ -294,6 +294,7 @@ mod tests {
             include_str!("../../kustomize/base/routers/contour/rights.yaml"),
             include_str!("../../kustomize/base/routers/nginx/rights.yaml"),
             include_str!("../../kustomize/base/routers/smi/rights.yaml"),
+            include_str!("../../kustomize/base/metrics/externalmetrics/rights.yaml"),
             include_str!("../../kustomize/base/metrics/keptn/rights.yaml"),
         ];
         let routers = routers.map(|text| serde_saphyr::from_str::<Vec<Value>>(text).unwrap());
@@ -332,6 +333,7 @@ mod tests {
         subject.queried = vec![
             queried("keptn", "keptnmetric/test/speed"),
             queried("keptn", "analysis/test/podinfo"),
+            queried("externalmetrics", "test/orders"),
         ];
         let needed = rights(
             &[subject],

@@ -41,8 +41,8 @@ pub enum MetricError {
     /// The answer contains no value, or `NaN`.
     #[error("no values found")]
     NoValues,
-    /// The answer contains no value; for the providers of which Flagger quotes the answer then.
-    #[error("invalid response: {0}: no values found")]
+    /// The answer contains no value; for the providers of which Flagger says more then, or quotes the answer.
+    #[error("{0}: no values found")]
     NoValuesIn(String),
     /// The query returned a series instead of one value.
     #[error("query returned multiple values")]
@@ -72,7 +72,7 @@ pub enum MetricError {
 impl MetricError {
     /// The error about an answer without a value, which quotes the answer.
     pub fn none_in(body: &str) -> Self {
-        Self::NoValuesIn(excerpt(body))
+        Self::NoValuesIn(format!("invalid response: {}", excerpt(body)))
     }
 
     /// The error about a call, in Flagger's words, that quotes the reason.

@@ -33,7 +33,7 @@ const SEEDS: &str = concat!(
 const READ: usize = 2048;
 
 /// A good answer of each metric server.
-const ANSWERS: [(&str, &str); 7] = [
+const ANSWERS: [(&str, &str); 8] = [
     (
         "prometheus",
         r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"a":"b"},"value":[1,"100"]}]}}"#,
@@ -50,6 +50,10 @@ const ANSWERS: [(&str, &str); 7] = [
     (
         "dynatrace",
         r#"{"totalCount":1,"result":[{"metricId":"a","data":[{"timestamps":[1621348400],"values":[null,9.5]}]}]}"#,
+    ),
+    (
+        "externalmetrics",
+        r#"{"items":[{"metricName":"a","metricLabels":null,"value":"1500m"},{"value":"2Ki"}]}"#,
     ),
     (
         "keptn",

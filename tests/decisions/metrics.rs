@@ -302,6 +302,19 @@ fn with_the_flag_a_query_names_no_object_of_another_namespace() {
             ),
         ),
     ];
+    let rows = rows.into_iter().chain([
+        ("externalmetrics", "test/orders", None),
+        (
+            "externalmetrics",
+            "other/orders",
+            Some("can't access external metric orders.other, cross-namespace references are blocked"),
+        ),
+        (
+            "externalmetrics",
+            "orders",
+            Some("can't access external metric orders.default, cross-namespace references are blocked"),
+        ),
+    ]);
     for (type_, query, refusal) in rows {
         let template = json!({"metadata": {"name": "speed"}, "spec": {"provider": {"type": type_}, "query": query}});
         let metric = json!({"name": "speed", "templateRef": {"name": "speed"}, "threshold": 5});

@@ -5,6 +5,7 @@
 
 mod datadog;
 mod dynatrace;
+mod external_metrics;
 mod graphite;
 mod influxdb;
 mod keptn;
@@ -22,6 +23,7 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &dynatrace::Dynatrace,
     &influxdb::InfluxDb,
     &keptn::Keptn,
+    &external_metrics::ExternalMetrics,
 ];
 
 /// Returns the provider of MetricTemplates with this `type`.

@@ -1,5 +1,6 @@
 //! The test table of metric providers: one row per provider. `each_provider_has_one_row` fails while one is missing.
 
+mod external_metrics;
 mod influxdb;
 mod keptn;
 
@@ -75,6 +76,7 @@ pub fn rows() -> Vec<Row> {
         dynatrace(),
         influxdb::row(),
         keptn::row(),
+        external_metrics::row(),
     ]
 }
 

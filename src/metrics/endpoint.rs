@@ -94,6 +94,18 @@ impl Endpoint {
         self
     }
 
+    /// Replaces the first label of the host's name, if it is this one.
+    #[must_use]
+    pub fn with_first_label(mut self, from: &str, to: &str) -> Self {
+        let rest = self.host().strip_prefix(from);
+        let rest = rest.filter(|rest| rest.starts_with('.')).map(str::to_owned);
+        if let Some(rest) = rest {
+            // Only labels that a name cannot have would fail.
+            let _ = self.address.set_host(Some(&format!("{to}{rest}")));
+        }
+        self
+    }
+
     /// Adds a header to all requests.
     #[must_use]
     pub fn with_header(mut self, name: &str, value: String) -> Self {

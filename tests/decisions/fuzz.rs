@@ -33,7 +33,7 @@ const SEEDS: &str = concat!(
 const READ: usize = 2048;
 
 /// A good answer of each metric server.
-const ANSWERS: [(&str, &str); 8] = [
+const ANSWERS: [(&str, &str); 9] = [
     (
         "prometheus",
         r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"a":"b"},"value":[1,"100"]}]}}"#,
@@ -54,6 +54,10 @@ const ANSWERS: [(&str, &str); 8] = [
     (
         "externalmetrics",
         r#"{"items":[{"metricName":"a","metricLabels":null,"value":"1500m"},{"value":"2Ki"}]}"#,
+    ),
+    (
+        "splunk",
+        "event: data\ndata: {\"data\":[{\"tsId\":\"a\",\"value\":1.5}],\ndata: \"logicalTimestampMs\":1}\n\nevent: control-message\ndata: {\"event\":\"END_OF_CHANNEL\"}\n\n",
     ),
     (
         "keptn",
@@ -275,6 +279,7 @@ fn credentials() -> Credentials {
         "newrelic_account_id",
         "newrelic_query_key",
         "dynatrace_token",
+        "sf_token_key",
         "token",
         "org",
         "username",

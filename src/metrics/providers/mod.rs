@@ -11,6 +11,7 @@ mod influxdb;
 mod keptn;
 mod new_relic;
 pub mod prometheus;
+mod splunk;
 
 use super::provider::Provider;
 
@@ -24,6 +25,7 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &influxdb::InfluxDb,
     &keptn::Keptn,
     &external_metrics::ExternalMetrics,
+    &splunk::Splunk,
 ];
 
 /// Returns the provider of MetricTemplates with this `type`.

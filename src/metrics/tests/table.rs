@@ -3,6 +3,7 @@
 mod external_metrics;
 mod influxdb;
 mod keptn;
+mod splunk;
 
 use serde_json::{Value, json};
 
@@ -77,6 +78,7 @@ pub fn rows() -> Vec<Row> {
         influxdb::row(),
         keptn::row(),
         external_metrics::row(),
+        splunk::row(),
     ]
 }
 

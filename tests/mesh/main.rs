@@ -2,7 +2,7 @@
 //!
 //! A cell with Istio, Envoy and Prometheus runs the walkthrough, while a client sends 200 requests a second through the gateway, from before
 //! the Canary exists until after its deletion. No request may be lost, whichever component fails. `contour.rs` does the same with Contour.
-//! `prometheus.rs` checks the Prometheus of the overlays.
+//! `prometheus.rs` checks the Prometheus of the overlays, `monitoring.rs` the dashboard and the alerts.
 
 #![allow(
     clippy::disallowed_methods,
@@ -17,6 +17,9 @@
 
 mod command_line;
 mod contour;
+#[path = "../files/mod.rs"]
+mod files;
+mod monitoring;
 mod prometheus;
 mod rig;
 
@@ -30,6 +33,7 @@ async fn no_request_is_lost_from_the_adoption_to_the_deletion() {
     let rig = Rig::start().await;
     adoption(&rig).await;
     release_while_components_fail(&rig).await;
+    monitoring::each_query_returns_data(rig.cell.prometheus()).await;
     bad_version(&rig).await;
     pods_and_node_fail(&rig).await;
     assert_eq!(

@@ -4,10 +4,12 @@
 //!
 //! | question | file |
 //! | --- | --- |
+//! | do the charts have what kustomize and the code have? | `charts.rs` |
 //! | are the CRDs generated from the current code, and does each field agree with Flagger's? | `crds.rs`, `fields.txt` |
 //! | can each example be used? | `examples.rs` |
 //! | does each link, path, command, flag, test, event text and Canary in a document exist? | `documents.rs` |
 //! | do the manifests have the protections that the documents describe? | `manifests.rs` |
+//! | do the dashboard and the alerts query metrics that exist? | `monitoring.rs` |
 //! | is `deploy/REFERENCE.md` up to date? | `reference.rs` |
 //! | does the code keep its own rules: layers, no I/O outside the shells, no circles, short functions? | `rules/` |
 
@@ -22,11 +24,13 @@
     reason = "the names of tests are their documentation, and a panic is how a test fails"
 )]
 
+mod charts;
 mod crds;
 mod documents;
 mod examples;
 #[path = "../files/mod.rs"]
 mod files;
 mod manifests;
+mod monitoring;
 mod reference;
 mod rules;

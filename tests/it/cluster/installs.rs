@@ -120,14 +120,19 @@ async fn applied(rig: &Rig, install: &Install) -> Outcome {
 }
 
 /// Whether an account has a right. `kubectl auth can-i` fails if it has not.
-async fn may(rig: &Rig, account: &str, verb: &str, (resource, namespace): (&str, &str)) -> bool {
+pub async fn may(
+    rig: &Rig,
+    account: &str,
+    verb: &str,
+    (resource, namespace): (&str, &str),
+) -> bool {
     let account = format!("--as={account}");
     let args = ["auth", "can-i", verb, resource, "-n", namespace, &account];
     rig.bed.kubectl(&args).await.is_ok()
 }
 
 /// Waits until the API server knows the new roles.
-async fn granted(rig: &Rig, account: &str, namespace: &str) -> Outcome {
+pub async fn granted(rig: &Rig, account: &str, namespace: &str) -> Outcome {
     let canaries = ("canaries.flagger.app", namespace);
     until(PATIENCE, "the rights of the overlay", async || {
         let is_granted = may(rig, account, "list", canaries).await;
@@ -146,7 +151,7 @@ async fn refused(rig: &Rig, account: &str, (resource, namespace): (&str, &str)) 
     Ok(())
 }
 
-fn nothing_was_refused(rig: &Rig, account: &str) -> Outcome {
+pub fn nothing_was_refused(rig: &Rig, account: &str) -> Outcome {
     let audit = rig.bed.audit().map_err(text)?;
     let refused = audit.iter().filter(|line| line.user == account);
     let refused: Vec<_> = refused.filter(|line| line.code == 403).collect();

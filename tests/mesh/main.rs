@@ -21,6 +21,8 @@ mod contour;
 mod files;
 mod monitoring;
 mod prometheus;
+#[path = "../files/monitoring.rs"]
+mod queries;
 mod rig;
 
 use std::time::Duration;

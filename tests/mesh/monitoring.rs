@@ -16,14 +16,14 @@ use tokio::{
     net::TcpListener,
 };
 
-use crate::{files, rig::read};
+use crate::{queries, rig::read};
 
 /// The longest wait for samples.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Each query returns data for the canary `podinfo` in `test`.
 pub async fn each_query_returns_data(prometheus: SocketAddr) {
-    for query in files::dashboard_queries() {
+    for query in queries::dashboard_queries() {
         let query = for_canary(&query);
         until(PATIENCE, &query, async || {
             let result = ask(&prometheus.to_string(), &query).await?;
@@ -39,7 +39,7 @@ pub async fn each_query_returns_data(prometheus: SocketAddr) {
         .await
         .unwrap();
     }
-    for query in files::alert_queries() {
+    for query in queries::alert_queries() {
         ask(&prometheus.to_string(), &query).await.unwrap();
     }
 }
@@ -118,7 +118,7 @@ async fn each_alert_occurs_when_it_should_and_each_query_is_accepted() {
                 .ok_or_else(|| format!("{names:?}, not {expected:?}"))
         };
         until(PATIENCE, "the alerts", evaluated).await.unwrap();
-        for query in files::dashboard_queries() {
+        for query in queries::dashboard_queries() {
             ask(&address, &for_canary(&query)).await.unwrap();
         }
     }

@@ -18,7 +18,7 @@ use flagger_rs::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::files;
+use crate::{files, queries};
 
 const UPDATE: &str = "UPDATE_CHARTS=1 cargo test --test repository charts";
 
@@ -84,7 +84,7 @@ fn generated() -> Vec<(String, String)> {
             "flagger/files/alerts.yaml",
             read("deploy/monitoring/alerts.yaml"),
         ),
-        ("flagger/files/dashboard.json", read(files::DASHBOARD)),
+        ("flagger/files/dashboard.json", read(queries::DASHBOARD)),
         ("flagger/files/rights.yaml", yaml(&rights())),
         ("flagger/files/known-values.yaml", known("flagger")),
         ("loadtester/files/known-values.yaml", known("loadtester")),

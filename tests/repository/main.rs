@@ -33,6 +33,8 @@ mod examples;
 mod files;
 mod manifests;
 mod monitoring;
+#[path = "../files/monitoring.rs"]
+mod queries;
 mod reference;
 mod rules;
 mod workflows;

@@ -2,7 +2,7 @@
 
 use flagger_rs::shell::telemetry::{self, MetricKind};
 
-use crate::files;
+use crate::{files, queries};
 
 /// Istio's metrics of requests.
 const ISTIO: [&str; 2] = [
@@ -21,7 +21,7 @@ fn each_metric_of_the_dashboard_and_the_alerts_is_exported() {
         })
         .chain(ISTIO.map(str::to_owned))
         .collect();
-    let queries = [files::dashboard_queries(), files::alert_queries()].concat();
+    let queries = [queries::dashboard_queries(), queries::alert_queries()].concat();
     assert!(queries.len() > 25, "{}", queries.len());
     for query in queries {
         let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
@@ -41,7 +41,7 @@ fn each_metric_of_the_dashboard_and_the_alerts_is_exported() {
 /// A person finds one canary by its namespace and its name.
 #[test]
 fn the_dashboard_has_a_variable_for_each_name_in_its_queries() {
-    let [dashboard] = files::objects(&files::path(files::DASHBOARD))
+    let [dashboard] = files::objects(&files::path(queries::DASHBOARD))
         .try_into()
         .unwrap();
     let variables = dashboard["templating"]["list"].as_array().unwrap();
@@ -50,7 +50,7 @@ fn the_dashboard_has_a_variable_for_each_name_in_its_queries() {
         .map(|variable| variable["name"].as_str().unwrap())
         .chain(["__rate_interval", "1"])
         .collect();
-    for query in files::dashboard_queries() {
+    for query in queries::dashboard_queries() {
         for rest in query.split('$').skip(1) {
             let name = rest
                 .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')

@@ -51,7 +51,10 @@ impl Check<'_> {
         let metric = Metric {
             name: self.metric.name.clone(),
             provider: server.map_or("", |server| server.name()).to_owned(),
-            host: server.map_or("", |server| server.host()).to_owned(),
+            // The API server gets no values of Secrets, so it is no host here.
+            host: server
+                .and_then(|server| server.hosts().into_iter().next())
+                .unwrap_or_default(),
             query: query
                 .as_ref()
                 .map(|query| cut(query.text()))

@@ -17,6 +17,7 @@
   "ingress-annotations-prefix" .Values.ingressAnnotationsPrefix
   "ingress-class" .Values.ingressClass
   "event-webhook" .Values.eventWebhook
+  "release-history" .Values.releaseHistory
   "cluster-name" .Values.clusterName
   "slack-user" (.Values.slack).user
   "slack-channel" (.Values.slack).channel

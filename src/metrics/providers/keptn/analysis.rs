@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::Named;
+use super::named::Named;
 use crate::{
     metrics::{
         answer::{json, refusal},

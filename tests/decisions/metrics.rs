@@ -326,7 +326,7 @@ fn with_the_flag_a_query_names_no_object_of_another_namespace() {
             let reference = sim.snapshot.reference(Kind::MetricTemplate, "speed");
             sim.snapshot.objects.insert(reference, template.clone());
             let expected = refusal.filter(|_| flag);
-            let asked = (0..5).find_map(|_| {
+            let asked = (0..15).find_map(|_| {
                 let asked = asked(&sim);
                 sim.reconcile();
                 asked

@@ -101,7 +101,8 @@ impl Scenario<'_> {
             let seen = self.seen.lock().unwrap();
             let status = seen.now.get(canary).cloned().unwrap_or_default();
             let mut conditions = status.conditions.iter().flatten();
-            let idle = conditions.all(|c| matches!(c.type_.as_str(), "Promoted" | "Action"));
+            let stay = ["Promoted", "Action", "Verdict"];
+            let idle = conditions.all(|c| stay.contains(&c.type_.as_str()));
             let line = format!(
                 "{} {} {:?}",
                 status.phase, status.canary_weight, status.conditions

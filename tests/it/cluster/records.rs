@@ -61,12 +61,11 @@ pub async fn each_release_leaves_a_record_that_explains_it(s: Scenario<'_>) -> O
     let changed = &releases[1].spec.images[0];
     equal(
         "the images",
-        &[&*changed.from, &*changed.to],
+        &[changed.from.clone(), changed.to.clone()],
         &["podinfo:3.1.1", "podinfo:3.1.2"],
     )?;
 
-    // A Canary without records takes its own with it.
-    s.delete("canary", "podinfo").await
+    Ok(())
 }
 
 pub async fn a_release_goes_on_where_records_cannot_be_written(s: Scenario<'_>) -> Outcome {

@@ -44,7 +44,7 @@ pub async fn each_release_leaves_a_record_that_explains_it(s: Scenario<'_>) -> O
         "podinfo: 3.1.0 → 3.1.1 was promoted after ",
         ", at step 2 of 2.\nThe version was promoted.\n",
         "Metric request-success-rate, at least 99 %",
-        "acceptance-test (pre-rollout at 127.0.0.1) answered 200",
+        "acceptance-test (pre-rollout at hooks) answered 200",
         "Progressing at weight 20",
     ] {
         ensure(

@@ -57,10 +57,8 @@ fn of_container(container: &Value) -> Option<(i64, String)> {
     }
     let restarts = container["restartCount"].as_i64().unwrap_or(0);
     let waits = text("/state/waiting/reason");
-    let ended = ["/lastState/terminated", "/state/terminated"].into_iter();
-    let ended = ended
-        .filter_map(|pointer| container.pointer(pointer))
-        .next();
+    let mut ended = ["/lastState/terminated", "/state/terminated"].into_iter();
+    let ended = ended.find_map(|pointer| container.pointer(pointer));
     let exit = ended.and_then(|ended| {
         let code = ended["exitCode"].as_i64()?;
         let why = ended["reason"].as_str().filter(|why| *why != "Error");

@@ -25,11 +25,12 @@ pub fn read(text: &str) -> Option<f64> {
         let number = text.strip_suffix(suffix)?;
         Some((number, *factor))
     });
+    let has_suffix = suffix.is_some();
     let (number, factor) = suffix.unwrap_or((text, 1.0));
     let is_digit = |c: char| c.is_ascii_digit() || "+-.".contains(c);
     let is_plain = |text: &str| text.chars().all(is_digit);
     let is_number = match number.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => factor == 1.0 && is_plain(mantissa) && is_plain(exponent),
+        Some((mantissa, exponent)) => !has_suffix && is_plain(mantissa) && is_plain(exponent),
         None => is_plain(number),
     };
     // Factors below 1 are divisors, so that 1500m is exactly 1.5.

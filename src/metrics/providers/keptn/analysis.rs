@@ -58,7 +58,7 @@ fn created(named: &Named, answer: &Answer) -> Result<(), MetricError> {
 fn pass(named: &Named, answer: &Answer, is_last: bool) -> Option<Result<f64, MetricError>> {
     let name = named.full_name();
     let call = format!("could not check status of created Keptn Analysis {name}");
-    let state = accepted(&call, answer).and_then(|body| json::<Analysis>(body));
+    let state = accepted(&call, answer).and_then(json::<Analysis>);
     match state {
         Ok(Analysis {
             status:

@@ -296,6 +296,7 @@ mod tests {
             include_str!("../../kustomize/base/routers/smi/rights.yaml"),
             include_str!("../../kustomize/base/metrics/externalmetrics/rights.yaml"),
             include_str!("../../kustomize/base/metrics/keptn/rights.yaml"),
+            include_str!("../../kustomize/base/routers/traefik/rights.yaml"),
         ];
         let routers = routers.map(|text| serde_saphyr::from_str::<Vec<Value>>(text).unwrap());
         let added = routers.iter().flatten().map(|op| op["value"].clone());

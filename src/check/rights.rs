@@ -293,6 +293,7 @@ mod tests {
             include_str!("../../kustomize/base/routers/gatewayapi/rights.yaml"),
             include_str!("../../kustomize/base/routers/contour/rights.yaml"),
             include_str!("../../kustomize/base/routers/nginx/rights.yaml"),
+            include_str!("../../kustomize/base/routers/skipper/rights.yaml"),
             include_str!("../../kustomize/base/routers/smi/rights.yaml"),
             include_str!("../../kustomize/base/metrics/externalmetrics/rights.yaml"),
             include_str!("../../kustomize/base/metrics/keptn/rights.yaml"),

@@ -250,7 +250,7 @@ fn the_table_of_flags_is_sorted_and_is_the_usage() {
             "{name}"
         );
     }
-    let meshes = "osm, smi:v1alpha1, smi:v1alpha2, smi:v1alpha3, traefik. (default istio)";
+    let meshes = "osm, skipper, smi:v1alpha1, smi:v1alpha2, smi:v1alpha3, traefik. (default istio)";
     assert!(usage.contains(meshes), "{usage}");
 }
 

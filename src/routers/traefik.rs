@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     RouteError, Router,
@@ -151,7 +151,7 @@ fn service(canary: &Canary, name: &str, weight: u8, live: &Value) -> Value {
     let before = [canary.primary_name().as_str(), canary.apex_name()]
         .into_iter()
         .find_map(|name| entry(canary, live, name)?.as_object());
-    let mut entry = before.cloned().unwrap_or_else(Map::new);
+    let mut entry = before.cloned().unwrap_or_default();
     entry.insert("name".to_owned(), json!(name));
     entry.insert("namespace".to_owned(), json!(canary.metadata.namespace));
     entry.insert("port".to_owned(), json!(canary.spec.service.port));

@@ -133,7 +133,7 @@ impl FakeServers {
         let body = if url.contains("/api/v1/query") {
             let value = if url.contains("vector%281%29") {
                 1.0
-            } else if url.contains("_bucket") {
+            } else if url.contains("histogram_quantile") {
                 0.02
             } else {
                 inner.rate.unwrap_or(100.0)

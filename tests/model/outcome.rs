@@ -83,9 +83,8 @@ impl Rig {
             Value::Object(parts.collect())
         };
         match plural {
-            "virtualservices" | "httproutes" | "httpproxies" | "trafficsplits" => {
-                all(&[TARGET], |route| route["spec"].clone())
-            }
+            "virtualservices" | "httproutes" | "httpproxies" | "trafficsplits"
+            | "traefikservices" => all(&[TARGET], |route| route["spec"].clone()),
             "ingresses" => all(
                 &["web", "web-canary"],
                 |ingress| json!({"annotations": ingress["metadata"]["annotations"], "spec": ingress["spec"]}),

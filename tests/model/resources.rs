@@ -74,7 +74,7 @@ const ISTIO: Resource = Resource {
 };
 
 /// All of them.
-pub static RESOURCES: [Resource; 21] = [
+pub static RESOURCES: [Resource; 22] = [
     Resource {
         plural: "configmaps",
         kind: "ConfigMap",

@@ -75,7 +75,7 @@ pub const READ_FAULTS: [Fault; 10] = [
 ];
 
 /// The kinds whose objects are not recreated: workloads, their versions and their input, and kinds that carry no traffic.
-const NOT_RECREATED: [&str; 12] = [
+const NOT_RECREATED: [&str; 13] = [
     "configmaps",
     "secrets",
     "events",
@@ -88,10 +88,11 @@ const NOT_RECREATED: [&str; 12] = [
     "metrictemplates",
     "alertproviders",
     "destinationrules",
+    "releases",
 ];
 
 /// The objects that a user recreates.
-const RECREATED: [(&str, &str); 13] = [
+const RECREATED: [(&str, &str); 14] = [
     ("services", "podinfo"),
     ("services", "podinfo-primary"),
     ("services", "podinfo-canary"),
@@ -99,6 +100,7 @@ const RECREATED: [(&str, &str); 13] = [
     ("httproutes", "podinfo"),
     ("httpproxies", "podinfo"),
     ("trafficsplits", "podinfo"),
+    ("traefikservices", "podinfo"),
     ("ingresses", "web"),
     ("ingresses", "web-canary"),
     ("scaledobjects", "podinfo"),

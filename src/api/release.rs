@@ -336,7 +336,7 @@ pub struct HookCall {
     /// The HTTP status of the answer; `None` if there was no answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// The beginning of the answer, or why there was none.
+    /// The beginning of an answer that did not pass, or why there was no answer.
     pub said: String,
 }
 

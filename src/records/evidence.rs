@@ -1,16 +1,18 @@
 //! The evidence of a record: compressed in the object, and never too large for it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-use crate::api::release::{Evidence, Look};
+use crate::api::release::{Evidence, HookCall, Look};
 
 /// The most looks, calls and moments in a record.
 const ENTRIES: usize = 100;
 /// The longest text of the compressed evidence, in bytes.
 const PACKED: usize = 32 * 1024;
 /// The most bytes that are unpacked: an object that someone else wrote may hold anything.
-const UNPACKED: usize = 4 * 1024 * 1024;
+const UNPACKED: usize = 512 * 1024;
 /// The unpacked text grows by this many bytes at a time.
 const PART: usize = 64 * 1024;
 
@@ -22,6 +24,13 @@ pub fn pack(evidence: &Evidence) -> Option<String> {
     while packed.len() > PACKED && keep > 0 {
         keep /= 2;
         keep_newest(&mut rest, keep);
+        without_unused_metrics(&mut rest);
+        // The queries are the longest texts.
+        for metric in &mut rest.metrics {
+            let mut ends = (0..=keep * 20).rev();
+            let end = ends.find(|end| metric.query.is_char_boundary(*end));
+            metric.query.truncate(end.unwrap_or(0));
+        }
         packed = self::packed(&rest)?;
     }
     (packed.len() <= PACKED).then_some(packed)
@@ -61,26 +70,39 @@ pub fn thin(evidence: &mut Evidence) {
 }
 
 fn keep_newest(evidence: &mut Evidence, most: usize) {
-    let mut left_out = 0;
-    let looks = &mut evidence.looks;
-    while looks.len() > most {
-        let passed = looks.iter().position(Look::passed);
-        looks.remove(passed.unwrap_or(0));
-        left_out += 1;
+    let has_passed = |call: &HookCall| call.status.is_some_and(|status| status < 300);
+    let left_out = leave_out(&mut evidence.looks, most, Look::passed)
+        + leave_out(&mut evidence.hooks, most, has_passed)
+        + leave_out(&mut evidence.timeline, most, |_| true);
+    let left_out = i64::try_from(left_out).unwrap_or(i64::MAX);
+    evidence.left_out = evidence.left_out.saturating_add(left_out);
+}
+
+/// Leaves out the oldest entries that passed, and if these are not enough, the oldest of the others. Returns how many.
+fn leave_out<T>(entries: &mut Vec<T>, most: usize, passed: impl Fn(&T) -> bool) -> usize {
+    let excess = entries.len().saturating_sub(most);
+    let mut left = excess;
+    entries.retain(|entry| {
+        let is_kept = left == 0 || !passed(entry);
+        left -= usize::from(!is_kept);
+        is_kept
+    });
+    entries.drain(..left);
+    excess
+}
+
+/// Leaves out the metrics that no look is about: those of templates that have changed.
+fn without_unused_metrics(evidence: &mut Evidence) {
+    let looks = evidence.looks.iter().flat_map(|look| &look.values);
+    let used: BTreeSet<usize> = looks.map(|value| value.metric).collect();
+    let places: BTreeMap<usize, usize> =
+        used.iter().enumerate().map(|(n, old)| (*old, n)).collect();
+    let mut place = 0;
+    evidence.metrics.retain(|_| {
+        place += 1;
+        used.contains(&(place - 1))
+    });
+    for value in evidence.looks.iter_mut().flat_map(|look| &mut look.values) {
+        value.metric = places.get(&value.metric).copied().unwrap_or_default();
     }
-    let hooks = &mut evidence.hooks;
-    while hooks.len() > most {
-        let passed = hooks
-            .iter()
-            .position(|call| call.status.is_some_and(|status| status < 300));
-        hooks.remove(passed.unwrap_or(0));
-        left_out += 1;
-    }
-    let timeline = &mut evidence.timeline;
-    // The first moment tells when the run began.
-    while timeline.len() > most.max(1) {
-        timeline.remove(1);
-        left_out += 1;
-    }
-    evidence.left_out += left_out;
 }

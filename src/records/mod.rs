@@ -33,6 +33,8 @@ pub use evidence::{pack, unpack};
 pub use explain::explain;
 pub use history::outdated;
 
+/// The most actions in a record; older ones are left out.
+const ACTIONS: usize = 50;
 /// After this many looks the record is written, even if nothing happened that is worth it.
 const LOOKS: usize = 10;
 
@@ -66,7 +68,8 @@ impl Committed<'_> {
         let before = self.snapshot.status();
         is_in_run(self.status.phase)
             && (!is_in_run(before.phase)
-                || before.last_applied_spec != self.status.last_applied_spec)
+                || before.last_applied_spec != self.status.last_applied_spec
+                || before.tracked_configs != self.status.tracked_configs)
     }
 
     /// Whether a run goes on or ends. After a restart, a run whose notifications are pending counts: its end may not be recorded.
@@ -123,7 +126,7 @@ impl Record {
     pub fn resume(name: &str, spec: &Value) -> Option<Self> {
         let mut spec: ReleaseSpec = serde_json::from_value(spec.clone()).ok()?;
         let packed = spec.evidence.take();
-        spec.gaps += 1;
+        spec.gaps = spec.gaps.saturating_add(1);
         Some(Self {
             name: name.to_owned(),
             evidence: packed.as_deref().and_then(unpack).unwrap_or_default(),
@@ -221,7 +224,10 @@ impl Record {
             outcome: action.reason.clone(),
             action: action.message.clone().unwrap_or_default(),
         };
-        self.spec.actions.push(steered);
+        let actions = &mut self.spec.actions;
+        actions.push(steered);
+        let excess = actions.len().saturating_sub(ACTIONS);
+        actions.drain(..excess);
         true
     }
 
@@ -237,12 +243,27 @@ impl Record {
         has_changed && verdict.is_some() && !after.has_condition(ConditionType::RollingBack)
     }
 
-    /// Ends the record of a run that a newer version replaces, or whose end no process has seen.
+    /// Ends the record of a run that a newer version replaces.
     pub fn supersede(&mut self, now: Timestamp) {
         let sentence = "A newer version took the place of this one.".to_owned();
         let code = Code::Superseded.as_str().to_owned();
         let cause = Cause { code, sentence };
         self.end(whole_second_after(now), ReleaseResult::Superseded, cause);
+    }
+
+    /// Ends the record of a run whose end no process has recorded. `promoted` is the revision that the primary has.
+    pub fn lose(&mut self, now: Timestamp, promoted: Option<&str>) {
+        let was_promoted = promoted == Some(self.spec.revision.as_str());
+        let (result, code, sentence) = if was_promoted {
+            let sentence = "The version was promoted. How the run ended was not recorded.";
+            (ReleaseResult::Promoted, Code::Promoted, sentence)
+        } else {
+            let sentence = "How this run ended was not recorded. A later run took its place.";
+            (ReleaseResult::Superseded, Code::Superseded, sentence)
+        };
+        let (code, sentence) = (code.as_str().to_owned(), sentence.to_owned());
+        let cause = Cause { code, sentence };
+        self.end(whole_second_after(now), result, cause);
     }
 
     fn end(&mut self, now: Timestamp, result: ReleaseResult, cause: Cause) {
@@ -285,7 +306,7 @@ impl Record {
         spec.evidence = pack(&self.evidence);
         let mut spec = serde_json::to_value(spec).unwrap_or_default();
         // A field without a value is removed from the object.
-        for field in ["cause", "endedAt"] {
+        for field in ["cause", "endedAt", "evidence"] {
             if spec.get(field).is_none() {
                 spec[field] = Value::Null;
             }

@@ -273,3 +273,58 @@ fn an_explanation_begins_with_a_sentence_and_shows_the_measurements() {
         assert!(text.contains(expected), "{expected}\n{text}");
     }
 }
+
+#[test]
+fn a_change_of_a_config_within_a_run_starts_another_run() {
+    let mut changed = status("Progressing", 0);
+    changed["trackedConfigs"] = json!({"configmap/color": "2"});
+    let (snapshot, status) = (at(status("Progressing", 20)), parsed(changed));
+    let committed = Committed {
+        snapshot: &snapshot,
+        status: &status,
+        looks: &Looks::default(),
+    };
+    assert!(committed.starts());
+}
+
+#[test]
+fn evidence_with_a_hundred_long_queries_fits_into_its_object() {
+    let mut evidence = Evidence::default();
+    let mut noise: u32 = 1;
+    for place in 0..100 {
+        let mut query = String::new();
+        while query.len() < 2000 {
+            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            query += &noise.to_string();
+        }
+        evidence.metrics.push(Metric {
+            query,
+            ..Metric::default()
+        });
+        let value = Measured {
+            metric: place,
+            ..Measured::default()
+        };
+        evidence.looks.push(Look {
+            values: vec![value],
+            ..Look::default()
+        });
+    }
+    let packed = pack(&evidence).unwrap();
+    assert!(packed.len() <= 32 * 1024);
+    let kept = unpack(&packed).unwrap();
+    assert_eq!(kept.metrics.len(), kept.looks.len());
+    assert!(!kept.looks.is_empty() && kept.left_out > 0);
+}
+
+#[test]
+fn a_run_whose_end_nobody_recorded_is_no_failure_if_the_primary_has_its_version() {
+    for (promoted, result) in [
+        ("v1-2", ReleaseResult::Promoted),
+        ("v1-1", ReleaseResult::Superseded),
+    ] {
+        let mut record = begun();
+        record.lose(Timestamp::UNIX_EPOCH, Some(promoted));
+        assert_eq!(record.spec.result, result);
+    }
+}

@@ -17,7 +17,7 @@ use crate::{
         plan::{Answer, Evidence},
         status::Finding,
     },
-    snapshot::{ObjectRef, Snapshot, excerpt, go},
+    snapshot::{ObjectRef, Snapshot, go},
 };
 
 /// The objects that the checks of the current phase need: MetricTemplates and the Secrets that they name.
@@ -135,7 +135,7 @@ impl Check<'_> {
         let detail = format!("{} cannot be queried: {error}", self.metric.name);
         Halt {
             event: error.to_string(),
-            finding: Finding::new(Code::ProviderError, excerpt(&detail)),
+            finding: Finding::new(Code::ProviderError, &detail),
         }
     }
 
@@ -189,7 +189,7 @@ impl Check<'_> {
         let detail = format!("{metric} was {value}{unit}, {words} {bound}{unit}");
         Some(Halt {
             event,
-            finding: Finding::new(Code::Threshold, detail),
+            finding: Finding::new(Code::Threshold, &detail),
         })
     }
 
@@ -206,7 +206,7 @@ impl Check<'_> {
         let metric = &self.metric.name;
         if !error.is_none() {
             let detail = format!("{metric} could not be measured: {error}");
-            return Finding::new(Code::ProviderError, excerpt(&detail));
+            return Finding::new(Code::ProviderError, &detail);
         }
         let why = match self.source {
             Source::Builtin(_) => format!(
@@ -215,7 +215,7 @@ impl Check<'_> {
             ),
             _ => "the query returned nothing".to_owned(),
         };
-        Finding::new(Code::NoData, format!("{metric} had no value: {why}"))
+        Finding::new(Code::NoData, &format!("{metric} had no value: {why}"))
     }
 
     /// The least and the greatest acceptable value. A bare `threshold` is the minimum of a success rate and the maximum of any other metric.

@@ -24,8 +24,8 @@ pub struct Finding {
 
 impl Finding {
     /// A finding.
-    pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        let detail = detail.into();
+    pub fn new(code: Code, detail: &str) -> Self {
+        let detail = excerpt(detail);
         Self { code, detail }
     }
 
@@ -33,12 +33,14 @@ impl Finding {
     pub fn hook(hook: &CanaryWebhook, why: &str) -> Self {
         let kind = hook.type_.as_str();
         let why = excerpt(why);
-        Self::new(
-            Code::Hook,
-            format!("the {kind} webhook {} did not pass: {why}", hook.name),
-        )
+        let name = excerpt(&hook.name);
+        let detail = format!("the {kind} webhook {name} did not pass: {why}");
+        Self::new(Code::Hook, &detail)
     }
 }
+
+/// The most findings in a sentence.
+const FINDINGS: usize = 5;
 
 /// Separates the number of failed checks from the reason of the last one.
 const LAST: &str = ": ";
@@ -53,8 +55,12 @@ pub fn failed_check<'a>(change: StatusChange<'a>, findings: &[Finding]) -> Statu
         snapshot.status().failed_checks + 1,
         snapshot.canary.threshold(),
     );
-    let details: Vec<_> = findings.iter().map(|it| it.detail.as_str()).collect();
-    let details = details.join(" and ");
+    let told = findings.iter().take(FINDINGS).map(|it| it.detail.as_str());
+    let mut details = told.collect::<Vec<_>>().join(" and ");
+    let more = findings.len().saturating_sub(FINDINGS);
+    if more > 0 {
+        details += &format!(" and {more} more");
+    }
     let sentence = format!("Failed check {failed} of {threshold}{LAST}{details}.");
     change.set(ConditionType::Verdict, first.code.as_str(), &sentence)
 }
@@ -82,7 +88,8 @@ fn waiting(hook: &CanaryWebhook, why: &str) -> String {
 
 fn waiting_for(hook: &CanaryWebhook) -> String {
     let kind = hook.type_.as_str();
-    format!("Waits until the {kind} gate {} opens", hook.name)
+    let name = excerpt(&hook.name);
+    format!("Waits until the {kind} gate {name} opens")
 }
 
 /// Records why a run is rolled back.
@@ -112,7 +119,10 @@ pub fn of_outcome(snapshot: &Snapshot, outcome: &Outcome) -> (Code, String) {
         Outcome::FailedChecks(failed) => failed_checks(snapshot, *failed),
         Outcome::Manual(hook) => (
             Code::RollbackHook,
-            format!("The rollback webhook {hook} passed, which asks for a rollback."),
+            format!(
+                "The rollback webhook {} passed, which asks for a rollback.",
+                excerpt(hook)
+            ),
         ),
         Outcome::NotReady(why) => (
             Code::NotReady,
@@ -171,4 +181,37 @@ fn failed_checks(snapshot: &Snapshot, failed: i64) -> (Code, String) {
 
 fn without_stop(text: &str) -> &str {
     text.trim_end().trim_end_matches('.')
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::routers::tests::{canary_analysis, snapshot};
+
+    #[test]
+    fn a_sentence_stays_short_whatever_the_names_are() {
+        let snapshot = snapshot("istio", json!({"port": 80}), canary_analysis(), json!({}));
+        let long = "x".repeat(500_000);
+        let findings = vec![Finding::new(Code::Threshold, &long); 100];
+        let change = failed_check(StatusChange::within_step(&snapshot), &findings);
+        let hook = CanaryWebhook {
+            name: long.clone(),
+            ..CanaryWebhook::default()
+        };
+        let status = change.build();
+        let sentence = |status: &CanaryStatus| {
+            let verdict = status.condition(ConditionType::Verdict).unwrap();
+            verdict.message.clone().unwrap()
+        };
+        let checks = sentence(&status);
+        assert!(
+            checks.len() < 2000 && checks.ends_with("and 95 more."),
+            "{checks}"
+        );
+        let waits = waits_at(StatusChange::within_step(&snapshot), &hook, &long).build();
+        assert!(sentence(&waits).len() < 1000);
+        assert!(is_waiting_at(&waits, &hook));
+    }
 }

@@ -39,6 +39,8 @@ pub enum Recording {
     /// This process has not looked.
     #[default]
     Unknown,
+    /// The run that has started has no record yet, because a request failed.
+    Unbegun,
     /// No run is in progress, or it cannot be recorded.
     Nothing,
     /// The run has this record.

@@ -1,9 +1,12 @@
 //! Writes the records of runs ([`crate::records`]). A record that cannot be written delays no release.
 
+use std::time::Duration;
+
 use serde_json::Value;
+use tokio::time::timeout;
 use tracing::warn;
 
-use super::{reconcile::Reconciliation, recording::Recording};
+use super::{context::full_name, reconcile::Reconciliation, recording::Recording};
 use crate::{
     api::release::{CANARY_UID, Release, ReleaseResult},
     records::{self, Committed, Record},
@@ -11,6 +14,11 @@ use crate::{
     shell::{api_server::ClusterError, lock::lock},
     snapshot::{Action, Kind, ObjectRef, Snapshot, TargetKind, Write},
 };
+
+/// The longest that a release waits for its record.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// The most records that are deleted at the start of a run.
+const DELETIONS: usize = 10;
 
 impl Reconciliation<'_> {
     /// Adds a change of the status to the record of the run.
@@ -22,11 +30,18 @@ impl Reconciliation<'_> {
             .context
             .with_entry(self.canary, |entry| entry.recording.clone());
         let known = std::mem::take(&mut *lock(&entry));
-        let recording = match self.recorded(known, committed).await {
-            Ok(recording) => recording,
-            // Nothing is lost yet: the next change of the status begins with a look.
-            Err(error) if is_temporary(&error) => Recording::Unknown,
-            Err(error) => {
+        let begins = committed.starts() || matches!(known, Recording::Unbegun);
+        // The next change of the status tries again.
+        let later = if begins {
+            Recording::Unbegun
+        } else {
+            Recording::Unknown
+        };
+        let recording = match timeout(DEADLINE, self.recorded(known, begins, committed)).await {
+            Ok(Ok(recording)) => recording,
+            Err(_) => later,
+            Ok(Err(error)) if is_temporary(&error) => later,
+            Ok(Err(error)) => {
                 self.report_unrecorded(&error);
                 Recording::Nothing
             }
@@ -38,14 +53,15 @@ impl Reconciliation<'_> {
     async fn recorded(
         &self,
         known: Recording,
+        begins: bool,
         committed: Committed<'_>,
     ) -> Result<Recording, ClusterError> {
         let snapshot = committed.snapshot;
-        if committed.starts() {
+        if begins && !committed.ends() {
             return self.begin(known, committed).await;
         }
         let (mut record, was_saved) = match known {
-            Recording::Nothing => return Ok(Recording::Nothing),
+            Recording::Nothing | Recording::Unbegun => return Ok(Recording::Nothing),
             Recording::Running { record, is_saved } => (record, is_saved),
             Recording::Unknown => match self.resumed(committed).await? {
                 Some(record) => (Box::new(record), true),
@@ -81,47 +97,68 @@ impl Reconciliation<'_> {
         let snapshot = committed.snapshot;
         let earlier = match known {
             Recording::Running { record, .. } => Some(*record),
-            Recording::Unknown | Recording::Nothing => None,
+            Recording::Unknown | Recording::Unbegun | Recording::Nothing => None,
         };
         let releases = self.releases(snapshot).await?;
-        let unended = |release: &&Release| release.spec.result == ReleaseResult::Running;
-        for release in releases.iter().filter(unended) {
-            let name = release.metadata.name.clone().unwrap_or_default();
-            let known = earlier.clone().filter(|earlier| earlier.name == name);
-            let spec = serde_json::to_value(&release.spec).unwrap_or_default();
-            let record = known.or_else(|| Record::resume(&name, &spec));
-            if let Some(mut record) = record {
-                // The end of the run before may have been seen, and not written.
-                if record.spec.ended_at.is_none() {
-                    record.supersede(snapshot.now);
-                }
-                self.save(&record).await?;
+        self.end_earlier(snapshot, earlier, &releases).await;
+        let outdated = records::outdated(&releases, self.operator().records.history());
+        for name in outdated.iter().take(DELETIONS) {
+            let release = self.release(name);
+            let deleting = self.operator().cluster.delete_release(&release);
+            if let Err(error) = deleting.await {
+                warn!("record {name} of a release is not deleted: {error}");
             }
-        }
-        for name in records::outdated(&releases, self.operator().records.history()) {
-            self.operator()
-                .cluster
-                .delete_release(&self.release(&name))
-                .await?;
         }
         let mut record = Box::new(Record::begin(committed));
         if let Some(kind) = TargetKind::of(&snapshot.canary) {
             let name = &snapshot.canary.spec.target_ref.name;
             let target = snapshot.reference(kind.kind(), name);
-            record.spec.trigger = self.operator().cluster.last_other_manager(&target).await?;
+            let trigger = self.operator().cluster.last_other_manager(&target).await;
+            record.spec.trigger = trigger.unwrap_or_default();
         }
         self.create(snapshot, &record).await?;
         let is_saved = true;
         Ok(Recording::Running { record, is_saved })
     }
 
+    /// Ends the records of earlier runs that have no end.
+    async fn end_earlier(
+        &self,
+        snapshot: &Snapshot,
+        earlier: Option<Record>,
+        releases: &[Release],
+    ) {
+        let unended = |release: &&Release| release.spec.result == ReleaseResult::Running;
+        for release in releases.iter().filter(unended) {
+            let name = release.metadata.name.clone().unwrap_or_default();
+            let known = earlier.clone().filter(|earlier| earlier.name == name);
+            let is_known = known.is_some();
+            let spec = serde_json::to_value(&release.spec).unwrap_or_default();
+            let Some(mut record) = known.or_else(|| Record::resume(&name, &spec)) else {
+                continue;
+            };
+            // The end may have been seen, and not written.
+            if record.spec.ended_at.is_none() && is_known {
+                record.supersede(snapshot.now);
+            } else if record.spec.ended_at.is_none() {
+                let promoted = snapshot.status().last_promoted_spec.as_deref();
+                record.lose(snapshot.now, promoted);
+            }
+            if let Err(error) = self.save(&record).await {
+                warn!("record {name} of a release has no end: {error}");
+            }
+        }
+    }
+
     /// The record that an earlier process began for the run that this change is about.
     async fn resumed(&self, committed: Committed<'_>) -> Result<Option<Record>, ClusterError> {
-        let revision = committed.status.last_applied_spec.as_ref();
+        // A run that is withdrawn ends with the revision of the promoted version.
+        let before = committed.snapshot.status().last_applied_spec.as_ref();
+        let revisions = [committed.status.last_applied_spec.as_ref(), before];
         let releases = self.releases(committed.snapshot).await?;
         let of_run = releases.iter().find(|release| {
             release.spec.result == ReleaseResult::Running
-                && Some(&release.spec.revision) == revision
+                && revisions.contains(&Some(&release.spec.revision))
         });
         Ok(of_run.and_then(|release| {
             let spec = serde_json::to_value(&release.spec).ok()?;
@@ -174,8 +211,12 @@ impl Reconciliation<'_> {
     }
 
     fn report_unrecorded(&self, error: &ClusterError) {
-        if self.operator().records.is_first_report() {
+        let canary = full_name(self.canary);
+        if !matches!(error.code(), Some(403 | 404)) {
+            warn!(canary, "the record of a release is not written: {error}");
+        } else if self.operator().records.is_first_report() {
             warn!(
+                canary,
                 "records of releases are not written: {error}. Install the CRD Release (`flagger crds` prints it) and grant list, create, patch and delete of releases.flagger-rs.github.io, or start the operator with -release-history=0"
             );
         }

@@ -134,7 +134,10 @@ pub async fn skipper_shares_traffic_by_a_second_ingress(s: Scenario<'_>) -> Outc
             annotation("backend-weights").await?,
             annotation("skipper-predicate").await?,
         );
-        ensure(now == (weights(canary), predicate.to_owned()), now)
+        ensure(
+            now == (weights(canary), predicate.to_owned()),
+            format!("{now:?}"),
+        )
     };
     is(0, "Weight(100)").await?;
     s.image("3.1.1").await?;

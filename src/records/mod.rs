@@ -85,6 +85,14 @@ impl Committed<'_> {
                 && matches!(before.phase, CanaryPhase::Succeeded | CanaryPhase::Failed))
     }
 
+    /// Whether the run is over and its notifications are still to be sent.
+    pub fn is_untold(&self) -> bool {
+        self.ends()
+            && self
+                .status
+                .has_condition(ConditionType::NotificationPending)
+    }
+
     /// Whether the run is over.
     pub const fn ends(&self) -> bool {
         !is_in_run(self.status.phase)

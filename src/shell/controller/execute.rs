@@ -63,6 +63,7 @@ impl Reconciliation<'_> {
             }
         }
         if let Some(status) = &plan.status {
+            self.complete_record(snapshot, status).await;
             let committing = self.commit(snapshot, status);
             match cache.write(self.canary, self.canary, committing).await {
                 Ok(()) => self.committed(snapshot, status),

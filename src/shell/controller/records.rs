@@ -8,9 +8,13 @@ use tracing::warn;
 
 use super::{context::full_name, reconcile::Reconciliation, recording::Recording};
 use crate::{
-    api::release::{CANARY_UID, Release, ReleaseResult},
+    api::{
+        canary::CanaryStatus,
+        release::{CANARY_UID, Release, ReleaseResult},
+        status::ConditionType,
+    },
     records::{self, Committed, Record},
-    rollout::is_in_run,
+    rollout::{Looks, is_in_run},
     shell::{api_server::ClusterError, lock::lock},
     snapshot::{Action, Kind, ObjectRef, Snapshot, TargetKind, Write},
 };
@@ -49,6 +53,22 @@ impl Reconciliation<'_> {
         *lock(&entry) = recording;
     }
 
+    /// Writes the end of a run into its record, after its notifications are sent and before the status forgets them: nobody waits for the
+    /// record to be told, and no crash loses the end.
+    pub(super) async fn complete_record(&self, snapshot: &Snapshot, status: &CanaryStatus) {
+        let pending = ConditionType::NotificationPending;
+        let is_sent = snapshot.status().has_condition(pending) && !status.has_condition(pending);
+        if is_sent {
+            let looks = &Looks::default();
+            self.record(Committed {
+                snapshot,
+                status,
+                looks,
+            })
+            .await;
+        }
+    }
+
     /// The record after a change of the status.
     async fn recorded(
         &self,
@@ -74,13 +94,14 @@ impl Reconciliation<'_> {
                 None => return Ok(Recording::Nothing),
             },
         };
-        // The notifications of an end are sent after the end is recorded.
+        // The notifications of an end are sent before it is recorded.
         let has_ended = record.spec.ended_at.is_some();
         let is_worth_it = !has_ended && record.note(committed);
-        let is_saved = if is_worth_it || !was_saved {
+        let is_told = !committed.is_untold();
+        let is_saved = if (is_worth_it || !was_saved) && is_told {
             self.save(&record).await?
         } else {
-            true
+            was_saved && is_told
         };
         if is_saved && committed.ends() {
             return Ok(Recording::Nothing);

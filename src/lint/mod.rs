@@ -61,12 +61,16 @@ pub fn lint<'a>(
     let templates = meaning::Templates::of(objects.iter().map(|(_, object)| object));
     let crds = api::crds();
     for (file, object) in &objects {
-        let Some(schema) = schema::of(&crds, object) else {
-            continue;
+        let mut found = match (
+            schema::of(&crds, object),
+            schema::unknown_kind(&crds, object),
+        ) {
+            (Some(schema), _) => schema::violations(schema, object),
+            (None, Some(unknown)) => vec![unknown],
+            (None, None) => continue,
         };
         report.objects += 1;
-        let mut found = schema::violations(schema, object);
-        if kind(object) == "Canary" {
+        if kind(object) == "Canary" && schema::of(&crds, object).is_some() {
             found.extend(canary(object, &templates, refusal, found.is_empty()));
         }
         let name = name(object);
@@ -78,6 +82,15 @@ pub fn lint<'a>(
             message,
         };
         report.findings.extend(found.into_iter().map(finding));
+    }
+    if report.objects == 0 && report.findings.is_empty() {
+        report.findings.push(Finding {
+            file: String::new(),
+            object: String::new(),
+            level: Level::Warning,
+            field: String::new(),
+            message: "no Canary, MetricTemplate or AlertProvider is in these files".to_owned(),
+        });
     }
     report
 }

@@ -11,9 +11,40 @@ pub fn of<'a>(crds: &'a [Value], object: &Value) -> Option<&'a Value> {
     let crd = crds.iter().find(|crd| {
         let spec = &crd["spec"];
         let group = spec["group"].as_str().unwrap_or_default();
-        spec["names"]["kind"] == kind(object) && version.split('/').next() == Some(group)
+        spec["names"]["kind"] == kind(object)
+            && version
+                == format!(
+                    "{group}/{}",
+                    spec["versions"][0]["name"].as_str().unwrap_or_default()
+                )
     })?;
     crd.pointer("/spec/versions/0/schema/openAPIV3Schema")
+}
+
+/// What is wrong with an object of one of our groups whose kind or version is none of ours.
+pub fn unknown_kind(crds: &[Value], object: &Value) -> Option<Found> {
+    let version = object["apiVersion"].as_str()?;
+    let group = version.split('/').next();
+    let ours = crds
+        .iter()
+        .filter(|crd| crd["spec"]["group"].as_str() == group);
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let known = ours.map(|crd| {
+        let spec = &crd["spec"];
+        let version = text(&spec["versions"][0]["name"]);
+        format!(
+            "{} of {}/{version}",
+            text(&spec["names"]["kind"]),
+            text(&spec["group"])
+        )
+    });
+    let known: Vec<_> = known.collect();
+    let kind = kind(object);
+    let message = format!(
+        "{kind} of {version} is not known; there are {}",
+        known.join(", ")
+    );
+    (!known.is_empty()).then(|| (Level::Error, "apiVersion".to_owned(), message))
 }
 
 /// What does not fit the schema.

@@ -151,3 +151,31 @@ fn a_template_is_looked_for_among_the_files() {
         ]
     );
 }
+
+#[test]
+fn an_object_that_is_not_checked_is_not_passed_over_in_silence() {
+    for (from, to, expected) in [
+        (
+            "v1beta1",
+            "v1",
+            "error apiVersion: Canary of flagger.app/v1 is not known; there are ",
+        ),
+        (
+            "kind: Canary",
+            "kind: Canari",
+            "error apiVersion: Canari of flagger.app/v1beta1 is not known; there are ",
+        ),
+    ] {
+        let found = found(&GOOD.replacen(from, to, 1));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with(expected), "{found:?}");
+        assert!(
+            found[0].contains("Canary of flagger.app/v1beta1"),
+            "{found:?}"
+        );
+    }
+    assert_eq!(
+        found("apiVersion: v1\nkind: Service\n"),
+        ["warning : no Canary, MetricTemplate or AlertProvider is in these files"]
+    );
+}

@@ -328,6 +328,14 @@ pub fn read(object: &Value) -> Option<Release> {
     serde_json::from_value(object.clone()).ok()
 }
 
+/// A record with its evidence as JSON; null if it has none, or none that can be read.
+pub fn decoded(release: &Release) -> Value {
+    let spec = &release.spec;
+    let mut value = serde_json::to_value(spec).unwrap_or_default();
+    value["evidence"] = json!(spec.evidence.as_deref().and_then(unpack));
+    value
+}
+
 const fn strategy_name(strategy: Strategy) -> &'static str {
     match strategy {
         Strategy::Canary => "canary",

@@ -32,6 +32,8 @@ pub struct Seen {
     pub pods: Option<Vec<(Version, Value)>>,
     /// The events of the Canary.
     pub events: Option<Vec<Value>>,
+    /// Whether a workload is missing for another reason than the rights of who asks.
+    pub unanswered: bool,
 }
 
 impl View {
@@ -89,6 +91,7 @@ impl View {
             action: action(&status),
             conditions: status.conditions.iter().flatten().map(condition).collect(),
             events: seen.events.as_deref().map(all_events),
+            unanswered: seen.unanswered,
         }
     }
 }

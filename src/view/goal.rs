@@ -98,10 +98,22 @@ impl Follower {
             judgement,
             sentence,
         };
+        if view.unanswered {
+            let why = "The workloads could not be read just now.".to_owned();
+            return judged(Judgement::NotYet, why);
+        }
         if matches!(self.wanted, Wanted::Image(_)) && view.images.is_none() {
             let Target { kind, name } = &view.target;
             let why =
                 format!("The {kind} {name} cannot be read, and it tells which image is released.");
+            return judged(Judgement::Unknown, why);
+        }
+        if self.is_hidden(view) {
+            let Target { kind, name } = &view.target;
+            let why = format!(
+                "{} The {kind} {name} cannot be read, and it tells whether this is about its version.",
+                view.sentence
+            );
             return judged(Judgement::Unknown, why);
         }
         self.remember(view);
@@ -122,6 +134,14 @@ impl Follower {
             ),
             Place::Run => self.in_run(view),
         }
+    }
+
+    /// Whether the version is not known: outside a run, the status may be about the one before.
+    fn is_hidden(&self, view: &View) -> bool {
+        self.wanted == Wanted::Current
+            && self.revision.is_none()
+            && view.revision.target.is_none()
+            && !view.state.is_in_run()
     }
 
     /// Keeps the revision of the wanted version when it is seen for the first time.

@@ -84,6 +84,9 @@ pub struct View {
     pub conditions: Vec<Condition>,
     /// The last events of the Canary, newest last; null if they cannot be read.
     pub events: Option<Vec<Event>>,
+    /// Whether the API server did not answer when a workload was read, so that a later look may tell more.
+    #[serde(skip)]
+    pub unanswered: bool,
 }
 
 /// The workload that is released.

@@ -50,6 +50,7 @@ fn seen(status: &Value, target: &str, primary: &str) -> Seen {
         primary: Some(workload(primary)),
         pods: Some(Vec::new()),
         events: Some(Vec::new()),
+        ..Seen::default()
     }
 }
 
@@ -59,7 +60,7 @@ fn progressing() -> Seen {
     status["failedChecks"] = json!(1);
     status["conditions"] = json!([{"type": "Promoted", "status": "Unknown", "reason": "Progressing", "message": "New revision detected."},
         {"type": "Verdict", "status": "True", "reason": "Threshold",
-            "message": "Failed check 1 of 5: request-duration was 812 ms, which is more than 500 ms."}]);
+            "message": "Failed check 1 of 5: request-duration was 812 ms, above the maximum 500 ms."}]);
     let pod = |name: &str, state: Value, ready: bool| {
         json!({"metadata": {"name": name, "creationTimestamp": "2026-11-28T10:08:00Z"},
             "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": if ready {"True"} else {"False"}}],
@@ -275,5 +276,57 @@ fn without_the_right_to_read_the_target_the_status_alone_decides() {
     assert_eq!(
         follow(Until::Promoted, Wanted::Image(NEW.to_owned()), &looks[..1]),
         [Unknown]
+    );
+}
+
+#[test]
+fn outside_a_run_the_status_does_not_tell_about_a_target_that_cannot_be_read() {
+    use Judgement::{NotYet, Unknown, Yes};
+    let hidden = |status: &Value| Seen {
+        canary: canary(status),
+        ..Seen::default()
+    };
+    let promoted = status("Succeeded", OLD, OLD);
+    let until = |looks: &[Seen]| follow(Until::Promoted, Wanted::Current, looks);
+    assert_eq!(until(&[hidden(&promoted)]), [Unknown]);
+    // An API server that does not answer once is no missing right.
+    let unanswered = Seen {
+        unanswered: true,
+        ..hidden(&promoted)
+    };
+    let image = Wanted::Image(OLD.to_owned());
+    assert_eq!(
+        follow(Until::Promoted, image, std::slice::from_ref(&unanswered)),
+        [NotYet]
+    );
+    assert_eq!(
+        until(&[unanswered, seen(&promoted, OLD, OLD)]),
+        [NotYet, Yes]
+    );
+}
+
+#[test]
+fn a_release_is_a_row_of_the_history() {
+    let release = crate::records::read(&json!({"apiVersion": "flagger-rs.github.io/v1alpha1", "kind": "Release",
+        "metadata": {"name": "podinfo-1"}, "spec": {"canary": "podinfo", "revision": "v1-b", "strategy": "canary", "result": "Failed",
+            "images": [{"name": "podinfod", "from": OLD, "to": NEW}], "trigger": "argocd\u{1b}[31m",
+            "startedAt": "2026-11-28T10:02:03Z", "endedAt": "2026-11-28T10:05:03Z", "evidence": "nonsense"}}))
+    .unwrap();
+    let rows = [render::history_head(), render::history_row(&release, now())];
+    let lines = Table::default().lines(&rows);
+    let texts: Vec<_> = lines
+        .iter()
+        .map(|line| line.text().split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    assert_eq!(texts[0], "WHEN FROM TO RESULT TOOK BY");
+    assert!(
+        texts[1].starts_with("10m ago podinfo:3.1.0 podinfo:3.1.1 Failed 3m"),
+        "{texts:?}"
+    );
+    assert!(!texts[1].contains('\u{1b}'), "{texts:?}");
+    let decoded = crate::records::decoded(&release);
+    assert_eq!(
+        (&decoded["result"], &decoded["evidence"]),
+        (&json!("Failed"), &Value::Null)
     );
 }

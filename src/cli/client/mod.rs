@@ -13,7 +13,7 @@ mod verbs;
 use clap::{CommandFactory, Parser, ValueEnum};
 
 pub use terms::{CODES, Format};
-pub use verbs::{Act, Canary, Get, Lint, List, Status, Verb};
+pub use verbs::{Act, Canary, Explain, Get, Lint, List, Status, Verb};
 
 use super::syntax::Exit;
 
@@ -37,12 +37,14 @@ pub enum Code {
 }
 
 /// The words by which each verb is found, with its aliases.
-pub const VERBS: [&str; 15] = [
+pub const VERBS: [&str; 17] = [
     "list",
     "ls",
     "get",
     "watch",
     "status",
+    "explain",
+    "history",
     "promote",
     "skip",
     "pause",

@@ -26,9 +26,18 @@ pub enum Verb {
     /// Tells the state of a version in a word and a sentence, and waits for it
     ///
     /// Tells the state in a word and a sentence. With --timeout, --until, --image or --revision it waits until the version that the target
-    /// has now, or the named one, is where it should be, even if its run has not begun.
+    /// has now, or the named one, is where it should be, even if its run has not begun. A change of a ConfigMap or Secret alone is not seen
+    /// before its run has begun.
     #[command(after_help = CODES)]
     Status(Status),
+    /// Explains why the last release ended as it did, or another one of the history
+    ///
+    /// Explains a release from its record: the cause, the steps, the metrics with their queries and values, and the webhooks.
+    #[command(after_help = CODES)]
+    Explain(Explain),
+    /// Lists the recorded releases of a canary, newest first
+    #[command(after_help = CODES)]
+    History(Canary),
     /// Promotes the version now, without further steps and checks
     ///
     /// Promotes the version now, without further steps and checks. Traffic still moves to ready pods only.
@@ -123,6 +132,19 @@ pub struct Get {
     #[arg(short, long)]
     pub watch: bool,
     /// The form of the output.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
+    pub output: Format,
+}
+
+/// The release that is explained.
+#[derive(Clone, Debug, Args)]
+pub struct Explain {
+    /// The name of the canary.
+    pub name: String,
+    /// The name of the record, which `kubectl get releases` lists. Default: the newest one.
+    #[arg(long, value_name = "RELEASE")]
+    pub release: Option<String>,
+    /// The form of the output: json and yaml have the record with its measurements.
     #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
     pub output: Format,
 }

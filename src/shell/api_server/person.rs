@@ -1,7 +1,7 @@
 //! The API server as a person meets it: with a kubeconfig of kubectl, with the person's own rights, and without the Lease. The command line
 //! reads and watches through it, and asks the operator for actions.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
@@ -111,7 +111,7 @@ impl Person {
             Some(path) => Kubeconfig::read_from(path)?,
             None => match Kubeconfig::read() {
                 // In a pod, for example a job of a pipeline, there is no kubeconfig but an account.
-                Err(error) => match Config::incluster() {
+                Err(error) if has_none(&error, reach, is_named()) => match Config::incluster() {
                     Ok(config) => return Self::with(config, reach),
                     Err(_) => return Err(error.into()),
                 },
@@ -296,6 +296,21 @@ impl Person {
     }
 }
 
+/// Whether there is no kubeconfig, and none was asked for. One that is broken or misspelt must not lead to another cluster.
+fn has_none(error: &KubeconfigError, reach: &Reach, is_named: bool) -> bool {
+    let is_missing = match error {
+        KubeconfigError::FindPath => true,
+        KubeconfigError::ReadConfig(error, _) => error.kind() == io::ErrorKind::NotFound,
+        _ => false,
+    };
+    is_missing && !is_named && reach.context.is_none()
+}
+
+/// Whether the environment names a kubeconfig.
+fn is_named() -> bool {
+    std::env::var_os("KUBECONFIG").is_some_and(|paths| !paths.is_empty())
+}
+
 /// The reason in the API server's own words, as after any other request.
 fn watch_error(error: watcher::Error) -> ClusterError {
     let status = match &error {
@@ -310,5 +325,32 @@ fn watch_error(error: watcher::Error) -> ClusterError {
             message: status.message.clone(),
         },
         _ => ClusterError::Unreachable(status.message.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_account_of_a_pod_is_used_only_if_no_kubeconfig_is_meant() {
+        let read = |kind| KubeconfigError::ReadConfig(io::Error::from(kind), "config".into());
+        let missing = read(io::ErrorKind::NotFound);
+        let nothing = Reach::default();
+        let context = Reach {
+            context: Some("prod".to_owned()),
+            ..Reach::default()
+        };
+        assert!(has_none(&missing, &nothing, false));
+        assert!(has_none(&KubeconfigError::FindPath, &nothing, false));
+        assert!(!has_none(&missing, &nothing, true));
+        assert!(!has_none(&missing, &context, false));
+        let denied = read(io::ErrorKind::PermissionDenied);
+        assert!(!has_none(&denied, &nothing, false));
+        assert!(!has_none(
+            &KubeconfigError::CurrentContextNotSet,
+            &nothing,
+            false
+        ));
     }
 }

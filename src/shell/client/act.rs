@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
-    output::print,
+    output::{print, unless_closed},
     read::{Context, now},
     trouble::Stop,
 };
@@ -55,9 +55,9 @@ pub async fn act(context: &Context, verb: Verb, act: &Act) -> Result<Code, Stop>
     }
     asking.write(canary, &revision, &line).await?;
     let full = format!("{}/{}", context.person.namespace(), act.name);
-    print(&format!(
+    unless_closed(print(&format!(
         "asked to {verb} {full} at revision {revision}, as {author}\n"
-    ))?;
+    )))?;
     if !act.wait {
         return Ok(Code::Yes);
     }
@@ -217,12 +217,12 @@ impl Asking<'_> {
     fn tell(&self, answer: &Answer, view: &View) -> Result<Code, Stop> {
         let full = view.full_name();
         if answer.accepted {
-            print(&format!(
+            unless_closed(print(&format!(
                 "accepted: {}\n{full}: {}: {}\n",
                 answer.text,
                 view.state.as_str(),
                 view.sentence
-            ))?;
+            )))?;
             return Ok(Code::Yes);
         }
         let program = self.context.program.typed();

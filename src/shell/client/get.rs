@@ -3,13 +3,14 @@
 use std::{pin::pin, time::Duration};
 
 use futures::StreamExt;
+use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
     list::{name, yaml},
-    output::{print, remark, text_width},
+    output::{print, remark, text_width, unless_closed},
     read::{Context, Depth, now},
-    screen::{Interrupt, Screen, screen_size, stop},
+    screen::{Interrupt, Interrupts, Screen, screen_size, stop},
     trouble::Stop,
 };
 use crate::{
@@ -106,40 +107,74 @@ impl<'a> Watching<'a> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut since_read = 0;
         loop {
-            self.draw(&view)?;
+            let drawn = self.draw(&view);
             if let Some(code) = self.is_over(&view) {
+                unless_closed(drawn)?;
                 drop(self.screen.take());
                 return self.end(&view, code);
             }
+            drawn?;
             tokio::select! {
                 change = changes.next() => if let Some(canary) = self.changed(change)? {
                     latest = canary;
-                    view = self.context.view(latest.clone(), Depth::All).await;
+                    match self.read(&latest, &mut interrupts).await? {
+                        Some(read) => view = read,
+                        None => return Ok(Code::Undecided),
+                    }
                     since_read = 0;
                 },
                 _ = ticks.tick() => {
                     since_read += 1;
                     if since_read >= READ_AGAIN && self.screen.is_some() {
-                        view = self.context.view(latest.clone(), Depth::All).await;
+                        match self.read(&latest, &mut interrupts).await? {
+                            Some(read) => view = read,
+                            None => return Ok(Code::Undecided),
+                        }
                         since_read = 0;
                     }
                 }
-                interrupt = interrupts.next() => match (interrupt, self.screen.as_mut()) {
-                    (Interrupt::End, _) => return Ok(Code::Undecided),
-                    (Interrupt::Resized, Some(screen)) => screen.forget(),
-                    (Interrupt::Stopped, Some(screen)) => screen.sleep()?,
-                    (Interrupt::Stopped, None) => stop(),
-                    (Interrupt::Resized, None) => {}
+                interrupt = interrupts.next() => if self.ends(&interrupt)? {
+                    return Ok(Code::Undecided);
                 },
             }
         }
     }
 
+    /// The view of a canary; `None` if a person ends the command meanwhile. An API server that hangs must not hold them.
+    async fn read(
+        &mut self,
+        canary: &Value,
+        interrupts: &mut Interrupts,
+    ) -> Result<Option<View>, Stop> {
+        let context = self.context;
+        let mut reading = pin!(context.view(canary.clone(), Depth::All));
+        loop {
+            tokio::select! {
+                view = &mut reading => return Ok(Some(view)),
+                interrupt = interrupts.next() => if self.ends(&interrupt)? {
+                    return Ok(None);
+                },
+            }
+        }
+    }
+
+    /// Whether a person ends the command; the screen follows all else.
+    fn ends(&mut self, interrupt: &Interrupt) -> Result<bool, Stop> {
+        match (interrupt, self.screen.as_mut()) {
+            (Interrupt::End, _) => return Ok(true),
+            (Interrupt::Resized, Some(screen)) => screen.forget(),
+            (Interrupt::Stopped, Some(screen)) => screen.sleep()?,
+            (Interrupt::Stopped, None) => stop(),
+            (Interrupt::Resized, None) => {}
+        }
+        Ok(false)
+    }
+
     /// The canary after a change; `None` if it is not known for a moment.
     fn changed(
         &mut self,
-        change: Option<Result<Option<serde_json::Value>, ClusterError>>,
-    ) -> Result<Option<serde_json::Value>, Stop> {
+        change: Option<Result<Option<Value>, ClusterError>>,
+    ) -> Result<Option<Value>, Stop> {
         match change {
             Some(Ok(Some(canary))) => Ok(Some(canary)),
             Some(Ok(None)) => Err(self.context.wants("watch", self.name).missing()),
@@ -191,7 +226,7 @@ impl<'a> Watching<'a> {
     /// Leaves the last picture on the terminal.
     fn end(&self, view: &View, code: Code) -> Result<Code, Stop> {
         if self.printed.is_none() {
-            show(self.context, view, Format::Table)?;
+            unless_closed(show(self.context, view, Format::Table))?;
         }
         Ok(code)
     }

@@ -10,7 +10,7 @@ use std::{
 use serde_json::json;
 
 use super::{
-    output::{Output, print, remark, text_width},
+    output::{Output, print, remark, text_width, unless_closed},
     trouble::Stop,
 };
 use crate::{
@@ -42,7 +42,7 @@ pub fn run(output: Output, args: &Lint) -> Result<Code, Stop> {
         .iter()
         .map(|(file, text)| (file.as_str(), text.as_str()));
     let report = lint(texts, &refusal);
-    show(output, args.output, &report)?;
+    unless_closed(show(output, args.output, &report))?;
     Ok(if report.count(Level::Error) > 0 {
         Code::No
     } else {
@@ -152,10 +152,13 @@ fn line(finding: &Finding) -> Line {
     } else {
         format!(" {}:", clean(&finding.field))
     };
-    Line::plain(format!("{}:{object} ", clean(&finding.file)))
-        .and(style, finding.level.as_str())
-        .and(
-            Style::Plain,
-            format!(":{place} {}", clean(&finding.message)),
-        )
+    let file = if finding.file.is_empty() {
+        String::new()
+    } else {
+        format!("{}:{object} ", clean(&finding.file))
+    };
+    Line::plain(file).and(style, finding.level.as_str()).and(
+        Style::Plain,
+        format!(":{place} {}", clean(&finding.message)),
+    )
 }

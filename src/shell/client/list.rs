@@ -38,9 +38,9 @@ pub async fn list(context: &Context, list: &List) -> Result<Code, Stop> {
             program: context.program,
         },
     };
-    listing.all().await?;
+    let known = listing.all().await?;
     if list.watch {
-        listing.watch().await?;
+        listing.watch(known).await?;
     }
     Ok(Code::Yes)
 }
@@ -55,14 +55,22 @@ struct Listing<'a> {
 /// The workloads by kind, namespace and name.
 type Workloads = BTreeMap<(&'static str, String, String), Value>;
 
+/// What was printed of each canary, by namespace and name: state, weight and sentence.
+type Known = BTreeMap<String, (State, i64, String)>;
+
+fn printed(view: &View) -> (State, i64, String) {
+    (view.state, view.weight.intended, view.sentence.clone())
+}
+
 impl Listing<'_> {
     /// Prints all canaries. The first page is printed as soon as it is there.
-    async fn all(&self) -> Result<(), Stop> {
+    async fn all(&self) -> Result<Known, Stop> {
         let workloads = self.workloads().await?;
         let mut params = ListParams::default().limit(PAGE);
         params.label_selector.clone_from(&self.list.selector);
         let canaries = Resource::of(Kind::Canary);
         let mut printer = Printer::new(self);
+        let mut known = Known::new();
         loop {
             let page = self
                 .context
@@ -71,14 +79,17 @@ impl Listing<'_> {
                 .await;
             let (items, next) = page.map_err(|error| self.wanted.failed(&error))?;
             let views = items.into_iter().map(|canary| view(canary, &workloads));
-            let mut views: Vec<_> = views.filter(|view| self.is_wanted(view)).collect();
+            let mut views: Vec<_> = views.collect();
+            known.extend(views.iter().map(|view| (view.full_name(), printed(view))));
+            views.retain(|view| self.is_wanted(view));
             if params.continue_token.is_none() && next.is_none() {
                 views.sort_by_key(|view| !view.needs_attention);
             }
             printer.page(views)?;
             params.continue_token = next;
             if params.continue_token.is_none() {
-                return printer.end();
+                printer.end()?;
+                return Ok(known);
             }
         }
     }
@@ -125,14 +136,13 @@ impl Listing<'_> {
     }
 
     /// Prints each change, as one line or one object, until the process is interrupted.
-    async fn watch(&self) -> Result<(), Stop> {
+    async fn watch(&self, mut known: Known) -> Result<(), Stop> {
         let selector = self.list.selector.as_deref();
         let mut changes = pin!(self.context.person.watch_all(
             Kind::Canary,
             self.namespace,
             selector
         ));
-        let mut known = BTreeMap::new();
         while let Some(change) = changes.next().await {
             let canary = match change {
                 Ok(Change::Is(canary)) => canary,
@@ -149,9 +159,9 @@ impl Listing<'_> {
                 }
             };
             let view = view(canary, &Workloads::new());
-            let state = (view.state, view.weight.intended, view.sentence.clone());
-            if known.insert(view.full_name(), state.clone()) != Some(state) && self.is_wanted(&view)
-            {
+            let state = printed(&view);
+            let before = known.insert(view.full_name(), state.clone());
+            if before != Some(state) && self.is_wanted(&view) {
                 match self.list.output {
                     Format::Json => print(&format!("{}\n", view.json()))?,
                     Format::Yaml => print(&yaml(&view.json()))?,

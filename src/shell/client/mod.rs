@@ -7,6 +7,7 @@
 //! | `list` | `list.rs` |
 //! | `get`, `watch` | `get.rs`; `screen.rs` draws on a terminal |
 //! | `status` | `status.rs` |
+//! | `explain`, `history` | `releases.rs` |
 //! | `promote`, `skip`, `pause`, `resume`, `abort`, `retry` | `act.rs` |
 //! | `lint` | `lint.rs` |
 //! | completion | `complete.rs` |
@@ -18,6 +19,7 @@ mod lint;
 mod list;
 mod output;
 mod read;
+mod releases;
 mod screen;
 mod status;
 mod trouble;
@@ -27,7 +29,7 @@ use crate::{
     cli::client::{self, COMPLETE, Code, Color, Line, Program, Verb, complete::script},
     shell::api_server::person::Person,
 };
-use output::Output;
+use output::{Output, unless_closed};
 use read::Context;
 use trouble::Stop;
 
@@ -65,10 +67,14 @@ pub async fn run(program: Program, args: &[String], env: impl Fn(&str) -> Option
     };
     let can_redraw = env("TERM").is_some_and(|term| term != "dumb");
     let output = Output::new(colored(output::is_terminal()), can_redraw);
+    // Of these, whoever reads the output has seen enough. The code of others is an answer, which is not known yet.
+    let closed = match &line.verb {
+        Verb::List(_) | Verb::Get(_) => Code::Yes,
+        _ => Code::Undecided,
+    };
     match carry_out(line, program, output).await {
         Ok(code) => code as u8,
-        // Whoever reads the output has seen enough.
-        Err(Stop::BrokenPipe) => Code::Yes as u8,
+        Err(Stop::BrokenPipe) => closed as u8,
         Err(Stop::Trouble(trouble)) => {
             output::remark(&trouble.message);
             trouble.code as u8
@@ -80,11 +86,14 @@ async fn carry_out(line: Line, program: Program, output: Output) -> Result<Code,
     let Line { verb, reach } = line;
     match &verb {
         Verb::Version => {
-            output::print(&format!("flagger-rs {}\n", env!("CARGO_PKG_VERSION")))?;
+            unless_closed(output::print(&format!(
+                "flagger-rs {}\n",
+                env!("CARGO_PKG_VERSION")
+            )))?;
             return Ok(Code::Yes);
         }
         Verb::Completion { shell } => {
-            output::print(script(*shell))?;
+            unless_closed(output::print(script(*shell)))?;
             return Ok(Code::Yes);
         }
         Verb::Lint(args) => return lint::run(output, args),
@@ -101,6 +110,8 @@ async fn carry_out(line: Line, program: Program, output: Output) -> Result<Code,
         Verb::Get(get) => get::get(&context, &get).await,
         Verb::Watch(canary) => get::watch(&context, &canary.name).await,
         Verb::Status(status) => status::status(&context, &status).await,
+        Verb::Explain(explain) => releases::explain(&context, &explain).await,
+        Verb::History(canary) => releases::history(&context, &canary.name).await,
         Verb::Promote(act) => act::act(&context, action::Verb::Promote, &act).await,
         Verb::Skip(act) => act::act(&context, action::Verb::Skip, &act).await,
         Verb::Pause(act) => act::act(&context, action::Verb::Pause, &act).await,

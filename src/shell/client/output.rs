@@ -73,6 +73,14 @@ pub fn print(text: &str) -> Result<(), Stop> {
     Ok(stdout.flush()?)
 }
 
+/// Goes on without output if nobody reads it any more.
+pub fn unless_closed(printed: Result<(), Stop>) -> Result<(), Stop> {
+    match printed {
+        Err(Stop::BrokenPipe) => Ok(()),
+        other => other,
+    }
+}
+
 /// Prints a remark. A closed stderr is no reason to end.
 pub fn remark(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");

@@ -69,10 +69,12 @@ impl Context {
             namespace: self.person.namespace(),
         };
         let (target, primary) = reader.workloads(&parsed).await;
+        let unanswered = target.is_err() || primary.is_err();
         let mut seen = Seen {
             canary,
-            target,
-            primary,
+            target: target.unwrap_or_default(),
+            primary: primary.unwrap_or_default(),
+            unanswered,
             ..Seen::default()
         };
         if depth == Depth::All {
@@ -102,9 +104,9 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// The target and the primary.
-    async fn workloads(&self, canary: &Canary) -> (Option<Value>, Option<Value>) {
+    async fn workloads(&self, canary: &Canary) -> (Readable, Readable) {
         let Some(kind) = TargetKind::of(canary) else {
-            return (None, None);
+            return (Ok(None), Ok(None));
         };
         let primary = canary.primary_workload_name();
         let get =
@@ -149,12 +151,17 @@ impl Reader<'_> {
     }
 }
 
-/// An object that can be read: null if it does not exist.
-fn readable(read: Result<Value, ClusterError>) -> Option<Value> {
+/// An object: null if it does not exist, `None` if the person may not read it, an error if that is not known.
+type Readable = Result<Option<Value>, ClusterError>;
+
+fn readable(read: Result<Value, ClusterError>) -> Readable {
     match read {
-        Ok(object) => Some(object),
-        Err(error) if error.code() == Some(404) => Some(Value::Null),
-        Err(_) => None,
+        Ok(object) => Ok(Some(object)),
+        Err(error) => match error.code() {
+            Some(404) => Ok(Some(Value::Null)),
+            Some(401 | 403) => Ok(None),
+            _ => Err(error),
+        },
     }
 }
 
@@ -168,4 +175,24 @@ fn selector(workload: &Value) -> Option<String> {
         .filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)))
         .collect();
     (!labels.is_empty()).then(|| labels.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_missing_right_hides_an_object() {
+        let answer = |code| {
+            readable(Err(ClusterError::Refused {
+                code,
+                message: String::new(),
+            }))
+        };
+        assert_eq!(answer(404).unwrap(), Some(Value::Null));
+        assert_eq!(answer(401).unwrap(), None);
+        assert_eq!(answer(403).unwrap(), None);
+        assert!(answer(500).is_err() && answer(429).is_err());
+        assert!(readable(Err(ClusterError::Unreachable(String::new()))).is_err());
+    }
 }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::{
     get::show,
-    output::{print, remark},
+    output::{print, remark, unless_closed},
     read::{Context, Depth},
     trouble::Stop,
 };
@@ -154,13 +154,13 @@ impl Waiting<'_> {
                     Judgement::NotBegun => "Pending",
                     _ => view.state.as_str(),
                 };
-                print(&format!(
+                unless_closed(print(&format!(
                     "{}: {word}: {}\n",
                     view.full_name(),
                     judged.sentence
-                ))?;
+                )))?;
             }
-            other => show(self.context, view, other)?,
+            other => unless_closed(show(self.context, view, other))?,
         }
         Ok(code)
     }

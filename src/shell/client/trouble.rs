@@ -106,6 +106,12 @@ impl Wanted<'_> {
                     "flagger"
                 ),
             ),
+            Some(429 | 500..) => Stop::because(
+                Code::Undecided,
+                format!(
+                    "cannot {verb} {object} now: {why}\nTry again later, or see how the API server is: kubectl get --raw /readyz"
+                ),
+            ),
             Some(_) => Stop::because(Code::No, format!("cannot {verb} {object}: {why}")),
             None => Stop::because(
                 Code::Undecided,
@@ -131,6 +137,35 @@ impl Wanted<'_> {
             (Some(namespace), Some(canary)) => format!("canary {namespace}/{canary}"),
             (Some(namespace), None) => format!("the canaries of namespace {namespace}"),
             (None, _) => "the canaries of all namespaces".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_api_server_that_cannot_answer_now_decides_nothing() {
+        let wanted = Wanted {
+            verb: "get",
+            namespace: Some("test"),
+            canary: Some("podinfo"),
+            program: Program::Plugin,
+        };
+        for (code, expected) in [
+            (403, Code::Forbidden),
+            (422, Code::No),
+            (429, Code::Undecided),
+            (500, Code::Undecided),
+            (503, Code::Undecided),
+        ] {
+            let message = "refused".to_owned();
+            let stop = wanted.failed(&ClusterError::Refused { code, message });
+            assert!(
+                matches!(&stop, Stop::Trouble(trouble) if trouble.code == expected),
+                "{code}: {stop:?}"
+            );
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Views as text for terminals: pure functions from a view and a width to lines.
 
 mod detail;
+mod history;
 mod line;
 mod table;
 
 pub use detail::{detail, due};
+pub use history::{history_head, history_row};
 pub use line::{Line, Style, paint};
 pub use table::{Columns, Table, change_line, head, row};
 

@@ -171,10 +171,14 @@ async fn a_status_that_is_waited_for_ends_with_the_code_of_its_answer() {
         text(&stdout),
         "test/podinfo: Progressing: The version is analysed: 10 % of the traffic.\n"
     );
-    let waiting = command(&server, &["status", "podinfo", "--until", "promoted"])
+    let mut waiting = command(&server, &["status", "podinfo", "--until", "promoted"])
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    // Without the right to read the target, only a run that was seen tells which version is meant.
+    let mut remarks = BufReader::new(waiting.stderr.take().unwrap()).lines();
+    remarks.next().unwrap().unwrap();
     let mut promoted = status("Succeeded", 0);
     promoted["lastPromotedSpec"] = json!("v1-b");
     server.set(promoted);
@@ -201,8 +205,10 @@ async fn a_status_that_is_waited_for_ends_with_the_code_of_its_answer() {
     assert_eq!(run(&["--until", "paused"]).status.code(), Some(0));
     server.set(status("Failed", 0));
     for (args, expected) in [
-        (&["--until", "failed"][..], 0),
-        (&["--timeout", "5m"], 1),
+        (&["--until", "failed", "--revision", "v1-b"][..], 0),
+        (&["--timeout", "5m", "--revision", "v1-b"], 1),
+        // Without the right to read the target, this may be the failure of the version before.
+        (&["--until", "failed"], 6),
         (&["--revision", "v1-old"], 5),
         (&["--image", "a:1"], 6),
     ] {
@@ -351,4 +357,120 @@ fn manifests_are_checked_without_a_cluster() {
         "{report}"
     );
     assert_eq!(run(&["-f", "/no/such/file"]).status.code(), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_records_of_releases_explain_them() {
+    let mut now = status("Failed", 0);
+    now["recorded"] = json!(true);
+    let server = ApiServer::start(now.clone()).await;
+    let run = |args: &[&str]| {
+        let output = command(&server, args).output().unwrap();
+        let said = text(&output.stderr).to_owned();
+        (
+            output.status.code().unwrap(),
+            text(&output.stdout).to_owned(),
+            said,
+        )
+    };
+    let (code, history, _) = run(&["history", "podinfo"]);
+    let rows: Vec<_> = history
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .collect();
+    assert_eq!(code, 0);
+    assert_eq!(rows[0], ["WHEN", "FROM", "TO", "RESULT", "TOOK", "BY"]);
+    assert_eq!(
+        rows[1][2..],
+        ["podinfo:2", "podinfo:3", "Failed", "5m", "argocd"]
+    );
+    assert_eq!(rows[2][4], "Promoted");
+    let (code, newest, _) = run(&["explain", "podinfo"]);
+    assert!(code == 0 && newest.contains("Because of 3."), "{newest}");
+    let (code, older, _) = run(&["explain", "podinfo", "--release", "podinfo-1", "-o", "json"]);
+    let older: Value = serde_json::from_str(&older).unwrap();
+    assert_eq!((code, &older["revision"]), (0, &json!("2")));
+    let (code, _, said) = run(&["explain", "podinfo", "--release", "other"]);
+    assert!(
+        code == 5 && said.contains("kubectl -n test get releases"),
+        "{said}"
+    );
+    assert_eq!(run(&["history", "nobody"]).0, 5);
+
+    now["recorded"] = json!(false);
+    now["conditions"] = json!([{"type": "Verdict", "status": "True", "reason": "Hook", "message": "The hook said no."}]);
+    server.set(now);
+    let (code, without, said) = run(&["explain", "podinfo"]);
+    assert_eq!((code, &*without), (0, "test/podinfo: The hook said no.\n"));
+    assert!(said.contains("-release-history=0"), "{said}");
+    server.set(status("Failed", 0));
+    assert_eq!(run(&["explain", "podinfo"]).0, 6);
+    assert_eq!(run(&["history", "podinfo"]).0, 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_pipe_ends_the_output_and_not_the_answer() {
+    let server = ApiServer::start(status("Failed", 0)).await;
+    let closed = |args: &[&str]| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = command(&server, args);
+        command.stdout(writer).status().unwrap().code()
+    };
+    let folder = Folder::new().unwrap();
+    std::fs::write(folder.path().join("a.yaml"), "a: [").unwrap();
+    let manifests = folder.path().display().to_string();
+    for (args, expected) in [
+        (&["lint", "-f", &manifests][..], 1),
+        (&["status", "podinfo", "--revision", "v1-b"], 1),
+        (&["watch", "podinfo"], 3),
+        (&["get", "podinfo"], 0),
+        (&["list"], 0),
+    ] {
+        assert_eq!(closed(args), Some(expected), "{args:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watched_list_prints_each_canary_once_and_then_its_changes() {
+    let server = ApiServer::start(status("Progressing", 10)).await;
+    let mut watch = command(&server, &["list", "-w", "--no-headers"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut next = || lines.next().unwrap().unwrap();
+    let listed = next();
+    server.set(status("Progressing", 20));
+    let changed = next();
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    assert!(listed.starts_with("podinfo"), "{listed}");
+    assert!(changed.contains("weight 20"), "{changed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupt_is_heard_while_the_api_server_does_not_answer() {
+    let server = ApiServer::start(status("Progressing", 10)).await;
+    let mut watch = command(&server, &["watch", "podinfo"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    let mut hangs = status("Progressing", 20);
+    hangs["hangs"] = json!(true);
+    server.set(hangs);
+    server.hangs().await;
+    let pid = watch.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(watch.wait().unwrap().code(), Some(3));
+    // The answer would be waited for, and the change be printed, before the interrupt.
+    assert!(lines.next().is_none());
 }

@@ -56,11 +56,10 @@ pub fn failed_check<'a>(change: StatusChange<'a>, findings: &[Finding]) -> Statu
         snapshot.canary.threshold(),
     );
     let told = findings.iter().take(FINDINGS).map(|it| it.detail.as_str());
-    let mut details = told.collect::<Vec<_>>().join(" and ");
     let more = findings.len().saturating_sub(FINDINGS);
-    if more > 0 {
-        details += &format!(" and {more} more");
-    }
+    let more = (more > 0).then(|| format!("{more} more"));
+    let details: Vec<_> = told.chain(more.as_deref()).collect();
+    let details = details.join(" and ");
     let sentence = format!("Failed check {failed} of {threshold}{LAST}{details}.");
     change.set(ConditionType::Verdict, first.code.as_str(), &sentence)
 }

@@ -3,15 +3,12 @@
 use serde_json::{Value, json};
 
 use super::{Outcome, Scenario, ensure, text};
-use crate::files;
 use flagger_rs::{
     api::action::{ANNOTATION, Action, Signature, Verb},
     snapshot::Kind,
 };
 
 pub async fn people_steer_a_release_within_the_rights_of_their_roles(s: Scenario<'_>) -> Outcome {
-    let policy = files::path("kustomize/actions");
-    s.rig.bed.apply_kustomize(&policy).await.map_err(text)?;
     s.podinfo().await?;
     let canary = s.canary_named("podinfo", json!({"stepWeight": 20, "maxWeight": 60}));
     s.apply(&canary).await?;

@@ -6,11 +6,8 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::{FLAGGER, Outcome, Scenario, ensure, text};
-use crate::files;
 
 pub async fn a_person_on_call_needs_the_command_line_only(s: Scenario<'_>) -> Outcome {
-    let policy = files::path("kustomize/actions");
-    s.rig.bed.apply_kustomize(&policy).await.map_err(text)?;
     s.initialized(json!({"stepWeight": 20, "maxWeight": 60}))
         .await?;
     for (user, role) in [

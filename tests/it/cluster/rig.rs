@@ -57,6 +57,10 @@ impl Rig {
                 "{file} is stale: kubectl kustomize {overlay} > {file}"
             );
         }
+        // Several scenarios play people who steer releases.
+        bed.apply_kustomize(&files::path("kustomize/actions"))
+            .await
+            .unwrap();
         // Until the API server has opened the storage of a new kind, it asks clients to try again, and scenarios count requests.
         bed.kubectl(&["get", "releases", "--all-namespaces"])
             .await

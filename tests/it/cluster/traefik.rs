@@ -68,9 +68,12 @@ pub async fn a_traefik_service_of_the_user_is_adopted_and_given_back(s: Scenario
     let revert = json!({"spec": {"revertOnDeletion": true}});
     s.patch("canary", "podinfo", &revert).await?;
     s.delete("canary", "podinfo").await?;
-    until(PATIENCE, "the user's spec", async || {
+    until(PATIENCE, "the user's Service", async || {
         let given_back = s.get(Kind::TraefikService, "podinfo").await?;
-        ensure(given_back["spec"] == theirs["spec"], &given_back)
+        let led = entries(&s).await?;
+        let is_back = led == json!([["podinfo", 100, "h2c"]]);
+        let is_kept = given_back["spec"]["weighted"]["sticky"] == weighted["sticky"];
+        ensure(is_back && is_kept, &given_back)
     })
     .await
     .map_err(text)

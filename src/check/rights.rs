@@ -261,6 +261,7 @@ mod tests {
             include_str!("../../kustomize/base/routers/gatewayapi/rights.yaml"),
             include_str!("../../kustomize/base/routers/contour/rights.yaml"),
             include_str!("../../kustomize/base/routers/nginx/rights.yaml"),
+            include_str!("../../kustomize/base/routers/skipper/rights.yaml"),
             include_str!("../../kustomize/base/routers/smi/rights.yaml"),
         ];
         let routers = routers.map(|text| serde_saphyr::from_str::<Vec<Value>>(text).unwrap());

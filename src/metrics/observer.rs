@@ -10,6 +10,7 @@ pub mod istio;
 pub mod linkerd;
 pub mod nginx;
 pub mod osm;
+pub mod skipper;
 
 use std::fmt::Debug;
 
@@ -122,7 +123,7 @@ fn rate(model: &Model, counter: &str, selector: &str) -> String {
 pub(crate) mod tests {
     use super::{
         appmesh::AppMesh, contour::Contour, http::Http, istio::Istio, linkerd::Linkerd,
-        nginx::Nginx, osm::Osm, *,
+        nginx::Nginx, osm::Osm, skipper::Skipper, *,
     };
 
     /// The queries of each observer, for the model of [`model`]: the success rate and the duration. A new observer adds a row.
@@ -161,6 +162,11 @@ pub(crate) mod tests {
             &Nginx,
             r#" sum( rate( nginx_ingress_controller_requests{ namespace="test", ingress="in", canary!="", status!~"5.*" }[1m] ) ) / sum( rate( nginx_ingress_controller_requests{ namespace="test", ingress="in", canary!="" }[1m] ) ) * 100"#,
             r#" sum( rate( nginx_ingress_controller_response_duration_seconds_sum{ namespace="test", ingress="in", canary!="" }[1m] ) ) / sum( rate( nginx_ingress_controller_response_duration_seconds_count{ namespace="test", ingress="in", canary!="" }[1m] ) ) * 1000"#,
+        ),
+        (
+            &Skipper,
+            r#" sum(rate(skipper_response_duration_seconds_bucket{route=~"kube(ew)?_test__in_canary__.*__web_canary(_[0-9]+)?",code!~"5..",le="+Inf"}[1m])) / sum(rate(skipper_response_duration_seconds_bucket{route=~"kube(ew)?_test__in_canary__.*__web_canary(_[0-9]+)?",le="+Inf"}[1m])) * 100"#,
+            r#" sum(rate(skipper_serve_route_duration_seconds_sum{route=~"kube(ew)?_test__in_canary__.*__web_canary(_[0-9]+)?"}[1m])) / sum(rate(skipper_serve_route_duration_seconds_count{route=~"kube(ew)?_test__in_canary__.*__web_canary(_[0-9]+)?"}[1m])) * 1000"#,
         ),
     ];
 

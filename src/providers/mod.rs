@@ -71,7 +71,7 @@ pub static PROVIDERS: &[Provider] = &[
     row(Prefix("gloo"), NotYet, NotYet),
     row(Exactly("knative"), NotYet, NotYet),
     row(Exactly("kuma"), NotYet, NotYet),
-    row(Exactly("skipper"), NotYet, NotYet),
+    row(Exactly("skipper"), Supported(&routers::skipper::Skipper), Supported(&observer::skipper::Skipper)),
     row(Exactly("traefik"), NotYet, NotYet),
 ];
 

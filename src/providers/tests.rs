@@ -40,7 +40,8 @@ fn a_provider_is_routed_refused_or_taken_for_istio() {
         ("appmesh:v1beta1", Some("Istio")),
         ("appmesh:v1beta2", Some("V1Beta2")),
         ("gloo-edge", None),
-        ("skipper", None),
+        ("skipper", Some("Skipper")),
+        ("kuma", None),
         ("contour", Some("Contour")),
         ("nginx", Some("Nginx")),
         ("linkerd", Some("V1Alpha1")),
@@ -72,12 +73,12 @@ fn a_name_is_known_if_flagger_has_a_router_of_that_name() {
 #[test]
 fn the_error_lists_the_supported_providers() {
     assert_eq!(
-        router_named("skipper").unwrap_err().to_string(),
-        "skipper is not supported yet, only appmesh, appmesh:v1beta2, contour, gatewayapi:v1, gatewayapi:v1beta1, istio, kubernetes, linkerd, nginx, osm and smi are"
+        router_named("kuma").unwrap_err().to_string(),
+        "kuma is not supported yet, only appmesh, appmesh:v1beta2, contour, gatewayapi:v1, gatewayapi:v1beta1, istio, kubernetes, linkerd, nginx, osm, skipper and smi are"
     );
     assert_eq!(
         observer_named("gloo:service").unwrap_err().to_string(),
-        "built-in metrics of gloo:service are not supported yet, only those of appmesh, contour, gatewayapi, istio, kubernetes, linkerd, nginx and osm are"
+        "built-in metrics of gloo:service are not supported yet, only those of appmesh, contour, gatewayapi, istio, kubernetes, linkerd, nginx, osm and skipper are"
     );
 }
 
@@ -169,7 +170,7 @@ fn a_longer_name_means_the_provider_only_if_its_pattern_is_a_prefix() {
         ("nginx", Some("Nginx")),
         ("smi:v1alpha2", Some("Istio")),
         ("appmesh:v1beta1", Some("AppMesh")),
-        ("skipper", None),
+        ("skipper", Some("Skipper")),
         ("gloo", None),
     ] {
         assert_eq!(observer_of(provider).as_deref(), observer, "{provider}");

@@ -13,10 +13,12 @@ pub mod conditions;
 pub mod contour;
 mod error;
 pub mod gateway_api;
+mod ingress;
 pub mod istio;
 pub mod kubernetes;
 pub mod nginx;
 mod route;
+pub mod skipper;
 pub mod smi;
 
 use std::{collections::BTreeSet, fmt::Debug};

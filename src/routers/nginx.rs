@@ -12,26 +12,25 @@ use serde_json::{Map, Value, json};
 use super::{
     RouteError, Router,
     conditions::{Field, check, keys, of_test},
-    route::{LAST_APPLIED, by_name, items, metadata, new_object, not_found, reference, text},
+    ingress::{self, BACKEND, KIND, canary_ingress, leads_to, paths_mut, replace, source_name},
+    route::{LAST_APPLIED, by_name, metadata, new_object, text},
 };
 use crate::{
     api::canary::Canary,
-    snapshot::{Action, Kind, ObjectRef, Snapshot, Weights, Write},
+    snapshot::{ObjectRef, Snapshot, Weights, Write},
     workload::metadata::with_flux,
 };
 
-const KIND: Kind = Kind::Ingress;
+/// Flagger's word for both Ingresses.
+const NOUN: &str = "ingress";
 
 /// The router of ingress-nginx.
 #[derive(Clone, Copy, Debug)]
 pub struct Nginx;
 
 impl Router for Nginx {
-    /// The user's Ingress and ours.
     fn objects(&self, canary: &Canary) -> BTreeSet<ObjectRef> {
-        let names = source_name(canary).map(|name| [name.to_owned(), canary_ingress(name)]);
-        let names = names.into_iter().flatten();
-        names.map(|name| reference(canary, KIND, &name)).collect()
+        ingress::objects(canary)
     }
 
     fn reconcile(
@@ -49,13 +48,7 @@ impl Router for Nginx {
             annotations.remove(LAST_APPLIED);
             let annotations = annotated(snapshot, annotations, weights)?;
             let object = new_object(snapshot, KIND, &name, [labels, annotations], spec);
-            let action = Action::Create(object);
-            return Ok(vec![ingress_write(
-                snapshot,
-                &name,
-                action,
-                "create error: ",
-            )]);
+            return Ok(vec![ingress::create(snapshot, &name, object)]);
         };
         let live_annotations = metadata(live, "annotations");
         // If the weights cannot be read, they become those given.
@@ -109,50 +102,17 @@ impl Router for Nginx {
     }
 }
 
-/// The name of the user's Ingress.
-fn source_name(canary: &Canary) -> Option<&str> {
-    let name = canary.spec.ingress_ref.as_ref()?.name.as_str();
-    (!name.is_empty()).then_some(name)
-}
-
 /// The user's Ingress, and the name of ours.
 fn source(snapshot: &Snapshot) -> Result<(&Value, String), RouteError> {
-    let name = source_name(&snapshot.canary)
-        .ok_or_else(|| RouteError::InvalidCanary("ingress selector is empty".to_owned()))?;
-    let source = snapshot.object(KIND, name);
-    let source = source.ok_or_else(|| missing(snapshot, name))?;
-    Ok((source, canary_ingress(name)))
+    ingress::source(snapshot, NOUN)
 }
 
 /// The name of our Ingress, and the Ingress as it is.
 fn canary_ingress_of(snapshot: &Snapshot) -> Result<(String, &Value), RouteError> {
     let (_, name) = source(snapshot)?;
     let live = snapshot.object(KIND, &name);
-    let live = live.ok_or_else(|| missing(snapshot, &name))?;
+    let live = live.ok_or_else(|| ingress::missing(snapshot, NOUN, &name))?;
     Ok((name, live))
-}
-
-/// The name of our Ingress.
-fn canary_ingress(source: &str) -> String {
-    format!("{source}-canary")
-}
-
-fn missing(snapshot: &Snapshot, name: &str) -> RouteError {
-    let route = format!("ingress {name}.{}", snapshot.namespace());
-    not_found(route, "get query error:", KIND, name)
-}
-
-/// The write that replaces our Ingress.
-fn replace(snapshot: &Snapshot, name: &str, wanted: Value) -> Write {
-    ingress_write(snapshot, name, Action::Replace(wanted), "update error: ")
-}
-
-fn ingress_write(snapshot: &Snapshot, name: &str, action: Action, failure: &str) -> Write {
-    Write {
-        object: snapshot.reference(KIND, name),
-        action,
-        failure: format!("ingress {name}.{} {failure}", snapshot.namespace()),
-    }
 }
 
 /// The spec of the user's Ingress, with the canary's Service in place of the apex.
@@ -162,26 +122,18 @@ fn spec(canary: &Canary, source: &Value) -> Result<Value, RouteError> {
     if rename_backend(&mut spec, apex, &canary.canary_name()) {
         return Ok(spec);
     }
-    let name = source_name(canary).unwrap_or_default();
-    Err(RouteError::InvalidCanary(format!(
-        "backend {apex} not found in ingress {name}"
-    )))
+    Err(ingress::no_backend(canary))
 }
 
 /// Replaces a Service by another in all paths. Returns whether a path led to it.
 fn rename_backend(spec: &mut Value, from: &str, to: &str) -> bool {
     let mut found = false;
-    let rules = spec.get_mut("rules").and_then(Value::as_array_mut);
-    for rule in rules.into_iter().flatten() {
-        let paths = rule.pointer_mut("/http/paths");
-        let paths = paths.and_then(Value::as_array_mut);
-        for path in paths.into_iter().flatten() {
-            if let Some(name) = path.pointer_mut("/backend/service/name")
-                && *name == from
-            {
-                *name = json!(to);
-                found = true;
-            }
+    for path in paths_mut(spec).flatten() {
+        if let Some(name) = path.pointer_mut(BACKEND)
+            && *name == from
+        {
+            *name = json!(to);
+            found = true;
         }
     }
     found
@@ -273,10 +225,7 @@ fn inexpressible(why: &str) -> RouteError {
 fn routed(snapshot: &Snapshot, live: &Value) -> Result<Weights, RouteError> {
     let canary = &snapshot.canary;
     let name = live.pointer("/metadata/name").and_then(Value::as_str);
-    let leads = items(live, "/spec/rules")
-        .flat_map(|rule| items(rule, "/http/paths"))
-        .any(|path| path["backend"]["service"]["name"] == canary.canary_name());
-    if !leads {
+    if !leads_to(live, &canary.canary_name()) {
         return Err(RouteError::NoWeights(format!(
             "ingress {}.{} does not lead to {}",
             name.unwrap_or_default(),

@@ -125,6 +125,17 @@ pub const ROUTERS: &[Row] = &[
             ..Rules::of(Kind::Ingress, &["/spec/rules"], "/spec/ingressClassName")
         },
     ),
+    row(
+        "skipper",
+        &skipper::Skipper,
+        Rules {
+            name: "web-canary",
+            is_apex: false,
+            is_shared: false,
+            tests: false,
+            ..Rules::of(Kind::Ingress, &["/spec/rules"], "/spec/ingressClassName")
+        },
+    ),
     Row {
         services: || {
             vec![

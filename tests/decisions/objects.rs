@@ -175,5 +175,6 @@ cases! {
     a_target_with_other_labels_is_released_by_the_primarys_own: "other-labels",
     a_scaled_object_is_copied: "scaled-object",
     a_service_is_copied: "service",
+    skipper_gets_a_second_ingress: "skipper",
     smi_v1alpha3_routes_a_test: "smi-v1alpha3",
 }

@@ -28,7 +28,7 @@ pub fn providers() -> impl Strategy<Value = &'static str> {
 
 /// Whether a provider can send only matching requests to the canary. A TrafficSplit cannot.
 fn can_test(provider: &str) -> bool {
-    !(provider.starts_with("smi:") || ["linkerd", "osm"].contains(&provider))
+    !(provider.starts_with("smi:") || ["linkerd", "osm", "skipper"].contains(&provider))
 }
 
 fn strategies() -> impl Strategy<Value = Value> {

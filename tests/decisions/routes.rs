@@ -231,10 +231,14 @@ fn a_route_that_was_just_repaired_is_not_reported_as_lagging() {
 }
 
 fn on_nginx(analysis: Value) -> Simulation {
+    behind_an_ingress("nginx", analysis)
+}
+
+fn behind_an_ingress(provider: &str, analysis: Value) -> Simulation {
     let ingress = json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"});
     let service = json!({"port": 9898});
     release_of(
-        json!({"provider": "nginx", "ingressRef": ingress, "service": service, "analysis": analysis}),
+        json!({"provider": provider, "ingressRef": ingress, "service": service, "analysis": analysis}),
     )
 }
 
@@ -251,6 +255,34 @@ fn nginx_routes_matching_requests_to_the_canary() {
     let mut sim = on_nginx(json!({"iterations": 2, "match": test}));
     sim.run_until(CanaryPhase::Succeeded);
     transcript("nginx-ab", &sim);
+}
+
+#[test]
+fn skipper_shares_traffic_and_rolls_a_bad_version_back() {
+    let mut sim = behind_an_ingress("skipper", json!({"stepWeight": 20, "maxWeight": 40}));
+    sim.run_until(CanaryPhase::Succeeded);
+    transcript("skipper", &sim);
+    let analysis = json!({"stepWeight": 20, "threshold": 2});
+    let mut sim = behind_an_ingress("skipper", analysis);
+    sim.metric = "42".to_owned();
+    sim.run_until(CanaryPhase::Failed);
+    transcript("skipper-rollback", &sim);
+}
+
+/// Skipper ignores the second Ingress before the Services behind it are deleted.
+#[test]
+fn a_canary_that_is_deleted_midway_leaves_skipper_the_users_ingress() {
+    let mut sim = behind_an_ingress("skipper", json!({"stepWeight": 50}));
+    sim.snapshot.canary.spec.revert_on_deletion = true;
+    while sim.analysed.is_empty() {
+        sim.reconcile();
+    }
+    sim.delete();
+    sim.run(100);
+    assert!(sim.is_gone(), "{}", sim.transcript());
+    let left = sim.snapshot.object(Kind::Ingress, "web-canary");
+    let predicate = "zalando.org/skipper-predicate";
+    assert!(left.is_none_or(|left| left["metadata"]["annotations"][predicate] == "False()"));
 }
 
 #[test]
@@ -306,10 +338,17 @@ fn a_canary_that_is_deleted_midway_leaves_routes_to_the_target_only() {
 
 #[test]
 fn a_crash_at_any_write_of_a_release_loses_nothing_on_any_route() {
-    for provider in ["contour", "nginx", "linkerd", "appmesh", "appmesh:v1beta2"] {
+    for provider in [
+        "contour",
+        "nginx",
+        "skipper",
+        "linkerd",
+        "appmesh",
+        "appmesh:v1beta2",
+    ] {
         let start = || {
-            if provider == "nginx" {
-                on_nginx(json!({"stepWeight": 20, "maxWeight": 40}))
+            if ["nginx", "skipper"].contains(&provider) {
+                behind_an_ingress(provider, json!({"stepWeight": 20, "maxWeight": 40}))
             } else {
                 on(provider, json!({"stepWeight": 20, "maxWeight": 40}))
             }

@@ -22,16 +22,18 @@ istio_requests_total{reporter="destination",destination_workload_namespace="vict
 osm_request_total{destination_namespace="victim",destination_kind="Deployment",destination_name="web"} 1
 http_request_duration_seconds_count{kubernetes_namespace="victim",kubernetes_pod_name="web-1-2",__tmp_about="other",status="200"} 1
 response_total{namespace="victim",deployment="web",direction="inbound"} 1
+skipper_serve_route_duration_seconds_count{route="kube_victim__web_canary__app__web_canary"} 1
 "#;
 
 /// The selectors of the built-in queries for the canary `web` in the namespace `victim`.
-const VICTIM: [&str; 6] = [
+const VICTIM: [&str; 7] = [
     r#"nginx_ingress_controller_requests{namespace="victim"}"#,
     r#"envoy_cluster_upstream_rq{envoy_cluster_name=~"victim_web-canary_[0-9a-zA-Z-]+"}"#,
     r#"istio_requests_total{reporter="destination",destination_workload_namespace="victim"}"#,
     r#"osm_request_total{destination_namespace="victim"}"#,
     r#"http_request_duration_seconds_count{kubernetes_namespace="victim"}"#,
     r#"response_total{namespace="victim"}"#,
+    r#"skipper_serve_route_duration_seconds_count{route=~"kube(ew)?_victim__web_canary__.*__web_canary(_[0-9]+)?"}"#,
 ];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,10 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::routers::tests::{apply, canary_analysis, selector};
+use crate::{
+    routers::tests::{apply, canary_analysis, selector},
+    snapshot::Kind,
+};
 
 fn snapshot(analysis: Value) -> Snapshot {
     let mut snapshot =

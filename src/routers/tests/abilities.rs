@@ -60,7 +60,7 @@ fn a_router_reads_each_object_that_it_writes() {
             ],
             "gatewayapi:v1" | "gatewayapi:v1beta1" => &["HTTPRoute podinfo"],
             "contour" => &["HTTPProxy podinfo"],
-            "nginx" => &["Ingress web", "Ingress web-canary"],
+            "nginx" | "skipper" => &["Ingress web", "Ingress web-canary"],
             "appmesh" => &[
                 "VirtualNode podinfo",
                 "VirtualNode podinfo-canary",

@@ -24,8 +24,11 @@ impl Simulation {
                 let url = &query.request(self.snapshot.now).url.0;
                 let value = if url.contains("vector%281%29") {
                     self.online
-                } else if url.contains("duration_seconds_bucket") {
-                    // Applications report seconds.
+                } else if ["histogram_quantile", "duration_seconds_bucket"]
+                    .iter()
+                    .all(|part| url.contains(part))
+                {
+                    // Applications report seconds. (Skipper's success rate is counted from a histogram, too.)
                     "0.1"
                 } else {
                     &self.metric

@@ -98,6 +98,54 @@ pub async fn nginx_shares_traffic_by_a_second_ingress(s: Scenario<'_>) -> Outcom
     ensure(writes(&ours) == 1, &ours)
 }
 
+pub async fn skipper_shares_traffic_by_a_second_ingress(s: Scenario<'_>) -> Outcome {
+    s.podinfo().await?;
+    let mut canary = s.canary_named("podinfo", json!({"stepWeight": 50, "maxWeight": 50}));
+    canary["spec"]["analysis"]["metrics"] = json!([]);
+    canary["spec"]["provider"] = json!("skipper");
+    canary["spec"]["ingressRef"] =
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"});
+    s.apply(&canary).await?;
+    s.event("ingresses.networking.k8s.io \"web\" not found")
+        .await?;
+    // The user's Ingress has no annotations.
+    let ingress = |backend: &str| {
+        let backend = json!({"service": {"name": backend, "port": {"number": 9898}}});
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "web"}, "spec": {"ingressClassName": "skipper",
+            "rules": [{"host": "app.example.com", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}]}})
+    };
+    s.apply(&ingress("another")).await?;
+    s.event("backend podinfo not found in ingress web").await?;
+    s.apply(&ingress("podinfo")).await?;
+    s.phase("Initialized").await?;
+    let annotation = async |name: &str| -> Result<String, String> {
+        let ours = s.get(Kind::Ingress, "web-canary").await?;
+        let value = &ours["metadata"]["annotations"][format!("zalando.org/{name}")];
+        Ok(value.as_str().unwrap_or_default().to_owned())
+    };
+    let weights = |canary: u8| {
+        format!(
+            r#"{{"podinfo-canary":{canary},"podinfo-primary":{}}}"#,
+            100 - canary
+        )
+    };
+    let is = async |canary: u8, predicate: &str| -> Outcome {
+        let now = (
+            annotation("backend-weights").await?,
+            annotation("skipper-predicate").await?,
+        );
+        ensure(now == (weights(canary), predicate.to_owned()), now)
+    };
+    is(0, "Weight(100)").await?;
+    s.image("3.1.1").await?;
+    s.line("Progressing 50").await?;
+    is(50, "Weight(100)").await?;
+    s.phase("Succeeded").await?;
+    is(0, "False()").await?;
+    let ours = s.get(Kind::Ingress, "web-canary").await?;
+    ensure(writes(&ours) == 1, &ours)
+}
+
 pub async fn a_traffic_split_is_written_in_each_version(s: Scenario<'_>) -> Outcome {
     let analysis = json!({"stepWeight": 50, "maxWeight": 50, "metrics": []});
     initialized(&s, "linkerd", json!({"hosts": []}), analysis).await?;

@@ -103,6 +103,7 @@ async fn the_operator_on_a_real_control_plane() {
         ingress::contour_copies_requests_and_shares_them,
         ingress::contour_routes_matching_requests_to_the_canary,
         ingress::nginx_shares_traffic_by_a_second_ingress,
+        ingress::skipper_shares_traffic_by_a_second_ingress,
         ingress::a_traffic_split_is_written_in_each_version,
         appmesh::app_mesh_shares_traffic_step_by_step_beside_its_controller,
         appmesh::app_mesh_routes_matching_requests_to_the_canary,

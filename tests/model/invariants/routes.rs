@@ -153,14 +153,36 @@ fn share(rule: &Value, (_, to, name): Path, host: &str) -> Option<i64> {
 
 /// The shares of the primary and of the target with this second Ingress.
 fn of_ingress(second: &Value) -> (i64, i64) {
+    let annotations = &second["metadata"]["annotations"];
+    if let Some(weights) = annotations["zalando.org/backend-weights"].as_str() {
+        return of_skipper(annotations, weights);
+    }
     let annotation = |name: &str| {
         let name = format!("nginx.ingress.kubernetes.io/{name}");
-        second["metadata"]["annotations"][name].as_str()
+        annotations[name].as_str()
     };
     let weight = annotation("canary-weight").and_then(|weight| weight.parse().ok());
     let is_canary = annotation("canary") == Some("true");
     let canary = weight.filter(|_| is_canary).unwrap_or(0);
     (100 - canary, canary)
+}
+
+/// The shares by these weights of Skipper. If it ignores the second Ingress, the user's leads all clients to the apex Service.
+fn of_skipper(annotations: &Value, weights: &str) -> (i64, i64) {
+    let predicates = annotations["zalando.org/skipper-predicate"].as_str();
+    if predicates.is_some_and(|predicates| predicates.contains("False()")) {
+        return (100, 0);
+    }
+    let weights: Value = serde_json::from_str(weights).unwrap_or_default();
+    let share = |side: &str| {
+        let mut all = weights.as_object().into_iter().flatten();
+        let (_, share) = all.find(|(service, _)| service.ends_with(side))?;
+        share.as_i64()
+    };
+    (
+        share("-primary").unwrap_or(0),
+        share("-canary").unwrap_or(0),
+    )
 }
 
 #[cfg(test)]
@@ -206,6 +228,15 @@ mod tests {
         };
         for (is_canary, shares) in [("true", (80, 20)), ("false", (100, 0))] {
             let second = second(is_canary);
+            assert_eq!(
+                read(nginx.clone(), "ingresses", &second),
+                Some(vec![shares])
+            );
+        }
+        for (predicate, shares) in [("Weight(100)", (80, 20)), ("False() && a", (100, 0))] {
+            let annotations = json!({"zalando.org/skipper-predicate": predicate,
+                "zalando.org/backend-weights": "{\"app-canary\":20,\"app-primary\":80}"});
+            let second = json!({"metadata": {"annotations": annotations}});
             assert_eq!(
                 read(nginx.clone(), "ingresses", &second),
                 Some(vec![shares])

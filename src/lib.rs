@@ -174,6 +174,8 @@
 //!   other includes, holds up the next step. New Services are announced to Envoy in a temporary route before traffic goes there.
 //! * On Skipper, an Ingress without annotations is released, predicates in quotes stay as they are, and an A/B test, which would send all
 //!   requests to the canary, is refused.
+//! * On Gloo, all settings of the Upstream in `spec.upstreamRef` are followed, each condition of a test has a matcher of its own, and
+//!   requests outside the test reach the primary.
 //! * On App Mesh, VirtualServices are repaired like all other objects, and a VirtualNode selects the pods by their own label. Each set of
 //!   conditions has a route of its own. A step waits until the controller of App Mesh has processed the routes.
 //! * The token of a ServiceAccount is sent to no metric server and no chat; the annotation `flagger-rs.github.io/allowed-hosts` binds any
@@ -199,7 +201,7 @@
 //!
 //! # Not supported yet
 //!
-//! Knative targets, the routers APISIX, Gloo, Kuma and Traefik, and the metric providers InfluxDB, CloudWatch,
+//! Knative targets, the routers APISIX, Kuma and Traefik, and the metric providers InfluxDB, CloudWatch,
 //! Stackdriver, Keptn, Splunk and external metrics. A Canary that asks for such a target or router is refused with an event and the
 //! condition `Invalid`, which name the field. A metric of such a provider is a failed check that names the provider.
 

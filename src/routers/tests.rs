@@ -126,6 +126,11 @@ pub const ROUTERS: &[Row] = &[
         },
     ),
     row(
+        "gloo",
+        &gloo::Gloo,
+        Rules::of(Kind::GlooRouteTable, &["/spec/routes"], "/spec/routes"),
+    ),
+    row(
         "skipper",
         &skipper::Skipper,
         Rules {

@@ -70,9 +70,8 @@ use scenario::Scenario;
 
 /// Routers and targets that the operator does not have yet. It must refuse the Canaries of these scenarios with the condition `Invalid`.
 /// When you add one of them, remove its row here: the test then compares its scenario like all others.
-const NOT_SUPPORTED_YET: [&str; 5] = [
+const NOT_SUPPORTED_YET: [&str; 4] = [
     "router-apisix",
-    "router-gloo",
     "router-knative",
     "router-kuma",
     "router-traefik",

@@ -286,6 +286,25 @@ fn a_canary_that_is_deleted_midway_leaves_skipper_the_users_ingress() {
 }
 
 #[test]
+fn gloo_shares_traffic_and_rolls_a_bad_version_back() {
+    let mut sim = on("gloo", json!({"stepWeight": 20, "maxWeight": 40}));
+    sim.run_until(CanaryPhase::Succeeded);
+    transcript("gloo", &sim);
+    let mut sim = on("gloo", json!({"stepWeight": 20, "threshold": 2}));
+    sim.metric = "42".to_owned();
+    sim.run_until(CanaryPhase::Failed);
+    transcript("gloo-rollback", &sim);
+}
+
+#[test]
+fn gloo_routes_matching_requests_to_the_canary() {
+    let test = json!([{"headers": {"x-canary": {"exact": "insider"}}}]);
+    let mut sim = on("gloo", json!({"iterations": 2, "match": test}));
+    sim.run_until(CanaryPhase::Succeeded);
+    transcript("gloo-ab", &sim);
+}
+
+#[test]
 fn linkerd_rolls_a_bad_version_back() {
     let mut sim = on("linkerd", json!({"stepWeight": 20, "threshold": 2}));
     sim.metric = "42".to_owned();
@@ -342,6 +361,7 @@ fn a_crash_at_any_write_of_a_release_loses_nothing_on_any_route() {
         "contour",
         "nginx",
         "skipper",
+        "gloo",
         "linkerd",
         "appmesh",
         "appmesh:v1beta2",

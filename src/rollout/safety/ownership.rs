@@ -113,7 +113,7 @@ fn origin(snapshot: &Snapshot, object: &ObjectRef) -> Origin {
             created_unless(is(&spec.target_ref.name), Origin::Initialization)
         }
         Kind::Service if is(canary.apex_name()) => Origin::Either,
-        Kind::Service | Kind::DestinationRule => Origin::Initialization,
+        Kind::Service | Kind::DestinationRule | Kind::GlooUpstream => Origin::Initialization,
         Kind::ConfigMap | Kind::Secret => {
             let is_in_the_way = reads::foreign_copies(snapshot).contains(object);
             created_unless(!is_in_the_way, Origin::Operator)
@@ -145,6 +145,7 @@ fn origin(snapshot: &Snapshot, object: &ObjectRef) -> Origin {
         | Kind::HttpRoute
         | Kind::HttpRouteV1Beta1
         | Kind::HttpProxy
+        | Kind::GlooRouteTable
         | Kind::TrafficSplitV1Alpha1
         | Kind::TrafficSplitV1Alpha2
         | Kind::TrafficSplitV1Alpha3 => Origin::Either,

@@ -20,6 +20,7 @@ mod faults;
 mod field;
 mod gates;
 mod gitops;
+mod gloo;
 mod ingress;
 mod inputs;
 mod installs;
@@ -104,6 +105,7 @@ async fn the_operator_on_a_real_control_plane() {
         ingress::contour_routes_matching_requests_to_the_canary,
         ingress::nginx_shares_traffic_by_a_second_ingress,
         ingress::skipper_shares_traffic_by_a_second_ingress,
+        gloo::gloo_shares_traffic_between_upstreams_with_the_users_settings,
         ingress::a_traffic_split_is_written_in_each_version,
         appmesh::app_mesh_shares_traffic_step_by_step_beside_its_controller,
         appmesh::app_mesh_routes_matching_requests_to_the_canary,

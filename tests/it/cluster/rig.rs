@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use testbed::{Bed, bed::APP_MESH, operator::Operator, proxy::Proxy, wait::until};
+use testbed::{Bed, bed::{APP_MESH, GLOO}, operator::Operator, proxy::Proxy, wait::until};
 
 use super::{Outcome, PATIENCE, ensure, text};
 use crate::files;
@@ -32,6 +32,7 @@ impl Rig {
     pub async fn idle() -> Self {
         let bed = Bed::start().await.unwrap();
         bed.apply(APP_MESH).await.unwrap();
+        bed.apply(GLOO).await.unwrap();
         let (installed, kubeconfig) = bed
             .install(&files::path("tests/all-routers"))
             .await

@@ -34,6 +34,9 @@ const TRAFFIC_SPLITS: &str = include_str!("trafficsplits.yaml");
 /// Istio's VirtualServices.
 pub const APP_MESH: &str = include_str!("appmesh.yaml");
 
+/// The CRDs of Gloo, as far as routes need them.
+pub const GLOO: &str = include_str!("gloo.yaml");
+
 /// The user name of an operator that a bed [installs](Bed::install).
 pub const ACCOUNT: &str = "system:serviceaccount:istio-system:flagger";
 

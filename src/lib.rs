@@ -174,6 +174,8 @@
 //!   other includes, holds up the next step. New Services are announced to Envoy in a temporary route before traffic goes there.
 //! * On App Mesh, VirtualServices are repaired like all other objects, and a VirtualNode selects the pods by their own label. Each set of
 //!   conditions has a route of its own. A step waits until the controller of App Mesh has processed the routes.
+//! * On Traefik, a primary without traffic has the weight 0, which Flagger leaves out, and other fields of an adopted TraefikService stay. The
+//!   built-in metrics are those of the Service, also if its name is not the target's.
 //! * The token of a ServiceAccount is sent to no metric server and no chat; the annotation `flagger-rs.github.io/allowed-hosts` binds any
 //!   other Secret to hosts ([`snapshot::secret`]).
 //! * No redirect to another host is followed. Addresses of users that are link-local or of a cloud's metadata service are called only with
@@ -197,7 +199,7 @@
 //!
 //! # Not supported yet
 //!
-//! Knative targets, the routers APISIX, Gloo, Kuma, Skipper and Traefik, and the metric providers InfluxDB, CloudWatch,
+//! Knative targets, the routers APISIX, Gloo, Kuma and Skipper, and the metric providers InfluxDB, CloudWatch,
 //! Stackdriver, Keptn, Splunk and external metrics. A Canary that asks for such a target or router is refused with an event and the
 //! condition `Invalid`, which name the field. A metric of such a provider is a failed check that names the provider.
 

@@ -262,6 +262,7 @@ mod tests {
             include_str!("../../kustomize/base/routers/contour/rights.yaml"),
             include_str!("../../kustomize/base/routers/nginx/rights.yaml"),
             include_str!("../../kustomize/base/routers/smi/rights.yaml"),
+            include_str!("../../kustomize/base/routers/traefik/rights.yaml"),
         ];
         let routers = routers.map(|text| serde_saphyr::from_str::<Vec<Value>>(text).unwrap());
         let added = routers.iter().flatten().map(|op| op["value"].clone());

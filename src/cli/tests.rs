@@ -217,7 +217,7 @@ fn an_unsupported_mesh_provider_causes_a_warning() {
     assert_eq!(
         run(&["-mesh-provider=skipper"], &[]).unwrap().warnings,
         [
-            "flag -mesh-provider: skipper is not supported yet, only appmesh, appmesh:v1beta2, contour, gatewayapi:v1, gatewayapi:v1beta1, istio, kubernetes, linkerd, nginx, osm and smi are"
+            "flag -mesh-provider: skipper is not supported yet, only appmesh, appmesh:v1beta2, contour, gatewayapi:v1, gatewayapi:v1beta1, istio, kubernetes, linkerd, nginx, osm, smi and traefik are"
         ]
     );
     assert_eq!(
@@ -250,7 +250,7 @@ fn the_table_of_flags_is_sorted_and_is_the_usage() {
             "{name}"
         );
     }
-    let meshes = "osm, smi:v1alpha1, smi:v1alpha2, smi:v1alpha3. (default istio)";
+    let meshes = "osm, smi:v1alpha1, smi:v1alpha2, smi:v1alpha3, traefik. (default istio)";
     assert!(usage.contains(meshes), "{usage}");
 }
 

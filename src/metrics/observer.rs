@@ -10,6 +10,7 @@ pub mod istio;
 pub mod linkerd;
 pub mod nginx;
 pub mod osm;
+pub mod traefik;
 
 use std::fmt::Debug;
 
@@ -122,7 +123,7 @@ fn rate(model: &Model, counter: &str, selector: &str) -> String {
 pub(crate) mod tests {
     use super::{
         appmesh::AppMesh, contour::Contour, http::Http, istio::Istio, linkerd::Linkerd,
-        nginx::Nginx, osm::Osm, *,
+        nginx::Nginx, osm::Osm, traefik::Traefik, *,
     };
 
     /// The queries of each observer, for the model of [`model`]: the success rate and the duration. A new observer adds a row.
@@ -161,6 +162,11 @@ pub(crate) mod tests {
             &Nginx,
             r#" sum( rate( nginx_ingress_controller_requests{ namespace="test", ingress="in", canary!="", status!~"5.*" }[1m] ) ) / sum( rate( nginx_ingress_controller_requests{ namespace="test", ingress="in", canary!="" }[1m] ) ) * 100"#,
             r#" sum( rate( nginx_ingress_controller_response_duration_seconds_sum{ namespace="test", ingress="in", canary!="" }[1m] ) ) / sum( rate( nginx_ingress_controller_response_duration_seconds_count{ namespace="test", ingress="in", canary!="" }[1m] ) ) * 1000"#,
+        ),
+        (
+            &Traefik,
+            r#" sum( rate( traefik_service_request_duration_seconds_bucket{ service=~"test-web-canary-[0-9a-zA-Z-]+@kubernetescrd", code!~"5..", le="+Inf" }[1m] ) ) / sum( rate( traefik_service_request_duration_seconds_bucket{ service=~"test-web-canary-[0-9a-zA-Z-]+@kubernetescrd", le="+Inf" }[1m] ) ) * 100"#,
+            r#" histogram_quantile( 0.99, sum( rate( traefik_service_request_duration_seconds_bucket{ service=~"test-web-canary-[0-9a-zA-Z-]+@kubernetescrd" }[1m] ) ) by (le) ) * 1000"#,
         ),
     ];
 

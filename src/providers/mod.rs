@@ -72,7 +72,7 @@ pub static PROVIDERS: &[Provider] = &[
     row(Exactly("knative"), NotYet, NotYet),
     row(Exactly("kuma"), NotYet, NotYet),
     row(Exactly("skipper"), NotYet, NotYet),
-    row(Exactly("traefik"), NotYet, NotYet),
+    row(Exactly("traefik"), Supported(&routers::traefik::Traefik), Supported(&observer::traefik::Traefik)),
 ];
 
 const fn row(

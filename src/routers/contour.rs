@@ -14,8 +14,8 @@ use super::{
     RouteError, Router,
     conditions::{self, Field, path_prefix},
     route::{
-        LAST_APPLIED, apex_metadata, applied_spec, by_name, full_name, items, metadata, new_object,
-        not_found, percent, put_fields, reference, route_write, text, withdraw,
+        apex_metadata, applied_spec, by_name, full_name, items, kept_metadata, metadata,
+        new_object, not_found, percent, put_fields, reference, route_write, text, withdraw,
     },
 };
 use crate::{
@@ -45,8 +45,8 @@ impl Router for Contour {
     ) -> Result<Vec<Write>, RouteError> {
         let canary = &snapshot.canary;
         let spec = spec(snapshot, weights)?;
-        let (labels, mut annotations) = apex_metadata(snapshot, selector);
         let Some(live) = live(snapshot) else {
+            let (labels, annotations) = apex_metadata(snapshot, selector);
             let metadata = [labels, annotations];
             let spec = Value::Object(spec);
             let object = new_object(snapshot, KIND, canary.apex_name(), metadata, spec);
@@ -57,15 +57,15 @@ impl Router for Contour {
                 "create error: ",
             )]);
         };
-        let live_annotations = metadata(live, "annotations");
-        if let Some(applied) = live_annotations.get(LAST_APPLIED) {
-            annotations.insert(LAST_APPLIED.to_owned(), applied.clone());
-        }
+        let (labels, annotations) = kept_metadata(snapshot, selector, live);
         let drifted = match routed(canary, live) {
             Some(now) => !has_routes(snapshot, live, &now)?,
             None => true,
         };
-        if !drifted && metadata(live, "labels") == labels && live_annotations == annotations {
+        if !drifted
+            && metadata(live, "labels") == labels
+            && metadata(live, "annotations") == annotations
+        {
             return Ok(Vec::new());
         }
         let mut wanted = live.clone();

@@ -18,6 +18,7 @@ pub mod kubernetes;
 pub mod nginx;
 mod route;
 pub mod smi;
+pub mod traefik;
 
 use std::{collections::BTreeSet, fmt::Debug};
 

@@ -87,12 +87,17 @@ pub fn applied_spec(object: &Value) -> Option<Value> {
         .cloned()
 }
 
+/// The object in a field of `object`. If the field holds anything else, it becomes an empty object.
+pub fn object_mut<'a>(object: &'a mut Value, field: &str) -> &'a mut Value {
+    if !object[field].is_object() {
+        object[field] = json!({});
+    }
+    &mut object[field]
+}
+
 /// Puts the fields `ours` into the spec of an object. A field that `spec` lacks is removed; other fields stay.
 pub fn put_fields(object: &mut Value, mut spec: Map<String, Value>, ours: &[&str]) {
-    if !object["spec"].is_object() {
-        object["spec"] = json!({});
-    }
-    let Some(theirs) = object["spec"].as_object_mut() else {
+    let Some(theirs) = object_mut(object, "spec").as_object_mut() else {
         return;
     };
     for field in ours {
@@ -146,6 +151,19 @@ pub fn apex_metadata(
     let mut annotations = json_map(apex.annotations.iter().flatten());
     annotations.extend(others("annotations"));
     (labels, with_flux(annotations))
+}
+
+/// Labels and annotations of a route that exists: those of the apex Service, and the annotation of kubectl, which a deletion needs.
+pub fn kept_metadata(
+    snapshot: &Snapshot,
+    selector: &(String, String),
+    live: &Value,
+) -> (Map<String, Value>, Map<String, Value>) {
+    let (labels, mut annotations) = apex_metadata(snapshot, selector);
+    if let Some(applied) = metadata(live, "annotations").remove(LAST_APPLIED) {
+        annotations.insert(LAST_APPLIED.to_owned(), applied);
+    }
+    (labels, annotations)
 }
 
 /// Leads the rules of a route to the primary, whatever else is in them: a rollback works although the Canary asks for rules that the router

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{appmesh::AppMesh, gateway_api::GatewayApi, route::metadata, smi::Smi, *};
+use super::{
+    appmesh::AppMesh, gateway_api::GatewayApi, route::metadata, smi::Smi, traefik::Traefik, *,
+};
 use crate::snapshot::{Action, Kind, Settings};
 
 /// A router, with the facts that the tests need. A new router adds a row to [`ROUTERS`].
@@ -178,6 +180,18 @@ pub const ROUTERS: &[Row] = &[
         "smi:v1alpha3",
         &Smi::V1Alpha3,
         Rules::split(Kind::TrafficSplitV1Alpha3),
+    ),
+    row(
+        "traefik",
+        &Traefik,
+        Rules {
+            tests: false,
+            ..Rules::of(
+                Kind::TraefikService,
+                &["/spec/weighted/services"],
+                "/spec/weighted/services",
+            )
+        },
     ),
     Row {
         provider: "kubernetes",

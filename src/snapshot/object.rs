@@ -64,6 +64,7 @@ kinds! {
     AppMeshNode,             "VirtualNode",             "appmesh.k8s.aws",           "v1beta2",  "virtualnodes",             REPLACE;
     AppMeshRouter,           "VirtualRouter",           "appmesh.k8s.aws",           "v1beta2",  "virtualrouters",           REPLACE;
     AppMeshService,          "VirtualService",          "appmesh.k8s.aws",           "v1beta2",  "virtualservices",          REPLACE;
+    TraefikService,          "TraefikService",          "traefik.io",                "v1alpha1", "traefikservices",          REPLACE;
     TrafficSplitV1Alpha1,    "TrafficSplit",            "split.smi-spec.io",         "v1alpha1", "trafficsplits",            REPLACE;
     TrafficSplitV1Alpha2,    "TrafficSplit",            "split.smi-spec.io",         "v1alpha2", "trafficsplits",            REPLACE;
     TrafficSplitV1Alpha3,    "TrafficSplit",            "split.smi-spec.io",         "v1alpha3", "trafficsplits",            REPLACE;

@@ -70,13 +70,12 @@ use scenario::Scenario;
 
 /// Routers and targets that the operator does not have yet. It must refuse the Canaries of these scenarios with the condition `Invalid`.
 /// When you add one of them, remove its row here: the test then compares its scenario like all others.
-const NOT_SUPPORTED_YET: [&str; 6] = [
+const NOT_SUPPORTED_YET: [&str; 5] = [
     "router-apisix",
     "router-gloo",
     "router-knative",
     "router-kuma",
     "router-skipper",
-    "router-traefik",
 ];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -60,6 +60,7 @@ fn there_is_an_example_for_each_router_and_strategy() {
             ("linkerd", "canary"),
             ("nginx", "ab-testing"),
             ("nginx", "canary"),
+            ("traefik", "canary"),
         ]
     );
     let copies = all().filter(|(spec, _)| spec["analysis"]["mirror"] == true);

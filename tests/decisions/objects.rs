@@ -176,4 +176,6 @@ cases! {
     a_scaled_object_is_copied: "scaled-object",
     a_service_is_copied: "service",
     smi_v1alpha3_routes_a_test: "smi-v1alpha3",
+    traefik_gets_a_traefik_service: "traefik",
+    traefik_takes_an_existing_service_over: "traefik-adopted",
 }

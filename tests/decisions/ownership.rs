@@ -42,6 +42,7 @@ fn case(kind: Kind) -> Option<(Value, &'static str)> {
             (spec, "podinfo-canary")
         }
         Kind::HttpProxy => (provider("contour"), "podinfo"),
+        Kind::TraefikService => (provider("traefik"), "podinfo"),
         Kind::AppMeshNodeV1Beta1 => (provider("appmesh"), "podinfo-primary"),
         Kind::AppMeshServiceV1Beta1 => (provider("appmesh"), "podinfo.test"),
         Kind::AppMeshNode => (provider("appmesh:v1beta2"), "podinfo-primary"),

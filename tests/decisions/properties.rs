@@ -26,9 +26,9 @@ pub fn providers() -> impl Strategy<Value = &'static str> {
     prop::sample::select(providers::routed())
 }
 
-/// Whether a provider can send only matching requests to the canary. A TrafficSplit cannot.
+/// Whether a provider can send only matching requests to the canary. A TrafficSplit and a TraefikService cannot.
 fn can_test(provider: &str) -> bool {
-    !(provider.starts_with("smi:") || ["linkerd", "osm"].contains(&provider))
+    !(provider.starts_with("smi:") || ["linkerd", "osm", "traefik"].contains(&provider))
 }
 
 fn strategies() -> impl Strategy<Value = Value> {

@@ -261,6 +261,21 @@ fn linkerd_rolls_a_bad_version_back() {
     transcript("linkerd-rollback", &sim);
 }
 
+#[test]
+fn traefik_shares_traffic() {
+    let mut sim = on("traefik", json!({"stepWeight": 20, "maxWeight": 40}));
+    sim.run_until(CanaryPhase::Succeeded);
+    transcript("traefik", &sim);
+}
+
+#[test]
+fn traefik_rolls_a_bad_version_back() {
+    let mut sim = on("traefik", json!({"stepWeight": 20, "threshold": 2}));
+    sim.metric = "42".to_owned();
+    sim.run_until(CanaryPhase::Failed);
+    transcript("traefik-rollback", &sim);
+}
+
 /// Flagger repeats the mirror step for ever.
 #[test]
 fn a_mirror_is_skipped_if_the_router_cannot_copy_requests() {
@@ -272,7 +287,7 @@ fn a_mirror_is_skipped_if_the_router_cannot_copy_requests() {
 /// The Services of the primary and of the canary are deleted with the Canary: no route may name them.
 #[test]
 fn a_canary_that_is_deleted_midway_leaves_routes_to_the_target_only() {
-    for provider in ["contour", "nginx", "linkerd"] {
+    for provider in ["contour", "nginx", "linkerd", "traefik"] {
         let mut sim = on(provider, json!({"stepWeight": 50}));
         if provider == "nginx" {
             sim = on_nginx(json!({"stepWeight": 50}));
@@ -293,6 +308,7 @@ fn a_canary_that_is_deleted_midway_leaves_routes_to_the_target_only() {
             route(Kind::HttpProxy, "podinfo"),
             route(Kind::Ingress, "web-canary"),
             route(Kind::TrafficSplitV1Alpha1, "podinfo"),
+            route(Kind::TraefikService, "podinfo"),
         ];
         for route in routes.into_iter().flatten() {
             assert!(route.contains("\"podinfo\""), "{route}");
@@ -306,7 +322,14 @@ fn a_canary_that_is_deleted_midway_leaves_routes_to_the_target_only() {
 
 #[test]
 fn a_crash_at_any_write_of_a_release_loses_nothing_on_any_route() {
-    for provider in ["contour", "nginx", "linkerd", "appmesh", "appmesh:v1beta2"] {
+    for provider in [
+        "contour",
+        "nginx",
+        "linkerd",
+        "traefik",
+        "appmesh",
+        "appmesh:v1beta2",
+    ] {
         let start = || {
             if provider == "nginx" {
                 on_nginx(json!({"stepWeight": 20, "maxWeight": 40}))

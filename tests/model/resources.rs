@@ -191,6 +191,14 @@ pub static RESOURCES: [Resource; 20] = [
         ..CUSTOM
     },
     Resource {
+        group: "traefik.io",
+        versions: &["v1alpha1"],
+        plural: "traefikservices",
+        kind: "TraefikService",
+        status: false,
+        ..CUSTOM
+    },
+    Resource {
         group: "keda.sh",
         versions: &["v1alpha1"],
         plural: "scaledobjects",

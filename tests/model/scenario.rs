@@ -66,6 +66,8 @@ pub enum Scenario {
     Nginx,
     /// A good version in a mesh with TrafficSplits.
     Smi,
+    /// A good version behind Traefik.
+    Traefik,
     /// A good version of a DaemonSet.
     DaemonSet,
     /// A good version of a target that is a Service.
@@ -90,7 +92,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All scenarios.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::Promotion,
         Self::Rollback,
         Self::AbTesting,
@@ -113,6 +115,7 @@ impl Scenario {
         Self::GatewayAbTesting,
         Self::Nginx,
         Self::Smi,
+        Self::Traefik,
         Self::DaemonSet,
         Self::Service,
         Self::ScaledObject,
@@ -183,6 +186,7 @@ impl Scenario {
             Self::GatewayAbTesting => behind("gatewayapi:v1", with(iterations(), "match", test)),
             Self::Contour => behind("contour", json!({"analysis": steps()})),
             Self::Smi => behind("linkerd", json!({"analysis": steps()})),
+            Self::Traefik => behind("traefik", json!({"analysis": steps()})),
             Self::Nginx => {
                 let ingress =
                     json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"});
@@ -325,6 +329,7 @@ impl Scenario {
             | Self::GatewayAbTesting
             | Self::Nginx
             | Self::Smi
+            | Self::Traefik
             | Self::DaemonSet
             | Self::Service
             | Self::SlowAnswers

@@ -145,6 +145,7 @@ fn origin(snapshot: &Snapshot, object: &ObjectRef) -> Origin {
         | Kind::HttpRoute
         | Kind::HttpRouteV1Beta1
         | Kind::HttpProxy
+        | Kind::TraefikService
         | Kind::TrafficSplitV1Alpha1
         | Kind::TrafficSplitV1Alpha2
         | Kind::TrafficSplitV1Alpha3 => Origin::Either,

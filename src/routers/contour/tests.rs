@@ -1,7 +1,10 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::routers::tests::{apply, canary_analysis, selector};
+use crate::routers::{
+    route::LAST_APPLIED,
+    tests::{apply, canary_analysis, selector},
+};
 
 fn snapshot(service: Value, analysis: Value) -> Snapshot {
     let mut all = json!({"port": 80});

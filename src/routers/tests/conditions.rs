@@ -173,7 +173,9 @@ fn a_condition_of_a_test_is_in_each_rule_that_leads_to_the_canary_or_the_canary_
                         assert!(!is_able || is_conflict, "{context}: {why}");
                         let names = [TEST, SERVICE].iter().any(|field| why.contains(field));
                         assert!(
-                            names || why.contains("TrafficSplit") || why.contains("Gateway API"),
+                            names
+                                || why.contains("cannot tell requests apart")
+                                || why.contains("Gateway API"),
                             "{context}: {why}"
                         );
                     }

@@ -24,7 +24,9 @@ impl Simulation {
                 let url = &query.request(self.snapshot.now).url.0;
                 let value = if url.contains("vector%281%29") {
                     self.online
-                } else if url.contains("duration_seconds_bucket") {
+                } else if url.contains("histogram_quantile")
+                    && url.contains("duration_seconds_bucket")
+                {
                     // Applications report seconds.
                     "0.1"
                 } else {

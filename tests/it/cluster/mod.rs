@@ -40,6 +40,7 @@ mod scenario;
 mod services;
 mod survival;
 mod takeover;
+mod traefik;
 mod traffic;
 
 use std::time::Duration;
@@ -102,6 +103,8 @@ async fn the_operator_on_a_real_control_plane() {
         routes::a_delegated_route_is_promoted_without_analysis,
         ingress::contour_copies_requests_and_shares_them,
         ingress::contour_routes_matching_requests_to_the_canary,
+        traefik::traefik_shares_traffic_and_repairs_keep_the_weights,
+        traefik::a_traefik_service_of_the_user_is_adopted_and_given_back,
         ingress::nginx_shares_traffic_by_a_second_ingress,
         ingress::a_traffic_split_is_written_in_each_version,
         appmesh::app_mesh_shares_traffic_step_by_step_beside_its_controller,

@@ -2,7 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use testbed::{Bed, bed::APP_MESH, operator::Operator, proxy::Proxy, wait::until};
+use testbed::{
+    Bed,
+    bed::{APP_MESH, TRAEFIK},
+    operator::Operator,
+    proxy::Proxy,
+    wait::until,
+};
 
 use super::{Outcome, PATIENCE, ensure, text};
 use crate::files;
@@ -31,7 +37,9 @@ impl Rig {
     /// not running.
     pub async fn idle() -> Self {
         let bed = Bed::start().await.unwrap();
-        bed.apply(APP_MESH).await.unwrap();
+        for kinds in [APP_MESH, TRAEFIK] {
+            bed.apply(kinds).await.unwrap();
+        }
         let (installed, kubeconfig) = bed
             .install(&files::path("tests/all-routers"))
             .await

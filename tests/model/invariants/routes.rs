@@ -8,7 +8,7 @@ use super::Key;
 type Path = (&'static str, &'static str, &'static str);
 
 /// Istio's VirtualServices and both forms of App Mesh's have one plural.
-const ROUTES: [(&str, Path); 6] = [
+const ROUTES: [(&str, Path); 7] = [
     (
         "virtualservices",
         (
@@ -32,6 +32,7 @@ const ROUTES: [(&str, Path); 6] = [
     ("httproutes", ("/spec/rules", "/backendRefs", "/name")),
     ("httpproxies", ("/spec/routes", "/services", "/name")),
     ("trafficsplits", ("/spec", "/backends", "/service")),
+    ("traefikservices", ("/spec/weighted", "/services", "/name")),
 ];
 
 /// The shares of the primary and of the target in each rule. `None` if no route divides the requests to the apex Service.

@@ -176,6 +176,8 @@
 //!   conditions has a route of its own. A step waits until the controller of App Mesh has processed the routes.
 //! * On Traefik, a primary without traffic has the weight 0, which Flagger leaves out, and other fields of an adopted TraefikService stay. The
 //!   built-in metrics are those of the Service, also if its name is not the target's.
+//! * On APISIX, the second ApisixRoute has all fields of the user's rule, and no copy of rules for streams. An edit of the user's rule keeps
+//!   the weights. Several canaries may be in one ApisixRoute.
 //! * The token of a ServiceAccount is sent to no metric server and no chat; the annotation `flagger-rs.github.io/allowed-hosts` binds any
 //!   other Secret to hosts ([`snapshot::secret`]).
 //! * No redirect to another host is followed. Addresses of users that are link-local or of a cloud's metadata service are called only with
@@ -199,7 +201,7 @@
 //!
 //! # Not supported yet
 //!
-//! Knative targets, the routers APISIX, Gloo, Kuma and Skipper, and the metric providers InfluxDB, CloudWatch,
+//! Knative targets, the routers Gloo, Kuma and Skipper, and the metric providers InfluxDB, CloudWatch,
 //! Stackdriver, Keptn, Splunk and external metrics. A Canary that asks for such a target or router is refused with an event and the
 //! condition `Invalid`, which name the field. A metric of such a provider is a failed check that names the provider.
 

@@ -21,6 +21,9 @@ use crate::{
 /// to others.
 pub fn needs(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
     let mut needs = claims(snapshot);
+    if let Ok(router) = providers::router(snapshot) {
+        needs.extend(router.sources(&snapshot.canary));
+    }
     if let (true, Some(template)) = (
         snapshot.settings.config_tracking,
         snapshot.target().and_then(|t| t.pointer("/spec/template")),
@@ -90,7 +93,9 @@ pub fn claims(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
         claims.insert(snapshot.reference(Kind::Service, &format!("{target}-canary")));
     }
     if let Ok(router) = providers::router(snapshot) {
-        claims.extend(router.objects(canary));
+        let sources = router.sources(canary);
+        let objects = router.objects(canary).into_iter();
+        claims.extend(objects.filter(|object| !sources.contains(object)));
     }
     claims.extend(scaler::objects(snapshot));
     claims

@@ -8,6 +8,7 @@
 //! and a row in the table of `routers/tests.rs`.
 
 pub mod affinity;
+pub mod apisix;
 pub mod appmesh;
 pub mod conditions;
 pub mod contour;
@@ -36,6 +37,11 @@ pub use error::RouteError;
 pub trait Router: Debug + Sync {
     /// The objects that this router reads or writes for a canary.
     fn objects(&self, canary: &Canary) -> BTreeSet<ObjectRef>;
+
+    /// Those of [`objects`](Self::objects) that belong to the user, are only read, and may be those of several canaries.
+    fn sources(&self, _canary: &Canary) -> BTreeSet<ObjectRef> {
+        BTreeSet::new()
+    }
 
     /// Creates or repairs the routes, with these weights if they are written. Returns no writes if the routes are correct for any
     /// weights. `selector` is the label that selects the target's pods.

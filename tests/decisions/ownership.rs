@@ -42,6 +42,11 @@ fn case(kind: Kind) -> Option<(Value, &'static str)> {
             (spec, "podinfo-canary")
         }
         Kind::HttpProxy => (provider("contour"), "podinfo"),
+        Kind::ApisixRoute => {
+            let mut spec = provider("apisix");
+            spec["routeRef"] = json!({"name": "web"});
+            (spec, "web-podinfo-canary")
+        }
         Kind::TraefikService => (provider("traefik"), "podinfo"),
         Kind::AppMeshNodeV1Beta1 => (provider("appmesh"), "podinfo-primary"),
         Kind::AppMeshServiceV1Beta1 => (provider("appmesh"), "podinfo.test"),

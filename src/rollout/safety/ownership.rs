@@ -128,6 +128,13 @@ fn origin(snapshot: &Snapshot, object: &ObjectRef) -> Origin {
                 Origin::Initialization,
             )
         }
+        Kind::ApisixRoute => {
+            let source = spec.route_ref.as_ref();
+            created_unless(
+                source.is_some_and(|source| is(&source.name)),
+                Origin::Initialization,
+            )
+        }
         Kind::AppMeshNode
         | Kind::AppMeshRouter
         | Kind::AppMeshService

@@ -76,6 +76,7 @@ fn a_router_reads_each_object_that_it_writes() {
                 "VirtualService podinfo",
                 "VirtualService podinfo-canary",
             ],
+            "apisix" => &["ApisixRoute web", "ApisixRoute web-podinfo-canary"],
             "traefik" => &["TraefikService podinfo"],
             "kubernetes" => &[],
             _ => &["TrafficSplit podinfo"],

@@ -217,7 +217,7 @@ fn an_unsupported_mesh_provider_causes_a_warning() {
     assert_eq!(
         run(&["-mesh-provider=skipper"], &[]).unwrap().warnings,
         [
-            "flag -mesh-provider: skipper is not supported yet, only apisix, appmesh, appmesh:v1beta2, contour, gatewayapi:v1, gatewayapi:v1beta1, istio, kubernetes, linkerd, nginx, osm, smi and traefik are"
+            "flag -mesh-provider: skipper is not supported yet, only apisix, appmesh, appmesh:v1beta2, contour, gatewayapi:v1, gatewayapi:v1beta1, istio, kubernetes, kuma, linkerd, nginx, osm, smi and traefik are"
         ]
     );
     assert_eq!(

@@ -8,6 +8,7 @@ pub mod appmesh;
 pub mod contour;
 pub mod http;
 pub mod istio;
+pub mod kuma;
 pub mod linkerd;
 pub mod nginx;
 pub mod osm;
@@ -123,7 +124,7 @@ fn rate(model: &Model, counter: &str, selector: &str) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::{
-        apisix::Apisix, appmesh::AppMesh, contour::Contour, http::Http, istio::Istio,
+        apisix::Apisix, appmesh::AppMesh, contour::Contour, http::Http, istio::Istio, kuma::Kuma,
         linkerd::Linkerd, nginx::Nginx, osm::Osm, traefik::Traefik, *,
     };
 
@@ -173,6 +174,11 @@ pub(crate) mod tests {
             &Apisix,
             r#" sum( rate( apisix_http_status{ route=~"test_r-web-canary_.+", code!~"5.." }[1m] ) ) / sum( rate( apisix_http_status{ route=~"test_r-web-canary_.+" }[1m] ) ) * 100"#,
             r#" histogram_quantile( 0.99, sum( rate( apisix_http_latency_bucket{ type=~"request", route=~"test_r-web-canary_.+" }[1m] ) ) by (le) )"#,
+        ),
+        (
+            &Kuma,
+            r#" sum( rate( envoy_cluster_upstream_rq{ service=~"web-canary_test_svc_[0-9a-zA-Z-]+", envoy_response_code!~"5.*" }[1m] ) ) / sum( rate( envoy_cluster_upstream_rq{ service=~"web-canary_test_svc_[0-9a-zA-Z-]+", }[1m] ) ) * 100"#,
+            r#" histogram_quantile( 0.99, sum( rate( envoy_cluster_upstream_rq_time_bucket{ service=~"web-canary_test_svc_[0-9a-zA-Z-]+", }[1m] ) ) by (le) )"#,
         ),
     ];
 

@@ -70,7 +70,7 @@ pub static PROVIDERS: &[Provider] = &[
     row(Prefix("appmesh"), Support::Istio, Supported(&observer::appmesh::AppMesh)),
     row(Prefix("gloo"), NotYet, NotYet),
     row(Exactly("knative"), NotYet, NotYet),
-    row(Exactly("kuma"), NotYet, NotYet),
+    row(Exactly("kuma"), Supported(&routers::kuma::Kuma), Supported(&observer::kuma::Kuma)),
     row(Exactly("skipper"), NotYet, NotYet),
     row(Exactly("traefik"), Supported(&routers::traefik::Traefik), Supported(&observer::traefik::Traefik)),
 ];

@@ -16,6 +16,7 @@ mod error;
 pub mod gateway_api;
 pub mod istio;
 pub mod kubernetes;
+pub mod kuma;
 pub mod nginx;
 mod route;
 pub mod smi;

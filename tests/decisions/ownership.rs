@@ -47,6 +47,7 @@ fn case(kind: Kind) -> Option<(Value, &'static str)> {
             spec["routeRef"] = json!({"name": "web"});
             (spec, "web-podinfo-canary")
         }
+        Kind::TrafficRoute => (provider("kuma"), "podinfo"),
         Kind::TraefikService => (provider("traefik"), "podinfo"),
         Kind::AppMeshNodeV1Beta1 => (provider("appmesh"), "podinfo-primary"),
         Kind::AppMeshServiceV1Beta1 => (provider("appmesh"), "podinfo.test"),

@@ -26,10 +26,11 @@ pub fn providers() -> impl Strategy<Value = &'static str> {
     prop::sample::select(providers::routed())
 }
 
-/// Whether a provider can send only matching requests to the canary. TrafficSplits, TraefikServices and
-/// ApisixRoutes cannot.
+/// Whether a provider can send only matching requests to the canary. TrafficSplits, TraefikServices,
+/// ApisixRoutes and TrafficRoutes cannot.
 fn can_test(provider: &str) -> bool {
-    !(provider.starts_with("smi:") || ["linkerd", "osm", "traefik", "apisix"].contains(&provider))
+    !(provider.starts_with("smi:")
+        || ["linkerd", "osm", "traefik", "apisix", "kuma"].contains(&provider))
 }
 
 fn strategies() -> impl Strategy<Value = Value> {

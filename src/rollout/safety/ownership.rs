@@ -153,6 +153,7 @@ fn origin(snapshot: &Snapshot, object: &ObjectRef) -> Origin {
         | Kind::HttpRouteV1Beta1
         | Kind::HttpProxy
         | Kind::TraefikService
+        | Kind::TrafficRoute
         | Kind::TrafficSplitV1Alpha1
         | Kind::TrafficSplitV1Alpha2
         | Kind::TrafficSplitV1Alpha3 => Origin::Either,

@@ -4,6 +4,7 @@ mod external_metrics;
 mod influxdb;
 mod keptn;
 mod splunk;
+mod azure_monitor;
 
 use serde_json::{Value, json};
 
@@ -79,6 +80,7 @@ pub fn rows() -> Vec<Row> {
         keptn::row(),
         external_metrics::row(),
         splunk::row(),
+        azure_monitor::row(),
     ]
 }
 

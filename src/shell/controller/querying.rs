@@ -1,6 +1,6 @@
 //! A query of a metric server under way: the requests that it needs, one after the other.
 
-use std::{panic::resume_unwind, time::Duration};
+use std::{panic::resume_unwind, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::time::sleep;
@@ -8,7 +8,10 @@ use tokio::time::sleep;
 use crate::{
     metrics::{MetricError, Next, Query},
     rollout::Answer,
-    shell::outside::http::{Caller, Http},
+    shell::outside::{
+        http::{Caller, Http},
+        tokens::Tokens,
+    },
     snapshot::{Failure, HttpRequest, HttpResponse},
 };
 
@@ -19,6 +22,8 @@ type Replies = Vec<Result<HttpResponse, MetricError>>;
 pub struct Querying {
     /// Sends the requests.
     pub http: Http,
+    /// Prove the identity of the query, if it has one.
+    pub tokens: Arc<Tokens>,
     /// The namespace of the canary.
     pub namespace: String,
     /// The query.
@@ -42,18 +47,35 @@ impl Querying {
     }
 
     /// Sends a request. Returns what to do next, and all answers.
-    async fn send(&self, request: Box<HttpRequest>, mut replies: Replies) -> (Next, Replies) {
+    /// A proof that the server does not accept is not used again.
+    async fn send(&self, mut request: Box<HttpRequest>, mut replies: Replies) -> (Next, Replies) {
+        let identity = self.query.server.identity();
+        if let Some(identity) = identity {
+            match self.tokens.pass(&self.namespace, identity).await {
+                Ok(pass) => *request = pass.on(*request),
+                Err(why) => {
+                    replies.push(Err(MetricError::NoAnswer(why.to_string())));
+                    return (self.query.next(self.begun, &replies), replies);
+                }
+            }
+        }
         let (query, begun) = (self.query.clone(), self.begun);
         let read = move |answer: Result<HttpResponse, Failure>| {
+            let is_rejected = answer.as_ref().is_ok_and(|answer| answer.status == 401);
             replies.push(answer.map_err(|why| MetricError::NoAnswer(why.to_string())));
-            match query.next(begun, &replies) {
+            let (next, replies) = match query.next(begun, &replies) {
                 // Nobody keeps the answers, which may be long.
                 value @ Next::Value(_) => (value, Vec::new()),
                 next @ Next::Send(..) => (next, replies),
-            }
+            };
+            (next, replies, is_rejected)
         };
         let caller = Caller::Namespace(&self.namespace);
-        self.http.ask(caller, &request, read).await
+        let (next, replies, is_rejected) = self.http.ask(caller, &request, read).await;
+        if let Some(identity) = identity.filter(|_| is_rejected) {
+            self.tokens.reject(&self.namespace, identity);
+        }
+        (next, replies)
     }
 
     async fn rest(

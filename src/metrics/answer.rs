@@ -24,3 +24,8 @@ pub fn json<T: DeserializeOwned>(body: &str) -> Result<T, MetricError> {
         body: excerpt(body),
     })
 }
+
+/// Returns a number if it is finite. An infinite one would pass a comparison with a threshold, as `NaN` does.
+pub fn finite(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
+}

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use url::Url;
 
-use super::error::ServerError;
+use super::{error::ServerError, identity::Identity};
 use crate::{
     api::metric_template::MetricTemplateProvider,
     snapshot::{HttpRequest, Method, Origin, Secret, excerpt},
@@ -29,6 +29,7 @@ pub struct Endpoint {
     headers: Vec<(String, Secret)>,
     insecure_skip_verify: bool,
     origin: Origin,
+    identity: Option<Identity>,
 }
 
 impl Endpoint {
@@ -51,6 +52,7 @@ impl Endpoint {
             headers: Vec::new(),
             insecure_skip_verify: false,
             origin: Origin::User,
+            identity: None,
         })
     }
 
@@ -70,6 +72,25 @@ impl Endpoint {
     /// The host that all requests go to.
     pub fn host(&self) -> &str {
         self.address.host_str().unwrap_or_default()
+    }
+
+    /// `http` or `https`.
+    pub fn scheme(&self) -> &str {
+        self.address.scheme()
+    }
+
+    /// Has all requests prove this identity.
+    #[must_use]
+    pub fn with_identity(self, identity: Identity) -> Self {
+        Self {
+            identity: Some(identity),
+            ..self
+        }
+    }
+
+    /// The identity that all requests prove.
+    pub const fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
     }
 
     /// Adds a path to the address; later requests are below it.

@@ -30,9 +30,24 @@ pub enum ServerError {
         /// The key, with the words and quotes that Flagger puts around it.
         key: &'static str,
     },
+    /// The provider refuses a setting.
+    #[error("{provider}: {why}")]
+    NotAllowed {
+        /// The `type` of the template.
+        provider: &'static str,
+        /// The setting, and what to do.
+        why: &'static str,
+    },
     /// The metric's `interval` is not a duration.
     #[error("error parsing metric interval: {0}")]
     InvalidInterval(DurationError),
+}
+
+impl ServerError {
+    /// The error about a setting that the provider refuses.
+    pub const fn not_allowed(provider: &'static str, why: &'static str) -> Self {
+        Self::NotAllowed { provider, why }
+    }
 }
 
 /// The reason why a query has no value.

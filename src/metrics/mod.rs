@@ -1,11 +1,12 @@
 //! Metrics: which request asks a server for a value, and which value its answer contains. Pure: `shell` sends the requests.
 //!
 //! [`providers`] has one file per kind of server and the table of them; [`observer`] has Flagger's built-in queries; [`template`] renders
-//! the queries of users.
+//! the queries of users; [`identity`] has the tokens and signatures that clouds ask for.
 
 mod answer;
 pub mod endpoint;
 mod error;
+pub mod identity;
 pub mod observer;
 mod provider;
 pub mod providers;
@@ -24,6 +25,7 @@ use crate::{
     snapshot::{HttpRequest, HttpResponse, Origin},
 };
 use endpoint::{Credentials, Endpoint};
+use identity::Identity;
 use provider::{Access, Provider, Setup};
 
 /// A metric server: its provider, its address and the credentials for it.
@@ -69,6 +71,17 @@ impl Server {
     /// The host that all requests go to.
     pub fn host(&self) -> &str {
         self.access.endpoint.host()
+    }
+
+    /// The identity that all requests prove; the shell gets the token or the keys for it.
+    pub const fn identity(&self) -> Option<&Identity> {
+        self.access.endpoint.identity()
+    }
+
+    /// The hosts that get values of the template's Secret, or a token that was got for them.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        let identity = self.identity().and_then(Identity::secret_host);
+        identity.into_iter().chain([self.host()])
     }
 
     /// Reads the value from an answer. `NaN` counts as no value, since every comparison with a threshold would pass it.

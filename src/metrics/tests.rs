@@ -347,6 +347,47 @@ fn an_address_is_a_url_of_http() {
     );
 }
 
+/// Each row has a setting, and the part of the error that names it.
+#[test]
+fn azure_monitor_gives_a_token_to_no_other_host() {
+    let server = |address: &str, skip: bool| {
+        let spec = json!({"type": "azuremonitor", "address": address, "insecureSkipVerify": skip});
+        Server::of(&serde_json::from_value(spec).unwrap(), None, None)
+    };
+    for address in [
+        "http://w.eastus.prometheus.monitor.azure.com",
+        "https://evil.com",
+        "https://prometheus.monitor.azure.com.evil.com",
+        "https://evilprometheus.monitor.azure.com",
+        "https://.prometheus.monitor.azure.com",
+        "https://prometheus.monitor.azure.com",
+        "https://w.prometheus.monitor.azure.de",
+        "https://w.prometheus.monitor.azure.com@evil.com",
+        "https://evil.com/?x=w.prometheus.monitor.azure.com",
+        "https://evil.com#.prometheus.monitor.azure.com",
+        "https://evil.com\\.prometheus.monitor.azure.com",
+        "https://169.254.169.254",
+    ] {
+        let error = server(address, false).unwrap_err().to_string();
+        assert!(
+            error.contains("ends with .prometheus.monitor.azure.com, .us or .cn"),
+            "{address}: {error}"
+        );
+    }
+    for end in ["com", "us", "cn"] {
+        let address = format!("https://W.eastus.Prometheus.Monitor.Azure.{end}:443/x");
+        let server = server(&address, false).unwrap();
+        assert!(server.identity().is_some());
+        let host = format!("w.eastus.prometheus.monitor.azure.{end}");
+        assert_eq!(server.hosts().collect::<Vec<_>>(), [host]);
+    }
+    let error = server("https://w.prometheus.monitor.azure.com", true).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "azuremonitor: its certificate is always verified: remove insecureSkipVerify"
+    );
+}
+
 #[test]
 fn new_relic_has_an_address_of_its_own() {
     let secret = [("newrelic_account_id", "7"), ("newrelic_query_key", "k")];

@@ -3,6 +3,7 @@
 //! A new provider is a file here, a row of [`PROVIDERS`], a row of the table in `metrics/tests.rs` and an example in
 //! `examples/metrics`; the tests fail while one is missing. (The CRD already lists the types that Flagger has.)
 
+mod azure_monitor;
 mod datadog;
 mod dynatrace;
 mod graphite;
@@ -18,6 +19,7 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &new_relic::NewRelic,
     &graphite::Graphite,
     &dynatrace::Dynatrace,
+    &azure_monitor::AzureMonitor,
 ];
 
 /// Returns the provider of MetricTemplates with this `type`.

@@ -1,5 +1,7 @@
 //! The test table of metric providers: one row per provider. `each_provider_has_one_row` fails while one is missing.
 
+mod azure_monitor;
+
 use serde_json::{Value, json};
 
 /// The expectations for one provider.
@@ -45,6 +47,7 @@ pub fn rows() -> Vec<Row> {
         new_relic(),
         graphite(),
         dynatrace(),
+        azure_monitor::row(),
     ]
 }
 

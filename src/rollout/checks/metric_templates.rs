@@ -131,7 +131,8 @@ pub fn read(
         error,
     })?;
     if let Some(credentials) = &credentials {
-        credentials.check_host(server.host()).map_err(refused)?;
+        let mut checked = server.hosts().map(|host| credentials.check_host(host));
+        checked.try_for_each(|checked| checked).map_err(refused)?;
     }
     Ok((template.spec, server))
 }

@@ -20,14 +20,18 @@ use tokio::{
 use super::schedule::CONCURRENT_RECONCILES;
 use crate::{
     api::canary::Canary,
+    metrics::identity::Identity,
     rollout::{Answer, Evidence, Question},
     shell::{
         api_server::Cluster,
         lock::lock,
         notify::Notifier,
-        outside::http::{Caller, Http},
+        outside::{
+            http::{Caller, Http},
+            tokens::Tokens,
+        },
     },
-    snapshot::{Failure, HttpRequest, ObjectRef, Step},
+    snapshot::{Failure, HttpRequest, HttpResponse, ObjectRef, Step},
 };
 
 /// How long a reconciliation waits for its answers. Most have arrived by then, while the objects are still at hand.
@@ -39,6 +43,7 @@ const MAX_WAITING: usize = CONCURRENT_RECONCILES / 2;
 pub struct Answers {
     cluster: Cluster,
     http: Http,
+    tokens: Tokens,
     notifier: Notifier,
     canaries: Mutex<HashMap<ObjectRef, StepQuestions>>,
     triggers: mpsc::UnboundedSender<ObjectRef>,
@@ -71,6 +76,7 @@ impl Answers {
     ) -> Self {
         Self {
             cluster,
+            tokens: Tokens::of_the_pod(http.clone()),
             http,
             notifier,
             canaries: Mutex::default(),
@@ -199,7 +205,10 @@ impl Answers {
             Question::Call { request, .. } => self.call(canary, request, question).await,
             Question::Metric { query, .. } => {
                 let request = query.request(Timestamp::now());
-                self.call(canary, &request, question).await
+                match query.server.identity() {
+                    Some(identity) => self.call_as(identity, canary, request, question).await,
+                    None => self.call(canary, &request, question).await,
+                }
             }
             Question::List {
                 kind,
@@ -235,6 +244,32 @@ impl Answers {
         self.http.ask(caller, request, read).await
     }
 
+    /// Sends a request that proves an identity. A proof that the server does not accept is not used again.
+    async fn call_as(
+        &self,
+        identity: &Identity,
+        canary: &ObjectRef,
+        request: HttpRequest,
+        question: &Arc<Question>,
+    ) -> Answer {
+        let namespace = &canary.namespace;
+        let pass = match self.tokens.pass(namespace, identity).await {
+            Ok(pass) => pass,
+            Err(failure) => return question.read(Err(failure)),
+        };
+        let question = question.clone();
+        let read = move |answer: Result<HttpResponse, Failure>| {
+            let is_rejected = answer.as_ref().is_ok_and(|answer| answer.status == 401);
+            (question.read(answer), is_rejected)
+        };
+        let caller = Caller::Namespace(namespace);
+        let (answer, is_rejected) = self.http.ask(caller, &pass.on(request), read).await;
+        if is_rejected {
+            self.tokens.reject(namespace, identity);
+        }
+        answer
+    }
+
     fn record(&self, canary: &ObjectRef, step: &Step, question: Arc<Question>, answer: Answer) {
         let mut canaries = lock(&self.canaries);
         let asked = canaries.get_mut(canary).filter(|asked| asked.step == *step);
@@ -261,14 +296,14 @@ mod tests {
 
     use super::*;
     use crate::{
-        cli,
+        cli, metrics,
         shell::{
             api_server::{Cluster, Leadership},
             controller::observe,
             notify::GlobalReceivers,
             telemetry::canary_metrics::CanaryMetrics,
         },
-        snapshot::{HttpResponse, Kind},
+        snapshot::Kind,
     };
 
     type FakeAnswer = BoxFuture<'static, Result<HttpResponse, String>>;
@@ -277,13 +312,19 @@ mod tests {
     fn answers(
         fake: impl Fn() -> FakeAnswer + Send + Sync + 'static,
     ) -> (Arc<Answers>, mpsc::UnboundedReceiver<ObjectRef>) {
+        answered(move |_| fake())
+    }
+
+    fn answered(
+        fake: impl Fn(&HttpRequest) -> FakeAnswer + Send + Sync + 'static,
+    ) -> (Arc<Answers>, mpsc::UnboundedReceiver<ObjectRef>) {
         let silent = tower::service_fn(|_: http::Request<kube::client::Body>| {
             pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
         });
         let client = Client::new(silent, "default");
         let metrics = CanaryMetrics::new().unwrap().operator_metrics().unwrap();
         let cluster = Cluster::new(client, Leadership::always(), metrics);
-        let http = Http::faked(Arc::new(move |_| fake()));
+        let http = Http::faked(Arc::new(fake));
         let notifier = Notifier::new(cluster.clone(), http.clone(), GlobalReceivers::default());
         let (trigger, triggers) = mpsc::unbounded_channel();
         (
@@ -381,6 +422,51 @@ mod tests {
             panic!("{kept:?}")
         };
         assert_eq!(body.len(), 256);
+    }
+
+    /// The token is the operator's: it is sent to the host of the cloud, and anything that the template has for the header is not.
+    #[tokio::test]
+    async fn a_metric_of_a_cloud_is_asked_with_a_token() {
+        let sent: Arc<Mutex<Vec<_>>> = Arc::default();
+        let log = sent.clone();
+        let (answers, _triggers) = answered(move |request| {
+            let url = url::Url::parse(&request.url.0).unwrap();
+            let headers = request.headers.iter().map(|(_, value)| value.0.clone());
+            lock(&log).push((
+                url.host_str().unwrap().to_owned(),
+                headers.collect::<Vec<_>>(),
+            ));
+            let body =
+                r#"{"access_token":"t","expires_in":3600,"data":{"result":[{"value":[1,"5"]}]}}"#;
+            let body = body.to_owned();
+            futures::future::ready(Ok(HttpResponse { status: 200, body })).boxed()
+        });
+        let spec = serde_json::json!({"type": "azuremonitor", "address": "https://u:p@w.prometheus.monitor.azure.com"});
+        let spec = serde_json::from_value(spec).unwrap();
+        let query = metrics::Query {
+            server: metrics::Server::of(&spec, None, None).unwrap(),
+            asks: metrics::Asks::Value("q".to_owned()),
+            budget: Duration::from_secs(9),
+        };
+        let question = Question::Metric {
+            label: "0".to_owned(),
+            query: Box::new(query),
+        };
+        let object = Canary::default();
+        assert!(
+            answers
+                .ask(&canary(0), &object, step(), vec![question])
+                .await
+        );
+        let evidence = answers.evidence(&canary(0), &step());
+        assert_eq!(evidence.values().next(), Some(&Answer::Value(Ok(5.0))));
+        let [metadata, workspace] = lock(&sent).clone().try_into().unwrap();
+        assert_eq!(
+            metadata,
+            ("169.254.169.254".to_owned(), vec!["true".to_owned()])
+        );
+        let host = "w.prometheus.monitor.azure.com".to_owned();
+        assert_eq!(workspace, (host, vec!["Bearer t".to_owned()]));
     }
 
     #[tokio::test]

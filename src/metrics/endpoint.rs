@@ -149,6 +149,23 @@ impl Endpoint {
             origin: self.origin,
         }
     }
+
+    /// A POST request for a path below the address, with a body of this type.
+    pub fn post(
+        &self,
+        path: &str,
+        parameters: &[(&str, &str)],
+        (content_type, body): (&str, String),
+    ) -> HttpRequest {
+        let mut request = self.get(path, parameters);
+        let content_type = ("Content-Type".to_owned(), Secret(content_type.to_owned()));
+        request.headers.push(content_type);
+        HttpRequest {
+            method: Method::Post,
+            body: Some(body),
+            ..request
+        }
+    }
 }
 
 /// Returns a credential without blanks around it. `None` if the key is missing or its value is empty.

@@ -22,6 +22,9 @@ pub enum ServerError {
     /// The provider has no default address, and the template has none either.
     #[error("{0} endpoint is not set")]
     NoAddress(&'static str),
+    /// The template of a provider that needs a region has none.
+    #[error("region not specified")]
+    NoRegion,
     /// The template's Secret is missing or lacks a key.
     #[error("{provider} credentials does not contain {key}")]
     MissingCredential {
@@ -65,6 +68,9 @@ pub enum MetricError {
     /// The server answered with a status that means an error.
     #[error("error response: {0}")]
     Refused(String),
+    /// The query failed; the text is that of Flagger's provider, with an excerpt of the server's words.
+    #[error("{0}")]
+    Failed(String),
     /// The answer is not the JSON that the provider documents.
     #[error("{}", excerpt(&format!("error unmarshaling result: {reason}, '{body}'")))]
     NotJson {
@@ -87,6 +93,11 @@ impl MetricError {
         Self::NoValuesIn(excerpt(body))
     }
 
+    /// The error about a call, in Flagger's words, that quotes the reason.
+    pub fn failed(call: &str, why: &str) -> Self {
+        Self::Failed(format!("{call}: {}", excerpt(why)))
+    }
+
     /// The error about a value that is not a number.
     pub fn not_a_number(value: &str) -> Self {
         Self::NotANumber(excerpt(value))
@@ -98,6 +109,7 @@ impl MetricError {
             Self::NoValues | Self::NoValuesIn(_) => true,
             Self::MultipleValues
             | Self::Refused(_)
+            | Self::Failed(_)
             | Self::NotJson { .. }
             | Self::NotANumber(_)
             | Self::NoAnswer(_) => false,
@@ -111,6 +123,9 @@ pub enum OfflineError {
     /// The request that only checks the credentials failed.
     #[error(transparent)]
     Call(MetricError),
+    /// The server refused the request that only checks the credentials, for this reason.
+    #[error("unexpected status code: {0}")]
+    UnexpectedStatus(String),
     /// The query that every server can answer failed.
     #[error("running query failed: {0}")]
     Query(MetricError),

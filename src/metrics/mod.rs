@@ -84,6 +84,11 @@ impl Server {
         identity.into_iter().chain([self.host()])
     }
 
+    /// Returns the reason why a query cannot be sent.
+    pub fn check(&self, query: &str) -> Result<(), MetricError> {
+        self.provider.check(query)
+    }
+
     /// Reads the value from an answer. `NaN` counts as no value, since every comparison with a threshold would pass it.
     pub fn value(&self, response: &HttpResponse) -> Result<f64, MetricError> {
         let value = self.provider.value(response)?;

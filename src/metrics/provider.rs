@@ -29,6 +29,11 @@ pub trait Provider: Sync {
     /// Reads address, credentials and window for a metric.
     fn access(&self, setup: &Setup<'_>) -> Result<Access, ServerError>;
 
+    /// Returns the reason why a query cannot be sent. Most providers leave it to the server.
+    fn check(&self, _query: &str) -> Result<(), MetricError> {
+        Ok(())
+    }
+
     /// The request for the value of a query. `now` is the end of the window.
     fn query(&self, access: &Access, query: &str, now: Timestamp) -> HttpRequest;
 

@@ -106,8 +106,10 @@ fn each_provider_sends_flaggers_requests() {
                 .map(|(name, value)| (name.as_str(), value.0.as_str()))
                 .collect();
             assert_eq!(headers, call.headers, "{name}");
-            assert_eq!(request.method, Method::Get);
-            assert_eq!((request.body, request.proxy), (None, None));
+            let method = call.body.map_or(Method::Get, |_| Method::Post);
+            assert_eq!(request.method, method, "{name}");
+            assert_eq!(request.body.as_deref(), call.body, "{name}");
+            assert_eq!(request.proxy, None);
             assert_eq!(request.timeout, Duration::from_secs(5));
             assert!(!request.insecure_skip_verify);
             assert_eq!(
@@ -386,6 +388,116 @@ fn azure_monitor_gives_a_token_to_no_other_host() {
         error.to_string(),
         "azuremonitor: its certificate is always verified: remove insecureSkipVerify"
     );
+}
+
+fn cloudwatch(region: &str) -> Result<Server, ServerError> {
+    let spec = json!({"type": "cloudwatch", "region": region});
+    Server::of(&serde_json::from_value(spec).unwrap(), None, None)
+}
+
+#[test]
+fn a_region_of_cloudwatch_leads_to_amazon_only() {
+    let error = cloudwatch("").unwrap_err().to_string();
+    assert_eq!(error, "region not specified");
+    for region in [
+        "evil.com/",
+        "x@evil.com",
+        "eu-west-1.evil.com",
+        "a#",
+        "a?b",
+        "a\\b",
+    ] {
+        let error = cloudwatch(region).unwrap_err().to_string();
+        assert!(error.contains("not the name of a region"), "{error}");
+    }
+    let server = cloudwatch("cn-north-1").unwrap();
+    assert_eq!(server.host(), "monitoring.cn-north-1.amazonaws.com.cn");
+    assert!(server.identity().is_some());
+}
+
+/// Go reads the names of fields in any case.
+#[test]
+fn a_query_of_cloudwatch_is_a_list_of_queries() {
+    let server = cloudwatch("eu-west-1").unwrap();
+    let query = r#"[{"id": "m1", "METRICSTAT": {"metric": {"namespace": "N", "dimensions": [{"name": "a", "Value": "b"}]}, "period": 60}}]"#;
+    assert_eq!(server.check(query), Ok(()));
+    let body: Value = serde_json::from_str(&request(&server, query).body.unwrap()).unwrap();
+    assert_eq!(
+        body["MetricDataQueries"],
+        json!([{"Id": "m1", "MetricStat": {"Metric": {"Namespace": "N", "Dimensions": [{"Name": "a", "Value": "b"}]}, "Period": 60}}])
+    );
+    for (query, start) in [
+        ("", "error unmarshaling query: unexpected end of JSON input"),
+        ("sum(x)", "error unmarshaling query: invalid character 's'"),
+        ("{}", "error unmarshaling query: invalid type: map"),
+        ("[1]", "error unmarshaling query: invalid type: integer"),
+    ] {
+        let error = server.check(query).unwrap_err();
+        assert!(error.to_string().starts_with(start), "{query}: {error}");
+    }
+}
+
+/// Each row has the status, the body, the error about a query, and whether the server is online.
+#[test]
+fn cloudwatchs_own_words_about_a_refusal_are_shown() {
+    let server = cloudwatch("eu-west-1").unwrap();
+    let body = |name: &str| {
+        json!({"__type": format!("com.amazonaws.cloudwatch#{name}"), "message": "m"}).to_string()
+    };
+    for (status, body, text, is_online) in [
+        (
+            400,
+            body("InvalidParameterCombinationException"),
+            "InvalidParameterCombinationException: m",
+            true,
+        ),
+        (
+            400,
+            body("MissingRequiredParameterException"),
+            "MissingRequiredParameterException: m",
+            true,
+        ),
+        (400, body("ValidationError"), "ValidationError: m", true),
+        (
+            400,
+            body("UnrecognizedClientException"),
+            "UnrecognizedClientException: m",
+            false,
+        ),
+        (
+            400,
+            body("AccessDeniedException"),
+            "AccessDeniedException: m",
+            false,
+        ),
+        (
+            400,
+            body("ThrottlingException"),
+            "ThrottlingException: m",
+            false,
+        ),
+        (401, String::new(), "401 Unauthorized: ", false),
+        (404, "<html>".to_owned(), "404 Not Found: <html>", false),
+        (429, String::new(), "429 Too Many Requests: ", false),
+        (
+            500,
+            body("InternalServiceFault"),
+            "InternalServiceFault: m",
+            false,
+        ),
+    ] {
+        let answer = answer(status, &body);
+        let error = server.value(&answer).unwrap_err().to_string();
+        assert_eq!(error, format!("error requesting cloudwatch: {text}"));
+        let online = server.online(Ok(&answer));
+        assert_eq!(online.is_ok(), is_online, "{body}");
+        if let Err(error) = online {
+            assert_eq!(error.to_string(), format!("unexpected status code: {text}"));
+        }
+    }
+    let throttled = answer(400, &body("ThrottlingException"));
+    assert!(throttled.is_worth_a_retry());
+    assert!(!answer(400, &body("ValidationError")).is_worth_a_retry());
 }
 
 #[test]

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::sigv4::{Keys, sign};
 use crate::snapshot::{HttpRequest, HttpResponse, Method, Origin, Secret, excerpt, go};
 
 /// The longest that one attempt of a request may take. The endpoints are near, or built for much traffic.
@@ -36,12 +37,14 @@ pub struct Grant {
 pub enum Pass {
     /// A token for the `Authorization` header.
     Token(Secret),
+    /// Keys that sign requests to AWS.
+    Keys(Keys),
 }
 
 impl Pass {
-    /// Adds the proof to a request, in place of any other `Authorization`.
+    /// Adds the proof to a request that is sent now, in place of any other `Authorization`.
     #[must_use]
-    pub fn on(&self, mut request: HttpRequest) -> HttpRequest {
+    pub fn on(&self, mut request: HttpRequest, now: Timestamp) -> HttpRequest {
         request
             .headers
             .retain(|(name, _)| !name.eq_ignore_ascii_case("authorization"));
@@ -49,9 +52,10 @@ impl Pass {
             Self::Token(Secret(token)) => {
                 let value = Secret(format!("Bearer {token}"));
                 request.headers.push(("Authorization".to_owned(), value));
+                request
             }
+            Self::Keys(keys) => sign(request, keys, now),
         }
-        request
     }
 }
 
@@ -154,7 +158,7 @@ pub fn oauth(what: &'static str, body: &str, now: Timestamp) -> Result<Step, Ide
 }
 
 /// Whether a header may contain this text.
-fn is_sendable(text: &str) -> bool {
+pub fn is_sendable(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 

@@ -1,6 +1,7 @@
 //! The test table of metric providers: one row per provider. `each_provider_has_one_row` fails while one is missing.
 
 mod azure_monitor;
+mod cloudwatch;
 
 use serde_json::{Value, json};
 
@@ -25,9 +26,32 @@ pub struct Row {
 /// The second of all requests.
 pub const NOW: i64 = 1_577_232_000;
 
+/// A request.
 pub struct Call {
     pub url: &'static str,
-    pub headers: &'static [(&'static str, &'static str)],
+    pub headers: Headers,
+    /// The body of a POST request. A request without one is a GET request.
+    pub body: Option<&'static str>,
+}
+
+type Headers = &'static [(&'static str, &'static str)];
+
+impl Call {
+    const fn get(url: &'static str, headers: Headers) -> Self {
+        Self {
+            url,
+            headers,
+            body: None,
+        }
+    }
+
+    const fn post(url: &'static str, headers: Headers, body: &'static str) -> Self {
+        Self {
+            url,
+            headers,
+            body: Some(body),
+        }
+    }
 }
 
 /// How an answer is read.
@@ -48,6 +72,7 @@ pub fn rows() -> Vec<Row> {
         graphite(),
         dynatrace(),
         azure_monitor::row(),
+        cloudwatch::row(),
     ]
 }
 
@@ -67,14 +92,11 @@ fn prometheus() -> Row {
                 "prometheus credentials does not contain a password",
             ),
         ],
-        value: Call {
-            url: "http://prometheus:9090/x/api/v1/query?query=q",
+        value: Call::get("http://prometheus:9090/x/api/v1/query?query=q", headers),
+        online: Call::get(
+            "http://prometheus:9090/x/api/v1/query?query=vector%281%29",
             headers,
-        },
-        online: Call {
-            url: "http://prometheus:9090/x/api/v1/query?query=vector%281%29",
-            headers,
-        },
+        ),
         online_answer: r#"{"data":{"result":[{"value":[1577232000,"1"]}]}}"#,
         refused: [
             "error response: Status 403 Forbidden: no",
@@ -118,14 +140,11 @@ fn datadog() -> Row {
                 "datadog credentials does not contain datadog_application_key",
             ),
         ],
-        value: Call {
-            url: "https://api.datadoghq.com/api/v1/query?from=1577231400&query=q&to=1577232000",
+        value: Call::get(
+            "https://api.datadoghq.com/api/v1/query?from=1577231400&query=q&to=1577232000",
             headers,
-        },
-        online: Call {
-            url: "https://api.datadoghq.com/api/v1/validate",
-            headers,
-        },
+        ),
+        online: Call::get("https://api.datadoghq.com/api/v1/validate", headers),
         online_answer: "",
         refused: ["error response: no: 403 Forbidden", "error response: no"],
         answers: datadog_answers(),
@@ -189,14 +208,14 @@ fn new_relic() -> Row {
                 "newrelic credentials does not contain the key ''newrelic_query_key",
             ),
         ],
-        value: Call {
-            url: "http://nr/x/v1/accounts/7/query?nrql=q+SINCE+60+seconds+ago",
+        value: Call::get(
+            "http://nr/x/v1/accounts/7/query?nrql=q+SINCE+60+seconds+ago",
             headers,
-        },
-        online: Call {
-            url: "http://nr/x/v1/accounts/7/query?nrql=SELECT+*+FROM+Metric+SINCE+60+seconds+ago",
+        ),
+        online: Call::get(
+            "http://nr/x/v1/accounts/7/query?nrql=SELECT+*+FROM+Metric+SINCE+60+seconds+ago",
             headers,
-        },
+        ),
         online_answer: "",
         refused: ["error response: no: 403 Forbidden", "error response: no"],
         answers: vec![
@@ -244,14 +263,8 @@ fn graphite() -> Row {
                 "graphite credentials does not contain a password",
             ),
         ],
-        value: Call {
-            url: "http://graphite/x/render?format=json&q=",
-            headers,
-        },
-        online: Call {
-            url: "http://graphite/x/render?format=json&target=test",
-            headers,
-        },
+        value: Call::get("http://graphite/x/render?format=json&q=", headers),
+        online: Call::get("http://graphite/x/render?format=json&target=test", headers),
         online_answer: "[]",
         refused: [
             "error response: no",
@@ -293,14 +306,11 @@ fn dynatrace() -> Row {
             "t",
             "dynatrace credentials does not contain dynatrace_token",
         )],
-        value: Call {
-            url: "http://dt/api/v2/metrics/query?from=1577231400000&metricSelector=q&resolution=Inf&to=1577232000000",
+        value: Call::get(
+            "http://dt/api/v2/metrics/query?from=1577231400000&metricSelector=q&resolution=Inf&to=1577232000000",
             headers,
-        },
-        online: Call {
-            url: "http://dt/api/v2/metrics?pageSize=1",
-            headers,
-        },
+        ),
+        online: Call::get("http://dt/api/v2/metrics?pageSize=1", headers),
         online_answer: "",
         refused: ["error response: no: 403 Forbidden", "error response: no"],
         answers: vec![

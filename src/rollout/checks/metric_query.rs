@@ -9,7 +9,7 @@ use crate::{
         limits,
     },
     metrics::{
-        Asks, Query, Server, ServerError, endpoint,
+        Asks, MetricError, Query, Server, ServerError, endpoint,
         observer::Builtin,
         template::{Model, RenderError, render},
     },
@@ -50,6 +50,14 @@ pub enum Unqueryable {
         template: String,
         /// The reason.
         error: RenderError,
+    },
+    /// The rendered query of a MetricTemplate is not one of its provider.
+    #[error("Metric query failed for {metric}: {error}")]
+    Text {
+        /// The name of the metric.
+        metric: String,
+        /// The reason.
+        error: MetricError,
     },
     /// The metric has neither a query nor a template.
     #[error("Metric query failed for no usable metrics template and query were configured")]
@@ -103,6 +111,11 @@ impl Check<'_> {
                     error,
                 };
                 let text = render(&template.query, &model("")).map_err(failed)?;
+                let refused = |error| Unqueryable::Text {
+                    metric: self.metric.name.clone(),
+                    error,
+                };
+                server.check(&text).map_err(refused)?;
                 (server, text)
             }
             Source::Nothing => return Err(Unqueryable::NoSource),

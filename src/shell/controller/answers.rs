@@ -263,7 +263,10 @@ impl Answers {
             (question.read(answer), is_rejected)
         };
         let caller = Caller::Namespace(namespace);
-        let (answer, is_rejected) = self.http.ask(caller, &pass.on(request), read).await;
+        let (answer, is_rejected) = self
+            .http
+            .ask(caller, &pass.on(request, Timestamp::now()), read)
+            .await;
         if is_rejected {
             self.tokens.reject(namespace, identity);
         }

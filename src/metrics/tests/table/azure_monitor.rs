@@ -20,14 +20,14 @@ pub fn row() -> Row {
                 "azuremonitor credentials does not contain tenantId",
             ),
         ],
-        value: Call {
-            url: "https://w-1a2b.eastus.prometheus.monitor.azure.com/api/v1/query?query=q",
-            headers: &[],
-        },
-        online: Call {
-            url: "https://w-1a2b.eastus.prometheus.monitor.azure.com/api/v1/query?query=vector%281%29",
-            headers: &[],
-        },
+        value: Call::get(
+            "https://w-1a2b.eastus.prometheus.monitor.azure.com/api/v1/query?query=q",
+            &[],
+        ),
+        online: Call::get(
+            "https://w-1a2b.eastus.prometheus.monitor.azure.com/api/v1/query?query=vector%281%29",
+            &[],
+        ),
         online_answer: r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1577232000,"1"]}]}}"#,
         refused: [
             "error response: Status 403 Forbidden: no",

@@ -199,7 +199,7 @@
 //! # Not supported yet
 //!
 //! Knative targets, the routers APISIX, Gloo, Kuma, Skipper and Traefik, and the metric providers InfluxDB,
-//! Stackdriver, Keptn, Splunk and external metrics. A Canary that asks for such a target or router is refused with an event and the
+//! Keptn, Splunk and external metrics. A Canary that asks for such a target or router is refused with an event and the
 //! condition `Invalid`, which name the field. A metric of such a provider is a failed check that names the provider.
 
 pub mod api;

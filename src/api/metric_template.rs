@@ -50,7 +50,7 @@ pub struct MetricTemplateProvider {
     pub region: Option<String>,
     /// The Secret with the credentials, in the MetricTemplate's namespace. Its keys are `token`, or `username` and `password` (Prometheus),
     /// `datadog_api_key` and `datadog_application_key`, `newrelic_account_id` and `newrelic_query_key`, `username` and `password`
-    /// (Graphite), `dynatrace_token`, and for Azure Monitor `clientId`, `tenantId` and `clientSecret`, the first two, or none.
+    /// (Graphite), `dynatrace_token`, `project` and `serviceAccountKey` (Google Cloud Monitoring), and for Azure Monitor `clientId`, `tenantId` and `clientSecret`, the first two, or none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<LocalObjectReference>,
     /// Whether to accept any TLS certificate of the server (Prometheus and Graphite). Default: false.

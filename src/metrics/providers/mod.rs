@@ -10,6 +10,7 @@ mod dynatrace;
 mod graphite;
 mod new_relic;
 pub mod prometheus;
+mod stackdriver;
 
 use super::provider::Provider;
 
@@ -22,6 +23,7 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &dynatrace::Dynatrace,
     &azure_monitor::AzureMonitor,
     &cloudwatch::CloudWatch,
+    &stackdriver::Stackdriver,
 ];
 
 /// Returns the provider of MetricTemplates with this `type`.

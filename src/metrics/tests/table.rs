@@ -2,6 +2,7 @@
 
 mod azure_monitor;
 mod cloudwatch;
+mod stackdriver;
 
 use serde_json::{Value, json};
 
@@ -73,6 +74,7 @@ pub fn rows() -> Vec<Row> {
         dynatrace(),
         azure_monitor::row(),
         cloudwatch::row(),
+        stackdriver::row(),
     ]
 }
 

@@ -300,7 +300,7 @@ fn expected_keys() -> Pass {
 #[tokio::test]
 async fn the_metadata_service_of_aws_gives_the_keys_of_the_machines_role() {
     let server = MockServer::start().await;
-    let token = header("X-aws-ec2-metadata-token", "session");
+    let token = || header("X-aws-ec2-metadata-token", "session");
     Mock::given(method("PUT"))
         .and(path("/latest/api/token"))
         .and(header("X-aws-ec2-metadata-token-ttl-seconds", "60"))
@@ -309,13 +309,13 @@ async fn the_metadata_service_of_aws_gives_the_keys_of_the_machines_role() {
         .await;
     Mock::given(method("GET"))
         .and(path("/latest/meta-data/iam/security-credentials/"))
-        .and(token.clone())
+        .and(token())
         .respond_with(ResponseTemplate::new(200).set_body_string("role"))
         .mount(&server)
         .await;
     Mock::given(method("GET"))
         .and(path("/latest/meta-data/iam/security-credentials/role"))
-        .and(token)
+        .and(token())
         .respond_with(ResponseTemplate::new(200).set_body_json(role_keys()))
         .mount(&server)
         .await;

@@ -40,6 +40,7 @@
 //! | Where is the content of a config for a restored primary? | `workload/config/previous.rs` |
 //! | Which providers exist, and which router and queries has each? | [`providers`] |
 //! | How is a metric server queried, and how is its answer read? | [`metrics`] |
+//! | What does `flagger lint` find in manifests? | [`lint`] |
 //! | What does `flagger check` print? | [`check`], [`rollout::preview`] |
 //! | Which rights does the operator need? | `check/rights.rs`; `snapshot/object.rs` has the verbs of each kind |
 //! | How does the operator talk to the API server? | `shell/api_server`: the only way for requests, and the caches |
@@ -53,6 +54,8 @@
 //! | How are probes and scrapes answered under load? | `shell/http_server.rs` |
 //! | Which metrics and logs does the operator write? | `shell/telemetry` |
 //! | Which flags are there, and which have no effect? | [`cli`] |
+//! | Which verbs have people and pipelines, and which exit codes? | [`cli::client`]; `shell/client` carries them out |
+//! | What is a person told about a canary, and in which form? | [`view`] |
 //! | How does the load tester work? | [`loadtester`]: a program of its own |
 //!
 //! `.github/CONTRIBUTING.md` has recipes: a router, a metric provider, a chat service, a condition, a subcommand, a test.
@@ -206,6 +209,7 @@
 pub mod api;
 pub mod check;
 pub mod cli;
+pub mod lint;
 pub mod loadtester;
 pub mod metrics;
 pub mod notifications;
@@ -215,4 +219,5 @@ pub mod rollout;
 pub mod routers;
 pub mod shell;
 pub mod snapshot;
+pub mod view;
 pub mod workload;

@@ -10,12 +10,16 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use flagger_rs::{
     api,
-    cli::{self, Command, Config, Output},
+    cli::{
+        self, Command, Config, Output,
+        client::{Program, is_meant},
+    },
     metrics::endpoint::public,
     notifications::chats::{Chat, Slack, Teams},
     shell::{
         api_server::{Clients, Cluster, ConnectError, Connection, Leadership, lease},
         check::{self, CheckError},
+        client,
         controller::{self, Operator, Records, answers::Answers},
         http_server,
         notify::{GlobalReceivers, Notifier},
@@ -62,7 +66,13 @@ fn main() -> ExitCode {
     if let Some(code) = probe::called_as_wget() {
         return code;
     }
-    let command = match cli::parse(std::env::args().skip(1), |name| std::env::var(name).ok()) {
+    let mut args = std::env::args();
+    let program = Program::called(&args.next().unwrap_or_default());
+    let args: Vec<_> = args.collect();
+    if is_meant(program, &args) {
+        return for_people(program, &args);
+    }
+    let command = match cli::parse(args, |name| std::env::var(name).ok()) {
         Ok(command) => command,
         Err(exit) => {
             if exit.code == 0 {
@@ -92,6 +102,13 @@ fn main() -> ExitCode {
             }
         },
     }
+}
+
+/// Carries out a command of a person or a pipeline.
+#[tokio::main(flavor = "current_thread")]
+async fn for_people(program: Program, args: &[String]) -> ExitCode {
+    let code = client::run(program, args, |name| std::env::var(name).ok());
+    ExitCode::from(Box::pin(code).await)
 }
 
 /// Commands print their errors; only the operator logs.

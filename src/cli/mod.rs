@@ -1,12 +1,14 @@
-//! The command line and the environment of the operator: Flagger's flags, in Go's syntax, and Flagger's variables. No other module reads
-//! either.
+//! The command line and the environment: of the operator, whose flags are Flagger's in Go's syntax, and of the client, whose verbs are in
+//! kubectl's. No other module reads either.
 //!
 //! | question | place |
 //! | --- | --- |
 //! | which flags are there? | [`FLAGS`] |
 //! | what is the syntax of flags? | [`syntax`] |
 //! | what do their values mean? | [`Config`] |
+//! | which verbs have people and pipelines? | [`client`] |
 
+pub mod client;
 mod config;
 mod flags;
 pub mod syntax;
@@ -82,6 +84,10 @@ pub fn parse(
     }
 }
 
+fn is_command(word: &str) -> bool {
+    ["check", "crds"].contains(&word) || client::VERBS.contains(&word)
+}
+
 /// Returns a command that is not the first argument. The value of a flag is no command.
 fn misplaced_command(args: &[String]) -> Option<&str> {
     let is_value = |i: usize| {
@@ -90,6 +96,6 @@ fn misplaced_command(args: &[String]) -> Option<&str> {
     };
     let mut words = args.iter().enumerate();
     words
-        .find(|(i, word)| *i > 0 && !is_value(*i) && ["check", "crds"].contains(&word.as_str()))
+        .find(|(i, word)| *i > 0 && !is_value(*i) && is_command(word))
         .map(|(_, word)| word.as_str())
 }

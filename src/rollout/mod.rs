@@ -37,7 +37,7 @@ pub use plan::{Answer, Decision, Evidence, Plan, Question, Requeue};
 pub use preview::{Preview, Verdict, preview};
 pub use reads::{claims, needed_in_full, needs};
 pub use release::{new_version, progress};
-pub use safety::{audit::audit, stale_reads::stale_reads};
+pub use safety::{audit::audit, stale_reads::stale_reads, validation::spec_problem};
 pub use status::transitions::is_in_run;
 
 use crate::{

@@ -21,6 +21,7 @@
 
 pub mod api_server;
 pub mod check;
+pub mod client;
 pub mod clock;
 pub mod controller;
 pub mod http_server;

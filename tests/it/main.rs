@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | do releases work on a real API server? | `cluster/` |
 //! | does the load tester work? | `loadtester/` |
+//! | what do people and pipelines see of the command line? | `client/` |
 //! | how does the operator's process start and end without a cluster? | `command_line.rs` |
 
 #![allow(
@@ -18,6 +19,7 @@
     reason = "the names of tests are their documentation, and a panic is how a test fails"
 )]
 
+mod client;
 mod cluster;
 mod command_line;
 #[path = "../files/mod.rs"]

@@ -10,7 +10,10 @@ use std::{collections::BTreeSet, fmt::Write as _, fs};
 
 use flagger_rs::{
     api::{self, canary::Canary},
-    cli::{self, FlagSpec},
+    cli::{
+        self, FlagSpec,
+        client::{self, Program},
+    },
     loadtester,
     metrics::providers as metric_providers,
     notifications::chats,
@@ -38,13 +41,14 @@ fn the_reference_is_generated_from_the_code() {
 pub fn reference() -> String {
     let head = format!(
         "# Reference\n\nGenerated from the code, for this version. Do not edit it; after a change of the code run `{UPDATE}`.\n\n\
-         [Commands](#commands) · [flags of the operator](#flags-of-the-operator) · [flags of the load tester](#flags-of-the-load-tester) · \
+         [Commands](#commands) · [verbs](#verbs-of-the-command-line) · [flags of the operator](#flags-of-the-operator) · [flags of the load tester](#flags-of-the-load-tester) · \
          [metrics](#metrics-of-the-operator) · [routers](#routers) · [metric providers](#metric-providers) · \
          [chat services](#chat-services) · fields of [Canary](#canary), [MetricTemplate](#metrictemplate), [AlertProvider](#alertprovider)\n\n"
     );
     [
         head,
         commands(),
+        verbs(),
         operator_flags(),
         loadtester_flags(),
         metrics(),
@@ -96,11 +100,53 @@ fn commands() -> String {
             "prints the next action for each canary, and missing rights; writes nothing. `-o json` is for scripts",
         ),
         ("flagger crds", "prints the CRDs"),
+        (
+            "flagger VERB, kubectl flagger VERB",
+            "watches and steers releases: [the verbs](#verbs-of-the-command-line)",
+        ),
         ("flagger -version", "prints the version"),
         ("flagger -h", "prints the flags"),
     ];
     let rows = rows.map(|(command, effect)| vec![code(command), effect.to_owned()]);
     section("Commands", "", &["command", "effect"], &rows)
+}
+
+fn verbs() -> String {
+    let all = client::command(Program::Flagger);
+    let own = |verb: &clap::Command| {
+        let flags = verb.get_arguments().filter(|flag| !flag.is_positional());
+        let names = flags.filter_map(|flag| Some(format!("--{}", flag.get_long()?)));
+        names.collect::<Vec<_>>()
+    };
+    let row = |verb: &clap::Command| {
+        let about = verb.get_about().map(ToString::to_string);
+        let operand = verb.get_positionals().next();
+        let operand = operand.map(|name| format!(" {}", name.get_id().as_str().to_uppercase()));
+        let flags = own(verb);
+        vec![
+            code(&format!(
+                "{}{}",
+                verb.get_name(),
+                operand.unwrap_or_default()
+            )),
+            about.unwrap_or_default(),
+            codes(flags.iter().map(String::as_str)),
+        ]
+    };
+    let verbs = all.get_subcommands().filter(|verb| !verb.is_hide_set());
+    let rows: Vec<_> = verbs.map(row).collect();
+    let common = own(&all);
+    let sentence = format!(
+        "`flagger VERB --help` has the details. All verbs take {}. {}",
+        codes(common.iter().map(String::as_str)),
+        client::CODES
+    );
+    section(
+        "Verbs of the command line",
+        &sentence,
+        &["verb", "effect", "flags"],
+        &rows,
+    )
 }
 
 fn operator_flags() -> String {

@@ -136,6 +136,11 @@ fn at(field: impl fmt::Display, problem: impl fmt::Display) -> InvalidSpec {
     InvalidSpec(format!("{field}: {problem}"))
 }
 
+/// The first problem of a spec, as the condition `Invalid` has it.
+pub fn spec_problem(snapshot: &Snapshot) -> Option<String> {
+    invalid(snapshot).map(|problem| problem.to_string())
+}
+
 /// The first problem of a spec.
 fn invalid(snapshot: &Snapshot) -> Option<InvalidSpec> {
     // The limits come first: the other rules read the lists.

@@ -107,7 +107,7 @@ impl Connection {
 }
 
 /// The API server records the part before the slash as the manager of written fields. Rules of other tools may name Flagger's there.
-fn user_agent() -> http::HeaderValue {
+pub(super) fn user_agent() -> http::HeaderValue {
     const AGENT: &str = concat!("flagger/", env!("CARGO_PKG_VERSION"), " (flagger-rs)");
     http::HeaderValue::from_static(AGENT)
 }

@@ -7,6 +7,7 @@
 //! | how is an object read or written? | [`Cluster`] |
 //! | what is the deadline of a request, what are its errors? | `request` |
 //! | who may write now? | [`Leadership`], which [`lease::Candidate`] grants |
+//! | how does the command line of a person read, and ask for actions? | [`person`] |
 //! | what is known without a request, and how do changes arrive? | [`cache`] |
 //!
 //! # Which writes are conditional
@@ -26,6 +27,8 @@
 //!   leader sends them.
 //! * Access reviews (`review`): a `SelfSubjectAccessReview` is a question in the form of a create. It stores nothing, so `flagger check`
 //!   may send it without leading.
+//! * Actions of a person (`person`): the command line writes the annotation with the rights of its user, who needs no Lease. The patch carries
+//!   the resourceVersion.
 //!
 //! Lists and watches of the cache only read. They are not counted, and a silent connection ends them instead of a deadline.
 
@@ -38,6 +41,7 @@ mod events;
 pub(in crate::shell) mod fake;
 mod leadership;
 pub mod lease;
+pub mod person;
 mod raw_object;
 mod releases;
 mod request;

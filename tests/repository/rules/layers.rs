@@ -11,7 +11,7 @@ const LAYERS: [&[&str]; 11] = [
     &["providers"],
     &["rollout"],
     &["records"],
-    &["check"],
+    &["check", "lint", "view"],
     &["cli"],
     &["shell"],
     &["loadtester"],

@@ -6,9 +6,10 @@ use super::{
 };
 
 /// The crates that code without I/O may use. A crate that is not listed needs a decision.
-const PURE_CRATES: [&str; 21] = [
+const PURE_CRATES: [&str; 23] = [
     "alloc",
     "base64",
+    "clap",
     "core",
     "crate",
     "flate2",
@@ -27,6 +28,7 @@ const PURE_CRATES: [&str; 21] = [
     "sha2",
     "std",
     "thiserror",
+    "unicode_width",
     "url",
 ];
 

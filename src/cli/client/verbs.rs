@@ -1,0 +1,210 @@
+//! The verbs, with their flags. The comments are the help.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::terms::{CODES, Format, time};
+use crate::view::goal::Until;
+
+/// The verbs.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Verb {
+    /// Lists canaries; those that need attention come first
+    ///
+    /// Lists canaries. If one page of the API server has all, those that need attention come first; longer lists are printed page by page.
+    #[command(visible_alias = "ls", after_help = CODES)]
+    List(List),
+    /// Shows one canary: why it is where it is, its steps, checks, pods and events
+    #[command(after_help = CODES)]
+    Get(Get),
+    /// Shows one canary until its run ends
+    ///
+    /// Shows one canary, and each change of it, until its run ends. Without a run in progress it waits for the next one.
+    #[command(after_help = CODES)]
+    Watch(Canary),
+    /// Tells the state of a version in a word and a sentence, and waits for it
+    ///
+    /// Tells the state in a word and a sentence. With --timeout, --until, --image or --revision it waits until the version that the target
+    /// has now, or the named one, is where it should be, even if its run has not begun.
+    #[command(after_help = CODES)]
+    Status(Status),
+    /// Promotes the version now, without further steps and checks
+    ///
+    /// Promotes the version now, without further steps and checks. Traffic still moves to ready pods only.
+    #[command(after_help = CODES)]
+    Promote(Act),
+    /// Ends this step, or opens the gate that waits, and goes on with the next step
+    #[command(after_help = CODES)]
+    Skip(Act),
+    /// Holds the weight; checks go on, and may roll the version back
+    #[command(after_help = CODES)]
+    Pause(Act),
+    /// Ends a pause, or opens the gate that waits
+    #[command(after_help = CODES)]
+    Resume(Act),
+    /// Returns the traffic to the primary now, and marks the version as failed
+    #[command(after_help = CODES)]
+    Abort(Act),
+    /// Releases the failed version again
+    #[command(after_help = CODES)]
+    Retry(Act),
+    /// Checks manifests without a cluster: fields, values, and what they mean
+    ///
+    /// Checks the Canaries, MetricTemplates and AlertProviders in files, without a cluster: unknown fields, wrong values, what the operator would
+    /// refuse, and what may not be meant. Exits with 1 if there is an error.
+    #[command(after_help = CODES)]
+    Lint(Lint),
+    /// Prints the version of this program
+    Version,
+    /// Prints a script that completes commands and names of canaries in a shell
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// The shells that completion scripts are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// Bash.
+    Bash,
+    /// Zsh.
+    Zsh,
+    /// Fish.
+    Fish,
+    /// The script `kubectl_complete-flagger`, which kubectl looks for on PATH.
+    Kubectl,
+}
+
+/// Which canaries are listed, and how.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
+#[derive(Clone, Debug, Default, Args)]
+pub struct List {
+    /// The canaries of all namespaces.
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+    /// Only canaries with these labels, as in kubectl.
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    pub selector: Option<String>,
+    /// Only canaries in this phase or state.
+    #[arg(long, value_name = "PHASE", ignore_case = true)]
+    pub phase: Option<String>,
+    /// Only canaries whose last version was rolled back.
+    #[arg(long)]
+    pub failed: bool,
+    /// Print each change, until it is interrupted.
+    #[arg(short, long)]
+    pub watch: bool,
+    /// Print no head.
+    #[arg(long)]
+    pub no_headers: bool,
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
+    pub output: Format,
+}
+
+/// One canary.
+#[derive(Clone, Debug, Args)]
+pub struct Canary {
+    /// The name of the canary.
+    pub name: String,
+}
+
+/// One canary, and how it is shown.
+#[derive(Clone, Debug, Args)]
+pub struct Get {
+    /// The name of the canary.
+    pub name: String,
+    /// Show each change, until the run ends.
+    #[arg(short, long)]
+    pub watch: bool,
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
+    pub output: Format,
+}
+
+/// What is waited for.
+#[derive(Clone, Debug, Args)]
+pub struct Status {
+    /// The name of the canary.
+    pub name: String,
+    /// What is waited for.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "STATE",
+        help = "Wait until the version is promoted, settled (promoted or failed), paused (it waits for a person), or failed. Default: settled"
+    )]
+    pub until: Option<UntilArg>,
+    /// The version with this image, such as podinfo:3.1.1. Registry and folders may be left out.
+    #[arg(long, value_name = "IMAGE", conflicts_with = "revision")]
+    pub image: Option<String>,
+    /// The version with this name in `status.lastAppliedSpec`.
+    #[arg(long, value_name = "REVISION")]
+    pub revision: Option<String>,
+    /// How long to wait. Default: 30m with --until, --image or --revision; without these the state is told at once.
+    #[arg(long, value_parser = time, value_name = "TIME")]
+    pub timeout: Option<Duration>,
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
+    pub output: Format,
+}
+
+/// The states that can be waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum UntilArg {
+    /// The version was promoted.
+    Promoted,
+    /// The run has ended.
+    Settled,
+    /// The run waits for a person.
+    Paused,
+    /// The version was rolled back.
+    Failed,
+}
+
+impl From<UntilArg> for Until {
+    fn from(arg: UntilArg) -> Self {
+        match arg {
+            UntilArg::Promoted => Self::Promoted,
+            UntilArg::Settled => Self::Settled,
+            UntilArg::Paused => Self::Paused,
+            UntilArg::Failed => Self::Failed,
+        }
+    }
+}
+
+/// The manifests that are checked.
+#[derive(Clone, Debug, Args)]
+pub struct Lint {
+    /// A file, a folder with all in it, or - for stdin; may be repeated.
+    #[arg(short, long, required = true, value_name = "FILE")]
+    pub filename: Vec<String>,
+    /// The operator's flag -mesh-provider, for Canaries without a provider of their own.
+    #[arg(long, default_value = "istio", value_name = "NAME")]
+    pub mesh_provider: String,
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
+    pub output: Format,
+}
+
+/// An action of a person.
+#[derive(Clone, Debug, Args)]
+pub struct Act {
+    /// The name of the canary.
+    pub name: String,
+    /// Why. Everybody who looks at the release reads it. Needed to promote, skip and abort.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Act only if the release is still at this revision, which `get -o json` shows. Default: the one that it is at now.
+    #[arg(long, value_name = "REVISION")]
+    pub revision: Option<String>,
+    /// Whether to wait up to ten seconds for the operator's answer.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_name = "BOOL")]
+    pub wait: bool,
+}

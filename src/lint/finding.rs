@@ -1,0 +1,47 @@
+//! What is wrong with an object, or may be.
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// Something that is wrong, or may be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The file.
+    pub file: String,
+    /// The kind, the namespace and the name of the object; empty if the file cannot be read.
+    pub object: String,
+    /// Whether the object cannot be used as it is.
+    pub level: Level,
+    /// The field, or empty.
+    pub field: String,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// The object cannot be used as it is, or loses a field.
+    Error,
+    /// The object may not do what its author means.
+    Warning,
+}
+
+impl Level {
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+/// A finding before it is known in which object it is: level, field, message.
+pub(super) type Found = (Level, String, String);
+
+/// The kind of an object.
+pub(super) fn kind(object: &Value) -> &str {
+    object["kind"].as_str().unwrap_or_default()
+}

@@ -1,0 +1,222 @@
+//! What a Canary means: fields that have no effect together, checks that pass always or never, addresses that cannot be called.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use url::Url;
+
+use super::finding::{Found, Level, kind};
+use crate::{
+    api::{
+        canary::{Canary, CanaryAnalysis, CanaryMetric, CanaryWebhook, WebhookType},
+        duration,
+    },
+    metrics::observer::Builtin,
+};
+
+/// The MetricTemplates of the files: by namespace, which may be empty, and name.
+#[derive(Clone, Debug, Default)]
+pub struct Templates(BTreeSet<(String, String)>);
+
+impl Templates {
+    /// Those among these objects.
+    pub fn of<'a>(objects: impl Iterator<Item = &'a Value>) -> Self {
+        let text = |object: &Value, field: &str| {
+            let text = object["metadata"][field].as_str();
+            text.unwrap_or_default().to_owned()
+        };
+        let templates = objects.filter(|object| kind(object) == "MetricTemplate");
+        Self(
+            templates
+                .map(|object| (text(object, "namespace"), text(object, "name")))
+                .collect(),
+        )
+    }
+
+    /// Whether a template may be meant by this name. Without any template in the files nothing is known.
+    fn may_have(&self, namespace: &str, name: &str) -> bool {
+        let is_it = |(other, of_name): &(String, String)| {
+            of_name == name && (other == namespace || other.is_empty() || namespace.is_empty())
+        };
+        self.0.is_empty() || self.0.iter().any(is_it)
+    }
+}
+
+/// The findings about a Canary whose fields can be read.
+pub fn findings(canary: &Canary, templates: &Templates) -> Vec<Found> {
+    let Some(analysis) = &canary.spec.analysis else {
+        return Vec::new();
+    };
+    let namespace = canary.metadata.namespace.as_deref().unwrap_or_default();
+    let metrics = analysis.metrics.iter().enumerate();
+    let metrics = metrics.flat_map(|(i, it)| {
+        metric(
+            &format!("spec.analysis.metrics[{i}]"),
+            it,
+            namespace,
+            templates,
+        )
+    });
+    let hooks = analysis.webhooks.iter().enumerate();
+    let hooks = hooks.filter_map(|(i, it)| webhook(&format!("spec.analysis.webhooks[{i}]"), it));
+    steps(canary, analysis)
+        .into_iter()
+        .chain(metrics)
+        .chain(hooks)
+        .collect()
+}
+
+/// A finding about a field.
+fn found(level: Level, field: impl Into<String>, message: impl Into<String>) -> Found {
+    (level, field.into(), message.into())
+}
+
+fn steps(canary: &Canary, analysis: &CanaryAnalysis) -> Vec<Found> {
+    let error = |field: &str, message: String| {
+        found(Level::Error, format!("spec.analysis{field}"), message)
+    };
+    let warning = |field: &str, message: &str| {
+        found(Level::Warning, format!("spec.analysis{field}"), message)
+    };
+    let mut all = Vec::new();
+    match duration::read(&analysis.interval) {
+        Err(why) => all.push(error(".interval", format!("{why}: one minute is used"))),
+        Ok(interval) if interval < canary.interval() => {
+            all.push(warning(".interval", "is shorter than 10s, which is used"));
+        }
+        Ok(_) => {}
+    }
+    if analysis.threshold < 1 {
+        all.push(warning(
+            ".threshold",
+            "is less than 1: the first failed check is a rollback",
+        ));
+    }
+    if !analysis.match_.is_empty() && analysis.iterations.unwrap_or(0) <= 0 {
+        let message = "needs iterations: without them no A/B test is run";
+        all.push(error(".match", message.to_owned()));
+    }
+    let hooks = &analysis.webhooks;
+    let checks = hooks
+        .iter()
+        .any(|hook| matches!(hook.type_, WebhookType::Rollout | WebhookType::PreRollout));
+    if analysis.metrics.is_empty() && !checks && !canary.spec.skip_analysis {
+        let message =
+            "has neither metrics nor webhooks that check the version: each one is promoted";
+        all.push(warning("", message));
+    }
+    all.extend(weights(canary, analysis));
+    all
+}
+
+fn weights(canary: &Canary, analysis: &CanaryAnalysis) -> Vec<Found> {
+    let warning = |field: &str, message: String| {
+        found(Level::Warning, format!("spec.analysis.{field}"), message)
+    };
+    let mut all = Vec::new();
+    let is_iterated = analysis.iterations.unwrap_or(0) > 0;
+    let (step, most) = (analysis.step_weight.unwrap_or(0), canary.max_weight());
+    if is_iterated && (step > 0 || analysis.step_weights.is_some()) {
+        all.push(warning(
+            "stepWeight",
+            "has no effect together with iterations".to_owned(),
+        ));
+    }
+    if let Some(max) = analysis.max_weight.filter(|max| !(0..=100).contains(max)) {
+        all.push(warning(
+            "maxWeight",
+            format!("{max} is no percentage from 0 to 100"),
+        ));
+    }
+    if !is_iterated && step > most {
+        all.push(warning(
+            "stepWeight",
+            format!("{step} is more than maxWeight: there is one step of {most} %"),
+        ));
+    }
+    all
+}
+
+fn metric(at: &str, metric: &CanaryMetric, namespace: &str, templates: &Templates) -> Vec<Found> {
+    let mut all = Vec::new();
+    let builtin = Builtin::named(&metric.name);
+    let has_query = metric.query.as_ref().is_some_and(|query| !query.is_empty());
+    match &metric.template_ref {
+        None if builtin.is_none() && !has_query => {
+            let message = format!(
+                "{:?} is no built-in metric (request-success-rate, request-duration), and there is no templateRef",
+                metric.name
+            );
+            all.push(found(Level::Error, format!("{at}.name"), message));
+        }
+        Some(reference) => {
+            let namespace = reference.namespace.as_deref().unwrap_or(namespace);
+            if !templates.may_have(namespace, &reference.name) {
+                let message = format!("no MetricTemplate {} is in these files", reference.name);
+                all.push(found(Level::Warning, format!("{at}.templateRef"), message));
+            }
+        }
+        None => {}
+    }
+    if let Some(Err(error)) = metric.interval.as_deref().map(duration::read) {
+        all.push(found(
+            Level::Error,
+            format!("{at}.interval"),
+            error.to_string(),
+        ));
+    }
+    all.extend(range(
+        &format!("{at}.thresholdRange"),
+        metric,
+        builtin == Some(Builtin::SuccessRate),
+    ));
+    all
+}
+
+/// Ranges of values that pass always or never.
+fn range(at: &str, metric: &CanaryMetric, is_rate: bool) -> Option<Found> {
+    let warning = |message: &str| Some(found(Level::Warning, at, message));
+    let Some(range) = &metric.threshold_range else {
+        return match metric.threshold {
+            Some(_) => None,
+            None if is_rate => warning("is missing: any value passes"),
+            None => warning("is missing: only values up to 0 pass"),
+        };
+    };
+    match (range.min, range.max) {
+        (None, None) => warning("has neither min nor max: any value passes"),
+        (Some(min), Some(max)) if min > max => {
+            let message = format!("no value is at least {min} and at most {max}");
+            Some(found(Level::Error, at, message))
+        }
+        (Some(min), _) if is_rate && min > 0.0 && min <= 1.0 => {
+            let message = format!(
+                "{min} is a percentage: write {} for that share",
+                min * 100.0
+            );
+            Some(found(Level::Warning, format!("{at}.min"), message))
+        }
+        _ => None,
+    }
+}
+
+/// An address that cannot be called.
+fn webhook(at: &str, hook: &CanaryWebhook) -> Option<Found> {
+    let problem = match Url::parse(&hook.url) {
+        Ok(url) if ["http", "https"].contains(&url.scheme()) && url.has_host() => None,
+        Ok(_) => Some("must begin with http:// or https://".to_owned()),
+        Err(error) => Some(error.to_string()),
+    };
+    if let Some(problem) = problem {
+        return Some((
+            Level::Error,
+            format!("{at}.url"),
+            format!("{:?} cannot be called: {problem}", hook.url),
+        ));
+    }
+    let timeout = hook.timeout.as_deref().map(duration::read);
+    let Some(Err(error)) = timeout else {
+        return None;
+    };
+    Some((Level::Error, format!("{at}.timeout"), error.to_string()))
+}

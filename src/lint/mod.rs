@@ -1,0 +1,124 @@
+//! `flagger lint`: what is wrong with manifests, without a cluster. Pure: `shell/client/lint.rs` reads the files.
+//!
+//! | question | place |
+//! | --- | --- |
+//! | Would the API server accept and keep each field? | `schema.rs`, by the CRDs of this version |
+//! | Would the operator run the Canary? | the operator's own validation, which the caller passes |
+//! | Does the Canary say what its author means? | `meaning.rs` |
+
+mod finding;
+mod meaning;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+use serde_json::Value;
+
+pub use finding::{Finding, Level};
+use finding::{Found, kind};
+
+use crate::api::{self, canary::Canary};
+
+/// What the manifests in some files have in them.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The findings, in the order of the files.
+    pub findings: Vec<Finding>,
+    /// The number of Canaries, MetricTemplates and AlertProviders.
+    pub objects: usize,
+}
+
+impl Report {
+    /// The number of findings of a level.
+    pub fn count(&self, level: Level) -> usize {
+        let findings = self.findings.iter();
+        findings.filter(|finding| finding.level == level).count()
+    }
+}
+
+/// Checks the manifests of these files, by their names and texts. `refusal` is the operator's own validation of a Canary.
+pub fn lint<'a>(
+    files: impl IntoIterator<Item = (&'a str, &'a str)>,
+    refusal: &dyn Fn(&Canary) -> Option<String>,
+) -> Report {
+    let mut report = Report::default();
+    let mut objects = Vec::new();
+    for (file, text) in files {
+        match serde_saphyr::from_multiple::<Value>(text) {
+            Ok(documents) => {
+                let of_file = documents.into_iter().flat_map(items);
+                objects.extend(of_file.map(|object| (file, object)));
+            }
+            Err(error) => report.findings.push(Finding {
+                file: file.to_owned(),
+                object: String::new(),
+                level: Level::Error,
+                field: String::new(),
+                message: format!("is no YAML: {}", first_line(&error.to_string())),
+            }),
+        }
+    }
+    let templates = meaning::Templates::of(objects.iter().map(|(_, object)| object));
+    let crds = api::crds();
+    for (file, object) in &objects {
+        let Some(schema) = schema::of(&crds, object) else {
+            continue;
+        };
+        report.objects += 1;
+        let mut found = schema::violations(schema, object);
+        if kind(object) == "Canary" {
+            found.extend(canary(object, &templates, refusal, found.is_empty()));
+        }
+        let name = name(object);
+        let finding = |(level, field, message)| Finding {
+            file: (*file).to_owned(),
+            object: name.clone(),
+            level,
+            field,
+            message,
+        };
+        report.findings.extend(found.into_iter().map(finding));
+    }
+    report
+}
+
+/// The findings about a Canary. Its meaning is checked only if its fields can be read.
+fn canary(
+    object: &Value,
+    templates: &meaning::Templates,
+    refusal: &dyn Fn(&Canary) -> Option<String>,
+    fits_schema: bool,
+) -> Vec<Found> {
+    let canary: Canary = match serde_json::from_value(object.clone()) {
+        Ok(canary) => canary,
+        // The schema tells the same with the field.
+        Err(_) if !fits_schema => return Vec::new(),
+        Err(error) => return vec![(Level::Error, String::new(), error.to_string())],
+    };
+    let refused = refusal(&canary).map(|why| (Level::Error, String::new(), why));
+    refused
+        .into_iter()
+        .chain(meaning::findings(&canary, templates))
+        .collect()
+}
+
+/// The objects of a document: of a list all its items.
+fn items(document: Value) -> Vec<Value> {
+    match document.get("items").and_then(Value::as_array) {
+        Some(items) if kind(&document).ends_with("List") => items.clone(),
+        _ => vec![document],
+    }
+}
+
+fn name(object: &Value) -> String {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
+    let name = text("/metadata/name").unwrap_or("(no name)");
+    match text("/metadata/namespace") {
+        Some(namespace) => format!("{} {namespace}/{name}", kind(object)),
+        None => format!("{} {name}", kind(object)),
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}

@@ -1,0 +1,153 @@
+use super::*;
+
+const GOOD: &str = "
+apiVersion: flagger.app/v1beta1
+kind: Canary
+metadata: {name: podinfo, namespace: test}
+spec:
+  targetRef: {apiVersion: apps/v1, kind: Deployment, name: podinfo}
+  service: {port: 9898}
+  analysis:
+    interval: 1m
+    threshold: 5
+    stepWeight: 10
+    maxWeight: 50
+    metrics:
+      - {name: request-success-rate, thresholdRange: {min: 99}, interval: 1m}
+    webhooks:
+      - {name: load-test, url: http://tester/}
+";
+
+/// The findings, one on each line.
+fn found(text: &str) -> Vec<String> {
+    let report = lint([("a.yaml", text)], &|_| None);
+    let line = |it: &Finding| format!("{} {}: {}", it.level.as_str(), it.field, it.message);
+    report.findings.iter().map(line).collect()
+}
+
+#[test]
+fn a_good_canary_has_no_findings_and_other_kinds_are_ignored() {
+    let files = format!(
+        "apiVersion: v1\nkind: Service\nspec: {{nonsense: 1}}\n---\n{GOOD}---\n# nothing\n"
+    );
+    assert_eq!(found(&files), Vec::<String>::new());
+    let report = lint([("a", files.as_str())], &|_| Some("refused".to_owned()));
+    assert_eq!(
+        (report.objects, report.findings[0].message.as_str()),
+        (1, "refused")
+    );
+    assert_eq!(report.findings[0].object, "Canary test/podinfo");
+}
+
+#[test]
+fn each_finding_names_its_field_and_what_would_be_right() {
+    for (from, to, expected) in [
+        (
+            "stepWeight",
+            "stepWieght",
+            "error spec.analysis.stepWieght: is no field of this kind, and would be dropped; is it stepWeight?",
+        ),
+        (
+            "threshold: 5",
+            "threshold: '5'",
+            "error spec.analysis.threshold: must be of the type number, but is \"5\"",
+        ),
+        (
+            "interval: 1m\n",
+            "interval: soon\n",
+            "error spec.analysis.interval: \"soon\" does not match ^[0-9]+(m|s)",
+        ),
+        (
+            "kind: Deployment",
+            "kind: StatefulSet",
+            "error spec.targetRef.kind: \"StatefulSet\" is not one of DaemonSet, Deployment, Service",
+        ),
+        (
+            "  analysis:\n",
+            "  analysis_:\n",
+            "error spec.analysis: is missing",
+        ),
+        (
+            "http://tester/",
+            "tester",
+            "error spec.analysis.webhooks[0].url: \"tester\" cannot be called: relative URL without a base",
+        ),
+        (
+            "request-success-rate",
+            "errors",
+            "error spec.analysis.metrics[0].name: \"errors\" is no built-in metric (request-success-rate, request-duration), and there is no templateRef",
+        ),
+        (
+            "min: 99",
+            "min: 99, max: 9",
+            "error spec.analysis.metrics[0].thresholdRange: no value is at least 99 and at most 9",
+        ),
+        (
+            "min: 99",
+            "min: 0.99",
+            "warning spec.analysis.metrics[0].thresholdRange.min: 0.99 is a percentage: write 99 for that share",
+        ),
+        (
+            "thresholdRange: {min: 99}, ",
+            "",
+            "warning spec.analysis.metrics[0].thresholdRange: is missing: any value passes",
+        ),
+        (
+            "stepWeight: 10",
+            "stepWeight: 10\n    iterations: 3",
+            "warning spec.analysis.stepWeight: has no effect together with iterations",
+        ),
+        (
+            "maxWeight: 50",
+            "match: [{headers: {a: {exact: b}}}]",
+            "error spec.analysis.match: needs iterations: without them no A/B test is run",
+        ),
+        (
+            "stepWeight: 10",
+            "stepWeight: 60",
+            "warning spec.analysis.stepWeight: 60 is more than maxWeight: there is one step of 50 %",
+        ),
+        (
+            "apiVersion: flagger",
+            "spec: {\napiVersion: flagger",
+            "error : is no YAML",
+        ),
+    ] {
+        let text = GOOD.replacen(from, to, 1);
+        assert_ne!(text, GOOD, "{from}");
+        let found = found(&text);
+        assert!(
+            found.iter().any(|line| line.starts_with(expected)),
+            "{to}: {found:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_template_is_looked_for_among_the_files() {
+    let canary = GOOD.replace(
+        "request-success-rate,",
+        "errors, templateRef: {name: errors},",
+    );
+    let template = |name: &str| {
+        format!(
+            "---\napiVersion: flagger.app/v1beta1\nkind: MetricTemplate\nmetadata: {{name: {name}}}\nspec: {{provider: {{type: prometheus, address: 'http://p'}}, query: up}}\n"
+        )
+    };
+    assert_eq!(
+        found(&canary),
+        Vec::<String>::new(),
+        "it may be in the cluster"
+    );
+    assert_eq!(
+        found(&(canary.clone() + &template("errors"))),
+        Vec::<String>::new()
+    );
+    let other = found(&(canary + &template("others")));
+    assert_eq!(
+        other,
+        [
+            "warning spec.analysis.metrics[0].templateRef: no MetricTemplate errors is in these files"
+        ]
+    );
+}

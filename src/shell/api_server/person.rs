@@ -1,0 +1,314 @@
+//! The API server as a person meets it: with a kubeconfig of kubectl, with the person's own rights, and without the Lease. The command line
+//! reads and watches through it, and asks the operator for actions.
+
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use kube::{
+    Api, Client, Config,
+    api::{
+        ApiResource, DynamicObject, GetParams, ListParams, ObjectList, Patch, PatchParams,
+        PostParams,
+    },
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
+    core::request::Request,
+    runtime::watcher::{self, watch_object, watcher},
+};
+use serde_json::Value;
+
+use super::{
+    connection::user_agent,
+    request::{ClusterError, READ_DEADLINE, WRITE_DEADLINE, requests, requests_for, send},
+};
+use crate::{cli::client::Reach, snapshot::Kind};
+
+/// The most objects in one page of a list.
+pub const PAGE: u32 = 500;
+/// An API server that does not accept a connection within this time is unreachable.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// The API server, with the rights of a person.
+#[derive(Clone)]
+pub struct Person {
+    client: Client,
+    namespace: String,
+}
+
+/// The reason why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum NoConnection {
+    /// The kubeconfig is missing or wrong.
+    #[error("{0}")]
+    Kubeconfig(#[from] KubeconfigError),
+    /// The kubeconfig has no usable TLS or login.
+    #[error("{0}")]
+    Login(kube::Error),
+}
+
+/// A kind of object, by its place in the API.
+#[derive(Clone, Copy, Debug)]
+pub struct Resource {
+    /// The group; empty for the core group.
+    pub group: &'static str,
+    /// The version.
+    pub version: &'static str,
+    /// The name in paths.
+    pub plural: &'static str,
+}
+
+/// Pods.
+pub const PODS: Resource = Resource {
+    group: "",
+    version: "v1",
+    plural: "pods",
+};
+/// Events.
+pub const EVENTS: Resource = Resource {
+    group: "",
+    version: "v1",
+    plural: "events",
+};
+/// Namespaces.
+pub const NAMESPACES: Resource = Resource {
+    group: "",
+    version: "v1",
+    plural: "namespaces",
+};
+
+impl Resource {
+    /// The place of a kind that the operator knows.
+    pub const fn of(kind: Kind) -> Self {
+        let (group, version) = kind.group_version();
+        Self {
+            group,
+            version,
+            plural: kind.plural(),
+        }
+    }
+
+    fn requests(self, namespace: Option<&str>) -> Request {
+        requests(self.group, self.version, self.plural, namespace)
+    }
+}
+
+/// One change that a watch of several objects saw.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// The object is like this now.
+    Is(Value),
+    /// The object is gone.
+    Gone(Value),
+}
+
+impl Person {
+    /// Connects as kubectl does. Sends no request.
+    ///
+    /// # Errors
+    /// The kubeconfig is missing or wrong.
+    pub async fn connect(reach: &Reach) -> Result<Self, NoConnection> {
+        let kubeconfig = match &reach.kubeconfig {
+            Some(path) => Kubeconfig::read_from(path)?,
+            None => match Kubeconfig::read() {
+                // In a pod, for example a job of a pipeline, there is no kubeconfig but an account.
+                Err(error) => match Config::incluster() {
+                    Ok(config) => return Self::with(config, reach),
+                    Err(_) => return Err(error.into()),
+                },
+                found => found?,
+            },
+        };
+        let options = KubeConfigOptions {
+            context: reach.context.clone(),
+            ..KubeConfigOptions::default()
+        };
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+        Self::with(config, reach)
+    }
+
+    fn with(mut config: Config, reach: &Reach) -> Result<Self, NoConnection> {
+        config.connect_timeout = Some(CONNECT);
+        config
+            .headers
+            .push((http::header::USER_AGENT, user_agent()));
+        if let Some(user) = &reach.as_user {
+            config.auth_info.impersonate = Some(user.clone());
+        }
+        if !reach.as_groups.is_empty() {
+            config.auth_info.impersonate_groups = Some(reach.as_groups.clone());
+        }
+        let namespace = reach.namespace.clone();
+        let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
+        let client = Client::try_from(config).map_err(NoConnection::Login)?;
+        Ok(Self { client, namespace })
+    }
+
+    /// A connection by this client; for tests.
+    #[cfg(test)]
+    pub fn of(client: Client, namespace: &str) -> Self {
+        Self {
+            client,
+            namespace: namespace.to_owned(),
+        }
+    }
+
+    /// The namespace that is meant if a command names none.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Reads an object.
+    ///
+    /// # Errors
+    /// The API server refused or is unreachable.
+    pub async fn get(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Value, ClusterError> {
+        let request = requests_for(kind, Some(namespace)).get(name, &GetParams::default());
+        send(&self.client, READ_DEADLINE, request).await
+    }
+
+    /// Lists one page of objects. Returns the token of the next page, if there is one.
+    ///
+    /// # Errors
+    /// The API server refused or is unreachable.
+    pub async fn page(
+        &self,
+        resource: Resource,
+        namespace: Option<&str>,
+        params: &ListParams,
+    ) -> Result<(Vec<Value>, Option<String>), ClusterError> {
+        let request = resource.requests(namespace).list(params);
+        let page: ObjectList<Value> = send(&self.client, READ_DEADLINE, request).await?;
+        let next = page.metadata.continue_.filter(|token| !token.is_empty());
+        Ok((page.items, next))
+    }
+
+    /// Lists all objects, page by page.
+    ///
+    /// # Errors
+    /// The API server refused or is unreachable.
+    pub async fn list(
+        &self,
+        resource: Resource,
+        namespace: Option<&str>,
+        mut params: ListParams,
+    ) -> Result<Vec<Value>, ClusterError> {
+        let mut all = Vec::new();
+        params.limit = Some(PAGE);
+        loop {
+            let (items, next) = self.page(resource, namespace, &params).await?;
+            all.extend(items);
+            params.continue_token = next;
+            if params.continue_token.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// The states of one object: now, and after each change; `None` if it does not exist. Goes on after errors, which it returns.
+    pub fn watch(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+    ) -> impl Stream<Item = Result<Option<Value>, ClusterError>> + Send + use<> {
+        let api = self.api(kind, Some(namespace));
+        watch_object(api, name).map(|seen| match seen {
+            Ok(object) => Ok(object.map(|object| serde_json::to_value(object).unwrap_or_default())),
+            Err(error) => Err(watch_error(error)),
+        })
+    }
+
+    /// All objects that a label selects, and each change of them. Goes on after errors, which it returns.
+    pub fn watch_all(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        selector: Option<&str>,
+    ) -> impl Stream<Item = Result<Change, ClusterError>> + Send + use<> {
+        let config = watcher::Config {
+            label_selector: selector.map(str::to_owned),
+            ..watcher::Config::default()
+        };
+        let value = |object: DynamicObject| serde_json::to_value(object).unwrap_or_default();
+        watcher(self.api(kind, namespace), config).filter_map(move |event| async move {
+            match event {
+                Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
+                    Some(Ok(Change::Is(value(object))))
+                }
+                Ok(watcher::Event::Delete(object)) => Some(Ok(Change::Gone(value(object)))),
+                Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
+                Err(error) => Some(Err(watch_error(error))),
+            }
+        })
+    }
+
+    fn api(&self, kind: Kind, namespace: Option<&str>) -> Api<DynamicObject> {
+        let (group, version) = kind.group_version();
+        let resource = ApiResource {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            api_version: kind.api_version(),
+            kind: kind.name().to_owned(),
+            plural: kind.plural().to_owned(),
+        };
+        match namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+            None => Api::all_with(self.client.clone(), &resource),
+        }
+    }
+
+    /// The name of this person, in the API server's own words.
+    ///
+    /// # Errors
+    /// The API server refused or is unreachable.
+    pub async fn who_am_i(&self) -> Result<String, ClusterError> {
+        let reviews = requests("authentication.k8s.io", "v1", "selfsubjectreviews", None);
+        let review = serde_json::to_vec(&SelfSubjectReview::default()).unwrap_or_default();
+        let request = reviews.create(&PostParams::default(), review);
+        let answer: SelfSubjectReview = send(&self.client, READ_DEADLINE, request).await?;
+        let user = answer.status.and_then(|status| status.user_info);
+        Ok(user.and_then(|user| user.username).unwrap_or_default())
+    }
+
+    /// Changes the metadata of a Canary by a merge patch, which names the resourceVersion that was observed.
+    ///
+    /// # Errors
+    /// The Canary has changed, or the API server refused or is unreachable.
+    pub async fn patch_canary(
+        &self,
+        namespace: &str,
+        name: &str,
+        patch: Value,
+    ) -> Result<(), ClusterError> {
+        let requests = requests_for(Kind::Canary, Some(namespace));
+        let request = requests.patch(name, &PatchParams::default(), &Patch::Merge(patch));
+        match send::<Value>(&self.client, WRITE_DEADLINE, request).await {
+            Err(ClusterError::Refused { code: 409, .. }) => {
+                Err(ClusterError::Lost(format!("Canary {name}")))
+            }
+            other => other.map(drop),
+        }
+    }
+}
+
+/// The reason in the API server's own words, as after any other request.
+fn watch_error(error: watcher::Error) -> ClusterError {
+    let status = match &error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => status,
+        other => return ClusterError::Unreachable(other.to_string()),
+    };
+    match status.code {
+        401 | 403 | 404 => ClusterError::Refused {
+            code: status.code,
+            message: status.message.clone(),
+        },
+        _ => ClusterError::Unreachable(status.message.clone()),
+    }
+}

@@ -1,0 +1,247 @@
+//! The actions of a person: writes the line that asks for one, and waits for the operator's answer.
+
+use std::{pin::pin, time::Duration};
+
+use futures::StreamExt;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{
+    output::print,
+    read::{Context, now},
+    trouble::Stop,
+};
+use crate::{
+    api::action::{ANNOTATION, Action, LONGEST, Signature, Verb},
+    cli::client::{Act, Code},
+    shell::{api_server::ClusterError, random::nonce},
+    snapshot::Kind,
+    view::{Action as Answer, Seen, View, text::clean},
+};
+
+/// How long the operator's answer is waited for.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How often the line is written if the canary changes meanwhile, or has another line.
+const ATTEMPTS: usize = 10;
+/// The pause before the next attempt.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// Asks for an action, and prints what came of it.
+pub async fn act(context: &Context, verb: Verb, act: &Act) -> Result<Code, Stop> {
+    let asking = Asking { context, verb, act };
+    let reason = asking.reason()?;
+    let canary = context.canary(&act.name).await?;
+    let revision = asking.revision(&canary)?;
+    let author = context.person.who_am_i().await;
+    let author = author.map_err(|error| asking.who_failed(&error))?;
+    let at = now();
+    let action = Action {
+        verb,
+        signature: Some(Signature {
+            revision: revision.clone(),
+            id: id(at, nonce()),
+            at: jiff::Timestamp::from_second(at.as_second()).unwrap_or(at),
+            author: author.clone(),
+        }),
+        reason,
+    };
+    let line = action.to_string();
+    if line.len() > LONGEST {
+        let text = format!(
+            "the reason is too long: the line of an action has at most {LONGEST} bytes, and this one has {}",
+            line.len()
+        );
+        return Err(Stop::because(Code::Usage, text));
+    }
+    asking.write(canary, &revision, &line).await?;
+    let full = format!("{}/{}", context.person.namespace(), act.name);
+    print(&format!(
+        "asked to {verb} {full} at revision {revision}, as {author}\n"
+    ))?;
+    if !act.wait {
+        return Ok(Code::Yes);
+    }
+    let id = action
+        .signature
+        .map(|signature| signature.id)
+        .unwrap_or_default();
+    asking.answer(&id).await
+}
+
+/// An identifier that no other action has, and that sorts by its time: milliseconds and a random number.
+fn id(at: jiff::Timestamp, random: u64) -> String {
+    format!("{:011x}-{random:016x}", at.as_millisecond())
+}
+
+struct Asking<'a> {
+    context: &'a Context,
+    verb: Verb,
+    act: &'a Act,
+}
+
+impl Asking<'_> {
+    /// The reason, on one line with single blanks.
+    fn reason(&self) -> Result<String, Stop> {
+        let reason = clean(self.act.reason.as_deref().unwrap_or_default());
+        let verb = self.verb;
+        let needs_one = match verb {
+            Verb::Promote | Verb::Skip | Verb::Abort => true,
+            Verb::Pause | Verb::Resume | Verb::Retry => false,
+        };
+        if reason.is_empty() && needs_one {
+            let (program, name) = (self.context.program.typed(), &self.act.name);
+            let namespace = self.context.person.namespace();
+            let text = format!(
+                "to {verb} a release needs a reason, which everybody reads who looks at it later\nTry: {program} -n {namespace} {verb} {name} --reason \"…\""
+            );
+            return Err(Stop::because(Code::Usage, text));
+        }
+        Ok(reason)
+    }
+
+    /// The version that the action means: the one of the status as it was read first.
+    fn revision(&self, canary: &Value) -> Result<String, Stop> {
+        let revision = canary
+            .pointer("/status/lastAppliedSpec")
+            .and_then(Value::as_str);
+        let revision = revision
+            .filter(|revision| !revision.is_empty() && !revision.contains(char::is_whitespace));
+        let revision = revision.ok_or_else(|| {
+            let text = format!(
+                "canary {}/{} has no release yet: its status names no version\nSee why: {} -n {0} get {1}",
+                self.context.person.namespace(),
+                self.act.name,
+                self.context.program.typed()
+            );
+            Stop::because(Code::No, text)
+        })?;
+        match &self.act.revision {
+            Some(meant) if meant != revision => Err(self.superseded(meant, revision)),
+            _ => Ok(revision.to_owned()),
+        }
+    }
+
+    fn superseded(&self, meant: &str, now: &str) -> Stop {
+        let (namespace, name) = (self.context.person.namespace(), &self.act.name);
+        let program = self.context.program.typed();
+        let text = format!(
+            "nothing was asked: canary {namespace}/{name} is at revision {}, not at {meant} any more\nLook at it again: {program} -n {namespace} get {name}",
+            clean(now)
+        );
+        Stop::because(Code::NotFound, text)
+    }
+
+    fn who_failed(&self, error: &ClusterError) -> Stop {
+        if error.code() == Some(404) {
+            let text = "the API server does not tell who you are: Kubernetes 1.28 or newer does";
+            return Stop::because(Code::No, text);
+        }
+        self.context
+            .wants(self.verb.as_str(), &self.act.name)
+            .failed(error)
+    }
+
+    /// Writes the line onto the canary as it was read. If the canary changes meanwhile, it is read again: the line still means the same
+    /// version.
+    async fn write(&self, mut canary: Value, revision: &str, line: &str) -> Result<(), Stop> {
+        let (person, name) = (&self.context.person, &self.act.name);
+        for _ in 0..ATTEMPTS {
+            let is_free = canary
+                .pointer("/metadata/annotations")
+                .and_then(|all| all.get(ANNOTATION))
+                .is_none();
+            if is_free {
+                let version = &canary["metadata"]["resourceVersion"];
+                let patch = json!({"metadata": {"resourceVersion": version, "annotations": {ANNOTATION: line}}});
+                match person.patch_canary(person.namespace(), name, patch).await {
+                    Err(ClusterError::Lost(_)) => {}
+                    Err(error) => return Err(self.refused(&error)),
+                    Ok(()) => return Ok(()),
+                }
+            }
+            sleep(PAUSE).await;
+            canary = self.context.canary(name).await?;
+            let now = self.revision(&canary)?;
+            if now != revision {
+                return Err(self.superseded(revision, &now));
+            }
+        }
+        let text = format!(
+            "nothing was asked: canary {}/{name} has an action that no operator has handled, or changes all the time\nSee the action: kubectl -n {0} get canary {name} -o yaml",
+            person.namespace()
+        );
+        Err(Stop::because(Code::Undecided, text))
+    }
+
+    /// The API server refused the line: its policies say why.
+    fn refused(&self, error: &ClusterError) -> Stop {
+        self.context
+            .wants(self.verb.as_str(), &self.act.name)
+            .failed(error)
+    }
+
+    /// Waits for the operator's answer, and prints it.
+    async fn answer(&self, id: &str) -> Result<Code, Stop> {
+        let (person, name) = (&self.context.person, &self.act.name);
+        let end = Instant::now() + ANSWER;
+        let mut changes = pin!(person.watch(Kind::Canary, person.namespace(), name));
+        while let Ok(Some(change)) = timeout_at(end, changes.next()).await {
+            let canary = match change {
+                Ok(Some(canary)) => canary,
+                Ok(None) => return Err(self.context.wants("watch", name).missing()),
+                Err(error) if error.code().is_some() => {
+                    return Err(self.context.wants("watch", name).failed(&error));
+                }
+                // Until the time is over, the API server may come back.
+                Err(_) => continue,
+            };
+            let seen = Seen {
+                canary,
+                ..Seen::default()
+            };
+            let view = View::of(&seen, now());
+            if let Some(answer) = view.action.as_ref().filter(|answer| answer.id == id) {
+                return self.tell(answer, &view);
+            }
+        }
+        let namespace = person.namespace();
+        Err(Stop::because(
+            Code::Undecided,
+            format!(
+                "no operator has answered within {} s; it acts on this for 15 minutes\nSee whether one runs: kubectl get pods -A -l app.kubernetes.io/name=flagger\nTake the action back: kubectl -n {namespace} annotate canary {name} {ANNOTATION}-",
+                ANSWER.as_secs()
+            ),
+        ))
+    }
+
+    fn tell(&self, answer: &Answer, view: &View) -> Result<Code, Stop> {
+        let full = view.full_name();
+        if answer.accepted {
+            print(&format!(
+                "accepted: {}\n{full}: {}: {}\n",
+                answer.text,
+                view.state.as_str(),
+                view.sentence
+            ))?;
+            return Ok(Code::Yes);
+        }
+        let program = self.context.program.typed();
+        let commands: Vec<_> = view
+            .next_commands(program)
+            .iter()
+            .map(|command| format!("\nNext: {command}"))
+            .collect();
+        let verb = self.verb;
+        Err(Stop::because(
+            Code::No,
+            format!(
+                "refused to {verb} {full}: {}{}",
+                answer.text,
+                commands.concat()
+            ),
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! Answers a shell that completes a command.
+
+use std::time::Duration;
+
+use kube::{api::ListParams, config::Kubeconfig};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::{output::print, trouble::Stop};
+use crate::{
+    cli::client::{
+        Color, Reach,
+        complete::{Candidates, candidates, directive, namespace, value_of},
+    },
+    shell::api_server::person::{NAMESPACES, Person, Resource},
+    snapshot::Kind,
+    view::text::clean,
+};
+
+/// A person who presses the tabulator does not wait for longer.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// When to use colors, from words that are not parsed yet.
+pub fn color_of(args: &[String]) -> Color {
+    match value_of(args, &["--color"]).as_deref() {
+        Some("always") => Color::Always,
+        Some("never") => Color::Never,
+        _ => Color::Auto,
+    }
+}
+
+/// Prints the candidates, one on each line with a remark, and then what the shell should do besides.
+pub async fn answer(words: &[String]) -> Result<(), Stop> {
+    let found = candidates(words);
+    let named = |names: Vec<String>| {
+        names
+            .into_iter()
+            .map(|name| (name, String::new()))
+            .collect()
+    };
+    let candidates = match &found {
+        Candidates::Words(words) => words.clone(),
+        Candidates::Files => Vec::new(),
+        Candidates::Contexts => named(contexts(words)),
+        Candidates::Canaries | Candidates::Namespaces => {
+            let names = timeout(PATIENCE, names(words, &found)).await;
+            named(names.unwrap_or_default())
+        }
+    };
+    let mut answer = String::new();
+    for (word, remark) in candidates {
+        answer.push_str(&word);
+        if !remark.is_empty() {
+            answer.push('\t');
+            answer.push_str(&remark);
+        }
+        answer.push('\n');
+    }
+    print(&format!("{answer}:{}\n", directive(&found)))
+}
+
+fn contexts(words: &[String]) -> Vec<String> {
+    let kubeconfig = match value_of(words, &["--kubeconfig"]) {
+        Some(path) => Kubeconfig::read_from(path),
+        None => Kubeconfig::read(),
+    };
+    let contexts = kubeconfig
+        .map(|kubeconfig| kubeconfig.contexts)
+        .unwrap_or_default();
+    contexts
+        .into_iter()
+        .map(|context| clean(&context.name))
+        .collect()
+}
+
+/// The names of canaries or namespaces; none if they cannot be listed.
+async fn names(words: &[String], of: &Candidates) -> Vec<String> {
+    let reach = Reach {
+        namespace: namespace(words),
+        context: value_of(words, &["--context"]),
+        kubeconfig: value_of(words, &["--kubeconfig"]),
+        as_user: value_of(words, &["--as"]),
+        ..Reach::default()
+    };
+    let Ok(person) = Person::connect(&reach).await else {
+        return Vec::new();
+    };
+    let listed = match of {
+        Candidates::Namespaces => person.list(NAMESPACES, None, ListParams::default()).await,
+        _ => {
+            let canaries = Resource::of(Kind::Canary);
+            person
+                .list(canaries, Some(person.namespace()), ListParams::default())
+                .await
+        }
+    };
+    let name = |object: Value| {
+        object
+            .pointer("/metadata/name")
+            .and_then(Value::as_str)
+            .map(clean)
+    };
+    listed
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(name)
+        .collect()
+}

@@ -1,0 +1,171 @@
+//! Reads a canary and what belongs to it. What the person may not read is left out.
+
+use jiff::Timestamp;
+use kube::api::ListParams;
+use serde_json::{Map, Value};
+
+use super::{
+    output::Output,
+    trouble::{Stop, Wanted},
+};
+use crate::{
+    api::canary::Canary,
+    cli::client::Program,
+    shell::{
+        api_server::{
+            ClusterError,
+            person::{EVENTS, PODS, Person},
+        },
+        clock,
+    },
+    snapshot::{Kind, TargetKind},
+    view::{Seen, Version, View},
+};
+
+/// What a command has: the API server, and the terminal.
+pub struct Context {
+    /// The API server.
+    pub person: Person,
+    /// The terminal.
+    pub output: Output,
+    /// What the program was called.
+    pub program: Program,
+}
+
+/// How much is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// The two workloads, which tell versions apart.
+    Workloads,
+    /// The pods and the events, too.
+    All,
+}
+
+impl Context {
+    /// What a command wants of a canary.
+    pub fn wants<'a>(&'a self, verb: &'a str, name: &'a str) -> Wanted<'a> {
+        Wanted {
+            verb,
+            namespace: Some(self.person.namespace()),
+            canary: Some(name),
+            program: self.program,
+        }
+    }
+
+    /// Reads a canary.
+    pub async fn canary(&self, name: &str) -> Result<Value, Stop> {
+        let read = self
+            .person
+            .get(Kind::Canary, self.person.namespace(), name)
+            .await;
+        read.map_err(|error| self.wants("get", name).failed(&error))
+    }
+
+    /// Reads what belongs to a canary.
+    pub async fn gather(&self, canary: Value, depth: Depth) -> Seen {
+        let parsed = serde_json::from_value::<Canary>(canary.clone()).unwrap_or_default();
+        let reader = Reader {
+            person: &self.person,
+            namespace: self.person.namespace(),
+        };
+        let (target, primary) = reader.workloads(&parsed).await;
+        let mut seen = Seen {
+            canary,
+            target,
+            primary,
+            ..Seen::default()
+        };
+        if depth == Depth::All {
+            let name = parsed.metadata.name.as_deref().unwrap_or_default();
+            (seen.pods, seen.events) =
+                tokio::join!(reader.pods(&parsed, &seen), reader.events(name));
+        }
+        seen
+    }
+
+    /// The view of a canary, with all that belongs to it.
+    pub async fn view(&self, canary: Value, depth: Depth) -> View {
+        let seen = self.gather(canary, depth).await;
+        View::of(&seen, now())
+    }
+}
+
+/// The current time.
+pub fn now() -> Timestamp {
+    clock::now()
+}
+
+struct Reader<'a> {
+    person: &'a Person,
+    namespace: &'a str,
+}
+
+impl Reader<'_> {
+    /// The target and the primary.
+    async fn workloads(&self, canary: &Canary) -> (Option<Value>, Option<Value>) {
+        let Some(kind) = TargetKind::of(canary) else {
+            return (None, None);
+        };
+        let primary = canary.primary_workload_name();
+        let get =
+            async |name: &str| readable(self.person.get(kind.kind(), self.namespace, name).await);
+        tokio::join!(get(&canary.spec.target_ref.name), get(&primary))
+    }
+
+    async fn pods(&self, canary: &Canary, seen: &Seen) -> Option<Vec<(Version, Value)>> {
+        if !TargetKind::of(canary)?.has_pods() {
+            return Some(Vec::new());
+        }
+        let of = async |version: Version, workload: &Option<Value>| {
+            let Some(selector) = selector(workload.as_ref()?) else {
+                return Some(Vec::new());
+            };
+            let params = ListParams::default().labels(&selector);
+            let pods = self
+                .person
+                .list(PODS, Some(self.namespace), params)
+                .await
+                .ok()?;
+            Some(
+                pods.into_iter()
+                    .map(|pod| (version, pod))
+                    .collect::<Vec<_>>(),
+            )
+        };
+        let (canary, primary) = tokio::join!(
+            of(Version::Canary, &seen.target),
+            of(Version::Primary, &seen.primary)
+        );
+        Some([canary?, primary?].concat())
+    }
+
+    async fn events(&self, name: &str) -> Option<Vec<Value>> {
+        let fields = format!("involvedObject.kind=Canary,involvedObject.name={name}");
+        let params = ListParams::default().fields(&fields);
+        self.person
+            .list(EVENTS, Some(self.namespace), params)
+            .await
+            .ok()
+    }
+}
+
+/// An object that can be read: null if it does not exist.
+fn readable(read: Result<Value, ClusterError>) -> Option<Value> {
+    match read {
+        Ok(object) => Some(object),
+        Err(error) if error.code() == Some(404) => Some(Value::Null),
+        Err(_) => None,
+    }
+}
+
+/// The selector of a workload's pods; `None` if it does not exist.
+fn selector(workload: &Value) -> Option<String> {
+    let labels: &Map<String, Value> = workload
+        .pointer("/spec/selector/matchLabels")?
+        .as_object()?;
+    let labels: Vec<_> = labels
+        .iter()
+        .filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)))
+        .collect();
+    (!labels.is_empty()).then(|| labels.join(","))
+}

@@ -1,0 +1,178 @@
+//! `status`: the state of a version in a word and a sentence, now or when it is where it should be.
+
+use std::{pin::pin, time::Duration};
+
+use futures::StreamExt;
+use serde_json::Value;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::{
+    get::show,
+    output::{print, remark},
+    read::{Context, Depth},
+    trouble::Stop,
+};
+use crate::{
+    api::duration,
+    cli::client::{Code, Format, Status},
+    shell::api_server::ClusterError,
+    snapshot::Kind,
+    view::{
+        View,
+        goal::{Follower, Judged, Judgement, Until, Wanted},
+    },
+};
+
+/// How long is waited if nothing else is said.
+const DEFAULT: Duration = Duration::from_secs(30 * 60);
+/// How often the target is read while its run has not begun: the Canary does not change before that.
+const READ_AGAIN: Duration = Duration::from_secs(2);
+
+/// Tells the state of a version, and waits for it if asked.
+pub async fn status(context: &Context, status: &Status) -> Result<Code, Stop> {
+    let wanted = match (&status.image, &status.revision) {
+        (Some(image), _) => Wanted::Image(image.clone()),
+        (None, Some(revision)) => Wanted::Revision(revision.clone()),
+        (None, None) => Wanted::Current,
+    };
+    let waits = status.until.is_some() || wanted != Wanted::Current;
+    let timeout = status
+        .timeout
+        .unwrap_or(if waits { DEFAULT } else { Duration::ZERO });
+    let until = status.until.map(Until::from).unwrap_or_default();
+    let waiting = Waiting {
+        context,
+        status,
+        follower: Follower::new(until, wanted),
+        timeout,
+        said: String::new(),
+    };
+    waiting.run().await
+}
+
+struct Waiting<'a> {
+    context: &'a Context,
+    status: &'a Status,
+    follower: Follower,
+    timeout: Duration,
+    /// The last remark.
+    said: String,
+}
+
+impl Waiting<'_> {
+    async fn run(mut self) -> Result<Code, Stop> {
+        let name = &self.status.name;
+        let end = Instant::now() + self.timeout;
+        let mut latest = self.context.canary(name).await?;
+        let person = &self.context.person;
+        let mut changes = pin!(person.watch(Kind::Canary, person.namespace(), name));
+        let mut again = interval(READ_AGAIN);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        again.tick().await;
+        loop {
+            let view = self.context.view(latest.clone(), Depth::Workloads).await;
+            let judged = self.follower.look(&view);
+            if let Some(code) = final_code(judged.judgement) {
+                return self.end(&view, &judged, code);
+            }
+            if Instant::now() >= end {
+                return self.time_is_over(&view, &judged);
+            }
+            self.say(format!("{}: {}", view.state.as_str(), judged.sentence));
+            loop {
+                tokio::select! {
+                    change = changes.next() => if let Some(canary) = self.changed(change)? {
+                        latest = canary;
+                        break;
+                    },
+                    // While a run takes its steps, each change of the target changes the Canary, too.
+                    _ = again.tick() => break,
+                    () = sleep_until(end) => break,
+                }
+            }
+        }
+    }
+
+    /// The canary after a change; `None` if it is not known for a moment.
+    fn changed(
+        &mut self,
+        change: Option<Result<Option<Value>, ClusterError>>,
+    ) -> Result<Option<Value>, Stop> {
+        let wants = self.context.wants("watch", &self.status.name);
+        match change {
+            Some(Ok(Some(canary))) => Ok(Some(canary)),
+            Some(Ok(None)) => Err(wants.missing()),
+            Some(Err(error)) if error.code().is_some() => Err(wants.failed(&error)),
+            Some(Err(error)) => {
+                self.say(error.to_string());
+                Ok(None)
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Tells a person what is waited for, once.
+    fn say(&mut self, text: String) {
+        if self.said != text {
+            remark(&text);
+            self.said = text;
+        }
+    }
+
+    /// The state at the end of the time.
+    fn time_is_over(&self, view: &View, judged: &Judged) -> Result<Code, Stop> {
+        let code = if judged.judgement == Judgement::WaitsForPerson {
+            Code::WaitsForPerson
+        } else {
+            Code::Undecided
+        };
+        let code = self.end(view, judged, code)?;
+        let program = self.context.program.typed();
+        if self.timeout > Duration::ZERO {
+            let time = duration::display(self.timeout);
+            remark(&format!(
+                "waited for {time}; wait longer with --timeout, or look at it: {program} -n {} get {}",
+                view.namespace, view.name
+            ));
+        }
+        for command in view
+            .next_commands(program)
+            .into_iter()
+            .filter(|_| code == Code::WaitsForPerson)
+        {
+            remark(&format!("next: {command}"));
+        }
+        Ok(code)
+    }
+
+    fn end(&self, view: &View, judged: &Judged, code: Code) -> Result<Code, Stop> {
+        match self.status.output {
+            Format::Table | Format::Wide => {
+                let word = match judged.judgement {
+                    Judgement::Superseded => "Superseded",
+                    // The status is about the version before.
+                    Judgement::NotBegun => "Pending",
+                    _ => view.state.as_str(),
+                };
+                print(&format!(
+                    "{}: {word}: {}\n",
+                    view.full_name(),
+                    judged.sentence
+                ))?;
+            }
+            other => show(self.context, view, other)?,
+        }
+        Ok(code)
+    }
+}
+
+/// The exit code of a judgement that no later look changes.
+const fn final_code(judgement: Judgement) -> Option<Code> {
+    match judgement {
+        Judgement::Yes => Some(Code::Yes),
+        Judgement::No => Some(Code::No),
+        Judgement::Superseded => Some(Code::NotFound),
+        Judgement::Unknown => Some(Code::Forbidden),
+        Judgement::NotBegun | Judgement::NotYet | Judgement::WaitsForPerson => None,
+    }
+}

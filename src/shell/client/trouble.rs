@@ -1,0 +1,136 @@
+//! Why a command cannot be carried out: what happened, to which object, and the command to type next.
+
+use std::io;
+
+use crate::{
+    cli::client::{Code, Program},
+    shell::api_server::{ClusterError, person::NoConnection},
+    view::text::clean,
+};
+
+/// The reason why a command ends early.
+#[derive(Debug)]
+pub enum Stop {
+    /// It cannot be carried out.
+    Trouble(Trouble),
+    /// Nobody reads its output any more.
+    BrokenPipe,
+}
+
+/// A command that cannot be carried out.
+#[derive(Debug)]
+pub struct Trouble {
+    /// The exit code.
+    pub code: Code,
+    /// The reason, and what to do.
+    pub message: String,
+}
+
+impl Stop {
+    /// A command that cannot be carried out, for this reason.
+    pub fn because(code: Code, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self::Trouble(Trouble { code, message })
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::BrokenPipe;
+        }
+        Self::because(
+            Code::Undecided,
+            format!("the output cannot be written: {error}"),
+        )
+    }
+}
+
+impl From<NoConnection> for Stop {
+    fn from(error: NoConnection) -> Self {
+        let (what, next) = match &error {
+            NoConnection::Kubeconfig(_) => ("the kubeconfig cannot be used", "kubectl config view"),
+            NoConnection::Login(_) => ("the login of the kubeconfig fails", "kubectl auth whoami"),
+        };
+        let why = clean(&error.to_string());
+        Self::because(Code::Usage, format!("{what}: {why}\nLook at it: {next}"))
+    }
+}
+
+/// What a command wanted from the API server.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The verb of RBAC.
+    pub verb: &'a str,
+    /// The namespace; `None` means all.
+    pub namespace: Option<&'a str>,
+    /// The Canary; `None` means all.
+    pub canary: Option<&'a str>,
+    /// What a person types.
+    pub program: Program,
+}
+
+impl Wanted<'_> {
+    /// The reason why a command ends, after this answer.
+    pub fn failed(&self, error: &ClusterError) -> Stop {
+        let why = clean(&error.to_string());
+        let object = self.object();
+        let place = self
+            .namespace
+            .map_or("-A".to_owned(), |namespace| format!("-n {namespace}"));
+        let verb = self.verb;
+        match error.code() {
+            Some(401) => Stop::because(
+                Code::Forbidden,
+                format!(
+                    "cannot {verb} {object}: the API server does not accept the login of the kubeconfig, which may have expired: {why}\nLog in again, then try: kubectl auth whoami"
+                ),
+            ),
+            Some(403) => Stop::because(
+                Code::Forbidden,
+                format!(
+                    "cannot {verb} {object}: {why}\nSee what you may do: kubectl auth can-i --list {place}"
+                ),
+            ),
+            Some(404)
+                if self.canary.is_some()
+                    && why.contains("not found")
+                    && !why.contains("page not found") =>
+            {
+                self.missing()
+            }
+            Some(404) => Stop::because(
+                Code::NotFound,
+                format!(
+                    "this cluster has no Canaries: {why}\nInstall their kind: {} crds | kubectl apply --server-side -f -",
+                    "flagger"
+                ),
+            ),
+            Some(_) => Stop::because(Code::No, format!("cannot {verb} {object}: {why}")),
+            None => Stop::because(
+                Code::Undecided,
+                format!(
+                    "cannot {verb} {object}: {why}\nSee whether the API server answers: kubectl cluster-info"
+                ),
+            ),
+        }
+    }
+
+    /// There is no such Canary.
+    pub fn missing(&self) -> Stop {
+        let object = self.object();
+        let program = self.program.typed();
+        Stop::because(
+            Code::NotFound,
+            format!("{object} does not exist\nSee which there are: {program} list -A"),
+        )
+    }
+
+    fn object(&self) -> String {
+        match (self.namespace, self.canary) {
+            (Some(namespace), Some(canary)) => format!("canary {namespace}/{canary}"),
+            (Some(namespace), None) => format!("the canaries of namespace {namespace}"),
+            (None, _) => "the canaries of all namespaces".to_owned(),
+        }
+    }
+}

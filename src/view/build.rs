@@ -1,0 +1,235 @@
+//! Makes a view of what was read.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::Value;
+
+use super::{
+    Action, Check, Condition, Event, Failed, Hook, Image, Pod, Revision, State, Target, Version,
+    View, Weight, pods, state, steps,
+    text::{clean, instant},
+};
+use crate::{
+    api::{
+        canary::{Canary, CanaryCondition, CanaryStatus},
+        status::ConditionType,
+    },
+    snapshot::{TargetKind, revision::revision},
+};
+
+/// What was read of a canary. A part that cannot be read is `None`.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// The Canary.
+    pub canary: Value,
+    /// The target.
+    pub target: Option<Value>,
+    /// The primary.
+    pub primary: Option<Value>,
+    /// The pods of the target and of the primary.
+    pub pods: Option<Vec<(Version, Value)>>,
+    /// The events of the Canary.
+    pub events: Option<Vec<Value>>,
+}
+
+impl View {
+    /// The view of a canary at this time.
+    pub fn of(seen: &Seen, now: Timestamp) -> Self {
+        let text = |pointer: &str| {
+            let text = seen.canary.pointer(pointer).and_then(Value::as_str);
+            clean(text.unwrap_or_default())
+        };
+        let (canary, unreadable) = match serde_json::from_value::<Canary>(seen.canary.clone()) {
+            Ok(canary) => (canary, None),
+            Err(error) => (Canary::default(), Some(error.to_string())),
+        };
+        let status = canary.status.clone().unwrap_or_default();
+        let mut reasoned = state::state(&canary, &status);
+        if let Some(error) = unreadable {
+            let sentence = format!("The Canary cannot be read: {}.", clean(&error));
+            (reasoned.state, reasoned.sentence) = (State::Blocked, sentence);
+        }
+        let steps = steps::steps(&canary, &status);
+        let due = steps::due(&canary, &status, &steps, now)
+            .filter(|_| reasoned.state == State::Progressing);
+        let analysis = canary.spec.analysis.clone().unwrap_or_default();
+        Self {
+            namespace: text("/metadata/namespace"),
+            name: text("/metadata/name"),
+            created: instant(seen.canary.pointer("/metadata/creationTimestamp")),
+            needs_attention: reasoned.state.needs_attention(),
+            state: reasoned.state,
+            code: reasoned.code,
+            sentence: reasoned.sentence,
+            phase: text("/status/phase"),
+            since: time(status.last_transition_time.as_ref()),
+            target: Target {
+                kind: text("/spec/targetRef/kind"),
+                name: text("/spec/targetRef/name"),
+            },
+            strategy: canary.strategy().as_str().to_owned(),
+            images: images(seen),
+            revision: revisions(&canary, &status, seen.target.as_ref()),
+            weight: Weight {
+                intended: status.canary_weight,
+                max: canary.max_weight(),
+            },
+            steps,
+            next_step: due.map(|(next, _)| next),
+            ends: due.map(|(_, ends)| ends),
+            failed_checks: Failed {
+                now: status.failed_checks,
+                threshold: canary.threshold(),
+            },
+            checks: analysis.metrics.iter().map(check).collect(),
+            hooks: analysis.webhooks.iter().map(hook).collect(),
+            pods: seen.pods.as_deref().map(all_pods),
+            action: action(&status),
+            conditions: status.conditions.iter().flatten().map(condition).collect(),
+            events: seen.events.as_deref().map(all_events),
+        }
+    }
+}
+
+fn check(metric: &crate::api::canary::CanaryMetric) -> Check {
+    let (min, max) = match &metric.threshold_range {
+        Some(range) => (range.min, range.max),
+        // Flagger's rule for the older field.
+        None => {
+            let threshold = Some(metric.threshold.unwrap_or(0.0));
+            if metric.name == "request-success-rate" {
+                (threshold, None)
+            } else {
+                (None, threshold)
+            }
+        }
+    };
+    Check {
+        name: clean(&metric.name),
+        min,
+        max,
+        interval: clean(metric.interval.as_deref().unwrap_or("1m")),
+    }
+}
+
+fn hook(hook: &crate::api::canary::CanaryWebhook) -> Hook {
+    Hook {
+        name: clean(&hook.name),
+        type_: hook.type_.as_str().to_owned(),
+    }
+}
+
+fn revisions(canary: &Canary, status: &CanaryStatus, target: Option<&Value>) -> Revision {
+    let kind = TargetKind::of(canary);
+    Revision {
+        applied: status.last_applied_spec.as_deref().map(clean),
+        promoted: status.last_promoted_spec.as_deref().map(clean),
+        target: kind
+            .zip(target)
+            .map(|(kind, target)| revision(&kind.version(target))),
+    }
+}
+
+/// The images of all containers; `None` if neither workload can be read.
+fn images(seen: &Seen) -> Option<Vec<Image>> {
+    let (canary, primary) = (seen.target.as_ref(), seen.primary.as_ref());
+    canary.or(primary)?;
+    let names: BTreeSet<&str> = [canary, primary]
+        .into_iter()
+        .flatten()
+        .flat_map(containers)
+        .map(|(name, _)| name)
+        .collect();
+    let image = |workload: Option<&Value>, name: &str| {
+        let found = containers(workload?).find(|(container, _)| *container == name);
+        Some(clean(found?.1))
+    };
+    let of_name = |name: &str| Image {
+        container: clean(name),
+        primary: image(primary, name),
+        canary: image(canary, name),
+    };
+    Some(names.into_iter().map(of_name).collect())
+}
+
+/// The containers of a workload, with their images.
+fn containers(workload: &Value) -> impl Iterator<Item = (&str, &str)> {
+    ["initContainers", "containers"]
+        .into_iter()
+        .filter_map(|list| {
+            workload
+                .pointer(&format!("/spec/template/spec/{list}"))?
+                .as_array()
+        })
+        .flatten()
+        .filter_map(|container| Some((container["name"].as_str()?, container["image"].as_str()?)))
+}
+
+/// The pods, those of the canary first.
+fn all_pods(objects: &[(Version, Value)]) -> Vec<Pod> {
+    let mut all: Vec<_> = objects
+        .iter()
+        .map(|(of, object)| pods::pod(object, *of))
+        .collect();
+    all.sort_by(|a, b| (a.of, &a.name).cmp(&(b.of, &b.name)));
+    all
+}
+
+/// The action that the condition records.
+fn action(status: &CanaryStatus) -> Option<Action> {
+    let condition = status.condition(ConditionType::Action)?;
+    let message = condition.message.as_deref()?;
+    let (id, text) = message.split_once(' ').unwrap_or((message, ""));
+    Some(Action {
+        id: clean(id),
+        accepted: condition.reason == "Accepted",
+        text: clean(text),
+    })
+}
+
+fn condition(condition: &CanaryCondition) -> Condition {
+    Condition {
+        type_: clean(&condition.type_),
+        status: clean(&condition.status),
+        reason: clean(&condition.reason),
+        message: clean(condition.message.as_deref().unwrap_or_default()),
+        updated: time(condition.last_update_time.as_ref()),
+    }
+}
+
+/// The events, newest last.
+fn all_events(objects: &[Value]) -> Vec<Event> {
+    let mut all: Vec<_> = objects.iter().map(event).collect();
+    all.sort_by_key(|event| event.at);
+    all
+}
+
+fn event(object: &Value) -> Event {
+    let text = |pointer: &str| {
+        clean(
+            object
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default(),
+        )
+    };
+    let at = [
+        "/lastTimestamp",
+        "/eventTime",
+        "/metadata/creationTimestamp",
+    ];
+    Event {
+        at: at
+            .into_iter()
+            .find_map(|pointer| instant(object.pointer(pointer))),
+        type_: text("/type"),
+        message: text("/message"),
+        count: object["count"].as_i64().unwrap_or(1).max(1),
+    }
+}
+
+fn time(time: Option<&Time>) -> Option<Timestamp> {
+    time.map(|time| time.0)
+}

@@ -1,0 +1,255 @@
+//! What a pipeline waits for: whether a version has reached it, is on its way, or never will.
+
+use super::{Image, State, Target, View, text::short_image};
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Until {
+    /// The version was promoted.
+    Promoted,
+    /// The run has ended, however.
+    #[default]
+    Settled,
+    /// The run waits for a person: at a gate, or because it was paused.
+    Paused,
+    /// The version was rolled back.
+    Failed,
+}
+
+/// The version that is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The one that the target has at the first look.
+    Current,
+    /// The one with this image in one of its containers.
+    Image(String),
+    /// The one with this name in the status.
+    Revision(String),
+}
+
+/// How far the version has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// It is as asked.
+    Yes,
+    /// It ended otherwise.
+    No,
+    /// Its run has not begun.
+    NotBegun,
+    /// It is on its way.
+    NotYet,
+    /// It does not go on before a person acts.
+    WaitsForPerson,
+    /// A newer version has taken its place.
+    Superseded,
+    /// Who asks may not read what tells the versions apart.
+    Unknown,
+}
+
+/// A judgement, with its reason in a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// The judgement.
+    pub judgement: Judgement,
+    /// The sentence.
+    pub sentence: String,
+}
+
+/// Follows one version of a canary.
+#[derive(Clone, Debug)]
+pub struct Follower {
+    until: Until,
+    wanted: Wanted,
+    /// The revision of the version, once it was seen.
+    revision: Option<String>,
+}
+
+/// Where the version is.
+enum Place {
+    /// The target does not have it yet.
+    Absent(String),
+    /// The target has it, and its run has not begun.
+    Begins,
+    /// The status is about it.
+    Run,
+    /// The primary has it.
+    Promoted,
+    /// The target had it, and has another one now.
+    Gone,
+}
+
+impl Follower {
+    /// Follows the wanted version.
+    pub fn new(until: Until, wanted: Wanted) -> Self {
+        let revision = match &wanted {
+            Wanted::Revision(revision) => Some(revision.clone()),
+            Wanted::Current | Wanted::Image(_) => None,
+        };
+        Self {
+            until,
+            wanted,
+            revision,
+        }
+    }
+
+    /// Judges the canary as it is now.
+    pub fn look(&mut self, view: &View) -> Judged {
+        let judged = |judgement, sentence: String| Judged {
+            judgement,
+            sentence,
+        };
+        if matches!(self.wanted, Wanted::Image(_)) && view.images.is_none() {
+            let Target { kind, name } = &view.target;
+            let why =
+                format!("The {kind} {name} cannot be read, and it tells which image is released.");
+            return judged(Judgement::Unknown, why);
+        }
+        self.remember(view);
+        match self.place(view) {
+            Place::Absent(why) => judged(Judgement::NotBegun, why),
+            Place::Gone => {
+                let why = format!(
+                    "{} has taken the place of the version that was waited for.",
+                    newer(view)
+                );
+                judged(Judgement::Superseded, why)
+            }
+            Place::Promoted => self.ended(true, view),
+            Place::Begins if view.state.waits_for_a_person() => self.waits(view),
+            Place::Begins => judged(
+                Judgement::NotBegun,
+                "The run of the version has not begun.".to_owned(),
+            ),
+            Place::Run => self.in_run(view),
+        }
+    }
+
+    /// Keeps the revision of the wanted version when it is seen for the first time.
+    fn remember(&mut self, view: &View) {
+        let has_it = match &self.wanted {
+            Wanted::Current => true,
+            Wanted::Image(image) => has_image(view, image, |it| it.canary.as_deref()),
+            Wanted::Revision(_) => false,
+        };
+        if self.revision.is_none() && has_it {
+            let target = view.revision.target.clone();
+            self.revision = target.or_else(|| view.revision.applied.clone());
+        }
+    }
+
+    fn place(&self, view: &View) -> Place {
+        let Some(revision) = &self.revision else {
+            return self.absent(view);
+        };
+        let is = |other: &Option<String>| other.as_ref() == Some(revision);
+        let is_target = view.revision.target.is_none() || is(&view.revision.target);
+        let idle = !view.state.is_in_run();
+        match () {
+            // The run of a newer version has begun, and this one had been promoted before.
+            () if is(&view.revision.promoted) && (idle || !is(&view.revision.applied)) => {
+                Place::Promoted
+            }
+            // A run that has failed stays the last one until the next begins.
+            () if is(&view.revision.applied) && (is_target || view.state == State::Failed) => {
+                Place::Run
+            }
+            () if is(&view.revision.target) => Place::Begins,
+            () => Place::Gone,
+        }
+    }
+
+    /// The place of a version whose revision was never seen.
+    fn absent(&self, view: &View) -> Place {
+        let Wanted::Image(image) = &self.wanted else {
+            return Place::Absent("The Canary has no version yet.".to_owned());
+        };
+        if has_image(view, image, |it| it.primary.as_deref()) {
+            // The primary has it, and the target has another one already.
+            return Place::Promoted;
+        }
+        let Target { kind, name } = &view.target;
+        let why = format!(
+            "The {kind} {name} does not have the image {image} yet; it has {}.",
+            newer(view)
+        );
+        Place::Absent(why)
+    }
+
+    fn in_run(&self, view: &View) -> Judged {
+        match view.state {
+            State::Promoted => self.ended(true, view),
+            State::Failed if !has(view, "RetryRequested") => self.ended(false, view),
+            state if state.waits_for_a_person() => self.waits(view),
+            _ => Judged {
+                judgement: Judgement::NotYet,
+                sentence: view.sentence.clone(),
+            },
+        }
+    }
+
+    fn ended(&self, promoted: bool, view: &View) -> Judged {
+        let is_as_asked = match self.until {
+            // However the run ended, a pipeline must know whether the version is out.
+            Until::Promoted | Until::Settled => promoted,
+            Until::Paused => false,
+            Until::Failed => !promoted,
+        };
+        let sentence = if promoted && view.state != State::Promoted {
+            "The version was promoted.".to_owned()
+        } else {
+            view.sentence.clone()
+        };
+        Judged {
+            judgement: if is_as_asked {
+                Judgement::Yes
+            } else {
+                Judgement::No
+            },
+            sentence,
+        }
+    }
+
+    fn waits(&self, view: &View) -> Judged {
+        let judgement = match self.until {
+            Until::Paused => Judgement::Yes,
+            Until::Promoted | Until::Settled | Until::Failed => Judgement::WaitsForPerson,
+        };
+        Judged {
+            judgement,
+            sentence: view.sentence.clone(),
+        }
+    }
+}
+
+fn has(view: &View, condition: &str) -> bool {
+    view.conditions.iter().any(|it| it.type_ == condition)
+}
+
+/// Whether a container has this image. Registry and folders may be left out.
+fn has_image(view: &View, wanted: &str, of: impl Fn(&Image) -> Option<&str>) -> bool {
+    let mut images = view.images.iter().flatten().filter_map(of);
+    images.any(|image| {
+        image == wanted
+            || image
+                .strip_suffix(wanted)
+                .is_some_and(|rest| rest.ends_with('/'))
+    })
+}
+
+/// The version that the target has, in words.
+fn newer(view: &View) -> String {
+    let images = view.images.iter().flatten();
+    let images: Vec<_> = images
+        .filter_map(|it| it.canary.as_deref())
+        .map(short_image)
+        .collect();
+    match (
+        images.as_slice(),
+        &view.revision.target,
+        &view.revision.applied,
+    ) {
+        ([], Some(revision), _) | ([], None, Some(revision)) => revision.clone(),
+        ([], None, None) => "another version".to_owned(),
+        (images, _, _) => images.join(", "),
+    }
+}

@@ -1,0 +1,270 @@
+//! The view of a canary: what a person or a script is told about it. Each command prints a view, as text, as JSON or as YAML.
+//!
+//! The JSON is an interface: fields are added, and none is renamed or removed. Everything here is pure: a view is made of the objects
+//! that a shell has read, and of the current time.
+//!
+//! | question | place |
+//! | --- | --- |
+//! | Which fields are there? | [`View`] |
+//! | Where does each come from? | `build.rs`; `pods.rs` and `steps.rs` for these lists |
+//! | In which state is a canary, in one word and one sentence? | `state.rs` |
+//! | Has a version reached what a pipeline waits for? | [`goal`] |
+//! | How does a view look in a terminal? | [`render`] |
+
+mod build;
+pub mod goal;
+mod next;
+mod pods;
+pub mod render;
+mod state;
+mod steps;
+#[cfg(test)]
+mod tests;
+pub mod text;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+pub use build::Seen;
+pub use state::State;
+
+/// `apiVersion` of all JSON that the commands print.
+pub const API_VERSION: &str = "flagger-rs/v1";
+
+/// A canary, with what belongs to it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct View {
+    /// The namespace of the Canary.
+    pub namespace: String,
+    /// The name of the Canary.
+    pub name: String,
+    /// When the Canary was created.
+    pub created: Option<Timestamp>,
+    /// The state in one word.
+    pub state: State,
+    /// The reason of the state in one word: the reason of a condition, or empty.
+    pub code: String,
+    /// The state and its reason in one sentence.
+    pub sentence: String,
+    /// Whether a person should look at the canary.
+    pub needs_attention: bool,
+    /// `status.phase`; empty before the operator has seen the Canary.
+    pub phase: String,
+    /// When the phase, the weight or the iteration last changed.
+    pub since: Option<Timestamp>,
+    /// The workload that is released.
+    pub target: Target,
+    /// How clients get to a new version: `canary`, `blue-green` or `ab-testing`.
+    pub strategy: String,
+    /// The images of the containers; null if the workloads cannot be read.
+    pub images: Option<Vec<Image>>,
+    /// The versions.
+    pub revision: Revision,
+    /// The share of the traffic that the canary gets, in percent.
+    pub weight: Weight,
+    /// The steps of a run, in order; empty without an analysis.
+    pub steps: Vec<Step>,
+    /// When the next step begins at the earliest; null unless steps are taken now.
+    pub next_step: Option<Timestamp>,
+    /// When the run ends at the earliest if it passes all checks; null unless steps are taken now.
+    pub ends: Option<Timestamp>,
+    /// The failed checks of this run, and how many lead to a rollback.
+    pub failed_checks: Failed,
+    /// The metrics that each step checks.
+    pub checks: Vec<Check>,
+    /// The webhooks of the Canary.
+    pub hooks: Vec<Hook>,
+    /// The pods of both versions; null if they cannot be read.
+    pub pods: Option<Vec<Pod>>,
+    /// The action of a person that was handled last.
+    pub action: Option<Action>,
+    /// The conditions of the status.
+    pub conditions: Vec<Condition>,
+    /// The last events of the Canary, newest last; null if they cannot be read.
+    pub events: Option<Vec<Event>>,
+}
+
+/// The workload that is released.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Target {
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// The images of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Image {
+    /// The name of the container.
+    pub container: String,
+    /// The image in the primary; null if the primary has no such container.
+    pub primary: Option<String>,
+    /// The image in the target; null if the target has no such container.
+    pub canary: Option<String>,
+}
+
+/// The versions of a canary.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Revision {
+    /// The version of the current run or of the last one: `status.lastAppliedSpec`.
+    pub applied: Option<String>,
+    /// The version of the primary: `status.lastPromotedSpec`.
+    pub promoted: Option<String>,
+    /// The version of the target now; null if it cannot be read.
+    pub target: Option<String>,
+}
+
+/// A share of the traffic, in percent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Weight {
+    /// The share that the operator has routed.
+    pub intended: i64,
+    /// The greatest share of a run.
+    pub max: i64,
+}
+
+/// A step of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// The weight of a canary, or the number of an iteration.
+    pub at: i64,
+    /// Whether it was taken.
+    pub state: Progress,
+}
+
+/// Whether a step was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Progress {
+    /// It has passed.
+    Done,
+    /// It is being taken.
+    Now,
+    /// It comes later.
+    Later,
+}
+
+/// Failed checks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Failed {
+    /// The number in this run.
+    pub now: i64,
+    /// The number that leads to a rollback.
+    pub threshold: i64,
+}
+
+/// A metric that each step checks.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Check {
+    /// Its name.
+    pub name: String,
+    /// The least value that passes.
+    pub min: Option<f64>,
+    /// The greatest value that passes.
+    pub max: Option<f64>,
+    /// The time window of the query.
+    pub interval: String,
+}
+
+/// A webhook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Hook {
+    /// Its name.
+    pub name: String,
+    /// When it is called, and what its answer decides.
+    #[serde(rename = "type")]
+    pub type_: String,
+}
+
+/// A pod of one of the two versions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Pod {
+    /// Its name.
+    pub name: String,
+    /// `canary` or `primary`.
+    pub of: Version,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// Its phase, or the reason why a container does not run.
+    pub status: String,
+    /// How often its containers were restarted.
+    pub restarts: i64,
+    /// When it was created.
+    pub created: Option<Timestamp>,
+}
+
+/// One of the two versions of a canary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Version {
+    /// The version under analysis.
+    Canary,
+    /// The last good version.
+    Primary,
+}
+
+/// An action of a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Action {
+    /// The identifier of the action.
+    pub id: String,
+    /// Whether the operator accepted it.
+    pub accepted: bool,
+    /// The verb and its author, or why it was refused.
+    pub text: String,
+}
+
+/// A condition of the status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// Its type.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// True, False or Unknown.
+    pub status: String,
+    /// The reason, in one word.
+    pub reason: String,
+    /// The reason, in a sentence.
+    pub message: String,
+    /// When the condition was last written.
+    pub updated: Option<Timestamp>,
+}
+
+/// An event of the Canary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// When it was last seen.
+    pub at: Option<Timestamp>,
+    /// Normal or Warning.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// Its text.
+    pub message: String,
+    /// How often it was seen.
+    pub count: i64,
+}
+
+impl View {
+    /// The name with its namespace.
+    pub fn full_name(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// The view as JSON, with its version and kind.
+    pub fn json(&self) -> Value {
+        let mut value = serde_json::to_value(self).unwrap_or_default();
+        value["apiVersion"] = json!(API_VERSION);
+        value["kind"] = json!("CanaryView");
+        value
+    }
+}
+
+/// Several views as one JSON object.
+pub fn list_json(views: &[View]) -> Value {
+    let items: Vec<_> = views.iter().map(View::json).collect();
+    json!({"apiVersion": API_VERSION, "kind": "CanaryViewList", "items": items})
+}

@@ -1,0 +1,35 @@
+//! Views as text for terminals: pure functions from a view and a width to lines.
+
+mod detail;
+mod line;
+mod table;
+
+pub use detail::{detail, due};
+pub use line::{Line, Style, paint};
+pub use table::{Columns, Table, change_line, head, row};
+
+use super::{State, View};
+
+/// The color of a state. The word tells the same without colors.
+const fn style_of(state: State) -> Style {
+    match state {
+        State::Promoted => Style::Good,
+        State::Failed | State::RollingBack | State::Blocked => Style::Bad,
+        State::Paused | State::Waiting | State::Suspended => Style::Warn,
+        State::Progressing | State::Promoting => Style::Strong,
+        State::New | State::Initializing | State::Terminating => Style::Plain,
+    }
+}
+
+/// The progress of a run in a few words: `2/5`; a dash without a run.
+fn progress(view: &View) -> String {
+    if !view.state.is_in_run() {
+        return "-".to_owned();
+    }
+    let is_later = |step: &&super::Step| step.state == super::Progress::Later;
+    let all = view.steps.len();
+    match all {
+        0 => "-".to_owned(),
+        all => format!("{}/{all}", all - view.steps.iter().filter(is_later).count()),
+    }
+}

@@ -1,0 +1,221 @@
+//! The state of a canary: one word of a closed set, and one sentence.
+
+use serde::Serialize;
+
+use super::text::clean;
+use crate::api::{
+    canary::{Canary, CanaryPhase, CanaryStatus},
+    status::ConditionType,
+};
+
+/// The state of a canary in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum State {
+    /// The operator has not seen the Canary yet.
+    New,
+    /// The primary is created.
+    Initializing,
+    /// No run is in progress, and the primary has the last version.
+    Promoted,
+    /// A run takes its steps.
+    Progressing,
+    /// A person paused the run.
+    Paused,
+    /// A gate is closed.
+    Waiting,
+    /// The primary gets the version.
+    Promoting,
+    /// The version returns its traffic to the primary.
+    RollingBack,
+    /// The last version was rolled back.
+    Failed,
+    /// Nothing is done until a user corrects the Canary, or an object that it needs.
+    Blocked,
+    /// The field `suspend` stops the canary.
+    Suspended,
+    /// The Canary is being deleted.
+    Terminating,
+}
+
+impl State {
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "New",
+            Self::Initializing => "Initializing",
+            Self::Promoted => "Promoted",
+            Self::Progressing => "Progressing",
+            Self::Paused => "Paused",
+            Self::Waiting => "Waiting",
+            Self::Promoting => "Promoting",
+            Self::RollingBack => "RollingBack",
+            Self::Failed => "Failed",
+            Self::Blocked => "Blocked",
+            Self::Suspended => "Suspended",
+            Self::Terminating => "Terminating",
+        }
+    }
+
+    /// Whether a run is in progress.
+    pub const fn is_in_run(self) -> bool {
+        match self {
+            Self::Progressing
+            | Self::Paused
+            | Self::Waiting
+            | Self::Promoting
+            | Self::RollingBack => true,
+            Self::New
+            | Self::Initializing
+            | Self::Promoted
+            | Self::Failed
+            | Self::Blocked
+            | Self::Suspended
+            | Self::Terminating => false,
+        }
+    }
+
+    /// Whether the canary does not go on before a person acts.
+    pub const fn waits_for_a_person(self) -> bool {
+        match self {
+            Self::Paused | Self::Waiting | Self::Blocked | Self::Suspended => true,
+            Self::New
+            | Self::Initializing
+            | Self::Promoted
+            | Self::Progressing
+            | Self::Promoting
+            | Self::RollingBack
+            | Self::Failed
+            | Self::Terminating => false,
+        }
+    }
+
+    /// Whether a person should look at the canary.
+    pub const fn needs_attention(self) -> bool {
+        self.waits_for_a_person() || matches!(self, Self::Failed | Self::RollingBack)
+    }
+}
+
+/// A state with its reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reasoned {
+    /// The state.
+    pub state: State,
+    /// The reason in one word; may be empty.
+    pub code: String,
+    /// The reason in one sentence.
+    pub sentence: String,
+}
+
+/// The conditions for which the operator does nothing until a user acts, by their weight.
+const BLOCKING: [ConditionType; 3] = [
+    ConditionType::Invalid,
+    ConditionType::TargetConflict,
+    ConditionType::ForeignObject,
+];
+
+/// The state of a canary with this status, and why.
+pub fn state(canary: &Canary, status: &CanaryStatus) -> Reasoned {
+    use ConditionType as C;
+    let find = |type_| {
+        let condition = status.condition(type_)?;
+        Some((condition.reason.as_str(), condition.message.as_deref()))
+    };
+    let reasoned = |state, (code, message): (&str, Option<&str>), otherwise: &str| {
+        let message = message.map(clean).filter(|message| !message.is_empty());
+        Reasoned {
+            state,
+            code: clean(code),
+            sentence: message.unwrap_or_else(|| otherwise.to_owned()),
+        }
+    };
+    if canary.metadata.deletion_timestamp.is_some() {
+        return reasoned(
+            State::Terminating,
+            ("", None),
+            "The Canary is being deleted.",
+        );
+    }
+    if let Some(found) = BLOCKING.into_iter().find_map(find) {
+        return reasoned(State::Blocked, found, "The Canary must be corrected.");
+    }
+    let verdict = verdict(status);
+    if let Some((code, message)) = find(C::RollingBack) {
+        let (code, message) = verdict.unwrap_or((code, message));
+        // The message of this condition is a number for some reasons.
+        let message = message.filter(|message| message.contains(' '));
+        return reasoned(
+            State::RollingBack,
+            (code, message),
+            "The version is being rolled back.",
+        );
+    }
+    if canary.spec.suspend && status.phase != CanaryPhase::New {
+        return reasoned(
+            State::Suspended,
+            ("", None),
+            "spec.suspend is true: no version is released.",
+        );
+    }
+    if let Some((_, message)) = find(C::Paused) {
+        let who = message.map(clean).unwrap_or_default();
+        let paused = format!("Paused {who}");
+        return reasoned(State::Paused, ("Paused", Some(paused.trim())), "");
+    }
+    let (state, otherwise) = of_phase(canary, status);
+    let shown = verdict.filter(|_| state != State::Promoted);
+    let shown = shown.or_else(|| find(C::PromotionFailed));
+    reasoned(state, shown.unwrap_or_default(), &otherwise)
+}
+
+/// The condition `Verdict`, if this operator writes one: why the version failed, or what it waits for.
+fn verdict(status: &CanaryStatus) -> Option<(&str, Option<&str>)> {
+    let mut conditions = status.conditions.iter().flatten();
+    let verdict = conditions.find(|condition| condition.type_ == "Verdict")?;
+    Some((&verdict.reason, verdict.message.as_deref()))
+}
+
+/// The state in this phase, and its sentence if no condition has one.
+fn of_phase(canary: &Canary, status: &CanaryStatus) -> (State, String) {
+    use CanaryPhase as P;
+    let words = |state, words: &str| (state, words.to_owned());
+    match status.phase {
+        P::New => words(State::New, "No operator has seen the Canary yet."),
+        P::Initializing => words(
+            State::Initializing,
+            "The primary is created, and its pods are waited for.",
+        ),
+        P::Initialized => words(
+            State::Promoted,
+            "The primary has the version of the target.",
+        ),
+        P::Succeeded => words(State::Promoted, "The last version was promoted."),
+        P::Failed => words(State::Failed, "The last version was rolled back."),
+        P::Waiting => words(
+            State::Waiting,
+            "A new version waits for the approval of its rollout.",
+        ),
+        P::WaitingPromotion => words(
+            State::Waiting,
+            "The version passed its analysis and waits for the approval of its promotion.",
+        ),
+        P::Promoting => words(State::Promoting, "The primary gets the version."),
+        P::Finalising => words(
+            State::Promoting,
+            "The primary has the version and all traffic; the canary drains.",
+        ),
+        P::Terminating | P::Terminated => words(State::Terminating, "The Canary is being deleted."),
+        P::Progressing => {
+            let analysis = canary.spec.analysis.as_ref();
+            let iterations = analysis.and_then(|it| it.iterations).unwrap_or(0);
+            let at = if iterations > 0 {
+                format!("iteration {} of {iterations}", status.iterations)
+            } else {
+                format!("{} % of the traffic", status.canary_weight)
+            };
+            (
+                State::Progressing,
+                format!("The version is analysed: {at}."),
+            )
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The steps of a run, and when the next ones are due.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Progress, Step};
+use crate::{
+    api::canary::{Canary, CanaryPhase, CanaryStatus, Strategy},
+    snapshot::{last_tick, weights::Weights},
+};
+
+/// More steps than this are not listed. A run of 100 percent has at most 100 of different weights.
+const MOST: usize = 100;
+
+/// The steps of a run of this Canary; empty without an analysis.
+pub fn steps(canary: &Canary, status: &CanaryStatus) -> Vec<Step> {
+    if canary.skip_analysis() {
+        return Vec::new();
+    }
+    let (all, now) = match canary.strategy() {
+        Strategy::Canary => (weights(canary), status.canary_weight),
+        Strategy::BlueGreen | Strategy::AbTesting => {
+            let analysis = canary.spec.analysis.as_ref();
+            let all = analysis.and_then(|it| it.iterations).unwrap_or(0);
+            ((1..=all).take(MOST).collect(), status.iterations)
+        }
+    };
+    let is_past = matches!(
+        status.phase,
+        CanaryPhase::WaitingPromotion | CanaryPhase::Promoting | CanaryPhase::Finalising
+    );
+    let is_under_analysis = status.phase == CanaryPhase::Progressing;
+    let state = |at: i64| match () {
+        () if is_past => Progress::Done,
+        () if !is_under_analysis || at > now => Progress::Later,
+        () if at == now => Progress::Now,
+        () => Progress::Done,
+    };
+    all.into_iter()
+        .map(|at| Step {
+            at,
+            state: state(at),
+        })
+        .collect()
+}
+
+/// The weights of the steps, in ascending order.
+fn weights(canary: &Canary) -> Vec<i64> {
+    let mut all = Vec::new();
+    let mut weight = i64::from(Weights::PRIMARY.canary);
+    while all.len() < MOST {
+        let next = canary.next_weight(weight);
+        if next <= weight {
+            break;
+        }
+        weight = next;
+        all.push(weight);
+    }
+    all
+}
+
+/// When the next step begins, and when the run ends if all checks pass; `None` unless steps are taken.
+pub fn due(
+    canary: &Canary,
+    status: &CanaryStatus,
+    steps: &[Step],
+    now: Timestamp,
+) -> Option<(Timestamp, Timestamp)> {
+    if status.phase != CanaryPhase::Progressing {
+        return None;
+    }
+    let transition = status.last_transition_time.as_ref()?.0;
+    let interval = SignedDuration::try_from(canary.interval()).ok()?;
+    let last = last_tick(transition, canary.interval(), now).unwrap_or(transition);
+    let next = last.checked_add(interval).ok()?;
+    let later = steps.iter().filter(|it| it.state == Progress::Later);
+    // After the last step, one more tick promotes.
+    let rest = i32::try_from(later.count()).ok()?;
+    let ends = next.checked_add(interval.checked_mul(rest)?).ok()?;
+    Some((next, ends))
+}

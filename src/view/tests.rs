@@ -1,0 +1,279 @@
+#![allow(clippy::disallowed_methods, reason = "the tests compare with files")]
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{
+    goal::{Follower, Judgement, Until, Wanted},
+    render::{self, Columns, Table, paint},
+    *,
+};
+use crate::snapshot::revision::revision;
+
+fn now() -> Timestamp {
+    "2026-11-28T10:12:03Z".parse().unwrap()
+}
+
+fn workload(image: &str) -> Value {
+    json!({"spec": {"selector": {"matchLabels": {"app": "podinfo"}}, "template": {"spec": {"containers": [{"name": "podinfod", "image": image}]}}}})
+}
+
+/// The name of the version with this image.
+fn named(image: &str) -> String {
+    revision(&workload(image)["spec"]["template"])
+}
+
+fn canary(status: &Value) -> Value {
+    json!({"metadata": {"name": "podinfo", "namespace": "test", "creationTimestamp": "2026-11-20T10:00:00Z"},
+        "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"}, "service": {"port": 9898},
+            "analysis": {"interval": "1m", "threshold": 5, "stepWeight": 10, "maxWeight": 50,
+                "metrics": [{"name": "request-success-rate", "thresholdRange": {"min": 99}, "interval": "1m"},
+                    {"name": "request-duration", "thresholdRange": {"max": 500}, "interval": "30s"}],
+                "webhooks": [{"name": "acceptance-test", "type": "pre-rollout", "url": "http://tester/"},
+                    {"name": "load-test", "url": "http://tester/"}]}},
+        "status": status})
+}
+
+const OLD: &str = "ghcr.io/stefanprodan/podinfo:3.1.0";
+const NEW: &str = "ghcr.io/stefanprodan/podinfo:3.1.1";
+
+/// A status after the release of `applied`.
+fn status(phase: &str, applied: &str, promoted: &str) -> Value {
+    json!({"phase": phase, "canaryWeight": 0, "failedChecks": 0, "iterations": 0, "lastAppliedSpec": named(applied),
+        "lastPromotedSpec": named(promoted), "lastTransitionTime": "2026-11-28T10:11:37Z"})
+}
+
+fn seen(status: &Value, target: &str, primary: &str) -> Seen {
+    Seen {
+        canary: canary(status),
+        target: Some(workload(target)),
+        primary: Some(workload(primary)),
+        pods: Some(Vec::new()),
+        events: Some(Vec::new()),
+    }
+}
+
+fn progressing() -> Seen {
+    let mut status = status("Progressing", NEW, OLD);
+    status["canaryWeight"] = json!(30);
+    status["failedChecks"] = json!(1);
+    status["conditions"] = json!([{"type": "Promoted", "status": "Unknown", "reason": "Progressing", "message": "New revision detected."},
+        {"type": "Verdict", "status": "True", "reason": "Threshold",
+            "message": "Failed check 1 of 5: request-duration was 812 ms, which is more than 500 ms."}]);
+    let pod = |name: &str, state: Value, ready: bool| {
+        json!({"metadata": {"name": name, "creationTimestamp": "2026-11-28T10:08:00Z"},
+            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": if ready {"True"} else {"False"}}],
+                "containerStatuses": [state]}})
+    };
+    let running = json!({"restartCount": 0, "state": {"running": {}}});
+    let crashing = json!({"restartCount": 6, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}});
+    let mut seen = seen(&status, NEW, OLD);
+    seen.pods = Some(vec![
+        (
+            Version::Primary,
+            pod("podinfo-primary-7b9c-x", running.clone(), true),
+        ),
+        (Version::Canary, pod("podinfo-5d8f-b", crashing, false)),
+        (Version::Canary, pod("podinfo-5d8f-a", running, true)),
+    ]);
+    seen.events = Some(vec![
+        json!({"type": "Warning", "message": "Halt podinfo.test advancement request duration 812ms > 500ms", "lastTimestamp": "2026-11-28T10:11:37Z", "count": 2}),
+        json!({"type": "Normal", "message": "Advance podinfo.test canary weight 30", "lastTimestamp": "2026-11-28T10:10:37Z"}),
+    ]);
+    seen
+}
+
+/// Compares with a file in `tests/texts`; `UPDATE_TEXTS=1` writes it.
+fn is_text(name: &str, text: &str) {
+    let path = format!(
+        "{}/src/view/tests/texts/{name}.txt",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    if std::env::var_os("UPDATE_TEXTS").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let file = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(file == text, "{path} is not:\n{text}");
+}
+
+fn detail(seen: &Seen, width: usize) -> String {
+    let view = View::of(seen, now());
+    let lines = render::detail(&view, width, now(), "kubectl flagger");
+    lines
+        .iter()
+        .map(|line| paint(line, false, Some(width)) + "\n")
+        .collect()
+}
+
+#[test]
+fn a_canary_is_shown_as_in_the_text_files() {
+    for width in [80, 200] {
+        is_text(
+            &format!("progressing-{width}"),
+            &detail(&progressing(), width),
+        );
+    }
+    let mut failed = status("Failed", NEW, OLD);
+    failed["conditions"] = json!([{"type": "Verdict", "status": "True", "reason": "Aborted", "message": "Aborted by jane@example.com: errors at the checkout."},
+        {"type": "Action", "status": "True", "reason": "Accepted", "message": "01-a abort by jane@example.com: errors at the checkout"}]);
+    is_text("failed-80", &detail(&seen(&failed, NEW, OLD), 80));
+    let mut paused = status("Progressing", NEW, OLD);
+    paused["canaryWeight"] = json!(10);
+    paused["conditions"] = json!([{"type": "Paused", "status": "True", "reason": "Accepted", "message": "by jane@example.com"}]);
+    let unreadable = Seen {
+        canary: canary(&paused),
+        ..Seen::default()
+    };
+    is_text("paused-80", &detail(&unreadable, 80));
+}
+
+#[test]
+fn canaries_are_listed_as_in_the_text_file() {
+    let columns = Columns {
+        namespace: true,
+        wide: false,
+    };
+    let mut blocked = status("Succeeded", OLD, OLD);
+    blocked["conditions"] = json!([{"type": "Invalid", "status": "True", "reason": "Invalid", "message": "invalid canary spec: \u{1b}[31mno metric"}]);
+    let all = [
+        progressing(),
+        seen(&status("Succeeded", OLD, OLD), OLD, OLD),
+        seen(&blocked, OLD, OLD),
+        seen(&json!(null), OLD, OLD),
+    ];
+    let table = |columns| {
+        let rows = all
+            .iter()
+            .map(|seen| render::row(&View::of(seen, now()), columns, now()));
+        let rows: Vec<_> = std::iter::once(render::head(columns)).chain(rows).collect();
+        let lines = Table::default().lines(&rows);
+        lines
+            .iter()
+            .map(|line| paint(line, false, None) + "\n")
+            .collect::<String>()
+    };
+    let wide = Columns {
+        wide: true,
+        ..columns
+    };
+    is_text("list", &(table(columns) + "\n" + &table(wide)));
+}
+
+/// The JSON is an interface: a field may be added here, none may be renamed or removed.
+#[test]
+fn the_json_of_a_view_is_as_documented() {
+    is_text(
+        "view",
+        &format!("{:#}\n", View::of(&progressing(), now()).json()),
+    );
+}
+
+#[test]
+fn a_canary_that_cannot_be_read_is_shown_as_blocked() {
+    let mut seen = progressing();
+    seen.canary["spec"]["targetRef"] = json!(7);
+    let view = View::of(&seen, now());
+    assert_eq!((view.state, view.needs_attention), (State::Blocked, true));
+    assert!(
+        view.sentence
+            .starts_with("The Canary cannot be read: invalid type: integer"),
+        "{}",
+        view.sentence
+    );
+    assert_eq!(view.full_name(), "test/podinfo");
+}
+
+/// The judgements of looks at these canaries, one after the other.
+fn follow(until: Until, wanted: Wanted, looks: &[Seen]) -> Vec<Judgement> {
+    let mut follower = Follower::new(until, wanted);
+    let look = |seen| follower.look(&View::of(seen, now())).judgement;
+    looks.iter().map(look).collect()
+}
+
+#[test]
+fn a_version_is_waited_for_before_its_run_has_begun() {
+    use Judgement::{No, NotBegun, NotYet, Superseded, WaitsForPerson, Yes};
+    let image = || Wanted::Image("podinfo:3.1.1".to_owned());
+    let before = seen(&status("Succeeded", OLD, OLD), OLD, OLD);
+    let begins = seen(&status("Succeeded", OLD, OLD), NEW, OLD);
+    let promoted = seen(&status("Succeeded", NEW, NEW), NEW, NEW);
+    let failed = seen(&status("Failed", NEW, OLD), NEW, OLD);
+    let gate = seen(&status("WaitingPromotion", NEW, OLD), NEW, OLD);
+    let first_gate = seen(&status("Waiting", OLD, OLD), NEW, OLD);
+    let newer = seen(&status("Progressing", NEW, OLD), "podinfo:3.1.2", OLD);
+    let run = [before, begins.clone(), progressing()];
+    let after = |last: &Seen| [&run[..], std::slice::from_ref(last)].concat();
+    for (last, until, expected) in [
+        (&promoted, Until::Settled, Yes),
+        (&promoted, Until::Promoted, Yes),
+        (&promoted, Until::Paused, No),
+        (&promoted, Until::Failed, No),
+        (&failed, Until::Settled, No),
+        (&failed, Until::Failed, Yes),
+        (&gate, Until::Promoted, WaitsForPerson),
+        (&gate, Until::Paused, Yes),
+        (&newer, Until::Promoted, Superseded),
+    ] {
+        let judged = follow(until, image(), &after(last));
+        assert_eq!(judged, [NotBegun, NotBegun, NotYet, expected], "{until:?}");
+    }
+    assert_eq!(
+        follow(Until::Paused, image(), &[begins, first_gate]),
+        [NotBegun, Yes]
+    );
+    // The failure of an earlier version is none of this one's.
+    let earlier = seen(&status("Failed", "podinfo:3.1.0-rc", OLD), NEW, OLD);
+    assert_eq!(
+        follow(Until::Settled, Wanted::Current, &[earlier]),
+        [NotBegun]
+    );
+}
+
+#[test]
+fn a_version_that_was_promoted_stays_promoted_when_a_newer_one_begins() {
+    use Judgement::{Superseded, Yes};
+    let newer = seen(
+        &status("Progressing", "podinfo:3.1.2", NEW),
+        "podinfo:3.1.2",
+        NEW,
+    );
+    let revision = |image: &str| Wanted::Revision(named(image));
+    assert_eq!(
+        follow(Until::Promoted, revision(NEW), std::slice::from_ref(&newer)),
+        [Yes]
+    );
+    assert_eq!(
+        follow(
+            Until::Promoted,
+            Wanted::Image(NEW.to_owned()),
+            std::slice::from_ref(&newer)
+        ),
+        [Yes]
+    );
+    assert_eq!(
+        follow(Until::Promoted, revision(OLD), &[newer]),
+        [Superseded]
+    );
+}
+
+#[test]
+fn without_the_right_to_read_the_target_the_status_alone_decides() {
+    use Judgement::{NotYet, Unknown, Yes};
+    let hidden = |status: &Value| Seen {
+        canary: canary(status),
+        ..Seen::default()
+    };
+    let looks = [
+        hidden(&status("Progressing", NEW, OLD)),
+        hidden(&status("Succeeded", NEW, NEW)),
+    ];
+    assert_eq!(
+        follow(Until::Promoted, Wanted::Current, &looks),
+        [NotYet, Yes]
+    );
+    assert_eq!(
+        follow(Until::Promoted, Wanted::Image(NEW.to_owned()), &looks[..1]),
+        [Unknown]
+    );
+}

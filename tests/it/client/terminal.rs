@@ -1,0 +1,155 @@
+//! A terminal: a pseudo-terminal of the kernel, and what a person would see on it.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::Read,
+    os::fd::OwnedFd,
+    process::{Child, Command, ExitStatus},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+    termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize},
+};
+
+/// The longest time until something is seen.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A terminal in which one process runs.
+pub struct Terminal {
+    master: File,
+    slave: File,
+    screen: Arc<Mutex<vt100::Parser>>,
+    /// All bytes so far.
+    bytes: Arc<Mutex<Vec<u8>>>,
+    pub child: Child,
+}
+
+impl Terminal {
+    /// Starts a process in a terminal of this size.
+    pub fn start(mut command: Command, width: u16, height: u16) -> Self {
+        let master: OwnedFd = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        tcsetwinsize(&master, size(width, height)).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap();
+        let slave = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(name.to_str().unwrap())
+            .unwrap();
+        let end = || slave.try_clone().unwrap();
+        command.stdin(end()).stdout(end()).stderr(end());
+        let child = command.spawn().unwrap();
+        let master = File::from(master);
+        let screen = Arc::new(Mutex::new(vt100::Parser::new(height, width, 0)));
+        let bytes = Arc::<Mutex<Vec<u8>>>::default();
+        let (mut reader, seen, all) = (master.try_clone().unwrap(), screen.clone(), bytes.clone());
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = reader.read(&mut buffer) {
+                seen.lock().unwrap().process(&buffer[..count]);
+                all.lock().unwrap().extend(&buffer[..count]);
+            }
+        });
+        Self {
+            master,
+            slave,
+            screen,
+            bytes,
+            child,
+        }
+    }
+
+    /// Waits until the screen is as the test says. Returns its text.
+    pub fn until(&self, what: &str, is_seen: impl Fn(&vt100::Screen) -> bool) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let screen = self.screen.lock().unwrap().screen().clone();
+            if is_seen(&screen) {
+                return screen.contents();
+            }
+            assert!(
+                Instant::now() < end,
+                "not seen: {what}\n{}",
+                screen.contents()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until the screen has a text.
+    pub fn shows(&self, text: &str) -> String {
+        self.until(text, |screen| screen.contents().contains(text))
+    }
+
+    /// The user makes the window larger or smaller.
+    pub fn resize(&self, width: u16, height: u16) {
+        self.screen
+            .lock()
+            .unwrap()
+            .screen_mut()
+            .set_size(height, width);
+        tcsetwinsize(&self.master, size(width, height)).unwrap();
+        // The kernel tells a process only if the terminal controls it.
+        self.signal("WINCH");
+    }
+
+    /// Sends the process a signal: `INT` is that of Ctrl-C.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill")
+            .args(["-s", signal, &pid])
+            .status()
+            .unwrap();
+        assert!(sent.success());
+    }
+
+    /// How the process ends.
+    pub fn end(&mut self) -> ExitStatus {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(
+                Instant::now() < end,
+                "does not end\n{}",
+                self.screen.lock().unwrap().screen().contents()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Whether the terminal shows what is typed.
+    pub fn echoes(&self) -> bool {
+        tcgetattr(&self.slave)
+            .unwrap()
+            .local_modes
+            .contains(LocalModes::ECHO)
+    }
+
+    /// How often a text, such as a code, was written.
+    pub fn count(&self, text: &str) -> usize {
+        let bytes = self.bytes.lock().unwrap();
+        String::from_utf8_lossy(&bytes).matches(text).count()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn size(width: u16, height: u16) -> Winsize {
+    Winsize {
+        ws_col: width,
+        ws_row: height,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    }
+}

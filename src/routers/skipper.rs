@@ -2,7 +2,8 @@
 //!
 //! The user's Ingress is only read. The spec of the second Ingress is ours, and so are the annotation with the weights and the first
 //! predicate: `Weight(100)` makes Skipper prefer the second Ingress to the user's, `False()` makes it ignore the second one. The other
-//! predicates are the user's.
+//! predicates are the user's. The other annotations follow those of the user's Ingress: clients would bypass a filter that only the user's
+//! Ingress has, such as one that authenticates them. An annotation that the user removes stays: others may have added it to ours.
 //!
 //! Each path leads to the port of the Service that it has in the user's Ingress, so all ports are routed. The paths are the user's, too:
 //! `spec.service.match` is not used.
@@ -17,7 +18,7 @@ use super::{
     ingress::{
         self, BACKEND, KIND, canary_ingress, is_to, leads_to, paths_mut, replace, source_name,
     },
-    route::{metadata, new_object},
+    route::{LAST_APPLIED, metadata, new_object},
 };
 use crate::{
     api::canary::Canary,
@@ -58,7 +59,8 @@ impl Router for Skipper {
             )));
         }
         let spec = spec(canary, source)?;
-        let users = metadata(source, "annotations");
+        let mut users = metadata(source, "annotations");
+        users.remove(LAST_APPLIED);
         let Some(live) = snapshot.object(KIND, &name) else {
             let annotations = annotated(canary, users.clone(), &users, weights, PREFERRED);
             let metadata = [metadata(source, "labels"), annotations];
@@ -66,10 +68,12 @@ impl Router for Skipper {
             return Ok(vec![ingress::create(snapshot, &name, object)]);
         };
         let now = metadata(live, "annotations");
-        if live.get("spec") == Some(&spec) && is_annotated(canary, &now, &users) {
+        let follows = has_those_of(&now, &users) && is_annotated(canary, &now, &users);
+        if follows && live.get("spec") == Some(&spec) {
             return Ok(Vec::new());
         }
-        let annotations = annotated(canary, now, &users, weights, marker(weights));
+        let all = now.into_iter().chain(users.clone()).collect();
+        let annotations = annotated(canary, all, &users, weights, marker(weights));
         let mut wanted = live.clone();
         wanted["spec"] = spec;
         wanted["metadata"]["annotations"] = Value::Object(annotations);
@@ -183,6 +187,14 @@ fn annotated(
     let predicate = marked(marker, text_of(users, PREDICATE));
     annotations.insert(PREDICATE.to_owned(), json!(predicate));
     annotations
+}
+
+/// Whether these annotations have those of the user's Ingress, apart from those that are ours.
+fn has_those_of(annotations: &Map<String, Value>, users: &Map<String, Value>) -> bool {
+    let mut followed = users
+        .iter()
+        .filter(|(name, _)| ![WEIGHTS, PREDICATE].contains(&name.as_str()));
+    followed.all(|(name, value)| annotations.get(name) == Some(value))
 }
 
 /// Whether our annotations have weights, and predicates that fit. Without a share for the canary, it does not matter whether Skipper prefers

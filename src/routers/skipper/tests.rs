@@ -182,6 +182,33 @@ fn predicates_follow_those_of_the_users_ingress() {
     assert_eq!(*predicate(&snapshot), "Weight(100) && b");
 }
 
+/// Skipper prefers our Ingress during a run: without the user's filters, clients would bypass them. The annotations of others stay.
+#[test]
+fn filters_follow_those_of_the_users_ingress() {
+    const FILTER: &str = "zalando.org/skipper-filter";
+    let users = json!({LAST_APPLIED: "{}", WEIGHTS: "{}", FILTER: "a()"});
+    let snapshot = reconciled(snapshot(&users), &Weights::PRIMARY);
+    assert_eq!(
+        ours(&snapshot)["metadata"]["annotations"],
+        json!({FILTER: "a()", PREDICATE: "Weight(100)", WEIGHTS: "{\"podinfo-canary\":0,\"podinfo-primary\":100}"})
+    );
+    let mut snapshot = routed(snapshot, &Weights::canary(30));
+    edit(&mut snapshot, "web", |users| {
+        users["metadata"]["annotations"][FILTER] = json!("b()");
+        users["metadata"]["annotations"]["added"] = json!("x");
+    });
+    edit(&mut snapshot, "web-canary", |ours| {
+        ours["metadata"]["annotations"]["theirs"] = json!("y");
+    });
+    let followed = reconciled(snapshot, &Weights::canary(30));
+    let mut expected = json!({FILTER: "b()", "added": "x", "theirs": "y"});
+    expected[PREDICATE] = json!("Weight(100)");
+    expected[WEIGHTS] = json!("{\"podinfo-canary\":30,\"podinfo-primary\":70}");
+    assert_eq!(ours(&followed)["metadata"]["annotations"], expected);
+    let again = Skipper.reconcile(&followed, &selector(), &Weights::canary(30));
+    assert!(again.unwrap().is_empty());
+}
+
 #[test]
 fn a_missing_ingress_and_one_without_the_apex_are_named() {
     let at_rest = snapshot(&json!({}));

@@ -30,7 +30,9 @@ pub async fn people_steer_a_release_within_the_rights_of_their_roles(s: Scenario
     s.act("jane", Verb::Pause, "jane", "").await?;
     s.event("Pause requested by jane").await?;
     s.apply(&canary).await?;
-    let manifest = serde_json::to_string(&canary).map_err(text)?;
+    let mut manifest = canary.clone();
+    manifest["metadata"]["namespace"] = json!(s.ns);
+    let manifest = manifest.to_string();
     s.rig.bed.apply(&manifest).await.map_err(text)?;
     s.ticks().await?;
     ensure(s.weight().await? == 20, "the weight is held")?;

@@ -36,6 +36,8 @@ pub fn are_used(rig: &Rig) -> Outcome {
                 granted.contains(&(group.clone(), resource.clone(), "watch".to_owned()));
             resource != "canaries/finalizers"
                 && !(verb == "get" && resource == "events")
+                // The fifth run of a Canary deletes its first record.
+                && !(verb == "delete" && resource == "releases")
                 && !(matches!(verb.as_str(), "get" | "list") && is_watched)
         })
         .collect();

@@ -67,6 +67,13 @@ pub async fn a_traefik_service_of_the_user_is_adopted_and_given_back(s: Scenario
     ensure(led == json!([["podinfo-primary", 100, "h2c"]]), &led)?;
     let revert = json!({"spec": {"revertOnDeletion": true}});
     s.patch("canary", "podinfo", &revert).await?;
+    until(PATIENCE, "the finalizer", async || {
+        let canary = s.get(Kind::Canary, "podinfo").await?;
+        let metadata = &canary["metadata"];
+        ensure(metadata["finalizers"].is_array(), metadata)
+    })
+    .await
+    .map_err(text)?;
     s.delete("canary", "podinfo").await?;
     until(PATIENCE, "the user's Service", async || {
         let given_back = s.get(Kind::TraefikService, "podinfo").await?;

@@ -1,4 +1,4 @@
-//! What is wrong with an object, or may be.
+//! A finding: an error in an object, or something that may be one.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -14,7 +14,7 @@ pub struct Finding {
     pub level: Level,
     /// The field, or empty.
     pub field: String,
-    /// What is wrong, and what would be right.
+    /// The error, and how to correct it.
     pub message: String,
 }
 

@@ -1,4 +1,4 @@
-//! What a Canary means: fields that have no effect together, checks that pass always or never, addresses that cannot be called.
+//! Checks the meaning of a Canary: fields that have no effect together, checks that pass always or never, addresses that cannot be called.
 
 use std::collections::BTreeSet;
 

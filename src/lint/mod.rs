@@ -19,7 +19,7 @@ use finding::{Found, kind};
 
 use crate::api::{self, canary::Canary};
 
-/// What the manifests in some files have in them.
+/// The findings about the manifests in some files.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// The findings, in the order of the files.

@@ -21,7 +21,7 @@ pub fn of<'a>(crds: &'a [Value], object: &Value) -> Option<&'a Value> {
     crd.pointer("/spec/versions/0/schema/openAPIV3Schema")
 }
 
-/// What is wrong with an object of one of our groups whose kind or version is none of ours.
+/// The error of an object of one of our groups whose kind or version is none of ours.
 pub fn unknown_kind(crds: &[Value], object: &Value) -> Option<Found> {
     let version = object["apiVersion"].as_str()?;
     let group = version.split('/').next();
@@ -47,7 +47,7 @@ pub fn unknown_kind(crds: &[Value], object: &Value) -> Option<Found> {
     (!known.is_empty()).then(|| (Level::Error, "apiVersion".to_owned(), message))
 }
 
-/// What does not fit the schema.
+/// The fields that do not fit the schema.
 pub fn violations(schema: &Value, object: &Value) -> Vec<Found> {
     let mut found = Vec::new();
     // Metadata has a schema of its own, and the status is not the user's.

@@ -133,7 +133,7 @@ impl Query {
         }
     }
 
-    /// What to do after these answers to the requests of a query that began at this instant.
+    /// The next request, or the value, after these answers to the requests of a query that began at this instant.
     pub fn next(&self, begun: Timestamp, answers: &[Result<HttpResponse, MetricError>]) -> Next {
         let Server { provider, access } = &self.server;
         let Asks::Value(query) = &self.asks else {

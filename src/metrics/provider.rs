@@ -24,7 +24,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// An object of the cluster that a query names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Queried {
-    /// What it is, for messages.
+    /// The words for the object in messages.
     pub what: &'static str,
     /// Its name.
     pub name: String,
@@ -58,7 +58,7 @@ impl Exchange<'_> {
     }
 }
 
-/// What to do after an answer.
+/// The continuation of a query after an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
     /// Send another request, after a pause.
@@ -94,7 +94,7 @@ pub trait Provider: Sync {
     /// Reads the value from the answer to a query. The caller turns `NaN` into [`MetricError::NoValues`].
     fn value(&self, response: &HttpResponse) -> Result<f64, MetricError>;
 
-    /// What to do after the last answer to a query. Most providers read the value from it.
+    /// The next request, or the value, after the last answer to a query. Most providers read the value from that answer.
     fn next(&self, exchange: &Exchange<'_>) -> Next {
         Next::Value(exchange.last().and_then(|response| self.value(response)))
     }

@@ -130,17 +130,17 @@ impl Record {
         record
     }
 
-    /// The record of a run that an earlier process began. `None` if the object is of another form.
-    pub fn resume(name: &str, spec: &Value) -> Option<Self> {
-        let mut spec: ReleaseSpec = serde_json::from_value(spec.clone()).ok()?;
+    /// The record of a run that an earlier process began.
+    pub fn resume(release: &Release) -> Self {
+        let mut spec = release.spec.clone();
         let packed = spec.evidence.take();
         spec.gaps = spec.gaps.saturating_add(1);
-        Some(Self {
-            name: name.to_owned(),
+        Self {
+            name: release.metadata.name.clone().unwrap_or_default(),
             evidence: packed.as_deref().and_then(unpack).unwrap_or_default(),
             spec,
             step: None,
-        })
+        }
     }
 
     /// Adds what a change of the status shows. Returns whether the record is worth to be written now.

@@ -191,7 +191,8 @@ fn a_record_of_an_earlier_process_goes_on_with_a_gap() {
     let canary = at(status("Progressing", 10)).canary;
     let object = record.object(&canary);
     assert_eq!(object["metadata"]["labels"][RESULT], "Running");
-    let resumed = Record::resume(&record.name, &object["spec"]).unwrap();
+    let resumed = Record::resume(&read(&object).unwrap());
+    assert_eq!(resumed.name, record.name);
     assert_eq!(resumed.spec.gaps, 1);
     assert_eq!(resumed.evidence, record.evidence);
 }

@@ -245,3 +245,14 @@ fn with_case(mut both: Map<String, Value>, test: &Value, own: &Value) -> Map<Str
     }
     both
 }
+
+/// Refuses an A/B test for a route that cannot hold conditions. (Flagger would send all requests to the canary.) `route` is its name in
+/// messages.
+pub fn refuse_test(canary: &Canary, route: &str) -> Result<(), RouteError> {
+    if of_test(canary).is_empty() {
+        return Ok(());
+    }
+    Err(RouteError::InvalidCanary(format!(
+        "{route} cannot tell requests apart: take spec.analysis.match away, or use another provider"
+    )))
+}

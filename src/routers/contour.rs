@@ -14,8 +14,8 @@ use super::{
     RouteError, Router,
     conditions::{self, Field, path_prefix},
     route::{
-        apex_metadata, applied_spec, by_name, full_name, items, kept_metadata, metadata,
-        new_object, not_found, percent, put_fields, reference, route_write, text, withdraw,
+        apex_metadata, applied_spec, by_name, create_route, full_name, items, kept_metadata,
+        metadata, not_found, percent, put_fields, reference, route_write, text, withdraw,
     },
 };
 use crate::{
@@ -49,13 +49,7 @@ impl Router for Contour {
             let (labels, annotations) = apex_metadata(snapshot, selector);
             let metadata = [labels, annotations];
             let spec = Value::Object(spec);
-            let object = new_object(snapshot, KIND, canary.apex_name(), metadata, spec);
-            return Ok(vec![route_write(
-                snapshot,
-                KIND,
-                Action::Create(object),
-                "create error: ",
-            )]);
+            return Ok(vec![create_route(snapshot, KIND, metadata, spec)]);
         };
         let (labels, annotations) = kept_metadata(snapshot, selector, live);
         let drifted = match routed(canary, live) {

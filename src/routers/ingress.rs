@@ -1,4 +1,4 @@
-//! What the routers share that put a second Ingress beside the user's: its name, its errors and its writes.
+//! The second Ingress, which some routers put beside the user's: its name, its errors and its writes.
 //!
 //! The user's Ingress is only read.
 

@@ -52,6 +52,18 @@ pub fn route_write(snapshot: &Snapshot, kind: Kind, action: Action, failure: &st
     }
 }
 
+/// The write that creates the route that has the apex' name.
+pub fn create_route(
+    snapshot: &Snapshot,
+    kind: Kind,
+    metadata: [Map<String, Value>; 2],
+    spec: Value,
+) -> Write {
+    let name = snapshot.canary.apex_name();
+    let object = new_object(snapshot, kind, name, metadata, spec);
+    route_write(snapshot, kind, Action::Create(object), "create error: ")
+}
+
 /// Kind, name and namespace of the route that has the apex' name, for messages.
 pub fn full_name(snapshot: &Snapshot, kind: Kind) -> String {
     let apex = snapshot.canary.apex_name();

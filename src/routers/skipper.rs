@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     RouteError, Router,
-    conditions::of_test,
+    conditions::refuse_test,
     ingress::{
         self, BACKEND, KIND, canary_ingress, is_to, leads_to, paths_mut, replace, source_name,
     },
@@ -51,13 +51,7 @@ impl Router for Skipper {
     ) -> Result<Vec<Write>, RouteError> {
         let canary = &snapshot.canary;
         let (source, name) = ingress::source(snapshot, "apexIngress")?;
-        if !of_test(canary).is_empty() {
-            // Flagger would send all requests to the canary.
-            return Err(RouteError::InvalidCanary(format!(
-                "ingress {name}.{} cannot tell requests apart: take spec.analysis.match away, or use another provider",
-                snapshot.namespace()
-            )));
-        }
+        refuse_test(canary, &format!("ingress {name}.{}", snapshot.namespace()))?;
         let spec = spec(canary, source)?;
         let mut users = metadata(source, "annotations");
         users.remove(LAST_APPLIED);

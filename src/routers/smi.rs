@@ -11,10 +11,10 @@ use serde_json::{Map, Value, json};
 
 use super::{
     RouteError, Router,
-    conditions::of_test,
+    conditions::refuse_test,
     provider_name,
     route::{
-        applied_spec, full_name, items, new_object, no_routes, not_found, put_fields, reference,
+        applied_spec, create_route, full_name, items, no_routes, not_found, put_fields, reference,
         route_write,
     },
 };
@@ -53,24 +53,12 @@ impl Router for Smi {
         weights: &Weights,
     ) -> Result<Vec<Write>, RouteError> {
         let (canary, kind) = (&snapshot.canary, self.kind());
-        if !of_test(canary).is_empty() {
-            // Flagger would send all requests to the canary.
-            let full = full_name(snapshot, kind);
-            return Err(RouteError::InvalidCanary(format!(
-                "{full} cannot tell requests apart: take spec.analysis.match away, or use another provider"
-            )));
-        }
+        refuse_test(canary, &full_name(snapshot, kind))?;
         let spec = self.spec(canary, weights);
         let Some(live) = self.live(snapshot) else {
             let metadata = [Map::new(), annotations(snapshot)];
             let spec = Value::Object(spec);
-            let object = new_object(snapshot, kind, canary.apex_name(), metadata, spec);
-            return Ok(vec![route_write(
-                snapshot,
-                kind,
-                Action::Create(object),
-                "create error: ",
-            )]);
+            return Ok(vec![create_route(snapshot, kind, metadata, spec)]);
         };
         if routed(canary, live).is_some_and(|now| self.has_weights(canary, live, &now)) {
             return Ok(Vec::new());

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::{
     RouteError, Router,
-    conditions::of_test,
+    conditions::refuse_test,
     route::{
-        apex_metadata, applied_spec, full_name, items, kept_metadata, metadata, new_object,
+        apex_metadata, applied_spec, create_route, full_name, items, kept_metadata, metadata,
         not_found, object_mut, percent, reference, route_write,
     },
 };
@@ -40,20 +40,12 @@ impl Router for Traefik {
         weights: &Weights,
     ) -> Result<Vec<Write>, RouteError> {
         let canary = &snapshot.canary;
-        if !of_test(canary).is_empty() {
-            // Flagger would send all requests to the canary.
-            let full = full_name(snapshot, KIND);
-            return Err(RouteError::InvalidCanary(format!(
-                "{full} cannot tell requests apart: take spec.analysis.match away, or use another provider"
-            )));
-        }
+        refuse_test(canary, &full_name(snapshot, KIND))?;
         let Some(live) = live(snapshot) else {
             let (labels, annotations) = apex_metadata(snapshot, selector);
             let spec = json!({"weighted": {"services": services(canary, weights, &Value::Null)}});
             let metadata = [labels, annotations];
-            let object = new_object(snapshot, KIND, canary.apex_name(), metadata, spec);
-            let create = Action::Create(object);
-            return Ok(vec![route_write(snapshot, KIND, create, "create error: ")]);
+            return Ok(vec![create_route(snapshot, KIND, metadata, spec)]);
         };
         let (labels, annotations) = kept_metadata(snapshot, selector, live);
         let drifted = routed(canary, live).is_none_or(|now| !has_weights(canary, live, &now));

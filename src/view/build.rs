@@ -19,7 +19,7 @@ use crate::{
     snapshot::{TargetKind, revision::revision},
 };
 
-/// What was read of a canary. A part that cannot be read is `None`.
+/// The objects of a canary that were read. A part that cannot be read is `None`.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     /// The Canary.

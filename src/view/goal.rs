@@ -1,8 +1,8 @@
-//! What a pipeline waits for: whether a version has reached it, is on its way, or never will.
+//! The goal that a pipeline waits for: whether a version has reached it, is on its way, or never will.
 
 use super::{Image, State, Target, View, text::short_image};
 
-/// What is waited for.
+/// The goal of a wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Until {
     /// The version was promoted.
@@ -42,7 +42,7 @@ pub enum Judgement {
     WaitsForPerson,
     /// A newer version has taken its place.
     Superseded,
-    /// Who asks may not read what tells the versions apart.
+    /// The person may not read the workloads, which tell the versions apart.
     Unknown,
 }
 

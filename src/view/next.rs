@@ -1,4 +1,4 @@
-//! What a person may type next.
+//! The commands that a person may type next.
 
 use super::{State, View};
 

@@ -169,8 +169,7 @@ pub fn state(canary: &Canary, status: &CanaryStatus) -> Reasoned {
 
 /// The condition `Verdict`, if this operator writes one: why the version failed, or what it waits for.
 fn verdict(status: &CanaryStatus) -> Option<(&str, Option<&str>)> {
-    let mut conditions = status.conditions.iter().flatten();
-    let verdict = conditions.find(|condition| condition.type_ == "Verdict")?;
+    let verdict = status.condition(ConditionType::Verdict)?;
     Some((&verdict.reason, verdict.message.as_deref()))
 }
 

@@ -1,7 +1,7 @@
 //! Properties of every release, with any target, router, strategy and webhooks.
 
 use flagger_rs::{
-    api::canary::{CanaryPhase, CanaryStatus},
+    api::canary::{CanaryCondition, CanaryPhase, CanaryStatus},
     providers,
     rollout::{self, Decision},
 };
@@ -96,8 +96,12 @@ fn reaches_with(
     (0..BOUND).any(|_| {
         sim.reconcile();
         let status = sim.snapshot.canary.status.as_ref();
-        let is_idle =
-            |status: &CanaryStatus| status.conditions.as_ref().is_some_and(|all| all.len() == 1);
+        // A failed canary keeps the reason.
+        let stays = |condition: &CanaryCondition| condition.type_ == "Verdict";
+        let is_idle = |status: &CanaryStatus| {
+            let passing = status.conditions.iter().flatten().filter(|it| !stays(it));
+            passing.count() == 1
+        };
         status.is_some_and(|status| status.phase == end && is_idle(status)) && holds(sim)
     })
 }

@@ -7,7 +7,7 @@
 //! UPDATE_CHARTS=1 cargo test --test repository charts
 //! ```
 //!
-//! What needs the real `helm` is in `tests/it/cluster/charts`.
+//! The tests with the real `helm` are in `tests/it/cluster/charts`.
 
 use std::{collections::BTreeSet, fs};
 

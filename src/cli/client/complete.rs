@@ -2,7 +2,7 @@
 
 use super::{Program, command};
 
-/// What the last word can be completed to.
+/// The candidates that can complete the last word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Candidates {
     /// One of these words, each with a remark.

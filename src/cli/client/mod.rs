@@ -114,7 +114,7 @@ pub enum Color {
     Never,
 }
 
-/// What the program was called, and so what a person types.
+/// The name by which the program was called. Messages with a command to type begin with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
     /// `flagger`.
@@ -134,7 +134,7 @@ impl Program {
         }
     }
 
-    /// What a person types.
+    /// The words with which a person calls the program.
     pub const fn typed(self) -> &'static str {
         match self {
             Self::Flagger => "flagger",

@@ -1,4 +1,4 @@
-//! What several verbs have in common: exit codes, forms of output, durations.
+//! Types that several verbs share: exit codes, forms of output, durations.
 
 use std::time::Duration;
 

@@ -149,12 +149,12 @@ pub struct Explain {
     pub output: Format,
 }
 
-/// What is waited for.
+/// The goal of a wait.
 #[derive(Clone, Debug, Args)]
 pub struct Status {
     /// The name of the canary.
     pub name: String,
-    /// What is waited for.
+    /// The goal of the wait.
     #[arg(
         long,
         value_enum,

@@ -46,7 +46,7 @@ impl Check<'_> {
     fn look(&self, snapshot: &Snapshot, evidence: &Evidence) -> Option<(Metric, Measured)> {
         let judged = self.judge(snapshot, evidence)?;
         let (min, max) = self.bounds();
-        let query = self.query(snapshot).ok();
+        let query = judged.query;
         let server = query.as_ref().map(|query| &query.server);
         let metric = Metric {
             name: self.metric.name.clone(),

@@ -11,10 +11,10 @@ use super::{
 };
 use crate::{
     api::{canary::CanaryPhase, duration, release::Code},
-    metrics::{MetricError, observer::Builtin},
+    metrics::{MetricError, Query, observer::Builtin},
     providers::{self, ProviderError},
     rollout::{
-        plan::{Answer, Evidence},
+        plan::{Answer, Evidence, Question},
         status::Finding,
     },
     snapshot::{ObjectRef, Snapshot, go},
@@ -73,6 +73,8 @@ pub fn samples(snapshot: &Snapshot, evidence: &Evidence) -> Vec<(String, f64)> {
 
 /// A value, and whether it holds the release back.
 pub struct Judged {
+    /// The query; `None` if the metric cannot be queried.
+    pub query: Option<Query>,
     /// The value; `None` if there is none.
     pub value: Option<f64>,
     /// Why it holds the release back; `None` if it does not.
@@ -82,17 +84,22 @@ pub struct Judged {
 impl Check<'_> {
     /// The value of the metric, judged; `None` if it is not known yet.
     pub fn judge(&self, snapshot: &Snapshot, evidence: &Evidence) -> Option<Judged> {
-        match self.value(snapshot, evidence) {
-            Stage::Ask(_) => None,
-            Stage::Done(Err(error)) => Some(Judged {
-                value: None,
-                halt: Some(self.unqueryable(&error)),
-            }),
-            Stage::Done(Ok(value)) => Some(Judged {
-                value: value.as_ref().ok().copied(),
-                halt: self.halt(snapshot, value),
-            }),
-        }
+        let query = match self.query(snapshot) {
+            Ok(query) => query,
+            Err(error) => {
+                return Some(Judged {
+                    query: None,
+                    value: None,
+                    halt: Some(self.unqueryable(&error)),
+                });
+            }
+        };
+        let value = self.answer(snapshot, evidence, &self.question(query.clone()))?;
+        Some(Judged {
+            query: Some(query),
+            value: value.as_ref().ok().copied(),
+            halt: self.halt(snapshot, value),
+        })
     }
 
     /// The question to ask first, or the value of the metric. The outer error is the reason why the metric cannot be queried at all.
@@ -101,17 +108,33 @@ impl Check<'_> {
         snapshot: &Snapshot,
         evidence: &Evidence,
     ) -> Stage<Result<Result<f64, MetricError>, Unqueryable>> {
-        let query = match self.query(snapshot) {
-            Ok(query) => query,
+        let question = match self.query(snapshot) {
+            Ok(query) => self.question(query),
             Err(problem) => return Stage::Done(Err(problem)),
         };
-        let question = question(format!("metric {}", self.place), query);
-        match evidence.get(&question) {
+        match self.answer(snapshot, evidence, &question) {
+            Some(value) => Stage::Done(Ok(value)),
+            None => Stage::Ask(vec![question]),
+        }
+    }
+
+    fn question(&self, query: Query) -> Question {
+        question(format!("metric {}", self.place), query)
+    }
+
+    /// The answer to the question about this metric; `None` if it is not known yet.
+    fn answer(
+        &self,
+        snapshot: &Snapshot,
+        evidence: &Evidence,
+        question: &Question,
+    ) -> Option<Result<f64, MetricError>> {
+        match evidence.get(question) {
             Some(Answer::Value(value)) => {
                 let value = value.clone();
-                Stage::Done(Ok(value.map(|value| self.rounded(snapshot, value))))
+                Some(value.map(|value| self.rounded(snapshot, value)))
             }
-            Some(_) | None => Stage::Ask(vec![question]),
+            Some(_) | None => None,
         }
     }
 

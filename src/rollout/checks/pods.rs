@@ -11,7 +11,7 @@ use crate::{
     workload::label_selector::shown,
 };
 
-/// What is known about pods that are not ready.
+/// The knowledge about pods that are not ready.
 pub enum Pods {
     /// Ask this question first.
     Ask(Question),

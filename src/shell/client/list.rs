@@ -55,7 +55,7 @@ struct Listing<'a> {
 /// The workloads by kind, namespace and name.
 type Workloads = BTreeMap<(&'static str, String, String), Value>;
 
-/// What was printed of each canary, by namespace and name: state, weight and sentence.
+/// The printed state, weight and sentence of each canary, by namespace and name.
 type Known = BTreeMap<String, (State, i64, String)>;
 
 fn printed(view: &View) -> (State, i64, String) {

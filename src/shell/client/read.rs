@@ -22,13 +22,13 @@ use crate::{
     view::{Seen, Version, View},
 };
 
-/// What a command has: the API server, and the terminal.
+/// The means of a command: the API server, and the terminal.
 pub struct Context {
     /// The API server.
     pub person: Person,
     /// The terminal.
     pub output: Output,
-    /// What the program was called.
+    /// The name by which the program was called.
     pub program: Program,
 }
 
@@ -42,7 +42,7 @@ pub enum Depth {
 }
 
 impl Context {
-    /// What a command wants of a canary.
+    /// The parts of a canary that a command reads.
     pub fn wants<'a>(&'a self, verb: &'a str, name: &'a str) -> Wanted<'a> {
         Wanted {
             verb,

@@ -12,7 +12,10 @@ use super::{
     trouble::Stop,
 };
 use crate::{
-    api::release::{CANARY_UID, Release},
+    api::{
+        release::{CANARY_UID, Release},
+        status::ConditionType,
+    },
     cli::client::{Code, Explain, Format},
     records,
     shell::api_server::person::Resource,
@@ -73,7 +76,7 @@ fn value(format: Format, value: &Value) -> String {
     }
 }
 
-/// What the condition `Verdict` tells of a run that has no record.
+/// The sentence of the condition `Verdict`, for a run that has no record.
 fn without_record(args: &Explain, canary: Value) -> String {
     let seen = Seen {
         canary,
@@ -81,7 +84,7 @@ fn without_record(args: &Explain, canary: Value) -> String {
     };
     let view = View::of(&seen, now());
     let mut conditions = view.conditions.iter();
-    let verdict = conditions.find(|condition| condition.type_ == "Verdict");
+    let verdict = conditions.find(|condition| condition.type_ == ConditionType::Verdict.as_str());
     match args.output {
         Format::Json | Format::Yaml => {
             let cause = |it: &Condition| json!({"code": it.reason, "sentence": it.message});

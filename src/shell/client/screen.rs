@@ -137,7 +137,7 @@ fn changes(shown: &mut Vec<String>, next: Vec<String>) -> String {
     codes
 }
 
-/// What a user or a terminal tells the process.
+/// An event that a user or a terminal sends to the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interrupt {
     /// To end: Ctrl-C, or a signal to stop.

@@ -57,7 +57,7 @@ impl From<NoConnection> for Stop {
     }
 }
 
-/// What a command wanted from the API server.
+/// The request that a command sent to the API server.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
     /// The verb of RBAC.
@@ -66,7 +66,7 @@ pub struct Wanted<'a> {
     pub namespace: Option<&'a str>,
     /// The Canary; `None` means all.
     pub canary: Option<&'a str>,
-    /// What a person types.
+    /// The words with which a person calls the program.
     pub program: Program,
 }
 

@@ -6,7 +6,7 @@ use std::{panic::resume_unwind, sync::Arc};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use crate::{
-    rollout::{self, Decision, Evidence, Looks, decide},
+    rollout::{self, Decision, Evidence, Looks, decide, is_in_run},
     routers::conditions,
     snapshot::Snapshot,
 };
@@ -68,7 +68,9 @@ fn decided(snapshot: Box<Snapshot>, evidence: &Evidence) -> Decided {
         Decision::Do(_) | Decision::Wait(..) => rollout::samples(&snapshot, evidence),
     };
     let looks = match &decision {
-        Decision::Do(plan) if plan.status.is_some() => rollout::looks(&snapshot, evidence),
+        Decision::Do(plan) if plan.status.is_some() && is_in_run(snapshot.phase()) => {
+            rollout::looks(&snapshot, evidence)
+        }
         Decision::Ask(..) | Decision::Do(_) | Decision::Wait(..) => Looks::default(),
     };
     Decided {

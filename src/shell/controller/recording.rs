@@ -1,4 +1,4 @@
-//! What this process knows about the records of runs.
+//! The knowledge of this process about the records of runs.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

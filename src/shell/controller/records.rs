@@ -154,10 +154,7 @@ impl Reconciliation<'_> {
             let name = release.metadata.name.clone().unwrap_or_default();
             let known = earlier.clone().filter(|earlier| earlier.name == name);
             let is_known = known.is_some();
-            let spec = serde_json::to_value(&release.spec).unwrap_or_default();
-            let Some(mut record) = known.or_else(|| Record::resume(&name, &spec)) else {
-                continue;
-            };
+            let mut record = known.unwrap_or_else(|| Record::resume(release));
             // The end may have been seen, and not written.
             if record.spec.ended_at.is_none() && is_known {
                 record.supersede(snapshot.now);
@@ -181,10 +178,7 @@ impl Reconciliation<'_> {
             release.spec.result == ReleaseResult::Running
                 && revisions.contains(&Some(&release.spec.revision))
         });
-        Ok(of_run.and_then(|release| {
-            let spec = serde_json::to_value(&release.spec).ok()?;
-            Record::resume(release.metadata.name.as_deref()?, &spec)
-        }))
+        Ok(of_run.map(Record::resume))
     }
 
     /// The records of the canary. Those that cannot be read are left out.

@@ -1,12 +1,15 @@
-//! A terminal: a pseudo-terminal of the kernel, and what a person would see on it.
+//! A terminal: a pseudo-terminal of the kernel, and the screen that a person would see.
 
 use std::{
     fs::{File, OpenOptions},
     io::Read,
     os::fd::OwnedFd,
     process::{Child, Command, ExitStatus},
-    sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    sync::{
+        Arc, Condvar, Mutex,
+        mpsc::{self, RecvTimeoutError},
+    },
+    time::Duration,
 };
 
 use rustix::{
@@ -21,10 +24,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Terminal {
     master: File,
     slave: File,
-    screen: Arc<Mutex<vt100::Parser>>,
+    screen: Arc<Screen>,
     /// All bytes so far.
     bytes: Arc<Mutex<Vec<u8>>>,
     pub child: Child,
+}
+
+/// The content of a terminal.
+struct Screen {
+    parser: Mutex<vt100::Parser>,
+    /// Notified at each change.
+    changed: Condvar,
 }
 
 impl Terminal {
@@ -44,14 +54,18 @@ impl Terminal {
         command.stdin(end()).stdout(end()).stderr(end());
         let child = command.spawn().unwrap();
         let master = File::from(master);
-        let screen = Arc::new(Mutex::new(vt100::Parser::new(height, width, 0)));
+        let screen = Arc::new(Screen {
+            parser: Mutex::new(vt100::Parser::new(height, width, 0)),
+            changed: Condvar::new(),
+        });
         let bytes = Arc::<Mutex<Vec<u8>>>::default();
         let (mut reader, seen, all) = (master.try_clone().unwrap(), screen.clone(), bytes.clone());
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(count @ 1..) = reader.read(&mut buffer) {
-                seen.lock().unwrap().process(&buffer[..count]);
                 all.lock().unwrap().extend(&buffer[..count]);
+                seen.parser.lock().unwrap().process(&buffer[..count]);
+                seen.changed.notify_all();
             }
         });
         Self {
@@ -65,19 +79,15 @@ impl Terminal {
 
     /// Waits until the screen is as the test says. Returns its text.
     pub fn until(&self, what: &str, is_seen: impl Fn(&vt100::Screen) -> bool) -> String {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let screen = self.screen.lock().unwrap().screen().clone();
-            if is_seen(&screen) {
-                return screen.contents();
-            }
-            assert!(
-                Instant::now() < end,
-                "not seen: {what}\n{}",
-                screen.contents()
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let Screen { parser, changed } = self.screen.as_ref();
+        let is_unseen = |parser: &mut vt100::Parser| !is_seen(parser.screen());
+        let screen = parser.lock().unwrap();
+        let (screen, late) = changed
+            .wait_timeout_while(screen, PATIENCE, is_unseen)
+            .unwrap();
+        let text = screen.screen().contents();
+        assert!(!late.timed_out(), "not seen: {what}\n{text}");
+        text
     }
 
     /// Waits until the screen has a text.
@@ -87,11 +97,9 @@ impl Terminal {
 
     /// The user makes the window larger or smaller.
     pub fn resize(&self, width: u16, height: u16) {
-        self.screen
-            .lock()
-            .unwrap()
-            .screen_mut()
-            .set_size(height, width);
+        let mut parser = self.screen.parser.lock().unwrap();
+        parser.screen_mut().set_size(height, width);
+        drop(parser);
         tcsetwinsize(&self.master, size(width, height)).unwrap();
         // The kernel tells a process only if the terminal controls it.
         self.signal("WINCH");
@@ -107,23 +115,26 @@ impl Terminal {
         assert!(sent.success());
     }
 
-    /// How the process ends.
+    /// Waits until the process ends. Kills it if that takes too long, and fails.
     pub fn end(&mut self) -> ExitStatus {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
+        let pid = self.child.id().to_string();
+        let (ended, has_ended) = mpsc::channel::<()>();
+        let watchdog = std::thread::spawn(move || {
+            let is_late = has_ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout);
+            if is_late {
+                let killed = Command::new("kill").args(["-s", "KILL", &pid]).status();
+                assert!(killed.unwrap().success());
             }
-            assert!(
-                Instant::now() < end,
-                "does not end\n{}",
-                self.screen.lock().unwrap().screen().contents()
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
+            is_late
+        });
+        let status = self.child.wait().unwrap();
+        drop(ended);
+        let text = self.screen.parser.lock().unwrap().screen().contents();
+        assert!(!watchdog.join().unwrap(), "does not end\n{text}");
+        status
     }
 
-    /// Whether the terminal shows what is typed.
+    /// Whether the terminal shows the letters that a person types.
     pub fn echoes(&self) -> bool {
         tcgetattr(&self.slave)
             .unwrap()

@@ -176,7 +176,7 @@ pub async fn a_person_on_call_needs_the_command_line_only(s: Scenario<'_>) -> Ou
     )
 }
 
-/// What a command printed.
+/// The output of a command.
 #[derive(Debug)]
 struct Finished {
     code: i32,

@@ -64,25 +64,7 @@ pub async fn contour_routes_matching_requests_to_the_canary(s: Scenario<'_>) -> 
 }
 
 pub async fn nginx_shares_traffic_by_a_second_ingress(s: Scenario<'_>) -> Outcome {
-    s.podinfo().await?;
-    let mut canary = s.canary_named("podinfo", json!({"stepWeight": 50, "maxWeight": 50}));
-    canary["spec"]["analysis"]["metrics"] = json!([]);
-    canary["spec"]["provider"] = json!("nginx");
-    canary["spec"]["ingressRef"] =
-        json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"});
-    s.apply(&canary).await?;
-    s.event("ingresses.networking.k8s.io \"web\" not found")
-        .await?;
-    // The user repairs the Ingress, at first with a backend of another name.
-    let ingress = |backend: &str| {
-        let backend = json!({"service": {"name": backend, "port": {"number": 9898}}});
-        json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "web"}, "spec": {"ingressClassName": "nginx",
-            "rules": [{"host": "app.example.com", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}]}})
-    };
-    s.apply(&ingress("another")).await?;
-    s.event("backend podinfo not found in ingress web").await?;
-    s.apply(&ingress("podinfo")).await?;
-    s.phase("Initialized").await?;
+    behind_ingress(&s, "nginx").await?;
     let weight = async || -> Result<String, String> {
         let ours = s.get(Kind::Ingress, "web-canary").await?;
         let key = "nginx.ingress.kubernetes.io/canary-weight";
@@ -99,25 +81,8 @@ pub async fn nginx_shares_traffic_by_a_second_ingress(s: Scenario<'_>) -> Outcom
 }
 
 pub async fn skipper_shares_traffic_by_a_second_ingress(s: Scenario<'_>) -> Outcome {
-    s.podinfo().await?;
-    let mut canary = s.canary_named("podinfo", json!({"stepWeight": 50, "maxWeight": 50}));
-    canary["spec"]["analysis"]["metrics"] = json!([]);
-    canary["spec"]["provider"] = json!("skipper");
-    canary["spec"]["ingressRef"] =
-        json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"});
-    s.apply(&canary).await?;
-    s.event("ingresses.networking.k8s.io \"web\" not found")
-        .await?;
-    // The user's Ingress has no annotations.
-    let ingress = |backend: &str| {
-        let backend = json!({"service": {"name": backend, "port": {"number": 9898}}});
-        json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "web"}, "spec": {"ingressClassName": "skipper",
-            "rules": [{"host": "app.example.com", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}]}})
-    };
-    s.apply(&ingress("another")).await?;
-    s.event("backend podinfo not found in ingress web").await?;
-    s.apply(&ingress("podinfo")).await?;
-    s.phase("Initialized").await?;
+    // The user's Ingress has no annotations, which ends Flagger's process.
+    behind_ingress(&s, "skipper").await?;
     let annotation = async |name: &str| -> Result<String, String> {
         let ours = s.get(Kind::Ingress, "web-canary").await?;
         let value = &ours["metadata"]["annotations"][format!("zalando.org/{name}")];
@@ -178,4 +143,26 @@ pub async fn a_traffic_split_is_written_in_each_version(s: Scenario<'_>) -> Outc
     ensure(routed == all, &routed)?;
     let split = s.get(Kind::TrafficSplitV1Alpha3, "podinfo").await?;
     ensure(writes(&split) == 5, &split)
+}
+
+/// Initializes a Canary of this provider whose Ingress is missing at first, and then leads to another Service.
+async fn behind_ingress(s: &Scenario<'_>, provider: &str) -> Outcome {
+    s.podinfo().await?;
+    let mut canary = s.canary_named("podinfo", json!({"stepWeight": 50, "maxWeight": 50}));
+    canary["spec"]["analysis"]["metrics"] = json!([]);
+    canary["spec"]["provider"] = json!(provider);
+    canary["spec"]["ingressRef"] =
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"});
+    s.apply(&canary).await?;
+    s.event("ingresses.networking.k8s.io \"web\" not found")
+        .await?;
+    let ingress = |backend: &str| {
+        let backend = json!({"service": {"name": backend, "port": {"number": 9898}}});
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "web"}, "spec": {"ingressClassName": provider,
+            "rules": [{"host": "app.example.com", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}]}})
+    };
+    s.apply(&ingress("another")).await?;
+    s.event("backend podinfo not found in ingress web").await?;
+    s.apply(&ingress("podinfo")).await?;
+    s.phase("Initialized").await
 }

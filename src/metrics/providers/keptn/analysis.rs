@@ -21,7 +21,7 @@ const READS: usize = 10;
 
 type Answer = Result<HttpResponse, MetricError>;
 
-/// What to do after the answers so far: the first is that to the creation, the last may be that to the deletion.
+/// The next request, or the value, after the answers so far. The first is that to the creation, the last may be that to the deletion.
 pub fn next(named: &Named, exchange: &Exchange<'_>) -> Next {
     let name = named.analysis(exchange.begun);
     let (path, endpoint) = (named.path("analyses", &name), &exchange.access.endpoint);

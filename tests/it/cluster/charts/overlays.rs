@@ -19,7 +19,7 @@ const VALUES: [(&str, &str); 6] = [
     ("-namespace", "namespace"),
 ];
 
-/// What both install. Overlays may have further objects, for example of a mesh.
+/// The objects that both install. Overlays may have further objects, for example of a mesh.
 const KINDS: [&str; 13] = [
     "AuthorizationPolicy",
     "ClusterRole",
@@ -130,7 +130,7 @@ fn is_named(found: &Value, object: &Value) -> bool {
     found == object_name || object["kind"] == "ConfigMap" && is_hashed
 }
 
-/// What matters of an object; labels, and the selectors that refer to them, have other names in a chart.
+/// The compared fields of an object. Labels, and the selectors that refer to them, have other names in a chart.
 fn meaning(object: &Value) -> Value {
     match object["kind"].as_str().unwrap_or_default() {
         "Deployment" => pods(object),

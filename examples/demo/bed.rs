@@ -1,7 +1,8 @@
 //! The walkthrough on a control plane without nodes: pods are objects that an agent marks ready, metrics and chats are fakes.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
+    process::Command,
     sync::{Arc, Mutex},
     time::Instant,
 };
@@ -50,12 +51,13 @@ pub async fn play(parts: &[Part], keep: bool) -> Result<bool, Error> {
         start.elapsed().as_secs_f64()
     ));
     let operator = install(&bed, &program).await?;
-    let passed = report::print(&play_parts(&bed, parts).await?);
+    let passed = report::print(&play_parts(&bed, &program, parts).await?);
     if keep {
         say("Everything keeps running. Look at it from another terminal; Ctrl-C here ends it:");
         println!(
-            "  export KUBECONFIG={}\n  kubectl -n test get canary -w",
-            bed.plane.kubeconfig().display()
+            "  export KUBECONFIG={}\n  kubectl -n test get canary -w\n  {} -n test get podinfo",
+            bed.plane.kubeconfig().display(),
+            program.display()
         );
         // `main` handles Ctrl-C.
         std::future::pending::<()>().await;
@@ -65,8 +67,8 @@ pub async fn play(parts: &[Part], keep: bool) -> Result<bool, Error> {
     Ok(passed)
 }
 
-async fn play_parts(bed: &Bed, parts: &[Part]) -> Result<Vec<Check>, Error> {
-    let mut demo = Demo::new(bed);
+async fn play_parts(bed: &Bed, program: &Path, parts: &[Part]) -> Result<Vec<Check>, Error> {
+    let mut demo = Demo::new(bed, program);
     let mut checks = Vec::new();
     for part in parts {
         checks.extend(demo.play(*part).await?);
@@ -101,10 +103,14 @@ struct Expected {
     /// The lines of `kubectl get canary -w`.
     table: &'static [&'static str],
     events: Vec<String>,
+    /// The second line of `kubectl flagger explain`, which tells why the run failed. It is empty if the version was promoted.
+    cause: &'static str,
 }
 
 struct Demo<'a> {
     bed: &'a Bed,
+    /// The operator's program, which is the command line, too.
+    program: PathBuf,
     /// The lines of `kubectl get canary -w` so far.
     table: Arc<Mutex<Vec<String>>>,
     watch: tokio::task::JoinHandle<()>,
@@ -119,7 +125,7 @@ impl Drop for Demo<'_> {
 }
 
 impl<'a> Demo<'a> {
-    fn new(bed: &'a Bed) -> Self {
+    fn new(bed: &'a Bed, program: &Path) -> Self {
         let table = Arc::new(Mutex::new(Vec::new()));
         let canaries: Api<Canary> = Api::namespaced(bed.client(), "test");
         let events: Api<Event> = Api::namespaced(bed.client(), "test");
@@ -129,6 +135,7 @@ impl<'a> Demo<'a> {
         });
         Self {
             bed,
+            program: program.to_owned(),
             table,
             watch,
             earlier_events: 0,
@@ -244,6 +251,7 @@ impl<'a> Demo<'a> {
         let new_events = events[self.earlier_events..].to_vec();
         self.earlier_events = events.len();
         let lines = self.table.lock().unwrap()[earlier..].to_vec();
+        let explanation = self.explain()?;
         Ok(vec![
             Check::new(
                 &format!("{tag}: kubectl get canary -w"),
@@ -255,7 +263,24 @@ impl<'a> Demo<'a> {
                 &expected.events.join("\n"),
                 &new_events.join("\n"),
             ),
+            Check::new(
+                &format!("{tag}: kubectl flagger explain podinfo"),
+                expected.cause,
+                explanation.lines().nth(1).unwrap_or_default(),
+            ),
         ])
+    }
+
+    /// Prints what the command line says about the last release.
+    fn explain(&self) -> Result<String, Error> {
+        let mut command = Command::new(&self.program);
+        command.args(["-n", "test", "explain", "podinfo"]);
+        let output = command
+            .env("KUBECONFIG", self.bed.plane.kubeconfig())
+            .output()?;
+        let text = String::from_utf8(output.stdout)? + &String::from_utf8(output.stderr)?;
+        print!("$ kubectl flagger -n test explain podinfo\n{text}");
+        Ok(text)
     }
 
     /// Deletes the Canary and scales the Deployment up by hand.
@@ -304,11 +329,9 @@ impl<'a> Demo<'a> {
                 .await
                 .map_err(|error| error.to_string())?;
             let status = canary.status.unwrap_or_default();
-            // The operator keeps a second condition as long as notifications are pending.
-            let is_all_sent = status
-                .conditions
-                .as_ref()
-                .is_none_or(|conditions| conditions.len() <= 1);
+            // The operator keeps a condition of its own as long as notifications are pending.
+            let is_all_sent = { status.conditions.iter().flatten() }
+                .all(|condition| ["Promoted", "Verdict"].contains(&condition.type_.as_str()));
             (phases.contains(&status.phase.as_str()) && is_all_sent)
                 .then_some(())
                 .ok_or_else(|| format!("{status:?}"))
@@ -378,6 +401,7 @@ fn released() -> Expected {
         phase: "Succeeded",
         table: &CANARY,
         events,
+        cause: "",
     }
 }
 
@@ -393,6 +417,7 @@ fn failed() -> Expected {
         phase: "Failed",
         table: &["Progressing 0", "Progressing 10", "Failed 0"],
         events,
+        cause: "5 failed checks reached the threshold of 5. In the last one, request-success-rate was 97.5 %, below the minimum 99 %.",
     }
 }
 
@@ -411,5 +436,6 @@ fn blue_green() -> Expected {
             "Succeeded 0",
         ],
         events,
+        cause: "",
     }
 }

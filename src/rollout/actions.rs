@@ -130,7 +130,7 @@ fn check(release: &Release<'_>, action: &Action) -> Result<(), Refusal> {
         }
     }
     let phase = snapshot.phase();
-    let waits = matches!(phase, P::Waiting | P::WaitingPromotion);
+    let waits = waits_at_gate(snapshot);
     let is_possible = !rollback::is_under_way(snapshot)
         && match action.verb {
             Verb::Promote | Verb::Skip | Verb::Pause => waits || phase == P::Progressing,
@@ -169,23 +169,28 @@ fn accept<'a>(release: &Release<'a>, id: &str, action: &Action) -> Decision {
         &format!("{id} {} {who}", action.verb),
     );
     let request = |change: StatusChange<'a>, type_| change.set(type_, ACCEPTED, &who);
-    let opens_gate = matches!(
-        snapshot.phase(),
-        CanaryPhase::Waiting | CanaryPhase::WaitingPromotion
-    );
+    let opens_gate = waits_at_gate(snapshot)
+        && (action.verb == Verb::Skip || action.verb == Verb::Resume && !is_paused(snapshot));
     let change = match action.verb {
         Verb::Promote => request(change, ConditionType::PromoteRequested),
-        Verb::Skip => request(change, ConditionType::SkipRequested),
         Verb::Pause => request(change, ConditionType::Paused),
-        Verb::Resume if !is_paused(snapshot) && opens_gate => {
-            request(change, ConditionType::SkipRequested)
-        }
-        Verb::Resume => change.clear(ConditionType::Paused),
+        Verb::Resume if !opens_gate => change.clear(ConditionType::Paused),
+        Verb::Skip | Verb::Resume => request(change, ConditionType::SkipRequested),
         Verb::Abort => rollback::record(abandoned(release, change), &Outcome::Aborted(who.clone())),
         Verb::Retry => request(change, ConditionType::RetryRequested),
     };
-    let event = run::action_accepted(snapshot, action.verb, &who);
+    let event = if opens_gate {
+        run::gate_opened_by(snapshot, &who)
+    } else {
+        run::action_accepted(snapshot, action.verb, &who)
+    };
     Decision::commit(change.build(), vec![event])
+}
+
+/// Whether a gate before the run or before the promotion is closed.
+fn waits_at_gate(snapshot: &Snapshot) -> bool {
+    use CanaryPhase as P;
+    matches!(snapshot.phase(), P::Waiting | P::WaitingPromotion)
 }
 
 /// A version that waits for its run is known to the status by its abandonment: it is not released until it changes, or is retried.

@@ -318,6 +318,8 @@ fn a_gate_is_opened_by_a_person() {
             ask(&mut sim, verb, "g1");
             sim.run_until(CanaryPhase::Succeeded);
             assert!(!is_annotated(&sim), "{gate} {verb}");
+            let opened = sim.count_notified("podinfo.test: Opening of the gate requested by");
+            assert_eq!(opened, usize::from(verb != "promote"), "{gate} {verb}");
         }
     }
 }

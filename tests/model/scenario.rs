@@ -84,6 +84,8 @@ pub enum Scenario {
     SlowAnswers,
     /// A version that a person pauses, resumes, aborts, releases again and lets through a closed gate.
     Steered,
+    /// A version that a person aborts before its run, releases again, lets through a closed gate, and promotes at its first weight.
+    PromotedByHand,
     /// A Canary that is deleted with the objects created for it.
     Deletion,
     /// A deleted Canary that restores the Service and the route that it took over.
@@ -92,7 +94,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All scenarios.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::Promotion,
         Self::Rollback,
         Self::AbTesting,
@@ -124,6 +126,7 @@ impl Scenario {
         Self::ScaledUp,
         Self::SlowAnswers,
         Self::Steered,
+        Self::PromotedByHand,
         Self::Deletion,
         Self::GivingBack,
     ];
@@ -160,6 +163,11 @@ impl Scenario {
                 steps(),
                 "webhooks",
                 json!([hook("confirm-promotion", AFTER)]),
+            ),
+            Self::PromotedByHand => with(
+                steps(),
+                "webhooks",
+                json!([hook("confirm-rollout", BEFORE)]),
             ),
             Self::RollbackByHook => with(steps(), "webhooks", json!([hook("rollback", BACK)])),
             Self::Mirror => {
@@ -299,6 +307,7 @@ impl Scenario {
             }
             Self::WithoutPods => self.lose_pods(rig).await,
             Self::Steered => self.steer(rig).await,
+            Self::PromotedByHand => self.promote_by_hand(rig).await,
             Self::SessionAffinity => {
                 self.release(rig, "Succeeded").await;
                 rig.image("3.1.2");
@@ -363,8 +372,6 @@ impl Scenario {
             let mut conditions = status["conditions"].as_array().into_iter().flatten();
             conditions.any(|condition| condition["type"] == type_)
         };
-        let is_in =
-            |rig: &Rig, phase: &str| rig.get("canaries", "podinfo")["status"]["phase"] == phase;
         rig.servers.forbid(AFTER);
         self.begin(rig).await;
         act(rig, Verb::Pause, |rig| has(rig, "Paused")).await;
@@ -378,6 +385,19 @@ impl Scenario {
         rig.until_phase("WaitingPromotion").await;
         rig.pass(15).await;
         act(rig, Verb::Skip, |rig| !is_in(rig, "WaitingPromotion")).await;
+        rig.until_phase("Succeeded").await;
+    }
+
+    async fn promote_by_hand(self, rig: &mut Rig) {
+        rig.servers.forbid(BEFORE);
+        self.image(rig, "3.1.1");
+        rig.until_phase("Waiting").await;
+        act(rig, Verb::Abort, |rig| is_in(rig, "Failed")).await;
+        act(rig, Verb::Retry, |rig| is_in(rig, "Waiting")).await;
+        act(rig, Verb::Resume, |rig| !is_in(rig, "Waiting")).await;
+        let has_weight = |rig: &Rig| rig.get("canaries", "podinfo")["status"]["canaryWeight"] == 25;
+        rig.until("weight 25", has_weight).await;
+        act(rig, Verb::Promote, |rig| !is_in(rig, "Progressing")).await;
         rig.until_phase("Succeeded").await;
     }
 
@@ -444,6 +464,10 @@ impl Scenario {
         rig.until_phase("Progressing").await;
         rig.until_phase(end).await;
     }
+}
+
+fn is_in(rig: &Rig, phase: &str) -> bool {
+    rig.get("canaries", "podinfo")["status"]["phase"] == phase
 }
 
 async fn delete(rig: &mut Rig) {

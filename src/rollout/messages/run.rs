@@ -223,7 +223,7 @@ pub fn terminated(snapshot: &Snapshot) -> Notification {
 
 /// A person's action on the release is accepted; `who` names the author and the reason.
 pub fn action_accepted(snapshot: &Snapshot, verb: Verb, who: &str) -> Notification {
-    let done = match verb {
+    let requested = match verb {
         Verb::Promote => "Promotion without further steps and checks",
         Verb::Skip => "Skip of this step",
         Verb::Pause => "Pause",
@@ -231,8 +231,17 @@ pub fn action_accepted(snapshot: &Snapshot, verb: Verb, who: &str) -> Notificati
         Verb::Abort => "Abort",
         Verb::Retry => "Another run of the failed version",
     };
+    action(snapshot, requested, who)
+}
+
+/// A person opens the gate that waits; `who` names the author and the reason.
+pub fn gate_opened_by(snapshot: &Snapshot, who: &str) -> Notification {
+    action(snapshot, "Opening of the gate", who)
+}
+
+fn action(snapshot: &Snapshot, requested: &str, who: &str) -> Notification {
     let name = snapshot.full_name();
-    normal(snapshot, format!("{name}: {done} requested {who}"))
+    normal(snapshot, format!("{name}: {requested} requested {who}"))
 }
 
 /// A person's action on the release is refused; `line` is the text of its annotation.

@@ -250,6 +250,19 @@ impl<'a> Release<'a> {
         self.phase() == "Promoting" && self.primary.object.is_some_and(is_recreated)
     }
 
+    /// Whether the last accepted action asked for the promotion.
+    pub fn is_promoted_by_hand(&self) -> bool {
+        let conditions = self.canary["status"]["conditions"].as_array();
+        let mut conditions = conditions.into_iter().flatten();
+        conditions.any(|condition| {
+            let message = condition["message"].as_str().unwrap_or_default();
+            let verb = message.split(' ').nth(1);
+            condition["type"] == "Action"
+                && condition["reason"] == "Accepted"
+                && verb == Some("promote")
+        })
+    }
+
     /// The number of steps of an analysis before its promotion.
     pub fn steps(&self) -> u32 {
         let analysis = &self.canary["spec"]["analysis"];

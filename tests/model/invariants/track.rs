@@ -166,7 +166,7 @@ impl Track {
         is_early.then(|| format!("two iterations within {passed:?}"))
     }
 
-    /// The primary gets each template once, and only after a complete analysis of it.
+    /// The primary gets each template once, and only after a complete analysis of it, unless a person promotes it.
     pub fn promotions(&mut self, release: &Release<'_>, change: &Change) -> Option<String> {
         let target = release.target.version.clone();
         if self.target.as_ref().map(|(template, _)| template) != target.as_ref() {
@@ -199,6 +199,9 @@ impl Track {
         let (target, since) = self.target.as_ref()?;
         if *target != is {
             return Some(format!("the primary got {is}, but the target has {target}"));
+        }
+        if release.is_promoted_by_hand() {
+            return None;
         }
         let passed = change.at.duration_since(*since).unsigned_abs();
         let is_early = passed < release.interval() * (release.steps() + 1);

@@ -62,11 +62,12 @@ fn of_one(scenario: Scenario, disturbance: Disturbance) -> Allowance {
         Disturbance::Fault(Which::Writes, _, fault) => of_write(scenario, fault),
         Disturbance::Fault(Which::Reads, _, fault) => of_read(fault),
         Disturbance::Late(plural, seconds) => Allowance {
-            // The run waits for the event up to three times: for pods, for a version, and for the end. A person acts five times.
-            delay: if scenario == Scenario::Steered {
-                Duration::from_secs(5 * seconds + 10)
-            } else {
-                Duration::from_secs(3 * seconds + 10)
+            // The run waits for the event up to three times: for pods, for a version, and for the end. A person acts up to five times.
+            delay: match scenario {
+                Scenario::Steered | Scenario::PromotedByHand => {
+                    Duration::from_secs(5 * seconds + 10)
+                }
+                _ => Duration::from_secs(3 * seconds + 10),
             },
             ..of_late_event(plural, seconds)
         },

@@ -274,12 +274,12 @@ impl<'a> Demo<'a> {
     /// Prints what the command line says about the last release.
     fn explain(&self) -> Result<String, Error> {
         let mut command = Command::new(&self.program);
-        command.args(["-n", "test", "explain", "podinfo"]);
+        command.args(["explain", "podinfo", "-n", "test"]);
         let output = command
             .env("KUBECONFIG", self.bed.plane.kubeconfig())
             .output()?;
         let text = String::from_utf8(output.stdout)? + &String::from_utf8(output.stderr)?;
-        print!("$ kubectl flagger -n test explain podinfo\n{text}");
+        print!("$ kubectl flagger explain podinfo -n test\n{text}");
         Ok(text)
     }
 

@@ -11,6 +11,8 @@ pub const METRICS: usize = 100;
 pub const WEBHOOKS: usize = 100;
 /// The most alerts of a Canary.
 pub const ALERTS: usize = 100;
+/// The most ports that `portDiscovery` takes from the target's containers.
+pub const PORTS: usize = 100;
 /// The most sets of conditions in `spec.service.match`, and in `spec.analysis.match`.
 const MATCHES: usize = 1000;
 /// The most host names, gateways, backends and keys of metadata.

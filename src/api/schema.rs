@@ -29,7 +29,7 @@ pub fn int_or_string(_: &mut SchemaGenerator) -> Schema {
 
 /// A duration in minutes or seconds. The pattern is Flagger's; it is not anchored at the end.
 pub fn interval(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "string", "pattern": "^[0-9]+(m|s)"})
+    json_schema!({"type": "string", "pattern": "^[0-9]+(h|m|s)"})
 }
 
 /// A placeholder. `super::traffic` sets the schema of the field.

@@ -55,7 +55,7 @@ fn each_finding_names_its_field_and_what_would_be_right() {
         (
             "interval: 1m\n",
             "interval: soon\n",
-            "error spec.analysis.interval: \"soon\" does not match ^[0-9]+(m|s)",
+            "error spec.analysis.interval: \"soon\" does not match ^[0-9]+(h|m|s)",
         ),
         (
             "kind: Deployment",

@@ -94,8 +94,29 @@ pub fn decide(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
         };
     }
     in_phase(&release, evidence)
+        .or_else(|blocked| awaken(&release, blocked))
         .and_then(|decision| ownership::checked(snapshot, decision))
         .unwrap_or_else(|blocked| blocked.report(snapshot))
+}
+
+/// Gives a primary at zero pods, if nothing but these pods is missing for its traffic to return.
+fn awaken(release: &Release<'_>, blocked: Blocked) -> Result<Decision, Blocked> {
+    let snapshot = release.snapshot;
+    let is_primarys = match &blocked {
+        Blocked::NoReadyPod { workload, .. } => {
+            *workload == snapshot.canary.primary_workload_name()
+        }
+        _ => false,
+    };
+    match release.wake_primary() {
+        Some(write) if is_primarys && !snapshot.leaves_out(&write) => {
+            Ok(
+                Decision::write(vec![write])
+                    .notifying(vec![messages::run::wakes_primary(snapshot)]),
+            )
+        }
+        _ => Err(blocked),
+    }
 }
 
 /// The decision of the phase, for a valid canary whose target exists.
@@ -106,6 +127,9 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
     }
     if outcome::is_pending(snapshot) {
         return Ok(end::send_outcome(snapshot, evidence));
+    }
+    if let Some(renewal) = ownership::renew(snapshot) {
+        return Ok(renewal);
     }
     match snapshot.phase() {
         CanaryPhase::Initializing => {
@@ -192,7 +216,7 @@ fn repairs(release: &Release<'_>) -> Result<Vec<Write>, Blocked> {
         routes => writes.extend(routes?),
     }
     writes.retain(|write| {
-        !snapshot.leaves_out(write) && ownership::foreign(snapshot, &write.object).is_none()
+        !snapshot.leaves_out(write) && !ownership::is_of_others(snapshot, &write.object)
     });
     Ok(writes)
 }

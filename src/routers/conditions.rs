@@ -192,11 +192,7 @@ fn both(test: &Value, own: &Value) -> Result<Value, RouteError> {
         match own {
             _ if !excludes(key, value) || key == IGNORE_CASE => {}
             Some(own) if NAMES.contains(&key.as_str()) || own == value => {}
-            Some(Value::Object(own)) if MAPS.contains(&key.as_str()) => {
-                let entries = united(value, own);
-                both.insert(key.clone(), Value::Object(entries));
-            }
-            Some(Value::Object(own)) if key == EXCLUSIONS => {
+            Some(Value::Object(own)) if MAPS.contains(&key.as_str()) || key == EXCLUSIONS => {
                 let entries = united(value, own);
                 if own.iter().any(|(name, own)| entries.get(name) != Some(own)) {
                     return Err(conflict(key));

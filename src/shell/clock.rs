@@ -1,19 +1,49 @@
-//! The current time: the wall clock, shifted along with tokio's clock where a test moves that clock.
+//! The current time: that of the API server, as far as its answers tell it, else the wall clock. Replicas whose clocks differ take over from each
+//! other, and count the same waits by the times in a status.
+
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Returns the current time. In production this is the wall clock. On tokio's paused clock it advances as that clock does, so that
-/// the time in a status and the timers of the process agree.
+/// The difference in seconds that is not corrected: answers have whole seconds, and take time.
+const TOLERANCE: i64 = 5;
+
+/// By how many seconds the API server's clock is ahead of the wall clock.
+static AHEAD: AtomicI64 = AtomicI64::new(0);
+
+/// Takes the time of an answer of the API server, which has just come.
+pub fn observe(at_api_server: Timestamp) {
+    let known = AHEAD.load(Ordering::Relaxed);
+    AHEAD.store(
+        ahead(known, at_api_server, Timestamp::now()),
+        Ordering::Relaxed,
+    );
+}
+
+/// The correction after an answer: the `known` one, as long as it is right within the tolerance.
+fn ahead(known: i64, at_api_server: Timestamp, wall: Timestamp) -> i64 {
+    let ahead = at_api_server.duration_since(wall).as_secs();
+    if (ahead - known).abs() > TOLERANCE {
+        ahead
+    } else {
+        known
+    }
+}
+
+/// Returns the current time. On tokio's paused clock it advances as that clock does, so that the time in a status and the timers of the
+/// process agree.
 pub fn now() -> Timestamp {
     let tokio = tokio::time::Instant::now().into_std();
     let system = std::time::Instant::now();
-    let ahead = match tokio.checked_duration_since(system) {
+    let moved = match tokio.checked_duration_since(system) {
         Some(ahead) => SignedDuration::try_from(ahead),
         None => SignedDuration::try_from(system.duration_since(tokio)).map(|behind| -behind),
     };
     let wall = Timestamp::now();
+    let ahead =
+        moved.unwrap_or_default() + SignedDuration::from_secs(AHEAD.load(Ordering::Relaxed));
     // The sum is out of range only some thousand years ahead.
-    wall.checked_add(ahead.unwrap_or_default()).unwrap_or(wall)
+    wall.checked_add(ahead).unwrap_or(wall)
 }
 
 #[cfg(test)]
@@ -37,5 +67,22 @@ mod tests {
     fn the_time_is_that_of_the_wall_clock_otherwise() {
         let apart = now().duration_since(Timestamp::now()).abs();
         assert!(apart < SignedDuration::from_secs(1), "{apart}");
+    }
+
+    #[test]
+    fn a_clock_that_differs_by_more_than_the_time_of_an_answer_is_corrected() {
+        let wall = Timestamp::from_second(1_000).unwrap();
+        for (known, at_api_server, expected) in [
+            (0, 1_000, 0),
+            (0, 1_005, 0),
+            (0, 995, 0),
+            (0, 1_300, 300),
+            (300, 1_296, 300),
+            (300, 1_000, 0),
+            (0, 700, -300),
+        ] {
+            let at = Timestamp::from_second(at_api_server).unwrap();
+            assert_eq!(ahead(known, at, wall), expected, "{known} {at_api_server}");
+        }
     }
 }

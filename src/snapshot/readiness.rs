@@ -29,8 +29,8 @@ impl Readiness {
 /// How far the rollout of a workload has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// The generation of the workload: another one is another rollout.
-    pub generation: i64,
+    /// The number of the rollout: another one is another rollout.
+    pub rollout: i64,
     /// A number that grows with each pod that is updated or available, and with each old one that is gone.
     pub pods: i64,
 }

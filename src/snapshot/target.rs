@@ -101,8 +101,11 @@ impl TargetKind {
             }
             Self::Service => 0,
         };
+        // A Deployment's revision changes with its template only, not when an autoscaler sets its replicas.
+        let revision = object.pointer("/metadata/annotations/deployment.kubernetes.io~1revision");
+        let revision = revision.and_then(|revision| revision.as_str()?.parse().ok());
         Progress {
-            generation: number("/metadata/generation"),
+            rollout: revision.unwrap_or_else(|| number("/metadata/generation")),
             pods,
         }
     }

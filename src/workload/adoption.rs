@@ -5,6 +5,8 @@
 //! An annotation records the fields before and after the adoption, in the same write. A field that still is as adopted becomes what it was
 //! before; a field that differs was written by the user since then, for example with `kubectl apply`, and counts as the user's.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -258,9 +260,9 @@ fn with_defaults(applied: &[Value], now: &[Value]) -> Vec<Value> {
 /// The ports with names that differ, as a Service of several ports needs them. The first port with a name keeps it. Another one gets its
 /// number, too, and keeps the beginning of the name, from which Istio takes the protocol.
 fn with_unique_names(mut ports: Vec<Value>) -> Vec<Value> {
-    let mut names: Vec<String> = Vec::new();
+    let mut names: BTreeSet<String> = BTreeSet::new();
     for port in &mut ports {
-        let is_taken = |name: &str| names.iter().any(|taken| taken == name);
+        let is_taken = |name: &str| names.contains(name);
         let (number, protocol) = key(port);
         let number = number.unwrap_or(0);
         let own = name(port).map(|own| {
@@ -272,7 +274,7 @@ fn with_unique_names(mut ports: Vec<Value>) -> Vec<Value> {
         });
         let own = own.filter(|own| own.len() <= LONGEST);
         let name = unused_name(own, protocol, number, is_taken);
-        names.push(name.clone());
+        names.insert(name.clone());
         if port.is_object() {
             port["name"] = json!(name);
         }

@@ -59,6 +59,27 @@ pub fn is_owned(object: &Value, canary: &Canary) -> bool {
     })
 }
 
+/// The patch that makes an object belong to this Canary, if it names an earlier one of the same name: the garbage collector compares uids, and
+/// would delete the object. `None` if it does not.
+pub fn owner_renewal(object: &Value, canary: &Canary) -> Option<Value> {
+    let (name, uid) = (
+        canary.metadata.name.as_deref(),
+        canary.metadata.uid.as_deref()?,
+    );
+    let of_earlier = |owner: &Value| {
+        is_canary(owner)
+            && owner.get("name").and_then(Value::as_str) == name
+            && owner.get("uid").and_then(Value::as_str) != Some(uid)
+    };
+    let place = owners(object).position(of_earlier)?;
+    let path = format!("/metadata/ownerReferences/{place}/uid");
+    let known = owners(object).nth(place)?.get("uid")?;
+    Some(json!([
+        {"op": "test", "path": path, "value": known},
+        {"op": "add", "path": path, "value": uid},
+    ]))
+}
+
 /// The owners of an object.
 pub fn owners(object: &Value) -> impl Iterator<Item = &Value> {
     let owners = object.pointer("/metadata/ownerReferences");

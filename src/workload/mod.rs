@@ -17,6 +17,7 @@ pub mod scaler;
 pub mod selection;
 pub mod service;
 pub mod service_target;
+mod share;
 
 use serde_json::Value;
 

@@ -2,7 +2,7 @@
 //!
 //! An object belongs to a Canary if its owner with `controller: true` has the Canary's kind, group and name. The uid is not compared: two
 //! Canaries of a namespace cannot have one name at the same time, so a reference with this name and another uid is to an earlier Canary,
-//! for example one that was restored from a backup. Its objects go on with the new one. An object with any other controller, or with
+//! for example one that was restored from a backup. Its objects go on with the new one, which puts its uid into the reference. An object with any other controller, or with
 //! none, does not belong to the Canary. (Flagger overwrites it.)
 //!
 //! The user can give an object to the Canary by the annotation [`ADOPT`]. The operator changes it then, but does not own it: it stays when
@@ -71,6 +71,9 @@ pub enum NotOwn {
     /// It has another controller.
     #[error("belongs to {0}")]
     Owned(String),
+    /// It is a Service that leads to a name outside the cluster, and never to pods.
+    #[error("is of the type ExternalName, which leads to no pods")]
+    ExternalName,
     /// It is a route with more in it than the Canary asks for. The value is the field.
     #[error("its {0} would lose something that spec.service does not ask for")]
     Loses(&'static str),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::api::canary::Canary;
+use crate::api::{canary::Canary, limits::PORTS};
 
 /// The containers whose ports belong to the mesh and not to the application.
 const PROXIES: [&str; 2] = ["istio-proxy", "envoy"];
@@ -55,7 +55,8 @@ pub fn discovered(canary: &Canary, template: &Value) -> Vec<Port> {
     let mut taken = BTreeSet::from([("TCP", canary.spec.service.port)]);
     let mut names = BTreeSet::from([canary.port_name().to_owned()]);
     let mut ports = Vec::new();
-    for port in declared(template) {
+    // Validation refuses a target with more.
+    for port in declared(template).take(PORTS) {
         if leads_to(canary, &port) || !taken.insert((port.protocol, port.number)) {
             continue;
         }
@@ -69,6 +70,11 @@ pub fn discovered(canary: &Canary, template: &Value) -> Vec<Port> {
     }
     ports.sort_by(|a, b| a.name.cmp(&b.name));
     ports
+}
+
+/// The number of ports of the application's containers, among which `portDiscovery` chooses.
+pub fn count(template: &Value) -> usize {
+    declared(template).count()
 }
 
 /// The ports of all containers but proxies.

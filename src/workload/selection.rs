@@ -117,11 +117,9 @@ impl Selection {
         let primary = own.unwrap_or_else(distinguishing);
         let mut of_primary_pods = primary.clone();
         of_primary_pods.extend(distinguishing());
-        let mut canary = Labels::from([(key.clone(), value.clone())]);
-        if workloads.others_have(&canary) {
-            // The label alone selects too much. The target's complete selector may not.
-            canary = required(selector(workloads.target));
-        }
+        // The complete selector: pods of other workloads may have the label, too, and not all workloads are known.
+        let mut canary = required(selector(workloads.target));
+        canary.insert(key.clone(), value.clone());
         Ok(Self {
             label: (key, value),
             canary,
@@ -219,15 +217,6 @@ impl<'a> Workloads<'a> {
         let mut others = self.neighbours();
         let serving = others.find(|(_, pods)| pods.are_ready && includes(&pods.labels, selector));
         serving.map(|(other, _)| full(other.kind.name(), &other.name, &other.namespace))
-    }
-
-    /// Whether pods that are not the target's have these labels.
-    fn others_have(&self, wanted: &Labels) -> bool {
-        let primary = self.primary.map(template_labels);
-        primary.is_some_and(|labels| includes(&labels, wanted))
-            || self
-                .neighbours()
-                .any(|(_, pods)| includes(&pods.labels, wanted))
     }
 
     /// The workloads that are neither the target nor the primary.

@@ -88,8 +88,10 @@ fn traffic_moves_to_the_canary_before_a_promotion_that_stops_all_pods_of_the_pri
     let rolling = |unavailable: Value| json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": unavailable}});
     for (strategy, routed) in [
         (json!({"type": "Recreate"}), [20, 40, 100, 0].as_slice()),
-        // That is the choice of the user, and common for a single pod.
-        (rolling(json!("100%")), &[20, 40, 0]),
+        (rolling(json!("100%")), &[20, 40, 100, 0]),
+        (rolling(json!(9)), &[20, 40, 100, 0]),
+        (rolling(json!(0)), &[20, 40, 0]),
+        (rolling(json!("25%")), &[20, 40, 0]),
     ] {
         let mut sim = with_strategy(&weights, &strategy);
         sim.run_until(CanaryPhase::Succeeded);
@@ -169,6 +171,28 @@ fn a_primary_that_is_made_again_from_another_version_is_reported() {
             usize::from(is_reported),
             "{phase}: {:#?}",
             sim.notified
+        );
+    }
+}
+
+/// Its autoscaler scales the primary to zero at night. A rollback, and a promotion, lead the traffic to ready pods all the same.
+#[test]
+fn a_primary_at_zero_gets_pods_before_its_traffic_returns() {
+    for (metric, end) in [("10", CanaryPhase::Failed), ("100", CanaryPhase::Succeeded)] {
+        let mut sim = release(json!({"stepWeight": 20, "maxWeight": 40, "threshold": 1}));
+        while sim.canary_weight() < 40 {
+            sim.reconcile();
+        }
+        scale(&mut sim, "podinfo-primary", 0, "scale");
+        sim.metric = metric.to_owned();
+        sim.run_until(end);
+        assert!(replicas(&sim) > 0, "{}", sim.transcript());
+        assert_eq!(
+            sim.count_notified("podinfo-primary.test is scaled to zero: scaling it up"),
+            // A promotion gives the primary the target's replicas anyway.
+            usize::from(end == CanaryPhase::Failed),
+            "{}",
+            sim.transcript()
         );
     }
 }

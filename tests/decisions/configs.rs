@@ -289,6 +289,25 @@ fn a_missing_copy_comes_back_unless_the_content_that_was_promoted_is_unknown() {
     assert_eq!(copy(&sim), None, "the only known content failed");
 }
 
+/// The primary's pods may restart at any time of a run, and then read the copy.
+#[test]
+fn a_missing_copy_of_a_config_that_is_not_part_of_the_run_comes_back_at_once() {
+    let mut sim = with_config(false);
+    let name = sim.snapshot.reference(Kind::ConfigMap, "color-primary");
+    sim.image("podinfo:3");
+    while sim.canary_weight() == 0 {
+        sim.reconcile();
+    }
+    sim.snapshot.objects.remove(&name);
+    sim.run(2);
+    assert_eq!(copy(&sim), Some(json!("red")), "{}", sim.transcript());
+    sim.metric = "97.5".to_owned();
+    sim.run_until(CanaryPhase::Failed);
+    sim.snapshot.objects.remove(&name);
+    sim.run(2);
+    assert_eq!(copy(&sim), Some(json!("red")), "{}", sim.transcript());
+}
+
 #[test]
 fn a_copy_that_cannot_be_changed_is_replaced_by_one_of_another_name() {
     for (field, value) in [("immutable", json!(true)), ("type", json!("other"))] {

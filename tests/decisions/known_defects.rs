@@ -255,6 +255,23 @@ fn a_run_ends_although_an_older_canary_comes_to_claim_its_service() {
     assert_eq!(sim.canary_weight(), 0);
 }
 
+/// The older canary leads the Service of this name, which the user made, to its own primary.
+#[test]
+fn the_deletion_of_a_canary_leaves_the_service_that_an_older_one_claims() {
+    let mut sim = release(json!({"stepWeight": 50}));
+    sim.snapshot.canary.spec.revert_on_deletion = true;
+    sim.run_until(CanaryPhase::Succeeded);
+    sim.conflict("older.test");
+    let conflict = sim.snapshot.conflicting_canary.as_mut().unwrap();
+    (conflict.object.kind, conflict.object.name) = (Kind::Service, "podinfo".to_owned());
+    let name = sim.snapshot.reference(Kind::Service, "podinfo");
+    let before = sim.snapshot.objects[&name].clone();
+    sim.delete();
+    sim.run(200);
+    assert!(sim.is_gone(), "{}", sim.transcript());
+    assert_eq!(sim.snapshot.objects[&name], before);
+}
+
 #[test]
 fn a_canary_whose_service_belongs_to_an_older_one_is_reverted_when_it_is_deleted() {
     let mut sim = release(json!({"stepWeight": 50}));

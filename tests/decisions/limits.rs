@@ -7,7 +7,7 @@ use flagger_rs::{
     metrics::{Asks, Query, Server},
     notifications::{EventKind, webhook},
     rollout::{Answer, Question},
-    snapshot::{HttpRequest, HttpResponse, Origin},
+    snapshot::{HttpRequest, HttpResponse, Kind, Origin},
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -195,4 +195,29 @@ fn of_an_answer_of_a_mebibyte_only_the_value_or_an_excerpt_is_kept() {
     let body = bodies[4].clone();
     let answer = value.read(Ok(HttpResponse { status: 200, body }));
     assert_eq!(answer, Answer::Value(Ok(1.0)));
+}
+
+/// Ten thousand ports in the pods' template would be compared with each other.
+#[test]
+fn a_target_with_too_many_ports_to_discover_is_refused() {
+    for (count, discovers, is_refused) in
+        [(100, true, false), (101, true, true), (101, false, false)]
+    {
+        let mut sim = release(json!({"stepWeight": 20}));
+        sim.snapshot.canary.spec.service.port_discovery = discovers;
+        let target = sim.snapshot.reference(Kind::Deployment, "podinfo");
+        let ports: Vec<_> = (1..=count)
+            .map(|port| json!({"containerPort": port}))
+            .collect();
+        let target = sim.snapshot.objects.get_mut(&target).unwrap();
+        target["spec"]["template"]["spec"]["containers"][0]["ports"] = json!(ports);
+        sim.run(2);
+        let why = "spec.service.portDiscovery: the target has 101 container ports, but at most 100 are supported";
+        assert_eq!(
+            sim.count_notified(why),
+            usize::from(is_refused),
+            "{:?}",
+            sim.notified
+        );
+    }
 }

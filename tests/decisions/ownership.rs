@@ -238,6 +238,15 @@ fn a_canary_that_is_made_again_goes_on_with_the_objects_of_the_earlier_one() {
             assert_eq!(sim.count_notified(ADOPT), 0, "{kind:?} {name}");
             let after: Vec<_> = sim.snapshot.objects.keys().cloned().collect();
             assert_eq!(after, before, "{kind:?}: no object gets another name");
+            // The garbage collector deletes what belongs to a uid that does not exist.
+            for (name, object) in &sim.snapshot.objects {
+                let owners = object["metadata"]["ownerReferences"].as_array();
+                let mut owners = owners.into_iter().flatten();
+                assert!(
+                    owners.all(|owner| owner["uid"] == "new"),
+                    "{name:?} {object}"
+                );
+            }
         }
     }
 }
@@ -311,4 +320,45 @@ fn a_deletion_gives_back_no_object_of_another_canary() {
             .map(|name| sim.snapshot.objects[name].clone()),
         before
     );
+}
+
+/// After an edit of the Canary, its release needs objects under names that the initialization did not use.
+#[test]
+fn an_object_of_others_stays_when_an_edit_of_the_canary_asks_for_its_name() {
+    let edits: [(Kind, &str, fn(&mut Simulation)); 3] = [
+        (Kind::Service, "shop-primary", |sim| {
+            sim.snapshot.canary.spec.service.name = Some("shop".to_owned());
+        }),
+        (Kind::Service, "shop-canary", |sim| {
+            sim.snapshot.canary.spec.service.name = Some("shop".to_owned());
+        }),
+        (Kind::DestinationRule, "podinfo-primary", |sim| {
+            sim.snapshot.canary.spec.provider = Some("istio".to_owned());
+        }),
+    ];
+    for (kind, name, edit) in edits {
+        let mut sim = new(kind, &case(Kind::Service).unwrap().0);
+        sim.run_until(CanaryPhase::Initialized);
+        let name = sim.snapshot.reference(kind, name);
+        store(&mut sim, &name, &json!([]));
+        let before = sim.snapshot.objects[&name].clone();
+        edit(&mut sim);
+        sim.run(50);
+        assert_eq!(sim.snapshot.objects[&name], before, "{kind:?}");
+        assert!(has_condition(&sim), "{kind:?}");
+        assert_eq!(sim.count_notified(ADOPT), 1, "{kind:?}: {:?}", sim.notified);
+    }
+}
+
+/// Its DNS name leads away from the cluster whatever its selector is.
+#[test]
+fn a_service_that_leads_to_an_external_name_is_refused() {
+    let mut sim = new(Kind::Service, &case(Kind::Service).unwrap().0);
+    let name = sim.snapshot.reference(Kind::Service, "podinfo");
+    let external = json!({"metadata": {"name": "podinfo", "namespace": "test"}, "spec": {"type": "ExternalName", "externalName": "shop.example.com"}});
+    sim.store(name.clone(), external.clone());
+    sim.run(50);
+    assert_eq!(sim.snapshot.objects[&name]["spec"], external["spec"]);
+    let why = "the Service podinfo exists already and is of the type ExternalName, which leads to no pods";
+    assert_eq!(sim.count_notified(why), 1, "{:?}", sim.notified);
 }

@@ -203,8 +203,8 @@ fn a_rollout_that_makes_progress_does_not_reach_the_deadline() {
         namespace: "test".into(),
         name: "podinfo".into(),
     };
-    let mut stalled = |second: i64, generation: i64, pods: i64| {
-        let progress = [(workload.clone(), Progress { generation, pods })].into();
+    let mut stalled = |second: i64, rollout: i64, pods: i64| {
+        let progress = [(workload.clone(), Progress { rollout, pods })].into();
         let now = Timestamp::from_second(second).unwrap();
         memory.stalled(progress, now)[&workload].as_second()
     };

@@ -221,6 +221,16 @@ pub fn terminated(snapshot: &Snapshot) -> Notification {
     normal(snapshot, text)
 }
 
+/// The primary, which has no pods, gets some before its traffic returns.
+pub fn wakes_primary(snapshot: &Snapshot) -> Notification {
+    let name = snapshot.canary.primary_workload_name();
+    let namespace = snapshot.namespace();
+    warning(
+        snapshot,
+        format!("{name}.{namespace} is scaled to zero: scaling it up before it gets traffic"),
+    )
+}
+
 /// A person's action on the release is accepted; `who` names the author and the reason.
 pub fn action_accepted(snapshot: &Snapshot, verb: Verb, who: &str) -> Notification {
     let requested = match verb {

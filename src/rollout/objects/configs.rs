@@ -37,10 +37,12 @@ impl Release<'_> {
     /// that uses it is deleted. A missing copy is created again if the content that was promoted is still known: that of its source.
     pub fn config_repairs(&self) -> Vec<Write> {
         let status = self.snapshot.status();
-        let is_promoted = matches!(
+        let is_idle = matches!(
             status.phase,
             CanaryPhase::Initialized | CanaryPhase::Succeeded
-        ) && self.same_configs(status.tracked_configs.as_ref());
+        );
+        let is_promoted = is_idle && self.same_configs(status.tracked_configs.as_ref())
+            || self.primary_has_these_configs();
         let owner = owner_reference(&self.snapshot.canary);
         let copies = Copies::of(self.snapshot);
         self.copies()

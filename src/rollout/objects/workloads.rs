@@ -9,7 +9,7 @@ use crate::{
     rollout::{blocked::Blocked, messages::run, release::Release, status::draining},
     snapshot::{Kind, TargetKind, Write, pods::labels, readiness::replicas, revision::is_ours},
     workload::{
-        self, deployment,
+        self, daemon_set, deployment,
         metadata::owner_reference,
         primary::{self, Primary},
         scaler::Scaler,
@@ -180,9 +180,30 @@ impl Release<'_> {
         Some(workload::scale_write(self.kind, primary, change, failure))
     }
 
-    /// Whether the promotion takes all pods of the primary away before it starts new ones.
+    /// The write that gives the primary pods, if it is scaled to zero: its autoscaler, or a person, may have done so while nobody called it. It
+    /// gets as many as the canary has, because it takes over the canary's requests.
+    pub fn wake_primary(&self) -> Option<Write> {
+        let primary = self
+            .snapshot
+            .primary()
+            .filter(|primary| self.kind.is_at_zero(primary))?;
+        let to = replicas(self.target).max(1);
+        let name = self.snapshot.canary.primary_workload_name();
+        let failure = format!(
+            "scaling up {name}.{} to {to} failed: ",
+            self.snapshot.namespace()
+        );
+        workload::scale_from_zero(self.kind, primary, to, failure)
+    }
+
+    /// Whether the promotion may take all pods of the primary away before new ones are ready.
     pub fn promotion_stops_all_pods(&self) -> bool {
-        self.kind == TargetKind::Deployment && deployment::stops_all_pods(self.target)
+        let primary = self.snapshot.primary();
+        primary.is_some_and(|primary| match self.kind {
+            TargetKind::Deployment => deployment::stops_all_pods(self.target, primary),
+            TargetKind::DaemonSet => daemon_set::stops_all_pods(self.target, primary),
+            TargetKind::Service => false,
+        })
     }
 
     /// Whether the primary has the revision of this run, with the configs of this run.
@@ -199,6 +220,18 @@ impl Release<'_> {
         };
         self.snapshot.primary().is_some_and(was)
             || (!is_ours(&applied) && self.primary_runs_the_target())
+    }
+
+    /// Whether the primary was promoted with the present configs, at any time: its mark tells this, whatever run is in progress now.
+    pub fn primary_has_these_configs(&self) -> bool {
+        let promoted = self.snapshot.status().last_promoted_spec.as_ref();
+        let has_mark = |promoted: &String| {
+            let id = self.flagger_id(promoted, self.configs.as_ref());
+            let was =
+                |primary| self.with_primary(|wanted| wanted.was_promoted(primary, &id, promoted));
+            self.kind.has_pods() && self.snapshot.primary().is_some_and(was)
+        };
+        promoted.is_some_and(has_mark)
     }
 
     /// The write that creates the primary's autoscaler, or in a promotion also updates it; `None` if it is up to date.

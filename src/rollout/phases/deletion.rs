@@ -103,7 +103,13 @@ fn restored(release: &Release<'_>) -> Vec<Write> {
     let snapshot = release.snapshot;
     let mut writes: Vec<_> = release.restored_apex().into_iter().collect();
     writes.extend(release.router.restore(snapshot));
-    writes.retain(|write| ownership::foreign(snapshot, &write.object).is_none());
+    // Objects of the name that an older canary claims are that one's.
+    let claimed = snapshot.conflicting_canary.as_ref();
+    let is_claimed =
+        |write: &Write| claimed.is_some_and(|conflict| conflict.object.name == write.object.name);
+    writes.retain(|write| {
+        ownership::foreign(snapshot, &write.object).is_none() && !is_claimed(write)
+    });
     writes
 }
 

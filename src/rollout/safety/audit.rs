@@ -210,9 +210,16 @@ fn scales_to_zero(write: &Write) -> bool {
 
 /// Whether a write makes a scaler keep its workload at zero, which it did not before.
 fn pins_to_zero(snapshot: &Snapshot, write: &Write) -> bool {
-    let (Action::Create(object) | Action::Replace(object)) = &write.action else {
-        // No decision patches a scaler: assume the worst.
-        return true;
+    let object = match &write.action {
+        Action::Create(object) | Action::Replace(object) => object,
+        // Owners alone are patched. Assume the worst of all other fields.
+        Action::Patch(patch) => {
+            let mut operations = patch.as_array().into_iter().flatten();
+            return operations.any(|operation| {
+                let path = operation["path"].as_str().unwrap_or_default();
+                !path.starts_with("/metadata/ownerReferences/")
+            });
+        }
     };
     let before = snapshot.objects.get(&write.object);
     scaler::pins_to_zero(object) && !before.is_some_and(scaler::pins_to_zero)

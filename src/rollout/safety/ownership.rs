@@ -7,6 +7,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use super::validation::report_once;
 use crate::{
     api::{canary::CanaryPhase, status::ConditionType},
@@ -16,9 +18,9 @@ use crate::{
         plan::{Decision, Plan},
         reads,
     },
-    snapshot::{Kind, ObjectRef, Snapshot, TargetKind},
+    snapshot::{Action, Kind, ObjectRef, Snapshot, TargetKind, Write},
     workload::{
-        metadata::FLAGGER_ID,
+        metadata::{FLAGGER_ID, FLUX, owner_renewal},
         ownership::{Foreign, NotOwn, Ownership},
         scaler,
     },
@@ -32,7 +34,8 @@ enum Origin {
     User,
     /// The user, or else the initialization: the Service that clients call, and its route. Flagger adopts those that exist.
     Either,
-    /// The initialization. If such an object has no owner later, it lost the owner, or Flagger did not give it one.
+    /// The initialization. If such an object has no owner later, it lost the owner, or Flagger did not give it one. (Its marks tell whether it is
+    /// another object.)
     Initialization,
     /// The operator, when the spec or the target first asks for it.
     Operator,
@@ -69,13 +72,19 @@ pub fn foreign(snapshot: &Snapshot, object: &ObjectRef) -> Option<Foreign> {
     let live = snapshot.objects.get(object)?;
     let origin = origin(snapshot, object);
     let owner = Ownership::of(live, &snapshot.canary);
+    let is_external = origin == Origin::Either && live["spec"]["type"] == "ExternalName";
     let why = match (origin, owner) {
+        (Origin::Either, _) if is_external => NotOwn::ExternalName,
         (Origin::User, _)
         | (_, Ownership::Own)
         | (Origin::Either, Ownership::Unowned | Ownership::Other(_)) => return None,
         (_, Ownership::OtherCanary(name)) => NotOwn::Owned(format!("Canary {name}")),
         (_, Ownership::Other(owner)) => NotOwn::Owned(owner),
-        (Origin::Initialization, Ownership::Unowned) if is_initialized(snapshot) => return None,
+        (Origin::Initialization, Ownership::Unowned)
+            if is_initialized(snapshot) && is_marked(object, live) =>
+        {
+            return None;
+        }
         (_, Ownership::Unowned) if has_orphans(snapshot) => return None,
         (_, Ownership::Unowned) => NotOwn::Unowned,
     };
@@ -84,6 +93,32 @@ pub fn foreign(snapshot: &Snapshot, object: &ObjectRef) -> Option<Foreign> {
         object: object.clone(),
         why,
     })
+}
+
+/// Makes objects of an earlier Canary of this name belong to this one, for example after a restore from a backup. `None` if they do.
+pub fn renew(snapshot: &Snapshot) -> Option<Decision> {
+    let renewal = |(object, live): (&ObjectRef, _)| {
+        let patch = owner_renewal(live, &snapshot.canary)?;
+        let (kind, name) = (object.kind.name().to_lowercase(), &object.name);
+        let failure = format!(
+            "updating the owner of {kind} {name}.{} failed: ",
+            object.namespace
+        );
+        Some(Write {
+            object: object.clone(),
+            action: Action::Patch(patch),
+            failure,
+        })
+    };
+    let mut writes: Vec<_> = snapshot.objects.iter().filter_map(renewal).collect();
+    writes.retain(|write| !snapshot.leaves_out(write));
+    (!writes.is_empty()).then(|| Decision::write(writes))
+}
+
+/// Whether an object belongs to someone else, or is a route that an adoption would take something from.
+pub fn is_of_others(snapshot: &Snapshot, object: &ObjectRef) -> bool {
+    foreign(snapshot, object).is_some()
+        || loses(snapshot).is_some_and(|foreign| foreign.object == *object)
 }
 
 /// The route of the user that an adoption would take something from.
@@ -163,6 +198,25 @@ fn origin(snapshot: &Snapshot, object: &ObjectRef) -> Origin {
 fn is_initialized(snapshot: &Snapshot) -> bool {
     let phase = snapshot.phase();
     !matches!(phase, CanaryPhase::New | CanaryPhase::Initializing)
+}
+
+/// Whether an object has the marks that the operator and Flagger give to the objects which they create: the annotations for Flux, and
+/// `flagger-id` in the template of a primary. After an edit of the Canary, another provider or service name needs objects that the
+/// initialization did not make. Kinds without marks count as marked.
+fn is_marked(object: &ObjectRef, live: &Value) -> bool {
+    let has = |pointer: &str, key: &str| {
+        live.pointer(pointer)
+            .is_some_and(|map| map.get(key).is_some())
+    };
+    match object.kind {
+        Kind::Deployment | Kind::DaemonSet => {
+            has("/spec/template/metadata/annotations", FLAGGER_ID)
+        }
+        Kind::Service | Kind::DestinationRule => FLUX
+            .iter()
+            .any(|(key, _)| has("/metadata/annotations", key)),
+        _ => true,
+    }
 }
 
 /// Whether an earlier Canary left its objects behind, without owners (`kubectl delete --cascade=orphan`). The primary shows it by the mark

@@ -22,6 +22,7 @@ use crate::{
     },
     routers::{Router, conditions},
     snapshot::{Conflict, Snapshot, TargetKind, references},
+    workload::ports,
 };
 
 /// The decision about a canary that must not be run; `None` if it can be run. A version under analysis that can no longer be judged is
@@ -170,6 +171,17 @@ fn target(snapshot: &Snapshot) -> Option<InvalidSpec> {
             "{version} {kind} is not supported yet, only Deployment, DaemonSet and core Service are"
         );
         return Some(at("spec.targetRef", problem));
+    }
+    let template = snapshot
+        .target()
+        .and_then(|target| target.pointer("/spec/template"));
+    let count = template.map_or(0, ports::count);
+    if spec.service.port_discovery && count > limits::PORTS {
+        let problem = format!(
+            "the target has {count} container ports, but at most {} are supported",
+            limits::PORTS
+        );
+        return Some(at("spec.service.portDiscovery", problem));
     }
     let port = spec.service.port;
     (!(1..=65535).contains(&port)).then(|| {

@@ -271,6 +271,23 @@ fn the_path_that_all_requests_have_narrows_no_test() {
     }
 }
 
+/// A rule has each header once. Taking the one of the test would give all users to the canary, and not only those of the service.
+#[test]
+fn a_header_that_both_fields_match_differently_is_refused() {
+    let header = |value: Value| json!({"headers": {"x-tenant": value}});
+    let (exact, regex) = (
+        header(json!({"exact": "a"})),
+        header(json!({"regex": ".*"})),
+    );
+    let same_name = json!({"headers": {"X-Tenant": {"regex": ".*"}}});
+    assert!(conditions::product(&[regex], &[exact.clone()]).is_err());
+    assert!(conditions::product(&[same_name], &[exact.clone()]).is_err());
+    assert_eq!(
+        conditions::product(&[exact.clone()], &[exact.clone()]),
+        Ok(vec![exact])
+    );
+}
+
 /// The canary keeps requests only for a user who asks for it: if the conditions of a running test are replaced by ones that the router
 /// cannot express, the version can still be rolled back.
 #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kube::{
     Client, Config,
+    client::ClientBuilder,
     config::{KubeConfigOptions, Kubeconfig},
 };
 use tracing::info;
@@ -12,6 +13,7 @@ use super::{
     cluster::{Clients, Cluster},
     leadership::Leadership,
     lease::Candidate,
+    time::keep_time,
 };
 use crate::shell::telemetry::operator_metrics::OperatorMetrics;
 
@@ -72,7 +74,8 @@ impl Connection {
         if let Some(master) = master {
             config.cluster_url = master.parse()?;
         }
-        let client = Client::try_from(config.clone()).map_err(ConnectError::Client)?;
+        let builder = ClientBuilder::try_from(config.clone()).map_err(ConnectError::Client)?;
+        let client = builder.with_layer(&keep_time()).build();
         let version = client
             .apiserver_version()
             .await

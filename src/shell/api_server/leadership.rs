@@ -9,6 +9,8 @@ use hyper::rt::Executor;
 use kube::{Client, Config, client::ClientBuilder};
 use tokio::{sync::watch, time::Instant};
 
+use super::time::keep_time;
+
 /// The right to write. It is checked right before each write.
 #[derive(Clone, Debug)]
 pub struct Leadership {
@@ -45,7 +47,8 @@ impl Leadership {
     /// # Errors
     /// The configuration has no usable TLS or authentication.
     pub(super) fn client(&self, config: Config) -> kube::Result<Client> {
-        ClientBuilder::try_from((config, Connections(self.clone()))).map(ClientBuilder::build)
+        let builder = ClientBuilder::try_from((config, Connections(self.clone())))?;
+        Ok(builder.with_layer(&keep_time()).build())
     }
 }
 

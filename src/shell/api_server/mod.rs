@@ -8,6 +8,7 @@
 //! | what is the deadline of a request, what are its errors? | `request` |
 //! | who may write now? | [`Leadership`], which [`lease::Candidate`] grants |
 //! | how does the command line of a person read, and ask for actions? | [`person`] |
+//! | which clock counts? | that of the API server: `time` |
 //! | what is known without a request, and how do changes arrive? | [`cache`] |
 //!
 //! # Which writes are conditional
@@ -46,6 +47,7 @@ mod raw_object;
 mod releases;
 mod request;
 mod review;
+mod time;
 
 pub use cluster::{Clients, Cluster};
 pub use connection::{ConnectError, Connection};

@@ -199,9 +199,9 @@ impl ReconcileState {
     ) -> BTreeMap<ObjectRef, Timestamp> {
         let mut before = std::mem::take(&mut self.lacking);
         for (workload, progress) in progress {
-            let known = before.remove(&workload).filter(|(most, _)| {
-                most.generation == progress.generation && most.pods >= progress.pods
-            });
+            let known = before
+                .remove(&workload)
+                .filter(|(most, _)| most.rollout == progress.rollout && most.pods >= progress.pods);
             self.lacking
                 .insert(workload, known.unwrap_or((progress, now)));
         }

@@ -41,7 +41,9 @@ pub enum Recording {
     Unknown,
     /// The run that has started has no record yet, because a request failed.
     Unbegun,
-    /// No run is in progress, or it cannot be recorded.
+    /// The last run has ended, and its record is complete.
+    Ended,
+    /// The run cannot be recorded: the API server refuses its record.
     Nothing,
     /// The run has this record.
     Running {

@@ -14,7 +14,7 @@ use crate::{
         status::ConditionType,
     },
     records::{self, Committed, Record},
-    rollout::{Looks, is_in_run},
+    rollout::Looks,
     shell::{api_server::ClusterError, lock::lock},
     snapshot::{Action, Kind, ObjectRef, Snapshot, TargetKind, Write},
 };
@@ -34,14 +34,13 @@ impl Reconciliation<'_> {
             .context
             .with_entry(self.canary, |entry| entry.recording.clone());
         let known = std::mem::take(&mut *lock(&entry));
-        let begins = committed.starts() || matches!(known, Recording::Unbegun);
         // The next change of the status tries again.
-        let later = if begins {
+        let later = if committed.starts() || matches!(known, Recording::Unbegun) {
             Recording::Unbegun
         } else {
             Recording::Unknown
         };
-        let recording = match timeout(DEADLINE, self.recorded(known, begins, committed)).await {
+        let recording = match timeout(DEADLINE, self.recorded(known, committed)).await {
             Ok(Ok(recording)) => recording,
             Err(_) => later,
             Ok(Err(error)) if is_temporary(&error) => later,
@@ -73,26 +72,32 @@ impl Reconciliation<'_> {
     async fn recorded(
         &self,
         known: Recording,
-        begins: bool,
         committed: Committed<'_>,
     ) -> Result<Recording, ClusterError> {
         let snapshot = committed.snapshot;
-        if begins && !committed.ends() {
+        if committed.starts() {
             return self.begin(known, committed).await;
         }
         let (mut record, was_saved) = match known {
-            Recording::Nothing | Recording::Unbegun => return Ok(Recording::Nothing),
+            Recording::Nothing => return Ok(Recording::Nothing),
+            Recording::Ended if committed.ends() => return Ok(Recording::Ended),
             Recording::Running { record, is_saved } => (record, is_saved),
-            Recording::Unknown => match self.resumed(committed).await? {
-                Some(record) => (Box::new(record), true),
-                None if is_in_run(committed.status.phase) => {
-                    let mut record = Record::begin(committed);
-                    record.spec.gaps = 1;
-                    self.create(snapshot, &record).await?;
-                    (Box::new(record), true)
+            // The commit that started the run, or the request that created its record, may have been carried out, although its answer was lost.
+            Recording::Ended | Recording::Unbegun | Recording::Unknown => {
+                match self.resumed(committed).await? {
+                    Some(record) => (Box::new(record), true),
+                    None if committed.ends() => return Ok(Recording::Ended),
+                    None if !matches!(known, Recording::Unknown) => {
+                        return self.begin(known, committed).await;
+                    }
+                    None => {
+                        let mut record = Record::begin(committed);
+                        record.spec.gaps = 1;
+                        self.create(snapshot, &record).await?;
+                        (Box::new(record), true)
+                    }
                 }
-                None => return Ok(Recording::Nothing),
-            },
+            }
         };
         // The notifications of an end are sent before it is recorded.
         let has_ended = record.spec.ended_at.is_some();
@@ -104,7 +109,7 @@ impl Reconciliation<'_> {
             was_saved && is_told
         };
         if is_saved && committed.ends() {
-            return Ok(Recording::Nothing);
+            return Ok(Recording::Ended);
         }
         Ok(Recording::Running { record, is_saved })
     }
@@ -118,7 +123,7 @@ impl Reconciliation<'_> {
         let snapshot = committed.snapshot;
         let earlier = match known {
             Recording::Running { record, .. } => Some(*record),
-            Recording::Unknown | Recording::Unbegun | Recording::Nothing => None,
+            Recording::Unknown | Recording::Unbegun | Recording::Ended | Recording::Nothing => None,
         };
         let releases = self.releases(snapshot).await?;
         self.end_earlier(snapshot, earlier, &releases).await;
@@ -199,11 +204,7 @@ impl Reconciliation<'_> {
             action: Action::Create(record.object(&snapshot.canary)),
             failure: String::new(),
         };
-        match self.operator().cluster.apply(&write).await {
-            // The request before this one was carried out, but its answer was lost.
-            Ok(_) | Err(ClusterError::Lost(_)) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.operator().cluster.apply(&write).await.map(|_| ())
     }
 
     /// Brings the object up to date. Returns `false` if that has to be tried again.
@@ -238,11 +239,14 @@ impl Reconciliation<'_> {
     }
 }
 
-/// Whether the same request may succeed later.
+/// Whether the same request may succeed later. An expired token is renewed, and a conflict or a lost answer may hide that the request was
+/// carried out.
 const fn is_temporary(error: &ClusterError) -> bool {
     match error {
-        ClusterError::Refused { code, .. } => *code >= 500 || *code == 429,
-        ClusterError::Unreachable(_) | ClusterError::NotLeader => true,
-        ClusterError::Lost(_) | ClusterError::Unreadable(_) => false,
+        ClusterError::Refused { code, .. } => matches!(*code, 401 | 408 | 409 | 429 | 500..),
+        ClusterError::Unreachable(_)
+        | ClusterError::NotLeader
+        | ClusterError::Lost(_)
+        | ClusterError::Unreadable(_) => true,
     }
 }

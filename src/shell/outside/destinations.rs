@@ -18,11 +18,10 @@ const METADATA_V4: [Ipv4Addr; 3] = [
     Ipv4Addr::new(192, 0, 0, 192),
     Ipv4Addr::new(168, 63, 129, 16),
 ];
-/// The same of Amazon and Google.
-const METADATA_V6: [Ipv6Addr; 2] = [
-    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
-    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
-];
+/// That of Google.
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
+/// The beginning of all addresses of Amazon's local services: instance metadata, and the credentials of pods.
+const AMAZON_V6: [u16; 2] = [0xfd00, 0xec2];
 
 /// The reason why a call is not sent, or a redirect is not followed.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +110,11 @@ fn check_address(destinations: &Destinations, host: &str, address: IpAddr) -> Re
 fn is_link_local(address: IpAddr) -> bool {
     match unwrapped(address) {
         IpAddr::V4(address) => address.is_link_local() || METADATA_V4.contains(&address),
-        IpAddr::V6(address) => address.is_unicast_link_local() || METADATA_V6.contains(&address),
+        IpAddr::V6(address) => {
+            address.is_unicast_link_local()
+                || address == METADATA_V6
+                || address.segments().starts_with(&AMAZON_V6)
+        }
     }
 }
 
@@ -208,6 +211,7 @@ mod tests {
             "[fe80::1]",
             "[febf::1]",
             "[fd00:ec2::254]",
+            "[fd00:ec2::23]",
             "[fd20:ce::254]",
             "[::ffff:169.254.169.254]",
             "[::ffff:6464:64c8]",

@@ -31,7 +31,7 @@
 //! | Which phase may follow which? | `rollout/status/transitions.rs` |
 //! | What must never happen? | `rollout/safety` |
 //! | Which conditions and phases does the status record, and why? | `rollout/status`; [`api::status::ConditionType`] |
-//! | Which texts do events and alerts of a release have? | [`rollout::messages`] |
+//! | Which texts do events and alerts of a release have? | [`rollout::messages`] lists the place of each |
 //! | In which form do chats and webhooks get them? | [`notifications`] |
 //! | What do the primary, the Services, the copies of configs and the autoscalers look like? | [`workload`] |
 //! | How does each mesh, gateway or ingress split traffic? | [`routers`] |

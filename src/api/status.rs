@@ -45,6 +45,10 @@ pub struct CanaryStatus {
     /// The hash of the revision that was last promoted to the primary.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_promoted_spec: Option<String>,
+    /// The version of the target that versions of Flagger after 1.44 compared last, as `UID/GENERATION`. The operator keeps it, and does not
+    /// read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_tracked_revision: Option<String>,
     /// The time at which the last step ended. The next step is due one `interval` later.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_transition_time: Option<Time>,

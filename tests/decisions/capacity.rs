@@ -172,6 +172,12 @@ fn a_primary_that_is_made_again_from_another_version_is_reported() {
             "{phase}: {:#?}",
             sim.notified
         );
+        if phase == CanaryPhase::Progressing {
+            sim.metric = "0".to_owned();
+            sim.run_until(CanaryPhase::Failed);
+            let text = "podinfo-primary.test has the failed version, too, because it was deleted";
+            assert_eq!(sim.count_notified(text), 1, "{:#?}", sim.notified);
+        }
     }
 }
 

@@ -1,8 +1,16 @@
-//! The exact texts of all events and alerts of a release. They are Flagger's, to the letter, where Flagger has such an event.
+//! The texts of events and alerts. They are Flagger's, to the letter, where Flagger has such an event.
 //!
-//! - [`run`]: the course of a run, from its start to the promotion.
-//! - [`checks`]: hooks, gates and metrics.
-//! - [`outcome`]: how a run ended.
+//! | event | place |
+//! | --- | --- |
+//! | the course of a run, from its start to the promotion; actions | [`run`] |
+//! | hooks and gates | [`checks`], `rollout/checks/gates.rs` |
+//! | metrics over their threshold, or without a value | `rollout/checks/metrics.rs` |
+//! | the end of a run | [`outcome`] |
+//! | obstacles, and the errors that they wrap | `rollout/blocked.rs` |
+//! | Canaries that are refused | `rollout/safety/validation.rs`, `workload/ownership.rs` |
+//! | pods that are not ready | `snapshot/readiness.rs` |
+//! | writes that another actor undoes | this file |
+//! | plans that are refused as unsafe | `shell/controller/execute.rs` |
 
 pub mod checks;
 pub mod outcome;

@@ -221,6 +221,18 @@ pub fn terminated(snapshot: &Snapshot) -> Notification {
     normal(snapshot, text)
 }
 
+/// A rollback leads to a primary that has the failed version, too: it was deleted during the run, and created again from the target.
+pub fn primary_has_failed_version(snapshot: &Snapshot) -> Notification {
+    let name = snapshot.canary.primary_workload_name();
+    let namespace = snapshot.namespace();
+    warning(
+        snapshot,
+        format!(
+            "{name}.{namespace} has the failed version, too, because it was deleted during the run: release a version that you trust"
+        ),
+    )
+}
+
 /// The primary, which has no pods, gets some before its traffic returns.
 pub fn wakes_primary(snapshot: &Snapshot) -> Notification {
     let name = snapshot.canary.primary_workload_name();

@@ -12,6 +12,7 @@ use crate::{
     },
     rollout::{
         blocked::Blocked,
+        messages::run,
         plan::{Decision, Plan},
         release::Release,
         status::{Outcome, StatusChange, draining, outcome, transitions::may_follow, verdict},
@@ -82,6 +83,10 @@ pub fn proceed(release: &Release<'_>) -> Result<Decision, Blocked> {
     if condition == ConditionType::Reverting {
         change = change.with(|status| forget_run(status, release));
     }
+    let has_nothing_else = condition == ConditionType::RollingBack
+        && !outcome.is_primary_broken()
+        && release.primary_runs_the_target();
+    let notifications = has_nothing_else.then(|| run::primary_has_failed_version(snapshot));
     change = change.pending(&outcome);
     if weights.canary == 0 && !release.scale_down().is_empty() {
         change = draining::begin(change);
@@ -89,7 +94,7 @@ pub fn proceed(release: &Release<'_>) -> Result<Decision, Blocked> {
     Ok(Decision::Do(Plan {
         writes,
         status: Some(change.build()),
-        notifications: Vec::new(),
+        notifications: notifications.into_iter().collect(),
     }))
 }
 

@@ -17,11 +17,12 @@ use crate::files;
 use flagger_rs::{api::canary::Canary, snapshot::Kind};
 
 /// The states in which Flagger left its canaries, and what must follow from each.
-const STATES: [(&str, Then); 19] = [
+const STATES: [(&str, Then); 21] = [
     ("ab-midway", Then::Reaches("iteration 3")),
     ("bluegreen-midway", Then::Reaches("iteration 3")),
     ("failed", Then::Rests),
     ("failed-promotion", Then::Rests),
+    ("failed-v2", Then::Rests),
     ("finalising", Then::Reaches("Succeeded")),
     ("initialized", Then::Rests),
     ("initialized-revert", Then::Rests),
@@ -34,6 +35,7 @@ const STATES: [(&str, Then); 19] = [
     ("succeeded", Then::Rests),
     ("succeeded-daemonset", Then::Rests),
     ("succeeded-skipped", Then::Rests),
+    ("succeeded-v2", Then::Rests),
     ("succeeded-then-changed", Then::Reaches("Succeeded")),
     ("waiting", Then::Reaches("Succeeded")),
     ("waiting-promotion", Then::Reaches("Succeeded")),

@@ -55,15 +55,15 @@ pub fn scale_from_zero(object: &Value) -> Option<Change> {
     Change::of(object, NODE_SELECTOR, rest)
 }
 
-/// Whether an update with this target's strategy may take all pods of the primary away before new ones are ready: without surge, on one node
-/// or with a `maxUnavailable` of all nodes.
+/// Whether an update with this target's strategy may take all pods of the primary away before new ones are ready: without surge, and with a
+/// `maxUnavailable` of all nodes. One node is not meant: a DaemonSet there always loses its only pod.
 pub fn stops_all_pods(target: &Value, primary: &Value) -> bool {
     let pods = number(primary, "/status/desiredNumberScheduled");
     let part = |field: &str, default: i64| {
         let value = target.pointer(&format!("/spec/updateStrategy/rollingUpdate/{field}"));
         share_of(value.unwrap_or(&json!(default)), pods, Rounding::Up)
     };
-    pods > 0 && part("maxSurge", 0) == 0 && part("maxUnavailable", 1).max(1) >= pods
+    pods > 1 && part("maxSurge", 0) == 0 && part("maxUnavailable", 1).max(1) >= pods
 }
 
 /// Checks the update strategy. The operator can only promote a DaemonSet that replaces its pods one after another.
@@ -118,11 +118,11 @@ mod tests {
     }
 
     #[test]
-    fn an_update_stops_all_pods_of_one_node_or_of_a_great_maximum() {
+    fn an_update_stops_all_pods_if_its_maximum_has_all_nodes() {
         for (nodes, update, stops) in [
             (0, json!({}), false),
-            (1, json!({}), true),
-            (1, json!({"maxSurge": 1, "maxUnavailable": 0}), false),
+            (1, json!({}), false),
+            (3, json!({"maxSurge": 3, "maxUnavailable": 0}), false),
             (2, json!({}), false),
             (3, json!({"maxUnavailable": "70%"}), true),
             (3, json!({"maxUnavailable": "60%"}), false),

@@ -49,7 +49,7 @@ fn is_scaled(object: &Value) -> bool {
 }
 
 /// Whether an update with this target's strategy may take all pods of the primary away before new ones are ready: `Recreate`, and a rolling
-/// update whose `maxUnavailable` is all pods, as 1 of 1.
+/// update whose `maxUnavailable` is all pods. One pod with `maxUnavailable: 1` and a surge is not meant: it is the user's choice, and common.
 pub fn stops_all_pods(target: &Value, primary: &Value) -> bool {
     let text = |pointer: &str| target.pointer(pointer).and_then(Value::as_str);
     if text("/spec/strategy/type") == Some("Recreate") {
@@ -65,7 +65,7 @@ pub fn stops_all_pods(target: &Value, primary: &Value) -> bool {
         part("maxSurge", Rounding::Up),
     );
     // Kubernetes raises the first of two zeros to 1.
-    unavailable.max(i64::from(surge == 0)) >= pods
+    unavailable.max(i64::from(surge == 0)) >= pods && (pods > 1 || surge == 0)
 }
 
 /// Sets the replicas. Returns no change if the Deployment has them already.
@@ -106,7 +106,12 @@ mod tests {
         for (replicas, strategy, stops) in [
             (5, json!({"type": "Recreate"}), true),
             (1, json!({}), false),
-            (1, rolling(json!({"maxUnavailable": 1})), true),
+            (1, rolling(json!({"maxUnavailable": 1})), false),
+            (
+                1,
+                rolling(json!({"maxUnavailable": 1, "maxSurge": 0})),
+                true,
+            ),
             (2, rolling(json!({"maxUnavailable": 1})), false),
             (
                 1,

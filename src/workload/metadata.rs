@@ -110,14 +110,27 @@ pub fn with_flux(mut map: Map<String, Value>) -> Map<String, Value> {
 
 /// The labels or annotations that a copy gets: those whose key has one of these prefixes (`*` for all), without the keys of Flux.
 pub fn included(map: &Map<String, Value>, prefixes: &[String]) -> Map<String, Value> {
-    let wanted = |key: &str| {
-        prefixes
-            .iter()
-            .any(|prefix| prefix == "*" || (!prefix.is_empty() && key.starts_with(prefix.as_str())))
-    };
     without_flux(map)
         .into_iter()
-        .filter(|(key, _)| wanted(key))
+        .filter(|(key, _)| is_included(key, prefixes))
+        .collect()
+}
+
+fn is_included(key: &str, prefixes: &[String]) -> bool {
+    prefixes
+        .iter()
+        .any(|prefix| prefix == "*" || (!prefix.is_empty() && key.starts_with(prefix.as_str())))
+}
+
+/// The labels or annotations of a copy that others have put there: keys that the original does not have, and of which no prefix makes a copy.
+pub fn of_others(
+    copy: &Map<String, Value>,
+    original: &Map<String, Value>,
+    prefixes: &[String],
+) -> Map<String, Value> {
+    let entries = copy.clone().into_iter();
+    entries
+        .filter(|(key, _)| !original.contains_key(key) && !is_included(key, prefixes))
         .collect()
 }
 

@@ -9,7 +9,7 @@ use super::{
     config::{self, ConfigName},
     daemon_set, deployment,
     keep_apart::{Renamed, keep_apart, keep_apart_like_flagger},
-    metadata::{self, FLAGGER_ID, included, without_flux},
+    metadata::{self, FLAGGER_ID, included, of_others, without_flux},
     patch::{Change, conditional},
     selection::{Selection, template_labels},
     service_target,
@@ -146,7 +146,12 @@ impl Primary<'_> {
         let annotations = included(&self.metadata("annotations"), self.include_label_prefix);
         for (field, map) in [("labels", self.labels()), ("annotations", annotations)] {
             let path = format!("/metadata/{field}");
-            operations.push(json!({"op": "add", "path": path, "value": map}));
+            let live = primary.pointer(&path).and_then(Value::as_object);
+            let live = live.cloned().unwrap_or_default();
+            let original = self.metadata(field);
+            let mut all = of_others(&live, &original, self.include_label_prefix);
+            all.extend(map);
+            operations.push(json!({"op": "add", "path": path, "value": all}));
         }
         let failure = format!("updating {} template spec failed: ", self.full());
         Some(self.write(Action::Patch(conditional(primary, operations)), failure))
@@ -425,6 +430,34 @@ mod tests {
                 !patch.to_string().contains("/spec/replicas"),
                 "0 replicas are never copied to the primary"
             );
+        });
+    }
+
+    /// Flagger removes them.
+    #[test]
+    fn a_promotion_leaves_the_labels_and_annotations_of_others() {
+        with(|primary| {
+            let Action::Create(mut object) = primary.create().action else {
+                panic!("not a create")
+            };
+            object["spec"]["template"] = json!({});
+            object["metadata"]["labels"]["cost"] = json!("7");
+            object["metadata"]["labels"]["team"] = json!("before");
+            object["metadata"]["annotations"] = json!({"reloader": "true", "note": "of the target", "te/old": "of the target, which has it no more"});
+            let Some(Action::Patch(patch)) = primary.promote(&object).map(|write| write.action)
+            else {
+                panic!("not a patch")
+            };
+            let operations = patch.as_array().unwrap();
+            let value = |path: &str| {
+                let mut found = operations.iter().filter(|it| it["path"] == path);
+                found.next().unwrap()["value"].clone()
+            };
+            assert_eq!(
+                value("/metadata/labels"),
+                json!({"app": "podinfo-primary", "team": "a", "cost": "7"})
+            );
+            assert_eq!(value("/metadata/annotations"), json!({"reloader": "true"}));
         });
     }
 

@@ -37,12 +37,12 @@ pub struct MetricTemplateProvider {
     /// The type of metrics server.
     #[serde(rename = "type")]
     #[schemars(extend("enum" = ["prometheus", "influxdb", "datadog", "externalmetrics", "stackdriver", "cloudwatch", "newrelic",
-        "graphite", "dynatrace", "keptn", "splunk"]))]
+        "graphite", "dynatrace", "keptn", "splunk", "azuremonitor"]))]
     pub type_: String,
     /// The URL of the server. Default for Datadog and New Relic: their public API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// Additional HTTP headers of each query, as lists of values by name (Prometheus only).
+    /// Additional HTTP headers of each query, as lists of values by name (Prometheus and Azure Monitor).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub headers: Option<BTreeMap<String, Vec<String>>>,
     /// The AWS region (CloudWatch only).
@@ -50,10 +50,10 @@ pub struct MetricTemplateProvider {
     pub region: Option<String>,
     /// The Secret with the credentials, in the MetricTemplate's namespace. Its keys are `token`, or `username` and `password` (Prometheus),
     /// `datadog_api_key` and `datadog_application_key`, `newrelic_account_id` and `newrelic_query_key`, `username` and `password`
-    /// (Graphite), `dynatrace_token`.
+    /// (Graphite), `dynatrace_token`, and for Azure Monitor `clientId`, `tenantId` and `clientSecret`, the first two, or none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<LocalObjectReference>,
-    /// Whether to accept any TLS certificate of the server (Prometheus and Graphite). Default: false.
+    /// Whether to accept any TLS certificate of the server (Prometheus and Graphite; Azure Monitor refuses it). Default: false.
     #[serde(
         default,
         deserialize_with = "lenient::or_default",

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use url::Url;
 
-use super::error::ServerError;
+use super::{error::ServerError, identity::Identity};
 use crate::{
     api::metric_template::MetricTemplateProvider,
     snapshot::{HttpRequest, Method, Origin, Secret, excerpt},
@@ -31,6 +31,7 @@ pub struct Endpoint {
     parameters: Vec<(&'static str, String)>,
     insecure_skip_verify: bool,
     origin: Origin,
+    identity: Option<Identity>,
 }
 
 impl Endpoint {
@@ -54,6 +55,7 @@ impl Endpoint {
             parameters: Vec::new(),
             insecure_skip_verify: false,
             origin: Origin::User,
+            identity: None,
         })
     }
 
@@ -87,6 +89,25 @@ impl Endpoint {
         self.address.host_str().unwrap_or_default()
     }
 
+    /// `http` or `https`.
+    pub fn scheme(&self) -> &str {
+        self.address.scheme()
+    }
+
+    /// Has all requests prove this identity.
+    #[must_use]
+    pub fn with_identity(self, identity: Identity) -> Self {
+        Self {
+            identity: Some(identity),
+            ..self
+        }
+    }
+
+    /// The identity that all requests prove.
+    pub const fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
     /// Adds a path to the address; later requests are below it.
     #[must_use]
     pub fn below(mut self, path: &str) -> Self {
@@ -110,6 +131,17 @@ impl Endpoint {
     #[must_use]
     pub fn with_header(mut self, name: &str, value: String) -> Self {
         self.headers.push((name.to_owned(), Secret(value)));
+        self
+    }
+
+    /// Adds the template's `headers` to all requests.
+    #[must_use]
+    pub fn with_headers_of(mut self, spec: &MetricTemplateProvider) -> Self {
+        for (name, values) in spec.headers.iter().flatten() {
+            for value in values {
+                self = self.with_header(name, value.clone());
+            }
+        }
         self
     }
 

@@ -30,9 +30,19 @@ pub enum ServerError {
         /// The key, with the words and quotes that Flagger puts around it.
         key: &'static str,
     },
+    /// The provider refuses a setting.
+    #[error("{0}")]
+    NotAllowed(String),
     /// The metric's `interval` is not a duration.
     #[error("error parsing metric interval: {0}")]
     InvalidInterval(DurationError),
+}
+
+impl ServerError {
+    /// The error about a setting that the provider refuses, whose text begins with the provider.
+    pub fn not_allowed(provider: &str, why: &str) -> Self {
+        Self::NotAllowed(format!("{provider} {why}"))
+    }
 }
 
 /// The reason why a query has no value.

@@ -1,11 +1,12 @@
 //! Metrics: which request asks a server for a value, and which value its answer contains. Pure: `shell` sends the requests.
 //!
 //! [`providers`] has one file per kind of server and the table of them; [`observer`] has Flagger's built-in queries; [`template`] renders
-//! the queries of users.
+//! the queries of users; [`identity`] has the tokens and signatures that clouds ask for.
 
 mod answer;
 pub mod endpoint;
 mod error;
+pub mod identity;
 pub mod observer;
 mod provider;
 pub mod providers;
@@ -24,6 +25,7 @@ use crate::{
     snapshot::{HttpRequest, HttpResponse, Origin},
 };
 use endpoint::{Credentials, Endpoint};
+use identity::Identity;
 use provider::{Access, Exchange, Provider, Setup};
 pub use provider::{Next, Queried};
 
@@ -67,7 +69,7 @@ impl Server {
         self.provider.name()
     }
 
-    /// The hosts that get values of the template's Secret. The API server gets none.
+    /// The hosts that get values of the template's Secret, or a token that was got for them. The API server gets none.
     pub fn hosts(&self) -> Vec<String> {
         if self.access.endpoint.is_api_server() {
             return Vec::new();
@@ -78,6 +80,11 @@ impl Server {
     /// The object of the cluster that a query names, or the reason why the query cannot be sent.
     pub fn queried(&self, query: &str) -> Result<Option<Queried>, MetricError> {
         self.provider.queried(&self.access, query)
+    }
+
+    /// The identity that all requests prove; the shell gets the token or the keys for it.
+    pub const fn identity(&self) -> Option<&Identity> {
+        self.access.endpoint.identity()
     }
 
     /// Reads the value from an answer. `NaN` counts as no value, since every comparison with a threshold would pass it.

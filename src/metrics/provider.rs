@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::{
     endpoint::{Credentials, Endpoint},
     error::{MetricError, OfflineError, ServerError},
+    identity::Identity,
 };
 use crate::{
     api::{duration, metric_template::MetricTemplateProvider},
@@ -75,9 +76,12 @@ pub trait Provider: Sync {
     /// Reads address, credentials and window for a metric.
     fn access(&self, setup: &Setup<'_>) -> Result<Access, ServerError>;
 
-    /// The hosts that get values of the template's Secret.
+    /// The hosts that get values of the template's Secret, or a token that was got for them. The first is the server itself.
     fn hosts(&self, access: &Access) -> Vec<String> {
-        vec![access.endpoint.host().to_owned()]
+        let identity = access.endpoint.identity();
+        let hosts = [access.endpoint.host()].into_iter();
+        let hosts = hosts.chain(identity.and_then(Identity::secret_host));
+        hosts.map(str::to_owned).collect()
     }
 
     /// Returns the object of the cluster that a query names, or the reason why the query cannot be sent. Most queries name none.

@@ -1,5 +1,6 @@
 //! The requests that each provider sends, and the answers that it accepts, by the table of `tests/table.rs`.
 
+mod azure_monitor;
 mod external_metrics;
 mod keptn;
 mod splunk;

@@ -33,9 +33,13 @@ const SEEDS: &str = concat!(
 const READ: usize = 2048;
 
 /// A good answer of each metric server.
-const ANSWERS: [(&str, &str); 9] = [
+const ANSWERS: [(&str, &str); 10] = [
     (
         "prometheus",
+        r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"a":"b"},"value":[1,"100"]}]}}"#,
+    ),
+    (
+        "azuremonitor",
         r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"a":"b"},"value":[1,"100"]}]}}"#,
     ),
     (
@@ -289,7 +293,7 @@ fn credentials() -> Credentials {
 }
 
 fn server(name: &str) -> Server {
-    let spec = json!({"type": name, "address": "http://server"});
+    let spec = json!({"type": name, "address": "https://w.prometheus.monitor.azure.com"});
     let spec: MetricTemplateProvider = serde_json::from_value(spec).unwrap();
     Server::of(&spec, Some(&credentials()), Some("1m")).unwrap()
 }

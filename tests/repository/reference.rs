@@ -15,7 +15,7 @@ use flagger_rs::{
         client::{self, Program},
     },
     loadtester,
-    metrics::providers as metric_providers,
+    metrics::{identity::environment::VARIABLES, providers as metric_providers},
     notifications::chats,
     providers::{PROVIDERS, Provider, Support},
     shell::telemetry::{self, Metric},
@@ -273,12 +273,12 @@ fn metric_servers() -> String {
         vec![code(name), state]
     };
     let rows: Vec<_> = types.iter().map(row).collect();
-    section(
-        "Metric providers",
-        "A MetricTemplate names one in `spec.provider.type`.",
-        &["type", "example"],
-        &rows,
-    )
+    let text = format!(
+        "A MetricTemplate names one in `spec.provider.type`. At a cloud, the identity of the operator's own pod is found by these variables of \
+         its environment: {}.",
+        codes(VARIABLES)
+    );
+    section("Metric providers", &text, &["type", "example"], &rows)
 }
 
 fn chat_services() -> String {

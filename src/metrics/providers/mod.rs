@@ -3,6 +3,7 @@
 //! A new provider is a file here, a row of [`PROVIDERS`], a row of the table in `metrics/tests.rs` and an example in
 //! `examples/metrics`; the tests fail while one is missing. (The CRD already lists the types that Flagger has.)
 
+mod azure_monitor;
 mod datadog;
 mod dynatrace;
 mod external_metrics;
@@ -26,6 +27,7 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &keptn::Keptn,
     &external_metrics::ExternalMetrics,
     &splunk::Splunk,
+    &azure_monitor::AzureMonitor,
 ];
 
 /// Returns the provider of MetricTemplates with this `type`.

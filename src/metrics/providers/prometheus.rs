@@ -32,12 +32,9 @@ impl Provider for Prometheus {
 
     /// The Secret has a token, or else user and password.
     fn access(&self, setup: &Setup<'_>) -> Result<Access, ServerError> {
-        let mut endpoint = Endpoint::of(setup.spec, "")?.with_verification_of(setup.spec);
-        for (name, values) in setup.spec.headers.iter().flatten() {
-            for value in values {
-                endpoint = endpoint.with_header(name, value.clone());
-            }
-        }
+        let endpoint = Endpoint::of(setup.spec, "")?
+            .with_verification_of(setup.spec)
+            .with_headers_of(setup.spec);
         let authorization = match setup.credentials {
             Some(credentials) => match credentials.get("token") {
                 Some(token) => Some(format!("Bearer {token}")),

@@ -1,5 +1,6 @@
 //! The test table of metric providers: one row per provider. `each_provider_has_one_row` fails while one is missing.
 
+mod azure_monitor;
 mod external_metrics;
 mod influxdb;
 mod keptn;
@@ -79,6 +80,7 @@ pub fn rows() -> Vec<Row> {
         keptn::row(),
         external_metrics::row(),
         splunk::row(),
+        azure_monitor::row(),
     ]
 }
 

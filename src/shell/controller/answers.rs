@@ -20,13 +20,13 @@ use tokio::{
 use super::{querying::Querying, schedule::CONCURRENT_RECONCILES};
 use crate::{
     api::canary::Canary,
-    metrics::Asks,
+    metrics::{Asks, identity::Identity},
     rollout::{Answer, Evidence, Question},
     shell::{
         api_server::Cluster,
         lock::lock,
         notify::Notifier,
-        outside::http::{Caller, Http},
+        outside::{http::Http, tokens::Tokens},
     },
     snapshot::{Failure, HttpRequest, ObjectRef, Step},
 };
@@ -39,7 +39,7 @@ const MAX_WAITING: usize = CONCURRENT_RECONCILES / 2;
 /// The questions about each canary and the answers so far.
 pub struct Answers {
     cluster: Cluster,
-    http: Http,
+    tokens: Arc<Tokens>,
     notifier: Notifier,
     canaries: Mutex<HashMap<ObjectRef, StepQuestions>>,
     triggers: mpsc::UnboundedSender<ObjectRef>,
@@ -72,7 +72,7 @@ impl Answers {
     ) -> Self {
         Self {
             cluster,
-            http,
+            tokens: Arc::new(Tokens::of_the_pod(http)),
             notifier,
             canaries: Mutex::default(),
             triggers,
@@ -197,14 +197,17 @@ impl Answers {
     /// Gets an answer. `about` is the Canary that a notification is about.
     async fn answer(&self, canary: &ObjectRef, about: &Canary, question: &Arc<Question>) -> Answer {
         match &**question {
-            Question::Call { request, .. } => self.call(canary, request, question).await,
+            Question::Call { request, .. } => {
+                self.call(canary, None, request.clone(), question).await
+            }
             Question::Metric { query, .. } if query.asks == Asks::Online => {
                 let request = query.request(Timestamp::now());
-                self.call(canary, &request, question).await
+                let identity = query.server.identity();
+                self.call(canary, identity, request, question).await
             }
             Question::Metric { query, .. } => {
                 let querying = Querying {
-                    http: self.http.clone(),
+                    tokens: self.tokens.clone(),
                     namespace: canary.namespace.clone(),
                     query: (**query).clone(),
                     begun: Timestamp::now(),
@@ -236,13 +239,14 @@ impl Answers {
     async fn call(
         &self,
         canary: &ObjectRef,
-        request: &HttpRequest,
+        identity: Option<&Identity>,
+        request: HttpRequest,
         question: &Arc<Question>,
     ) -> Answer {
-        let caller = Caller::Namespace(&canary.namespace);
         let question = question.clone();
         let read = move |answer| question.read(answer);
-        self.http.ask(caller, request, read).await
+        let namespace = &canary.namespace;
+        self.tokens.ask(namespace, identity, request, read).await
     }
 
     fn record(&self, canary: &ObjectRef, step: &Step, question: Arc<Question>, answer: Answer) {
@@ -271,7 +275,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        cli,
+        cli, metrics,
         shell::{
             api_server::{Cluster, Leadership},
             controller::observe,
@@ -287,13 +291,19 @@ mod tests {
     fn answers(
         fake: impl Fn() -> FakeAnswer + Send + Sync + 'static,
     ) -> (Arc<Answers>, mpsc::UnboundedReceiver<ObjectRef>) {
+        answered(move |_| fake())
+    }
+
+    fn answered(
+        fake: impl Fn(&HttpRequest) -> FakeAnswer + Send + Sync + 'static,
+    ) -> (Arc<Answers>, mpsc::UnboundedReceiver<ObjectRef>) {
         let silent = tower::service_fn(|_: http::Request<kube::client::Body>| {
             pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
         });
         let client = Client::new(silent, "default");
         let metrics = CanaryMetrics::new().unwrap().operator_metrics().unwrap();
         let cluster = Cluster::new(client, Leadership::always(), metrics);
-        let http = Http::faked(Arc::new(move |_| fake()));
+        let http = Http::faked(Arc::new(fake));
         let notifier = Notifier::new(cluster.clone(), http.clone(), GlobalReceivers::default());
         let (trigger, triggers) = mpsc::unbounded_channel();
         (
@@ -391,6 +401,50 @@ mod tests {
             panic!("{kept:?}")
         };
         assert_eq!(body.len(), 256);
+    }
+
+    /// The token is the operator's: it is sent to the host of the cloud, and anything that the template has for the header is not.
+    #[tokio::test(start_paused = true)]
+    async fn a_metric_of_a_cloud_is_asked_with_a_token() {
+        let sent: Arc<Mutex<Vec<_>>> = Arc::default();
+        let log = sent.clone();
+        let (answers, _triggers) = answered(move |request| {
+            let url = url::Url::parse(&request.url.0).unwrap();
+            let headers = request.headers.iter().map(|(_, value)| value.0.clone());
+            lock(&log).push((
+                url.host_str().unwrap().to_owned(),
+                headers.collect::<Vec<_>>(),
+            ));
+            let body = r#"{"access_token":"hush","expires_in":3600,"data":{"result":[{"value":[1,"5"]}]}}"#;
+            let body = body.to_owned();
+            futures::future::ready(Ok(HttpResponse { status: 200, body })).boxed()
+        });
+        let spec = serde_json::json!({"type": "azuremonitor", "address": "https://u:p@w.prometheus.monitor.azure.com"});
+        let spec = serde_json::from_value(spec).unwrap();
+        let query = metrics::Query {
+            server: metrics::Server::of(&spec, None, None).unwrap(),
+            asks: metrics::Asks::Value("q".to_owned()),
+            budget: Duration::from_secs(9),
+        };
+        let question = Question::Metric {
+            label: "0".to_owned(),
+            query: Box::new(query),
+        };
+        let object = Canary::default();
+        assert!(
+            answers
+                .ask(&canary(0), &object, step(), vec![question])
+                .await
+        );
+        let evidence = answers.evidence(&canary(0), &step());
+        assert_eq!(evidence.values().next(), Some(&Answer::Value(Ok(5.0))));
+        let [metadata, workspace] = lock(&sent).clone().try_into().unwrap();
+        assert_eq!(
+            metadata,
+            ("169.254.169.254".to_owned(), vec!["true".to_owned()])
+        );
+        let host = "w.prometheus.monitor.azure.com".to_owned();
+        assert_eq!(workspace, (host, vec!["Bearer hush".to_owned()]));
     }
 
     #[tokio::test]

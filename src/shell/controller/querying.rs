@@ -1,6 +1,6 @@
 //! A query of a metric server under way: the requests that it needs, one after the other.
 
-use std::{panic::resume_unwind, time::Duration};
+use std::{panic::resume_unwind, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::time::sleep;
@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use crate::{
     metrics::{MetricError, Next, Query},
     rollout::Answer,
-    shell::outside::http::{Caller, Http},
+    shell::outside::tokens::Tokens,
     snapshot::{Failure, HttpRequest, HttpResponse},
 };
 
@@ -17,8 +17,8 @@ type Replies = Vec<Result<HttpResponse, MetricError>>;
 
 /// A query, and the way to ask it.
 pub struct Querying {
-    /// Sends the requests.
-    pub http: Http,
+    /// Sends the requests, with a proof of the query's identity.
+    pub tokens: Arc<Tokens>,
     /// The namespace of the canary.
     pub namespace: String,
     /// The query.
@@ -52,8 +52,10 @@ impl Querying {
                 next @ Next::Send(..) => (next, replies),
             }
         };
-        let caller = Caller::Namespace(&self.namespace);
-        self.http.ask(caller, &request, read).await
+        let identity = self.query.server.identity();
+        self.tokens
+            .ask(&self.namespace, identity, *request, read)
+            .await
     }
 
     async fn rest(

@@ -107,7 +107,8 @@ fn check_address(destinations: &Destinations, host: &str, address: IpAddr) -> Re
     Ok(())
 }
 
-fn is_link_local(address: IpAddr) -> bool {
+/// Whether an address is known to this machine and its cloud only.
+pub fn is_link_local(address: IpAddr) -> bool {
     match unwrapped(address) {
         IpAddr::V4(address) => address.is_link_local() || METADATA_V4.contains(&address),
         IpAddr::V6(address) => {

@@ -6,3 +6,4 @@ pub mod http;
 mod large_answers;
 mod places;
 pub mod probe;
+pub mod tokens;

@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    metrics::{Asks, Server},
-    shell::lock::lock,
+    metrics::{Asks, Server, identity::environment::Environment},
+    shell::{lock::lock, outside::http::Http},
     snapshot::Method,
 };
 
@@ -27,7 +27,7 @@ fn analysis() -> (Querying, Arc<Mutex<Vec<Method>>>) {
     }));
     let spec = serde_json::from_value(json!({"type": "keptn"})).unwrap();
     let querying = Querying {
-        http,
+        tokens: Arc::new(Tokens::new(http, Environment::default())),
         namespace: "test".to_owned(),
         query: Query {
             server: Server::of(&spec, None, None).unwrap(),
@@ -64,4 +64,94 @@ async fn what_a_query_has_created_is_deleted_even_if_the_step_is_given_up() {
     assert_eq!(lock(&sent).len(), 1);
     sleep(Duration::from_secs(10)).await;
     assert_eq!(*lock(&sent), ALL);
+}
+
+/// A query of Azure Monitor, which accepts only the token of this number, and repeats each other one in its refusal. The first request is
+/// for the first token.
+fn of_azure(accepted: usize) -> (Tokens, Arc<Mutex<Vec<String>>>) {
+    let sent: Arc<Mutex<Vec<String>>> = Arc::default();
+    let seen = sent.clone();
+    let http = Http::faked(Arc::new(move |request| {
+        let mut sent = lock(&seen);
+        let (status, body) = if request.url.0.starts_with("http://169.254.169.254/") {
+            sent.push("token?".to_owned());
+            let number = sent.iter().filter(|what| *what == "token?").count();
+            let token = format!("hush-{number}");
+            (200, json!({"access_token": token, "expires_in": 3600}))
+        } else {
+            let shown = request.headers[0].1.0.clone();
+            let is_accepted = shown == format!("Bearer hush-{accepted}");
+            sent.push(shown.clone());
+            if is_accepted {
+                (200, json!({"data": {"result": [{"value": [1, "5"]}]}}))
+            } else {
+                (401, json!(format!("bad: {shown}")))
+            }
+        };
+        let body = body.to_string();
+        futures::future::ready(Ok(HttpResponse { status, body })).boxed()
+    }));
+    (Tokens::new(http, Environment::default()), sent)
+}
+
+fn asked_of_azure(tokens: &Arc<Tokens>) -> Querying {
+    let spec = json!({"type": "azuremonitor", "address": "https://w.prometheus.monitor.azure.com"});
+    Querying {
+        tokens: tokens.clone(),
+        namespace: "test".to_owned(),
+        query: Query {
+            server: Server::of(&serde_json::from_value(spec).unwrap(), None, None).unwrap(),
+            asks: Asks::Value("q".to_owned()),
+            budget: Duration::from_secs(9),
+        },
+        begun: Timestamp::UNIX_EPOCH,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_not_accepted_is_replaced_and_the_query_sent_once_more() {
+    let (tokens, sent) = of_azure(2);
+    let tokens = Arc::new(tokens);
+    // The first token is new: another one would be refused as well.
+    let refused = Answer::Value(Err(MetricError::Refused(
+        r#"Status 401 Unauthorized: "bad: Bearer [redacted]""#.to_owned(),
+    )));
+    assert_eq!(asked_of_azure(&tokens).value().await, refused);
+    assert_eq!(*lock(&sent), ["token?", "Bearer hush-1"]);
+    lock(&sent).pop();
+    sleep(Duration::from_secs(11)).await;
+    let five = Answer::Value(Ok(5.0));
+    assert_eq!(asked_of_azure(&tokens).value().await, five);
+    assert_eq!(*lock(&sent), ["token?", "token?", "Bearer hush-2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_revoked_fails_no_check() {
+    let (tokens, sent) = of_azure(2);
+    let tokens = Arc::new(tokens);
+    // The token is got, and kept, while nobody has refused it.
+    let identity = asked_of_azure(&tokens).query.server;
+    let known = identity.identity().unwrap();
+    tokens.pass("test", known).await.unwrap();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(
+        asked_of_azure(&tokens).value().await,
+        Answer::Value(Ok(5.0))
+    );
+    let all = ["token?", "Bearer hush-1", "token?", "Bearer hush-2"];
+    assert_eq!(*lock(&sent), all);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_query_that_no_token_opens_is_sent_twice_at_most() {
+    let (tokens, sent) = of_azure(9);
+    let tokens = Arc::new(tokens);
+    for expected in [2, 4, 6] {
+        assert!(matches!(
+            asked_of_azure(&tokens).value().await,
+            Answer::Value(Err(MetricError::Refused(_)))
+        ));
+        assert_eq!(lock(&sent).len(), expected);
+        sleep(Duration::from_secs(60)).await;
+    }
 }

@@ -8,7 +8,7 @@ use url::Url;
 use crate::{
     shell::{
         lock::lock,
-        outside::destinations::{Refused, Resolver, are_open, check_url},
+        outside::destinations::{Refused, Resolver, are_open, check_url, is_link_local},
     },
     snapshot::{Destinations, HttpRequest, Origin, excerpt},
 };
@@ -34,7 +34,8 @@ struct ClientKey {
     skips_verification: bool,
     /// Whether the request carries headers that no other host may see.
     has_credentials: bool,
-    /// Whether the request goes to this machine: then a proxy of the environment is bypassed, as in Go.
+    /// Whether the request goes to this machine or to the metadata service of its cloud: then a proxy of the environment is bypassed, as in
+    /// Go and in the libraries of the clouds.
     is_local: bool,
     /// Whether the request is the administrator's: a user's may only go to some destinations.
     origin: Origin,
@@ -122,8 +123,12 @@ impl ClientKey {
             .and_then(|url| url.host().map(|host| host.to_owned()));
         let is_local = match &host {
             Some(url::Host::Domain(name)) => name == "localhost",
-            Some(url::Host::Ipv4(address)) => address.is_loopback(),
-            Some(url::Host::Ipv6(address)) => address.is_loopback(),
+            Some(url::Host::Ipv4(address)) => {
+                address.is_loopback() || is_link_local((*address).into())
+            }
+            Some(url::Host::Ipv6(address)) => {
+                address.is_loopback() || is_link_local((*address).into())
+            }
             None => false,
         };
         Self {

@@ -1,0 +1,62 @@
+//! Identities: who asks a cloud for metrics, and how that becomes a token or keys for a request. Pure: `shell/outside/tokens.rs` reads the
+//! files and sends the requests that [`Identity::next`] names, and keeps what it gets.
+//!
+//! An identity is in the Secret of a MetricTemplate, or it is that of the operator's own pod. The pod's identity is the administrator's:
+//! only variables of the pod's environment say where it is fetched, and what is got for it is sent to hosts of that cloud only. A user
+//! chooses neither.
+//!
+//! The official libraries of the clouds would do the same. They bring other versions of the HTTP client and several megabytes; the
+//! exchanges are a few documented requests.
+
+pub mod azure;
+pub mod environment;
+mod step;
+
+use jiff::Timestamp;
+
+pub use step::{Grant, IdentityError, Pass, Step, refusal};
+
+use azure::Azure;
+use environment::Environment;
+
+/// Who asks a cloud. Its `Debug` shows no credentials.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Identity {
+    /// An identity of Microsoft Entra.
+    Azure(Azure),
+}
+
+impl Identity {
+    /// The cloud, for messages.
+    pub const fn cloud(&self) -> &'static str {
+        match self {
+            Self::Azure(_) => "Azure",
+        }
+    }
+
+    /// Whether this is the identity of the operator's pod, and no user has a part in it.
+    pub const fn is_of_the_pod(&self) -> bool {
+        match self {
+            Self::Azure(azure) => azure.is_of_the_pod(),
+        }
+    }
+
+    /// The host that gets secret values of a MetricTemplate's Secret for this identity; `None` if no host does.
+    pub fn secret_host(&self) -> Option<&'static str> {
+        match self {
+            Self::Azure(azure) => azure.secret_host(),
+        }
+    }
+
+    /// The next step of the exchange. `seen` has the content of each file and the body of each answer so far.
+    pub fn next(
+        &self,
+        environment: &Environment,
+        seen: &[String],
+        now: Timestamp,
+    ) -> Result<Step, IdentityError> {
+        match self {
+            Self::Azure(azure) => azure.next(environment, seen, now),
+        }
+    }
+}

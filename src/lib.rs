@@ -207,9 +207,9 @@
 //!
 //! # Not supported yet
 //!
-//! Knative targets, the routers APISIX, Gloo and Kuma, and the metric providers CloudWatch and Stackdriver. A Canary that asks for such a
-//! target or router is refused with an event and the condition `Invalid`, which name the field. A metric of such a provider is a failed
-//! check that names the provider.
+//! Knative targets, the routers APISIX, Gloo and Kuma, and the metric provider Stackdriver. A Canary that asks for such a target or router is
+//! refused with an event and the condition `Invalid`, which name the field. A metric of that provider is a failed check that names the
+//! provider.
 
 pub mod api;
 pub mod check;

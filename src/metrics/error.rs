@@ -22,6 +22,9 @@ pub enum ServerError {
     /// The provider has no default address, and the template has none either.
     #[error("{0} endpoint is not set")]
     NoAddress(&'static str),
+    /// The template of a provider that needs a region has none.
+    #[error("region not specified")]
+    NoRegion,
     /// The template's Secret is missing or lacks a key.
     #[error("{provider} credentials does not contain {key}")]
     MissingCredential {
@@ -115,6 +118,9 @@ pub enum OfflineError {
     /// The request that only checks the credentials failed.
     #[error(transparent)]
     Call(MetricError),
+    /// The server refused the request that only checks the credentials, for this reason.
+    #[error("unexpected status code: {0}")]
+    UnexpectedStatus(String),
     /// The query that every server can answer failed.
     #[error("running query failed: {0}")]
     Query(MetricError),

@@ -8,12 +8,15 @@
 //! The official libraries of the clouds would do the same. They bring other versions of the HTTP client and several megabytes; the
 //! exchanges are a few documented requests.
 
+pub mod aws;
 pub mod azure;
 pub mod environment;
+mod sigv4;
 mod step;
 
 use jiff::Timestamp;
 
+pub use sigv4::Keys;
 pub use step::{Grant, IdentityError, Pass, Step, refusal};
 
 use azure::Azure;
@@ -22,6 +25,8 @@ use environment::Environment;
 /// Who asks a cloud. Its `Debug` shows no credentials.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Identity {
+    /// The identity of the operator's pod at AWS.
+    Aws,
     /// An identity of Microsoft Entra.
     Azure(Azure),
 }
@@ -30,6 +35,7 @@ impl Identity {
     /// The cloud, for messages.
     pub const fn cloud(&self) -> &'static str {
         match self {
+            Self::Aws => "AWS",
             Self::Azure(_) => "Azure",
         }
     }
@@ -37,6 +43,7 @@ impl Identity {
     /// Whether this is the identity of the operator's pod, and no user has a part in it.
     pub const fn is_of_the_pod(&self) -> bool {
         match self {
+            Self::Aws => true,
             Self::Azure(azure) => azure.is_of_the_pod(),
         }
     }
@@ -44,6 +51,7 @@ impl Identity {
     /// The host that gets secret values of a MetricTemplate's Secret for this identity; `None` if no host does.
     pub fn secret_host(&self) -> Option<&'static str> {
         match self {
+            Self::Aws => None,
             Self::Azure(azure) => azure.secret_host(),
         }
     }
@@ -56,6 +64,7 @@ impl Identity {
         now: Timestamp,
     ) -> Result<Step, IdentityError> {
         match self {
+            Self::Aws => aws::next(environment, seen, now),
             Self::Azure(azure) => azure.next(environment, seen, now),
         }
     }

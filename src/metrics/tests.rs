@@ -1,6 +1,7 @@
 //! The requests that each provider sends, and the answers that it accepts, by the table of `tests/table.rs`.
 
 mod azure_monitor;
+mod cloudwatch;
 mod external_metrics;
 mod keptn;
 mod splunk;

@@ -67,9 +67,11 @@ pub struct HttpResponse {
 
 impl HttpResponse {
     /// Whether another attempt may get a better answer. (Flagger: the default policy of `hashicorp/go-retryablehttp`.)
-    pub const fn is_worth_a_retry(&self) -> bool {
+    pub fn is_worth_a_retry(&self) -> bool {
         let status = self.status;
-        status == 429 || status == 0 || (status >= 500 && status != 501)
+        // AWS throttles with status 400.
+        let is_throttled = status == 400 && self.body.contains("ThrottlingException");
+        is_throttled || status == 429 || status == 0 || (status >= 500 && status != 501)
     }
 }
 

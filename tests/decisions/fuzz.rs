@@ -33,7 +33,7 @@ const SEEDS: &str = concat!(
 const READ: usize = 2048;
 
 /// A good answer of each metric server.
-const ANSWERS: [(&str, &str); 10] = [
+const ANSWERS: [(&str, &str); 11] = [
     (
         "prometheus",
         r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"a":"b"},"value":[1,"100"]}]}}"#,
@@ -41,6 +41,10 @@ const ANSWERS: [(&str, &str); 10] = [
     (
         "azuremonitor",
         r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"a":"b"},"value":[1,"100"]}]}}"#,
+    ),
+    (
+        "cloudwatch",
+        r#"{"MetricDataResults":[{"Id":"e1","StatusCode":"Complete","Values":[0.5,9]}],"NextToken":"a"}"#,
     ),
     (
         "datadog",
@@ -293,7 +297,7 @@ fn credentials() -> Credentials {
 }
 
 fn server(name: &str) -> Server {
-    let spec = json!({"type": name, "address": "https://w.prometheus.monitor.azure.com"});
+    let spec = json!({"type": name, "address": "https://w.prometheus.monitor.azure.com", "region": "eu-west-1"});
     let spec: MetricTemplateProvider = serde_json::from_value(spec).unwrap();
     Server::of(&spec, Some(&credentials()), Some("1m")).unwrap()
 }

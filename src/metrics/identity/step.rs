@@ -7,12 +7,16 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::form_urlencoded;
 
+use super::sigv4::{Keys, sign};
 use crate::snapshot::{HttpRequest, HttpResponse, Method, Origin, Secret, excerpt, go};
 
 /// The longest that one attempt of a request may take. The endpoints are near, or built for much traffic.
 const TIMEOUT: Duration = Duration::from_secs(4);
 /// No cloud gives a token for longer; a later end is an error of the answer.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The errors of AWS about keys that have ended or were deleted.
+const OUTDATED: [&str; 3] = ["ExpiredToken", "UnrecognizedClient", "InvalidClientTokenId"];
 
 /// The next step of an exchange.
 pub enum Step {
@@ -37,12 +41,14 @@ pub struct Grant {
 pub enum Pass {
     /// A token for the `Authorization` header.
     Token(Secret),
+    /// Keys that sign requests to AWS.
+    Keys(Keys),
 }
 
 impl Pass {
-    /// Adds the proof to a request, in place of any other `Authorization`.
+    /// Adds the proof to a request that is sent now, in place of any other `Authorization`.
     #[must_use]
-    pub fn on(&self, mut request: HttpRequest) -> HttpRequest {
+    pub fn on(&self, mut request: HttpRequest, now: Timestamp) -> HttpRequest {
         request
             .headers
             .retain(|(name, _)| !name.eq_ignore_ascii_case("authorization"));
@@ -50,16 +56,33 @@ impl Pass {
             Self::Token(Secret(token)) => {
                 let value = Secret(format!("Bearer {token}"));
                 request.headers.push(("Authorization".to_owned(), value));
+                request
+            }
+            Self::Keys(keys) => sign(request, keys, now),
+        }
+    }
+
+    /// Whether a server does not accept the proof, but may accept a newer one.
+    pub fn is_rejected(&self, answer: &HttpResponse) -> bool {
+        match self {
+            Self::Token(_) => answer.status == 401,
+            Self::Keys(_) => {
+                let mut names = OUTDATED.iter();
+                matches!(answer.status, 400 | 401 | 403) && names.any(|it| answer.body.contains(it))
             }
         }
-        request
     }
 
     /// Hides the proof in an answer that repeats it.
     #[must_use]
     pub fn hide(&self, answer: HttpResponse) -> HttpResponse {
-        let Self::Token(Secret(token)) = self;
-        hide(answer, &[token])
+        match self {
+            Self::Token(Secret(token)) => hide(answer, &[token]),
+            Self::Keys(keys) => {
+                let token = keys.token.as_ref().map_or("", |token| &token.0);
+                hide(answer, &[&keys.secret.0, token])
+            }
+        }
     }
 }
 
@@ -104,7 +127,13 @@ pub enum IdentityError {
 }
 
 /// The fields of forms, and the headers, that prove an identity to an endpoint.
-const SECRET_FIELDS: [&str; 3] = ["client_secret", "client_assertion", "authorization"];
+const SECRET_FIELDS: [&str; 5] = [
+    "client_secret",
+    "client_assertion",
+    "authorization",
+    "WebIdentityToken",
+    "X-aws-ec2-metadata-token",
+];
 
 /// The error about an answer with another status than 200.
 pub fn refusal(request: &HttpRequest, response: HttpResponse) -> IdentityError {
@@ -188,7 +217,7 @@ pub fn oauth(what: &'static str, body: &str, now: Timestamp) -> Result<Step, Ide
 }
 
 /// Whether a header may contain this text.
-fn is_sendable(text: &str) -> bool {
+pub fn is_sendable(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 

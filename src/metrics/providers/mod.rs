@@ -4,6 +4,7 @@
 //! `examples/metrics`; the tests fail while one is missing. (The CRD already lists the types that Flagger has.)
 
 mod azure_monitor;
+mod cloudwatch;
 mod datadog;
 mod dynatrace;
 mod external_metrics;
@@ -28,6 +29,7 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &external_metrics::ExternalMetrics,
     &splunk::Splunk,
     &azure_monitor::AzureMonitor,
+    &cloudwatch::CloudWatch,
 ];
 
 /// Returns the provider of MetricTemplates with this `type`.

@@ -1,6 +1,7 @@
 //! The test table of metric providers: one row per provider. `each_provider_has_one_row` fails while one is missing.
 
 mod azure_monitor;
+mod cloudwatch;
 mod external_metrics;
 mod influxdb;
 mod keptn;
@@ -81,6 +82,7 @@ pub fn rows() -> Vec<Row> {
         external_metrics::row(),
         splunk::row(),
         azure_monitor::row(),
+        cloudwatch::row(),
     ]
 }
 

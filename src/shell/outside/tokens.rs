@@ -87,10 +87,10 @@ impl Tokens {
         };
         let shown = pass.clone();
         let attempt = move |answer: Result<HttpResponse, Failure>| match answer {
-            Ok(answer) if answer.status == 401 => Err((shown.hide(answer), read)),
+            Ok(answer) if shown.is_rejected(&answer) => Err((shown.hide(answer), read)),
             answer => Ok(read(answer.map(|answer| shown.hide(answer)))),
         };
-        let signed = pass.on(request.clone());
+        let signed = pass.on(request.clone(), clock::now());
         let (answer, read) = match self.http.ask(caller, &signed, attempt).await {
             Ok(read) => return read,
             Err(rejected) => rejected,
@@ -98,7 +98,7 @@ impl Tokens {
         self.reject(namespace, identity);
         match self.pass(namespace, identity).await {
             Ok(next) if next != pass => {
-                let signed = next.on(request);
+                let signed = next.on(request, clock::now());
                 let read = move |answer: Result<_, _>| read(answer.map(|answer| next.hide(answer)));
                 self.http.ask(caller, &signed, read).await
             }

@@ -155,3 +155,49 @@ async fn a_query_that_no_token_opens_is_sent_twice_at_most() {
         sleep(Duration::from_secs(60)).await;
     }
 }
+
+/// The stand-in answers in two pages, of which only the second has the value.
+#[tokio::test(start_paused = true)]
+async fn each_page_of_cloudwatch_is_signed() {
+    let sent: Arc<Mutex<Vec<Vec<String>>>> = Arc::default();
+    let seen = sent.clone();
+    let http = Http::faked(Arc::new(move |request| {
+        let headers = request.headers.iter().map(|(name, _)| name.clone());
+        lock(&seen).push(headers.collect());
+        let signature = &request.headers.last().unwrap().1.0;
+        let scope = "/eu-west-1/monitoring/aws4_request, SignedHeaders=content-type;host;x-amz-date;x-amz-security-token;x-amz-target, ";
+        assert!(signature.contains(scope), "{signature}");
+        let body = request.body.as_deref().unwrap();
+        let body = if body.contains(r#""NextToken":"two""#) {
+            json!({"MetricDataResults": [{"Id": "e1", "Values": [0.5]}]})
+        } else {
+            json!({"MetricDataResults": [{"Id": "e1"}], "NextToken": "two"})
+        };
+        let body = body.to_string();
+        futures::future::ready(Ok(HttpResponse { status: 200, body })).boxed()
+    }));
+    let environment = Environment::of(|name| {
+        let is_key = name.starts_with("AWS_SE") || name == "AWS_ACCESS_KEY_ID";
+        is_key.then(|| "hush".to_owned())
+    });
+    let spec = json!({"type": "cloudwatch", "region": "eu-west-1"});
+    let querying = Querying {
+        tokens: Arc::new(Tokens::new(http, environment)),
+        namespace: "test".to_owned(),
+        query: Query {
+            server: Server::of(&serde_json::from_value(spec).unwrap(), None, None).unwrap(),
+            asks: Asks::Value(r#"[{"Id": "e1"}]"#.to_owned()),
+            budget: Duration::from_secs(9),
+        },
+        begun: Timestamp::UNIX_EPOCH,
+    };
+    assert_eq!(querying.value().await, Answer::Value(Ok(0.5)));
+    let names = [
+        "Content-Type",
+        "X-Amz-Target",
+        "X-Amz-Date",
+        "X-Amz-Security-Token",
+        "Authorization",
+    ];
+    assert_eq!(*lock(&sent), [names, names]);
+}

@@ -10,7 +10,10 @@ use wiremock::{
 };
 
 use super::*;
-use crate::{metrics::identity::azure::Azure, snapshot::Secret};
+use crate::{
+    metrics::identity::{Keys, azure::Azure},
+    snapshot::Secret,
+};
 
 fn azure(secret: &[(&'static str, &'static str)]) -> Identity {
     let find = |key| {
@@ -301,4 +304,94 @@ async fn a_cancelled_exchange_lets_the_next_one_begin() {
     let answer = ResponseTemplate::new(200).set_body_json(granted("t", 3600));
     Mock::given(any()).respond_with(answer).mount(&server).await;
     assert_eq!(tokens.pass("test", &identity).await, Ok(token("t")));
+}
+
+fn role_keys() -> serde_json::Value {
+    json!({"Code": "Success", "AccessKeyId": "i", "SecretAccessKey": "s", "Token": "t", "Expiration": "2999-01-01T00:00:00Z"})
+}
+
+fn aws(variables: &[(&str, String)]) -> Tokens {
+    let own: Vec<_> = variables
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    Tokens::new(Http::default(), environment(&own))
+}
+
+fn expected_keys() -> Pass {
+    Pass::Keys(Keys {
+        id: "i".to_owned(),
+        secret: Secret("s".to_owned()),
+        token: Some(Secret("t".to_owned())),
+    })
+}
+
+#[tokio::test]
+async fn the_metadata_service_of_aws_gives_the_keys_of_the_machines_role() {
+    let server = MockServer::start().await;
+    let token = || header("X-aws-ec2-metadata-token", "session");
+    Mock::given(method("PUT"))
+        .and(path("/latest/api/token"))
+        .and(header("X-aws-ec2-metadata-token-ttl-seconds", "60"))
+        .respond_with(ResponseTemplate::new(200).set_body_string("session"))
+        .mount(&server)
+        .await;
+    Mock::given(method("GET"))
+        .and(path("/latest/meta-data/iam/security-credentials/"))
+        .and(token())
+        .respond_with(ResponseTemplate::new(200).set_body_string("role"))
+        .mount(&server)
+        .await;
+    Mock::given(method("GET"))
+        .and(path("/latest/meta-data/iam/security-credentials/role"))
+        .and(token())
+        .respond_with(ResponseTemplate::new(200).set_body_json(role_keys()))
+        .mount(&server)
+        .await;
+    let tokens = aws(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.uri())]);
+    for _ in 0..3 {
+        let pass = tokens.pass("test", &Identity::Aws).await;
+        assert_eq!(pass, Ok(expected_keys()));
+    }
+    assert_eq!(requests(&server).await.len(), 3, "the keys are kept");
+}
+
+#[tokio::test]
+async fn pod_identity_and_sts_get_the_token_of_the_pod_from_its_file() {
+    let server = MockServer::start().await;
+    Mock::given(method("GET"))
+        .and(path("/v1/credentials"))
+        .and(header("Authorization", "jwt"))
+        .respond_with(ResponseTemplate::new(200).set_body_json(role_keys()))
+        .mount(&server)
+        .await;
+    let xml = "<Credentials><AccessKeyId>i</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken>\
+        <Expiration>2999-01-01T00:00:00Z</Expiration></Credentials>";
+    Mock::given(method("POST"))
+        .and(path("/"))
+        .and(body_string_contains("Action=AssumeRoleWithWebIdentity"))
+        .and(body_string_contains("WebIdentityToken=jwt"))
+        .respond_with(ResponseTemplate::new(200).set_body_string(xml))
+        .mount(&server)
+        .await;
+    let file = std::env::temp_dir().join(format!("aws-token-{}", std::process::id()));
+    std::fs::write(&file, "jwt\n").unwrap();
+    let path = file.display().to_string();
+    let agent = aws(&[
+        (
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+            format!("{}/v1/credentials", server.uri()),
+        ),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", path.clone()),
+    ]);
+    let irsa = aws(&[
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", path),
+        ("AWS_ROLE_ARN", "arn".to_owned()),
+        ("AWS_ENDPOINT_URL_STS", server.uri()),
+    ]);
+    for tokens in [agent, irsa] {
+        let pass = tokens.pass("test", &Identity::Aws).await;
+        assert_eq!(pass, Ok(expected_keys()));
+    }
+    std::fs::remove_file(&file).unwrap();
 }

@@ -207,9 +207,8 @@
 //!
 //! # Not supported yet
 //!
-//! Knative targets, the routers APISIX, Gloo and Kuma, and the metric provider Stackdriver. A Canary that asks for such a target or router is
-//! refused with an event and the condition `Invalid`, which name the field. A metric of that provider is a failed check that names the
-//! provider.
+//! Knative targets, and the routers APISIX, Gloo and Kuma. A Canary that asks for such a target or router is refused with an event and the
+//! condition `Invalid`, which name the field.
 
 pub mod api;
 pub mod check;

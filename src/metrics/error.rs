@@ -6,7 +6,7 @@ use crate::{api::duration::DurationError, snapshot::excerpt};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServerError {
     /// No provider of this version has the template's `type`.
-    #[error("not supported yet, only {supported} are")]
+    #[error("not supported, only {supported} are")]
     NotSupported {
         /// The names of the providers that this version has.
         supported: String,

@@ -11,6 +11,7 @@
 pub mod aws;
 pub mod azure;
 pub mod environment;
+pub mod google;
 mod sigv4;
 mod step;
 
@@ -21,6 +22,7 @@ pub use step::{Grant, IdentityError, Pass, Step, refusal};
 
 use azure::Azure;
 use environment::Environment;
+use google::{Google, TOKEN_HOST};
 
 /// Who asks a cloud. Its `Debug` shows no credentials.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +31,8 @@ pub enum Identity {
     Aws,
     /// An identity of Microsoft Entra.
     Azure(Azure),
+    /// An identity of Google Cloud.
+    Google(Google),
 }
 
 impl Identity {
@@ -37,6 +41,7 @@ impl Identity {
         match self {
             Self::Aws => "AWS",
             Self::Azure(_) => "Azure",
+            Self::Google(_) => "Google Cloud",
         }
     }
 
@@ -45,6 +50,7 @@ impl Identity {
         match self {
             Self::Aws => true,
             Self::Azure(azure) => azure.is_of_the_pod(),
+            Self::Google(google) => matches!(google, Google::Pod),
         }
     }
 
@@ -53,6 +59,8 @@ impl Identity {
         match self {
             Self::Aws => None,
             Self::Azure(azure) => azure.secret_host(),
+            Self::Google(Google::Key(_)) => Some(TOKEN_HOST),
+            Self::Google(Google::Pod) => None,
         }
     }
 
@@ -66,6 +74,7 @@ impl Identity {
         match self {
             Self::Aws => aws::next(environment, seen, now),
             Self::Azure(azure) => azure.next(environment, seen, now),
+            Self::Google(google) => google.next(environment, seen, now),
         }
     }
 }

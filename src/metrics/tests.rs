@@ -5,6 +5,7 @@ mod cloudwatch;
 mod external_metrics;
 mod keptn;
 mod splunk;
+mod stackdriver;
 mod table;
 
 use std::collections::BTreeSet;
@@ -84,7 +85,7 @@ fn an_unknown_provider_is_refused_with_the_names_of_all_others() {
         ..MetricTemplateProvider::default()
     };
     let error = Server::of(&spec, None, None).unwrap_err().to_string();
-    let names = error.strip_prefix("not supported yet, only ");
+    let names = error.strip_prefix("not supported, only ");
     let names = names.and_then(|text| text.strip_suffix(" are")).unwrap();
     let names: Vec<_> = names
         .split(", ")

@@ -33,7 +33,7 @@ const SEEDS: &str = concat!(
 const READ: usize = 2048;
 
 /// A good answer of each metric server.
-const ANSWERS: [(&str, &str); 11] = [
+const ANSWERS: [(&str, &str); 12] = [
     (
         "prometheus",
         r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"a":"b"},"value":[1,"100"]}]}}"#,
@@ -45,6 +45,10 @@ const ANSWERS: [(&str, &str); 11] = [
     (
         "cloudwatch",
         r#"{"MetricDataResults":[{"Id":"e1","StatusCode":"Complete","Values":[0.5,9]}],"NextToken":"a"}"#,
+    ),
+    (
+        "stackdriver",
+        r#"{"timeSeriesData":[{"pointData":[{"values":[{"doubleValue":0.5},{"int64Value":"9"},{"doubleValue":"NaN"}]}]}]}"#,
     ),
     (
         "datadog",
@@ -292,6 +296,7 @@ fn credentials() -> Credentials {
         "org",
         "username",
         "password",
+        "project",
     ];
     keys.map(|key| (key.to_owned(), "x".to_owned())).into()
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// All variables that are read.
-pub const VARIABLES: [&str; 19] = [
+pub const VARIABLES: [&str; 21] = [
     "AWS_ACCESS_KEY_ID",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
@@ -23,6 +23,8 @@ pub const VARIABLES: [&str; 19] = [
     "AZURE_FEDERATED_TOKEN_FILE",
     "AZURE_POD_IDENTITY_AUTHORITY_HOST",
     "AZURE_TENANT_ID",
+    "GCE_METADATA_HOST",
+    "GOOGLE_APPLICATION_CREDENTIALS",
 ];
 
 /// The variables that are set. Some have credentials, so there is no `Debug`.

@@ -127,7 +127,8 @@ pub enum IdentityError {
 }
 
 /// The fields of forms, and the headers, that prove an identity to an endpoint.
-const SECRET_FIELDS: [&str; 5] = [
+const SECRET_FIELDS: [&str; 6] = [
+    "assertion",
     "client_secret",
     "client_assertion",
     "authorization",

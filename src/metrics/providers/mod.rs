@@ -14,6 +14,7 @@ mod keptn;
 mod new_relic;
 pub mod prometheus;
 mod splunk;
+mod stackdriver;
 
 use super::provider::Provider;
 
@@ -30,6 +31,7 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &splunk::Splunk,
     &azure_monitor::AzureMonitor,
     &cloudwatch::CloudWatch,
+    &stackdriver::Stackdriver,
 ];
 
 /// Returns the provider of MetricTemplates with this `type`.

@@ -6,6 +6,7 @@ mod external_metrics;
 mod influxdb;
 mod keptn;
 mod splunk;
+mod stackdriver;
 
 use serde_json::{Value, json};
 
@@ -83,6 +84,7 @@ pub fn rows() -> Vec<Row> {
         splunk::row(),
         azure_monitor::row(),
         cloudwatch::row(),
+        stackdriver::row(),
     ]
 }
 

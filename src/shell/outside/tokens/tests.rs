@@ -11,7 +11,7 @@ use wiremock::{
 
 use super::*;
 use crate::{
-    metrics::identity::{Keys, azure::Azure},
+    metrics::identity::{Keys, azure::Azure, google::Google},
     snapshot::Secret,
 };
 
@@ -394,4 +394,24 @@ async fn pod_identity_and_sts_get_the_token_of_the_pod_from_its_file() {
         assert_eq!(pass, Ok(expected_keys()));
     }
     std::fs::remove_file(&file).unwrap();
+}
+
+#[tokio::test]
+async fn the_metadata_server_of_google_gives_a_token() {
+    let server = MockServer::start().await;
+    Mock::given(method("GET"))
+        .and(path(
+            "/computeMetadata/v1/instance/service-accounts/default/token",
+        ))
+        .and(header("Metadata-Flavor", "Google"))
+        .respond_with(ResponseTemplate::new(200).set_body_json(granted("t", 3599)))
+        .mount(&server)
+        .await;
+    let host = server.uri().replace("http://", "");
+    let tokens = Tokens::new(
+        Http::default(),
+        environment(&[("GCE_METADATA_HOST", &host)]),
+    );
+    let identity = Identity::Google(Google::Pod);
+    assert_eq!(tokens.pass("test", &identity).await, Ok(token("t")));
 }

@@ -7,7 +7,7 @@ FROM docker.io/library/rust:1.95-bookworm AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-# jemalloc takes the pages of the machine that builds it for those of all: arm64 kernels have some of up to 64 KB.
+# jemalloc assumes that each machine has the page size of the one that builds it. Kernels on arm64 have pages of up to 64 KB.
 RUN if [ "$(uname -m)" = aarch64 ]; then export JEMALLOC_SYS_WITH_LG_PAGE=16; fi; \
     cargo build --release --locked --bin flagger --bin loadtester
 # The files of the operator's image, as one tree.
@@ -16,7 +16,7 @@ RUN install -D target/release/flagger /image/home/flagger/flagger \
  && mkdir -p /image/usr/bin \
  && ln -s /home/flagger/flagger /image/usr/bin/wget
 
-# What hooks call that Debian has not: in the versions of Flagger's image, but for hey, which has no newer one.
+# Programs that hooks call and Debian lacks, at the versions of Flagger's image; hey has no newer release.
 FROM docker.io/library/golang:1.26-bookworm AS tools
 ENV CGO_ENABLED=0 GOBIN=/tools GOFLAGS=-trimpath
 RUN go install -ldflags '-s -w' github.com/rakyll/hey@v0.1.4 \
@@ -30,7 +30,7 @@ FROM docker.io/library/debian:bookworm-slim AS loadtester
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends bash bats busybox ca-certificates curl git jq wget wrk \
  && rm -rf /var/lib/apt/lists/* \
-# What hooks call that are written for Flagger's image: its `sh` knows what bash knows, and busybox is there for what is not here.
+# Hooks written for Flagger's image expect bash as `sh`, and busybox's programs.
  && ln -sf bash /bin/sh \
  && mkdir /opt/busybox && busybox --install -s /opt/busybox \
  && useradd --uid 10001 --create-home --home-dir /home/app app \
@@ -39,7 +39,7 @@ RUN apt-get update \
 ENV PATH=$PATH:/opt/busybox
 COPY --from=registry.k8s.io/kubectl:v1.36.2 /bin/kubectl /usr/local/bin/kubectl
 COPY --from=tools /tools/ /usr/local/bin/
-# Where hooks find it that are written for Flagger's image: `ghz --proto=/tmp/ghz/health.proto …`.
+# Hooks written for Flagger's image expect the file here: `ghz --proto=/tmp/ghz/health.proto …`.
 COPY --chown=10001:10001 src/loadtester/health.proto /tmp/ghz/health.proto
 COPY --from=build /src/target/release/loadtester /home/app/loadtester
 # Manifests start it as `./loadtester`.

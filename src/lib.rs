@@ -56,10 +56,28 @@
 //! | Which metrics and logs does the operator write? | `shell/telemetry` |
 //! | Which flags are there, and which have no effect? | [`cli`] |
 //! | Which verbs have people and pipelines, and which exit codes? | [`cli::client`]; `shell/client` carries them out |
-//! | What is a person told about a canary, and in which form? | [`view`] |
+//! | Which information do commands print about a canary, and in which form? | [`view`] |
 //! | How does the load tester work? | [`loadtester`]: a program of its own |
 //!
 //! `.github/CONTRIBUTING.md` has recipes: a router, a metric provider, a chat service, a condition, a subcommand, a test.
+//!
+//! # Layers
+//!
+//! A module uses modules of the rows above its own. Modules of the same row do not use each other, and only `shell` does I/O.
+//!
+//! | layer | modules |
+//! | --- | --- |
+//! | 1 | `api` |
+//! | 2 | `snapshot` |
+//! | 3 | `workload` |
+//! | 4 | `routers`, `metrics`, `notifications` |
+//! | 5 | `providers` |
+//! | 6 | `rollout` |
+//! | 7 | `records` |
+//! | 8 | `check`, `lint`, `view` |
+//! | 9 | `cli` |
+//! | 10 | `shell` |
+//! | 11 | `loadtester` |
 //!
 //! # Glossary
 //!
@@ -68,11 +86,12 @@
 //! | target | the workload that a Canary names; its new version is the canary |
 //! | primary | the operator's copy of the target, which has the promoted version |
 //! | apex | the Service, and the route, that clients call |
+//! | release | the change of a workload to a new version. In a decision, `Release` has its facts; in the cluster, an object of the kind `Release` is the record of a run |
 //! | run | a release from the new revision to its outcome |
 //! | step | one check and one move of a run; it begins at a tick |
 //! | tick | an instant at which a canary's step may begin: a multiple of its interval after the last transition |
 //! | jitter | the canary's fixed delay after each tick, so that not all canaries step at the same time |
-//! | evidence | the answers of webhooks and metric servers in the current step |
+//! | evidence | the answers of webhooks and metric servers in the current step; in a record, the measurements of the whole run |
 //! | plan | writes, then a status, then notifications; executing it needs no further choice |
 //! | outcome | how a run ended; the status keeps it until its notifications are sent |
 //! | draining | the time for which a workload keeps its pods after its traffic has moved away |
@@ -106,7 +125,7 @@
 //!     conditional, and the objects of the two irreversible steps are read anew (`rollout/safety/stale_reads.rs`, the tests of the cache,
 //!     `a_release_does_not_wait_for_the_next_list_when_readiness_events_are_lost`).
 //! 11. A release ends the same whichever request, answer or watch event is lost, and wherever the operator is killed: `tests/model` plays
-//!     the whole operator on a model of the API server some ten thousand times.
+//!     the whole operator on a model of the API server. All faults are some 40,000 runs; each test run plays a part of them.
 //! 12. A process that has lost the lease sends the API server requests for the lease only, and no notification:
 //!     `late_writes_of_a_former_leader_change_nothing`, `a_process_that_does_not_lead_notifies_nobody`.
 //! 13. No process in the process group of a command outlives the load tester:
@@ -149,7 +168,7 @@
 //!   with `flagger-rs.github.io/adopt: "true"`. An HTTPRoute that exists is adopted if it loses nothing, and is given back as it was
 //!   (`workload/ownership.rs`).
 //! * A promotion leaves the copies of configs as they are that other Canaries use; the primary gets its own (`workload/config/copies.rs`).
-//! * What others add to the primary is no version. A write that another actor undoes is repeated with growing pauses, and an event names
+//! * A field that another actor adds to the primary does not count as a new version. A write that another actor undoes is repeated with growing pauses, and an event names
 //!   that actor.
 //! * A promotion takes no capacity: the primary gets fewer replicas only at its end, and none that an autoscaler or `kubectl scale` set. If
 //!   the strategy of the Deployment is `Recreate`, which stops all pods of the primary, all traffic first moves to the canary for an

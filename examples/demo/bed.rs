@@ -103,7 +103,7 @@ struct Expected {
     /// The lines of `kubectl get canary -w`.
     table: &'static [&'static str],
     events: Vec<String>,
-    /// The second line of `kubectl flagger explain`, which tells why the run failed. It is empty if the version was promoted.
+    /// The second line of `kubectl flagger explain`, with the reason why the run failed. It is empty if the version was promoted.
     cause: &'static str,
 }
 
@@ -271,7 +271,7 @@ impl<'a> Demo<'a> {
         ])
     }
 
-    /// Prints what the command line says about the last release.
+    /// Prints the output of `kubectl flagger explain` for the last release.
     fn explain(&self) -> Result<String, Error> {
         let mut command = Command::new(&self.program);
         command.args(["explain", "podinfo", "-n", "test"]);

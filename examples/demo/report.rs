@@ -1,4 +1,4 @@
-//! The comparison of what was expected with what was observed.
+//! Compares the expected with the observed values.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! An action: what a person asks of a release, in one line of an annotation of the Canary (not in Flagger).
+//! An action: a person's request that changes a release, in one line of an annotation of the Canary (not in Flagger).
 //!
 //! ```text
 //! VERB [REVISION ID TIME AUTHOR [REASON…]]
@@ -6,7 +6,7 @@
 //! ```
 //!
 //! REVISION is `status.lastAppliedSpec` as the person saw it: the action means no other version. ID makes the action one action, however
-//! often the line is seen. AUTHOR is the name of the user, percent-encoded where it has blanks or `%`. The verb alone is the form for
+//! often the line is read. AUTHOR is the name of the user, percent-encoded where it has blanks or `%`. The verb alone is the form for
 //! `kubectl annotate`; it is accepted for `pause` and `abort`, which put no client at risk. An annotation needs no CRD and no field of
 //! the spec, so GitOps tools neither undo nor repeat it. It is text, because the expressions of admission policies can split text, but
 //! cannot read JSON. Single blanks separate the words, and nothing else does: a policy splits at blanks, and must see the same words.
@@ -51,7 +51,7 @@ pub enum Verb {
     Retry,
 }
 
-/// The part of an action that tells who asked for it, when, and for which version.
+/// The author of an action, its time, and the version that it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signature {
     /// `status.lastAppliedSpec`, as the author saw it.

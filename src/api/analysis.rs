@@ -61,14 +61,14 @@ pub struct CanaryAnalysis {
     )]
     #[schemars(schema_with = "schema::number")]
     pub step_weight_promotion: Option<i64>,
-    /// Whether the canary gets copies of requests before it gets live traffic. Default: false.
+    /// Whether requests are mirrored to the canary before it gets live traffic. Default: false.
     #[serde(
         default,
         deserialize_with = "lenient::or_default",
         skip_serializing_if = "std::ops::Not::not"
     )]
     pub mirror: bool,
-    /// The percentage of requests that are copied to the canary. Default: the default of the mesh or gateway.
+    /// The percentage of requests that are mirrored to the canary. Default: the default of the mesh or gateway.
     #[serde(
         default,
         deserialize_with = "lenient::integer",

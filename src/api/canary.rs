@@ -187,7 +187,7 @@ pub enum Strategy {
 }
 
 impl Strategy {
-    /// The strategy's name in the labels of Flagger's metrics.
+    /// The strategy's name, as in the labels of Flagger's metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Canary => "canary",

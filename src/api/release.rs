@@ -1,6 +1,6 @@
 //! The Release: the record of one run (not in Flagger). The operator writes it, people and scripts read it, and no decision depends on it.
 //!
-//! A record is small: what people search for is in fields, and the measurements behind it are one compressed text ([`Evidence`]), because
+//! A record is small: what people search for is in fields, and the measurements behind it are one compressed text ([`RunEvidence`]), because
 //! an API server needs six times the memory for the same content in fields.
 
 use std::fmt;
@@ -43,7 +43,7 @@ pub struct ReleaseSpec {
     /// The revision that the primary had before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// The strategy: canary, blueGreen or ab.
+    /// The strategy: canary, blue-green or ab-testing.
     pub strategy: String,
     /// The images that changed, by container.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -152,96 +152,13 @@ pub struct Cause {
     pub sentence: String,
 }
 
-/// The kinds of causes: `reason` of the condition `Verdict`, `cause.code` of a Release.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Code {
-    /// A metric was beyond its threshold.
-    Threshold,
-    /// A metric had no value.
-    NoData,
-    /// A metric server could not be asked, or answered with an error.
-    ProviderError,
-    /// A webhook did not pass.
-    Hook,
-    /// A gate is closed.
-    Gate,
-    /// Checks failed, for reasons that are not known any more.
-    FailedChecks,
-    /// Pods did not become ready in time.
-    NotReady,
-    /// The canary lost all its ready pods too often.
-    PodsLost,
-    /// A rollback webhook asked for a rollback.
-    RollbackHook,
-    /// The Canary changed so that the run could not go on.
-    Refused,
-    /// A person ended the run.
-    Aborted,
-    /// The primary did not become ready with the promoted version.
-    PromotionFailed,
-    /// The version was promoted.
-    Promoted,
-    /// The target went back to the promoted version.
-    Reverted,
-    /// A newer version took the place of this one.
-    Superseded,
-}
-
-impl Code {
-    /// All codes.
-    pub const ALL: [Self; 15] = [
-        Self::Threshold,
-        Self::NoData,
-        Self::ProviderError,
-        Self::Hook,
-        Self::Gate,
-        Self::FailedChecks,
-        Self::NotReady,
-        Self::PodsLost,
-        Self::RollbackHook,
-        Self::Refused,
-        Self::Aborted,
-        Self::PromotionFailed,
-        Self::Promoted,
-        Self::Reverted,
-        Self::Superseded,
-    ];
-
-    /// The word on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Threshold => "Threshold",
-            Self::NoData => "NoData",
-            Self::ProviderError => "ProviderError",
-            Self::Hook => "Hook",
-            Self::Gate => "Gate",
-            Self::FailedChecks => "FailedChecks",
-            Self::NotReady => "NotReady",
-            Self::PodsLost => "PodsLost",
-            Self::RollbackHook => "RollbackHook",
-            Self::Refused => "Refused",
-            Self::Aborted => "Aborted",
-            Self::PromotionFailed => "PromotionFailed",
-            Self::Promoted => "Promoted",
-            Self::Reverted => "Reverted",
-            Self::Superseded => "Superseded",
-        }
-    }
-
-    /// The code of a word; [`Code::FailedChecks`] if the word is unknown.
-    pub fn parse(word: &str) -> Self {
-        let known = Self::ALL.into_iter().find(|code| code.as_str() == word);
-        known.unwrap_or(Self::FailedChecks)
-    }
-}
-
 /// An action by which a person steered the run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 pub struct Steered {
     /// The time at which the operator acted upon it.
     pub at: Option<Time>,
-    /// Whether the operator did what was asked: Accepted or Refused.
+    /// The operator's answer: Accepted or Refused.
     pub outcome: String,
     /// The ID, the verb, the author and the reason, as the condition `Action` has them.
     pub action: String,
@@ -250,11 +167,11 @@ pub struct Steered {
 /// The measurements of a run, decoded from [`ReleaseSpec::evidence`].
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Evidence {
+pub struct RunEvidence {
     /// The metrics, each with its query.
     pub metrics: Vec<Metric>,
-    /// The steps at which metrics were measured, oldest first.
-    pub looks: Vec<Look>,
+    /// The measurements, one for each step, oldest first.
+    pub measurements: Vec<Measurement>,
     /// The webhooks that were called.
     pub hooks: Vec<HookCall>,
     /// The phases and weights of the run.
@@ -288,10 +205,10 @@ pub struct Metric {
     pub max: Option<f64>,
 }
 
-/// The measurements of one step.
+/// The values that were measured in one step.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Look {
+pub struct Measurement {
     /// When the step ended.
     pub at: Option<Time>,
     /// The traffic weight of the canary during the measurement, in percent.
@@ -300,7 +217,7 @@ pub struct Look {
     pub values: Vec<Measured>,
 }
 
-impl Look {
+impl Measurement {
     /// Whether all metrics passed.
     pub fn passed(&self) -> bool {
         self.values.iter().all(|value| value.failure.is_none())
@@ -311,7 +228,7 @@ impl Look {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Measured {
-    /// The place of the metric in [`Evidence::metrics`].
+    /// The place of the metric in [`RunEvidence::metrics`].
     pub metric: usize,
     /// The value; `None` if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -337,7 +254,7 @@ pub struct HookCall {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// The beginning of an answer that did not pass, or why there was no answer.
-    pub said: String,
+    pub answer: String,
 }
 
 /// A moment of the run.

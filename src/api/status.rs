@@ -186,7 +186,7 @@ pub enum ConditionType {
     PromoteRequested,
     /// A person asked to release the failed version again.
     RetryRequested,
-    /// The reason why the version failed, why its last check failed, or what it waits for: the reason is a code, the message a sentence.
+    /// The reason why the version failed, why its last check failed, or why it waits: the reason is a code, the message a sentence.
     Verdict,
 }
 
@@ -232,5 +232,88 @@ impl CanaryStatus {
     /// Whether the status holds a condition of this type.
     pub fn has_condition(&self, type_: ConditionType) -> bool {
         self.condition(type_).is_some()
+    }
+}
+
+/// The codes of the condition `Verdict`, in its `reason`; also `cause.code` of a Release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerdictCode {
+    /// A metric was beyond its threshold.
+    Threshold,
+    /// A metric had no value.
+    NoData,
+    /// A metric server could not be asked, or answered with an error.
+    ProviderError,
+    /// A webhook did not pass.
+    Hook,
+    /// A gate is closed.
+    Gate,
+    /// Checks failed, for reasons that are not known any more.
+    FailedChecks,
+    /// Pods did not become ready in time.
+    NotReady,
+    /// The canary lost all its ready pods too often.
+    PodsLost,
+    /// A rollback webhook asked for a rollback.
+    RollbackHook,
+    /// The Canary changed so that the run could not go on.
+    Refused,
+    /// A person ended the run.
+    Aborted,
+    /// The primary did not become ready with the promoted version.
+    PromotionFailed,
+    /// The version was promoted.
+    Promoted,
+    /// The target went back to the promoted version.
+    Reverted,
+    /// A newer version took the place of this one.
+    Superseded,
+}
+
+impl VerdictCode {
+    /// All codes.
+    pub const ALL: [Self; 15] = [
+        Self::Threshold,
+        Self::NoData,
+        Self::ProviderError,
+        Self::Hook,
+        Self::Gate,
+        Self::FailedChecks,
+        Self::NotReady,
+        Self::PodsLost,
+        Self::RollbackHook,
+        Self::Refused,
+        Self::Aborted,
+        Self::PromotionFailed,
+        Self::Promoted,
+        Self::Reverted,
+        Self::Superseded,
+    ];
+
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Threshold => "Threshold",
+            Self::NoData => "NoData",
+            Self::ProviderError => "ProviderError",
+            Self::Hook => "Hook",
+            Self::Gate => "Gate",
+            Self::FailedChecks => "FailedChecks",
+            Self::NotReady => "NotReady",
+            Self::PodsLost => "PodsLost",
+            Self::RollbackHook => "RollbackHook",
+            Self::Refused => "Refused",
+            Self::Aborted => "Aborted",
+            Self::PromotionFailed => "PromotionFailed",
+            Self::Promoted => "Promoted",
+            Self::Reverted => "Reverted",
+            Self::Superseded => "Superseded",
+        }
+    }
+
+    /// The code of a word; [`VerdictCode::FailedChecks`] if the word is unknown.
+    pub fn parse(word: &str) -> Self {
+        let known = Self::ALL.into_iter().find(|code| code.as_str() == word);
+        known.unwrap_or(Self::FailedChecks)
     }
 }

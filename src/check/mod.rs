@@ -41,9 +41,7 @@ impl Report {
 
     fn changes(&self) -> usize {
         let changes = self.canaries.iter();
-        changes
-            .filter(|row| row.preview.verdict.is_change())
-            .count()
+        changes.filter(|row| row.preview.action.is_change()).count()
     }
 
     /// Returns the report as JSON, for scripts.
@@ -53,7 +51,7 @@ impl Report {
             .iter()
             .map(|row| {
                 json!({"namespace": row.namespace, "name": row.name, "phase": row.phase,
-                    "first": row.preview.verdict.name(), "why": row.preview.why})
+                    "first": row.preview.action.name(), "why": row.preview.why})
             })
             .collect();
         let missing: Vec<_> = self
@@ -116,9 +114,9 @@ impl fmt::Display for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rollout::Verdict;
+    use crate::rollout::FirstAction;
 
-    fn report(verdict: Verdict, missing: bool) -> Report {
+    fn report(action: FirstAction, missing: bool) -> Report {
         let right = Right {
             verb: "patch",
             group: "flagger.app",
@@ -130,7 +128,7 @@ mod tests {
                 namespace: "shop".to_owned(),
                 name: "cart".to_owned(),
                 phase: "Succeeded".to_owned(),
-                preview: Preview::new(verdict, "a\n\u{1b}[31mb"),
+                preview: Preview::new(action, "a\n\u{1b}[31mb"),
             }],
             missing: missing
                 .then(|| (right, Scope::Namespace("shop".to_owned())))
@@ -142,7 +140,7 @@ mod tests {
     #[test]
     fn the_report_for_people_is_a_table() {
         assert_eq!(
-            report(Verdict::GoesOn, true).to_string(),
+            report(FirstAction::GoesOn, true).to_string(),
             "NAMESPACE  NAME  PHASE      FIRST\n\
              shop       cart  Succeeded  goes on: a [31mb\n\
              \n\
@@ -154,7 +152,7 @@ mod tests {
     #[test]
     fn the_report_for_scripts_is_json() {
         assert_eq!(
-            report(Verdict::GoesOn, true).json(),
+            report(FirstAction::GoesOn, true).json(),
             json!({"canaries": [{"namespace": "shop", "name": "cart", "phase": "Succeeded", "first": "goes-on", "why": "a [31mb"}],
                 "missing": [{"verb": "patch", "group": "flagger.app", "resource": "canaries/status", "name": null, "namespace": "shop"}],
                 "clean": false})
@@ -163,18 +161,18 @@ mod tests {
 
     #[test]
     fn an_adopted_status_is_no_change_but_a_missing_right_is_one() {
-        assert!(report(Verdict::Nothing, false).is_clean());
-        assert!(report(Verdict::Adopts, false).is_clean());
-        assert!(!report(Verdict::Adopts, true).is_clean());
-        for verdict in [
-            Verdict::GoesOn,
-            Verdict::Starts,
-            Verdict::Repairs,
-            Verdict::Refused,
-            Verdict::Waits,
-            Verdict::Unreadable,
+        assert!(report(FirstAction::Nothing, false).is_clean());
+        assert!(report(FirstAction::Adopts, false).is_clean());
+        assert!(!report(FirstAction::Adopts, true).is_clean());
+        for action in [
+            FirstAction::GoesOn,
+            FirstAction::Starts,
+            FirstAction::Repairs,
+            FirstAction::Refused,
+            FirstAction::Waits,
+            FirstAction::Unreadable,
         ] {
-            assert!(!report(verdict, false).is_clean(), "{verdict:?}");
+            assert!(!report(action, false).is_clean(), "{action:?}");
         }
     }
 }

@@ -1,9 +1,9 @@
-//! A finding: an error in an object, or something that may be one.
+//! A finding: an error in an object, or a warning.
 
 use serde::Serialize;
 use serde_json::Value;
 
-/// Something that is wrong, or may be.
+/// An error, or a warning.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The file.
@@ -18,13 +18,13 @@ pub struct Finding {
     pub message: String,
 }
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// The object cannot be used as it is, or loses a field.
     Error,
-    /// The object may not do what its author means.
+    /// The object probably does not do what its author wants.
     Warning,
 }
 

@@ -19,7 +19,7 @@ use crate::{
 pub struct Templates(BTreeSet<(String, String)>);
 
 impl Templates {
-    /// Those among these objects.
+    /// The MetricTemplates among these objects.
     pub fn of<'a>(objects: impl Iterator<Item = &'a Value>) -> Self {
         let text = |object: &Value, field: &str| {
             let text = object["metadata"][field].as_str();
@@ -33,7 +33,7 @@ impl Templates {
         )
     }
 
-    /// Whether a template may be meant by this name. Without any template in the files nothing is known.
+    /// Whether a template of this name may exist. If the files contain no template, any may exist in the cluster.
     fn may_have(&self, namespace: &str, name: &str) -> bool {
         let is_it = |(other, of_name): &(String, String)| {
             of_name == name && (other == namespace || other.is_empty() || namespace.is_empty())
@@ -173,7 +173,7 @@ fn metric(at: &str, metric: &CanaryMetric, namespace: &str, templates: &Template
     all
 }
 
-/// Ranges of values that pass always or never.
+/// Findings about ranges that always or never pass.
 fn range(at: &str, metric: &CanaryMetric, is_rate: bool) -> Option<Found> {
     let warning = |message: &str| Some(found(Level::Warning, at, message));
     let Some(range) = &metric.threshold_range else {
@@ -200,7 +200,7 @@ fn range(at: &str, metric: &CanaryMetric, is_rate: bool) -> Option<Found> {
     }
 }
 
-/// An address that cannot be called.
+/// The finding about an address that cannot be called.
 fn webhook(at: &str, hook: &CanaryWebhook) -> Option<Found> {
     let problem = match Url::parse(&hook.url) {
         Ok(url) if ["http", "https"].contains(&url.scheme()) && url.has_host() => None,

@@ -1,10 +1,10 @@
-//! `flagger lint`: what is wrong with manifests, without a cluster. Pure: `shell/client/lint.rs` reads the files.
+//! `flagger lint`: checks manifests without a cluster. Pure: `shell/client/lint.rs` reads the files.
 //!
 //! | question | place |
 //! | --- | --- |
 //! | Would the API server accept and keep each field? | `schema.rs`, by the CRDs of this version |
 //! | Would the operator run the Canary? | the operator's own validation, which the caller passes |
-//! | Does the Canary say what its author means? | `meaning.rs` |
+//! | Are there fields that probably do not do what the author of the Canary wants? | `meaning.rs` |
 
 mod finding;
 mod meaning;
@@ -104,7 +104,7 @@ fn canary(
 ) -> Vec<Found> {
     let canary: Canary = match serde_json::from_value(object.clone()) {
         Ok(canary) => canary,
-        // The schema tells the same with the field.
+        // The schema has reported the same error, with the name of the field.
         Err(_) if !fits_schema => return Vec::new(),
         Err(error) => return vec![(Level::Error, String::new(), error.to_string())],
     };
@@ -115,7 +115,7 @@ fn canary(
         .collect()
 }
 
-/// The objects of a document: of a list all its items.
+/// The objects of a document; for a list, its items.
 fn items(document: Value) -> Vec<Value> {
     match document.get("items").and_then(Value::as_array) {
         Some(items) if kind(&document).ends_with("List") => items.clone(),

@@ -1,11 +1,11 @@
-//! Checks an object by the schema of its CRD, as the API server does. What the API server removes without a word is an error here.
+//! Checks an object by the schema of its CRD, as the API server does. Fields that the API server drops silently are errors here.
 
 use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::finding::{Found, Level, kind};
 
-/// The schema of an object's kind; `None` if the object is none of ours.
+/// The schema of an object's kind; `None` if the kind is not one of ours.
 pub fn of<'a>(crds: &'a [Value], object: &Value) -> Option<&'a Value> {
     let version = object["apiVersion"].as_str()?;
     let crd = crds.iter().find(|crd| {
@@ -21,7 +21,7 @@ pub fn of<'a>(crds: &'a [Value], object: &Value) -> Option<&'a Value> {
     crd.pointer("/spec/versions/0/schema/openAPIV3Schema")
 }
 
-/// The error of an object of one of our groups whose kind or version is none of ours.
+/// The error of an object that has one of our API groups, but an unknown kind or version.
 pub fn unknown_kind(crds: &[Value], object: &Value) -> Option<Found> {
     let version = object["apiVersion"].as_str()?;
     let group = version.split('/').next();
@@ -176,7 +176,7 @@ fn string(schema: &Value, text: &str, at: &str, found: &mut Vec<Found>) {
     }
 }
 
-/// A field that the API server removes without a word.
+/// The error of a field that the API server drops silently.
 fn unknown<'a>(at: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Found {
     let nearest = known.map(|known| (distance(name, known), known)).min();
     let hint = match nearest {

@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const RETRIES: u32 = 2;
 
 /// The values of a MetricTemplate's Secret, by key.
-pub type Credentials = BTreeMap<String, String>;
+pub type SecretValues = BTreeMap<String, String>;
 
 /// The address of a server and the credentials for it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,7 +71,7 @@ impl Endpoint {
         self.origin == Origin::ApiServer
     }
 
-    /// Records who chose the address. It is a user, if this is not called.
+    /// Sets the author of the address. The default is a user.
     #[must_use]
     pub const fn with_origin(mut self, origin: Origin) -> Self {
         self.origin = origin;
@@ -224,7 +224,7 @@ impl Endpoint {
 }
 
 /// Returns a credential without blanks around it. `None` if the key is missing or its value is empty.
-pub fn credential<'a>(credentials: Option<&'a Credentials>, key: &str) -> Option<&'a str> {
+pub fn credential<'a>(credentials: Option<&'a SecretValues>, key: &str) -> Option<&'a str> {
     let value = credentials?.get(key)?.trim();
     (!value.is_empty()).then_some(value)
 }
@@ -233,7 +233,7 @@ pub fn credential<'a>(credentials: Option<&'a Credentials>, key: &str) -> Option
 /// there is no header (Flagger: the same).
 pub fn basic_authorization(
     provider: &'static str,
-    credentials: &Credentials,
+    credentials: &SecretValues,
 ) -> Result<Option<String>, ServerError> {
     let find = |key: &str, shown: &'static str| {
         credentials.get(key).ok_or(ServerError::MissingCredential {

@@ -54,7 +54,7 @@ pub enum MetricError {
     /// The answer contains no value, or `NaN`.
     #[error("no values found")]
     NoValues,
-    /// The answer contains no value; for the providers of which Flagger says more then, or quotes the answer.
+    /// The answer contains no value. The text has Flagger's detail for this provider.
     #[error("{0}: no values found")]
     NoValuesIn(String),
     /// The query returned a series instead of one value.

@@ -24,7 +24,7 @@ use crate::{
     api::metric_template::MetricTemplateProvider,
     snapshot::{HttpRequest, HttpResponse, Origin},
 };
-use endpoint::{Credentials, Endpoint};
+use endpoint::{Endpoint, SecretValues};
 use identity::Identity;
 use provider::{Access, Exchange, Provider, Setup};
 pub use provider::{Next, Queried};
@@ -40,7 +40,7 @@ impl Server {
     /// The server of a MetricTemplate for a metric with this `interval`. `credentials` are the values of the template's Secret.
     pub fn of(
         spec: &MetricTemplateProvider,
-        credentials: Option<&Credentials>,
+        credentials: Option<&SecretValues>,
         interval: Option<&str>,
     ) -> Result<Self, ServerError> {
         let provider = providers::named(&spec.type_).ok_or_else(|| ServerError::NotSupported {

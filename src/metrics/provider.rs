@@ -10,7 +10,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    endpoint::{Credentials, Endpoint},
+    endpoint::{Endpoint, SecretValues},
     error::{MetricError, OfflineError, ServerError},
     identity::Identity,
 };
@@ -122,7 +122,7 @@ pub struct Setup<'a> {
     /// The `provider` of the MetricTemplate.
     pub spec: &'a MetricTemplateProvider,
     /// The values of the template's Secret, if it names one.
-    pub credentials: Option<&'a Credentials>,
+    pub credentials: Option<&'a SecretValues>,
     /// The metric's `interval`.
     pub interval: Option<&'a str>,
 }

@@ -1,23 +1,23 @@
-//! The evidence of a record: compressed in the object, and never too large for it.
+//! The evidence of a record: it is compressed, and limited so that it fits into the object.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-use crate::api::release::{Evidence, HookCall, Look};
+use crate::api::release::{HookCall, Measurement, RunEvidence};
 
-/// The most looks, calls and moments in a record.
+/// The most measurements, calls and moments in a record.
 const ENTRIES: usize = 100;
 /// The longest text of the compressed evidence, in bytes.
 const PACKED: usize = 32 * 1024;
-/// The most bytes that are unpacked: an object that someone else wrote may hold anything.
+/// The most bytes that are unpacked, because another actor may have written the object.
 const UNPACKED: usize = 512 * 1024;
 /// The unpacked text grows by this many bytes at a time.
 const PART: usize = 64 * 1024;
 
-/// Compresses the evidence. If it is too long, leaves out entries: first what passed, then what is old.
-pub fn pack(evidence: &Evidence) -> Option<String> {
+/// Compresses the evidence. If it is too long, leaves out entries: first the passed ones, then the oldest.
+pub fn pack(evidence: &RunEvidence) -> Option<String> {
     let mut packed = packed(evidence)?;
     let mut rest = evidence.clone();
     let mut keep = ENTRIES;
@@ -36,7 +36,7 @@ pub fn pack(evidence: &Evidence) -> Option<String> {
     (packed.len() <= PACKED).then_some(packed)
 }
 
-fn packed(evidence: &Evidence) -> Option<String> {
+fn packed(evidence: &RunEvidence) -> Option<String> {
     let json = serde_json::to_vec(evidence).ok()?;
     // Data that cannot be compressed grows by a few bytes.
     let mut packed = Vec::with_capacity(json.len() + json.len() / 100 + 100);
@@ -46,7 +46,7 @@ fn packed(evidence: &Evidence) -> Option<String> {
 }
 
 /// Reads compressed evidence; `None` if it is not evidence.
-pub fn unpack(packed: &str) -> Option<Evidence> {
+pub fn unpack(packed: &str) -> Option<RunEvidence> {
     let bytes = STANDARD.decode(packed).ok()?;
     let mut json = Vec::new();
     let mut decompress = Decompress::new(true);
@@ -64,21 +64,21 @@ pub fn unpack(packed: &str) -> Option<Evidence> {
     serde_json::from_slice(&json).ok()
 }
 
-/// Leaves out what is too much.
-pub fn thin(evidence: &mut Evidence) {
+/// Leaves out entries, so that each list has at most `most`.
+pub fn thin(evidence: &mut RunEvidence) {
     keep_newest(evidence, ENTRIES);
 }
 
-fn keep_newest(evidence: &mut Evidence, most: usize) {
+fn keep_newest(evidence: &mut RunEvidence, most: usize) {
     let has_passed = |call: &HookCall| call.status.is_some_and(|status| status < 300);
-    let left_out = leave_out(&mut evidence.looks, most, Look::passed)
+    let left_out = leave_out(&mut evidence.measurements, most, Measurement::passed)
         + leave_out(&mut evidence.hooks, most, has_passed)
         + leave_out(&mut evidence.timeline, most, |_| true);
     let left_out = i64::try_from(left_out).unwrap_or(i64::MAX);
     evidence.left_out = evidence.left_out.saturating_add(left_out);
 }
 
-/// Leaves out the oldest entries that passed, and if these are not enough, the oldest of the others. Returns how many.
+/// Leaves out the oldest entries that passed, and if these are not enough, the oldest of the others. Returns the number of them.
 fn leave_out<T>(entries: &mut Vec<T>, most: usize, passed: impl Fn(&T) -> bool) -> usize {
     let excess = entries.len().saturating_sub(most);
     let mut left = excess;
@@ -91,10 +91,13 @@ fn leave_out<T>(entries: &mut Vec<T>, most: usize, passed: impl Fn(&T) -> bool) 
     excess
 }
 
-/// Leaves out the metrics that no look is about: those of templates that have changed.
-fn without_unused_metrics(evidence: &mut Evidence) {
-    let looks = evidence.looks.iter().flat_map(|look| &look.values);
-    let used: BTreeSet<usize> = looks.map(|value| value.metric).collect();
+/// Leaves out the metrics of which no measurement is left, because their template has changed.
+fn without_unused_metrics(evidence: &mut RunEvidence) {
+    let measurements = evidence
+        .measurements
+        .iter()
+        .flat_map(|measurement| &measurement.values);
+    let used: BTreeSet<usize> = measurements.map(|value| value.metric).collect();
     let places: BTreeMap<usize, usize> =
         used.iter().enumerate().map(|(n, old)| (*old, n)).collect();
     let mut place = 0;
@@ -102,7 +105,11 @@ fn without_unused_metrics(evidence: &mut Evidence) {
         place += 1;
         used.contains(&(place - 1))
     });
-    for value in evidence.looks.iter_mut().flat_map(|look| &mut look.values) {
+    for value in evidence
+        .measurements
+        .iter_mut()
+        .flat_map(|measurement| &mut measurement.values)
+    {
         value.metric = places.get(&value.metric).copied().unwrap_or_default();
     }
 }

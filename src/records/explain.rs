@@ -1,4 +1,4 @@
-//! A record as a text: one sentence first, then the evidence, so that a person can check each number.
+//! A record as a text for people: first a sentence, then the evidence, by which they can check each number.
 
 use std::fmt::Write;
 
@@ -7,14 +7,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::unpack;
 use crate::{
-    api::release::{Change, Evidence, HookCall, Look, Metric, ReleaseResult, ReleaseSpec},
+    api::release::{
+        Change, HookCall, Measurement, Metric, ReleaseResult, ReleaseSpec, RunEvidence,
+    },
     snapshot::{excerpt, go},
 };
 
 /// The most rows of a table. Failures come first.
 const ROWS: usize = 12;
 
-/// Explains a record. Texts that other people chose are shown on one line, without control characters.
+/// Explains a record. Texts that people chose are shown on one line, without control characters.
 pub fn explain(spec: &ReleaseSpec) -> String {
     let mut text = format!("{}\n", headline(spec));
     if let Some(cause) = &spec.cause {
@@ -120,7 +122,7 @@ fn row(text: &mut String, label: &str, value: &str) {
     let _ = writeln!(text, "{label:<9} {}", value.trim());
 }
 
-fn evidenced(text: &mut String, evidence: &Evidence) {
+fn evidenced(text: &mut String, evidence: &RunEvidence) {
     for (place, metric) in evidence.metrics.iter().enumerate() {
         measured(text, evidence, place, metric);
     }
@@ -132,14 +134,14 @@ fn evidenced(text: &mut String, evidence: &Evidence) {
                 Some(status) => format!("answered {status}"),
                 None => "gave no answer".to_owned(),
             };
-            let said = match one_line(&call.said) {
-                said if said.is_empty() => said,
-                said => format!(": {said}"),
+            let detail = match one_line(&call.answer) {
+                detail if detail.is_empty() => detail,
+                detail => format!(": {detail}"),
             };
             let (name, kind) = (one_line(&call.name), one_line(&call.kind));
             let _ = writeln!(
                 text,
-                "  {}  {name} ({kind} at {}) {answer}{said}",
+                "  {}  {name} ({kind} at {}) {answer}{detail}",
                 clock(call.at.as_ref()),
                 one_line(&call.host)
             );
@@ -166,7 +168,7 @@ fn evidenced(text: &mut String, evidence: &Evidence) {
     }
 }
 
-fn measured(text: &mut String, evidence: &Evidence, place: usize, metric: &Metric) {
+fn measured(text: &mut String, evidence: &RunEvidence, place: usize, metric: &Metric) {
     let unit = match metric.unit.as_str() {
         "" => String::new(),
         unit => format!(" {}", one_line(unit)),
@@ -181,13 +183,19 @@ fn measured(text: &mut String, evidence: &Evidence, place: usize, metric: &Metri
         window => format!(", over {}", one_line(window)),
     };
     let _ = writeln!(text, "\nMetric {}{bounds}{window}", one_line(&metric.name));
-    let at = |look: &Look| look.values.iter().find(|it| it.metric == place).cloned();
-    let looks: Vec<_> = evidence
-        .looks
+    let at = |measurement: &Measurement| {
+        measurement
+            .values
+            .iter()
+            .find(|it| it.metric == place)
+            .cloned()
+    };
+    let measurements: Vec<_> = evidence
+        .measurements
         .iter()
-        .filter_map(|look| Some((look, at(look)?)))
+        .filter_map(|measurement| Some((measurement, at(measurement)?)))
         .collect();
-    for (look, measured) in chosen(&looks, |(_, it)| it.failure.is_some()) {
+    for (measurement, measured) in chosen(&measurements, |(_, it)| it.failure.is_some()) {
         let value = match measured.value {
             Some(value) => format!("{}{unit}", go::float(value)),
             None => "no value".to_owned(),
@@ -199,8 +207,8 @@ fn measured(text: &mut String, evidence: &Evidence, place: usize, metric: &Metri
         let _ = writeln!(
             text,
             "  {}  weight {:>3}  {value}  {verdict}",
-            clock(look.at.as_ref()),
-            look.weight
+            clock(measurement.at.as_ref()),
+            measurement.weight
         );
     }
     if !metric.query.is_empty() {
@@ -214,7 +222,7 @@ fn measured(text: &mut String, evidence: &Evidence, place: usize, metric: &Metri
     }
 }
 
-/// The entries that a table shows, in their order: all that failed, and the newest of the others.
+/// The entries that a table shows, in their order: the failed ones, and the newest of the others.
 fn chosen<T>(entries: &[T], is_failed: impl Fn(&&T) -> bool) -> Vec<&T> {
     let failed = entries.iter().filter(&is_failed).count();
     let mut to_skip = entries.len().saturating_sub(ROWS);

@@ -1,4 +1,4 @@
-//! How many records are kept.
+//! Chooses the records to delete.
 
 use crate::api::release::{Release, ReleaseResult};
 

@@ -1,10 +1,10 @@
-//! Records: what becomes known about a run, kept in an object of the kind [`Release`](crate::api::release::Release). Pure.
+//! Records: the history of a run, in an object of the kind [`Release`](crate::api::release::Release). Pure.
 //!
-//! A record is made from the same values as the decisions, after they were carried out. No decision depends on it: a record that cannot be
-//! written is left out, and the release goes on.
+//! A record is made from the values of a decision, after the decision was carried out. No decision depends on a record: if one cannot be
+//! written, the release goes on without it.
 //!
 //! - [`Record`] grows with each change of the status.
-//! - [`explain`] tells a person what a record says.
+//! - [`explain`] prints a record for people.
 //! - [`outdated`] chooses the records to delete.
 
 mod evidence;
@@ -21,12 +21,12 @@ use crate::{
     api::{
         canary::{Canary, CanaryPhase, CanaryStatus, Strategy},
         release::{
-            CANARY_UID, Cause, Change, Code, Evidence, Look, Moment, RESULT, Release,
-            ReleaseResult, ReleaseSpec, Steered,
+            CANARY_UID, Cause, Change, Measurement, Moment, RESULT, Release, ReleaseResult,
+            ReleaseSpec, RunEvidence, Steered,
         },
-        status::ConditionType,
+        status::{ConditionType, VerdictCode},
     },
-    rollout::{Looks, is_in_run, of_end},
+    rollout::{Measurements, is_in_run, of_end},
     snapshot::{Kind, Snapshot, revision::digest, whole_second_after},
 };
 pub use evidence::{pack, unpack};
@@ -35,8 +35,8 @@ pub use history::outdated;
 
 /// The most actions in a record; older ones are left out.
 const ACTIONS: usize = 50;
-/// After this many looks the record is written, even if nothing happened that is worth it.
-const LOOKS: usize = 10;
+/// The record is written after this many measurements, even if no check failed and no phase changed.
+const MEASUREMENTS: usize = 10;
 
 /// The record of a run in progress, or of one that has just ended.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,8 +46,8 @@ pub struct Record {
     /// The fields, without the evidence.
     pub spec: ReleaseSpec,
     /// The evidence.
-    pub evidence: Evidence,
-    /// When the step began that the last look is about.
+    pub evidence: RunEvidence,
+    /// The beginning of the step of the last measurement.
     step: Option<Time>,
 }
 
@@ -58,12 +58,12 @@ pub struct Committed<'a> {
     pub snapshot: &'a Snapshot,
     /// The status after it.
     pub status: &'a CanaryStatus,
-    /// The measurements and calls that led to it.
-    pub looks: &'a Looks,
+    /// The measurements and calls on which the decision was based.
+    pub measurements: &'a Measurements,
 }
 
 impl Committed<'_> {
-    /// Whether a run starts: a new one, or one that takes the place of another.
+    /// Whether a run starts, or replaces another one.
     pub fn starts(&self) -> bool {
         let before = self.snapshot.status();
         is_in_run(self.status.phase)
@@ -72,7 +72,8 @@ impl Committed<'_> {
                 || before.tracked_configs != self.status.tracked_configs)
     }
 
-    /// Whether a run goes on or ends. After a restart, a run whose notifications are pending counts: its end may not be recorded.
+    /// Whether a run goes on or ends. After a restart, a run with pending notifications counts as well, because its end may be missing in the
+    /// record.
     pub fn concerns_a_run(&self) -> bool {
         let before = self.snapshot.status();
         // The records of a Canary that is deleted are deleted with it.
@@ -86,7 +87,7 @@ impl Committed<'_> {
     }
 
     /// Whether the run is over and its notifications are still to be sent.
-    pub fn is_untold(&self) -> bool {
+    pub fn has_unsent_notifications(&self) -> bool {
         self.ends()
             && self
                 .status
@@ -116,14 +117,14 @@ impl Record {
                 canary: snapshot.name().to_owned(),
                 revision,
                 from: status.last_promoted_spec.clone(),
-                strategy: strategy(canary).to_owned(),
+                strategy: canary.strategy().as_str().to_owned(),
                 images: images(snapshot),
                 configs: configs(snapshot.status(), status),
                 started_at: Some(Time(started_at)),
                 steps: steps(canary),
                 ..ReleaseSpec::default()
             },
-            evidence: Evidence::default(),
+            evidence: RunEvidence::default(),
             step: None,
         };
         record.note(committed);
@@ -143,16 +144,16 @@ impl Record {
         }
     }
 
-    /// Adds what a change of the status shows. Returns whether the record is worth to be written now.
+    /// Adds the events of a change of the status. Returns whether the record must be written now.
     pub fn note(&mut self, committed: Committed<'_>) -> bool {
         let Committed {
             snapshot,
             status,
-            looks,
+            measurements,
         } = committed;
         let now = Time(whole_second_after(snapshot.now));
         let before = snapshot.status();
-        let is_tenth = self.look(&now, before, looks);
+        let is_tenth = self.measure(&now, before, measurements);
         let mut is_worth_it = is_tenth && status.phase == CanaryPhase::Progressing;
         let moment = Moment {
             at: Some(now.clone()),
@@ -178,15 +179,15 @@ impl Record {
         is_worth_it
     }
 
-    /// Adds the measurements of a step. Returns whether ten have come together.
-    fn look(&mut self, now: &Time, before: &CanaryStatus, looks: &Looks) -> bool {
+    /// Adds the measurements of a step. Returns whether the number of measured steps is a multiple of ten.
+    fn measure(&mut self, now: &Time, before: &CanaryStatus, measurements: &Measurements) -> bool {
         let is_same_step = self.step.is_some() && self.step == before.last_transition_time;
         self.step.clone_from(&before.last_transition_time);
-        for call in &looks.hooks {
+        for call in &measurements.hooks {
             let mut call = call.clone();
             call.at = Some(now.clone());
             let last = self.evidence.hooks.iter_mut().rev();
-            let known = last.take(looks.hooks.len()).find(|known| {
+            let known = last.take(measurements.hooks.len()).find(|known| {
                 is_same_step && (&known.name, &known.kind) == (&call.name, &call.kind)
             });
             match known {
@@ -194,11 +195,11 @@ impl Record {
                 None => self.evidence.hooks.push(call),
             }
         }
-        if looks.values.is_empty() {
+        if measurements.values.is_empty() {
             return false;
         }
         let mut values = Vec::new();
-        for (metric, measured) in &looks.values {
+        for (metric, measured) in &measurements.values {
             let known = self.evidence.metrics.iter().position(|it| it == metric);
             let place = known.unwrap_or_else(|| {
                 self.evidence.metrics.push(metric.clone());
@@ -208,19 +209,27 @@ impl Record {
             measured.metric = place;
             values.push(measured);
         }
-        let look = Look {
+        let measurement = Measurement {
             at: Some(now.clone()),
             weight: before.canary_weight,
             values,
         };
-        match self.evidence.looks.last_mut().filter(|_| is_same_step) {
-            Some(last) => *last = look,
-            None => self.evidence.looks.push(look),
+        match self
+            .evidence
+            .measurements
+            .last_mut()
+            .filter(|_| is_same_step)
+        {
+            Some(last) => *last = measurement,
+            None => self.evidence.measurements.push(measurement),
         }
-        self.evidence.looks.len().is_multiple_of(LOOKS)
+        self.evidence
+            .measurements
+            .len()
+            .is_multiple_of(MEASUREMENTS)
     }
 
-    /// Adds an action that was handled. Returns whether there was one.
+    /// Adds the action that the operator has handled. Returns whether there was one.
     fn act(&mut self, before: &CanaryStatus, after: &CanaryStatus) -> bool {
         let action = after.condition(ConditionType::Action);
         let Some(action) = action.filter(|it| before.condition(ConditionType::Action) != Some(it))
@@ -239,7 +248,7 @@ impl Record {
         true
     }
 
-    /// Adds why the last check failed, or what the version waits for. Returns whether that has changed.
+    /// Adds the reason of the last failed check, or of a wait. Returns whether the reason has changed.
     fn judge(&mut self, before: &CanaryStatus, after: &CanaryStatus) -> bool {
         let verdict = after.condition(ConditionType::Verdict);
         let has_changed = before.condition(ConditionType::Verdict) != verdict;
@@ -247,14 +256,14 @@ impl Record {
             code: verdict.reason.clone(),
             sentence: verdict.message.clone().unwrap_or_default(),
         });
-        // The end of a rollback follows at once.
+        // During a rollback nothing is written: the end of the run follows, and is written.
         has_changed && verdict.is_some() && !after.has_condition(ConditionType::RollingBack)
     }
 
     /// Ends the record of a run that a newer version replaces.
     pub fn supersede(&mut self, now: Timestamp) {
         let sentence = "A newer version took the place of this one.".to_owned();
-        let code = Code::Superseded.as_str().to_owned();
+        let code = VerdictCode::Superseded.as_str().to_owned();
         let cause = Cause { code, sentence };
         self.end(whole_second_after(now), ReleaseResult::Superseded, cause);
     }
@@ -264,10 +273,10 @@ impl Record {
         let was_promoted = promoted == Some(self.spec.revision.as_str());
         let (result, code, sentence) = if was_promoted {
             let sentence = "The version was promoted. How the run ended was not recorded.";
-            (ReleaseResult::Promoted, Code::Promoted, sentence)
+            (ReleaseResult::Promoted, VerdictCode::Promoted, sentence)
         } else {
             let sentence = "How this run ended was not recorded. A later run took its place.";
-            (ReleaseResult::Superseded, Code::Superseded, sentence)
+            (ReleaseResult::Superseded, VerdictCode::Superseded, sentence)
         };
         let (code, sentence) = (code.as_str().to_owned(), sentence.to_owned());
         let cause = Cause { code, sentence };
@@ -301,7 +310,7 @@ impl Record {
         })
     }
 
-    /// The JSON merge patch that brings the object up to date.
+    /// The JSON merge patch that updates the object.
     pub fn patch(&self) -> Value {
         json!({
             "metadata": {"labels": {RESULT: self.spec.result.as_str()}},
@@ -334,18 +343,6 @@ pub fn decoded(release: &Release) -> Value {
     let mut value = serde_json::to_value(spec).unwrap_or_default();
     value["evidence"] = json!(spec.evidence.as_deref().and_then(unpack));
     value
-}
-
-const fn strategy_name(strategy: Strategy) -> &'static str {
-    match strategy {
-        Strategy::Canary => "canary",
-        Strategy::BlueGreen => "blueGreen",
-        Strategy::AbTesting => "ab",
-    }
-}
-
-fn strategy(canary: &Canary) -> &'static str {
-    strategy_name(canary.strategy())
 }
 
 /// The number of steps of a run that passes all its checks.

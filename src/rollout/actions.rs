@@ -26,14 +26,14 @@ use crate::{
 /// How far the time of an action may be from now.
 const VALID: SignedDuration = SignedDuration::from_mins(15);
 
-/// `reason` of the condition that records an action …
+/// `reason` of an accepted action.
 const ACCEPTED: &str = "Accepted";
-/// … which was accepted, or not.
+/// `reason` of a refused action.
 const REFUSED: &str = "Refused";
 
-/// The ID of an action in the short form, and of a line that is no action, until the annotation is removed …
+/// ID of an action without an ID, and of a line that is no action, until its annotation is removed.
 const UNNAMED: &str = "-";
-/// … and afterwards, so that the next one is another action.
+/// The ID afterwards, so that the next action without an ID is a new one.
 const DONE: &str = "by-hand";
 
 /// The reason why an action is not accepted.

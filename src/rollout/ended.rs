@@ -7,8 +7,8 @@ use super::{
 use crate::{
     api::{
         canary::{CanaryCondition, CanaryPhase, CanaryStatus},
-        release::{Cause, Code, ReleaseResult},
-        status::ConditionType,
+        release::{Cause, ReleaseResult},
+        status::{ConditionType, VerdictCode},
     },
     snapshot::Snapshot,
 };
@@ -33,7 +33,7 @@ pub fn of_end(snapshot: &Snapshot, status: &CanaryStatus) -> (ReleaseResult, Cau
         let verdict = verdict.map(|it| cause(&it.reason, text(it)));
         let unknown = || {
             cause(
-                Code::FailedChecks.as_str(),
+                VerdictCode::FailedChecks.as_str(),
                 "The version failed.".to_owned(),
             )
         };
@@ -41,7 +41,7 @@ pub fn of_end(snapshot: &Snapshot, status: &CanaryStatus) -> (ReleaseResult, Cau
     }
     let promoted = || {
         cause(
-            Code::Promoted.as_str(),
+            VerdictCode::Promoted.as_str(),
             "The version was promoted.".to_owned(),
         )
     };
@@ -54,7 +54,7 @@ pub fn of_end(snapshot: &Snapshot, status: &CanaryStatus) -> (ReleaseResult, Cau
             let sentence = format!("The version was promoted, as requested {who}.");
             (
                 ReleaseResult::Promoted,
-                cause(Code::Promoted.as_str(), sentence),
+                cause(VerdictCode::Promoted.as_str(), sentence),
             )
         }
         _ => (ReleaseResult::Promoted, of_outcome.unwrap_or_else(promoted)),

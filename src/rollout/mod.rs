@@ -1,6 +1,10 @@
 //! The decision: the next action for one canary, as a pure function of a snapshot and of the answers received so far.
 //!
 //! - [`decide`] reads as the table of contents.
+//! - `release`: the facts about a release that nearly every decision needs, derived once from the snapshot.
+//! - [`plan`]: the result of a decision: a plan, a question or a wait.
+//! - `reads`: the objects that a decision needs.
+//! - `blocked`: the obstacles that hold up a release, such as a missing target.
 //! - `actions`: a person promotes, skips, pauses, resumes, aborts or retries a release.
 //! - `phases`: one file per phase of a release, or per group of phases.
 //! - `ended`: how a run ended, for its record.
@@ -27,14 +31,14 @@ mod safety;
 mod status;
 
 pub use checks::{
-    looks::{Looks, looks},
+    measurements::{Measurements, measurements},
     metric_query::queried,
     metrics::samples,
 };
 pub use ended::of_end;
 pub use messages::{undone, warning};
 pub use plan::{Answer, Decision, Evidence, Plan, Question, Requeue};
-pub use preview::{Preview, Verdict, preview};
+pub use preview::{FirstAction, Preview, preview};
 pub use reads::{claims, needed_in_full, needs};
 pub use release::{new_version, progress};
 pub use safety::{audit::audit, stale_reads::stale_reads, validation::spec_problem};
@@ -133,7 +137,7 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
     }
     match snapshot.phase() {
         CanaryPhase::Initializing => {
-            // A primary of someone else tells nothing about selectors.
+            // The selectors of a primary that belongs to someone else are not the operator's.
             let refusal = ownership::refuse(snapshot).or_else(|| selectors::refuse(release));
             return match refusal {
                 Some(refusal) => Ok(refusal),

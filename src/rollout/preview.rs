@@ -16,11 +16,11 @@ use crate::{
 };
 
 /// A change of this age is no longer debounced.
-const SETTLED: SignedDuration = SignedDuration::from_mins(1);
+const DEBOUNCED: SignedDuration = SignedDuration::from_mins(1);
 
 /// The kind of the first decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum FirstAction {
     /// The operator writes nothing.
     Nothing,
     /// The operator writes its own name of the current revision into the status, and nothing else.
@@ -39,7 +39,7 @@ pub enum Verdict {
     Unreadable,
 }
 
-impl Verdict {
+impl FirstAction {
     /// The name for scripts, one of a closed set.
     pub const fn name(self) -> &'static str {
         match self {
@@ -85,27 +85,27 @@ impl Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preview {
     /// The kind of decision.
-    pub verdict: Verdict,
+    pub action: FirstAction,
     /// The details or the reason; may be empty.
     pub why: String,
 }
 
 impl Preview {
     /// Puts texts of others on one line and removes control characters, which a terminal would interpret.
-    pub fn new(verdict: Verdict, why: impl AsRef<str>) -> Self {
+    pub fn new(action: FirstAction, why: impl AsRef<str>) -> Self {
         let why: String = why
             .as_ref()
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect();
         let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
-        Self { verdict, why }
+        Self { action, why }
     }
 }
 
 impl fmt::Display for Preview {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.verdict.words())?;
+        f.write_str(self.action.words())?;
         if self.why.is_empty() {
             return Ok(());
         }
@@ -121,7 +121,10 @@ pub fn preview(snapshot: &Snapshot) -> Preview {
         let (at, late) = (snapshot.now, false);
         snapshot.tick.get_or_insert(Tick { at, late });
     }
-    let rested = snapshot.now.saturating_sub(SETTLED).unwrap_or(snapshot.now);
+    let rested = snapshot
+        .now
+        .saturating_sub(DEBOUNCED)
+        .unwrap_or(snapshot.now);
     snapshot.changed = snapshot.changed.map(|_| Changed {
         first: rested,
         last: rested,
@@ -130,15 +133,15 @@ pub fn preview(snapshot: &Snapshot) -> Preview {
         Decision::Do(plan) if adopts(&snapshot, &plan) => {
             snapshot.canary.status = plan.status;
             let then = foreseen(&snapshot, decide(&snapshot, &Evidence::new()));
-            match then.verdict {
-                Verdict::Nothing => Preview::new(Verdict::Adopts, then.why),
-                Verdict::Adopts
-                | Verdict::GoesOn
-                | Verdict::Starts
-                | Verdict::Repairs
-                | Verdict::Refused
-                | Verdict::Waits
-                | Verdict::Unreadable => then,
+            match then.action {
+                FirstAction::Nothing => Preview::new(FirstAction::Adopts, then.why),
+                FirstAction::Adopts
+                | FirstAction::GoesOn
+                | FirstAction::Starts
+                | FirstAction::Repairs
+                | FirstAction::Refused
+                | FirstAction::Waits
+                | FirstAction::Unreadable => then,
             }
         }
         decision => foreseen(&snapshot, decision),
@@ -167,7 +170,7 @@ fn foreseen(snapshot: &Snapshot, decision: Decision) -> Preview {
 
 fn asked(snapshot: &Snapshot, questions: &[Question]) -> Preview {
     if outcome::is_pending(snapshot) {
-        return Preview::new(Verdict::GoesOn, "sends the outcome");
+        return Preview::new(FirstAction::GoesOn, "sends the outcome");
     }
     let count = |one: &str, of: fn(&&Question) -> bool| {
         let questions = questions.iter().filter(of).count();
@@ -190,7 +193,7 @@ fn asked(snapshot: &Snapshot, questions: &[Question]) -> Preview {
         )
     }) {
         return Preview::new(
-            Verdict::GoesOn,
+            FirstAction::GoesOn,
             "rolls back a version whose pods are not ready",
         );
     }
@@ -198,22 +201,22 @@ fn asked(snapshot: &Snapshot, questions: &[Question]) -> Preview {
         .iter()
         .any(|question| matches!(question, Question::List { .. }))
     {
-        return Preview::new(Verdict::GoesOn, "restores the primary");
+        return Preview::new(FirstAction::GoesOn, "restores the primary");
     }
     let asked: Vec<_> = hooks.into_iter().chain(metrics).collect();
     let asked = asked.join(" and ");
     if is_between_runs(snapshot.phase()) {
-        return Preview::new(Verdict::Starts, format!("asks {asked} before"));
+        return Preview::new(FirstAction::Starts, format!("asks {asked} before"));
     }
     Preview::new(
-        Verdict::GoesOn,
+        FirstAction::GoesOn,
         format!("{}, asks {asked}", place(snapshot)),
     )
 }
 
 fn done(snapshot: &Snapshot, plan: &Plan) -> Preview {
     if let Err(why) = audit(snapshot, plan) {
-        return Preview::new(Verdict::Refused, format!("unsafe plan: {why}"));
+        return Preview::new(FirstAction::Refused, format!("unsafe plan: {why}"));
     }
     let written: Vec<_> = plan
         .writes
@@ -223,10 +226,10 @@ fn done(snapshot: &Snapshot, plan: &Plan) -> Preview {
     let written = written.join(", ");
     let Some(status) = &plan.status else {
         return if is_between_runs(snapshot.phase()) {
-            Preview::new(Verdict::Repairs, written)
+            Preview::new(FirstAction::Repairs, written)
         } else {
             Preview::new(
-                Verdict::GoesOn,
+                FirstAction::GoesOn,
                 format!("{}, writes {written}", place(snapshot)),
             )
         };
@@ -235,13 +238,13 @@ fn done(snapshot: &Snapshot, plan: &Plan) -> Preview {
     after.canary.status = Some(status.clone());
     if let Some(outcome) = outcome::recorded(&after, ConditionType::RollingBack) {
         let why = format!("{}, rolls back: {}", place(snapshot), outcome.message());
-        return Preview::new(Verdict::GoesOn, why);
+        return Preview::new(FirstAction::GoesOn, why);
     }
     if let Some(why) = refusal(&after) {
-        return Preview::new(Verdict::Refused, why);
+        return Preview::new(FirstAction::Refused, why);
     }
     if is_between_runs(snapshot.phase()) && status.phase == CanaryPhase::Progressing {
-        return Preview::new(Verdict::Starts, "");
+        return Preview::new(FirstAction::Starts, "");
     }
     let mut then = event_texts(&plan.notifications);
     if then.is_empty() && status.phase != snapshot.phase() {
@@ -253,23 +256,23 @@ fn done(snapshot: &Snapshot, plan: &Plan) -> Preview {
     if then.is_empty() {
         "writes its status".clone_into(&mut then);
     }
-    Preview::new(Verdict::GoesOn, format!("{}, {then}", place(snapshot)))
+    Preview::new(FirstAction::GoesOn, format!("{}, {then}", place(snapshot)))
 }
 
 fn waited(snapshot: &Snapshot, requeue: Requeue, notifications: &[Notification]) -> Preview {
     if let Some(why) = refusal(snapshot) {
-        return Preview::new(Verdict::Refused, why);
+        return Preview::new(FirstAction::Refused, why);
     }
     let texts = event_texts(notifications);
     match requeue {
-        Requeue::OnChange => Preview::new(Verdict::Nothing, texts),
-        _ if !texts.is_empty() => Preview::new(Verdict::Waits, texts),
-        Requeue::At(end) => Preview::new(Verdict::Waits, format!("until {end}")),
-        Requeue::Approval(_) => Preview::new(Verdict::Waits, "for an approval"),
+        Requeue::OnChange => Preview::new(FirstAction::Nothing, texts),
+        _ if !texts.is_empty() => Preview::new(FirstAction::Waits, texts),
+        Requeue::At(end) => Preview::new(FirstAction::Waits, format!("until {end}")),
+        Requeue::Approval(_) => Preview::new(FirstAction::Waits, "for an approval"),
         Requeue::AtTick | Requeue::Ready if is_between_runs(snapshot.phase()) => {
-            Preview::new(Verdict::Nothing, "")
+            Preview::new(FirstAction::Nothing, "")
         }
-        Requeue::AtTick | Requeue::Ready => Preview::new(Verdict::Waits, place(snapshot)),
+        Requeue::AtTick | Requeue::Ready => Preview::new(FirstAction::Waits, place(snapshot)),
     }
 }
 

@@ -164,7 +164,7 @@ impl<'a> Release<'a> {
         }
     }
 
-    /// Whether the primary runs the target's version with the target's configs. The operator's own mark on the primary tells this, or else
+    /// Whether the primary runs the target's version with the target's configs. The operator's own mark on the primary shows this, or else
     /// the equality of both.
     pub fn primary_runs_the_target(&self) -> bool {
         let runs =
@@ -303,7 +303,7 @@ fn not_found(snapshot: &Snapshot, kind: TargetKind) -> Blocked {
     }
 }
 
-/// A text that identifies the version of the target and its configs; `None` if it is the version that the status is about.
+/// A text that identifies the version of the target and its configs; `None` if the status already names this version.
 pub fn new_version(snapshot: &Snapshot) -> Option<String> {
     let release = Release::of(snapshot).ok()?;
     let text = || format!("{} {:?}", release.revision, release.configs);

@@ -79,7 +79,7 @@ pub trait Router: Debug + Sync {
         true
     }
 
-    /// Whether this router can copy requests to the canary. If not, `analysis.mirror` is ignored. (Flagger waits for ever for the
+    /// Whether this router can mirror requests to the canary. If not, `analysis.mirror` is ignored. (Flagger waits for ever for the
     /// copies.)
     fn mirrors(&self) -> bool {
         false

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     api::canary::Canary,
     check::{Report, Right, Row, Scope, Subject, rights},
-    rollout::{self, Preview, Verdict, preview},
+    rollout::{self, FirstAction, Preview, preview},
     snapshot::{Kind, ObjectRef, Settings, Snapshot},
 };
 
@@ -142,7 +142,10 @@ async fn preview_of(
             snapshot.conflicting_canary = conflicting_among(&snapshot, others.cloned());
             (preview(&snapshot), Some(subject(&snapshot)))
         }
-        Ok(None) => (Preview::new(Verdict::Nothing, "deleted meanwhile"), None),
+        Ok(None) => (
+            Preview::new(FirstAction::Nothing, "deleted meanwhile"),
+            None,
+        ),
         Err(error) => {
             let snapshot = empty_snapshot(canary, &reference, settings);
             (unreadable(&error), Some(subject(&snapshot)))
@@ -163,7 +166,7 @@ fn unreadable(error: &ObserveError) -> Preview {
         ObserveError::Invalid { error, .. } => error.to_string(),
         ObserveError::Cluster(error) => error.to_string(),
     };
-    Preview::new(Verdict::Unreadable, why)
+    Preview::new(FirstAction::Unreadable, why)
 }
 
 /// Returns the rights that this account lacks.

@@ -1,17 +1,18 @@
-//! The only I/O of the operator: it observes, asks, executes, commits and reports. The pure modules decide.
+//! The only I/O of the operator: it observes, asks, executes, commits and notifies. The pure modules decide.
 //!
 //! | question | place |
 //! | --- | --- |
 //! | when is a canary reconciled, and what happens then? | [`controller`] |
 //! | how does a request reach the API server, and who may write? | [`api_server`] |
-//! | what is cached of the cluster, and how do changes arrive? | [`api_server::cache`] |
+//! | which objects are cached, and how do changes arrive? | [`api_server::cache`] |
 //! | how are webhooks, metric servers and chats called? | [`outside`] |
 //! | how do notifications reach people? | [`notify`] |
 //! | how are probes and scrapes answered under load? | [`http_server`] |
 //! | which logs, metrics and health checks are there? | [`telemetry`] |
 //! | what does `flagger check` do? | [`check`] |
+//! | what do the commands for people and pipelines do? | [`client`] |
 //!
-//! The folders depend on each other in one direction: `http_server` ← `telemetry` ← `outside` ← `api_server` ← `notify` ← `controller` ← `check`.
+//! The folders depend on each other in one direction: `http_server` ← `telemetry` ← `outside` ← `api_server` ← `notify` ← `controller` ← `check`; `client` uses `api_server` only.
 
 #![allow(
     clippy::disallowed_methods,

@@ -26,11 +26,11 @@ pub struct HttpRequest {
     pub proxy: Option<Secret>,
     /// Whether to accept any certificate of the server.
     pub insecure_skip_verify: bool,
-    /// Who chose the address.
+    /// The author of the address.
     pub origin: Origin,
 }
 
-/// Who chose the address of a call.
+/// The author of a call's address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
     /// A user, in an object of a namespace. The operator's [`super::Destinations`] limit such calls.

@@ -148,7 +148,7 @@ impl Snapshot {
         self.paused.get(&write.object) == Some(&write.content())
     }
 
-    /// Whether a write is left out now if nothing depends on it: it was made or refused since the last tick, or is paused.
+    /// Whether a write that nothing depends on is left out now, because it was made or refused since the last tick, or is paused.
     pub fn leaves_out(&self, write: &Write) -> bool {
         self.recently_written.contains(&write.object) || self.is_paused(write)
     }

@@ -37,7 +37,7 @@ pub fn digest(text: &str, bytes: usize) -> String {
         })
 }
 
-/// A value that serializes without the fields that make no version. `serde_json` keeps maps sorted.
+/// A value that serializes without the fields whose change makes no new version. `serde_json` keeps maps sorted.
 struct Canonical<'a>(&'a Value);
 
 impl Serialize for Canonical<'_> {

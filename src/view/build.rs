@@ -1,4 +1,4 @@
-//! Makes a view of what was read.
+//! Makes a view from the objects that were read.
 
 use std::collections::BTreeSet;
 
@@ -32,7 +32,7 @@ pub struct Seen {
     pub pods: Option<Vec<(Version, Value)>>,
     /// The events of the Canary.
     pub events: Option<Vec<Value>>,
-    /// Whether a workload is missing for another reason than the rights of who asks.
+    /// Whether a workload could not be read for a reason other than missing rights.
     pub unanswered: bool,
 }
 
@@ -54,7 +54,7 @@ impl View {
             (reasoned.state, reasoned.sentence) = (State::Blocked, sentence);
         }
         let steps = steps::steps(&canary, &status);
-        let due = steps::due(&canary, &status, &steps, now)
+        let next = steps::next_step(&canary, &status, &steps, now)
             .filter(|_| reasoned.state == State::Progressing);
         let analysis = canary.spec.analysis.clone().unwrap_or_default();
         Self {
@@ -79,8 +79,8 @@ impl View {
                 max: canary.max_weight(),
             },
             steps,
-            next_step: due.map(|(next, _)| next),
-            ends: due.map(|(_, ends)| ends),
+            next_step: next.map(|(next, _)| next),
+            ends: next.map(|(_, ends)| ends),
             failed_checks: Failed {
                 now: status.failed_checks,
                 threshold: canary.threshold(),
@@ -99,7 +99,7 @@ impl View {
 fn check(metric: &crate::api::canary::CanaryMetric) -> Check {
     let (min, max) = match &metric.threshold_range {
         Some(range) => (range.min, range.max),
-        // Flagger's rule for the older field.
+        // The older field `threshold` is the minimum of Flagger's success rate, and the maximum of each other metric.
         None => {
             let threshold = Some(metric.threshold.unwrap_or(0.0));
             if metric.name == "request-success-rate" {
@@ -135,7 +135,7 @@ fn revisions(canary: &Canary, status: &CanaryStatus, target: Option<&Value>) -> 
     }
 }
 
-/// The images of all containers; `None` if neither workload can be read.
+/// The images of all containers; `None` if neither workload could be read.
 fn images(seen: &Seen) -> Option<Vec<Image>> {
     let (canary, primary) = (seen.target.as_ref(), seen.primary.as_ref());
     canary.or(primary)?;

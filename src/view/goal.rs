@@ -1,4 +1,4 @@
-//! The goal that a pipeline waits for: whether a version has reached it, is on its way, or never will.
+//! The goal that a pipeline waits for. A version has reached it, can still reach it, or cannot reach it any more.
 
 use super::{Image, State, Target, View, text::short_image};
 
@@ -7,42 +7,42 @@ use super::{Image, State, Target, View, text::short_image};
 pub enum Until {
     /// The version was promoted.
     Promoted,
-    /// The run has ended, however.
+    /// The run has ended: the version was promoted or rolled back.
     #[default]
-    Settled,
+    Ended,
     /// The run waits for a person: at a gate, or because it was paused.
     Paused,
     /// The version was rolled back.
     Failed,
 }
 
-/// The version that is meant.
+/// The version that the pipeline waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// The one that the target has at the first look.
+    /// The version that the target has when the wait begins.
     Current,
-    /// The one with this image in one of its containers.
+    /// The version with this image in one of its containers.
     Image(String),
-    /// The one with this name in the status.
+    /// The version with this name in the status.
     Revision(String),
 }
 
 /// How far the version has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judgement {
-    /// It is as asked.
+    /// It has reached the goal.
     Yes,
-    /// It ended otherwise.
+    /// Its run ended without reaching the goal.
     No,
     /// Its run has not begun.
     NotBegun,
-    /// It is on its way.
+    /// Its run is in progress.
     NotYet,
-    /// It does not go on before a person acts.
+    /// Its run waits for a person.
     WaitsForPerson,
     /// A newer version has taken its place.
     Superseded,
-    /// The person may not read the workloads, which tell the versions apart.
+    /// Unknown, because the person may not read the workloads, by which versions are distinguished.
     Unknown,
 }
 
@@ -70,7 +70,7 @@ enum Place {
     Absent(String),
     /// The target has it, and its run has not begun.
     Begins,
-    /// The status is about it.
+    /// The status describes it.
     Run,
     /// The primary has it.
     Promoted,
@@ -93,7 +93,7 @@ impl Follower {
     }
 
     /// Judges the canary as it is now.
-    pub fn look(&mut self, view: &View) -> Judged {
+    pub fn judge(&mut self, view: &View) -> Judged {
         let judged = |judgement, sentence: String| Judged {
             judgement,
             sentence,
@@ -136,7 +136,7 @@ impl Follower {
         }
     }
 
-    /// Whether the version is not known: outside a run, the status may be about the one before.
+    /// Whether the version cannot be known: outside a run, the status may describe the version before.
     fn is_hidden(&self, view: &View) -> bool {
         self.wanted == Wanted::Current
             && self.revision.is_none()
@@ -144,7 +144,7 @@ impl Follower {
             && !view.state.is_in_run()
     }
 
-    /// Keeps the revision of the wanted version when it is seen for the first time.
+    /// Remembers the revision of the wanted version when it is seen for the first time.
     fn remember(&mut self, view: &View) {
         let has_it = match &self.wanted {
             Wanted::Current => true,
@@ -178,7 +178,7 @@ impl Follower {
         }
     }
 
-    /// The place of a version whose revision was never seen.
+    /// The place of a version whose revision is not known.
     fn absent(&self, view: &View) -> Place {
         let Wanted::Image(image) = &self.wanted else {
             return Place::Absent("The Canary has no version yet.".to_owned());
@@ -209,8 +209,8 @@ impl Follower {
 
     fn ended(&self, promoted: bool, view: &View) -> Judged {
         let is_as_asked = match self.until {
-            // However the run ended, a pipeline must know whether the version is out.
-            Until::Promoted | Until::Settled => promoted,
+            // With `--until ended` as well, the exit code shows whether the version was promoted.
+            Until::Promoted | Until::Ended => promoted,
             Until::Paused => false,
             Until::Failed => !promoted,
         };
@@ -232,7 +232,7 @@ impl Follower {
     fn waits(&self, view: &View) -> Judged {
         let judgement = match self.until {
             Until::Paused => Judgement::Yes,
-            Until::Promoted | Until::Settled | Until::Failed => Judgement::WaitsForPerson,
+            Until::Promoted | Until::Ended | Until::Failed => Judgement::WaitsForPerson,
         };
         Judged {
             judgement,

@@ -1,14 +1,14 @@
-//! The view of a canary: what a person or a script is told about it. Each command prints a view, as text, as JSON or as YAML.
+//! The view of a canary: the information that commands print, as text, as JSON or as YAML.
 //!
-//! The JSON is an interface: fields are added, and none is renamed or removed. Everything here is pure: a view is made of the objects
-//! that a shell has read, and of the current time.
+//! The JSON is an interface: fields are added, and none is renamed or removed. This module is pure: it makes a view from the objects that
+//! the shell has read, and from the current time.
 //!
 //! | question | place |
 //! | --- | --- |
 //! | Which fields are there? | [`View`] |
 //! | Where does each come from? | `build.rs`; `pods.rs` and `steps.rs` for these lists |
 //! | In which state is a canary, in one word and one sentence? | `state.rs` |
-//! | Has a version reached what a pipeline waits for? | [`goal`] |
+//! | Has a version reached the goal of a pipeline? | [`goal`] |
 //! | How does a view look in a terminal? | [`render`] |
 
 mod build;
@@ -32,7 +32,7 @@ pub use state::State;
 /// `apiVersion` of all JSON that the commands print.
 pub const API_VERSION: &str = "flagger-rs/v1";
 
-/// A canary, with what belongs to it.
+/// The information about a canary.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct View {
@@ -56,7 +56,7 @@ pub struct View {
     pub since: Option<Timestamp>,
     /// The workload that is released.
     pub target: Target,
-    /// How clients get to a new version: `canary`, `blue-green` or `ab-testing`.
+    /// The strategy: `canary`, `blue-green` or `ab-testing`.
     pub strategy: String,
     /// The images of the containers; null if the workloads cannot be read.
     pub images: Option<Vec<Image>>,
@@ -66,9 +66,9 @@ pub struct View {
     pub weight: Weight,
     /// The steps of a run, in order; empty without an analysis.
     pub steps: Vec<Step>,
-    /// When the next step begins at the earliest; null unless steps are taken now.
+    /// The earliest time of the next step; null unless the run is taking steps.
     pub next_step: Option<Timestamp>,
-    /// When the run ends at the earliest if it passes all checks; null unless steps are taken now.
+    /// The earliest time at which the run ends if it passes all checks; null unless the run is taking steps.
     pub ends: Option<Timestamp>,
     /// The failed checks of this run, and how many lead to a rollback.
     pub failed_checks: Failed,
@@ -84,7 +84,7 @@ pub struct View {
     pub conditions: Vec<Condition>,
     /// The last events of the Canary, newest last; null if they cannot be read.
     pub events: Option<Vec<Event>>,
-    /// Whether the API server did not answer when a workload was read, so that a later look may tell more.
+    /// Whether the API server did not answer when a workload was read. A later view may then have more.
     #[serde(skip)]
     pub unanswered: bool,
 }
@@ -177,7 +177,7 @@ pub struct Check {
 pub struct Hook {
     /// Its name.
     pub name: String,
-    /// When it is called, and what its answer decides.
+    /// The type: it decides when the operator calls the webhook, and how it uses the answer.
     #[serde(rename = "type")]
     pub type_: String,
 }

@@ -7,7 +7,7 @@ use super::{
     text::{clean, instant},
 };
 
-/// The pod as the view has it.
+/// The view's entry for a pod.
 pub fn pod(object: &Value, of: Version) -> Pod {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
     let conditions = object.pointer("/status/conditions");

@@ -29,7 +29,7 @@ pub enum State {
     RollingBack,
     /// The last version was rolled back.
     Failed,
-    /// Nothing is done until a user corrects the Canary, or an object that it needs.
+    /// The operator waits until a user corrects the Canary, or an object that it needs.
     Blocked,
     /// The field `suspend` stops the canary.
     Suspended,
@@ -74,7 +74,7 @@ impl State {
         }
     }
 
-    /// Whether the canary does not go on before a person acts.
+    /// Whether the run waits for a person.
     pub const fn waits_for_a_person(self) -> bool {
         match self {
             Self::Paused | Self::Waiting | Self::Blocked | Self::Suspended => true,
@@ -106,14 +106,14 @@ pub struct Reasoned {
     pub sentence: String,
 }
 
-/// The conditions for which the operator does nothing until a user acts, by their weight.
+/// The conditions in which the operator waits for a user, the most important first.
 const BLOCKING: [ConditionType; 3] = [
     ConditionType::Invalid,
     ConditionType::TargetConflict,
     ConditionType::ForeignObject,
 ];
 
-/// The state of a canary with this status, and why.
+/// The state of a canary with this status, with its reason.
 pub fn state(canary: &Canary, status: &CanaryStatus) -> Reasoned {
     use ConditionType as C;
     let find = |type_| {

@@ -1,4 +1,4 @@
-//! The steps of a run, and when the next ones are due.
+//! The steps of a run, the time of the next one, and the time of the end.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -59,7 +59,7 @@ fn weights(canary: &Canary) -> Vec<i64> {
 }
 
 /// When the next step begins, and when the run ends if all checks pass; `None` unless steps are taken.
-pub fn due(
+pub fn next_step(
     canary: &Canary,
     status: &CanaryStatus,
     steps: &[Step],

@@ -161,7 +161,7 @@ fn canaries_are_listed_as_in_the_text_file() {
     is_text("list", &(table(columns) + "\n" + &table(wide)));
 }
 
-/// The JSON is an interface: a field may be added here, none may be renamed or removed.
+/// The JSON is an interface: you may add a field here, but not rename or remove one.
 #[test]
 fn the_json_of_a_view_is_as_documented() {
     is_text(
@@ -185,11 +185,11 @@ fn a_canary_that_cannot_be_read_is_shown_as_blocked() {
     assert_eq!(view.full_name(), "test/podinfo");
 }
 
-/// The judgements of looks at these canaries, one after the other.
-fn follow(until: Until, wanted: Wanted, looks: &[Seen]) -> Vec<Judgement> {
+/// The judgements of these canaries, one after the other.
+fn follow(until: Until, wanted: Wanted, canaries: &[Seen]) -> Vec<Judgement> {
     let mut follower = Follower::new(until, wanted);
-    let look = |seen| follower.look(&View::of(seen, now())).judgement;
-    looks.iter().map(look).collect()
+    let judge = |seen| follower.judge(&View::of(seen, now())).judgement;
+    canaries.iter().map(judge).collect()
 }
 
 #[test]
@@ -206,11 +206,11 @@ fn a_version_is_waited_for_before_its_run_has_begun() {
     let run = [before, begins.clone(), progressing()];
     let after = |last: &Seen| [&run[..], std::slice::from_ref(last)].concat();
     for (last, until, expected) in [
-        (&promoted, Until::Settled, Yes),
+        (&promoted, Until::Ended, Yes),
         (&promoted, Until::Promoted, Yes),
         (&promoted, Until::Paused, No),
         (&promoted, Until::Failed, No),
-        (&failed, Until::Settled, No),
+        (&failed, Until::Ended, No),
         (&failed, Until::Failed, Yes),
         (&gate, Until::Promoted, WaitsForPerson),
         (&gate, Until::Paused, Yes),
@@ -223,10 +223,10 @@ fn a_version_is_waited_for_before_its_run_has_begun() {
         follow(Until::Paused, image(), &[begins, first_gate]),
         [NotBegun, Yes]
     );
-    // The failure of an earlier version is none of this one's.
+    // An earlier version failed, not this one.
     let earlier = seen(&status("Failed", "podinfo:3.1.0-rc", OLD), NEW, OLD);
     assert_eq!(
-        follow(Until::Settled, Wanted::Current, &[earlier]),
+        follow(Until::Ended, Wanted::Current, &[earlier]),
         [NotBegun]
     );
 }
@@ -265,16 +265,20 @@ fn without_the_right_to_read_the_target_the_status_alone_decides() {
         canary: canary(status),
         ..Seen::default()
     };
-    let looks = [
+    let canaries = [
         hidden(&status("Progressing", NEW, OLD)),
         hidden(&status("Succeeded", NEW, NEW)),
     ];
     assert_eq!(
-        follow(Until::Promoted, Wanted::Current, &looks),
+        follow(Until::Promoted, Wanted::Current, &canaries),
         [NotYet, Yes]
     );
     assert_eq!(
-        follow(Until::Promoted, Wanted::Image(NEW.to_owned()), &looks[..1]),
+        follow(
+            Until::Promoted,
+            Wanted::Image(NEW.to_owned()),
+            &canaries[..1]
+        ),
         [Unknown]
     );
 }
@@ -287,9 +291,9 @@ fn outside_a_run_the_status_does_not_tell_about_a_target_that_cannot_be_read() {
         ..Seen::default()
     };
     let promoted = status("Succeeded", OLD, OLD);
-    let until = |looks: &[Seen]| follow(Until::Promoted, Wanted::Current, looks);
+    let until = |canaries: &[Seen]| follow(Until::Promoted, Wanted::Current, canaries);
     assert_eq!(until(&[hidden(&promoted)]), [Unknown]);
-    // An API server that does not answer once is no missing right.
+    // If the API server does not answer once, that does not mean that a right is missing.
     let unanswered = Seen {
         unanswered: true,
         ..hidden(&promoted)

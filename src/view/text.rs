@@ -1,9 +1,9 @@
-//! Texts of a view: cleaned of what a terminal would interpret, and durations in words.
+//! Texts of a view. Removes characters that a terminal would interpret, and writes durations in words.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-/// Returns a text of others on one line, without control characters and without marks that change the direction of a text.
+/// Returns a text that another person wrote, on one line, without control characters and without marks that change the direction of text.
 pub fn clean(text: &str) -> String {
     let is_mark = |c: char| matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let text: String = text

@@ -30,7 +30,7 @@ pub fn raise_replicas(target: &Value, primary: &Value) -> Option<Change> {
 }
 
 /// Gives the primary the target's replicas after a promotion, if these are fewer. Returns no change if the target has none, or if the
-/// replicas of one of both are set by an autoscaler or by `kubectl scale`: then they are no wish for the primary.
+/// replicas of one of both are set by an autoscaler or by `kubectl scale`: then they are not copied to the primary.
 pub fn lower_replicas(target: &Value, primary: &Value) -> Option<Change> {
     let wanted = replicas(target);
     let is_wish = wanted > 0 && !is_scaled(target) && !is_scaled(primary);

@@ -17,7 +17,7 @@ use crate::{
 /// The longest wait for one condition.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How many seconds pass before a new step begins, so that late effects are recorded in the step that caused them.
-const SETTLE: f64 = 2.0;
+const PAUSE: f64 = 2.0;
 /// Matches queries of a success rate.
 const SUCCESS_RATE: &str = "(!~|status!|code!|classification!)";
 
@@ -43,7 +43,7 @@ impl Player<'_> {
             for verb in &self.scenario.script {
                 self.verb(verb).await?;
             }
-            self.settle(1.0).await;
+            self.pause(1.0).await;
             if !self.seen.has_snapshot("end") {
                 self.snapshot("end").await?;
             }
@@ -103,7 +103,7 @@ impl Player<'_> {
     async fn verb(&self, verb: &Verb) -> Outcome {
         match verb {
             Verb::Step(name) => self.step(name).await,
-            Verb::Settle(seconds) => self.settle(*seconds).await,
+            Verb::Idle(seconds) => self.pause(*seconds).await,
             Verb::Snapshot(at) => self.snapshot(at).await?,
             Verb::Apply(object) => self.apply(object).await?,
             Verb::KubectlApply(object) => self.kubectl_apply(self.filled(object)).await?,
@@ -140,12 +140,12 @@ impl Player<'_> {
     // Actions.
 
     async fn step(&self, name: &str) {
-        self.settle(SETTLE).await;
+        self.pause(PAUSE).await;
         self.seen.step(name);
     }
 
     /// Waits, so that late effects are recorded too.
-    async fn settle(&self, seconds: f64) {
+    async fn pause(&self, seconds: f64) {
         tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
     }
 
@@ -252,7 +252,7 @@ impl Player<'_> {
 
     /// Records all objects and the tables of `kubectl get -o wide`.
     async fn snapshot(&self, at: &str) -> Outcome {
-        self.settle(1.0).await;
+        self.pause(1.0).await;
         for kind in ["Canary", "MetricTemplate", "AlertProvider"] {
             let table = self.cluster.table(FLAGGER, kind).await;
             match table {
@@ -291,11 +291,11 @@ impl Player<'_> {
 
     async fn event(&self, pattern: &str, count: usize) -> Outcome {
         let regex = Regex::new(pattern).unwrap();
-        let told = async || {
+        let is_seen = async || {
             let lines = [self.seen.lines("notices"), self.seen.lines("hooks")].concat();
             lines.iter().filter(|line| regex.is_match(line)).count() >= count
         };
-        self.wait(&format!("event {pattern}"), told).await
+        self.wait(&format!("event {pattern}"), is_seen).await
     }
 
     async fn ready(&self, ready: &Ready) -> Outcome {

@@ -34,7 +34,7 @@ pub enum Verb {
     /// Begins a step: all later lines are recorded in it.
     Step(String),
     /// Waits this many seconds, to show that nothing happens.
-    Settle(f64),
+    Idle(f64),
     /// Records all objects and the tables of `kubectl get`.
     Snapshot(String),
     /// Creates an object, or patches it if it exists.

@@ -73,8 +73,8 @@ async fn answer(State(stage): State<Arc<Stage>>, request: Request) -> Response {
         return hook(seen.map(|seen| seen.called(method, name, &head.headers, &body)));
     }
     if path.starts_with("/events") {
-        let said: Value = serde_json::from_str(&body).unwrap_or_default();
-        let seen = stage.of(said["namespace"].as_str().unwrap_or_default());
+        let parsed: Value = serde_json::from_str(&body).unwrap_or_default();
+        let seen = stage.of(parsed["namespace"].as_str().unwrap_or_default());
         seen.into_iter()
             .for_each(|seen: &Arc<Seen>| seen.noticed(&body));
         return "{}".into_response();

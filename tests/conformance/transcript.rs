@@ -57,13 +57,13 @@ pub fn fields(of: &Value) -> Vec<Field> {
     };
     for step in of["steps"].as_array().unwrap() {
         let name = step["step"].as_str().unwrap();
-        for (stream, said) in step
+        for (stream, seen) in step
             .as_object()
             .unwrap()
             .iter()
             .filter(|(key, _)| *key != "step")
         {
-            add(format!("{name}/{stream}"), lines(said));
+            add(format!("{name}/{stream}"), lines(seen));
         }
     }
     for (key, shapes) in of["shapes"].as_object().unwrap() {

@@ -91,7 +91,7 @@ fn a_pause_holds_the_weight_while_checks_go_on() {
     assert_eq!(sim.count_notified("failed checks threshold reached"), 1);
 }
 
-/// The short form has no ID. The second one is another action all the same.
+/// An action in the short form has no ID. The second one is nevertheless a new action.
 #[test]
 fn a_release_can_be_paused_by_hand_again() {
     let mut sim = at_first_weight(steps());
@@ -295,7 +295,7 @@ fn an_action_that_is_not_possible_is_refused_with_the_reason_and_removed() {
     sim.run_until(CanaryPhase::Succeeded);
 }
 
-/// Gates that are closed do not hold up a person.
+/// A closed gate does not delay a person's action.
 #[test]
 fn a_gate_is_opened_by_a_person() {
     for (gate, phase, verbs) in [

@@ -142,8 +142,8 @@ fn a_crash_between_the_route_and_the_status_of_a_promotion_that_stops_all_pods_l
             }
         }
         // A crash right after a status may lose the event of its step.
-        let told = sim.count_notified("Routing all traffic to canary");
-        assert!(told == 1 || crash == 2, "{crash}: {}", sim.transcript());
+        let count = sim.count_notified("Routing all traffic to canary");
+        assert!(count == 1 || crash == 2, "{crash}: {}", sim.transcript());
         sim.run_until(CanaryPhase::Succeeded);
     }
 }

@@ -1,4 +1,4 @@
-//! The requests of an A/B test: nobody else reaches the canary.
+//! The requests of an A/B test: no other request reaches the canary.
 
 use flagger_rs::{api::canary::CanaryPhase, rollout, snapshot::Kind};
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ fn an_ab_test_by_query_parameters_sends_nobody_else_to_the_canary() {
     assert!(tested > 0, "{}", sim.transcript());
 }
 
-/// The user learns why nothing happens, and a correction is enough.
+/// An event has the reason of the refusal, and the canary starts as soon as its user corrects it.
 #[test]
 fn conditions_that_exclude_each_other_are_reported_and_no_version_is_released() {
     let mut sim = chat(json!([{"uri": {"prefix": "/beta"}}]));

@@ -12,7 +12,7 @@ use flagger_rs::{
         duration,
         metric_template::{MetricTemplate, MetricTemplateProvider},
     },
-    metrics::{Server, endpoint::Credentials, template},
+    metrics::{Server, endpoint::SecretValues, template},
     notifications::chats,
     rollout::{self, Decision, Evidence},
     snapshot::{HttpResponse, Kind},
@@ -284,7 +284,7 @@ fn a_manifest_of_any_form_is_parsed_or_refused() {
     });
 }
 
-fn credentials() -> Credentials {
+fn credentials() -> SecretValues {
     let keys = [
         "datadog_api_key",
         "datadog_application_key",

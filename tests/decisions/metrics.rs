@@ -238,8 +238,8 @@ fn a_secret_of_a_template_goes_to_its_hosts_only_and_a_service_accounts_token_no
         let warning = lines.find(|line| line.contains("Metric template errors.test"));
         assert_eq!(warning.is_some(), refusal.is_some(), "{warning:?}");
         assert_eq!(sim.canary_weight() > 20, refusal.is_none());
-        let is_told = |refusal| warning.is_some_and(|warning| warning.contains(refusal));
-        assert!(refusal.is_none_or(is_told), "{warning:?}");
+        let is_reported = |refusal| warning.is_some_and(|warning| warning.contains(refusal));
+        assert!(refusal.is_none_or(is_reported), "{warning:?}");
     }
 }
 
@@ -333,8 +333,8 @@ fn with_the_flag_a_query_names_no_object_of_another_namespace() {
             });
             assert_eq!(asked.is_none(), expected.is_some(), "{query}");
             let text = expected.map(|why| format!("Metric query failed for speed: {why}"));
-            let is_told = |text: String| sim.notified.iter().any(|line| line.contains(&text));
-            assert!(text.is_none_or(is_told), "{:?}", sim.notified);
+            let is_reported = |text: String| sim.notified.iter().any(|line| line.contains(&text));
+            assert!(text.is_none_or(is_reported), "{:?}", sim.notified);
         }
     }
 }

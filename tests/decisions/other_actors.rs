@@ -147,7 +147,7 @@ fn a_restart_of_the_primary_starts_no_run_when_the_operator_takes_over_from_flag
     assert_eq!(rollout::new_version(&sim.snapshot), None);
     sim.run(100);
     assert_eq!(sim.snapshot.phase(), CanaryPhase::Initialized);
-    // What Flagger's status did not tell is known now: a version that removes something from the primary's is a new one.
+    // Flagger's status did not have the promoted version; ours has. A version that removes a field of the primary is now a new one.
     sim.image("podinfo:2");
     sim.run_until(CanaryPhase::Succeeded);
 }
@@ -247,7 +247,7 @@ fn a_deletion_ends_although_another_actor_undoes_what_it_restores() {
     assert!((600..700).contains(&took), "after its deadline: {took}");
 }
 
-/// The pause is about what was undone, not about the object.
+/// The pause holds for the write that was undone, not for all writes of the object.
 #[test]
 fn a_corrected_spec_is_written_at_once_although_the_old_one_was_undone() {
     let mut sim = release(json!({"stepWeight": 50}));

@@ -251,7 +251,7 @@ fn a_canary_that_is_made_again_goes_on_with_the_objects_of_the_earlier_one() {
     }
 }
 
-/// The primary serves meanwhile, and what belongs to the canary is repaired.
+/// Meanwhile the primary serves all requests, and the canary's own objects are repaired.
 #[test]
 fn a_new_version_that_needs_an_object_of_others_starts_no_run() {
     let (spec, _) = case(Kind::VirtualService).unwrap();

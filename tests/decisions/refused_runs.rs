@@ -116,9 +116,9 @@ fn a_version_under_analysis_that_can_no_longer_be_judged_is_rolled_back() {
             sim.run(120);
             assert_eq!(position(&sim), (CanaryPhase::Failed, 0), "{phase} {why}");
             for start in ["Warning [", "alert Error"] {
-                let is_told = |line: &String| line.starts_with(start) && line.contains(why);
+                let is_reported = |line: &String| line.starts_with(start) && line.contains(why);
                 assert!(
-                    sim.notified.iter().any(is_told),
+                    sim.notified.iter().any(is_reported),
                     "{start} {why}: {:#?}",
                     sim.notified
                 );

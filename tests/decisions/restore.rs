@@ -31,7 +31,7 @@ fn restored(spec: &Value, crash: Option<usize>) -> Simulation {
     sim
 }
 
-/// Every strategy, target and way to divide traffic.
+/// Every strategy, target and way to split traffic.
 fn specs() -> Vec<Value> {
     let test = json!([{"headers": {"x-user": {"exact": "insider"}}}]);
     let daemon_set = json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "podinfo"});
@@ -232,7 +232,7 @@ fn a_fix_starts_although_the_primary_cannot_be_restored() {
         assert_eq!(sim.canary_weight(), 100);
         sim.run(50);
         let asked = sim.count_notified("cannot be restored");
-        assert_eq!(asked, 1, "it is said once: {:#?}", sim.notified);
+        assert_eq!(asked, 1, "it is reported once: {:#?}", sim.notified);
         sim.short = None;
         sim.image("podinfo:3");
         sim.run_until(CanaryPhase::Succeeded);

@@ -59,7 +59,7 @@ fn a_version_that_never_gets_ready_is_rolled_back() {
 
 #[test]
 fn a_version_whose_pods_crash_fails_with_their_reason_even_if_they_cannot_be_listed() {
-    for (failed_lists, told) in [
+    for (failed_lists, reason) in [
         (
             0,
             " A pod tells why: container podinfo: CrashLoopBackOff, exit code 137 (OOMKilled), 6 restarts.",
@@ -83,6 +83,6 @@ fn a_version_whose_pods_crash_fails_with_their_reason_even_if_they_cannot_be_lis
         let text = verdict.message.as_deref().unwrap();
         assert_eq!(verdict.reason, "NotReady");
         let of_pods = text.split_once(" A pod").map_or("", |(_, of_pods)| of_pods);
-        assert_eq!(of_pods, told.trim_start_matches(" A pod"), "{text}");
+        assert_eq!(of_pods, reason.trim_start_matches(" A pod"), "{text}");
     }
 }

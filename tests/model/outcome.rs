@@ -54,7 +54,7 @@ impl Rig {
         ]
     }
 
-    /// How each run ended, by its revision, and why: as its record tells it.
+    /// The result of each run and its reason, by revision, from the run's record.
     fn records(&self) -> Value {
         let releases = self.all("releases").into_iter();
         let ends = releases.map(|release| {

@@ -1,4 +1,5 @@
-//! Completes a command that was typed in part: verbs, flags and their values. Names of canaries, namespaces and contexts are asked for.
+//! Completes a command that was typed in part: verbs, flags and their values. The caller reads names of canaries and namespaces from the
+//! cluster, and names of contexts from the kubeconfig.
 
 use super::{Program, command};
 
@@ -54,7 +55,7 @@ pub fn candidates(words: &[String]) -> Candidates {
     }
 }
 
-/// The namespace that these words name.
+/// The namespace in these words: the value of `-n`.
 pub fn namespace(words: &[String]) -> Option<String> {
     value_of(words, &["-n", "--namespace"])
 }
@@ -122,7 +123,7 @@ fn help(flag: &clap::Arg) -> String {
     flag.get_help().map(ToString::to_string).unwrap_or_default()
 }
 
-/// The end of an answer to a shell: what it should do besides. The numbers are those of kubectl's own completion.
+/// The last line of an answer to a shell: an instruction. The numbers are those of kubectl's own completion.
 pub const fn directive(candidates: &Candidates) -> u8 {
     match candidates {
         Candidates::Files => 0,
@@ -133,7 +134,7 @@ pub const fn directive(candidates: &Candidates) -> u8 {
     }
 }
 
-/// The script for a shell: it asks this program.
+/// The completion script for a shell. It calls this program for each completion.
 pub const fn script(shell: super::verbs::Shell) -> &'static str {
     use super::verbs::Shell;
     match shell {

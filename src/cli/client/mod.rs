@@ -20,7 +20,7 @@ use super::syntax::Exit;
 /// The meaning of an exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
-    /// As asked.
+    /// The command did what was asked, or the answer is yes.
     Yes = 0,
     /// The answer is no.
     No = 1,
@@ -36,7 +36,7 @@ pub enum Code {
     Forbidden = 6,
 }
 
-/// The words by which each verb is found, with its aliases.
+/// The words of each verb: its name and its aliases.
 pub const VERBS: [&str; 17] = [
     "list",
     "ls",
@@ -57,7 +57,7 @@ pub const VERBS: [&str; 17] = [
     "help",
 ];
 
-/// The word with which a shell asks how a command can be completed. The words after it are no command line: they are typed in part.
+/// The word with which a completion script asks for candidates. The words after it are an unfinished command line.
 pub const COMPLETE: &str = "__complete";
 
 /// Watches and steers releases.
@@ -73,12 +73,12 @@ pub struct Line {
     /// The verb.
     #[command(subcommand)]
     pub verb: Verb,
-    /// The API server, and who asks it.
+    /// The API server, and the user of the requests.
     #[command(flatten)]
     pub reach: Reach,
 }
 
-/// The API server, and who asks it: kubectl's flags.
+/// The API server, and the user of the requests: kubectl's flags.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Flags of all verbs")]
 pub struct Reach {
@@ -143,7 +143,7 @@ impl Program {
     }
 }
 
-/// Whether these arguments are for people. The operator's own are flags in Flagger's syntax, so that a mistyped verb starts no operator.
+/// Whether these arguments call a verb. The operator's own arguments are flags in Flagger's syntax, so a mistyped verb starts no operator.
 pub fn is_meant(program: Program, args: &[String]) -> bool {
     match args.first().map(String::as_str) {
         Some("check" | "crds") => false,

@@ -26,7 +26,7 @@ pub enum Format {
     Name,
 }
 
-/// A duration as kubectl reads it: `30m`, `90s`.
+/// Parses a duration in kubectl's syntax: `30m`, `90s`.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
     duration::read(text).map_err(|error| error.to_string())
 }

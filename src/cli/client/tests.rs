@@ -132,7 +132,7 @@ fn verbs_flags_and_their_values_are_completed() {
     );
     assert_eq!(
         names("status a --until "),
-        ["promoted", "settled", "paused", "failed"]
+        ["promoted", "ended", "paused", "failed"]
     );
     assert!(names("abort a --").contains(&"--reason".to_owned()));
     assert!(names("abort a --").contains(&"--namespace".to_owned()));

@@ -23,14 +23,14 @@ pub enum Verb {
     /// Shows one canary, and each change of it, until its run ends. Without a run in progress it waits for the next one.
     #[command(after_help = CODES)]
     Watch(Canary),
-    /// Tells the state of a version in a word and a sentence, and waits for it
+    /// Prints the state of a version, and waits until it reaches a goal
     ///
-    /// Tells the state in a word and a sentence. With --timeout, --until, --image or --revision it waits until the version that the target
-    /// has now, or the named one, is where it should be, even if its run has not begun. A change of a ConfigMap or Secret alone is not seen
-    /// before its run has begun.
+    /// Prints the state of a version in a word and a sentence. With --timeout, --until, --image or --revision it waits until the version
+    /// reaches the goal of --until, even if its run has not begun. The version is the one that the target has now, or the named one. A change
+    /// of a ConfigMap or Secret alone is not seen before its run has begun.
     #[command(after_help = CODES)]
     Status(Status),
-    /// Explains why the last release ended as it did, or another one of the history
+    /// Explains why the last release, or another one of the history, was promoted or rolled back
     ///
     /// Explains a release from its record: the cause, the steps, the metrics with their queries and values, and the webhooks.
     #[command(after_help = CODES)]
@@ -58,10 +58,10 @@ pub enum Verb {
     /// Releases the failed version again
     #[command(after_help = CODES)]
     Retry(Act),
-    /// Checks manifests without a cluster: fields, values, and what they mean
+    /// Checks manifests without a cluster: unknown fields, wrong values, fields without effect
     ///
-    /// Checks the Canaries, MetricTemplates and AlertProviders in files, without a cluster: unknown fields, wrong values, what the operator would
-    /// refuse, and what may not be meant. Exits with 1 if there is an error.
+    /// Checks the Canaries, MetricTemplates and AlertProviders in files, without a cluster: unknown fields, wrong values, Canaries that the
+    /// operator would refuse, and fields that probably do not do what you want. Exits with 1 if there is an error.
     #[command(after_help = CODES)]
     Lint(Lint),
     /// Prints the version of this program
@@ -159,7 +159,7 @@ pub struct Status {
         long,
         value_enum,
         value_name = "STATE",
-        help = "Wait until the version is promoted, settled (promoted or failed), paused (it waits for a person), or failed. Default: settled"
+        help = "Wait until the version is promoted, ended (promoted or failed), paused (it waits for a person), or failed. Default: ended"
     )]
     pub until: Option<UntilArg>,
     /// The version with this image, such as podinfo:3.1.1. Registry and folders may be left out.
@@ -168,7 +168,7 @@ pub struct Status {
     /// The version with this name in `status.lastAppliedSpec`.
     #[arg(long, value_name = "REVISION")]
     pub revision: Option<String>,
-    /// How long to wait. Default: 30m with --until, --image or --revision; without these the state is told at once.
+    /// How long to wait. Default: 30m with --until, --image or --revision; without these the state is printed at once.
     #[arg(long, value_parser = time, value_name = "TIME")]
     pub timeout: Option<Duration>,
     /// The form of the output.
@@ -182,7 +182,7 @@ pub enum UntilArg {
     /// The version was promoted.
     Promoted,
     /// The run has ended.
-    Settled,
+    Ended,
     /// The run waits for a person.
     Paused,
     /// The version was rolled back.
@@ -193,7 +193,7 @@ impl From<UntilArg> for Until {
     fn from(arg: UntilArg) -> Self {
         match arg {
             UntilArg::Promoted => Self::Promoted,
-            UntilArg::Settled => Self::Settled,
+            UntilArg::Ended => Self::Ended,
             UntilArg::Paused => Self::Paused,
             UntilArg::Failed => Self::Failed,
         }
@@ -203,7 +203,7 @@ impl From<UntilArg> for Until {
 /// The manifests that are checked.
 #[derive(Clone, Debug, Args)]
 pub struct Lint {
-    /// A file, a folder with all in it, or - for stdin; may be repeated.
+    /// A file, a folder with its subfolders, or - for stdin; may be repeated.
     #[arg(short, long, required = true, value_name = "FILE")]
     pub filename: Vec<String>,
     /// The operator's flag -mesh-provider, for Canaries without a provider of their own.
@@ -219,10 +219,10 @@ pub struct Lint {
 pub struct Act {
     /// The name of the canary.
     pub name: String,
-    /// Why. Everybody who looks at the release reads it. Needed to promote, skip and abort.
+    /// The reason, which is shown to everybody who looks at the release. Needed to promote, skip and abort.
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
-    /// Act only if the release is still at this revision, which `get -o json` shows. Default: the one that it is at now.
+    /// Act only if the release is still at this revision, which `get -o json` shows. Default: the current one.
     #[arg(long, value_name = "REVISION")]
     pub revision: Option<String>,
     /// Whether to wait up to ten seconds for the operator's answer.

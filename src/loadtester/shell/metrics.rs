@@ -12,7 +12,7 @@ pub struct Metrics {
 
 /// The outcome of a task.
 #[derive(Clone, Copy)]
-pub enum Outcome {
+pub enum TaskOutcome {
     /// The task ended successfully.
     Finished,
     /// The task failed.
@@ -48,12 +48,12 @@ impl Metrics {
     }
 
     /// Counts a task by its outcome.
-    pub fn count(&self, outcome: Outcome) {
+    pub fn count(&self, outcome: TaskOutcome) {
         let outcome = match outcome {
-            Outcome::Finished => "finished",
-            Outcome::Failed => "failed",
-            Outcome::Skipped => "skipped",
-            Outcome::Refused => "refused",
+            TaskOutcome::Finished => "finished",
+            TaskOutcome::Failed => "failed",
+            TaskOutcome::Skipped => "skipped",
+            TaskOutcome::Refused => "refused",
         };
         self.ended.with_label_values(&[outcome]).inc();
     }
@@ -74,10 +74,10 @@ mod tests {
     fn tasks_are_counted_by_their_outcome() {
         let metrics = Metrics::new().unwrap();
         let all = [
-            Outcome::Finished,
-            Outcome::Failed,
-            Outcome::Skipped,
-            Outcome::Refused,
+            TaskOutcome::Finished,
+            TaskOutcome::Failed,
+            TaskOutcome::Skipped,
+            TaskOutcome::Refused,
         ];
         for (n, outcome) in all.into_iter().enumerate() {
             (0..=n).for_each(|_| metrics.count(outcome));

@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 
 use super::{
     command::{Groups, Output},
-    metrics::{Metrics, Outcome},
+    metrics::{Metrics, TaskOutcome},
     remote,
 };
 use crate::{
@@ -118,13 +118,13 @@ impl Runner {
     fn start(
         self: &Arc<Self>,
         key: (String, String),
-        task: impl Future<Output = Outcome> + Send + 'static,
+        task: impl Future<Output = TaskOutcome> + Send + 'static,
     ) -> Answer {
         let accepted = (202, String::new());
         if !self.loads().insert(key.clone()) {
             let (canary, what) = key;
             info!(canary, "command skipped {what} is already running");
-            self.metrics.count(Outcome::Skipped);
+            self.metrics.count(TaskOutcome::Skipped);
             return accepted;
         }
         let slot = match self.slot() {
@@ -149,7 +149,7 @@ impl Runner {
     /// Runs a task to its end, even if the caller disconnects.
     async fn finish(
         self: &Arc<Self>,
-        task: impl Future<Output = (Outcome, Answer)> + Send + 'static,
+        task: impl Future<Output = (TaskOutcome, Answer)> + Send + 'static,
     ) -> Answer {
         let slot = match self.slot() {
             Ok(slot) => slot,
@@ -172,7 +172,7 @@ impl Runner {
                 self.most
             );
             warn!("task refused: {why}");
-            self.metrics.count(Outcome::Refused);
+            self.metrics.count(TaskOutcome::Refused);
             // After this status, webhooks with `retries` try again.
             return Err((429, why));
         };
@@ -183,19 +183,19 @@ impl Runner {
         })
     }
 
-    async fn load(&self, canary: &str, command: &Command) -> Outcome {
+    async fn load(&self, canary: &str, command: &Command) -> TaskOutcome {
         match self.run(canary, command, Ending::Loads).await {
-            Ok(_) => Outcome::Finished,
-            Err(_) => Outcome::Failed,
+            Ok(_) => TaskOutcome::Finished,
+            Err(_) => TaskOutcome::Failed,
         }
     }
 
-    async fn check(&self, canary: &str, command: &Command) -> (Outcome, Answer) {
+    async fn check(&self, canary: &str, command: &Command) -> (TaskOutcome, Answer) {
         info!(canary, "running command {}", command.name);
         match self.run(canary, command, Ending::All).await {
-            Ok(output) if command.return_output => (Outcome::Finished, (200, output)),
-            Ok(_) => (Outcome::Finished, (200, String::new())),
-            Err(why) => (Outcome::Failed, (500, why)),
+            Ok(output) if command.return_output => (TaskOutcome::Finished, (200, output)),
+            Ok(_) => (TaskOutcome::Finished, (200, String::new())),
+            Err(why) => (TaskOutcome::Failed, (500, why)),
         }
     }
 
@@ -220,31 +220,31 @@ impl Runner {
         Ok(output)
     }
 
-    async fn concord(&self, canary: &str, job: &concord::Job) -> (Outcome, Answer) {
+    async fn concord(&self, canary: &str, job: &concord::Job) -> (TaskOutcome, Answer) {
         let ended = tokio::select! {
             ended = remote::concord(&self.http, job, canary) => ended,
             why = self.deadline(Ending::All) => Err(format!("context timedout ({why})")),
         };
         match ended {
-            Ok(()) => (Outcome::Finished, (200, String::new())),
+            Ok(()) => (TaskOutcome::Finished, (200, String::new())),
             Err(why) => {
                 error!(canary, "concord task error: {why}");
-                (Outcome::Failed, (500, why))
+                (TaskOutcome::Failed, (500, why))
             }
         }
     }
 
-    async fn ngrinder(&self, canary: &str, job: &ngrinder::Job) -> Outcome {
+    async fn ngrinder(&self, canary: &str, job: &ngrinder::Job) -> TaskOutcome {
         info!(canary, "task starting ngrinder clone {}", job.clone);
         let deadline = self.deadline(Ending::Loads);
         match remote::ngrinder(&self.http, job, canary, deadline).await {
             Ok(()) => {
                 info!(canary, "command finished ngrinder clone {}", job.clone);
-                Outcome::Finished
+                TaskOutcome::Finished
             }
             Err(why) => {
                 error!(canary, "command failed ngrinder clone {} {why}", job.clone);
-                Outcome::Failed
+                TaskOutcome::Failed
             }
         }
     }

@@ -114,7 +114,7 @@ fn the_analysis_has_flaggers_form() {
 
 /// Each row has the answers, the number of requests, and the error.
 #[test]
-fn each_failure_of_an_analysis_is_told_and_what_was_created_is_deleted() {
+fn each_failure_of_an_analysis_is_reported_and_what_was_created_is_deleted() {
     let created = || Ok((201, json!({})));
     let refused = |why: &str| Ok((403, json!({"kind": "Status", "message": why})));
     let pending = || state(json!({"state": "Progressing"}));

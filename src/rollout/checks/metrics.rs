@@ -10,12 +10,12 @@ use super::{
     metric_templates,
 };
 use crate::{
-    api::{canary::CanaryPhase, duration, release::Code},
+    api::{canary::CanaryPhase, duration, status::VerdictCode},
     metrics::{MetricError, Query, observer::Builtin},
     providers::{self, ProviderError},
     rollout::{
         plan::{Answer, Evidence, Question},
-        status::Finding,
+        status::FailedCheck,
     },
     snapshot::{ObjectRef, Snapshot, go},
 };
@@ -158,7 +158,7 @@ impl Check<'_> {
         let detail = format!("{} cannot be queried: {error}", self.metric.name);
         Halt {
             event: error.to_string(),
-            finding: Finding::new(Code::ProviderError, &detail),
+            failed: FailedCheck::new(VerdictCode::ProviderError, &detail),
         }
     }
 
@@ -169,7 +169,7 @@ impl Check<'_> {
             Err(error) => {
                 return Some(Halt {
                     event: self.no_value(snapshot, &error),
-                    finding: self.found_no_value(snapshot, &error),
+                    failed: self.found_no_value(snapshot, &error),
                 });
             }
         };
@@ -212,7 +212,7 @@ impl Check<'_> {
         let detail = format!("{metric} was {value}{unit}, {words} {bound}{unit}");
         Some(Halt {
             event,
-            finding: Finding::new(Code::Threshold, &detail),
+            failed: FailedCheck::new(VerdictCode::Threshold, &detail),
         })
     }
 
@@ -225,11 +225,11 @@ impl Check<'_> {
         }
     }
 
-    fn found_no_value(&self, snapshot: &Snapshot, error: &MetricError) -> Finding {
+    fn found_no_value(&self, snapshot: &Snapshot, error: &MetricError) -> FailedCheck {
         let metric = &self.metric.name;
         if !error.is_none() {
             let detail = format!("{metric} could not be measured: {error}");
-            return Finding::new(Code::ProviderError, &detail);
+            return FailedCheck::new(VerdictCode::ProviderError, &detail);
         }
         let why = match self.source {
             Source::Builtin(_) => format!(
@@ -238,7 +238,10 @@ impl Check<'_> {
             ),
             _ => "the query returned nothing".to_owned(),
         };
-        Finding::new(Code::NoData, &format!("{metric} had no value: {why}"))
+        FailedCheck::new(
+            VerdictCode::NoData,
+            &format!("{metric} had no value: {why}"),
+        )
     }
 
     /// The least and the greatest acceptable value. A bare `threshold` is the minimum of a success rate and the maximum of any other metric.

@@ -2,14 +2,14 @@
 
 pub mod gates;
 pub mod hooks;
-pub mod looks;
+pub mod measurements;
 pub mod metric_query;
 pub mod metric_servers;
 pub mod metric_templates;
 pub mod metrics;
 pub mod pods;
 
-use super::status::Finding;
+use super::status::FailedCheck;
 
 /// The reason why a check holds a release back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,5 +17,5 @@ pub struct Halt {
     /// The text of the event, in Flagger's words.
     pub event: String,
     /// The same for the condition `Verdict` and the record.
-    pub finding: Finding,
+    pub failed: FailedCheck,
 }

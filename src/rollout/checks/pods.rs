@@ -1,4 +1,4 @@
-//! The reason why pods are not ready, as their containers tell it. Flagger's messages only count pods.
+//! The reason why pods are not ready, from the states of their containers. Flagger's messages only count pods.
 
 use serde_json::Value;
 

@@ -22,12 +22,12 @@ use crate::{
 
 /// How the version reaches its users.
 impl Release<'_> {
-    /// Whether the provider can divide traffic. If not, there are no routes, and no events about routes.
+    /// Whether the provider can split traffic. If not, there are no routes, and no events about routes.
     pub fn splits_traffic(&self) -> bool {
         self.router.splits_traffic()
     }
 
-    /// The strategy. A provider that cannot divide traffic allows blue/green only.
+    /// The strategy. A provider that cannot split traffic allows blue/green only.
     pub fn strategy(&self) -> Strategy {
         if self.splits_traffic() {
             self.snapshot.canary.strategy()

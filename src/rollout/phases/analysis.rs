@@ -18,7 +18,7 @@ use crate::{
         messages::{self, run},
         plan::{Decision, Evidence, Requeue},
         release::Release,
-        status::{Finding, Outcome, PodsLost, StatusChange, verdict},
+        status::{FailedCheck, Outcome, PodsLost, StatusChange, verdict},
     },
     snapshot::{Readiness, Snapshot, Weights},
 };
@@ -179,7 +179,7 @@ fn check(
             notifications.extend(passed);
             let halt = Halt {
                 event: messages::checks::hook_halts(snapshot, kind, hook, &why),
-                finding: Finding::hook(hook, &why),
+                failed: FailedCheck::hook(hook, &why),
             };
             return ControlFlow::Break(failed_check(snapshot, vec![halt]));
         }
@@ -197,11 +197,11 @@ fn check(
 
 /// Counts one failed check, for all these reasons.
 fn failed_check(snapshot: &Snapshot, halts: Vec<Halt>) -> Decision {
-    let (events, findings): (Vec<_>, Vec<_>) = halts
+    let (events, checks): (Vec<_>, Vec<_>) = halts
         .into_iter()
-        .map(|halt| (messages::warning(snapshot, halt.event), halt.finding))
+        .map(|halt| (messages::warning(snapshot, halt.event), halt.failed))
         .unzip();
     let failed = StatusChange::end_step(snapshot).failed_check();
-    let failed = verdict::failed_check(failed, &findings);
+    let failed = verdict::failed_check(failed, &checks);
     Decision::commit(failed.build(), events)
 }

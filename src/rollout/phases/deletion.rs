@@ -98,7 +98,7 @@ fn revert(release: &Release<'_>) -> Decision {
     }
 }
 
-/// The writes that restore the Service and the routes to what they were before the Canary. Objects of others stay as they are.
+/// The writes that restore the Service and the routes as they were before the Canary. Objects of others are not changed.
 fn restored(release: &Release<'_>) -> Vec<Write> {
     let snapshot = release.snapshot;
     let mut writes: Vec<_> = release.restored_apex().into_iter().collect();

@@ -18,9 +18,9 @@ use crate::{
     snapshot::Snapshot,
 };
 
-/// How long the target must not change before a run starts, so that a burst of edits is one run …
+/// A run starts when the target has not changed for this long, so that several edits in a row are one run.
 const DEBOUNCE: SignedDuration = SignedDuration::from_millis(500);
-/// … and how long a burst can hold the run back.
+/// A run starts after this long even if the target still changes.
 const DEBOUNCE_LIMIT: SignedDuration = SignedDuration::from_secs(1);
 
 /// The status at the start of a run. It records the revision before anything is done for it.

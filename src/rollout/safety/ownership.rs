@@ -28,7 +28,7 @@ use crate::{
 
 /// The actor that creates an object which a canary needs.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Origin {
+enum Creator {
     /// The user, or a controller of Kubernetes: the target, its autoscaler and its configs, the Ingress beside which ours stands, and all
     /// that the operator only reads.
     User,
@@ -70,17 +70,17 @@ pub fn checked(snapshot: &Snapshot, decision: Decision) -> Result<Decision, Bloc
 /// The reason why an object that exists is not the canary's; `None` if the operator may change it.
 pub fn foreign(snapshot: &Snapshot, object: &ObjectRef) -> Option<Foreign> {
     let live = snapshot.objects.get(object)?;
-    let origin = origin(snapshot, object);
+    let creator = creator(snapshot, object);
     let owner = Ownership::of(live, &snapshot.canary);
-    let is_external = origin == Origin::Either && live["spec"]["type"] == "ExternalName";
-    let why = match (origin, owner) {
-        (Origin::Either, _) if is_external => NotOwn::ExternalName,
-        (Origin::User, _)
+    let is_external = creator == Creator::Either && live["spec"]["type"] == "ExternalName";
+    let why = match (creator, owner) {
+        (Creator::Either, _) if is_external => NotOwn::ExternalName,
+        (Creator::User, _)
         | (_, Ownership::Own)
-        | (Origin::Either, Ownership::Unowned | Ownership::Other(_)) => return None,
+        | (Creator::Either, Ownership::Unowned | Ownership::Other(_)) => return None,
         (_, Ownership::OtherCanary(name)) => NotOwn::Owned(format!("Canary {name}")),
         (_, Ownership::Other(owner)) => NotOwn::Owned(owner),
-        (Origin::Initialization, Ownership::Unowned)
+        (Creator::Initialization, Ownership::Unowned)
             if is_initialized(snapshot) && is_marked(object, live) =>
         {
             return None;
@@ -121,7 +121,7 @@ pub fn is_of_others(snapshot: &Snapshot, object: &ObjectRef) -> bool {
         || loses(snapshot).is_some_and(|foreign| foreign.object == *object)
 }
 
-/// The route of the user that an adoption would take something from.
+/// Returns the user's route if its adoption would drop one of its fields.
 fn loses(snapshot: &Snapshot) -> Option<Foreign> {
     let router = providers::router(snapshot).ok()?;
     let field = router.loses(snapshot)?;
@@ -133,35 +133,34 @@ fn loses(snapshot: &Snapshot) -> Option<Foreign> {
     })
 }
 
-fn origin(snapshot: &Snapshot, object: &ObjectRef) -> Origin {
+fn creator(snapshot: &Snapshot, object: &ObjectRef) -> Creator {
+    use Creator::{Either, Initialization, Operator, User};
     let canary = &snapshot.canary;
     let spec = &canary.spec;
     let is = |name: &str| object.name == name;
-    let created_unless = |is_users: bool, created: Origin| {
-        if is_users { Origin::User } else { created }
+    let created_unless = |is_users: bool, created: Creator| {
+        if is_users { User } else { created }
     };
     match object.kind {
         Kind::Deployment | Kind::DaemonSet => {
-            created_unless(!is(&canary.primary_workload_name()), Origin::Initialization)
+            created_unless(!is(&canary.primary_workload_name()), Initialization)
         }
         Kind::Service if TargetKind::of(canary) == Some(TargetKind::Service) => {
-            created_unless(is(&spec.target_ref.name), Origin::Initialization)
+            created_unless(is(&spec.target_ref.name), Initialization)
         }
-        Kind::Service if is(canary.apex_name()) => Origin::Either,
-        Kind::Service | Kind::DestinationRule => Origin::Initialization,
+        Kind::Service if is(canary.apex_name()) => Either,
+        Kind::Service | Kind::DestinationRule => Initialization,
         Kind::ConfigMap | Kind::Secret => {
             let is_in_the_way = reads::foreign_copies(snapshot).contains(object);
-            created_unless(!is_in_the_way, Origin::Operator)
+            created_unless(!is_in_the_way, Operator)
         }
         Kind::HorizontalPodAutoscaler | Kind::ScaledObject => {
-            created_unless(!scaler::is_primarys(canary, &object.name), Origin::Operator)
+            created_unless(!scaler::is_primarys(canary, &object.name), Operator)
         }
         Kind::Ingress => {
             let source = spec.ingress_ref.as_ref();
-            created_unless(
-                source.is_some_and(|source| is(&source.name)),
-                Origin::Initialization,
-            )
+            let is_source = source.is_some_and(|source| is(&source.name));
+            created_unless(is_source, Initialization)
         }
         Kind::AppMeshNode
         | Kind::AppMeshRouter
@@ -171,9 +170,9 @@ fn origin(snapshot: &Snapshot, object: &ObjectRef) -> Origin {
             // In `v1beta1`, the name of a VirtualService ends with the namespace.
             let full = format!("{}.{}", canary.apex_name(), snapshot.namespace());
             if is(canary.apex_name()) || is(&full) {
-                Origin::Either
+                Either
             } else {
-                Origin::Initialization
+                Initialization
             }
         }
         Kind::VirtualService
@@ -183,14 +182,14 @@ fn origin(snapshot: &Snapshot, object: &ObjectRef) -> Origin {
         | Kind::TraefikService
         | Kind::TrafficSplitV1Alpha1
         | Kind::TrafficSplitV1Alpha2
-        | Kind::TrafficSplitV1Alpha3 => Origin::Either,
+        | Kind::TrafficSplitV1Alpha3 => Either,
         Kind::ReplicaSet
         | Kind::ControllerRevision
         | Kind::Pod
         | Kind::Canary
         | Kind::MetricTemplate
         | Kind::AlertProvider
-        | Kind::Release => Origin::User,
+        | Kind::Release => User,
     }
 }
 

@@ -1,4 +1,4 @@
-//! No Service is led to the pods of the wrong workload. A canary whose selectors cannot tell the target's pods from the primary's, or from
+//! No Service may select the pods of the wrong workload. A canary whose selectors cannot tell the target's pods from the primary's, or from
 //! those of a third workload, waits for its user, and clients stay with the primary.
 
 use crate::{

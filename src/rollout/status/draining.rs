@@ -30,7 +30,7 @@ pub fn end(snapshot: &Snapshot) -> Option<Timestamp> {
     Some(since.saturating_add(wait).unwrap_or(snapshot.now))
 }
 
-/// Whether connections were draining and have drained.
+/// Whether a drain was in progress and is over.
 pub fn is_over(snapshot: &Snapshot) -> bool {
     end(snapshot).is_some_and(|end| end <= snapshot.now)
 }

@@ -10,4 +10,4 @@ pub mod verdict;
 pub use change::StatusChange;
 pub use outcome::Outcome;
 pub use pods_lost::PodsLost;
-pub use verdict::Finding;
+pub use verdict::FailedCheck;

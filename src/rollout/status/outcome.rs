@@ -18,7 +18,7 @@ pub enum Outcome {
     PodsLost(i64),
     /// The Canary changed so that the run cannot go on, for this reason.
     Refused(String),
-    /// A person ended the run: the text tells who, and why.
+    /// A person ended the run. The text has the person's name and reason.
     Aborted(String),
     /// The primary did not become ready with the promoted version, for this reason.
     FailedPromotion(String),

@@ -1,4 +1,4 @@
-//! The condition `Verdict`: one sentence on why a version failed, why its last check failed, or what it waits for (not in Flagger).
+//! The condition `Verdict`: one sentence on why a version failed, why its last check failed, or why it waits (not in Flagger).
 //!
 //! Flagger tells this in events, which are gone after an hour. The condition is written with a change of the status that is written
 //! anyway, except at a closed gate for traffic, and it is removed with the next step that passes.
@@ -7,24 +7,23 @@ use super::{Outcome, StatusChange};
 use crate::{
     api::{
         canary::{CanaryStatus, CanaryWebhook},
-        release::Code,
-        status::ConditionType,
+        status::{ConditionType, VerdictCode},
     },
     snapshot::{Snapshot, excerpt},
 };
 
 /// One reason why a version does not advance, in words that a person can check.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct FailedCheck {
     /// The kind of the reason.
-    pub code: Code,
+    pub code: VerdictCode,
     /// The reason: a main clause without a full stop.
     pub detail: String,
 }
 
-impl Finding {
-    /// A finding.
-    pub fn new(code: Code, detail: &str) -> Self {
+impl FailedCheck {
+    /// A check.
+    pub fn new(code: VerdictCode, detail: &str) -> Self {
         let detail = excerpt(detail);
         Self { code, detail }
     }
@@ -35,19 +34,19 @@ impl Finding {
         let why = excerpt(why);
         let name = excerpt(&hook.name);
         let detail = format!("the {kind} webhook {name} did not pass: {why}");
-        Self::new(Code::Hook, &detail)
+        Self::new(VerdictCode::Hook, &detail)
     }
 }
 
-/// The most findings in a sentence.
-const FINDINGS: usize = 5;
+/// The most checks in a sentence.
+const CHECKS: usize = 5;
 
 /// Separates the number of failed checks from the reason of the last one.
 const LAST: &str = ": ";
 
 /// Records that a check failed, for these reasons.
-pub fn failed_check<'a>(change: StatusChange<'a>, findings: &[Finding]) -> StatusChange<'a> {
-    let Some(first) = findings.first() else {
+pub fn failed_check<'a>(change: StatusChange<'a>, checks: &[FailedCheck]) -> StatusChange<'a> {
+    let Some(first) = checks.first() else {
         return change;
     };
     let snapshot = change.snapshot();
@@ -55,10 +54,10 @@ pub fn failed_check<'a>(change: StatusChange<'a>, findings: &[Finding]) -> Statu
         snapshot.status().failed_checks + 1,
         snapshot.canary.threshold(),
     );
-    let told = findings.iter().take(FINDINGS).map(|it| it.detail.as_str());
-    let more = findings.len().saturating_sub(FINDINGS);
+    let details = checks.iter().take(CHECKS).map(|it| it.detail.as_str());
+    let more = checks.len().saturating_sub(CHECKS);
     let more = (more > 0).then(|| format!("{more} more"));
-    let details: Vec<_> = told.chain(more.as_deref()).collect();
+    let details: Vec<_> = details.chain(more.as_deref()).collect();
     let details = details.join(" and ");
     let sentence = format!("Failed check {failed} of {threshold}{LAST}{details}.");
     change.set(ConditionType::Verdict, first.code.as_str(), &sentence)
@@ -67,7 +66,11 @@ pub fn failed_check<'a>(change: StatusChange<'a>, findings: &[Finding]) -> Statu
 /// Records the gate that a release waits at.
 pub fn waits_at<'a>(change: StatusChange<'a>, hook: &CanaryWebhook, why: &str) -> StatusChange<'a> {
     let sentence = waiting(hook, why);
-    change.set(ConditionType::Verdict, Code::Gate.as_str(), &sentence)
+    change.set(
+        ConditionType::Verdict,
+        VerdictCode::Gate.as_str(),
+        &sentence,
+    )
 }
 
 /// Whether the status has recorded already that the release waits at this gate.
@@ -113,55 +116,64 @@ pub fn pods_failed<'a>(
 }
 
 /// The code and the sentence of an outcome.
-pub fn of_outcome(snapshot: &Snapshot, outcome: &Outcome) -> (Code, String) {
+pub fn of_outcome(snapshot: &Snapshot, outcome: &Outcome) -> (VerdictCode, String) {
     match outcome {
         Outcome::FailedChecks(failed) => failed_checks(snapshot, *failed),
         Outcome::Manual(hook) => (
-            Code::RollbackHook,
+            VerdictCode::RollbackHook,
             format!(
                 "The rollback webhook {} passed, which asks for a rollback.",
                 excerpt(hook)
             ),
         ),
         Outcome::NotReady(why) => (
-            Code::NotReady,
+            VerdictCode::NotReady,
             format!("Pods did not become ready in time: {}.", without_stop(why)),
         ),
         Outcome::PodsLost(losses) => (
-            Code::PodsLost,
+            VerdictCode::PodsLost,
             format!(
                 "The canary lost all its ready pods {losses} times; at most {} losses are accepted.",
                 snapshot.canary.threshold()
             ),
         ),
         Outcome::Refused(why) => (
-            Code::Refused,
+            VerdictCode::Refused,
             format!("The run could not go on: {}.", without_stop(why)),
         ),
-        Outcome::Aborted(who) => (Code::Aborted, format!("Aborted {}.", without_stop(who))),
+        Outcome::Aborted(who) => (
+            VerdictCode::Aborted,
+            format!("Aborted {}.", without_stop(who)),
+        ),
         Outcome::FailedPromotion(why) => (
-            Code::PromotionFailed,
+            VerdictCode::PromotionFailed,
             format!(
                 "The primary did not become ready with the promoted version: {}.",
                 without_stop(why)
             ),
         ),
-        Outcome::Initialized => (Code::Promoted, "The Canary was initialized.".to_owned()),
-        Outcome::Promoted => (Code::Promoted, "The version was promoted.".to_owned()),
+        Outcome::Initialized => (
+            VerdictCode::Promoted,
+            "The Canary was initialized.".to_owned(),
+        ),
+        Outcome::Promoted => (
+            VerdictCode::Promoted,
+            "The version was promoted.".to_owned(),
+        ),
         Outcome::Skipped => (
-            Code::Promoted,
+            VerdictCode::Promoted,
             "The version was promoted without an analysis, because spec.skipAnalysis is true."
                 .to_owned(),
         ),
         Outcome::Reverted => (
-            Code::Reverted,
+            VerdictCode::Reverted,
             "The target went back to the promoted version.".to_owned(),
         ),
     }
 }
 
 /// The failed checks, with the reason of the last one, which the condition has.
-fn failed_checks(snapshot: &Snapshot, failed: i64) -> (Code, String) {
+fn failed_checks(snapshot: &Snapshot, failed: i64) -> (VerdictCode, String) {
     let threshold = snapshot.canary.threshold();
     let checks = if failed == 1 { "check" } else { "checks" };
     let sentence = format!("{failed} failed {checks} reached the threshold of {threshold}.");
@@ -170,10 +182,10 @@ fn failed_checks(snapshot: &Snapshot, failed: i64) -> (Code, String) {
     let Some((reason, (_, detail))) =
         last.and_then(|(reason, message)| Some((reason, message.split_once(LAST)?)))
     else {
-        return (Code::FailedChecks, sentence);
+        return (VerdictCode::FailedChecks, sentence);
     };
     (
-        Code::parse(reason),
+        VerdictCode::parse(reason),
         format!("{sentence} In the last one, {detail}"),
     )
 }
@@ -193,8 +205,8 @@ mod tests {
     fn a_sentence_stays_short_whatever_the_names_are() {
         let snapshot = snapshot("istio", json!({"port": 80}), canary_analysis(), json!({}));
         let long = "x".repeat(500_000);
-        let findings = vec![Finding::new(Code::Threshold, &long); 100];
-        let change = failed_check(StatusChange::within_step(&snapshot), &findings);
+        let checks = vec![FailedCheck::new(VerdictCode::Threshold, &long); 100];
+        let change = failed_check(StatusChange::within_step(&snapshot), &checks);
         let hook = CanaryWebhook {
             name: long.clone(),
             ..CanaryWebhook::default()

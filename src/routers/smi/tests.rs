@@ -84,7 +84,7 @@ fn the_first_host_is_the_service_that_clients_call() {
 
 #[test]
 fn the_gateways_are_an_annotation_for_the_adapter_of_istio() {
-    for (provider, told) in [
+    for (provider, refused) in [
         ("smi:v1alpha2:istio", Some("[\"a\",\"b\"]")),
         ("smi:v1alpha2", None),
         ("smi:v1alpha2:linkerd", None),
@@ -93,7 +93,7 @@ fn the_gateways_are_an_annotation_for_the_adapter_of_istio() {
         Arc::make_mut(&mut snapshot.settings).mesh_provider = provider.to_owned();
         let snapshot = reconciled(Smi::V1Alpha2, snapshot, &Weights::PRIMARY);
         let annotations = &split(Smi::V1Alpha2, &snapshot)["metadata"]["annotations"];
-        assert_eq!(annotations[GATEWAYS].as_str(), told, "{provider}");
+        assert_eq!(annotations[GATEWAYS].as_str(), refused, "{provider}");
     }
 }
 

@@ -116,7 +116,7 @@ impl Cluster {
                 })
                 .await?;
             params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
-            // A hundred pods tell enough, and a workload may have thousands.
+            // A hundred pods are enough for a reason, and a workload may have thousands.
             if kind == Kind::Pod {
                 params.continue_token = None;
             }

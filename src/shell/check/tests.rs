@@ -76,8 +76,8 @@ async fn each_canary_has_a_row_and_each_missing_right_a_line() {
             ("broken", "shop", "Succeeded")
         ]
     );
-    assert_ne!(report.canaries[0].preview.verdict, Verdict::Unreadable);
-    assert_eq!(report.canaries[1].preview.verdict, Verdict::Unreadable);
+    assert_ne!(report.canaries[0].preview.action, FirstAction::Unreadable);
+    assert_eq!(report.canaries[1].preview.action, FirstAction::Unreadable);
     let missing: Vec<_> = report
         .missing
         .iter()

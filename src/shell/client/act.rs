@@ -19,14 +19,14 @@ use crate::{
     view::{Action as Answer, Seen, View, text::clean},
 };
 
-/// How long the operator's answer is waited for.
+/// How long the command waits for the operator's answer.
 const ANSWER: Duration = Duration::from_secs(10);
-/// How often the line is written if the canary changes meanwhile, or has another line.
+/// The most attempts to write the line. An attempt fails if the canary has changed, or still has another line.
 const ATTEMPTS: usize = 10;
 /// The pause before the next attempt.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// Asks for an action, and prints what came of it.
+/// Asks for an action, and prints the operator's answer.
 pub async fn act(context: &Context, verb: Verb, act: &Act) -> Result<Code, Stop> {
     let asking = Asking { context, verb, act };
     let reason = asking.reason()?;
@@ -68,7 +68,7 @@ pub async fn act(context: &Context, verb: Verb, act: &Act) -> Result<Code, Stop>
     asking.answer(&id).await
 }
 
-/// An identifier that no other action has, and that sorts by its time: milliseconds and a random number.
+/// A unique identifier: the time in milliseconds, and a random number. Later actions sort behind earlier ones.
 fn id(at: jiff::Timestamp, random: u64) -> String {
     format!("{:011x}-{random:016x}", at.as_millisecond())
 }
@@ -99,7 +99,7 @@ impl Asking<'_> {
         Ok(reason)
     }
 
-    /// The version that the action means: the one of the status as it was read first.
+    /// The version that the action is meant for: the one in the status that the command read first.
     fn revision(&self, canary: &Value) -> Result<String, Stop> {
         let revision = canary
             .pointer("/status/lastAppliedSpec")
@@ -141,8 +141,7 @@ impl Asking<'_> {
             .failed(error)
     }
 
-    /// Writes the line onto the canary as it was read. If the canary changes meanwhile, it is read again: the line still means the same
-    /// version.
+    /// Writes the line onto the canary that was read. If the canary has changed, it is read again: the line still names the same version.
     async fn write(&self, mut canary: Value, revision: &str, line: &str) -> Result<(), Stop> {
         let (person, name) = (&self.context.person, &self.act.name);
         for _ in 0..ATTEMPTS {
@@ -173,7 +172,7 @@ impl Asking<'_> {
         Err(Stop::because(Code::Undecided, text))
     }
 
-    /// The API server refused the line: its policies say why.
+    /// The API server refused the line. Its answer has the reason, such as the text of a policy.
     fn refused(&self, error: &ClusterError) -> Stop {
         self.context
             .wants(self.verb.as_str(), &self.act.name)
@@ -192,7 +191,7 @@ impl Asking<'_> {
                 Err(error) if error.code().is_some() => {
                     return Err(self.context.wants("watch", name).failed(&error));
                 }
-                // Until the time is over, the API server may come back.
+                // Repeat until the time is over: the API server may answer again.
                 Err(_) => continue,
             };
             let seen = Seen {
@@ -201,7 +200,7 @@ impl Asking<'_> {
             };
             let view = View::of(&seen, now());
             if let Some(answer) = view.action.as_ref().filter(|answer| answer.id == id) {
-                return self.tell(answer, &view);
+                return self.print(answer, &view);
             }
         }
         let namespace = person.namespace();
@@ -214,7 +213,7 @@ impl Asking<'_> {
         ))
     }
 
-    fn tell(&self, answer: &Answer, view: &View) -> Result<Code, Stop> {
+    fn print(&self, answer: &Answer, view: &View) -> Result<Code, Stop> {
         let full = view.full_name();
         if answer.accepted {
             unless_closed(print(&format!(

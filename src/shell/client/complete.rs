@@ -17,7 +17,7 @@ use crate::{
     view::text::clean,
 };
 
-/// A person who presses the tabulator does not wait for longer.
+/// The longest time for which a person who presses Tab waits for an answer of the API server.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// When to use colors, from words that are not parsed yet.
@@ -29,7 +29,7 @@ pub fn color_of(args: &[String]) -> Color {
     }
 }
 
-/// Prints the candidates, one on each line with a remark, and then what the shell should do besides.
+/// Prints the candidates, one on each line with a remark. The last line is an instruction for the shell, as in kubectl's completion.
 pub async fn answer(words: &[String]) -> Result<(), Stop> {
     let found = candidates(words);
     let named = |names: Vec<String>| {

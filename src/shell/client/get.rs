@@ -23,9 +23,9 @@ use crate::{
     },
 };
 
-/// How often a screen is drawn without a change: its times count.
+/// How often a screen is drawn without a change, because it shows ages and remaining times.
 const TICK: Duration = Duration::from_secs(1);
-/// After how many ticks pods and events are read again without a change of the canary.
+/// After this many ticks without a change of the canary, its pods and events are read again.
 const READ_AGAIN: u32 = 5;
 
 /// Shows a canary.
@@ -92,11 +92,11 @@ impl<'a> Watching<'a> {
 
     /// Shows each change, until the run ends. Returns whether the version was promoted.
     async fn run(mut self) -> Result<Code, Stop> {
-        // An unknown canary is an error, and no reason to wait.
+        // If the canary does not exist, the command ends with an error; it does not wait for one.
         let canary = self.context.canary(self.name).await?;
         let mut view = self.context.view(canary.clone(), Depth::All).await;
         let mut latest = canary;
-        // Before the screen is taken: whoever interrupts then gets it back.
+        // Listen before the screen opens, so that an interrupt restores the terminal.
         let mut interrupts = Interrupt::listen()?;
         if self.format == Format::Table && self.context.output.redraws() {
             self.screen = Some(Screen::open(self.context.output.colors())?);
@@ -140,7 +140,7 @@ impl<'a> Watching<'a> {
         }
     }
 
-    /// The view of a canary; `None` if a person ends the command meanwhile. An API server that hangs must not hold them.
+    /// The view of a canary; `None` if a person ends the command before the API server has answered.
     async fn read(
         &mut self,
         canary: &Value,
@@ -158,7 +158,7 @@ impl<'a> Watching<'a> {
         }
     }
 
-    /// Whether a person ends the command; the screen follows all else.
+    /// Handles an interrupt. Returns whether the command ends.
     fn ends(&mut self, interrupt: &Interrupt) -> Result<bool, Stop> {
         match (interrupt, self.screen.as_mut()) {
             (Interrupt::End, _) => return Ok(true),
@@ -170,7 +170,7 @@ impl<'a> Watching<'a> {
         Ok(false)
     }
 
-    /// The canary after a change; `None` if it is not known for a moment.
+    /// The canary after a change; `None` if the watch failed and is about to be repeated.
     fn changed(
         &mut self,
         change: Option<Result<Option<Value>, ClusterError>>,
@@ -210,7 +210,7 @@ impl<'a> Watching<'a> {
         }
     }
 
-    /// The exit code, if a run that was seen is over.
+    /// The exit code, if this command has seen a run in progress, and the run is over.
     fn is_over(&mut self, view: &View) -> Option<Code> {
         self.has_run |= view.state.is_in_run();
         if !self.has_run {

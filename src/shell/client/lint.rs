@@ -1,4 +1,4 @@
-//! `lint`: reads manifests from files, folders or stdin, and tells what is wrong with them. Needs no cluster.
+//! `lint`: reads manifests from files, folders or stdin, and prints the findings. Needs no cluster.
 
 use std::{
     fs,
@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// The ends of the names of manifests.
+/// The file extensions of manifests.
 const MANIFESTS: [&str; 3] = ["yaml", "yml", "json"];
 
 /// Checks manifests.
@@ -93,7 +93,7 @@ fn read(names: &[String]) -> Result<Vec<(String, String)>, Stop> {
     Ok(all)
 }
 
-/// A file, or all manifests in a folder and in those within it.
+/// A file, or all manifests in a folder and its subfolders.
 fn manifests(path: &Path) -> io::Result<Vec<PathBuf>> {
     if !fs::metadata(path)?.is_dir() {
         return Ok(vec![path.to_owned()]);

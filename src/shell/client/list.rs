@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// The most canaries that a remark names.
+/// A remark names at most this many canaries.
 const NAMED: usize = 5;
 
 /// Lists canaries.
@@ -63,7 +63,7 @@ fn printed(view: &View) -> (State, i64, String) {
 }
 
 impl Listing<'_> {
-    /// Prints all canaries. The first page is printed as soon as it is there.
+    /// Prints all canaries, page by page. Each page is printed as soon as the API server has answered.
     async fn all(&self) -> Result<Known, Stop> {
         let workloads = self.workloads().await?;
         let mut params = ListParams::default().limit(PAGE);
@@ -181,7 +181,7 @@ struct Printer<'a> {
     listing: &'a Listing<'a>,
     columns: Columns,
     table: Table,
-    /// The views so far, for the forms that are printed at the end.
+    /// The views of all pages so far, for the output forms that are printed as a whole.
     kept: Vec<View>,
     count: usize,
     attention: Vec<String>,

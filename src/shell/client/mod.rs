@@ -33,7 +33,7 @@ use output::{Output, unless_closed};
 use read::Context;
 use trouble::Stop;
 
-/// Whether to use colors where stdout, or stderr, is this terminal.
+/// Whether to use colors. `is_terminal`: whether the output goes to a terminal.
 fn is_colored(when: Color, is_terminal: bool, env: &impl Fn(&str) -> Option<String>) -> bool {
     let is_set = |name: &str| env(name).is_some_and(|value| !value.is_empty());
     match when {
@@ -67,7 +67,7 @@ pub async fn run(program: Program, args: &[String], env: impl Fn(&str) -> Option
     };
     let can_redraw = env("TERM").is_some_and(|term| term != "dumb");
     let output = Output::new(colored(output::is_terminal()), can_redraw);
-    // Of these, whoever reads the output has seen enough. The code of others is an answer, which is not known yet.
+    // If the reader closes the pipe, `list` and `get` end with 0. Other commands end with 3, because their answer is not known yet.
     let closed = match &line.verb {
         Verb::List(_) | Verb::Get(_) => Code::Yes,
         _ => Code::Undecided,

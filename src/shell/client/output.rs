@@ -7,7 +7,7 @@ use crate::{
     view::render::{Line, paint},
 };
 
-/// The width of outputs that are no terminal: nothing is cut.
+/// The width if the output is no terminal, so that no line is cut.
 const UNLIMITED: usize = 200;
 
 /// Where and how a command prints.
@@ -18,7 +18,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Prints with or without colors. `can_redraw` tells whether a terminal understands the codes that move its cursor.
+    /// Prints with or without colors. `can_redraw`: whether the terminal understands the codes that move its cursor.
     pub const fn new(colors: bool, can_redraw: bool) -> Self {
         Self { colors, can_redraw }
     }
@@ -33,7 +33,7 @@ impl Output {
         self.colors
     }
 
-    /// Prints lines: cut to the width of a terminal, complete otherwise.
+    /// Prints lines. On a terminal they are cut to its width.
     pub fn lines(self, lines: &[Line]) -> Result<(), Stop> {
         let width = terminal_width();
         let lines: Vec<_> = lines
@@ -73,7 +73,7 @@ pub fn print(text: &str) -> Result<(), Stop> {
     Ok(stdout.flush()?)
 }
 
-/// Goes on without output if nobody reads it any more.
+/// Treats a closed pipe as success, so that the command goes on without output.
 pub fn unless_closed(printed: Result<(), Stop>) -> Result<(), Stop> {
     match printed {
         Err(Stop::BrokenPipe) => Ok(()),

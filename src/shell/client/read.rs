@@ -1,4 +1,4 @@
-//! Reads a canary and what belongs to it. What the person may not read is left out.
+//! Reads a canary and its objects. Objects that the person may not read are left out.
 
 use jiff::Timestamp;
 use kube::api::ListParams;
@@ -22,7 +22,7 @@ use crate::{
     view::{Seen, Version, View},
 };
 
-/// The means of a command: the API server, and the terminal.
+/// A command's connections: to the API server, and to the terminal.
 pub struct Context {
     /// The API server.
     pub person: Person,
@@ -32,12 +32,12 @@ pub struct Context {
     pub program: Program,
 }
 
-/// How much is read.
+/// Which objects of a canary to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// The two workloads, which tell versions apart.
+    /// The target and the primary, by which a view distinguishes versions.
     Workloads,
-    /// The pods and the events, too.
+    /// These, and the pods and events.
     All,
 }
 
@@ -61,7 +61,7 @@ impl Context {
         read.map_err(|error| self.wants("get", name).failed(&error))
     }
 
-    /// Reads what belongs to a canary.
+    /// Reads the objects of a canary.
     pub async fn gather(&self, canary: Value, depth: Depth) -> Seen {
         let parsed = serde_json::from_value::<Canary>(canary.clone()).unwrap_or_default();
         let reader = Reader {
@@ -85,7 +85,7 @@ impl Context {
         seen
     }
 
-    /// The view of a canary, with all that belongs to it.
+    /// Reads the objects of a canary, and makes the view of them.
     pub async fn view(&self, canary: Value, depth: Depth) -> View {
         let seen = self.gather(canary, depth).await;
         View::of(&seen, now())
@@ -151,7 +151,7 @@ impl Reader<'_> {
     }
 }
 
-/// An object: null if it does not exist, `None` if the person may not read it, an error if that is not known.
+/// An object: null if it does not exist, `None` if the person may not read it, an error if the API server did not answer.
 type Readable = Result<Option<Value>, ClusterError>;
 
 fn readable(read: Result<Value, ClusterError>) -> Readable {

@@ -1,4 +1,4 @@
-//! Draws on a terminal: on the alternate screen, only the lines that have changed, and gives the terminal back as it was.
+//! Draws on the alternate screen of a terminal. It sends only lines that have changed, and restores the terminal at the end.
 
 use std::{
     fmt::Write as _,
@@ -15,25 +15,25 @@ use super::{
 };
 use crate::view::render::{Line, paint};
 
-/// The size of a terminal that does not tell it.
+/// The size that is assumed if the terminal does not report one.
 const DEFAULT: (usize, usize) = (80, 24);
-/// Alternate screen, and no cursor.
+/// Switches to the alternate screen, and hides the cursor.
 const ENTER: &str = "\u{1b}[?1049h\u{1b}[?25l\u{1b}[2J";
-/// The cursor, and the screen from before.
+/// Shows the cursor, and switches back to the normal screen.
 const LEAVE: &str = "\u{1b}[?25h\u{1b}[?1049l";
-/// The terminal shows what comes between these two at once, if it can.
+/// A terminal that knows these codes shows the output between them at the same moment.
 const BATCH: (&str, &str) = ("\u{1b}[?2026h", "\u{1b}[?2026l");
 
-/// The screen of a terminal. It is given back when this value is dropped.
+/// The alternate screen of a terminal. Dropping this value restores the terminal.
 pub struct Screen {
     colors: bool,
     shown: Vec<String>,
-    /// The modes of the terminal before.
+    /// The modes of the terminal before the screen was opened.
     modes: Option<Termios>,
 }
 
 impl Screen {
-    /// Takes the screen.
+    /// Opens the screen.
     pub fn open(colors: bool) -> Result<Self, Stop> {
         let mut screen = Self {
             colors,
@@ -50,7 +50,7 @@ impl Screen {
             && let Ok(modes) = tcgetattr(&stdin)
         {
             let mut quiet = modes.clone();
-            // What is typed meanwhile must not appear in the picture.
+            // Switch echo off, so that typed characters do not appear on the screen.
             quiet.local_modes.remove(LocalModes::ECHO);
             let _ = tcsetattr(&stdin, OptionalActions::Now, &quiet);
             self.modes = Some(modes);
@@ -66,12 +66,12 @@ impl Screen {
         print(LEAVE)
     }
 
-    /// The terminal has another size: the next picture is drawn completely.
+    /// Draws the next picture completely, because the terminal has another size.
     pub fn forget(&mut self) {
         self.shown.clear();
     }
 
-    /// Gives the screen back while the process is stopped by its user.
+    /// Restores the terminal, stops the process as Ctrl-Z does, and opens the screen again when the user continues it.
     pub fn sleep(&mut self) -> Result<(), Stop> {
         self.leave()?;
         stop();
@@ -96,7 +96,7 @@ impl Drop for Screen {
     }
 }
 
-/// Stops the process, as Ctrl-Z does, until its user goes on.
+/// Stops the process, as Ctrl-Z does, until its user continues it.
 pub fn stop() {
     let _ = process_signal::raise(Signal::SIGSTOP);
 }
@@ -106,7 +106,7 @@ pub fn screen_size() -> (usize, usize) {
     size().unwrap_or(DEFAULT)
 }
 
-/// The lines that fit; the last one tells how many do not.
+/// The lines that fit on the screen. If some do not, the last line has their number.
 fn painted(lines: &[Line], colors: bool, width: usize, height: usize) -> Vec<String> {
     let paint = |line: &Line| paint(line, colors, Some(width));
     if lines.len() <= height {
@@ -118,7 +118,7 @@ fn painted(lines: &[Line], colors: bool, width: usize, height: usize) -> Vec<Str
     shown.map(paint).collect()
 }
 
-/// The codes that turn the picture that is shown into the next one.
+/// The codes that change the picture on the screen into the next one.
 fn changes(shown: &mut Vec<String>, next: Vec<String>) -> String {
     // Writing to a String cannot fail.
     let mut codes = String::new();
@@ -140,15 +140,15 @@ fn changes(shown: &mut Vec<String>, next: Vec<String>) -> String {
 /// An event that a user or a terminal sends to the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interrupt {
-    /// To end: Ctrl-C, or a signal to stop.
+    /// Ctrl-C, or a signal that ends the process.
     End,
     /// The terminal has another size.
     Resized,
-    /// To stop for now: Ctrl-Z.
+    /// Ctrl-Z, which stops the process until its user continues it.
     Stopped,
 }
 
-/// The signals that are listened to.
+/// The signals that the command handles.
 pub struct Interrupts {
     end: [Signals; 3],
     resized: Signals,
@@ -171,7 +171,7 @@ impl Interrupt {
 }
 
 impl Interrupts {
-    /// The next interrupt.
+    /// Waits for the next interrupt.
     pub async fn next(&mut self) -> Interrupt {
         let [a, b, c] = &mut self.end;
         tokio::select! {

@@ -1,4 +1,4 @@
-//! `status`: the state of a version in a word and a sentence, now or when it is where it should be.
+//! `status`: prints the state of a version, and waits until it reaches a goal.
 
 use std::{pin::pin, time::Duration};
 
@@ -23,12 +23,12 @@ use crate::{
     },
 };
 
-/// How long is waited if nothing else is said.
+/// The default of `--timeout`.
 const DEFAULT: Duration = Duration::from_secs(30 * 60);
-/// How often the target is read while its run has not begun: the Canary does not change before that.
+/// The pause between two reads of the target before its run has begun. Until then the watch of the Canary reports no change.
 const READ_AGAIN: Duration = Duration::from_secs(2);
 
-/// Tells the state of a version, and waits for it if asked.
+/// Prints the state of a version. With a goal or a timeout, first waits until the version reaches the goal.
 pub async fn status(context: &Context, status: &Status) -> Result<Code, Stop> {
     let wanted = match (&status.image, &status.revision) {
         (Some(image), _) => Wanted::Image(image.clone()),
@@ -45,7 +45,7 @@ pub async fn status(context: &Context, status: &Status) -> Result<Code, Stop> {
         status,
         follower: Follower::new(until, wanted),
         timeout,
-        said: String::new(),
+        remark: String::new(),
     };
     waiting.run().await
 }
@@ -55,8 +55,8 @@ struct Waiting<'a> {
     status: &'a Status,
     follower: Follower,
     timeout: Duration,
-    /// The last remark.
-    said: String,
+    /// The remark that was printed last.
+    remark: String,
 }
 
 impl Waiting<'_> {
@@ -71,7 +71,7 @@ impl Waiting<'_> {
         again.tick().await;
         loop {
             let view = self.context.view(latest.clone(), Depth::Workloads).await;
-            let judged = self.follower.look(&view);
+            let judged = self.follower.judge(&view);
             if let Some(code) = final_code(judged.judgement) {
                 return self.end(&view, &judged, code);
             }
@@ -93,7 +93,7 @@ impl Waiting<'_> {
         }
     }
 
-    /// The canary after a change; `None` if it is not known for a moment.
+    /// The canary after a change; `None` if the watch failed and is about to be repeated.
     fn changed(
         &mut self,
         change: Option<Result<Option<Value>, ClusterError>>,
@@ -111,15 +111,15 @@ impl Waiting<'_> {
         }
     }
 
-    /// Tells a person what is waited for, once.
+    /// Prints a remark with the reason of the wait, unless it is the one that was printed last.
     fn say(&mut self, text: String) {
-        if self.said != text {
+        if self.remark != text {
             remark(&text);
-            self.said = text;
+            self.remark = text;
         }
     }
 
-    /// The state at the end of the time.
+    /// Prints the state when the timeout is over.
     fn time_is_over(&self, view: &View, judged: &Judged) -> Result<Code, Stop> {
         let code = if judged.judgement == Judgement::WaitsForPerson {
             Code::WaitsForPerson
@@ -150,7 +150,7 @@ impl Waiting<'_> {
             Format::Table | Format::Wide => {
                 let word = match judged.judgement {
                     Judgement::Superseded => "Superseded",
-                    // The status is about the version before.
+                    // The status still describes the version before.
                     Judgement::NotBegun => "Pending",
                     _ => view.state.as_str(),
                 };
@@ -166,7 +166,7 @@ impl Waiting<'_> {
     }
 }
 
-/// The exit code of a judgement that no later look changes.
+/// The exit code of a judgement that later changes of the canary cannot alter.
 const fn final_code(judgement: Judgement) -> Option<Code> {
     match judgement {
         Judgement::Yes => Some(Code::Yes),

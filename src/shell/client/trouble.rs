@@ -11,9 +11,9 @@ use crate::{
 /// The reason why a command ends early.
 #[derive(Debug)]
 pub enum Stop {
-    /// It cannot be carried out.
+    /// The command cannot be carried out.
     Trouble(Trouble),
-    /// Nobody reads its output any more.
+    /// The reader of its output has closed the pipe.
     BrokenPipe,
 }
 

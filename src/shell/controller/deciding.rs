@@ -6,7 +6,7 @@ use std::{panic::resume_unwind, sync::Arc};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use crate::{
-    rollout::{self, Decision, Evidence, Looks, decide, is_in_run},
+    rollout::{self, Decision, Evidence, Measurements, decide, is_in_run},
     routers::conditions,
     snapshot::Snapshot,
 };
@@ -38,7 +38,7 @@ pub struct Decided {
     /// The values of the metrics. None while questions are asked: their answers come first.
     pub samples: Vec<(String, f64)>,
     /// The measurements and calls that led to a change of the status.
-    pub looks: Looks,
+    pub measurements: Measurements,
 }
 
 impl Deciding {
@@ -67,17 +67,17 @@ fn decided(snapshot: Box<Snapshot>, evidence: &Evidence) -> Decided {
         Decision::Ask(..) => Vec::new(),
         Decision::Do(_) | Decision::Wait(..) => rollout::samples(&snapshot, evidence),
     };
-    let looks = match &decision {
+    let measurements = match &decision {
         Decision::Do(plan) if plan.status.is_some() && is_in_run(snapshot.phase()) => {
-            rollout::looks(&snapshot, evidence)
+            rollout::measurements(&snapshot, evidence)
         }
-        Decision::Ask(..) | Decision::Do(_) | Decision::Wait(..) => Looks::default(),
+        Decision::Ask(..) | Decision::Do(_) | Decision::Wait(..) => Measurements::default(),
     };
     Decided {
         snapshot,
         decision,
         samples,
-        looks,
+        measurements,
     }
 }
 

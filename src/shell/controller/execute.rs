@@ -11,7 +11,7 @@ use crate::{
     api::canary::{CanaryPhase, CanaryStatus},
     notifications::Notification,
     records::Committed,
-    rollout::{self, Looks, Plan, Requeue, audit},
+    rollout::{self, Measurements, Plan, Requeue, audit},
     shell::{
         api_server::{ClusterError, RawObject},
         lock::lock,
@@ -20,7 +20,7 @@ use crate::{
     snapshot::{ObjectRef, Snapshot, Write},
 };
 
-/// After this many equal writes of an object in a row, an event tells that another actor undoes them.
+/// After this many equal writes of an object in a row, an event reports that another actor undoes them.
 const UNDONE: u32 = 2;
 
 impl Reconciliation<'_> {
@@ -32,7 +32,7 @@ impl Reconciliation<'_> {
         &self,
         snapshot: &Snapshot,
         plan: Plan,
-        looks: &Looks,
+        measurements: &Measurements,
     ) -> Result<Execution, ClusterError> {
         if let Err(why) = audit(snapshot, &plan) {
             self.operator()
@@ -73,7 +73,7 @@ impl Reconciliation<'_> {
             self.record(Committed {
                 snapshot,
                 status,
-                looks,
+                measurements,
             })
             .await;
         }

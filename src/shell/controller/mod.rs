@@ -1,4 +1,4 @@
-//! The reconcile loop: `observe → decide ⇄ answer → execute → commit → report`, for one canary after another.
+//! The reconcile loop: `observe → decide ⇄ answer → execute → commit → notify`, for one canary after another.
 //!
 //! | question | place |
 //! | --- | --- |
@@ -10,6 +10,9 @@
 //! | when is a canary reconciled? | [`schedule`], [`requeue`] |
 //! | what is remembered between two reconciliations? | [`reconcile_state`] |
 //! | what if another actor undoes a write again and again? | `repeated_writes` |
+//! | what do all reconciliations share: clients, caches, settings, queues? | `context` |
+//! | how is a metric that needs several requests queried? | `querying` |
+//! | when is the record of a run read and written? | `records`; `recording` is what the process knows of it |
 
 pub mod answers;
 mod context;

@@ -154,7 +154,7 @@ fn canary_version(canary: &Canary) -> &str {
         .unwrap_or_default()
 }
 
-/// Returns what a canary needs, as far as cached objects tell; `peek` looks an object up in the cache.
+/// Returns what a canary needs, as far as cached objects tell; `peek` measurements an object up in the cache.
 pub fn needs(
     reference: &ObjectRef,
     settings: &Arc<Settings>,

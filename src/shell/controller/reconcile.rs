@@ -51,7 +51,7 @@ pub enum Execution {
 }
 
 /// The next action after a decision.
-enum Next {
+enum AfterDecision {
     /// Observe and decide again. The snapshot, if any, saves reading what has not changed.
     DecideAgain(Option<Box<Snapshot>>),
     /// The reconciliation ends, and another one follows after this time.
@@ -95,8 +95,8 @@ impl<'a> Reconciliation<'a> {
                 return Ok(Some(rest));
             }
             match self.act(snapshot).await? {
-                Next::DecideAgain(snapshot) => last = snapshot,
-                Next::Wait(time) => {
+                AfterDecision::DecideAgain(snapshot) => last = snapshot,
+                AfterDecision::Wait(time) => {
                     lock(&self.state).overruns.reset();
                     return Ok(Some(time));
                 }
@@ -117,7 +117,7 @@ impl<'a> Reconciliation<'a> {
     }
 
     /// Decides, and acts on the decision.
-    async fn act(&mut self, snapshot: Snapshot) -> Result<Next, ClusterError> {
+    async fn act(&mut self, snapshot: Snapshot) -> Result<AfterDecision, ClusterError> {
         let target = &snapshot.canary.spec.target_ref.name;
         self.context.set_target(self.canary, target);
         let evidence = self
@@ -129,7 +129,7 @@ impl<'a> Reconciliation<'a> {
             snapshot,
             decision,
             samples,
-            looks,
+            measurements,
         } = deciding.await;
         self.record_metrics(&snapshot, samples);
         match decision {
@@ -141,23 +141,29 @@ impl<'a> Reconciliation<'a> {
                     // The cache may have missed the change that the canary waits for. (Waits without notifications end with the hourly list.)
                     self.context.cache.mark_stale(&snapshot.seen);
                     self.has_reread = true;
-                    return Ok(Next::DecideAgain(None));
+                    return Ok(AfterDecision::DecideAgain(None));
                 }
-                Ok(Next::Wait(self.wait(&snapshot, requeue, notifications)))
+                Ok(AfterDecision::Wait(self.wait(
+                    &snapshot,
+                    requeue,
+                    notifications,
+                )))
             }
             Decision::Do(plan) => {
                 if !self.has_reread && self.reread_stale(&snapshot, &plan).await? {
                     self.has_reread = true;
-                    return Ok(Next::DecideAgain(None));
+                    return Ok(AfterDecision::DecideAgain(None));
                 }
                 self.plans += 1;
                 let object = plan.writes.last().map(|write| write.object.clone());
-                let execution = self.execute(&snapshot, plan, &looks).await?;
+                let execution = self.execute(&snapshot, plan, &measurements).await?;
                 self.last_written = object.filter(|_| execution != Execution::Lost);
                 Ok(match execution {
-                    Execution::DecideAgain | Execution::Lost => Next::DecideAgain(Some(snapshot)),
+                    Execution::DecideAgain | Execution::Lost => {
+                        AfterDecision::DecideAgain(Some(snapshot))
+                    }
                     Execution::WaitForTick => {
-                        Next::Wait(requeue::time_until(&snapshot, Requeue::AtTick))
+                        AfterDecision::Wait(requeue::time_until(&snapshot, Requeue::AtTick))
                     }
                 })
             }
@@ -170,15 +176,15 @@ impl<'a> Reconciliation<'a> {
         snapshot: Snapshot,
         questions: Vec<Question>,
         notifications: Vec<Notification>,
-    ) -> Next {
+    ) -> AfterDecision {
         lock(&self.state).asks(snapshot.tick, snapshot.now);
         self.notify(&snapshot, notifications);
         let answers = &self.operator().answers;
         let asking = answers.ask(self.canary, &snapshot.canary, snapshot.step(), questions);
         if asking.await {
-            Next::DecideAgain(Some(Box::new(snapshot)))
+            AfterDecision::DecideAgain(Some(Box::new(snapshot)))
         } else {
-            Next::Wait(snapshot.canary.interval())
+            AfterDecision::Wait(snapshot.canary.interval())
         }
     }
 

@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::records::Record;
 
-/// The settings of records, and what is known about the API server's support for them.
+/// The settings of records, and whether the API server supports them, as far as known.
 #[derive(Debug, Default)]
 pub struct Records {
     /// `-release-history`: how many records of each canary are kept; 0 for none.
     history: usize,
-    /// Whether the log tells that no records are written.
+    /// Whether the log has the message that no records are written.
     is_reported: AtomicBool,
 }
 
@@ -27,7 +27,7 @@ impl Records {
         self.history
     }
 
-    /// Whether the log does not tell yet that no records are written. True once.
+    /// Whether the message that no records are written is still to be logged. True for the first call only.
     pub fn is_first_report(&self) -> bool {
         !self.is_reported.swap(true, Ordering::Relaxed)
     }
@@ -36,7 +36,7 @@ impl Records {
 /// The record of a canary's run, as far as this process knows.
 #[derive(Default)]
 pub enum Recording {
-    /// This process has not looked.
+    /// This process has not read the records yet.
     #[default]
     Unknown,
     /// The run that has started has no record yet, because a request failed.
@@ -48,7 +48,7 @@ pub enum Recording {
     /// The run has this record.
     Running {
         record: Box<Record>,
-        /// Whether the object has all that is worth it.
+        /// Whether the object has all changes that must be written at once.
         is_saved: bool,
     },
 }

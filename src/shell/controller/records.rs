@@ -14,7 +14,7 @@ use crate::{
         status::ConditionType,
     },
     records::{self, Committed, Record},
-    rollout::Looks,
+    rollout::Measurements,
     shell::{api_server::ClusterError, lock::lock},
     snapshot::{Action, Kind, ObjectRef, Snapshot, TargetKind, Write},
 };
@@ -52,17 +52,17 @@ impl Reconciliation<'_> {
         *lock(&entry) = recording;
     }
 
-    /// Writes the end of a run into its record, after its notifications are sent and before the status forgets them: nobody waits for the
-    /// record to be told, and no crash loses the end.
+    /// Writes the end of a run into its record, after its notifications were sent and before the commit removes the pending condition.
+    /// Notifications do not wait for the record, and a crash does not lose the end.
     pub(super) async fn complete_record(&self, snapshot: &Snapshot, status: &CanaryStatus) {
         let pending = ConditionType::NotificationPending;
         let is_sent = snapshot.status().has_condition(pending) && !status.has_condition(pending);
         if is_sent {
-            let looks = &Looks::default();
+            let measurements = &Measurements::default();
             self.record(Committed {
                 snapshot,
                 status,
-                looks,
+                measurements,
             })
             .await;
         }
@@ -102,11 +102,11 @@ impl Reconciliation<'_> {
         // The notifications of an end are sent before it is recorded.
         let has_ended = record.spec.ended_at.is_some();
         let is_worth_it = !has_ended && record.note(committed);
-        let is_told = !committed.is_untold();
-        let is_saved = if (is_worth_it || !was_saved) && is_told {
+        let is_sent = !committed.has_unsent_notifications();
+        let is_saved = if (is_worth_it || !was_saved) && is_sent {
             self.save(&record).await?
         } else {
-            was_saved && is_told
+            was_saved && is_sent
         };
         if is_saved && committed.ends() {
             return Ok(Recording::Ended);

@@ -72,7 +72,7 @@ pub struct Overruns {
     pause: Option<(Timestamp, Demand)>,
 }
 
-/// What a user asks of a Canary: its generation, and whether it is deleted.
+/// The generation of a Canary, and whether it is deleted.
 type Demand = (Option<i64>, bool);
 
 fn demand(snapshot: &Snapshot) -> Demand {
@@ -103,7 +103,7 @@ impl Overruns {
     }
 }
 
-/// The pause after this many equal writes. The first one may be repeated at once: whoever made it necessary may not do so again.
+/// The pause after this many equal writes. The first repeat may follow at once, because the other actor may not undo it again.
 fn pause(times: u32, interval: Duration) -> Duration {
     let doublings = times.saturating_sub(1);
     if doublings == 0 {

@@ -166,7 +166,7 @@ impl Http {
         }
     }
 
-    /// Sends nothing: `fake` answers every attempt. For tests on virtual time, which sockets do not follow.
+    /// Sends nothing: `fake` answers every attempt. For tests in virtual time, because sockets work in real time.
     pub fn faked(fake: Arc<Servers>) -> Self {
         Self {
             fake: Some(fake),
@@ -231,7 +231,7 @@ impl Http {
             drop(slot);
             attempts += 1;
             let pause = pause(&answer, request, attempts)
-                // With a budget, an attempt that would come too late is not made.
+                // A request with a time budget is not repeated if the attempt would come too late.
                 .filter(|pause| end.is_none_or(|end| *pause < end - Instant::now()));
             let Some(pause) = pause else {
                 return answer.map_err(|AttemptError { why, .. }| Failure { why, attempts });

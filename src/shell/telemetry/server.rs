@@ -15,7 +15,7 @@ use crate::shell::{
     lock::lock,
 };
 
-/// The clients are probes and a few scrapers. They are near, and answers are at hand.
+/// The clients are probes and a few scrapers on the same network, and answers need no computation.
 const LIMITS: Limits = Limits {
     connections: 256,
     client: Duration::from_secs(15),

@@ -8,8 +8,8 @@ use crate::view::{
     text::{age, duration, short_image},
 };
 
-/// The width of the names at the left.
-const LEFT: usize = 9;
+/// The width of the left column.
+const LEFT: usize = 11;
 /// The most events that are shown.
 const EVENTS: usize = 8;
 
@@ -61,7 +61,7 @@ fn header(view: &View, width: usize, now: Timestamp) -> Vec<Line> {
     lines
 }
 
-/// The image of each container, and the one that takes its place.
+/// The image of each container, and its new image.
 fn images(view: &View) -> Vec<Line> {
     let Some(images) = &view.images else {
         return vec![named("Image").and(Style::Dim, "not readable with your rights")];
@@ -108,18 +108,18 @@ fn steps(view: &View, width: usize, now: Timestamp) -> Vec<Line> {
         view.weight.intended, view.weight.max
     );
     lines.push(named("Traffic").and(Style::Plain, traffic));
-    if let Some(due) = due(view, now) {
-        lines.push(named("Due").and(Style::Plain, due));
+    if let Some(next) = next_step(view, now) {
+        lines.push(named("Next step").and(Style::Plain, next));
     }
     lines
 }
 
 /// When the next step begins, and the end of the run.
-pub fn due(view: &View, now: Timestamp) -> Option<String> {
+pub fn next_step(view: &View, now: Timestamp) -> Option<String> {
     let left = |at: Timestamp| duration(at.duration_since(now));
     let (next, ends) = (view.next_step?, view.ends?);
     Some(format!(
-        "next step in {}, promoted in {} at the earliest",
+        "in {}, promoted in {} at the earliest",
         left(next),
         left(ends)
     ))

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// How a part of a line looks. A style repeats what the words say.
+/// The style of a part of a line. It only emphasizes: the words have the same information.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
-    /// As the terminal prints text.
+    /// The terminal's own style.
     Plain,
     /// Bold.
     Strong,
@@ -45,7 +45,7 @@ impl Line {
         Self::default().and(Style::Plain, text)
     }
 
-    /// The line, and this text after it.
+    /// Adds a text to the line.
     #[must_use]
     pub fn and(mut self, style: Style, text: impl Into<String>) -> Self {
         self.0.push((style, text.into()));
@@ -96,7 +96,7 @@ pub fn padded(text: &str, to: usize) -> String {
     format!("{text}{}", " ".repeat(missing))
 }
 
-/// The line for a terminal of this width, with or without colors. What does not fit is cut, and `…` tells it.
+/// The line for a terminal of this width, with or without colors. Text beyond the width is cut and ends with `…`.
 pub fn paint(line: &Line, colors: bool, width: Option<usize>) -> String {
     let mut painted = String::new();
     let all = line.text();

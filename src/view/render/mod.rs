@@ -5,14 +5,14 @@ mod history;
 mod line;
 mod table;
 
-pub use detail::{detail, due};
+pub use detail::{detail, next_step};
 pub use history::{history_head, history_row};
 pub use line::{Line, Style, paint};
 pub use table::{Columns, Table, change_line, head, row};
 
 use super::{State, View};
 
-/// The color of a state. The word tells the same without colors.
+/// The color of a state. It only emphasizes the word.
 const fn style_of(state: State) -> Style {
     match state {
         State::Promoted => Style::Good,

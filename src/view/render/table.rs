@@ -104,7 +104,7 @@ pub fn row(view: &View, columns: Columns, now: Timestamp) -> Vec<Cell> {
     cells
 }
 
-/// The sentence, if it tells more than the state does.
+/// The sentence, unless it only repeats the state.
 fn verdict(view: &View) -> String {
     if view.needs_attention || !view.code.is_empty() {
         view.sentence.clone()
@@ -125,7 +125,7 @@ fn images(view: &View) -> String {
     images.join(",")
 }
 
-/// One change of a canary, for outputs that are no terminal.
+/// One change of a canary as a line, for an output that is no terminal.
 pub fn change_line(view: &View, now: Timestamp) -> Line {
     let seconds = Timestamp::from_second(now.as_second()).unwrap_or(now);
     let step = match progress(view) {

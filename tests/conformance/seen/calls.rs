@@ -31,8 +31,8 @@ impl Seen {
     /// Records a call of the event webhook.
     pub fn noticed(&self, body: &str) {
         let mut state = self.state();
-        let said: Value = serde_json::from_str(&state.payload(body)).unwrap_or_default();
-        let text = |at: &str| said.pointer(at).and_then(Value::as_str).unwrap_or("None");
+        let parsed: Value = serde_json::from_str(&state.payload(body)).unwrap_or_default();
+        let text = |at: &str| parsed.pointer(at).and_then(Value::as_str).unwrap_or("None");
         let mut line = format!(
             "{} [{}] {}: {}",
             text("/metadata/eventType"),
@@ -40,7 +40,7 @@ impl Seen {
             text("/name"),
             text("/metadata/eventMessage")
         );
-        for (key, value) in said["metadata"].as_object().into_iter().flatten() {
+        for (key, value) in parsed["metadata"].as_object().into_iter().flatten() {
             if !["eventMessage", "eventType", "timestamp"].contains(&key.as_str()) {
                 line += &format!(" {key}={value}");
             }
@@ -84,11 +84,11 @@ impl Seen {
                 )
             })
             .collect();
-        let said = answer
+        let reply = answer
             .as_str()
             .map_or_else(|| answer.to_string(), str::to_owned);
         let line = format!(
-            "{method} {path}{}{own} «{query}» → {said}",
+            "{method} {path}{}{own} «{query}» → {reply}",
             authorization(headers)
         );
         state.add(&self.masks, "queries", &line, 0);
@@ -110,18 +110,18 @@ pub fn usual(query: &str) -> Value {
 impl State {
     /// Returns the body of a webhook call with its checksum and time masked. The order of its keys does not change.
     fn payload(&mut self, body: &str) -> String {
-        let Ok(said) = serde_json::from_str::<Value>(body) else {
+        let Ok(parsed) = serde_json::from_str::<Value>(body) else {
             return body.to_owned();
         };
         let mut text = spaced(body);
-        if let Some(sum) = said["checksum"].as_str() {
+        if let Some(sum) = parsed["checksum"].as_str() {
             let number = self.numbers.of("sum", Some(sum));
             text = text.replace(
                 &format!("\"checksum\": \"{sum}\""),
                 &format!("\"checksum\": \"{number}\""),
             );
         }
-        let time = said
+        let time = parsed
             .pointer("/metadata/timestamp")
             .and_then(Value::as_str)
             .unwrap_or_default();

@@ -222,12 +222,12 @@ impl State {
                 known.push(shape);
                 known.len() - 1
             });
-        let said = if weights.is_empty() {
+        let suffix = if weights.is_empty() {
             String::new()
         } else {
             format!(": {weights}")
         };
-        let line = format!("{key} shape {}{said}", number + 1);
+        let line = format!("{key} shape {}{suffix}", number + 1);
         if self.is_new(&format!("route {key}"), &line) {
             self.add(masks, "routes", &line, version);
             if !weights.is_empty() {

@@ -65,7 +65,7 @@ impl State {
     }
 
     fn step(&self, step: usize, fix: &impl Fn(&str) -> String) -> Value {
-        let mut said = json!({"step": self.steps[step]});
+        let mut result = json!({"step": self.steps[step]});
         for stream in STREAMS {
             let mut lines: Vec<_> = self
                 .lines
@@ -78,10 +78,10 @@ impl State {
             let lines = lines.iter().map(|line| fix(&line.text)).collect();
             let lines = folded(calm(lines));
             if !lines.is_empty() {
-                said[stream] = json!(lines);
+                result[stream] = json!(lines);
             }
         }
-        said
+        result
     }
 
     /// Returns, for each snapshot, the objects that changed since the snapshot before.

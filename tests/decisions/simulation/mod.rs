@@ -41,7 +41,7 @@ const BOUND: usize = 2000;
 pub struct Simulation {
     pub snapshot: Snapshot,
     evidence: Evidence,
-    /// The operator's own memory of what it sent and served in a step.
+    /// The operator's own memory of the notifications and answers of a step.
     memory: ReconcileState,
     /// The value that metric servers return.
     pub metric: String,

@@ -65,7 +65,7 @@ impl Simulation {
                 } => format!("{} [{phase}] {message}", kind.as_str()),
                 Notification::Alert { severity, text, .. } => format!("alert {severity:?}: {text}"),
             };
-            self.line(format!("tell   {line}"));
+            self.line(format!("notify {line}"));
             self.notified.push(line);
         }
     }

@@ -176,7 +176,7 @@ async fn a_status_that_is_waited_for_ends_with_the_code_of_its_answer() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Without the right to read the target, only a run that was seen tells which version is meant.
+    // A person who may not read the target: the wait can only follow a run that it has seen.
     let mut remarks = BufReader::new(waiting.stderr.take().unwrap()).lines();
     remarks.next().unwrap().unwrap();
     let mut promoted = status("Succeeded", 0);
@@ -286,9 +286,9 @@ async fn what_cannot_be_done_is_explained_with_the_command_to_type_next() {
             .args(["--kubeconfig", kubeconfig])
             .output()
             .unwrap();
-        let said = text(&stderr);
-        assert_eq!(status.code(), Some(code), "{args:?} {said}");
-        assert!(said.contains(expected), "{args:?} {said}");
+        let stderr = text(&stderr);
+        assert_eq!(status.code(), Some(code), "{args:?} {stderr}");
+        assert!(stderr.contains(expected), "{args:?} {stderr}");
         assert!(stdout.is_empty(), "{args:?}");
     }
 }
@@ -312,10 +312,10 @@ async fn the_plugin_of_kubectl_is_the_same_program_and_completes_names() {
     assert_eq!((code, listed.as_str()), (2, ""), "-o belongs to a verb");
     let (code, listed, _) = run(&[&kubeconfig, "ls", "-o", "name"]);
     assert_eq!((code, listed.as_str()), (0, "canary.flagger.app/podinfo\n"));
-    let (code, _, said) = run(&[]);
+    let (code, _, stderr) = run(&[]);
     assert!(
-        code == 2 && said.contains("Usage: kubectl flagger"),
-        "{said}"
+        code == 2 && stderr.contains("Usage: kubectl flagger"),
+        "{stderr}"
     );
     let (code, crds, _) = run(&["crds"]);
     assert!(code == 0 && crds.contains("kind: CustomResourceDefinition"));
@@ -366,11 +366,11 @@ async fn the_records_of_releases_explain_them() {
     let server = ApiServer::start(now.clone()).await;
     let run = |args: &[&str]| {
         let output = command(&server, args).output().unwrap();
-        let said = text(&output.stderr).to_owned();
+        let stderr = text(&output.stderr).to_owned();
         (
             output.status.code().unwrap(),
             text(&output.stdout).to_owned(),
-            said,
+            stderr,
         )
     };
     let (code, history, _) = run(&["history", "podinfo"]);
@@ -390,19 +390,19 @@ async fn the_records_of_releases_explain_them() {
     let (code, older, _) = run(&["explain", "podinfo", "--release", "podinfo-1", "-o", "json"]);
     let older: Value = serde_json::from_str(&older).unwrap();
     assert_eq!((code, &older["revision"]), (0, &json!("2")));
-    let (code, _, said) = run(&["explain", "podinfo", "--release", "other"]);
+    let (code, _, stderr) = run(&["explain", "podinfo", "--release", "other"]);
     assert!(
-        code == 5 && said.contains("kubectl -n test get releases"),
-        "{said}"
+        code == 5 && stderr.contains("kubectl -n test get releases"),
+        "{stderr}"
     );
     assert_eq!(run(&["history", "nobody"]).0, 5);
 
     now["recorded"] = json!(false);
     now["conditions"] = json!([{"type": "Verdict", "status": "True", "reason": "Hook", "message": "The hook said no."}]);
     server.set(now);
-    let (code, without, said) = run(&["explain", "podinfo"]);
+    let (code, without, stderr) = run(&["explain", "podinfo"]);
     assert_eq!((code, &*without), (0, "test/podinfo: The hook said no.\n"));
-    assert!(said.contains("-release-history=0"), "{said}");
+    assert!(stderr.contains("-release-history=0"), "{stderr}");
     server.set(status("Failed", 0));
     assert_eq!(run(&["explain", "podinfo"]).0, 6);
     assert_eq!(run(&["history", "podinfo"]).0, 6);

@@ -1,4 +1,4 @@
-//! Releases beside others who change what the operator writes: an admission policy, and another controller.
+//! Releases while an admission policy or another controller changes the operator's objects.
 
 use futures::TryStreamExt;
 use kube::{

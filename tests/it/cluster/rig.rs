@@ -57,7 +57,7 @@ impl Rig {
                 "{file} is stale: kubectl kustomize {overlay} > {file}"
             );
         }
-        // Several scenarios play people who steer releases.
+        // Several scenarios steer releases as people do.
         bed.apply_kustomize(&files::path("kustomize/actions"))
             .await
             .unwrap();

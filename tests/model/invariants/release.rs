@@ -75,7 +75,7 @@ impl Cluster {
     }
 }
 
-/// The shares of the primary and the target if clients call the Service, and no route divides their requests.
+/// The shares of the primary and the target if clients call the Service, and no route splits their requests.
 fn shares_by_service(apex: &Value, primary: &Workload<'_>, target: &Workload<'_>) -> (i64, i64) {
     let is_selected = |of: &Workload<'_>| of.object.is_some_and(|of| selects(apex, of));
     match (is_selected(primary), is_selected(target)) {

@@ -35,7 +35,7 @@ const ROUTES: [(&str, Path); 7] = [
     ("traefikservices", ("/spec/weighted", "/services", "/name")),
 ];
 
-/// The shares of the primary and of the target in each rule. `None` if no route divides the requests to the apex Service.
+/// The shares of the primary and of the target in each rule. `None` if no route splits the requests to the apex Service.
 pub fn rules<'a>(
     canary: &Value,
     apex: &str,

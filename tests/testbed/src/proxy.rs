@@ -213,7 +213,7 @@ struct Shared {
 #[derive(Default)]
 struct Line {
     frozen: bool,
-    /// Connections of an earlier age forward nothing any more.
+    /// The number of times that the connections were cut. Connections of an earlier age forward nothing.
     age: u64,
 }
 

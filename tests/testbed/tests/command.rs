@@ -55,7 +55,7 @@ fn where_namespaces_are_forbidden_the_error_says_how_to_allow_them() {
     }
     words.extend(["setpriv", "--bounding-set=-all", "--inh-caps=-all"]);
     if !runs(&[&words[..], &["true"]].concat()) {
-        // A process that may not drop capabilities has none.
+        // A process that may not drop capabilities has none to drop.
         words.clear();
     }
     words.extend([TESTBED, "up"]);

@@ -109,7 +109,7 @@ pub enum Cached {
     Present(u64, Packed),
     /// The object does not exist.
     Absent,
-    /// Nothing: the object must be read.
+    /// Unknown: the object must be read.
     Unknown,
 }
 

@@ -23,7 +23,7 @@ fn canary(version: u32, revision: &str, action: Option<&str>) -> Value {
         "status": {"phase": "Progressing", "lastAppliedSpec": revision}})
 }
 
-/// Asks for an action with this API server, whose answers to reads of the canary are these, the last one again and again.
+/// Asks for an action. `reads` are the API server's answers to reads of the canary; it repeats the last one.
 async fn ask(verb: Verb, reads: Vec<Value>, conflicts: usize) -> (Result<Code, Stop>, Vec<Value>) {
     let reads = Arc::new(Mutex::new(reads));
     let left = Arc::new(Mutex::new(conflicts));
@@ -134,7 +134,7 @@ async fn the_action_of_somebody_else_is_not_overwritten() {
         message.contains("has an action that no operator has handled"),
         "{message}"
     );
-    // It is waited for a moment, in which the operator handles it.
+    // The command waits, and the operator handles the earlier line meanwhile.
     let reads = vec![canary(7, "v1-a", Some("abort")), canary(8, "v1-a", None)];
     let (code, patches) = ask(Verb::Pause, reads, 0).await;
     assert_eq!((code.unwrap(), patches.len()), (Code::Yes, 1));

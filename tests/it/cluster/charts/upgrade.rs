@@ -29,7 +29,7 @@ pub async fn flaggers_release_becomes_ours(charts: &Charts<'_>) -> Outcome {
     let s = Scenario::new(charts.rig, "chart-succeeded").await;
     takeover::load(&s, "succeeded").await?;
 
-    // What many people do: the defaults of Flagger's chart become values, and ours are missing.
+    // Many people upgrade with the values of the old chart: then the defaults of Flagger's chart are set, and ours are missing.
     let defaults = charts.defaults(&theirs).await?;
     let template = ["template", "flagger", "CHART", "-f", &defaults];
     charts.run("flagger", &template).await?;
@@ -106,7 +106,7 @@ async fn a_second_operator_finishes_the_release(
     first.kill().await;
     s.phase("Succeeded").await?;
     equal("the table", &s.table()[seen..], &STEPS)?;
-    // A Canary that gives back what it has changed needs the operator for it.
+    // A Canary with `revertOnDeletion` needs the operator when it is deleted.
     s.patch(
         "canary",
         "podinfo",

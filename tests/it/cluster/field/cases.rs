@@ -1,4 +1,4 @@
-//! The table of cases: which steps each user took, and what must be true then. The files in `tests/field` tell what they feared.
+//! The table of cases: which steps each user took, and what must be true then. The files in `tests/field` describe the problem that the user reported.
 
 use flagger_rs::snapshot::Kind::{
     Canary, Deployment, HttpRoute, ScaledObject, Service, VirtualService,
@@ -74,7 +74,7 @@ pub static ALL: [Case; 14] = [
             Kubectl("scale deploy/api --replicas=2"),
             Phase("api", "Succeeded"),
             Is(Deployment, "api-primary", "/spec/replicas", "12"),
-            // It was created, scaled by its user, and promoted: nobody scaled it down and up again meanwhile.
+            // Its generation counts the creation, the user's scaling and the promotion: no actor scaled it down and up in between.
             Is(Deployment, "api-primary", "/metadata/generation", "3"),
         ],
     },

@@ -20,7 +20,7 @@ const QUERY: usize = 2048;
 
 /// The measurements and calls of one step.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Looks {
+pub struct Measurements {
     /// The values, each with its metric.
     pub values: Vec<(Metric, Measured)>,
     /// The calls of webhooks.
@@ -28,14 +28,14 @@ pub struct Looks {
 }
 
 /// The measurements and calls whose answers are known in this step.
-pub fn looks(snapshot: &Snapshot, evidence: &Evidence) -> Looks {
+pub fn measurements(snapshot: &Snapshot, evidence: &Evidence) -> Measurements {
     if evidence.is_empty() {
-        return Looks::default();
+        return Measurements::default();
     }
-    Looks {
+    Measurements {
         values: checks(&snapshot.canary)
             .iter()
-            .filter_map(|check| check.look(snapshot, evidence))
+            .filter_map(|check| check.measurement(snapshot, evidence))
             .collect(),
         hooks: calls(snapshot, evidence),
     }
@@ -43,7 +43,7 @@ pub fn looks(snapshot: &Snapshot, evidence: &Evidence) -> Looks {
 
 impl Check<'_> {
     /// The measurement of this check; `None` if it is not known yet.
-    fn look(&self, snapshot: &Snapshot, evidence: &Evidence) -> Option<(Metric, Measured)> {
+    fn measurement(&self, snapshot: &Snapshot, evidence: &Evidence) -> Option<(Metric, Measured)> {
         let judged = self.judge(snapshot, evidence)?;
         let (min, max) = self.bounds();
         let query = judged.query;
@@ -67,7 +67,7 @@ impl Check<'_> {
         let measured = Measured {
             metric: 0,
             value: judged.value.filter(|value| value.is_finite()),
-            failure: judged.halt.map(|halt| halt.finding.detail),
+            failure: judged.halt.map(|halt| halt.failed.detail),
         };
         Some((metric, measured))
     }
@@ -102,7 +102,7 @@ fn calls(snapshot: &Snapshot, evidence: &Evidence) -> Vec<HookCall> {
 }
 
 fn call(hook: &CanaryWebhook, request: &HttpRequest, answer: &Answer) -> Option<HookCall> {
-    let (status, said) = match answer {
+    let (status, answer) = match answer {
         // An answer that passes may hold anything, and everyone who may read the namespace may read the record.
         Answer::Response(response) if response.status < 300 => {
             (Some(response.status), String::new())
@@ -119,6 +119,6 @@ fn call(hook: &CanaryWebhook, request: &HttpRequest, answer: &Answer) -> Option<
         kind: hook.type_.as_str().to_owned(),
         host: host.to_owned(),
         status,
-        said,
+        answer,
     })
 }

@@ -134,7 +134,7 @@ pub fn rights(
     if let Some((name, namespace)) = lease {
         let (group, resource) = ("coordination.k8s.io", "leases");
         needed.add(group, resource, &["create"], namespace);
-        needed.add_named(group, resource, Some(name), &["get", "update"], namespace);
+        needed.add_named(group, (resource, Some(name)), &["get", "update"], namespace);
     }
     needed.rights
 }
@@ -152,14 +152,14 @@ impl Needed<'_> {
         verbs: &[&'static str],
         namespace: &str,
     ) {
-        self.add_named(group, resource, None, verbs, namespace);
+        self.add_named(group, (resource, None), verbs, namespace);
     }
 
+    /// Adds the rights on a resource, or on the one object of this name.
     fn add_named(
         &mut self,
         group: &'static str,
-        resource: &'static str,
-        name: Option<&'static str>,
+        (resource, name): (&'static str, Option<&'static str>),
         verbs: &[&'static str],
         namespace: &str,
     ) {

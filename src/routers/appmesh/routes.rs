@@ -220,15 +220,15 @@ impl AppMesh {
         let test = conditions::of_test(canary);
         if test.is_empty() || side == Side::Canary {
             let name = side.service(canary);
-            return Ok(self.named(canary, &name, None, all, &split));
+            return Ok(self.named(canary, (&name, None), all, &split));
         }
         let apex = canary.apex_name();
         let tested = expressed(Field::Test, &conditions::product(test, own)?)?;
         let others = OTHERS.max(TESTED + tested.len());
         let primary = [self.target(&canary.primary_name(), 100)];
         Ok([
-            self.named(canary, &format!("{apex}-a"), Some(TESTED), tested, &split),
-            self.named(canary, &format!("{apex}-b"), Some(others), all, &primary),
+            self.named(canary, (&format!("{apex}-a"), Some(TESTED)), tested, &split),
+            self.named(canary, (&format!("{apex}-b"), Some(others)), all, &primary),
         ]
         .concat())
     }
@@ -237,8 +237,7 @@ impl AppMesh {
     fn named(
         self,
         canary: &Canary,
-        name: &str,
-        priority: Option<usize>,
+        (name, priority): (&str, Option<usize>),
         matches: Vec<Value>,
         targets: &[Value],
     ) -> Vec<Value> {

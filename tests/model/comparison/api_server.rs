@@ -36,7 +36,7 @@ impl ApiServer {
     pub async fn begin(&mut self, kinds: &BTreeSet<Kind>) {
         for kind in kinds {
             let (_, list) = self
-                .send("GET", &self.path(*kind), "", "", &Value::Null)
+                .send("GET", &self.path(*kind), ["", ""], &Value::Null)
                 .await;
             let revision = list["metadata"]["resourceVersion"].as_str().unwrap();
             self.begin.insert(*kind, revision.to_owned());
@@ -78,8 +78,7 @@ impl ApiServer {
         &self,
         method: &str,
         path: &str,
-        content_type: &str,
-        accept: &str,
+        [content_type, accept]: [&str; 2],
         body: &Value,
     ) -> (u16, Value) {
         let body = if body.is_null() {
@@ -210,7 +209,7 @@ impl ApiServer {
         let mut more = String::new();
         loop {
             let path = format!("{}?limit=1{more}", self.path(kind));
-            let (code, page) = self.send("GET", &path, "", "", &Value::Null).await;
+            let (code, page) = self.send("GET", &path, ["", ""], &Value::Null).await;
             let meta = &page["metadata"];
             // The token may be missing or empty.
             let token = meta["continue"]

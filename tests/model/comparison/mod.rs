@@ -68,7 +68,7 @@ async fn compare(bed: &Bed, namespace: &str, steps: &[Step]) -> Result<(), Strin
     let mut real = ApiServer::new(bed.client(), namespace);
     for kind in [Kind::Event, Kind::ConfigMap] {
         let body = json!({"metadata": {"name": real.namespace(kind)}});
-        real.send("POST", namespaces, "application/json", "", &body)
+        real.send("POST", namespaces, ["application/json", ""], &body)
             .await;
     }
     let mut model = ApiServer::new(Model::new(Timestamp::now()).client("test"), namespace);

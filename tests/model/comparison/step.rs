@@ -152,7 +152,7 @@ impl Step {
             body,
         } = self.request(server);
         let (code, answer) = server
-            .send(method, &path, content_type, accept, &body)
+            .send(method, &path, [content_type, accept], &body)
             .await;
         json!([code, server.comparable(kind, answer)])
     }

@@ -17,6 +17,29 @@ const LAYERS: [&[&str]; 11] = [
     &["loadtester"],
 ];
 
+/// The rows of the table of layers in the crate docs.
+fn documented() -> Vec<Vec<String>> {
+    let docs = std::fs::read_to_string(crate::files::path("src/lib.rs")).unwrap();
+    let section = docs.split("# Layers").nth(1).unwrap();
+    let section = section.split("//! # ").next().unwrap();
+    let rows = section
+        .lines()
+        .filter(|line| line.contains('`') && line.contains('|'));
+    let names = |row: &str| {
+        row.split('`')
+            .skip(1)
+            .step_by(2)
+            .map(str::to_owned)
+            .collect()
+    };
+    rows.map(names).collect()
+}
+
+#[test]
+fn the_crate_docs_have_the_same_layers() {
+    assert_eq!(documented(), LAYERS.map(<[&str]>::to_vec));
+}
+
 /// Uses within a row, or of a higher one, that have a reason: the user, the used module.
 const EXCEPTIONS: [(&str, &str); 0] = [];
 

@@ -1,6 +1,10 @@
-//! Comments use the standard terms of Kubernetes controllers and of Flagger, not words of our own.
+//! Comments, names and documents use the standard terms of Kubernetes controllers and of Flagger, not words of our own.
 
-use super::source::Source;
+use std::{collections::BTreeSet, fs, path::PathBuf};
+
+use proc_macro2::{TokenStream, TokenTree};
+
+use crate::files;
 
 /// A word of our own that was once used, and the term to use instead.
 const OLD: [(&str, &str); 21] = [
@@ -27,23 +31,112 @@ const OLD: [(&str, &str); 21] = [
     ("says so", "(name the message)"),
 ];
 
-/// Files whose comments still have such words. Remove one from the list when they are gone.
-const KNOWN: [&str; 0] = [];
+/// A word that names had once, and the term to use instead. In a sentence these are plain English.
+const OLD_NAMES: [(&str, &str); 12] = [
+    ("due", "next step, tick"),
+    ("dues", "ticks"),
+    ("look", "measurement, judge"),
+    ("looks", "measurements"),
+    ("rival", "conflicting canary"),
+    ("said", "answer"),
+    ("settle", "ended, idle"),
+    ("settled", "ended, idle"),
+    ("tell", "notify, print"),
+    ("tells", "notifies, prints"),
+    ("told", "notified, reported"),
+    ("untold", "not sent yet"),
+];
 
-fn offences(source: &Source) -> Vec<(String, String)> {
-    let comments = comments(&source.text);
-    let found = comments.iter().flat_map(|(line, text)| {
-        let words = words(text);
-        OLD.iter()
+/// A name of more words is a sentence, as the names of tests are.
+const LONGEST_NAME: usize = 4;
+
+/// A text of the repository, with the path of its file.
+struct Text {
+    file: String,
+    text: String,
+}
+
+/// All files with this extension, and this one excepted: it names the words.
+fn all(extension: &str) -> Vec<Text> {
+    let mut found = Vec::new();
+    let mut folders = vec![files::path("")];
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(folder).unwrap();
+        let paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        for path in paths {
+            let name = path.file_name().unwrap_or_default();
+            if path.is_dir() && name != ".git" && name != "target" {
+                folders.push(path);
+            } else if path.extension().is_some_and(|it| it == extension) {
+                let file = path.strip_prefix(files::path("")).unwrap();
+                let (file, text) = (file.display().to_string(), fs::read_to_string(&path));
+                let text = text.unwrap();
+                found.push(Text { file, text });
+            }
+        }
+    }
+    found.retain(|text| !text.file.ends_with("rules/vocabulary.rs"));
+    assert!(found.len() > 2, "{extension}");
+    found
+}
+
+/// The old words in these passages, each with its line.
+fn offences<'a>(
+    file: &str,
+    passages: impl IntoIterator<Item = (usize, String)>,
+    old: &'a [(&'a str, &'a str)],
+) -> Vec<String> {
+    let found = passages.into_iter().flat_map(|(line, text)| {
+        let words = words(&text);
+        old.iter()
             .filter(move |(old, _)| words.contains(&format!(" {old} ")))
-            .map(move |(old, new)| {
-                (
-                    source.file.clone(),
-                    format!("src/{}:{line}: say {new:?} instead of {old:?}", source.file),
-                )
-            })
+            .map(move |(old, new)| format!("{file}:{line}: say {new:?} instead of {old:?}"))
     });
     found.collect()
+}
+
+fn offences_in_rust(source: &Text) -> Vec<String> {
+    let comments = comments(&source.text);
+    let comments = comments
+        .iter()
+        .map(|(line, text)| (*line, (*text).to_owned()));
+    let mut found = offences(&source.file, comments, &OLD);
+    let tokens: TokenStream = source.text.parse().unwrap();
+    let mut names = BTreeSet::new();
+    add_names(tokens, &mut names);
+    found.extend(offences(&source.file, names, &OLD_NAMES));
+    found
+}
+
+/// The names in some code, each as its words.
+fn add_names(tokens: TokenStream, names: &mut BTreeSet<(usize, String)>) {
+    for token in tokens {
+        match token {
+            TokenTree::Group(group) => add_names(group.stream(), names),
+            TokenTree::Ident(name) => {
+                let words = words_of_name(&name.to_string());
+                if words.len() <= LONGEST_NAME {
+                    names.insert((name.span().start().line, words.join(" ")));
+                }
+            }
+            TokenTree::Literal(_) | TokenTree::Punct(_) => {}
+        }
+    }
+}
+
+/// The words of `a_name` or `AName`.
+fn words_of_name(name: &str) -> Vec<String> {
+    let mut separated = String::new();
+    let mut was_lower = false;
+    for character in name.chars() {
+        if character.is_uppercase() && was_lower {
+            separated.push('_');
+        }
+        was_lower = character.is_lowercase();
+        separated.push(character);
+    }
+    let words = separated.split('_').filter(|word| !word.is_empty());
+    words.map(str::to_lowercase).collect()
 }
 
 /// The words in lower case, with a space around each.
@@ -114,15 +207,37 @@ fn quoted(at: &str, end: char) -> usize {
     at.len()
 }
 
+/// Fails with all offences at once.
+fn assert_none(offences: Vec<String>) {
+    assert!(offences.is_empty(), "\n{}", offences.join("\n"));
+}
+
 #[test]
-fn comments_use_the_standard_terms() {
-    let sources = super::source::all();
-    super::assert_none(sources.iter().flat_map(offences).collect(), &KNOWN);
+fn comments_and_names_use_the_standard_terms() {
+    assert_none(all("rs").iter().flat_map(offences_in_rust).collect());
+}
+
+#[test]
+fn documents_use_the_standard_terms() {
+    let lines = |text: &Text| -> Vec<_> {
+        let lines = text.text.lines().enumerate();
+        lines
+            .map(|(line, text)| (line + 1, text.to_owned()))
+            .collect()
+    };
+    let documents = ["md", "toml"].into_iter().flat_map(all);
+    let found = documents.flat_map(|text| offences(&text.file, lines(&text), &OLD));
+    assert_none(found.collect());
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Source, comments, offences};
+    use super::{Text, comments, offences_in_rust};
+
+    fn offences(text: &str) -> Vec<String> {
+        let (file, text) = ("src/api/mod.rs".to_owned(), text.to_owned());
+        offences_in_rust(&Text { file, text })
+    }
 
     #[test]
     fn an_old_word_in_a_comment_is_an_offence() {
@@ -131,18 +246,26 @@ mod tests {
             "/// Its RIVAL, if any.\nfn a() {}",
             "fn a() { b() // in one breath, both\n}",
         ] {
-            assert_eq!(
-                offences(&Source::parse("api/mod.rs", text)).len(),
-                1,
-                "{text}"
-            );
+            assert_eq!(offences(text).len(), 1, "{text}");
         }
     }
 
     #[test]
-    fn other_words_code_and_strings_are_no_offence() {
-        let text = "/// Arrival and recommended.\nfn a(rival: char) { let b = (\"// owed\", r#\"// \" mended\"#, '\"', '\\''); }";
-        assert!(offences(&Source::parse("api/mod.rs", text)).is_empty());
+    fn an_old_word_in_a_name_is_an_offence() {
+        for text in [
+            "struct Looks;",
+            "const SETTLED: u8 = 1;",
+            "fn is_untold() {}",
+            "macro_rules! a { () => { fn next_due() {} } }",
+        ] {
+            assert_eq!(offences(text).len(), 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn other_words_sentences_and_strings_are_no_offence() {
+        let text = "/// Arrival and recommended: look at it, which tells more.\nfn the_event_tells_why_a_run_failed(arrival: char) { let b = (\"// owed\", r#\"// \" mended\"#, '\"', '\\''); }";
+        assert_eq!(offences(text), [""; 0]);
         assert_eq!(comments(text).len(), 1);
     }
 }

@@ -9,7 +9,7 @@
 use std::{collections::BTreeSet, fmt::Write as _, fs};
 
 use flagger_rs::{
-    api::{self, canary::Canary},
+    api::{self, canary::Canary, status::VerdictCode},
     cli::{
         self, FlagSpec,
         client::{self, Program},
@@ -43,7 +43,8 @@ pub fn reference() -> String {
         "# Reference\n\nGenerated from the code, for this version. Do not edit it; after a change of the code run `{UPDATE}`.\n\n\
          [Commands](#commands) · [verbs](#verbs-of-the-command-line) · [flags of the operator](#flags-of-the-operator) · [flags of the load tester](#flags-of-the-load-tester) · \
          [metrics](#metrics-of-the-operator) · [routers](#routers) · [metric providers](#metric-providers) · \
-         [chat services](#chat-services) · fields of [Canary](#canary), [MetricTemplate](#metrictemplate), [AlertProvider](#alertprovider)\n\n"
+         [chat services](#chat-services) · fields of [Canary](#canary), [MetricTemplate](#metrictemplate), [AlertProvider](#alertprovider), \
+         [Release](#release) · [codes of `Verdict`](#codes-of-verdict)\n\n"
     );
     [
         head,
@@ -56,6 +57,7 @@ pub fn reference() -> String {
         metric_servers(),
         chat_services(),
         fields(),
+        verdict_codes(),
     ]
     .concat()
 }
@@ -241,8 +243,8 @@ fn routers() -> String {
         &[
             "provider",
             "route objects",
-            "shares traffic",
-            "copies requests",
+            "splits traffic",
+            "mirrors requests",
             "built-in metrics",
         ],
         &rows,
@@ -314,20 +316,68 @@ fn example(folder: &str, type_: &str) -> String {
 }
 
 fn fields() -> String {
-    let sections = ["Canary", "MetricTemplate", "AlertProvider"].map(|kind| {
+    let sections = ["Canary", "MetricTemplate", "AlertProvider", "Release"].map(|kind| {
         let crds = api::crds();
         let crd = crds.iter().find(|crd| crd["spec"]["names"]["kind"] == kind);
         let schema = &crd.unwrap()["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
         let mut rows = Vec::new();
         add_fields("", schema, &mut rows);
-        let title = if kind == "Canary" {
-            "The same as `kubectl explain canary.spec --recursive`. `[]` is a list, `*` any key."
-        } else {
-            ""
+        let sentence = match kind {
+            "Canary" => {
+                "The same as `kubectl explain canary.spec --recursive`. `[]` is a list, `*` any key."
+            }
+            "Release" => "The record of a run. Only the operator writes it.",
+            _ => "",
         };
-        section(kind, title, &["field", "type", "meaning"], &rows)
+        section(kind, sentence, &["field", "type", "meaning"], &rows)
     });
-    sections.concat().trim_end().to_owned() + "\n"
+    sections.concat()
+}
+
+/// The codes of the condition `Verdict`, with their doc comments.
+fn verdict_codes() -> String {
+    let source = fs::read_to_string(files::path("src/api/status.rs")).unwrap();
+    let file = syn::parse_file(&source).unwrap();
+    let codes = file.items.iter().find_map(|item| match item {
+        syn::Item::Enum(item) if item.ident == "VerdictCode" => Some(item),
+        _ => None,
+    });
+    let rows: Vec<_> = codes
+        .unwrap()
+        .variants
+        .iter()
+        .map(|variant| {
+            vec![
+                code(&variant.ident.to_string()),
+                doc_comment(&variant.attrs),
+            ]
+        })
+        .collect();
+    let names: Vec<_> = rows.iter().map(|row| row[0].clone()).collect();
+    assert_eq!(names, VerdictCode::ALL.map(|it| code(it.as_str())));
+    let text = section(
+        "Codes of Verdict",
+        "The `reason` of the condition `Verdict`, and `spec.cause.code` of a Release.",
+        &["code", "meaning"],
+        &rows,
+    );
+    text.trim_end().to_owned() + "\n"
+}
+
+fn doc_comment(attributes: &[syn::Attribute]) -> String {
+    let lines = attributes.iter().filter_map(|attribute| {
+        let syn::Meta::NameValue(pair) = &attribute.meta else {
+            return None;
+        };
+        match &pair.value {
+            syn::Expr::Lit(syn::ExprLit {
+                lit: syn::Lit::Str(text),
+                ..
+            }) if pair.path.is_ident("doc") => Some(text.value()),
+            _ => None,
+        }
+    });
+    lines.collect::<Vec<_>>().concat().trim().to_owned()
 }
 
 /// Adds the fields of a schema, each before its own.

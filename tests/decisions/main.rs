@@ -29,6 +29,7 @@
 //! | how large may a Canary and the answers for it be? | `limits.rs` |
 //! | does each example in the documentation work? | `example_canaries.rs` |
 //! | what does `flagger check` announce? | `preview.rs` |
+//! | how does one write a test? | `example.rs` |
 
 #![allow(
     clippy::disallowed_methods,
@@ -53,6 +54,7 @@ mod configs;
 mod crashes;
 mod deletion;
 mod edges;
+mod example;
 mod example_canaries;
 #[path = "../files/mod.rs"]
 mod files;

@@ -274,25 +274,52 @@ fn every_environment_variable_is_read() {
 
 /// The first column of the table of symptoms has texts of events, conditions and logs.
 #[test]
-fn every_symptom_in_the_readme_is_a_text_of_the_operator() {
-    let readme = Document {
-        name: "README.md".to_owned(),
-        text: fs::read_to_string(files::path("README.md")).unwrap(),
-    };
+fn every_symptom_is_a_text_of_the_operator() {
     // Long texts are broken into several lines of code.
     let code = rust(&["src"]).replace("\\\n", "");
     let code = code.split_whitespace().collect::<Vec<_>>().join(" ");
-    let section = readme.text.split("## Troubleshooting").nth(1).unwrap();
-    let section = section.split("\n## ").next().unwrap();
-    let rows = section.lines().filter(|line| line.starts_with("| "));
-    let symptoms = rows.filter_map(|line| line.split('|').nth(1));
+    let page = fs::read_to_string(files::path("deploy/TROUBLESHOOTING.md")).unwrap();
+    let rows: Vec<_> = page.lines().filter(|line| line.starts_with("| ")).collect();
+    let symptoms = rows.iter().filter_map(|line| line.split('|').nth(1));
     let texts: Vec<_> = symptoms
         .flat_map(|cell| cell.split('`').skip(1).step_by(2))
         .filter(|text| !["/readyz", "ImagePullBackOff"].contains(text))
         .collect();
     assert!(texts.len() > 12, "{texts:?}");
     let missing = texts.into_iter().filter(|text| !code.contains(text));
-    all_hold(missing.map(|text| format!("README.md: {text}")).collect());
+    all_hold(missing.map(str::to_owned).collect());
+
+    // The README has the commonest symptoms, in the same words.
+    let readme = fs::read_to_string(files::path("README.md")).unwrap();
+    let section = readme.split("## Troubleshooting").nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let copies = section.lines().filter(|line| line.starts_with("| "));
+    let squeezed = |row: &str| row.replace("deploy/", "").replace("../", "");
+    let known: BTreeSet<_> = rows.iter().map(|row| squeezed(row)).collect();
+    let others = copies.filter(|row| !known.contains(&squeezed(row)));
+    all_hold(others.map(str::to_owned).collect());
+}
+
+/// The example of a test in the guide compiles and passes, because it is one of the tests.
+#[test]
+fn the_first_test_is_a_test() {
+    let guide = fs::read_to_string(files::path(".github/CONTRIBUTING.md")).unwrap();
+    let file = fs::read_to_string(files::path("tests/decisions/example.rs")).unwrap();
+    let (_, code) = file.split_once("\n\n").unwrap();
+    assert!(guide.contains(&format!("```rust\n{code}```")), "{code}");
+}
+
+/// The output in the first screen is that of the tests.
+#[test]
+fn the_readme_shows_the_commands_as_they_are() {
+    let readme = fs::read_to_string(files::path("README.md")).unwrap();
+    for file in [
+        "src/view/tests/texts/progressing-80.txt",
+        "src/records/tests/explanation.txt",
+    ] {
+        let text = fs::read_to_string(files::path(file)).unwrap();
+        assert!(readme.contains(&text), "README.md does not contain {file}");
+    }
 }
 
 #[test]

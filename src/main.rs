@@ -133,6 +133,7 @@ async fn check(config: Config, output: Output) -> Result<ExitCode, Failure> {
         watched,
         config.settings,
         lease_namespace.as_deref(),
+        config.release_history > 0,
     )
     .await?;
     match output {

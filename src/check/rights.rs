@@ -9,7 +9,7 @@ use std::{
 use crate::{
     api::canary::Canary,
     metrics::Queried,
-    snapshot::{ObjectRef, TargetKind, references},
+    snapshot::{Kind, ObjectRef, TargetKind, references},
     workload::history,
 };
 
@@ -82,11 +82,12 @@ pub struct Subject {
 }
 
 /// Each right that the operator needs, with the namespaces in which it needs it. The operator lists and watches objects in the scope
-/// `watched`. `lease` is the name and namespace of the Lease if leader election is on.
+/// `watched`. `lease` is the name and namespace of the Lease if leader election is on, `records` whether it keeps records of releases.
 pub fn rights(
     subjects: &[Subject],
     watched: &Scope,
     lease: Option<(&'static str, &str)>,
+    records: bool,
 ) -> BTreeMap<Right, BTreeSet<Scope>> {
     let mut needed = Needed {
         watched,
@@ -119,7 +120,7 @@ pub fn rights(
                 needed.add(group, resource, verbs, &query.namespace);
             }
         }
-        if let Some(kind) = TargetKind::of(canary).and_then(history::kind) {
+        for kind in beside(canary).chain(records.then_some(Kind::Release)) {
             let (group, _) = kind.group_version();
             needed.add(group, kind.plural(), kind.verbs(), namespace);
         }
@@ -137,6 +138,14 @@ pub fn rights(
         needed.add_named(group, (resource, Some(name)), &["get", "update"], namespace);
     }
     needed.rights
+}
+
+/// The kinds that are listed when they are needed: the former versions of the target, and the pods of a version that does not become ready.
+fn beside(canary: &Canary) -> impl Iterator<Item = Kind> {
+    let target = TargetKind::of(canary);
+    let pods = target.filter(|it| it.has_pods()).map(|_| Kind::Pod);
+    let history = target.and_then(history::kind);
+    history.into_iter().chain(pods)
 }
 
 struct Needed<'a> {
@@ -185,7 +194,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{metrics::Server, snapshot::Kind};
+    use crate::metrics::Server;
 
     fn subject(spec: Value, kinds: &[Kind]) -> Subject {
         let mut all = json!({"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"}, "service": {"port": 80}});
@@ -220,6 +229,7 @@ mod tests {
             &[subject(json!({}), &[Kind::Deployment])],
             &Scope::All,
             None,
+            true,
         );
         let mut seen = words(&all);
         seen.sort();
@@ -228,15 +238,20 @@ mod tests {
             [
                 "create deployments.apps in namespace test",
                 "create events in namespace test",
+                "create releases.flagger-rs.github.io in namespace test",
+                "delete releases.flagger-rs.github.io in namespace test",
                 "get canaries.flagger.app in namespace test",
                 "get deployments.apps in namespace test",
                 "get events in namespace test",
                 "list canaries.flagger.app in all namespaces",
                 "list deployments.apps in all namespaces",
+                "list pods in namespace test",
+                "list releases.flagger-rs.github.io in namespace test",
                 "list replicasets.apps in namespace test",
                 "patch canaries.flagger.app/status in namespace test",
                 "patch deployments.apps in namespace test",
                 "patch events in namespace test",
+                "patch releases.flagger-rs.github.io in namespace test",
                 "update canaries.flagger.app/finalizers in namespace test",
                 "watch canaries.flagger.app in all namespaces",
                 "watch deployments.apps in all namespaces",
@@ -245,9 +260,23 @@ mod tests {
     }
 
     #[test]
+    fn an_operator_without_records_needs_no_rights_for_them() {
+        let seen = words(&rights(
+            &[subject(json!({}), &[])],
+            &Scope::All,
+            None,
+            false,
+        ));
+        assert!(
+            !seen.iter().any(|right| right.contains("releases")),
+            "{seen:?}"
+        );
+    }
+
+    #[test]
     fn an_operator_that_watches_one_namespace_needs_no_rights_in_others() {
         let watched = Scope::Namespace("test".to_owned());
-        let all = rights(&[subject(json!({}), Kind::ALL)], &watched, None);
+        let all = rights(&[subject(json!({}), Kind::ALL)], &watched, None, true);
         assert!(all.values().flatten().all(|scope| *scope == watched));
     }
 
@@ -255,7 +284,7 @@ mod tests {
     fn an_alert_provider_is_read_in_its_own_namespace() {
         let alerts = json!([{"name": "chat", "severity": "info", "providerRef": {"name": "chat", "namespace": "chats"}}]);
         let subject = subject(json!({"analysis": {"alerts": alerts}}), &[]);
-        let seen = words(&rights(&[subject], &Scope::All, None));
+        let seen = words(&rights(&[subject], &Scope::All, None, true));
         for right in ["get alertproviders.flagger.app", "get secrets"] {
             let right = format!("{right} in namespace chats");
             assert!(seen.contains(&right), "{right}: {seen:?}");
@@ -273,7 +302,7 @@ mod tests {
     fn a_query_needs_the_rights_for_the_object_that_it_names() {
         let mut subject = subject(json!({}), &[]);
         subject.queried = vec![queried("keptn", "analysis/other/podinfo")];
-        let seen = words(&rights(&[subject], &Scope::All, None));
+        let seen = words(&rights(&[subject], &Scope::All, None, true));
         for verb in ["create", "get", "delete"] {
             let right = format!("{verb} analyses.metrics.keptn.sh in namespace other");
             assert!(seen.contains(&right), "{right}: {seen:?}");
@@ -341,6 +370,7 @@ mod tests {
             &[subject],
             &Scope::All,
             Some(("flagger-leader-election", "istio-system")),
+            true,
         );
         let needed: BTreeSet<_> = needed
             .into_keys()

@@ -49,7 +49,7 @@ pub enum CheckError {
 }
 
 /// Previews the first action of the operator for each canary of a namespace, or of all namespaces, with these settings, and finds missing
-/// rights. The rights for the leader election are included if `lease_namespace` is given.
+/// rights. The rights for the leader election are included if `lease_namespace` is given, and those for records with `records`.
 ///
 /// # Errors
 /// The canaries cannot be listed, or the API server does not answer an access review.
@@ -58,6 +58,7 @@ pub async fn check(
     namespace: Option<&str>,
     settings: Settings,
     lease_namespace: Option<&str>,
+    records: bool,
 ) -> Result<Report, CheckError> {
     let settings = Arc::new(settings);
     let listed = cluster.list(Kind::Canary, namespace, None).await;
@@ -76,7 +77,15 @@ pub async fn check(
     let subjects: Vec<_> = subjects.into_iter().flatten().collect();
     let watched = namespace.map_or(Scope::All, |n| Scope::Namespace(n.to_owned()));
     let lease = lease_namespace.map(|namespace| (lease::NAME, namespace));
-    let missing = missing_rights(&cluster, rights(&subjects, &watched, lease)).await?;
+    let needed = rights(&subjects, &watched, lease, records);
+    let missing = missing_rights(needed, async |right, scope| {
+        let allowed = cluster.is_allowed(attributes(right, scope)).await;
+        allowed.map_err(|error| CheckError::Review {
+            right: right.to_string(),
+            error,
+        })
+    })
+    .await?;
     Ok(Report { canaries, missing })
 }
 
@@ -153,7 +162,8 @@ async fn preview_of(
     }
 }
 
-fn subject(snapshot: &Snapshot) -> Subject {
+/// A canary and the objects for which the operator needs rights.
+pub fn subject(snapshot: &Snapshot) -> Subject {
     Subject {
         canary: snapshot.canary.clone(),
         objects: rollout::needs(snapshot),
@@ -169,23 +179,27 @@ fn unreadable(error: &ObserveError) -> Preview {
     Preview::new(FirstAction::Unreadable, why)
 }
 
-/// Returns the rights that this account lacks.
-async fn missing_rights(
-    cluster: &Cluster,
+/// Returns the rights that an account lacks; `is_allowed` asks for one of them.
+///
+/// # Errors
+/// An answer is missing.
+pub async fn missing_rights<E>(
     rights: BTreeMap<Right, BTreeSet<Scope>>,
-) -> Result<Vec<(Right, Scope)>, CheckError> {
+    is_allowed: impl AsyncFn(&Right, &Scope) -> Result<bool, E>,
+) -> Result<Vec<(Right, Scope)>, E> {
+    let is_allowed = &is_allowed;
     let reviews = rights.into_iter().map(async |(right, scopes)| {
         let mut missing = Vec::new();
         // A right in all namespaces includes each of them.
-        if scopes.is_empty() || is_allowed(cluster, &right, &Scope::All).await? {
+        if scopes.is_empty() || is_allowed(&right, &Scope::All).await? {
             return Ok(missing);
         }
         for scope in scopes {
-            if scope == Scope::All || !is_allowed(cluster, &right, &scope).await? {
+            if scope == Scope::All || !is_allowed(&right, &scope).await? {
                 missing.push((right, scope));
             }
         }
-        Ok::<_, CheckError>(missing)
+        Ok::<_, E>(missing)
     });
     let missing: Vec<_> = stream::iter(reviews)
         .buffered(PARALLEL)
@@ -194,12 +208,13 @@ async fn missing_rights(
     Ok(missing.into_iter().flatten().collect())
 }
 
-async fn is_allowed(cluster: &Cluster, right: &Right, scope: &Scope) -> Result<bool, CheckError> {
+/// A right, as access reviews name it.
+pub fn attributes(right: &Right, scope: &Scope) -> ResourceAttributes {
     let (resource, subresource) = match right.resource.split_once('/') {
         Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
         None => (right.resource, None),
     };
-    let attributes = ResourceAttributes {
+    ResourceAttributes {
         group: Some(right.group.to_owned()),
         resource: Some(resource.to_owned()),
         subresource,
@@ -207,12 +222,7 @@ async fn is_allowed(cluster: &Cluster, right: &Right, scope: &Scope) -> Result<b
         namespace: scope.namespace().map(str::to_owned),
         verb: Some(right.verb.to_owned()),
         ..ResourceAttributes::default()
-    };
-    let allowed = cluster.is_allowed(attributes).await;
-    allowed.map_err(|error| CheckError::Review {
-        right: right.to_string(),
-        error,
-    })
+    }
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ async fn each_canary_has_a_row_and_each_missing_right_a_line() {
     let denied = &[("patch", "deployments"), ("update", "leases")];
     let server = api_server(denied);
     let cluster = server.cluster(Leadership::never());
-    let report = check(cluster, None, settings(), Some("kube-system"))
+    let report = check(cluster, None, settings(), Some("kube-system"), true)
         .await
         .unwrap();
     let rows: Vec<_> = report
@@ -111,7 +111,7 @@ async fn the_rights_of_the_leader_election_are_needed_only_with_it() {
         ("create", "leases"),
     ];
     let cluster = api_server(denied).cluster(Leadership::never());
-    let report = check(cluster, Some("shop"), settings(), None)
+    let report = check(cluster, Some("shop"), settings(), None, true)
         .await
         .unwrap();
     assert!(report.missing.is_empty(), "{:?}", report.missing);
@@ -139,7 +139,7 @@ async fn a_right_in_the_watched_namespace_is_enough() {
     });
     let cluster = server.cluster(Leadership::never());
     for (namespace, is_enough) in [(Some("shop"), true), (None, false)] {
-        let report = check(cluster.clone(), namespace, settings(), None).await;
+        let report = check(cluster.clone(), namespace, settings(), None, true).await;
         let missing = report.unwrap().missing;
         assert_eq!(missing.is_empty(), is_enough, "{namespace:?}: {missing:?}");
     }

@@ -126,11 +126,13 @@ async fn set_rules(rig: &Rig, rules: &Value) -> Outcome {
 /// The rights to list the versions that Kubernetes keeps are not in Flagger's role: without them a primary is not restored.
 fn lacks_only_history(missing: &Value) -> bool {
     let mut missing = missing.as_array().unwrap().iter();
-    missing.all(|right| right["verb"] == "list" && is_history(right["resource"].as_str().unwrap()))
+    missing.all(|right| is_history(right["resource"].as_str().unwrap()))
 }
 
+/// Former versions, the pods that tell why a version fails, and the records: Flagger's account has no right to them.
 fn is_history(right: &str) -> bool {
-    right.contains("replicasets") || right.contains("controllerrevisions")
+    let kinds = ["replicasets", "controllerrevisions", "pods", "releases"];
+    kinds.iter().any(|kind| right.contains(kind))
 }
 
 fn is_missing(line: &str) -> bool {

@@ -140,7 +140,7 @@ fn changes(shown: &mut Vec<String>, next: Vec<String>) -> String {
 /// An event that a user or a terminal sends to the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interrupt {
-    /// Ctrl-C, or a signal that ends the process.
+    /// Ctrl-C, Ctrl-\, or a signal that ends the process.
     End,
     /// The terminal has another size.
     Resized,
@@ -150,7 +150,7 @@ pub enum Interrupt {
 
 /// The signals that the command handles.
 pub struct Interrupts {
-    end: [Signals; 3],
+    end: [Signals; 4],
     resized: Signals,
     stopped: Signals,
 }
@@ -163,6 +163,7 @@ impl Interrupt {
                 signal(SignalKind::interrupt())?,
                 signal(SignalKind::terminate())?,
                 signal(SignalKind::hangup())?,
+                signal(SignalKind::quit())?,
             ],
             resized: signal(SignalKind::window_change())?,
             stopped: signal(SignalKind::from_raw(Signal::SIGTSTP as i32))?,
@@ -173,11 +174,12 @@ impl Interrupt {
 impl Interrupts {
     /// Waits for the next interrupt.
     pub async fn next(&mut self) -> Interrupt {
-        let [a, b, c] = &mut self.end;
+        let [a, b, c, d] = &mut self.end;
         tokio::select! {
             _ = a.recv() => Interrupt::End,
             _ = b.recv() => Interrupt::End,
             _ = c.recv() => Interrupt::End,
+            _ = d.recv() => Interrupt::End,
             _ = self.resized.recv() => Interrupt::Resized,
             _ = self.stopped.recv() => Interrupt::Stopped,
         }

@@ -98,7 +98,7 @@ async fn a_watch_redraws_in_place_and_ends_with_the_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupt_gives_the_terminal_back() {
     let server = ApiServer::start(status("Progressing", 10)).await;
-    for signal in ["INT", "TERM", "HUP"] {
+    for signal in ["INT", "TERM", "HUP", "QUIT"] {
         let mut terminal = Terminal::start(command(&server, &["get", "podinfo", "-w"]), 200, 50);
         terminal.shows("step 1 of 5");
         assert!(!terminal.echoes());

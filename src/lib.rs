@@ -42,6 +42,7 @@
 //! | How is a metric server queried, and how is its answer read? | [`metrics`] |
 //! | What does `flagger lint` find in manifests? | [`lint`] |
 //! | How does the operator prove to a cloud who it is? | [`metrics::identity`]; `shell/outside/tokens.rs` |
+//! | What does `flagger plan` find? | [`plan`], by the operator's own decisions; `shell/client/plan` |
 //! | What does `flagger check` print? | [`check`], [`rollout::preview`] |
 //! | Which rights does the operator need? | `check/rights.rs`; `snapshot/object.rs` has the verbs of each kind |
 //! | How does the operator talk to the API server? | `shell/api_server`: the only way for requests, and the caches |
@@ -236,6 +237,7 @@ pub mod lint;
 pub mod loadtester;
 pub mod metrics;
 pub mod notifications;
+pub mod plan;
 pub mod providers;
 pub mod records;
 pub mod rollout;

@@ -44,17 +44,14 @@ pub fn lint<'a>(
     let mut report = Report::default();
     let mut objects = Vec::new();
     for (file, text) in files {
-        match serde_saphyr::from_multiple::<Value>(text) {
-            Ok(documents) => {
-                let of_file = documents.into_iter().flat_map(items);
-                objects.extend(of_file.map(|object| (file, object)));
-            }
-            Err(error) => report.findings.push(Finding {
+        match manifests(text) {
+            Ok(of_file) => objects.extend(of_file.into_iter().map(|object| (file, object))),
+            Err(message) => report.findings.push(Finding {
                 file: file.to_owned(),
                 object: String::new(),
                 level: Level::Error,
                 field: String::new(),
-                message: format!("is no YAML: {}", first_line(&error.to_string())),
+                message,
             }),
         }
     }
@@ -93,6 +90,17 @@ pub fn lint<'a>(
         });
     }
     report
+}
+
+/// The objects in a text of YAML: of each document, and of each list all its items.
+///
+/// # Errors
+/// The text is no YAML.
+pub fn manifests(text: &str) -> Result<Vec<Value>, String> {
+    let documents = serde_saphyr::from_multiple::<Value>(text);
+    let documents =
+        documents.map_err(|error| format!("is no YAML: {}", first_line(&error.to_string())))?;
+    Ok(documents.into_iter().flat_map(items).collect())
 }
 
 /// The findings about a Canary. Its meaning is checked only if its fields can be read.

@@ -31,7 +31,7 @@ mod safety;
 mod status;
 
 pub use checks::{
-    measurements::{Measurements, measurements},
+    measurements::{Measurements, MetricState, measurements, metric_measurements},
     metric_query::queried,
     metrics::samples,
 };

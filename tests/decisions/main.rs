@@ -30,6 +30,7 @@
 //! | does each example in the documentation work? | `example_canaries.rs` |
 //! | what does `flagger check` announce? | `preview.rs` |
 //! | how does one write a test? | `example.rs` |
+//! | does `plan` foresee what the operator writes? | `plan.rs` |
 
 #![allow(
     clippy::disallowed_methods,
@@ -67,6 +68,7 @@ mod metrics;
 mod objects;
 mod other_actors;
 mod ownership;
+mod plan;
 mod preview;
 mod properties;
 mod readiness;

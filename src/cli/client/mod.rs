@@ -13,7 +13,7 @@ mod verbs;
 use clap::{CommandFactory, Parser, ValueEnum};
 
 pub use terms::{CODES, Format};
-pub use verbs::{Act, Canary, Explain, Get, Lint, List, Status, Verb};
+pub use verbs::{Account, Act, Canary, Explain, Get, Lint, List, Plan, Status, Verb};
 
 use super::syntax::Exit;
 
@@ -37,7 +37,7 @@ pub enum Code {
 }
 
 /// The words of each verb: its name and its aliases.
-pub const VERBS: [&str; 17] = [
+pub const VERBS: [&str; 18] = [
     "list",
     "ls",
     "get",
@@ -52,6 +52,7 @@ pub const VERBS: [&str; 17] = [
     "abort",
     "retry",
     "lint",
+    "plan",
     "version",
     "completion",
     "help",

@@ -64,6 +64,16 @@ pub enum Verb {
     /// operator would refuse, and fields that probably do not do what you want. Exits with 1 if there is an error.
     #[command(after_help = CODES)]
     Lint(Lint),
+    /// Shows what the operator would write for a canary, and what is in its way; writes nothing
+    ///
+    /// Shows what the operator would write for the Canaries in files, or for one in the cluster: each object as a diff, what would be refused,
+    /// conflicts with other canaries, missing rights, and each metric with its value now. The API server tries each write with your rights, as a
+    /// dry run, which stores nothing. Objects beside the Canaries in the files count as applied. Webhooks are not called.
+    ///
+    /// Exits with 0 if there is nothing to object, with 1 if something is in the way, and with 6 if your rights, or the API server, do not let
+    /// you see enough.
+    #[command(after_help = CODES)]
+    Plan(Plan),
     /// Prints the version of this program
     Version,
     /// Prints a script that completes commands and names of canaries in a shell
@@ -212,6 +222,50 @@ pub struct Lint {
     /// The form of the output.
     #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
     pub output: Format,
+}
+
+/// The canaries that are planned, and the operator that would run them.
+#[derive(Clone, Debug, Args)]
+pub struct Plan {
+    /// The name of a canary in the cluster.
+    #[arg(required_unless_present = "filename", conflicts_with = "filename")]
+    pub name: Option<String>,
+    /// A file, a folder with all in it, or - for stdin; may be repeated.
+    #[arg(short, long, value_name = "FILE")]
+    pub filename: Vec<String>,
+    /// The operator's account, such as istio-system/flagger: its rights are checked, and its namespace completes the addresses of metric
+    /// servers.
+    #[arg(long, value_parser = account, value_name = "NAMESPACE/NAME")]
+    pub account: Option<Account>,
+    /// Whether to ask the metric servers: Services of the cluster through the API server, others from this machine.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_name = "BOOL")]
+    pub ask: bool,
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
+    pub output: Format,
+    /// The operator's own flags, such as -mesh-provider=nginx.
+    #[arg(last = true, value_name = "FLAG")]
+    pub flags: Vec<String>,
+}
+
+/// The account of an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+fn account(text: &str) -> Result<Account, String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => Ok(Account {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }),
+        _ => Err("NAMESPACE/NAME is needed".to_owned()),
+    }
 }
 
 /// An action of a person.

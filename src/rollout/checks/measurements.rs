@@ -11,6 +11,7 @@ use crate::{
         canary::CanaryWebhook,
         release::{HookCall, Measured, Metric},
     },
+    metrics::Query,
     rollout::plan::{Answer, Evidence, Question},
     snapshot::{HttpRequest, Snapshot, excerpt},
 };
@@ -41,35 +42,58 @@ pub fn measurements(snapshot: &Snapshot, evidence: &Evidence) -> Measurements {
     }
 }
 
+/// A metric check outside of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MetricState {
+    /// The question that it asks.
+    Open(Question),
+    /// The value, judged, or why the metric cannot be queried.
+    Known(Measured),
+}
+
+/// All metric checks of a canary, in the order in which a step judges them.
+pub fn metric_measurements(snapshot: &Snapshot, evidence: &Evidence) -> Vec<(Metric, MetricState)> {
+    let state =
+        |check: &Check<'_>| match (check.measurement(snapshot, evidence), check.query(snapshot)) {
+            (None, Ok(query)) => {
+                let metric = check.described(Some(&query));
+                Some((metric, MetricState::Open(check.question(query))))
+            }
+            (state, _) => state.map(|(metric, measured)| (metric, MetricState::Known(measured))),
+        };
+    checks(&snapshot.canary).iter().filter_map(state).collect()
+}
+
 impl Check<'_> {
     /// The measurement of this check; `None` if it is not known yet.
     fn measurement(&self, snapshot: &Snapshot, evidence: &Evidence) -> Option<(Metric, Measured)> {
         let judged = self.judge(snapshot, evidence)?;
-        let (min, max) = self.bounds();
-        let query = judged.query;
-        let server = query.as_ref().map(|query| &query.server);
-        let metric = Metric {
-            name: self.metric.name.clone(),
-            provider: server.map_or("", |server| server.name()).to_owned(),
-            // The API server gets no values of Secrets, so it is no host here.
-            host: server
-                .and_then(|server| server.hosts().into_iter().next())
-                .unwrap_or_default(),
-            query: query
-                .as_ref()
-                .map(|query| cut(query.text()))
-                .unwrap_or_default(),
-            window: self.metric.interval.clone().unwrap_or_default(),
-            unit: self.unit().trim_start().to_owned(),
-            min,
-            max,
-        };
+        let metric = self.described(judged.query.as_ref());
         let measured = Measured {
             metric: 0,
             value: judged.value.filter(|value| value.is_finite()),
             failure: judged.halt.map(|halt| halt.failed.detail),
         };
         Some((metric, measured))
+    }
+
+    /// The metric with its query; without one if it cannot be queried.
+    fn described(&self, query: Option<&Query>) -> Metric {
+        let (min, max) = self.bounds();
+        let server = query.map(|query| &query.server);
+        Metric {
+            name: self.metric.name.clone(),
+            provider: server.map_or("", |server| server.name()).to_owned(),
+            // The API server gets no values of Secrets, so it is no host here.
+            host: server
+                .and_then(|server| server.hosts().into_iter().next())
+                .unwrap_or_default(),
+            query: query.map(|query| cut(query.text())).unwrap_or_default(),
+            window: self.metric.interval.clone().unwrap_or_default(),
+            unit: self.unit().trim_start().to_owned(),
+            min,
+            max,
+        }
     }
 }
 

@@ -118,7 +118,8 @@ impl Check<'_> {
         }
     }
 
-    fn question(&self, query: Query) -> Question {
+    /// The question about this metric.
+    pub fn question(&self, query: Query) -> Question {
         question(format!("metric {}", self.place), query)
     }
 

@@ -39,16 +39,21 @@ impl Cluster {
             return Err("this process is not the leader any more".to_owned());
         }
         self.metrics().request(verb, KIND);
-        let prepared = prepared(request).ok_or("the request cannot be built")?;
-        match text(&self.clients().requests, prepared).await {
-            Ok(body) => Ok(HttpResponse { status: 200, body }),
-            // The API server's words, as they were.
-            Err(kube::Error::Api(status)) => Ok(HttpResponse {
-                status: status.code,
-                body: json!({"message": status.message}).to_string(),
-            }),
-            Err(error) => Err(format!("API server unreachable: {error}")),
-        }
+        answer(&self.clients().requests, request).await
+    }
+}
+
+/// The answer of the API server to a call of a metric provider.
+pub(super) async fn answer(client: &Client, request: &HttpRequest) -> Result<HttpResponse, String> {
+    let prepared = prepared(request).ok_or("the request cannot be built")?;
+    match text(client, prepared).await {
+        Ok(body) => Ok(HttpResponse { status: 200, body }),
+        // The API server's words, as they were.
+        Err(kube::Error::Api(status)) => Ok(HttpResponse {
+            status: status.code,
+            body: json!({"message": status.message}).to_string(),
+        }),
+        Err(error) => Err(format!("API server unreachable: {error}")),
     }
 }
 

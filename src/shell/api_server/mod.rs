@@ -9,6 +9,7 @@
 //! | who may write now? | [`Leadership`], which [`lease::Candidate`] grants |
 //! | how does the command line of a person read, and ask for actions? | [`person`] |
 //! | which clock counts? | that of the API server: `time` |
+//! | how does `plan` try writes that nobody makes? | [`trial`] |
 //! | what is known without a request, and how do changes arrive? | [`cache`] |
 //!
 //! # Which writes are conditional
@@ -27,7 +28,7 @@
 //! * Calls of metric providers (`calls`): an Analysis of Keptn is created under a name that no other has, and deleted by this name. The
 //!   leader sends them.
 //! * Access reviews (`review`): a `SelfSubjectAccessReview` is a question in the form of a create. It stores nothing, so `flagger check`
-//!   may send it without leading.
+//!   may send it without leading. So does `plan` (`trial`), whose writes are dry runs.
 //! * Actions of a person (`person`): the command line writes the annotation with the rights of its user, who needs no Lease. The patch carries
 //!   the resourceVersion.
 //!
@@ -48,6 +49,7 @@ mod releases;
 mod request;
 mod review;
 mod time;
+pub mod trial;
 
 pub use cluster::{Clients, Cluster};
 pub use connection::{ConnectError, Connection};

@@ -31,7 +31,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// The API server, with the rights of a person.
 #[derive(Clone)]
 pub struct Person {
-    client: Client,
+    pub(super) client: Client,
     namespace: String,
 }
 

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     api::canary::Canary,
     cli::{
-        self, Command,
+        self, Command, Config,
         client::{Code, Format, Lint},
     },
     lint::{Finding, Level, Report, lint},
@@ -36,7 +36,8 @@ const MANIFESTS: [&str; 3] = ["yaml", "yml", "json"];
 /// Checks manifests.
 pub fn run(output: Output, args: &Lint) -> Result<Code, Stop> {
     let files = read(&args.filename)?;
-    let settings = Arc::new(settings(&args.mesh_provider)?);
+    let flag = format!("-mesh-provider={}", args.mesh_provider);
+    let settings = Arc::new(operator(vec![flag])?.settings);
     let refusal = |canary: &Canary| refusal(canary, &settings);
     let texts = files
         .iter()
@@ -50,14 +51,14 @@ pub fn run(output: Output, args: &Lint) -> Result<Code, Stop> {
     })
 }
 
-/// The operator's settings with this mesh provider.
-fn settings(mesh_provider: &str) -> Result<Settings, Stop> {
-    let flag = format!("-mesh-provider={mesh_provider}");
-    match cli::parse([flag], |_| None) {
-        Ok(Command::Run(config)) => Ok(config.settings),
-        Ok(Command::Crds | Command::Check(..)) => {
-            Err(Stop::because(Code::Usage, "the mesh provider is invalid"))
-        }
+/// The configuration of an operator with these flags.
+pub fn operator(flags: Vec<String>) -> Result<Config, Stop> {
+    match cli::parse(flags, |_| None) {
+        Ok(Command::Run(config)) => Ok(*config),
+        Ok(Command::Crds | Command::Check(..)) => Err(Stop::because(
+            Code::Usage,
+            "flags of the operator are needed, not a command",
+        )),
         Err(exit) => Err(Stop::because(Code::Usage, exit.text)),
     }
 }
@@ -73,7 +74,7 @@ fn refusal(canary: &Canary, settings: &Arc<Settings>) -> Option<String> {
 }
 
 /// The files and their texts. `-` is stdin.
-fn read(names: &[String]) -> Result<Vec<(String, String)>, Stop> {
+pub fn read(names: &[String]) -> Result<Vec<(String, String)>, Stop> {
     let mut all = Vec::new();
     for name in names {
         let failed = |error: io::Error| {

@@ -10,6 +10,7 @@
 //! | `explain`, `history` | `releases.rs` |
 //! | `promote`, `skip`, `pause`, `resume`, `abort`, `retry` | `act.rs` |
 //! | `lint` | `lint.rs` |
+//! | `plan` | `plan` |
 //! | completion | `complete.rs` |
 
 mod act;
@@ -18,6 +19,7 @@ mod get;
 mod lint;
 mod list;
 mod output;
+mod plan;
 mod read;
 mod releases;
 mod screen;
@@ -112,6 +114,7 @@ async fn carry_out(line: Line, program: Program, output: Output) -> Result<Code,
         Verb::Status(status) => status::status(&context, &status).await,
         Verb::Explain(explain) => releases::explain(&context, &explain).await,
         Verb::History(canary) => releases::history(&context, &canary.name).await,
+        Verb::Plan(plan) => plan::plan(&context, &plan).await,
         Verb::Promote(act) => act::act(&context, action::Verb::Promote, &act).await,
         Verb::Skip(act) => act::act(&context, action::Verb::Skip, &act).await,
         Verb::Pause(act) => act::act(&context, action::Verb::Pause, &act).await,

@@ -35,7 +35,15 @@ impl Output {
 
     /// Prints lines. On a terminal they are cut to its width.
     pub fn lines(self, lines: &[Line]) -> Result<(), Stop> {
-        let width = terminal_width();
+        self.lines_within(terminal_width(), lines)
+    }
+
+    /// Prints lines as long as they are. A terminal breaks them.
+    pub fn long_lines(self, lines: &[Line]) -> Result<(), Stop> {
+        self.lines_within(None, lines)
+    }
+
+    fn lines_within(self, width: Option<usize>, lines: &[Line]) -> Result<(), Stop> {
         let lines: Vec<_> = lines
             .iter()
             .map(|line| paint(line, self.colors, width) + "\n")

@@ -19,7 +19,7 @@ mod context;
 mod deciding;
 mod execute;
 pub mod observe;
-mod querying;
+pub mod querying;
 mod reconcile;
 pub mod reconcile_state;
 mod recording;

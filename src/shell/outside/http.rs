@@ -151,8 +151,15 @@ impl Http {
     /// Sends calls and counts those under way. Users may have these destinations called.
     pub fn new(metrics: OperatorMetrics, destinations: Destinations) -> Self {
         Self {
-            clients: Clients::new(destinations),
             metrics: Some(metrics),
+            ..Self::to(destinations)
+        }
+    }
+
+    /// Sends calls without counting them. Users may have these destinations called.
+    pub fn to(destinations: Destinations) -> Self {
+        Self {
+            clients: Clients::new(destinations),
             ..Self::default()
         }
     }

@@ -178,10 +178,10 @@ pub async fn a_person_on_call_needs_the_command_line_only(s: Scenario<'_>) -> Ou
 
 /// The output of a command.
 #[derive(Debug)]
-struct Finished {
-    code: i32,
-    stdout: String,
-    stderr: String,
+pub struct Finished {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 impl std::fmt::Display for Finished {
@@ -218,7 +218,7 @@ impl Scenario<'_> {
     }
 
     /// Runs a command as this user.
-    async fn by(&self, user: &str, args: &[&str]) -> Result<Finished, String> {
+    pub async fn by(&self, user: &str, args: &[&str]) -> Result<Finished, String> {
         self.flagger(user, args)
             .output()
             .await

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | how does the operator run here? | `rig.rs` |
 //! | what is a scenario, what can it change, what can it observe? | `scenario.rs`, `edits.rs`, `observations.rs` |
-//! | which scenarios are there? | `releases.rs`, `actions.rs`, `client.rs`, `records.rs`, `gates.rs`, `routes.rs`, `ingress.rs`, `scalers.rs`, `services.rs`, `inputs.rs`, `gitops.rs`, `other_actors.rs`, `ownership.rs`, `capacity.rs`, `restore.rs`, `labels.rs` |
+//! | which scenarios are there? | `releases.rs`, `actions.rs`, `client.rs`, `plan.rs`, `records.rs`, `gates.rs`, `routes.rs`, `ingress.rs`, `scalers.rs`, `services.rs`, `inputs.rs`, `gitops.rs`, `other_actors.rs`, `ownership.rs`, `capacity.rs`, `restore.rs`, `labels.rs` |
 //! | which problems of users are played? | `field/` |
 //! | which faults does a release survive? | `faults.rs`, `survival.rs`, observed by `traffic.rs` |
 //! | can the operator replace Flagger? | `takeover.rs` |
@@ -33,6 +33,7 @@ mod other_actors;
 mod outcome;
 mod overlays;
 mod ownership;
+mod plan;
 mod records;
 mod releases;
 mod restore;
@@ -135,6 +136,7 @@ async fn the_operator_on_a_real_control_plane() {
         capacity::a_version_whose_pods_are_evicted_gets_its_traffic_back,
         actions::people_steer_a_release_within_the_rights_of_their_roles,
         client::a_person_on_call_needs_the_command_line_only,
+        plan::a_plan_shows_the_writes_of_the_operator_and_makes_none,
         records::each_release_leaves_a_record_that_explains_it,
         records::a_release_goes_on_where_records_cannot_be_written,
         restore::a_primary_that_cannot_run_the_promoted_version_gets_its_last_one_back,

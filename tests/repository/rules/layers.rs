@@ -3,7 +3,7 @@
 use super::{paths::Uses, source::Source};
 
 /// Each module uses modules of the rows above its own, and itself. Modules of the same row do not use each other.
-const LAYERS: [&[&str]; 11] = [
+const LAYERS: [&[&str]; 12] = [
     &["api"],
     &["snapshot"],
     &["workload"],
@@ -12,6 +12,7 @@ const LAYERS: [&[&str]; 11] = [
     &["rollout"],
     &["records"],
     &["check", "lint", "view"],
+    &["plan"],
     &["cli"],
     &["shell"],
     &["loadtester"],

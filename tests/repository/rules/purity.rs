@@ -6,7 +6,7 @@ use super::{
 };
 
 /// The crates that code without I/O may use. A crate that is not listed needs a decision.
-const PURE_CRATES: [&str; 24] = [
+const PURE_CRATES: [&str; 26] = [
     "alloc",
     "aws_lc_rs",
     "base64",
@@ -17,6 +17,7 @@ const PURE_CRATES: [&str; 24] = [
     "gtmpl_ng",
     "http",
     "jiff",
+    "json_patch",
     "k8s_openapi",
     "kube",
     "percent_encoding",
@@ -27,6 +28,7 @@ const PURE_CRATES: [&str; 24] = [
     "serde_json",
     "serde_saphyr",
     "sha2",
+    "similar",
     "std",
     "thiserror",
     "unicode_width",

@@ -1,0 +1,66 @@
+//! A manifest, and the write that applies it.
+
+use serde_json::{Map, Value, json};
+
+use crate::snapshot::{Action, Kind, ObjectRef, Write};
+
+/// The kind of an object, if the operator knows it.
+pub fn kind(object: &Value) -> Option<Kind> {
+    let mut kinds = Kind::ALL.iter().copied();
+    kinds.find(|kind| object["kind"] == kind.name() && object["apiVersion"] == kind.api_version())
+}
+
+/// The write that applies a manifest to an object. A Canary gets the spec of the manifest as it is. Of other objects, fields that the
+/// manifest does not name stay as they are: replicas belong to an autoscaler or to the operator, and addresses to the API server.
+pub fn write(object: &ObjectRef, live: Option<&Value>, manifest: &Value) -> Write {
+    let mut manifest = manifest.clone();
+    if let Some(fields) = manifest.as_object_mut() {
+        fields.remove("status");
+        let metadata = fields.entry("metadata").or_insert_with(|| json!({}));
+        metadata["namespace"] = json!(object.namespace);
+    }
+    let action = match live {
+        None => Action::Create(manifest),
+        Some(live) => Action::Patch(patch(object.kind, live, &manifest)),
+    };
+    Write {
+        object: object.clone(),
+        action,
+        failure: String::new(),
+    }
+}
+
+fn patch(kind: Kind, live: &Value, manifest: &Value) -> Value {
+    let version = &live["metadata"]["resourceVersion"];
+    let mut patch =
+        vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": version})];
+    let mut add =
+        |path: String, value: Value| patch.push(json!({"op": "add", "path": path, "value": value}));
+    for field in ["labels", "annotations"] {
+        if let Some(own) = manifest["metadata"][field].as_object() {
+            let known = live["metadata"][field]
+                .as_object()
+                .cloned()
+                .unwrap_or_default();
+            let all: Map<_, _> = known.into_iter().chain(own.clone()).collect();
+            add(format!("/metadata/{field}"), Value::Object(all));
+        }
+    }
+    let fields = manifest.as_object().into_iter().flatten();
+    let fields =
+        fields.filter(|(field, _)| !["apiVersion", "kind", "metadata"].contains(&field.as_str()));
+    for (field, value) in fields {
+        let value = if kind == Kind::Canary {
+            value.clone()
+        } else {
+            let mut merged = live.get(field).cloned().unwrap_or_default();
+            json_patch::merge(&mut merged, value);
+            merged
+        };
+        add(
+            format!("/{}", field.replace('~', "~0").replace('/', "~1")),
+            value,
+        );
+    }
+    Value::Array(patch)
+}

@@ -76,9 +76,10 @@
 //! | 6 | `rollout` |
 //! | 7 | `records` |
 //! | 8 | `check`, `lint`, `view` |
-//! | 9 | `cli` |
-//! | 10 | `shell` |
-//! | 11 | `loadtester` |
+//! | 9 | `plan` |
+//! | 10 | `cli` |
+//! | 11 | `shell` |
+//! | 12 | `loadtester` |
 //!
 //! # Glossary
 //!

@@ -19,7 +19,7 @@ use crate::{
 /// The most decisions in a row. An initialization takes about ten.
 const ROUNDS: usize = 40;
 /// A change of this age is no longer debounced.
-const SETTLED: SignedDuration = SignedDuration::from_mins(1);
+const OLD: SignedDuration = SignedDuration::from_mins(1);
 
 /// The operator's decisions about one Canary. The caller reads the objects and tries the writes that [`Foresight::go_on`] names.
 pub struct Foresight {
@@ -155,7 +155,7 @@ impl Foresight {
             at: asked.now,
             late: false,
         });
-        let rested = asked.now.saturating_sub(SETTLED).unwrap_or(asked.now);
+        let rested = asked.now.saturating_sub(OLD).unwrap_or(asked.now);
         asked.changed = new_version(&asked).map(|_| Changed {
             first: rested,
             last: rested,

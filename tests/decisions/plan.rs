@@ -80,26 +80,26 @@ fn every_example_is_initialized_as_it_was_foreseen() {
 }
 
 #[test]
-fn obstacles_are_told_in_the_words_of_the_operator() {
-    let told = |sim: &Simulation| foreseen(sim.snapshot.clone()).0.problems;
+fn obstacles_are_reported_in_the_words_of_the_operator() {
+    let problems = |sim: &Simulation| foreseen(sim.snapshot.clone()).0.problems;
     let mut sim = Simulation::new(json!({"analysis": {"stepWeight": 20}}));
     let target = sim
         .snapshot
         .reference(flagger_rs::snapshot::Kind::Deployment, "podinfo");
     sim.snapshot.objects.remove(&target);
     assert_eq!(
-        told(&sim),
+        problems(&sim),
         [r#"deployment podinfo.test get query error: deployments.apps "podinfo" not found"#]
     );
     let mut sim = Simulation::new(json!({"analysis": {"stepWeight": 20}}));
     sim.conflict("other");
-    let problems = told(&sim);
+    let found = problems(&sim);
     assert!(
-        problems.len() == 1 && problems[0].contains("is not run: other.test has the same target"),
-        "{problems:?}"
+        found.len() == 1 && found[0].contains("is not run: other.test has the same target"),
+        "{found:?}"
     );
     let sim = Simulation::new(json!({"provider": "nonsense", "analysis": {"stepWeight": 20}}));
-    assert_eq!(told(&sim).len(), 1, "{:?}", told(&sim));
+    assert_eq!(problems(&sim).len(), 1, "{:?}", problems(&sim));
 }
 
 #[test]

@@ -318,10 +318,10 @@ impl Scenario<'_> {
         ensure(planned.code == 6, &planned)?;
         for right in [("patch", "canaries"), ("get", "services")] {
             let rights = planned.json["items"][0]["missingRights"].as_array();
-            let is_told = rights.into_iter().flatten().any(|it| {
+            let is_reported = rights.into_iter().flatten().any(|it| {
                 (it["who"] == "you") && (it["verb"] == right.0) && (it["resource"] == right.1)
             });
-            ensure(is_told, format!("no {right:?} in {planned}"))?;
+            ensure(is_reported, format!("no {right:?} in {planned}"))?;
         }
         ensure(
             planned.has("notChecked", "which you may not read"),

@@ -88,8 +88,8 @@ impl Planning<'_> {
     }
 
     /// The answer to the question of a metric, or why it was not asked.
-    async fn asked(&self, look: &MetricState) -> Result<Answer, String> {
-        let MetricState::Open(Question::Metric { query, .. }) = look else {
+    async fn asked(&self, state: &MetricState) -> Result<Answer, String> {
+        let MetricState::Open(Question::Metric { query, .. }) = state else {
             return Err("it cannot be queried".to_owned());
         };
         if !self.args.ask {

@@ -129,7 +129,7 @@ impl Planning<'_> {
         };
         let why = error.to_string();
         // The API server repeats values in some messages.
-        let told = if object.kind == Kind::Secret {
+        let shown = if object.kind == Kind::Secret {
             format!("status {}", error.code().unwrap_or_default())
         } else {
             why.clone()
@@ -144,9 +144,9 @@ impl Planning<'_> {
                 NotTried::Untried(format!("you may not {verb} {}", object.kind.plural()))
             }
             // A webhook that may have side effects is not called.
-            Some(400) if why.contains("dry run") => NotTried::Untried(told),
-            Some(401) | None => NotTried::Untried(told),
-            Some(_) => NotTried::Refused(told),
+            Some(400) if why.contains("dry run") => NotTried::Untried(shown),
+            Some(401) | None => NotTried::Untried(shown),
+            Some(_) => NotTried::Refused(shown),
         }
     }
 }

@@ -92,7 +92,7 @@ fn obstacles_are_reported_in_the_words_of_the_operator() {
         [r#"deployment podinfo.test get query error: deployments.apps "podinfo" not found"#]
     );
     let mut sim = Simulation::new(json!({"analysis": {"stepWeight": 20}}));
-    sim.conflict("other");
+    sim.conflict("other.test");
     let found = problems(&sim);
     assert!(
         found.len() == 1 && found[0].contains("is not run: other.test has the same target"),

@@ -201,6 +201,8 @@
 //!   other includes, holds up the next step. New Services are announced to Envoy in a temporary route before traffic goes there.
 //! * On Skipper, an Ingress without annotations is released, predicates in quotes stay as they are, and an A/B test, which would send all
 //!   requests to the canary, is refused.
+//! * On Gloo, all settings of the Upstream in `spec.upstreamRef` are followed, each condition of a test has a matcher of its own, and
+//!   requests outside the test reach the primary.
 //! * On App Mesh, VirtualServices are repaired like all other objects, and a VirtualNode selects the pods by their own label. Each set of
 //!   conditions has a route of its own. A step waits until the controller of App Mesh has processed the routes.
 //! * On Traefik, a primary without traffic has the weight 0, which Flagger leaves out, and other fields of an adopted TraefikService stay. The
@@ -228,7 +230,7 @@
 //!
 //! # Not supported yet
 //!
-//! Knative targets, and the routers APISIX, Gloo and Kuma. A Canary that asks for such a target or router is refused with an event and the
+//! Knative targets, and the routers APISIX and Kuma. A Canary that asks for such a target or router is refused with an event and the
 //! condition `Invalid`, which name the field.
 
 pub mod api;

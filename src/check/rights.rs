@@ -321,6 +321,7 @@ mod tests {
             include_str!("../../kustomize/base/routers/istio/rights.yaml"),
             include_str!("../../kustomize/base/routers/gatewayapi/rights.yaml"),
             include_str!("../../kustomize/base/routers/contour/rights.yaml"),
+            include_str!("../../kustomize/base/routers/gloo/rights.yaml"),
             include_str!("../../kustomize/base/routers/nginx/rights.yaml"),
             include_str!("../../kustomize/base/routers/skipper/rights.yaml"),
             include_str!("../../kustomize/base/routers/smi/rights.yaml"),

@@ -5,6 +5,7 @@
 
 pub mod appmesh;
 pub mod contour;
+pub mod gloo;
 pub mod http;
 pub mod istio;
 pub mod linkerd;
@@ -123,7 +124,7 @@ fn rate(model: &Model, counter: &str, selector: &str) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::{
-        appmesh::AppMesh, contour::Contour, http::Http, istio::Istio, linkerd::Linkerd,
+        appmesh::AppMesh, contour::Contour, gloo::Gloo, http::Http, istio::Istio, linkerd::Linkerd,
         nginx::Nginx, osm::Osm, skipper::Skipper, traefik::Traefik, *,
     };
 
@@ -163,6 +164,11 @@ pub(crate) mod tests {
             &Nginx,
             r#" sum( rate( nginx_ingress_controller_requests{ namespace="test", ingress="in", canary!="", status!~"5.*" }[1m] ) ) / sum( rate( nginx_ingress_controller_requests{ namespace="test", ingress="in", canary!="" }[1m] ) ) * 100"#,
             r#" sum( rate( nginx_ingress_controller_response_duration_seconds_sum{ namespace="test", ingress="in", canary!="" }[1m] ) ) / sum( rate( nginx_ingress_controller_response_duration_seconds_count{ namespace="test", ingress="in", canary!="" }[1m] ) ) * 1000"#,
+        ),
+        (
+            &Gloo,
+            r#" sum( rate( envoy_cluster_upstream_rq{ envoy_cluster_name=~"test-web-canaryupstream-[0-9a-zA-Z-]+_[0-9a-zA-Z-]+", envoy_response_code!~"5.*" }[1m] ) ) / sum( rate( envoy_cluster_upstream_rq{ envoy_cluster_name=~"test-web-canaryupstream-[0-9a-zA-Z-]+_[0-9a-zA-Z-]+", }[1m] ) ) * 100"#,
+            r#" histogram_quantile( 0.99, sum( rate( envoy_cluster_upstream_rq_time_bucket{ envoy_cluster_name=~"test-web-canaryupstream-[0-9a-zA-Z-]+_[0-9a-zA-Z-]+", }[1m] ) ) by (le) )"#,
         ),
         (
             &Skipper,

@@ -68,7 +68,7 @@ pub static PROVIDERS: &[Provider] = &[
     row(Exactly("appmesh"), Supported(&routers::appmesh::AppMesh::V1Beta1), Supported(&observer::appmesh::AppMesh)),
     row(Prefix("appmesh:v1beta2"), Supported(&routers::appmesh::AppMesh::V1Beta2), Supported(&observer::appmesh::AppMesh)),
     row(Prefix("appmesh"), Support::Istio, Supported(&observer::appmesh::AppMesh)),
-    row(Prefix("gloo"), NotYet, NotYet),
+    row(Prefix("gloo"), Supported(&routers::gloo::Gloo), Supported(&observer::gloo::Gloo)),
     row(Exactly("knative"), NotYet, NotYet),
     row(Exactly("kuma"), NotYet, NotYet),
     row(Exactly("skipper"), Supported(&routers::skipper::Skipper), Supported(&observer::skipper::Skipper)),

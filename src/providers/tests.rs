@@ -39,7 +39,7 @@ fn a_provider_is_routed_refused_or_taken_for_istio() {
         ("appmesh", Some("V1Beta1")),
         ("appmesh:v1beta1", Some("Istio")),
         ("appmesh:v1beta2", Some("V1Beta2")),
-        ("gloo-edge", None),
+        ("gloo-edge", Some("Gloo")),
         ("skipper", Some("Skipper")),
         ("kuma", None),
         ("contour", Some("Contour")),
@@ -75,11 +75,11 @@ fn a_name_is_known_if_flagger_has_a_router_of_that_name() {
 fn the_error_lists_the_supported_providers() {
     assert_eq!(
         router_named("kuma").unwrap_err().to_string(),
-        "kuma is not supported yet, only appmesh, appmesh:v1beta2, contour, gatewayapi:v1, gatewayapi:v1beta1, istio, kubernetes, linkerd, nginx, osm, skipper, smi and traefik are"
+        "kuma is not supported yet, only appmesh, appmesh:v1beta2, contour, gatewayapi:v1, gatewayapi:v1beta1, gloo, istio, kubernetes, linkerd, nginx, osm, skipper, smi and traefik are"
     );
     assert_eq!(
-        observer_named("gloo:service").unwrap_err().to_string(),
-        "built-in metrics of gloo:service are not supported yet, only those of appmesh, contour, gatewayapi, istio, kubernetes, linkerd, nginx, osm, skipper and traefik are"
+        observer_named("kuma").unwrap_err().to_string(),
+        "built-in metrics of kuma are not supported yet, only those of appmesh, contour, gatewayapi, gloo, istio, kubernetes, linkerd, nginx, osm, skipper and traefik are"
     );
 }
 
@@ -174,7 +174,9 @@ fn a_longer_name_means_the_provider_only_if_its_pattern_is_a_prefix() {
         ("traefik", Some("Traefik")),
         ("traefik:service", Some("Istio")),
         ("skipper", Some("Skipper")),
-        ("gloo", None),
+        ("gloo", Some("Gloo")),
+        ("gloo:service", Some("Gloo")),
+        ("kuma", None),
     ] {
         assert_eq!(observer_of(provider).as_deref(), observer, "{provider}");
     }

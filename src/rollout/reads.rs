@@ -37,6 +37,9 @@ pub fn needs(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
         }
         needs.extend(all.with_previous().flatten());
     }
+    if let Ok(router) = providers::router(snapshot) {
+        needs.extend(router.sources(snapshot));
+    }
     needs.extend(metrics::needs(snapshot));
     needs
 }

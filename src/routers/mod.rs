@@ -13,6 +13,7 @@ pub mod conditions;
 pub mod contour;
 mod error;
 pub mod gateway_api;
+pub mod gloo;
 mod ingress;
 pub mod istio;
 pub mod kubernetes;
@@ -38,6 +39,12 @@ pub use error::RouteError;
 pub trait Router: Debug + Sync {
     /// The objects that this router reads or writes for a canary.
     fn objects(&self, canary: &Canary) -> BTreeSet<ObjectRef>;
+
+    /// The objects of the user that this router only reads, and that several canaries may share. One that the canary may not read is left
+    /// out.
+    fn sources(&self, _snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
+        BTreeSet::new()
+    }
 
     /// Creates or repairs the routes, with these weights if they are written. Returns no writes if the routes are correct for any
     /// weights. `selector` is the label that selects the target's pods.

@@ -128,6 +128,11 @@ pub const ROUTERS: &[Row] = &[
         },
     ),
     row(
+        "gloo",
+        &gloo::Gloo,
+        Rules::of(Kind::GlooRouteTable, &["/spec/routes"], "/spec/routes"),
+    ),
+    row(
         "skipper",
         &skipper::Skipper,
         Rules {
@@ -305,9 +310,9 @@ fn routers() -> impl Strategy<Value = (Row, Value)> {
     (row, any::<prop::sample::Index>()).prop_map(move |(row, index)| {
         let services = [common.to_vec(), (row.services)()].concat();
         let mut service = index.get(&services).clone();
-        // Contour cannot express the conditions of the common service, and NGINX takes those of the user's Ingress.
+        // Contour cannot express the conditions of the common service; NGINX and Gloo take those of the user's object.
         let is_common = service.get("retries").is_none();
-        if is_common && ["contour", "nginx"].contains(&row.provider) {
+        if is_common && ["contour", "nginx", "gloo"].contains(&row.provider) {
             service.as_object_mut().unwrap().remove("match");
         }
         service["gatewayRefs"] = json!([{"name": "gw", "namespace": "infra"}]);

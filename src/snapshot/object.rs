@@ -68,6 +68,8 @@ kinds! {
     AppMeshRouter,           "VirtualRouter",           "appmesh.k8s.aws",           "v1beta2",  "virtualrouters",           REPLACE;
     AppMeshService,          "VirtualService",          "appmesh.k8s.aws",           "v1beta2",  "virtualservices",          REPLACE;
     TraefikService,          "TraefikService",          "traefik.io",                "v1alpha1", "traefikservices",          REPLACE;
+    GlooRouteTable,          "RouteTable",              "gateway.solo.io",           "v1",       "routetables",              REPLACE;
+    GlooUpstream,            "Upstream",                "gloo.solo.io",              "v1",       "upstreams",                REPLACE;
     TrafficSplitV1Alpha1,    "TrafficSplit",            "split.smi-spec.io",         "v1alpha1", "trafficsplits",            REPLACE;
     TrafficSplitV1Alpha2,    "TrafficSplit",            "split.smi-spec.io",         "v1alpha2", "trafficsplits",            REPLACE;
     TrafficSplitV1Alpha3,    "TrafficSplit",            "split.smi-spec.io",         "v1alpha3", "trafficsplits",            REPLACE;

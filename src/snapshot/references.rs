@@ -6,7 +6,7 @@
 //! admits routes of other namespaces by its own rules.
 
 use super::{Kind, ObjectRef};
-use crate::api::canary::{Canary, CrossNamespaceRef};
+use crate::api::canary::{self, Canary, CrossNamespaceRef};
 
 /// Whether references to other namespaces are followed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,14 +92,29 @@ pub fn queried(
     allowed(what, (name, Some(namespace)), own, others).map(drop)
 }
 
+/// The Upstream of a reference by a Canary in the namespace `own`.
+///
+/// # Errors
+/// The Upstream is in another namespace, and such references are blocked.
+pub fn upstream(
+    to: &canary::ObjectRef,
+    own: &str,
+    others: OtherNamespaces,
+) -> Result<ObjectRef, Blocked> {
+    let named = (to.name.as_str(), to.namespace.as_deref());
+    let namespace = allowed("gloo upstream", named, own, others)?;
+    Ok(ObjectRef {
+        kind: Kind::GlooUpstream,
+        namespace,
+        name: to.name.clone(),
+    })
+}
+
 /// The first reference of a Canary that is blocked, in Flagger's order.
 pub fn first_blocked(canary: &Canary, others: OtherNamespaces) -> Option<Blocked> {
     let own = canary.metadata.namespace.as_deref().unwrap_or_default();
     let upstream = canary.spec.upstream_ref.as_ref();
-    let upstream = upstream.and_then(|to| {
-        let named = (to.name.as_str(), to.namespace.as_deref());
-        allowed("gloo upstream", named, own, others).err()
-    });
+    let upstream = upstream.and_then(|to| self::upstream(to, own, others).err());
     let analysis = canary.spec.analysis.as_ref();
     let metrics = analysis.iter().flat_map(|analysis| &analysis.metrics);
     let mut templates = metrics

@@ -264,6 +264,8 @@ fn each_kind_has_its_resource() {
         "VirtualRouter virtualrouters.appmesh.k8s.aws/v1beta2",
         "VirtualService virtualservices.appmesh.k8s.aws/v1beta2",
         "TraefikService traefikservices.traefik.io/v1alpha1",
+        "RouteTable routetables.gateway.solo.io/v1",
+        "Upstream upstreams.gloo.solo.io/v1",
         "TrafficSplit trafficsplits.split.smi-spec.io/v1alpha1",
         "TrafficSplit trafficsplits.split.smi-spec.io/v1alpha2",
         "TrafficSplit trafficsplits.split.smi-spec.io/v1alpha3",

@@ -3,12 +3,10 @@
 use serde_json::{Value, json};
 
 /// Each row is a group, a kind, its versions and its scope.
-const KINDS: [(&str, &str, &[&str], &str); 6] = [
+const KINDS: [(&str, &str, &[&str], &str); 4] = [
     ("serving.knative.dev", "Service", &["v1"], "Namespaced"),
     ("serving.knative.dev", "Revision", &["v1"], "Namespaced"),
     ("kuma.io", "TrafficRoute", &["v1alpha1"], "Cluster"),
-    ("gateway.solo.io", "RouteTable", &["v1"], "Namespaced"),
-    ("gloo.solo.io", "Upstream", &["v1"], "Namespaced"),
     ("apisix.apache.org", "ApisixRoute", &["v2"], "Namespaced"),
 ];
 

@@ -53,6 +53,8 @@ fn there_is_an_example_for_each_router_and_strategy() {
             ("gatewayapi:v1", "ab-testing"),
             ("gatewayapi:v1", "canary"),
             ("gatewayapi:v1beta1", "canary"),
+            ("gloo", "ab-testing"),
+            ("gloo", "canary"),
             ("istio", "ab-testing"),
             ("istio", "blue-green"),
             ("istio", "canary"),

@@ -160,6 +160,8 @@ cases! {
     gateway_api_takes_an_existing_route_over: "gateway-api-adopted",
     gateway_api_keeps_sessions: "gateway-api-session",
     gateway_api_v1beta1_gets_its_fields: "gateway-api-v1beta1",
+    gloo_gets_a_route_table_and_two_upstreams: "gloo",
+    gloo_routes_a_test: "gloo-ab",
     istio_gets_all_fields: "istio",
     istio_routes_a_test_of_a_delegate: "istio-ab",
     istio_takes_existing_objects_over: "istio-adopted",

@@ -43,6 +43,8 @@ fn case(kind: Kind) -> Option<(Value, &'static str)> {
         }
         Kind::HttpProxy => (provider("contour"), "podinfo"),
         Kind::TraefikService => (provider("traefik"), "podinfo"),
+        Kind::GlooRouteTable => (provider("gloo"), "podinfo"),
+        Kind::GlooUpstream => (provider("gloo"), "test-podinfo-primaryupstream-9898"),
         Kind::AppMeshNodeV1Beta1 => (provider("appmesh"), "podinfo-primary"),
         Kind::AppMeshServiceV1Beta1 => (provider("appmesh"), "podinfo.test"),
         Kind::AppMeshNode => (provider("appmesh:v1beta2"), "podinfo-primary"),

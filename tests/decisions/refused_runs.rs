@@ -11,7 +11,7 @@ use super::simulation::{Simulation, release, release_of};
 
 /// An A/B test by a header, and each provider that can run it.
 fn ab_tests() -> Vec<(&'static str, Simulation)> {
-    ["istio", "gatewayapi:v1", "contour", "nginx", "appmesh", "appmesh:v1beta2"]
+    ["istio", "gatewayapi:v1", "contour", "nginx", "gloo", "appmesh", "appmesh:v1beta2"]
         .into_iter()
         .map(|provider| {
             let header = json!({"headers": {"x-user": {"exact": "insider"}}});
@@ -166,6 +166,7 @@ fn an_ab_test_that_becomes_inexpressible_is_rolled_back() {
             "istio" => (Kind::VirtualService, "podinfo"),
             "contour" => (Kind::HttpProxy, "podinfo"),
             "nginx" => (Kind::Ingress, "podinfo-canary"),
+            "gloo" => (Kind::GlooRouteTable, "podinfo"),
             "appmesh" => (Kind::AppMeshServiceV1Beta1, "podinfo.test"),
             "appmesh:v1beta2" => (Kind::AppMeshRouter, "podinfo"),
             _ => (Kind::HttpRoute, "podinfo"),

@@ -286,6 +286,25 @@ fn a_canary_that_is_deleted_midway_leaves_skipper_the_users_ingress() {
 }
 
 #[test]
+fn gloo_shares_traffic_and_rolls_a_bad_version_back() {
+    let mut sim = on("gloo", json!({"stepWeight": 20, "maxWeight": 40}));
+    sim.run_until(CanaryPhase::Succeeded);
+    transcript("gloo", &sim);
+    let mut sim = on("gloo", json!({"stepWeight": 20, "threshold": 2}));
+    sim.metric = "42".to_owned();
+    sim.run_until(CanaryPhase::Failed);
+    transcript("gloo-rollback", &sim);
+}
+
+#[test]
+fn gloo_routes_matching_requests_to_the_canary() {
+    let test = json!([{"headers": {"x-canary": {"exact": "insider"}}}]);
+    let mut sim = on("gloo", json!({"iterations": 2, "match": test}));
+    sim.run_until(CanaryPhase::Succeeded);
+    transcript("gloo-ab", &sim);
+}
+
+#[test]
 fn linkerd_rolls_a_bad_version_back() {
     let mut sim = on("linkerd", json!({"stepWeight": 20, "threshold": 2}));
     sim.metric = "42".to_owned();
@@ -319,7 +338,7 @@ fn a_mirror_is_skipped_if_the_router_cannot_copy_requests() {
 /// The Services of the primary and of the canary are deleted with the Canary: no route may name them.
 #[test]
 fn a_canary_that_is_deleted_midway_leaves_routes_to_the_target_only() {
-    for provider in ["contour", "nginx", "linkerd", "traefik"] {
+    for provider in ["contour", "nginx", "gloo", "linkerd", "traefik"] {
         let mut sim = on(provider, json!({"stepWeight": 50}));
         if provider == "nginx" {
             sim = on_nginx(json!({"stepWeight": 50}));
@@ -341,6 +360,7 @@ fn a_canary_that_is_deleted_midway_leaves_routes_to_the_target_only() {
             route(Kind::Ingress, "web-canary"),
             route(Kind::TrafficSplitV1Alpha1, "podinfo"),
             route(Kind::TraefikService, "podinfo"),
+            route(Kind::GlooRouteTable, "podinfo"),
         ];
         for route in routes.into_iter().flatten() {
             assert!(route.contains("\"podinfo\""), "{route}");
@@ -358,6 +378,7 @@ fn a_crash_at_any_write_of_a_release_loses_nothing_on_any_route() {
         "contour",
         "nginx",
         "skipper",
+        "gloo",
         "linkerd",
         "traefik",
         "appmesh",

@@ -22,13 +22,15 @@ istio_requests_total{reporter="destination",destination_workload_namespace="vict
 osm_request_total{destination_namespace="victim",destination_kind="Deployment",destination_name="web"} 1
 http_request_duration_seconds_count{kubernetes_namespace="victim",kubernetes_pod_name="web-1-2",__tmp_about="other",status="200"} 1
 response_total{namespace="victim",deployment="web",direction="inbound"} 1
+envoy_cluster_upstream_rq{envoy_cluster_name="victim-web-canaryupstream-80_gloo-system",envoy_response_code="200"} 1
 skipper_serve_route_duration_seconds_count{route="kube_victim__web_canary__app__web_canary"} 1
 "#;
 
 /// The selectors of the built-in queries for the canary `web` in the namespace `victim`.
-const VICTIM: [&str; 7] = [
+const VICTIM: [&str; 8] = [
     r#"nginx_ingress_controller_requests{namespace="victim"}"#,
     r#"envoy_cluster_upstream_rq{envoy_cluster_name=~"victim_web-canary_[0-9a-zA-Z-]+"}"#,
+    r#"envoy_cluster_upstream_rq{envoy_cluster_name=~"victim-web-canaryupstream-[0-9a-zA-Z-]+_[0-9a-zA-Z-]+"}"#,
     r#"istio_requests_total{reporter="destination",destination_workload_namespace="victim"}"#,
     r#"osm_request_total{destination_namespace="victim"}"#,
     r#"http_request_duration_seconds_count{kubernetes_namespace="victim"}"#,

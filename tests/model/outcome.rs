@@ -8,6 +8,11 @@ use super::{resources::RESOURCES, rig::Rig};
 const TARGET: &str = "podinfo";
 const PRIMARY: &str = "podinfo-primary";
 const CANARY: &str = "podinfo-canary";
+/// The names of their Upstreams on Gloo.
+pub const UPSTREAMS: [&str; 2] = [
+    "test-podinfo-primaryupstream-9898",
+    "test-podinfo-canaryupstream-9898",
+];
 
 impl Rig {
     /// The state of the cluster, as far as a user sees it. Objects that do not exist are left out.
@@ -84,7 +89,8 @@ impl Rig {
         };
         match plural {
             "virtualservices" | "httproutes" | "httpproxies" | "trafficsplits"
-            | "traefikservices" => all(&[TARGET], |route| route["spec"].clone()),
+            | "traefikservices" | "routetables" => all(&[TARGET], |route| route["spec"].clone()),
+            "upstreams" => all(&UPSTREAMS, |upstream| upstream["spec"].clone()),
             "ingresses" => all(
                 &["web", "web-canary"],
                 |ingress| json!({"annotations": ingress["metadata"]["annotations"], "spec": ingress["spec"]}),

@@ -74,7 +74,7 @@ const ISTIO: Resource = Resource {
 };
 
 /// All of them.
-pub static RESOURCES: [Resource; 22] = [
+pub static RESOURCES: [Resource; 24] = [
     Resource {
         plural: "configmaps",
         kind: "ConfigMap",
@@ -204,6 +204,20 @@ pub static RESOURCES: [Resource; 22] = [
         plural: "traefikservices",
         kind: "TraefikService",
         status: false,
+        ..CUSTOM
+    },
+    Resource {
+        group: "gateway.solo.io",
+        versions: &["v1"],
+        plural: "routetables",
+        kind: "RouteTable",
+        ..CUSTOM
+    },
+    Resource {
+        group: "gloo.solo.io",
+        versions: &["v1"],
+        plural: "upstreams",
+        kind: "Upstream",
         ..CUSTOM
     },
     Resource {

@@ -68,6 +68,8 @@ pub enum Scenario {
     Smi,
     /// A good version behind Traefik.
     Traefik,
+    /// A good version behind Gloo.
+    Gloo,
     /// A good version of a DaemonSet.
     DaemonSet,
     /// A good version of a target that is a Service.
@@ -94,7 +96,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All scenarios.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::Promotion,
         Self::Rollback,
         Self::AbTesting,
@@ -118,6 +120,7 @@ impl Scenario {
         Self::Nginx,
         Self::Smi,
         Self::Traefik,
+        Self::Gloo,
         Self::DaemonSet,
         Self::Service,
         Self::ScaledObject,
@@ -195,6 +198,7 @@ impl Scenario {
             Self::Contour => behind("contour", json!({"analysis": steps()})),
             Self::Smi => behind("linkerd", json!({"analysis": steps()})),
             Self::Traefik => behind("traefik", json!({"analysis": steps()})),
+            Self::Gloo => behind("gloo", json!({"analysis": steps()})),
             Self::Nginx => {
                 let ingress =
                     json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"});
@@ -339,6 +343,7 @@ impl Scenario {
             | Self::Nginx
             | Self::Smi
             | Self::Traefik
+            | Self::Gloo
             | Self::DaemonSet
             | Self::Service
             | Self::SlowAnswers

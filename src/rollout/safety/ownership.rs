@@ -149,7 +149,7 @@ fn creator(snapshot: &Snapshot, object: &ObjectRef) -> Creator {
             created_unless(is(&spec.target_ref.name), Initialization)
         }
         Kind::Service if is(canary.apex_name()) => Either,
-        Kind::Service | Kind::DestinationRule => Initialization,
+        Kind::Service | Kind::DestinationRule | Kind::GlooUpstream => Initialization,
         Kind::ConfigMap | Kind::Secret => {
             let is_in_the_way = reads::foreign_copies(snapshot).contains(object);
             created_unless(!is_in_the_way, Operator)
@@ -180,6 +180,7 @@ fn creator(snapshot: &Snapshot, object: &ObjectRef) -> Creator {
         | Kind::HttpRouteV1Beta1
         | Kind::HttpProxy
         | Kind::TraefikService
+        | Kind::GlooRouteTable
         | Kind::TrafficSplitV1Alpha1
         | Kind::TrafficSplitV1Alpha2
         | Kind::TrafficSplitV1Alpha3 => Either,

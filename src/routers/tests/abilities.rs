@@ -61,6 +61,11 @@ fn a_router_reads_each_object_that_it_writes() {
             "gatewayapi:v1" | "gatewayapi:v1beta1" => &["HTTPRoute podinfo"],
             "contour" => &["HTTPProxy podinfo"],
             "nginx" | "skipper" => &["Ingress web", "Ingress web-canary"],
+            "gloo" => &[
+                "RouteTable podinfo",
+                "Upstream test-podinfo-canaryupstream-80",
+                "Upstream test-podinfo-primaryupstream-80",
+            ],
             "appmesh" => &[
                 "VirtualNode podinfo",
                 "VirtualNode podinfo-canary",

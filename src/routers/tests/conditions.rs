@@ -21,6 +21,7 @@ fn samples() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])
         "gatewayapi:v1beta1",
         "contour",
         "nginx",
+        "gloo",
         "appmesh",
         "appmesh:v1beta2",
     ];
@@ -41,7 +42,12 @@ fn samples() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])
         ("uri", json!({"prefix": "/marked"}), "/marked", PATHS),
         ("uri", text("exact"), "marked", GATEWAYS),
         ("uri", text("regex"), "marked", GATEWAYS),
-        ("method", text("exact"), "marked", GATEWAYS),
+        (
+            "method",
+            text("exact"),
+            "marked",
+            &["istio", "gatewayapi:v1", "gatewayapi:v1beta1", "gloo"],
+        ),
         ("method", text("prefix"), "marked", ISTIO),
         ("scheme", text("exact"), "marked", ISTIO),
         ("authority", text("exact"), "marked", ISTIO),
@@ -55,6 +61,7 @@ fn samples() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])
                 "gatewayapi:v1",
                 "gatewayapi:v1beta1",
                 "nginx",
+                "gloo",
                 "appmesh",
                 "appmesh:v1beta2",
             ],
@@ -114,6 +121,7 @@ fn leads_to_canary(rule: &Value) -> bool {
         "/route",
         "/backendRefs",
         "/services",
+        "/routeAction/multi/destinations",
         "/http/action/weightedTargets",
         "/httpRoute/action/weightedTargets",
     ];
@@ -169,7 +177,8 @@ fn a_condition_of_a_test_is_in_each_rule_that_leads_to_the_canary_or_the_canary_
                 let is_able = able.contains(&row.provider);
                 match rules(row, canary(row, service, &test)) {
                     Err(why) => {
-                        let is_conflict = has_own && (has_path || row.provider == "nginx");
+                        let is_conflict =
+                            has_own && (has_path || ["nginx", "gloo"].contains(&row.provider));
                         assert!(!is_able || is_conflict, "{context}: {why}");
                         let names = [TEST, SERVICE].iter().any(|field| why.contains(field));
                         assert!(

@@ -31,7 +31,7 @@ fn led(row: &Row, service: &Value) -> String {
         "istio" => by_istio(spec, port),
         "gatewayapi:v1" | "gatewayapi:v1beta1" => by_gateway_api(spec, port),
         // Their proxies get no requests to the apex Service, and an Ingress has the ports of the user's Ingress.
-        "contour" | "nginx" | "skipper" | "traefik" => None,
+        "contour" | "nginx" | "skipper" | "gloo" | "traefik" => None,
         // The listeners have one port.
         "appmesh" | "appmesh:v1beta2" => {
             let router = spec.get("virtualRouter").unwrap_or(spec);
@@ -134,7 +134,9 @@ fn no_request_to_a_further_port_is_led_to_the_first() {
                     "80>80",
                 ),
             ],
-            "contour" | "nginx" | "skipper" | "traefik" | "kubernetes" => &[(json!({}), "")],
+            "contour" | "nginx" | "skipper" | "gloo" | "traefik" | "kubernetes" => {
+                &[(json!({}), "")]
+            }
             "appmesh" | "appmesh:v1beta2" => &[(json!({}), "80>80")],
             _ => &[(json!({}), each)],
         };

@@ -3,7 +3,9 @@
 use serde_json::json;
 use testbed::wait::until;
 
-use super::{Outcome, PATIENCE, Rig, Scenario, appmesh, ensure, ingress, releases, routes, text};
+use super::{
+    Outcome, PATIENCE, Rig, Scenario, appmesh, ensure, gloo, ingress, releases, routes, text,
+};
 use crate::files;
 
 /// An overlay, and how its operator is started here.
@@ -16,7 +18,7 @@ struct Install {
 }
 
 /// The overlay for Linkerd grants the same as that for Gateway API.
-const INSTALLS: [Install; 8] = [
+const INSTALLS: [Install; 9] = [
     Install {
         overlay: "istio",
         namespace: "istio-system",
@@ -46,6 +48,12 @@ const INSTALLS: [Install; 8] = [
         namespace: "ingress-nginx",
         arguments: &["-mesh-provider=nginx"],
         refused: ("httproutes.gateway.networking.k8s.io", "ingress-nginx"),
+    },
+    Install {
+        overlay: "gloo",
+        namespace: "flagger-system",
+        arguments: &["-mesh-provider=gloo"],
+        refused: ("httpproxies.projectcontour.io", "flagger-system"),
     },
     Install {
         overlay: "skipper",
@@ -100,6 +108,7 @@ async fn released(install: &Install, s: Scenario<'_>) -> Outcome {
         "contour" => ingress::contour_copies_requests_and_shares_them(s).await,
         "appmesh" => appmesh::app_mesh_routes_matching_requests_to_the_canary(s).await,
         "nginx" => ingress::nginx_shares_traffic_by_a_second_ingress(s).await,
+        "gloo" => gloo::gloo_shares_traffic_between_upstreams_with_the_users_settings(s).await,
         "skipper" => ingress::skipper_shares_traffic_by_a_second_ingress(s).await,
         "kubernetes" => {
             routes::without_a_mesh_the_version_is_analysed_behind_its_own_service(s).await

@@ -23,6 +23,7 @@ mod faults;
 mod field;
 mod gates;
 mod gitops;
+mod gloo;
 mod ingress;
 mod inputs;
 mod installs;
@@ -112,6 +113,8 @@ async fn the_operator_on_a_real_control_plane() {
         traefik::a_traefik_service_of_the_user_is_adopted_and_given_back,
         ingress::nginx_shares_traffic_by_a_second_ingress,
         ingress::skipper_shares_traffic_by_a_second_ingress,
+        gloo::gloo_shares_traffic_between_upstreams_with_the_users_settings,
+        gloo::a_route_table_with_other_routes_is_adopted_only_if_its_user_says_so,
         ingress::a_traffic_split_is_written_in_each_version,
         appmesh::app_mesh_shares_traffic_step_by_step_beside_its_controller,
         appmesh::app_mesh_routes_matching_requests_to_the_canary,

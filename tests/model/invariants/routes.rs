@@ -54,6 +54,9 @@ pub fn rules<'a>(
             .as_str()
             .is_some_and(|value| value.ends_with("-primary"))
     });
+    if let Some(table) = get("routetables", apex) {
+        return of_route_table(table, apex, selects_primary);
+    }
     ROUTES.into_iter().find_map(|(plural, path)| {
         // In the first version of App Mesh's API, the name of a route ends with the namespace.
         let namespace = canary["metadata"]["namespace"].as_str().unwrap_or_default();
@@ -91,7 +94,7 @@ pub fn mirrors<'a>(apex: &str, get: impl Fn(&'static str, &str) -> Option<&'a Va
 
 /// The kinds whose objects lead to no Service that these tests check. (The second Ingress of NGINX leads to the canary's Service, but both
 /// are deleted together.)
-const NOT_ROUTES: [&str; 18] = [
+const NOT_ROUTES: [&str; 20] = [
     "alertproviders",
     "canaries",
     "configmaps",
@@ -107,8 +110,11 @@ const NOT_ROUTES: [&str; 18] = [
     "pods",
     "releases",
     "replicasets",
+    // `of_route_table` reads it: its destinations are Upstreams.
+    "routetables",
     "scaledobjects",
     "secrets",
+    "upstreams",
     "virtualnodes",
 ];
 
@@ -152,6 +158,29 @@ fn share(rule: &Value, (_, to, name): Path, host: &str) -> Option<i64> {
     // SMI's first versions have weights as quantities, which may be strings.
     let quantity = || weight.as_str()?.parse().ok();
     Some(weight.as_i64().or_else(quantity).unwrap_or(whole))
+}
+
+/// The shares in each route of a RouteTable of Gloo; `None` if it has no routes.
+fn of_route_table(table: &Value, apex: &str, selects_primary: bool) -> Option<Vec<(i64, i64)>> {
+    let routes = table.pointer("/spec/routes")?.as_array()?;
+    let shares = |route: &Value| {
+        let destinations = route.pointer("/routeAction/multi/destinations");
+        let all = destinations.and_then(Value::as_array).into_iter().flatten();
+        all.fold((0, 0), |(primary, target), one| {
+            let weight = one["weight"].as_i64().unwrap_or(0);
+            let upstream = one["destination"]["upstream"]["name"].as_str();
+            let is = |side: &str| upstream.is_some_and(|name| name.contains(side));
+            let is_apex = one["destination"]["kube"]["ref"]["name"] == apex;
+            if is("-primaryupstream-") || (is_apex && selects_primary) {
+                (primary + weight, target)
+            } else if is("-canaryupstream-") || is_apex {
+                (primary, target + weight)
+            } else {
+                (primary, target)
+            }
+        })
+    };
+    Some(routes.iter().map(shares).collect())
 }
 
 /// The shares of the primary and of the target with this second Ingress.

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::super::{
     faults::{Fault, Rule, Which, is_operator},
+    outcome::UPSTREAMS,
     resources::RESOURCES,
     rig::{NAMESPACE, Rig},
     scenario::Scenario,
@@ -92,7 +93,7 @@ const NOT_RECREATED: [&str; 13] = [
 ];
 
 /// The objects that a user recreates.
-const RECREATED: [(&str, &str); 14] = [
+const RECREATED: [(&str, &str); 17] = [
     ("services", "podinfo"),
     ("services", "podinfo-primary"),
     ("services", "podinfo-canary"),
@@ -101,6 +102,9 @@ const RECREATED: [(&str, &str); 14] = [
     ("httpproxies", "podinfo"),
     ("trafficsplits", "podinfo"),
     ("traefikservices", "podinfo"),
+    ("routetables", "podinfo"),
+    ("upstreams", UPSTREAMS[0]),
+    ("upstreams", UPSTREAMS[1]),
     ("ingresses", "web"),
     ("ingresses", "web-canary"),
     ("scaledobjects", "podinfo"),

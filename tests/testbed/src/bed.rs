@@ -36,6 +36,9 @@ pub const APP_MESH: &str = include_str!("appmesh.yaml");
 /// Traefik's kind, for [`Bed::apply`].
 pub const TRAEFIK: &str = include_str!("traefik.yaml");
 
+/// The CRDs of Gloo, as far as routes need them.
+pub const GLOO: &str = include_str!("gloo.yaml");
+
 /// The user name of an operator that a bed [installs](Bed::install).
 pub const ACCOUNT: &str = "system:serviceaccount:istio-system:flagger";
 

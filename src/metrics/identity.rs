@@ -57,10 +57,9 @@ impl Identity {
     /// The host that gets secret values of a MetricTemplate's Secret for this identity; `None` if no host does.
     pub fn secret_host(&self) -> Option<&'static str> {
         match self {
-            Self::Aws => None,
+            Self::Aws | Self::Google(Google::Pod) => None,
             Self::Azure(azure) => azure.secret_host(),
             Self::Google(Google::Key(_)) => Some(TOKEN_HOST),
-            Self::Google(Google::Pod) => None,
         }
     }
 

@@ -79,7 +79,7 @@ fn bounded(diff: &str) -> String {
         .map(|line| short(line) + "\n")
         .collect();
     if count > SHOWN {
-        shown.push_str(&format!("… {} more lines\n", count - SHOWN));
+        shown.extend(["… ", &(count - SHOWN).to_string(), " more lines\n"]);
     }
     shown
 }

@@ -85,7 +85,8 @@ fn values_of_secrets_are_never_shown_but_which_of_them_differ() {
 
 #[test]
 fn a_large_or_hostile_object_is_cut_and_cannot_steer_a_terminal() {
-    let text: String = (0..20_000).map(|line| format!("line {line}\n")).collect();
+    let lines: Vec<_> = (0..20_000).map(|line| format!("line {line}")).collect();
+    let text = lines.join("\n");
     let map = json!({"kind": "ConfigMap", "data": {"a": "x".repeat(1 << 20), "b": text, "c\u{1b}[2J\u{202e}": "\u{1b}[31mred\u{9b}2J\r\n\u{1b}"}});
     let shown = difference(Kind::ConfigMap, None, &map);
     assert!(shown.lines().count() <= 501, "{}", shown.lines().count());

@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods, reason = "the tests compare with files")]
+
 //! Tests of records: how they grow, how small they stay, and the text of `explain`.
 
 use jiff::{SignedDuration, Timestamp};

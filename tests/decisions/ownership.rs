@@ -327,7 +327,8 @@ fn a_deletion_gives_back_no_object_of_another_canary() {
 /// After an edit of the Canary, its release needs objects under names that the initialization did not use.
 #[test]
 fn an_object_of_others_stays_when_an_edit_of_the_canary_asks_for_its_name() {
-    let edits: [(Kind, &str, fn(&mut Simulation)); 3] = [
+    type Edit = fn(&mut Simulation);
+    let edits: [(Kind, &str, Edit); 3] = [
         (Kind::Service, "shop-primary", |sim| {
             sim.snapshot.canary.spec.service.name = Some("shop".to_owned());
         }),

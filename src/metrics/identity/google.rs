@@ -51,11 +51,11 @@ impl Google {
             environment.get("GOOGLE_APPLICATION_CREDENTIALS"),
             seen,
         ) {
-            (Self::Key(Secret(key)), _, []) => exchange(key, now),
-            (Self::Key(_), _, [answer, ..]) => granted(answer),
             (Self::Pod, Some(file), []) => Ok(Step::Read(file.to_owned())),
-            (Self::Pod, Some(_), [key]) => exchange(key, now),
-            (Self::Pod, Some(_), [_, answer, ..]) => granted(answer),
+            (Self::Key(Secret(key)), _, []) | (Self::Pod, Some(_), [key]) => exchange(key, now),
+            (Self::Key(_), _, [answer, ..]) | (Self::Pod, Some(_), [_, answer, ..]) => {
+                granted(answer)
+            }
             (Self::Pod, None, []) => Ok(Step::Call(machine(environment))),
             (Self::Pod, None, [answer, ..]) => {
                 oauth("the answer of Google's metadata service", answer, now)
@@ -73,7 +73,7 @@ fn machine(environment: &Environment) -> HttpRequest {
 
 /// The key of a service account, as Google writes it.
 #[derive(Deserialize)]
-struct Key {
+struct ServiceAccount {
     #[serde(rename = "type", default)]
     type_: String,
     #[serde(default)]
@@ -88,7 +88,7 @@ struct Key {
 fn exchange(key: &str, now: Timestamp) -> Result<Step, IdentityError> {
     let what = "the key of the service account";
     let unreadable = |field| IdentityError::Unreadable { what, field };
-    let key: Key = serde_json::from_str(key).map_err(|_| unreadable("JSON"))?;
+    let key: ServiceAccount = serde_json::from_str(key).map_err(|_| unreadable("JSON"))?;
     if key.type_ != "service_account" {
         return Err(unreadable("type (it must be service_account)"));
     }

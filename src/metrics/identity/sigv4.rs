@@ -84,10 +84,10 @@ fn canonical(request: &HttpRequest, url: &Url) -> (String, String) {
         .chain([("host".to_owned(), host.as_str())])
         .collect();
     headers.sort();
-    let lines: String = headers
-        .iter()
-        .map(|(name, value)| format!("{name}:{value}\n"))
-        .collect();
+    let mut lines = String::new();
+    for (name, value) in &headers {
+        lines.extend([name, ":", value, "\n"]);
+    }
     let names: Vec<_> = headers.iter().map(|(name, _)| name.as_str()).collect();
     let names = names.join(";");
     let method = match request.method {

@@ -289,12 +289,10 @@ fn a_header_that_both_fields_match_differently_is_refused() {
         header(json!({"regex": ".*"})),
     );
     let same_name = json!({"headers": {"X-Tenant": {"regex": ".*"}}});
-    assert!(conditions::product(&[regex], &[exact.clone()]).is_err());
-    assert!(conditions::product(&[same_name], &[exact.clone()]).is_err());
-    assert_eq!(
-        conditions::product(&[exact.clone()], &[exact.clone()]),
-        Ok(vec![exact])
-    );
+    let own = [exact];
+    assert!(conditions::product(&[regex], &own).is_err());
+    assert!(conditions::product(&[same_name], &own).is_err());
+    assert_eq!(conditions::product(&own, &own), Ok(own.to_vec()));
 }
 
 /// The canary keeps requests only for a user who asks for it: if the conditions of a running test are replaced by ones that the router

@@ -82,7 +82,7 @@ pub async fn plan(context: &Context, args: &client::Plan) -> Result<Code, Stop> 
             },
             canary,
         };
-        plans.push(planning.plan().await?);
+        plans.push(Box::pin(planning.plan()).await?);
     }
     unless_closed(show(context, args.output, &plans))?;
     let answer = plans.iter().map(Plan::answer).max();
@@ -228,7 +228,7 @@ impl<'a> Planning<'a> {
             let live = others.get(&object.name);
             let created = live.and_then(|live| live.metadata.creation_timestamp.clone());
             other.metadata.namespace = Some(object.namespace.clone());
-            other.metadata.creation_timestamp = created.or_else(|| Some(Time(snapshot.now)));
+            other.metadata.creation_timestamp = created.or(Some(Time(snapshot.now)));
             others.insert(object.name.clone(), other);
         }
         others.remove(&self.canary.name);

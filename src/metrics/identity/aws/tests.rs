@@ -180,7 +180,7 @@ fn a_machine_is_asked_for_a_token_its_role_and_the_keys() {
         "X-aws-ec2-metadata-token".to_owned(),
         Secret("token".to_owned()),
     );
-    assert_eq!(request.headers, [token.clone()]);
+    assert_eq!(request.headers, std::slice::from_ref(&token));
     let request = call(next(&[], &["token", "my-role\n"]));
     assert_eq!(request.url.0, format!("{path}my-role"));
     assert_eq!(request.headers, [token]);

@@ -24,7 +24,7 @@ use azure::Azure;
 use environment::Environment;
 use google::{Google, TOKEN_HOST};
 
-/// Who asks a cloud. Its `Debug` shows no credentials.
+/// The identity that asks a cloud. Its `Debug` shows no credentials.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Identity {
     /// The identity of the operator's pod at AWS.

@@ -24,7 +24,7 @@ const OLD: SignedDuration = SignedDuration::from_mins(1);
 /// The operator's decisions about one Canary. The caller reads the objects and tries the writes that [`Foresight::go_on`] names.
 pub struct Foresight {
     snapshot: Snapshot,
-    /// Whether the initialization is foreseen, to its end. Otherwise what comes until the next run, or the next step of a run.
+    /// Whether the initialization is foreseen, to its end. Otherwise it ends at the next run, or at the next step of a run.
     is_new: bool,
     rounds: usize,
     writes: VecDeque<Write>,

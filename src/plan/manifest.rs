@@ -30,7 +30,32 @@ pub fn write(object: &ObjectRef, live: Option<&Value>, manifest: &Value) -> Writ
     }
 }
 
+/// The manifest that kubectl applied last; null if it applied none.
+fn last_applied(live: &Value) -> Value {
+    let annotations = &live["metadata"]["annotations"];
+    let text = annotations["kubectl.kubernetes.io/last-applied-configuration"].as_str();
+    text.and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default()
+}
+
+/// Removes the fields that the last manifest had and this one has not, as `kubectl apply` does.
+fn remove_dropped(live: &mut Value, last: &Value, manifest: &Value) {
+    let (Some(live), Some(last), Some(manifest)) =
+        (live.as_object_mut(), last.as_object(), manifest.as_object())
+    else {
+        return;
+    };
+    for (key, last) in last {
+        match (live.get_mut(key), manifest.get(key)) {
+            (Some(live), Some(manifest)) => remove_dropped(live, last, manifest),
+            (Some(_), None) => drop(live.remove(key)),
+            (None, _) => {}
+        }
+    }
+}
+
 fn patch(kind: Kind, live: &Value, manifest: &Value) -> Value {
+    let applied = last_applied(live);
     let version = &live["metadata"]["resourceVersion"];
     let mut patch =
         vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": version})];
@@ -54,6 +79,7 @@ fn patch(kind: Kind, live: &Value, manifest: &Value) -> Value {
             value.clone()
         } else {
             let mut merged = live.get(field).cloned().unwrap_or_default();
+            remove_dropped(&mut merged, &applied[field], value);
             json_patch::merge(&mut merged, value);
             merged
         };

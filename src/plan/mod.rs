@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 pub use foresee::{Foreseen, Foresight, Next, analysed, result};
 pub use lines::lines;
 pub use manifest::{kind, write};
-pub use way::{Way, way};
+pub use way::{UNTRUSTED, Way, way};
 
 use crate::{
     api::release,
@@ -42,7 +42,7 @@ pub struct Plan {
     pub name: String,
     /// The Canary itself if a manifest changes it, then the objects that the operator would write, each once, in the order of the writes.
     pub changes: Vec<Change>,
-    /// What is in the way of a release.
+    /// The obstacles to a release.
     pub problems: Vec<String>,
     /// Other Canaries that claim an object of this one.
     pub conflicts: Vec<Conflict>,
@@ -50,9 +50,9 @@ pub struct Plan {
     pub missing_rights: Vec<MissingRight>,
     /// The metrics that each step of a run checks.
     pub metrics: Vec<Metric>,
-    /// What is not known, and why.
+    /// The checks that were not made, with reasons.
     pub not_checked: Vec<String>,
-    /// What the operator would do next, in a sentence.
+    /// The operator's next step, in a sentence.
     pub then: String,
 }
 
@@ -99,7 +99,7 @@ pub enum Verb {
     Update,
 }
 
-/// Who would write an object.
+/// The writer of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum By {
@@ -197,7 +197,7 @@ pub struct Changes(Vec<Tried>);
 pub struct Tried {
     /// The object.
     pub object: ObjectRef,
-    /// Who writes it.
+    /// Its writer.
     pub by: By,
     /// Before the first write; `None` if it does not exist.
     pub before: Option<Value>,

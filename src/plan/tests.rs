@@ -130,6 +130,21 @@ fn a_canary_gets_the_spec_of_its_manifest_and_others_keep_what_it_does_not_name(
     );
 }
 
+/// As `kubectl apply` does.
+#[test]
+fn a_field_that_the_last_manifest_had_and_this_one_has_not_is_removed() {
+    let last = json!({"spec": {"template": {"spec": {"nodeSelector": {"disk": "ssd"}, "x": 1}}}});
+    let live = json!({"metadata": {"resourceVersion": "7", "annotations": {"kubectl.kubernetes.io/last-applied-configuration": last.to_string()}},
+        "spec": {"template": {"spec": {"nodeSelector": {"disk": "ssd"}, "x": 1, "default": true}}}});
+    let manifest = json!({"spec": {"template": {"spec": {"x": 1}}}});
+    let write = write(&object(Kind::Deployment), Some(&live), &manifest);
+    let applied = result(&write, Some(&live)).unwrap();
+    assert_eq!(
+        applied["spec"]["template"]["spec"],
+        json!({"x": 1, "default": true})
+    );
+}
+
 fn request(url: &str) -> HttpRequest {
     HttpRequest {
         method: Method::Get,
@@ -183,6 +198,19 @@ fn services_are_asked_through_the_api_server_and_others_from_here() {
     assert!(
         matches!(way(&request("http://prometheus:9090/"), None, true), Way::None(why) if why.contains("--account"))
     );
+}
+
+/// The manifests may be those of a change that nobody has read yet.
+#[test]
+fn no_service_is_asked_for_a_template_that_is_not_in_the_cluster() {
+    let url = "http://admin.kube-system/";
+    assert!(
+        matches!(way(&request(url), None, false), Way::None(why) if why.contains("no Service"))
+    );
+    // The operator's own metrics server is no part of the manifests.
+    let mut own = request("http://prometheus.monitoring/");
+    own.origin = Origin::Administrator;
+    assert!(matches!(way(&own, None, false), Way::ApiServer(_)));
 }
 
 #[test]

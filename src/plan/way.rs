@@ -8,6 +8,10 @@ use crate::snapshot::{HttpRequest, Method, Origin, Secret};
 /// The headers that are no credentials.
 const OPEN: [&str; 2] = ["content-type", "accept"];
 
+/// The reason why credentials of the cluster are not used for a template that is not in the cluster.
+pub const UNTRUSTED: &str =
+    "a MetricTemplate of the manifests is not in the cluster, so no credentials are sent";
+
 /// The way of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -37,9 +41,7 @@ pub fn way(request: &HttpRequest, operator: Option<&str>, are_trusted: bool) -> 
     let is_secret = |(name, _): &(String, Secret)| !OPEN.contains(&name.to_lowercase().as_str());
     let has_credentials = request.headers.iter().any(is_secret);
     if has_credentials && !are_trusted {
-        return none(
-            "a MetricTemplate of the manifests is not in the cluster, so no credentials are sent",
-        );
+        return none(UNTRUSTED);
     }
     match service(&url, operator) {
         Err(why) => Way::None(why),
@@ -47,6 +49,10 @@ pub fn way(request: &HttpRequest, operator: Option<&str>, are_trusted: bool) -> 
             none("its credentials would leave this machine without TLS")
         }
         Ok(None) => Way::Direct,
+        // The manifests may come from someone who may not call this Service.
+        Ok(Some(_)) if !are_trusted && request.origin == Origin::User => none(
+            "a MetricTemplate of the manifests is not in the cluster, so no Service is asked for it",
+        ),
         Ok(Some(_)) if has_credentials => {
             none("the server is in the cluster, and the API server passes no credentials on")
         }

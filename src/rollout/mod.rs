@@ -68,6 +68,10 @@ pub fn decide(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
     if snapshot.canary.metadata.deletion_timestamp.is_some() {
         return deletion::decide(snapshot);
     }
+    // Also for a Canary that is not run: without it, Kubernetes deletes the primary.
+    if let Some(renewal) = ownership::renew(snapshot) {
+        return renewal;
+    }
     if let Some(decision) = validation::refuse(snapshot).or_else(|| deletion::prepare(snapshot)) {
         return decision;
     }
@@ -131,9 +135,6 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
     }
     if outcome::is_pending(snapshot) {
         return Ok(end::send_outcome(snapshot, evidence));
-    }
-    if let Some(renewal) = ownership::renew(snapshot) {
-        return Ok(renewal);
     }
     match snapshot.phase() {
         CanaryPhase::Initializing => {

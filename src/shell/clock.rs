@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// The difference in seconds that is not corrected: answers have whole seconds, and take time.
-const TOLERANCE: i64 = 5;
+/// The difference in seconds that is not corrected. Answers have whole seconds and take time, and the API servers of one cluster differ a little.
+const TOLERANCE: i64 = 30;
 
 /// By how many seconds the API server's clock is ahead of the wall clock.
 static AHEAD: AtomicI64 = AtomicI64::new(0);
@@ -74,10 +74,10 @@ mod tests {
         let wall = Timestamp::from_second(1_000).unwrap();
         for (known, at_api_server, expected) in [
             (0, 1_000, 0),
-            (0, 1_005, 0),
-            (0, 995, 0),
+            (0, 1_030, 0),
+            (0, 970, 0),
             (0, 1_300, 300),
-            (300, 1_296, 300),
+            (300, 1_276, 300),
             (300, 1_000, 0),
             (0, 700, -300),
         ] {

@@ -365,3 +365,16 @@ fn a_service_that_leads_to_an_external_name_is_refused() {
     let why = "the Service podinfo exists already and is of the type ExternalName, which leads to no pods";
     assert_eq!(sim.count_notified(why), 1, "{:?}", sim.notified);
 }
+
+/// The operator only reads it. Kubernetes would delete an object whose owner is in another namespace.
+#[test]
+fn an_object_of_another_namespace_is_not_given_to_a_canary_of_the_same_name() {
+    let mut sim = new(Kind::VirtualService, &case(Kind::VirtualService).unwrap().0);
+    let mut read = sim.snapshot.reference(Kind::Service, "podinfo");
+    read.namespace = "elsewhere".to_owned();
+    let owners = controlled_by("flagger.app/v1beta1", "Canary", "podinfo");
+    let theirs = json!({"metadata": {"name": "podinfo", "namespace": "elsewhere", "ownerReferences": owners}});
+    sim.snapshot.objects.insert(read.clone(), theirs.clone());
+    sim.run_until(CanaryPhase::Initialized);
+    assert_eq!(sim.snapshot.objects[&read], theirs);
+}

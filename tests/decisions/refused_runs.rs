@@ -169,7 +169,9 @@ fn an_ab_test_that_becomes_inexpressible_is_rolled_back() {
             "gloo" => (Kind::GlooRouteTable, "podinfo"),
             "appmesh" => (Kind::AppMeshServiceV1Beta1, "podinfo.test"),
             "appmesh:v1beta2" => (Kind::AppMeshRouter, "podinfo"),
-            _ => (Kind::HttpRoute, "podinfo"),
+            "gatewayapi:v1" => (Kind::HttpRoute, "podinfo"),
+            "gatewayapi:v1beta1" => (Kind::HttpRouteV1Beta1, "podinfo"),
+            other => panic!("add the route of {other}"),
         };
         let route = sim.snapshot.reference(route.0, route.1);
         while rollout::weights(&sim.snapshot) != Some(Weights::CANARY) {

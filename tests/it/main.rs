@@ -7,6 +7,7 @@
 //! | does the load tester work? | `loadtester/` |
 //! | what do people and pipelines see of the command line? | `client/` |
 //! | how does the operator's process start and end without a cluster? | `command_line.rs` |
+//! | which clock counts? | `clocks.rs` |
 
 #![allow(
     clippy::disallowed_methods,
@@ -20,6 +21,7 @@
 )]
 
 mod client;
+mod clocks;
 mod cluster;
 mod command_line;
 #[path = "../files/mod.rs"]

@@ -30,13 +30,13 @@ pub enum Step {
 
 /// The result of an exchange.
 pub struct Grant {
-    /// What proves the identity.
+    /// The proof of the identity.
     pub pass: Pass,
     /// When it ends.
     pub until: Timestamp,
 }
 
-/// What proves an identity to a cloud.
+/// The proof of an identity to a cloud.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pass {
     /// A token for the `Authorization` header.

@@ -83,7 +83,10 @@ fn a_router_reads_each_object_that_it_writes() {
             ],
             "traefik" => &["TraefikService podinfo"],
             "kubernetes" => &[],
-            _ => &["TrafficSplit podinfo"],
+            "linkerd" | "osm" | "smi" | "smi:v1alpha1" | "smi:v1alpha2" | "smi:v1alpha3" => {
+                &["TrafficSplit podinfo"]
+            }
+            other => panic!("add the objects of {other}"),
         };
         assert_eq!(names, expected, "{}", row.provider);
         assert!(

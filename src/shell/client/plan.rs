@@ -347,5 +347,5 @@ impl<'a> Planning<'a> {
 }
 
 fn is_forbidden(error: &ClusterError) -> bool {
-    matches!(error.code(), Some(401 | 403))
+    error.code() == Some(403)
 }

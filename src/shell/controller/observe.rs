@@ -154,7 +154,7 @@ fn canary_version(canary: &Canary) -> &str {
         .unwrap_or_default()
 }
 
-/// Returns what a canary needs, as far as cached objects tell; `peek` measurements an object up in the cache.
+/// Returns the objects that a canary needs, as far as they are known from the cache, in which `peek` looks them up.
 pub fn needs(
     reference: &ObjectRef,
     settings: &Arc<Settings>,

@@ -1,4 +1,4 @@
-//! Writes the records of runs ([`crate::records`]). A record that cannot be written delays no release.
+//! Writes the records of runs ([`crate::records`]). A record that cannot be written delays a release by two requests at most.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::{
     snapshot::{Action, Kind, ObjectRef, Snapshot, TargetKind, Write},
 };
 
-/// The longest that a release waits for its record.
+/// The longest that a change of the status waits for the record.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// The most records that are deleted at the start of a run.
 const DELETIONS: usize = 10;
@@ -34,14 +34,17 @@ impl Reconciliation<'_> {
             .context
             .with_entry(self.canary, |entry| entry.recording.clone());
         let known = std::mem::take(&mut *lock(&entry));
+        let was_unbegun = matches!(known, Recording::Unbegun);
         // The next change of the status tries again.
-        let later = if committed.starts() || matches!(known, Recording::Unbegun) {
+        let later = if committed.starts() || was_unbegun {
             Recording::Unbegun
         } else {
             Recording::Unknown
         };
         let recording = match timeout(DEADLINE, self.recorded(known, committed)).await {
             Ok(Ok(recording)) => recording,
+            // A release waits once for a slow API server, not at each change.
+            Err(_) if was_unbegun => Recording::Nothing,
             Err(_) => later,
             Ok(Err(error)) if is_temporary(&error) => later,
             Ok(Err(error)) => {

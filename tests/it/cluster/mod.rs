@@ -225,7 +225,7 @@ async fn a_release_survives_faults_of_the_control_plane() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_that_flagger_left_is_taken_over() {
     let rig = Rig::idle().await;
-    let failed = takeover::each_state_of_flagger_is_taken_over(&rig).await;
+    let failed = takeover::each_state_of_flagger_is_taken_over(&rig, true).await;
     rig.end(failed).await;
 }
 
@@ -233,6 +233,6 @@ async fn a_cluster_that_flagger_left_is_taken_over() {
 async fn a_cluster_that_flagger_left_is_taken_over_with_flaggers_own_kinds_and_rights() {
     let rig = Rig::idle().await;
     rig.with_flaggers_kinds_and_rights().await.unwrap();
-    let failed = takeover::each_state_of_flagger_is_taken_over(&rig).await;
+    let failed = takeover::each_state_of_flagger_is_taken_over(&rig, false).await;
     rig.end(failed).await;
 }

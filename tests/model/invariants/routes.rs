@@ -81,13 +81,13 @@ pub fn mirrors<'a>(apex: &str, get: impl Fn(&'static str, &str) -> Option<&'a Va
     let mut specs =
         { ROUTES.into_iter() }.filter_map(|(plural, _)| Some(&get(plural, apex)?["spec"]));
     specs.any(|spec| {
-        let rules = { ["http", "rules"].into_iter() }.filter_map(|rules| spec[rules].as_array());
+        let lists = ["http", "rules", "routes"].into_iter();
+        let rules = lists.filter_map(|rules| spec[rules].as_array());
         rules.flatten().any(|rule| {
-            let filters = rule["filters"].as_array().into_iter().flatten();
+            let list = |field: &str| rule[field].as_array().into_iter().flatten();
             rule["mirror"].is_object()
-                || filters
-                    .into_iter()
-                    .any(|filter| filter["type"] == "RequestMirror")
+                || list("filters").any(|filter| filter["type"] == "RequestMirror")
+                || list("services").any(|service| service["mirror"] == true)
         })
     })
 }

@@ -10,7 +10,7 @@ use super::Planning;
 use crate::{
     api::release,
     metrics::{MetricError, Next, Query, identity::environment::Environment},
-    plan::{Metric, Way, analysed, way},
+    plan::{Metric, UNTRUSTED, Way, analysed, way},
     rollout::{self, Answer, Evidence, MetricState, Question, metric_measurements},
     shell::{
         client::{read::now, trouble::Stop},
@@ -99,6 +99,14 @@ impl Planning<'_> {
         let operator = account.map(|account| account.namespace.as_str());
         let mut kinds = self.manifests.iter().map(|(object, _)| object.kind);
         let are_trusted = kinds.all(|kind| kind != Kind::MetricTemplate);
+        if let Some(identity) = query.server.identity() {
+            if identity.is_of_the_pod() {
+                return Err("it is asked with the identity of the operator's pod".to_owned());
+            }
+            if !are_trusted {
+                return Err(UNTRUSTED.to_owned());
+            }
+        }
         let answer = match way(&query.request(begun), operator, are_trusted) {
             Way::None(why) => return Err(why),
             Way::Direct => timeout(PATIENCE, self.directly(query, begun)).await,
@@ -117,7 +125,7 @@ impl Planning<'_> {
             ..self.config.destinations.clone()
         };
         let querying = Querying {
-            // Identities of this machine are not those of the operator.
+            // The operator's identity is not asked for here.
             tokens: Arc::new(Tokens::new(
                 Http::to(destinations),
                 Environment::of(|_| None),

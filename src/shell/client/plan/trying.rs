@@ -145,8 +145,8 @@ impl Planning<'_> {
             }
             // A webhook that may have side effects is not called.
             Some(400) if why.contains("dry run") => NotTried::Untried(shown),
-            Some(401) | None => NotTried::Untried(shown),
-            Some(_) => NotTried::Refused(shown),
+            Some(400 | 403 | 404 | 413 | 422) => NotTried::Refused(shown),
+            Some(_) | None => NotTried::Untried(shown),
         }
     }
 }

@@ -20,20 +20,26 @@ use super::{
     Outcome, PATIENCE, Rig, Scenario, ensure, equal, survival::STEPS, text, traffic::Traffic,
 };
 
-/// The number of writes of a release with a ConfigMap and a Secret, without events. The leader is frozen at each of them in turn.
+/// The number of writes of a release with a ConfigMap and a Secret, without events and its record. The leader is frozen at each of them in turn.
 const LEADER_WRITES: usize = 15;
 /// All requests of a release of two steps, besides the renewal of watches.
-const REQUESTS: [(&str, i32); 6] = [
+const REQUESTS: [(&str, i32); 9] = [
     // Eight events.
     ("create events ", 8),
-    // The target is read again before its promotion: the cache may be stale.
-    ("get deployments podinfo", 1),
+    // The record.
+    ("create releases ", 1),
+    // The target is read once for the record, which names the last manager, and again before its promotion, because the cache may be stale.
+    ("get deployments podinfo", 2),
+    // The earlier records.
+    ("list releases ", 1),
     // Six lines of the table, and one after the notification of the end.
     ("patch canaries/status podinfo", 7),
     // The canary is scaled up, and down to zero.
     ("patch deployments podinfo", 2),
     // The promotion.
     ("patch deployments podinfo-primary", 1),
+    // The end of the record.
+    ("patch releases ", 1),
     // Two steps, and all traffic back to the primary.
     ("update virtualservices podinfo", 3),
 ];
@@ -179,6 +185,8 @@ async fn undisturbed(s: Scenario<'_>) -> Result<(Vec<LoggedRequest>, Vec<String>
             name,
             ..
         } = asked;
+        // The name of a record is unique.
+        let name = if resource == "releases" { "" } else { name };
         *counts
             .entry(format!("{verb} {resource} {name}"))
             .or_insert(0) += 1;
@@ -403,8 +411,9 @@ async fn former_leader(s: Scenario<'_>, n: usize) -> Outcome {
     let next = Behind::proxy(&s, "next").await?;
     let second = next.launch(&args).await?;
     let traffic = Traffic::of(&s);
+    // Records are written without a condition, like events.
     let of_release = |asked: &LoggedRequest| {
-        asked.is_write() && asked.resource != "leases" && asked.resource != "events"
+        asked.is_write() && !["leases", "events", "releases"].contains(&asked.resource.as_str())
     };
     let mut met = former.proxy.once(Fault::Freeze, n, of_release);
     s.image_with_configs("3.1.1").await?;

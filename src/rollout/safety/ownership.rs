@@ -149,7 +149,9 @@ fn creator(snapshot: &Snapshot, object: &ObjectRef) -> Creator {
             created_unless(is(&spec.target_ref.name), Initialization)
         }
         Kind::Service if is(canary.apex_name()) => Either,
-        Kind::Service | Kind::DestinationRule | Kind::GlooUpstream => Initialization,
+        Kind::Service | Kind::DestinationRule | Kind::GlooUpstream | Kind::ApisixRoute => {
+            Initialization
+        }
         Kind::ConfigMap | Kind::Secret => {
             let is_in_the_way = reads::foreign_copies(snapshot).contains(object);
             created_unless(!is_in_the_way, Operator)

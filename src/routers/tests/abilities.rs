@@ -82,13 +82,15 @@ fn a_router_reads_each_object_that_it_writes() {
                 "VirtualService podinfo-canary",
             ],
             "apisix" => &["ApisixRoute web-podinfo-canary"],
+            "kuma" => &["TrafficRoute podinfo"],
             "traefik" => &["TraefikService podinfo"],
             "kubernetes" => &[],
             _ => &["TrafficSplit podinfo"],
         };
         assert_eq!(names, expected, "{}", row.provider);
         assert!(
-            read.iter().all(|object| object.namespace == "test"),
+            read.iter()
+                .all(|object| object.kind.is_cluster_scoped() || object.namespace == "test"),
             "{}",
             row.provider
         );

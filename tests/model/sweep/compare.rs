@@ -27,8 +27,10 @@ pub fn differences(reference: &Run, disturbed: &Run, disturbances: &[Disturbance
         .iter()
         .any(|disturbance| disturbance.may_end_a_record())
     {
-        ends["releases"].take();
-        expected["releases"].take();
+        for outcome in [&mut ends, &mut expected] {
+            // Some scenarios have no records in their outcome.
+            outcome.get_mut("releases").map(serde_json::Value::take);
+        }
     }
     if ends != expected {
         wrong.push(format!("ends with {ends}, not with {expected}"));

@@ -397,12 +397,12 @@ impl Scenario {
         rig.servers.forbid(BEFORE);
         self.image(rig, "3.1.1");
         rig.until_phase("Waiting").await;
-        rig.pass(15).await;
+        rig.pass(60).await;
         act(rig, Verb::Abort, |rig| is_in(rig, "Failed")).await;
         rig.until_phase("Failed").await;
-        rig.pass(15).await;
+        rig.pass(60).await;
         act(rig, Verb::Retry, |rig| is_in(rig, "Waiting")).await;
-        rig.pass(15).await;
+        rig.pass(60).await;
         act(rig, Verb::Resume, |rig| !is_in(rig, "Waiting")).await;
         let has_weight = |rig: &Rig| rig.get("canaries", "podinfo")["status"]["canaryWeight"] == 25;
         rig.until("weight 25", has_weight).await;

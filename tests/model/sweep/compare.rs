@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
+    super::scenario::Scenario,
     allowance::{self, Allowance},
     disturbance::Disturbance,
     messages::{self, Channel, Message},
@@ -23,13 +24,12 @@ pub fn differences(reference: &Run, disturbed: &Run, disturbances: &[Disturbance
     let allowed = allowance::of(reference.scenario, disturbances);
     let mut wrong = disturbed.wrong.clone();
     let (mut ends, mut expected) = (disturbed.outcome.clone(), reference.outcome.clone());
-    if disturbances
-        .iter()
-        .any(|disturbance| disturbance.may_end_a_record())
-    {
+    if may_lack_a_record(reference.scenario, disturbances) {
         for outcome in [&mut ends, &mut expected] {
             // Some scenarios have no records in their outcome.
-            outcome.get_mut("releases").map(serde_json::Value::take);
+            outcome
+                .as_object_mut()
+                .map(|outcome| outcome.remove("releases"));
         }
     }
     if ends != expected {
@@ -47,6 +47,15 @@ pub fn differences(reference: &Run, disturbed: &Run, disturbances: &[Disturbance
     wrong.extend(missing(&expected, &sent, &allowed));
     wrong.extend(additional(&expected, &sent, &allowed));
     wrong
+}
+
+/// Whether a record may be missing or lack its end. Known gap: a run that another one replaces, that its user takes back, or that has no
+/// analysis, lasts for one write, and a fault at that write hides its start or its end.
+fn may_lack_a_record(scenario: Scenario, disturbances: &[Disturbance]) -> bool {
+    matches!(
+        scenario,
+        Scenario::Overtaken | Scenario::Reverted | Scenario::SkipAnalysis
+    ) || { disturbances.iter() }.any(|disturbance| disturbance.may_end_a_record())
 }
 
 /// The messages that are missing. No alert and no hook may be missing.

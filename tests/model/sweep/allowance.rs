@@ -71,6 +71,13 @@ fn of_one(scenario: Scenario, disturbance: Disturbance) -> Allowance {
             },
             ..of_late_event(plural, seconds)
         },
+        // The person acts three times while the operator waits, and each action is seen by the next list.
+        Disturbance::Lost("canaries", _) if scenario == Scenario::PromotedByHand => Allowance {
+            repeats: 3,
+            repeated_events: 3,
+            steps: 3,
+            ..late(3 * LIST)
+        },
         // An idle operator has no reason to read objects that no event reports as changed.
         Disturbance::Lost("canaries" | "configmaps" | "secrets", _) => late(LIST),
         Disturbance::Lost("services", _) if scenario == Scenario::Service => late(LIST),

@@ -1,4 +1,4 @@
-//! Identities: who asks a cloud for metrics, and how that becomes a token or keys for a request. Pure: `shell/outside/tokens.rs` reads the
+//! The identities with which the operator asks a cloud for metrics, and the exchange of each for a token or keys. Pure: `shell/outside/tokens.rs` reads the
 //! files and sends the requests that [`Identity::next`] names, and keeps what it gets.
 //!
 //! An identity is in the Secret of a MetricTemplate, or it is that of the operator's own pod. The pod's identity is the administrator's:
@@ -14,6 +14,8 @@ pub mod environment;
 pub mod google;
 mod sigv4;
 mod step;
+#[cfg(test)]
+mod testing;
 
 use jiff::Timestamp;
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use similar::TextDiff;
 
-use crate::{snapshot::ObjectRef, view::text::printable};
+use crate::{snapshot::ObjectRef, view::text::printable, workload::metadata::LAST_APPLIED};
 
 /// The fields of metadata that the API server sets.
 const OF_SERVER: [&str; 6] = [
@@ -14,8 +14,6 @@ const OF_SERVER: [&str; 6] = [
     "generation",
     "selfLink",
 ];
-/// A copy of the object, of a Secret with its values.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// The addresses of a Service, which the API server chooses anew at each try to create it.
 const ADDRESSES: [&str; 2] = ["clusterIP", "clusterIPs"];
 /// How many equal lines are shown before and after a difference.
@@ -104,11 +102,12 @@ fn text(mut object: Value, is_new: bool) -> String {
     if let Some(metadata) = map(fields, "metadata") {
         metadata.retain(|field, _| !OF_SERVER.contains(&field.as_str()));
         if let Some(annotations) = map(metadata, "annotations") {
+            // It has a copy of the object, of a Secret with its values.
             annotations.remove(LAST_APPLIED);
         }
         let owners = metadata.get_mut("ownerReferences");
         let owners = owners.and_then(Value::as_array_mut).into_iter().flatten();
-        // That of a Canary that is created differs at each try.
+        // The API server gives a new Canary another uid at each dry run.
         for owner in owners.filter_map(Value::as_object_mut) {
             owner.remove("uid");
         }

@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::snapshot::{Action, Kind, ObjectRef, Write};
+use crate::{
+    snapshot::{Action, Kind, ObjectRef, Write},
+    workload::metadata::last_applied,
+};
 
 /// The kind of an object, if the operator knows it.
 pub fn kind(object: &Value) -> Option<Kind> {
@@ -28,14 +31,6 @@ pub fn write(object: &ObjectRef, live: Option<&Value>, manifest: &Value) -> Writ
         action,
         failure: String::new(),
     }
-}
-
-/// The manifest that kubectl applied last; null if it applied none.
-fn last_applied(live: &Value) -> Value {
-    let annotations = &live["metadata"]["annotations"];
-    let text = annotations["kubectl.kubernetes.io/last-applied-configuration"].as_str();
-    text.and_then(|text| serde_json::from_str(text).ok())
-        .unwrap_or_default()
 }
 
 /// Removes the fields that the last manifest had and this one has not, as `kubectl apply` does.

@@ -110,21 +110,15 @@ pub fn decide(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
 /// Gives a primary at zero pods, if nothing but these pods is missing for its traffic to return.
 fn awaken(release: &Release<'_>, blocked: Blocked) -> Result<Decision, Blocked> {
     let snapshot = release.snapshot;
-    let is_primarys = match &blocked {
-        Blocked::NoReadyPod { workload, .. } => {
-            *workload == snapshot.canary.primary_workload_name()
-        }
-        _ => false,
+    let primary = snapshot.canary.primary_workload_name();
+    let lacks_primary =
+        matches!(&blocked, Blocked::NoReadyPod { workload, .. } if *workload == primary);
+    let write = lacks_primary.then(|| release.wake_primary()).flatten();
+    let Some(write) = write.filter(|write| !snapshot.leaves_out(write)) else {
+        return Err(blocked);
     };
-    match release.wake_primary() {
-        Some(write) if is_primarys && !snapshot.leaves_out(&write) => {
-            Ok(
-                Decision::write(vec![write])
-                    .notifying(vec![messages::run::wakes_primary(snapshot)]),
-            )
-        }
-        _ => Err(blocked),
-    }
+    let event = messages::run::wakes_primary(snapshot);
+    Ok(Decision::write(vec![write]).notifying(vec![event]))
 }
 
 /// The decision of the phase, for a valid canary whose target exists.

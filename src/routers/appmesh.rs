@@ -24,12 +24,12 @@ use serde_json::{Value, json};
 
 use super::{
     RouteError, Router,
-    route::{LAST_APPLIED, metadata, not_found, put_fields, reference},
+    route::{metadata, not_found, put_fields, reference},
 };
 use crate::{
     api::{canary::Canary, duration},
     snapshot::{Action, Kind, ObjectRef, Snapshot, Weights, Write},
-    workload::metadata::{ORIGINAL, is_owned},
+    workload::metadata::{LAST_APPLIED, ORIGINAL, is_owned},
 };
 
 /// The router of App Mesh, in one version of its API.

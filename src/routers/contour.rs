@@ -14,14 +14,13 @@ use super::{
     RouteError, Router,
     conditions::{self, Field, path_prefix},
     route::{
-        apex_metadata, applied_spec, by_name, create_route, full_name, items, kept_metadata,
-        metadata, not_found, percent, put_fields, reference, route_write, text, withdraw,
+        apex_metadata, by_name, create_route, full_name, items, kept_metadata, metadata, not_found,
+        percent, put_fields, reference, route_write, spec_before, text, withdraw,
     },
 };
 use crate::{
     api::canary::Canary,
     snapshot::{Action, Kind, ObjectRef, Snapshot, Weights, Write},
-    workload::metadata::is_owned,
 };
 
 const KIND: Kind = Kind::HttpProxy;
@@ -112,9 +111,8 @@ impl Router for Contour {
         let canary = &snapshot.canary;
         let live = live(snapshot)?;
         routed(canary, live)?;
-        let is_before = |spec: &Value| routed(canary, &json!({"spec": spec})).is_none();
         let mut wanted = temporary::strip(live);
-        match applied_spec(live).filter(|spec| !is_owned(live, canary) && is_before(spec)) {
+        match spec_before(live, canary, |route| routed(canary, route).is_some()) {
             Some(applied) => wanted["spec"] = applied,
             None => {
                 let routes = wanted.pointer_mut("/spec/routes")?.as_array_mut()?;

@@ -17,14 +17,14 @@ use serde_json::{Map, Value, json};
 use super::{
     RouteError, Router,
     route::{
-        apex_metadata, applied_spec, create_route, full_name, items, kept_metadata, metadata,
-        not_found, put_fields, reference, route_write,
+        apex_metadata, create_route, full_name, items, kept_metadata, metadata, not_found,
+        put_fields, reference, route_write, spec_before,
     },
 };
 use crate::{
     api::canary::Canary,
     snapshot::{Action, Kind, ObjectRef, Snapshot, Weights, Write},
-    workload::{metadata::is_owned, ownership::Ownership},
+    workload::ownership::Ownership,
 };
 use routes::{has_routes, routed, spec, to_apex, withdraw};
 
@@ -95,9 +95,8 @@ impl Router for Gloo {
         let canary = &snapshot.canary;
         let live = live(snapshot).ok()?;
         routed(canary, live)?;
-        let is_before = |spec: &Value| routed(canary, &json!({"spec": spec})).is_none();
         let mut wanted = live.clone();
-        match applied_spec(live).filter(|spec| !is_owned(live, canary) && is_before(spec)) {
+        match spec_before(live, canary, |route| routed(canary, route).is_some()) {
             Some(applied) => wanted["spec"] = applied,
             None => wanted["spec"]["routes"] = json!([to_apex(canary)]),
         }

@@ -13,14 +13,14 @@ use super::{
     RouteError, Router,
     affinity::{self, Cookies, Sides},
     route::{
-        LAST_APPLIED, apex_metadata, applied_spec, full_name, metadata, no_routes, not_found,
-        percent, reference, route_write, withdraw,
+        apex_metadata, applied_spec, full_name, metadata, no_routes, not_found, percent, reference,
+        route_write, withdraw,
     },
 };
 use crate::{
     api::canary::Canary,
     snapshot::{Action, Kind, ObjectRef, Snapshot, Weights, Write},
-    workload::metadata::{ORIGINAL, is_owned, original, owner_reference},
+    workload::metadata::{LAST_APPLIED, ORIGINAL, is_owned, original, owner_reference},
 };
 use rules::{destination, is_tcp, list, other_list};
 

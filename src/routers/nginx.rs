@@ -13,12 +13,12 @@ use super::{
     RouteError, Router,
     conditions::{Field, check, keys, of_test},
     ingress::{self, BACKEND, KIND, canary_ingress, leads_to, paths_mut, replace, source_name},
-    route::{LAST_APPLIED, by_name, metadata, new_object, text},
+    route::{by_name, metadata, new_object, text},
 };
 use crate::{
     api::canary::Canary,
     snapshot::{ObjectRef, Snapshot, Weights, Write},
-    workload::metadata::with_flux,
+    workload::metadata::{LAST_APPLIED, with_flux},
 };
 
 /// Flagger's word for both Ingresses.

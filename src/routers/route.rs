@@ -9,13 +9,10 @@ use crate::{
     api::canary::Canary,
     snapshot::{Action, Kind, ObjectRef, Snapshot, Write},
     workload::{
-        metadata::{is_owned, json_map, owner_reference, with_flux},
+        metadata::{LAST_APPLIED, is_owned, json_map, last_applied, owner_reference, with_flux},
         service::unmanaged,
     },
 };
-
-/// The annotation in which kubectl keeps the object that it applied last. A deletion may restore it.
-pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The reference to an object in the canary's namespace.
 pub fn reference(canary: &Canary, kind: Kind, name: &str) -> ObjectRef {
@@ -91,12 +88,17 @@ pub fn no_routes(snapshot: &Snapshot, kind: Kind) -> RouteError {
 
 /// The spec that kubectl applied last; `None` if kubectl did not apply the object.
 pub fn applied_spec(object: &Value) -> Option<Value> {
-    let annotations = object.pointer("/metadata/annotations")?;
-    let text = annotations.get(LAST_APPLIED)?.as_str()?;
-    serde_json::from_str::<Value>(text)
-        .ok()?
-        .get("spec")
-        .cloned()
+    last_applied(object).get("spec").cloned()
+}
+
+/// The spec that kubectl applied before the Canary took the route over. `None` if Flagger created the route, or if kubectl applied nothing
+/// else than a spec that `is_ours`.
+pub fn spec_before(
+    live: &Value,
+    canary: &Canary,
+    is_ours: impl FnOnce(&Value) -> bool,
+) -> Option<Value> {
+    applied_spec(live).filter(|spec| !is_owned(live, canary) && !is_ours(&json!({"spec": spec})))
 }
 
 /// The object in a field of `object`. If the field holds anything else, it becomes an empty object.

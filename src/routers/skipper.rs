@@ -18,11 +18,12 @@ use super::{
     ingress::{
         self, BACKEND, KIND, canary_ingress, is_to, leads_to, paths_mut, replace, source_name,
     },
-    route::{LAST_APPLIED, metadata, new_object},
+    route::{metadata, new_object},
 };
 use crate::{
     api::canary::Canary,
     snapshot::{ObjectRef, Snapshot, Weights, Write},
+    workload::metadata::LAST_APPLIED,
 };
 
 /// The annotation with the weight of each Service, as JSON.

@@ -14,14 +14,13 @@ use super::{
     conditions::refuse_test,
     provider_name,
     route::{
-        applied_spec, create_route, full_name, items, no_routes, not_found, put_fields, reference,
-        route_write,
+        create_route, full_name, items, no_routes, not_found, put_fields, reference, route_write,
+        spec_before,
     },
 };
 use crate::{
     api::canary::Canary,
     snapshot::{Action, Kind, ObjectRef, Snapshot, Weights, Write},
-    workload::metadata::is_owned,
 };
 
 /// The fields of a spec that are ours. We write no `matches` (of v1alpha3), and remove those that others write: they would exclude requests
@@ -94,9 +93,8 @@ impl Router for Smi {
         let canary = &snapshot.canary;
         let live = self.live(snapshot)?;
         routed(canary, live)?;
-        let is_before = |spec: &Value| routed(canary, &json!({"spec": spec})).is_none();
         let mut wanted = live.clone();
-        match applied_spec(live).filter(|spec| !is_owned(live, canary) && is_before(spec)) {
+        match spec_before(live, canary, |route| routed(canary, route).is_some()) {
             Some(applied) => wanted["spec"] = applied,
             None => wanted["spec"]["backends"] = json!([self.backend(canary.apex_name(), 100)]),
         }

@@ -12,14 +12,13 @@ use super::{
     RouteError, Router,
     conditions::refuse_test,
     route::{
-        apex_metadata, applied_spec, create_route, full_name, items, kept_metadata, metadata,
-        not_found, object_mut, percent, reference, route_write,
+        apex_metadata, create_route, full_name, items, kept_metadata, metadata, not_found,
+        object_mut, percent, reference, route_write, spec_before,
     },
 };
 use crate::{
     api::canary::Canary,
     snapshot::{Action, Kind, ObjectRef, Snapshot, Weights, Write},
-    workload::metadata::is_owned,
 };
 
 const KIND: Kind = Kind::TraefikService;
@@ -90,9 +89,8 @@ impl Router for Traefik {
         let canary = &snapshot.canary;
         let live = live(snapshot)?;
         routed(canary, live)?;
-        let is_before = |spec: &Value| routed(canary, &json!({"spec": spec})).is_none();
         let mut wanted = live.clone();
-        match applied_spec(live).filter(|spec| !is_owned(live, canary) && is_before(spec)) {
+        match spec_before(live, canary, |route| routed(canary, route).is_some()) {
             Some(applied) => wanted["spec"] = applied,
             None => {
                 let to_apex = service(canary, canary.apex_name(), 100, live);

@@ -11,13 +11,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    metadata::{FLUX, ORIGINAL, original, with_flux},
+    metadata::{FLUX, ORIGINAL, last_applied, original, with_flux},
     ports::{LONGEST, unused_name},
 };
-
-/// The annotation in which kubectl keeps the object that it applied last.
-const LAST_APPLIED: &str =
-    "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration";
 
 /// The fields of a Service that an adoption changes.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -87,7 +83,7 @@ impl Adoption<'_> {
     /// or the selector is `targets`, that of the target's pods.
     pub fn given_back(&self, live: &Value, targets: Value) -> Option<Value> {
         let record = original::<Record>(live);
-        let applied = applied(live);
+        let applied = last_applied(live);
         let (fields, flux) = match &record {
             Some(record) => (
                 Fields::of_user(live, Some(record)),
@@ -303,13 +299,6 @@ fn of_flux(annotations: &Map<String, Value>) -> Map<String, Value> {
     theirs
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect()
-}
-
-/// The object that kubectl applied last; null if there is none.
-fn applied(live: &Value) -> Value {
-    let text = live.pointer(LAST_APPLIED).and_then(Value::as_str);
-    text.and_then(|text| serde_json::from_str(text).ok())
-        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -14,6 +14,9 @@ pub const FLUX: [(&str, &str); 2] = [
 /// The annotation of an adopted object that keeps the object, or the adopted part of it, as the user wrote it (Flagger has it on routes).
 pub const ORIGINAL: &str = "flagger.kubernetes.io/original-configuration";
 
+/// The annotation in which kubectl keeps the manifest that it applied last.
+pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// The annotation of the primary's template that restarts its pods with each promotion, even if only a config changed.
 pub const FLAGGER_ID: &str = "flagger-id";
 
@@ -34,6 +37,14 @@ fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object
         .pointer(pointer)
         .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+/// The manifest that kubectl applied last; null if it applied none.
+pub fn last_applied(object: &Value) -> Value {
+    let annotations = object.pointer("/metadata/annotations");
+    let text = annotations.and_then(|annotations| annotations.get(LAST_APPLIED)?.as_str());
+    text.and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default()
 }
 

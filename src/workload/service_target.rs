@@ -4,14 +4,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::metadata::{included, owner_reference};
+use super::metadata::{LAST_APPLIED, included, owner_reference};
 use crate::{
     api::canary::Canary,
     snapshot::{Action, Kind, ObjectRef, TargetKind, Write},
 };
-
-/// The annotation with kubectl's last configuration of the target. A copy does not get it.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The fields that the API server assigned to the live copy. An update of the copy keeps them.
 const ASSIGNED: [&str; 4] = [

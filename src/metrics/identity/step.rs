@@ -105,7 +105,7 @@ pub enum IdentityError {
     NotSet {
         /// The variable.
         name: &'static str,
-        /// What to do.
+        /// The remedy.
         advice: &'static str,
     },
     /// An endpoint refused.

@@ -41,8 +41,11 @@ impl Release<'_> {
             status.phase,
             CanaryPhase::Initialized | CanaryPhase::Succeeded
         );
-        let is_promoted = is_idle && self.same_configs(status.tracked_configs.as_ref())
-            || self.primary_has_these_configs();
+        // Only a missing copy asks for this.
+        let is_promoted = || {
+            is_idle && self.same_configs(status.tracked_configs.as_ref())
+                || self.primary_has_these_configs()
+        };
         let owner = owner_reference(&self.snapshot.canary);
         let copies = Copies::of(self.snapshot);
         self.copies()
@@ -50,7 +53,7 @@ impl Release<'_> {
                 let used = copies.used(kind, source)?;
                 let repaired = if used.existing.is_some() {
                     used.owned(&owner)
-                } else if is_promoted && used.name == wanted.name {
+                } else if used.name == wanted.name && is_promoted() {
                     used.write(kind, source, self.labels(source), &owner)
                 } else {
                     None

@@ -97,11 +97,12 @@ pub fn foreign(snapshot: &Snapshot, object: &ObjectRef) -> Option<Foreign> {
 
 /// Makes objects of an earlier Canary of this name belong to this one, for example after a restore from a backup. `None` if they do.
 pub fn renew(snapshot: &Snapshot) -> Option<Decision> {
-    // Objects that are only read may belong to a Canary of this name in another namespace.
-    let claims = reads::claims(snapshot);
     let renewal = |(object, live): (&ObjectRef, _)| {
-        let is_ours = object.namespace == snapshot.namespace() && claims.contains(object);
-        let patch = is_ours.then(|| owner_renewal(live, &snapshot.canary))??;
+        let patch = owner_renewal(live, &snapshot.canary)?;
+        // Objects that are only read may belong to a Canary of this name in another namespace.
+        if !reads::claims(snapshot).contains(object) {
+            return None;
+        }
         let (kind, name) = (object.kind.name().to_lowercase(), &object.name);
         let failure = format!(
             "updating the owner of {kind} {name}.{} failed: ",

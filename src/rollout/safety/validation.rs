@@ -172,11 +172,10 @@ fn target(snapshot: &Snapshot) -> Option<InvalidSpec> {
         );
         return Some(at("spec.targetRef", problem));
     }
-    let template = snapshot
-        .target()
-        .and_then(|target| target.pointer("/spec/template"));
+    let discovers = snapshot.target().filter(|_| spec.service.port_discovery);
+    let template = discovers.and_then(|target| target.pointer("/spec/template"));
     let count = template.map_or(0, ports::count);
-    if spec.service.port_discovery && count > limits::PORTS {
+    if count > limits::PORTS {
         let problem = format!(
             "the target has {count} container ports, but at most {} are supported",
             limits::PORTS

@@ -5,11 +5,11 @@ use serde_json::{Map, Value, json};
 use super::{AppMesh, keep_original, listener, routes::request_timeout, write};
 use crate::{
     api::canary::Canary,
-    routers::route::{LAST_APPLIED, metadata, new_object, put_fields, text},
+    routers::route::{metadata, new_object, put_fields, text},
     snapshot::{Action, Snapshot, Write},
     workload::{
         label_selector::required,
-        metadata::{ORIGINAL, json_map, with_flux},
+        metadata::{LAST_APPLIED, ORIGINAL, json_map, with_flux},
         ownership::ADOPT,
     },
 };

@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::routers::{
-    route::LAST_APPLIED,
-    tests::{apply, canary_analysis, selector},
+use crate::{
+    routers::tests::{apply, canary_analysis, selector},
+    workload::metadata::LAST_APPLIED,
 };
 
 fn snapshot(service: Value, analysis: Value) -> Snapshot {

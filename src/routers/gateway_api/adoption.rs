@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 use super::defaults::defaulted;
 use crate::{
     api::canary::Canary,
-    routers::route::{LAST_APPLIED, applied_spec, items, metadata},
-    workload::metadata::{FLUX, ORIGINAL, original},
+    routers::route::{applied_spec, items, metadata},
+    workload::metadata::{FLUX, LAST_APPLIED, ORIGINAL, original},
 };
 
 /// A route as the user wrote it, as the annotation [`ORIGINAL`] keeps it.

@@ -11,7 +11,6 @@ use futures::{
     FutureExt,
     future::{AbortHandle, Abortable},
 };
-use jiff::Timestamp;
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     time,
@@ -24,6 +23,7 @@ use crate::{
     rollout::{Answer, Evidence, Question},
     shell::{
         api_server::Cluster,
+        clock,
         lock::lock,
         notify::Notifier,
         outside::{http::Http, tokens::Tokens},
@@ -201,7 +201,7 @@ impl Answers {
                 self.call(canary, None, request.clone(), question).await
             }
             Question::Metric { query, .. } if query.asks == Asks::Online => {
-                let request = query.request(Timestamp::now());
+                let request = query.request(clock::now());
                 let identity = query.server.identity();
                 self.call(canary, identity, request, question).await
             }
@@ -210,7 +210,7 @@ impl Answers {
                     tokens: self.tokens.clone(),
                     namespace: canary.namespace.clone(),
                     query: (**query).clone(),
-                    begun: Timestamp::now(),
+                    begun: clock::now(),
                 };
                 querying.value().await
             }

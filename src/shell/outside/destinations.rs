@@ -18,7 +18,7 @@ const METADATA_V4: [Ipv4Addr; 3] = [
     Ipv4Addr::new(192, 0, 0, 192),
     Ipv4Addr::new(168, 63, 129, 16),
 ];
-/// That of Google.
+/// The metadata service of Google.
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
 /// The beginning of all addresses of Amazon's local services: instance metadata, and the credentials of pods.
 const AMAZON_V6: [u16; 2] = [0xfd00, 0xec2];

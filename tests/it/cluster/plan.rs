@@ -270,7 +270,7 @@ impl Scenario<'_> {
         )
     }
 
-    /// What the API server or the operator would refuse.
+    /// A plan names the reason for which the API server or the operator would refuse the Canary.
     async fn of_what_is_in_the_way(&self, folder: &Folder) -> Outcome {
         let second = self.canary_named("zeta", json!({"stepWeight": 20}));
         let file = self.file(folder, &[second])?;

@@ -1,24 +1,11 @@
 use super::*;
+use crate::metrics::identity::testing::{call, environment};
 
 const NOW: &str = "2026-01-01T00:00:00Z";
-
-fn environment(variables: &[(&str, &str)]) -> Environment {
-    Environment::of(|name| {
-        let found = variables.iter().find(|(known, _)| *known == name);
-        found.map(|(_, value)| (*value).to_owned())
-    })
-}
 
 fn next(variables: &[(&str, &str)], seen: &[&str]) -> Result<Step, IdentityError> {
     let seen: Vec<_> = seen.iter().map(|text| (*text).to_owned()).collect();
     super::next(&environment(variables), &seen, NOW.parse().unwrap())
-}
-
-fn call(step: Result<Step, IdentityError>) -> HttpRequest {
-    match step {
-        Ok(Step::Call(request)) => request,
-        _ => panic!("another step"),
-    }
 }
 
 fn done(step: Result<Step, IdentityError>) -> (Keys, String) {

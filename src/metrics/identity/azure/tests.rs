@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
-    metrics::identity::{Grant, Pass},
-    snapshot::{HttpRequest, Method, Origin},
+    metrics::identity::testing::{call, environment, token},
+    snapshot::{Method, Origin},
 };
 
 const HOST: &str = "w-1a2b.eastus.prometheus.monitor.azure.com";
@@ -15,33 +15,9 @@ fn azure(host: &str, secret: &[(&'static str, &'static str)]) -> Result<Azure, S
     Azure::of(host, find).unwrap()
 }
 
-fn environment(variables: &[(&str, &str)]) -> Environment {
-    Environment::of(|name| {
-        let found = variables.iter().find(|(known, _)| *known == name);
-        found.map(|(_, value)| (*value).to_owned())
-    })
-}
-
 fn next(azure: &Azure, variables: &[(&str, &str)], seen: &[&str]) -> Result<Step, IdentityError> {
     let seen: Vec<_> = seen.iter().map(|text| (*text).to_owned()).collect();
     azure.next(&environment(variables), &seen, Timestamp::UNIX_EPOCH)
-}
-
-fn call(step: Result<Step, IdentityError>) -> HttpRequest {
-    match step {
-        Ok(Step::Call(request)) => request,
-        _ => panic!("another step"),
-    }
-}
-
-fn done(step: Result<Step, IdentityError>) -> (String, i64) {
-    match step {
-        Ok(Step::Done(Grant {
-            pass: Pass::Token(Secret(token)),
-            until,
-        })) => (token, until.as_second()),
-        _ => panic!("another step"),
-    }
 }
 
 #[test]
@@ -136,7 +112,7 @@ fn the_answer_of_entra_is_a_token_with_a_lifetime() {
     let variables = [("AZURE_FEDERATED_TOKEN_FILE", "/var/token")];
     let answer = r#"{"token_type": "Bearer", "expires_in": 3599, "access_token": "eyJ0eXAi.x"}"#;
     let step = next(&azure, &variables, &["jwt", answer]);
-    assert_eq!(done(step), ("eyJ0eXAi.x".to_owned(), 3599));
+    assert_eq!(token(step), ("eyJ0eXAi.x".to_owned(), 3599));
     for (bad, field) in [
         ("<html>", "JSON"),
         (r#"{"access_token": "hu"#, "JSON"),
@@ -166,7 +142,7 @@ fn the_answer_of_entra_is_a_token_with_a_lifetime() {
     }
     let long = r#"{"access_token": "t", "expires_in": 18446744073709551615}"#;
     let step = next(&azure, &variables, &["jwt", long]);
-    assert_eq!(done(step).1, 24 * 60 * 60, "no token is kept for ever");
+    assert_eq!(token(step).1, 24 * 60 * 60, "no token is kept for ever");
 }
 
 #[test]
@@ -219,7 +195,7 @@ fn without_keys_the_pod_asks_with_its_workload_identity_or_that_of_its_machine()
     let answer = r#"{"access_token": "eyJ0eXAi", "refresh_token": "", "expires_in": "3599", "expires_on": "1506484173",
         "not_before": "1506480273", "resource": "https://management.azure.com/", "token_type": "Bearer"}"#;
     assert_eq!(
-        done(next(&azure, &[], &[answer])),
+        token(next(&azure, &[], &[answer])),
         ("eyJ0eXAi".to_owned(), 3599)
     );
     let client = [("AZURE_CLIENT_ID", "c")];

@@ -6,36 +6,12 @@ use aws_lc_rs::{
 use serde_json::Value;
 
 use super::*;
-use crate::metrics::identity::{Grant, Pass};
-
-fn environment(variables: &[(&str, &str)]) -> Environment {
-    Environment::of(|name| {
-        let found = variables.iter().find(|(known, _)| *known == name);
-        found.map(|(_, value)| (*value).to_owned())
-    })
-}
+use crate::metrics::identity::testing::{call, environment, token};
 
 fn next(google: &Google, variables: &[(&str, &str)], seen: &[&str]) -> Result<Step, IdentityError> {
     let seen: Vec<_> = seen.iter().map(|text| (*text).to_owned()).collect();
     let now = Timestamp::from_second(1_577_232_000).unwrap();
     google.next(&environment(variables), &seen, now)
-}
-
-fn call(step: Result<Step, IdentityError>) -> HttpRequest {
-    match step {
-        Ok(Step::Call(request)) => request,
-        _ => panic!("another step"),
-    }
-}
-
-fn token(step: Result<Step, IdentityError>) -> (String, i64) {
-    match step {
-        Ok(Step::Done(Grant {
-            pass: Pass::Token(Secret(token)),
-            until,
-        })) => (token, until.as_second()),
-        _ => panic!("another step"),
-    }
 }
 
 fn key(pair: &KeyPair) -> Value {

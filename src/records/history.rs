@@ -1,15 +1,56 @@
-//! Chooses the records to delete.
+//! Finds the record of a run among those of its canary, and chooses the records to delete.
 
+use super::Committed;
 use crate::api::release::{Release, ReleaseResult};
+
+/// The record of a run that another process began, or whose last write failed.
+#[derive(Debug)]
+pub enum OfRun<'a> {
+    /// The run has a record without an end.
+    Running(&'a Release),
+    /// The run has ended, and its record is complete.
+    Complete,
+    /// The run has no record.
+    Missing,
+}
+
+/// Finds the record of the run that a change of the status is about.
+pub fn of_run<'a>(releases: &'a [Release], committed: Committed<'_>) -> OfRun<'a> {
+    let before = committed.snapshot.status().last_applied_spec.as_ref();
+    let revisions = [committed.status.last_applied_spec.as_ref(), before];
+    let is_its_own = |release: &Release| revisions.contains(&Some(&release.spec.revision));
+    let newest_first = newest_first(releases);
+    let mut unended = newest_first
+        .iter()
+        .filter(|it| it.spec.result == ReleaseResult::Running);
+    // The status after a run that its user took back has the promoted revision, not the one of the run.
+    let running = unended.find(|it| is_its_own(it) || committed.ends());
+    // A run's record ends after its last change of the status, and the one of an earlier run before it.
+    let changed = committed.snapshot.status().last_transition_time.as_ref();
+    let is_complete = |release: &&Release| release.spec.ended_at.as_ref() >= changed;
+    match (running, newest_first.first()) {
+        (Some(release), _) => OfRun::Running(release),
+        (None, Some(newest)) if committed.ends() && is_complete(newest) => OfRun::Complete,
+        (None, _) => OfRun::Missing,
+    }
+}
+
+fn newest_first(releases: &[Release]) -> Vec<&Release> {
+    let mut all: Vec<_> = releases.iter().collect();
+    all.sort_by_key(|release| {
+        // A run may begin in the second in which another one ends.
+        let [started, ended] = [&release.spec.started_at, &release.spec.ended_at]
+            .map(|time| time.as_ref().map(|time| time.0));
+        let name = release.metadata.name.clone();
+        std::cmp::Reverse((started, ended.is_none(), ended, name))
+    });
+    all
+}
 
 /// The names of the records to delete before another one is created, so that `history` records are left. The last promoted and the last
 /// failed one stay anyway.
 pub fn outdated(releases: &[Release], history: usize) -> Vec<String> {
-    let mut newest_first: Vec<_> = releases.iter().collect();
-    newest_first.sort_by_key(|release| {
-        let started = release.spec.started_at.as_ref().map(|time| time.0);
-        std::cmp::Reverse((started, release.metadata.name.clone()))
-    });
+    let newest_first = newest_first(releases);
     let last = |wanted: &[ReleaseResult]| {
         let found = newest_first
             .iter()

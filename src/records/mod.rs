@@ -5,6 +5,7 @@
 //!
 //! - [`Record`] grows with each change of the status.
 //! - [`explain`] prints a record for people.
+//! - [`of_run`] finds the record of a run that an earlier process began.
 //! - [`outdated`] chooses the records to delete.
 
 mod evidence;
@@ -31,7 +32,7 @@ use crate::{
 };
 pub use evidence::{pack, unpack};
 pub use explain::explain;
-pub use history::outdated;
+pub use history::{OfRun, of_run, outdated};
 
 /// The most actions in a record; older ones are left out.
 const ACTIONS: usize = 50;
@@ -70,6 +71,11 @@ impl Committed<'_> {
             && (!is_in_run(before.phase)
                 || before.last_applied_spec != self.status.last_applied_spec
                 || before.tracked_configs != self.status.tracked_configs)
+    }
+
+    /// Whether a run goes on that is not the one of this record.
+    pub fn is_of_another_run(&self, record: &Record) -> bool {
+        !self.ends() && self.status.last_applied_spec.as_ref() != Some(&record.spec.revision)
     }
 
     /// Whether a run goes on or ends. After a restart, a run with pending notifications counts as well, because its end may be missing in the

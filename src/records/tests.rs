@@ -216,6 +216,63 @@ fn a_record_of_an_earlier_process_goes_on_with_a_gap() {
     assert_eq!(resumed.evidence, record.evidence);
 }
 
+/// The record that `of_run` finds for the change from one status to another, after a restart of the operator.
+fn found(releases: &[Release], before: Value, after: Value) -> String {
+    let (snapshot, status) = (at(before), parsed(after));
+    let committed = Committed {
+        snapshot: &snapshot,
+        status: &status,
+        measurements: &Measurements::default(),
+    };
+    match of_run(releases, committed) {
+        OfRun::Running(release) => format!("running {}", release.metadata.name.as_ref().unwrap()),
+        OfRun::Complete => "complete".into(),
+        OfRun::Missing => "missing".into(),
+    }
+}
+
+#[test]
+fn after_a_restart_the_record_of_the_run_is_found_or_known_to_be_missing() {
+    let release = |name: &str, revision: &str, result| {
+        let spec = ReleaseSpec {
+            revision: revision.into(),
+            started_at: Some(Time(Timestamp::from_second(name.len() as i64).unwrap())),
+            result,
+            ..ReleaseSpec::default()
+        };
+        Release::new(name, spec)
+    };
+    let running = || status("Progressing", 10);
+    let succeeded = |revision: &str| {
+        let mut status = status("Succeeded", 0);
+        status["lastAppliedSpec"] = json!(revision);
+        status
+    };
+    let ours = release("ours", "v1-2", ReleaseResult::Running);
+    let earlier = release("old", "v1-1", ReleaseResult::Running);
+    let both = [earlier.clone(), ours.clone()];
+    assert_eq!(found(&both, running(), running()), "running ours");
+    // The commit that replaced the earlier run was made, its record was not.
+    let earlier = [earlier];
+    assert_eq!(found(&earlier, running(), running()), "missing");
+    assert_eq!(found(&[], running(), running()), "missing");
+    // The user took the version back: the status has the revision of the primary.
+    let taken_back = || succeeded("v1-1");
+    assert_eq!(found(&[ours], taken_back(), taken_back()), "running ours");
+    let ended = |time: &str| {
+        let mut ended = release("ours", "v1-2", ReleaseResult::Promoted);
+        ended.spec.ended_at = Some(Time(time.parse().unwrap()));
+        [ended]
+    };
+    let (this, before) = (ended("2026-01-01T00:00:01Z"), ended("2025-12-31T23:59:59Z"));
+    assert_eq!(found(&this, taken_back(), taken_back()), "complete");
+    // The record of a run that began and ended with one commit was not made.
+    assert_eq!(
+        found(&before, succeeded("v1-2"), succeeded("v1-2")),
+        "missing"
+    );
+}
+
 #[test]
 fn the_last_promoted_and_the_last_failed_record_are_kept() {
     let release = |name: &str, second: i64, result| {

@@ -65,9 +65,11 @@ impl Rig {
         let ends = releases.map(|release| {
             let spec = &release["spec"];
             let revision = spec["revision"].as_str().unwrap_or_default().to_owned();
-            let started = spec["startedAt"].as_str().unwrap_or_default().to_owned();
+            // A run may begin in the second in which another one ends.
+            let times = [&spec["startedAt"], &spec["endedAt"]];
+            let times = times.map(|time| time.as_str().unwrap_or_default().to_owned());
             (
-                started,
+                times,
                 revision,
                 json!([spec["result"], spec["cause"]["code"]]),
             )

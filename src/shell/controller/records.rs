@@ -13,7 +13,7 @@ use crate::{
         release::{CANARY_UID, Release, ReleaseResult},
         status::ConditionType,
     },
-    records::{self, Committed, Record},
+    records::{self, Committed, OfRun, Record},
     rollout::Measurements,
     shell::{api_server::ClusterError, lock::lock},
     snapshot::{Action, Kind, ObjectRef, Snapshot, TargetKind, Write},
@@ -78,7 +78,9 @@ impl Reconciliation<'_> {
         committed: Committed<'_>,
     ) -> Result<Recording, ClusterError> {
         let snapshot = committed.snapshot;
-        if committed.starts() {
+        // The commit that replaced the run of this record may have been carried out, although its answer was lost.
+        let is_of_another_run = matches!(&known, Recording::Running { record, .. } if committed.is_of_another_run(record));
+        if committed.starts() || is_of_another_run {
             return self.begin(known, committed).await;
         }
         let (mut record, was_saved) = match known {
@@ -87,18 +89,10 @@ impl Reconciliation<'_> {
             Recording::Running { record, is_saved } => (record, is_saved),
             // The commit that started the run, or the request that created its record, may have been carried out, although its answer was lost.
             Recording::Ended | Recording::Unbegun | Recording::Unknown => {
-                match self.resumed(committed).await? {
-                    Some(record) => (Box::new(record), true),
-                    None if committed.ends() => return Ok(Recording::Ended),
-                    None if !matches!(known, Recording::Unknown) => {
-                        return self.begin(known, committed).await;
-                    }
-                    None => {
-                        let mut record = Record::begin(committed);
-                        record.spec.gaps = 1;
-                        self.create(snapshot, &record).await?;
-                        (Box::new(record), true)
-                    }
+                match records::of_run(&self.releases(snapshot).await?, committed) {
+                    OfRun::Running(release) => (Box::new(Record::resume(release)), true),
+                    OfRun::Complete => return Ok(Recording::Ended),
+                    OfRun::Missing => return self.begin(known, committed).await,
                 }
             }
         };
@@ -124,12 +118,16 @@ impl Reconciliation<'_> {
         committed: Committed<'_>,
     ) -> Result<Recording, ClusterError> {
         let snapshot = committed.snapshot;
+        // An earlier process began the run, and ended before it wrote the record.
+        let is_late = matches!(known, Recording::Unknown) && !committed.starts();
         let earlier = match known {
             Recording::Running { record, .. } => Some(*record),
             Recording::Unknown | Recording::Unbegun | Recording::Ended | Recording::Nothing => None,
         };
         let releases = self.releases(snapshot).await?;
-        self.end_earlier(snapshot, earlier, &releases).await;
+        if !self.end_earlier(snapshot, earlier, &releases).await {
+            return Ok(Recording::Unbegun);
+        }
         let outdated = records::outdated(&releases, self.operator().records.history());
         for name in outdated.iter().take(DELETIONS) {
             let release = self.release(name);
@@ -139,6 +137,7 @@ impl Reconciliation<'_> {
             }
         }
         let mut record = Box::new(Record::begin(committed));
+        record.spec.gaps = i64::from(is_late);
         if let Some(kind) = TargetKind::of(&snapshot.canary) {
             let name = &snapshot.canary.spec.target_ref.name;
             let target = snapshot.reference(kind.kind(), name);
@@ -146,17 +145,22 @@ impl Reconciliation<'_> {
             record.spec.trigger = trigger.unwrap_or_default();
         }
         self.create(snapshot, &record).await?;
-        let is_saved = true;
-        Ok(Recording::Running { record, is_saved })
+        Ok(if committed.ends() {
+            Recording::Ended
+        } else {
+            let is_saved = true;
+            Recording::Running { record, is_saved }
+        })
     }
 
-    /// Ends the records of earlier runs that have no end.
+    /// Ends the records of earlier runs that have no end. Returns `false` if that has to be tried again.
     async fn end_earlier(
         &self,
         snapshot: &Snapshot,
         earlier: Option<Record>,
         releases: &[Release],
-    ) {
+    ) -> bool {
+        let mut is_done = true;
         let unended = |release: &&Release| release.spec.result == ReleaseResult::Running;
         for release in releases.iter().filter(unended) {
             let name = release.metadata.name.clone().unwrap_or_default();
@@ -170,23 +174,12 @@ impl Reconciliation<'_> {
                 let promoted = snapshot.status().last_promoted_spec.as_deref();
                 record.lose(snapshot.now, promoted);
             }
-            if let Err(error) = self.save(&record).await {
-                warn!("record {name} of a release has no end: {error}");
+            match self.save(&record).await {
+                Ok(is_saved) => is_done &= is_saved,
+                Err(error) => warn!("record {name} of a release has no end: {error}"),
             }
         }
-    }
-
-    /// The record that an earlier process began for the run that this change is about.
-    async fn resumed(&self, committed: Committed<'_>) -> Result<Option<Record>, ClusterError> {
-        // A run that is withdrawn ends with the revision of the promoted version.
-        let before = committed.snapshot.status().last_applied_spec.as_ref();
-        let revisions = [committed.status.last_applied_spec.as_ref(), before];
-        let releases = self.releases(committed.snapshot).await?;
-        let of_run = releases.iter().find(|release| {
-            release.spec.result == ReleaseResult::Running
-                && revisions.contains(&Some(&release.spec.revision))
-        });
-        Ok(of_run.map(Record::resume))
+        is_done
     }
 
     /// The records of the canary. Those that cannot be read are left out.

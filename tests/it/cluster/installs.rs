@@ -1,5 +1,6 @@
 //! Installs each overlay as a user does, and releases with the rights that it grants and no others.
 
+use futures::future::join_all;
 use serde_json::json;
 use testbed::wait::until;
 
@@ -11,95 +12,96 @@ use crate::files;
 /// An overlay, and how its operator is started here.
 struct Install {
     overlay: &'static str,
-    namespace: &'static str,
     arguments: &'static [&'static str],
-    /// A resource that this overlay must not grant, and the namespace.
-    refused: (&'static str, &'static str),
+    /// A resource that this overlay must not grant.
+    refused: &'static str,
 }
 
 /// The overlay for Linkerd grants the same as that for Gateway API.
 const INSTALLS: [Install; 9] = [
     Install {
         overlay: "istio",
-        namespace: "istio-system",
         arguments: &["-mesh-provider=istio"],
-        refused: ("httpproxies.projectcontour.io", "istio-system"),
+        refused: "httpproxies.projectcontour.io",
     },
     Install {
         overlay: "gatewayapi",
-        namespace: "flagger-system",
         arguments: &["-mesh-provider=gatewayapi:v1"],
-        refused: ("virtualservices.networking.istio.io", "flagger-system"),
+        refused: "virtualservices.networking.istio.io",
     },
     Install {
         overlay: "contour",
-        namespace: "projectcontour",
         arguments: &["-mesh-provider=contour", "-ingress-class=contour"],
-        refused: ("ingresses.networking.k8s.io", "projectcontour"),
+        refused: "ingresses.networking.k8s.io",
     },
     Install {
         overlay: "appmesh",
-        namespace: "flagger-system",
         arguments: &["-mesh-provider=appmesh:v1beta2"],
-        refused: ("virtualservices.networking.istio.io", "flagger-system"),
+        refused: "virtualservices.networking.istio.io",
     },
     Install {
         overlay: "nginx",
-        namespace: "ingress-nginx",
         arguments: &["-mesh-provider=nginx"],
-        refused: ("httproutes.gateway.networking.k8s.io", "ingress-nginx"),
+        refused: "httproutes.gateway.networking.k8s.io",
     },
     Install {
         overlay: "gloo",
-        namespace: "flagger-system",
         arguments: &["-mesh-provider=gloo"],
-        refused: ("httpproxies.projectcontour.io", "flagger-system"),
+        refused: "httpproxies.projectcontour.io",
     },
     Install {
         overlay: "skipper",
-        namespace: "flagger-system",
         arguments: &["-mesh-provider=skipper"],
-        refused: ("httpproxies.projectcontour.io", "flagger-system"),
+        refused: "httpproxies.projectcontour.io",
     },
     Install {
         overlay: "kubernetes",
-        namespace: "flagger-system",
         arguments: &["-mesh-provider=kubernetes"],
-        refused: ("trafficsplits.split.smi-spec.io", "flagger-system"),
+        refused: "trafficsplits.split.smi-spec.io",
     },
     Install {
         overlay: "namespaced",
-        namespace: "test",
-        arguments: &["-mesh-provider=istio", "-namespace=test"],
-        refused: ("virtualservices.networking.istio.io", "default"),
+        arguments: &["-mesh-provider=istio"],
+        refused: "virtualservices.networking.istio.io",
     },
 ];
 
-/// One after the other, because all ClusterRoles have one name.
-pub async fn each_overlay_grants_what_its_releases_need(rig: &Rig) -> Vec<String> {
-    let mut failed = Vec::new();
-    for install in &INSTALLS {
-        let name = match install.overlay {
-            "namespaced" => "test".to_owned(),
-            overlay => format!("with-{overlay}"),
-        };
-        let result = Scenario::run(rig, &name, |s| released(install, s)).await;
-        failed.extend(result.err());
+impl Install {
+    /// The namespace of the operator, for the Canaries of another one. Only the namespaced overlay grants rights in its own namespace.
+    fn namespace(&self, canaries: &str) -> String {
+        match self.overlay {
+            "namespaced" => canaries.to_owned(),
+            _ => format!("{canaries}-system"),
+        }
     }
-    failed
+
+    fn account(&self) -> String {
+        format!("flagger-{}", self.overlay)
+    }
+}
+
+/// All at once: each overlay has a namespace and names of its own, and its operator serves the Canaries of one namespace.
+pub async fn each_overlay_grants_what_its_releases_need(rig: &Rig) -> Vec<String> {
+    let installs = INSTALLS.iter().map(async |install| {
+        let name = format!("with-{}", install.overlay);
+        Scenario::run(rig, &name, |s| released(install, s)).await
+    });
+    let results = join_all(installs).await;
+    results.into_iter().filter_map(Result::err).collect()
 }
 
 async fn released(install: &Install, s: Scenario<'_>) -> Outcome {
     let rig = s.rig;
-    applied(rig, install).await?;
-    let account = format!("system:serviceaccount:{}:flagger", install.namespace);
+    let namespace = install.namespace(&s.ns);
+    applied(rig, install, &namespace).await?;
+    let account = format!("system:serviceaccount:{namespace}:{}", install.account());
     granted(rig, &account, s.ns.as_str()).await?;
     refused(rig, &account, install.refused).await?;
-    let namespace = s.ns.clone();
-    let kubeconfig = rig.bed.kubeconfig_of(install.namespace, "flagger").await;
+    let kubeconfig = rig.bed.kubeconfig_of(&namespace, &install.account()).await;
     let kubeconfig = kubeconfig.map_err(text)?;
-    let lease = format!("-leader-election-namespace={}", install.namespace);
-    let mut arguments = vec!["-enable-leader-election=true", &lease];
+    let lease = format!("-leader-election-namespace={namespace}");
+    let served = format!("-namespace={}", s.ns);
+    let mut arguments = vec!["-enable-leader-election=true", &lease, &served];
     arguments.extend(install.arguments);
     let name = format!("installed-{}", install.overlay);
     let operator = rig.launch_with(&kubeconfig, &name, &arguments).await?;
@@ -115,23 +117,34 @@ async fn released(install: &Install, s: Scenario<'_>) -> Outcome {
         }
         _ => releases::a_good_version_is_promoted_step_by_step_and_a_bad_one_rolled_back(s).await,
     }?;
-    // The operator of the next overlay may lack the rights for this Canary.
-    let delete = ["-n", &namespace, "delete", "canaries", "--all"];
-    rig.bed.kubectl(&delete).await.map_err(text)?;
     let code = operator.terminate().await.map_err(text)?;
     ensure(code.success(), code)?;
     nothing_was_refused(rig, &account)
 }
 
-async fn applied(rig: &Rig, install: &Install) -> Outcome {
-    let namespace =
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": install.namespace}});
-    rig.bed.apply(&namespace.to_string()).await.map_err(text)?;
+/// Applies the overlay with another namespace, and with names that no other overlay has.
+async fn applied(rig: &Rig, install: &Install, namespace: &str) -> Outcome {
+    let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+    rig.bed.apply(&object.to_string()).await.map_err(text)?;
+    let folder = rig
+        .bed
+        .folder()
+        .join(format!("overlay-{}", install.overlay));
+    std::fs::create_dir_all(&folder).map_err(text)?;
+    let folder = folder.canonicalize().map_err(text)?;
+    // Kustomize takes relative paths only.
+    let up = "../".repeat(folder.components().count() - 1);
     let overlay = files::path("kustomize").join(install.overlay);
-    rig.bed.apply_kustomize(&overlay).await.map_err(text)?;
+    let base = format!(
+        "{up}{}",
+        overlay.display().to_string().trim_start_matches('/')
+    );
+    let wrapper = json!({"resources": [base], "namespace": namespace, "nameSuffix": format!("-{}", install.overlay)});
+    std::fs::write(folder.join("kustomization.yaml"), wrapper.to_string()).map_err(text)?;
+    rig.bed.apply_kustomize(&folder).await.map_err(text)?;
     // The operator under test is a process, not a pod.
-    let scale = ["scale", "deployment/flagger", "--replicas=0"];
-    let scale = [&["-n", install.namespace][..], &scale].concat();
+    let deployment = format!("deployment/{}", install.account());
+    let scale = ["-n", namespace, "scale", &deployment, "--replicas=0"];
     rig.bed.kubectl(&scale).await.map_err(text).map(drop)
 }
 
@@ -158,9 +171,10 @@ pub async fn granted(rig: &Rig, account: &str, namespace: &str) -> Outcome {
     .map_err(text)
 }
 
-async fn refused(rig: &Rig, account: &str, (resource, namespace): (&str, &str)) -> Outcome {
+/// These rights are refused in other namespaces, and so everywhere.
+async fn refused(rig: &Rig, account: &str, resource: &str) -> Outcome {
     let leases = ("leases.coordination.k8s.io", "kube-system");
-    for (verb, object) in [("update", (resource, namespace)), ("create", leases)] {
+    for (verb, object) in [("update", (resource, "default")), ("create", leases)] {
         let is_granted = may(rig, account, verb, object).await;
         ensure(!is_granted, format!("{account} may {verb} {object:?}"))?;
     }

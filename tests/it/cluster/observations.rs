@@ -11,10 +11,11 @@ use testbed::{bed::ACCOUNT, wait::until};
 use super::{Outcome, PATIENCE, Scenario, text};
 
 impl Scenario<'_> {
-    /// The requests of the operator for objects of this namespace so far.
+    /// The requests of the operator for objects of this namespace so far. Each overlay gives its operator another account.
     pub fn requests(&self) -> Result<Vec<testbed::Audit>, String> {
         let audit = self.rig.bed.audit().map_err(text)?;
-        let ours = |line: &testbed::Audit| line.user == ACCOUNT && line.namespace == self.ns;
+        let ours =
+            |line: &testbed::Audit| line.user.contains(":flagger") && line.namespace == self.ns;
         Ok(audit.into_iter().filter(ours).collect())
     }
 

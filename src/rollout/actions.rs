@@ -9,10 +9,10 @@ use serde_json::json;
 
 use super::{
     messages::run,
-    phases::rollback,
     plan::Decision,
     release::Release,
-    status::{Outcome, StatusChange},
+    rollback,
+    status::{Outcome, StatusChange, outcome::ACCEPTED},
 };
 use crate::{
     api::{
@@ -26,8 +26,6 @@ use crate::{
 /// How far the time of an action may be from now.
 const VALID: SignedDuration = SignedDuration::from_mins(15);
 
-/// `reason` of an accepted action.
-const ACCEPTED: &str = "Accepted";
 /// `reason` of a refused action.
 const REFUSED: &str = "Refused";
 
@@ -244,15 +242,6 @@ pub fn is_paused(snapshot: &Snapshot) -> bool {
 pub fn promotes(snapshot: &Snapshot) -> bool {
     let status = snapshot.status();
     status.has_condition(ConditionType::PromoteRequested)
-}
-
-/// The author of the promotion, and the reason, as the end of a sentence; `None` if the version passed its analysis.
-pub fn promoted_by(snapshot: &Snapshot) -> Option<&str> {
-    let condition = snapshot.status().condition(ConditionType::Action)?;
-    let message = condition.message.as_deref()?;
-    let (_, action) = message.split_once(' ')?;
-    let who = action.strip_prefix(Verb::Promote.as_str())?;
-    (condition.reason == ACCEPTED).then_some(who.trim_start())
 }
 
 /// Whether a person asked for the next step.

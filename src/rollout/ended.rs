@@ -1,9 +1,6 @@
 //! How a run ended, for its record.
 
-use super::{
-    actions,
-    status::{Outcome, verdict},
-};
+use super::status::{Outcome, outcome, verdict};
 use crate::{
     api::{
         canary::{CanaryCondition, CanaryPhase, CanaryStatus},
@@ -45,7 +42,7 @@ pub fn of_end(snapshot: &Snapshot, status: &CanaryStatus) -> (ReleaseResult, Cau
             "The version was promoted.".to_owned(),
         )
     };
-    match (outcome, actions::promoted_by(snapshot)) {
+    match (outcome, outcome::promoted_by(snapshot)) {
         (Some(Outcome::Reverted), _) => (
             ReleaseResult::Withdrawn,
             of_outcome.unwrap_or_else(promoted),

@@ -6,6 +6,7 @@
 //! - `reads`: the objects that a decision needs.
 //! - `blocked`: the obstacles that hold up a release, such as a missing target.
 //! - `actions`: a person promotes, skips, pauses, resumes, aborts or retries a release.
+//! - `rollback`: the beginning of a rollback; a phase completes it.
 //! - `phases`: one file per phase of a release, or per group of phases.
 //! - `ended`: how a run ended, for its record.
 //! - `checks`: hooks, gates and metrics of a step.
@@ -27,6 +28,7 @@ mod phases;
 mod preview;
 mod reads;
 mod release;
+mod rollback;
 mod safety;
 mod status;
 
@@ -53,7 +55,7 @@ use crate::{
 };
 use blocked::Blocked;
 use phases::{
-    analysis, bootstrap, deletion, end, idle, new_revision, promotion, restore, rollback,
+    analysis, bootstrap, deletion, end, finish_rollback, idle, new_revision, promotion, restore,
 };
 use release::Release;
 use safety::{ownership, selectors, validation, withdrawal};
@@ -125,7 +127,7 @@ fn awaken(release: &Release<'_>, blocked: Blocked) -> Result<Decision, Blocked> 
 fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Blocked> {
     let snapshot = release.snapshot;
     if rollback::is_under_way(snapshot) {
-        return rollback::proceed(release);
+        return finish_rollback::proceed(release);
     }
     if outcome::is_pending(snapshot) {
         return Ok(end::send_outcome(snapshot, evidence));

@@ -4,7 +4,7 @@ use super::{alert, describing_alert, event_in, normal};
 use crate::{
     api::canary::CanaryPhase,
     notifications::{EventKind, Notification, Severity},
-    rollout::{actions, status::Outcome},
+    rollout::status::{Outcome, outcome},
     snapshot::Snapshot,
 };
 
@@ -48,7 +48,7 @@ pub fn notifications(
                 snapshot,
                 format!("Promotion completed! Scaling down {target}"),
             ),
-            match actions::promoted_by(snapshot) {
+            match outcome::promoted_by(snapshot) {
                 None => info("Canary analysis completed successfully, promotion finished."),
                 Some(who) => info(&format!("Promotion finished, requested {who}")),
             },

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::{advance, new_revision, rollback, skip};
+use super::{advance, new_revision, skip};
 use crate::{
     api::canary::{CanaryPhase, WebhookType},
     notifications::Notification,
@@ -18,6 +18,7 @@ use crate::{
         messages::{self, run},
         plan::{Decision, Evidence, Requeue},
         release::Release,
+        rollback,
         status::{FailedCheck, Outcome, PodsLost, StatusChange, verdict},
     },
     snapshot::{Readiness, Snapshot, Weights},

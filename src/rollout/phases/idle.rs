@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::{new_revision, rollback};
+use super::new_revision;
 use crate::{
     api::canary::CanaryPhase,
     notifications::Notification,
@@ -13,6 +13,7 @@ use crate::{
         messages::{self, run},
         plan::{Decision, Evidence, Requeue},
         release::Release,
+        rollback,
         status::{Outcome, change::unconfirmed_start, draining},
     },
     snapshot::{Readiness, Snapshot},

@@ -8,16 +8,16 @@
 //! | Promoting, Finalising | [`promotion`] |
 //! | Terminating | [`deletion`] |
 //!
-//! [`restore`] repairs the primary after a failed promotion. [`new_revision`], [`rollback`] and [`end`] begin, abandon and end a run, from whichever phase.
+//! [`restore`] repairs the primary after a failed promotion. [`new_revision`], [`finish_rollback`] and [`end`] begin, abandon and end a run, from whichever phase.
 
 pub mod advance;
 pub mod analysis;
 pub mod bootstrap;
 pub mod deletion;
 pub mod end;
+pub mod finish_rollback;
 pub mod idle;
 pub mod new_revision;
 pub mod promotion;
 pub mod restore;
-pub mod rollback;
 pub mod skip;

@@ -2,7 +2,6 @@
 
 use jiff::SignedDuration;
 
-use super::rollback;
 use crate::{
     api::{
         canary::{CanaryPhase, CanaryStatus, Strategy},
@@ -13,6 +12,7 @@ use crate::{
         messages::run,
         plan::{Decision, Plan, Requeue},
         release::Release,
+        rollback,
         status::{Outcome, StatusChange, transitions::is_under_analysis},
     },
     snapshot::Snapshot,

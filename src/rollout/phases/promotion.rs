@@ -1,6 +1,6 @@
 //! The promotion (Flagger's phases Promoting and Finalising): the primary gets the analysed version, then all traffic.
 
-use super::{end, new_revision, rollback};
+use super::{end, new_revision};
 use crate::{
     api::{
         canary::{CanaryPhase, Strategy},
@@ -11,6 +11,7 @@ use crate::{
         messages::{self, run},
         plan::{Decision, Plan, Requeue},
         release::Release,
+        rollback,
         status::{Outcome, StatusChange},
     },
     snapshot::{Readiness, Weights},

@@ -6,9 +6,9 @@ use crate::{
     rollout::{
         blocked::Blocked,
         messages,
-        phases::rollback,
         plan::{Decision, Plan},
         release::Release,
+        rollback,
         status::{
             Outcome, StatusChange,
             transitions::{is_in_run, is_under_analysis},

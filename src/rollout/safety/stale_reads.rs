@@ -4,7 +4,7 @@
 
 use crate::{
     api::{canary::CanaryStatus, status::ConditionType},
-    rollout::{phases::rollback, plan::Plan, status::Outcome},
+    rollout::{plan::Plan, rollback, status::Outcome},
     snapshot::{ObjectRef, Snapshot, TargetKind},
 };
 

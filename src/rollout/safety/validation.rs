@@ -12,9 +12,9 @@ use crate::{
     rollout::{
         checks::metrics,
         messages::{self, run},
-        phases::rollback,
         plan::{Decision, Requeue},
         release::Release,
+        rollback,
         status::{
             Outcome, StatusChange, outcome,
             transitions::{is_in_promotion, is_in_run, is_under_analysis},

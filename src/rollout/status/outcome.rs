@@ -1,9 +1,12 @@
 //! The outcome of a run, recorded in the status until its notifications are sent.
 
 use crate::{
-    api::{canary::CanaryPhase, status::ConditionType},
+    api::{action::Verb, canary::CanaryPhase, status::ConditionType},
     snapshot::Snapshot,
 };
+
+/// `reason` of an accepted action.
+pub const ACCEPTED: &str = "Accepted";
 
 /// How a run, or the initialization, ended. A condition keeps it as `reason` and `message`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,4 +132,13 @@ pub fn is_pending(snapshot: &Snapshot) -> bool {
     snapshot
         .status()
         .has_condition(ConditionType::NotificationPending)
+}
+
+/// The author of the promotion, and the reason, as the end of a sentence; `None` if the version passed its analysis.
+pub fn promoted_by(snapshot: &Snapshot) -> Option<&str> {
+    let condition = snapshot.status().condition(ConditionType::Action)?;
+    let message = condition.message.as_deref()?;
+    let (_, action) = message.split_once(' ')?;
+    let who = action.strip_prefix(Verb::Promote.as_str())?;
+    (condition.reason == ACCEPTED).then_some(who.trim_start())
 }

@@ -1,4 +1,4 @@
-//! Files do not import each other in a circle.
+//! Files do not import each other in a circle, nor do the parts of `rollout`, which are files and folders.
 //!
 //! `mod` declarations do not count, nor does a parent that re-exports the items of its children: an import of a re-exported item is an
 //! import of the file that defines it.
@@ -136,9 +136,34 @@ fn circle_through(graph: &Graph, start: &str) -> Option<Vec<String>> {
     None
 }
 
+/// The same for the parts of a folder: each is a file, or a folder with all that it has.
+fn of_parts(graph: &Graph, folder: &str) -> Graph {
+    let part = |file: &str| {
+        let inside = file.strip_prefix(folder)?;
+        let part = inside.split('/').next()?;
+        (part != "mod.rs").then(|| format!("{folder}{part}"))
+    };
+    let mut parts = Graph::new();
+    for (file, used) in graph {
+        let Some(from) = part(file) else { continue };
+        let entry = parts.entry(from.clone()).or_default();
+        for (other, place) in used {
+            if let Some(to) = part(other).filter(|to| *to != from) {
+                entry.entry(to).or_insert(format!("{file}, {place}"));
+            }
+        }
+    }
+    parts
+}
+
 fn offences(sources: &[Source]) -> Vec<(String, String)> {
     let graph = graph(sources);
-    let named = circles(&graph).into_iter().map(|circle| {
+    let parts = of_parts(&graph, "rollout/");
+    [named_circles(&graph), named_circles(&parts)].concat()
+}
+
+fn named_circles(graph: &Graph) -> Vec<(String, String)> {
+    let named = circles(graph).into_iter().map(|circle| {
         let next = circle.iter().cycle().skip(1);
         let edges = circle.iter().zip(next);
         let edges: Vec<_> = edges
@@ -206,6 +231,19 @@ mod tests {
         let a = ("api/a.rs", "use super::B; pub struct A;");
         let b = ("api/b.rs", "use super::A; pub struct B;");
         assert_eq!(circles(&[parent, a, b]), ["api/a.rs -> api/b.rs"]);
+    }
+
+    #[test]
+    fn a_circle_of_two_folders_of_the_decision_is_found() {
+        let parent = ("rollout/mod.rs", "mod phases; mod safety;");
+        let phases = ("rollout/phases/mod.rs", "mod a; pub mod b; pub struct P;");
+        let a = ("rollout/phases/a.rs", "use crate::rollout::safety::S;");
+        let b = ("rollout/phases/b.rs", "pub struct B;");
+        let safety = ("rollout/safety.rs", "pub struct S(super::phases::b::B);");
+        assert_eq!(
+            circles(&[parent, phases, a, b, safety]),
+            ["rollout/phases -> rollout/safety.rs"]
+        );
     }
 
     #[test]

@@ -1,60 +1,19 @@
-//! The rollback (Flagger's `rollback`): traffic returns to the primary, then the notifications are sent, and the canary is scaled down
-//! after its connections have drained.
-//!
-//! The status records the rollback before anything else happens. An interrupted rollback is therefore completed; it does not start again
-//! on a canary that is half gone.
+//! The end of a rollback (Flagger's `rollback`): traffic returns to the primary, then the notifications are sent, and the canary is scaled
+//! down after its connections have drained.
 
 use super::restore;
 use crate::{
-    api::{
-        canary::{CanaryPhase, CanaryStatus},
-        status::ConditionType,
-    },
+    api::{canary::CanaryStatus, status::ConditionType},
     rollout::{
         blocked::Blocked,
         messages::run,
         plan::{Decision, Plan},
         release::Release,
-        status::{Outcome, StatusChange, draining, outcome, transitions::may_follow, verdict},
+        rollback::{last_phase, under_way},
+        status::{Outcome, StatusChange, draining},
     },
-    snapshot::{Snapshot, Weights},
+    snapshot::Weights,
 };
-
-/// Records that a rollback begins, and why.
-pub fn begin(snapshot: &Snapshot, outcome: &Outcome) -> Decision {
-    let begun = record(StatusChange::within_step(snapshot), outcome);
-    Decision::commit(begun.build(), Vec::new())
-}
-
-/// Records that a rollback begins because pods did not become ready in time. `reason` is theirs, if they gave one.
-pub fn not_ready(snapshot: &Snapshot, why: String, reason: Option<&str>) -> Decision {
-    let outcome = Outcome::NotReady(why);
-    let begun = record(StatusChange::within_step(snapshot), &outcome);
-    let begun = verdict::pods_failed(begun, &outcome, reason);
-    Decision::commit(begun.build(), Vec::new())
-}
-
-/// Adds to a change that a rollback begins, and why.
-pub fn record<'a>(change: StatusChange<'a>, outcome: &Outcome) -> StatusChange<'a> {
-    if *outcome == Outcome::Reverted {
-        return change.set(
-            ConditionType::Reverting,
-            outcome.reason(),
-            &outcome.message(),
-        );
-    }
-    let change = verdict::failed(change, outcome);
-    change.set(
-        ConditionType::RollingBack,
-        outcome.reason(),
-        &outcome.message(),
-    )
-}
-
-/// Whether a rollback has begun and is not completed.
-pub fn is_under_way(snapshot: &Snapshot) -> bool {
-    under_way(snapshot).is_some()
-}
 
 /// Completes the rollback, from any point at which it may have been interrupted.
 pub fn proceed(release: &Release<'_>) -> Result<Decision, Blocked> {
@@ -109,23 +68,6 @@ fn forget_run(status: &mut CanaryStatus, release: &Release<'_>) {
             .last_applied_spec
             .clone_from(&status.last_promoted_spec);
         status.tracked_configs = None;
-    }
-}
-
-/// The condition that records the rollback, and the outcome of the run.
-fn under_way(snapshot: &Snapshot) -> Option<(ConditionType, Outcome)> {
-    let conditions = [ConditionType::RollingBack, ConditionType::Reverting];
-    conditions.into_iter().find_map(|condition| {
-        let outcome = outcome::recorded(snapshot, condition)?;
-        may_follow(snapshot.phase(), last_phase(condition)).then_some((condition, outcome))
-    })
-}
-
-/// The phase in which a rollback ends.
-const fn last_phase(condition: ConditionType) -> CanaryPhase {
-    match condition {
-        ConditionType::Reverting => CanaryPhase::Succeeded,
-        _ => CanaryPhase::Failed,
     }
 }
 

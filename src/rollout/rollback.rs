@@ -1,0 +1,64 @@
+//! The beginning of a rollback, which the status records before anything else happens. An interrupted rollback is therefore completed; it
+//! does not start again on a canary that is half gone. `phases::finish_rollback` completes it.
+
+use crate::{
+    api::{canary::CanaryPhase, status::ConditionType},
+    rollout::{
+        plan::Decision,
+        status::{Outcome, StatusChange, outcome, transitions::may_follow, verdict},
+    },
+    snapshot::Snapshot,
+};
+
+/// Records that a rollback begins, and why.
+pub fn begin(snapshot: &Snapshot, outcome: &Outcome) -> Decision {
+    let begun = record(StatusChange::within_step(snapshot), outcome);
+    Decision::commit(begun.build(), Vec::new())
+}
+
+/// Records that a rollback begins because pods did not become ready in time. `reason` is theirs, if they gave one.
+pub fn not_ready(snapshot: &Snapshot, why: String, reason: Option<&str>) -> Decision {
+    let outcome = Outcome::NotReady(why);
+    let begun = record(StatusChange::within_step(snapshot), &outcome);
+    let begun = verdict::pods_failed(begun, &outcome, reason);
+    Decision::commit(begun.build(), Vec::new())
+}
+
+/// Adds to a change that a rollback begins, and why.
+pub fn record<'a>(change: StatusChange<'a>, outcome: &Outcome) -> StatusChange<'a> {
+    if *outcome == Outcome::Reverted {
+        return change.set(
+            ConditionType::Reverting,
+            outcome.reason(),
+            &outcome.message(),
+        );
+    }
+    let change = verdict::failed(change, outcome);
+    change.set(
+        ConditionType::RollingBack,
+        outcome.reason(),
+        &outcome.message(),
+    )
+}
+
+/// Whether a rollback has begun and is not completed.
+pub fn is_under_way(snapshot: &Snapshot) -> bool {
+    under_way(snapshot).is_some()
+}
+
+/// The condition that records the rollback, and the outcome of the run.
+pub fn under_way(snapshot: &Snapshot) -> Option<(ConditionType, Outcome)> {
+    let conditions = [ConditionType::RollingBack, ConditionType::Reverting];
+    conditions.into_iter().find_map(|condition| {
+        let outcome = outcome::recorded(snapshot, condition)?;
+        may_follow(snapshot.phase(), last_phase(condition)).then_some((condition, outcome))
+    })
+}
+
+/// The phase in which a rollback ends.
+pub const fn last_phase(condition: ConditionType) -> CanaryPhase {
+    match condition {
+        ConditionType::Reverting => CanaryPhase::Succeeded,
+        _ => CanaryPhase::Failed,
+    }
+}

@@ -38,7 +38,7 @@ pub use checks::{
     metrics::samples,
 };
 pub use ended::of_end;
-pub use messages::{undone, warning};
+pub use messages::{another_operator, undone, warning};
 pub use plan::{Answer, Decision, Evidence, Plan, Question, Requeue};
 pub use preview::{FirstAction, Preview, preview};
 pub use reads::{claims, needed_in_full, needs};

@@ -65,6 +65,16 @@ pub fn undone(snapshot: &Snapshot, object: &ObjectRef, manager: Option<&str>) ->
     warning(snapshot, message)
 }
 
+/// A Warning event about a status that another operator has changed.
+pub fn another_operator(snapshot: &Snapshot) -> Notification {
+    let message = format!(
+        "Another operator changes the status of {}: hooks may be called and alerts sent twice. Run only one, or start each with \
+         -enable-leader-election=true and the same -leader-election-namespace",
+        snapshot.full_name()
+    );
+    warning(snapshot, message)
+}
+
 /// An event with this phase, instead of the current one, in the payload of event webhooks.
 pub fn event_in(
     snapshot: &Snapshot,

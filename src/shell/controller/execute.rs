@@ -65,7 +65,12 @@ impl Reconciliation<'_> {
         if let Some(status) = &plan.status {
             self.complete_record(snapshot, status).await;
             let committing = self.commit(snapshot, status);
-            match cache.write(self.canary, self.canary, committing).await {
+            let written = cache.write(self.canary, self.canary, committing).await;
+            if !matches!(written, Err(ClusterError::Lost(_))) {
+                let transition = status.last_transition_time.as_ref().map(|time| time.0);
+                lock(&self.state).status_writers.wrote(transition);
+            }
+            match written {
                 Ok(()) => self.committed(snapshot, status),
                 Err(ClusterError::Lost(_)) => return Ok(Execution::Lost),
                 Err(error) => return Err(error),

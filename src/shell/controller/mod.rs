@@ -10,6 +10,7 @@
 //! | when is a canary reconciled? | [`schedule`], [`requeue`] |
 //! | what is remembered between two reconciliations? | [`reconcile_state`] |
 //! | what if another actor undoes a write again and again? | `repeated_writes` |
+//! | what if two operators run at once? | `status_writers` |
 //! | what do all reconciliations share: clients, caches, settings, queues? | `context` |
 //! | how is a metric that needs several requests queried? | `querying` |
 //! | when is the record of a run read and written? | `records`; `recording` is what the process knows of it |
@@ -27,6 +28,7 @@ mod records;
 mod repeated_writes;
 pub mod requeue;
 pub mod schedule;
+mod status_writers;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},

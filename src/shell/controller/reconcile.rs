@@ -120,6 +120,7 @@ impl<'a> Reconciliation<'a> {
     async fn act(&mut self, snapshot: Snapshot) -> Result<AfterDecision, ClusterError> {
         let target = &snapshot.canary.spec.target_ref.name;
         self.context.set_target(self.canary, target);
+        self.report_another_operator(&snapshot);
         let evidence = self
             .operator()
             .answers
@@ -250,6 +251,19 @@ impl<'a> Reconciliation<'a> {
     pub(super) fn notify(&self, snapshot: &Snapshot, notifications: Vec<Notification>) {
         let unsent = lock(&self.state).unsent(&snapshot.step(), notifications);
         self.operator().notifier.notify(&snapshot.canary, unsent);
+    }
+
+    /// Sends an event if another operator, or Flagger, runs at the same time and serves the same canary.
+    fn report_another_operator(&self, snapshot: &Snapshot) {
+        let transition = snapshot.status().last_transition_time.as_ref();
+        let transition = transition.map(|time| time.0);
+        let writers = &mut lock(&self.state).status_writers;
+        let event = writers
+            .shows_another(transition)
+            .then(|| rollout::another_operator(snapshot));
+        self.operator()
+            .notifier
+            .notify(&snapshot.canary, event.into_iter().collect());
     }
 
     /// Reports a Canary that cannot be read, once for each of its versions.

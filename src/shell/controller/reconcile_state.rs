@@ -12,7 +12,10 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::repeated_writes::{Overruns, RepeatedWrites};
+use super::{
+    repeated_writes::{Overruns, RepeatedWrites},
+    status_writers::StatusWriters,
+};
 use crate::{
     notifications::Notification,
     rollout::Requeue,
@@ -52,6 +55,8 @@ pub struct ReconcileState {
     pub repeated_writes: RepeatedWrites,
     /// The reconciliations in a row that reached no stable state.
     pub overruns: Overruns,
+    /// Whether another operator writes the status, too.
+    pub status_writers: StatusWriters,
     /// The step whose questions are being asked; no other step begins meanwhile.
     open_step: Option<OpenStep>,
     /// Whether the open step failed and has to be repeated.
@@ -93,6 +98,7 @@ impl ReconcileState {
                 full_configs: std::mem::take(&mut self.full_configs),
                 repeated_writes: std::mem::take(&mut self.repeated_writes),
                 overruns: std::mem::take(&mut self.overruns),
+                status_writers: std::mem::take(&mut self.status_writers),
                 ..Self::default()
             };
         }

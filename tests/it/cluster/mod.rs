@@ -184,6 +184,12 @@ async fn a_release_survives_kills_of_the_operator_and_lost_leases() {
         survival::a_second_operator_takes_over_when_the_leader_dies_or_stops(&rig).await,
         Scenario::run(
             &rig,
+            "two-operators-without-leader-election",
+            survival::two_operators_without_leader_election_are_reported,
+        )
+        .await,
+        Scenario::run(
+            &rig,
             "a-lease-is-deleted-or-stolen",
             survival::a_lease_that_is_deleted_or_stolen_stops_no_release,
         )

@@ -57,6 +57,24 @@ pub async fn a_kill_in_the_middle_neither_adds_nor_skips_a_step(rig: &Rig) -> Ou
     .await
 }
 
+pub async fn two_operators_without_leader_election_are_reported(s: Scenario<'_>) -> Outcome {
+    let operators = [
+        s.rig.launch("alone-1", &[]).await?,
+        s.rig.launch("alone-2", &[]).await?,
+    ];
+    s.initialized(json!({"stepWeight": 10, "maxWeight": 50}))
+        .await?;
+    s.image("3.1.1").await?;
+    s.event("Warning Another operator changes the status of podinfo.")
+        .await?;
+    s.phase("Succeeded").await?;
+    for operator in operators {
+        let code = operator.terminate().await.map_err(text)?;
+        ensure(code.success(), code)?;
+    }
+    Ok(())
+}
+
 pub async fn a_second_operator_takes_over_when_the_leader_dies_or_stops(rig: &Rig) -> Outcome {
     Scenario::run(
         rig,

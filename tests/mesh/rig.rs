@@ -163,7 +163,8 @@ impl Rig {
     pub async fn until_idle(&self) {
         self.until("the canary to be idle", |canary| {
             let conditions = canary.status.as_ref().unwrap().conditions.as_ref();
-            conditions.is_some_and(|conditions| conditions.len() == 1)
+            let mut types = conditions.into_iter().flatten().map(|it| &*it.type_);
+            types.all(|type_| matches!(type_, "Promoted" | "Verdict"))
         })
         .await;
         let gone = [

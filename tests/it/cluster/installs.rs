@@ -67,11 +67,11 @@ const INSTALLS: [Install; 9] = [
 ];
 
 impl Install {
-    /// The namespace of the operator, for the Canaries of another one. Only the namespaced overlay grants rights in its own namespace.
-    fn namespace(&self, canaries: &str) -> String {
+    /// A namespace in which the overlay grants rights for Canaries. Only the namespaced one grants none outside its own.
+    fn served<'a>(&self, own: &'a str) -> &'a str {
         match self.overlay {
-            "namespaced" => canaries.to_owned(),
-            _ => format!("{canaries}-system"),
+            "namespaced" => own,
+            _ => "default",
         }
     }
 
@@ -92,16 +92,16 @@ pub async fn each_overlay_grants_what_its_releases_need(rig: &Rig) -> Vec<String
 
 async fn released(install: &Install, s: Scenario<'_>) -> Outcome {
     let rig = s.rig;
-    let namespace = install.namespace(&s.ns);
+    // With -namespace, the Lease is in that namespace, and so the operator is, too.
+    let namespace = s.ns.clone();
     applied(rig, install, &namespace).await?;
     let account = format!("system:serviceaccount:{namespace}:{}", install.account());
-    granted(rig, &account, s.ns.as_str()).await?;
+    granted(rig, &account, install.served(&namespace)).await?;
     refused(rig, &account, install.refused).await?;
     let kubeconfig = rig.bed.kubeconfig_of(&namespace, &install.account()).await;
     let kubeconfig = kubeconfig.map_err(text)?;
-    let lease = format!("-leader-election-namespace={namespace}");
-    let served = format!("-namespace={}", s.ns);
-    let mut arguments = vec!["-enable-leader-election=true", &lease, &served];
+    let served = format!("-namespace={namespace}");
+    let mut arguments = vec!["-enable-leader-election=true", &served];
     arguments.extend(install.arguments);
     let name = format!("installed-{}", install.overlay);
     let operator = rig.launch_with(&kubeconfig, &name, &arguments).await?;
@@ -124,8 +124,6 @@ async fn released(install: &Install, s: Scenario<'_>) -> Outcome {
 
 /// Applies the overlay with another namespace, and with names that no other overlay has.
 async fn applied(rig: &Rig, install: &Install, namespace: &str) -> Outcome {
-    let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
-    rig.bed.apply(&object.to_string()).await.map_err(text)?;
     let folder = rig
         .bed
         .folder()

@@ -207,6 +207,8 @@
 //!   conditions has a route of its own. A step waits until the controller of App Mesh has processed the routes.
 //! * On Traefik, a primary without traffic has the weight 0, which Flagger leaves out, and other fields of an adopted TraefikService stay. The
 //!   built-in metrics are those of the Service, also if its name is not the target's.
+//! * On APISIX, the second ApisixRoute has all fields of the user's rule, and no copy of rules for streams. An edit of the user's rule keeps
+//!   the weights. Several canaries may be in one ApisixRoute.
 //! * The token of a ServiceAccount is sent to no metric server and no chat; the annotation `flagger-rs.github.io/allowed-hosts` binds any
 //!   other Secret to hosts ([`snapshot::secret`]).
 //! * No redirect to another host is followed. Addresses of users that are link-local or of a cloud's metadata service are called only with
@@ -230,7 +232,7 @@
 //!
 //! # Not supported yet
 //!
-//! Knative targets, and the routers APISIX and Kuma. A Canary that asks for such a target or router is refused with an event and the
+//! Knative targets, and the router Kuma. A Canary that asks for such a target or router is refused with an event and the
 //! condition `Invalid`, which name the field.
 
 pub mod api;

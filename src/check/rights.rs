@@ -317,6 +317,7 @@ mod tests {
         let roles = documents.filter(|doc| doc["kind"] == "ClusterRole" || doc["kind"] == "Role");
         let rules = roles.flat_map(|role| role["rules"].as_array().unwrap().clone());
         let routers = [
+            include_str!("../../kustomize/base/routers/apisix/rights.yaml"),
             include_str!("../../kustomize/base/routers/appmesh/rights.yaml"),
             include_str!("../../kustomize/base/routers/istio/rights.yaml"),
             include_str!("../../kustomize/base/routers/gatewayapi/rights.yaml"),

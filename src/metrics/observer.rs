@@ -3,6 +3,7 @@
 //!
 //! A new observer is a file with an [`Observer`], and the column `queries` of its row in `PROVIDERS` in `src/providers/mod.rs`.
 
+pub mod apisix;
 pub mod appmesh;
 pub mod contour;
 pub mod gloo;
@@ -124,8 +125,8 @@ fn rate(model: &Model, counter: &str, selector: &str) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::{
-        appmesh::AppMesh, contour::Contour, gloo::Gloo, http::Http, istio::Istio, linkerd::Linkerd,
-        nginx::Nginx, osm::Osm, skipper::Skipper, traefik::Traefik, *,
+        apisix::Apisix, appmesh::AppMesh, contour::Contour, gloo::Gloo, http::Http, istio::Istio,
+        linkerd::Linkerd, nginx::Nginx, osm::Osm, skipper::Skipper, traefik::Traefik, *,
     };
 
     /// The queries of each observer, for the model of [`model`]: the success rate and the duration. A new observer adds a row.
@@ -180,6 +181,11 @@ pub(crate) mod tests {
             r#" sum( rate( traefik_service_request_duration_seconds_bucket{ service=~"test-web-canary-[0-9a-zA-Z-]+@kubernetescrd", code!~"5..", le="+Inf" }[1m] ) ) / sum( rate( traefik_service_request_duration_seconds_bucket{ service=~"test-web-canary-[0-9a-zA-Z-]+@kubernetescrd", le="+Inf" }[1m] ) ) * 100"#,
             r#" histogram_quantile( 0.99, sum( rate( traefik_service_request_duration_seconds_bucket{ service=~"test-web-canary-[0-9a-zA-Z-]+@kubernetescrd" }[1m] ) ) by (le) ) * 1000"#,
         ),
+        (
+            &Apisix,
+            r#" sum( rate( apisix_http_status{ route=~"test_r-web-canary_.+", code!~"5.." }[1m] ) ) / sum( rate( apisix_http_status{ route=~"test_r-web-canary_.+" }[1m] ) ) * 100"#,
+            r#" histogram_quantile( 0.99, sum( rate( apisix_http_latency_bucket{ type=~"request", route=~"test_r-web-canary_.+" }[1m] ) ) by (le) )"#,
+        ),
     ];
 
     fn model() -> Model {
@@ -188,6 +194,7 @@ pub(crate) mod tests {
             target: "podinfo".to_owned(),
             service: "web".to_owned(),
             ingress: "in".to_owned(),
+            route: "r".to_owned(),
             interval: "1m".to_owned(),
             ..Model::default()
         }

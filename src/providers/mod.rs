@@ -64,7 +64,7 @@ pub static PROVIDERS: &[Provider] = &[
     row(Prefix("gatewayapi:v1"), Supported(&routers::gateway_api::GatewayApi::V1), Supported(&observer::http::Http)),
     // Flagger has no router of this name, but its observers know it. The same is true of the prefix `appmesh` below.
     row(Prefix("gatewayapi"), Support::Istio, Supported(&observer::http::Http)),
-    row(Exactly("apisix"), NotYet, NotYet),
+    row(Exactly("apisix"), Supported(&routers::apisix::Apisix), Supported(&observer::apisix::Apisix)),
     row(Exactly("appmesh"), Supported(&routers::appmesh::AppMesh::V1Beta1), Supported(&observer::appmesh::AppMesh)),
     row(Prefix("appmesh:v1beta2"), Supported(&routers::appmesh::AppMesh::V1Beta2), Supported(&observer::appmesh::AppMesh)),
     row(Prefix("appmesh"), Support::Istio, Supported(&observer::appmesh::AppMesh)),

@@ -50,6 +50,7 @@ fn a_provider_is_routed_refused_or_taken_for_istio() {
         ("smi:v1alpha2", Some("V1Alpha2")),
         ("smi:v1alpha3", Some("V1Alpha3")),
         ("traefik", Some("Traefik")),
+        ("apisix", Some("Apisix")),
     ] {
         assert_eq!(router_of(name).as_deref(), router, "{name}");
     }
@@ -75,11 +76,11 @@ fn a_name_is_known_if_flagger_has_a_router_of_that_name() {
 fn the_error_lists_the_supported_providers() {
     assert_eq!(
         router_named("kuma").unwrap_err().to_string(),
-        "kuma is not supported yet, only appmesh, appmesh:v1beta2, contour, gatewayapi:v1, gatewayapi:v1beta1, gloo, istio, kubernetes, linkerd, nginx, osm, skipper, smi and traefik are"
+        "kuma is not supported yet, only apisix, appmesh, appmesh:v1beta2, contour, gatewayapi:v1, gatewayapi:v1beta1, gloo, istio, kubernetes, linkerd, nginx, osm, skipper, smi and traefik are"
     );
     assert_eq!(
         observer_named("kuma").unwrap_err().to_string(),
-        "built-in metrics of kuma are not supported yet, only those of appmesh, contour, gatewayapi, gloo, istio, kubernetes, linkerd, nginx, osm, skipper and traefik are"
+        "built-in metrics of kuma are not supported yet, only those of apisix, appmesh, contour, gatewayapi, gloo, istio, kubernetes, linkerd, nginx, osm, skipper and traefik are"
     );
 }
 
@@ -173,6 +174,7 @@ fn a_longer_name_means_the_provider_only_if_its_pattern_is_a_prefix() {
         ("appmesh:v1beta1", Some("AppMesh")),
         ("traefik", Some("Traefik")),
         ("traefik:service", Some("Istio")),
+        ("apisix", Some("Apisix")),
         ("skipper", Some("Skipper")),
         ("gloo", Some("Gloo")),
         ("gloo:service", Some("Gloo")),

@@ -8,6 +8,7 @@
 //! and a row in the table of `routers/tests.rs`.
 
 pub mod affinity;
+pub mod apisix;
 pub mod appmesh;
 pub mod conditions;
 pub mod contour;

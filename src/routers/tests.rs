@@ -10,7 +10,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
-    appmesh::AppMesh, gateway_api::GatewayApi, route::metadata, smi::Smi, traefik::Traefik, *,
+    apisix::Apisix, appmesh::AppMesh, gateway_api::GatewayApi, route::metadata, smi::Smi,
+    traefik::Traefik, *,
 };
 use crate::snapshot::{Action, Kind, Settings};
 
@@ -209,6 +210,17 @@ pub const ROUTERS: &[Row] = &[
             )
         },
     ),
+    row(
+        "apisix",
+        &Apisix,
+        Rules {
+            name: "web-podinfo-canary",
+            is_apex: false,
+            is_shared: false,
+            tests: false,
+            ..Rules::of(Kind::ApisixRoute, &["/spec/http"], "/spec/ingressClassName")
+        },
+    ),
     Row {
         provider: "kubernetes",
         router: &kubernetes::Kubernetes,
@@ -217,15 +229,17 @@ pub const ROUTERS: &[Row] = &[
     },
 ];
 
-/// A canary of this provider. The only object is the Ingress that the canary refers to.
+/// A canary of this provider. The only objects are the Ingress and the ApisixRoute that the canary refers to.
 pub fn snapshot(provider: &str, mut service: Value, analysis: Value, status: Value) -> Snapshot {
     if provider == "appmesh" {
         service["meshName"] = json!("global");
     }
     let ingress = json!({"metadata": {"name": "web", "namespace": "test"}, "spec": {"ingressClassName": "nginx", "rules": [{"http": {"paths": [
         {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "podinfo", "port": {"number": 80}}}}]}}]}});
-    let name = ObjectRef {
-        kind: Kind::Ingress,
+    let route = json!({"metadata": {"name": "web", "namespace": "test"}, "spec": {"http": [
+        {"name": "all", "match": {"paths": ["/*"]}, "backends": [{"serviceName": "podinfo", "servicePort": 80}]}]}});
+    let name = |kind| ObjectRef {
+        kind,
         namespace: "test".to_owned(),
         name: "web".to_owned(),
     };
@@ -234,11 +248,16 @@ pub fn snapshot(provider: &str, mut service: Value, analysis: Value, status: Val
         "metadata": {"name": "podinfo", "namespace": "test", "uid": "u"},
         "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"}, "provider": provider,
             "ingressRef": {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"},
+            "routeRef": {"apiVersion": "apisix.apache.org/v2", "kind": "ApisixRoute", "name": "web"},
             "service": service, "analysis": analysis}, "status": status}),
     );
     Snapshot {
         canary: canary.unwrap(),
-        objects: [(name, ingress)].into(),
+        objects: [
+            (name(Kind::Ingress), ingress),
+            (name(Kind::ApisixRoute), route),
+        ]
+        .into(),
         workloads: std::sync::Arc::default(),
         seen: BTreeSet::new(),
         now: jiff::Timestamp::UNIX_EPOCH,

@@ -62,6 +62,7 @@ kinds! {
     HttpRouteV1Beta1,        "HTTPRoute",               "gateway.networking.k8s.io", "v1beta1",  "httproutes",               REPLACE;
     Ingress,                 "Ingress",                 "networking.k8s.io",         "v1",       "ingresses",                REPLACE;
     HttpProxy,               "HTTPProxy",               "projectcontour.io",         "v1",       "httpproxies",              REPLACE;
+    ApisixRoute,             "ApisixRoute",             "apisix.apache.org",         "v2",       "apisixroutes",             REPLACE;
     AppMeshNodeV1Beta1,      "VirtualNode",             "appmesh.k8s.aws",           "v1beta1",  "virtualnodes",             REPLACE;
     AppMeshServiceV1Beta1,   "VirtualService",          "appmesh.k8s.aws",           "v1beta1",  "virtualservices",          REPLACE;
     AppMeshNode,             "VirtualNode",             "appmesh.k8s.aws",           "v1beta2",  "virtualnodes",             REPLACE;

@@ -258,6 +258,7 @@ fn each_kind_has_its_resource() {
         "HTTPRoute httproutes.gateway.networking.k8s.io/v1beta1",
         "Ingress ingresses.networking.k8s.io/v1",
         "HTTPProxy httpproxies.projectcontour.io/v1",
+        "ApisixRoute apisixroutes.apisix.apache.org/v2",
         "VirtualNode virtualnodes.appmesh.k8s.aws/v1beta1",
         "VirtualService virtualservices.appmesh.k8s.aws/v1beta1",
         "VirtualNode virtualnodes.appmesh.k8s.aws/v1beta2",

@@ -182,7 +182,7 @@ fn weights_sum_to_100_on_every_router_that_has_two() {
         let gateways =
             json!([{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gateway"}]);
         let sim = release_of(json!({"provider": provider, "analysis": {"stepWeight": 20},
-            "service": {"port": 9898, "meshName": "global", "gatewayRefs": gateways}}));
+            "routeRef": {"name": "web"}, "service": {"port": 9898, "meshName": "global", "gatewayRefs": gateways}}));
         let router = providers::router(&sim.snapshot).unwrap();
         let writes = router.set_weights(&sim.snapshot, &Weights::canary(30));
         for write in writes.unwrap_or_default() {

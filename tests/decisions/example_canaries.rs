@@ -45,6 +45,7 @@ fn there_is_an_example_for_each_router_and_strategy() {
     assert_eq!(
         shown,
         [
+            ("apisix", "canary"),
             ("appmesh", "canary"),
             ("appmesh:v1beta2", "ab-testing"),
             ("appmesh:v1beta2", "canary"),

@@ -145,6 +145,7 @@ macro_rules! cases {
 }
 
 cases! {
+    apisix_gets_a_second_route: "apisix",
     appmesh_gets_all_fields: "appmesh",
     appmesh_routes_a_test: "appmesh-ab",
     appmesh_takes_existing_objects_over: "appmesh-adopted",

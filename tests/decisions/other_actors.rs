@@ -71,7 +71,7 @@ fn a_policy_that_changes_the_pods_of_each_workload_costs_no_write_and_no_run() {
     for target in targets() {
         for provider in providers::routed() {
             let spec = json!({"provider": provider, "targetRef": target, "analysis": {"iterations": 1},
-                "service": {"port": 9898, "meshName": "global", "gatewayRefs": [{"name": "gateway"}]}, "ingressRef": {"name": "podinfo"}});
+                "service": {"port": 9898, "meshName": "global", "gatewayRefs": [{"name": "gateway"}]}, "ingressRef": {"name": "podinfo"}, "routeRef": {"name": "podinfo"}});
             let alone = writes_of(&spec, None);
             for policy in [add_to_pods, rewrite_pods] as [fn(Kind, &mut Value); 2] {
                 assert_eq!(writes_of(&spec, Some(policy)), alone, "{spec}");

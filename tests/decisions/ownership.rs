@@ -42,6 +42,11 @@ fn case(kind: Kind) -> Option<(Value, &'static str)> {
             (spec, "podinfo-canary")
         }
         Kind::HttpProxy => (provider("contour"), "podinfo"),
+        Kind::ApisixRoute => {
+            let mut spec = provider("apisix");
+            spec["routeRef"] = json!({"name": "web"});
+            (spec, "web-podinfo-canary")
+        }
         Kind::TraefikService => (provider("traefik"), "podinfo"),
         Kind::GlooRouteTable => (provider("gloo"), "podinfo"),
         Kind::GlooUpstream => (provider("gloo"), "test-podinfo-primaryupstream-9898"),

@@ -26,9 +26,11 @@ pub fn providers() -> impl Strategy<Value = &'static str> {
     prop::sample::select(providers::routed())
 }
 
-/// Whether a provider can send only matching requests to the canary. A TrafficSplit and a TraefikService cannot.
+/// Whether a provider can send only matching requests to the canary. TrafficSplits, TraefikServices and
+/// ApisixRoutes cannot.
 fn can_test(provider: &str) -> bool {
-    !(provider.starts_with("smi:") || ["linkerd", "osm", "skipper", "traefik"].contains(&provider))
+    let unable = ["linkerd", "osm", "skipper", "traefik", "apisix"];
+    !(provider.starts_with("smi:") || unable.contains(&provider))
 }
 
 fn strategies() -> impl Strategy<Value = Value> {
@@ -78,7 +80,7 @@ fn specs() -> impl Strategy<Value = Value> {
             }
             let gateways = json!([{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gateway"}]);
             let ingress = json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"});
-            json!({"targetRef": target, "provider": provider, "ingressRef": ingress, "analysis": analysis, "skipAnalysis": skip,
+            json!({"targetRef": target, "provider": provider, "ingressRef": ingress, "routeRef": {"name": "web"}, "analysis": analysis, "skipAnalysis": skip,
                 "service": {"port": 9898, "meshName": "global", "gatewayRefs": gateways}})
         },
     )

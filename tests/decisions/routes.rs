@@ -3,7 +3,7 @@
 use flagger_rs::{
     api::canary::CanaryPhase,
     rollout,
-    snapshot::{Kind, Weights},
+    snapshot::{Kind, ObjectRef, Weights},
 };
 use serde_json::{Value, json};
 
@@ -327,6 +327,75 @@ fn traefik_rolls_a_bad_version_back() {
     transcript("traefik-rollback", &sim);
 }
 
+fn on_apisix(analysis: Value) -> Simulation {
+    let route = json!({"apiVersion": "apisix.apache.org/v2", "kind": "ApisixRoute", "name": "web"});
+    let service = json!({"port": 9898});
+    release_of(
+        json!({"provider": "apisix", "routeRef": route, "service": service, "analysis": analysis}),
+    )
+}
+
+#[test]
+fn apisix_shares_traffic() {
+    let mut sim = on_apisix(json!({"stepWeight": 20, "maxWeight": 40}));
+    sim.run_until(CanaryPhase::Succeeded);
+    transcript("apisix", &sim);
+}
+
+#[test]
+fn apisix_rolls_a_bad_version_back() {
+    let mut sim = on_apisix(json!({"stepWeight": 20, "threshold": 2}));
+    sim.metric = "42".to_owned();
+    sim.run_until(CanaryPhase::Failed);
+    transcript("apisix-rollback", &sim);
+}
+
+/// Each problem is reported, and nothing is created until the user solves it.
+#[test]
+fn apisix_needs_a_route_of_the_user_with_our_backend() {
+    type Break = fn(&mut Simulation, ObjectRef);
+    let problems: [(Break, &str); 4] = [
+        (
+            |sim, _| sim.snapshot.canary.spec.route_ref = None,
+            "apisix route selector is empty",
+        ),
+        (
+            |sim, source| drop(sim.snapshot.objects.remove(&source)),
+            "apisixroutes.apisix.apache.org \"web\" not found",
+        ),
+        (
+            |sim, source| {
+                let route = sim.snapshot.objects.get_mut(&source).unwrap();
+                route["spec"]["http"][0]["backends"][0]["serviceName"] = json!("other");
+            },
+            "Can not find podinfo backend on apisix route web.test",
+        ),
+        (
+            |sim, source| {
+                let route = sim.snapshot.objects.get_mut(&source).unwrap();
+                route["spec"] = json!({});
+            },
+            "APISIX route web.test's spec.http is empty",
+        ),
+    ];
+    for (with_problem, text) in problems {
+        let route = json!({"name": "web"});
+        let spec = json!({"provider": "apisix", "routeRef": route, "analysis": {"stepWeight": 50}});
+        let mut sim = Simulation::new(spec);
+        let solved = sim.snapshot.clone();
+        let source = sim.snapshot.reference(Kind::ApisixRoute, "web");
+        with_problem(&mut sim, source.clone());
+        sim.run(30);
+        assert!(sim.count_notified(text) > 0, "{text}: {:?}", sim.notified);
+        let ours = sim.snapshot.object(Kind::ApisixRoute, "web-podinfo-canary");
+        assert!(ours.is_none(), "{text}");
+        sim.snapshot.canary.spec.route_ref = solved.canary.spec.route_ref;
+        let route = solved.objects[&source].clone();
+        sim.snapshot.objects.insert(source, route);
+        sim.run_until(CanaryPhase::Initialized);
+    }
+}
+
 /// Flagger repeats the mirror step for ever.
 #[test]
 fn a_mirror_is_skipped_if_the_router_cannot_copy_requests() {
@@ -338,8 +407,11 @@ fn a_mirror_is_skipped_if_the_router_cannot_copy_requests() {
 /// The Services of the primary and of the canary are deleted with the Canary: no route may name them.
 #[test]
 fn a_canary_that_is_deleted_midway_leaves_routes_to_the_target_only() {
-    for provider in ["contour", "nginx", "gloo", "linkerd", "traefik"] {
+    for provider in ["contour", "nginx", "gloo", "linkerd", "traefik", "apisix"] {
         let mut sim = on(provider, json!({"stepWeight": 50}));
+        if provider == "apisix" {
+            sim = on_apisix(json!({"stepWeight": 50}));
+        }
         if provider == "nginx" {
             sim = on_nginx(json!({"stepWeight": 50}));
         }
@@ -361,6 +433,7 @@ fn a_canary_that_is_deleted_midway_leaves_routes_to_the_target_only() {
             route(Kind::TrafficSplitV1Alpha1, "podinfo"),
             route(Kind::TraefikService, "podinfo"),
             route(Kind::GlooRouteTable, "podinfo"),
+            route(Kind::ApisixRoute, "web-podinfo-canary"),
         ];
         for route in routes.into_iter().flatten() {
             assert!(route.contains("\"podinfo\""), "{route}");
@@ -381,12 +454,15 @@ fn a_crash_at_any_write_of_a_release_loses_nothing_on_any_route() {
         "gloo",
         "linkerd",
         "traefik",
+        "apisix",
         "appmesh",
         "appmesh:v1beta2",
     ] {
         let start = || {
             if ["nginx", "skipper"].contains(&provider) {
                 behind_an_ingress(provider, json!({"stepWeight": 20, "maxWeight": 40}))
+            } else if provider == "apisix" {
+                on_apisix(json!({"stepWeight": 20, "maxWeight": 40}))
             } else {
                 on(provider, json!({"stepWeight": 20, "maxWeight": 40}))
             }

@@ -92,6 +92,9 @@ impl Rig {
         match plural {
             "virtualservices" | "httproutes" | "httpproxies" | "trafficsplits"
             | "traefikservices" | "routetables" => all(&[TARGET], |route| route["spec"].clone()),
+            "apisixroutes" => all(&["web", "web-podinfo-canary"], |route| {
+                route["spec"].clone()
+            }),
             "upstreams" => all(&UPSTREAMS, |upstream| upstream["spec"].clone()),
             "ingresses" => all(
                 &["web", "web-canary"],

@@ -74,7 +74,7 @@ const ISTIO: Resource = Resource {
 };
 
 /// All of them.
-pub static RESOURCES: [Resource; 24] = [
+pub static RESOURCES: [Resource; 25] = [
     Resource {
         plural: "configmaps",
         kind: "ConfigMap",
@@ -211,6 +211,13 @@ pub static RESOURCES: [Resource; 24] = [
         versions: &["v1"],
         plural: "routetables",
         kind: "RouteTable",
+        ..CUSTOM
+    },
+    Resource {
+        group: "apisix.apache.org",
+        versions: &["v2"],
+        plural: "apisixroutes",
+        kind: "ApisixRoute",
         ..CUSTOM
     },
     Resource {

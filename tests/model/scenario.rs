@@ -70,6 +70,8 @@ pub enum Scenario {
     Traefik,
     /// A good version behind Gloo.
     Gloo,
+    /// A good version behind APISIX.
+    Apisix,
     /// A good version of a DaemonSet.
     DaemonSet,
     /// A good version of a target that is a Service.
@@ -96,7 +98,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All scenarios.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::Promotion,
         Self::Rollback,
         Self::AbTesting,
@@ -121,6 +123,7 @@ impl Scenario {
         Self::Smi,
         Self::Traefik,
         Self::Gloo,
+        Self::Apisix,
         Self::DaemonSet,
         Self::Service,
         Self::ScaledObject,
@@ -199,6 +202,10 @@ impl Scenario {
             Self::Smi => behind("linkerd", json!({"analysis": steps()})),
             Self::Traefik => behind("traefik", json!({"analysis": steps()})),
             Self::Gloo => behind("gloo", json!({"analysis": steps()})),
+            Self::Apisix => {
+                let route = json!({"apiVersion": "apisix.apache.org/v2", "kind": "ApisixRoute", "name": "web"});
+                behind("apisix", json!({"routeRef": route, "analysis": steps()}))
+            }
             Self::Nginx => {
                 let ingress =
                     json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"});
@@ -231,6 +238,7 @@ impl Scenario {
         }
         match self {
             Self::Nginx => rig.create("ingresses", ingress()),
+            Self::Apisix => rig.create("apisixroutes", apisix_route()),
             // The operator waits until the pods are ready again.
             Self::WithoutPods => rig.patch("deployments", "podinfo", deadline(600)),
             // The deadline ends between two ticks. At a tick, the number of reports of the wait would depend on which comes first.
@@ -344,6 +352,7 @@ impl Scenario {
             | Self::Smi
             | Self::Traefik
             | Self::Gloo
+            | Self::Apisix
             | Self::DaemonSet
             | Self::Service
             | Self::SlowAnswers

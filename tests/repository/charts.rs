@@ -147,7 +147,8 @@ fn rights() -> Value {
 fn canary() -> Canary {
     serde_json::from_value(json!({"metadata": {"name": "podinfo", "namespace": "test"}, "spec": {
         "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"}, "service": {"port": 80},
-        "ingressRef": {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"}}}))
+        "ingressRef": {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"},
+        "routeRef": {"apiVersion": "apisix.apache.org/v2", "kind": "ApisixRoute", "name": "web"}}}))
     .unwrap()
 }
 

@@ -153,7 +153,9 @@ fn creator(snapshot: &Snapshot, object: &ObjectRef) -> Creator {
             created_unless(is(&spec.target_ref.name), Initialization)
         }
         Kind::Service if is(canary.apex_name()) => Either,
-        Kind::Service | Kind::DestinationRule | Kind::GlooUpstream => Initialization,
+        Kind::Service | Kind::DestinationRule | Kind::GlooUpstream | Kind::ApisixRoute => {
+            Initialization
+        }
         Kind::ConfigMap | Kind::Secret => {
             let is_in_the_way = reads::foreign_copies(snapshot).contains(object);
             created_unless(!is_in_the_way, Operator)
@@ -170,15 +172,7 @@ fn creator(snapshot: &Snapshot, object: &ObjectRef) -> Creator {
         | Kind::AppMeshRouter
         | Kind::AppMeshService
         | Kind::AppMeshNodeV1Beta1
-        | Kind::AppMeshServiceV1Beta1 => {
-            // In `v1beta1`, the name of a VirtualService ends with the namespace.
-            let full = format!("{}.{}", canary.apex_name(), snapshot.namespace());
-            if is(canary.apex_name()) || is(&full) {
-                Either
-            } else {
-                Initialization
-            }
-        }
+        | Kind::AppMeshServiceV1Beta1 => of_app_mesh(snapshot, object),
         Kind::VirtualService
         | Kind::HttpRoute
         | Kind::HttpRouteV1Beta1
@@ -195,6 +189,17 @@ fn creator(snapshot: &Snapshot, object: &ObjectRef) -> Creator {
         | Kind::MetricTemplate
         | Kind::AlertProvider
         | Kind::Release => User,
+    }
+}
+
+/// The creator of an object of App Mesh. In `v1beta1`, the name of a VirtualService ends with the namespace.
+fn of_app_mesh(snapshot: &Snapshot, object: &ObjectRef) -> Creator {
+    let apex = snapshot.canary.apex_name();
+    let full = format!("{apex}.{}", snapshot.namespace());
+    if object.name == apex || object.name == full {
+        Creator::Either
+    } else {
+        Creator::Initialization
     }
 }
 

@@ -81,6 +81,7 @@ fn a_router_reads_each_object_that_it_writes() {
                 "VirtualService podinfo",
                 "VirtualService podinfo-canary",
             ],
+            "apisix" => &["ApisixRoute web-podinfo-canary"],
             "traefik" => &["TraefikService podinfo"],
             "kubernetes" => &[],
             "linkerd" | "osm" | "smi" | "smi:v1alpha1" | "smi:v1alpha2" | "smi:v1alpha3" => {

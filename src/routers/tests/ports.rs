@@ -30,8 +30,8 @@ fn led(row: &Row, service: &Value) -> String {
     let leads = |port: i64| match row.provider {
         "istio" => by_istio(spec, port),
         "gatewayapi:v1" | "gatewayapi:v1beta1" => by_gateway_api(spec, port),
-        // Their proxies get no requests to the apex Service, and an Ingress has the ports of the user's Ingress.
-        "contour" | "nginx" | "skipper" | "gloo" | "traefik" => None,
+        // Their proxies get no requests to the apex Service, and an Ingress or ApisixRoute has the ports of the user's.
+        "contour" | "nginx" | "skipper" | "gloo" | "traefik" | "apisix" => None,
         // The listeners have one port.
         "appmesh" | "appmesh:v1beta2" => {
             let router = spec.get("virtualRouter").unwrap_or(spec);
@@ -134,7 +134,7 @@ fn no_request_to_a_further_port_is_led_to_the_first() {
                     "80>80",
                 ),
             ],
-            "contour" | "nginx" | "skipper" | "gloo" | "traefik" | "kubernetes" => {
+            "contour" | "nginx" | "skipper" | "gloo" | "traefik" | "apisix" | "kubernetes" => {
                 &[(json!({}), "")]
             }
             "appmesh" | "appmesh:v1beta2" => &[(json!({}), "80>80")],

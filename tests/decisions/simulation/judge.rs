@@ -80,11 +80,12 @@ impl Moment {
     fn rules(&self) -> Option<Vec<(i64, i64)>> {
         let service = &self.canary["spec"]["service"]["name"];
         let apex = service.as_str().unwrap_or(self.target_name());
-        // Without the second Ingress, the first one leads all clients to the primary; during the initialization, to the target.
+        // Without the second Ingress or ApisixRoute, the first one leads all clients to the primary; during the initialization, to the target.
         let alone = || {
             let is_primary = !matches!(self.phase(), "" | "Initializing");
-            let has_ingress = self.canary["spec"]["ingressRef"]["name"].is_string();
-            (has_ingress && is_primary).then(|| vec![(100, 0)])
+            let spec = &self.canary["spec"];
+            let has_own = spec["ingressRef"]["name"].is_string() || spec["provider"] == "apisix";
+            (has_own && is_primary).then(|| vec![(100, 0)])
         };
         routes::rules(&self.canary, apex, |plural, name| self.get(plural, name)).or_else(alone)
     }

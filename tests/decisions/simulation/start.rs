@@ -57,6 +57,7 @@ impl Simulation {
     pub fn new(spec: Value) -> Self {
         let mut sim = Self::empty(snapshot(canary(&spec)));
         sim.store_ingress();
+        sim.store_apisix_route();
         sim.store_autoscaler();
         sim.store_target();
         sim
@@ -144,6 +145,19 @@ impl Simulation {
         let spec = json!({"rules": [{"http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}]});
         let metadata = json!({"name": "podinfo", "namespace": "test"});
         self.store(ingress, json!({"metadata": metadata, "spec": spec}));
+    }
+
+    fn store_apisix_route(&mut self) {
+        let Some(route) = &self.snapshot.canary.spec.route_ref else {
+            return;
+        };
+        let route = self.snapshot.reference(Kind::ApisixRoute, &route.name);
+        let rule = json!({"name": "all", "match": {"paths": ["/*"]}, "backends": [{"serviceName": "podinfo", "servicePort": 80}]});
+        let metadata = json!({"name": "podinfo", "namespace": "test"});
+        self.store(
+            route,
+            json!({"metadata": metadata, "spec": {"http": [rule]}}),
+        );
     }
 
     fn store_autoscaler(&mut self) {

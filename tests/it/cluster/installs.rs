@@ -5,7 +5,8 @@ use serde_json::json;
 use testbed::wait::until;
 
 use super::{
-    Outcome, PATIENCE, Rig, Scenario, appmesh, ensure, gloo, ingress, releases, routes, text,
+    Outcome, PATIENCE, Rig, Scenario, apisix, appmesh, ensure, gloo, ingress, releases, routes,
+    text,
 };
 use crate::files;
 
@@ -18,7 +19,7 @@ struct Install {
 }
 
 /// The overlay for Linkerd grants the same as that for Gateway API.
-const INSTALLS: [Install; 9] = [
+const INSTALLS: [Install; 10] = [
     Install {
         overlay: "istio",
         arguments: &["-mesh-provider=istio"],
@@ -47,6 +48,11 @@ const INSTALLS: [Install; 9] = [
     Install {
         overlay: "gloo",
         arguments: &["-mesh-provider=gloo"],
+        refused: "httpproxies.projectcontour.io",
+    },
+    Install {
+        overlay: "apisix",
+        arguments: &["-mesh-provider=apisix"],
         refused: "httpproxies.projectcontour.io",
     },
     Install {
@@ -110,6 +116,7 @@ async fn released(install: &Install, s: Scenario<'_>) -> Outcome {
         "contour" => ingress::contour_copies_requests_and_shares_them(s).await,
         "appmesh" => appmesh::app_mesh_routes_matching_requests_to_the_canary(s).await,
         "nginx" => ingress::nginx_shares_traffic_by_a_second_ingress(s).await,
+        "apisix" => apisix::apisix_shares_traffic_by_a_second_route(s).await,
         "gloo" => gloo::gloo_shares_traffic_between_upstreams_with_the_users_settings(s).await,
         "skipper" => ingress::skipper_shares_traffic_by_a_second_ingress(s).await,
         "kubernetes" => {

@@ -13,6 +13,7 @@
 //! | do the charts of Helm install, replace Flagger's, and go? | `charts/` |
 
 mod actions;
+mod apisix;
 mod appmesh;
 mod capacity;
 mod charts;
@@ -109,6 +110,7 @@ async fn the_operator_on_a_real_control_plane() {
         routes::a_delegated_route_is_promoted_without_analysis,
         ingress::contour_copies_requests_and_shares_them,
         ingress::contour_routes_matching_requests_to_the_canary,
+        apisix::apisix_shares_traffic_by_a_second_route,
         traefik::traefik_shares_traffic_and_repairs_keep_the_weights,
         traefik::a_traefik_service_of_the_user_is_adopted_and_given_back,
         ingress::nginx_shares_traffic_by_a_second_ingress,

@@ -8,7 +8,7 @@ use super::Key;
 type Path = (&'static str, &'static str, &'static str);
 
 /// Istio's VirtualServices and both forms of App Mesh's have one plural.
-const ROUTES: [(&str, Path); 7] = [
+const ROUTES: [(&str, Path); 8] = [
     (
         "virtualservices",
         (
@@ -32,6 +32,7 @@ const ROUTES: [(&str, Path); 7] = [
     ("httproutes", ("/spec/rules", "/backendRefs", "/name")),
     ("httpproxies", ("/spec/routes", "/services", "/name")),
     ("trafficsplits", ("/spec", "/backends", "/service")),
+    ("apisixroutes", ("/spec/http", "/backends", "/serviceName")),
     ("traefikservices", ("/spec/weighted", "/services", "/name")),
 ];
 
@@ -57,12 +58,8 @@ pub fn rules<'a>(
     if let Some(table) = get("routetables", apex) {
         return of_route_table(table, apex, selects_primary);
     }
-    ROUTES.into_iter().find_map(|(plural, path)| {
-        // In the first version of App Mesh's API, the name of a route ends with the namespace.
-        let namespace = canary["metadata"]["namespace"].as_str().unwrap_or_default();
-        let route = get(plural, apex).or_else(|| get(plural, &format!("{apex}.{namespace}")))?;
-        route.pointer(path.0)?;
-        let shares = |rule: &&Value| {
+    let shares = |path| {
+        move |rule: &&Value| {
             let of = |host: &str| share(rule, path, host).unwrap_or(0);
             let (primary, target) = (format!("{apex}-primary"), format!("{apex}-canary"));
             // A restored route, and a route of the user's, may lead to the apex Service.
@@ -71,8 +68,20 @@ pub fn rules<'a>(
             } else {
                 (of(&primary), of(&target) + of(apex))
             }
-        };
-        Some(each(route, path).iter().map(shares).collect())
+        }
+    };
+    ROUTES.into_iter().find_map(|(plural, path)| {
+        if plural == "apisixroutes" {
+            // It is beside the user's route.
+            let source = canary["spec"]["routeRef"]["name"].as_str()?;
+            let second = get(plural, &format!("{source}-{apex}-canary"))?;
+            return Some(each(second, path).iter().map(shares(path)).collect());
+        }
+        // In the first version of App Mesh's API, the name of a route ends with the namespace.
+        let namespace = canary["metadata"]["namespace"].as_str().unwrap_or_default();
+        let route = get(plural, apex).or_else(|| get(plural, &format!("{apex}.{namespace}")))?;
+        route.pointer(path.0)?;
+        Some(each(route, path).iter().map(shares(path)).collect())
     })
 }
 

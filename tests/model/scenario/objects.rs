@@ -67,6 +67,13 @@ pub fn ingress() -> Value {
     json!({"metadata": {"name": "web"}, "spec": {"ingressClassName": "nginx", "rules": [{"host": "app.example.com", "http": {"paths": paths}}]}})
 }
 
+/// The ApisixRoute for the application.
+pub fn apisix_route() -> Value {
+    let backend = json!({"serviceName": "podinfo", "servicePort": 9898});
+    let rule = json!({"name": "all", "match": {"paths": ["/*"]}, "backends": [backend]});
+    json!({"metadata": {"name": "web"}, "spec": {"http": [rule]}})
+}
+
 /// The Service that users reach before the Canary exists.
 pub fn service(app: &str) -> Value {
     json!({"metadata": {"name": "podinfo"}, "spec": {"selector": {"app": app}, "ports": [{"name": "http", "port": 9898}]}})

@@ -93,7 +93,7 @@ const NOT_RECREATED: [&str; 13] = [
 ];
 
 /// The objects that a user recreates.
-const RECREATED: [(&str, &str); 17] = [
+const RECREATED: [(&str, &str); 19] = [
     ("services", "podinfo"),
     ("services", "podinfo-primary"),
     ("services", "podinfo-canary"),
@@ -103,6 +103,8 @@ const RECREATED: [(&str, &str); 17] = [
     ("trafficsplits", "podinfo"),
     ("traefikservices", "podinfo"),
     ("routetables", "podinfo"),
+    ("apisixroutes", "web"),
+    ("apisixroutes", "web-podinfo-canary"),
     ("upstreams", UPSTREAMS[0]),
     ("upstreams", UPSTREAMS[1]),
     ("ingresses", "web"),

@@ -33,6 +33,8 @@ const TRAFFIC_SPLITS: &str = include_str!("trafficsplits.yaml");
 /// App Mesh's kinds, for [`Bed::apply`]. (Its own CRDs are in no module that this project builds.) With them, kubectl needs the full name of
 /// Istio's VirtualServices.
 pub const APP_MESH: &str = include_str!("appmesh.yaml");
+/// APISIX's kind, for [`Bed::apply`].
+pub const APISIX: &str = include_str!("apisix.yaml");
 /// Traefik's kind, for [`Bed::apply`].
 pub const TRAEFIK: &str = include_str!("traefik.yaml");
 

@@ -209,6 +209,8 @@
 //!   built-in metrics are those of the Service, also if its name is not the target's.
 //! * On APISIX, the second ApisixRoute has all fields of the user's rule, and no copy of rules for streams. An edit of the user's rule keeps
 //!   the weights. Several canaries may be in one ApisixRoute.
+//! * On Kuma, a TrafficRoute of the same name for a Service of another namespace is left alone, and a deletion with `revertOnDeletion` leads
+//!   the canary's to the apex Service.
 //! * The token of a ServiceAccount is sent to no metric server and no chat; the annotation `flagger-rs.github.io/allowed-hosts` binds any
 //!   other Secret to hosts ([`snapshot::secret`]).
 //! * No redirect to another host is followed. Addresses of users that are link-local or of a cloud's metadata service are called only with
@@ -232,8 +234,7 @@
 //!
 //! # Not supported yet
 //!
-//! Knative targets, and the router Kuma. A Canary that asks for such a target or router is refused with an event and the
-//! condition `Invalid`, which name the field.
+//! Knative targets. A Canary that asks for one is refused with an event and the condition `Invalid`, which name the field.
 
 pub mod api;
 pub mod check;

@@ -172,10 +172,17 @@ impl Needed<'_> {
         verbs: &[&'static str],
         namespace: &str,
     ) {
+        // Canaries themselves are asked about without a namespace, but are in one.
+        let is_of_cluster = Kind::ALL.iter().any(|kind| {
+            kind.is_cluster_scoped() && kind.group_version().0 == group && kind.plural() == resource
+        });
         for verb in verbs {
             let scope = match *verb {
                 // A kind that is not watched is listed in the canary's namespace only.
-                "list" | "watch" if verbs.contains(&"watch") => self.watched.clone(),
+                "list" | "watch" if verbs.contains(&"watch") && !is_of_cluster => {
+                    self.watched.clone()
+                }
+                _ if is_of_cluster => Scope::All,
                 _ => Scope::Namespace(namespace.to_owned()),
             };
             let right = Right {
@@ -276,7 +283,9 @@ mod tests {
     #[test]
     fn an_operator_that_watches_one_namespace_needs_no_rights_in_others() {
         let watched = Scope::Namespace("test".to_owned());
-        let all = rights(&[subject(json!({}), Kind::ALL)], &watched, None, true);
+        let mut kinds = Kind::ALL.to_vec();
+        kinds.retain(|kind| !kind.is_cluster_scoped());
+        let all = rights(&[subject(json!({}), &kinds)], &watched, None, true);
         assert!(all.values().flatten().all(|scope| *scope == watched));
     }
 
@@ -320,6 +329,7 @@ mod tests {
             include_str!("../../kustomize/base/routers/apisix/rights.yaml"),
             include_str!("../../kustomize/base/routers/appmesh/rights.yaml"),
             include_str!("../../kustomize/base/routers/istio/rights.yaml"),
+            include_str!("../../kustomize/base/routers/kuma/rights.yaml"),
             include_str!("../../kustomize/base/routers/gatewayapi/rights.yaml"),
             include_str!("../../kustomize/base/routers/contour/rights.yaml"),
             include_str!("../../kustomize/base/routers/gloo/rights.yaml"),

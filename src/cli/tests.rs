@@ -215,9 +215,9 @@ fn an_unsupported_mesh_provider_causes_a_warning() {
             .is_empty()
     );
     assert_eq!(
-        run(&["-mesh-provider=kuma"], &[]).unwrap().warnings,
+        run(&["-mesh-provider=knative"], &[]).unwrap().warnings,
         [
-            "flag -mesh-provider: kuma is not supported yet, only apisix, appmesh, appmesh:v1beta2, contour, gatewayapi:v1, gatewayapi:v1beta1, gloo, istio, kubernetes, linkerd, nginx, osm, skipper, smi and traefik are"
+            "flag -mesh-provider: knative is not supported yet, only apisix, appmesh, appmesh:v1beta2, contour, gatewayapi:v1, gatewayapi:v1beta1, gloo, istio, kubernetes, kuma, linkerd, nginx, osm, skipper, smi and traefik are"
         ]
     );
     assert_eq!(

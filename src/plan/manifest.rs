@@ -20,7 +20,9 @@ pub fn write(object: &ObjectRef, live: Option<&Value>, manifest: &Value) -> Writ
     if let Some(fields) = manifest.as_object_mut() {
         fields.remove("status");
         let metadata = fields.entry("metadata").or_insert_with(|| json!({}));
-        metadata["namespace"] = json!(object.namespace);
+        if !object.kind.is_cluster_scoped() {
+            metadata["namespace"] = json!(object.namespace);
+        }
     }
     let action = match live {
         None => Action::Create(manifest),

@@ -70,7 +70,7 @@ pub static PROVIDERS: &[Provider] = &[
     row(Prefix("appmesh"), Support::Istio, Supported(&observer::appmesh::AppMesh)),
     row(Prefix("gloo"), Supported(&routers::gloo::Gloo), Supported(&observer::gloo::Gloo)),
     row(Exactly("knative"), NotYet, NotYet),
-    row(Exactly("kuma"), NotYet, NotYet),
+    row(Exactly("kuma"), Supported(&routers::kuma::Kuma), Supported(&observer::kuma::Kuma)),
     row(Exactly("skipper"), Supported(&routers::skipper::Skipper), Supported(&observer::skipper::Skipper)),
     row(Exactly("traefik"), Supported(&routers::traefik::Traefik), Supported(&observer::traefik::Traefik)),
 ];

@@ -41,7 +41,6 @@ fn a_provider_is_routed_refused_or_taken_for_istio() {
         ("appmesh:v1beta2", Some("V1Beta2")),
         ("gloo-edge", Some("Gloo")),
         ("skipper", Some("Skipper")),
-        ("kuma", None),
         ("contour", Some("Contour")),
         ("nginx", Some("Nginx")),
         ("linkerd", Some("V1Alpha1")),
@@ -50,6 +49,7 @@ fn a_provider_is_routed_refused_or_taken_for_istio() {
         ("smi:v1alpha2", Some("V1Alpha2")),
         ("smi:v1alpha3", Some("V1Alpha3")),
         ("traefik", Some("Traefik")),
+        ("kuma", Some("Kuma")),
         ("apisix", Some("Apisix")),
     ] {
         assert_eq!(router_of(name).as_deref(), router, "{name}");
@@ -75,12 +75,12 @@ fn a_name_is_known_if_flagger_has_a_router_of_that_name() {
 #[test]
 fn the_error_lists_the_supported_providers() {
     assert_eq!(
-        router_named("kuma").unwrap_err().to_string(),
-        "kuma is not supported yet, only apisix, appmesh, appmesh:v1beta2, contour, gatewayapi:v1, gatewayapi:v1beta1, gloo, istio, kubernetes, linkerd, nginx, osm, skipper, smi and traefik are"
+        router_named("knative").unwrap_err().to_string(),
+        "knative is not supported yet, only apisix, appmesh, appmesh:v1beta2, contour, gatewayapi:v1, gatewayapi:v1beta1, gloo, istio, kubernetes, kuma, linkerd, nginx, osm, skipper, smi and traefik are"
     );
     assert_eq!(
-        observer_named("kuma").unwrap_err().to_string(),
-        "built-in metrics of kuma are not supported yet, only those of apisix, appmesh, contour, gatewayapi, gloo, istio, kubernetes, linkerd, nginx, osm, skipper and traefik are"
+        observer_named("knative").unwrap_err().to_string(),
+        "built-in metrics of knative are not supported yet, only those of apisix, appmesh, contour, gatewayapi, gloo, istio, kubernetes, kuma, linkerd, nginx, osm, skipper and traefik are"
     );
 }
 
@@ -174,11 +174,11 @@ fn a_longer_name_means_the_provider_only_if_its_pattern_is_a_prefix() {
         ("appmesh:v1beta1", Some("AppMesh")),
         ("traefik", Some("Traefik")),
         ("traefik:service", Some("Istio")),
+        ("kuma", Some("Kuma")),
         ("apisix", Some("Apisix")),
         ("skipper", Some("Skipper")),
         ("gloo", Some("Gloo")),
         ("gloo:service", Some("Gloo")),
-        ("kuma", None),
     ] {
         assert_eq!(observer_of(provider).as_deref(), observer, "{provider}");
     }

@@ -18,6 +18,7 @@ pub mod gloo;
 mod ingress;
 pub mod istio;
 pub mod kubernetes;
+pub mod kuma;
 pub mod nginx;
 mod route;
 pub mod skipper;

@@ -14,13 +14,10 @@ use crate::{
     },
 };
 
-/// The reference to an object in the canary's namespace.
+/// The reference to an object in the canary's namespace, or to one that is in none.
 pub fn reference(canary: &Canary, kind: Kind, name: &str) -> ObjectRef {
-    ObjectRef {
-        kind,
-        namespace: canary.metadata.namespace.clone().unwrap_or_default(),
-        name: name.to_owned(),
-    }
+    let namespace = canary.metadata.namespace.as_deref();
+    kind.reference(namespace.unwrap_or_default(), name)
 }
 
 /// A new object that the Canary owns, so that it is deleted with the Canary. Empty labels and annotations are left out.

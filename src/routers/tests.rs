@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
-    apisix::Apisix, appmesh::AppMesh, gateway_api::GatewayApi, route::metadata, smi::Smi,
-    traefik::Traefik, *,
+    apisix::Apisix, appmesh::AppMesh, gateway_api::GatewayApi, kuma::Kuma, route::metadata,
+    smi::Smi, traefik::Traefik, *,
 };
 use crate::snapshot::{Action, Kind, Settings};
 
@@ -219,6 +219,18 @@ pub const ROUTERS: &[Row] = &[
             is_shared: false,
             tests: false,
             ..Rules::of(Kind::ApisixRoute, &["/spec/http"], "/spec/ingressClassName")
+        },
+    ),
+    row(
+        "kuma",
+        &Kuma,
+        Rules {
+            tests: false,
+            ..Rules::of(
+                Kind::TrafficRoute,
+                &["/spec/conf/split"],
+                "/spec/destinations",
+            )
         },
     ),
     Row {

@@ -134,13 +134,9 @@ impl Snapshot {
         self.objects.get(&self.reference(kind, name))
     }
 
-    /// The reference to an object in the Canary's namespace.
+    /// The reference to an object in the Canary's namespace, or to one that is in none.
     pub fn reference(&self, kind: Kind, name: &str) -> ObjectRef {
-        ObjectRef {
-            kind,
-            namespace: self.namespace().to_owned(),
-            name: name.to_owned(),
-        }
+        kind.reference(self.namespace(), name)
     }
 
     /// Whether another actor undoes this write again and again, so that it is not repeated now.

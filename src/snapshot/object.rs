@@ -68,6 +68,7 @@ kinds! {
     AppMeshNode,             "VirtualNode",             "appmesh.k8s.aws",           "v1beta2",  "virtualnodes",             REPLACE;
     AppMeshRouter,           "VirtualRouter",           "appmesh.k8s.aws",           "v1beta2",  "virtualrouters",           REPLACE;
     AppMeshService,          "VirtualService",          "appmesh.k8s.aws",           "v1beta2",  "virtualservices",          REPLACE;
+    TrafficRoute,            "TrafficRoute",            "kuma.io",                   "v1alpha1", "trafficroutes",            REPLACE;
     TraefikService,          "TraefikService",          "traefik.io",                "v1alpha1", "traefikservices",          REPLACE;
     GlooRouteTable,          "RouteTable",              "gateway.solo.io",           "v1",       "routetables",              REPLACE;
     GlooUpstream,            "Upstream",                "gloo.solo.io",              "v1",       "upstreams",                REPLACE;
@@ -114,6 +115,25 @@ impl Kind {
         self.row().plural
     }
 
+    /// Whether objects of this kind are in no namespace. References to them have an empty one.
+    pub const fn is_cluster_scoped(self) -> bool {
+        matches!(self, Self::TrafficRoute)
+    }
+
+    /// The reference to an object of this kind that has a canary in this namespace.
+    pub fn reference(self, namespace: &str, name: &str) -> ObjectRef {
+        let namespace = if self.is_cluster_scoped() {
+            ""
+        } else {
+            namespace
+        };
+        ObjectRef {
+            kind: self,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
     /// The verbs of RBAC that the operator needs for objects that a canary refers to or owns.
     pub const fn verbs(self) -> &'static [&'static str] {
         self.row().verbs
@@ -125,7 +145,7 @@ impl Kind {
 pub struct ObjectRef {
     /// The kind.
     pub kind: Kind,
-    /// The namespace.
+    /// The namespace; empty if the kind is [cluster-scoped](Kind::is_cluster_scoped).
     pub namespace: String,
     /// The name.
     pub name: String,

@@ -264,6 +264,7 @@ fn each_kind_has_its_resource() {
         "VirtualNode virtualnodes.appmesh.k8s.aws/v1beta2",
         "VirtualRouter virtualrouters.appmesh.k8s.aws/v1beta2",
         "VirtualService virtualservices.appmesh.k8s.aws/v1beta2",
+        "TrafficRoute trafficroutes.kuma.io/v1alpha1",
         "TraefikService traefikservices.traefik.io/v1alpha1",
         "RouteTable routetables.gateway.solo.io/v1",
         "Upstream upstreams.gloo.solo.io/v1",

@@ -3,10 +3,9 @@
 use serde_json::{Value, json};
 
 /// Each row is a group, a kind, its versions and its scope.
-const KINDS: [(&str, &str, &[&str], &str); 3] = [
+const KINDS: [(&str, &str, &[&str], &str); 2] = [
     ("serving.knative.dev", "Service", &["v1"], "Namespaced"),
     ("serving.knative.dev", "Revision", &["v1"], "Namespaced"),
-    ("kuma.io", "TrafficRoute", &["v1alpha1"], "Cluster"),
 ];
 
 /// Returns the CRDs of these kinds, as YAML. They accept any field.

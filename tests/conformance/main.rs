@@ -70,7 +70,7 @@ use scenario::Scenario;
 
 /// Routers and targets that the operator does not have yet. It must refuse the Canaries of these scenarios with the condition `Invalid`.
 /// When you add one of them, remove its row here: the test then compares its scenario like all others.
-const NOT_SUPPORTED_YET: [&str; 2] = ["router-knative", "router-kuma"];
+const NOT_SUPPORTED_YET: [&str; 1] = ["router-knative"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_of_flagger_sees_the_same() {

@@ -12,7 +12,7 @@ use kube::Client;
 use serde_json::Value;
 use testbed::{
     Bed,
-    bed::{APISIX, APP_MESH, GLOO, TRAEFIK},
+    bed::{APISIX, APP_MESH, GLOO, KUMA, TRAEFIK},
     operator::{Launch, Operator},
 };
 use tokio::net::TcpListener;
@@ -51,7 +51,7 @@ pub async fn play(scenarios: &[&Scenario], departures: &Departures) -> Vec<Strin
     let begin = Instant::now();
     let mut bed = Bed::start().await.unwrap();
     bed.apply(&kinds::crds()).await.unwrap();
-    for kinds in [APISIX, APP_MESH, GLOO, TRAEFIK] {
+    for kinds in [APISIX, APP_MESH, GLOO, KUMA, TRAEFIK] {
         bed.apply(kinds).await.unwrap();
     }
     let overlay = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/all-routers");

@@ -60,6 +60,7 @@ fn there_is_an_example_for_each_router_and_strategy() {
             ("istio", "blue-green"),
             ("istio", "canary"),
             ("kubernetes", "blue-green"),
+            ("kuma", "canary"),
             ("linkerd", "canary"),
             ("nginx", "ab-testing"),
             ("nginx", "canary"),

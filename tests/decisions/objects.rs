@@ -170,6 +170,7 @@ cases! {
     istio_keeps_sessions: "istio-session",
     istio_routes_connections: "istio-tcp",
     pods_of_the_primary_keep_apart_by_its_own_labels: "kept-apart",
+    kuma_gets_a_traffic_route: "kuma",
     linkerd_gets_a_traffic_split: "linkerd",
     linkerd_takes_an_existing_split_over: "linkerd-adopted",
     nginx_gets_a_second_ingress: "nginx",

@@ -47,6 +47,7 @@ fn case(kind: Kind) -> Option<(Value, &'static str)> {
             spec["routeRef"] = json!({"name": "web"});
             (spec, "web-podinfo-canary")
         }
+        Kind::TrafficRoute => (provider("kuma"), "podinfo"),
         Kind::TraefikService => (provider("traefik"), "podinfo"),
         Kind::GlooRouteTable => (provider("gloo"), "podinfo"),
         Kind::GlooUpstream => (provider("gloo"), "test-podinfo-primaryupstream-9898"),

@@ -97,11 +97,12 @@ fn a_suspended_canary_stays_as_it_is() {
 #[test]
 fn a_canary_that_cannot_run_is_refused_before_and_after_its_event() {
     let mut sim = idle_under_flagger();
-    sim.snapshot.canary.spec.provider = Some("kuma".to_owned());
+    sim.snapshot.canary.spec.provider = Some("knative".to_owned());
     let refused = first(&sim);
     assert!(
-        refused
-            .starts_with("refused: invalid canary spec: spec.provider: kuma is not supported yet"),
+        refused.starts_with(
+            "refused: invalid canary spec: spec.provider: knative is not supported yet"
+        ),
         "{refused}"
     );
     sim.reconcile();

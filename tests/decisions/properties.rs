@@ -26,10 +26,10 @@ pub fn providers() -> impl Strategy<Value = &'static str> {
     prop::sample::select(providers::routed())
 }
 
-/// Whether a provider can send only matching requests to the canary. TrafficSplits, TraefikServices and
-/// ApisixRoutes cannot.
+/// Whether a provider can send only matching requests to the canary. TrafficSplits, TraefikServices,
+/// ApisixRoutes and TrafficRoutes cannot.
 fn can_test(provider: &str) -> bool {
-    let unable = ["linkerd", "osm", "skipper", "traefik", "apisix"];
+    let unable = ["linkerd", "osm", "skipper", "traefik", "apisix", "kuma"];
     !(provider.starts_with("smi:") || unable.contains(&provider))
 }
 

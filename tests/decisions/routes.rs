@@ -327,6 +327,38 @@ fn traefik_rolls_a_bad_version_back() {
     transcript("traefik-rollback", &sim);
 }
 
+#[test]
+fn kuma_shares_traffic() {
+    let mut sim = on("kuma", json!({"stepWeight": 20, "maxWeight": 40}));
+    sim.run_until(CanaryPhase::Succeeded);
+    transcript("kuma", &sim);
+}
+
+#[test]
+fn kuma_rolls_a_bad_version_back() {
+    let mut sim = on("kuma", json!({"stepWeight": 20, "threshold": 2}));
+    sim.metric = "42".to_owned();
+    sim.run_until(CanaryPhase::Failed);
+    transcript("kuma-rollback", &sim);
+}
+
+/// Flagger takes it over, and the two canaries fight.
+#[test]
+fn the_traffic_route_of_another_namespace_is_left_alone() {
+    let mut sim = Simulation::new(json!({"provider": "kuma", "analysis": {"stepWeight": 50}}));
+    let theirs = json!({"metadata": {"name": "podinfo"}, "mesh": "default", "spec": {
+        "destinations": [{"match": {"kuma.io/service": "podinfo_other_svc_80"}}]}});
+    let name = sim.snapshot.reference(Kind::TrafficRoute, "podinfo");
+    sim.store(name.clone(), theirs);
+    let theirs = sim.snapshot.objects[&name].clone();
+    sim.run(50);
+    assert_eq!(sim.snapshot.objects[&name], theirs);
+    let text = "exists already for podinfo_other_svc_80: delete it, or give this canary another spec.service.name";
+    assert!(sim.count_notified(text) > 0, "{:?}", sim.notified);
+    sim.snapshot.objects.remove(&name);
+    sim.run_until(CanaryPhase::Initialized);
+}
+
 fn on_apisix(analysis: Value) -> Simulation {
     let route = json!({"apiVersion": "apisix.apache.org/v2", "kind": "ApisixRoute", "name": "web"});
     let service = json!({"port": 9898});
@@ -407,7 +439,9 @@ fn a_mirror_is_skipped_if_the_router_cannot_copy_requests() {
 /// The Services of the primary and of the canary are deleted with the Canary: no route may name them.
 #[test]
 fn a_canary_that_is_deleted_midway_leaves_routes_to_the_target_only() {
-    for provider in ["contour", "nginx", "gloo", "linkerd", "traefik", "apisix"] {
+    for provider in [
+        "contour", "nginx", "gloo", "linkerd", "traefik", "apisix", "kuma",
+    ] {
         let mut sim = on(provider, json!({"stepWeight": 50}));
         if provider == "apisix" {
             sim = on_apisix(json!({"stepWeight": 50}));
@@ -434,6 +468,8 @@ fn a_canary_that_is_deleted_midway_leaves_routes_to_the_target_only() {
             route(Kind::TraefikService, "podinfo"),
             route(Kind::GlooRouteTable, "podinfo"),
             route(Kind::ApisixRoute, "web-podinfo-canary"),
+            route(Kind::TrafficRoute, "podinfo")
+                .map(|route| route.replace("podinfo_test_svc_9898\"", "podinfo\"")),
         ];
         for route in routes.into_iter().flatten() {
             assert!(route.contains("\"podinfo\""), "{route}");
@@ -455,6 +491,7 @@ fn a_crash_at_any_write_of_a_release_loses_nothing_on_any_route() {
         "linkerd",
         "traefik",
         "apisix",
+        "kuma",
         "appmesh",
         "appmesh:v1beta2",
     ] {

@@ -91,7 +91,9 @@ impl Rig {
         };
         match plural {
             "virtualservices" | "httproutes" | "httpproxies" | "trafficsplits"
-            | "traefikservices" | "routetables" => all(&[TARGET], |route| route["spec"].clone()),
+            | "traefikservices" | "routetables" | "trafficroutes" => {
+                all(&[TARGET], |route| route["spec"].clone())
+            }
             "apisixroutes" => all(&["web", "web-podinfo-canary"], |route| {
                 route["spec"].clone()
             }),

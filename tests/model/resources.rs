@@ -25,6 +25,8 @@ pub struct Resource {
     /// Whether it has a status subresource.
     pub status: bool,
     pub generation: Generation,
+    /// Whether its objects are in no namespace.
+    pub of_cluster: bool,
     /// Whether a PUT may leave out the resourceVersion.
     pub unconditional: bool,
     /// Whether a PUT creates a missing object.
@@ -41,6 +43,7 @@ const CORE: Resource = Resource {
     custom: false,
     status: false,
     generation: Generation::None,
+    of_cluster: false,
     unconditional: true,
     put_creates: false,
     returns_deleted: false,
@@ -74,7 +77,7 @@ const ISTIO: Resource = Resource {
 };
 
 /// All of them.
-pub static RESOURCES: [Resource; 25] = [
+pub static RESOURCES: [Resource; 26] = [
     Resource {
         plural: "configmaps",
         kind: "ConfigMap",
@@ -211,6 +214,15 @@ pub static RESOURCES: [Resource; 25] = [
         versions: &["v1"],
         plural: "routetables",
         kind: "RouteTable",
+        ..CUSTOM
+    },
+    Resource {
+        group: "kuma.io",
+        versions: &["v1alpha1"],
+        plural: "trafficroutes",
+        kind: "TrafficRoute",
+        status: false,
+        of_cluster: true,
         ..CUSTOM
     },
     Resource {

@@ -72,6 +72,8 @@ pub enum Scenario {
     Gloo,
     /// A good version behind APISIX.
     Apisix,
+    /// A good version in Kuma's mesh.
+    Kuma,
     /// A good version of a DaemonSet.
     DaemonSet,
     /// A good version of a target that is a Service.
@@ -98,7 +100,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All scenarios.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::Promotion,
         Self::Rollback,
         Self::AbTesting,
@@ -124,6 +126,7 @@ impl Scenario {
         Self::Traefik,
         Self::Gloo,
         Self::Apisix,
+        Self::Kuma,
         Self::DaemonSet,
         Self::Service,
         Self::ScaledObject,
@@ -202,6 +205,7 @@ impl Scenario {
             Self::Smi => behind("linkerd", json!({"analysis": steps()})),
             Self::Traefik => behind("traefik", json!({"analysis": steps()})),
             Self::Gloo => behind("gloo", json!({"analysis": steps()})),
+            Self::Kuma => behind("kuma", json!({"analysis": steps()})),
             Self::Apisix => {
                 let route = json!({"apiVersion": "apisix.apache.org/v2", "kind": "ApisixRoute", "name": "web"});
                 behind("apisix", json!({"routeRef": route, "analysis": steps()}))
@@ -353,6 +357,7 @@ impl Scenario {
             | Self::Traefik
             | Self::Gloo
             | Self::Apisix
+            | Self::Kuma
             | Self::DaemonSet
             | Self::Service
             | Self::SlowAnswers

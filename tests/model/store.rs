@@ -20,9 +20,12 @@ pub struct Key {
 }
 
 impl Key {
+    /// The key of an object in a namespace, or of one that is in none.
     pub fn new(plural: &str, namespace: &str, name: &str) -> Self {
+        let resource = Resource::of(plural).unwrap();
+        let namespace = if resource.of_cluster { "" } else { namespace };
         Self {
-            plural: Resource::of(plural).unwrap().plural,
+            plural: resource.plural,
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         }
@@ -152,6 +155,9 @@ impl Store {
         let kept = &object["metadata"];
         let mut meta = json!({"name": key.name, "namespace": key.namespace, "uid": self.uid(),
             "creationTimestamp": whole_second(by.now)});
+        if resource.of_cluster {
+            meta.as_object_mut().unwrap().remove("namespace");
+        }
         for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
             meta[field] = kept[field].clone();
         }

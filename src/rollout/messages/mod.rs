@@ -53,12 +53,16 @@ pub fn undone(snapshot: &Snapshot, object: &ObjectRef, manager: Option<&str>) ->
         namespace,
         name,
     } = object;
+    let place = match namespace.as_str() {
+        "" => String::new(),
+        namespace => format!(".{namespace}"),
+    };
     let actor = manager.map_or_else(
         || "an admission policy, a webhook or another controller".to_owned(),
         |manager| format!("{manager:?}"),
     );
     let message = format!(
-        "{} {name}.{namespace} does not keep what is written: {actor} changes it back each time. It is written again with growing pauses, \
+        "{} {name}{place} does not keep what is written: {actor} changes it back each time. It is written again with growing pauses, \
          until only one of the two changes these fields",
         kind.name()
     );

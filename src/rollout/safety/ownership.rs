@@ -179,6 +179,7 @@ fn creator(snapshot: &Snapshot, object: &ObjectRef) -> Creator {
         | Kind::HttpProxy
         | Kind::TraefikService
         | Kind::GlooRouteTable
+        | Kind::TrafficRoute
         | Kind::TrafficSplitV1Alpha1
         | Kind::TrafficSplitV1Alpha2
         | Kind::TrafficSplitV1Alpha3 => Either,

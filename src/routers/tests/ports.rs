@@ -39,6 +39,12 @@ fn led(row: &Row, service: &Value) -> String {
             let mut ports = ports.map(|listener| &listener["portMapping"]["port"]);
             ports.any(|own| *own == port).then_some(port)
         }
+        // Each port is a destination of its own.
+        "kuma" => {
+            let destinations = spec["destinations"].to_string();
+            let is_own = destinations.contains(&format!("_svc_{port}\""));
+            is_own.then_some(port)
+        }
         // The split is of the Service with all its ports.
         "linkerd" | "osm" | "smi:v1alpha1" | "smi:v1alpha2" | "smi:v1alpha3" => {
             assert!(!spec["backends"].to_string().contains("port"));
@@ -137,7 +143,7 @@ fn no_request_to_a_further_port_is_led_to_the_first() {
             "contour" | "nginx" | "skipper" | "gloo" | "traefik" | "apisix" | "kubernetes" => {
                 &[(json!({}), "")]
             }
-            "appmesh" | "appmesh:v1beta2" => &[(json!({}), "80>80")],
+            "appmesh" | "appmesh:v1beta2" | "kuma" => &[(json!({}), "80>80")],
             _ => &[(json!({}), each)],
         };
         for (more, expected) in rows {

@@ -65,9 +65,10 @@ impl ClusterError {
 /// A request that is ready to be sent, or the reason why it cannot be built.
 pub type Prepared = Result<http::Request<Vec<u8>>, InvalidRequest>;
 
-/// Returns a builder of requests for a kind, in a namespace or in all.
+/// Returns a builder of requests for a kind, in a namespace or in all. Objects of the cluster are in none.
 pub fn requests_for(kind: Kind, namespace: Option<&str>) -> Request {
     let (group, version) = kind.group_version();
+    let namespace = namespace.filter(|_| !kind.is_cluster_scoped());
     requests(group, version, kind.plural(), namespace)
 }
 

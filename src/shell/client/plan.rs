@@ -96,11 +96,8 @@ pub async fn plan(context: &Context, args: &client::Plan) -> Result<Code, Stop> 
 /// An object of a kind that the operator knows, by its name.
 fn named(context: &Context, object: Value) -> Option<(ObjectRef, Value)> {
     let text = |field: &str| object["metadata"][field].as_str().map(str::to_owned);
-    let reference = ObjectRef {
-        kind: kind(&object)?,
-        namespace: text("namespace").unwrap_or_else(|| context.person.namespace().to_owned()),
-        name: text("name")?,
-    };
+    let namespace = text("namespace").unwrap_or_else(|| context.person.namespace().to_owned());
+    let reference = kind(&object)?.reference(&namespace, &text("name")?);
     Some((reference, object))
 }
 

@@ -223,12 +223,12 @@ pub async fn get(client: &Client, object: &ObjectRef) -> Result<Value, String> {
         ("", version) => format!("/api/{version}"),
         (group, version) => format!("/apis/{group}/{version}"),
     };
-    let url = format!(
-        "{path}/namespaces/{}/{}/{}",
-        object.namespace,
-        object.kind.plural(),
-        object.name
-    );
+    let place = if object.kind.is_cluster_scoped() {
+        String::new()
+    } else {
+        format!("/namespaces/{}", object.namespace)
+    };
+    let url = format!("{path}{place}/{}/{}", object.kind.plural(), object.name);
     client
         .request(http::Request::get(url).body(Vec::new()).unwrap())
         .await

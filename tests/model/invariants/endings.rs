@@ -14,8 +14,12 @@ pub fn dangling(history: &[Change]) -> Vec<String> {
     let mut cluster = Cluster::default();
     history.iter().for_each(|change| cluster.apply(change));
     let exists = |namespace: &str, host: &str| {
-        let key = Key::new("services", namespace, host);
-        cluster.objects.contains_key(&key)
+        let mut all = cluster
+            .objects
+            .keys()
+            .filter(|key| key.plural == "services");
+        // A route of the whole cluster is in no namespace.
+        all.any(|key| key.name == host && (namespace.is_empty() || key.namespace == namespace))
     };
     let mut wrong = Vec::new();
     for (key, route) in &cluster.objects {

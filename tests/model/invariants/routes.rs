@@ -8,7 +8,7 @@ use super::Key;
 type Path = (&'static str, &'static str, &'static str);
 
 /// Istio's VirtualServices and both forms of App Mesh's have one plural.
-const ROUTES: [(&str, Path); 8] = [
+const ROUTES: [(&str, Path); 9] = [
     (
         "virtualservices",
         (
@@ -33,6 +33,10 @@ const ROUTES: [(&str, Path); 8] = [
     ("httpproxies", ("/spec/routes", "/services", "/name")),
     ("trafficsplits", ("/spec", "/backends", "/service")),
     ("apisixroutes", ("/spec/http", "/backends", "/serviceName")),
+    (
+        "trafficroutes",
+        ("/spec/conf", "/split", "/destination/kuma.io~1service"),
+    ),
     ("traefikservices", ("/spec/weighted", "/services", "/name")),
 ];
 
@@ -140,7 +144,12 @@ pub fn hosts<'a>(key: &Key, route: &'a Value) -> Vec<&'a str> {
     };
     let rules = each(route, *path).into_iter();
     let to = { rules.filter_map(|rule| rule.pointer(path.1)?.as_array()) }.flatten();
-    to.filter_map(|to| to.pointer(path.2)?.as_str()).collect()
+    to.filter_map(|to| named(to, path.2)).collect()
+}
+
+/// The name of the Service that a destination leads to. The tags of Kuma have more after it.
+fn named<'a>(to: &'a Value, name: &str) -> Option<&'a str> {
+    to.pointer(name)?.as_str()?.split('_').next()
 }
 
 fn is_known(plural: &str) -> bool {
@@ -158,9 +167,7 @@ fn each(route: &Value, (rules, ..): Path) -> Vec<&Value> {
 
 fn share(rule: &Value, (_, to, name): Path, host: &str) -> Option<i64> {
     let all = rule.pointer(to)?.as_array()?;
-    let to = all
-        .iter()
-        .find(|to| to.pointer(name).is_some_and(|name| name == host))?;
+    let to = all.iter().find(|to| named(to, name) == Some(host))?;
     // A single destination without a weight gets all requests.
     let whole = if all.len() == 1 { 100 } else { 0 };
     let weight = &to["weight"];

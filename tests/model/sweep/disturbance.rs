@@ -93,7 +93,7 @@ const NOT_RECREATED: [&str; 13] = [
 ];
 
 /// The objects that a user recreates.
-const RECREATED: [(&str, &str); 19] = [
+const RECREATED: [(&str, &str); 20] = [
     ("services", "podinfo"),
     ("services", "podinfo-primary"),
     ("services", "podinfo-canary"),
@@ -103,6 +103,7 @@ const RECREATED: [(&str, &str); 19] = [
     ("trafficsplits", "podinfo"),
     ("traefikservices", "podinfo"),
     ("routetables", "podinfo"),
+    ("trafficroutes", "podinfo"),
     ("apisixroutes", "web"),
     ("apisixroutes", "web-podinfo-canary"),
     ("upstreams", UPSTREAMS[0]),

@@ -35,6 +35,8 @@ const TRAFFIC_SPLITS: &str = include_str!("trafficsplits.yaml");
 pub const APP_MESH: &str = include_str!("appmesh.yaml");
 /// APISIX's kind, for [`Bed::apply`].
 pub const APISIX: &str = include_str!("apisix.yaml");
+/// Kuma's kind, for [`Bed::apply`].
+pub const KUMA: &str = include_str!("kuma.yaml");
 /// Traefik's kind, for [`Bed::apply`].
 pub const TRAEFIK: &str = include_str!("traefik.yaml");
 

@@ -70,8 +70,10 @@ impl Cache {
         let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural());
         let client = self.watch_client.clone();
         let api: Api<RawObject> = match &self.namespace {
-            Some(namespace) => Api::namespaced_with(client, namespace, &resource),
-            None => Api::all_with(client, &resource),
+            Some(namespace) if !kind.is_cluster_scoped() => {
+                Api::namespaced_with(client, namespace, &resource)
+            }
+            _ => Api::all_with(client, &resource),
         };
         let mut config = watcher::Config::default().page_size(PAGE).timeout(SILENCE);
         if kind == Kind::Secret {

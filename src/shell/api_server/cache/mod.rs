@@ -349,9 +349,9 @@ impl Cache {
 
     /// Whether changes of an object are watched: not if it is in another namespace than the watched one.
     fn watches(&self, object: &ObjectRef) -> bool {
-        self.namespace
-            .as_ref()
-            .is_none_or(|namespace| *namespace == object.namespace)
+        let watched = self.namespace.as_ref();
+        object.kind.is_cluster_scoped()
+            || watched.is_none_or(|namespace| *namespace == object.namespace)
     }
 
     /// Triggers the canaries that a change of this kind affects.

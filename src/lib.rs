@@ -35,6 +35,7 @@
 //! | In which form do chats and webhooks get them? | [`notifications`] |
 //! | What do the primary, the Services, the copies of configs and the autoscalers look like? | [`workload`] |
 //! | How does each mesh, gateway or ingress split traffic? | [`routers`] |
+//! | What becomes of a route that the user had before? | `routers/adoption.rs` |
 //! | To whom does an object belong, and which are refused? | `workload/ownership.rs`, `rollout/safety/ownership.rs` |
 //! | Which canaries share the copy of a config? | `workload/config/copies.rs` |
 //! | Where is the content of a config for a restored primary? | `workload/config/previous.rs` |
@@ -197,6 +198,9 @@
 //!   that port, also if the VirtualService is behind a gateway, too.
 //! * An adopted Service keeps its other ports, its node ports and the names of its ports. A deletion with `revertOnDeletion` gives it back as
 //!   its user last wrote it; an annotation has the fields that the adoption changed.
+//! * A route that the user had before the Canary keeps the user's labels and annotations, and a deletion with `revertOnDeletion` gives its
+//!   spec, labels and annotations back on every router (`routers/adoption.rs`). Flagger replaces labels and annotations, and gives back the
+//!   spec of a VirtualService, or what it wrote there itself.
 //! * In an HTTPProxy each set of conditions has a route of its own. A proxy that Contour has not processed, finds invalid, or that no
 //!   other includes, holds up the next step. New Services are announced to Envoy in a temporary route before traffic goes there.
 //! * On Skipper, an Ingress without annotations is released, predicates in quotes stay as they are, and an A/B test, which would send all

@@ -24,12 +24,11 @@ use serde_json::{Value, json};
 
 use super::{
     RouteError, Router,
-    route::{metadata, not_found, put_fields, reference},
+    route::{not_found, put_fields, reference},
 };
 use crate::{
     api::{canary::Canary, duration},
     snapshot::{Action, Kind, ObjectRef, Snapshot, Weights, Write},
-    workload::metadata::{LAST_APPLIED, ORIGINAL, is_owned},
 };
 
 /// The router of App Mesh, in one version of its API.
@@ -70,7 +69,7 @@ impl Router for AppMesh {
         pods.chain(sides).collect()
     }
 
-    fn reconcile(
+    fn repairs(
         &self,
         snapshot: &Snapshot,
         selector: &(String, String),
@@ -121,7 +120,7 @@ impl Router for AppMesh {
         Ok(vec![self.replace(snapshot, wanted)])
     }
 
-    fn restore(&self, snapshot: &Snapshot) -> Option<Write> {
+    fn reverted(&self, snapshot: &Snapshot) -> Option<Write> {
         self.next_restored(snapshot)
     }
 
@@ -238,17 +237,6 @@ fn write(snapshot: &Snapshot, kind: Kind, name: &str, action: Action, within: &s
         action,
         failure: format!("{within}{} {failure}", kind.name()),
     }
-}
-
-/// Keeps the spec of an object that is taken over, in an annotation, unless kubectl keeps it.
-fn keep_original(canary: &Canary, live: &Value, wanted: &mut Value) {
-    let mut annotations = metadata(wanted, "annotations");
-    if is_owned(live, canary) || annotations.contains_key(LAST_APPLIED) {
-        return;
-    }
-    let original = live.get("spec").map(Value::to_string).unwrap_or_default();
-    annotations.insert(ORIGINAL.to_owned(), json!(original));
-    wanted["metadata"]["annotations"] = Value::Object(annotations);
 }
 
 /// The port and the protocol of each listener.

@@ -11,11 +11,11 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::{
-    RouteError, Router,
+    RouteError, Router, adoption,
     conditions::{self, Field, path_prefix},
     route::{
         apex_metadata, by_name, create_route, full_name, items, kept_metadata, metadata, not_found,
-        percent, put_fields, reference, route_write, spec_before, text, withdraw,
+        percent, put_fields, reference, route_write, text, withdraw,
     },
 };
 use crate::{
@@ -36,7 +36,7 @@ impl Router for Contour {
         [reference(canary, KIND, canary.apex_name())].into()
     }
 
-    fn reconcile(
+    fn repairs(
         &self,
         snapshot: &Snapshot,
         selector: &(String, String),
@@ -105,15 +105,15 @@ impl Router for Contour {
         Ok(vec![replace(snapshot, wanted)])
     }
 
-    /// The HTTPProxy becomes what kubectl applied before the Canary. If Flagger created it, or kubectl applied nothing else, it leads to
-    /// the apex Service. (Flagger leaves it leading to a primary that is deleted.)
-    fn restore(&self, snapshot: &Snapshot) -> Option<Write> {
+    /// The HTTPProxy becomes what it was before the Canary. If Flagger created it, or that is not known, it leads to the apex
+    /// Service. (Flagger leaves it leading to a primary that is deleted.)
+    fn reverted(&self, snapshot: &Snapshot) -> Option<Write> {
         let canary = &snapshot.canary;
         let live = live(snapshot)?;
         routed(canary, live)?;
         let mut wanted = temporary::strip(live);
-        match spec_before(live, canary, |route| routed(canary, route).is_some()) {
-            Some(applied) => wanted["spec"] = applied,
+        match adoption::before(live, canary, |route| routed(canary, route).is_some()) {
+            Some(before) => wanted = before,
             None => {
                 let routes = wanted.pointer_mut("/spec/routes")?.as_array_mut()?;
                 for route in routes.iter_mut().filter_map(Value::as_object_mut) {
@@ -174,11 +174,15 @@ impl Router for Contour {
         };
         let live = live(snapshot).filter(|_| coming.object.kind == KIND)?;
         let new = temporary::routes(wanted, live);
-        (!new.is_empty()).then(|| {
-            let mut announced = live.clone();
-            temporary::append(&mut announced, new);
-            replace(snapshot, announced)
-        })
+        if new.is_empty() {
+            return None;
+        }
+        let mut announced = live.clone();
+        temporary::append(&mut announced, new);
+        // The first announcement changes the user's HTTPProxy before any other write.
+        let writes = vec![replace(snapshot, announced)];
+        let objects = self.objects(&snapshot.canary);
+        adoption::kept(snapshot, &objects, writes).pop()
     }
 
     fn is_announced(&self, snapshot: &Snapshot, coming: &Write) -> bool {

@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     RouteError, Router,
+    adoption::before,
     affinity::{self, Cookies},
     route::{
         apex_metadata, applied_spec, full_name, items, metadata, new_object, no_routes, not_found,
@@ -41,7 +42,7 @@ impl Router for GatewayApi {
         [reference(canary, self.kind(), canary.apex_name())].into()
     }
 
-    fn reconcile(
+    fn repairs(
         &self,
         snapshot: &Snapshot,
         selector: &(String, String),
@@ -60,17 +61,6 @@ impl Router for GatewayApi {
         let live_annotations = metadata(live, "annotations");
         let mut all_annotations = live_annotations.clone();
         all_annotations.extend(annotations);
-        let mut labels = labels;
-        if !is_owned(live, canary) {
-            let mut all = metadata(live, "labels");
-            all.extend(labels);
-            labels = all;
-            all_annotations.extend(
-                routed(canary, live)
-                    .is_none()
-                    .then(|| adoption::record(live)),
-            );
-        }
         let drifted = !self.is_correct(snapshot, live)?;
         if !drifted && metadata(live, "labels") == labels && live_annotations == all_annotations {
             return Ok(Vec::new());
@@ -116,24 +106,18 @@ impl Router for GatewayApi {
         Ok(vec![self.write(snapshot, action, failure)])
     }
 
-    /// The HTTPRoute becomes what it was before the Canary. If Flagger adopted it, that is what kubectl applied. If Flagger created it, or
-    /// kubectl applied nothing, it leads to the apex Service. (Flagger leaves it leading to a primary that is deleted.)
-    fn restore(&self, snapshot: &Snapshot) -> Option<Write> {
+    /// The HTTPRoute becomes what it was before the Canary. If Flagger created it, or that is not known, it leads to the apex Service.
+    /// (Flagger leaves it leading to a primary that is deleted.)
+    fn reverted(&self, snapshot: &Snapshot) -> Option<Write> {
         let canary = &snapshot.canary;
         let live = self.live(snapshot)?;
         let mut wanted = live.clone();
-        let is_users = !is_owned(live, canary);
-        match applied_spec(live).filter(|_| is_users) {
-            _ if is_users && routed(canary, live).is_none() => return None,
-            _ if is_users && let Some(original) = adoption::given_back(live, &OURS) => {
-                wanted = original;
-            }
-            Some(applied)
-                if defaulted("spec", &applied) == defaulted("spec", live.get("spec")?) =>
-            {
+        let leads_to_us = |route: &Value| routed(canary, route).is_some();
+        match before(live, canary, leads_to_us) {
+            Some(before) => wanted = before,
+            None if !is_owned(live, canary) && (!leads_to_us(live) || is_applied(live)) => {
                 return None;
             }
-            Some(applied) => wanted["spec"] = applied,
             None => {
                 let rules = wanted.pointer_mut("/spec/rules")?.as_array_mut()?;
                 for rule in rules.iter_mut().filter_map(Value::as_object_mut) {
@@ -281,6 +265,12 @@ impl GatewayApi {
             .into_iter()
             .any(|candidate| defaulted("rules", &Value::Array(candidate)) == rules))
     }
+}
+
+/// Whether the user applied the route as it is, with the rules of a canary.
+fn is_applied(live: &Value) -> bool {
+    let same = |applied: Value| defaulted("spec", &applied) == defaulted("spec", &live["spec"]);
+    applied_spec(live).is_some_and(same)
 }
 
 /// Whether the Services have ports beside the first.

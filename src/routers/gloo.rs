@@ -15,10 +15,10 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::{
-    RouteError, Router,
+    RouteError, Router, adoption,
     route::{
         apex_metadata, create_route, full_name, items, kept_metadata, metadata, not_found,
-        put_fields, reference, route_write, spec_before,
+        put_fields, reference, route_write,
     },
 };
 use crate::{
@@ -50,7 +50,7 @@ impl Router for Gloo {
         upstreams::source(snapshot).into_iter().collect()
     }
 
-    fn reconcile(
+    fn repairs(
         &self,
         snapshot: &Snapshot,
         selector: &(String, String),
@@ -89,15 +89,15 @@ impl Router for Gloo {
         Ok(vec![replace(snapshot, wanted)])
     }
 
-    /// The RouteTable becomes what kubectl applied before the Canary. If Flagger created it, or kubectl applied nothing else, it leads to
-    /// the apex Service. (Flagger leaves it leading to a primary that is deleted.)
-    fn restore(&self, snapshot: &Snapshot) -> Option<Write> {
+    /// The RouteTable becomes what it was before the Canary. If Flagger created it, or that is not known, it leads to the apex
+    /// Service. (Flagger leaves it leading to a primary that is deleted.)
+    fn reverted(&self, snapshot: &Snapshot) -> Option<Write> {
         let canary = &snapshot.canary;
         let live = live(snapshot).ok()?;
         routed(canary, live)?;
         let mut wanted = live.clone();
-        match spec_before(live, canary, |route| routed(canary, route).is_some()) {
-            Some(applied) => wanted["spec"] = applied,
+        match adoption::before(live, canary, |route| routed(canary, route).is_some()) {
+            Some(before) => wanted = before,
             None => wanted["spec"]["routes"] = json!([to_apex(canary)]),
         }
         Some(replace(snapshot, wanted))

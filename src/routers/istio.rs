@@ -10,17 +10,17 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::{
-    RouteError, Router,
+    RouteError, Router, adoption,
     affinity::{self, Cookies, Sides},
     route::{
-        apex_metadata, applied_spec, full_name, metadata, no_routes, not_found, percent, reference,
-        route_write, withdraw,
+        apex_metadata, full_name, metadata, no_routes, not_found, percent, reference, route_write,
+        withdraw,
     },
 };
 use crate::{
     api::canary::Canary,
     snapshot::{Action, Kind, ObjectRef, Snapshot, Weights, Write},
-    workload::metadata::{LAST_APPLIED, ORIGINAL, is_owned, original, owner_reference},
+    workload::metadata::{LAST_APPLIED, ORIGINAL, is_owned, owner_reference},
 };
 use rules::{destination, is_tcp, list, other_list};
 
@@ -40,7 +40,7 @@ impl Router for Istio {
         .into()
     }
 
-    fn reconcile(
+    fn repairs(
         &self,
         snapshot: &Snapshot,
         selector: &(String, String),
@@ -83,18 +83,18 @@ impl Router for Istio {
         Ok(vec![route_write(snapshot, KIND, action, "update failed: ")])
     }
 
-    /// A VirtualService that Flagger created leads to the apex Service until it is deleted with the Canary. So does one that leads to
-    /// our Services and whose former spec is unknown. (Flagger leaves both leading to a primary that is deleted.)
-    fn restore(&self, snapshot: &Snapshot) -> Option<Write> {
+    /// The VirtualService becomes what it was before the Canary. One that Flagger created leads to the apex Service until it is deleted
+    /// with the Canary. So does one that leads to our Services and whose former spec is unknown. (Flagger leaves both leading to a primary that is deleted.)
+    fn reverted(&self, snapshot: &Snapshot) -> Option<Write> {
         let canary = &snapshot.canary;
         let live = snapshot.object(KIND, canary.apex_name())?;
-        let is_ours = is_owned(live, canary);
-        let leads_to_us = |spec: &Value| routed(canary, &json!({"spec": spec})).is_some();
-        let mut before = [applied_spec(live), original(live)].into_iter().flatten();
+        let leads_to_us = |route: &Value| routed(canary, route).is_some();
         let mut wanted = live.clone();
-        match before.find(|spec| !is_ours && !leads_to_us(spec)) {
-            Some(before) => wanted["spec"] = before,
-            None if is_ours || leads_to_us(&live["spec"]) => lead_to_apex(canary, &mut wanted)?,
+        match adoption::before(live, canary, leads_to_us) {
+            Some(before) => wanted = before,
+            None if is_owned(live, canary) || leads_to_us(live) => {
+                lead_to_apex(canary, &mut wanted)?;
+            }
             None => return None,
         }
         let action = (wanted != *live).then_some(Action::Replace(wanted))?;
@@ -283,7 +283,8 @@ fn repaired(
     }
     let mut wanted = live.clone();
     if drifted {
-        if !live_annotations.contains_key(LAST_APPLIED) {
+        // As Flagger does. The spec of a user's VirtualService is kept by its adoption.
+        if is_owned(live, canary) && !live_annotations.contains_key(LAST_APPLIED) {
             let original = live.get("spec").map(Value::to_string).unwrap_or_default();
             annotations.insert(ORIGINAL.to_owned(), json!(original));
         }

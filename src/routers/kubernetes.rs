@@ -18,7 +18,7 @@ impl Router for Kubernetes {
         BTreeSet::new()
     }
 
-    fn reconcile(
+    fn repairs(
         &self,
         _snapshot: &Snapshot,
         _selector: &(String, String),
@@ -50,7 +50,7 @@ impl Router for Kubernetes {
         Ok(Vec::new())
     }
 
-    fn restore(&self, _snapshot: &Snapshot) -> Option<Write> {
+    fn reverted(&self, _snapshot: &Snapshot) -> Option<Write> {
         None
     }
 

@@ -7,6 +7,7 @@
 //! A new router is a file with a [`Router`], a row in that table, rows for its kinds in the table of [`Kind`](crate::snapshot::Kind),
 //! and a row in the table of `routers/tests.rs`.
 
+mod adoption;
 pub mod affinity;
 pub mod apisix;
 pub mod appmesh;
@@ -49,8 +50,21 @@ pub trait Router: Debug + Sync {
     }
 
     /// Creates or repairs the routes, with these weights if they are written. Returns no writes if the routes are correct for any
-    /// weights. `selector` is the label that selects the target's pods.
+    /// weights. `selector` is the label that selects the target's pods. On objects that users had before the Canary, their labels and
+    /// annotations stay, and annotations keep what is changed.
     fn reconcile(
+        &self,
+        snapshot: &Snapshot,
+        selector: &(String, String),
+        weights: &Weights,
+    ) -> Result<Vec<Write>, RouteError> {
+        let writes = self.repairs(snapshot, selector, weights)?;
+        let objects = self.objects(&snapshot.canary);
+        Ok(adoption::kept(snapshot, &objects, writes))
+    }
+
+    /// The writes of [`reconcile`](Self::reconcile), as if all labels and annotations were the operator's.
+    fn repairs(
         &self,
         snapshot: &Snapshot,
         selector: &(String, String),
@@ -74,8 +88,14 @@ pub trait Router: Debug + Sync {
     fn set_weights(&self, snapshot: &Snapshot, weights: &Weights)
     -> Result<Vec<Write>, RouteError>;
 
-    /// Restores the route as it was before the Canary, when the Canary is deleted. Returns `None` if there is nothing to restore.
-    fn restore(&self, snapshot: &Snapshot) -> Option<Write>;
+    /// Restores the next object as it was before the Canary, when the Canary is deleted. Returns `None` if there is nothing to restore.
+    fn restore(&self, snapshot: &Snapshot) -> Option<Write> {
+        let others = || adoption::given_back(snapshot, &self.objects(&snapshot.canary));
+        self.reverted(snapshot).or_else(others)
+    }
+
+    /// The write that leads requests to where they went before the Canary. Other objects of the user are given back after it.
+    fn reverted(&self, snapshot: &Snapshot) -> Option<Write>;
 
     /// The field of the user's route that would lose something if the operator adopted the route; `None` if nothing would be lost. Such a
     /// route is not adopted.

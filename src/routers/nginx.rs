@@ -33,7 +33,7 @@ impl Router for Nginx {
         ingress::objects(canary)
     }
 
-    fn reconcile(
+    fn repairs(
         &self,
         snapshot: &Snapshot,
         _selector: &(String, String),
@@ -88,7 +88,7 @@ impl Router for Nginx {
 
     /// If our Ingress has a share of the traffic, it leads where the user's leads until it is deleted with the Canary: the Service behind
     /// it may be deleted first. (Flagger leaves it as it is.)
-    fn restore(&self, snapshot: &Snapshot) -> Option<Write> {
+    fn reverted(&self, snapshot: &Snapshot) -> Option<Write> {
         let canary = &snapshot.canary;
         let name = canary_ingress(source_name(canary)?);
         let live = snapshot.object(KIND, &name)?;

@@ -60,8 +60,17 @@ pub fn create_route(
 
 /// Kind, name and namespace of the route that has the apex' name, for messages.
 pub fn full_name(snapshot: &Snapshot, kind: Kind) -> String {
-    let apex = snapshot.canary.apex_name();
-    format!("{} {apex}.{}", kind.name(), snapshot.namespace())
+    full_object(&snapshot.reference(kind, snapshot.canary.apex_name()))
+}
+
+/// Kind, name and namespace of an object, for messages.
+pub fn full_object(object: &ObjectRef) -> String {
+    format!(
+        "{} {}.{}",
+        object.kind.name(),
+        object.name,
+        object.namespace
+    )
 }
 
 /// The error for an object that does not exist. `route` and `failure` are Flagger's words for it.
@@ -86,16 +95,6 @@ pub fn no_routes(snapshot: &Snapshot, kind: Kind) -> RouteError {
 /// The spec that kubectl applied last; `None` if kubectl did not apply the object.
 pub fn applied_spec(object: &Value) -> Option<Value> {
     last_applied(object).get("spec").cloned()
-}
-
-/// The spec that kubectl applied before the Canary took the route over. `None` if Flagger created the route, or if kubectl applied nothing
-/// else than a spec that `is_ours`.
-pub fn spec_before(
-    live: &Value,
-    canary: &Canary,
-    is_ours: impl FnOnce(&Value) -> bool,
-) -> Option<Value> {
-    applied_spec(live).filter(|spec| !is_owned(live, canary) && !is_ours(&json!({"spec": spec})))
 }
 
 /// The object in a field of `object`. If the field holds anything else, it becomes an empty object.

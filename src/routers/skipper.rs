@@ -44,7 +44,7 @@ impl Router for Skipper {
         ingress::objects(canary)
     }
 
-    fn reconcile(
+    fn repairs(
         &self,
         snapshot: &Snapshot,
         _selector: &(String, String),
@@ -106,8 +106,11 @@ impl Router for Skipper {
 
     /// Skipper ignores our Ingress until it is deleted with the Canary: the Services behind it may be deleted first. (Flagger deletes it,
     /// and never ends if it is gone.)
-    fn restore(&self, snapshot: &Snapshot) -> Option<Write> {
+    fn reverted(&self, snapshot: &Snapshot) -> Option<Write> {
         let (name, live) = live(snapshot).ok()?;
+        if !leads_to(live, &snapshot.canary.canary_name()) {
+            return None;
+        }
         let now = metadata(live, "annotations");
         let annotations = annotated(
             &snapshot.canary,

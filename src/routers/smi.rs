@@ -10,12 +10,11 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::{
-    RouteError, Router,
+    RouteError, Router, adoption,
     conditions::refuse_test,
     provider_name,
     route::{
         create_route, full_name, items, no_routes, not_found, put_fields, reference, route_write,
-        spec_before,
     },
 };
 use crate::{
@@ -45,7 +44,7 @@ impl Router for Smi {
         [reference(canary, self.kind(), canary.apex_name())].into()
     }
 
-    fn reconcile(
+    fn repairs(
         &self,
         snapshot: &Snapshot,
         _selector: &(String, String),
@@ -87,15 +86,15 @@ impl Router for Smi {
         Ok(vec![self.replace(snapshot, wanted)])
     }
 
-    /// The TrafficSplit becomes what kubectl applied before the Canary. If Flagger created it, or kubectl applied nothing else, it leads to
-    /// the apex Service. (Flagger leaves it leading to a primary that is deleted.)
-    fn restore(&self, snapshot: &Snapshot) -> Option<Write> {
+    /// The TrafficSplit becomes what it was before the Canary. If Flagger created it, or that is not known, it leads to the apex
+    /// Service. (Flagger leaves it leading to a primary that is deleted.)
+    fn reverted(&self, snapshot: &Snapshot) -> Option<Write> {
         let canary = &snapshot.canary;
         let live = self.live(snapshot)?;
         routed(canary, live)?;
         let mut wanted = live.clone();
-        match spec_before(live, canary, |route| routed(canary, route).is_some()) {
-            Some(applied) => wanted["spec"] = applied,
+        match adoption::before(live, canary, |route| routed(canary, route).is_some()) {
+            Some(before) => wanted = before,
             None => wanted["spec"]["backends"] = json!([self.backend(canary.apex_name(), 100)]),
         }
         Some(self.replace(snapshot, wanted))

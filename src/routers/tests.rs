@@ -1,6 +1,7 @@
 //! Tests that every router passes. A new router adds a row to [`ROUTERS`].
 
 mod abilities;
+mod adopted;
 mod conditions;
 mod ports;
 

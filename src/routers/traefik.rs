@@ -9,11 +9,11 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{
-    RouteError, Router,
+    RouteError, Router, adoption,
     conditions::refuse_test,
     route::{
         apex_metadata, create_route, full_name, items, kept_metadata, metadata, not_found,
-        object_mut, percent, reference, route_write, spec_before,
+        object_mut, percent, reference, route_write,
     },
 };
 use crate::{
@@ -32,7 +32,7 @@ impl Router for Traefik {
         [reference(canary, KIND, canary.apex_name())].into()
     }
 
-    fn reconcile(
+    fn repairs(
         &self,
         snapshot: &Snapshot,
         selector: &(String, String),
@@ -83,15 +83,15 @@ impl Router for Traefik {
         Ok(vec![replace(snapshot, wanted)])
     }
 
-    /// The TraefikService becomes what kubectl applied before the Canary. If Flagger created it, or kubectl applied nothing else, it leads
-    /// to the apex Service. (Flagger leaves it leading to a primary that is deleted.)
-    fn restore(&self, snapshot: &Snapshot) -> Option<Write> {
+    /// The TraefikService becomes what it was before the Canary. If Flagger created it, or that is not known, it leads to the apex
+    /// Service. (Flagger leaves it leading to a primary that is deleted.)
+    fn reverted(&self, snapshot: &Snapshot) -> Option<Write> {
         let canary = &snapshot.canary;
         let live = live(snapshot)?;
         routed(canary, live)?;
         let mut wanted = live.clone();
-        match spec_before(live, canary, |route| routed(canary, route).is_some()) {
-            Some(applied) => wanted["spec"] = applied,
+        match adoption::before(live, canary, |route| routed(canary, route).is_some()) {
+            Some(before) => wanted = before,
             None => {
                 let to_apex = service(canary, canary.apex_name(), 100, live);
                 put(&mut wanted, vec![to_apex]);

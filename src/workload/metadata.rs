@@ -14,6 +14,9 @@ pub const FLUX: [(&str, &str); 2] = [
 /// The annotation of an adopted object that keeps the object, or the adopted part of it, as the user wrote it (Flagger has it on routes).
 pub const ORIGINAL: &str = "flagger.kubernetes.io/original-configuration";
 
+/// The annotation of an adopted route that keeps the labels and annotations which the operator changed there (not in Flagger).
+pub const ORIGINAL_METADATA: &str = "flagger-rs.github.io/original-metadata";
+
 /// The annotation in which kubectl keeps the manifest that it applied last.
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 

@@ -2,14 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{AppMesh, keep_original, listener, routes::request_timeout, write};
+use super::{AppMesh, listener, routes::request_timeout, write};
 use crate::{
     api::canary::Canary,
     routers::route::{metadata, new_object, put_fields, text},
     snapshot::{Action, Snapshot, Write},
     workload::{
         label_selector::required,
-        metadata::{LAST_APPLIED, ORIGINAL, json_map, with_flux},
+        metadata::{LAST_APPLIED, json_map, with_flux},
         ownership::ADOPT,
     },
 };
@@ -66,7 +66,7 @@ impl AppMesh {
             return Some(Action::Create(object));
         };
         let kept = metadata(live, "annotations");
-        for key in [LAST_APPLIED, ORIGINAL, ADOPT] {
+        for key in [LAST_APPLIED, ADOPT] {
             if let Some(value) = kept.get(key) {
                 annotations.insert(key.to_owned(), value.clone());
             }
@@ -79,9 +79,6 @@ impl AppMesh {
         put_fields(&mut wanted, spec, &OURS);
         if wanted == *live {
             return None;
-        }
-        if self.host(live) != self.host(&wanted) {
-            keep_original(canary, live, &mut wanted);
         }
         Some(Action::Replace(wanted))
     }

@@ -5,10 +5,8 @@ use serde_json::{Value, json};
 
 use super::{AppMesh, write};
 use crate::{
-    api::canary::Canary,
-    routers::route::applied_spec,
+    routers::adoption::before,
     snapshot::{Action, Kind, Snapshot, Weights, Write},
-    workload::metadata::{is_owned, original},
 };
 
 /// The fields that App Mesh's controller wrote, and whose change it refuses.
@@ -27,8 +25,8 @@ impl AppMesh {
         let (canary, live) = (&snapshot.canary, self.live(snapshot).ok()?);
         let now = self.routed(canary, live).ok()?;
         let mut wanted = live.clone();
-        match before(live, canary, |spec| self.routed(canary, spec).is_ok()) {
-            Some(before) => put_spec(&mut wanted, before),
+        match before(live, canary, |object| self.routed(canary, object).is_ok()) {
+            Some(before) => wanted = with_read_only(live, before),
             None if now == Weights::PRIMARY => return None,
             None => self.withdraw(canary, &mut wanted),
         }
@@ -47,7 +45,7 @@ impl AppMesh {
             }
             let mut wanted = live.clone();
             match before(live, canary, leads_to_us) {
-                Some(before) => put_spec(&mut wanted, before),
+                Some(before) => wanted = with_read_only(live, before),
                 None => {
                     let apex = self.host_of(canary, canary.apex_name());
                     wanted["spec"]["serviceDiscovery"]["dns"][self.host_field()] = json!(apex);
@@ -69,25 +67,17 @@ impl AppMesh {
         let leads_to_us =
             |object: &Value| object["spec"]["provider"] == super::services::provider(name);
         let before = before(live, canary, leads_to_us).filter(|_| leads_to_us(live))?;
-        let mut wanted = live.clone();
-        put_spec(&mut wanted, before);
+        let wanted = with_read_only(live, before);
         Some(write(snapshot, kind, name, Action::Replace(wanted), ""))
     }
 }
 
-/// The spec that an object of a user had before the Canary; `None` if the object is ours, or if its former spec is not known.
-fn before(live: &Value, canary: &Canary, leads_to_us: impl Fn(&Value) -> bool) -> Option<Value> {
-    let mut specs = [applied_spec(live), original(live)].into_iter().flatten();
-    specs.find(|spec: &Value| {
-        spec.is_object() && !is_owned(live, canary) && !leads_to_us(&json!({"spec": spec}))
-    })
-}
-
-fn put_spec(live: &mut Value, mut spec: Value) {
+/// The object as its user had it, with the fields that must not change.
+fn with_read_only(live: &Value, mut before: Value) -> Value {
     for field in READ_ONLY {
         if let Some(value) = live.pointer(&format!("/spec/{field}")) {
-            spec[field] = value.clone();
+            before["spec"][field] = value.clone();
         }
     }
-    live["spec"] = spec;
+    before
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{AppMesh, Side, keep_original, listener, millis, write};
+use super::{AppMesh, Side, listener, millis, write};
 use crate::{
     api::canary::Canary,
     routers::{
@@ -143,8 +143,6 @@ impl AppMesh {
             if wanted == *live {
                 return Ok(None);
             }
-        } else {
-            keep_original(canary, live, &mut wanted);
         }
         put_fields(&mut wanted, spec, self.ours());
         Ok(Some(write(

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{AppMesh, Side, keep_original, routes::attempts, write};
+use super::{AppMesh, Side, routes::attempts, write};
 use crate::{
     api::canary::Canary,
     routers::route::{metadata, new_object, put_fields},
@@ -36,7 +36,6 @@ impl AppMesh {
                 let mut wanted = live.clone();
                 annotate(canary, side, &mut wanted);
                 if live.pointer("/spec/provider") != Some(&provider) {
-                    keep_original(canary, live, &mut wanted);
                     let ours = Map::from_iter([("provider".to_owned(), provider)]);
                     put_fields(&mut wanted, ours, &["provider"]);
                 }

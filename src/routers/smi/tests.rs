@@ -188,7 +188,7 @@ fn a_split_is_restored_or_leads_to_the_apex_service() {
         let annotations = json!({LAST_APPLIED: json!({"spec": applied}).to_string()});
         snapshot.objects.insert(
             name,
-            json!({"metadata": {"annotations": annotations}, "spec": {}}),
+            json!({"metadata": {"annotations": annotations}, "spec": applied}),
         );
         let mut snapshot = reconciled(version, snapshot, &Weights::canary(30));
         let write = version.restore(&snapshot).unwrap();

@@ -1,6 +1,7 @@
 //! Tests of the objects that remain after the deletion of a Canary with `revertOnDeletion`.
 
 use super::*;
+use crate::workload::metadata::LAST_APPLIED;
 
 /// The snapshot after a deletion has restored all, and the number of writes.
 fn restored(mut snapshot: Snapshot) -> (Snapshot, usize) {

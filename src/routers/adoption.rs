@@ -1,0 +1,243 @@
+//! Routes that the user had before the Canary. The operator adopts them: it changes the fields that are its own, and leaves the labels and
+//! annotations of the user beside its own. A deletion with `revertOnDeletion` gives such a route back. (Flagger replaces all labels and
+//! annotations, and gives back the spec of a VirtualService only, or what it wrote there itself: `pkg/router/istio.go`.)
+//!
+//! Two annotations, written with the adoption, keep what the operator changes. [`ORIGINAL`] has the spec, in Flagger's form, so that Flagger
+//! can give it back, too. [`ORIGINAL_METADATA`] has the labels and annotations. Neither is written again when others change the route,
+//! unless kubectl has applied another manifest since then: that is the user's last word.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::route::{applied_spec, full_object, metadata};
+use crate::{
+    api::canary::Canary,
+    snapshot::{Action, ObjectRef, Snapshot, Write, revision::digest},
+    workload::metadata::{
+        FLUX, LAST_APPLIED, ORIGINAL, ORIGINAL_METADATA, is_owned, last_applied, original,
+    },
+};
+
+/// The values that labels and annotations had before the operator changed them; null for those that were not there.
+#[derive(Default, Deserialize, Serialize)]
+struct Before {
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    labels: Map<String, Value>,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    annotations: Map<String, Value>,
+    /// A digest of the manifest that kubectl had applied when [`ORIGINAL`] was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    applied: Option<String>,
+}
+
+/// The writes of a router, with what users have on objects that the Canary does not own. Writes that then change nothing are left out.
+/// `objects` are those of the router.
+pub fn kept(snapshot: &Snapshot, objects: &BTreeSet<ObjectRef>, writes: Vec<Write>) -> Vec<Write> {
+    let writes = writes.into_iter();
+    let kept = |mut write: Write| {
+        let live = snapshot.objects.get(&write.object);
+        if let (Action::Replace(wanted), Some(live)) = (&mut write.action, live)
+            && !is_owned(live, &snapshot.canary)
+            && !adopt(&snapshot.canary, objects, live, wanted)
+        {
+            return None;
+        }
+        Some(write)
+    };
+    writes.filter_map(kept).collect()
+}
+
+/// Keeps what the user has in `wanted`. Returns whether it changes the route.
+fn adopt(canary: &Canary, objects: &BTreeSet<ObjectRef>, live: &Value, wanted: &mut Value) -> bool {
+    let mut before = Before::of(live).unwrap_or_default();
+    let labels = merged(live, wanted, "labels", &mut before.labels);
+    let mut annotations = merged(live, wanted, "annotations", &mut before.annotations);
+    let is_same = metadata(live, "labels") == labels
+        && metadata(live, "annotations") == annotations
+        && wanted["spec"] == live["spec"];
+    if is_same {
+        return false;
+    }
+    let ours = |spec: &Value| names_ours(canary, objects, spec);
+    let is_kept =
+        original::<Value>(live).is_some_and(|spec| !ours(&spec)) && !before.is_outdated(live);
+    if !is_kept && wanted["spec"] != live["spec"] && !ours(&live["spec"]) {
+        annotations.insert(ORIGINAL.to_owned(), json!(live["spec"].to_string()));
+        before.applied = applied_digest(live);
+    }
+    let text = serde_json::to_string(&before).unwrap_or_default();
+    annotations.insert(ORIGINAL_METADATA.to_owned(), json!(text));
+    set(wanted, "labels", labels);
+    set(wanted, "annotations", annotations);
+    true
+}
+
+/// The user's labels or annotations with the router's. A key that the router no longer writes gets its former value again.
+fn merged(
+    live: &Value,
+    wanted: &Value,
+    field: &str,
+    before: &mut Map<String, Value>,
+) -> Map<String, Value> {
+    let (now, ours) = (metadata(live, field), metadata(wanted, field));
+    let mut all = now.clone();
+    before.retain(|key, former| {
+        if !ours.contains_key(key) {
+            put(&mut all, key, former);
+        }
+        ours.contains_key(key)
+    });
+    for (key, value) in ours {
+        let former = now.get(&key);
+        if former != Some(&value) && !before.contains_key(&key) {
+            before.insert(key.clone(), former.cloned().unwrap_or_default());
+        }
+        all.insert(key, value);
+    }
+    all
+}
+
+/// The object as its user had it before the Canary; `None` if the Canary owns it, or if that is not known. `leads_to_us` tells whether
+/// requests reach the Services of the Canary by an object.
+pub fn before(
+    live: &Value,
+    canary: &Canary,
+    leads_to_us: impl Fn(&Value) -> bool,
+) -> Option<Value> {
+    if is_owned(live, canary) {
+        return None;
+    }
+    let is_users = |spec: &Value| spec.is_object() && !leads_to_us(&json!({"spec": spec}));
+    let kept = original::<Value>(live).filter(is_users);
+    let applied = applied_spec(live).filter(is_users);
+    let before = Before::of(live);
+    let is_outdated = before.as_ref().is_none_or(|it| it.is_outdated(live));
+    let spec = match (kept, applied) {
+        (Some(kept), Some(applied)) if is_outdated && leads_to_us(live) => {
+            completed(applied, &kept, live)
+        }
+        (Some(_), Some(_)) if is_outdated => live["spec"].clone(),
+        (Some(kept), _) => kept,
+        (None, _) if before.is_some() && !leads_to_us(live) => live["spec"].clone(),
+        (None, Some(applied)) if leads_to_us(live) => applied,
+        (None, _) => return None,
+    };
+    let mut object = live.clone();
+    object["spec"] = spec;
+    let before = before.unwrap_or_else(|| Before::flagger(live));
+    for (field, former) in [
+        ("labels", before.labels),
+        ("annotations", before.annotations),
+    ] {
+        let mut all = metadata(live, field);
+        for (key, value) in former {
+            put(&mut all, &key, &value);
+        }
+        if field == "annotations" {
+            all.retain(|key, _| key != ORIGINAL && key != ORIGINAL_METADATA);
+        }
+        set(&mut object, field, all);
+    }
+    Some(object)
+}
+
+/// The write that gives the first object back that the operator adopted and nobody has given back; `None` if there is none.
+pub fn given_back(snapshot: &Snapshot, objects: &BTreeSet<ObjectRef>) -> Option<Write> {
+    let canary = &snapshot.canary;
+    let leads_to_us = |object: &Value| names_ours(canary, objects, &object["spec"]);
+    objects.iter().find_map(|name| {
+        let live = snapshot.objects.get(name)?;
+        Before::of(live)?;
+        let before = before(live, canary, leads_to_us)?;
+        Some(Write {
+            object: name.clone(),
+            action: Action::Replace(before),
+            failure: format!("{} update error: ", full_object(name)),
+        })
+    })
+}
+
+impl Before {
+    fn of(live: &Value) -> Option<Self> {
+        let annotations = metadata(live, "annotations");
+        serde_json::from_str(annotations.get(ORIGINAL_METADATA)?.as_str()?).ok()
+    }
+
+    /// What is known of a route that Flagger adopted: the manifest of kubectl.
+    fn flagger(live: &Value) -> Self {
+        let applied = last_applied(live);
+        let mut annotations = Map::from_iter(FLUX.map(|(key, _)| (key.to_owned(), Value::Null)));
+        annotations.extend(metadata(&applied, "annotations"));
+        Self {
+            labels: metadata(&applied, "labels"),
+            annotations,
+            applied: None,
+        }
+    }
+
+    /// Whether kubectl has applied another manifest since the spec was kept.
+    fn is_outdated(&self, live: &Value) -> bool {
+        applied_digest(live).is_some_and(|now| self.applied.as_ref() != Some(&now))
+    }
+}
+
+fn applied_digest(live: &Value) -> Option<String> {
+    let annotations = metadata(live, "annotations");
+    Some(digest(annotations.get(LAST_APPLIED)?.as_str()?, 8))
+}
+
+/// The spec that kubectl applied, with the fields that it does not have and that the operator has not changed.
+fn completed(mut applied: Value, kept: &Value, live: &Value) -> Value {
+    for (field, value) in live["spec"].as_object().into_iter().flatten() {
+        if applied.get(field).is_none() && kept.get(field) == Some(value) {
+            applied[field] = value.clone();
+        }
+    }
+    applied
+}
+
+/// Whether a spec names the Service of the primary or of the canary, or an object that the router makes for one of them.
+fn names_ours(canary: &Canary, objects: &BTreeSet<ObjectRef>, spec: &Value) -> bool {
+    let services = [canary.primary_name(), canary.canary_name()];
+    let namespace = canary.metadata.namespace.as_deref().unwrap_or_default();
+    let is_ours = |text: &str| {
+        let of = |service: &String| {
+            let rest = text.strip_prefix(service.as_str());
+            let rest = rest.map(|rest| rest.strip_prefix(&format!(".{namespace}")).unwrap_or(rest));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(".svc"))
+        };
+        let made = |object: &ObjectRef| {
+            object.name == text && services.iter().any(|service| text.contains(service))
+        };
+        services.iter().any(of) || objects.iter().any(made)
+    };
+    has_text(spec, &is_ours)
+}
+
+/// Whether a text in a value meets a condition.
+fn has_text(value: &Value, meets: &impl Fn(&str) -> bool) -> bool {
+    match value {
+        Value::String(text) => meets(text),
+        Value::Array(items) => items.iter().any(|item| has_text(item, meets)),
+        Value::Object(fields) => fields.values().any(|value| has_text(value, meets)),
+        _ => false,
+    }
+}
+
+/// Sets a key to a value, or removes it for null.
+fn put(map: &mut Map<String, Value>, key: &str, value: &Value) {
+    match value {
+        Value::Null => drop(map.remove(key)),
+        value => drop(map.insert(key.to_owned(), value.clone())),
+    }
+}
+
+/// Sets the labels or annotations of an object. An empty map is left out, as by the API server.
+fn set(object: &mut Value, field: &str, map: Map<String, Value>) {
+    match object["metadata"].as_object_mut() {
+        Some(metadata) if map.is_empty() => drop(metadata.remove(field)),
+        _ => object["metadata"][field] = Value::Object(map),
+    }
+}

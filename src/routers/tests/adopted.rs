@@ -1,0 +1,268 @@
+//! The objects that a user had before the Canary: they keep what is the user's, and a deletion with `revertOnDeletion` gives them back. A
+//! new router fails here until the table has its objects.
+
+use serde_json::{Value, json};
+
+use super::{ROUTERS, Row, apply, canary_analysis, reconciled, routed, snapshot};
+use crate::{
+    snapshot::{Kind, ObjectRef, Snapshot, Weights},
+    workload::{
+        metadata::{LAST_APPLIED, ORIGINAL, ORIGINAL_METADATA, owner_reference},
+        ownership::ADOPT,
+    },
+};
+
+/// The objects that a user may have under the names that a router needs, each with its spec.
+fn users(row: &Row) -> Vec<(Kind, &'static str, Value)> {
+    let rules = row.rules.map(|rules| (rules.kind, rules.name));
+    let route = |spec: Value| rules.map(|(kind, name)| (kind, name, spec)).unwrap();
+    let to_node = |node: Value| {
+        let mut target = node;
+        target["weight"] = json!(1);
+        let action = json!({"weightedTargets": [target]});
+        json!({"match": {"prefix": "/"}, "action": action})
+    };
+    let listeners = json!([{"portMapping": {"port": 8080, "protocol": "http"}}]);
+    match row.provider {
+        "istio" => vec![
+            route(
+                json!({"hosts": ["shop.example.com"], "exportTo": ["."], "http": [{"route": [{"destination": {"host": "podinfo"}}]}]}),
+            ),
+            (
+                Kind::DestinationRule,
+                "podinfo-canary",
+                json!({"host": "shop", "subsets": [{"name": "v1"}]}),
+            ),
+        ],
+        "gatewayapi:v1" | "gatewayapi:v1beta1" => vec![route(
+            json!({"parentRefs": [{"name": "gw"}], "useDefaultGateways": "All",
+                "rules": [{"backendRefs": [{"name": "podinfo", "port": 80, "weight": 1}]}]}),
+        )],
+        "contour" => vec![route(json!({"virtualhost": {"fqdn": "shop.example.com"},
+                "routes": [{"conditions": [{"prefix": "/shop"}], "services": [{"name": "podinfo", "port": 80}]}]}))],
+        "gloo" => vec![
+            route(json!({"weight": 3, "routes": [{"matchers": [{"prefix": "/shop"}]}]})),
+            (
+                Kind::GlooUpstream,
+                "test-podinfo-primaryupstream-80",
+                json!({"static": {"hosts": [{"addr": "shop"}]}}),
+            ),
+        ],
+        "traefik" => vec![route(
+            json!({"weighted": {"services": [{"name": "podinfo", "port": 80, "scheme": "h2c"}, {"name": "old", "port": 80}],
+                "sticky": {"cookie": {}}}}),
+        )],
+        "linkerd" | "osm" | "smi:v1alpha1" | "smi:v1alpha2" | "smi:v1alpha3" => vec![route(
+            json!({"service": "podinfo.test", "backends": [{"service": "podinfo", "weight": "1"}], "matches": [{"kind": "HTTPRouteGroup"}]}),
+        )],
+        "nginx" | "skipper" => vec![route(
+            json!({"defaultBackend": {"service": {"name": "shop"}}}),
+        )],
+        "appmesh:v1beta2" => {
+            let http = to_node(json!({"virtualNodeRef": {"name": "shop"}}));
+            let provider = json!({"virtualNode": {"virtualNodeRef": {"name": "shop"}}});
+            vec![
+                route(
+                    json!({"listeners": listeners, "routes": [{"name": "main", "httpRoute": http}], "meshRef": {"name": "m"}}),
+                ),
+                (
+                    Kind::AppMeshService,
+                    "podinfo",
+                    json!({"awsName": "podinfo.test", "provider": provider}),
+                ),
+            ]
+        }
+        "appmesh" => {
+            let http = to_node(json!({"virtualNodeName": "shop"}));
+            vec![
+                route(json!({"meshName": "theirs", "routes": [{"name": "main", "http": http}]})),
+                (
+                    Kind::AppMeshNodeV1Beta1,
+                    "podinfo",
+                    json!({"meshName": "theirs", "listeners": listeners, "serviceDiscovery": {"dns": {"hostName": "podinfo.test"}}}),
+                ),
+            ]
+        }
+        "kubernetes" => vec![],
+        other => panic!("which objects may a user of {other} have before the Canary?"),
+    }
+}
+
+/// A Canary beside these objects, and the objects.
+fn before(row: &Row, by_kubectl: bool) -> (Snapshot, Vec<(ObjectRef, Value)>) {
+    let service = json!({"port": 80, "gatewayRefs": [{"name": "gw"}], "hosts": ["new.example.com"],
+        "apex": {"labels": {"theirs": "ours", "a": "b"}, "annotations": {"theirs": "ours", "c": "d"}}});
+    let mut snapshot = snapshot(row.provider, service, canary_analysis(), json!({}));
+    let objects = users(row).into_iter().map(|(kind, name, spec)| {
+        let mut object = json!({"metadata": {"name": name, "namespace": "test", "resourceVersion": "7",
+            "labels": {"theirs": "1", "team": "shop"}, "annotations": {"theirs": "2", "note": "x", ADOPT: "true"}}, "spec": spec});
+        if by_kubectl {
+            let applied = json!({"metadata": {"labels": {"team": "shop"}}, "spec": {"applied": 1}});
+            object["metadata"]["annotations"][LAST_APPLIED] = json!(applied.to_string());
+        }
+        (snapshot.reference(kind, name), object)
+    });
+    let objects: Vec<_> = objects.collect();
+    snapshot.objects.extend(objects.iter().cloned());
+    (snapshot, objects)
+}
+
+/// The snapshot after a deletion has restored all.
+fn restored(row: &Row, mut snapshot: Snapshot) -> Snapshot {
+    for _ in 0..20 {
+        let write = row.router.restore(&snapshot);
+        let write = write.or_else(|| row.router.tidy(&snapshot));
+        let Some(write) = write else {
+            return snapshot;
+        };
+        apply(&mut snapshot, vec![write]);
+    }
+    panic!("{}: the deletion never ends", row.provider);
+}
+
+/// Ways in which others change a route that leads to the Canary's Services.
+const DRIFTS: [fn(&Row, &mut Value); 4] = [
+    |_, _| {},
+    |row, live| list(row, live)[0]["drifted"] = json!(1),
+    |row, live| *list(row, live) = json!([]),
+    |_, live| live["metadata"]["labels"] = json!({}),
+];
+
+/// The rules of a route.
+fn list<'a>(row: &Row, live: &'a mut Value) -> &'a mut Value {
+    let lists = row.rules.unwrap().lists;
+    let has = |list: &&&str| live.pointer(list).is_some();
+    let list = lists.iter().find(has).unwrap();
+    live.pointer_mut(list).unwrap()
+}
+
+#[test]
+fn what_a_user_had_before_the_canary_stays_and_a_deletion_gives_it_back() {
+    for row in ROUTERS {
+        for (by_kubectl, drift) in [true, false]
+            .into_iter()
+            .flat_map(|by_kubectl| DRIFTS.map(|drift| (by_kubectl, drift)))
+        {
+            let (snapshot, objects) = before(row, by_kubectl);
+            let Some((name, _)) = objects.first() else {
+                continue;
+            };
+            let adopted = reconciled(row.router, snapshot, &Weights::PRIMARY);
+            for (name, before) in &objects {
+                let metadata = &adopted.objects[name]["metadata"];
+                let kept = [
+                    &metadata["labels"]["team"],
+                    &metadata["annotations"]["note"],
+                ];
+                assert_eq!(kept, ["shop", "x"], "{} {name:?}", row.provider);
+                assert_eq!(metadata["resourceVersion"], "7", "the write is conditional");
+                assert!(
+                    adopted.objects[name] != *before,
+                    "{} {name:?}",
+                    row.provider
+                );
+            }
+            let mut adopted = routed(row.router, adopted, &Weights::canary(30));
+            drift(row, adopted.objects.get_mut(name).unwrap());
+            let adopted = reconciled(row.router, adopted, &Weights::canary(30));
+            let again = row
+                .router
+                .reconcile(&adopted, &super::selector(), &Weights::canary(30));
+            assert_eq!(again.unwrap(), [], "{}", row.provider);
+            let given_back = restored(row, adopted);
+            for (name, before) in &objects {
+                let mut before = before.clone();
+                // This drift took the labels away that the operator has not changed.
+                if given_back.objects[name]["metadata"]["labels"]
+                    .get("team")
+                    .is_none()
+                {
+                    before["metadata"]["labels"] = json!({"theirs": "1"});
+                    if given_back.objects[name]["metadata"]["labels"].is_null() {
+                        before["metadata"].as_object_mut().unwrap().remove("labels");
+                    }
+                }
+                assert_eq!(
+                    given_back.objects[name], before,
+                    "{} {by_kubectl}",
+                    row.provider
+                );
+            }
+        }
+    }
+}
+
+/// Flagger has replaced all labels and annotations, and kept at most the spec.
+#[test]
+fn a_route_that_flagger_adopted_is_given_back_as_far_as_it_is_known() {
+    for row in ROUTERS {
+        if !row.rules.is_some_and(|rules| rules.is_apex) {
+            continue;
+        }
+        let (mut snapshot, objects) = before(row, true);
+        let (name, before) = &objects[0];
+        let applied = json!({"metadata": {"labels": {"team": "shop"}}, "spec": before["spec"]});
+        snapshot.objects.remove(name);
+        let mut snapshot = reconciled(row.router, snapshot, &Weights::PRIMARY);
+        let live = snapshot.objects.get_mut(name).unwrap();
+        live["metadata"]["ownerReferences"] = json!([]);
+        live["metadata"]["annotations"][LAST_APPLIED] = json!(applied.to_string());
+        live["metadata"]["annotations"][ORIGINAL] = json!(live["spec"].to_string());
+        let snapshot = restored(row, snapshot);
+        let live = &snapshot.objects[name];
+        assert_eq!(live["spec"], before["spec"], "{}", row.provider);
+        assert_eq!(
+            live["metadata"]["labels"]["team"], "shop",
+            "{}",
+            row.provider
+        );
+        let annotations = live["metadata"]["annotations"].as_object().unwrap();
+        let keys: Vec<_> = annotations.keys().map(String::as_str).collect();
+        assert_eq!(keys, ["c", LAST_APPLIED, "theirs"], "{}", row.provider);
+    }
+}
+
+#[test]
+fn a_manifest_that_kubectl_applies_after_the_adoption_is_the_users_last_word() {
+    for row in ROUTERS {
+        let (snapshot, objects) = before(row, true);
+        let Some((name, users)) = objects.first() else {
+            continue;
+        };
+        for is_repaired in [true, false] {
+            let mut snapshot = reconciled(row.router, snapshot.clone(), &Weights::PRIMARY);
+            let mut newer = users["spec"].clone();
+            newer["newer"] = json!(1);
+            let live = snapshot.objects.get_mut(name).unwrap();
+            live["spec"] = newer.clone();
+            let applied = json!({"spec": newer}).to_string();
+            live["metadata"]["annotations"][LAST_APPLIED] = json!(applied);
+            if is_repaired {
+                snapshot = reconciled(row.router, snapshot, &Weights::PRIMARY);
+            }
+            let snapshot = restored(row, snapshot);
+            let live = &snapshot.objects[name];
+            assert_eq!(live["spec"], newer, "{} {is_repaired}", row.provider);
+            assert_eq!(live["metadata"]["labels"], users["metadata"]["labels"]);
+        }
+    }
+}
+
+/// The garbage collector deletes it with the Canary.
+#[test]
+fn a_route_of_the_operator_keeps_no_record() {
+    for row in ROUTERS {
+        let Some(rules) = row.rules else { continue };
+        let service = json!({"port": 80, "gatewayRefs": [{"name": "gw"}]});
+        let snapshot = snapshot(row.provider, service, canary_analysis(), json!({}));
+        let mut snapshot = reconciled(row.router, snapshot, &Weights::PRIMARY);
+        let name = snapshot.reference(rules.kind, rules.name);
+        let owner = owner_reference(&snapshot.canary);
+        let live = snapshot.objects.get_mut(&name).unwrap();
+        assert_eq!(live["metadata"]["ownerReferences"], json!([owner]));
+        live["metadata"]["labels"] = json!({"foreign": "1"});
+        let snapshot = reconciled(row.router, snapshot, &Weights::PRIMARY);
+        let annotations = &snapshot.objects[&name]["metadata"]["annotations"];
+        assert_eq!(annotations.get(ORIGINAL_METADATA), None, "{}", row.provider);
+    }
+}

@@ -1,5 +1,7 @@
 //! The reasons why routes cannot be read or written. Users read their `Display` in events, in Flagger's words.
 
+use crate::snapshot::references::Blocked;
+
 /// The reason why routes cannot be read or written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
@@ -32,4 +34,10 @@ pub enum RouteError {
     /// The Canary lacks a field that the router needs, or asks for something that the router cannot express.
     #[error("{0}")]
     InvalidCanary(String),
+}
+
+impl From<Blocked> for RouteError {
+    fn from(blocked: Blocked) -> Self {
+        Self::InvalidCanary(blocked.to_string())
+    }
 }

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     api::canary::Canary,
-    snapshot::{Action, ObjectRef, Snapshot, Weights, Write},
+    snapshot::{Action, ObjectRef, Snapshot, Weights, Write, references},
     workload::{metadata::is_owned, ownership::Ownership, ports},
 };
 use defaults::defaulted;
@@ -204,6 +204,7 @@ impl GatewayApi {
         weights: &Weights,
     ) -> Result<Map<String, Value>, RouteError> {
         let canary = &snapshot.canary;
+        references::routes(canary, snapshot.other_namespaces())?;
         let service = &canary.spec.service;
         let parents = service.gateway_refs.as_deref().unwrap_or_default();
         if parents.is_empty() {

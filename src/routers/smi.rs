@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::canary::Canary,
-    snapshot::{Action, Kind, ObjectRef, Snapshot, Weights, Write},
+    snapshot::{Action, Kind, ObjectRef, Snapshot, Weights, Write, references},
 };
 
 /// The fields of a spec that are ours. We write no `matches` (of v1alpha3), and remove those that others write: they would exclude requests
@@ -52,6 +52,7 @@ impl Router for Smi {
     ) -> Result<Vec<Write>, RouteError> {
         let (canary, kind) = (&snapshot.canary, self.kind());
         refuse_test(canary, &full_name(snapshot, kind))?;
+        references::routes(canary, snapshot.other_namespaces())?;
         let spec = self.spec(canary, weights);
         let Some(live) = self.live(snapshot) else {
             let metadata = [Map::new(), annotations(snapshot)];
@@ -82,7 +83,11 @@ impl Router for Smi {
             return Ok(Vec::new());
         }
         let mut wanted = live.clone();
-        put_fields(&mut wanted, self.spec(canary, weights), &OURS);
+        let mut spec = self.spec(canary, weights);
+        wanted["spec"]["backends"] = spec.remove("backends").unwrap_or_default();
+        if wanted == *live {
+            return Ok(Vec::new());
+        }
         Ok(vec![self.replace(snapshot, wanted)])
     }
 

@@ -2,8 +2,12 @@
 //! object of such a reference is named here and nowhere else, so that the flag also holds where a spec is not validated: while a rollback
 //! is under way, and for alerts that wait in a queue. The Secret of a template or provider is in the namespace of that object.
 //!
-//! Gateways and the hosts of a route are no such references, as in Flagger: the operator neither reads nor writes them, and a gateway
-//! admits routes of other namespaces by its own rules.
+//! The gateways of a route, its hosts in the cluster and its mirrors are such references, too: with the flag, a Canary reaches no client and
+//! no Service of another namespace by a route. (Flagger follows them.)
+//!
+//! A delegated VirtualService has no reference: the VirtualService that delegates to it names it.
+
+use serde_json::Value;
 
 use super::{Kind, ObjectRef};
 use crate::api::canary::{self, Canary, CrossNamespaceRef};
@@ -29,13 +33,17 @@ impl OtherNamespaces {
     }
 }
 
-/// A reference that `-no-cross-namespace-refs` blocks. The text is Flagger's.
+/// A reference that `-no-cross-namespace-refs` blocks. The text begins with Flagger's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("can't access {what} {name}.{namespace}, cross-namespace references are blocked")]
+#[error(
+    "can't access {what} {name}.{namespace}, cross-namespace references are blocked: with -no-cross-namespace-refs, {field} may name the namespace {own} only"
+)]
 pub struct Blocked {
     what: &'static str,
     name: String,
     namespace: String,
+    field: String,
+    own: String,
 }
 
 /// The namespace of a reference; without one, or with an empty one, it is the Canary's.
@@ -53,7 +61,8 @@ pub fn metric_template(
     others: OtherNamespaces,
 ) -> Result<ObjectRef, Blocked> {
     let named = (to.name.as_str(), to.namespace.as_deref());
-    let namespace = allowed("metric template", named, own, others)?;
+    let field = "spec.analysis.metrics[].templateRef";
+    let namespace = allowed("metric template", named, (field, own), others)?;
     Ok(ObjectRef {
         kind: Kind::MetricTemplate,
         namespace,
@@ -71,7 +80,8 @@ pub fn alert_provider(
     others: OtherNamespaces,
 ) -> Result<ObjectRef, Blocked> {
     let named = (to.name.as_str(), to.namespace.as_deref());
-    let namespace = allowed("alert provider", named, own, others)?;
+    let field = "spec.analysis.alerts[].providerRef";
+    let namespace = allowed("alert provider", named, (field, own), others)?;
     Ok(ObjectRef {
         kind: Kind::AlertProvider,
         namespace,
@@ -89,7 +99,8 @@ pub fn queried(
     own: &str,
     others: OtherNamespaces,
 ) -> Result<(), Blocked> {
-    allowed(what, (name, Some(namespace)), own, others).map(drop)
+    let field = "the query of a MetricTemplate";
+    allowed(what, (name, Some(namespace)), (field, own), others).map(drop)
 }
 
 /// The Upstream of a reference by a Canary in the namespace `own`.
@@ -102,12 +113,88 @@ pub fn upstream(
     others: OtherNamespaces,
 ) -> Result<ObjectRef, Blocked> {
     let named = (to.name.as_str(), to.namespace.as_deref());
-    let namespace = allowed("gloo upstream", named, own, others)?;
+    let namespace = allowed("gloo upstream", named, ("spec.upstreamRef", own), others)?;
     Ok(ObjectRef {
         kind: Kind::GlooUpstream,
         namespace,
         name: to.name.clone(),
     })
+}
+
+/// Checks the objects that the routes of a Canary name: gateways, hosts of Services, and Services that get copies of requests.
+///
+/// # Errors
+/// An object is in another namespace, and such references are blocked.
+pub fn routes(canary: &Canary, others: OtherNamespaces) -> Result<(), Blocked> {
+    let own = canary.metadata.namespace.as_deref().unwrap_or_default();
+    let service = &canary.spec.service;
+    let check = |what, (name, namespace): (&str, Option<&str>), field: String| {
+        allowed(what, (name, namespace), (&field, own), others)
+    };
+    for (i, name) in service.gateways.iter().flatten().enumerate() {
+        check(
+            "gateway",
+            gateway(name),
+            format!("spec.service.gateways[{i}]"),
+        )?;
+    }
+    for (i, host) in service.hosts.iter().flatten().enumerate() {
+        check("host", host_of(host), format!("spec.service.hosts[{i}]"))?;
+    }
+    for (i, parent) in service.gateway_refs.iter().flatten().enumerate() {
+        let field = format!("spec.service.gatewayRefs[{i}].namespace");
+        check("gateway", named(parent), field)?;
+    }
+    for (i, mirror) in service.mirror.iter().flatten().enumerate() {
+        let field = format!("spec.service.mirror[{i}].backendRef.namespace");
+        check("service", named(&mirror["backendRef"]), field)?;
+    }
+    let analysis = canary.spec.analysis.as_ref();
+    let test = analysis.map_or(&[][..], |analysis| &analysis.match_);
+    let own_conditions = service.match_.as_deref().unwrap_or_default();
+    for (field, conditions) in [
+        ("spec.service.match", own_conditions),
+        ("spec.analysis.match", test),
+    ] {
+        for (i, condition) in conditions.iter().enumerate() {
+            let gateways = condition.get("gateways").and_then(Value::as_array);
+            for name in gateways.into_iter().flatten().filter_map(Value::as_str) {
+                check("gateway", gateway(name), format!("{field}[{i}].gateways"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Name and namespace of a gateway of Istio, by Istio's rules: `NAMESPACE/NAME`, with `.` for the own namespace; `NAME`; or, as in old
+/// versions, `NAME.NAMESPACE.svc.cluster.local`.
+fn gateway(gateway: &str) -> (&str, Option<&str>) {
+    match gateway.split_once('/') {
+        Some((".", name)) => (name, None),
+        Some((namespace, name)) => (name, Some(namespace)),
+        None => match gateway.split_once('.') {
+            Some((name, rest)) => (name, rest.split('.').next()),
+            None => (gateway, None),
+        },
+    }
+}
+
+/// Name and namespace of the Service that a host stands for. A host outside the cluster, or without a namespace, has none. `*` as a name
+/// stands for each Service, and as a namespace for each namespace.
+fn host_of(host: &str) -> (&str, Option<&str>) {
+    let mut labels = host.split('.');
+    let (name, second, third) = (labels.next().unwrap_or(host), labels.next(), labels.next());
+    match (second, third) {
+        (Some(namespace), Some("svc")) => (name, Some(namespace)),
+        (Some("svc"), _) if name == "*" => (name, Some("*")),
+        _ => (name, None),
+    }
+}
+
+/// Name and namespace of a reference.
+fn named(reference: &Value) -> (&str, Option<&str>) {
+    let text = |key: &str| reference.get(key).and_then(Value::as_str);
+    (text("name").unwrap_or_default(), text("namespace"))
 }
 
 /// The first reference of a Canary that is blocked, in Flagger's order.
@@ -125,12 +212,13 @@ pub fn first_blocked(canary: &Canary, others: OtherNamespaces) -> Option<Blocked
     upstream
         .or_else(|| templates.next())
         .or_else(|| providers.next())
+        .or_else(|| routes(canary, others).err())
 }
 
 fn allowed(
     what: &'static str,
     (name, named): (&str, Option<&str>),
-    own: &str,
+    (field, own): (&str, &str),
     others: OtherNamespaces,
 ) -> Result<String, Blocked> {
     let namespace = namespace(named, own).to_owned();
@@ -141,6 +229,8 @@ fn allowed(
         what,
         name: name.to_owned(),
         namespace,
+        field: field.to_owned(),
+        own: own.to_owned(),
     })
 }
 
@@ -180,8 +270,113 @@ mod tests {
             ] {
                 let canary = canary(kind, &reference);
                 let found = first_blocked(&canary, OtherNamespaces::Blocked);
-                assert_eq!(found.map(|blocked| blocked.to_string()), expected);
+                let found = found.map(|blocked| blocked.to_string());
+                let (text, advice) = found
+                    .as_deref()
+                    .and_then(|found| found.split_once(": with"))
+                    .unzip();
+                assert_eq!(text, expected.as_deref());
+                assert!(
+                    advice
+                        .is_none_or(|advice| advice.ends_with(" may name the namespace shop only"))
+                );
                 assert_eq!(first_blocked(&canary, OtherNamespaces::Allowed), None);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_route_names_in_another_namespace_is_blocked_with_its_field() {
+        let rows = [
+            ("gateways", json!(["mesh"]), None),
+            ("gateways", json!(["public"]), None),
+            ("gateways", json!(["shop/public"]), None),
+            ("gateways", json!(["./public"]), None),
+            (
+                "gateways",
+                json!(["mesh", "infra/public"]),
+                Some("gateway public.infra"),
+            ),
+            (
+                "gateways",
+                json!(["public.infra.svc.cluster.local"]),
+                Some("gateway public.infra"),
+            ),
+            ("gateways", json!(["public.shop.svc.cluster.local"]), None),
+            (
+                "hosts",
+                json!(["*", "shop.example.com", "a.b", "web.shop.svc.cluster.local"]),
+                None,
+            ),
+            (
+                "hosts",
+                json!(["web.other.svc.cluster.local"]),
+                Some("host web.other"),
+            ),
+            ("hosts", json!(["web.other.svc"]), Some("host web.other")),
+            (
+                "hosts",
+                json!(["*.other.svc.cluster.local"]),
+                Some("host *.other"),
+            ),
+            ("hosts", json!(["*.svc.cluster.local"]), Some("host *.*")),
+            (
+                "gatewayRefs",
+                json!([{"name": "public"}, {"name": "own", "namespace": "shop"}]),
+                None,
+            ),
+            (
+                "gatewayRefs",
+                json!([{"name": "public", "namespace": "infra"}]),
+                Some("gateway public.infra"),
+            ),
+            (
+                "gatewayRefs",
+                json!([{"kind": "Service", "name": "web", "namespace": "other"}]),
+                Some("gateway web.other"),
+            ),
+            (
+                "mirror",
+                json!([{"backendRef": {"name": "copy", "port": 80}}, {}]),
+                None,
+            ),
+            (
+                "mirror",
+                json!([{"backendRef": {"name": "copy", "namespace": "other"}}]),
+                Some("service copy.other"),
+            ),
+            (
+                "match",
+                json!([{"gateways": ["mesh", "shop/public"]}, {}]),
+                None,
+            ),
+            (
+                "match",
+                json!([{"gateways": ["infra/public"]}]),
+                Some("gateway public.infra"),
+            ),
+            ("delegation", json!(true), None),
+        ];
+        for (field, value, blocked) in rows {
+            for part in ["service", "analysis"] {
+                if part == "analysis" && field != "match" {
+                    continue;
+                }
+                let mut canary = json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {
+                    "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
+                    "service": {"port": 80}, "analysis": {}}});
+                canary["spec"][part][field] = value.clone();
+                let canary: Canary = serde_json::from_value(canary).unwrap();
+                assert_eq!(first_blocked(&canary, OtherNamespaces::Allowed), None);
+                let found = first_blocked(&canary, OtherNamespaces::Blocked);
+                let found = found.map(|found| found.to_string());
+                assert_eq!(found.is_some(), blocked.is_some(), "{field} {value}");
+                for (found, blocked) in found.iter().zip(blocked) {
+                    let text =
+                        format!("can't access {blocked}, cross-namespace references are blocked: ");
+                    assert!(found.starts_with(&text), "{found}");
+                    assert!(found.contains(&format!("spec.{part}.{field}[")), "{found}");
+                }
             }
         }
     }

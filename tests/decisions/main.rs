@@ -20,6 +20,7 @@
 //! | which pods do the Services reach, whatever labels, flags and other workloads there are? | `labels.rs` |
 //! | which objects of others does the operator leave alone? | `ownership.rs` |
 //! | which requests of an A/B test reach the canary? | `conditions.rs` |
+//! | which objects of other namespaces may a route name? | `references.rs` |
 //! | what does each object that the operator writes look like, in full? | `objects.rs`, with the files in `tests/objects` |
 //! | how does a canary begin, and what remains when it is deleted? | `bootstrap.rs`, `deletion.rs` |
 //! | what happens if the operator crashes after any write, or another one with another clock takes over? | `crashes.rs`, `clocks.rs` |
@@ -72,6 +73,7 @@ mod plan;
 mod preview;
 mod properties;
 mod readiness;
+mod references;
 mod refused_runs;
 mod releases;
 mod restore;

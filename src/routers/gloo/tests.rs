@@ -114,7 +114,7 @@ fn a_missing_upstream_is_named_and_one_of_another_namespace_is_not_read_if_the_f
     std::sync::Arc::make_mut(&mut blocked.settings).no_cross_namespace_refs = true;
     assert_eq!(
         reconcile(&blocked),
-        "can't access gloo upstream config.infra, cross-namespace references are blocked"
+        "can't access gloo upstream config.infra, cross-namespace references are blocked: with -no-cross-namespace-refs, spec.upstreamRef may name the namespace test only"
     );
     assert!(Gloo.sources(&blocked).is_empty());
 }

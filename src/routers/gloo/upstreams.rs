@@ -83,8 +83,7 @@ fn settings(snapshot: &Snapshot) -> Result<Option<Map<String, Value>>, RouteErro
         return Ok(None);
     };
     let others = snapshot.other_namespaces();
-    let source = references::upstream(to, snapshot.namespace(), others)
-        .map_err(|blocked| RouteError::InvalidCanary(blocked.to_string()))?;
+    let source = references::upstream(to, snapshot.namespace(), others)?;
     let missing = || {
         let route = format!("config upstream {}.{}", source.name, source.namespace);
         not_found(route, "get query error:", KIND, &source.name)

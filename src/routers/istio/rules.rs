@@ -11,7 +11,7 @@ use crate::{
         affinity::{self, Rule, Sides},
         conditions::{self, Field},
     },
-    snapshot::{Snapshot, Weights},
+    snapshot::{Snapshot, Weights, references},
 };
 
 /// The conditions of an HTTP rule.
@@ -60,6 +60,7 @@ pub fn wanted(snapshot: &Snapshot, weights: &Weights) -> Result<Value, RouteErro
 
 /// The sets of rules that are correct for these weights. The first set is the one that is written.
 pub fn candidates(snapshot: &Snapshot, weights: &Weights) -> Result<Vec<Vec<Value>>, RouteError> {
+    references::routes(&snapshot.canary, snapshot.other_namespaces())?;
     let sets = of_first_port(&snapshot.canary, weights)?;
     let sets = sets.into_iter();
     sets.map(|rules| ports::with_further(snapshot, rules))

@@ -39,7 +39,7 @@ pub fn kept(snapshot: &Snapshot, objects: &BTreeSet<ObjectRef>, writes: Vec<Writ
     let kept = |mut write: Write| {
         let live = snapshot.objects.get(&write.object);
         if let (Action::Replace(wanted), Some(live)) = (&mut write.action, live)
-            && !is_owned(live, &snapshot.canary)
+            && !is_operators(snapshot, objects, &write.object, live)
             && !adopt(&snapshot.canary, objects, live, wanted)
         {
             return None;
@@ -47,6 +47,19 @@ pub fn kept(snapshot: &Snapshot, objects: &BTreeSet<ObjectRef>, writes: Vec<Writ
         Some(write)
     };
     writes.filter_map(kept).collect()
+}
+
+/// Whether a route is the operator's own. An object of the whole cluster has no Canary as its owner; its spec tells.
+fn is_operators(
+    snapshot: &Snapshot,
+    objects: &BTreeSet<ObjectRef>,
+    object: &ObjectRef,
+    live: &Value,
+) -> bool {
+    let canary = &snapshot.canary;
+    let leads_to_us = || names_ours(canary, objects, &live["spec"]);
+    is_owned(live, canary)
+        || (object.kind.is_cluster_scoped() && Before::of(live).is_none() && leads_to_us())
 }
 
 /// Keeps what the user has in `wanted`. Returns whether it changes the route.
@@ -206,7 +219,10 @@ fn names_ours(canary: &Canary, objects: &BTreeSet<ObjectRef>, spec: &Value) -> b
         let of = |service: &String| {
             let rest = text.strip_prefix(service.as_str());
             let rest = rest.map(|rest| rest.strip_prefix(&format!(".{namespace}")).unwrap_or(rest));
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(".svc"))
+            let kuma = format!("_{namespace}_svc_");
+            rest.is_some_and(|rest| {
+                rest.is_empty() || rest.starts_with(".svc") || rest.starts_with(&kuma)
+            })
         };
         let made = |object: &ObjectRef| {
             object.name == text && services.iter().any(|service| text.contains(service))

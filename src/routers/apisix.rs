@@ -41,7 +41,7 @@ impl Router for Apisix {
         source.into_iter().collect()
     }
 
-    fn reconcile(
+    fn repairs(
         &self,
         snapshot: &Snapshot,
         _selector: &(String, String),
@@ -103,7 +103,7 @@ impl Router for Apisix {
 
     /// Our ApisixRoute leads where the user's leads until it is deleted with the Canary: the Services behind it may be deleted first.
     /// (Flagger leaves it as it is.)
-    fn restore(&self, snapshot: &Snapshot) -> Option<Write> {
+    fn reverted(&self, snapshot: &Snapshot) -> Option<Write> {
         let canary = &snapshot.canary;
         let mut wanted = ours(snapshot).ok()?.clone();
         let backends = our_backends(canary, &mut wanted)?;

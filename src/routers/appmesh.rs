@@ -10,7 +10,8 @@
 //! annotations for the gateway. Other fields stay: App Mesh's controller writes `awsName`, `meshRef` and the IP preference of the DNS name,
 //! and refuses a change of the first two.
 //!
-//! The listeners have one port. Requests to further ports (`portDiscovery`) have no route, and reach the primary through the apex Service.
+//! The listeners have one port. Requests to further ports (`portDiscovery`) have no route, and reach the primary through the apex Service; an event
+//! names these ports.
 
 mod nodes;
 mod restore;
@@ -24,11 +25,12 @@ use serde_json::{Value, json};
 
 use super::{
     RouteError, Router,
-    route::{not_found, put_fields, reference},
+    route::{further_ports, not_found, put_fields, reference},
 };
 use crate::{
     api::{canary::Canary, duration},
     snapshot::{Action, Kind, ObjectRef, Snapshot, Weights, Write},
+    workload::ports::Port,
 };
 
 /// The router of App Mesh, in one version of its API.
@@ -122,6 +124,11 @@ impl Router for AppMesh {
 
     fn reverted(&self, snapshot: &Snapshot) -> Option<Write> {
         self.next_restored(snapshot)
+    }
+
+    /// The listeners have one port.
+    fn unsplit_ports(&self, snapshot: &Snapshot) -> Vec<Port> {
+        further_ports(snapshot)
     }
 
     /// A step waits until App Mesh's controller has processed the routes. (Flagger does not wait.)

@@ -4,7 +4,7 @@
 //! route that the user made.
 //!
 //! The route is for the first port of the Services. Requests of a mesh to further ports (`portDiscovery`) are not routed: they reach the
-//! primary through the apex Service.
+//! primary through the apex Service, and an event names these ports.
 
 mod adoption;
 mod defaults;
@@ -22,14 +22,14 @@ use super::{
     adoption::before,
     affinity::{self, Cookies},
     route::{
-        apex_metadata, applied_spec, full_name, items, metadata, new_object, no_routes, not_found,
-        percent, put_fields, reference, route_write,
+        apex_metadata, applied_spec, full_name, further_ports, items, metadata, new_object,
+        no_routes, not_found, percent, put_fields, reference, route_write,
     },
 };
 use crate::{
     api::canary::Canary,
     snapshot::{Action, ObjectRef, Snapshot, Weights, Write, references},
-    workload::{metadata::is_owned, ownership::Ownership, ports},
+    workload::{metadata::is_owned, ownership::Ownership, ports::Port},
 };
 use defaults::defaulted;
 pub use version::GatewayApi;
@@ -144,6 +144,16 @@ impl Router for GatewayApi {
         true
     }
 
+    /// A route has one port. Requests to further ports of a gateway do not come here.
+    fn unsplit_ports(&self, snapshot: &Snapshot) -> Vec<Port> {
+        let mut parents = snapshot.canary.spec.service.gateway_refs.iter().flatten();
+        if parents.any(is_service) {
+            further_ports(snapshot)
+        } else {
+            Vec::new()
+        }
+    }
+
     /// Checks that all gateways have accepted the route as it is now. Flagger's v1beta1 does not check.
     fn accepted(&self, snapshot: &Snapshot) -> Result<(), RouteError> {
         let Some(live) = self.live(snapshot).filter(|_| *self == Self::V1) else {
@@ -213,12 +223,12 @@ impl GatewayApi {
             ));
         }
         let keys = ["group", "kind", "namespace", "name", "sectionName", "port"];
-        let pinned = has_further_ports(snapshot).then_some(service.port);
+        let pinned = (!further_ports(snapshot).is_empty()).then_some(service.port);
         let parent = |parent: &Value| -> Value {
             let field = |key: &str| Some((key.to_owned(), parent.get(key)?.clone()));
             let fields = keys.iter().filter_map(|key| field(key));
             let fields: Map<_, _> = fields.filter(|(_, value)| !value.is_null()).collect();
-            at_first_port(fields, pinned)
+            at_first_port(Value::Object(fields), pinned)
         };
         let mut spec = Map::new();
         spec.insert(
@@ -274,21 +284,17 @@ fn is_applied(live: &Value) -> bool {
     applied_spec(live).is_some_and(same)
 }
 
-/// Whether the Services have ports beside the first.
-fn has_further_ports(snapshot: &Snapshot) -> bool {
-    let template = snapshot
-        .target()
-        .and_then(|target| target.pointer("/spec/template"));
-    template.is_some_and(|template| !ports::discovered(&snapshot.canary, template).is_empty())
+/// Whether a parent is a Service: the route is for requests of the mesh.
+fn is_service(parent: &Value) -> bool {
+    parent.get("kind") == Some(&json!("Service"))
 }
 
 /// The parent. If it is a Service, it has the `pinned` port: without a port, the route would apply to all ports of the Service.
-fn at_first_port(mut parent: Map<String, Value>, pinned: Option<i64>) -> Value {
-    let is_service = parent.get("kind") == Some(&json!("Service"));
-    if let Some(port) = pinned.filter(|_| is_service) {
-        parent.entry("port").or_insert(json!(port));
+fn at_first_port(mut parent: Value, pinned: Option<i64>) -> Value {
+    if let Some(port) = pinned.filter(|_| is_service(&parent) && parent.get("port").is_none()) {
+        parent["port"] = json!(port);
     }
-    Value::Object(parent)
+    parent
 }
 
 /// The weights of an HTTPRoute; `None` if it does not lead to our Services.

@@ -12,16 +12,17 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::{
-    RouteError, Router,
+    RouteError, Router, adoption,
     conditions::refuse_test,
     route::{
-        apex_metadata, items, kept_metadata, metadata, new_object, not_found, object_mut, percent,
-        reference, spec_before,
+        apex_metadata, further_ports, items, kept_metadata, metadata, new_object, not_found,
+        object_mut, percent, reference,
     },
 };
 use crate::{
     api::canary::Canary,
     snapshot::{Action, Kind, ObjectRef, Snapshot, Weights, Write},
+    workload::ports::Port,
 };
 
 const KIND: Kind = Kind::TrafficRoute;
@@ -39,7 +40,7 @@ impl Router for Kuma {
         [reference(canary, KIND, canary.apex_name())].into()
     }
 
-    fn reconcile(
+    fn repairs(
         &self,
         snapshot: &Snapshot,
         selector: &(String, String),
@@ -93,17 +94,20 @@ impl Router for Kuma {
         Ok(vec![replace(snapshot, wanted)])
     }
 
-    /// The TrafficRoute is as its user applied it before the Canary, or else leads to the apex Service. (Flagger leaves it leading to a primary
-    /// that is deleted.)
-    fn restore(&self, snapshot: &Snapshot) -> Option<Write> {
+    fn unsplit_ports(&self, snapshot: &Snapshot) -> Vec<Port> {
+        further_ports(snapshot)
+    }
+
+    /// The TrafficRoute becomes what it was before the Canary, or else leads to the apex Service. (Flagger leaves it leading to a primary that
+    /// is deleted.)
+    fn reverted(&self, snapshot: &Snapshot) -> Option<Write> {
         let canary = &snapshot.canary;
         let live = live(snapshot)?;
         is_about_the_apex(snapshot, live).ok()?;
         routed(canary, live)?;
         let mut wanted = live.clone();
-        let is_ours = |applied: &Value| routed(canary, applied).is_some();
-        match spec_before(live, canary, is_ours) {
-            Some(spec) => wanted["spec"] = spec,
+        match adoption::before(live, canary, |route| routed(canary, route).is_some()) {
+            Some(before) => wanted = before,
             None => put(
                 canary,
                 &mut wanted,

@@ -31,6 +31,7 @@ use std::{collections::BTreeSet, fmt::Debug};
 use crate::{
     api::canary::Canary,
     snapshot::{ObjectRef, Snapshot, Weights, Write},
+    workload::ports::Port,
 };
 use affinity::Cookies;
 pub use error::RouteError;
@@ -112,6 +113,11 @@ pub trait Router: Debug + Sync {
     /// copies.)
     fn mirrors(&self) -> bool {
         false
+    }
+
+    /// The further ports of the Services (`portDiscovery`) to which requests of the mesh are not split: they reach the primary.
+    fn unsplit_ports(&self, _snapshot: &Snapshot) -> Vec<Port> {
+        Vec::new()
     }
 
     /// Checks that the data plane follows the routes as they are written. Metrics measured before that are not about the current

@@ -10,6 +10,7 @@ use crate::{
     snapshot::{Action, Kind, ObjectRef, Snapshot, Write},
     workload::{
         metadata::{LAST_APPLIED, is_owned, json_map, last_applied, owner_reference, with_flux},
+        ports::{self, Port},
         service::unmanaged,
     },
 };
@@ -71,6 +72,15 @@ pub fn full_object(object: &ObjectRef) -> String {
         object.name,
         object.namespace
     )
+}
+
+/// The ports of the Services beside the first.
+pub fn further_ports(snapshot: &Snapshot) -> Vec<Port> {
+    let target = snapshot.target();
+    let template = target.and_then(|target| target.pointer("/spec/template"));
+    template.map_or(Vec::new(), |template| {
+        ports::discovered(&snapshot.canary, template)
+    })
 }
 
 /// The error for an object that does not exist. `route` and `failure` are Flagger's words for it.

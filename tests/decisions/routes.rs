@@ -636,3 +636,40 @@ fn a_delegated_route_is_released_without_hosts_of_its_own() {
     assert_eq!(route["spec"]["hosts"], json!([]));
     assert_eq!(route["spec"].get("gateways"), None);
 }
+
+/// Their requests reach the primary, so nobody has seen the new version answer them when it is promoted.
+#[test]
+fn ports_to_which_no_requests_are_split_are_named_at_the_start_of_each_run() {
+    let ports =
+        json!([{"name": "http", "containerPort": 9898}, {"name": "grpc", "containerPort": 9999}]);
+    let mesh = json!([{"kind": "Service", "group": "", "name": "podinfo"}]);
+    let gateway = json!([{"name": "gateway"}]);
+    for (provider, parents, is_split) in [
+        ("gatewayapi:v1", &mesh, false),
+        ("gatewayapi:v1beta1", &mesh, false),
+        ("gatewayapi:v1", &gateway, true),
+        ("appmesh", &gateway, false),
+        ("appmesh:v1beta2", &gateway, false),
+        ("istio", &gateway, true),
+        ("linkerd", &gateway, true),
+    ] {
+        let service = json!({"port": 9898, "portDiscovery": true, "meshName": "global", "gatewayRefs": parents});
+        let analysis = json!({"stepWeight": 50});
+        let mut sim = Simulation::new(
+            json!({"provider": provider, "service": service, "analysis": analysis}),
+        );
+        let target = sim.snapshot.reference(Kind::Deployment, "podinfo");
+        let live = sim.snapshot.objects.get_mut(&target).unwrap();
+        live["spec"]["template"]["spec"]["containers"][0]["ports"] = ports.clone();
+        let text = format!(
+            "Requests to the ports 9999/TCP of podinfo.test are not split, they reach the primary: with the provider {provider}, only the port 9898 of the Service is analysed"
+        );
+        let count = |sim: &Simulation| sim.count_notified(&text);
+        sim.run_until(CanaryPhase::Initialized);
+        assert_eq!(count(&sim), usize::from(!is_split), "{provider}");
+        sim.run(100);
+        sim.image("podinfo:2");
+        sim.run_until(CanaryPhase::Succeeded);
+        assert_eq!(count(&sim), 2 * usize::from(!is_split), "{provider}");
+    }
+}

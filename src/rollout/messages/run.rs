@@ -11,7 +11,9 @@ use crate::{
         canary::{CanaryPhase, CanaryStatus},
     },
     notifications::{EventKind, Notification},
+    routers::provider_name,
     snapshot::{Snapshot, excerpt},
+    workload::ports::Port,
 };
 
 /// The providers of all metrics can be reached.
@@ -67,6 +69,23 @@ pub fn started(snapshot: &Snapshot) -> Notification {
 pub fn start_alert(snapshot: &Snapshot, entered: Option<Timestamp>) -> Notification {
     let text = "New revision detected, progressing canary analysis.";
     announcing(describing_alert(snapshot, text), entered)
+}
+
+/// The further ports to which the router splits no requests; `None` if there are none. (Flagger says nothing.)
+pub fn unsplit_ports(snapshot: &Snapshot, ports: &[Port]) -> Option<Notification> {
+    let ports: Vec<_> = ports
+        .iter()
+        .map(|port| format!("{}/{}", port.number, port.protocol))
+        .collect();
+    let target = snapshot.full_target();
+    let text = format!(
+        "Requests to the ports {} of {target} are not split, they reach the primary: with the provider {}, only the port {} of the Service is analysed",
+        ports.join(", "),
+        provider_name(snapshot),
+        snapshot.canary.spec.service.port
+    );
+    let event = || event_in(snapshot, EventKind::Warning, text, snapshot.phase());
+    (!ports.is_empty()).then(event)
 }
 
 /// The target changed during a run.

@@ -52,6 +52,12 @@ impl Release<'_> {
         self.router.mirrors() && analysis.is_some_and(|analysis| analysis.mirror)
     }
 
+    /// The event about ports whose requests do not reach the version under analysis; `None` if there are none.
+    pub fn unsplit_ports(&self) -> Option<Notification> {
+        let ports = self.router.unsplit_ports(self.snapshot);
+        messages::run::unsplit_ports(self.snapshot, &ports)
+    }
+
     /// Whether requests have been mirrored for an interval: the route mirrors them, and the status records the step that began this. The
     /// step is repeated if the status was not committed after the route. (The status cannot show that after a failed check before this step, or
     /// in a run that began again.)

@@ -153,6 +153,6 @@ fn initialized(release: &Release<'_>, scale_down: Vec<Write>) -> Decision {
     Decision::Do(Plan {
         writes: scale_down,
         status: Some(status),
-        notifications: vec![event],
+        notifications: [event].into_iter().chain(release.unsplit_ports()).collect(),
     })
 }

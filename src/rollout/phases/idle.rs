@@ -74,10 +74,11 @@ fn start(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Blocked
     };
     let weight = i64::from(release.weights()?.canary);
     let status = new_revision::started(release).progress(weight, 0).build();
-    let notifications = vec![
+    let mut notifications = vec![
         run::started(snapshot),
         run::start_alert(snapshot, unconfirmed_start(&status)),
     ];
+    notifications.extend(release.unsplit_ports());
     Ok(Decision::commit(status, notifications).notifying(passed))
 }
 

@@ -32,7 +32,6 @@ fn led(row: &Row, service: &Value) -> String {
         "gatewayapi:v1" | "gatewayapi:v1beta1" => by_gateway_api(spec, port),
         // Their proxies get no requests to the apex Service, and an Ingress or ApisixRoute has the ports of the user's.
         "contour" | "nginx" | "skipper" | "gloo" | "traefik" | "apisix" => None,
-        // The listeners have one port.
         "appmesh" | "appmesh:v1beta2" => {
             let router = spec.get("virtualRouter").unwrap_or(spec);
             let ports = router["listeners"].as_array().unwrap().iter();
@@ -144,15 +143,24 @@ fn no_request_to_a_further_port_is_led_to_the_first() {
                 &[(json!({}), "")]
             }
             "appmesh" | "appmesh:v1beta2" | "kuma" => &[(json!({}), "80>80")],
-            _ => &[(json!({}), each)],
+            "linkerd" | "osm" | "smi:v1alpha1" | "smi:v1alpha2" | "smi:v1alpha3" => {
+                &[(json!({}), each)]
+            }
+            other => panic!("which ports does {other} route?"),
         };
         for (more, expected) in rows {
-            assert_eq!(
-                led(row, &service(more.clone())),
-                *expected,
-                "{} {more}",
-                row.provider
-            );
+            let service = service(more.clone());
+            assert_eq!(led(row, &service), *expected, "{} {more}", row.provider);
+            // A router that splits requests of the mesh splits those to each port, or tells to which it does not.
+            let unsplit = row.router.unsplit_ports(&with_ports(row, &service));
+            let unsplit: Vec<_> = unsplit
+                .iter()
+                .map(|port| (port.number, port.protocol.as_str()))
+                .collect();
+            let is_first_only = *expected == "80>80" && row.provider != "istio";
+            let further = [(53, "UDP"), (53, "TCP"), (9999, "TCP")];
+            let expected = if is_first_only { &further[..] } else { &[] };
+            assert_eq!(unsplit, expected, "{} {more}", row.provider);
         }
     }
 }

@@ -201,6 +201,8 @@
 //! * A route that the user had before the Canary keeps the user's labels and annotations, and a deletion with `revertOnDeletion` gives its
 //!   spec, labels and annotations back on every router (`routers/adoption.rs`). Flagger replaces labels and annotations, and gives back the
 //!   spec of a VirtualService, or what it wrote there itself.
+//! * A version waits for routes that the data plane does not accept until the progress deadline; then it is rolled back, or fails before it
+//!   starts. Flagger waits for ever.
 //! * On App Mesh, and on Gateway API with a Service as parent, an event names the ports of `portDiscovery` to which no requests are split.
 //! * In an HTTPProxy each set of conditions has a route of its own. A proxy that Contour has not processed, finds invalid, or that no
 //!   other includes, holds up the next step. New Services are announced to Envoy in a temporary route before traffic goes there.

@@ -310,8 +310,23 @@ pub fn new_version(snapshot: &Snapshot) -> Option<String> {
     release.changed().then(text)
 }
 
-/// How far the rollouts are for which a run waits.
+/// How far the objects are for which a run waits, or a version that is to start one: rollouts, and routes that the data plane has not
+/// accepted.
 pub fn progress(snapshot: &Snapshot) -> BTreeMap<ObjectRef, Progress> {
+    let mut waits = rollouts(snapshot);
+    let router = providers::router(snapshot).ok();
+    let router = router.filter(|router| router.accepted(snapshot).is_err());
+    let routes = router.map(|router| router.objects(&snapshot.canary));
+    // They are accepted or not: nothing in between is progress.
+    let none = Progress {
+        rollout: 0,
+        pods: 0,
+    };
+    waits.extend(routes.into_iter().flatten().map(|route| (route, none)));
+    waits
+}
+
+fn rollouts(snapshot: &Snapshot) -> BTreeMap<ObjectRef, Progress> {
     let status = snapshot.status();
     let release = if is_in_run(status.phase) {
         Release::of(snapshot).ok()

@@ -24,6 +24,13 @@ pub fn not_ready(snapshot: &Snapshot, why: String, reason: Option<&str>) -> Deci
     Decision::commit(begun.build(), Vec::new())
 }
 
+/// Records that a rollback begins because the data plane did not accept the routes in time.
+pub fn routes_not_accepted(snapshot: &Snapshot, why: String) -> Decision {
+    let sentence = why.clone();
+    let begun = record(StatusChange::within_step(snapshot), &Outcome::NotReady(why));
+    Decision::commit(verdict::routes_failed(begun, &sentence).build(), Vec::new())
+}
+
 /// Adds to a change that a rollback begins, and why.
 pub fn record<'a>(change: StatusChange<'a>, outcome: &Outcome) -> StatusChange<'a> {
     if *outcome == Outcome::Reverted {

@@ -23,7 +23,7 @@ use super::{
     affinity::{self, Cookies},
     route::{
         apex_metadata, applied_spec, full_name, further_ports, items, metadata, new_object,
-        no_routes, not_found, percent, put_fields, reference, route_write,
+        no_routes, not_found, percent, put_fields, reference, route_write, text,
     },
 };
 use crate::{
@@ -176,9 +176,10 @@ impl Router for GatewayApi {
                 let observed = condition["observedGeneration"].as_i64().unwrap_or(0);
                 if status != "True" || observed < generation {
                     return Err(RouteError::NotAccepted(format!(
-                        "{} parent {} is not ready (status: {status}, observed generation: {observed}, current generation: {generation})",
+                        "{} parent {} is not ready (status: {status}, observed generation: {observed}, current generation: {generation}){}",
                         full_name(snapshot, self.kind()),
-                        parent["name"].as_str().unwrap_or_default()
+                        parent["name"].as_str().unwrap_or_default(),
+                        reason(condition)
                     )));
                 }
             }
@@ -282,6 +283,16 @@ impl GatewayApi {
 fn is_applied(live: &Value) -> bool {
     let same = |applied: Value| defaulted("spec", &applied) == defaulted("spec", &live["spec"]);
     applied_spec(live).is_some_and(same)
+}
+
+/// The reason of a condition `Accepted`, as the end of a message; empty if the gateway gives none.
+fn reason(condition: &Value) -> String {
+    let texts = ["reason", "message"].iter();
+    let texts: Vec<_> = texts.filter_map(|key| text(condition, key)).collect();
+    if texts.is_empty() {
+        return String::new();
+    }
+    format!(": its condition Accepted says {}", texts.join(": "))
 }
 
 /// Whether a parent is a Service: the route is for requests of the mesh.

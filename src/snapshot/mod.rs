@@ -93,7 +93,8 @@ pub struct Snapshot {
     pub tick: Option<Tick>,
     /// When the target and its configs changed, if they differ from the status.
     pub changed: Option<Changed>,
-    /// The workloads that lack pods, and since when each has got none, as far as this process has seen it.
+    /// The workloads that lack pods, and since when each has got none, and the routes that the data plane has not accepted, as far as this
+    /// process has seen it.
     pub stalled: BTreeMap<ObjectRef, Timestamp>,
     /// The objects that were written since the last tick, or whose write was refused. No repair writes them again before the next tick.
     pub recently_written: BTreeSet<ObjectRef>,

@@ -20,6 +20,7 @@
 //! | which pods do the Services reach, whatever labels, flags and other workloads there are? | `labels.rs` |
 //! | which objects of others does the operator leave alone? | `ownership.rs` |
 //! | which requests of an A/B test reach the canary? | `conditions.rs` |
+//! | what if the data plane never accepts a route? | `unaccepted.rs` |
 //! | which objects of other namespaces may a route name? | `references.rs` |
 //! | what does each object that the operator writes look like, in full? | `objects.rs`, with the files in `tests/objects` |
 //! | how does a canary begin, and what remains when it is deleted? | `bootstrap.rs`, `deletion.rs` |
@@ -81,6 +82,7 @@ mod routes;
 mod scalers;
 mod simulation;
 mod targets;
+mod unaccepted;
 mod withdrawal;
 
 use std::fs;

@@ -2,6 +2,8 @@
 
 use std::ops::ControlFlow;
 
+use jiff::SignedDuration;
+
 use crate::{
     api::{
         canary::{CanaryPhase, CanaryStatus, Strategy},
@@ -117,6 +119,23 @@ impl Release<'_> {
             && routes.any(|route| self.snapshot.recently_written.contains(&route));
         let event = (!is_fresh).then(|| messages::warning(self.snapshot, why.to_string()));
         Some(Decision::Wait(Requeue::Ready, event.into_iter().collect()))
+    }
+
+    /// The reason why the data plane has not accepted the routes, once it has not for the progress deadline. While a run is still to start,
+    /// this counts from when its version was seen.
+    pub fn routes_overdue(&self) -> Option<String> {
+        let snapshot = self.snapshot;
+        let why = self.router.accepted(snapshot).err()?;
+        let routes = self.router.objects(&snapshot.canary);
+        let since = routes
+            .iter()
+            .find_map(|route| snapshot.stalled.get(route))?;
+        let since = snapshot
+            .changed
+            .map_or(*since, |changed| changed.first.max(*since));
+        let deadline = SignedDuration::from_secs(snapshot.canary.progress_deadline_seconds());
+        let end = since.checked_add(deadline).ok()?;
+        (end < snapshot.now).then(|| why.to_string())
     }
 
     /// The decision to wait for proxies that lag behind the written routes; `None` if they do not. It is reported at a tick.

@@ -37,11 +37,14 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
         let adopted = new_revision::adopted(release);
         return Ok(Decision::commit(adopted, Vec::new()));
     }
+    let skips = snapshot.canary.skip_analysis();
+    if let Some(why) = release.routes_overdue().filter(|_| !skips) {
+        return Ok(rollback::routes_not_accepted(snapshot, why));
+    }
     let up = release.scale_up();
     if !up.is_empty() {
         return Ok(Decision::write(up));
     }
-    let skips = snapshot.canary.skip_analysis();
     let PodsLost { losses, .. } = PodsLost::of(snapshot.status());
     if !skips && losses > snapshot.canary.threshold() {
         return Ok(rollback::begin(snapshot, &Outcome::PodsLost(losses)));

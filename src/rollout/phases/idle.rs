@@ -65,7 +65,9 @@ fn start(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Blocked
             vec![messages::warning(snapshot, why)],
         ));
     }
-    if let Some(wait) = release.routes_pending() {
+    // Once the deadline has passed, the run starts and fails at once: its version gets no traffic, and its user an alert.
+    let is_overdue = || release.routes_overdue().is_some();
+    if let Some(wait) = release.routes_pending().filter(|_| !is_overdue()) {
         return Ok(wait);
     }
     let passed = match gates::rollout(snapshot, evidence) {

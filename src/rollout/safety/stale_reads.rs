@@ -4,11 +4,13 @@
 
 use crate::{
     api::{canary::CanaryStatus, status::ConditionType},
+    providers,
     rollout::{plan::Plan, rollback, status::Outcome},
     snapshot::{ObjectRef, Snapshot, TargetKind},
 };
 
-/// The objects that must be read anew before this plan is executed: the workloads whose pods it gives up on, or the target that it copies.
+/// The objects that must be read anew before this plan is executed: the workloads whose pods it gives up on, the routes if
+/// the data plane has not accepted them, or the target that it copies.
 pub fn stale_reads(snapshot: &Snapshot, plan: &Plan) -> Vec<ObjectRef> {
     let Some(kind) = TargetKind::of(&snapshot.canary) else {
         return Vec::new();
@@ -17,7 +19,11 @@ pub fn stale_reads(snapshot: &Snapshot, plan: &Plan) -> Vec<ObjectRef> {
     let target = workload(&snapshot.canary.spec.target_ref.name);
     let primary = workload(&snapshot.canary.primary_workload_name());
     if plan.status.as_ref().is_some_and(gives_up_on_pods) && !rollback::is_under_way(snapshot) {
-        vec![target, primary]
+        let router = providers::router(snapshot).ok();
+        let unaccepted = router.filter(|router| router.accepted(snapshot).is_err());
+        let routes = unaccepted.map(|router| router.objects(&snapshot.canary));
+        let workloads = [target, primary].into_iter();
+        workloads.chain(routes.into_iter().flatten()).collect()
     } else if plan.writes.iter().any(|write| write.object == primary) {
         vec![target]
     } else {

@@ -115,6 +115,20 @@ pub fn pods_failed<'a>(
     change.set(ConditionType::Verdict, code.as_str(), &sentence)
 }
 
+/// Records why the data plane did not accept the routes.
+pub fn routes_failed<'a>(change: StatusChange<'a>, why: &str) -> StatusChange<'a> {
+    let why = excerpt(why);
+    let sentence = format!(
+        "The routes were not accepted in time: {}.",
+        without_stop(&why)
+    );
+    change.set(
+        ConditionType::Verdict,
+        VerdictCode::NotReady.as_str(),
+        &sentence,
+    )
+}
+
 /// The code and the sentence of an outcome.
 pub fn of_outcome(snapshot: &Snapshot, outcome: &Outcome) -> (VerdictCode, String) {
     match outcome {

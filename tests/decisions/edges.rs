@@ -234,7 +234,7 @@ fn the_finalizer_stays_until_the_target_can_be_restored() {
     let mut sim = release(json!({"stepWeight": 50}));
     sim.snapshot.canary.spec.revert_on_deletion = true;
     sim.run_until(CanaryPhase::Succeeded);
-    sim.edit("provider", &json!("kuma"));
+    sim.edit("provider", &json!("knative"));
     sim.delete();
     sim.run(50);
     assert!(!sim.is_gone(), "{}", sim.transcript());

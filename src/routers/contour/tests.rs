@@ -294,13 +294,12 @@ fn services_are_added_before_the_routes_that_lead_to_them_and_removed_after() {
         .announce(&snapshot, &Contour.restore(&snapshot).unwrap())
         .unwrap();
     apply(&mut snapshot, vec![first]);
-    let back = json!({"conditions": [{"prefix": "/"}], "services": [side("podinfo", 100)]});
-    assert_eq!(routes(&snapshot), json!([ours, unmet(&back)]));
+    assert_eq!(routes(&snapshot), json!([ours, unmet(&theirs)]));
     let coming = Contour.restore(&snapshot).unwrap();
     assert_eq!(Contour.announce(&snapshot, &coming), None);
     apply(&mut snapshot, vec![coming]);
-    assert_eq!(routes(&snapshot), json!([back, unmet(&ours)]));
-    assert_eq!(routes(&restored(snapshot)), json!([back]));
+    assert_eq!(routes(&snapshot), json!([theirs, unmet(&ours)]));
+    assert_eq!(routes(&restored(snapshot)), json!([theirs]));
 }
 
 #[test]

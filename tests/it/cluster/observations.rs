@@ -11,12 +11,14 @@ use testbed::{bed::ACCOUNT, wait::until};
 use super::{Outcome, PATIENCE, Scenario, text};
 
 impl Scenario<'_> {
-    /// The requests of the operator for objects of this namespace so far, without those of the leader election. Each overlay gives its
-    /// operator another account.
+    /// The requests of the operator for objects of this namespace so far, and for those of the whole cluster whose names end with the
+    /// namespace, without those of the leader election. Each overlay gives its operator another account.
     pub fn requests(&self) -> Result<Vec<testbed::Audit>, String> {
         let audit = self.rig.bed.audit().map_err(text)?;
         let ours = |line: &testbed::Audit| {
-            line.user.contains(":flagger") && line.namespace == self.ns && line.resource != "leases"
+            let is_here = line.namespace == self.ns
+                || (line.namespace.is_empty() && line.name.ends_with(&self.ns));
+            line.user.contains(":flagger") && is_here && line.resource != "leases"
         };
         Ok(audit.into_iter().filter(ours).collect())
     }

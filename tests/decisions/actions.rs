@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::simulation::{Simulation, release_of};
 
 /// Asks for an action on the present revision, now.
-fn ask(sim: &mut Simulation, verb: &str, id: &str) {
+pub fn ask(sim: &mut Simulation, verb: &str, id: &str) {
     let revision = sim.snapshot.canary.status.as_ref().unwrap();
     let revision = revision.last_applied_spec.clone().unwrap_or_default();
     let now = sim.snapshot.now;
@@ -16,18 +16,18 @@ fn ask(sim: &mut Simulation, verb: &str, id: &str) {
     );
 }
 
-fn annotate(sim: &mut Simulation, line: &str) {
+pub fn annotate(sim: &mut Simulation, line: &str) {
     let annotations = &mut sim.snapshot.canary.metadata.annotations;
     let annotations = annotations.get_or_insert_default();
     annotations.insert(ANNOTATION.to_owned(), line.to_owned());
 }
 
-fn is_annotated(sim: &Simulation) -> bool {
+pub fn is_annotated(sim: &Simulation) -> bool {
     let annotations = sim.snapshot.canary.metadata.annotations.as_ref();
     annotations.is_some_and(|annotations| annotations.contains_key(ANNOTATION))
 }
 
-fn has(sim: &Simulation, type_: ConditionType) -> bool {
+pub fn has(sim: &Simulation, type_: ConditionType) -> bool {
     sim.snapshot
         .canary
         .status
@@ -322,26 +322,6 @@ fn a_gate_is_opened_by_a_person() {
             assert_eq!(opened, usize::from(verb != "promote"), "{gate} {verb}");
         }
     }
-}
-
-#[test]
-fn a_version_that_is_aborted_at_its_gate_is_not_released() {
-    let hooks = json!([{"name": "gate", "type": "confirm-rollout", "url": "http://hooks/gate"}]);
-    let mut sim = release_of(json!({"analysis": {"stepWeight": 50, "webhooks": hooks}}));
-    sim.closed.insert("gate");
-    sim.run_until_phase(CanaryPhase::Waiting);
-    ask(&mut sim, "abort", "a1");
-    sim.run_until(CanaryPhase::Failed);
-    sim.closed.clear();
-    sim.run(100);
-    assert_eq!(
-        sim.snapshot.phase(),
-        CanaryPhase::Failed,
-        "{}",
-        sim.transcript()
-    );
-    sim.image("podinfo:3");
-    sim.run_until(CanaryPhase::Succeeded);
 }
 
 /// The author meant the version that is overtaken.

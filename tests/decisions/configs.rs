@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::simulation::{Simulation, release};
 
 /// A finished release of a target that reads the ConfigMap `color`. If it is optional, the ConfigMap does not exist.
-fn with_config(optional: bool) -> Simulation {
+pub fn with_config(optional: bool) -> Simulation {
     let mut sim = release(json!({"stepWeight": 50}));
     let target = sim.snapshot.reference(Kind::Deployment, "podinfo");
     let target = sim.snapshot.objects.get_mut(&target).unwrap();
@@ -19,7 +19,7 @@ fn with_config(optional: bool) -> Simulation {
     sim
 }
 
-fn color(sim: &mut Simulation, color: &str) {
+pub fn color(sim: &mut Simulation, color: &str) {
     let name = sim.snapshot.reference(Kind::ConfigMap, "color");
     let object =
         json!({"metadata": {"name": "color", "namespace": "test"}, "data": {"color": color}});
@@ -330,5 +330,36 @@ fn a_copy_that_cannot_be_changed_is_replaced_by_one_of_another_name() {
             assert_eq!(config(&sim, used).unwrap()["data"]["color"], content);
             assert_eq!(copy(&sim), Some(json!("red")));
         }
+    }
+}
+
+/// The name of a copy is 8 bytes longer, and that of the content which it had before another 17. At most 253 are allowed.
+#[test]
+fn a_config_with_a_long_name_is_promoted() {
+    for (length, is_kept) in [(228, true), (229, false), (245, false)] {
+        let name = "c".repeat(length);
+        let mut sim = with_config(true);
+        let target = sim.snapshot.reference(Kind::Deployment, "podinfo");
+        let target = sim.snapshot.objects.get_mut(&target).unwrap();
+        target["spec"]["template"]["spec"]["containers"][0]["envFrom"][0]["configMapRef"]["name"] =
+            json!(name);
+        for color in ["red", "blue"] {
+            let config = sim.snapshot.reference(Kind::ConfigMap, &name);
+            let object =
+                json!({"metadata": {"name": name, "namespace": "test"}, "data": {"color": color}});
+            sim.store(config, object);
+            sim.run_until_phase(CanaryPhase::Progressing);
+            sim.run_until(CanaryPhase::Succeeded);
+            let copy = format!("{name}-primary");
+            let copy = sim.snapshot.reference(Kind::ConfigMap, &copy);
+            assert_eq!(sim.snapshot.objects[&copy]["data"]["color"], color);
+        }
+        let kept = format!("{name}-primary-podinfo-previous");
+        let kept = sim.snapshot.reference(Kind::ConfigMap, &kept);
+        assert_eq!(
+            sim.snapshot.objects.contains_key(&kept),
+            is_kept,
+            "{length}"
+        );
     }
 }

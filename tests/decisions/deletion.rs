@@ -4,7 +4,8 @@ use flagger_rs::{api::canary::CanaryPhase, snapshot::Kind};
 use serde_json::json;
 
 use super::{
-    simulation::{Simulation, release},
+    routes::{contour_is_late, on},
+    simulation::{Rollout, Simulation, release},
     transcript,
 };
 
@@ -69,4 +70,36 @@ fn a_deletion_does_not_wait_for_a_target_that_does_not_exist() {
     sim.delete();
     sim.run(10);
     assert!(sim.is_gone(), "{}", sim.transcript());
+}
+
+/// Whatever a deletion waits for may never come: its namespace would hang in `Terminating`.
+#[test]
+fn no_obstacle_holds_a_deletion_longer_than_the_deadline() {
+    type Obstacle = fn(&mut Simulation);
+    let obstacles: [(&str, &str, Obstacle); 4] = [
+        ("no pod becomes ready", "istio", |sim| sim.dead = true),
+        ("Contour sees no route", "contour", |sim| {
+            contour_is_late(sim, true);
+        }),
+        ("Contour is uninstalled", "contour", |sim| {
+            let proxy = sim.snapshot.reference(Kind::HttpProxy, "podinfo");
+            sim.snapshot.objects.remove(&proxy);
+        }),
+        ("somebody takes the replicas away", "istio", |sim| {
+            sim.roll_out("podinfo", Rollout::AtZero);
+        }),
+    ];
+    for (name, provider, obstacle) in obstacles {
+        let mut sim = on(provider, json!({"stepWeight": 50}));
+        sim.snapshot.canary.spec.revert_on_deletion = true;
+        sim.snapshot.canary.spec.progress_deadline_seconds = Some(120);
+        sim.run_until(CanaryPhase::Succeeded);
+        sim.delete();
+        let begun = sim.snapshot.now;
+        while !sim.is_gone() && sim.snapshot.now.duration_since(begun).as_secs() < 200 {
+            obstacle(&mut sim);
+            sim.reconcile();
+        }
+        assert!(sim.is_gone(), "{name}: {}", sim.transcript());
+    }
 }

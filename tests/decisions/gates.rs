@@ -92,20 +92,16 @@ fn the_metrics_are_still_checked_while_a_version_waits_for_its_promotion() {
 /// Flagger sends the alert at every step.
 #[test]
 fn a_closed_gate_is_reported_once_and_then_less_and_less_often() {
-    let mut sim = gated("confirm-traffic-increase", json!({"stepWeight": 50}));
-    seconds(&mut sim, 5 * 3600);
-    let alerts = sim
-        .notified
-        .iter()
-        .filter(|line| line.contains("alert Warn"));
-    assert_eq!(alerts.count(), 4, "{}", sim.transcript());
-    let mut sim = gated("confirm-rollout", json!({"stepWeight": 50}));
-    seconds(&mut sim, 5 * 3600);
-    let alerts = sim
-        .notified
-        .iter()
-        .filter(|line| line.contains("alert Warn"));
-    assert_eq!(alerts.count(), 4, "{}", sim.transcript());
+    for gate in [
+        "confirm-rollout",
+        "confirm-traffic-increase",
+        "confirm-promotion",
+    ] {
+        let mut sim = gated(gate, json!({"stepWeight": 50, "maxWeight": 50}));
+        seconds(&mut sim, 5 * 3600);
+        let alerts = sim.count_notified("alert Warn");
+        assert_eq!(alerts, 4, "{gate}: {:#?}", sim.notified);
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@
 //! | --- | --- |
 //! | how does each strategy run, and how does it end? | `releases.rs`, `gates.rs`, `withdrawal.rs`, `edges.rs` |
 //! | what happens to the primary after a failed promotion? | `restore.rs` |
+//! | what may a person ask of a release, where, and what becomes of it? | `actions.rs`, `steering.rs` |
 //! | what happens to a run whose Canary becomes invalid? | `refused_runs.rs` |
 //! | when is a step taken, and by which bounds is it judged? | `readiness.rs`, `metrics.rs` |
 //! | does the primary keep its pods? | `capacity.rs` |
@@ -81,6 +82,7 @@ mod restore;
 mod routes;
 mod scalers;
 mod simulation;
+mod steering;
 mod targets;
 mod unaccepted;
 mod withdrawal;

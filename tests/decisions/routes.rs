@@ -133,7 +133,7 @@ pub fn until(sim: &mut Simulation, holds: impl Fn(&mut Simulation) -> bool) {
 }
 
 /// Sets the generation that Contour reports as observed to the current one, or to the one before.
-fn contour_is_late(sim: &mut Simulation, is_late: bool) {
+pub fn contour_is_late(sim: &mut Simulation, is_late: bool) {
     let proxy = sim.snapshot.reference(Kind::HttpProxy, "podinfo");
     let live = sim.snapshot.objects.get_mut(&proxy).unwrap();
     live["metadata"]["generation"] = json!(7);

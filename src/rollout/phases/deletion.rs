@@ -62,13 +62,14 @@ fn revert(release: &Release<'_>) -> Decision {
     let mut up = release.scale_to_primary(late);
     up.extend(release.announce(&restored));
     if !up.is_empty() {
-        // If a scaler reverts a write at once, wait for the next tick.
+        // If a scaler reverts a write at once, wait for the next tick, but not for ever.
         up.retain(|write| !snapshot.leaves_out(write));
-        return if up.is_empty() {
-            Decision::wait(Requeue::AtTick)
-        } else {
-            Decision::write(up)
-        };
+        if !up.is_empty() {
+            return Decision::write(up);
+        }
+        if !late {
+            return Decision::wait(Requeue::AtTick);
+        }
     }
     if let Readiness::Waiting(why) | Readiness::Failed(why) = release.canary_readiness()
         && !late

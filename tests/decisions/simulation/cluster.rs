@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 
 use super::Simulation;
 
+/// The API server refuses longer names.
+const LONGEST_NAME: usize = 253;
+
 impl Simulation {
     pub(super) fn write(&mut self, write: Write) {
         self.refusals.push(write.refusal("…"));
@@ -24,6 +27,8 @@ impl Simulation {
                 let name = shown(&object);
                 let exists = self.snapshot.objects.contains_key(&object);
                 assert!(!exists, "{name} exists");
+                let length = object.name.len();
+                assert!(length <= LONGEST_NAME, "{name} has {length} bytes");
                 self.line(format!("create {name}"));
                 self.store(object.clone(), value);
             }

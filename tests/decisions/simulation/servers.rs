@@ -1,7 +1,7 @@
 //! The answers of simulated webhooks and metric servers, and the events and alerts that were sent.
 
 use flagger_rs::{
-    notifications::Notification,
+    notifications::{Frequency, Notification},
     rollout::{Answer, Question},
     snapshot::{Failure, HttpResponse},
 };
@@ -56,16 +56,25 @@ impl Simulation {
 
     pub(super) fn notify(&mut self, notifications: Vec<Notification>) {
         for notification in notifications {
-            let line = match notification {
+            let (verb, line) = match notification {
                 Notification::Event {
                     kind,
                     message,
                     phase,
+                    frequency,
                     ..
-                } => format!("{} [{phase}] {message}", kind.as_str()),
-                Notification::Alert { severity, text, .. } => format!("alert {severity:?}: {text}"),
+                } => {
+                    let verb = match frequency {
+                        Frequency::Once => "notify",
+                        Frequency::Recurring => "repeat",
+                    };
+                    (verb, format!("{} [{phase}] {message}", kind.as_str()))
+                }
+                Notification::Alert { severity, text, .. } => {
+                    ("notify", format!("alert {severity:?}: {text}"))
+                }
             };
-            self.line(format!("notify {line}"));
+            self.line(format!("{verb} {line}"));
             self.notified.push(line);
         }
     }

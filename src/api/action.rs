@@ -201,6 +201,22 @@ mod tests {
         }
     }
 
+    /// The policy of the API server compares the author with the user.
+    #[test]
+    fn the_author_is_read_as_it_was_written_whatever_its_name_is() {
+        let characters = (' '..='~').chain(['é', '界', '\u{1f680}']);
+        for name in
+            characters.flat_map(|c| [format!("{c}"), format!("a{c}41b"), format!("{c}{c}25")])
+        {
+            let mut action: Action = LINE.parse().unwrap();
+            let signature = action.signature.as_mut().unwrap();
+            name.clone_into(&mut signature.author);
+            let line = action.to_string();
+            assert_eq!(line.split(' ').count(), LINE.split(' ').count(), "{line}");
+            assert_eq!(line.parse::<Action>(), Ok(action), "{line}");
+        }
+    }
+
     #[test]
     fn a_line_that_is_no_action_is_refused_with_the_reason() {
         let why = |line: &str| line.parse::<Action>().unwrap_err().to_string();

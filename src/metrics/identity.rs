@@ -15,7 +15,9 @@ pub mod google;
 mod sigv4;
 mod step;
 #[cfg(test)]
-mod testing;
+pub mod testing;
+#[cfg(test)]
+mod tests;
 
 use jiff::Timestamp;
 

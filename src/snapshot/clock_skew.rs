@@ -82,6 +82,16 @@ mod tests {
         assert_eq!(later, status(1499, 999), "a later write");
     }
 
+    /// Each check and each deadline would come that much later.
+    #[test]
+    fn no_time_is_more_than_two_seconds_ahead() {
+        for ahead in (3..60).chain([120, 180, 240, 300, 3600, 86400]) {
+            let mut seen = status(1000 + ahead, 1000 + ahead);
+            FutureTimes::default().clamp(&mut seen, at(1000));
+            assert_eq!(seen, status(999, 999), "{ahead}");
+        }
+    }
+
     #[test]
     fn other_times_stay() {
         let mut times = FutureTimes::default();

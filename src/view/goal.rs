@@ -1,6 +1,7 @@
 //! The goal that a pipeline waits for. A version has reached it, can still reach it, or cannot reach it any more.
 
 use super::{Image, State, Target, View, text::short_image};
+use crate::api::status::ConditionType;
 
 /// The goal of a wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -198,7 +199,7 @@ impl Follower {
     fn in_run(&self, view: &View) -> Judged {
         match view.state {
             State::Promoted => self.ended(true, view),
-            State::Failed if !has(view, "RetryRequested") => self.ended(false, view),
+            State::Failed if !has(view, ConditionType::RetryRequested) => self.ended(false, view),
             state if state.waits_for_a_person() => self.waits(view),
             _ => Judged {
                 judgement: Judgement::NotYet,
@@ -241,8 +242,9 @@ impl Follower {
     }
 }
 
-fn has(view: &View, condition: &str) -> bool {
-    view.conditions.iter().any(|it| it.type_ == condition)
+fn has(view: &View, condition: ConditionType) -> bool {
+    let type_ = condition.as_str();
+    view.conditions.iter().any(|it| it.type_ == type_)
 }
 
 /// Whether a container has this image. Registry and folders may be left out.

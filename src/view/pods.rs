@@ -69,3 +69,40 @@ fn end(terminated: &Value) -> String {
         _ => format!("exit {code}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_shows_the_state_of_the_container_that_does_not_run_init_containers_included() {
+        let waits = |reason| json!({"waiting": {"reason": reason}});
+        let ended = |code, reason| json!({"terminated": {"exitCode": code, "reason": reason}});
+        let none = json!({});
+        for (state, last, expected) in [
+            (
+                waits("CrashLoopBackOff"),
+                ended(137, "OOMKilled"),
+                "CrashLoopBackOff, last exit 137 (OOMKilled)",
+            ),
+            (
+                waits("CrashLoopBackOff"),
+                ended(1, "Error"),
+                "CrashLoopBackOff, last exit 1",
+            ),
+            (waits("ImagePullBackOff"), none.clone(), "ImagePullBackOff"),
+            (ended(2, "Error"), none.clone(), "Error, last exit 2"),
+            (ended(0, "Completed"), none.clone(), "Pending"),
+            (waits("PodInitializing"), none.clone(), "Pending"),
+        ] {
+            for list in ["initContainerStatuses", "containerStatuses"] {
+                let container = json!({"restartCount": 3, "state": state, "lastState": last});
+                let object = json!({"metadata": {"name": "a"}, "status": {"phase": "Pending", list: [container]}});
+                let pod = pod(&object, Version::Canary);
+                assert_eq!((pod.status.as_str(), pod.restarts), (expected, 3), "{list}");
+            }
+        }
+    }
+}

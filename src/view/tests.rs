@@ -8,7 +8,7 @@ use super::{
     render::{self, Columns, Table, paint},
     *,
 };
-use crate::snapshot::revision::revision;
+use crate::{api::status::ConditionType, snapshot::revision::revision};
 
 fn now() -> Timestamp {
     "2026-11-28T10:12:03Z".parse().unwrap()
@@ -229,6 +229,42 @@ fn a_version_is_waited_for_before_its_run_has_begun() {
         follow(Until::Ended, Wanted::Current, &[earlier]),
         [NotBegun]
     );
+}
+
+/// `flagger retry`, and at once `flagger status`: the operator has accepted the action, and its run has not begun.
+#[test]
+fn a_failed_version_that_is_to_be_released_again_has_not_ended() {
+    use Judgement::{No, NotYet, Yes};
+    let failed = |conditions: Value| {
+        let mut failed = status("Failed", NEW, OLD);
+        failed["conditions"] = conditions;
+        seen(&failed, NEW, OLD)
+    };
+    let condition = |type_: ConditionType| json!([{"type": type_.as_str(), "status": "True", "reason": "Accepted", "message": "by jane"}]);
+    let again = failed(condition(ConditionType::RetryRequested));
+    for wanted in [
+        Wanted::Current,
+        Wanted::Image(NEW.to_owned()),
+        Wanted::Revision(named(NEW)),
+    ] {
+        for (until, otherwise) in [
+            (Until::Promoted, No),
+            (Until::Ended, No),
+            (Until::Paused, No),
+            (Until::Failed, Yes),
+        ] {
+            let run = [again.clone(), progressing()];
+            assert_eq!(follow(until, wanted.clone(), &run), [NotYet, NotYet]);
+            for other in [ConditionType::Action, ConditionType::Verdict] {
+                let ended = [failed(condition(other))];
+                assert_eq!(
+                    follow(until, wanted.clone(), &ended),
+                    [otherwise],
+                    "{other:?}"
+                );
+            }
+        }
+    }
 }
 
 #[test]

@@ -146,3 +146,43 @@ fn call(hook: &CanaryWebhook, request: &HttpRequest, answer: &Answer) -> Option<
         answer,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::snapshot::{Failure, HttpResponse};
+
+    /// Everyone who may read the namespace may read the record.
+    #[test]
+    fn a_record_shows_the_answer_of_a_hook_only_if_the_hook_failed() {
+        let hook = json!({"name": "acceptance", "type": "pre-rollout", "url": "http://u:hush@hooks/x?token=hush"});
+        let hook: CanaryWebhook = serde_json::from_value(hook).unwrap();
+        let request = crate::metrics::identity::testing::request(&hook.url);
+        let response = |status| {
+            let body = "token: hush".to_owned();
+            Answer::Response(HttpResponse { status, body })
+        };
+        for status in [200, 201, 204, 299, 300, 302, 400, 403, 429, 500, 503] {
+            let call = call(&hook, &request, &response(status)).unwrap();
+            assert_eq!(call.status, Some(status));
+            assert_eq!(
+                (call.host.as_str(), call.kind.as_str()),
+                ("hooks", "pre-rollout")
+            );
+            let expected = if status < 300 { "" } else { "token: hush" };
+            assert_eq!(call.answer, expected, "{status}");
+        }
+        let failure = Failure {
+            why: "no answer within 10 s".to_owned(),
+            attempts: 1,
+        };
+        let failed = call(&hook, &request, &Answer::Failed(failure)).unwrap();
+        assert_eq!(
+            (failed.status, failed.answer.as_str()),
+            (None, "no answer within 10 s")
+        );
+        assert_eq!(call(&hook, &request, &Answer::Objects(Vec::new())), None);
+    }
+}

@@ -133,6 +133,22 @@ mod tests {
             (vec![starts, json!({}), json!([])], None),
         ] {
             assert_eq!(worst(&pods).as_deref(), reason);
+            let init: Vec<_> = pods.into_iter().map(in_init_containers).collect();
+            assert_eq!(worst(&init).as_deref(), reason, "init containers");
         }
+    }
+
+    /// The containers of a pod as init containers, while its container waits for them.
+    fn in_init_containers(mut pod: Value) -> Value {
+        let Some(status) = pod.get_mut("status").and_then(Value::as_object_mut) else {
+            return pod;
+        };
+        if let Some(containers) = status.remove("containerStatuses") {
+            status.insert("initContainerStatuses".to_owned(), containers);
+            let waits = json!({"waiting": {"reason": "PodInitializing"}});
+            let app = json!({"name": "main", "ready": false, "restartCount": 0, "state": waits});
+            status.insert("containerStatuses".to_owned(), json!([app]));
+        }
+        pod
     }
 }

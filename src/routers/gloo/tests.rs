@@ -91,6 +91,37 @@ fn both_upstreams_follow_all_settings_and_keep_what_others_add() {
     assert_eq!(ours["spec"]["discoveryMetadata"], json!({"added": true}));
 }
 
+/// The fields that Flagger copies. Without `sslConfig`, Gloo would speak plain HTTP to the pods.
+#[test]
+fn both_upstreams_get_and_lose_each_setting_of_the_one_that_the_canary_names() {
+    for field in [
+        "labels",
+        "sslConfig",
+        "circuitBreakers",
+        "connectionConfig",
+        "loadBalancerConfig",
+        "useHttp2",
+        "initialStreamWindowSize",
+        "initialConnectionWindowSize",
+        "httpProxyHostName",
+    ] {
+        let mut snapshot = with_settings("infra");
+        let source = Gloo.sources(&snapshot).first().unwrap().clone();
+        for value in [json!({"a": 1}), json!({"a": 2}), Value::Null] {
+            edit(&mut snapshot, &source, |theirs| {
+                theirs["spec"] = match &value {
+                    Value::Null => json!({}),
+                    value => json!({field: value}),
+                };
+            });
+            snapshot = reconciled(snapshot);
+            for side in Side::BOTH {
+                assert_eq!(upstream(&snapshot, side)["spec"][field], value, "{field}");
+            }
+        }
+    }
+}
+
 fn side_service(side: Side) -> &'static str {
     match side {
         Side::Primary => "podinfo-primary",

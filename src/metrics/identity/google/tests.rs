@@ -6,7 +6,7 @@ use aws_lc_rs::{
 use serde_json::Value;
 
 use super::*;
-use crate::metrics::identity::testing::{call, environment, token};
+use crate::metrics::identity::testing::{call, environment, repeated, token};
 
 fn next(google: &Google, variables: &[(&str, &str)], seen: &[&str]) -> Result<Step, IdentityError> {
     let seen: Vec<_> = seen.iter().map(|text| (*text).to_owned()).collect();
@@ -42,10 +42,12 @@ fn a_key_signs_an_assertion_for_google_only() {
     let google = Google::Key(Secret(key(&pair).to_string()));
     let request = call(next(&google, &[], &[]));
     assert_eq!(request.url.0, "https://oauth2.googleapis.com/token");
+    let events = repeated(&request);
     let form: Vec<(String, String)> = url::form_urlencoded::parse(request.body.unwrap().as_bytes())
         .into_owned()
         .collect();
     let [grant, assertion] = form.try_into().unwrap();
+    assert!(events.iter().all(|event| !event.contains(&assertion.1)));
     assert_eq!(grant.1, "urn:ietf:params:oauth:grant-type:jwt-bearer");
     let parts: Vec<_> = assertion.1.split('.').collect();
     let json = |part: &str| -> Value {

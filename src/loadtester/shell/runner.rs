@@ -302,3 +302,42 @@ fn head(text: &str) -> String {
         _ => text.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Canaries behind one gateway may have the same command.
+    #[tokio::test]
+    async fn a_load_runs_once_for_each_canary_and_command() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let runner = Arc::new(Runner::new(Duration::from_secs(60), 9, metrics.clone()));
+        let sleep = |seconds: &str| {
+            let argv = vec!["sleep".to_owned(), seconds.to_owned()];
+            Task::Load(Command {
+                text: argv.join(" "),
+                name: "sleep".to_owned(),
+                argv,
+                log_output: false,
+                return_output: false,
+            })
+        };
+        for (canary, seconds, running) in [
+            ("podinfo.test", "30", 1),
+            ("podinfo.prod", "30", 2),
+            ("other.test", "30", 3),
+            ("podinfo.test", "31", 4),
+            // The same task runs already.
+            ("podinfo.test", "30", 4),
+            ("podinfo.prod", "30", 4),
+        ] {
+            let answer = runner.take(canary.to_owned(), sleep(seconds)).await;
+            assert_eq!(answer, (202, String::new()));
+            assert_eq!(metrics.running.get(), running, "{canary} {seconds}");
+        }
+        let skipped = r#"flagger_rs_loadtester_tasks_total{outcome="skipped"} 2"#;
+        assert!(metrics.render().contains(skipped), "{}", metrics.render());
+        runner.end().await;
+        assert_eq!(metrics.running.get(), 0);
+    }
+}

@@ -353,4 +353,37 @@ mod tests {
             false
         ));
     }
+
+    #[tokio::test]
+    async fn each_request_names_the_user_and_all_groups_that_are_impersonated() {
+        let server = wiremock::MockServer::start().await;
+        let cases: [(Option<&str>, &[&str]); 4] = [
+            (None, &[]),
+            (Some("kim"), &[]),
+            (Some("kim"), &["on-call"]),
+            (Some("kim"), &["on-call", "dev ops", "system:authenticated"]),
+        ];
+        for (user, groups) in cases {
+            let reach = Reach {
+                as_user: user.map(str::to_owned),
+                as_groups: groups.iter().map(ToString::to_string).collect(),
+                ..Reach::default()
+            };
+            let config = Config::new(server.uri().parse().unwrap());
+            let person = Person::with(config, &reach).unwrap();
+            server.reset().await;
+            let refused = person.get(Kind::Canary, "shop", "web").await;
+            assert_eq!(refused.unwrap_err().code(), Some(404));
+            let request = server.received_requests().await.unwrap().remove(0);
+            let sent = |name: &str| {
+                let values = request.headers.get_all(name).iter();
+                values
+                    .map(|value| value.to_str().unwrap().to_owned())
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(sent("impersonate-user"), Vec::from_iter(user), "{groups:?}");
+            assert_eq!(sent("impersonate-group"), groups);
+            assert!(sent("user-agent")[0].starts_with("flagger"), "{request:?}");
+        }
+    }
 }

@@ -2,6 +2,8 @@
 
 mod measure;
 mod rights;
+#[cfg(test)]
+mod tests;
 mod trying;
 
 use std::{

@@ -8,7 +8,7 @@ use super::{
     reconcile::{Execution, Reconciliation},
 };
 use crate::{
-    api::canary::{CanaryPhase, CanaryStatus},
+    api::canary::{Canary, CanaryPhase, CanaryStatus},
     notifications::Notification,
     records::Committed,
     rollout::{self, Measurements, Plan, Requeue, audit},
@@ -162,14 +162,28 @@ impl Reconciliation<'_> {
             weight = status.canary_weight,
             "canary entered a new phase"
         );
-        match status.phase {
-            CanaryPhase::Succeeded if canary.skip_analysis() => {
-                metrics.run_ended(canary, RunResult::Skipped);
-            }
-            CanaryPhase::Succeeded => metrics.run_ended(canary, RunResult::Promoted),
-            CanaryPhase::Failed => metrics.run_ended(canary, RunResult::Failed),
-            _ => {}
+        if let Some(result) = run_result(canary, status.phase) {
+            metrics.run_ended(canary, result);
         }
+    }
+}
+
+/// The result of a run of this canary that has just entered a phase; `None` if the run goes on.
+fn run_result(canary: &Canary, phase: CanaryPhase) -> Option<RunResult> {
+    match phase {
+        CanaryPhase::Succeeded if canary.skip_analysis() => Some(RunResult::Skipped),
+        CanaryPhase::Succeeded => Some(RunResult::Promoted),
+        CanaryPhase::Failed => Some(RunResult::Failed),
+        CanaryPhase::New
+        | CanaryPhase::Initializing
+        | CanaryPhase::Initialized
+        | CanaryPhase::Waiting
+        | CanaryPhase::Progressing
+        | CanaryPhase::WaitingPromotion
+        | CanaryPhase::Promoting
+        | CanaryPhase::Finalising
+        | CanaryPhase::Terminating
+        | CanaryPhase::Terminated => None,
     }
 }
 

@@ -216,7 +216,7 @@ async fn a_load_test_is_accepted_at_once_and_not_run_twice_at_the_same_time() {
             .logs(&format!("command skipped {command} is already running"))
             .await;
     }
-    // The same command for another canary is another task.
+    // Another canary has a task of its own. (`src/loadtester/shell/runner.rs` tests the same command for two canaries.)
     let other = json!({"name": "other", "namespace": "test", "metadata": {"cmd": "true"}});
     assert_eq!(tester.post("/", other).await, accepted);
     assert_eq!(

@@ -232,3 +232,49 @@ async fn requests_are_counted_by_verb_and_kind() {
         assert!(text.lines().any(|l| l == line), "{line}\n{text}");
     }
 }
+
+/// The record of a release names the tool that started it. The API server lists managers in no order.
+#[tokio::test]
+async fn the_manager_of_an_object_is_the_one_that_wrote_it_last() {
+    let entry = |manager: &str, second: u8, subresource: Option<&str>| {
+        json!({"manager": manager, "operation": "Update", "apiVersion": "apps/v1", "time": format!("2026-01-01T00:00:{second:02}Z"),
+            "subresource": subresource})
+    };
+    let helm = entry("helm", 1, None);
+    let kubectl = entry("kubectl-set", 7, None);
+    let argocd = entry("argocd", 4, None);
+    let scales = entry("kube-controller-manager", 9, Some("status"));
+    let own = |second| entry(MANAGER, second, None);
+    for (entries, last, last_other) in [
+        (
+            json!([helm, kubectl, argocd]),
+            Some("kubectl-set"),
+            Some("kubectl-set"),
+        ),
+        (
+            json!([kubectl, helm, scales, argocd]),
+            Some("kubectl-set"),
+            Some("kubectl-set"),
+        ),
+        (json!([own(8), kubectl, helm]), None, Some("kubectl-set")),
+        (
+            json!([own(5), kubectl, argocd]),
+            Some("kubectl-set"),
+            Some("kubectl-set"),
+        ),
+        (json!([helm, own(2)]), None, Some("helm")),
+        (json!([own(2), scales]), None, None),
+        (json!([]), None, None),
+    ] {
+        let case = entries.to_string();
+        let object_of =
+            json!({"metadata": {"name": "web", "namespace": "shop", "managedFields": entries}});
+        let server = FakeApiServer::answering(move |_| Some((200, object_of.clone())));
+        let cluster = server.cluster(Leadership::never());
+        let web = object(Kind::Deployment);
+        let found = cluster.other_manager(&web).await.unwrap();
+        assert_eq!(found.as_deref(), last, "{case}");
+        let found = cluster.last_other_manager(&web).await.unwrap();
+        assert_eq!(found.as_deref(), last_other, "{case}");
+    }
+}

@@ -130,7 +130,10 @@ impl Planning<'_> {
         let why = error.to_string();
         // The API server repeats values in some messages.
         let shown = if object.kind == Kind::Secret {
-            format!("status {}", error.code().unwrap_or_default())
+            error.code().map_or_else(
+                || "the API server has no answer".to_owned(),
+                |code| format!("status {code}"),
+            )
         } else {
             why.clone()
         };

@@ -32,3 +32,35 @@ fn a_merge_patch_has_only_what_changes() {
     assert_eq!(merge_patch(&after, &after), json!({}));
     assert_eq!(merge_patch(&json!(null), &after), after, "the first status");
 }
+
+/// Alerts on rolled back releases count them.
+#[test]
+fn a_run_is_counted_as_it_ended() {
+    use CanaryPhase as P;
+    let canary = |skips: bool| -> Canary {
+        let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"});
+        let spec = json!({"targetRef": target, "service": {"port": 80}, "analysis": {"stepWeight": 10}, "skipAnalysis": skips});
+        serde_json::from_value(json!({"metadata": {"name": "podinfo"}, "spec": spec})).unwrap()
+    };
+    for (phase, analysed, skipped) in [
+        (P::New, None, None),
+        (P::Initializing, None, None),
+        (P::Initialized, None, None),
+        (P::Waiting, None, None),
+        (P::Progressing, None, None),
+        (P::WaitingPromotion, None, None),
+        (P::Promoting, None, None),
+        (P::Finalising, None, None),
+        (
+            P::Succeeded,
+            Some(RunResult::Promoted),
+            Some(RunResult::Skipped),
+        ),
+        (P::Failed, Some(RunResult::Failed), Some(RunResult::Failed)),
+        (P::Terminating, None, None),
+        (P::Terminated, None, None),
+    ] {
+        assert_eq!(run_result(&canary(false), phase), analysed, "{phase}");
+        assert_eq!(run_result(&canary(true), phase), skipped, "{phase}");
+    }
+}

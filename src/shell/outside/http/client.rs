@@ -238,3 +238,43 @@ pub fn describe(error: &reqwest::Error) -> String {
     }
     excerpt(&text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::identity::testing::request;
+
+    /// The tokens and keys of the cloud would pass a proxy in plain text.
+    #[test]
+    fn what_only_this_machine_reaches_is_called_without_the_proxy_of_the_environment() {
+        let hosts = [
+            ("localhost", true),
+            ("127.0.0.1", true),
+            ("127.9.9.9", true),
+            ("[::1]", true),
+            // The metadata services of the clouds, and the agents of AWS.
+            ("169.254.169.254", true),
+            ("169.254.170.2", true),
+            ("169.254.170.23", true),
+            ("100.100.100.200", true),
+            ("[fd00:ec2::254]", true),
+            ("[fd00:ec2::23]", true),
+            ("[fe80::1]", true),
+            ("[::ffff:169.254.169.254]", true),
+            ("prometheus", false),
+            ("localhost.example.com", false),
+            ("10.0.0.1", false),
+            ("169.253.0.1", false),
+            ("[fd00::1]", false),
+        ];
+        for (host, expected) in hosts {
+            for url in [
+                format!("http://{host}/latest"),
+                format!("https://{host}:8443/"),
+            ] {
+                let key = ClientKey::of(&request(&url));
+                assert_eq!(key.is_local, expected, "{url}");
+            }
+        }
+    }
+}

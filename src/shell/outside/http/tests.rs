@@ -482,3 +482,46 @@ async fn the_calls_under_way_are_counted() {
     assert!(call.await.is_err());
     assert!(in_flight(0));
 }
+
+/// A server must not hold a step up, and with it a rollback.
+#[test]
+fn a_pause_between_two_attempts_is_bounded_whatever_the_server_asks_for() {
+    let asks = |status, seconds: Option<u64>| {
+        let body = String::new();
+        Ok(Answer {
+            response: HttpResponse { status, body },
+            place: None,
+            retry_after: seconds.map(Duration::from_secs),
+        })
+    };
+    let unreachable = || Err(AttemptError::temporary("cannot connect".to_owned()));
+    let refused = || Err(AttemptError::lasting("not allowed".to_owned()));
+    for (answer, attempts, without_budget, with_budget) in [
+        (asks(429, Some(3600)), 1, Some(30_000), Some(3_600_000)),
+        (asks(503, Some(31)), 1, Some(30_000), Some(31_000)),
+        (asks(429, Some(7)), 1, Some(7000), Some(7000)),
+        (asks(429, Some(0)), 1, Some(100), Some(100)),
+        (asks(503, None), 1, Some(1000), Some(1000)),
+        (asks(500, None), 3, Some(4000), Some(4000)),
+        (unreachable(), 2, Some(2000), Some(2000)),
+        (unreachable(), 8, Some(30_000), Some(32_000)),
+        (unreachable(), 9, None, None),
+        (refused(), 1, None, None),
+        (asks(200, Some(5)), 1, None, None),
+        (asks(403, Some(5)), 1, None, None),
+    ] {
+        for (budget, expected) in [
+            (None, without_budget),
+            (Some(Duration::from_secs(9)), with_budget),
+        ] {
+            let request = HttpRequest {
+                retries: 8,
+                budget,
+                ..get("http://hooks/".to_owned())
+            };
+            let found = pause(&answer, &request, attempts);
+            let expected = expected.map(Duration::from_millis);
+            assert_eq!(found, expected, "{attempts} {budget:?}");
+        }
+    }
+}

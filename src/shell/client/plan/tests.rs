@@ -1,0 +1,187 @@
+use serde_json::json;
+
+use super::*;
+use crate::{
+    cli::client::Program,
+    plan::UNTRUSTED,
+    shell::{
+        api_server::{
+            fake::{FakeApiServer, Request},
+            person::Person,
+        },
+        client::output::Output,
+    },
+};
+
+/// The value of the Secret, and as the API server has it.
+const HUSH: [&str; 2] = ["hush-hush", "aHVzaC1odXNo"];
+
+fn canary() -> Value {
+    json!({"apiVersion": "flagger.app/v1beta1", "kind": "Canary", "metadata": {"name": "podinfo", "namespace": "test"}, "spec": {
+        "provider": "istio", "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"}, "service": {"port": 80},
+        "analysis": {"interval": "1m", "threshold": 5, "stepWeight": 10, "metrics": [
+            {"name": "errors", "thresholdRange": {"max": 1}, "templateRef": {"name": "errors"}}]}}})
+}
+
+/// A template with credentials for this address.
+fn template(name: &str, address: &str) -> Value {
+    let type_ = if address.ends_with("azure.com") {
+        "azuremonitor"
+    } else {
+        "prometheus"
+    };
+    let provider = json!({"type": type_, "address": address, "secretRef": {"name": "server"}});
+    json!({"apiVersion": "flagger.app/v1beta1", "kind": "MetricTemplate", "metadata": {"name": name, "namespace": "test"},
+        "spec": {"provider": provider, "query": "vector(1)"}})
+}
+
+fn secret(keys: &[&str]) -> Value {
+    let data: Value = keys.iter().map(|key| (*key, HUSH[1])).collect();
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "server", "namespace": "test"}, "data": data})
+}
+
+/// Plans the Canary of these manifests in a cluster with these objects, whose API server refuses writes of this kind so.
+async fn plan(manifests: &[Value], cluster: Vec<Value>, refused: Option<(Kind, u16)>) -> Plan {
+    let server = FakeApiServer::answering(move |request: &Request| {
+        let (verb, path) = request.line.split_once(' ').unwrap();
+        let path = path.split('?').next().unwrap_or_default();
+        if path.ends_with("reviews") {
+            return Some((201, json!({"spec": {}, "status": {"allowed": true}})));
+        }
+        let is_write = verb != "GET";
+        if let Some((kind, code)) = refused.filter(|_| is_write)
+            && path.contains(kind.plural())
+        {
+            let message = format!(
+                "\"server\" is invalid: data[token]: {} {}",
+                HUSH[0], HUSH[1]
+            );
+            return Some((
+                code,
+                json!({"kind": "Status", "status": "Failure", "code": code, "reason": "Invalid", "message": message}),
+            ));
+        }
+        if is_write {
+            return Some((201, request.body.clone()));
+        }
+        let is_named = |object: &&Value| {
+            let name = object["metadata"]["name"].as_str().unwrap();
+            let plural = kind(object).unwrap().plural();
+            path.ends_with(&format!("/{plural}/{name}"))
+        };
+        if let Some(found) = cluster.iter().find(is_named) {
+            return Some((200, found.clone()));
+        }
+        let is_list =
+            ["canaries", "deployments", "daemonsets"].map(|plural| path.ends_with(plural));
+        if is_list.contains(&true) {
+            return Some((200, json!({"kind": "List", "metadata": {}, "items": []})));
+        }
+        Some((
+            404,
+            json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound", "message": "not found"}),
+        ))
+    });
+    let context = Context {
+        person: Person::of(server.client(), "test"),
+        output: Output::new(false, false),
+        program: Program::Plugin,
+    };
+    let args = client::Plan {
+        name: None,
+        filename: Vec::new(),
+        account: None,
+        ask: true,
+        output: Format::Json,
+        flags: Vec::new(),
+    };
+    let config = operator(Vec::new()).unwrap();
+    let applied: Vec<_> = manifests
+        .iter()
+        .filter_map(|manifest| named(&context, manifest.clone()))
+        .collect();
+    let planning = Planning {
+        context: &context,
+        args: &args,
+        settings: &Arc::new(config.settings.clone()),
+        config: &config,
+        canary: applied[0].0.clone(),
+        manifests: &applied,
+        changes: Changes::default(),
+        unread: BTreeSet::new(),
+        plan: Plan::default(),
+    };
+    planning.plan().await.unwrap()
+}
+
+/// A change that nobody has read could name any address in a template, and get the credentials of the Secret.
+#[tokio::test]
+async fn credentials_are_kept_from_templates_that_are_not_in_the_cluster() {
+    // Without TLS, none of these addresses gets credentials anyway.
+    let plain = "http://metrics.example.com";
+    let azure = "https://w.eastus.prometheus.monitor.azure.com";
+    let token = secret(&["token"]);
+    let principal = secret(&["clientId", "tenantId", "clientSecret"]);
+    let provider = json!({"apiVersion": "flagger.app/v1beta1", "kind": "AlertProvider", "metadata": {"name": "chat"}, "spec": {"type": "slack"}});
+    for (manifests, cluster, is_untrusted) in [
+        (vec![template("errors", plain)], vec![token.clone()], true),
+        (vec![template("errors", azure)], vec![principal], true),
+        // The template that the Canary names is that of the cluster, and another one of the files may be the one before.
+        (
+            vec![template("other", plain)],
+            vec![token.clone(), template("errors", plain)],
+            true,
+        ),
+        (
+            vec![provider],
+            vec![token.clone(), template("errors", plain)],
+            false,
+        ),
+        (vec![], vec![token, template("errors", plain)], false),
+    ] {
+        let manifests = [vec![canary()], manifests].concat();
+        let planned = plan(&manifests, cluster, None).await;
+        let [metric] = planned.metrics.as_slice() else {
+            panic!("{planned:?}");
+        };
+        let why = metric.not_asked.as_deref().unwrap();
+        assert_eq!(why == UNTRUSTED, is_untrusted, "{why}");
+        assert!(is_untrusted || why.contains("without TLS"), "{why}");
+    }
+}
+
+/// Plans are printed in the logs of pipelines.
+#[tokio::test]
+async fn a_plan_shows_no_value_of_a_secret_whatever_the_api_server_says_about_it() {
+    let manifests = [canary(), secret(&["token"])];
+    let template_of = json!({"metadata": {"labels": {"app": "podinfo"}}, "spec": {"containers": [{"name": "app", "image": "podinfo:1"}]}});
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "podinfo", "namespace": "test", "uid": "u"},
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "podinfo"}}, "template": template_of}});
+    let cluster = vec![template("errors", "http://metrics.example.com"), deployment];
+    for code in [400, 403, 404, 409, 413, 422, 429, 500, 503] {
+        let refused = Some((Kind::Secret, code));
+        let planned = plan(&manifests, cluster.clone(), refused).await;
+        let shown = shown(planned);
+        let is_busy = code >= 500 || code == 429;
+        let why = if is_busy {
+            "the API server has no answer".to_owned()
+        } else {
+            format!("status {code}")
+        };
+        assert!(shown.contains(&why), "{code}: {shown}");
+        for value in HUSH {
+            assert!(!shown.contains(value), "{code}: {shown}");
+        }
+    }
+    // Other refusals are shown in full.
+    let refused = Some((Kind::Deployment, 422));
+    let shown = shown(plan(&manifests, cluster, refused).await);
+    assert!(shown.contains("is invalid: data[token]"), "{shown}");
+}
+
+/// A plan in all forms.
+fn shown(plan: Plan) -> String {
+    let lines = lines(&plan, 200).into_iter().map(|line| line.text());
+    let lines: Vec<_> = lines.collect();
+    format!("{}\n{}", lines.join("\n"), list_json(&[plan]))
+}

@@ -20,6 +20,7 @@ mod invariants;
 mod isolation;
 mod outcome;
 mod patch;
+mod records;
 mod refusal;
 mod release;
 mod request;

@@ -41,6 +41,8 @@ pub struct Rig {
     pub servers: FakeServers,
     tasks: Vec<JoinHandle<()>>,
     operator: Option<JoinHandle<()>>,
+    /// The metrics of the operator that was started last.
+    metrics: Option<CanaryMetrics>,
     kills: watch::Receiver<Option<String>>,
     /// The number of killed operators so far.
     killed: usize,
@@ -68,6 +70,7 @@ impl Rig {
             servers: FakeServers::default(),
             tasks: vec![tokio::spawn(controllers::run(model.clone()))],
             operator: None,
+            metrics: None,
             kills: model.kills(),
             killed: 0,
             model,
@@ -83,6 +86,7 @@ impl Rig {
         let http = self.servers.http(&self.model, name);
         let canary_metrics = CanaryMetrics::new().unwrap();
         let operator_metrics = canary_metrics.operator_metrics().unwrap();
+        self.metrics = Some(canary_metrics.clone());
         let cluster = Cluster::new(client, Leadership::always(), operator_metrics.clone());
         let chat = Chat {
             service: &Slack,
@@ -119,6 +123,11 @@ impl Rig {
             )
             .await;
         }));
+    }
+
+    /// The metrics of the operator.
+    pub fn metrics(&self) -> String {
+        self.metrics.as_ref().unwrap().render()
     }
 
     /// Creates an object as a user.

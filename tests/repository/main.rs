@@ -11,6 +11,7 @@
 //! | do the manifests have the protections that the documents describe? | `manifests.rs` |
 //! | do the dashboard and the alerts query metrics that exist? | `monitoring.rs` |
 //! | is `deploy/REFERENCE.md` up to date? | `reference.rs` |
+//! | do the values of the charts and the arguments of the overlays reach the program? | `values.rs` |
 //! | do the workflows and the Dockerfile run pinned versions, with few rights? | `workflows.rs` |
 //! | does the code keep its own rules: layers, no I/O outside the shells, no circles, short functions? | `rules/` |
 
@@ -37,4 +38,5 @@ mod monitoring;
 mod queries;
 mod reference;
 mod rules;
+mod values;
 mod workflows;

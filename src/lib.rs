@@ -203,7 +203,8 @@
 //!   spec of a VirtualService, or what it wrote there itself.
 //! * A version waits for routes that the data plane does not accept until the progress deadline; then it is rolled back, or fails before it
 //!   starts. Flagger waits for ever.
-//! * On App Mesh, and on Gateway API with a Service as parent, an event names the ports of `portDiscovery` to which no requests are split.
+//! * On App Mesh, on Kuma, and on Gateway API with a Service as parent, an event names the ports of `portDiscovery` to which no requests are
+//!   split.
 //! * In an HTTPProxy each set of conditions has a route of its own. A proxy that Contour has not processed, finds invalid, or that no
 //!   other includes, holds up the next step. New Services are announced to Envoy in a temporary route before traffic goes there.
 //! * On Skipper, an Ingress without annotations is released, predicates in quotes stay as they are, and an A/B test, which would send all

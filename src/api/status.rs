@@ -250,7 +250,7 @@ pub enum VerdictCode {
     Gate,
     /// Checks failed, for reasons that are not known any more.
     FailedChecks,
-    /// Pods did not become ready in time.
+    /// Pods did not become ready in time, or routes were not accepted.
     NotReady,
     /// The canary lost all its ready pods too often.
     PodsLost,

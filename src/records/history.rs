@@ -1,7 +1,10 @@
 //! Finds the record of a run among those of its canary, and chooses the records to delete.
 
 use super::Committed;
-use crate::api::release::{Release, ReleaseResult};
+use crate::{
+    api::release::{Release, ReleaseResult},
+    rollout::of_end,
+};
 
 /// The record of a run that another process began, or whose last write failed.
 #[derive(Debug)]
@@ -24,7 +27,9 @@ pub fn of_run<'a>(releases: &'a [Release], committed: Committed<'_>) -> OfRun<'a
         .iter()
         .filter(|it| it.spec.result == ReleaseResult::Running);
     // The status after a run that its user took back has the promoted revision, not the one of the run.
-    let running = unended.find(|it| is_its_own(it) || committed.ends());
+    let is_taken_back = committed.ends()
+        && of_end(committed.snapshot, committed.status).0 == ReleaseResult::Withdrawn;
+    let running = unended.find(|it| is_its_own(it) || is_taken_back);
     // A run's record ends after its last change of the status, and the one of an earlier run before it.
     let changed = committed.snapshot.status().last_transition_time.as_ref();
     let is_complete = |release: &&Release| release.spec.ended_at.as_ref() >= changed;

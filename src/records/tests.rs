@@ -257,7 +257,11 @@ fn after_a_restart_the_record_of_the_run_is_found_or_known_to_be_missing() {
     assert_eq!(found(&earlier, running(), running()), "missing");
     assert_eq!(found(&[], running(), running()), "missing");
     // The user took the version back: the status has the revision of the primary.
-    let taken_back = || succeeded("v1-1");
+    let taken_back = || {
+        let mut status = succeeded("v1-1");
+        status["conditions"] = json!([{"type": "NoticePending", "status": "True", "reason": "Reverted", "message": ""}]);
+        status
+    };
     assert_eq!(found(&[ours], taken_back(), taken_back()), "running ours");
     let ended = |time: &str| {
         let mut ended = release("ours", "v1-2", ReleaseResult::Promoted);
@@ -266,6 +270,12 @@ fn after_a_restart_the_record_of_the_run_is_found_or_known_to_be_missing() {
     };
     let (this, before) = (ended("2026-01-01T00:00:01Z"), ended("2025-12-31T23:59:59Z"));
     assert_eq!(found(&this, taken_back(), taken_back()), "complete");
+    // A run whose record was never made does not end the one of an earlier run.
+    let unended = [release("old", "v1-1", ReleaseResult::Running)];
+    assert_eq!(
+        found(&unended, succeeded("v1-2"), succeeded("v1-2")),
+        "missing"
+    );
     // The record of a run that began and ended with one commit was not made.
     assert_eq!(
         found(&before, succeeded("v1-2"), succeeded("v1-2")),

@@ -1,13 +1,16 @@
 //! The release of a valid canary: the facts about it that nearly every decision needs, derived once from the snapshot.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::{blocked::Blocked, status::transitions::is_in_run};
 use crate::{
-    api::canary::CanaryPhase,
+    api::{canary::CanaryPhase, status::ConditionType},
     providers,
     routers::Router,
     snapshot::{
@@ -317,9 +320,14 @@ pub fn progress(snapshot: &Snapshot) -> BTreeMap<ObjectRef, Progress> {
     let router = providers::router(snapshot).ok();
     let router = router.filter(|router| router.accepted(snapshot).is_err());
     let routes = router.map(|router| router.objects(&snapshot.canary));
-    // They are accepted or not: nothing in between is progress.
+    // They are accepted or not: nothing in between is progress. Another spec of the Canary and another action of a person begin anew.
+    let action = snapshot.status().condition(ConditionType::Action);
+    let mut hasher = DefaultHasher::new();
+    let of_canary = snapshot.canary.metadata.generation;
+    let tried = action.map(|action| (&action.reason, &action.message));
+    (of_canary, tried).hash(&mut hasher);
     let none = Progress {
-        rollout: 0,
+        rollout: hasher.finish().cast_signed(),
         pods: 0,
     };
     waits.extend(routes.into_iter().flatten().map(|route| (route, none)));

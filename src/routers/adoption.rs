@@ -20,6 +20,9 @@ use crate::{
     },
 };
 
+/// The most bytes of a spec beside kubectl's manifest of it, which tells the same. The API server takes 256 KiB of annotations.
+const ROOM: usize = 200_000;
+
 /// The values that labels and annotations had before the operator changed them; null for those that were not there.
 #[derive(Default, Deserialize, Serialize)]
 struct Before {
@@ -64,7 +67,14 @@ fn is_operators(
 
 /// Keeps what the user has in `wanted`. Returns whether it changes the route.
 fn adopt(canary: &Canary, objects: &BTreeSet<ObjectRef>, live: &Value, wanted: &mut Value) -> bool {
-    let mut before = Before::of(live).unwrap_or_default();
+    let ours = |spec: &Value| names_ours(canary, objects, spec);
+    let mut before = Before::of(live).unwrap_or_else(|| {
+        // Flagger has adopted the route.
+        let is_adopted = ours(&live["spec"]);
+        is_adopted
+            .then(|| Before::flagger(live))
+            .unwrap_or_default()
+    });
     let labels = merged(live, wanted, "labels", &mut before.labels);
     let mut annotations = merged(live, wanted, "annotations", &mut before.annotations);
     let is_same = metadata(live, "labels") == labels
@@ -73,11 +83,13 @@ fn adopt(canary: &Canary, objects: &BTreeSet<ObjectRef>, live: &Value, wanted: &
     if is_same {
         return false;
     }
-    let ours = |spec: &Value| names_ours(canary, objects, spec);
     let is_kept =
         original::<Value>(live).is_some_and(|spec| !ours(&spec)) && !before.is_outdated(live);
-    if !is_kept && wanted["spec"] != live["spec"] && !ours(&live["spec"]) {
-        annotations.insert(ORIGINAL.to_owned(), json!(live["spec"].to_string()));
+    let spec = live["spec"].to_string();
+    let applied = annotations.get(LAST_APPLIED).and_then(Value::as_str);
+    let fits = applied.is_none_or(|applied| applied.len() + spec.len() < ROOM);
+    if !is_kept && wanted["spec"] != live["spec"] && !ours(&live["spec"]) && fits {
+        annotations.insert(ORIGINAL.to_owned(), json!(spec));
         before.applied = applied_digest(live);
     }
     let text = serde_json::to_string(&before).unwrap_or_default();
@@ -163,13 +175,23 @@ pub fn given_back(snapshot: &Snapshot, objects: &BTreeSet<ObjectRef>) -> Option<
     objects.iter().find_map(|name| {
         let live = snapshot.objects.get(name)?;
         Before::of(live)?;
-        let before = before(live, canary, leads_to_us)?;
+        let mut before = before(live, canary, leads_to_us)?;
+        // Its user has led the route elsewhere since.
+        let is_route = name.name == canary.apex_name() && !is_of_app_mesh(name);
+        if is_route && !leads_to_us(live) {
+            before["spec"] = live["spec"].clone();
+        }
         Some(Write {
             object: name.clone(),
             action: Action::Replace(before),
             failure: format!("{} update error: ", full_object(name)),
         })
     })
+}
+
+/// Its VirtualService leads to the router of the Canary, and so never to the Services.
+fn is_of_app_mesh(object: &ObjectRef) -> bool {
+    object.kind.api_version().starts_with("appmesh")
 }
 
 impl Before {

@@ -156,9 +156,35 @@ impl Router for GatewayApi {
 
     /// Checks that all gateways have accepted the route as it is now. Flagger's v1beta1 does not check.
     fn accepted(&self, snapshot: &Snapshot) -> Result<(), RouteError> {
-        let Some(live) = self.live(snapshot).filter(|_| *self == Self::V1) else {
-            return Ok(());
-        };
+        let refusal = self.refusal(snapshot, |status, is_current| {
+            status != "True" || !is_current
+        });
+        refusal.map_or(Ok(()), Err)
+    }
+
+    /// Until a gateway has seen the last change, it sends requests where the route led before. The pods there must stay.
+    fn lag(&self, snapshot: &Snapshot) -> Option<RouteError> {
+        self.refusal(snapshot, |_, is_current| !is_current)
+    }
+
+    fn new_cookies(&self, canary: &Canary, nonce: u64) -> Option<Cookies> {
+        affinity::new_cookies(canary, self.sides(), nonce)
+    }
+}
+
+impl GatewayApi {
+    /// The HTTPRoute that exists.
+    fn live(self, snapshot: &Snapshot) -> Option<&Value> {
+        snapshot.object(self.kind(), snapshot.canary.apex_name())
+    }
+
+    /// The first condition of a gateway that is a refusal: by its status, and by whether it is about the route as it is now.
+    fn refusal(
+        self,
+        snapshot: &Snapshot,
+        is_refusal: impl Fn(&str, bool) -> bool,
+    ) -> Option<RouteError> {
+        let live = self.live(snapshot).filter(|_| self == Self::V1)?;
         let generation = live.pointer("/metadata/generation").and_then(Value::as_i64);
         let generation = generation.unwrap_or(0);
         let parents = items(live, "/spec/parentRefs");
@@ -174,8 +200,8 @@ impl Router for GatewayApi {
             for condition in conditions {
                 let status = condition["status"].as_str().unwrap_or_default();
                 let observed = condition["observedGeneration"].as_i64().unwrap_or(0);
-                if status != "True" || observed < generation {
-                    return Err(RouteError::NotAccepted(format!(
+                if is_refusal(status, observed >= generation) {
+                    return Some(RouteError::NotAccepted(format!(
                         "{} parent {} is not ready (status: {status}, observed generation: {observed}, current generation: {generation}){}",
                         full_name(snapshot, self.kind()),
                         parent["name"].as_str().unwrap_or_default(),
@@ -184,18 +210,7 @@ impl Router for GatewayApi {
                 }
             }
         }
-        Ok(())
-    }
-
-    fn new_cookies(&self, canary: &Canary, nonce: u64) -> Option<Cookies> {
-        affinity::new_cookies(canary, self.sides(), nonce)
-    }
-}
-
-impl GatewayApi {
-    /// The HTTPRoute that exists.
-    fn live(self, snapshot: &Snapshot) -> Option<&Value> {
-        snapshot.object(self.kind(), snapshot.canary.apex_name())
+        None
     }
 
     fn missing(self, snapshot: &Snapshot) -> RouteError {

@@ -3,7 +3,8 @@
 //! `spec.sources`, `spec.destinations` and `spec.conf.split` are ours. Other fields stay as they are. The mesh is written at creation.
 //!
 //! An object of the cluster cannot have a Canary as its owner. A TrafficRoute is the canary's if it is about the canary's apex Service; one
-//! of the same name that is about another Service is refused. It stays when the Canary is deleted, and leads to the apex Service then.
+//! of the same name that is about another Service is refused. It stays when the Canary is deleted: with `revertOnDeletion` it leads to the apex
+//! Service then, or where its user's led, and without it to a primary that is gone, as with Flagger.
 //!
 //! The split is of the requests to the first port of the apex Service. `spec.service.match` is not used.
 
@@ -92,6 +93,13 @@ impl Router for Kuma {
         let mut wanted = live.clone();
         put(canary, &mut wanted, split(canary, weights));
         Ok(vec![replace(snapshot, wanted)])
+    }
+
+    /// A TrafficRoute of another Service is not the Canary's to give back.
+    fn restore(&self, snapshot: &Snapshot) -> Option<Write> {
+        is_about_the_apex(snapshot, live(snapshot)?).ok()?;
+        let given_back = || adoption::given_back(snapshot, &self.objects(&snapshot.canary));
+        self.reverted(snapshot).or_else(given_back)
     }
 
     fn unsplit_ports(&self, snapshot: &Snapshot) -> Vec<Port> {

@@ -131,7 +131,9 @@ pub fn routes(canary: &Canary, others: OtherNamespaces) -> Result<(), Blocked> {
     let check = |what, (name, namespace): (&str, Option<&str>), field: String| {
         allowed(what, (name, namespace), (&field, own), others)
     };
-    for (i, name) in service.gateways.iter().flatten().enumerate() {
+    // A VirtualService that another one delegates to has no gateways.
+    let gateways = service.gateways.iter().flatten();
+    for (i, name) in gateways.enumerate().filter(|_| !service.delegation) {
         check(
             "gateway",
             gateway(name),
@@ -179,6 +181,9 @@ fn gateway(gateway: &str) -> (&str, Option<&str>) {
     }
 }
 
+/// The end of the hosts of Services.
+const CLUSTER: &str = ".svc.cluster.local";
+
 /// Name and namespace of the Service that a host stands for. A host outside the cluster, or without a namespace, has none. `*` as a name
 /// stands for each Service, and as a namespace for each namespace.
 fn host_of(host: &str) -> (&str, Option<&str>) {
@@ -186,7 +191,7 @@ fn host_of(host: &str) -> (&str, Option<&str>) {
     let (name, second, third) = (labels.next().unwrap_or(host), labels.next(), labels.next());
     match (second, third) {
         (Some(namespace), Some("svc")) => (name, Some(namespace)),
-        (Some("svc"), _) if name == "*" => (name, Some("*")),
+        (Some(_), _) if name == "*" && CLUSTER.ends_with(&host[1..]) => (name, Some("*")),
         _ => (name, None),
     }
 }

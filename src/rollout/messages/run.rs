@@ -84,7 +84,7 @@ pub fn unsplit_ports(snapshot: &Snapshot, ports: &[Port]) -> Option<Notification
         provider_name(snapshot),
         snapshot.canary.spec.service.port
     );
-    let event = || event_in(snapshot, EventKind::Warning, text, snapshot.phase());
+    let event = || normal(snapshot, text);
     (!ports.is_empty()).then(event)
 }
 

@@ -38,7 +38,9 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
         return Ok(Decision::commit(adopted, Vec::new()));
     }
     let skips = snapshot.canary.skip_analysis();
-    if let Some(why) = release.routes_overdue().filter(|_| !skips) {
+    // A version that waits for its approval changes no route.
+    let moves = !skips && snapshot.phase() == CanaryPhase::Progressing;
+    if let Some(why) = release.routes_overdue().filter(|_| moves) {
         return Ok(rollback::routes_not_accepted(snapshot, why));
     }
     let up = release.scale_up();

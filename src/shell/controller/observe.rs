@@ -277,9 +277,7 @@ async fn conflicting_canary(
 ) -> Result<Option<Conflict>, ClusterError> {
     let claims = rollout::claims(snapshot);
     let subscribers = claims.iter().flat_map(|claim| cache.subscribers(claim));
-    let others: BTreeSet<_> = subscribers
-        .filter(|other| other.name != snapshot.name())
-        .collect();
+    let others: BTreeSet<_> = subscribers.filter(|other| **other != *reference).collect();
     let mut canaries = Vec::new();
     for other in others {
         canaries.extend(cache.peek_or_fetch(reference, &other).await?);

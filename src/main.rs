@@ -6,7 +6,7 @@
     reason = "a binary reads its arguments and environment"
 )]
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{io::Write as _, process::ExitCode, sync::Arc, time::Duration};
 
 use flagger_rs::{
     api,
@@ -76,7 +76,7 @@ fn main() -> ExitCode {
         Ok(command) => command,
         Err(exit) => {
             if exit.code == 0 {
-                print!("{}", exit.text);
+                show(&exit.text);
             } else {
                 eprint!("{}", exit.text);
             }
@@ -86,7 +86,7 @@ fn main() -> ExitCode {
     match command {
         Command::Crds => match api::crds_yaml() {
             Ok(yaml) => {
-                print!("{yaml}");
+                show(&yaml);
                 ExitCode::SUCCESS
             }
             Err(error) => failed(&error),
@@ -109,6 +109,11 @@ fn main() -> ExitCode {
 async fn for_people(program: Program, args: &[String]) -> ExitCode {
     let code = client::run(program, args, |name| std::env::var(name).ok());
     ExitCode::from(Box::pin(code).await)
+}
+
+/// Prints a text. A reader may have read enough of it, as `head` does.
+fn show(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// Commands print their errors; only the operator logs.
@@ -137,8 +142,8 @@ async fn check(config: Config, output: Output) -> Result<ExitCode, Failure> {
     )
     .await?;
     match output {
-        Output::Table => print!("{report}"),
-        Output::Json => println!("{:#}", report.json()),
+        Output::Table => show(&report.to_string()),
+        Output::Json => show(&format!("{:#}\n", report.json())),
     }
     Ok(if report.is_clean() {
         ExitCode::SUCCESS

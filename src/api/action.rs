@@ -162,14 +162,27 @@ impl fmt::Display for Action {
             author,
         }) = &self.signature
         {
-            let author = utf8_percent_encode(author, ENCODED);
-            write!(f, " {revision} {id} {at} {author}")?;
+            write!(f, " {revision} {id} {at} {}", encoded(author))?;
             if !self.reason.is_empty() {
                 write!(f, " {}", self.reason)?;
             }
         }
         Ok(())
     }
+}
+
+/// An author as a single word. Letters of other alphabets stay as they are: the policy of the API server compares the word with the name of
+/// the user, in which it encodes the same characters.
+fn encoded(author: &str) -> String {
+    let word = |character: char| {
+        let text = character.to_string();
+        if character.is_ascii() || character.is_whitespace() {
+            utf8_percent_encode(&text, ENCODED).to_string()
+        } else {
+            text
+        }
+    };
+    author.chars().map(word).collect()
 }
 
 /// The beginning of a text, without control characters.

@@ -48,8 +48,10 @@ pub struct Record {
     pub spec: ReleaseSpec,
     /// The evidence.
     pub evidence: RunEvidence,
-    /// The beginning of the step of the last measurement.
+    /// The beginning of the step of the last change of the status.
     step: Option<Time>,
+    /// The beginning of the step of the last measurement.
+    measured: Option<Time>,
 }
 
 /// A change of the status that was committed.
@@ -132,6 +134,7 @@ impl Record {
             },
             evidence: RunEvidence::default(),
             step: None,
+            measured: None,
         };
         record.note(committed);
         record
@@ -147,6 +150,7 @@ impl Record {
             evidence: packed.as_deref().and_then(unpack).unwrap_or_default(),
             spec,
             step: None,
+            measured: None,
         }
     }
 
@@ -204,6 +208,8 @@ impl Record {
         if measurements.values.is_empty() {
             return false;
         }
+        let is_repeated = self.measured.is_some() && self.measured == before.last_transition_time;
+        self.measured.clone_from(&before.last_transition_time);
         let mut values = Vec::new();
         for (metric, measured) in &measurements.values {
             let known = self.evidence.metrics.iter().position(|it| it == metric);
@@ -224,7 +230,7 @@ impl Record {
             .evidence
             .measurements
             .last_mut()
-            .filter(|_| is_same_step)
+            .filter(|_| is_repeated)
         {
             Some(last) => *last = measurement,
             None => self.evidence.measurements.push(measurement),
@@ -235,23 +241,33 @@ impl Record {
             .is_multiple_of(MEASUREMENTS)
     }
 
-    /// Adds the action that the operator has handled. Returns whether there was one.
+    /// Adds the actions that the operator has handled since the run began, or that began it. Returns whether there was one. The earlier one is
+    /// missing if the operator ended before it wrote the record.
     fn act(&mut self, before: &CanaryStatus, after: &CanaryStatus) -> bool {
-        let action = after.condition(ConditionType::Action);
-        let Some(action) = action.filter(|it| before.condition(ConditionType::Action) != Some(it))
-        else {
-            return false;
-        };
-        let steered = Steered {
-            at: action.last_update_time.clone(),
-            outcome: action.reason.clone(),
-            action: action.message.clone().unwrap_or_default(),
-        };
-        let actions = &mut self.spec.actions;
-        actions.push(steered);
-        let excess = actions.len().saturating_sub(ACTIONS);
-        actions.drain(..excess);
-        true
+        let asked = [
+            ConditionType::RetryRequested,
+            ConditionType::SkipRequested,
+            ConditionType::PromoteRequested,
+        ];
+        let is_asked = asked.into_iter().any(|type_| before.has_condition(type_));
+        let [earlier, now] = [before, after].map(|status| status.condition(ConditionType::Action));
+        let earlier = earlier.filter(|it| is_asked || it.last_update_time >= self.spec.started_at);
+        let now = now.filter(|it| before.condition(ConditionType::Action) != Some(it));
+        let known = self.spec.actions.len();
+        for action in earlier.into_iter().chain(now) {
+            let steered = Steered {
+                at: action.last_update_time.clone(),
+                outcome: action.reason.clone(),
+                action: action.message.clone().unwrap_or_default(),
+            };
+            if !self.spec.actions.iter().any(|it| is_same(it, &steered)) {
+                self.spec.actions.push(steered);
+            }
+        }
+        let is_new = self.spec.actions.len() > known;
+        let excess = self.spec.actions.len().saturating_sub(ACTIONS);
+        self.spec.actions.drain(..excess);
+        is_new
     }
 
     /// Adds the reason of the last failed check, or of a wait. Returns whether the reason has changed.
@@ -336,6 +352,17 @@ impl Record {
         }
         spec
     }
+}
+
+/// Whether two entries are about one action. The ID of an action by hand changes once its annotation is removed.
+fn is_same(one: &Steered, other: &Steered) -> bool {
+    let words = |action: &Steered| {
+        action
+            .action
+            .split_once(' ')
+            .map(|(_, words)| words.to_owned())
+    };
+    (&one.at, &one.outcome, words(one)) == (&other.at, &other.outcome, words(other))
 }
 
 /// The record in an object that was read; `None` if the object has another form.

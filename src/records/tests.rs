@@ -216,6 +216,85 @@ fn a_record_of_an_earlier_process_goes_on_with_a_gap() {
     assert_eq!(resumed.evidence, record.evidence);
 }
 
+/// A status with an action of a person.
+fn acted(mut status: Value, second: u32, message: &str, requested: &str) -> Value {
+    let at = format!("2026-01-01T01:00:{second:02}Z");
+    status["conditions"] = json!([
+        {"type": "Action", "status": "True", "reason": "Accepted", "message": message, "lastUpdateTime": at, "lastTransitionTime": at},
+        {"type": requested, "status": "True", "reason": "Accepted", "message": "", "lastUpdateTime": at, "lastTransitionTime": at},
+    ]);
+    status
+}
+
+#[test]
+fn an_action_between_two_measurements_replaces_none_of_them() {
+    let mut record = begun();
+    let none = Measurements::default();
+    let running = |weight| status("Progressing", weight);
+    note(&mut record, running(10), running(20), &measured(99.1, None));
+    let paused = acted(running(20), 0, "k1 pause jane: look", "Paused");
+    note(&mut record, running(20), paused.clone(), &none);
+    note(&mut record, paused, running(30), &measured(99.2, None));
+    assert_eq!(record.evidence.measurements.len(), 2);
+}
+
+#[test]
+fn the_action_that_began_a_run_and_one_before_a_crash_are_in_its_record() {
+    let retry = acted(
+        status("Failed", 0),
+        0,
+        "k1 retry jane: fixed",
+        "RetryRequested",
+    );
+    let (snapshot, after) = (at(retry), parsed(status("Progressing", 0)));
+    let committed = Committed {
+        snapshot: &snapshot,
+        status: &after,
+        measurements: &Measurements::default(),
+    };
+    let record = Record::begin(committed);
+    let actions = |record: &Record| -> Vec<String> {
+        { record.spec.actions.iter() }
+            .map(|it| it.action.clone())
+            .collect()
+    };
+    assert_eq!(actions(&record), ["k1 retry jane: fixed"]);
+
+    let mut record = begun();
+    record.spec.started_at = Some(Time("2026-01-01T01:00:00Z".parse().unwrap()));
+    let running = || status("Progressing", 10);
+    let skipped =
+        |id: &str, second| acted(running(), second, &format!("{id} skip jane: go"), "Other");
+    // The operator ended before it wrote this one.
+    note(
+        &mut record,
+        skipped("k2", 5),
+        running(),
+        &Measurements::default(),
+    );
+    note(
+        &mut record,
+        skipped("k2", 5),
+        skipped("k3", 6),
+        &Measurements::default(),
+    );
+    // The ID of an action by hand changes once its annotation is removed.
+    note(
+        &mut record,
+        running(),
+        skipped("-", 7),
+        &Measurements::default(),
+    );
+    note(
+        &mut record,
+        skipped("-", 7),
+        skipped("by-hand", 7),
+        &Measurements::default(),
+    );
+    let expected = ["k2 skip jane: go", "k3 skip jane: go", "- skip jane: go"];
+    assert_eq!(actions(&record), expected);
+}
+
 /// The record that `of_run` finds for the change from one status to another, after a restart of the operator.
 fn found(releases: &[Release], before: Value, after: Value) -> String {
     let (snapshot, status) = (at(before), parsed(after));

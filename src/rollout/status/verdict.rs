@@ -91,7 +91,7 @@ fn waiting(hook: &CanaryWebhook, why: &str) -> String {
 fn waiting_for(hook: &CanaryWebhook) -> String {
     let kind = hook.type_.as_str();
     let name = excerpt(&hook.name);
-    format!("Waits until the {kind} gate {name} opens")
+    format!("Waits until the {kind} webhook {name} opens its gate")
 }
 
 /// Records why a run is rolled back.

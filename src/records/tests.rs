@@ -313,9 +313,10 @@ fn found(releases: &[Release], before: Value, after: Value) -> String {
 #[test]
 fn after_a_restart_the_record_of_the_run_is_found_or_known_to_be_missing() {
     let release = |name: &str, revision: &str, result| {
+        let order = i64::try_from(name.len()).unwrap();
         let spec = ReleaseSpec {
             revision: revision.into(),
-            started_at: Some(Time(Timestamp::from_second(name.len() as i64).unwrap())),
+            started_at: Some(Time(Timestamp::from_second(order).unwrap())),
             result,
             ..ReleaseSpec::default()
         };

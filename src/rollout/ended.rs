@@ -117,7 +117,7 @@ mod tests {
             ),
         ] {
             let case = format!("{outcome:?} {action:?}");
-            let conditions = Value::from_iter([outcome, action].into_iter().flatten());
+            let conditions = [outcome, action].into_iter().flatten().collect::<Value>();
             let expected = (result, sentence.to_owned());
             assert_eq!(ended("Succeeded", &conditions), expected, "{case}");
         }

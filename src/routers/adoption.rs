@@ -70,10 +70,11 @@ fn adopt(canary: &Canary, objects: &BTreeSet<ObjectRef>, live: &Value, wanted: &
     let ours = |spec: &Value| names_ours(canary, objects, spec);
     let mut before = Before::of(live).unwrap_or_else(|| {
         // Flagger has adopted the route.
-        let is_adopted = ours(&live["spec"]);
-        is_adopted
-            .then(|| Before::flagger(live))
-            .unwrap_or_default()
+        if ours(&live["spec"]) {
+            Before::flagger(live)
+        } else {
+            Before::default()
+        }
     });
     let labels = merged(live, wanted, "labels", &mut before.labels);
     let mut annotations = merged(live, wanted, "annotations", &mut before.annotations);

@@ -130,9 +130,9 @@ fn each_port_that_is_named_is_a_port_of_a_container() {
 
 #[test]
 fn files_are_mounted_where_the_arguments_name_them() {
+    let mounts = Regex::new(r"- name: ([a-z-]+)\s+mountPath: (\S+)").unwrap();
     for name in ["flagger", "loadtester"] {
         let text = chart(name);
-        let mounts = Regex::new(r"- name: ([a-z-]+)\s+mountPath: (\S+)").unwrap();
         let volumes = found(
             r"- name: ([a-z-]+)\s+(?:secret|configMap|emptyDir|projected)\b",
             &text,

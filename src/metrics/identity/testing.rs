@@ -32,6 +32,9 @@ pub fn repeated(request: &HttpRequest) -> Vec<String> {
 }
 
 /// The request of a step.
+///
+/// # Panics
+/// The step is another one.
 pub fn call(step: Result<Step, IdentityError>) -> HttpRequest {
     match step {
         Ok(Step::Call(request)) => request,
@@ -40,6 +43,9 @@ pub fn call(step: Result<Step, IdentityError>) -> HttpRequest {
 }
 
 /// The token of the last step, and the second in which it ends.
+///
+/// # Panics
+/// The step is another one.
 pub fn token(step: Result<Step, IdentityError>) -> (String, i64) {
     match step {
         Ok(Step::Done(Grant {

@@ -68,7 +68,7 @@ pub enum Unqueryable {
         /// The name of the metric.
         metric: String,
         /// The reason.
-        error: Blocked,
+        error: Box<Blocked>,
     },
     /// The metric has neither a query nor a template.
     #[error("Metric query failed for no usable metrics template and query were configured")]
@@ -160,7 +160,7 @@ impl Check<'_> {
         let allowed = references::queried(what, (&name, &namespace), own, others);
         allowed.map_err(|error| Unqueryable::Blocked {
             metric: metric(),
-            error,
+            error: Box::new(error),
         })
     }
 }

@@ -35,17 +35,17 @@ impl StatusWriters {
 mod tests {
     use super::*;
 
-    fn at(second: i64) -> Option<Timestamp> {
-        Some(Timestamp::from_second(second).unwrap())
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
     }
 
     #[test]
     fn the_third_transition_that_this_process_did_not_write_shows_another_operator() {
         let mut writers = StatusWriters::default();
-        assert!(!writers.shows_another(at(5)), "before a restart");
-        writers.wrote(at(10));
+        assert!(!writers.shows_another(Some(at(5))), "before a restart");
+        writers.wrote(Some(at(10)));
         let seen = [10, 5, 10, 20, 10, 30, 40, 50];
-        let shown = seen.map(|second| writers.shows_another(at(second)));
+        let shown = seen.map(|second| writers.shows_another(Some(at(second))));
         let expected = seen.map(|second| second == 40);
         assert_eq!(shown, expected, "{seen:?}");
     }
@@ -55,10 +55,10 @@ mod tests {
         let mut writers = StatusWriters::default();
         assert!(!writers.shows_another(None), "a new Canary");
         for second in 1..9 {
-            writers.wrote(at(second));
+            writers.wrote(Some(at(second)));
             // A write whose answer was lost is seen late.
-            writers.wrote(at(second + 1));
-            assert!(!writers.shows_another(at(second)));
+            writers.wrote(Some(at(second + 1)));
+            assert!(!writers.shows_another(Some(at(second))));
         }
     }
 }

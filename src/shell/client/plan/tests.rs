@@ -111,7 +111,7 @@ async fn plan(manifests: &[Value], cluster: Vec<Value>, refused: Option<(Kind, u
         unread: BTreeSet::new(),
         plan: Plan::default(),
     };
-    planning.plan().await.unwrap()
+    Box::pin(planning.plan()).await.unwrap()
 }
 
 /// A change that nobody has read could name any address in a template, and get the credentials of the Secret.
@@ -140,7 +140,7 @@ async fn credentials_are_kept_from_templates_that_are_not_in_the_cluster() {
         (vec![], vec![token, template("errors", plain)], false),
     ] {
         let manifests = [vec![canary()], manifests].concat();
-        let planned = plan(&manifests, cluster, None).await;
+        let planned = Box::pin(plan(&manifests, cluster, None)).await;
         let [metric] = planned.metrics.as_slice() else {
             panic!("{planned:?}");
         };
@@ -160,7 +160,7 @@ async fn a_plan_shows_no_value_of_a_secret_whatever_the_api_server_says_about_it
     let cluster = vec![template("errors", "http://metrics.example.com"), deployment];
     for code in [400, 403, 404, 409, 413, 422, 429, 500, 503] {
         let refused = Some((Kind::Secret, code));
-        let planned = plan(&manifests, cluster.clone(), refused).await;
+        let planned = Box::pin(plan(&manifests, cluster.clone(), refused)).await;
         let shown = shown(planned);
         let is_busy = code >= 500 || code == 429;
         let why = if is_busy {
@@ -175,7 +175,7 @@ async fn a_plan_shows_no_value_of_a_secret_whatever_the_api_server_says_about_it
     }
     // Other refusals are shown in full.
     let refused = Some((Kind::Deployment, 422));
-    let shown = shown(plan(&manifests, cluster, refused).await);
+    let shown = shown(Box::pin(plan(&manifests, cluster, refused)).await);
     assert!(shown.contains("is invalid: data[token]"), "{shown}");
 }
 

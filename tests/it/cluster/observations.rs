@@ -12,13 +12,14 @@ use super::{Outcome, PATIENCE, Scenario, text};
 
 impl Scenario<'_> {
     /// The requests of the operator for objects of this namespace so far, and for those of the whole cluster whose names end with the
-    /// namespace, without those of the leader election. Each overlay gives its operator another account.
+    /// namespace, without watches and the leader election. Each overlay gives its operator another account.
     pub fn requests(&self) -> Result<Vec<testbed::Audit>, String> {
         let audit = self.rig.bed.audit().map_err(text)?;
         let ours = |line: &testbed::Audit| {
             let is_here = line.namespace == self.ns
                 || (line.namespace.is_empty() && line.name.ends_with(&self.ns));
-            line.user.contains(":flagger") && is_here && line.resource != "leases"
+            let is_counted = line.resource != "leases" && line.verb != "watch";
+            line.user.contains(":flagger") && is_here && is_counted
         };
         Ok(audit.into_iter().filter(ours).collect())
     }

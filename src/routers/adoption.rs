@@ -52,7 +52,8 @@ pub fn kept(snapshot: &Snapshot, objects: &BTreeSet<ObjectRef>, writes: Vec<Writ
     writes.filter_map(kept).collect()
 }
 
-/// Whether a route is the operator's own. An object of the whole cluster has no Canary as its owner; its spec tells.
+/// Whether a route is the operator's own. An object of the whole cluster has no Canary as its owner; its spec tells, or if others have
+/// changed that, the annotations with which the operator creates it.
 fn is_operators(
     snapshot: &Snapshot,
     objects: &BTreeSet<ObjectRef>,
@@ -60,9 +61,11 @@ fn is_operators(
     live: &Value,
 ) -> bool {
     let canary = &snapshot.canary;
+    let annotations = metadata(live, "annotations");
+    let is_created = || FLUX.iter().all(|(key, _)| annotations.contains_key(*key));
     let leads_to_us = || names_ours(canary, objects, &live["spec"]);
-    is_owned(live, canary)
-        || (object.kind.is_cluster_scoped() && Before::of(live).is_none() && leads_to_us())
+    let is_of_cluster = object.kind.is_cluster_scoped() && Before::of(live).is_none();
+    is_owned(live, canary) || (is_of_cluster && (is_created() || leads_to_us()))
 }
 
 /// Keeps what the user has in `wanted`. Returns whether it changes the route.

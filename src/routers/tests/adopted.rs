@@ -272,6 +272,7 @@ fn a_route_of_the_operator_keeps_no_record() {
         let live = snapshot.objects.get_mut(&name).unwrap();
         assert_eq!(live["metadata"].get("ownerReferences"), owner.as_ref());
         live["metadata"]["labels"] = json!({"foreign": "1"});
+        *list(row, live) = json!([]);
         let snapshot = reconciled(row.router, snapshot, &Weights::PRIMARY);
         let annotations = &snapshot.objects[&name]["metadata"]["annotations"];
         assert_eq!(annotations.get(ORIGINAL_METADATA), None, "{}", row.provider);

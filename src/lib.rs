@@ -218,6 +218,9 @@
 //!   the weights. Several canaries may be in one ApisixRoute.
 //! * On Kuma, a TrafficRoute of the same name for a Service of another namespace is left alone, and a deletion with `revertOnDeletion` leads
 //!   the canary's to the apex Service.
+//! * On Knative, a Revision that does not become ready by the progress deadline is rolled back, a promotion moves the promoted Revision's
+//!   share with its name, entries of `spec.traffic` with a tag stay, and a deletion with `revertOnDeletion` leads to the latest Revision. The
+//!   flag `-mesh-provider=knative` is enough.
 //! * The token of a ServiceAccount is sent to no metric server and no chat; the annotation `flagger-rs.github.io/allowed-hosts` binds any
 //!   other Secret to hosts ([`snapshot::secret`]).
 //! * No redirect to another host is followed. Addresses of users that are link-local or of a cloud's metadata service are called only with
@@ -240,9 +243,6 @@
 //!   sample has the labels `namespace` and `pod` of its pod, and one about the requests to another namespace counts only from a gateway.
 //! * Gauges of deleted canaries are removed, and the process ends with exit code 0 when it is stopped.
 //!
-//! # Not supported yet
-//!
-//! Knative targets. A Canary that asks for one is refused with an event and the condition `Invalid`, which name the field.
 
 pub mod api;
 pub mod check;

@@ -69,7 +69,7 @@ pub static PROVIDERS: &[Provider] = &[
     row(Prefix("appmesh:v1beta2"), Supported(&routers::appmesh::AppMesh::V1Beta2), Supported(&observer::appmesh::AppMesh)),
     row(Prefix("appmesh"), Support::Istio, Supported(&observer::appmesh::AppMesh)),
     row(Prefix("gloo"), Supported(&routers::gloo::Gloo), Supported(&observer::gloo::Gloo)),
-    row(Exactly("knative"), NotYet, NotYet),
+    row(Exactly("knative"), Supported(&routers::knative::Knative), Supported(&observer::knative::Knative)),
     row(Exactly("kuma"), Supported(&routers::kuma::Kuma), Supported(&observer::kuma::Kuma)),
     row(Exactly("skipper"), Supported(&routers::skipper::Skipper), Supported(&observer::skipper::Skipper)),
     row(Exactly("traefik"), Supported(&routers::traefik::Traefik), Supported(&observer::traefik::Traefik)),

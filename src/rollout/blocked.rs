@@ -34,6 +34,9 @@ pub enum Blocked {
         /// The Canary's namespace.
         namespace: String,
     },
+    /// Knative has not made a Revision of the target yet.
+    #[error("Knative Service {0} has no Revision yet")]
+    NoRevision(String),
     /// A config that the pods cannot start without does not exist.
     #[error("{}", config_not_found(*kind, name, namespace))]
     ConfigNotFound {

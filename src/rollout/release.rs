@@ -11,7 +11,7 @@ use crate::{
     providers,
     routers::Router,
     snapshot::{
-        ObjectRef, Progress, Readiness, Snapshot, TargetKind, readiness,
+        ObjectRef, Progress, Readiness, Snapshot, TargetKind, knative, readiness,
         revision::{is_ours, revision},
     },
     workload::{
@@ -53,8 +53,12 @@ impl<'a> Release<'a> {
         let kind = TargetKind::of(&snapshot.canary)
             .ok_or_else(|| Blocked::UnknownTargetKind(reference.kind.clone()))?;
         let target = snapshot.target().ok_or_else(|| not_found(snapshot, kind))?;
-        if kind == TargetKind::DaemonSet {
-            daemon_set::strategy(target)?;
+        match kind {
+            TargetKind::DaemonSet => daemon_set::strategy(target)?,
+            TargetKind::Knative if knative::latest(target).is_none() => {
+                return Err(Blocked::NoRevision(snapshot.full_target()));
+            }
+            _ => {}
         }
         let workloads = workloads(snapshot, kind, target);
         let selection = Selection::of(&workloads, &snapshot.settings.selector_labels)?;
@@ -183,8 +187,12 @@ impl<'a> Release<'a> {
         let analysis = self.snapshot.canary.spec.analysis.as_ref();
         let threshold = analysis.and_then(|a| a.canary_ready_threshold);
         let target = self.snapshot.full_target();
-        let readiness = self.readiness(self.target, threshold);
+        let readiness = match self.snapshot.canary_workload() {
+            Some(workload) => self.readiness(workload, threshold),
+            None => Readiness::Waiting(self.no_revision(knative::latest(self.target))),
+        };
         let prefix = match (self.kind, &readiness) {
+            (TargetKind::Knative, _) => String::new(),
             (TargetKind::DaemonSet, Readiness::Failed(_)) => {
                 format!("canary damonset {target} not ready with retryable false: ")
             }
@@ -206,6 +214,7 @@ impl<'a> Release<'a> {
             self.snapshot.namespace()
         );
         let prefix = match self.kind {
+            TargetKind::Knative => String::new(),
             TargetKind::DaemonSet => format!("primary daemonset {name} not ready: "),
             TargetKind::Deployment | TargetKind::Service => format!("{name} not ready: "),
         };
@@ -214,12 +223,29 @@ impl<'a> Release<'a> {
                 let analysis = self.snapshot.canary.spec.analysis.as_ref();
                 self.readiness(primary, analysis.and_then(|a| a.primary_ready_threshold))
             }
+            None if self.kind == TargetKind::Knative => {
+                Readiness::Waiting(self.no_revision(knative::primary(self.target)))
+            }
             None => {
                 let kind = self.kind.kind().name().to_lowercase();
                 Readiness::Waiting(format!("{kind} {name} get query error: not found"))
             }
         };
         readiness.prefixed(&prefix)
+    }
+
+    /// Flagger's words for a Revision that does not exist, or that has no name yet.
+    fn no_revision(&self, name: Option<&str>) -> String {
+        match name {
+            Some(name) => format!(
+                "Knative Revision {name}.{} get query error: not found",
+                self.snapshot.namespace()
+            ),
+            None => format!(
+                "Knative Service {} primary revision annotation not found",
+                self.snapshot.full_target()
+            ),
+        }
     }
 
     fn readiness(&self, object: &Value, threshold: Option<i64>) -> Readiness {
@@ -337,7 +363,7 @@ fn rollouts(snapshot: &Snapshot) -> BTreeMap<ObjectRef, Progress> {
         return BTreeMap::new();
     };
     let primary = || (release.primary_readiness(), snapshot.primary());
-    let canary = || (release.canary_readiness(), Some(release.target));
+    let canary = || (release.canary_readiness(), snapshot.canary_workload());
     [primary(), canary()]
         .into_iter()
         .filter(|(readiness, _)| *readiness != Readiness::Ready)

@@ -16,7 +16,7 @@ use crate::{
     providers::{self, ProviderError},
     rollout::plan::Question,
     snapshot::{
-        Origin, Snapshot,
+        Origin, Snapshot, TargetKind,
         references::{self, Blocked},
     },
 };
@@ -100,7 +100,14 @@ pub struct Check<'a> {
 impl Check<'_> {
     /// The query of the check.
     pub fn query(&self, snapshot: &Snapshot) -> Result<Query, Unqueryable> {
-        let model = |default| Model::of(&snapshot.canary, self.metric, default);
+        let model = |default| {
+            let mut model = Model::of(&snapshot.canary, self.metric, default);
+            if TargetKind::of(&snapshot.canary) == Some(TargetKind::Knative) {
+                let revision = snapshot.canary_reference();
+                model.route = revision.map_or(model.route, |revision| revision.name);
+            }
+            model
+        };
         let (server, text) = match self.source {
             Source::Builtin(builtin) => {
                 let observer = providers::observer(snapshot)?;

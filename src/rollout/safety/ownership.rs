@@ -186,6 +186,8 @@ fn creator(snapshot: &Snapshot, object: &ObjectRef) -> Creator {
         Kind::ReplicaSet
         | Kind::ControllerRevision
         | Kind::Pod
+        | Kind::KnativeService
+        | Kind::KnativeRevision
         | Kind::Canary
         | Kind::MetricTemplate
         | Kind::AlertProvider

@@ -20,7 +20,7 @@ use crate::{
             transitions::{is_in_promotion, is_in_run, is_under_analysis},
         },
     },
-    routers::{Router, conditions},
+    routers::{Router, conditions, provider_name},
     snapshot::{Conflict, Snapshot, TargetKind, references},
     workload::ports,
 };
@@ -165,12 +165,27 @@ fn too_large(snapshot: &Snapshot) -> Option<InvalidSpec> {
 
 fn target(snapshot: &Snapshot) -> Option<InvalidSpec> {
     let spec = &snapshot.canary.spec;
-    if TargetKind::of(&snapshot.canary).is_none() {
+    let Some(kind) = TargetKind::of(&snapshot.canary) else {
         let (version, kind) = (&spec.target_ref.api_version, &spec.target_ref.kind);
         let problem = format!(
-            "{version} {kind} is not supported yet, only Deployment, DaemonSet and core Service are"
+            "{version} {kind} is no kind of target, only Deployment, DaemonSet, core Service and Knative Service are"
         );
         return Some(at("spec.targetRef", problem));
+    };
+    let is_knative = kind == TargetKind::Knative;
+    let provider = provider_name(snapshot);
+    if is_knative != (provider == "knative") {
+        let (version, kind) = (&spec.target_ref.api_version, &spec.target_ref.kind);
+        return Some(InvalidSpec(if is_knative {
+            format!("can't use {provider} provider with Knative Service as target")
+        } else {
+            format!("can't use {version}/{kind} as target if provider is set to knative")
+        }));
+    }
+    if is_knative {
+        // Knative chooses the ports and the number of pods.
+        let scaler = spec.autoscaler_ref.as_ref();
+        return scaler.map(|_| InvalidSpec("can't use autoscaler with Knative Service".to_owned()));
     }
     let discovers = snapshot.target().filter(|_| spec.service.port_discovery);
     let template = discovers.and_then(|target| target.pointer("/spec/template"));

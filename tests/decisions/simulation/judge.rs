@@ -59,7 +59,7 @@ impl Moment {
         let plural = match self.target? {
             TargetKind::Deployment => "deployments",
             TargetKind::DaemonSet => "daemonsets",
-            TargetKind::Service => return None,
+            TargetKind::Service | TargetKind::Knative => return None,
         };
         self.get(plural, name)
     }
@@ -73,7 +73,7 @@ impl Moment {
     }
 
     fn has_pods(&self) -> bool {
-        self.target != Some(TargetKind::Service)
+        self.target.is_some_and(TargetKind::has_pods)
     }
 
     /// The shares of the primary and the canary in each rule of the route.

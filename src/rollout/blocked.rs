@@ -5,7 +5,6 @@ use super::{
     plan::{Decision, Requeue},
 };
 use crate::{
-    providers::ProviderError,
     routers::RouteError,
     snapshot::{Kind, Snapshot},
     workload::{
@@ -69,9 +68,6 @@ pub enum Blocked {
     /// A rollback was to go on that had not begun: a defect of the operator.
     #[error("no rollback is under way")]
     NoRollback,
-    /// The provider is not supported yet.
-    #[error(transparent)]
-    Provider(#[from] ProviderError),
     /// The routes cannot be read or written.
     #[error(transparent)]
     Route(#[from] RouteError),

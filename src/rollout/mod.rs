@@ -184,8 +184,7 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
 
 /// The routed weights; `None` if they cannot be read.
 pub fn weights(snapshot: &Snapshot) -> Option<Weights> {
-    let router = providers::router(snapshot).ok()?;
-    router.current_weights(snapshot).ok()
+    providers::router(snapshot).current_weights(snapshot).ok()
 }
 
 /// The event about a primary that was deleted and gets a version that was not promoted, because no other is left.

@@ -36,9 +36,7 @@ pub fn needs(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
         }
         needs.extend(all.with_previous().flatten());
     }
-    if let Ok(router) = providers::router(snapshot) {
-        needs.extend(router.sources(snapshot));
-    }
+    needs.extend(providers::router(snapshot).sources(snapshot));
     needs.extend(metrics::needs(snapshot));
     needs
 }
@@ -101,9 +99,7 @@ pub fn claims(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
     if kind == TargetKind::Service {
         claims.insert(snapshot.reference(Kind::Service, &format!("{target}-canary")));
     }
-    if let Ok(router) = providers::router(snapshot) {
-        claims.extend(router.objects(canary));
-    }
+    claims.extend(providers::router(snapshot).objects(canary));
     claims.extend(scaler::objects(snapshot));
     claims
 }

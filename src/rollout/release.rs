@@ -82,7 +82,7 @@ impl<'a> Release<'a> {
             configs,
             missing_config,
             tracked,
-            router: providers::router(snapshot)?,
+            router: providers::router(snapshot),
         })
     }
 

@@ -183,7 +183,7 @@ fn weights_sum_to_100_on_every_router_that_has_two() {
             json!([{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gateway"}]);
         let sim = release_of(json!({"provider": provider, "analysis": {"stepWeight": 20},
             "routeRef": {"name": "web"}, "service": {"port": 9898, "meshName": "global", "gatewayRefs": gateways}}));
-        let router = providers::router(&sim.snapshot).unwrap();
+        let router = providers::router(&sim.snapshot);
         let writes = router.set_weights(&sim.snapshot, &Weights::canary(30));
         for write in writes.unwrap_or_default() {
             let (Action::Create(route) | Action::Replace(route)) = write.action else {
@@ -227,7 +227,7 @@ fn traffic_moves_only_to_ready_pods() {
         workload["status"]["availableReplicas"] = json!(0);
     };
     let route = |sim: &Simulation, weight| {
-        let router = providers::router(&sim.snapshot).unwrap();
+        let router = providers::router(&sim.snapshot);
         let writes = router
             .set_weights(&sim.snapshot, &Weights::canary(weight))
             .unwrap();

@@ -218,13 +218,11 @@ fn routers() -> String {
     let row = |provider: &Provider| {
         let cells = match provider.router {
             Support::Istio => return None,
-            Support::NotYet => ["not supported yet", "", "", ""].map(str::to_owned),
-            Support::Supported(router) => {
+            Support::Own(router) => {
                 let objects = router.objects(&canary);
                 let kinds: BTreeSet<_> = objects.iter().map(|object| object.kind.name()).collect();
                 let queries = match provider.queries {
-                    Support::Supported(_) => "yes",
-                    Support::NotYet => "no",
+                    Support::Own(_) => "yes",
                     Support::Istio => "Istio's",
                 };
                 [

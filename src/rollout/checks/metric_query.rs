@@ -13,7 +13,7 @@ use crate::{
         observer::Builtin,
         template::{Model, RenderError, render},
     },
-    providers::{self, ProviderError},
+    providers,
     rollout::plan::Question,
     snapshot::{
         Origin, Snapshot, TargetKind,
@@ -24,9 +24,6 @@ use crate::{
 /// The reason why a metric cannot be queried, in Flagger's words.
 #[derive(Debug, thiserror::Error)]
 pub enum Unqueryable {
-    /// This version does not support the built-in metrics of the provider.
-    #[error(transparent)]
-    Provider(#[from] ProviderError),
     /// The address of the built-in metrics' server is invalid.
     #[error("Error building Prometheus client for {address} {error}")]
     Server {
@@ -110,8 +107,7 @@ impl Check<'_> {
         };
         let (server, text) = match self.source {
             Source::Builtin(builtin) => {
-                let observer = providers::observer(snapshot)?;
-                let text = observer.query(builtin, &model("1m"));
+                let text = providers::observer(snapshot).query(builtin, &model("1m"));
                 (builtin_server(snapshot)?, text)
             }
             Source::Inline(query) => {

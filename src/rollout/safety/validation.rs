@@ -10,7 +10,6 @@ use crate::{
     },
     providers,
     rollout::{
-        checks::metrics,
         messages::{self, run},
         plan::{Decision, Requeue},
         release::Release,
@@ -20,7 +19,7 @@ use crate::{
             transitions::{is_in_promotion, is_in_run, is_under_analysis},
         },
     },
-    routers::{Router, conditions, provider_name},
+    routers::{conditions, provider_name},
     snapshot::{Conflict, Snapshot, TargetKind, references},
     workload::ports,
 };
@@ -149,7 +148,6 @@ fn invalid(snapshot: &Snapshot) -> Option<InvalidSpec> {
         .or_else(|| target(snapshot))
         .or_else(|| references(snapshot))
         .or_else(|| analysis(snapshot))
-        .or_else(|| provider(snapshot))
 }
 
 /// The limits keep one Canary from taking memory or time that other canaries need.
@@ -224,7 +222,7 @@ fn analysis(snapshot: &Snapshot) -> Option<InvalidSpec> {
                 .to_owned(),
         ));
     }
-    let splits = providers::router(snapshot).is_ok_and(Router::splits_traffic);
+    let splits = providers::router(snapshot).splits_traffic();
     if canary.skip_analysis() || canary.strategy() != Strategy::Canary || !splits {
         return None;
     }
@@ -244,11 +242,4 @@ fn analysis(snapshot: &Snapshot) -> Option<InvalidSpec> {
         Some(first) if *first <= 0 => Some(at("spec.analysis.stepWeights[0]", positive)),
         _ => None,
     }
-}
-
-fn provider(snapshot: &Snapshot) -> Option<InvalidSpec> {
-    let problem = providers::router(snapshot)
-        .err()
-        .or_else(|| metrics::unsupported(snapshot))?;
-    Some(at("spec.provider", problem))
 }

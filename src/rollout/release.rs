@@ -340,9 +340,9 @@ pub fn new_version(snapshot: &Snapshot) -> Option<String> {
 /// accepted.
 pub fn progress(snapshot: &Snapshot) -> BTreeMap<ObjectRef, Progress> {
     let mut waits = rollouts(snapshot);
-    let router = providers::router(snapshot).ok();
-    let router = router.filter(|router| router.accepted(snapshot).is_err());
-    let routes = router.map(|router| router.objects(&snapshot.canary));
+    let router = providers::router(snapshot);
+    let is_unaccepted = router.accepted(snapshot).is_err();
+    let routes = is_unaccepted.then(|| router.objects(&snapshot.canary));
     // They are accepted or not: nothing in between is progress.
     let none = Progress {
         rollout: 0,

@@ -42,8 +42,18 @@ impl Router for Knative {
         revisions.map(reference).collect()
     }
 
-    /// Before the first promotion there is no Revision to lead to. (Flagger names one here, too.)
+    /// The target is the user's, and stays so: it is not adopted.
     fn reconcile(
+        &self,
+        snapshot: &Snapshot,
+        selector: &(String, String),
+        weights: &Weights,
+    ) -> Result<Vec<Write>, RouteError> {
+        self.repairs(snapshot, selector, weights)
+    }
+
+    /// Before the first promotion there is no Revision to lead to. (Flagger names one here, too.)
+    fn repairs(
         &self,
         snapshot: &Snapshot,
         _selector: &(String, String),
@@ -82,7 +92,7 @@ impl Router for Knative {
 
     /// All requests go to the latest Revision, as without a Canary. (Flagger leaves them at the one that was promoted, also when a new
     /// version comes.)
-    fn restore(&self, snapshot: &Snapshot) -> Option<Write> {
+    fn reverted(&self, snapshot: &Snapshot) -> Option<Write> {
         let live = live(snapshot).ok()?;
         let mut wanted = live.clone();
         let annotations = wanted.pointer_mut("/metadata/annotations");

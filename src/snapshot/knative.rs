@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     Readiness,
-    readiness::{Times, condition, text},
+    readiness::{Times, condition, number, text},
 };
 
 /// The annotation that names the Revision which was promoted.
@@ -27,7 +27,10 @@ fn name(value: Option<&Value>) -> Option<&str> {
 
 /// Whether a Revision can answer requests. One without requests has no pods and is ready: Knative starts a pod for the first request.
 pub fn is_ready(revision: &Value) -> bool {
-    condition(revision, "Ready").is_some_and(|ready| text(ready, "/status") == "True")
+    let is_observed =
+        number(revision, "/status/observedGeneration") == number(revision, "/metadata/generation");
+    is_observed
+        && condition(revision, "Ready").is_some_and(|ready| text(ready, "/status") == "True")
 }
 
 /// The readiness of a Revision. It has failed when it has not become ready for `deadline`. (Flagger waits for ever.)
@@ -73,6 +76,12 @@ mod tests {
             assert_eq!(readiness(&revision, &times(160)), Readiness::Waiting(why()));
             assert_eq!(readiness(&revision, &times(161)), Readiness::Failed(why()));
         }
+        let mut unobserved = revision("True");
+        unobserved["metadata"]["generation"] = json!(1);
+        assert_eq!(
+            readiness(&unobserved, &times(160)),
+            Readiness::Waiting(why())
+        );
         let without = Times {
             stalled: None,
             ..times(61)

@@ -206,11 +206,10 @@ impl Primary<'_> {
 
     /// The forms in which the primary may have the target's version, without the mark: the operator's, then Flagger's.
     fn versions(&self) -> impl Iterator<Item = Value> {
-        let version = |template: fn(&Self) -> Value| match self.kind {
-            TargetKind::Deployment | TargetKind::DaemonSet => {
+        let version = |template: fn(&Self) -> Value| {
+            if self.kind.has_pods() {
                 without_mark(Cow::Owned(template(self)))
-            }
-            TargetKind::Service | TargetKind::Knative => {
+            } else {
                 self.kind.version(self.target).into_owned()
             }
         };
@@ -221,16 +220,12 @@ impl Primary<'_> {
 
     /// Whether the primary was promoted with this `flagger-id`. A Service has no template for the id, so its revision is compared.
     pub fn was_promoted(&self, primary: &Value, id: &str, revision: &str) -> bool {
-        match self.kind {
-            TargetKind::Deployment | TargetKind::DaemonSet => {
-                let annotation = format!("/spec/template/metadata/annotations/{FLAGGER_ID}");
-                let promoted = primary.pointer(&annotation).and_then(Value::as_str);
-                promoted.unwrap_or_default() == id
-            }
-            TargetKind::Service | TargetKind::Knative => {
-                revision::revision(&self.kind.version(primary)) == revision
-            }
+        if !self.kind.has_pods() {
+            return revision::revision(&self.kind.version(primary)) == revision;
         }
+        let annotation = format!("/spec/template/metadata/annotations/{FLAGGER_ID}");
+        let promoted = primary.pointer(&annotation).and_then(Value::as_str);
+        promoted.unwrap_or_default() == id
     }
 
     /// A new primary with this spec, the selector and the template.

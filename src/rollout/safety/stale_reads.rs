@@ -15,9 +15,9 @@ pub fn stale_reads(snapshot: &Snapshot, plan: &Plan) -> Vec<ObjectRef> {
     let (target, primary) = (snapshot.canary_reference(), snapshot.primary_reference());
     let mut writes = plan.writes.iter();
     if plan.status.as_ref().is_some_and(gives_up_on_pods) && !rollback::is_under_way(snapshot) {
-        let router = providers::router(snapshot).ok();
-        let unaccepted = router.filter(|router| router.accepted(snapshot).is_err());
-        let routes = unaccepted.map(|router| router.objects(&snapshot.canary));
+        let router = providers::router(snapshot);
+        let is_unaccepted = router.accepted(snapshot).is_err();
+        let routes = is_unaccepted.then(|| router.objects(&snapshot.canary));
         let workloads = target.into_iter().chain(primary);
         workloads.chain(routes.into_iter().flatten()).collect()
     } else if writes.any(|write| Some(&write.object) == primary.as_ref()) {

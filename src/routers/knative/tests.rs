@@ -3,8 +3,12 @@ use crate::routers::tests::{apply, canary_analysis, reconciled, routed, selector
 
 /// A canary whose target has these routes and this Revision as the primary.
 fn with(traffic: Value, primary: Option<&str>) -> Snapshot {
-    let mut snapshot =
-        crate::routers::tests::snapshot("knative", json!({}), canary_analysis(), Value::Null);
+    let mut snapshot = crate::routers::tests::snapshot(
+        "knative",
+        json!({"port": 80}),
+        canary_analysis(),
+        Value::Null,
+    );
     edit(&mut snapshot, |service| {
         service["spec"] = json!({"template": {"spec": {"x-future": [1]}}});
         if !traffic.is_null() {

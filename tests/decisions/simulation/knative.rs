@@ -37,7 +37,10 @@ impl Simulation {
             if name.kind == Kind::KnativeRevision {
                 let is_dead = self.dead && name.name == latest;
                 let status = if is_dead { "False" } else { "True" };
-                object["status"] = json!({"conditions": [{"type": "Ready", "status": status}]});
+                let conditions = json!([{"type": "Ready", "status": status}]);
+                let generation = &object["metadata"]["generation"];
+                object["status"] =
+                    json!({"observedGeneration": generation, "conditions": conditions});
             }
         }
     }

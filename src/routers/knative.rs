@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use super::{
     RouteError, Router,
     conditions::refuse_test,
-    route::{items, not_found, object_mut, percent, reference},
+    route::{items, not_found, percent, reference},
 };
 use crate::{
     api::canary::Canary,
     snapshot::{
         Action, Kind, ObjectRef, Snapshot, Weights, Write,
-        knative::{PRIMARY, latest, primary},
+        knative::{PRIMARY, is_tag, latest, lead, primary, put},
     },
 };
 
@@ -68,7 +68,7 @@ impl Router for Knative {
         if is_current {
             return Ok(Vec::new());
         }
-        Ok(vec![lead(snapshot, live, primary, weights)])
+        Ok(vec![write(snapshot, live, primary, weights)])
     }
 
     fn current_weights(&self, snapshot: &Snapshot) -> Result<Weights, RouteError> {
@@ -87,7 +87,7 @@ impl Router for Knative {
         if routes(live, primary, weights) {
             return Ok(Vec::new());
         }
-        Ok(vec![lead(snapshot, live, primary, weights)])
+        Ok(vec![write(snapshot, live, primary, weights)])
     }
 
     /// All requests go to the latest Revision, as without a Canary. (Flagger leaves them at the one that was promoted, also when a new
@@ -97,7 +97,10 @@ impl Router for Knative {
         let mut wanted = live.clone();
         let annotations = wanted.pointer_mut("/metadata/annotations");
         annotations?.as_object_mut()?.remove(PRIMARY)?;
-        put(&mut wanted, vec![to_latest(100)]);
+        put(
+            &mut wanted,
+            vec![json!({"latestRevision": true, "percent": 100})],
+        );
         Some(replace(snapshot, wanted))
     }
 
@@ -139,22 +142,10 @@ fn full_name(snapshot: &Snapshot) -> String {
 }
 
 /// The write that gives both Revisions these shares.
-fn lead(snapshot: &Snapshot, live: &Value, primary: &str, weights: &Weights) -> Write {
+fn write(snapshot: &Snapshot, live: &Value, primary: &str, weights: &Weights) -> Write {
     let mut wanted = live.clone();
-    let to_primary = json!({"revisionName": primary, "percent": weights.primary});
-    put(&mut wanted, vec![to_latest(weights.canary), to_primary]);
+    lead(&mut wanted, primary, weights);
     replace(snapshot, wanted)
-}
-
-fn to_latest(percent: u8) -> Value {
-    json!({"latestRevision": true, "percent": percent})
-}
-
-/// Puts the entries with shares before those with nothing but a tag.
-fn put(service: &mut Value, mut shares: Vec<Value>) {
-    let tags = items(service, "/spec/traffic").filter(|entry| is_tag(entry));
-    shares.extend(tags.cloned());
-    object_mut(service, "spec")["traffic"] = Value::Array(shares);
 }
 
 fn replace(snapshot: &Snapshot, wanted: Value) -> Write {
@@ -163,11 +154,6 @@ fn replace(snapshot: &Snapshot, wanted: Value) -> Write {
         action: Action::Replace(wanted),
         failure: format!("{} update error: ", full_name(snapshot)),
     }
-}
-
-/// Whether an entry gives a Revision an address, and no share of the requests.
-fn is_tag(entry: &Value) -> bool {
-    entry["tag"].is_string() && percent(entry.get("percent")) == 0
 }
 
 fn to_canary(entry: &Value) -> bool {

@@ -1,10 +1,10 @@
 //! A Knative Service as the target (Flagger: `pkg/canary/knative_controller.go`). Knative makes a Revision of each version and scales it:
 //! the canary is the latest Revision, and the primary is the one that an annotation of the Service names.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
-    Readiness,
+    Readiness, Weights,
     readiness::{Times, condition, number, text},
 };
 
@@ -19,6 +19,26 @@ pub fn latest(service: &Value) -> Option<&str> {
 /// The Revision that was promoted; `None` if none was.
 pub fn primary(service: &Value) -> Option<&str> {
     name(service.pointer("/metadata/annotations")?.get(PRIMARY))
+}
+
+/// Routes these shares of the requests to the latest Revision and to the primary.
+pub fn lead(service: &mut Value, primary: &str, weights: &Weights) {
+    let latest = json!({"latestRevision": true, "percent": weights.canary});
+    let primary = json!({"revisionName": primary, "percent": weights.primary});
+    put(service, vec![latest, primary]);
+}
+
+/// Replaces the routes with shares. Those with nothing but a tag stay behind them.
+pub fn put(service: &mut Value, mut shares: Vec<Value>) {
+    let routes = service.pointer("/spec/traffic").and_then(Value::as_array);
+    let tags = routes.into_iter().flatten().filter(|route| is_tag(route));
+    shares.extend(tags.cloned());
+    service["spec"]["traffic"] = Value::Array(shares);
+}
+
+/// Whether a route gives a Revision an address of its own, and no share of the requests.
+pub fn is_tag(route: &Value) -> bool {
+    route["tag"].is_string() && number(route, "/percent") == 0
 }
 
 fn name(value: Option<&Value>) -> Option<&str> {
@@ -51,10 +71,8 @@ pub fn readiness(revision: &Value, times: &Times) -> Readiness {
 
 #[cfg(test)]
 mod tests {
-    use jiff::{SignedDuration, Timestamp};
-    use serde_json::json;
-
     use super::*;
+    use jiff::{SignedDuration, Timestamp};
 
     fn revision(status: &str) -> Value {
         json!({"metadata": {"name": "podinfo-00002", "namespace": "test"}, "status": {"conditions": [{"type": "Ready", "status": status}]}})

@@ -4,12 +4,13 @@ use serde_json::{Value, json};
 
 use super::metadata;
 use crate::snapshot::{
-    Action, Kind, ObjectRef, Write,
-    knative::{PRIMARY, latest, primary},
+    Action, Kind, ObjectRef, Weights, Write,
+    knative::{PRIMARY, latest, lead, primary},
 };
 
-/// The write that makes the latest Revision the primary; `None` if it is. Routes to the former primary lead to the new one, with the same
-/// share: no request reaches a Revision that is neither. (Flagger writes the annotation first, and the routes a step later.)
+/// The write that makes the latest Revision the primary; `None` if it is. The first primary gets all requests. Later, routes to the former
+/// primary lead to the new one, with the same share: no request reaches a Revision that is neither. (Flagger writes the annotation first,
+/// and the routes a step later.)
 pub fn promote(target: &Value) -> Option<Write> {
     let latest = latest(target)?;
     let former = primary(target);
@@ -21,13 +22,9 @@ pub fn promote(target: &Value) -> Option<Write> {
         wanted["metadata"]["annotations"] = json!({});
     }
     wanted["metadata"]["annotations"][PRIMARY] = json!(latest);
-    let routes = wanted
-        .pointer_mut("/spec/traffic")
-        .and_then(Value::as_array_mut);
-    for route in routes.into_iter().flatten() {
-        if former.is_some_and(|former| route["revisionName"] == former) {
-            route["revisionName"] = json!(latest);
-        }
+    match former {
+        None => lead(&mut wanted, latest, &Weights::PRIMARY),
+        Some(former) => rename(&mut wanted, former, latest),
     }
     let (name, namespace) = (metadata::name(target), metadata::namespace(target));
     Some(Write {
@@ -39,6 +36,17 @@ pub fn promote(target: &Value) -> Option<Write> {
         action: Action::Replace(wanted),
         failure: format!("Knative Service {name}.{namespace} update error: "),
     })
+}
+
+/// Gives the routes to a Revision to another one.
+fn rename(service: &mut Value, from: &str, to: &str) {
+    let routes = service.pointer_mut("/spec/traffic");
+    let routes = routes.and_then(Value::as_array_mut);
+    for route in routes.into_iter().flatten() {
+        if route["revisionName"] == from {
+            route["revisionName"] = json!(to);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -73,13 +81,14 @@ mod tests {
     }
 
     #[test]
-    fn the_first_promotion_leaves_the_routes() {
+    fn the_first_primary_gets_all_requests() {
         let wanted = promoted(&service(None, &Value::Null));
         assert_eq!(
             wanted["metadata"]["annotations"],
             json!({PRIMARY: "podinfo-00002"})
         );
-        assert_eq!(wanted["spec"]["traffic"], Value::Null);
+        let traffic = json!([{"latestRevision": true, "percent": 0}, {"revisionName": "podinfo-00002", "percent": 100}]);
+        assert_eq!(wanted["spec"]["traffic"], traffic);
         let unmade = json!({"metadata": {"name": "podinfo"}, "status": {}});
         assert_eq!(promote(&unmade), None);
     }

@@ -321,7 +321,7 @@ pub async fn an_idle_canary_costs_no_request_and_a_step_three_writes(s: Scenario
     s.initialized(json!({"stepWeight": 25, "maxWeight": 50}))
         .await?;
     s.event("Initialization done").await?;
-    // On a busy machine, pods are not ready at each tick, and an event says so.
+    // On a busy machine, pods are late at a tick, and an event reports it.
     let waits = || {
         let events = s.events();
         let of_pods = |event: &&String| event.contains("not ready: waiting for rollout");

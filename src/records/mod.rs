@@ -356,12 +356,9 @@ impl Record {
 
 /// Whether two entries are about one action. The ID of an action by hand changes once its annotation is removed.
 fn is_same(one: &Steered, other: &Steered) -> bool {
-    let words = |action: &Steered| {
-        action
-            .action
-            .split_once(' ')
-            .map(|(_, words)| words.to_owned())
-    };
+    fn words(action: &Steered) -> Option<&str> {
+        action.action.split_once(' ').map(|(_, words)| words)
+    }
     (&one.at, &one.outcome, words(one)) == (&other.at, &other.outcome, words(other))
 }
 

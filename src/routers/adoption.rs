@@ -204,7 +204,7 @@ impl Before {
         serde_json::from_str(annotations.get(ORIGINAL_METADATA)?.as_str()?).ok()
     }
 
-    /// What is known of a route that Flagger adopted: the manifest of kubectl.
+    /// The labels and annotations before Flagger adopted the route, as far as kubectl's manifest shows them.
     fn flagger(live: &Value) -> Self {
         let applied = last_applied(live);
         let mut annotations = Map::from_iter(FLUX.map(|(key, _)| (key.to_owned(), Value::Null)));

@@ -14,8 +14,8 @@ use super::{
     RouteError, Router, adoption,
     conditions::{self, Field, path_prefix},
     route::{
-        apex_metadata, by_name, create_route, full_name, items, kept_metadata, metadata, not_found,
-        percent, put_fields, reference, route_write, text, withdraw,
+        apex_metadata, by_name, create_route, full_name, items, marked, not_found, percent,
+        put_fields, reference, route_write, text, withdraw,
     },
 };
 use crate::{
@@ -50,20 +50,13 @@ impl Router for Contour {
             let spec = Value::Object(spec);
             return Ok(vec![create_route(snapshot, KIND, metadata, spec)]);
         };
-        let (labels, annotations) = kept_metadata(snapshot, selector, live);
         let drifted = match routed(canary, live) {
             Some(now) => !has_routes(snapshot, live, &now)?,
             None => true,
         };
-        if !drifted
-            && metadata(live, "labels") == labels
-            && metadata(live, "annotations") == annotations
-        {
+        let Some(mut wanted) = marked(snapshot, selector, live, drifted) else {
             return Ok(Vec::new());
-        }
-        let mut wanted = live.clone();
-        wanted["metadata"]["labels"] = Value::Object(labels);
-        wanted["metadata"]["annotations"] = Value::Object(annotations);
+        };
         if drifted {
             put_fields(&mut wanted, spec, ours(snapshot));
         }

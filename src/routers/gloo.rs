@@ -17,8 +17,8 @@ use serde_json::{Map, Value, json};
 use super::{
     RouteError, Router, adoption,
     route::{
-        apex_metadata, create_route, full_name, items, kept_metadata, metadata, not_found,
-        put_fields, reference, route_write,
+        apex_metadata, create_route, full_name, items, marked, not_found, put_fields, reference,
+        route_write,
     },
 };
 use crate::{
@@ -127,15 +127,8 @@ fn table_write(
         let spec = Value::Object(spec);
         return Some(create_route(snapshot, KIND, [labels, annotations], spec));
     };
-    let (labels, annotations) = kept_metadata(snapshot, selector, live);
     let drifted = routed(canary, live).is_none_or(|now| !has_routes(canary, live, &now));
-    let is_marked = metadata(live, "labels") == labels;
-    if !drifted && is_marked && metadata(live, "annotations") == annotations {
-        return None;
-    }
-    let mut wanted = live.clone();
-    wanted["metadata"]["labels"] = Value::Object(labels);
-    wanted["metadata"]["annotations"] = Value::Object(annotations);
+    let mut wanted = marked(snapshot, selector, live, drifted)?;
     if drifted {
         put_fields(&mut wanted, spec, &OURS);
     }

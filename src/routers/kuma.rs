@@ -16,8 +16,8 @@ use super::{
     RouteError, Router, adoption,
     conditions::refuse_test,
     route::{
-        apex_metadata, further_ports, items, kept_metadata, metadata, new_object, not_found,
-        object_mut, percent, reference,
+        apex_metadata, full_name, further_ports, items, marked, new_object, no_routes, not_found,
+        object_mut, percent, reference, route_write,
     },
 };
 use crate::{
@@ -48,20 +48,15 @@ impl Router for Kuma {
         weights: &Weights,
     ) -> Result<Vec<Write>, RouteError> {
         let canary = &snapshot.canary;
-        refuse_test(canary, &full_name(snapshot))?;
+        refuse_test(canary, &full_name(snapshot, KIND))?;
         let Some(live) = live(snapshot) else {
             return Ok(vec![create(snapshot, selector, weights)]);
         };
         is_about_the_apex(snapshot, live)?;
-        let (labels, annotations) = kept_metadata(snapshot, selector, live);
         let drifted = routed(canary, live).is_none_or(|now| !has_weights(canary, live, &now));
-        let is_marked = metadata(live, "labels") == labels;
-        if !drifted && is_marked && metadata(live, "annotations") == annotations {
+        let Some(mut wanted) = marked(snapshot, selector, live, drifted) else {
             return Ok(Vec::new());
-        }
-        let mut wanted = live.clone();
-        wanted["metadata"]["labels"] = Value::Object(labels);
-        wanted["metadata"]["annotations"] = Value::Object(annotations);
+        };
         if drifted {
             put(canary, &mut wanted, split(canary, weights));
         }
@@ -70,13 +65,7 @@ impl Router for Kuma {
 
     fn current_weights(&self, snapshot: &Snapshot) -> Result<Weights, RouteError> {
         let live = live(snapshot).ok_or_else(|| missing(snapshot))?;
-        let canary = &snapshot.canary;
-        let none = || RouteError::NoRoutes {
-            route: full_name(snapshot),
-            primary: canary.primary_name(),
-            canary: canary.canary_name(),
-        };
-        routed(canary, live).ok_or_else(none)
+        routed(&snapshot.canary, live).ok_or_else(|| no_routes(snapshot, KIND))
     }
 
     fn set_weights(
@@ -139,33 +128,21 @@ fn create(snapshot: &Snapshot, selector: &(String, String), weights: &Weights) -
     let mesh = canary.metadata.annotations.as_ref();
     let mesh = mesh.and_then(|annotations| annotations.get(MESH));
     object["mesh"] = json!(mesh.map_or("default", String::as_str));
-    write(snapshot, Action::Create(object), "create error")
+    route_write(snapshot, KIND, Action::Create(object), "create error: ")
 }
 
 /// The write that replaces the TrafficRoute.
 fn replace(snapshot: &Snapshot, wanted: Value) -> Write {
-    write(snapshot, Action::Replace(wanted), "update error")
-}
-
-fn write(snapshot: &Snapshot, action: Action, failure: &str) -> Write {
-    Write {
-        object: snapshot.reference(KIND, snapshot.canary.apex_name()),
-        action,
-        failure: format!("{} {failure}: ", full_name(snapshot)),
-    }
+    route_write(snapshot, KIND, Action::Replace(wanted), "update error: ")
 }
 
 fn live(snapshot: &Snapshot) -> Option<&Value> {
     snapshot.object(KIND, snapshot.canary.apex_name())
 }
 
-fn full_name(snapshot: &Snapshot) -> String {
-    format!("{} {}", KIND.name(), snapshot.canary.apex_name())
-}
-
 fn missing(snapshot: &Snapshot) -> RouteError {
     let name = snapshot.canary.apex_name();
-    not_found(full_name(snapshot), "get query error:", KIND, name)
+    not_found(full_name(snapshot, KIND), "get query error:", KIND, name)
 }
 
 /// The tag of a Service's ports, without the number.
@@ -187,7 +164,7 @@ fn is_about_the_apex(snapshot: &Snapshot, live: &Value) -> Result<(), RouteError
     match others.find(|tag| !tag.starts_with(&own)) {
         Some(other) => Err(RouteError::InvalidCanary(format!(
             "{}, an object of the whole cluster, exists already for {other}: delete it, or give this canary another spec.service.name",
-            full_name(snapshot)
+            full_name(snapshot, KIND)
         ))),
         None => Ok(()),
     }

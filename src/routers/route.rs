@@ -66,12 +66,7 @@ pub fn full_name(snapshot: &Snapshot, kind: Kind) -> String {
 
 /// Kind, name and namespace of an object, for messages.
 pub fn full_object(object: &ObjectRef) -> String {
-    format!(
-        "{} {}.{}",
-        object.kind.name(),
-        object.name,
-        object.namespace
-    )
+    format!("{} {}", object.kind.name(), object.full_name())
 }
 
 /// The ports of the Services beside the first.
@@ -173,8 +168,27 @@ pub fn apex_metadata(
     (labels, with_flux(annotations))
 }
 
+/// A route that exists with the labels and annotations of the apex Service; `None` if it has them and its own part has not drifted.
+pub fn marked(
+    snapshot: &Snapshot,
+    selector: &(String, String),
+    live: &Value,
+    has_drifted: bool,
+) -> Option<Value> {
+    let (labels, annotations) = kept_metadata(snapshot, selector, live);
+    let is_marked =
+        metadata(live, "labels") == labels && metadata(live, "annotations") == annotations;
+    if is_marked && !has_drifted {
+        return None;
+    }
+    let mut wanted = live.clone();
+    wanted["metadata"]["labels"] = Value::Object(labels);
+    wanted["metadata"]["annotations"] = Value::Object(annotations);
+    Some(wanted)
+}
+
 /// Labels and annotations of a route that exists: those of the apex Service, and the annotation of kubectl, which a deletion needs.
-pub fn kept_metadata(
+fn kept_metadata(
     snapshot: &Snapshot,
     selector: &(String, String),
     live: &Value,

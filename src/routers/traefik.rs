@@ -12,8 +12,8 @@ use super::{
     RouteError, Router, adoption,
     conditions::refuse_test,
     route::{
-        apex_metadata, create_route, full_name, items, kept_metadata, metadata, not_found,
-        object_mut, percent, reference, route_write,
+        apex_metadata, create_route, full_name, items, marked, not_found, object_mut, percent,
+        reference, route_write,
     },
 };
 use crate::{
@@ -46,15 +46,10 @@ impl Router for Traefik {
             let metadata = [labels, annotations];
             return Ok(vec![create_route(snapshot, KIND, metadata, spec)]);
         };
-        let (labels, annotations) = kept_metadata(snapshot, selector, live);
         let drifted = routed(canary, live).is_none_or(|now| !has_weights(canary, live, &now));
-        let is_marked = metadata(live, "labels") == labels;
-        if !drifted && is_marked && metadata(live, "annotations") == annotations {
+        let Some(mut wanted) = marked(snapshot, selector, live, drifted) else {
             return Ok(Vec::new());
-        }
-        let mut wanted = live.clone();
-        wanted["metadata"]["labels"] = Value::Object(labels);
-        wanted["metadata"]["annotations"] = Value::Object(annotations);
+        };
         if drifted {
             put(&mut wanted, services(canary, weights, live));
         }

@@ -150,3 +150,13 @@ pub struct ObjectRef {
     /// The name.
     pub name: String,
 }
+
+impl ObjectRef {
+    /// Name and namespace, for messages.
+    pub fn full_name(&self) -> String {
+        match self.namespace.as_str() {
+            "" => self.name.clone(),
+            namespace => format!("{}.{namespace}", self.name),
+        }
+    }
+}

@@ -8,11 +8,7 @@ use flagger_rs::{
 };
 use serde_json::{Value, json};
 
-use super::{
-    routes::{on, until},
-    simulation::Simulation,
-    transcript,
-};
+use super::{contour::until, routes::on, simulation::Simulation, transcript};
 
 const PROVIDER: &str = "appmesh:v1beta2";
 

@@ -4,7 +4,8 @@ use flagger_rs::{api::canary::CanaryPhase, snapshot::Kind};
 use serde_json::json;
 
 use super::{
-    routes::{contour_is_late, on},
+    contour::contour_is_late,
+    routes::on,
     simulation::{Rollout, Simulation, release},
     transcript,
 };
@@ -72,7 +73,7 @@ fn a_deletion_does_not_wait_for_a_target_that_does_not_exist() {
     assert!(sim.is_gone(), "{}", sim.transcript());
 }
 
-/// Whatever a deletion waits for may never come: its namespace would hang in `Terminating`.
+/// A deletion must not wait for ever, because its namespace would hang in `Terminating`.
 #[test]
 fn no_obstacle_holds_a_deletion_longer_than_the_deadline() {
     type Obstacle = fn(&mut Simulation);

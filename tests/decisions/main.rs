@@ -17,7 +17,7 @@
 //! | what happens to a run whose Canary becomes invalid? | `refused_runs.rs` |
 //! | when is a step taken, and by which bounds is it judged? | `readiness.rs`, `metrics.rs` |
 //! | does the primary keep its pods? | `capacity.rs` |
-//! | what differs per router, target, autoscaler, config? | `routes.rs`, `appmesh.rs`, `targets.rs`, `scalers.rs`, `configs.rs` |
+//! | what differs per router, target, autoscaler, config? | `routes.rs`, `contour.rs`, `appmesh.rs`, `targets.rs`, `scalers.rs`, `configs.rs` |
 //! | which pods do the Services reach, whatever labels, flags and other workloads there are? | `labels.rs` |
 //! | which objects of others does the operator leave alone? | `ownership.rs` |
 //! | which requests of an A/B test reach the canary? | `conditions.rs` |
@@ -55,6 +55,7 @@ mod capacity;
 mod clocks;
 mod conditions;
 mod configs;
+mod contour;
 mod crashes;
 mod deletion;
 mod edges;

@@ -48,23 +48,15 @@ pub fn normal(snapshot: &Snapshot, message: String) -> Notification {
 /// A Warning event about an object to which another actor gives other content after each write of the operator. `manager` wrote it
 /// last, if that is known and not the operator.
 pub fn undone(snapshot: &Snapshot, object: &ObjectRef, manager: Option<&str>) -> Notification {
-    let ObjectRef {
-        kind,
-        namespace,
-        name,
-    } = object;
-    let place = match namespace.as_str() {
-        "" => String::new(),
-        namespace => format!(".{namespace}"),
-    };
     let actor = manager.map_or_else(
         || "an admission policy, a webhook or another controller".to_owned(),
         |manager| format!("{manager:?}"),
     );
     let message = format!(
-        "{} {name}{place} does not keep what is written: {actor} changes it back each time. It is written again with growing pauses, \
+        "{} {} does not keep what is written: {actor} changes it back each time. It is written again with growing pauses, \
          until only one of the two changes these fields",
-        kind.name()
+        object.kind.name(),
+        object.full_name()
     );
     warning(snapshot, message)
 }

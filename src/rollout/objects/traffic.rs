@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::{
     api::{
@@ -133,9 +133,9 @@ impl Release<'_> {
         let since = snapshot
             .changed
             .map_or(*since, |changed| changed.first.max(*since));
-        let deadline = SignedDuration::from_secs(snapshot.canary.progress_deadline_seconds());
-        let end = since.checked_add(deadline).ok()?;
-        (end < snapshot.now).then(|| why.to_string())
+        snapshot
+            .exceeds_deadline(Some(&Time(since)))
+            .then(|| why.to_string())
     }
 
     /// The decision to wait for proxies that lag behind the written routes; `None` if they do not. It is reported at a tick.

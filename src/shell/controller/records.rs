@@ -81,7 +81,8 @@ impl Reconciliation<'_> {
         // The commit that replaced the run of this record may have been carried out, although its answer was lost.
         let is_of_another_run = matches!(&known, Recording::Running { record, .. } if committed.is_of_another_run(record));
         if committed.starts() || is_of_another_run {
-            return self.begin(known, committed).await;
+            let releases = self.releases(snapshot).await?;
+            return self.begin(known, committed, &releases).await;
         }
         let (mut record, was_saved) = match known {
             Recording::Nothing => return Ok(Recording::Nothing),
@@ -89,10 +90,11 @@ impl Reconciliation<'_> {
             Recording::Running { record, is_saved } => (record, is_saved),
             // The commit that started the run, or the request that created its record, may have been carried out, although its answer was lost.
             Recording::Ended | Recording::Unbegun | Recording::Unknown => {
-                match records::of_run(&self.releases(snapshot).await?, committed) {
+                let releases = self.releases(snapshot).await?;
+                match records::of_run(&releases, committed) {
                     OfRun::Running(release) => (Box::new(Record::resume(release)), true),
                     OfRun::Complete => return Ok(Recording::Ended),
-                    OfRun::Missing => return self.begin(known, committed).await,
+                    OfRun::Missing => return self.begin(known, committed, &releases).await,
                 }
             }
         };
@@ -112,10 +114,12 @@ impl Reconciliation<'_> {
     }
 
     /// Begins the record of a run. Ends the one of the run before, and deletes records that are outdated.
+    /// `releases` are those of the canary.
     async fn begin(
         &self,
         known: Recording,
         committed: Committed<'_>,
+        releases: &[Release],
     ) -> Result<Recording, ClusterError> {
         let snapshot = committed.snapshot;
         // An earlier process began the run, and ended before it wrote the record.
@@ -124,11 +128,10 @@ impl Reconciliation<'_> {
             Recording::Running { record, .. } => Some(*record),
             Recording::Unknown | Recording::Unbegun | Recording::Ended | Recording::Nothing => None,
         };
-        let releases = self.releases(snapshot).await?;
-        if !self.end_earlier(snapshot, earlier, &releases).await {
+        if !self.end_earlier(snapshot, earlier, releases).await {
             return Ok(Recording::Unbegun);
         }
-        let outdated = records::outdated(&releases, self.operator().records.history());
+        let outdated = records::outdated(releases, self.operator().records.history());
         for name in outdated.iter().take(DELETIONS) {
             let release = self.release(name);
             let deleting = self.operator().cluster.delete_release(&release);

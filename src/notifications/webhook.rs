@@ -1,5 +1,7 @@
 //! Webhooks: the requests of hooks and of event webhooks, and how a hook's answer is judged (Flagger: `pkg/controller/webhook.go`).
 
+mod error;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
@@ -8,42 +10,15 @@ use super::EventKind;
 use crate::{
     api::{
         canary::{Canary, CanaryPhase, CanaryStatus, CanaryWebhook, WebhookType},
-        duration::{self, DurationError},
-        limits,
+        duration, limits,
     },
     snapshot::{Failure, HttpRequest, HttpResponse, Method, Origin, Secret, excerpt, go},
 };
 
+pub use error::WebhookError;
+
 /// The longest that one attempt may take if the hook has no `timeout`.
 const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The reason why a webhook cannot be called, or did not pass.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WebhookError {
-    /// The hook's `url` is not a URL.
-    #[error("the URL is not valid: {0}")]
-    InvalidUrl(url::ParseError),
-    /// The hook's `timeout` is not a duration; the text is Go's.
-    #[error(transparent)]
-    InvalidTimeout(DurationError),
-    /// The hook answered with a status that does not pass; the text is its answer.
-    #[error("{0}")]
-    Rejected(String),
-    /// No attempt brought an answer that counts.
-    #[error("POST {url} giving up after {attempts} attempt(s){}", tail(reason.as_deref()))]
-    GaveUp {
-        /// The URL without its secrets.
-        url: String,
-        /// The number of attempts.
-        attempts: u64,
-        /// The reason why the last attempt got no answer. `None` if it got an answer after which a retry may succeed.
-        reason: Option<String>,
-    },
-}
-
-fn tail(reason: Option<&str>) -> String {
-    reason.map(|why| format!(": {why}")).unwrap_or_default()
-}
 
 /// The request of a hook in a release.
 pub fn request(
@@ -124,21 +99,34 @@ pub fn judge(
             status: 200..300, ..
         }) => Ok(()),
         Ok(response) if response.is_worth_a_retry() => Err(WebhookError::GaveUp {
+            host: host(&request.url),
             url: public(&request.url),
             // The sender returns such an answer only after the last attempt.
             attempts: u64::from(request.retries) + 1,
-            reason: None,
+            last: Ok(response.status),
         }),
-        Ok(response) => Err(WebhookError::Rejected(excerpt(&response.body))),
+        Ok(response) => Err(WebhookError::Rejected {
+            host: host(&request.url),
+            status: response.status,
+            answer: excerpt(&response.body),
+        }),
         Err(failure) => Err(WebhookError::GaveUp {
+            host: host(&request.url),
             url: public(&request.url),
             attempts: failure.attempts,
-            reason: Some(excerpt(&failure.why)),
+            last: Err(excerpt(&failure.why)),
         }),
     }
 }
 
-/// Returns a URL without its secrets: the password and the query string.
+/// The host of a URL; empty if there is none.
+pub fn host(url: &Secret) -> String {
+    let url = url::Url::parse(&url.0).ok();
+    let host = url.as_ref().and_then(url::Url::host_str);
+    host.unwrap_or_default().to_owned()
+}
+
+/// Returns a URL without its password and its query, as Flagger's events show it.
 fn public(url: &Secret) -> String {
     let Ok(mut url) = url::Url::parse(&url.0) else {
         return "an invalid URL".to_owned();

@@ -50,7 +50,7 @@ pub struct Record {
     pub evidence: RunEvidence,
     /// The beginning of the step of the last change of the status.
     step: Option<Time>,
-    /// The beginning of the step of the last measurement.
+    /// The tick of the last measurement. During a pause and at a closed gate, each tick measures without a change of the status.
     measured: Option<Time>,
 }
 
@@ -163,7 +163,7 @@ impl Record {
         } = committed;
         let now = Time(whole_second_after(snapshot.now));
         let before = snapshot.status();
-        let is_tenth = self.measure(&now, before, measurements);
+        let is_tenth = self.measure(&now, snapshot, measurements);
         let mut is_worth_it = is_tenth && status.phase == CanaryPhase::Progressing;
         let moment = Moment {
             at: Some(now.clone()),
@@ -189,8 +189,9 @@ impl Record {
         is_worth_it
     }
 
-    /// Adds the measurements of a step. Returns whether the number of measured steps is a multiple of ten.
-    fn measure(&mut self, now: &Time, before: &CanaryStatus, measurements: &Measurements) -> bool {
+    /// Adds the measurements of a step. Returns whether it is the tenth one since the record was last written for this reason.
+    fn measure(&mut self, now: &Time, snapshot: &Snapshot, measurements: &Measurements) -> bool {
+        let before = snapshot.status();
         let is_same_step = self.step.is_some() && self.step == before.last_transition_time;
         self.step.clone_from(&before.last_transition_time);
         for call in &measurements.hooks {
@@ -208,8 +209,10 @@ impl Record {
         if measurements.values.is_empty() {
             return false;
         }
-        let is_repeated = self.measured.is_some() && self.measured == before.last_transition_time;
-        self.measured.clone_from(&before.last_transition_time);
+        let tick = snapshot.tick.map(|tick| Time(tick.at));
+        let tick = tick.or_else(|| before.last_transition_time.clone());
+        let is_repeated = self.measured.is_some() && self.measured == tick;
+        self.measured = tick;
         let mut values = Vec::new();
         for (metric, measured) in &measurements.values {
             let known = self.evidence.metrics.iter().position(|it| it == metric);
@@ -226,19 +229,17 @@ impl Record {
             weight: before.canary_weight,
             values,
         };
-        match self
-            .evidence
-            .measurements
-            .last_mut()
-            .filter(|_| is_repeated)
-        {
-            Some(last) => *last = measurement,
-            None => self.evidence.measurements.push(measurement),
+        let known = &mut self.evidence.measurements;
+        match known.last_mut().filter(|_| is_repeated) {
+            Some(last) => {
+                *last = measurement;
+                false
+            }
+            None => {
+                known.push(measurement);
+                known.len().is_multiple_of(MEASUREMENTS)
+            }
         }
-        self.evidence
-            .measurements
-            .len()
-            .is_multiple_of(MEASUREMENTS)
     }
 
     /// Adds the actions that the operator has handled since the run began, or that began it. Returns whether there was one. The earlier one is

@@ -9,6 +9,7 @@ use super::*;
 use crate::{
     api::release::{HookCall, Measured, Metric},
     routers::tests::{canary_analysis, snapshot},
+    snapshot::Tick,
 };
 
 const QUERY: &str =
@@ -236,6 +237,41 @@ fn an_action_between_two_measurements_replaces_none_of_them() {
     note(&mut record, running(20), paused.clone(), &none);
     note(&mut record, paused, running(30), &measured(99.2, None));
     assert_eq!(record.evidence.measurements.len(), 2);
+}
+
+#[test]
+fn each_tick_of_a_pause_measures_once() {
+    let mut record = begun();
+    let paused = acted(
+        status("Progressing", 20),
+        0,
+        "k1 pause jane: look",
+        "Paused",
+    );
+    let mut written = Vec::new();
+    for minute in 0..10 {
+        let mut snapshot = at(paused.clone());
+        snapshot.tick = Some(Tick {
+            at: format!("2026-01-01T02:{minute:02}:00Z").parse().unwrap(),
+            late: false,
+        });
+        let status = snapshot.status().clone();
+        // An event during the step repeats its decision.
+        for value in [99.1, 99.2] {
+            let is_written = record.note(Committed {
+                snapshot: &snapshot,
+                status: &status,
+                measurements: &measured(value, None),
+            });
+            written.push(is_written);
+        }
+    }
+    let values = { record.evidence.measurements.iter() }.map(|it| it.values[0].value);
+    assert_eq!(values.collect::<Vec<_>>(), [Some(99.2); 10]);
+    // The first one has the pause itself, and the tenth measurement is written once.
+    let at = |(place, is_written): (usize, &bool)| is_written.then_some(place);
+    let places: Vec<_> = written.iter().enumerate().filter_map(at).collect();
+    assert_eq!(places, [0, 18]);
 }
 
 #[test]

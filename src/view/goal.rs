@@ -1,7 +1,10 @@
 //! The goal that a pipeline waits for. A version has reached it, can still reach it, or cannot reach it any more.
 
 use super::{Image, State, Target, View, text::short_image};
-use crate::api::status::ConditionType;
+use crate::api::{
+    release::{ReleaseResult, ReleaseSpec},
+    status::ConditionType,
+};
 
 /// The goal of a wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,13 +50,34 @@ pub enum Judgement {
     Unknown,
 }
 
-/// A judgement, with its reason in a sentence.
+/// A judgement, with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judged {
     /// The judgement.
     pub judgement: Judgement,
+    /// The state of the version in one word. A view may describe another version.
+    pub word: &'static str,
     /// The sentence.
     pub sentence: String,
+}
+
+impl Judged {
+    fn new(view: &View, judgement: Judgement, sentence: impl Into<String>) -> Self {
+        let word = match judgement {
+            Judgement::Superseded => "Superseded",
+            Judgement::NotBegun => "Pending",
+            Judgement::Yes
+            | Judgement::No
+            | Judgement::NotYet
+            | Judgement::WaitsForPerson
+            | Judgement::Unknown => view.state.as_str(),
+        };
+        Self {
+            judgement,
+            word,
+            sentence: sentence.into(),
+        }
+    }
 }
 
 /// Follows one version of a canary.
@@ -63,6 +87,10 @@ pub struct Follower {
     wanted: Wanted,
     /// The revision of the version, once it was seen.
     revision: Option<String>,
+    /// Whether the version was seen in the status or in the target.
+    is_seen: bool,
+    /// The records of the canary's runs, newest first.
+    records: Vec<ReleaseSpec>,
 }
 
 /// Where the version is.
@@ -77,6 +105,8 @@ enum Place {
     Promoted,
     /// The target had it, and has another one now.
     Gone,
+    /// There is neither such a version nor a record of it.
+    Unheard,
 }
 
 impl Follower {
@@ -90,15 +120,21 @@ impl Follower {
             until,
             wanted,
             revision,
+            is_seen: false,
+            records: Vec::new(),
         }
+    }
+
+    /// Uses the records of the canary's runs, newest first. A version that was replaced before the wait began is only there.
+    #[must_use]
+    pub fn with_records(mut self, records: impl IntoIterator<Item = ReleaseSpec>) -> Self {
+        self.records.extend(records);
+        self
     }
 
     /// Judges the canary as it is now.
     pub fn judge(&mut self, view: &View) -> Judged {
-        let judged = |judgement, sentence: String| Judged {
-            judgement,
-            sentence,
-        };
+        let judged = |judgement, sentence: String| Judged::new(view, judgement, sentence);
         if view.unanswered {
             let why = "The workloads could not be read just now.".to_owned();
             return judged(Judgement::NotYet, why);
@@ -118,7 +154,9 @@ impl Follower {
             return judged(Judgement::Unknown, why);
         }
         self.remember(view);
-        match self.place(view) {
+        let place = self.place(view);
+        self.is_seen |= matches!(place, Place::Begins | Place::Run | Place::Promoted);
+        match place {
             Place::Absent(why) => judged(Judgement::NotBegun, why),
             Place::Gone => {
                 let why = format!(
@@ -126,6 +164,13 @@ impl Follower {
                     newer(view)
                 );
                 judged(Judgement::Superseded, why)
+            }
+            Place::Unheard => {
+                let why = "No version of this name is known: it was never released, or its record was deleted.";
+                Judged {
+                    word: "Unknown",
+                    ..judged(Judgement::Superseded, why.to_owned())
+                }
             }
             Place::Promoted => self.ended(true, view),
             Place::Begins if view.state.waits_for_a_person() => self.waits(view),
@@ -175,7 +220,8 @@ impl Follower {
                 Place::Run
             }
             () if is(&view.revision.target) => Place::Begins,
-            () => Place::Gone,
+            () if self.is_seen || self.record().is_some() => Place::Gone,
+            () => Place::Unheard,
         }
     }
 
@@ -188,12 +234,35 @@ impl Follower {
             // The primary has it, and the target has another one already.
             return Place::Promoted;
         }
+        // A version that was promoted or rolled back may come again, for example by a revert in Git.
+        if { self.record() }.is_some_and(|record| record.result == ReleaseResult::Superseded) {
+            return Place::Gone;
+        }
         let Target { kind, name } = &view.target;
+        let hint = if short_image(image).contains([':', '@']) {
+            ""
+        } else {
+            " --image needs a tag or a digest."
+        };
         let why = format!(
-            "The {kind} {name} does not have the image {image} yet; it has {}.",
+            "The {kind} {name} does not have the image {image} yet; it has {}.{hint}",
             newer(view)
         );
         Place::Absent(why)
+    }
+
+    /// The newest record of the version.
+    fn record(&self) -> Option<&ReleaseSpec> {
+        let mut records = self.records.iter();
+        records.find(|record| match (&self.wanted, &self.revision) {
+            (Wanted::Image(image), _) => {
+                let mut images = record.images.iter();
+                images.any(|change| is_image(&change.to, image))
+            }
+            (Wanted::Current | Wanted::Revision(_), revision) => {
+                revision.as_ref() == Some(&record.revision)
+            }
+        })
     }
 
     fn in_run(&self, view: &View) -> Judged {
@@ -201,10 +270,7 @@ impl Follower {
             State::Promoted => self.ended(true, view),
             State::Failed if !has(view, ConditionType::RetryRequested) => self.ended(false, view),
             state if state.waits_for_a_person() => self.waits(view),
-            _ => Judged {
-                judgement: Judgement::NotYet,
-                sentence: view.sentence.clone(),
-            },
+            _ => Judged::new(view, Judgement::NotYet, &view.sentence),
         }
     }
 
@@ -215,19 +281,19 @@ impl Follower {
             Until::Paused => false,
             Until::Failed => !promoted,
         };
-        let sentence = if promoted && view.state != State::Promoted {
-            "The version was promoted.".to_owned()
+        let judgement = if is_as_asked {
+            Judgement::Yes
         } else {
-            view.sentence.clone()
+            Judgement::No
         };
-        Judged {
-            judgement: if is_as_asked {
-                Judgement::Yes
-            } else {
-                Judgement::No
-            },
-            sentence,
+        if promoted && view.state != State::Promoted {
+            let sentence = "The version was promoted.";
+            return Judged {
+                word: State::Promoted.as_str(),
+                ..Judged::new(view, judgement, sentence)
+            };
         }
+        Judged::new(view, judgement, &view.sentence)
     }
 
     fn waits(&self, view: &View) -> Judged {
@@ -235,10 +301,7 @@ impl Follower {
             Until::Paused => Judgement::Yes,
             Until::Promoted | Until::Ended | Until::Failed => Judgement::WaitsForPerson,
         };
-        Judged {
-            judgement,
-            sentence: view.sentence.clone(),
-        }
+        Judged::new(view, judgement, &view.sentence)
     }
 }
 
@@ -250,12 +313,13 @@ fn has(view: &View, condition: ConditionType) -> bool {
 /// Whether a container has this image. Registry and folders may be left out.
 fn has_image(view: &View, wanted: &str, of: impl Fn(&Image) -> Option<&str>) -> bool {
     let mut images = view.images.iter().flatten().filter_map(of);
-    images.any(|image| {
-        image == wanted
-            || image
-                .strip_suffix(wanted)
-                .is_some_and(|rest| rest.ends_with('/'))
-    })
+    images.any(|image| is_image(image, wanted))
+}
+
+/// Whether this is the wanted image, whose registry and folders may be left out.
+fn is_image(image: &str, wanted: &str) -> bool {
+    let rest = image.strip_suffix(wanted);
+    rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
 }
 
 /// The version that the target has, in words.

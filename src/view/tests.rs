@@ -294,6 +294,49 @@ fn a_version_that_was_promoted_stays_promoted_when_a_newer_one_begins() {
     );
 }
 
+/// A pipeline may ask for its version after the next one has taken the place.
+#[test]
+fn the_records_tell_what_became_of_a_version_that_is_gone() {
+    let newer = seen(
+        &status("Progressing", "podinfo:3.1.2", OLD),
+        "podinfo:3.1.2",
+        OLD,
+    );
+    let view = View::of(&newer, now());
+    let recorded = |result: &str| {
+        let record = json!({"canary": "podinfo", "revision": named(NEW), "strategy": "canary", "result": result,
+            "images": [{"name": "podinfod", "from": OLD, "to": NEW}]});
+        vec![serde_json::from_value(record).unwrap()]
+    };
+    let judge = |wanted: Wanted, records| {
+        let mut follower = Follower::new(Until::Ended, wanted).with_records(records);
+        let judged = follower.judge(&view);
+        (judged.judgement, judged.word)
+    };
+    let superseded = (Judgement::Superseded, "Superseded");
+    let (image, revision) = (
+        || Wanted::Image("podinfo:3.1.1".to_owned()),
+        || Wanted::Revision(named(NEW)),
+    );
+    assert_eq!(judge(image(), recorded("Superseded")), superseded);
+    assert_eq!(judge(revision(), recorded("Superseded")), superseded);
+    assert_eq!(judge(revision(), recorded("Failed")), superseded);
+    // A revert in Git brings an image back, and the record is about its earlier run.
+    let pending = (Judgement::NotBegun, "Pending");
+    for result in ["Failed", "Promoted", "Aborted"] {
+        assert_eq!(judge(image(), recorded(result)), pending, "{result}");
+    }
+    assert_eq!(judge(image(), Vec::new()), pending);
+    let unknown = (Judgement::Superseded, "Unknown");
+    assert_eq!(judge(revision(), Vec::new()), unknown);
+    // The word is about the version, although the view is about the next one.
+    let promoted = Wanted::Image("podinfo:3.1.0".to_owned());
+    assert_eq!(
+        judge(promoted, Vec::new()),
+        (Judgement::Yes, State::Promoted.as_str())
+    );
+}
+
 #[test]
 fn without_the_right_to_read_the_target_the_status_alone_decides() {
     use Judgement::{NotYet, Unknown, Yes};
@@ -350,14 +393,19 @@ fn a_release_is_a_row_of_the_history() {
     let release = crate::records::read(&json!({"apiVersion": "flagger-rs.github.io/v1alpha1", "kind": "Release",
         "metadata": {"name": "podinfo-1"}, "spec": {"canary": "podinfo", "revision": "v1-b", "strategy": "canary", "result": "Failed",
             "images": [{"name": "podinfod", "from": OLD, "to": NEW}], "trigger": "argocd\u{1b}[31m",
-            "startedAt": "2026-11-28T10:02:03Z", "endedAt": "2026-11-28T10:05:03Z", "evidence": "nonsense"}}))
+            "startedAt": "2026-11-28T10:02:03Z", "endedAt": "2026-11-28T10:05:03Z", "evidence": "nonsense",
+            "cause": {"code": "NoData", "sentence": "no data"}}}))
     .unwrap();
-    let rows = [render::history_head(), render::history_row(&release, now())];
-    let lines = Table::default().lines(&rows);
-    let texts: Vec<_> = lines
-        .iter()
-        .map(|line| line.text().split_whitespace().collect::<Vec<_>>().join(" "))
-        .collect();
+    let texts = |is_wide| -> Vec<_> {
+        let row = render::history_row(&release, is_wide, now());
+        let lines = Table::default().lines(&[render::history_head(is_wide), row]);
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        lines.iter().map(|line| words(&line.text())).collect()
+    };
+    let wide = texts(true);
+    assert_eq!(wide[0], "WHEN FROM TO RESULT TOOK BY RELEASE WHY");
+    assert!(wide[1].ends_with("podinfo-1 no data"), "{wide:?}");
+    let texts = texts(false);
     assert_eq!(texts[0], "WHEN FROM TO RESULT TOOK BY");
     assert!(
         texts[1].starts_with("10m ago podinfo:3.1.0 podinfo:3.1.1 Failed 3m"),

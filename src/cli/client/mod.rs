@@ -149,8 +149,33 @@ pub fn is_meant(program: Program, args: &[String]) -> bool {
     match args.first().map(String::as_str) {
         Some("check" | "crds") => false,
         Some("") | None => program == Program::Plugin,
-        Some(first) => program == Program::Plugin || !first.starts_with('-'),
+        Some(first) => {
+            program == Program::Plugin || !first.starts_with('-') || has_verb_after_flags(args)
+        }
     }
+}
+
+/// Whether flags of all verbs, and then a verb, are first. The operator's own flags are followed by no word.
+fn has_verb_after_flags(args: &[String]) -> bool {
+    const FLAGS: [&str; 7] = [
+        "-n",
+        "--namespace",
+        "--context",
+        "--kubeconfig",
+        "--as",
+        "--as-group",
+        "--color",
+    ];
+    let mut args = args.iter().map(String::as_str);
+    while let Some(arg) = args.next() {
+        if !arg.starts_with('-') {
+            return VERBS.contains(&arg);
+        }
+        if FLAGS.contains(&arg) {
+            args.next();
+        }
+    }
+    false
 }
 
 /// Reads a command line, without the name of the program.

@@ -107,6 +107,11 @@ fn the_plugin_is_for_people_and_flagger_with_a_verb_too() {
         (Program::Flagger, "list -A", true),
         (Program::Flagger, "-mesh-provider=istio", false),
         (Program::Flagger, "", false),
+        (Program::Flagger, "-n shop status podinfo", true),
+        (Program::Flagger, "--context=prod -n shop list", true),
+        (Program::Flagger, "-n list", false),
+        (Program::Flagger, "--kubeconfig a --namespace shop", false),
+        (Program::Flagger, "-n shop check", false),
         // A mistyped verb starts no operator.
         (Program::Flagger, "abbort podinfo", true),
         (Program::Flagger, "check -o json", false),

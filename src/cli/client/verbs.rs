@@ -75,7 +75,11 @@ pub enum Verb {
     #[command(after_help = CODES)]
     Plan(Plan),
     /// Prints the version of this program
-    Version,
+    Version {
+        /// The form of the output.
+        #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
+        output: Format,
+    },
     /// Prints a script that completes commands and names of canaries in a shell
     Completion {
         /// The shell.
@@ -126,11 +130,14 @@ pub struct List {
     pub output: Format,
 }
 
-/// One canary.
+/// One canary, and how it is shown.
 #[derive(Clone, Debug, Args)]
 pub struct Canary {
     /// The name of the canary.
     pub name: String,
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
+    pub output: Format,
 }
 
 /// One canary, and how it is shown.

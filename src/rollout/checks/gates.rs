@@ -11,7 +11,7 @@ use crate::{
         canary::{CanaryPhase, CanaryWebhook, WebhookType},
         status::ConditionType,
     },
-    notifications::Notification,
+    notifications::{Notification, webhook::WebhookError},
     rollout::{
         actions,
         messages::{announcing, checks as messages},
@@ -95,7 +95,12 @@ fn pass(
     Gate::Break(decision.notifying(passed))
 }
 
-fn wait_at(snapshot: &Snapshot, hook: &CanaryWebhook, why: &str, closed: &Closed) -> Decision {
+fn wait_at(
+    snapshot: &Snapshot,
+    hook: &CanaryWebhook,
+    why: &WebhookError,
+    closed: &Closed,
+) -> Decision {
     let event = messages::gate_closed(snapshot, &closed.waits);
     let alert = |entered| {
         let alert = messages::gate_alert(snapshot, closed.alert);

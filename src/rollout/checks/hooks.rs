@@ -3,7 +3,10 @@
 
 use crate::{
     api::canary::{CanaryPhase, CanaryWebhook, WebhookType},
-    notifications::{Notification, webhook},
+    notifications::{
+        Notification,
+        webhook::{self, WebhookError},
+    },
     rollout::{
         messages::checks as messages,
         plan::{Answer, Evidence, Question},
@@ -31,8 +34,8 @@ pub enum HookResult<'a> {
         passed: Vec<Notification>,
         /// The hook that failed.
         hook: &'a CanaryWebhook,
-        /// Its answer, or the reason why it did not answer.
-        why: String,
+        /// The reason.
+        why: WebhookError,
     },
 }
 
@@ -91,7 +94,7 @@ fn of_type(
 enum Called {
     Ask(Question),
     Passed,
-    Failed(String),
+    Failed(WebhookError),
 }
 
 /// The label of the questions to the hook at this place of the list.
@@ -107,7 +110,7 @@ fn call(
 ) -> Called {
     let request = match webhook::request(&snapshot.canary, hook, phase) {
         Ok(request) => request,
-        Err(error) => return Called::Failed(error.to_string()),
+        Err(error) => return Called::Failed(error),
     };
     let question = Question::Call {
         label: label(place),
@@ -123,6 +126,6 @@ fn call(
     };
     match judged {
         Ok(()) => Called::Passed,
-        Err(error) => Called::Failed(error.to_string()),
+        Err(error) => Called::Failed(error),
     }
 }

@@ -1,7 +1,5 @@
 //! The measurements and calls of a step, for the record of the run.
 
-use url::Url;
-
 use super::{
     hooks,
     metric_query::{Check, checks},
@@ -12,8 +10,9 @@ use crate::{
         release::{HookCall, Measured, Metric},
     },
     metrics::Query,
+    notifications::webhook,
     rollout::plan::{Answer, Evidence, Question},
-    snapshot::{HttpRequest, Snapshot, excerpt},
+    snapshot::{HttpRequest, Snapshot, redacted},
 };
 
 /// The longest query in a record, in bytes.
@@ -131,17 +130,15 @@ fn call(hook: &CanaryWebhook, request: &HttpRequest, answer: &Answer) -> Option<
         Answer::Response(response) if response.status < 300 => {
             (Some(response.status), String::new())
         }
-        Answer::Response(response) => (Some(response.status), excerpt(&response.body)),
-        Answer::Failed(failure) => (None, excerpt(&failure.to_string())),
+        Answer::Response(response) => (Some(response.status), redacted(&response.body)),
+        Answer::Failed(failure) => (None, redacted(&failure.to_string())),
         _ => return None,
     };
-    let url = Url::parse(&request.url.0).ok();
-    let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
     Some(HookCall {
         at: None,
         name: hook.name.clone(),
         kind: hook.type_.as_str().to_owned(),
-        host: host.to_owned(),
+        host: webhook::host(&request.url),
         status,
         answer,
     })
@@ -171,7 +168,11 @@ mod tests {
                 (call.host.as_str(), call.kind.as_str()),
                 ("hooks", "pre-rollout")
             );
-            let expected = if status < 300 { "" } else { "token: hush" };
+            let expected = if status < 300 {
+                ""
+            } else {
+                "token: [redacted]"
+            };
             assert_eq!(call.answer, expected, "{status}");
         }
         let failure = Failure {

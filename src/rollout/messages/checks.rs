@@ -3,7 +3,7 @@
 use super::{alert, normal, recurring, warning};
 use crate::{
     api::canary::{CanaryWebhook, WebhookType},
-    notifications::{EventKind, Notification, Severity},
+    notifications::{EventKind, Notification, Severity, webhook::WebhookError},
     snapshot::Snapshot,
 };
 
@@ -30,7 +30,7 @@ pub fn hook_halts(
     snapshot: &Snapshot,
     kind: WebhookType,
     hook: &CanaryWebhook,
-    why: &str,
+    why: &WebhookError,
 ) -> String {
     let check = if kind == WebhookType::PreRollout {
         "pre-rollout check"
@@ -42,7 +42,11 @@ pub fn hook_halts(
 }
 
 /// A post-rollout hook failed. The outcome of the run does not change.
-pub fn post_rollout_failed(snapshot: &Snapshot, hook: &CanaryWebhook, why: &str) -> Notification {
+pub fn post_rollout_failed(
+    snapshot: &Snapshot,
+    hook: &CanaryWebhook,
+    why: &WebhookError,
+) -> Notification {
     let text = format!("Post-rollout hook {} failed {why}", hook.name);
     warning(snapshot, text)
 }

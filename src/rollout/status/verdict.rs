@@ -9,7 +9,8 @@ use crate::{
         canary::{CanaryStatus, CanaryWebhook},
         status::{ConditionType, VerdictCode},
     },
-    snapshot::{Snapshot, excerpt},
+    notifications::webhook::WebhookError,
+    snapshot::{Snapshot, excerpt, redacted},
 };
 
 /// One reason why a version does not advance, in words that a person can check.
@@ -24,14 +25,13 @@ pub struct FailedCheck {
 impl FailedCheck {
     /// A check.
     pub fn new(code: VerdictCode, detail: &str) -> Self {
-        let detail = excerpt(detail);
+        let detail = redacted(detail);
         Self { code, detail }
     }
 
     /// A webhook did not pass.
-    pub fn hook(hook: &CanaryWebhook, why: &str) -> Self {
-        let kind = hook.type_.as_str();
-        let why = excerpt(why);
+    pub fn hook(hook: &CanaryWebhook, why: &WebhookError) -> Self {
+        let (kind, why) = (hook.type_.as_str(), why.cause());
         let name = excerpt(&hook.name);
         let detail = format!("the {kind} webhook {name} did not pass: {why}");
         Self::new(VerdictCode::Hook, &detail)
@@ -64,7 +64,11 @@ pub fn failed_check<'a>(change: StatusChange<'a>, checks: &[FailedCheck]) -> Sta
 }
 
 /// Records the gate that a release waits at.
-pub fn waits_at<'a>(change: StatusChange<'a>, hook: &CanaryWebhook, why: &str) -> StatusChange<'a> {
+pub fn waits_at<'a>(
+    change: StatusChange<'a>,
+    hook: &CanaryWebhook,
+    why: &WebhookError,
+) -> StatusChange<'a> {
     let sentence = waiting(hook, why);
     change.set(
         ConditionType::Verdict,
@@ -80,12 +84,8 @@ pub fn is_waiting_at(status: &CanaryStatus, hook: &CanaryWebhook) -> bool {
     sentence.is_some_and(|sentence| sentence.starts_with(&waiting_for(hook)))
 }
 
-fn waiting(hook: &CanaryWebhook, why: &str) -> String {
-    let answer = match excerpt(why) {
-        why if why.is_empty() => "with an error".to_owned(),
-        why => format!("{why:?}"),
-    };
-    format!("{} (it answered {answer}).", waiting_for(hook))
+fn waiting(hook: &CanaryWebhook, why: &WebhookError) -> String {
+    format!("{} ({}).", waiting_for(hook), why.cause())
 }
 
 fn waiting_for(hook: &CanaryWebhook) -> String {
@@ -235,7 +235,12 @@ mod tests {
             checks.len() < 2000 && checks.ends_with("and 95 more."),
             "{checks}"
         );
-        let waits = waits_at(StatusChange::within_step(&snapshot), &hook, &long).build();
+        let why = WebhookError::Rejected {
+            host: long.clone(),
+            status: 403,
+            answer: long,
+        };
+        let waits = waits_at(StatusChange::within_step(&snapshot), &hook, &why).build();
         assert!(sentence(&waits).len() < 1000);
         assert!(is_waiting_at(&waits, &hook));
     }

@@ -19,7 +19,9 @@ use serde_json::Value;
 
 use super::{
     connection::user_agent,
-    request::{ClusterError, READ_DEADLINE, WRITE_DEADLINE, requests, requests_for, send},
+    request::{
+        ClusterError, READ_DEADLINE, WRITE_DEADLINE, requests, requests_for, root_cause, send,
+    },
 };
 use crate::{cli::client::Reach, snapshot::Kind};
 
@@ -317,7 +319,7 @@ fn watch_error(error: watcher::Error) -> ClusterError {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
         | watcher::Error::WatchError(status) => status,
-        other => return ClusterError::Unreachable(other.to_string()),
+        other => return ClusterError::Unreachable(root_cause(other)),
     };
     match status.code {
         401 | 403 | 404 => ClusterError::Refused {

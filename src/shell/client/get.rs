@@ -14,7 +14,7 @@ use super::{
     trouble::Stop,
 };
 use crate::{
-    cli::client::{Code, Format, Get},
+    cli::client::{Canary, Code, Format, Get},
     shell::api_server::ClusterError,
     snapshot::Kind,
     view::{
@@ -40,8 +40,10 @@ pub async fn get(context: &Context, get: &Get) -> Result<Code, Stop> {
 }
 
 /// Shows a canary until its run ends.
-pub async fn watch(context: &Context, name: &str) -> Result<Code, Stop> {
-    Watching::new(context, name, Format::Table).run().await
+pub async fn watch(context: &Context, canary: &Canary) -> Result<Code, Stop> {
+    Watching::new(context, &canary.name, canary.output)
+        .run()
+        .await
 }
 
 /// Prints a view.

@@ -28,11 +28,13 @@ mod trouble;
 
 use crate::{
     api::action,
-    cli::client::{self, COMPLETE, Code, Color, Line, Program, Verb, complete::script},
+    cli::client::{self, COMPLETE, Code, Color, Format, Line, Program, Verb, complete::script},
     shell::api_server::person::Person,
+    view::API_VERSION,
 };
 use output::{Output, unless_closed};
 use read::Context;
+use serde_json::json;
 use trouble::Stop;
 
 /// Whether to use colors. `is_terminal`: whether the output goes to a terminal.
@@ -87,11 +89,8 @@ pub async fn run(program: Program, args: &[String], env: impl Fn(&str) -> Option
 async fn carry_out(line: Line, program: Program, output: Output) -> Result<Code, Stop> {
     let Line { verb, reach } = line;
     match &verb {
-        Verb::Version => {
-            unless_closed(output::print(&format!(
-                "flagger-rs {}\n",
-                env!("CARGO_PKG_VERSION")
-            )))?;
+        Verb::Version { output } => {
+            unless_closed(output::print(&version(*output)))?;
             return Ok(Code::Yes);
         }
         Verb::Completion { shell } => {
@@ -110,10 +109,10 @@ async fn carry_out(line: Line, program: Program, output: Output) -> Result<Code,
     match verb {
         Verb::List(list) => list::list(&context, &list).await,
         Verb::Get(get) => get::get(&context, &get).await,
-        Verb::Watch(canary) => get::watch(&context, &canary.name).await,
+        Verb::Watch(canary) => get::watch(&context, &canary).await,
         Verb::Status(status) => status::status(&context, &status).await,
         Verb::Explain(explain) => releases::explain(&context, &explain).await,
-        Verb::History(canary) => releases::history(&context, &canary.name).await,
+        Verb::History(canary) => releases::history(&context, &canary).await,
         Verb::Plan(plan) => plan::plan(&context, &plan).await,
         Verb::Promote(act) => act::act(&context, action::Verb::Promote, &act).await,
         Verb::Skip(act) => act::act(&context, action::Verb::Skip, &act).await,
@@ -121,6 +120,17 @@ async fn carry_out(line: Line, program: Program, output: Output) -> Result<Code,
         Verb::Resume(act) => act::act(&context, action::Verb::Resume, &act).await,
         Verb::Abort(act) => act::act(&context, action::Verb::Abort, &act).await,
         Verb::Retry(act) => act::act(&context, action::Verb::Retry, &act).await,
-        Verb::Version | Verb::Completion { .. } | Verb::Lint(_) => Ok(Code::Yes),
+        Verb::Version { .. } | Verb::Completion { .. } | Verb::Lint(_) => Ok(Code::Yes),
+    }
+}
+
+/// The version of this program.
+fn version(format: Format) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let value = json!({"apiVersion": API_VERSION, "kind": "Version", "version": version});
+    match format {
+        Format::Json => format!("{value:#}\n"),
+        Format::Yaml => list::yaml(&value),
+        Format::Table | Format::Wide | Format::Name => format!("flagger-rs {version}\n"),
     }
 }

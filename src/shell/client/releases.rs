@@ -13,31 +13,60 @@ use super::{
 };
 use crate::{
     api::{
-        release::{CANARY_UID, Release},
+        release::{CANARY_UID, Release, ReleaseResult},
         status::ConditionType,
     },
-    cli::client::{Code, Explain, Format},
+    cli::client::{Canary, Code, Explain, Format},
     records,
     shell::api_server::person::Resource,
     snapshot::Kind,
     view::{
-        Condition, Seen, View,
+        API_VERSION, Condition, Seen, View,
         render::{Table, history_head, history_row},
     },
 };
 
 /// Lists the recorded releases of a canary, newest first.
-pub async fn history(context: &Context, name: &str) -> Result<Code, Stop> {
-    let canary = context.canary(name).await?;
-    let releases = context.releases(name, &canary).await?;
+pub async fn history(context: &Context, args: &Canary) -> Result<Code, Stop> {
+    let canary = context.canary(&args.name).await?;
+    let releases = context.releases(&args.name, &canary).await?;
     if releases.is_empty() {
-        remark(&context.no_record(name));
-        return Ok(Code::Yes);
+        remark(&context.no_record(&args.name));
     }
-    let rows = releases.iter().map(|release| history_row(release, now()));
-    let rows: Vec<_> = std::iter::once(history_head()).chain(rows).collect();
-    unless_closed(context.output.lines(&Table::default().lines(&rows)))?;
+    let printed = match args.output {
+        Format::Json | Format::Yaml => {
+            let items: Vec<_> = releases.iter().map(record).collect();
+            let list =
+                json!({"apiVersion": API_VERSION, "kind": "ReleaseRecordList", "items": items});
+            print(&value(args.output, &list))
+        }
+        Format::Name => print(&releases.iter().map(name).collect::<String>()),
+        Format::Table | Format::Wide if releases.is_empty() => Ok(()),
+        Format::Table | Format::Wide => {
+            let is_wide = args.output == Format::Wide;
+            let rows = { releases.iter() }.map(|release| history_row(release, is_wide, now()));
+            let rows: Vec<_> = std::iter::once(history_head(is_wide)).chain(rows).collect();
+            context.output.lines(&Table::default().lines(&rows))
+        }
+    };
+    unless_closed(printed)?;
     Ok(Code::Yes)
+}
+
+/// The name of a record, as kubectl prints it.
+fn name(release: &Release) -> String {
+    let name = release.metadata.name.as_deref().unwrap_or_default();
+    format!("release.flagger-rs.github.io/{name}\n")
+}
+
+/// A record as JSON, with its version and kind.
+fn record(release: &Release) -> Value {
+    let mut record = records::decoded(release);
+    record["apiVersion"] = json!(API_VERSION);
+    record["kind"] = json!("ReleaseRecord");
+    record["name"] = json!(release.metadata.name);
+    record["namespace"] = json!(release.metadata.namespace);
+    record
 }
 
 /// Explains the last release of a canary, or the one of this name.
@@ -52,11 +81,12 @@ pub async fn explain(context: &Context, args: &Explain) -> Result<Code, Stop> {
     };
     let text = match (found, &args.release) {
         (Some(release), _) => match args.output {
-            Format::Json | Format::Yaml => value(args.output, &records::decoded(release)),
-            Format::Name => format!(
-                "release.flagger-rs.github.io/{}\n",
-                release.metadata.name.as_deref().unwrap_or_default()
-            ),
+            Format::Json | Format::Yaml => value(args.output, &record(release)),
+            Format::Name => name(release),
+            Format::Table | Format::Wide if args.release.is_none() => {
+                let unrecorded = unrecorded(&canary, release);
+                unrecorded + &records::explain(&release.spec)
+            }
             Format::Table | Format::Wide => records::explain(&release.spec),
         },
         (None, Some(release)) => return Err(context.no_release(&args.name, release)),
@@ -67,6 +97,25 @@ pub async fn explain(context: &Context, args: &Explain) -> Result<Code, Stop> {
     };
     unless_closed(print(&text))?;
     Ok(Code::Yes)
+}
+
+/// The state of the canary, if it is not about the run of this record: a version may wait at a gate before its run begins.
+fn unrecorded(canary: &Value, release: &Release) -> String {
+    let seen = Seen {
+        canary: canary.clone(),
+        ..Seen::default()
+    };
+    let view = View::of(&seen, now());
+    let is_recorded = view.revision.applied.as_ref() == Some(&release.spec.revision);
+    let is_open = release.spec.result == ReleaseResult::Running;
+    if !view.state.waits_for_a_person() || (is_recorded && is_open) {
+        return String::new();
+    }
+    let (name, word) = (view.full_name(), view.state.as_str());
+    format!(
+        "{name}: {word}: {}\n\nThe last recorded release:\n",
+        view.sentence
+    )
 }
 
 fn value(format: Format, value: &Value) -> String {
@@ -88,7 +137,8 @@ fn without_record(args: &Explain, canary: Value) -> String {
     match args.output {
         Format::Json | Format::Yaml => {
             let cause = |it: &Condition| json!({"code": it.reason, "sentence": it.message});
-            let record = json!({"canary": view.name, "cause": verdict.map(cause)});
+            let record = json!({"apiVersion": API_VERSION, "kind": "ReleaseRecord", "namespace": view.namespace,
+                "canary": view.name, "cause": verdict.map(cause)});
             value(args.output, &record)
         }
         Format::Table | Format::Wide => verdict.map_or_else(String::new, |verdict| {
@@ -100,7 +150,7 @@ fn without_record(args: &Explain, canary: Value) -> String {
 
 impl Context {
     /// The records of a canary's runs, newest first; none if the cluster does not know their kind.
-    async fn releases(&self, name: &str, canary: &Value) -> Result<Vec<Release>, Stop> {
+    pub async fn releases(&self, name: &str, canary: &Value) -> Result<Vec<Release>, Stop> {
         let uid = canary.pointer("/metadata/uid").and_then(Value::as_str);
         let label = format!("{CANARY_UID}={}", uid.unwrap_or_default());
         let params = ListParams::default().labels(&label);

@@ -40,14 +40,23 @@ pub async fn status(context: &Context, status: &Status) -> Result<Code, Stop> {
         .timeout
         .unwrap_or(if waits { DEFAULT } else { Duration::ZERO });
     let until = status.until.map(Until::from).unwrap_or_default();
+    let canary = context.canary(&status.name).await?;
+    // Only a version that the person names may have been replaced before the wait begins. Without the right, the records are left out.
+    let records = if wanted == Wanted::Current {
+        Vec::new()
+    } else {
+        let records = context.releases(&status.name, &canary).await;
+        records.unwrap_or_default()
+    };
+    let records = records.into_iter().map(|release| release.spec);
     let waiting = Waiting {
         context,
         status,
-        follower: Follower::new(until, wanted),
+        follower: Follower::new(until, wanted).with_records(records),
         timeout,
         remark: String::new(),
     };
-    waiting.run().await
+    waiting.run(canary).await
 }
 
 struct Waiting<'a> {
@@ -60,10 +69,10 @@ struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    async fn run(mut self) -> Result<Code, Stop> {
+    async fn run(mut self, canary: Value) -> Result<Code, Stop> {
         let name = &self.status.name;
         let end = Instant::now() + self.timeout;
-        let mut latest = self.context.canary(name).await?;
+        let mut latest = canary;
         let person = &self.context.person;
         let mut changes = pin!(person.watch(Kind::Canary, person.namespace(), name));
         let mut again = interval(READ_AGAIN);
@@ -78,7 +87,7 @@ impl Waiting<'_> {
             if Instant::now() >= end {
                 return self.time_is_over(&view, &judged);
             }
-            self.say(format!("{}: {}", view.state.as_str(), judged.sentence));
+            self.say(format!("{}: {}", judged.word, judged.sentence));
             loop {
                 tokio::select! {
                     change = changes.next() => if let Some(canary) = self.changed(change)? {
@@ -148,17 +157,9 @@ impl Waiting<'_> {
     fn end(&self, view: &View, judged: &Judged, code: Code) -> Result<Code, Stop> {
         match self.status.output {
             Format::Table | Format::Wide => {
-                let word = match judged.judgement {
-                    Judgement::Superseded => "Superseded",
-                    // The status still describes the version before.
-                    Judgement::NotBegun => "Pending",
-                    _ => view.state.as_str(),
-                };
-                unless_closed(print(&format!(
-                    "{}: {word}: {}\n",
-                    view.full_name(),
-                    judged.sentence
-                )))?;
+                let (word, sentence) = (judged.word, &judged.sentence);
+                let line = format!("{}: {word}: {sentence}\n", view.full_name());
+                unless_closed(print(&line))?;
             }
             other => unless_closed(show(self.context, view, other))?,
         }

@@ -81,7 +81,7 @@ impl Wanted<'_> {
         let verb = self.verb;
         match error.code() {
             Some(401) => Stop::because(
-                Code::Forbidden,
+                Code::Usage,
                 format!(
                     "cannot {verb} {object}: the API server does not accept the login of the kubeconfig, which may have expired: {why}\nLog in again, then try: kubectl auth whoami"
                 ),
@@ -89,7 +89,7 @@ impl Wanted<'_> {
             Some(403) => Stop::because(
                 Code::Forbidden,
                 format!(
-                    "cannot {verb} {object}: {why}\nSee what you may do: kubectl auth can-i --list {place}"
+                    "cannot {verb} {object}: {why}\nSee what you may do: kubectl auth can-i --list {place}\nThe ClusterRole flagger-on-call of kustomize/actions grants what this command needs, after a RoleBinding"
                 ),
             ),
             Some(404)
@@ -154,6 +154,7 @@ mod tests {
             program: Program::Plugin,
         };
         for (code, expected) in [
+            (401, Code::Usage),
             (403, Code::Forbidden),
             (422, Code::No),
             (429, Code::Undecided),

@@ -37,7 +37,7 @@ pub struct Decided {
     pub decision: Decision,
     /// The values of the metrics. None while questions are asked: their answers come first.
     pub samples: Vec<(String, f64)>,
-    /// The measurements and calls that led to a change of the status.
+    /// The measurements and calls of the step, in a run: those that led to a change of the status, or those of a wait.
     pub measurements: Measurements,
 }
 
@@ -67,11 +67,15 @@ fn decided(snapshot: Box<Snapshot>, evidence: &Evidence) -> Decided {
         Decision::Ask(..) => Vec::new(),
         Decision::Do(_) | Decision::Wait(..) => rollout::samples(&snapshot, evidence),
     };
-    let measurements = match &decision {
-        Decision::Do(plan) if plan.status.is_some() && is_in_run(snapshot.phase()) => {
-            rollout::measurements(&snapshot, evidence)
-        }
-        Decision::Ask(..) | Decision::Do(_) | Decision::Wait(..) => Measurements::default(),
+    let is_complete = match &decision {
+        Decision::Do(plan) => plan.status.is_some(),
+        Decision::Wait(..) => true,
+        Decision::Ask(..) => false,
+    };
+    let measurements = if is_complete && is_in_run(snapshot.phase()) {
+        rollout::measurements(&snapshot, evidence)
+    } else {
+        Measurements::default()
     };
     Decided {
         snapshot,

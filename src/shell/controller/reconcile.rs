@@ -144,6 +144,7 @@ impl<'a> Reconciliation<'a> {
                     self.has_reread = true;
                     return Ok(AfterDecision::DecideAgain(None));
                 }
+                self.record_wait(&snapshot, &measurements).await;
                 Ok(AfterDecision::Wait(self.wait(
                     &snapshot,
                     requeue,

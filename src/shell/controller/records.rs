@@ -55,6 +55,19 @@ impl Reconciliation<'_> {
         *lock(&entry) = recording;
     }
 
+    /// Adds the measurements of a wait, during a pause or at a gate, to the record of the run. Most are written with the next change of the
+    /// status.
+    pub(super) async fn record_wait(&self, snapshot: &Snapshot, measurements: &Measurements) {
+        if !measurements.values.is_empty() {
+            self.record(Committed {
+                snapshot,
+                status: snapshot.status(),
+                measurements,
+            })
+            .await;
+        }
+    }
+
     /// Writes the end of a run into its record, after its notifications were sent and before the commit removes the pending condition.
     /// Notifications do not wait for the record, and a crash does not lose the end.
     pub(super) async fn complete_record(&self, snapshot: &Snapshot, status: &CanaryStatus) {

@@ -130,18 +130,19 @@ fn checks(view: &View) -> Vec<Line> {
         return Vec::new();
     }
     let failed = view.failed_checks;
-    let style = if failed.now > 0 {
-        Style::Warn
-    } else {
-        Style::Plain
+    // After a run, its number says nothing about the next one.
+    let (style, text) = match (view.state.is_in_run(), failed.now) {
+        (false, _) => {
+            let text = format!("{} failed checks roll a version back", failed.threshold);
+            (Style::Plain, text)
+        }
+        (true, now) => {
+            let style = if now > 0 { Style::Warn } else { Style::Plain };
+            let text = format!("{now} of {} failed checks until rollback", failed.threshold);
+            (style, text)
+        }
     };
-    let mut lines = vec![named("Checks").and(
-        style,
-        format!(
-            "{} of {} failed checks until rollback",
-            failed.now, failed.threshold
-        ),
-    )];
+    let mut lines = vec![named("Checks").and(style, text)];
     let row = |check: &Check| {
         [
             format!("  {}", check.name),

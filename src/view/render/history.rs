@@ -10,14 +10,15 @@ use crate::{
 };
 
 /// The head of the table.
-pub fn history_head() -> Vec<(Style, String)> {
-    ["WHEN", "FROM", "TO", "RESULT", "TOOK", "BY"]
-        .map(|name| (Style::Plain, name.to_owned()))
-        .to_vec()
+pub fn history_head(is_wide: bool) -> Vec<(Style, String)> {
+    let names = ["WHEN", "FROM", "TO", "RESULT", "TOOK", "BY"];
+    let wide = ["RELEASE", "WHY"].into_iter().filter(|_| is_wide);
+    let cells = names.into_iter().chain(wide);
+    cells.map(|name| (Style::Plain, name.to_owned())).collect()
 }
 
 /// The row of a release. If no image changed, its versions are those of the status.
-pub fn history_row(release: &Release, now: Timestamp) -> Vec<(Style, String)> {
+pub fn history_row(release: &Release, is_wide: bool, now: Timestamp) -> Vec<(Style, String)> {
     let spec = &release.spec;
     let time = |time: &Option<Time>| time.as_ref().map(|time| time.0);
     let started = time(&spec.started_at);
@@ -46,12 +47,19 @@ pub fn history_row(release: &Release, now: Timestamp) -> Vec<(Style, String)> {
         (style, if is_empty { "-".to_owned() } else { text })
     };
     let when = started.map(|_| format!("{} ago", age(started, now)));
-    vec![
+    let mut cells = vec![
         cell(Style::Plain, &when.unwrap_or_default()),
         cell(Style::Plain, from),
         cell(Style::Plain, to),
         cell(style, spec.result.as_str()),
         cell(Style::Plain, &took.unwrap_or_default()),
         cell(Style::Plain, spec.trigger.as_deref().unwrap_or_default()),
-    ]
+    ];
+    if is_wide {
+        let why = spec.cause.as_ref().map(|cause| cause.sentence.as_str());
+        let name = release.metadata.name.as_deref().unwrap_or_default();
+        cells.push(cell(Style::Plain, name));
+        cells.push(cell(Style::Plain, why.unwrap_or_default()));
+    }
+    cells
 }

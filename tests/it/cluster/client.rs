@@ -13,7 +13,6 @@ pub async fn a_person_on_call_needs_the_command_line_only(s: Scenario<'_>) -> Ou
     for (user, role) in [
         ("ann", "flagger-on-call"),
         ("ben", "flagger-release-manager"),
-        ("ben", "view"),
         ("eve", "view"),
     ] {
         let (role, name) = (format!("--clusterrole={role}"), format!("{user}-{role}"));
@@ -173,6 +172,41 @@ pub async fn a_person_on_call_needs_the_command_line_only(s: Scenario<'_>) -> Ou
     ensure(
         listed.code == 0 && listed.stdout.starts_with("podinfo   Promoted"),
         &listed,
+    )?;
+    a_version_that_was_replaced_is_not_waited_for(&s).await
+}
+
+/// The pipeline of a version may ask for it after a newer one has taken its place.
+async fn a_version_that_was_replaced_is_not_waited_for(s: &Scenario<'_>) -> Outcome {
+    s.image("3.1.2").await?;
+    s.line("Progressing 20").await?;
+    s.image("3.1.3").await?;
+    let until = ["--until", "paused", "--timeout", "2m"];
+    s.line("Progressing 20").await?;
+    let paused = s.by("ann", &["pause", "podinfo"]).await?;
+    ensure(paused.code == 0, &paused)?;
+    let newest = ["status", "podinfo", "--image", "podinfo:3.1.3"];
+    let newest = s.by("ann", &[&newest[..], &until].concat()).await?;
+    ensure(
+        newest.code == 0 && newest.stdout.contains(": Paused: "),
+        &newest,
+    )?;
+    let replaced = ["status", "podinfo", "--image", "podinfo:3.1.2"];
+    let replaced = s.by("ann", &[&replaced[..], &until].concat()).await?;
+    ensure(
+        replaced.code == 5 && replaced.stdout.contains(": Superseded: "),
+        &replaced,
+    )?;
+    let history = s.by("ann", &["history", "podinfo", "-o", "json"]).await?;
+    let history: Value = serde_json::from_str(&history.stdout).map_err(text)?;
+    ensure(
+        history["kind"] == "ReleaseRecordList" && history["items"][1]["result"] == "Superseded",
+        &history,
+    )?;
+    let explained = s.by("ann", &["explain", "podinfo"]).await?;
+    ensure(
+        explained.code == 0 && explained.stdout.contains("is being released"),
+        &explained,
     )
 }
 

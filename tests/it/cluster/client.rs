@@ -5,7 +5,9 @@ use std::process::Output;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::{FLAGGER, Outcome, Scenario, ensure, text};
+use testbed::wait::until;
+
+use super::{FLAGGER, Outcome, PATIENCE, Scenario, ensure, text};
 
 pub async fn a_person_on_call_needs_the_command_line_only(s: Scenario<'_>) -> Outcome {
     s.initialized(json!({"stepWeight": 20, "maxWeight": 60}))
@@ -178,11 +180,11 @@ pub async fn a_person_on_call_needs_the_command_line_only(s: Scenario<'_>) -> Ou
 
 /// The pipeline of a version may ask for it after a newer one has taken its place.
 async fn a_version_that_was_replaced_is_not_waited_for(s: &Scenario<'_>) -> Outcome {
-    s.image("3.1.2").await?;
-    s.line("Progressing 20").await?;
-    s.image("3.1.3").await?;
+    for tag in ["3.1.2", "3.1.3"] {
+        s.image(tag).await?;
+        runs(s, &format!("podinfo:{tag}")).await?;
+    }
     let until = ["--until", "paused", "--timeout", "2m"];
-    s.line("Progressing 20").await?;
     let paused = s.by("ann", &["pause", "podinfo"]).await?;
     ensure(paused.code == 0, &paused)?;
     let newest = ["status", "podinfo", "--image", "podinfo:3.1.3"];
@@ -208,6 +210,21 @@ async fn a_version_that_was_replaced_is_not_waited_for(s: &Scenario<'_>) -> Outc
         explained.code == 0 && explained.stdout.contains("is being released"),
         &explained,
     )
+}
+
+/// Waits until a run of this image is in progress.
+async fn runs(s: &Scenario<'_>, image: &str) -> Outcome {
+    until(PATIENCE, image, async || {
+        let view = s.by("ann", &["get", "podinfo", "-o", "json"]).await?;
+        let view: Value = serde_json::from_str(&view.stdout).map_err(text)?;
+        let revision = &view["revision"];
+        let runs = view["images"][0]["canary"] == image
+            && view["state"] == "Progressing"
+            && revision["applied"] == revision["target"];
+        runs.then_some(()).ok_or_else(|| view.to_string())
+    })
+    .await
+    .map_err(text)
 }
 
 /// The output of a command.

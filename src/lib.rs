@@ -40,6 +40,7 @@
 //! | Which canaries share the copy of a config? | `workload/config/copies.rs` |
 //! | Where is the content of a config for a restored primary? | `workload/config/previous.rs` |
 //! | Which providers exist, and which router and queries has each? | [`providers`] |
+//! | Does the canary fail more often than the primary, or is it chance? | [`comparison`] |
 //! | How is a metric server queried, and how is its answer read? | [`metrics`] |
 //! | What does `flagger lint` find in manifests? | [`lint`] |
 //! | How does the operator prove to a cloud who it is? | [`metrics::identity`]; `shell/outside/tokens.rs` |
@@ -69,7 +70,7 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | 1 | `api` |
+//! | 1 | `api`, `comparison` |
 //! | 2 | `snapshot` |
 //! | 3 | `workload` |
 //! | 4 | `routers`, `metrics`, `notifications` |
@@ -248,6 +249,7 @@
 pub mod api;
 pub mod check;
 pub mod cli;
+pub mod comparison;
 pub mod lint;
 pub mod loadtester;
 pub mod metrics;

@@ -4,7 +4,7 @@ use super::{paths::Uses, source::Source};
 
 /// Each module uses modules of the rows above its own, and itself. Modules of the same row do not use each other.
 const LAYERS: [&[&str]; 12] = [
-    &["api"],
+    &["api", "comparison"],
     &["snapshot"],
     &["workload"],
     &["routers", "metrics", "notifications"],

@@ -1,0 +1,26 @@
+//! Whether the bad requests come from one pod: a bad node is not a bad version.
+
+use super::Counts;
+
+/// The share of the bad requests that one pod has.
+const SHARE: f64 = 0.8;
+/// A pod with this share of all requests may well have most of the bad ones.
+const MOST_REQUESTS: f64 = 0.6;
+
+/// The pod of the canary that has at least 80 % of the bad requests, although others serve, too.
+pub fn one_pod<'a>(pods: impl IntoIterator<Item = (&'a str, Counts)>) -> Option<&'a str> {
+    let pods: Vec<_> = pods
+        .into_iter()
+        .filter(|(_, counts)| counts.all() > 0.0)
+        .collect();
+    let total = pods
+        .iter()
+        .fold(Counts::NONE, |sum, (_, counts)| sum.and(*counts));
+    let is_one = |counts: Counts| {
+        total.bad() > 0.0
+            && counts.bad() >= SHARE * total.bad()
+            && counts.all() <= MOST_REQUESTS * total.all()
+    };
+    let found = pods.iter().find(|(_, counts)| is_one(*counts));
+    found.map(|(name, _)| *name)
+}

@@ -1,0 +1,312 @@
+use proptest::prelude::*;
+
+use super::{
+    counters::{Counters, Reading},
+    latency::Histogram,
+    power::Plan,
+    *,
+};
+
+fn counts(all: u32, bad: u32) -> Counts {
+    Counts::new(f64::from(all), f64::from(bad)).unwrap()
+}
+
+/// The probability of each number of bad requests.
+fn binomial(all: u32, rate: f64) -> Vec<f64> {
+    let mut ways = 1.0;
+    (0..=all)
+        .map(|bad| {
+            let (bad_, all_) = (f64::from(bad), f64::from(all));
+            let probability = ways * rate.powf(bad_) * (1.0 - rate).powf(all_ - bad_);
+            ways *= (all_ - bad_) / (bad_ + 1.0);
+            probability
+        })
+        .collect()
+}
+
+proptest! {
+    /// The mean of an e-value under its null hypothesis is at most 1, by enumeration of all counts of a window.
+    #[test]
+    fn an_e_value_has_a_mean_of_at_most_one_without_a_difference(
+        (canary, primary) in (0_u32..12, 0_u32..12),
+        (absolute, factor) in (prop_oneof![Just(0.0), 0.0..0.2_f64], prop_oneof![Just(1.0), 1.0..2.0_f64]),
+        (history, failed) in (0_u32..200, 0.0..1.0_f64),
+        (primary_rate, share) in (0.0..1.0_f64, 0.0..=1.0_f64),
+        latency in any::<bool>(),
+    ) {
+        let margin = Margin::new(absolute, factor).unwrap();
+        let measure = if latency { Measure::Latency } else { Measure::Errors };
+        let history = Counts::new(f64::from(history), (f64::from(history) * failed).floor()).unwrap();
+        // Above a limit of 1 no rate is worse.
+        let limit = margin.limit(primary_rate);
+        let worse = (limit <= 1.0).then(|| (false, (limit + (1.0 - limit) * share).min(1.0)));
+        let within = (true, limit.min(1.0) * share);
+        for (is_worse, canary_rate) in std::iter::once(within).chain(worse) {
+            let mut mean = 0.0;
+            for (bad_c, probability_c) in binomial(canary, canary_rate).iter().enumerate() {
+                for (bad_p, probability_p) in binomial(primary, primary_rate).iter().enumerate() {
+                    let window = Window {
+                        canary: counts(canary, bad_c as u32),
+                        primary: counts(primary, bad_p as u32),
+                    };
+                    let mut test = Comparison::new(measure, margin, history);
+                    test.add(window);
+                    let evidence = if is_worse { test.worse(1.0) } else { test.not_worse(1.0) };
+                    mean += probability_c * probability_p * evidence.exp();
+                }
+            }
+            prop_assert!(mean <= 1.0 + 1e-9, "{is_worse}: {mean}");
+        }
+    }
+
+    #[test]
+    fn any_counts_give_finite_evidence(windows in prop::collection::vec(((0_u32..1_000_000, 0.0..=1.0_f64), (0_u32..1_000_000, 0.0..=1.0_f64)), 0..6),
+        (absolute, factor) in (0.0..1.0_f64, 1.0..100.0_f64)) {
+        let mut test = Comparison::new(Measure::Errors, Margin::new(absolute, factor).unwrap(), Counts::NONE);
+        let counts = |(all, rate): (u32, f64)| Counts::new(f64::from(all), (f64::from(all) * rate).floor()).unwrap();
+        for (canary, primary) in windows {
+            test.add(Window { canary: counts(canary), primary: counts(primary) });
+            prop_assert!(test.worse(1.0).is_finite() && test.not_worse(1.0).is_finite());
+        }
+    }
+}
+
+#[test]
+fn a_clear_regression_is_proven_and_an_equal_version_is_not() {
+    let history = counts(100_000, 100);
+    let test = |bad| {
+        let mut test = Comparison::new(Measure::Errors, Margin::NONE, history);
+        test.add(Window {
+            canary: counts(600, bad),
+            primary: counts(5_400, 5),
+        });
+        test.worse(1.0)
+    };
+    assert!(is_proven(test(30), 0.01), "5 % of 600 requests");
+    assert!(!is_proven(test(1), 0.05), "as the primary");
+    assert!(!is_proven(test(0), 0.05), "better than the primary");
+    // With more dispersion, the same counts prove less.
+    let mut dispersed = Comparison::new(Measure::Errors, Margin::NONE, history);
+    dispersed.add(Window {
+        canary: counts(600, 30),
+        primary: counts(5_400, 5),
+    });
+    assert!(dispersed.worse(10.0) < dispersed.worse(1.0));
+}
+
+/// A dependency that fails for both versions alike is no regression.
+#[test]
+fn both_versions_may_fail() {
+    let mut test = Comparison::new(Measure::Errors, Margin::NONE, counts(100_000, 100));
+    for _ in 0..20 {
+        test.add(Window {
+            canary: counts(100, 50),
+            primary: counts(900, 450),
+        });
+        assert!(!is_proven(test.worse(1.0), 0.05));
+    }
+}
+
+#[test]
+fn a_version_within_the_margin_is_proven_not_worse_in_the_end() {
+    let margin = Margin::new(0.0025, 1.25).unwrap();
+    let mut test = Comparison::new(Measure::Errors, margin, counts(100_000, 100));
+    let mut windows = 0;
+    while !is_proven(test.not_worse(1.0), 0.05) {
+        test.add(Window {
+            canary: counts(1_000, 1),
+            primary: counts(9_000, 9),
+        });
+        windows += 1;
+        assert!(windows < 10);
+    }
+    assert!(windows > 0);
+    let mut without = Comparison::new(Measure::Errors, Margin::NONE, counts(100_000, 100));
+    without.add(Window {
+        canary: counts(1_000_000, 1_000),
+        primary: counts(1_000_000, 1_000),
+    });
+    assert_eq!(without.not_worse(1.0), 0.0, "nothing proves equality");
+}
+
+#[test]
+fn without_requests_of_both_versions_nothing_is_proven() {
+    for (canary, primary) in [
+        (counts(1_000, 1_000), Counts::NONE),
+        (Counts::NONE, counts(1_000, 0)),
+    ] {
+        let mut test = Comparison::new(Measure::Errors, Margin::NONE, counts(100_000, 100));
+        test.add(Window { canary, primary });
+        assert!(
+            test.worse(1.0).abs() < 1e-6,
+            "{canary:?} {primary:?}: {}",
+            test.worse(1.0)
+        );
+    }
+}
+
+#[test]
+fn numbers_that_are_no_counts_are_refused() {
+    for (all, bad) in [
+        (f64::NAN, 0.0),
+        (f64::INFINITY, 0.0),
+        (-1.0, 0.0),
+        (1.0, 2.0),
+        (1.0, f64::NAN),
+        (1.0, -1.0),
+    ] {
+        assert_eq!(Counts::new(all, bad), None, "{all} {bad}");
+    }
+    for (absolute, factor) in [
+        (-0.1, 1.0),
+        (1.0, 1.0),
+        (0.0, 0.9),
+        (f64::NAN, 1.0),
+        (0.0, f64::INFINITY),
+    ] {
+        assert_eq!(Margin::new(absolute, factor), None, "{absolute} {factor}");
+    }
+}
+
+#[test]
+fn independent_requests_have_no_dispersion_and_bursts_have() {
+    let even = [
+        counts(1_000, 5),
+        counts(1_000, 5),
+        counts(1_000, 6),
+        counts(1_000, 4),
+    ];
+    assert_eq!(dispersion::of_bursts(&even), 1.0);
+    let bursts = [
+        counts(1_000, 20),
+        counts(1_000, 0),
+        counts(1_000, 0),
+        counts(1_000, 0),
+    ];
+    assert!(dispersion::of_bursts(&bursts) > 10.0);
+    assert_eq!(dispersion::of_bursts(&[]), 1.0);
+    assert_eq!(dispersion::of_bursts(&[counts(10, 0), counts(10, 0)]), 1.0);
+}
+
+#[test]
+fn pods_that_differ_disperse_and_two_pods_tell_nothing() {
+    let alike = [counts(1_000, 50), counts(1_000, 51), counts(1_000, 49)];
+    assert_eq!(dispersion::of_pods(&alike, 2, 500.0), Some(1.0));
+    let unlike = [counts(1_000, 10), counts(1_000, 50), counts(1_000, 150)];
+    assert!(dispersion::of_pods(&unlike, 2, 500.0).unwrap() > 5.0);
+    assert_eq!(dispersion::of_pods(&alike[..2], 2, 500.0), None);
+    assert_eq!(dispersion::of_pods(&alike, 0, 500.0), None);
+}
+
+#[test]
+fn one_bad_pod_is_named() {
+    let pods = |bad: [u32; 3]| {
+        let named = ["a", "b", "c"].into_iter().zip(bad);
+        named
+            .map(|(name, bad)| (name, counts(100, bad)))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(pods::one_pod(pods([0, 9, 1])), Some("b"));
+    assert_eq!(pods::one_pod(pods([3, 9, 1])), None);
+    assert_eq!(pods::one_pod(pods([0, 0, 0])), None);
+    assert_eq!(pods::one_pod([("a", counts(100, 9))]), None, "its only pod");
+    assert_eq!(
+        pods::one_pod([("a", counts(900, 9)), ("b", counts(100, 1))]),
+        None,
+        "its share"
+    );
+}
+
+#[test]
+fn latencies_are_compared_at_bounds_that_some_requests_exceed() {
+    let histogram = |fast: f64, middle: f64| {
+        let buckets = vec![
+            (100.0, fast),
+            (250.0, middle),
+            (500.0, 999.0),
+            (f64::INFINITY, 1_000.0),
+        ];
+        Histogram::new(buckets).unwrap()
+    };
+    let history = histogram(600.0, 950.0);
+    assert_eq!(history.bounds(None), [250.0], "40 % and 0.1 % are left out");
+    assert_eq!(
+        history.bounds(Some(500.0)),
+        [250.0, 500.0],
+        "the user's own"
+    );
+    let mut test = Latencies::new(Margin::NONE, &history, None);
+    assert_eq!(test.bounds().collect::<Vec<_>>(), [250.0]);
+    test.add(&histogram(600.0, 850.0), &history);
+    assert!(is_proven(test.worse(1.0), 0.01));
+    assert_eq!(
+        Latencies::new(Margin::NONE, &histogram(1_000.0 - 1.0, 999.0), None).worse(1.0),
+        0.0
+    );
+    for broken in [
+        vec![],
+        vec![(1.0, 2.0)],
+        vec![(1.0, 2.0), (f64::INFINITY, 1.0)],
+        vec![(f64::INFINITY, f64::NAN)],
+    ] {
+        assert_eq!(Histogram::new(broken), None);
+    }
+}
+
+#[test]
+fn counters_count_each_request_once_and_leave_restarts_out() {
+    let reading = |pods: &[(&str, u32, u32)]| -> Reading {
+        { pods.iter() }
+            .map(|(name, all, bad)| ((*name).to_owned(), counts(*all, *bad)))
+            .collect()
+    };
+    let mut counters = Counters::starting_at(reading(&[("a", 100, 1)]));
+    let first = counters.advance(reading(&[("a", 150, 2), ("new", 7, 1)]));
+    assert_eq!(first.total(), counts(57, 2), "a new pod began with 0");
+    let missing = counters.advance(reading(&[("a", 160, 2)]));
+    assert_eq!(missing.total(), counts(10, 0));
+    let back = counters.advance(reading(&[("a", 20, 0), ("new", 9, 1)]));
+    assert_eq!(back.total(), counts(2, 0));
+    assert_eq!(back.restarted.iter().collect::<Vec<_>>(), ["a"]);
+    let after = counters.advance(reading(&[("a", 25, 1)]));
+    assert_eq!(
+        after.total(),
+        counts(5, 1),
+        "from the value after the restart"
+    );
+    // Its bad requests went back, and all requests grew: two replicas of Prometheus differ.
+    let odd = counters.advance(reading(&[("a", 30, 0)]));
+    assert_eq!((odd.total(), odd.restarted.len()), (Counts::NONE, 1));
+}
+
+/// The numbers of the research that the defaults were chosen from: a base rate of 0.1 %, a weight of 10 %, 5 % false alarms.
+#[test]
+fn the_requests_that_a_regression_needs_are_known_before_the_run() {
+    let plan = |increase, margin| Plan {
+        measure: Measure::Errors,
+        margin,
+        history: counts(324_000, 324),
+        share: 0.1,
+        increase,
+        false_alarms: 0.05,
+        dispersion: 1.0,
+    };
+    let margin = Margin::new(0.0025, 1.25).unwrap();
+    for (increase, margin, expected) in [
+        (0.01, Margin::NONE, 315.0),
+        (0.05, Margin::NONE, 38.0),
+        (0.01, margin, 1_188.0),
+        (0.05, margin, 57.0),
+    ] {
+        let needed = requests_to_detect(&plan(increase, margin)).unwrap();
+        assert!(
+            (needed / expected - 1.0).abs() < 0.1,
+            "{increase} {margin:?}: {needed}, not {expected}"
+        );
+    }
+    assert_eq!(
+        requests_to_detect(&plan(0.001, margin)),
+        None,
+        "within the margin"
+    );
+}

@@ -24,6 +24,8 @@ use crate::{
 
 /// A step that begins later than this after its tick is late. The time for which a version is observed then counts from its real start.
 const PUNCTUAL: SignedDuration = SignedDuration::from_secs(2);
+/// A step that is repeated later than this after its tick is late. Its successor is hardly ever repeated, so it would be a step too short.
+const REPEATED: SignedDuration = SignedDuration::from_secs(1);
 
 /// A step whose questions are being asked. A step outside the cadence has no tick.
 #[derive(Clone, Copy, Debug)]
@@ -105,7 +107,7 @@ impl ReconcileState {
         if let Some(OpenStep(tick)) = self.open_step {
             // If a repeated step writes late and the next step does not, the version is observed for less than an interval in between.
             return tick.map(|tick| Tick {
-                late: tick.late || (self.has_failed && now.duration_since(tick.at) > PUNCTUAL),
+                late: tick.late || (self.has_failed && now.duration_since(tick.at) > REPEATED),
                 ..tick
             });
         }

@@ -58,7 +58,7 @@ fn a_step_whose_write_is_retried_is_late() {
     state.failed();
     let late = |tick: Option<Tick>| tick.map(|tick| tick.late);
     assert_eq!(late(state.tick(Some(at(0)), INTERVAL, at(11))), Some(false));
-    assert_eq!(late(state.tick(Some(at(0)), INTERVAL, at(14))), Some(true));
+    assert_eq!(late(state.tick(Some(at(0)), INTERVAL, at(12))), Some(true));
 }
 
 #[test]

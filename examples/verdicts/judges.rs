@@ -1,0 +1,159 @@
+//! The judges that are compared: the sequential test, Flagger's threshold, Mann-Whitney as PipeCD runs it, and an oracle that nobody can be.
+
+use flagger_rs::comparison::{
+    Comparison, Counts, Latencies, Margin, Measure, dispersion, is_proven,
+};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+use super::traffic::{Law, PODS, Service, WEIGHTS, durations};
+
+/// The probability of a false alarm in a run that is asked for.
+pub const FALSE_ALARMS: f64 = 0.05;
+
+/// The settings of the sequential test.
+#[derive(Clone, Copy, Debug)]
+pub struct Test {
+    /// How much worse the canary may be.
+    pub margin: Margin,
+    /// Whether to correct for bursts and for unequal pods.
+    pub is_corrected: bool,
+}
+
+/// The step, from 1, in which a run of this law ends with the proof that the canary is worse; `None` if it does not.
+pub fn sequential(law: Law, test: Test, seed: u64) -> Option<usize> {
+    let mut service = Service::new(law, seed);
+    let (minutes, pods) = service.history();
+    let history = minutes
+        .iter()
+        .fold(Counts::NONE, |sum, minute| sum.and(*minute));
+    let bursts = dispersion::of_bursts(&minutes);
+    let mut comparison = Comparison::new(Measure::Errors, test.margin, history);
+    WEIGHTS
+        .iter()
+        .position(|weight| {
+            comparison.add(service.window(*weight));
+            let canary = comparison.seen().canary.all();
+            let dispersion = if test.is_corrected {
+                let unequal = dispersion::of_pods(&pods, PODS.0, canary).unwrap_or(1.0);
+                bursts.max(unequal)
+            } else {
+                1.0
+            };
+            is_proven(comparison.worse(dispersion), FALSE_ALARMS)
+        })
+        .map(|step| step + 1)
+}
+
+/// The same for durations that are longer by this factor.
+pub fn sequential_latency(per_second: f64, factor: f64, sigma: f64, seed: u64) -> Option<usize> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let minute = per_second * 60.0;
+    // A tenth of an hour's requests estimates the shares above the bounds well enough.
+    let history = durations(&mut random, minute * 6.0, 1.0, sigma)?;
+    let mut latencies = Latencies::new(Margin::NONE, &history, None);
+    for (step, weight) in WEIGHTS.iter().enumerate() {
+        let share = weight / 100.0;
+        let canary = durations(&mut random, minute * share, factor, sigma)?;
+        let primary = durations(&mut random, minute * (1.0 - share), 1.0, sigma)?;
+        latencies.add(&canary, &primary);
+        if is_proven(latencies.worse(1.0), FALSE_ALARMS) {
+            return Some(step + 1);
+        }
+    }
+    None
+}
+
+/// The minute in which Flagger's threshold of 99 % ends a run as failed; `None` if it promotes. A failed check stays at its weight.
+pub fn threshold(law: Law, threshold: u32, seed: u64) -> Option<usize> {
+    const LONGEST: usize = 240;
+    let mut service = Service::new(law, seed);
+    let (mut failed, mut step) = (0, 0);
+    for minute in 1..=LONGEST {
+        let Some(weight) = WEIGHTS.get(step) else {
+            return None;
+        };
+        // Without a request there is no success rate, and Flagger counts a failed check.
+        let canary = service.window(*weight).canary;
+        if canary.all() > 0.0 && canary.rate() <= 0.01 {
+            step += 1;
+            continue;
+        }
+        failed += 1;
+        if failed >= threshold {
+            return Some(minute);
+        }
+    }
+    None
+}
+
+/// Whether one of three checks finds a difference: Mann-Whitney over ten points of a minute each, at a significance of 5 %, two-sided, as
+/// PipeCD does without settings of a user (normal approximation with the correction for ties).
+pub fn mann_whitney(law: Law, seed: u64) -> bool {
+    let mut service = Service::new(law, seed);
+    (0..3).any(|_| {
+        let windows: Vec<_> = (0..10).map(|_| service.window(WEIGHTS[0])).collect();
+        let rates = |of: fn(&flagger_rs::comparison::Window) -> Counts| -> Vec<f64> {
+            let counts = windows.iter().map(of).filter(|counts| counts.all() > 0.0);
+            counts.map(Counts::rate).collect()
+        };
+        let (canary, primary) = (rates(|it| it.canary), rates(|it| it.primary));
+        score(&canary, &primary).is_some_and(|score| score.abs() > 1.96)
+    })
+}
+
+/// The standardised sum of ranks; `None` if all values are equal.
+fn score(one: &[f64], other: &[f64]) -> Option<f64> {
+    let (n, m) = (count(one.len()), count(other.len()));
+    let all: Vec<_> = one.iter().chain(other).copied().collect();
+    let mut sum = 0.0;
+    for value in one {
+        let below = all.iter().filter(|it| **it < *value).count();
+        let equal = all.iter().filter(|it| **it == *value).count();
+        sum += count(below) + (count(equal) + 1.0) / 2.0;
+    }
+    let total = n + m;
+    let ties: f64 = all
+        .iter()
+        .map(|value| {
+            let equal = count(all.iter().filter(|it| *it == value).count());
+            // Each of the equal values adds its part of t³ − t.
+            equal * equal - 1.0
+        })
+        .sum();
+    let variance = n * m / 12.0 * (total + 1.0 - ties / (total * (total - 1.0)));
+    (variance > 0.0).then(|| (sum - n * (total + 1.0) / 2.0) / variance.sqrt())
+}
+
+/// The probability with which a judge who knows the base rate finds the increase, if he judges once, after this step, with false alarms of at
+/// most 1 %. No method can be better.
+pub fn oracle(law: Law, step: usize) -> f64 {
+    let share: f64 = WEIGHTS[..step].iter().sum::<f64>() / 100.0;
+    let requests = (law.per_second * 60.0 * share).round();
+    let mut least = 0.0;
+    while tail(requests, law.base, least) > 0.01 {
+        least += 1.0;
+    }
+    tail(requests, law.base + law.increase, least)
+}
+
+/// The probability of at least this many failures.
+fn tail(requests: f64, rate: f64, least: f64) -> f64 {
+    let (mut failures, mut logarithm) = (0.0, requests * (-rate).ln_1p());
+    let mut below = 0.0;
+    while failures < least {
+        below += f64::exp(logarithm);
+        logarithm += ((requests - failures) / (failures + 1.0) * rate / (1.0 - rate)).ln();
+        failures += 1.0;
+    }
+    1.0 - below
+}
+
+fn count(values: usize) -> f64 {
+    u32::try_from(values).map_or(f64::INFINITY, f64::from)
+}
+
+/// A seed for the runs of a table.
+pub fn seeds(table: u64, runs: u32) -> impl Iterator<Item = u64> {
+    let mut random = StdRng::seed_from_u64(table);
+    (0..runs).map(move |_| random.next_u64())
+}

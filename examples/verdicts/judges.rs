@@ -69,9 +69,7 @@ pub fn threshold(law: Law, threshold: u32, seed: u64) -> Option<usize> {
     let mut service = Service::new(law, seed);
     let (mut failed, mut step) = (0, 0);
     for minute in 1..=LONGEST {
-        let Some(weight) = WEIGHTS.get(step) else {
-            return None;
-        };
+        let weight = WEIGHTS.get(step)?;
         // Without a request there is no success rate, and Flagger counts a failed check.
         let canary = service.window(*weight).canary;
         if canary.all() > 0.0 && canary.rate() <= 0.01 {
@@ -108,14 +106,14 @@ fn score(one: &[f64], other: &[f64]) -> Option<f64> {
     let mut sum = 0.0;
     for value in one {
         let below = all.iter().filter(|it| **it < *value).count();
-        let equal = all.iter().filter(|it| **it == *value).count();
-        sum += count(below) + (count(equal) + 1.0) / 2.0;
+        let equal = all.iter().filter(|it| it.total_cmp(value).is_eq()).count();
+        sum += count(below) + f64::midpoint(count(equal), 1.0);
     }
     let total = n + m;
     let ties: f64 = all
         .iter()
         .map(|value| {
-            let equal = count(all.iter().filter(|it| *it == value).count());
+            let equal = count(all.iter().filter(|it| it.total_cmp(value).is_eq()).count());
             // Each of the equal values adds its part of t³ − t.
             equal * equal - 1.0
         })

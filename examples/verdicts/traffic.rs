@@ -157,7 +157,13 @@ impl Service {
 }
 
 /// The number of failures among independent requests.
-pub fn binomial(random: &mut impl Rng, all: f64, rate: f64) -> f64 {
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a number of requests is whole, positive and not that large"
+)]
+fn binomial(random: &mut impl Rng, all: f64, rate: f64) -> f64 {
     let law = Binomial::new(all as u64, rate);
     law.map_or(0.0, |law| law.sample(random) as f64)
 }

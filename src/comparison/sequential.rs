@@ -6,6 +6,8 @@ use super::{Counts, Margin, Window};
 
 /// The number of alternatives. With 4 or 16 the power is the same within 2 percentage points.
 const ALTERNATIVES: usize = 8;
+/// The spaces between them.
+const SPACES: f64 = 7.0;
 /// The highest rate of an alternative.
 const HIGHEST: f64 = 0.9;
 /// The least distance of an alternative from the limit, for each unit of its factor: at a base rate of almost 0 a factor means nothing.
@@ -30,11 +32,11 @@ impl Measure {
             Self::Errors => (2.0, 300.0),
             Self::Latency => (1.3, 30.0),
         };
-        let mut place = 0_u8;
+        let ratio = (most / least).powf(1.0 / SPACES);
+        let mut factor = least / ratio;
         [0; ALTERNATIVES].map(|_| {
-            let share = f64::from(place) / (ALTERNATIVES as f64 - 1.0);
-            place += 1;
-            least * (most / least).powf(share)
+            factor *= ratio;
+            factor
         })
     }
 

@@ -1,3 +1,5 @@
+#![expect(clippy::float_cmp, reason = "these values are exact")]
+
 use proptest::prelude::*;
 
 use super::{
@@ -46,8 +48,8 @@ proptest! {
             for (bad_c, probability_c) in binomial(canary, canary_rate).iter().enumerate() {
                 for (bad_p, probability_p) in binomial(primary, primary_rate).iter().enumerate() {
                     let window = Window {
-                        canary: counts(canary, bad_c as u32),
-                        primary: counts(primary, bad_p as u32),
+                        canary: counts(canary, u32::try_from(bad_c).unwrap()),
+                        primary: counts(primary, u32::try_from(bad_p).unwrap()),
                     };
                     let mut test = Comparison::new(measure, margin, history);
                     test.add(window);

@@ -5,7 +5,8 @@
 //! abort v1-6b3c9d41 01JDS6T0Q4 2026-11-28T10:12:03Z jane@example.com errors at the checkout
 //! ```
 //!
-//! REVISION is `status.lastAppliedSpec` as the person saw it: the action means no other version. ID makes the action one action, however
+//! REVISION is `status.lastAppliedSpec` as the person saw it, or the revision of the target if that waits for its run: the action means no
+//! other version. ID makes the action one action, however
 //! often the line is read. AUTHOR is the name of the user, percent-encoded where it has blanks or `%`. The verb alone is the form for
 //! `kubectl annotate`; it is accepted for `pause` and `abort`, which put no client at risk. An annotation needs no CRD and no field of
 //! the spec, so GitOps tools neither undo nor repeat it. It is text, because the expressions of admission policies can split text, but

@@ -188,6 +188,8 @@ pub enum ConditionType {
     RetryRequested,
     /// The reason why the version failed, why its last check failed, or why it waits: the reason is a code, the message a sentence.
     Verdict,
+    /// The API server refuses a write that the release, or the initialization, cannot go on without; the reason is the kind of the object.
+    WriteRefused,
 }
 
 impl ConditionType {
@@ -218,6 +220,7 @@ impl ConditionType {
             Self::PromoteRequested => "PromoteRequested",
             Self::RetryRequested => "RetryRequested",
             Self::Verdict => "Verdict",
+            Self::WriteRefused => "WriteRefused",
         }
     }
 }

@@ -280,6 +280,7 @@ fn each_condition_has_its_name() {
         (ConditionType::Invalid, "Invalid"),
         (ConditionType::TargetConflict, "TargetConflict"),
         (ConditionType::ForeignObject, "ForeignObject"),
+        (ConditionType::WriteRefused, "WriteRefused"),
     ] {
         let status: CanaryStatus = serde_json::from_value(json!({"conditions": [
             {"type": "Other", "status": "True", "reason": "a"}, {"type": name, "status": "True", "reason": "b"}]})).unwrap();

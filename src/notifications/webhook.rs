@@ -103,7 +103,7 @@ pub fn judge(
             url: public(&request.url),
             // The sender returns such an answer only after the last attempt.
             attempts: u64::from(request.retries) + 1,
-            last: Ok(response.status),
+            last: Ok((response.status, excerpt(&response.body))),
         }),
         Ok(response) => Err(WebhookError::Rejected {
             host: host(&request.url),

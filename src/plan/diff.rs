@@ -3,7 +3,10 @@
 use serde_json::{Map, Value};
 use similar::TextDiff;
 
-use crate::{snapshot::ObjectRef, view::text::printable, workload::metadata::LAST_APPLIED};
+use crate::{
+    snapshot::{ObjectRef, excerpt::printable},
+    workload::metadata::LAST_APPLIED,
+};
 
 /// The fields of metadata that the API server sets.
 const OF_SERVER: [&str; 6] = [

@@ -10,7 +10,7 @@ use crate::{
     api::release::{
         Change, HookCall, Measurement, Metric, ReleaseResult, ReleaseSpec, RunEvidence,
     },
-    snapshot::{excerpt, go},
+    snapshot::{excerpt, excerpt::printable, go},
 };
 
 /// The most rows of a table. Failures come first.
@@ -21,7 +21,7 @@ pub fn explain(spec: &ReleaseSpec) -> String {
     let mut text = format!("{}\n", headline(spec));
     if let Some(cause) = &spec.cause {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{}", one_line(&cause.sentence));
+        let _ = writeln!(text, "{}", printable(&cause.sentence));
     }
     facts(&mut text, spec);
     match spec.evidence.as_deref().map(unpack) {
@@ -45,7 +45,9 @@ pub fn headline(spec: &ReleaseSpec) -> String {
         _ => one_line(&spec.revision),
     };
     let took = match (&spec.started_at, &spec.ended_at) {
-        (Some(start), Some(end)) => format!(" after {}", duration(end.0.duration_since(start.0))),
+        (Some(start), Some(end)) if start <= end => {
+            format!(" after {}", duration(end.0.duration_since(start.0)))
+        }
         _ => String::new(),
     };
     let words = match spec.result {

@@ -69,10 +69,17 @@ impl Committed<'_> {
     /// Whether a run starts, or replaces another one.
     pub fn starts(&self) -> bool {
         let before = self.snapshot.status();
-        is_in_run(self.status.phase)
-            && (!is_in_run(before.phase)
-                || before.last_applied_spec != self.status.last_applied_spec
-                || before.tracked_configs != self.status.tracked_configs)
+        self.is_abandoned()
+            || is_in_run(self.status.phase)
+                && (!is_in_run(before.phase)
+                    || before.last_applied_spec != self.status.last_applied_spec
+                    || before.tracked_configs != self.status.tracked_configs)
+    }
+
+    /// Whether a person aborts a version that waits for its run. It has a record, too.
+    fn is_abandoned(&self) -> bool {
+        let before = self.snapshot.status().phase;
+        before == CanaryPhase::Waiting && self.status.phase == CanaryPhase::Failed
     }
 
     /// Whether a run goes on that is not the one of this record.
@@ -90,6 +97,7 @@ impl Committed<'_> {
         }
         is_in_run(before.phase)
             || is_in_run(self.status.phase)
+            || self.is_abandoned()
             || (before.has_condition(ConditionType::NotificationPending)
                 && matches!(before.phase, CanaryPhase::Succeeded | CanaryPhase::Failed))
     }
@@ -252,14 +260,25 @@ impl Record {
         ];
         let is_asked = asked.into_iter().any(|type_| before.has_condition(type_));
         let [earlier, now] = [before, after].map(|status| status.condition(ConditionType::Action));
-        let earlier = earlier.filter(|it| is_asked || it.last_update_time >= self.spec.started_at);
+        // An action at the gate before the run belongs to the run.
+        let is_of_wait = |at: &Option<Time>| {
+            before.phase == CanaryPhase::Waiting && *at >= before.last_transition_time
+        };
+        let earlier = earlier.filter(|it| {
+            let at = &it.last_update_time;
+            is_asked || *at >= self.spec.started_at || is_of_wait(at)
+        });
         let now = now.filter(|it| before.condition(ConditionType::Action) != Some(it));
         let known = self.spec.actions.len();
         for action in earlier.into_iter().chain(now) {
+            let message = action.message.as_deref().unwrap_or_default();
+            let (ids, words) = message.split_once(' ').unwrap_or((message, ""));
+            // The IDs of earlier actions follow.
+            let id = ids.split(',').next().unwrap_or_default();
             let steered = Steered {
                 at: action.last_update_time.clone(),
                 outcome: action.reason.clone(),
-                action: action.message.clone().unwrap_or_default(),
+                action: format!("{id} {words}"),
             };
             if !self.spec.actions.iter().any(|it| is_same(it, &steered)) {
                 self.spec.actions.push(steered);

@@ -29,6 +29,11 @@ const VALID: SignedDuration = SignedDuration::from_mins(15);
 /// `reason` of a refused action.
 const REFUSED: &str = "Refused";
 
+/// How many actions are remembered by their IDs, so that none of them acts twice.
+const REMEMBERED: usize = 8;
+/// Separates the IDs.
+const SEPARATOR: char = ',';
+
 /// ID of an action without an ID, and of a line that is no action, until its annotation is removed.
 const UNNAMED: &str = "-";
 /// The ID afterwards, so that the next action without an ID is a new one.
@@ -61,20 +66,30 @@ pub fn decide(release: &Release<'_>) -> Option<Decision> {
     let snapshot = release.snapshot;
     let handled = handled(snapshot);
     let Some(line) = line(snapshot) else {
-        return (handled == Some(UNNAMED)).then(|| done_by_hand(snapshot));
+        return (handled.first() == Some(&UNNAMED)).then(|| done_by_hand(snapshot));
     };
     let action = line.parse::<Action>();
     let signature = action.as_ref().ok().and_then(|a| a.signature.as_ref());
-    let id = signature.map_or(UNNAMED, |signature| &signature.id);
-    if handled == Some(id) {
+    let id = signature.map_or(UNNAMED.to_owned(), |signature| {
+        signature.id.replace(SEPARATOR, "_")
+    });
+    if handled.contains(&id.as_str()) {
         return Some(Decision::write(vec![removal(snapshot, line)]));
     }
+    let earlier = handled.iter().filter(|it| ![UNNAMED, DONE].contains(it));
+    let ids: Vec<_> = std::iter::once(&id.as_str())
+        .chain(earlier)
+        .copied()
+        .collect();
+    let ids = ids[..ids.len().min(REMEMBERED)].join(&SEPARATOR.to_string());
     let action = action.as_ref().map_err(|why| why.clone().into());
     let possible = action.and_then(|action| check(release, action).map(|()| action));
     Some(match possible {
-        Ok(action) => accept(release, id, action),
+        Ok(action) => accept(release, &ids, action),
         Err(why) => {
-            let message = format!("{id} {why}");
+            let asked = line.parse::<Action>().ok();
+            let asked = asked.map(|action| format!("{} {}: ", action.verb, who(&action)));
+            let message = format!("{ids} {}{why}", asked.unwrap_or_default());
             let refused = StatusChange::within_step(snapshot);
             let refused = refused.set(ConditionType::Action, REFUSED, &message);
             let event = run::action_refused(snapshot, line, &why);
@@ -101,10 +116,12 @@ fn line(snapshot: &Snapshot) -> Option<&str> {
     annotations.get(action::ANNOTATION).map(String::as_str)
 }
 
-/// The ID of the action that was handled last.
-fn handled(snapshot: &Snapshot) -> Option<&str> {
-    let condition = snapshot.status().condition(ConditionType::Action)?;
-    condition.message.as_deref()?.split(' ').next()
+/// The IDs of the actions that were handled, the last one first.
+fn handled(snapshot: &Snapshot) -> Vec<&str> {
+    let condition = snapshot.status().condition(ConditionType::Action);
+    let message = condition.and_then(|condition| condition.message.as_deref());
+    let ids = message.and_then(|message| message.split(' ').next());
+    ids.map_or_else(Vec::new, |ids| ids.split(SEPARATOR).collect())
 }
 
 /// Whether an action is possible now.
@@ -117,8 +134,12 @@ fn check(release: &Release<'_>, action: &Action) -> Result<(), Refusal> {
         }
         None => {}
         Some(Signature { revision, at, .. }) => {
-            let current = snapshot.status().last_applied_spec.clone();
-            let current = current.unwrap_or_default();
+            let applied = snapshot.status().last_applied_spec.clone();
+            // The status does not name a version that waits for its run, and an action at its gate means no other one.
+            let current = match snapshot.phase() {
+                P::Waiting => release.revision.clone(),
+                _ => applied.unwrap_or_default(),
+            };
             if *revision != current {
                 return Err(Refusal::OtherRevision(revision.clone(), current));
             }
@@ -138,7 +159,7 @@ fn check(release: &Release<'_>, action: &Action) -> Result<(), Refusal> {
                     || phase == P::Progressing
                     || (phase == P::Promoting && !release.is_promoted())
             }
-            Verb::Retry => phase == P::Failed,
+            Verb::Retry => phase == P::Failed && !release.is_reverted(),
         };
     if is_possible {
         return Ok(());
@@ -150,6 +171,7 @@ fn check(release: &Release<'_>, action: &Action) -> Result<(), Refusal> {
             ": the primary has the version already. To go back, release the earlier version"
         }
         (_, P::Promoting | P::Finalising) => ": the version is being promoted already",
+        (Verb::Retry, P::Failed) => ": the target is back at the version of the primary",
         (Verb::Retry, _) => ": no version has failed",
         (_, P::Failed) => ": the version has failed. Use retry to release it again",
         _ => ": no release is in progress",
@@ -158,13 +180,13 @@ fn check(release: &Release<'_>, action: &Action) -> Result<(), Refusal> {
 }
 
 /// Records an action and its effect.
-fn accept<'a>(release: &Release<'a>, id: &str, action: &Action) -> Decision {
+fn accept<'a>(release: &Release<'a>, ids: &str, action: &Action) -> Decision {
     let snapshot = release.snapshot;
     let who = who(action);
     let change = StatusChange::within_step(snapshot).set(
         ConditionType::Action,
         ACCEPTED,
-        &format!("{id} {} {who}", action.verb),
+        &format!("{ids} {} {who}", action.verb),
     );
     let request = |change: StatusChange<'a>, type_| change.set(type_, ACCEPTED, &who);
     let opens_gate = waits_at_gate(snapshot)

@@ -61,7 +61,7 @@ use release::Release;
 use safety::{ownership, selectors, validation, withdrawal};
 
 use status::{
-    Outcome, StatusChange, outcome,
+    Outcome, StatusChange, outcome, refused,
     transitions::{is_between_runs, is_in_promotion, is_under_analysis},
 };
 
@@ -80,6 +80,9 @@ pub fn decide(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
     if snapshot.phase() == CanaryPhase::New {
         let known = StatusChange::enter(snapshot, CanaryPhase::Initializing);
         return Decision::commit(known.build(), Vec::new());
+    }
+    if let Some(report) = refused::report(snapshot) {
+        return report;
     }
     let release = match Release::of(snapshot) {
         Ok(release) => release,

@@ -279,6 +279,7 @@ pub fn snapshot(provider: &str, mut service: Value, analysis: Value, status: Val
         stalled: std::collections::BTreeMap::new(),
         paused: std::collections::BTreeMap::new(),
         recently_written: BTreeSet::new(),
+        refused: None,
         conflicting_canary: None,
         jitter: jiff::SignedDuration::ZERO,
         nonce: 0,

@@ -3,12 +3,17 @@
 /// The longest excerpt, in bytes.
 const LENGTH: usize = 256;
 
+/// Replaces each control character, and each mark that changes the direction of a text, by a blank.
+pub fn printable(text: &str) -> String {
+    let is_mark = |c: char| matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars()
+        .map(|c| if c.is_control() || is_mark(c) { ' ' } else { c })
+        .collect()
+}
+
 /// Returns the text on one line without control characters, cut to 256 bytes.
 pub fn excerpt(text: &str) -> String {
-    let mut line: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let mut line = printable(text);
     if line.len() > LENGTH {
         let cut = (0..=LENGTH - '…'.len_utf8())
             .rev()
@@ -26,9 +31,9 @@ mod tests {
 
     #[test]
     fn an_excerpt_is_one_short_line() {
-        let text = excerpt(&format!("<html>\n\u{1b}[31m{}", "é".repeat(10_000)));
+        let text = excerpt(&format!("<html>\n\u{1b}[31m\u{202e}{}", "é".repeat(10_000)));
         assert!(
-            text.len() <= 256 && !text.contains(['\n', '\u{1b}']),
+            text.len() <= 256 && !text.contains(['\n', '\u{1b}', '\u{202e}']),
             "{text}"
         );
     }

@@ -42,7 +42,7 @@ pub use secret::Secret;
 pub use step::Step;
 pub use target::TargetKind;
 pub use weights::Weights;
-pub use write::{Action, Write};
+pub use write::{Action, RefusedWrite, Write};
 
 use crate::api::canary::{Canary, CanaryPhase, CanaryStatus};
 
@@ -100,6 +100,8 @@ pub struct Snapshot {
     pub stalled: BTreeMap<ObjectRef, Timestamp>,
     /// The objects that were written since the last tick, or whose write was refused. No repair writes them again before the next tick.
     pub recently_written: BTreeSet<ObjectRef>,
+    /// The write that the API server refused last, unless one of the same object has succeeded since.
+    pub refused: Option<RefusedWrite>,
     /// The contents ([`Write::content`]) that another actor undoes again and again. They are not written now.
     pub paused: BTreeMap<ObjectRef, u64>,
     /// The older canary that claims an object of this one.

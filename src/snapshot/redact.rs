@@ -1,7 +1,7 @@
 //! Texts from outside for the condition `Verdict` and for records: everyone who may read the namespace may read them. Flagger's events show
 //! such texts whole.
 
-use std::{borrow::Cow, sync::LazyLock};
+use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
 
@@ -10,22 +10,44 @@ use super::excerpt;
 /// The text in the place of a credential.
 const REDACTED: &str = "[redacted]";
 
-/// The forms of credentials, and what stays of each. The first form that matches a text changes it before the next one is tried.
+/// Escapes of JSON, HTML and URLs, behind which a credential could hide.
+const ESCAPES: [(&str, &str); 8] = [
+    ("\\\"", "\""),
+    ("\\/", "/"),
+    ("&quot;", "\""),
+    ("&#34;", "\""),
+    ("%3D", "="),
+    ("%3d", "="),
+    ("%3A", ":"),
+    ("%22", "\""),
+];
+
+/// The forms of credentials, and the parts of each that stay. Each form is searched in what the ones before have left.
 static FORMS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     let forms = [
+        // A private key or a certificate.
+        (
+            r"(?s)-----BEGIN [^-]*-----.*?(?:-----END [^-]*-----|$)",
+            REDACTED,
+        ),
         // The user, the path and the query of a URL.
         (
             r#"(?i)\b([a-z][a-z0-9+.-]*://)(?:[^\s/?#"'<>]*@)?([^\s/?#"'<>@]+)[^\s"'<>]*"#,
             "${1}${2}",
         ),
-        // A field with a telling name: `token=…`, `"password": "…"`, `Authorization: Bearer …`.
+        // A header: its value ends with the line, or with the text that quotes it.
         (
-            r#"(?i)((?:authorization|token|passwd|password|passphrase|secret|api[_-]?key|access[_-]?key|credentials?|cookie)["']?\s*[:=]\s*)(?:"[^"]*"?|'[^']*'?|(?:(?:bearer|basic|token)\s+)?[^\s,;&}"']+)"#,
-            "${1}[redacted]",
+            r#"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie)(["']?\s*[:=]\s*["']?)[^"'\r\n<]+"#,
+            "${1}${2}[redacted]",
         ),
-        // Tokens with a known form: JSON web tokens, and those of AWS, GitHub, GitLab and Slack.
+        // A field, an element or a flag with a telling name: `token=…`, `"password": "…"`, `<token>…`, `--token …`, `X-Token-Value …`.
         (
-            r"\b(?:eyJ[\w-]{8,}(?:\.[\w-]*)*|A[KS]IA[0-9A-Z]{12,}|gh[a-z]_\w{16,}|glpat-[\w-]{16,}|xox[a-z]-[\w-]+)",
+            r#"(?i)((?:[\w-]*(?:token|passwd|password|passphrase|passcode|pwd|secret|api[_-]?key|apikey|access[_-]?key|private[_-]?key|credential|session|signature)[\w-]*)["']?\s*(?:=>|[:=>]|\s)\s*|\b(?:sid|sig|auth)["']?\s*(?:=>|[:=>])\s*)("(?:[^"\\]|\\.)*"?|'[^']*'?|(?:(?:bearer|basic|token)\s+)?[^\s,;&}"'<]+)"#,
+            "",
+        ),
+        // Tokens with a known form.
+        (
+            r"\b(?:eyJ[\w-]{8,}(?:\.[\w-]*)*|A[KS]IA[0-9A-Z]{12,}|(?:gh[a-z]|github_pat|glpat|sk|pk|rk|npm|xox[a-z]|hvs|AIza|ya29|SG)[_.-][\w.-]{8,}|AIza[\w-]{20,})",
             REDACTED,
         ),
     ];
@@ -38,32 +60,73 @@ static FORMS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
 
 /// A scheme of HTTP authentication with its credential.
 static SCHEME: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r"(?i)\b(bearer|basic)\s+([\w.~+/=-]{4,})").ok());
+    LazyLock::new(|| Regex::new(r"(?i)\b(bearer|basic|apikey)\s+([\w.~+/=-]{4,})").ok());
 
-/// The text as an excerpt, without credentials. Of a URL, the scheme and the host stay.
+/// A long word: a random one may be a credential.
+static LONG: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"[\w+/=-]{24,}").ok());
+
+/// The text as an excerpt, without what may be a credential. Of a URL, the scheme and the host stay.
 pub fn redacted(text: &str) -> String {
-    let text = FORMS
-        .iter()
-        .fold(Cow::Borrowed(text), |text, (form, kept)| {
-            Cow::Owned(form.replace_all(&text, *kept).into_owned())
-        });
-    let hide = |found: &Captures<'_>| {
-        if is_word(&found[2]) {
-            found[0].to_owned()
-        } else {
-            format!("{} {REDACTED}", &found[1])
-        }
-    };
-    let text = match SCHEME.as_ref() {
-        Some(scheme) => scheme.replace_all(&text, hide),
-        None => text,
-    };
+    let mut text = without_forms(text.to_owned());
+    for (escape, character) in ESCAPES {
+        text = text.replace(escape, character);
+    }
+    let text = without_forms(text);
+    let text = replaced(SCHEME.as_ref(), &text, hide_value);
+    let text = replaced(LONG.as_ref(), &text, |found| {
+        let is_hidden = is_random(&found[0]);
+        if is_hidden { REDACTED } else { &found[0] }.to_owned()
+    });
     excerpt(&text)
 }
 
-/// Whether this is a word of a sentence, as in "basic authentication", and no credential.
+fn without_forms(text: String) -> String {
+    FORMS.iter().fold(text, |text, (form, kept)| {
+        if kept.is_empty() {
+            form.replace_all(&text, hide_value).into_owned()
+        } else {
+            form.replace_all(&text, *kept).into_owned()
+        }
+    })
+}
+
+fn replaced(form: Option<&Regex>, text: &str, by: impl Fn(&Captures<'_>) -> String) -> String {
+    form.map_or_else(
+        || text.to_owned(),
+        |form| form.replace_all(text, by).into_owned(),
+    )
+}
+
+/// Hides the value behind a name, unless both are words of a sentence, as in "basic authentication" and "token expired".
+fn hide_value(found: &Captures<'_>) -> String {
+    let (name, value) = (&found[1], &found[2]);
+    let is_sentence = name.trim_end() == name.trim_end_matches([' ', ':', '='])
+        && !name.contains('-')
+        && name
+            .chars()
+            .skip(1)
+            .all(|c| c.is_ascii_lowercase() || c == ' ');
+    if is_sentence && (is_word(value) || value.starts_with(['"', '\''])) {
+        return found[0].to_owned();
+    }
+    let space = if name.ends_with([' ', '=', ':', '>', '"', '\'']) {
+        ""
+    } else {
+        " "
+    };
+    format!("{name}{space}{REDACTED}")
+}
+
+/// Whether this is a word of a sentence, and no credential.
 fn is_word(text: &str) -> bool {
-    text.len() < 16 && text.chars().skip(1).all(|c| c.is_ascii_lowercase())
+    let word = text.trim_end_matches(['.', ':', '!', '?', ')']);
+    word.len() < 16 && word.chars().skip(1).all(|c| c.is_ascii_lowercase())
+}
+
+/// Whether a long word has small letters, capital letters and digits.
+fn is_random(word: &str) -> bool {
+    let has = |is: fn(&char) -> bool| word.chars().any(|c| is(&c));
+    has(char::is_ascii_lowercase) && has(char::is_ascii_uppercase) && has(char::is_ascii_digit)
 }
 
 #[cfg(test)]
@@ -72,44 +135,77 @@ mod tests {
 
     #[test]
     fn every_form_compiles() {
-        assert_eq!(FORMS.len(), 3);
-        assert!(SCHEME.is_some());
+        assert_eq!(FORMS.len(), 5);
+        assert!(SCHEME.is_some() && LONG.is_some());
+    }
+
+    /// Each has a credential with the letters "hush".
+    #[test]
+    fn credentials_of_any_form_are_hidden() {
+        let texts = [
+            "POST https://u:hush@hooks.test:8443/services/hush?token=hush refused",
+            r"see https:\/\/hooks.slack.com\/services\/T00\/hush",
+            "Authorization: Bearer hush is not valid",
+            "Authorization: ApiKey hush",
+            r#"{"error":"denied","access_token":"hush hush","code":7}"#,
+            r#"{"message":"{\"token\":\"hush\"}"}"#,
+            r#"{"password":"a\"hush"}"#,
+            "&quot;password&quot;:&quot;hush&quot;",
+            "<token>hush</token>",
+            "client_secret=hush&client_id=c",
+            "token%3Dhush",
+            "pwd=hush",
+            "secret => hush",
+            "curl --token hush",
+            "X-Token-Value hush",
+            "x-api-key: hush",
+            "Cookie: a=1; sid=hush",
+            "bad: Bearer hu5h-hush",
+            "Basic hushhushhushhush= refused",
+            "got eyJhbGciOiJub25lIn0.e30.hush",
+            "github_pat_11ABCDEFG0hush",
+            "sk_live_51ABCDEhush",
+            "-----BEGIN PRIVATE KEY-----\nhush\n-----END PRIVATE KEY-----",
+            "-----BEGIN PRIVATE KEY-----\nhush",
+            "key 8fJ2kdL0q9ZxWm4TnB7vhush",
+        ];
+        for text in texts {
+            let redacted = redacted(text);
+            assert!(!redacted.contains("hush"), "{text}: {redacted}");
+        }
+        assert!(!redacted("key AKIAIOSFODNN7EXAMPLE").contains("AKIA"));
     }
 
     #[test]
-    fn credentials_are_hidden_and_the_rest_stays() {
-        let texts = [
+    fn the_rest_of_a_text_stays() {
+        for (text, expected) in [
             (
-                "POST https://u:hush@hooks.test:8443/services/hush?token=hush: refused",
+                "POST https://u:p@hooks.test:8443/x refused",
                 "POST https://hooks.test:8443 refused",
             ),
-            (
-                "see http://hooks/hush, then retry",
-                "see http://hooks then retry",
-            ),
-            (
-                "Authorization: Bearer hush is not valid",
-                "Authorization: [redacted] is not valid",
-            ),
-            (
-                r#"{"error":"denied","access_token":"hush hush","code":7}"#,
-                r#"{"error":"denied","access_token":[redacted],"code":7}"#,
-            ),
-            (
-                "client_secret=hush&client_id=c",
-                "client_secret=[redacted]&client_id=c",
-            ),
-            ("bad: Bearer hu5h", "bad: Bearer [redacted]"),
-            ("Basic dXNlcjpodXNo refused", "Basic [redacted] refused"),
-            ("x-api-key: hush", "x-api-key: [redacted]"),
-            ("got eyJhbGciOiJub25lIn0.e30.hush", "got [redacted]"),
-            ("key AKIAIOSFODNN7EXAMPLE", "key [redacted]"),
+            ("client_id=c&code=7", "client_id=c&code=7"),
             ("Basic authentication failed", "Basic authentication failed"),
+            ("the token expired", "the token expired"),
+            (
+                "invalid session: try again",
+                "invalid session: [redacted] again",
+            ),
             ("secrets \"a\" is forbidden", "secrets \"a\" is forbidden"),
-            ("no tokens left in bucket", "no tokens left in bucket"),
+            (
+                "no tokens left in the bucket",
+                "no tokens left in the bucket",
+            ),
             ("latency is 812 ms\n", "latency is 812 ms "),
-        ];
-        for (text, expected) in texts {
+            ("CAB ticket 42 is open", "CAB ticket 42 is open"),
+            (
+                "request 0b7c1f1e-5c0d-4a57-9d1a-2b5e8d1f0c11 failed",
+                "request 0b7c1f1e-5c0d-4a57-9d1a-2b5e8d1f0c11 failed",
+            ),
+            (
+                "the rollout webhook load-test did not pass: hooks answered 500",
+                "the rollout webhook load-test did not pass: hooks answered 500",
+            ),
+        ] {
             assert_eq!(redacted(text), expected);
         }
     }

@@ -22,11 +22,12 @@ pub struct Step {
 }
 
 /// The conditions that begin or end within a step: a hook that passed is not called again for them.
-const WITHIN_STEP: [ConditionType; 4] = [
+const WITHIN_STEP: [ConditionType; 5] = [
     ConditionType::Verdict,
     ConditionType::Draining,
     ConditionType::Action,
     ConditionType::Paused,
+    ConditionType::WriteRefused,
 ];
 
 impl Step {

@@ -57,6 +57,15 @@ impl Write {
     }
 }
 
+/// A write that the API server refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedWrite {
+    /// The object.
+    pub object: ObjectRef,
+    /// The API server's words.
+    pub why: String,
+}
+
 /// Whether an operation of a patch tests the version of the object.
 fn tests_version(operation: &Value) -> bool {
     let path = operation["path"].as_str().unwrap_or_default();

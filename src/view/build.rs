@@ -186,7 +186,8 @@ fn action(status: &CanaryStatus) -> Option<Action> {
     let message = condition.message.as_deref()?;
     let (id, text) = message.split_once(' ').unwrap_or((message, ""));
     Some(Action {
-        id: clean(id),
+        // The earlier ones follow.
+        id: clean(id.split(',').next().unwrap_or_default()),
         accepted: condition.reason == "Accepted",
         text: clean(text),
     })

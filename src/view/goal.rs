@@ -1,6 +1,9 @@
 //! The goal that a pipeline waits for. A version has reached it, can still reach it, or cannot reach it any more.
 
-use super::{Image, State, Target, View, text::short_image};
+use super::{
+    Image, State, Target, View,
+    text::{clean, short_image},
+};
 use crate::api::{
     release::{ReleaseResult, ReleaseSpec},
     status::ConditionType,
@@ -105,6 +108,8 @@ enum Place {
     Promoted,
     /// The target had it, and has another one now.
     Gone,
+    /// Its run has ended without a promotion, for this reason, and the target has another one now.
+    Rejected(String),
     /// There is neither such a version nor a record of it.
     Unheard,
 }
@@ -165,6 +170,16 @@ impl Follower {
                 );
                 judged(Judgement::Superseded, why)
             }
+            Place::Rejected(why) => {
+                let judgement = match self.until {
+                    Until::Failed => Judgement::Yes,
+                    Until::Promoted | Until::Ended | Until::Paused => Judgement::No,
+                };
+                Judged {
+                    word: State::Failed.as_str(),
+                    ..judged(judgement, why)
+                }
+            }
             Place::Unheard => {
                 let why = "No version of this name is known: it was never released, or its record was deleted.";
                 Judged {
@@ -211,6 +226,10 @@ impl Follower {
         let is_target = view.revision.target.is_none() || is(&view.revision.target);
         let idle = !view.state.is_in_run();
         match () {
+            // A change of a config alone fails with the revision that was promoted.
+            () if view.state == State::Failed && is(&view.revision.applied) && !view.is_back() => {
+                Place::Run
+            }
             // The run of a newer version has begun, and this one had been promoted before.
             () if is(&view.revision.promoted) && (idle || !is(&view.revision.applied)) => {
                 Place::Promoted
@@ -220,8 +239,25 @@ impl Follower {
                 Place::Run
             }
             () if is(&view.revision.target) => Place::Begins,
-            () if self.is_seen || self.record().is_some() => Place::Gone,
-            () => Place::Unheard,
+            () => self.past(Place::Unheard),
+        }
+    }
+
+    /// The place of a version that neither the target nor the status has, by its record; `otherwise` without a record.
+    fn past(&self, otherwise: Place) -> Place {
+        let Some(record) = self.record() else {
+            return if self.is_seen { Place::Gone } else { otherwise };
+        };
+        match record.result {
+            ReleaseResult::Failed | ReleaseResult::Aborted => {
+                let cause = record.cause.as_ref().map(|cause| clean(&cause.sentence));
+                let why = cause.unwrap_or_else(|| "The version was rolled back.".to_owned());
+                Place::Rejected(why)
+            }
+            ReleaseResult::Running
+            | ReleaseResult::Promoted
+            | ReleaseResult::Superseded
+            | ReleaseResult::Withdrawn => Place::Gone,
         }
     }
 
@@ -234,9 +270,15 @@ impl Follower {
             // The primary has it, and the target has another one already.
             return Place::Promoted;
         }
-        // A version that was promoted or rolled back may come again, for example by a revert in Git.
-        if { self.record() }.is_some_and(|record| record.result == ReleaseResult::Superseded) {
-            return Place::Gone;
+        // An older version may come again, for example by a revert in Git: its records are about the time before.
+        let is_last = self.records.first() == self.record();
+        let has_come_and_gone = |record: &ReleaseSpec| match record.result {
+            ReleaseResult::Superseded => true,
+            ReleaseResult::Failed | ReleaseResult::Aborted => is_last,
+            ReleaseResult::Running | ReleaseResult::Promoted | ReleaseResult::Withdrawn => false,
+        };
+        if self.record().is_some_and(has_come_and_gone) {
+            return self.past(Place::Gone);
         }
         let Target { kind, name } = &view.target;
         let hint = if short_image(image).contains([':', '@']) {

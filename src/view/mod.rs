@@ -26,6 +26,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::api::status::VerdictCode;
 pub use build::Seen;
 pub use state::State;
 
@@ -255,6 +256,11 @@ impl View {
     /// The name with its namespace.
     pub fn full_name(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// Whether the target has the version of the primary again, after another version has failed.
+    pub fn is_back(&self) -> bool {
+        self.state == State::Failed && self.code == VerdictCode::Reverted.as_str()
     }
 
     /// The view as JSON, with its version and kind.

@@ -17,6 +17,7 @@ impl View {
             State::Paused | State::Waiting => {
                 vec![command("resume", false), command("abort", true)]
             }
+            State::Failed if self.is_back() => Vec::new(),
             State::Failed => vec![command("retry", false)],
             State::Blocked | State::New => {
                 vec![format!(

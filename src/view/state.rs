@@ -113,8 +113,23 @@ const BLOCKING: [ConditionType; 3] = [
     ConditionType::ForeignObject,
 ];
 
-/// The state of a canary with this status, with its reason.
+/// The state of a canary with this status, with its reason, and with the write that the API server refuses.
 pub fn state(canary: &Canary, status: &CanaryStatus) -> Reasoned {
+    let mut reasoned = of_status(canary, status);
+    let refused = status.condition(ConditionType::WriteRefused);
+    let why = refused.and_then(|refused| refused.message.as_deref());
+    if let Some(why) = why.map(clean).filter(|why| !why.is_empty()) {
+        reasoned.sentence = format!("{} {why}", reasoned.sentence);
+        if reasoned.code.is_empty() {
+            ConditionType::WriteRefused
+                .as_str()
+                .clone_into(&mut reasoned.code);
+        }
+    }
+    reasoned
+}
+
+fn of_status(canary: &Canary, status: &CanaryStatus) -> Reasoned {
     use ConditionType as C;
     let find = |type_| {
         let condition = status.condition(type_)?;

@@ -294,6 +294,39 @@ fn a_version_that_was_promoted_stays_promoted_when_a_newer_one_begins() {
     );
 }
 
+/// After a failure the target may go back to the promoted version; after a failed change of a config it has that version all the time.
+#[test]
+fn a_failed_version_is_told_from_a_target_that_has_gone_back() {
+    let with_code = |code: &str| {
+        let mut failed = status("Failed", OLD, OLD);
+        failed["conditions"] =
+            json!([{"type": "Verdict", "status": "True", "reason": code, "message": "so it is"}]);
+        seen(&failed, OLD, OLD)
+    };
+    let judged = |code| follow(Until::Promoted, Wanted::Current, &[with_code(code)]);
+    assert_eq!(judged("Threshold"), [Judgement::No]);
+    assert_eq!(judged("Reverted"), [Judgement::Yes]);
+    let next = |code| View::of(&with_code(code), now()).next_commands("flagger");
+    assert_eq!(next("Threshold"), ["flagger -n test retry podinfo"]);
+    assert!(next("Reverted").is_empty());
+}
+
+/// The sentence of a release that cannot go on has the write that is refused.
+#[test]
+fn a_refused_write_is_in_the_sentence() {
+    let mut running = status("Progressing", NEW, OLD);
+    running["conditions"] = json!([{"type": "WriteRefused", "status": "True", "reason": "VirtualService", "message": "The API server refuses it."}]);
+    let view = View::of(&seen(&running, NEW, OLD), now());
+    assert_eq!(
+        view.sentence,
+        "The version is analysed: 0 % of the traffic. The API server refuses it."
+    );
+    assert_eq!(
+        (view.state, view.code.as_str()),
+        (State::Progressing, "WriteRefused")
+    );
+}
+
 /// A pipeline may ask for its version after the next one has taken the place.
 #[test]
 fn the_records_tell_what_became_of_a_version_that_is_gone() {
@@ -320,12 +353,18 @@ fn the_records_tell_what_became_of_a_version_that_is_gone() {
     );
     assert_eq!(judge(image(), recorded("Superseded")), superseded);
     assert_eq!(judge(revision(), recorded("Superseded")), superseded);
-    assert_eq!(judge(revision(), recorded("Failed")), superseded);
+    let failed = (Judgement::No, "Failed");
+    for result in ["Failed", "Aborted"] {
+        assert_eq!(judge(revision(), recorded(result)), failed, "{result}");
+        assert_eq!(judge(image(), recorded(result)), failed, "{result}");
+    }
     // A revert in Git brings an image back, and the record is about its earlier run.
     let pending = (Judgement::NotBegun, "Pending");
-    for result in ["Failed", "Promoted", "Aborted"] {
-        assert_eq!(judge(image(), recorded(result)), pending, "{result}");
-    }
+    assert_eq!(judge(image(), recorded("Promoted")), pending);
+    let mut older = recorded("Superseded");
+    older.extend(recorded("Failed"));
+    older[0].images[0].to = "podinfo:3.1.2".to_owned();
+    assert_eq!(judge(image(), older), pending);
     assert_eq!(judge(image(), Vec::new()), pending);
     let unknown = (Judgement::Superseded, "Unknown");
     assert_eq!(judge(revision(), Vec::new()), unknown);

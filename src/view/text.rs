@@ -3,18 +3,12 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use crate::snapshot::excerpt::printable;
+
 /// Returns a text that another person wrote, on one line, without control characters and without marks that change the direction of text.
 pub fn clean(text: &str) -> String {
     let text = printable(text);
     text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// Replaces each control character, and each mark that changes the direction of a text, by a blank.
-pub fn printable(text: &str) -> String {
-    let is_mark = |c: char| matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars()
-        .map(|c| if c.is_control() || is_mark(c) { ' ' } else { c })
-        .collect()
 }
 
 /// A duration with at most two units, as kubectl prints ages.

@@ -1,14 +1,25 @@
 //! A person promotes, skips, pauses, resumes, aborts or retries a release by an annotation of the Canary.
 
-use flagger_rs::api::{action::ANNOTATION, canary::CanaryPhase, status::ConditionType};
+use flagger_rs::{
+    api::{action::ANNOTATION, canary::CanaryPhase, status::ConditionType},
+    snapshot::revision::revision,
+};
 use serde_json::{Value, json};
 
 use super::simulation::{Simulation, release_of};
 
+/// The revision that a person sees: at a gate before a run, that of the target.
+fn seen(sim: &Simulation) -> String {
+    let status = sim.snapshot.canary.status.as_ref().unwrap();
+    if status.phase == CanaryPhase::Waiting {
+        return revision(&sim.snapshot.target().unwrap()["spec"]["template"]);
+    }
+    status.last_applied_spec.clone().unwrap_or_default()
+}
+
 /// Asks for an action on the present revision, now.
 pub fn ask(sim: &mut Simulation, verb: &str, id: &str) {
-    let revision = sim.snapshot.canary.status.as_ref().unwrap();
-    let revision = revision.last_applied_spec.clone().unwrap_or_default();
+    let revision = seen(sim);
     let now = sim.snapshot.now;
     annotate(
         sim,
@@ -184,6 +195,89 @@ fn a_failed_version_is_released_again_on_request() {
     sim.run_until(CanaryPhase::Succeeded);
     assert!(!has(&sim, ConditionType::RetryRequested));
     assert!(!is_annotated(&sim));
+}
+
+/// The version that the person approves is the one that waits, and no later one.
+#[test]
+fn an_approval_at_a_gate_is_for_the_version_that_waits() {
+    let gate = json!([{"name": "confirm-rollout", "type": "confirm-rollout", "url": "http://hooks/confirm-rollout"}]);
+    let mut sim = release_of(
+        json!({"analysis": {"interval": "10s", "threshold": 5, "stepWeight": 10, "webhooks": gate}}),
+    );
+    sim.closed.insert("confirm-rollout");
+    sim.run_until_phase(CanaryPhase::Waiting);
+    let approved = seen(&sim);
+    sim.image("podinfo:4");
+    let now = sim.snapshot.now;
+    annotate(
+        &mut sim,
+        &format!("resume {approved} r1 {now} jane approved"),
+    );
+    sim.run(30);
+    assert_eq!(
+        sim.snapshot.phase(),
+        CanaryPhase::Waiting,
+        "{}",
+        sim.transcript()
+    );
+    assert_eq!(
+        sim.count_notified("it means the revision"),
+        1,
+        "{:#?}",
+        sim.notified
+    );
+    ask(&mut sim, "resume", "r2");
+    sim.run_until_phase(CanaryPhase::Progressing);
+}
+
+/// An annotation that comes back after another action has no effect: a tool may apply what it saved.
+#[test]
+fn an_older_action_that_comes_back_is_removed_and_has_no_effect() {
+    let mut sim = at_first_weight(steps());
+    ask(&mut sim, "pause", "k1");
+    let line = sim.snapshot.canary.metadata.annotations.as_ref().unwrap()[ANNOTATION].clone();
+    sim.run(6);
+    ask(&mut sim, "resume", "k2");
+    sim.run(6);
+    annotate(&mut sim, &line);
+    sim.run(6);
+    assert!(
+        !is_annotated(&sim) && !has(&sim, ConditionType::Paused),
+        "{}",
+        sim.transcript()
+    );
+    sim.run_until(CanaryPhase::Succeeded);
+}
+
+/// Otherwise the version of the primary would be analysed, and could fail.
+#[test]
+fn a_version_whose_user_has_gone_back_is_not_released_again() {
+    let mut sim = release_of(steps());
+    let promoted =
+        sim.snapshot.primary().unwrap()["spec"]["template"]["spec"]["containers"][0]["image"]
+            .clone();
+    let before = sim.snapshot.status().last_promoted_spec.clone();
+    sim.metric = "10".to_owned();
+    sim.run_until(CanaryPhase::Failed);
+    sim.image(promoted.as_str().unwrap());
+    sim.run(30);
+    ask(&mut sim, "retry", "t1");
+    sim.run(30);
+    assert_eq!(
+        sim.snapshot.phase(),
+        CanaryPhase::Failed,
+        "{}",
+        sim.transcript()
+    );
+    assert_eq!(
+        sim.count_notified("the target is back at the version of the primary"),
+        1
+    );
+    assert_eq!(sim.snapshot.status().last_promoted_spec, before);
+    let verdict = sim.snapshot.status().condition(ConditionType::Verdict);
+    let sentence = verdict.unwrap().message.clone().unwrap();
+    let expected = "The target is back at the version of the primary. The version before was rolled back: 5 failed checks";
+    assert!(sentence.starts_with(expected), "{sentence}");
 }
 
 /// The operator dies after each write. The action has one effect, and is reported once or not at all.

@@ -34,7 +34,7 @@ pub const PHASES: [CanaryPhase; 12] = [
 ];
 
 /// All conditions but `Promoted`, which every status has, in the order of `place_of_condition`.
-const CONDITIONS: [ConditionType; 15] = [
+const CONDITIONS: [ConditionType; 16] = [
     ConditionType::RollingBack,
     ConditionType::Reverting,
     ConditionType::Draining,
@@ -50,6 +50,7 @@ const CONDITIONS: [ConditionType; 15] = [
     ConditionType::PromoteRequested,
     ConditionType::RetryRequested,
     ConditionType::Verdict,
+    ConditionType::WriteRefused,
 ];
 
 const ROLLOUTS: [Rollout; 5] = [
@@ -249,6 +250,7 @@ fn place_of_condition(condition: ConditionType) -> Option<usize> {
         C::PromoteRequested => Some(12),
         C::RetryRequested => Some(13),
         C::Verdict => Some(14),
+        C::WriteRefused => Some(15),
     }
 }
 

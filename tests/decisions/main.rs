@@ -78,6 +78,7 @@ mod properties;
 mod readiness;
 mod references;
 mod refused_runs;
+mod refused_writes;
 mod releases;
 mod restore;
 mod routes;

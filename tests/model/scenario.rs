@@ -7,6 +7,7 @@ use std::time::Duration;
 use flagger_rs::{
     api::action::{ANNOTATION, Action, Signature, Verb},
     shell::clock,
+    snapshot::revision::revision,
 };
 use serde_json::{Value, json};
 
@@ -503,7 +504,11 @@ async fn delete(rig: &mut Rig) {
 async fn act(rig: &mut Rig, verb: Verb, has_effect: impl Fn(&Rig) -> bool) {
     for attempt in 1.. {
         let status = &rig.get("canaries", "podinfo")["status"];
-        let revision = status["lastAppliedSpec"].as_str().unwrap().to_owned();
+        let revision = if status["phase"] == "Waiting" {
+            revision(&rig.get("deployments", "podinfo")["spec"]["template"])
+        } else {
+            status["lastAppliedSpec"].as_str().unwrap().to_owned()
+        };
         let signature = Signature {
             revision,
             id: format!("{verb}-{attempt}"),

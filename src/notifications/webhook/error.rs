@@ -30,12 +30,12 @@ pub enum WebhookError {
         url: String,
         /// The number of attempts.
         attempts: u64,
-        /// The last attempt: an HTTP status after which a retry may succeed, or the reason why there was no answer.
-        last: Result<u16, String>,
+        /// The last attempt: an HTTP status after which a retry may succeed, with the answer; or the reason why there was no answer.
+        last: Result<(u16, String), String>,
     },
 }
 
-fn tail(last: &Result<u16, String>) -> String {
+fn tail(last: &Result<(u16, String), String>) -> String {
     match last {
         Ok(_) => String::new(),
         Err(why) => format!(": {why}"),
@@ -45,9 +45,16 @@ fn tail(last: &Result<u16, String>) -> String {
 impl WebhookError {
     /// The error as a clause for people, with the answer. It has no credential, and of the URL only the host.
     pub fn cause(&self) -> String {
-        let after = |attempts: &u64| match attempts {
+        let after = |attempts: u64| match attempts {
             1 => String::new(),
             n => format!(" after {n} attempts"),
+        };
+        let answered = |host: &str, status: u16, attempts: u64, answer: &str| {
+            let answer = match answer.trim() {
+                "" => String::new(),
+                answer => format!(": {answer}"),
+            };
+            format!("{host} answered {status}{}{answer}", after(attempts))
         };
         let cause = match self {
             Self::InvalidUrl(_) | Self::InvalidTimeout(_) => self.to_string(),
@@ -55,22 +62,19 @@ impl WebhookError {
                 host,
                 status,
                 answer,
-            } => match answer.trim() {
-                "" => format!("{host} answered {status}"),
-                answer => format!("{host} answered {status}: {answer}"),
-            },
+            } => answered(host, *status, 1, answer),
             Self::GaveUp {
                 host,
                 attempts,
-                last: Ok(status),
+                last: Ok((status, answer)),
                 ..
-            } => format!("{host} answered {status}{}", after(attempts)),
+            } => answered(host, *status, *attempts, answer),
             Self::GaveUp {
                 host,
                 attempts,
                 last: Err(why),
                 ..
-            } => format!("{host} gave no answer{}: {why}", after(attempts)),
+            } => format!("{host} gave no answer{}: {why}", after(*attempts)),
         };
         redacted(&cause)
     }
@@ -108,8 +112,8 @@ mod tests {
                 "token=hush",
             ),
             (
-                gave_up(1, Ok(500)),
-                "hooks.test answered 500",
+                gave_up(1, Ok((500, "CAB ticket 42 is open".to_owned()))),
+                "hooks.test answered 500: CAB ticket 42 is open",
                 "POST http://hush:xxxxx@hooks.test/services/hush giving up after 1 attempt(s)",
             ),
             (

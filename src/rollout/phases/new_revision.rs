@@ -13,9 +13,9 @@ use crate::{
         plan::{Decision, Plan, Requeue},
         release::Release,
         rollback,
-        status::{Outcome, StatusChange, transitions::is_under_analysis},
+        status::{Outcome, StatusChange, transitions::is_under_analysis, verdict},
     },
-    snapshot::Snapshot,
+    snapshot::{Snapshot, revision::is_ours},
 };
 
 /// A run starts when the target has not changed for this long, so that several edits in a row are one run.
@@ -111,6 +111,15 @@ pub fn adopted(release: &Release<'_>) -> CanaryStatus {
         }
         status.tracked_configs.clone_from(&release.configs);
     });
+    let applied = snapshot.status().last_applied_spec.as_deref();
+    let change = if snapshot.phase() == CanaryPhase::Failed
+        && applied.is_some_and(is_ours)
+        && release.is_reverted()
+    {
+        verdict::reverted_after_failure(change)
+    } else {
+        change
+    };
     match snapshot.phase() {
         // Flagger has sent the alert of the start.
         CanaryPhase::Progressing | CanaryPhase::WaitingPromotion => change.announced().build(),

@@ -3,7 +3,10 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Outcome, transitions::is_under_analysis};
+use super::{
+    Outcome,
+    transitions::{is_under_analysis, needs_writes},
+};
 use crate::{
     api::{
         canary::{CanaryCondition, CanaryPhase, CanaryStatus},
@@ -176,7 +179,12 @@ impl<'a> StatusChange<'a> {
 
     /// The status to commit.
     pub fn build(self) -> CanaryStatus {
-        self.status
+        let is_refused = self.snapshot.refused.is_some() && needs_writes(self.status.phase);
+        if is_refused {
+            self.status
+        } else {
+            self.clear(ConditionType::WriteRefused).status
+        }
     }
 }
 

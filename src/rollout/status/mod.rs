@@ -4,6 +4,7 @@ pub mod change;
 pub mod draining;
 pub mod outcome;
 pub mod pods_lost;
+pub mod refused;
 pub mod transitions;
 pub mod verdict;
 

@@ -58,6 +58,11 @@ pub const fn is_in_run(phase: CanaryPhase) -> bool {
     is_under_analysis(phase) || is_in_promotion(phase)
 }
 
+/// Whether a release or an initialization is in progress in this phase. Otherwise a write is only a repair.
+pub const fn needs_writes(phase: CanaryPhase) -> bool {
+    is_in_run(phase) || matches!(phase, CanaryPhase::Initializing)
+}
+
 /// Whether a canary in this phase is between two runs.
 pub const fn is_between_runs(phase: CanaryPhase) -> bool {
     use CanaryPhase as P;

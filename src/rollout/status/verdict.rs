@@ -129,6 +129,20 @@ pub fn routes_failed<'a>(change: StatusChange<'a>, why: &str) -> StatusChange<'a
     )
 }
 
+/// Records that the target went back to the promoted version after another one has failed, and keeps the reason of the failure.
+pub fn reverted_after_failure(change: StatusChange<'_>) -> StatusChange<'_> {
+    const BACK: &str = "The target is back at the version of the primary.";
+    let verdict = change.snapshot().status().condition(ConditionType::Verdict);
+    let why = verdict.and_then(|verdict| verdict.message.as_deref());
+    let sentence = match why {
+        Some(why) if why.starts_with(BACK) => why.to_owned(),
+        Some(why) => format!("{BACK} The version before was rolled back: {why}"),
+        None => format!("{BACK} The version before was rolled back."),
+    };
+    let code = VerdictCode::Reverted.as_str();
+    change.set(ConditionType::Verdict, code, &sentence)
+}
+
 /// The code and the sentence of an outcome.
 pub fn of_outcome(snapshot: &Snapshot, outcome: &Outcome) -> (VerdictCode, String) {
     match outcome {

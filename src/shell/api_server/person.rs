@@ -11,6 +11,7 @@ use kube::{
         ApiResource, DynamicObject, GetParams, ListParams, ObjectList, Patch, PatchParams,
         PostParams,
     },
+    client::AuthError,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
     core::request::Request,
     runtime::watcher::{self, watch_object, watcher},
@@ -23,7 +24,10 @@ use super::{
         ClusterError, READ_DEADLINE, WRITE_DEADLINE, requests, requests_for, root_cause, send,
     },
 };
-use crate::{cli::client::Reach, snapshot::Kind};
+use crate::{
+    cli::client::Reach,
+    snapshot::{Kind, redacted},
+};
 
 /// The most objects in one page of a list.
 pub const PAGE: u32 = 500;
@@ -46,6 +50,28 @@ pub enum NoConnection {
     /// The kubeconfig has no usable TLS or login.
     #[error("{0}")]
     Login(kube::Error),
+}
+
+impl NoConnection {
+    /// The reason in plain words. The output of a command that logs in may hold a token, so only its errors are shown.
+    pub fn reason(&self) -> String {
+        let error = match self {
+            Self::Kubeconfig(error) => return error.to_string(),
+            Self::Login(error) => error,
+        };
+        match error {
+            kube::Error::Auth(AuthError::AuthExecRun { cmd, out }) => {
+                let program = cmd.trim_matches('"').split_whitespace().next();
+                let errors = redacted(&String::from_utf8_lossy(&out.stderr));
+                let program = program.unwrap_or_default().trim_matches('"');
+                format!("the command {program} failed ({}): {errors}", out.status)
+            }
+            kube::Error::Auth(AuthError::AuthExecStart(error)) => {
+                format!("its command cannot be started: {error}")
+            }
+            other => root_cause(other),
+        }
+    }
 }
 
 /// A kind of object, by its place in the API.

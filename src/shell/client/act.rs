@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     output::{print, unless_closed},
-    read::{Context, now},
+    read::{Context, Depth, now},
     trouble::Stop,
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     cli::client::{Act, Code},
     shell::{api_server::ClusterError, random::nonce},
     snapshot::Kind,
-    view::{Action as Answer, Seen, View, text::clean},
+    view::{Action as Answer, Seen, Target, View, text::clean},
 };
 
 /// How long the command waits for the operator's answer.
@@ -31,7 +31,7 @@ pub async fn act(context: &Context, verb: Verb, act: &Act) -> Result<Code, Stop>
     let asking = Asking { context, verb, act };
     let reason = asking.reason()?;
     let canary = context.canary(&act.name).await?;
-    let revision = asking.revision(&canary)?;
+    let revision = asking.revision(&canary).await?;
     let author = context.person.who_am_i().await;
     let author = author.map_err(|error| asking.who_failed(&error))?;
     let at = now();
@@ -99,14 +99,34 @@ impl Asking<'_> {
         Ok(reason)
     }
 
-    /// The version that the action is meant for: the one in the status that the command read first.
-    fn revision(&self, canary: &Value) -> Result<String, Stop> {
+    /// The version that the action is meant for: the one in the status that the command read first. The status does not name a version that
+    /// waits for its run; the target does.
+    async fn revision(&self, canary: &Value) -> Result<String, Stop> {
+        let waits = canary.pointer("/status/phase") == Some(&json!("Waiting"));
+        let revision = if waits {
+            let view = self.context.view(canary.clone(), Depth::Workloads).await;
+            let hidden = || self.hidden(&view);
+            let named = view.revision.target.clone();
+            named
+                .or_else(|| self.act.revision.clone())
+                .ok_or_else(hidden)?
+        } else {
+            self.applied(canary)?
+        };
+        match &self.act.revision {
+            Some(meant) if *meant != revision => Err(self.superseded(meant, &revision)),
+            _ => Ok(revision),
+        }
+    }
+
+    /// `status.lastAppliedSpec`.
+    fn applied(&self, canary: &Value) -> Result<String, Stop> {
         let revision = canary
             .pointer("/status/lastAppliedSpec")
             .and_then(Value::as_str);
         let revision = revision
             .filter(|revision| !revision.is_empty() && !revision.contains(char::is_whitespace));
-        let revision = revision.ok_or_else(|| {
+        revision.map(str::to_owned).ok_or_else(|| {
             let text = format!(
                 "canary {}/{} has no release yet: its status names no version\nSee why: {} -n {0} get {1}",
                 self.context.person.namespace(),
@@ -114,11 +134,18 @@ impl Asking<'_> {
                 self.context.program.typed()
             );
             Stop::because(Code::No, text)
-        })?;
-        match &self.act.revision {
-            Some(meant) if meant != revision => Err(self.superseded(meant, revision)),
-            _ => Ok(revision.to_owned()),
-        }
+        })
+    }
+
+    /// The target, which names the version that waits, cannot be read.
+    fn hidden(&self, view: &View) -> Stop {
+        let (verb, Target { kind, name }) = (self.verb, &view.target);
+        let text = format!(
+            "cannot {verb} {}: the {kind} {name} cannot be read, and it names the version that waits\nName the version that you mean with --revision, or see what you may do: kubectl auth can-i --list -n {}",
+            view.full_name(),
+            view.namespace
+        );
+        Stop::because(Code::Forbidden, text)
     }
 
     fn superseded(&self, meant: &str, now: &str) -> Stop {
@@ -160,7 +187,7 @@ impl Asking<'_> {
             }
             sleep(PAUSE).await;
             canary = self.context.canary(name).await?;
-            let now = self.revision(&canary)?;
+            let now = self.revision(&canary).await?;
             if now != revision {
                 return Err(self.superseded(revision, &now));
             }

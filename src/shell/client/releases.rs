@@ -21,7 +21,7 @@ use crate::{
     shell::api_server::person::Resource,
     snapshot::Kind,
     view::{
-        API_VERSION, Condition, Seen, View,
+        API_VERSION, Condition, Seen, State, View,
         render::{Table, history_head, history_row},
     },
 };
@@ -99,7 +99,7 @@ pub async fn explain(context: &Context, args: &Explain) -> Result<Code, Stop> {
     Ok(Code::Yes)
 }
 
-/// The state of the canary, if it is not about the run of this record: a version may wait at a gate before its run begins.
+/// The state of the canary, unless the record tells it whole: a run may be in progress, and a version may wait before its run.
 fn unrecorded(canary: &Value, release: &Release) -> String {
     let seen = Seen {
         canary: canary.clone(),
@@ -107,15 +107,14 @@ fn unrecorded(canary: &Value, release: &Release) -> String {
     };
     let view = View::of(&seen, now());
     let is_recorded = view.revision.applied.as_ref() == Some(&release.spec.revision);
-    let is_open = release.spec.result == ReleaseResult::Running;
-    if !view.state.waits_for_a_person() || (is_recorded && is_open) {
-        return String::new();
-    }
+    let is_over = matches!(view.state, State::Promoted | State::Failed);
     let (name, word) = (view.full_name(), view.state.as_str());
-    format!(
-        "{name}: {word}: {}\n\nThe last recorded release:\n",
-        view.sentence
-    )
+    let now = format!("{name}: {word}: {}\n", view.sentence);
+    match (is_recorded, is_over) {
+        (true, true) => String::new(),
+        (true, false) if release.spec.result == ReleaseResult::Running => now + "\n",
+        _ => now + "\nThe last recorded release:\n",
+    }
 }
 
 fn value(format: Format, value: &Value) -> String {

@@ -52,7 +52,7 @@ impl From<NoConnection> for Stop {
             NoConnection::Kubeconfig(_) => ("the kubeconfig cannot be used", "kubectl config view"),
             NoConnection::Login(_) => ("the login of the kubeconfig fails", "kubectl auth whoami"),
         };
-        let why = clean(&error.to_string());
+        let why = clean(&error.reason());
         Self::because(Code::Usage, format!("{what}: {why}\nLook at it: {next}"))
     }
 }
@@ -89,7 +89,8 @@ impl Wanted<'_> {
             Some(403) => Stop::because(
                 Code::Forbidden,
                 format!(
-                    "cannot {verb} {object}: {why}\nSee what you may do: kubectl auth can-i --list {place}\nThe ClusterRole flagger-on-call of kustomize/actions grants what this command needs, after a RoleBinding"
+                    "cannot {verb} {object}: {why}\nSee what you may do: kubectl auth can-i --list {place}\nA RoleBinding to the ClusterRole {} of kustomize/actions grants what this command needs",
+                    role(verb)
                 ),
             ),
             Some(404)
@@ -110,6 +111,13 @@ impl Wanted<'_> {
                 Code::Undecided,
                 format!(
                     "cannot {verb} {object} now: {why}\nTry again later, or see how the API server is: kubectl get --raw /readyz"
+                ),
+            ),
+            // An API server that speaks TLS only, at an address without it.
+            Some(400) => Stop::because(
+                Code::Usage,
+                format!(
+                    "cannot {verb} {object}: {why}\nLook at the address of the API server: kubectl config view"
                 ),
             ),
             Some(_) => Stop::because(Code::No, format!("cannot {verb} {object}: {why}")),
@@ -138,6 +146,15 @@ impl Wanted<'_> {
             (Some(namespace), None) => format!("the canaries of namespace {namespace}"),
             (None, _) => "the canaries of all namespaces".to_owned(),
         }
+    }
+}
+
+/// The role that grants a verb.
+fn role(verb: &str) -> &'static str {
+    if ["promote", "skip", "retry"].contains(&verb) {
+        "flagger-release-manager"
+    } else {
+        "flagger-on-call"
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
         lock::lock,
         telemetry::canary_metrics::RunResult,
     },
-    snapshot::{ObjectRef, Snapshot, Write},
+    snapshot::{ObjectRef, RefusedWrite, Snapshot, Write},
 };
 
 /// After this many equal writes of an object in a row, an event reports that another actor undoes them.
@@ -105,6 +105,9 @@ impl Reconciliation<'_> {
         let object = &write.object;
         let mut state = lock(&self.state);
         state.mark_written(object);
+        if { state.refused.as_ref() }.is_some_and(|refused| refused.object == *object) {
+            state.refused = None;
+        }
         let interval = snapshot.canary.interval();
         state.repeated_writes.count(write, interval, snapshot.now);
         drop(state);
@@ -113,7 +116,7 @@ impl Reconciliation<'_> {
     }
 
     /// The API server refused a write. The next plan leaves the write out if it is only a repair, so that nothing else waits for it. A second
-    /// refusal in the same tick means that the write cannot be left out.
+    /// refusal in the same tick means that the write cannot be left out: the next decision records it in the status.
     fn refused(&self, snapshot: &Snapshot, write: &Write, message: &str) -> Execution {
         let warning = rollout::warning(snapshot, write.refusal(message));
         self.notify(snapshot, vec![warning]);
@@ -122,7 +125,16 @@ impl Reconciliation<'_> {
             return Execution::DecideAgain;
         }
         state.waited(snapshot.tick, Requeue::AtTick);
-        Execution::WaitForTick
+        let refused = RefusedWrite {
+            object: write.object.clone(),
+            why: message.to_owned(),
+        };
+        let before = state.refused.replace(refused);
+        if before.is_some_and(|before| before.object == write.object) {
+            Execution::WaitForTick
+        } else {
+            Execution::DecideAgain
+        }
     }
 
     async fn commit(

@@ -93,6 +93,7 @@ pub async fn observe(
         snapshot.tick = state.tick(transition, snapshot.canary.interval(), now);
     }
     snapshot.recently_written = state.recently_written(transition, snapshot.canary.interval(), now);
+    snapshot.refused.clone_from(&state.refused);
     snapshot.paused = state.repeated_writes.paused(snapshot.now);
     drop(state);
     Ok(Some(snapshot))
@@ -223,6 +224,7 @@ pub fn empty_snapshot(canary: Canary, reference: &ObjectRef, settings: &Arc<Sett
         stalled: BTreeMap::new(),
         paused: BTreeMap::new(),
         recently_written: BTreeSet::new(),
+        refused: None,
         conflicting_canary: None,
         jitter: SignedDuration::ZERO,
         nonce: random::nonce(),

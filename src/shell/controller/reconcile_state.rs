@@ -19,7 +19,7 @@ use super::{
 use crate::{
     notifications::Notification,
     rollout::Requeue,
-    snapshot::{Changed, FutureTimes, ObjectRef, Progress, Step, Tick, last_tick},
+    snapshot::{Changed, FutureTimes, ObjectRef, Progress, RefusedWrite, Step, Tick, last_tick},
 };
 
 /// A step that begins later than this after its tick is late. The time for which a version is observed then counts from its real start.
@@ -53,6 +53,8 @@ pub struct ReconcileState {
     blocked_since: Option<Timestamp>,
     /// The objects that were written or refused without a trace in the status since this tick.
     recently_written: (Option<Timestamp>, BTreeSet<ObjectRef>),
+    /// The write that the API server refused last, unless one of the same object has succeeded since.
+    pub refused: Option<RefusedWrite>,
     /// The writes that other actors may have undone.
     pub repeated_writes: RepeatedWrites,
     /// The reconciliations in a row that reached no stable state.

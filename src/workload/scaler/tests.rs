@@ -39,6 +39,7 @@ fn snapshot(kind: &str, more: Value, scalers: &[Value]) -> Snapshot {
         stalled: std::collections::BTreeMap::new(),
         paused: std::collections::BTreeMap::new(),
         recently_written: std::collections::BTreeSet::new(),
+        refused: None,
         conflicting_canary: None,
         jitter: jiff::SignedDuration::ZERO,
         nonce: 0,

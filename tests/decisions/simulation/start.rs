@@ -237,6 +237,7 @@ fn snapshot(canary: Canary) -> Snapshot {
         stalled: BTreeMap::new(),
         paused: BTreeMap::new(),
         recently_written: BTreeSet::new(),
+        refused: None,
         conflicting_canary: None,
         jitter: jiff::SignedDuration::ZERO,
         nonce: 7,

@@ -144,6 +144,7 @@ async fn the_operator_on_a_real_control_plane() {
         actions::people_steer_a_release_within_the_rights_of_their_roles,
         client::a_person_on_call_needs_the_command_line_only,
         plan::a_plan_shows_the_writes_of_the_operator_and_makes_none,
+        other_actors::a_release_that_may_not_write_says_so_and_goes_on_later,
         records::each_release_leaves_a_record_that_explains_it,
         records::a_release_goes_on_where_records_cannot_be_written,
         restore::a_primary_that_cannot_run_the_promoted_version_gets_its_last_one_back,

@@ -8,8 +8,9 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 use serde_json::json;
+use testbed::wait::until;
 
-use super::{Outcome, Scenario, ensure, text};
+use super::{Outcome, PATIENCE, Scenario, ensure, text};
 use flagger_rs::snapshot::Kind;
 
 /// `tests/field/f13-mutated-primary.yaml`: the policy is younger than the target, so the target's pods do not have the label until the
@@ -51,6 +52,53 @@ pub async fn an_admission_policy_that_labels_all_pods_starts_no_run_and_no_fight
     // The primary is created and promoted; the target is scaled down, up and down.
     let writes = writes.count();
     ensure(writes == 5, format!("{writes} writes of Deployments"))
+}
+
+/// A policy forbids the writes of a route. The status has the reason while the release cannot go on.
+pub async fn a_release_that_may_not_write_says_so_and_goes_on_later(s: Scenario<'_>) -> Outcome {
+    s.initialized(json!({"stepWeight": 50, "maxWeight": 50}))
+        .await?;
+    let name = format!("no-routes-{}", s.ns);
+    let policy = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name},
+        "spec": {"matchConstraints": {"resourceRules": [{"apiGroups": ["networking.istio.io"], "apiVersions": ["*"],
+            "operations": ["UPDATE"], "resources": ["virtualservices"]}]},
+            "validations": [{"expression": "false", "message": "no routes here"}]}});
+    let binding = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": name},
+        "spec": {"policyName": name, "validationActions": ["Deny"],
+            "matchResources": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": s.ns}}}}});
+    for object in [policy, binding] {
+        s.rig.bed.apply(&object.to_string()).await.map_err(text)?;
+    }
+    // The API server needs a moment to know a policy.
+    let until_known = async || {
+        let labelled = s
+            .kubectl("label --overwrite virtualservice podinfo probe=x")
+            .await;
+        match labelled {
+            Err(why) if why.contains("no routes here") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    };
+    until(PATIENCE, "the policy", until_known)
+        .await
+        .map_err(text)?;
+    s.image("3.1.1").await?;
+    let sentence = "The API server refuses the write of VirtualService podinfo: ";
+    let refused = async || {
+        let canary = s.get(Kind::Canary, "podinfo").await?;
+        let conditions = canary["status"]["conditions"].to_string();
+        let is_reported = conditions.contains(sentence) && conditions.contains("no routes here");
+        is_reported.then_some(()).ok_or(conditions)
+    };
+    until(PATIENCE, "the condition", refused)
+        .await
+        .map_err(text)?;
+    s.kubectl(&format!("delete validatingadmissionpolicybinding {name}"))
+        .await?;
+    s.phase("Succeeded").await?;
+    let canary = s.get(Kind::Canary, "podinfo").await?;
+    let conditions = canary["status"]["conditions"].to_string();
+    ensure(!conditions.contains("WriteRefused"), conditions)
 }
 
 /// Another controller gives the Service another label after each write.

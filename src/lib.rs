@@ -220,6 +220,10 @@
 //!   the weights. Several canaries may be in one ApisixRoute.
 //! * On Kuma, a TrafficRoute of the same name for a Service of another namespace is left alone, and a deletion with `revertOnDeletion` leads
 //!   the canary's to the apex Service.
+//! * On Knative, a Revision that does not become ready by the progress deadline is rolled back, a promotion moves the promoted Revision's
+//!   share with its name, entries of `spec.traffic` with a tag stay, and a deletion with `revertOnDeletion` leads to the latest Revision. The
+//!   first Revision gets the requests when it is ready, and not from an older one that a user's route names. If others remove the annotation of
+//!   the primary, the status and the routes tell which Revision it is; Flagger takes the latest one. The flag `-mesh-provider=knative` is enough.
 //! * The token of a ServiceAccount is sent to no metric server and no chat; the annotation `flagger-rs.github.io/allowed-hosts` binds any
 //!   other Secret to hosts ([`snapshot::secret`]).
 //! * No redirect to another host is followed. Addresses of users that are link-local or of a cloud's metadata service are called only with
@@ -241,10 +245,6 @@
 //!   for its own router only, and NetworkPolicies limit who reaches the operator, its Prometheus and the load tester. In that Prometheus a
 //!   sample has the labels `namespace` and `pod` of its pod, and one about the requests to another namespace counts only from a gateway.
 //! * Gauges of deleted canaries are removed, and the process ends with exit code 0 when it is stopped.
-//!
-//! # Not supported yet
-//!
-//! Knative targets. A Canary that asks for one is refused with an event and the condition `Invalid`, which name the field.
 
 pub mod api;
 pub mod check;

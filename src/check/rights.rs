@@ -329,6 +329,7 @@ mod tests {
             include_str!("../../kustomize/base/routers/apisix/rights.yaml"),
             include_str!("../../kustomize/base/routers/appmesh/rights.yaml"),
             include_str!("../../kustomize/base/routers/istio/rights.yaml"),
+            include_str!("../../kustomize/base/routers/knative/rights.yaml"),
             include_str!("../../kustomize/base/routers/kuma/rights.yaml"),
             include_str!("../../kustomize/base/routers/gatewayapi/rights.yaml"),
             include_str!("../../kustomize/base/routers/contour/rights.yaml"),

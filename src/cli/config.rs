@@ -204,7 +204,7 @@ fn validate<E: Fn(&str) -> Option<String>>(values: &Values<'_, E>) -> Result<(),
     let mesh_cluster = values.non_empty("kubeconfig-service-mesh");
     if mesh_cluster.is_some_and(|mesh_cluster| mesh_cluster != values.text("kubeconfig")) {
         return Err(invalid(
-            "flag -kubeconfig-service-mesh: a separate cluster for routes is not supported yet",
+            "flag -kubeconfig-service-mesh: a separate cluster for routes is not possible",
         ));
     }
     Ok(())
@@ -240,13 +240,8 @@ fn warnings(given: &BTreeMap<String, String>) -> Vec<String> {
     without_effect.chain(mesh).collect()
 }
 
-/// Returns the warning about a mesh provider that is not supported yet or is unknown.
+/// Returns the warning about a mesh provider that is unknown.
 fn mesh_warning(mesh: &str) -> Option<String> {
-    match providers::router_named(mesh) {
-        Err(why) => Some(format!("flag -mesh-provider: {why}")),
-        Ok(_) if providers::is_known(mesh) => None,
-        Ok(_) => Some(format!(
-            "unknown mesh router provider '{mesh}', using istio"
-        )),
-    }
+    let unknown = || format!("unknown mesh router provider '{mesh}', using istio");
+    (!providers::is_known(mesh)).then(unknown)
 }

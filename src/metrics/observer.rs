@@ -9,6 +9,7 @@ pub mod contour;
 pub mod gloo;
 pub mod http;
 pub mod istio;
+pub mod knative;
 pub mod kuma;
 pub mod linkerd;
 pub mod nginx;
@@ -127,8 +128,8 @@ fn rate(model: &Model, counter: &str, selector: &str) -> String {
 pub(crate) mod tests {
     use super::{
         apisix::Apisix, appmesh::AppMesh, contour::Contour, gloo::Gloo, http::Http, istio::Istio,
-        kuma::Kuma, linkerd::Linkerd, nginx::Nginx, osm::Osm, skipper::Skipper, traefik::Traefik,
-        *,
+        knative::Knative, kuma::Kuma, linkerd::Linkerd, nginx::Nginx, osm::Osm, skipper::Skipper,
+        traefik::Traefik, *,
     };
 
     /// The queries of each observer, for the model of [`model`]: the success rate and the duration. A new observer adds a row.
@@ -187,6 +188,11 @@ pub(crate) mod tests {
             &Apisix,
             r#" sum( rate( apisix_http_status{ route=~"test_r-web-canary_.+", code!~"5.." }[1m] ) ) / sum( rate( apisix_http_status{ route=~"test_r-web-canary_.+" }[1m] ) ) * 100"#,
             r#" histogram_quantile( 0.99, sum( rate( apisix_http_latency_bucket{ type=~"request", route=~"test_r-web-canary_.+" }[1m] ) ) by (le) )"#,
+        ),
+        (
+            &Knative,
+            r#" sum( rate( envoy_cluster_upstream_rq{ envoy_cluster_name=~"test/r", envoy_response_code!~"5.*" }[1m] ) ) / sum( rate( envoy_cluster_upstream_rq{ envoy_cluster_name=~"test/r", }[1m] ) ) * 100"#,
+            r#" histogram_quantile( 0.99, sum( rate( envoy_cluster_upstream_rq_time_bucket{ envoy_cluster_name=~"test/r", }[1m] ) ) by (le) )"#,
         ),
         (
             &Kuma,

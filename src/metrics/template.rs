@@ -90,7 +90,7 @@ pub struct Model {
     pub service: String,
     /// The Ingress' name, or the target's.
     pub ingress: String,
-    /// The route's name, or the target's.
+    /// The route's name, or the target's; of a Knative Service, its latest Revision's.
     pub route: String,
     /// The metric's window; only built-in and inline metrics have a default (`1m`).
     pub interval: String,

@@ -116,6 +116,11 @@ impl Foresight {
         {
             after["status"] = status;
         }
+        // Knative reports the routes that its gateway has.
+        let routes = after.pointer("/spec/traffic").cloned();
+        if let (Some(routes), Some(reported)) = (routes, after.pointer_mut("/status/traffic")) {
+            *reported = routes;
+        }
         let generation = after.pointer("/metadata/generation").cloned();
         if let (Some(generation), Some(status)) = (generation, after.get_mut("status")) {
             observe(status, &generation);

@@ -3,17 +3,14 @@
 //! A new provider is a row of [`PROVIDERS`]. Parsing, error texts, the warning about an unknown `-mesh-provider` and its help text follow
 //! from the table.
 
-mod error;
-
 use crate::{
     api::canary::TargetRef,
     metrics::observer::{self, Observer},
     routers::{self, Router, provider_name},
     snapshot::Snapshot,
 };
-pub use error::ProviderError;
 
-/// A provider, and its support in this version of the operator.
+/// A provider, with its router and its built-in metrics.
 #[derive(Debug)]
 pub struct Provider {
     /// The names that mean this provider.
@@ -33,46 +30,44 @@ pub enum Pattern {
     Prefix(&'static str),
 }
 
-/// The support for a provider.
+/// The router of a provider, or its queries.
 #[derive(Debug)]
 pub enum Support<T: ?Sized + 'static> {
-    /// This version supports it.
-    Supported(&'static T),
-    /// Flagger supports it, but this version does not.
-    NotYet,
+    /// Flagger has one of its own for it, and so has this operator.
+    Own(&'static T),
     /// Flagger does not know the name here, and takes Istio's router or queries.
     Istio,
 }
 
 use Pattern::{Exactly, Prefix};
-use Support::{NotYet, Supported};
+use Support::Own;
 
 /// All providers that Flagger knows (Flagger: `pkg/router/factory.go`, `pkg/metrics/observers/factory.go`). The first row whose pattern
 /// matches a name counts. A name that no row matches means Istio, for routing and for built-in metrics, as in Flagger.
 #[rustfmt::skip]
 pub static PROVIDERS: &[Provider] = &[
-    row(Exactly("istio"), Supported(&routers::istio::Istio), Supported(&observer::istio::Istio)),
-    row(Exactly("kubernetes"), Supported(&routers::kubernetes::Kubernetes), Supported(&observer::http::Http)),
-    row(Exactly("contour"), Supported(&routers::contour::Contour), Supported(&observer::contour::Contour)),
-    row(Exactly("nginx"), Supported(&routers::nginx::Nginx), Supported(&observer::nginx::Nginx)),
-    row(Exactly("linkerd"), Supported(&routers::smi::Smi::V1Alpha1), Supported(&observer::linkerd::Linkerd)),
-    row(Exactly("osm"), Supported(&routers::smi::Smi::V1Alpha2), Supported(&observer::osm::Osm)),
-    row(Prefix("smi:v1alpha1"), Supported(&routers::smi::Smi::V1Alpha1), Support::Istio),
-    row(Prefix("smi:v1alpha2"), Supported(&routers::smi::Smi::V1Alpha2), Support::Istio),
-    row(Prefix("smi:v1alpha3"), Supported(&routers::smi::Smi::V1Alpha3), Support::Istio),
-    row(Prefix("gatewayapi:v1beta1"), Supported(&routers::gateway_api::GatewayApi::V1Beta1), Supported(&observer::http::Http)),
-    row(Prefix("gatewayapi:v1"), Supported(&routers::gateway_api::GatewayApi::V1), Supported(&observer::http::Http)),
+    row(Exactly("istio"), Own(&routers::istio::Istio), Own(&observer::istio::Istio)),
+    row(Exactly("kubernetes"), Own(&routers::kubernetes::Kubernetes), Own(&observer::http::Http)),
+    row(Exactly("contour"), Own(&routers::contour::Contour), Own(&observer::contour::Contour)),
+    row(Exactly("nginx"), Own(&routers::nginx::Nginx), Own(&observer::nginx::Nginx)),
+    row(Exactly("linkerd"), Own(&routers::smi::Smi::V1Alpha1), Own(&observer::linkerd::Linkerd)),
+    row(Exactly("osm"), Own(&routers::smi::Smi::V1Alpha2), Own(&observer::osm::Osm)),
+    row(Prefix("smi:v1alpha1"), Own(&routers::smi::Smi::V1Alpha1), Support::Istio),
+    row(Prefix("smi:v1alpha2"), Own(&routers::smi::Smi::V1Alpha2), Support::Istio),
+    row(Prefix("smi:v1alpha3"), Own(&routers::smi::Smi::V1Alpha3), Support::Istio),
+    row(Prefix("gatewayapi:v1beta1"), Own(&routers::gateway_api::GatewayApi::V1Beta1), Own(&observer::http::Http)),
+    row(Prefix("gatewayapi:v1"), Own(&routers::gateway_api::GatewayApi::V1), Own(&observer::http::Http)),
     // Flagger has no router of this name, but its observers know it. The same is true of the prefix `appmesh` below.
-    row(Prefix("gatewayapi"), Support::Istio, Supported(&observer::http::Http)),
-    row(Exactly("apisix"), Supported(&routers::apisix::Apisix), Supported(&observer::apisix::Apisix)),
-    row(Exactly("appmesh"), Supported(&routers::appmesh::AppMesh::V1Beta1), Supported(&observer::appmesh::AppMesh)),
-    row(Prefix("appmesh:v1beta2"), Supported(&routers::appmesh::AppMesh::V1Beta2), Supported(&observer::appmesh::AppMesh)),
-    row(Prefix("appmesh"), Support::Istio, Supported(&observer::appmesh::AppMesh)),
-    row(Prefix("gloo"), Supported(&routers::gloo::Gloo), Supported(&observer::gloo::Gloo)),
-    row(Exactly("knative"), NotYet, NotYet),
-    row(Exactly("kuma"), Supported(&routers::kuma::Kuma), Supported(&observer::kuma::Kuma)),
-    row(Exactly("skipper"), Supported(&routers::skipper::Skipper), Supported(&observer::skipper::Skipper)),
-    row(Exactly("traefik"), Supported(&routers::traefik::Traefik), Supported(&observer::traefik::Traefik)),
+    row(Prefix("gatewayapi"), Support::Istio, Own(&observer::http::Http)),
+    row(Exactly("apisix"), Own(&routers::apisix::Apisix), Own(&observer::apisix::Apisix)),
+    row(Exactly("appmesh"), Own(&routers::appmesh::AppMesh::V1Beta1), Own(&observer::appmesh::AppMesh)),
+    row(Prefix("appmesh:v1beta2"), Own(&routers::appmesh::AppMesh::V1Beta2), Own(&observer::appmesh::AppMesh)),
+    row(Prefix("appmesh"), Support::Istio, Own(&observer::appmesh::AppMesh)),
+    row(Prefix("gloo"), Own(&routers::gloo::Gloo), Own(&observer::gloo::Gloo)),
+    row(Exactly("knative"), Own(&routers::knative::Knative), Own(&observer::knative::Knative)),
+    row(Exactly("kuma"), Own(&routers::kuma::Kuma), Own(&observer::kuma::Kuma)),
+    row(Exactly("skipper"), Own(&routers::skipper::Skipper), Own(&observer::skipper::Skipper)),
+    row(Exactly("traefik"), Own(&routers::traefik::Traefik), Own(&observer::traefik::Traefik)),
 ];
 
 const fn row(
@@ -113,16 +108,15 @@ impl Pattern {
 }
 
 /// The router of a canary.
-pub fn router(snapshot: &Snapshot) -> Result<&'static dyn Router, ProviderError> {
+pub fn router(snapshot: &Snapshot) -> &'static dyn Router {
     router_named(provider_name(snapshot))
 }
 
 /// The router of a provider.
-pub fn router_named(provider: &str) -> Result<&'static dyn Router, ProviderError> {
+fn router_named(provider: &str) -> &'static dyn Router {
     match Provider::named(provider).map(|provider| &provider.router) {
-        Some(Supported(router)) => Ok(*router),
-        Some(NotYet) => Err(ProviderError::router(provider, &routed())),
-        Some(Support::Istio) | None => Ok(&routers::istio::Istio),
+        Some(Own(router)) => *router,
+        Some(Support::Istio) | None => &routers::istio::Istio,
     }
 }
 
@@ -131,30 +125,18 @@ pub fn is_known(provider: &str) -> bool {
     Provider::named(provider).is_some_and(|provider| !matches!(provider.router, Support::Istio))
 }
 
-/// The names of all providers whose routers are supported, in alphabetical order.
+/// The names of all providers that have a router of their own, in alphabetical order.
 pub fn routed() -> Vec<&'static str> {
-    sorted(|provider| matches!(provider.router, Supported(_)))
-}
-
-/// The names of all providers whose routers and built-in metrics are supported, in alphabetical order.
-fn measured() -> Vec<&'static str> {
-    sorted(|provider| {
-        matches!(
-            (&provider.router, &provider.queries),
-            (Supported(_), Supported(_))
-        )
-    })
-}
-
-fn sorted(is_listed: impl Fn(&Provider) -> bool) -> Vec<&'static str> {
-    let listed = PROVIDERS.iter().filter(|provider| is_listed(provider));
-    let mut names: Vec<_> = listed.map(Provider::name).collect();
+    let own = PROVIDERS
+        .iter()
+        .filter(|provider| matches!(provider.router, Own(_)));
+    let mut names: Vec<_> = own.map(Provider::name).collect();
     names.sort_unstable();
     names
 }
 
 /// The queries of a canary's built-in metrics.
-pub fn observer(snapshot: &Snapshot) -> Result<&'static dyn Observer, ProviderError> {
+pub fn observer(snapshot: &Snapshot) -> &'static dyn Observer {
     observer_named(&metrics_provider(snapshot))
 }
 
@@ -165,11 +147,10 @@ pub fn metrics_provider(snapshot: &Snapshot) -> String {
     metrics_provider_name(flag, spec.provider.as_deref(), &spec.target_ref)
 }
 
-fn observer_named(provider: &str) -> Result<&'static dyn Observer, ProviderError> {
+fn observer_named(provider: &str) -> &'static dyn Observer {
     match Provider::named(provider).map(|provider| &provider.queries) {
-        Some(Supported(observer)) => Ok(*observer),
-        Some(NotYet) => Err(ProviderError::queries(provider, &measured())),
-        Some(Support::Istio) | None => Ok(&observer::istio::Istio),
+        Some(Own(observer)) => *observer,
+        Some(Support::Istio) | None => &observer::istio::Istio,
     }
 }
 

@@ -432,7 +432,8 @@ fn reached_weight(canary: &Canary, weight: i64) -> i64 {
 /// The images of the containers that differ between the primary and the target.
 fn images(snapshot: &Snapshot) -> Vec<Change> {
     let containers = |workload: Option<&Value>| -> Vec<(String, String)> {
-        let template = workload.and_then(|it| it.pointer("/spec/template/spec"));
+        // A Revision of Knative has no template.
+        let template = workload.and_then(|it| it.pointer("/spec/template/spec").or(it.get("spec")));
         let lists = ["initContainers", "containers"].into_iter();
         lists
             .filter_map(|list| template?.get(list)?.as_array())

@@ -5,7 +5,6 @@ use super::{
     plan::{Decision, Requeue},
 };
 use crate::{
-    providers::ProviderError,
     routers::RouteError,
     snapshot::{Kind, Snapshot},
     workload::{
@@ -23,7 +22,7 @@ pub enum Blocked {
     #[error("{0} is no kind of target")]
     UnknownTargetKind(String),
     /// The target does not exist.
-    #[error("{} {name}.{namespace} get query error: {resource} {name:?} not found", kind.name().to_lowercase())]
+    #[error("{} {name}.{namespace} get query error: {resource} {name:?} not found", in_messages(*kind))]
     TargetNotFound {
         /// The kind of the target.
         kind: Kind,
@@ -33,6 +32,20 @@ pub enum Blocked {
         name: String,
         /// The Canary's namespace.
         namespace: String,
+    },
+    /// Knative has not made a Revision of the target yet.
+    #[error("Knative Service {0} has no Revision yet")]
+    NoRevision(String),
+    /// The routes that a user wrote keep requests at an older Revision. The initialization would lead them to the latest one, unanalysed.
+    /// (Flagger does.)
+    #[error(
+        "Knative Service {target} leads requests to {revision}, which is not its latest Revision: let a route of spec.traffic with latestRevision have all of them first"
+    )]
+    OlderRevision {
+        /// The target, as `NAME.NAMESPACE`.
+        target: String,
+        /// The Revision.
+        revision: String,
     },
     /// A config that the pods cannot start without does not exist.
     #[error("{}", config_not_found(*kind, name, namespace))]
@@ -66,9 +79,6 @@ pub enum Blocked {
     /// A rollback was to go on that had not begun: a defect of the operator.
     #[error("no rollback is under way")]
     NoRollback,
-    /// The provider is not supported yet.
-    #[error(transparent)]
-    Provider(#[from] ProviderError),
     /// The routes cannot be read or written.
     #[error(transparent)]
     Route(#[from] RouteError),
@@ -91,6 +101,14 @@ impl Blocked {
     pub fn report(&self, snapshot: &Snapshot) -> Decision {
         let event = messages::warning(snapshot, self.to_string());
         Decision::Wait(Requeue::AtTick, vec![event])
+    }
+}
+
+/// Flagger's words for a kind of target.
+fn in_messages(kind: Kind) -> String {
+    match kind {
+        Kind::KnativeService => "Knative Service".to_owned(),
+        kind => kind.name().to_lowercase(),
     }
 }
 

@@ -187,8 +187,7 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
 
 /// The routed weights; `None` if they cannot be read.
 pub fn weights(snapshot: &Snapshot) -> Option<Weights> {
-    let router = providers::router(snapshot).ok()?;
-    router.current_weights(snapshot).ok()
+    providers::router(snapshot).current_weights(snapshot).ok()
 }
 
 /// The event about a primary that was deleted and gets a version that was not promoted, because no other is left.
@@ -196,7 +195,7 @@ fn lost_primary(release: &Release<'_>) -> Option<Notification> {
     let snapshot = release.snapshot;
     let promoted = snapshot.status().last_promoted_spec.as_ref();
     let is_lost = snapshot.primary().is_none() && promoted != Some(&release.revision);
-    is_lost.then(|| messages::run::primary_lost(snapshot))
+    (is_lost && release.unmarked_primary().is_none()).then(|| messages::run::primary_lost(snapshot))
 }
 
 /// Repairs the objects that carry a release after someone deleted or changed one: during a run with the weights that are routed now,

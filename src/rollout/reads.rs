@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use super::checks::metrics;
 use crate::{
     api::status::ConditionType,
@@ -21,10 +23,7 @@ use crate::{
 /// to others.
 pub fn needs(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
     let mut needs = claims(snapshot);
-    if let (true, Some(template)) = (
-        snapshot.settings.config_tracking,
-        snapshot.target().and_then(|t| t.pointer("/spec/template")),
-    ) {
+    if let (true, Some(template)) = (snapshot.settings.config_tracking, template(snapshot)) {
         for (kind, name) in config::references(template).into_keys() {
             needs.insert(snapshot.reference(kind, &config::copy_name(&name)));
             needs.insert(snapshot.reference(kind, &name));
@@ -37,11 +36,15 @@ pub fn needs(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
         }
         needs.extend(all.with_previous().flatten());
     }
-    if let Ok(router) = providers::router(snapshot) {
-        needs.extend(router.sources(snapshot));
-    }
+    needs.extend(providers::router(snapshot).sources(snapshot));
     needs.extend(metrics::needs(snapshot));
     needs
+}
+
+/// The template of the target's pods, if the operator manages them.
+fn template(snapshot: &Snapshot) -> Option<&Value> {
+    let kind = TargetKind::of(&snapshot.canary).filter(|kind| kind.has_pods());
+    kind.and(snapshot.target())?.pointer("/spec/template")
 }
 
 /// The configs that the target refers to, as far as they are known, each with the copy that the primary gets and the one that it uses now.
@@ -49,7 +52,7 @@ fn copies<'a>(
     snapshot: &'a Snapshot,
     all: &Copies<'a>,
 ) -> Vec<(ObjectRef, Copy<'a>, Option<Copy<'a>>)> {
-    let template = snapshot.target().and_then(|t| t.pointer("/spec/template"));
+    let template = template(snapshot);
     let references = template.map(config::references).unwrap_or_default();
     let copy = |(kind, name): (Kind, String)| {
         let source = snapshot
@@ -81,6 +84,10 @@ pub fn claims(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
         return BTreeSet::new();
     };
     let target = &canary.spec.target_ref.name;
+    if kind == TargetKind::Knative {
+        // Knative makes the Services, and the primary is one of its Revisions.
+        return [snapshot.reference(kind.kind(), target)].into();
+    }
     let mut claims: BTreeSet<_> = [
         snapshot.reference(kind.kind(), target),
         snapshot.reference(kind.kind(), &canary.primary_workload_name()),
@@ -92,9 +99,7 @@ pub fn claims(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
     if kind == TargetKind::Service {
         claims.insert(snapshot.reference(Kind::Service, &format!("{target}-canary")));
     }
-    if let Ok(router) = providers::router(snapshot) {
-        claims.extend(router.objects(canary));
-    }
+    claims.extend(providers::router(snapshot).objects(canary));
     claims.extend(scaler::objects(snapshot));
     claims
 }

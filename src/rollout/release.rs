@@ -14,7 +14,7 @@ use crate::{
     providers,
     routers::Router,
     snapshot::{
-        ObjectRef, Progress, Readiness, Snapshot, TargetKind, readiness,
+        ObjectRef, Progress, Readiness, Snapshot, TargetKind, knative, readiness,
         revision::{is_ours, revision},
     },
     workload::{
@@ -56,8 +56,12 @@ impl<'a> Release<'a> {
         let kind = TargetKind::of(&snapshot.canary)
             .ok_or_else(|| Blocked::UnknownTargetKind(reference.kind.clone()))?;
         let target = snapshot.target().ok_or_else(|| not_found(snapshot, kind))?;
-        if kind == TargetKind::DaemonSet {
-            daemon_set::strategy(target)?;
+        match kind {
+            TargetKind::DaemonSet => daemon_set::strategy(target)?,
+            TargetKind::Knative if knative::latest(target).is_none() => {
+                return Err(Blocked::NoRevision(snapshot.full_target()));
+            }
+            _ => {}
         }
         let workloads = workloads(snapshot, kind, target);
         let selection = Selection::of(&workloads, &snapshot.settings.selector_labels)?;
@@ -81,7 +85,7 @@ impl<'a> Release<'a> {
             configs,
             missing_config,
             tracked,
-            router: providers::router(snapshot)?,
+            router: providers::router(snapshot),
         })
     }
 
@@ -181,13 +185,32 @@ impl<'a> Release<'a> {
         self.snapshot.primary().is_some_and(contains) && self.has_current_copies()
     }
 
+    /// The primary of a Knative Service whose annotation others have removed; `None` for any other target. (Flagger takes the latest
+    /// Revision, which may be under analysis.)
+    pub fn unmarked_primary(&self) -> Option<String> {
+        let status = self.snapshot.status();
+        let promoted = match status.phase {
+            CanaryPhase::Finalising => &status.last_applied_spec,
+            _ => &status.last_promoted_spec,
+        };
+        let is_primary = |name: &str| *promoted == Some(revision(&Value::from(name)));
+        let is_knative = self.kind == TargetKind::Knative;
+        is_knative
+            .then(|| knative::unmarked_primary(self.target, is_primary))
+            .flatten()
+    }
+
     /// The state of the canary's rollout.
     pub fn canary_readiness(&self) -> Readiness {
         let analysis = self.snapshot.canary.spec.analysis.as_ref();
         let threshold = analysis.and_then(|a| a.canary_ready_threshold);
         let target = self.snapshot.full_target();
-        let readiness = self.readiness(self.target, threshold);
+        let readiness = match self.snapshot.canary_workload() {
+            Some(workload) => self.readiness(workload, threshold),
+            None => Readiness::Waiting(self.no_revision(knative::latest(self.target))),
+        };
         let prefix = match (self.kind, &readiness) {
+            (TargetKind::Knative, _) => String::new(),
             (TargetKind::DaemonSet, Readiness::Failed(_)) => {
                 format!("canary damonset {target} not ready with retryable false: ")
             }
@@ -209,6 +232,7 @@ impl<'a> Release<'a> {
             self.snapshot.namespace()
         );
         let prefix = match self.kind {
+            TargetKind::Knative => String::new(),
             TargetKind::DaemonSet => format!("primary daemonset {name} not ready: "),
             TargetKind::Deployment | TargetKind::Service => format!("{name} not ready: "),
         };
@@ -217,12 +241,29 @@ impl<'a> Release<'a> {
                 let analysis = self.snapshot.canary.spec.analysis.as_ref();
                 self.readiness(primary, analysis.and_then(|a| a.primary_ready_threshold))
             }
+            None if self.kind == TargetKind::Knative => {
+                Readiness::Waiting(self.no_revision(knative::primary(self.target)))
+            }
             None => {
                 let kind = self.kind.kind().name().to_lowercase();
                 Readiness::Waiting(format!("{kind} {name} get query error: not found"))
             }
         };
         readiness.prefixed(&prefix)
+    }
+
+    /// Flagger's words for a Revision that does not exist, or that has no name yet.
+    fn no_revision(&self, name: Option<&str>) -> String {
+        match name {
+            Some(name) => format!(
+                "Knative Revision {name}.{} get query error: not found",
+                self.snapshot.namespace()
+            ),
+            None => format!(
+                "Knative Service {} primary revision annotation not found",
+                self.snapshot.full_target()
+            ),
+        }
     }
 
     fn readiness(&self, object: &Value, threshold: Option<i64>) -> Readiness {
@@ -243,7 +284,7 @@ impl<'a> Release<'a> {
     /// Since when a workload lacks pods and has got none.
     fn stalled(&self, workload: &Value) -> Option<Timestamp> {
         let name = metadata::name(workload);
-        let workload = self.snapshot.reference(self.kind.kind(), name);
+        let workload = self.snapshot.reference(self.kind.workload(), name);
         self.snapshot.stalled.get(&workload).copied()
     }
 
@@ -317,9 +358,9 @@ pub fn new_version(snapshot: &Snapshot) -> Option<String> {
 /// accepted.
 pub fn progress(snapshot: &Snapshot) -> BTreeMap<ObjectRef, Progress> {
     let mut waits = rollouts(snapshot);
-    let router = providers::router(snapshot).ok();
-    let router = router.filter(|router| router.accepted(snapshot).is_err());
-    let routes = router.map(|router| router.objects(&snapshot.canary));
+    let router = providers::router(snapshot);
+    let is_unaccepted = router.accepted(snapshot).is_err();
+    let routes = is_unaccepted.then(|| router.objects(&snapshot.canary));
     // They are accepted or not: nothing in between is progress. Another spec of the Canary and another action of a person begin anew.
     let action = snapshot.status().condition(ConditionType::Action);
     let mut hasher = DefaultHasher::new();
@@ -345,13 +386,13 @@ fn rollouts(snapshot: &Snapshot) -> BTreeMap<ObjectRef, Progress> {
         return BTreeMap::new();
     };
     let primary = || (release.primary_readiness(), snapshot.primary());
-    let canary = || (release.canary_readiness(), Some(release.target));
+    let canary = || (release.canary_readiness(), snapshot.canary_workload());
     [primary(), canary()]
         .into_iter()
         .filter(|(readiness, _)| *readiness != Readiness::Ready)
         .filter_map(|(_, workload)| {
             let workload = workload?;
-            let name = snapshot.reference(release.kind.kind(), metadata::name(workload));
+            let name = snapshot.reference(release.kind.workload(), metadata::name(workload));
             Some((name, release.kind.progress(workload)))
         })
         .collect()

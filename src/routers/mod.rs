@@ -18,6 +18,7 @@ pub mod gateway_api;
 pub mod gloo;
 mod ingress;
 pub mod istio;
+pub mod knative;
 pub mod kubernetes;
 pub mod kuma;
 pub mod nginx;

@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
-    apisix::Apisix, appmesh::AppMesh, gateway_api::GatewayApi, kuma::Kuma, route::metadata,
-    smi::Smi, traefik::Traefik, *,
+    apisix::Apisix, appmesh::AppMesh, gateway_api::GatewayApi, knative::Knative, kuma::Kuma,
+    route::metadata, smi::Smi, traefik::Traefik, *,
 };
 use crate::snapshot::{Action, Kind, Settings};
 
@@ -234,6 +234,15 @@ pub const ROUTERS: &[Row] = &[
             )
         },
     ),
+    row(
+        "knative",
+        &Knative,
+        Rules {
+            is_apex: false,
+            tests: false,
+            ..Rules::of(Kind::KnativeService, &["/spec/traffic"], "/spec/traffic")
+        },
+    ),
     Row {
         provider: "kubernetes",
         router: &kubernetes::Kubernetes,
@@ -242,7 +251,7 @@ pub const ROUTERS: &[Row] = &[
     },
 ];
 
-/// A canary of this provider. The only objects are the Ingress and the ApisixRoute that the canary refers to.
+/// A canary of this provider. The only objects are those of the user that the canary refers to.
 pub fn snapshot(provider: &str, mut service: Value, analysis: Value, status: Value) -> Snapshot {
     if provider == "appmesh" {
         service["meshName"] = json!("global");
@@ -256,10 +265,28 @@ pub fn snapshot(provider: &str, mut service: Value, analysis: Value, status: Val
         namespace: "test".to_owned(),
         name: "web".to_owned(),
     };
+    let (target, knative) = if provider == "knative" {
+        let annotations = json!({"flagger.app/primary-revision": "podinfo-00001"});
+        let metadata = json!({"name": "podinfo", "namespace": "test", "annotations": annotations});
+        let reference = ObjectRef {
+            kind: Kind::KnativeService,
+            namespace: "test".to_owned(),
+            name: "podinfo".to_owned(),
+        };
+        (
+            json!({"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": "podinfo"}),
+            Some((reference, json!({"metadata": metadata, "spec": {}}))),
+        )
+    } else {
+        (
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"}),
+            None,
+        )
+    };
     let canary = serde_json::from_value(
         json!({"apiVersion": "flagger.app/v1beta1", "kind": "Canary",
         "metadata": {"name": "podinfo", "namespace": "test", "uid": "u"},
-        "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"}, "provider": provider,
+        "spec": {"targetRef": target, "provider": provider,
             "ingressRef": {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"},
             "routeRef": {"apiVersion": "apisix.apache.org/v2", "kind": "ApisixRoute", "name": "web"},
             "service": service, "analysis": analysis}, "status": status}),
@@ -270,7 +297,9 @@ pub fn snapshot(provider: &str, mut service: Value, analysis: Value, status: Val
             (name(Kind::Ingress), ingress),
             (name(Kind::ApisixRoute), route),
         ]
-        .into(),
+        .into_iter()
+        .chain(knative)
+        .collect(),
         workloads: std::sync::Arc::default(),
         seen: BTreeSet::new(),
         now: jiff::Timestamp::UNIX_EPOCH,

@@ -7,6 +7,7 @@ pub mod excerpt;
 pub mod go;
 pub mod hosts;
 pub mod http;
+pub mod knative;
 pub mod object;
 pub mod pods;
 pub mod readiness;
@@ -186,21 +187,44 @@ impl Snapshot {
 
     /// The target, if it exists.
     pub fn target(&self) -> Option<&Value> {
-        self.workload(&self.canary.spec.target_ref.name)
+        let kind = TargetKind::of(&self.canary)?.kind();
+        self.object(kind, &self.canary.spec.target_ref.name)
     }
 
-    /// The primary, if it exists.
+    /// The primary, if it exists. Of a Knative Service it is a Revision.
     pub fn primary(&self) -> Option<&Value> {
-        self.workload(&self.canary.primary_workload_name())
+        self.objects.get(&self.primary_reference()?)
     }
 
-    fn workload(&self, name: &str) -> Option<&Value> {
-        self.object(TargetKind::of(&self.canary)?.kind(), name)
+    /// The workload that has the canary's pods, if it exists: the target, or the latest Revision of a Knative Service.
+    pub fn canary_workload(&self) -> Option<&Value> {
+        self.objects.get(&self.canary_reference()?)
+    }
+
+    /// The reference to the primary; `None` if a Knative Service has no Revision that was promoted.
+    pub fn primary_reference(&self) -> Option<ObjectRef> {
+        match TargetKind::of(&self.canary)? {
+            TargetKind::Knative => self.revision(knative::primary),
+            kind => Some(self.reference(kind.kind(), &self.canary.primary_workload_name())),
+        }
+    }
+
+    /// The reference to the workload that has the canary's pods; `None` if a Knative Service has no Revision yet.
+    pub fn canary_reference(&self) -> Option<ObjectRef> {
+        match TargetKind::of(&self.canary)? {
+            TargetKind::Knative => self.revision(knative::latest),
+            kind => Some(self.reference(kind.kind(), &self.canary.spec.target_ref.name)),
+        }
+    }
+
+    fn revision(&self, of: fn(&Value) -> Option<&str>) -> Option<ObjectRef> {
+        let name = of(self.target()?)?;
+        Some(self.reference(Kind::KnativeRevision, name))
     }
 
     /// Whether the target has at least one ready pod.
     pub fn canary_has_ready_pods(&self) -> bool {
-        self.has_ready_pods(self.target())
+        self.has_ready_pods(self.canary_workload())
     }
 
     /// Whether the primary has at least one ready pod.

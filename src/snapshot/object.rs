@@ -9,6 +9,8 @@ const READ: &[&str] = &["get"];
 const LIST: &[&str] = &["list"];
 /// The verbs for objects of the user that the operator watches and never writes.
 const WATCH: &[&str] = &["get", "list", "watch"];
+/// The verbs for objects of the user that the operator changes and does not create.
+const CHANGE: &[&str] = &["get", "list", "watch", "update"];
 /// The verbs for workloads. They are patched because their status changes all the time.
 const PATCH: &[&str] = &["get", "list", "watch", "create", "patch"];
 /// The verbs for the records of releases.
@@ -69,6 +71,8 @@ kinds! {
     AppMeshRouter,           "VirtualRouter",           "appmesh.k8s.aws",           "v1beta2",  "virtualrouters",           REPLACE;
     AppMeshService,          "VirtualService",          "appmesh.k8s.aws",           "v1beta2",  "virtualservices",          REPLACE;
     TrafficRoute,            "TrafficRoute",            "kuma.io",                   "v1alpha1", "trafficroutes",            REPLACE;
+    KnativeService,          "Service",                 "serving.knative.dev",       "v1",       "services",                 CHANGE;
+    KnativeRevision,         "Revision",                "serving.knative.dev",       "v1",       "revisions",                WATCH;
     TraefikService,          "TraefikService",          "traefik.io",                "v1alpha1", "traefikservices",          REPLACE;
     GlooRouteTable,          "RouteTable",              "gateway.solo.io",           "v1",       "routetables",              REPLACE;
     GlooUpstream,            "Upstream",                "gloo.solo.io",              "v1",       "upstreams",                REPLACE;

@@ -160,7 +160,8 @@ pub fn replicas(object: &Value) -> i64 {
         .unwrap_or(1)
 }
 
-fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+/// The condition of this type.
+pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     object
         .pointer("/status/conditions")?
         .as_array()?
@@ -173,7 +174,8 @@ pub fn number(value: &Value, pointer: &str) -> i64 {
     value.pointer(pointer).and_then(Value::as_i64).unwrap_or(0)
 }
 
-fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+/// The text at a JSON pointer; empty if there is none.
+pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or("")
 }
 

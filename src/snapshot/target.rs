@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use super::{
-    Kind, Progress, Readiness,
+    Kind, Progress, Readiness, knative,
     readiness::{self, Times},
 };
 use crate::api::canary::Canary;
@@ -22,6 +22,8 @@ pub enum TargetKind {
     DaemonSet,
     /// A core Service. Its pods are not managed by the operator.
     Service,
+    /// A Knative Service. Its workloads are Revisions, which Knative makes and scales.
+    Knative,
 }
 
 impl TargetKind {
@@ -31,6 +33,7 @@ impl TargetKind {
         match target.kind.as_str() {
             "Deployment" => Some(Self::Deployment),
             "DaemonSet" => Some(Self::DaemonSet),
+            "Service" if target.api_version == "serving.knative.dev/v1" => Some(Self::Knative),
             "Service" if !target.api_version.starts_with("serving.knative.dev/") => {
                 Some(Self::Service)
             }
@@ -44,18 +47,28 @@ impl TargetKind {
             Self::Deployment => Kind::Deployment,
             Self::DaemonSet => Kind::DaemonSet,
             Self::Service => Kind::Service,
+            Self::Knative => Kind::KnativeService,
         }
     }
 
-    /// Whether a workload of this kind has pods: then it has a template and can be scaled to zero.
+    /// The kind of the workloads with the pods of both versions.
+    pub const fn workload(self) -> Kind {
+        match self {
+            Self::Knative => Kind::KnativeRevision,
+            kind => kind.kind(),
+        }
+    }
+
+    /// Whether the operator manages the pods of this kind: then it has a template and can be scaled to zero.
     pub const fn has_pods(self) -> bool {
         match self {
             Self::Deployment | Self::DaemonSet => true,
-            Self::Service => false,
+            Self::Service | Self::Knative => false,
         }
     }
 
-    /// The part of a workload that makes a version: a change of it is a new revision.
+    /// The part of a workload that makes a version: a change of it is a new revision. Of Knative it is the name of a Revision, or of the
+    /// latest one of a Service.
     pub fn version(self, object: &Value) -> Cow<'_, Value> {
         match self {
             Self::Deployment | Self::DaemonSet => {
@@ -64,6 +77,10 @@ impl TargetKind {
             Self::Service => Cow::Owned(without_addresses(
                 object.get("spec").unwrap_or(&Value::Null),
             )),
+            Self::Knative => {
+                let name = object.pointer("/metadata/name").and_then(Value::as_str);
+                Cow::Owned(Value::from(knative::latest(object).or(name)))
+            }
         }
     }
 
@@ -73,6 +90,7 @@ impl TargetKind {
             Self::Deployment => readiness::number(object, "/status/readyReplicas") > 0,
             Self::DaemonSet => readiness::number(object, "/status/numberReady") > 0,
             Self::Service => true,
+            Self::Knative => knative::is_ready(object),
         }
     }
 
@@ -83,7 +101,7 @@ impl TargetKind {
             Self::DaemonSet => object
                 .pointer("/spec/template/spec/nodeSelector")
                 .is_some_and(|selector| selector.get(SCALE_TO_ZERO).is_some()),
-            Self::Service => false,
+            Self::Service | Self::Knative => false,
         }
     }
 
@@ -99,7 +117,7 @@ impl TargetKind {
             Self::DaemonSet => {
                 number("/status/updatedNumberScheduled") + number("/status/numberAvailable")
             }
-            Self::Service => 0,
+            Self::Service | Self::Knative => 0,
         };
         // A Deployment's revision changes with its template only, not when an autoscaler sets its replicas.
         let revision = object.pointer("/metadata/annotations/deployment.kubernetes.io~1revision");
@@ -116,6 +134,7 @@ impl TargetKind {
             Self::Deployment => readiness::deployment(object, threshold, times),
             Self::DaemonSet => readiness::daemon_set(object, threshold, times),
             Self::Service => Readiness::Ready,
+            Self::Knative => knative::readiness(object, times),
         }
     }
 }
@@ -173,6 +192,10 @@ mod tests {
         );
         assert_eq!(
             TargetKind::of(&canary("serving.knative.dev/v1", "Service")),
+            Some(TargetKind::Knative)
+        );
+        assert_eq!(
+            TargetKind::of(&canary("serving.knative.dev/v1beta1", "Service")),
             None
         );
         assert_eq!(TargetKind::of(&canary("apps/v1", "StatefulSet")), None);

@@ -265,6 +265,8 @@ fn each_kind_has_its_resource() {
         "VirtualRouter virtualrouters.appmesh.k8s.aws/v1beta2",
         "VirtualService virtualservices.appmesh.k8s.aws/v1beta2",
         "TrafficRoute trafficroutes.kuma.io/v1alpha1",
+        "Service services.serving.knative.dev/v1",
+        "Revision revisions.serving.knative.dev/v1",
         "TraefikService traefikservices.traefik.io/v1alpha1",
         "RouteTable routetables.gateway.solo.io/v1",
         "Upstream upstreams.gloo.solo.io/v1",

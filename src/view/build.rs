@@ -162,8 +162,10 @@ fn containers(workload: &Value) -> impl Iterator<Item = (&str, &str)> {
     ["initContainers", "containers"]
         .into_iter()
         .filter_map(|list| {
-            workload
-                .pointer(&format!("/spec/template/spec/{list}"))?
+            // A Revision of Knative has no template.
+            let in_template = workload.pointer(&format!("/spec/template/spec/{list}"));
+            in_template
+                .or_else(|| workload.get("spec")?.get(list))?
                 .as_array()
         })
         .flatten()

@@ -19,7 +19,7 @@ pub const fn kind(target: TargetKind) -> Option<Kind> {
     match target {
         TargetKind::Deployment => Some(Kind::ReplicaSet),
         TargetKind::DaemonSet => Some(Kind::ControllerRevision),
-        TargetKind::Service => None,
+        TargetKind::Service | TargetKind::Knative => None,
     }
 }
 

@@ -1,5 +1,5 @@
 //! Computes the objects beside the target and the routes, as they should be: the primary, its copies of configs, the Services and the
-//! autoscaler. Each kind of target has a file of its own: [`deployment`], [`daemon_set`], [`service_target`].
+//! autoscaler. Each kind of target has a file of its own: [`deployment`], [`daemon_set`], [`service_target`], [`knative`].
 
 mod adoption;
 pub mod config;
@@ -7,6 +7,7 @@ pub mod daemon_set;
 pub mod deployment;
 pub mod history;
 pub mod keep_apart;
+pub mod knative;
 pub mod label_selector;
 pub mod metadata;
 pub mod ownership;
@@ -29,7 +30,7 @@ pub fn scale_to_zero(kind: TargetKind, target: &Value, failure: String) -> Optio
     let change = match kind {
         TargetKind::Deployment => deployment::scale(target, 0),
         TargetKind::DaemonSet => daemon_set::scale_to_zero(target),
-        TargetKind::Service => None,
+        TargetKind::Service | TargetKind::Knative => None,
     };
     Some(scale_write(kind, target, change?, failure))
 }
@@ -45,7 +46,7 @@ pub fn scale_from_zero(
     let change = match kind {
         TargetKind::Deployment => deployment::scale(target, replicas),
         TargetKind::DaemonSet => daemon_set::scale_from_zero(target),
-        TargetKind::Service => None,
+        TargetKind::Service | TargetKind::Knative => None,
     };
     Some(scale_write(kind, target, change?, failure))
 }

@@ -9,6 +9,7 @@ use super::{
     config::{self, ConfigName},
     daemon_set, deployment,
     keep_apart::{Renamed, keep_apart, keep_apart_like_flagger},
+    knative,
     metadata::{self, FLAGGER_ID, included, of_others, without_flux},
     patch::{Change, conditional},
     selection::{Selection, template_labels},
@@ -110,8 +111,8 @@ impl Primary<'_> {
         template
     }
 
-    /// Creates the primary.
-    pub fn create(&self) -> Write {
+    /// Creates the primary; `None` if there is nothing to create it from.
+    pub fn create(&self) -> Option<Write> {
         let object = match self.kind {
             TargetKind::Deployment => {
                 let mut spec = self.fields(&deployment::COPIED);
@@ -121,9 +122,10 @@ impl Primary<'_> {
             }
             TargetKind::DaemonSet => self.object(self.fields(&daemon_set::COPIED)),
             TargetKind::Service => service_target::copy(self.target, self.name, &self.owner),
+            TargetKind::Knative => return knative::promote(self.target),
         };
         let failure = format!("creating {} failed: ", self.full());
-        self.write(Action::Create(object), failure)
+        Some(self.write(Action::Create(object), failure))
     }
 
     /// Makes the existing primary equal to the target. Returns no write if it is so already.
@@ -138,6 +140,7 @@ impl Primary<'_> {
             }
             TargetKind::DaemonSet => self.changes(&daemon_set::COPIED, primary),
             TargetKind::Service => return self.promote_service(primary),
+            TargetKind::Knative => return knative::promote(self.target),
         };
         if changes.is_empty() {
             return None;
@@ -203,11 +206,12 @@ impl Primary<'_> {
 
     /// The forms in which the primary may have the target's version, without the mark: the operator's, then Flagger's.
     fn versions(&self) -> impl Iterator<Item = Value> {
-        let version = |template: fn(&Self) -> Value| match self.kind {
-            TargetKind::Deployment | TargetKind::DaemonSet => {
+        let version = |template: fn(&Self) -> Value| {
+            if self.kind.has_pods() {
                 without_mark(Cow::Owned(template(self)))
+            } else {
+                self.kind.version(self.target).into_owned()
             }
-            TargetKind::Service => self.kind.version(self.target).into_owned(),
         };
         [Self::template, Self::flaggers_template]
             .into_iter()
@@ -216,14 +220,12 @@ impl Primary<'_> {
 
     /// Whether the primary was promoted with this `flagger-id`. A Service has no template for the id, so its revision is compared.
     pub fn was_promoted(&self, primary: &Value, id: &str, revision: &str) -> bool {
-        match self.kind {
-            TargetKind::Deployment | TargetKind::DaemonSet => {
-                let annotation = format!("/spec/template/metadata/annotations/{FLAGGER_ID}");
-                let promoted = primary.pointer(&annotation).and_then(Value::as_str);
-                promoted.unwrap_or_default() == id
-            }
-            TargetKind::Service => revision::revision(&self.kind.version(primary)) == revision,
+        if !self.kind.has_pods() {
+            return revision::revision(&self.kind.version(primary)) == revision;
         }
+        let annotation = format!("/spec/template/metadata/annotations/{FLAGGER_ID}");
+        let promoted = primary.pointer(&annotation).and_then(Value::as_str);
+        promoted.unwrap_or_default() == id
     }
 
     /// A new primary with this spec, the selector and the template.
@@ -353,7 +355,7 @@ mod tests {
     #[test]
     fn the_primary_is_the_target_under_its_own_label() {
         with(|primary| {
-            let Action::Create(object) = primary.create().action else {
+            let Action::Create(object) = primary.create().unwrap().action else {
                 panic!("not a create")
             };
             assert_eq!(
@@ -395,7 +397,7 @@ mod tests {
     #[test]
     fn a_repeated_promotion_changes_nothing() {
         with(|primary| {
-            let Action::Create(mut object) = primary.create().action else {
+            let Action::Create(mut object) = primary.create().unwrap().action else {
                 panic!("not a create")
             };
             assert_eq!(primary.promote(&object), None);
@@ -437,7 +439,7 @@ mod tests {
     #[test]
     fn a_promotion_leaves_the_labels_and_annotations_of_others() {
         with(|primary| {
-            let Action::Create(mut object) = primary.create().action else {
+            let Action::Create(mut object) = primary.create().unwrap().action else {
                 panic!("not a create")
             };
             object["spec"]["template"] = json!({});

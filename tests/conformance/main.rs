@@ -52,7 +52,6 @@
 mod cluster;
 mod compare;
 mod departures;
-mod kinds;
 mod mask;
 mod objects;
 mod player;
@@ -68,17 +67,9 @@ use std::collections::BTreeSet;
 use departures::Departures;
 use scenario::Scenario;
 
-/// Routers and targets that the operator does not have yet. It must refuse the Canaries of these scenarios with the condition `Invalid`.
-/// When you add one of them, remove its row here: the test then compares its scenario like all others.
-const NOT_SUPPORTED_YET: [&str; 1] = ["router-knative"];
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_of_flagger_sees_the_same() {
     let all = Scenario::all();
-    let names: BTreeSet<_> = all.iter().map(|scenario| scenario.name.as_str()).collect();
-    for name in NOT_SUPPORTED_YET {
-        assert!(names.contains(name), "{name} is no scenario");
-    }
     let only = std::env::var("CONFORMANCE_ONLY").unwrap_or_else(|_| "*".to_owned());
     let is_wanted = |name: &str| only.split(',').any(|glob| departures::matches(glob, name));
     let chosen: Vec<_> = all.iter().filter(|s| is_wanted(&s.name)).collect();

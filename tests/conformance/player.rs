@@ -53,27 +53,6 @@ impl Player<'_> {
         self.end().await;
     }
 
-    /// Plays the script up to its first wait for the operator, then expects the operator to refuse the Canary.
-    pub async fn play_to_refusal(&self) {
-        let played = async {
-            self.begin().await?;
-            for verb in &self.scenario.script {
-                match verb {
-                    Verb::Phase(_) => break,
-                    Verb::Start(start) => {
-                        self.workload(start).await?;
-                        self.apply(&json!({"canary": start.canary})).await?;
-                        break;
-                    }
-                    other => self.verb(other).await?,
-                }
-            }
-            self.refused().await
-        };
-        let _: Outcome = played.await;
-        self.end().await;
-    }
-
     async fn begin(&self) -> Outcome {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.scenario.namespace}});
         let made = self.cluster.create(&namespace).await;
@@ -312,29 +291,6 @@ impl Player<'_> {
         let is_gone = async || matches!(self.cluster.get(of).await, Ok(None));
         self.wait(&format!("{} {} gone", of.kind, of.name), is_gone)
             .await
-    }
-
-    async fn refused(&self) -> Outcome {
-        let is_taken = || {
-            self.seen
-                .lines("status")
-                .iter()
-                .any(|line| line.contains(" Initialized "))
-        };
-        let is_refused = |line: &String| {
-            line.contains("Invalid True ") && line.contains(" is not supported yet")
-        };
-        let ended = async || is_taken() || self.seen.lines("status").iter().any(is_refused);
-        self.wait(
-            "the condition Invalid, for what is not supported yet",
-            ended,
-        )
-        .await?;
-        if is_taken() {
-            self.seen
-                .note("SUPPORTED now: remove it from NOT_SUPPORTED_YET");
-        }
-        Ok(())
     }
 
     async fn wait(&self, what: &str, condition: impl AsyncFn() -> bool) -> Outcome {

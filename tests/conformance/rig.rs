@@ -18,8 +18,8 @@ use testbed::{
 use tokio::net::TcpListener;
 
 use crate::{
-    NOT_SUPPORTED_YET, cluster::Cluster, compare, departures::Departures, kinds, player::Player,
-    scenario::Scenario, seen::Seen, servers::Servers, transcript, watches::Watches,
+    cluster::Cluster, compare, departures::Departures, player::Player, scenario::Scenario,
+    seen::Seen, servers::Servers, transcript, watches::Watches,
 };
 
 /// The pause between the starts of two scenarios. Starting all at once would be a burst that no real cluster sees.
@@ -50,7 +50,6 @@ impl Stage {
 pub async fn play(scenarios: &[&Scenario], departures: &Departures) -> Vec<String> {
     let begin = Instant::now();
     let mut bed = Bed::start().await.unwrap();
-    bed.apply(&kinds::crds()).await.unwrap();
     for kinds in [APISIX, APP_MESH, GLOO, KUMA, TRAEFIK] {
         bed.apply(kinds).await.unwrap();
     }
@@ -141,39 +140,24 @@ impl Run<'_> {
             seen,
             servers: &self.servers,
         };
-        let is_supported = !NOT_SUPPORTED_YET.contains(&name.as_str());
-        if is_supported {
-            player.play().await;
-        } else {
-            player.play_to_refusal().await;
-        }
+        player.play().await;
         let recording = seen.result(name, &scenario.does);
         transcript::write(name, &recording);
-        let failed = self.judge(scenario, is_supported, seen, &recording);
+        let failed = self.judge(scenario, seen, &recording);
         let verdict = match &failed {
             Some(_) => "DIFFERS",
-            None if is_supported => "the same",
-            None => "refused: not supported yet",
+            None => "the same",
         };
         let (all, own) = (self.begin.elapsed().as_secs(), begin.elapsed().as_secs());
         eprintln!("{all:4} s  {name:34} {own:4} s  {verdict}");
         failed
     }
 
-    fn judge(
-        &self,
-        scenario: &Scenario,
-        is_supported: bool,
-        seen: &Seen,
-        recording: &Value,
-    ) -> Option<String> {
+    fn judge(&self, scenario: &Scenario, seen: &Seen, recording: &Value) -> Option<String> {
         let notes = seen.notes();
         // A scenario whose wait timed out is incomplete: a comparison would be meaningless, and no departure can explain the timeout.
         if !notes.is_empty() {
             return Some(format!("{}: {}", scenario.name, notes.join("; ")));
-        }
-        if !is_supported {
-            return None;
         }
         let golden = transcript::golden(&scenario.name);
         compare::differences(&scenario.name, &golden, recording, self.departures)

@@ -231,17 +231,24 @@ fn the_deletion_of_the_younger_of_two_conflicting_canaries_leaves_the_target_to_
 /// The primary is deleted with its Canary. If the target had no pods at that time, nothing would answer requests.
 #[test]
 fn the_finalizer_stays_until_the_target_can_be_restored() {
-    let mut sim = release(json!({"stepWeight": 50}));
+    let target = json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "podinfo"});
+    let mut sim = release_of(json!({"targetRef": target, "analysis": {"stepWeight": 50}}));
     sim.snapshot.canary.spec.revert_on_deletion = true;
     sim.run_until(CanaryPhase::Succeeded);
-    sim.edit("provider", &json!("knative"));
+    let target = sim.snapshot.reference(Kind::DaemonSet, "podinfo");
+    let strategy = |sim: &mut Simulation, strategy: &str| {
+        let target = sim.snapshot.objects.get_mut(&target).unwrap();
+        target["spec"]["updateStrategy"] = json!({"type": strategy});
+    };
+    strategy(&mut sim, "OnDelete");
     sim.delete();
     sim.run(50);
     assert!(!sim.is_gone(), "{}", sim.transcript());
-    sim.edit("provider", &json!("istio"));
+    strategy(&mut sim, "RollingUpdate");
     sim.run(200);
     assert!(sim.is_gone(), "{}", sim.transcript());
-    assert_eq!(sim.snapshot.target().unwrap()["spec"]["replicas"], 2);
+    let selector = "/spec/template/spec/nodeSelector";
+    assert_eq!(sim.snapshot.target().unwrap().pointer(selector), None);
 }
 
 /// The user goes back to the promoted version, and forward again before the run has ended.

@@ -59,6 +59,7 @@ fn there_is_an_example_for_each_router_and_strategy() {
             ("istio", "ab-testing"),
             ("istio", "blue-green"),
             ("istio", "canary"),
+            ("knative", "canary"),
             ("kubernetes", "blue-green"),
             ("kuma", "canary"),
             ("linkerd", "canary"),

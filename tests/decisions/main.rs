@@ -65,6 +65,7 @@ mod example_canaries;
 mod files;
 mod fuzz;
 mod gates;
+mod knative;
 mod known_defects;
 mod labels;
 mod limits;

@@ -367,11 +367,11 @@ fn an_invalid_spec_is_refused_with_the_field_and_the_reason() {
     let rows = [
         (
             target("batch/v1", "Job"),
-            "spec.targetRef: batch/v1 Job is not supported yet, only Deployment, DaemonSet and core Service are",
+            "spec.targetRef: batch/v1 Job is no kind of target, only Deployment, DaemonSet, core Service and Knative Service are",
         ),
         (
-            target("serving.knative.dev/v1", "Service"),
-            "spec.targetRef: serving.knative.dev/v1 Service is not supported yet, only Deployment, DaemonSet and core Service are",
+            target("serving.knative.dev/v1beta1", "Service"),
+            "spec.targetRef: serving.knative.dev/v1beta1 Service is no kind of target, only Deployment, DaemonSet, core Service and Knative Service are",
         ),
         (port(0), "spec.service.port: 0 is not a port (1 to 65535)"),
         (

@@ -62,6 +62,8 @@ fn case(kind: Kind) -> Option<(Value, &'static str)> {
         Kind::ReplicaSet
         | Kind::ControllerRevision
         | Kind::Pod
+        | Kind::KnativeService
+        | Kind::KnativeRevision
         | Kind::Canary
         | Kind::MetricTemplate
         | Kind::AlertProvider

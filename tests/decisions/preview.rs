@@ -101,7 +101,7 @@ fn a_canary_that_cannot_run_is_refused_before_and_after_its_event() {
     let refused = first(&sim);
     assert!(
         refused.starts_with(
-            "refused: invalid canary spec: spec.provider: knative is not supported yet"
+            "refused: invalid canary spec: can't use apps/v1/Deployment as target if provider is set to knative"
         ),
         "{refused}"
     );

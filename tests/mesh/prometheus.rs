@@ -24,11 +24,12 @@ http_request_duration_seconds_count{kubernetes_namespace="victim",kubernetes_pod
 response_total{namespace="victim",deployment="web",direction="inbound"} 1
 envoy_cluster_upstream_rq{envoy_cluster_name="victim-web-canaryupstream-80_gloo-system",envoy_response_code="200"} 1
 skipper_serve_route_duration_seconds_count{route="kube_victim__web_canary__app__web_canary"} 1
+envoy_cluster_upstream_rq{envoy_cluster_name="victim/web-00002",envoy_response_code="200"} 1
 apisix_http_status{route="victim_r-web-canary_all",code="200"} 1
 "#;
 
 /// The selectors of the built-in queries for the canary `web` in the namespace `victim`.
-const VICTIM: [&str; 9] = [
+const VICTIM: [&str; 10] = [
     r#"nginx_ingress_controller_requests{namespace="victim"}"#,
     r#"envoy_cluster_upstream_rq{envoy_cluster_name=~"victim_web-canary_[0-9a-zA-Z-]+"}"#,
     r#"envoy_cluster_upstream_rq{envoy_cluster_name=~"victim-web-canaryupstream-[0-9a-zA-Z-]+_[0-9a-zA-Z-]+"}"#,
@@ -36,6 +37,7 @@ const VICTIM: [&str; 9] = [
     r#"osm_request_total{destination_namespace="victim"}"#,
     r#"http_request_duration_seconds_count{kubernetes_namespace="victim"}"#,
     r#"response_total{namespace="victim"}"#,
+    r#"envoy_cluster_upstream_rq{envoy_cluster_name=~"victim/web-00002"}"#,
     r#"apisix_http_status{route=~"victim_r-web-canary_.+"}"#,
     r#"skipper_serve_route_duration_seconds_count{route=~"kube(ew)?_victim__web_canary__.*__web_canary(_[0-9]+)?"}"#,
 ];

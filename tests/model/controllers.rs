@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
+    invariants::KNATIVE_SERVICES,
     server::Model,
     store::{Key, Part},
 };
@@ -39,8 +40,8 @@ struct Controllers {
     rollouts: BTreeMap<String, Rollout>,
     /// The template of the ready pods, by the uid of the workload.
     running: BTreeMap<String, Value>,
-    /// The generation of each proxy, and when Contour validates it.
-    proxies: BTreeMap<Key, (i64, Instant)>,
+    /// The generation of each proxy and of each object of Knative, and when its controller has processed it.
+    processed: BTreeMap<Key, (i64, Instant)>,
     /// Since when each object has no owner any more.
     orphans: BTreeMap<Key, Instant>,
 }
@@ -80,6 +81,8 @@ impl Controllers {
                 "horizontalpodautoscalers" => scale(model, key, object, hpa_replicas),
                 "scaledobjects" => scale(model, key, object, keda_replicas),
                 "httpproxies" => wakes.extend(self.proxy(model, key, object)),
+                KNATIVE_SERVICES => wakes.extend(self.knative(model, key, object)),
+                "revisions" => wakes.extend(self.revision(model, key, object)),
                 _ => {}
             }
         }
@@ -125,14 +128,7 @@ impl Controllers {
         }
         if rollout.since <= now {
             let status = status(object, &rollout, is_ready, model.now());
-            if status != object["status"] {
-                let mut wanted = (**object).clone();
-                wanted["status"] = status;
-                // After a conflict the next pass tries again.
-                let _ = model.write("controllers", |store, by| {
-                    store.update(key, Part::Status, wanted, by)
-                });
-            }
+            report(model, key, object, status);
         }
         let wakes = [
             Some(rollout.since),
@@ -142,26 +138,63 @@ impl Controllers {
         wakes.into_iter().flatten().filter(|at| *at > now).min()
     }
 
+    /// When a controller that takes this long has processed the object as it is now.
+    fn processed_at(&mut self, key: &Key, object: &Value, takes: Duration) -> Instant {
+        let generation = object["metadata"]["generation"].as_i64().unwrap_or(0);
+        let seen = self.processed.get(key).copied();
+        let seen = seen.filter(|(of, _)| *of == generation);
+        let (_, at) = seen.unwrap_or((generation, Instant::now() + takes));
+        self.processed.insert(key.clone(), (generation, at));
+        at
+    }
+
     fn proxy(&mut self, model: &Model, key: &Key, object: &Arc<Value>) -> Option<Instant> {
-        let (now, generation) = (Instant::now(), object["metadata"]["generation"].as_i64()?);
-        let seen = self.proxies.get(key);
-        let seen = seen.filter(|(of, _)| *of == generation).copied();
-        let (_, at) = seen.unwrap_or((generation, now + VALIDATION));
-        self.proxies.insert(key.clone(), (generation, at));
-        if at > now {
+        let at = self.processed_at(key, object, VALIDATION);
+        if at > Instant::now() {
             return Some(at);
         }
+        let generation = &object["metadata"]["generation"];
         let valid = json!({"type": "Valid", "status": "True", "observedGeneration": generation});
         let status = json!({"currentStatus": "valid", "conditions": [valid]});
-        if status != object["status"] {
-            let mut wanted = (**object).clone();
-            wanted["status"] = status;
-            // After a conflict the next pass tries again.
-            let _ = model.write("controllers", |store, by| {
-                store.update(key, Part::Status, wanted, by)
-            });
-        }
+        report(model, key, object, status);
         None
+    }
+
+    /// Knative makes a Revision of each template, and routes as the Service says.
+    fn knative(&mut self, model: &Model, key: &Key, object: &Arc<Value>) -> Option<Instant> {
+        let at = self.processed_at(key, object, REACTION);
+        if at > Instant::now() {
+            return Some(at);
+        }
+        let template = &object["spec"]["template"]["spec"];
+        let latest = object["status"]["latestCreatedRevisionName"].as_str();
+        let get = |name: &str| model.get("revisions", &key.namespace, name);
+        let is_current = |name: &&str| get(name).is_some_and(|latest| latest["spec"] == *template);
+        let latest = latest.filter(is_current).map(str::to_owned);
+        let latest = latest.unwrap_or_else(|| {
+            let numbered = |number| format!("{}-{number:05}", key.name);
+            let is_free = |name: &String| get(name).is_none();
+            let name = (1..).map(numbered).find(is_free).unwrap();
+            let revision = json!({"metadata": {"name": name}, "spec": template});
+            let made = Key::new("revisions", &key.namespace, &name);
+            let _ = model.write("controllers", |store, by| store.create(&made, revision, by));
+            name
+        });
+        let whole = || json!([{"latestRevision": true, "percent": 100}]);
+        let traffic = object["spec"].get("traffic").cloned();
+        let status = json!({"observedGeneration": object["metadata"]["generation"], "latestCreatedRevisionName": latest,
+            "traffic": traffic.unwrap_or_else(whole)});
+        report(model, key, object, status);
+        None
+    }
+
+    fn revision(&mut self, model: &Model, key: &Key, object: &Arc<Value>) -> Option<Instant> {
+        let at = self.processed_at(key, object, READY);
+        let is_ready = at <= Instant::now() && !tag(object).starts_with("broken");
+        let ready = if is_ready { "True" } else { "Unknown" };
+        let status = json!({"observedGeneration": object["metadata"]["generation"], "conditions": [{"type": "Ready", "status": ready}]});
+        report(model, key, object, status);
+        (at > Instant::now()).then_some(at)
     }
 
     /// Deletes objects a second after they have lost all their owners.
@@ -193,9 +226,24 @@ impl Controllers {
     }
 }
 
+/// Writes a status, if it differs.
+fn report(model: &Model, key: &Key, object: &Value, status: Value) {
+    if status != object["status"] {
+        let mut wanted = object.clone();
+        wanted["status"] = status;
+        // After a conflict the next pass tries again.
+        let _ = model.write("controllers", |store, by| {
+            store.update(key, Part::Status, wanted, by)
+        });
+    }
+}
+
 /// The tag of the first image of a workload's pods.
 fn tag(workload: &Value) -> &str {
-    let image = workload.pointer("/spec/template/spec/containers/0/image");
+    let spec = &workload["spec"];
+    // A Revision of Knative has no template.
+    let pods = spec.pointer("/template/spec").unwrap_or(spec);
+    let image = pods.pointer("/containers/0/image");
     let image = image.and_then(Value::as_str).unwrap_or_default();
     image.rsplit_once(':').map_or("", |(_, tag)| tag)
 }

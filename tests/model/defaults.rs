@@ -20,7 +20,7 @@ pub fn decoded(resource: &Resource, body: Value) -> Result<Value, Refusal> {
     let typed = match resource.kind {
         "ConfigMap" => through::<ConfigMap>(body),
         "Secret" => through::<Secret>(body),
-        "Service" => through::<Service>(body),
+        "Service" if !resource.custom => through::<Service>(body),
         "Event" => through::<Event>(body),
         "Deployment" => through::<Deployment>(body),
         "DaemonSet" => through::<DaemonSet>(body),
@@ -54,7 +54,7 @@ pub fn fill(resource: &Resource, object: &mut Value, old: Option<&Value>, number
     match resource.kind {
         "ConfigMap" => drop_empty(object, &["data", "binaryData"]),
         "Secret" => secret(object),
-        "Service" => service(object, old, number),
+        "Service" if !resource.custom => service(object, old, number),
         "Event" => event(object),
         "Deployment" => deployment(object),
         "DaemonSet" => daemon_set(object, old),

@@ -9,6 +9,8 @@ mod routes;
 mod tests;
 mod track;
 
+pub use routes::KNATIVE_SERVICES;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{resources::RESOURCES, rig::Rig};
+use super::{invariants::KNATIVE_SERVICES, resources::RESOURCES, rig::Rig};
 
 /// The names of the target, its primary and its canary.
 const TARGET: &str = "podinfo";
@@ -106,6 +106,10 @@ impl Rig {
                 &[TARGET, PRIMARY, CANARY],
                 |service| json!({"selector": service["spec"]["selector"], "ports": service["spec"]["ports"]}),
             ),
+            KNATIVE_SERVICES => all(
+                &[TARGET],
+                |service| json!({"annotations": service["metadata"]["annotations"], "spec": service["spec"]}),
+            ),
             "daemonsets" => all(&[TARGET, PRIMARY], |set| {
                 set["spec"]["template"]["spec"].clone()
             }),
@@ -127,6 +131,7 @@ impl Rig {
             | "metrictemplates"
             | "alertproviders"
             | "replicasets"
+            | "revisions"
             | "controllerrevisions" => Value::Null,
             other => panic!("the outcome of a run has no entry for {other}"),
         }

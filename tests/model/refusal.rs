@@ -16,7 +16,7 @@ pub struct Refusal {
 impl Refusal {
     fn about(key: &Key, code: u16, reason: &'static str, message: &str) -> Self {
         let resource = key.resource();
-        let mut details = json!({"name": key.name, "kind": resource.plural});
+        let mut details = json!({"name": key.name, "kind": resource.path()});
         if !resource.group.is_empty() {
             details["group"] = json!(resource.group);
         }
@@ -72,7 +72,7 @@ impl Refusal {
         let mut refusal = Self::precondition(key, why);
         let what = resource
             .qualified()
-            .replacen(resource.plural, resource.kind, 1);
+            .replacen(resource.path(), resource.kind, 1);
         refusal.message = refusal.message.replacen(&resource.qualified(), &what, 1);
         refusal.details["kind"] = json!(resource.kind);
         refusal
@@ -106,8 +106,8 @@ impl Refusal {
             "metadata.resourceVersion",
             "Invalid value: 0: must be specified for an update",
         );
-        refusal.message = refusal.message.replacen(resource.kind, resource.plural, 1);
-        refusal.details["kind"] = json!(resource.plural);
+        refusal.message = refusal.message.replacen(resource.kind, resource.path(), 1);
+        refusal.details["kind"] = json!(resource.path());
         refusal
     }
 

@@ -59,8 +59,8 @@ impl ApiRequest {
             namespace = path.next()?;
             next = path.next()?;
         }
-        let resource = Resource::of(next)?;
-        if resource.group != group || !resource.versions.contains(&version.as_str()) {
+        let resource = Resource::at(group, next)?;
+        if !resource.versions.contains(&version.as_str()) {
             return None;
         }
         let name = path.next().unwrap_or_default();

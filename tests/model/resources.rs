@@ -1,5 +1,7 @@
 //! The kinds that the model serves, and their differences.
 
+use super::invariants::KNATIVE_SERVICES;
+
 /// The changes that raise `metadata.generation`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Generation {
@@ -18,6 +20,7 @@ pub struct Resource {
     pub group: &'static str,
     /// The first one is the stored version.
     pub versions: &'static [&'static str],
+    /// Each resource has its own: that of Knative Services is [`KNATIVE_SERVICES`].
     pub plural: &'static str,
     pub kind: &'static str,
     /// Whether a CRD defines it. Built-in kinds are decoded into types; custom kinds are stored as they were sent.
@@ -76,8 +79,14 @@ const ISTIO: Resource = Resource {
     ..CUSTOM
 };
 
+const KNATIVE: Resource = Resource {
+    group: "serving.knative.dev",
+    versions: &["v1"],
+    ..CUSTOM
+};
+
 /// All of them.
-pub static RESOURCES: [Resource; 26] = [
+pub static RESOURCES: [Resource; 28] = [
     Resource {
         plural: "configmaps",
         kind: "ConfigMap",
@@ -240,6 +249,16 @@ pub static RESOURCES: [Resource; 26] = [
         ..CUSTOM
     },
     Resource {
+        plural: KNATIVE_SERVICES,
+        kind: "Service",
+        ..KNATIVE
+    },
+    Resource {
+        plural: "revisions",
+        kind: "Revision",
+        ..KNATIVE
+    },
+    Resource {
         group: "keda.sh",
         versions: &["v1alpha1"],
         plural: "scaledobjects",
@@ -249,17 +268,31 @@ pub static RESOURCES: [Resource; 26] = [
 ];
 
 impl Resource {
-    /// The resource of a plural: each is in one group only.
+    /// The resource of a plural.
     pub fn of(plural: &str) -> Option<&'static Self> {
         RESOURCES.iter().find(|resource| resource.plural == plural)
+    }
+
+    /// The resource with this plural in the paths of a group.
+    pub fn at(group: &str, path: &str) -> Option<&'static Self> {
+        { RESOURCES.iter() }.find(|resource| resource.group == group && resource.path() == path)
+    }
+
+    /// The plural in paths and messages.
+    pub fn path(&self) -> &'static str {
+        if self.plural == KNATIVE_SERVICES {
+            "services"
+        } else {
+            self.plural
+        }
     }
 
     /// The name in messages, for example `deployments.apps`.
     pub fn qualified(&self) -> String {
         if self.group.is_empty() {
-            self.plural.to_owned()
+            self.path().to_owned()
         } else {
-            format!("{}.{}", self.plural, self.group)
+            format!("{}.{}", self.path(), self.group)
         }
     }
 

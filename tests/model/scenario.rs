@@ -11,7 +11,10 @@ use flagger_rs::{
 };
 use serde_json::{Value, json};
 
-use super::rig::Rig;
+use super::{
+    invariants::KNATIVE_SERVICES,
+    rig::{Rig, template},
+};
 use objects::*;
 
 /// The gates before a run, before more traffic and before the promotion, and the rollback hook.
@@ -75,6 +78,8 @@ pub enum Scenario {
     Apisix,
     /// A good version in Kuma's mesh.
     Kuma,
+    /// A good version of a Knative Service.
+    Knative,
     /// A good version of a DaemonSet.
     DaemonSet,
     /// A good version of a target that is a Service.
@@ -101,7 +106,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All scenarios.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::Promotion,
         Self::Rollback,
         Self::AbTesting,
@@ -128,6 +133,7 @@ impl Scenario {
         Self::Gloo,
         Self::Apisix,
         Self::Kuma,
+        Self::Knative,
         Self::DaemonSet,
         Self::Service,
         Self::ScaledObject,
@@ -216,6 +222,7 @@ impl Scenario {
                     json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"});
                 behind("nginx", json!({"ingressRef": ingress, "analysis": steps()}))
             }
+            Self::Knative => behind("knative", of("serving.knative.dev/v1", "Service")),
             Self::DaemonSet => of("apps/v1", "DaemonSet"),
             Self::Service => of("v1", "Service"),
             Self::ScaledObject => {
@@ -229,6 +236,13 @@ impl Scenario {
     async fn create_target(self, rig: &mut Rig) {
         match self {
             Self::DaemonSet => rig.create("daemonsets", workload()),
+            Self::Knative => {
+                let spec = json!({"template": template("podinfo", "3.1.0")});
+                let service = json!({"metadata": {"name": "podinfo"}, "spec": spec});
+                rig.create(KNATIVE_SERVICES, service);
+                // Its first Revision is ready then.
+                rig.pass(5).await;
+            }
             Self::Service => {
                 rig.create("deployments", pods_of_service("3.1.0"));
                 rig.create("deployments", pods_of_service("3.1.1"));
@@ -274,6 +288,7 @@ impl Scenario {
     fn image(self, rig: &Rig, tag: &str) {
         match self {
             Self::DaemonSet => rig.release("daemonsets", "podinfo", tag),
+            Self::Knative => rig.release(KNATIVE_SERVICES, "podinfo", tag),
             Self::Service => rig.patch(
                 "services",
                 "podinfo",
@@ -359,6 +374,7 @@ impl Scenario {
             | Self::Gloo
             | Self::Apisix
             | Self::Kuma
+            | Self::Knative
             | Self::DaemonSet
             | Self::Service
             | Self::SlowAnswers

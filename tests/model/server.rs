@@ -432,7 +432,7 @@ fn item(call: &ApiRequest, object: &Value) -> Value {
 
 fn success(key: &Key, object: &Value) -> Value {
     let mut details =
-        json!({"name": key.name, "kind": key.plural, "uid": object["metadata"]["uid"]});
+        json!({"name": key.name, "kind": key.resource().path(), "uid": object["metadata"]["uid"]});
     if !key.resource().group.is_empty() {
         details["group"] = json!(key.resource().group);
     }
@@ -443,7 +443,7 @@ fn success(key: &Key, object: &Value) -> Value {
 fn other_uid(key: &Key, wanted: &str, is: &str) -> Refusal {
     let folder = match (key.plural, key.resource()) {
         ("services", _) => "services/specs".to_owned(),
-        (plural, resource) if resource.custom => format!("{}/{plural}", resource.group),
+        (_, resource) if resource.custom => format!("{}/{}", resource.group, resource.path()),
         (plural, _) => plural.to_owned(),
     };
     let Key {

@@ -122,7 +122,7 @@ fn rights() -> Value {
                 Pattern::Prefix(name) => (name, true),
             };
             let of = match provider.router {
-                Support::Supported(router) => {
+                Support::Own(router) => {
                     let kinds = router.objects(&canary()).into_iter().map(|object| {
                         let (group, _) = object.kind.group_version();
                         (group, object.kind.plural())
@@ -130,7 +130,7 @@ fn rights() -> Value {
                     granting(&routers, &kinds.collect())
                 }
                 // The router is Istio's.
-                Support::Istio | Support::NotYet => vec!["istio"],
+                Support::Istio => vec!["istio"],
             };
             json!({"name": name, "isPrefix": is_prefix, "routers": of})
         })

@@ -15,7 +15,7 @@ use flagger_rs::{
         client::{self, Program},
     },
     loadtester,
-    metrics::{identity::environment::VARIABLES, providers as metric_providers},
+    metrics::identity::environment::VARIABLES,
     notifications::chats,
     providers::{PROVIDERS, Provider, Support},
     shell::telemetry::{self, Metric},
@@ -218,13 +218,11 @@ fn routers() -> String {
     let row = |provider: &Provider| {
         let cells = match provider.router {
             Support::Istio => return None,
-            Support::NotYet => ["not supported yet", "", "", ""].map(str::to_owned),
-            Support::Supported(router) => {
+            Support::Own(router) => {
                 let objects = router.objects(&canary);
                 let kinds: BTreeSet<_> = objects.iter().map(|object| object.kind.name()).collect();
                 let queries = match provider.queries {
-                    Support::Supported(_) => "yes",
-                    Support::NotYet => "no",
+                    Support::Own(_) => "yes",
                     Support::Istio => "Istio's",
                 };
                 [
@@ -265,16 +263,8 @@ fn accepted_types(kind: &str, path: &str) -> Vec<String> {
 }
 
 fn metric_servers() -> String {
-    let supported: BTreeSet<_> = metric_providers::names().collect();
     let types = accepted_types("MetricTemplate", "properties/provider/properties/type");
-    let row = |name: &String| {
-        let state = if supported.contains(name.as_str()) {
-            example("metrics", name)
-        } else {
-            "not supported yet".to_owned()
-        };
-        vec![code(name), state]
-    };
+    let row = |name: &String| vec![code(name), example("metrics", name)];
     let rows: Vec<_> = types.iter().map(row).collect();
     let text = format!(
         "A MetricTemplate names one in `spec.provider.type`. At a cloud, the identity of the operator's own pod is found by these variables of \

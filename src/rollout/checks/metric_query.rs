@@ -13,10 +13,10 @@ use crate::{
         observer::Builtin,
         template::{Model, RenderError, render},
     },
-    providers::{self, ProviderError},
+    providers,
     rollout::plan::Question,
     snapshot::{
-        Origin, Snapshot,
+        Origin, Snapshot, TargetKind,
         references::{self, Blocked},
     },
 };
@@ -24,9 +24,6 @@ use crate::{
 /// The reason why a metric cannot be queried, in Flagger's words.
 #[derive(Debug, thiserror::Error)]
 pub enum Unqueryable {
-    /// This version does not support the built-in metrics of the provider.
-    #[error(transparent)]
-    Provider(#[from] ProviderError),
     /// The address of the built-in metrics' server is invalid.
     #[error("Error building Prometheus client for {address} {error}")]
     Server {
@@ -100,11 +97,17 @@ pub struct Check<'a> {
 impl Check<'_> {
     /// The query of the check.
     pub fn query(&self, snapshot: &Snapshot) -> Result<Query, Unqueryable> {
-        let model = |default| Model::of(&snapshot.canary, self.metric, default);
+        let model = |default| {
+            let mut model = Model::of(&snapshot.canary, self.metric, default);
+            if TargetKind::of(&snapshot.canary) == Some(TargetKind::Knative) {
+                let revision = snapshot.canary_reference();
+                model.route = revision.map_or(model.route, |revision| revision.name);
+            }
+            model
+        };
         let (server, text) = match self.source {
             Source::Builtin(builtin) => {
-                let observer = providers::observer(snapshot)?;
-                let text = observer.query(builtin, &model("1m"));
+                let text = providers::observer(snapshot).query(builtin, &model("1m"));
                 (builtin_server(snapshot)?, text)
             }
             Source::Inline(query) => {

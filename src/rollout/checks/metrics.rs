@@ -12,7 +12,7 @@ use super::{
 use crate::{
     api::{canary::CanaryPhase, duration, status::VerdictCode},
     metrics::{MetricError, Query, observer::Builtin},
-    providers::{self, ProviderError},
+    providers,
     rollout::{
         plan::{Answer, Evidence, Question},
         status::FailedCheck,
@@ -141,8 +141,8 @@ impl Check<'_> {
 
     /// Rounds a built-in duration down to whole milliseconds.
     fn rounded(&self, snapshot: &Snapshot, value: f64) -> f64 {
-        match (&self.source, providers::observer(snapshot)) {
-            (Source::Builtin(Builtin::Duration), Ok(observer)) => observer.millis(value),
+        match self.source {
+            Source::Builtin(Builtin::Duration) => providers::observer(snapshot).millis(value),
             _ => value,
         }
     }
@@ -266,10 +266,7 @@ impl Check<'_> {
     fn no_value(&self, snapshot: &Snapshot, error: &MetricError) -> String {
         let metric = &self.metric.name;
         let none = error.is_none();
-        let failure = |builtin| match providers::observer(snapshot) {
-            Ok(observer) => observer.failure(builtin, error),
-            Err(why) => why.to_string(),
-        };
+        let failure = |builtin| providers::observer(snapshot).failure(builtin, error);
         match self.source {
             Source::Builtin(builtin) if none => {
                 let provider = providers::metrics_provider(snapshot);
@@ -293,13 +290,6 @@ impl Check<'_> {
             _ => format!("Metric query failed for {metric}: {error}"),
         }
     }
-}
-
-/// The reason why this version does not support the built-in metrics of a canary; `None` if it does.
-pub fn unsupported(snapshot: &Snapshot) -> Option<ProviderError> {
-    let is_builtin = |check: &Check<'_>| matches!(check.source, Source::Builtin(_));
-    let any = checks(&snapshot.canary).iter().any(is_builtin);
-    providers::observer(snapshot).err().filter(|_| any)
 }
 
 /// A measured value with six digits at most, or with all of its digits if it would look like the bound that it misses.

@@ -18,7 +18,7 @@ use crate::{
         status::{StatusChange, change::unconfirmed_start, transitions::is_between_runs},
     },
     routers::affinity::Cookies,
-    snapshot::{Kind, TargetKind, Weights, Write, pods::labels},
+    snapshot::{Kind, Weights, Write, pods::labels},
     workload::label_selector::includes,
 };
 
@@ -84,7 +84,7 @@ impl Release<'_> {
             Some(includes(&selected, &self.selection.primary))
         };
         self.weights().is_ok_and(|now| now == Weights::PRIMARY)
-            && (self.kind == TargetKind::Service || is_selected().unwrap_or(false))
+            && (!self.kind.has_pods() || is_selected().unwrap_or(false))
     }
 
     /// Whether the primary answers clients. After a failed promotion it does not: a fix must be able to start although the primary is not

@@ -9,7 +9,7 @@ use crate::{
     rollout::{blocked::Blocked, messages::run, release::Release, status::draining},
     snapshot::{Kind, TargetKind, Write, pods::labels, readiness::replicas, revision::is_ours},
     workload::{
-        self, daemon_set, deployment,
+        self, daemon_set, deployment, knative,
         metadata::owner_reference,
         primary::{self, Primary},
         scaler::Scaler,
@@ -31,10 +31,13 @@ impl Release<'_> {
     }
 
     /// The writes that create or repair the Services of the canary and of the primary. If the target is a Service, only a copy of it for
-    /// the canary is needed.
+    /// the canary is needed, and none if Knative makes the Services.
     pub fn workload_services(&self) -> Vec<Write> {
         let canary = &self.snapshot.canary;
         let live = |name: &str| self.snapshot.object(Kind::Service, name);
+        if self.kind == TargetKind::Knative {
+            return Vec::new();
+        }
         if self.kind == TargetKind::Service {
             let name = format!("{}-canary", canary.spec.target_ref.name);
             let follows = service_target::canary_service(canary, self.target, live(&name));
@@ -54,7 +57,7 @@ impl Release<'_> {
     pub fn apex_service(&self) -> Option<Write> {
         let name = self.snapshot.canary.apex_name();
         let live = self.snapshot.object(Kind::Service, name);
-        (self.kind != TargetKind::Service && self.serving_instead(name).is_none())
+        (self.kind.has_pods() && self.serving_instead(name).is_none())
             .then(|| self.services().apex(live))
             .flatten()
     }
@@ -62,7 +65,7 @@ impl Release<'_> {
     /// The workload whose ready pods answer the requests to this Service of the primary, while no pod of the primary is ready. The Service
     /// keeps its selector until then. Returns `None` if the Service does not exist, or may lead to the primary.
     pub fn serving_instead(&self, service: &str) -> Option<String> {
-        if self.kind == TargetKind::Service || self.snapshot.primary_has_ready_pods() {
+        if !self.kind.has_pods() || self.snapshot.primary_has_ready_pods() {
             return None;
         }
         let live = self.snapshot.object(Kind::Service, service)?;
@@ -90,7 +93,8 @@ impl Release<'_> {
     pub fn restored_apex(&self) -> Option<Write> {
         let name = self.snapshot.canary.apex_name();
         let live = self.snapshot.object(Kind::Service, name);
-        (self.kind != TargetKind::Service)
+        self.kind
+            .has_pods()
             .then(|| self.services().restored_apex(live))
             .flatten()
     }
@@ -150,12 +154,15 @@ impl Release<'_> {
 
     /// The writes that create the copies of the configs, then the primary.
     fn create_primary(&self) -> Vec<Write> {
+        if let Some(revision) = self.unmarked_primary() {
+            return vec![knative::mark(self.target, &revision)];
+        }
         let mut writes = self.config_copies();
         #[expect(
             clippy::redundant_closure_for_method_calls,
             reason = "the method is not general enough over lifetimes"
         )]
-        writes.push(self.with_primary(|wanted| wanted.create()));
+        writes.extend(self.with_primary(|wanted| wanted.create()));
         writes
     }
 
@@ -202,7 +209,7 @@ impl Release<'_> {
         primary.is_some_and(|primary| match self.kind {
             TargetKind::Deployment => deployment::stops_all_pods(self.target, primary),
             TargetKind::DaemonSet => daemon_set::stops_all_pods(self.target, primary),
-            TargetKind::Service => false,
+            TargetKind::Service | TargetKind::Knative => false,
         })
     }
 

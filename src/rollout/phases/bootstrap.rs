@@ -11,7 +11,7 @@ use crate::{
         release::Release,
         status::{Outcome, StatusChange, draining},
     },
-    snapshot::{Action, Readiness, Weights, Write},
+    snapshot::{Action, Readiness, TargetKind, Weights, Write, knative},
 };
 
 /// One reconcile of the initialization.
@@ -23,6 +23,9 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
             kind: release.kind.kind(),
             cause: Box::new(cause),
         })?;
+    if let Some(wait) = first_revision(release)? {
+        return Ok(wait);
+    }
     let mut services = release.workload_services();
     services.retain(|write| !snapshot.leaves_out(write));
     if !services.is_empty() {
@@ -50,6 +53,26 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
         }));
     }
     wait_for_primary(release, notifications)
+}
+
+/// Waits until the Revision of a Knative Service is ready that becomes the primary, because the same write leads all requests to it; `None` if
+/// it is. It is an error if a user has led requests to another one. (Flagger waits for neither.)
+fn first_revision(release: &Release<'_>) -> Result<Option<Decision>, Blocked> {
+    if release.kind != TargetKind::Knative {
+        return Ok(None);
+    }
+    let snapshot = release.snapshot;
+    if let Some(revision) = knative::older(release.target) {
+        return Err(Blocked::OlderRevision {
+            target: snapshot.full_target(),
+            revision: revision.to_owned(),
+        });
+    }
+    let wait = |why| Decision::Wait(Requeue::AtTick, vec![messages::warning(snapshot, why)]);
+    Ok(match release.canary_readiness() {
+        Readiness::Ready => None,
+        Readiness::Waiting(why) | Readiness::Failed(why) => Some(wait(why)),
+    })
 }
 
 /// Creates the objects that must exist before the primary's pods; `None` if they do.

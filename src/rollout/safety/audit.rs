@@ -121,9 +121,7 @@ fn target_is_drained(snapshot: &Snapshot, plan: &Plan) -> Result<(), Unsafe> {
 /// The weights sum to 100, and no weight is raised for a workload without a ready pod. If neither workload has one, traffic may return
 /// to the primary.
 fn traffic_reaches_ready_pods(snapshot: &Snapshot, plan: &Plan) -> Result<(), Unsafe> {
-    let Ok(router) = providers::router(snapshot) else {
-        return Ok(());
-    };
+    let router = providers::router(snapshot);
     let Some(after) = after_writes(snapshot, plan) else {
         return Ok(());
     };

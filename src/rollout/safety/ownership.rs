@@ -57,8 +57,7 @@ pub fn checked(snapshot: &Snapshot, decision: Decision) -> Result<Decision, Bloc
     let Decision::Do(Plan { writes, .. }) = &decision else {
         return Ok(decision);
     };
-    let routes = providers::router(snapshot).map(|router| router.objects(&snapshot.canary));
-    let routes = routes.unwrap_or_default();
+    let routes = providers::router(snapshot).objects(&snapshot.canary);
     let objects = writes.iter().map(|write| &write.object);
     let mut others = objects.filter(|object| !routes.contains(*object));
     match others.find_map(|object| foreign(snapshot, object)) {
@@ -127,7 +126,7 @@ pub fn is_of_others(snapshot: &Snapshot, object: &ObjectRef) -> bool {
 
 /// Returns the user's route if its adoption would drop one of its fields.
 fn loses(snapshot: &Snapshot) -> Option<Foreign> {
-    let router = providers::router(snapshot).ok()?;
+    let router = providers::router(snapshot);
     let field = router.loses(snapshot)?;
     let mut routes = router.objects(&snapshot.canary).into_iter();
     Some(Foreign {
@@ -186,6 +185,8 @@ fn creator(snapshot: &Snapshot, object: &ObjectRef) -> Creator {
         Kind::ReplicaSet
         | Kind::ControllerRevision
         | Kind::Pod
+        | Kind::KnativeService
+        | Kind::KnativeRevision
         | Kind::Canary
         | Kind::MetricTemplate
         | Kind::AlertProvider

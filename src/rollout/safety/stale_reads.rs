@@ -6,26 +6,22 @@ use crate::{
     api::{canary::CanaryStatus, status::ConditionType},
     providers,
     rollout::{plan::Plan, rollback, status::Outcome},
-    snapshot::{ObjectRef, Snapshot, TargetKind},
+    snapshot::{ObjectRef, Snapshot},
 };
 
 /// The objects that must be read anew before this plan is executed: the workloads whose pods it gives up on, the routes if
 /// the data plane has not accepted them, or the target that it copies.
 pub fn stale_reads(snapshot: &Snapshot, plan: &Plan) -> Vec<ObjectRef> {
-    let Some(kind) = TargetKind::of(&snapshot.canary) else {
-        return Vec::new();
-    };
-    let workload = |name: &str| snapshot.reference(kind.kind(), name);
-    let target = workload(&snapshot.canary.spec.target_ref.name);
-    let primary = workload(&snapshot.canary.primary_workload_name());
+    let (target, primary) = (snapshot.canary_reference(), snapshot.primary_reference());
+    let mut writes = plan.writes.iter();
     if plan.status.as_ref().is_some_and(gives_up_on_pods) && !rollback::is_under_way(snapshot) {
-        let router = providers::router(snapshot).ok();
-        let unaccepted = router.filter(|router| router.accepted(snapshot).is_err());
-        let routes = unaccepted.map(|router| router.objects(&snapshot.canary));
-        let workloads = [target, primary].into_iter();
+        let router = providers::router(snapshot);
+        let is_unaccepted = router.accepted(snapshot).is_err();
+        let routes = is_unaccepted.then(|| router.objects(&snapshot.canary));
+        let workloads = target.into_iter().chain(primary);
         workloads.chain(routes.into_iter().flatten()).collect()
-    } else if plan.writes.iter().any(|write| write.object == primary) {
-        vec![target]
+    } else if writes.any(|write| Some(&write.object) == primary.as_ref()) {
+        target.into_iter().collect()
     } else {
         Vec::new()
     }

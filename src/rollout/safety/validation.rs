@@ -10,7 +10,6 @@ use crate::{
     },
     providers,
     rollout::{
-        checks::metrics,
         messages::{self, run},
         plan::{Decision, Requeue},
         release::Release,
@@ -20,7 +19,7 @@ use crate::{
             transitions::{is_in_promotion, is_in_run, is_under_analysis},
         },
     },
-    routers::{Router, conditions},
+    routers::{conditions, provider_name},
     snapshot::{Conflict, Snapshot, TargetKind, references},
     workload::ports,
 };
@@ -149,7 +148,6 @@ fn invalid(snapshot: &Snapshot) -> Option<InvalidSpec> {
         .or_else(|| target(snapshot))
         .or_else(|| references(snapshot))
         .or_else(|| analysis(snapshot))
-        .or_else(|| provider(snapshot))
 }
 
 /// The limits keep one Canary from taking memory or time that other canaries need.
@@ -165,12 +163,27 @@ fn too_large(snapshot: &Snapshot) -> Option<InvalidSpec> {
 
 fn target(snapshot: &Snapshot) -> Option<InvalidSpec> {
     let spec = &snapshot.canary.spec;
-    if TargetKind::of(&snapshot.canary).is_none() {
+    let Some(kind) = TargetKind::of(&snapshot.canary) else {
         let (version, kind) = (&spec.target_ref.api_version, &spec.target_ref.kind);
         let problem = format!(
-            "{version} {kind} is not supported yet, only Deployment, DaemonSet and core Service are"
+            "{version} {kind} is no kind of target, only Deployment, DaemonSet, core Service and Knative Service are"
         );
         return Some(at("spec.targetRef", problem));
+    };
+    let is_knative = kind == TargetKind::Knative;
+    let provider = provider_name(snapshot);
+    if is_knative != (provider == "knative") {
+        let (version, kind) = (&spec.target_ref.api_version, &spec.target_ref.kind);
+        return Some(InvalidSpec(if is_knative {
+            format!("can't use {provider} provider with Knative Service as target")
+        } else {
+            format!("can't use {version}/{kind} as target if provider is set to knative")
+        }));
+    }
+    if is_knative {
+        // Knative chooses the ports and the number of pods.
+        let scaler = spec.autoscaler_ref.as_ref();
+        return scaler.map(|_| InvalidSpec("can't use autoscaler with Knative Service".to_owned()));
     }
     let discovers = snapshot.target().filter(|_| spec.service.port_discovery);
     let template = discovers.and_then(|target| target.pointer("/spec/template"));
@@ -209,7 +222,7 @@ fn analysis(snapshot: &Snapshot) -> Option<InvalidSpec> {
                 .to_owned(),
         ));
     }
-    let splits = providers::router(snapshot).is_ok_and(Router::splits_traffic);
+    let splits = providers::router(snapshot).splits_traffic();
     if canary.skip_analysis() || canary.strategy() != Strategy::Canary || !splits {
         return None;
     }
@@ -229,11 +242,4 @@ fn analysis(snapshot: &Snapshot) -> Option<InvalidSpec> {
         Some(first) if *first <= 0 => Some(at("spec.analysis.stepWeights[0]", positive)),
         _ => None,
     }
-}
-
-fn provider(snapshot: &Snapshot) -> Option<InvalidSpec> {
-    let problem = providers::router(snapshot)
-        .err()
-        .or_else(|| metrics::unsupported(snapshot))?;
-    Some(at("spec.provider", problem))
 }

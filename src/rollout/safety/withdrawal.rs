@@ -16,7 +16,7 @@ use crate::{
 /// Withdraws the traffic from a canary without a ready pod, if the primary has one; `None` if there is nothing to withdraw. A version
 /// under analysis gets its traffic again when it is ready.
 pub fn decide(snapshot: &Snapshot) -> Option<Decision> {
-    let router = providers::router(snapshot).ok()?;
+    let router = providers::router(snapshot);
     let routed = router.current_weights(snapshot).ok()?;
     let has_no_pods = router.splits_traffic()
         && routed.canary > 0

@@ -82,6 +82,7 @@ fn a_router_reads_each_object_that_it_writes() {
                 "VirtualService podinfo-canary",
             ],
             "apisix" => &["ApisixRoute web-podinfo-canary"],
+            "knative" => &["Service podinfo"],
             "kuma" => &["TrafficRoute podinfo"],
             "traefik" => &["TraefikService podinfo"],
             "kubernetes" => &[],
@@ -100,12 +101,12 @@ fn a_router_reads_each_object_that_it_writes() {
     }
 }
 
-/// Istio's mesh has no route without a destination, and a share of 0 for both is no share.
+/// Istio's mesh has no route without a destination, and a share of 0 for both is no share. (Knative takes shares of 100 percent only.)
 #[test]
 fn a_share_of_one_percent_is_a_share_and_none_for_both_is_no_route() {
     for row in ROUTERS
         .iter()
-        .filter(|row| row.rules.is_some() && row.provider != "nginx")
+        .filter(|row| row.rules.is_some() && !["nginx", "knative"].contains(&row.provider))
     {
         let service = json!({"port": 80, "gatewayRefs": [{"name": "gw"}]});
         let snapshot = snapshot(row.provider, service, canary_analysis(), json!({}));
@@ -205,8 +206,8 @@ fn a_route_of_the_operator_is_not_restored_from_kubectls_annotation() {
         let Some(rules) = row.rules.filter(|rules| rules.name == "podinfo") else {
             continue;
         };
-        // The route of Kuma cannot have an owner.
-        if row.provider == "kuma" {
+        // The route of Kuma cannot have an owner, and that of Knative is the target itself.
+        if ["kuma", "knative"].contains(&row.provider) {
             continue;
         }
         let service = json!({"port": 80, "gatewayRefs": [{"name": "gw"}]});

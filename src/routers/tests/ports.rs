@@ -31,7 +31,7 @@ fn led(row: &Row, service: &Value) -> String {
         "istio" => by_istio(spec, port),
         "gatewayapi:v1" | "gatewayapi:v1beta1" => by_gateway_api(spec, port),
         // Their proxies get no requests to the apex Service, and an Ingress or ApisixRoute has the ports of the user's.
-        "contour" | "nginx" | "skipper" | "gloo" | "traefik" | "apisix" => None,
+        "contour" | "nginx" | "skipper" | "gloo" | "traefik" | "apisix" | "knative" => None,
         "appmesh" | "appmesh:v1beta2" => {
             let router = spec.get("virtualRouter").unwrap_or(spec);
             let ports = router["listeners"].as_array().unwrap().iter();
@@ -139,9 +139,8 @@ fn no_request_to_a_further_port_is_led_to_the_first() {
                     "80>80",
                 ),
             ],
-            "contour" | "nginx" | "skipper" | "gloo" | "traefik" | "apisix" | "kubernetes" => {
-                &[(json!({}), "")]
-            }
+            "contour" | "nginx" | "skipper" | "gloo" | "traefik" | "apisix" | "knative"
+            | "kubernetes" => &[(json!({}), "")],
             "appmesh" | "appmesh:v1beta2" | "kuma" => &[(json!({}), "80>80")],
             "linkerd" | "osm" | "smi:v1alpha1" | "smi:v1alpha2" | "smi:v1alpha3" => {
                 &[(json!({}), each)]

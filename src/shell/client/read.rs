@@ -18,7 +18,7 @@ use crate::{
         },
         clock,
     },
-    snapshot::{Kind, TargetKind},
+    snapshot::{Kind, TargetKind, knative},
     view::{Seen, Version, View},
 };
 
@@ -109,9 +109,19 @@ impl Reader<'_> {
             return (Ok(None), Ok(None));
         };
         let primary = canary.primary_workload_name();
+        let target = &canary.spec.target_ref.name;
         let get =
-            async |name: &str| readable(self.person.get(kind.kind(), self.namespace, name).await);
-        tokio::join!(get(&canary.spec.target_ref.name), get(&primary))
+            async |kind, name: &str| readable(self.person.get(kind, self.namespace, name).await);
+        if kind != TargetKind::Knative {
+            return tokio::join!(get(kind.kind(), target), get(kind.kind(), &primary));
+        }
+        let target = get(kind.kind(), target).await;
+        let live = target.as_ref().ok().and_then(Option::as_ref);
+        let primary = match live.and_then(knative::primary) {
+            Some(revision) => get(Kind::KnativeRevision, revision).await,
+            None => Ok(None),
+        };
+        (target, primary)
     }
 
     async fn pods(&self, canary: &Canary, seen: &Seen) -> Option<Vec<(Version, Value)>> {

@@ -81,9 +81,7 @@ impl Simulation {
 
     /// Edits the weights of the route, as a user may.
     pub fn route(&mut self, canary: u8) {
-        let Ok(router) = providers::router(&self.snapshot) else {
-            return;
-        };
+        let router = providers::router(&self.snapshot);
         let writes = router.set_weights(&self.snapshot, &Weights::canary(canary));
         for write in writes.unwrap_or_default() {
             if let Action::Create(object) | Action::Replace(object) = write.action {

@@ -38,7 +38,11 @@ impl Moment {
     }
 
     fn get(&self, plural: &str, name: &str) -> Option<&Value> {
-        let found = |(key, _): &(&ObjectRef, _)| key.kind.plural() == plural && key.name == name;
+        let plural_of = |kind: Kind| match kind {
+            Kind::KnativeService => routes::KNATIVE_SERVICES,
+            kind => kind.plural(),
+        };
+        let found = |(key, _): &(&ObjectRef, _)| plural_of(key.kind) == plural && key.name == name;
         self.objects.iter().find(found).map(|(_, object)| object)
     }
 
@@ -59,7 +63,7 @@ impl Moment {
         let plural = match self.target? {
             TargetKind::Deployment => "deployments",
             TargetKind::DaemonSet => "daemonsets",
-            TargetKind::Service => return None,
+            TargetKind::Service | TargetKind::Knative => return None,
         };
         self.get(plural, name)
     }
@@ -73,7 +77,7 @@ impl Moment {
     }
 
     fn has_pods(&self) -> bool {
-        self.target != Some(TargetKind::Service)
+        self.target.is_some_and(TargetKind::has_pods)
     }
 
     /// The shares of the primary and the canary in each rule of the route.

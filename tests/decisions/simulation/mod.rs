@@ -15,6 +15,7 @@
 mod cluster;
 mod edits;
 mod judge;
+mod knative;
 mod servers;
 mod start;
 mod transcript;
@@ -124,6 +125,7 @@ impl Simulation {
         if !self.frozen {
             self.run_keda();
             self.run_pods();
+            self.run_knative();
             self.observe();
         }
         match rollout::decide(&self.snapshot, &self.evidence) {

@@ -182,6 +182,7 @@ impl Simulation {
         let selector = json!({"matchLabels": {"app": "podinfo"}});
         let spec = match kind {
             Kind::DaemonSet => json!({"selector": selector, "template": template}),
+            Kind::KnativeService => json!({"template": template}),
             Kind::Service => {
                 json!({"selector": {"app": "podinfo:1"}, "clusterIP": "10.0.0.1", "ports": [{"port": 80}]})
             }

@@ -358,6 +358,11 @@ pub async fn an_idle_canary_costs_no_request_and_a_step_three_writes(s: Scenario
 /// Releases a version, and compares the requests of the step from 25 to 50 percent. `routes` is the resource that has the weights.
 pub async fn a_step_costs_three_writes(s: &Scenario<'_>, routes: &str) -> Outcome {
     s.image("3.1.1").await?;
+    a_step_costs_three_writes_of(s, routes).await
+}
+
+/// The same for a version that is on its way.
+pub async fn a_step_costs_three_writes_of(s: &Scenario<'_>, routes: &str) -> Outcome {
     s.line("Progressing 25").await?;
     s.event("canary weight 25").await?;
     let first = logged(s).await?.len();

@@ -5,8 +5,8 @@ use serde_json::json;
 use testbed::wait::until;
 
 use super::{
-    Outcome, PATIENCE, Rig, Scenario, apisix, appmesh, ensure, gloo, ingress, kuma, releases,
-    routes, text,
+    Outcome, PATIENCE, Rig, Scenario, apisix, appmesh, ensure, gloo, ingress, knative, kuma,
+    releases, routes, text,
 };
 use crate::files;
 
@@ -19,7 +19,7 @@ struct Install {
 }
 
 /// The overlay for Linkerd grants the same as that for Gateway API.
-const INSTALLS: [Install; 11] = [
+const INSTALLS: [Install; 12] = [
     Install {
         overlay: "istio",
         arguments: &["-mesh-provider=istio"],
@@ -58,6 +58,11 @@ const INSTALLS: [Install; 11] = [
     Install {
         overlay: "kuma",
         arguments: &["-mesh-provider=kuma"],
+        refused: "httpproxies.projectcontour.io",
+    },
+    Install {
+        overlay: "knative",
+        arguments: &["-mesh-provider=knative"],
         refused: "httpproxies.projectcontour.io",
     },
     Install {
@@ -122,6 +127,7 @@ async fn released(install: &Install, s: Scenario<'_>) -> Outcome {
         "appmesh" => appmesh::app_mesh_routes_matching_requests_to_the_canary(s).await,
         "nginx" => ingress::nginx_shares_traffic_by_a_second_ingress(s).await,
         "apisix" => apisix::apisix_shares_traffic_by_a_second_route(s).await,
+        "knative" => knative::a_knative_service_is_released_by_its_own_routes(s).await,
         "kuma" => kuma::kuma_shares_traffic_by_an_object_of_the_cluster(s).await,
         "gloo" => gloo::gloo_shares_traffic_between_upstreams_with_the_users_settings(s).await,
         "skipper" => ingress::skipper_shares_traffic_by_a_second_ingress(s).await,

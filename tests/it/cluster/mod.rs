@@ -28,6 +28,7 @@ mod gloo;
 mod ingress;
 mod inputs;
 mod installs;
+mod knative;
 mod kuma;
 mod labels;
 mod manifests;
@@ -112,6 +113,7 @@ async fn the_operator_on_a_real_control_plane() {
         ingress::contour_copies_requests_and_shares_them,
         ingress::contour_routes_matching_requests_to_the_canary,
         apisix::apisix_shares_traffic_by_a_second_route,
+        knative::a_knative_service_is_released_by_its_own_routes,
         kuma::kuma_shares_traffic_by_an_object_of_the_cluster,
         traefik::traefik_shares_traffic_and_repairs_keep_the_weights,
         traefik::a_traefik_service_of_the_user_is_adopted_and_given_back,

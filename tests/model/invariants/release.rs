@@ -2,9 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{Change, Key, routes};
+use super::{
+    Change, Key,
+    routes::{self, KNATIVE_SERVICES},
+};
 use crate::resources::Resource;
 
 /// The objects at one revision.
@@ -34,7 +37,9 @@ impl Cluster {
     /// Service.
     fn version(&self, key: &Key, workload: &Value) -> String {
         let spec = &workload["spec"];
-        let Some(containers) = spec.pointer("/template/spec/containers") else {
+        // A Revision of Knative has no template.
+        let pods = spec.pointer("/template/spec").unwrap_or(spec);
+        let Some(containers) = pods.get("containers") else {
             return spec
                 .get("selector")
                 .expect("a workload has a version")
@@ -62,7 +67,9 @@ impl Cluster {
         let count = |workload: &Value| {
             let status = &workload["status"];
             let ready = { status["readyReplicas"].as_i64() }.or(status["numberReady"].as_i64());
-            ready.unwrap_or(0)
+            // Knative starts pods of a Revision that is ready when requests arrive.
+            let is_ready = || status["conditions"][0] == json!({"type": "Ready", "status": "True"});
+            ready.unwrap_or_else(|| i64::from(is_ready()))
         };
         if key.plural != "services" {
             return count(workload);
@@ -129,7 +136,10 @@ impl<'a> Release<'a> {
             let key = Key::new(plural, namespace, name);
             cluster.objects.get(&key).map(|object| &**object)
         };
+        let knative = (canary["spec"]["provider"] == "knative")
+            .then(|| get(KNATIVE_SERVICES, target).unwrap_or(&Value::Null));
         let workloads = match reference["kind"].as_str() {
+            _ if knative.is_some() => "revisions",
             Some("DaemonSet") => "daemonsets",
             Some("Service") => "services",
             Some("Deployment") => "deployments",
@@ -143,12 +153,21 @@ impl<'a> Release<'a> {
                 version: object.map(|object| cluster.version(&key, object)),
             }
         };
-        let name = format!("{target}-primary");
+        let name = match knative {
+            Some(service) => routes::knative_primary(service).to_owned(),
+            None => format!("{target}-primary"),
+        };
         let mut primary = workload(&name);
         // The primary's copies of configs change before its pods are restarted.
         let started = cluster.started.get(&Key::new(workloads, namespace, &name));
         primary.version = primary.version.map(|now| started.cloned().unwrap_or(now));
-        let target_workload = workload(target);
+        let target_workload = workload(match knative {
+            Some(service) => {
+                let latest = &service["status"]["latestCreatedRevisionName"];
+                latest.as_str().unwrap_or_default()
+            }
+            None => target,
+        });
         let by_service = || {
             let apex = get("services", apex).filter(|_| workloads != "services")?;
             Some(vec![shares_by_service(apex, &primary, &target_workload)])

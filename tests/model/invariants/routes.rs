@@ -4,6 +4,9 @@ use serde_json::Value;
 
 use super::Key;
 
+/// The plural by which these tests tell Knative Services from core Services.
+pub const KNATIVE_SERVICES: &str = "knativeservices";
+
 /// The JSON pointers of a route's rules, of the destinations in a rule, and of the name in a destination.
 type Path = (&'static str, &'static str, &'static str);
 
@@ -50,6 +53,10 @@ pub fn rules<'a>(
         // Without the second Ingress, the first one leads all clients to the apex Service.
         let second = get("ingresses", &format!("{ingress}-canary"))?;
         return Some(vec![of_ingress(second)]);
+    }
+    if canary["spec"]["provider"] == "knative" {
+        let target = canary["spec"]["targetRef"]["name"].as_str()?;
+        return of_knative(get(KNATIVE_SERVICES, target)?);
     }
     let selector =
         get("services", apex).and_then(|service| service["spec"]["selector"].as_object());
@@ -107,7 +114,7 @@ pub fn mirrors<'a>(apex: &str, get: impl Fn(&'static str, &str) -> Option<&'a Va
 
 /// The kinds whose objects lead to no Service that these tests check. (The second Ingress of NGINX leads to the canary's Service, but both
 /// are deleted together.)
-const NOT_ROUTES: [&str; 20] = [
+const NOT_ROUTES: [&str; 22] = [
     "alertproviders",
     "canaries",
     "configmaps",
@@ -118,11 +125,14 @@ const NOT_ROUTES: [&str; 20] = [
     "events",
     "horizontalpodautoscalers",
     "ingresses",
+    // `of_knative` reads it: its destinations are Revisions.
+    KNATIVE_SERVICES,
     "leases",
     "metrictemplates",
     "pods",
     "releases",
     "replicasets",
+    "revisions",
     // `of_route_table` reads it: its destinations are Upstreams.
     "routetables",
     "scaledobjects",
@@ -197,6 +207,30 @@ fn of_route_table(table: &Value, apex: &str, selects_primary: bool) -> Option<Ve
         })
     };
     Some(routes.iter().map(shares).collect())
+}
+
+/// The shares of the promoted Revision and of the latest one; `None` if the Service has no routes of its own.
+fn of_knative(service: &Value) -> Option<Vec<(i64, i64)>> {
+    let routes = service.pointer("/spec/traffic")?.as_array()?;
+    let sum = |leads: &dyn Fn(&Value) -> bool| -> i64 {
+        let led = routes.iter().filter(|route| leads(route));
+        led.map(|route| route["percent"].as_i64().unwrap_or(0))
+            .sum()
+    };
+    let primary = knative_primary(service);
+    Some(vec![(
+        sum(&|route| route["revisionName"] == primary),
+        sum(&|route| route["latestRevision"] == true),
+    )])
+}
+
+/// The Revision that was promoted. If its annotation is missing, the routes name it.
+pub fn knative_primary(service: &Value) -> &str {
+    let marked = service["metadata"]["annotations"]["flagger.app/primary-revision"].as_str();
+    let routes = service["spec"]["traffic"].as_array();
+    let mut named = routes.into_iter().flatten();
+    let routed = || named.find_map(|route| route["revisionName"].as_str());
+    marked.or_else(routed).unwrap_or_default()
 }
 
 /// The shares of the primary and of the target with this second Ingress.

@@ -5,6 +5,7 @@ use std::{ops::Add, time::Duration};
 use super::{
     super::{
         faults::{Fault, Which},
+        invariants::KNATIVE_SERVICES,
         scenario::Scenario,
     },
     disturbance::Disturbance,
@@ -81,12 +82,21 @@ fn of_one(scenario: Scenario, disturbance: Disturbance) -> Allowance {
         // An idle operator has no reason to read objects that no event reports as changed.
         Disturbance::Lost("canaries" | "configmaps" | "secrets", _) => late(LIST),
         Disturbance::Lost("services", _) if scenario == Scenario::Service => late(LIST),
+        Disturbance::Lost(KNATIVE_SERVICES, _) => Allowance {
+            delay: Duration::from_secs(LIST),
+            ..of_late_event(KNATIVE_SERVICES, 30)
+        },
         // The operator re-reads the objects that it waits for at the second tick.
         Disturbance::Lost(plural, _) => Allowance {
             delay: Duration::from_secs(30),
             ..of_late_event(plural, 30)
         },
         Disturbance::Twice(_) => late(2),
+        // An annotation that is removed right after the operator's write is written again at the next tick.
+        Disturbance::Recreated(KNATIVE_SERVICES, ..) => Allowance {
+            warnings: 1,
+            ..late(15)
+        },
         Disturbance::Recreated(..) => Allowance {
             warnings: 1,
             ..late(2)
@@ -103,7 +113,8 @@ fn late(seconds: u64) -> Allowance {
 
 /// An event of this kind comes seconds too late, or the operator learns of its object after this time without it.
 fn of_late_event(plural: &str, seconds: u64) -> Allowance {
-    if !matches!(plural, "deployments" | "daemonsets") {
+    let workloads = ["deployments", "daemonsets", "revisions", KNATIVE_SERVICES];
+    if !workloads.contains(&plural) {
         return Allowance {
             warnings: 1,
             ..Allowance::default()

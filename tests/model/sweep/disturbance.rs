@@ -6,12 +6,13 @@ use serde_json::json;
 
 use super::super::{
     faults::{Fault, Rule, Which, is_operator},
+    invariants::KNATIVE_SERVICES,
     outcome::UPSTREAMS,
     resources::RESOURCES,
     rig::{NAMESPACE, Rig},
     scenario::Scenario,
     server::{Model, Received},
-    store::Key,
+    store::{Key, Part},
 };
 
 /// A disturbance of a run.
@@ -76,7 +77,7 @@ pub const READ_FAULTS: [Fault; 10] = [
 ];
 
 /// The kinds whose objects are not recreated: workloads, their versions and their input, and kinds that carry no traffic.
-const NOT_RECREATED: [&str; 13] = [
+const NOT_RECREATED: [&str; 14] = [
     "configmaps",
     "secrets",
     "events",
@@ -84,6 +85,7 @@ const NOT_RECREATED: [&str; 13] = [
     "daemonsets",
     "replicasets",
     "controllerrevisions",
+    "revisions",
     "leases",
     "canaries",
     "metrictemplates",
@@ -93,7 +95,7 @@ const NOT_RECREATED: [&str; 13] = [
 ];
 
 /// The objects that a user recreates.
-const RECREATED: [(&str, &str); 20] = [
+const RECREATED: [(&str, &str); 21] = [
     ("services", "podinfo"),
     ("services", "podinfo-primary"),
     ("services", "podinfo-canary"),
@@ -104,6 +106,7 @@ const RECREATED: [(&str, &str); 20] = [
     ("traefikservices", "podinfo"),
     ("routetables", "podinfo"),
     ("trafficroutes", "podinfo"),
+    (KNATIVE_SERVICES, "podinfo"),
     ("apisixroutes", "web"),
     ("apisixroutes", "web-podinfo-canary"),
     ("upstreams", UPSTREAMS[0]),
@@ -221,7 +224,8 @@ impl Disturbance {
     }
 }
 
-/// At the operator's n-th write, deletes an object and creates it again as it was, as `kubectl replace --force` does.
+/// At the operator's n-th write, deletes an object and creates it again as it was, as `kubectl replace --force` does. A Knative Service
+/// loses the operator's annotation instead.
 pub async fn recreate(model: Model, key: Key, nth: usize) {
     let mut revisions = model.revisions();
     let writes = || {
@@ -237,6 +241,12 @@ pub async fn recreate(model: Model, key: Key, nth: usize) {
         let Ok(old) = store.get(&key) else {
             return;
         };
+        if key.plural == KNATIVE_SERVICES {
+            let mut manifest = (*old).clone();
+            manifest["metadata"]["annotations"].take();
+            store.update(&key, Part::Main, manifest, by).unwrap();
+            return;
+        }
         let mut manifest = json!({"metadata": {"name": key.name}, "spec": old["spec"]});
         for field in ["labels", "annotations", "ownerReferences"] {
             manifest["metadata"][field] = old["metadata"][field].clone();

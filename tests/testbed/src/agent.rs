@@ -25,6 +25,8 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::{task::JoinHandle, time::sleep};
 
+use crate::knative;
+
 const NODE: &str = "node";
 /// How long a pod takes to become ready.
 const READY: Duration = Duration::from_millis(200);
@@ -45,7 +47,8 @@ impl Agent {
     pub fn start(client: Client) -> Self {
         Self(vec![
             tokio::spawn(node(client.clone())),
-            tokio::spawn(pods(client)),
+            tokio::spawn(pods(client.clone())),
+            tokio::spawn(knative::run(client)),
         ])
     }
 }

@@ -22,11 +22,12 @@ use crate::{
 };
 
 /// The CRDs that every bed installs.
-const CRDS: [&str; 4] = [
+const CRDS: [&str; 5] = [
     "istio-crds.yaml",
     "gateway-api-crds.yaml",
     "keda-crds.yaml",
     "contour-crds.yaml",
+    "knative-crds.yaml",
 ];
 /// SMI's own CRDs have a version (`apiextensions.k8s.io/v1beta1`) that API servers no longer accept.
 const TRAFFIC_SPLITS: &str = include_str!("trafficsplits.yaml");
@@ -79,7 +80,7 @@ pub struct Bed {
 }
 
 impl Bed {
-    /// Starts a bed with the CRDs of Istio, Gateway API, KEDA, Contour and SMI. The first start on a machine builds the control plane.
+    /// Starts a bed with the CRDs of Istio, Gateway API, KEDA, Contour, Knative and SMI. The first start on a machine builds the control plane.
     pub async fn start() -> Result<Self, Error> {
         let find = || binaries::find_or_build(&[binaries::CONTROL_PLANE, binaries::CRDS]);
         let binaries = tokio::task::spawn_blocking(find)

@@ -23,6 +23,7 @@ const ISTIO_API: &str = "v1.31.1";
 const GATEWAY_API: &str = "v1.6.0";
 const KEDA: &str = "v2.21.0";
 const CONTOUR: &str = "v1.33.8";
+const KNATIVE: &str = "v0.51.0";
 const CONTOUR_MODULE: &str = "github.com/projectcontour/contour";
 const FLAGGER_VERSION: &str = "v1.44.0";
 /// Prometheus 3.13.
@@ -71,15 +72,18 @@ pub const LOAD: Set = Set {
 
 /// The CRDs of meshes, gateways and autoscalers, as their projects publish them.
 pub const CRDS: Set = Set {
-    title: "the CRDs of Istio, Gateway API, KEDA and Contour (a few seconds)",
+    title: "the CRDs of Istio, Gateway API, KEDA, Contour and Knative (a few seconds)",
     files: &[
         "istio-crds.yaml",
         "gateway-api-crds.yaml",
         "keda-crds.yaml",
         "contour-crds.yaml",
+        "knative-crds.yaml",
     ],
     folder: || {
-        format!("crds-istio-{ISTIO_API}-gateway-api-{GATEWAY_API}-keda-{KEDA}-contour-{CONTOUR}")
+        format!(
+            "crds-istio-{ISTIO_API}-gateway-api-{GATEWAY_API}-keda-{KEDA}-contour-{CONTOUR}-knative-{KNATIVE}"
+        )
     },
     build: download_crds,
 };
@@ -315,7 +319,13 @@ fn download_crds(work: &Path, into: &Path) -> Result<(), Error> {
 
     let contour = Module::new(work, CONTOUR_MODULE, CONTOUR)?;
     let file = "examples/contour/01-crds.yaml";
-    contour.copy(&[file], &into.join("contour-crds.yaml"))
+    contour.copy(&[file], &into.join("contour-crds.yaml"))?;
+
+    let knative = Module::new(work, "knative.dev/serving", KNATIVE)?;
+    let files =
+        ["service", "revision"].map(|kind| format!("config/core/300-resources/{kind}.yaml"));
+    let files = files.each_ref().map(String::as_str);
+    knative.copy(&files, &into.join("knative-crds.yaml"))
 }
 
 fn download_flagger(work: &Path, into: &Path) -> Result<(), Error> {

@@ -72,6 +72,7 @@ pub mod fakes;
 pub mod folder;
 pub mod helm;
 pub mod https;
+mod knative;
 pub mod kubectl;
 pub mod operator;
 pub mod process;

@@ -1,0 +1,24 @@
+//! Knative's gateway, an Envoy. It names the Revision.
+
+use super::{Observer, Series};
+use crate::metrics::template::Model;
+
+/// Knative's gateway.
+#[derive(Clone, Copy, Debug)]
+pub struct Knative;
+
+impl Observer for Knative {
+    fn series(&self, model: &Model) -> Series {
+        let Model {
+            namespace, route, ..
+        } = model;
+        // Flagger's selector ends with a comma.
+        let selector = format!("envoy_cluster_name=~\"{namespace}/{route}\",");
+        Series {
+            succeeded: format!("{selector} envoy_response_code!~\"5.*\""),
+            selector,
+            requests: "envoy_cluster_upstream_rq",
+            durations: "envoy_cluster_upstream_rq_time",
+        }
+    }
+}

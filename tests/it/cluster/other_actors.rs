@@ -71,9 +71,10 @@ pub async fn a_release_that_may_not_write_says_so_and_goes_on_later(s: Scenario<
     }
     // The API server needs a moment to know a policy.
     let until_known = async || {
-        let labelled = s
-            .kubectl("label --overwrite virtualservice podinfo probe=x")
-            .await;
+        let now = jiff::Timestamp::now().as_nanosecond();
+        let route = "virtualservice.networking.istio.io podinfo";
+        let label = format!("label --overwrite {route} probe=t{now}");
+        let labelled = s.kubectl(&label).await;
         match labelled {
             Err(why) if why.contains("no routes here") => Ok(()),
             other => Err(format!("{other:?}")),

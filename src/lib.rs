@@ -176,7 +176,8 @@
 //!   that actor.
 //! * A promotion takes no capacity: the primary gets fewer replicas only at its end, and none that an autoscaler or `kubectl scale` set. If
 //!   the strategy of the Deployment is `Recreate`, which stops all pods of the primary, all traffic first moves to the canary for an
-//!   interval.
+//!   interval. If traffic cannot move (an A/B test, no mesh, `skipAnalysis`), the primary gets its new version by a rolling update that
+//!   keeps pods, and the target's strategy afterwards.
 //! * The operator never scales the primary to zero (`the_primary_keeps_its_pods`). Objects that others change are repaired with the current weights.
 //! * After a promotion with which the primary did not become ready, traffic moves to the canary, and the primary gets the version back that
 //!   it had before, from its ReplicaSets or `ControllerRevision`s, with the content of its configs (`workload/config/previous.rs`). When it

@@ -212,6 +212,9 @@ fn repairs(release: &Release<'_>) -> Result<Vec<Write>, Blocked> {
     writes.extend(release.config_repairs());
     // An error of the target's scaler is reported by the promotion.
     writes.extend(release.primary_scaler(false).unwrap_or_default());
+    if is_between_runs(snapshot.phase()) {
+        writes.extend(release.restored_strategy());
+    }
     writes.extend(release.apex_service());
     match release.routes() {
         // The version passed its analysis, and its promotion changes only weights.

@@ -3,12 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    metadata,
-    patch::Change,
-    share::{Rounding, share_of},
-};
-use crate::snapshot::{readiness::number, target::SCALE_TO_ZERO};
+use super::{metadata, patch::Change};
+use crate::snapshot::target::SCALE_TO_ZERO;
 
 /// The fields of the spec that the primary gets from the target, besides the template.
 pub const COPIED: [&str; 3] = ["minReadySeconds", "revisionHistoryLimit", "updateStrategy"];
@@ -53,17 +49,6 @@ pub fn scale_from_zero(object: &Value) -> Option<Change> {
     selector.remove(SCALE_TO_ZERO)?;
     let rest = (!selector.is_empty()).then_some(Value::Object(selector));
     Change::of(object, NODE_SELECTOR, rest)
-}
-
-/// Whether an update with this target's strategy may take all pods of the primary away before new ones are ready: without surge, and with a
-/// `maxUnavailable` of all nodes. One node is not meant: a DaemonSet there always loses its only pod.
-pub fn stops_all_pods(target: &Value, primary: &Value) -> bool {
-    let pods = number(primary, "/status/desiredNumberScheduled");
-    let part = |field: &str, default: i64| {
-        let value = target.pointer(&format!("/spec/updateStrategy/rollingUpdate/{field}"));
-        share_of(value.unwrap_or(&json!(default)), pods, Rounding::Up)
-    };
-    pods > 1 && part("maxSurge", 0) == 0 && part("maxUnavailable", 1).max(1) >= pods
 }
 
 /// Checks the update strategy. The operator can only promote a DaemonSet that replaces its pods one after another.
@@ -115,22 +100,6 @@ mod tests {
         scale_to_zero(&object).unwrap().apply(&mut object);
         scale_from_zero(&object).unwrap().apply(&mut object);
         assert_eq!(object, json!({"spec": {"template": {"spec": {}}}}));
-    }
-
-    #[test]
-    fn an_update_stops_all_pods_if_its_maximum_has_all_nodes() {
-        for (nodes, update, stops) in [
-            (0, json!({}), false),
-            (1, json!({}), false),
-            (3, json!({"maxSurge": 3, "maxUnavailable": 0}), false),
-            (2, json!({}), false),
-            (3, json!({"maxUnavailable": "70%"}), true),
-            (3, json!({"maxUnavailable": "60%"}), false),
-        ] {
-            let target = json!({"spec": {"updateStrategy": {"rollingUpdate": update}}});
-            let primary = json!({"status": {"desiredNumberScheduled": nodes}});
-            assert_eq!(stops_all_pods(&target, &primary), stops, "{nodes} {update}");
-        }
     }
 
     #[test]

@@ -2,10 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    patch::Change,
-    share::{Rounding, share_of},
-};
+use super::patch::Change;
 use crate::snapshot::readiness::replicas;
 
 /// The fields of the spec that the primary gets from the target, besides the template and the replicas.
@@ -48,26 +45,6 @@ fn is_scaled(object: &Value) -> bool {
     })
 }
 
-/// Whether an update with this target's strategy may take all pods of the primary away before new ones are ready: `Recreate`, and a rolling
-/// update whose `maxUnavailable` is all pods. One pod with `maxUnavailable: 1` and a surge is not meant: it is the user's choice, and common.
-pub fn stops_all_pods(target: &Value, primary: &Value) -> bool {
-    let text = |pointer: &str| target.pointer(pointer).and_then(Value::as_str);
-    if text("/spec/strategy/type") == Some("Recreate") {
-        return true;
-    }
-    let pods = replicas(primary).max(replicas(target));
-    let part = |field: &str, rounding| {
-        let value = target.pointer(&format!("/spec/strategy/rollingUpdate/{field}"));
-        share_of(value.unwrap_or(&json!("25%")), pods, rounding)
-    };
-    let (unavailable, surge) = (
-        part("maxUnavailable", Rounding::Down),
-        part("maxSurge", Rounding::Up),
-    );
-    // Kubernetes raises the first of two zeros to 1.
-    unavailable.max(i64::from(surge == 0)) >= pods && (pods > 1 || surge == 0)
-}
-
 /// Sets the replicas. Returns no change if the Deployment has them already.
 pub fn scale(object: &Value, to: i64) -> Option<Change> {
     (replicas(object) != to)
@@ -98,37 +75,6 @@ mod tests {
         }
         let initial = [0, 1, 5].map(|replicas| initial_replicas(&deployment(replicas)));
         assert_eq!(initial, [1, 1, 5]);
-    }
-
-    #[test]
-    fn an_update_stops_all_pods_if_its_maximum_has_all_of_them() {
-        let rolling = |update: Value| json!({"type": "RollingUpdate", "rollingUpdate": update});
-        for (replicas, strategy, stops) in [
-            (5, json!({"type": "Recreate"}), true),
-            (1, json!({}), false),
-            (1, rolling(json!({"maxUnavailable": 1})), false),
-            (
-                1,
-                rolling(json!({"maxUnavailable": 1, "maxSurge": 0})),
-                true,
-            ),
-            (2, rolling(json!({"maxUnavailable": 1})), false),
-            (
-                1,
-                rolling(json!({"maxUnavailable": 0, "maxSurge": 0})),
-                true,
-            ),
-            (4, rolling(json!({"maxUnavailable": "100%"})), true),
-            (4, rolling(json!({"maxUnavailable": "99%"})), false),
-        ] {
-            let target = json!({"spec": {"replicas": 0, "strategy": strategy}});
-            let primary = json!({"spec": {"replicas": replicas}});
-            assert_eq!(
-                stops_all_pods(&target, &primary),
-                stops,
-                "{replicas} {strategy}"
-            );
-        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod selection;
 pub mod service;
 pub mod service_target;
 mod share;
+pub mod strategy;
 
 use serde_json::Value;
 
@@ -32,7 +33,7 @@ pub fn scale_to_zero(kind: TargetKind, target: &Value, failure: String) -> Optio
         TargetKind::DaemonSet => daemon_set::scale_to_zero(target),
         TargetKind::Service | TargetKind::Knative => None,
     };
-    Some(scale_write(kind, target, change?, failure))
+    Some(change_write(kind, target, change?, failure))
 }
 
 /// Scales the target up: a Deployment to this number of replicas, a DaemonSet to all its nodes. Returns no write if the target is
@@ -48,11 +49,11 @@ pub fn scale_from_zero(
         TargetKind::DaemonSet => daemon_set::scale_from_zero(target),
         TargetKind::Service | TargetKind::Knative => None,
     };
-    Some(scale_write(kind, target, change?, failure))
+    Some(change_write(kind, target, change?, failure))
 }
 
-/// The write of a change of the scale of a workload.
-pub fn scale_write(kind: TargetKind, target: &Value, change: Change, failure: String) -> Write {
+/// The write of a change of one field of a workload.
+pub fn change_write(kind: TargetKind, target: &Value, change: Change, failure: String) -> Write {
     Write {
         object: ObjectRef {
             kind: kind.kind(),

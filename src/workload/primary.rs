@@ -13,7 +13,7 @@ use super::{
     metadata::{self, FLAGGER_ID, included, of_others, without_flux},
     patch::{Change, conditional},
     selection::{Selection, template_labels},
-    service_target,
+    service_target, strategy,
 };
 use crate::snapshot::{
     Action, ObjectRef, TargetKind, Write,
@@ -128,17 +128,18 @@ impl Primary<'_> {
         Some(self.write(Action::Create(object), failure))
     }
 
-    /// Makes the existing primary equal to the target. Returns no write if it is so already.
-    pub fn promote(&self, primary: &Value) -> Option<Write> {
+    /// Makes the existing primary equal to the target. Returns no write if it is so already. A primary that `serves` meanwhile keeps pods,
+    /// whatever the target's strategy is.
+    pub fn promote(&self, primary: &Value, serves: bool) -> Option<Write> {
         let changes = match self.kind {
             TargetKind::Deployment => {
-                let mut changes = self.changes(&deployment::COPIED, primary);
+                let mut changes = self.changes(&deployment::COPIED, primary, serves);
                 if !self.autoscaled {
                     changes.extend(deployment::raise_replicas(self.target, primary));
                 }
                 changes
             }
-            TargetKind::DaemonSet => self.changes(&daemon_set::COPIED, primary),
+            TargetKind::DaemonSet => self.changes(&daemon_set::COPIED, primary, serves),
             TargetKind::Service => return self.promote_service(primary),
             TargetKind::Knative => return knative::promote(self.target),
         };
@@ -176,13 +177,25 @@ impl Primary<'_> {
     }
 
     /// The changes that give the primary these fields of the target's spec, and the template.
-    fn changes(&self, fields: &[&str], primary: &Value) -> Vec<Change> {
+    fn changes(&self, fields: &[&str], primary: &Value, serves: bool) -> Vec<Change> {
+        let template = Change::of(primary, "/spec/template", Some(self.template()));
+        let strategy = serves
+            .then(|| strategy::serving(self.kind, self.target, primary))
+            .flatten();
         let changes = fields.iter().filter_map(|field| {
             let path = format!("/spec/{field}");
-            Change::of(primary, &path, self.target.pointer(&path).cloned())
+            let wanted = match &strategy {
+                Some((of, _)) if path == *of && template.is_none() => return None,
+                Some((of, strategy)) if path == *of => Some(strategy.clone()),
+                _ => self.target.pointer(&path).cloned(),
+            };
+            Change::of(primary, &path, wanted)
         });
-        let template = Change::of(primary, "/spec/template", Some(self.template()));
-        changes.chain(template).collect()
+        changes
+            .collect::<Vec<_>>()
+            .into_iter()
+            .chain(template)
+            .collect()
     }
 
     /// Whether the primary runs the target's version: it has the mark of the version, or it has the same template. A primary with the mark
@@ -400,7 +413,7 @@ mod tests {
             let Action::Create(mut object) = primary.create().unwrap().action else {
                 panic!("not a create")
             };
-            assert_eq!(primary.promote(&object), None);
+            assert_eq!(primary.promote(&object, false), None);
             assert!(
                 primary.runs_the_target(&object, "") && primary.was_promoted(&object, "id", "")
             );
@@ -415,7 +428,7 @@ mod tests {
             let Some(Write {
                 action: Action::Patch(patch),
                 ..
-            }) = primary.promote(&object)
+            }) = primary.promote(&object, false)
             else {
                 panic!("not a patch")
             };
@@ -446,7 +459,8 @@ mod tests {
             object["metadata"]["labels"]["cost"] = json!("7");
             object["metadata"]["labels"]["team"] = json!("before");
             object["metadata"]["annotations"] = json!({"reloader": "true", "note": "of the target", "te/old": "of the target, which has it no more"});
-            let Some(Action::Patch(patch)) = primary.promote(&object).map(|write| write.action)
+            let Some(Action::Patch(patch)) =
+                primary.promote(&object, false).map(|write| write.action)
             else {
                 panic!("not a patch")
             };

@@ -99,6 +99,66 @@ fn traffic_moves_to_the_canary_before_a_promotion_that_stops_all_pods_of_the_pri
     }
 }
 
+/// Where no traffic can move away from the primary, its update keeps pods; afterwards it has the target's strategy.
+#[test]
+fn no_promotion_takes_all_pods_of_a_primary_that_serves() {
+    let weights = json!({"stepWeight": 20, "maxWeight": 40, "iterations": Value::Null});
+    let blue_green = json!({"iterations": 2, "stepWeight": Value::Null});
+    let matches = json!([{"headers": {"cookie": {"exact": "insider"}}}]);
+    let ab = json!({"iterations": 2, "stepWeight": Value::Null, "match": matches});
+    let rolling = |update: Value| json!({"type": "RollingUpdate", "rollingUpdate": update});
+    for strategy in [
+        json!({"type": "Recreate"}),
+        rolling(json!({"maxUnavailable": "100%", "maxSurge": 1})),
+        rolling(json!({"maxUnavailable": 2, "maxSurge": 1})),
+    ] {
+        for provider in ["istio", "contour", "kubernetes"] {
+            for analysis in [&weights, &blue_green, &ab] {
+                for skips in [false, true] {
+                    let mut sim = release_of(
+                        json!({"provider": provider, "analysis": analysis, "skipAnalysis": skips}),
+                    );
+                    let target = sim.snapshot.reference(Kind::Deployment, "podinfo");
+                    let target = sim.snapshot.objects.get_mut(&target).unwrap();
+                    target["spec"]["strategy"] = strategy.clone();
+                    let case = format!("{strategy} {provider} {analysis} {skips}");
+                    keeps_pods(sim, &strategy, &case);
+                }
+            }
+        }
+    }
+}
+
+/// Runs a release. The primary has pods during its promotion, or no traffic, and the strategy of the target at the end.
+fn keeps_pods(mut sim: Simulation, strategy: &Value, case: &str) {
+    let primary = |sim: &Simulation| sim.snapshot.primary().unwrap().clone();
+    let image = "/spec/template/spec/containers/0/image";
+    let old = primary(&sim).pointer(image).cloned();
+    let is_ab = !sim
+        .snapshot
+        .canary
+        .spec
+        .analysis
+        .as_ref()
+        .unwrap()
+        .match_
+        .is_empty();
+    let splits = sim.snapshot.canary.spec.provider.as_deref() != Some("kubernetes");
+    while primary(&sim).pointer(image) == old.as_ref() {
+        sim.reconcile();
+    }
+    let live = primary(&sim);
+    let is_called = !splits || is_ab || sim.canary_weight() < 100;
+    let unavailable = live.pointer("/spec/strategy/rollingUpdate/maxUnavailable");
+    assert!(
+        !is_called || unavailable == Some(&json!(0)),
+        "{case}: {live}"
+    );
+    sim.run_until(CanaryPhase::Succeeded);
+    sim.run(3);
+    assert_eq!(primary(&sim)["spec"]["strategy"], *strategy, "{case}");
+}
+
 /// The promotion waits an interval after the traffic has moved: requests that are under way end.
 #[test]
 fn the_primary_is_updated_an_interval_after_its_traffic_has_moved() {

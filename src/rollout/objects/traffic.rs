@@ -90,10 +90,14 @@ impl Release<'_> {
     /// Whether the primary answers clients. After a failed promotion it does not: a fix must be able to start although the primary is not
     /// ready.
     pub fn primary_serves(&self) -> bool {
+        !self.promotion_failed() && self.primary_is_called()
+    }
+
+    /// Whether clients call the primary. In an A/B test, those do that match no condition.
+    pub fn primary_is_called(&self) -> bool {
         let all_on_canary =
             self.splits_traffic() && self.weights().is_ok_and(|weights| weights.canary == 100);
-        !self.promotion_failed()
-            && (!all_on_canary || self.snapshot.canary.strategy() == Strategy::AbTesting)
+        !all_on_canary || self.snapshot.canary.strategy() == Strategy::AbTesting
     }
 
     /// Whether the primary still has a version with which it did not become ready.

@@ -7,14 +7,16 @@ use serde_json::Value;
 use crate::{
     notifications::Notification,
     rollout::{blocked::Blocked, messages::run, release::Release, status::draining},
-    snapshot::{Kind, TargetKind, Write, pods::labels, readiness::replicas, revision::is_ours},
+    snapshot::{
+        Kind, Readiness, TargetKind, Write, pods::labels, readiness::replicas, revision::is_ours,
+    },
     workload::{
-        self, daemon_set, deployment, knative,
+        self, deployment, knative,
         metadata::owner_reference,
         primary::{self, Primary},
         scaler::Scaler,
         service::Services,
-        service_target,
+        service_target, strategy,
     },
 };
 
@@ -172,7 +174,8 @@ impl Release<'_> {
             return self.create_primary();
         };
         let mut writes = self.config_copies();
-        writes.extend(self.with_primary(|wanted| wanted.promote(primary)));
+        writes
+            .extend(self.with_primary(|wanted| wanted.promote(primary, self.primary_is_called())));
         writes
     }
 
@@ -184,7 +187,7 @@ impl Release<'_> {
         let change = is_free.then(|| deployment::lower_replicas(self.target, primary))??;
         let name = self.snapshot.canary.primary_workload_name();
         let failure = format!("scaling down {name}.{} failed: ", self.snapshot.namespace());
-        Some(workload::scale_write(self.kind, primary, change, failure))
+        Some(workload::change_write(self.kind, primary, change, failure))
     }
 
     /// The write that gives the primary pods, if it is scaled to zero: its autoscaler, or a person, may have done so while nobody called it. It
@@ -203,14 +206,21 @@ impl Release<'_> {
         workload::scale_from_zero(self.kind, primary, to, failure)
     }
 
+    /// The write that gives the primary the target's strategy, once it is ready after an update with another one that kept its pods.
+    pub fn restored_strategy(&self) -> Option<Write> {
+        let primary = self.snapshot.primary()?;
+        let change = strategy::restored(self.kind, self.target, primary)?;
+        let is_ready = self.primary_readiness() == Readiness::Ready;
+        let name = self.snapshot.canary.primary_workload_name();
+        let namespace = self.snapshot.namespace();
+        let failure = format!("updating the strategy of {name}.{namespace} failed: ");
+        is_ready.then(|| workload::change_write(self.kind, primary, change, failure))
+    }
+
     /// Whether the promotion may take all pods of the primary away before new ones are ready.
     pub fn promotion_stops_all_pods(&self) -> bool {
         let primary = self.snapshot.primary();
-        primary.is_some_and(|primary| match self.kind {
-            TargetKind::Deployment => deployment::stops_all_pods(self.target, primary),
-            TargetKind::DaemonSet => daemon_set::stops_all_pods(self.target, primary),
-            TargetKind::Service | TargetKind::Knative => false,
-        })
+        primary.is_some_and(|primary| strategy::stops_all_pods(self.kind, self.target, primary))
     }
 
     /// Whether the primary has the revision of this run, with the configs of this run.

@@ -361,12 +361,19 @@ pub fn progress(snapshot: &Snapshot) -> BTreeMap<ObjectRef, Progress> {
     let router = providers::router(snapshot);
     let is_unaccepted = router.accepted(snapshot).is_err();
     let routes = is_unaccepted.then(|| router.objects(&snapshot.canary));
-    // They are accepted or not: nothing in between is progress. Another spec of the Canary and another action of a person begin anew.
+    // They are accepted or not: nothing in between is progress. Another spec of the Canary, another version and another action of a person
+    // begin anew.
+    let version = || {
+        Release::of(snapshot)
+            .ok()
+            .map(|of| (of.revision, of.configs))
+    };
+    let version = routes.as_ref().and_then(|_| version());
     let action = snapshot.status().condition(ConditionType::Action);
     let mut hasher = DefaultHasher::new();
     let of_canary = snapshot.canary.metadata.generation;
     let tried = action.map(|action| (&action.reason, &action.message));
-    (of_canary, tried).hash(&mut hasher);
+    (of_canary, tried, version).hash(&mut hasher);
     let none = Progress {
         rollout: hasher.finish().cast_signed(),
         pods: 0,

@@ -23,7 +23,7 @@ pub fn stops_all_pods(kind: TargetKind, target: &Value, primary: &Value) -> bool
             is_recreated(target) || (unavailable >= pods && (pods > 1 || surge == 0))
         }
         TargetKind::DaemonSet => stops_all_daemons(target, primary),
-        TargetKind::Service => false,
+        TargetKind::Service | TargetKind::Knative => false,
     }
 }
 
@@ -35,7 +35,7 @@ pub fn serving(kind: TargetKind, target: &Value, primary: &Value) -> Option<(&'s
             is_recreated(target) || unavailable >= pods
         }
         TargetKind::DaemonSet => stops_all_daemons(target, primary),
-        TargetKind::Service => false,
+        TargetKind::Service | TargetKind::Knative => false,
     };
     takes_all.then(|| keeping_pods(kind)).flatten()
 }
@@ -58,7 +58,7 @@ fn keeping_pods(kind: TargetKind) -> Option<(&'static str, Value)> {
             "/spec/updateStrategy",
             json!({"maxUnavailable": 1, "maxSurge": 0}),
         ),
-        TargetKind::Service => return None,
+        TargetKind::Service | TargetKind::Knative => return None,
     };
     Some((
         path,

@@ -53,13 +53,26 @@ const ROUTERS: [(&str, Kind, Report, &str); 3] = [
 ];
 
 fn on(provider: &str, gate: Option<&'static str>) -> Simulation {
+    release_of(spec(provider, gate))
+}
+
+/// A new canary whose route exists.
+fn waiting_for_its_gateway() -> Simulation {
+    let mut sim = Simulation::new(spec("gatewayapi:v1", None));
+    let route = sim.snapshot.reference(Kind::HttpRoute, "podinfo");
+    while !sim.snapshot.objects.contains_key(&route) {
+        sim.reconcile();
+    }
+    sim
+}
+
+fn spec(provider: &str, gate: Option<&str>) -> Value {
     let gateways = json!([{"name": "gateway"}]);
     let service = json!({"port": 9898, "gatewayRefs": gateways});
     let hooks = gate.map(|gate| json!([{"name": gate, "type": gate, "url": "http://hooks/gate"}]));
     let analysis =
         json!({"stepWeight": 50, "maxWeight": 50, "webhooks": hooks.unwrap_or(json!([]))});
-    let spec = json!({"provider": provider, "service": service, "progressDeadlineSeconds": 60, "analysis": analysis});
-    release_of(spec)
+    json!({"provider": provider, "service": service, "progressDeadlineSeconds": 60, "analysis": analysis})
 }
 
 /// A release in this phase, which has waited for longer than the deadline if a gate can hold it there.
@@ -132,6 +145,105 @@ fn a_version_whose_routes_are_never_accepted_fails_after_its_deadline() {
                 sim.run(50);
                 assert_eq!(replicas(&sim), 0, "{provider}\n{}", sim.transcript());
             }
+        }
+    }
+}
+
+/// A gateway that has not seen the last change of the route.
+fn lags(sim: &mut Simulation) {
+    let (_, kind, accepted, _) = ROUTERS[0];
+    let route = sim.snapshot.reference(kind, "podinfo");
+    if let Some(route) = sim.snapshot.objects.get_mut(&route) {
+        accepted(route, false);
+    }
+}
+
+/// The version before it has waited for nearly the whole deadline.
+#[test]
+fn a_version_that_comes_during_a_run_has_the_whole_deadline() {
+    let mut sim = in_phase("gatewayapi:v1", CanaryPhase::Progressing);
+    let run = |sim: &mut Simulation, until: i64| {
+        while sim.snapshot.phase() != CanaryPhase::Failed && sim.snapshot.now.as_second() < until {
+            lags(sim);
+            sim.reconcile();
+        }
+    };
+    let start = sim.snapshot.now.as_second();
+    run(&mut sim, start + 50);
+    sim.image("podinfo:3");
+    run(&mut sim, start + 300);
+    let took = sim.snapshot.now.as_second() - start;
+    assert!((110..=135).contains(&took), "{took}\n{}", sim.transcript());
+}
+
+/// The promotion takes all pods of the primary, so the gateway must have led the requests to the canary before.
+#[test]
+fn a_promotion_that_stops_all_pods_waits_until_the_gateway_has_seen_the_routes() {
+    let mut sim = on("gatewayapi:v1", None);
+    let target = sim.snapshot.reference(Kind::Deployment, "podinfo");
+    sim.snapshot.objects.get_mut(&target).unwrap()["spec"]["strategy"] =
+        json!({"type": "Recreate"});
+    while sim.canary_weight() < 100 {
+        sim.reconcile();
+    }
+    let start = sim.snapshot.now.as_second();
+    while sim.snapshot.phase() != CanaryPhase::Failed && sim.snapshot.now.as_second() < start + 200
+    {
+        lags(&mut sim);
+        sim.reconcile();
+        assert!(
+            !sim.outcome()
+                .contains("primary Some(String(\"podinfo:2\"))"),
+            "{}",
+            sim.transcript()
+        );
+    }
+    let took = sim.snapshot.now.as_second() - start;
+    assert!((60..=85).contains(&took), "{took}\n{}", sim.transcript());
+}
+
+/// A Canary with `revertOnDeletion` that is being deleted.
+fn deleted() -> Simulation {
+    let mut spec = spec("gatewayapi:v1", None);
+    spec["revertOnDeletion"] = json!(true);
+    let mut sim = release_of(spec);
+    sim.delete();
+    sim
+}
+
+/// Either the phase ends at the deadline, or each interval an event says for which route the release waits.
+#[test]
+fn each_wait_for_a_gateway_ends_or_is_reported() {
+    use CanaryPhase as P;
+    for (phase, end) in [
+        (P::Initializing, None),
+        (P::Initialized, Some(P::Failed)),
+        (P::Progressing, Some(P::Failed)),
+        (P::WaitingPromotion, None),
+        (P::Promoting, None),
+        (P::Finalising, None),
+        (P::Terminating, Some(P::Terminating)),
+    ] {
+        let mut sim = match phase {
+            P::Initializing => waiting_for_its_gateway(),
+            P::Terminating => deleted(),
+            _ => in_phase("gatewayapi:v1", phase),
+        };
+        sim.notified.clear();
+        let start = sim.snapshot.now.as_second();
+        while sim.snapshot.now.as_second() < start + 200 {
+            lags(&mut sim);
+            sim.reconcile();
+        }
+        let reported = sim.count_notified("is not ready (status: False");
+        let which = format!(
+            "{phase}: {reported} in {}\n{}",
+            sim.snapshot.phase(),
+            sim.transcript()
+        );
+        match end {
+            None => assert!(reported >= 15, "{which}"),
+            Some(end) => assert!(sim.snapshot.phase() == end && reported >= 3, "{which}"),
         }
     }
 }

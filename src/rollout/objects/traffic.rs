@@ -125,8 +125,7 @@ impl Release<'_> {
         Some(Decision::Wait(Requeue::Ready, event.into_iter().collect()))
     }
 
-    /// The reason why the data plane has not accepted the routes, once it has not for the progress deadline. While a run is still to start,
-    /// this counts from when its version was seen.
+    /// The reason why the data plane has not accepted the routes, once it has not for the progress deadline.
     pub fn routes_overdue(&self) -> Option<String> {
         let snapshot = self.snapshot;
         let why = self.router.accepted(snapshot).err()?;
@@ -134,11 +133,8 @@ impl Release<'_> {
         let since = routes
             .iter()
             .find_map(|route| snapshot.stalled.get(route))?;
-        let since = snapshot
-            .changed
-            .map_or(*since, |changed| changed.first.max(*since));
         snapshot
-            .exceeds_deadline(Some(&Time(since)))
+            .exceeds_deadline(Some(&Time(*since)))
             .then(|| why.to_string())
     }
 

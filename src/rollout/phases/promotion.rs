@@ -71,9 +71,14 @@ fn clear_primary(release: &Release<'_>) -> Result<Option<Decision>, Blocked> {
         let moved = release.move_traffic(&Weights::CANARY, step, Some(event));
         return moved.map(Some);
     }
+    if let Some(why) = release.routes_overdue() {
+        return Ok(Some(rollback::routes_not_accepted(snapshot, why)));
+    }
     // The proxies learn the routes, and connections to the primary end.
-    let wait = || Decision::wait(Requeue::AtTick);
-    Ok(snapshot.tick.is_none().then(wait))
+    if snapshot.tick.is_none() {
+        return Ok(Some(Decision::wait(Requeue::AtTick)));
+    }
+    Ok(release.routes_pending())
 }
 
 /// Moves traffic from the canary, which has this weight, to the promoted primary: in steps if the spec asks for them, else at once.

@@ -201,7 +201,7 @@
 //! * An adopted Service keeps its other ports, its node ports and the names of its ports. A deletion with `revertOnDeletion` gives it back as
 //!   its user last wrote it; an annotation has the fields that the adoption changed.
 //! * A route that the user had before the Canary keeps the user's labels and annotations, and a deletion with `revertOnDeletion` gives its
-//!   spec, labels and annotations back on every router (`routers/adoption.rs`). Flagger replaces labels and annotations, and gives back the
+//!   spec, labels and annotations back on every router, as the user last applied them (`routers/adoption.rs`). Flagger replaces labels and annotations, and gives back the
 //!   spec of a VirtualService, or what it wrote there itself.
 //! * A version waits for routes that the data plane does not accept until the progress deadline; then it is rolled back, or fails before it
 //!   starts. Flagger waits for ever.

@@ -4,7 +4,8 @@
 //!
 //! Two annotations, written with the adoption, keep what the operator changes. [`ORIGINAL`] has the spec, in Flagger's form, so that Flagger
 //! can give it back, too. [`ORIGINAL_METADATA`] has the labels and annotations. Neither is written again when others change the route,
-//! unless kubectl has applied another manifest since then: that is the user's last word.
+//! unless that is the user's last word: another manifest that kubectl has applied since then, fields of the spec that a server-side apply
+//! has set, or a label or annotation that a manager other than the operator has set.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +17,7 @@ use crate::{
     api::canary::Canary,
     snapshot::{Action, ObjectRef, Snapshot, Write, revision::digest},
     workload::metadata::{
-        FLUX, LAST_APPLIED, ORIGINAL, ORIGINAL_METADATA, is_owned, last_applied, original,
+        FLUX, LAST_APPLIED, MANAGER, ORIGINAL, ORIGINAL_METADATA, is_owned, last_applied, original,
     },
 };
 
@@ -87,8 +88,9 @@ fn adopt(canary: &Canary, objects: &BTreeSet<ObjectRef>, live: &Value, wanted: &
     if is_same {
         return false;
     }
-    let is_kept =
-        original::<Value>(live).is_some_and(|spec| !ours(&spec)) && !before.is_outdated(live);
+    let is_kept = original::<Value>(live).is_some_and(|spec| !ours(&spec))
+        && !before.is_outdated(live)
+        && !is_applied(live, &wanted["spec"]);
     let spec = live["spec"].to_string();
     let applied = annotations.get(LAST_APPLIED).and_then(Value::as_str);
     let fits = applied.is_none_or(|applied| applied.len() + spec.len() < ROOM);
@@ -120,7 +122,8 @@ fn merged(
     });
     for (key, value) in ours {
         let former = now.get(&key);
-        if former != Some(&value) && !before.contains_key(&key) {
+        let is_users = !before.contains_key(&key) || is_set_by_others(live, field, &key);
+        if former != Some(&value) && is_users {
             before.insert(key.clone(), former.cloned().unwrap_or_default());
         }
         all.insert(key, value);
@@ -144,6 +147,7 @@ pub fn before(
     let before = Before::of(live);
     let is_outdated = before.as_ref().is_none_or(|it| it.is_outdated(live));
     let spec = match (kept, applied) {
+        (Some(kept), _) if !leads_to_us(live) && is_applied(live, &kept) => live["spec"].clone(),
         (Some(kept), Some(applied)) if is_outdated && leads_to_us(live) => {
             completed(applied, &kept, live)
         }
@@ -162,7 +166,9 @@ pub fn before(
     ] {
         let mut all = metadata(live, field);
         for (key, value) in former {
-            put(&mut all, &key, &value);
+            if !is_set_by_others(live, field, &key) {
+                put(&mut all, &key, &value);
+            }
         }
         if field == "annotations" {
             all.retain(|key, _| key != ORIGINAL && key != ORIGINAL_METADATA);
@@ -222,6 +228,36 @@ impl Before {
     }
 }
 
+/// Whether a server-side apply was the last to set a field in which the spec of an object differs from another one.
+fn is_applied(live: &Value, other: &Value) -> bool {
+    others_fields(live, "spec").any(|(operation, fields)| {
+        let mut names = fields.keys().filter_map(|field| field.strip_prefix("f:"));
+        operation == "Apply" && names.any(|field| live["spec"].get(field) != other.get(field))
+    })
+}
+
+/// Whether a manager other than the operator was the last to set a label or an annotation.
+fn is_set_by_others(live: &Value, field: &str, key: &str) -> bool {
+    others_fields(live, "metadata").any(|(_, fields)| {
+        let keys = fields.get(&format!("f:{field}"));
+        keys.is_some_and(|keys| keys.get(format!("f:{key}")).is_some())
+    })
+}
+
+/// The fields of the spec, or of the metadata, that each manager but the operator was the last to set, with its operation.
+fn others_fields<'a>(
+    live: &'a Value,
+    part: &str,
+) -> impl Iterator<Item = (&'a str, &'a Map<String, Value>)> {
+    let entries = live.pointer("/metadata/managedFields");
+    let entries = entries.and_then(Value::as_array).into_iter().flatten();
+    let pointer = format!("/fieldsV1/f:{part}");
+    entries.filter_map(move |entry| {
+        let fields = entry.pointer(&pointer)?.as_object()?;
+        (entry["manager"] != MANAGER).then_some((entry["operation"].as_str()?, fields))
+    })
+}
+
 fn applied_digest(live: &Value) -> Option<String> {
     let annotations = metadata(live, "annotations");
     Some(digest(annotations.get(LAST_APPLIED)?.as_str()?, 8))
@@ -255,15 +291,40 @@ fn names_ours(canary: &Canary, objects: &BTreeSet<ObjectRef>, spec: &Value) -> b
         };
         services.iter().any(of) || objects.iter().any(made)
     };
-    has_text(spec, &is_ours)
+    has_reference(spec, ["", ""], &is_ours)
 }
 
-/// Whether a text in a value meets a condition.
-fn has_text(value: &Value, meets: &impl Fn(&str) -> bool) -> bool {
+/// Whether a reference in a value meets a condition. `at` has the names of the two fields around the value.
+fn has_reference(value: &Value, at: [&str; 2], meets: &impl Fn(&str) -> bool) -> bool {
     match value {
-        Value::String(text) => meets(text),
-        Value::Array(items) => items.iter().any(|item| has_text(item, meets)),
-        Value::Object(fields) => fields.values().any(|value| has_text(value, meets)),
+        Value::String(text) => is_reference(at) && meets(text),
+        Value::Array(items) => items.iter().any(|item| has_reference(item, at, meets)),
+        Value::Object(fields) => {
+            let mut fields = fields.iter();
+            fields.any(|(field, value)| has_reference(value, [at[1], field], meets))
+        }
+        _ => false,
+    }
+}
+
+/// Whether the objects of a router name a Service, or an object that stands for one, in this field. A header, a path or the name of a rule
+/// may be the same text.
+fn is_reference([parent, field]: [&str; 2]) -> bool {
+    match field {
+        "host" | "hostName" | "hostname" | "kuma.io/service" | "service" | "serviceName"
+        | "virtualNodeName" | "virtualServiceName" => true,
+        "name" => matches!(
+            parent,
+            "backendRef"
+                | "backendRefs"
+                | "mirroring"
+                | "mirrors"
+                | "service"
+                | "services"
+                | "upstream"
+                | "virtualNodeRef"
+                | "virtualServiceRef"
+        ),
         _ => false,
     }
 }

@@ -20,6 +20,9 @@ pub const ORIGINAL_METADATA: &str = "flagger-rs.github.io/original-metadata";
 /// The annotation in which kubectl keeps the manifest that it applied last.
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
+/// The name under which the API server records the operator as a manager of fields, as with Flagger.
+pub const MANAGER: &str = "flagger";
+
 /// The annotation of the primary's template that restarts its pods with each promotion, even if only a config changed.
 pub const FLAGGER_ID: &str = "flagger-id";
 

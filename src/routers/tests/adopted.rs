@@ -259,6 +259,105 @@ fn a_manifest_that_kubectl_applies_after_the_adoption_is_the_users_last_word() {
     }
 }
 
+/// A Canary whose first object of the user is adopted, with the name of the object, and with these managers of its fields.
+fn adopted_with(row: &Row, managed: &Value) -> Option<(Snapshot, ObjectRef, Value)> {
+    let (snapshot, objects) = before(row, false);
+    let (name, users) = objects.first()?.clone();
+    let mut snapshot = reconciled(row.router, snapshot, &Weights::PRIMARY);
+    let live = snapshot.objects.get_mut(&name).unwrap();
+    live["metadata"]["managedFields"] = managed.clone();
+    Some((snapshot, name, users))
+}
+
+/// The same by Argo CD, Flux and `kubectl apply --server-side`. A change without an apply is none: it is undone.
+#[test]
+fn a_server_side_apply_after_the_adoption_is_the_users_last_word() {
+    for (row, operation, is_repaired) in ROUTERS.iter().flat_map(|row| {
+        [("Apply", true), ("Apply", false), ("Update", true)].map(|(by, is)| (row, by, is))
+    }) {
+        let fields = |spec: &Value| -> Value {
+            let spec = spec.as_object().unwrap();
+            spec.keys()
+                .map(|key| (format!("f:{key}"), json!({})))
+                .collect()
+        };
+        let Some((mut snapshot, name, users)) = adopted_with(row, &json!([])) else {
+            continue;
+        };
+        let mut newer = users["spec"].clone();
+        newer["newer"] = json!(1);
+        let live = snapshot.objects.get_mut(&name).unwrap();
+        live["spec"] = newer.clone();
+        live["metadata"]["managedFields"] = json!([{"manager": "argocd", "operation": operation, "fieldsV1": {"f:spec": fields(&newer)}}]);
+        if is_repaired {
+            snapshot = reconciled(row.router, snapshot, &Weights::PRIMARY);
+            let live = snapshot.objects.get_mut(&name).unwrap();
+            live["metadata"]["managedFields"] = json!([{"manager": "flagger", "operation": "Update", "fieldsV1": {"f:spec": fields(&newer)}}]);
+        }
+        let snapshot = restored(row, snapshot);
+        let expected = if operation == "Apply" {
+            &newer
+        } else {
+            &users["spec"]
+        };
+        assert_eq!(
+            snapshot.objects[&name]["spec"], *expected,
+            "{} {is_repaired}",
+            row.provider
+        );
+    }
+}
+
+/// `kubectl label --overwrite`, or a manifest with another value.
+#[test]
+fn a_label_that_a_user_sets_after_the_adoption_is_given_back() {
+    for (row, is_repaired) in ROUTERS
+        .iter()
+        .flat_map(|row| [true, false].map(|is| (row, is)))
+    {
+        for (manager, given_back) in [("kubectl-label", "3"), ("flagger", "1")] {
+            let managed = json!([{"manager": manager, "operation": "Update",
+                "fieldsV1": {"f:metadata": {"f:labels": {"f:theirs": {}}}}}]);
+            let Some((mut snapshot, name, _)) = adopted_with(row, &managed) else {
+                continue;
+            };
+            let live = snapshot.objects.get_mut(&name).unwrap();
+            if live["metadata"]["labels"]["theirs"] != "ours" {
+                // The router writes no labels of the Canary there.
+                continue;
+            }
+            live["metadata"]["labels"]["theirs"] = json!("3");
+            if is_repaired {
+                snapshot = reconciled(row.router, snapshot, &Weights::PRIMARY);
+                let labels = &mut snapshot.objects.get_mut(&name).unwrap()["metadata"];
+                assert_eq!(labels["labels"]["theirs"], "ours", "{}", row.provider);
+                labels["managedFields"] = json!([]);
+            }
+            let snapshot = restored(row, snapshot);
+            let labels = &snapshot.objects[&name]["metadata"]["labels"];
+            assert_eq!(
+                labels["theirs"], given_back,
+                "{} {is_repaired}",
+                row.provider
+            );
+        }
+    }
+}
+
+/// A header, or the name of a rule, may be the name of one of our Services.
+#[test]
+fn a_text_that_is_no_reference_does_not_make_a_route_ours() {
+    let istio = ROUTERS.iter().find(|row| row.provider == "istio").unwrap();
+    let (mut snapshot, objects) = before(istio, false);
+    let (name, _) = &objects[0];
+    let headers = json!({"x-version": {"exact": "podinfo-canary"}});
+    let http = json!([{"name": "podinfo-primary", "match": [{"headers": headers}], "route": [{"destination": {"host": "podinfo"}}]}]);
+    snapshot.objects.get_mut(name).unwrap()["spec"]["http"] = http.clone();
+    let adopted = reconciled(istio.router, snapshot, &Weights::PRIMARY);
+    let snapshot = restored(istio, adopted);
+    assert_eq!(snapshot.objects[name]["spec"]["http"], http);
+}
+
 /// The garbage collector deletes it with the Canary.
 #[test]
 fn a_route_of_the_operator_keeps_no_record() {

@@ -18,10 +18,8 @@ use super::{
 use crate::{
     shell::telemetry::operator_metrics::OperatorMetrics,
     snapshot::{Action, Kind, ObjectRef, Write},
+    workload::metadata::MANAGER,
 };
-
-/// The operator's name as the manager of fields: that of its user agent.
-const MANAGER: &str = "flagger";
 
 /// The most objects in one page of a list.
 const PAGE: u32 = 100;

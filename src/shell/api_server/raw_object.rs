@@ -1,5 +1,6 @@
 //! An object as the API server sends it: its name, and its fields as unparsed JSON. An object that no canary needs is never
-//! parsed. Of `managedFields` only the entries of the subresource `scale` are kept: they tell whether an autoscaler sets the replicas.
+//! parsed. Of `managedFields` only the entries of the subresource `scale` are kept: they tell whether an autoscaler sets the replicas. Those of
+//! adopted routes are kept: they tell the user's last word.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
@@ -13,6 +14,8 @@ use serde::{
     de::{Error, MapAccess, Visitor},
 };
 use serde_json::{Value, value::RawValue};
+
+use crate::workload::metadata::ORIGINAL_METADATA;
 
 /// The bookkeeping of server-side apply, often half of an object. The API server keeps it if a write leaves it out.
 const MANAGED: &str = "managedFields";
@@ -35,7 +38,7 @@ impl fmt::Debug for RawObject {
 }
 
 impl RawObject {
-    /// Returns the object as JSON, with the `managedFields` of the subresource `scale` only.
+    /// Returns the object as JSON, without most `managedFields`.
     pub fn text(&self) -> String {
         self.fields.text()
     }
@@ -69,7 +72,14 @@ impl<'de> Deserialize<'de> for RawObject {
             resource_version: Option<String>,
         }
         let mut fields = Fields::deserialize(deserializer)?;
-        let metadata: Fields = fields.parse("metadata").map_err(D::Error::custom)?;
+        let mut metadata: Fields = fields.parse("metadata").map_err(D::Error::custom)?;
+        let annotations = metadata.0.get("annotations");
+        if !annotations.is_some_and(|raw| raw.get().contains(ORIGINAL_METADATA))
+            && let Some(managed) = metadata.0.remove(MANAGED)
+            && let Some(scaled) = scaled(&managed)
+        {
+            metadata.0.insert(MANAGED.to_owned(), scaled);
+        }
         let metadata = metadata.text();
         let Named {
             name,
@@ -133,16 +143,7 @@ impl<'de> Deserialize<'de> for Fields {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
                 let mut fields = BTreeMap::new();
                 while let Some(key) = map.next_key::<String>()? {
-                    let value: Box<RawValue> = map.next_value()?;
-                    let value = if key == MANAGED {
-                        let Some(scaled) = scaled(&value) else {
-                            continue;
-                        };
-                        scaled
-                    } else {
-                        value
-                    };
-                    fields.insert(key, value);
+                    fields.insert(key, map.next_value()?);
                 }
                 Ok(Fields(fields))
             }
@@ -245,6 +246,20 @@ mod tests {
         );
         assert_eq!(scaled(json!([other, entry("status")])), Value::Null);
         assert_eq!(scaled(json!("scale")), Value::Null);
+    }
+
+    #[test]
+    fn the_managers_of_an_adopted_route_are_kept() {
+        let annotations = |key: &str| json!({key: "{}"});
+        for (key, is_kept) in [(ORIGINAL_METADATA, true), ("other", false)] {
+            let managed = json!([{"manager": "kubectl", "operation": "Apply"}]);
+            let metadata =
+                json!({"name": "a", "managedFields": managed, "annotations": annotations(key)});
+            let object = json!({"metadata": metadata}).to_string();
+            let object: RawObject = serde_json::from_str(&object).unwrap();
+            let kept = object.value().unwrap()["metadata"]["managedFields"].take();
+            assert_eq!(kept, if is_kept { managed } else { Value::Null });
+        }
     }
 
     #[test]

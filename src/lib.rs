@@ -172,6 +172,7 @@
 //!   with `flagger-rs.github.io/adopt: "true"`. An HTTPRoute that exists is adopted if it loses nothing, and is given back as it was
 //!   (`workload/ownership.rs`).
 //! * A promotion leaves the copies of configs as they are that other Canaries use; the primary gets its own (`workload/config/copies.rs`).
+//!   An optional config that does not exist gets another name in the primary's template: if it is created later, it is a new version first.
 //! * A field that another actor adds to the primary does not count as a new version. A write that another actor undoes is repeated with growing pauses, and an event names
 //!   that actor.
 //! * A promotion takes no capacity: the primary gets fewer replicas only at its end, and none that an autoscaler or `kubectl scale` set. If

@@ -43,7 +43,7 @@ pub struct Release<'a> {
     pub configs: Option<BTreeMap<String, String>>,
     /// A config that is missing. The configs then count as unchanged.
     missing_config: Option<Blocked>,
-    /// The configs that are copied for the primary, with the name of each copy.
+    /// The configs that are copied for the primary, with the name of each copy, and those that do not exist and are optional.
     pub tracked: CopyNames,
     /// The router of the canary's provider.
     pub router: &'static dyn Router,
@@ -319,7 +319,11 @@ fn configs(
                 tracked.insert((kind, name), copies.choose(kind, object).name);
             }
             Some(_) => {}
-            None if optional => {}
+            None if optional => {
+                let target = &snapshot.canary.spec.target_ref.name;
+                let absent = config::absent_name(&name, target);
+                tracked.insert((kind, name), absent);
+            }
             None => {
                 return Err(Blocked::ConfigNotFound {
                     kind,

@@ -72,6 +72,12 @@ pub fn copy_name(name: &str) -> String {
     format!("{name}-primary")
 }
 
+/// The name to which the primary refers in place of an optional config that does not exist. If the config is created later, the primary
+/// gets its content with the promotion of the version that was analysed with it. (Flagger leaves the reference as it is.)
+pub fn absent_name(name: &str, target: &str) -> String {
+    format!("{}-{target}-absent", copy_name(name))
+}
+
 /// Whether a change of this config is a new version: not if its annotation disables the tracking, and not for Secrets of Kubernetes'
 /// own types.
 pub fn is_tracked(object: &Value) -> bool {

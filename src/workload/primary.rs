@@ -34,7 +34,7 @@ pub struct Primary<'a> {
     pub selector_labels: &'a [String],
     /// The prefixes of the target's labels and annotations that the primary gets too (`-include-label-prefix`).
     pub include_label_prefix: &'a [String],
-    /// The configs of which the primary uses copies, with the name of each copy.
+    /// The configs to which the primary refers by other names: mostly those of copies.
     pub tracked: &'a BTreeMap<ConfigName, String>,
     /// The value of `flagger-id`.
     pub flagger_id: &'a str,
@@ -69,27 +69,33 @@ impl Primary<'_> {
             pods: &pods,
             on_primary: &self.selection.of_primary_pods,
         };
-        self.template_with(|template| keep_apart(template, &renamed))
+        self.template_with(self.tracked, |template| keep_apart(template, &renamed))
     }
 
     /// The pod template that Flagger would give the primary.
     fn flaggers_template(&self) -> Value {
-        self.template_with(|template| {
+        let target = metadata::name(self.target);
+        let mut copies = self.tracked.clone();
+        copies.retain(|(_, name), copy| *copy != config::absent_name(name, target));
+        self.template_with(&copies, |template| {
             if self.kind == TargetKind::Deployment {
-                let name = metadata::name(self.target);
-                keep_apart_like_flagger(template, name, self.selector_labels);
+                keep_apart_like_flagger(template, target, self.selector_labels);
             }
         })
     }
 
-    /// The pod template, with rules that `apart` changes.
-    fn template_with(&self, apart: impl FnOnce(&mut Value)) -> Value {
+    /// The pod template, with these names of configs, and with rules that `apart` changes.
+    fn template_with(
+        &self,
+        configs: &BTreeMap<ConfigName, String>,
+        apart: impl FnOnce(&mut Value),
+    ) -> Value {
         let target = self
             .target
             .pointer("/spec/template")
             .cloned()
             .unwrap_or_default();
-        let mut template = config::with_primary_names(target, self.tracked);
+        let mut template = config::with_primary_names(target, configs);
         if self.kind == TargetKind::DaemonSet {
             daemon_set::on_all_nodes(&mut template);
         }

@@ -99,6 +99,59 @@ fn an_optional_config_is_a_new_version_when_it_is_created_and_when_it_is_deleted
     assert_eq!(lines(&sim, "New revision detected! Scaling up"), runs + 2);
 }
 
+/// The optional config is created after the promotion, and the version that reads it fails. The pods of the primary may start anew at any
+/// time.
+#[test]
+fn an_optional_config_that_is_created_later_reaches_the_primary_only_by_a_promotion() {
+    let read = |sim: &Simulation| {
+        let primary = sim.snapshot.primary().unwrap();
+        let from = &primary["spec"]["template"]["spec"]["containers"][0]["envFrom"][0];
+        assert_eq!(from["configMapRef"]["optional"], true);
+        let name = from["configMapRef"]["name"].as_str().unwrap();
+        let name = sim.snapshot.reference(Kind::ConfigMap, name);
+        Some(sim.snapshot.objects.get(&name)?["data"]["color"].clone())
+    };
+    let mut sim = with_config(true);
+    sim.metric = "97.5".to_owned();
+    color(&mut sim, "blue");
+    while sim.snapshot.phase() != CanaryPhase::Failed {
+        assert_eq!(read(&sim), None, "{}", sim.transcript());
+        sim.reconcile();
+    }
+    sim.metric = "100".to_owned();
+    color(&mut sim, "green");
+    sim.run_until(CanaryPhase::Succeeded);
+    assert_eq!(read(&sim), Some(json!("green")), "{}", sim.transcript());
+    // A version without the config has passed its analysis: the primary does not read the old copy.
+    let name = sim.snapshot.reference(Kind::ConfigMap, "color");
+    sim.snapshot.objects.remove(&name);
+    sim.run(60);
+    sim.run_until(CanaryPhase::Succeeded);
+    assert_eq!(read(&sim), None, "{}", sim.transcript());
+}
+
+/// The primary that Flagger promoted refers to the config itself.
+#[test]
+fn a_primary_of_flagger_that_lacks_an_optional_config_stays_as_it_is() {
+    let mut sim = with_config(true);
+    let name = sim.snapshot.reference(Kind::Deployment, "podinfo-primary");
+    let template = &mut sim.snapshot.objects.get_mut(&name).unwrap()["spec"]["template"];
+    template["metadata"]["annotations"]["flagger-id"] = json!("random");
+    template["spec"]["containers"][0]["envFrom"][0]["configMapRef"]["name"] = json!("color");
+    let status = sim.snapshot.canary.status.as_mut().unwrap();
+    status.last_applied_spec = Some("5f4d8c7b9".to_owned());
+    status.last_promoted_spec = Some("5f4d8c7b9".to_owned());
+    let writes = sim.writes;
+    sim.run(60);
+    assert_eq!(sim.snapshot.phase(), CanaryPhase::Succeeded);
+    assert_eq!(
+        sim.writes,
+        writes + 1,
+        "the status alone: {}",
+        sim.transcript()
+    );
+}
+
 /// The status of an operator that did not track configs has no `trackedConfigs`.
 #[test]
 fn an_analysis_is_not_restarted_when_config_tracking_is_switched_on() {

@@ -1,9 +1,13 @@
 //! Notices a second operator: only the operator writes the status of a Canary, and each write with a new phase or step has a later time.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-/// A transition of another process may be this process's own, if a proxy repeats a request and its second answer is a conflict. More are not.
+/// A transition of another process may be this process's own, if a proxy repeats a request and its second answer is a conflict. More in a
+/// short time are not.
 const CERTAIN: u32 = 3;
+
+/// Transitions that are further apart do not belong together: few intervals are as long.
+const TOGETHER: SignedDuration = SignedDuration::from_hours(6);
 
 /// The times of transition in the status of a canary, as this process has seen and written them.
 #[derive(Default)]
@@ -11,8 +15,8 @@ pub struct StatusWriters {
     seen: Option<Timestamp>,
     /// The last one that this process wrote, or may have written.
     own: Option<Timestamp>,
-    /// How many were written by others.
-    others: u32,
+    /// How many were written by others, none of them much later than the one before, and the last of these.
+    others: (u32, Option<Timestamp>),
 }
 
 impl StatusWriters {
@@ -21,13 +25,19 @@ impl StatusWriters {
         self.own = self.own.max(transition);
     }
 
-    /// Whether the transition that is in the status now shows that another process writes it. True once. The first transition that this
-    /// process sees tells nothing, nor does an earlier one from a stale cache.
+    /// Whether the transition that is in the status now shows that another process writes it. True once for as long as it does so. The first
+    /// transition that this process sees tells nothing, nor does an earlier one from a stale cache.
     pub fn shows_another(&mut self, transition: Option<Timestamp>) -> bool {
         let is_of_another = self.seen.is_some() && transition > self.seen.max(self.own);
         self.seen = self.seen.max(transition);
-        self.others += u32::from(is_of_another);
-        is_of_another && self.others == CERTAIN
+        let (Some(at), true) = (transition, is_of_another) else {
+            return false;
+        };
+        let (count, last) = self.others;
+        let goes_on = last.is_some_and(|last| at.duration_since(last) < TOGETHER);
+        let count = if goes_on { count.saturating_add(1) } else { 1 };
+        self.others = (count, Some(at));
+        count == CERTAIN
     }
 }
 
@@ -48,6 +58,25 @@ mod tests {
         let shown = seen.map(|second| writers.shows_another(Some(at(second))));
         let expected = seen.map(|second| second == 40);
         assert_eq!(shown, expected, "{seen:?}");
+    }
+
+    /// A proxy that repeats a request now and then, and a second operator that comes back after a day.
+    #[test]
+    fn writes_of_others_long_ago_do_not_count() {
+        let mut writers = StatusWriters::default();
+        assert!(!writers.shows_another(Some(at(5))));
+        let hour = 7 * 3600;
+        let rare = (1..9).map(|n| n * hour + 5);
+        let back = [20 * hour, 20 * hour + 10, 20 * hour + 20, 20 * hour + 30];
+        let day = back.map(|second| second + 24 * hour);
+        let seen: Vec<_> = rare.chain(back).chain(day).collect();
+        let shown = seen
+            .iter()
+            .filter(|second| writers.shows_another(Some(at(**second))));
+        assert_eq!(
+            shown.copied().collect::<Vec<_>>(),
+            [20 * hour + 20, 44 * hour + 20]
+        );
     }
 
     #[test]

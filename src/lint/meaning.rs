@@ -44,8 +44,9 @@ impl Templates {
 
 /// The findings about a Canary whose fields can be read.
 pub fn findings(canary: &Canary, templates: &Templates) -> Vec<Found> {
+    let deletion = left_behind(canary).into_iter();
     let Some(analysis) = &canary.spec.analysis else {
-        return Vec::new();
+        return deletion.collect();
     };
     let namespace = canary.metadata.namespace.as_deref().unwrap_or_default();
     let metrics = analysis.metrics.iter().enumerate();
@@ -59,8 +60,8 @@ pub fn findings(canary: &Canary, templates: &Templates) -> Vec<Found> {
     });
     let hooks = analysis.webhooks.iter().enumerate();
     let hooks = hooks.filter_map(|(i, it)| webhook(&format!("spec.analysis.webhooks[{i}]"), it));
-    steps(canary, analysis)
-        .into_iter()
+    deletion
+        .chain(steps(canary, analysis))
         .chain(metrics)
         .chain(hooks)
         .collect()
@@ -69,6 +70,14 @@ pub fn findings(canary: &Canary, templates: &Templates) -> Vec<Found> {
 /// A finding about a field.
 fn found(level: Level, field: impl Into<String>, message: impl Into<String>) -> Found {
     (level, field.into(), message.into())
+}
+
+/// The finding about a route that stays when the Canary is deleted, and leads to a primary that is gone.
+fn left_behind(canary: &Canary) -> Option<Found> {
+    let is_kuma = canary.spec.provider.as_deref() == Some("kuma");
+    let message = "is false: with kuma, the TrafficRoute stays when the Canary is deleted, and leads to a primary that is gone";
+    (is_kuma && !canary.spec.revert_on_deletion)
+        .then(|| found(Level::Warning, "spec.revertOnDeletion", message))
 }
 
 fn steps(canary: &Canary, analysis: &CanaryAnalysis) -> Vec<Found> {

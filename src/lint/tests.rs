@@ -108,6 +108,11 @@ fn each_finding_names_its_field_and_what_would_be_right() {
             "warning spec.analysis.stepWeight: 60 is more than maxWeight: there is one step of 50 %",
         ),
         (
+            "  analysis:",
+            "  provider: kuma\n  analysis:",
+            "warning spec.revertOnDeletion: is false: with kuma, the TrafficRoute stays",
+        ),
+        (
             "apiVersion: flagger",
             "spec: {\napiVersion: flagger",
             "error : is no YAML",

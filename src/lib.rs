@@ -242,7 +242,7 @@
 //! * A time in a status that is in the future, because the clocks of two replicas differ, counts as the time at which it was first seen.
 //! * `-no-cross-namespace-refs` also holds for a Canary that is edited during a run or a rollback, and for alerts that wait in a queue. An
 //!   alert goes to the receivers of the spec for which it was decided. The flag refuses gateways, hosts of Services and mirrors of other
-//!   namespaces, too, which Flagger follows ([`snapshot::references`]).
+//!   namespaces, too, which Flagger follows, in the fields that the router writes ([`snapshot::references`]).
 //! * Our manifests, not the flags' defaults: two operators elect a leader, by a Lease in their own namespace. An overlay grants the rights
 //!   for its own router only, and NetworkPolicies limit who reaches the operator, its Prometheus and the load tester. In that Prometheus a
 //!   sample has the labels `namespace` and `pod` of its pod, and one about the requests to another namespace counts only from a gateway.

@@ -117,7 +117,7 @@ pub const FLAGS: [FlagSpec; 35] = [
     flag(
         "no-cross-namespace-refs",
         "false",
-        "When set to true, Flagger can only refer to resources in the same namespace.",
+        "When set to true, Flagger can only refer to resources in the same namespace. This includes gateways, hosts of Services and mirrors of the routes.",
     ),
     flag("port", "8080", "Port to listen on."),
     flag(

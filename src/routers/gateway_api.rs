@@ -28,7 +28,10 @@ use super::{
 };
 use crate::{
     api::canary::Canary,
-    snapshot::{Action, ObjectRef, Snapshot, Weights, Write, references},
+    snapshot::{
+        Action, ObjectRef, Snapshot, Weights, Write,
+        references::{self, Named},
+    },
     workload::{metadata::is_owned, ownership::Ownership, ports::Port},
 };
 use defaults::defaulted;
@@ -140,6 +143,10 @@ impl Router for GatewayApi {
         adoption::lost(canary, live, &wanted)
     }
 
+    fn named(&self, _snapshot: &Snapshot) -> &'static [Named] {
+        &[Named::Parents, Named::Mirrors]
+    }
+
     fn mirrors(&self) -> bool {
         true
     }
@@ -230,7 +237,7 @@ impl GatewayApi {
         weights: &Weights,
     ) -> Result<Map<String, Value>, RouteError> {
         let canary = &snapshot.canary;
-        references::routes(canary, snapshot.other_namespaces())?;
+        references::routes(snapshot, self.named(snapshot))?;
         let service = &canary.spec.service;
         let parents = service.gateway_refs.as_deref().unwrap_or_default();
         if parents.is_empty() {

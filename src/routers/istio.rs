@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::canary::Canary,
-    snapshot::{Action, Kind, ObjectRef, Snapshot, Weights, Write},
+    snapshot::{Action, Kind, ObjectRef, Snapshot, Weights, Write, references::Named},
     workload::metadata::{LAST_APPLIED, ORIGINAL, is_owned, owner_reference},
 };
 use rules::{destination, is_tcp, list, other_list};
@@ -99,6 +99,10 @@ impl Router for Istio {
         }
         let action = (wanted != *live).then_some(Action::Replace(wanted))?;
         Some(route_write(snapshot, KIND, action, "update error: "))
+    }
+
+    fn named(&self, _snapshot: &Snapshot) -> &'static [Named] {
+        rules::NAMED
     }
 
     fn mirrors(&self) -> bool {

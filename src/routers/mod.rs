@@ -31,7 +31,7 @@ use std::{collections::BTreeSet, fmt::Debug};
 
 use crate::{
     api::canary::Canary,
-    snapshot::{ObjectRef, Snapshot, Weights, Write},
+    snapshot::{ObjectRef, Snapshot, Weights, Write, references::Named},
     workload::ports::Port,
 };
 use affinity::Cookies;
@@ -94,6 +94,11 @@ pub trait Router: Debug + Sync {
     fn restore(&self, snapshot: &Snapshot) -> Option<Write> {
         let others = || adoption::given_back(snapshot, &self.objects(&snapshot.canary));
         self.reverted(snapshot).or_else(others)
+    }
+
+    /// The parts of a spec in which the routes name objects that may be in other namespaces.
+    fn named(&self, _snapshot: &Snapshot) -> &'static [Named] {
+        &[]
     }
 
     /// The write that leads requests to where they went before the Canary. Other objects of the user are given back after it.

@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     api::canary::Canary,
-    snapshot::{Action, Kind, ObjectRef, Snapshot, Weights, Write, references},
+    snapshot::{
+        Action, Kind, ObjectRef, Snapshot, Weights, Write,
+        references::{self, Named},
+    },
 };
 
 /// The fields of a spec that are ours. We write no `matches` (of v1alpha3), and remove those that others write: they would exclude requests
@@ -52,7 +55,7 @@ impl Router for Smi {
     ) -> Result<Vec<Write>, RouteError> {
         let (canary, kind) = (&snapshot.canary, self.kind());
         refuse_test(canary, &full_name(snapshot, kind))?;
-        references::routes(canary, snapshot.other_namespaces())?;
+        references::routes(snapshot, self.named(snapshot))?;
         let spec = self.spec(canary, weights);
         let Some(live) = self.live(snapshot) else {
             let metadata = [Map::new(), annotations(snapshot)];
@@ -93,6 +96,14 @@ impl Router for Smi {
 
     /// The TrafficSplit becomes what it was before the Canary. If Flagger created it, or that is not known, it leads to the apex
     /// Service. (Flagger leaves it leading to a primary that is deleted.)
+    fn named(&self, snapshot: &Snapshot) -> &'static [Named] {
+        if is_for_istio(snapshot) {
+            &[Named::Hosts, Named::Gateways]
+        } else {
+            &[Named::Hosts]
+        }
+    }
+
     fn reverted(&self, snapshot: &Snapshot) -> Option<Write> {
         let canary = &snapshot.canary;
         let live = self.live(snapshot)?;
@@ -176,15 +187,20 @@ impl Smi {
     }
 }
 
-/// The annotations for the SMI adapter of Istio.
-fn annotations(snapshot: &Snapshot) -> Map<String, Value> {
+/// Whether the SMI adapter of Istio reads the TrafficSplit.
+fn is_for_istio(snapshot: &Snapshot) -> bool {
     let target = provider_name(snapshot)
         .strip_prefix("smi:")
         .and_then(|rest| rest.split_once(':'));
+    matches!(target, Some((_, "istio")))
+}
+
+/// The annotations for the SMI adapter of Istio.
+fn annotations(snapshot: &Snapshot) -> Map<String, Value> {
     let gateways = snapshot.canary.spec.service.gateways.as_deref();
     let gateways = gateways.filter(|gateways| !gateways.is_empty());
-    match (target, gateways) {
-        (Some((_, "istio")), Some(gateways)) => {
+    match gateways {
+        Some(gateways) if is_for_istio(snapshot) => {
             [(GATEWAYS.to_owned(), json!(json!(gateways).to_string()))]
                 .into_iter()
                 .collect()

@@ -14,7 +14,7 @@ use super::simulation::{Simulation, release_of};
 type Edit = fn(&mut Canary);
 
 /// The edits of a Canary that name an object of the namespace `other`: provider, route, edit, and the field that the message names.
-const EDITS: [(&str, Kind, Edit, &str); 7] = [
+const EDITS: [(&str, Kind, Edit, &str); 8] = [
     (
         "istio",
         Kind::VirtualService,
@@ -32,6 +32,12 @@ const EDITS: [(&str, Kind, Edit, &str); 7] = [
         Kind::VirtualService,
         |canary| canary.spec.service.match_ = Some(vec![json!({"gateways": ["other/public"]})]),
         "spec.service.match[0].gateways",
+    ),
+    (
+        "istio",
+        Kind::VirtualService,
+        |canary| canary.spec.service.hosts = Some(vec!["web.other".into()]),
+        "spec.service.hosts[0]",
     ),
     (
         "linkerd",
@@ -100,6 +106,48 @@ fn in_phase(provider: &str, phase: Option<CanaryPhase>) -> Simulation {
         }
     }
     sim
+}
+
+/// The operator takes over from Flagger, or gets the flag, while a release is under way.
+#[test]
+fn a_run_whose_route_names_another_namespace_already_comes_to_its_end() {
+    let mut sim = in_phase("istio", Some(CanaryPhase::Progressing));
+    sim.snapshot.canary.spec.service.gateways = Some(vec!["mesh".into(), "other/public".into()]);
+    Arc::make_mut(&mut sim.snapshot.settings).no_cross_namespace_refs = false;
+    sim.run(20);
+    assert_eq!(sim.snapshot.phase(), CanaryPhase::Progressing);
+    Arc::make_mut(&mut sim.snapshot.settings).no_cross_namespace_refs = true;
+    sim.run_until_phase(CanaryPhase::Succeeded);
+    sim.run(20);
+    let blocked = "spec.service.gateways[1] may name the namespace test only";
+    assert_eq!(
+        sim.count_notified(blocked),
+        1,
+        "the next run is refused: {}",
+        sim.transcript()
+    );
+    assert_eq!(
+        sim.count_notified("Rolling back"),
+        0,
+        "{}",
+        sim.transcript()
+    );
+}
+
+/// Only Istio has such gateways, and only the Gateway API these mirrors.
+#[test]
+fn a_field_that_the_router_ignores_names_nothing() {
+    for (provider, edit) in [
+        ("contour", EDITS[0].2),
+        ("contour", EDITS[1].2),
+        ("istio", EDITS[5].2),
+        ("istio", EDITS[6].2),
+    ] {
+        let mut sim = in_phase(provider, Some(CanaryPhase::Progressing));
+        edit(&mut sim.snapshot.canary);
+        sim.run_until(CanaryPhase::Succeeded);
+        assert_eq!(sim.count_notified("cross-namespace"), 0, "{provider}");
+    }
 }
 
 #[test]

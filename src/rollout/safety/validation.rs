@@ -205,7 +205,12 @@ fn target(snapshot: &Snapshot) -> Option<InvalidSpec> {
 }
 
 fn references(snapshot: &Snapshot) -> Option<InvalidSpec> {
-    let blocked = references::first_blocked(&snapshot.canary, snapshot.other_namespaces())?;
+    let of_routes = || {
+        let named = providers::router(snapshot).ok()?.named(snapshot);
+        references::routes(snapshot, named).err()
+    };
+    let blocked = references::first_blocked(&snapshot.canary, snapshot.other_namespaces());
+    let blocked = blocked.or_else(of_routes)?;
     Some(InvalidSpec(blocked.to_string()))
 }
 

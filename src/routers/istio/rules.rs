@@ -11,7 +11,10 @@ use crate::{
         affinity::{self, Rule, Sides},
         conditions::{self, Field},
     },
-    snapshot::{Snapshot, Weights, references},
+    snapshot::{
+        Snapshot, Weights,
+        references::{self, Named},
+    },
 };
 
 /// The conditions of an HTTP rule.
@@ -52,6 +55,9 @@ pub fn other_list(canary: &Canary) -> &'static str {
     if is_tcp(canary) { "http" } else { "tcp" }
 }
 
+/// The parts of a spec in which a VirtualService names other objects.
+pub const NAMED: &[Named] = &[Named::Gateways, Named::Hosts];
+
 /// The rules for these weights, as they are written. An error if Istio cannot express the Canary's conditions.
 pub fn wanted(snapshot: &Snapshot, weights: &Weights) -> Result<Value, RouteError> {
     let rules = candidates(snapshot, weights)?.into_iter().next();
@@ -60,7 +66,7 @@ pub fn wanted(snapshot: &Snapshot, weights: &Weights) -> Result<Value, RouteErro
 
 /// The sets of rules that are correct for these weights. The first set is the one that is written.
 pub fn candidates(snapshot: &Snapshot, weights: &Weights) -> Result<Vec<Vec<Value>>, RouteError> {
-    references::routes(&snapshot.canary, snapshot.other_namespaces())?;
+    references::routes(snapshot, NAMED)?;
     let sets = of_first_port(&snapshot.canary, weights)?;
     let sets = sets.into_iter();
     sets.map(|rules| ports::with_further(snapshot, rules))

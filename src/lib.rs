@@ -53,7 +53,7 @@
 //! | How large may a Canary be, and who gets how much of the operator? | `api/limits.rs`, `routers/conditions.rs`, `shell/outside/fair_queue.rs`, `shell/outside/large_answers.rs` |
 //! | What does one process remember of a canary? | `shell/controller/reconcile_state.rs` |
 //! | How are Events written, counted and limited? | `shell/notify/events.rs`, `shell/notify/events/limit.rs` |
-//! | Which objects may be in other namespaces? | `snapshot/references.rs` |
+//! | Which objects may be in other namespaces? | `snapshot/references.rs`, `snapshot/route_references.rs` |
 //! | What if clocks differ? | `snapshot/clock_skew.rs` |
 //! | How are probes and scrapes answered under load? | `shell/http_server.rs` |
 //! | Which metrics and logs does the operator write? | `shell/telemetry` |
@@ -242,7 +242,7 @@
 //! * A time in a status that is in the future, because the clocks of two replicas differ, counts as the time at which it was first seen.
 //! * `-no-cross-namespace-refs` also holds for a Canary that is edited during a run or a rollback, and for alerts that wait in a queue. An
 //!   alert goes to the receivers of the spec for which it was decided. The flag refuses gateways, hosts of Services and mirrors of other
-//!   namespaces, too, which Flagger follows, in the fields that the router writes ([`snapshot::references`]).
+//!   namespaces, too, which Flagger follows, in the fields that the router writes ([`snapshot::route_references`]).
 //! * Our manifests, not the flags' defaults: two operators elect a leader, by a Lease in their own namespace. An overlay grants the rights
 //!   for its own router only, and NetworkPolicies limit who reaches the operator, its Prometheus and the load tester. In that Prometheus a
 //!   sample has the labels `namespace` and `pod` of its pod, and one about the requests to another namespace counts only from a gateway.

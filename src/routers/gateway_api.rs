@@ -30,7 +30,7 @@ use crate::{
     api::canary::Canary,
     snapshot::{
         Action, ObjectRef, Snapshot, Weights, Write,
-        references::{self, Named},
+        route_references::{self, Named},
     },
     workload::{metadata::is_owned, ownership::Ownership, ports::Port},
 };
@@ -237,7 +237,7 @@ impl GatewayApi {
         weights: &Weights,
     ) -> Result<Map<String, Value>, RouteError> {
         let canary = &snapshot.canary;
-        references::routes(snapshot, self.named(snapshot))?;
+        route_references::routes(snapshot, self.named(snapshot))?;
         let service = &canary.spec.service;
         let parents = service.gateway_refs.as_deref().unwrap_or_default();
         if parents.is_empty() {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::canary::Canary,
-    snapshot::{Action, Kind, ObjectRef, Snapshot, Weights, Write, references::Named},
+    snapshot::{Action, Kind, ObjectRef, Snapshot, Weights, Write, route_references::Named},
     workload::metadata::{LAST_APPLIED, ORIGINAL, is_owned, owner_reference},
 };
 use rules::{destination, is_tcp, list, other_list};

@@ -31,7 +31,7 @@ use std::{collections::BTreeSet, fmt::Debug};
 
 use crate::{
     api::canary::Canary,
-    snapshot::{ObjectRef, Snapshot, Weights, Write, references::Named},
+    snapshot::{ObjectRef, Snapshot, Weights, Write, route_references::Named},
     workload::ports::Port,
 };
 use affinity::Cookies;

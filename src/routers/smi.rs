@@ -21,7 +21,7 @@ use crate::{
     api::canary::Canary,
     snapshot::{
         Action, Kind, ObjectRef, Snapshot, Weights, Write,
-        references::{self, Named},
+        route_references::{self, Named},
     },
 };
 
@@ -55,7 +55,7 @@ impl Router for Smi {
     ) -> Result<Vec<Write>, RouteError> {
         let (canary, kind) = (&snapshot.canary, self.kind());
         refuse_test(canary, &full_name(snapshot, kind))?;
-        references::routes(snapshot, self.named(snapshot))?;
+        route_references::routes(snapshot, self.named(snapshot))?;
         let spec = self.spec(canary, weights);
         let Some(live) = self.live(snapshot) else {
             let metadata = [Map::new(), annotations(snapshot)];

@@ -14,6 +14,7 @@ pub mod readiness;
 pub mod redact;
 pub mod references;
 pub mod revision;
+pub mod route_references;
 pub mod secret;
 pub mod step;
 pub mod target;

@@ -2,15 +2,10 @@
 //! object of such a reference is named here and nowhere else, so that the flag also holds where a spec is not validated: while a rollback
 //! is under way, and for alerts that wait in a queue. The Secret of a template or provider is in the namespace of that object.
 //!
-//! The gateways of a route, its hosts in the cluster and its mirrors are such references, too: with the flag, a Canary reaches no client and
-//! no Service of another namespace by a route. (Flagger follows them.)
-//!
-//! A delegated VirtualService has no reference: the VirtualService that delegates to it names it.
+//! What routes name is in `route_references.rs`.
 
-use serde_json::{Value, json};
-
-use super::{Kind, ObjectRef, Snapshot};
-use crate::api::canary::{self, Canary, CanaryPhase, CrossNamespaceRef};
+use super::{Kind, ObjectRef};
+use crate::api::canary::{self, Canary, CrossNamespaceRef};
 
 /// Whether references to other namespaces are followed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -121,185 +116,6 @@ pub fn upstream(
     })
 }
 
-/// A part of a spec in which the routes of some routers name other objects. Other routers ignore it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Named {
-    /// `service.gateways`, and `gateways` in conditions.
-    Gateways,
-    /// `service.hosts`.
-    Hosts,
-    /// `service.gatewayRefs`.
-    Parents,
-    /// `service.mirror`.
-    Mirrors,
-}
-
-/// The kinds of routes that name other objects.
-const ROUTES: [Kind; 6] = [
-    Kind::VirtualService,
-    Kind::HttpRoute,
-    Kind::HttpRouteV1Beta1,
-    Kind::TrafficSplitV1Alpha1,
-    Kind::TrafficSplitV1Alpha2,
-    Kind::TrafficSplitV1Alpha3,
-];
-
-/// Checks the objects that the routes of a Canary name in these parts of its spec. During a run, those that its route names already are
-/// allowed: a release that was under way when the flag was set, or when the operator took over from Flagger, comes to its end.
-///
-/// # Errors
-/// An object is in another namespace, and such references are blocked.
-pub fn routes(snapshot: &Snapshot, parts: &[Named]) -> Result<(), Blocked> {
-    use CanaryPhase as P;
-    let canary = &snapshot.canary;
-    let runs = matches!(
-        snapshot.phase(),
-        P::Progressing | P::WaitingPromotion | P::Promoting | P::Finalising
-    );
-    let is_route =
-        |object: &ObjectRef| ROUTES.contains(&object.kind) && object.name == canary.apex_name();
-    let is_routed = |value: &Value| {
-        let mut live = snapshot.objects.iter();
-        runs && live.any(|(object, live)| is_route(object) && has(&live["spec"], value))
-    };
-    blocked_route(canary, parts, is_routed, snapshot.other_namespaces()).map_or(Ok(()), Err)
-}
-
-/// Whether a value has another one in it. An object may have further fields.
-fn has(value: &Value, wanted: &Value) -> bool {
-    match (value, wanted) {
-        (Value::Array(items), _) => items.iter().any(|item| has(item, wanted)),
-        (Value::Object(fields), Value::Object(some)) => {
-            some.iter()
-                .all(|(key, value)| fields.get(key) == Some(value))
-                || fields.values().any(|value| has(value, wanted))
-        }
-        (Value::Object(fields), _) => fields.values().any(|value| has(value, wanted)),
-        _ => value == wanted,
-    }
-}
-
-/// The first reference in these parts of the spec that is blocked, and that no route has already.
-fn blocked_route(
-    canary: &Canary,
-    parts: &[Named],
-    is_routed: impl Fn(&Value) -> bool,
-    others: OtherNamespaces,
-) -> Option<Blocked> {
-    let own = canary.metadata.namespace.as_deref().unwrap_or_default();
-    let all = parts.iter().flat_map(|part| named_in(canary, *part));
-    let mut new = all.filter(|(_, value, _)| !is_routed(value));
-    new.find_map(|(what, value, field)| {
-        let to = match (&value, what) {
-            (Value::String(host), "host") => host_of(host, is_in_mesh(canary, parts)),
-            (Value::String(name), _) => gateway(name),
-            _ => named(&value),
-        };
-        allowed(what, to, (&field, own), others).err()
-    })
-}
-
-/// The references in a part of the spec: the word for each, its value, and its field.
-fn named_in(canary: &Canary, part: Named) -> Vec<(&'static str, Value, String)> {
-    let service = &canary.spec.service;
-    let texts = |list: &Option<Vec<String>>, what: &'static str, field: &str| {
-        let texts = list.iter().flatten().enumerate();
-        texts
-            .map(|(i, text)| (what, json!(text), format!("spec.service.{field}[{i}]")))
-            .collect::<Vec<_>>()
-    };
-    let references = |list: &Option<Vec<Value>>, what: &'static str, field: &str, of: &str| {
-        let items = list.iter().flatten().enumerate();
-        items
-            .map(|(i, item)| {
-                let to = item.pointer(of).unwrap_or(&Value::Null);
-                let to = json!({"name": to["name"], "namespace": to["namespace"]});
-                let of = of.trim_start_matches('/');
-                let of = if of.is_empty() {
-                    String::new()
-                } else {
-                    format!(".{of}")
-                };
-                (what, to, format!("spec.service.{field}[{i}]{of}.namespace"))
-            })
-            .collect::<Vec<_>>()
-    };
-    match part {
-        Named::Hosts => texts(&service.hosts, "host", "hosts"),
-        Named::Parents => references(&service.gateway_refs, "gateway", "gatewayRefs", ""),
-        Named::Mirrors => references(&service.mirror, "service", "mirror", "/backendRef"),
-        // A VirtualService that another one delegates to has no gateways.
-        Named::Gateways => {
-            let all = texts(&service.gateways, "gateway", "gateways").into_iter();
-            let all = all.filter(|_| !service.delegation);
-            all.chain(gateways_of_conditions(canary)).collect()
-        }
-    }
-}
-
-fn gateways_of_conditions(canary: &Canary) -> Vec<(&'static str, Value, String)> {
-    let analysis = canary.spec.analysis.as_ref();
-    let test = analysis.map_or(&[][..], |analysis| &analysis.match_);
-    let own = canary.spec.service.match_.as_deref().unwrap_or_default();
-    let mut found = Vec::new();
-    for (field, conditions) in [("spec.service.match", own), ("spec.analysis.match", test)] {
-        for (i, condition) in conditions.iter().enumerate() {
-            let gateways = condition.get("gateways").and_then(Value::as_array);
-            for name in gateways
-                .into_iter()
-                .flatten()
-                .filter(|name| name.is_string())
-            {
-                found.push(("gateway", name.clone(), format!("{field}[{i}].gateways")));
-            }
-        }
-    }
-    found
-}
-
-/// Whether the routes apply to the requests of the mesh, where `NAME.NAMESPACE` is the host of a Service.
-fn is_in_mesh(canary: &Canary, parts: &[Named]) -> bool {
-    let gateways = canary.spec.service.gateways.as_deref().unwrap_or_default();
-    !parts.contains(&Named::Gateways)
-        || gateways.is_empty()
-        || gateways.iter().any(|gateway| gateway == "mesh")
-}
-
-/// Name and namespace of a gateway of Istio, by Istio's rules: `NAMESPACE/NAME`, with `.` for the own namespace; `NAME`; or, as in old
-/// versions, `NAME.NAMESPACE.svc.cluster.local`.
-fn gateway(gateway: &str) -> (&str, Option<&str>) {
-    match gateway.split_once('/') {
-        Some((".", name)) => (name, None),
-        Some((namespace, name)) => (name, Some(namespace)),
-        None => match gateway.split_once('.') {
-            Some((name, rest)) => (name, rest.split('.').next()),
-            None => (gateway, None),
-        },
-    }
-}
-
-/// The end of the hosts of Services.
-const CLUSTER: &str = ".svc.cluster.local";
-
-/// Name and namespace of the Service that a host stands for. A host outside the cluster, or without a namespace, has none. `*` as a name
-/// stands for each Service, and as a namespace for each namespace. In the mesh, a host of two labels is `NAME.NAMESPACE`.
-fn host_of(host: &str, is_in_mesh: bool) -> (&str, Option<&str>) {
-    let mut labels = host.split('.');
-    let (name, second, third) = (labels.next().unwrap_or(host), labels.next(), labels.next());
-    match (second, third) {
-        (Some(namespace), Some("svc")) => (name, Some(namespace)),
-        (Some(namespace), None) if is_in_mesh => (name, Some(namespace)),
-        (Some(_), _) if name == "*" && CLUSTER.ends_with(&host[1..]) => (name, Some("*")),
-        _ => (name, None),
-    }
-}
-
-/// Name and namespace of a reference.
-fn named(reference: &Value) -> (&str, Option<&str>) {
-    let text = |key: &str| reference.get(key).and_then(Value::as_str);
-    (text("name").unwrap_or_default(), text("namespace"))
-}
-
 /// The first reference of a Canary beside its routes that is blocked, in Flagger's order.
 pub fn first_blocked(canary: &Canary, others: OtherNamespaces) -> Option<Blocked> {
     let own = canary.metadata.namespace.as_deref().unwrap_or_default();
@@ -317,7 +133,7 @@ pub fn first_blocked(canary: &Canary, others: OtherNamespaces) -> Option<Blocked
         .or_else(|| providers.next())
 }
 
-fn allowed(
+pub(super) fn allowed(
     what: &'static str,
     (name, named): (&str, Option<&str>),
     (field, own): (&str, &str),
@@ -338,6 +154,8 @@ fn allowed(
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     /// A Canary in the namespace `shop` with this kind of reference.
@@ -381,130 +199,6 @@ mod tests {
                         .is_none_or(|advice| advice.ends_with(" may name the namespace shop only"))
                 );
                 assert_eq!(first_blocked(&canary, OtherNamespaces::Allowed), None);
-            }
-        }
-    }
-
-    const PARTS: [Named; 4] = [
-        Named::Gateways,
-        Named::Hosts,
-        Named::Parents,
-        Named::Mirrors,
-    ];
-
-    #[test]
-    fn a_host_of_two_labels_is_a_domain_behind_a_gateway() {
-        for (is_in_mesh, namespace) in [(true, Some("com")), (false, None)] {
-            assert_eq!(host_of("example.com", is_in_mesh), ("example", namespace));
-        }
-    }
-
-    #[test]
-    fn what_a_route_names_in_another_namespace_is_blocked_with_its_field() {
-        let rows = [
-            ("gateways", json!(["mesh"]), None),
-            ("gateways", json!(["public"]), None),
-            ("gateways", json!(["shop/public"]), None),
-            ("gateways", json!(["./public"]), None),
-            (
-                "gateways",
-                json!(["mesh", "infra/public"]),
-                Some("gateway public.infra"),
-            ),
-            (
-                "gateways",
-                json!(["public.infra.svc.cluster.local"]),
-                Some("gateway public.infra"),
-            ),
-            ("gateways", json!(["public.shop.svc.cluster.local"]), None),
-            (
-                "hosts",
-                json!([
-                    "*",
-                    "shop.example.com",
-                    "a.shop",
-                    "web.shop.svc.cluster.local"
-                ]),
-                None,
-            ),
-            ("hosts", json!(["web", "web.other"]), Some("host web.other")),
-            (
-                "hosts",
-                json!(["web.other.svc.cluster.local"]),
-                Some("host web.other"),
-            ),
-            ("hosts", json!(["web.other.svc"]), Some("host web.other")),
-            (
-                "hosts",
-                json!(["*.other.svc.cluster.local"]),
-                Some("host *.other"),
-            ),
-            ("hosts", json!(["*.svc.cluster.local"]), Some("host *.*")),
-            (
-                "gatewayRefs",
-                json!([{"name": "public"}, {"name": "own", "namespace": "shop"}]),
-                None,
-            ),
-            (
-                "gatewayRefs",
-                json!([{"name": "public", "namespace": "infra"}]),
-                Some("gateway public.infra"),
-            ),
-            (
-                "gatewayRefs",
-                json!([{"kind": "Service", "name": "web", "namespace": "other"}]),
-                Some("gateway web.other"),
-            ),
-            (
-                "mirror",
-                json!([{"backendRef": {"name": "copy", "port": 80}}, {}]),
-                None,
-            ),
-            (
-                "mirror",
-                json!([{"backendRef": {"name": "copy", "namespace": "other"}}]),
-                Some("service copy.other"),
-            ),
-            (
-                "match",
-                json!([{"gateways": ["mesh", "shop/public"]}, {}]),
-                None,
-            ),
-            (
-                "match",
-                json!([{"gateways": ["infra/public"]}]),
-                Some("gateway public.infra"),
-            ),
-            ("delegation", json!(true), None),
-        ];
-        for (field, value, blocked) in rows {
-            for part in ["service", "analysis"] {
-                if part == "analysis" && field != "match" {
-                    continue;
-                }
-                let mut canary = json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {
-                    "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
-                    "service": {"port": 80}, "analysis": {}}});
-                canary["spec"][part][field] = value.clone();
-                let canary: Canary = serde_json::from_value(canary).unwrap();
-                let blocked_if = |is_routed: bool, others: OtherNamespaces| {
-                    blocked_route(&canary, &PARTS, |_| is_routed, others)
-                };
-                assert_eq!(blocked_if(false, OtherNamespaces::Allowed), None);
-                assert_eq!(blocked_if(true, OtherNamespaces::Blocked), None);
-                assert_eq!(
-                    blocked_route(&canary, &[], |_| false, OtherNamespaces::Blocked),
-                    None
-                );
-                let found = blocked_if(false, OtherNamespaces::Blocked);
-                let found = found.map(|found| found.to_string());
-                assert_eq!(found.is_some(), blocked.is_some(), "{field} {value}");
-                for (found, blocked) in found.iter().zip(blocked) {
-                    let text =
-                        format!("can't access {blocked}, cross-namespace references are blocked: ");
-                    assert!(found.starts_with(&text), "{found}");
-                    assert!(found.contains(&format!("spec.{part}.{field}[")), "{found}");
-                }
             }
         }
     }

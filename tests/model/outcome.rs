@@ -42,6 +42,12 @@ impl Rig {
         for condition in conditions.as_array_mut().into_iter().flatten() {
             let condition = condition.as_object_mut().unwrap();
             condition.retain(|field, _| !field.ends_with("Time"));
+            // A person asks again after a fault, so the IDs differ.
+            if condition["type"] == "Action" {
+                let message = condition["message"].as_str().unwrap_or_default();
+                let words = message.split_once(' ').map(|(_, words)| words);
+                condition["message"] = json!(words);
+            }
         }
         vec![
             ("phase", status["phase"].clone()),

@@ -20,7 +20,7 @@ use crate::{
         },
     },
     routers::{conditions, provider_name},
-    snapshot::{Conflict, Snapshot, TargetKind, references},
+    snapshot::{Conflict, Snapshot, TargetKind, references, route_references},
     workload::ports,
 };
 
@@ -206,8 +206,8 @@ fn target(snapshot: &Snapshot) -> Option<InvalidSpec> {
 
 fn references(snapshot: &Snapshot) -> Option<InvalidSpec> {
     let of_routes = || {
-        let named = providers::router(snapshot).ok()?.named(snapshot);
-        references::routes(snapshot, named).err()
+        let named = providers::router(snapshot).named(snapshot);
+        route_references::routes(snapshot, named).err()
     };
     let blocked = references::first_blocked(&snapshot.canary, snapshot.other_namespaces());
     let blocked = blocked.or_else(of_routes)?;

@@ -13,7 +13,7 @@ use crate::{
     },
     snapshot::{
         Snapshot, Weights,
-        references::{self, Named},
+        route_references::{self, Named},
     },
 };
 
@@ -66,7 +66,7 @@ pub fn wanted(snapshot: &Snapshot, weights: &Weights) -> Result<Value, RouteErro
 
 /// The sets of rules that are correct for these weights. The first set is the one that is written.
 pub fn candidates(snapshot: &Snapshot, weights: &Weights) -> Result<Vec<Vec<Value>>, RouteError> {
-    references::routes(snapshot, NAMED)?;
+    route_references::routes(snapshot, NAMED)?;
     let sets = of_first_port(&snapshot.canary, weights)?;
     let sets = sets.into_iter();
     sets.map(|rules| ports::with_further(snapshot, rules))

@@ -208,9 +208,9 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_a_route_names_in_another_namespace_is_blocked_with_its_field() {
-        let rows = [
+    /// Fields, values, and the object that is blocked.
+    fn rows() -> Vec<(&'static str, Value, Option<&'static str>)> {
+        vec![
             ("gateways", json!(["mesh"]), None),
             ("gateways", json!(["public"]), None),
             ("gateways", json!(["shop/public"]), None),
@@ -285,8 +285,12 @@ mod tests {
                 Some("gateway public.infra"),
             ),
             ("delegation", json!(true), None),
-        ];
-        for (field, value, blocked) in rows {
+        ]
+    }
+
+    #[test]
+    fn what_a_route_names_in_another_namespace_is_blocked_with_its_field() {
+        for (field, value, blocked) in rows() {
             for part in ["service", "analysis"] {
                 if part == "analysis" && field != "match" {
                     continue;

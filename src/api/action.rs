@@ -21,6 +21,8 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 pub const ANNOTATION: &str = "flagger-rs.github.io/action";
 /// The greatest length of the line, in bytes.
 pub const LONGEST: usize = 1024;
+/// Separates IDs.
+pub const SEPARATOR: char = ',';
 /// The characters of a user's name that are percent-encoded.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
 
@@ -107,6 +109,12 @@ impl Verb {
             Self::Retry => "retry",
         }
     }
+}
+
+/// The parts of the message of the condition `Action`: the IDs of the last actions, the newest first, and the text about the newest one.
+pub fn recorded(message: &str) -> (Vec<&str>, &str) {
+    let (ids, text) = message.split_once(' ').unwrap_or((message, ""));
+    (ids.split(SEPARATOR).collect(), text)
 }
 
 impl fmt::Display for Verb {

@@ -188,7 +188,7 @@ pub enum ConditionType {
     RetryRequested,
     /// The reason why the version failed, why its last check failed, or why it waits: the reason is a code, the message a sentence.
     Verdict,
-    /// The API server refuses a write that the release, or the initialization, cannot go on without; the reason is the kind of the object.
+    /// The API server refuses a write during a release or an initialization; the reason is the kind of the object.
     WriteRefused,
 }
 

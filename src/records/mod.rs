@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{
+        action::recorded,
         canary::{Canary, CanaryPhase, CanaryStatus, Strategy},
         release::{
             CANARY_UID, Cause, Change, Measurement, Moment, RESULT, Release, ReleaseResult,
@@ -272,9 +273,8 @@ impl Record {
         let known = self.spec.actions.len();
         for action in earlier.into_iter().chain(now) {
             let message = action.message.as_deref().unwrap_or_default();
-            let (ids, words) = message.split_once(' ').unwrap_or((message, ""));
-            // The IDs of earlier actions follow.
-            let id = ids.split(',').next().unwrap_or_default();
+            let (ids, words) = recorded(message);
+            let id = ids[0];
             let steered = Steered {
                 at: action.last_update_time.clone(),
                 outcome: action.reason.clone(),

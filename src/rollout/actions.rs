@@ -31,9 +31,6 @@ const REFUSED: &str = "Refused";
 
 /// How many actions are remembered by their IDs, so that none of them acts twice.
 const REMEMBERED: usize = 8;
-/// Separates the IDs.
-const SEPARATOR: char = ',';
-
 /// ID of an action without an ID, and of a line that is no action, until its annotation is removed.
 const UNNAMED: &str = "-";
 /// The ID afterwards, so that the next action without an ID is a new one.
@@ -71,7 +68,7 @@ pub fn decide(release: &Release<'_>) -> Option<Decision> {
     let action = line.parse::<Action>();
     let signature = action.as_ref().ok().and_then(|a| a.signature.as_ref());
     let id = signature.map_or(UNNAMED.to_owned(), |signature| {
-        signature.id.replace(SEPARATOR, "_")
+        signature.id.replace(action::SEPARATOR, "_")
     });
     if handled.contains(&id.as_str()) {
         return Some(Decision::write(vec![removal(snapshot, line)]));
@@ -81,14 +78,13 @@ pub fn decide(release: &Release<'_>) -> Option<Decision> {
         .chain(earlier)
         .copied()
         .collect();
-    let ids = ids[..ids.len().min(REMEMBERED)].join(&SEPARATOR.to_string());
+    let ids = ids[..ids.len().min(REMEMBERED)].join(&action::SEPARATOR.to_string());
+    let asked = { action.as_ref().ok() }.map(|action| format!("{} {}: ", action.verb, who(action)));
     let action = action.as_ref().map_err(|why| why.clone().into());
     let possible = action.and_then(|action| check(release, action).map(|()| action));
     Some(match possible {
         Ok(action) => accept(release, &ids, action),
         Err(why) => {
-            let asked = line.parse::<Action>().ok();
-            let asked = asked.map(|action| format!("{} {}: ", action.verb, who(&action)));
             let message = format!("{ids} {}{why}", asked.unwrap_or_default());
             let refused = StatusChange::within_step(snapshot);
             let refused = refused.set(ConditionType::Action, REFUSED, &message);
@@ -120,8 +116,7 @@ fn line(snapshot: &Snapshot) -> Option<&str> {
 fn handled(snapshot: &Snapshot) -> Vec<&str> {
     let condition = snapshot.status().condition(ConditionType::Action);
     let message = condition.and_then(|condition| condition.message.as_deref());
-    let ids = message.and_then(|message| message.split(' ').next());
-    ids.map_or_else(Vec::new, |ids| ids.split(SEPARATOR).collect())
+    message.map_or_else(Vec::new, |message| action::recorded(message).0)
 }
 
 /// Whether an action is possible now.

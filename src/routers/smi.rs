@@ -94,8 +94,6 @@ impl Router for Smi {
         Ok(vec![self.replace(snapshot, wanted)])
     }
 
-    /// The TrafficSplit becomes what it was before the Canary. If Flagger created it, or that is not known, it leads to the apex
-    /// Service. (Flagger leaves it leading to a primary that is deleted.)
     fn named(&self, snapshot: &Snapshot) -> &'static [Named] {
         if is_for_istio(snapshot) {
             &[Named::Hosts, Named::Gateways]
@@ -104,6 +102,8 @@ impl Router for Smi {
         }
     }
 
+    /// The TrafficSplit becomes what it was before the Canary. If Flagger created it, or that is not known, it leads to the apex
+    /// Service. (Flagger leaves it leading to a primary that is deleted.)
     fn reverted(&self, snapshot: &Snapshot) -> Option<Write> {
         let canary = &snapshot.canary;
         let live = self.live(snapshot)?;

@@ -11,7 +11,7 @@ use super::excerpt;
 const REDACTED: &str = "[redacted]";
 
 /// Escapes of JSON, HTML and URLs, behind which a credential could hide.
-const ESCAPES: [(&str, &str); 8] = [
+const ESCAPES: [(&str, &str); 11] = [
     ("\\\"", "\""),
     ("\\/", "/"),
     ("&quot;", "\""),
@@ -20,7 +20,13 @@ const ESCAPES: [(&str, &str); 8] = [
     ("%3d", "="),
     ("%3A", ":"),
     ("%22", "\""),
+    ("&#x3d;", "="),
+    ("&#x3D;", "="),
+    ("&#61;", "="),
 ];
+
+/// A character in JSON's notation.
+static JSON_ESCAPE: LazyLock<Regex> = LazyLock::new(|| compiled(r"\\u00([0-9a-fA-F]{2})"));
 
 /// The forms of credentials, and the parts of each that stay. Each form is searched in what the ones before have left.
 static FORMS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
@@ -32,17 +38,25 @@ static FORMS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         ),
         // The user, the path and the query of a URL.
         (
-            r#"(?i)\b([a-z][a-z0-9+.-]*://)(?:[^\s/?#"'<>]*@)?([^\s/?#"'<>@]+)[^\s"'<>]*"#,
+            r#"(?i)\b([a-z][a-z0-9+.-]*://)(?:[^\s"'<>]*@)?([^\s/?#"'<>@]+)[^\s"'<>]*"#,
             "${1}${2}",
         ),
+        // The address of a database: `user:password@tcp(host)`.
+        (r"\b[\w.-]+:[^\s:@/]+@(tcp\(|unix\()", "[redacted]@${1}"),
         // A header: its value ends with the line, or with the text that quotes it.
         (
             r#"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie)(["']?\s*[:=]\s*["']?)[^"'\r\n<]+"#,
             "${1}${2}[redacted]",
         ),
-        // A field, an element or a flag with a telling name: `token=…`, `"password": "…"`, `<token>…`, `--token …`, `X-Token-Value …`.
+        // An element of XML or HTML with a telling name.
         (
-            r#"(?i)((?:[\w-]*(?:token|passwd|password|passphrase|passcode|pwd|secret|api[_-]?key|apikey|access[_-]?key|private[_-]?key|credential|session|signature)[\w-]*)["']?\s*(?:=>|[:=>]|\s)\s*|\b(?:sid|sig|auth)["']?\s*(?:=>|[:=>])\s*)("(?:[^"\\]|\\.)*"?|'[^']*'?|(?:(?:bearer|basic|token)\s+)?[^\s,;&}"'<]+)"#,
+            r"(?is)<([\w-]*(?:token|passw|passphrase|secret|key|credential|session)[\w-]*)\b[^>]*>[^<]*",
+            "<${1}>[redacted]",
+        ),
+        // A field or a flag with a telling name: `token=…`, `"password": "…"`, `"tokens": […]`, `--token …`, `X-Token-Value …`,
+        // `{"name": "DB_PASSWORD", "value": "…"}`, `name="password" value="…"`.
+        (
+            r#"(?is)((?:[\w-]*(?:token|passwd|password|passphrase|passcode|pwd|secret|api[_-]?key|apikey|access[_-]?key|account[_-]?key|private[_-]?key|credential|session|signature)[\w-]*)["']?\s*(?:,?\s*["']?value["']?\s*)?(?:=>|[:=>]|\s+is\s|\s)\s*|\b(?:sid|sig|auth|otp)["']?\s*(?:=>|[:=>])\s*|\bpass(?:=|["']\s*:)\s*)([\[{].*|\\?"(?:[^"\\]|\\.)*"?|'[^']*'?|(?:(?:bearer|basic|token)\s+)?[^\s,;&}"'<]+)"#,
             "",
         ),
         // Tokens with a known form.
@@ -51,33 +65,62 @@ static FORMS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
             REDACTED,
         ),
     ];
-    let compiled = forms.into_iter().filter_map(|(form, kept)| {
-        let form = Regex::new(form).ok()?;
-        Some((form, kept))
-    });
-    compiled.collect()
+    { forms.into_iter() }
+        .map(|(form, kept)| (compiled(form), kept))
+        .collect()
 });
 
 /// A scheme of HTTP authentication with its credential.
-static SCHEME: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r"(?i)\b(bearer|basic|apikey)\s+([\w.~+/=-]{4,})").ok());
+static SCHEME: LazyLock<Regex> =
+    LazyLock::new(|| compiled(r"(?i)\b(bearer|basic|apikey)\s+([\w.~+/=-]{4,})"));
 
 /// A long word: a random one may be a credential.
-static LONG: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"[\w+/=-]{24,}").ok());
+static LONG: LazyLock<Regex> = LazyLock::new(|| compiled(r"[\w+/=-]{24,}"));
+
+#[expect(
+    clippy::expect_used,
+    reason = "a form that does not compile would hide nothing, and a test compiles each"
+)]
+fn compiled(form: &str) -> Regex {
+    Regex::new(form).expect("the forms compile")
+}
 
 /// The text as an excerpt, without what may be a credential. Of a URL, the scheme and the host stay.
 pub fn redacted(text: &str) -> String {
-    let mut text = without_forms(text.to_owned());
+    let mut text = without_forms(without_escapes(text));
     for (escape, character) in ESCAPES {
         text = text.replace(escape, character);
     }
-    let text = without_forms(text);
-    let text = replaced(SCHEME.as_ref(), &text, hide_value);
-    let text = replaced(LONG.as_ref(), &text, |found| {
+    let text = without_cut_word(&without_forms(text)).to_owned();
+    let text = SCHEME.replace_all(&text, hide_value);
+    let text = LONG.replace_all(&text, |found: &Captures<'_>| {
         let is_hidden = is_random(&found[0]);
         if is_hidden { REDACTED } else { &found[0] }.to_owned()
     });
     excerpt(&text)
+}
+
+/// The text without invisible characters, and with the characters that JSON's notation stands for.
+fn without_escapes(text: &str) -> String {
+    let is_invisible = |c: char| matches!(c, '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}');
+    let text: String = text.chars().filter(|c| !is_invisible(*c)).collect();
+    let character = |found: &Captures<'_>| {
+        let number = u8::from_str_radix(&found[1], 16).unwrap_or(b'?');
+        char::from(number).to_string()
+    };
+    JSON_ESCAPE.replace_all(&text, character).into_owned()
+}
+
+/// The text without a long word that was cut: the rest of a credential may not show its form.
+fn without_cut_word(text: &str) -> &str {
+    let Some(rest) = text.strip_suffix('…') else {
+        return text;
+    };
+    let word = rest.rsplit(char::is_whitespace).next().unwrap_or_default();
+    match word.len() {
+        8.. => rest.strip_suffix(word).unwrap_or(rest).trim_end(),
+        _ => text,
+    }
 }
 
 fn without_forms(text: String) -> String {
@@ -90,23 +133,19 @@ fn without_forms(text: String) -> String {
     })
 }
 
-fn replaced(form: Option<&Regex>, text: &str, by: impl Fn(&Captures<'_>) -> String) -> String {
-    form.map_or_else(
-        || text.to_owned(),
-        |form| form.replace_all(text, by).into_owned(),
-    )
-}
-
 /// Hides the value behind a name, unless both are words of a sentence, as in "basic authentication" and "token expired".
 fn hide_value(found: &Captures<'_>) -> String {
     let (name, value) = (&found[1], &found[2]);
+    if value.starts_with(REDACTED) {
+        return found[0].to_owned();
+    }
     let is_sentence = name.trim_end() == name.trim_end_matches([' ', ':', '='])
         && !name.contains('-')
         && name
             .chars()
             .skip(1)
             .all(|c| c.is_ascii_lowercase() || c == ' ');
-    if is_sentence && (is_word(value) || value.starts_with(['"', '\''])) {
+    if is_sentence && is_word(value.trim_matches(['"', '\''])) {
         return found[0].to_owned();
     }
     let space = if name.ends_with([' ', '=', ':', '>', '"', '\'']) {
@@ -123,21 +162,19 @@ fn is_word(text: &str) -> bool {
     word.len() < 16 && word.chars().skip(1).all(|c| c.is_ascii_lowercase())
 }
 
-/// Whether a long word has small letters, capital letters and digits.
+/// Whether a long word has letters of both sizes and digits, or is a number in base 16. The parts of a UUID are short.
 fn is_random(word: &str) -> bool {
     let has = |is: fn(&char) -> bool| word.chars().any(|c| is(&c));
-    has(char::is_ascii_lowercase) && has(char::is_ascii_uppercase) && has(char::is_ascii_digit)
+    let is_number = word.chars().all(|c| c.is_ascii_hexdigit()) && has(char::is_ascii_digit);
+    is_number
+        || (has(char::is_ascii_lowercase)
+            && has(char::is_ascii_uppercase)
+            && has(char::is_ascii_digit))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_form_compiles() {
-        assert_eq!(FORMS.len(), 5);
-        assert!(SCHEME.is_some() && LONG.is_some());
-    }
 
     /// Each has a credential with the letters "hush".
     #[test]
@@ -168,12 +205,37 @@ mod tests {
             "-----BEGIN PRIVATE KEY-----\nhush\n-----END PRIVATE KEY-----",
             "-----BEGIN PRIVATE KEY-----\nhush",
             "key 8fJ2kdL0q9ZxWm4TnB7vhush",
+            "https://u:hu/hush@host/x",
+            "postgres://u:hu#hush@host/x",
+            "root:hush@tcp(db:3306)/app",
+            r#"{"pass":"hush"}"#,
+            r#"invalid token "hu5h-hush""#,
+            r#""tokens":["a","hush"]"#,
+            r#"{"secret":{"value":"hush"}}"#,
+            r#"<input name="password" value="hush">"#,
+            r#"<secret name="x">hush</secret>"#,
+            "password&#x3d;hush",
+            r#""token\u0022:"hush""#,
+            r#"{"passw\u006frd":"hush"}"#,
+            "pass\u{200b}word=hush",
+            r#"{"otp":"hush"}"#,
+            "PASS=hush",
+            "token is hu5h-hush",
+            "AccountKey=hush;Endpoint=x",
+            r#"{"name":"DB_PASSWORD","value":"hush"}"#,
+            r#"password=\"a hush\""#,
         ];
         for text in texts {
             let redacted = redacted(text);
             assert!(!redacted.contains("hush"), "{text}: {redacted}");
         }
-        assert!(!redacted("key AKIAIOSFODNN7EXAMPLE").contains("AKIA"));
+        for (text, part) in [
+            ("key AKIAIOSFODNN7EXAMPLE", "AKIA"),
+            ("invalid token \"5f4dcc3b5aa765d61d8327deb882cf99\"", "5f4d"),
+            ("key 5f4dcc3b5aa765d61d8327deb882cf99", "5f4d"),
+        ] {
+            assert!(!redacted(text).contains(part), "{text}");
+        }
     }
 
     #[test]
@@ -215,5 +277,8 @@ mod tests {
         let text = format!("{}Bearer {}", "a ".repeat(120), "hu5h".repeat(50));
         let text = redacted(&text);
         assert!(text.len() <= 256 && !text.contains("hu5h"), "{text}");
+        let cut = excerpt(&format!("{}hu5hhu5hhu5hhu5hhu5h", "a ".repeat(120)));
+        assert!(cut.ends_with('…') && cut.contains("hu5h"), "{cut}");
+        assert!(!redacted(&cut).contains("hu5h"));
     }
 }

@@ -1,5 +1,5 @@
-//! The objects that the routes of a Canary name: gateways, hosts in the cluster and mirrors. With the flag `-no-cross-namespace-refs`, a Canary
-//! reaches no client and no Service of another namespace by a route. (Flagger follows them.)
+//! The objects that the routes of a Canary name: gateways, hosts in the cluster and mirrors. With the flag `-no-cross-namespace-refs`, a route
+//! names none of another namespace. (Flagger follows them.)
 //!
 //! A delegated VirtualService has no reference: the VirtualService that delegates to it names it.
 
@@ -48,24 +48,40 @@ pub fn routes(snapshot: &Snapshot, parts: &[Named]) -> Result<(), Blocked> {
     );
     let is_route =
         |object: &ObjectRef| ROUTES.contains(&object.kind) && object.name == canary.apex_name();
-    let is_routed = |value: &Value| {
+    let is_routed = |what: &str, value: &Value| {
         let mut live = snapshot.objects.iter();
-        runs && live.any(|(object, live)| is_route(object) && has(&live["spec"], value))
+        runs && live.any(|(object, live)| is_route(object) && names(&live["spec"], what, value))
     };
     blocked_route(canary, parts, is_routed, snapshot.other_namespaces()).map_or(Ok(()), Err)
 }
 
-/// Whether a value has another one in it. An object may have further fields.
-fn has(value: &Value, wanted: &Value) -> bool {
-    match (value, wanted) {
-        (Value::Array(items), _) => items.iter().any(|item| has(item, wanted)),
-        (Value::Object(fields), Value::Object(some)) => {
-            some.iter()
-                .all(|(key, value)| fields.get(key) == Some(value))
-                || fields.values().any(|value| has(value, wanted))
-        }
-        (Value::Object(fields), _) => fields.values().any(|value| has(value, wanted)),
-        _ => value == wanted,
+/// Whether the spec of a route names an object, in a field that only references have. A user may write any text into other fields, such as
+/// headers.
+fn names(spec: &Value, what: &str, value: &Value) -> bool {
+    let is_in = |list: &Value| list.as_array().is_some_and(|list| list.contains(value));
+    let is = |reference: &Value| {
+        let fields = value.as_object().into_iter().flatten();
+        reference.is_object()
+            && fields
+                .into_iter()
+                .all(|(key, value)| reference[key] == *value)
+    };
+    match what {
+        "host" => is_in(&spec["hosts"]) || spec["service"] == *value,
+        "service" => any_under(spec, "requestMirror", &|mirror| is(&mirror["backendRef"])),
+        _ if value.is_string() => any_under(spec, "gateways", &is_in),
+        _ => { spec["parentRefs"].as_array().into_iter().flatten() }.any(is),
+    }
+}
+
+/// Whether this holds for a value under this key, at any depth.
+fn any_under(value: &Value, key: &str, holds: &dyn Fn(&Value) -> bool) -> bool {
+    match value {
+        Value::Array(items) => items.iter().any(|item| any_under(item, key, holds)),
+        Value::Object(fields) => fields
+            .iter()
+            .any(|(name, value)| (name == key && holds(value)) || any_under(value, key, holds)),
+        _ => false,
     }
 }
 
@@ -73,12 +89,12 @@ fn has(value: &Value, wanted: &Value) -> bool {
 fn blocked_route(
     canary: &Canary,
     parts: &[Named],
-    is_routed: impl Fn(&Value) -> bool,
+    is_routed: impl Fn(&str, &Value) -> bool,
     others: OtherNamespaces,
 ) -> Option<Blocked> {
     let own = canary.metadata.namespace.as_deref().unwrap_or_default();
     let all = parts.iter().flat_map(|part| named_in(canary, *part));
-    let mut new = all.filter(|(_, value, _)| !is_routed(value));
+    let mut new = all.filter(|(what, value, _)| !is_routed(what, value));
     new.find_map(|(what, value, field)| {
         let to = match (&value, what) {
             (Value::String(host), "host") => host_of(host, is_in_mesh(canary, parts)),
@@ -301,12 +317,12 @@ mod tests {
                 canary["spec"][part][field] = value.clone();
                 let canary: Canary = serde_json::from_value(canary).unwrap();
                 let blocked_if = |is_routed: bool, others: OtherNamespaces| {
-                    blocked_route(&canary, &PARTS, |_| is_routed, others)
+                    blocked_route(&canary, &PARTS, |_, _| is_routed, others)
                 };
                 assert_eq!(blocked_if(false, OtherNamespaces::Allowed), None);
                 assert_eq!(blocked_if(true, OtherNamespaces::Blocked), None);
                 assert_eq!(
-                    blocked_route(&canary, &[], |_| false, OtherNamespaces::Blocked),
+                    blocked_route(&canary, &[], |_, _| false, OtherNamespaces::Blocked),
                     None
                 );
                 let found = blocked_if(false, OtherNamespaces::Blocked);
@@ -319,6 +335,36 @@ mod tests {
                     assert!(found.contains(&format!("spec.{part}.{field}[")), "{found}");
                 }
             }
+        }
+    }
+
+    /// A user may write any text into a header of the route, and then ask for it as a gateway.
+    #[test]
+    fn a_route_names_only_what_is_in_its_references() {
+        let spec = json!({"hosts": ["podinfo"], "gateways": ["own/public"], "http": [{
+            "match": [{"gateways": ["own/inner"]}],
+            "headers": {"request": {"set": {"gateways": "infra/public", "hosts": "web.other"}, "remove": ["infra/public"]}},
+            "rewrite": {"authority": "web.other"}}]});
+        for (what, name, is_named) in [
+            ("gateway", "own/public", true),
+            ("gateway", "own/inner", true),
+            ("gateway", "infra/public", false),
+            ("host", "podinfo", true),
+            ("host", "web.other", false),
+        ] {
+            assert_eq!(names(&spec, what, &json!(name)), is_named, "{what} {name}");
+        }
+        let own = json!({"name": "own", "namespace": "a"});
+        let other = json!({"name": "other", "namespace": "b"});
+        let spec = json!({"parentRefs": [{"name": "own", "namespace": "a", "sectionName": "http"}],
+            "rules": [{"filters": [{"requestMirror": {"backendRef": own}}], "backendRefs": [other]}]});
+        for (what, value, is_named) in [
+            ("gateway", &own, true),
+            ("gateway", &other, false),
+            ("service", &own, true),
+            ("service", &other, false),
+        ] {
+            assert_eq!(names(&spec, what, value), is_named, "{what} {value}");
         }
     }
 }

@@ -64,6 +64,8 @@ pub struct RefusedWrite {
     pub object: ObjectRef,
     /// The API server's words.
     pub why: String,
+    /// The generation of the Canary that needed the write. Another one may need other writes.
+    pub generation: Option<i64>,
 }
 
 /// Whether an operation of a patch tests the version of the object.

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     api::{
+        action::recorded,
         canary::{Canary, CanaryCondition, CanaryStatus},
         status::ConditionType,
     },
@@ -53,15 +54,16 @@ impl View {
             let sentence = format!("The Canary cannot be read: {}.", clean(&error));
             (reasoned.state, reasoned.sentence) = (State::Blocked, sentence);
         }
+        let is_refused = status.has_condition(ConditionType::WriteRefused);
         let steps = steps::steps(&canary, &status);
         let next = steps::next_step(&canary, &status, &steps, now)
-            .filter(|_| reasoned.state == State::Progressing);
+            .filter(|_| reasoned.state == State::Progressing && !is_refused);
         let analysis = canary.spec.analysis.clone().unwrap_or_default();
         Self {
             namespace: text("/metadata/namespace"),
             name: text("/metadata/name"),
             created: instant(seen.canary.pointer("/metadata/creationTimestamp")),
-            needs_attention: reasoned.state.needs_attention(),
+            needs_attention: reasoned.state.needs_attention() || is_refused,
             state: reasoned.state,
             code: reasoned.code,
             sentence: reasoned.sentence,
@@ -186,10 +188,9 @@ fn all_pods(objects: &[(Version, Value)]) -> Vec<Pod> {
 fn action(status: &CanaryStatus) -> Option<Action> {
     let condition = status.condition(ConditionType::Action)?;
     let message = condition.message.as_deref()?;
-    let (id, text) = message.split_once(' ').unwrap_or((message, ""));
+    let (ids, text) = recorded(message);
     Some(Action {
-        // The earlier ones follow.
-        id: clean(id.split(',').next().unwrap_or_default()),
+        id: clean(ids[0]),
         accepted: condition.reason == "Accepted",
         text: clean(text),
     })

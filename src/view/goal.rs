@@ -270,11 +270,9 @@ impl Follower {
             // The primary has it, and the target has another one already.
             return Place::Promoted;
         }
-        // An older version may come again, for example by a revert in Git: its records are about the time before.
-        let is_last = self.records.first() == self.record();
+        // A promoted version may come again, for example by a revert in Git: its record is about the time before.
         let has_come_and_gone = |record: &ReleaseSpec| match record.result {
-            ReleaseResult::Superseded => true,
-            ReleaseResult::Failed | ReleaseResult::Aborted => is_last,
+            ReleaseResult::Superseded | ReleaseResult::Failed | ReleaseResult::Aborted => true,
             ReleaseResult::Running | ReleaseResult::Promoted | ReleaseResult::Withdrawn => false,
         };
         if self.record().is_some_and(has_come_and_gone) {

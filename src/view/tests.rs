@@ -325,6 +325,7 @@ fn a_refused_write_is_in_the_sentence() {
         (view.state, view.code.as_str()),
         (State::Progressing, "WriteRefused")
     );
+    assert!(view.needs_attention && view.next_step.is_none());
 }
 
 /// A pipeline may ask for its version after the next one has taken the place.
@@ -364,7 +365,7 @@ fn the_records_tell_what_became_of_a_version_that_is_gone() {
     let mut older = recorded("Superseded");
     older.extend(recorded("Failed"));
     older[0].images[0].to = "podinfo:3.1.2".to_owned();
-    assert_eq!(judge(image(), older), pending);
+    assert_eq!(judge(image(), older), failed);
     assert_eq!(judge(image(), Vec::new()), pending);
     let unknown = (Judgement::Superseded, "Unknown");
     assert_eq!(judge(revision(), Vec::new()), unknown);

@@ -13,6 +13,7 @@ fn refused(sim: &mut Simulation, why: &str) {
     sim.snapshot.refused = Some(RefusedWrite {
         object: sim.snapshot.reference(Kind::VirtualService, "podinfo"),
         why: why.to_owned(),
+        generation: None,
     });
 }
 

@@ -155,7 +155,7 @@ pub fn is_meant(program: Program, args: &[String]) -> bool {
     }
 }
 
-/// Whether flags of all verbs, and then a verb, are first. The operator's own flags are followed by no word.
+/// Whether flags of all verbs, and then a verb, are first. The value of one of the operator's own flags may look like a verb.
 fn has_verb_after_flags(args: &[String]) -> bool {
     const FLAGS: [&str; 7] = [
         "-n",
@@ -171,7 +171,14 @@ fn has_verb_after_flags(args: &[String]) -> bool {
         if !arg.starts_with('-') {
             return VERBS.contains(&arg);
         }
-        if FLAGS.contains(&arg) {
+        let (name, value) = match arg.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (arg, None),
+        };
+        if !FLAGS.contains(&name) {
+            return false;
+        }
+        if value.is_none() {
             args.next();
         }
     }

@@ -112,6 +112,8 @@ fn the_plugin_is_for_people_and_flagger_with_a_verb_too() {
         (Program::Flagger, "-n list", false),
         (Program::Flagger, "--kubeconfig a --namespace shop", false),
         (Program::Flagger, "-n shop check", false),
+        (Program::Flagger, "-namespace status", false),
+        (Program::Flagger, "-log-level list -n a get b", false),
         // A mistyped verb starts no operator.
         (Program::Flagger, "abbort podinfo", true),
         (Program::Flagger, "check -o json", false),

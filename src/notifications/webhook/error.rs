@@ -43,20 +43,20 @@ fn tail(last: &Result<(u16, String), String>) -> String {
 }
 
 impl WebhookError {
-    /// The error as a clause for people, with the answer. It has no credential, and of the URL only the host.
+    /// The error as a clause for people, with the answer. It has no credential of a known form, and of the URL only the host.
     pub fn cause(&self) -> String {
         let after = |attempts: u64| match attempts {
             1 => String::new(),
             n => format!(" after {n} attempts"),
         };
         let answered = |host: &str, status: u16, attempts: u64, answer: &str| {
-            let answer = match answer.trim() {
+            let answer = match redacted(answer).trim() {
                 "" => String::new(),
                 answer => format!(": {answer}"),
             };
             format!("{host} answered {status}{}{answer}", after(attempts))
         };
-        let cause = match self {
+        match self {
             Self::InvalidUrl(_) | Self::InvalidTimeout(_) => self.to_string(),
             Self::Rejected {
                 host,
@@ -74,9 +74,12 @@ impl WebhookError {
                 attempts,
                 last: Err(why),
                 ..
-            } => format!("{host} gave no answer{}: {why}", after(*attempts)),
-        };
-        redacted(&cause)
+            } => format!(
+                "{host} gave no answer{}: {}",
+                after(*attempts),
+                redacted(why)
+            ),
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
         plan::{Answer, Evidence, Question},
         status::FailedCheck,
     },
-    snapshot::{ObjectRef, Snapshot, go},
+    snapshot::{ObjectRef, Snapshot, go, redacted},
 };
 
 /// The objects that the checks of the current phase need: MetricTemplates and the Secrets that they name.
@@ -156,7 +156,8 @@ impl Check<'_> {
     }
 
     fn unqueryable(&self, error: &Unqueryable) -> Halt {
-        let detail = format!("{} cannot be queried: {error}", self.metric.name);
+        let why = redacted(&error.to_string());
+        let detail = format!("{} cannot be queried: {why}", self.metric.name);
         Halt {
             event: error.to_string(),
             failed: FailedCheck::new(VerdictCode::ProviderError, &detail),
@@ -229,7 +230,8 @@ impl Check<'_> {
     fn found_no_value(&self, snapshot: &Snapshot, error: &MetricError) -> FailedCheck {
         let metric = &self.metric.name;
         if !error.is_none() {
-            let detail = format!("{metric} could not be measured: {error}");
+            let why = redacted(&error.to_string());
+            let detail = format!("{metric} could not be measured: {why}");
             return FailedCheck::new(VerdictCode::ProviderError, &detail);
         }
         let why = match self.source {

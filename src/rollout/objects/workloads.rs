@@ -210,6 +210,10 @@ impl Release<'_> {
     pub fn restored_strategy(&self) -> Option<Write> {
         let primary = self.snapshot.primary()?;
         let change = strategy::restored(self.kind, self.target, primary)?;
+        // Another version of the target may have another strategy, and was not promoted.
+        if !self.primary_runs_the_target() {
+            return None;
+        }
         let is_ready = self.primary_readiness() == Readiness::Ready;
         let name = self.snapshot.canary.primary_workload_name();
         let namespace = self.snapshot.namespace();

@@ -179,7 +179,7 @@ impl<'a> StatusChange<'a> {
 
     /// The status to commit.
     pub fn build(self) -> CanaryStatus {
-        let is_refused = self.snapshot.refused.is_some() && needs_writes(self.status.phase);
+        let is_refused = self.snapshot.refused.is_some() && needs_writes(&self.status);
         if is_refused {
             self.status
         } else {

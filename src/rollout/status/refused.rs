@@ -1,14 +1,14 @@
-//! The condition `WriteRefused`: the API server refuses a write that a release cannot go on without (not in Flagger, whose events are gone
+//! The condition `WriteRefused`: the API server refuses a write during a release or an initialization (not in Flagger, whose events are gone
 //! after an hour).
 
 use super::{StatusChange, transitions::needs_writes};
 use crate::{
     api::status::ConditionType,
     rollout::plan::Decision,
-    snapshot::{Snapshot, excerpt},
+    snapshot::{Snapshot, redacted},
 };
 
-/// Records the refusal in the status, unless it is there; `None` if no write is refused, or if none is needed in this phase.
+/// Records the refusal in the status, unless it is there; `None` if no write is refused, or if nothing but repairs is written now.
 pub fn report(snapshot: &Snapshot) -> Option<Decision> {
     let refused = snapshot.refused.as_ref()?;
     let kind = refused.object.kind.name();
@@ -20,10 +20,10 @@ pub fn report(snapshot: &Snapshot) -> Option<Decision> {
     let known = known.and_then(|known| known.message.as_deref());
     // Each answer may be worded differently.
     let is_known = known.is_some_and(|known| known.starts_with(&beginning));
-    if is_known || !needs_writes(snapshot.phase()) {
+    if is_known || !needs_writes(snapshot.status()) {
         return None;
     }
-    let why = excerpt(&refused.why);
+    let why = redacted(&refused.why);
     let message = format!("{beginning}{}.", why.trim_end().trim_end_matches('.'));
     let change = StatusChange::within_step(snapshot);
     let change = change.set(ConditionType::WriteRefused, kind, &message);

@@ -1,6 +1,9 @@
 //! Which phase may follow which.
 
-use crate::api::canary::CanaryPhase;
+use crate::api::{
+    canary::{CanaryPhase, CanaryStatus},
+    status::ConditionType,
+};
 
 /// Whether a release may go from one phase to another. The audit checks every plan against this table.
 pub fn may_follow(from: CanaryPhase, to: CanaryPhase) -> bool {
@@ -58,9 +61,11 @@ pub const fn is_in_run(phase: CanaryPhase) -> bool {
     is_under_analysis(phase) || is_in_promotion(phase)
 }
 
-/// Whether a release or an initialization is in progress in this phase. Otherwise a write is only a repair.
-pub const fn needs_writes(phase: CanaryPhase) -> bool {
-    is_in_run(phase) || matches!(phase, CanaryPhase::Initializing)
+/// Whether a release or an initialization is in progress, or a primary gets its last good version back. Otherwise a write is only a repair.
+pub fn needs_writes(status: &CanaryStatus) -> bool {
+    is_in_run(status.phase)
+        || status.phase == CanaryPhase::Initializing
+        || status.has_condition(ConditionType::PromotionFailed)
 }
 
 /// Whether a canary in this phase is between two runs.

@@ -10,7 +10,7 @@ use crate::{
         status::{ConditionType, VerdictCode},
     },
     notifications::webhook::WebhookError,
-    snapshot::{Snapshot, excerpt, redacted},
+    snapshot::{Snapshot, excerpt},
 };
 
 /// One reason why a version does not advance, in words that a person can check.
@@ -25,7 +25,7 @@ pub struct FailedCheck {
 impl FailedCheck {
     /// A check.
     pub fn new(code: VerdictCode, detail: &str) -> Self {
-        let detail = redacted(detail);
+        let detail = excerpt(detail);
         Self { code, detail }
     }
 
@@ -85,7 +85,7 @@ pub fn is_waiting_at(status: &CanaryStatus, hook: &CanaryWebhook) -> bool {
 }
 
 fn waiting(hook: &CanaryWebhook, why: &WebhookError) -> String {
-    format!("{} ({}).", waiting_for(hook), why.cause())
+    format!("{} ({}).", waiting_for(hook), excerpt(&why.cause()))
 }
 
 fn waiting_for(hook: &CanaryWebhook) -> String {

@@ -84,15 +84,15 @@ pub fn requests(group: &str, version: &str, plural: &str, namespace: Option<&str
     })
 }
 
-/// Sends a request and reads the answer.
-///
-/// # Errors
 /// The text of the first cause of an error: the others only say that a request failed.
 pub fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.last().map(ToString::to_string).unwrap_or_default()
 }
 
+/// Sends a request and reads the answer.
+///
+/// # Errors
 /// The API server refused, or did not answer within the deadline.
 pub async fn send<T: DeserializeOwned>(
     client: &Client,

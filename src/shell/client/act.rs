@@ -243,12 +243,14 @@ impl Asking<'_> {
     fn print(&self, answer: &Answer, view: &View) -> Result<Code, Stop> {
         let full = view.full_name();
         if answer.accepted {
-            unless_closed(print(&format!(
-                "accepted: {}\n{full}: {}: {}\n",
-                answer.text,
-                view.state.as_str(),
-                view.sentence
-            )))?;
+            // The other verbs take effect with the next changes of the status.
+            let state = match self.verb {
+                Verb::Pause | Verb::Abort => {
+                    format!("{full}: {}: {}\n", view.state.as_str(), view.sentence)
+                }
+                Verb::Promote | Verb::Skip | Verb::Resume | Verb::Retry => String::new(),
+            };
+            unless_closed(print(&format!("accepted: {}\n{state}", answer.text)))?;
             return Ok(Code::Yes);
         }
         let program = self.context.program.typed();

@@ -45,8 +45,10 @@ pub async fn status(context: &Context, status: &Status) -> Result<Code, Stop> {
     let records = if wanted == Wanted::Current {
         Vec::new()
     } else {
-        let records = context.releases(&status.name, &canary).await;
-        records.unwrap_or_default()
+        match context.releases(&status.name, &canary).await {
+            Err(Stop::Trouble(trouble)) if trouble.code == Code::Forbidden => Vec::new(),
+            records => records?,
+        }
     };
     let records = records.into_iter().map(|release| release.spec);
     let waiting = Waiting {

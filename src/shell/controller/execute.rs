@@ -105,9 +105,7 @@ impl Reconciliation<'_> {
         let object = &write.object;
         let mut state = lock(&self.state);
         state.mark_written(object);
-        if { state.refused.as_ref() }.is_some_and(|refused| refused.object == *object) {
-            state.refused = None;
-        }
+        state.refused.take_if(|refused| refused.object == *object);
         let interval = snapshot.canary.interval();
         state.repeated_writes.count(write, interval, snapshot.now);
         drop(state);
@@ -116,25 +114,21 @@ impl Reconciliation<'_> {
     }
 
     /// The API server refused a write. The next plan leaves the write out if it is only a repair, so that nothing else waits for it. A second
-    /// refusal in the same tick means that the write cannot be left out: the next decision records it in the status.
+    /// refusal in the same tick means that the write cannot be left out. The next decision records the refusal in the status.
     fn refused(&self, snapshot: &Snapshot, write: &Write, message: &str) -> Execution {
         let warning = rollout::warning(snapshot, write.refusal(message));
         self.notify(snapshot, vec![warning]);
         let mut state = lock(&self.state);
+        state.refused = Some(RefusedWrite {
+            object: write.object.clone(),
+            why: message.to_owned(),
+            generation: snapshot.canary.metadata.generation,
+        });
         if state.mark_written(&write.object) {
             return Execution::DecideAgain;
         }
         state.waited(snapshot.tick, Requeue::AtTick);
-        let refused = RefusedWrite {
-            object: write.object.clone(),
-            why: message.to_owned(),
-        };
-        let before = state.refused.replace(refused);
-        if before.is_some_and(|before| before.object == write.object) {
-            Execution::WaitForTick
-        } else {
-            Execution::DecideAgain
-        }
+        Execution::WaitForTick
     }
 
     async fn commit(

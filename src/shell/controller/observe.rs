@@ -93,7 +93,11 @@ pub async fn observe(
         snapshot.tick = state.tick(transition, snapshot.canary.interval(), now);
     }
     snapshot.recently_written = state.recently_written(transition, snapshot.canary.interval(), now);
-    snapshot.refused.clone_from(&state.refused);
+    let generation = snapshot.canary.metadata.generation;
+    let refused = state.refused.as_ref();
+    snapshot.refused = refused
+        .filter(|refused| refused.generation == generation)
+        .cloned();
     snapshot.paused = state.repeated_writes.paused(snapshot.now);
     drop(state);
     Ok(Some(snapshot))

@@ -52,6 +52,8 @@ fn a_release_that_cannot_write_says_why_in_its_status() {
         sim.run(1);
         assert_eq!(message(&sim).as_deref(), Some(expected));
         sim.snapshot.refused = None;
+        sim.reconcile();
+        assert_eq!(message(&sim), None, "{}", sim.transcript());
         let end = match phase {
             CanaryPhase::Initializing => CanaryPhase::Initialized,
             _ => CanaryPhase::Succeeded,

@@ -8,9 +8,14 @@ use crate::{
     snapshot::{Snapshot, redacted},
 };
 
-/// Records the refusal in the status, unless it is there; `None` if no write is refused, or if nothing but repairs is written now.
+/// Records the refusal in the status, unless it is there, and removes it when the object was written. `None` if there is nothing to record, or
+/// if nothing but repairs is written now.
 pub fn report(snapshot: &Snapshot) -> Option<Decision> {
-    let refused = snapshot.refused.as_ref()?;
+    let Some(refused) = &snapshot.refused else {
+        let is_known = snapshot.status().has_condition(ConditionType::WriteRefused);
+        let without = || StatusChange::within_step(snapshot).build();
+        return is_known.then(|| Decision::commit(without(), Vec::new()));
+    };
     let kind = refused.object.kind.name();
     let beginning = format!(
         "The API server refuses the write of {kind} {}: ",

@@ -8,7 +8,7 @@ const MOST: f64 = 1e9;
 /// The conditions of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Plan {
-    /// What is counted.
+    /// The kind of requests that are bad.
     pub measure: Measure,
     /// How much worse the canary may be.
     pub margin: Margin,

@@ -42,14 +42,16 @@ pub fn of_run<'a>(releases: &'a [Release], committed: Committed<'_>) -> OfRun<'a
 
 fn newest_first(releases: &[Release]) -> Vec<&Release> {
     let mut all: Vec<_> = releases.iter().collect();
-    all.sort_by_key(|release| {
-        // A run may begin in the second in which another one ends.
-        let [started, ended] = [&release.spec.started_at, &release.spec.ended_at]
-            .map(|time| time.as_ref().map(|time| time.0));
-        let name = release.metadata.name.clone();
-        std::cmp::Reverse((started, ended.is_none(), ended, name))
-    });
+    all.sort_by_key(|release| newest_first_key(release));
     all
+}
+
+/// The key that sorts records, the newest first. A run may begin in the second in which another one began or ended.
+pub fn newest_first_key(release: &Release) -> impl Ord + use<> {
+    let [started, ended] = [&release.spec.started_at, &release.spec.ended_at]
+        .map(|time| time.as_ref().map(|time| time.0));
+    let name = release.metadata.name.clone();
+    std::cmp::Reverse((started, ended.is_none(), ended, name))
 }
 
 /// The names of the records to delete before another one is created, so that `history` records are left. The last promoted and the last

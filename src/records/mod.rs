@@ -33,7 +33,7 @@ use crate::{
 };
 pub use evidence::{pack, unpack};
 pub use explain::explain;
-pub use history::{OfRun, of_run, outdated};
+pub use history::{OfRun, newest_first_key, of_run, outdated};
 
 /// The most actions in a record; older ones are left out.
 const ACTIONS: usize = 50;

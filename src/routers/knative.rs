@@ -20,9 +20,10 @@ use super::{
 use crate::{
     api::canary::Canary,
     snapshot::{
-        Action, Kind, ObjectRef, Snapshot, Weights, Write,
+        Kind, ObjectRef, Snapshot, Weights, Write,
         knative::{PRIMARY, is_tag, latest, lead, primary, put},
     },
+    workload::knative::replace,
 };
 
 const KIND: Kind = Kind::KnativeService;
@@ -72,7 +73,7 @@ impl Router for Knative {
         if is_current {
             return Ok(Vec::new());
         }
-        Ok(vec![write(snapshot, live, primary, weights)])
+        Ok(vec![write(live, primary, weights)])
     }
 
     fn current_weights(&self, snapshot: &Snapshot) -> Result<Weights, RouteError> {
@@ -91,7 +92,7 @@ impl Router for Knative {
         if routes(live, primary, weights) {
             return Ok(Vec::new());
         }
-        Ok(vec![write(snapshot, live, primary, weights)])
+        Ok(vec![write(live, primary, weights)])
     }
 
     /// All requests go to the latest Revision, as without a Canary. (Flagger leaves them at the one that was promoted, also when a new
@@ -105,7 +106,7 @@ impl Router for Knative {
             &mut wanted,
             vec![json!({"latestRevision": true, "percent": 100})],
         );
-        Some(replace(snapshot, wanted))
+        Some(replace(wanted))
     }
 
     /// A step waits until Knative has processed the routes.
@@ -146,18 +147,10 @@ fn full_name(snapshot: &Snapshot) -> String {
 }
 
 /// The write that gives both Revisions these shares.
-fn write(snapshot: &Snapshot, live: &Value, primary: &str, weights: &Weights) -> Write {
+fn write(live: &Value, primary: &str, weights: &Weights) -> Write {
     let mut wanted = live.clone();
     lead(&mut wanted, primary, weights);
-    replace(snapshot, wanted)
-}
-
-fn replace(snapshot: &Snapshot, wanted: Value) -> Write {
-    Write {
-        object: snapshot.reference(KIND, &snapshot.canary.spec.target_ref.name),
-        action: Action::Replace(wanted),
-        failure: format!("{} update error: ", full_name(snapshot)),
-    }
+    replace(wanted)
 }
 
 fn to_canary(entry: &Value) -> bool {

@@ -2,7 +2,7 @@
 //! object of such a reference is named here and nowhere else, so that the flag also holds where a spec is not validated: while a rollback
 //! is under way, and for alerts that wait in a queue. The Secret of a template or provider is in the namespace of that object.
 //!
-//! What routes name is in `route_references.rs`.
+//! `route_references.rs` has the references of routes.
 
 use super::{Kind, ObjectRef};
 use crate::api::canary::{self, Canary, CrossNamespaceRef};

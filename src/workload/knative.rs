@@ -22,12 +22,12 @@ pub fn promote(target: &Value) -> Option<Write> {
         Some(former) => rename(&mut wanted, former, latest),
         None => lead(&mut wanted, latest, &Weights::PRIMARY),
     }
-    Some(replace(target, wanted))
+    Some(replace(wanted))
 }
 
 /// The write that names the primary again. The router repairs its share in the next reconcile.
 pub fn mark(target: &Value, primary: &str) -> Write {
-    replace(target, marked(target, primary))
+    replace(marked(target, primary))
 }
 
 fn marked(target: &Value, primary: &str) -> Value {
@@ -39,16 +39,19 @@ fn marked(target: &Value, primary: &str) -> Value {
     wanted
 }
 
-fn replace(target: &Value, wanted: Value) -> Write {
-    let (name, namespace) = (metadata::name(target), metadata::namespace(target));
+/// The write that replaces a Knative Service.
+pub fn replace(wanted: Value) -> Write {
+    let (name, namespace) = (metadata::name(&wanted), metadata::namespace(&wanted));
+    let failure = format!("Knative Service {name}.{namespace} update error: ");
+    let object = ObjectRef {
+        kind: Kind::KnativeService,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    };
     Write {
-        object: ObjectRef {
-            kind: Kind::KnativeService,
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        },
+        object,
         action: Action::Replace(wanted),
-        failure: format!("Knative Service {name}.{namespace} update error: "),
+        failure,
     }
 }
 

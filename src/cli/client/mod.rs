@@ -157,15 +157,15 @@ pub fn is_meant(program: Program, args: &[String]) -> bool {
 
 /// Whether flags of all verbs, and then a verb, are first. The value of one of the operator's own flags may look like a verb.
 fn has_verb_after_flags(args: &[String]) -> bool {
-    const FLAGS: [&str; 7] = [
-        "-n",
-        "--namespace",
-        "--context",
-        "--kubeconfig",
-        "--as",
-        "--as-group",
-        "--color",
-    ];
+    let reach = <Reach as clap::Args>::augment_args(clap::Command::new(""));
+    let is_flag = |name: &str| {
+        let is_long = |long: &str| name.strip_prefix("--") == Some(long);
+        let is_short = |short: char| name.strip_prefix('-') == Some(short.to_string().as_str());
+        let mut flags = reach.get_arguments();
+        flags.any(|flag| {
+            flag.get_long().is_some_and(is_long) || flag.get_short().is_some_and(is_short)
+        })
+    };
     let mut args = args.iter().map(String::as_str);
     while let Some(arg) = args.next() {
         if !arg.starts_with('-') {
@@ -175,7 +175,7 @@ fn has_verb_after_flags(args: &[String]) -> bool {
             Some((name, value)) => (name, Some(value)),
             None => (arg, None),
         };
-        if !FLAGS.contains(&name) {
+        if !is_flag(name) {
             return false;
         }
         if value.is_none() {

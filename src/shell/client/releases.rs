@@ -1,7 +1,5 @@
 //! `explain` and `history`: the records of a canary's runs.
 
-use std::cmp::Reverse;
-
 use kube::api::ListParams;
 use serde_json::{Value, json};
 
@@ -165,7 +163,7 @@ impl Context {
             }
         };
         let mut releases: Vec<_> = listed.iter().filter_map(records::read).collect();
-        releases.sort_by_key(|release| Reverse(release.spec.started_at.as_ref().map(|at| at.0)));
+        releases.sort_by_key(records::newest_first_key);
         Ok(releases)
     }
 

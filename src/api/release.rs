@@ -54,7 +54,7 @@ pub struct ReleaseSpec {
     /// The client that changed the target last, as its field manager calls itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trigger: Option<String>,
-    /// The time at which the run started.
+    /// The time at which the run started, or at which the version began to wait for its run.
     pub started_at: Option<Time>,
     /// The time at which the run ended.
     #[serde(skip_serializing_if = "Option::is_none")]

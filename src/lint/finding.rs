@@ -45,3 +45,13 @@ pub(super) type Found = (Level, String, String);
 pub(super) fn kind(object: &Value) -> &str {
     object["kind"].as_str().unwrap_or_default()
 }
+
+/// The kind of an object, and its namespace and name.
+pub(super) fn name(object: &Value) -> String {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
+    let name = text("/metadata/name").unwrap_or("(no name)");
+    match text("/metadata/namespace") {
+        Some(namespace) => format!("{} {namespace}/{name}", kind(object)),
+        None => format!("{} {name}", kind(object)),
+    }
+}

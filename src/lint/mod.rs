@@ -4,10 +4,12 @@
 //! | --- | --- |
 //! | Would the API server accept and keep each field? | `schema.rs`, by the CRDs of this version |
 //! | Would the operator run the Canary? | the operator's own validation, which the caller passes |
+//! | Do two objects get in each other's way? | `pairs.rs` |
 //! | Are there fields that probably do not do what the author of the Canary wants? | `meaning.rs` |
 
 mod finding;
 mod meaning;
+mod pairs;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -15,7 +17,7 @@ mod tests;
 use serde_json::Value;
 
 pub use finding::{Finding, Level};
-use finding::{Found, kind};
+use finding::{Found, kind, name};
 
 use crate::api::{self, canary::Canary};
 
@@ -57,7 +59,7 @@ pub fn lint<'a>(
     }
     let templates = meaning::Templates::of(objects.iter().map(|(_, object)| object));
     let crds = api::crds();
-    for (file, object) in &objects {
+    for (place, (file, object)) in objects.iter().enumerate() {
         let mut found = match (
             schema::of(&crds, object),
             schema::unknown_kind(&crds, object),
@@ -69,6 +71,9 @@ pub fn lint<'a>(
         report.objects += 1;
         if kind(object) == "Canary" && schema::of(&crds, object).is_some() {
             found.extend(canary(object, &templates, refusal, found.is_empty()));
+        }
+        if schema::of(&crds, object).is_some() {
+            found.extend(pairs::with_earlier(object, &objects[..place]));
         }
         let name = name(object);
         let finding = |(level, field, message)| Finding {
@@ -128,15 +133,6 @@ fn items(document: Value) -> Vec<Value> {
     match document.get("items").and_then(Value::as_array) {
         Some(items) if kind(&document).ends_with("List") => items.clone(),
         _ => vec![document],
-    }
-}
-
-fn name(object: &Value) -> String {
-    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
-    let name = text("/metadata/name").unwrap_or("(no name)");
-    match text("/metadata/namespace") {
-        Some(namespace) => format!("{} {namespace}/{name}", kind(object)),
-        None => format!("{} {name}", kind(object)),
     }
 }
 

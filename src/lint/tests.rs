@@ -184,3 +184,49 @@ fn an_object_that_is_not_checked_is_not_passed_over_in_silence() {
         ["warning : no Canary, MetricTemplate or AlertProvider is in these files"]
     );
 }
+
+#[test]
+fn canaries_that_get_in_each_others_way_are_found_before_they_are_applied() {
+    let other = |from: &str, to: &str| GOOD.replace(from, to);
+    let renamed = other("{name: podinfo, namespace", "{name: second, namespace");
+    let elsewhere = other("namespace: test", "namespace: prod");
+    let same_services = renamed
+        .replace(
+            "kind: Deployment, name: podinfo",
+            "kind: Deployment, name: second",
+        )
+        .replace("{port: 9898}", "{port: 9898, name: podinfo}");
+    let other_kind = GOOD.replace("kind: Canary", "kind: AlertProvider");
+    let first = "Canary test/podinfo in a.yaml";
+    for (second, expected) in [
+        (
+            GOOD,
+            Some(format!("warning metadata.name: {first} is there twice")),
+        ),
+        (
+            &renamed,
+            Some(format!(
+                "warning spec.targetRef: {first} has the same target"
+            )),
+        ),
+        (
+            &same_services,
+            Some(format!(
+                "warning spec.service.name: {first} has the same Services"
+            )),
+        ),
+        (&elsewhere, None),
+    ] {
+        let found = found(&format!("{GOOD}\n---\n{second}"));
+        let is_as_expected = match &expected {
+            Some(start) => found.len() == 1 && found[0].starts_with(start),
+            None => found.is_empty(),
+        };
+        assert!(is_as_expected, "{expected:?}: {found:?}");
+    }
+    let names = found(&format!("{GOOD}\n---\n{other_kind}"));
+    assert!(
+        names.iter().all(|it| !it.contains("is there twice")),
+        "{names:?}"
+    );
+}

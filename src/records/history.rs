@@ -2,7 +2,10 @@
 
 use super::Committed;
 use crate::{
-    api::release::{Release, ReleaseResult},
+    api::{
+        canary::CanaryPhase,
+        release::{Release, ReleaseResult},
+    },
     rollout::of_end,
 };
 
@@ -19,19 +22,24 @@ pub enum OfRun<'a> {
 
 /// Finds the record of the run that a change of the status is about.
 pub fn of_run<'a>(releases: &'a [Release], committed: Committed<'_>) -> OfRun<'a> {
-    let before = committed.snapshot.status().last_applied_spec.as_ref();
-    let revisions = [committed.status.last_applied_spec.as_ref(), before];
-    let is_its_own = |release: &Release| revisions.contains(&Some(&release.spec.revision));
+    let before = committed.snapshot.status();
+    let revisions = [committed.revision(), before.last_applied_spec.clone()];
+    let is_its_own = |release: &Release| {
+        let mut revisions = revisions.iter().flatten();
+        revisions.any(|revision| *revision == release.spec.revision)
+    };
     let newest_first = newest_first(releases);
     let mut unended = newest_first
         .iter()
         .filter(|it| it.spec.result == ReleaseResult::Running);
-    // The status after a run that its user took back has the promoted revision, not the one of the run.
+    // The status after a run that its user took back has the promoted revision, not the one of the run. A version that has only waited for
+    // its run is never in the status.
     let is_taken_back = committed.ends()
-        && of_end(committed.snapshot, committed.status).0 == ReleaseResult::Withdrawn;
+        && (before.phase == CanaryPhase::Waiting
+            || of_end(committed.snapshot, committed.status).0 == ReleaseResult::Withdrawn);
     let running = unended.find(|it| is_its_own(it) || is_taken_back);
     // A run's record ends after its last change of the status, and the one of an earlier run before it.
-    let changed = committed.snapshot.status().last_transition_time.as_ref();
+    let changed = before.last_transition_time.as_ref();
     let is_complete = |release: &&Release| release.spec.ended_at.as_ref() >= changed;
     match (running, newest_first.first()) {
         (Some(release), _) => OfRun::Running(release),

@@ -8,6 +8,7 @@
 //! - [`of_run`] finds the record of a run that an earlier process began.
 //! - [`outdated`] chooses the records to delete.
 
+mod committed;
 mod evidence;
 mod explain;
 mod history;
@@ -28,9 +29,11 @@ use crate::{
         },
         status::{ConditionType, VerdictCode},
     },
-    rollout::{Measurements, is_in_run, of_end},
+    rollout::{Measurements, of_end},
     snapshot::{Kind, Snapshot, revision::digest, whole_second_after},
 };
+pub use committed::Committed;
+use committed::changes;
 pub use evidence::{pack, unpack};
 pub use explain::explain;
 pub use history::{OfRun, newest_first_key, of_run, outdated};
@@ -55,68 +58,6 @@ pub struct Record {
     measured: Option<Time>,
 }
 
-/// A change of the status that was committed.
-#[derive(Clone, Copy)]
-pub struct Committed<'a> {
-    /// The snapshot before it.
-    pub snapshot: &'a Snapshot,
-    /// The status after it.
-    pub status: &'a CanaryStatus,
-    /// The measurements and calls on which the decision was based.
-    pub measurements: &'a Measurements,
-}
-
-impl Committed<'_> {
-    /// Whether a run starts, or replaces another one.
-    pub fn starts(&self) -> bool {
-        let before = self.snapshot.status();
-        self.is_abandoned()
-            || is_in_run(self.status.phase)
-                && (!is_in_run(before.phase)
-                    || before.last_applied_spec != self.status.last_applied_spec
-                    || before.tracked_configs != self.status.tracked_configs)
-    }
-
-    /// Whether a person aborts a version that waits for its run. It has a record, too.
-    fn is_abandoned(&self) -> bool {
-        let before = self.snapshot.status().phase;
-        before == CanaryPhase::Waiting && self.status.phase == CanaryPhase::Failed
-    }
-
-    /// Whether a run goes on that is not the one of this record.
-    pub fn is_of_another_run(&self, record: &Record) -> bool {
-        !self.ends() && self.status.last_applied_spec.as_ref() != Some(&record.spec.revision)
-    }
-
-    /// Whether a run goes on or ends. After a restart, a run with pending notifications counts as well, because its end may be missing in the
-    /// record.
-    pub fn concerns_a_run(&self) -> bool {
-        let before = self.snapshot.status();
-        // The records of a Canary that is deleted are deleted with it.
-        if self.status.phase == CanaryPhase::Terminating {
-            return false;
-        }
-        is_in_run(before.phase)
-            || is_in_run(self.status.phase)
-            || self.is_abandoned()
-            || (before.has_condition(ConditionType::NotificationPending)
-                && matches!(before.phase, CanaryPhase::Succeeded | CanaryPhase::Failed))
-    }
-
-    /// Whether the run is over and its notifications are still to be sent.
-    pub fn has_unsent_notifications(&self) -> bool {
-        self.ends()
-            && self
-                .status
-                .has_condition(ConditionType::NotificationPending)
-    }
-
-    /// Whether the run is over.
-    pub const fn ends(&self) -> bool {
-        !is_in_run(self.status.phase)
-    }
-}
-
 impl Record {
     /// The record of a run that starts with this change of the status.
     pub fn begin(committed: Committed<'_>) -> Self {
@@ -124,7 +65,7 @@ impl Record {
             snapshot, status, ..
         } = committed;
         let canary = &snapshot.canary;
-        let revision = status.last_applied_spec.clone().unwrap_or_default();
+        let revision = committed.revision().unwrap_or_default();
         let started_at = whole_second_after(snapshot.now);
         let uid = canary.metadata.uid.as_deref().unwrap_or_default();
         let hash = digest(&format!("{uid} {revision} {started_at}"), 5);
@@ -134,19 +75,25 @@ impl Record {
                 canary: snapshot.name().to_owned(),
                 revision,
                 from: status.last_promoted_spec.clone(),
-                strategy: canary.strategy().as_str().to_owned(),
-                images: images(snapshot),
-                configs: configs(snapshot.status(), status),
                 started_at: Some(Time(started_at)),
-                steps: steps(canary),
                 ..ReleaseSpec::default()
             },
             evidence: RunEvidence::default(),
             step: None,
             measured: None,
         };
+        record.describe(committed);
         record.note(committed);
         record
+    }
+
+    /// Notes the version and the strategy of its run. They may change while the version waits for its run.
+    fn describe(&mut self, committed: Committed<'_>) {
+        let snapshot = committed.snapshot;
+        self.spec.strategy = snapshot.canary.strategy().as_str().to_owned();
+        self.spec.images = images(snapshot);
+        self.spec.configs = committed.configs();
+        self.spec.steps = steps(&snapshot.canary);
     }
 
     /// The record of a run that an earlier process began.
@@ -174,6 +121,10 @@ impl Record {
         let before = snapshot.status();
         let is_tenth = self.measure(&now, snapshot, measurements);
         let mut is_worth_it = is_tenth && status.phase == CanaryPhase::Progressing;
+        if committed.ends_wait() {
+            self.describe(committed);
+            is_worth_it = true;
+        }
         let moment = Moment {
             at: Some(now.clone()),
             phase: status.phase.as_str().to_owned(),
@@ -449,38 +400,6 @@ fn images(snapshot: &Snapshot) -> Vec<Change> {
         containers(snapshot.target()),
     );
     changes(&from, &to)
-}
-
-/// The configs that differ between two statuses.
-fn configs(before: &CanaryStatus, after: &CanaryStatus) -> Vec<Change> {
-    let list = |status: &CanaryStatus| -> Vec<_> {
-        status
-            .tracked_configs
-            .clone()
-            .into_iter()
-            .flatten()
-            .collect()
-    };
-    changes(&list(before), &list(after))
-}
-
-fn changes(from: &[(String, String)], to: &[(String, String)]) -> Vec<Change> {
-    let find = |list: &[(String, String)], name: &str| {
-        let found = list.iter().find(|(of, _)| of == name);
-        found.map(|(_, value)| value.clone()).unwrap_or_default()
-    };
-    let removed = from
-        .iter()
-        .filter(|(name, _)| !to.iter().any(|(of, _)| of == name));
-    let names = to.iter().chain(removed).map(|(name, _)| name);
-    names
-        .map(|name| Change {
-            name: name.clone(),
-            from: find(from, name),
-            to: find(to, name),
-        })
-        .filter(|change| change.from != change.to)
-        .collect()
 }
 
 /// The beginning of a name, as long as this.

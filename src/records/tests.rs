@@ -8,9 +8,12 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     api::release::{HookCall, Measured, Metric},
+    rollout,
     routers::tests::{canary_analysis, snapshot},
     snapshot::Tick,
 };
+
+mod waits;
 
 const QUERY: &str =
     "sum(rate(requests_total{code!~\"5..\"}[1m])) / sum(rate(requests_total[1m])) * 100";

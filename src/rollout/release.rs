@@ -358,6 +358,12 @@ pub fn new_version(snapshot: &Snapshot) -> Option<String> {
     release.changed().then(text)
 }
 
+/// The revision of the target and the checksums of its configs, in the forms of the status; `None` if the target is missing or unusable.
+pub fn version(snapshot: &Snapshot) -> Option<(String, Option<BTreeMap<String, String>>)> {
+    let release = Release::of(snapshot).ok()?;
+    Some((release.revision, release.configs))
+}
+
 /// How far the objects are for which a run waits, or a version that is to start one: rollouts, and routes that the data plane has not
 /// accepted.
 pub fn progress(snapshot: &Snapshot) -> BTreeMap<ObjectRef, Progress> {
@@ -367,12 +373,7 @@ pub fn progress(snapshot: &Snapshot) -> BTreeMap<ObjectRef, Progress> {
     let routes = is_unaccepted.then(|| router.objects(&snapshot.canary));
     // They are accepted or not: nothing in between is progress. Another spec of the Canary, another version and another action of a person
     // begin anew.
-    let version = || {
-        Release::of(snapshot)
-            .ok()
-            .map(|of| (of.revision, of.configs))
-    };
-    let version = routes.as_ref().and_then(|_| version());
+    let version = routes.as_ref().and_then(|_| version(snapshot));
     let action = snapshot.status().condition(ConditionType::Action);
     let mut hasher = DefaultHasher::new();
     let of_canary = snapshot.canary.metadata.generation;

@@ -47,15 +47,25 @@ pub struct Times {
     pub now: Timestamp,
 }
 
+impl Times {
+    /// A wait for this reason, which has failed after the deadline.
+    fn waits_since(&self, start: Option<Timestamp>, why: String) -> Readiness {
+        let end = start.and_then(|start| start.checked_add(self.deadline).ok());
+        if end.is_some_and(|end| end < self.now) {
+            Readiness::Failed(why)
+        } else {
+            Readiness::Waiting(why)
+        }
+    }
+}
+
 /// The readiness of a Deployment: at least `threshold` percent of its pods must be updated and available. It has failed when its own
 /// progress deadline is exceeded, or when for `deadline` it has been unavailable, or has lacked pods and got none. (Flagger knows the first
 /// two. A Deployment is available if its strategy allows the missing pods, and its own deadline does not count after it was scaled.)
 pub fn deployment(object: &Value, threshold: i64, times: &Times) -> Readiness {
     let name = text(object, "/metadata/name");
-    if number(object, "/metadata/generation") > number(object, "/status/observedGeneration") {
-        return Readiness::Waiting(
-            "waiting for rollout to finish: observed deployment generation less than desired generation".to_owned(),
-        );
+    if let Some(unseen) = unseen(object, "deployment", times) {
+        return unseen;
     }
     if condition(object, "Progressing").is_some_and(|c| {
         text(c, "/reason") == "ProgressDeadlineExceeded"
@@ -70,12 +80,19 @@ pub fn deployment(object: &Value, threshold: i64, times: &Times) -> Readiness {
     };
     let why = format!("waiting for rollout to finish: {why}");
     let unavailable = unavailable_since(object).map(|since| since.max(times.since));
-    let start = unavailable.into_iter().chain(times.stalled).min();
-    let end = start.and_then(|start| start.checked_add(times.deadline).ok());
-    if end.is_some_and(|end| end < times.now) {
-        return Readiness::Failed(why);
-    }
-    Readiness::Waiting(why)
+    times.waits_since(unavailable.into_iter().chain(times.stalled).min(), why)
+}
+
+/// The readiness of a workload whose controller has not seen its last change; `None` if it has. (In Flagger, this wait has no end.)
+fn unseen(object: &Value, kind: &str, times: &Times) -> Option<Readiness> {
+    let [wanted, seen] = ["/metadata/generation", "/status/observedGeneration"]
+        .map(|pointer| number(object, pointer));
+    let why = || {
+        format!(
+            "waiting for rollout to finish: observed {kind} generation less than desired generation"
+        )
+    };
+    (wanted > seen).then(|| times.waits_since(times.stalled, why()))
 }
 
 fn unfinished(object: &Value, threshold: i64) -> Option<String> {
@@ -119,10 +136,8 @@ fn updated(condition: &Value) -> Option<Timestamp> {
 /// The readiness of a DaemonSet: all pods must be updated and at least `threshold` percent available. It has failed when for `deadline` it
 /// has lacked pods and got none. (Flagger counts from the last step, however long ago that is when the first pod is lost.)
 pub fn daemon_set(object: &Value, threshold: i64, times: &Times) -> Readiness {
-    if number(object, "/metadata/generation") > number(object, "/status/observedGeneration") {
-        return Readiness::Waiting(
-            "waiting for rollout to finish: observed daemonset generation less than desired generation".to_owned(),
-        );
+    if let Some(unseen) = unseen(object, "daemonset", times) {
+        return unseen;
     }
     let wanted = number(object, "/status/desiredNumberScheduled");
     let updated = number(object, "/status/updatedNumberScheduled");

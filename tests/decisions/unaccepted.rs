@@ -202,6 +202,29 @@ fn a_promotion_that_stops_all_pods_waits_until_the_gateway_has_seen_the_routes()
     assert!((60..=85).contains(&took), "{took}\n{}", sim.transcript());
 }
 
+/// Flagger's gate opens, whatever the gateway says about a route that no longer changes.
+#[test]
+fn an_approval_counts_although_the_gateway_does_not_accept_the_route() {
+    let mut sim = in_phase("gatewayapi:v1", CanaryPhase::WaitingPromotion);
+    let lagging = |sim: &mut Simulation, seconds: i64| {
+        let end = sim.snapshot.now.as_second() + seconds;
+        while sim.snapshot.now.as_second() < end {
+            lags(sim);
+            sim.reconcile();
+        }
+    };
+    lagging(&mut sim, 200);
+    assert_eq!(sim.snapshot.phase(), CanaryPhase::WaitingPromotion);
+    sim.closed.clear();
+    lagging(&mut sim, 60);
+    assert_eq!(
+        sim.snapshot.phase(),
+        CanaryPhase::Finalising,
+        "{}",
+        sim.transcript()
+    );
+}
+
 /// A Canary with `revertOnDeletion` that is being deleted.
 fn deleted() -> Simulation {
     let mut spec = spec("gatewayapi:v1", None);

@@ -143,8 +143,15 @@ fn step(
         }
         Signal::None(unsignaled) => notifications.extend(unsignaled),
     }
-    if let Some(wait) = release.routes_pending() {
-        return ControlFlow::Break(wait);
+    match release.routes_pending() {
+        // A version that waits for its approval changes no route, and its promotion waits for the routes itself.
+        Some(Decision::Wait(_, events))
+            if release.snapshot.phase() == CanaryPhase::WaitingPromotion =>
+        {
+            notifications.extend(events);
+        }
+        Some(wait) => return ControlFlow::Break(wait),
+        None => {}
     }
     if !actions::skips(release.snapshot) {
         check(release, evidence, notifications)?;

@@ -48,16 +48,21 @@ pub enum NoConnection {
     #[error("{0}")]
     Kubeconfig(#[from] KubeconfigError),
     /// The kubeconfig has no usable TLS or login.
-    #[error("{0}")]
-    Login(kube::Error),
+    #[error("{error}")]
+    Login {
+        /// The error.
+        error: Box<kube::Error>,
+        /// The command that logs in, if the kubeconfig has one.
+        command: Option<String>,
+    },
 }
 
 impl NoConnection {
     /// The reason in plain words. The output of a command that logs in may hold a token, so only its errors are shown.
     pub fn reason(&self) -> String {
-        let error = match self {
+        let (error, command) = match self {
             Self::Kubeconfig(error) => return error.to_string(),
-            Self::Login(error) => error,
+            Self::Login { error, command } => (error.as_ref(), command.as_deref()),
         };
         match error {
             kube::Error::Auth(AuthError::AuthExecRun { cmd, out }) => {
@@ -67,7 +72,8 @@ impl NoConnection {
                 format!("the command {program} failed ({}): {errors}", out.status)
             }
             kube::Error::Auth(AuthError::AuthExecStart(error)) => {
-                format!("its command cannot be started: {error}")
+                let command = command.unwrap_or_default();
+                format!("its command {command} cannot be started: {error}")
             }
             other => root_cause(other),
         }
@@ -167,7 +173,12 @@ impl Person {
         }
         let namespace = reach.namespace.clone();
         let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
-        let client = Client::try_from(config).map_err(NoConnection::Login)?;
+        let exec = config.auth_info.exec.as_ref();
+        let command = exec.and_then(|exec| exec.command.clone());
+        let client = Client::try_from(config).map_err(|error| NoConnection::Login {
+            error: Box::new(error),
+            command,
+        })?;
         Ok(Self { client, namespace })
     }
 

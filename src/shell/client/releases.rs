@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     api::{
+        canary::CanaryPhase,
         release::{CANARY_UID, Release, ReleaseResult},
         status::ConditionType,
     },
@@ -19,7 +20,7 @@ use crate::{
     shell::api_server::person::Resource,
     snapshot::Kind,
     view::{
-        API_VERSION, Condition, Seen, State, View,
+        API_VERSION, Condition, Progress, Seen, State, View,
         render::{Table, history_head, history_row},
     },
 };
@@ -29,7 +30,7 @@ pub async fn history(context: &Context, args: &Canary) -> Result<Code, Stop> {
     let canary = context.canary(&args.name).await?;
     let releases = context.releases(&args.name, &canary).await?;
     if releases.is_empty() {
-        remark(&context.no_record(&args.name));
+        remark(&context.no_record(&args.name, &canary));
     }
     let printed = match args.output {
         Format::Json | Format::Yaml => {
@@ -81,15 +82,12 @@ pub async fn explain(context: &Context, args: &Explain) -> Result<Code, Stop> {
         (Some(release), _) => match args.output {
             Format::Json | Format::Yaml => value(args.output, &record(release)),
             Format::Name => name(release),
-            Format::Table | Format::Wide if args.release.is_none() => {
-                let unrecorded = unrecorded(&canary, release);
-                unrecorded + &records::explain(&release.spec)
-            }
+            Format::Table | Format::Wide if args.release.is_none() => last(&canary, release),
             Format::Table | Format::Wide => records::explain(&release.spec),
         },
         (None, Some(release)) => return Err(context.no_release(&args.name, release)),
         (None, None) => {
-            remark(&context.no_record(&args.name));
+            remark(&context.no_record(&args.name, &canary));
             without_record(args, canary)
         }
     };
@@ -97,22 +95,38 @@ pub async fn explain(context: &Context, args: &Explain) -> Result<Code, Stop> {
     Ok(Code::Yes)
 }
 
-/// The state of the canary, unless the record tells it whole: a run may be in progress, and a version may wait before its run.
-fn unrecorded(canary: &Value, release: &Release) -> String {
-    let seen = Seen {
-        canary: canary.clone(),
-        ..Seen::default()
-    };
-    let view = View::of(&seen, now());
-    let is_recorded = view.revision.applied.as_ref() == Some(&release.spec.revision);
+/// The state of the canary, unless the record tells it whole, and its last record: a run may be in progress, or have no record. A record is
+/// not written at each step, so the steps of a run in progress are those of the status.
+fn last(canary: &Value, release: &Release) -> String {
+    let view = seen(canary.clone());
+    let mut spec = release.spec.clone();
+    let is_running = spec.result == ReleaseResult::Running;
+    let waits = view.phase == CanaryPhase::Waiting.as_str();
+    let is_recorded =
+        view.revision.applied.as_ref() == Some(&spec.revision) || (waits && is_running);
     let is_over = matches!(view.state, State::Promoted | State::Failed);
     let (name, word) = (view.full_name(), view.state.as_str());
     let now = format!("{name}: {word}: {}\n", view.sentence);
-    match (is_recorded, is_over) {
+    let before = match (is_recorded, is_over) {
         (true, true) => String::new(),
-        (true, false) if release.spec.result == ReleaseResult::Running => now + "\n",
+        (true, false) if is_running => {
+            let taken = view.steps.iter().filter(|it| it.state != Progress::Later);
+            let taken = i64::try_from(taken.count()).unwrap_or(i64::MAX);
+            spec.reached = spec.reached.max(taken);
+            now + "\n"
+        }
         _ => now + "\nThe last recorded release:\n",
-    }
+    };
+    before + &records::explain(&spec)
+}
+
+/// The view of a Canary alone.
+fn seen(canary: Value) -> View {
+    let seen = Seen {
+        canary,
+        ..Seen::default()
+    };
+    View::of(&seen, now())
 }
 
 fn value(format: Format, value: &Value) -> String {
@@ -124,11 +138,7 @@ fn value(format: Format, value: &Value) -> String {
 
 /// The sentence of the condition `Verdict`, for a run that has no record.
 fn without_record(args: &Explain, canary: Value) -> String {
-    let seen = Seen {
-        canary,
-        ..Seen::default()
-    };
-    let view = View::of(&seen, now());
+    let view = seen(canary);
     let mut conditions = view.conditions.iter();
     let verdict = conditions.find(|condition| condition.type_ == ConditionType::Verdict.as_str());
     match args.output {
@@ -167,7 +177,17 @@ impl Context {
         Ok(releases)
     }
 
-    fn no_record(&self, name: &str) -> String {
+    fn no_record(&self, name: &str, canary: &Value) -> String {
+        let view = seen(canary.clone());
+        let is_new = matches!(view.phase.as_str(), "" | "Initializing" | "Initialized");
+        if is_new {
+            return format!(
+                "canary {} has had no release yet. Its first one begins when its {} {} has another version than now",
+                view.full_name(),
+                view.target.kind,
+                view.target.name
+            );
+        }
         format!(
             "no release of canary {}/{name} is recorded: none has begun since the operator records them, the kind Release is not installed, the operator may not write Releases, or it runs with -release-history=0\nSee whether the kind is there: kubectl get crd releases.flagger-rs.github.io",
             self.person.namespace()

@@ -50,7 +50,9 @@ impl From<NoConnection> for Stop {
     fn from(error: NoConnection) -> Self {
         let (what, next) = match &error {
             NoConnection::Kubeconfig(_) => ("the kubeconfig cannot be used", "kubectl config view"),
-            NoConnection::Login(_) => ("the login of the kubeconfig fails", "kubectl auth whoami"),
+            NoConnection::Login { .. } => {
+                ("the login of the kubeconfig fails", "kubectl auth whoami")
+            }
         };
         let why = clean(&error.reason());
         Self::because(Code::Usage, format!("{what}: {why}\nLook at it: {next}"))

@@ -92,7 +92,7 @@ impl Reconciliation<'_> {
     ) -> Result<Recording, ClusterError> {
         let snapshot = committed.snapshot;
         // The commit that replaced the run of this record may have been carried out, although its answer was lost.
-        let is_of_another_run = matches!(&known, Recording::Running { record, .. } if committed.is_of_another_run(record));
+        let is_of_another_run = matches!(&known, Recording::Running { record, .. } if committed.is_of_another_run(&record.spec.revision));
         if committed.starts() || is_of_another_run {
             let releases = self.releases(snapshot).await?;
             return self.begin(known, committed, &releases).await;

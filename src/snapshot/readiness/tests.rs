@@ -371,3 +371,31 @@ fn a_workload_without_replicas_in_its_spec_has_one() {
     assert_eq!(replicas(&json!({"spec": {"replicas": 0}})), 0);
     assert_eq!(replicas(&json!({"spec": {"replicas": 3}})), 3);
 }
+
+/// Flagger waits without end, for example while the controllers of a cluster are down.
+#[test]
+fn a_workload_whose_last_change_nobody_takes_up_has_failed_after_the_deadline() {
+    let object = json!({"metadata": {"name": "podinfo", "generation": 2}, "status": {"observedGeneration": 1}});
+    for judge in [deployment, daemon_set] {
+        let stalled = |since: Option<&str>| {
+            let stalled = since.map(|since| since.parse().unwrap());
+            judge(
+                &object,
+                100,
+                &Times {
+                    stalled,
+                    ..times("2026-01-01T00:00:00Z")
+                },
+            )
+        };
+        assert!(matches!(stalled(None), Readiness::Waiting(_)));
+        assert!(matches!(
+            stalled(Some("2026-01-01T00:01:30Z")),
+            Readiness::Waiting(_)
+        ));
+        assert!(matches!(
+            stalled(Some("2026-01-01T00:00:30Z")),
+            Readiness::Failed(_)
+        ));
+    }
+}

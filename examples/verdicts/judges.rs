@@ -1,7 +1,7 @@
 //! The judges that are compared: the sequential test, Flagger's threshold, Mann-Whitney as PipeCD runs it, and an oracle that nobody can be.
 
 use flagger_rs::comparison::{
-    Comparison, Counts, Latencies, Margin, Measure, dispersion, is_proven,
+    Comparison, Counts, Margin, Measure, MetricTest, Rules, Window, dispersion, is_proven,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -50,13 +50,28 @@ pub fn sequential_latency(per_second: f64, factor: f64, sigma: f64, seed: u64) -
     let minute = per_second * 60.0;
     // A tenth of an hour's requests estimates the shares above the bounds well enough.
     let history = durations(&mut random, minute * 6.0, 1.0, sigma)?;
-    let mut latencies = Latencies::new(Margin::NONE, &history, None);
+    let rules = Rules {
+        measure: Measure::Latency,
+        margin: Margin::NONE,
+        false_alarms: FALSE_ALARMS,
+        detect: 0.01,
+        least: None,
+        counts_pods: false,
+    };
+    let bounds = history.bounds(None).into_iter();
+    let bounds = bounds.filter_map(|bound| Some((bound, vec![history.slower(bound)?])));
+    let mut test = MetricTest::of_durations(&rules, &bounds.collect::<Vec<_>>(), None);
     for (step, weight) in WEIGHTS.iter().enumerate() {
         let share = weight / 100.0;
         let canary = durations(&mut random, minute * share, factor, sigma)?;
         let primary = durations(&mut random, minute * (1.0 - share), 1.0, sigma)?;
-        latencies.add(&canary, &primary);
-        if is_proven(latencies.worse(1.0), FALSE_ALARMS) {
+        test.add(|bound| {
+            Some(Window {
+                canary: canary.slower(bound?)?,
+                primary: primary.slower(bound?)?,
+            })
+        });
+        if is_proven(test.worse(1.0), FALSE_ALARMS) {
             return Some(step + 1);
         }
     }

@@ -6,7 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{lenient, schema};
+use super::{
+    compare::{Compare, CompareMode, Policy},
+    lenient, schema,
+};
 
 /// How the operator analyses a new version before it promotes it. Set `interval`, `threshold`, and one of `stepWeight`, `stepWeights`
 /// and `iterations`.
@@ -152,6 +155,21 @@ pub struct CanaryMetric {
     /// The values of `{{ variables.NAME }}` in the template's query, by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_variables: Option<BTreeMap<String, String>>,
+    /// Compares the canary's requests with the primary's, in place of a value with a threshold. Only for built-in metrics; not in Flagger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compare: Option<Compare>,
+    /// The effect of the comparison. Default: enforce.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<CompareMode>,
+    /// Decides about a step in which a version has no series to compare. Default: hold, until the progress deadline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_no_data: Option<Policy>,
+    /// Decides about a step in which the metric server does not answer. Default: hold, until the progress deadline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_error: Option<Policy>,
+    /// Decides about a step in which the canary has too few requests. Default: hold, as long as `compare.maxExtend` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_low_traffic: Option<Policy>,
 }
 
 /// A range of accepted values. Both limits belong to the range.

@@ -11,6 +11,7 @@ mod traffic;
 pub mod action;
 pub mod alert_provider;
 pub mod canary;
+pub mod compare;
 pub mod duration;
 pub mod limits;
 pub mod metric_template;

@@ -236,6 +236,31 @@ pub struct Measured {
     /// Why the check failed; `None` if it passed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// The comparison of the canary with the primary; `None` if a threshold decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
+}
+
+/// A comparison of the canary with the primary. The numbers are those of the run so far.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Comparison {
+    /// The state: `worse`, `notWorse`, `undecided`, `partial`, `lowTraffic`, `noData`, `providerError`, `stale` or `onePod`.
+    pub state: String,
+    /// Whether it decides, in place of the threshold.
+    pub decides: bool,
+    /// The result in a sentence.
+    pub detail: String,
+    /// The requests of the canary.
+    pub requests: f64,
+    /// Those that were bad.
+    pub bad: f64,
+    /// The requests of the primary.
+    pub primary_requests: f64,
+    /// Those that were bad.
+    pub primary_bad: f64,
+    /// The natural logarithm of the e-value against "the canary is not worse".
+    pub evidence: f64,
 }
 
 /// One call of a webhook.

@@ -190,6 +190,8 @@ pub enum ConditionType {
     Verdict,
     /// The API server refuses a write during a release or an initialization; the reason is the kind of the object.
     WriteRefused,
+    /// How far the comparison of the canary with the primary is; the message is for the operator.
+    Comparison,
 }
 
 impl ConditionType {
@@ -221,6 +223,7 @@ impl ConditionType {
             Self::RetryRequested => "RetryRequested",
             Self::Verdict => "Verdict",
             Self::WriteRefused => "WriteRefused",
+            Self::Comparison => "Comparison",
         }
     }
 }
@@ -247,6 +250,14 @@ pub enum VerdictCode {
     NoData,
     /// A metric server could not be asked, or answered with an error.
     ProviderError,
+    /// A metric server has no new values.
+    Stale,
+    /// The canary is worse than the primary.
+    Regression,
+    /// One pod of the canary has nearly all its bad requests.
+    OnePod,
+    /// The canary had too few requests to be compared with the primary.
+    LowTraffic,
     /// A webhook did not pass.
     Hook,
     /// A gate is closed.
@@ -275,10 +286,14 @@ pub enum VerdictCode {
 
 impl VerdictCode {
     /// All codes.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 19] = [
         Self::Threshold,
         Self::NoData,
         Self::ProviderError,
+        Self::Stale,
+        Self::Regression,
+        Self::OnePod,
+        Self::LowTraffic,
         Self::Hook,
         Self::Gate,
         Self::FailedChecks,
@@ -299,6 +314,10 @@ impl VerdictCode {
             Self::Threshold => "Threshold",
             Self::NoData => "NoData",
             Self::ProviderError => "ProviderError",
+            Self::Stale => "Stale",
+            Self::Regression => "Regression",
+            Self::OnePod => "OnePod",
+            Self::LowTraffic => "LowTraffic",
             Self::Hook => "Hook",
             Self::Gate => "Gate",
             Self::FailedChecks => "FailedChecks",

@@ -1,8 +1,6 @@
 //! Latencies, by counts above the bounds of a histogram: averages of quantiles cannot be compared, and counts can.
 
-use serde::{Deserialize, Serialize};
-
-use super::{Comparison, Counts, Margin, Measure, Window, sequential::mean_of_powers};
+use super::Counts;
 
 /// The share of the primary's requests above a bound that is compared: fewer are too rare, and more are the normal case.
 const SHARES: std::ops::RangeInclusive<f64> = 0.005..=0.3;
@@ -35,62 +33,15 @@ impl Histogram {
     /// The bounds that are compared in a run: those that between 0.5 % and 30 % of the primary's requests exceed, and the user's own one.
     pub fn bounds(&self, own: Option<f64>) -> Vec<f64> {
         let bounds = self.0.iter().map(|(bound, _)| *bound);
-        let is_compared = |bound: &f64| {
-            let rate = self.slower(*bound).map(Counts::rate);
-            rate.is_some_and(|rate| SHARES.contains(&rate)) || own == Some(*bound)
-        };
+        let is_compared =
+            |bound: &f64| self.slower(*bound).is_some_and(is_compared) || own == Some(*bound);
         bounds
             .filter(|bound| bound.is_finite() && is_compared(bound))
             .collect()
     }
 }
 
-/// A comparison at several bounds. The mean of e-values is an e-value, so no bound has to prove more than one alone would.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Latencies(Vec<(f64, Comparison)>);
-
-impl Latencies {
-    /// A test at the start of a run. `history` has the primary's requests of the hour before; the bounds stay the same for the run.
-    pub fn new(margin: Margin, history: &Histogram, own: Option<f64>) -> Self {
-        let bounds = history.bounds(own).into_iter();
-        let tests = bounds.filter_map(|bound| {
-            let slower = history.slower(bound)?;
-            Some((bound, Comparison::new(Measure::Latency, margin, slower)))
-        });
-        Self(tests.collect())
-    }
-
-    /// The bounds that are compared.
-    pub fn bounds(&self) -> impl Iterator<Item = f64> {
-        self.0.iter().map(|(bound, _)| *bound)
-    }
-
-    /// Adds the requests since the last window. A histogram that lacks a bound adds nothing to its test.
-    pub fn add(&mut self, canary: &Histogram, primary: &Histogram) {
-        for (bound, test) in &mut self.0 {
-            if let (Some(canary), Some(primary)) = (canary.slower(*bound), primary.slower(*bound)) {
-                test.add(Window { canary, primary });
-            }
-        }
-    }
-
-    /// The evidence that the canary is slower than the margin allows: the natural logarithm of an e-value; 0 without a bound.
-    pub fn worse(&self, dispersion: f64) -> f64 {
-        self.mean(|test| test.worse(dispersion))
-    }
-
-    /// The evidence that the canary is within the margin at all bounds: the natural logarithm of an e-value.
-    pub fn not_worse(&self, dispersion: f64) -> f64 {
-        // One bound that is not proven leaves the whole unproven.
-        let tests = self.0.iter().map(|(_, test)| test.not_worse(dispersion));
-        tests.reduce(f64::min).unwrap_or(0.0)
-    }
-
-    fn mean(&self, of: impl Fn(&Comparison) -> f64) -> f64 {
-        if self.0.is_empty() {
-            return 0.0;
-        }
-        let powers: Vec<_> = self.0.iter().map(|(_, test)| of(test)).collect();
-        mean_of_powers(&powers)
-    }
+/// Whether these requests of the primary, of which those slower than a bound are bad, are compared at the bound.
+pub fn is_compared(slower: Counts) -> bool {
+    SHARES.contains(&slower.rate())
 }

@@ -26,12 +26,18 @@ pub enum Measure {
 }
 
 impl Measure {
-    /// The factors of the alternatives, evenly spaced on a logarithmic scale.
-    fn factors(self) -> [f64; ALTERNATIVES] {
-        let (least, most): (f64, f64) = match self {
+    /// The least and the greatest factor of an alternative. A rate that is much closer to the limit is not found, however many requests there
+    /// are.
+    pub const fn range(self) -> (f64, f64) {
+        match self {
             Self::Errors => (2.0, 300.0),
             Self::Latency => (1.3, 30.0),
-        };
+        }
+    }
+
+    /// The factors of the alternatives, evenly spaced on a logarithmic scale.
+    fn factors(self) -> [f64; ALTERNATIVES] {
+        let (least, most) = self.range();
         let ratio = (most / least).powf(1.0 / SPACES);
         let mut factor = least / ratio;
         [0; ALTERNATIVES].map(|_| {

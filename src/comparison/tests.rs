@@ -237,14 +237,23 @@ fn latencies_are_compared_at_bounds_that_some_requests_exceed() {
         [250.0, 500.0],
         "the user's own"
     );
-    let mut test = Latencies::new(Margin::NONE, &history, None);
+    let of = |histogram: &Histogram| -> Vec<_> {
+        let bounds = [100.0, 250.0, 500.0].map(|it| (it, vec![histogram.slower(it).unwrap()]));
+        bounds.to_vec()
+    };
+    let mut test = MetricTest::of_durations(&rules(Measure::Latency), &of(&history), None);
     assert_eq!(test.bounds().collect::<Vec<_>>(), [250.0]);
-    test.add(&histogram(600.0, 850.0), &history);
+    let slow = histogram(600.0, 850.0);
+    test.add(|bound| {
+        Some(Window {
+            canary: slow.slower(bound?)?,
+            primary: history.slower(bound?)?,
+        })
+    });
     assert!(is_proven(test.worse(1.0), 0.01));
-    assert_eq!(
-        Latencies::new(Margin::NONE, &histogram(1_000.0 - 1.0, 999.0), None).worse(1.0),
-        0.0
-    );
+    let fast = of(&histogram(1_000.0 - 1.0, 999.0));
+    let none = MetricTest::of_durations(&rules(Measure::Latency), &fast, None);
+    assert_eq!((none.worse(1.0), none.not_worse(1.0)), (0.0, 0.0));
     for broken in [
         vec![],
         vec![(1.0, 2.0)],
@@ -311,4 +320,91 @@ fn the_requests_that_a_regression_needs_are_known_before_the_run() {
         None,
         "within the margin"
     );
+}
+
+/// The rules of most tests: no margin.
+const fn rules(measure: Measure) -> Rules {
+    Rules {
+        measure,
+        margin: Margin::NONE,
+        false_alarms: 0.05,
+        detect: 0.01,
+        least: None,
+        counts_pods: true,
+    }
+}
+
+/// The counters of a version's pods before and after a window in which they served these requests.
+fn readings(pods: &[(&str, u32, u32)]) -> Readings {
+    let all = |add: bool| {
+        let pods = pods.iter().map(|(name, all, bad)| {
+            let (more, worse) = if add { (*all, *bad) } else { (0, 0) };
+            ((*name).to_owned(), counts(1_000 + more, 10 + worse))
+        });
+        pods.collect()
+    };
+    Readings {
+        before: all(false),
+        now: all(true),
+    }
+}
+
+#[test]
+fn a_metric_comes_to_a_finding_for_each_state() {
+    let history = vec![counts(600, 1); 60];
+    let good = [("p1", 3_000, 3), ("p2", 3_000, 3)];
+    let state = |canary: &[(&str, u32, u32)], least| {
+        let rules = Rules {
+            least,
+            ..rules(Measure::Errors)
+        };
+        let mut test = MetricTest::of_errors(&rules, &history);
+        let arms = |_| Arms {
+            canary: readings(canary),
+            primary: readings(&good),
+        };
+        let finding = test.advance(&rules, arms);
+        finding.state
+    };
+    assert_eq!(
+        state(&[("c1", 500, 30), ("c2", 500, 25)], None),
+        State::Worse
+    );
+    assert_eq!(
+        state(&[("c1", 500, 55), ("c2", 500, 0)], None),
+        State::OnePod("c1".to_owned())
+    );
+    assert_eq!(
+        state(&[("c1", 500, 0), ("c2", 500, 0)], Some(100.0)),
+        State::Undecided
+    );
+    assert!(
+        matches!(state(&[("c1", 5, 0), ("c2", 5, 0)], None), State::LowTraffic(needed) if needed > 100.0)
+    );
+    assert_eq!(state(&[("c1", 5, 0)], Some(6.0)), State::LowTraffic(6.0));
+    assert_eq!(state(&[], None), State::NoData);
+    let margin = Margin::new(0.02, 2.0).unwrap();
+    let rules = Rules {
+        margin,
+        ..rules(Measure::Errors)
+    };
+    let arms = |_| Arms {
+        canary: readings(&[("c1", 5_000, 5)]),
+        primary: readings(&good),
+    };
+    let finding = MetricTest::of_errors(&rules, &history).advance(&rules, arms);
+    assert_eq!(finding.state, State::NotWorse);
+    assert_eq!(
+        (finding.seen.canary.all(), finding.last.primary.bad()),
+        (5_000.0, 6.0)
+    );
+}
+
+#[test]
+fn at_most_four_bounds_are_compared_and_they_lie_apart() {
+    let bounds: Vec<_> = (1..=20)
+        .map(|place| (f64::from(place), vec![counts(1_000, 300 - place * 10)]))
+        .collect();
+    let test = MetricTest::of_durations(&rules(Measure::Latency), &bounds, None);
+    assert_eq!(test.bounds().collect::<Vec<_>>(), [1.0, 7.0, 13.0, 20.0]);
 }

@@ -1,9 +1,10 @@
 //! Metrics: which request asks a server for a value, and which value its answer contains. Pure: `shell` sends the requests.
 //!
 //! [`providers`] has one file per kind of server and the table of them; [`observer`] has Flagger's built-in queries; [`template`] renders
-//! the queries of users; [`identity`] has the tokens and signatures that clouds ask for.
+//! the queries of users; [`counting`] asks for the requests of both versions; [`identity`] has the tokens and signatures that clouds ask for.
 
 mod answer;
+pub mod counting;
 pub mod endpoint;
 mod error;
 pub mod identity;
@@ -28,6 +29,8 @@ use endpoint::{Endpoint, SecretValues};
 use identity::Identity;
 use provider::{Access, Exchange, Provider, Setup};
 pub use provider::{Next, Queried};
+use providers::prometheus;
+pub use providers::prometheus::TimeSeries;
 
 /// A metric server: its provider, its address and the credentials for it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,6 +95,11 @@ impl Server {
         self.provider.value(response).and_then(no_nan)
     }
 
+    /// Reads the answer to [`Asks::Series`].
+    pub fn series(&self, response: &HttpResponse) -> Result<Vec<TimeSeries>, MetricError> {
+        prometheus::series(response)
+    }
+
     /// Reads the answer to [`Asks::Online`].
     pub fn online(&self, answer: Result<&HttpResponse, MetricError>) -> Result<(), OfflineError> {
         self.provider.online(answer)
@@ -116,13 +124,20 @@ pub enum Asks {
     Value(String),
     /// Whether the server is reachable and accepts the credentials.
     Online,
+    /// The series of this query of Prometheus at this instant.
+    Series {
+        /// The query.
+        query: String,
+        /// The instant.
+        at: Timestamp,
+    },
 }
 
 impl Query {
     /// The query that asks for a value; empty if the question is whether the server is online.
     pub fn text(&self) -> &str {
         match &self.asks {
-            Asks::Value(query) => query,
+            Asks::Value(query) | Asks::Series { query, .. } => query,
             Asks::Online => "",
         }
     }
@@ -133,6 +148,7 @@ impl Query {
         let request = match &self.asks {
             Asks::Value(query) => provider.query(access, query, now),
             Asks::Online => provider.probe(access),
+            Asks::Series { query, at } => prometheus::at(access, query, *at),
         };
         HttpRequest {
             budget: Some(self.budget),

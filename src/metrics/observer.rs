@@ -67,6 +67,26 @@ pub trait Observer: Debug + Sync {
         format!(" histogram_quantile( 0.99, {rate} by (le) )")
     }
 
+    /// The series of the primary's requests, for a comparison; `None` if they cannot be compared. This is right for series that name the workload
+    /// or its pods, and have counters of requests and a histogram of durations.
+    fn primary_series(&self, model: &Model, primary: &str) -> Option<Series> {
+        let target = primary.to_owned();
+        Some(self.series(&Model {
+            target,
+            ..model.clone()
+        }))
+    }
+
+    /// Whether the counters are those of the workload's pods, and not of a gateway's.
+    fn counts_pods(&self) -> bool {
+        true
+    }
+
+    /// Whether durations are a histogram.
+    fn has_histogram(&self) -> bool {
+        true
+    }
+
     /// A value of `request-duration`, in whole milliseconds.
     fn millis(&self, duration: f64) -> f64 {
         duration.trunc()
@@ -82,16 +102,24 @@ pub trait Observer: Debug + Sync {
 #[derive(Clone, Debug)]
 pub struct Series {
     /// The labels of all requests.
-    selector: String,
+    pub(super) selector: String,
     /// The labels of the requests that did not fail.
-    succeeded: String,
+    pub(super) succeeded: String,
     /// The name of the counter of requests.
-    requests: &'static str,
+    pub(super) requests: &'static str,
     /// The name of the histogram of durations, without its suffix.
-    durations: &'static str,
+    pub(super) durations: &'static str,
 }
 
 impl Series {
+    /// The same series of the other version, whose name has another ending.
+    fn renamed(mut self, from: &str, to: &str) -> Self {
+        for selector in [&mut self.selector, &mut self.succeeded] {
+            *selector = selector.replace(from, to);
+        }
+        self
+    }
+
     /// Series in which the requests that did not fail have one more label.
     fn new(
         selector: String,

@@ -202,9 +202,16 @@ fn measured(text: &mut String, evidence: &RunEvidence, place: usize, metric: &Me
             Some(value) => format!("{}{unit}", go::float(value)),
             None => "no value".to_owned(),
         };
-        let verdict = match &measured.failure {
-            None => "passed".to_owned(),
-            Some(why) => format!("failed: {}", one_line(why)),
+        let verdict = match (&measured.failure, &measured.comparison) {
+            (None, None) => "passed".to_owned(),
+            (Some(why), None) => format!("failed: {}", one_line(why)),
+            (_, Some(compared)) => {
+                format!(
+                    "{}: {}",
+                    one_line(&compared.state),
+                    one_line(&compared.detail)
+                )
+            }
         };
         let _ = writeln!(
             text,

@@ -48,6 +48,7 @@ fn measured(value: f64, failure: Option<&str>) -> Measurements {
         metric: 0,
         value: Some(value),
         failure: failure.map(str::to_owned),
+        comparison: None,
     };
     let hooks = vec![HookCall {
         name: "load".into(),

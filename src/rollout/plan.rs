@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     api::canary::CanaryStatus,
-    metrics::{Asks, MetricError, OfflineError, Query},
+    metrics::{Asks, MetricError, OfflineError, Query, TimeSeries},
     notifications::Notification,
     snapshot::{Failure, HttpRequest, HttpResponse, Kind, Snapshot, Write, excerpt},
 };
@@ -91,6 +91,8 @@ pub enum Answer {
     Response(HttpResponse),
     /// The value of a metric, or the reason why there is none.
     Value(Result<f64, MetricError>),
+    /// The series of both versions, or the reason why there are none.
+    Series(Result<Vec<TimeSeries>, MetricError>),
     /// Whether a metric server is online.
     Online(Result<(), OfflineError>),
     /// No webhook answered, or the objects could not be listed.
@@ -112,6 +114,9 @@ impl Question {
             let answer = answer.map_err(|why| MetricError::NoAnswer(why.to_string()));
             return match query.asks {
                 Asks::Value(_) => Answer::Value(answer.and_then(|it| query.server.value(it))),
+                Asks::Series { .. } => {
+                    Answer::Series(answer.and_then(|it| query.server.series(it)))
+                }
                 Asks::Online => Answer::Online(query.server.online(answer)),
             };
         }

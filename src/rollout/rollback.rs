@@ -5,7 +5,7 @@ use crate::{
     api::{canary::CanaryPhase, status::ConditionType},
     rollout::{
         plan::Decision,
-        status::{Outcome, StatusChange, outcome, transitions::may_follow, verdict},
+        status::{FailedCheck, Outcome, StatusChange, outcome, transitions::may_follow, verdict},
     },
     snapshot::Snapshot,
 };
@@ -29,6 +29,14 @@ pub fn routes_not_accepted(snapshot: &Snapshot, why: String) -> Decision {
     let sentence = why.clone();
     let begun = record(StatusChange::within_step(snapshot), &Outcome::NotReady(why));
     Decision::commit(verdict::routes_failed(begun, &sentence).build(), Vec::new())
+}
+
+/// Records that a rollback begins because the versions could not be compared until the deadline.
+pub fn not_compared(snapshot: &Snapshot, why: &FailedCheck) -> Decision {
+    let outcome = Outcome::NotReady(why.detail.clone());
+    let begun = record(StatusChange::within_step(snapshot), &outcome);
+    let waits = "The versions could not be compared until the progress deadline";
+    Decision::commit(verdict::not_compared(begun, why, waits).build(), Vec::new())
 }
 
 /// Adds to a change that a rollback begins, and why.

@@ -22,12 +22,13 @@ pub struct Step {
 }
 
 /// The conditions that begin or end within a step: a hook that passed is not called again for them.
-const WITHIN_STEP: [ConditionType; 5] = [
+const WITHIN_STEP: [ConditionType; 6] = [
     ConditionType::Verdict,
     ConditionType::Draining,
     ConditionType::Action,
     ConditionType::Paused,
     ConditionType::WriteRefused,
+    ConditionType::Comparison,
 ];
 
 impl Step {

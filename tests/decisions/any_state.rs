@@ -34,7 +34,7 @@ pub const PHASES: [CanaryPhase; 12] = [
 ];
 
 /// All conditions but `Promoted`, which every status has, in the order of `place_of_condition`.
-const CONDITIONS: [ConditionType; 16] = [
+const CONDITIONS: [ConditionType; 17] = [
     ConditionType::RollingBack,
     ConditionType::Reverting,
     ConditionType::Draining,
@@ -51,6 +51,7 @@ const CONDITIONS: [ConditionType; 16] = [
     ConditionType::RetryRequested,
     ConditionType::Verdict,
     ConditionType::WriteRefused,
+    ConditionType::Comparison,
 ];
 
 const ROLLOUTS: [Rollout; 5] = [
@@ -251,6 +252,7 @@ fn place_of_condition(condition: ConditionType) -> Option<usize> {
         C::RetryRequested => Some(13),
         C::Verdict => Some(14),
         C::WriteRefused => Some(15),
+        C::Comparison => Some(16),
     }
 }
 

@@ -53,6 +53,7 @@ mod audit;
 mod bootstrap;
 mod capacity;
 mod clocks;
+mod comparison;
 mod conditions;
 mod configs;
 mod contour;

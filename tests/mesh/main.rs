@@ -17,6 +17,7 @@
 
 mod command_line;
 mod contour;
+mod counting;
 #[path = "../files/mod.rs"]
 mod files;
 mod monitoring;

@@ -60,7 +60,7 @@ async fn ask(prometheus: &str, query: &str) -> Result<Value, String> {
     get(url.as_str()).await
 }
 
-async fn get(url: &str) -> Result<Value, String> {
+pub async fn get(url: &str) -> Result<Value, String> {
     let client = reqwest::Client::builder().no_proxy().build();
     let answer = client.unwrap().get(url).send().await;
     let text = answer.map_err(|error| error.to_string())?.text().await;

@@ -32,4 +32,12 @@ impl Observer for Apisix {
         let rate = rate(model, &buckets, &selector);
         format!(" histogram_quantile( 0.99, {rate} by (le) )")
     }
+
+    fn primary_series(&self, model: &Model, _primary: &str) -> Option<Series> {
+        Some(self.series(model).renamed("-canary_", "-primary_"))
+    }
+
+    fn counts_pods(&self) -> bool {
+        false
+    }
 }

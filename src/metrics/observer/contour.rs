@@ -22,4 +22,12 @@ impl Observer for Contour {
             durations: "envoy_cluster_upstream_rq_time",
         }
     }
+
+    fn primary_series(&self, model: &Model, _primary: &str) -> Option<Series> {
+        Some(self.series(model).renamed("-canary_", "-primary_"))
+    }
+
+    fn counts_pods(&self) -> bool {
+        false
+    }
 }

@@ -24,4 +24,15 @@ impl Observer for Gloo {
             durations: "envoy_cluster_upstream_rq_time",
         }
     }
+
+    fn primary_series(&self, model: &Model, _primary: &str) -> Option<Series> {
+        Some(
+            self.series(model)
+                .renamed("-canaryupstream-", "-primaryupstream-"),
+        )
+    }
+
+    fn counts_pods(&self) -> bool {
+        false
+    }
 }

@@ -21,4 +21,16 @@ impl Observer for Knative {
             durations: "envoy_cluster_upstream_rq_time",
         }
     }
+
+    fn primary_series(&self, model: &Model, primary: &str) -> Option<Series> {
+        let route = primary.to_owned();
+        Some(self.series(&Model {
+            route,
+            ..model.clone()
+        }))
+    }
+
+    fn counts_pods(&self) -> bool {
+        false
+    }
 }

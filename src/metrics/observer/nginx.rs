@@ -28,4 +28,16 @@ impl Observer for Nginx {
         };
         format!(" {} / {} * 1000", of("sum"), of("count"))
     }
+
+    fn primary_series(&self, model: &Model, _primary: &str) -> Option<Series> {
+        Some(self.series(model).renamed(r#"canary!="""#, r#"canary="""#))
+    }
+
+    fn counts_pods(&self) -> bool {
+        false
+    }
+
+    fn has_histogram(&self) -> bool {
+        false
+    }
 }

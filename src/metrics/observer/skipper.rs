@@ -40,6 +40,11 @@ impl Observer for Skipper {
             }
         }
     }
+
+    /// Its counter of requests is a bucket, whose selector the query completes.
+    fn primary_series(&self, _model: &Model, _primary: &str) -> Option<Series> {
+        None
+    }
 }
 
 /// A name as Skipper has it in the names of its routes.

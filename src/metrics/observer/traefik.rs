@@ -31,4 +31,12 @@ impl Observer for Traefik {
         let rate = rate(model, &buckets, &selector);
         format!(" histogram_quantile( 0.99, {rate} by (le) ) * 1000")
     }
+
+    fn primary_series(&self, model: &Model, _primary: &str) -> Option<Series> {
+        Some(self.series(model).renamed("-canary-[", "-primary-["))
+    }
+
+    fn counts_pods(&self) -> bool {
+        false
+    }
 }

@@ -1,6 +1,6 @@
 //! Prometheus (Flagger: `pkg/metrics/providers/prometheus.go`), for built-in metrics, inline queries and MetricTemplates.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
 use serde::{
@@ -24,6 +24,64 @@ const PROBE: &str = "vector(1)";
 
 /// A Prometheus server, or one that understands its queries.
 pub struct Prometheus;
+
+/// The most series in an answer.
+const SERIES: usize = 10_000;
+
+/// A series of an answer, with its points: the time in seconds, and the value.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TimeSeries {
+    /// The labels.
+    pub labels: BTreeMap<String, String>,
+    /// The points that have a value.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// The request for the series of a query at an instant.
+pub fn at(access: &Access, query: &str, at: Timestamp) -> HttpRequest {
+    let query = collapsed(query);
+    let time = at.as_second().to_string();
+    access
+        .endpoint
+        .get("/api/v1/query", &[("query", &query), ("time", &time)])
+}
+
+/// Reads the series of an answer: those of an instant, which have one point each, or of a range.
+pub fn series(response: &HttpResponse) -> Result<Vec<TimeSeries>, MetricError> {
+    let answer: Option<Answer<Vec<Option<Series>>>> = json(successful(response)?)?;
+    let series = answer.and_then(|answer| answer.data?.result);
+    let series = series.unwrap_or_default();
+    if series.len() > SERIES {
+        let why = format!(
+            "the answer has {} series; at most {SERIES} are read",
+            series.len()
+        );
+        return Err(MetricError::Refused(why));
+    }
+    let sample = |series: Series| {
+        let points = series
+            .value
+            .into_iter()
+            .chain(series.values.unwrap_or_default());
+        let number = |(time, value): (f64, String)| Some((time, value.parse().ok()?));
+        let is_value = |point: &(f64, f64)| point.1.is_finite();
+        TimeSeries {
+            labels: series.metric,
+            points: points.filter_map(number).filter(is_value).collect(),
+        }
+    };
+    Ok(series.into_iter().flatten().map(sample).collect())
+}
+
+/// The body of an answer without an error.
+fn successful(response: &HttpResponse) -> Result<&str, MetricError> {
+    let HttpResponse { status, body } = response;
+    if *status >= 400 {
+        let (status, body) = (go::status(*status), excerpt(body));
+        return Err(MetricError::Refused(format!("Status {status}: {body}")));
+    }
+    Ok(body)
+}
 
 impl Provider for Prometheus {
     fn name(&self) -> &'static str {
@@ -57,12 +115,7 @@ impl Provider for Prometheus {
 
     /// The value of the last sample, as in Flagger.
     fn value(&self, response: &HttpResponse) -> Result<f64, MetricError> {
-        let HttpResponse { status, body } = response;
-        if *status >= 400 {
-            let (status, body) = (go::status(*status), excerpt(body));
-            return Err(MetricError::Refused(format!("Status {status}: {body}")));
-        }
-        let answer: Option<Answer> = json(body)?;
+        let answer: Option<Answer<Samples>> = json(successful(response)?)?;
         let samples = answer
             .and_then(|answer| answer.data?.result)
             .unwrap_or_default();
@@ -88,13 +141,22 @@ impl Provider for Prometheus {
 /// The fields of an answer that count; null counts as missing, as in Go. Flagger reads no other field either, not even `status`. The types
 /// of Prometheus' own client library are stricter and would refuse the answers of some compatible servers.
 #[derive(Deserialize)]
-struct Answer {
-    data: Option<Data>,
+struct Answer<T> {
+    data: Option<Data<T>>,
 }
 
 #[derive(Deserialize)]
-struct Data {
-    result: Option<Samples>,
+struct Data<T> {
+    result: Option<T>,
+}
+
+/// A series with its labels.
+#[derive(Deserialize)]
+struct Series {
+    #[serde(default)]
+    metric: BTreeMap<String, String>,
+    value: Option<(f64, String)>,
+    values: Option<Vec<(f64, String)>>,
 }
 
 /// The part of a list of samples that a check uses. The list itself is not kept, because an answer may have a hundred thousand samples.

@@ -119,7 +119,13 @@ fn call(
     let judged = match evidence.get(&question) {
         Some(Answer::Response(response)) => webhook::judge(&request, Ok(response)),
         Some(Answer::Failed(failure)) => webhook::judge(&request, Err(failure)),
-        Some(Answer::Value(_) | Answer::Online(_) | Answer::Objects(_) | Answer::Delivered)
+        Some(
+            Answer::Value(_)
+            | Answer::Series(_)
+            | Answer::Online(_)
+            | Answer::Objects(_)
+            | Answer::Delivered,
+        )
         | None => {
             return Called::Ask(question);
         }

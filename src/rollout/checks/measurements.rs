@@ -1,15 +1,16 @@
 //! The measurements and calls of a step, for the record of the run.
 
 use super::{
-    hooks,
+    comparisons::{self, Compared, Effect},
+    hooks::{self, Stage},
     metric_query::{Check, checks},
 };
 use crate::{
     api::{
         canary::CanaryWebhook,
-        release::{HookCall, Measured, Metric},
+        release::{Comparison, HookCall, Measured, Metric},
     },
-    metrics::Query,
+    metrics::{Query, Server},
     notifications::webhook,
     rollout::plan::{Answer, Evidence, Question},
     snapshot::{HttpRequest, Snapshot, redacted},
@@ -32,13 +33,51 @@ pub fn measurements(snapshot: &Snapshot, evidence: &Evidence) -> Measurements {
     if evidence.is_empty() {
         return Measurements::default();
     }
+    let checks = checks(&snapshot.canary);
+    let values = checks
+        .iter()
+        .filter_map(|check| check.measurement(snapshot, evidence));
+    let compared = match comparisons::results(snapshot, evidence) {
+        Stage::Done(compared) => compared,
+        Stage::Ask(_) => Vec::new(),
+    };
     Measurements {
-        values: checks(&snapshot.canary)
-            .iter()
-            .filter_map(|check| check.measurement(snapshot, evidence))
-            .collect(),
+        values: values.chain(compared.iter().map(comparison)).collect(),
         hooks: calls(snapshot, evidence),
     }
+}
+
+/// A comparison as a measurement: the value is the share of the canary's requests that were bad, in percent.
+fn comparison(compared: &Compared) -> (Metric, Measured) {
+    let server = compared.server.as_ref();
+    let hosts = server.map(Server::hosts).unwrap_or_default();
+    let metric = Metric {
+        name: format!("{} (compared with the primary)", compared.metric),
+        provider: server.map_or("", Server::name).to_owned(),
+        host: hosts.into_iter().next().unwrap_or_default(),
+        query: cut(&compared.counters),
+        unit: "%".to_owned(),
+        ..Metric::default()
+    };
+    let finding = compared.finding.clone().unwrap_or_default();
+    let (canary, primary) = (finding.seen.canary, finding.seen.primary);
+    let holds = compared.decides && compared.effect != Effect::Pass;
+    let measured = Measured {
+        metric: 0,
+        value: (canary.all() > 0.0).then(|| (canary.rate() * 1e4).round() / 100.0),
+        failure: holds.then(|| compared.detail.clone()),
+        comparison: Some(Comparison {
+            state: compared.state.as_str().to_owned(),
+            decides: compared.decides,
+            detail: compared.detail.clone(),
+            requests: canary.all(),
+            bad: canary.bad(),
+            primary_requests: primary.all(),
+            primary_bad: primary.bad(),
+            evidence: finding.worse,
+        }),
+    };
+    (metric, measured)
 }
 
 /// A metric check outside of a run.
@@ -72,6 +111,7 @@ impl Check<'_> {
             metric: 0,
             value: judged.value.filter(|value| value.is_finite()),
             failure: judged.halt.map(|halt| halt.failed.detail),
+            comparison: None,
         };
         Some((metric, measured))
     }

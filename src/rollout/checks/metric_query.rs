@@ -97,14 +97,7 @@ pub struct Check<'a> {
 impl Check<'_> {
     /// The query of the check.
     pub fn query(&self, snapshot: &Snapshot) -> Result<Query, Unqueryable> {
-        let model = |default| {
-            let mut model = Model::of(&snapshot.canary, self.metric, default);
-            if TargetKind::of(&snapshot.canary) == Some(TargetKind::Knative) {
-                let revision = snapshot.canary_reference();
-                model.route = revision.map_or(model.route, |revision| revision.name);
-            }
-            model
-        };
+        let model = |default| self.model(snapshot, default);
         let (server, text) = match self.source {
             Source::Builtin(builtin) => {
                 let text = providers::observer(snapshot).query(builtin, &model("1m"));
@@ -135,6 +128,16 @@ impl Check<'_> {
             asks: Asks::Value(text),
             budget: budget(snapshot),
         })
+    }
+
+    /// The names in the query.
+    pub fn model(&self, snapshot: &Snapshot, default_interval: &str) -> Model {
+        let mut model = Model::of(&snapshot.canary, self.metric, default_interval);
+        if TargetKind::of(&snapshot.canary) == Some(TargetKind::Knative) {
+            let revision = snapshot.canary_reference();
+            model.route = revision.map_or(model.route, |revision| revision.name);
+        }
+        model
     }
 
     /// Checks that a query can be sent, and that the object of the cluster which it names, if any, may be read for this canary.
@@ -223,7 +226,7 @@ pub fn queried(snapshot: &Snapshot) -> Vec<Queried> {
         .filter_map(|check| check.query(snapshot).ok());
     let objects = queries.filter_map(|query| match &query.asks {
         Asks::Value(text) => query.server.queried(text).ok().flatten(),
-        Asks::Online => None,
+        Asks::Series { .. } | Asks::Online => None,
     });
     objects.collect()
 }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    Halt,
+    Halt, comparisons,
     hooks::Stage,
     metric_query::{Check, Source, Unqueryable, checks, question},
     metric_templates,
@@ -40,10 +40,9 @@ pub fn needs(snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
 
 /// Checks all metrics: the questions to ask first, or the reasons why metrics hold the release back.
 pub fn check(snapshot: &Snapshot, evidence: &Evidence) -> Stage<Vec<Halt>> {
-    let checks = checks(&snapshot.canary);
     let mut questions = Vec::new();
     let mut halts = Vec::new();
-    for check in &checks {
+    for check in &by_threshold(snapshot) {
         match check.value(snapshot, evidence) {
             Stage::Ask(more) => questions.extend(more),
             Stage::Done(Err(error)) => halts.push(check.unqueryable(&error)),
@@ -62,13 +61,23 @@ pub fn samples(snapshot: &Snapshot, evidence: &Evidence) -> Vec<(String, f64)> {
     if evidence.is_empty() {
         return Vec::new();
     }
-    checks(&snapshot.canary)
+    by_threshold(snapshot)
         .iter()
         .filter_map(|check| match check.value(snapshot, evidence) {
             Stage::Done(Ok(Ok(value))) => Some((check.metric.name.clone(), check.exported(value))),
             _ => None,
         })
         .collect()
+}
+
+/// The checks of values. Those are left out whose comparison with the primary decides.
+fn by_threshold(snapshot: &Snapshot) -> Vec<Check<'_>> {
+    let mut checks = checks(&snapshot.canary);
+    let compared = comparisons::deciding(snapshot, &checks);
+    checks.retain(|check| {
+        !(matches!(check.source, Source::Builtin(_)) && compared.contains(&check.place))
+    });
+    checks
 }
 
 /// A value, and whether it holds the release back.

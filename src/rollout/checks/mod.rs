@@ -1,5 +1,6 @@
 //! The checks of a step: webhooks, gates, and metrics.
 
+pub mod comparisons;
 pub mod gates;
 pub mod hooks;
 pub mod measurements;

@@ -18,24 +18,13 @@ pub fn notifications(
     let info = |text| alert(snapshot, Severity::Info, text);
     match outcome {
         Outcome::FailedChecks(_)
+        | Outcome::Regression(_)
         | Outcome::Manual(_)
         | Outcome::NotReady(_)
         | Outcome::PodsLost(_)
         | Outcome::Refused(_)
         | Outcome::Aborted(_) => rolled_back(snapshot, outcome, ended_in),
-        Outcome::FailedPromotion(why) => vec![
-            event_in(
-                snapshot,
-                EventKind::Warning,
-                format!("Promotion of {target} failed, primary not ready: {why}"),
-                CanaryPhase::Promoting,
-            ),
-            alert(
-                snapshot,
-                Severity::Error,
-                &format!("Promotion failed, primary not ready: {why}"),
-            ),
-        ],
+        Outcome::FailedPromotion(why) => failed_promotion(snapshot, why),
         Outcome::Initialized => vec![describing_alert(
             snapshot,
             &format!(
@@ -70,6 +59,18 @@ pub fn notifications(
     }
 }
 
+fn failed_promotion(snapshot: &Snapshot, why: &str) -> Vec<Notification> {
+    let target = snapshot.full_target();
+    let event = event_in(
+        snapshot,
+        EventKind::Warning,
+        format!("Promotion of {target} failed, primary not ready: {why}"),
+        CanaryPhase::Promoting,
+    );
+    let text = format!("Promotion failed, primary not ready: {why}");
+    vec![event, alert(snapshot, Severity::Error, &text)]
+}
+
 /// The notifications of a rollback.
 fn rolled_back(snapshot: &Snapshot, outcome: &Outcome, ended_in: CanaryPhase) -> Vec<Notification> {
     let name = snapshot.full_name();
@@ -100,6 +101,7 @@ fn rollback_reason(outcome: &Outcome) -> String {
     match outcome {
         Outcome::FailedChecks(_) => format!("failed checks threshold reached {why}"),
         Outcome::Manual(_) => "manual webhook invoked".to_owned(),
+        Outcome::Regression(_) => format!("regression found {why}"),
         Outcome::PodsLost(_) => format!("all ready pods lost {why} times"),
         Outcome::Refused(_) => format!("run cannot go on: {why}"),
         Outcome::Aborted(_) => format!("aborted {why}"),

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::{advance, new_revision, skip};
+use super::{advance, comparison, new_revision, skip};
 use crate::{
     api::canary::{CanaryPhase, WebhookType},
     notifications::Notification,
@@ -10,7 +10,7 @@ use crate::{
         actions,
         blocked::Blocked,
         checks::{
-            Halt,
+            Halt, comparisons,
             hooks::{self, HookResult, Signal, Stage},
             metrics,
             pods::{self, Pods},
@@ -78,7 +78,7 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
     let mut notifications = Vec::new();
     let (ControlFlow::Break(decision) | ControlFlow::Continue(decision)) =
         step(release, evidence, &mut notifications);
-    Ok(decision.notifying(notifications))
+    Ok(comparisons::kept(snapshot, evidence, decision).notifying(notifications))
 }
 
 /// The decision while the primary or the canary is not ready; `None` if both are, or if it is not yet time to report it.
@@ -201,11 +201,31 @@ fn check(
     if begins {
         return ControlFlow::Continue(());
     }
-    match metrics::check(snapshot, evidence) {
-        Stage::Ask(questions) => ControlFlow::Break(Decision::Ask(questions, Vec::new())),
-        Stage::Done(halts) if halts.is_empty() => ControlFlow::Continue(()),
-        Stage::Done(halts) => ControlFlow::Break(failed_check(snapshot, halts)),
+    measure(snapshot, evidence)
+}
+
+/// The metrics of a step, by their thresholds or by comparison. All are asked at the same time.
+fn measure(snapshot: &Snapshot, evidence: &Evidence) -> ControlFlow<Decision> {
+    let metrics = metrics::check(snapshot, evidence);
+    let comparisons = comparisons::results(snapshot, evidence);
+    let (mut halts, compared) = match (metrics, comparisons) {
+        (Stage::Done(halts), Stage::Done(compared)) => (halts, compared),
+        (Stage::Ask(mut questions), Stage::Ask(more)) => {
+            questions.extend(more);
+            return ControlFlow::Break(Decision::Ask(questions, Vec::new()));
+        }
+        (Stage::Ask(questions), _) | (_, Stage::Ask(questions)) => {
+            return ControlFlow::Break(Decision::Ask(questions, Vec::new()));
+        }
+    };
+    if let Some(rollback) = comparison::roll_back(snapshot, &compared) {
+        return ControlFlow::Break(rollback);
     }
+    halts.extend(comparison::failures(snapshot, &compared));
+    if !halts.is_empty() {
+        return ControlFlow::Break(failed_check(snapshot, halts));
+    }
+    comparison::hold(snapshot, &compared).map_or(ControlFlow::Continue(()), ControlFlow::Break)
 }
 
 /// Counts one failed check, for all these reasons.

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | Initializing | [`bootstrap`] |
 //! | Initialized, Waiting, Succeeded, Failed | [`idle`] |
-//! | Progressing, WaitingPromotion | [`analysis`], [`advance`], [`skip`] |
+//! | Progressing, WaitingPromotion | [`analysis`], [`comparison`], [`advance`], [`skip`] |
 //! | Promoting, Finalising | [`promotion`] |
 //! | Terminating | [`deletion`] |
 //!
@@ -13,6 +13,7 @@
 pub mod advance;
 pub mod analysis;
 pub mod bootstrap;
+pub mod comparison;
 pub mod deletion;
 pub mod end;
 pub mod finish_rollback;

@@ -40,6 +40,7 @@ pub fn started<'a>(release: &Release<'a>) -> StatusChange<'a> {
     started
         .clear(ConditionType::Draining)
         .clear(ConditionType::PodsLost)
+        .clear(ConditionType::Comparison)
         .progress(0, 0)
         .without_failed_checks()
         .with(|status| {

@@ -58,9 +58,13 @@ fn begin(release: &Release<'_>, evidence: &Evidence) -> Decision {
         }
         // The API server may be busy. The list is repeated at the next tick.
         Some(Answer::Failed(_)) => return Decision::wait(Requeue::Ready),
-        Some(Answer::Response(_) | Answer::Value(_) | Answer::Online(_) | Answer::Delivered) => {
-            &Vec::new()
-        }
+        Some(
+            Answer::Response(_)
+            | Answer::Value(_)
+            | Answer::Series(_)
+            | Answer::Online(_)
+            | Answer::Delivered,
+        ) => &Vec::new(),
     };
     // The configs come first: the pods of the template read them.
     let restore = |template: Value| {

@@ -10,6 +10,7 @@ use crate::{
     },
     providers,
     rollout::{
+        checks::comparisons,
         messages::{self, run},
         plan::{Decision, Requeue},
         release::Release,
@@ -148,6 +149,7 @@ fn invalid(snapshot: &Snapshot) -> Option<InvalidSpec> {
         .or_else(|| target(snapshot))
         .or_else(|| references(snapshot))
         .or_else(|| analysis(snapshot))
+        .or_else(|| comparison(snapshot))
 }
 
 /// The limits keep one Canary from taking memory or time that other canaries need.
@@ -212,6 +214,14 @@ fn references(snapshot: &Snapshot) -> Option<InvalidSpec> {
     let blocked = references::first_blocked(&snapshot.canary, snapshot.other_namespaces());
     let blocked = blocked.or_else(of_routes)?;
     Some(InvalidSpec(blocked.to_string()))
+}
+
+fn comparison(snapshot: &Snapshot) -> Option<InvalidSpec> {
+    let (place, problem) = comparisons::problem(snapshot)?;
+    Some(at(
+        format!("spec.analysis.metrics[{place}].compare"),
+        problem,
+    ))
 }
 
 fn analysis(snapshot: &Snapshot) -> Option<InvalidSpec> {

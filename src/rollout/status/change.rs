@@ -180,10 +180,16 @@ impl<'a> StatusChange<'a> {
     /// The status to commit.
     pub fn build(self) -> CanaryStatus {
         let is_refused = self.snapshot.refused.is_some() && needs_writes(&self.status);
-        if is_refused {
-            self.status
+        let is_compared = is_under_analysis(self.status.phase);
+        let change = if is_refused {
+            self
         } else {
-            self.clear(ConditionType::WriteRefused).status
+            self.clear(ConditionType::WriteRefused)
+        };
+        if is_compared {
+            change.status
+        } else {
+            change.clear(ConditionType::Comparison).status
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Changes of the Canary's status: phases, conditions, the outcome of a run.
 
 pub mod change;
+pub mod compared;
 pub mod draining;
 pub mod outcome;
 pub mod pods_lost;

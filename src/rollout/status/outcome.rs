@@ -13,6 +13,8 @@ pub const ACCEPTED: &str = "Accepted";
 pub enum Outcome {
     /// The number of failed checks reached the threshold.
     FailedChecks(i64),
+    /// The canary is worse than the primary, by these numbers.
+    Regression(String),
     /// This rollback hook asked for a rollback.
     Manual(String),
     /// Pods did not become ready in time, for this reason.
@@ -43,6 +45,7 @@ impl Outcome {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::FailedChecks(_) => "FailedChecks",
+            Self::Regression(_) => "Regression",
             Self::Manual(_) => "Manual",
             Self::NotReady(_) => "NotReady",
             Self::PodsLost(_) => "PodsLost",
@@ -60,6 +63,7 @@ impl Outcome {
     pub fn reason_in(&self, phase: CanaryPhase) -> String {
         match self {
             Self::FailedChecks(_)
+            | Self::Regression(_)
             | Self::Manual(_)
             | Self::NotReady(_)
             | Self::PodsLost(_)
@@ -78,7 +82,8 @@ impl Outcome {
         match self {
             Self::FailedChecks(n) | Self::PodsLost(n) => n.to_string(),
             Self::Manual(hook) => hook.clone(),
-            Self::NotReady(why)
+            Self::Regression(why)
+            | Self::NotReady(why)
             | Self::Refused(why)
             | Self::Aborted(why)
             | Self::FailedPromotion(why) => why.clone(),
@@ -98,6 +103,7 @@ impl Outcome {
             .map_or(reason, |(reason, _)| reason);
         match reason {
             "FailedChecks" => Self::FailedChecks(message.parse().unwrap_or(0)),
+            "Regression" => Self::Regression(message.to_owned()),
             "Manual" => Self::Manual(message.to_owned()),
             "PodsLost" => Self::PodsLost(message.parse().unwrap_or(0)),
             "Refused" => Self::Refused(message.to_owned()),

@@ -94,6 +94,25 @@ fn waiting_for(hook: &CanaryWebhook) -> String {
     format!("Waits until the {kind} webhook {name} opens its gate")
 }
 
+/// Records that a step waits because the canary cannot be compared with the primary.
+pub fn not_compared<'a>(
+    change: StatusChange<'a>,
+    why: &FailedCheck,
+    waits: &str,
+) -> StatusChange<'a> {
+    let sentence = format!("{waits}: {}.", without_stop(&why.detail));
+    change.set(ConditionType::Verdict, why.code.as_str(), &sentence)
+}
+
+/// Whether the status has recorded already that a step waits, for this reason.
+pub fn waits_to_compare(status: &CanaryStatus, code: VerdictCode, waits: &str) -> bool {
+    let verdict = status.condition(ConditionType::Verdict);
+    verdict.is_some_and(|it| {
+        let sentence = it.message.as_deref().unwrap_or_default();
+        it.reason == code.as_str() && sentence.starts_with(waits)
+    })
+}
+
 /// Records why a run is rolled back.
 pub fn failed<'a>(change: StatusChange<'a>, outcome: &Outcome) -> StatusChange<'a> {
     let (code, sentence) = of_outcome(change.snapshot(), outcome);
@@ -147,6 +166,11 @@ pub fn reverted_after_failure(change: StatusChange<'_>) -> StatusChange<'_> {
 pub fn of_outcome(snapshot: &Snapshot, outcome: &Outcome) -> (VerdictCode, String) {
     match outcome {
         Outcome::FailedChecks(failed) => failed_checks(snapshot, *failed),
+        Outcome::Regression(why) => because(
+            VerdictCode::Regression,
+            "The canary is worse than the primary",
+            why,
+        ),
         Outcome::Manual(hook) => (
             VerdictCode::RollbackHook,
             format!(
@@ -154,9 +178,10 @@ pub fn of_outcome(snapshot: &Snapshot, outcome: &Outcome) -> (VerdictCode, Strin
                 excerpt(hook)
             ),
         ),
-        Outcome::NotReady(why) => (
+        Outcome::NotReady(why) => because(
             VerdictCode::NotReady,
-            format!("Pods did not become ready in time: {}.", without_stop(why)),
+            "Pods did not become ready in time",
+            why,
         ),
         Outcome::PodsLost(losses) => (
             VerdictCode::PodsLost,
@@ -165,20 +190,15 @@ pub fn of_outcome(snapshot: &Snapshot, outcome: &Outcome) -> (VerdictCode, Strin
                 snapshot.canary.threshold()
             ),
         ),
-        Outcome::Refused(why) => (
-            VerdictCode::Refused,
-            format!("The run could not go on: {}.", without_stop(why)),
-        ),
+        Outcome::Refused(why) => because(VerdictCode::Refused, "The run could not go on", why),
         Outcome::Aborted(who) => (
             VerdictCode::Aborted,
             format!("Aborted {}.", without_stop(who)),
         ),
-        Outcome::FailedPromotion(why) => (
+        Outcome::FailedPromotion(why) => because(
             VerdictCode::PromotionFailed,
-            format!(
-                "The primary did not become ready with the promoted version: {}.",
-                without_stop(why)
-            ),
+            "The primary did not become ready with the promoted version",
+            why,
         ),
         Outcome::Initialized => (
             VerdictCode::Promoted,
@@ -198,6 +218,11 @@ pub fn of_outcome(snapshot: &Snapshot, outcome: &Outcome) -> (VerdictCode, Strin
             "The target went back to the promoted version.".to_owned(),
         ),
     }
+}
+
+/// A code with a sentence and its reason.
+fn because(code: VerdictCode, sentence: &str, why: &str) -> (VerdictCode, String) {
+    (code, format!("{sentence}: {}.", without_stop(why)))
 }
 
 /// The failed checks, with the reason of the last one, which the condition has.

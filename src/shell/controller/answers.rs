@@ -200,7 +200,8 @@ impl Answers {
             Question::Call { request, .. } => {
                 self.call(canary, None, request.clone(), question).await
             }
-            Question::Metric { query, .. } if query.asks == Asks::Online => {
+            // One request each; a value may need several.
+            Question::Metric { query, .. } if !matches!(query.asks, Asks::Value(_)) => {
                 let request = query.request(clock::now());
                 let identity = query.server.identity();
                 self.call(canary, identity, request, question).await

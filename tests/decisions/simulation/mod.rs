@@ -8,6 +8,7 @@
 //! | what does a simulation begin with? | `start.rs` |
 //! | what does a write change, and what do Kubernetes and KEDA do then? | `cluster.rs` |
 //! | what do webhooks, metric servers and chats answer? | `servers.rs` |
+//! | which counters does Prometheus have? | `traffic.rs` |
 //! | what can a user change between two reconciles? | `edits.rs` |
 //! | which plan is wrong? | `judge.rs` |
 //! | what is there to assert on? | `transcript.rs`, and the public fields of [`Simulation`] |
@@ -18,6 +19,7 @@ mod judge;
 mod knative;
 mod servers;
 mod start;
+mod traffic;
 mod transcript;
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -35,6 +37,7 @@ use serde_json::Value;
 pub use edits::{AnyState, Revision, Rollout};
 use judge::Moment;
 pub use start::{release, release_of, scaled};
+pub use traffic::Traffic;
 
 /// No release of these tests needs more reconciles than this.
 const BOUND: usize = 2000;
@@ -48,6 +51,8 @@ pub struct Simulation {
     pub metric: String,
     /// The value that metric servers return to the query which checks that they are online.
     pub online: &'static str,
+    /// The requests of clients, for canaries that are compared with their primary.
+    pub traffic: Option<Traffic>,
     /// The names of the webhooks that answer with 403.
     pub closed: BTreeSet<&'static str>,
     /// No pod of the canary is ready.
@@ -147,6 +152,9 @@ impl Simulation {
     fn wait(&mut self) {
         self.frozen = false;
         self.snapshot.now = Timestamp::from_second(self.snapshot.now.as_second() + 1).unwrap();
+        if let Some(traffic) = &mut self.traffic {
+            traffic.flow(self.snapshot.now, rollout::weights(&self.snapshot));
+        }
     }
 
     /// Sets the fields of the snapshot that depend on the time and on what happened before.

@@ -1,6 +1,7 @@
 //! The answers of simulated webhooks and metric servers, and the events and alerts that were sent.
 
 use flagger_rs::{
+    metrics::{Asks, Query},
     notifications::{Frequency, Notification},
     rollout::{Answer, Question},
     snapshot::{Failure, HttpResponse},
@@ -19,6 +20,10 @@ impl Simulation {
                 let phase = body["phase"].as_str().unwrap();
                 self.line(format!("call   {hook} ({phase}): {status}"));
                 question.read(Ok(response(status, String::new())))
+            }
+            Question::Metric { query, label } if matches!(query.asks, Asks::Series { .. }) => {
+                self.line(format!("ask    {label}"));
+                question.read(self.series(query))
             }
             Question::Metric { query, .. } => {
                 let url = &query.request(self.snapshot.now).url.0;
@@ -52,6 +57,20 @@ impl Simulation {
                 Answer::Delivered
             }
         }
+    }
+
+    /// The series of both versions.
+    fn series(&self, query: &Query) -> Result<HttpResponse, Failure> {
+        let traffic = self.traffic.as_ref().filter(|traffic| !traffic.is_down);
+        let Asks::Series { query, at } = &query.asks else {
+            unreachable!("another question");
+        };
+        let answer = traffic.and_then(|traffic| traffic.answer(query, at.as_second()));
+        let failure = || Failure {
+            why: "connection refused".to_owned(),
+            attempts: 1,
+        };
+        Ok(response(200, answer.ok_or_else(failure)?.to_string()))
     }
 
     pub(super) fn notify(&mut self, notifications: Vec<Notification>) {

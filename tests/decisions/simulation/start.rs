@@ -115,6 +115,7 @@ impl Simulation {
             memory: ReconcileState::default(),
             metric: "100".into(),
             online: "1",
+            traffic: None,
             closed: BTreeSet::new(),
             dead: false,
             broken: None,

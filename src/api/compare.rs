@@ -1,0 +1,107 @@
+//! The comparison of the canary with the primary (not in Flagger).
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The annotation of a Canary that compares all its built-in metrics with the defaults, for clusters whose CRDs do not have the field
+/// `compare`. Its values are those of [`CompareMode`].
+pub const ANNOTATION: &str = "flagger-rs.github.io/analysis";
+
+/// A comparison of the canary's requests with the primary's, by a test that may be asked at each step.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Compare {
+    /// By how many percentage points more of the canary's requests may fail. Default: 0.25.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_increase: Option<f64>,
+    /// The accepted multiple of the primary's rate of failed requests. Default: 1.25.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_factor: Option<f64>,
+    /// The accepted probability that a version which is no worse is rolled back, in percent of all runs. Default: 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub false_alarms: Option<f64>,
+    /// The increase that the comparison must be able to find, in percentage points. It decides how many requests of the canary are needed.
+    /// Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detect: Option<f64>,
+    /// The number of requests of the canary that a step needs. Default: as many as `detect` demands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_samples: Option<f64>,
+    /// For how many intervals a step waits for these requests. Default: 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_extend: Option<f64>,
+    /// Decides about a version that has too few requests after this wait. Default: pause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_undecided: Option<OnUndecided>,
+}
+
+/// The decision about a version that has too few requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub enum OnUndecided {
+    /// It goes on.
+    Promote,
+    /// The check fails.
+    Fail,
+    /// It waits for a person, who is alerted once.
+    #[default]
+    Pause,
+}
+
+/// The effect of a comparison.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub enum CompareMode {
+    /// It decides, in place of the threshold.
+    #[default]
+    Enforce,
+    /// It is recorded, and the threshold decides.
+    Observe,
+}
+
+/// The decision about a step that cannot be compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub enum Policy {
+    /// The step waits.
+    #[default]
+    Hold,
+    /// The check fails.
+    Fail,
+    /// The step goes on.
+    Ignore,
+}
+
+impl Compare {
+    /// For how many intervals a step waits for requests.
+    pub fn max_extend(&self) -> f64 {
+        self.max_extend.unwrap_or(10.0)
+    }
+
+    /// The reason why these numbers make no comparison; `None` if they do.
+    pub fn problem(&self) -> Option<&'static str> {
+        let is = |value: Option<f64>, range: std::ops::Range<f64>| {
+            value.is_none_or(|value| range.contains(&value))
+        };
+        match () {
+            () if !is(self.max_increase, 0.0..100.0) => {
+                Some("maxIncrease must be at least 0 and below 100 percentage points")
+            }
+            () if !is(self.max_factor, 1.0..1e6) => Some("maxFactor must be at least 1"),
+            () if !is(self.false_alarms, 1e-6..100.0) => {
+                Some("falseAlarms must be above 0 and below 100 percent")
+            }
+            () if !is(self.detect, 1e-6..100.0) => {
+                Some("detect must be above 0 and below 100 percentage points")
+            }
+            () if !is(self.min_samples, 0.0..1e9) => {
+                Some("minSamples must be a number of requests")
+            }
+            () if !is(self.max_extend, 0.0..1e6) => Some("maxExtend must be a number of intervals"),
+            () => None,
+        }
+    }
+}

@@ -1,0 +1,232 @@
+use serde_json::json;
+
+use super::*;
+use crate::{
+    metrics::{observer::tests::QUERIES, providers::prometheus},
+    snapshot::HttpResponse,
+};
+
+fn model() -> Model {
+    Model {
+        namespace: "test".to_owned(),
+        target: "podinfo".to_owned(),
+        service: "web".to_owned(),
+        ingress: "in".to_owned(),
+        route: "rev-2".to_owned(),
+        ..Model::default()
+    }
+}
+
+fn counted(observer: &dyn Observer) -> Option<Counted> {
+    Counted::of(observer, &model(), "podinfo-primary")
+}
+
+/// Series of Prometheus in this JSON.
+fn series(result: &serde_json::Value) -> Vec<TimeSeries> {
+    let body = json!({"status": "success", "data": {"result": result}}).to_string();
+    prometheus::series(&HttpResponse { status: 200, body }).unwrap()
+}
+
+#[test]
+fn the_primary_has_the_same_series_under_its_own_name() {
+    let names: &[(&str, &str, &str)] = &[
+        (
+            "Istio",
+            r#"destination_workload=~"podinfo""#,
+            r#"destination_workload=~"podinfo-primary""#,
+        ),
+        (
+            "Http",
+            r#"kubernetes_pod_name=~"podinfo-["#,
+            r#"kubernetes_pod_name=~"podinfo-primary-["#,
+        ),
+        (
+            "Linkerd",
+            r#"deployment=~"podinfo""#,
+            r#"deployment=~"podinfo-primary""#,
+        ),
+        (
+            "Osm",
+            r#"destination_name="podinfo""#,
+            r#"destination_name="podinfo-primary""#,
+        ),
+        ("Contour", r#""test_web-canary_["#, r#""test_web-primary_["#),
+        (
+            "AppMesh",
+            r#"kubernetes_pod_name=~"podinfo-["#,
+            r#"kubernetes_pod_name=~"podinfo-primary-["#,
+        ),
+        ("Nginx", r#"canary!="""#, r#"canary="""#),
+        ("Gloo", "web-canaryupstream-", "web-primaryupstream-"),
+        ("Skipper", "", ""),
+        ("Traefik", "test-web-canary-[", "test-web-primary-["),
+        ("Apisix", "web-canary_", "web-primary_"),
+        ("Knative", "test/rev-2", "test/podinfo-primary"),
+        ("Kuma", "web-canary_test", "web-primary_test"),
+    ];
+    assert_eq!(names.len(), QUERIES.len());
+    for (observer, ..) in QUERIES {
+        let word = format!("{observer:?}");
+        let (_, canary, primary) = names.iter().find(|(of, ..)| *of == word).unwrap();
+        let Some(counted) = counted(*observer) else {
+            assert_eq!(*canary, "", "{word} is not compared");
+            continue;
+        };
+        let Counted {
+            canary: ours,
+            primary: theirs,
+            ..
+        } = counted;
+        for (ours, theirs) in [
+            (&ours.selector, &theirs.selector),
+            (&ours.succeeded, &theirs.succeeded),
+        ] {
+            assert_eq!(ours.replacen(canary, primary, 1), *theirs, "{word}");
+            assert_ne!(ours, theirs, "{word}");
+        }
+    }
+}
+
+#[test]
+fn the_query_of_istio_asks_for_the_counters_of_both_versions_at_both_ends_of_the_window() {
+    let (istio, ..) = QUERIES[0];
+    let counted = counted(istio).unwrap();
+    let window = SignedDuration::from_secs(60);
+    let errors = counted.errors(window);
+    assert_eq!(errors.matches("label_replace(").count(), 10, "{errors}");
+    let part = r#"label_replace(sum by (pod, kubernetes_pod_name, instance) (last_over_time(istio_requests_total{reporter="destination", destination_workload_namespace="test", destination_workload=~"podinfo-primary", response_code!~"5.*"}[5m] offset 75s)), "flagger", "primary good before", "", "")"#;
+    assert!(errors.contains(part), "{errors}");
+    let durations = counted.durations([250.0, 0.5], window);
+    assert!(
+        durations.contains(r#", le=~"250([.]0)?|0[.]5|[+]Inf"}"#),
+        "{durations}"
+    );
+    let traefik = QUERIES
+        .iter()
+        .find(|(of, ..)| format!("{of:?}") == "Traefik")
+        .unwrap();
+    let durations = super::tests::counted(traefik.0)
+        .unwrap()
+        .durations([0.5], window);
+    assert!(!durations.contains(r#"le="+Inf""#), "{durations}");
+}
+
+#[test]
+fn counters_are_read_by_pod_and_a_pod_without_a_good_request_has_none() {
+    let sample = |part: &str, pod: &serde_json::Value, value: &str| {
+        let mut labels = pod.clone();
+        labels["flagger"] = json!(part);
+        json!({"metric": labels, "value": [1, value]})
+    };
+    let (a, b) = (
+        json!({"pod": "a", "instance": "1.2.3.4:15090"}),
+        json!({"instance": "b"}),
+    );
+    let answer = series(&json!([
+        sample("canary all before", &a, "10"),
+        sample("canary good before", &a, "10"),
+        sample("canary all now", &a, "30"),
+        sample("canary good now", &a, "25"),
+        sample("canary all now", &b, "7"),
+        sample("primary all now", &a, "NaN"),
+        sample("canary newest", &json!({}), "100"),
+        sample("primary newest", &json!({}), "90"),
+        {"metric": {}, "value": [1, "5"]},
+    ]));
+    let read = errors(&answer);
+    let counts = |all, bad| Counts::new(all, bad).unwrap();
+    assert_eq!(
+        read.canary.before,
+        Reading::from([("a".to_owned(), counts(10.0, 0.0))])
+    );
+    let now = [
+        ("a".to_owned(), counts(30.0, 5.0)),
+        ("b".to_owned(), counts(7.0, 7.0)),
+    ];
+    assert_eq!(read.canary.now, Reading::from(now));
+    assert_eq!(read.primary, Readings::default());
+    assert_eq!(newest(&answer), Some(Timestamp::from_second(90).unwrap()));
+    assert_eq!(newest(&[]), None);
+}
+
+#[test]
+fn buckets_are_read_by_their_bound_however_it_is_written() {
+    let bucket = |le: &str, value: &str| json!({"metric": {"flagger": "canary now", "pod": "a", "le": le}, "value": [1, value]});
+    for written in ["250", "250.0"] {
+        let answer = series(&json!([
+            bucket(written, "90"),
+            bucket("+Inf", "100"),
+            bucket("500", "99")
+        ]));
+        let read = slower(&answer, 250.0);
+        let counts = Counts::new(100.0, 10.0).unwrap();
+        assert_eq!(read.canary.now, Reading::from([("a".to_owned(), counts)]));
+    }
+}
+
+#[test]
+fn the_hour_before_a_run_has_a_block_for_each_minute_without_restarts() {
+    let range = |labels: serde_json::Value, values: &[(i64, &str)]| json!({"metric": labels, "values": values});
+    let answer = series(&json!([
+        range(
+            json!({"flagger": "all"}),
+            &[(0, "0"), (60, "100"), (120, "40"), (180, "90")]
+        ),
+        range(
+            json!({"flagger": "good"}),
+            &[(0, "0"), (60, "99"), (120, "40"), (180, "90")]
+        ),
+    ]));
+    let counts = |all, bad| Counts::new(all, bad).unwrap();
+    assert_eq!(
+        error_blocks(&answer),
+        [counts(100.0, 1.0), counts(50.0, 0.0)]
+    );
+    assert_eq!(error_blocks(&[]), []);
+    let le = |le: &str, last: &str| range(json!({"le": le}), &[(0, "0"), (60, last)]);
+    let answer = series(&json!([
+        le("+Inf", "100"),
+        le("500", "99"),
+        le("250", "90")
+    ]));
+    let expected = [
+        (250.0, vec![counts(100.0, 10.0)]),
+        (500.0, vec![counts(100.0, 1.0)]),
+    ];
+    assert_eq!(duration_blocks(&answer), expected);
+    assert_eq!(duration_blocks(&answer[1..]), []);
+}
+
+#[test]
+fn an_answer_that_is_no_list_of_series_is_an_error_and_too_many_series_are_not_read() {
+    let read = |status: u16, body: &str| {
+        let body = body.to_owned();
+        prometheus::series(&HttpResponse { status, body })
+    };
+    for (status, body) in [
+        (200, "<html>"),
+        (200, r#"{"data":"#),
+        (200, r#"{"data":{"result":[{"metric":7}]}}"#),
+        (500, ""),
+        (429, "{}"),
+    ] {
+        assert!(read(status, body).is_err(), "{status} {body}");
+    }
+    for body in [
+        "null",
+        "{}",
+        r#"{"data":null}"#,
+        r#"{"data":{"result":null}}"#,
+        r#"{"data":{"result":[null]}}"#,
+    ] {
+        assert_eq!(read(200, body), Ok(Vec::new()), "{body}");
+    }
+    let many = vec![json!({"metric": {}, "value": [1, "1"]}); 10_001];
+    let error = read(200, &json!({"data": {"result": many}}).to_string()).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("10001 series; at most 10000 are read"),
+        "{error}"
+    );
+}

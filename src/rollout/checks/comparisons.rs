@@ -1,0 +1,437 @@
+//! The comparison of the canary with the primary, in place of a threshold (not in Flagger). [`crate::comparison`] has the test.
+//!
+//! | state | meaning | effect with `mode: enforce` |
+//! | --- | --- | --- |
+//! | Worse | the canary is worse than the margin allows | the run is rolled back at once |
+//! | NotWorse, Undecided | it is not, or nothing is proven by enough requests | the step goes on |
+//! | LowTraffic | the canary had too few requests | `onLowTraffic`; a hold ends after `maxExtend` intervals with `onUndecided` |
+//! | NoData | a version has no series | `onNoData`; a hold ends at the progress deadline with a rollback |
+//! | ProviderError, Stale | the metric server does not answer, or knows nothing new | `onError`; likewise |
+//! | OnePod | one pod of the canary has nearly all its bad requests | hold; likewise |
+
+mod settings;
+mod wording;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    hooks::Stage,
+    metric_query::{Check, budget, builtin_server, checks, question},
+};
+use crate::{
+    api::compare::{CompareMode, OnUndecided, Policy},
+    comparison::{Counts, Finding, MetricTest, Rules, State},
+    metrics::{
+        Asks, MetricError, Query, Server, TimeSeries,
+        counting::{self, Counted},
+        observer::Builtin,
+    },
+    providers,
+    rollout::{
+        plan::{Answer, Decision, Evidence, Plan, Question},
+        status::{
+            compared::{self, Kept},
+            transitions::is_under_analysis,
+        },
+    },
+    snapshot::{Snapshot, redacted, whole_second_after},
+};
+pub use settings::problem;
+use settings::{Setting, rules, setting};
+use wording::{Word, sentence};
+
+/// Series whose last point is older than this show nothing new.
+const STALE: SignedDuration = SignedDuration::from_mins(3);
+
+/// The comparison of one metric.
+pub struct Comparing<'a> {
+    check: &'a Check<'a>,
+    setting: Setting,
+    rules: Rules,
+    counted: Counted,
+}
+
+/// The result of a comparison at a step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compared {
+    /// The metric.
+    pub metric: String,
+    /// The state, in one word.
+    pub state: Word,
+    /// The result: a main clause without a full stop.
+    pub detail: String,
+    /// The effect if the comparison decides.
+    pub effect: Effect,
+    /// The finding; `None` if there were no series.
+    pub finding: Option<Finding>,
+    /// Whether it decides, in place of the threshold.
+    pub decides: bool,
+    /// The server that was asked; `None` if its address is invalid.
+    pub server: Option<Server>,
+    /// The counters of both versions.
+    pub counters: String,
+    /// The test without the requests of this step, and with them; `None` if it has not begun, or if nothing was counted.
+    before: Option<MetricTest>,
+    after: Option<MetricTest>,
+}
+
+/// The effect of a comparison on the step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The step goes on.
+    Pass,
+    /// The version is rolled back.
+    RollBack,
+    /// The check fails.
+    Fail,
+    /// The step waits.
+    Hold(Until),
+}
+
+/// The end of a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// The progress deadline, at which the version is rolled back.
+    Deadline,
+    /// There are enough requests.
+    Requests,
+    /// A person decides.
+    Person,
+}
+
+/// The comparisons of a canary's built-in metrics: those with the field `compare`, or all if the Canary has the annotation.
+pub fn comparisons<'a>(snapshot: &Snapshot, checks: &'a [Check<'a>]) -> Vec<Comparing<'a>> {
+    let asked = checks
+        .iter()
+        .filter_map(|check| Some((check, setting(snapshot, check)?)));
+    let asked: Vec<_> = asked.collect();
+    // The probability of a false alarm is that of the whole run.
+    let tests = asked.len();
+    let of = |(check, setting): (&'a Check<'a>, Setting)| {
+        let observer = providers::observer(snapshot);
+        let primary = snapshot.primary_reference().map(|primary| primary.name);
+        let model = check.model(snapshot, "1m");
+        let counted = Counted::of(observer, &model, &primary.unwrap_or_default())?;
+        let rules = rules(&setting, tests, counted.counts_pods)?;
+        Some(Comparing {
+            check,
+            setting,
+            rules,
+            counted,
+        })
+    };
+    asked.into_iter().filter_map(of).collect()
+}
+
+impl Comparing<'_> {
+    /// Whether the comparison decides, in place of the threshold.
+    pub fn decides(&self) -> bool {
+        self.setting.mode == CompareMode::Enforce
+    }
+
+    /// Compares, or returns the questions to ask first.
+    pub fn compare(&self, snapshot: &Snapshot, evidence: &Evidence) -> Stage<Compared> {
+        let kept = compared::kept(snapshot.status());
+        let (from, to) = window(snapshot, kept.as_ref());
+        let test = kept.and_then(|mut kept| kept.tests.remove(&self.check.metric.name));
+        let test = match test
+            .map(Ok)
+            .or_else(|| self.begun(snapshot, evidence, from))
+        {
+            Some(test) => test,
+            None => return self.asks("history", &self.history(), from, snapshot),
+        };
+        let test = match test {
+            Ok(test) => test,
+            Err(error) => return Stage::Done(self.unanswered(snapshot, &error)),
+        };
+        let query = self.counts(&test, to.duration_since(from));
+        match self.answer(snapshot, evidence, "compare", (&query, to)) {
+            None => self.asks("compare", &query, to, snapshot),
+            Some(Err(error)) => Stage::Done(Compared {
+                before: Some(test),
+                ..self.unanswered(snapshot, &error)
+            }),
+            Some(Ok(series)) => Stage::Done(self.judge(snapshot, test, series, to)),
+        }
+    }
+
+    /// The query for the counters of both versions at both ends of the window.
+    fn counts(&self, test: &MetricTest, window: SignedDuration) -> String {
+        match self.setting.builtin {
+            Builtin::SuccessRate => self.counted.errors(window),
+            Builtin::Duration => self.counted.durations(test.bounds(), window),
+        }
+    }
+
+    fn history(&self) -> String {
+        match self.setting.builtin {
+            Builtin::SuccessRate => self.counted.error_history(),
+            Builtin::Duration => self.counted.duration_history(),
+        }
+    }
+
+    /// The test at the start of a run, from the primary's requests of the hour before; `None` if they are not known yet.
+    fn begun(
+        &self,
+        snapshot: &Snapshot,
+        evidence: &Evidence,
+        at: Timestamp,
+    ) -> Option<Result<MetricTest, MetricError>> {
+        let answer = self.answer(snapshot, evidence, "history", (&self.history(), at))?;
+        Some(answer.map(|series| match self.setting.builtin {
+            Builtin::SuccessRate => {
+                MetricTest::of_errors(&self.rules, &counting::error_blocks(series))
+            }
+            Builtin::Duration => {
+                let bounds = counting::duration_blocks(series);
+                MetricTest::of_durations(&self.rules, &bounds, self.own_bound(snapshot, &bounds))
+            }
+        }))
+    }
+
+    /// The bound that is the user's own maximum, which is in milliseconds.
+    fn own_bound(&self, snapshot: &Snapshot, bounds: &[(f64, Vec<Counts>)]) -> Option<f64> {
+        let (_, max) = self.check.bounds();
+        let observer = providers::observer(snapshot);
+        let is_own = |bound: &f64| Some(observer.millis(*bound)) == max;
+        bounds.iter().map(|(bound, _)| *bound).find(is_own)
+    }
+
+    fn asks(&self, what: &str, query: &str, at: Timestamp, snapshot: &Snapshot) -> Stage<Compared> {
+        match self.question(what, query, at, snapshot) {
+            Ok(question) => Stage::Ask(vec![question]),
+            Err(error) => Stage::Done(self.unanswered(snapshot, &error)),
+        }
+    }
+
+    fn question(
+        &self,
+        what: &str,
+        query: &str,
+        at: Timestamp,
+        snapshot: &Snapshot,
+    ) -> Result<Question, MetricError> {
+        let query = self.query(snapshot, query, at)?;
+        Ok(question(format!("{what} {}", self.check.place), query))
+    }
+
+    fn query(&self, snapshot: &Snapshot, text: &str, at: Timestamp) -> Result<Query, MetricError> {
+        let server = builtin_server(snapshot);
+        let server = server.map_err(|error| MetricError::NoAnswer(error.to_string()))?;
+        let query = text.to_owned();
+        Ok(Query {
+            server,
+            asks: Asks::Series { query, at },
+            budget: budget(snapshot),
+        })
+    }
+
+    fn answer<'e>(
+        &self,
+        snapshot: &Snapshot,
+        evidence: &'e Evidence,
+        what: &str,
+        (query, at): (&str, Timestamp),
+    ) -> Option<Result<&'e [TimeSeries], MetricError>> {
+        let question = self.question(what, query, at, snapshot).ok()?;
+        match evidence.get(&question)? {
+            Answer::Series(Ok(series)) => Some(Ok(series)),
+            Answer::Series(Err(error)) => Some(Err(error.clone())),
+            _ => None,
+        }
+    }
+
+    /// Adds the requests of the window and judges.
+    fn judge(
+        &self,
+        snapshot: &Snapshot,
+        before: MetricTest,
+        series: &[TimeSeries],
+        at: Timestamp,
+    ) -> Compared {
+        if counting::newest(series).is_some_and(|newest| at.duration_since(newest) > STALE) {
+            let detail = "the metric server has no new values of a version for 3 minutes";
+            let effect = policy(self.check.metric.on_error);
+            return Compared {
+                before: Some(before),
+                ..self.compared(snapshot, (Word::Stale, effect), detail, None)
+            };
+        }
+        let arms = |bound: Option<f64>| match bound {
+            None => counting::errors(series),
+            Some(bound) => counting::slower(series, bound),
+        };
+        let mut test = before.clone();
+        let finding = test.advance(&self.rules, arms);
+        let effect = self.effect(snapshot, &finding);
+        let detail = sentence(snapshot, &finding);
+        Compared {
+            before: Some(before),
+            after: Some(test),
+            ..self.compared(snapshot, effect, &detail, Some(finding))
+        }
+    }
+
+    /// The effect of a finding.
+    fn effect(&self, snapshot: &Snapshot, finding: &Finding) -> (Word, Effect) {
+        let metric = self.check.metric;
+        match finding.state {
+            State::Worse => (Word::Worse, Effect::RollBack),
+            State::NotWorse => (Word::NotWorse, Effect::Pass),
+            State::Undecided if !finding.restarted.is_empty() => (Word::Partial, Effect::Pass),
+            State::Undecided => (Word::Undecided, Effect::Pass),
+            State::OnePod(_) => (Word::OnePod, Effect::Hold(Until::Deadline)),
+            State::NoData => (Word::NoData, policy(metric.on_no_data)),
+            State::LowTraffic(_) => {
+                let effect = match metric.on_low_traffic.unwrap_or_default() {
+                    Policy::Hold => self.waits_for_requests(snapshot),
+                    Policy::Fail => Effect::Fail,
+                    Policy::Ignore => Effect::Pass,
+                };
+                (Word::LowTraffic, effect)
+            }
+        }
+    }
+
+    fn waits_for_requests(&self, snapshot: &Snapshot) -> Effect {
+        let compare = &self.setting.compare;
+        let longest = snapshot.canary.interval().mul_f64(compare.max_extend());
+        let since = snapshot.status().last_transition_time.as_ref();
+        let waited = since.map_or(SignedDuration::ZERO, |since| {
+            snapshot.now.duration_since(since.0)
+        });
+        if waited.unsigned_abs() <= longest {
+            return Effect::Hold(Until::Requests);
+        }
+        match compare.on_undecided.unwrap_or_default() {
+            OnUndecided::Promote => Effect::Pass,
+            OnUndecided::Fail => Effect::Fail,
+            OnUndecided::Pause => Effect::Hold(Until::Person),
+        }
+    }
+
+    fn unanswered(&self, snapshot: &Snapshot, error: &MetricError) -> Compared {
+        let metric = self.check.metric;
+        let (state, on, why) = if error.is_none() {
+            let target = snapshot.full_target();
+            let why =
+                format!("the query returned nothing, so probably {target} receives no traffic");
+            (Word::NoData, metric.on_no_data, why)
+        } else {
+            let why = redacted(&error.to_string());
+            let why = format!("the metric server gave no answer: {why}");
+            (Word::ProviderError, metric.on_error, why)
+        };
+        self.compared(snapshot, (state, policy(on)), &why, None)
+    }
+
+    fn compared(
+        &self,
+        snapshot: &Snapshot,
+        (state, effect): (Word, Effect),
+        detail: &str,
+        finding: Option<Finding>,
+    ) -> Compared {
+        let metric = self.check.metric.name.clone();
+        Compared {
+            detail: format!("{metric}: {detail}"),
+            metric,
+            state,
+            effect,
+            finding,
+            decides: self.decides(),
+            server: builtin_server(snapshot).ok(),
+            counters: self.counted.described(),
+            before: None,
+            after: None,
+        }
+    }
+}
+
+/// The effect of a policy of a user.
+const fn policy(policy: Option<Policy>) -> Effect {
+    match policy {
+        Some(Policy::Hold) | None => Effect::Hold(Until::Deadline),
+        Some(Policy::Fail) => Effect::Fail,
+        Some(Policy::Ignore) => Effect::Pass,
+    }
+}
+
+/// The window since the last look, in whole seconds: since the beginning of the step if there was none.
+fn window(snapshot: &Snapshot, kept: Option<&Kept>) -> (Timestamp, Timestamp) {
+    let to = counting::instant(snapshot.tick.map_or(snapshot.now, |tick| tick.at));
+    let begun = snapshot
+        .status()
+        .last_transition_time
+        .as_ref()
+        .map(|at| at.0);
+    let from = kept.map(|kept| kept.at).or(begun).unwrap_or(to);
+    (counting::instant(from).min(to), to)
+}
+
+/// All comparisons of a step, or the questions to ask first.
+pub fn results(snapshot: &Snapshot, evidence: &Evidence) -> Stage<Vec<Compared>> {
+    let checks = checks(&snapshot.canary);
+    let (mut questions, mut all) = (Vec::new(), Vec::new());
+    for comparing in comparisons(snapshot, &checks) {
+        match comparing.compare(snapshot, evidence) {
+            Stage::Ask(more) => questions.extend(more),
+            Stage::Done(compared) => all.push(compared),
+        }
+    }
+    if questions.is_empty() {
+        Stage::Done(all)
+    } else {
+        Stage::Ask(questions)
+    }
+}
+
+/// The metrics whose comparison decides, in place of the threshold, by their place in the list.
+pub fn deciding(snapshot: &Snapshot, checks: &[Check<'_>]) -> BTreeSet<usize> {
+    let all = comparisons(snapshot, checks).into_iter();
+    let deciding = all.filter(Comparing::decides);
+    deciding.map(|comparing| comparing.check.place).collect()
+}
+
+/// The decision of a step, whose status keeps the tests. If the status ends the step, they have the requests that were compared in it. If it moves
+/// traffic although nothing was compared, these requests are left out.
+pub fn kept(snapshot: &Snapshot, evidence: &Evidence, mut decision: Decision) -> Decision {
+    let before = snapshot.status();
+    let Decision::Do(Plan {
+        status: Some(status),
+        ..
+    }) = &mut decision
+    else {
+        return decision;
+    };
+    if !is_under_analysis(status.phase) {
+        return decision;
+    }
+    let all = match results(snapshot, evidence) {
+        Stage::Done(all) => all,
+        Stage::Ask(_) => Vec::new(),
+    };
+    let tests = |of: fn(&Compared) -> &Option<MetricTest>| -> Option<BTreeMap<_, _>> {
+        let test = |it: &Compared| Some((it.metric.clone(), of(it).clone()?));
+        let tests = all.iter().map(test).collect::<Option<BTreeMap<_, _>>>();
+        tests.filter(|tests| !tests.is_empty())
+    };
+    let known = compared::kept(before);
+    let (from, to) = window(snapshot, known.as_ref());
+    let ends_step = status.last_transition_time != before.last_transition_time;
+    let moves = status.canary_weight != before.canary_weight;
+    let kept = match (tests(|it| &it.after), tests(|it| &it.before)) {
+        (Some(tests), _) if ends_step => Kept { at: to, tests },
+        (_, Some(tests)) if !moves => Kept { at: from, tests },
+        (_, tests) if moves => match tests.or(known.map(|known| known.tests)) {
+            Some(tests) => Kept { at: to, tests },
+            None => return decision,
+        },
+        _ => return decision,
+    };
+    compared::put(status, &kept, whole_second_after(snapshot.now));
+    decision
+}

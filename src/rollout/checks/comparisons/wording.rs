@@ -1,0 +1,116 @@
+//! The state of a comparison in a word, and its finding in a sentence.
+
+use crate::{
+    api::status::VerdictCode,
+    comparison::{Finding, State},
+    providers,
+    snapshot::{Snapshot, go},
+};
+
+/// The state of a comparison, as records show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// The canary is worse than the margin allows.
+    Worse,
+    /// It is within the margin.
+    NotWorse,
+    /// Neither is proven.
+    Undecided,
+    /// Neither is proven, and some pods were left out because their counters went back.
+    Partial,
+    /// The canary had too few requests.
+    LowTraffic,
+    /// A version has no series.
+    NoData,
+    /// The metric server did not answer.
+    ProviderError,
+    /// The metric server has no new values.
+    Stale,
+    /// One pod has nearly all bad requests.
+    OnePod,
+}
+
+impl Word {
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Worse => "worse",
+            Self::NotWorse => "notWorse",
+            Self::Undecided => "undecided",
+            Self::Partial => "partial",
+            Self::LowTraffic => "lowTraffic",
+            Self::NoData => "noData",
+            Self::ProviderError => "providerError",
+            Self::Stale => "stale",
+            Self::OnePod => "onePod",
+        }
+    }
+
+    /// The code of a verdict with this state.
+    pub const fn code(self) -> VerdictCode {
+        match self {
+            Self::Worse | Self::NotWorse | Self::Undecided | Self::Partial => {
+                VerdictCode::Regression
+            }
+            Self::LowTraffic => VerdictCode::LowTraffic,
+            Self::NoData => VerdictCode::NoData,
+            Self::ProviderError => VerdictCode::ProviderError,
+            Self::Stale => VerdictCode::Stale,
+            Self::OnePod => VerdictCode::OnePod,
+        }
+    }
+}
+
+/// The finding in words whose numbers a person can check.
+pub fn sentence(snapshot: &Snapshot, finding: &Finding) -> String {
+    let (canary, primary) = (finding.seen.canary, finding.seen.primary);
+    let requests = match finding.bound {
+        None => format!(
+            "{} of {} failed requests hit the canary, which served {} of the requests",
+            whole(canary.bad()),
+            whole(canary.bad() + primary.bad()),
+            percent(canary.all() / canary.and(primary).all())
+        ),
+        Some(bound) => format!(
+            "{} of the canary's {} requests took longer than {} ms, {} of the primary's {}",
+            percent(canary.rate()),
+            whole(canary.all()),
+            go::float(providers::observer(snapshot).millis(bound)),
+            percent(primary.rate()),
+            whole(primary.all())
+        ),
+    };
+    match &finding.state {
+        State::Worse => {
+            let runs = finding.worse.exp().min(1e9).floor();
+            format!(
+                "{requests}; chance alone would do that in at most 1 of {} runs",
+                whole(runs)
+            )
+        }
+        State::OnePod(pod) => format!("{requests}, and nearly all of these the pod {pod}"),
+        State::NoData => "one of the versions has no series".to_owned(),
+        State::LowTraffic(needed) if needed.is_finite() => format!(
+            "the canary had {} of the {} requests that are needed",
+            whole(canary.all()),
+            whole(needed.ceil())
+        ),
+        State::LowTraffic(_) => "the primary had no requests to compare with".to_owned(),
+        State::NotWorse => format!("{requests}; the canary is proven to be within the margin"),
+        State::Undecided => requests,
+    }
+}
+
+/// A share as a percentage.
+fn percent(share: f64) -> String {
+    if share.is_finite() {
+        format!("{} %", go::float((share * 1e4).round() / 100.0))
+    } else {
+        "0 %".to_owned()
+    }
+}
+
+/// A number of requests.
+fn whole(count: f64) -> String {
+    go::float(count.round())
+}

@@ -1,0 +1,316 @@
+//! A release whose canary is compared with the primary.
+
+use flagger_rs::{
+    api::{canary::CanaryPhase, status::ConditionType},
+    snapshot::Kind,
+};
+use serde_json::{Value, json};
+
+use super::simulation::{Simulation, Traffic, release_of};
+
+const BOTH: [&str; 2] = ["request-success-rate", "request-duration"];
+
+/// A release with these metrics, of which each has these fields more.
+fn release(metrics: &[&str], more: &Value, traffic: Traffic) -> Simulation {
+    let metric = |name: &&str| {
+        let bound = if name.contains("rate") {
+            json!({"min": 99})
+        } else {
+            json!({"max": 500})
+        };
+        let mut metric = json!({"name": name, "thresholdRange": bound, "interval": "1m"});
+        let more = more.as_object().unwrap().clone();
+        metric.as_object_mut().unwrap().extend(more);
+        metric
+    };
+    let metrics: Vec<_> = metrics.iter().map(metric).collect();
+    let analysis = json!({"interval": "1m", "threshold": 5, "stepWeight": 10, "maxWeight": 50, "metrics": metrics});
+    let mut sim =
+        release_of(json!({"provider": "istio", "service": {"port": 9898}, "analysis": analysis}));
+    sim.traffic = Some(traffic);
+    sim
+}
+
+/// Reconciles until this is true.
+fn until(sim: &mut Simulation, is_it: impl Fn(&Simulation) -> bool) {
+    for _ in 0..5000 {
+        if is_it(sim) {
+            return;
+        }
+        sim.reconcile();
+    }
+    panic!("it is never true:\n{}", sim.transcript());
+}
+
+fn compared() -> Value {
+    json!({"compare": {}})
+}
+
+fn verdict(sim: &Simulation) -> String {
+    let verdict = sim.snapshot.status().condition(ConditionType::Verdict);
+    verdict.map_or_else(String::new, |it| {
+        format!("{} {}", it.reason, it.message.as_deref().unwrap())
+    })
+}
+
+fn comparison(sim: &Simulation) -> Option<String> {
+    sim.snapshot
+        .status()
+        .condition(ConditionType::Comparison)?
+        .message
+        .clone()
+}
+
+#[test]
+fn a_version_that_is_no_worse_is_promoted_in_its_five_steps_whatever_the_threshold_says() {
+    // At such a rate of failures, Flagger rolls every version back.
+    let traffic = Traffic {
+        primary_fails: 0.02,
+        canary_fails: 0.02,
+        ..Traffic::of(200.0)
+    };
+    let mut sim = release(&BOTH, &compared(), traffic);
+    sim.metric = "98".to_owned();
+    sim.run_until(CanaryPhase::Succeeded);
+    assert_eq!(sim.routed, [10, 20, 30, 40, 50, 0], "{}", sim.transcript());
+    assert_eq!(comparison(&sim), None);
+    assert_eq!(verdict(&sim), "");
+}
+
+#[test]
+fn a_version_that_fails_more_is_rolled_back_at_the_first_step_that_proves_it() {
+    let traffic = Traffic {
+        canary_fails: 0.05,
+        ..Traffic::of(200.0)
+    };
+    let mut sim = release(&BOTH, &compared(), traffic);
+    sim.run_until(CanaryPhase::Failed);
+    assert_eq!(sim.routed, [10, 0], "{}", sim.transcript());
+    let sentence = "Regression The canary is worse than the primary: request-success-rate: 45 of 56 failed requests hit the canary, which served 7.5 % of the requests; chance alone would do that in at most 1 of ";
+    assert!(verdict(&sim).starts_with(sentence), "{}", verdict(&sim));
+    assert_eq!(
+        sim.count_notified("Rolling back podinfo.test regression found"),
+        1
+    );
+    assert_eq!(sim.snapshot.status().failed_checks, 0);
+}
+
+#[test]
+fn a_version_that_is_slower_is_rolled_back() {
+    let traffic = Traffic {
+        canary_is_slower: 0.05,
+        ..Traffic::of(200.0)
+    };
+    let mut sim = release(&BOTH, &compared(), traffic);
+    sim.run_until(CanaryPhase::Failed);
+    let words =
+        "of the canary's 2100 requests took longer than 250 ms, 5 % of the primary's 21900; chance";
+    assert!(verdict(&sim).contains(words), "{}", verdict(&sim));
+}
+
+#[test]
+fn the_annotation_compares_all_built_in_metrics_and_only_observes_if_it_says_so() {
+    for (word, phase) in [
+        ("compare", CanaryPhase::Failed),
+        ("observe", CanaryPhase::Succeeded),
+        ("", CanaryPhase::Succeeded),
+    ] {
+        let traffic = Traffic {
+            canary_fails: 0.05,
+            ..Traffic::of(200.0)
+        };
+        let mut sim = release(&BOTH, &json!({}), traffic);
+        let annotations = &mut sim.snapshot.canary.metadata.annotations;
+        let name = "flagger-rs.github.io/analysis".to_owned();
+        annotations
+            .get_or_insert_default()
+            .insert(name, word.to_owned());
+        sim.run_until(phase);
+    }
+}
+
+#[test]
+fn a_step_waits_for_enough_requests_and_then_for_a_person() {
+    let mut sim = release(&BOTH[..1], &compared(), Traffic::of(1.0));
+    sim.run_until_phase(CanaryPhase::Progressing);
+    until(&mut sim, |sim| sim.canary_weight() >= 10);
+    let start = sim.snapshot.now.as_second();
+    let run = |sim: &mut Simulation, until: i64| {
+        while sim.snapshot.now.as_second() < start + until {
+            sim.reconcile();
+        }
+    };
+    run(&mut sim, 300);
+    assert!(
+        verdict(&sim).starts_with(
+            "LowTraffic Waits for more requests: request-success-rate: the canary had "
+        ),
+        "{}",
+        verdict(&sim)
+    );
+    assert_eq!(
+        sim.count_notified("Canary analysis is waiting for a person."),
+        0
+    );
+    run(&mut sim, 1000);
+    assert!(
+        verdict(&sim).starts_with("LowTraffic Waits for a person"),
+        "{}",
+        verdict(&sim)
+    );
+    assert_eq!(
+        sim.count_notified("Canary analysis is waiting for a person."),
+        1
+    );
+    assert_eq!(
+        (sim.canary_weight(), sim.snapshot.phase()),
+        (10, CanaryPhase::Progressing)
+    );
+    // With more requests, it goes on by itself.
+    sim.traffic.as_mut().unwrap().per_second = 500.0;
+    sim.run_until(CanaryPhase::Succeeded);
+}
+
+#[test]
+fn a_person_or_a_policy_ends_the_wait_for_requests() {
+    for (fields, phase) in [
+        (
+            json!({"compare": {"onUndecided": "promote", "maxExtend": 2}}),
+            CanaryPhase::Succeeded,
+        ),
+        (
+            json!({"compare": {"onUndecided": "fail", "maxExtend": 2}}),
+            CanaryPhase::Failed,
+        ),
+        (
+            json!({"compare": {}, "onLowTraffic": "ignore"}),
+            CanaryPhase::Succeeded,
+        ),
+        (
+            json!({"compare": {}, "onLowTraffic": "fail"}),
+            CanaryPhase::Failed,
+        ),
+        (
+            json!({"compare": {"minSamples": 5}}),
+            CanaryPhase::Succeeded,
+        ),
+        (
+            json!({"compare": {}, "mode": "observe"}),
+            CanaryPhase::Succeeded,
+        ),
+    ] {
+        let mut sim = release(&BOTH[..1], &fields, Traffic::of(1.0));
+        sim.run_until(phase);
+    }
+}
+
+#[test]
+fn without_an_answer_or_a_series_a_step_waits_until_the_deadline_and_counts_no_failed_check() {
+    type Break = fn(&mut Traffic);
+    let breaks: [(Break, &str, &str); 4] = [
+        (|it| it.is_down = true, "ProviderError", "onError"),
+        (|it| it.lacks_canary = true, "NoData", "onNoData"),
+        (|it| it.lags = 600, "Stale", "onError"),
+        (
+            |it| (it.one_pod_fails, it.canary_fails) = (true, 0.05),
+            "OnePod",
+            "",
+        ),
+    ];
+    for (breaks, code, policy) in breaks {
+        let broken = || {
+            let mut traffic = Traffic::of(200.0);
+            breaks(&mut traffic);
+            traffic
+        };
+        let mut sim = release(&BOTH[..1], &compared(), broken());
+        sim.run_until_phase(CanaryPhase::Progressing);
+        let start = sim.snapshot.now.as_second();
+        sim.run_until(CanaryPhase::Failed);
+        let took = sim.snapshot.now.as_second() - start;
+        let text = format!("{code} {took}: {}\n{}", verdict(&sim), sim.transcript());
+        assert!((600..900).contains(&took), "{text}");
+        let sentence = format!(
+            "{code} The versions could not be compared until the progress deadline: request-success-rate: "
+        );
+        assert!(verdict(&sim).starts_with(&sentence), "{text}");
+        assert_eq!(sim.snapshot.status().failed_checks, 0, "{text}");
+
+        if policy.is_empty() {
+            continue;
+        }
+        let mut fields = compared();
+        fields[policy] = json!("ignore");
+        release(&BOTH[..1], &fields, broken()).run_until(CanaryPhase::Succeeded);
+        fields[policy] = json!("fail");
+        let mut sim = release(&BOTH[..1], &fields, broken());
+        sim.run_until(CanaryPhase::Failed);
+        assert_eq!(
+            sim.count_notified("Rolling back podinfo.test failed checks threshold reached 5"),
+            1
+        );
+    }
+}
+
+#[test]
+fn a_short_outage_of_the_metric_server_holds_a_good_version_and_no_request_is_lost_to_the_comparison()
+ {
+    let mut sim = release(&BOTH, &compared(), Traffic::of(200.0));
+    until(&mut sim, |sim| sim.canary_weight() >= 20);
+    sim.traffic.as_mut().unwrap().is_down = true;
+    let start = sim.snapshot.now.as_second();
+    until(&mut sim, |sim| sim.snapshot.now.as_second() >= start + 200);
+    assert_eq!(sim.canary_weight(), 20);
+    sim.traffic.as_mut().unwrap().is_down = false;
+    until(&mut sim, |sim| sim.canary_weight() >= 30);
+    let kept: Value = serde_json::from_str(&comparison(&sim).unwrap()).unwrap();
+    let seen = &kept["tests"]["request-success-rate"][0]["test"]["seen"]["canary"]["all"];
+    // Two minutes at 10 %, and four at 20 %, less the 15 s for which the counters are too new.
+    assert_eq!(seen, &json!(120.0 * 20.0 + 240.0 * 40.0 - 15.0 * 40.0));
+    sim.run_until(CanaryPhase::Succeeded);
+}
+
+#[test]
+fn another_process_goes_on_with_the_same_evidence() {
+    let run = |hands_over: bool| {
+        let mut sim = release(&BOTH, &compared(), Traffic::of(200.0));
+        for weight in [10, 20, 30, 40] {
+            until(&mut sim, |sim| sim.canary_weight() == weight);
+            if hands_over {
+                sim.hand_over(jiff::SignedDuration::ZERO);
+            }
+        }
+        comparison(&sim).unwrap()
+    };
+    assert_eq!(run(true), run(false));
+}
+
+#[test]
+fn each_step_asks_two_queries_for_both_versions_and_the_first_one_four() {
+    let mut sim = release(&BOTH, &compared(), Traffic::of(500.0));
+    sim.run_until(CanaryPhase::Succeeded);
+    let asked = |transcript: &str, what: &str| transcript.matches(what).count();
+    let text = sim.transcript();
+    assert_eq!(
+        (
+            asked(&text, "ask    history"),
+            asked(&text, "ask    compare")
+        ),
+        (2, 10),
+        "{text}"
+    );
+    assert_eq!(asked(&text, "ask    metric"), 0, "{text}");
+}
+
+#[test]
+fn a_newer_version_begins_its_own_comparison() {
+    let mut sim = release(&BOTH, &compared(), Traffic::of(200.0));
+    until(&mut sim, |sim| sim.canary_weight() >= 30);
+    assert!(comparison(&sim).is_some());
+    sim.image("podinfo:3");
+    until(&mut sim, |sim| sim.canary_weight() != 30);
+    assert_eq!(comparison(&sim), None);
+    let target = sim.snapshot.reference(Kind::Deployment, "podinfo");
+    assert!(sim.snapshot.objects.contains_key(&target));
+    sim.run_until(CanaryPhase::Succeeded);
+}

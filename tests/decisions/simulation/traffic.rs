@@ -1,0 +1,166 @@
+//! Requests, and the counters of them that a Prometheus server has.
+
+use flagger_rs::{metrics::counting, snapshot::Weights};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+/// The bounds of durations, and the share of good requests that are not slower.
+const BUCKETS: [(&str, f64); 4] = [("100", 0.4), ("250.0", 0.95), ("500", 0.999), ("+Inf", 1.0)];
+const CANARY_PODS: [&str; 2] = ["podinfo-1", "podinfo-2"];
+const PRIMARY_PODS: [&str; 3] = [
+    "podinfo-primary-1",
+    "podinfo-primary-2",
+    "podinfo-primary-3",
+];
+
+/// The requests of all clients.
+#[derive(Clone, Debug)]
+pub struct Traffic {
+    /// The requests of each second.
+    pub per_second: f64,
+    /// The share of the primary's requests that fail.
+    pub primary_fails: f64,
+    /// The share of the canary's requests that fail.
+    pub canary_fails: f64,
+    /// Only the first pod of the canary fails.
+    pub one_pod_fails: bool,
+    /// The share of the canary's requests that take longer than 250 ms, beyond those of the primary.
+    pub canary_is_slower: f64,
+    /// The metric server gives no answer.
+    pub is_down: bool,
+    /// The metric server has no series of the canary.
+    pub lacks_canary: bool,
+    /// The metric server has got nothing new for this many seconds.
+    pub lags: i64,
+    /// The requests of both versions until each second.
+    pub counted: Vec<(i64, f64, f64)>,
+}
+
+impl Traffic {
+    /// Requests of which one in a thousand fails, with both versions.
+    pub const fn of(per_second: f64) -> Self {
+        Self {
+            per_second,
+            primary_fails: 0.001,
+            canary_fails: 0.001,
+            one_pod_fails: false,
+            canary_is_slower: 0.0,
+            is_down: false,
+            lacks_canary: false,
+            lags: 0,
+            counted: Vec::new(),
+        }
+    }
+
+    /// A second passes.
+    pub fn flow(&mut self, now: Timestamp, weights: Option<Weights>) {
+        let share = f64::from(weights.map_or(0, |weights| weights.canary)) / 100.0;
+        let (_, canary, primary) = self.counted.last().copied().unwrap_or_default();
+        let (more, rest) = (self.per_second * share, self.per_second * (1.0 - share));
+        self.counted
+            .push((now.as_second(), canary + more, primary + rest));
+    }
+
+    /// The requests of both versions until a second.
+    fn until(&self, second: i64) -> (f64, f64) {
+        let before = self.counted.iter().rev().find(|(at, ..)| *at <= second);
+        before.map_or((0.0, 0.0), |(_, canary, primary)| (*canary, *primary))
+    }
+
+    /// The answer to a query of [`counting`]. `None` if it is another query.
+    pub fn answer(&self, query: &str, time: i64) -> Option<Value> {
+        if query.contains("[1h:1m]") {
+            return Some(self.history(query, time));
+        }
+        let parts = query.split("label_replace(").skip(1);
+        let series = parts
+            .flat_map(|part| self.part(part, time))
+            .collect::<Vec<_>>();
+        query
+            .contains("label_replace(")
+            .then(|| json!({"data": {"result": series}}))
+    }
+
+    fn history(&self, query: &str, time: i64) -> Value {
+        let points = |share: f64| -> Vec<Value> {
+            let at = |minute: i64| {
+                let requests = self.per_second * 60.0 * f64::from(i32::try_from(minute).unwrap());
+                json!([time - 3600 + minute * 60, (requests * share).to_string()])
+            };
+            (0..=60).map(at).collect()
+        };
+        let series: Vec<_> = if query.contains("_bucket") {
+            let bucket = |(le, share)| json!({"metric": {"le": le}, "values": points(share)});
+            BUCKETS.map(bucket).to_vec()
+        } else {
+            let part =
+                |(name, share)| json!({"metric": {"flagger": name}, "values": points(share)});
+            [("all", 1.0), ("good", 1.0 - self.primary_fails)]
+                .map(part)
+                .to_vec()
+        };
+        json!({"data": {"result": series}})
+    }
+
+    /// The series of one part of a query.
+    fn part(&self, part: &str, time: i64) -> Vec<Value> {
+        let name = part.split("\"flagger\", \"").nth(1).unwrap();
+        let name = name.split('"').next().unwrap();
+        let is_canary = name.starts_with("canary");
+        if is_canary && self.lacks_canary {
+            return Vec::new();
+        }
+        if name.ends_with("newest") {
+            let at = time - self.lags - counting::LAG.as_secs();
+            return vec![json!({"metric": {"flagger": name}, "value": [time, at.to_string()]})];
+        }
+        let offset = part
+            .split("offset ")
+            .nth(1)
+            .unwrap()
+            .split('s')
+            .next()
+            .unwrap();
+        let (canary, primary) = self.until(time - offset.parse::<i64>().unwrap());
+        let (pods, all): (&[&str], f64) = if is_canary {
+            (&CANARY_PODS, canary)
+        } else {
+            (&PRIMARY_PODS, primary)
+        };
+        let all = all / f64::from(u32::try_from(pods.len()).unwrap());
+        let pods = pods.iter().enumerate();
+        pods.flat_map(|(place, pod)| self.of_pod((name, pod), is_canary, place, all, part))
+            .collect()
+    }
+
+    fn of_pod(
+        &self,
+        (name, pod): (&str, &str),
+        is_canary: bool,
+        place: usize,
+        all: f64,
+        part: &str,
+    ) -> Vec<Value> {
+        let series = |le: Option<&str>, value: f64| json!({"metric": {"flagger": name, "pod": pod, "le": le.unwrap_or_default()}, "value": [0, value.to_string()]});
+        if part.contains("_bucket") {
+            let slower = if is_canary {
+                self.canary_is_slower
+            } else {
+                0.0
+            };
+            let bucket = |(le, share): (&str, f64)| {
+                let less = if le == "250.0" { slower } else { 0.0 };
+                series(Some(le), all * (share - less))
+            };
+            return BUCKETS.map(bucket).to_vec();
+        }
+        let fails = match (is_canary, self.one_pod_fails, place) {
+            (false, ..) => self.primary_fails,
+            (true, true, 0) => 2.0 * self.canary_fails,
+            (true, true, _) => 0.0,
+            (true, false, _) => self.canary_fails,
+        };
+        let good = name.contains("good");
+        vec![series(None, if good { all * (1.0 - fails) } else { all })]
+    }
+}

@@ -1,0 +1,250 @@
+//! The queries of comparisons on a real Prometheus: of each observer, the counters of both versions are found, and each request is counted
+//! once, also those of a pod that is new and of one that has gone.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use flagger_rs::{
+    comparison::{Arms, Margin, Measure, MetricTest, Rules, Window},
+    metrics::{
+        Asks, Query, Server,
+        counting::{self, Counted},
+        observer::{
+            Observer, contour::Contour, http::Http, istio::Istio, linkerd::Linkerd, nginx::Nginx,
+            osm::Osm,
+        },
+        template::Model,
+    },
+    snapshot::{HttpResponse, Origin},
+};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use testbed::{binaries, process::Process, wait::until};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+use crate::monitoring::get;
+
+/// An observer, the counter of requests, and the labels of a version; `POD` and `CODE` stand for the pod and the answer's status.
+const OBSERVERS: [(&dyn Observer, &str, [&str; 2]); 6] = [
+    (
+        &Istio,
+        "istio_requests_total",
+        [
+            r#"reporter="destination",destination_workload_namespace="test",destination_workload="web",pod="POD",response_code="CODE""#,
+            r#"reporter="destination",destination_workload_namespace="test",destination_workload="web-primary",pod="POD",response_code="CODE""#,
+        ],
+    ),
+    (
+        &Http,
+        "http_request_duration_seconds_count",
+        [
+            r#"kubernetes_namespace="test",kubernetes_pod_name="web-1-POD",status="CODE""#,
+            r#"kubernetes_namespace="test",kubernetes_pod_name="web-primary-1-POD",status="CODE""#,
+        ],
+    ),
+    (
+        &Linkerd,
+        "response_total",
+        [
+            r#"namespace="test",deployment="web",direction="inbound",pod="POD",classification="WORD""#,
+            r#"namespace="test",deployment="web-primary",direction="inbound",pod="POD",classification="WORD""#,
+        ],
+    ),
+    (
+        &Osm,
+        "osm_request_total",
+        [
+            r#"destination_namespace="test",destination_kind="Deployment",destination_name="web",instance="POD",response_code="CODE""#,
+            r#"destination_namespace="test",destination_kind="Deployment",destination_name="web-primary",instance="POD",response_code="CODE""#,
+        ],
+    ),
+    (
+        &Contour,
+        "envoy_cluster_upstream_rq",
+        [
+            r#"envoy_cluster_name="test_web-canary_80",pod="POD",envoy_response_code="CODE""#,
+            r#"envoy_cluster_name="test_web-primary_80",pod="POD",envoy_response_code="CODE""#,
+        ],
+    ),
+    (
+        &Nginx,
+        "nginx_ingress_controller_requests",
+        [
+            r#"namespace="test",ingress="web",canary="test-web-80",controller_pod="POD",pod="POD",status="CODE""#,
+            r#"namespace="test",ingress="web",canary="",controller_pod="POD",pod="POD",status="CODE""#,
+        ],
+    ),
+];
+
+/// Good and bad requests of each pod, by version.
+type Requests = [&'static [(&'static str, u32, u32)]; 2];
+
+const BEFORE: Requests = [&[("a", 0, 0)], &[("x", 900, 10), ("y", 500, 0)]];
+/// A pod of the canary is new and fails always; one of the primary is gone.
+const AFTER: Requests = [&[("a", 95, 5), ("b", 0, 50)], &[("x", 1_800, 19)]];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_request_of_both_versions_is_counted_once() {
+    let page = Arc::new(Mutex::new(text(BEFORE, 1)));
+    let (prometheus, address, _folder) = start(serve(page.clone()).await).await;
+    let from = scraped(&prometheus, &address, 1).await;
+    *page.lock().unwrap() = text(AFTER, 2);
+    let to = scraped(&prometheus, &address, 2).await;
+    let window = to.duration_since(from);
+    for (observer, ..) in OBSERVERS {
+        let counted = Counted::of(observer, &model(), "web-primary").unwrap();
+        let series = ask(&address, counted.errors(window), to).await;
+        let seen = seen(Measure::Errors, |_| counting::errors(&series));
+        let counts = |all, bad| flagger_rs::comparison::Counts::new(all, bad).unwrap();
+        let expected = Window {
+            canary: counts(150.0, 55.0),
+            primary: counts(909.0, 9.0),
+        };
+        assert_eq!(seen, expected, "{observer:?}");
+        assert!(counting::newest(&series).is_some(), "{observer:?}");
+        // The hour before has a minute or two, in which no counter went back.
+        let history = ask(&address, counted.error_history(), to).await;
+        assert!(!history.is_empty(), "{observer:?}");
+    }
+    let counted = Counted::of(&Istio, &model(), "web-primary").unwrap();
+    let history = ask(&address, counted.duration_history(), to).await;
+    let bounds: Vec<_> = counting::duration_blocks(&history)
+        .iter()
+        .map(|(bound, _)| *bound)
+        .collect();
+    assert_eq!(bounds, [0.5, 250.0]);
+    let series = ask(&address, counted.durations(bounds, window), to).await;
+    let slower = counting::slower(&series, 250.0);
+    assert_eq!(slower.canary.now["a"].bad(), 20.0);
+    assert_eq!(counting::slower(&series, 0.5).canary.now["a"].bad(), 200.0);
+}
+
+fn model() -> Model {
+    Model {
+        namespace: "test".to_owned(),
+        target: "web".to_owned(),
+        service: "web".to_owned(),
+        ingress: "web".to_owned(),
+        ..Model::default()
+    }
+}
+
+/// The requests that a test has counted.
+fn seen(measure: Measure, arms: impl Fn(Option<f64>) -> Arms) -> Window {
+    let rules = Rules {
+        measure,
+        margin: Margin::NONE,
+        false_alarms: 0.05,
+        detect: 0.01,
+        least: None,
+        counts_pods: true,
+    };
+    MetricTest::of_errors(&rules, &[])
+        .advance(&rules, arms)
+        .seen
+}
+
+/// The series of a query at an instant, as the operator asks for them.
+async fn ask(address: &str, text: String, at: Timestamp) -> Vec<flagger_rs::metrics::TimeSeries> {
+    let server = Server::prometheus(&format!("http://{address}"), Origin::Administrator).unwrap();
+    // Values are asked for some seconds late, so that all pods have been scraped.
+    let at = at.checked_add(counting::LAG).unwrap();
+    let query = Query {
+        server: server.clone(),
+        asks: Asks::Series { query: text, at },
+        budget: Duration::from_secs(5),
+    };
+    let answer = get(&query.request(at).url.0).await.unwrap();
+    let body = answer.to_string();
+    server.series(&HttpResponse { status: 200, body }).unwrap()
+}
+
+/// The page of metrics that all pods together have.
+fn text(requests: Requests, page: u32) -> String {
+    let mut text = format!("page {page}\n");
+    for (_, counter, versions) in OBSERVERS {
+        for (labels, pods) in versions.iter().zip(requests) {
+            for (pod, good, bad) in pods {
+                for (code, word, count) in [("200", "success", good), ("503", "failure", bad)] {
+                    let labels = labels
+                        .replace("POD", pod)
+                        .replace("CODE", code)
+                        .replace("WORD", word);
+                    if *count > 0 || *pod == "a" {
+                        text += &format!("{counter}{{{labels}}} {count}\n");
+                    }
+                }
+            }
+        }
+    }
+    let labels = |workload: &str, le: &str| {
+        format!(
+            r#"istio_request_duration_milliseconds_bucket{{reporter="destination",destination_workload_namespace="test",destination_workload="{workload}",pod="a",le="{le}"}}"#
+        )
+    };
+    for workload in ["web", "web-primary"] {
+        for (le, count) in [("0.5", 0), ("250", 90 * page), ("+Inf", 100 * page)] {
+            text += &format!("{} {count}\n", labels(workload, le));
+        }
+    }
+    text
+}
+
+/// Waits until a page is scraped. Returns the first whole second after that.
+async fn scraped(prometheus: &Process, address: &str, page: u32) -> Timestamp {
+    let query = format!("http://{address}/api/v1/query?query=page%3D%3D{page}");
+    until(Duration::from_secs(60), "the page", async || {
+        let answer = get(&query).await?;
+        let at = answer["data"]["result"][0]["value"][0].as_f64();
+        let at = at.ok_or_else(|| prometheus.log_tail())?;
+        let at = SignedDuration::try_from_secs_f64(at.ceil()).unwrap();
+        Ok::<_, String>(Timestamp::from_duration(at).unwrap())
+    })
+    .await
+    .unwrap()
+}
+
+async fn start(target: String) -> (Process, String, testbed::folder::Folder) {
+    let set = tokio::task::spawn_blocking(|| binaries::find_or_build(&[binaries::MESH]));
+    let set = set.await.unwrap().unwrap();
+    let config: Value = json!({"global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+        "scrape_configs": [{"job_name": "pods", "honor_labels": true, "static_configs": [{"targets": [target]}]}]});
+    let folder = testbed::folder::Folder::new().unwrap();
+    let path = folder.path().join("prometheus.yml");
+    std::fs::write(&path, config.to_string()).unwrap();
+    let [port] = testbed::control_plane::free_ports().unwrap();
+    let address = format!("127.0.0.1:{port}");
+    let data = folder.path().join("data");
+    let args = [
+        format!("--config.file={}", path.display()),
+        format!("--storage.tsdb.path={}", data.display()),
+        format!("--web.listen-address={address}"),
+    ];
+    let program = set.path("prometheus").unwrap();
+    let process = Process::start("prometheus", program, &args, &[], folder.path());
+    (process.unwrap(), address, folder)
+}
+
+/// Serves the page as it is at each request. Returns the address.
+async fn serve(page: Arc<Mutex<String>>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 4096];
+            let _ = stream.read(&mut head).await;
+            let text = page.lock().unwrap().clone();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{text}",
+                text.len()
+            );
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    address
+}

@@ -40,7 +40,7 @@
 //! | Which canaries share the copy of a config? | `workload/config/copies.rs` |
 //! | Where is the content of a config for a restored primary? | `workload/config/previous.rs` |
 //! | Which providers exist, and which router and queries has each? | [`providers`] |
-//! | Does the canary fail more often than the primary, or is it chance? | [`comparison`] |
+//! | Does the canary fail more often than the primary, or is it chance? | [`comparison`]; `rollout/checks/comparisons.rs` asks for the counters and judges a step |
 //! | How is a metric server queried, and how is its answer read? | [`metrics`] |
 //! | What does `flagger lint` find in manifests? | [`lint`] |
 //! | How does the operator prove to a cloud who it is? | [`metrics::identity`]; `shell/outside/tokens.rs` |

@@ -258,6 +258,8 @@ pub enum VerdictCode {
     OnePod,
     /// The canary had too few requests to be compared with the primary.
     LowTraffic,
+    /// The canary does not get the share of the requests that its weight asks for.
+    TrafficNotShifted,
     /// A webhook did not pass.
     Hook,
     /// A gate is closed.
@@ -286,7 +288,7 @@ pub enum VerdictCode {
 
 impl VerdictCode {
     /// All codes.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Threshold,
         Self::NoData,
         Self::ProviderError,
@@ -294,6 +296,7 @@ impl VerdictCode {
         Self::Regression,
         Self::OnePod,
         Self::LowTraffic,
+        Self::TrafficNotShifted,
         Self::Hook,
         Self::Gate,
         Self::FailedChecks,
@@ -318,6 +321,7 @@ impl VerdictCode {
             Self::Regression => "Regression",
             Self::OnePod => "OnePod",
             Self::LowTraffic => "LowTraffic",
+            Self::TrafficNotShifted => "TrafficNotShifted",
             Self::Hook => "Hook",
             Self::Gate => "Gate",
             Self::FailedChecks => "FailedChecks",

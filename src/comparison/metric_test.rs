@@ -101,6 +101,8 @@ pub struct Finding {
     pub last: Window,
     /// The natural logarithm of the e-value against "not worse".
     pub worse: f64,
+    /// The dispersion.
+    pub dispersion: f64,
     /// The pods whose requests of the last window are not counted, because their counters went back.
     pub restarted: Vec<String>,
 }
@@ -225,6 +227,7 @@ impl MetricTest {
             seen,
             last: gain.window,
             worse,
+            dispersion: strongest.bursts.max(pods),
             restarted: restarted.cloned().collect(),
         }
     }

@@ -13,6 +13,7 @@
 //! | How does a metric come to its finding at a step? | [`MetricTest`], in `metric_test.rs` |
 //! | What if requests depend on each other, or pods differ? | [`dispersion`] |
 //! | Is the version bad, or one of its pods? | [`pods`] |
+//! | Does the canary get its share of the requests? | [`share`] |
 //! | How many requests are needed? | [`requests_to_detect`] |
 //! | How do counters of pods become counts? | [`counters`] |
 
@@ -24,6 +25,7 @@ pub mod metric_test;
 pub mod pods;
 pub mod power;
 pub mod sequential;
+pub mod share;
 #[cfg(test)]
 mod tests;
 

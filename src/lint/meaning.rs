@@ -9,6 +9,7 @@ use super::finding::{Found, Level, kind};
 use crate::{
     api::{
         canary::{Canary, CanaryAnalysis, CanaryMetric, CanaryWebhook, WebhookType},
+        compare::CompareMode,
         duration,
     },
     metrics::observer::Builtin,
@@ -186,7 +187,9 @@ fn metric(at: &str, metric: &CanaryMetric, namespace: &str, templates: &Template
 fn range(at: &str, metric: &CanaryMetric, is_rate: bool) -> Option<Found> {
     let warning = |message: &str| Some(found(Level::Warning, at, message));
     let Some(range) = &metric.threshold_range else {
+        let is_compared = metric.compare.is_some() && metric.mode != Some(CompareMode::Observe);
         return match metric.threshold {
+            None if is_compared => None,
             Some(_) => None,
             None if is_rate => warning("is missing: any value passes"),
             None => warning("is missing: only values up to 0 pass"),

@@ -207,10 +207,11 @@ fn a_person_or_a_policy_ends_the_wait_for_requests() {
 #[test]
 fn without_an_answer_or_a_series_a_step_waits_until_the_deadline_and_counts_no_failed_check() {
     type Break = fn(&mut Traffic);
-    let breaks: [(Break, &str, &str); 4] = [
+    let breaks: [(Break, &str, &str); 5] = [
         (|it| it.is_down = true, "ProviderError", "onError"),
         (|it| it.lacks_canary = true, "NoData", "onNoData"),
         (|it| it.lags = 600, "Stale", "onError"),
+        (|it| it.ignores_weights = true, "TrafficNotShifted", ""),
         (
             |it| (it.one_pod_fails, it.canary_fails) = (true, 0.05),
             "OnePod",

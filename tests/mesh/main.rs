@@ -38,6 +38,7 @@ async fn no_request_is_lost_from_the_adoption_to_the_deletion() {
     release_while_components_fail(&rig).await;
     monitoring::each_query_returns_data(rig.cell.prometheus()).await;
     bad_version(&rig).await;
+    compared_versions(&rig).await;
     pods_and_node_fail(&rig).await;
     assert_eq!(
         rig.rejected().await,
@@ -105,6 +106,43 @@ async fn bad_version(rig: &Rig) {
     assert!(tally.failed["3.1.2"] > 0);
     assert_eq!(tally.failed.len(), 1, "{tally}");
     observed.event("advancement success rate").await;
+}
+
+/// Compares versions with the primary. One that fails 5 of 100 requests is rolled back at its first weight, where its success rate of 95 % is
+/// within the threshold; one that is as good as the primary is promoted.
+async fn compared_versions(rig: &Rig) {
+    let compare = json!({"maxIncrease": 0.5});
+    let metrics = json!([
+        {"name": "request-success-rate", "thresholdRange": {"min": 90}, "compare": compare},
+        {"name": "request-duration", "thresholdRange": {"max": 500}, "compare": compare, "mode": "observe"},
+    ]);
+    rig.canary(json!({"interval": "30s", "metrics": metrics}))
+        .await;
+    let observed = rig.observe("regression");
+    rig.image("3.1.5").await;
+    rig.weight(25).await;
+    rig.reach("Failed").await;
+    rig.until_idle().await;
+    let tally = observed.no_request_lost().await;
+    assert!(tally.failed["3.1.5"] > 0);
+    observed
+        .event("Rolling back podinfo.test regression found request-success-rate")
+        .await;
+    let record = rig.last_record().await;
+    assert_eq!(record["result"], "Failed");
+    assert_eq!(record["weight"], 25, "{record}");
+    let sentence = record["cause"]["sentence"].as_str().unwrap();
+    assert!(
+        sentence.starts_with("The canary is worse than the primary: request-success-rate: "),
+        "{sentence}"
+    );
+
+    let observed = rig.observe("comparison");
+    rig.image("3.1.4").await;
+    rig.reach("Succeeded").await;
+    rig.until_idle().await;
+    observed.no_request_lost().await;
+    rig.canary(json!({})).await;
 }
 
 /// A pod of the canary crashes and is deleted. Then the kubelet stops for 30 s.

@@ -231,6 +231,21 @@ impl Rig {
         pods.delete(&name, &DeleteParams::default()).await.unwrap();
     }
 
+    /// `spec` of the newest record of a run.
+    pub async fn last_record(&self) -> Value {
+        let args = [
+            "-n",
+            "test",
+            "get",
+            "releases",
+            "--sort-by=.spec.startedAt",
+            "-o",
+            "json",
+        ];
+        let list: Value = serde_json::from_str(&self.kubectl(&args).await).unwrap();
+        list["items"].as_array().unwrap().last().unwrap()["spec"].clone()
+    }
+
     pub async fn replicas(&self, deployment: &str) -> i64 {
         let args = [
             "-n",
@@ -358,6 +373,7 @@ pub async fn cell() -> Cell {
     let mut images = programs::images(&built);
     images.push(programs::operator(&built.join("flagger")));
     images.push(programs::podinfo(&built, "3.1.2", &["--error-rate=0.3"]));
+    images.push(programs::podinfo(&built, "3.1.5", &["--error-rate=0.05"]));
     Cell::start(&built.join("testbed"), &images).await.unwrap()
 }
 

@@ -8,6 +8,7 @@
 //! | NoData | a version has no series | `onNoData`; a hold ends at the progress deadline with a rollback |
 //! | ProviderError, Stale | the metric server does not answer, or knows nothing new | `onError`; likewise |
 //! | OnePod | one pod of the canary has nearly all its bad requests | hold; likewise |
+//! | NotShifted | the canary gets clearly fewer requests than its weight asks for | hold; likewise |
 
 mod settings;
 mod wording;
@@ -21,8 +22,11 @@ use super::{
     metric_query::{Check, budget, builtin_server, checks, question},
 };
 use crate::{
-    api::compare::{CompareMode, OnUndecided, Policy},
-    comparison::{Counts, Finding, MetricTest, Rules, State},
+    api::{
+        canary::Strategy,
+        compare::{CompareMode, OnUndecided, Policy},
+    },
+    comparison::{Counts, Finding, MetricTest, Rules, State, share},
     metrics::{
         Asks, MetricError, Query, Server, TimeSeries,
         counting::{self, Counted},
@@ -40,7 +44,7 @@ use crate::{
 };
 pub use settings::problem;
 use settings::{Setting, rules, setting};
-use wording::{Word, sentence};
+use wording::{Word, not_shifted, sentence};
 
 /// Series whose last point is older than this show nothing new.
 const STALE: SignedDuration = SignedDuration::from_mins(3);
@@ -75,6 +79,16 @@ pub struct Compared {
     /// The test without the requests of this step, and with them; `None` if it has not begun, or if nothing was counted.
     before: Option<MetricTest>,
     after: Option<MetricTest>,
+}
+
+impl Compared {
+    /// The canary's success rate since the last step, in percent, if the comparison of errors decides.
+    pub fn success_rate(&self) -> Option<f64> {
+        let finding = self.finding.as_ref().filter(|it| it.bound.is_none())?;
+        let canary = finding.last.canary;
+        let is_known = self.decides && canary.all() > 0.0;
+        is_known.then(|| (1.0 - canary.rate()) * 100.0)
+    }
 }
 
 /// The effect of a comparison on the step.
@@ -154,7 +168,7 @@ impl Comparing<'_> {
                 before: Some(test),
                 ..self.unanswered(snapshot, &error)
             }),
-            Some(Ok(series)) => Stage::Done(self.judge(snapshot, test, series, to)),
+            Some(Ok(series)) => Stage::Done(self.judge(snapshot, test, series, (from, to))),
         }
     }
 
@@ -250,7 +264,7 @@ impl Comparing<'_> {
         snapshot: &Snapshot,
         before: MetricTest,
         series: &[TimeSeries],
-        at: Timestamp,
+        (from, at): (Timestamp, Timestamp),
     ) -> Compared {
         if counting::newest(series).is_some_and(|newest| at.duration_since(newest) > STALE) {
             let detail = "the metric server has no new values of a version for 3 minutes";
@@ -266,8 +280,18 @@ impl Comparing<'_> {
         };
         let mut test = before.clone();
         let finding = test.advance(&self.rules, arms);
-        let effect = self.effect(snapshot, &finding);
-        let detail = sentence(snapshot, &finding);
+        let window = at.duration_since(from);
+        let missed = missed_share(snapshot, &finding, window);
+        let (effect, detail) = match missed {
+            Some(share) if !matches!(finding.state, State::Worse | State::NoData) => (
+                (Word::NotShifted, Effect::Hold(Until::Deadline)),
+                not_shifted(&finding, share),
+            ),
+            _ => (
+                self.effect(snapshot, &finding),
+                sentence(snapshot, &finding),
+            ),
+        };
         Compared {
             before: Some(before),
             after: Some(test),
@@ -349,6 +373,20 @@ impl Comparing<'_> {
             after: None,
         }
     }
+}
+
+/// The share of the requests of the window that the canary's weight asks for, if the canary got clearly fewer. The beginning of the window may be
+/// older than the weight.
+fn missed_share(snapshot: &Snapshot, finding: &Finding, window: SignedDuration) -> Option<f64> {
+    let canary = &snapshot.canary;
+    let analysis = canary.spec.analysis.as_ref()?;
+    if canary.strategy() != Strategy::Canary || analysis.session_affinity.is_some() {
+        return None;
+    }
+    let weight = f64::from(u8::try_from(snapshot.status().canary_weight).ok()?) / 100.0;
+    let known = (window - counting::LAG).as_secs_f64() / window.as_secs_f64();
+    let share = weight * known.clamp(0.0, 1.0);
+    share::is_missed(finding.last, share, finding.dispersion).then_some(weight)
 }
 
 /// The effect of a policy of a user.

@@ -28,6 +28,20 @@ pub struct Measurements {
     pub hooks: Vec<HookCall>,
 }
 
+/// The end of the name of a metric that is compared.
+const COMPARED: &str = " (compared with the primary)";
+
+impl Measurements {
+    /// The comparisons, by the name of the metric.
+    pub fn comparisons(&self) -> impl Iterator<Item = (&str, &Comparison)> {
+        let values = self.values.iter();
+        values.filter_map(|(metric, measured)| {
+            let name = metric.name.strip_suffix(COMPARED)?;
+            Some((name, measured.comparison.as_ref()?))
+        })
+    }
+}
+
 /// The measurements and calls whose answers are known in this step.
 pub fn measurements(snapshot: &Snapshot, evidence: &Evidence) -> Measurements {
     if evidence.is_empty() {
@@ -52,7 +66,7 @@ fn comparison(compared: &Compared) -> (Metric, Measured) {
     let server = compared.server.as_ref();
     let hosts = server.map(Server::hosts).unwrap_or_default();
     let metric = Metric {
-        name: format!("{} (compared with the primary)", compared.metric),
+        name: format!("{}{COMPARED}", compared.metric),
         provider: server.map_or("", Server::name).to_owned(),
         host: hosts.into_iter().next().unwrap_or_default(),
         query: cut(&compared.counters),

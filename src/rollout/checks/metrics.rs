@@ -61,13 +61,20 @@ pub fn samples(snapshot: &Snapshot, evidence: &Evidence) -> Vec<(String, f64)> {
     if evidence.is_empty() {
         return Vec::new();
     }
-    by_threshold(snapshot)
+    let checks = by_threshold(snapshot);
+    let values = checks
         .iter()
         .filter_map(|check| match check.value(snapshot, evidence) {
             Stage::Done(Ok(Ok(value))) => Some((check.metric.name.clone(), check.exported(value))),
             _ => None,
-        })
-        .collect()
+        });
+    let compared = match comparisons::results(snapshot, evidence) {
+        Stage::Done(compared) => compared,
+        Stage::Ask(_) => Vec::new(),
+    };
+    let compared = compared.into_iter();
+    let rates = compared.filter_map(|it| Some((it.metric.clone(), it.success_rate()?)));
+    values.chain(rates).collect()
 }
 
 /// The checks of values. Those are left out whose comparison with the primary decides.

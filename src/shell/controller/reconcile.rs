@@ -18,7 +18,7 @@ use super::{
 use crate::{
     api::canary::{Canary, CanaryPhase},
     notifications::{EventKind, Frequency, Notification},
-    rollout::{self, Decision, Plan, Question, Requeue},
+    rollout::{self, Decision, Measurements, Plan, Question, Requeue},
     shell::{api_server::ClusterError, lock::lock},
     snapshot::{ObjectRef, Snapshot},
 };
@@ -132,7 +132,7 @@ impl<'a> Reconciliation<'a> {
             samples,
             measurements,
         } = deciding.await;
-        self.record_metrics(&snapshot, samples);
+        self.record_metrics(&snapshot, samples, &measurements);
         match decision {
             Decision::Ask(questions, notifications) => {
                 Ok(self.ask(*snapshot, questions, notifications).await)
@@ -236,7 +236,12 @@ impl<'a> Reconciliation<'a> {
         Ok(!stale_reads.is_empty())
     }
 
-    fn record_metrics(&self, snapshot: &Snapshot, samples: Vec<(String, f64)>) {
+    fn record_metrics(
+        &self,
+        snapshot: &Snapshot,
+        samples: Vec<(String, f64)>,
+        measurements: &Measurements,
+    ) {
         let metrics = &self.operator().canary_metrics;
         metrics.status(&snapshot.canary, snapshot.phase());
         if let Some(weights) = rollout::weights(snapshot) {
@@ -245,6 +250,10 @@ impl<'a> Reconciliation<'a> {
         metrics.keep_named_samples(&snapshot.canary);
         for (metric, value) in samples {
             metrics.sample(&snapshot.canary, &metric, value);
+        }
+        for (metric, comparison) in measurements.comparisons() {
+            let (state, evidence) = (&comparison.state, comparison.evidence);
+            metrics.comparison(&snapshot.canary, metric, state, evidence);
         }
     }
 

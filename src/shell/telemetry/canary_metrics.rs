@@ -31,12 +31,14 @@ const TOTAL: Metric = Metric::new(
 .labels(&["namespace"]);
 
 /// All metrics of this module.
-pub const METRICS: [&Metric; 8] = [
+pub const METRICS: [&Metric; 10] = [
     &INFO,
     &TOTAL,
     &series::STATUS,
     &series::WEIGHT,
     &series::METRIC_ANALYSIS,
+    &series::EVIDENCE,
+    &series::COMPARISON,
     &series::DURATION,
     &series::SUCCESSES,
     &series::FAILURES,
@@ -131,6 +133,13 @@ impl CanaryMetrics {
         self.update(canary, |numbers| numbers.sample(metric, value));
     }
 
+    /// Records how far the comparison of a metric with the primary is.
+    pub fn comparison(&self, canary: &Canary, metric: &str, state: &str, evidence: f64) {
+        self.update(canary, |numbers| {
+            numbers.comparison(metric, state, evidence);
+        });
+    }
+
     /// Removes the values of metrics that the analysis of a canary does not name any more.
     pub fn keep_named_samples(&self, canary: &Canary) {
         let analysis = canary.spec.analysis.as_ref();
@@ -209,6 +218,7 @@ mod tests {
         metrics.status(&canary, CanaryPhase::Failed);
         metrics.weights(&canary, 95, 5);
         metrics.sample(&canary, "request-success-rate", 99.5);
+        metrics.comparison(&canary, "request-duration", "lowTraffic", 1.5);
         metrics.step(&canary, 0.3);
         metrics.run_ended(&canary, RunResult::Skipped);
         metrics.run_ended(&canary, RunResult::Failed);
@@ -227,6 +237,8 @@ mod tests {
             r#"flagger_canary_weight{namespace="test",workload="podinfo-app"} 5"#,
             r#"flagger_canary_weight{namespace="test",workload="podinfo-app-primary"} 95"#,
             r#"flagger_canary_metric_analysis{metric="request-success-rate",name="podinfo-app",namespace="test"} 99.5"#,
+            r#"flagger_rs_canary_comparison_evidence{metric="request-duration",name="podinfo-app",namespace="test"} 1.5"#,
+            r#"flagger_rs_canary_comparison_state{metric="request-duration",name="podinfo-app",namespace="test",state="lowTraffic"} 1"#,
             "# HELP flagger_canary_duration_seconds Seconds spent performing canary analysis.",
             "# TYPE flagger_canary_duration_seconds histogram",
             r#"flagger_canary_duration_seconds_bucket{name="podinfo-app",namespace="test",le="0.25"} 0"#,

@@ -31,6 +31,20 @@ pub const METRIC_ANALYSIS: Metric = Metric::new(
     "Last canary analysis result per metric",
 )
 .labels(&["metric", "name", "namespace"]);
+/// Evidence of comparisons (not in Flagger).
+pub const EVIDENCE: Metric = Metric::new(
+    "flagger_rs_canary_comparison_evidence",
+    MetricKind::Gauge,
+    "Natural logarithm of the e-value against the hypothesis that the canary is no worse than the primary",
+)
+.labels(&["metric", "name", "namespace"]);
+/// States of comparisons (not in Flagger).
+pub const COMPARISON: Metric = Metric::new(
+    "flagger_rs_canary_comparison_state",
+    MetricKind::Gauge,
+    "State of the comparison of a canary with its primary, with the value 1",
+)
+.labels(&["metric", "name", "namespace", "state"]);
 /// Duration of the questions of a step.
 pub const DURATION: Metric = Metric::new(
     "flagger_canary_duration_seconds",
@@ -82,6 +96,8 @@ pub struct Numbers {
     /// The shares of the primary and of the canary.
     pub weights: Option<(u8, u8)>,
     samples: Vec<(Box<str>, f64)>,
+    /// The state and the evidence of the comparison of each metric.
+    comparisons: BTreeMap<Box<str>, (Box<str>, f64)>,
     durations: Option<Box<Durations>>,
     /// How many runs ended in each way.
     ended_runs: Vec<(RunEnd, u64)>,
@@ -118,9 +134,16 @@ impl Numbers {
         }
     }
 
+    /// Sets the state and the evidence of the comparison of a metric.
+    pub fn comparison(&mut self, metric: &str, state: &str, evidence: f64) {
+        let comparison = (state.into(), evidence);
+        self.comparisons.insert(metric.into(), comparison);
+    }
+
     /// Keeps the values of these metrics of the analysis only.
     pub fn keep_samples(&mut self, is_kept: impl Fn(&str) -> bool) {
         self.samples.retain(|(metric, _)| is_kept(metric));
+        self.comparisons.retain(|metric, _| is_kept(metric));
     }
 
     /// Adds the duration of a step.
@@ -198,6 +221,19 @@ impl Series {
             for (metric, value) in &numbers.samples {
                 let labels = format!("metric={},{}", quoted(metric), canary.labels("name"));
                 lines.push(Line::of(labels, *value));
+            }
+        });
+        self.family(text, &EVIDENCE, |numbers, canary, lines| {
+            for (metric, (_, evidence)) in &numbers.comparisons {
+                let labels = format!("metric={},{}", quoted(metric), canary.labels("name"));
+                lines.push(Line::of(labels, *evidence));
+            }
+        });
+        self.family(text, &COMPARISON, |numbers, canary, lines| {
+            for (metric, (state, _)) in &numbers.comparisons {
+                let (metric, state) = (quoted(metric), quoted(state));
+                let labels = format!("metric={metric},{},state={state}", canary.labels("name"));
+                lines.push(Line::of(labels, 1));
             }
         });
         self.family(text, &DURATION, |numbers, canary, lines| {

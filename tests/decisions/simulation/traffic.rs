@@ -32,6 +32,8 @@ pub struct Traffic {
     pub lacks_canary: bool,
     /// The metric server has got nothing new for this many seconds.
     pub lags: i64,
+    /// Proxies do not follow the weight of the canary.
+    pub ignores_weights: bool,
     /// The requests of both versions until each second.
     pub counted: Vec<(i64, f64, f64)>,
 }
@@ -48,12 +50,14 @@ impl Traffic {
             is_down: false,
             lacks_canary: false,
             lags: 0,
+            ignores_weights: false,
             counted: Vec::new(),
         }
     }
 
     /// A second passes.
     pub fn flow(&mut self, now: Timestamp, weights: Option<Weights>) {
+        let weights = weights.filter(|_| !self.ignores_weights);
         let share = f64::from(weights.map_or(0, |weights| weights.canary)) / 100.0;
         let (_, canary, primary) = self.counted.last().copied().unwrap_or_default();
         let (more, rest) = (self.per_second * share, self.per_second * (1.0 - share));

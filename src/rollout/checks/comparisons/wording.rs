@@ -28,6 +28,8 @@ pub enum Word {
     Stale,
     /// One pod has nearly all bad requests.
     OnePod,
+    /// The canary does not get its share of the requests.
+    NotShifted,
 }
 
 impl Word {
@@ -43,6 +45,7 @@ impl Word {
             Self::ProviderError => "providerError",
             Self::Stale => "stale",
             Self::OnePod => "onePod",
+            Self::NotShifted => "notShifted",
         }
     }
 
@@ -57,6 +60,7 @@ impl Word {
             Self::ProviderError => VerdictCode::ProviderError,
             Self::Stale => VerdictCode::Stale,
             Self::OnePod => VerdictCode::OnePod,
+            Self::NotShifted => VerdictCode::TrafficNotShifted,
         }
     }
 }
@@ -99,6 +103,18 @@ pub fn sentence(snapshot: &Snapshot, finding: &Finding) -> String {
         State::NotWorse => format!("{requests}; the canary is proven to be within the margin"),
         State::Undecided => requests,
     }
+}
+
+/// The requests of a window in which the canary did not get this share.
+pub fn not_shifted(finding: &Finding, share: f64) -> String {
+    let (canary, primary) = (finding.last.canary, finding.last.primary);
+    let all = canary.and(primary).all();
+    format!(
+        "the canary served {} of {} requests since the last step, and its weight asks for {}",
+        whole(canary.all()),
+        whole(all),
+        percent(share)
+    )
 }
 
 /// A share as a percentage.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    compare::{Compare, CompareMode, Policy},
+    compare::{Compare, CompareMode, CountQueries, Policy},
     lenient, schema,
 };
 
@@ -155,9 +155,13 @@ pub struct CanaryMetric {
     /// The values of `{{ variables.NAME }}` in the template's query, by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_variables: Option<BTreeMap<String, String>>,
-    /// Compares the canary's requests with the primary's, in place of a value with a threshold. Only for built-in metrics; not in Flagger.
+    /// Compares the canary's requests with the primary's, in place of a value with a threshold. For built-in metrics and for those with `counts`; not in
+    /// Flagger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compare: Option<Compare>,
+    /// The counters that are compared, of a metric that is not built in. The server of the built-in metrics is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<CountQueries>,
     /// The effect of the comparison. Default: enforce.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<CompareMode>,

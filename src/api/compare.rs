@@ -35,6 +35,16 @@ pub struct Compare {
     pub on_undecided: Option<OnUndecided>,
 }
 
+/// The counters of requests that a version has, for a comparison. Both queries return counters of Prometheus, not rates, and name the version
+/// with `{{ target }}`: it is the target for the canary, and the primary for the primary.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+pub struct CountQueries {
+    /// The query for the bad requests.
+    pub bad: String,
+    /// The query for all requests.
+    pub all: String,
+}
+
 /// The decision about a version that has too few requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -19,6 +19,11 @@ use crate::comparison::{Arms, Counts, Readings, counters::Reading};
 pub const LAG: SignedDuration = SignedDuration::from_secs(15);
 /// A counter keeps its last value for this long. It bridges scrapes that fail, and has the last requests of a pod that has ended.
 const LOOKBACK: &str = "5m";
+/// The resolution at which a user's query is evaluated.
+const RESOLUTION: &str = "15s";
+/// The words for the requests that did not fail, and for those that did.
+const GOOD: &str = "good";
+const BAD: &str = "bad";
 /// The label that tells the parts of an answer apart.
 const PART: &str = "flagger";
 /// The labels of which the first that a series has names the pod.
@@ -42,50 +47,114 @@ impl Arm {
     }
 }
 
-/// The Prometheus series of both versions.
+/// A counter: a selector of series, or any query that returns counters.
+#[derive(Clone, Debug)]
+enum Counter {
+    Selector(String),
+    Query(String),
+}
+
+impl Counter {
+    /// The values so many seconds ago.
+    fn ago(&self, offset: i64) -> String {
+        match self {
+            Self::Selector(series) => {
+                format!("last_over_time({series}[{LOOKBACK}] offset {offset}s)")
+            }
+            Self::Query(query) => {
+                format!("last_over_time(({query})[{LOOKBACK}:{RESOLUTION}] offset {offset}s)")
+            }
+        }
+    }
+
+    /// The time of the newest point; `None` if a query hides it.
+    fn newest(&self) -> Option<String> {
+        let lag = LAG.as_secs();
+        match self {
+            Self::Selector(series) => Some(format!("max(timestamp({series} offset {lag}s))")),
+            Self::Query(_) => None,
+        }
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::Selector(text) | Self::Query(text) => text,
+        }
+    }
+}
+
+/// The counters of one version.
+#[derive(Clone, Debug)]
+struct Counters {
+    all: Counter,
+    /// The good requests, or the bad ones.
+    part: Counter,
+    /// The buckets of durations: the name of the series and its selector.
+    buckets: Option<(String, String)>,
+}
+
+/// The counters of both versions.
 #[derive(Clone, Debug)]
 pub struct Counted {
-    canary: Series,
-    primary: Series,
+    canary: Counters,
+    primary: Counters,
+    /// The word for the part of all requests that is counted.
+    part: &'static str,
     /// Whether the counters are those of the workload's pods, and not of a gateway's.
     pub counts_pods: bool,
 }
 
 impl Counted {
-    /// The series of a canary; `None` if the observer has none that can be compared.
+    /// The counters of a canary; `None` if the observer has none that can be compared.
     pub fn of(observer: &dyn Observer, model: &Model, primary: &str) -> Option<Self> {
         let of_primary = observer.primary_series(model, primary)?;
         Some(Self {
-            canary: observer.series(model),
-            primary: of_primary,
+            canary: counters(&observer.series(model)),
+            primary: counters(&of_primary),
+            part: GOOD,
             counts_pods: observer.counts_pods(),
         })
     }
 
-    /// The counters of both versions, for people.
-    pub fn described(&self) -> String {
-        let of = |series: &Series| format!("{}{{{}}}", series.requests, series.selector);
-        format!("{} against {}", of(&self.canary), of(&self.primary))
+    /// The counters that a user's queries return: of all requests, and of the bad ones.
+    pub fn of_queries(canary: (String, String), primary: (String, String)) -> Self {
+        let counters = |(all, bad)| Counters {
+            all: Counter::Query(all),
+            part: Counter::Query(bad),
+            buckets: None,
+        };
+        Self {
+            canary: counters(canary),
+            primary: counters(primary),
+            part: BAD,
+            counts_pods: true,
+        }
     }
 
-    fn of_arm(&self, arm: Arm) -> &Series {
+    /// The counters of both versions, for people.
+    pub fn described(&self) -> String {
+        let [canary, primary] = [&self.canary, &self.primary].map(|it| it.all.text());
+        format!("{canary} against {primary}")
+    }
+
+    fn of_arm(&self, arm: Arm) -> &Counters {
         match arm {
             Arm::Canary => &self.canary,
             Arm::Primary => &self.primary,
         }
     }
 
-    /// The query for the requests of both versions that did not fail, and for all, `window` ago and now.
+    /// The query for the requests of both versions, `window` ago and now.
     pub fn errors(&self, window: SignedDuration) -> String {
         let parts = Arm::ALL.into_iter().flat_map(|arm| {
-            let series = self.of_arm(arm);
-            let of = move |what: &str, selector: &str| {
-                let counter = format!("{}{{{selector}}}", series.requests);
-                at_both(&format!("{} {what}", arm.word()), &counter, "", window)
+            let counters = self.of_arm(arm);
+            let of = move |what: &str, counter: &Counter| {
+                at_both(&format!("{} {what}", arm.word()), counter, "", window)
             };
-            let newest = newest_part(arm, &format!("{}{{{}}}", series.requests, series.selector));
-            let parts = [of("all", &series.selector), of("good", &series.succeeded)];
-            parts.into_iter().flatten().chain([newest])
+            let parts = [of("all", &counters.all), of(self.part, &counters.part)];
+            let newest = counters.all.newest();
+            let newest = newest.map(|time| named(&newest_of(arm), &time));
+            parts.into_iter().flatten().chain(newest)
         });
         parts.collect::<Vec<_>>().join(" or ")
     }
@@ -99,39 +168,68 @@ impl Counted {
         let bounds: Vec<_> = bounds.into_iter().map(pattern).collect();
         let bounds = bounds.join("|");
         let parts = Arm::ALL.into_iter().flat_map(|arm| {
-            let series = self.of_arm(arm);
-            let selector = of_buckets(series);
-            let counter = format!(
-                "{}_bucket{{{selector}, le=~\"{bounds}|[+]Inf\"}}",
-                series.durations
-            );
-            let newest = newest_part(arm, &counter);
-            at_both(arm.word(), &counter, ", le", window)
-                .into_iter()
-                .chain([newest])
+            let buckets = self.of_arm(arm).buckets.iter();
+            let bounds = bounds.clone();
+            buckets.flat_map(move |(name, selector)| {
+                let series = format!("{name}{{{selector}, le=~\"{bounds}|[+]Inf\"}}");
+                let counter = Counter::Selector(series);
+                let newest = counter.newest();
+                let newest = newest.map(|time| named(&newest_of(arm), &time));
+                let both = at_both(arm.word(), &counter, ", le", window);
+                both.into_iter().chain(newest)
+            })
         });
         parts.collect::<Vec<_>>().join(" or ")
     }
 
     /// The query for the primary's requests in each minute of the hour before a run.
     pub fn error_history(&self) -> String {
-        let of = |what: &str, selector: &str| {
-            let counter = format!("{}{{{selector}}}", self.primary.requests);
-            named(what, &format!("sum(last_over_time({counter}[{LOOKBACK}]))"))
-        };
-        let (all, good) = (
-            of("all", &self.primary.selector),
-            of("good", &self.primary.succeeded),
-        );
-        format!("({all} or {good})[1h:1m]")
+        let of = |what: &str, counter: &Counter| named(what, &format!("sum({})", counter.ago(0)));
+        let (all, part) = (&self.primary.all, &self.primary.part);
+        format!("({} or {})[1h:1m]", of("all", all), of(self.part, part))
     }
 
     /// The same for the buckets of durations.
     pub fn duration_history(&self) -> String {
-        let (durations, selector) = (self.primary.durations, of_buckets(&self.primary));
-        format!(
-            "(sum by (le) (last_over_time({durations}_bucket{{{selector}}}[{LOOKBACK}])))[1h:1m]"
-        )
+        let buckets = self.primary.buckets.iter().map(|(name, selector)| {
+            let counter = Counter::Selector(format!("{name}{{{selector}}}"));
+            format!("(sum by (le) ({}))[1h:1m]", counter.ago(0))
+        });
+        buckets.collect()
+    }
+
+    /// The counters in the answer to [`Counted::errors`].
+    pub fn read_errors(&self, samples: &[TimeSeries]) -> Arms {
+        let parts = parts(samples.iter());
+        let reading = |arm: Arm, when: &str| {
+            let of = |what: &str| parts.get(format!("{} {what} {when}", arm.word()).as_str());
+            reading(of("all"), of(self.part), |all, part| self.bad(all, part))
+        };
+        arms(reading)
+    }
+
+    /// The primary's requests of each minute, from the answer to [`Counted::error_history`]. Minutes in which a counter went back are left out.
+    pub fn read_error_history(&self, samples: &[TimeSeries]) -> Vec<Counts> {
+        let of = |part: &str| {
+            let mut samples = samples.iter();
+            samples.find(|sample| sample.labels.get(PART).is_some_and(|it| it == part))
+        };
+        of("all").map_or_else(Vec::new, |all| {
+            blocks(all, of(self.part), |all, part| self.bad(all, part))
+        })
+    }
+
+    fn bad(&self, all: f64, part: f64) -> f64 {
+        if self.part == BAD { part } else { all - part }
+    }
+}
+
+fn counters(series: &Series) -> Counters {
+    let of = |selector: &str| Counter::Selector(format!("{}{{{selector}}}", series.requests));
+    Counters {
+        all: of(&series.selector),
+        part: of(&series.succeeded),
+        buckets: Some((format!("{}_bucket", series.durations), of_buckets(series))),
     }
 }
 
@@ -142,21 +240,12 @@ fn of_buckets(series: &Series) -> String {
 }
 
 /// The parts of a query about a counter, `window` ago and now.
-fn at_both(part: &str, counter: &str, by: &str, window: SignedDuration) -> [String; 2] {
+fn at_both(part: &str, counter: &Counter, by: &str, window: SignedDuration) -> [String; 2] {
     let lag = LAG.as_secs();
     [("before", lag + window.as_secs().max(0)), ("now", lag)].map(|(when, offset)| {
-        let pods = POD.join(", ");
-        let sum =
-            format!("sum by ({pods}{by}) (last_over_time({counter}[{LOOKBACK}] offset {offset}s))");
+        let sum = format!("sum by ({}{by}) ({})", POD.join(", "), counter.ago(offset));
         named(&format!("{part} {when}"), &sum)
     })
-}
-
-/// The part with the time of the newest point.
-fn newest_part(arm: Arm, counter: &str) -> String {
-    let lag = LAG.as_secs();
-    let time = format!("max(timestamp({counter} offset {lag}s))");
-    named(&newest_of(arm), &time)
 }
 
 /// The series of an expression, with the name of a part.
@@ -197,23 +286,14 @@ fn pod(sample: &TimeSeries) -> String {
         .unwrap_or_default()
 }
 
-/// The counters in the answer to [`Counted::errors`].
-pub fn errors(samples: &[TimeSeries]) -> Arms {
-    let parts = parts(samples.iter());
-    let reading = |arm: Arm, when: &str| {
-        let of = |what: &str| parts.get(format!("{} {what} {when}", arm.word()).as_str());
-        reading(of("all"), of("good"))
-    };
-    arms(reading)
-}
-
 /// The counters in the answer to [`Counted::durations`], of the requests that were slower than a bound.
 pub fn slower(samples: &[TimeSeries], bound: f64) -> Arms {
     let at = |le: f64| parts(samples.iter().filter(move |sample| is_at(sample, le)));
     let (fast, all) = (at(bound), at(f64::INFINITY));
     let reading = |arm: Arm, when: &str| {
         let part = format!("{} {when}", arm.word());
-        reading(all.get(part.as_str()), fast.get(part.as_str()))
+        let (all, fast) = (all.get(part.as_str()), fast.get(part.as_str()));
+        reading(all, fast, |all, fast| all - fast)
     };
     arms(reading)
 }
@@ -229,11 +309,16 @@ fn arms(reading: impl Fn(Arm, &str) -> Reading) -> Arms {
     }
 }
 
-/// The requests of each pod. A pod without a good request has no series of good ones.
-fn reading(all: Option<&BTreeMap<String, f64>>, good: Option<&BTreeMap<String, f64>>) -> Reading {
-    let good = |pod: &String| good.and_then(|good| good.get(pod)).copied();
+/// The requests of each pod. `bad` has those that are bad, by all requests and the part that was counted; a pod without such a request has no series
+/// of them.
+fn reading(
+    all: Option<&BTreeMap<String, f64>>,
+    part: Option<&BTreeMap<String, f64>>,
+    bad: impl Fn(f64, f64) -> f64,
+) -> Reading {
+    let part = |pod: &String| part.and_then(|part| part.get(pod)).copied().unwrap_or(0.0);
     let counts = |(pod, all): (&String, &f64)| {
-        let bad = (all - good(pod).unwrap_or(0.0)).max(0.0);
+        let bad = bad(*all, part(pod)).max(0.0);
         Some((pod.clone(), Counts::new(*all, bad)?))
     };
     all.into_iter().flatten().filter_map(counts).collect()
@@ -248,16 +333,7 @@ fn is_at(sample: &TimeSeries, bound: f64) -> bool {
     le.is_some_and(|le| le.total_cmp(&bound).is_eq())
 }
 
-/// The primary's requests of each minute, from the answer to [`Counted::error_history`]. Minutes in which a counter went back are left out.
-pub fn error_blocks(samples: &[TimeSeries]) -> Vec<Counts> {
-    let of = |part: &str| {
-        let mut samples = samples.iter();
-        samples.find(|sample| sample.labels.get(PART).is_some_and(|it| it == part))
-    };
-    of("all").map_or_else(Vec::new, |all| blocks(all, of("good")))
-}
-
-/// The same for each bound of durations, from the answer to [`Counted::duration_history`].
+/// The primary's requests of each minute, for each bound of durations, from the answer to [`Counted::duration_history`].
 pub fn duration_blocks(samples: &[TimeSeries]) -> Vec<(f64, Vec<Counts>)> {
     let Some(all) = samples.iter().find(|sample| is_at(sample, f64::INFINITY)) else {
         return Vec::new();
@@ -267,23 +343,27 @@ pub fn duration_blocks(samples: &[TimeSeries]) -> Vec<(f64, Vec<Counts>)> {
         .iter()
         .filter_map(|sample| Some((bound(sample)?, sample)))
         .filter(|(bound, _)| bound.is_finite())
-        .map(|(bound, sample)| (bound, blocks(all, Some(sample))))
+        .map(|(bound, sample)| (bound, blocks(all, Some(sample), |all, fast| all - fast)))
         .collect();
     bounds.sort_by(|one, other| one.0.total_cmp(&other.0));
     bounds
 }
 
-/// The differences of two counters between each two points.
-fn blocks(all: &TimeSeries, good: Option<&TimeSeries>) -> Vec<Counts> {
+/// The requests between each two points, of which as many are bad as follow from both counters.
+fn blocks(
+    all: &TimeSeries,
+    part: Option<&TimeSeries>,
+    bad: impl Fn(f64, f64) -> f64,
+) -> Vec<Counts> {
     let at = |time: f64| {
-        let mut points = good.into_iter().flat_map(|good| &good.points);
+        let mut points = part.into_iter().flat_map(|part| &part.points);
         points
             .find(|point| point.0.total_cmp(&time).is_eq())
             .map_or(0.0, |point| point.1)
     };
     let block = |pair: &[(f64, f64)]| {
-        let (all, good) = (pair[1].1 - pair[0].1, at(pair[1].0) - at(pair[0].0));
-        Counts::new(all, all - good)
+        let (all, part) = (pair[1].1 - pair[0].1, at(pair[1].0) - at(pair[0].0));
+        Counts::new(all, bad(all, part))
     };
     all.points.windows(2).filter_map(block).collect()
 }

@@ -315,3 +315,98 @@ fn a_newer_version_begins_its_own_comparison() {
     assert!(sim.snapshot.objects.contains_key(&target));
     sim.run_until(CanaryPhase::Succeeded);
 }
+
+#[test]
+fn a_crash_after_any_write_changes_no_verdict() {
+    for (fails, phase) in [(0.001, CanaryPhase::Succeeded), (0.05, CanaryPhase::Failed)] {
+        for crash in 1.. {
+            let traffic = Traffic {
+                canary_fails: fails,
+                ..Traffic::of(500.0)
+            };
+            let mut sim = release(&BOTH[..1], &compared(), traffic);
+            sim.crash_after = Some(crash);
+            sim.run_until(phase);
+            assert_eq!(
+                sim.snapshot.status().failed_checks,
+                0,
+                "{}",
+                sim.transcript()
+            );
+            if sim.writes < crash {
+                assert!(crash > 5, "{crash}");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_metric_of_a_user_is_compared_by_the_counters_that_its_queries_return() {
+    let counts = json!({"all": "all{w=\"{{ target }}\"}", "bad": "bad{w=\"{{ target }}\"}"});
+    let metric = json!({"name": "checkouts", "compare": {}, "counts": counts});
+    for (fails, phase) in [(0.001, CanaryPhase::Succeeded), (0.05, CanaryPhase::Failed)] {
+        let mut sim = release(&[], &json!({}), Traffic::of(500.0));
+        sim.traffic.as_mut().unwrap().canary_fails = fails;
+        let analysis = sim.snapshot.canary.spec.analysis.as_mut().unwrap();
+        analysis.metrics = serde_json::from_value(json!([metric])).unwrap();
+        sim.run_until(phase);
+        let text = sim.transcript();
+        assert!(
+            text.contains("ask    compare 0") && !text.contains("ask    metric 0"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_comparison_that_cannot_be_made_is_refused_with_the_reason() {
+    let counts = json!({"all": "a", "bad": "b"});
+    for (provider, metric, why) in [
+        (
+            "istio",
+            json!({"name": "x", "query": "up", "compare": {}}),
+            "[0].compare: only request-success-rate, request-duration and metrics with counts can be compared",
+        ),
+        (
+            "istio",
+            json!({"name": "x", "counts": counts}),
+            "[0].compare: is needed by counts",
+        ),
+        (
+            "istio",
+            json!({"name": "x", "counts": {"all": "{{ none }}", "bad": "b"}, "compare": {}}),
+            "[0].compare: the query of counts: ",
+        ),
+        (
+            "istio",
+            json!({"name": "request-success-rate", "compare": {"maxFactor": 0.5}}),
+            "[0].compare: maxFactor must be at least 1",
+        ),
+        (
+            "istio",
+            json!({"name": "request-success-rate", "compare": {"falseAlarms": 0}}),
+            "[0].compare: falseAlarms must be above 0 and below 100 percent",
+        ),
+        (
+            "nginx",
+            json!({"name": "request-duration", "compare": {}}),
+            "[0].compare: the provider nginx has no counters by which request-duration can be compared",
+        ),
+        (
+            "skipper",
+            json!({"name": "request-success-rate", "compare": {}}),
+            "[0].compare: the provider skipper has no counters by which request-success-rate can be compared",
+        ),
+    ] {
+        let mut sim = release(&[], &json!({}), Traffic::of(500.0));
+        sim.snapshot.canary.spec.provider = Some(provider.to_owned());
+        let analysis = sim.snapshot.canary.spec.analysis.as_mut().unwrap();
+        analysis.metrics = serde_json::from_value(json!([metric])).unwrap();
+        let problem = flagger_rs::rollout::spec_problem(&sim.snapshot).unwrap();
+        assert!(
+            problem.starts_with(&format!("invalid canary spec: spec.analysis.metrics{why}")),
+            "{problem}"
+        );
+    }
+}

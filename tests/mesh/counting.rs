@@ -7,7 +7,7 @@ use std::{
 };
 
 use flagger_rs::{
-    comparison::{Arms, Margin, Measure, MetricTest, Rules, Window},
+    comparison::{Arms, Counts, Margin, Measure, MetricTest, Rules, Window},
     metrics::{
         Asks, Query, Server,
         counting::{self, Counted},
@@ -93,24 +93,49 @@ async fn each_request_of_both_versions_is_counted_once() {
     let page = Arc::new(Mutex::new(text(BEFORE, 1)));
     let (prometheus, address, _folder) = start(serve(page.clone()).await).await;
     let from = scraped(&prometheus, &address, 1).await;
+    // A user's query is evaluated at each multiple of 15 s. The first page is at one, and the second at another.
+    let aligned = from.as_second().div_euclid(15) * 15 + 15;
+    until(Duration::from_secs(20), "an evaluation", async || {
+        let is_past = Timestamp::now().as_second() > aligned;
+        is_past.then_some(()).ok_or_else(String::new)
+    })
+    .await
+    .unwrap();
     *page.lock().unwrap() = text(AFTER, 2);
     let to = scraped(&prometheus, &address, 2).await;
     let window = to.duration_since(from);
+    let counts = |all, bad| Counts::new(all, bad).unwrap();
+    let expected = Window {
+        canary: counts(150.0, 55.0),
+        primary: counts(909.0, 9.0),
+    };
     for (observer, ..) in OBSERVERS {
         let counted = Counted::of(observer, &model(), "web-primary").unwrap();
         let series = ask(&address, counted.errors(window), to).await;
-        let seen = seen(Measure::Errors, |_| counting::errors(&series));
-        let counts = |all, bad| flagger_rs::comparison::Counts::new(all, bad).unwrap();
-        let expected = Window {
-            canary: counts(150.0, 55.0),
-            primary: counts(909.0, 9.0),
-        };
+        let seen = seen(Measure::Errors, |_| counted.read_errors(&series));
         assert_eq!(seen, expected, "{observer:?}");
         assert!(counting::newest(&series).is_some(), "{observer:?}");
         // The hour before has a minute or two, in which no counter went back.
         let history = ask(&address, counted.error_history(), to).await;
         assert!(!history.is_empty(), "{observer:?}");
     }
+    let of = |workload: &str| {
+        let series = format!("istio_requests_total{{destination_workload=\"{workload}\"}}");
+        let bad = series.replace('}', ", response_code=~\"5..\"}");
+        (series, format!("sum by (pod) ({bad})"))
+    };
+    let counted = Counted::of_queries(of("web"), of("web-primary"));
+    let (from, to) = (
+        Timestamp::from_second(aligned).unwrap(),
+        to + SignedDuration::from_secs(15),
+    );
+    let series = ask(&address, counted.errors(to.duration_since(from)), to).await;
+    assert_eq!(
+        seen(Measure::Errors, |_| counted.read_errors(&series)),
+        expected,
+        "a user's queries"
+    );
+
     let counted = Counted::of(&Istio, &model(), "web-primary").unwrap();
     let history = ask(&address, counted.duration_history(), to).await;
     let bounds: Vec<_> = counting::duration_blocks(&history)

@@ -72,16 +72,11 @@ fn the_primary_has_the_same_series_under_its_own_name() {
             assert_eq!(*canary, "", "{word} is not compared");
             continue;
         };
-        let Counted {
-            canary: ours,
-            primary: theirs,
-            ..
-        } = counted;
         for (ours, theirs) in [
-            (&ours.selector, &theirs.selector),
-            (&ours.succeeded, &theirs.succeeded),
+            (counted.canary.all.text(), counted.primary.all.text()),
+            (counted.canary.part.text(), counted.primary.part.text()),
         ] {
-            assert_eq!(ours.replacen(canary, primary, 1), *theirs, "{word}");
+            assert_eq!(ours.replacen(canary, primary, 1), theirs, "{word}");
             assert_ne!(ours, theirs, "{word}");
         }
     }
@@ -133,7 +128,7 @@ fn counters_are_read_by_pod_and_a_pod_without_a_good_request_has_none() {
         sample("primary newest", &json!({}), "90"),
         {"metric": {}, "value": [1, "5"]},
     ]));
-    let read = errors(&answer);
+    let read = counted(QUERIES[0].0).unwrap().read_errors(&answer);
     let counts = |all, bad| Counts::new(all, bad).unwrap();
     assert_eq!(
         read.canary.before,
@@ -177,12 +172,13 @@ fn the_hour_before_a_run_has_a_block_for_each_minute_without_restarts() {
             &[(0, "0"), (60, "99"), (120, "40"), (180, "90")]
         ),
     ]));
+    let istio = counted(QUERIES[0].0).unwrap();
     let counts = |all, bad| Counts::new(all, bad).unwrap();
     assert_eq!(
-        error_blocks(&answer),
+        istio.read_error_history(&answer),
         [counts(100.0, 1.0), counts(50.0, 0.0)]
     );
-    assert_eq!(error_blocks(&[]), []);
+    assert_eq!(istio.read_error_history(&[]), []);
     let le = |le: &str, last: &str| range(json!({"le": le}), &[(0, "0"), (60, last)]);
     let answer = series(&json!([
         le("+Inf", "100"),
@@ -229,4 +225,37 @@ fn an_answer_that_is_no_list_of_series_is_an_error_and_too_many_series_are_not_r
             .contains("10001 series; at most 10000 are read"),
         "{error}"
     );
+}
+
+#[test]
+fn the_counters_of_a_users_queries_are_asked_for_at_both_ends_of_the_window() {
+    let arm = |name: &str| {
+        (
+            format!("all{{w=\"{name}\"}}"),
+            format!("sum(bad{{w=\"{name}\"}})"),
+        )
+    };
+    let counted = Counted::of_queries(arm("web"), arm("web-primary"));
+    let query = counted.errors(SignedDuration::from_secs(60));
+    let part = r#"label_replace(sum by (pod, kubernetes_pod_name, instance) (last_over_time((sum(bad{w="web-primary"}))[5m:15s] offset 75s)), "flagger", "primary bad before", "", "")"#;
+    assert!(query.contains(part), "{query}");
+    let sample =
+        |part: &str, value: &str| json!({"metric": {"flagger": part}, "value": [1, value]});
+    let answer = series(&json!([
+        sample("canary all now", "30"),
+        sample("canary bad now", "5"),
+        sample("primary all now", "9")
+    ]));
+    let read = counted.read_errors(&answer);
+    let counts = |all, bad| Reading::from([(String::new(), Counts::new(all, bad).unwrap())]);
+    assert_eq!(read.canary.now, counts(30.0, 5.0));
+    assert_eq!(
+        read.primary.now,
+        counts(9.0, 0.0),
+        "no bad request has a series"
+    );
+    let range = |part: &str, last: &str| json!({"metric": {"flagger": part}, "values": [[0, "0"], [60, last]]});
+    let blocks =
+        counted.read_error_history(&series(&json!([range("all", "100"), range("bad", "7")])));
+    assert_eq!(blocks, [Counts::new(100.0, 7.0).unwrap()]);
 }

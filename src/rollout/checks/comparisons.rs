@@ -26,12 +26,8 @@ use crate::{
         canary::Strategy,
         compare::{CompareMode, OnUndecided, Policy},
     },
-    comparison::{Counts, Finding, MetricTest, Rules, State, share},
-    metrics::{
-        Asks, MetricError, Query, Server, TimeSeries,
-        counting::{self, Counted},
-        observer::Builtin,
-    },
+    comparison::{Counts, Finding, Measure, MetricTest, Rules, State, share},
+    metrics::{Asks, MetricError, Query, Server, TimeSeries, counting},
     providers,
     rollout::{
         plan::{Answer, Decision, Evidence, Plan, Question},
@@ -54,7 +50,6 @@ pub struct Comparing<'a> {
     check: &'a Check<'a>,
     setting: Setting,
     rules: Rules,
-    counted: Counted,
 }
 
 /// The result of a comparison at a step.
@@ -124,16 +119,11 @@ pub fn comparisons<'a>(snapshot: &Snapshot, checks: &'a [Check<'a>]) -> Vec<Comp
     // The probability of a false alarm is that of the whole run.
     let tests = asked.len();
     let of = |(check, setting): (&'a Check<'a>, Setting)| {
-        let observer = providers::observer(snapshot);
-        let primary = snapshot.primary_reference().map(|primary| primary.name);
-        let model = check.model(snapshot, "1m");
-        let counted = Counted::of(observer, &model, &primary.unwrap_or_default())?;
-        let rules = rules(&setting, tests, counted.counts_pods)?;
+        let rules = rules(&setting, tests)?;
         Some(Comparing {
             check,
             setting,
             rules,
-            counted,
         })
     };
     asked.into_iter().filter_map(of).collect()
@@ -174,16 +164,16 @@ impl Comparing<'_> {
 
     /// The query for the counters of both versions at both ends of the window.
     fn counts(&self, test: &MetricTest, window: SignedDuration) -> String {
-        match self.setting.builtin {
-            Builtin::SuccessRate => self.counted.errors(window),
-            Builtin::Duration => self.counted.durations(test.bounds(), window),
+        match self.setting.measure {
+            Measure::Errors => self.setting.counted.errors(window),
+            Measure::Latency => self.setting.counted.durations(test.bounds(), window),
         }
     }
 
     fn history(&self) -> String {
-        match self.setting.builtin {
-            Builtin::SuccessRate => self.counted.error_history(),
-            Builtin::Duration => self.counted.duration_history(),
+        match self.setting.measure {
+            Measure::Errors => self.setting.counted.error_history(),
+            Measure::Latency => self.setting.counted.duration_history(),
         }
     }
 
@@ -195,11 +185,12 @@ impl Comparing<'_> {
         at: Timestamp,
     ) -> Option<Result<MetricTest, MetricError>> {
         let answer = self.answer(snapshot, evidence, "history", (&self.history(), at))?;
-        Some(answer.map(|series| match self.setting.builtin {
-            Builtin::SuccessRate => {
-                MetricTest::of_errors(&self.rules, &counting::error_blocks(series))
+        Some(answer.map(|series| match self.setting.measure {
+            Measure::Errors => {
+                let blocks = self.setting.counted.read_error_history(series);
+                MetricTest::of_errors(&self.rules, &blocks)
             }
-            Builtin::Duration => {
+            Measure::Latency => {
                 let bounds = counting::duration_blocks(series);
                 MetricTest::of_durations(&self.rules, &bounds, self.own_bound(snapshot, &bounds))
             }
@@ -275,7 +266,7 @@ impl Comparing<'_> {
             };
         }
         let arms = |bound: Option<f64>| match bound {
-            None => counting::errors(series),
+            None => self.setting.counted.read_errors(series),
             Some(bound) => counting::slower(series, bound),
         };
         let mut test = before.clone();
@@ -368,7 +359,7 @@ impl Comparing<'_> {
             finding,
             decides: self.decides(),
             server: builtin_server(snapshot).ok(),
-            counters: self.counted.described(),
+            counters: self.setting.counted.described(),
             before: None,
             after: None,
         }

@@ -3,7 +3,7 @@
 use super::{
     comparisons::{self, Compared, Effect},
     hooks::{self, Stage},
-    metric_query::{Check, checks},
+    metric_query::{Check, Source, checks},
 };
 use crate::{
     api::{
@@ -113,12 +113,17 @@ pub fn metric_measurements(snapshot: &Snapshot, evidence: &Evidence) -> Vec<(Met
             }
             (state, _) => state.map(|(metric, measured)| (metric, MetricState::Known(measured))),
         };
-    checks(&snapshot.canary).iter().filter_map(state).collect()
+    let checks = checks(&snapshot.canary);
+    let has_value = |check: &&Check<'_>| !matches!(check.source, Source::Counts(_));
+    checks.iter().filter(has_value).filter_map(state).collect()
 }
 
 impl Check<'_> {
     /// The measurement of this check; `None` if it is not known yet.
     fn measurement(&self, snapshot: &Snapshot, evidence: &Evidence) -> Option<(Metric, Measured)> {
+        if matches!(self.source, Source::Counts(_)) {
+            return None;
+        }
         let judged = self.judge(snapshot, evidence)?;
         let metric = self.described(judged.query.as_ref());
         let measured = Measured {

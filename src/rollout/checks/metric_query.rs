@@ -6,6 +6,7 @@ use super::metric_templates::{self, TemplateError};
 use crate::{
     api::{
         canary::{Canary, CanaryMetric, CrossNamespaceRef},
+        compare::CountQueries,
         limits,
     },
     metrics::{
@@ -80,6 +81,8 @@ pub enum Source<'a> {
     Inline(&'a str),
     /// A MetricTemplate.
     Template(&'a CrossNamespaceRef),
+    /// Counters of both versions, which are compared. There is no value.
+    Counts(&'a CountQueries),
     /// Neither a query nor a template.
     Nothing,
 }
@@ -121,7 +124,7 @@ impl Check<'_> {
                 self.check_queried(snapshot, &server, &text)?;
                 (server, text)
             }
-            Source::Nothing => return Err(Unqueryable::NoSource),
+            Source::Counts(_) | Source::Nothing => return Err(Unqueryable::NoSource),
         };
         Ok(Query {
             server,
@@ -205,10 +208,11 @@ pub fn checks(canary: &Canary) -> Vec<Check<'_>> {
     for (place, metric) in metrics() {
         let known = Builtin::named(&metric.name).is_some()
             || metric.query.as_ref().is_some_and(|query| !query.is_empty());
-        let source = match &metric.template_ref {
-            Some(reference) => Source::Template(reference),
-            None if known => continue,
-            None => Source::Nothing,
+        let source = match (&metric.template_ref, &metric.counts) {
+            (_, Some(counts)) if !known => Source::Counts(counts),
+            (Some(reference), _) => Source::Template(reference),
+            (None, _) if known => continue,
+            (None, _) => Source::Nothing,
         };
         checks.push(Check {
             place,

@@ -61,7 +61,7 @@ fn servers(snapshot: &Snapshot) -> Vec<(String, Result<Server, Unqueryable>)> {
     checks.sort_by_key(|check| check.place);
     let mut known = BTreeSet::new();
     let servers = checks.into_iter().filter_map(|check| match check.source {
-        Source::Builtin(_) => Some((String::new(), builtin_server(snapshot))),
+        Source::Builtin(_) | Source::Counts(_) => Some((String::new(), builtin_server(snapshot))),
         // As in Flagger, the template of a metric with a built-in name is not checked, nor is the server of an inline query.
         Source::Template(_) if Builtin::named(&check.metric.name).is_some() => None,
         Source::Inline(_) | Source::Nothing => None,

@@ -81,8 +81,10 @@ pub fn samples(snapshot: &Snapshot, evidence: &Evidence) -> Vec<(String, f64)> {
 fn by_threshold(snapshot: &Snapshot) -> Vec<Check<'_>> {
     let mut checks = checks(&snapshot.canary);
     let compared = comparisons::deciding(snapshot, &checks);
-    checks.retain(|check| {
-        !(matches!(check.source, Source::Builtin(_)) && compared.contains(&check.place))
+    checks.retain(|check| match check.source {
+        Source::Builtin(_) => !compared.contains(&check.place),
+        Source::Counts(_) => false,
+        Source::Inline(_) | Source::Template(_) | Source::Nothing => true,
     });
     checks
 }

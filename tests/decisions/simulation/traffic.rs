@@ -99,7 +99,8 @@ impl Traffic {
         } else {
             let part =
                 |(name, share)| json!({"metric": {"flagger": name}, "values": points(share)});
-            [("all", 1.0), ("good", 1.0 - self.primary_fails)]
+            let (all, good, bad) = (1.0, 1.0 - self.primary_fails, self.primary_fails);
+            [("all", all), ("good", good), ("bad", bad)]
                 .map(part)
                 .to_vec()
         };
@@ -164,7 +165,11 @@ impl Traffic {
             (true, true, _) => 0.0,
             (true, false, _) => self.canary_fails,
         };
-        let good = name.contains("good");
-        vec![series(None, if good { all * (1.0 - fails) } else { all })]
+        let share = match () {
+            () if name.contains("good") => 1.0 - fails,
+            () if name.contains("bad") => fails,
+            () => 1.0,
+        };
+        vec![series(None, all * share)]
     }
 }

@@ -1,9 +1,13 @@
 //! The comparison that a Canary asks for: by the field `compare` of a metric, or by an annotation for all built-in metrics.
 
 use crate::{
-    api::compare::{ANNOTATION, Compare, CompareMode},
+    api::compare::{ANNOTATION, Compare, CompareMode, CountQueries},
     comparison::{Margin, Measure, Rules},
-    metrics::{counting::Counted, observer::Builtin},
+    metrics::{
+        counting::Counted,
+        observer::Builtin,
+        template::{RenderError, render},
+    },
     providers,
     rollout::checks::metric_query::{Check, Source, checks},
     snapshot::Snapshot,
@@ -12,22 +16,18 @@ use crate::{
 /// The comparison that a Canary asks for.
 #[derive(Clone, Debug)]
 pub struct Setting {
-    /// The metric.
-    pub builtin: Builtin,
+    /// The requests that are bad.
+    pub measure: Measure,
     /// The settings of the test.
     pub compare: Compare,
     /// The effect.
     pub mode: CompareMode,
+    /// The counters of both versions.
+    pub counted: Counted,
 }
 
-/// The comparison that the Canary asks for.
+/// The comparison that the Canary asks for; `None` if a threshold decides alone.
 pub fn setting(snapshot: &Snapshot, check: &Check<'_>) -> Option<Setting> {
-    let Source::Builtin(builtin) = check.source else {
-        return None;
-    };
-    if builtin == Builtin::Duration && !providers::observer(snapshot).has_histogram() {
-        return None;
-    }
     let annotations = snapshot.canary.metadata.annotations.as_ref();
     let annotation = annotations.and_then(|all| all.get(ANNOTATION));
     let annotation = match annotation.map(String::as_str) {
@@ -36,35 +36,72 @@ pub fn setting(snapshot: &Snapshot, check: &Check<'_>) -> Option<Setting> {
         _ => None,
     };
     let compare = check.metric.compare.clone();
+    let compare = compare.or_else(|| annotation.map(|_| Compare::default()))?;
+    let (measure, counted) = counted(snapshot, check).ok()?;
     Some(Setting {
-        builtin,
-        compare: compare.or_else(|| annotation.map(|_| Compare::default()))?,
+        measure,
+        compare,
         mode: check.metric.mode.or(annotation).unwrap_or_default(),
+        counted,
     })
+}
+
+/// The counters of a metric, or the reason why there are none.
+fn counted(snapshot: &Snapshot, check: &Check<'_>) -> Result<(Measure, Counted), String> {
+    let builtin = match check.source {
+        Source::Builtin(builtin) => builtin,
+        Source::Counts(queries) => {
+            let counted = of_queries(snapshot, check, queries);
+            let counted = counted.map_err(|error| format!("the query of counts: {error}"))?;
+            return Ok((Measure::Errors, counted));
+        }
+        Source::Inline(_) | Source::Template(_) | Source::Nothing => {
+            let why = "only request-success-rate, request-duration and metrics with counts can be compared";
+            return Err(why.to_owned());
+        }
+    };
+    let observer = providers::observer(snapshot);
+    let measure = match builtin {
+        Builtin::SuccessRate => Measure::Errors,
+        Builtin::Duration => Measure::Latency,
+    };
+    let model = check.model(snapshot, "1m");
+    let has_counters = measure == Measure::Errors || observer.has_histogram();
+    let counted = Counted::of(observer, &model, &primary(snapshot)).filter(|_| has_counters);
+    let provider = providers::metrics_provider(snapshot);
+    let name = &check.metric.name;
+    let why = || format!("the provider {provider} has no counters by which {name} can be compared");
+    Ok((measure, counted.ok_or_else(why)?))
+}
+
+fn of_queries(
+    snapshot: &Snapshot,
+    check: &Check<'_>,
+    queries: &CountQueries,
+) -> Result<Counted, RenderError> {
+    let of = |target: Option<String>| {
+        let mut model = check.model(snapshot, "1m");
+        model.target = target.unwrap_or(model.target);
+        Ok((render(&queries.all, &model)?, render(&queries.bad, &model)?))
+    };
+    Ok(Counted::of_queries(of(None)?, of(Some(primary(snapshot)))?))
+}
+
+fn primary(snapshot: &Snapshot) -> String {
+    let primary = snapshot.primary_reference().map(|primary| primary.name);
+    primary.unwrap_or_default()
 }
 
 /// The first metric of a Canary that asks for a comparison which cannot be made: its place in the list, and the reason.
 pub fn problem(snapshot: &Snapshot) -> Option<(usize, String)> {
     let checks = checks(&snapshot.canary);
-    let problem = |check: &Check<'_>| {
-        let compare = check.metric.compare.as_ref()?;
-        let Source::Builtin(builtin) = check.source else {
-            return Some(
-                "only request-success-rate and request-duration can be compared".to_owned(),
-            );
-        };
-        if let Some(problem) = compare.problem() {
-            return Some(problem.to_owned());
+    let problem = |check: &Check<'_>| match (&check.metric.compare, &check.source) {
+        (None, Source::Counts(_)) => Some("is needed by counts".to_owned()),
+        (None, _) => None,
+        (Some(compare), _) => {
+            let problem = compare.problem().map(str::to_owned);
+            problem.or_else(|| counted(snapshot, check).err())
         }
-        let observer = providers::observer(snapshot);
-        let counted = Counted::of(observer, &check.model(snapshot, "1m"), "");
-        let can =
-            counted.is_some() && (builtin == Builtin::SuccessRate || observer.has_histogram());
-        let provider = providers::metrics_provider(snapshot);
-        let name = &check.metric.name;
-        (!can).then(|| {
-            format!("the provider {provider} has no counters by which {name} can be compared")
-        })
     };
     checks
         .iter()
@@ -72,20 +109,17 @@ pub fn problem(snapshot: &Snapshot) -> Option<(usize, String)> {
 }
 
 /// The rules of a test, of which a run has this many.
-pub fn rules(setting: &Setting, tests: usize, counts_pods: bool) -> Option<Rules> {
+pub fn rules(setting: &Setting, tests: usize) -> Option<Rules> {
     let compare = &setting.compare;
     let increase = compare.max_increase.unwrap_or(0.25) / 100.0;
     let false_alarms = compare.false_alarms.unwrap_or(5.0) / 100.0;
     let tests = u32::try_from(tests.max(1)).unwrap_or(u32::MAX);
     Some(Rules {
-        measure: match setting.builtin {
-            Builtin::SuccessRate => Measure::Errors,
-            Builtin::Duration => Measure::Latency,
-        },
+        measure: setting.measure,
         margin: Margin::new(increase, compare.max_factor.unwrap_or(1.25))?,
         false_alarms: false_alarms / f64::from(tests),
         detect: compare.detect.unwrap_or(1.0) / 100.0,
         least: compare.min_samples,
-        counts_pods,
+        counts_pods: setting.counted.counts_pods,
     })
 }

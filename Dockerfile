@@ -16,13 +16,14 @@ RUN install -D target/release/flagger /image/home/flagger/flagger \
  && mkdir -p /image/usr/bin \
  && ln -s /home/flagger/flagger /image/usr/bin/wget
 
-# Programs that hooks call and Debian lacks, at the versions of Flagger's image; hey has no newer release.
+# Programs that hooks call and Debian lacks, at the versions of Flagger's image; hey has no newer release. Of grpc_health_probe, Go's checksum
+# database has no sum for Flagger's version.
 FROM docker.io/library/golang:1.26-bookworm AS tools
 ENV CGO_ENABLED=0 GOBIN=/tools GOFLAGS=-trimpath
 RUN go install -ldflags '-s -w' github.com/rakyll/hey@v0.1.4 \
  && go install -ldflags '-s -w' github.com/bojand/ghz/cmd/ghz@v0.120.0 \
  && go install -ldflags '-s -w' helm.sh/helm/v3/cmd/helm@v3.21.1 \
- && go install -ldflags '-s -w' github.com/grpc-ecosystem/grpc-health-probe@v0.4.35 \
+ && go install -ldflags '-s -w' github.com/grpc-ecosystem/grpc-health-probe@v0.4.63 \
  && mv /tools/grpc-health-probe /tools/grpc_health_probe
 
 # The load tester: a system with shells, because its tasks are commands.

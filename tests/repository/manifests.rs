@@ -1,5 +1,7 @@
 //! Checks that the manifests have the protections that the documents describe.
 
+use std::path::{Path, PathBuf};
+
 use serde_json::{Value, json};
 
 use crate::files;
@@ -53,6 +55,33 @@ fn the_containers_have_no_root_no_capabilities_and_a_read_only_file_system() {
         assert_eq!(context["readOnlyRootFilesystem"], true);
         assert_eq!(context["allowPrivilegeEscalation"], false);
         assert_eq!(context["capabilities"], json!({"drop": ["ALL"]}));
+    }
+}
+
+/// The images run on their own, in manifests of Flagger, and in ours: by the same command, at the same port, as the same user.
+#[test]
+fn the_images_start_as_the_manifests_start_them() {
+    let dockerfile = std::fs::read_to_string(files::path("Dockerfile")).unwrap();
+    // The last two stages are the images: the load tester's, and then the operator's.
+    let stages: Vec<_> = dockerfile.split("\nFROM ").collect();
+    let images = stages.iter().rev();
+    for (pod, image) in pods().into_iter().zip(images) {
+        let instruction = |name: &str| {
+            let mut lines = image.lines();
+            lines.find_map(|line| line.strip_prefix(name)).unwrap()
+        };
+        let container = &pod["containers"][0];
+        let command: Value = serde_json::from_str(instruction("ENTRYPOINT ")).unwrap();
+        assert_eq!(command[0], container["command"][0]);
+        let port = &container["ports"][0]["containerPort"];
+        assert_eq!(instruction("EXPOSE "), port.to_string());
+        let context = &pod["securityContext"];
+        let user = format!("{}:{}", context["runAsUser"], context["runAsGroup"]);
+        assert_eq!(instruction("USER "), user);
+        let folder = Path::new(instruction("WORKDIR "));
+        let program = folder.join(command[0].as_str().unwrap());
+        let program = program.components().collect::<PathBuf>();
+        assert!(dockerfile.contains(program.to_str().unwrap()), "{program:?}");
     }
 }
 

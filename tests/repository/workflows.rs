@@ -56,16 +56,18 @@ fn each_action_is_githubs_and_has_a_version() {
     }
 }
 
+/// The images that stages start from, and those that files are copied from.
 #[test]
 fn the_bases_of_the_images_have_versions() {
     let dockerfile = read("Dockerfile");
-    let stages = dockerfile
-        .lines()
-        .filter_map(|line| line.strip_prefix("FROM "));
-    let images: Vec<_> = stages
-        .map(|stage| stage.split(' ').next().unwrap())
-        .collect();
-    assert!(images.len() > 3);
+    let starts = ["FROM ", "COPY --from="];
+    let names = dockerfile.lines().filter_map(|line| {
+        let rest = starts.iter().find_map(|start| line.strip_prefix(start))?;
+        rest.split(' ').next()
+    });
+    // Names without a registry are those of stages.
+    let images: Vec<_> = names.filter(|name| name.contains('/')).collect();
+    assert!(images.len() > 4, "{images:?}");
     for image in images {
         let tag = image
             .rsplit('/')

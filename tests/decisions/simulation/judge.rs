@@ -11,7 +11,7 @@ use flagger_rs::snapshot::{Kind, ObjectRef, Snapshot, TargetKind};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::routers::ROUTERS;
+use crate::routers::{ROUTERS, Row};
 
 /// The key of an object, as `routes` knows it.
 struct Key {
@@ -90,8 +90,10 @@ impl Moment {
         let alone = || {
             let is_primary = !matches!(self.phase(), "" | "Initializing");
             let provider = &self.canary["spec"]["provider"];
-            let row = ROUTERS.iter().find(|row| provider == row.provider);
-            let is_beside = row.is_some_and(|row| routes::source(row, &self.canary).is_some());
+            // Without one, it is that of the flag.
+            let is_own = |row: &&Row| provider.is_null() || provider == row.provider;
+            let mut rows = ROUTERS.iter().filter(is_own);
+            let is_beside = rows.any(|row| routes::source(row, &self.canary).is_some());
             (is_beside && is_primary).then(|| vec![(100, 0)])
         };
         routes::rules(&self.canary, apex, |plural, name| self.get(plural, name)).or_else(alone)

@@ -131,10 +131,9 @@ impl Counted {
         }
     }
 
-    /// The counters of both versions, for people.
-    pub fn described(&self) -> String {
-        let [canary, primary] = [&self.canary, &self.primary].map(|it| it.all.text());
-        format!("{canary} against {primary}")
+    /// The counters of the requests of the canary, and of the primary.
+    pub fn counters(&self) -> [&str; 2] {
+        [&self.canary, &self.primary].map(|it| it.all.text())
     }
 
     fn of_arm(&self, arm: Arm) -> &Counters {

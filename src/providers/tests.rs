@@ -3,7 +3,10 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::*;
-use crate::{metrics::observer::tests::QUERIES, routers::tests::ROUTERS};
+use crate::{
+    metrics::{MetricError, counting::Counted, observer::Builtin, template::Model},
+    routers::tests::ROUTERS,
+};
 
 /// The Debug form of a router, which names it.
 fn router_of(provider: &str) -> String {
@@ -22,33 +25,18 @@ fn target(kind: &str, api_version: &str) -> TargetRef {
     }
 }
 
+/// The names of the table have a test of their own.
 #[test]
-fn a_provider_is_routed_or_taken_for_istio() {
+fn another_name_is_routed_or_taken_for_istio() {
     for (name, router) in [
-        ("istio", "Istio"),
         ("", "Istio"),
-        ("kubernetes", "Kubernetes"),
         ("kubernetes:service", "Istio"),
-        ("gatewayapi:v1", "V1"),
         ("gatewayapi:v1alpha2", "V1"),
-        ("gatewayapi:v1beta1", "V1Beta1"),
         ("gatewayapi", "Istio"),
         ("smi", "Istio"),
-        ("appmesh", "V1Beta1"),
         ("appmesh:v1beta1", "Istio"),
-        ("appmesh:v1beta2", "V1Beta2"),
         ("gloo-edge", "Gloo"),
-        ("skipper", "Skipper"),
-        ("contour", "Contour"),
-        ("nginx", "Nginx"),
-        ("linkerd", "V1Alpha1"),
         ("smi:v1alpha1:istio", "V1Alpha1"),
-        ("osm", "V1Alpha2"),
-        ("smi:v1alpha2", "V1Alpha2"),
-        ("smi:v1alpha3", "V1Alpha3"),
-        ("traefik", "Traefik"),
-        ("kuma", "Kuma"),
-        ("apisix", "Apisix"),
     ] {
         assert_eq!(router_of(name), router, "{name}");
     }
@@ -135,19 +123,9 @@ fn the_observer_follows_from_the_flag_the_canary_and_the_target() {
 #[test]
 fn a_longer_name_means_the_provider_only_if_its_pattern_is_a_prefix() {
     for (provider, observer) in [
-        ("linkerd", "Linkerd"),
         ("linkerd:service", "Istio"),
-        ("osm", "Osm"),
-        ("contour", "Contour"),
-        ("nginx", "Nginx"),
-        ("smi:v1alpha2", "Istio"),
         ("appmesh:v1beta1", "AppMesh"),
-        ("traefik", "Traefik"),
         ("traefik:service", "Istio"),
-        ("kuma", "Kuma"),
-        ("apisix", "Apisix"),
-        ("skipper", "Skipper"),
-        ("gloo", "Gloo"),
         ("gloo:service", "Gloo"),
     ] {
         assert_eq!(observer_of(provider), observer, "{provider}");
@@ -175,18 +153,76 @@ fn every_router_has_a_row_in_the_table_of_the_router_tests() {
     }
 }
 
+fn model() -> Model {
+    Model {
+        namespace: "test".to_owned(),
+        target: "podinfo".to_owned(),
+        service: "web".to_owned(),
+        ingress: "in".to_owned(),
+        route: "r".to_owned(),
+        interval: "1m".to_owned(),
+        ..Model::default()
+    }
+}
+
 #[test]
-fn every_observer_has_a_row_in_the_table_of_the_query_tests() {
+fn the_queries_of_built_in_metrics_are_flaggers_to_the_letter() {
+    for row in ROUTERS {
+        let observer = observer_named(row.provider);
+        let metrics = [Builtin::SuccessRate, Builtin::Duration];
+        let queries = metrics.map(|metric| observer.query(metric, &model()));
+        assert_eq!(queries, row.queries, "{}", row.provider);
+    }
+}
+
+/// The counters of requests that a comparison asks for.
+#[test]
+fn the_primary_has_the_same_series_as_the_canary_under_its_own_name() {
+    for row in ROUTERS {
+        let observer = observer_named(row.provider);
+        let [canary, primary] = row.compared;
+        let Some(counted) = Counted::of(observer, &model(), "podinfo-primary") else {
+            assert_eq!(canary, "", "{} is not compared", row.provider);
+            continue;
+        };
+        let [ours, theirs] = counted.counters();
+        assert_eq!(
+            ours.replacen(canary, primary, 1),
+            theirs,
+            "{}",
+            row.provider
+        );
+        assert_ne!(ours, theirs, "{}", row.provider);
+    }
+}
+
+#[test]
+fn every_observer_is_that_of_a_row_in_the_table_of_the_router_tests() {
     for provider in PROVIDERS {
         let Own(observer) = provider.queries else {
             continue;
         };
         let observer = format!("{observer:?}");
-        let mut rows = QUERIES.iter();
+        let mut rows = ROUTERS.iter();
         assert!(
-            rows.any(|row| format!("{:?}", row.0) == observer),
+            rows.any(|row| observer_of(row.provider) == observer),
             "{observer}"
         );
+    }
+}
+
+#[test]
+fn only_the_success_rate_of_an_application_fails_without_a_prefix() {
+    let prefixed = "running query failed: no values found";
+    for row in ROUTERS {
+        let observer = observer_named(row.provider);
+        let failure = |metric| observer.failure(metric, &MetricError::NoValues);
+        let rate = match observer_of(row.provider).as_str() {
+            "Http" => "no values found",
+            _ => prefixed,
+        };
+        assert_eq!(failure(Builtin::SuccessRate), rate, "{observer:?}");
+        assert_eq!(failure(Builtin::Duration), prefixed, "{observer:?}");
     }
 }
 

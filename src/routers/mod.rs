@@ -5,7 +5,7 @@
 //! `PROVIDERS` in `src/providers/mod.rs` does.
 //!
 //! A new router is a file with a [`Router`], a row in that table, rows for its kinds in the table of [`Kind`](crate::snapshot::Kind),
-//! and a row in the table of `routers/tests.rs`.
+//! and a row in the table of `routers/tests/table.rs`.
 
 mod adoption;
 pub mod affinity;

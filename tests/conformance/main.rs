@@ -56,6 +56,8 @@ mod mask;
 mod objects;
 mod player;
 mod rig;
+#[path = "../files/routers.rs"]
+mod routers;
 mod scenario;
 mod seen;
 mod servers;

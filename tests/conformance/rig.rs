@@ -12,7 +12,7 @@ use kube::Client;
 use serde_json::Value;
 use testbed::{
     Bed,
-    bed::{APISIX, APP_MESH, GLOO, KUMA, TRAEFIK},
+    bed::ROUTERS,
     operator::{Launch, Operator},
 };
 use tokio::net::TcpListener;
@@ -50,7 +50,7 @@ impl Stage {
 pub async fn play(scenarios: &[&Scenario], departures: &Departures) -> Vec<String> {
     let begin = Instant::now();
     let mut bed = Bed::start().await.unwrap();
-    for kinds in [APISIX, APP_MESH, GLOO, KUMA, TRAEFIK] {
+    for kinds in ROUTERS {
         bed.apply(kinds).await.unwrap();
     }
     let overlay = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/all-routers");

@@ -1,7 +1,8 @@
 //! Runs one cluster-wide watch per kind and passes each change to the scenario that owns the namespace.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
+use flagger_rs::snapshot::Kind;
 use futures::StreamExt;
 use kube::{
     Api, Client,
@@ -18,27 +19,28 @@ use crate::{
     cluster::plural,
     objects::FLAGGER,
     rig::Stage,
+    routers::ROUTERS,
     seen::{Change, Seen},
 };
 
-/// The kinds of route objects.
-const ROUTES: [(&str, &str); 15] = [
-    ("networking.istio.io/v1beta1", "VirtualService"),
-    ("networking.istio.io/v1beta1", "DestinationRule"),
-    ("gateway.networking.k8s.io/v1", "HTTPRoute"),
-    ("networking.k8s.io/v1", "Ingress"),
-    ("projectcontour.io/v1", "HTTPProxy"),
-    ("traefik.io/v1alpha1", "TraefikService"),
-    ("split.smi-spec.io/v1alpha3", "TrafficSplit"),
-    ("appmesh.k8s.aws/v1beta2", "VirtualNode"),
-    ("appmesh.k8s.aws/v1beta2", "VirtualService"),
-    ("appmesh.k8s.aws/v1beta2", "VirtualRouter"),
-    ("gateway.solo.io/v1", "RouteTable"),
-    ("gloo.solo.io/v1", "Upstream"),
-    ("kuma.io/v1alpha1", "TrafficRoute"),
-    ("apisix.apache.org/v2", "ApisixRoute"),
-    ("serving.knative.dev/v1", "Service"),
-];
+/// The kinds of route objects, each in its newest version. An object is served in all of them.
+fn routes() -> Vec<Kind> {
+    let mut newest = BTreeMap::new();
+    let kinds = ROUTERS
+        .iter()
+        .flat_map(|row| row.objects)
+        .map(|(kind, _)| *kind);
+    for kind in kinds {
+        let (group, version) = kind.group_version();
+        let is_stable = !version.contains("alpha") && !version.contains("beta");
+        let one = newest
+            .entry((group, kind.plural()))
+            .or_insert((is_stable, version, kind));
+        *one = (*one).max((is_stable, version, kind));
+    }
+    newest.into_values().map(|(.., kind)| kind).collect()
+}
+
 const WORKLOADS: [(&str, &str); 7] = [
     ("v1", "Service"),
     ("v1", "ConfigMap"),
@@ -60,13 +62,20 @@ impl Drop for Watches {
 
 impl Watches {
     pub fn start(client: &Client, stage: &Arc<Stage>) -> Self {
-        let routes = ROUTES.map(|kind| (kind, Seen::route as fn(&Seen, &Change)));
-        let workloads = WORKLOADS.map(|kind| (kind, Seen::workload as fn(&Seen, &Change)));
+        let routes = routes().into_iter().map(|kind| {
+            let kind = (kind.api_version(), kind.name());
+            (kind, Seen::route as fn(&Seen, &Change))
+        });
+        let named = |(version, kind): (&str, &'static str)| (version.to_owned(), kind);
+        let workloads = WORKLOADS.map(|kind| (named(kind), Seen::workload as fn(&Seen, &Change)));
         let own = [
-            ((FLAGGER, "Canary"), Seen::canary as fn(&Seen, &Change)),
-            (("v1", "Event"), Seen::event),
+            (
+                named((FLAGGER, "Canary")),
+                Seen::canary as fn(&Seen, &Change),
+            ),
+            (named(("v1", "Event")), Seen::event),
         ];
-        let all = routes.into_iter().chain(workloads).chain(own);
+        let all = routes.chain(workloads).chain(own);
         Self(
             all.map(|((version, kind), to)| {
                 tokio::spawn(watch(client.clone(), version, kind, stage.clone(), to))
@@ -78,12 +87,12 @@ impl Watches {
 
 async fn watch(
     client: Client,
-    version: &'static str,
+    version: String,
     kind: &'static str,
     stage: Arc<Stage>,
     to: fn(&Seen, &Change),
 ) {
-    let (group, short) = version.rsplit_once('/').unwrap_or(("", version));
+    let (group, short) = version.rsplit_once('/').unwrap_or(("", &version));
     let resource = ApiResource::from_gvk_with_plural(
         &GroupVersionKind::gvk(group, short, kind),
         &plural(kind),

@@ -83,6 +83,8 @@ mod refused_runs;
 mod refused_writes;
 mod releases;
 mod restore;
+#[path = "../files/routers.rs"]
+mod routers;
 mod routes;
 mod scalers;
 mod simulation;

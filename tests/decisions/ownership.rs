@@ -8,67 +8,54 @@ use flagger_rs::{
 };
 use serde_json::{Value, json};
 
-use super::simulation::Simulation;
+use super::{routers::distinct, simulation::Simulation};
 
 /// The names of the annotation and the condition on the wire.
 const ADOPT: &str = "flagger-rs.github.io/adopt";
 const CONDITION: &str = "ForeignObject";
 
-/// The spec of a Canary that needs an object of this kind, and the name of the object. `None` for kinds that the operator only reads.
-fn case(kind: Kind) -> Option<(Value, &'static str)> {
-    let scaler = |kind: &str| json!({"provider": "kubernetes", "autoscalerRef": {"apiVersion": "v", "kind": kind, "name": "podinfo"}});
-    let provider = |name: &str| json!({"provider": name, "service": {"port": 9898, "meshName": "global", "gatewayRefs": [{"name": "gw"}]}});
-    Some(match kind {
-        Kind::Deployment => (provider("kubernetes"), "podinfo-primary"),
-        Kind::DaemonSet => {
-            let mut spec = provider("kubernetes");
-            spec["targetRef"] =
-                json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "podinfo"});
-            (spec, "podinfo-primary")
-        }
-        Kind::Service => (provider("kubernetes"), "podinfo-canary"),
-        Kind::ConfigMap | Kind::Secret => (provider("kubernetes"), "color-primary"),
-        Kind::HorizontalPodAutoscaler | Kind::ScaledObject => {
-            (scaler(kind.name()), "podinfo-primary")
-        }
-        Kind::VirtualService => (provider("istio"), "podinfo"),
-        Kind::DestinationRule => (provider("istio"), "podinfo-primary"),
-        Kind::HttpRoute => (provider("gatewayapi:v1"), "podinfo"),
-        Kind::HttpRouteV1Beta1 => (provider("gatewayapi:v1beta1"), "podinfo"),
-        Kind::Ingress => {
-            let mut spec = provider("nginx");
-            spec["ingressRef"] =
-                json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "podinfo"});
-            (spec, "podinfo-canary")
-        }
-        Kind::HttpProxy => (provider("contour"), "podinfo"),
-        Kind::ApisixRoute => {
-            let mut spec = provider("apisix");
-            spec["routeRef"] = json!({"name": "web"});
-            (spec, "web-podinfo-canary")
-        }
-        Kind::TrafficRoute => (provider("kuma"), "podinfo"),
-        Kind::TraefikService => (provider("traefik"), "podinfo"),
-        Kind::GlooRouteTable => (provider("gloo"), "podinfo"),
-        Kind::GlooUpstream => (provider("gloo"), "test-podinfo-primaryupstream-9898"),
-        Kind::AppMeshNodeV1Beta1 => (provider("appmesh"), "podinfo-primary"),
-        Kind::AppMeshServiceV1Beta1 => (provider("appmesh"), "podinfo.test"),
-        Kind::AppMeshNode => (provider("appmesh:v1beta2"), "podinfo-primary"),
-        Kind::AppMeshRouter => (provider("appmesh:v1beta2"), "podinfo"),
-        Kind::AppMeshService => (provider("appmesh:v1beta2"), "podinfo"),
-        Kind::TrafficSplitV1Alpha1 => (provider("linkerd"), "podinfo"),
-        Kind::TrafficSplitV1Alpha2 => (provider("smi:v1alpha2"), "podinfo"),
-        Kind::TrafficSplitV1Alpha3 => (provider("smi:v1alpha3"), "podinfo"),
-        Kind::ReplicaSet
-        | Kind::ControllerRevision
-        | Kind::Pod
-        | Kind::KnativeService
-        | Kind::KnativeRevision
-        | Kind::Canary
-        | Kind::MetricTemplate
-        | Kind::AlertProvider
-        | Kind::Release => return None,
-    })
+/// A Canary's spec that needs an object of this kind and name.
+type Case = (Kind, &'static str, Value);
+
+/// The objects that the operator makes for workloads, and those of each router.
+fn cases() -> Vec<Case> {
+    let of_workloads = [
+        (Kind::Deployment, "podinfo-primary", json!({})),
+        (
+            Kind::DaemonSet,
+            "podinfo-primary",
+            json!({"targetRef": {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "podinfo"}}),
+        ),
+        (Kind::Service, "podinfo-canary", json!({})),
+        (Kind::ConfigMap, "color-primary", json!({})),
+        (Kind::Secret, "color-primary", json!({})),
+    ];
+    let scalers = [Kind::HorizontalPodAutoscaler, Kind::ScaledObject].map(|kind| {
+        let scaler = json!({"apiVersion": "v", "kind": kind.name(), "name": "podinfo"});
+        (kind, "podinfo-primary", json!({"autoscalerRef": scaler}))
+    });
+    let of_workloads = of_workloads.into_iter().chain(scalers).map(|mut case| {
+        case.2["provider"] = json!("kubernetes");
+        case
+    });
+    let of_routers = distinct().into_iter().flat_map(|row| {
+        let mut spec = row.reference();
+        spec["provider"] = json!(row.provider);
+        row.written()
+            .map(move |(kind, name)| (kind, name, spec.clone()))
+    });
+    let mut cases: Vec<_> = of_workloads.chain(of_routers).collect();
+    for (.., spec) in &mut cases {
+        spec["service"] =
+            json!({"port": 80, "meshName": "global", "gatewayRefs": [{"name": "gw"}]});
+    }
+    cases
+}
+
+/// The first case of a kind.
+fn spec_for(kind: Kind) -> Value {
+    let mut cases = cases().into_iter();
+    cases.find(|case| case.0 == kind).unwrap().2
 }
 
 /// A new canary with all that it refers to.
@@ -162,17 +149,16 @@ fn is_refused(sim: &mut Simulation, name: &ObjectRef, owner: &str) {
     assert!(has_condition(sim));
 }
 
-/// A new kind in the table of kinds needs a case here.
+/// A new kind in the table of kinds needs a case: that of a router has one by the table of routers.
 #[test]
 fn an_object_of_another_owner_is_refused_until_it_is_gone_or_given_away() {
     for kind in Kind::ALL {
         // The names of records are not those of users' objects.
         let is_written = kind.verbs().contains(&"create") && *kind != Kind::Release;
-        let case = case(*kind);
-        assert_eq!(case.is_some(), is_written, "{kind:?}");
-        let Some((spec, name)) = case else {
-            continue;
-        };
+        let has_case = cases().iter().any(|case| case.0 == *kind);
+        assert_eq!(has_case, is_written, "{kind:?}");
+    }
+    for (kind, name, spec) in cases() {
         // Flagger adopts a route that belongs to no Canary.
         let is_adopted = ["podinfo", "podinfo.test"].contains(&name);
         let is_config = matches!(kind, Kind::ConfigMap | Kind::Secret);
@@ -198,8 +184,8 @@ fn an_object_of_another_owner_is_refused_until_it_is_gone_or_given_away() {
             if is_fine {
                 continue;
             }
-            let mut sim = new(*kind, &spec);
-            let name = sim.snapshot.reference(*kind, name);
+            let mut sim = new(kind, &spec);
+            let name = sim.snapshot.reference(kind, name);
             store(&mut sim, &name, &owners);
             is_refused(&mut sim, &name, owner);
             let mut given = sim.snapshot.objects[&name].clone();
@@ -211,7 +197,7 @@ fn an_object_of_another_owner_is_refused_until_it_is_gone_or_given_away() {
                 !has_condition(&sim) && sim.writes > before + 1,
                 "{name:?} is given away"
             );
-            let mut sim = new(*kind, &spec);
+            let mut sim = new(kind, &spec);
             store(&mut sim, &name, &owners);
             sim.run(50);
             sim.snapshot.objects.remove(&name);
@@ -224,12 +210,9 @@ fn an_object_of_another_owner_is_refused_until_it_is_gone_or_given_away() {
 /// A backup brings a Canary back with another uid, and `kubectl delete --cascade=orphan` removes the owners.
 #[test]
 fn a_canary_that_is_made_again_goes_on_with_the_objects_of_the_earlier_one() {
-    for kind in Kind::ALL {
-        let Some((spec, name)) = case(*kind) else {
-            continue;
-        };
+    for (kind, name, spec) in cases() {
         for orphaned in [false, true] {
-            let mut sim = new(*kind, &spec);
+            let mut sim = new(kind, &spec);
             sim.run_until(CanaryPhase::Initialized);
             sim.snapshot.canary.status = None;
             sim.snapshot.canary.metadata.uid = Some("new".to_owned());
@@ -264,7 +247,7 @@ fn a_canary_that_is_made_again_goes_on_with_the_objects_of_the_earlier_one() {
 /// Meanwhile the primary serves all requests, and the canary's own objects are repaired.
 #[test]
 fn a_new_version_that_needs_an_object_of_others_starts_no_run() {
-    let (spec, _) = case(Kind::VirtualService).unwrap();
+    let spec = spec_for(Kind::VirtualService);
     let mut sim = new(Kind::VirtualService, &spec);
     sim.run_until(CanaryPhase::Initialized);
     refer_to(&mut sim, Kind::ConfigMap, "color");
@@ -285,7 +268,7 @@ fn a_new_version_that_needs_an_object_of_others_starts_no_run() {
 /// Someone replaces the primary while its version is under analysis.
 #[test]
 fn a_run_changes_no_object_of_others_either() {
-    let (spec, _) = case(Kind::VirtualService).unwrap();
+    let spec = spec_for(Kind::VirtualService);
     let mut sim = new(Kind::VirtualService, &spec);
     sim.run_until(CanaryPhase::Initialized);
     sim.image("podinfo:2");
@@ -307,8 +290,7 @@ fn a_run_changes_no_object_of_others_either() {
 
 #[test]
 fn a_deletion_gives_back_no_object_of_another_canary() {
-    let (spec, _) = case(Kind::VirtualService).unwrap();
-    let mut spec = spec;
+    let mut spec = spec_for(Kind::VirtualService);
     spec["revertOnDeletion"] = json!(true);
     let mut sim = new(Kind::VirtualService, &spec);
     sim.run_until(CanaryPhase::Initialized);
@@ -348,7 +330,7 @@ fn an_object_of_others_stays_when_an_edit_of_the_canary_asks_for_its_name() {
         }),
     ];
     for (kind, name, edit) in edits {
-        let mut sim = new(kind, &case(Kind::Service).unwrap().0);
+        let mut sim = new(kind, &spec_for(Kind::Service));
         sim.run_until(CanaryPhase::Initialized);
         let name = sim.snapshot.reference(kind, name);
         store(&mut sim, &name, &json!([]));
@@ -364,7 +346,7 @@ fn an_object_of_others_stays_when_an_edit_of_the_canary_asks_for_its_name() {
 /// Its DNS name leads away from the cluster whatever its selector is.
 #[test]
 fn a_service_that_leads_to_an_external_name_is_refused() {
-    let mut sim = new(Kind::Service, &case(Kind::Service).unwrap().0);
+    let mut sim = new(Kind::Service, &spec_for(Kind::Service));
     let name = sim.snapshot.reference(Kind::Service, "podinfo");
     let external = json!({"metadata": {"name": "podinfo", "namespace": "test"}, "spec": {"type": "ExternalName", "externalName": "shop.example.com"}});
     sim.store(name.clone(), external.clone());
@@ -377,7 +359,7 @@ fn a_service_that_leads_to_an_external_name_is_refused() {
 /// The operator only reads it. Kubernetes would delete an object whose owner is in another namespace.
 #[test]
 fn an_object_of_another_namespace_is_not_given_to_a_canary_of_the_same_name() {
-    let mut sim = new(Kind::VirtualService, &case(Kind::VirtualService).unwrap().0);
+    let mut sim = new(Kind::VirtualService, &spec_for(Kind::VirtualService));
     let mut read = sim.snapshot.reference(Kind::Service, "podinfo");
     read.namespace = "elsewhere".to_owned();
     let owners = controlled_by("flagger.app/v1beta1", "Canary", "podinfo");

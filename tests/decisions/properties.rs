@@ -8,7 +8,10 @@ use flagger_rs::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::simulation::{Simulation, release_of};
+use super::{
+    routers::ROUTERS,
+    simulation::{Simulation, release_of},
+};
 
 /// No release of these tests needs more reconciles than this.
 const BOUND: usize = 2000;
@@ -29,11 +32,10 @@ pub fn providers() -> impl Strategy<Value = &'static str> {
     prop::sample::select(providers)
 }
 
-/// Whether a provider can send only matching requests to the canary. TrafficSplits, TraefikServices,
-/// ApisixRoutes and TrafficRoutes cannot.
+/// Whether a provider can send only matching requests to the canary. Without a mesh, the version is analysed behind its own Service.
 fn can_test(provider: &str) -> bool {
-    let unable = ["linkerd", "osm", "skipper", "traefik", "apisix", "kuma"];
-    !(provider.starts_with("smi:") || unable.contains(&provider))
+    let row = ROUTERS.iter().find(|row| row.provider == provider).unwrap();
+    row.rules.is_none() || row.tests()
 }
 
 fn strategies() -> impl Strategy<Value = Value> {

@@ -3,26 +3,24 @@
 use flagger_rs::{
     api::canary::{CanaryMetric, CanaryPhase},
     rollout,
-    snapshot::{Kind, Weights},
+    snapshot::Weights,
 };
 use serde_json::json;
 
-use super::simulation::{Simulation, release, release_of};
+use super::{
+    routers::{ROUTERS, Row},
+    routes::on,
+    simulation::{Simulation, release, release_of},
+};
 
-/// An A/B test by a header, and each provider that can run it.
-fn ab_tests() -> Vec<(&'static str, Simulation)> {
-    ["istio", "gatewayapi:v1", "contour", "nginx", "gloo", "appmesh", "appmesh:v1beta2"]
-        .into_iter()
-        .map(|provider| {
-            let header = json!({"headers": {"x-user": {"exact": "insider"}}});
-            let service = json!({"port": 9898, "meshName": "global", "gatewayRefs": [{"name": "gateway"}]});
-            let analysis = json!({"threshold": 1, "iterations": 50, "match": [header]});
-            let ingress =
-                json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "podinfo"});
-            let spec = json!({"provider": provider, "service": service, "analysis": analysis, "ingressRef": ingress});
-            (provider, release_of(spec))
-        })
-        .collect()
+/// An A/B test by a header, on each router that can run it.
+fn ab_tests() -> impl Iterator<Item = (&'static Row, Simulation)> {
+    let rows = ROUTERS.iter().filter(|row| row.tests());
+    rows.map(|row| {
+        let header = json!({"headers": {"x-user": {"exact": "insider"}}});
+        let analysis = json!({"threshold": 1, "iterations": 50, "match": [header]});
+        (row, on(row.provider, analysis))
+    })
 }
 
 /// Any change of a Canary.
@@ -161,19 +159,9 @@ fn a_corrected_canary_releases_the_next_version() {
 /// A user changes the conditions of a running test to some that the provider cannot express. Nobody else reaches the canary.
 #[test]
 fn an_ab_test_that_becomes_inexpressible_is_rolled_back() {
-    for (provider, mut sim) in ab_tests() {
-        let route = match provider {
-            "istio" => (Kind::VirtualService, "podinfo"),
-            "contour" => (Kind::HttpProxy, "podinfo"),
-            "nginx" => (Kind::Ingress, "podinfo-canary"),
-            "gloo" => (Kind::GlooRouteTable, "podinfo"),
-            "appmesh" => (Kind::AppMeshServiceV1Beta1, "podinfo.test"),
-            "appmesh:v1beta2" => (Kind::AppMeshRouter, "podinfo"),
-            "gatewayapi:v1" => (Kind::HttpRoute, "podinfo"),
-            "gatewayapi:v1beta1" => (Kind::HttpRouteV1Beta1, "podinfo"),
-            other => panic!("add the route of {other}"),
-        };
-        let route = sim.snapshot.reference(route.0, route.1);
+    for (row, mut sim) in ab_tests() {
+        let (provider, rules) = (row.provider, row.rules.unwrap());
+        let route = sim.snapshot.reference(rules.kind, rules.name);
         while rollout::weights(&sim.snapshot) != Some(Weights::CANARY) {
             sim.reconcile();
         }
@@ -204,7 +192,7 @@ fn an_ab_test_that_becomes_inexpressible_is_rolled_back() {
 /// The rollback writes routes, and must not combine the conditions for them.
 #[test]
 fn an_ab_test_with_too_many_conditions_is_rolled_back() {
-    for (provider, mut sim) in ab_tests() {
+    for (Row { provider, .. }, mut sim) in ab_tests() {
         while rollout::weights(&sim.snapshot) != Some(Weights::CANARY) {
             sim.reconcile();
         }
@@ -232,7 +220,7 @@ fn a_run_in_steps_that_becomes_an_inexpressible_ab_test_is_rolled_back() {
 /// The version has passed its test.
 #[test]
 fn an_ab_test_that_becomes_inexpressible_in_its_promotion_is_promoted() {
-    for (provider, mut sim) in ab_tests() {
+    for (Row { provider, .. }, mut sim) in ab_tests() {
         let analysis = sim.snapshot.canary.spec.analysis.as_mut().unwrap();
         analysis.iterations = Some(2);
         sim.run_until_phase(CanaryPhase::Promoting);

@@ -26,6 +26,8 @@ mod release;
 mod request;
 mod resources;
 mod rig;
+#[path = "../files/routers.rs"]
+mod routers;
 mod scenario;
 mod selector;
 mod server;

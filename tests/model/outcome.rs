@@ -2,17 +2,16 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{invariants::KNATIVE_SERVICES, resources::RESOURCES, rig::Rig};
+use super::{
+    invariants::KNATIVE_SERVICES,
+    resources::{RESOURCES, names_of_routers},
+    rig::Rig,
+};
 
 /// The names of the target, its primary and its canary.
 const TARGET: &str = "podinfo";
 const PRIMARY: &str = "podinfo-primary";
 const CANARY: &str = "podinfo-canary";
-/// The names of their Upstreams on Gloo.
-pub const UPSTREAMS: [&str; 2] = [
-    "test-podinfo-primaryupstream-9898",
-    "test-podinfo-canaryupstream-9898",
-];
 
 impl Rig {
     /// The state of the cluster, as far as a user sees it. Objects that do not exist are left out.
@@ -21,7 +20,7 @@ impl Rig {
         for (field, value) in self.progress() {
             outcome.insert(field.to_owned(), value);
         }
-        for resource in &RESOURCES {
+        for resource in RESOURCES.iter() {
             let found = self.found(resource.plural);
             if found.as_object().is_some_and(|found| !found.is_empty()) {
                 outcome.insert(resource.plural.to_owned(), found);
@@ -89,6 +88,9 @@ impl Rig {
 
     /// The objects of a kind, by name: the parts that a user sees.
     fn found(&self, plural: &str) -> Value {
+        fn spec(object: &Value) -> Value {
+            object["spec"].clone()
+        }
         let all = |names: &[&str], part: fn(&Value) -> Value| {
             let objects = names.iter().map(|name| (name, self.get(plural, name)));
             let there = objects.filter(|(_, object)| object.is_object());
@@ -96,14 +98,6 @@ impl Rig {
             Value::Object(parts.collect())
         };
         match plural {
-            "virtualservices" | "httproutes" | "httpproxies" | "trafficsplits"
-            | "traefikservices" | "routetables" | "trafficroutes" => {
-                all(&[TARGET], |route| route["spec"].clone())
-            }
-            "apisixroutes" => all(&["web", "web-podinfo-canary"], |route| {
-                route["spec"].clone()
-            }),
-            "upstreams" => all(&UPSTREAMS, |upstream| upstream["spec"].clone()),
             "ingresses" => all(
                 &["web", "web-canary"],
                 |ingress| json!({"annotations": ingress["metadata"]["annotations"], "spec": ingress["spec"]}),
@@ -119,9 +113,7 @@ impl Rig {
             "daemonsets" => all(&[TARGET, PRIMARY], |set| {
                 set["spec"]["template"]["spec"].clone()
             }),
-            "horizontalpodautoscalers" | "destinationrules" => {
-                all(&[TARGET, PRIMARY, CANARY], |object| object["spec"].clone())
-            }
+            "horizontalpodautoscalers" => all(&[TARGET, PRIMARY, CANARY], spec),
             "scaledobjects" => all(
                 &[TARGET, PRIMARY],
                 |scaler| json!({"annotations": scaler["metadata"]["annotations"], "spec": scaler["spec"]}),
@@ -139,7 +131,14 @@ impl Rig {
             | "replicasets"
             | "revisions"
             | "controllerrevisions" => Value::Null,
-            other => panic!("the outcome of a run has no entry for {other}"),
+            other => {
+                let names = names_of_routers(other);
+                assert!(
+                    !names.is_empty(),
+                    "the outcome of a run has no entry for {other}"
+                );
+                all(&names, spec)
+            }
         }
     }
 }

@@ -1,6 +1,17 @@
 //! The kinds that the model serves, and their differences.
 
-use super::invariants::KNATIVE_SERVICES;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
+
+use flagger_rs::snapshot::Kind;
+
+use super::{
+    invariants::KNATIVE_SERVICES,
+    rig::NAMESPACE,
+    routers::{ROUTERS, SOURCE, renamed, sources},
+};
 
 /// The changes that raise `metadata.generation`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +97,52 @@ const KNATIVE: Resource = Resource {
 };
 
 /// All of them.
-pub static RESOURCES: [Resource; 28] = [
+pub static RESOURCES: LazyLock<Vec<Resource>> = LazyLock::new(|| {
+    let kinds = ROUTERS
+        .iter()
+        .flat_map(|row| row.objects)
+        .map(|(kind, _)| *kind);
+    let is_usual = |kind: &Kind| {
+        let mut all = UNUSUAL.iter();
+        kind.group_version().0 != "appmesh.k8s.aws"
+            && all.all(|other| other.path() != kind.plural())
+    };
+    let usual: BTreeSet<_> = kinds.filter(is_usual).collect();
+    let usual = usual.into_iter().map(|kind| Resource {
+        group: kind.group_version().0,
+        versions: vec![kind.group_version().1].leak(),
+        plural: kind.plural(),
+        kind: kind.name(),
+        ..CUSTOM
+    });
+    UNUSUAL.into_iter().chain(usual).collect()
+});
+
+/// The names of the objects that routers use, by the plural of their kind.
+static OF_ROUTERS: LazyLock<BTreeMap<&str, BTreeSet<&str>>> = LazyLock::new(|| {
+    let sources = sources().into_iter().map(|source| (source.kind, SOURCE));
+    let objects = ROUTERS.iter().flat_map(|row| row.objects).copied();
+    let mut names = BTreeMap::<_, BTreeSet<_>>::new();
+    for (kind, name) in objects.chain(sources) {
+        if let Some(served) = Resource::at(kind.group_version().0, kind.plural()) {
+            let name = renamed(name, ["podinfo", NAMESPACE, SOURCE, "9898"]);
+            names
+                .entry(served.plural)
+                .or_default()
+                .insert(&*name.leak());
+        }
+    }
+    names
+});
+
+/// The names of the objects of this kind that routers use.
+pub fn names_of_routers(plural: &str) -> Vec<&'static str> {
+    let names = OF_ROUTERS.get(plural).into_iter();
+    names.flatten().copied().collect()
+}
+
+/// All but the kinds of routers that are one version of a CRD with a status subresource.
+const UNUSUAL: [Resource; 25] = [
     Resource {
         plural: "configmaps",
         kind: "ConfigMap",
@@ -219,33 +275,12 @@ pub static RESOURCES: [Resource; 28] = [
         ..CUSTOM
     },
     Resource {
-        group: "gateway.solo.io",
-        versions: &["v1"],
-        plural: "routetables",
-        kind: "RouteTable",
-        ..CUSTOM
-    },
-    Resource {
         group: "kuma.io",
         versions: &["v1alpha1"],
         plural: "trafficroutes",
         kind: "TrafficRoute",
         status: false,
         of_cluster: true,
-        ..CUSTOM
-    },
-    Resource {
-        group: "apisix.apache.org",
-        versions: &["v2"],
-        plural: "apisixroutes",
-        kind: "ApisixRoute",
-        ..CUSTOM
-    },
-    Resource {
-        group: "gloo.solo.io",
-        versions: &["v1"],
-        plural: "upstreams",
-        kind: "Upstream",
         ..CUSTOM
     },
     Resource {

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::{
     invariants::KNATIVE_SERVICES,
     rig::{Rig, template},
+    routers::{ROUTERS, Row, SOURCE, distinct},
 };
 use objects::*;
 
@@ -22,6 +23,24 @@ const BEFORE: &str = "http://gate/before";
 const TRAFFIC: &str = "http://gate/traffic";
 const AFTER: &str = "http://gate/after";
 const BACK: &str = "http://gate/back";
+
+/// The providers without a scenario: `Promotion` is that of Istio, other versions of an API have the same writes, the model has no
+/// controller of App Mesh, and Skipper's Ingress is like that of NGINX.
+const NOT_BEHIND: [&str; 7] = [
+    "istio",
+    "gatewayapi:v1beta1",
+    "osm",
+    "smi:v1alpha3",
+    "appmesh",
+    "appmesh:v1beta2",
+    "skipper",
+];
+
+fn row_of(provider: &str) -> &'static Row {
+    { ROUTERS.iter() }
+        .find(|row| row.provider == provider)
+        .unwrap()
+}
 
 /// A scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +53,8 @@ pub enum Scenario {
     AbTesting,
     /// A good version that gets all requests at once.
     BlueGreen,
-    /// A good version of two steps behind a Gateway.
-    GatewayApi,
-    /// A good version of two steps behind Contour, which validates its routes with a delay.
-    Contour,
+    /// A good version of two steps, on the router of this provider.
+    Behind(&'static str),
     /// A version that is replaced by another in the middle of its run.
     Overtaken,
     /// A version that its user reverts in the middle of its run.
@@ -66,18 +83,6 @@ pub enum Scenario {
     GatewayMirror,
     /// A good version behind a Gateway, for users who ask for it with a header.
     GatewayAbTesting,
-    /// A good version behind NGINX.
-    Nginx,
-    /// A good version in a mesh with TrafficSplits.
-    Smi,
-    /// A good version behind Traefik.
-    Traefik,
-    /// A good version behind Gloo.
-    Gloo,
-    /// A good version behind APISIX.
-    Apisix,
-    /// A good version in Kuma's mesh.
-    Kuma,
     /// A good version of a Knative Service.
     Knative,
     /// A good version of a DaemonSet.
@@ -106,13 +111,21 @@ pub enum Scenario {
 
 impl Scenario {
     /// All scenarios.
-    pub const ALL: [Self; 38] = [
+    pub fn all() -> Vec<Self> {
+        let rows = distinct().into_iter().map(|row| row.provider);
+        let rows = rows.filter(|provider| !NOT_BEHIND.contains(provider));
+        Self::OTHERS
+            .into_iter()
+            .chain(rows.map(Self::Behind))
+            .collect()
+    }
+
+    /// All scenarios but those that are one for each router.
+    const OTHERS: [Self; 30] = [
         Self::Promotion,
         Self::Rollback,
         Self::AbTesting,
         Self::BlueGreen,
-        Self::GatewayApi,
-        Self::Contour,
         Self::Overtaken,
         Self::Reverted,
         Self::Broken,
@@ -127,12 +140,6 @@ impl Scenario {
         Self::Delegation,
         Self::GatewayMirror,
         Self::GatewayAbTesting,
-        Self::Nginx,
-        Self::Smi,
-        Self::Traefik,
-        Self::Gloo,
-        Self::Apisix,
-        Self::Kuma,
         Self::Knative,
         Self::DaemonSet,
         Self::Service,
@@ -204,24 +211,14 @@ impl Scenario {
                 let service = json!({"gateways": null, "hosts": null, "delegation": true});
                 json!({"service": service, "analysis": steps()})
             }
+            Self::Behind(provider) => {
+                let mut spec = row_of(provider).reference();
+                spec["analysis"] = steps();
+                behind(provider, spec)
+            }
             Self::Kubernetes => behind("kubernetes", json!({"analysis": iterations()})),
-            Self::GatewayApi => behind("gatewayapi:v1", json!({"analysis": steps()})),
             Self::GatewayMirror => behind("gatewayapi:v1", with(steps(), "mirror", json!(true))),
             Self::GatewayAbTesting => behind("gatewayapi:v1", with(iterations(), "match", test)),
-            Self::Contour => behind("contour", json!({"analysis": steps()})),
-            Self::Smi => behind("linkerd", json!({"analysis": steps()})),
-            Self::Traefik => behind("traefik", json!({"analysis": steps()})),
-            Self::Gloo => behind("gloo", json!({"analysis": steps()})),
-            Self::Kuma => behind("kuma", json!({"analysis": steps()})),
-            Self::Apisix => {
-                let route = json!({"apiVersion": "apisix.apache.org/v2", "kind": "ApisixRoute", "name": "web"});
-                behind("apisix", json!({"routeRef": route, "analysis": steps()}))
-            }
-            Self::Nginx => {
-                let ingress =
-                    json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"});
-                behind("nginx", json!({"ingressRef": ingress, "analysis": steps()}))
-            }
             Self::Knative => behind("knative", of("serving.knative.dev/v1", "Service")),
             Self::DaemonSet => of("apps/v1", "DaemonSet"),
             Self::Service => of("v1", "Service"),
@@ -256,8 +253,12 @@ impl Scenario {
             _ => rig.target("podinfo"),
         }
         match self {
-            Self::Nginx => rig.create("ingresses", ingress()),
-            Self::Apisix => rig.create("apisixroutes", apisix_route()),
+            Self::Behind(provider) => {
+                if let Some(source) = row_of(provider).source {
+                    let object = json!({"metadata": {"name": SOURCE}, "spec": (source.spec)()});
+                    rig.create(source.kind.plural(), object);
+                }
+            }
             // The operator waits until the pods are ready again.
             Self::WithoutPods => rig.patch("deployments", "podinfo", deadline(600)),
             // The deadline ends between two ticks. At a tick, the number of reports of the wait would depend on which comes first.
@@ -359,8 +360,7 @@ impl Scenario {
             Self::Promotion
             | Self::AbTesting
             | Self::BlueGreen
-            | Self::GatewayApi
-            | Self::Contour
+            | Self::Behind(_)
             | Self::SkipAnalysis
             | Self::Mirror
             | Self::Kubernetes
@@ -368,12 +368,6 @@ impl Scenario {
             | Self::Delegation
             | Self::GatewayMirror
             | Self::GatewayAbTesting
-            | Self::Nginx
-            | Self::Smi
-            | Self::Traefik
-            | Self::Gloo
-            | Self::Apisix
-            | Self::Kuma
             | Self::Knative
             | Self::DaemonSet
             | Self::Service

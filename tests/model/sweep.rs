@@ -152,7 +152,7 @@ fn scenarios() -> Vec<Scenario> {
         only.as_ref()
             .is_none_or(|only| *only == format!("{scenario:?}"))
     };
-    let wanted: Vec<_> = Scenario::ALL.into_iter().filter(is_wanted).collect();
+    let wanted: Vec<_> = Scenario::all().into_iter().filter(is_wanted).collect();
     assert!(!wanted.is_empty(), "there is no scenario {only:?}");
     wanted
 }
@@ -220,7 +220,7 @@ fn failure(scenario: Scenario, reference: &Run, trial: &Trial) -> Option<String>
     let wrong = wrong.join("\n    ");
     (!wrong.is_empty()).then(|| {
         format!(
-            "{scenario:?}, {disturbances:?}:\n    {wrong}\n    repeat it: SWEEP_SCENARIO={scenario:?} {variables} \
+            "{scenario:?}, {disturbances:?}:\n    {wrong}\n    repeat it: SWEEP_SCENARIO='{scenario:?}' {variables} \
              cargo test --test model -- {test} --nocapture"
         )
     })

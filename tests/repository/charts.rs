@@ -12,13 +12,12 @@
 use std::{collections::BTreeSet, fs};
 
 use flagger_rs::{
-    api::canary::Canary,
     cli, loadtester,
     providers::{PROVIDERS, Pattern, Support},
 };
 use serde_json::{Map, Value, json};
 
-use crate::{files, queries};
+use crate::{files, queries, routers};
 
 const UPDATE: &str = "UPDATE_CHARTS=1 cargo test --test repository charts";
 
@@ -123,10 +122,13 @@ fn rights() -> Value {
             };
             let of = match provider.router {
                 Support::Own(router) => {
-                    let kinds = router.objects(&canary()).into_iter().map(|object| {
-                        let (group, _) = object.kind.group_version();
-                        (group, object.kind.plural())
-                    });
+                    let kinds = router
+                        .objects(&routers::canary())
+                        .into_iter()
+                        .map(|object| {
+                            let (group, _) = object.kind.group_version();
+                            (group, object.kind.plural())
+                        });
                     granting(&routers, &kinds.collect())
                 }
                 // The router is Istio's.
@@ -141,15 +143,6 @@ fn rights() -> Value {
         "users": {"view": rules("users.yaml", "flagger-view"), "edit": rules("users.yaml", "flagger-edit")},
         "providers": providers,
     })
-}
-
-/// A Canary for which each router names its objects.
-fn canary() -> Canary {
-    serde_json::from_value(json!({"metadata": {"name": "podinfo", "namespace": "test"}, "spec": {
-        "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"}, "service": {"port": 80},
-        "ingressRef": {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"},
-        "routeRef": {"apiVersion": "apisix.apache.org/v2", "kind": "ApisixRoute", "name": "web"}}}))
-    .unwrap()
 }
 
 /// The rules of each component with rights: the routers, and others if there are any.

@@ -8,7 +8,7 @@
 //! | are the CRDs generated from the current code, and does each field agree with Flagger's? | `crds.rs`, `fields.txt` |
 //! | can each example be used? | `examples.rs` |
 //! | does each link, path, command, flag, test, event text and Canary in a document exist? | `documents.rs` |
-//! | do the manifests have the protections that the documents describe? | `manifests.rs` |
+//! | do the manifests have the protections that the documents describe, and the rights that the kinds need? | `manifests.rs` |
 //! | do the dashboard and the alerts query metrics that exist? | `monitoring.rs` |
 //! | is `deploy/REFERENCE.md` up to date? | `reference.rs` |
 //! | do the values of the charts and the arguments of the overlays reach the program? | `values.rs` |
@@ -37,6 +37,8 @@ mod monitoring;
 #[path = "../files/monitoring.rs"]
 mod queries;
 mod reference;
+#[path = "../files/routers.rs"]
+mod routers;
 mod rules;
 mod values;
 mod workflows;

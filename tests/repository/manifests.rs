@@ -1,7 +1,15 @@
-//! Checks that the manifests have the protections that the documents describe.
+//! Checks that the manifests have the protections that the documents describe, and the rights that the operator needs.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
+use flagger_rs::{
+    check::{self, Scope, Subject},
+    metrics::Server,
+    snapshot::Kind,
+};
 use serde_json::{Value, json};
 
 use crate::files;
@@ -23,17 +31,122 @@ fn pods() -> [Value; 2] {
     .map(|(file, name)| object(file, "Deployment", name)["spec"]["template"]["spec"].clone())
 }
 
+/// The rules that the components in a folder of `kustomize/base` add to those of the account.
+fn added_by(folder: &str) -> Value {
+    let folder = files::path("kustomize/base").join(folder);
+    let components = std::fs::read_dir(folder).unwrap();
+    let patches =
+        components.flat_map(|one| files::objects(&one.unwrap().path().join("rights.yaml")));
+    let operations = patches.flat_map(|patch| patch.as_array().unwrap().clone());
+    operations
+        .map(|operation| operation["value"].clone())
+        .collect()
+}
+
+/// The rights of these rules: API group, resource, name of the only object, verb.
+fn granted(rules: &[Value]) -> BTreeSet<(String, String, Option<String>, String)> {
+    let list = |value: &Value| -> Vec<String> {
+        let items = value.as_array().into_iter().flatten();
+        items
+            .map(|item| item.as_str().unwrap().to_owned())
+            .collect()
+    };
+    let mut granted = BTreeSet::new();
+    for rule in rules {
+        let [groups, resources, names, verbs] =
+            ["apiGroups", "resources", "resourceNames", "verbs"].map(|field| list(&rule[field]));
+        for (group, resource) in groups
+            .iter()
+            .flat_map(|group| resources.iter().map(move |it| (group, it)))
+        {
+            for verb in &verbs {
+                granted.insert((
+                    group.clone(),
+                    resource.clone(),
+                    names.first().cloned(),
+                    verb.clone(),
+                ));
+            }
+        }
+    }
+    granted
+}
+
+/// `it` and `conformance` release through all routers with one operator.
+#[test]
+fn the_overlay_of_tests_has_the_rights_for_all_routers() {
+    let [overlay] = files::objects(&files::path("tests/all-routers/kustomization.yaml"))
+        .try_into()
+        .unwrap();
+    let listed = overlay["components"].as_array().unwrap().iter();
+    let listed = listed.map(|path| {
+        path.as_str()
+            .unwrap()
+            .rsplit('/')
+            .next()
+            .unwrap()
+            .to_owned()
+    });
+    let there = std::fs::read_dir(files::path("kustomize/base/routers")).unwrap();
+    let there = there.map(|router| router.unwrap().file_name().into_string().unwrap());
+    // The overlay for Istio has those of Istio, and Skipper's are those of NGINX.
+    let there = there.filter(|name| name != "istio" && name != "skipper");
+    assert_eq!(listed.collect::<BTreeSet<_>>(), there.collect());
+}
+
+/// The table of kinds and the manifests change together.
+#[test]
+fn the_rights_for_all_kinds_are_those_of_the_manifests() {
+    let account = files::objects(&files::path("kustomize/base/flagger/account.yaml"));
+    let roles = account
+        .iter()
+        .filter(|doc| doc["kind"] == "ClusterRole" || doc["kind"] == "Role");
+    let rules = roles.map(|role| role["rules"].clone());
+    let rules = rules.chain(["routers", "metrics"].map(added_by));
+    let rules: Vec<_> = rules
+        .flat_map(|rules| rules.as_array().unwrap().clone())
+        .collect();
+    let alerts = json!([{"name": "chat", "severity": "info", "providerRef": {"name": "chat"}}]);
+    let spec = json!({"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"}, "service": {"port": 80},
+        "revertOnDeletion": true, "analysis": {"alerts": alerts}});
+    let canary = json!({"metadata": {"name": "podinfo", "namespace": "test"}, "spec": spec});
+    let queries = [
+        ("keptn", "keptnmetric/test/speed"),
+        ("keptn", "analysis/test/podinfo"),
+        ("externalmetrics", "test/orders"),
+    ];
+    let queried = queries.map(|(type_, query)| {
+        let spec = serde_json::from_value(json!({"type": type_})).unwrap();
+        Server::of(&spec, None, None)
+            .unwrap()
+            .queried(query)
+            .unwrap()
+            .unwrap()
+    });
+    let subject = Subject {
+        canary: serde_json::from_value(canary).unwrap(),
+        objects: Kind::ALL
+            .iter()
+            .map(|kind| kind.reference("test", "podinfo"))
+            .collect(),
+        queried: queried.into(),
+    };
+    let lease = ("flagger-leader-election", "istio-system");
+    let needed = check::rights(&[subject], &Scope::All, Some(lease), true);
+    let needed = needed.into_keys().map(|right| {
+        let [group, resource, verb] = [right.group, right.resource, right.verb].map(str::to_owned);
+        (group, resource, right.name.map(str::to_owned), verb)
+    });
+    assert_eq!(needed.collect::<BTreeSet<_>>(), granted(&rules));
+}
+
 #[test]
 fn the_operator_may_delete_nothing_but_its_records() {
     let mut rules = vec![
         object("istio.yaml", "ClusterRole", "flagger")["rules"].clone(),
         object("istio.yaml", "Role", "flagger-leader-election")["rules"].clone(),
     ];
-    for router in std::fs::read_dir(files::path("kustomize/base/routers")).unwrap() {
-        let patch = files::objects(&router.unwrap().path().join("rights.yaml"));
-        let added = patch.iter().flat_map(|patch| patch.as_array().unwrap());
-        rules.push(added.map(|operation| operation["value"].clone()).collect());
-    }
+    rules.push(added_by("routers"));
     // (An Analysis of Keptn is the only object that the operator deletes; the right is in a component of its own, `base/metrics/keptn`.)
     let rules = rules.iter().flat_map(|rules| rules.as_array().unwrap());
     let rules = rules.filter(|rule| rule["resources"] != json!(["releases"]));
@@ -81,7 +194,10 @@ fn the_images_start_as_the_manifests_start_them() {
         let folder = Path::new(instruction("WORKDIR "));
         let program = folder.join(command[0].as_str().unwrap());
         let program = program.components().collect::<PathBuf>();
-        assert!(dockerfile.contains(program.to_str().unwrap()), "{program:?}");
+        assert!(
+            dockerfile.contains(program.to_str().unwrap()),
+            "{program:?}"
+        );
     }
 }
 

@@ -9,7 +9,7 @@
 use std::{collections::BTreeSet, fmt::Write as _, fs};
 
 use flagger_rs::{
-    api::{self, canary::Canary, status::VerdictCode},
+    api::{self, status::VerdictCode},
     cli::{
         self, FlagSpec,
         client::{self, Program},
@@ -20,9 +20,9 @@ use flagger_rs::{
     providers::{PROVIDERS, Provider, Support},
     shell::telemetry::{self, Metric},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::files;
+use crate::{files, routers};
 
 const FILE: &str = "deploy/REFERENCE.md";
 const UPDATE: &str = "UPDATE_REFERENCE=1 cargo test --test repository reference";
@@ -209,11 +209,7 @@ fn metrics() -> String {
 }
 
 fn routers() -> String {
-    let canary: Canary = serde_json::from_value(json!({"metadata": {"name": "podinfo", "namespace": "test"}, "spec": {
-        "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"}, "service": {"port": 80},
-        "ingressRef": {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web"},
-        "routeRef": {"apiVersion": "apisix.apache.org/v2", "kind": "ApisixRoute", "name": "web"}}}))
-    .unwrap();
+    let canary = routers::canary();
     let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
     let row = |provider: &Provider| {
         let cells = match provider.router {

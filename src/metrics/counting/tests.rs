@@ -2,7 +2,10 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    metrics::{observer::tests::QUERIES, providers::prometheus},
+    metrics::{
+        observer::{istio::Istio, traefik::Traefik},
+        providers::prometheus,
+    },
     snapshot::HttpResponse,
 };
 
@@ -17,8 +20,8 @@ fn model() -> Model {
     }
 }
 
-fn counted(observer: &dyn Observer) -> Option<Counted> {
-    Counted::of(observer, &model(), "podinfo-primary")
+fn counted(observer: &dyn Observer) -> Counted {
+    Counted::of(observer, &model(), "podinfo-primary").unwrap()
 }
 
 /// Series of Prometheus in this JSON.
@@ -28,64 +31,8 @@ fn series(result: &serde_json::Value) -> Vec<TimeSeries> {
 }
 
 #[test]
-fn the_primary_has_the_same_series_under_its_own_name() {
-    let names: &[(&str, &str, &str)] = &[
-        (
-            "Istio",
-            r#"destination_workload=~"podinfo""#,
-            r#"destination_workload=~"podinfo-primary""#,
-        ),
-        (
-            "Http",
-            r#"kubernetes_pod_name=~"podinfo-["#,
-            r#"kubernetes_pod_name=~"podinfo-primary-["#,
-        ),
-        (
-            "Linkerd",
-            r#"deployment=~"podinfo""#,
-            r#"deployment=~"podinfo-primary""#,
-        ),
-        (
-            "Osm",
-            r#"destination_name="podinfo""#,
-            r#"destination_name="podinfo-primary""#,
-        ),
-        ("Contour", r#""test_web-canary_["#, r#""test_web-primary_["#),
-        (
-            "AppMesh",
-            r#"kubernetes_pod_name=~"podinfo-["#,
-            r#"kubernetes_pod_name=~"podinfo-primary-["#,
-        ),
-        ("Nginx", r#"canary!="""#, r#"canary="""#),
-        ("Gloo", "web-canaryupstream-", "web-primaryupstream-"),
-        ("Skipper", "", ""),
-        ("Traefik", "test-web-canary-[", "test-web-primary-["),
-        ("Apisix", "web-canary_", "web-primary_"),
-        ("Knative", "test/rev-2", "test/podinfo-primary"),
-        ("Kuma", "web-canary_test", "web-primary_test"),
-    ];
-    assert_eq!(names.len(), QUERIES.len());
-    for (observer, ..) in QUERIES {
-        let word = format!("{observer:?}");
-        let (_, canary, primary) = names.iter().find(|(of, ..)| *of == word).unwrap();
-        let Some(counted) = counted(*observer) else {
-            assert_eq!(*canary, "", "{word} is not compared");
-            continue;
-        };
-        for (ours, theirs) in [
-            (counted.canary.all.text(), counted.primary.all.text()),
-            (counted.canary.part.text(), counted.primary.part.text()),
-        ] {
-            assert_eq!(ours.replacen(canary, primary, 1), theirs, "{word}");
-            assert_ne!(ours, theirs, "{word}");
-        }
-    }
-}
-
-#[test]
 fn the_query_of_istio_asks_for_the_counters_of_both_versions_at_both_ends_of_the_window() {
-    let (istio, ..) = QUERIES[0];
-    let counted = counted(istio).unwrap();
+    let counted = counted(&Istio);
     let window = SignedDuration::from_secs(60);
     let errors = counted.errors(window);
     assert_eq!(errors.matches("label_replace(").count(), 10, "{errors}");
@@ -96,13 +43,7 @@ fn the_query_of_istio_asks_for_the_counters_of_both_versions_at_both_ends_of_the
         durations.contains(r#", le=~"250([.]0)?|0[.]5|[+]Inf"}"#),
         "{durations}"
     );
-    let traefik = QUERIES
-        .iter()
-        .find(|(of, ..)| format!("{of:?}") == "Traefik")
-        .unwrap();
-    let durations = super::tests::counted(traefik.0)
-        .unwrap()
-        .durations([0.5], window);
+    let durations = super::tests::counted(&Traefik).durations([0.5], window);
     assert!(!durations.contains(r#"le="+Inf""#), "{durations}");
 }
 
@@ -128,7 +69,7 @@ fn counters_are_read_by_pod_and_a_pod_without_a_good_request_has_none() {
         sample("primary newest", &json!({}), "90"),
         {"metric": {}, "value": [1, "5"]},
     ]));
-    let read = counted(QUERIES[0].0).unwrap().read_errors(&answer);
+    let read = counted(&Istio).read_errors(&answer);
     let counts = |all, bad| Counts::new(all, bad).unwrap();
     assert_eq!(
         read.canary.before,
@@ -172,7 +113,7 @@ fn the_hour_before_a_run_has_a_block_for_each_minute_without_restarts() {
             &[(0, "0"), (60, "99"), (120, "40"), (180, "90")]
         ),
     ]));
-    let istio = counted(QUERIES[0].0).unwrap();
+    let istio = counted(&Istio);
     let counts = |all, bad| Counts::new(all, bad).unwrap();
     assert_eq!(
         istio.read_error_history(&answer),

@@ -359,7 +359,7 @@ impl Comparing<'_> {
             finding,
             decides: self.decides(),
             server: builtin_server(snapshot).ok(),
-            counters: self.setting.counted.described(),
+            counters: self.setting.counted.counters().join(" against "),
             before: None,
             after: None,
         }

@@ -151,10 +151,6 @@ fn creator(snapshot: &Snapshot, object: &ObjectRef) -> Creator {
         Kind::Service if TargetKind::of(canary) == Some(TargetKind::Service) => {
             created_unless(is(&spec.target_ref.name), Initialization)
         }
-        Kind::Service if is(canary.apex_name()) => Either,
-        Kind::Service | Kind::DestinationRule | Kind::GlooUpstream | Kind::ApisixRoute => {
-            Initialization
-        }
         Kind::ConfigMap | Kind::Secret => {
             let is_in_the_way = reads::foreign_copies(snapshot).contains(object);
             created_unless(!is_in_the_way, Operator)
@@ -167,21 +163,6 @@ fn creator(snapshot: &Snapshot, object: &ObjectRef) -> Creator {
             let is_source = source.is_some_and(|source| is(&source.name));
             created_unless(is_source, Initialization)
         }
-        Kind::AppMeshNode
-        | Kind::AppMeshRouter
-        | Kind::AppMeshService
-        | Kind::AppMeshNodeV1Beta1
-        | Kind::AppMeshServiceV1Beta1 => of_app_mesh(snapshot, object),
-        Kind::VirtualService
-        | Kind::HttpRoute
-        | Kind::HttpRouteV1Beta1
-        | Kind::HttpProxy
-        | Kind::TraefikService
-        | Kind::GlooRouteTable
-        | Kind::TrafficRoute
-        | Kind::TrafficSplitV1Alpha1
-        | Kind::TrafficSplitV1Alpha2
-        | Kind::TrafficSplitV1Alpha3 => Either,
         Kind::ReplicaSet
         | Kind::ControllerRevision
         | Kind::Pod
@@ -191,18 +172,18 @@ fn creator(snapshot: &Snapshot, object: &ObjectRef) -> Creator {
         | Kind::MetricTemplate
         | Kind::AlertProvider
         | Kind::Release => User,
+        // Services, and the objects of routers.
+        _ if is_apex(snapshot, object) => Either,
+        _ => Initialization,
     }
 }
 
-/// The creator of an object of App Mesh. In `v1beta1`, the name of a VirtualService ends with the namespace.
-fn of_app_mesh(snapshot: &Snapshot, object: &ObjectRef) -> Creator {
+/// Whether an object has the name that clients call, so that a user may have had it before the Canary. In App Mesh's `v1beta1`, the name
+/// of a VirtualService ends with the namespace.
+fn is_apex(snapshot: &Snapshot, object: &ObjectRef) -> bool {
     let apex = snapshot.canary.apex_name();
     let full = format!("{apex}.{}", snapshot.namespace());
-    if object.name == apex || object.name == full {
-        Creator::Either
-    } else {
-        Creator::Initialization
-    }
+    object.name == apex || object.name == full
 }
 
 /// Whether the initialization is over, so that the objects which it makes were made.

@@ -8,25 +8,22 @@ use crate::snapshot::Weights;
 /// The operator skips a strategy that a router lacks.
 #[test]
 fn each_router_says_what_it_can() {
-    let able = |is_able: fn(&super::Row) -> bool| {
-        let able = ROUTERS.iter().filter(|row| is_able(row));
-        able.map(|row| row.provider).collect::<Vec<_>>()
-    };
-    assert_eq!(able(|row| !row.router.splits_traffic()), ["kubernetes"]);
-    assert_eq!(
-        able(|row| row.router.mirrors()),
-        ["istio", "gatewayapi:v1", "gatewayapi:v1beta1", "contour"]
-    );
-    let keeps_sessions = able(|row| {
+    for row in ROUTERS {
         let mut analysis = canary_analysis();
         analysis["sessionAffinity"] = json!({"cookieName": "c", "primaryCookieName": "p"});
         let snapshot = snapshot(row.provider, json!({"port": 80}), analysis, json!({}));
-        row.router.new_cookies(&snapshot.canary, 7).is_some()
-    });
-    assert_eq!(
-        keeps_sessions,
-        ["istio", "gatewayapi:v1", "gatewayapi:v1beta1"]
-    );
+        let keeps_sessions = row.router.new_cookies(&snapshot.canary, 7).is_some();
+        assert_eq!(
+            (
+                row.router.splits_traffic(),
+                row.router.mirrors(),
+                keeps_sessions
+            ),
+            (row.rules.is_some(), row.mirrors, row.keeps_sessions),
+            "{}",
+            row.provider
+        );
+    }
 }
 
 /// A missing object would be decided about as if it did not exist.
@@ -48,56 +45,9 @@ fn a_router_reads_each_object_that_it_writes() {
                 write.object
             );
         }
-        let names: Vec<_> = read
-            .iter()
-            .map(|object| format!("{} {}", object.kind.name(), object.name))
-            .collect();
-        let expected: &[&str] = match row.provider {
-            "istio" => &[
-                "VirtualService podinfo",
-                "DestinationRule podinfo-canary",
-                "DestinationRule podinfo-primary",
-            ],
-            "gatewayapi:v1" | "gatewayapi:v1beta1" => &["HTTPRoute podinfo"],
-            "contour" => &["HTTPProxy podinfo"],
-            "nginx" | "skipper" => &["Ingress web", "Ingress web-canary"],
-            "gloo" => &[
-                "RouteTable podinfo",
-                "Upstream test-podinfo-canaryupstream-80",
-                "Upstream test-podinfo-primaryupstream-80",
-            ],
-            "appmesh" => &[
-                "VirtualNode podinfo",
-                "VirtualNode podinfo-canary",
-                "VirtualNode podinfo-primary",
-                "VirtualService podinfo-canary.test",
-                "VirtualService podinfo.test",
-            ],
-            "appmesh:v1beta2" => &[
-                "VirtualNode podinfo-canary",
-                "VirtualNode podinfo-primary",
-                "VirtualRouter podinfo",
-                "VirtualRouter podinfo-canary",
-                "VirtualService podinfo",
-                "VirtualService podinfo-canary",
-            ],
-            "apisix" => &["ApisixRoute web-podinfo-canary"],
-            "knative" => &["Service podinfo"],
-            "kuma" => &["TrafficRoute podinfo"],
-            "traefik" => &["TraefikService podinfo"],
-            "kubernetes" => &[],
-            "linkerd" | "osm" | "smi" | "smi:v1alpha1" | "smi:v1alpha2" | "smi:v1alpha3" => {
-                &["TrafficSplit podinfo"]
-            }
-            other => panic!("add the objects of {other}"),
-        };
-        assert_eq!(names, expected, "{}", row.provider);
-        assert!(
-            read.iter()
-                .all(|object| object.kind.is_cluster_scoped() || object.namespace == "test"),
-            "{}",
-            row.provider
-        );
+        let objects = row.objects.iter();
+        let expected = objects.map(|(kind, name)| kind.reference("test", name));
+        assert_eq!(read, expected.collect(), "{}", row.provider);
     }
 }
 

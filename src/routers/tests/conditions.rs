@@ -1,83 +1,57 @@
-//! Each condition of a Canary is in the rules of each router, or the Canary is refused. A new router and a new condition of the schema fail
-//! here until the table has them.
+//! Each condition of a Canary is in the rules of each router, or the Canary is refused. A new condition of the schema fails here until
+//! there is a sample of it.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{ROUTERS, Row, reconciled, routed, selector, snapshot};
+use super::{
+    ROUTERS, Row, reconciled, routed, selector, snapshot,
+    table::{ALL_CONDITIONS, Rules},
+};
 use crate::{
     routers::{RouteError, conditions},
-    snapshot::{Snapshot, Weights},
+    snapshot::{Kind, Snapshot, Weights},
 };
 
 const SERVICE: &str = "spec.service.match";
 const TEST: &str = "spec.analysis.match";
 
-/// A condition for each key of the schema, with a mark that the rule must have, and the providers whose rules have it.
-fn samples() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])> {
-    const ALL: &[&str] = &[
-        "istio",
-        "gatewayapi:v1",
-        "gatewayapi:v1beta1",
-        "contour",
-        "nginx",
-        "gloo",
-        "appmesh",
-        "appmesh:v1beta2",
-    ];
-    const PATHS: &[&str] = &[
-        "istio",
-        "gatewayapi:v1",
-        "gatewayapi:v1beta1",
-        "contour",
-        "appmesh",
-        "appmesh:v1beta2",
-    ];
-    const PARTS: &[&str] = &["istio", "contour", "appmesh", "appmesh:v1beta2"];
-    const GATEWAYS: &[&str] = &["istio", "gatewayapi:v1", "gatewayapi:v1beta1"];
-    const ISTIO: &[&str] = &["istio"];
+/// A condition for each key of the schema and each way to match it, by its name, with a mark that the rule must have.
+fn samples() -> Vec<(&'static str, Value, &'static str)> {
     let text = |way: &str| json!({way: "marked"});
     let entry = |way: &str| json!({"x-name": {way: "marked"}});
     vec![
-        ("uri", json!({"prefix": "/marked"}), "/marked", PATHS),
-        ("uri", text("exact"), "marked", GATEWAYS),
-        ("uri", text("regex"), "marked", GATEWAYS),
-        (
-            "method",
-            text("exact"),
-            "marked",
-            &["istio", "gatewayapi:v1", "gatewayapi:v1beta1", "gloo"],
-        ),
-        ("method", text("prefix"), "marked", ISTIO),
-        ("scheme", text("exact"), "marked", ISTIO),
-        ("authority", text("exact"), "marked", ISTIO),
-        ("headers", entry("exact"), "marked", ALL),
-        (
-            "headers",
-            entry("regex"),
-            "marked",
-            &[
-                "istio",
-                "gatewayapi:v1",
-                "gatewayapi:v1beta1",
-                "nginx",
-                "gloo",
-                "appmesh",
-                "appmesh:v1beta2",
-            ],
-        ),
-        ("headers", entry("prefix"), "marked", PARTS),
-        ("headers", entry("suffix"), "marked", PARTS),
-        ("queryParams", entry("exact"), "marked", GATEWAYS),
-        ("queryParams", entry("regex"), "marked", GATEWAYS),
-        ("queryParams", entry("prefix"), "marked", ISTIO),
-        ("withoutHeaders", entry("exact"), "marked", ISTIO),
-        ("port", json!(4711), "4711", ISTIO),
-        ("gateways", json!(["marked/gw"]), "marked/gw", ISTIO),
-        ("sourceLabels", json!({"team": "marked"}), "marked", ISTIO),
-        ("sourceNamespace", json!("marked"), "marked", ISTIO),
-        ("ignoreUriCase", json!(true), "ignoreUriCase", ISTIO),
+        ("uri prefix", json!({"prefix": "/marked"}), "/marked"),
+        ("uri exact", text("exact"), "marked"),
+        ("uri regex", text("regex"), "marked"),
+        ("method exact", text("exact"), "marked"),
+        ("method prefix", text("prefix"), "marked"),
+        ("scheme exact", text("exact"), "marked"),
+        ("authority exact", text("exact"), "marked"),
+        ("headers exact", entry("exact"), "marked"),
+        ("headers regex", entry("regex"), "marked"),
+        ("headers prefix", entry("prefix"), "marked"),
+        ("headers suffix", entry("suffix"), "marked"),
+        ("queryParams exact", entry("exact"), "marked"),
+        ("queryParams regex", entry("regex"), "marked"),
+        ("queryParams prefix", entry("prefix"), "marked"),
+        ("withoutHeaders exact", entry("exact"), "marked"),
+        ("port", json!(4711), "4711"),
+        ("gateways", json!(["marked/gw"]), "marked/gw"),
+        ("sourceLabels", json!({"team": "marked"}), "marked"),
+        ("sourceNamespace", json!("marked"), "marked"),
+        ("ignoreUriCase", json!(true), "ignoreUriCase"),
     ]
+}
+
+/// The field of a condition.
+fn key(condition: &str) -> &str {
+    condition.split(' ').next().unwrap()
+}
+
+/// Whether the rules of a router have the conditions of `spec.service.match`. The others take those of the user's object.
+fn matches_service(row: &Row) -> bool {
+    row.can("uri prefix")
 }
 
 fn canary(row: &Row, service: Value, test: &Value) -> Snapshot {
@@ -104,32 +78,24 @@ fn rules(row: &Row, snapshot: Snapshot) -> Result<Vec<String>, String> {
     let snapshot = routed(row.router, snapshot, &Weights::CANARY);
     let object = row.rules.unwrap();
     let live = snapshot.object(object.kind, object.name).unwrap();
-    if row.provider == "nginx" {
+    if object.kind == Kind::Ingress {
         return Ok(vec![live["metadata"]["annotations"].to_string()]);
     }
     let list = object.lists.iter().find_map(|list| live.pointer(list));
     let rules = list.unwrap().as_array().unwrap().iter();
     Ok(rules
-        .filter(|rule| leads_to_canary(rule))
+        .filter(|rule| leads_to_canary(object, rule))
         .map(Value::to_string)
         .collect())
 }
 
 /// Whether the canary has a share of the requests of this rule.
-fn leads_to_canary(rule: &Value) -> bool {
-    let lists = [
-        "/route",
-        "/backendRefs",
-        "/services",
-        "/routeAction/multi/destinations",
-        "/http/action/weightedTargets",
-        "/httpRoute/action/weightedTargets",
-    ];
-    let lists = { lists.iter() }.filter_map(|list| rule.pointer(list)?.as_array());
-    let mut destinations = lists.flatten();
-    destinations.any(|one| {
+fn leads_to_canary(rules: Rules, rule: &Value) -> bool {
+    let destinations = rule.pointer(rules.destinations).and_then(Value::as_array);
+    destinations.into_iter().flatten().any(|one| {
         let has_share = one.get("weight").is_some_and(|weight| *weight != 0);
-        has_share && one.to_string().contains("podinfo-canary")
+        let name = one.pointer(rules.service).and_then(Value::as_str);
+        has_share && name.is_some_and(|name| name.contains("podinfo-canary"))
     })
 }
 
@@ -143,24 +109,32 @@ fn the_table_has_each_condition_of_the_schema() {
     for field in ["analysis", "service"] {
         let schema = &schema["properties"]["spec"]["properties"][field]["properties"]["match"];
         let properties = schema["items"]["properties"].as_object().unwrap();
-        let in_table = |key: &str| samples().iter().any(|sample| sample.0 == key);
+        let in_table = |field: &str| samples().iter().any(|sample| key(sample.0) == field);
         for key in properties.keys().filter(|key| *key != "name") {
             assert!(in_table(key), "{key}");
         }
+    }
+    let names: Vec<_> = samples().iter().map(|sample| sample.0).collect();
+    assert_eq!(names, ALL_CONDITIONS);
+    let rows = ROUTERS.iter().flat_map(|row| row.conditions);
+    for name in rows {
+        assert!(names.contains(name), "{name}");
     }
 }
 
 /// The fear: all requests, or those of other users, go to the canary.
 #[test]
 fn a_condition_of_a_test_is_in_each_rule_that_leads_to_the_canary_or_the_canary_is_refused() {
-    for row in ROUTERS.iter().filter(|row| row.provider != "kubernetes") {
-        for (key, value, mark, able) in samples() {
+    for row in ROUTERS.iter().filter(|row| row.rules.is_some()) {
+        for (name, value, mark) in samples() {
+            let key = key(name);
             let with_path = key == "ignoreUriCase";
             let mut one = json!({key: value});
             if with_path {
                 one["uri"] = json!({"exact": "/x"});
             }
-            let other = if row.provider == "nginx" && key == "headers" {
+            let has_one_header = row.rules.is_some_and(|rules| rules.kind == Kind::Ingress);
+            let other = if has_one_header && key == "headers" {
                 json!([one])
             } else {
                 json!([one, {"headers": {"x-other": {"exact": "marked"}}}])
@@ -174,11 +148,10 @@ fn a_condition_of_a_test_is_in_each_rule_that_leads_to_the_canary_or_the_canary_
             ] {
                 let has_own = service.get("match").is_some();
                 let context = format!("{} {service} {test}", row.provider);
-                let is_able = able.contains(&row.provider);
+                let is_able = row.can(name);
                 match rules(row, canary(row, service, &test)) {
                     Err(why) => {
-                        let is_conflict =
-                            has_own && (has_path || ["nginx", "gloo"].contains(&row.provider));
+                        let is_conflict = has_own && (has_path || !matches_service(row));
                         assert!(!is_able || is_conflict, "{context}: {why}");
                         let names = [TEST, SERVICE].iter().any(|field| why.contains(field));
                         assert!(
@@ -207,19 +180,9 @@ fn a_condition_of_a_test_is_in_each_rule_that_leads_to_the_canary_or_the_canary_
 
 #[test]
 fn a_condition_of_the_service_is_in_each_rule_or_the_canary_is_refused() {
-    let with_service = [
-        "istio",
-        "gatewayapi:v1",
-        "gatewayapi:v1beta1",
-        "contour",
-        "appmesh",
-        "appmesh:v1beta2",
-    ];
-    for row in ROUTERS
-        .iter()
-        .filter(|row| with_service.contains(&row.provider))
-    {
-        for (key, value, mark, able) in samples() {
+    for row in ROUTERS.iter().filter(|row| matches_service(row)) {
+        for (name, value, mark) in samples() {
+            let key = key(name);
             let is_header_suffix = value.to_string().contains("suffix");
             if is_header_suffix {
                 continue;
@@ -233,9 +196,9 @@ fn a_condition_of_the_service_is_in_each_rule_or_the_canary_is_refused() {
                 let context = format!("{} {one} {test}", row.provider);
                 let service = json!({"match": [one]});
                 match rules(row, canary(row, service, &test)) {
-                    Err(why) => assert!(!able.contains(&row.provider), "{context}: {why}"),
+                    Err(why) => assert!(!row.can(name), "{context}: {why}"),
                     Ok(rules) => {
-                        assert!(able.contains(&row.provider), "{context}");
+                        assert!(row.can(name), "{context}");
                         for rule in rules {
                             assert!(rule.contains(mark), "{context}: {rule}");
                             let is_tested = rule.contains("insider");
@@ -251,7 +214,7 @@ fn a_condition_of_the_service_is_in_each_rule_or_the_canary_is_refused() {
 /// The schema admits such a condition, and the API server makes it of one whose keys it does not know.
 #[test]
 fn a_test_without_a_condition_is_refused() {
-    for row in ROUTERS.iter().filter(|row| row.provider != "kubernetes") {
+    for row in ROUTERS.iter().filter(|row| row.rules.is_some()) {
         for empty in [
             json!({}),
             json!({"name": "x"}),
@@ -300,10 +263,7 @@ fn a_header_that_both_fields_match_differently_is_refused() {
 #[test]
 fn a_rollback_needs_no_condition() {
     let bad = json!([{"unknown": 1}]);
-    for row in ROUTERS
-        .iter()
-        .filter(|row| row.rules.is_some_and(|rules| rules.tests))
-    {
+    for row in ROUTERS.iter().filter(|row| row.tests()) {
         let test = json!([{"headers": {"x-user": {"exact": "insider"}}}]);
         let running = reconciled(row.router, canary(row, json!({}), &test), &Weights::PRIMARY);
         let running = routed(row.router, running, &Weights::CANARY);
@@ -326,7 +286,7 @@ fn a_rollback_needs_no_condition() {
             let live = back.object(object.kind, object.name).unwrap();
             let list = object.lists.iter().find_map(|list| live.pointer(list));
             let mut rules = list.unwrap().as_array().unwrap().iter();
-            assert!(!rules.any(leads_to_canary), "{live}");
+            assert!(!rules.any(|rule| leads_to_canary(object, rule)), "{live}");
             assert_eq!(
                 row.router.set_weights(&back, &Weights::PRIMARY),
                 Ok(vec![]),

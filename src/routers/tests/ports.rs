@@ -1,4 +1,4 @@
-//! The further ports of the Services, which `portDiscovery` finds. A new router fails here until the table has it.
+//! The further ports of the Services, which `portDiscovery` finds.
 
 use serde_json::{Value, json};
 
@@ -27,70 +27,8 @@ fn led(row: &Row, service: &Value) -> String {
         return String::new();
     };
     let spec = &snapshot.object(object.kind, object.name).unwrap()["spec"];
-    let leads = |port: i64| match row.provider {
-        "istio" => by_istio(spec, port),
-        "gatewayapi:v1" | "gatewayapi:v1beta1" => by_gateway_api(spec, port),
-        // Their proxies get no requests to the apex Service, and an Ingress or ApisixRoute has the ports of the user's.
-        "contour" | "nginx" | "skipper" | "gloo" | "traefik" | "apisix" | "knative" => None,
-        "appmesh" | "appmesh:v1beta2" => {
-            let router = spec.get("virtualRouter").unwrap_or(spec);
-            let ports = router["listeners"].as_array().unwrap().iter();
-            let mut ports = ports.map(|listener| &listener["portMapping"]["port"]);
-            ports.any(|own| *own == port).then_some(port)
-        }
-        // Each port is a destination of its own.
-        "kuma" => {
-            let destinations = spec["destinations"].to_string();
-            let is_own = destinations.contains(&format!("_svc_{port}\""));
-            is_own.then_some(port)
-        }
-        // The split is of the Service with all its ports.
-        "linkerd" | "osm" | "smi:v1alpha1" | "smi:v1alpha2" | "smi:v1alpha3" => {
-            assert!(!spec["backends"].to_string().contains("port"));
-            Some(port)
-        }
-        other => panic!("does {other} route further ports?"),
-    };
-    let led = [80, 53, 9999].map(|port| leads(port).map(|to| format!("{port}>{to}")));
+    let led = [80, 53, 9999].map(|port| (row.leads)(spec, port).map(|to| format!("{port}>{to}")));
     led.into_iter().flatten().collect::<Vec<_>>().join(" ")
-}
-
-fn by_istio(spec: &Value, port: i64) -> Option<i64> {
-    let gateways = spec.get("gateways").and_then(Value::as_array);
-    if gateways.is_some_and(|gateways| !gateways.contains(&json!("mesh"))) {
-        return None;
-    }
-    let list = spec.get("http").or_else(|| spec.get("tcp")).unwrap();
-    let meets = |condition: &Value| {
-        condition.get("port").is_none_or(|own| *own == port)
-            && condition
-                .get("gateways")
-                .is_none_or(|own| *own == json!(["mesh"]))
-    };
-    let mut rules = list.as_array().unwrap().iter();
-    let rule = rules.find(|rule| match rule.get("match") {
-        Some(conditions) => conditions.as_array().unwrap().iter().any(meets),
-        None => true,
-    })?;
-    let weights: Vec<_> = rule["route"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|to| &to["weight"])
-        .collect();
-    assert_eq!(weights, [&json!(70), &json!(30)]);
-    let to = &rule["route"][1]["destination"];
-    Some(
-        to.get("port")
-            .map_or(port, |to| to["number"].as_i64().unwrap()),
-    )
-}
-
-fn by_gateway_api(spec: &Value, port: i64) -> Option<i64> {
-    let parent = &spec["parentRefs"][0];
-    let is_service = parent["kind"] == "Service";
-    let applies = is_service && parent.get("port").is_none_or(|own| *own == port);
-    applies.then(|| spec["rules"][0]["backendRefs"][1]["port"].as_i64().unwrap())
 }
 
 #[test]
@@ -103,60 +41,16 @@ fn no_request_to_a_further_port_is_led_to_the_first() {
             }
             service
         };
-        let each = "80>80 53>53 9999>9999";
-        let rows: &[(Value, &str)] = match row.provider {
-            "istio" => &[
-                (json!({}), each),
-                (json!({"gateways": ["mesh"]}), each),
-                (json!({"gateways": ["infra/public"]}), ""),
-                (json!({"gateways": ["infra/public", "mesh"]}), each),
-                (json!({"delegation": true}), each),
-                (
-                    json!({"appProtocol": "tcp", "gateways": ["infra/public", "mesh"]}),
-                    each,
-                ),
-                (
-                    json!({"gateways": ["infra/public", "mesh"], "match": [{"uri": {"prefix": "/api"}}]}),
-                    each,
-                ),
-                (
-                    json!({"gateways": ["infra/public", "mesh"], "match": [{"port": 9999}]}),
-                    "9999>9999",
-                ),
-                (
-                    json!({"gateways": ["infra/public", "mesh"], "match": [{"port": 80}, {"gateways": ["infra/public"]}]}),
-                    "80>80",
-                ),
-            ],
-            "gatewayapi:v1" | "gatewayapi:v1beta1" => &[
-                (json!({}), ""),
-                (
-                    json!({"gatewayRefs": [{"kind": "Service", "group": "", "name": "podinfo"}]}),
-                    "80>80",
-                ),
-                (
-                    json!({"gatewayRefs": [{"kind": "Service", "group": "", "name": "podinfo", "port": 80}]}),
-                    "80>80",
-                ),
-            ],
-            "contour" | "nginx" | "skipper" | "gloo" | "traefik" | "apisix" | "knative"
-            | "kubernetes" => &[(json!({}), "")],
-            "appmesh" | "appmesh:v1beta2" | "kuma" => &[(json!({}), "80>80")],
-            "linkerd" | "osm" | "smi:v1alpha1" | "smi:v1alpha2" | "smi:v1alpha3" => {
-                &[(json!({}), each)]
-            }
-            other => panic!("which ports does {other} route?"),
-        };
-        for (more, expected) in rows {
+        for (more, expected) in (row.ports)() {
             let service = service(more.clone());
-            assert_eq!(led(row, &service), *expected, "{} {more}", row.provider);
+            assert_eq!(led(row, &service), expected, "{} {more}", row.provider);
             // A router that splits requests of the mesh splits those to each port, or tells to which it does not.
             let unsplit = row.router.unsplit_ports(&with_ports(row, &service));
             let unsplit: Vec<_> = unsplit
                 .iter()
                 .map(|port| (port.number, port.protocol.as_str()))
                 .collect();
-            let is_first_only = *expected == "80>80" && row.provider != "istio";
+            let is_first_only = expected == "80>80" && row.provider != "istio";
             let further = [(53, "UDP"), (53, "TCP"), (9999, "TCP")];
             let expected = if is_first_only { &further[..] } else { &[] };
             assert_eq!(unsplit, expected, "{} {more}", row.provider);

@@ -11,6 +11,8 @@ use flagger_rs::snapshot::{Kind, ObjectRef, Snapshot, TargetKind};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::routers::{ROUTERS, Row};
+
 /// The key of an object, as `routes` knows it.
 struct Key {
     plural: &'static str,
@@ -84,12 +86,15 @@ impl Moment {
     fn rules(&self) -> Option<Vec<(i64, i64)>> {
         let service = &self.canary["spec"]["service"]["name"];
         let apex = service.as_str().unwrap_or(self.target_name());
-        // Without the second Ingress or ApisixRoute, the first one leads all clients to the primary; during the initialization, to the target.
+        // Without a route beside the user's, the user's leads all clients to the primary; during the initialization, to the target.
         let alone = || {
             let is_primary = !matches!(self.phase(), "" | "Initializing");
-            let spec = &self.canary["spec"];
-            let has_own = spec["ingressRef"]["name"].is_string() || spec["provider"] == "apisix";
-            (has_own && is_primary).then(|| vec![(100, 0)])
+            let provider = &self.canary["spec"]["provider"];
+            // Without one, it is that of the flag.
+            let is_own = |row: &&Row| provider.is_null() || provider == row.provider;
+            let mut rows = ROUTERS.iter().filter(is_own);
+            let is_beside = rows.any(|row| routes::source(row, &self.canary).is_some());
+            (is_beside && is_primary).then(|| vec![(100, 0)])
         };
         routes::rules(&self.canary, apex, |plural, name| self.get(plural, name)).or_else(alone)
     }

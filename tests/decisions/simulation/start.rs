@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Simulation, cluster::bump_generation};
+use crate::routers;
 
 /// An initialized canary with this analysis, whose target has just got a new version.
 pub fn release(analysis: Value) -> Simulation {
@@ -56,8 +57,7 @@ impl Simulation {
     /// A cluster with a new Canary, and with the objects that it refers to.
     pub fn new(spec: Value) -> Self {
         let mut sim = Self::empty(snapshot(canary(&spec)));
-        sim.store_ingress();
-        sim.store_apisix_route();
+        sim.store_sources();
         sim.store_autoscaler();
         sim.store_target();
         sim
@@ -137,28 +137,17 @@ impl Simulation {
         }
     }
 
-    fn store_ingress(&mut self) {
-        let Some(ingress) = &self.snapshot.canary.spec.ingress_ref else {
-            return;
-        };
-        let ingress = self.snapshot.reference(Kind::Ingress, &ingress.name);
-        let backend = json!({"service": {"name": "podinfo", "port": {"number": 80}}});
-        let spec = json!({"rules": [{"http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}]});
-        let metadata = json!({"name": "podinfo", "namespace": "test"});
-        self.store(ingress, json!({"metadata": metadata, "spec": spec}));
-    }
-
-    fn store_apisix_route(&mut self) {
-        let Some(route) = &self.snapshot.canary.spec.route_ref else {
-            return;
-        };
-        let route = self.snapshot.reference(Kind::ApisixRoute, &route.name);
-        let rule = json!({"name": "all", "match": {"paths": ["/*"]}, "backends": [{"serviceName": "podinfo", "servicePort": 80}]});
-        let metadata = json!({"name": "podinfo", "namespace": "test"});
-        self.store(
-            route,
-            json!({"metadata": metadata, "spec": {"http": [rule]}}),
-        );
+    /// Stores the objects beside which the router writes its own.
+    fn store_sources(&mut self) {
+        let spec = serde_json::to_value(&self.snapshot.canary.spec).unwrap();
+        for source in routers::sources() {
+            let Some(name) = spec[source.field]["name"].as_str() else {
+                continue;
+            };
+            let metadata = json!({"name": name, "namespace": "test"});
+            let object = json!({"metadata": metadata, "spec": (source.spec)()});
+            self.store(self.snapshot.reference(source.kind, name), object);
+        }
     }
 
     fn store_autoscaler(&mut self) {

@@ -1,6 +1,9 @@
 //! Installs each overlay as a user does, and releases with the rights that it grants and no others.
 
-use futures::future::join_all;
+use futures::{
+    FutureExt,
+    future::{LocalBoxFuture, join_all},
+};
 use serde_json::json;
 use testbed::wait::until;
 
@@ -16,69 +19,95 @@ struct Install {
     arguments: &'static [&'static str],
     /// A resource that this overlay must not grant.
     refused: &'static str,
+    /// The scenario that is played with its rights.
+    release: for<'a> fn(Scenario<'a>) -> LocalBoxFuture<'a, Outcome>,
 }
 
-/// The overlay for Linkerd grants the same as that for Gateway API.
+/// All overlays with an operator. (That for Linkerd grants the same as that for Gateway API.)
 const INSTALLS: [Install; 12] = [
     Install {
         overlay: "istio",
         arguments: &["-mesh-provider=istio"],
         refused: "httpproxies.projectcontour.io",
+        release: |s| {
+            releases::a_good_version_is_promoted_step_by_step_and_a_bad_one_rolled_back(s)
+                .boxed_local()
+        },
     },
     Install {
         overlay: "gatewayapi",
         arguments: &["-mesh-provider=gatewayapi:v1"],
         refused: "virtualservices.networking.istio.io",
+        release: |s| {
+            routes::gateway_api_shares_traffic_step_by_step_and_rolls_back(s).boxed_local()
+        },
     },
     Install {
         overlay: "contour",
         arguments: &["-mesh-provider=contour", "-ingress-class=contour"],
         refused: "ingresses.networking.k8s.io",
+        release: |s| ingress::contour_copies_requests_and_shares_them(s).boxed_local(),
     },
     Install {
         overlay: "appmesh",
         arguments: &["-mesh-provider=appmesh:v1beta2"],
         refused: "virtualservices.networking.istio.io",
+        release: |s| appmesh::app_mesh_routes_matching_requests_to_the_canary(s).boxed_local(),
     },
     Install {
         overlay: "nginx",
         arguments: &["-mesh-provider=nginx"],
         refused: "httproutes.gateway.networking.k8s.io",
+        release: |s| ingress::nginx_shares_traffic_by_a_second_ingress(s).boxed_local(),
     },
     Install {
         overlay: "gloo",
         arguments: &["-mesh-provider=gloo"],
         refused: "httpproxies.projectcontour.io",
+        release: |s| {
+            gloo::gloo_shares_traffic_between_upstreams_with_the_users_settings(s).boxed_local()
+        },
     },
     Install {
         overlay: "apisix",
         arguments: &["-mesh-provider=apisix"],
         refused: "httpproxies.projectcontour.io",
+        release: |s| apisix::apisix_shares_traffic_by_a_second_route(s).boxed_local(),
     },
     Install {
         overlay: "kuma",
         arguments: &["-mesh-provider=kuma"],
         refused: "httpproxies.projectcontour.io",
+        release: |s| kuma::kuma_shares_traffic_by_an_object_of_the_cluster(s).boxed_local(),
     },
     Install {
         overlay: "knative",
         arguments: &["-mesh-provider=knative"],
         refused: "httpproxies.projectcontour.io",
+        release: |s| knative::a_knative_service_is_released_by_its_own_routes(s).boxed_local(),
     },
     Install {
         overlay: "skipper",
         arguments: &["-mesh-provider=skipper"],
         refused: "httpproxies.projectcontour.io",
+        release: |s| ingress::skipper_shares_traffic_by_a_second_ingress(s).boxed_local(),
     },
     Install {
         overlay: "kubernetes",
         arguments: &["-mesh-provider=kubernetes"],
         refused: "trafficsplits.split.smi-spec.io",
+        release: |s| {
+            routes::without_a_mesh_the_version_is_analysed_behind_its_own_service(s).boxed_local()
+        },
     },
     Install {
         overlay: "namespaced",
         arguments: &["-mesh-provider=istio"],
         refused: "virtualservices.networking.istio.io",
+        release: |s| {
+            releases::a_good_version_is_promoted_step_by_step_and_a_bad_one_rolled_back(s)
+                .boxed_local()
+        },
     },
 ];
 
@@ -98,6 +127,17 @@ impl Install {
 
 /// All at once: each overlay has a namespace and names of its own, and its operator serves the Canaries of one namespace.
 pub async fn each_overlay_grants_what_its_releases_need(rig: &Rig) -> Vec<String> {
+    let folders = std::fs::read_dir(files::path("kustomize")).unwrap();
+    let folders = folders.map(|folder| folder.unwrap().path());
+    let overlays = folders.filter(|folder| folder.join("patch.yaml").is_file());
+    for overlay in overlays {
+        let name = overlay.file_name().unwrap().to_str().unwrap();
+        let is_played = INSTALLS.iter().any(|install| install.overlay == name);
+        assert!(
+            is_played || name == "linkerd",
+            "no row for kustomize/{name}"
+        );
+    }
     let installs = INSTALLS.iter().map(async |install| {
         let name = format!("with-{}", install.overlay);
         Scenario::run(rig, &name, |s| released(install, s)).await
@@ -121,21 +161,7 @@ async fn released(install: &Install, s: Scenario<'_>) -> Outcome {
     arguments.extend(install.arguments);
     let name = format!("installed-{}", install.overlay);
     let operator = rig.launch_with(&kubeconfig, &name, &arguments).await?;
-    match install.overlay {
-        "gatewayapi" => routes::gateway_api_shares_traffic_step_by_step_and_rolls_back(s).await,
-        "contour" => ingress::contour_copies_requests_and_shares_them(s).await,
-        "appmesh" => appmesh::app_mesh_routes_matching_requests_to_the_canary(s).await,
-        "nginx" => ingress::nginx_shares_traffic_by_a_second_ingress(s).await,
-        "apisix" => apisix::apisix_shares_traffic_by_a_second_route(s).await,
-        "knative" => knative::a_knative_service_is_released_by_its_own_routes(s).await,
-        "kuma" => kuma::kuma_shares_traffic_by_an_object_of_the_cluster(s).await,
-        "gloo" => gloo::gloo_shares_traffic_between_upstreams_with_the_users_settings(s).await,
-        "skipper" => ingress::skipper_shares_traffic_by_a_second_ingress(s).await,
-        "kubernetes" => {
-            routes::without_a_mesh_the_version_is_analysed_behind_its_own_service(s).await
-        }
-        _ => releases::a_good_version_is_promoted_step_by_step_and_a_bad_one_rolled_back(s).await,
-    }?;
+    (install.release)(s).await?;
     let code = operator.terminate().await.map_err(text)?;
     ensure(code.success(), code)?;
     nothing_was_refused(rig, &account)

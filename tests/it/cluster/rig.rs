@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use testbed::{
     Bed,
-    bed::{APISIX, APP_MESH, GLOO, KUMA, TRAEFIK},
+    bed::{APP_MESH, ROUTERS},
     operator::Operator,
     proxy::Proxy,
     wait::until,
@@ -37,7 +37,7 @@ impl Rig {
     /// not running.
     pub async fn idle() -> Self {
         let bed = Bed::start().await.unwrap();
-        for kinds in [APISIX, APP_MESH, GLOO, KUMA, TRAEFIK] {
+        for kinds in ROUTERS {
             bed.apply(kinds).await.unwrap();
         }
         let (installed, kubeconfig) = bed

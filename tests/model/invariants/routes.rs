@@ -1,47 +1,29 @@
 //! Reads the Services that the routes of each kind lead to, and their shares of the traffic.
 
+use flagger_rs::snapshot::Kind;
 use serde_json::Value;
 
 use super::Key;
+use crate::routers::{ROUTERS, Row, Rules, renamed};
 
 /// The plural by which these tests tell Knative Services from core Services.
 pub const KNATIVE_SERVICES: &str = "knativeservices";
 
-/// The JSON pointers of a route's rules, of the destinations in a rule, and of the name in a destination.
-type Path = (&'static str, &'static str, &'static str);
+/// The kinds of routes that `of_ingress`, `of_route_table` and `of_knative` read: their destinations are in annotations, Upstreams and
+/// Revisions.
+const OTHERS: [Kind; 3] = [Kind::Ingress, Kind::GlooRouteTable, Kind::KnativeService];
 
-/// Istio's VirtualServices and both forms of App Mesh's have one plural.
-const ROUTES: [(&str, Path); 9] = [
-    (
-        "virtualservices",
-        (
-            "/spec/routes",
-            "/http/action/weightedTargets",
-            "/virtualNodeName",
-        ),
-    ),
-    (
-        "virtualrouters",
-        (
-            "/spec/routes",
-            "/httpRoute/action/weightedTargets",
-            "/virtualNodeRef/name",
-        ),
-    ),
-    (
-        "virtualservices",
-        ("/spec/http", "/route", "/destination/host"),
-    ),
-    ("httproutes", ("/spec/rules", "/backendRefs", "/name")),
-    ("httpproxies", ("/spec/routes", "/services", "/name")),
-    ("trafficsplits", ("/spec", "/backends", "/service")),
-    ("apisixroutes", ("/spec/http", "/backends", "/serviceName")),
-    (
-        "trafficroutes",
-        ("/spec/conf", "/split", "/destination/kuma.io~1service"),
-    ),
-    ("traefikservices", ("/spec/weighted", "/services", "/name")),
-];
+/// The places of rules in all routes whose destinations are Services: each row of the table of routers, with each of its lists of rules.
+fn places() -> impl Iterator<Item = (&'static Row, Rules, &'static str)> {
+    let with_rules = ROUTERS.iter().filter_map(|row| Some((row, row.rules?)));
+    let with_services = with_rules.filter(|(_, rules)| !OTHERS.contains(&rules.kind));
+    with_services.flat_map(|(row, rules)| rules.lists.iter().map(move |list| (row, rules, *list)))
+}
+
+/// The name of the user's object beside which a Canary's router writes its own.
+pub fn source<'a>(row: &Row, canary: &'a Value) -> Option<&'a str> {
+    canary["spec"][row.source?.field]["name"].as_str()
+}
 
 /// The shares of the primary and of the target in each rule. `None` if no route splits the requests to the apex Service.
 pub fn rules<'a>(
@@ -69,9 +51,9 @@ pub fn rules<'a>(
     if let Some(table) = get("routetables", apex) {
         return of_route_table(table, apex, selects_primary);
     }
-    let shares = |path| {
+    let shares = |rules: Rules| {
         move |rule: &&Value| {
-            let of = |host: &str| share(rule, path, host).unwrap_or(0);
+            let of = |host: &str| share(rule, rules, host).unwrap_or(0);
             let (primary, target) = (format!("{apex}-primary"), format!("{apex}-canary"));
             // A restored route, and a route of the user's, may lead to the apex Service.
             if selects_primary {
@@ -81,25 +63,20 @@ pub fn rules<'a>(
             }
         }
     };
-    ROUTES.into_iter().find_map(|(plural, path)| {
-        if plural == "apisixroutes" {
-            // It is beside the user's route.
-            let source = canary["spec"]["routeRef"]["name"].as_str()?;
-            let second = get(plural, &format!("{source}-{apex}-canary"))?;
-            return Some(each(second, path).iter().map(shares(path)).collect());
-        }
-        // In the first version of App Mesh's API, the name of a route ends with the namespace.
-        let namespace = canary["metadata"]["namespace"].as_str().unwrap_or_default();
-        let route = get(plural, apex).or_else(|| get(plural, &format!("{apex}.{namespace}")))?;
-        route.pointer(path.0)?;
-        Some(each(route, path).iter().map(shares(path)).collect())
+    let namespace = canary["metadata"]["namespace"].as_str().unwrap_or_default();
+    places().find_map(|(row, rules, list)| {
+        let source = source(row, canary).unwrap_or_default();
+        let name = renamed(rules.name, [apex, namespace, source, ""]);
+        let route = get(rules.kind.plural(), &name)?;
+        route.pointer(list)?;
+        Some(each(route, rules, list).iter().map(shares(rules)).collect())
     })
 }
 
 /// Whether requests are copied to the canary.
 pub fn mirrors<'a>(apex: &str, get: impl Fn(&'static str, &str) -> Option<&'a Value>) -> bool {
     let mut specs =
-        { ROUTES.into_iter() }.filter_map(|(plural, _)| Some(&get(plural, apex)?["spec"]));
+        places().filter_map(|(_, rules, _)| Some(&get(rules.kind.plural(), apex)?["spec"]));
     specs.any(|spec| {
         let lists = ["http", "rules", "routes"].into_iter();
         let rules = lists.filter_map(|rules| spec[rules].as_array());
@@ -112,20 +89,17 @@ pub fn mirrors<'a>(apex: &str, get: impl Fn(&'static str, &str) -> Option<&'a Va
     })
 }
 
-/// The kinds whose objects lead to no Service that these tests check. (The second Ingress of NGINX leads to the canary's Service, but both
-/// are deleted together.)
-const NOT_ROUTES: [&str; 22] = [
+/// The kinds whose objects lead to no Service that these tests check, besides those of routers. (The second Ingress of NGINX leads to the
+/// canary's Service, but both are deleted together.)
+const NOT_ROUTES: [&str; 17] = [
     "alertproviders",
     "canaries",
     "configmaps",
     "controllerrevisions",
     "daemonsets",
     "deployments",
-    "destinationrules",
     "events",
     "horizontalpodautoscalers",
-    "ingresses",
-    // `of_knative` reads it: its destinations are Revisions.
     KNATIVE_SERVICES,
     "leases",
     "metrictemplates",
@@ -133,51 +107,49 @@ const NOT_ROUTES: [&str; 22] = [
     "releases",
     "replicasets",
     "revisions",
-    // `of_route_table` reads it: its destinations are Upstreams.
-    "routetables",
     "scaledobjects",
     "secrets",
-    "upstreams",
-    "virtualnodes",
 ];
 
 /// The Services that an object leads to. Panics if it is of a kind that neither table has.
 pub fn hosts<'a>(key: &Key, route: &'a Value) -> Vec<&'a str> {
     assert!(
         is_known(key.plural),
-        "add {} to ROUTES or to NOT_ROUTES",
+        "add {} to the table of routers or to NOT_ROUTES",
         key.plural
     );
-    let mut known = { ROUTES.iter() }.filter(|(plural, _)| *plural == key.plural);
-    let Some((_, path)) = known.find(|(_, path)| route.pointer(path.0).is_some()) else {
+    let mut known = places().filter(|(_, rules, _)| rules.kind.plural() == key.plural);
+    let Some((_, rules, list)) = known.find(|(.., list)| route.pointer(list).is_some()) else {
         return Vec::new();
     };
-    let rules = each(route, *path).into_iter();
-    let to = { rules.filter_map(|rule| rule.pointer(path.1)?.as_array()) }.flatten();
-    to.filter_map(|to| named(to, path.2)).collect()
+    let all = each(route, rules, list).into_iter();
+    let to = { all.filter_map(|rule| rule.pointer(rules.destinations)?.as_array()) }.flatten();
+    to.filter_map(|to| named(to, rules)).collect()
 }
 
 /// The name of the Service that a destination leads to. The tags of Kuma have more after it.
-fn named<'a>(to: &'a Value, name: &str) -> Option<&'a str> {
-    to.pointer(name)?.as_str()?.split('_').next()
+fn named<'a>(to: &'a Value, rules: Rules) -> Option<&'a str> {
+    to.pointer(rules.service)?.as_str()?.split('_').next()
 }
 
 fn is_known(plural: &str) -> bool {
-    let is_route = ROUTES.iter().any(|(known, _)| *known == plural);
-    is_route || plural == "services" || NOT_ROUTES.contains(&plural)
+    let mut objects = ROUTERS.iter().flat_map(|row| row.objects);
+    let is_of_router = objects.any(|(kind, _)| kind.plural() == plural);
+    is_of_router || NOT_ROUTES.contains(&plural)
 }
 
-fn each(route: &Value, (rules, ..): Path) -> Vec<&Value> {
-    match route.pointer(rules) {
-        Some(Value::Array(rules)) => rules.iter().collect(),
+/// The rules in a list. A list of destinations is one rule.
+fn each<'a>(route: &'a Value, rules: Rules, list: &str) -> Vec<&'a Value> {
+    match route.pointer(list) {
+        Some(Value::Array(all)) if !rules.destinations.is_empty() => all.iter().collect(),
         Some(only) => vec![only],
         None => Vec::new(),
     }
 }
 
-fn share(rule: &Value, (_, to, name): Path, host: &str) -> Option<i64> {
-    let all = rule.pointer(to)?.as_array()?;
-    let to = all.iter().find(|to| named(to, name) == Some(host))?;
+fn share(rule: &Value, rules: Rules, host: &str) -> Option<i64> {
+    let all = rule.pointer(rules.destinations)?.as_array()?;
+    let to = all.iter().find(|to| named(to, rules) == Some(host))?;
     // A single destination without a weight gets all requests.
     let whole = if all.len() == 1 { 100 } else { 0 };
     let weight = &to["weight"];

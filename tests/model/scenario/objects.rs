@@ -60,20 +60,6 @@ pub fn scaled_object() -> Value {
     json!({"metadata": {"name": "podinfo"}, "spec": {"scaleTargetRef": target, "minReplicaCount": 2, "maxReplicaCount": 4, "triggers": [trigger]}})
 }
 
-/// The Ingress for the application.
-pub fn ingress() -> Value {
-    let backend = json!({"service": {"name": "podinfo", "port": {"number": 9898}}});
-    let paths = json!([{"path": "/", "pathType": "Prefix", "backend": backend}]);
-    json!({"metadata": {"name": "web"}, "spec": {"ingressClassName": "nginx", "rules": [{"host": "app.example.com", "http": {"paths": paths}}]}})
-}
-
-/// The ApisixRoute for the application.
-pub fn apisix_route() -> Value {
-    let backend = json!({"serviceName": "podinfo", "servicePort": 9898});
-    let rule = json!({"name": "all", "match": {"paths": ["/*"]}, "backends": [backend]});
-    json!({"metadata": {"name": "web"}, "spec": {"http": [rule]}})
-}
-
 /// The Service that users reach before the Canary exists.
 pub fn service(app: &str) -> Value {
     json!({"metadata": {"name": "podinfo"}, "spec": {"selector": {"app": app}, "ports": [{"name": "http", "port": 9898}]}})

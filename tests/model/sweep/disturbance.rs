@@ -7,8 +7,7 @@ use serde_json::json;
 use super::super::{
     faults::{Fault, Rule, Which, is_operator},
     invariants::KNATIVE_SERVICES,
-    outcome::UPSTREAMS,
-    resources::RESOURCES,
+    resources::{RESOURCES, names_of_routers},
     rig::{NAMESPACE, Rig},
     scenario::Scenario,
     server::{Model, Received},
@@ -94,30 +93,28 @@ const NOT_RECREATED: [&str; 14] = [
     "releases",
 ];
 
-/// The objects that a user recreates.
-const RECREATED: [(&str, &str); 21] = [
+/// The objects that a user recreates, besides those of routers.
+const RECREATED: [(&str, &str); 7] = [
     ("services", "podinfo"),
     ("services", "podinfo-primary"),
     ("services", "podinfo-canary"),
-    ("virtualservices", "podinfo"),
-    ("httproutes", "podinfo"),
-    ("httpproxies", "podinfo"),
-    ("trafficsplits", "podinfo"),
-    ("traefikservices", "podinfo"),
-    ("routetables", "podinfo"),
-    ("trafficroutes", "podinfo"),
-    (KNATIVE_SERVICES, "podinfo"),
-    ("apisixroutes", "web"),
-    ("apisixroutes", "web-podinfo-canary"),
-    ("upstreams", UPSTREAMS[0]),
-    ("upstreams", UPSTREAMS[1]),
-    ("ingresses", "web"),
-    ("ingresses", "web-canary"),
     ("scaledobjects", "podinfo"),
     ("scaledobjects", "podinfo-primary"),
     ("horizontalpodautoscalers", "podinfo"),
     ("horizontalpodautoscalers", "podinfo-primary"),
 ];
+
+/// The objects that a user recreates.
+fn recreated() -> Vec<(&'static str, &'static str)> {
+    let kinds = RESOURCES.iter().map(|resource| resource.plural);
+    let kinds = kinds.filter(|plural| !NOT_RECREATED.contains(plural));
+    let of_routers = kinds.flat_map(|plural| {
+        names_of_routers(plural)
+            .into_iter()
+            .map(move |name| (plural, name))
+    });
+    RECREATED.into_iter().chain(of_routers).collect()
+}
 
 /// The operator is killed before and after each write, and at each answer.
 pub fn deaths(counts: &Counts) -> Vec<Disturbance> {
@@ -168,8 +165,9 @@ pub fn event_faults(scenario: Scenario, counts: &Counts) -> Vec<Disturbance> {
 
 /// A user recreates each object at each write of the operator.
 pub fn recreations(scenario: Scenario, counts: &Counts) -> Vec<Disturbance> {
-    for resource in &RESOURCES {
-        let is_recreated = { RECREATED.iter() }.any(|(plural, _)| *plural == resource.plural);
+    let recreated = recreated();
+    for resource in RESOURCES.iter() {
+        let is_recreated = { recreated.iter() }.any(|(plural, _)| *plural == resource.plural);
         assert!(
             is_recreated || NOT_RECREATED.contains(&resource.plural),
             "the sweep neither recreates {} nor lists it as not recreated",
@@ -186,7 +184,7 @@ pub fn recreations(scenario: Scenario, counts: &Counts) -> Vec<Disturbance> {
     let exists = |(plural, name): &(&str, &str)| {
         counts.changes.contains_key(plural) && !is_workload(plural, name)
     };
-    let existing = RECREATED.into_iter().filter(exists);
+    let existing = recreated.into_iter().filter(exists);
     existing.flat_map(each).collect()
 }
 

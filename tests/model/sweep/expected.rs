@@ -40,8 +40,12 @@ fn path(scenario: Scenario) -> PathBuf {
         if letter.is_uppercase() && !name.is_empty() {
             name.push('-');
         }
-        name.push(letter.to_ascii_lowercase());
+        name.push(match letter {
+            '(' | ':' => '-',
+            letter => letter.to_ascii_lowercase(),
+        });
     }
+    name.retain(|letter| letter.is_alphanumeric() || letter == '-');
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/model/expected");
     PathBuf::from(folder).join(name).with_extension("txt")
 }

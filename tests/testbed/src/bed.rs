@@ -34,15 +34,14 @@ const TRAFFIC_SPLITS: &str = include_str!("trafficsplits.yaml");
 /// App Mesh's kinds, for [`Bed::apply`]. (Its own CRDs are in no module that this project builds.) With them, kubectl needs the full name of
 /// Istio's VirtualServices.
 pub const APP_MESH: &str = include_str!("appmesh.yaml");
-/// APISIX's kind, for [`Bed::apply`].
-pub const APISIX: &str = include_str!("apisix.yaml");
-/// Kuma's kind, for [`Bed::apply`].
-pub const KUMA: &str = include_str!("kuma.yaml");
-/// Traefik's kind, for [`Bed::apply`].
-pub const TRAEFIK: &str = include_str!("traefik.yaml");
-
-/// The CRDs of Gloo, as far as routes need them.
-pub const GLOO: &str = include_str!("gloo.yaml");
+/// The kinds of routers for [`Bed::apply`], besides those that every bed has: the CRDs as far as routes need them.
+pub const ROUTERS: [&str; 5] = [
+    include_str!("apisix.yaml"),
+    APP_MESH,
+    include_str!("gloo.yaml"),
+    include_str!("kuma.yaml"),
+    include_str!("traefik.yaml"),
+];
 
 /// The user name of an operator that a bed [installs](Bed::install).
 pub const ACCOUNT: &str = "system:serviceaccount:istio-system:flagger";

@@ -258,6 +258,8 @@ pub enum VerdictCode {
     OnePod,
     /// The canary had too few requests to be compared with the primary.
     LowTraffic,
+    /// The canary still had too few requests after the longest wait; a person decides.
+    Undecided,
     /// The canary does not get the share of the requests that its weight asks for.
     TrafficNotShifted,
     /// A webhook did not pass.
@@ -288,7 +290,7 @@ pub enum VerdictCode {
 
 impl VerdictCode {
     /// All codes.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Threshold,
         Self::NoData,
         Self::ProviderError,
@@ -296,6 +298,7 @@ impl VerdictCode {
         Self::Regression,
         Self::OnePod,
         Self::LowTraffic,
+        Self::Undecided,
         Self::TrafficNotShifted,
         Self::Hook,
         Self::Gate,
@@ -321,6 +324,7 @@ impl VerdictCode {
             Self::Regression => "Regression",
             Self::OnePod => "OnePod",
             Self::LowTraffic => "LowTraffic",
+            Self::Undecided => "Undecided",
             Self::TrafficNotShifted => "TrafficNotShifted",
             Self::Hook => "Hook",
             Self::Gate => "Gate",

@@ -1,6 +1,7 @@
 //! The commands that a person may type next.
 
 use super::{State, View};
+use crate::api::status::VerdictCode;
 
 impl View {
     /// The commands that a person may type next, by the state. `program` is what the person typed.
@@ -14,6 +15,11 @@ impl View {
         };
         match self.state {
             State::Progressing => vec![command("pause", false), command("abort", true)],
+            State::Waiting if self.code == VerdictCode::Undecided.as_str() => {
+                ["skip", "promote", "abort"]
+                    .map(|verb| command(verb, true))
+                    .to_vec()
+            }
             State::Paused | State::Waiting => {
                 vec![command("resume", false), command("abort", true)]
             }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::text::clean;
 use crate::api::{
     canary::{Canary, CanaryPhase, CanaryStatus},
-    status::ConditionType,
+    status::{ConditionType, VerdictCode},
 };
 
 /// The state of a canary in one word.
@@ -176,7 +176,12 @@ fn of_status(canary: &Canary, status: &CanaryStatus) -> Reasoned {
         let paused = format!("Paused {who}");
         return reasoned(State::Paused, ("Paused", Some(paused.trim())), "");
     }
-    let (state, otherwise) = of_phase(canary, status);
+    let (mut state, otherwise) = of_phase(canary, status);
+    // A comparison of the canary with the primary found too few requests.
+    let is_undecided = verdict.is_some_and(|(code, _)| code == VerdictCode::Undecided.as_str());
+    if state == State::Progressing && is_undecided {
+        state = State::Waiting;
+    }
     let shown = verdict.filter(|_| state != State::Promoted);
     let shown = shown.or_else(|| find(C::PromotionFailed));
     reasoned(state, shown.unwrap_or_default(), &otherwise)

@@ -328,6 +328,27 @@ fn a_refused_write_is_in_the_sentence() {
     assert!(view.needs_attention && view.next_step.is_none());
 }
 
+/// A comparison of the canary with the primary found too few requests.
+#[test]
+fn a_version_that_a_comparison_cannot_decide_about_waits_for_a_person() {
+    let mut running = status("Progressing", NEW, OLD);
+    for (code, judgement) in [
+        ("LowTraffic", Judgement::NotYet),
+        ("Undecided", Judgement::WaitsForPerson),
+    ] {
+        running["conditions"] =
+            json!([{"type": "Verdict", "status": "True", "reason": code, "message": "Waits."}]);
+        let judged = follow(
+            Until::Promoted,
+            Wanted::Current,
+            &[seen(&running, NEW, OLD)],
+        );
+        assert_eq!(judged, [judgement], "{code}");
+    }
+    let commands = View::of(&seen(&running, NEW, OLD), now()).next_commands("flagger");
+    assert_eq!(commands[0], "flagger -n test skip podinfo --reason \"…\"");
+}
+
 /// A pipeline may ask for its version after the next one has taken the place.
 #[test]
 fn the_records_tell_what_became_of_a_version_that_is_gone() {

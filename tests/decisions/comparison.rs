@@ -6,7 +6,10 @@ use flagger_rs::{
 };
 use serde_json::{Value, json};
 
-use super::simulation::{Simulation, Traffic, release_of};
+use super::{
+    actions::ask,
+    simulation::{Simulation, Traffic, release_of},
+};
 
 const BOTH: [&str; 2] = ["request-success-rate", "request-duration"];
 
@@ -154,7 +157,7 @@ fn a_step_waits_for_enough_requests_and_then_for_a_person() {
     );
     run(&mut sim, 1000);
     assert!(
-        verdict(&sim).starts_with("LowTraffic Waits for a person"),
+        verdict(&sim).starts_with("Undecided Waits for a person"),
         "{}",
         verdict(&sim)
     );
@@ -166,7 +169,9 @@ fn a_step_waits_for_enough_requests_and_then_for_a_person() {
         (sim.canary_weight(), sim.snapshot.phase()),
         (10, CanaryPhase::Progressing)
     );
-    // With more requests, it goes on by itself.
+    // A person skips the step, and with more requests the next one goes on by itself.
+    ask(&mut sim, "skip", "x1");
+    until(&mut sim, |sim| sim.canary_weight() == 20);
     sim.traffic.as_mut().unwrap().per_second = 500.0;
     sim.run_until(CanaryPhase::Succeeded);
 }

@@ -1,6 +1,7 @@
 //! The effect of comparisons on a step: a rollback at once, a failed check, or a wait (not in Flagger).
 
 use crate::{
+    api::status::VerdictCode,
     rollout::{
         checks::{
             Halt,
@@ -39,7 +40,10 @@ pub fn hold(snapshot: &Snapshot, all: &[Compared]) -> Option<Decision> {
     let mut waiting = all.iter().filter_map(|it| Some((it, until(it)?)));
     let (compared, until) = waiting.next()?;
     let status = snapshot.status();
-    let Halt { event, failed } = halt(snapshot, compared);
+    let Halt { event, mut failed } = halt(snapshot, compared);
+    if until == Until::Person {
+        failed.code = VerdictCode::Undecided;
+    }
     let is_overdue = snapshot.exceeds_deadline(status.last_transition_time.as_ref());
     if until == Until::Deadline && is_overdue {
         return Some(rollback::not_compared(snapshot, &failed));

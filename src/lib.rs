@@ -25,7 +25,9 @@
 //! | Which hooks, gates and metrics does a step check? | `rollout/checks`; `gates.rs` has the texts of each closed gate |
 //! | What may a person ask of a release, and what becomes of it? | [`api::action`] has the form, `rollout/actions.rs` the rules |
 //! | Why did a version fail, in a sentence? | `rollout/status/verdict.rs` |
-//! | What does the record of a run hold, when is it written, and how is it explained? | [`api::release`], [`records`]; `shell/controller/records.rs` |
+//! | What does the record of a run hold, and how is it explained? | [`api::release`], [`records`] |
+//! | When does a record begin, and when is it written? | `records/committed.rs`; `shell/controller/records.rs` |
+//! | What if a canary loses all its pods? | `rollout/safety/withdrawal.rs` takes its traffic and counts the loss, `rollout/phases/analysis.rs` rolls it back |
 //! | When does a run start? | `rollout/phases/idle.rs`; `Release::changed` in `rollout/release.rs` decides whether the version is new |
 //! | How long does a canary keep its pods without traffic, and why? | `rollout/status/draining.rs` |
 //! | Which phase may follow which? | `rollout/status/transitions.rs` |
@@ -40,8 +42,8 @@
 //! | Which canaries share the copy of a config? | `workload/config/copies.rs` |
 //! | Where is the content of a config for a restored primary? | `workload/config/previous.rs` |
 //! | Which providers exist, and which router and queries has each? | [`providers`] |
-//! | Does the canary fail more often than the primary, or is it chance? | [`comparison`]; `rollout/checks/comparisons.rs` asks for the counters and judges a step |
-//! | How is a metric server queried, and how is its answer read? | [`metrics`] |
+//! | Does the canary fail more often than the primary, or is it chance? | [`comparison`] has the test, `rollout/checks/comparisons.rs` its use at a step, `rollout/phases/comparison.rs` the effect, `rollout/status/compared.rs` its state |
+//! | How is a metric server queried, and how is its answer read? | [`metrics`]; `metrics/observer` has the built-in queries of each mesh |
 //! | What does `flagger lint` find in manifests? | [`lint`] |
 //! | How does the operator prove to a cloud who it is? | [`metrics::identity`]; `shell/outside/tokens.rs` |
 //! | What does `flagger plan` find? | [`plan`], by the operator's own decisions; `shell/client/plan` |
@@ -58,7 +60,7 @@
 //! | How are probes and scrapes answered under load? | `shell/http_server.rs` |
 //! | Which metrics and logs does the operator write? | `shell/telemetry` |
 //! | Which flags are there, and which have no effect? | [`cli`] |
-//! | Which verbs have people and pipelines, and which exit codes? | [`cli::client`]; `shell/client` carries them out |
+//! | Which verbs does the command line have, and which exit codes? | [`cli::client`]; `shell/client` carries them out |
 //! | Which information do commands print about a canary, and in which form? | [`view`] |
 //! | How does the load tester work? | [`loadtester`]: a program of its own |
 //!
@@ -168,7 +170,8 @@
 //!   made anew with another label. A selector that selects the pods of two workloads is refused, and a run of it is rolled back
 //!   ([`workload::selection`]). Rules that keep the target's pods apart keep the primary's apart, whatever the value of the label is, and for
 //!   a DaemonSet, too ([`workload::keep_apart`]).
-//! * An object that exists and belongs to someone else is not overwritten. The canary is not run until the object is gone, or is annotated
+//! * An object that exists and belongs to someone else is not overwritten. Adopted are the apex Service and its route, unless another Canary
+//!   controls them. The canary is not run until the object is gone, or is annotated
 //!   with `flagger-rs.github.io/adopt: "true"`. An HTTPRoute that exists is adopted if it loses nothing, and is given back as it was
 //!   (`workload/ownership.rs`).
 //! * A promotion leaves the copies of configs as they are that other Canaries use; the primary gets its own (`workload/config/copies.rs`).

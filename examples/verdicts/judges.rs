@@ -34,7 +34,7 @@ pub fn sequential(law: Law, test: Test, seed: u64) -> Option<usize> {
             comparison.add(service.window(*weight));
             let canary = comparison.seen().canary.all();
             let dispersion = if test.is_corrected {
-                let unequal = dispersion::of_pods(&pods, PODS.0, canary).unwrap_or(1.0);
+                let unequal = dispersion::of_pods(&pods, PODS.0, canary);
                 bursts.max(unequal)
             } else {
                 1.0

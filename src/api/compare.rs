@@ -24,7 +24,7 @@ pub struct Compare {
     /// Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detect: Option<f64>,
-    /// The number of requests of the canary that a step needs. Default: as many as `detect` demands.
+    /// The number of requests of the canary, since the start of the run, without which a step waits. Default: as many as `detect` demands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_samples: Option<f64>,
     /// For how many intervals a step waits for these requests. Default: 10.
@@ -50,7 +50,7 @@ pub struct CountQueries {
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
 pub enum OnUndecided {
-    /// It goes on.
+    /// The step goes on. The next one waits again.
     Promote,
     /// The check fails.
     Fail,

@@ -74,7 +74,7 @@ fn string_matches(kinds: &[&str], may_be_empty: bool, description: &str) -> Valu
 
 const WAYS: [&str; 3] = ["exact", "prefix", "regex"];
 
-/// `spec.service.match`
+/// The schema of `spec.service.match`.
 pub fn service_match() -> Value {
     list(
         "The requests that the route applies to (Istio, Gateway API, Contour and App Mesh only). A request must match one of these sets of conditions. Default: all requests.",

@@ -7,6 +7,8 @@ use super::Counts;
 const RAISE: f64 = 1.5;
 /// The variance between fewer pods cannot be estimated.
 const LEAST_PODS: usize = 3;
+/// The standard deviation of the rates of pods that is assumed then, as a share of the rate.
+const USUAL: f64 = 0.4;
 
 /// The dispersion of bursts, from blocks of the primary's requests, such as the minutes of the hour before a run: 1.5 times Pearson's χ² by
 /// its degrees of freedom. 1 if requests are independent.
@@ -27,31 +29,33 @@ pub fn of_bursts(blocks: &[Counts]) -> f64 {
 }
 
 /// The dispersion of unequal pods: `1 + v·(1/k_c + 1/k_p)·N_c/(p(1 − p))`, where v is the variance of the rates of the primary's pods beyond
-/// that of independent requests, k the pods of each version, N_c the canary's requests, and p the primary's rate. `None` with fewer than three pods of the
-/// primary: use a greater margin then.
-pub fn of_pods(primary: &[Counts], canary_pods: usize, canary_requests: f64) -> Option<f64> {
+/// that of independent requests, k the pods of each version, N_c the canary's requests of the run, and p the primary's rate. With fewer than
+/// three pods of the primary, their rates are assumed to differ as those of pods usually do.
+pub fn of_pods(primary: &[Counts], canary_pods: usize, canary_requests: f64) -> f64 {
     let pods: Vec<_> = primary.iter().filter(|pod| pod.all() > 0.0).collect();
-    if pods.len() < LEAST_PODS || canary_pods == 0 {
-        return None;
-    }
     let total = pods.iter().fold(Counts::NONE, |sum, pod| sum.and(**pod));
     let variance = total.rate() * (1.0 - total.rate());
     if variance <= 0.0 {
-        return Some(1.0);
+        return 1.0;
     }
+    let between = if pods.len() < LEAST_PODS {
+        (USUAL * total.rate()).powi(2)
+    } else {
+        between(&pods, total, variance).max(0.0)
+    };
+    let shares = 1.0 / count(canary_pods.max(1)) + 1.0 / count(pods.len());
+    between.mul_add(shares * canary_requests / variance, 1.0)
+}
+
+/// The variance of the rates of pods beyond that of independent requests.
+fn between(pods: &[&Counts], total: Counts, variance: f64) -> f64 {
     let deviations = pods.iter().map(|pod| {
         let deviation = pod.rate() - total.rate();
         pod.all() * deviation * deviation
     });
     let squares: f64 = pods.iter().map(|pod| pod.all() * pod.all()).sum();
     let size = (total.all() - squares / total.all()) / freedom(pods.len());
-    let between = (deviations.sum::<f64>() / freedom(pods.len()) - variance) / size;
-    let shares = 1.0 / count(canary_pods) + 1.0 / count(pods.len());
-    Some(
-        between
-            .max(0.0)
-            .mul_add(shares * canary_requests / variance, 1.0),
-    )
+    (deviations.sum::<f64>() / freedom(pods.len()) - variance) / size
 }
 
 fn freedom(values: usize) -> f64 {

@@ -11,6 +11,8 @@ use super::{
     sequential::mean_of_powers,
 };
 
+/// With fewer requests of the primary, its rate is not known.
+const LEARNED: f64 = 100.0;
 /// The most bounds of durations that are compared. The test keeps its state in the Canary's status.
 const BOUNDS: usize = 4;
 
@@ -31,9 +33,11 @@ pub struct Rules {
     pub counts_pods: bool,
 }
 
-/// The counters of one version at two instants.
+/// The counters of one version at three instants.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Readings {
+    /// When the run began; of the primary, an hour before that.
+    pub start: Reading,
     /// At the end of the last window.
     pub before: Reading,
     /// Now.
@@ -41,9 +45,22 @@ pub struct Readings {
 }
 
 impl Readings {
-    /// The requests in between.
-    fn increments(&self) -> Increments {
+    /// The requests of the window. A pod that is new began with 0, unless all pods look new: then their counters of the last window are lost, and
+    /// nothing is counted.
+    fn increments(&self, had_requests: bool) -> Increments {
+        if self.before.is_empty() && had_requests {
+            let restarted = self.now.keys().cloned().collect();
+            return Increments {
+                restarted,
+                ..Increments::default()
+            };
+        }
         Counters::starting_at(self.before.clone()).advance(self.now.clone())
+    }
+
+    /// The requests of each pod since the start.
+    fn since_start(&self) -> Increments {
+        Counters::starting_at(self.start.clone()).advance(self.now.clone())
     }
 }
 
@@ -82,8 +99,10 @@ pub enum State {
     /// The canary had fewer requests than are needed: this many.
     LowTraffic(f64),
     /// A version has no counters.
-    #[default]
     NoData,
+    /// No bound of durations can be compared: nearly all requests of the primary are faster than each, or slower.
+    #[default]
+    NoBounds,
     /// This pod of the canary has nearly all its bad requests.
     OnePod(String),
 }
@@ -113,28 +132,23 @@ impl MetricTest {
         Self(vec![one(rules, None, blocks)])
     }
 
-    /// The tests of durations at the start of a run, at some of these bounds, which stay the same for the run: those that between 0.5 % and 30 % of
-    /// the primary's requests exceed, and the user's `own` one.
+    /// The tests of durations at the start of a run, at four of these bounds at most, which stay the same for the run: the user's `own` one, and
+    /// some of those that between 0.5 % and 30 % of the primary's requests exceed. No test if there is no such bound.
     pub fn of_durations(rules: &Rules, bounds: &[(f64, Vec<Counts>)], own: Option<f64>) -> Self {
-        let is_compared = |(bound, blocks): &&(f64, Vec<Counts>)| {
-            latency::is_compared(total(blocks)) || own == Some(*bound)
-        };
-        let all: Vec<_> = bounds.iter().filter(is_compared).collect();
+        let is_own = |bound: &f64| own == Some(*bound);
+        let others = bounds
+            .iter()
+            .filter(|(bound, blocks)| latency::is_compared(total(blocks)) && !is_own(bound));
+        let others: Vec<_> = others.collect();
+        let own: Vec<_> = bounds.iter().filter(|(bound, _)| is_own(bound)).collect();
         // Bounds close to each other show the same.
-        let chosen = (0..BOUNDS.min(all.len()))
-            .map(|place| place * (all.len() - 1) / (BOUNDS - 1).max(1))
-            .map(|place| all[place]);
-        let chosen = if all.len() > BOUNDS {
-            chosen.collect()
-        } else {
-            all.clone()
-        };
-        let tests = chosen.into_iter();
-        Self(
-            tests
-                .map(|(bound, blocks)| one(rules, Some(*bound), blocks))
-                .collect(),
-        )
+        let most = (BOUNDS - own.len()).min(others.len());
+        let place = |place: usize| place * (others.len() - 1) / (most - 1).max(1);
+        let chosen = (0..most).map(|it| others[place(it)]);
+        let tests = chosen
+            .chain(own)
+            .map(|(bound, blocks)| one(rules, Some(*bound), blocks));
+        Self(tests.collect())
     }
 
     /// The bounds of durations that are compared.
@@ -146,9 +160,14 @@ impl MetricTest {
     pub fn add(&mut self, window: impl Fn(Option<f64>) -> Option<Window>) {
         for one in &mut self.0 {
             if let Some(window) = window(one.bound) {
-                one.test.add(window);
+                one.add(window);
             }
         }
+    }
+
+    /// Whether no bound of durations can be compared.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The evidence that the canary is worse than the margin allows: the natural logarithm of an e-value. `pods` is the dispersion of unequal
@@ -174,30 +193,20 @@ impl MetricTest {
 
     /// Adds the requests since the last window, and judges. `arms` has the counters for a bound, or for errors.
     pub fn advance(&mut self, rules: &Rules, arms: impl Fn(Option<f64>) -> Arms) -> Finding {
-        let gains: Vec<_> = self
-            .0
-            .iter()
-            .map(|one| (one.bound, Gain::of(&arms(one.bound))))
-            .collect();
-        let of = |bound: Option<f64>| {
-            gains
-                .iter()
-                .find(|(of, _)| *of == bound)
-                .map(|(_, gain)| gain)
-        };
-        self.add(|bound| of(bound).map(|gain| gain.window));
-        let pods = gains
-            .iter()
-            .map(|(_, gain)| gain.of_pods(rules))
-            .fold(1.0, f64::max);
-        let strongest = self
-            .0
-            .iter()
-            .max_by(|one, other| one.worse(pods).total_cmp(&other.worse(pods)));
-        let gain = strongest.and_then(|one| of(one.bound));
-        match (strongest, gain) {
-            (Some(one), Some(gain)) => self.finding(rules, one, gain, pods),
-            _ => Finding::default(),
+        let mut gains = Vec::new();
+        for one in &mut self.0 {
+            let gain = Gain::of(&arms(one.bound), one.test.seen().canary.all() > 0.0);
+            one.add(gain.window);
+            gains.push(gain);
+        }
+        let pods = gains.iter().map(|gain| gain.of_pods(rules));
+        let pods = pods.fold(1.0, f64::max);
+        let tests = self.0.iter().zip(&gains);
+        let strongest =
+            tests.max_by(|(one, _), (other, _)| one.worse(pods).total_cmp(&other.worse(pods)));
+        match strongest {
+            Some((one, gain)) => self.finding(rules, one, gain, pods),
+            None => Finding::default(),
         }
     }
 
@@ -205,20 +214,14 @@ impl MetricTest {
         let worse = self.worse(pods);
         let seen = strongest.test.seen();
         let is_within = is_proven(self.not_worse(pods), rules.false_alarms);
-        let needed = || {
-            rules
-                .least
-                .unwrap_or_else(|| needed(rules, strongest, pods))
-        };
+        let is_enough = gain.window.canary.all() > 0.0 && is_enough(rules, strongest, pods);
         let state = match (is_proven(worse, rules.false_alarms), gain.bad_pod(rules)) {
             _ if !gain.has_data => State::NoData,
-            (true, Some(pod)) => State::OnePod(pod.to_owned()),
+            (true, Some(pod)) => State::OnePod(pod),
             (true, None) => State::Worse,
-            (false, _) if is_within => State::NotWorse,
-            (false, _) => match needed() {
-                needed if seen.canary.all() < needed => State::LowTraffic(needed),
-                _ => State::Undecided,
-            },
+            (false, _) if is_enough && is_within => State::NotWorse,
+            (false, _) if is_enough => State::Undecided,
+            (false, _) => State::LowTraffic(needed(rules, strongest, pods)),
         };
         let restarted = gain.canary.restarted.iter().chain(&gain.primary.restarted);
         Finding {
@@ -234,6 +237,15 @@ impl MetricTest {
 }
 
 impl OneTest {
+    /// Adds the requests of a window. While the primary's rate is unknown, they only teach it.
+    fn add(&mut self, window: Window) {
+        if self.test.known().all() < LEARNED {
+            self.test.learn(window.primary);
+        } else {
+            self.test.add(window);
+        }
+    }
+
     fn worse(&self, pods: f64) -> f64 {
         self.test.worse(self.bursts.max(pods))
     }
@@ -245,11 +257,14 @@ struct Gain {
     primary: Increments,
     window: Window,
     has_data: bool,
+    /// The requests of each pod since the start of the run; of the primary, since an hour before it.
+    pods: [Increments; 2],
 }
 
 impl Gain {
-    fn of(arms: &Arms) -> Self {
-        let (canary, primary) = (arms.canary.increments(), arms.primary.increments());
+    fn of(arms: &Arms, had_requests: bool) -> Self {
+        let canary = arms.canary.increments(had_requests);
+        let primary = arms.primary.increments(true);
         let window = Window {
             canary: canary.total(),
             primary: primary.total(),
@@ -259,6 +274,7 @@ impl Gain {
             canary,
             primary,
             window,
+            pods: [&arms.canary, &arms.primary].map(Readings::since_start),
         }
     }
 
@@ -267,45 +283,59 @@ impl Gain {
         if !rules.counts_pods {
             return 1.0;
         }
-        let primary: Vec<_> = self.primary.pods.values().copied().collect();
-        let pods = self.canary.pods.len();
-        dispersion::of_pods(&primary, pods, self.window.canary.all()).unwrap_or(1.0)
+        let [canary, primary] = &self.pods;
+        let of_primary: Vec<_> = primary.pods.values().copied().collect();
+        dispersion::of_pods(&of_primary, canary.pods.len(), canary.total().all())
     }
 
     /// The pod of the canary that has nearly all its bad requests.
-    fn bad_pod(&self, rules: &Rules) -> Option<&str> {
-        let pods = self.canary.pods.iter();
+    fn bad_pod(&self, rules: &Rules) -> Option<String> {
+        let [canary, _] = &self.pods;
+        let pods = canary.pods.iter();
         let pods = pods.map(|(name, counts)| (name.as_str(), *counts));
-        rules.counts_pods.then(|| one_pod(pods)).flatten()
+        let bad = rules.counts_pods.then(|| one_pod(pods)).flatten();
+        bad.map(str::to_owned)
     }
 }
 
-/// The number of the canary's requests at which the increase to detect would be found, or, if that is too close to the margin, the least
-/// increase that can be found. Infinite while the primary has no requests.
-fn needed(rules: &Rules, of: &OneTest, pods: f64) -> f64 {
-    let (seen, rate) = (of.test.seen(), of.test.primary_rate());
-    if seen.primary.all() <= 0.0 {
-        return f64::INFINITY;
+/// Whether the canary had as many requests as the increase to detect needs.
+fn is_enough(rules: &Rules, of: &OneTest, pods: f64) -> bool {
+    let seen = of.test.seen();
+    match rules.least {
+        Some(least) => seen.canary.all() >= least && seen.primary.all() > 0.0,
+        None => {
+            let mut plans = plans(rules, of, pods);
+            plans.any(|plan| power::is_enough(&plan, seen.canary.all()))
+        }
     }
+}
+
+/// The number of the canary's requests that are needed; infinite while the primary has none.
+fn needed(rules: &Rules, of: &OneTest, pods: f64) -> f64 {
+    let of_plan = |plan| requests_to_detect(&plan);
+    let needed = || plans(rules, of, pods).find_map(of_plan);
+    rules.least.or_else(needed).unwrap_or(f64::INFINITY)
+}
+
+/// The plans to find the increase to detect or, if that is too close to the margin, the least increase that can be found. None while the primary
+/// has no requests.
+fn plans(rules: &Rules, of: &OneTest, pods: f64) -> impl Iterator<Item = power::Plan> {
+    let (seen, rate) = (of.test.seen(), of.test.primary_rate());
     let share = seen.canary.all() / seen.canary.and(seen.primary).all();
     let (least, _) = rules.measure.range();
     let increases = [rules.detect, least * rules.margin.limit(rate) - rate];
-    let requests = increases.map(|increase| {
-        requests_to_detect(&power::Plan {
-            measure: rules.measure,
-            margin: rules.margin,
-            history: Counts::new(1e6, 1e6 * rate).unwrap_or_default(),
-            share: share.clamp(0.001, 0.999),
-            increase,
-            false_alarms: rules.false_alarms,
-            dispersion: of.bursts.max(pods),
-        })
-    });
-    requests
-        .into_iter()
-        .flatten()
-        .next()
-        .unwrap_or(f64::INFINITY)
+    let (rules, dispersion) = (*rules, of.bursts.max(pods));
+    let plan = move |increase| power::Plan {
+        measure: rules.measure,
+        margin: rules.margin,
+        history: Counts::new(1e6, 1e6 * rate).unwrap_or_default(),
+        share: share.clamp(0.001, 0.999),
+        increase,
+        false_alarms: rules.false_alarms,
+        dispersion,
+    };
+    let has_primary = seen.primary.all() > 0.0;
+    increases.into_iter().filter(move |_| has_primary).map(plan)
 }
 
 fn one(rules: &Rules, bound: Option<f64>, blocks: &[Counts]) -> OneTest {

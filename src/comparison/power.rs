@@ -24,22 +24,25 @@ pub struct Plan {
     pub dispersion: f64,
 }
 
+/// Whether the e-value of the *expected* counts suffices with this number of the canary's requests.
+pub fn is_enough(plan: &Plan, requests: f64) -> bool {
+    let base = plan.history.rate();
+    let counts = |all: f64, rate: f64| Counts::new(all, all * rate.clamp(0.0, 1.0));
+    let (Some(canary), Some(primary)) = (
+        counts(requests, base + plan.increase),
+        counts(requests * (1.0 - plan.share) / plan.share, base),
+    ) else {
+        return false;
+    };
+    let mut test = Comparison::new(plan.measure, plan.margin, plan.history);
+    test.add(Window { canary, primary });
+    is_proven(test.worse(plan.dispersion), plan.false_alarms)
+}
+
 /// The number of the canary's requests at which the e-value of the *expected* counts suffices, if its rate is higher by this increase. For a
 /// probability of 95 % about 3.3 times as many are needed. `None` if no number suffices: the increase is within the margin.
 pub fn requests_to_detect(plan: &Plan) -> Option<f64> {
-    let is_enough = |requests: f64| {
-        let base = plan.history.rate();
-        let counts = |all: f64, rate: f64| Counts::new(all, all * rate.clamp(0.0, 1.0));
-        let (Some(canary), Some(primary)) = (
-            counts(requests, base + plan.increase),
-            counts(requests * (1.0 - plan.share) / plan.share, base),
-        ) else {
-            return false;
-        };
-        let mut test = Comparison::new(plan.measure, plan.margin, plan.history);
-        test.add(Window { canary, primary });
-        is_proven(test.worse(plan.dispersion), plan.false_alarms)
-    };
+    let is_enough = |requests: f64| is_enough(plan, requests);
     let (mut low, mut high) = (0.0, 1.0);
     while !is_enough(high) {
         low = high;

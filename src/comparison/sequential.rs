@@ -148,9 +148,19 @@ impl Comparison {
         self.seen
     }
 
+    /// Uses requests of the primary to learn its rate only.
+    pub fn learn(&mut self, primary: Counts) {
+        self.history = self.history.and(primary);
+    }
+
+    /// The primary's requests by which its rate is known.
+    pub fn known(&self) -> Counts {
+        self.history.and(self.seen.primary)
+    }
+
     /// The estimate of the primary's rate from the requests so far.
     pub fn primary_rate(&self) -> f64 {
-        let known = self.history.and(self.seen.primary);
+        let known = self.known();
         (known.bad() + 0.5) / (known.all() + 1.0)
     }
 }

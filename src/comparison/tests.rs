@@ -193,11 +193,12 @@ fn independent_requests_have_no_dispersion_and_bursts_have() {
 #[test]
 fn pods_that_differ_disperse_and_two_pods_tell_nothing() {
     let alike = [counts(1_000, 50), counts(1_000, 51), counts(1_000, 49)];
-    assert_eq!(dispersion::of_pods(&alike, 2, 500.0), Some(1.0));
+    assert_eq!(dispersion::of_pods(&alike, 2, 500.0), 1.0);
     let unlike = [counts(1_000, 10), counts(1_000, 50), counts(1_000, 150)];
-    assert!(dispersion::of_pods(&unlike, 2, 500.0).unwrap() > 5.0);
-    assert_eq!(dispersion::of_pods(&alike[..2], 2, 500.0), None);
-    assert_eq!(dispersion::of_pods(&alike, 0, 500.0), None);
+    assert!(dispersion::of_pods(&unlike, 2, 500.0) > 5.0);
+    let few = dispersion::of_pods(&alike[..2], 2, 500.0);
+    assert!(few > 1.5, "two pods are assumed to differ: {few}");
+    assert_eq!(dispersion::of_pods(&[], 0, 500.0), 1.0);
 }
 
 #[test]
@@ -344,6 +345,7 @@ fn readings(pods: &[(&str, u32, u32)]) -> Readings {
         pods.collect()
     };
     Readings {
+        start: all(false),
         before: all(false),
         now: all(true),
     }
@@ -407,4 +409,48 @@ fn at_most_four_bounds_are_compared_and_they_lie_apart() {
         .collect();
     let test = MetricTest::of_durations(&rules(Measure::Latency), &bounds, None);
     assert_eq!(test.bounds().collect::<Vec<_>>(), [1.0, 7.0, 13.0, 20.0]);
+    let with_own = MetricTest::of_durations(&rules(Measure::Latency), &bounds, Some(8.0));
+    let compared: Vec<_> = with_own.bounds().collect();
+    assert_eq!(
+        compared,
+        [1.0, 11.0, 20.0, 8.0],
+        "the user's own one, always"
+    );
+}
+
+/// Without a known rate of the primary, no alternative makes sense.
+#[test]
+fn the_first_requests_of_a_service_without_history_only_teach_the_primarys_rate() {
+    let rules = rules(Measure::Errors);
+    let mut test = MetricTest::of_errors(&rules, &[]);
+    let arms = |bad| {
+        move |_| Arms {
+            canary: readings(&[("c1", 1_000, bad)]),
+            primary: readings(&[("p1", 9_000, 9)]),
+        }
+    };
+    let finding = test.advance(&rules, arms(1));
+    assert_eq!((finding.seen.canary.all(), finding.worse), (0.0, 0.0));
+    assert!(matches!(finding.state, State::LowTraffic(_)));
+    // The pods are taken for unequal, as pods usually are: that many bad requests suffice.
+    assert_eq!(test.advance(&rules, arms(60)).state, State::Worse);
+}
+
+/// Prometheus has lost its data, or scraped nothing for minutes.
+#[test]
+fn a_version_all_of_whose_counters_are_lost_adds_nothing() {
+    let rules = rules(Measure::Errors);
+    let mut test = MetricTest::of_errors(&rules, &vec![counts(600, 1); 60]);
+    let lost = |all, bad| Readings {
+        now: readings(&[("p1", all, bad)]).now,
+        ..Readings::default()
+    };
+    let arms = |_| Arms {
+        canary: readings(&[("c1", 1_000, 20)]),
+        primary: lost(1_000_000, 1_000),
+    };
+    let finding = test.advance(&rules, arms);
+    assert_eq!(finding.last.primary.all(), 0.0);
+    assert_eq!(finding.restarted, ["p1"]);
+    assert!(finding.worse.abs() < 1e-9, "{}", finding.worse);
 }

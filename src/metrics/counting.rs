@@ -24,6 +24,7 @@ const RESOLUTION: &str = "15s";
 /// The words for the requests that did not fail, and for those that did.
 const GOOD: &str = "good";
 const BAD: &str = "bad";
+const BUCKET: &str = "bucket";
 /// The label that tells the parts of an answer apart.
 const PART: &str = "flagger";
 /// The labels of which the first that a series has names the pod.
@@ -109,8 +110,8 @@ impl Counted {
     pub fn of(observer: &dyn Observer, model: &Model, primary: &str) -> Option<Self> {
         let of_primary = observer.primary_series(model, primary)?;
         Some(Self {
-            canary: counters(&observer.series(model)),
-            primary: counters(&of_primary),
+            canary: counters(observer, &observer.series(model)),
+            primary: counters(observer, &of_primary),
             part: GOOD,
             counts_pods: observer.counts_pods(),
         })
@@ -143,13 +144,11 @@ impl Counted {
         }
     }
 
-    /// The query for the requests of both versions, `window` ago and now.
-    pub fn errors(&self, window: SignedDuration) -> String {
+    /// The query for the requests of both versions.
+    pub fn errors(&self, window: Window) -> String {
         let parts = Arm::ALL.into_iter().flat_map(|arm| {
             let counters = self.of_arm(arm);
-            let of = move |what: &str, counter: &Counter| {
-                at_both(&format!("{} {what}", arm.word()), counter, "", window)
-            };
+            let of = move |what: &str, counter: &Counter| at_all(arm, what, counter, "", window);
             let parts = [of("all", &counters.all), of(self.part, &counters.part)];
             let newest = counters.all.newest();
             let newest = newest.map(|time| named(&newest_of(arm), &time));
@@ -158,12 +157,8 @@ impl Counted {
         parts.collect::<Vec<_>>().join(" or ")
     }
 
-    /// The query for the requests of both versions that were not slower than these bounds, and for all, `window` ago and now.
-    pub fn durations(
-        &self,
-        bounds: impl IntoIterator<Item = f64>,
-        window: SignedDuration,
-    ) -> String {
+    /// The query for the requests of both versions that were not slower than these bounds, and for all.
+    pub fn durations(&self, bounds: impl IntoIterator<Item = f64>, window: Window) -> String {
         let bounds: Vec<_> = bounds.into_iter().map(pattern).collect();
         let bounds = bounds.join("|");
         let parts = Arm::ALL.into_iter().flat_map(|arm| {
@@ -174,8 +169,8 @@ impl Counted {
                 let counter = Counter::Selector(series);
                 let newest = counter.newest();
                 let newest = newest.map(|time| named(&newest_of(arm), &time));
-                let both = at_both(arm.word(), &counter, ", le", window);
-                both.into_iter().chain(newest)
+                let all = at_all(arm, BUCKET, &counter, ", le", window);
+                all.into_iter().chain(newest)
             })
         });
         parts.collect::<Vec<_>>().join(" or ")
@@ -201,7 +196,7 @@ impl Counted {
     pub fn read_errors(&self, samples: &[TimeSeries]) -> Arms {
         let parts = parts(samples.iter());
         let reading = |arm: Arm, when: &str| {
-            let of = |what: &str| parts.get(format!("{} {what} {when}", arm.word()).as_str());
+            let of = |what: &str| parts.get(part(arm, what, when).as_str());
             reading(of("all"), of(self.part), |all, part| self.bad(all, part))
         };
         arms(reading)
@@ -223,28 +218,54 @@ impl Counted {
     }
 }
 
-fn counters(series: &Series) -> Counters {
+fn counters(observer: &dyn Observer, series: &Series) -> Counters {
     let of = |selector: &str| Counter::Selector(format!("{}{{{selector}}}", series.requests));
     Counters {
         all: of(&series.selector),
         part: of(&series.succeeded),
-        buckets: Some((format!("{}_bucket", series.durations), of_buckets(series))),
+        buckets: Some((
+            format!("{}_bucket", series.durations),
+            observer.buckets(series),
+        )),
     }
 }
 
-/// The labels of all buckets of durations. Traefik's counter of requests is the last bucket.
-fn of_buckets(series: &Series) -> String {
-    let selector = series.selector.replace(", le=\"+Inf\"", "");
-    selector.trim_end_matches(',').to_owned()
+/// The instants at which counters are asked for: how long ago each is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The end of the last window.
+    pub before: SignedDuration,
+    /// The start of the run.
+    pub start: SignedDuration,
 }
 
-/// The parts of a query about a counter, `window` ago and now.
-fn at_both(part: &str, counter: &Counter, by: &str, window: SignedDuration) -> [String; 2] {
-    let lag = LAG.as_secs();
-    [("before", lag + window.as_secs().max(0)), ("now", lag)].map(|(when, offset)| {
+impl Window {
+    /// The word and the offset of each instant. The primary is known since an hour before the run.
+    fn instants(self, arm: Arm) -> [(&'static str, i64); 3] {
+        let hour = match arm {
+            Arm::Canary => SignedDuration::ZERO,
+            Arm::Primary => SignedDuration::from_hours(1),
+        };
+        let ago = |time: SignedDuration| (LAG + time.max(SignedDuration::ZERO)).as_secs();
+        [
+            ("start", ago(self.start + hour)),
+            ("before", ago(self.before)),
+            ("now", ago(SignedDuration::ZERO)),
+        ]
+    }
+}
+
+/// The parts of a query about a counter of a version, at all instants.
+fn at_all(arm: Arm, what: &str, counter: &Counter, by: &str, window: Window) -> [String; 3] {
+    window.instants(arm).map(|(when, offset)| {
         let sum = format!("sum by ({}{by}) ({})", POD.join(", "), counter.ago(offset));
-        named(&format!("{part} {when}"), &sum)
+        named(&part(arm, what, when), &sum)
     })
+}
+
+/// The name of a part.
+fn part(arm: Arm, what: &str, when: &str) -> String {
+    format!("{} {what} {when}", arm.word())
 }
 
 /// The series of an expression, with the name of a part.
@@ -252,14 +273,17 @@ fn named(part: &str, expression: &str) -> String {
     format!("label_replace({expression}, \"{PART}\", \"{part}\", \"\", \"\")")
 }
 
-/// The pattern of a bound in the label `le`, which newer versions of Prometheus write with a decimal point.
+/// The pattern of a bound in the label `le`. Go writes large and small numbers with an exponent, and newer versions of Prometheus add a decimal
+/// point to whole numbers.
 fn pattern(bound: f64) -> String {
-    let text = bound.to_string().replace('.', "[.]");
-    if text.contains('.') {
-        text
-    } else {
-        format!("{text}([.]0)?")
-    }
+    let decimal = bound.to_string().replace('.', "[.]");
+    let whole = if decimal.contains('.') { "" } else { "([.]0)?" };
+    let exponent = format!("{bound:e}").replace('.', "[.]");
+    let (digits, power) = exponent.split_once('e').unwrap_or((&exponent, "0"));
+    let (sign, power) = power
+        .strip_prefix('-')
+        .map_or(("[+]", power), |power| ("-", power));
+    format!("{decimal}{whole}|{digits}e{sign}{power:0>2}")
 }
 
 /// The values of the parts of an answer: by the part, and then by the pod.
@@ -290,7 +314,7 @@ pub fn slower(samples: &[TimeSeries], bound: f64) -> Arms {
     let at = |le: f64| parts(samples.iter().filter(move |sample| is_at(sample, le)));
     let (fast, all) = (at(bound), at(f64::INFINITY));
     let reading = |arm: Arm, when: &str| {
-        let part = format!("{} {when}", arm.word());
+        let part = part(arm, BUCKET, when);
         let (all, fast) = (all.get(part.as_str()), fast.get(part.as_str()));
         reading(all, fast, |all, fast| all - fast)
     };
@@ -299,6 +323,7 @@ pub fn slower(samples: &[TimeSeries], bound: f64) -> Arms {
 
 fn arms(reading: impl Fn(Arm, &str) -> Reading) -> Arms {
     let readings = |arm| Readings {
+        start: reading(arm, "start"),
         before: reading(arm, "before"),
         now: reading(arm, "now"),
     };

@@ -20,6 +20,7 @@ pub mod traefik;
 use std::fmt::Debug;
 
 use super::{MetricError, template::Model};
+use crate::snapshot::TargetKind;
 
 /// The built-in metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,9 +83,24 @@ pub trait Observer: Debug + Sync {
         true
     }
 
+    /// Whether both versions of a target of this kind have series of their own. This is right for series that name Deployments, or their pods.
+    fn compares(&self, kind: TargetKind) -> bool {
+        kind == TargetKind::Deployment
+    }
+
     /// Whether durations are a histogram.
     fn has_histogram(&self) -> bool {
         true
+    }
+
+    /// The labels of the buckets of durations.
+    fn buckets(&self, series: &Series) -> String {
+        series.selector.trim_end_matches(',').to_owned()
+    }
+
+    /// The milliseconds of one unit of the bounds of the histogram.
+    fn unit_millis(&self) -> f64 {
+        1.0
     }
 
     /// A value of `request-duration`, in whole milliseconds.
@@ -112,14 +128,6 @@ pub struct Series {
 }
 
 impl Series {
-    /// The same series of the other version, whose name has another ending.
-    fn renamed(mut self, from: &str, to: &str) -> Self {
-        for selector in [&mut self.selector, &mut self.succeeded] {
-            *selector = selector.replace(from, to);
-        }
-        self
-    }
-
     /// Series in which the requests that did not fail have one more label.
     fn new(
         selector: String,

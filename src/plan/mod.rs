@@ -197,11 +197,11 @@ pub struct Changes(Vec<Tried>);
 pub struct Tried {
     /// The object.
     pub object: ObjectRef,
-    /// Its writer.
+    /// The user or controller that writes it.
     pub by: By,
-    /// Before the first write; `None` if it does not exist.
+    /// The object before the first write; `None` if there is none.
     pub before: Option<Value>,
-    /// After the last write; `None` if that is not known.
+    /// The object after the last write; `None` if it is not known.
     pub after: Option<Value>,
     /// Why the API server would refuse the write.
     pub refused: Option<String>,

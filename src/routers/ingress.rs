@@ -91,7 +91,7 @@ pub fn is_to(path: &Value, service: &str) -> bool {
     path.pointer(BACKEND).is_some_and(|name| *name == service)
 }
 
-/// The name of the Service in a path.
+/// The JSON pointer to the name of the Service in a path of an Ingress.
 pub const BACKEND: &str = "/backend/service/name";
 
 /// The lists of paths of all rules in the spec of an Ingress.

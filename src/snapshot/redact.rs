@@ -10,7 +10,7 @@ use super::excerpt;
 /// The text in the place of a credential.
 const REDACTED: &str = "[redacted]";
 
-/// Escapes of JSON, HTML and URLs, behind which a credential could hide.
+/// Escapes of JSON, HTML and URLs, and the character of each. They are undone first, because a credential may be written with them.
 const ESCAPES: [(&str, &str); 11] = [
     ("\\\"", "\""),
     ("\\/", "/"),

@@ -3,7 +3,8 @@
 //! An object belongs to a Canary if its owner with `controller: true` has the Canary's kind, group and name. The uid is not compared: two
 //! Canaries of a namespace cannot have one name at the same time, so a reference with this name and another uid is to an earlier Canary,
 //! for example one that was restored from a backup. Its objects go on with the new one, which puts its uid into the reference. An object with any other controller, or with
-//! none, does not belong to the Canary. (Flagger overwrites it.)
+//! none, does not belong to the Canary. (Flagger overwrites it.) The apex Service and its route are
+//! adopted all the same, unless another Canary controls them: see `rollout/safety/ownership.rs`.
 //!
 //! The user can give an object to the Canary by the annotation [`ADOPT`]. The operator changes it then, but does not own it: it stays when
 //! the Canary is deleted. Only a copy of a config is deleted with the last Canary that uses it.

@@ -27,7 +27,7 @@ pub fn stops_all_pods(kind: TargetKind, target: &Value, primary: &Value) -> bool
     }
 }
 
-/// The path and the value of the strategy with which the primary keeps pods; `None` if it does so with the target's.
+/// The path and the value of the strategy that the primary needs to keep pods during a rollout; `None` if the target's strategy keeps them.
 pub fn serving(kind: TargetKind, target: &Value, primary: &Value) -> Option<(&'static str, Value)> {
     let takes_all = match kind {
         TargetKind::Deployment => {

@@ -89,7 +89,7 @@ fn a_version_that_fails_more_is_rolled_back_at_the_first_step_that_proves_it() {
     let mut sim = release(&BOTH, &compared(), traffic);
     sim.run_until(CanaryPhase::Failed);
     assert_eq!(sim.routed, [10, 0], "{}", sim.transcript());
-    let sentence = "Regression The canary is worse than the primary: request-success-rate: 45 of 56 failed requests hit the canary, which served 7.5 % of the requests; chance alone would do that in at most 1 of ";
+    let sentence = "Regression The canary is worse than the primary: request-success-rate: 45 of 53 failed requests hit the canary, which served 10 % of the requests; chance alone would do that in at most 1 of ";
     assert!(verdict(&sim).starts_with(sentence), "{}", verdict(&sim));
     assert_eq!(
         sim.count_notified("Rolling back podinfo.test regression found"),
@@ -107,7 +107,7 @@ fn a_version_that_is_slower_is_rolled_back() {
     let mut sim = release(&BOTH, &compared(), traffic);
     sim.run_until(CanaryPhase::Failed);
     let words =
-        "of the canary's 2100 requests took longer than 250 ms, 5 % of the primary's 21900; chance";
+        "of the canary's 2100 requests took longer than 250 ms, 5 % of the primary's 18900; chance";
     assert!(verdict(&sim).contains(words), "{}", verdict(&sim));
 }
 
@@ -270,7 +270,7 @@ fn a_short_outage_of_the_metric_server_holds_a_good_version_and_no_request_is_lo
     sim.traffic.as_mut().unwrap().is_down = false;
     until(&mut sim, |sim| sim.canary_weight() >= 30);
     let kept: Value = serde_json::from_str(&comparison(&sim).unwrap()).unwrap();
-    let seen = &kept["tests"]["request-success-rate"][0]["test"]["seen"]["canary"]["all"];
+    let seen = &kept["request-success-rate"]["test"][0]["test"]["seen"]["canary"]["all"];
     // Two minutes at 10 %, and four at 20 %, less the 15 s for which the counters are too new.
     assert_eq!(seen, &json!(120.0 * 20.0 + 240.0 * 40.0 - 15.0 * 40.0));
     sim.run_until(CanaryPhase::Succeeded);
@@ -394,14 +394,19 @@ fn a_comparison_that_cannot_be_made_is_refused_with_the_reason() {
             "[0].compare: falseAlarms must be above 0 and below 100 percent",
         ),
         (
+            "istio",
+            json!({"name": "x", "templateRef": {"name": "t"}, "counts": counts, "compare": {}}),
+            "[0].compare: a metric with counts has neither query nor templateRef",
+        ),
+        (
             "nginx",
             json!({"name": "request-duration", "compare": {}}),
-            "[0].compare: the provider nginx has no counters by which request-duration can be compared",
+            "[0].compare: the provider nginx has no counters by which request-duration of a Deployment can be compared",
         ),
         (
             "skipper",
             json!({"name": "request-success-rate", "compare": {}}),
-            "[0].compare: the provider skipper has no counters by which request-success-rate can be compared",
+            "[0].compare: the provider skipper has no counters by which request-success-rate of a Deployment can be compared",
         ),
     ] {
         let mut sim = release(&[], &json!({}), Traffic::of(500.0));
@@ -414,4 +419,60 @@ fn a_comparison_that_cannot_be_made_is_refused_with_the_reason() {
             "{problem}"
         );
     }
+}
+
+#[test]
+fn a_wait_has_the_whole_deadline_whatever_came_before_it() {
+    let mut sim = release(&BOTH[..1], &compared(), Traffic::of(1.0));
+    until(&mut sim, |sim| sim.canary_weight() == 10);
+    // The step has waited for requests for longer than the progress deadline when Prometheus fails.
+    let start = sim.snapshot.now.as_second();
+    until(&mut sim, |sim| sim.snapshot.now.as_second() >= start + 650);
+    sim.traffic.as_mut().unwrap().is_down = true;
+    let start = sim.snapshot.now.as_second();
+    sim.run_until(CanaryPhase::Failed);
+    let took = sim.snapshot.now.as_second() - start;
+    assert!((600..900).contains(&took), "{took}");
+}
+
+#[test]
+fn durations_without_a_bound_to_compare_hold_nothing() {
+    let mut sim = release(&BOTH[1..], &compared(), Traffic::of(500.0));
+    sim.traffic.as_mut().unwrap().are_all_fast = true;
+    sim.run_until(CanaryPhase::Succeeded);
+    assert_eq!(sim.routed, [10, 20, 30, 40, 50, 0]);
+}
+
+#[test]
+fn targets_whose_versions_have_no_series_of_their_own_are_refused() {
+    for (provider, kind, is_compared) in [
+        ("istio", "DaemonSet", true),
+        ("kubernetes", "DaemonSet", false),
+        ("linkerd", "DaemonSet", false),
+        ("contour", "DaemonSet", true),
+    ] {
+        let mut sim = release(&BOTH[..1], &compared(), Traffic::of(500.0));
+        sim.snapshot.canary.spec.provider = Some(provider.to_owned());
+        sim.snapshot.canary.spec.target_ref.kind = kind.to_owned();
+        let problem = flagger_rs::rollout::spec_problem(&sim.snapshot);
+        assert_eq!(
+            problem.is_none(),
+            is_compared,
+            "{provider} {kind}: {problem:?}"
+        );
+    }
+}
+
+/// Proxies and scrapes follow a new weight after some seconds. That delays no step.
+#[test]
+fn traffic_that_moves_late_delays_no_step() {
+    let mut sim = release(&BOTH[..1], &compared(), Traffic::of(2000.0));
+    sim.traffic.as_mut().unwrap().moves_late = 30;
+    sim.run_until(CanaryPhase::Succeeded);
+    assert_eq!(
+        sim.count_notified("Halt podinfo.test advancement"),
+        0,
+        "{}",
+        sim.transcript()
+    );
 }

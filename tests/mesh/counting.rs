@@ -103,7 +103,10 @@ async fn each_request_of_both_versions_is_counted_once() {
     .unwrap();
     *page.lock().unwrap() = text(AFTER, 2);
     let to = scraped(&prometheus, &address, 2).await;
-    let window = to.duration_since(from);
+    let window = counting::Window {
+        before: to.duration_since(from),
+        start: to.duration_since(from),
+    };
     let counts = |all, bad| Counts::new(all, bad).unwrap();
     let expected = Window {
         canary: counts(150.0, 55.0),
@@ -129,7 +132,15 @@ async fn each_request_of_both_versions_is_counted_once() {
         Timestamp::from_second(aligned).unwrap(),
         to + SignedDuration::from_secs(15),
     );
-    let series = ask(&address, counted.errors(to.duration_since(from)), to).await;
+    let series = ask(
+        &address,
+        counted.errors(counting::Window {
+            before: to.duration_since(from),
+            start: to.duration_since(from),
+        }),
+        to,
+    )
+    .await;
     assert_eq!(
         seen(Measure::Errors, |_| counted.read_errors(&series)),
         expected,
@@ -171,7 +182,7 @@ fn seen(measure: Measure, arms: impl Fn(Option<f64>) -> Arms) -> Window {
     };
     MetricTest::of_errors(&rules, &[])
         .advance(&rules, arms)
-        .seen
+        .last
 }
 
 /// The series of a query at an instant, as the operator asks for them.

@@ -24,6 +24,14 @@ fn counted(observer: &dyn Observer) -> Counted {
     Counted::of(observer, &model(), "podinfo-primary").unwrap()
 }
 
+/// A minute in a run that is two minutes old.
+fn minute() -> Window {
+    Window {
+        before: SignedDuration::from_secs(60),
+        start: SignedDuration::from_secs(120),
+    }
+}
+
 /// Series of Prometheus in this JSON.
 fn series(result: &serde_json::Value) -> Vec<TimeSeries> {
     let body = json!({"status": "success", "data": {"result": result}}).to_string();
@@ -33,16 +41,27 @@ fn series(result: &serde_json::Value) -> Vec<TimeSeries> {
 #[test]
 fn the_query_of_istio_asks_for_the_counters_of_both_versions_at_both_ends_of_the_window() {
     let counted = counted(&Istio);
-    let window = SignedDuration::from_secs(60);
+    let window = minute();
     let errors = counted.errors(window);
-    assert_eq!(errors.matches("label_replace(").count(), 10, "{errors}");
+    assert_eq!(errors.matches("label_replace(").count(), 14, "{errors}");
     let part = r#"label_replace(sum by (pod, kubernetes_pod_name, instance) (last_over_time(istio_requests_total{reporter="destination", destination_workload_namespace="test", destination_workload=~"podinfo-primary", response_code!~"5.*"}[5m] offset 75s)), "flagger", "primary good before", "", "")"#;
     assert!(errors.contains(part), "{errors}");
+    let start = r#"[5m] offset 3735s)), "flagger", "primary all start", "", "")"#;
+    assert!(errors.contains(start), "an hour before the run: {errors}");
     let durations = counted.durations([250.0, 0.5], window);
-    assert!(
-        durations.contains(r#", le=~"250([.]0)?|0[.]5|[+]Inf"}"#),
-        "{durations}"
-    );
+    let bounds = r#", le=~"250([.]0)?|2[.]5e[+]02|0[.]5|5e-01|[+]Inf"}"#;
+    assert!(durations.contains(bounds), "{durations}");
+    for (bound, text) in [
+        (1e6, "1e[+]06"),
+        (5e-5, "5e-05"),
+        (0.005_062_5, "0[.]0050625"),
+    ] {
+        assert!(
+            pattern(bound).split('|').any(|it| it == text),
+            "{}",
+            pattern(bound)
+        );
+    }
     let durations = super::tests::counted(&Traefik).durations([0.5], window);
     assert!(!durations.contains(r#"le="+Inf""#), "{durations}");
 }
@@ -87,7 +106,7 @@ fn counters_are_read_by_pod_and_a_pod_without_a_good_request_has_none() {
 
 #[test]
 fn buckets_are_read_by_their_bound_however_it_is_written() {
-    let bucket = |le: &str, value: &str| json!({"metric": {"flagger": "canary now", "pod": "a", "le": le}, "value": [1, value]});
+    let bucket = |le: &str, value: &str| json!({"metric": {"flagger": "canary bucket now", "pod": "a", "le": le}, "value": [1, value]});
     for written in ["250", "250.0"] {
         let answer = series(&json!([
             bucket(written, "90"),
@@ -177,7 +196,7 @@ fn the_counters_of_a_users_queries_are_asked_for_at_both_ends_of_the_window() {
         )
     };
     let counted = Counted::of_queries(arm("web"), arm("web-primary"));
-    let query = counted.errors(SignedDuration::from_secs(60));
+    let query = counted.errors(minute());
     let part = r#"label_replace(sum by (pod, kubernetes_pod_name, instance) (last_over_time((sum(bad{w="web-primary"}))[5m:15s] offset 75s)), "flagger", "primary bad before", "", "")"#;
     assert!(query.contains(part), "{query}");
     let sample =

@@ -13,7 +13,7 @@ use crate::{metrics::error::ServerError, snapshot::Secret};
 pub const PROVIDER: &str = "azuremonitor";
 /// The metadata service of a machine.
 const METADATA: &str = "http://169.254.169.254";
-/// The kind of a token of Kubernetes in place of a client's secret.
+/// The parameter that says: a Kubernetes token takes the place of the client's secret.
 const JWT: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// One of Microsoft's clouds.

@@ -28,4 +28,8 @@ impl Observer for Http {
             Builtin::Duration => format!("running query failed: {error}"),
         }
     }
+
+    fn unit_millis(&self) -> f64 {
+        1000.0
+    }
 }

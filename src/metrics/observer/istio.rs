@@ -1,7 +1,7 @@
 //! Istio's telemetry, as the proxy at the destination reports it.
 
 use super::{Observer, Series};
-use crate::metrics::template::Model;
+use crate::{metrics::template::Model, snapshot::TargetKind};
 
 /// Istio's telemetry.
 #[derive(Clone, Copy, Debug)]
@@ -20,5 +20,9 @@ impl Observer for Istio {
             "istio_requests_total",
             "istio_request_duration_milliseconds",
         )
+    }
+
+    fn compares(&self, kind: TargetKind) -> bool {
+        matches!(kind, TargetKind::Deployment | TargetKind::DaemonSet)
     }
 }

@@ -1,7 +1,7 @@
 //! Knative's gateway, an Envoy. It names the Revision.
 
 use super::{Observer, Series};
-use crate::metrics::template::Model;
+use crate::{metrics::template::Model, snapshot::TargetKind};
 
 /// Knative's gateway.
 #[derive(Clone, Copy, Debug)]
@@ -32,5 +32,9 @@ impl Observer for Knative {
 
     fn counts_pods(&self) -> bool {
         false
+    }
+
+    fn compares(&self, kind: TargetKind) -> bool {
+        kind == TargetKind::Knative
     }
 }

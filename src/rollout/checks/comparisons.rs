@@ -5,15 +5,17 @@
 //! | Worse | the canary is worse than the margin allows | the run is rolled back at once |
 //! | NotWorse, Undecided | it is not, or nothing is proven by enough requests | the step goes on |
 //! | LowTraffic | the canary had too few requests | `onLowTraffic`; a hold ends after `maxExtend` intervals with `onUndecided` |
+//! | NoBounds | no bound of durations lies where durations can be compared | the step goes on |
 //! | NoData | a version has no series | `onNoData`; a hold ends at the progress deadline with a rollback |
 //! | ProviderError, Stale | the metric server does not answer, or knows nothing new | `onError`; likewise |
 //! | OnePod | one pod of the canary has nearly all its bad requests | hold; likewise |
 //! | NotShifted | the canary gets clearly fewer requests than its weight asks for | hold; likewise |
 
+mod keeping;
 mod settings;
 mod wording;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -23,21 +25,21 @@ use super::{
 };
 use crate::{
     api::{
-        canary::Strategy,
+        canary::{CanaryStatus, Strategy},
         compare::{CompareMode, OnUndecided, Policy},
+        status::{ConditionType, VerdictCode},
     },
     comparison::{Counts, Finding, Measure, MetricTest, Rules, State, share},
     metrics::{Asks, MetricError, Query, Server, TimeSeries, counting},
     providers,
     rollout::{
         plan::{Answer, Decision, Evidence, Plan, Question},
-        status::{
-            compared::{self, Kept},
-            transitions::is_under_analysis,
-        },
+        status::{compared, transitions::is_under_analysis},
     },
-    snapshot::{Snapshot, redacted, whole_second_after},
+    snapshot::{Snapshot, redacted},
 };
+use keeping::Span;
+pub use keeping::are_kept;
 pub use settings::problem;
 use settings::{Setting, rules, setting};
 use wording::{Word, not_shifted, sentence};
@@ -137,33 +139,33 @@ impl Comparing<'_> {
 
     /// Compares, or returns the questions to ask first.
     pub fn compare(&self, snapshot: &Snapshot, evidence: &Evidence) -> Stage<Compared> {
-        let kept = compared::kept(snapshot.status());
-        let (from, to) = window(snapshot, kept.as_ref());
-        let test = kept.and_then(|mut kept| kept.tests.remove(&self.check.metric.name));
-        let test = match test
-            .map(Ok)
-            .or_else(|| self.begun(snapshot, evidence, from))
-        {
+        let known = compared::kept(snapshot.status()).remove(&self.check.metric.name);
+        let span = Span::of(snapshot, known.as_ref());
+        let test = known.map(|known| Ok(known.test));
+        let test = match test.or_else(|| self.begun(snapshot, evidence, span.begun)) {
             Some(test) => test,
-            None => return self.asks("history", &self.history(), from, snapshot),
+            None => return self.asks("history", &self.history(), span.begun, snapshot),
         };
         let test = match test {
             Ok(test) => test,
             Err(error) => return Stage::Done(self.unanswered(snapshot, &error)),
         };
-        let query = self.counts(&test, to.duration_since(from));
-        match self.answer(snapshot, evidence, "compare", (&query, to)) {
-            None => self.asks("compare", &query, to, snapshot),
+        if test.is_empty() && self.setting.measure == Measure::Latency {
+            return Stage::Done(self.judge(snapshot, test, &[], span));
+        }
+        let query = self.counts(&test, span.window());
+        match self.answer(snapshot, evidence, "compare", (&query, span.to)) {
+            None => self.asks("compare", &query, span.to, snapshot),
             Some(Err(error)) => Stage::Done(Compared {
                 before: Some(test),
                 ..self.unanswered(snapshot, &error)
             }),
-            Some(Ok(series)) => Stage::Done(self.judge(snapshot, test, series, (from, to))),
+            Some(Ok(series)) => Stage::Done(self.judge(snapshot, test, series, span)),
         }
     }
 
     /// The query for the counters of both versions at both ends of the window.
-    fn counts(&self, test: &MetricTest, window: SignedDuration) -> String {
+    fn counts(&self, test: &MetricTest, window: counting::Window) -> String {
         match self.setting.measure {
             Measure::Errors => self.setting.counted.errors(window),
             Measure::Latency => self.setting.counted.durations(test.bounds(), window),
@@ -201,7 +203,7 @@ impl Comparing<'_> {
     fn own_bound(&self, snapshot: &Snapshot, bounds: &[(f64, Vec<Counts>)]) -> Option<f64> {
         let (_, max) = self.check.bounds();
         let observer = providers::observer(snapshot);
-        let is_own = |bound: &f64| Some(observer.millis(*bound)) == max;
+        let is_own = |bound: &f64| Some((bound * observer.unit_millis()).round()) == max;
         bounds.iter().map(|(bound, _)| *bound).find(is_own)
     }
 
@@ -255,9 +257,10 @@ impl Comparing<'_> {
         snapshot: &Snapshot,
         before: MetricTest,
         series: &[TimeSeries],
-        (from, at): (Timestamp, Timestamp),
+        span: Span,
     ) -> Compared {
-        if counting::newest(series).is_some_and(|newest| at.duration_since(newest) > STALE) {
+        let newest = counting::newest(series);
+        if newest.is_some_and(|newest| span.to.duration_since(newest) > STALE) {
             let detail = "the metric server has no new values of a version for 3 minutes";
             let effect = policy(self.check.metric.on_error);
             return Compared {
@@ -271,8 +274,7 @@ impl Comparing<'_> {
         };
         let mut test = before.clone();
         let finding = test.advance(&self.rules, arms);
-        let window = at.duration_since(from);
-        let missed = missed_share(snapshot, &finding, window);
+        let missed = missed_share(snapshot, &finding, span.weight);
         let (effect, detail) = match missed {
             Some(share) if !matches!(finding.state, State::Worse | State::NoData) => (
                 (Word::NotShifted, Effect::Hold(Until::Deadline)),
@@ -296,6 +298,7 @@ impl Comparing<'_> {
         match finding.state {
             State::Worse => (Word::Worse, Effect::RollBack),
             State::NotWorse => (Word::NotWorse, Effect::Pass),
+            State::NoBounds => (Word::NoBounds, Effect::Pass),
             State::Undecided if !finding.restarted.is_empty() => (Word::Partial, Effect::Pass),
             State::Undecided => (Word::Undecided, Effect::Pass),
             State::OnePod(_) => (Word::OnePod, Effect::Hold(Until::Deadline)),
@@ -314,14 +317,16 @@ impl Comparing<'_> {
     fn waits_for_requests(&self, snapshot: &Snapshot) -> Effect {
         let compare = &self.setting.compare;
         let longest = snapshot.canary.interval().mul_f64(compare.max_extend());
-        let since = snapshot.status().last_transition_time.as_ref();
-        let waited = since.map_or(SignedDuration::ZERO, |since| {
-            snapshot.now.duration_since(since.0)
+        let verdict = snapshot.status().condition(ConditionType::Verdict);
+        let is_over = verdict.is_some_and(|verdict| {
+            let since = verdict.last_transition_time.as_ref();
+            let waited = since.map(|since| snapshot.now.duration_since(since.0).unsigned_abs());
+            let is_waiting = verdict.reason == VerdictCode::LowTraffic.as_str();
+            verdict.reason == VerdictCode::Undecided.as_str()
+                || (is_waiting && waited.is_some_and(|waited| waited > longest))
         });
-        if waited.unsigned_abs() <= longest {
-            return Effect::Hold(Until::Requests);
-        }
         match compare.on_undecided.unwrap_or_default() {
+            _ if !is_over => Effect::Hold(Until::Requests),
             OnUndecided::Promote => Effect::Pass,
             OnUndecided::Fail => Effect::Fail,
             OnUndecided::Pause => Effect::Hold(Until::Person),
@@ -366,18 +371,17 @@ impl Comparing<'_> {
     }
 }
 
-/// The share of the requests of the window that the canary's weight asks for, if the canary got clearly fewer. The beginning of the window may be
-/// older than the weight.
-fn missed_share(snapshot: &Snapshot, finding: &Finding, window: SignedDuration) -> Option<f64> {
+/// The share of the requests that the canary's weight asks for, if the canary got clearly fewer in the window. In the first window of a weight,
+/// proxies may still follow the one before.
+fn missed_share(snapshot: &Snapshot, finding: &Finding, before: i64) -> Option<f64> {
     let canary = &snapshot.canary;
     let analysis = canary.spec.analysis.as_ref()?;
     if canary.strategy() != Strategy::Canary || analysis.session_affinity.is_some() {
         return None;
     }
-    let weight = f64::from(u8::try_from(snapshot.status().canary_weight).ok()?) / 100.0;
-    let known = (window - counting::LAG).as_secs_f64() / window.as_secs_f64();
-    let share = weight * known.clamp(0.0, 1.0);
-    share::is_missed(finding.last, share, finding.dispersion).then_some(weight)
+    let weight = snapshot.status().canary_weight.min(before);
+    let share = f64::from(u8::try_from(weight).ok()?) / 100.0;
+    share::is_missed(finding.last, share, finding.dispersion).then_some(share)
 }
 
 /// The effect of a policy of a user.
@@ -387,18 +391,6 @@ const fn policy(policy: Option<Policy>) -> Effect {
         Some(Policy::Fail) => Effect::Fail,
         Some(Policy::Ignore) => Effect::Pass,
     }
-}
-
-/// The window since the last look, in whole seconds: since the beginning of the step if there was none.
-fn window(snapshot: &Snapshot, kept: Option<&Kept>) -> (Timestamp, Timestamp) {
-    let to = counting::instant(snapshot.tick.map_or(snapshot.now, |tick| tick.at));
-    let begun = snapshot
-        .status()
-        .last_transition_time
-        .as_ref()
-        .map(|at| at.0);
-    let from = kept.map(|kept| kept.at).or(begun).unwrap_or(to);
-    (counting::instant(from).min(to), to)
 }
 
 /// All comparisons of a step, or the questions to ask first.
@@ -425,8 +417,7 @@ pub fn deciding(snapshot: &Snapshot, checks: &[Check<'_>]) -> BTreeSet<usize> {
     deciding.map(|comparing| comparing.check.place).collect()
 }
 
-/// The decision of a step, whose status keeps the tests. If the status ends the step, they have the requests that were compared in it. If it moves
-/// traffic although nothing was compared, these requests are left out.
+/// The decision of a step. If its status ends the step or moves traffic, it keeps the tests.
 pub fn kept(snapshot: &Snapshot, evidence: &Evidence, mut decision: Decision) -> Decision {
     let before = snapshot.status();
     let Decision::Do(Plan {
@@ -436,31 +427,23 @@ pub fn kept(snapshot: &Snapshot, evidence: &Evidence, mut decision: Decision) ->
     else {
         return decision;
     };
-    if !is_under_analysis(status.phase) {
-        return decision;
-    }
-    let all = match results(snapshot, evidence) {
-        Stage::Done(all) => all,
-        Stage::Ask(_) => Vec::new(),
-    };
-    let tests = |of: fn(&Compared) -> &Option<MetricTest>| -> Option<BTreeMap<_, _>> {
-        let test = |it: &Compared| Some((it.metric.clone(), of(it).clone()?));
-        let tests = all.iter().map(test).collect::<Option<BTreeMap<_, _>>>();
-        tests.filter(|tests| !tests.is_empty())
-    };
-    let known = compared::kept(before);
-    let (from, to) = window(snapshot, known.as_ref());
     let ends_step = status.last_transition_time != before.last_transition_time;
     let moves = status.canary_weight != before.canary_weight;
-    let kept = match (tests(|it| &it.after), tests(|it| &it.before)) {
-        (Some(tests), _) if ends_step => Kept { at: to, tests },
-        (_, Some(tests)) if !moves => Kept { at: from, tests },
-        (_, tests) if moves => match tests.or(known.map(|known| known.tests)) {
-            Some(tests) => Kept { at: to, tests },
-            None => return decision,
-        },
-        _ => return decision,
-    };
-    compared::put(status, &kept, whole_second_after(snapshot.now));
+    if is_under_analysis(status.phase) && (ends_step || moves) {
+        let all = match results(snapshot, evidence) {
+            Stage::Done(all) => all,
+            Stage::Ask(_) => Vec::new(),
+        };
+        keep(snapshot, &all, status);
+    }
     decision
+}
+
+/// Puts the tests into a status.
+pub fn keep(snapshot: &Snapshot, all: &[Compared], status: &mut CanaryStatus) {
+    let all = all.iter();
+    let all: Vec<_> = all
+        .map(|it| (it.metric.as_str(), it.before.as_ref(), it.after.as_ref()))
+        .collect();
+    keeping::keep(snapshot, &all, status);
 }

@@ -77,7 +77,7 @@ pub fn samples(snapshot: &Snapshot, evidence: &Evidence) -> Vec<(String, f64)> {
     values.chain(rates).collect()
 }
 
-/// The checks of values. Those are left out whose comparison with the primary decides.
+/// The checks that compare a value with a threshold. A metric whose comparison with the primary decides has none.
 fn by_threshold(snapshot: &Snapshot) -> Vec<Check<'_>> {
     let mut checks = checks(&snapshot.canary);
     let compared = comparisons::deciding(snapshot, &checks);

@@ -206,6 +206,9 @@ fn check(
 
 /// The metrics of a step, by their thresholds or by comparison. All are asked at the same time.
 fn measure(snapshot: &Snapshot, evidence: &Evidence) -> ControlFlow<Decision> {
+    if comparisons::are_kept(snapshot) {
+        return ControlFlow::Break(Decision::wait(Requeue::AtTick));
+    }
     let metrics = metrics::check(snapshot, evidence);
     let comparisons = comparisons::results(snapshot, evidence);
     let (mut halts, compared) = match (metrics, comparisons) {

@@ -1,16 +1,16 @@
 //! The effect of comparisons on a step: a rollback at once, a failed check, or a wait (not in Flagger).
 
 use crate::{
-    api::status::VerdictCode,
+    api::status::{ConditionType, VerdictCode},
     rollout::{
         checks::{
             Halt,
-            comparisons::{Compared, Effect, Until},
+            comparisons::{self, Compared, Effect, Until},
         },
         messages::{self, checks},
         plan::{Decision, Requeue},
         rollback,
-        status::{FailedCheck, Outcome, StatusChange, verdict},
+        status::{FailedCheck, Outcome, StatusChange, compared, verdict},
     },
     snapshot::Snapshot,
 };
@@ -37,31 +37,50 @@ pub fn hold(snapshot: &Snapshot, all: &[Compared]) -> Option<Decision> {
         Effect::Hold(until) if it.decides => Some(until),
         _ => None,
     };
-    let mut waiting = all.iter().filter_map(|it| Some((it, until(it)?)));
-    let (compared, until) = waiting.next()?;
+    let waiting: Vec<_> = all.iter().filter_map(|it| Some((it, until(it)?))).collect();
     let status = snapshot.status();
+    let verdict = status.condition(ConditionType::Verdict);
+    let is_known = |code: VerdictCode| verdict.is_some_and(|it| it.reason == code.as_str());
+    // The deadline counts from the beginning of this wait.
+    let since = verdict.and_then(|verdict| verdict.last_transition_time.as_ref());
+    let is_overdue = |(compared, until): &&(&Compared, Until)| {
+        *until == Until::Deadline
+            && is_known(compared.state.code())
+            && snapshot.exceeds_deadline(since)
+    };
+    if let Some((compared, _)) = waiting.iter().find(is_overdue) {
+        let why = halt(snapshot, compared).failed;
+        return Some(rollback::not_compared(snapshot, &why));
+    }
+    let has_deadline = |(_, until): &&(&Compared, Until)| *until == Until::Deadline;
+    let first = waiting.iter().find(has_deadline).or(waiting.first());
+    let (compared, until) = *first?;
     let Halt { event, mut failed } = halt(snapshot, compared);
     if until == Until::Person {
         failed.code = VerdictCode::Undecided;
-    }
-    let is_overdue = snapshot.exceeds_deadline(status.last_transition_time.as_ref());
-    if until == Until::Deadline && is_overdue {
-        return Some(rollback::not_compared(snapshot, &failed));
     }
     let waits = match until {
         Until::Deadline => "Waits, because the versions cannot be compared",
         Until::Requests => "Waits for more requests",
         Until::Person => "Waits for a person, who may skip the step, promote or abort the version",
     };
-    let event = messages::warning(snapshot, event);
-    if verdict::waits_to_compare(status, failed.code, waits) {
-        return Some(Decision::Wait(Requeue::AtTick, vec![event]));
+    let mut change = StatusChange::within_step(snapshot);
+    let mut notifications = vec![messages::warning(snapshot, event)];
+    if !is_known(failed.code) {
+        change = verdict::not_compared(change, &failed, waits);
+        if until == Until::Person {
+            let text = "Canary analysis is waiting for a person.";
+            notifications.push(checks::gate_alert(snapshot, text));
+        }
     }
-    let alert = || checks::gate_alert(snapshot, "Canary analysis is waiting for a person.");
-    let alert = (until == Until::Person).then(alert);
-    let change = verdict::not_compared(StatusChange::within_step(snapshot), &failed, waits);
-    let notifications = [Some(event), alert].into_iter().flatten();
-    Some(Decision::commit(change.build(), notifications.collect()))
+    let mut kept = change.build();
+    comparisons::keep(snapshot, all, &mut kept);
+    let is_measured = compared::kept(&kept) != compared::kept(status);
+    Some(if is_measured || !is_known(failed.code) {
+        Decision::commit(kept, notifications)
+    } else {
+        Decision::Wait(Requeue::AtTick, notifications)
+    })
 }
 
 fn halt(snapshot: &Snapshot, compared: &Compared) -> Halt {

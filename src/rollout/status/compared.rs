@@ -20,28 +20,42 @@ use crate::{
 
 /// `reason` of the condition.
 const REASON: &str = "Compared";
-/// The precision of the kept numbers.
+/// The precision of the kept evidence.
 const DIGITS: f64 = 1e6;
+/// The fields with evidence.
+const EVIDENCE: [&str; 2] = ["worse", "not_worse"];
 
-/// The tests of a run.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// The tests of a run, by the name of the metric.
+pub type Tests = BTreeMap<String, Kept>;
+
+/// The test of a metric.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Kept {
+    /// The start of the run's first step with traffic.
+    pub begun: Timestamp,
     /// The end of the last window.
     pub at: Timestamp,
-    /// The test of each metric, by its name.
-    pub tests: BTreeMap<String, MetricTest>,
+    /// The canary's weight in the last window.
+    pub weight: i64,
+    /// The test.
+    pub test: MetricTest,
 }
 
-/// The tests of the run under way; `None` if none has begun, or if someone else wrote the condition.
-pub fn kept(status: &CanaryStatus) -> Option<Kept> {
-    let condition = status.condition(ConditionType::Comparison)?;
-    serde_json::from_str(condition.message.as_deref()?).ok()
+/// The tests of the run under way; none if none has begun, or if someone else wrote the condition.
+pub fn kept(status: &CanaryStatus) -> Tests {
+    let condition = status.condition(ConditionType::Comparison);
+    let message = condition.and_then(|condition| condition.message.as_deref());
+    let tests = message.and_then(|message| serde_json::from_str(message).ok());
+    tests.unwrap_or_default()
 }
 
 /// Puts the tests into a status.
-pub fn put(status: &mut CanaryStatus, kept: &Kept, now: Timestamp) {
-    let mut value = serde_json::to_value(kept).unwrap_or_default();
-    shorten(&mut value);
+pub fn put(status: &mut CanaryStatus, tests: &Tests, now: Timestamp) {
+    if tests.is_empty() {
+        return;
+    }
+    let mut value = serde_json::to_value(tests).unwrap_or_default();
+    shorten(&mut value, false);
     let at = Some(Time(now));
     let conditions = status.conditions.get_or_insert_default();
     conditions.retain(|it| it.type_ != ConditionType::Comparison.as_str());
@@ -55,12 +69,16 @@ pub fn put(status: &mut CanaryStatus, kept: &Kept, now: Timestamp) {
     });
 }
 
-/// Rounds all numbers.
-fn shorten(value: &mut Value) {
+/// Rounds the evidence. Other numbers, such as the bounds of buckets, must not change.
+fn shorten(value: &mut Value, is_evidence: bool) {
     match value {
-        Value::Array(values) => values.iter_mut().for_each(shorten),
-        Value::Object(fields) => fields.values_mut().for_each(shorten),
-        Value::Number(number) => {
+        Value::Array(values) => values.iter_mut().for_each(|it| shorten(it, is_evidence)),
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                shorten(field, EVIDENCE.contains(&name.as_str()));
+            }
+        }
+        Value::Number(number) if is_evidence => {
             let rounded = number.as_f64().map(|it| (it * DIGITS).round() / DIGITS);
             if let Some(rounded) = rounded.and_then(Number::from_f64) {
                 *number = rounded;

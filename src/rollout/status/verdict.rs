@@ -104,15 +104,6 @@ pub fn not_compared<'a>(
     change.set(ConditionType::Verdict, why.code.as_str(), &sentence)
 }
 
-/// Whether the status has recorded already that a step waits, for this reason.
-pub fn waits_to_compare(status: &CanaryStatus, code: VerdictCode, waits: &str) -> bool {
-    let verdict = status.condition(ConditionType::Verdict);
-    verdict.is_some_and(|it| {
-        let sentence = it.message.as_deref().unwrap_or_default();
-        it.reason == code.as_str() && sentence.starts_with(waits)
-    })
-}
-
 /// Records why a run is rolled back.
 pub fn failed<'a>(change: StatusChange<'a>, outcome: &Outcome) -> StatusChange<'a> {
     let (code, sentence) = of_outcome(change.snapshot(), outcome);

@@ -21,7 +21,7 @@ const DEFAULT: (usize, usize) = (80, 24);
 const ENTER: &str = "\u{1b}[?1049h\u{1b}[?25l\u{1b}[2J";
 /// Shows the cursor, and switches back to the normal screen.
 const LEAVE: &str = "\u{1b}[?25h\u{1b}[?1049l";
-/// A terminal that knows these codes shows the output between them at the same moment.
+/// The codes before and after one picture. A terminal that knows them shows the picture at once, without flicker.
 const BATCH: (&str, &str) = ("\u{1b}[?2026h", "\u{1b}[?2026l");
 
 /// The alternate screen of a terminal. Dropping this value restores the terminal.

@@ -32,6 +32,12 @@ pub struct Traffic {
     pub lacks_canary: bool,
     /// The metric server has got nothing new for this many seconds.
     pub lags: i64,
+    /// All requests of both versions are faster than each bound.
+    pub are_all_fast: bool,
+    /// Proxies follow the weight of the canary after this many seconds.
+    pub moves_late: usize,
+    /// The weights that they have not followed yet.
+    pub coming: Vec<f64>,
     /// Proxies do not follow the weight of the canary.
     pub ignores_weights: bool,
     /// The requests of both versions until each second.
@@ -50,6 +56,9 @@ impl Traffic {
             is_down: false,
             lacks_canary: false,
             lags: 0,
+            are_all_fast: false,
+            moves_late: 0,
+            coming: Vec::new(),
             ignores_weights: false,
             counted: Vec::new(),
         }
@@ -59,6 +68,9 @@ impl Traffic {
     pub fn flow(&mut self, now: Timestamp, weights: Option<Weights>) {
         let weights = weights.filter(|_| !self.ignores_weights);
         let share = f64::from(weights.map_or(0, |weights| weights.canary)) / 100.0;
+        self.coming.push(share);
+        let known = self.coming.len().checked_sub(self.moves_late + 1);
+        let share = known.map_or(0.0, |known| self.coming[known]);
         let (_, canary, primary) = self.counted.last().copied().unwrap_or_default();
         let (more, rest) = (self.per_second * share, self.per_second * (1.0 - share));
         self.counted
@@ -94,7 +106,10 @@ impl Traffic {
             (0..=60).map(at).collect()
         };
         let series: Vec<_> = if query.contains("_bucket") {
-            let bucket = |(le, share)| json!({"metric": {"le": le}, "values": points(share)});
+            let bucket = |(le, share)| {
+                let share = if self.are_all_fast { 1.0 } else { share };
+                json!({"metric": {"le": le}, "values": points(share)})
+            };
             BUCKETS.map(bucket).to_vec()
         } else {
             let part =
@@ -157,7 +172,9 @@ impl Traffic {
                 let less = if le == "250.0" { slower } else { 0.0 };
                 series(Some(le), all * (share - less))
             };
-            return BUCKETS.map(bucket).to_vec();
+            let asked = bounds(part);
+            let is_asked = |(le, _): &(&str, f64)| asked.contains(&le.parse().unwrap());
+            return BUCKETS.into_iter().filter(is_asked).map(bucket).collect();
         }
         let fails = match (is_canary, self.one_pod_fails, place) {
             (false, ..) => self.primary_fails,
@@ -172,4 +189,24 @@ impl Traffic {
         };
         vec![series(None, all * share)]
     }
+}
+
+/// The bounds that a query asks for.
+fn bounds(part: &str) -> Vec<f64> {
+    let pattern = part
+        .split("le=~\"")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap();
+    let plain = |text: &str| {
+        text.replace("([.]0)?", "")
+            .replace("[.]", ".")
+            .replace("[+]", "+")
+    };
+    pattern
+        .split('|')
+        .map(|text| plain(text).parse().unwrap())
+        .collect()
 }

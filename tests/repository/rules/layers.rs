@@ -44,7 +44,7 @@ fn the_crate_docs_have_the_same_layers() {
 /// Uses within a row, or of a higher one, that have a reason: the user, the used module.
 const EXCEPTIONS: [(&str, &str); 0] = [];
 
-/// The parts of `loadtester` that are no I/O must not depend on a shell either.
+/// The modules that do I/O. The other parts of `loadtester` must not use them either.
 const SHELLS: [&[&str]; 2] = [&["crate", "shell"], &["crate", "loadtester", "shell"]];
 
 fn row(module: &str) -> Option<usize> {

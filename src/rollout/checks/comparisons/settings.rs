@@ -10,7 +10,7 @@ use crate::{
     },
     providers,
     rollout::checks::metric_query::{Check, Source, checks},
-    snapshot::Snapshot,
+    snapshot::{Snapshot, TargetKind},
 };
 
 /// The comparison that a Canary asks for.
@@ -66,11 +66,18 @@ fn counted(snapshot: &Snapshot, check: &Check<'_>) -> Result<(Measure, Counted),
         Builtin::Duration => Measure::Latency,
     };
     let model = check.model(snapshot, "1m");
-    let has_counters = measure == Measure::Errors || observer.has_histogram();
+    let kind = TargetKind::of(&snapshot.canary);
+    let has_counters = (measure == Measure::Errors || observer.has_histogram())
+        && kind.is_some_and(|kind| observer.compares(kind));
     let counted = Counted::of(observer, &model, &primary(snapshot)).filter(|_| has_counters);
     let provider = providers::metrics_provider(snapshot);
     let name = &check.metric.name;
-    let why = || format!("the provider {provider} has no counters by which {name} can be compared");
+    let kind = &snapshot.canary.spec.target_ref.kind;
+    let why = || {
+        format!(
+            "the provider {provider} has no counters by which {name} of a {kind} can be compared"
+        )
+    };
     Ok((measure, counted.ok_or_else(why)?))
 }
 
@@ -103,9 +110,30 @@ pub fn problem(snapshot: &Snapshot) -> Option<(usize, String)> {
             problem.or_else(|| counted(snapshot, check).err())
         }
     };
-    checks
-        .iter()
-        .find_map(|check| Some((check.place, problem(check)?)))
+    let mut problems = checks.iter();
+    let found = problems.find_map(|check| Some((check.place, problem(check)?)));
+    found.or_else(|| ambiguous(&checks))
+}
+
+/// A metric with counters whose name, or whose other source, makes unclear what decides.
+fn ambiguous(checks: &[Check<'_>]) -> Option<(usize, String)> {
+    let counted = checks.iter().filter(|check| check.metric.counts.is_some());
+    counted.into_iter().find_map(|check| {
+        let has_value = check.metric.query.is_some() || check.metric.template_ref.is_some();
+        let is_same = |other: &&Check<'_>| {
+            other.place != check.place && other.metric.name == check.metric.name
+        };
+        match () {
+            () if has_value => {
+                Some("a metric with counts has neither query nor templateRef".to_owned())
+            }
+            () if checks.iter().any(|other| is_same(&other)) => {
+                Some("another metric has this name".to_owned())
+            }
+            () => None,
+        }
+        .map(|problem| (check.place, problem))
+    })
 }
 
 /// The rules of a test, of which a run has this many.

@@ -30,6 +30,8 @@ pub enum Word {
     OnePod,
     /// The canary does not get its share of the requests.
     NotShifted,
+    /// No bound of durations can be compared.
+    NoBounds,
 }
 
 impl Word {
@@ -46,13 +48,14 @@ impl Word {
             Self::Stale => "stale",
             Self::OnePod => "onePod",
             Self::NotShifted => "notShifted",
+            Self::NoBounds => "noBounds",
         }
     }
 
     /// The code of a verdict with this state.
     pub const fn code(self) -> VerdictCode {
         match self {
-            Self::Worse | Self::NotWorse | Self::Undecided | Self::Partial => {
+            Self::Worse | Self::NotWorse | Self::Undecided | Self::Partial | Self::NoBounds => {
                 VerdictCode::Regression
             }
             Self::LowTraffic => VerdictCode::LowTraffic,
@@ -79,7 +82,7 @@ pub fn sentence(snapshot: &Snapshot, finding: &Finding) -> String {
             "{} of the canary's {} requests took longer than {} ms, {} of the primary's {}",
             percent(canary.rate()),
             whole(canary.all()),
-            go::float(providers::observer(snapshot).millis(bound)),
+            go::float((bound * providers::observer(snapshot).unit_millis()).round()),
             percent(primary.rate()),
             whole(primary.all())
         ),
@@ -94,6 +97,13 @@ pub fn sentence(snapshot: &Snapshot, finding: &Finding) -> String {
         }
         State::OnePod(pod) => format!("{requests}, and nearly all of these the pod {pod}"),
         State::NoData => "one of the versions has no series".to_owned(),
+        State::NoBounds => {
+            "no bound of durations can be compared: none is exceeded by 0.5 to 30 % of the primary's requests"
+                .to_owned()
+        }
+        State::LowTraffic(_) if finding.last.canary.all() <= 0.0 => {
+            "the canary had no request since the last step".to_owned()
+        }
         State::LowTraffic(needed) if needed.is_finite() => format!(
             "the canary had {} of the {} requests that are needed",
             whole(canary.all()),
@@ -110,7 +120,7 @@ pub fn not_shifted(finding: &Finding, share: f64) -> String {
     let (canary, primary) = (finding.last.canary, finding.last.primary);
     let all = canary.and(primary).all();
     format!(
-        "the canary served {} of {} requests since the last step, and its weight asks for {}",
+        "the canary served {} of {} requests since the last step, and a weight of {} was set before",
         whole(canary.all()),
         whole(all),
         percent(share)

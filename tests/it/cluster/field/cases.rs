@@ -6,7 +6,7 @@ use flagger_rs::snapshot::Kind::{
 
 use super::{Case, steps::Step::*};
 
-pub static ALL: [Case; 14] = [
+pub static ALL: &[Case] = &[
     Case {
         input: "f02-anti-affinity",
         steps: &[

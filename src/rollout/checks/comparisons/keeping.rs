@@ -1,0 +1,115 @@
+//! The window of a step, and the tests that the status keeps until the next one.
+
+use jiff::Timestamp;
+
+use crate::{
+    api::canary::CanaryStatus,
+    comparison::MetricTest,
+    metrics::counting,
+    rollout::status::compared::{self, Kept},
+    snapshot::{Snapshot, whole_second_after},
+};
+
+/// The test of a metric in a step: its name, and the test without the requests of the step and with them.
+pub type Measured<'a> = (&'a str, Option<&'a MetricTest>, Option<&'a MetricTest>);
+
+/// The instants of a window, in whole seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// The start of the run's first step with traffic.
+    pub begun: Timestamp,
+    /// The beginning of the window.
+    pub from: Timestamp,
+    /// Its end.
+    pub to: Timestamp,
+    /// The canary's weight in the window before; 0 before the first one.
+    pub weight: i64,
+}
+
+impl Span {
+    /// The window since the last measurement. The first one begins when the canary has got traffic, which counters show some seconds later.
+    pub fn of(snapshot: &Snapshot, known: Option<&Kept>) -> Self {
+        let to = counting::instant(snapshot.tick.map_or(snapshot.now, |tick| tick.at));
+        if let Some(known) = known {
+            let (begun, weight) = (known.begun, known.weight);
+            let from = known.at;
+            return Self {
+                begun,
+                from,
+                to,
+                weight,
+            };
+        }
+        let begun = snapshot.status().last_transition_time.as_ref();
+        let begun = begun.map_or(to, |at| counting::instant(at.0).min(to));
+        Self {
+            begun,
+            from: begun.saturating_add(counting::LAG).unwrap_or(begun),
+            to,
+            weight: 0,
+        }
+    }
+
+    /// The same, as the queries need it.
+    pub fn window(self) -> counting::Window {
+        counting::Window {
+            before: self.to.duration_since(self.from),
+            start: self.to.duration_since(self.begun),
+        }
+    }
+
+    /// Whether the window was measured already, in this tick.
+    fn is_over(self) -> bool {
+        self.from >= self.to
+    }
+}
+
+/// Whether the comparisons of this tick are in the status already, because the step waits.
+pub fn are_kept(snapshot: &Snapshot) -> bool {
+    let tests = compared::kept(snapshot.status());
+    let mut tests = tests.values();
+    snapshot.tick.is_some() && tests.any(|known| Span::of(snapshot, Some(known)).is_over())
+}
+
+/// Puts the tests into a status, with the requests that were compared in this step. If traffic moves although nothing was compared, these requests
+/// are left out.
+pub fn keep(snapshot: &Snapshot, all: &[Measured<'_>], status: &mut CanaryStatus) {
+    let before = snapshot.status();
+    let moves = status.canary_weight != before.canary_weight;
+    let mut tests = compared::kept(before);
+    let now_kept = |known: Option<&Kept>, after: Option<&MetricTest>, test: &MetricTest| {
+        let span = Span::of(snapshot, known);
+        let is_measured = after.is_some() || moves;
+        let at = if is_measured {
+            span.to.max(span.from)
+        } else {
+            span.from
+        };
+        let weight = if is_measured {
+            before.canary_weight
+        } else {
+            span.weight
+        };
+        Kept {
+            begun: span.begun,
+            at,
+            weight,
+            test: after.unwrap_or(test).clone(),
+        }
+    };
+    for (metric, before, after) in all {
+        let Some(test) = before.filter(|test| !test.is_empty()) else {
+            continue;
+        };
+        let kept = now_kept(tests.get(*metric), *after, test);
+        tests.insert((*metric).to_owned(), kept);
+    }
+    for (metric, known) in &mut tests {
+        let is_known = |(of, before, _): &Measured<'_>| *of == *metric && before.is_some();
+        if moves && !all.iter().any(is_known) {
+            let test = known.test.clone();
+            *known = now_kept(Some(known), None, &test);
+        }
+    }
+    compared::put(status, &tests, whole_second_after(snapshot.now));
+}

@@ -290,3 +290,18 @@ fn targets_of_all_kinds_are_restored_on_deletion() {
         assert_eq!(sim.snapshot.target().unwrap().pointer(selector), None);
     }
 }
+
+/// Its checks before the first request have not passed yet.
+#[test]
+fn an_ab_test_that_has_not_begun_gets_no_request_when_its_route_is_made_again() {
+    let test = json!([{"headers": {"x-canary": {"exact": "insider"}}}]);
+    let mut sim = release(json!({"iterations": 2, "match": test}));
+    sim.run_until_phase(CanaryPhase::Progressing);
+    sim.run(3);
+    assert_eq!(sim.snapshot.status().iterations, 0);
+    let route = sim.snapshot.reference(Kind::VirtualService, "podinfo");
+    sim.snapshot.objects.remove(&route).unwrap();
+    sim.reconcile();
+    assert_eq!(sim.canary_weight(), 0, "{}", sim.transcript());
+    sim.run_until(CanaryPhase::Succeeded);
+}

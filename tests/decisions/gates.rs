@@ -218,3 +218,18 @@ fn a_newer_version_takes_the_place_of_the_one_that_waits() {
     sim.run_until(CanaryPhase::Succeeded);
     assert!(sim.outcome().contains("podinfo:3"), "{}", sim.outcome());
 }
+
+#[test]
+fn a_hook_that_fails_holds_the_version_back_and_then_rolls_it_back() {
+    for (kind, check, routed) in [
+        ("pre-rollout", "pre-rollout check", &[][..]),
+        ("rollout", "external check", &[20, 0]),
+    ] {
+        let mut sim = gated(kind, json!({"stepWeight": 20, "threshold": 2}));
+        sim.run_until(CanaryPhase::Failed);
+        assert_eq!(sim.routed, routed, "{}", sim.transcript());
+        let why =
+            format!("Warning [Progressing] Halt podinfo.test advancement {check} gate failed ");
+        assert_eq!(sim.count_notified(&why), 2, "{:#?}", sim.notified);
+    }
+}

@@ -212,9 +212,11 @@ fn a_target_with_too_many_ports_to_discover_is_refused() {
         let target = sim.snapshot.objects.get_mut(&target).unwrap();
         target["spec"]["template"]["spec"]["containers"][0]["ports"] = json!(ports);
         sim.run(2);
-        let why = "spec.service.portDiscovery: the target has 101 container ports, but at most 100 are supported";
+        let why = format!(
+            "spec.service.portDiscovery: the target has {count} container ports, but at most 100 are supported"
+        );
         assert_eq!(
-            sim.count_notified(why),
+            sim.count_notified(&why),
             usize::from(is_refused),
             "{:?}",
             sim.notified

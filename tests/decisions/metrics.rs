@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flagger_rs::{
-    api::canary::CanaryPhase,
+    api::{canary::CanaryPhase, status::ConditionType},
     metrics::Query,
     rollout::{self, Answer, Decision, Evidence, Question},
     snapshot::{HttpResponse, Kind, Origin},
@@ -142,6 +142,65 @@ fn with(mut metric: Value, bounds: Value) -> Value {
         metric[key] = value.clone();
     }
     metric
+}
+
+/// A value is rounded, unless it would look like the bound that it misses.
+#[test]
+fn a_version_that_failed_has_the_reason_in_its_verdict() {
+    let rate = json!({"name": "request-success-rate", "threshold": 99});
+    let errors = json!({"name": "errors", "query": "sum(errors)", "threshold": 5});
+    for (metric, value, reason) in [
+        (
+            &rate,
+            "98.123456789",
+            "was 98.1235 %, below the minimum 99 %",
+        ),
+        (
+            &rate,
+            "98.99999999",
+            "was 98.99999999 %, below the minimum 99 %",
+        ),
+        (
+            &rate,
+            "NaN",
+            "had no value: the query returned nothing, so probably podinfo.test receives no traffic",
+        ),
+        (&errors, "6", "was 6, above the maximum 5"),
+        (&errors, "NaN", "had no value: the query returned nothing"),
+    ] {
+        let mut sim = at_a_check(metric);
+        value.clone_into(&mut sim.metric);
+        sim.run_until(CanaryPhase::Failed);
+        let verdict = sim.snapshot.status().condition(ConditionType::Verdict);
+        let message = verdict.unwrap().message.clone().unwrap();
+        assert!(message.contains(reason), "{message}");
+    }
+}
+
+/// The gauges of a step have the name of the metric; a duration is in seconds there.
+#[test]
+fn the_values_of_a_step_are_exported_by_metric() {
+    let mut sim = at_a_check(&json!({"name": "request-duration", "threshold": 500}));
+    let mut exported = Vec::new();
+    while exported.is_empty() && sim.canary_weight() == 20 {
+        exported = rollout::samples(&sim.snapshot, &answers(&sim, "250"));
+        sim.reconcile();
+    }
+    assert_eq!(exported, [("request-duration".to_owned(), 0.25)]);
+    assert_eq!(rollout::samples(&sim.snapshot, &Evidence::new()), []);
+}
+
+/// The answers of the present step, if all hooks pass and each metric has this value.
+fn answers(sim: &Simulation, value: &str) -> Evidence {
+    let mut evidence = Evidence::new();
+    while let Decision::Ask(questions, _) = rollout::decide(&sim.snapshot, &evidence) {
+        evidence.extend(questions.into_iter().map(|question| {
+            let body = json!({"data": {"result": [{"value": [0, value]}]}}).to_string();
+            let answer = question.read(Ok(HttpResponse { status: 200, body }));
+            (Arc::new(question), answer)
+        }));
+    }
+    evidence
 }
 
 /// Whether a user or the administrator chose the address that the next check of the metrics calls.

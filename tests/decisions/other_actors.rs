@@ -143,14 +143,43 @@ fn a_restart_of_the_primary_starts_no_run_when_the_operator_takes_over_from_flag
     let mut sim = release(json!({"stepWeight": 50}));
     sim.image("podinfo:1");
     restart_the_primary(&mut sim);
-    status(&mut sim).last_applied_spec = Some("7cdf59dbf5".to_owned());
-    status(&mut sim).last_promoted_spec = Some("7cdf59dbf5".to_owned());
+    take_over(&mut sim);
     assert_eq!(rollout::new_version(&sim.snapshot), None);
     sim.run(100);
     assert_eq!(sim.snapshot.phase(), CanaryPhase::Initialized);
     // Flagger's status did not have the promoted version; ours has. A version that removes a field of the primary is now a new one.
     sim.image("podinfo:2");
     sim.run_until(CanaryPhase::Succeeded);
+}
+
+/// A status of Flagger names the versions by hashes that cannot be compared with ours.
+fn take_over(sim: &mut Simulation) {
+    let hash = Some("7cdf59dbf5".to_owned());
+    status(sim).last_applied_spec.clone_from(&hash);
+    status(sim).last_promoted_spec = hash;
+}
+
+#[test]
+fn a_version_that_came_between_flagger_and_the_operator_is_released() {
+    let mut sim = release(json!({"stepWeight": 50}));
+    take_over(&mut sim);
+    sim.run_until(CanaryPhase::Succeeded);
+    assert!(sim.outcome().contains("podinfo:2"), "{}", sim.outcome());
+}
+
+#[test]
+fn a_return_to_the_version_that_flagger_promoted_ends_the_run() {
+    let mut sim = release(json!({"stepWeight": 20}));
+    let applied = status(&mut sim).last_applied_spec.clone();
+    take_over(&mut sim);
+    status(&mut sim).last_applied_spec = applied;
+    while sim.canary_weight() == 0 {
+        sim.reconcile();
+    }
+    sim.image("podinfo:1");
+    sim.run(100);
+    assert_eq!(sim.routed, [20, 0], "{}", sim.transcript());
+    assert_eq!(sim.count_notified("Restarting analysis"), 0);
 }
 
 #[test]
@@ -176,6 +205,25 @@ fn a_return_to_the_promoted_version_starts_no_run_although_the_primary_was_resta
         );
         assert_eq!(sim.snapshot.phase(), CanaryPhase::Failed);
     }
+}
+
+/// Otherwise clients would stay with what somebody put into the primary.
+#[test]
+fn a_return_to_the_promoted_version_after_a_failure_starts_a_run_if_the_primary_runs_another_one() {
+    let mut sim = release(json!({"stepWeight": 50, "threshold": 1}));
+    sim.metric = "1".to_owned();
+    sim.run_until(CanaryPhase::Failed);
+    let name = sim.snapshot.reference(Kind::Deployment, "podinfo-primary");
+    let primary = sim.snapshot.objects.get_mut(&name).unwrap();
+    let template = &mut primary["spec"]["template"];
+    template["metadata"]["annotations"] = json!({});
+    template["spec"]["containers"][0]["image"] = json!("podinfo:hotfix");
+    sim.metric = "100".to_owned();
+    sim.image("podinfo:1");
+    sim.run_until(CanaryPhase::Succeeded);
+    let primary = sim.snapshot.primary().unwrap();
+    let container = &primary["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["image"], "podinfo:1", "{}", sim.transcript());
 }
 
 #[test]

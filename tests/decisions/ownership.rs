@@ -368,3 +368,23 @@ fn an_object_of_another_namespace_is_not_given_to_a_canary_of_the_same_name() {
     sim.run_until(CanaryPhase::Initialized);
     assert_eq!(sim.snapshot.objects[&read], theirs);
 }
+
+/// The user's route stays with the gateway that it has.
+#[test]
+fn a_route_that_an_adoption_would_take_something_from_stays_and_the_canary_is_not_run() {
+    for is_initialized in [false, true] {
+        let mut sim = new(Kind::HttpRoute, &spec_for(Kind::HttpRoute));
+        if is_initialized {
+            sim.run_until(CanaryPhase::Initialized);
+        }
+        let name = sim.snapshot.reference(Kind::HttpRoute, "podinfo");
+        let theirs = json!({"metadata": {"name": "podinfo", "namespace": "test"}, "spec": {"parentRefs": [{"name": "of-shop"}], "rules": []}});
+        sim.store(name.clone(), theirs.clone());
+        sim.notified.clear();
+        sim.run(50);
+        assert_eq!(sim.snapshot.objects[&name]["spec"], theirs["spec"]);
+        assert!(has_condition(&sim), "{}", sim.transcript());
+        let why = format!("the {} podinfo", name.kind.name());
+        assert_eq!(sim.count_notified(&why), 1, "{:?}", sim.notified);
+    }
+}

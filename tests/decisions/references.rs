@@ -134,6 +134,23 @@ fn a_run_whose_route_names_another_namespace_already_comes_to_its_end() {
     );
 }
 
+/// Anybody who edits Canaries may make other routes, too.
+#[test]
+fn another_route_that_names_an_object_allows_the_canary_nothing() {
+    let mut sim = in_phase("istio", Some(CanaryPhase::Progressing));
+    let (_, kind, edit, field) = EDITS[0];
+    let decoy = sim.snapshot.reference(kind, "decoy");
+    let spec = json!({"http": [{"match": [{"gateways": ["other/public"]}]}], "gateways": ["other/public"]});
+    sim.store(
+        decoy,
+        json!({"metadata": {"name": "decoy", "namespace": "test"}, "spec": spec}),
+    );
+    edit(&mut sim.snapshot.canary);
+    sim.run_until(CanaryPhase::Failed);
+    let blocked = format!("{field} may name the namespace test only");
+    assert!(sim.count_notified(&blocked) > 0, "{:?}", sim.notified);
+}
+
 /// Only Istio has such gateways, and only the Gateway API these mirrors.
 #[test]
 fn a_field_that_the_router_ignores_names_nothing() {

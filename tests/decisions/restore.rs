@@ -124,6 +124,26 @@ fn the_restored_primary_does_not_read_the_config_that_failed() {
     assert_eq!(color_of(&sim, "color-primary"), "green");
 }
 
+/// The kept content may be that of an older version.
+#[test]
+fn the_restored_primary_reads_the_config_of_its_own_version() {
+    let mut sim = release_of(json!({"analysis": {"stepWeight": 50}}));
+    sim.image("podinfo:1");
+    refer_to_color(&mut sim);
+    color(&mut sim, "red");
+    sim.run_until(CanaryPhase::Succeeded);
+    sim.image("podinfo:2");
+    color(&mut sim, "blue");
+    sim.run_until_phase(CanaryPhase::Progressing);
+    sim.run_until(CanaryPhase::Succeeded);
+    sim.image("podinfo:3");
+    sim.broken = Some("podinfo:3");
+    sim.run_until_phase(CanaryPhase::Promoting);
+    sim.run(250);
+    assert_eq!(primary(&sim), "podinfo:2", "{}", sim.transcript());
+    assert_eq!(color_of(&sim, "color-primary"), "blue");
+}
+
 #[test]
 fn a_crash_at_any_write_of_a_promotion_or_restoration_keeps_the_content_of_the_configs() {
     let undisturbed = restored_with_config(None);

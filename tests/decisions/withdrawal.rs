@@ -48,6 +48,20 @@ fn lose_pods(sim: &mut Simulation) {
     }
 }
 
+/// A person who gave it another weight while its pods were gone does not see it jump to the old one.
+#[test]
+fn a_version_whose_routes_others_changed_after_the_loss_repeats_its_steps() {
+    let mut sim = at_weight(40);
+    sim.dead = true;
+    sim.reconcile();
+    assert_eq!(sim.canary_weight(), 0, "{}", sim.transcript());
+    let steps = sim.routed.len();
+    sim.dead = false;
+    sim.route(5);
+    sim.run_until(CanaryPhase::Succeeded);
+    assert_eq!(sim.routed[steps..], [20, 40, 0], "{}", sim.transcript());
+}
+
 /// An eviction is no failed check: with a threshold of 1, Flagger's kind of count would end the release.
 #[test]
 fn a_version_that_loses_its_pods_once_gets_its_traffic_back_and_no_hook_is_repeated() {

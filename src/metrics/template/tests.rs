@@ -277,4 +277,10 @@ fn parentheses_within_texts_do_not_count() {
     ] {
         assert_eq!(render(&text, &model()).unwrap(), rendered, "{text}");
     }
+    let after = format!(r#"{{{{ "a" {many} }}}}"#);
+    let refused = render(&after, &model()).unwrap_err().to_string();
+    assert!(
+        refused.contains(&Limit::Parentheses.to_string()),
+        "{refused}"
+    );
 }

@@ -111,7 +111,8 @@ mod tests {
         let image = json!({"status": {"containerStatuses": [
             {"name": "app", "ready": false, "restartCount": 0, "state": {"waiting": {"reason": "ImagePullBackOff"}}}]}});
         let starts = json!({"status": {"containerStatuses": [
-            {"name": "app", "ready": false, "restartCount": 0, "state": {"waiting": {"reason": "ContainerCreating"}}}]}});
+            {"name": "app", "ready": false, "restartCount": 0, "state": {"waiting": {"reason": "ContainerCreating"}}}],
+            "conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "False", "message": "containers with unready status"}]}});
         let pending = json!({"status": {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}]}});
         for (pods, reason) in [
             (

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use crate::{
-    api::{canary::CanaryPhase, status::ConditionType},
+    api::status::ConditionType,
     rollout::{
         blocked::Blocked,
         messages::{self, run},
@@ -28,10 +28,8 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Option<Decis
     let snapshot = release.snapshot;
     let condition = snapshot.status().condition(ConditionType::PromotionFailed);
     match condition.map(|condition| &*condition.reason) {
-        Some(BROKEN) if snapshot.phase() == CanaryPhase::Failed => {
-            Ok(Some(begin(release, evidence)))
-        }
-        Some(RESTORING) if snapshot.phase() == CanaryPhase::Failed => proceed(release).map(Some),
+        Some(BROKEN) => Ok(Some(begin(release, evidence))),
+        Some(RESTORING) => proceed(release).map(Some),
         _ => Ok(None),
     }
 }

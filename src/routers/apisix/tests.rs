@@ -152,9 +152,14 @@ fn a_backend_without_a_weight_has_no_share() {
 }
 
 #[test]
-fn a_deletion_leads_ours_to_the_apex_service() {
+fn a_deletion_leads_ours_to_the_apex_service_and_nowhere_else() {
     let snapshot = reconciled(&Apisix, with_rules(json!([rule()])), &Weights::PRIMARY);
     let mut snapshot = routed(&Apisix, snapshot, &Weights::canary(30));
+    edit(&mut snapshot, OURS, |route| {
+        let backends = &mut route["spec"]["http"][0]["backends"];
+        let theirs = json!({"serviceName": "theirs", "servicePort": 8080});
+        backends.as_array_mut().unwrap().insert(0, theirs);
+    });
     let write = Apisix.restore(&snapshot).into_iter().collect();
     apply(&mut snapshot, write);
     let mut apex = backends(100, 0)[0].take();

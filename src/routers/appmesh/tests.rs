@@ -407,10 +407,12 @@ fn retries_have_flaggers_defaults() {
         policy(all),
         json!([4, 1500, ["server-error", "stream-error"]])
     );
-    assert_eq!(
-        policy(json!({"attempts": -1, "perTryTimeout": "x"})),
-        json!([1, 250, ["gateway-error"]])
-    );
+    for attempts in [-1, 0] {
+        assert_eq!(
+            policy(json!({"attempts": attempts, "perTryTimeout": "x"})),
+            json!([1, 250, ["gateway-error"]])
+        );
+    }
 }
 
 /// Flagger takes the name of the target for the value of the label.

@@ -243,6 +243,27 @@ fn the_path_that_all_requests_have_narrows_no_test() {
     }
 }
 
+/// A request of the canary meets both fields, so the stricter rule holds.
+#[test]
+fn a_path_that_one_field_matches_with_its_case_is_matched_with_it() {
+    let api = |ignores: Option<bool>| {
+        let mut condition = json!({"uri": {"prefix": "/Api"}});
+        if let Some(ignores) = ignores {
+            condition["ignoreUriCase"] = json!(ignores);
+        }
+        condition
+    };
+    for (test, own, both) in [
+        (Some(true), None, None),
+        (None, Some(true), None),
+        (Some(true), Some(false), Some(false)),
+        (Some(true), Some(true), Some(true)),
+    ] {
+        let combined = conditions::product(&[api(test)], &[api(own)]);
+        assert_eq!(combined, Ok(vec![api(both)]), "{test:?} {own:?}");
+    }
+}
+
 /// A rule has each header once. Taking the one of the test would give all users to the canary, and not only those of the service.
 #[test]
 fn a_header_that_both_fields_match_differently_is_refused() {

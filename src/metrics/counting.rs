@@ -301,12 +301,9 @@ fn parts<'a>(samples: impl Iterator<Item = &'a TimeSeries>) -> Parts<'a> {
 }
 
 fn pod(sample: &TimeSeries) -> String {
-    let labels = POD.iter().filter_map(|label| sample.labels.get(*label));
-    labels
-        .filter(|name| !name.is_empty())
-        .next()
-        .cloned()
-        .unwrap_or_default()
+    let mut labels = POD.iter().filter_map(|label| sample.labels.get(*label));
+    let name = labels.find(|name| !name.is_empty());
+    name.cloned().unwrap_or_default()
 }
 
 /// The counters in the answer to [`Counted::durations`], of the requests that were slower than a bound.

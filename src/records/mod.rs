@@ -90,7 +90,8 @@ impl Record {
     /// Notes the version and the strategy of its run. They may change while the version waits for its run.
     fn describe(&mut self, committed: Committed<'_>) {
         let snapshot = committed.snapshot;
-        self.spec.strategy = snapshot.canary.strategy().as_str().to_owned();
+        let strategy = snapshot.canary.strategy().as_str();
+        strategy.clone_into(&mut self.spec.strategy);
         self.spec.images = images(snapshot);
         self.spec.configs = committed.configs();
         self.spec.steps = steps(&snapshot.canary);

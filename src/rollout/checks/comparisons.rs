@@ -142,9 +142,8 @@ impl Comparing<'_> {
         let known = compared::kept(snapshot.status()).remove(&self.check.metric.name);
         let span = Span::of(snapshot, known.as_ref());
         let test = known.map(|known| Ok(known.test));
-        let test = match test.or_else(|| self.begun(snapshot, evidence, span.begun)) {
-            Some(test) => test,
-            None => return self.asks("history", &self.history(), span.begun, snapshot),
+        let Some(test) = test.or_else(|| self.begun(snapshot, evidence, span.begun)) else {
+            return self.asks("history", &self.history(), span.begun, snapshot);
         };
         let test = match test {
             Ok(test) => test,
@@ -221,19 +220,8 @@ impl Comparing<'_> {
         at: Timestamp,
         snapshot: &Snapshot,
     ) -> Result<Question, MetricError> {
-        let query = self.query(snapshot, query, at)?;
+        let query = series_at(snapshot, query, at)?;
         Ok(question(format!("{what} {}", self.check.place), query))
-    }
-
-    fn query(&self, snapshot: &Snapshot, text: &str, at: Timestamp) -> Result<Query, MetricError> {
-        let server = builtin_server(snapshot);
-        let server = server.map_err(|error| MetricError::NoAnswer(error.to_string()))?;
-        let query = text.to_owned();
-        Ok(Query {
-            server,
-            asks: Asks::Series { query, at },
-            budget: budget(snapshot),
-        })
     }
 
     fn answer<'e>(
@@ -369,6 +357,18 @@ impl Comparing<'_> {
             after: None,
         }
     }
+}
+
+/// The query for the series at an instant.
+fn series_at(snapshot: &Snapshot, text: &str, at: Timestamp) -> Result<Query, MetricError> {
+    let server = builtin_server(snapshot);
+    let server = server.map_err(|error| MetricError::NoAnswer(error.to_string()))?;
+    let query = text.to_owned();
+    Ok(Query {
+        server,
+        asks: Asks::Series { query, at },
+        budget: budget(snapshot),
+    })
 }
 
 /// The share of the requests that the canary's weight asks for, if the canary got clearly fewer in the window. In the first window of a weight,

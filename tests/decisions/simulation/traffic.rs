@@ -149,15 +149,14 @@ impl Traffic {
         };
         let all = all / f64::from(u32::try_from(pods.len()).unwrap());
         let pods = pods.iter().enumerate();
-        pods.flat_map(|(place, pod)| self.of_pod((name, pod), is_canary, place, all, part))
+        pods.flat_map(|(place, pod)| self.of_pod((name, pod), (is_canary, place), all, part))
             .collect()
     }
 
     fn of_pod(
         &self,
         (name, pod): (&str, &str),
-        is_canary: bool,
-        place: usize,
+        (is_canary, place): (bool, usize),
         all: f64,
         part: &str,
     ) -> Vec<Value> {

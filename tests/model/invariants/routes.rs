@@ -128,7 +128,7 @@ pub fn hosts<'a>(key: &Key, route: &'a Value) -> Vec<&'a str> {
 }
 
 /// The name of the Service that a destination leads to. The tags of Kuma have more after it.
-fn named<'a>(to: &'a Value, rules: Rules) -> Option<&'a str> {
+fn named(to: &Value, rules: Rules) -> Option<&str> {
     to.pointer(rules.service)?.as_str()?.split('_').next()
 }
 

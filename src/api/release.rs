@@ -245,8 +245,7 @@ pub struct Measured {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Comparison {
-    /// The state: `worse`, `notWorse`, `undecided`, `partial`, `lowTraffic`, `noData`, `providerError`, `stale`, `onePod`, `notShifted`
-    /// or `noBounds`.
+    /// The state: `worse`, `notWorse`, `undecided`, `partial`, `lowTraffic`, `noData`, `providerError`, `stale`, `onePod` or `notShifted`.
     pub state: String,
     /// Whether it decides, in place of the threshold.
     pub decides: bool,

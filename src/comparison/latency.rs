@@ -41,6 +41,11 @@ impl Histogram {
     }
 }
 
+/// Whether so few requests of the primary are slower than a bound that they say little.
+pub fn is_rare(slower: Counts) -> bool {
+    slower.rate() < *SHARES.start()
+}
+
 /// Whether these requests of the primary, of which those slower than a bound are bad, are compared at the bound.
 pub fn is_compared(slower: Counts) -> bool {
     SHARES.contains(&slower.rate())

@@ -1,5 +1,7 @@
 //! The test of one metric during a run: from the counters of pods at two instants to a finding.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -55,7 +57,15 @@ impl Readings {
                 ..Increments::default()
             };
         }
-        Counters::starting_at(self.before.clone()).advance(self.now.clone())
+        // A pod that was there at the start, and not at the beginning of the window, is no new one.
+        let is_back =
+            |pod: &&String| !self.before.contains_key(*pod) && self.start.contains_key(*pod);
+        let back: BTreeSet<_> = self.now.keys().filter(is_back).cloned().collect();
+        let mut now = self.now.clone();
+        now.retain(|pod, _| !back.contains(pod));
+        let mut increments = Counters::starting_at(self.before.clone()).advance(now);
+        increments.restarted.extend(back);
+        increments
     }
 
     /// The requests of each pod since the start.
@@ -99,10 +109,8 @@ pub enum State {
     /// The canary had fewer requests than are needed: this many.
     LowTraffic(f64),
     /// A version has no counters.
-    NoData,
-    /// No bound of durations can be compared: nearly all requests of the primary are faster than each, or slower.
     #[default]
-    NoBounds,
+    NoData,
     /// This pod of the canary has nearly all its bad requests.
     OnePod(String),
 }
@@ -133,14 +141,19 @@ impl MetricTest {
     }
 
     /// The tests of durations at the start of a run, at four of these bounds at most, which stay the same for the run: the user's `own` one, and
-    /// some of those that between 0.5 % and 30 % of the primary's requests exceed. No test if there is no such bound.
+    /// some of those that between 0.5 % and 30 % of the primary's requests exceed. If no bound is such a one, the lowest or the highest is taken.
+    /// `bounds` are in ascending order.
     pub fn of_durations(rules: &Rules, bounds: &[(f64, Vec<Counts>)], own: Option<f64>) -> Self {
         let is_own = |bound: &f64| own == Some(*bound);
-        let others = bounds
-            .iter()
-            .filter(|(bound, blocks)| latency::is_compared(total(blocks)) && !is_own(bound));
-        let others: Vec<_> = others.collect();
+        let is_compared = |(bound, blocks): &&(f64, Vec<Counts>)| {
+            latency::is_compared(total(blocks)) && !is_own(bound)
+        };
+        let mut others: Vec<_> = bounds.iter().filter(is_compared).collect();
         let own: Vec<_> = bounds.iter().filter(|(bound, _)| is_own(bound)).collect();
+        if others.is_empty() && own.is_empty() {
+            let is_rare = |(_, blocks): &&(f64, Vec<Counts>)| latency::is_rare(total(blocks));
+            others.extend(bounds.iter().find(is_rare).or(bounds.last()));
+        }
         // Bounds close to each other show the same.
         let most = (BOUNDS - own.len()).min(others.len());
         let place = |place: usize| place * (others.len() - 1) / (most - 1).max(1);
@@ -214,14 +227,14 @@ impl MetricTest {
         let worse = self.worse(pods);
         let seen = strongest.test.seen();
         let is_within = is_proven(self.not_worse(pods), rules.false_alarms);
-        let is_enough = gain.window.canary.all() > 0.0 && is_enough(rules, strongest, pods);
+        let is_enough = gain.window.canary.all() > 0.0 && is_enough(rules, strongest);
         let state = match (is_proven(worse, rules.false_alarms), gain.bad_pod(rules)) {
             _ if !gain.has_data => State::NoData,
             (true, Some(pod)) => State::OnePod(pod),
             (true, None) => State::Worse,
             (false, _) if is_enough && is_within => State::NotWorse,
             (false, _) if is_enough => State::Undecided,
-            (false, _) => State::LowTraffic(needed(rules, strongest, pods)),
+            (false, _) => State::LowTraffic(needed(rules, strongest)),
         };
         let restarted = gain.canary.restarted.iter().chain(&gain.primary.restarted);
         Finding {
@@ -299,32 +312,33 @@ impl Gain {
 }
 
 /// Whether the canary had as many requests as the increase to detect needs.
-fn is_enough(rules: &Rules, of: &OneTest, pods: f64) -> bool {
+fn is_enough(rules: &Rules, of: &OneTest) -> bool {
     let seen = of.test.seen();
     match rules.least {
         Some(least) => seen.canary.all() >= least && seen.primary.all() > 0.0,
         None => {
-            let mut plans = plans(rules, of, pods);
+            let mut plans = plans(rules, of);
             plans.any(|plan| power::is_enough(&plan, seen.canary.all()))
         }
     }
 }
 
 /// The number of the canary's requests that are needed; infinite while the primary has none.
-fn needed(rules: &Rules, of: &OneTest, pods: f64) -> f64 {
+fn needed(rules: &Rules, of: &OneTest) -> f64 {
     let of_plan = |plan| requests_to_detect(&plan);
-    let needed = || plans(rules, of, pods).find_map(of_plan);
+    let needed = || plans(rules, of).find_map(of_plan);
     rules.least.or_else(needed).unwrap_or(f64::INFINITY)
 }
 
 /// The plans to find the increase to detect or, if that is too close to the margin, the least increase that can be found. None while the primary
 /// has no requests.
-fn plans(rules: &Rules, of: &OneTest, pods: f64) -> impl Iterator<Item = power::Plan> {
+fn plans(rules: &Rules, of: &OneTest) -> impl Iterator<Item = power::Plan> {
     let (seen, rate) = (of.test.seen(), of.test.primary_rate());
     let share = seen.canary.all() / seen.canary.and(seen.primary).all();
     let (least, _) = rules.measure.range();
     let increases = [rules.detect, least * rules.margin.limit(rate) - rate];
-    let (rules, dispersion) = (*rules, of.bursts.max(pods));
+    // More requests do not make pods more equal.
+    let (rules, dispersion) = (*rules, of.bursts);
     let plan = move |increase| power::Plan {
         measure: rules.measure,
         margin: rules.margin,

@@ -36,7 +36,10 @@ pub fn not_compared(snapshot: &Snapshot, why: &FailedCheck) -> Decision {
     let outcome = Outcome::NotReady(why.detail.clone());
     let begun = record(StatusChange::within_step(snapshot), &outcome);
     let waits = "The versions could not be compared until the progress deadline";
-    Decision::commit(verdict::not_compared(begun, why, waits).build(), Vec::new())
+    Decision::commit(
+        verdict::not_compared(begun, why, waits, None).build(),
+        Vec::new(),
+    )
 }
 
 /// Adds to a change that a rollback begins, and why.

@@ -435,12 +435,72 @@ fn a_wait_has_the_whole_deadline_whatever_came_before_it() {
     assert!((600..900).contains(&took), "{took}");
 }
 
+/// No request of the primary exceeds a bound: the lowest one is compared all the same.
 #[test]
-fn durations_without_a_bound_to_compare_hold_nothing() {
-    let mut sim = release(&BOTH[1..], &compared(), Traffic::of(500.0));
-    sim.traffic.as_mut().unwrap().are_all_fast = true;
+fn durations_of_a_fast_service_are_compared_at_the_lowest_bound() {
+    for (slower, phase) in [(0.0, CanaryPhase::Succeeded), (0.3, CanaryPhase::Failed)] {
+        let mut sim = release(&BOTH[1..], &compared(), Traffic::of(500.0));
+        let traffic = sim.traffic.as_mut().unwrap();
+        (traffic.are_all_fast, traffic.canary_is_slower) = (true, slower);
+        sim.run_until(phase);
+        let shown = sim.transcript();
+        let is_kept = shown.contains("\"bound\":100.0");
+        assert_eq!(is_kept, phase == CanaryPhase::Succeeded, "{shown}");
+    }
+}
+
+/// Each failure of Prometheus is a wait of its own, also while a version waits for its approval.
+#[test]
+fn failures_of_prometheus_long_after_each_other_do_not_add_up_to_a_deadline() {
+    let mut sim = release(&BOTH[..1], &compared(), Traffic::of(500.0));
+    let gate = json!([{"name": "gate", "type": "confirm-promotion", "url": "http://hooks/gate"}]);
+    let analysis = sim.snapshot.canary.spec.analysis.as_mut().unwrap();
+    analysis.webhooks = serde_json::from_value(gate).unwrap();
+    sim.closed.insert("gate");
+    sim.run_until_phase(CanaryPhase::WaitingPromotion);
+    for _ in 0..3 {
+        for (is_down, seconds) in [(true, 130), (false, 700)] {
+            sim.traffic.as_mut().unwrap().is_down = is_down;
+            let start = sim.snapshot.now.as_second();
+            until(&mut sim, |sim| {
+                sim.snapshot.now.as_second() >= start + seconds
+            });
+            assert_eq!(
+                sim.snapshot.phase(),
+                CanaryPhase::WaitingPromotion,
+                "{}",
+                sim.transcript()
+            );
+        }
+    }
+    sim.closed.clear();
     sim.run_until(CanaryPhase::Succeeded);
-    assert_eq!(sim.routed, [10, 20, 30, 40, 50, 0]);
+}
+
+/// A server that answers by turns with an error and with nothing is one wait.
+#[test]
+fn a_wait_whose_reason_changes_has_one_deadline() {
+    let mut sim = release(&BOTH[..1], &compared(), Traffic::of(500.0));
+    until(&mut sim, |sim| sim.canary_weight() == 20);
+    let start = sim.snapshot.now.as_second();
+    for turn in 0..20 {
+        let traffic = sim.traffic.as_mut().unwrap();
+        (traffic.is_down, traffic.lacks_canary) = (turn % 2 == 0, turn % 2 == 1);
+        until(&mut sim, |sim| {
+            sim.snapshot.now.as_second() >= start + 100 * turn
+        });
+        if sim.snapshot.phase() == CanaryPhase::Failed {
+            break;
+        }
+    }
+    assert_eq!(
+        sim.snapshot.phase(),
+        CanaryPhase::Failed,
+        "{}",
+        sim.transcript()
+    );
+    let took = sim.snapshot.now.as_second() - start;
+    assert!((600..1_000).contains(&took), "{took}");
 }
 
 #[test]

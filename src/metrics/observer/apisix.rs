@@ -1,15 +1,27 @@
 //! APISIX. It names the route; durations are in milliseconds.
 
 use super::{Observer, Series, rate};
-use crate::{metrics::template::Model, snapshot::TargetKind};
+use crate::metrics::template::Model;
 
 /// APISIX.
 #[derive(Clone, Copy, Debug)]
 pub struct Apisix;
 
 impl Observer for Apisix {
+    /// The name of our route has the apex' name. (Flagger asks for the target's name, and finds nothing if `spec.service.name` is another.)
     fn series(&self, model: &Model) -> Series {
-        series(model, "canary")
+        let Model {
+            namespace,
+            route,
+            service,
+            ..
+        } = model;
+        Series::new(
+            format!("route=~\"{namespace}_{route}-{service}-canary_.+\""),
+            "code!~\"5..\"",
+            "apisix_http_status",
+            "apisix_http_latency",
+        )
     }
 
     fn duration_query(&self, model: &Model) -> String {
@@ -19,36 +31,13 @@ impl Observer for Apisix {
         format!(" histogram_quantile( 0.99, {rate} by (le) )")
     }
 
-    fn primary_series(&self, model: &Model, _primary: &str) -> Option<Series> {
-        Some(series(model, "primary"))
-    }
-
-    fn counts_pods(&self) -> bool {
-        false
-    }
-
-    fn compares(&self, _kind: TargetKind) -> bool {
-        true
+    /// Both versions share one route of APISIX.
+    fn primary_series(&self, _model: &Model, _primary: &str) -> Option<Series> {
+        None
     }
 
     /// Without the type, the time of APISIX itself would count, too.
     fn buckets(&self, series: &Series) -> String {
         format!("type=~\"request\", {}", series.selector)
     }
-}
-
-/// The name of our route has the apex' name. (Flagger asks for the target's name, and finds nothing if `spec.service.name` is another.)
-fn series(model: &Model, version: &str) -> Series {
-    let Model {
-        namespace,
-        route,
-        service,
-        ..
-    } = model;
-    Series::new(
-        format!("route=~\"{namespace}_{route}-{service}-{version}_.+\""),
-        "code!~\"5..\"",
-        "apisix_http_status",
-        "apisix_http_latency",
-    )
 }

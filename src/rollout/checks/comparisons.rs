@@ -5,7 +5,6 @@
 //! | Worse | the canary is worse than the margin allows | the run is rolled back at once |
 //! | NotWorse, Undecided | it is not, or nothing is proven by enough requests | the step goes on |
 //! | LowTraffic | the canary had too few requests | `onLowTraffic`; a hold ends after `maxExtend` intervals with `onUndecided` |
-//! | NoBounds | no bound of durations lies where durations can be compared | the step goes on |
 //! | NoData | a version has no series | `onNoData`; a hold ends at the progress deadline with a rollback |
 //! | ProviderError, Stale | the metric server does not answer, or knows nothing new | `onError`; likewise |
 //! | OnePod | one pod of the canary has nearly all its bad requests | hold; likewise |
@@ -27,7 +26,6 @@ use crate::{
     api::{
         canary::{CanaryStatus, Strategy},
         compare::{CompareMode, OnUndecided, Policy},
-        status::{ConditionType, VerdictCode},
     },
     comparison::{Counts, Finding, Measure, MetricTest, Rules, State, share},
     metrics::{Asks, MetricError, Query, Server, TimeSeries, counting},
@@ -142,8 +140,8 @@ impl Comparing<'_> {
         let known = compared::kept(snapshot.status()).remove(&self.check.metric.name);
         let span = Span::of(snapshot, known.as_ref());
         let test = known.map(|known| Ok(known.test));
-        let Some(test) = test.or_else(|| self.begun(snapshot, evidence, span.begun)) else {
-            return self.asks("history", &self.history(), span.begun, snapshot);
+        let Some(test) = test.or_else(|| self.begun(snapshot, evidence, span.history())) else {
+            return self.asks("history", &self.history(), span.history(), snapshot);
         };
         let test = match test {
             Ok(test) => test,
@@ -264,6 +262,11 @@ impl Comparing<'_> {
         let finding = test.advance(&self.rules, arms);
         let missed = missed_share(snapshot, &finding, span.weight);
         let (effect, detail) = match missed {
+            // Counters do not show the first requests yet.
+            _ if span.is_empty() => (
+                (Word::LowTraffic, Effect::Hold(Until::Requests)),
+                sentence(snapshot, &finding),
+            ),
             Some(share) if !matches!(finding.state, State::Worse | State::NoData) => (
                 (Word::NotShifted, Effect::Hold(Until::Deadline)),
                 not_shifted(&finding, share),
@@ -286,7 +289,6 @@ impl Comparing<'_> {
         match finding.state {
             State::Worse => (Word::Worse, Effect::RollBack),
             State::NotWorse => (Word::NotWorse, Effect::Pass),
-            State::NoBounds => (Word::NoBounds, Effect::Pass),
             State::Undecided if !finding.restarted.is_empty() => (Word::Partial, Effect::Pass),
             State::Undecided => (Word::Undecided, Effect::Pass),
             State::OnePod(_) => (Word::OnePod, Effect::Hold(Until::Deadline)),
@@ -305,14 +307,9 @@ impl Comparing<'_> {
     fn waits_for_requests(&self, snapshot: &Snapshot) -> Effect {
         let compare = &self.setting.compare;
         let longest = snapshot.canary.interval().mul_f64(compare.max_extend());
-        let verdict = snapshot.status().condition(ConditionType::Verdict);
-        let is_over = verdict.is_some_and(|verdict| {
-            let since = verdict.last_transition_time.as_ref();
-            let waited = since.map(|since| snapshot.now.duration_since(since.0).unsigned_abs());
-            let is_waiting = verdict.reason == VerdictCode::LowTraffic.as_str();
-            verdict.reason == VerdictCode::Undecided.as_str()
-                || (is_waiting && waited.is_some_and(|waited| waited > longest))
-        });
+        let since = snapshot.status().last_transition_time.as_ref();
+        let waited = since.map(|since| snapshot.now.duration_since(since.0).unsigned_abs());
+        let is_over = waited.is_some_and(|waited| waited > longest);
         match compare.on_undecided.unwrap_or_default() {
             _ if !is_over => Effect::Hold(Until::Requests),
             OnUndecided::Promote => Effect::Pass,
@@ -376,7 +373,9 @@ fn series_at(snapshot: &Snapshot, text: &str, at: Timestamp) -> Result<Query, Me
 fn missed_share(snapshot: &Snapshot, finding: &Finding, before: i64) -> Option<f64> {
     let canary = &snapshot.canary;
     let analysis = canary.spec.analysis.as_ref()?;
-    if canary.strategy() != Strategy::Canary || analysis.session_affinity.is_some() {
+    // Windows that are as short as the delay of the counters are about several weights.
+    let is_short = canary.interval() < 2 * counting::LAG.unsigned_abs();
+    if canary.strategy() != Strategy::Canary || analysis.session_affinity.is_some() || is_short {
         return None;
     }
     let weight = snapshot.status().canary_weight.min(before);

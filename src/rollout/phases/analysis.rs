@@ -228,7 +228,9 @@ fn measure(snapshot: &Snapshot, evidence: &Evidence) -> ControlFlow<Decision> {
     if !halts.is_empty() {
         return ControlFlow::Break(failed_check(snapshot, halts));
     }
-    comparison::hold(snapshot, &compared).map_or(ControlFlow::Continue(()), ControlFlow::Break)
+    let hold = comparison::hold(snapshot, &compared);
+    hold.or_else(|| comparison::end_wait(snapshot, &compared))
+        .map_or(ControlFlow::Continue(()), ControlFlow::Break)
 }
 
 /// Counts one failed check, for all these reasons.

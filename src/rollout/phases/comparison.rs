@@ -1,8 +1,12 @@
 //! The effect of comparisons on a step: a rollback at once, a failed check, or a wait (not in Flagger).
 
 use crate::{
-    api::status::{ConditionType, VerdictCode},
+    api::{
+        canary::CanaryPhase,
+        status::{ConditionType, VerdictCode},
+    },
     rollout::{
+        actions,
         checks::{
             Halt,
             comparisons::{self, Compared, Effect, Until},
@@ -14,6 +18,33 @@ use crate::{
     },
     snapshot::Snapshot,
 };
+
+/// The codes of waits that end at the progress deadline.
+const WITH_DEADLINE: [VerdictCode; 5] = [
+    VerdictCode::NoData,
+    VerdictCode::ProviderError,
+    VerdictCode::Stale,
+    VerdictCode::OnePod,
+    VerdictCode::TrafficNotShifted,
+];
+
+/// Ends the wait of a version that stays where it is although it can be compared again: at a gate, or because a person paused it. Any other one
+/// goes on, which removes the reason of the wait.
+pub fn end_wait(snapshot: &Snapshot, all: &[Compared]) -> Option<Decision> {
+    let stays = snapshot.phase() == CanaryPhase::WaitingPromotion || actions::is_paused(snapshot);
+    let verdict = snapshot.status().condition(ConditionType::Verdict);
+    let waits = |code: &VerdictCode| verdict.is_some_and(|it| it.reason == code.as_str());
+    let codes = WITH_DEADLINE
+        .iter()
+        .chain(&[VerdictCode::LowTraffic, VerdictCode::Undecided]);
+    let is_stale = !all.is_empty() && stays && codes.into_iter().any(waits);
+    is_stale.then(|| {
+        let change = StatusChange::within_step(snapshot).clear(ConditionType::Verdict);
+        let mut status = change.build();
+        comparisons::keep(snapshot, all, &mut status);
+        Decision::commit(status, Vec::new())
+    })
+}
 
 /// The rollback of a version that is worse than the primary. It does not wait for a number of failed checks: chance is ruled out.
 pub fn roll_back(snapshot: &Snapshot, all: &[Compared]) -> Option<Decision> {
@@ -41,12 +72,12 @@ pub fn hold(snapshot: &Snapshot, all: &[Compared]) -> Option<Decision> {
     let status = snapshot.status();
     let verdict = status.condition(ConditionType::Verdict);
     let is_known = |code: VerdictCode| verdict.is_some_and(|it| it.reason == code.as_str());
+    // A wait goes on although its reason changes, for example from missing series to a server that does not answer.
+    let goes_on = WITH_DEADLINE.into_iter().any(is_known);
     // The deadline counts from the beginning of this wait.
     let since = verdict.and_then(|verdict| verdict.last_transition_time.as_ref());
-    let is_overdue = |(compared, until): &&(&Compared, Until)| {
-        *until == Until::Deadline
-            && is_known(compared.state.code())
-            && snapshot.exceeds_deadline(since)
+    let is_overdue = |(_, until): &&(&Compared, Until)| {
+        *until == Until::Deadline && goes_on && snapshot.exceeds_deadline(since)
     };
     if let Some((compared, _)) = waiting.iter().find(is_overdue) {
         let why = halt(snapshot, compared).failed;
@@ -67,7 +98,10 @@ pub fn hold(snapshot: &Snapshot, all: &[Compared]) -> Option<Decision> {
     let mut change = StatusChange::within_step(snapshot);
     let mut notifications = vec![messages::warning(snapshot, event)];
     if !is_known(failed.code) {
-        change = verdict::not_compared(change, &failed, waits);
+        let since = since
+            .filter(|_| goes_on && until == Until::Deadline)
+            .cloned();
+        change = verdict::not_compared(change, &failed, waits, since);
         if until == Until::Person {
             let text = "Canary analysis is waiting for a person.";
             notifications.push(checks::gate_alert(snapshot, text));

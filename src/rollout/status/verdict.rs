@@ -3,6 +3,8 @@
 //! Flagger tells this in events, which are gone after an hour. The condition is written with a change of the status that is written
 //! anyway, except at a closed gate for traffic, and it is removed with the next step that passes.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
 use super::{Outcome, StatusChange};
 use crate::{
     api::{
@@ -94,14 +96,22 @@ fn waiting_for(hook: &CanaryWebhook) -> String {
     format!("Waits until the {kind} webhook {name} opens its gate")
 }
 
-/// Records that a step waits because the canary cannot be compared with the primary.
+/// Records that a step waits because the canary cannot be compared with the primary, since this time or from now on.
 pub fn not_compared<'a>(
     change: StatusChange<'a>,
     why: &FailedCheck,
     waits: &str,
+    since: Option<Time>,
 ) -> StatusChange<'a> {
     let sentence = format!("{waits}: {}.", without_stop(&why.detail));
-    change.set(ConditionType::Verdict, why.code.as_str(), &sentence)
+    let change = change.set(ConditionType::Verdict, why.code.as_str(), &sentence);
+    change.with(|status| {
+        let mut conditions = status.conditions.iter_mut().flatten();
+        let verdict = conditions.find(|it| it.type_ == ConditionType::Verdict.as_str());
+        if let (Some(verdict), Some(since)) = (verdict, since) {
+            verdict.last_transition_time = Some(since);
+        }
+    })
 }
 
 /// Records why a run is rolled back.

@@ -468,7 +468,7 @@ pub const ROUTERS: &[Row] = &[
             r#" sum( rate( apisix_http_status{ route=~"test_r-web-canary_.+", code!~"5.." }[1m] ) ) / sum( rate( apisix_http_status{ route=~"test_r-web-canary_.+" }[1m] ) ) * 100"#,
             r#" histogram_quantile( 0.99, sum( rate( apisix_http_latency_bucket{ type=~"request", route=~"test_r-web-canary_.+" }[1m] ) ) by (le) )"#,
         ],
-        compared: ["web-canary_", "web-primary_"],
+        compared: ["", ""],
     },
     Row {
         provider: "kuma",

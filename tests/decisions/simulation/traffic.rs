@@ -168,7 +168,13 @@ impl Traffic {
                 0.0
             };
             let bucket = |(le, share): (&str, f64)| {
-                let less = if le == "250.0" { slower } else { 0.0 };
+                let share = if self.are_all_fast { 1.0 } else { share };
+                let is_lowest = self.are_all_fast && le == "100";
+                let less = if le == "250.0" || is_lowest {
+                    slower
+                } else {
+                    0.0
+                };
                 series(Some(le), all * (share - less))
             };
             let asked = bounds(part);

@@ -1,6 +1,6 @@
 //! The window of a step, and the tests that the status keeps until the next one.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     api::canary::CanaryStatus,
@@ -24,20 +24,31 @@ pub struct Span {
     pub to: Timestamp,
     /// The canary's weight in the window before; 0 before the first one.
     pub weight: i64,
+    interval: SignedDuration,
 }
 
 impl Span {
     /// The window since the last measurement. The first one begins when the canary has got traffic, which counters show some seconds later.
     pub fn of(snapshot: &Snapshot, known: Option<&Kept>) -> Self {
         let to = counting::instant(snapshot.tick.map_or(snapshot.now, |tick| tick.at));
+        let interval = snapshot.canary.interval();
+        let interval = SignedDuration::try_from(interval).unwrap_or(SignedDuration::MAX);
         if let Some(known) = known {
             let (begun, weight) = (known.begun, known.weight);
-            let from = known.at;
+            // The clock of the process that wrote the status may have been ahead.
+            let latest = to.saturating_add(counting::LAG).unwrap_or(to);
+            let from = if known.at > latest {
+                to.checked_sub(interval).unwrap_or(to)
+            } else {
+                known.at
+            };
+            let begun = begun.min(from);
             return Self {
                 begun,
                 from,
                 to,
                 weight,
+                interval,
             };
         }
         let begun = snapshot.status().last_transition_time.as_ref();
@@ -47,6 +58,7 @@ impl Span {
             from: begun.saturating_add(counting::LAG).unwrap_or(begun),
             to,
             weight: 0,
+            interval,
         }
     }
 
@@ -56,6 +68,17 @@ impl Span {
             before: self.to.duration_since(self.from),
             start: self.to.duration_since(self.begun),
         }
+    }
+
+    /// The end of the hour in which the primary's usual requests are counted: the start of the run, or now if a test could not begin then.
+    pub fn history(self) -> Timestamp {
+        let is_first = self.to.duration_since(self.begun) <= self.interval;
+        if is_first { self.begun } else { self.to }
+    }
+
+    /// Whether the window has no time in it, because counters do not show the canary's first requests yet.
+    pub fn is_empty(self) -> bool {
+        self.weight == 0 && self.is_over()
     }
 
     /// Whether the window was measured already, in this tick.

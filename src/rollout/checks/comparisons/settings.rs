@@ -115,24 +115,22 @@ pub fn problem(snapshot: &Snapshot) -> Option<(usize, String)> {
     found.or_else(|| ambiguous(&checks))
 }
 
-/// A metric with counters whose name, or whose other source, makes unclear what decides.
+/// A metric whose name, or whose other source, makes unclear what is compared.
 fn ambiguous(checks: &[Check<'_>]) -> Option<(usize, String)> {
-    let counted = checks.iter().filter(|check| check.metric.counts.is_some());
-    counted.into_iter().find_map(|check| {
+    let mut compared = checks.iter().filter(|check| check.metric.compare.is_some());
+    compared.find_map(|check| {
         let has_value = check.metric.query.is_some() || check.metric.template_ref.is_some();
-        let is_same = |other: &&Check<'_>| {
+        let is_same = |other: &Check<'_>| {
             other.place != check.place && other.metric.name == check.metric.name
         };
-        match () {
-            () if has_value => {
-                Some("a metric with counts has neither query nor templateRef".to_owned())
+        let problem = match () {
+            () if check.metric.counts.is_some() && has_value => {
+                "a metric with counts has neither query nor templateRef"
             }
-            () if checks.iter().any(|other| is_same(&other)) => {
-                Some("another metric has this name".to_owned())
-            }
-            () => None,
-        }
-        .map(|problem| (check.place, problem))
+            () if checks.iter().any(is_same) => "another metric has this name",
+            () => return None,
+        };
+        Some((check.place, problem.to_owned()))
     })
 }
 

@@ -30,8 +30,6 @@ pub enum Word {
     OnePod,
     /// The canary does not get its share of the requests.
     NotShifted,
-    /// No bound of durations can be compared.
-    NoBounds,
 }
 
 impl Word {
@@ -48,14 +46,13 @@ impl Word {
             Self::Stale => "stale",
             Self::OnePod => "onePod",
             Self::NotShifted => "notShifted",
-            Self::NoBounds => "noBounds",
         }
     }
 
     /// The code of a verdict with this state.
     pub const fn code(self) -> VerdictCode {
         match self {
-            Self::Worse | Self::NotWorse | Self::Undecided | Self::Partial | Self::NoBounds => {
+            Self::Worse | Self::NotWorse | Self::Undecided | Self::Partial => {
                 VerdictCode::Regression
             }
             Self::LowTraffic => VerdictCode::LowTraffic,
@@ -97,10 +94,6 @@ pub fn sentence(snapshot: &Snapshot, finding: &Finding) -> String {
         }
         State::OnePod(pod) => format!("{requests}, and nearly all of these the pod {pod}"),
         State::NoData => "one of the versions has no series".to_owned(),
-        State::NoBounds => {
-            "no bound of durations can be compared: none is exceeded by 0.5 to 30 % of the primary's requests"
-                .to_owned()
-        }
         State::LowTraffic(_) if finding.last.canary.all() <= 0.0 => {
             "the canary had no request since the last step".to_owned()
         }
@@ -109,7 +102,7 @@ pub fn sentence(snapshot: &Snapshot, finding: &Finding) -> String {
             whole(canary.all()),
             whole(needed.ceil())
         ),
-        State::LowTraffic(_) => "the primary had no requests to compare with".to_owned(),
+        State::LowTraffic(_) => "the primary had too few requests to compare with".to_owned(),
         State::NotWorse => format!("{requests}; the canary is proven to be within the margin"),
         State::Undecided => requests,
     }

@@ -141,7 +141,7 @@ impl MetricTest {
     }
 
     /// The tests of durations at the start of a run, at four of these bounds at most, which stay the same for the run: the user's `own` one, and
-    /// some of those that between 0.5 % and 30 % of the primary's requests exceed. If no bound is such a one, the lowest or the highest is taken.
+    /// some of those that between 0.5 % and 30 % of the primary's requests exceed. If no bound is such a one, the lowest or the highest is among them.
     /// `bounds` are in ascending order.
     pub fn of_durations(rules: &Rules, bounds: &[(f64, Vec<Counts>)], own: Option<f64>) -> Self {
         let is_own = |bound: &f64| own == Some(*bound);
@@ -150,9 +150,10 @@ impl MetricTest {
         };
         let mut others: Vec<_> = bounds.iter().filter(is_compared).collect();
         let own: Vec<_> = bounds.iter().filter(|(bound, _)| is_own(bound)).collect();
-        if others.is_empty() && own.is_empty() {
+        if others.is_empty() {
             let is_rare = |(_, blocks): &&(f64, Vec<Counts>)| latency::is_rare(total(blocks));
-            others.extend(bounds.iter().find(is_rare).or(bounds.last()));
+            let other = bounds.iter().find(is_rare).or(bounds.last());
+            others.extend(other.filter(|(bound, _)| !is_own(bound)));
         }
         // Bounds close to each other show the same.
         let most = (BOUNDS - own.len()).min(others.len());

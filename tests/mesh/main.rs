@@ -119,12 +119,12 @@ async fn compared_versions(rig: &Rig) {
     rig.canary(json!({"interval": "30s", "metrics": metrics}))
         .await;
     let observed = rig.observe("regression");
-    rig.image("3.1.5").await;
+    rig.image("3.1.9").await;
     rig.weight(25).await;
     rig.reach("Failed").await;
     rig.until_idle().await;
     let tally = observed.no_request_lost().await;
-    assert!(tally.failed["3.1.5"] > 0);
+    assert!(tally.failed["3.1.9"] > 0);
     observed
         .event("Rolling back podinfo.test regression found request-success-rate")
         .await;
@@ -138,7 +138,7 @@ async fn compared_versions(rig: &Rig) {
     );
 
     let observed = rig.observe("comparison");
-    rig.image("3.1.4").await;
+    rig.image("3.1.8").await;
     rig.reach("Succeeded").await;
     rig.until_idle().await;
     observed.no_request_lost().await;

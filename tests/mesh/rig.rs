@@ -373,7 +373,7 @@ pub async fn cell() -> Cell {
     let mut images = programs::images(&built);
     images.push(programs::operator(&built.join("flagger")));
     images.push(programs::podinfo(&built, "3.1.2", &["--error-rate=0.3"]));
-    images.push(programs::podinfo(&built, "3.1.5", &["--error-rate=0.05"]));
+    images.push(programs::podinfo(&built, "3.1.9", &["--error-rate=0.05"]));
     Cell::start(&built.join("testbed"), &images).await.unwrap()
 }
 

@@ -58,17 +58,22 @@ pub fn sequential_latency(per_second: f64, factor: f64, sigma: f64, seed: u64) -
         least: None,
         counts_pods: false,
     };
-    let bounds = history.bounds(None).into_iter();
-    let bounds = bounds.filter_map(|bound| Some((bound, vec![history.slower(bound)?])));
+    let bounds = history
+        .into_iter()
+        .map(|(bound, slower)| (bound, vec![slower]));
     let mut test = MetricTest::of_durations(&rules, &bounds.collect::<Vec<_>>(), None);
+    let at = |all: &[(f64, Counts)], bound: f64| {
+        let found = all.iter().find(|(of, _)| of.total_cmp(&bound).is_eq());
+        found.map(|(_, slower)| *slower)
+    };
     for (step, weight) in WEIGHTS.iter().enumerate() {
         let share = weight / 100.0;
         let canary = durations(&mut random, minute * share, factor, sigma)?;
         let primary = durations(&mut random, minute * (1.0 - share), 1.0, sigma)?;
         test.add(|bound| {
             Some(Window {
-                canary: canary.slower(bound?)?,
-                primary: primary.slower(bound?)?,
+                canary: at(&canary, bound?)?,
+                primary: at(&primary, bound?)?,
             })
         });
         if is_proven(test.worse(1.0), FALSE_ALARMS) {

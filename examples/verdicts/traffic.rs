@@ -1,6 +1,6 @@
 //! Simulated requests of both versions.
 
-use flagger_rs::comparison::{Counts, Window, latency::Histogram};
+use flagger_rs::comparison::{Counts, Window};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rand_distr::{Binomial, Distribution, Geometric, LogNormal, Poisson};
 
@@ -168,13 +168,13 @@ fn binomial(random: &mut impl Rng, all: f64, rate: f64) -> f64 {
     law.map_or(0.0, |law| law.sample(random) as f64)
 }
 
-/// The durations of requests, as a histogram.
+/// The requests, of which those slower than a bound are bad, for each finite bound.
 pub fn durations(
     random: &mut impl Rng,
     requests: f64,
     factor: f64,
     sigma: f64,
-) -> Option<Histogram> {
+) -> Option<Vec<(f64, Counts)>> {
     let law = LogNormal::new((MEDIAN * factor).ln(), sigma).ok()?;
     let mut counts = [0.0; BOUNDS.len()];
     let mut drawn = 0.0;
@@ -185,11 +185,15 @@ pub fn durations(
         drawn += 1.0;
     }
     let mut sum = 0.0;
-    let buckets = BOUNDS.iter().zip(counts).map(|(bound, count)| {
+    let slower = BOUNDS.iter().zip(counts).map(|(bound, count)| {
         sum += count;
-        (*bound, sum)
+        Some((*bound, Counts::new(drawn, drawn - sum)?))
     });
-    Histogram::new(buckets.collect())
+    let all: Option<Vec<_>> = slower.collect();
+    all.map(|mut all| {
+        all.retain(|(bound, _)| bound.is_finite());
+        all
+    })
 }
 
 fn pods(factors: &[f64]) -> f64 {

@@ -5,16 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
-
 use super::Counts;
 
 /// The values of the counters of one version's pods at one instant, by the name of the pod. Values that are no counts are left out.
 pub type Reading = BTreeMap<String, Counts>;
-
-/// The last known values of one version's counters, from which increments are counted.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Counters(BTreeMap<String, Counts>);
 
 /// The requests since the last reading.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,35 +21,28 @@ pub struct Increments {
 }
 
 impl Increments {
+    /// The requests between two readings. A pod that is new began with 0.
+    pub fn between(before: &Reading, now: &Reading) -> Self {
+        let mut increments = Self::default();
+        for (pod, now) in now {
+            let before = before.get(pod).copied().unwrap_or(Counts::NONE);
+            // Bad requests may not grow more than all requests do.
+            match Counts::new(now.all() - before.all(), now.bad() - before.bad()) {
+                Some(increment) if now.all() >= before.all() => {
+                    increments.pods.insert(pod.clone(), increment);
+                }
+                _ => {
+                    increments.restarted.insert(pod.clone());
+                }
+            }
+        }
+        increments
+    }
+
     /// The requests of all pods.
     pub fn total(&self) -> Counts {
         self.pods
             .values()
             .fold(Counts::NONE, |sum, pod| sum.and(*pod))
-    }
-}
-
-impl Counters {
-    /// The counters at the start of a run.
-    pub const fn starting_at(reading: Reading) -> Self {
-        Self(reading)
-    }
-
-    /// The requests since the last reading. A pod that is new began with 0. A pod without a value keeps its last one.
-    pub fn advance(&mut self, reading: Reading) -> Increments {
-        let mut increments = Increments::default();
-        for (pod, now) in reading {
-            let before = self.0.insert(pod.clone(), now).unwrap_or(Counts::NONE);
-            // Bad requests may not grow more than all requests do.
-            match Counts::new(now.all() - before.all(), now.bad() - before.bad()) {
-                Some(increment) if now.all() >= before.all() => {
-                    increments.pods.insert(pod, increment);
-                }
-                _ => {
-                    increments.restarted.insert(pod);
-                }
-            }
-        }
-        increments
     }
 }

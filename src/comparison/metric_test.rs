@@ -1,12 +1,10 @@
 //! The test of one metric during a run: from the counters of pods at two instants to a finding.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 
 use super::{
     Comparison, Counts, Margin, Measure, Window,
-    counters::{Counters, Increments, Reading},
+    counters::{Increments, Reading},
     dispersion, is_proven, latency,
     pods::one_pod,
     power::{self, requests_to_detect},
@@ -58,19 +56,22 @@ impl Readings {
             };
         }
         // A pod that was there at the start, and not at the beginning of the window, is no new one.
-        let is_back =
-            |pod: &&String| !self.before.contains_key(*pod) && self.start.contains_key(*pod);
-        let back: BTreeSet<_> = self.now.keys().filter(is_back).cloned().collect();
-        let mut now = self.now.clone();
-        now.retain(|pod, _| !back.contains(pod));
-        let mut increments = Counters::starting_at(self.before.clone()).advance(now);
+        let is_back = |pod: &String| !self.before.contains_key(pod) && self.start.contains_key(pod);
+        let mut increments = Increments::between(&self.before, &self.now);
+        let back: Vec<_> = self
+            .now
+            .keys()
+            .filter(|pod| is_back(pod))
+            .cloned()
+            .collect();
+        increments.pods.retain(|pod, _| !is_back(pod));
         increments.restarted.extend(back);
         increments
     }
 
     /// The requests of each pod since the start.
     fn since_start(&self) -> Increments {
-        Counters::starting_at(self.start.clone()).advance(self.now.clone())
+        Increments::between(&self.start, &self.now)
     }
 }
 

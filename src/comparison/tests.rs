@@ -3,8 +3,7 @@
 use proptest::prelude::*;
 
 use super::{
-    counters::{Counters, Reading},
-    latency::Histogram,
+    counters::{Increments, Reading},
     power::Plan,
     *,
 };
@@ -222,47 +221,34 @@ fn one_bad_pod_is_named() {
 
 #[test]
 fn latencies_are_compared_at_bounds_that_some_requests_exceed() {
-    let histogram = |fast: f64, middle: f64| {
-        let buckets = vec![
-            (100.0, fast),
-            (250.0, middle),
-            (500.0, 999.0),
-            (f64::INFINITY, 1_000.0),
-        ];
-        Histogram::new(buckets).unwrap()
+    // The requests that were not slower than each bound, of 1,000.
+    let slower = |fast: [u32; 3]| {
+        let bounds = [100.0, 250.0, 500.0].into_iter().zip(fast);
+        let bounds = bounds.map(|(bound, fast)| (bound, vec![counts(1_000, 1_000 - fast)]));
+        bounds.collect::<Vec<_>>()
     };
-    let history = histogram(600.0, 950.0);
-    assert_eq!(history.bounds(None), [250.0], "40 % and 0.1 % are left out");
-    assert_eq!(
-        history.bounds(Some(500.0)),
-        [250.0, 500.0],
-        "the user's own"
-    );
-    let of = |histogram: &Histogram| -> Vec<_> {
-        let bounds = [100.0, 250.0, 500.0].map(|it| (it, vec![histogram.slower(it).unwrap()]));
-        bounds.to_vec()
+    let history = slower([600, 950, 999]);
+    let mut test = MetricTest::of_durations(&rules(Measure::Latency), &history, None);
+    let compared: Vec<_> = test.bounds().collect();
+    assert_eq!(compared, [250.0], "40 % and 0.1 % are left out");
+    let slow = slower([600, 850, 999]);
+    let at = |bounds: &[(f64, Vec<Counts>)], bound: f64| {
+        let found = bounds.iter().find(|(of, _)| *of == bound);
+        found.map(|(_, blocks)| blocks[0])
     };
-    let mut test = MetricTest::of_durations(&rules(Measure::Latency), &of(&history), None);
-    assert_eq!(test.bounds().collect::<Vec<_>>(), [250.0]);
-    let slow = histogram(600.0, 850.0);
     test.add(|bound| {
         Some(Window {
-            canary: slow.slower(bound?)?,
-            primary: history.slower(bound?)?,
+            canary: at(&slow, bound?)?,
+            primary: at(&history, bound?)?,
         })
     });
     assert!(is_proven(test.worse(1.0), 0.01));
-    let fast = of(&histogram(1_000.0 - 1.0, 999.0));
-    let none = MetricTest::of_durations(&rules(Measure::Latency), &fast, None);
-    assert_eq!((none.worse(1.0), none.not_worse(1.0)), (0.0, 0.0));
-    for broken in [
-        vec![],
-        vec![(1.0, 2.0)],
-        vec![(1.0, 2.0), (f64::INFINITY, 1.0)],
-        vec![(f64::INFINITY, f64::NAN)],
-    ] {
-        assert_eq!(Histogram::new(broken), None);
-    }
+    let fast = slower([1_000, 1_000, 1_000]);
+    let lowest = MetricTest::of_durations(&rules(Measure::Latency), &fast, None);
+    assert_eq!(lowest.bounds().collect::<Vec<_>>(), [100.0]);
+    let all_slow = slower([0, 100, 200]);
+    let highest = MetricTest::of_durations(&rules(Measure::Latency), &all_slow, None);
+    assert_eq!(highest.bounds().collect::<Vec<_>>(), [500.0]);
 }
 
 #[test]
@@ -272,22 +258,20 @@ fn counters_count_each_request_once_and_leave_restarts_out() {
             .map(|(name, all, bad)| ((*name).to_owned(), counts(*all, *bad)))
             .collect()
     };
-    let mut counters = Counters::starting_at(reading(&[("a", 100, 1)]));
-    let first = counters.advance(reading(&[("a", 150, 2), ("new", 7, 1)]));
-    assert_eq!(first.total(), counts(57, 2), "a new pod began with 0");
-    let missing = counters.advance(reading(&[("a", 160, 2)]));
-    assert_eq!(missing.total(), counts(10, 0));
-    let back = counters.advance(reading(&[("a", 20, 0), ("new", 9, 1)]));
+    let first = [("a", 100, 1)];
+    let more = [("a", 150, 2), ("new", 7, 1)];
+    let between = |before: &[_], now: &[_]| Increments::between(&reading(before), &reading(now));
+    assert_eq!(
+        between(&first, &more).total(),
+        counts(57, 2),
+        "a new pod began with 0"
+    );
+    assert_eq!(between(&more, &[("a", 160, 2)]).total(), counts(10, 0));
+    let back = between(&more, &[("a", 20, 0), ("new", 9, 1)]);
     assert_eq!(back.total(), counts(2, 0));
     assert_eq!(back.restarted.iter().collect::<Vec<_>>(), ["a"]);
-    let after = counters.advance(reading(&[("a", 25, 1)]));
-    assert_eq!(
-        after.total(),
-        counts(5, 1),
-        "from the value after the restart"
-    );
     // Its bad requests went back, and all requests grew: two replicas of Prometheus differ.
-    let odd = counters.advance(reading(&[("a", 30, 0)]));
+    let odd = between(&more, &[("a", 160, 0)]);
     assert_eq!((odd.total(), odd.restarted.len()), (Counts::NONE, 1));
 }
 

@@ -1,8 +1,8 @@
 //! Counts of requests of both versions, for their comparison.
 //!
 //! `rate` and `increase` of Prometheus are not used: they extrapolate to the ends of the window, and lose the first value of a new pod. One
-//! query asks for the raw counters at two instants, the end of the last window and now, so nothing has to be remembered between two steps
-//! but the first of these instants.
+//! query asks for the raw counters at three instants: the start of the run, the end of the last window, and now. So nothing but the first two
+//! instants has to be remembered between two steps.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::comparison::{Arms, Counts, Readings, counters::Reading};
 
-/// The instants lie this far in the past, so that all pods have been scraped since.
+/// The instants lie this far in the past, because pods are scraped from time to time only.
 pub const LAG: SignedDuration = SignedDuration::from_secs(15);
 /// A counter keeps its last value for this long. It bridges scrapes that fail, and has the last requests of a pod that has ended.
 const LOOKBACK: &str = "5m";
@@ -106,15 +106,15 @@ pub struct Counted {
 }
 
 impl Counted {
-    /// The counters of a canary; `None` if the observer has none that can be compared.
-    pub fn of(observer: &dyn Observer, model: &Model, primary: &str) -> Option<Self> {
-        let of_primary = observer.primary_series(model, primary)?;
-        Some(Self {
-            canary: counters(observer, &observer.series(model)),
-            primary: counters(observer, &of_primary),
+    /// The counters of a canary, whose primary has this name.
+    pub fn of(observer: &dyn Observer, model: &Model, primary: &str) -> Self {
+        let of = |model: &Model| counters(observer, &observer.series(model));
+        Self {
+            canary: of(model),
+            primary: of(&model.of_primary(primary)),
             part: GOOD,
-            counts_pods: observer.counts_pods(),
-        })
+            counts_pods: observer.named().counts_pods(),
+        }
     }
 
     /// The counters that a user's queries return: of all requests, and of the bad ones.

@@ -42,9 +42,39 @@ impl Builtin {
     }
 }
 
+/// The objects that series name. Only if both versions have names of their own, their requests can be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// Deployments or their pods.
+    Deployments,
+    /// Deployments and DaemonSets.
+    Workloads,
+    /// The Services, or Knative's Revisions, to which a gateway or a proxy of the client sends requests. The counters are not those of pods.
+    Services,
+    /// An object that both versions share, or none.
+    Neither,
+}
+
+impl Named {
+    /// Whether both versions of a target of this kind have series of their own.
+    pub const fn separates(self, kind: TargetKind) -> bool {
+        match self {
+            Self::Deployments => matches!(kind, TargetKind::Deployment),
+            Self::Workloads => matches!(kind, TargetKind::Deployment | TargetKind::DaemonSet),
+            Self::Services => true,
+            Self::Neither => false,
+        }
+    }
+
+    /// Whether the counters are those of the workload's pods.
+    pub const fn counts_pods(self) -> bool {
+        matches!(self, Self::Deployments | Self::Workloads)
+    }
+}
+
 /// The built-in metrics of one system that reports the requests of a canary to Prometheus.
 pub trait Observer: Debug + Sync {
-    /// The series of the canary's requests.
+    /// The series of a version's requests.
     fn series(&self, model: &Model) -> Series;
 
     /// The query of a built-in metric. (The leading space is Flagger's, so that test servers that expect Flagger's queries accept ours.)
@@ -68,24 +98,9 @@ pub trait Observer: Debug + Sync {
         format!(" histogram_quantile( 0.99, {rate} by (le) )")
     }
 
-    /// The series of the primary's requests, for a comparison; `None` if they cannot be compared. This is right for series that name the workload
-    /// or its pods, and have counters of requests and a histogram of durations.
-    fn primary_series(&self, model: &Model, primary: &str) -> Option<Series> {
-        let target = primary.to_owned();
-        Some(self.series(&Model {
-            target,
-            ..model.clone()
-        }))
-    }
-
-    /// Whether the counters are those of the workload's pods, and not of a gateway's.
-    fn counts_pods(&self) -> bool {
-        true
-    }
-
-    /// Whether both versions of a target of this kind have series of their own. This is right for series that name Deployments, or their pods.
-    fn compares(&self, kind: TargetKind) -> bool {
-        kind == TargetKind::Deployment
+    /// The objects that the series name.
+    fn named(&self) -> Named {
+        Named::Deployments
     }
 
     /// Whether durations are a histogram.
@@ -141,6 +156,16 @@ impl Series {
             requests,
             durations,
         }
+    }
+}
+
+/// The series of an Envoy's cluster with these labels. Flagger's selector ends with a comma.
+fn of_envoy(labels: &str) -> Series {
+    Series {
+        succeeded: format!("{labels}, envoy_response_code!~\"5.*\""),
+        selector: format!("{labels},"),
+        requests: "envoy_cluster_upstream_rq",
+        durations: "envoy_cluster_upstream_rq_time",
     }
 }
 

@@ -96,6 +96,8 @@ pub struct Model {
     pub interval: String,
     /// The metric's own values.
     pub variables: BTreeMap<String, String>,
+    /// Whether the query is about the primary; `target` then has its name. No query of a user sees this field.
+    pub is_primary: bool,
 }
 
 impl Model {
@@ -117,7 +119,24 @@ impl Model {
             route: name(&canary.spec.route_ref),
             interval: interval.unwrap_or(default_interval).to_owned(),
             variables: metric.template_variables.clone().unwrap_or_default(),
+            is_primary: false,
         }
+    }
+
+    /// The same names for the primary, whose workload has this name.
+    /// The same names for the primary, whose workload has this name.
+    #[must_use]
+    pub fn of_primary(&self, primary: &str) -> Self {
+        Self {
+            target: primary.to_owned(),
+            is_primary: true,
+            ..self.clone()
+        }
+    }
+
+    /// The end of the name of the version's Service.
+    pub const fn version(&self) -> &'static str {
+        if self.is_primary { "primary" } else { "canary" }
     }
 }
 

@@ -536,3 +536,22 @@ fn traffic_that_moves_late_delays_no_step() {
         sim.transcript()
     );
 }
+
+/// The failed check of another metric has the code of the wait, and is no part of it.
+#[test]
+fn a_failed_check_before_a_wait_takes_nothing_from_its_deadline() {
+    let mut sim = release(&BOTH[..1], &compared(), Traffic::of(500.0));
+    until(&mut sim, |sim| sim.canary_weight() == 20);
+    let status = sim.snapshot.canary.status.as_mut().unwrap();
+    let long_ago = "1970-01-01T00:00:00Z";
+    let failed = json!({"type": "Verdict", "status": "True", "reason": "ProviderError", "message": "Failed check 1 of 5: x could not be measured.",
+        "lastTransitionTime": long_ago, "lastUpdateTime": long_ago});
+    let conditions = status.conditions.get_or_insert_default();
+    conditions.push(serde_json::from_value(failed).unwrap());
+    sim.traffic.as_mut().unwrap().is_down = true;
+    sim.snapshot.canary.spec.progress_deadline_seconds = Some(200);
+    let start = sim.snapshot.now.as_second();
+    sim.run_until(CanaryPhase::Failed);
+    let took = sim.snapshot.now.as_second() - start;
+    assert!((200..400).contains(&took), "{took}");
+}

@@ -112,14 +112,15 @@ async fn each_request_of_both_versions_is_counted_once() {
         canary: counts(150.0, 55.0),
         primary: counts(909.0, 9.0),
     };
+    // The history is evaluated at whole minutes. The next one sees the last page.
+    let minute_later = to + SignedDuration::from_mins(1);
     for (observer, ..) in OBSERVERS {
-        let counted = Counted::of(observer, &model(), "web-primary").unwrap();
+        let counted = Counted::of(observer, &model(), "web-primary");
         let series = ask(&address, counted.errors(window), to).await;
         let seen = seen(Measure::Errors, |_| counted.read_errors(&series));
         assert_eq!(seen, expected, "{observer:?}");
         assert!(counting::newest(&series).is_some(), "{observer:?}");
-        // The hour before has a minute or two, in which no counter went back.
-        let history = ask(&address, counted.error_history(), to).await;
+        let history = ask(&address, counted.error_history(), minute_later).await;
         assert!(!history.is_empty(), "{observer:?}");
     }
     let of = |workload: &str| {
@@ -147,8 +148,8 @@ async fn each_request_of_both_versions_is_counted_once() {
         "a user's queries"
     );
 
-    let counted = Counted::of(&Istio, &model(), "web-primary").unwrap();
-    let history = ask(&address, counted.duration_history(), to).await;
+    let counted = Counted::of(&Istio, &model(), "web-primary");
+    let history = ask(&address, counted.duration_history(), minute_later).await;
     let bounds: Vec<_> = counting::duration_blocks(&history)
         .iter()
         .map(|(bound, _)| *bound)

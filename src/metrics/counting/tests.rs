@@ -21,7 +21,7 @@ fn model() -> Model {
 }
 
 fn counted(observer: &dyn Observer) -> Counted {
-    Counted::of(observer, &model(), "podinfo-primary").unwrap()
+    Counted::of(observer, &model(), "podinfo-primary")
 }
 
 /// A minute in a run that is two minutes old.

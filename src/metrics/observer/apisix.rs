@@ -1,6 +1,6 @@
 //! APISIX. It names the route; durations are in milliseconds.
 
-use super::{Observer, Series, rate};
+use super::{Named, Observer, Series, rate};
 use crate::metrics::template::Model;
 
 /// APISIX.
@@ -32,8 +32,8 @@ impl Observer for Apisix {
     }
 
     /// Both versions share one route of APISIX.
-    fn primary_series(&self, _model: &Model, _primary: &str) -> Option<Series> {
-        None
+    fn named(&self) -> Named {
+        Named::Neither
     }
 
     /// Without the type, the time of APISIX itself would count, too.

@@ -1,7 +1,7 @@
 //! Contour's Envoy.
 
-use super::{Observer, Series};
-use crate::{metrics::template::Model, snapshot::TargetKind};
+use super::{Named, Observer, Series, of_envoy};
+use crate::metrics::template::Model;
 
 /// Contour's Envoy.
 #[derive(Clone, Copy, Debug)]
@@ -9,33 +9,16 @@ pub struct Contour;
 
 impl Observer for Contour {
     fn series(&self, model: &Model) -> Series {
-        series(model, "canary")
+        let Model {
+            namespace, service, ..
+        } = model;
+        let version = model.version();
+        of_envoy(&format!(
+            "envoy_cluster_name=~\"{namespace}_{service}-{version}_[0-9a-zA-Z-]+\""
+        ))
     }
 
-    fn primary_series(&self, model: &Model, _primary: &str) -> Option<Series> {
-        Some(series(model, "primary"))
-    }
-
-    fn counts_pods(&self) -> bool {
-        false
-    }
-
-    fn compares(&self, _kind: TargetKind) -> bool {
-        true
-    }
-}
-
-/// The series of a version's requests.
-fn series(model: &Model, version: &str) -> Series {
-    let Model {
-        namespace, service, ..
-    } = model;
-    // Flagger's selector ends with a comma.
-    let cluster = format!("envoy_cluster_name=~\"{namespace}_{service}-{version}_[0-9a-zA-Z-]+\",");
-    Series {
-        succeeded: format!("{cluster} envoy_response_code!~\"5.*\""),
-        selector: cluster,
-        requests: "envoy_cluster_upstream_rq",
-        durations: "envoy_cluster_upstream_rq_time",
+    fn named(&self) -> Named {
+        Named::Services
     }
 }

@@ -1,7 +1,7 @@
 //! Istio's telemetry, as the proxy at the destination reports it.
 
-use super::{Observer, Series};
-use crate::{metrics::template::Model, snapshot::TargetKind};
+use super::{Named, Observer, Series};
+use crate::metrics::template::Model;
 
 /// Istio's telemetry.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +22,7 @@ impl Observer for Istio {
         )
     }
 
-    fn compares(&self, kind: TargetKind) -> bool {
-        matches!(kind, TargetKind::Deployment | TargetKind::DaemonSet)
+    fn named(&self) -> Named {
+        Named::Workloads
     }
 }

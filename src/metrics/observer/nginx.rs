@@ -1,15 +1,25 @@
 //! ingress-nginx. Its duration is a mean, in seconds, which the query turns into milliseconds.
 
-use super::{Observer, Series, rate};
-use crate::{metrics::template::Model, snapshot::TargetKind};
+use super::{Named, Observer, Series, rate};
+use crate::metrics::template::Model;
 
 /// ingress-nginx.
 #[derive(Clone, Copy, Debug)]
 pub struct Nginx;
 
 impl Observer for Nginx {
+    /// The label `canary` has the Service of the canary, and is empty for the primary.
     fn series(&self, model: &Model) -> Series {
-        series(model, "canary!=\"\"")
+        let Model {
+            namespace, ingress, ..
+        } = model;
+        let version = if model.is_primary { "=" } else { "!=" };
+        Series::new(
+            format!("namespace=\"{namespace}\", ingress=\"{ingress}\", canary{version}\"\""),
+            "status!~\"5.*\"",
+            "nginx_ingress_controller_requests",
+            "nginx_ingress_controller_response_duration_seconds",
+        )
     }
 
     fn duration_query(&self, model: &Model) -> String {
@@ -21,32 +31,11 @@ impl Observer for Nginx {
         format!(" {} / {} * 1000", of("sum"), of("count"))
     }
 
-    fn primary_series(&self, model: &Model, _primary: &str) -> Option<Series> {
-        Some(series(model, "canary=\"\""))
-    }
-
-    fn counts_pods(&self) -> bool {
-        false
+    fn named(&self) -> Named {
+        Named::Services
     }
 
     fn has_histogram(&self) -> bool {
         false
     }
-
-    fn compares(&self, _kind: TargetKind) -> bool {
-        true
-    }
-}
-
-/// The series of a version's requests. The label `canary` has the Service of the canary, and is empty for the primary.
-fn series(model: &Model, version: &str) -> Series {
-    let Model {
-        namespace, ingress, ..
-    } = model;
-    Series::new(
-        format!("namespace=\"{namespace}\", ingress=\"{ingress}\", {version}"),
-        "status!~\"5.*\"",
-        "nginx_ingress_controller_requests",
-        "nginx_ingress_controller_response_duration_seconds",
-    )
 }

@@ -1,6 +1,6 @@
 //! Skipper. Its duration is a mean, in seconds, which the query turns into milliseconds. Flagger writes these queries without blanks.
 
-use super::{Builtin, Observer, Series};
+use super::{Builtin, Named, Observer, Series};
 use crate::metrics::template::Model;
 
 /// Skipper.
@@ -42,8 +42,8 @@ impl Observer for Skipper {
     }
 
     /// Its counter of requests is a bucket, whose selector the query completes.
-    fn primary_series(&self, _model: &Model, _primary: &str) -> Option<Series> {
-        None
+    fn named(&self) -> Named {
+        Named::Neither
     }
 }
 

@@ -1,15 +1,28 @@
 //! Traefik. It reports durations in seconds, which the query turns into milliseconds.
 
-use super::{Observer, Series, rate};
-use crate::{metrics::template::Model, snapshot::TargetKind};
+use super::{Named, Observer, Series, rate};
+use crate::metrics::template::Model;
 
 /// Traefik.
 #[derive(Clone, Copy, Debug)]
 pub struct Traefik;
 
 impl Observer for Traefik {
+    /// Traefik names the Service. (Flagger asks for the target's name, and finds nothing if `spec.service.name` is another.)
     fn series(&self, model: &Model) -> Series {
-        series(model, "canary")
+        let Model {
+            namespace, service, ..
+        } = model;
+        let version = model.version();
+        let service =
+            format!("service=~\"{namespace}-{service}-{version}-[0-9a-zA-Z-]+@kubernetescrd\"");
+        // The last bucket counts all requests.
+        Series {
+            succeeded: format!("{service}, code!~\"5..\", le=\"+Inf\""),
+            selector: format!("{service}, le=\"+Inf\""),
+            requests: "traefik_service_request_duration_seconds_bucket",
+            durations: "traefik_service_request_duration_seconds",
+        }
     }
 
     fn duration_query(&self, model: &Model) -> String {
@@ -19,16 +32,8 @@ impl Observer for Traefik {
         format!(" histogram_quantile( 0.99, {rate} by (le) ) * 1000")
     }
 
-    fn primary_series(&self, model: &Model, _primary: &str) -> Option<Series> {
-        Some(series(model, "primary"))
-    }
-
-    fn counts_pods(&self) -> bool {
-        false
-    }
-
-    fn compares(&self, _kind: TargetKind) -> bool {
-        true
+    fn named(&self) -> Named {
+        Named::Services
     }
 
     fn unit_millis(&self) -> f64 {
@@ -38,21 +43,5 @@ impl Observer for Traefik {
     /// Its counter of requests is the last bucket.
     fn buckets(&self, series: &Series) -> String {
         series.selector.replace(", le=\"+Inf\"", "")
-    }
-}
-
-/// Traefik names the Service. (Flagger asks for the target's name, and finds nothing if `spec.service.name` is another.)
-fn series(model: &Model, version: &str) -> Series {
-    let Model {
-        namespace, service, ..
-    } = model;
-    let service =
-        format!("service=~\"{namespace}-{service}-{version}-[0-9a-zA-Z-]+@kubernetescrd\"");
-    // The last bucket counts all requests.
-    Series {
-        succeeded: format!("{service}, code!~\"5..\", le=\"+Inf\""),
-        selector: format!("{service}, le=\"+Inf\""),
-        requests: "traefik_service_request_duration_seconds_bucket",
-        durations: "traefik_service_request_duration_seconds",
     }
 }

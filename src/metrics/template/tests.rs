@@ -246,6 +246,7 @@ fn the_names_are_those_of_the_canary_and_the_metric() {
         route: "target".into(),
         interval: "1m".into(),
         variables: [("k".to_owned(), "v".to_owned())].into(),
+        is_primary: false,
     };
     assert_eq!(
         Model::of(&canary(serde_json::json!({})), &metric(None), "1m"),

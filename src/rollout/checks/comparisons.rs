@@ -110,6 +110,19 @@ pub enum Until {
     Person,
 }
 
+impl Until {
+    /// The beginning of the sentence in the condition `Verdict` during such a wait.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Deadline => "Waits, because the versions cannot be compared",
+            Self::Requests => "Waits for more requests",
+            Self::Person => {
+                "Waits for a person, who may skip the step, promote or abort the version"
+            }
+        }
+    }
+}
+
 /// The comparisons of a canary's built-in metrics: those with the field `compare`, or all if the Canary has the annotation.
 pub fn comparisons<'a>(snapshot: &Snapshot, checks: &'a [Check<'a>]) -> Vec<Comparing<'a>> {
     let asked = checks

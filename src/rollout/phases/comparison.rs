@@ -2,7 +2,7 @@
 
 use crate::{
     api::{
-        canary::CanaryPhase,
+        canary::{CanaryCondition, CanaryPhase},
         status::{ConditionType, VerdictCode},
     },
     rollout::{
@@ -19,31 +19,26 @@ use crate::{
     snapshot::Snapshot,
 };
 
-/// The codes of waits that end at the progress deadline.
-const WITH_DEADLINE: [VerdictCode; 5] = [
-    VerdictCode::NoData,
-    VerdictCode::ProviderError,
-    VerdictCode::Stale,
-    VerdictCode::OnePod,
-    VerdictCode::TrafficNotShifted,
-];
-
 /// Ends the wait of a version that stays where it is although it can be compared again: at a gate, or because a person paused it. Any other one
 /// goes on, which removes the reason of the wait.
 pub fn end_wait(snapshot: &Snapshot, all: &[Compared]) -> Option<Decision> {
     let stays = snapshot.phase() == CanaryPhase::WaitingPromotion || actions::is_paused(snapshot);
-    let verdict = snapshot.status().condition(ConditionType::Verdict);
-    let waits = |code: &VerdictCode| verdict.is_some_and(|it| it.reason == code.as_str());
-    let codes = WITH_DEADLINE
-        .iter()
-        .chain(&[VerdictCode::LowTraffic, VerdictCode::Undecided]);
-    let is_stale = !all.is_empty() && stays && codes.into_iter().any(waits);
-    is_stale.then(|| {
+    let waits = [Until::Deadline, Until::Requests, Until::Person]
+        .into_iter()
+        .any(|until| wait(snapshot, until).is_some());
+    (stays && waits).then(|| {
         let change = StatusChange::within_step(snapshot).clear(ConditionType::Verdict);
         let mut status = change.build();
         comparisons::keep(snapshot, all, &mut status);
         Decision::commit(status, Vec::new())
     })
+}
+
+/// The condition that records a wait with this end; `None` if the step does not wait so. Failed checks have the same codes, and other sentences.
+fn wait(snapshot: &Snapshot, until: Until) -> Option<&CanaryCondition> {
+    let verdict = snapshot.status().condition(ConditionType::Verdict)?;
+    let sentence = verdict.message.as_deref()?;
+    sentence.starts_with(until.sentence()).then_some(verdict)
 }
 
 /// The rollback of a version that is worse than the primary. It does not wait for a number of failed checks: chance is ruled out.
@@ -70,38 +65,29 @@ pub fn hold(snapshot: &Snapshot, all: &[Compared]) -> Option<Decision> {
     };
     let waiting: Vec<_> = all.iter().filter_map(|it| Some((it, until(it)?))).collect();
     let status = snapshot.status();
-    let verdict = status.condition(ConditionType::Verdict);
-    let is_known = |code: VerdictCode| verdict.is_some_and(|it| it.reason == code.as_str());
     // A wait goes on although its reason changes, for example from missing series to a server that does not answer.
-    let goes_on = WITH_DEADLINE.into_iter().any(is_known);
-    // The deadline counts from the beginning of this wait.
-    let since = verdict.and_then(|verdict| verdict.last_transition_time.as_ref());
-    let is_overdue = |(_, until): &&(&Compared, Until)| {
-        *until == Until::Deadline && goes_on && snapshot.exceeds_deadline(since)
-    };
-    if let Some((compared, _)) = waiting.iter().find(is_overdue) {
+    let since = wait(snapshot, Until::Deadline).and_then(|it| it.last_transition_time.as_ref());
+    let has_deadline = |(_, until): &&(&Compared, Until)| *until == Until::Deadline;
+    if since.is_some()
+        && snapshot.exceeds_deadline(since)
+        && let Some((compared, _)) = waiting.iter().find(has_deadline)
+    {
         let why = halt(snapshot, compared).failed;
         return Some(rollback::not_compared(snapshot, &why));
     }
-    let has_deadline = |(_, until): &&(&Compared, Until)| *until == Until::Deadline;
     let first = waiting.iter().find(has_deadline).or(waiting.first());
     let (compared, until) = *first?;
     let Halt { event, mut failed } = halt(snapshot, compared);
     if until == Until::Person {
         failed.code = VerdictCode::Undecided;
     }
-    let waits = match until {
-        Until::Deadline => "Waits, because the versions cannot be compared",
-        Until::Requests => "Waits for more requests",
-        Until::Person => "Waits for a person, who may skip the step, promote or abort the version",
-    };
+    let known = wait(snapshot, until);
+    let is_known = known.is_some_and(|known| known.reason == failed.code.as_str());
     let mut change = StatusChange::within_step(snapshot);
     let mut notifications = vec![messages::warning(snapshot, event)];
-    if !is_known(failed.code) {
-        let since = since
-            .filter(|_| goes_on && until == Until::Deadline)
-            .cloned();
-        change = verdict::not_compared(change, &failed, waits, since);
+    if !is_known {
+        let since = since.filter(|_| until == Until::Deadline).cloned();
+        change = verdict::not_compared(change, &failed, until.sentence(), since);
         if until == Until::Person {
             let text = "Canary analysis is waiting for a person.";
             notifications.push(checks::gate_alert(snapshot, text));
@@ -110,7 +96,7 @@ pub fn hold(snapshot: &Snapshot, all: &[Compared]) -> Option<Decision> {
     let mut kept = change.build();
     comparisons::keep(snapshot, all, &mut kept);
     let is_measured = compared::kept(&kept) != compared::kept(status);
-    Some(if is_measured || !is_known(failed.code) {
+    Some(if is_measured || !is_known {
         Decision::commit(kept, notifications)
     } else {
         Decision::Wait(Requeue::AtTick, notifications)

@@ -65,20 +65,18 @@ fn counted(snapshot: &Snapshot, check: &Check<'_>) -> Result<(Measure, Counted),
         Builtin::SuccessRate => Measure::Errors,
         Builtin::Duration => Measure::Latency,
     };
-    let model = check.model(snapshot, "1m");
+    let has_histogram = measure == Measure::Errors || observer.has_histogram();
     let kind = TargetKind::of(&snapshot.canary);
-    let has_counters = (measure == Measure::Errors || observer.has_histogram())
-        && kind.is_some_and(|kind| observer.compares(kind));
-    let counted = Counted::of(observer, &model, &primary(snapshot)).filter(|_| has_counters);
-    let provider = providers::metrics_provider(snapshot);
-    let name = &check.metric.name;
-    let kind = &snapshot.canary.spec.target_ref.kind;
-    let why = || {
-        format!(
+    let separates = kind.is_some_and(|kind| observer.named().separates(kind));
+    if !has_histogram || !separates {
+        let provider = providers::metrics_provider(snapshot);
+        let (name, kind) = (&check.metric.name, &snapshot.canary.spec.target_ref.kind);
+        return Err(format!(
             "the provider {provider} has no counters by which {name} of a {kind} can be compared"
-        )
-    };
-    Ok((measure, counted.ok_or_else(why)?))
+        ));
+    }
+    let model = check.model(snapshot, "1m");
+    Ok((measure, Counted::of(observer, &model, &primary(snapshot))))
 }
 
 fn of_queries(
@@ -86,12 +84,10 @@ fn of_queries(
     check: &Check<'_>,
     queries: &CountQueries,
 ) -> Result<Counted, RenderError> {
-    let of = |target: Option<String>| {
-        let mut model = check.model(snapshot, "1m");
-        model.target = target.unwrap_or(model.target);
-        Ok((render(&queries.all, &model)?, render(&queries.bad, &model)?))
-    };
-    Ok(Counted::of_queries(of(None)?, of(Some(primary(snapshot)))?))
+    let canary = check.model(snapshot, "1m");
+    let primary = canary.of_primary(&primary(snapshot));
+    let of = |model| Ok((render(&queries.all, model)?, render(&queries.bad, model)?));
+    Ok(Counted::of_queries(of(&canary)?, of(&primary)?))
 }
 
 fn primary(snapshot: &Snapshot) -> String {

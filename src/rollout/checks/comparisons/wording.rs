@@ -129,7 +129,7 @@ fn percent(share: f64) -> String {
     }
 }
 
-/// A number of requests.
+/// A number of requests or runs.
 fn whole(count: f64) -> String {
-    go::float(count.round())
+    format!("{count:.0}")
 }

@@ -383,16 +383,21 @@ impl Scenario {
         self.image(rig, "3.1.1");
         rig.until_phase("Waiting").await;
         rig.pass(15).await;
-        rig.servers.allow(BEFORE);
+        approve(rig, BEFORE, "Canary is waiting for approval.").await;
         rig.until_phase("Progressing").await;
         rig.pass(25).await;
         let route = rig.get("virtualservices", "podinfo");
         let weight = &route["spec"]["http"][0]["route"][1]["weight"];
         assert_eq!(*weight, 0, "the traffic gate is closed");
-        rig.servers.allow(TRAFFIC);
+        approve(
+            rig,
+            TRAFFIC,
+            "Canary traffic increase is waiting for approval.",
+        )
+        .await;
         rig.until_phase("WaitingPromotion").await;
         rig.pass(15).await;
-        rig.servers.allow(AFTER);
+        approve(rig, AFTER, "Canary promotion is waiting for approval.").await;
         rig.until_phase("Succeeded").await;
     }
 
@@ -508,6 +513,22 @@ async fn delete(rig: &mut Rig) {
     rig.delete("canaries", "podinfo");
     let is_deleted = |rig: &Rig| rig.get("canaries", "podinfo").is_null();
     rig.until("the deletion of the Canary", is_deleted).await;
+}
+
+/// A person opens a gate after the chat has asked for it. An operator that is killed before it asks leaves that to the next one.
+async fn approve(rig: &mut Rig, gate: &str, question: &str) {
+    let is_asked = |rig: &Rig| {
+        let received = rig.servers.received();
+        let mut alerts = { received.iter() }.map(|request| &request.body["attachments"][0]["text"]);
+        alerts.any(|text| text == question)
+    };
+    let mut waited = 0;
+    while !is_asked(rig) {
+        assert!(waited < 60, "nobody was asked: {question}");
+        rig.pass(1).await;
+        waited += 1;
+    }
+    rig.servers.allow(gate);
 }
 
 /// A person asks for an action on the present revision, and again after five minutes without an effect.

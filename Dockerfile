@@ -11,13 +11,13 @@ COPY . .
 RUN if [ "$(uname -m)" = aarch64 ]; then export JEMALLOC_SYS_WITH_LG_PAGE=16; fi; \
     cargo build --release --locked --bin flagger --bin loadtester
 # The files of the operator's image, as one tree.
-# Flagger's own manifests probe by `wget --spider …/healthz`: called by that name, our binary does just this.
+# Flagger's own manifests probe by `wget --spider …/healthz`. If the operator's binary is called as `wget`, it sends this probe.
 RUN install -D target/release/flagger /image/home/flagger/flagger \
  && mkdir -p /image/usr/bin \
  && ln -s /home/flagger/flagger /image/usr/bin/wget
 
-# Programs that hooks call and Debian lacks, at the versions of Flagger's image; hey has no newer release. Of grpc_health_probe, Go's checksum
-# database has no sum for Flagger's version.
+# Programs that hooks call and Debian lacks, at the versions of Flagger's image. hey has no newer release. grpc_health_probe has another
+# version: Go's database has no checksum of the one in Flagger's image.
 FROM docker.io/library/golang:1.26-bookworm AS tools
 ENV CGO_ENABLED=0 GOBIN=/tools GOFLAGS=-trimpath
 RUN go install -ldflags '-s -w' github.com/rakyll/hey@v0.1.4 \
@@ -50,7 +50,7 @@ USER 10001:10001
 EXPOSE 8080
 ENTRYPOINT ["./loadtester"]
 
-# The operator: the C library, CA certificates, and nothing else: no shell, no package manager.
+# The operator: the C library and CA certificates, but no shell and no package manager.
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /image/ /
 # Flagger's own manifests start it as `./flagger`.

@@ -112,26 +112,27 @@
 //! 3. A restart loses no state: `a_kill_in_the_middle_neither_adds_nor_skips_a_step`.
 //! 4. Every write is conditional on the observed object; a write that fails because the object has changed is decided anew. The
 //!    exceptions are documented in `shell/api_server`, through which all requests go.
-//! 5. If the cluster alone could not show what is in progress, the status records it in a condition until it is done, and so it does with
-//!    notifications that are still to be sent ([`api::status::ConditionType`]). An idle canary has exactly Flagger's one condition:
-//!    `a_good_version_is_promoted_step_by_step_and_then_the_canary_is_idle`.
+//! 5. If the cluster alone could not show that an action is in progress, the status has a condition for the action until it is done. The
+//!    status also has a condition for notifications that are still to be sent ([`api::status::ConditionType`]). An idle canary has exactly
+//!    Flagger's one condition: `a_good_version_is_promoted_step_by_step_and_then_the_canary_is_idle`.
 //! 6. Traffic moves before anyone is notified, so a hanging chat delays no release. Each canary has its own queue of notifications. A chat
-//!    gets each notification at least once: outcomes are recorded in the status; the start of a run and a closed gate are repeated by a
-//!    process that did not see them.
+//!    gets each notification at least once: outcomes are recorded in the status, and a process that has not sent the notification of the
+//!    start of a run or of a closed gate itself sends it again.
 //! 7. A panic, an invalid object or a bad answer of one canary stops no other canary: `a_panic_is_retried_and_affects_no_other_canary`,
 //!    `an_invalid_spec_is_reported_and_harms_no_other_canary`, `a_hostile_metrics_server_fails_checks_and_nothing_else`. The lists
 //!    of a Canary, the answers that are read and the calls under way are bounded, in total and for each namespace
 //!    (`tests/decisions/limits.rs`, `shell/outside`); `load --hostile` measures it.
 //! 8. An idle canary costs no request besides the watches, which all canaries share. A step writes the route, the status and one event, and
-//!    reads nothing: `an_idle_canary_costs_no_request_and_a_step_three_writes`. A canary that waits re-reads its objects more and more rarely:
-//!    `a_long_wait_is_re_read_more_and_more_rarely`.
+//!    reads nothing: `an_idle_canary_costs_no_request_and_a_step_three_writes`. A canary that waits re-reads its objects more and more
+//!    rarely: `a_long_wait_is_re_read_more_and_more_rarely`.
 //! 9. The operator has the rights that it uses, and no others but those that `tests/it/cluster/rights.rs` names with their reasons: the end
 //!    of `the_operator_on_a_real_control_plane`.
-//! 10. A cache that lags can delay a release, but not mislead it. Written objects are known from the API server's answer, every write is
-//!     conditional, and the objects of the two irreversible steps are read anew (`rollout/safety/stale_reads.rs`, the tests of the cache,
+//! 10. A cache that lags can delay a release, but cannot make it do something wrong. The operator knows written objects from the API
+//!     server's answers, every write is conditional, and the objects of the two irreversible steps are read anew
+//!     (`rollout/safety/stale_reads.rs`, the tests of the cache,
 //!     `a_release_does_not_wait_for_the_next_list_when_readiness_events_are_lost`).
 //! 11. A release ends the same whichever request, answer or watch event is lost, and wherever the operator is killed: `tests/model` plays
-//!     the whole operator on a model of the API server. All faults are some 40,000 runs; each test run plays a part of them.
+//!     the whole operator on a model of the API server. All faults together need some 40,000 runs; each test run plays a part of them.
 //! 12. A process that has lost the lease sends the API server requests for the lease only, and no notification:
 //!     `late_writes_of_a_former_leader_change_nothing`, `a_process_that_does_not_lead_notifies_nobody`.
 //! 13. No process in the process group of a command outlives the load tester:
@@ -152,42 +153,43 @@
 //!
 //! Other differences that users see:
 //!
-//! * Runs, promotions and rollbacks are recorded in the status before anything is done for them.
+//! * Runs, promotions and rollbacks are recorded in the status before the operator takes any action for them.
 //! * All metrics of a step are queried at the same time, and all failures are reported. A metric server that does not answer is asked up
 //!   to three times within the step; one that asks for a pause (`Retry-After`) gets it.
 //! * A new revision starts a run within seconds, even while a hook hangs. A return to the promoted revision ends the run.
 //! * A version whose failed checks reach the threshold is rolled back at once; Flagger routes clients to it for another interval. A
 //!   rollback for lack of ready pods sends its alert.
-//! * A canary without a ready pod gets no traffic, and gets it back with its pods: a loss is no failed check, but more losses than
-//!   `threshold` are a rollback. Flagger waits for the progress deadline. If anyone else takes the traffic back, the version takes its
-//!   steps anew.
+//! * A canary without a ready pod gets no traffic, and gets it back when it has ready pods. Such a loss is no failed check, but more losses
+//!   than `threshold` cause a rollback. Flagger waits for the progress deadline. If another actor takes traffic back from the canary, the
+//!   version repeats those steps.
 //! * The progress deadline counts while any pod is missing and none is added. Flagger's counts only while a Deployment is unavailable, and
 //!   a DaemonSet's from the last step.
 //! * A version under analysis is rolled back if its Canary becomes invalid, or if its routes can no longer be written as the Canary asks.
 //!   Flagger reports that again and again, and the version keeps its traffic unjudged.
 //! * Of two canaries with the same target, service or autoscaler only the older is run; an event on the younger names the object.
-//! * Services select the primary's pods by the primary's own selector, also after another order of `-selector-labels` or with a target that was
-//!   made anew with another label. A selector that selects the pods of two workloads is refused, and a run of it is rolled back
-//!   ([`workload::selection`]). Rules that keep the target's pods apart keep the primary's apart, whatever the value of the label is, and for
-//!   a DaemonSet, too ([`workload::keep_apart`]).
-//! * An object that exists and belongs to someone else is not overwritten. Adopted are the apex Service and its route, unless another Canary
-//!   controls them. The canary is not run until the object is gone, or is annotated
-//!   with `flagger-rs.github.io/adopt: "true"`. An HTTPRoute that exists is adopted if it loses nothing, and is given back as it was
-//!   (`workload/ownership.rs`).
-//! * A promotion leaves the copies of configs as they are that other Canaries use; the primary gets its own (`workload/config/copies.rs`).
-//!   An optional config that does not exist gets another name in the primary's template: if it is created later, it is a new version first.
-//! * A field that another actor adds to the primary does not count as a new version. A write that another actor undoes is repeated with growing pauses, and an event names
-//!   that actor.
-//! * A promotion takes no capacity: the primary gets fewer replicas only at its end, and none that an autoscaler or `kubectl scale` set. If
-//!   the strategy of the Deployment is `Recreate`, which stops all pods of the primary, all traffic first moves to the canary for an
-//!   interval. If traffic cannot move (an A/B test, no mesh, `skipAnalysis`), the primary gets its new version by a rolling update that
-//!   keeps pods, and the target's strategy afterwards.
-//! * The operator never scales the primary to zero (`the_primary_keeps_its_pods`). Objects that others change are repaired with the current weights.
-//! * After a promotion with which the primary did not become ready, traffic moves to the canary, and the primary gets the version back that
-//!   it had before, from its ReplicaSets or `ControllerRevision`s, with the content of its configs (`workload/config/previous.rs`). When it
-//!   is ready, it gets its traffic back, and a fix takes its steps.
-//!   (Flagger leaves the primary as it is.) If it cannot be restored, the condition `PromotionFailed` stays, and a fix can start.
-//! * A failed version that the user has taken back is a new version when it comes again.
+//! * Services select the primary's pods by the primary's own selector, also after another order of `-selector-labels` or with a target that
+//!   was made anew with another label. A selector that selects the pods of two workloads is refused, and a run of it is rolled back
+//!   ([`workload::selection`]). Rules that keep the target's pods apart keep the primary's apart, whatever the value of the label is, and
+//!   for a DaemonSet, too ([`workload::keep_apart`]).
+//! * An object that exists and has another owner is not overwritten. The canary is not run until the object is gone, or is annotated with
+//!   `flagger-rs.github.io/adopt: "true"`. The apex Service and its route are adopted without the annotation, unless another Canary
+//!   controls them. An HTTPRoute that exists is adopted if it loses nothing, and is given back as it was (`workload/ownership.rs`).
+//! * A promotion does not change copies of configs that other Canaries use; the primary gets copies of its own
+//!   (`workload/config/copies.rs`). An optional config that does not exist gets another name in the primary's template. If the config is
+//!   created later, the change is a new version, and the primary does not use it before its promotion.
+//! * A field that another actor adds to the primary does not count as a new version. A write that another actor undoes is repeated with
+//!   growing pauses, and an event names that actor.
+//! * A promotion takes away no capacity: the primary gets fewer replicas only at the end of the promotion, and not if an autoscaler or
+//!   `kubectl scale` has set the replicas of the target or of the primary. If the strategy of the Deployment is `Recreate`, which stops all
+//!   pods of the primary, all traffic first moves to the canary for an interval. If traffic cannot move (an A/B test, no mesh,
+//!   `skipAnalysis`), the primary gets its new version by a rolling update that keeps pods, and the target's strategy afterwards.
+//! * The operator never scales the primary to zero (`the_primary_keeps_its_pods`). Objects that others change are repaired with the current
+//!   weights.
+//! * If the primary does not become ready after a promotion, traffic moves to the canary, and the primary gets its previous version back,
+//!   from its ReplicaSets or `ControllerRevision`s, with the content of its configs (`workload/config/previous.rs`). When the primary is
+//!   ready, it gets its traffic back, and the next version is released step by step. (Flagger leaves the primary as it is.) If the primary
+//!   cannot be restored, the condition `PromotionFailed` stays, and the run of a next version can start.
+//! * If a user takes a failed version back and applies it again later, it is a new version.
 //! * A closed gate is reported once, then after one hour, two, four …; no iteration is repeated meanwhile.
 //! * `NaN`, and null in an answer of Datadog or Dynatrace, is no value. Flagger takes it for a value that passes, or for 0. A provider
 //!   that needs the metric's interval uses one minute if there is none.
@@ -197,20 +199,20 @@
 //! * The cookie of a session is in the status before a route uses it. A core Service with a cluster IP can be a target.
 //! * On Gateway API, defaults of the API server and the order of headers are no drift. `mirror` works with weights. A gateway that lags
 //!   behind holds up the next step, but no rollback.
-//! * Each condition of `analysis.match` and of `service.match` is in the rules of an A/B test, or the Canary is refused; Flagger drops those
-//!   that the router, or the combination with the other field, has no place for, and more requests reach the canary. Headers of both fields
-//!   are combined by name. Where requests cannot be mirrored, `mirror` is ignored instead of waited for.
-//! * With `portDiscovery`, ports keep their protocol, and equal numbers are one port. On Istio, requests of the mesh to a further port reach
-//!   that port, also if the VirtualService is behind a gateway, too.
-//! * An adopted Service keeps its other ports, its node ports and the names of its ports. A deletion with `revertOnDeletion` gives it back as
-//!   its user last wrote it; an annotation has the fields that the adoption changed.
+//! * Each condition of `analysis.match` and of `service.match` is in the rules of an A/B test, or the Canary is refused; Flagger drops
+//!   those that the router, or the combination with the other field, cannot express, and more requests reach the canary. Headers of both
+//!   fields are combined by name. Where requests cannot be mirrored, `mirror` is ignored instead of waited for.
+//! * With `portDiscovery`, ports keep their protocol, and equal numbers are one port. On Istio, requests of the mesh to a further port
+//!   reach that port, also if the VirtualService is behind a gateway, too.
+//! * An adopted Service keeps its other ports, its node ports and the names of its ports. A deletion with `revertOnDeletion` gives it back
+//!   as its user last wrote it; an annotation keeps the fields that the adoption changed.
 //! * A route that the user had before the Canary keeps the user's labels and annotations, and a deletion with `revertOnDeletion` gives its
-//!   spec, labels and annotations back on every router, as the user last applied them (`routers/adoption.rs`). Flagger replaces labels and annotations, and gives back the
-//!   spec of a VirtualService, or what it wrote there itself.
+//!   spec, labels and annotations back on every router, as the user last applied them (`routers/adoption.rs`). Flagger replaces labels and
+//!   annotations, and gives back the spec of a VirtualService, or what it wrote there itself.
 //! * A version waits for routes that the data plane does not accept until the progress deadline; then it is rolled back, or fails before it
 //!   starts. Flagger waits for ever.
-//! * On App Mesh, on Kuma, and on Gateway API with a Service as parent, an event names the ports of `portDiscovery` to which no requests are
-//!   split.
+//! * On App Mesh, on Kuma, and on Gateway API with a Service as parent, an event names the ports of `portDiscovery` to which no requests
+//!   are split.
 //! * In an HTTPProxy each set of conditions has a route of its own. A proxy that Contour has not processed, finds invalid, or that no
 //!   other includes, holds up the next step. New Services are announced to Envoy in a temporary route before traffic goes there.
 //! * On Skipper, an Ingress without annotations is released, predicates in quotes stay as they are, and an A/B test, which would send all
@@ -219,16 +221,17 @@
 //!   requests outside the test reach the primary.
 //! * On App Mesh, VirtualServices are repaired like all other objects, and a VirtualNode selects the pods by their own label. Each set of
 //!   conditions has a route of its own. A step waits until the controller of App Mesh has processed the routes.
-//! * On Traefik, a primary without traffic has the weight 0, which Flagger leaves out, and other fields of an adopted TraefikService stay. The
-//!   built-in metrics are those of the Service, also if its name is not the target's.
-//! * On APISIX, the second ApisixRoute has all fields of the user's rule, and no copy of rules for streams. An edit of the user's rule keeps
-//!   the weights. Several canaries may be in one ApisixRoute.
-//! * On Kuma, a TrafficRoute of the same name for a Service of another namespace is left alone, and a deletion with `revertOnDeletion` leads
-//!   the canary's to the apex Service.
+//! * On Traefik, a primary without traffic has the weight 0, which Flagger leaves out, and other fields of an adopted TraefikService stay.
+//!   The built-in metrics are those of the Service, also if its name is not the target's.
+//! * On APISIX, the second ApisixRoute has all fields of the user's rule, and no copy of rules for streams. An edit of the user's rule
+//!   keeps the weights. Several canaries may be in one ApisixRoute.
+//! * On Kuma, a TrafficRoute of the same name for a Service of another namespace is left alone, and a deletion with `revertOnDeletion`
+//!   leads the canary's to the apex Service.
 //! * On Knative, a Revision that does not become ready by the progress deadline is rolled back, a promotion moves the promoted Revision's
-//!   share with its name, entries of `spec.traffic` with a tag stay, and a deletion with `revertOnDeletion` leads to the latest Revision. The
-//!   first Revision gets the requests when it is ready, and not from an older one that a user's route names. If others remove the annotation of
-//!   the primary, the status and the routes tell which Revision it is; Flagger takes the latest one. The flag `-mesh-provider=knative` is enough.
+//!   share with its name, entries of `spec.traffic` with a tag stay, and a deletion with `revertOnDeletion` leads to the latest Revision.
+//!   The first Revision gets the requests when it is ready, and not from an older one that a user's route names. If another actor removes
+//!   the annotation of the primary, the status and the routes show which Revision it is; Flagger takes the latest one. The flag
+//!   `-mesh-provider=knative` is enough.
 //! * The token of a ServiceAccount is sent to no metric server and no chat; the annotation `flagger-rs.github.io/allowed-hosts` binds any
 //!   other Secret to hosts ([`snapshot::secret`]).
 //! * No redirect to another host is followed. Addresses of users that are link-local or of a cloud's metadata service are called only with
@@ -246,9 +249,10 @@
 //! * `-no-cross-namespace-refs` also holds for a Canary that is edited during a run or a rollback, and for alerts that wait in a queue. An
 //!   alert goes to the receivers of the spec for which it was decided. The flag refuses gateways, hosts of Services and mirrors of other
 //!   namespaces, too, which Flagger follows, in the fields that the router writes ([`snapshot::route_references`]).
-//! * Our manifests, not the flags' defaults: two operators elect a leader, by a Lease in their own namespace. An overlay grants the rights
-//!   for its own router only, and NetworkPolicies limit who reaches the operator, its Prometheus and the load tester. In that Prometheus a
-//!   sample has the labels `namespace` and `pod` of its pod, and one about the requests to another namespace counts only from a gateway.
+//! * With our manifests, but not with the defaults of the flags, two operators elect a leader, by a Lease in their own namespace. An
+//!   overlay grants the rights for its own router only, and NetworkPolicies limit who reaches the operator, its Prometheus and the load
+//!   tester. In that Prometheus a sample has the labels `namespace` and `pod` of its pod, and one about the requests to another namespace
+//!   counts only from a gateway.
 //! * Gauges of deleted canaries are removed, and the process ends with exit code 0 when it is stopped.
 
 pub mod api;

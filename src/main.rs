@@ -104,25 +104,25 @@ fn main() -> ExitCode {
     }
 }
 
-/// Carries out a command of a person or a pipeline.
+/// Carries out a command of a person or of a pipeline.
 #[tokio::main(flavor = "current_thread")]
 async fn for_people(program: Program, args: &[String]) -> ExitCode {
     let code = client::run(program, args, |name| std::env::var(name).ok());
     ExitCode::from(Box::pin(code).await)
 }
 
-/// Prints a text. A reader may have read enough of it, as `head` does.
+/// Prints a text. Ignores errors, because the reader may close the pipe early, as `head` does.
 fn show(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-/// Commands print their errors; only the operator logs.
+/// Prints the error of a command. Only the operator writes logs.
 fn failed(error: &impl std::fmt::Display) -> ExitCode {
     eprintln!("{error}");
     ExitCode::FAILURE
 }
 
-/// Prints what the operator would do first.
+/// Prints the first action of the operator for each canary.
 #[tokio::main]
 async fn check(config: Config, output: Output) -> Result<ExitCode, Failure> {
     for warning in &config.warnings {
@@ -152,7 +152,7 @@ async fn check(config: Config, output: Output) -> Result<ExitCode, Failure> {
     })
 }
 
-/// Runs the operator on one thread: no reconciliation computes for long, and handing work to other threads took more time than the work.
+/// Runs the operator on one thread: no reconciliation computes for long, and it took more time to hand work to other threads than to do it.
 #[tokio::main(flavor = "current_thread")]
 async fn run(config: Config) -> Result<(), Failure> {
     logs::start_logging(&config.log_level, config.log_json);
@@ -276,8 +276,8 @@ impl Process {
     }
 }
 
-/// Returns the operator's own chat: Teams if it has an address, otherwise Slack, as in Flagger. Slack without a channel or a user is logged as
-/// an error and turns alerts off.
+/// Returns the operator's own chat: Teams if it has an address, otherwise Slack, as in Flagger. Slack without a channel or a user is logged
+/// as an error and turns alerts off.
 fn chat(config: &Config) -> Option<Chat> {
     let Config { slack, teams, .. } = config;
     if let Some(address) = &teams.url {

@@ -285,7 +285,7 @@ impl<'a> Mesh<'a> {
         Ok((checks, tally.lost()))
     }
 
-    /// Sets the target's image. Returns when, and the number of periods before it.
+    /// Sets the target's image. Returns the instant of the change, and the number of periods before it.
     async fn set_image(&self, tag: &str) -> Result<(Instant, usize), Error> {
         let earlier = self.periods.begin(tag);
         let image = format!("podinfod=stefanprodan/podinfo:{tag}");

@@ -31,7 +31,7 @@ pub async fn all(size: Size) -> Vec<Figure> {
     workloads::create(&lab.client, 0..lab.size.canaries, 0..0).await;
     let (operator, _) = lab.operator().await;
     if lab.size.hostile_metrics > limits::METRICS && lab.size.program.is_none() {
-        // Those are refused.
+        // The operator refuses the hostile canaries then, so they do not become idle.
         lab.until_idle(lab.size.canaries).await;
     } else {
         lab.until_idle(all).await;
@@ -67,7 +67,7 @@ pub async fn all(size: Size) -> Vec<Figure> {
         ..
     } = lab.size;
     let beside = format!("beside {hostile} hostile with {hostile_metrics} metrics each");
-    // Each canary takes a step in an interval, but for those at the end of their release.
+    // Each canary takes a step in each interval, except for canaries at the end of their release.
     let expected = progressing as f64 * STEPS.as_secs_f64() / INTERVAL as f64;
     eprintln!(
         "load: {steps} of about {expected} steps; before: {:.1} MB; processor: {:?}",

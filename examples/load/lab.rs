@@ -140,7 +140,7 @@ impl Lab {
         sleep(Duration::from_secs(15)).await;
     }
 
-    /// When the weight of a canary was raised, since this instant.
+    /// The instants at which the weight of a canary was raised, since `then`.
     pub fn weights_since(&self, n: usize, then: Instant) -> Vec<Instant> {
         let all = self.history.since(n, then);
         let steps = all

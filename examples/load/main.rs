@@ -7,9 +7,10 @@
 //!
 //! Flags: `--canaries N` (1000), `--unrelated N` (three times as many), `--progressing N` (a tenth, 500 at most), `--churn MINUTES` (0).
 //!
-//! `--hostile N` measures the effect of hostile canaries: how late the steps of the other canaries are, and how much memory the operator takes, while N
-//! canaries of as many namespaces ask metric servers that answer 1 MiB, never answer, or answer a byte a second. Each has
-//! `--hostile-metrics N` metrics (100, the most that the schema allows; for more, this program removes the limit from the schema).
+//! `--hostile N` measures the effect of hostile canaries: N canaries in as many namespaces query metric servers that answer 1 MiB, never
+//! answer, or answer a byte a second. The figures are the delay of the steps of the other canaries, and the operator's memory. Each hostile
+//! canary has `--hostile-metrics N` metrics (100, the most that the schema allows; for more, this program removes the limit from the
+//! schema).
 //! `--program FILE` measures another build of the operator.
 //!
 //! Churn means a new version and twenty changes of unrelated Deployments each second; memory is measured again after it.

@@ -360,7 +360,7 @@ impl Lab {
         });
     }
 
-    /// Each second sets a new version of one target, and changes twenty unrelated Deployments.
+    /// Sets a new version of one target and changes twenty unrelated Deployments in each second.
     async fn churn(&mut self, operator: &Operator) {
         if self.size.churn == 0 {
             return;

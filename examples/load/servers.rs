@@ -21,7 +21,7 @@ pub struct Servers(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    /// The canary whose metrics are bad, and when a query first returned a bad value.
+    /// The canary whose metrics are bad, and the instant at which a query first returned a bad value.
     bad: Option<(String, Option<Instant>)>,
     chats_hang: bool,
 }
@@ -37,20 +37,20 @@ impl Servers {
         format!("http://{address}")
     }
 
-    /// From now on the metrics of this canary are bad, and chats never answer.
+    /// Makes the metrics of this canary bad, and makes chats never answer.
     pub fn turn_bad(&self, canary: &str) {
         let mut state = self.0.lock().unwrap();
         state.bad = Some((canary.to_owned(), None));
         state.chats_hang = true;
     }
 
-    /// From now on metrics are good, and chats answer.
+    /// Makes metrics good, and makes chats answer.
     pub fn turn_good(&self) {
         let mut state = self.0.lock().unwrap();
         (state.bad, state.chats_hang) = (None, false);
     }
 
-    /// When a query first returned a bad value. `None` if none has.
+    /// The instant at which a query first returned a bad value; `None` if none has.
     pub fn first_bad_answer(&self) -> Option<Instant> {
         self.0.lock().unwrap().bad.as_ref()?.1
     }

@@ -106,7 +106,7 @@ pub async fn release_hostile(client: &Client, canaries: Range<usize>) {
     }
 }
 
-/// Sets the version of targets. Returns when the API server acknowledged each write.
+/// Sets the version of targets. Returns the instant at which the API server acknowledged each write.
 pub async fn release(
     client: &Client,
     which: impl Iterator<Item = usize>,
@@ -182,7 +182,7 @@ fn canary(name: &str) -> Value {
                 {"name": "request-duration", "thresholdRange": {"max": 500}, "interval": "30s"}]}}})
 }
 
-/// Stands for the Deployment controller: sets the status of a canary's Deployments to ready whenever their spec changes.
+/// Plays the Deployment controller: sets the status of a canary's Deployments to ready whenever their spec changes.
 pub fn make_deployments_ready(client: Client) -> JoinHandle<()> {
     tokio::spawn(async move {
         let deployments: Api<Deployment> = Api::all(client.clone());
@@ -208,7 +208,7 @@ pub fn make_deployments_ready(client: Client) -> JoinHandle<()> {
     })
 }
 
-/// When a change of a canary was observed, and its phase and weight since then.
+/// The instant at which a change of a canary was observed, and the canary's phase and weight from then on.
 type Change = (Instant, CanaryPhase, i64);
 
 /// All changes of each canary's phase and weight.

@@ -1,4 +1,5 @@
-//! The judges that are compared: the sequential test, Flagger's threshold, Mann-Whitney as PipeCD runs it, and an oracle that nobody can be.
+//! The judges that are compared: the sequential test, Flagger's threshold, Mann-Whitney as PipeCD runs it, and an oracle. The oracle knows
+//! the true rate of failures, which no real judge knows.
 
 use flagger_rs::comparison::{
     Comparison, Counts, Margin, Measure, MetricTest, Rules, Window, dispersion, is_proven,
@@ -7,7 +8,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::traffic::{Law, PODS, Service, WEIGHTS, durations};
 
-/// The probability of a false alarm in a run that is asked for.
+/// The greatest probability of a false alarm that a run of the sequential test may have.
 pub const FALSE_ALARMS: f64 = 0.05;
 
 /// The settings of the sequential test.
@@ -19,7 +20,7 @@ pub struct Test {
     pub is_corrected: bool,
 }
 
-/// The step, from 1, in which a run of this law ends with the proof that the canary is worse; `None` if it does not.
+/// The step, from 1, in which the test proves in a run of this law that the canary is worse; `None` if no step does.
 pub fn sequential(law: Law, test: Test, seed: u64) -> Option<usize> {
     let mut service = Service::new(law, seed);
     let (minutes, pods) = service.history();
@@ -44,7 +45,7 @@ pub fn sequential(law: Law, test: Test, seed: u64) -> Option<usize> {
         .map(|step| step + 1)
 }
 
-/// The same for durations that are longer by this factor.
+/// The same for a canary whose durations are longer by this factor.
 pub fn sequential_latency(per_second: f64, factor: f64, sigma: f64, seed: u64) -> Option<usize> {
     let mut random = StdRng::seed_from_u64(seed);
     let minute = per_second * 60.0;
@@ -83,7 +84,8 @@ pub fn sequential_latency(per_second: f64, factor: f64, sigma: f64, seed: u64) -
     None
 }
 
-/// The minute in which Flagger's threshold of 99 % ends a run as failed; `None` if it promotes. A failed check stays at its weight.
+/// The minute in which a run with Flagger's threshold of 99 % fails; `None` if the version is promoted. After a failed check, the weight
+/// does not change.
 pub fn threshold(law: Law, threshold: u32, seed: u64) -> Option<usize> {
     const LONGEST: usize = 240;
     let mut service = Service::new(law, seed);
@@ -142,8 +144,8 @@ fn score(one: &[f64], other: &[f64]) -> Option<f64> {
     (variance > 0.0).then(|| (sum - n * (total + 1.0) / 2.0) / variance.sqrt())
 }
 
-/// The probability with which a judge who knows the base rate finds the increase, if he judges once, after this step, with false alarms of at
-/// most 1 %. No method can be better.
+/// The probability with which a judge that knows the base rate finds the increase, if it judges once, after this step, with false alarms of
+/// at most 1 %. No method can be better.
 pub fn oracle(law: Law, step: usize) -> f64 {
     let share: f64 = WEIGHTS[..step].iter().sum::<f64>() / 100.0;
     let requests = (law.per_second * 60.0 * share).round();

@@ -223,7 +223,7 @@ fn thresholds(runs: u32) -> Vec<Vec<String>> {
 }
 
 fn latency(runs: u32) -> Vec<Vec<String>> {
-    // Each request is drawn, so fewer runs have to do.
+    // This simulation draws each request, which takes long, so it has fewer runs.
     let runs = (runs / 10).max(20);
     let mut rows = Vec::new();
     for sigma in [0.4, 0.8] {

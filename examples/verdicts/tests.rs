@@ -30,7 +30,7 @@ fn bursts_and_unequal_pods_raise_no_more_false_alarms() {
         let share = failed(law, default());
         assert!(share <= 0.01, "{name}: {share}");
     }
-    // Without the corrections there are many: otherwise this test would show nothing.
+    // Without the corrections, there are many false alarms. Otherwise this test would not show that the corrections have an effect.
     let most = dependent_laws()
         .into_iter()
         .map(|(_, law)| failed(law, BARE));
@@ -65,7 +65,7 @@ fn a_version_that_is_slower_by_a_fifth_is_found_in_two_steps() {
     assert!(equal[4] <= 0.01, "{equal:?}");
 }
 
-/// The others are simulated as they are: with the known failings of each.
+/// The simulations of the other judges have the known error rates of these judges.
 #[test]
 fn thresholds_and_rank_tests_are_wrong_as_often_as_they_are_known_to_be() {
     let law = Law::plain(10.0);

@@ -28,7 +28,7 @@ const BOUNDS: [f64; 12] = [
 /// The median of the durations, in milliseconds.
 const MEDIAN: f64 = 180.0;
 
-/// The laws of a service's requests.
+/// The probability laws of a service's requests.
 #[derive(Clone, Copy, Debug)]
 pub struct Law {
     /// Requests in a second.
@@ -168,7 +168,7 @@ fn binomial(random: &mut impl Rng, all: f64, rate: f64) -> f64 {
     law.map_or(0.0, |law| law.sample(random) as f64)
 }
 
-/// The requests, of which those slower than a bound are bad, for each finite bound.
+/// For each finite bound, the number of requests and of those that are slower than the bound.
 pub fn durations(
     random: &mut impl Rng,
     requests: f64,

@@ -5,23 +5,23 @@
 //! abort v1-6b3c9d41 01JDS6T0Q4 2026-11-28T10:12:03Z jane@example.com errors at the checkout
 //! ```
 //!
-//! REVISION is `status.lastAppliedSpec` as the person saw it, or the revision of the target if that waits for its run: the action means no
-//! other version. ID makes the action one action, however
-//! often the line is read. AUTHOR is the name of the user, percent-encoded where it has blanks or `%`. The verb alone is the form for
-//! `kubectl annotate`; it is accepted for `pause` and `abort`, which put no client at risk. An annotation needs no CRD and no field of
-//! the spec, so GitOps tools neither undo nor repeat it. It is text, because the expressions of admission policies can split text, but
-//! cannot read JSON. Single blanks separate the words, and nothing else does: a policy splits at blanks, and must see the same words.
+//! REVISION is `status.lastAppliedSpec` as the person saw it, or the revision of the target if that waits for its run: the operator refuses
+//! the action for any other version. ID identifies the action, so that the operator carries it out only once, however often it reads the
+//! line. AUTHOR is the name of the user, percent-encoded where it has blanks or `%`. The short form, for `kubectl annotate`, is the verb
+//! alone. The operator accepts it for `pause` and `abort`, which put no client at risk. An annotation needs no CRD and no field of the
+//! spec, so GitOps tools neither undo nor repeat it. The value is text, because the expressions of admission policies can split text, but
+//! cannot read JSON. Only single blanks may separate the words, because a policy splits the line at blanks and must find the same words.
 
 use std::{fmt, str::FromStr};
 
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
-/// The annotation.
+/// The key of the annotation that has the action.
 pub const ANNOTATION: &str = "flagger-rs.github.io/action";
 /// The greatest length of the line, in bytes.
 pub const LONGEST: usize = 1024;
-/// Separates IDs.
+/// Separates the IDs in the message of the condition `Action`.
 pub const SEPARATOR: char = ',';
 /// The characters of a user's name that are percent-encoded.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
@@ -42,11 +42,11 @@ pub struct Action {
 pub enum Verb {
     /// Promote the version now, without further steps and checks. Traffic still moves to ready pods only.
     Promote,
-    /// End this step, or open the gate that waits, and go on with the next step.
+    /// End this step, or open the gate at which the release waits, and go on with the next step.
     Skip,
     /// Hold the weight. Checks go on, and may roll the version back.
     Pause,
-    /// End a pause, or open the gate that waits.
+    /// End a pause, or open the gate at which the release waits.
     Resume,
     /// Return the traffic to the primary, and mark the version as failed.
     Abort,
@@ -160,7 +160,7 @@ impl FromStr for Action {
     }
 }
 
-/// The line.
+/// Formats the action as the line of the annotation.
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.verb)?;

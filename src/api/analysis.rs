@@ -159,19 +159,19 @@ pub struct CanaryMetric {
     /// Flagger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compare: Option<Compare>,
-    /// The counters that are compared, of a metric that is not built in. The server of the built-in metrics is asked.
+    /// The counters that are compared, for a metric that is not built in. The operator queries the server of the built-in metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<CountQueries>,
     /// The effect of the comparison. Default: enforce.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<CompareMode>,
-    /// Decides about a step in which a version has no series to compare. Default: hold, until the progress deadline.
+    /// The decision about a step in which a version has no series to compare. Default: hold, until the progress deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_no_data: Option<Policy>,
-    /// Decides about a step in which the metric server does not answer. Default: hold, until the progress deadline.
+    /// The decision about a step in which the metric server does not answer. Default: hold, until the progress deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_error: Option<Policy>,
-    /// Decides about a step in which the canary has too few requests. Default: hold, as long as `compare.maxExtend` says.
+    /// The decision about a step in which the canary has too few requests. Default: hold, for at most `compare.maxExtend` intervals.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_low_traffic: Option<Policy>,
 }
@@ -201,7 +201,7 @@ pub struct CrossNamespaceRef {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CanaryAlert {
-    /// A name that tells the reader what the alert is for. The operator does not use it.
+    /// A name for people who read the Canary. The operator does not use it.
     pub name: String,
     /// The least severity of the events that are sent: info (all events), warn or error. Default: info.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -7,14 +7,15 @@ use serde::{Deserialize, Serialize};
 /// `compare`. Its values are those of [`CompareMode`].
 pub const ANNOTATION: &str = "flagger-rs.github.io/analysis";
 
-/// A comparison of the canary's requests with the primary's, by a test that may be asked at each step.
+/// A comparison of the canary's requests with the primary's, by a statistical test that the operator may evaluate at each step.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Compare {
-    /// By how many percentage points more of the canary's requests may fail. Default: 0.25.
+    /// The number of percentage points by which the canary's rate of bad requests may exceed `maxFactor` times the primary's rate. Default:
+    /// 0.25.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_increase: Option<f64>,
-    /// The accepted multiple of the primary's rate of failed requests. Default: 1.25.
+    /// The factor by which the primary's rate of bad requests is multiplied, before `maxIncrease` is added to it. Default: 1.25.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_factor: Option<f64>,
     /// The accepted probability that a version which is no worse is rolled back, in percent of all runs. Default: 5.
@@ -24,19 +25,21 @@ pub struct Compare {
     /// Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detect: Option<f64>,
-    /// The number of requests of the canary, since the start of the run, without which a step waits. Default: as many as `detect` demands.
+    /// The number of requests that the canary must have had since the start of the run. A step waits for them. Default: as many as `detect`
+    /// demands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_samples: Option<f64>,
-    /// For how many intervals a step waits for these requests. Default: 10.
+    /// The number of intervals for which a step waits for these requests. Default: 10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_extend: Option<f64>,
-    /// Decides about a version that has too few requests after this wait. Default: pause.
+    /// The decision about a version that still has too few requests after this wait. Default: pause.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_undecided: Option<OnUndecided>,
 }
 
-/// The counters of requests that a version has, for a comparison. Both queries return counters of Prometheus, not rates, and name the version
-/// with `{{ target }}`: it is the target for the canary, and the primary for the primary.
+/// The counters of a version's requests, for a comparison. Both queries return counters of Prometheus, not rates. In both, `{{ target }}`
+/// stands for the name of the target when the operator counts the canary's requests, and for the name of the primary when it counts the
+/// primary's.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 pub struct CountQueries {
     /// The query for the bad requests.
@@ -54,7 +57,7 @@ pub enum OnUndecided {
     Promote,
     /// The check fails.
     Fail,
-    /// It waits for a person, who is alerted once.
+    /// The step waits for a person. The operator sends one alert.
     #[default]
     Pause,
 }
@@ -64,10 +67,10 @@ pub enum OnUndecided {
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
 pub enum CompareMode {
-    /// It decides, in place of the threshold.
+    /// The comparison decides, in place of the threshold.
     #[default]
     Enforce,
-    /// It is recorded, and the threshold decides.
+    /// The comparison is recorded, and the threshold decides.
     Observe,
 }
 
@@ -86,12 +89,12 @@ pub enum Policy {
 }
 
 impl Compare {
-    /// For how many intervals a step waits for requests.
+    /// The number of intervals for which a step waits for requests.
     pub fn max_extend(&self) -> f64 {
         self.max_extend.unwrap_or(10.0)
     }
 
-    /// The reason why these numbers make no comparison; `None` if they do.
+    /// The reason why one of these numbers is invalid; `None` if all are valid.
     pub fn problem(&self) -> Option<&'static str> {
         let is = |value: Option<f64>, range: std::ops::Range<f64>| {
             value.is_none_or(|value| range.contains(&value))

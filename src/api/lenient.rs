@@ -1,4 +1,4 @@
-//! Lenient decoding of values that the CRDs accept and Flagger's types reject: one odd field must not stop the watch of all Canaries.
+//! Lenient decoding of values that the CRDs accept and Flagger's types reject: one invalid field must not stop the watch of all Canaries.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;

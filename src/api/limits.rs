@@ -1,5 +1,5 @@
-//! The most entries that the lists of a Canary may have. The CRD has these limits as `maxItems`; canaries that were created before the CRD
-//! had them are refused by the operator (`rollout/safety/validation.rs`).
+//! The most entries that the lists of a Canary may have. The CRD has these limits as `maxItems`. A Canary that was created before the CRD
+//! had them may exceed them; the operator then refuses it (`rollout/safety/validation.rs`).
 
 use serde_json::{Value, json};
 
@@ -69,7 +69,7 @@ pub const LISTS: &[ListLimit] = &[
     list("service.backends", NAMES, |spec| {
         length(spec.service.backends.as_ref())
     }),
-    // As in the Gateway API.
+    // The Gateway API has the same limit.
     list("service.gatewayRefs", 32, |spec| {
         length(spec.service.gateway_refs.as_ref())
     }),

@@ -51,8 +51,8 @@ pub struct MetricTemplateProvider {
     /// The Secret with the credentials, in the MetricTemplate's namespace. Its keys are `token`, or `username` and `password` (Prometheus),
     /// `datadog_api_key` and `datadog_application_key`, `newrelic_account_id` and `newrelic_query_key`, `username` and `password`
     /// (Graphite), `dynatrace_token`, `token` and `org` (InfluxDB), `sf_token_key` (Splunk), `token` (external metrics), `project` and,
-    /// if the operator's own identity is not to ask, `serviceAccountKey` (Google Cloud Monitoring), and for Azure Monitor `clientId`,
-    /// `tenantId` and `clientSecret`, the first two, or none. CloudWatch and Keptn read none.
+    /// unless the operator uses its own identity, `serviceAccountKey` (Google Cloud Monitoring), and for Azure Monitor all of `clientId`,
+    /// `tenantId` and `clientSecret`, or the first two, or none. CloudWatch and Keptn read none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<LocalObjectReference>,
     /// Whether to accept any TLS certificate of the server (Prometheus and Graphite; Azure Monitor refuses it). Default: false.

@@ -51,7 +51,7 @@ pub struct ReleaseSpec {
     /// The ConfigMaps and Secrets that changed, with their checksums.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub configs: Vec<Change>,
-    /// The client that changed the target last, as its field manager calls itself.
+    /// The name of the field manager that changed the target last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trigger: Option<String>,
     /// The time at which the run started, or at which the version began to wait for its run.
@@ -61,7 +61,7 @@ pub struct ReleaseSpec {
     pub ended_at: Option<Time>,
     /// Running, or how the run ended.
     pub result: ReleaseResult,
-    /// Why it ended, or why its last check failed.
+    /// Why the run ended, or why its last check failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
     /// The number of steps of a run that passes all its checks.
@@ -89,7 +89,7 @@ const fn is_zero(number: &i64) -> bool {
     *number == 0
 }
 
-/// Something that differs between the promoted version and the released one.
+/// A difference between the promoted version and the released one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 pub struct Change {
@@ -156,7 +156,7 @@ pub struct Cause {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 pub struct Steered {
-    /// The time at which the operator acted upon it.
+    /// The time at which the operator accepted or refused the action.
     pub at: Option<Time>,
     /// The operator's answer: Accepted or Refused.
     pub outcome: String,
@@ -193,7 +193,7 @@ pub struct Metric {
     pub host: String,
     /// The query, as it was sent.
     pub query: String,
-    /// The time that one value is about, as the Canary has it; empty for the default.
+    /// The time window of the query, as the Canary has it; empty for the default.
     pub window: String,
     /// The unit of the values; empty if it is not known.
     pub unit: String,
@@ -247,7 +247,7 @@ pub struct Measured {
 pub struct Comparison {
     /// The state: `worse`, `notWorse`, `undecided`, `partial`, `lowTraffic`, `noData`, `providerError`, `stale`, `onePod` or `notShifted`.
     pub state: String,
-    /// Whether it decides, in place of the threshold.
+    /// Whether the comparison decides, in place of the threshold.
     pub decides: bool,
     /// The result in a sentence.
     pub detail: String,
@@ -286,7 +286,7 @@ pub struct HookCall {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Moment {
-    /// When it began.
+    /// When the phase, or the weight, began.
     pub at: Option<Time>,
     /// The phase.
     pub phase: String,

@@ -45,7 +45,7 @@ pub struct CanaryStatus {
     /// The hash of the revision that was last promoted to the primary.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_promoted_spec: Option<String>,
-    /// The version of the target that versions of Flagger after 1.44 compared last, as `UID/GENERATION`. The operator keeps it, and does not
+    /// The version of the target that Flagger (after 1.44) compared last, as `UID/GENERATION`. The operator keeps this field, and does not
     /// read it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_tracked_revision: Option<String>,
@@ -152,8 +152,9 @@ impl fmt::Display for CanaryPhase {
 
 /// The types of the conditions that a status may hold.
 ///
-/// Flagger writes `Promoted` only; it always stands first. The others exist only while they are true. They record work in progress that
-/// a restarted operator could not tell from the cluster. Flagger's own CRD keeps them, where it would prune an additional status field.
+/// Flagger writes `Promoted` only; it always stands first. The others exist only while they are true. They record work in progress that a
+/// restarted operator could not derive from the cluster. They are conditions because Flagger's own CRD keeps any condition, but prunes
+/// status fields that it does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConditionType {
     /// Whether the last revision was promoted.
@@ -168,7 +169,8 @@ pub enum ConditionType {
     PromotionFailed,
     /// All ready pods of a version under analysis were lost; the message says how often, and how far the run was.
     PodsLost,
-    /// The outcome of a run, or of the initialization, has not been sent yet. (The name on the wire predates the word notification.)
+    /// The outcome of a run, or of the initialization, has not been sent yet. (Its name in the status is older than the word notification:
+    /// `NoticePending`.)
     NotificationPending,
     /// The spec is invalid; the operator does nothing for this canary until a user corrects it.
     Invalid,
@@ -180,7 +182,7 @@ pub enum ConditionType {
     Action,
     /// A person paused the release: the weight stays, and checks go on.
     Paused,
-    /// A person asked to end this step, or to open the gate that waits.
+    /// A person asked to end this step, or to open the gate at which the release waits.
     SkipRequested,
     /// A person asked to promote the version without further steps and checks.
     PromoteRequested,

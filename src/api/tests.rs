@@ -223,7 +223,7 @@ fn each_phase_has_one_name_in_the_status_and_in_messages() {
     }
 }
 
-/// Flagger takes such a canary over from us, and we take its canaries over.
+/// Flagger can take such a canary over from this operator, and this operator can take one over from Flagger.
 #[test]
 fn a_status_has_flaggers_fields() {
     let full = json!({"phase": "Progressing", "failedChecks": 1, "canaryWeight": 20, "iterations": 3,

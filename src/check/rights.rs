@@ -172,7 +172,7 @@ impl Needed<'_> {
         verbs: &[&'static str],
         namespace: &str,
     ) {
-        // Canaries themselves are asked about without a namespace, but are in one.
+        // The kind decides about the scope: the rights on Canaries are added without a namespace, although Canaries are in namespaces.
         let is_of_cluster = Kind::ALL.iter().any(|kind| {
             kind.is_cluster_scoped() && kind.group_version().0 == group && kind.plural() == resource
         });

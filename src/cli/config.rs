@@ -27,11 +27,11 @@ pub struct Config {
     pub namespace: Option<String>,
     /// The settings that decisions depend on.
     pub settings: Settings,
-    /// The addresses that users may have called.
+    /// The addresses that the operator may call on behalf of users.
     pub destinations: Destinations,
     /// The port of `/metrics` and `/healthz`.
     pub port: u16,
-    /// debug, info, warn or error.
+    /// The level of the logs: debug, info, warn or error.
     pub log_level: String,
     /// Whether logs are JSON.
     pub log_json: bool,

@@ -10,7 +10,7 @@ use crate::providers;
 pub struct FlagSpec {
     /// Its name, without the dash.
     pub name: &'static str,
-    /// The environment variable that wins over the flag.
+    /// The environment variable whose value takes precedence over the flag.
     pub env: Option<&'static str>,
     /// Its default. A flag whose default is `true` or `false` needs no value.
     pub default: &'static str,

@@ -1,7 +1,7 @@
 //! Go's flag syntax: `-x=v`, `--x=v`, `-x v`, `-bool`. Manifests for Flagger and its load tester use it.
 //!
-//! In that syntax `-abc` is one flag, which parsers for the syntax of Unix cannot be taught. The flags themselves are in [`super::FLAGS`] and
-//! `loadtester::args`.
+//! In that syntax `-abc` is one flag; parsers for the syntax of Unix read it as three flags. The flags themselves are in [`super::FLAGS`]
+//! and `loadtester::args`.
 
 use std::{collections::BTreeMap, fmt::Write};
 

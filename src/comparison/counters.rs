@@ -1,7 +1,7 @@
 //! Counts from the raw counters of pods, which only grow until their process restarts.
 //!
-//! `rate()` and `increase()` of Prometheus are not used: they need two samples, extrapolate, and lose the first value of a new series, which
-//! is the whole traffic of a fresh pod until then.
+//! `rate()` and `increase()` of Prometheus are not used: they need two samples, extrapolate, and lose the first value of a new series,
+//! which has all requests that a new pod has served until then.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,20 +13,20 @@ pub type Reading = BTreeMap<String, Counts>;
 /// The requests since the last reading.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Increments {
-    /// Those of each pod.
+    /// The requests of each pod.
     pub pods: BTreeMap<String, Counts>,
-    /// The pods whose counters went back: their process restarted, or another replica of Prometheus answered. Their requests since the last
-    /// reading are not counted.
+    /// The pods whose requests since the last reading are not counted. Their counters decreased, because their process restarted or another
+    /// replica of Prometheus answered; or their earlier counters are missing.
     pub restarted: BTreeSet<String>,
 }
 
 impl Increments {
-    /// The requests between two readings. A pod that is new began with 0.
+    /// The requests between two readings. The counters of a new pod began at 0.
     pub fn between(before: &Reading, now: &Reading) -> Self {
         let mut increments = Self::default();
         for (pod, now) in now {
             let before = before.get(pod).copied().unwrap_or(Counts::NONE);
-            // Bad requests may not grow more than all requests do.
+            // These are no counts if bad requests grew more than all requests.
             match Counts::new(now.all() - before.all(), now.bad() - before.bad()) {
                 Some(increment) if now.all() >= before.all() => {
                     increments.pods.insert(pod.clone(), increment);

@@ -43,7 +43,7 @@ impl Counts {
         }
     }
 
-    /// The requests of both.
+    /// The sum of both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -56,14 +56,14 @@ impl Counts {
 /// The requests of both versions in the same period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Window {
-    /// Those of the canary.
+    /// The requests of the canary.
     pub canary: Counts,
-    /// Those of the primary.
+    /// The requests of the primary.
     pub primary: Counts,
 }
 
 impl Window {
-    /// The requests of both windows.
+    /// The sum of both windows.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -81,7 +81,7 @@ pub struct Margin {
 }
 
 impl Margin {
-    /// No margin: any rate above the primary's is too much.
+    /// No margin: any rate above the primary's is refused.
     pub const NONE: Self = Self {
         absolute: 0.0,
         factor: 1.0,
@@ -98,7 +98,7 @@ impl Margin {
         self.factor.mul_add(primary, self.absolute)
     }
 
-    /// By how much the limit grows with the primary's rate.
+    /// The growth of the limit for each unit of the primary's rate.
     pub const fn factor(self) -> f64 {
         self.factor
     }

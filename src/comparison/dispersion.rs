@@ -3,11 +3,11 @@
 
 use super::Counts;
 
-/// Blocks of which the variance is only estimated, so the estimate is raised.
+/// The factor that raises the dispersion of bursts, because the variance of the blocks is only an estimate.
 const RAISE: f64 = 1.5;
-/// The variance between fewer pods cannot be estimated.
+/// The least number of pods between which the variance can be estimated.
 const LEAST_PODS: usize = 3;
-/// The standard deviation of the rates of pods that is assumed then, as a share of the rate.
+/// The standard deviation of the rates of pods that is assumed for fewer pods, as a share of the rate.
 const USUAL: f64 = 0.4;
 
 /// The dispersion of bursts, from blocks of the primary's requests, such as the minutes of the hour before a run: 1.5 times Pearson's χ² by
@@ -28,9 +28,9 @@ pub fn of_bursts(blocks: &[Counts]) -> f64 {
     (RAISE * deviations.sum::<f64>() / variance / freedom(blocks.len())).max(1.0)
 }
 
-/// The dispersion of unequal pods: `1 + v·(1/k_c + 1/k_p)·N_c/(p(1 − p))`, where v is the variance of the rates of the primary's pods beyond
-/// that of independent requests, k the pods of each version, N_c the canary's requests of the run, and p the primary's rate. With fewer than
-/// three pods of the primary, their rates are assumed to differ as those of pods usually do.
+/// The dispersion of unequal pods: `1 + v·(1/k_c + 1/k_p)·N_c/(p(1 − p))`, where v is the variance of the rates of the primary's pods
+/// beyond that of independent requests, k the pods of each version, N_c the canary's requests of the run, and p the primary's rate. With
+/// fewer than three pods of the primary, their rates are assumed to differ as those of pods usually do.
 pub fn of_pods(primary: &[Counts], canary_pods: usize, canary_requests: f64) -> f64 {
     let pods: Vec<_> = primary.iter().filter(|pod| pod.all() > 0.0).collect();
     let total = pods.iter().fold(Counts::NONE, |sum, pod| sum.and(**pod));

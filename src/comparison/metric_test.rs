@@ -1,4 +1,4 @@
-//! The test of one metric during a run: from the counters of pods at two instants to a finding.
+//! The test of one metric during a run: from the counters of pods at three instants to a finding.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,9 +11,9 @@ use super::{
     sequential::mean_of_powers,
 };
 
-/// With fewer requests of the primary, its rate is not known.
+/// The least number of requests of the primary from which its rate is known.
 const LEARNED: f64 = 100.0;
-/// The most bounds of durations that are compared. The test keeps its state in the Canary's status.
+/// The most bounds of durations that are compared, because the state of the tests is kept in the Canary's status.
 const BOUNDS: usize = 4;
 
 /// The rules of a comparison.
@@ -27,7 +27,7 @@ pub struct Rules {
     pub false_alarms: f64,
     /// The increase of the rate that the test must be able to find, as a share.
     pub detect: f64,
-    /// The requests of the canary that are needed; `None`: as many as `detect` demands.
+    /// The least number of the canary's requests; `None` if it follows from `detect`.
     pub least: Option<f64>,
     /// Whether the counters are those of the workload's pods, and not of a gateway's.
     pub counts_pods: bool,
@@ -36,17 +36,17 @@ pub struct Rules {
 /// The counters of one version at three instants.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Readings {
-    /// When the run began; of the primary, an hour before that.
+    /// The counters at the start of the run; for the primary, an hour before the start.
     pub start: Reading,
-    /// At the end of the last window.
+    /// The counters at the end of the last window.
     pub before: Reading,
-    /// Now.
+    /// The counters now.
     pub now: Reading,
 }
 
 impl Readings {
-    /// The requests of the window. A pod that is new began with 0, unless all pods look new: then their counters of the last window are lost, and
-    /// nothing is counted.
+    /// The requests of the window. The counters of a new pod began at 0. But if no pod has counters at the beginning of the window although
+    /// there were requests before, these counters are lost, and nothing is counted.
     fn increments(&self, had_requests: bool) -> Increments {
         if self.before.is_empty() && had_requests {
             let restarted = self.now.keys().cloned().collect();
@@ -55,7 +55,8 @@ impl Readings {
                 ..Increments::default()
             };
         }
-        // A pod that was there at the start, and not at the beginning of the window, is no new one.
+        // A pod that had counters at the start of the run, but not at the beginning of the window, is not new: its counters did not begin
+        // at 0.
         let is_back = |pod: &String| !self.before.contains_key(pod) && self.start.contains_key(pod);
         let mut increments = Increments::between(&self.before, &self.now);
         let back: Vec<_> = self
@@ -75,12 +76,12 @@ impl Readings {
     }
 }
 
-/// The counters of both versions at two instants, of the requests that are bad by one criterion.
+/// The counters of both versions at three instants. A criterion decides which requests are bad.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Arms {
-    /// Those of the canary.
+    /// The counters of the canary.
     pub canary: Readings,
-    /// Those of the primary.
+    /// The counters of the primary.
     pub primary: Readings,
 }
 
@@ -105,9 +106,9 @@ pub enum State {
     Worse,
     /// The canary is within the margin.
     NotWorse,
-    /// Neither is proven.
+    /// Neither `Worse` nor `NotWorse` is proven.
     Undecided,
-    /// The canary had fewer requests than are needed: this many.
+    /// The canary had too few requests. The value is the number that is needed.
     LowTraffic(f64),
     /// A version has no counters.
     #[default]
@@ -131,7 +132,7 @@ pub struct Finding {
     pub worse: f64,
     /// The dispersion.
     pub dispersion: f64,
-    /// The pods whose requests of the last window are not counted, because their counters went back.
+    /// The pods whose requests of the last window are not counted, because their counters decreased or were missing.
     pub restarted: Vec<String>,
 }
 
@@ -141,9 +142,10 @@ impl MetricTest {
         Self(vec![one(rules, None, blocks)])
     }
 
-    /// The tests of durations at the start of a run, at four of these bounds at most, which stay the same for the run: the user's `own` one, and
-    /// some of those that between 0.5 % and 30 % of the primary's requests exceed. If no bound is such a one, the lowest or the highest is among them.
-    /// `bounds` are in ascending order.
+    /// The tests of durations at the start of a run, at no more than four of these bounds, which stay the same during the run: the bound
+    /// `own` that the user set, and some of the bounds that between 0.5 % and 30 % of the primary's requests exceed. If no bound is in this
+    /// range, the test uses the lowest bound that fewer than 0.5 % exceed; if there is none, the highest bound. `bounds` are in ascending
+    /// order.
     pub fn of_durations(rules: &Rules, bounds: &[(f64, Vec<Counts>)], own: Option<f64>) -> Self {
         let is_own = |bound: &f64| own == Some(*bound);
         let is_compared = |(bound, blocks): &&(f64, Vec<Counts>)| {
@@ -156,7 +158,7 @@ impl MetricTest {
             let other = bounds.iter().find(is_rare).or(bounds.last());
             others.extend(other.filter(|(bound, _)| !is_own(bound)));
         }
-        // Bounds close to each other show the same.
+        // Bounds close to each other show the same, so the chosen ones are spread over all.
         let most = (BOUNDS - own.len()).min(others.len());
         let place = |place: usize| place * (others.len() - 1) / (most - 1).max(1);
         let chosen = (0..most).map(|it| others[place(it)]);
@@ -171,7 +173,7 @@ impl MetricTest {
         self.0.iter().filter_map(|one| one.bound)
     }
 
-    /// Adds the requests since the last window, which are those of a bound.
+    /// Adds the requests since the last window. `window` returns the requests for a bound, or for errors.
     pub fn add(&mut self, window: impl Fn(Option<f64>) -> Option<Window>) {
         for one in &mut self.0 {
             if let Some(window) = window(one.bound) {
@@ -185,19 +187,19 @@ impl MetricTest {
         self.0.is_empty()
     }
 
-    /// The evidence that the canary is worse than the margin allows: the natural logarithm of an e-value. `pods` is the dispersion of unequal
-    /// pods.
+    /// The evidence that the canary is worse than the margin allows: the natural logarithm of an e-value. `pods` is the dispersion of
+    /// unequal pods.
     pub fn worse(&self, pods: f64) -> f64 {
         let powers: Vec<_> = self.0.iter().map(|one| one.worse(pods)).collect();
         if powers.is_empty() {
             return 0.0;
         }
-        // The mean of e-values is an e-value, so no bound has to prove more than one alone would.
+        // The mean of e-values is an e-value, so several bounds need no further correction.
         mean_of_powers(&powers)
     }
 
-    /// The evidence that the canary is within the margin at all bounds: the natural logarithm of an e-value. One bound that is not proven
-    /// leaves the whole unproven.
+    /// The evidence that the canary is within the margin at all bounds: the natural logarithm of an e-value. The least evidence of all
+    /// bounds counts.
     pub fn not_worse(&self, pods: f64) -> f64 {
         let each = self
             .0
@@ -252,7 +254,7 @@ impl MetricTest {
 }
 
 impl OneTest {
-    /// Adds the requests of a window. While the primary's rate is unknown, they only teach it.
+    /// Adds the requests of a window. While the primary's rate is not known, they are only used to estimate it.
     fn add(&mut self, window: Window) {
         if self.test.known().all() < LEARNED {
             self.test.learn(window.primary);
@@ -272,7 +274,7 @@ struct Gain {
     primary: Increments,
     window: Window,
     has_data: bool,
-    /// The requests of each pod since the start of the run; of the primary, since an hour before it.
+    /// The requests of each pod since the start of the run; for the primary, since an hour before the start.
     pods: [Increments; 2],
 }
 
@@ -313,7 +315,7 @@ impl Gain {
     }
 }
 
-/// Whether the canary had as many requests as the increase to detect needs.
+/// Whether the canary had the number of requests that is needed.
 fn is_enough(rules: &Rules, of: &OneTest) -> bool {
     let seen = of.test.seen();
     match rules.least {
@@ -332,14 +334,14 @@ fn needed(rules: &Rules, of: &OneTest) -> f64 {
     rules.least.or_else(needed).unwrap_or(f64::INFINITY)
 }
 
-/// The plans to find the increase to detect or, if that is too close to the margin, the least increase that can be found. None while the primary
-/// has no requests.
+/// The plans to find an increase: first the increase `detect`, then the least increase that the test can find, because `detect` may be too
+/// close to the margin. None while the primary has no requests.
 fn plans(rules: &Rules, of: &OneTest) -> impl Iterator<Item = power::Plan> {
     let (seen, rate) = (of.test.seen(), of.test.primary_rate());
     let share = seen.canary.all() / seen.canary.and(seen.primary).all();
     let (least, _) = rules.measure.range();
     let increases = [rules.detect, least * rules.margin.limit(rate) - rate];
-    // More requests do not make pods more equal.
+    // The dispersion of unequal pods is left out, because more requests do not reduce the differences between pods.
     let (rules, dispersion) = (*rules, of.bursts);
     let plan = move |increase| power::Plan {
         measure: rules.measure,

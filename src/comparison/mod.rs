@@ -1,9 +1,9 @@
 //! Compares the canary's requests with those of the primary: whether more of the canary's are bad than margins allow.
 //!
-//! A threshold that is asked once a minute decides by chance when there are few requests. The test here counts requests, asks for evidence
-//! that such counts are not chance, and may be asked at any time and as often as one likes: the probability that it *ever* raises a false
-//! alarm in a run is at most the chosen one. Pure;
-//! `rollout/checks/comparisons.rs` uses it in a release, and `examples/verdicts` measures it.
+//! With few requests, a threshold that is checked once a minute decides by chance. The test here counts requests and asks for evidence that
+//! the counts are not chance. It may be repeated at any time and as often as needed: the probability that it *ever* raises a false alarm in
+//! a run is at most the chosen one. The module is pure; `rollout/checks/comparisons.rs` uses it in a release, and `examples/verdicts`
+//! measures it.
 //!
 //! | question | place |
 //! | --- | --- |
@@ -34,8 +34,8 @@ pub use metric_test::{Arms, Finding, MetricTest, Readings, Rules, State};
 pub use power::requests_to_detect;
 pub use sequential::{Comparison, Measure};
 
-/// Whether evidence suffices to reject what it speaks against. `evidence` is the natural logarithm of an e-value. Without any difference,
-/// it suffices at some time of a run with the probability `false_alarms` at most (Ville's inequality).
+/// Whether evidence suffices to reject a null hypothesis. `evidence` is the natural logarithm of an e-value. If the hypothesis is true, the
+/// probability that the evidence ever suffices in a run is at most `false_alarms` (Ville's inequality).
 pub fn is_proven(evidence: f64, false_alarms: f64) -> bool {
     evidence >= -false_alarms.ln()
 }

@@ -1,13 +1,13 @@
-//! Whether the bad requests come from one pod: a bad node is not a bad version.
+//! Finds the pod that causes the bad requests: a bad node is not a bad version.
 
 use super::Counts;
 
-/// The share of the bad requests that one pod has.
+/// The share of the bad requests from which on one pod causes them.
 const SHARE: f64 = 0.8;
-/// A pod with this share of all requests may well have most of the bad ones.
+/// A pod with more than this share of all requests has most of the bad ones even if all pods are equal.
 const MOST_REQUESTS: f64 = 0.6;
 
-/// The pod of the canary that has at least 80 % of the bad requests, although others serve, too.
+/// The pod of the canary that has at least 80 % of the bad requests, although it has at most 60 % of all requests.
 pub fn one_pod<'a>(pods: impl IntoIterator<Item = (&'a str, Counts)>) -> Option<&'a str> {
     let pods: Vec<_> = pods
         .into_iter()

@@ -1,4 +1,4 @@
-//! How many requests a comparison needs.
+//! The number of requests that a comparison needs.
 
 use super::{Comparison, Counts, Margin, Measure, Window, is_proven};
 
@@ -39,8 +39,8 @@ pub fn is_enough(plan: &Plan, requests: f64) -> bool {
     is_proven(test.worse(plan.dispersion), plan.false_alarms)
 }
 
-/// The number of the canary's requests at which the e-value of the *expected* counts suffices, if its rate is higher by this increase. For a
-/// probability of 95 % about 3.3 times as many are needed. `None` if no number suffices: the increase is within the margin.
+/// The number of the canary's requests at which the e-value of the *expected* counts suffices, if its rate is higher by this increase. For
+/// a probability of 95 % about 3.3 times as many are needed. `None` if no number suffices: the increase is within the margin.
 pub fn requests_to_detect(plan: &Plan) -> Option<f64> {
     let is_enough = |requests: f64| is_enough(plan, requests);
     let (mut low, mut high) = (0.0, 1.0);

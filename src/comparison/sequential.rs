@@ -6,13 +6,14 @@ use super::{Counts, Margin, Window};
 
 /// The number of alternatives. With 4 or 16 the power is the same within 2 percentage points.
 const ALTERNATIVES: usize = 8;
-/// The spaces between them.
+/// The number of spaces between the alternatives.
 const SPACES: f64 = 7.0;
 /// The highest rate of an alternative.
 const HIGHEST: f64 = 0.9;
-/// The least distance of an alternative from the limit, for each unit of its factor: at a base rate of almost 0 a factor means nothing.
+/// The least distance of an alternative from the limit, for each unit of its factor. At a limit of almost 0, a multiple of the limit is no
+/// detectable rate.
 const LEAST: f64 = 0.001;
-/// Halvings of the interval in which the projection lies: below the precision of a number.
+/// The number of times that the interval of the projection is halved. Then it is smaller than the precision of a floating-point number.
 const HALVINGS: u32 = 60;
 
 /// The bad requests that are counted.
@@ -26,8 +27,8 @@ pub enum Measure {
 }
 
 impl Measure {
-    /// The least and the greatest factor of an alternative. A rate that is much closer to the limit is not found, however many requests there
-    /// are.
+    /// The least and the greatest factor of an alternative. A rate that is much closer to the limit is not found, however many requests
+    /// there are.
     pub const fn range(self) -> (f64, f64) {
         match self {
             Self::Errors => (2.0, 300.0),
@@ -46,7 +47,7 @@ impl Measure {
         })
     }
 
-    /// The rates of a canary that the test looks for, if this rate is the limit.
+    /// The rates of a canary that are the alternatives of the test, if this rate is the limit.
     fn alternatives(self, limit: f64) -> [f64; ALTERNATIVES] {
         self.factors().map(|factor| {
             let rate = match self {
@@ -73,15 +74,15 @@ impl Measure {
 /// 4. The e-value is the mean of exp(ℓ/φ) over the alternatives, where φ ≥ 1 is the [dispersion](super::dispersion).
 ///
 /// # Why it holds
-/// Let φ be 1, and let (θ'_p, θ'_c) be true rates within the null hypothesis. One window's factor has the mean
-/// Π [1 + (θ' − t)(θ − t)/(t(1 − t))]^n over both versions. By the inequality of means it is at most the power Σn of
-/// 1 + Σ (n/Σn)·(θ' − t)(θ − t)/(t(1 − t)), and that sum is not positive, because (t, u) is the nearest point of a convex set. The alternatives
-/// depend on the past only, so exp(ℓ) is a supermartingale, whatever the true rates are and however they change: a dependency that fails for
-/// both versions alike raises no alarm. By Ville's inequality the e-value ever reaches 1/α with a probability of α at most.
+/// Let φ be 1, and let (θ'_p, θ'_c) be true rates within the null hypothesis. One window's factor has the mean Π [1 + (θ' − t)(θ − t)/(t(1
+/// − t))]^n over both versions. By the inequality of means it is at most the power Σn of 1 + Σ (n/Σn)·(θ' − t)(θ − t)/(t(1 − t)), and that
+/// sum is not positive, because (t, u) is the nearest point of a convex set. The alternatives depend on the past only, so exp(ℓ) is a
+/// supermartingale, whatever the true rates are and however they change: a dependency that fails for both versions alike raises no alarm.
+/// By Ville's inequality the e-value ever reaches 1/α with a probability of α at most.
 ///
 /// # Assumptions
-/// Requests of a window fail independently of each other; φ corrects for bursts and for pods that differ. Both versions serve requests of the
-/// same kind: a load test that calls the canary alone must not be counted.
+/// Requests of a window fail independently of each other; φ corrects for bursts and for pods that differ. Both versions serve requests of
+/// the same kind: a load test that calls the canary alone must not be counted.
 ///
 /// Source: Turner, Ly and Grünwald, *Generic E-variables for exact sequential k-sample tests that allow for optional stopping* (Journal of
 /// Statistical Planning and Inference 230, 2024); for linear hypotheses Turner and Grünwald, *Exact anytime-valid confidence intervals for
@@ -148,12 +149,12 @@ impl Comparison {
         self.seen
     }
 
-    /// Uses requests of the primary to learn its rate only.
+    /// Uses requests of the primary only to estimate its rate.
     pub fn learn(&mut self, primary: Counts) {
         self.history = self.history.and(primary);
     }
 
-    /// The primary's requests by which its rate is known.
+    /// The primary's requests from which its rate is estimated.
     pub fn known(&self) -> Counts {
         self.history.and(self.seen.primary)
     }
@@ -174,7 +175,7 @@ fn gain(margin: Margin, (primary, canary): (f64, f64), window: Window) -> f64 {
 
 /// The logarithm of the ratio of the likelihoods of two rates.
 fn likelihood(counts: Counts, alternative: f64, null: f64) -> f64 {
-    // No request has no logarithm, even if a rate is 0 or 1.
+    // A count of 0 contributes 0. If a rate is 0 or 1, its logarithm is infinite, and the product would not be a number.
     let of = |count: f64, logarithm: f64| if count > 0.0 { count * logarithm } else { 0.0 };
     of(counts.bad(), (alternative / null).ln())
         + of(counts.good(), (-alternative).ln_1p() - (-null).ln_1p())

@@ -1,16 +1,16 @@
-//! Whether the canary gets the share of the requests that its weight asks for.
+//! Checks that the canary gets the share of the requests that its weight asks for.
 
 use super::Window;
 
-/// The probability with which a window without a request of the canary is taken for chance.
+/// If a window without a request of the canary has a greater probability than this, it counts as chance.
 const CHANCE: f64 = 0.01;
 /// The width of the band around the expected count, in standard deviations.
 const DEVIATIONS: f64 = 3.3;
 /// The share of all requests by which a split may be imprecise.
 const IMPRECISION: f64 = 0.01;
 
-/// Whether the canary had clearly fewer requests than this share of all. `false` if there were too few requests to tell. More requests than
-/// expected are no reason to wait: other clients, such as a load test, may call the canary directly.
+/// Whether the canary had clearly fewer requests than this share of all. `false` if there were too few requests to decide. More requests
+/// than expected are no reason to wait: other clients, such as a load test, may call the canary directly.
 pub fn is_missed(window: Window, share: f64, dispersion: f64) -> bool {
     let (canary, all) = (window.canary.all(), window.canary.and(window.primary).all());
     if share <= 0.0 || share >= 1.0 || all < CHANCE.ln() / (-share).ln_1p() {

@@ -86,7 +86,7 @@ fn a_clear_regression_is_proven_and_an_equal_version_is_not() {
     assert!(is_proven(test(30), 0.01), "5 % of 600 requests");
     assert!(!is_proven(test(1), 0.05), "as the primary");
     assert!(!is_proven(test(0), 0.05), "better than the primary");
-    // With more dispersion, the same counts prove less.
+    // With more dispersion, the same counts are less evidence.
     let mut dispersed = Comparison::new(Measure::Errors, Margin::NONE, history);
     dispersed.add(Window {
         canary: counts(600, 30),
@@ -221,7 +221,7 @@ fn one_bad_pod_is_named() {
 
 #[test]
 fn latencies_are_compared_at_bounds_that_some_requests_exceed() {
-    // The requests that were not slower than each bound, of 1,000.
+    // For each bound, the number of 1,000 requests that were not slower.
     let slower = |fast: [u32; 3]| {
         let bounds = [100.0, 250.0, 500.0].into_iter().zip(fast);
         let bounds = bounds.map(|(bound, fast)| (bound, vec![counts(1_000, 1_000 - fast)]));
@@ -270,7 +270,7 @@ fn counters_count_each_request_once_and_leave_restarts_out() {
     let back = between(&more, &[("a", 20, 0), ("new", 9, 1)]);
     assert_eq!(back.total(), counts(2, 0));
     assert_eq!(back.restarted.iter().collect::<Vec<_>>(), ["a"]);
-    // Its bad requests went back, and all requests grew: two replicas of Prometheus differ.
+    // The bad requests of the pod decreased although all requests grew: two replicas of Prometheus differ.
     let odd = between(&more, &[("a", 160, 0)]);
     assert_eq!((odd.total(), odd.restarted.len()), (Counts::NONE, 1));
 }
@@ -402,7 +402,7 @@ fn at_most_four_bounds_are_compared_and_they_lie_apart() {
     );
 }
 
-/// Without a known rate of the primary, no alternative makes sense.
+/// Without a known rate of the primary, the alternatives cannot be chosen.
 #[test]
 fn the_first_requests_of_a_service_without_history_only_teach_the_primarys_rate() {
     let rules = rules(Measure::Errors);
@@ -416,7 +416,7 @@ fn the_first_requests_of_a_service_without_history_only_teach_the_primarys_rate(
     let finding = test.advance(&rules, arms(1));
     assert_eq!((finding.seen.canary.all(), finding.worse), (0.0, 0.0));
     assert!(matches!(finding.state, State::LowTraffic(_)));
-    // The pods are taken for unequal, as pods usually are: that many bad requests suffice.
+    // The pods are assumed to be unequal, as pods usually are. Even so, 60 bad requests suffice.
     assert_eq!(test.advance(&rules, arms(60)).state, State::Worse);
 }
 

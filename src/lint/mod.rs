@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | Would the API server accept and keep each field? | `schema.rs`, by the CRDs of this version |
 //! | Would the operator run the Canary? | the operator's own validation, which the caller passes |
-//! | Do two objects get in each other's way? | `pairs.rs` |
+//! | Do two objects conflict? | `pairs.rs` |
 //! | Are there fields that probably do not do what the author of the Canary wants? | `meaning.rs` |
 
 mod finding;

@@ -1,4 +1,4 @@
-//! Objects that get in each other's way.
+//! Conflicts between two objects.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use super::finding::{Found, Level, kind, name};
 struct Rule {
     /// The field of the finding.
     field: &'static str,
-    /// The value of an object; `None` if the rule is not about it.
+    /// The value of an object; `None` if the rule does not apply to the object.
     value: fn(&Value) -> Option<String>,
     /// The consequence if a second object has the same value.
     why: &'static str,

@@ -50,7 +50,7 @@ pub fn unknown_kind(crds: &[Value], object: &Value) -> Option<Found> {
 /// The fields that do not fit the schema.
 pub fn violations(schema: &Value, object: &Value) -> Vec<Found> {
     let mut found = Vec::new();
-    // Metadata has a schema of its own, and the status is not the user's.
+    // Metadata has a schema of its own, and the user does not write the status.
     let spec = (&schema["properties"]["spec"], object.get("spec"));
     match spec {
         (schema, Some(spec)) => check(schema, spec, "spec", &mut found),

@@ -25,7 +25,7 @@ pub fn json<T: DeserializeOwned>(body: &str) -> Result<T, MetricError> {
     })
 }
 
-/// The words of the API server, or of another server, about a request that it refuses.
+/// The reason that the API server, or another server, gives when it refuses a request.
 pub fn refusal(response: &HttpResponse) -> String {
     #[derive(Deserialize)]
     struct Status {
@@ -38,7 +38,7 @@ pub fn refusal(response: &HttpResponse) -> String {
     }
 }
 
-/// Returns a number if it is finite. An infinite one would pass a comparison with a threshold, as `NaN` does.
+/// Returns a number if it is finite. An infinite number would pass a comparison with a threshold, as `NaN` does.
 pub fn finite(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
 }

@@ -1,8 +1,8 @@
 //! Counts of requests of both versions, for their comparison.
 //!
 //! `rate` and `increase` of Prometheus are not used: they extrapolate to the ends of the window, and lose the first value of a new pod. One
-//! query asks for the raw counters at three instants: the start of the run, the end of the last window, and now. So nothing but the first two
-//! instants has to be remembered between two steps.
+//! query asks for the raw counters at three instants: the start of the run, the end of the last window, and now. So only the first two
+//! instants must be kept between two steps.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +15,9 @@ use super::{
 };
 use crate::comparison::{Arms, Counts, Readings, counters::Reading};
 
-/// The instants lie this far in the past, because pods are scraped from time to time only.
+/// All instants are moved this far into the past, because Prometheus scrapes pods only at intervals.
 pub const LAG: SignedDuration = SignedDuration::from_secs(15);
-/// A counter keeps its last value for this long. It bridges scrapes that fail, and has the last requests of a pod that has ended.
+/// The last value of a counter counts for this long. This covers failed scrapes and the last requests of a pod that has ended.
 const LOOKBACK: &str = "5m";
 /// The resolution at which a user's query is evaluated.
 const RESOLUTION: &str = "15s";
@@ -25,9 +25,9 @@ const RESOLUTION: &str = "15s";
 const GOOD: &str = "good";
 const BAD: &str = "bad";
 const BUCKET: &str = "bucket";
-/// The label that tells the parts of an answer apart.
+/// The label that distinguishes the parts of an answer.
 const PART: &str = "flagger";
-/// The labels of which the first that a series has names the pod.
+/// The labels that may have the name of the pod. The first one that a series has is used.
 const POD: [&str; 3] = ["pod", "kubernetes_pod_name", "instance"];
 
 /// The version that a series is about.
@@ -56,7 +56,7 @@ enum Counter {
 }
 
 impl Counter {
-    /// The values so many seconds ago.
+    /// The query for the values that many seconds ago.
     fn ago(&self, offset: i64) -> String {
         match self {
             Self::Selector(series) => {
@@ -68,7 +68,7 @@ impl Counter {
         }
     }
 
-    /// The time of the newest point; `None` if a query hides it.
+    /// The query for the time of the newest point; `None` for a user's query, whose evaluation hides the times of its points.
     fn newest(&self) -> Option<String> {
         let lag = LAG.as_secs();
         match self {
@@ -183,7 +183,7 @@ impl Counted {
         format!("({} or {})[1h:1m]", of("all", all), of(self.part, part))
     }
 
-    /// The same for the buckets of durations.
+    /// The query for the buckets of durations of the primary's requests in each minute of the hour before a run.
     pub fn duration_history(&self) -> String {
         let buckets = self.primary.buckets.iter().map(|(name, selector)| {
             let counter = Counter::Selector(format!("{name}{{{selector}}}"));
@@ -202,7 +202,8 @@ impl Counted {
         arms(reading)
     }
 
-    /// The primary's requests of each minute, from the answer to [`Counted::error_history`]. Minutes in which a counter went back are left out.
+    /// The primary's requests of each minute, from the answer to [`Counted::error_history`]. Minutes in which a counter decreased are left
+    /// out.
     pub fn read_error_history(&self, samples: &[TimeSeries]) -> Vec<Counts> {
         let of = |part: &str| {
             let mut samples = samples.iter();
@@ -230,7 +231,7 @@ fn counters(observer: &dyn Observer, series: &Series) -> Counters {
     }
 }
 
-/// The instants at which counters are asked for: how long ago each is.
+/// The instants at which counters are read, each as the time since then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// The end of the last window.
@@ -240,7 +241,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// The word and the offset of each instant. The primary is known since an hour before the run.
+    /// The word and the offset of each instant. The first instant of the primary is an hour before the start of the run.
     fn instants(self, arm: Arm) -> [(&'static str, i64); 3] {
         let hour = match arm {
             Arm::Canary => SignedDuration::ZERO,
@@ -273,8 +274,8 @@ fn named(part: &str, expression: &str) -> String {
     format!("label_replace({expression}, \"{PART}\", \"{part}\", \"\", \"\")")
 }
 
-/// The pattern of a bound in the label `le`. Go writes large and small numbers with an exponent, and newer versions of Prometheus add a decimal
-/// point to whole numbers.
+/// The pattern of a bound in the label `le`. Go writes large and small numbers with an exponent, and newer versions of Prometheus add a
+/// decimal point to whole numbers.
 fn pattern(bound: f64) -> String {
     let decimal = bound.to_string().replace('.', "[.]");
     let whole = if decimal.contains('.') { "" } else { "([.]0)?" };
@@ -330,8 +331,8 @@ fn arms(reading: impl Fn(Arm, &str) -> Reading) -> Arms {
     }
 }
 
-/// The requests of each pod. `bad` has those that are bad, by all requests and the part that was counted; a pod without such a request has no series
-/// of them.
+/// The requests of each pod. `bad` computes the bad ones from all requests and the counted part. A pod without requests of that part has no
+/// series for it, and the part counts as 0.
 fn reading(
     all: Option<&BTreeMap<String, f64>>,
     part: Option<&BTreeMap<String, f64>>,
@@ -370,7 +371,7 @@ pub fn duration_blocks(samples: &[TimeSeries]) -> Vec<(f64, Vec<Counts>)> {
     bounds
 }
 
-/// The requests between each two points, of which as many are bad as follow from both counters.
+/// The requests between each two points. `bad` computes the bad ones from the increments of both counters.
 fn blocks(
     all: &TimeSeries,
     part: Option<&TimeSeries>,
@@ -389,7 +390,7 @@ fn blocks(
     all.points.windows(2).filter_map(block).collect()
 }
 
-/// The time of the newest point of the version that has the older one; `None` if the answer does not have both.
+/// The older one of the times of both versions' newest points; `None` if the answer does not have both.
 pub fn newest(samples: &[TimeSeries]) -> Option<Timestamp> {
     let of = |arm: Arm| {
         let part = newest_of(arm);
@@ -405,7 +406,7 @@ fn newest_of(arm: Arm) -> String {
     format!("{} newest", arm.word())
 }
 
-/// The instant at which counters are asked for, in whole seconds.
+/// The instant at which counters are read, in whole seconds.
 pub fn instant(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }

@@ -22,7 +22,7 @@ pub type SecretValues = BTreeMap<String, String>;
 /// The address of a server and the credentials for it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
-    /// Without user and password, so that it can be printed.
+    /// The address without user and password, so that it can be printed.
     address: Url,
     /// The `Authorization` header made of user and password in the address. A header of that name in `headers` wins.
     login: Option<Secret>,
@@ -59,9 +59,9 @@ impl Endpoint {
         })
     }
 
-    /// The API server, which the operator asks with its own client and rights. No credentials of a template are sent.
+    /// The API server, which the operator calls with its own client and rights. No credentials of a template are sent.
     pub fn api_server(provider: &str) -> Result<Self, ServerError> {
-        // The host is a placeholder: it limits the calls under way as those to any other host.
+        // The host is a placeholder: it only serves to limit the concurrent calls, as for any other host.
         let endpoint = Self::at(provider, "https://kubernetes.default.svc")?;
         Ok(endpoint.with_origin(Origin::ApiServer))
     }
@@ -94,7 +94,7 @@ impl Endpoint {
         self.address.scheme()
     }
 
-    /// Has all requests prove this identity.
+    /// Makes all requests prove this identity.
     #[must_use]
     pub fn with_identity(self, identity: Identity) -> Self {
         Self {
@@ -115,13 +115,13 @@ impl Endpoint {
         self
     }
 
-    /// Replaces the first label of the host's name, if it is this one.
+    /// Replaces the first label of the host's name, if it is `from`.
     #[must_use]
     pub fn with_first_label(mut self, from: &str, to: &str) -> Self {
         let rest = self.host().strip_prefix(from);
         let rest = rest.filter(|rest| rest.starts_with('.')).map(str::to_owned);
         if let Some(rest) = rest {
-            // Only labels that a name cannot have would fail.
+            // Fails only for a label that a name cannot have.
             let _ = self.address.set_host(Some(&format!("{to}{rest}")));
         }
         self

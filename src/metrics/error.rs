@@ -63,7 +63,7 @@ pub enum MetricError {
     /// The server answered with a status that means an error.
     #[error("error response: {0}")]
     Refused(String),
-    /// The query failed; the text is that of Flagger's provider, with an excerpt of the server's words.
+    /// The query failed. The text is that of Flagger's provider, with an excerpt of the reason that the server gave.
     #[error("{0}")]
     Failed(String),
     /// The answer is not the JSON that the provider documents.
@@ -88,7 +88,7 @@ impl MetricError {
         Self::NoValuesIn(format!("invalid response: {}", excerpt(body)))
     }
 
-    /// The error about a call, in Flagger's words, that quotes the reason.
+    /// The error about a call, in Flagger's form, with the reason.
     pub fn failed(call: &str, why: &str) -> Self {
         Self::Failed(format!("{call}: {}", excerpt(why)))
     }

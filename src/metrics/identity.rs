@@ -1,12 +1,12 @@
-//! The identities with which the operator asks a cloud for metrics, and the exchange of each for a token or keys. Pure: `shell/outside/tokens.rs` reads the
-//! files and sends the requests that [`Identity::next`] names, and keeps what it gets.
+//! The identities with which the operator asks a cloud for metrics, and the exchange of each for a token or keys. Pure:
+//! `shell/outside/tokens.rs` reads the files, sends the requests that [`Identity::next`] names, and keeps the results.
 //!
-//! An identity is in the Secret of a MetricTemplate, or it is that of the operator's own pod. The pod's identity is the administrator's:
-//! only variables of the pod's environment say where it is fetched, and what is got for it is sent to hosts of that cloud only. A user
-//! chooses neither.
+//! An identity is in the Secret of a MetricTemplate, or it is that of the operator's own pod. The pod's identity belongs to the
+//! administrator: only variables of the pod's environment name the places from which it is read, and the token or the keys for it are sent
+//! to hosts of that cloud only. A user chooses neither.
 //!
-//! The official libraries of the clouds would do the same. They bring other versions of the HTTP client and several megabytes; the
-//! exchanges are a few documented requests.
+//! The official libraries of the clouds are not used: they bring other versions of the HTTP client and several megabytes, and the exchanges
+//! are a few documented requests.
 
 pub mod aws;
 pub mod azure;
@@ -49,7 +49,7 @@ impl Identity {
         }
     }
 
-    /// Whether this is the identity of the operator's pod, and no user has a part in it.
+    /// Whether this is the identity of the operator's pod, which no user chooses.
     pub const fn is_of_the_pod(&self) -> bool {
         match self {
             Self::Aws => true,

@@ -1,7 +1,8 @@
-//! Metrics: which request asks a server for a value, and which value its answer contains. Pure: `shell` sends the requests.
+//! Metrics: the requests that ask a server for a value, and the value in each answer. Pure: `shell` sends the requests.
 //!
 //! [`providers`] has one file per kind of server and the table of them; [`observer`] has Flagger's built-in queries; [`template`] renders
-//! the queries of users; [`counting`] asks for the requests of both versions; [`identity`] has the tokens and signatures that clouds ask for.
+//! the queries of users; [`counting`] asks for the requests of both versions; [`identity`] has the tokens and signatures that clouds ask
+//! for.
 
 mod answer;
 pub mod counting;
@@ -72,7 +73,7 @@ impl Server {
         self.provider.name()
     }
 
-    /// The hosts that get values of the template's Secret, or a token that was got for them. The API server gets none.
+    /// The hosts that get values of the template's Secret, or a token for these values. The API server gets none.
     pub fn hosts(&self) -> Vec<String> {
         if self.access.endpoint.is_api_server() {
             return Vec::new();
@@ -106,7 +107,7 @@ impl Server {
     }
 }
 
-/// A question to a metric server. It has no instant, so that the same question is equal at any time.
+/// A question to a metric server. Only the question for series has an instant, so that any other question is equal at any time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Query {
     /// The server.
@@ -142,7 +143,7 @@ impl Query {
         }
     }
 
-    /// The request as it is sent at this instant. Some providers want the ends of the window in the request.
+    /// The request as it is sent at this instant. Some providers need the ends of the window in the request.
     pub fn request(&self, now: Timestamp) -> HttpRequest {
         let Server { provider, access } = &self.server;
         let request = match &self.asks {

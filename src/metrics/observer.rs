@@ -1,4 +1,4 @@
-//! The built-in metrics: Flagger's exact queries, one file per observer, that is per system that reports the requests of a canary
+//! The built-in metrics: Flagger's exact queries. Each file has an observer: a system that reports the requests of a canary
 //! (`pkg/metrics/observers`).
 //!
 //! A new observer is a file with an [`Observer`], and the column `queries` of its row in `PROVIDERS` in `src/providers/mod.rs`.
@@ -42,14 +42,15 @@ impl Builtin {
     }
 }
 
-/// The objects that series name. Only if both versions have names of their own, their requests can be compared.
+/// The objects that series name. The requests of both versions can be compared only if each version has a name of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Named {
     /// Deployments or their pods.
     Deployments,
     /// Deployments and DaemonSets.
     Workloads,
-    /// The Services, or Knative's Revisions, to which a gateway or a proxy of the client sends requests. The counters are not those of pods.
+    /// The Services, or Knative's Revisions, to which a gateway or a proxy of the client sends requests. The counters are not those of
+    /// pods.
     Services,
     /// An object that both versions share, or none.
     Neither,

@@ -35,7 +35,7 @@ pub struct Queried {
     pub rights: Option<(&'static str, &'static str, &'static [&'static str])>,
 }
 
-/// A query under way.
+/// A query in progress.
 pub struct Exchange<'a> {
     /// The server.
     pub access: &'a Access,
@@ -76,7 +76,7 @@ pub trait Provider: Sync {
     /// Reads address, credentials and window for a metric.
     fn access(&self, setup: &Setup<'_>) -> Result<Access, ServerError>;
 
-    /// The hosts that get values of the template's Secret, or a token that was got for them. The first is the server itself.
+    /// The hosts that get values of the template's Secret, or a token for these values. The first is the server itself.
     fn hosts(&self, access: &Access) -> Vec<String> {
         let identity = access.endpoint.identity();
         let hosts = [access.endpoint.host()].into_iter();
@@ -169,7 +169,7 @@ pub fn collapsed(query: &str) -> String {
     collapsed
 }
 
-// A provider is its name: these make a server a value that can be compared and printed.
+// Providers are printed and compared by their names, so that servers can be printed and compared.
 
 impl fmt::Debug for dyn Provider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -22,7 +22,8 @@ const VALUE: usize = 8 << 10;
 const ITERATIONS: usize = 32;
 /// The most bytes of actions (`{{ … }}`) in a template: a loop evaluates its actions each time, and a step renders the query repeatedly.
 const ACTIONS: usize = 2 << 10;
-/// The most `{{ template }}` and `{{ block }}` in a template. If each of twenty templates calls the next one twice, that is a million calls.
+/// The most `{{ template }}` and `{{ block }}` in a template. If each of twenty templates calls the next one twice, that is a million
+/// calls.
 const CALLS: usize = 4;
 /// The most variables of a metric. (Each mention copies all of them.)
 const VARIABLES: usize = 64;
@@ -123,7 +124,6 @@ impl Model {
         }
     }
 
-    /// The same names for the primary, whose workload has this name.
     /// The same names for the primary, whose workload has this name.
     #[must_use]
     pub fn of_primary(&self, primary: &str) -> Self {
@@ -232,8 +232,9 @@ fn excess(variables: &BTreeMap<String, String>) -> Option<Limit> {
 }
 
 /// Returns the limit that a template exceeds, so that it must not reach the engine. The engine's parser recurses for each parenthesis and
-/// each `{{ else if }}` until the stack overflows, which ends the process. It also loops forever on `"\u"` and `"\x"`, and misreads
-/// longer escapes. This function walks the text exactly as the engine's lexer does, so that nothing can hide in a string or a comment.
+/// each `{{ else if }}` until the stack overflows, which ends the process. It also loops forever on `"\u"` and `"\x"`, and misreads longer
+/// escapes. This function reads the text exactly as the engine's lexer does, so that no string and no comment can conceal a part of the
+/// template.
 fn hazard(text: &str) -> Option<Limit> {
     if text.len() > TEXT {
         return Some(Limit::Text);

@@ -1,9 +1,9 @@
-//! Alerts: which alerts of a Canary want a message, and the fields that describe a release (Flagger: `pkg/controller/events.go`).
+//! Alerts: the messages that each alert of a Canary gets, and the fields that describe a release (Flagger: `pkg/controller/events.go`).
 
 use super::Severity;
 use crate::api::canary::{Canary, CanaryAlert, Strategy};
 
-/// Whether an alert of a Canary wants messages of this severity. Without `severity` it wants all, as Flagger's documentation says.
+/// Whether an alert of a Canary gets messages of this severity. Without `severity` it gets all, as Flagger's documentation states.
 /// (Flagger's code sends none then.)
 pub fn wants(alert: &CanaryAlert, severity: Severity) -> bool {
     severity

@@ -24,7 +24,7 @@ pub enum Notification {
         phase: CanaryPhase,
         /// The checksum in the payload of event webhooks.
         checksum: String,
-        /// Whether each step may send it again, and others like it.
+        /// How often a run sends the event.
         frequency: Frequency,
     },
     /// A message for the chats.

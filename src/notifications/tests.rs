@@ -170,7 +170,7 @@ fn each_service_gets_a_message_in_its_own_form() {
             let is_error = severity == Severity::Error;
             let mut expected = (row.body)(is_error);
             if severity == Severity::Warn && expected["type"] == "message" {
-                // The only form that tells warnings from successes.
+                // Only this form shows a warning differently from a success.
                 expected["attachments"][0]["content"]["body"][0]["color"] = json!("warning");
             }
             assert_eq!(body(&request), expected, "{}", row.type_);

@@ -62,7 +62,7 @@ impl Event<'_> {
             .analysis
             .iter()
             .flat_map(|analysis| &analysis.webhooks)
-            // A Canary with more is not run. The event that reports it has limits, too.
+            // A Canary with more webhooks is not run. The limit holds for the event that reports this, too.
             .take(limits::WEBHOOKS);
         let own: Vec<_> = hooks
             .filter(|hook| hook.type_ == WebhookType::Event)

@@ -71,7 +71,7 @@ fn head(text: &str) -> &str {
     end.map_or(text, |(end, _)| text.get(..=end).unwrap_or(text))
 }
 
-/// A diff without control characters, and not longer than a person reads.
+/// A diff without control characters, with at most [`SHOWN`] lines of at most [`LINE`] characters.
 fn bounded(diff: &str) -> String {
     let count = diff.lines().count();
     let mut shown: String = diff
@@ -105,7 +105,7 @@ fn text(mut object: Value, is_new: bool) -> String {
     if let Some(metadata) = map(fields, "metadata") {
         metadata.retain(|field, _| !OF_SERVER.contains(&field.as_str()));
         if let Some(annotations) = map(metadata, "annotations") {
-            // It has a copy of the object, of a Secret with its values.
+            // This annotation has a copy of the object. The copy of a Secret would show its values.
             annotations.remove(LAST_APPLIED);
         }
         let owners = metadata.get_mut("ownerReferences");
@@ -138,7 +138,7 @@ fn map<'a>(fields: &'a mut Map<String, Value>, field: &str) -> Option<&'a mut Ma
     fields.get_mut(field)?.as_object_mut()
 }
 
-/// Replaces the values of Secrets: a person sees which differ.
+/// Replaces the values of Secrets by marks that show only which values differ.
 fn hide_secrets(old: &mut Value, new: &mut Value) {
     if new["kind"] != "Secret" && old["kind"] != "Secret" {
         return;

@@ -1,5 +1,5 @@
-//! The next writes of the operator for a Canary: its own decisions, one after the other, as if each write had been made, every pod of the
-//! primary were as ready as those of the target, and every gateway had taken up its route.
+//! Predicts the next writes of the operator for a Canary. This module makes the operator's own decisions one after the other, and assumes
+//! that each write succeeds, that the primary is as ready as the target, and that every gateway has applied its route.
 
 use std::collections::VecDeque;
 
@@ -24,7 +24,8 @@ const OLD: SignedDuration = SignedDuration::from_mins(1);
 /// The operator's decisions about one Canary. The caller reads the objects and tries the writes that [`Foresight::go_on`] names.
 pub struct Foresight {
     snapshot: Snapshot,
-    /// Whether the initialization is foreseen, to its end. Otherwise it ends at the next run, or at the next step of a run.
+    /// Whether the prediction covers the initialization, to its end. If not, the prediction ends at the next run, or at the next step of a
+    /// run.
     is_new: bool,
     rounds: usize,
     writes: VecDeque<Write>,
@@ -42,14 +43,14 @@ pub enum Next {
     Read(Vec<ObjectRef>),
     /// Try this write.
     Try(Box<Write>),
-    /// No more is foreseen.
+    /// The prediction has ended.
     End,
 }
 
-/// The end of what is foreseen.
+/// The result of a prediction.
 #[derive(Clone, Debug)]
 pub struct Foreseen {
-    /// The objects as they would be then.
+    /// The objects after the predicted writes.
     pub snapshot: Snapshot,
     /// The reasons why the Canary would not be released, in the operator's words.
     pub problems: Vec<String>,
@@ -58,7 +59,7 @@ pub struct Foreseen {
 }
 
 impl Foresight {
-    /// Foresees what comes for a Canary, whose objects are not read yet.
+    /// Starts a prediction for a Canary. Its objects are not read yet.
     pub fn of(snapshot: Snapshot) -> Self {
         let is_new = is_new(&snapshot);
         Self {
@@ -95,7 +96,7 @@ impl Foresight {
         }
     }
 
-    /// An object was read; `None` if it does not exist.
+    /// Adds an object that the caller has read; `None` if it does not exist.
     pub fn read(&mut self, object: ObjectRef, value: Option<Value>) {
         if let Some(value) = value {
             self.snapshot.objects.insert(object.clone(), value);
@@ -103,7 +104,7 @@ impl Foresight {
         self.snapshot.seen.insert(object);
     }
 
-    /// A write was tried: the object would be like this.
+    /// Adds the object as it would be after a write that the caller has tried.
     pub fn written(&mut self, object: &ObjectRef, mut after: Value) {
         let primary = self.snapshot.canary.primary_workload_name();
         let target = self
@@ -116,7 +117,7 @@ impl Foresight {
         {
             after["status"] = status;
         }
-        // Knative reports the routes that its gateway has.
+        // The prediction assumes that Knative's gateway has the written routes. The status reports the routes of the gateway.
         let routes = after.pointer("/spec/traffic").cloned();
         if let (Some(routes), Some(reported)) = (routes, after.pointer_mut("/status/traffic")) {
             *reported = routes;
@@ -128,7 +129,7 @@ impl Foresight {
         self.snapshot.objects.insert(object.clone(), after);
     }
 
-    /// The objects as they are foreseen so far.
+    /// The objects after the writes that are predicted so far.
     pub const fn snapshot(&self) -> &Snapshot {
         &self.snapshot
     }
@@ -153,7 +154,8 @@ impl Foresight {
         }
     }
 
-    /// The snapshot that decisions are asked about. Pods that do not exist yet are not waited for, and no metric server is asked.
+    /// The snapshot for the next decision. In it, an initialization skips the analysis, so that the decision neither waits for pods that do
+    /// not exist yet nor queries a metric server.
     fn asked(&self) -> Snapshot {
         let mut asked = self.snapshot.clone();
         asked.tick = Some(Tick {
@@ -185,7 +187,7 @@ impl Foresight {
                     self.is_over = true;
                     return;
                 }
-                // A write that changes nothing, of an object that others change again and again, would be foreseen for ever.
+                // After a plan without a write and without a status, the next decision would be the same again.
                 self.is_over = plan.writes.is_empty() && plan.status.is_none();
                 self.writes = plan.writes.into();
                 self.status = plan.status;
@@ -204,7 +206,7 @@ impl Foresight {
         }
     }
 
-    /// The writes of a plan are made, and its status is committed.
+    /// Commits the status of a plan whose writes are made.
     fn enter(&mut self, status: CanaryStatus) {
         let before = self.snapshot.phase();
         self.snapshot.canary.status = Some(status);
@@ -249,7 +251,7 @@ fn warning(notification: &Notification) -> Option<String> {
     }
 }
 
-/// Each controller has seen the object as it is.
+/// Sets each observed generation, as if each controller had processed the object.
 fn observe(status: &mut Value, generation: &Value) {
     match status {
         Value::Object(fields) => {
@@ -266,7 +268,7 @@ fn observe(status: &mut Value, generation: &Value) {
     }
 }
 
-/// The object after a write, as far as the API server adds nothing. `None` if a patch does not fit.
+/// The object after a write, without the changes that the API server makes. `None` if a patch does not fit.
 pub fn result(write: &Write, before: Option<&Value>) -> Option<Value> {
     match &write.action {
         Action::Create(object) | Action::Replace(object) => Some(object.clone()),

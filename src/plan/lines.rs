@@ -1,4 +1,4 @@
-//! A plan for people.
+//! A plan as text for a terminal.
 
 use std::fmt::Write as _;
 
@@ -11,10 +11,10 @@ use crate::{
     },
 };
 
-/// How far the later lines of a paragraph are indented.
+/// The number of blanks before the second and later lines of a paragraph.
 const INDENT: usize = 4;
 
-/// The lines of a plan. Those of a diff are as long as they are, and others as wide as the terminal.
+/// The lines of a plan. Lines of a diff are not wrapped. All others are wrapped to the width of the terminal.
 pub fn lines(plan: &Plan, width: usize) -> Vec<Line> {
     let name = format!("{}/{}", clean(&plan.namespace), clean(&plan.name));
     let mut lines = vec![Line::default().and(Style::Strong, format!("Canary {name}"))];

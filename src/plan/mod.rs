@@ -1,4 +1,5 @@
-//! `flagger plan`: what the operator would write for a Canary, and what is in its way. Pure: `shell/client/plan` asks the API server.
+//! `flagger plan`: the writes that the operator would make for a Canary, and the obstacles to a release. Pure: `shell/client/plan` asks the
+//! API server.
 //!
 //! | question | place |
 //! | --- | --- |
@@ -6,7 +7,7 @@
 //! | Which writes does the operator make? | `foresee.rs`, by the operator's own decisions |
 //! | How are two states of an object compared? | `diff.rs` |
 //! | How is a manifest applied to the object that exists? | `manifest.rs` |
-//! | On which way is a metric server asked? | `way.rs` |
+//! | Through which connection is a metric server queried? | `way.rs` |
 //! | How does a plan look in a terminal? | `lines.rs` |
 
 mod diff;
@@ -59,11 +60,11 @@ pub struct Plan {
 /// The answer of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Answer {
-    /// There is nothing to object.
+    /// Nothing prevents a release.
     Good,
-    /// There is nothing to object, as far as the person may look.
+    /// The plan found nothing that prevents a release, but the person may not read, or try, all that it needs.
     Incomplete,
-    /// Something is in the way.
+    /// Something prevents a release.
     Bad,
 }
 
@@ -85,7 +86,7 @@ pub struct Change {
     pub diff: String,
     /// Why the API server would refuse the write; null if it would not.
     pub refused: Option<String>,
-    /// Why the difference may not be exact; null if the API server has tried the write.
+    /// Why the difference may not be exact; null if the API server has tried the first write of the object.
     pub untried: Option<String>,
 }
 
@@ -137,7 +138,7 @@ pub struct MissingRight {
     pub namespace: Option<String>,
 }
 
-/// A metric, asked now.
+/// A metric, with its value now.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metric {
@@ -156,7 +157,7 @@ pub struct Metric {
 pub const YOU: &str = "you";
 
 impl Plan {
-    /// Whether something is in the way.
+    /// The answer of the plan: whether something prevents a release.
     pub fn answer(&self) -> Answer {
         let is_refused = self.changes.iter().any(|change| change.refused.is_some());
         let operator_lacks = self.missing_rights.iter().any(|right| right.who != YOU);
@@ -210,7 +211,7 @@ pub struct Tried {
 }
 
 impl Changes {
-    /// Whether an object is written before. The API server then knows nothing of its state, so it cannot try another write.
+    /// Whether an earlier write is about this object. The API server did not store that write, so it cannot try another one.
     pub fn has(&self, object: &ObjectRef) -> bool {
         self.0.iter().any(|tried| tried.object == *object)
     }

@@ -200,14 +200,14 @@ fn services_are_asked_through_the_api_server_and_others_from_here() {
     );
 }
 
-/// The manifests may be those of a change that nobody has read yet.
+/// The manifests may belong to a change that nobody has reviewed yet.
 #[test]
 fn no_service_is_asked_for_a_template_that_is_not_in_the_cluster() {
     let url = "http://admin.kube-system/";
     assert!(
         matches!(way(&request(url), None, false), Way::None(why) if why.contains("no Service"))
     );
-    // The operator's own metrics server is no part of the manifests.
+    // The operator's own metrics server is not named in the manifests.
     let mut own = request("http://prometheus.monitoring/");
     own.origin = Origin::Administrator;
     assert!(matches!(way(&own, None, false), Way::ApiServer(_)));

@@ -1,5 +1,5 @@
-//! The way on which a metric server is asked from the machine of a person. Names of Services mean nothing there, so they are asked through
-//! the API server, which passes no credentials on.
+//! The connection through which the machine of a person queries a metric server. That machine cannot resolve the names of Services, so
+//! requests to Services go through the API server, which passes no credentials on.
 
 use url::{Host, Position, Url};
 
@@ -19,12 +19,12 @@ pub enum Way {
     Direct,
     /// Through the API server, with the rights of the person.
     ApiServer(HttpRequest),
-    /// It is not sent, for this reason.
+    /// The request is not sent, for this reason.
     None(String),
 }
 
 /// The way of a request. `operator` is the namespace of the operator, if it is known: an address of one word means a Service there.
-/// `are_trusted` tells whether the MetricTemplates are those of the cluster: only these get values of Secrets.
+/// `are_trusted` is true if the MetricTemplates are those of the cluster: only these get values of Secrets.
 pub fn way(request: &HttpRequest, operator: Option<&str>, are_trusted: bool) -> Way {
     let none = |why: &str| Way::None(why.to_owned());
     if request.origin == Origin::ApiServer {
@@ -65,7 +65,7 @@ pub fn way(request: &HttpRequest, operator: Option<&str>, are_trusted: bool) -> 
     }
 }
 
-/// The Service that an address names, and its namespace; `None` if the address is one of the world.
+/// The Service that an address names, and its namespace; `None` if the address is outside the cluster.
 fn service<'a>(
     url: &'a Url,
     operator: Option<&'a str>,

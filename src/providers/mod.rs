@@ -33,9 +33,9 @@ pub enum Pattern {
 /// The router of a provider, or its queries.
 #[derive(Debug)]
 pub enum Support<T: ?Sized + 'static> {
-    /// Flagger has one of its own for it, and so has this operator.
+    /// Flagger has a router, or queries, for this provider alone, and so has this operator.
     Own(&'static T),
-    /// Flagger does not know the name here, and takes Istio's router or queries.
+    /// Flagger does not know the name here, and uses Istio's router or queries.
     Istio,
 }
 
@@ -154,9 +154,9 @@ fn observer_named(provider: &str) -> &'static dyn Observer {
     }
 }
 
-/// The provider of built-in metrics: the canary's own, or that of the flag `-mesh-provider`. If the flag names Linkerd, its
-/// proxies measure whatever router the Canary names. A core Service as target makes the name one with the suffix `:service`, which most
-/// rows do not match (Flagger: `pkg/controller/scheduler_metrics.go`).
+/// The provider of built-in metrics: the canary's own, or that of the flag `-mesh-provider`. If the flag names Linkerd, its proxies measure
+/// all canaries, also those with another router. If the target is a core Service, the name gets the suffix `:service`, which most rows do
+/// not match (Flagger: `pkg/controller/scheduler_metrics.go`).
 fn metrics_provider_name(flag: &str, own: Option<&str>, target: &TargetRef) -> String {
     let flag = if flag.contains("crossover") {
         "crossover"

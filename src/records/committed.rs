@@ -35,22 +35,22 @@ impl Committed<'_> {
         is_recorded(self.status.phase) && (!is_recorded(before.phase) || replaces())
     }
 
-    /// Whether the run starts of a version that has waited for it.
+    /// Whether this change starts the run of a version that has waited for it.
     pub(super) fn ends_wait(&self) -> bool {
         self.snapshot.phase() == CanaryPhase::Waiting && is_in_run(self.status.phase)
     }
 
-    /// Whether a version is recorded whose revision is not this one.
+    /// Whether this change is within a run of another revision than `recorded`.
     pub fn is_of_another_run(&self, recorded: &str) -> bool {
         let revision = self.revision();
         !self.ends() && revision.is_some_and(|revision| revision != recorded)
     }
 
-    /// Whether a version is recorded. After a restart, a run with pending notifications counts as well, because its end may be missing in the
-    /// record.
+    /// Whether this change belongs to a run or to the wait before it. After a restart, a run with pending notifications counts as well,
+    /// because its end may be missing in the record.
     pub fn concerns_a_run(&self) -> bool {
         let before = self.snapshot.status();
-        // The records of a Canary that is deleted are deleted with it.
+        // Kubernetes deletes the records together with the Canary.
         if self.status.phase == CanaryPhase::Terminating {
             return false;
         }
@@ -73,7 +73,8 @@ impl Committed<'_> {
         !is_recorded(self.status.phase)
     }
 
-    /// The revision of the version. The status does not name a version that waits for its run; the target does.
+    /// The revision of the version. While a version waits for its run, the status does not have the revision, so it is computed from the
+    /// target.
     pub(super) fn revision(&self) -> Option<String> {
         match self.status.phase {
             CanaryPhase::Waiting => rollout::version(self.snapshot).map(|(revision, _)| revision),

@@ -25,7 +25,7 @@ pub fn pack(evidence: &RunEvidence) -> Option<String> {
         keep /= 2;
         keep_newest(&mut rest, keep);
         without_unused_metrics(&mut rest);
-        // The queries are the longest texts.
+        // The queries are the longest texts, so they are cut.
         for metric in &mut rest.metrics {
             let mut ends = (0..=keep * 20).rev();
             let end = ends.find(|end| metric.query.is_char_boundary(*end));

@@ -32,13 +32,13 @@ pub fn of_run<'a>(releases: &'a [Release], committed: Committed<'_>) -> OfRun<'a
     let mut unended = newest_first
         .iter()
         .filter(|it| it.spec.result == ReleaseResult::Running);
-    // The status after a run that its user took back has the promoted revision, not the one of the run. A version that has only waited for
-    // its run is never in the status.
+    // If the user took the version back, the status after the run has the promoted revision, not the one of the run. While a version
+    // waits for its run, the status does not have its revision.
     let is_taken_back = committed.ends()
         && (before.phase == CanaryPhase::Waiting
             || of_end(committed.snapshot, committed.status).0 == ReleaseResult::Withdrawn);
     let running = unended.find(|it| is_its_own(it) || is_taken_back);
-    // A run's record ends after its last change of the status, and the one of an earlier run before it.
+    // The record of this run ends after the last change of the status, and the record of an earlier run ends before that change.
     let changed = before.last_transition_time.as_ref();
     let is_complete = |release: &&Release| release.spec.ended_at.as_ref() >= changed;
     match (running, newest_first.first()) {

@@ -87,7 +87,7 @@ impl Record {
         record
     }
 
-    /// Notes the version and the strategy of its run. They may change while the version waits for its run.
+    /// Records the version and the strategy of its run. They may change while the version waits for its run.
     fn describe(&mut self, committed: Committed<'_>) {
         let snapshot = committed.snapshot;
         let strategy = snapshot.canary.strategy().as_str();
@@ -203,8 +203,8 @@ impl Record {
         }
     }
 
-    /// Adds the actions that the operator has handled since the run began, or that began it. Returns whether there was one. The earlier one is
-    /// missing if the operator ended before it wrote the record.
+    /// Adds the actions that the operator has handled since the run began, and the action that began it. Returns whether an action was
+    /// added. The action before this change may still be missing, if the operator ended before it wrote the record.
     fn act(&mut self, before: &CanaryStatus, after: &CanaryStatus) -> bool {
         let asked = [
             ConditionType::RetryRequested,
@@ -250,7 +250,7 @@ impl Record {
             code: verdict.reason.clone(),
             sentence: verdict.message.clone().unwrap_or_default(),
         });
-        // During a rollback nothing is written: the end of the run follows, and is written.
+        // During a rollback the record is not written now: the end of the run follows and writes it.
         has_changed && verdict.is_some() && !after.has_condition(ConditionType::RollingBack)
     }
 

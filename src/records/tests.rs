@@ -305,7 +305,7 @@ fn the_action_that_began_a_run_and_one_before_a_crash_are_in_its_record() {
     let running = || status("Progressing", 10);
     let skipped =
         |id: &str, second| acted(running(), second, &format!("{id} skip jane: go"), "Other");
-    // The operator ended before it wrote this one.
+    // The operator ended before it recorded this action.
     note(
         &mut record,
         skipped("k2", 5),
@@ -372,7 +372,7 @@ fn after_a_restart_the_record_of_the_run_is_found_or_known_to_be_missing() {
     let earlier = release("old", "v1-1", ReleaseResult::Running);
     let both = [earlier.clone(), ours.clone()];
     assert_eq!(found(&both, running(), running()), "running ours");
-    // The commit that replaced the earlier run was made, its record was not.
+    // The status of the new run was committed, but its record was not created.
     let earlier = [earlier];
     assert_eq!(found(&earlier, running(), running()), "missing");
     assert_eq!(found(&[], running(), running()), "missing");
@@ -390,13 +390,13 @@ fn after_a_restart_the_record_of_the_run_is_found_or_known_to_be_missing() {
     };
     let (this, before) = (ended("2026-01-01T00:00:01Z"), ended("2025-12-31T23:59:59Z"));
     assert_eq!(found(&this, taken_back(), taken_back()), "complete");
-    // A run whose record was never made does not end the one of an earlier run.
+    // A run without a record does not end the record of an earlier run.
     let unended = [release("old", "v1-1", ReleaseResult::Running)];
     assert_eq!(
         found(&unended, succeeded("v1-2"), succeeded("v1-2")),
         "missing"
     );
-    // The record of a run that began and ended with one commit was not made.
+    // The operator created no record for the run that began and ended with one commit.
     assert_eq!(
         found(&before, succeeded("v1-2"), succeeded("v1-2")),
         "missing"

@@ -1,8 +1,8 @@
 //! Actions: a person promotes, skips, pauses, resumes, aborts or retries a release (not in Flagger; [`crate::api::action`] has the form).
 //!
-//! An action is accepted by one write of the status, which records the action and its effect. Then its annotation is removed. A crash in
-//! between repeats nothing, because the status has the ID of the action. The phases act on the recorded effect. An action overrides gates
-//! and checks, but none of the rules in `safety`: traffic moves to ready pods only.
+//! The operator accepts an action with one write of the status, which records the action and its effect. Then it removes the annotation. A
+//! crash between the two writes repeats nothing, because the status has the ID of the action. The phases act on the recorded effect. An
+//! action overrides gates and checks, but none of the rules in `safety`: traffic moves to ready pods only.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -23,17 +23,17 @@ use crate::{
     snapshot::{self, Kind, Snapshot, Write},
 };
 
-/// How far the time of an action may be from now.
+/// The greatest difference between the time of an action and now.
 const VALID: SignedDuration = SignedDuration::from_mins(15);
 
 /// `reason` of a refused action.
 const REFUSED: &str = "Refused";
 
-/// How many actions are remembered by their IDs, so that none of them acts twice.
+/// The number of handled actions whose IDs the status keeps, so that no action has its effect twice.
 const REMEMBERED: usize = 8;
-/// ID of an action without an ID, and of a line that is no action, until its annotation is removed.
+/// The recorded ID of an action without an ID, and of an invalid line, until the annotation is removed.
 const UNNAMED: &str = "-";
-/// The ID afterwards, so that the next action without an ID is a new one.
+/// The recorded ID after the removal. The next action without an ID then counts as a new one.
 const DONE: &str = "by-hand";
 
 /// The reason why an action is not accepted.
@@ -47,10 +47,10 @@ pub enum Refusal {
         "{0} needs REVISION ID TIME AUTHOR after the verb; only pause and abort are accepted without"
     )]
     Unsigned(Verb),
-    /// The action means another version.
+    /// The action names another revision than the current one.
     #[error("it means the revision {0}, but the revision is {1} now: look at the release again")]
     OtherRevision(String, String),
-    /// The action is too old, or its clock is wrong.
+    /// The time of the action differs too much from now: the action is old, or a clock is wrong.
     #[error("its time {0} is more than 15 minutes from now, {1}")]
     NotNow(Timestamp, Timestamp),
     /// The action is not possible in this phase.
@@ -58,7 +58,8 @@ pub enum Refusal {
     Phase(CanaryPhase, &'static str),
 }
 
-/// Accepts or refuses the action in the annotation, or removes the annotation of an action that is handled; `None` if there is none.
+/// Accepts or refuses the action in the annotation, or removes the annotation of a handled action. Returns `None` if there is nothing to
+/// do.
 pub fn decide(release: &Release<'_>) -> Option<Decision> {
     let snapshot = release.snapshot;
     let handled = handled(snapshot);
@@ -130,7 +131,7 @@ fn check(release: &Release<'_>, action: &Action) -> Result<(), Refusal> {
         None => {}
         Some(Signature { revision, at, .. }) => {
             let applied = snapshot.status().last_applied_spec.clone();
-            // The status does not name a version that waits for its run, and an action at its gate means no other one.
+            // In the phase Waiting, the status does not name the version that waits, and the action can only be about that version.
             let current = match snapshot.phase() {
                 P::Waiting => release.revision.clone(),
                 _ => applied.unwrap_or_default(),
@@ -208,7 +209,8 @@ fn waits_at_gate(snapshot: &Snapshot) -> bool {
     matches!(snapshot.phase(), P::Waiting | P::WaitingPromotion)
 }
 
-/// A version that waits for its run is known to the status by its abandonment: it is not released until it changes, or is retried.
+/// Records the revision of a version that is aborted while it waits for its run. It is not released until the target changes or a person
+/// retries it.
 fn abandoned<'a>(release: &Release<'a>, change: StatusChange<'a>) -> StatusChange<'a> {
     if release.snapshot.phase() != CanaryPhase::Waiting {
         return change;

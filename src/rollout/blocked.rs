@@ -36,8 +36,8 @@ pub enum Blocked {
     /// Knative has not made a Revision of the target yet.
     #[error("Knative Service {0} has no Revision yet")]
     NoRevision(String),
-    /// The routes that a user wrote keep requests at an older Revision. The initialization would lead them to the latest one, unanalysed.
-    /// (Flagger does.)
+    /// A user's routes send requests to an older Revision. The initialization would send them to the latest Revision without an analysis,
+    /// as Flagger does.
     #[error(
         "Knative Service {target} leads requests to {revision}, which is not its latest Revision: let a route of spec.traffic with latestRevision have all of them first"
     )]
@@ -73,16 +73,16 @@ pub enum Blocked {
         /// The Canary's namespace.
         namespace: String,
     },
-    /// An object of a name that the canary needs belongs to someone else.
+    /// The canary needs the name of an object that belongs to another owner.
     #[error(transparent)]
     Foreign(#[from] Foreign),
-    /// A rollback was to go on that had not begun: a defect of the operator.
+    /// The operator tried to continue a rollback that has not begun. This is a defect of the operator.
     #[error("no rollback is under way")]
     NoRollback,
     /// The routes cannot be read or written.
     #[error(transparent)]
     Route(#[from] RouteError),
-    /// The target's selector has no label that tells its pods from the primary's.
+    /// The target's selector has no label that distinguishes its pods from the primary's.
     #[error(transparent)]
     Selector(#[from] NoSelectorLabel),
     /// A selector would lead requests to the wrong pods.
@@ -104,7 +104,7 @@ impl Blocked {
     }
 }
 
-/// Flagger's words for a kind of target.
+/// Flagger's text for a kind of target.
 fn in_messages(kind: Kind) -> String {
     match kind {
         Kind::KnativeService => "Knative Service".to_owned(),

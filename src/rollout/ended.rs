@@ -10,11 +10,12 @@ use crate::{
     snapshot::Snapshot,
 };
 
-/// How a run ended whose end this status records, and why.
+/// The result of the run whose end this status records, and its cause.
 pub fn of_end(snapshot: &Snapshot, status: &CanaryStatus) -> (ReleaseResult, Cause) {
     let text = |condition: &CanaryCondition| condition.message.clone().unwrap_or_default();
     let pending = ConditionType::NotificationPending;
-    // After a restart, the change that removes the condition may be the first one that is seen.
+    // After a restart, the first change that this process sees may remove the condition. The status before that change still has the
+    // condition.
     let pending = status
         .condition(pending)
         .or_else(|| snapshot.status().condition(pending));

@@ -1,6 +1,6 @@
 //! The decision: the next action for one canary, as a pure function of a snapshot and of the answers received so far.
 //!
-//! - [`decide`] reads as the table of contents.
+//! - [`decide`]: the entry point, which shows the order of all rules.
 //! - `release`: the facts about a release that nearly every decision needs, derived once from the snapshot.
 //! - [`plan`]: the result of a decision: a plan, a question or a wait.
 //! - `reads`: the objects that a decision needs.
@@ -65,12 +65,12 @@ use status::{
     transitions::{is_between_runs, is_in_promotion, is_under_analysis},
 };
 
-/// Decides. The function is total: there is a decision for every snapshot.
+/// Decides the next action. The function is total: there is a decision for every snapshot.
 pub fn decide(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
     if snapshot.canary.metadata.deletion_timestamp.is_some() {
         return deletion::decide(snapshot);
     }
-    // Also for a Canary that is not run: without it, Kubernetes deletes the primary.
+    // The owner is renewed even if the Canary is not run. Otherwise Kubernetes deletes the primary.
     if let Some(renewal) = ownership::renew(snapshot) {
         return renewal;
     }
@@ -99,7 +99,7 @@ pub fn decide(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
     if !rollback::is_under_way(snapshot)
         && let Some(withdrawal) = withdrawal::decide(snapshot)
     {
-        // The pods of a newer version replace those of the older one: the older version did not fail.
+        // The pods of a newer version are replacing those of the older one, so the older version did not fail.
         return if new_revision::is_overtaken(&release) {
             new_revision::changed(&release).unwrap_or(withdrawal)
         } else {
@@ -112,7 +112,7 @@ pub fn decide(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
         .unwrap_or_else(|blocked| blocked.report(snapshot))
 }
 
-/// Gives a primary at zero pods, if nothing but these pods is missing for its traffic to return.
+/// Scales up a primary without pods, if the lack of pods is the only obstacle to the return of its traffic.
 fn awaken(release: &Release<'_>, blocked: Blocked) -> Result<Decision, Blocked> {
     let snapshot = release.snapshot;
     let primary = snapshot.canary.primary_workload_name();
@@ -137,7 +137,7 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
     }
     match snapshot.phase() {
         CanaryPhase::Initializing => {
-            // The selectors of a primary that belongs to someone else are not the operator's.
+            // Ownership is checked first: the operator must not judge the selectors of a primary that belongs to another owner.
             let refusal = ownership::refuse(snapshot).or_else(|| selectors::refuse(release));
             return match refusal {
                 Some(refusal) => Ok(refusal),
@@ -153,7 +153,7 @@ fn in_phase(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bloc
         return Ok(refusal);
     }
     let repairs = match repairs(release) {
-        // A condition that the router cannot express: the version can get no further, so it keeps no traffic.
+        // The router cannot express a condition of the Canary. The version cannot advance, so it is rolled back and loses its traffic.
         Err(Blocked::Route(RouteError::InvalidCanary(why)))
             if is_under_analysis(snapshot.phase()) =>
         {
@@ -190,7 +190,8 @@ pub fn weights(snapshot: &Snapshot) -> Option<Weights> {
     providers::router(snapshot).current_weights(snapshot).ok()
 }
 
-/// The event about a primary that was deleted and gets a version that was not promoted, because no other is left.
+/// The event about a deleted primary that is created again from the target, although that version was not promoted: no other version is
+/// left.
 fn lost_primary(release: &Release<'_>) -> Option<Notification> {
     let snapshot = release.snapshot;
     let promoted = snapshot.status().last_promoted_spec.as_ref();
@@ -198,9 +199,9 @@ fn lost_primary(release: &Release<'_>) -> Option<Notification> {
     (is_lost && release.unmarked_primary().is_none()).then(|| messages::run::primary_lost(snapshot))
 }
 
-/// Repairs the objects that carry a release after someone deleted or changed one: during a run with the weights that are routed now,
-/// between runs with those that belong there. If another actor reverts a repair, the next attempt waits for the next tick, and nothing
-/// else waits for it.
+/// Repairs the objects of a release after someone deleted or changed one. During a run, repaired routes keep the weights that are routed
+/// now; between runs they get the weights of that phase. If another actor reverts a repair, the operator repeats only this repair at the
+/// next tick; all else continues.
 fn repairs(release: &Release<'_>) -> Result<Vec<Write>, Blocked> {
     let snapshot = release.snapshot;
     let mut writes: Vec<Write> = release.workload_services();
@@ -210,7 +211,7 @@ fn repairs(release: &Release<'_>) -> Result<Vec<Write>, Blocked> {
         writes.extend(release.promote());
     }
     writes.extend(release.config_repairs());
-    // An error of the target's scaler is reported by the promotion.
+    // The promotion reports an error of the target's scaler.
     writes.extend(release.primary_scaler(false).unwrap_or_default());
     if is_between_runs(snapshot.phase()) {
         writes.extend(release.restored_strategy());

@@ -23,11 +23,11 @@ pub enum Decision {
     Ask(Vec<Question>, Vec<Notification>),
     /// Execute this plan.
     Do(Plan),
-    /// Do nothing until then. Send these notifications, each once per step.
+    /// Do nothing until the requeue. Send these notifications, each once per step.
     Wait(Requeue, Vec<Notification>),
 }
 
-/// Writes in order, then the status, then the notifications. A plan leaves nothing to choose: executing it is mechanical.
+/// Writes in order, then the status, then the notifications. Executing a plan needs no further decision.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// The writes, in order. The first write that fails ends the plan.
@@ -41,7 +41,7 @@ pub struct Plan {
 /// When to reconcile again. Every change of the Canary or of its objects triggers a reconcile anyway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requeue {
-    /// At the next tick. The current tick is used up.
+    /// At the next tick. The step of the current tick is over.
     AtTick,
     /// When pods have become ready or gateways have caught up, and at the next tick.
     Ready,
@@ -59,14 +59,14 @@ pub enum Requeue {
 pub enum Question {
     /// Calls a webhook.
     Call {
-        /// The hook's place in the spec; it tells two equal calls apart.
+        /// The hook's place in the spec, which distinguishes two equal calls.
         label: String,
         /// The call.
         request: HttpRequest,
     },
     /// Queries a metric server.
     Metric {
-        /// The metric's place in the spec; it tells two equal queries apart.
+        /// The metric's place in the spec, which distinguishes two equal queries.
         label: String,
         /// The query.
         query: Box<Query>,
@@ -84,7 +84,7 @@ pub enum Question {
     Notify(Vec<Notification>),
 }
 
-/// The answer to a question, as far as a decision uses it. It has no body of a server's answer, which may be long.
+/// The answer to a question, as far as a decision uses it. It does not contain the whole body of an answer, which may be long.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     /// A webhook answered, with any status. The body is an excerpt.
@@ -131,8 +131,8 @@ impl Question {
 }
 
 impl Plan {
-    /// Whether the plan repeats a write that another actor undoes again and again. It is not executed now. A plan with a status is: a step,
-    /// and above all a rollback, must not be held up.
+    /// Whether the plan repeats a write that another actor undoes again and again. Such a plan is not executed now. A plan with a status is
+    /// never paused, because no step and no rollback must be held up.
     pub fn is_paused(&self, snapshot: &Snapshot) -> bool {
         self.status.is_none() && self.writes.iter().any(|write| snapshot.is_paused(write))
     }
@@ -156,7 +156,7 @@ impl Decision {
         })
     }
 
-    /// Does nothing and sends nothing until then.
+    /// Does nothing and sends nothing until the requeue.
     pub const fn wait(requeue: Requeue) -> Self {
         Self::Wait(requeue, Vec::new())
     }

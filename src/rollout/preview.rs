@@ -113,8 +113,8 @@ impl fmt::Display for Preview {
     }
 }
 
-/// Previews the first decision. It assumes that the next tick has come, that a change is debounced, and that an adopted status is
-/// written, because the operator waits for these by itself.
+/// Previews the first decision. It assumes that the next tick has come, that a change is debounced, and that an adopted status is written,
+/// because all this happens without an action of a user.
 pub fn preview(snapshot: &Snapshot) -> Preview {
     let mut snapshot = snapshot.clone();
     if !snapshot.canary.spec.suspend {

@@ -35,7 +35,7 @@ pub struct Release<'a> {
     pub kind: TargetKind,
     /// The target.
     pub target: &'a Value,
-    /// The labels that tell the target's pods from the primary's.
+    /// The labels that distinguish the target's pods from the primary's.
     pub selection: Selection,
     /// The target's revision.
     pub revision: String,
@@ -99,7 +99,7 @@ impl<'a> Release<'a> {
         workloads(self.snapshot, self.kind, self.target)
     }
 
-    /// Whether the target or one of its configs has changed since this run, or since the last one.
+    /// Whether the target or one of its configs has changed since the start of this run, or of the last one.
     ///
     /// A different revision alone proves nothing: an upgraded API server may serve the same template with other defaults, and Flagger's
     /// hashes cannot be compared with ours. If the primary runs the same version, nothing has changed.
@@ -122,7 +122,7 @@ impl<'a> Release<'a> {
             CanaryPhase::Initialized | CanaryPhase::Succeeded => {
                 !self.primary_contains_the_target()
             }
-            // During a run or after a failure, a hash of Flagger's is taken for that of the current target.
+            // During a run or after a failure, a hash that Flagger wrote counts as the hash of the current target.
             _ if !is_ours(applied) => !same_configs,
             CanaryPhase::Failed => !self.is_reverted(),
             _ => true,
@@ -171,15 +171,16 @@ impl<'a> Release<'a> {
         }
     }
 
-    /// Whether the primary runs the target's version with the target's configs. The operator's own mark on the primary shows this, or else
-    /// the equality of both.
+    /// Whether the primary runs the target's version with the target's configs. The operator's own mark on the primary shows this; without
+    /// the mark of this version, the templates are compared.
     pub fn primary_runs_the_target(&self) -> bool {
         let runs =
             |primary| self.with_primary(|wanted| wanted.runs_the_target(primary, &self.revision));
         self.snapshot.primary().is_some_and(runs) && self.has_current_copies()
     }
 
-    /// The same for a primary that Flagger promoted, whose marks are random numbers: others may have added something to it.
+    /// Whether a primary that Flagger promoted runs the target's version. Flagger's marks are random numbers, so the content is compared,
+    /// and fields that others added to the primary do not count.
     fn primary_contains_the_target(&self) -> bool {
         let contains = |primary| self.with_primary(|wanted| wanted.contains_the_target(primary));
         self.snapshot.primary().is_some_and(contains) && self.has_current_copies()
@@ -252,7 +253,7 @@ impl<'a> Release<'a> {
         readiness.prefixed(&prefix)
     }
 
-    /// Flagger's words for a Revision that does not exist, or that has no name yet.
+    /// Flagger's text for a Revision that does not exist, or that has no name yet.
     fn no_revision(&self, name: Option<&str>) -> String {
         match name {
             Some(name) => format!(
@@ -281,7 +282,7 @@ impl<'a> Release<'a> {
             .readiness(object, threshold.unwrap_or(100), &times)
     }
 
-    /// Since when a workload lacks pods and has got none.
+    /// The time since which a workload lacks pods and has not gained any.
     fn stalled(&self, workload: &Value) -> Option<Timestamp> {
         let name = metadata::name(workload);
         let workload = self.snapshot.reference(self.kind.workload(), name);
@@ -364,15 +365,15 @@ pub fn version(snapshot: &Snapshot) -> Option<(String, Option<BTreeMap<String, S
     Some((release.revision, release.configs))
 }
 
-/// How far the objects are for which a run waits, or a version that is to start one: rollouts, and routes that the data plane has not
+/// The progress of the objects for which a run waits, or a version that is to start a run: rollouts, and routes that the data plane has not
 /// accepted.
 pub fn progress(snapshot: &Snapshot) -> BTreeMap<ObjectRef, Progress> {
     let mut waits = rollouts(snapshot);
     let router = providers::router(snapshot);
     let is_unaccepted = router.accepted(snapshot).is_err();
     let routes = is_unaccepted.then(|| router.objects(&snapshot.canary));
-    // They are accepted or not: nothing in between is progress. Another spec of the Canary, another version and another action of a person
-    // begin anew.
+    // The data plane accepts routes as a whole, so they have no progress in between. But a change of the Canary's spec, another version, or
+    // another action of a person counts as progress, and the deadline starts again.
     let version = routes.as_ref().and_then(|_| version(snapshot));
     let action = snapshot.status().condition(ConditionType::Action);
     let mut hasher = DefaultHasher::new();

@@ -1,5 +1,5 @@
-//! The beginning of a rollback, which the status records before anything else happens. An interrupted rollback is therefore completed; it
-//! does not start again on a canary that is half gone. `phases::finish_rollback` completes it.
+//! The beginning of a rollback. The status records it before anything else happens, so that an interrupted rollback is completed and does
+//! not start again. `phases::finish_rollback` completes it.
 
 use crate::{
     api::{canary::CanaryPhase, status::ConditionType},
@@ -16,7 +16,7 @@ pub fn begin(snapshot: &Snapshot, outcome: &Outcome) -> Decision {
     Decision::commit(begun.build(), Vec::new())
 }
 
-/// Records that a rollback begins because pods did not become ready in time. `reason` is theirs, if they gave one.
+/// Records that a rollback begins because pods did not become ready in time. `reason` is the one in the status of a pod, if there is one.
 pub fn not_ready(snapshot: &Snapshot, why: String, reason: Option<&str>) -> Decision {
     let outcome = Outcome::NotReady(why);
     let begun = record(StatusChange::within_step(snapshot), &outcome);

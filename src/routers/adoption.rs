@@ -2,10 +2,10 @@
 //! annotations of the user beside its own. A deletion with `revertOnDeletion` gives such a route back. (Flagger replaces all labels and
 //! annotations, and gives back the spec of a VirtualService only, or what it wrote there itself: `pkg/router/istio.go`.)
 //!
-//! Two annotations, written with the adoption, keep what the operator changes. [`ORIGINAL`] has the spec, in Flagger's form, so that Flagger
-//! can give it back, too. [`ORIGINAL_METADATA`] has the labels and annotations. Neither is written again when others change the route,
-//! unless that is the user's last word: another manifest that kubectl has applied since then, fields of the spec that a server-side apply
-//! has set, or a label or annotation that a manager other than the operator has set.
+//! Two annotations, written with the adoption, keep what the operator changes. [`ORIGINAL`] has the spec, in Flagger's form, so that
+//! Flagger can give it back, too. [`ORIGINAL_METADATA`] has the labels and annotations. The operator writes them again only for a change
+//! that counts as the user's: another manifest that kubectl has applied since then, fields of the spec that a server-side apply has set, or
+//! a label or annotation that a manager other than the operator has set.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,8 @@ use crate::{
     },
 };
 
-/// The most bytes of a spec beside kubectl's manifest of it, which tells the same. The API server takes 256 KiB of annotations.
+/// The most bytes that a spec and kubectl's manifest may have together, to be kept in annotations. The API server accepts 256 KiB of them.
+/// A longer spec is not kept, because the manifest has the same information.
 const ROOM: usize = 200_000;
 
 /// The values that labels and annotations had before the operator changed them; null for those that were not there.
@@ -36,8 +37,8 @@ struct Before {
     applied: Option<String>,
 }
 
-/// The writes of a router, with what users have on objects that the Canary does not own. Writes that then change nothing are left out.
-/// `objects` are those of the router.
+/// The writes of a router. On objects that the Canary does not own, they keep the users' labels and annotations. Writes that then change
+/// nothing are left out. `objects` are those of the router.
 pub fn kept(snapshot: &Snapshot, objects: &BTreeSet<ObjectRef>, writes: Vec<Write>) -> Vec<Write> {
     let writes = writes.into_iter();
     let kept = |mut write: Write| {
@@ -53,8 +54,8 @@ pub fn kept(snapshot: &Snapshot, objects: &BTreeSet<ObjectRef>, writes: Vec<Writ
     writes.filter_map(kept).collect()
 }
 
-/// Whether a route is the operator's own. An object of the whole cluster has no Canary as its owner; its spec tells, or if others have
-/// changed that, the annotations with which the operator creates it.
+/// Whether a route is the operator's own. An object of the whole cluster cannot have a Canary as its owner. It is the operator's own if its
+/// spec names our Services or, in case others have changed the spec, if it has the annotations with which the operator creates it.
 fn is_operators(
     snapshot: &Snapshot,
     objects: &BTreeSet<ObjectRef>,
@@ -69,11 +70,11 @@ fn is_operators(
     is_owned(live, canary) || (is_of_cluster && (is_created() || leads_to_us()))
 }
 
-/// Keeps what the user has in `wanted`. Returns whether it changes the route.
+/// Puts the user's labels and annotations into `wanted`, together with the former values. Returns whether `wanted` changes the route.
 fn adopt(canary: &Canary, objects: &BTreeSet<ObjectRef>, live: &Value, wanted: &mut Value) -> bool {
     let ours = |spec: &Value| names_ours(canary, objects, spec);
     let mut before = Before::of(live).unwrap_or_else(|| {
-        // Flagger has adopted the route.
+        // The route leads to our Services and has no record, so Flagger has adopted it.
         if ours(&live["spec"]) {
             Before::flagger(live)
         } else {
@@ -105,7 +106,7 @@ fn adopt(canary: &Canary, objects: &BTreeSet<ObjectRef>, live: &Value, wanted: &
     true
 }
 
-/// The user's labels or annotations with the router's. A key that the router no longer writes gets its former value again.
+/// The user's labels or annotations, together with those of the router. A key that the router no longer writes gets its former value again.
 fn merged(
     live: &Value,
     wanted: &Value,
@@ -131,8 +132,8 @@ fn merged(
     all
 }
 
-/// The object as its user had it before the Canary; `None` if the Canary owns it, or if that is not known. `leads_to_us` tells whether
-/// requests reach the Services of the Canary by an object.
+/// The object as its user had it before the Canary; `None` if the Canary owns it, or if its former spec is not known. `leads_to_us` returns
+/// whether an object leads requests to the Services of the Canary.
 pub fn before(
     live: &Value,
     canary: &Canary,
@@ -178,7 +179,7 @@ pub fn before(
     Some(object)
 }
 
-/// The write that gives the first object back that the operator adopted and nobody has given back; `None` if there is none.
+/// The write that restores the first object that the operator adopted and that is not restored yet; `None` if there is none.
 pub fn given_back(snapshot: &Snapshot, objects: &BTreeSet<ObjectRef>) -> Option<Write> {
     let canary = &snapshot.canary;
     let leads_to_us = |object: &Value| names_ours(canary, objects, &object["spec"]);
@@ -186,7 +187,7 @@ pub fn given_back(snapshot: &Snapshot, objects: &BTreeSet<ObjectRef>) -> Option<
         let live = snapshot.objects.get(name)?;
         Before::of(live)?;
         let mut before = before(live, canary, leads_to_us)?;
-        // Its user has led the route elsewhere since.
+        // The user has changed the route since then, and it leads elsewhere. This spec stays.
         let is_route = name.name == canary.apex_name() && !is_of_app_mesh(name);
         if is_route && !leads_to_us(live) {
             before["spec"] = live["spec"].clone();
@@ -199,7 +200,8 @@ pub fn given_back(snapshot: &Snapshot, objects: &BTreeSet<ObjectRef>) -> Option<
     })
 }
 
-/// Its VirtualService leads to the router of the Canary, and so never to the Services.
+/// Whether an object belongs to App Mesh. A VirtualService of App Mesh leads to the VirtualRouter of the Canary, and so never to the
+/// Services.
 fn is_of_app_mesh(object: &ObjectRef) -> bool {
     object.kind.api_version().starts_with("appmesh")
 }
@@ -263,7 +265,7 @@ fn applied_digest(live: &Value) -> Option<String> {
     Some(digest(annotations.get(LAST_APPLIED)?.as_str()?, 8))
 }
 
-/// The spec that kubectl applied, with the fields that it does not have and that the operator has not changed.
+/// The spec that kubectl applied, with those live fields that it lacks and that the operator has not changed.
 fn completed(mut applied: Value, kept: &Value, live: &Value) -> Value {
     for (field, value) in live["spec"].as_object().into_iter().flatten() {
         if applied.get(field).is_none() && kept.get(field) == Some(value) {

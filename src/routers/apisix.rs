@@ -3,8 +3,7 @@
 //! The user's ApisixRoute, which `spec.routeRef` names, is only read. The spec of the second one is ours: the user's first rule that leads to
 //! the apex Service, with all its fields, and with both sides in place of the apex Service. Edits of the user's rule reach ours.
 //!
-//! The rule leads to the port that it has in the user's ApisixRoute. Which requests it is for is the user's choice, too:
-//! `spec.service.match` is not used.
+//! The rule leads to the same port as the user's rule, and is for the same requests: `spec.service.match` is not used.
 
 use std::collections::BTreeSet;
 
@@ -180,8 +179,8 @@ fn sides(canary: &Canary, weights: &Weights) -> [(String, u8); 2] {
     ]
 }
 
-/// The spec of our ApisixRoute. Its other fields are the user's, but for rules of streams, which would exist twice. (Flagger copies them,
-/// and drops fields that it does not know.)
+/// The spec of our ApisixRoute. Its other fields are the user's, except for rules of streams, which would exist twice. (Flagger copies
+/// them, and drops fields that it does not know.)
 fn spec(snapshot: &Snapshot, source: &Value, weights: &Weights) -> Result<Value, RouteError> {
     let (mut rule, backend) = source_rule(snapshot, source)?;
     rule["priority"] = json!(PRIORITY);

@@ -1,8 +1,8 @@
 //! The conditions that a request must meet, in Istio's form (`HTTPMatchRequest`), as `spec.service.match` and `spec.analysis.match` have
 //! them.
 //!
-//! A condition that is missing in a rule sends requests to the canary that the user keeps away from it. So each router lists the keys that
-//! its rules can have, and [`check`] refuses all others. (Flagger drops them.)
+//! If a condition is missing in a rule, requests reach the canary that the user does not want to send there. So each router lists the keys
+//! that its rules can have, and [`check`] refuses all others. (Flagger drops them.)
 
 use std::fmt;
 

@@ -61,8 +61,8 @@ impl Router for Contour {
             put_fields(&mut wanted, spec, ours(snapshot));
         }
         if routed(canary, live).is_none() {
-            // When the operator takes an HTTPProxy over, clients still use its earlier Services, so temporary routes keep these. Later
-            // edits by others get no temporary routes, because they may lead to no Service.
+            // When the operator takes an HTTPProxy over, clients still use its earlier Services, so temporary routes go on naming these
+            // Services. Later edits by others get no temporary routes, because they may lead to no Service.
             let left = temporary::routes(live, &wanted);
             temporary::append(&mut wanted, left);
         }
@@ -98,8 +98,8 @@ impl Router for Contour {
         Ok(vec![replace(snapshot, wanted)])
     }
 
-    /// The HTTPProxy becomes what it was before the Canary. If Flagger created it, or that is not known, it leads to the apex
-    /// Service. (Flagger leaves it leading to a primary that is deleted.)
+    /// The HTTPProxy gets the spec, labels and annotations back that it had before the Canary. If the Canary owns it, or if its former spec
+    /// is not known, it leads to the apex Service. (Flagger leaves it leading to a primary that is deleted.)
     fn reverted(&self, snapshot: &Snapshot) -> Option<Write> {
         let canary = &snapshot.canary;
         let live = live(snapshot)?;

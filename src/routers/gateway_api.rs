@@ -109,8 +109,8 @@ impl Router for GatewayApi {
         Ok(vec![self.write(snapshot, action, failure)])
     }
 
-    /// The HTTPRoute becomes what it was before the Canary. If Flagger created it, or that is not known, it leads to the apex Service.
-    /// (Flagger leaves it leading to a primary that is deleted.)
+    /// The HTTPRoute gets the spec, labels and annotations back that it had before the Canary. If the Canary owns it, or if its former spec
+    /// is not known, it leads to the apex Service. (Flagger leaves it leading to a primary that is deleted.)
     fn reverted(&self, snapshot: &Snapshot) -> Option<Write> {
         let canary = &snapshot.canary;
         let live = self.live(snapshot)?;
@@ -151,7 +151,7 @@ impl Router for GatewayApi {
         true
     }
 
-    /// A route has one port. Requests to further ports of a gateway do not come here.
+    /// A route has one port. Requests through a gateway to further ports do not use this route.
     fn unsplit_ports(&self, snapshot: &Snapshot) -> Vec<Port> {
         let mut parents = snapshot.canary.spec.service.gateway_refs.iter().flatten();
         if parents.any(is_service) {
@@ -169,7 +169,7 @@ impl Router for GatewayApi {
         refusal.map_or(Ok(()), Err)
     }
 
-    /// Until a gateway has seen the last change, it sends requests where the route led before. The pods there must stay.
+    /// Until a gateway has processed the last change, it sends requests to the former destinations of the route. The pods there must stay.
     fn lag(&self, snapshot: &Snapshot) -> Option<RouteError> {
         self.refusal(snapshot, |_, is_current| !is_current)
     }

@@ -4,7 +4,7 @@
 //! `spec.routes` of the RouteTable is ours. Of the Upstreams, the Service is ours, and so are the settings that come from the Upstream in
 //! `spec.upstreamRef`, which is only read. Other fields stay as they are.
 //!
-//! The Upstreams lead to the first port of the Services. The VirtualService says which requests the RouteTable is for:
+//! The Upstreams lead to the first port of the Services. The user's VirtualService decides which requests reach the RouteTable:
 //! `spec.service.match` is not used.
 
 mod routes;
@@ -89,8 +89,8 @@ impl Router for Gloo {
         Ok(vec![replace(snapshot, wanted)])
     }
 
-    /// The RouteTable becomes what it was before the Canary. If Flagger created it, or that is not known, it leads to the apex
-    /// Service. (Flagger leaves it leading to a primary that is deleted.)
+    /// The RouteTable gets the spec, labels and annotations back that it had before the Canary. If the Canary owns it, or if its former
+    /// spec is not known, it leads to the apex Service. (Flagger leaves it leading to a primary that is deleted.)
     fn reverted(&self, snapshot: &Snapshot) -> Option<Write> {
         let canary = &snapshot.canary;
         let live = live(snapshot).ok()?;

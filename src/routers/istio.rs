@@ -83,8 +83,9 @@ impl Router for Istio {
         Ok(vec![route_write(snapshot, KIND, action, "update failed: ")])
     }
 
-    /// The VirtualService becomes what it was before the Canary. One that Flagger created leads to the apex Service until it is deleted
-    /// with the Canary. So does one that leads to our Services and whose former spec is unknown. (Flagger leaves both leading to a primary that is deleted.)
+    /// The VirtualService gets the spec, labels and annotations back that it had before the Canary. One that the Canary owns leads to the
+    /// apex Service until it is deleted with the Canary. So does one that leads to our Services and whose former spec is not known.
+    /// (Flagger leaves both leading to a primary that is deleted.)
     fn reverted(&self, snapshot: &Snapshot) -> Option<Write> {
         let canary = &snapshot.canary;
         let live = snapshot.object(KIND, canary.apex_name())?;
@@ -287,7 +288,7 @@ fn repaired(
     }
     let mut wanted = live.clone();
     if drifted {
-        // As Flagger does. The spec of a user's VirtualService is kept by its adoption.
+        // As Flagger does, the operator keeps the spec of its own VirtualService. The adoption keeps the spec of a user's VirtualService.
         if is_owned(live, canary) && !live_annotations.contains_key(LAST_APPLIED) {
             let original = live.get("spec").map(Value::to_string).unwrap_or_default();
             annotations.insert(ORIGINAL.to_owned(), json!(original));

@@ -37,7 +37,7 @@ impl Router for Knative {
         [reference(canary, KIND, &canary.spec.target_ref.name)].into()
     }
 
-    /// The Revisions, which tell whether they are ready.
+    /// The Revisions, whose status shows whether they are ready.
     fn sources(&self, snapshot: &Snapshot) -> BTreeSet<ObjectRef> {
         let Ok(live) = live(snapshot) else {
             return BTreeSet::new();
@@ -47,7 +47,7 @@ impl Router for Knative {
         revisions.map(reference).collect()
     }
 
-    /// The target is the user's, and stays so: it is not adopted.
+    /// The target belongs to the user, so the operator does not adopt it.
     fn reconcile(
         &self,
         snapshot: &Snapshot,
@@ -169,7 +169,7 @@ fn routed(service: &Value, primary: &str) -> Option<Weights> {
     let to_primary = |entry: &Value| !to_canary(entry) && entry["revisionName"] == primary;
     let primary = share(service, "/spec/traffic", to_primary)?;
     let canary = share(service, "/spec/traffic", to_canary)?;
-    // Knative takes no others.
+    // Knative accepts only shares with the sum 100.
     (primary.checked_add(canary) == Some(100)).then(|| Weights::canary(canary))
 }
 

@@ -2,9 +2,10 @@
 //!
 //! `spec.sources`, `spec.destinations` and `spec.conf.split` are ours. Other fields stay as they are. The mesh is written at creation.
 //!
-//! An object of the cluster cannot have a Canary as its owner. A TrafficRoute is the canary's if it is about the canary's apex Service; one
-//! of the same name that is about another Service is refused. It stays when the Canary is deleted: with `revertOnDeletion` it leads to the apex
-//! Service then, or where its user's led, and without it to a primary that is gone, as with Flagger.
+//! An object of the cluster cannot have a Canary as its owner. A TrafficRoute belongs to the canary if it is about the canary's apex
+//! Service. The operator refuses one of the same name that is about another Service. The TrafficRoute stays when the Canary is deleted.
+//! With `revertOnDeletion`, it then leads to the apex Service, or has its user's former spec. Without `revertOnDeletion`, it leads to a
+//! primary that is gone, as with Flagger.
 //!
 //! The split is of the requests to the first port of the apex Service. `spec.service.match` is not used.
 
@@ -84,7 +85,7 @@ impl Router for Kuma {
         Ok(vec![replace(snapshot, wanted)])
     }
 
-    /// A TrafficRoute of another Service is not the Canary's to give back.
+    /// The operator does not restore a TrafficRoute that is about another Service.
     fn restore(&self, snapshot: &Snapshot) -> Option<Write> {
         is_about_the_apex(snapshot, live(snapshot)?).ok()?;
         let given_back = || adoption::given_back(snapshot, &self.objects(&snapshot.canary));
@@ -95,8 +96,8 @@ impl Router for Kuma {
         further_ports(snapshot)
     }
 
-    /// The TrafficRoute becomes what it was before the Canary, or else leads to the apex Service. (Flagger leaves it leading to a primary that
-    /// is deleted.)
+    /// The TrafficRoute gets the spec, labels and annotations back that it had before the Canary. If its former spec is not known, it leads
+    /// to the apex Service. (Flagger leaves it leading to a primary that is deleted.)
     fn reverted(&self, snapshot: &Snapshot) -> Option<Write> {
         let canary = &snapshot.canary;
         let live = live(snapshot)?;

@@ -39,8 +39,8 @@ pub use error::RouteError;
 
 /// A way to split traffic between the primary and the canary.
 ///
-/// The defaults are those of a router that splits traffic by the weights of one object, and whose data plane does not say whether it
-/// follows.
+/// The defaults are those of a router that splits traffic by the weights of one object, and whose data plane does not report whether it has
+/// applied the routes.
 pub trait Router: Debug + Sync {
     /// The objects that this router reads or writes for a canary.
     fn objects(&self, canary: &Canary) -> BTreeSet<ObjectRef>;
@@ -51,9 +51,9 @@ pub trait Router: Debug + Sync {
         BTreeSet::new()
     }
 
-    /// Creates or repairs the routes, with these weights if they are written. Returns no writes if the routes are correct for any
-    /// weights. `selector` is the label that selects the target's pods. On objects that users had before the Canary, their labels and
-    /// annotations stay, and annotations keep what is changed.
+    /// Creates or repairs the routes, with these weights if they are written. Returns no writes if the routes are correct for any weights.
+    /// `selector` is the label that selects the target's pods. Objects that users had before the Canary keep their labels and annotations,
+    /// and further annotations keep the former values that the operator changes.
     fn reconcile(
         &self,
         snapshot: &Snapshot,
@@ -126,7 +126,7 @@ pub trait Router: Debug + Sync {
         Vec::new()
     }
 
-    /// Checks that the data plane follows the routes as they are written. Metrics measured before that are not about the current
+    /// Checks that the data plane has applied the routes as they are written. Metrics that were measured before are not about the current
     /// weights. A rollback does not wait for this.
     fn accepted(&self, _snapshot: &Snapshot) -> Result<(), RouteError> {
         Ok(())

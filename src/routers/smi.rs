@@ -102,8 +102,8 @@ impl Router for Smi {
         }
     }
 
-    /// The TrafficSplit becomes what it was before the Canary. If Flagger created it, or that is not known, it leads to the apex
-    /// Service. (Flagger leaves it leading to a primary that is deleted.)
+    /// The TrafficSplit gets the spec, labels and annotations back that it had before the Canary. If the Canary owns it, or if its former
+    /// spec is not known, it leads to the apex Service. (Flagger leaves it leading to a primary that is deleted.)
     fn reverted(&self, snapshot: &Snapshot) -> Option<Write> {
         let canary = &snapshot.canary;
         let live = self.live(snapshot)?;
@@ -165,7 +165,7 @@ impl Smi {
             .collect()
     }
 
-    /// Whether our part of the live spec is correct for these weights, be they numbers or strings.
+    /// Whether our part of the live spec is correct for these weights, whether they are numbers or strings.
     fn has_weights(self, canary: &Canary, live: &Value, weights: &Weights) -> bool {
         let wanted = Value::Object(self.spec(canary, weights));
         let Some(live) = live.get("spec") else {

@@ -2,7 +2,8 @@
 //!
 //! `spec.weighted.services` is ours. Other fields stay as they are, and so do those of its entries that are not ours, like `scheme`.
 //!
-//! The entries lead to the first port of the Services. The IngressRoute says which requests they are for: `spec.service.match` is not used.
+//! The entries lead to the first port of the Services. The user's IngressRoute decides which requests reach them: `spec.service.match` is
+//! not used.
 
 use std::collections::BTreeSet;
 
@@ -78,8 +79,8 @@ impl Router for Traefik {
         Ok(vec![replace(snapshot, wanted)])
     }
 
-    /// The TraefikService becomes what it was before the Canary. If Flagger created it, or that is not known, it leads to the apex
-    /// Service. (Flagger leaves it leading to a primary that is deleted.)
+    /// The TraefikService gets the spec, labels and annotations back that it had before the Canary. If the Canary owns it, or if its former
+    /// spec is not known, it leads to the apex Service. (Flagger leaves it leading to a primary that is deleted.)
     fn reverted(&self, snapshot: &Snapshot) -> Option<Write> {
         let canary = &snapshot.canary;
         let live = live(snapshot)?;

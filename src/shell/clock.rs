@@ -1,17 +1,18 @@
-//! The current time: that of the API server, as far as its answers tell it, else the wall clock. Replicas whose clocks differ take over from each
-//! other, and count the same waits by the times in a status.
+//! The current time: that of the API server, as far as its answers carry a time, and otherwise the wall clock. A replica counts waits from
+//! times that another replica wrote into a status, so both must use the same clock.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// The difference in seconds that is not corrected. Answers have whole seconds and take time, and the API servers of one cluster differ a little.
+/// The difference in seconds that is not corrected. Answers have whole seconds and take time, and the API servers of one cluster differ a
+/// little.
 const TOLERANCE: i64 = 30;
 
 /// By how many seconds the API server's clock is ahead of the wall clock.
 static AHEAD: AtomicI64 = AtomicI64::new(0);
 
-/// Takes the time of an answer of the API server, which has just come.
+/// Updates the correction from the time in an answer that the API server has just sent.
 pub fn observe(at_api_server: Timestamp) {
     let known = AHEAD.load(Ordering::Relaxed);
     AHEAD.store(
@@ -20,7 +21,7 @@ pub fn observe(at_api_server: Timestamp) {
     );
 }
 
-/// The correction after an answer: the `known` one, as long as it is right within the tolerance.
+/// Returns the correction after an answer: `known` if it is right within the tolerance, otherwise the new difference.
 fn ahead(known: i64, at_api_server: Timestamp, wall: Timestamp) -> i64 {
     let ahead = at_api_server.duration_since(wall).as_secs();
     if (ahead - known).abs() > TOLERANCE {

@@ -1,8 +1,8 @@
 //! The HTTP server of the operator and of the load tester. Slow, idle and numerous clients take little memory, and delay no probe.
 //!
-//! A client has a limited time for its request and for the answer, and a connection serves one request. If all places are taken, the
-//! client that has kept its place the longest loses it to the next one. A request whose answer takes long by itself holds its place with
-//! [`ClientClock::pause`].
+//! A client has a limited time for its request and for the answer, and a connection serves one request. If all places are taken, the client
+//! that has kept its place the longest loses it to the next one. If the server needs a long time for an answer, the request keeps its place
+//! with [`ClientClock::pause`].
 
 use std::{
     collections::HashMap,
@@ -22,19 +22,19 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-/// The longest that a client may take to send the head of its request.
+/// The longest time that a client may take to send the head of its request.
 const HEAD: Duration = Duration::from_secs(10);
-/// The most bytes of a head, and of a read of a body.
+/// The maximum number of bytes of a head, and of one read of a body.
 const BUFFER: usize = 16 << 10;
 
 /// The limits of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The most connections at the same time.
+    /// The maximum number of connections at the same time.
     pub connections: usize,
-    /// The longest that a client may take to send its request, and then to read the answer.
+    /// The longest time that a client may take to send its request, and then to read the answer.
     pub client: Duration,
-    /// The longest that requests under way may take to finish after the server was stopped.
+    /// The longest time that requests under way may take to finish after the server was stopped.
     pub grace: Duration,
 }
 
@@ -54,8 +54,8 @@ impl ClientClock {
         }
     }
 
-    /// Stops the clock until the returned value is dropped: the answer takes long, and the client has to wait. Meanwhile the connection
-    /// loses its place to no other.
+    /// Stops the clock until the returned value is dropped, because the client waits for this server. Meanwhile no other connection can
+    /// take the place of this one.
     pub fn pause(self) -> PausedClock {
         self.end.send_replace(None);
         PausedClock(self)
@@ -78,7 +78,7 @@ impl ClientClock {
     }
 }
 
-/// While this exists, a client's clock is stopped. Then the client has its full time for the answer.
+/// While this value exists, a client's clock is stopped. When it is dropped, the client has its full time to read the answer.
 #[must_use]
 pub struct PausedClock(ClientClock);
 
@@ -118,7 +118,7 @@ pub async fn serve(
                     let clock = ClientClock::start(limits.client);
                     let exchange = exchange(stream, router.clone(), clock.clone(), stopped.clone());
                     connections.add(clock, exchange);
-                    // If its request is here, it is answered before the next connections can take its place.
+                    // Let the connection answer a request that has already arrived, before the next connections can take its place.
                     yield_now().await;
                 }
             }
@@ -138,7 +138,7 @@ struct Connections {
 }
 
 struct Connection {
-    /// Its number, in the order of acceptance.
+    /// The number of the connection, in the order of acceptance.
     number: u64,
     clock: ClientClock,
     task: AbortHandle,
@@ -156,7 +156,8 @@ impl Connections {
         self.open.insert(connection.task.id(), connection);
     }
 
-    /// Returns whether there is room for another connection. If there was none, closes the one whose client has had the most time.
+    /// Returns whether there is room for another connection. If there is none, first closes the connection whose client has had the most
+    /// time.
     async fn make_room(&mut self, most: usize) -> bool {
         if self.open.len() < most {
             return true;
@@ -191,7 +192,7 @@ impl Connections {
     }
 }
 
-/// Serves one connection. Its errors are the client's.
+/// Serves one connection. Errors are ignored, because the client causes them.
 async fn exchange(
     stream: TcpStream,
     router: Router,
@@ -207,7 +208,7 @@ async fn exchange(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
-        // A client that sends its next request just when an idle connection is closed would take that for a failure.
+        // If the server closed an idle connection just when the client sends its next request, the client would count that as a failure.
         .keep_alive(false)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service);
@@ -226,7 +227,7 @@ async fn exchange(
     }
 }
 
-/// Waits until the server is stopped. If it is gone, so are its connections.
+/// Waits until the server is stopped. The wait also ends when the server was dropped, because its connections are dropped with it.
 async fn stopping(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }

@@ -12,7 +12,8 @@
 //! | what does `flagger check` do? | [`check`] |
 //! | what do the commands for people and pipelines do? | [`client`] |
 //!
-//! The folders depend on each other in one direction: `http_server` ← `telemetry` ← `outside` ← `api_server` ← `notify` ← `controller` ← `check`; `client` uses `api_server` only.
+//! The folders depend on each other in one direction: `http_server` ← `telemetry` ← `outside` ← `api_server` ← `notify` ← `controller` ←
+//! `check`; `client` uses `api_server` only.
 
 #![allow(
     clippy::disallowed_methods,

@@ -1,5 +1,5 @@
-//! Times in a status that lie in the future of this process's clock. Another replica, whose clock is ahead, wrote them, or the clock of this
-//! machine was set back. Waits that counted from them would last longer by the difference of the clocks, while a bad version keeps its
+//! Times in a status that lie in the future of this process's clock. Another replica, whose clock is ahead, wrote them, or the clock of
+//! this machine was set back. Waits that counted from them would last longer by the difference of the clocks, while a bad version keeps its
 //! share of the traffic.
 
 use std::collections::BTreeMap;
@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(later, status(1499, 999), "a later write");
     }
 
-    /// Each check and each deadline would come that much later.
+    /// Without the replacement, each check and each deadline would be late by the difference of the clocks.
     #[test]
     fn no_time_is_more_than_two_seconds_ahead() {
         for ahead in (3..60).chain([120, 180, 240, 300, 3600, 86400]) {

@@ -30,7 +30,7 @@ impl HostList {
     }
 }
 
-/// The addresses that users may have called. The default is Flagger's: all.
+/// The addresses that calls of users may reach. The default is Flagger's: all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destinations {
     /// The only hosts that may be called; all, if the list is empty.
@@ -57,7 +57,8 @@ impl fmt::Display for HostList {
     }
 }
 
-/// One spelling for each host: upper case, the dot at the end of a complete name and the brackets of IPv6 do not matter.
+/// Returns the same spelling for all spellings of a host: in lower case, without the dot at the end of a complete name, and without the
+/// brackets of IPv6.
 fn normal(host: &str) -> String {
     let host = host.trim().trim_end_matches('.');
     let host = host.strip_prefix('[').unwrap_or(host);

@@ -38,8 +38,8 @@ pub enum Origin {
     User,
     /// The administrator, in a flag of the operator. Such calls are not limited.
     Administrator,
-    /// Nobody: the call goes to the API server, through the operator's own client and with the operator's rights. Of its URL, only the path
-    /// and the query string count.
+    /// The address has no author: the call goes to the API server, through the operator's own client and with the operator's rights. Of the
+    /// URL, only the path and the query string are used.
     ApiServer,
 }
 

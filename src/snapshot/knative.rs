@@ -1,5 +1,5 @@
-//! A Knative Service as the target (Flagger: `pkg/canary/knative_controller.go`). Knative makes a Revision of each version and scales it:
-//! the canary is the latest Revision, and the primary is the one that an annotation of the Service names.
+//! A Knative Service as the target (Flagger: `pkg/canary/knative_controller.go`). Knative makes a Revision of each version and scales it.
+//! The canary is the latest Revision. The primary is the Revision that an annotation of the Service names.
 
 use serde_json::{Value, json};
 
@@ -21,9 +21,9 @@ pub fn primary(service: &Value) -> Option<&str> {
     name(service.pointer("/metadata/annotations")?.get(PRIMARY))
 }
 
-/// The primary whose annotation others have removed; `None` if it is not known, or if there is the annotation. The written routes have its
-/// name. If others have replaced them, too, `is_primary` recognises the name, if Knative gave it. A name that a user gave may still be in the
-/// routes that Knative's gateway has.
+/// The name of the primary, if another actor has removed the annotation; `None` if the name is not known, or if the annotation exists. The
+/// routes that the operator wrote contain the name. If another actor has replaced them, too, `is_primary` is asked for each name that
+/// Knative may have generated. A name that a user chose may still be in the routes of Knative's gateway.
 pub fn unmarked_primary(service: &Value, is_primary: impl Fn(&str) -> bool) -> Option<String> {
     if primary(service).is_some() {
         return None;
@@ -63,7 +63,7 @@ pub fn lead(service: &mut Value, primary: &str, weights: &Weights) {
     put(service, vec![latest, primary]);
 }
 
-/// Replaces the routes with shares. Tags stay behind them, without a share.
+/// Replaces the routes by these, which have shares. Routes with a tag follow them and get no share.
 pub fn put(service: &mut Value, mut shares: Vec<Value>) {
     let tags = routes(service, "/spec/traffic").filter(|route| route["tag"].is_string());
     let without_share = |tag: &Value| {
@@ -89,7 +89,8 @@ fn name(value: Option<&Value>) -> Option<&str> {
     value?.as_str().filter(|name| !name.is_empty())
 }
 
-/// Whether a Revision can answer requests. One without requests has no pods and is ready: Knative starts a pod for the first request.
+/// Whether a Revision can answer requests. A Revision without requests has no pods but is ready, because Knative starts a pod for the first
+/// request.
 pub fn is_ready(revision: &Value) -> bool {
     let is_observed =
         number(revision, "/status/observedGeneration") == number(revision, "/metadata/generation");
@@ -97,7 +98,7 @@ pub fn is_ready(revision: &Value) -> bool {
         && condition(revision, "Ready").is_some_and(|ready| text(ready, "/status") == "True")
 }
 
-/// The readiness of a Revision. It has failed when it has not become ready for `deadline`. (Flagger waits for ever.)
+/// The readiness of a Revision. The Revision has failed when it has not become ready within `deadline`. (Flagger waits for ever.)
 pub fn readiness(revision: &Value, times: &Times) -> Readiness {
     if is_ready(revision) {
         return Readiness::Ready;

@@ -97,8 +97,8 @@ pub struct Snapshot {
     pub tick: Option<Tick>,
     /// When the target and its configs changed, if they differ from the status.
     pub changed: Option<Changed>,
-    /// The workloads that lack pods, and since when each has got none, and the routes that the data plane has not accepted, as far as this
-    /// process has seen it.
+    /// For each workload that lacks pods, the time since which it has got no further pod, and for each route that the data plane has not
+    /// accepted, the time since which it waits. Only times since the start of this process count.
     pub stalled: BTreeMap<ObjectRef, Timestamp>,
     /// The objects that were written since the last tick, or whose write was refused. No repair writes them again before the next tick.
     pub recently_written: BTreeSet<ObjectRef>,
@@ -192,7 +192,7 @@ impl Snapshot {
         self.object(kind, &self.canary.spec.target_ref.name)
     }
 
-    /// The primary, if it exists. Of a Knative Service it is a Revision.
+    /// The primary, if it exists. If the target is a Knative Service, the primary is a Revision.
     pub fn primary(&self) -> Option<&Value> {
         self.objects.get(&self.primary_reference()?)
     }
@@ -223,7 +223,7 @@ impl Snapshot {
         Some(self.reference(Kind::KnativeRevision, name))
     }
 
-    /// Whether the target has at least one ready pod.
+    /// Whether the workload with the canary's pods has at least one ready pod.
     pub fn canary_has_ready_pods(&self) -> bool {
         self.has_ready_pods(self.canary_workload())
     }

@@ -119,12 +119,12 @@ impl Kind {
         self.row().plural
     }
 
-    /// Whether objects of this kind are in no namespace. References to them have an empty one.
+    /// Whether objects of this kind are in no namespace. References to them have an empty namespace.
     pub const fn is_cluster_scoped(self) -> bool {
         matches!(self, Self::TrafficRoute)
     }
 
-    /// The reference to an object of this kind that has a canary in this namespace.
+    /// The reference to an object of this kind with this name, for a canary in this namespace.
     pub fn reference(self, namespace: &str, name: &str) -> ObjectRef {
         let namespace = if self.is_cluster_scoped() {
             ""

@@ -18,8 +18,8 @@ pub struct Pods {
 }
 
 impl Pods {
-    /// The pods of a Deployment or a DaemonSet, from its JSON. Other fields are skipped: this is done for each workload of the cluster. A
-    /// text that is no such workload has no labels.
+    /// The pods of a Deployment or a DaemonSet, from its JSON. Other fields are skipped, because this function is called for each workload
+    /// of the cluster. If the text is no such workload, the result has no labels.
     pub fn parse(text: &str) -> Self {
         let Workload { spec, status } = serde_json::from_str(text).unwrap_or_default();
         Self {

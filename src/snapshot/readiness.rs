@@ -29,7 +29,7 @@ impl Readiness {
 /// How far the rollout of a workload has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// The number of the rollout: another one is another rollout.
+    /// The number of the rollout. Each new rollout has another number.
     pub rollout: i64,
     /// A number that grows with each pod that is updated or available, and with each old one that is gone.
     pub pods: i64,
@@ -48,7 +48,7 @@ pub struct Times {
 }
 
 impl Times {
-    /// A wait for this reason, which has failed after the deadline.
+    /// The state of a wait with this reason: failed if the deadline has passed since `start`, otherwise waiting.
     fn waits_since(&self, start: Option<Timestamp>, why: String) -> Readiness {
         let end = start.and_then(|start| start.checked_add(self.deadline).ok());
         if end.is_some_and(|end| end < self.now) {
@@ -60,8 +60,9 @@ impl Times {
 }
 
 /// The readiness of a Deployment: at least `threshold` percent of its pods must be updated and available. It has failed when its own
-/// progress deadline is exceeded, or when for `deadline` it has been unavailable, or has lacked pods and got none. (Flagger knows the first
-/// two. A Deployment is available if its strategy allows the missing pods, and its own deadline does not count after it was scaled.)
+/// progress deadline is exceeded, or when for `deadline` it has been unavailable, or has lacked pods and got no further pod. (Flagger has
+/// the first two rules. A Deployment is available if its strategy allows the missing pods, and its own deadline does not count after it was
+/// scaled.)
 pub fn deployment(object: &Value, threshold: i64, times: &Times) -> Readiness {
     let name = text(object, "/metadata/name");
     if let Some(unseen) = unseen(object, "deployment", times) {
@@ -134,7 +135,7 @@ fn updated(condition: &Value) -> Option<Timestamp> {
 }
 
 /// The readiness of a DaemonSet: all pods must be updated and at least `threshold` percent available. It has failed when for `deadline` it
-/// has lacked pods and got none. (Flagger counts from the last step, however long ago that is when the first pod is lost.)
+/// has lacked pods and got no further pod. (Flagger counts from the last step, even if that was long before the first pod was lost.)
 pub fn daemon_set(object: &Value, threshold: i64, times: &Times) -> Readiness {
     if let Some(unseen) = unseen(object, "daemonset", times) {
         return unseen;

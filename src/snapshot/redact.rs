@@ -1,5 +1,5 @@
-//! Texts from outside for the condition `Verdict` and for records: everyone who may read the namespace may read them. Flagger's events show
-//! such texts whole.
+//! Hides credentials in texts from outside for the condition `Verdict` and for records, because everyone who may read the namespace may
+//! read these. Flagger's events show such texts complete.
 
 use std::sync::LazyLock;
 
@@ -10,7 +10,8 @@ use super::excerpt;
 /// The text in the place of a credential.
 const REDACTED: &str = "[redacted]";
 
-/// Escapes of JSON, HTML and URLs, and the character of each. They are undone first, because a credential may be written with them.
+/// Escapes of JSON, HTML and URLs, and the character of each. They are replaced by their characters, because a credential may contain
+/// escapes.
 const ESCAPES: [(&str, &str); 11] = [
     ("\\\"", "\""),
     ("\\/", "/"),
@@ -48,13 +49,13 @@ static FORMS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
             r#"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie)(["']?\s*[:=]\s*["']?)[^"'\r\n<]+"#,
             "${1}${2}[redacted]",
         ),
-        // An element of XML or HTML with a telling name.
+        // An element of XML or HTML whose name is usual for a credential.
         (
             r"(?is)<([\w-]*(?:token|passw|passphrase|secret|key|credential|session)[\w-]*)\b[^>]*>[^<]*",
             "<${1}>[redacted]",
         ),
-        // A field or a flag with a telling name: `token=…`, `"password": "…"`, `"tokens": […]`, `--token …`, `X-Token-Value …`,
-        // `{"name": "DB_PASSWORD", "value": "…"}`, `name="password" value="…"`.
+        // A field or a flag whose name is usual for a credential: `token=…`, `"password": "…"`, `"tokens": […]`, `--token …`,
+        // `X-Token-Value …`, `{"name": "DB_PASSWORD", "value": "…"}`, `name="password" value="…"`.
         (
             r#"(?is)((?:[\w-]*(?:token|passwd|password|passphrase|passcode|pwd|secret|api[_-]?key|apikey|access[_-]?key|account[_-]?key|private[_-]?key|credential|session|signature)[\w-]*)["']?\s*(?:,?\s*["']?value["']?\s*)?(?:=>|[:=>]|\s+is\s|\s)\s*|\b(?:sid|sig|auth|otp)["']?\s*(?:=>|[:=>])\s*|\bpass(?:=|["']\s*:)\s*)([\[{].*|\\?"(?:[^"\\]|\\.)*"?|'[^']*'?|(?:(?:bearer|basic|token)\s+)?[^\s,;&}"'<]+)"#,
             "",
@@ -85,7 +86,7 @@ fn compiled(form: &str) -> Regex {
     Regex::new(form).expect("the forms compile")
 }
 
-/// The text as an excerpt, without what may be a credential. Of a URL, the scheme and the host stay.
+/// The text as an excerpt, in which each part that may be a credential is hidden. Of a URL, the scheme and the host stay.
 pub fn redacted(text: &str) -> String {
     let mut text = without_forms(without_escapes(text));
     for (escape, character) in ESCAPES {
@@ -111,7 +112,7 @@ fn without_escapes(text: &str) -> String {
     JSON_ESCAPE.replace_all(&text, character).into_owned()
 }
 
-/// The text without a long word that was cut: the rest of a credential may not show its form.
+/// The text without a long word at its end that was cut, because a credential that was cut may not have its known form any more.
 fn without_cut_word(text: &str) -> &str {
     let Some(rest) = text.strip_suffix('…') else {
         return text;

@@ -1,5 +1,5 @@
-//! The objects that the routes of a Canary name: gateways, hosts in the cluster and mirrors. With the flag `-no-cross-namespace-refs`, a route
-//! names none of another namespace. (Flagger follows them.)
+//! The objects that the routes of a Canary name: gateways, hosts in the cluster and mirrors. With the flag `-no-cross-namespace-refs`, a
+//! route must not name objects in other namespaces. (Flagger follows these references.)
 //!
 //! A delegated VirtualService has no reference: the VirtualService that delegates to it names it.
 
@@ -34,8 +34,8 @@ const ROUTES: [Kind; 6] = [
     Kind::TrafficSplitV1Alpha3,
 ];
 
-/// Checks the objects that the routes of a Canary name in these parts of its spec. During a run, those that its route names already are
-/// allowed: a release that was under way when the flag was set, or when the operator took over from Flagger, comes to its end.
+/// Checks the objects that the routes of a Canary name in these parts of its spec. During a run, the objects that the route names already
+/// are allowed. So a release can end that was under way when the flag was set, or when the operator took over from Flagger.
 ///
 /// # Errors
 /// An object is in another namespace, and such references are blocked.
@@ -85,7 +85,7 @@ fn any_under(value: &Value, key: &str, holds: &dyn Fn(&Value) -> bool) -> bool {
     }
 }
 
-/// The first reference in these parts of the spec that is blocked, and that no route has already.
+/// The first reference in these parts of the spec that is blocked. References that a route already has are left out.
 fn blocked_route(
     canary: &Canary,
     parts: &[Named],
@@ -134,7 +134,7 @@ fn named_in(canary: &Canary, part: Named) -> Vec<(&'static str, Value, String)> 
         Named::Hosts => texts(&service.hosts, "host", "hosts"),
         Named::Parents => references(&service.gateway_refs, "gateway", "gatewayRefs", ""),
         Named::Mirrors => references(&service.mirror, "service", "mirror", "/backendRef"),
-        // A VirtualService that another one delegates to has no gateways.
+        // A VirtualService to which another VirtualService delegates has no gateways.
         Named::Gateways => {
             let all = texts(&service.gateways, "gateway", "gateways").into_iter();
             let all = all.filter(|_| !service.delegation);

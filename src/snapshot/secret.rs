@@ -20,7 +20,7 @@ impl fmt::Debug for Secret {
 /// The annotation of a Secret with the hosts that its values may be sent to: a comma-separated list, see [`HostList`].
 pub const ALLOWED_HOSTS: &str = "flagger-rs.github.io/allowed-hosts";
 
-/// The type of Secrets with the token of a ServiceAccount. Who has one can act as that account.
+/// The type of Secrets with the token of a ServiceAccount. A server that gets such a token can act as that account.
 const SERVICE_ACCOUNT_TOKEN: &str = "kubernetes.io/service-account-token";
 
 /// The reason why a Secret's values are not sent.

@@ -21,7 +21,8 @@ pub struct Step {
     conditions: Vec<String>,
 }
 
-/// The conditions that begin or end within a step: a hook that passed is not called again for them.
+/// The conditions that begin or end within a step. A change of these conditions begins no other step, so a hook that has passed is not
+/// called again.
 const WITHIN_STEP: [ConditionType; 6] = [
     ConditionType::Verdict,
     ConditionType::Draining,

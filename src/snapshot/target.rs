@@ -59,7 +59,7 @@ impl TargetKind {
         }
     }
 
-    /// Whether the operator manages the pods of this kind: then it has a template and can be scaled to zero.
+    /// Whether the operator manages the pods of this kind. Such a workload has a template and can be scaled to zero.
     pub const fn has_pods(self) -> bool {
         match self {
             Self::Deployment | Self::DaemonSet => true,
@@ -67,8 +67,8 @@ impl TargetKind {
         }
     }
 
-    /// The part of a workload that makes a version: a change of it is a new revision. Of Knative it is the name of a Revision, or of the
-    /// latest one of a Service.
+    /// The part of a workload that makes a version: a change of it is a new revision. For Knative, it is the name of a Revision, or of the
+    /// latest Revision of a Service.
     pub fn version(self, object: &Value) -> Cow<'_, Value> {
         match self {
             Self::Deployment | Self::DaemonSet => {

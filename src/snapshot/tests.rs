@@ -311,7 +311,7 @@ fn another_node_selector_does_not_scale_to_zero() {
     assert!(!TargetKind::DaemonSet.is_at_zero(&object));
 }
 
-/// The draining of the last version's pods is no part of a step.
+/// The pods of the last version drain independently of the steps, so the end of the draining begins no other step.
 #[test]
 fn a_step_is_the_same_while_the_canary_drains_and_another_when_a_rollback_begins() {
     let step = |conditions: &[&str], tick: i64| {

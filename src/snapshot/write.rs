@@ -22,7 +22,8 @@ pub struct Write {
 const VERSIONS: [&str; 2] = ["resourceVersion", "generation"];
 
 impl Write {
-    /// A checksum of the content that the object gets, whichever version of it the write is conditional on.
+    /// A checksum of the content that the write gives the object. It does not depend on the version of the object on which the write is
+    /// conditional.
     pub fn content(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         match &self.action {
@@ -62,7 +63,7 @@ impl Write {
 pub struct RefusedWrite {
     /// The object.
     pub object: ObjectRef,
-    /// The API server's words.
+    /// The API server's message.
     pub why: String,
     /// The generation of the Canary that needed the write. Another one may need other writes.
     pub generation: Option<i64>,

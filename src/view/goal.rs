@@ -130,7 +130,7 @@ impl Follower {
         }
     }
 
-    /// Uses the records of the canary's runs, newest first. A version that was replaced before the wait began is only there.
+    /// Uses the records of the canary's runs, newest first. Only the records have a version that was replaced before the wait began.
     #[must_use]
     pub fn with_records(mut self, records: impl IntoIterator<Item = ReleaseSpec>) -> Self {
         self.records.extend(records);
@@ -226,15 +226,15 @@ impl Follower {
         let is_target = view.revision.target.is_none() || is(&view.revision.target);
         let idle = !view.state.is_in_run();
         match () {
-            // A change of a config alone fails with the revision that was promoted.
+            // If only a config has changed and the run has failed, the failed revision is also the promoted one.
             () if view.state == State::Failed && is(&view.revision.applied) && !view.is_back() => {
                 Place::Run
             }
-            // The run of a newer version has begun, and this one had been promoted before.
+            // This version was promoted, and no run of it is in progress.
             () if is(&view.revision.promoted) && (idle || !is(&view.revision.applied)) => {
                 Place::Promoted
             }
-            // A run that has failed stays the last one until the next begins.
+            // The status describes a failed run until the next run begins.
             () if is(&view.revision.applied) && (is_target || view.state == State::Failed) => {
                 Place::Run
             }
@@ -270,7 +270,7 @@ impl Follower {
             // The primary has it, and the target has another one already.
             return Place::Promoted;
         }
-        // A promoted version may come again, for example by a revert in Git: its record is about the time before.
+        // A promoted version may come again, for example by a revert in Git. Its record is then about the earlier run.
         let has_come_and_gone = |record: &ReleaseSpec| match record.result {
             ReleaseResult::Superseded | ReleaseResult::Failed | ReleaseResult::Aborted => true,
             ReleaseResult::Running | ReleaseResult::Promoted | ReleaseResult::Withdrawn => false,

@@ -49,7 +49,7 @@ pub struct View {
     pub code: String,
     /// The state and its reason in one sentence.
     pub sentence: String,
-    /// Whether a person should look at the canary.
+    /// Whether the canary needs the attention of a person.
     pub needs_attention: bool,
     /// `status.phase`; empty before the operator has seen the Canary.
     pub phase: String,

@@ -13,7 +13,7 @@ use crate::api::{
 pub enum State {
     /// The operator has not seen the Canary yet.
     New,
-    /// The primary is created.
+    /// The operator creates the primary.
     Initializing,
     /// No run is in progress, and the primary has the last version.
     Promoted,
@@ -25,7 +25,7 @@ pub enum State {
     Waiting,
     /// The primary gets the version.
     Promoting,
-    /// The version returns its traffic to the primary.
+    /// The operator returns the traffic of the version to the primary.
     RollingBack,
     /// The last version was rolled back.
     Failed,
@@ -89,7 +89,7 @@ impl State {
         }
     }
 
-    /// Whether a person should look at the canary.
+    /// Whether the canary needs the attention of a person.
     pub const fn needs_attention(self) -> bool {
         self.waits_for_a_person() || matches!(self, Self::Failed | Self::RollingBack)
     }

@@ -8,7 +8,7 @@ use crate::{
     snapshot::{last_tick, weights::Weights},
 };
 
-/// More steps than this are not listed. A run of 100 percent has at most 100 of different weights.
+/// The most steps that are listed. Weights are whole percentages, so a run has at most 100 steps of different weights.
 const MOST: usize = 100;
 
 /// The steps of a run of this Canary; empty without an analysis.
@@ -73,7 +73,7 @@ pub fn next_step(
     let last = last_tick(transition, canary.interval(), now).unwrap_or(transition);
     let next = last.checked_add(interval).ok()?;
     let later = steps.iter().filter(|it| it.state == Progress::Later);
-    // After the last step, one more tick promotes.
+    // The version is promoted at the tick after the last step.
     let rest = i32::try_from(later.count()).ok()?;
     let ends = next.checked_add(interval.checked_mul(rest)?).ok()?;
     Some((next, ends))

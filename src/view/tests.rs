@@ -231,7 +231,7 @@ fn a_version_is_waited_for_before_its_run_has_begun() {
     );
 }
 
-/// `flagger retry`, and at once `flagger status`: the operator has accepted the action, and its run has not begun.
+/// A person calls `flagger status` at once after `flagger retry`: the operator has accepted the action, and its run has not begun.
 #[test]
 fn a_failed_version_that_is_to_be_released_again_has_not_ended() {
     use Judgement::{No, NotYet, Yes};
@@ -349,7 +349,7 @@ fn a_version_that_a_comparison_cannot_decide_about_waits_for_a_person() {
     assert_eq!(commands[0], "flagger -n test skip podinfo --reason \"…\"");
 }
 
-/// A pipeline may ask for its version after the next one has taken the place.
+/// A pipeline may ask for its version after a newer version has taken its place.
 #[test]
 fn the_records_tell_what_became_of_a_version_that_is_gone() {
     let newer = seen(
@@ -390,7 +390,7 @@ fn the_records_tell_what_became_of_a_version_that_is_gone() {
     assert_eq!(judge(image(), Vec::new()), pending);
     let unknown = (Judgement::Superseded, "Unknown");
     assert_eq!(judge(revision(), Vec::new()), unknown);
-    // The word is about the version, although the view is about the next one.
+    // The word is about the wanted version, although the view is about the newer one.
     let promoted = Wanted::Image("podinfo:3.1.0".to_owned());
     assert_eq!(
         judge(promoted, Vec::new()),

@@ -1,9 +1,10 @@
-//! The adoption of a Service that the user made: the one that clients call. It gets the Canary's port and the primary's selector. All else
-//! stays: other ports, node ports, names of ports, labels. A deletion with `revertOnDeletion` gives the Service back as the user last wrote
-//! it. (Flagger replaces all ports, matches node ports by name, and restores the selector only: `pkg/router/kubernetes_default.go`.)
+//! The adoption of the Service that clients call, if the user made it. It gets the Canary's port and the primary's selector. Everything
+//! else stays: other ports, node ports, names of ports, labels. A deletion with `revertOnDeletion` gives the Service back as the user last
+//! wrote it. (Flagger replaces all ports, matches node ports by name, and restores the selector only: `pkg/router/kubernetes_default.go`.)
 //!
-//! An annotation records the fields before and after the adoption, in the same write. A field that still is as adopted becomes what it was
-//! before; a field that differs was written by the user since then, for example with `kubectl apply`, and counts as the user's.
+//! An annotation records the fields before and after the adoption, in the same write. A field that still has the adopted value gets its
+//! former value again. If a field has another value, the user has written it since then, for example with `kubectl apply`, and this value
+//! stays.
 
 use std::collections::BTreeSet;
 
@@ -48,7 +49,7 @@ pub struct Adoption<'a> {
 }
 
 impl Adoption<'_> {
-    /// The Service as adopted; `None` if it is.
+    /// The Service with the adopted fields; `None` if it has them already.
     pub fn adopted(&self, live: &Value) -> Option<Value> {
         let record = original::<Record>(live);
         let users = Fields::of_user(live, record.as_ref());
@@ -64,7 +65,8 @@ impl Adoption<'_> {
         let mut service = live.clone();
         adopted.put_into(&mut service);
         let mut annotations = annotations(live);
-        // Flagger adopted a Service that leads to the primary and has no record. Its former fields are unknown.
+        // A Service that leads to the primary and has no record was adopted by Flagger. Its former fields are unknown, so they cannot be
+        // recorded.
         if record.is_some() || !is_led {
             let before = |record: Record| record.annotations;
             let record = Record {
@@ -79,8 +81,8 @@ impl Adoption<'_> {
         Some(service)
     }
 
-    /// The Service as the user last wrote it; `None` if it is. If Flagger adopted it, the user's fields are those that kubectl applied last,
-    /// or the selector is `targets`, that of the target's pods.
+    /// The Service as the user last wrote it; `None` if nobody adopted it. If Flagger adopted it, the user's fields are those that kubectl
+    /// applied last. Without these, the ports stay, and the selector is `targets`, that of the target's pods.
     pub fn given_back(&self, live: &Value, targets: Value) -> Option<Value> {
         let record = original::<Record>(live);
         let applied = last_applied(live);
@@ -114,7 +116,7 @@ impl Adoption<'_> {
         Some(service)
     }
 
-    /// The user's ports, with the Canary's in them.
+    /// The user's ports, together with those of the Canary.
     fn merged(&self, users: &[Value]) -> Vec<Value> {
         let mut ports: Vec<_> = users.iter().map(|port| self.overlaid(port)).collect();
         for port in self.ports {
@@ -218,7 +220,7 @@ pub fn sorted(ports: &[Value]) -> Vec<&Value> {
     ports
 }
 
-/// Whether a port still is as the operator wrote it. The API server may have given it a node port since then.
+/// Whether a port is still equal to the one that the operator wrote. The API server may have given it a node port since then.
 fn is_same(adopted: &Value, port: &Value) -> bool {
     let mut port = port.clone();
     if let Some(port) = port.as_object_mut()

@@ -35,7 +35,7 @@ pub fn references(template: &Value) -> BTreeMap<ConfigName, bool> {
     found
 }
 
-/// The parts of a template that can contain references. A search in them need not copy the complete template.
+/// The parts of a template that can contain references, so that a search need not copy the complete template.
 fn referring(template: &Value) -> Value {
     let mut spec = Map::new();
     let list = |of: &Value, name: &str| of.get(name).filter(|list| list.is_array()).cloned();

@@ -28,8 +28,8 @@ pub struct Renamed<'a> {
     pub on_primary: &'a Labels,
 }
 
-/// Gives the template's rules the primary's labels, where a rule selects the target's own pods. As in Flagger, a rule counts as one about
-/// them, too, if it selects by the label that distinguishes both and the value is the target's name. Other rules stay.
+/// Gives the template's rules the primary's labels, where a rule selects the target's own pods. As in Flagger, a rule also gets the
+/// primary's label if the value of that label on the target's pods is the target's name. Other rules stay unchanged.
 pub fn keep_apart(template: &mut Value, renamed: &Renamed<'_>) {
     for_each_rule(template, |rule| {
         let Some(rule_selector) = rule.get("labelSelector") else {

@@ -76,8 +76,8 @@ pub fn is_owned(object: &Value, canary: &Canary) -> bool {
     })
 }
 
-/// The patch that makes an object belong to this Canary, if it names an earlier one of the same name: the garbage collector compares uids, and
-/// would delete the object. `None` if it does not.
+/// The patch that makes an object belong to this Canary, if an owner of the object is an earlier Canary of the same name: the garbage
+/// collector compares uids, and would delete the object. `None` if there is no such owner.
 pub fn owner_renewal(object: &Value, canary: &Canary) -> Option<Value> {
     let (name, uid) = (
         canary.metadata.name.as_deref(),

@@ -1,13 +1,13 @@
-//! To whom an object belongs: to a Canary, to another owner, or to the user alone.
+//! The ownership of objects: an object belongs to a Canary, to another owner, or to the user alone.
 //!
 //! An object belongs to a Canary if its owner with `controller: true` has the Canary's kind, group and name. The uid is not compared: two
 //! Canaries of a namespace cannot have one name at the same time, so a reference with this name and another uid is to an earlier Canary,
-//! for example one that was restored from a backup. Its objects go on with the new one, which puts its uid into the reference. An object with any other controller, or with
-//! none, does not belong to the Canary. (Flagger overwrites it.) The apex Service and its route are
-//! adopted all the same, unless another Canary controls them: see `rollout/safety/ownership.rs`.
+//! for example one that was restored from a backup. Its objects belong to the new Canary, and the operator puts the new uid into the
+//! reference. An object with any other controller, or with none, does not belong to the Canary. (Flagger overwrites such an object.) The
+//! apex Service and its route are adopted all the same, unless another Canary controls them: see `rollout/safety/ownership.rs`.
 //!
-//! The user can give an object to the Canary by the annotation [`ADOPT`]. The operator changes it then, but does not own it: it stays when
-//! the Canary is deleted. Only a copy of a config is deleted with the last Canary that uses it.
+//! The user can give an object to the Canary by the annotation [`ADOPT`]. The operator then changes the object, but does not own it: the
+//! object stays when the Canary is deleted. Only a copy of a config is deleted with the last Canary that uses it.
 
 use serde_json::Value;
 
@@ -17,21 +17,21 @@ use crate::{api::canary::Canary, snapshot::ObjectRef};
 /// The annotation by which a user gives an object to the Canary that needs its name. The value is `true`.
 pub const ADOPT: &str = "flagger-rs.github.io/adopt";
 
-/// To whom an object belongs.
+/// The owner of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ownership {
-    /// To the Canary.
+    /// The Canary.
     Own,
-    /// To no controller: a user made it, or its owner was deleted without it.
+    /// No controller: a user made the object, or its owner was deleted without it.
     Unowned,
-    /// To another Canary, by its name.
+    /// Another Canary, by its name.
     OtherCanary(String),
-    /// To another controller, as `KIND NAME`.
+    /// Another controller, as `KIND NAME`.
     Other(String),
 }
 
 impl Ownership {
-    /// To whom an object belongs, from the view of a Canary.
+    /// The owner of an object, from the view of a Canary.
     pub fn of(object: &Value, canary: &Canary) -> Self {
         if is_owned(object, canary) || is_given(object) {
             return Self::Own;
@@ -59,11 +59,11 @@ pub struct Foreign {
     pub canary: String,
     /// The object.
     pub object: ObjectRef,
-    /// The reason why it is not the canary's.
+    /// The reason why the canary may not change it.
     pub why: NotOwn,
 }
 
-/// The reason why an object is not a canary's to change.
+/// The reason why a canary may not change an object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotOwn {
     /// The operator did not create it.
@@ -75,12 +75,12 @@ pub enum NotOwn {
     /// It is a Service that leads to a name outside the cluster, and never to pods.
     #[error("is of the type ExternalName, which leads to no pods")]
     ExternalName,
-    /// It is a route with more in it than the Canary asks for. The value is the field.
+    /// It is a route with settings that the Canary does not ask for. The value is the field that has them.
     #[error("its {0} would lose something that spec.service does not ask for")]
     Loses(&'static str),
 }
 
-/// Whether a user has given an object away, by the annotation [`ADOPT`].
+/// Whether a user has given an object to a Canary, by the annotation [`ADOPT`].
 pub fn is_given(object: &Value) -> bool {
     let annotations = object.pointer("/metadata/annotations");
     annotations.is_some_and(|annotations| annotations[ADOPT] == "true")

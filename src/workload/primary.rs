@@ -134,8 +134,8 @@ impl Primary<'_> {
         Some(self.write(Action::Create(object), failure))
     }
 
-    /// Makes the existing primary equal to the target. Returns no write if it is so already. A primary that `serves` meanwhile keeps pods,
-    /// whatever the target's strategy is.
+    /// Makes the existing primary equal to the target. Returns no write if it is so already. A primary that `serves` requests meanwhile
+    /// keeps pods, whatever the target's strategy is.
     pub fn promote(&self, primary: &Value, serves: bool) -> Option<Write> {
         let changes = match self.kind {
             TargetKind::Deployment => {
@@ -205,7 +205,7 @@ impl Primary<'_> {
     }
 
     /// Whether the primary runs the target's version: it has the mark of the version, or it has the same template. A primary with the mark
-    /// runs the version whatever others have changed on it since.
+    /// runs the version, even if other actors have changed it since.
     pub fn runs_the_target(&self, primary: &Value, revision: &str) -> bool {
         if self.was_promoted(primary, self.flagger_id, revision) {
             return true;

@@ -1,7 +1,7 @@
-//! The labels that tell the primary's pods from the target's, and the selectors that follow from them.
+//! The labels that distinguish the primary's pods from the target's, and the selectors that follow from them.
 //!
-//! The selector of a workload cannot be changed. So once there is a primary, its own selector decides: what `-selector-labels` or the
-//! target's labels would make of a new primary reaches none of its pods. (Flagger derives all from the target:
+//! The selector of a workload cannot be changed. So once there is a primary, its own selector decides. A selector that is derived anew,
+//! from `-selector-labels` or the target's labels, may select none of the primary's pods. (Flagger derives all from the target:
 //! `pkg/canary/deployment_controller.go`.)
 
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ pub struct Workloads<'a> {
     pub namespace: &'a BTreeMap<ObjectRef, Pods>,
 }
 
-/// The labels that tell the primary's pods from the target's. All are empty for a core Service, which has no pods.
+/// The labels that distinguish the primary's pods from the target's. All are empty for a core Service, which has no pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
     /// The label that distinguishes both: its key, and its value on the target.
@@ -85,11 +85,11 @@ pub enum WrongSelector {
         "the selector {selector} for the pods of {workload} also selects those of {other}; give the pods of {to_change} another value of the label {key}, for which it must be created anew"
     )]
     Shared {
-        /// The labels that select.
+        /// The labels of the selector.
         selector: String,
-        /// The workload that is to be selected.
+        /// The workload whose pods the selector is for.
         workload: String,
-        /// The workload that is selected, too.
+        /// The other workload whose pods have the labels, too.
         other: String,
         /// The workload whose labels the user has to change.
         to_change: String,
@@ -135,7 +135,7 @@ impl Selection {
         labels
     }
 
-    /// The selector that cannot tell the target's pods from the primary's; `None` if both can.
+    /// The first selector that selects the pods of both workloads, or not its own pods; `None` if there is none.
     pub fn wrong(&self, workloads: &Workloads<'_>) -> Option<WrongSelector> {
         if !workloads.kind.has_pods() {
             return None;
@@ -207,7 +207,7 @@ impl Selection {
 }
 
 impl<'a> Workloads<'a> {
-    /// The workloads with ready pods that these labels select.
+    /// The first workload with ready pods that these labels select, in words; `None` if there is none.
     pub fn serving(&self, selector: &Labels) -> Option<String> {
         let is_target = self.kind.has_ready_pods(self.target)
             && includes(&template_labels(self.target), selector);
@@ -248,8 +248,8 @@ impl<'a> Workloads<'a> {
     }
 }
 
-/// The label that distinguishes the target's pods from the primary's: one of the primary's own selector, if it exists, else the first of
-/// the candidates.
+/// The label that distinguishes the target's pods from the primary's: one of the primary's own selector, if one distinguishes them, else
+/// the first candidate that the target's selector has.
 fn label(
     workloads: &Workloads<'_>,
     own: Option<&Labels>,

@@ -64,8 +64,8 @@ impl Services<'_> {
         self.service(name, selected, metadata, live)
     }
 
-    /// Gives the user the Service that clients call back, as it was without the Canary. A Service that the operator created selects the
-    /// target's pods until Kubernetes deletes it together with the Canary. Returns no write if there is nothing to change.
+    /// Restores the Service that clients call, as it was without the Canary. A Service that the operator created selects the target's pods
+    /// until Kubernetes deletes it together with the Canary. Returns no write if there is nothing to change.
     pub fn restored_apex(&self, live: Option<&Value>) -> Option<Write> {
         let live = live?;
         let targets = json!(self.selection.canary);

@@ -1,7 +1,8 @@
 //! The strategy of a promotion: it takes no capacity from a primary that serves.
 //!
-//! A target's strategy may take all pods away before new ones are ready. Then traffic moves away from the primary first, or if it cannot,
-//! the primary gets another strategy for its update, and the target's once it is ready. (Flagger always copies the target's.)
+//! A target's strategy may take all pods away before new ones are ready. The operator then moves the traffic away from the primary first.
+//! If the traffic cannot move, the primary gets another strategy for its update, and the target's strategy when it is ready. (Flagger
+//! always copies the target's.)
 
 use serde_json::{Value, json};
 
@@ -14,8 +15,8 @@ use crate::snapshot::{
     readiness::{number, replicas},
 };
 
-/// Whether traffic should move to the canary before an update with this target's strategy, because it may take all pods of the primary away.
-/// One pod with `maxUnavailable: 1` and a surge is not meant: it is common.
+/// Whether traffic should move to the canary before an update with this target's strategy, because it may take all pods of the primary
+/// away. A single pod with `maxUnavailable: 1` and a surge does not count, because these settings are common.
 pub fn stops_all_pods(kind: TargetKind, target: &Value, primary: &Value) -> bool {
     match kind {
         TargetKind::Deployment => {
@@ -81,12 +82,12 @@ fn rolling_update(target: &Value, primary: &Value) -> (i64, i64, i64) {
         part("maxUnavailable", Rounding::Down),
         part("maxSurge", Rounding::Up),
     );
-    // Kubernetes raises the first of two zeros to 1.
+    // If `maxUnavailable` and `maxSurge` are both 0, Kubernetes uses 1 for `maxUnavailable`.
     (pods, unavailable.max(i64::from(surge == 0)), surge)
 }
 
-/// A rolling update of a DaemonSet takes all pods away without surge, and with a `maxUnavailable` of all nodes. One node is not meant: a
-/// DaemonSet there always loses its only pod.
+/// Whether a rolling update of a DaemonSet takes all pods away: it does without a surge, and with a `maxUnavailable` of all nodes. A
+/// DaemonSet on one node does not count: without a surge, it loses its only pod with every strategy.
 fn stops_all_daemons(target: &Value, primary: &Value) -> bool {
     let pods = number(primary, "/status/desiredNumberScheduled");
     let part = |field: &str, default: i64| {

@@ -1,5 +1,5 @@
-//! Measures how long a decision takes. `cargo bench` prints a line for each moment of a release. The goal is 50 µs, and 500 µs at a step that
-//! compares the canary with the primary.
+//! Measures how long a decision takes. `cargo bench` prints a line for each moment of a release. The goal is 50 µs, and 500 µs at a step
+//! that compares the canary with the primary.
 
 #![allow(
     clippy::disallowed_methods,
@@ -75,7 +75,8 @@ fn main() {
     }
 }
 
-/// A release that checks as many metrics as a Canary may have, with this query; and the answers of the hooks before.
+/// Returns a release that checks as many metrics as a Canary may have, each with this query, and the answers of the hooks that are called
+/// before.
 fn metrics(query: &str) -> (Simulation, Evidence) {
     let variables: Map<String, Value> = (0..64)
         .map(|n| (format!("variable-{n:03}"), json!("x".repeat(230))))
@@ -92,7 +93,8 @@ fn metrics(query: &str) -> (Simulation, Evidence) {
     }
 }
 
-/// The answers of the hooks, if the metrics are checked now: they are asked, or they cannot be.
+/// The answers of the hooks, if the next decision checks the metrics: it queries them, or reports that a query cannot be built. `None` if
+/// it does not check them.
 fn hooks(sim: &Simulation) -> Option<Evidence> {
     let mut evidence = Evidence::new();
     for _ in 0..10 {
@@ -118,7 +120,7 @@ fn hooks(sim: &Simulation) -> Option<Evidence> {
     None
 }
 
-/// A release at a step that compares both built-in metrics, with the answers that it needs.
+/// Returns a release at a step that compares both built-in metrics, and the answers that the step needs.
 fn compared() -> (Simulation, Evidence) {
     let metric = |name: &str| json!({"name": name, "compare": {}});
     let metrics = ["request-success-rate", "request-duration"].map(metric);
@@ -159,7 +161,7 @@ fn hostile_template() -> String {
     format!("{{{{range variables}}}}{work}{{{{end}}}}")
 }
 
-/// An A/B test whose conditions have as many combinations as they may.
+/// An A/B test with the greatest allowed number of combinations of its conditions.
 fn conditions() -> Simulation {
     let conditions = |header: &str, count: usize| -> Vec<Value> {
         let one = |n: usize| json!({"headers": {header: {"exact": n.to_string()}}});
@@ -190,7 +192,7 @@ fn grow(sim: &mut Simulation) {
             container["image"] = image;
         }
     }
-    // The longer template is the version that the run is about.
+    // The run must be about the version with the longer template, so the status gets the revision of that version.
     let revision = revision(&TargetKind::Deployment.version(sim.snapshot.target().unwrap()));
     let status = sim.snapshot.canary.status.as_mut().unwrap();
     let promoted = status.last_promoted_spec == status.last_applied_spec;

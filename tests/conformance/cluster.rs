@@ -4,7 +4,7 @@ use http::Request;
 use kube::Client;
 use serde_json::{Value, json};
 
-/// The field manager of these requests. It tells their writes from those of the operator.
+/// The field manager of these requests. It distinguishes their writes from those of the operator.
 pub const USER: &str = "scenario";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const MERGE: &str = "application/merge-patch+json";

@@ -22,7 +22,7 @@ use crate::{
     seen::Seen, servers::Servers, transcript, watches::Watches,
 };
 
-/// The pause between the starts of two scenarios. Starting all at once would be a burst that no real cluster sees.
+/// The pause between the starts of two scenarios. If all started at once, the load would be greater than in a real cluster.
 const APART: Duration = Duration::from_millis(500);
 
 /// The recordings of all scenarios, by namespace.
@@ -155,7 +155,7 @@ impl Run<'_> {
 
     fn judge(&self, scenario: &Scenario, seen: &Seen, recording: &Value) -> Option<String> {
         let notes = seen.notes();
-        // A scenario whose wait timed out is incomplete: a comparison would be meaningless, and no departure can explain the timeout.
+        // A scenario whose wait timed out is incomplete. Its recording cannot be compared, and no departure can explain the timeout.
         if !notes.is_empty() {
             return Some(format!("{}: {}", scenario.name, notes.join("; ")));
         }

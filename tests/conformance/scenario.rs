@@ -33,7 +33,7 @@ pub struct Scenario {
 pub enum Verb {
     /// Begins a step: all later lines are recorded in it.
     Step(String),
-    /// Waits this many seconds, to show that nothing happens.
+    /// Waits this many seconds, to check that nothing happens.
     Idle(f64),
     /// Records all objects and the tables of `kubectl get`.
     Snapshot(String),

@@ -102,7 +102,7 @@ fn a_pause_holds_the_weight_while_checks_go_on() {
     assert_eq!(sim.count_notified("failed checks threshold reached"), 1);
 }
 
-/// An action in the short form has no ID. The second one is nevertheless a new action.
+/// An action in the short form has no ID. A second action of this form is a new action, too.
 #[test]
 fn a_release_can_be_paused_by_hand_again() {
     let mut sim = at_first_weight(steps());
@@ -197,7 +197,7 @@ fn a_failed_version_is_released_again_on_request() {
     assert!(!is_annotated(&sim));
 }
 
-/// The version that the person approves is the one that waits, and no later one.
+/// The approval applies to the version that waits, and to no later version.
 #[test]
 fn an_approval_at_a_gate_is_for_the_version_that_waits() {
     let gate = json!([{"name": "confirm-rollout", "type": "confirm-rollout", "url": "http://hooks/confirm-rollout"}]);
@@ -230,7 +230,7 @@ fn an_approval_at_a_gate_is_for_the_version_that_waits() {
     sim.run_until_phase(CanaryPhase::Progressing);
 }
 
-/// An annotation that comes back after another action has no effect: a tool may apply what it saved.
+/// A tool may apply a saved annotation again after another action. It has no effect then.
 #[test]
 fn an_older_action_that_comes_back_is_removed_and_has_no_effect() {
     let mut sim = at_first_weight(steps());
@@ -249,7 +249,7 @@ fn an_older_action_that_comes_back_is_removed_and_has_no_effect() {
     sim.run_until(CanaryPhase::Succeeded);
 }
 
-/// Otherwise the version of the primary would be analysed, and could fail.
+/// The primary has this version already. A release would analyse it again, and the analysis could fail.
 #[test]
 fn a_version_whose_user_has_gone_back_is_not_released_again() {
     let mut sim = release_of(steps());
@@ -315,7 +315,7 @@ fn a_crash_at_any_write_repeats_no_action() {
     }
 }
 
-/// A GitOps tool that has the annotation in its repository applies it again and again.
+/// A GitOps tool that has the annotation in its repository applies the annotation again and again.
 #[test]
 fn an_action_that_comes_back_is_removed_and_has_no_effect() {
     let mut sim = at_first_weight(steps());
@@ -326,7 +326,7 @@ fn an_action_that_comes_back_is_removed_and_has_no_effect() {
     }
     for _ in 0..2 {
         annotate(&mut sim, &line);
-        // Like any write that another actor undoes, the removal is repeated with growing pauses.
+        // Another actor undoes the removal, so the operator repeats it with growing pauses, like any such write.
         sim.run(100);
         assert!(!is_annotated(&sim));
     }
@@ -418,7 +418,7 @@ fn a_gate_is_opened_by_a_person() {
     }
 }
 
-/// The author meant the version that is overtaken.
+/// The person asked for the earlier version, which a newer one has replaced.
 #[test]
 fn a_newer_version_is_not_promoted_in_the_name_of_the_author_of_an_action() {
     let hooks = json!([{"name": "gate", "type": "confirm-rollout", "url": "http://hooks/gate"}]);

@@ -53,7 +53,7 @@ fn the_older_version_of_appmesh_shares_traffic() {
     assert_eq!(sim.writes, before, "{}", sim.transcript());
 }
 
-/// Flagger reports it at each tick, and creates nothing.
+/// Flagger reports the missing name at each tick, and creates nothing.
 #[test]
 fn the_older_version_needs_the_name_of_the_mesh() {
     let service = json!({"port": 9898});

@@ -191,7 +191,7 @@ fn weights_sum_to_100_on_every_router_that_has_two() {
                 continue;
             };
             let text = route.to_string();
-            // The API server of SMI's first versions has weights as quantities.
+            // In the first API versions of SMI, weights are quantities.
             let less = [
                 ("\"weight\":70", "\"weight\":60"),
                 ("\"weight\":\"70\"", "\"weight\":\"60\""),
@@ -212,7 +212,7 @@ fn weights_sum_to_100_on_every_router_that_has_two() {
         }
     }
     with_two_weights.dedup();
-    // An Ingress has the canary's weight only. Knative takes no other shares, and its targets are of a kind of their own.
+    // An Ingress has the weight of the canary only. Knative needs another kind of target, so its router writes no weights here.
     let others = [Kind::Ingress, Kind::KnativeService];
     let rows = ROUTERS
         .iter()
@@ -265,7 +265,7 @@ fn traffic_moves_only_to_ready_pods() {
     assert_eq!(route(&sim, 0), "safe", "traffic returns to the primary");
 }
 
-/// A route that does not exist yet sends all requests to the primary.
+/// Before a route exists, all requests reach the primary.
 #[test]
 fn a_new_route_is_audited_like_a_change_of_it() {
     let mut sim = release(json!({"stepWeight": 20}));

@@ -47,7 +47,7 @@ fn a_promotion_leaves_a_primary_that_an_autoscaler_scales_its_size() {
     }
 }
 
-/// The canary's autoscaler has scaled the target for its traffic. The primary has an autoscaler of its own, which may not have changed it yet.
+/// The canary's autoscaler has scaled the target for the target's traffic. The primary's own autoscaler may not have reacted yet.
 #[test]
 fn a_promotion_leaves_a_primary_with_an_autoscaler_its_size() {
     let autoscaler = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "name": "podinfo"});
@@ -64,7 +64,7 @@ fn a_promotion_leaves_a_primary_with_an_autoscaler_its_size() {
     }
 }
 
-/// The target's autoscaler has taken it to its minimum, because it has had few requests.
+/// The target's autoscaler has scaled the target to its minimum, because the target has had few requests.
 #[test]
 fn replicas_that_an_autoscaler_gave_the_target_are_no_wish_for_the_primary() {
     assert_eq!(promoted("", "scale", "istio"), (12, 12));
@@ -101,7 +101,7 @@ fn traffic_moves_to_the_canary_before_a_promotion_that_stops_all_pods_of_the_pri
     }
 }
 
-/// Where no traffic can move away from the primary, its update keeps pods; afterwards it has the target's strategy.
+/// If no traffic can move away from the primary, the primary's update keeps pods running. Afterwards the primary has the target's strategy.
 #[test]
 fn no_promotion_takes_all_pods_of_a_primary_that_serves() {
     let weights = json!({"stepWeight": 20, "maxWeight": 40, "iterations": Value::Null});
@@ -161,7 +161,7 @@ fn keeps_pods(mut sim: Simulation, strategy: &Value, case: &str) {
     assert_eq!(primary(&sim)["spec"]["strategy"], *strategy, "{case}");
 }
 
-/// The promotion waits an interval after the traffic has moved: requests that are under way end.
+/// After the traffic has moved, the promotion waits an interval, in which requests under way end.
 #[test]
 fn the_primary_is_updated_an_interval_after_its_traffic_has_moved() {
     let mut sim = with_strategy(
@@ -210,7 +210,7 @@ fn a_crash_between_the_route_and_the_status_of_a_promotion_that_stops_all_pods_l
     }
 }
 
-/// The primary is deleted in the middle: its version is lost. The user learns that the version under analysis takes its place.
+/// The primary is deleted during a run, so its version is lost. An event reports that the primary gets the version under analysis.
 #[test]
 fn a_primary_that_is_made_again_from_another_version_is_reported() {
     for (phase, is_reported) in [
@@ -243,7 +243,7 @@ fn a_primary_that_is_made_again_from_another_version_is_reported() {
     }
 }
 
-/// Its autoscaler scales the primary to zero at night. A rollback, and a promotion, lead the traffic to ready pods all the same.
+/// An autoscaler scales the primary to zero at night. A rollback and a promotion give the primary ready pods before its traffic returns.
 #[test]
 fn a_primary_at_zero_gets_pods_before_its_traffic_returns() {
     for (metric, end) in [("10", CanaryPhase::Failed), ("100", CanaryPhase::Succeeded)] {

@@ -169,7 +169,7 @@ fn a_step_waits_for_enough_requests_and_then_for_a_person() {
         (sim.canary_weight(), sim.snapshot.phase()),
         (10, CanaryPhase::Progressing)
     );
-    // A person skips the step, and with more requests the next one goes on by itself.
+    // A person skips the step. With more requests, the next step needs no help.
     ask(&mut sim, "skip", "x1");
     until(&mut sim, |sim| sim.canary_weight() == 20);
     sim.traffic.as_mut().unwrap().per_second = 500.0;
@@ -435,7 +435,7 @@ fn a_wait_has_the_whole_deadline_whatever_came_before_it() {
     assert!((600..900).contains(&took), "{took}");
 }
 
-/// No request of the primary exceeds a bound: the lowest one is compared all the same.
+/// No request of the primary exceeds a bound. The lowest bound is compared nevertheless.
 #[test]
 fn durations_of_a_fast_service_are_compared_at_the_lowest_bound() {
     for (slower, phase) in [(0.0, CanaryPhase::Succeeded), (0.3, CanaryPhase::Failed)] {
@@ -449,7 +449,7 @@ fn durations_of_a_fast_service_are_compared_at_the_lowest_bound() {
     }
 }
 
-/// Each failure of Prometheus is a wait of its own, also while a version waits for its approval.
+/// Each failure of Prometheus begins a new wait, also while a version waits for its approval.
 #[test]
 fn failures_of_prometheus_long_after_each_other_do_not_add_up_to_a_deadline() {
     let mut sim = release(&BOTH[..1], &compared(), Traffic::of(500.0));
@@ -477,7 +477,7 @@ fn failures_of_prometheus_long_after_each_other_do_not_add_up_to_a_deadline() {
     sim.run_until(CanaryPhase::Succeeded);
 }
 
-/// A server that answers by turns with an error and with nothing is one wait.
+/// The server alternates between errors and answers without series. Both are one wait.
 #[test]
 fn a_wait_whose_reason_changes_has_one_deadline() {
     let mut sim = release(&BOTH[..1], &compared(), Traffic::of(500.0));
@@ -523,7 +523,7 @@ fn targets_whose_versions_have_no_series_of_their_own_are_refused() {
     }
 }
 
-/// Proxies and scrapes follow a new weight after some seconds. That delays no step.
+/// Proxies and scrapes follow a new weight some seconds later. This delays no step.
 #[test]
 fn traffic_that_moves_late_delays_no_step() {
     let mut sim = release(&BOTH[..1], &compared(), Traffic::of(2000.0));
@@ -537,7 +537,7 @@ fn traffic_that_moves_late_delays_no_step() {
     );
 }
 
-/// The failed check of another metric has the code of the wait, and is no part of it.
+/// A failed check of another metric has the same code as the wait, but is no part of the wait.
 #[test]
 fn a_failed_check_before_a_wait_takes_nothing_from_its_deadline() {
     let mut sim = release(&BOTH[..1], &compared(), Traffic::of(500.0));

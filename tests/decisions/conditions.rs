@@ -38,7 +38,7 @@ fn an_ab_test_by_query_parameters_sends_nobody_else_to_the_canary() {
     assert!(tested > 0, "{}", sim.transcript());
 }
 
-/// An event has the reason of the refusal, and the canary starts as soon as its user corrects it.
+/// An event has the reason of the refusal. The canary starts as soon as the user corrects the conditions.
 #[test]
 fn conditions_that_exclude_each_other_are_reported_and_no_version_is_released() {
     let mut sim = chat(json!([{"uri": {"prefix": "/beta"}}]));

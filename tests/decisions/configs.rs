@@ -122,7 +122,7 @@ fn an_optional_config_that_is_created_later_reaches_the_primary_only_by_a_promot
     color(&mut sim, "green");
     sim.run_until(CanaryPhase::Succeeded);
     assert_eq!(read(&sim), Some(json!("green")), "{}", sim.transcript());
-    // A version without the config has passed its analysis: the primary does not read the old copy.
+    // A version without the config has passed its analysis, so the primary must not read the old copy.
     let name = sim.snapshot.reference(Kind::ConfigMap, "color");
     sim.snapshot.objects.remove(&name);
     sim.run(60);
@@ -191,7 +191,7 @@ fn a_missing_config_is_reported_with_flaggers_text_and_no_primary_is_created_wit
     assert!(sim.snapshot.primary().is_some(), "{}", sim.transcript());
 }
 
-/// Flagger detects new versions again after the promotion.
+/// Flagger detects new versions only after the promotion.
 #[test]
 fn a_config_that_changes_while_its_version_is_promoted_is_the_next_version() {
     let mut sim = with_config(false);
@@ -386,7 +386,8 @@ fn a_copy_that_cannot_be_changed_is_replaced_by_one_of_another_name() {
     }
 }
 
-/// The name of a copy is 8 bytes longer, and that of the content which it had before another 17. At most 253 are allowed.
+/// The name of a copy is 8 bytes longer than the config's name, and the name of the copy's previous content another 17 bytes. At most 253
+/// are allowed.
 #[test]
 fn a_config_with_a_long_name_is_promoted() {
     for (length, is_kept) in [(228, true), (229, false), (245, false)] {

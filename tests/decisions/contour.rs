@@ -1,4 +1,4 @@
-//! Contour tells which HTTPProxies its Envoys have: a release waits for that.
+//! Contour reports which HTTPProxies it has sent to its Envoys. A release waits for this report.
 
 use flagger_rs::{
     api::canary::CanaryPhase,
@@ -32,7 +32,7 @@ fn no_run_starts_on_an_httpproxy_that_no_other_includes() {
     sim.run_until(CanaryPhase::Succeeded);
 }
 
-/// Until Contour has seen the route, Envoy still sends clients to the target, which must keep its pods.
+/// Until Contour has processed the route, Envoy still sends clients to the target, which must keep its pods.
 #[test]
 fn the_target_keeps_its_pods_until_contour_has_seen_the_new_route() {
     let mut sim = on("contour", json!({"stepWeight": 50}));
@@ -66,7 +66,7 @@ fn the_target_keeps_its_pods_until_contour_has_seen_the_new_route() {
     assert_eq!(routes.as_array().map(Vec::len), Some(1), "{routes}");
 }
 
-/// The operator announces and writes its routes again once per tick.
+/// The operator writes the announcement and the routes again once per tick.
 #[test]
 fn an_httpproxy_that_somebody_reverts_all_the_time_is_written_once_an_interval() {
     let mut sim = on("contour", json!({"stepWeight": 50}));

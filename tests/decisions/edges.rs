@@ -101,7 +101,7 @@ fn an_ab_test_that_becomes_a_canary_does_not_get_all_the_traffic() {
     sim.run_until(CanaryPhase::Succeeded);
 }
 
-/// A second edit to the version under analysis is no change.
+/// An edit that sets the version under analysis again is no change.
 #[test]
 fn a_newer_version_is_promoted_step_by_step_after_an_older_one() {
     let mut sim = release(
@@ -136,7 +136,7 @@ fn a_promotion_that_waited_under_flagger_keeps_waiting_at_the_routed_weight() {
     sim.run_until(CanaryPhase::Succeeded);
 }
 
-/// The analysed version is promoted. The changed config is the next version.
+/// The analysed version is promoted. The changed config is part of the next version.
 #[test]
 fn a_config_that_changes_while_the_primary_rolls_out_does_not_undo_the_promotion() {
     let mut sim = release(json!({"stepWeight": 50}));
@@ -169,7 +169,7 @@ fn a_failed_version_can_be_released_again_after_a_return_to_the_promoted_one() {
     is_fixed_by(sim, "podinfo:2");
 }
 
-/// A closed gate holds the pods back too.
+/// A closed gate keeps the version without pods, too.
 #[test]
 fn a_version_that_waits_after_a_failure_has_no_pods() {
     let gate = json!([{"name": "gate", "type": "confirm-rollout", "url": "http://hooks/gate"}]);
@@ -251,7 +251,7 @@ fn the_finalizer_stays_until_the_target_can_be_restored() {
     assert_eq!(sim.snapshot.target().unwrap().pointer(selector), None);
 }
 
-/// The user goes back to the promoted version, and forward again before the run has ended.
+/// The user returns to the promoted version, and sets the newer version again before the run has ended.
 #[test]
 fn a_version_that_comes_back_while_its_run_ends_is_not_forgotten() {
     let mut sim = release(json!({"stepWeight": 20}));
@@ -291,7 +291,7 @@ fn targets_of_all_kinds_are_restored_on_deletion() {
     }
 }
 
-/// Its checks before the first request have not passed yet.
+/// The A/B test has not passed its checks before the first request yet.
 #[test]
 fn an_ab_test_that_has_not_begun_gets_no_request_when_its_route_is_made_again() {
     let test = json!([{"headers": {"x-canary": {"exact": "insider"}}}]);

@@ -45,13 +45,13 @@ fn there_is_an_example_for_each_router_and_strategy() {
     };
     for row in distinct() {
         let provider = row.provider;
-        // The other versions of SMI have the example of Linkerd.
+        // The example of Linkerd applies to the other versions of SMI, too.
         let is_smi = provider == "osm" || provider.starts_with("smi:");
         assert!(
             is_smi || has(&|shown| shown == provider, "canary"),
             "{provider}"
         );
-        // One version of a mesh shows an A/B test for all.
+        // One example of an A/B test is enough for all versions of a mesh.
         let mesh = provider.split(':').next().unwrap();
         let of_mesh = |shown: &str| shown.split(':').next() == Some(mesh);
         assert_eq!(row.tests(), has(&of_mesh, "ab-testing"), "{provider}");

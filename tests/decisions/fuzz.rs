@@ -243,7 +243,7 @@ fn a_decision_about_an_object_of_any_form_is_safe() {
         let mut sim = release(json!({"stepWeight": 50, "interval": "10s"}));
         sim.run(reconciles);
         let snapshot = &mut sim.snapshot;
-        // The API server validates built-in kinds. Only custom resources of others can have any form.
+        // The API server validates built-in kinds. Only custom resources of other projects can have any form.
         let routes = snapshot.objects.iter_mut();
         let routes = routes.filter(|(object, _)| {
             matches!(object.kind, Kind::VirtualService | Kind::DestinationRule)

@@ -117,7 +117,7 @@ fn the_traffic_stays_until_its_increase_is_approved() {
     transcript("confirm-traffic-increase", &sim);
 }
 
-/// A pre-rollout hook has effects: it is called once, when the version may go on.
+/// A pre-rollout hook has effects. So it is called once, when no gate holds the version any more.
 #[test]
 fn no_hook_is_called_behind_a_closed_gate() {
     let hook = |name: &str, kind: &str| json!({"name": name, "type": kind, "url": format!("http://hooks/{name}")});
@@ -197,7 +197,7 @@ fn a_rollback_webhook_rolls_a_version_back() {
     transcript("rollback-by-hook", &sim);
 }
 
-/// Flagger runs it nevertheless.
+/// Flagger runs such a version nevertheless.
 #[test]
 fn a_version_that_is_withdrawn_by_its_user_while_it_waits_is_not_run() {
     let mut sim = gated("confirm-rollout", json!({"stepWeight": 50}));

@@ -63,7 +63,7 @@ fn a_bad_revision_keeps_no_requests() {
     assert_eq!(*sim.traffic(), shares(0, "podinfo-00003"));
 }
 
-/// Flagger waits for ever.
+/// Flagger waits for such a Revision for ever.
 #[test]
 fn a_revision_that_never_becomes_ready_fails_at_the_deadline_and_gets_no_request() {
     let mut spec = spec(json!({"stepWeight": 20}));
@@ -115,7 +115,7 @@ fn blue_green_routes_all_requests_to_the_analysed_revision_at_the_end() {
     assert_eq!(primary(&sim), "podinfo-00002");
 }
 
-/// Flagger leaves all requests at the Revision that was promoted last.
+/// Flagger leaves all requests on the Revision that was promoted last.
 #[test]
 fn a_deletion_leads_to_the_latest_revision_again() {
     let mut spec = spec(json!({"stepWeight": 50}));
@@ -179,7 +179,7 @@ fn knative_has_a_provider_of_its_own() {
     assert!(scaled.contains(text), "{scaled}");
 }
 
-/// It cannot be released before Knative has seen it.
+/// Knative has not processed the Service yet, so the operator cannot release it.
 #[test]
 fn a_service_without_a_revision_is_waited_for() {
     let mut sim = Simulation::new(spec(json!({"stepWeight": 50})));
@@ -202,7 +202,7 @@ fn a_service_that_does_not_exist_is_reported() {
     assert!(sim.snapshot.objects.is_empty());
 }
 
-/// Flagger leads all requests to the latest Revision, which nobody has analysed.
+/// Flagger routes all requests to the latest Revision without an analysis.
 #[test]
 fn routes_of_a_user_to_an_older_revision_are_not_replaced() {
     let mut sim = Simulation::new(spec(json!({"stepWeight": 50})));
@@ -222,7 +222,7 @@ fn routes_of_a_user_to_an_older_revision_are_not_replaced() {
     assert_eq!(*sim.traffic(), expected);
 }
 
-/// Flagger leads all requests to it at once.
+/// Flagger routes all requests to such a Revision at once.
 #[test]
 fn a_first_revision_that_is_not_ready_gets_no_route() {
     let mut sim = Simulation::new(spec(json!({"stepWeight": 50})));
@@ -252,7 +252,7 @@ fn a_primary_whose_annotation_others_remove_stays_the_primary() {
         if let Some(routes) = routes {
             service["spec"]["traffic"] = routes;
         }
-        // Knative takes a second longer than the operator.
+        // Knative reacts a second after the operator.
         sim.frozen = true;
         sim.reconcile();
         assert_eq!(primary(&sim), "podinfo-00001");
@@ -264,7 +264,7 @@ fn a_primary_whose_annotation_others_remove_stays_the_primary() {
     }
 }
 
-/// A user replaces the Service by a manifest with a new version, and Knative is faster than the operator.
+/// A user replaces the Service by a manifest with a new version, and Knative reacts before the operator.
 #[test]
 fn a_service_that_is_replaced_by_its_manifest_keeps_its_primary_and_is_analysed() {
     let mut sim = release(json!({"stepWeight": 20, "maxWeight": 40}));
@@ -286,7 +286,7 @@ fn a_service_that_is_replaced_by_its_manifest_keeps_its_primary_and_is_analysed(
     assert_eq!(*sim.traffic(), shares(0, "podinfo-00003"));
 }
 
-/// Nothing but the latest Revision is left.
+/// Only the latest Revision is left.
 #[test]
 fn a_primary_that_was_deleted_is_replaced_by_the_latest_revision() {
     let mut sim = release(json!({"stepWeight": 20, "maxWeight": 40}));

@@ -13,7 +13,7 @@ fn at_the_first_step(analysis: Value) -> Simulation {
     sim
 }
 
-/// Flagger can leave the primary at zero.
+/// Flagger can leave the primary without pods.
 #[test]
 fn a_crash_in_a_release_without_analysis_leaves_the_pods_of_the_primary() {
     let start = || release_of(json!({"skipAnalysis": true, "analysis": {"stepWeight": 50}}));
@@ -245,7 +245,7 @@ fn a_canary_whose_service_belongs_to_an_older_one_writes_nothing_and_names_it() 
     assert_eq!(sim.count_notified(event), 1, "{:?}", sim.notified);
 }
 
-/// Otherwise a bad version would keep its traffic.
+/// If the run did not end, a bad version would keep its traffic.
 #[test]
 fn a_run_ends_although_an_older_canary_comes_to_claim_its_service() {
     let mut sim = at_the_first_step(json!({"stepWeight": 20, "threshold": 1}));

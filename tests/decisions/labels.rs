@@ -1,4 +1,5 @@
-//! A label is no identity: which pods the Services reach when labels, flags and selectors of the cluster are not the usual ones.
+//! The pods that the Services reach, if labels, flags and selectors of the cluster differ from the defaults. A label alone does not
+//! identify a workload.
 
 use std::sync::Arc;
 
@@ -149,7 +150,7 @@ fn a_target_that_is_made_anew_in_the_middle_of_a_run_starts_its_analysis_anew() 
     assert!(reaches_the_right_pods(&sim));
 }
 
-/// Its labels are the primary's: the Services that clients call would reach both versions.
+/// The target has the primary's labels, so the Services that clients call would reach both versions.
 #[test]
 fn a_run_whose_target_gets_the_primarys_labels_is_rolled_back_with_an_alert() {
     let mut sim = release_of(json!({"analysis": {"stepWeight": 20}}));
@@ -187,7 +188,7 @@ fn beside(sim: &mut Simulation, name: &str, labels: &Value, are_ready: bool) {
     Arc::make_mut(&mut sim.snapshot.workloads).insert(name, pods);
 }
 
-/// Two releases of one Helm chart in a namespace have the same value of the label that the chart sets.
+/// Two Helm releases of one chart in a namespace have the same value of the label that the chart sets.
 #[test]
 fn a_canary_whose_primary_would_get_the_clients_of_another_one_is_refused_before_anything_is_made()
 {
@@ -245,7 +246,7 @@ fn a_workload_that_gets_the_targets_labels_later_holds_up_new_versions_only() {
     sim.run_until(CanaryPhase::Succeeded);
 }
 
-/// The user names another Deployment in `targetRef`. The old primary has the only ready pods until the new one has some.
+/// The user names another Deployment in `targetRef`. Until the new primary has ready pods, only the old primary has some.
 #[test]
 fn services_keep_the_old_primary_until_the_new_one_is_ready() {
     let service = json!({"port": 9898, "name": "podinfo"});

@@ -197,7 +197,7 @@ fn of_an_answer_of_a_mebibyte_only_the_value_or_an_excerpt_is_kept() {
     assert_eq!(answer, Answer::Value(Ok(1.0)));
 }
 
-/// Ten thousand ports in the pods' template would be compared with each other.
+/// The operator would compare ten thousand ports in the pods' template with each other.
 #[test]
 fn a_target_with_too_many_ports_to_discover_is_refused() {
     for (count, discovers, is_refused) in

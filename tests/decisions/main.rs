@@ -13,15 +13,15 @@
 //! | --- | --- |
 //! | how does each strategy run, and how does it end? | `releases.rs`, `gates.rs`, `withdrawal.rs`, `edges.rs` |
 //! | what happens to the primary after a failed promotion? | `restore.rs` |
-//! | what may a person ask of a release, where, and what becomes of it? | `actions.rs`, `steering.rs` |
+//! | which actions may a person ask for, where, and what is their effect? | `actions.rs`, `steering.rs` |
 //! | what happens to a run whose Canary becomes invalid? | `refused_runs.rs` |
 //! | when is a step taken, and by which bounds is it judged? | `readiness.rs`, `metrics.rs` |
 //! | how is a canary compared with the primary? | `comparison.rs` |
 //! | does the primary keep its pods? | `capacity.rs` |
 //! | what differs per router, target, autoscaler, config? | `routes.rs`, `contour.rs`, `appmesh.rs`, `knative.rs`, `targets.rs`, `scalers.rs`, `configs.rs` |
-//! | which pods do the Services reach, whatever labels, flags and other workloads there are? | `labels.rs` |
-//! | which objects of others does the operator leave alone? | `ownership.rs` |
-//! | what if others change the operator's objects, or the API server refuses its writes? | `other_actors.rs`, `refused_writes.rs` |
+//! | which pods do the Services reach, with any labels, flags and other workloads? | `labels.rs` |
+//! | which objects of other owners does the operator not change? | `ownership.rs` |
+//! | what if other actors change the operator's objects, or the API server refuses its writes? | `other_actors.rs`, `refused_writes.rs` |
 //! | which requests of an A/B test reach the canary? | `conditions.rs` |
 //! | what if the data plane never accepts a route? | `unaccepted.rs` |
 //! | which objects of other namespaces may a route name? | `references.rs` |

@@ -144,7 +144,7 @@ fn with(mut metric: Value, bounds: Value) -> Value {
     metric
 }
 
-/// A value is rounded, unless it would look like the bound that it misses.
+/// The verdict rounds a value, unless the rounded value would equal the bound that it misses.
 #[test]
 fn a_version_that_failed_has_the_reason_in_its_verdict() {
     let rate = json!({"name": "request-success-rate", "threshold": 99});
@@ -203,7 +203,7 @@ fn answers(sim: &Simulation, value: &str) -> Evidence {
     evidence
 }
 
-/// Whether a user or the administrator chose the address that the next check of the metrics calls.
+/// The origin of the address that the next check of the metrics calls: a user, or the administrator.
 fn origin(mut sim: Simulation) -> Origin {
     for _ in 0..30 {
         if let Some(query) = asked(&sim) {
@@ -302,7 +302,7 @@ fn a_secret_of_a_template_goes_to_its_hosts_only_and_a_service_accounts_token_no
     }
 }
 
-/// `-no-cross-namespace-refs`: the first row of each pair stays in the Canary's namespace.
+/// `-no-cross-namespace-refs`: the first row of each pair refers to the Canary's namespace only.
 #[test]
 fn with_the_flag_a_canary_refers_to_no_other_namespace() {
     let template =

@@ -1,7 +1,8 @@
 //! Each object that the operator writes, in full, for Canaries that use all fields of their router and target.
 //!
-//! A file in `tests/objects` begins with the objects of a user. The rest of the file shows, at four moments of a release, each object that
-//! the operator created, and as comments each field that it changed and the event about each write that the API server refuses. A new case is a new file; `UPDATE_TRANSCRIPTS=1` writes the rest of it.
+//! A file in `tests/objects` begins with the objects of a user. The rest of the file has, for four moments of a release, each object that
+//! the operator created. Comments show each field that it changed, and the event about each write that the API server refuses. A new case
+//! is a new file; `UPDATE_TRANSCRIPTS=1` writes the rest of it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -54,8 +55,8 @@ fn check(name: &str) -> Result<(), String> {
     ))
 }
 
-/// The objects that the operator writes: for the new Canary, in the first step of the analysis, with the promotion, and for the
-/// deletion.
+/// The objects that the operator writes at each moment: for the new Canary, in the first step of the analysis, with the promotion, and for
+/// the deletion.
 fn played(given: &[Value]) -> String {
     let mut sim = Simulation::given(given);
     let mut known = stripped(&sim);

@@ -1,4 +1,4 @@
-//! Releases beside others who change the same objects: admission policies, restarters, controllers.
+//! Releases in clusters where other actors change the same objects: admission policies, restarters, controllers.
 
 use flagger_rs::{
     api::canary::{CanaryPhase, CanaryStatus},
@@ -81,7 +81,7 @@ fn a_policy_that_changes_the_pods_of_each_workload_costs_no_write_and_no_run() {
     }
 }
 
-/// Removes the label that the operator wants on its Services, and the mark of the primary.
+/// Removes the label that the operator sets on its Services, and the annotation that it sets on the primary.
 fn undo(kind: Kind, object: &mut Value) {
     match kind {
         Kind::Service => object["metadata"]["labels"] = json!({"app": "of the policy"}),
@@ -109,7 +109,8 @@ fn a_policy_that_undoes_each_write_is_met_with_growing_pauses() {
     };
     let first = writes_until(&mut sim, 600);
     assert!(first > 0);
-    // Three objects are undone: two Services and the primary. None of them is written more often than once in ten minutes now.
+    // The policy undoes the writes of three objects: two Services and the primary. None of them is written more often than once in ten
+    // minutes now.
     writes_until(&mut sim, 3600);
     let later = writes_until(&mut sim, 2 * 3600);
     assert!(
@@ -147,12 +148,13 @@ fn a_restart_of_the_primary_starts_no_run_when_the_operator_takes_over_from_flag
     assert_eq!(rollout::new_version(&sim.snapshot), None);
     sim.run(100);
     assert_eq!(sim.snapshot.phase(), CanaryPhase::Initialized);
-    // Flagger's status did not have the promoted version; ours has. A version that removes a field of the primary is now a new one.
+    // Flagger's status did not have the promoted version; the operator's status has it. So a version that removes a field of the primary is
+    // a new one.
     sim.image("podinfo:2");
     sim.run_until(CanaryPhase::Succeeded);
 }
 
-/// A status of Flagger names the versions by hashes that cannot be compared with ours.
+/// Flagger's status names the versions by hashes that cannot be compared with those of the operator.
 fn take_over(sim: &mut Simulation) {
     let hash = Some("7cdf59dbf5".to_owned());
     status(sim).last_applied_spec.clone_from(&hash);
@@ -207,7 +209,7 @@ fn a_return_to_the_promoted_version_starts_no_run_although_the_primary_was_resta
     }
 }
 
-/// Otherwise clients would stay with what somebody put into the primary.
+/// Without this run, the primary would keep the version that another actor wrote into it.
 #[test]
 fn a_return_to_the_promoted_version_after_a_failure_starts_a_run_if_the_primary_runs_another_one() {
     let mut sim = release(json!({"stepWeight": 50, "threshold": 1}));
@@ -251,7 +253,7 @@ fn a_version_that_only_removes_something_is_a_new_version() {
     );
 }
 
-/// Otherwise clients would stay with the failed version.
+/// Without the restoration, the primary would keep the failed version.
 #[test]
 fn a_return_from_a_version_that_added_something_and_failed_in_its_promotion_finds_the_primary_restored()
  {
@@ -296,7 +298,7 @@ fn a_deletion_ends_although_another_actor_undoes_what_it_restores() {
     assert!((600..700).contains(&took), "after its deadline: {took}");
 }
 
-/// The pause holds for the write that was undone, not for all writes of the object.
+/// The pause applies to the write that was undone, not to all writes of the object.
 #[test]
 fn a_corrected_spec_is_written_at_once_although_the_old_one_was_undone() {
     let mut sim = release(json!({"stepWeight": 50}));

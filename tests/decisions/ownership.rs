@@ -1,4 +1,4 @@
-//! Checks that objects of others are refused, with an event, and are neither changed nor deleted.
+//! Checks that objects of other owners are refused, with an event, and are neither changed nor deleted.
 
 use std::collections::BTreeMap;
 
@@ -97,7 +97,7 @@ fn controlled_by(version: &str, kind: &str, name: &str) -> Value {
     json!([{"apiVersion": version, "kind": kind, "name": name, "uid": "u", "controller": true}])
 }
 
-/// Stores an object of someone else.
+/// Stores an object of another owner.
 fn store(sim: &mut Simulation, name: &ObjectRef, owners: &Value) -> Value {
     let mut object = json!({"apiVersion": name.kind.api_version(), "kind": name.kind.name(),
         "metadata": {"name": name.name, "namespace": "test", "ownerReferences": owners},
@@ -149,7 +149,7 @@ fn is_refused(sim: &mut Simulation, name: &ObjectRef, owner: &str) {
     assert!(has_condition(sim));
 }
 
-/// A new kind in the table of kinds needs a case: that of a router has one by the table of routers.
+/// Each kind that the operator creates needs a case. The kinds of routers have theirs from the table of routers.
 #[test]
 fn an_object_of_another_owner_is_refused_until_it_is_gone_or_given_away() {
     for kind in Kind::ALL {
@@ -207,7 +207,7 @@ fn an_object_of_another_owner_is_refused_until_it_is_gone_or_given_away() {
     }
 }
 
-/// A backup brings a Canary back with another uid, and `kubectl delete --cascade=orphan` removes the owners.
+/// A restored backup gives a Canary another uid, and `kubectl delete --cascade=orphan` removes the owners.
 #[test]
 fn a_canary_that_is_made_again_goes_on_with_the_objects_of_the_earlier_one() {
     for (kind, name, spec) in cases() {
@@ -244,7 +244,7 @@ fn a_canary_that_is_made_again_goes_on_with_the_objects_of_the_earlier_one() {
     }
 }
 
-/// Meanwhile the primary serves all requests, and the canary's own objects are repaired.
+/// Until the object is gone, the primary serves all requests, and the operator repairs the canary's own objects.
 #[test]
 fn a_new_version_that_needs_an_object_of_others_starts_no_run() {
     let spec = spec_for(Kind::VirtualService);
@@ -265,7 +265,7 @@ fn a_new_version_that_needs_an_object_of_others_starts_no_run() {
     sim.run_until(CanaryPhase::Succeeded);
 }
 
-/// Someone replaces the primary while its version is under analysis.
+/// Another owner replaces the primary while a version is under analysis.
 #[test]
 fn a_run_changes_no_object_of_others_either() {
     let spec = spec_for(Kind::VirtualService);
@@ -343,7 +343,7 @@ fn an_object_of_others_stays_when_an_edit_of_the_canary_asks_for_its_name() {
     }
 }
 
-/// Its DNS name leads away from the cluster whatever its selector is.
+/// The DNS name of such a Service resolves to a host outside of the cluster, whatever its selector is.
 #[test]
 fn a_service_that_leads_to_an_external_name_is_refused() {
     let mut sim = new(Kind::Service, &spec_for(Kind::Service));
@@ -356,7 +356,7 @@ fn a_service_that_leads_to_an_external_name_is_refused() {
     assert_eq!(sim.count_notified(why), 1, "{:?}", sim.notified);
 }
 
-/// The operator only reads it. Kubernetes would delete an object whose owner is in another namespace.
+/// The operator only reads an object of another namespace. Kubernetes would delete an object whose owner is in another namespace.
 #[test]
 fn an_object_of_another_namespace_is_not_given_to_a_canary_of_the_same_name() {
     let mut sim = new(Kind::VirtualService, &spec_for(Kind::VirtualService));
@@ -369,7 +369,7 @@ fn an_object_of_another_namespace_is_not_given_to_a_canary_of_the_same_name() {
     assert_eq!(sim.snapshot.objects[&read], theirs);
 }
 
-/// The user's route stays with the gateway that it has.
+/// The user's route keeps its gateway.
 #[test]
 fn a_route_that_an_adoption_would_take_something_from_stays_and_the_canary_is_not_run() {
     for is_initialized in [false, true] {

@@ -12,7 +12,7 @@ use super::{
     simulation::{Simulation, release},
 };
 
-/// Foresees what comes, on an API server that adds nothing. Returns the writes, too.
+/// Computes the plan of this snapshot, on an API server that adds no fields. Returns the writes, too.
 fn foreseen(mut snapshot: Snapshot) -> (Foreseen, Vec<Write>) {
     let objects = std::mem::take(&mut snapshot.objects);
     snapshot.seen.clear();
@@ -43,7 +43,7 @@ fn foreseen(mut snapshot: Snapshot) -> (Foreseen, Vec<Write>) {
     panic!("there is no end");
 }
 
-/// An object without what others write.
+/// An object without the fields that other actors write.
 fn content(object: &Value) -> Value {
     let mut object = object.clone();
     object.as_object_mut().unwrap().remove("status");
@@ -55,7 +55,7 @@ fn content(object: &Value) -> Value {
 
 #[test]
 fn every_example_is_initialized_as_it_was_foreseen() {
-    // KEDA scales workloads meanwhile.
+    // KEDA scales workloads between two reconciles.
     let is_keda = |example: &Value| example["spec"]["autoscalerRef"]["kind"] == "ScaledObject";
     for example in example_canaries().into_iter().filter(|it| !is_keda(it)) {
         let mut sim = Simulation::new(example["spec"].clone());
@@ -71,7 +71,7 @@ fn every_example_is_initialized_as_it_was_foreseen() {
         sim.run_until_phase(CanaryPhase::Initialized);
         let written: std::collections::BTreeSet<_> =
             writes.iter().map(|write| &write.object).collect();
-        // On Knative, the target is all that there is.
+        // On Knative, the target is the only object.
         let is_knative = example["spec"]["provider"] == "knative";
         assert!(is_knative || written.len() > 3, "{example}");
         for (name, object) in &sim.snapshot.objects {

@@ -27,7 +27,7 @@ pub fn targets() -> impl Strategy<Value = Value> {
 /// All providers whose routers are supported.
 pub fn providers() -> impl Strategy<Value = &'static str> {
     let mut providers = providers::routed();
-    // Its targets are of a kind of their own: `knative.rs` releases them.
+    // Knative needs another kind of target. `knative.rs` has its releases.
     providers.retain(|provider| *provider != "knative");
     prop::sample::select(providers)
 }
@@ -103,7 +103,7 @@ fn reaches_with(
     (0..BOUND).any(|_| {
         sim.reconcile();
         let status = sim.snapshot.canary.status.as_ref();
-        // A failed canary keeps the reason.
+        // A failed canary keeps its verdict.
         let stays = |condition: &CanaryCondition| condition.type_ == "Verdict";
         let is_idle = |status: &CanaryStatus| {
             let passing = status.conditions.iter().flatten().filter(|it| !stays(it));
@@ -179,7 +179,7 @@ proptest! {
         prop_assert!(is_at_an_end || is_refused, "{phase}\n{}", sim.transcript());
     }
 
-    /// Versions arrive, fail and are reverted at any moment, and one of them cannot run as the primary.
+    /// Users set versions at any moment, versions fail and are reverted, and one of them cannot run as the primary.
     #[test]
     fn the_last_of_many_versions_is_released_in_the_end(
         spec in specs(),

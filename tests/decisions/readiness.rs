@@ -1,4 +1,4 @@
-//! When a step is taken: with enough ready pods on both sides, and a whole interval after the step before.
+//! The readiness and the interval before a step: it needs enough ready pods on both sides, and a whole interval after the step before.
 
 use std::collections::BTreeMap;
 
@@ -78,12 +78,12 @@ fn a_step_comes_an_interval_after_the_step_before() {
     sim.run_until(CanaryPhase::Succeeded);
     let steps = steps(&sim);
     let gaps: Vec<_> = steps.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    // Between the last two, the primary gets the version.
+    // Between the last two steps, the primary gets the version.
     assert_eq!(gaps, [10, 10, 20], "{steps:?}\n{}", sim.transcript());
 }
 
-/// The interval counts from the end of a step that took longer than one. Otherwise the next step would follow at once, and a version
-/// would be judged by the requests of no time.
+/// The interval counts from the end of a step that took longer than an interval. Otherwise the next step would follow at once, and would
+/// judge a version without requests.
 #[test]
 fn a_step_comes_a_whole_interval_after_a_slow_one() {
     let mut sim = release(json!({"stepWeight": 20, "maxWeight": 60}));
@@ -156,8 +156,8 @@ fn has_failed(sim: &Simulation) -> bool {
     sim.snapshot.phase() == CanaryPhase::Failed || types.any(|type_| type_ == "RollingBack")
 }
 
-/// The deadline counts from the loss of the pod, whatever else the release has waited for. Kubernetes calls such a workload available, as
-/// its strategy allows a pod to be missing, and its own deadline does not count after a workload was scaled.
+/// The deadline counts from the loss of the pod, whatever the release has waited for before. Kubernetes calls such a workload available,
+/// because its strategy allows a pod to be missing. Kubernetes' own deadline does not count after a workload was scaled.
 #[test]
 fn a_release_that_lacks_one_pod_fails_after_its_deadline_in_every_phase() {
     for kind in ["Deployment", "DaemonSet"] {
@@ -194,7 +194,7 @@ fn a_release_that_gets_its_pod_back_within_the_deadline_goes_on() {
     }
 }
 
-/// As with Kubernetes' own deadline, a rollout of many pods may take its time while it goes on.
+/// As with Kubernetes' own deadline, a rollout of many pods may take long, if pods keep becoming ready.
 #[test]
 fn a_rollout_that_makes_progress_does_not_reach_the_deadline() {
     let mut memory = ReconcileState::default();

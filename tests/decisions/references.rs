@@ -108,7 +108,7 @@ fn in_phase(provider: &str, phase: Option<CanaryPhase>) -> Simulation {
     sim
 }
 
-/// The operator takes over from Flagger, or gets the flag, while a release is under way.
+/// The operator takes over from Flagger, or the flag is set, while a release is under way.
 #[test]
 fn a_run_whose_route_names_another_namespace_already_comes_to_its_end() {
     let mut sim = in_phase("istio", Some(CanaryPhase::Progressing));
@@ -134,7 +134,7 @@ fn a_run_whose_route_names_another_namespace_already_comes_to_its_end() {
     );
 }
 
-/// Anybody who edits Canaries may make other routes, too.
+/// A user who may edit Canaries may create other routes, too.
 #[test]
 fn another_route_that_names_an_object_allows_the_canary_nothing() {
     let mut sim = in_phase("istio", Some(CanaryPhase::Progressing));
@@ -151,7 +151,7 @@ fn another_route_that_names_an_object_allows_the_canary_nothing() {
     assert!(sim.count_notified(&blocked) > 0, "{:?}", sim.notified);
 }
 
-/// Only Istio has such gateways, and only the Gateway API these mirrors.
+/// Only Istio has such gateways, and only Gateway API has such mirrors.
 #[test]
 fn a_field_that_the_router_ignores_names_nothing() {
     for (provider, edit) in [
@@ -205,7 +205,7 @@ fn with_the_flag_no_phase_writes_a_route_that_names_another_namespace() {
                 "{which}\n{}",
                 sim.transcript()
             );
-            // No version keeps traffic that nobody judges.
+            // The version gets no traffic without an analysis.
             assert_eq!(
                 rollout::weights(&sim.snapshot),
                 Some(Weights::PRIMARY),

@@ -1,4 +1,4 @@
-//! Runs whose Canary changes so that they cannot go on: no version keeps traffic that nobody judges any more.
+//! Runs that an edit of the Canary makes impossible. Their versions must not keep traffic without an analysis.
 
 use flagger_rs::{
     api::canary::{CanaryMetric, CanaryPhase},
@@ -156,7 +156,7 @@ fn a_corrected_canary_releases_the_next_version() {
     }
 }
 
-/// A user changes the conditions of a running test to some that the provider cannot express. Nobody else reaches the canary.
+/// A user changes the conditions of a running test to conditions that the provider cannot express. No other request reaches the canary.
 #[test]
 fn an_ab_test_that_becomes_inexpressible_is_rolled_back() {
     for (row, mut sim) in ab_tests() {
@@ -189,7 +189,7 @@ fn an_ab_test_that_becomes_inexpressible_is_rolled_back() {
     }
 }
 
-/// The rollback writes routes, and must not combine the conditions for them.
+/// The rollback writes routes, and must not build all combinations of the conditions for them.
 #[test]
 fn an_ab_test_with_too_many_conditions_is_rolled_back() {
     for (Row { provider, .. }, mut sim) in ab_tests() {
@@ -217,7 +217,7 @@ fn a_run_in_steps_that_becomes_an_inexpressible_ab_test_is_rolled_back() {
     assert!(sim.count_notified("use another provider") > 0);
 }
 
-/// The version has passed its test.
+/// The version has passed its A/B test.
 #[test]
 fn an_ab_test_that_becomes_inexpressible_in_its_promotion_is_promoted() {
     for (Row { provider, .. }, mut sim) in ab_tests() {

@@ -1,4 +1,4 @@
-//! The API server refuses a write that a release needs: the status has the reason, because events are limited and end after an hour.
+//! The API server refuses a write that a release needs. The status has the reason, because events are limited and expire after an hour.
 
 use flagger_rs::{
     api::{canary::CanaryPhase, status::ConditionType},
@@ -47,7 +47,7 @@ fn a_release_that_cannot_write_says_why_in_its_status() {
             "{}",
             sim.transcript()
         );
-        // The next answer has other words, and the status is not written again for it.
+        // The next refusal has another text. The operator does not write the status again for it.
         refused(&mut sim, "virtualservices is forbidden: request 2");
         sim.run(1);
         assert_eq!(message(&sim).as_deref(), Some(expected));
@@ -63,7 +63,7 @@ fn a_release_that_cannot_write_says_why_in_its_status() {
     }
 }
 
-/// Between runs only repairs are written, and nothing waits for them.
+/// Between runs, the operator writes only repairs, and nothing waits for them.
 #[test]
 fn between_runs_a_refused_write_is_an_event_only() {
     let mut sim =

@@ -110,7 +110,7 @@ fn the_restored_primary_does_not_read_the_config_that_failed() {
         .rposition(|line| line.contains("Deployment podinfo-primary: template"));
     let before = lines[template.unwrap() - 1];
     assert!(before.contains("ConfigMap color-primary"), "{transcript}");
-    // The fix brings its own content, and its promotion fails, too.
+    // The fix has its own content of the config, and its promotion fails, too.
     sim.image("podinfo:3");
     color(&mut sim, "green");
     sim.broken = Some("podinfo:3");
@@ -182,7 +182,7 @@ fn a_crash_at_any_write_of_a_restoration_changes_nothing() {
     }
 }
 
-/// In Flagger, and here before, the fix met all clients at once, because the canary had all traffic.
+/// In Flagger, the fix gets all requests at once, because the canary has all traffic.
 #[test]
 fn a_fix_takes_its_steps_after_a_failed_promotion() {
     let hook =
@@ -200,7 +200,7 @@ fn a_fix_takes_its_steps_after_a_failed_promotion() {
     assert_eq!(primary(&sim), "podinfo:3");
 }
 
-/// A fix that comes at once waits until the primary is restored; the promoted version is no new version then.
+/// A fix that is set at once waits until the primary is restored. The promoted version is no new version then.
 #[test]
 fn a_version_that_comes_during_the_restoration_waits_for_its_end() {
     for (image, ends) in [
@@ -232,7 +232,7 @@ fn a_fix_starts_although_the_primary_cannot_be_restored() {
     let obstacles: [(Obstacle, &str); 2] = [
         (|sim| sim.kept.clear(), "its earlier version is not kept"),
         (
-            // The earlier version is broken, too: a node is missing.
+            // The primary cannot run the earlier version either: a node is missing.
             |sim| sim.short = Some("podinfo-primary"),
             "podinfo-primary.test not ready",
         ),
@@ -278,7 +278,7 @@ fn the_versions_are_listed_again_until_the_progress_deadline() {
     }
 }
 
-/// The object is reported when the primary is restored.
+/// The operator reports the object after the primary is restored.
 #[test]
 fn an_object_of_someone_else_does_not_hold_up_the_restoration() {
     let mut sim = release_of(json!({"analysis": {"stepWeight": 50}}));
@@ -294,7 +294,7 @@ fn an_object_of_someone_else_does_not_hold_up_the_restoration() {
     assert_eq!(sim.count_notified("belongs to Other other"), 1);
 }
 
-/// Without a good version, a second failure must not bring the first failed one back.
+/// If no version was good, a second failure must not restore the first failed version.
 #[test]
 fn a_second_failed_promotion_restores_no_failed_version() {
     let mut sim = release_of(json!({"analysis": {"stepWeight": 50}}));

@@ -23,7 +23,7 @@ pub fn on(provider: &str, analysis: Value) -> Simulation {
     release_of(spec)
 }
 
-/// The files have the names of the providers.
+/// Each transcript has the name of its provider.
 #[test]
 fn each_router_shares_traffic_and_rolls_a_bad_version_back() {
     for row in distinct() {
@@ -77,7 +77,7 @@ fn gloo_routes_matching_requests_to_the_canary() {
     transcript("gloo-ab", &sim);
 }
 
-/// Flagger takes it over, and the two canaries fight.
+/// Flagger takes such a TrafficRoute over, and two canaries overwrite each other's weights.
 #[test]
 fn the_traffic_route_of_another_namespace_is_left_alone() {
     let mut sim = Simulation::new(json!({"provider": "kuma", "analysis": {"stepWeight": 50}}));
@@ -151,7 +151,7 @@ fn a_mirror_is_skipped_if_the_router_cannot_copy_requests() {
 /// The Services of the primary and of the canary are deleted with the Canary: no route may name them.
 #[test]
 fn a_canary_that_is_deleted_midway_leaves_routes_to_the_target_only() {
-    // Their routes keep these names, and lead nobody there: they have tests of their own.
+    // The routes of these routers keep the names, but send no request there. Other tests check them.
     let others = ["skipper", "appmesh", "appmesh:v1beta2"];
     for row in distinct() {
         if others.contains(&row.provider) {
@@ -169,7 +169,7 @@ fn a_canary_that_is_deleted_midway_leaves_routes_to_the_target_only() {
         let Some(route) = sim.snapshot.object(rules.kind, rules.name) else {
             continue;
         };
-        // Kuma's names of Services have more after them.
+        // Kuma appends the namespace and the port to the name of a Service.
         let route = route["spec"]
             .to_string()
             .replace("podinfo_test_svc_9898\"", "podinfo\"");
@@ -318,7 +318,7 @@ fn a_delegated_route_is_released_without_hosts_of_its_own() {
     assert_eq!(route["spec"].get("gateways"), None);
 }
 
-/// Their requests reach the primary, so nobody has seen the new version answer them when it is promoted.
+/// Requests to these ports reach the primary. So the new version is promoted without having answered any of them.
 #[test]
 fn ports_to_which_no_requests_are_split_are_named_at_the_start_of_each_run() {
     let ports =

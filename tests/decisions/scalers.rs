@@ -142,7 +142,7 @@ fn the_audit_refuses_a_plan_that_pauses_the_primary_at_zero() {
     );
 }
 
-/// A pause scales the target down.
+/// A paused ScaledObject scales the target down.
 #[test]
 fn the_audit_refuses_a_plan_that_pauses_a_target_with_traffic() {
     let mut sim = scaled(json!({"stepWeight": 50}), &json!({"minReplicaCount": 2}));

@@ -157,7 +157,7 @@ impl Place {
         panic!("not {}: {}", self.name, sim.transcript());
     }
 
-    /// The end of the release if nobody acts on it, with all gates open.
+    /// The end of the release without an action, with all gates open.
     fn end(&self) -> CanaryPhase {
         if self.metric == "10" {
             CanaryPhase::Failed
@@ -171,7 +171,7 @@ impl Place {
     }
 }
 
-/// Asks, and returns the condition that says what became of it.
+/// Asks for an action, and returns the condition with its result.
 fn answer(sim: &mut Simulation, verb: Verb) -> CanaryCondition {
     ask(sim, verb.as_str(), "x1");
     for _ in 0..5 {
@@ -186,7 +186,7 @@ fn answer(sim: &mut Simulation, verb: Verb) -> CanaryCondition {
     panic!("{verb} has no answer: {}", sim.transcript());
 }
 
-/// Opens all gates, and lets the release go on to its end.
+/// Opens all gates, and runs the release to its end.
 fn go_on(sim: &mut Simulation, end: CanaryPhase) -> String {
     sim.closed.clear();
     sim.run_until(end);
@@ -252,7 +252,7 @@ fn a_pause_holds_the_release_wherever_it_is_and_calls_no_hook_that_belongs_to_th
     }
 }
 
-/// The person meant the version that is overtaken.
+/// The person asked for the earlier version, which a newer one has replaced.
 #[test]
 fn a_newer_version_is_steered_by_nobody() {
     for place in &OF_A_RUN[1..] {
@@ -279,7 +279,7 @@ fn a_newer_version_is_steered_by_nobody() {
     }
 }
 
-/// A manifest that keeps an action would otherwise carry it out at some later time.
+/// Otherwise, a manifest with an old action would cause the action again at a later time.
 #[test]
 fn the_time_of_an_action_is_at_most_a_quarter_of_an_hour_away() {
     let year = 365 * 24 * 60;

@@ -21,7 +21,7 @@ fn a_daemon_set_is_released() {
     assert_eq!(template.get("nodeSelector"), None, "it runs on all nodes");
 }
 
-/// Flagger cannot initialize it.
+/// Flagger cannot initialize a Canary whose target is a Service.
 #[test]
 fn a_service_is_released() {
     let target = json!({"apiVersion": "v1", "kind": "Service", "name": "podinfo"});

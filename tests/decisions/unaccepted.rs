@@ -107,7 +107,7 @@ fn a_version_whose_routes_are_never_accepted_fails_after_its_deadline() {
             while sim.snapshot.phase() != CanaryPhase::Failed
                 && sim.snapshot.now.as_second() < start + 200
             {
-                // The controller reports nothing else about later versions of the route.
+                // The controller gives each later version of the route the same report.
                 report(&mut sim, &route, accepted, false);
                 sim.reconcile();
             }
@@ -136,7 +136,7 @@ fn a_version_whose_routes_are_never_accepted_fails_after_its_deadline() {
                 assert!(sentence.contains(reason), "{sentence}");
             }
             if phase == CanaryPhase::Progressing && provider.starts_with("gatewayapi") {
-                // Until the gateway has seen the return of the traffic, it may send requests to the canary.
+                // Until the gateway has processed the return of the traffic, it may send requests to the canary.
                 let replicas =
                     |sim: &Simulation| sim.snapshot.target().unwrap()["spec"]["replicas"].clone();
                 sim.run(300);
@@ -149,7 +149,7 @@ fn a_version_whose_routes_are_never_accepted_fails_after_its_deadline() {
     }
 }
 
-/// A gateway that has not seen the last change of the route.
+/// Sets the report of a gateway that has not processed the last change of the route.
 fn lags(sim: &mut Simulation) {
     let (_, kind, accepted, _) = ROUTERS[0];
     let route = sim.snapshot.reference(kind, "podinfo");
@@ -176,7 +176,7 @@ fn a_version_that_comes_during_a_run_has_the_whole_deadline() {
     assert!((110..=135).contains(&took), "{took}\n{}", sim.transcript());
 }
 
-/// The promotion takes all pods of the primary, so the gateway must have led the requests to the canary before.
+/// The promotion stops all pods of the primary, so the gateway must have routed the requests to the canary before.
 #[test]
 fn a_promotion_that_stops_all_pods_waits_until_the_gateway_has_seen_the_routes() {
     let mut sim = on("gatewayapi:v1", None);
@@ -202,7 +202,7 @@ fn a_promotion_that_stops_all_pods_waits_until_the_gateway_has_seen_the_routes()
     assert!((60..=85).contains(&took), "{took}\n{}", sim.transcript());
 }
 
-/// Flagger's gate opens, whatever the gateway says about a route that no longer changes.
+/// As in Flagger, an approval is enough, whatever the gateway reports about a route that does not change any more.
 #[test]
 fn an_approval_counts_although_the_gateway_does_not_accept_the_route() {
     let mut sim = in_phase("gatewayapi:v1", CanaryPhase::WaitingPromotion);
@@ -234,7 +234,7 @@ fn deleted() -> Simulation {
     sim
 }
 
-/// Either the phase ends at the deadline, or each interval an event says for which route the release waits.
+/// Either the phase ends at the deadline, or an event in each interval names the route for which the release waits.
 #[test]
 fn each_wait_for_a_gateway_ends_or_is_reported() {
     use CanaryPhase as P;
@@ -277,7 +277,7 @@ fn routes_that_are_accepted_within_the_deadline_hold_the_release_up_and_no_more(
         for phase in PHASES {
             let mut sim = in_phase(provider, phase);
             let route = sim.snapshot.reference(kind, "podinfo");
-            // The waits do not add up.
+            // Each wait has its own deadline: three short waits do not add up to one long wait.
             for _ in 0..3 {
                 let start = sim.snapshot.now.as_second();
                 while sim.snapshot.now.as_second() < start + 45 {

@@ -31,7 +31,7 @@ fn a_canary_whose_pods_are_gone_gets_no_traffic() {
     transcript("canary-without-pods", &sim);
 }
 
-/// The pods come back, and the canary gets the weight that it had; until then nothing is checked.
+/// The canary loses its pods, gets them back, and gets the weight that it had. Until then nothing is checked.
 fn lose_pods(sim: &mut Simulation) {
     let before = sim.canary_weight();
     sim.dead = true;
@@ -48,7 +48,7 @@ fn lose_pods(sim: &mut Simulation) {
     }
 }
 
-/// A person who gave it another weight while its pods were gone does not see it jump to the old one.
+/// A person gave the version another weight while its pods were gone. The operator does not restore the old weight.
 #[test]
 fn a_version_whose_routes_others_changed_after_the_loss_repeats_its_steps() {
     let mut sim = at_weight(40);
@@ -62,7 +62,7 @@ fn a_version_whose_routes_others_changed_after_the_loss_repeats_its_steps() {
     assert_eq!(sim.routed[steps..], [20, 40, 0], "{}", sim.transcript());
 }
 
-/// An eviction is no failed check: with a threshold of 1, Flagger's kind of count would end the release.
+/// An eviction is no failed check. If the operator counted it as one, a threshold of 1 would end the release.
 #[test]
 fn a_version_that_loses_its_pods_once_gets_its_traffic_back_and_no_hook_is_repeated() {
     for threshold in [1, 5] {
@@ -115,7 +115,7 @@ fn losses_count_within_one_run() {
     sim.run_until(CanaryPhase::Succeeded);
 }
 
-/// A release that waits for its approval is under analysis again, and asks again.
+/// A release that waits for its approval is analysed again, and then asks for the approval again.
 #[test]
 fn a_version_that_waits_for_its_promotion_and_loses_its_pods_is_analysed_again() {
     let mut sim = release(
@@ -137,7 +137,7 @@ fn a_version_that_waits_for_its_promotion_and_loses_its_pods_is_analysed_again()
     assert_eq!(sim.count_notified("alert Info: New revision"), 1);
 }
 
-/// The run was announced when it began.
+/// The alert was sent when the run began.
 #[test]
 fn a_newer_version_sends_no_second_alert_from_any_phase() {
     for phase in [

@@ -1,4 +1,4 @@
-//! The table of routers that the unit tests have too, and what only the test targets need of it.
+//! The table of routers, which the unit tests use too, and helpers that only the test targets need.
 
 #![allow(dead_code, reason = "no test target uses all of it")]
 

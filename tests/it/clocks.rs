@@ -1,4 +1,4 @@
-//! Checks which clock counts. The replicas of the operator share the API server's.
+//! Checks that the operator uses the API server's clock, which all its replicas share.
 
 use std::sync::{
     Arc,

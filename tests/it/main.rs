@@ -5,9 +5,9 @@
 //! | --- | --- |
 //! | do releases work on a real API server? | `cluster/` |
 //! | does the load tester work? | `loadtester/` |
-//! | what do people and pipelines see of the command line? | `client/` |
+//! | what do people and pipelines get from the command line? | `client/` |
 //! | how does the operator's process start and end without a cluster? | `command_line.rs` |
-//! | which clock counts? | `clocks.rs` |
+//! | which clock does the operator use? | `clocks.rs` |
 
 #![allow(
     clippy::disallowed_methods,

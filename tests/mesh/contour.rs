@@ -21,7 +21,7 @@ async fn no_request_is_lost_on_contour() {
 /// Starts a cell with Contour, the operator's overlay and the application. The client is running already.
 async fn start() -> Rig {
     let cell = cell().await;
-    // Nothing here uses Istio.
+    // These tests do not use Istio.
     let istio = [
         "-n",
         "istio-system",

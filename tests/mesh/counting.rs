@@ -1,5 +1,5 @@
-//! The queries of comparisons on a real Prometheus: of each observer, the counters of both versions are found, and each request is counted
-//! once, also those of a pod that is new and of one that has gone.
+//! The queries of comparisons on a real Prometheus. The counters of both versions are found for each observer, and each request is counted
+//! once. This includes the requests of a new pod and of a deleted pod.
 
 use std::{
     sync::{Arc, Mutex},
@@ -85,7 +85,7 @@ const OBSERVERS: [(&dyn Observer, &str, [&str; 2]); 6] = [
 type Requests = [&'static [(&'static str, u32, u32)]; 2];
 
 const BEFORE: Requests = [&[("a", 0, 0)], &[("x", 900, 10), ("y", 500, 0)]];
-/// A pod of the canary is new and fails always; one of the primary is gone.
+/// One pod of the canary is new, and all its requests fail. One pod of the primary is gone.
 const AFTER: Requests = [&[("a", 95, 5), ("b", 0, 50)], &[("x", 1_800, 19)]];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,7 +93,8 @@ async fn each_request_of_both_versions_is_counted_once() {
     let page = Arc::new(Mutex::new(text(BEFORE, 1)));
     let (prometheus, address, _folder) = start(serve(page.clone()).await).await;
     let from = scraped(&prometheus, &address, 1).await;
-    // A user's query is evaluated at each multiple of 15 s. The first page is at one, and the second at another.
+    // A user's query is evaluated at each multiple of 15 s. The second page is served after the next multiple, so that each page has an
+    // evaluation of its own.
     let aligned = from.as_second().div_euclid(15) * 15 + 15;
     until(Duration::from_secs(20), "an evaluation", async || {
         let is_past = Timestamp::now().as_second() > aligned;
@@ -112,7 +113,7 @@ async fn each_request_of_both_versions_is_counted_once() {
         canary: counts(150.0, 55.0),
         primary: counts(909.0, 9.0),
     };
-    // The history is evaluated at whole minutes. The next one sees the last page.
+    // The history is evaluated at whole minutes. A query a minute later includes the last page.
     let minute_later = to + SignedDuration::from_mins(1);
     for (observer, ..) in OBSERVERS {
         let counted = Counted::of(observer, &model(), "web-primary");

@@ -1,7 +1,8 @@
 //! Releases that move real traffic: `cargo test --features mesh`.
 //!
-//! A cell with Istio, Envoy and Prometheus runs the walkthrough, while a client sends 200 requests a second through the gateway, from before
-//! the Canary exists until after its deletion. No request may be lost, whichever component fails. `contour.rs` does the same with Contour.
+//! A cell with Istio, Envoy and Prometheus runs the walkthrough, while a client sends 200 requests a second through the gateway, from
+//! before the Canary exists until after its deletion. No request may be lost, whichever component fails. `contour.rs` does the same with
+//! Contour.
 //! `prometheus.rs` checks the Prometheus of the overlays, `monitoring.rs` the dashboard and the alerts.
 
 #![allow(
@@ -108,8 +109,8 @@ async fn bad_version(rig: &Rig) {
     observed.event("advancement success rate").await;
 }
 
-/// Compares versions with the primary. One that fails 5 of 100 requests is rolled back at its first weight, where its success rate of 95 % is
-/// within the threshold; one that is as good as the primary is promoted.
+/// Compares versions with the primary. One that fails 5 of 100 requests is rolled back at its first weight, where its success rate of 95 %
+/// is within the threshold; one that is as good as the primary is promoted.
 async fn compared_versions(rig: &Rig) {
     let compare = json!({"maxIncrease": 0.5});
     let metrics = json!([

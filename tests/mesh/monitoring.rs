@@ -1,5 +1,5 @@
-//! The dashboard and the alerts in `deploy/monitoring`, with a real Prometheus: each query is accepted and, in a cell with traffic, returns data;
-//! each alert occurs when it should, and not otherwise.
+//! The dashboard and the alerts in `deploy/monitoring`, with a real Prometheus. Prometheus accepts each query, and returns data for it in a
+//! cell with traffic. Each alert occurs when it should, and not otherwise.
 
 use std::{
     collections::BTreeSet,
@@ -72,7 +72,7 @@ pub async fn get(url: &str) -> Result<Value, String> {
     Err(answer.to_string())
 }
 
-/// An operator as Prometheus sees it.
+/// The state of an operator, as Prometheus scrapes it.
 #[derive(Clone, Copy, PartialEq)]
 enum Operator {
     Away,
@@ -178,7 +178,7 @@ async fn serve(is_sick: bool) -> String {
     address
 }
 
-/// A sick operator is late, fails, and has refused a plan; one of its canaries has failed, and one makes no step.
+/// A sick operator is late, fails, and has refused a plan. One of its canaries has failed, and one takes no step.
 fn metrics(scrape: u64, is_sick: bool) -> String {
     let mut text = String::from("flagger_info{version=\"0\",mesh_provider=\"istio\"} 1\n");
     let (steps, bad) = (scrape * 10, if is_sick { scrape * 10 } else { 0 });
@@ -203,7 +203,7 @@ fn metrics(scrape: u64, is_sick: bool) -> String {
         text,
         "flagger_canary_status{{name=\"cart\",namespace=\"test\"}} 0"
     );
-    // A release that goes on has another weight at each scrape.
+    // A release that makes progress has another weight at each scrape.
     let weight = if is_sick { 10 } else { scrape % 100 };
     let _ = writeln!(
         text,

@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::rig::read;
 
-/// Samples that claim to be about the namespace `victim`, and some about the pod's own namespace `other`.
+/// Samples about the namespace `victim`, and some about the pod's own namespace `other`.
 const SAMPLES: &str = r#"
 nginx_ingress_controller_requests{namespace="victim",ingress="web",canary="c",status="200"} 1
 envoy_cluster_upstream_rq{envoy_cluster_name="victim_web-canary_80",envoy_response_code="200"} 1
@@ -91,7 +91,7 @@ async fn no_pod_can_report_requests_of_another_namespace() {
     assert!(!marked, "the mark of a rule is stored");
 }
 
-/// A pod of a namespace, as the discovery of pods describes it. Its labels claim more than is true.
+/// A pod of a namespace, as the discovery of pods describes it. Its labels name a namespace that is not its own.
 fn target(address: &str, namespace: &str) -> Value {
     let labels = json!({"__meta_kubernetes_namespace": namespace, "__meta_kubernetes_pod_name": "web-3-4",
         "__meta_kubernetes_pod_annotation_prometheus_io_scrape": "true", "__meta_kubernetes_pod_label_namespace": "victim",

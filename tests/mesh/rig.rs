@@ -48,7 +48,8 @@ pub struct Observation<'a> {
 }
 
 impl Rig {
-    /// Starts a cell with Istio, and installs the operator, the application and the load tester like the walkthrough. The client is running.
+    /// Starts a cell with Istio, and installs the operator, the application and the load tester like the walkthrough. The client is
+    /// running.
     pub async fn start() -> Self {
         let cell = cell().await;
         let kubectl = cell.kubectl();

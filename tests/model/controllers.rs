@@ -160,7 +160,7 @@ impl Controllers {
         None
     }
 
-    /// Knative makes a Revision of each template, and routes as the Service says.
+    /// Knative creates a Revision for each template, and reports the traffic of the spec in the status.
     fn knative(&mut self, model: &Model, key: &Key, object: &Arc<Value>) -> Option<Instant> {
         let at = self.processed_at(key, object, REACTION);
         if at > Instant::now() {

@@ -119,8 +119,8 @@ pub fn leaks(history: &[Change], secrets: &[&str]) -> Vec<String> {
         .collect()
 }
 
-/// Versions with more than one cookie: their users would not stay with them. And cookies of more than one version: users of the earlier
-/// version would get the later one at once.
+/// Finds versions with more than one cookie: their users would not stay with them. Finds cookies of more than one version: users of the
+/// earlier version would get the later one at once.
 pub fn cookies(history: &[Change]) -> Vec<String> {
     let mut cookies: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut versions = cookies.clone();

@@ -1,4 +1,4 @@
-//! Isolation of canaries: whatever happens to another canary, a release takes its steps at the same instants.
+//! Isolation of canaries: the faults of another canary do not change the instants at which a release takes its steps.
 //! (The tests of `shell::controller::schedule` cover a reconciliation that panics.)
 
 use std::time::Duration;

@@ -112,7 +112,7 @@ async fn a_long_wait_is_re_read_more_and_more_rarely() {
     assert!((1..=12).contains(&count), "{count} reads");
 }
 
-/// The cache of an API server may be stale, and a starting operator knows nothing newer.
+/// The cache of an API server may be stale, and an operator that starts has no newer data.
 #[tokio::test(start_paused = true)]
 async fn a_starting_operator_does_not_act_on_stale_reads() {
     let mut rig = Rig::new().await;

@@ -476,7 +476,7 @@ impl Scenario {
             }
             Self::WithoutPods => {
                 let mut outcome = rig.outcome();
-                // An operator that learns of the pods late, or is killed, fails no check.
+                // An operator that observes the pods late, or is killed, fails no check.
                 outcome["failed"].take();
                 outcome
             }

@@ -93,8 +93,8 @@ fn is_stream(call: &ApiRequest) -> bool {
 }
 
 impl Watch {
-    /// Begins at the requested revision. Without one, or with 0, all objects are sent first. With 0 they may be stale, like a cache: delayed
-    /// changes are missing from them.
+    /// Begins at the requested revision. Without one, or with 0, all objects are sent first. With 0 they may be stale, like a cache:
+    /// delayed changes are missing from them.
     fn begin(&mut self) {
         let store = self.model.store();
         let from = self.call.number("resourceVersion").filter(|from| *from > 0);

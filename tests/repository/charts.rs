@@ -1,5 +1,5 @@
-//! The charts in `deploy/charts`: the CRDs, rights, rules for actions and the Prometheus are those of `kustomize` and of the code, and each flag
-//! has a value.
+//! The charts in `deploy/charts`. The CRDs, rights, rules for actions and the Prometheus are those of `kustomize` and of the code, and each
+//! flag has a value.
 //!
 //! After a change of one of them, write them anew:
 //!
@@ -35,7 +35,7 @@ const WITHOUT_VALUE: [&str; 10] = [
     "version",
 ];
 
-/// Flags for which `extraArgs` and `env` are there.
+/// Flags that users set by `extraArgs` or `env`.
 const IN_EXTRA_ARGS: [&str; 6] = [
     "allow",
     "concurrency",
@@ -61,7 +61,7 @@ fn the_charts_have_what_kustomize_and_the_code_have() {
     assert!(stale.is_empty(), "stale: {stale:?}: {UPDATE}");
 }
 
-/// The files of the charts that are made from others.
+/// The files of the charts that are generated from other files.
 fn generated() -> Vec<(String, String)> {
     let read = |path: &str| fs::read_to_string(files::path(path)).unwrap();
     let head = format!("# Generated: {UPDATE}\n");

@@ -300,7 +300,7 @@ fn every_symptom_is_a_text_of_the_operator() {
     all_hold(others.map(str::to_owned).collect());
 }
 
-/// The example of a test in the guide compiles and passes, because it is one of the tests.
+/// The guide shows one of the tests, so its example compiles and passes.
 #[test]
 fn the_first_test_is_a_test() {
     let guide = fs::read_to_string(files::path(".github/CONTRIBUTING.md")).unwrap();
@@ -309,7 +309,7 @@ fn the_first_test_is_a_test() {
     assert!(guide.contains(&format!("```rust\n{code}```")), "{code}");
 }
 
-/// The output in the first screen is that of the tests.
+/// The README shows outputs that unit tests check.
 #[test]
 fn the_readme_shows_the_commands_as_they_are() {
     let readme = fs::read_to_string(files::path("README.md")).unwrap();
@@ -365,7 +365,7 @@ fn leaves<'a>(at: &str, value: &'a serde_json::Value) -> Vec<(String, &'a serde_
         .collect()
 }
 
-/// The top level is short, so that a newcomer finds the way.
+/// The top level is short, so that a new reader finds the documents.
 #[test]
 fn the_top_level_has_no_other_files() {
     let allowed = [

@@ -94,7 +94,7 @@ fn the_overlay_of_tests_has_the_rights_for_all_routers() {
     assert_eq!(listed.collect::<BTreeSet<_>>(), there.collect());
 }
 
-/// The table of kinds and the manifests change together.
+/// The table of kinds and the manifests must change together.
 #[test]
 fn the_rights_for_all_kinds_are_those_of_the_manifests() {
     let account = files::objects(&files::path("kustomize/base/flagger/account.yaml"));
@@ -147,7 +147,7 @@ fn the_operator_may_delete_nothing_but_its_records() {
         object("istio.yaml", "Role", "flagger-leader-election")["rules"].clone(),
     ];
     rules.push(added_by("routers"));
-    // (An Analysis of Keptn is the only object that the operator deletes; the right is in a component of its own, `base/metrics/keptn`.)
+    // Besides its records, the operator deletes only Analyses of Keptn. That right is in a component of its own, `base/metrics/keptn`.
     let rules = rules.iter().flat_map(|rules| rules.as_array().unwrap());
     let rules = rules.filter(|rule| rule["resources"] != json!(["releases"]));
     let verbs: Vec<_> = rules

@@ -38,7 +38,7 @@ fn each_metric_of_the_dashboard_and_the_alerts_is_exported() {
     }
 }
 
-/// A person finds one canary by its namespace and its name.
+/// A person selects one canary by its namespace and its name.
 #[test]
 fn the_dashboard_has_a_variable_for_each_name_in_its_queries() {
     let [dashboard] = files::objects(&files::path(queries::DASHBOARD))

@@ -367,7 +367,7 @@ fn doc_comment(attributes: &[syn::Attribute]) -> String {
     lines.collect::<Vec<_>>().concat().trim().to_owned()
 }
 
-/// Adds the fields of a schema, each before its own.
+/// Adds the fields of a schema. Each field comes before its inner fields.
 fn add_fields(at: &str, schema: &Value, rows: &mut Vec<Vec<String>>) {
     let required = |name: &str| {
         let names = schema["required"].as_array();

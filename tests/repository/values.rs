@@ -58,7 +58,7 @@ fn leaves(known: &Value, path: &str, all: &mut BTreeSet<String>) {
     }
 }
 
-/// A misspelt value is empty, without any error.
+/// Helm renders a value with a misspelt name as empty, without an error.
 #[test]
 fn templates_read_each_value_of_the_schema_and_no_other() {
     for name in ["flagger", "loadtester"] {

@@ -26,7 +26,7 @@ pub enum Code {
     No = 1,
     /// The command line, or the kubeconfig, is wrong.
     Usage = 2,
-    /// The time is over, or the API server cannot be reached.
+    /// The time limit is over, or the API server cannot be reached.
     Undecided = 3,
     /// The release waits for a person.
     WaitsForPerson = 4,

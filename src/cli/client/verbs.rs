@@ -20,14 +20,14 @@ pub enum Verb {
     Get(Get),
     /// Shows one canary until its run ends
     ///
-    /// Shows one canary, and each change of it, until its run ends. Without a run in progress it waits for the next one.
+    /// Shows one canary, and each change of it, until its run ends. If no run is in progress, the command waits for the next one.
     #[command(after_help = CODES)]
     Watch(Canary),
     /// Prints the state of a version, and waits until it reaches a goal
     ///
-    /// Prints the state of a version in a word and a sentence. With --timeout, --until, --image or --revision it waits until the version
-    /// reaches the goal of --until, even if its run has not begun. The version is the one that the target has now, or the named one. A change
-    /// of a ConfigMap or Secret alone is not seen before its run has begun.
+    /// Prints the state of a version in a word and a sentence. With --timeout, --until, --image or --revision, the command waits until the
+    /// version reaches the goal of --until, even if its run has not begun. The version is the one that the target has now, or the named
+    /// one. The command does not notice a change of a ConfigMap or Secret alone before its run has begun.
     #[command(after_help = CODES)]
     Status(Status),
     /// Explains why the last release, or another one of the history, was promoted or rolled back
@@ -43,13 +43,13 @@ pub enum Verb {
     /// Promotes the version now, without further steps and checks. Traffic still moves to ready pods only.
     #[command(after_help = CODES)]
     Promote(Act),
-    /// Ends this step, or opens the gate that waits, and goes on with the next step
+    /// Ends this step, or opens the gate at which the release waits, and goes on with the next step
     #[command(after_help = CODES)]
     Skip(Act),
     /// Holds the weight; checks go on, and may roll the version back
     #[command(after_help = CODES)]
     Pause(Act),
-    /// Ends a pause, or opens the gate that waits
+    /// Ends a pause, or opens the gate at which the release waits
     #[command(after_help = CODES)]
     Resume(Act),
     /// Returns the traffic to the primary now, and marks the version as failed
@@ -96,7 +96,7 @@ pub enum Shell {
     Zsh,
     /// Fish.
     Fish,
-    /// The script `kubectl_complete-flagger`, which kubectl looks for on PATH.
+    /// The script `kubectl_complete-flagger`, which kubectl finds on PATH.
     Kubectl,
 }
 
@@ -119,10 +119,10 @@ pub struct List {
     /// Only canaries whose last version was rolled back.
     #[arg(long)]
     pub failed: bool,
-    /// Print each change, until it is interrupted.
+    /// Print each change, until the command is interrupted.
     #[arg(short, long)]
     pub watch: bool,
-    /// Print no head.
+    /// Print no header line.
     #[arg(long)]
     pub no_headers: bool,
     /// The form of the output.
@@ -244,7 +244,7 @@ pub struct Plan {
     /// servers.
     #[arg(long, value_parser = account, value_name = "NAMESPACE/NAME")]
     pub account: Option<Account>,
-    /// Whether to ask the metric servers: Services of the cluster through the API server, others from this machine.
+    /// Whether to query the metric servers: Services of the cluster through the API server, others from this machine.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_missing_value = "true", value_name = "BOOL")]
     pub ask: bool,
@@ -280,7 +280,7 @@ fn account(text: &str) -> Result<Account, String> {
 pub struct Act {
     /// The name of the canary.
     pub name: String,
-    /// The reason, which is shown to everybody who looks at the release. Needed to promote, skip and abort.
+    /// The reason. Everybody who can read the release sees it. Needed to promote, skip and abort.
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
     /// Act only if the release is still at this revision, which `get -o json` shows. Default: the current one.

@@ -17,7 +17,7 @@ use crate::loadtester::call::{Call, CallError};
 const MAX_BODY: usize = 1 << 20;
 /// The length from which a body is large, in bytes. Webhooks are smaller, unless their metadata is long.
 const LARGE: usize = 16 << 10;
-/// The most large bodies that arrive at the same time.
+/// The maximum number of large bodies that arrive at the same time.
 const LARGE_BODIES: usize = 16;
 /// The time within which a body must arrive.
 const ARRIVAL: Duration = Duration::from_secs(30);
@@ -71,7 +71,8 @@ impl Bodies {
         })
     }
 
-    /// Reads a body to its end, because a caller that still sends does not read the answer. Drops a body that is too long, or one too many.
+    /// Reads a body to its end, because a caller that still sends does not read the answer. Drops a body that is too long, or that is one
+    /// large body too many.
     async fn read(&self, request: Request) -> Result<Call, BodyError> {
         let mut chunks = request.into_body().into_data_stream();
         let mut body = Vec::new();
@@ -115,7 +116,7 @@ mod tests {
 
     type Chunk = Result<Vec<u8>, std::io::Error>;
 
-    /// A request of which this arrives, and never its end.
+    /// A request whose body begins with this text and never ends.
     fn unfinished(text: Vec<u8>) -> Request {
         let never = stream::pending::<Chunk>();
         Request::new(Body::from_stream(
@@ -141,7 +142,7 @@ mod tests {
         let slow = futures::future::join_all(slow);
         let others = async {
             let request = |text: Vec<u8>| Request::new(Body::from(text));
-            // The slow bodies are first: they have their places.
+            // Let the slow requests begin first, so that they take all places.
             tokio::task::yield_now().await;
             let (status, why) = bodies.call(request(large())).await.unwrap_err();
             assert_eq!(status, 429, "{why}");

@@ -33,7 +33,7 @@ use crate::{
     snapshot::Secret,
 };
 
-/// The most connections besides those that wait for a task. `-concurrency` limits these.
+/// The maximum number of connections besides those that wait for a task. `-concurrency` limits the latter.
 const CONNECTIONS: usize = 256;
 /// The time that a caller has for its request, and then for reading the answer. It includes the arrival of the body.
 const CALLER: Duration = Duration::from_secs(60);

@@ -15,7 +15,7 @@ use crate::snapshot::{HttpRequest, Method, Secret};
 
 /// The metadata service of a machine.
 const METADATA: &str = "http://169.254.169.254";
-/// For how long keys of the environment are used before they are read again; they have no end.
+/// The time for which keys of the environment are used before they are read again. They do not expire.
 const LASTING: Duration = Duration::from_secs(60 * 60);
 const STS: &str = "the answer of AWS STS";
 const AGENT: &str = "the answer of EKS Pod Identity";
@@ -32,8 +32,8 @@ const PARTITIONS: [(&str, &str); 7] = [
     ("", "amazonaws.com"),
 ];
 
-/// The host of a service in a region. `None` if no region can have this name, which is words and a number: with `s3` in its place, the host
-/// would be a user's.
+/// The host of a service in a region. `None` if no region can have this name, which consists of words and a number. With `s3` in its place,
+/// for example, the host could belong to a user.
 pub fn host(service: &str, region: &str) -> Option<String> {
     let (words, number) = region.rsplit_once('-')?;
     let is_word = |word: &str| !word.is_empty() && word.bytes().all(|it| it.is_ascii_lowercase());
@@ -101,7 +101,7 @@ fn web_identity(environment: &Environment, role: &str, token: &str) -> HttpReque
     post(format!("{url}/"), &form)
 }
 
-/// Reads the XML of STS. The values need no escapes, and the names are not used twice.
+/// Reads the XML of STS. The values contain no escapes, and each name occurs once.
 fn temporary(answer: &str) -> Result<Step, IdentityError> {
     let find = |name: &'static str| {
         let (open, close) = (format!("<{name}>"), format!("</{name}>"));

@@ -13,7 +13,7 @@ use crate::{metrics::error::ServerError, snapshot::Secret};
 pub const PROVIDER: &str = "azuremonitor";
 /// The metadata service of a machine.
 const METADATA: &str = "http://169.254.169.254";
-/// The parameter that says: a Kubernetes token takes the place of the client's secret.
+/// The value of the parameter for a Kubernetes token that replaces the client's secret.
 const JWT: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// One of Microsoft's clouds.
@@ -78,7 +78,7 @@ impl Azure {
         Some(Who::of(find).map(|who| Self { cloud, who }))
     }
 
-    /// Whether no user has a part in this identity.
+    /// Whether this is an identity of the operator's pod, which no user chooses.
     pub const fn is_of_the_pod(&self) -> bool {
         matches!(self.who, Who::Pod)
     }
@@ -161,7 +161,7 @@ impl Azure {
         Step::Call(post(url, &[&form, proof].concat()))
     }
 
-    /// Asks the machine for its managed identity. With several, the pod's variable has the client.
+    /// Asks the machine for its managed identity. If the machine has several, a variable of the pod names the client.
     fn managed(&self, environment: &Environment) -> Step {
         let host = environment.get("AZURE_POD_IDENTITY_AUTHORITY_HOST");
         let host = host.unwrap_or(METADATA).trim_end_matches('/');
@@ -182,7 +182,7 @@ impl Azure {
 }
 
 impl Who {
-    /// All three keys are a service principal, the first two a workload identity, none the pod's own.
+    /// All three keys make a service principal, the first two make a workload identity, and none makes the pod's own identity.
     fn of<'a>(find: impl Fn(&'static str) -> Option<&'a str>) -> Result<Self, ServerError> {
         let find = |key| find(key).map(str::to_owned);
         let missing = |key| ServerError::MissingCredential {
@@ -216,7 +216,7 @@ fn client_of_the_pod(environment: &Environment) -> Option<Client> {
     })
 }
 
-/// A tenant is a part of a path: it must not lead to another one.
+/// Whether a text can be a tenant. The tenant is a part of a path, so it must not lead to another path.
 fn is_tenant(text: &str) -> bool {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
     text.bytes().all(is_part) && !text.starts_with('.') && !text.contains("..")

@@ -19,7 +19,8 @@ use super::{
 };
 use crate::snapshot::{HttpRequest, Secret};
 
-/// The host of the exchange. (A key names the same in `token_uri`. That is not read: it would be an address of a user.)
+/// The host of the exchange. (A key has an address in `token_uri`, too. The operator does not read it, because a user could choose the
+/// address.)
 pub const TOKEN_HOST: &str = "oauth2.googleapis.com";
 /// The right to read metrics.
 const SCOPE: &str = "https://www.googleapis.com/auth/monitoring.read";

@@ -1,4 +1,4 @@
-//! The steps of an exchange, and what it ends with.
+//! The steps of an exchange, and its result.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -12,10 +12,10 @@ use crate::snapshot::{HttpRequest, HttpResponse, Method, Origin, Secret, excerpt
 
 /// The longest that one attempt of a request may take. The endpoints are near, or built for much traffic.
 const TIMEOUT: Duration = Duration::from_secs(4);
-/// No cloud gives a token for longer; a later end is an error of the answer.
+/// The longest lifetime of a token. No cloud gives more; a longer lifetime is an error of the answer and is cut to this one.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The errors of AWS about keys that have ended or were deleted.
+/// The errors of AWS about keys that have expired or were deleted.
 const OUTDATED: [&str; 3] = ["ExpiredToken", "UnrecognizedClient", "InvalidClientTokenId"];
 
 /// The next step of an exchange.
@@ -32,7 +32,7 @@ pub enum Step {
 pub struct Grant {
     /// The proof of the identity.
     pub pass: Pass,
-    /// When it ends.
+    /// The time at which the proof expires.
     pub until: Timestamp,
 }
 
@@ -86,7 +86,7 @@ impl Pass {
     }
 }
 
-/// Hides secret texts in an answer: it may become part of an event.
+/// Hides secret texts in an answer, because the answer may become part of an event.
 fn hide(mut answer: HttpResponse, secrets: &[&str]) -> HttpResponse {
     for secret in secrets {
         if !secret.is_empty() && answer.body.contains(secret) {
@@ -96,8 +96,8 @@ fn hide(mut answer: HttpResponse, secrets: &[&str]) -> HttpResponse {
     answer
 }
 
-/// The reason why an exchange has no result. No text quotes a file, or an answer with status 200: they may contain a token. In the words of
-/// a refusal, the secrets of the request are hidden.
+/// The reason why an exchange has no result. No text quotes a file, or an answer with status 200, because they may contain a token. In the
+/// text of a refusal, the secrets of the request are hidden.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
     /// A variable of the pod's environment is missing.

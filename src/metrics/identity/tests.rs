@@ -65,7 +65,7 @@ fn an_endpoint_that_repeats_what_proves_an_identity_does_not_publish_it() {
     }
 }
 
-/// Until their planned end, each check would fail with keys that AWS does not accept.
+/// Otherwise each check would fail until the planned end of keys that AWS does not accept.
 #[test]
 fn keys_are_exchanged_when_aws_says_that_they_are_outdated() {
     let keys = Pass::Keys(Keys {

@@ -8,7 +8,8 @@ use crate::metrics::template::Model;
 pub struct Apisix;
 
 impl Observer for Apisix {
-    /// The name of our route has the apex' name. (Flagger asks for the target's name, and finds nothing if `spec.service.name` is another.)
+    /// The operator's route has the apex' name in its own. (Flagger asks for the target's name, and finds nothing if `spec.service.name` is
+    /// another.)
     fn series(&self, model: &Model) -> Series {
         let Model {
             namespace,
@@ -36,7 +37,7 @@ impl Observer for Apisix {
         Named::Neither
     }
 
-    /// Without the type, the time of APISIX itself would count, too.
+    /// The type excludes the time that APISIX itself needs.
     fn buckets(&self, series: &Series) -> String {
         format!("type=~\"request\", {}", series.selector)
     }

@@ -8,7 +8,8 @@ use crate::metrics::template::Model;
 pub struct Gloo;
 
 impl Observer for Gloo {
-    /// Gloo's Upstream has the name of the Service. (Flagger's query has the name of the target, and finds nothing if the two names differ.)
+    /// Gloo's Upstream has the name of the Service. (Flagger's query has the name of the target, and finds nothing if the two names
+    /// differ.)
     fn series(&self, model: &Model) -> Series {
         let Model {
             namespace, service, ..

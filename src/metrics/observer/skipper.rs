@@ -41,13 +41,14 @@ impl Observer for Skipper {
         }
     }
 
-    /// Its counter of requests is a bucket, whose selector the query completes.
+    /// Skipper's counter of requests is a bucket, and only the query adds the label of the bucket. So the versions cannot be compared by
+    /// the selector.
     fn named(&self) -> Named {
         Named::Neither
     }
 }
 
-/// A name as Skipper has it in the names of its routes.
+/// A name in the form that it has in the names of Skipper's routes.
 fn as_word(name: &str) -> String {
     let word = |letter: char| match letter {
         'a'..='z' | 'A'..='Z' | '0'..='9' | '_' => letter,

@@ -40,7 +40,7 @@ impl Observer for Traefik {
         1000.0
     }
 
-    /// Its counter of requests is the last bucket.
+    /// Traefik's counter of requests is the last bucket.
     fn buckets(&self, series: &Series) -> String {
         series.selector.replace(", le=\"+Inf\"", "")
     }

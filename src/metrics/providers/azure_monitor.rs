@@ -25,7 +25,7 @@ impl Provider for AzureMonitor {
         PROVIDER
     }
 
-    /// A token goes to the hosts of Azure Monitor only, and only to a server that proves to be that host.
+    /// A token is sent only to hosts of Azure Monitor, and only to a server whose certificate proves that it is that host.
     fn access(&self, setup: &Setup<'_>) -> Result<Access, ServerError> {
         let refused = |why: &str| ServerError::not_allowed(PROVIDER, why);
         if setup.spec.insecure_skip_verify {

@@ -73,7 +73,7 @@ impl Provider for CloudWatch {
         page(access, query, now, None)
     }
 
-    /// A call without a query shows whether the keys are accepted: AWS then refuses what is missing.
+    /// A call without a query shows whether AWS accepts the keys: if so, it refuses the call for the missing query.
     fn probe(&self, access: &Access) -> HttpRequest {
         call(
             access,
@@ -81,7 +81,7 @@ impl Provider for CloudWatch {
         )
     }
 
-    /// The first value of the first result: the newest.
+    /// The first value of the first result, which is the newest.
     fn value(&self, response: &HttpResponse) -> Result<f64, MetricError> {
         let (value, _) = read(&[read_page(Ok(response))?]);
         value.ok_or_else(|| MetricError::none_in(&response.body))
@@ -132,7 +132,7 @@ fn page(access: &Access, query: &str, now: Timestamp, token: Option<&str>) -> Ht
         "StartTime": to.saturating_sub_unsigned(access.window.as_secs()),
         "EndTime": to,
         "MaxDatapoints": 20,
-        // Nobody asks a query that cannot be read: `queried` has refused it.
+        // A query that cannot be read is never sent: `queried` has refused it.
         "MetricDataQueries": queries(query).unwrap_or_default(),
     });
     if let (Some(token), Some(body)) = (token, body.as_object_mut()) {

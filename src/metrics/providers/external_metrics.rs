@@ -41,8 +41,8 @@ impl Provider for ExternalMetrics {
         "externalmetrics"
     }
 
-    /// The API server is asked with the operator's rights. A server at another address gets the token of the template's Secret, and never
-    /// the operator's own, which Flagger sends there.
+    /// The operator asks the API server with its own rights. A server at another address gets the token of the template's Secret, and never
+    /// the operator's own token. (Flagger sends its own token there.)
     fn access(&self, setup: &Setup<'_>) -> Result<Access, ServerError> {
         let address = setup.spec.address.as_deref();
         if address.is_none_or(str::is_empty) {
@@ -70,7 +70,7 @@ impl Provider for ExternalMetrics {
 
     fn query(&self, access: &Access, query: &str, _now: Timestamp) -> HttpRequest {
         let Ok(metric) = Metric::read(query) else {
-            // Nobody asks such a query: `queried` has refused it.
+            // Such a query is never sent: `queried` has refused it.
             return self.probe(access);
         };
         let encoded = |part: &str| utf8_percent_encode(part, KEPT).to_string();
@@ -152,7 +152,7 @@ impl Metric {
         if name.is_empty() {
             return Err(failed("metric name cannot be empty"));
         }
-        // They would lead to another path.
+        // These names would lead to another path.
         if [namespace, name]
             .iter()
             .any(|part| [".", ".."].contains(part))

@@ -50,7 +50,7 @@ impl Provider for Keptn {
     fn query(&self, access: &Access, query: &str, now: Timestamp) -> HttpRequest {
         match Named::read(query) {
             Ok(named) => named.request(&access.endpoint, now),
-            // Nobody asks such a query: `queried` has refused it.
+            // Such a query is never sent: `queried` has refused it.
             Err(_) => self.probe(access),
         }
     }

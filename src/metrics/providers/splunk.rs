@@ -1,5 +1,5 @@
-//! Splunk Observability Cloud (Flagger: `pkg/metrics/providers/splunk.go`). Flagger executes SignalFlow over a websocket; here it is the
-//! plain request of the same API, whose answer is a stream of server-sent events. It ends, because the program has an end.
+//! Splunk Observability Cloud (Flagger: `pkg/metrics/providers/splunk.go`). Flagger executes SignalFlow over a websocket. This operator
+//! sends a plain request of the same API, whose answer is a stream of server-sent events. The stream ends, because the program has an end.
 
 mod events;
 
@@ -74,7 +74,7 @@ impl Provider for Splunk {
         let parameters = [
             ("start", start.as_str()),
             ("stop", &stop),
-            // The last values are not waited for.
+            // Splunk must not wait for values that arrive late.
             ("immediate", "true"),
         ];
         let program = ("text/plain", query.to_owned());

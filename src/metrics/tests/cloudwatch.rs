@@ -127,7 +127,7 @@ fn pages(bodies: &[&str]) -> Next {
     query.next(jiff::Timestamp::UNIX_EPOCH, &answers)
 }
 
-/// AWS computes long queries in parts: `PartialData` says that the values are on another page.
+/// AWS computes long queries in parts: `PartialData` means that the values are on another page.
 #[test]
 fn a_value_on_a_later_page_is_found() {
     let first = r#"{"MetricDataResults": [{"Id": "e1", "StatusCode": "PartialData", "Values": []}, {"Id": "m1", "Values": [7]}], "NextToken": "two"}"#;

@@ -48,7 +48,7 @@ fn an_external_metric_has_a_namespace_a_name_and_a_selector() {
     }
 }
 
-/// A template with an address could otherwise get hold of the operator's token, as it can in Flagger.
+/// Otherwise a template with an address could get the operator's token, as it can in Flagger.
 #[test]
 fn external_metrics_elsewhere_get_the_token_of_the_template_and_need_no_right() {
     let spec = json!({"type": "externalmetrics", "address": "https://metrics:6443", "insecureSkipVerify": true});

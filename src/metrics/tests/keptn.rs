@@ -7,7 +7,8 @@ use crate::snapshot::Method;
 
 const CREATED: &str = "POST /apis/metrics.keptn.sh/v1beta1/namespaces/test/analyses";
 
-/// Plays a query: each request is answered with the next of these answers, the last of which is repeated. Returns the requests and the value.
+/// Plays a query: each request is answered with the next of these answers, the last of which is repeated. Returns the requests and the
+/// value.
 fn play(
     query: &str,
     budget: u64,
@@ -69,7 +70,7 @@ const QUERY: &str = "Analysis/test/podinfo/5m/workload=Web;stage=;bad;a=b=c\n";
 #[test]
 fn an_analysis_is_created_read_until_it_is_complete_and_deleted() {
     let created = Ok((201, json!({})));
-    // Keptn leaves `pass` away if it is false.
+    // Keptn omits `pass` if it is false.
     for (status, expected) in [
         (json!({"state": "Completed", "pass": true}), 1.0),
         (json!({"state": "Completed", "pass": false}), 0.0),
@@ -125,7 +126,7 @@ fn each_failure_of_an_analysis_is_reported_and_what_was_created_is_deleted() {
             1,
             "could not create Keptn Analysis test/podinfo: cannot create",
         ),
-        // It may have been created.
+        // The Analysis may have been created, so it is deleted.
         (
             vec![Err("broke off"), done()],
             2,

@@ -1,5 +1,5 @@
-//! Google Chat's webhooks (Flagger: `pkg/notifier/gchat.go`). Its cards have no colours, so the message does not show the severity; in
-//! Flagger neither.
+//! Google Chat's webhooks (Flagger: `pkg/notifier/gchat.go`). As in Flagger, the message does not show the severity, because the cards have
+//! no colours.
 
 use serde_json::{Value, json};
 use url::Url;

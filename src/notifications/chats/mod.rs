@@ -47,7 +47,7 @@ pub fn named(name: &str) -> Option<&'static dyn ChatService> {
         .find(|service| service.name() == name)
 }
 
-/// The chat of an AlertProvider. The address in `secret`, the provider's Secret object, wins over the provider's own.
+/// The chat of an AlertProvider. `secret` is the provider's Secret object; its address replaces the provider's own.
 pub fn chat_of(provider: &AlertProvider, secret: Option<&Value>) -> Result<Chat, ChatError> {
     let spec = &provider.spec;
     let secret = secret.map(Credentials::of).transpose()?;
@@ -79,8 +79,8 @@ pub fn chat_of(provider: &AlertProvider, secret: Option<&Value>) -> Result<Chat,
     })
 }
 
-/// Checks the hosts that get the values of a Secret: the chat's, and that of a proxy which sees an unencrypted request. Addresses that are
-/// not valid get no request.
+/// Checks the hosts that get the values of a Secret: the chat's, and that of a proxy that can read an unencrypted request. Invalid
+/// addresses are not checked, because no request is sent to them.
 fn check_hosts(
     secret: &Credentials,
     address: &str,

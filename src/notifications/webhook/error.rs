@@ -1,4 +1,4 @@
-//! The reason why a webhook did not pass: in Flagger's words for its events, and in plain words for records.
+//! The reason why a webhook did not pass: in Flagger's words for events, and as a plain clause for records.
 
 use crate::{api::duration::DurationError, snapshot::redacted};
 
@@ -21,7 +21,7 @@ pub enum WebhookError {
         /// An excerpt of the answer.
         answer: String,
     },
-    /// No attempt brought an answer that counts.
+    /// No attempt got an answer that decides.
     #[error("POST {url} giving up after {attempts} attempt(s){}", tail(last))]
     GaveUp {
         /// The host of the hook.
@@ -43,7 +43,7 @@ fn tail(last: &Result<(u16, String), String>) -> String {
 }
 
 impl WebhookError {
-    /// The error as a clause for people, with the answer. It has no credential of a known form, and of the URL only the host.
+    /// The error as a clause for people, with the answer. The clause contains no credential of a known form, and only the host of the URL.
     pub fn cause(&self) -> String {
         let after = |attempts: u64| match attempts {
             1 => String::new(),

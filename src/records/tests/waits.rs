@@ -34,7 +34,7 @@ fn of(image: &str, phase: &str) -> Value {
     status
 }
 
-/// The status while a version waits does not name it.
+/// The status while a version waits. It does not have the revision of this version.
 fn waiting() -> Value {
     of("app:1", "Waiting")
 }

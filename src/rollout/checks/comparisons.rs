@@ -3,12 +3,12 @@
 //! | state | meaning | effect with `mode: enforce` |
 //! | --- | --- | --- |
 //! | Worse | the canary is worse than the margin allows | the run is rolled back at once |
-//! | NotWorse, Undecided | it is not, or nothing is proven by enough requests | the step goes on |
+//! | NotWorse, Undecided | the canary is proven to be within the margin, or enough requests prove neither | the step goes on |
 //! | LowTraffic | the canary had too few requests | `onLowTraffic`; a hold ends after `maxExtend` intervals with `onUndecided` |
 //! | NoData | a version has no series | `onNoData`; a hold ends at the progress deadline with a rollback |
-//! | ProviderError, Stale | the metric server does not answer, or knows nothing new | `onError`; likewise |
-//! | OnePod | one pod of the canary has nearly all its bad requests | hold; likewise |
-//! | NotShifted | the canary gets clearly fewer requests than its weight asks for | hold; likewise |
+//! | ProviderError, Stale | the metric server does not answer, or has no new values | `onError`; a hold ends as with NoData |
+//! | OnePod | one pod of the canary has nearly all its bad requests | hold, which ends as with NoData |
+//! | NotShifted | the canary gets clearly fewer requests than its weight asks for | hold, which ends as with NoData |
 
 mod keeping;
 mod settings;
@@ -42,7 +42,7 @@ pub use settings::problem;
 use settings::{Setting, rules, setting};
 use wording::{Word, not_shifted, sentence};
 
-/// Series whose last point is older than this show nothing new.
+/// Series whose last point is older than this count as stale.
 const STALE: SignedDuration = SignedDuration::from_mins(3);
 
 /// The comparison of one metric.
@@ -65,14 +65,15 @@ pub struct Compared {
     pub effect: Effect,
     /// The finding; `None` if there were no series.
     pub finding: Option<Finding>,
-    /// Whether it decides, in place of the threshold.
+    /// Whether the comparison decides, in place of the threshold.
     pub decides: bool,
     /// The server that was asked; `None` if its address is invalid.
     pub server: Option<Server>,
     /// The counters of both versions.
     pub counters: String,
-    /// The test without the requests of this step, and with them; `None` if it has not begun, or if nothing was counted.
+    /// The test without the requests of this step; `None` if it has not begun.
     before: Option<MetricTest>,
+    /// The test with the requests of this step; `None` if nothing was counted.
     after: Option<MetricTest>,
 }
 
@@ -99,12 +100,12 @@ pub enum Effect {
     Hold(Until),
 }
 
-/// The end of a wait.
+/// The event that ends a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
     /// The progress deadline, at which the version is rolled back.
     Deadline,
-    /// There are enough requests.
+    /// The canary has enough requests.
     Requests,
     /// A person decides.
     Person,
@@ -123,13 +124,13 @@ impl Until {
     }
 }
 
-/// The comparisons of a canary's built-in metrics: those with the field `compare`, or all if the Canary has the annotation.
+/// The comparisons of a canary: those of metrics with the field `compare`, and of all built-in metrics if the Canary has the annotation.
 pub fn comparisons<'a>(snapshot: &Snapshot, checks: &'a [Check<'a>]) -> Vec<Comparing<'a>> {
     let asked = checks
         .iter()
         .filter_map(|check| Some((check, setting(snapshot, check)?)));
     let asked: Vec<_> = asked.collect();
-    // The probability of a false alarm is that of the whole run.
+    // All tests of a run share its probability of a false alarm.
     let tests = asked.len();
     let of = |(check, setting): (&'a Check<'a>, Setting)| {
         let rules = rules(&setting, tests)?;
@@ -209,7 +210,7 @@ impl Comparing<'_> {
         }))
     }
 
-    /// The bound that is the user's own maximum, which is in milliseconds.
+    /// The bound that equals the maximum of the metric. A user gives the maximum in milliseconds.
     fn own_bound(&self, snapshot: &Snapshot, bounds: &[(f64, Vec<Counts>)]) -> Option<f64> {
         let (_, max) = self.check.bounds();
         let observer = providers::observer(snapshot);
@@ -381,12 +382,12 @@ fn series_at(snapshot: &Snapshot, text: &str, at: Timestamp) -> Result<Query, Me
     })
 }
 
-/// The share of the requests that the canary's weight asks for, if the canary got clearly fewer in the window. In the first window of a weight,
-/// proxies may still follow the one before.
+/// Returns the share of the requests that the canary's weight asks for, if the canary got clearly fewer in the window. The smaller of this
+/// weight and the one before counts: in the first window of a weight, proxies may still apply the weight before.
 fn missed_share(snapshot: &Snapshot, finding: &Finding, before: i64) -> Option<f64> {
     let canary = &snapshot.canary;
     let analysis = canary.spec.analysis.as_ref()?;
-    // Windows that are as short as the delay of the counters are about several weights.
+    // If the interval is shorter than twice the delay of the counters, a window contains requests of several weights.
     let is_short = canary.interval() < 2 * counting::LAG.unsigned_abs();
     if canary.strategy() != Strategy::Canary || analysis.session_affinity.is_some() || is_short {
         return None;

@@ -27,7 +27,7 @@ const REMINDER: SignedDuration = SignedDuration::from_hours(1);
 /// The notifications of an open gate; or the decision, while the gate is closed or has not answered.
 type Gate = ControlFlow<Decision, Vec<Notification>>;
 
-/// A gate that a person opened is not asked.
+/// The result of a gate that a person opened: its webhooks are not called.
 const OPENED: Gate = Gate::Continue(Vec::new());
 
 /// The gate before a new version is scaled up.
@@ -113,7 +113,8 @@ fn wait_at(
             let alert = alert(unconfirmed_start(&status));
             Decision::commit(status, [Some(event), alert].into_iter().flatten().collect())
         }
-        // The event and the alert were sent when the phase began. The process may have died before it sent the alert.
+        // The event and the alert were sent when the phase began. The alert is repeated, because the process may have died before it sent
+        // the alert.
         Some(_) if reminders(snapshot) == 0 => {
             let entered = unconfirmed_start(snapshot.status());
             let alert = entered.and_then(|at| alert(Some(at)));
@@ -135,7 +136,7 @@ fn wait_at(
 fn reminders(snapshot: &Snapshot) -> u32 {
     let status = snapshot.status();
     let since = match snapshot.phase() {
-        // A check that fails during the wait changes the time of the status, but not that of its condition.
+        // A check that fails during the wait changes the time of the status, but not the time of the condition `Promoted`.
         CanaryPhase::WaitingPromotion => status
             .condition(ConditionType::Promoted)
             .and_then(|condition| condition.last_update_time.as_ref()),

@@ -94,12 +94,12 @@ fn comparison(compared: &Compared) -> (Metric, Measured) {
     (metric, measured)
 }
 
-/// A metric check outside of a run.
+/// The state of a metric check outside of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MetricState {
-    /// The question that it asks.
+    /// The value is not known yet; this question asks for it.
     Open(Question),
-    /// The value, judged, or why the metric cannot be queried.
+    /// The judged value, or the reason why the metric cannot be queried.
     Known(Measured),
 }
 
@@ -135,14 +135,14 @@ impl Check<'_> {
         Some((metric, measured))
     }
 
-    /// The metric with its query; without one if it cannot be queried.
+    /// The metric in the form of a record. `query` is `None` if the metric cannot be queried.
     fn described(&self, query: Option<&Query>) -> Metric {
         let (min, max) = self.bounds();
         let server = query.map(|query| &query.server);
         Metric {
             name: self.metric.name.clone(),
             provider: server.map_or("", |server| server.name()).to_owned(),
-            // The API server gets no values of Secrets, so it is no host here.
+            // Only hosts that get values of Secrets are listed, so the API server is not among them.
             host: server
                 .and_then(|server| server.hosts().into_iter().next())
                 .unwrap_or_default(),
@@ -155,7 +155,7 @@ impl Check<'_> {
     }
 }
 
-/// A query on one line, and not longer than a record keeps.
+/// A query on one line, cut to the length that a record keeps.
 fn cut(query: &str) -> String {
     let mut line = query.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.len() > QUERY {
@@ -165,7 +165,7 @@ fn cut(query: &str) -> String {
     line
 }
 
-/// The webhooks that have answered, or not, in the order of the list.
+/// The calls of webhooks that ended with an answer or with a failure, in the order of the list.
 fn calls(snapshot: &Snapshot, evidence: &Evidence) -> Vec<HookCall> {
     let analysis = snapshot.canary.spec.analysis.iter();
     let hooks = analysis.flat_map(|analysis| &analysis.webhooks).enumerate();
@@ -185,7 +185,7 @@ fn calls(snapshot: &Snapshot, evidence: &Evidence) -> Vec<HookCall> {
 
 fn call(hook: &CanaryWebhook, request: &HttpRequest, answer: &Answer) -> Option<HookCall> {
     let (status, answer) = match answer {
-        // An answer that passes may hold anything, and everyone who may read the namespace may read the record.
+        // The answer of a passed hook may contain confidential data, and everyone who may read the namespace may read the record.
         Answer::Response(response) if response.status < 300 => {
             (Some(response.status), String::new())
         }

@@ -143,7 +143,7 @@ impl Check<'_> {
         model
     }
 
-    /// Checks that a query can be sent, and that the object of the cluster which it names, if any, may be read for this canary.
+    /// Checks that a query can be sent, and that this canary may read the object of the cluster that the query names, if it names one.
     fn check_queried(
         &self,
         snapshot: &Snapshot,
@@ -187,7 +187,7 @@ pub fn checks(canary: &Canary) -> Vec<Check<'_>> {
             .analysis
             .iter()
             .flat_map(|analysis| &analysis.metrics)
-            // A Canary with more is not run.
+            // A Canary with more metrics is not run.
             .take(limits::METRICS)
             .enumerate()
     };
@@ -235,7 +235,7 @@ pub fn queried(snapshot: &Snapshot) -> Vec<Queried> {
     objects.collect()
 }
 
-/// The question about a metric. The label tells two equal queries apart.
+/// The question about a metric. The label distinguishes two equal queries.
 pub fn question(label: String, query: Query) -> Question {
     Question::Metric {
         label,

@@ -95,7 +95,7 @@ pub struct Judged {
     pub query: Option<Query>,
     /// The value; `None` if there is none.
     pub value: Option<f64>,
-    /// Why it holds the release back; `None` if it does not.
+    /// The reason why it holds the release back; `None` if it does not.
     pub halt: Option<Halt>,
 }
 
@@ -265,7 +265,8 @@ impl Check<'_> {
         )
     }
 
-    /// The least and the greatest acceptable value. A bare `threshold` is the minimum of a success rate and the maximum of any other metric.
+    /// The least and the greatest acceptable value. A single `threshold` is the minimum of a success rate and the maximum of any other
+    /// metric.
     pub fn bounds(&self) -> (Option<f64>, Option<f64>) {
         let (min, max) = match &self.metric.threshold_range {
             Some(range) => (range.min, range.max),
@@ -312,7 +313,7 @@ impl Check<'_> {
     }
 }
 
-/// A measured value with six digits at most, or with all of its digits if it would look like the bound that it misses.
+/// Formats a measured value with at most six digits, or with all its digits if six digits would show the value as equal to the bound.
 fn measured(value: f64, bound: f64) -> String {
     let rounded = format!("{value:.5e}").parse().unwrap_or(value);
     if go::float(rounded) == go::float(bound) {

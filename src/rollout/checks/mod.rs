@@ -17,6 +17,6 @@ use super::status::FailedCheck;
 pub struct Halt {
     /// The text of the event, in Flagger's words.
     pub event: String,
-    /// The same for the condition `Verdict` and the record.
+    /// The same reason for the condition `Verdict` and the record.
     pub failed: FailedCheck,
 }

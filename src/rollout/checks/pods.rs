@@ -11,11 +11,11 @@ use crate::{
     workload::label_selector::shown,
 };
 
-/// The knowledge about pods that are not ready.
+/// The reason why pods are not ready, or the question that finds it.
 pub enum Pods {
     /// Ask this question first.
     Ask(Question),
-    /// The reason that a pod gives; `None` if the pods could not be listed, or give none.
+    /// The reason in the status of a pod; `None` if the pods could not be listed, or show no reason.
     Known(Option<String>),
 }
 
@@ -40,7 +40,7 @@ fn worst(pods: &[Value]) -> Option<String> {
     Some(excerpt(&reason))
 }
 
-/// How often a pod restarted, and why it is not ready.
+/// The number of restarts of a pod, and the reason why it is not ready.
 fn of_pod(pod: &Value) -> Option<(i64, String)> {
     let status = &pod["status"];
     let lists = ["initContainerStatuses", "containerStatuses"].into_iter();
@@ -67,7 +67,7 @@ fn of_container(container: &Value) -> Option<(i64, String)> {
             None => format!("exit code {code}"),
         })
     });
-    // `ContainerCreating` is no reason yet.
+    // A pod that starts normally has these states, too, so they are no reason.
     let waits = waits.filter(|waits| !matches!(*waits, "ContainerCreating" | "PodInitializing"));
     let restarted = match restarts {
         0 => None,
@@ -85,7 +85,7 @@ fn of_container(container: &Value) -> Option<(i64, String)> {
     Some((restarts, format!("container {name}: {}", facts.join(", "))))
 }
 
-/// Why no node has the pod.
+/// The reason why the pod has no node yet.
 fn unscheduled(status: &Value) -> Option<String> {
     let mut conditions = status["conditions"].as_array()?.iter();
     let scheduled =
@@ -139,7 +139,7 @@ mod tests {
         }
     }
 
-    /// The containers of a pod as init containers, while its container waits for them.
+    /// Moves the containers of a pod to its init containers, and adds a container that waits for them.
     fn in_init_containers(mut pod: Value) -> Value {
         let Some(status) = pod.get_mut("status").and_then(Value::as_object_mut) else {
             return pod;

@@ -1,4 +1,4 @@
-//! The texts of events and alerts. They are Flagger's, to the letter, where Flagger has such an event.
+//! The texts of events and alerts. Where Flagger has an event, the text is exactly Flagger's.
 //!
 //! | event | place |
 //! | --- | --- |
@@ -45,8 +45,8 @@ pub fn normal(snapshot: &Snapshot, message: String) -> Notification {
     event_in(snapshot, EventKind::Normal, message, snapshot.phase())
 }
 
-/// A Warning event about an object to which another actor gives other content after each write of the operator. `manager` wrote it
-/// last, if that is known and not the operator.
+/// A Warning event about an object that another actor changes after each write of the operator. `manager` is the field manager of the last
+/// write; `None` if it is unknown or is the operator.
 pub fn undone(snapshot: &Snapshot, object: &ObjectRef, manager: Option<&str>) -> Notification {
     let actor = manager.map_or_else(
         || "an admission policy, a webhook or another controller".to_owned(),

@@ -34,7 +34,7 @@ pub fn primary_without_ready_pod(snapshot: &Snapshot) -> Notification {
     warning(snapshot, text)
 }
 
-/// A Service does not lead to the primary yet, because the pods that it leads to are ready and the primary's are not.
+/// A Service keeps its selector, because the pods that it selects are ready and the primary's are not.
 pub fn keeps_selector(snapshot: &Snapshot, service: &str, serving: &str) -> Notification {
     let namespace = snapshot.namespace();
     let primary = snapshot.canary.primary_workload_name();
@@ -65,13 +65,13 @@ pub fn started(snapshot: &Snapshot) -> Notification {
     event_in(snapshot, EventKind::Normal, text, CanaryPhase::Progressing)
 }
 
-/// The alert that a run has started; `entered` is when, if the alert may have to be repeated.
+/// The alert that a run has started. `entered` is the time of the start, if the alert may have to be repeated.
 pub fn start_alert(snapshot: &Snapshot, entered: Option<Timestamp>) -> Notification {
     let text = "New revision detected, progressing canary analysis.";
     announcing(describing_alert(snapshot, text), entered)
 }
 
-/// The further ports to which the router splits no requests; `None` if there are none. (Flagger says nothing.)
+/// The event about further ports to which the router splits no requests; `None` if there are none. (Flagger sends no such event.)
 pub fn unsplit_ports(snapshot: &Snapshot, ports: &[Port]) -> Option<Notification> {
     let ports: Vec<_> = ports
         .iter()
@@ -240,7 +240,8 @@ pub fn terminated(snapshot: &Snapshot) -> Notification {
     normal(snapshot, text)
 }
 
-/// A rollback leads to a primary that has the failed version, too: it was deleted during the run, and created again from the target.
+/// The rollback moves traffic to a primary that has the failed version, too: the primary was deleted during the run and created again from
+/// the target.
 pub fn primary_has_failed_version(snapshot: &Snapshot) -> Notification {
     let name = snapshot.canary.primary_workload_name();
     let namespace = snapshot.namespace();
@@ -275,7 +276,7 @@ pub fn action_accepted(snapshot: &Snapshot, verb: Verb, who: &str) -> Notificati
     action(snapshot, requested, who)
 }
 
-/// A person opens the gate that waits; `who` names the author and the reason.
+/// A person opens the gate at which a release waits; `who` names the author and the reason.
 pub fn gate_opened_by(snapshot: &Snapshot, who: &str) -> Notification {
     action(snapshot, "Opening of the gate", who)
 }

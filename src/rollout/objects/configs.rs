@@ -34,14 +34,14 @@ impl Release<'_> {
     }
 
     /// The writes that keep the copies which the primary uses now. The Canary becomes an owner, so that the copy stays when another Canary
-    /// that uses it is deleted. A missing copy is created again if the content that was promoted is still known: that of its source.
+    /// that uses it is deleted. A missing copy is created again from its source, if the source still has the content that was promoted.
     pub fn config_repairs(&self) -> Vec<Write> {
         let status = self.snapshot.status();
         let is_idle = matches!(
             status.phase,
             CanaryPhase::Initialized | CanaryPhase::Succeeded
         );
-        // Only a missing copy asks for this.
+        // A closure, because only a missing copy needs the result.
         let is_promoted = || {
             is_idle && self.same_configs(status.tracked_configs.as_ref())
                 || self.primary_has_these_configs()

@@ -60,9 +60,9 @@ impl Release<'_> {
         messages::run::unsplit_ports(self.snapshot, &ports)
     }
 
-    /// Whether requests have been mirrored for an interval: the route mirrors them, and the status records the step that began this. The
-    /// step is repeated if the status was not committed after the route. (The status cannot show that after a failed check before this step, or
-    /// in a run that began again.)
+    /// Whether requests have been mirrored for an interval: the route mirrors them, and the status records the step that began this. If the
+    /// status was not committed after the route, the step is repeated. (After an earlier failed check, or in a run that began again, the
+    /// status cannot show this; the step then counts as recorded.)
     pub fn has_mirrored(&self, routed: Weights) -> bool {
         self.mirrors() && routed.mirrored && unconfirmed_start(self.snapshot.status()).is_none()
     }
@@ -87,13 +87,13 @@ impl Release<'_> {
             && (!self.kind.has_pods() || is_selected().unwrap_or(false))
     }
 
-    /// Whether the primary answers clients. After a failed promotion it does not: a fix must be able to start although the primary is not
-    /// ready.
+    /// Whether the primary counts as the workload that answers clients. After a failed promotion it does not, so that a fix can start
+    /// although the primary is not ready.
     pub fn primary_serves(&self) -> bool {
         !self.promotion_failed() && self.primary_is_called()
     }
 
-    /// Whether clients call the primary. In an A/B test, those do that match no condition.
+    /// Whether clients call the primary. In an A/B test, the clients that match no condition call it.
     pub fn primary_is_called(&self) -> bool {
         let all_on_canary =
             self.splits_traffic() && self.weights().is_ok_and(|weights| weights.canary == 100);
@@ -106,7 +106,8 @@ impl Release<'_> {
         status.has_condition(ConditionType::PromotionFailed)
     }
 
-    /// The weights for a version that must get no traffic: all to the primary. While the primary is broken, the weights stay.
+    /// The weights for a version that must get no traffic: all to the primary. After a failed promotion, the routed weights stay while the
+    /// primary has no ready pod.
     pub fn fallback_weights(&self) -> Result<Weights, Blocked> {
         if !self.promotion_failed() || self.snapshot.primary_has_ready_pods() {
             return Ok(Weights::PRIMARY);
@@ -125,7 +126,7 @@ impl Release<'_> {
         Some(Decision::Wait(Requeue::Ready, event.into_iter().collect()))
     }
 
-    /// The reason why the data plane has not accepted the routes, once it has not for the progress deadline.
+    /// Returns the reason why the data plane has not accepted the routes, if it has not done so within the progress deadline.
     pub fn routes_overdue(&self) -> Option<String> {
         let snapshot = self.snapshot;
         let why = self.router.accepted(snapshot).err()?;
@@ -138,7 +139,7 @@ impl Release<'_> {
             .then(|| why.to_string())
     }
 
-    /// The decision to wait for proxies that lag behind the written routes; `None` if they do not. It is reported at a tick.
+    /// The decision to wait for proxies that lag behind the written routes; `None` if they do not. The delay is reported only at a tick.
     pub fn routes_lag(&self) -> Option<Decision> {
         let why = self.router.lag(self.snapshot)?;
         let tick = self.snapshot.tick.as_ref();
@@ -214,8 +215,8 @@ impl Release<'_> {
         then.canary > now.canary && !self.snapshot.canary_has_ready_pods()
     }
 
-    /// The writes that create or repair the routes. The weights are those of the current phase; during a run they stay as they are routed,
-    /// or as the status has them if the routes are gone.
+    /// The writes that create or repair the routes. Between runs the weights are those of the phase. During a run the routed weights stay;
+    /// if the routes are gone, the weights follow from the status.
     pub fn routes(&self) -> Result<Vec<Write>, Blocked> {
         let status = self.snapshot.status();
         if is_between_runs(status.phase) && status.canary_weight == 0 {
@@ -229,7 +230,8 @@ impl Release<'_> {
                 Weights::PRIMARY
             }
         });
-        // In an A/B test the routed weight means all matching requests. Without the match it would mean the requests of all clients.
+        // In an A/B test, the routed weight means all matching requests. If the match is removed, the same weight would mean the requests
+        // of all clients, so the expected weight is the limit.
         let weights = if weights.canary > expected.canary && !self.to_adopt() {
             expected
         } else {
@@ -254,7 +256,8 @@ impl Release<'_> {
         }
     }
 
-    /// The writes that create or repair the routes with these weights, or with the routed ones if these would reach no ready pod.
+    /// The writes that create or repair the routes with these weights. If a workload without a ready pod would get more requests, the
+    /// routed weights stay.
     fn repaired(&self, weights: Weights) -> Result<Vec<Write>, Blocked> {
         let weights = match self.weights() {
             Ok(now) if self.misses_primary(now, weights) || self.misses_canary(now, weights) => now,
@@ -300,8 +303,9 @@ impl Release<'_> {
         writes
     }
 
-    /// Whether a write was tried since the last tick: if another actor reverts it, the next attempt waits for the next tick. While temporary
-    /// routes exist, the announcement was written, not `coming`. So `coming` counts as tried only if the route leads to our Services already.
+    /// Whether a write was tried since the last tick: if another actor reverts it, the next attempt waits for the next tick. While
+    /// temporary routes exist, the announcement was written, not `coming`. So `coming` counts as tried only if the route leads to our
+    /// Services already.
     pub fn is_tried(&self, coming: &Write) -> bool {
         if self.router.is_announced(self.snapshot, coming) {
             return self.weights().is_ok();
@@ -314,7 +318,7 @@ impl Release<'_> {
         self.router.tidy(self.snapshot)
     }
 
-    /// Goes on with a value, or reports the obstacle.
+    /// Continues with the value, or breaks with the report of the obstacle.
     pub fn or_report<T>(&self, result: Result<T, Blocked>) -> ControlFlow<Decision, T> {
         match result {
             Ok(value) => ControlFlow::Continue(value),

@@ -55,7 +55,7 @@ impl Release<'_> {
         follows.into_iter().chain(primary).collect()
     }
 
-    /// The write that makes the Service that clients call select the primary's pods; `None` if it does.
+    /// The write that makes the Service that clients call select the primary's pods; `None` if it selects them already.
     pub fn apex_service(&self) -> Option<Write> {
         let name = self.snapshot.canary.apex_name();
         let live = self.snapshot.object(Kind::Service, name);
@@ -91,7 +91,7 @@ impl Release<'_> {
             .collect()
     }
 
-    /// The write that makes the Service that clients call select the target's pods again; `None` if it does.
+    /// The write that makes the Service that clients call select the target's pods again; `None` if it selects them already.
     pub fn restored_apex(&self) -> Option<Write> {
         let name = self.snapshot.canary.apex_name();
         let live = self.snapshot.object(Kind::Service, name);
@@ -101,7 +101,8 @@ impl Release<'_> {
             .flatten()
     }
 
-    /// The writes that scale the canary to zero; none if it is at zero. Its autoscaler is paused first: it would scale the canary up again.
+    /// The writes that scale the canary to zero; none if it is at zero. Its autoscaler, which would scale the canary up again, is
+    /// paused first.
     pub fn scale_down(&self) -> Vec<Write> {
         let pause = Scaler::of(self.snapshot).and_then(|scaler| scaler.pause());
         let failure = format!(
@@ -190,8 +191,8 @@ impl Release<'_> {
         Some(workload::change_write(self.kind, primary, change, failure))
     }
 
-    /// The write that gives the primary pods, if it is scaled to zero: its autoscaler, or a person, may have done so while nobody called it. It
-    /// gets as many as the canary has, because it takes over the canary's requests.
+    /// The write that scales the primary up from zero; `None` if it has pods. Its autoscaler, or a person, may have scaled it down while no
+    /// client called it. It gets as many pods as the canary, because it takes over the canary's requests.
     pub fn wake_primary(&self) -> Option<Write> {
         let primary = self
             .snapshot
@@ -206,11 +207,12 @@ impl Release<'_> {
         workload::scale_from_zero(self.kind, primary, to, failure)
     }
 
-    /// The write that gives the primary the target's strategy, once it is ready after an update with another one that kept its pods.
+    /// The write that gives the primary the target's strategy back, once the primary is ready after an update with a strategy that keeps
+    /// pods.
     pub fn restored_strategy(&self) -> Option<Write> {
         let primary = self.snapshot.primary()?;
         let change = strategy::restored(self.kind, self.target, primary)?;
-        // Another version of the target may have another strategy, and was not promoted.
+        // The strategy belongs to the version: if the target has a version that was not promoted, the primary must not get its strategy.
         if !self.primary_runs_the_target() {
             return None;
         }
@@ -243,7 +245,8 @@ impl Release<'_> {
             || (!is_ours(&applied) && self.primary_runs_the_target())
     }
 
-    /// Whether the primary was promoted with the present configs, at any time: its mark tells this, whatever run is in progress now.
+    /// Whether the mark of the primary shows that it was promoted with the present configs. It does not matter which run is in progress
+    /// now.
     pub fn primary_has_these_configs(&self) -> bool {
         let promoted = self.snapshot.status().last_promoted_spec.as_ref();
         let has_mark = |promoted: &String| {

@@ -144,7 +144,7 @@ fn advance_iteration(
     release.or_report(release.move_traffic(&Weights::CANARY, step, event))
 }
 
-/// Records that the version is promoted, before the primary is touched. Flagger records it afterwards.
+/// Records that the version is promoted, before the primary is changed. Flagger records it afterwards.
 pub fn promote(release: &Release<'_>) -> Decision {
     let promoting = StatusChange::enter(release.snapshot, CanaryPhase::Promoting);
     Decision::commit(promoting.build(), vec![run::copying(release.snapshot)])

@@ -38,7 +38,7 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
         return Ok(Decision::commit(adopted, Vec::new()));
     }
     let skips = snapshot.canary.skip_analysis();
-    // A version that waits for its approval changes no route.
+    // In the phase WaitingPromotion no route changes, so overdue routes do not matter.
     let moves = !skips && snapshot.phase() == CanaryPhase::Progressing;
     if let Some(why) = release.routes_overdue().filter(|_| moves) {
         return Ok(rollback::routes_not_accepted(snapshot, why));
@@ -60,7 +60,7 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
     }
     let failed = snapshot.status().failed_checks;
     let is_over = !skips && failed >= snapshot.canary.threshold();
-    // Flagger waits for the next tick, while clients still reach a version that is known to be bad.
+    // A failed version and a skipped step do not wait for the next tick. In Flagger, clients reach a failed version until the next tick.
     let ends_step =
         is_ready && actions::skips(snapshot) && snapshot.phase() == CanaryPhase::Progressing;
     if snapshot.tick.is_none() && !is_over && !ends_step {
@@ -81,7 +81,7 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
     Ok(comparisons::kept(snapshot, evidence, decision).notifying(notifications))
 }
 
-/// The decision while the primary or the canary is not ready; `None` if both are, or if it is not yet time to report it.
+/// The decision while the primary or the canary is not ready; `None` if both are ready, or if a wait is only reported at the next tick.
 fn unready(release: &Release<'_>, evidence: &Evidence, skips: bool) -> Option<Decision> {
     let snapshot = release.snapshot;
     let primary = (!skips && release.primary_serves())
@@ -113,7 +113,7 @@ fn is_ready(release: &Release<'_>) -> bool {
     release.canary_readiness() == Readiness::Ready && primary()
 }
 
-/// Gives a version that had lost its pods the traffic that it had. `None` if it has lost none, or if the routes have changed since.
+/// Gives a version that had lost its pods its traffic back. `None` if no traffic was withdrawn, or if the routes have changed since.
 fn restore(release: &Release<'_>) -> Result<Option<Decision>, Blocked> {
     let snapshot = release.snapshot;
     let Some(lost) = PodsLost::withdrawn(snapshot.status()) else {
@@ -144,7 +144,7 @@ fn step(
         Signal::None(unsignaled) => notifications.extend(unsignaled),
     }
     match release.routes_pending() {
-        // A version that waits for its approval changes no route, and its promotion waits for the routes itself.
+        // In this phase no route changes, and the promotion waits for the routes itself. So the step only reports the delay.
         Some(Decision::Wait(_, events))
             if release.snapshot.phase() == CanaryPhase::WaitingPromotion =>
         {
@@ -177,7 +177,8 @@ fn check(
         return ControlFlow::Break(Decision::wait(Requeue::AtTick));
     }
     let kind = if begins {
-        // Hooks have effects, so none is called for a version that may not go on. The advance reports the open gate.
+        // Hooks have side effects, so none is called for a version whose gate is closed. The advance sends the notifications of the open
+        // gate.
         advance::traffic_gate(release, evidence, routed)?;
         notifications.push(run::analysis_starts(snapshot));
         WebhookType::PreRollout

@@ -55,8 +55,8 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
     wait_for_primary(release, notifications)
 }
 
-/// Waits until the Revision of a Knative Service is ready that becomes the primary, because the same write leads all requests to it; `None` if
-/// it is. It is an error if a user has led requests to another one. (Flagger waits for neither.)
+/// Waits until the Revision that becomes the primary of a Knative Service is ready, because the same write sends all requests to it. `None`
+/// if it is ready. It is an error if a user has sent requests to another Revision. (Flagger checks neither.)
 fn first_revision(release: &Release<'_>) -> Result<Option<Decision>, Blocked> {
     if release.kind != TargetKind::Knative {
         return Ok(None);
@@ -75,7 +75,7 @@ fn first_revision(release: &Release<'_>) -> Result<Option<Decision>, Blocked> {
     })
 }
 
-/// Creates the objects that must exist before the primary's pods; `None` if they do.
+/// Creates the objects that must exist before the primary's pods; `None` if they exist.
 fn before_pods(release: &Release<'_>) -> Result<Option<Decision>, Blocked> {
     let mut writes = release.before_pods()?;
     if writes.is_empty() {
@@ -83,15 +83,15 @@ fn before_pods(release: &Release<'_>) -> Result<Option<Decision>, Blocked> {
     }
     writes.retain(|write| !release.snapshot.leaves_out(write));
     if writes.is_empty() {
-        // None of them could be created.
+        // All these writes were tried since the last tick, or are paused.
         return Ok(Some(Decision::wait(Requeue::AtTick)));
     }
     Ok(Some(Decision::write(writes)))
 }
 
-/// Creates or updates the primary. While it gets ready, proxies learn of the Services that traffic will go to.
+/// Creates or updates the primary. Also announces the Services, so that proxies know them when traffic moves.
 fn primary_and_announcements(release: &Release<'_>) -> Vec<Write> {
-    // The primary follows the target until it gets traffic, so that a fix of a version that never became ready is taken up.
+    // Until the primary gets traffic, it is updated with the target. So it gets the fix of a version that never became ready.
     let mut writes = if release.primary_runs_the_target() {
         Vec::new()
     } else {
@@ -128,7 +128,7 @@ fn wait_for_primary(
     move_traffic(release)
 }
 
-/// Moves traffic to the primary, waits until every proxy knows, then scales the target down. Flagger scales the target down first and
+/// Moves traffic to the primary, waits some seconds for the proxies, then scales the target down. Flagger scales the target down first and
 /// routes afterwards.
 fn move_traffic(release: &Release<'_>) -> Result<Decision, Blocked> {
     let snapshot = release.snapshot;
@@ -141,8 +141,8 @@ fn move_traffic(release: &Release<'_>) -> Result<Decision, Blocked> {
     if !writes.is_empty() {
         return Ok(Decision::write(writes));
     }
-    // An object that another actor keeps reverting does not hold the initialization up. An object that could not be created does, and so
-    // does traffic that does not reach the primary: clients would get no answer. The write is tried again at the next tick.
+    // If another actor keeps reverting a write, the initialization goes on without it. But it waits for the next tick, and tries again, if
+    // an object does not exist or if traffic does not reach the primary: clients would get no answer.
     let is_missing = |write: &Write| matches!(write.action, Action::Create(_));
     if tried.iter().any(is_missing) || !(release.leads_to_primary() || tried.is_empty()) {
         return Ok(Decision::wait(Requeue::AtTick));

@@ -19,8 +19,8 @@ use crate::{
     snapshot::Snapshot,
 };
 
-/// Ends the wait of a version that stays where it is although it can be compared again: at a gate, or because a person paused it. Any other one
-/// goes on, which removes the reason of the wait.
+/// Ends the wait of a version that can be compared again, but does not advance because it is at a gate or a person paused it. Any other
+/// version advances, and its next status has no such wait.
 pub fn end_wait(snapshot: &Snapshot, all: &[Compared]) -> Option<Decision> {
     let stays = snapshot.phase() == CanaryPhase::WaitingPromotion || actions::is_paused(snapshot);
     let waits = [Until::Deadline, Until::Requests, Until::Person]
@@ -34,14 +34,15 @@ pub fn end_wait(snapshot: &Snapshot, all: &[Compared]) -> Option<Decision> {
     })
 }
 
-/// The condition that records a wait with this end; `None` if the step does not wait so. Failed checks have the same codes, and other sentences.
+/// The condition that records a wait with this end; `None` if the step does not wait for it. The sentence decides, because failed checks
+/// have the same codes.
 fn wait(snapshot: &Snapshot, until: Until) -> Option<&CanaryCondition> {
     let verdict = snapshot.status().condition(ConditionType::Verdict)?;
     let sentence = verdict.message.as_deref()?;
     sentence.starts_with(until.sentence()).then_some(verdict)
 }
 
-/// The rollback of a version that is worse than the primary. It does not wait for a number of failed checks: chance is ruled out.
+/// The rollback of a version that is worse than the primary. One comparison is enough, because its test has ruled out chance.
 pub fn roll_back(snapshot: &Snapshot, all: &[Compared]) -> Option<Decision> {
     let mut deciding = all.iter().filter(|it| it.decides);
     let worse = deciding.find(|it| it.effect == Effect::RollBack)?;
@@ -65,7 +66,7 @@ pub fn hold(snapshot: &Snapshot, all: &[Compared]) -> Option<Decision> {
     };
     let waiting: Vec<_> = all.iter().filter_map(|it| Some((it, until(it)?))).collect();
     let status = snapshot.status();
-    // A wait goes on although its reason changes, for example from missing series to a server that does not answer.
+    // The deadline does not start again when the reason changes, for example from missing series to a server that does not answer.
     let since = wait(snapshot, Until::Deadline).and_then(|it| it.last_transition_time.as_ref());
     let has_deadline = |(_, until): &&(&Compared, Until)| *until == Until::Deadline;
     if since.is_some()

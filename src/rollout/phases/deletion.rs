@@ -19,7 +19,7 @@ use crate::{
 /// While this finalizer is on a Canary, the API server does not remove the Canary.
 const FINALIZER: &str = "finalizer.flagger.app";
 
-/// Adds the finalizer to a Canary with `revertOnDeletion` and removes it from any other; `None` if that is done.
+/// Adds the finalizer to a Canary with `revertOnDeletion` and removes it from any other; `None` if nothing is to be changed.
 pub fn prepare(snapshot: &Snapshot) -> Option<Decision> {
     let wanted = snapshot.canary.spec.revert_on_deletion;
     (wanted != has_finalizer(snapshot)).then(|| finalizer_write(snapshot, wanted))
@@ -57,7 +57,7 @@ fn revert(release: &Release<'_>) -> Decision {
     let snapshot = release.snapshot;
     let late = is_late(snapshot);
     let mut restored = restored(release);
-    // An actor that undoes the writes does not hold the deletion up for ever.
+    // After the deadline, the operator skips writes that another actor reverts, so that the deletion ends.
     restored.retain(|write| !late || !snapshot.leaves_out(write));
     let mut up = release.scale_to_primary(late);
     up.extend(release.announce(&restored));
@@ -74,7 +74,7 @@ fn revert(release: &Release<'_>) -> Decision {
     if let Readiness::Waiting(why) | Readiness::Failed(why) = release.canary_readiness()
         && !late
     {
-        // Pods need some seconds to start: that is worth no warning.
+        // Pods need some seconds to start, so the warning is sent only at a tick.
         let tick = snapshot.tick.as_ref();
         let event = tick.map(|_| run::not_ready_to_terminate(snapshot, &why));
         return Decision::Wait(Requeue::Ready, event.into_iter().collect());
@@ -104,7 +104,7 @@ fn restored(release: &Release<'_>) -> Vec<Write> {
     let snapshot = release.snapshot;
     let mut writes: Vec<_> = release.restored_apex().into_iter().collect();
     writes.extend(release.router.restore(snapshot));
-    // Objects of the name that an older canary claims are that one's.
+    // Objects that an older canary claims belong to that canary.
     let claimed = snapshot.conflicting_canary.as_ref();
     let is_claimed =
         |write: &Write| claimed.is_some_and(|conflict| conflict.object.name == write.object.name);

@@ -35,7 +35,7 @@ pub fn succeed(release: &Release<'_>, outcome: &Outcome) -> Plan {
     }
 }
 
-/// Scales the canary down after its connections have drained, if traffic is still on the primary. `None` if it is too early.
+/// Scales the canary down after its connections have drained, if all traffic is on the primary. `None` if it is too early.
 pub fn finish_draining(release: &Release<'_>) -> Option<Decision> {
     let snapshot = release.snapshot;
     let is_at_primary =

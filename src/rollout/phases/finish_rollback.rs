@@ -57,8 +57,8 @@ pub fn proceed(release: &Release<'_>) -> Result<Decision, Blocked> {
     }))
 }
 
-/// Makes the status forget the version of a run that ended without a promotion. If the target has changed in between, it gets a new run,
-/// even if it has the same version again.
+/// Makes the status forget the version of a run that ended without a promotion. If the target has changed again, it gets a new run, even if
+/// it has the version of the ended run.
 fn forget_run(status: &mut CanaryStatus, release: &Release<'_>) {
     if release.primary_runs_the_target() {
         status.last_applied_spec = Some(release.revision.clone());

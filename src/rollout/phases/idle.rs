@@ -65,7 +65,7 @@ fn start(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Blocked
             vec![messages::warning(snapshot, why)],
         ));
     }
-    // Once the deadline has passed, the run starts and fails at once: its version gets no traffic, and its user an alert.
+    // After the deadline, the run starts and fails at once: the version gets no traffic, and the user gets an alert.
     let is_overdue = || release.routes_overdue().is_some();
     if let Some(wait) = release.routes_pending().filter(|_| !is_overdue()) {
         return Ok(wait);

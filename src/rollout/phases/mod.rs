@@ -8,7 +8,8 @@
 //! | Promoting, Finalising | [`promotion`] |
 //! | Terminating | [`deletion`] |
 //!
-//! [`restore`] repairs the primary after a failed promotion. [`new_revision`], [`finish_rollback`] and [`end`] begin, abandon and end a run, from whichever phase.
+//! [`restore`] repairs the primary after a failed promotion. [`new_revision`], [`finish_rollback`] and [`end`] begin, abandon and end a run
+//! in any phase.
 
 pub mod advance;
 pub mod analysis;

@@ -36,7 +36,7 @@ pub fn started<'a>(release: &Release<'a>) -> StatusChange<'a> {
     } else {
         started.clear(ConditionType::Action)
     };
-    // The target is needed again: it is not scaled down.
+    // The run needs the target, so it must not be scaled down.
     started
         .clear(ConditionType::Draining)
         .clear(ConditionType::PodsLost)
@@ -79,7 +79,7 @@ pub fn changed(release: &Release<'_>) -> Result<Decision, Blocked> {
 /// Returns traffic to the primary and begins the analysis anew.
 fn restart(release: &Release<'_>) -> Result<Decision, Blocked> {
     let weights = release.fallback_weights()?;
-    // The run was announced when it began. A person steered the earlier version.
+    // The start of the run was announced already. The actions of a person were about the earlier version, so they end.
     let started = started(release)
         .announced()
         .clear(ConditionType::Action)

@@ -53,7 +53,8 @@ pub fn promoting(release: &Release<'_>) -> Result<Decision, Blocked> {
 }
 
 /// Routes all traffic to the canary for an interval if the promotion takes all pods of the primary away before it starts new ones, as the
-/// strategy `Recreate` does. `None` if it does not, or if nothing can be moved: the strategy of the Canary moves all traffic anyway, or none.
+/// strategy `Recreate` does. `None` if the promotion keeps pods, if the canary has no traffic, or if no
+/// more traffic can move to it.
 fn clear_primary(release: &Release<'_>) -> Result<Option<Decision>, Blocked> {
     let snapshot = release.snapshot;
     let can_move = release.splits_traffic()
@@ -64,7 +65,7 @@ fn clear_primary(release: &Release<'_>) -> Result<Option<Decision>, Blocked> {
         return Ok(None);
     }
     let all = i64::from(Weights::CANARY.canary);
-    // A crash may have come between the route and the status.
+    // The operator may have crashed after the write of the route and before that of the status.
     if routed != Weights::CANARY || snapshot.status().canary_weight != all {
         let step = StatusChange::end_step(snapshot).with(|status| status.canary_weight = all);
         let event = run::all_traffic_to_canary(snapshot, false);
@@ -74,7 +75,7 @@ fn clear_primary(release: &Release<'_>) -> Result<Option<Decision>, Blocked> {
     if let Some(why) = release.routes_overdue() {
         return Ok(Some(rollback::routes_not_accepted(snapshot, why)));
     }
-    // The proxies learn the routes, and connections to the primary end.
+    // Until the next tick, proxies apply the routes, and connections to the primary end.
     if snapshot.tick.is_none() {
         return Ok(Some(Decision::wait(Requeue::AtTick)));
     }

@@ -1,5 +1,5 @@
-//! After a failed promotion (not in Flagger): the primary gets the version back that it had before, with the content of its configs. When it is ready, it
-//! gets its traffic back, and the next version takes its steps like any other.
+//! After a failed promotion (not in Flagger): the primary gets its previous version back, with the content of its configs. When it is
+//! ready, it gets its traffic back, and the next version takes its steps like any other.
 
 use serde_json::Value;
 
@@ -16,11 +16,11 @@ use crate::{
     workload::{config::copies::Copies, history, label_selector::shown},
 };
 
-/// The reason of the condition `PromotionFailed` until the primary's previous version is known …
+/// The reason of the condition `PromotionFailed` until the primary's previous version is known.
 pub const BROKEN: &str = "PrimaryNotReady";
-/// … while the primary is restored …
+/// The reason of the condition while the primary is restored.
 const RESTORING: &str = "RestoringPrimary";
-/// … and if it cannot be restored.
+/// The reason of the condition if the primary cannot be restored.
 pub const NOT_RESTORED: &str = "PrimaryNotRestored";
 
 /// The decision while a primary is restored; `None` if there is none to restore.
@@ -64,7 +64,7 @@ fn begin(release: &Release<'_>, evidence: &Evidence) -> Decision {
             | Answer::Delivered,
         ) => &Vec::new(),
     };
-    // The configs come first: the pods of the template read them.
+    // The configs are written first, because the pods of the template read them.
     let restore = |template: Value| {
         let mark = history::mark(&template)?;
         let mut writes = Copies::of(snapshot).restore(mark);
@@ -124,7 +124,7 @@ fn is_late(snapshot: &Snapshot) -> bool {
     snapshot.exceeds_deadline(condition.and_then(|c| c.last_transition_time.as_ref()))
 }
 
-/// Records that the primary stays as it is. The next version must be able to start without it.
+/// Records that the primary keeps its version. The next version can then start although the primary is not ready.
 fn give_up(snapshot: &Snapshot, why: &str) -> Decision {
     let status = failed_because(snapshot, NOT_RESTORED).build();
     Decision::commit(status, vec![run::primary_not_restored(snapshot, why)])

@@ -85,7 +85,7 @@ fn primary_keeps_replicas(snapshot: &Snapshot, plan: &Plan) -> Result<(), Unsafe
     Ok(())
 }
 
-/// The target is scaled to zero only when its traffic moved away long enough ago: no request in flight is lost.
+/// The target is scaled to zero only when its traffic moved away long enough ago, so that no request in flight is lost.
 fn target_is_drained(snapshot: &Snapshot, plan: &Plan) -> Result<(), Unsafe> {
     let target = &snapshot.canary.spec.target_ref.name;
     let Some(kind) = TargetKind::of(&snapshot.canary).map(TargetKind::kind) else {
@@ -206,11 +206,11 @@ fn scales_to_zero(write: &Write) -> bool {
     }
 }
 
-/// Whether a write makes a scaler keep its workload at zero, which it did not before.
+/// Whether a write makes a scaler keep its workload at zero, although the scaler did not do so before.
 fn pins_to_zero(snapshot: &Snapshot, write: &Write) -> bool {
     let object = match &write.action {
         Action::Create(object) | Action::Replace(object) => object,
-        // Owners alone are patched. Assume the worst of all other fields.
+        // The operator patches only owners. A patch of any other field counts as one that keeps the workload at zero.
         Action::Patch(patch) => {
             let mut operations = patch.as_array().into_iter().flatten();
             return operations.any(|operation| {

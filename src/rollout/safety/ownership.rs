@@ -1,6 +1,6 @@
-//! Objects of others are not changed. A canary that needs the name of such an object is not run: an event and the condition
-//! `ForeignObject` name the object, and both are over when the object is gone or is given to the canary (see
-//! [`workload::ownership`](crate::workload::ownership)). The same holds for a route that an adoption would take something from.
+//! The operator does not change objects of other owners. It does not run a canary that needs the name of such an object: an event and the
+//! condition `ForeignObject` name the object. The condition is removed when the object is gone or is given to the canary (see
+//! [`workload::ownership`](crate::workload::ownership)). The same holds for a route of which an adoption would drop a field.
 //!
 //! The refusal comes before the first write of the initialization, and between two runs. A run goes on meanwhile, with its routes and its
 //! rollback, but a plan that would change a foreign object is not executed. (Flagger replaces such objects.)
@@ -29,13 +29,13 @@ use crate::{
 /// The actor that creates an object which a canary needs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Creator {
-    /// The user, or a controller of Kubernetes: the target, its autoscaler and its configs, the Ingress beside which ours stands, and all
-    /// that the operator only reads.
+    /// The user, or a controller of Kubernetes: the target, its autoscaler and its configs, the user's Ingress, and all objects that the
+    /// operator only reads.
     User,
-    /// The user, or else the initialization: the Service that clients call, and its route. Flagger adopts those that exist.
+    /// The user or, if the user did not, the initialization: the Service that clients call, and its route. Flagger adopts those that exist.
     Either,
-    /// The initialization. If such an object has no owner later, it lost the owner, or Flagger did not give it one. (Its marks tell whether it is
-    /// another object.)
+    /// The initialization. If such an object has no owner later, it lost the owner, or Flagger did not give it one. (The marks of the
+    /// object show whether it is still the same object.)
     Initialization,
     /// The operator, when the spec or the target first asks for it.
     Operator,
@@ -94,7 +94,8 @@ pub fn foreign(snapshot: &Snapshot, object: &ObjectRef) -> Option<Foreign> {
     })
 }
 
-/// Makes objects of an earlier Canary of this name belong to this one, for example after a restore from a backup. `None` if they do.
+/// Makes objects of an earlier Canary of this name belong to this one, for example after a restore from a backup. `None` if they belong to
+/// it.
 pub fn renew(snapshot: &Snapshot) -> Option<Decision> {
     let renewal = |(object, live): (&ObjectRef, _)| {
         let patch = owner_renewal(live, &snapshot.canary)?;
@@ -118,7 +119,7 @@ pub fn renew(snapshot: &Snapshot) -> Option<Decision> {
     (!writes.is_empty()).then(|| Decision::write(writes))
 }
 
-/// Whether an object belongs to someone else, or is a route that an adoption would take something from.
+/// Whether an object belongs to someone else, or is a route of which an adoption would drop a field.
 pub fn is_of_others(snapshot: &Snapshot, object: &ObjectRef) -> bool {
     foreign(snapshot, object).is_some()
         || loses(snapshot).is_some_and(|foreign| foreign.object == *object)
@@ -178,15 +179,15 @@ fn creator(snapshot: &Snapshot, object: &ObjectRef) -> Creator {
     }
 }
 
-/// Whether an object has the name that clients call, so that a user may have had it before the Canary. In App Mesh's `v1beta1`, the name
-/// of a VirtualService ends with the namespace.
+/// Whether an object has the name that clients call. A user may have created such an object before the Canary. In App Mesh's `v1beta1`, the
+/// name of a VirtualService ends with the namespace.
 fn is_apex(snapshot: &Snapshot, object: &ObjectRef) -> bool {
     let apex = snapshot.canary.apex_name();
     let full = format!("{apex}.{}", snapshot.namespace());
     object.name == apex || object.name == full
 }
 
-/// Whether the initialization is over, so that the objects which it makes were made.
+/// Whether the initialization is over, so that all its objects have been created.
 fn is_initialized(snapshot: &Snapshot) -> bool {
     let phase = snapshot.phase();
     !matches!(phase, CanaryPhase::New | CanaryPhase::Initializing)
@@ -211,8 +212,8 @@ fn is_marked(object: &ObjectRef, live: &Value) -> bool {
     }
 }
 
-/// Whether an earlier Canary left its objects behind, without owners (`kubectl delete --cascade=orphan`). The primary shows it by the mark
-/// in its template, which nobody else writes.
+/// Whether an earlier Canary left its objects behind, without owners (`kubectl delete --cascade=orphan`). The mark in the primary's
+/// template shows this, because only the operator and Flagger write it.
 fn has_orphans(snapshot: &Snapshot) -> bool {
     let mark = format!("/spec/template/metadata/annotations/{FLAGGER_ID}");
     snapshot.primary().is_some_and(|primary| {

@@ -1,5 +1,5 @@
-//! No Service may select the pods of the wrong workload. A canary whose selectors cannot tell the target's pods from the primary's, or from
-//! those of a third workload, waits for its user, and clients stay with the primary.
+//! No Service may select the pods of the wrong workload. If the selectors of a canary do not distinguish the target's pods from the
+//! primary's, or from those of a third workload, the operator waits for the user to correct them. Clients stay with the primary.
 
 use crate::{
     api::canary::CanaryPhase,
@@ -18,7 +18,7 @@ use crate::{
     workload::selection::WrongSelector,
 };
 
-/// Refuses to go on while a selector is wrong; `None` if all are right. A version under analysis can get no further, so it is rolled back.
+/// Refuses to go on while a selector is wrong; `None` if all are right. A version under analysis cannot advance, so it is rolled back.
 pub fn refuse(release: &Release<'_>) -> Option<Decision> {
     let wrong = release.selection.wrong(&release.workloads());
     let wrong = wrong.or_else(|| shared_with_others(release))?;
@@ -32,8 +32,8 @@ pub fn refuse(release: &Release<'_>) -> Option<Decision> {
     )
 }
 
-/// The selector that selects the pods of a third workload, too, if the primary or a run would begin with it. A run that is under way ends
-/// first, and an idle canary is not disturbed.
+/// The selector that also selects the pods of a third workload, if the initialization or a run would begin with it, or the primary would be
+/// created. A run in progress ends first, and an idle canary is not refused.
 fn shared_with_others(release: &Release<'_>) -> Option<WrongSelector> {
     let snapshot = release.snapshot;
     let begins = match snapshot.phase() {

@@ -1,6 +1,6 @@
-//! Two steps cannot be taken back: giving up on pods, and copying the target to the primary. Cached objects may be stale, so the shell
-//! reads the objects anew before these steps. Any other decision on a stale object is corrected by the reconcile that follows the
-//! object's change.
+//! Two steps are irreversible: the rollback of a version because pods or routes did not become ready, and the copy of the target to the
+//! primary. Cached objects may be stale, so the shell reads the objects anew before these steps. Any other decision on a stale object is
+//! corrected by the reconcile that follows the object's change.
 
 use crate::{
     api::{canary::CanaryStatus, status::ConditionType},
@@ -9,8 +9,8 @@ use crate::{
     snapshot::{ObjectRef, Snapshot},
 };
 
-/// The objects that must be read anew before this plan is executed: the workloads whose pods it gives up on, the routes if
-/// the data plane has not accepted them, or the target that it copies.
+/// The objects that must be read anew before this plan is executed: the workloads whose pods did not become ready, the routes if the data
+/// plane has not accepted them, or the target that the plan copies.
 pub fn stale_reads(snapshot: &Snapshot, plan: &Plan) -> Vec<ObjectRef> {
     let (target, primary) = (snapshot.canary_reference(), snapshot.primary_reference());
     let mut writes = plan.writes.iter();

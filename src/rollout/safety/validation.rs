@@ -41,7 +41,7 @@ pub fn refuse(snapshot: &Snapshot) -> Option<Decision> {
     match problem(snapshot) {
         // The version passed its analysis: its promotion ends first.
         _ if is_in_promotion(phase) && can_end(snapshot) => None,
-        // Nobody judges the version any more, so it keeps no traffic.
+        // The version cannot be judged any more, so it is rolled back and loses its traffic.
         Some((_, why)) if is_under_analysis(phase) && can_end(snapshot) => {
             Some(rollback::begin(snapshot, &Outcome::Refused(why)))
         }
@@ -52,9 +52,9 @@ pub fn refuse(snapshot: &Snapshot) -> Option<Decision> {
     }
 }
 
-/// Why the canary cannot be run, and the condition that records it; `None` if it can be run.
+/// The reason why the canary cannot be run, and the condition that records it; `None` if it can be run.
 fn problem(snapshot: &Snapshot) -> Option<(ConditionType, String)> {
-    // A run in which another canary claims an object comes to its end first: its version may have traffic that must be judged.
+    // If another canary claims an object during a run, the run ends first: its version may have traffic, which must be judged.
     let runs = is_in_run(snapshot.phase()) && !same_target(snapshot);
     let conflict = snapshot.conflicting_canary.as_ref().filter(|_| !runs);
     let conflict = conflict.map(|conflict| conflict_message(snapshot, conflict));
@@ -118,7 +118,7 @@ pub(super) fn report_once(
         return Some(Decision::commit(change.build(), Vec::new()));
     };
     let reason = match type_ {
-        // The word is older than conflicts about other objects.
+        // This reason was chosen before conflicts about other objects existed.
         ConditionType::TargetConflict => "SameTarget",
         ConditionType::ForeignObject => "NotOwned",
         _ => "InvalidSpec",

@@ -1,4 +1,4 @@
-//! A canary without a ready pod gets no traffic. Flagger leaves its share of the traffic until the progress deadline has passed, and
+//! A canary without a ready pod gets no traffic. Flagger leaves the canary's traffic as it is until the progress deadline has passed, and
 //! clients get errors.
 
 use crate::{
@@ -29,7 +29,7 @@ pub fn decide(snapshot: &Snapshot) -> Option<Decision> {
     }
     let writes = router.set_weights(snapshot, &Weights::PRIMARY).ok()?;
     let step = match snapshot.phase() {
-        // The version has to be promoted anew, and its checks are made meanwhile.
+        // The version returns to the analysis: its checks go on, and its promotion needs the gate again.
         CanaryPhase::WaitingPromotion => {
             StatusChange::enter(snapshot, CanaryPhase::Progressing).announced()
         }

@@ -40,7 +40,7 @@ impl<'a> StatusChange<'a> {
         let mut change = Self::within_step(snapshot);
         let time = transition_time(snapshot, now_without_jitter(snapshot));
         change.status.last_transition_time = Some(Time(time));
-        // The gate of a promotion stays open until the promotion.
+        // A gate before the promotion that a person opened stays open until the promotion.
         if snapshot.phase() == CanaryPhase::WaitingPromotion {
             change
         } else {
@@ -195,8 +195,8 @@ impl<'a> StatusChange<'a> {
 }
 
 /// The time at which the phase of a status was entered, if its alert may have been lost: the status records no step of the phase yet, so
-/// the process that entered it may have died before it sent the alert. `None` if the alert was sent. Flagger has announced the runs that
-/// it started.
+/// the process that entered it may have died before it sent the alert. `None` if the alert was sent. Flagger has sent the alerts of the
+/// runs that it started.
 pub fn unconfirmed_start(status: &CanaryStatus) -> Option<Timestamp> {
     let entered = status.condition(ConditionType::Promoted)?;
     let is_ours = status.last_applied_spec.as_deref().is_some_and(is_ours);
@@ -205,8 +205,8 @@ pub fn unconfirmed_start(status: &CanaryStatus) -> Option<Timestamp> {
     entered.filter(|_| is_ours && has_no_step).map(|at| at.0)
 }
 
-/// The time at which the current step is recorded to end. It is the step's tick, so that the cadence neither drifts nor shortens. It is
-/// `now` if the step belongs to no tick, waited beyond its tick, or took longer than an interval.
+/// The recorded end of the current step. It is the step's tick, so that the cadence neither drifts nor shortens. It is `now` if the step
+/// belongs to no tick, waited beyond its tick, or took longer than an interval.
 fn transition_time(snapshot: &Snapshot, now: Timestamp) -> Timestamp {
     let Some(tick) = snapshot.tick else {
         return whole_second_after(snapshot.now);

@@ -1,7 +1,7 @@
-//! The condition `Comparison`: how far the comparison of the canary with the primary is (not in Flagger).
+//! The condition `Comparison`: the state of the comparison of the canary with the primary (not in Flagger).
 //!
-//! The counters of pods are not kept: they are asked for again, at the instant of the last window and now. So a restart of the operator loses
-//! nothing.
+//! The condition does not keep the counters of pods. The operator queries them again, at the end of the last window and now, so that a
+//! restart of the operator loses nothing.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ pub struct Kept {
     pub test: MetricTest,
 }
 
-/// The tests of the run under way; none if none has begun, or if someone else wrote the condition.
+/// The tests of the run in progress; none if none has begun, or if the condition cannot be read.
 pub fn kept(status: &CanaryStatus) -> Tests {
     let condition = status.condition(ConditionType::Comparison);
     let message = condition.and_then(|condition| condition.message.as_deref());

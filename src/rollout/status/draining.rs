@@ -1,5 +1,5 @@
-//! The time between the moment when traffic leaves the target's pods and the moment when the target is scaled down. Connections end
-//! meanwhile, and every proxy learns the new routes. Flagger scales down at once and loses the requests in flight.
+//! The time between the moment when traffic leaves the target's pods and the moment when the target is scaled down. Meanwhile connections
+//! end, and every proxy applies the new routes. Flagger scales down at once and loses the requests in flight.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -9,7 +9,7 @@ use crate::{
     snapshot::Snapshot,
 };
 
-/// How long proxies may take to learn new routes when a Canary is initialized or deleted. Flagger does not wait there.
+/// The time that proxies get to apply new routes when a Canary is initialized or deleted. Flagger does not wait there.
 const PROXY_UPDATE: SignedDuration = SignedDuration::from_secs(5);
 
 /// Records that connections drain from now on.
@@ -17,7 +17,8 @@ pub fn begin(change: StatusChange<'_>) -> StatusChange<'_> {
     change.set(ConditionType::Draining, "TrafficMoved", "")
 }
 
-/// When the connections will have drained: an interval after the end of a run. `None` if none drain.
+/// The time at which the connections will have drained: an interval after the end of a run, or some seconds after traffic moved in an
+/// initialization or a deletion. `None` if none drain.
 pub fn end(snapshot: &Snapshot) -> Option<Timestamp> {
     use CanaryPhase as P;
     let draining = snapshot.status().condition(ConditionType::Draining)?;

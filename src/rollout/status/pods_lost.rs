@@ -1,5 +1,6 @@
-//! The loss of all ready pods during an analysis: traffic returns to the primary, and later to the canary. A condition keeps how far the
-//! run was, so that it goes on there when the pods are back. (Flagger keeps the traffic on the canary, where requests fail.)
+//! The loss of all ready pods during an analysis: traffic returns to the primary, and later to the canary. A condition records the progress
+//! of the run, so that the run continues there when the pods are ready again. (Flagger keeps the traffic on the canary, where requests
+//! fail.)
 
 use std::{fmt, str::FromStr};
 
@@ -9,12 +10,12 @@ use crate::{
     snapshot::Weights,
 };
 
-/// `reason` of the condition while the traffic is with the primary …
+/// `reason` of the condition while the traffic is with the primary.
 const WITHDRAWN: &str = "TrafficWithdrawn";
-/// … and after it has returned to the canary.
+/// `reason` of the condition after the traffic has returned to the canary.
 const RESTORED: &str = "TrafficRestored";
 
-/// How often the canary has lost all its ready pods in this run, and how far the run was at the last loss. A condition keeps it as
+/// The number of losses of all ready pods in this run, and the progress of the run at the last loss. A condition keeps this as its
 /// `message`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PodsLost {
@@ -42,8 +43,8 @@ impl PodsLost {
         (condition.reason == WITHDRAWN).then(|| Self::of(status))
     }
 
-    /// The losses after one more. The status may record a step whose weight is not routed yet, or the other way round: the smaller weight
-    /// counts.
+    /// The losses after one more. The status may record a step whose weight is not routed yet, or the routes may have a weight that the
+    /// status does not record. The smaller weight counts.
     pub fn one_more(status: &CanaryStatus, routed: Weights) -> Self {
         Self {
             losses: Self::of(status).losses + 1,

@@ -1,5 +1,5 @@
-//! The condition `WriteRefused`: the API server refuses a write during a release or an initialization (not in Flagger, whose events are gone
-//! after an hour).
+//! The condition `WriteRefused`: the API server refuses a write during a release or an initialization. (Flagger only sends events, which
+//! the API server deletes after an hour.)
 
 use super::{StatusChange, transitions::needs_writes};
 use crate::{
@@ -8,8 +8,8 @@ use crate::{
     snapshot::{Snapshot, redacted},
 };
 
-/// Records the refusal in the status, unless it is there, and removes it when the object was written. `None` if there is nothing to record, or
-/// if nothing but repairs is written now.
+/// Records the refusal in the status, and removes it when the object was written. `None` if there is nothing to change, or if only repairs
+/// are written now.
 pub fn report(snapshot: &Snapshot) -> Option<Decision> {
     let Some(refused) = &snapshot.refused else {
         let is_known = snapshot.status().has_condition(ConditionType::WriteRefused);
@@ -23,7 +23,7 @@ pub fn report(snapshot: &Snapshot) -> Option<Decision> {
     );
     let known = snapshot.status().condition(ConditionType::WriteRefused);
     let known = known.and_then(|known| known.message.as_deref());
-    // Each answer may be worded differently.
+    // The API server may word its reason differently each time, so only the beginning is compared.
     let is_known = known.is_some_and(|known| known.starts_with(&beginning));
     if is_known || !needs_writes(snapshot.status()) {
         return None;

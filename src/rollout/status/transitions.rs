@@ -1,4 +1,4 @@
-//! Which phase may follow which.
+//! The phases that may follow each phase.
 
 use crate::api::{
     canary::{CanaryPhase, CanaryStatus},

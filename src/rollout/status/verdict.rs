@@ -1,7 +1,7 @@
 //! The condition `Verdict`: one sentence on why a version failed, why its last check failed, or why it waits (not in Flagger).
 //!
-//! Flagger tells this in events, which are gone after an hour. The condition is written with a change of the status that is written
-//! anyway, except at a closed gate for traffic, and it is removed with the next step that passes.
+//! Flagger reports this in events, which the API server deletes after an hour. The condition is written with a change of the status that is
+//! written anyway, except at a closed gate for traffic, and it is removed with the next step that passes.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -15,7 +15,7 @@ use crate::{
     snapshot::{Snapshot, excerpt},
 };
 
-/// One reason why a version does not advance, in words that a person can check.
+/// One reason why a version does not advance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedCheck {
     /// The kind of the reason.
@@ -25,13 +25,13 @@ pub struct FailedCheck {
 }
 
 impl FailedCheck {
-    /// A check.
+    /// A reason with this code. Long texts are cut.
     pub fn new(code: VerdictCode, detail: &str) -> Self {
         let detail = excerpt(detail);
         Self { code, detail }
     }
 
-    /// A webhook did not pass.
+    /// The reason that a webhook did not pass.
     pub fn hook(hook: &CanaryWebhook, why: &WebhookError) -> Self {
         let (kind, why) = (hook.type_.as_str(), why.cause());
         let name = excerpt(&hook.name);
@@ -40,7 +40,7 @@ impl FailedCheck {
     }
 }
 
-/// The most checks in a sentence.
+/// The greatest number of reasons in a sentence.
 const CHECKS: usize = 5;
 
 /// Separates the number of failed checks from the reason of the last one.

@@ -58,7 +58,7 @@ impl AppMesh {
     /// A VirtualService of the user gets its former provider.
     fn restored_service(self, snapshot: &Snapshot) -> Option<Write> {
         if self == Self::V1Beta1 {
-            // It has the routes.
+            // In `v1beta1`, the VirtualService has the routes, and `restored_routes` restores it.
             return None;
         }
         let (canary, kind) = (&snapshot.canary, Kind::AppMeshService);

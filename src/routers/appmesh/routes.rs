@@ -42,7 +42,7 @@ impl AppMesh {
         }
     }
 
-    /// Leads to the name of the VirtualNode of a target.
+    /// The JSON pointer to the name of the VirtualNode in a target.
     const fn node(self) -> &'static str {
         match self {
             Self::V1Beta1 => "/virtualNodeName",
@@ -268,7 +268,7 @@ pub(super) fn mesh_name(canary: &Canary) -> Result<&str, RouteError> {
     name.filter(|name| !name.is_empty()).ok_or_else(missing)
 }
 
-/// How often a request is tried again; `None` if the Canary does not say it.
+/// How often a request is tried again; `None` if the Canary does not set it.
 pub(super) fn attempts(retries: &Value) -> Option<i64> {
     let attempts = retries.get("attempts").and_then(Value::as_i64);
     attempts.filter(|attempts| *attempts > 0)

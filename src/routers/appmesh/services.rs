@@ -1,4 +1,4 @@
-//! The VirtualServices: the names that clients call, and what the gateway of App Mesh reads from their annotations.
+//! The VirtualServices: the names that clients call, and the annotations that the gateway of App Mesh reads.
 
 use serde_json::{Map, Value, json};
 
@@ -20,7 +20,7 @@ impl AppMesh {
     /// and does not create it again.)
     pub(super) fn service_write(self, snapshot: &Snapshot, side: Side) -> Option<Write> {
         if self == Self::V1Beta1 {
-            // It has the routes.
+            // In `v1beta1`, the VirtualService has the routes, and `routes_write` writes it.
             return None;
         }
         let (canary, kind) = (&snapshot.canary, Kind::AppMeshService);
@@ -65,7 +65,7 @@ impl AppMesh {
     }
 }
 
-/// Leads to the VirtualRouter of this name.
+/// The field `provider` of a VirtualService that leads to the VirtualRouter of this name.
 pub(super) fn provider(router: &str) -> Value {
     json!({"virtualRouter": {"virtualRouterRef": {"name": router}}})
 }

@@ -262,7 +262,7 @@ fn what_the_canary_no_longer_asks_for_is_removed() {
     let fresh = reconciled(plain(), &Weights::canary(30));
     assert_eq!(written(&less), {
         let mut fresh = written(&fresh);
-        // An empty map is left.
+        // The repair leaves an empty map.
         fresh.get_mut("VirtualService/podinfo").unwrap()[1] = json!({});
         for name in ["podinfo-primary", "podinfo-canary"] {
             fresh.get_mut(&format!("VirtualNode/{name}")).unwrap()[0] = json!({});

@@ -283,7 +283,7 @@ fn an_adopted_route_keeps_fields_that_are_not_ours() {
     assert_eq!(GatewayApi::V1.restore(&snapshot), None);
 }
 
-/// F12: the route is for clients from outside, the Canary is for calls within the mesh.
+/// The route is for clients from outside, the Canary is for calls within the mesh.
 #[test]
 fn a_route_that_has_more_than_the_canary_asks_for_would_lose_it() {
     let service = json!({"hosts": ["a.example"], "match": [{"uri": {"prefix": "/api"}}], "rewrite": {"uri": "/"},
@@ -343,7 +343,7 @@ fn a_route_that_has_more_than_the_canary_asks_for_would_lose_it() {
     }
 }
 
-/// The user's last word counts, by whichever tool.
+/// The last change of the user counts, with every tool.
 #[test]
 fn a_route_is_given_back_as_kubectl_applied_it_since_its_adoption() {
     const APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";

@@ -74,7 +74,7 @@ fn matchers(canary: &Canary) -> Result<Vec<Value>, RouteError> {
     check(canary, Field::Test, "a RouteTable", &able)?;
     let test = of_test(canary);
     if !test.is_empty() {
-        // The VirtualService says which requests come here. Conditions of the service would not narrow the test.
+        // The user's VirtualService decides which requests reach the RouteTable. Conditions of the service would not narrow the test.
         check(canary, Field::Service, "an A/B test on Gloo", &[])?;
     }
     test.iter().map(matcher).collect()

@@ -26,7 +26,7 @@ fn each_router_says_what_it_can() {
     }
 }
 
-/// A missing object would be decided about as if it did not exist.
+/// A decision would treat an object that was not read as one that does not exist.
 #[test]
 fn a_router_reads_each_object_that_it_writes() {
     for row in ROUTERS {

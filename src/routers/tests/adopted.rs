@@ -59,7 +59,8 @@ fn list<'a>(row: &Row, live: &'a mut Value) -> &'a mut Value {
     live.pointer_mut(list).unwrap()
 }
 
-/// The tests of this file would pass without looking at a router. (Knative's routes are those of the target, which is never adopted.)
+/// Without this test, the tests of this file could pass without any check of a router. (Knative's routes are those of the target, which is
+/// never adopted.)
 #[test]
 fn a_user_may_have_the_route_of_each_router() {
     for row in ROUTERS {
@@ -106,7 +107,7 @@ fn what_a_user_had_before_the_canary_stays_and_a_deletion_gives_it_back() {
             let given_back = restored(row, adopted);
             for (name, before) in &objects {
                 let mut before = before.clone();
-                // This drift took the labels away that the operator has not changed.
+                // This drift removed the labels that the operator had not changed.
                 if given_back.objects[name]["metadata"]["labels"]
                     .get("team")
                     .is_none()
@@ -127,7 +128,7 @@ fn what_a_user_had_before_the_canary_stays_and_a_deletion_gives_it_back() {
 }
 
 /// Flagger has replaced all labels and annotations, and kept at most the spec. A route that the operator has repaired since leads to the
-/// Canary's Services, so it is none that the user had.
+/// Canary's Services, so its spec is not the user's.
 #[test]
 fn a_route_that_flagger_adopted_is_given_back_as_far_as_it_is_known() {
     for (row, is_repaired) in ROUTERS
@@ -200,7 +201,8 @@ fn adopted_with(row: &Row, managed: &Value) -> Option<(Snapshot, ObjectRef, Valu
     Some((snapshot, name, users))
 }
 
-/// The same by Argo CD, Flux and `kubectl apply --server-side`. A change without an apply is none: it is undone.
+/// Argo CD, Flux and `kubectl apply --server-side` apply on the server side. A change without an apply does not count as the user's: the
+/// deletion undoes it.
 #[test]
 fn a_server_side_apply_after_the_adoption_is_the_users_last_word() {
     for (row, operation, is_repaired) in ROUTERS.iter().flat_map(|row| {
@@ -239,7 +241,7 @@ fn a_server_side_apply_after_the_adoption_is_the_users_last_word() {
     }
 }
 
-/// `kubectl label --overwrite`, or a manifest with another value.
+/// The user calls `kubectl label --overwrite`, or applies a manifest with another value.
 #[test]
 fn a_label_that_a_user_sets_after_the_adoption_is_given_back() {
     for (row, is_repaired) in ROUTERS
@@ -289,7 +291,7 @@ fn a_text_that_is_no_reference_does_not_make_a_route_ours() {
     assert_eq!(snapshot.objects[name]["spec"]["http"], http);
 }
 
-/// The garbage collector deletes it with the Canary.
+/// The garbage collector deletes such a route with the Canary, so nothing has to be given back.
 #[test]
 fn a_route_of_the_operator_keeps_no_record() {
     for row in ROUTERS {
@@ -298,7 +300,7 @@ fn a_route_of_the_operator_keeps_no_record() {
         let snapshot = snapshot(row.provider, service, canary_analysis(), json!({}));
         let name = snapshot.reference(rules.kind, rules.name);
         if snapshot.objects.contains_key(&name) {
-            // The route is the target, which is the user's.
+            // The route is the target, which belongs to the user.
             continue;
         }
         let mut snapshot = reconciled(row.router, snapshot, &Weights::PRIMARY);

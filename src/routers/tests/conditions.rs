@@ -122,7 +122,7 @@ fn the_table_has_each_condition_of_the_schema() {
     }
 }
 
-/// The fear: all requests, or those of other users, go to the canary.
+/// Without the condition, all requests, or those of other users, would go to the canary.
 #[test]
 fn a_condition_of_a_test_is_in_each_rule_that_leads_to_the_canary_or_the_canary_is_refused() {
     for row in ROUTERS.iter().filter(|row| row.rules.is_some()) {
@@ -211,7 +211,7 @@ fn a_condition_of_the_service_is_in_each_rule_or_the_canary_is_refused() {
     }
 }
 
-/// The schema admits such a condition, and the API server makes it of one whose keys it does not know.
+/// The schema admits a condition without keys. The API server also makes such a condition when it drops keys that it does not know.
 #[test]
 fn a_test_without_a_condition_is_refused() {
     for row in ROUTERS.iter().filter(|row| row.rules.is_some()) {
@@ -231,7 +231,7 @@ fn a_test_without_a_condition_is_refused() {
     }
 }
 
-/// Many manifests have it.
+/// Many manifests have the path prefix `/`.
 #[test]
 fn the_path_that_all_requests_have_narrows_no_test() {
     let all = json!({"uri": {"prefix": "/"}, "headers": {"a": {"exact": "1"}}});
@@ -243,7 +243,7 @@ fn the_path_that_all_requests_have_narrows_no_test() {
     }
 }
 
-/// A request of the canary meets both fields, so the stricter rule holds.
+/// A request that reaches the canary meets both fields, so the stricter rule counts.
 #[test]
 fn a_path_that_one_field_matches_with_its_case_is_matched_with_it() {
     let api = |ignores: Option<bool>| {
@@ -264,7 +264,8 @@ fn a_path_that_one_field_matches_with_its_case_is_matched_with_it() {
     }
 }
 
-/// A rule has each header once. Taking the one of the test would give all users to the canary, and not only those of the service.
+/// A rule has one condition for each header. With the condition of the test alone, requests of all users would reach the canary, and not
+/// only those that the service's condition admits.
 #[test]
 fn a_header_that_both_fields_match_differently_is_refused() {
     let header = |value: Value| json!({"headers": {"x-tenant": value}});
@@ -279,8 +280,8 @@ fn a_header_that_both_fields_match_differently_is_refused() {
     assert_eq!(conditions::product(&own, &own), Ok(own.to_vec()));
 }
 
-/// The canary keeps requests only for a user who asks for it: if the conditions of a running test are replaced by ones that the router
-/// cannot express, the version can still be rolled back.
+/// If a user replaces the conditions of a running test by ones that the router cannot express, the operator can still roll the version
+/// back.
 #[test]
 fn a_rollback_needs_no_condition() {
     let bad = json!([{"unknown": 1}]);
@@ -318,7 +319,7 @@ fn a_rollback_needs_no_condition() {
     }
 }
 
-/// A request, as far as conditions look at it.
+/// The parts of a request that conditions compare.
 #[derive(Clone, Debug)]
 struct Request {
     path: String,

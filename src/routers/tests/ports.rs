@@ -44,7 +44,7 @@ fn no_request_to_a_further_port_is_led_to_the_first() {
         for (more, expected) in (row.ports)() {
             let service = service(more.clone());
             assert_eq!(led(row, &service), expected, "{} {more}", row.provider);
-            // A router that splits requests of the mesh splits those to each port, or tells to which it does not.
+            // A router that splits requests of the mesh splits those to each port, or names those to which it does not.
             let unsplit = row.router.unsplit_ports(&with_ports(row, &service));
             let unsplit: Vec<_> = unsplit
                 .iter()
@@ -58,7 +58,8 @@ fn no_request_to_a_further_port_is_led_to_the_first() {
     }
 }
 
-/// Requests through a gateway have the gateway's port. If an application happens to have a port of that number, they still reach the first.
+/// Requests through a gateway have the gateway's port. If an application has a port of the same number, these requests still reach the
+/// first port.
 #[test]
 fn the_port_of_a_gateway_is_no_port_of_the_service() {
     let row = ROUTERS.iter().find(|row| row.provider == "istio").unwrap();
@@ -101,7 +102,7 @@ fn a_target_with_one_port_has_the_routes_of_flagger() {
     }
 }
 
-/// The apex Service outlives the routes for a moment.
+/// Until the apex Service is deleted, too, requests to its further ports must reach these ports.
 #[test]
 fn a_restored_rule_for_a_further_port_leads_to_this_port() {
     let row = ROUTERS.iter().find(|row| row.provider == "istio").unwrap();

@@ -213,7 +213,7 @@ pub const ROUTERS: &[Row] = &[
             "headers prefix",
             "headers suffix",
         ],
-        // Its proxies get no requests to the apex Service.
+        // Requests to the apex Service do not pass the proxies of this gateway.
         leads: nowhere,
         ports: no_ports,
         users: || {
@@ -248,7 +248,7 @@ pub const ROUTERS: &[Row] = &[
         rules: Some(Rules {
             lists: &["/spec/routes"],
             destinations: "/routeAction/multi/destinations",
-            // It names an Upstream.
+            // A destination names an Upstream instead of a Service.
             service: "/destination/upstream/name",
             ..rules(Kind::GlooRouteTable, "/spec/routes")
         }),
@@ -261,7 +261,7 @@ pub const ROUTERS: &[Row] = &[
         mirrors: false,
         keeps_sessions: false,
         conditions: &["method exact", "headers exact", "headers regex"],
-        // Its proxies get no requests to the apex Service.
+        // Requests to the apex Service do not pass the proxies of this gateway.
         leads: nowhere,
         ports: no_ports,
         users: || {
@@ -416,7 +416,7 @@ pub const ROUTERS: &[Row] = &[
         mirrors: false,
         keeps_sessions: false,
         conditions: &[],
-        // Its proxies get no requests to the apex Service.
+        // Requests to the apex Service do not pass the proxies of this gateway.
         leads: nowhere,
         ports: no_ports,
         users: || {
@@ -455,7 +455,7 @@ pub const ROUTERS: &[Row] = &[
         mirrors: false,
         keeps_sessions: false,
         conditions: &[],
-        // An ApisixRoute has the ports of the user's.
+        // Our ApisixRoute has the ports of the user's ApisixRoute.
         leads: nowhere,
         ports: no_ports,
         users: || {
@@ -509,7 +509,7 @@ pub const ROUTERS: &[Row] = &[
         router: &routers::knative::Knative,
         rules: Some(Rules {
             lists: &["/spec/traffic"],
-            // It names a Revision.
+            // A destination names a Revision instead of a Service.
             service: "/revisionName",
             is_apex: false,
             ..rules(Kind::KnativeService, "/spec/traffic")
@@ -641,7 +641,7 @@ const fn ingress(provider: &'static str, router: &'static dyn Router) -> Row {
         mirrors: false,
         keeps_sessions: false,
         conditions: &[],
-        // An Ingress has the ports of the user's.
+        // Our Ingress has the ports of the user's Ingress.
         leads: nowhere,
         ports: no_ports,
         users: || {
@@ -802,7 +802,7 @@ fn by_listener(spec: &Value, port: i64) -> Option<i64> {
     ports.any(|own| *own == port).then_some(port)
 }
 
-/// Those of a VirtualRouter or VirtualNode that a user has.
+/// The listeners of a VirtualRouter or VirtualNode that a user has.
 fn listeners() -> Value {
     json!([{"portMapping": {"port": 8080, "protocol": "http"}}])
 }
@@ -812,7 +812,7 @@ const ISTIO: [&str; 2] = [
     r#" histogram_quantile( 0.99, sum( rate( istio_request_duration_milliseconds_bucket{ reporter="destination", destination_workload_namespace="test", destination_workload=~"podinfo" }[1m] ) ) by (le) )"#,
 ];
 
-/// Those of applications that report their own requests.
+/// The queries about applications that report their own requests.
 const HTTP: [&str; 2] = [
     r#" sum( rate( http_request_duration_seconds_count{ kubernetes_namespace="test", kubernetes_pod_name=~"podinfo-[0-9a-zA-Z]+(-[0-9a-zA-Z]+)", status!~"5.*" }[1m] ) ) / sum( rate( http_request_duration_seconds_count{ kubernetes_namespace="test", kubernetes_pod_name=~"podinfo-[0-9a-zA-Z]+(-[0-9a-zA-Z]+)" }[1m] ) ) * 100"#,
     r#" histogram_quantile( 0.99, sum( rate( http_request_duration_seconds_bucket{ kubernetes_namespace="test", kubernetes_pod_name=~"podinfo-[0-9a-zA-Z]+(-[0-9a-zA-Z]+)" }[1m] ) ) by (le) )"#,

@@ -13,13 +13,13 @@ use crate::{
     snapshot::{HttpRequest, HttpResponse, Method},
 };
 
-/// The most bytes that are read of an answer.
+/// The maximum number of bytes that are read of an answer.
 const MAX_BODY: u64 = 256 << 10;
 /// The kind under which the calls are counted.
 const KIND: &str = "Metric";
 
 impl Cluster {
-    /// Returns the way on which metric providers ask the API server. The caller limits the time and the number of the calls.
+    /// Returns the function that sends calls of metric providers to the API server. The caller limits the time and the number of the calls.
     pub fn calls(&self) -> Arc<Servers> {
         let cluster = self.clone();
         Arc::new(move |request| {
@@ -48,7 +48,7 @@ pub(super) async fn answer(client: &Client, request: &HttpRequest) -> Result<Htt
     let prepared = prepared(request).ok_or("the request cannot be built")?;
     match text(client, prepared).await {
         Ok(body) => Ok(HttpResponse { status: 200, body }),
-        // The API server's words, as they were.
+        // Pass the API server's message on unchanged.
         Err(kube::Error::Api(status)) => Ok(HttpResponse {
             status: status.code,
             body: json!({"message": status.message}).to_string(),
@@ -57,7 +57,7 @@ pub(super) async fn answer(client: &Client, request: &HttpRequest) -> Result<Htt
     }
 }
 
-/// The request with its path, and without the address, which the client knows.
+/// The request with its path, and without the address, which the client adds.
 fn prepared(request: &HttpRequest) -> Option<http::Request<Vec<u8>>> {
     let url = Url::parse(&request.url.0).ok()?;
     let method = match request.method {

@@ -21,7 +21,7 @@ use crate::{
     workload::metadata::MANAGER,
 };
 
-/// The most objects in one page of a list.
+/// The maximum number of objects in one page of a list.
 const PAGE: u32 = 100;
 
 /// The API server, with the right to write while the Lease is held. Clones are the same.
@@ -90,8 +90,8 @@ impl Cluster {
         }
     }
 
-    /// Lists all objects of a kind, of a namespace or of all namespaces, that a label selects. The API server sorts them by namespace and
-    /// name.
+    /// Lists the objects of a kind, in a namespace or in all namespaces, that a label selects: all objects, but of pods only the first
+    /// page. The API server sorts them by namespace and name.
     ///
     /// # Errors
     /// The API server refused or is unreachable, or an object is nested too deeply to be read.
@@ -114,7 +114,7 @@ impl Cluster {
                 })
                 .await?;
             params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
-            // A hundred pods are enough for a reason, and a workload may have thousands.
+            // Read one page of pods: the caller looks for the reason of a failure, and a workload may have thousands of pods.
             if kind == Kind::Pod {
                 params.continue_token = None;
             }
@@ -211,7 +211,7 @@ impl Cluster {
     }
 
     /// Sends a JSON Patch that begins with tests. The API server answers 422 both to a failed test and to an invalid result; only a fresh
-    /// read tells them apart.
+    /// read shows which it was.
     async fn patch(&self, object: &ObjectRef, patch: &Value) -> Result<RawObject, ClusterError> {
         let requests = requests_for(object.kind, Some(&object.namespace));
         let json_patch = serde_json::from_value(patch.clone()).unwrap_or_default();

@@ -109,7 +109,8 @@ impl Connection {
     }
 }
 
-/// The API server records the part before the slash as the manager of written fields. Rules of other tools may name Flagger's there.
+/// The API server records the part before the slash as the manager of written fields. It is Flagger's name, because rules of other tools
+/// may contain that.
 pub(super) fn user_agent() -> http::HeaderValue {
     const AGENT: &str = concat!("flagger/", env!("CARGO_PKG_VERSION"), " (flagger-rs)");
     http::HeaderValue::from_static(AGENT)

@@ -16,13 +16,13 @@ use crate::shell::{lock::lock, telemetry::canary_metrics::CanaryMetrics};
 pub struct Request {
     /// The method and the path with its query.
     pub line: String,
-    /// The form of the body.
+    /// The media type of the body.
     pub content_type: String,
     /// The body; null if there is none.
     pub body: Value,
 }
 
-/// Status and body of an answer; `None` if there never is one.
+/// Status and body of an answer; `None` if the API server never answers.
 pub type Answer = Option<(u16, Value)>;
 
 /// The API server. Clones are the same.

@@ -29,7 +29,7 @@ impl Leadership {
         Self::until(until)
     }
 
-    /// The right lasts until the instant in this channel, which a candidate moves on.
+    /// The right lasts until the instant in this channel. A candidate moves that instant forward.
     pub const fn until(until: watch::Receiver<Instant>) -> Self {
         Self { until: Some(until) }
     }
@@ -41,8 +41,8 @@ impl Leadership {
             .is_none_or(|until| Instant::now() < *until.borrow())
     }
 
-    /// Returns a client whose connections end with this right. A process may freeze at any instant: a request that it has handed to a
-    /// connection by then must not be sent when it wakes up and another process leads.
+    /// Returns a client whose connections end with this right. The system may suspend a process at any instant. A request that the process
+    /// has handed to a connection before must not be sent when the process continues and another process leads.
     ///
     /// # Errors
     /// The configuration has no usable TLS or authentication.
@@ -90,7 +90,7 @@ mod tests {
 
     use super::*;
 
-    /// A frozen process continues where it was.
+    /// A process that was suspended continues where it stopped.
     #[tokio::test]
     async fn a_request_that_a_connection_holds_is_not_sent_once_the_lease_is_lost() {
         let (arrived, mut requests) = mpsc::unbounded_channel();

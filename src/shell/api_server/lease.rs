@@ -1,8 +1,8 @@
 //! The leader election: one process at a time may write. Processes compete for a Lease (`flagger-leader-election`, as in Flagger) by
 //! conditional writes.
 //!
-//! The times are shorter than Flagger's. A candidate honours the *holder's* `leaseDurationSeconds`, counted from its own observation, so the
-//! clocks of two machines are never compared. A leader that could not renew in time stops writing, and its last write has ended by the
+//! The times are shorter than Flagger's. A candidate honours the *holder's* `leaseDurationSeconds`, counted from its own observation, so
+//! the clocks of two machines are never compared. A leader that could not renew in time stops writing, and its last write has ended by the
 //! time another process may lead.
 
 use std::time::Duration;
@@ -41,7 +41,7 @@ const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(2);
 /// A leader resigns if its right to write lasts for less than this.
 const MIN_REMAINING: Duration = Duration::from_millis(250);
-/// The longest that an attempt may take.
+/// The longest time that an attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(4);
 
 /// A process that competes for the Lease.
@@ -56,8 +56,8 @@ pub struct Candidate {
 enum Renewal {
     Renewed,
     Lost,
-    /// Another write came between the read and the write of this process: someone edited the Lease, or an earlier write of this process
-    /// succeeded although its answer was lost. The next attempt finds out; until then the right to write is not extended.
+    /// Another write came between the read and the write of this process: a user edited the Lease, or an earlier write of this process
+    /// succeeded although its answer was lost. The next attempt shows which it was. Until then the right to write is not extended.
     Unclear,
 }
 
@@ -300,7 +300,7 @@ fn observe(lease: &Lease, before: Option<&Observed>, now: Instant) -> Observed {
     }
 }
 
-/// Returns `None` for a write that lost against the write of another process: that is no error.
+/// Returns `None` for a write that failed because another process wrote first: that is no error.
 fn unless_conflict<T>(result: Result<T, ClusterError>) -> Result<Option<T>, ClusterError> {
     match result {
         Err(ClusterError::Refused { code: 409, .. }) => Ok(None),

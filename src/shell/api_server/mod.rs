@@ -1,5 +1,5 @@
-//! The only way to the API server. No code outside this folder holds a client of kube, so that each request has a deadline, is counted, and
-//! is written only while this process leads.
+//! The only way to the API server. No code outside this folder holds a client of kube. So each request has a deadline and is counted, and a
+//! write is sent only while this process leads.
 //!
 //! | question | place |
 //! | --- | --- |
@@ -16,12 +16,13 @@
 //!
 //! All writes of objects and of the status of a Canary go through [`Cluster::apply`] and [`Cluster::commit`]. They are conditional on what
 //! was observed: a create fails if the object exists, a replace and a status patch carry the resourceVersion, a JSON Patch begins with
-//! tests. A write that lost is a [`ClusterError::Lost`]: the canary is observed and decided again. They are sent only by the leader.
+//! tests. A write that fails because the object has changed is a [`ClusterError::Lost`]: the canary is observed and decided again. Only the
+//! leader sends these writes.
 //!
 //! The exceptions:
 //!
-//! * Events (`events`): a repeated Event is counted up by a merge patch without a precondition. An Event decides nothing, and a count that
-//!   is one too low does no harm. The leader sends them.
+//! * Events (`events`): a repeated Event is counted up by a merge patch without a precondition. No decision reads an Event, and a count
+//!   that is one too low does no harm. The leader sends them.
 //! * Records of releases (`releases`): only the operator writes them, and no decision reads them. The leader sends them.
 //! * The Lease (`lease`): it grants the right to write, so it cannot require that right. Its writes are conditional: they carry the
 //!   resourceVersion. They are not counted in `flagger_rs_api_requests_total`.
@@ -29,8 +30,8 @@
 //!   leader sends them.
 //! * Access reviews (`review`): a `SelfSubjectAccessReview` is a question in the form of a create. It stores nothing, so `flagger check`
 //!   may send it without leading. So does `plan` (`trial`), whose writes are dry runs.
-//! * Actions of a person (`person`): the command line writes the annotation with the rights of its user, who needs no Lease. The patch carries
-//!   the resourceVersion.
+//! * Actions of a person (`person`): the command line writes the annotation with the rights of its user, who needs no Lease. The patch
+//!   carries the resourceVersion.
 //!
 //! Lists and watches of the cache only read. They are not counted, and a silent connection ends them instead of a deadline.
 

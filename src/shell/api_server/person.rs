@@ -1,5 +1,5 @@
-//! The API server as a person meets it: with a kubeconfig of kubectl, with the person's own rights, and without the Lease. The command line
-//! reads and watches through it, and asks the operator for actions.
+//! Access to the API server for a person: with a kubeconfig of kubectl, with the person's own rights, and without the Lease. The command
+//! line reads and watches objects, and asks the operator for actions.
 
 use std::{io, time::Duration};
 
@@ -29,7 +29,7 @@ use crate::{
     snapshot::{Kind, redacted},
 };
 
-/// The most objects in one page of a list.
+/// The maximum number of objects in one page of a list.
 pub const PAGE: u32 = 500;
 /// An API server that does not accept a connection within this time is unreachable.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -58,7 +58,7 @@ pub enum NoConnection {
 }
 
 impl NoConnection {
-    /// The reason in plain words. The output of a command that logs in may hold a token, so only its errors are shown.
+    /// The text of the reason. The output of a command that logs in may contain a token, so only its errors are shown.
     pub fn reason(&self) -> String {
         let (error, command) = match self {
             Self::Kubeconfig(error) => return error.to_string(),
@@ -301,7 +301,7 @@ impl Person {
         }
     }
 
-    /// The name of this person, in the API server's own words.
+    /// The name of this person, as the API server reports it.
     ///
     /// # Errors
     /// The API server refused or is unreachable.
@@ -335,7 +335,8 @@ impl Person {
     }
 }
 
-/// Whether there is no kubeconfig, and none was asked for. One that is broken or misspelt must not lead to another cluster.
+/// Whether there is no kubeconfig, and the person asked for none. If the named kubeconfig is broken or its name is misspelt, the command
+/// must not use another cluster.
 fn has_none(error: &KubeconfigError, reach: &Reach, is_named: bool) -> bool {
     let is_missing = match error {
         KubeconfigError::FindPath => true,
@@ -350,7 +351,7 @@ fn is_named() -> bool {
     std::env::var_os("KUBECONFIG").is_some_and(|paths| !paths.is_empty())
 }
 
-/// The reason in the API server's own words, as after any other request.
+/// The error of a watch as the error of any other request, with the API server's message.
 fn watch_error(error: watcher::Error) -> ClusterError {
     let status = match &error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))

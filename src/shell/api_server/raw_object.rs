@@ -1,6 +1,6 @@
-//! An object as the API server sends it: its name, and its fields as unparsed JSON. An object that no canary needs is never
-//! parsed. Of `managedFields` only the entries of the subresource `scale` are kept: they tell whether an autoscaler sets the replicas. Those of
-//! adopted routes are kept: they tell the user's last word.
+//! An object as the API server sends it: its name, and its fields as unparsed JSON. An object that no canary needs is never parsed. Of
+//! `managedFields`, only the entries of the subresource `scale` are kept, which show whether an autoscaler sets the replicas. An adopted
+//! route keeps all entries, which show the fields that the user applied last.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
@@ -159,7 +159,7 @@ fn scaled(managed: &RawValue) -> Option<Box<RawValue>> {
         #[serde(borrow)]
         subresource: Option<Cow<'a, str>>,
     }
-    // Nearly all objects end here, unparsed.
+    // Do not parse the entries of the many objects that have none of this subresource.
     if !managed.get().contains(SCALE) {
         return None;
     }

@@ -10,16 +10,16 @@ use serde::de::DeserializeOwned;
 
 use crate::snapshot::Kind;
 
-/// The longest that a read may take.
+/// The longest time that a read may take.
 pub const READ_DEADLINE: Duration = Duration::from_secs(10);
-/// The longest that a write may take. This is less than the time between the renew deadline of the Lease and its end, so that no write of
-/// a former leader is under way when the next one begins.
+/// The longest time that a write may take. This is less than the time between the renew deadline of the Lease and its end, so that no write
+/// of a former leader is under way when the next one begins.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(4);
 
 /// The reason why a request to the API server failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
-    /// The object is not as it was observed. Observe again, and decide again.
+    /// The object has changed since it was observed. The canary must be observed and decided again.
     #[error("{0} has changed since it was read")]
     Lost(String),
     /// The API server refused.
@@ -27,7 +27,7 @@ pub enum ClusterError {
     Refused {
         /// The HTTP status.
         code: u16,
-        /// The API server's own words.
+        /// The API server's message.
         message: String,
     },
     /// The API server could not be reached, is too busy, or did not answer in time.

@@ -69,7 +69,7 @@ impl Person {
                 requests.patch(&object.name, &params, &Patch::<()>::Json(patch))
             }
         };
-        // Webhooks may take longer than the operator would wait: here nothing is lost.
+        // Wait longer than the operator would for a write: admission webhooks may be slow, and the wait delays no release.
         let request: Prepared = request;
         let tried = send::<RawObject>(&self.client, READ_DEADLINE, request).await?;
         value(object, &tried)

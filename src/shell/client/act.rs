@@ -21,7 +21,7 @@ use crate::{
 
 /// How long the command waits for the operator's answer.
 const ANSWER: Duration = Duration::from_secs(10);
-/// The most attempts to write the line. An attempt fails if the canary has changed, or still has another line.
+/// The maximum number of attempts to write the line. An attempt fails if the canary has changed, or still has another line.
 const ATTEMPTS: usize = 10;
 /// The pause before the next attempt.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -99,8 +99,8 @@ impl Asking<'_> {
         Ok(reason)
     }
 
-    /// The version that the action is meant for: the one in the status that the command read first. The status does not name a version that
-    /// waits for its run; the target does.
+    /// The version that the action is meant for: the one in the status that the command read first. If a version waits for its run, the
+    /// status does not name it, so its name is taken from the target.
     async fn revision(&self, canary: &Value) -> Result<String, Stop> {
         let waits = canary.pointer("/status/phase") == Some(&json!("Waiting"));
         let revision = if waits {
@@ -168,7 +168,8 @@ impl Asking<'_> {
             .failed(error)
     }
 
-    /// Writes the line onto the canary that was read. If the canary has changed, it is read again: the line still names the same version.
+    /// Writes the line into the canary that was read. If the canary has changed, it is read again. The same line is then written, unless
+    /// the version has changed, too.
     async fn write(&self, mut canary: Value, revision: &str, line: &str) -> Result<(), Stop> {
         let (person, name) = (&self.context.person, &self.act.name);
         for _ in 0..ATTEMPTS {

@@ -94,7 +94,7 @@ impl<'a> Watching<'a> {
 
     /// Shows each change, until the run ends. Returns whether the version was promoted.
     async fn run(mut self) -> Result<Code, Stop> {
-        // If the canary does not exist, the command ends with an error; it does not wait for one.
+        // If the canary does not exist, the command ends with an error; it does not wait until the canary is created.
         let canary = self.context.canary(self.name).await?;
         let mut view = self.context.view(canary.clone(), Depth::All).await;
         let mut latest = canary;
@@ -212,7 +212,7 @@ impl<'a> Watching<'a> {
         }
     }
 
-    /// The exit code, if this command has seen a run in progress, and the run is over.
+    /// The exit code, if a run was in progress while this command watched, and the run is over.
     fn is_over(&mut self, view: &View) -> Option<Code> {
         self.has_run |= view.state.is_in_run();
         if !self.has_run {

@@ -1,4 +1,5 @@
-//! `plan`: what the operator would write for a Canary. Its own decisions are foreseen, and the API server tries each write as a dry run.
+//! `plan`: the writes of the operator for a Canary, before they are made. The operator's own code decides them, and the API server tries
+//! each write as a dry run.
 
 mod measure;
 mod rights;
@@ -165,7 +166,7 @@ impl<'a> Planning<'a> {
         if self.unread.is_empty() {
             self.plan.problems.extend(foreseen.problems);
         } else {
-            // They may come from an object that counts as missing.
+            // The cause of a problem may be an object that the person may not read and that counts as missing.
             self.plan.not_checked.extend(foreseen.problems);
         }
         self.metrics(foreseen.snapshot.clone()).await?;
@@ -174,7 +175,7 @@ impl<'a> Planning<'a> {
         Ok(self.plan)
     }
 
-    /// The Canary as it would be; `None` if the API server would refuse the manifest.
+    /// The Canary as it would be; `None` if the API server would refuse the manifest, or if the Canary cannot be parsed.
     async fn canary_to_be(&mut self) -> Result<Option<Canary>, Stop> {
         let person = &self.context.person;
         let live = person.read(&self.canary).await;
@@ -332,7 +333,7 @@ impl<'a> Planning<'a> {
         }
     }
 
-    /// An object that someone writes.
+    /// An object that the person or the operator writes, without the result of the write.
     fn tried(object: &ObjectRef, by: By, before: Option<Value>) -> Tried {
         Tried {
             object: object.clone(),

@@ -42,7 +42,7 @@ pub enum Depth {
 }
 
 impl Context {
-    /// The parts of a canary that a command reads.
+    /// The request of a command about one canary, for the text of its errors.
     pub fn wants<'a>(&'a self, verb: &'a str, name: &'a str) -> Wanted<'a> {
         Wanted {
             verb,

@@ -95,8 +95,8 @@ pub async fn explain(context: &Context, args: &Explain) -> Result<Code, Stop> {
     Ok(Code::Yes)
 }
 
-/// The state of the canary, unless the record tells it whole, and its last record: a run may be in progress, or have no record. A record is
-/// not written at each step, so the steps of a run in progress are those of the status.
+/// Returns the state of the canary and the explanation of its last record. If the record is that of the canary's last run, and this run is
+/// over, returns the explanation only. A record is not written at each step, so the steps of a run in progress are taken from the status.
 fn last(canary: &Value, release: &Release) -> String {
     let view = seen(canary.clone());
     let mut spec = release.spec.clone();

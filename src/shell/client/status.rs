@@ -41,7 +41,8 @@ pub async fn status(context: &Context, status: &Status) -> Result<Code, Stop> {
         .unwrap_or(if waits { DEFAULT } else { Duration::ZERO });
     let until = status.until.map(Until::from).unwrap_or_default();
     let canary = context.canary(&status.name).await?;
-    // Only a version that the person names may have been replaced before the wait begins. Without the right, the records are left out.
+    // If the person names a version, another version may have replaced it before the wait begins. Only records show this. If the person may
+    // not list records, the command goes on without them.
     let records = if wanted == Wanted::Current {
         Vec::new()
     } else {

@@ -1,4 +1,4 @@
-//! Why a command cannot be carried out: what happened, to which object, and the command to type next.
+//! The reasons why a command cannot be carried out. Each names the error, the object, and the command to type next.
 
 use std::io;
 
@@ -68,7 +68,7 @@ pub struct Wanted<'a> {
     pub namespace: Option<&'a str>,
     /// The Canary; `None` means all.
     pub canary: Option<&'a str>,
-    /// The words with which a person calls the program.
+    /// The program that the person has called.
     pub program: Program,
 }
 
@@ -115,7 +115,7 @@ impl Wanted<'_> {
                     "cannot {verb} {object} now: {why}\nTry again later, or see how the API server is: kubectl get --raw /readyz"
                 ),
             ),
-            // An API server that speaks TLS only, at an address without it.
+            // An API server that accepts only TLS answers 400 to a request without TLS.
             Some(400) => Stop::because(
                 Code::Usage,
                 format!(

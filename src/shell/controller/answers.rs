@@ -31,9 +31,10 @@ use crate::{
     snapshot::{Failure, HttpRequest, ObjectRef, Step},
 };
 
-/// How long a reconciliation waits for its answers. Most have arrived by then, while the objects are still at hand.
+/// How long a reconciliation waits for its answers. Most answers arrive within this time, while the reconciliation still has the objects in
+/// memory.
 const PROMPT: Duration = Duration::from_millis(100);
-/// The most reconciliations that wait at the same time: if servers are slow, the others go on without waiting.
+/// The maximum number of reconciliations that wait at the same time. If servers are slow, the others end without waiting.
 const MAX_WAITING: usize = CONCURRENT_RECONCILES / 2;
 
 /// The questions about each canary and the answers so far.
@@ -49,7 +50,7 @@ pub struct Answers {
 /// The questions of one step.
 struct StepQuestions {
     step: Step,
-    /// Reconciliations share it, so that nobody copies the answers.
+    /// Reconciliations share it, so that the answers are not copied.
     evidence: Arc<Evidence>,
     running: BTreeMap<Arc<Question>, AbortHandle>,
     /// Notifies the reconciliation that waits for the last of the answers.
@@ -141,7 +142,7 @@ impl Answers {
             }
             is_wanted
         });
-        // Of a question, only a notification needs the Canary.
+        // Copy the Canary only if a question is a notification, because no other question needs it.
         let mut notified = None;
         for question in questions {
             if asked.running.contains_key(&question) || asked.evidence.contains_key(&question) {
@@ -200,7 +201,7 @@ impl Answers {
             Question::Call { request, .. } => {
                 self.call(canary, None, request.clone(), question).await
             }
-            // One request each; a value may need several.
+            // These queries need one request each. A query of a value may need several.
             Question::Metric { query, .. } if !matches!(query.asks, Asks::Value(_)) => {
                 let request = query.request(clock::now());
                 let identity = query.server.identity();
@@ -404,7 +405,8 @@ mod tests {
         assert_eq!(body.len(), 256);
     }
 
-    /// The token is the operator's: it is sent to the host of the cloud, and anything that the template has for the header is not.
+    /// The token belongs to the operator. It is sent only to the cloud's host, and it replaces the credentials in the address of the
+    /// template.
     #[tokio::test(start_paused = true)]
     async fn a_metric_of_a_cloud_is_asked_with_a_token() {
         let sent: Arc<Mutex<Vec<_>>> = Arc::default();

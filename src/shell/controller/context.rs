@@ -63,7 +63,7 @@ pub struct CanaryEntry {
     pub recording: Arc<Mutex<Recording>>,
     /// The name of its target: a label of its metrics.
     pub target: Option<String>,
-    /// The last resourceVersion of the Canary that could not be read and for which that was reported.
+    /// The last resourceVersion for which an event reported that the Canary cannot be read.
     pub reported_invalid: Option<String>,
     /// The failed reconciliations in a row.
     pub failures: u32,

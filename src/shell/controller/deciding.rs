@@ -35,7 +35,7 @@ impl Default for Deciding {
 pub struct Decided {
     pub snapshot: Box<Snapshot>,
     pub decision: Decision,
-    /// The values of the metrics. None while questions are asked: their answers come first.
+    /// The values of the metrics. Empty while questions are asked, because values need their answers.
     pub samples: Vec<(String, f64)>,
     /// The measurements and calls of the step, in a run: those that led to a change of the status, or those of a wait.
     pub measurements: Measurements,
@@ -122,7 +122,7 @@ mod tests {
             }
         });
         tokio::task::yield_now().await;
-        // The large one waits for another large one, a small one does not.
+        // A decision about a large Canary waits for another large one. A decision about a small Canary does not wait.
         let small = deciding.decide(with_metrics(METRICS), Arc::default()).await;
         assert!(!large.is_finished());
         drop(busy);

@@ -86,7 +86,8 @@ impl Reconciliation<'_> {
         Ok(Execution::DecideAgain)
     }
 
-    /// Whether another actor has undone this write twice. It is true once until the object keeps its content for some time.
+    /// Whether another actor has undone this write twice. This is true once, and can be true again only after the object has kept its
+    /// content for some time.
     fn is_undone(&self, write: &Write) -> bool {
         lock(&self.state).repeated_writes.times(write) == UNDONE
     }
@@ -113,8 +114,8 @@ impl Reconciliation<'_> {
         debug!(canary = full_name(self.canary), "wrote {kind} {name}");
     }
 
-    /// The API server refused a write. The next plan leaves the write out if it is only a repair, so that nothing else waits for it. A second
-    /// refusal in the same tick means that the write cannot be left out. The next decision records the refusal in the status.
+    /// The API server refused a write. The next plan leaves the write out if it is only a repair, so that nothing else waits for it. A
+    /// second refusal in the same tick means that the write cannot be left out. The next decision records the refusal in the status.
     fn refused(&self, snapshot: &Snapshot, write: &Write, message: &str) -> Execution {
         let warning = rollout::warning(snapshot, write.refusal(message));
         self.notify(snapshot, vec![warning]);

@@ -28,8 +28,8 @@ pub struct Querying {
 }
 
 impl Querying {
-    /// Gets the value. Of a query that needs several requests, the rest is sent even if nobody wants the value any more, because the last
-    /// request removes what the first one has created.
+    /// Gets the value. If a query needs several requests, all are sent even if the value is not needed any more, because the last request
+    /// removes the object that the first one has created.
     pub async fn value(self) -> Answer {
         let request = Box::new(self.query.request(self.begun));
         match self.send(request, Vec::new()).await {
@@ -47,7 +47,7 @@ impl Querying {
         let read = move |answer: Result<HttpResponse, Failure>| {
             replies.push(answer.map_err(|why| MetricError::NoAnswer(why.to_string())));
             match query.next(begun, &replies) {
-                // Nobody keeps the answers, which may be long.
+                // Drop the answers, which may be long: only the value is needed.
                 value @ Next::Value(_) => (value, Vec::new()),
                 next @ Next::Send(..) => (next, replies),
             }

@@ -23,7 +23,7 @@ use crate::{
     snapshot::{ObjectRef, Snapshot},
 };
 
-/// The most plans that one reconciliation carries out before other canaries get their turn.
+/// The maximum number of plans that one reconciliation carries out, so that other canaries are reconciled, too.
 const MAX_PLANS: usize = 16;
 
 /// One reconciliation.
@@ -44,7 +44,7 @@ pub struct Reconciliation<'a> {
 pub enum Execution {
     /// The plan was carried out: observe and decide again.
     DecideAgain,
-    /// A write lost against another one: observe and decide again.
+    /// A write failed because the object has changed: observe and decide again.
     Lost,
     /// The plan was refused, or another actor undoes its writes. Nothing is tried again before the next tick.
     WaitForTick,
@@ -106,7 +106,7 @@ impl<'a> Reconciliation<'a> {
             canary = full_name(self.canary),
             "{MAX_PLANS} plans in a row did not reach a stable state: another controller or user changes what is written"
         );
-        // Each plan was decided on the result of the one before, unless its write lost.
+        // Each plan was decided on the result of the plan before, unless a write of that plan failed because the object had changed.
         let (Some(snapshot), Some(object)) = (last, self.last_written.take()) else {
             return Ok(Some(RETRY.1));
         };
@@ -139,7 +139,8 @@ impl<'a> Reconciliation<'a> {
             }
             Decision::Wait(requeue, notifications) => {
                 if self.is_to_reread(&snapshot, requeue, &notifications) {
-                    // The cache may have missed the change that the canary waits for. (Waits without notifications end with the hourly list.)
+                    // The cache may have missed the change that the canary waits for. (For a wait without notifications, the hourly list
+                    // corrects the cache.)
                     self.context.cache.mark_stale(&snapshot.seen);
                     self.has_reread = true;
                     return Ok(AfterDecision::DecideAgain(None));

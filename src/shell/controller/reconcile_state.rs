@@ -24,7 +24,8 @@ use crate::{
 
 /// A step that begins later than this after its tick is late. The time for which a version is observed then counts from its real start.
 const PUNCTUAL: SignedDuration = SignedDuration::from_secs(2);
-/// A step that is repeated later than this after its tick is late. Its successor is hardly ever repeated, so it would be a step too short.
+/// A step that is repeated later than this after its tick is late. Otherwise the next step, which is rarely repeated, would follow after
+/// less than an interval.
 const REPEATED: SignedDuration = SignedDuration::from_secs(1);
 
 /// A step whose questions are being asked. A step outside the cadence has no tick.
@@ -43,7 +44,7 @@ struct Obstacle {
 /// The memory about one canary. It implements no `Debug`, because it may hold a Secret.
 #[derive(Default)]
 pub struct ReconcileState {
-    /// The transition in the status that the ticks below count from. They are dropped when it moves on.
+    /// The transition in the status that the ticks below count from. A new transition drops these ticks.
     transition: Option<Timestamp>,
     /// The times of the status that are in the future of this process's clock.
     pub future_times: FutureTimes,
@@ -67,9 +68,9 @@ pub struct ReconcileState {
     has_failed: bool,
     /// The new version as last seen, and the first and the last time it changed.
     version: Option<(String, Changed)>,
-    /// The workloads that lack pods: the most that each has had in this rollout, and since when.
+    /// The workloads that lack pods: the best progress of each in this rollout, and the time at which it was reached.
     lacking: BTreeMap<ObjectRef, (Progress, Timestamp)>,
-    /// The step whose reason to wait was sent, and the number of reminders so far.
+    /// The step for which a notification had the reason of the wait, and the number of reminders so far.
     announced_wait: Option<(Step, u32)>,
     obstacle: Option<Obstacle>,
     /// The notifications that were sent in this step, so that none is sent twice.
@@ -201,7 +202,8 @@ impl ReconcileState {
         Some(changed)
     }
 
-    /// Returns since when each workload that lacks pods has got none. `progress` has how far these workloads are now.
+    /// Returns, for each workload that lacks pods, the time since which it has got no further pod. `progress` has the current progress of
+    /// these workloads.
     pub fn stalled(
         &mut self,
         progress: BTreeMap<ObjectRef, Progress>,
@@ -247,7 +249,8 @@ impl ReconcileState {
         self.unsent(step, notifications)
     }
 
-    /// Whether the same obstacle has lasted for 2, 4, 8 … ticks in a row: then the objects are read again, to see whether it still exists.
+    /// Whether the same obstacle has lasted for 2, 4, 8 … ticks in a row. Then the objects are read again, to find out whether the obstacle
+    /// still exists.
     pub fn obstacle_persists(
         &mut self,
         tick: Option<Tick>,

@@ -19,9 +19,9 @@ use crate::{
     snapshot::{Action, Kind, ObjectRef, Snapshot, TargetKind, Write},
 };
 
-/// The longest that a change of the status waits for the record.
+/// The longest time that a change of the status waits for the record.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// The most records that are deleted at the start of a run.
+/// The maximum number of records that are deleted at the start of a run.
 const DELETIONS: usize = 10;
 
 impl Reconciliation<'_> {
@@ -43,7 +43,7 @@ impl Reconciliation<'_> {
         };
         let recording = match timeout(DEADLINE, self.recorded(known, committed)).await {
             Ok(Ok(recording)) => recording,
-            // A release waits once for a slow API server, not at each change.
+            // A release waits once for a slow API server, and not again at each change of its status.
             Err(_) if was_unbegun => Recording::Nothing,
             Err(_) => later,
             Ok(Err(error)) if is_temporary(&error) => later,
@@ -101,7 +101,8 @@ impl Reconciliation<'_> {
             Recording::Nothing => return Ok(Recording::Nothing),
             Recording::Ended if committed.ends() => return Ok(Recording::Ended),
             Recording::Running { record, is_saved } => (record, is_saved),
-            // The commit that started the run, or the request that created its record, may have been carried out, although its answer was lost.
+            // The commit that started the run, or the request that created its record, may have been carried out, although its answer was
+            // lost.
             Recording::Ended | Recording::Unbegun | Recording::Unknown => {
                 let releases = self.releases(snapshot).await?;
                 match records::of_run(&releases, committed) {
@@ -111,7 +112,7 @@ impl Reconciliation<'_> {
                 }
             }
         };
-        // The notifications of an end are sent before it is recorded.
+        // The notifications about the end of a run are sent before the end is recorded.
         let has_ended = record.spec.ended_at.is_some();
         let is_worth_it = !has_ended && record.note(committed);
         let is_sent = !committed.has_unsent_notifications();
@@ -183,7 +184,7 @@ impl Reconciliation<'_> {
             let known = earlier.clone().filter(|earlier| earlier.name == name);
             let is_known = known.is_some();
             let mut record = known.unwrap_or_else(|| Record::resume(release));
-            // The end may have been seen, and not written.
+            // This process may have added the end to its copy of the record, but failed to write it. Then only write it.
             if record.spec.ended_at.is_none() && is_known {
                 record.supersede(snapshot.now);
             } else if record.spec.ended_at.is_none() {

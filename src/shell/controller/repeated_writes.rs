@@ -1,5 +1,5 @@
-//! Writes that other actors undo. The operator repeats such a write with growing pauses, so that two managers of one object do not fight
-//! without end.
+//! Writes that other actors undo. The operator repeats such a write with growing pauses, so that two managers of one object do not
+//! overwrite each other all the time.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -63,8 +63,8 @@ impl RepeatedWrites {
     }
 }
 
-/// Reconciliations that reached no stable state, although each plan was decided on the result of the one before: another actor changes
-/// what is written each time, to something else each time.
+/// Reconciliations that reached no stable state, although each plan was decided on the result of the plan before: after each write, another
+/// actor changes the object, each time to another content.
 #[derive(Default)]
 pub struct Overruns {
     times: u32,
@@ -81,7 +81,7 @@ fn demand(snapshot: &Snapshot) -> Demand {
 }
 
 impl Overruns {
-    /// Counts such a reconciliation. Returns how long the canary is left alone now: `shortest` at first, then longer each time.
+    /// Counts such a reconciliation. Returns for how long the canary is not reconciled: `shortest` at first, then longer each time.
     pub fn count(&mut self, snapshot: &Snapshot, shortest: Duration) -> Duration {
         self.times = self.times.saturating_add(1);
         let pause = pause(self.times, shortest).max(shortest);
@@ -90,7 +90,7 @@ impl Overruns {
         pause
     }
 
-    /// Returns for how long the canary is still left alone. A change or a deletion of the Canary ends that.
+    /// Returns for how long the canary is still not reconciled. A change or a deletion of the Canary ends this pause.
     pub fn rest(&self, snapshot: &Snapshot) -> Option<Duration> {
         let (end, of) = self.pause?;
         let rest = Duration::try_from(end.duration_since(snapshot.now)).ok()?;

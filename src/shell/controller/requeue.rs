@@ -36,7 +36,8 @@ pub fn unjittered(instant: Timestamp, jitter: SignedDuration) -> Timestamp {
     instant.saturating_sub(jitter).unwrap_or(instant)
 }
 
-/// Whether a canary needs no reconcile until something changes: it is between runs, all its objects are right, and it has no conflict.
+/// Whether a canary needs no reconcile until something changes: it is between runs, all its objects are right, and it has no conflict, or
+/// its decision waits for a change only.
 pub fn is_idle(snapshot: &Snapshot, requeue: Requeue) -> bool {
     use CanaryPhase as P;
     let is_between_runs = matches!(snapshot.phase(), P::Initialized | P::Succeeded | P::Failed)

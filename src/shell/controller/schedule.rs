@@ -1,6 +1,6 @@
 //! When each canary is reconciled: one queue for all canaries, one task for each reconciliation, no task for an idle canary.
 //!
-//! kube's `Controller` would keep a copy of each object besides the cache, and would not say how late a reconciliation is.
+//! kube's `Controller` would keep a copy of each object besides the cache, and does not report how late a reconciliation is.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -19,11 +19,11 @@ use tokio_util::time::{DelayQueue, delay_queue};
 #[cfg(test)]
 mod tests;
 
-/// The most reconciliations at the same time: each holds the objects of its canary in memory.
+/// The maximum number of reconciliations at the same time: each holds the objects of its canary in memory.
 pub const CONCURRENT_RECONCILES: usize = 32;
-/// The most of them for canaries that nothing has triggered yet since the start.
+/// How many of these may be for canaries that nothing has triggered since the start.
 const CONCURRENT_INITIAL: usize = CONCURRENT_RECONCILES / 4;
-/// The longest that a canary waits. The queue accepts no more than some years, and a reconciliation that is too early does no harm.
+/// The longest time that a canary waits. The queue accepts no more than some years, and a reconciliation that is too early does no harm.
 const MAX_WAIT: Duration = Duration::from_secs(86_400);
 /// How long reconciliations under way may take to finish at the end.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(8);
@@ -60,7 +60,7 @@ pub trait Reconciler<K>: Sync {
     fn panicked(&self, key: &K) -> Duration;
     /// A reconciliation begins this much later than its tick.
     fn late(&self, by: Duration);
-    /// The schedule is alive.
+    /// The schedule calls this at each interval of heartbeats while it works.
     fn heartbeat(&self);
 }
 

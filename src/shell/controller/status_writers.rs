@@ -1,21 +1,21 @@
-//! Notices a second operator: only the operator writes the status of a Canary, and each write with a new phase or step has a later time.
+//! Detects a second operator. Only the operator writes the status of a Canary, and each write with a new phase or step has a later time.
 
 use jiff::{SignedDuration, Timestamp};
 
-/// A transition of another process may be this process's own, if a proxy repeats a request and its second answer is a conflict. More in a
-/// short time are not.
+/// After this many transitions of unknown origin, another process writes the status. A single one may be this process's own: if a proxy
+/// repeats a request, the second request gets a conflict although the first one succeeded.
 const CERTAIN: u32 = 3;
 
-/// Transitions that are further apart do not belong together: few intervals are as long.
+/// Transitions that are further apart are counted separately, because few intervals are as long.
 const TOGETHER: SignedDuration = SignedDuration::from_hours(6);
 
 /// The times of transition in the status of a canary, as this process has seen and written them.
 #[derive(Default)]
 pub struct StatusWriters {
     seen: Option<Timestamp>,
-    /// The last one that this process wrote, or may have written.
+    /// The last transition that this process wrote, or may have written.
     own: Option<Timestamp>,
-    /// How many were written by others, none of them much later than the one before, and the last of these.
+    /// The number of transitions of other processes in a row, each soon after the one before, and the last of them.
     others: (u32, Option<Timestamp>),
 }
 
@@ -25,8 +25,8 @@ impl StatusWriters {
         self.own = self.own.max(transition);
     }
 
-    /// Whether the transition that is in the status now shows that another process writes it. True once for as long as it does so. The first
-    /// transition that this process sees tells nothing, nor does an earlier one from a stale cache.
+    /// Whether the transition in the status now shows that another process writes the status. This is true once, and not again while that
+    /// process goes on. The first transition that this process sees does not count, nor does an earlier one from a stale cache.
     pub fn shows_another(&mut self, transition: Option<Timestamp>) -> bool {
         let is_of_another = self.seen.is_some() && transition > self.seen.max(self.own);
         self.seen = self.seen.max(transition);
@@ -60,7 +60,7 @@ mod tests {
         assert_eq!(shown, expected, "{seen:?}");
     }
 
-    /// A proxy that repeats a request now and then, and a second operator that comes back after a day.
+    /// A proxy repeats a request now and then. Later a second operator writes, and writes again after a day.
     #[test]
     fn writes_of_others_long_ago_do_not_count() {
         let mut writers = StatusWriters::default();
@@ -85,7 +85,7 @@ mod tests {
         assert!(!writers.shows_another(None), "a new Canary");
         for second in 1..9 {
             writers.wrote(Some(at(second)));
-            // A write whose answer was lost is seen late.
+            // This process may see its own write late, if the answer to the write was lost.
             writers.wrote(Some(at(second + 1)));
             assert!(!writers.shows_another(Some(at(second))));
         }

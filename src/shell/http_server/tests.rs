@@ -1,5 +1,5 @@
-//! With sockets on loopback. The clock is paused: it moves on when nothing else can happen. It would do so, too, while the kernel still
-//! carries bytes from one socket to the other, so exchanges that take no time are made with [`at_once`].
+//! Tests with sockets on loopback. The clock is paused, and tokio moves it on when no task can run. Tokio would also move it on while the
+//! kernel still carries bytes from one socket to the other, so exchanges that take no time are made with [`at_once`].
 
 use std::sync::{Arc, mpsc};
 
@@ -115,8 +115,8 @@ impl Server {
     }
 }
 
-/// Waits for an exchange of bytes while the clock stands still: it does not move on while a blocking task runs. An exchange that does not
-/// end goes on with the clock, and an assertion on its result or on the clock fails.
+/// Waits for an exchange of bytes while the clock stands still: tokio does not move it on while a blocking task runs. After 20 seconds the
+/// clock moves on again, so that an exchange that hangs ends, and an assertion on its result or on the clock fails.
 async fn at_once<T>(exchange: impl Future<Output = T>) -> T {
     let (end, ended) = mpsc::channel::<()>();
     let standing = spawn_blocking(move || {
@@ -169,7 +169,7 @@ async fn a_probe_is_answered_and_the_cap_holds_while_a_hundred_clients_dribble()
             assert!(is_answer(&server.probe().await, "OK"));
         }
     }
-    // All that are beyond the cap were closed at once, the others dribble on.
+    // The server closed the connections beyond the limit at once. The other clients continue to send.
     for _ in LIMITS.connections..100 {
         at_once(dribbling.join_next()).await;
     }
@@ -191,7 +191,7 @@ async fn a_client_that_does_not_read_its_answer_is_cut_off() {
     sleep(2 * LIMITS.client).await;
     let read = at_once(text(stream)).await.len();
     assert!(read < HUGE, "the connection is still open");
-    // A client that reads has all.
+    // A client that reads gets the complete answer.
     let read = at_once(async { text(server.request("/huge").await).await });
     assert!(read.await.len() > HUGE);
 }

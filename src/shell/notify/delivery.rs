@@ -25,10 +25,11 @@ use crate::{
     },
 };
 
-/// The most Events of one step that each step may repeat. If there are more, the last one stands for all others.
+/// The maximum number of Events in one step among those that each step may repeat. If there are more, the last Event stands for all
+/// remaining ones.
 const MAX_RECURRING: usize = 10;
 
-/// The receivers for canaries that name none of their own, and which ones they may name.
+/// The receivers for canaries that name no receivers of their own, and the rule for the receivers that canaries may name.
 #[derive(Clone, Debug, Default)]
 pub struct GlobalReceivers {
     /// The chat for canaries without alerts of their own.
@@ -49,7 +50,7 @@ pub struct Delivery {
 
 /// A message to a chat.
 struct ChatMessage {
-    /// The beginning of the log line if the message cannot be delivered, in Flagger's words.
+    /// The beginning of the log line if the message cannot be delivered. It is Flagger's text.
     failing: String,
     /// The request, or why there is none.
     request: Result<HttpRequest, String>,
@@ -237,7 +238,7 @@ impl Delivery {
                 .collect();
         }
         let mut messages = Vec::new();
-        // A Canary with more alerts is not run. The alert that reports it has limits, too.
+        // A Canary with more alerts than the limit is not run, but the alert that reports this goes to its receivers. Limit these, too.
         for alert in own
             .iter()
             .take(limits::ALERTS)

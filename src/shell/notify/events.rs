@@ -29,20 +29,21 @@ use crate::{
     snapshot::{Kind, revision::digest},
 };
 
-/// The longest that writing an Event may take, all its requests and the wait for a slot included.
+/// The longest time for writing an Event, including all requests and the wait for a slot.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// The most Events whose counts are kept in memory.
+/// The maximum number of Events whose counts are kept in memory.
 const MAX_COUNTS: usize = 4096;
-/// The most Events that are written at the same time.
+/// The maximum number of Events that are written at the same time.
 const PARALLEL_WRITES: usize = 32;
-/// The Event in place of those that a canary had too many of.
+/// The text of the Event that replaces the Events beyond the limit of a canary.
 const LIMITED: &str = "Too many such events in a short time: one each five minutes is written here; the operator's log and event webhooks have all of \
                        them";
 
 /// Writes Events.
 pub struct Events {
     cluster: Cluster,
-    /// How often each Event happened, by name: the API server cannot count. A count that is not here is read again.
+    /// How often each Event happened, by the name of the Event: a request can set a count, but not increment it. A count that is not in
+    /// memory is read from the API server.
     counts: Mutex<HashMap<String, i32>>,
     slots: Semaphore,
     limits: Limits,

@@ -1,4 +1,4 @@
-//! Delivers notifications: after the fact, in order, and without delaying a release.
+//! Delivers notifications: after the commit, in order, and without delaying a release.
 //!
 //! Each canary has its own queue while it has notifications. A hanging chat delays the notifications of its canaries and nothing else.
 
@@ -20,7 +20,8 @@ use crate::{api::canary::Canary, notifications::Notification};
 use delivery::Delivery;
 pub use delivery::GlobalReceivers;
 
-/// The most batches that wait in the queue of a canary. Later ones are dropped, so that a hanging chat does not fill the memory.
+/// The maximum number of batches that wait in the queue of a canary. Later ones are dropped, so that a hanging chat does not fill the
+/// memory.
 const MAX_QUEUED: usize = 64;
 
 /// Queues notifications and delivers them. Clones are the same.
@@ -47,7 +48,7 @@ struct Batch {
 }
 
 impl Notifier {
-    /// Delivers through these.
+    /// Creates a notifier without queues. It delivers through this cluster, these HTTP clients and these receivers.
     pub fn new(cluster: Cluster, http: Http, global: GlobalReceivers) -> Self {
         Self {
             delivery: Arc::new(Delivery::new(cluster, http, global)),

@@ -1,5 +1,5 @@
-//! Keeps calls of users away from addresses that are not theirs to call: checks hosts and addresses before a connection, and the addresses
-//! of a name after its resolution.
+//! Refuses calls of users to addresses that they may not call. It checks hosts and addresses before a connection, and the addresses of a
+//! name after the name is resolved.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -29,7 +29,7 @@ pub enum Refused {
     /// The host is not in the administrator's list.
     #[error("the host {0} is not in the list of the flag -allowed-hosts")]
     Host(String),
-    /// The address is in a network that only this machine and its cloud know.
+    /// The address is in a network that only this machine and its cloud can reach.
     #[error(
         "{} is link-local or that of a cloud's metadata service: calls to it need the flag -allow-link-local",
         shown(.host, .address)
@@ -107,7 +107,7 @@ fn check_address(destinations: &Destinations, host: &str, address: IpAddr) -> Re
     Ok(())
 }
 
-/// Whether an address is known to this machine and its cloud only.
+/// Whether only this machine and its cloud can reach an address.
 pub fn is_link_local(address: IpAddr) -> bool {
     match unwrapped(address) {
         IpAddr::V4(address) => address.is_link_local() || METADATA_V4.contains(&address),

@@ -1,19 +1,19 @@
 //! The order in which calls get their places, if more calls wait than may run at the same time. A plain data structure.
 //!
 //! A free place goes to the namespace that has the fewest places, among equals to the call that has waited the longest. No namespace gets
-//! more places than are still free. So namespaces that ask for everything have equal shares as soon as their first calls have ended, and a
-//! few places stay free: a call of another namespace does not wait. The same holds for the places at one host.
+//! more places than are still free. So namespaces with many waiting calls have equal shares as soon as their first calls have ended. A few
+//! places stay free, so that a call of another namespace does not wait. The same holds for the places at one host.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// The most places.
+/// The limits of the places.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The most places in total.
+    /// The maximum number of places in total.
     pub total: usize,
-    /// The most places of one namespace.
+    /// The maximum number of places of one namespace.
     pub namespace: usize,
-    /// The most places at one host.
+    /// The maximum number of places at one host.
     pub host: usize,
 }
 
@@ -187,7 +187,7 @@ mod tests {
     struct Calls {
         queue: FairQueue,
         claims: BTreeMap<Ticket, Claim>,
-        /// In the order in which they got their places.
+        /// The calls that have a place, in the order in which they got it.
         running: Vec<Ticket>,
     }
 
@@ -250,7 +250,7 @@ mod tests {
         for namespace in ["a", "b", "c", "d", "e"] {
             calls.add(100, namespace, namespace);
         }
-        // Of `a`, 4; of `b`, 4; of `c`, 2; of `d`, 1; of `e`, 1.
+        // The namespaces have 4, 4, 2, 1 and 1 places.
         let counts = |calls: &Calls| ["a", "b", "c", "d", "e"].map(|of| calls.running(of).len());
         let before = counts(&calls);
         assert_eq!(before.iter().sum::<usize>(), 12, "{before:?}");
@@ -273,7 +273,7 @@ mod tests {
         let other = calls.add(1, "a", "fast");
         assert!(calls.running("a").contains(&other[0]));
         assert!(!calls.running("a").contains(&waiting[4]));
-        // At the slow host, `b` gets a place in spite of all that wait before.
+        // At the slow host, `b` gets a place although many calls of `a` wait.
         let late = calls.add(1, "b", "slow");
         assert!(calls.running("b").contains(&late[0]));
     }

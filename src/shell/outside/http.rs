@@ -25,18 +25,18 @@ use crate::{
 };
 use client::{Clients, describe};
 
-/// The most bytes that are read of an answer.
+/// The maximum number of bytes that are read of an answer.
 const MAX_BODY: usize = 1 << 20;
-/// The header in which a server without `Retry-After` says after how many seconds it accepts calls again. This is its meaning at
-/// Datadog. Other servers send an instant, a very large number of seconds: then the call is not repeated, which does no harm.
+/// The header with the number of seconds after which a server without `Retry-After` accepts calls again. This is its meaning at Datadog.
+/// Other servers send an instant, a very large number of seconds: then the call is not repeated, which does no harm.
 const RATE_LIMIT_RESET: &str = "x-ratelimit-reset";
 /// The longest pause between two attempts of a call without a budget.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// The shortest pause, whatever a server asks for.
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 
-/// The limits of the calls of all canaries. A hanging server delays no call to another one, and a namespace no call of another one.
-/// The heads of answers are the reason for the total: a connection may keep 400 KB of an unfinished head.
+/// The limits of the calls of all canaries. With them, a server that hangs delays no call to another server, and a namespace delays no call
+/// of another namespace. The total limits the memory: a connection may keep 400 KB of an unfinished head of an answer.
 const OF_CANARIES: Limits = Limits {
     total: 256,
     namespace: 64,
@@ -148,7 +148,7 @@ impl From<reqwest::Error> for AttemptError {
 }
 
 impl Http {
-    /// Sends calls and counts those under way. Users may have these destinations called.
+    /// Creates a client that counts the calls under way. Calls of users may go to these destinations only.
     pub fn new(metrics: OperatorMetrics, destinations: Destinations) -> Self {
         Self {
             metrics: Some(metrics),
@@ -156,7 +156,7 @@ impl Http {
         }
     }
 
-    /// Sends calls without counting them. Users may have these destinations called.
+    /// Creates a client that does not count calls. Calls of users may go to these destinations only.
     pub fn to(destinations: Destinations) -> Self {
         Self {
             clients: Clients::new(destinations),
@@ -202,7 +202,7 @@ impl Http {
         answer.map(|answer| answer.response)
     }
 
-    /// Sends a call, and returns what `read` makes of the answer, so that nobody keeps the body.
+    /// Sends a call, and returns the result of `read` for the answer, so that the body is dropped early.
     pub async fn ask<T: Send + 'static>(
         &self,
         caller: Caller<'_>,
@@ -222,7 +222,7 @@ impl Http {
     async fn answer(&self, caller: Caller<'_>, request: &HttpRequest) -> Result<Answer, Failure> {
         let (mut end, mut attempts) = (None, 0_u64);
         loop {
-            // The budget begins when the first attempt is sent: waiting for a slot is not the server's fault.
+            // The budget begins when the first attempt is sent: the server does not cause the wait for a slot.
             let slot = self.slot(caller, &request.url.0).await;
             let end =
                 *end.get_or_insert_with(|| request.budget.map(|budget| Instant::now() + budget));
@@ -334,7 +334,8 @@ impl Http {
     }
 }
 
-/// The error about a server that sends a large answer too slowly. It would keep a place that others wait for.
+/// The error about a server that sends a large answer too slowly. Without a limit, the answer would keep a place that other answers wait
+/// for.
 const TOO_SLOW: &str = "the answer is larger than 16 KiB, and its rest did not arrive within 10 s";
 
 /// Reads the rest of a body.

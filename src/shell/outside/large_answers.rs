@@ -1,5 +1,5 @@
-//! The limits of all large answers together. A few are read at the same time, each within a time, and so many in a second: neither their
-//! bytes nor the time to read them adds up.
+//! The limits of all large answers together: how many are read at the same time, how long each may take, and how many arrive in a second.
+//! So large answers take a bounded part of the memory and of the computing time.
 
 use std::{panic::resume_unwind, sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ pub const LARGE: usize = 16 << 10;
 /// The longest time in which the rest of a large answer must arrive.
 pub const TIME: Duration = Duration::from_secs(10);
 
-/// The most large answers that are read at the same time, in total and of one namespace.
+/// The maximum number of large answers that are read at the same time, in total and of one namespace.
 const LIMITS: Limits = Limits {
     total: 8,
     namespace: 2,
@@ -33,7 +33,7 @@ const SHORTEST: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub struct LargeAnswers {
     places: Places,
-    /// One large answer is read at a time: a parser may take twenty times the memory of the text.
+    /// Large answers are parsed one at a time, because a parser may take twenty times the memory of the text.
     reading: Arc<Semaphore>,
 }
 

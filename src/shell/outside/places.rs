@@ -24,7 +24,7 @@ impl State {
     fn admit(&mut self) {
         while let Some(ticket) = self.queue.admit() {
             if let Some(admitted) = self.waiting.remove(&ticket) {
-                // If the call was cancelled just now, it gives the place back.
+                // This fails if the call was cancelled just now. Then the call gives the place back itself.
                 let _ = admitted.send(());
             }
         }
@@ -60,7 +60,7 @@ impl Places {
     }
 }
 
-/// A place, or the wish for one. Dropping it gives it to the next call.
+/// A place, or a wait for a place. If this value is dropped, the next call gets the place.
 pub struct Place {
     places: Places,
     claim: Claim,
@@ -98,7 +98,7 @@ mod tests {
         assert!((&mut second).now_or_never().is_none());
         drop(first);
         let second = second.now_or_never().unwrap();
-        // The place of a call that has got it and does not know it yet is not lost.
+        // A call that got its place, and is dropped before it was polled again, must give the place back.
         let mut unaware = take();
         assert!((&mut unaware).now_or_never().is_none());
         drop(second);

@@ -20,21 +20,21 @@ use crate::{
     snapshot::{Failure, HttpRequest, HttpResponse},
 };
 
-/// A token is not used in the last seconds of its time: the server's clock may differ. The metadata services of all clouds have a new one
-/// by then.
+/// A token is not used shortly before it expires, because the server's clock may differ. By then the metadata services of all clouds have a
+/// new token.
 const MARGIN: Duration = Duration::from_secs(120);
 /// For how long a failed exchange is not repeated: many canaries may need it at the same time.
 const PAUSE: Duration = Duration::from_secs(10);
-/// The longest that an exchange may take.
+/// The longest time that an exchange may take.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// The most identities of one namespace whose tokens are kept. Users choose them.
+/// The maximum number of identities of one namespace whose tokens are kept. Users choose the identities.
 const MAX_OF_NAMESPACE: usize = 16;
 
-/// Fetches and keeps tokens. A namespace has its own for the identities that its users chose.
+/// Fetches and keeps tokens. Each namespace has its own tokens for the identities that its users chose.
 pub struct Tokens {
     http: Http,
     environment: Environment,
-    /// By namespace; those of the operator's pod are under the empty name. The identity that was used last is at the end.
+    /// The results by namespace. Those of the operator's pod are under the empty name. The identity that was used last is at the end.
     held: Mutex<HashMap<String, Vec<(Identity, Entry)>>>,
 }
 
@@ -45,7 +45,7 @@ struct Held {
     result: Result<Pass, Failure>,
     /// The end of the exchange.
     since: Timestamp,
-    /// The instant at which the next exchange is due.
+    /// The instant from which the next exchange may be made.
     until: Timestamp,
 }
 
@@ -106,7 +106,7 @@ impl Tokens {
         }
     }
 
-    /// Returns what proves an identity, or the reason why the exchange failed, now or a moment ago.
+    /// Returns the proof of an identity, or the reason why the exchange failed, now or a moment ago.
     pub async fn pass(&self, namespace: &str, identity: &Identity) -> Result<Pass, Failure> {
         let entry = self.entry(namespace, identity);
         let mut held = entry.lock().await;
@@ -133,7 +133,7 @@ impl Tokens {
         result
     }
 
-    /// Has the next exchange made soon: the cloud does not accept what proves the identity.
+    /// Makes the next exchange possible soon, because the cloud does not accept the proof of the identity.
     fn reject(&self, namespace: &str, identity: &Identity) {
         let entry = self.entry(namespace, identity);
         // While its lock is held, the next exchange is under way.
@@ -162,7 +162,7 @@ impl Tokens {
     }
 
     async fn exchange(&self, namespace: &str, identity: &Identity) -> Result<Grant, String> {
-        // A namespace pays with its own places for what its users chose.
+        // An exchange for an identity that users chose takes one of the places of their namespace.
         let caller = if identity.is_of_the_pod() {
             Caller::Operator
         } else {

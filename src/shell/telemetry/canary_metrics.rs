@@ -102,7 +102,7 @@ impl CanaryMetrics {
             .set(1.0);
     }
 
-    /// Records how many canaries each namespace has; namespaces that are not named lose their gauge.
+    /// Records how many canaries each namespace has. The gauges of all other namespaces are removed.
     pub fn total(&self, namespaces: &BTreeMap<String, usize>) {
         self.0.total.reset();
         for (namespace, count) in namespaces {
@@ -133,7 +133,7 @@ impl CanaryMetrics {
         self.update(canary, |numbers| numbers.sample(metric, value));
     }
 
-    /// Records how far the comparison of a metric with the primary is.
+    /// Records the state of the comparison of a metric with the primary, and its evidence.
     pub fn comparison(&self, canary: &Canary, metric: &str, state: &str, evidence: f64) {
         self.update(canary, |numbers| {
             numbers.comparison(metric, state, evidence);

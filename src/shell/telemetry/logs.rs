@@ -35,7 +35,7 @@ fn directives(level: &str) -> String {
         "error" | "fatal" | "panic" => "error",
         _ => "info",
     };
-    // Debug lines of libraries stay out. kube logs each failed request; this program logs a failure where it matters.
+    // Debug lines of libraries are not logged. kube would log each failed request; this program logs a failure itself if it matters.
     format!(
         "warn,kube_client::client::builder=off,kube_runtime=off,flagger_rs={level},flagger={level},loadtester={level}"
     )

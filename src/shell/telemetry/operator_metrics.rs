@@ -162,7 +162,7 @@ impl OperatorMetrics {
         self.0.api_requests.with_label_values(&[verb, kind]).inc();
     }
 
-    /// Counts a write that lost against another one.
+    /// Counts a write that failed because another write had changed the object.
     pub fn conflict(&self) {
         self.0.conflicts.inc();
     }

@@ -46,7 +46,7 @@ impl MetricsPage {
         }
         let text = Bytes::from((self.render)());
         *fresh = Some(text.clone());
-        // The memory of an old text is free until the next scrape.
+        // Drop the text when it is outdated, so that it takes no memory until the next scrape.
         let outdated = self.fresh.clone();
         tokio::spawn(async move {
             sleep(FRESH).await;

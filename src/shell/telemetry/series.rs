@@ -74,7 +74,8 @@ const RUN_LABELS: &[&str] = &[
     "analysis_status",
 ];
 
-/// The most deleted canaries whose counters and histograms are kept. Environments that come and go would fill the memory otherwise.
+/// The maximum number of deleted canaries whose counters and histograms are kept. Without it, environments that users create and delete
+/// again and again would fill the memory.
 const MAX_DELETED: usize = 256;
 
 /// The namespace and the target of a canary.

@@ -51,7 +51,7 @@ enum Role {
 }
 
 impl Health {
-    /// The API server was reached, and this process does not lead.
+    /// Records that the API server was reached, and that this process does not lead.
     pub fn standing_by(&self) {
         *self.state() = State {
             role: Role::StandingBy,
@@ -59,12 +59,12 @@ impl Health {
         };
     }
 
-    /// This process leads, and its cache is not filled yet.
+    /// Records that this process leads, and that its cache is not filled yet.
     pub fn syncing(&self) {
         self.state().role = Role::Syncing;
     }
 
-    /// The cache is filled: canaries are reconciled from now on.
+    /// Records that the cache is filled, and that canaries are reconciled from now on.
     pub fn leading(&self) {
         *self.state() = State {
             role: Role::Leading,
@@ -72,12 +72,12 @@ impl Health {
         };
     }
 
-    /// Canaries are still reconciled.
+    /// Records that canaries are still reconciled.
     pub fn heartbeat(&self) {
         self.state().heartbeat = Some(Instant::now());
     }
 
-    /// A process that stands by is ready too: it waits for its turn.
+    /// Returns whether the process is ready. A process that stands by is ready, too: it waits until it is elected.
     fn readiness(&self) -> Result<&'static str, &'static str> {
         match self.state().role {
             Role::Starting => Err("the API server was not reached yet"),

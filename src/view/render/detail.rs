@@ -130,7 +130,7 @@ fn checks(view: &View) -> Vec<Line> {
         return Vec::new();
     }
     let failed = view.failed_checks;
-    // After a run, its number says nothing about the next one.
+    // After a run, the number of its failed checks does not count for the next run.
     let (style, text) = match (view.state.is_in_run(), failed.now) {
         (false, _) => {
             let text = format!("{} failed checks roll a version back", failed.threshold);

@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(paint(&line, false, Some(7)), "ab cdef");
         assert_eq!(paint(&line, false, Some(6)), "ab cd…");
         assert_eq!(paint(&line, true, Some(6)), "ab \u{1b}[31mcd\u{1b}[0m…");
-        // Two columns each.
+        // Each of these characters takes two columns.
         assert_eq!(paint(&Line::plain("日本語"), false, Some(5)), "日本…");
     }
 

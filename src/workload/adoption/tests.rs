@@ -59,7 +59,7 @@ fn users_services() -> Vec<Value> {
     ]
 }
 
-/// Istio takes the protocol from the name: with `tcp-80` it would not share requests out.
+/// Istio takes the protocol from the name: it would not split the requests to a port with the name `tcp-80`.
 #[test]
 fn a_port_whose_name_is_taken_keeps_the_beginning_of_the_name() {
     let (selector, ports) = (primary(), of_canary());
@@ -132,7 +132,7 @@ fn the_name_in_the_canary_wins() {
     }
 }
 
-/// The fear: the deletion leaves the Service as nobody wrote it.
+/// The deletion must not leave the Service in a state that the user never wrote.
 #[test]
 fn a_service_is_given_back_to_the_byte() {
     let (selector, ports) = (primary(), of_canary());
@@ -301,7 +301,7 @@ fn ports() -> impl Strategy<Value = Vec<Value>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1024, ..ProptestConfig::default() })]
 
-    /// A user, the Canary and the API server change the Service in any order: its last version by the user is given back.
+    /// A user, the Canary and the API server change the Service in any order: the operator gives it back as the user last wrote it.
     #[test]
     fn the_users_last_version_is_given_back(
         versions in prop::collection::vec((ports(), ports(), any::<bool>()), 1..5),
@@ -311,7 +311,7 @@ proptest! {
         let mut users = live.clone();
         let mut is_adopted = false;
         for (index, (theirs, ours, writes)) in versions.iter().enumerate() {
-            // A port exactly as adopted cannot be told from an adopted one.
+            // The operator cannot distinguish an adopted port from one that the user has written since with the same values.
             let is_ours = |port: &Value| live["spec"]["ports"].as_array().is_some_and(|ports| ports.contains(port));
             if (*writes || index == 0) && !theirs.iter().any(is_ours) {
                 users["spec"]["ports"] = json!(theirs);

@@ -3,16 +3,17 @@
 //! Canaries of one namespace can use one config, and a copy belongs to all primaries that use it. Their Canaries are its owners, so
 //! Kubernetes deletes it with the last one. One of them is the controller, the others are plain owners.
 //!
-//! A copy is changed only if no other Canary owns it: content that passed the analysis of one version has not passed that of another.
-//! So the first of these names is taken whose copy does not exist, has the wanted content already, or may be changed:
+//! A copy is changed only if no other Canary owns it: content that passed the analysis of one version has not passed that of another. So
+//! the operator takes the first of these names whose copy does not exist, has the wanted content already, or may be changed:
 //!
 //! 1. the name that the primary uses now, so that its pods are not restarted without need,
 //! 2. `NAME-primary`, which is Flagger's,
-//! 3. `NAME-primary-TARGET`, for a primary that differs from another one, and in place of a copy that the API server does not let change:
-//!    a Secret of another type, or an `immutable` config,
+//! 3. `NAME-primary-TARGET`, if another primary uses the copy of the second name with other content, or if the API server refuses a change
+//!    of that copy: a Secret of another type, or an `immutable` config,
 //! 4. `NAME-primary-TARGET-HASH`, with a hash of the content, if the copy of the third name cannot be changed either.
 //!
-//! (Flagger has the second name only. It gives content that failed to the primary of one Canary when another one is promoted.)
+//! (Flagger has the second name only. A promotion of one Canary then changes a copy that another Canary's primary uses, even if the content
+//! has failed that Canary's analysis.)
 
 use std::collections::BTreeSet;
 
@@ -45,7 +46,7 @@ pub struct Copy<'a> {
     pub existing: Option<&'a Value>,
     /// The names on which the choice depends, with that of the copy itself.
     pub considered: Vec<String>,
-    /// The name of a config that is in the way: it belongs to no Canary.
+    /// The first of these names under which a config exists that does not belong to a Canary.
     pub foreign: Option<String>,
 }
 
@@ -79,7 +80,7 @@ impl<'a> Copies<'a> {
             existing.map_or(Use::Take, |copy| self.usable(kind, name, source, copy))
         });
         let taken = uses.iter().position(|usable| *usable == Use::Take);
-        // The content of a copy with the last name is that of its hash, unless somebody changed it.
+        // The last name has a hash of the content, so its copy has the wanted content unless another actor changed it.
         let taken = taken.unwrap_or(names.len() - 1);
         let considered = names.iter().zip(uses).take(taken + 1);
         let mut foreign = considered
@@ -165,7 +166,7 @@ impl Copy<'_> {
         self.existing.is_none_or(is_named)
     }
 
-    /// The copy as it should be, with its owner; `None` if it is so. Existing copies and `source` must have their content (see
+    /// The copy as it should be, with its owner; `None` if it is correct already. Existing copies and `source` must have their content (see
     /// [`is_complete`](super::is_complete)). The copy keeps metadata and owners that others added.
     pub fn write(
         &self,

@@ -1,8 +1,9 @@
 //! The content that the primary's copies of configs had in the version that the primary ran before (not in Flagger).
 //!
-//! A promotion overwrites the copies. If it fails, the primary gets its previous version back, which must not read the content that failed.
-//! So before a copy is overwritten, its content is kept in a config of its own, `COPY-TARGET-previous`. Its annotation `flagger-id` is the
-//! mark of the version that used the content. The next promotion that changes the copy overwrites it.
+//! A promotion overwrites the copies. If the promotion fails, the primary gets its previous version back, which must not read the content
+//! that failed. So before the operator overwrites a copy, it keeps the content in a config of its own, `COPY-TARGET-previous`. The
+//! annotation `flagger-id` of this config is the mark of the version that used the content. The next promotion that changes the copy
+//! overwrites this config.
 
 use serde_json::{Map, Value, json};
 
@@ -75,7 +76,7 @@ impl Copies<'_> {
         })
     }
 
-    /// The writes that give the copies the content back that the version with this mark used. The objects of [`Copies::with_previous`]
+    /// The writes that restore the content of the copies that the version with this mark used. The objects of [`Copies::with_previous`]
     /// must have their content.
     pub fn restore(&self, mark: &str) -> Vec<Write> {
         let objects = &self.snapshot.objects;

@@ -114,7 +114,7 @@ fn a_repeated_promotion_changes_nothing() {
     });
 }
 
-/// Flagger removes them.
+/// Flagger removes such labels and annotations.
 #[test]
 fn a_promotion_leaves_the_labels_and_annotations_of_others() {
     with(|primary| {

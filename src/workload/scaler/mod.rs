@@ -209,7 +209,7 @@ impl<'a> Scaler<'a> {
         min.unwrap_or(1).max(1)
     }
 
-    /// Whether the target's autoscaler may scale the target to zero when there is no load. This is the user's wish, not drift.
+    /// Whether the target's autoscaler may scale the target to zero when there is no load. The user wants this, so it is no drift.
     pub fn may_scale_to_zero(&self) -> bool {
         self.kind == ScalerKind::ScaledObject
             && self.target.is_some_and(scaled_object::may_scale_to_zero)

@@ -43,7 +43,7 @@ impl Simulation {
         }
     }
 
-    /// Whether an object holds the weights, whichever router the canary has: without the object, they cannot be read.
+    /// Whether an object holds the weights: without the object, the weights cannot be read. This applies to every router.
     fn holds_weights(&mut self, object: &ObjectRef) -> bool {
         if rollout::weights(&self.snapshot).is_none() {
             return false;
@@ -54,7 +54,7 @@ impl Simulation {
         is_needed
     }
 
-    /// The finalizers, or the removal of an annotation.
+    /// Patches the Canary: sets its finalizers, or removes an annotation.
     fn patch_canary(&mut self, object: &ObjectRef, patch: &Value) {
         let metadata = &mut self.snapshot.canary.metadata;
         if let Some(path) = patch[2]["path"].as_str()
@@ -139,7 +139,7 @@ impl Simulation {
         let phases = [CanaryPhase::Progressing, CanaryPhase::WaitingPromotion];
         let status = self.snapshot.canary.status.as_ref();
         let conditions = status.and_then(|status| status.conditions.as_ref());
-        // With a second condition the run is ending: its route is no step of the analysis.
+        // With a second condition, the run is ending: its route is no step of the analysis.
         let is_running =
             conditions.is_some_and(|all| all.iter().filter(|c| c.type_ != "Verdict").count() == 1);
         if phases.contains(&self.snapshot.phase()) && is_running {

@@ -1,4 +1,4 @@
-//! Changes that a user, or anybody with access to the cluster, makes between two reconciles.
+//! Changes that a user, or another actor in the cluster, makes between two reconciles.
 
 use flagger_rs::{
     providers,

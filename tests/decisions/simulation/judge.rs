@@ -1,5 +1,5 @@
-//! Judges the change that a plan made to the simulated cluster, by the objects alone. It shares no code with the operator's own audit: a
-//! rule that the audit lacks or that someone loosens there is still checked here.
+//! Judges the change that a plan made to the simulated cluster, by the objects alone. It shares no code with the operator's own audit: if a
+//! rule is missing or weaker there, it is still checked here.
 
 #[allow(dead_code, reason = "the model of the API server uses all of it")]
 #[path = "../../model/invariants/routes.rs"]
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::routers::{ROUTERS, Row};
 
-/// The key of an object, as `routes` knows it.
+/// The key of an object, for `routes`.
 struct Key {
     plural: &'static str,
 }
@@ -86,11 +86,12 @@ impl Moment {
     fn rules(&self) -> Option<Vec<(i64, i64)>> {
         let service = &self.canary["spec"]["service"]["name"];
         let apex = service.as_str().unwrap_or(self.target_name());
-        // Without a route beside the user's, the user's leads all clients to the primary; during the initialization, to the target.
+        // If the operator's route beside the user's does not exist, the user's route sends all requests to the primary, and during the
+        // initialization to the target.
         let alone = || {
             let is_primary = !matches!(self.phase(), "" | "Initializing");
             let provider = &self.canary["spec"]["provider"];
-            // Without one, it is that of the flag.
+            // A Canary without a provider has the provider of the flag.
             let is_own = |row: &&Row| provider.is_null() || provider == row.provider;
             let mut rows = ROUTERS.iter().filter(is_own);
             let is_beside = rows.any(|row| routes::source(row, &self.canary).is_some());
@@ -113,7 +114,7 @@ impl Moment {
         split.copied()
     }
 
-    /// The share that the canary had before it lost its pods, if it has not got it back.
+    /// The share that the canary had before it lost its pods; `None` if the canary has its share again.
     fn withdrawn(&self) -> Option<i64> {
         let lost = self.condition("PodsLost")?;
         let text = lost["message"].as_str()?;
@@ -189,7 +190,7 @@ fn shares(after: &Moment) -> Option<String> {
     };
     let mut rules = after.rules()?;
     if after.canary["spec"]["analysis"]["match"].is_array() {
-        // The rule for all other requests has one destination, which gets all of them whatever its weight.
+        // The rule for all other requests has one destination. It gets all of them, whatever its weight is.
         rules.truncate(1);
     }
     (!rules.iter().all(fits)).then(|| format!("the weights are {rules:?}"))
@@ -311,7 +312,7 @@ fn primary_at_zero(before: &Moment, after: &Moment) -> Option<String> {
         .then(|| "the primary is scaled to zero".to_owned())
 }
 
-/// `Promoted` says what the phase says: scripts wait for it (`kubectl wait canary/podinfo --for=condition=promoted`).
+/// Scripts wait for the condition `Promoted`, so it must agree with the phase (`kubectl wait canary/podinfo --for=condition=promoted`).
 fn promoted_condition(before: &Moment, after: &Moment) -> Option<String> {
     let phase = after.phase();
     if phase == before.phase() {
@@ -378,7 +379,7 @@ fn the_judge_accepts_a_step_and_refuses_each_bad_plan() {
     let judged = |from: Change, to: Change| {
         let (mut before, mut after) = (moment(from.0), moment(to.0));
         from.1(&mut before);
-        // The plan keeps everything that it does not change.
+        // A plan keeps all fields that it does not change.
         from.1(&mut after);
         to.1(&mut after);
         wrong(&before, &after).join("; ")

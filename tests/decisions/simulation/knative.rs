@@ -1,4 +1,4 @@
-//! Simulates Knative: it makes a Revision of each new template, and routes as the Service says.
+//! Simulates Knative: it creates a Revision for each new template, and reports the traffic of the spec in the status.
 
 use flagger_rs::snapshot::{Kind, knative};
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
-//! The transcript of a simulation, line by line, and its outcome. A line with `repeat` is an event that each step may send again: its number
-//! is limited. No limit keeps the others from their users.
+//! The transcript of a simulation, line by line, and its outcome. A line with `repeat` is an event that each step may send again: the
+//! operator limits the number of such events. It does not limit other events.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! An API server with one Canary, which tests change; all other objects may not be read.
+//! An API server with one Canary, which tests change. It refuses reads of all other objects.
 
 use std::{convert::Infallible, future::pending, sync::Arc};
 
@@ -49,7 +49,7 @@ impl ApiServer {
         self.folder.path().join("config").display().to_string()
     }
 
-    /// Waits for a read of a workload that is not answered: the status has `hangs`.
+    /// Waits until the server has received a read of a workload that it does not answer, because the status has the field `hangs`.
     pub async fn hangs(&self) {
         let mut hanging = self.hanging.clone();
         hanging.wait_for(|hangs| *hangs).await.unwrap();

@@ -1,4 +1,4 @@
-//! The command line of people and pipelines as a process, with an API server that tests steer. `cluster/client.rs` has a real one.
+//! The command line as a process, with an API server that tests control. `cluster/client.rs` uses a real API server.
 //!
 //! | question | file |
 //! | --- | --- |
@@ -57,7 +57,7 @@ async fn a_watch_redraws_in_place_and_ends_with_the_run() {
         shown.lines().all(|line| line.chars().count() <= 80),
         "{shown}"
     );
-    // The picture was never cleared, so it did not flicker.
+    // The screen was never cleared, so it did not flicker.
     assert_eq!(terminal.count("\u{1b}[2J"), cleared);
     assert!(
         terminal.count("\u{1b}[33m") + terminal.count("\u{1b}[1m") > 0,
@@ -176,7 +176,7 @@ async fn a_status_that_is_waited_for_ends_with_the_code_of_its_answer() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A person who may not read the target: the wait can only follow a run that it has seen.
+    // This person may not read the target, so the command can only wait for the end of a run that it has observed.
     let mut remarks = BufReader::new(waiting.stderr.take().unwrap()).lines();
     remarks.next().unwrap().unwrap();
     let mut promoted = status("Succeeded", 0);
@@ -471,6 +471,6 @@ async fn an_interrupt_is_heard_while_the_api_server_does_not_answer() {
             .success()
     );
     assert_eq!(watch.wait().unwrap().code(), Some(3));
-    // The answer would be waited for, and the change be printed, before the interrupt.
+    // If the command waited for the answer, it would print the change before it handles the interrupt.
     assert!(lines.next().is_none());
 }

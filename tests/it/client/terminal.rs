@@ -77,7 +77,7 @@ impl Terminal {
         }
     }
 
-    /// Waits until the screen is as the test says. Returns its text.
+    /// Waits until `is_seen` holds for the screen. Returns the screen's text.
     pub fn until(&self, what: &str, is_seen: impl Fn(&vt100::Screen) -> bool) -> String {
         let Screen { parser, changed } = self.screen.as_ref();
         let is_unseen = |parser: &mut vt100::Parser| !is_seen(parser.screen());
@@ -101,7 +101,7 @@ impl Terminal {
         parser.screen_mut().set_size(height, width);
         drop(parser);
         tcsetwinsize(&self.master, size(width, height)).unwrap();
-        // The kernel tells a process only if the terminal controls it.
+        // The kernel sends SIGWINCH only if this is the controlling terminal of the process, which it is not here.
         self.signal("WINCH");
     }
 

@@ -1,4 +1,4 @@
-//! People steer a release by an annotation, within the rights of their roles, beside tools that apply the manifest again.
+//! People control a release by an annotation, within the rights of their roles, while tools apply the manifest again.
 
 use serde_json::{Value, json};
 

@@ -48,7 +48,7 @@ pub async fn apisix_shares_traffic_by_a_second_route(s: Scenario<'_>) -> Outcome
     a_step_costs_three_writes(&s, "apisixroutes").await?;
     s.phase("Succeeded").await?;
     let ours = s.get(Kind::ApisixRoute, OURS).await?;
-    // It is created; then come two steps, and all traffic to the primary.
+    // Four writes: the creation, two steps, and the return of all traffic to the primary.
     ensure(ours["metadata"]["generation"] == 4, &ours)?;
     s.image("3.1.2").await?;
     s.line("Progressing 25").await?;

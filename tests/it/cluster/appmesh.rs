@@ -54,7 +54,7 @@ pub async fn app_mesh_shares_traffic_step_by_step_beside_its_controller(
     let router = s.get(Kind::AppMeshRouter, "podinfo").await?;
     ensure(weights(&router) == json!([0, 100]), &router)?;
     ensure(router["spec"]["awsName"] == "podinfo_test", &router)?;
-    // It is created; then come the controller, two steps, and all traffic to the primary.
+    // Five writes: the creation, the controller's, two steps, and the return of all traffic to the primary.
     ensure(writes(&router) == 5, &router)?;
     s.image("broken").await?;
     s.phase("Failed").await?;
@@ -73,7 +73,7 @@ pub async fn app_mesh_shares_traffic_step_by_step_beside_its_controller(
     drift_is_repaired(&s).await
 }
 
-/// Someone changes a VirtualNode and deletes a VirtualService.
+/// A user changes a VirtualNode and deletes a VirtualService.
 async fn drift_is_repaired(s: &Scenario<'_>) -> Outcome {
     let log = json!({"spec": {"logging": {"accessLog": {"file": {"path": "/theirs"}}}}});
     s.patch("virtualnodes.appmesh.k8s.aws", "podinfo-canary", &log)

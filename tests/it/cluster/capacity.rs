@@ -1,10 +1,10 @@
-//! Pods that serve: a loss of them holds a release up, but does not end it.
+//! A loss of pods that serve requests delays a release, but does not end it.
 
 use serde_json::json;
 
 use super::{Outcome, Scenario, ensure, equal, text};
 
-/// An eviction with a threshold of 1: no check has failed.
+/// The threshold is 1. An eviction is no failed check.
 pub async fn a_version_whose_pods_are_evicted_gets_its_traffic_back(s: Scenario<'_>) -> Outcome {
     s.initialized(json!({"stepWeight": 20, "maxWeight": 40, "threshold": 1}))
         .await?;

@@ -123,13 +123,14 @@ async fn set_rules(rig: &Rig, rules: &Value) -> Outcome {
     rig.bed.kubectl(&role).await.map(drop).map_err(text)
 }
 
-/// The rights to list the versions that Kubernetes keeps are not in Flagger's role: without them a primary is not restored.
+/// Whether all missing rights are rights that Flagger's role does not grant. Without the right to former versions, a primary is not restored.
 fn lacks_only_history(missing: &Value) -> bool {
     let mut missing = missing.as_array().unwrap().iter();
     missing.all(|right| is_history(right["resource"].as_str().unwrap()))
 }
 
-/// Former versions, the pods that tell why a version fails, and the records: Flagger's account has no right to them.
+/// Whether a right is for former versions, for pods with the reason why a version fails, or for records. Flagger's account has none of
+/// these rights.
 fn is_history(right: &str) -> bool {
     let kinds = ["replicasets", "controllerrevisions", "pods", "releases"];
     kinds.iter().any(|kind| right.contains(kind))

@@ -1,4 +1,4 @@
-//! A person steers a release with the command line alone, within the rights of a role.
+//! A person controls a release with the command line alone, within the rights of a role.
 
 use std::process::Output;
 
@@ -70,7 +70,7 @@ pub async fn a_person_on_call_needs_the_command_line_only(s: Scenario<'_>) -> Ou
         )?;
     }
 
-    // Within the rights of the role.
+    // The role grants a pause.
     let paused = s.by("ann", &["pause", "podinfo"]).await?;
     ensure(
         paused.code == 0 && paused.stdout.contains("as ann\naccepted: pause by ann\n"),
@@ -130,7 +130,7 @@ pub async fn a_person_on_call_needs_the_command_line_only(s: Scenario<'_>) -> Ou
         &pipeline,
     )?;
 
-    // Bound to the version that the person saw.
+    // The command names a version that is not the current one any more.
     let stale = s
         .by("ben", &["retry", "podinfo", "--revision", "v1-other"])
         .await?;
@@ -178,7 +178,7 @@ pub async fn a_person_on_call_needs_the_command_line_only(s: Scenario<'_>) -> Ou
     a_version_that_was_replaced_is_not_waited_for(&s).await
 }
 
-/// The pipeline of a version may ask for it after a newer one has taken its place.
+/// The pipeline of a version may ask for its result after a newer version has replaced it.
 async fn a_version_that_was_replaced_is_not_waited_for(s: &Scenario<'_>) -> Outcome {
     for tag in ["3.1.2", "3.1.3"] {
         s.image(tag).await?;

@@ -20,7 +20,8 @@ use super::{
     Outcome, PATIENCE, Rig, Scenario, ensure, equal, survival::STEPS, text, traffic::Traffic,
 };
 
-/// The number of writes of a release with a ConfigMap and a Secret, without events and its record. The leader is frozen at each of them in turn.
+/// The number of writes of a release with a ConfigMap and a Secret, without events and its record. The leader is frozen at each of them in
+/// turn.
 const LEADER_WRITES: usize = 15;
 /// All requests of a release of two steps, besides the renewal of watches.
 const REQUESTS: [(&str, i32); 9] = [
@@ -28,7 +29,8 @@ const REQUESTS: [(&str, i32); 9] = [
     ("create events ", 8),
     // The record.
     ("create releases ", 1),
-    // The target is read once for the record, which names the last manager, and again before its promotion, because the cache may be stale.
+    // The operator reads the target once for the record, which names the last manager, and once before its promotion, because the cache may
+    // be stale.
     ("get deployments podinfo", 2),
     // The earlier records.
     ("list releases ", 1),

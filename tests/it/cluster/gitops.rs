@@ -38,10 +38,10 @@ const DIFFERENT: [&str; 6] = [
     "deployment",
 ];
 
-/// The number of writes, without events, of an undisturbed release of two steps and of a rollback after one step …
+/// The number of writes, without events, of an undisturbed release of two steps and of a rollback after one step.
 const RELEASE: usize = 15;
 const ROLLBACK: usize = 16;
-/// … and how many more are allowed: the operator repeats a write that conflicts with one of the tool.
+/// The number of further writes that are allowed: the operator repeats a write that conflicts with a write of the tool.
 const SPARE: usize = 3;
 
 #[derive(Clone, Copy, Debug)]
@@ -148,8 +148,8 @@ async fn note(api: Api<DynamicObject>, field: &'static str, log: Log) {
     }
 }
 
-/// One round of Flux. Returns the kinds of the objects that differed from Git. Unlike with Flux, each apply is conditional on the version that
-/// was read: otherwise chance decides whether an apply reverts the adoption of a Service that happens at the same time.
+/// One round of Flux. Returns the kinds of the objects that differed from Git. Unlike with Flux, each apply is conditional on the version
+/// that was read: otherwise chance decides whether an apply reverts the adoption of a Service that happens at the same time.
 async fn applied_by_force(apis: &[Api<DynamicObject>; 4], manifests: &[Value; 4]) -> Vec<String> {
     let mut different = Vec::new();
     for (api, manifest) in apis.iter().zip(manifests) {

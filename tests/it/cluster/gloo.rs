@@ -44,7 +44,7 @@ pub async fn gloo_shares_traffic_between_upstreams_with_the_users_settings(
     a_step_costs_three_writes(&s, "routetables").await?;
     s.phase("Succeeded").await?;
     let table = s.get(Kind::GlooRouteTable, "podinfo").await?;
-    // It is created; then come two steps, and all traffic to the primary.
+    // Four writes: the creation, two steps, and the return of all traffic to the primary.
     ensure(table["metadata"]["generation"] == 4, &table)?;
     ensure(weights(&table) == json!([100, null]), &table)?;
     s.image("3.1.2").await?;

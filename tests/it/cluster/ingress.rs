@@ -35,7 +35,7 @@ pub async fn contour_copies_requests_and_shares_them(s: Scenario<'_>) -> Outcome
     equal("the table", &table, &[&steps[..1], &steps[2..]].concat())?;
     let proxy = s.get(Kind::HttpProxy, "podinfo").await?;
     ensure(weights(&proxy) == [Some(100), None], &proxy)?;
-    // The route is created; then copies of requests, a share of the traffic, and all traffic to the primary.
+    // Four writes: the creation, copies of requests, a share of the traffic, and the return of all traffic to the primary.
     ensure(writes(&proxy) == 4, &proxy)?;
     s.image("broken").await?;
     s.phase("Failed").await?;
@@ -81,7 +81,7 @@ pub async fn nginx_shares_traffic_by_a_second_ingress(s: Scenario<'_>) -> Outcom
 }
 
 pub async fn skipper_shares_traffic_by_a_second_ingress(s: Scenario<'_>) -> Outcome {
-    // The user's Ingress has no annotations, which ends Flagger's process.
+    // The user's Ingress has no annotations. Flagger crashes in this case.
     behind_ingress(&s, "skipper").await?;
     let annotation = async |name: &str| -> Result<String, String> {
         let ours = s.get(Kind::Ingress, "web-canary").await?;
@@ -128,7 +128,7 @@ pub async fn a_traffic_split_is_written_in_each_version(s: Scenario<'_>) -> Outc
     s.phase("Succeeded").await?;
     let split = s.get(Kind::TrafficSplitV1Alpha1, "podinfo").await?;
     ensure(writes(&split) == 3, &split)?;
-    // The old API version has weights as text; they are no drift.
+    // In the old API version, weights are strings. This is no drift.
     s.patch(
         "canary",
         "podinfo",

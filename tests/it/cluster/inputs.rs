@@ -344,7 +344,8 @@ pub async fn an_idle_canary_costs_no_request_and_a_step_three_writes(s: Scenario
     .map_err(text)?;
     s.ticks().await?;
     let release = named(s.requests()?.split_off(before));
-    // The target is read again before its promotion, because the cache may be stale, and before that for the record: who changed it?
+    // The operator reads the target twice: for the record, which names the last manager, and before its promotion, because the cache may be
+    // stale.
     let reads: Vec<_> = release
         .iter()
         .filter(|line| line.starts_with("get "))
@@ -361,7 +362,7 @@ pub async fn a_step_costs_three_writes(s: &Scenario<'_>, routes: &str) -> Outcom
     a_step_costs_three_writes_of(s, routes).await
 }
 
-/// The same for a version that is on its way.
+/// The same for a version whose run has begun.
 pub async fn a_step_costs_three_writes_of(s: &Scenario<'_>, routes: &str) -> Outcome {
     s.line("Progressing 25").await?;
     s.event("canary weight 25").await?;

@@ -148,7 +148,7 @@ pub async fn each_overlay_grants_what_its_releases_need(rig: &Rig) -> Vec<String
 
 async fn released(install: &Install, s: Scenario<'_>) -> Outcome {
     let rig = s.rig;
-    // With -namespace, the Lease is in that namespace, and so the operator is, too.
+    // With -namespace, the Lease is in that namespace, so the operator is installed there, too.
     let namespace = s.ns.clone();
     applied(rig, install, &namespace).await?;
     let account = format!("system:serviceaccount:{namespace}:{}", install.account());
@@ -203,7 +203,7 @@ pub async fn may(
     rig.bed.kubectl(&args).await.is_ok()
 }
 
-/// Waits until the API server knows the new roles.
+/// Waits until the API server applies the new roles.
 pub async fn granted(rig: &Rig, account: &str, namespace: &str) -> Outcome {
     let canaries = ("canaries.flagger.app", namespace);
     until(PATIENCE, "the rights of the overlay", async || {
@@ -214,7 +214,7 @@ pub async fn granted(rig: &Rig, account: &str, namespace: &str) -> Outcome {
     .map_err(text)
 }
 
-/// These rights are refused in other namespaces, and so everywhere.
+/// Fails if the account has these rights in other namespaces. An account without them there has no right for the whole cluster.
 async fn refused(rig: &Rig, account: &str, resource: &str) -> Outcome {
     let leases = ("leases.coordination.k8s.io", "kube-system");
     for (verb, object) in [("update", (resource, "default")), ("create", leases)] {

@@ -27,7 +27,7 @@ pub async fn kuma_shares_traffic_by_an_object_of_the_cluster(s: Scenario<'_>) ->
     let sides = |primary: u8| json!([[tag("-primary"), primary], [tag("-canary"), 100 - primary]]);
     let route = s.get(Kind::TrafficRoute, &apex).await?;
     ensure(split(&route) == sides(100), &route)?;
-    // It is created; then come two steps, and all traffic to the primary.
+    // Four writes: the creation, two steps, and the return of all traffic to the primary.
     ensure(route["metadata"]["generation"] == 4, &route)?;
     ensure(route["mesh"] == "default", &route)?;
     s.image("3.1.2").await?;

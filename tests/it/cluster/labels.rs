@@ -1,4 +1,4 @@
-//! Labels and selectors that change under a canary, and workloads with the same labels. The pods are real, and so are the endpoints.
+//! Labels and selectors that change while a canary exists, and workloads with the same labels. Pods and endpoints are real.
 
 use std::cell::RefCell;
 

@@ -9,8 +9,8 @@
 //! | which faults does a release survive? | `faults.rs`, `survival.rs`, observed by `traffic.rs` |
 //! | can the operator replace Flagger? | `takeover.rs` |
 //! | what does `flagger check` find? | `check.rs` |
-//! | are manifests, overlays and rights right? | `manifests.rs`, `overlays.rs`, `rights.rs`, `installs.rs` |
-//! | do the charts of Helm install, replace Flagger's, and go? | `charts/` |
+//! | are manifests, overlays and rights correct? | `manifests.rs`, `overlays.rs`, `rights.rs`, `installs.rs` |
+//! | can the Helm charts be installed, upgraded from Flagger's, and uninstalled? | `charts/` |
 
 mod actions;
 mod apisix;
@@ -158,7 +158,7 @@ async fn the_operator_on_a_real_control_plane() {
         services::a_service_that_is_applied_again_is_given_back_as_applied,
     );
     let mut results = join_all(scenarios).await;
-    // Afterwards: each scenario starts with several commands, and a small machine can start only so many at the same time.
+    // These scenarios run after the others: each starts with several commands, and a small machine can start only some at the same time.
     results.extend(join_all(field::scenarios(&rig)).await);
     if only().is_some() {
         let failed = results.into_iter().filter_map(Result::err);

@@ -24,8 +24,8 @@ impl Scenario<'_> {
         Ok(audit.into_iter().filter(ours).collect())
     }
 
-    /// Waits until a canary has had at least three ticks. The operator renews its watches every half a minute; the audit log has a line for
-    /// the begin and for the end of each.
+    /// Waits until a canary has had at least three ticks. The operator renews its watches every half a minute. The audit log has a line for
+    /// the beginning and for the end of each watch.
     pub async fn ticks(&self) -> Outcome {
         let renewals = || -> Result<usize, String> {
             let audit = self.rig.bed.audit().map_err(text)?;

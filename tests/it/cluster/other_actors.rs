@@ -54,7 +54,7 @@ pub async fn an_admission_policy_that_labels_all_pods_starts_no_run_and_no_fight
     ensure(writes == 5, format!("{writes} writes of Deployments"))
 }
 
-/// A policy forbids the writes of a route. The status has the reason while the release cannot go on.
+/// A policy forbids the writes of a route. While the release cannot go on, the status has the reason.
 pub async fn a_release_that_may_not_write_says_so_and_goes_on_later(s: Scenario<'_>) -> Outcome {
     s.initialized(json!({"stepWeight": 50, "maxWeight": 50}))
         .await?;
@@ -69,7 +69,7 @@ pub async fn a_release_that_may_not_write_says_so_and_goes_on_later(s: Scenario<
     for object in [policy, binding] {
         s.rig.bed.apply(&object.to_string()).await.map_err(text)?;
     }
-    // The API server needs a moment to know a policy.
+    // The API server applies a new policy some moments later.
     let until_known = async || {
         let now = jiff::Timestamp::now().as_nanosecond();
         let route = "virtualservice.networking.istio.io podinfo";
@@ -116,7 +116,7 @@ pub async fn an_actor_that_undoes_each_write_is_named_and_met_with_growing_pause
         event.contains("Service podinfo-canary.") && event.contains("\"janitor\" changes it back"),
         event,
     )?;
-    // The fight holds nothing up.
+    // The repeated repairs do not delay a release.
     s.release("3.1.1").await?;
     let writes = s.requests()?;
     let writes = writes

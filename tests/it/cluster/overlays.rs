@@ -56,7 +56,7 @@ fn rows() -> Vec<Row> {
 
 /// Builds each overlay, compares it with its description, and has the API server accept it without unknown fields.
 pub async fn each_is_as_described_and_accepted(rig: &Rig) -> Outcome {
-    // The CRDs of Linkerd are not installed here: a minimal one stands in.
+    // The CRDs of Linkerd are not installed here: a minimal CRD replaces them.
     rig.bed
         .apply(&authorization_policies().to_string())
         .await

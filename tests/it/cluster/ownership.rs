@@ -1,4 +1,4 @@
-//! Objects of others, and configs that two canaries share.
+//! Objects of other owners, and configs that two canaries share.
 
 use flagger_rs::snapshot::Kind;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! `plan` shows what the operator would write, to users of few rights, too, and writes nothing.
+//! `plan` writes nothing, and shows what the operator would write, also to users with few rights.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub async fn a_plan_shows_the_writes_of_the_operator_and_makes_none(s: Scenario<
         .await?;
     s.roles().await?;
     let folder = Folder::new().map_err(text)?;
-    // Until the outcome of the initialization is recorded, and the pods of the target are gone.
+    // Waits until the outcome of the initialization is recorded, and the pods of the target are gone.
     until(PATIENCE, "an idle canary", async || {
         let (first, planned) = (
             s.resource_versions().await?,
@@ -90,7 +90,8 @@ impl Planned {
 }
 
 impl Scenario<'_> {
-    /// Kim may do all in the namespace, and ask for the rights of others. Lee may only read Canaries and Deployments.
+    /// User `kim` may do everything in the namespace, and may ask for the rights of other accounts. User `lee` may only read Canaries and
+    /// Deployments.
     async fn roles(&self) -> Outcome {
         let ns = ["-n", &self.ns];
         let delegator = format!("plan-{}", self.ns);
@@ -310,7 +311,7 @@ impl Scenario<'_> {
         ensure(nothing.code == 5, &nothing)
     }
 
-    /// A user of few rights learns what is not known, and why.
+    /// For a user with few rights, the plan names what it does not know, and why.
     async fn of_few_rights(&self, folder: &Folder) -> Outcome {
         let canary = self.canary_named("podinfo", json!({"stepWeight": 25}));
         let file = self.file(folder, &[canary])?;

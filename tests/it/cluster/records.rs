@@ -1,4 +1,4 @@
-//! Each release leaves a record, which explains how it ended.
+//! Each release leaves a record, which has the reason of its end.
 
 use flagger_rs::{
     api::release::{CANARY_UID, Release, ReleaseResult},
@@ -83,7 +83,7 @@ pub async fn a_release_goes_on_where_records_cannot_be_written(s: Scenario<'_>) 
         s.rig.bed.apply(&object).await.map_err(text)?;
     }
     s.initialized(json!({"stepWeight": 50})).await?;
-    // The API server needs a moment to know a policy.
+    // The API server applies a new policy some moments later.
     let until_known = async || {
         let release = json!({"apiVersion": "flagger-rs.github.io/v1alpha1", "kind": "Release",
             "metadata": {"name": "probe", "namespace": s.ns}, "spec": {"canary": "probe"}});

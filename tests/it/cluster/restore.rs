@@ -24,7 +24,7 @@ pub async fn a_primary_that_cannot_run_the_promoted_version_gets_its_last_one_ba
         .await?;
     s.restored(Kind::Deployment, "podinfo:3.1.0").await?;
     s.primary_reads("red").await?;
-    // The fix takes its steps.
+    // The fix is released step by step.
     let seen = s.table().len();
     s.release("3.1.1").await?;
     equal(

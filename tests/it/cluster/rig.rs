@@ -57,7 +57,7 @@ impl Rig {
                 "{file} is stale: kubectl kustomize {overlay} > {file}"
             );
         }
-        // Several scenarios steer releases as people do.
+        // In several scenarios, people control releases by actions.
         bed.apply_kustomize(&files::path("kustomize/actions"))
             .await
             .unwrap();

@@ -28,9 +28,9 @@ pub fn are_used(rig: &Rig) -> Outcome {
     let unused: Vec<_> = granted
         .iter()
         .filter(|right| !used.contains(right))
-        // `canaries/finalizers` is for owner references on clusters that check them. Events are read after a conflict: other tests need this
-        // right. The operator reads an object of a watched kind only if a Canary names it after
-        // the list, and lists the kind only if the API server does not stream lists.
+        // `canaries/finalizers` is for owner references on clusters that check them. Events are read after a conflict: other tests need
+        // this right. The operator reads an object of a watched kind only if a Canary names it after the list, and lists the kind only if
+        // the API server does not stream lists.
         .filter(|(group, resource, verb)| {
             let is_watched =
                 granted.contains(&(group.clone(), resource.clone(), "watch".to_owned()));

@@ -85,7 +85,7 @@ pub async fn gateway_api_shares_traffic_step_by_step_and_rolls_back(s: Scenario<
     s.image("3.1.1").await?;
     s.line("Progressing 25").await?;
     routed(&s, "the first step", |rules| weights(rules, 0) == [75, 25]).await?;
-    // Somebody edits the route: the operator repairs it without a change of its weights.
+    // A user edits the route. The operator repairs it without a change of its weights.
     s.patch(
         "httproute",
         "podinfo",

@@ -1,4 +1,4 @@
-//! Services that stand before their Canary.
+//! Services that exist before their Canary.
 
 use flagger_rs::snapshot::Kind;
 use serde_json::{Value, json};

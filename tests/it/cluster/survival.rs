@@ -95,7 +95,7 @@ pub async fn a_second_operator_takes_over_when_the_leader_dies_or_stops(rig: &Ri
             first.kill().await;
             s.phase("Succeeded").await?;
             equal("the table", &s.table()[seen..], &STEPS)?;
-            // A leader that stops releases the lease, so that the other need not wait.
+            // A leader that stops releases the lease, so that the other process need not wait.
             let third = s.rig.launch("leader-3", &args).await?;
             let code = second.terminate().await.map_err(text)?;
             ensure(code.success(), format!("a graceful end is 0, not {code}"))?;
@@ -118,7 +118,7 @@ pub async fn a_second_operator_takes_over_when_the_leader_dies_or_stops(rig: &Ri
     .await
 }
 
-/// A user deletes the lease, or writes another name into it. The operator acquires it again as soon as it may.
+/// A user deletes the lease, or writes another holder into it. The operator acquires the lease again as soon as it may.
 pub async fn a_lease_that_is_deleted_or_stolen_stops_no_release(s: Scenario<'_>) -> Outcome {
     s.rig.may_lead_in(&s.ns).await?;
     let namespace = format!("-leader-election-namespace={}", s.ns);

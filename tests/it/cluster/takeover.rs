@@ -49,7 +49,7 @@ enum Then {
     Reaches(&'static str),
 }
 
-/// `with_later_versions`: also the states of versions after 1.44. The CRDs of 1.44 do not have all of their fields.
+/// With `with_later_versions`, the states of versions after 1.44 are played, too. The CRDs of 1.44 lack some of their fields.
 pub async fn each_state_of_flagger_is_taken_over(
     rig: &Rig,
     with_later_versions: bool,
@@ -185,7 +185,7 @@ pub async fn load(s: &Scenario<'_>, state: &str) -> Outcome {
 fn saved(state: &str) -> Result<Value, String> {
     let path = files::path("tests/takeover").join(format!("{state}.json"));
     let saved = std::fs::read_to_string(path).map_err(text)?;
-    // Webhooks answer here.
+    // Webhooks answer at this address here.
     let saved = saved.replace("http://127.0.0.1:8563/hook/", "http://hooks/");
     serde_json::from_str(&saved).map_err(text)
 }

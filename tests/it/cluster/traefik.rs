@@ -29,7 +29,7 @@ pub async fn traefik_shares_traffic_and_repairs_keep_the_weights(s: Scenario<'_>
     a_step_costs_three_writes(&s, "traefikservices").await?;
     s.phase("Succeeded").await?;
     let route = s.get(Kind::TraefikService, "podinfo").await?;
-    // It is created; then come two steps, and all traffic to the primary.
+    // Four writes: the creation, two steps, and the return of all traffic to the primary.
     ensure(route["metadata"]["generation"] == 4, &route)?;
     let primary = json!([["podinfo-primary", 100, null]]);
     ensure(entries(&s).await? == primary, &route)?;

@@ -1,4 +1,5 @@
-//! Checks that the load tester limits endless commands, outputs and calls, and that no process in the process group of a command outlives it.
+//! Checks that the load tester limits endless commands, outputs and calls, and that no process in the process group of a command outlives
+//! it.
 
 use std::os::unix::process::ExitStatusExt;
 
@@ -27,7 +28,7 @@ async fn a_command_that_never_ends_is_killed_with_all_its_children() {
     );
     gone(&line(&file).await).await;
 
-    // Its output until then is returned, and its background processes are killed too.
+    // The output until then is returned, and the background processes are killed too.
     let command = "echo begun; exec sleep 1000";
     assert_eq!(tester.hook(json!({"cmd": command})).await.0, 202);
     tester
@@ -218,7 +219,7 @@ async fn at_shutdown_load_stops_and_waiting_callers_are_answered() {
     let file = tester.path("load");
     assert_eq!(tester.hook(json!({"cmd": waiting(&file)})).await.0, 202);
     let load = line(&file).await;
-    // A command that has ended, but left a background process without output.
+    // This command has ended, but left a background process without output.
     let file = tester.path("left");
     let command = format!("sleep 1000 > /dev/null 2>&1 & echo $! > {}", file.display());
     assert_eq!(
@@ -245,7 +246,7 @@ async fn at_shutdown_load_stops_and_waiting_callers_are_answered() {
     gone(&left).await;
 }
 
-/// As in a container: the load tester is process 1, and must reap processes without a parent before they fill the process table.
+/// As in a container, the load tester is process 1. It must reap processes without a parent before they fill the process table.
 #[tokio::test]
 #[cfg_attr(not(feature = "mesh"), ignore = "needs namespaces of its own")]
 async fn as_process_1_it_reaps_the_processes_that_commands_leave_behind() {
@@ -292,7 +293,7 @@ async fn a_second_signal_ends_it_at_once_and_kills_the_groups_of_its_commands() 
     let waited = waited.body(payload(json!({"type": "bash", "cmd": waiting(&file)})).to_string());
     let waited = tokio::spawn(waited.send());
     let pid = line(&file).await;
-    // A caller whose call never ends.
+    // This caller never finishes its call.
     let mut slow = TcpStream::connect(("127.0.0.1", tester.port))
         .await
         .unwrap();

@@ -1,4 +1,4 @@
-//! Checks which calls the load tester refuses, and that gates keep their state over a restart.
+//! Checks which calls the load tester refuses, and that gates keep their state after a restart.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Compares the model with a real API server: both get the same random requests. Where their answers differ, the model is wrong.
+//! Compares the model with a real API server. Both get the same random requests. If their answers differ, the model is wrong.
 
 mod api_server;
 mod objects;

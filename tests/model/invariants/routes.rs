@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Key;
 use crate::routers::{ROUTERS, Row, Rules, renamed};
 
-/// The plural by which these tests tell Knative Services from core Services.
+/// The plural that distinguishes Knative Services from core Services in these tests.
 pub const KNATIVE_SERVICES: &str = "knativeservices";
 
 /// The kinds of routes that `of_ingress`, `of_route_table` and `of_knative` read: their destinations are in annotations, Upstreams and

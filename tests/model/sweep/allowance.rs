@@ -16,7 +16,7 @@ use super::{
 pub struct Allowance {
     /// How much longer the run may take.
     pub delay: Duration,
-    /// The time for which the operator may know an earlier version of the target only.
+    /// The time for which the operator may have only an earlier version of the target in its cache.
     pub staleness: Duration,
     /// How often each alert and each hook may be repeated.
     pub repeats: usize,
@@ -72,7 +72,7 @@ fn of_one(scenario: Scenario, disturbance: Disturbance) -> Allowance {
             },
             ..of_late_event(plural, seconds)
         },
-        // The person acts three times while the operator waits, and each action is seen by the next list.
+        // The person acts three times while the operator waits, and the operator sees each action in the next list.
         Disturbance::Lost("canaries", _) if scenario == Scenario::PromotedByHand => Allowance {
             repeats: 3,
             repeated_events: 3,
@@ -111,7 +111,7 @@ fn late(seconds: u64) -> Allowance {
     }
 }
 
-/// An event of this kind comes seconds too late, or the operator learns of its object after this time without it.
+/// An event of this kind comes this many seconds late, or the operator reads the object after this time without the event.
 fn of_late_event(plural: &str, seconds: u64) -> Allowance {
     let workloads = ["deployments", "daemonsets", "revisions", KNATIVE_SERVICES];
     if !workloads.contains(&plural) {
@@ -202,7 +202,7 @@ fn of_read(fault: Fault) -> Allowance {
             ..late(15)
         },
         Fault::Truncated => late(15),
-        // The operator believes that the object is gone until it is changed or listed, and reports that.
+        // After a 404, the operator treats the object as deleted until the object is changed or listed, and reports that.
         Fault::Status(404) => Allowance {
             repeats: 1,
             warnings: 3,

@@ -189,8 +189,8 @@ pub fn recreations(scenario: Scenario, counts: &Counts) -> Vec<Disturbance> {
 }
 
 impl Disturbance {
-    /// Whether the record of the run may lose its end: a refusal that looks lasting ends the record, as do two requests that hang, and a write
-    /// that is carried out late undoes a later one, because records are written without a condition.
+    /// Whether the record of the run may lose its end. A refusal that looks permanent ends the record, and so do two requests that hang. A
+    /// write that is executed late undoes a later one, because records are written without a condition.
     pub const fn may_end_a_record(self) -> bool {
         matches!(
             self,

@@ -1,5 +1,5 @@
-//! The expected runs: a file for each scenario in `expected`, which `UPDATE_EXPECTED=1` writes. It has the length of the undisturbed run, its
-//! messages in order, and its outcome.
+//! The expected runs: a file for each scenario in `expected`, which `UPDATE_EXPECTED=1` writes. It has the length of the undisturbed run,
+//! its messages in order, and its outcome.
 
 use std::{fmt::Write, path::PathBuf};
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::super::{fake_servers::Delivered, rig::Rig, store::Change};
 
-/// The way of a message.
+/// The channel of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Channel {
     /// To the chat.

@@ -24,12 +24,12 @@ pub struct Run {
     pub outcome: Value,
     /// The messages in order.
     pub messages: Vec<Message>,
-    /// The virtual time from the beginning to the end of the story.
+    /// The virtual time from the beginning to the end of the scenario.
     pub length: Duration,
     pub counts: Counts,
     /// The violated invariants.
     pub wrong: Vec<String>,
-    /// The writes, for people.
+    /// The writes, as text for the developer.
     pub transcript: String,
 }
 

@@ -1,5 +1,5 @@
-//! Which disturbances a test plays. There are too many faults of writes and reads, and recreated objects, to play all of them at each change
-//! of the operator, so each change of its source plays another part of them.
+//! Which disturbances a test plays. There are too many faults of writes and reads, and recreated objects, to play all of them at each
+//! change of the operator, so each change of its source plays another part of them.
 //!
 //! The parts are complete: as many successive seeds as there are parts play each disturbance once. `SWEEP_ALL=1` plays all parts.
 
@@ -11,7 +11,7 @@ use std::{
 
 use super::{disturbance::Disturbance, random::hash};
 
-/// Of how many parts one is played, by default.
+/// The number of parts. By default, one of them is played.
 const PARTS_OF_WRITES: u64 = 9;
 const PARTS_OF_READS: u64 = 10;
 const PARTS_OF_RECREATIONS: u64 = 6;

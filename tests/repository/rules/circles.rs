@@ -10,7 +10,7 @@ use super::{
     source::Source,
 };
 
-/// Longer chains of re-exports do not exist.
+/// The greatest length of a chain of re-exports. This code has no longer chain.
 const DEPTH: usize = 8;
 
 /// The files that each file uses, with the place of the first use.
@@ -136,7 +136,7 @@ fn circle_through(graph: &Graph, start: &str) -> Option<Vec<String>> {
     None
 }
 
-/// The same for the parts of a folder: each is a file, or a folder with all that it has.
+/// The graph of the parts of a folder. A part is a file, or a folder with all its files.
 fn of_parts(graph: &Graph, folder: &str) -> Graph {
     let part = |file: &str| {
         let inside = file.strip_prefix(folder)?;

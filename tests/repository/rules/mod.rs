@@ -25,7 +25,7 @@ mod vocabulary;
 
 use std::collections::BTreeSet;
 
-/// Fails with each offence, except those of the known offenders; and with each known offender that offends no more.
+/// Fails with each offence, except those of the known offenders. Fails with each known offender that has no offence any more.
 ///
 /// An offence is the name of its offender and a description.
 fn assert_none(offences: Vec<(String, String)>, known: &[&str]) {

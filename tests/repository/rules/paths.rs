@@ -7,7 +7,7 @@ use syn::{Item, UseTree, Visibility, spanned::Spanned, visit::Visit};
 
 use super::source::Source;
 
-/// Longer chains of renames do not exist.
+/// The greatest length of a chain of renames. This code has no longer chain.
 const DEPTH: usize = 8;
 
 /// A full path: of this crate if it begins with `crate`, else of another crate.

@@ -5,7 +5,7 @@ use super::{
     source::Source,
 };
 
-/// The crates that code without I/O may use. A crate that is not listed needs a decision.
+/// The crates that code without I/O may use. Before another crate is used there, add it to this list.
 const PURE_CRATES: [&str; 26] = [
     "alloc",
     "aws_lc_rs",

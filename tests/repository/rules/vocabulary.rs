@@ -1,4 +1,4 @@
-//! Comments, names and documents use the standard terms of Kubernetes controllers and of Flagger, not words of our own.
+//! Comments, names and documents use the standard terms of Kubernetes controllers and of Flagger, not terms of this project.
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
@@ -6,7 +6,7 @@ use proc_macro2::{TokenStream, TokenTree};
 
 use crate::files;
 
-/// A word of our own that was once used, and the term to use instead.
+/// A term of this project that was once used, and the standard term.
 const OLD: [(&str, &str); 21] = [
     ("dialect", "router"),
     ("dialects", "routers"),
@@ -47,7 +47,7 @@ const OLD_NAMES: [(&str, &str); 12] = [
     ("untold", "not sent yet"),
 ];
 
-/// A name of more words is a sentence, as the names of tests are.
+/// A name with more words is a sentence, like the names of tests.
 const LONGEST_NAME: usize = 4;
 
 /// A text of the repository, with the path of its file.
@@ -56,7 +56,7 @@ struct Text {
     text: String,
 }
 
-/// All files with this extension, and this one excepted: it names the words.
+/// All files with this extension, except this one, because it names the words.
 fn all(extension: &str) -> Vec<Text> {
     let mut found = Vec::new();
     let mut folders = vec![files::path("")];

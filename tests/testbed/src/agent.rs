@@ -1,7 +1,8 @@
 //! A node agent: binds pods to its one node, makes them Running and Ready, and removes them when they are deleted.
 //!
 //! No container runs. The tag of a pod's first image selects its behaviour: `broken…` never becomes ready, `brokenprimary…` becomes ready
-//! if it is no pod of a primary, `slowN` becomes ready after N seconds. Of `half…`, every second pod of a ReplicaSet becomes ready (of `halfcanary…`, all pods of a primary do).
+//! if it is no pod of a primary, `slowN` becomes ready after N seconds. Of `half…`, every second pod of a ReplicaSet becomes ready (of
+//! `halfcanary…`, all pods of a primary do).
 
 use std::{
     collections::{HashMap, HashSet},

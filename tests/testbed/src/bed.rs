@@ -31,8 +31,8 @@ const CRDS: [&str; 5] = [
 ];
 /// SMI's own CRDs have a version (`apiextensions.k8s.io/v1beta1`) that API servers no longer accept.
 const TRAFFIC_SPLITS: &str = include_str!("trafficsplits.yaml");
-/// App Mesh's kinds, for [`Bed::apply`]. (Its own CRDs are in no module that this project builds.) With them, kubectl needs the full name of
-/// Istio's VirtualServices.
+/// App Mesh's kinds, for [`Bed::apply`]. (Its own CRDs are in no module that this project builds.) With them, kubectl needs the full name
+/// of Istio's VirtualServices.
 pub const APP_MESH: &str = include_str!("appmesh.yaml");
 /// The kinds of routers for [`Bed::apply`], besides those that every bed has: the CRDs as far as routes need them.
 pub const ROUTERS: [&str; 5] = [
@@ -79,7 +79,8 @@ pub struct Bed {
 }
 
 impl Bed {
-    /// Starts a bed with the CRDs of Istio, Gateway API, KEDA, Contour, Knative and SMI. The first start on a machine builds the control plane.
+    /// Starts a bed with the CRDs of Istio, Gateway API, KEDA, Contour, Knative and SMI. The first start on a machine builds the control
+    /// plane.
     pub async fn start() -> Result<Self, Error> {
         let find = || binaries::find_or_build(&[binaries::CONTROL_PLANE, binaries::CRDS]);
         let binaries = tokio::task::spawn_blocking(find)

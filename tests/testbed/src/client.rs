@@ -207,7 +207,7 @@ async fn call(request: reqwest::RequestBuilder, samples: Arc<Mutex<Vec<Sample>>>
     }
 }
 
-/// The innermost cause: the outer ones only say that a request failed.
+/// The innermost cause. The outer errors have only the text that a request failed.
 fn deepest(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), deepest)
 }

@@ -280,7 +280,7 @@ fn image(text: &str) -> Result<Image, Error> {
     Ok(Image::new(name, &program).with(&file, &program))
 }
 
-/// Tells the user how to reach and use the cell.
+/// The text that explains to the user how to reach and use the cell.
 fn text(cell: &Cell) -> String {
     let kubectl = cell.kubectl().program();
     let path = std::env::var_os("PATH").unwrap_or_default();

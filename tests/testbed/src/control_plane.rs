@@ -306,8 +306,8 @@ rules:
 - level: None
 ";
 
-/// The range of ports to choose from. It is below the ephemeral ports of Linux, because an outgoing connection could take one of those
-/// before the server listens, and below the NodePorts of Kubernetes.
+/// The range of ports to choose from. It is below the NodePorts of Kubernetes, and below the ephemeral ports of Linux: an outgoing
+/// connection could take one of those before the server listens.
 const PORTS: Range<u16> = 10_000..30_000;
 
 /// Returns ports that no process listens on. No port is returned twice.

@@ -11,7 +11,8 @@ use std::{
 
 use crate::Error;
 
-/// A shell that waits on a pipe held open by this process. A line on it means that the folder stays; its end, that it is deleted.
+/// A shell that waits on a pipe held open by this process. If it reads a line, the folder stays. If the pipe closes, the shell deletes the
+/// folder.
 const GUARD: &str = r#"
 read -r keep && exit
 # Another process may create a folder of this name again.

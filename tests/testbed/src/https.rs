@@ -1,4 +1,4 @@
-//! An HTTPS server with a certificate that nobody trusts, unless a test passes it on.
+//! An HTTPS server with a self-signed certificate. Clients trust the certificate only if a test passes it to them.
 
 use std::{convert::Infallible, fmt, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! A stand-in for Knative's controller: it makes a Revision of each template of a Knative Service, and reports routes as they are written.
+//! Plays Knative's controller: creates a Revision for each template of a Knative Service, and reports its routes as they are in the spec.
 //!
 //! No pod runs, and no request is routed. A Revision whose image has a tag `broken…` never becomes ready.
 
@@ -19,7 +19,7 @@ use tokio::time::sleep;
 const LAG: Duration = Duration::from_millis(200);
 /// The tries of one change.
 const TRIES: usize = 10;
-/// The annotation of a Revision with the template that it was made of.
+/// The annotation of a Revision with the template that it was created from.
 const TEMPLATE: &str = "testbed/template";
 
 /// Runs the controller.
@@ -79,7 +79,7 @@ async fn reconcile(client: &Client, changed: &DynamicObject) -> Result<(), kube:
     Ok(())
 }
 
-/// The name of the latest Revision, which is made if there is none of this template, and whether it is ready.
+/// The name of the latest Revision, and whether the Revision is ready. Creates a Revision if there is none of this template.
 async fn revision(client: &Client, service: &DynamicObject) -> Result<(String, bool), kube::Error> {
     let (name, namespace) = (service.name_any(), service.namespace().unwrap_or_default());
     let revisions: Api<DynamicObject> =
@@ -91,7 +91,7 @@ async fn revision(client: &Client, service: &DynamicObject) -> Result<(String, b
     let mut existing = revisions.list(&ListParams::default()).await?.items;
     existing.retain(|revision| revision.name_any().starts_with(&format!("{name}-")));
     existing.sort_by_key(ResourceExt::name_any);
-    // Clients add empty objects to a template, which make no version.
+    // Clients add empty objects to a template. These make no new version.
     let template = pruned(&template["spec"]);
     let text = template.to_string();
     if let Some(latest) = existing.last()

@@ -96,7 +96,7 @@ pub enum Error {
         /// The system's error.
         error: std::io::Error,
     },
-    /// Anything else, with what to do about it if there is something.
+    /// Any other failure, with the remedy if there is one.
     #[error("{0}")]
     Failed(String),
     /// A command exited with an error.

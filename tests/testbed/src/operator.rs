@@ -88,7 +88,7 @@ impl Operator {
         .await
     }
 
-    /// Waits until the operator knows all canaries, and leads.
+    /// Waits until the operator has listed all canaries, and leads.
     pub async fn ready(&self, within: Duration) -> Result<(), Error> {
         let client = direct()?;
         until(within, "the operator to be ready", async || {

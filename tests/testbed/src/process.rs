@@ -259,7 +259,7 @@ mod tests {
         .unwrap();
     }
 
-    /// Dropping the pipe stands for the end of this process: the kernel closes the pipe then.
+    /// The test drops the pipe, as the kernel does when this process ends.
     #[tokio::test]
     async fn a_process_does_not_outlive_its_parent() {
         let folder = Folder::new().unwrap();

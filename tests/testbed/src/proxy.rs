@@ -249,7 +249,7 @@ async fn serve(stream: TcpStream, tls: TlsAcceptor, shared: Arc<Shared>) {
 type Closed = Box<dyn std::error::Error + Send + Sync>;
 
 impl Shared {
-    /// Waits while the proxy is frozen; for ever if connections of this age forward nothing any more.
+    /// Waits while the proxy is frozen. Waits for ever if connections of this age forward nothing any more.
     async fn passes(&self, age: u64) {
         let mut line = self.line.subscribe();
         let open = pin!(line.wait_for(|line| !line.frozen && line.age == age));

@@ -1,6 +1,6 @@
 //! Annotated CSV, as far as it is needed to read a value: tables with types and defaults, one after the other.
 
-/// The text is not annotated CSV, or breaks off in a record.
+/// The text is not annotated CSV, or ends within a record.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NotCsv;
 

@@ -42,7 +42,7 @@ pub fn next(named: &Named, exchange: &Exchange<'_>) -> Next {
     Next::Send(Box::new(endpoint.get(&path, &[])), PAUSE)
 }
 
-/// How often the state is read at most: a step of a short interval must end before the next one begins.
+/// The greatest number of reads of the state, because a step of a short interval must end before the next one begins.
 fn reads(budget: Duration) -> usize {
     let seconds = usize::try_from(budget.as_secs()).unwrap_or(READS);
     seconds.saturating_sub(1).clamp(1, READS)
@@ -53,8 +53,8 @@ fn created(named: &Named, answer: &Answer) -> Result<(), MetricError> {
     accepted(&call, answer).map(drop)
 }
 
-/// The outcome of an Analysis that is complete, or whose state cannot be read; `None` if it is not complete yet. Keptn leaves `pass` away
-/// if it is false, for which Flagger waits in vain.
+/// The outcome of an Analysis that is complete, or whose state cannot be read; `None` if it is not complete yet. Keptn omits the field
+/// `pass` if it is false. (Flagger waits for the field.)
 fn pass(named: &Named, answer: &Answer, is_last: bool) -> Option<Result<f64, MetricError>> {
     let name = named.full_name();
     let call = format!("could not check status of created Keptn Analysis {name}");
@@ -75,7 +75,7 @@ fn pass(named: &Named, answer: &Answer, is_last: bool) -> Option<Result<f64, Met
     }
 }
 
-/// An Analysis that cannot be deleted is an error: each query would leave one behind.
+/// It is an error if an Analysis cannot be deleted, because each query would leave one behind.
 fn deleted(named: &Named, name: &str, answer: &Answer) -> Result<(), MetricError> {
     match answer {
         Ok(HttpResponse { status: 404, .. }) => Ok(()),

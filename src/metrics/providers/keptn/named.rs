@@ -36,7 +36,8 @@ pub enum Kind {
 }
 
 impl Named {
-    /// Reads `KIND/NAMESPACE/NAME/DURATION/ARGUMENTS`; only an analysis has the last two. All but the arguments is in lower case then.
+    /// Reads `KIND/NAMESPACE/NAME/DURATION/ARGUMENTS`; only an analysis has the last two. All parts but the arguments are changed to lower
+    /// case.
     pub fn read(query: &str) -> Result<Self, MetricError> {
         let parts: Vec<_> = query.trim().split('/').collect();
         let lower = |place: usize| parts.get(place).map(|part| part.to_lowercase());
@@ -95,7 +96,7 @@ impl Named {
         }
     }
 
-    /// The name of the Analysis of a query that began at this instant: each has another one, as in Flagger.
+    /// The name of the Analysis of a query that began at this instant. As in Flagger, each query has a name of its own.
     pub fn analysis(&self, begun: Timestamp) -> String {
         let seed = format!("{begun} {}", self.full_name());
         let hash: [u8; 32] = Sha256::digest(seed).into();
@@ -109,7 +110,7 @@ impl Named {
     }
 }
 
-/// Whether a text can be the name of an object. Others could lead to another path.
+/// Whether a text can be the name of an object. Other texts could lead to another path.
 fn is_name(text: &str) -> bool {
     let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
     text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(is_allowed)

@@ -126,12 +126,12 @@ fn errors() -> Vec<(&'static str, Reading)> {
                 "error accessing influxdb query api: failed to create physical plan: invalid time bounds from procedure from: bounds contain zero time",
             ),
         ),
-        // A column of a user has the name.
+        // A user's column has the name `error`.
         (
             "#datatype,string,string,double\r\n,error,reference,_value\r\n,a,b,4\r\n",
             Reading::Value(4.0),
         ),
-        // The query fails after its first rows. Flagger does not notice.
+        // The query fails after its first rows. Flagger ignores the error.
         (
             concat!(
                 table!("double", ",,0,2020-02-18T10:34:08Z,1.4,a\r\n"),

@@ -20,15 +20,16 @@ pub struct Span {
     pub begun: Timestamp,
     /// The beginning of the window.
     pub from: Timestamp,
-    /// Its end.
+    /// The end of the window.
     pub to: Timestamp,
-    /// The canary's weight in the window before; 0 before the first one.
+    /// The canary's weight in the previous window; 0 if there was none.
     pub weight: i64,
     interval: SignedDuration,
 }
 
 impl Span {
-    /// The window since the last measurement. The first one begins when the canary has got traffic, which counters show some seconds later.
+    /// The window since the last measurement. The first window begins some seconds after the canary got traffic, because counters show
+    /// requests late.
     pub fn of(snapshot: &Snapshot, known: Option<&Kept>) -> Self {
         let to = counting::instant(snapshot.tick.map_or(snapshot.now, |tick| tick.at));
         let interval = snapshot.canary.interval();
@@ -62,7 +63,7 @@ impl Span {
         }
     }
 
-    /// The same, as the queries need it.
+    /// The window in the form that the queries need.
     pub fn window(self) -> counting::Window {
         counting::Window {
             before: self.to.duration_since(self.from),
@@ -70,7 +71,8 @@ impl Span {
         }
     }
 
-    /// The end of the hour in which the primary's usual requests are counted: the start of the run, or now if a test could not begin then.
+    /// The end of the hour in which the primary's usual requests are counted: the start of the run; or now, if the test did not begin
+    /// within the first interval of the run.
     pub fn history(self) -> Timestamp {
         let is_first = self.to.duration_since(self.begun) <= self.interval;
         if is_first { self.begun } else { self.to }
@@ -94,8 +96,8 @@ pub fn are_kept(snapshot: &Snapshot) -> bool {
     snapshot.tick.is_some() && tests.any(|known| Span::of(snapshot, Some(known)).is_over())
 }
 
-/// Puts the tests into a status, with the requests that were compared in this step. If traffic moves although nothing was compared, these requests
-/// are left out.
+/// Puts the tests into a status, with the requests that were compared in this step. If traffic moves although nothing was compared, the
+/// requests of this step are left out.
 pub fn keep(snapshot: &Snapshot, all: &[Measured<'_>], status: &mut CanaryStatus) {
     let before = snapshot.status();
     let moves = status.canary_weight != before.canary_weight;

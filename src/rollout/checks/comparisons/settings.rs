@@ -20,7 +20,7 @@ pub struct Setting {
     pub measure: Measure,
     /// The settings of the test.
     pub compare: Compare,
-    /// The effect.
+    /// The effect of the comparison on a release.
     pub mode: CompareMode,
     /// The counters of both versions.
     pub counted: Counted,
@@ -111,7 +111,7 @@ pub fn problem(snapshot: &Snapshot) -> Option<(usize, String)> {
     found.or_else(|| ambiguous(&checks))
 }
 
-/// A metric whose name, or whose other source, makes unclear what is compared.
+/// The first compared metric that has the name of another metric, or that has counts and also a query or a template.
 fn ambiguous(checks: &[Check<'_>]) -> Option<(usize, String)> {
     let mut compared = checks.iter().filter(|check| check.metric.compare.is_some());
     compared.find_map(|check| {
@@ -130,7 +130,7 @@ fn ambiguous(checks: &[Check<'_>]) -> Option<(usize, String)> {
     })
 }
 
-/// The rules of a test, of which a run has this many.
+/// The rules of one test. `tests` is the number of tests in a run.
 pub fn rules(setting: &Setting, tests: usize) -> Option<Rules> {
     let compare = &setting.compare;
     let increase = compare.max_increase.unwrap_or(0.25) / 100.0;

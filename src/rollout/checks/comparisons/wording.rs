@@ -1,4 +1,4 @@
-//! The state of a comparison in a word, and its finding in a sentence.
+//! The state of a comparison as one word, and its finding as a sentence.
 
 use crate::{
     api::status::VerdictCode,
@@ -12,11 +12,11 @@ use crate::{
 pub enum Word {
     /// The canary is worse than the margin allows.
     Worse,
-    /// It is within the margin.
+    /// The canary is proven to be within the margin.
     NotWorse,
-    /// Neither is proven.
+    /// Neither `Worse` nor `NotWorse` is proven.
     Undecided,
-    /// Neither is proven, and some pods were left out because their counters went back.
+    /// Neither is proven, and some pods were left out because their counters decreased or were missing.
     Partial,
     /// The canary had too few requests.
     LowTraffic,
@@ -33,7 +33,7 @@ pub enum Word {
 }
 
 impl Word {
-    /// The word.
+    /// The word, as it is written into records.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Worse => "worse",
@@ -65,7 +65,7 @@ impl Word {
     }
 }
 
-/// The finding in words whose numbers a person can check.
+/// The finding as a sentence with its numbers.
 pub fn sentence(snapshot: &Snapshot, finding: &Finding) -> String {
     let (canary, primary) = (finding.seen.canary, finding.seen.primary);
     let requests = match finding.bound {

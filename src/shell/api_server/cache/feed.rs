@@ -24,9 +24,9 @@ use crate::{
     snapshot::{Kind, ObjectRef},
 };
 
-/// The longest that the API server may take to report its version.
+/// The longest time that the API server may take to report its version.
 const VERSION_DEADLINE: Duration = Duration::from_secs(2);
-/// How many objects a page of a list has, if the list is no stream: a page is in memory at once.
+/// The number of objects in a page, if a list comes in pages. A whole page is in memory at the same time.
 const PAGE: u32 = 50;
 /// A watch lasts this many seconds. A connection that is silent for five seconds more counts as dead.
 const SILENCE: u32 = 30;
@@ -135,7 +135,7 @@ fn arrival<'a>(kind: Kind, object: &'a RawObject, text: &'a dyn Fn() -> String) 
     }
 }
 
-/// Warns once in a row of failures, with the consequence and the remedy.
+/// Logs one warning in a series of failures, with the consequence and the remedy.
 fn log_failure(kind: Kind, failures: u32, error: &watcher::Error) {
     let plural = kind.plural();
     let is_forbidden = error.to_string().contains("orbidden");

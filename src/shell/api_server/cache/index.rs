@@ -1,7 +1,7 @@
-//! The contents of the cache: pure bookkeeping, which is fed by lists, watches and answers.
+//! The contents of the cache. This module does no I/O: it gets objects from lists, watches and answers.
 //!
-//! The newer resourceVersion wins, in whatever order objects arrive. An object that may be out of date counts as unknown, so that it is read
-//! again.
+//! The newer resourceVersion counts, in whatever order objects arrive. An object that may be out of date counts as unknown, so that it is
+//! read again.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -21,15 +21,15 @@ use crate::{
     workload::config,
 };
 
-/// A watch that lasted this long works: earlier failures are forgotten.
+/// A watch that has lasted this long works. Earlier failures do not count any more.
 const STEADY: Duration = Duration::from_secs(30);
 
-/// The objects that canaries need, and who needs them.
+/// The objects that canaries need, and the canaries that need each.
 #[derive(Default)]
 pub struct Index {
     kinds: HashMap<Kind, KindWatch>,
     objects: HashMap<Arc<ObjectRef>, Entry>,
-    /// The canary that is writing an object now, by object.
+    /// For each object that is being written now, the canary that writes it.
     writers: HashMap<ObjectRef, ObjectRef>,
     /// The objects that each canary needs.
     subscriptions: HashMap<Arc<ObjectRef>, Box<[Arc<ObjectRef>]>>,
@@ -53,7 +53,8 @@ struct KindWatch {
 }
 
 impl KindWatch {
-    /// Returns how often in a row the watch failed. A list alone resets nothing: some kinds can be listed but not watched.
+    /// Returns how often in a row the watch failed. A list that succeeds does not reset the number, because some kinds can be listed but
+    /// not watched.
     fn failures(&self) -> u32 {
         let is_steady = |since: Instant| since.elapsed() >= STEADY;
         if self.live_since.is_some_and(is_steady) {
@@ -201,8 +202,8 @@ impl Index {
 
     /// The API server answered that an object does not exist.
     pub fn not_found(&mut self, object: &ObjectRef) {
-        // The watch may already have reported that the object was created since: its content stays. Some Secrets are not watched, so their
-        // absence is not kept.
+        // If the watch has reported meanwhile that the object was created, keep the content. Some Secrets are not watched, so do not keep
+        // their absence.
         if let Some(entry) = self.objects.get_mut(object)
             && let Content::Unknown | Content::Stale(_) = entry.content
             && object.kind != Kind::Secret
@@ -253,7 +254,7 @@ impl Index {
             && let Content::Present(known, _) | Content::Stale(known) = entry.content
             && version(arrival.version) < known
         {
-            // Either the list is older than a write of ours, or the API server was restored from a backup.
+            // Either the list is older than a write of this process, or the API server was restored from a backup.
             entry.content = Content::Unknown;
             return self.subscribers(&arrival.object);
         }
@@ -341,7 +342,7 @@ impl Index {
         };
         if matches!(entry.content, Content::Present(known, _) | Content::Stale(known) if known > version(at))
         {
-            // The object was created again, and that is already known.
+            // The deletion is older than the known version: the object was created again under this name.
             return Vec::new();
         }
         entry.content = Content::Absent(version(at));
@@ -440,7 +441,8 @@ pub fn version(text: &str) -> u64 {
     text.parse().unwrap_or(0)
 }
 
-/// Returns the JSON that is kept of an object. Of a ConfigMap or Secret, only checksums are kept, which tell whether it changed.
+/// Returns the JSON of an object that the cache keeps. Of a ConfigMap or Secret it keeps only checksums, which are enough to detect a
+/// change.
 fn kept(kind: Kind, text: String) -> String {
     match kind {
         Kind::ConfigMap | Kind::Secret => {

@@ -1,9 +1,10 @@
-//! The objects that canaries need, without a request each time. There is one watch for each kind that some Canary names.
+//! A cache of the objects that canaries need, so that most reconciliations send no request to read them. There is one watch for each kind
+//! that some Canary names.
 //!
-//! A cache that lags can delay a release but never mislead it:
+//! A cache that lags can delay a release, but it cannot make a release do something wrong:
 //!
-//! * The answer to a write updates the cache at once, so no reconciliation sees less than the canary's last write.
-//! * A write that lost shows that the cached object is stale: the next reconciliation reads it.
+//! * The answer to a write updates the cache at once, so each reconciliation sees at least the canary's last write.
+//! * If a write fails because the object has changed, the cached object is stale: the next reconciliation reads it.
 //! * While the same obstacle holds up a canary at one tick after another, its objects are read again.
 //! * Objects of kinds that cannot be watched, because the CRD or a right is missing, are read at each reconciliation.
 
@@ -226,7 +227,7 @@ impl Cache {
     }
 
     /// Awaits the write of an object for a canary and puts the answer into the cache. Other canaries that need the object are triggered. If
-    /// the write lost, the cached object is marked as stale.
+    /// the write fails because the object has changed, the cached object is marked as stale.
     ///
     /// # Errors
     /// The write failed.
@@ -273,7 +274,7 @@ impl Cache {
                 .type_name()
                 .is_some_and(|name| UNLISTED.contains(&name.as_str()));
         if is_unlisted {
-            // Its changes are not watched, so it is read at each reconciliation.
+            // The cache would not see changes of this object, so do not keep it: each reconciliation reads it.
             return;
         }
         let mut affected = self.index().answered(&Arrival {
@@ -285,7 +286,7 @@ impl Cache {
         self.trigger(object.kind, affected);
     }
 
-    /// Waits until all kinds that Canaries name are listed or cannot be. Returns the Canaries, the active ones first.
+    /// Waits until all kinds that Canaries name are listed, or their lists have failed. Returns the Canaries, the active ones first.
     pub async fn synced(&self) -> VecDeque<ObjectRef> {
         self.wait_until(|index| index.is_live(Kind::Canary)).await;
         loop {
@@ -298,7 +299,7 @@ impl Cache {
                 } else {
                     canaries.push_back(canary.as_ref().clone());
                 }
-                // Even with thousands of canaries, the renewal of the Lease gets its turn.
+                // Let the task that renews the Lease run in time, even with thousands of canaries.
                 tokio::task::yield_now().await;
             }
             if self.index().all_kinds_have_begun() {
@@ -312,7 +313,7 @@ impl Cache {
         self.index().canaries()
     }
 
-    /// Whether a Canary exists, as far as the cache knows.
+    /// Whether the cache contains a Canary.
     pub fn is_listed(&self, canary: &ObjectRef) -> bool {
         !self.index().subscribers(canary).is_empty()
     }

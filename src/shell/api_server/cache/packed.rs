@@ -48,7 +48,7 @@ impl Packer {
     pub fn pack(&mut self, text: &str) -> Packed {
         self.state.reset();
         self.buffer.clear();
-        // Neither call fails, whatever the text: the test below proves it.
+        // Neither call fails, whatever the text is. The test below shows this.
         let _ = self.state.set_dictionary(PHRASES);
         self.buffer.reserve(text.len() + 64);
         let _ = self

@@ -17,13 +17,14 @@ use crate::shell::{api_server::RawObject, random};
 
 /// From this minor version on, the API server can send a list as a stream, object by object.
 const STREAMS: u32 = 34;
-/// How often in a minute a watch is resumed after a broken connection.
+/// How often a watch is resumed within a minute after broken connections.
 const MAX_RESUMES: usize = 3;
-/// The longest that the answer to a watch request may take; its events may come later.
+/// The longest time that the answer to a watch request may take; its events may come later.
 const WATCH_DEADLINE: Duration = Duration::from_secs(10);
 /// How often every kind is listed again, even if its watch works.
 const RELIST: Duration = Duration::from_secs(3600);
-/// The shortest and the longest pause before a kind that could not be watched is listed again; jitter makes it up to half shorter or longer.
+/// The shortest and the longest pause before a kind that could not be watched is listed again. Jitter makes a pause up to half shorter or
+/// longer.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// Lists a kind and watches it. The stream resumes after a broken connection, and ends if that does not help or after about an hour: the

@@ -15,7 +15,7 @@ pub struct Workloads {
 
 #[derive(Default)]
 struct Namespace {
-    /// Shared with the snapshots of the namespace's canaries, so it is copied only if a change comes while one of them is in use.
+    /// The snapshots of the namespace's canaries share this map. It is copied only if it changes while a snapshot is in use.
     pods: Arc<BTreeMap<ObjectRef, Pods>>,
     known: HashMap<ObjectRef, Known>,
 }

@@ -129,7 +129,7 @@ impl Server {
     }
 }
 
-/// Runs for leader over and over, as the process does.
+/// Competes for the Lease again and again, as the process does.
 fn run_for_leader(candidate: &Arc<Candidate>) {
     let candidate = candidate.clone();
     tokio::spawn(async move {
@@ -140,7 +140,8 @@ fn run_for_leader(candidate: &Arc<Candidate>) {
     });
 }
 
-/// Advances time in small steps. Returns when `until` first held, and asserts that the two never may write at the same time.
+/// Advances time in small steps. Returns the time after which `until` first held, and asserts that the two processes may never write at the
+/// same time.
 async fn watch(
     rights: [&Leadership; 2],
     time: Duration,
@@ -174,7 +175,7 @@ async fn the_second_candidate_leads_only_once_the_first_cannot_renew() {
     let stopped = watch(both, minute, || !a_may.may_write()).await.unwrap();
     let followed = watch(both, minute, || b_may.may_write()).await.unwrap();
     assert!(stopped <= RENEW_DEADLINE && stopped + followed <= DURATION + 2 * RETRY);
-    // A write that was sent at the last moment has ended when the other process begins.
+    // Even a write that the first process sent at the last moment has ended when the other process begins.
     assert!(followed >= ATTEMPT, "{followed:?}");
     let spec = server.stored();
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Asks the metric servers of a Canary for the values now.
+//! Asks the metric servers of a Canary for the current values.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::{
 
 /// How many metric servers are asked at the same time.
 const PARALLEL: usize = 8;
-/// How long one may take: a person waits.
+/// How long one metric server may take to answer. The time is short because a person waits.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Planning<'_> {
@@ -72,14 +72,14 @@ impl Planning<'_> {
         Ok(())
     }
 
-    /// A metric that cannot be queried fails each step.
+    /// Adds the reasons why metrics cannot be queried to the problems of the plan: such a metric fails each step.
     fn unqueryable(&mut self, states: &[(release::Metric, MetricState)]) {
         let failures = states.iter().filter_map(|(_, state)| match state {
             MetricState::Known(measured) => measured.failure.clone(),
             MetricState::Open(_) => None,
         });
         let failures: Vec<_> = failures.collect();
-        // It may need an object that counts as missing.
+        // The cause may be an object that the person may not read and that counts as missing.
         if self.unread.is_empty() {
             self.plan.problems.extend(failures);
         } else {
@@ -118,14 +118,14 @@ impl Planning<'_> {
     }
 
     async fn directly(&self, query: &Query, begun: Timestamp) -> Result<Answer, String> {
-        // A manifest must not reach what only this machine can reach.
+        // A manifest must not cause calls to servers that only this machine can reach.
         let destinations = Destinations {
             link_local: false,
             loopback: false,
             ..self.config.destinations.clone()
         };
         let querying = Querying {
-            // The operator's identity is not asked for here.
+            // Queries with the identity of the operator's pod are not sent, so no environment is needed.
             tokens: Arc::new(Tokens::new(
                 Http::to(destinations),
                 Environment::of(|_| None),

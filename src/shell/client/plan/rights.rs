@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Planning<'_> {
-    /// Whether the person has a right. Without an answer the right is missing: the API server has refused a request.
+    /// Whether the person has a right. Without an answer the right counts as missing, because the API server has already refused a request.
     pub(super) async fn may(&self, verb: &str, object: &ObjectRef) -> bool {
         let (group, _) = object.kind.group_version();
         let right = ResourceAttributes {

@@ -40,7 +40,7 @@ fn secret(keys: &[&str]) -> Value {
     json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "server", "namespace": "test"}, "data": data})
 }
 
-/// Plans the Canary of these manifests in a cluster with these objects, whose API server refuses writes of this kind so.
+/// Plans the Canary of these manifests in a cluster with these objects. The API server refuses writes of this kind with this status.
 async fn plan(manifests: &[Value], cluster: Vec<Value>, refused: Option<(Kind, u16)>) -> Plan {
     let server = FakeApiServer::answering(move |request: &Request| {
         let (verb, path) = request.line.split_once(' ').unwrap();
@@ -114,7 +114,7 @@ async fn plan(manifests: &[Value], cluster: Vec<Value>, refused: Option<(Kind, u
     Box::pin(planning.plan()).await.unwrap()
 }
 
-/// A change that nobody has read could name any address in a template, and get the credentials of the Secret.
+/// A change that was not reviewed could name any address in a template, and the plan would send the credentials of the Secret there.
 #[tokio::test]
 async fn credentials_are_kept_from_templates_that_are_not_in_the_cluster() {
     // Without TLS, none of these addresses gets credentials anyway.
@@ -126,7 +126,7 @@ async fn credentials_are_kept_from_templates_that_are_not_in_the_cluster() {
     for (manifests, cluster, is_untrusted) in [
         (vec![template("errors", plain)], vec![token.clone()], true),
         (vec![template("errors", azure)], vec![principal], true),
-        // The template that the Canary names is that of the cluster, and another one of the files may be the one before.
+        // The Canary uses the template of the cluster. The files have another template, so templates are not trusted.
         (
             vec![template("other", plain)],
             vec![token.clone(), template("errors", plain)],
@@ -150,7 +150,7 @@ async fn credentials_are_kept_from_templates_that_are_not_in_the_cluster() {
     }
 }
 
-/// Plans are printed in the logs of pipelines.
+/// Pipelines print plans in their logs, where many people can read them.
 #[tokio::test]
 async fn a_plan_shows_no_value_of_a_secret_whatever_the_api_server_says_about_it() {
     let manifests = [canary(), secret(&["token"])];

@@ -83,7 +83,7 @@ impl Planning<'_> {
         let before = foresight.snapshot().objects.get(object).cloned();
         let mut tried = Self::tried(object, By::Operator, before);
         if self.changes.has(object) {
-            // The API server knows nothing of the write before this one.
+            // The dry run of an earlier write of this object was not stored, so a dry run of this write would be wrong.
             tried.after = result(write, tried.before.as_ref());
         } else if self.unread.contains(object) {
             tried.after = result(write, tried.before.as_ref());
@@ -119,7 +119,8 @@ impl Planning<'_> {
         }
     }
 
-    /// A missing right of the person is no obstacle for the operator; admission is one for both.
+    /// Returns why a write was not tried. A right that only the person lacks does not hinder the operator. A refusal by admission hinders
+    /// both.
     async fn not_tried(&mut self, write: &Write, error: &ClusterError) -> NotTried {
         let object = &write.object;
         let verb = match write.action {

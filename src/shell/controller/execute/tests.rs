@@ -33,7 +33,7 @@ fn a_merge_patch_has_only_what_changes() {
     assert_eq!(merge_patch(&json!(null), &after), after, "the first status");
 }
 
-/// Alerts on rolled back releases count them.
+/// Alert rules about failed releases use this counter.
 #[test]
 fn a_run_is_counted_as_it_ended() {
     use CanaryPhase as P;

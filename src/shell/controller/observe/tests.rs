@@ -85,7 +85,7 @@ fn a_canary_conflicts_with_each_older_one_that_claims_an_object_of_its_own() {
             json!({"targetRef": {"kind": "DaemonSet", "name": "shop"}}),
             Some("Service shop"),
         ),
-        // Without a mesh there is no route that both would write, but the Services are.
+        // Without a mesh there is no route that both canaries would write. Both would write the Services.
         (
             json!({"provider": "kubernetes", "service": {"name": "shop"}}),
             Some("Service shop"),

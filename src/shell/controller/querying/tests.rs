@@ -66,8 +66,8 @@ async fn what_a_query_has_created_is_deleted_even_if_the_step_is_given_up() {
     assert_eq!(*lock(&sent), ALL);
 }
 
-/// A query of Azure Monitor, which accepts only the token of this number, and repeats each other one in its refusal. The first request is
-/// for the first token.
+/// Tokens for a server like Azure Monitor, and the requests that were sent: an exchange for a token, or the token of a query. The server
+/// accepts only the token with this number. It repeats any other token in its refusal.
 fn of_azure(accepted: usize) -> (Tokens, Arc<Mutex<Vec<String>>>) {
     let sent: Arc<Mutex<Vec<String>>> = Arc::default();
     let seen = sent.clone();
@@ -112,7 +112,7 @@ fn asked_of_azure(tokens: &Arc<Tokens>) -> Querying {
 async fn a_token_that_is_not_accepted_is_replaced_and_the_query_sent_once_more() {
     let (tokens, sent) = of_azure(2);
     let tokens = Arc::new(tokens);
-    // The first token is new: another one would be refused as well.
+    // The first token is new, so it is not replaced yet.
     let refused = Answer::Value(Err(MetricError::Refused(
         r#"Status 401 Unauthorized: "bad: Bearer [redacted]""#.to_owned(),
     )));
@@ -129,7 +129,7 @@ async fn a_token_that_is_not_accepted_is_replaced_and_the_query_sent_once_more()
 async fn a_token_that_is_revoked_fails_no_check() {
     let (tokens, sent) = of_azure(2);
     let tokens = Arc::new(tokens);
-    // The token is got, and kept, while nobody has refused it.
+    // Fetch a token and keep it before the server refuses it.
     let identity = asked_of_azure(&tokens).query.server;
     let known = identity.identity().unwrap();
     tokens.pass("test", known).await.unwrap();
@@ -156,7 +156,7 @@ async fn a_query_that_no_token_opens_is_sent_twice_at_most() {
     }
 }
 
-/// The stand-in answers in two pages, of which only the second has the value.
+/// The server of this test answers in two pages. Only the second page has the value.
 #[tokio::test(start_paused = true)]
 async fn each_page_of_cloudwatch_is_signed() {
     let sent: Arc<Mutex<Vec<Vec<String>>>> = Arc::default();

@@ -3,9 +3,9 @@ use std::sync::{Arc, Mutex};
 use super::*;
 use crate::shell::lock::lock;
 
-/// Reconciles canaries by number: 1 takes a minute, 2 panics, 3 is deleted, 4 waits for centuries, those from 10,000 on want to be
-/// reconciled again at once, those from 20,000 on take a second, all others come back every ten seconds. Records each start, and the
-/// greatest lateness.
+/// Reconciles canaries by number: 1 takes a minute, 2 panics, 3 is deleted, 4 waits for centuries, those from 10,000 on ask to be
+/// reconciled again at once, those from 20,000 on take a second, all others ask to be reconciled again after ten seconds. Records each
+/// start, and the greatest lateness.
 #[derive(Clone)]
 struct Log {
     start: Instant,

@@ -1,6 +1,6 @@
-//! How many Event objects a canary may have written: 25 at once, then one each five minutes, as in client-go
-//! (`EventSourceObjectSpamFilter`, which Flagger uses for all its events). Here only events that each step may repeat are limited, so that
-//! the start and the outcome of a run are always written.
+//! The limit of Event objects for each canary: 25 at once, then one each five minutes, as in client-go (`EventSourceObjectSpamFilter`,
+//! which Flagger uses for all its events). Here only events that each step may repeat are limited, so that the start and the outcome of a
+//! run are always written.
 
 use std::{collections::HashMap, sync::Mutex, time::Duration};
 
@@ -8,19 +8,19 @@ use tokio::time::Instant;
 
 use crate::shell::lock::lock;
 
-/// How many Events a canary may have written at once.
+/// How many Events may be written for a canary at once.
 const BURST: u32 = 25;
-/// The time after which a canary may have one more written.
+/// The time after which one more Event may be written for a canary.
 const REFILL: Duration = Duration::from_secs(300);
-/// The most canaries whose limits are kept.
+/// The maximum number of canaries whose limits are kept.
 const MAX_CANARIES: usize = 16_384;
 
-/// The limits of all canaries that used some of theirs.
+/// The limits of all canaries that have used a part of their limit.
 #[derive(Default)]
 pub struct Limits(Mutex<HashMap<String, Bucket>>);
 
 struct Bucket {
-    /// When the canary may have `BURST` Events written at once again.
+    /// The instant from which `BURST` Events may be written for the canary at once again.
     full_at: Instant,
     /// Whether an Event was refused since the last one that was admitted.
     is_exhausted: bool,
@@ -36,12 +36,13 @@ pub enum Admission {
 }
 
 impl Limits {
-    /// Takes one Event of the limit of the canary with this uid.
+    /// Takes one Event from the limit of the canary with this uid.
     pub fn admit(&self, uid: &str, now: Instant) -> Admission {
         let mut buckets = lock(&self.0);
         if buckets.len() >= MAX_CANARIES && !buckets.contains_key(uid) {
             buckets.retain(|_, bucket| bucket.full_at > now);
-            // This many canaries exceed their limits only together with others: a new limit for each is the smaller harm.
+            // All these canaries have used a part of their limits. Reset all limits: some more Events do less harm than memory that grows
+            // without end.
             if buckets.len() >= MAX_CANARIES {
                 buckets.clear();
             }

@@ -13,9 +13,9 @@ use crate::{
     snapshot::{Destinations, HttpRequest, Origin, excerpt},
 };
 
-/// The most redirects that are followed.
+/// The maximum number of redirects that are followed.
 const MAX_REDIRECTS: usize = 10;
-/// The most clients that are kept. Users choose proxies, and each of them needs a client.
+/// The maximum number of clients that are kept. Users choose proxies, and each of them needs a client.
 const MAX_CLIENTS: usize = 32;
 
 /// The clients that were used last. Clones share them.
@@ -52,7 +52,7 @@ enum IdleConnections {
 }
 
 impl Clients {
-    /// Clients for the requests of users to these destinations, and for any request of the administrator.
+    /// Creates clients. Requests of users may go to these destinations only, and requests of the administrator to all.
     pub fn new(destinations: Destinations) -> Self {
         Self {
             destinations: Arc::new(destinations),
@@ -63,7 +63,7 @@ impl Clients {
     /// Returns the client for a request.
     ///
     /// # Errors
-    /// A user may not have this destination or this proxy called, or the address of the proxy cannot be parsed.
+    /// A user may not call this destination or this proxy, or the address of the proxy cannot be parsed.
     pub fn get(&self, request: &HttpRequest) -> Result<Client, String> {
         let mut key = ClientKey::of(request);
         if are_open(&self.destinations) {
@@ -152,7 +152,7 @@ impl ClientKey {
             // Go writes header names in this case, and some servers compare them byte by byte.
             .http1_title_case_headers()
             .tls_danger_accept_invalid_certs(self.skips_verification)
-            // The address that redirects may be a secret, as that of a chat is: the next host must not learn it.
+            // Do not send the address that redirects to the next host: it may be a secret, as the address of a chat is.
             .referer(false)
             .redirect(redirects(self.has_credentials));
         if self.is_local {
@@ -171,7 +171,7 @@ impl ClientKey {
     }
 }
 
-/// A redirect to another host is an error: nobody but the server has chosen that host. With credentials, a redirect from HTTPS to HTTP is
+/// A redirect to another host is an error, because only the server has chosen that host. With credentials, a redirect from HTTPS to HTTP is
 /// not followed.
 fn redirects(has_credentials: bool) -> redirect::Policy {
     redirect::Policy::custom(move |attempt| {
@@ -244,7 +244,7 @@ mod tests {
     use super::*;
     use crate::metrics::identity::testing::request;
 
-    /// The tokens and keys of the cloud would pass a proxy in plain text.
+    /// Through a proxy, the tokens and keys of the cloud would be sent in plain text.
     #[test]
     fn what_only_this_machine_reaches_is_called_without_the_proxy_of_the_environment() {
         let hosts = [

@@ -43,7 +43,7 @@ async fn an_answer_is_read_up_to_a_mebibyte() {
 
 #[tokio::test]
 async fn a_hanging_server_delays_calls_to_no_other() {
-    // As many are left for other namespaces.
+    // One namespace gets half of the places at a host. The other half stays free for other namespaces.
     const HALF: usize = OF_CANARIES.host / 2;
     let hanging = server(
         "/",
@@ -483,7 +483,7 @@ async fn the_calls_under_way_are_counted() {
     assert!(in_flight(0));
 }
 
-/// A server must not hold a step up, and with it a rollback.
+/// A server must not delay a step for long, because it would delay a rollback, too.
 #[test]
 fn a_pause_between_two_attempts_is_bounded_whatever_the_server_asks_for() {
     let asks = |status, seconds: Option<u64>| {

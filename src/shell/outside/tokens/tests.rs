@@ -85,7 +85,7 @@ async fn a_token_of_kubernetes_is_read_anew_for_each_exchange() {
             .and(body_string_contains(format!(
                 "client_assertion={assertion}"
             )))
-            // It ends too soon to be kept.
+            // The token expires too soon to be kept.
             .respond_with(ResponseTemplate::new(200).set_body_json(granted(given, 60)))
             .mount(&server)
             .await;
@@ -266,7 +266,7 @@ async fn an_endpoint_that_does_not_answer_fails_the_check_in_time() {
     assert!(clock::now().duration_since(begun) <= SignedDuration::from_secs(11));
 }
 
-/// A user of one namespace neither gets the tokens of another one nor has them forgotten.
+/// A user of one namespace can neither get the tokens of another namespace nor make the operator drop them.
 #[tokio::test(start_paused = true)]
 async fn a_namespace_has_tokens_of_its_own_and_a_limited_number() {
     let (tokens, count) = faked(Environment::default(), |number, _| numbered(number, 3600));

@@ -10,7 +10,7 @@ const NAMESPACE: &str = "chart-flagger";
 const ACCOUNT: &str = "system:serviceaccount:chart-flagger:flagger";
 
 pub async fn other_values_install_other_rights(charts: &Charts<'_>) -> Outcome {
-    // The Canaries of this namespace, and no others.
+    // The operator must handle the Canaries of this namespace, and no others.
     let s = Scenario::new(charts.rig, "chart-contour").await;
     let of = format!("namespace={}", s.ns);
     let mut args = vec![

@@ -150,7 +150,7 @@ fn meaning(object: &Value) -> Value {
             let rules = object["spec"]["ingress"].as_array().unwrap();
             rules.iter().map(|rule| rule["ports"].clone()).collect()
         }
-        // Two operators, of which one must stay.
+        // The chart and the overlay state differently that one of two operators must stay.
         "PodDisruptionBudget" | "ServiceAccount" => json!(null),
         _ => object["spec"].clone(),
     }

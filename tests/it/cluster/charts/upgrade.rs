@@ -29,7 +29,8 @@ pub async fn flaggers_release_becomes_ours(charts: &Charts<'_>) -> Outcome {
     let s = Scenario::new(charts.rig, "chart-succeeded").await;
     takeover::load(&s, "succeeded").await?;
 
-    // Many people upgrade with the values of the old chart: then the defaults of Flagger's chart are set, and ours are missing.
+    // Many users upgrade with the values of the old chart. Then the defaults of Flagger's chart are set, and the values of our chart are
+    // missing.
     let defaults = charts.defaults(&theirs).await?;
     let template = ["template", "flagger", "CHART", "-f", &defaults];
     charts.run("flagger", &template).await?;
@@ -91,7 +92,7 @@ async fn is_ours(charts: &Charts<'_>, before: &Value) -> Outcome {
     ensure(budget["spec"]["minAvailable"] == 1, budget)
 }
 
-/// One operator begins a release, and is killed; the other one of the two finishes it, with no step more or less.
+/// One operator begins a release and is killed. The second operator finishes the release, and neither repeats nor skips a step.
 async fn a_second_operator_finishes_the_release(
     charts: &Charts<'_>,
     first: testbed::operator::Operator,
@@ -136,7 +137,7 @@ async fn a_second_operator_finishes_the_release(
     ensure(code.success(), code)
 }
 
-/// `helm uninstall` removes the operator and its rights. Canaries, the CRDs and what serves the clients stay.
+/// `helm uninstall` removes the operator and its rights. Canaries, CRDs and the objects that serve clients stay.
 async fn the_release_goes_and_canaries_stay(charts: &Charts<'_>, s: &Scenario<'_>) -> Outcome {
     let args = ["uninstall", "flagger", "-n", NAMESPACE, "--wait"];
     charts.helm.run(&args).await.map_err(text)?;

@@ -1,4 +1,5 @@
-//! The table of cases: which steps each user took, and what must be true then. The files in `tests/field` describe the problem that the user reported.
+//! The table of cases: which steps each user took, and what must be true then. The files in `tests/field` describe the problem that the
+//! user reported.
 
 use flagger_rs::snapshot::Kind::{
     Canary, Deployment, HttpRoute, ScaledObject, Service, VirtualService,
@@ -150,7 +151,7 @@ pub static ALL: &[Case] = &[
             Kubectl("set image deploy/ledger main=example/app:2"),
             Phase("ledger", "Failed"),
             Kubectl("set image deploy/ledger main=example/app:1"),
-            // From then on the operator knows that the version is the promoted one.
+            // Since this step, the status has the version as the promoted one.
             Agree(
                 Canary,
                 "ledger",
@@ -302,7 +303,7 @@ pub static ALL: &[Case] = &[
                 "/metadata/annotations/example.com~1note",
                 r#""other""#,
             ),
-            // The initialization, the begin and the end of the run.
+            // The initialization, the beginning and the end of the run.
             Calls("slack/NAMESPACE", 3),
         ],
     },

@@ -1,5 +1,5 @@
-//! Problems of real users, played on a real API server: `tests/field` has their objects, `cases.rs` their steps, `steps.rs` plays these.
-//! `restarts.rs` and scenarios in other files use the objects of the cases that need more; `tests/field/README.md` lists all.
+//! Problems of real users, played on a real API server. `tests/field` has the objects, `cases.rs` the steps, and `steps.rs` plays the
+//! steps. `restarts.rs` and scenarios in other files use the objects of the cases that need more; `tests/field/README.md` lists all.
 
 mod cases;
 pub mod restarts;

@@ -9,11 +9,11 @@ use serde_json::json;
 use super::super::{Outcome, Rig, Scenario, check, ensure, labels, text};
 use flagger_rs::api::canary::Canary;
 
-/// Before, this hash of Flagger's names the revision.
+/// The revision in the status before the restart: a hash of Flagger's.
 const FLAGGERS: &str = "7cdf59dbf5";
 
-/// Plays `f03-selector-label` (an idle canary, and other flags) and `f14-restarted-primary` (an idle canary that Flagger left, whose
-/// primary somebody has restarted) with one restart.
+/// Plays two cases with one restart: `f03-selector-label` (an idle canary, and other flags) and `f14-restarted-primary` (an idle canary
+/// that Flagger left, whose primary a user has restarted).
 pub async fn an_operator_with_other_flags_takes_over(rig: &Rig) -> Outcome {
     let operator = rig
         .launch("before", &["-selector-labels=app,deploy"])
@@ -45,7 +45,7 @@ pub async fn an_operator_with_other_flags_takes_over(rig: &Rig) -> Outcome {
         .await?;
     web.kubectl("set image deploy/web main=example/app:2")
         .await?;
-    // Until then, the other canary has ticks, too.
+    // During this wait, the other canary has ticks, too.
     labels::promoted(&web, "web", "example/app:2").await?;
     let canary = canaries.get("ledger").await.map_err(text)?;
     let status = canary.status.unwrap_or_default();

@@ -36,7 +36,7 @@ pub enum Step {
     Is(Kind, &'static str, &'static str, &'static str),
     /// There is no such object.
     Absent(Kind, &'static str),
-    /// The operator has updated this object so often.
+    /// The operator has updated this object this number of times.
     Updates(Kind, &'static str, usize),
     /// The server at this host and path has received this number of requests.
     Calls(&'static str, usize),

@@ -219,7 +219,8 @@ impl Known {
         reply.build_bytes_vec().ok()
     }
 
-    /// Resolves `SERVICE.NAMESPACE.svc.cluster.local`; a headless Service resolves to its ready addresses. `None` if the name does not exist.
+    /// Resolves `SERVICE.NAMESPACE.svc.cluster.local`; a headless Service resolves to its ready addresses. `None` if the name does not
+    /// exist.
     fn resolve(&self, name: &str) -> Option<Vec<Ipv4Addr>> {
         let name = name.to_ascii_lowercase();
         let (service, namespace) = name.strip_suffix(".svc.cluster.local")?.split_once('.')?;

@@ -1,4 +1,4 @@
-//! With real sockets: which servers users may have called.
+//! Tests with real sockets of the servers that calls of users may reach.
 
 use wiremock::{Mock, MockServer, ResponseTemplate, matchers::any};
 

@@ -82,7 +82,7 @@ impl Bodies {
             let length = body.len() + chunk.len();
             if refused.is_none() && length > MAX_BODY {
                 refused = Some(BodyError::TooLong);
-            } else if length > LARGE && place.is_none() {
+            } else if refused.is_none() && length > LARGE && place.is_none() {
                 place = self.large.try_acquire().ok();
                 refused = place.is_none().then_some(BodyError::TooMany);
             }

@@ -54,7 +54,15 @@ const LIST: u64 = 4600;
 /// The differences that these disturbances justify together in a run of this scenario.
 pub fn of(scenario: Scenario, disturbances: &[Disturbance]) -> Allowance {
     let each = { disturbances.iter() }.map(|disturbance| of_one(scenario, *disturbance));
-    each.fold(Allowance::default(), Allowance::add)
+    let all = each.fold(Allowance::default(), Allowance::add);
+    // The operator tries a refused write once more at once. If the second attempt fails too, it takes the step again at the next tick, with the
+    // hooks and the first event of the step.
+    let is_write = |it: &&Disturbance| matches!(it, Disturbance::Fault(Which::Writes, ..));
+    let may_repeat_a_step = disturbances.iter().filter(is_write).count() > 1;
+    Allowance {
+        steps: all.steps + usize::from(may_repeat_a_step),
+        ..all
+    }
 }
 
 fn of_one(scenario: Scenario, disturbance: Disturbance) -> Allowance {

@@ -47,6 +47,7 @@
 //! | What does `flagger lint` find in manifests? | [`lint`] |
 //! | How does the operator prove to a cloud who it is? | [`metrics::identity`]; `shell/outside/tokens.rs` |
 //! | What does `flagger plan` find? | [`plan`], by the operator's own decisions; `shell/client/plan` |
+//! | How would the metrics of a Canary have judged good versions of the past? | [`backtest`]; `shell/client/backtest.rs` asks the metric server |
 //! | What does `flagger check` print? | [`check`], [`rollout::preview`] |
 //! | Which rights does the operator need? | `check/rights.rs`; `snapshot/object.rs` has the verbs of each kind |
 //! | How does the operator talk to the API server? | `shell/api_server`: the only way for requests, and the caches |
@@ -80,7 +81,7 @@
 //! | 6 | `rollout` |
 //! | 7 | `records` |
 //! | 8 | `check`, `lint`, `view` |
-//! | 9 | `plan` |
+//! | 9 | `backtest`, `plan` |
 //! | 10 | `cli` |
 //! | 11 | `shell` |
 //! | 12 | `loadtester` |
@@ -256,6 +257,7 @@
 //! * Gauges of deleted canaries are removed, and the process ends with exit code 0 when it is stopped.
 
 pub mod api;
+pub mod backtest;
 pub mod check;
 pub mod cli;
 pub mod comparison;

@@ -221,7 +221,7 @@ const COMMANDS: &str = "  crds
   check
     \tAs the first argument: print what flagger would do first for each canary if it were started with these flags, and which rights
     \tare missing. Writes nothing. Exits with 0 if no canary would change and no right is missing, else with 1. -o json prints JSON.
-  list, get, watch, status, explain, history, promote, skip, pause, resume, abort, retry, lint, plan, version, completion
+  list, get, watch, status, explain, history, promote, skip, pause, resume, abort, retry, lint, plan, backtest, version, completion
     \tAs the first argument: watch and steer releases, in kubectl's syntax. flagger help prints the verbs, and their flags.
 ";
 

@@ -4,6 +4,8 @@
 //! query asks for the raw counters at three instants: the start of the run, the end of the last window, and now. So only the first two
 //! instants must be kept between two steps.
 
+pub mod minutes;
+
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};

@@ -33,6 +33,7 @@ mod safety;
 mod status;
 
 pub use checks::{
+    comparisons::{Comparable, comparable, series_question},
     measurements::{Measurements, MetricState, measurements, metric_measurements},
     metric_query::queried,
     metrics::samples,

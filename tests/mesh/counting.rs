@@ -10,7 +10,7 @@ use flagger_rs::{
     comparison::{Arms, Counts, Margin, Measure, MetricTest, Rules, Window},
     metrics::{
         Asks, Query, Server,
-        counting::{self, Counted},
+        counting::{self, Counted, minutes::Tally},
         observer::{
             Observer, contour::Contour, http::Http, istio::Istio, linkerd::Linkerd, nginx::Nginx,
             osm::Osm,
@@ -123,6 +123,14 @@ async fn each_request_of_both_versions_is_counted_once() {
         assert!(counting::newest(&series).is_some(), "{observer:?}");
         let history = ask(&address, counted.error_history(), minute_later).await;
         assert!(!history.is_empty(), "{observer:?}");
+        let pods = ask(&address, counted.pod_errors(), minute_later).await;
+        let minutes = counted.read_pod_errors(&pods);
+        let (_, last) = minutes.last_key_value().unwrap();
+        let sum = |of: fn(&Tally) -> f64| last.values().map(of).sum::<f64>();
+        let requests = (sum(|pod| pod.all), sum(|pod| pod.bad[0]));
+        assert_eq!(requests, (2_319.0, 19.0), "{observer:?}: {last:?}");
+        let pods = if counted.counts_pods { 2 } else { 1 };
+        assert_eq!(last.len(), pods, "{observer:?}: {last:?}");
     }
     let of = |workload: &str| {
         let series = format!("istio_requests_total{{destination_workload=\"{workload}\"}}");
@@ -156,6 +164,13 @@ async fn each_request_of_both_versions_is_counted_once() {
         .map(|(bound, _)| *bound)
         .collect();
     assert_eq!(bounds, [0.5, 250.0]);
+    let pods = ask(&address, counted.pod_durations(&bounds), minute_later).await;
+    let minutes = counted.read_pod_durations(&pods, &bounds);
+    let (_, last) = minutes.last_key_value().unwrap();
+    assert_eq!(
+        (last["a"].all, &last["a"].bad[..]),
+        (200.0, &[200.0, 20.0][..])
+    );
     let series = ask(&address, counted.durations(bounds, window), to).await;
     let slower = counting::slower(&series, 250.0);
     assert_eq!(slower.canary.now["a"].bad(), 20.0);

@@ -13,7 +13,9 @@ mod verbs;
 use clap::{CommandFactory, Parser, ValueEnum};
 
 pub use terms::{CODES, Format};
-pub use verbs::{Account, Act, Canary, Explain, Get, Lint, List, Plan, Status, Verb};
+pub use verbs::{
+    Account, Act, Backtest, Canary, Explain, Get, Lint, List, Plan, Report, Status, Verb,
+};
 
 use super::syntax::Exit;
 
@@ -37,7 +39,7 @@ pub enum Code {
 }
 
 /// The words of each verb: its name and its aliases.
-pub const VERBS: [&str; 18] = [
+pub const VERBS: [&str; 19] = [
     "list",
     "ls",
     "get",
@@ -53,6 +55,7 @@ pub const VERBS: [&str; 18] = [
     "retry",
     "lint",
     "plan",
+    "backtest",
     "version",
     "completion",
     "help",

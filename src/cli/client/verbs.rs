@@ -74,6 +74,15 @@ pub enum Verb {
     /// you see enough.
     #[command(after_help = CODES)]
     Plan(Plan),
+    /// Shows how thresholds and comparisons would have judged good versions of the past
+    ///
+    /// Replays the requests of the primary that Prometheus still has. In each run, half of the primary's pods stand for the canary, so nothing
+    /// is wrong, and each rollback is a false alarm. Then a part of the canary's requests is made bad, to see how soon that is found. Shows both for
+    /// the thresholds of the Canary and for comparisons, with several margins. Nothing is written, and at most one query runs at a time.
+    ///
+    /// Exits with 0 if runs were played, and with 1 if there is no history.
+    #[command(after_help = CODES)]
+    Backtest(Backtest),
     /// Prints the version of this program
     Version {
         /// The form of the output.
@@ -254,6 +263,39 @@ pub struct Plan {
     /// The operator's own flags, such as -mesh-provider=nginx.
     #[arg(last = true, value_name = "FLAG")]
     pub flags: Vec<String>,
+}
+
+/// The canary whose past is replayed.
+#[derive(Clone, Debug, Args)]
+pub struct Backtest {
+    /// The name of the canary.
+    pub name: String,
+    /// The number of days that are replayed.
+    #[arg(long, default_value_t = 14, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=90))]
+    pub days: u32,
+    /// The operator's account, such as istio-system/flagger: its namespace completes the address of the metric server.
+    #[arg(long, value_parser = account, value_name = "NAMESPACE/NAME")]
+    pub account: Option<Account>,
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
+    pub output: Report,
+    /// The operator's own flags, such as -metrics-server=URL.
+    #[arg(last = true, value_name = "FLAG")]
+    pub flags: Vec<String>,
+}
+
+/// The form of a report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Report {
+    /// For people.
+    #[default]
+    Table,
+    /// For a document.
+    Markdown,
+    /// For scripts.
+    Json,
+    /// The same as YAML.
+    Yaml,
 }
 
 /// The account of an operator.

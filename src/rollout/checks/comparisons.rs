@@ -38,7 +38,7 @@ use crate::{
 };
 use keeping::Span;
 pub use keeping::are_kept;
-pub use settings::problem;
+pub use settings::{Comparable, comparable, problem};
 use settings::{Setting, rules, setting};
 use wording::{Word, not_shifted, sentence};
 
@@ -232,8 +232,8 @@ impl Comparing<'_> {
         at: Timestamp,
         snapshot: &Snapshot,
     ) -> Result<Question, MetricError> {
-        let query = series_at(snapshot, query, at)?;
-        Ok(question(format!("{what} {}", self.check.place), query))
+        let label = format!("{what} {}", self.check.place);
+        series_question(snapshot, label, query, at)
     }
 
     fn answer<'e>(
@@ -370,16 +370,22 @@ impl Comparing<'_> {
     }
 }
 
-/// The query for the series at an instant.
-fn series_at(snapshot: &Snapshot, text: &str, at: Timestamp) -> Result<Query, MetricError> {
+/// The question to the server of the built-in metrics about the series of a query at an instant. The label distinguishes two equal queries.
+pub fn series_question(
+    snapshot: &Snapshot,
+    label: String,
+    text: &str,
+    at: Timestamp,
+) -> Result<Question, MetricError> {
     let server = builtin_server(snapshot);
     let server = server.map_err(|error| MetricError::NoAnswer(error.to_string()))?;
     let query = text.to_owned();
-    Ok(Query {
+    let query = Query {
         server,
         asks: Asks::Series { query, at },
         budget: budget(snapshot),
-    })
+    };
+    Ok(question(label, query))
 }
 
 /// Returns the share of the requests that the canary's weight asks for, if the canary got clearly fewer in the window. The smaller of this

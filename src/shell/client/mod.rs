@@ -10,10 +10,13 @@
 //! | `explain`, `history` | `releases.rs` |
 //! | `promote`, `skip`, `pause`, `resume`, `abort`, `retry` | `act.rs` |
 //! | `lint` | `lint.rs` |
-//! | `plan` | `plan` |
+//! | `plan` | `plan`; `asking.rs` asks metric servers |
+//! | `backtest` | `backtest.rs` |
 //! | completion | `complete.rs` |
 
 mod act;
+mod asking;
+mod backtest;
 mod complete;
 mod get;
 mod lint;
@@ -114,6 +117,7 @@ async fn carry_out(line: Line, program: Program, output: Output) -> Result<Code,
         Verb::Explain(explain) => releases::explain(&context, &explain).await,
         Verb::History(canary) => releases::history(&context, &canary).await,
         Verb::Plan(plan) => plan::plan(&context, &plan).await,
+        Verb::Backtest(args) => backtest::backtest(&context, &args).await,
         Verb::Promote(act) => act::act(&context, action::Verb::Promote, &act).await,
         Verb::Skip(act) => act::act(&context, action::Verb::Skip, &act).await,
         Verb::Pause(act) => act::act(&context, action::Verb::Pause, &act).await,

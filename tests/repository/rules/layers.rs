@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 12] = [
     &["rollout"],
     &["records"],
     &["check", "lint", "view"],
-    &["plan"],
+    &["backtest", "plan"],
     &["cli"],
     &["shell"],
     &["loadtester"],

@@ -6,7 +6,7 @@ use super::{
 };
 
 /// The crates that code without I/O may use. Before another crate is used there, add it to this list.
-const PURE_CRATES: [&str; 26] = [
+const PURE_CRATES: [&str; 28] = [
     "alloc",
     "aws_lc_rs",
     "base64",
@@ -21,6 +21,8 @@ const PURE_CRATES: [&str; 26] = [
     "k8s_openapi",
     "kube",
     "percent_encoding",
+    "rand",
+    "rand_distr",
     "regex",
     "schemars",
     "rustfmt",
@@ -36,8 +38,10 @@ const PURE_CRATES: [&str; 26] = [
 ];
 
 /// The paths in those crates that do I/O, or read the clock or the environment.
-const IMPURE: [&str; 13] = [
+const IMPURE: [&str; 15] = [
     "jiff::Timestamp::now",
+    "rand::rng",
+    "rand::random",
     "jiff::Zoned::now",
     "jiff::tz::TimeZone::system",
     "std::env",

@@ -1,7 +1,7 @@
 //! The comparison that a Canary asks for: by the field `compare` of a metric, or by an annotation for all built-in metrics.
 
 use crate::{
-    api::compare::{ANNOTATION, Compare, CompareMode, CountQueries},
+    api::compare::{ANNOTATION, Compare, CompareMode, CountQueries, Policy},
     comparison::{Margin, Measure, Rules},
     metrics::{
         counting::Counted,
@@ -128,6 +128,62 @@ fn ambiguous(checks: &[Check<'_>]) -> Option<(usize, String)> {
         };
         Some((check.place, problem.to_owned()))
     })
+}
+
+/// A metric as a comparison would judge it, whether the Canary asks for one or not.
+#[derive(Clone, Debug)]
+pub struct Comparable {
+    /// Its name.
+    pub metric: String,
+    /// The counters of both versions.
+    pub counted: Counted,
+    /// The rules of the test.
+    pub rules: Rules,
+    /// The settings of the comparison; the defaults if the Canary has none.
+    pub compare: Compare,
+    /// The treatment of a version without requests.
+    pub no_data: Policy,
+    /// The treatment of a version with too few requests.
+    pub low_traffic: Policy,
+    /// The least and the greatest value that its threshold accepts; `None` if the metric has no value.
+    pub limits: Option<(Option<f64>, Option<f64>)>,
+    /// The milliseconds of one unit of the bounds of durations.
+    pub unit_millis: f64,
+}
+
+/// The metrics of a canary, by their names: as comparisons would judge them, or the reasons why they cannot.
+pub fn comparable(snapshot: &Snapshot) -> Vec<(String, Result<Comparable, String>)> {
+    let checks = checks(&snapshot.canary);
+    let counted: Vec<_> = checks
+        .iter()
+        .map(|check| counted(snapshot, check))
+        .collect();
+    let tests = counted.iter().filter(|it| it.is_ok()).count();
+    let of = |(check, counted): (&Check<'_>, Result<(Measure, Counted), String>)| {
+        let metric = check.metric;
+        let comparable = counted.and_then(|(measure, counted)| {
+            let setting = Setting {
+                measure,
+                compare: metric.compare.clone().unwrap_or_default(),
+                mode: CompareMode::Enforce,
+                counted,
+            };
+            let rules = rules(&setting, tests).ok_or("its margin is invalid")?;
+            let has_value = !matches!(check.source, Source::Counts(_));
+            Ok(Comparable {
+                metric: metric.name.clone(),
+                counted: setting.counted,
+                rules,
+                compare: setting.compare,
+                no_data: metric.on_no_data.unwrap_or_default(),
+                low_traffic: metric.on_low_traffic.unwrap_or_default(),
+                limits: has_value.then(|| check.bounds()),
+                unit_millis: providers::observer(snapshot).unit_millis(),
+            })
+        });
+        (metric.name.clone(), comparable)
+    };
+    checks.iter().zip(counted).map(of).collect()
 }
 
 /// The rules of one test. `tests` is the number of tests in a run.

@@ -1,29 +1,20 @@
 //! Asks the metric servers of a Canary for the current values.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures::{StreamExt, stream};
-use jiff::Timestamp;
-use tokio::time::timeout;
 
 use super::Planning;
 use crate::{
     api::release,
-    metrics::{MetricError, Next, Query, identity::environment::Environment},
-    plan::{Metric, UNTRUSTED, Way, analysed, way},
-    rollout::{self, Answer, Evidence, MetricState, Question, metric_measurements},
-    shell::{
-        client::{read::now, trouble::Stop},
-        controller::querying::Querying,
-        outside::{http::Http, tokens::Tokens},
-    },
-    snapshot::{Destinations, HttpRequest, Kind, Snapshot, excerpt},
+    plan::{Metric, analysed},
+    rollout::{self, Answer, Evidence, MetricState, metric_measurements},
+    shell::client::{asking::Asking, trouble::Stop},
+    snapshot::{Kind, Snapshot},
 };
 
 /// How many metric servers are asked at the same time.
 const PARALLEL: usize = 8;
-/// How long one metric server may take to answer. The time is short because a person waits.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Planning<'_> {
     /// Renders the queries, asks for the values, and judges them as a step would.
@@ -89,76 +80,20 @@ impl Planning<'_> {
 
     /// The answer to the question of a metric, or why it was not asked.
     async fn asked(&self, state: &MetricState) -> Result<Answer, String> {
-        let MetricState::Open(Question::Metric { query, .. }) = state else {
+        let MetricState::Open(question) = state else {
             return Err("it cannot be queried".to_owned());
         };
         if !self.args.ask {
             return Err("--ask=false".to_owned());
         }
-        let (begun, account) = (now(), self.args.account.as_ref());
-        let operator = account.map(|account| account.namespace.as_str());
         let mut kinds = self.manifests.iter().map(|(object, _)| object.kind);
-        let are_trusted = kinds.all(|kind| kind != Kind::MetricTemplate);
-        if let Some(identity) = query.server.identity() {
-            if identity.is_of_the_pod() {
-                return Err("it is asked with the identity of the operator's pod".to_owned());
-            }
-            if !are_trusted {
-                return Err(UNTRUSTED.to_owned());
-            }
-        }
-        let answer = match way(&query.request(begun), operator, are_trusted) {
-            Way::None(why) => return Err(why),
-            Way::Direct => timeout(PATIENCE, self.directly(query, begun)).await,
-            Way::ApiServer(request) => {
-                timeout(PATIENCE, self.through_api_server(query, &request, begun)).await
-            }
+        let asking = Asking {
+            context: self.context,
+            config: self.config,
+            account: self.args.account.as_ref(),
+            namespace: &self.canary.namespace,
+            are_trusted: kinds.all(|kind| kind != Kind::MetricTemplate),
         };
-        answer.unwrap_or_else(|_| Err(format!("no answer within {} s", PATIENCE.as_secs())))
-    }
-
-    async fn directly(&self, query: &Query, begun: Timestamp) -> Result<Answer, String> {
-        // A manifest must not cause calls to servers that only this machine can reach.
-        let destinations = Destinations {
-            link_local: false,
-            loopback: false,
-            ..self.config.destinations.clone()
-        };
-        let querying = Querying {
-            // Queries with the identity of the operator's pod are not sent, so no environment is needed.
-            tokens: Arc::new(Tokens::new(
-                Http::to(destinations),
-                Environment::of(|_| None),
-            )),
-            namespace: self.canary.namespace.clone(),
-            query: query.clone(),
-            begun,
-        };
-        match querying.value().await {
-            Answer::Value(Err(MetricError::NoAnswer(why))) => {
-                Err(format!("the server does not answer this machine: {why}"))
-            }
-            answer => Ok(answer),
-        }
-    }
-
-    async fn through_api_server(
-        &self,
-        query: &Query,
-        request: &HttpRequest,
-        begun: Timestamp,
-    ) -> Result<Answer, String> {
-        let response = self.context.person.call(request).await?;
-        if response.status >= 300 {
-            return Err(format!(
-                "through the API server, with your rights: status {}: {}",
-                response.status,
-                excerpt(&response.body)
-            ));
-        }
-        match query.next(begun, &[Ok(response)]) {
-            Next::Value(value) => Ok(Answer::Value(value)),
-            Next::Send(..) => Err("the query needs several requests".to_owned()),
-        }
+        asking.ask(question).await
     }
 }

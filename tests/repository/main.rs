@@ -27,6 +27,7 @@
 )]
 
 mod charts;
+mod comparisons;
 mod crds;
 mod documents;
 mod examples;

@@ -90,6 +90,7 @@ impl Subject {
             low_traffic,
             limits,
             unit_millis,
+            is_asked: _,
         } = comparable;
         let mut subject = Self {
             metric,

@@ -51,6 +51,7 @@ fn comparable(measure: Measure, limits: (Option<f64>, Option<f64>)) -> Comparabl
         low_traffic: Policy::Hold,
         limits: Some(limits),
         unit_millis: 1.0,
+        is_asked: false,
     }
 }
 

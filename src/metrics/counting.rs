@@ -15,7 +15,7 @@ use super::{
     observer::{Observer, Series},
     template::Model,
 };
-use crate::comparison::{Arms, Counts, Readings, counters::Reading};
+use crate::comparison::{Arms, Counts, Measure, Readings, counters::Reading};
 
 /// All instants are moved this far into the past, because Prometheus scrapes pods only at intervals.
 pub const LAG: SignedDuration = SignedDuration::from_secs(15);
@@ -176,6 +176,28 @@ impl Counted {
             })
         });
         parts.collect::<Vec<_>>().join(" or ")
+    }
+
+    /// The query for the primary's requests of the hour before a run, from which a test of this kind begins.
+    pub fn history(&self, measure: Measure) -> String {
+        match measure {
+            Measure::Errors => self.error_history(),
+            Measure::Latency => self.duration_history(),
+        }
+    }
+
+    /// The primary's requests in the answer to [`Counted::history`]. Of durations, none is bad without a bound.
+    pub fn read_history(&self, measure: Measure, samples: &[TimeSeries]) -> Counts {
+        let blocks = match measure {
+            Measure::Errors => self.read_error_history(samples),
+            Measure::Latency => {
+                let bounds = duration_blocks(samples);
+                let all = bounds.into_iter().next().map(|(_, blocks)| blocks);
+                let count = |block: &Counts| Counts::new(block.all(), 0.0).unwrap_or_default();
+                all.unwrap_or_default().iter().map(count).collect()
+            }
+        };
+        blocks.into_iter().fold(Counts::NONE, Counts::and)
     }
 
     /// The query for the primary's requests in each minute of the hour before a run.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{By, Change, Metric, MissingRight, Plan, Verb, YOU};
+use super::{By, Change, Comparison, Metric, MissingRight, Plan, Verb, YOU};
 use crate::{
     snapshot::go,
     view::{
@@ -49,6 +49,10 @@ pub fn lines(plan: &Plan, width: usize) -> Vec<Line> {
     for metric in &plan.metrics {
         let (style, text) = asked(metric);
         paragraph("metric", style, text);
+    }
+    for comparison in &plan.comparisons {
+        let (style, text) = compared(comparison);
+        paragraph("comparison", style, text);
     }
     let then = if plan.then.is_empty() {
         "nothing".to_owned()
@@ -113,6 +117,25 @@ fn words(right: &MissingRight) -> String {
     clean(&format!(
         "{may} {verb} {resource}{dot}{group}{subresource} {place}"
     ))
+}
+
+fn compared(comparison: &Comparison) -> (Style, String) {
+    let (metric, counter) = (clean(&comparison.metric), clean(&comparison.counter));
+    let (style, found) = match (&comparison.not_asked, comparison.requests) {
+        (Some(why), _) => (Style::Warn, format!("not asked: {}", clean(why))),
+        (None, Some(requests)) if requests > 0.0 => {
+            let bad = comparison.bad.unwrap_or(0.0);
+            let found = format!(
+                "the primary had {requests} requests in the last hour, {bad} of them failed"
+            );
+            (Style::Good, found)
+        }
+        (None, _) => (
+            Style::Warn,
+            "the primary had no requests in the last hour, so a step would wait".to_owned(),
+        ),
+    };
+    (style, format!("{metric}: {found}; {counter}"))
 }
 
 fn asked(metric: &Metric) -> (Style, String) {

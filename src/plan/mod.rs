@@ -51,6 +51,8 @@ pub struct Plan {
     pub missing_rights: Vec<MissingRight>,
     /// The metrics that each step of a run checks.
     pub metrics: Vec<Metric>,
+    /// The metrics by which the canary would be compared with the primary.
+    pub comparisons: Vec<Comparison>,
     /// The checks that were not made, with reasons.
     pub not_checked: Vec<String>,
     /// The operator's next step, in a sentence.
@@ -150,6 +152,22 @@ pub struct Metric {
     /// Why a step would fail with this answer; null if it would pass, or if the server was not asked.
     pub failure: Option<String>,
     /// Why the server was not asked; null if it was.
+    pub not_asked: Option<String>,
+}
+
+/// A metric by which the canary would be compared with the primary.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Comparison {
+    /// Its name.
+    pub metric: String,
+    /// The counter of the primary's requests.
+    pub counter: String,
+    /// The number of the primary's requests in the last hour; null if the server was not asked.
+    pub requests: Option<f64>,
+    /// How many of them failed; 0 for durations, which have no bound before a run.
+    pub bad: Option<f64>,
+    /// Why the server was not asked, or why it has no answer; null otherwise.
     pub not_asked: Option<String>,
 }
 

@@ -332,8 +332,23 @@ fn example() -> Plan {
                 Some("the server needs credentials"),
             ),
         ],
+        comparisons: vec![
+            compared(Some((36_000.0, 40.0)), None),
+            compared(Some((0.0, 0.0)), None),
+            compared(None, Some("--ask=false")),
+        ],
         not_checked: vec!["conflicts with other canaries".to_owned()],
         then: "goes on".to_owned(),
+    }
+}
+
+fn compared(counts: Option<(f64, f64)>, not_asked: Option<&str>) -> Comparison {
+    Comparison {
+        metric: "success".to_owned(),
+        counter: "requests{a=\"b\"}".to_owned(),
+        requests: counts.map(|(requests, _)| requests),
+        bad: counts.map(|(_, bad)| bad),
+        not_asked: not_asked.map(str::to_owned),
     }
 }
 
@@ -381,6 +396,11 @@ fn a_plan_for_people_names_each_object_and_all_that_is_in_its_way() {
   metric: latency would fail now: latency had no value, at least 99; prometheus at prometheus:
     sum(b)
   metric: errors not asked: the server needs credentials, at least 99
+  comparison: success: the primary had 36000 requests in the last hour, 40 of them failed;
+    requests{a=\"b\"}
+  comparison: success: the primary had no requests in the last hour, so a step would wait;
+    requests{a=\"b\"}
+  comparison: success: not asked: --ask=false; requests{a=\"b\"}
   then: goes on
 "
     );
@@ -404,6 +424,7 @@ fn a_plan_for_scripts_is_json() {
         fields,
         [
             "changes",
+            "comparisons",
             "conflicts",
             "metrics",
             "missingRights",

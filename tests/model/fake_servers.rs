@@ -12,6 +12,7 @@ use flagger_rs::{
 };
 use futures::FutureExt;
 use serde_json::{Value, json};
+use url::Url;
 
 use super::server::Model;
 
@@ -130,7 +131,9 @@ impl FakeServers {
 
     fn answer(&self, request: &HttpRequest, revision: u64) -> HttpResponse {
         let (url, mut inner) = (&request.url.0, self.0.lock().unwrap());
-        let body = if url.contains("/api/v1/query") {
+        let body = if let Some(counters) = counters(url) {
+            counters.to_string()
+        } else if url.contains("/api/v1/query") {
             let value = if url.contains("vector%281%29") {
                 1.0
             } else if url.contains("histogram_quantile") {
@@ -157,4 +160,44 @@ impl FakeServers {
         let status = if is_forbidden { 403 } else { 200 };
         HttpResponse { status, body }
     }
+}
+
+/// The answer to a query for counters; `None` if it is another request. Both versions have a thousand requests each second, and none fails.
+fn counters(url: &str) -> Option<Value> {
+    const PER_SECOND: i64 = 1_000;
+    let url = Url::parse(url).ok()?;
+    let parameter = |name: &str| {
+        let mut all = url.query_pairs();
+        all.find_map(|(key, value)| (key == name).then(|| value.into_owned()))
+    };
+    let (query, time) = (parameter("query")?, parameter("time")?.parse::<i64>().ok()?);
+    let series = if query.contains("[1h:1m]") {
+        let minutes = (0..=60).map(|minute: i64| {
+            let requests = minute * 60 * PER_SECOND;
+            json!([time - 3_600 + minute * 60, requests.to_string()])
+        });
+        let minutes: Vec<_> = minutes.collect();
+        ["all", "good"]
+            .map(|part| json!({"metric": {"flagger": part}, "values": minutes}))
+            .to_vec()
+    } else if query.contains("label_replace(") {
+        let parts = query.split("label_replace(").skip(1);
+        let value = |part: &str| {
+            let name = part.split("\"flagger\", \"").nth(1)?.split('"').next()?;
+            let offset = part.split("offset ").nth(1)?.split('s').next()?;
+            let at = time - offset.parse::<i64>().ok()?;
+            let value = if name.ends_with("newest") {
+                at
+            } else {
+                at * PER_SECOND
+            };
+            let pod = name.split(' ').next()?;
+            let labels = json!({"flagger": name, "pod": pod});
+            Some(json!({"metric": labels, "value": [time, value.to_string()]}))
+        };
+        parts.filter_map(value).collect()
+    } else {
+        return None;
+    };
+    Some(json!({"status": "success", "data": {"resultType": "vector", "result": series}}))
 }

@@ -49,6 +49,8 @@ pub enum Scenario {
     Promotion,
     /// A version whose requests fail.
     Rollback,
+    /// A good version whose requests are compared with those of the primary.
+    Compared,
     /// A good version for users who ask for it with a header.
     AbTesting,
     /// A good version that gets all requests at once.
@@ -121,9 +123,10 @@ impl Scenario {
     }
 
     /// All scenarios but those that are one for each router.
-    const OTHERS: [Self; 30] = [
+    const OTHERS: [Self; 31] = [
         Self::Promotion,
         Self::Rollback,
+        Self::Compared,
         Self::AbTesting,
         Self::BlueGreen,
         Self::Overtaken,
@@ -167,6 +170,10 @@ impl Scenario {
             | Self::ScaledUp
             | Self::SlowAnswers
             | Self::FailedPromotion => json!({"analysis": steps()}),
+            Self::Compared => {
+                let metric = json!({"name": "request-success-rate", "thresholdRange": {"min": 99}, "interval": "1m", "compare": {}});
+                with(steps(), "metrics", json!([metric]))
+            }
             Self::WithoutPods => json!({"progressDeadlineSeconds": 600, "analysis": steps()}),
             Self::BlueGreen => json!({"analysis": iterations()}),
             Self::SkipAnalysis => json!({"skipAnalysis": true, "analysis": steps()}),
@@ -358,6 +365,7 @@ impl Scenario {
                 Self::run(rig, "Succeeded").await;
             }
             Self::Promotion
+            | Self::Compared
             | Self::AbTesting
             | Self::BlueGreen
             | Self::Behind(_)

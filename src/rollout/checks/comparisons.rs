@@ -184,10 +184,7 @@ impl Comparing<'_> {
     }
 
     fn history(&self) -> String {
-        match self.setting.measure {
-            Measure::Errors => self.setting.counted.error_history(),
-            Measure::Latency => self.setting.counted.duration_history(),
-        }
+        self.setting.counted.history(self.setting.measure)
     }
 
     /// The test at the start of a run, from the primary's requests of the hour before; `None` if they are not known yet.

@@ -119,7 +119,7 @@ impl Replaying<'_> {
     async fn subject(&self, comparable: Result<Comparable, String>) -> Result<Subject, String> {
         let comparable = comparable?;
         let buckets = if comparable.rules.measure == Measure::Latency {
-            let query = comparable.counted.duration_history();
+            let query = comparable.counted.history(Measure::Latency);
             self.series(&query, self.end).await?
         } else {
             Vec::new()

@@ -149,6 +149,8 @@ pub struct Comparable {
     pub limits: Option<(Option<f64>, Option<f64>)>,
     /// The milliseconds of one unit of the bounds of durations.
     pub unit_millis: f64,
+    /// Whether the Canary asks for the comparison.
+    pub is_asked: bool,
 }
 
 /// The metrics of a canary, by their names: as comparisons would judge them, or the reasons why they cannot.
@@ -179,6 +181,7 @@ pub fn comparable(snapshot: &Snapshot) -> Vec<(String, Result<Comparable, String
                 low_traffic: metric.on_low_traffic.unwrap_or_default(),
                 limits: has_value.then(|| check.bounds()),
                 unit_millis: providers::observer(snapshot).unit_millis(),
+                is_asked: self::setting(snapshot, check).is_some(),
             })
         });
         (metric.name.clone(), comparable)

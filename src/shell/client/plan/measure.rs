@@ -7,8 +7,12 @@ use futures::{StreamExt, stream};
 use super::Planning;
 use crate::{
     api::release,
-    plan::{Metric, analysed},
-    rollout::{self, Answer, Evidence, MetricState, metric_measurements},
+    comparison::Counts,
+    plan::{Comparison, Metric, analysed},
+    rollout::{
+        self, Answer, Comparable, Evidence, MetricState, Question, comparable, metric_measurements,
+        series_question,
+    },
     shell::client::{asking::Asking, trouble::Stop},
     snapshot::{Kind, Snapshot},
 };
@@ -60,7 +64,41 @@ impl Planning<'_> {
             });
         }
         self.unqueryable(&states);
+        self.comparisons(&snapshot).await;
         Ok(())
+    }
+
+    /// Asks whether the primary has the counters that comparisons need.
+    async fn comparisons(&mut self, snapshot: &Snapshot) {
+        for (metric, comparable) in comparable(snapshot) {
+            // The operator refuses a Canary whose comparison is impossible, which is a problem of the plan already.
+            let Some(comparable) = comparable.ok().filter(|it| it.is_asked) else {
+                continue;
+            };
+            let [_, counter] = comparable.counted.counters().map(str::to_owned);
+            let asked = self.history(snapshot, &comparable).await;
+            let counts = asked.as_ref().ok();
+            self.plan.comparisons.push(Comparison {
+                metric,
+                counter,
+                requests: counts.map(|counts| counts.all().round()),
+                bad: counts.map(|counts| counts.bad().round()),
+                not_asked: asked.err(),
+            });
+        }
+    }
+
+    async fn history(&self, snapshot: &Snapshot, of: &Comparable) -> Result<Counts, String> {
+        let query = of.counted.history(of.rules.measure);
+        let question = series_question(snapshot, "history".to_owned(), &query, snapshot.now);
+        let question = question.map_err(|error| error.to_string())?;
+        match self.ask(&question).await? {
+            Answer::Series(series) => {
+                let series = series.map_err(|error| error.to_string())?;
+                Ok(of.counted.read_history(of.rules.measure, &series))
+            }
+            _ => Err("the server gave another answer than series".to_owned()),
+        }
     }
 
     /// Adds the reasons why metrics cannot be queried to the problems of the plan: such a metric fails each step.
@@ -80,9 +118,13 @@ impl Planning<'_> {
 
     /// The answer to the question of a metric, or why it was not asked.
     async fn asked(&self, state: &MetricState) -> Result<Answer, String> {
-        let MetricState::Open(question) = state else {
-            return Err("it cannot be queried".to_owned());
-        };
+        match state {
+            MetricState::Open(question) => self.ask(question).await,
+            MetricState::Known(_) => Err("it cannot be queried".to_owned()),
+        }
+    }
+
+    async fn ask(&self, question: &Question) -> Result<Answer, String> {
         if !self.args.ask {
             return Err("--ask=false".to_owned());
         }

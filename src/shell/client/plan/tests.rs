@@ -42,8 +42,21 @@ fn secret(keys: &[&str]) -> Value {
 
 /// Plans the Canary of these manifests in a cluster with these objects. The API server refuses writes of this kind with this status.
 async fn plan(manifests: &[Value], cluster: Vec<Value>, refused: Option<(Kind, u16)>) -> Plan {
+    Box::pin(plan_with(manifests, cluster, refused, None)).await
+}
+
+/// The same with a metric server that gives this answer to each query.
+async fn plan_with(
+    manifests: &[Value],
+    cluster: Vec<Value>,
+    refused: Option<(Kind, u16)>,
+    metrics: Option<(u16, Value)>,
+) -> Plan {
     let server = FakeApiServer::answering(move |request: &Request| {
         let (verb, path) = request.line.split_once(' ').unwrap();
+        if path.contains("/proxy/api/v1/query") {
+            return metrics.clone();
+        }
         let path = path.split('?').next().unwrap_or_default();
         if path.ends_with("reviews") {
             return Some((201, json!({"spec": {}, "status": {"allowed": true}})));
@@ -184,4 +197,61 @@ fn shown(plan: Plan) -> String {
     let lines = lines(&plan, 200).into_iter().map(|line| line.text());
     let lines: Vec<_> = lines.collect();
     format!("{}\n{}", lines.join("\n"), list_json(&[plan]))
+}
+
+/// The history of an hour in which the primary had 600 requests a minute, of which 6 failed.
+fn an_hour() -> Value {
+    let series = |part: &str, each: u32| {
+        let values: Vec<_> = (0..=60)
+            .map(|minute: u32| json!([minute * 60, (minute * each).to_string()]))
+            .collect();
+        json!({"metric": {"flagger": part}, "values": values})
+    };
+    let result = [series("all", 600), series("good", 594)];
+    json!({"status": "success", "data": {"resultType": "matrix", "result": result}})
+}
+
+/// A mistake in the labels, or a mesh without metrics, would otherwise show only when the first release waits.
+#[tokio::test]
+async fn a_plan_shows_whether_the_primary_has_the_counters_of_a_comparison() {
+    let metrics = json!([
+        {"name": "request-success-rate", "thresholdRange": {"min": 99}, "compare": {}},
+        {"name": "request-duration", "thresholdRange": {"max": 500}}]);
+    let mut canary = canary();
+    canary["spec"]["metricsServer"] = json!("http://prometheus.istio-system:9090");
+    canary["spec"]["analysis"]["metrics"] = metrics;
+    for (code, answer, expected) in [
+        (200, an_hour(), (Some(36_000.0), Some(360.0), None)),
+        (
+            200,
+            json!({"status": "success", "data": {"resultType": "matrix", "result": []}}),
+            (Some(0.0), Some(0.0), None),
+        ),
+        (
+            503,
+            json!({"kind": "Status", "status": "Failure", "code": 503, "message": "no endpoints"}),
+            (None, None, Some("status 503")),
+        ),
+    ] {
+        let planned = Box::pin(plan_with(
+            &[canary.clone()],
+            Vec::new(),
+            None,
+            Some((code, answer)),
+        ))
+        .await;
+        let [comparison] = planned.comparisons.as_slice() else {
+            panic!("{planned:?}");
+        };
+        let (requests, bad, why) = expected;
+        assert_eq!((comparison.requests, comparison.bad), (requests, bad));
+        let shown = comparison.not_asked.clone().unwrap_or_default();
+        assert!(shown.contains(why.unwrap_or_default()), "{shown}");
+        assert_eq!(shown.is_empty(), why.is_none());
+        assert!(
+            comparison.counter.contains("podinfo-primary"),
+            "{}",
+            comparison.counter
+        );
+    }
 }

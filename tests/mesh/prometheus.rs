@@ -25,11 +25,12 @@ response_total{namespace="victim",deployment="web",direction="inbound"} 1
 envoy_cluster_upstream_rq{envoy_cluster_name="victim-web-canaryupstream-80_gloo-system",envoy_response_code="200"} 1
 skipper_serve_route_duration_seconds_count{route="kube_victim__web_canary__app__web_canary"} 1
 envoy_cluster_upstream_rq{envoy_cluster_name="victim/web-00002",envoy_response_code="200"} 1
+traefik_service_request_duration_seconds_bucket{service="victim-web-canary-80@kubernetescrd",code="200",le="+Inf"} 1
 apisix_http_status{route="victim_r-web-canary_all",code="200"} 1
 "#;
 
 /// The selectors of the built-in queries for the canary `web` in the namespace `victim`.
-const VICTIM: [&str; 10] = [
+const VICTIM: [&str; 11] = [
     r#"nginx_ingress_controller_requests{namespace="victim"}"#,
     r#"envoy_cluster_upstream_rq{envoy_cluster_name=~"victim_web-canary_[0-9a-zA-Z-]+"}"#,
     r#"envoy_cluster_upstream_rq{envoy_cluster_name=~"victim-web-canaryupstream-[0-9a-zA-Z-]+_[0-9a-zA-Z-]+"}"#,
@@ -38,6 +39,7 @@ const VICTIM: [&str; 10] = [
     r#"http_request_duration_seconds_count{kubernetes_namespace="victim"}"#,
     r#"response_total{namespace="victim"}"#,
     r#"envoy_cluster_upstream_rq{envoy_cluster_name=~"victim/web-00002"}"#,
+    r#"traefik_service_request_duration_seconds_bucket{service=~"victim-web-canary-[0-9a-zA-Z-]+@kubernetescrd"}"#,
     r#"apisix_http_status{route=~"victim_r-web-canary_.+"}"#,
     r#"skipper_serve_route_duration_seconds_count{route=~"kube(ew)?_victim__web_canary__.*__web_canary(_[0-9]+)?"}"#,
 ];

@@ -9,7 +9,7 @@ use testbed::wait::until;
 
 use super::{
     Outcome, PATIENCE, Rig, Scenario, apisix, appmesh, ensure, gloo, ingress, knative, kuma,
-    releases, routes, text,
+    releases, routes, text, traefik,
 };
 use crate::files;
 
@@ -67,6 +67,12 @@ const INSTALLS: [Install; 12] = [
         release: |s| {
             gloo::gloo_shares_traffic_between_upstreams_with_the_users_settings(s).boxed_local()
         },
+    },
+    Install {
+        overlay: "traefik",
+        arguments: &["-mesh-provider=traefik"],
+        refused: "httpproxies.projectcontour.io",
+        release: |s| traefik::traefik_shares_traffic_and_repairs_keep_the_weights(s).boxed_local(),
     },
     Install {
         overlay: "apisix",

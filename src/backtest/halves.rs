@@ -1,6 +1,6 @@
 //! A run in which nothing is wrong, made of the past: half of the primary's pods stand for the canary, the others for the primary.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use rand_distr::{Binomial, Distribution};
@@ -20,11 +20,14 @@ type Pods = BTreeMap<usize, Tally>;
 /// Both halves of a run. Runs of one seed have the same halves, whoever judges them.
 pub struct Halves<'a> {
     history: &'a History,
-    random: StdRng,
-    /// The pods of the canary; `None` if there are not two pods, so that each request is drawn.
-    canary_pods: Option<BTreeSet<usize>>,
+    /// Draws requests.
+    requests: StdRng,
+    /// Draws pods.
+    pods: StdRng,
+    /// The half of each pod, by its place in the history; `None` if there is one pod only, so that each request is drawn.
+    of_pods: Option<BTreeMap<usize, Half>>,
     /// The canary's share of the requests of the hour before.
-    half: f64,
+    share: f64,
     /// The share of the canary's good requests that are made bad.
     increase: f64,
     /// The requests of the canary since the start, and those of the primary since an hour before it.
@@ -33,34 +36,37 @@ pub struct Halves<'a> {
     hour: Vec<Tally>,
 }
 
+/// A half, as a place in pairs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Half {
+    Canary = 0,
+    Primary = 1,
+}
+
 impl<'a> Halves<'a> {
-    /// The halves of a run from `start` on, which lasts `longest` minutes at most; `None` if one half had no requests in the hour before.
-    pub fn of(
-        history: &'a History,
-        (start, longest): (i64, i64),
-        seed: u64,
-        increase: f64,
-    ) -> Option<Self> {
-        let mut random = StdRng::seed_from_u64(seed);
-        let pods = history.pods_in(start - BEFORE..start + longest);
+    /// The halves of a run from this minute on; `None` if one half had no requests in the hour before.
+    pub fn of(history: &'a History, start: i64, seed: u64, increase: f64) -> Option<Self> {
+        let hour = start - BEFORE..start;
+        let has_pods = history.most_pods(hour.clone()) > 1;
         let mut halves = Self {
             history,
-            canary_pods: half_of(history, pods, &mut random),
-            random,
-            half: 0.5,
+            requests: StdRng::seed_from_u64(seed),
+            pods: StdRng::seed_from_u64(seed),
+            of_pods: has_pods.then(BTreeMap::new),
+            share: 0.5,
             increase,
             totals: [Pods::new(), Pods::new()],
             hour: Vec::new(),
         };
         let mut canary = 0.0;
-        for minute in start - BEFORE..start {
+        for minute in hour {
             let [of_canary, of_primary] = halves.split(minute);
             canary += total(&of_canary).all;
             halves.hour.push(total(&of_primary));
             add(&mut halves.totals[1], of_primary);
         }
         let primary = total(&halves.totals[1]).all;
-        halves.half = canary / (canary + primary);
+        halves.share = canary / (canary + primary);
         (canary > 0.0 && primary > 0.0).then_some(halves)
     }
 
@@ -72,14 +78,14 @@ impl<'a> Halves<'a> {
 
     /// Lets a minute pass in which the canary gets this share of the requests. As many requests of one half are left out as that needs.
     pub fn pass(&mut self, minute: i64, share: f64) {
-        let (wanted, real) = (share / (1.0 - share), self.half / (1.0 - self.half));
+        let (wanted, real) = (share / (1.0 - share), self.share / (1.0 - self.share));
         let [mut canary, mut primary] = self.split(minute);
         for tally in canary.values_mut() {
-            *tally = drawn(&mut self.random, tally, wanted / real);
-            *tally = spoilt(&mut self.random, tally, self.increase);
+            *tally = drawn(&mut self.requests, tally, wanted / real);
+            *tally = spoilt(&mut self.requests, tally, self.increase);
         }
         for tally in primary.values_mut() {
-            *tally = drawn(&mut self.random, tally, real / wanted);
+            *tally = drawn(&mut self.requests, tally, real / wanted);
         }
         let [canaries, primaries] = &mut self.totals;
         add(canaries, canary);
@@ -104,36 +110,50 @@ impl<'a> Halves<'a> {
 
     /// The requests of both halves in a minute.
     fn split(&mut self, minute: i64) -> [Pods; 2] {
+        self.place(minute);
         let mut halves = [Pods::new(), Pods::new()];
         for (pod, tally) in self.history.minute(minute) {
-            match &self.canary_pods {
-                Some(pods) => {
-                    let half = usize::from(!pods.contains(pod));
-                    halves[half].insert(*pod, tally.clone());
-                }
-                None => {
-                    let canary = drawn(&mut self.random, tally, 0.5);
-                    halves[1].insert(*pod, less(tally, &canary));
-                    halves[0].insert(*pod, canary);
-                }
+            if let Some(of_pods) = &self.of_pods {
+                let half = of_pods.get(pod).copied().unwrap_or(Half::Primary);
+                halves[half as usize].insert(*pod, tally.clone());
+            } else {
+                let canary = drawn(&mut self.requests, tally, 0.5);
+                halves[1].insert(*pod, less(tally, &canary));
+                halves[0].insert(*pod, canary);
             }
         }
         halves
     }
-}
 
-/// Half of the pods, at random; `None` if there are not two.
-fn half_of(
-    history: &History,
-    pods: BTreeSet<usize>,
-    random: &mut impl Rng,
-) -> Option<BTreeSet<usize>> {
-    let mut pods: Vec<_> = pods.into_iter().collect();
-    // Each metric may know the pods in another order, and must have the same halves.
-    pods.sort_by_key(|pod| history.pod(*pod));
-    pods.shuffle(random);
-    pods.truncate(pods.len() / 2);
-    Some(pods.into_iter().collect()).filter(|pods: &BTreeSet<_>| !pods.is_empty())
+    /// Draws the half of each pod that is new in a minute. The half with fewer pods gets it: a pod that is replaced must not leave one half
+    /// without requests.
+    fn place(&mut self, minute: i64) {
+        let Some(of_pods) = &mut self.of_pods else {
+            return;
+        };
+        let pods = self.history.minute(minute).iter().map(|(pod, _)| *pod);
+        let (known, mut new): (Vec<_>, Vec<_>) = pods.partition(|pod| of_pods.contains_key(pod));
+        // Each metric may know the pods in another order, and must have the same halves.
+        new.sort_by_key(|pod| self.history.pod(*pod));
+        new.shuffle(&mut self.pods);
+        let of_canary = known
+            .iter()
+            .filter(|pod| of_pods[pod] == Half::Canary)
+            .count();
+        let (mut canary, mut primary) = (of_canary, known.len() - of_canary);
+        for pod in new {
+            let half = if canary < primary {
+                Half::Canary
+            } else {
+                Half::Primary
+            };
+            match half {
+                Half::Canary => canary += 1,
+                Half::Primary => primary += 1,
+            }
+            of_pods.insert(pod, half);
+        }
+    }
 }
 
 fn total(pods: &Pods) -> Tally {

@@ -1,6 +1,6 @@
 //! The requests of the primary's pods in each minute of the past.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{collections::BTreeMap, ops::Range};
 
 use crate::{
     comparison::Counts,
@@ -13,20 +13,33 @@ const MINUTE: i64 = 60;
 /// The requests of each pod, minute by minute.
 #[derive(Clone, Debug, Default)]
 pub struct History {
+    /// The first minute with counters.
+    first: Option<i64>,
     pods: Vec<String>,
+    places: BTreeMap<String, usize>,
     /// The last counters of each pod, and their minute.
     last: Vec<(i64, Tally)>,
     minutes: BTreeMap<i64, Vec<(usize, Tally)>>,
 }
 
 impl History {
-    /// Adds counters, which must be newer than all before. The first value of a pod, and one that went back, tells no number of requests.
+    /// Adds counters, which must be newer than all before. A pod that is new began with 0, unless it was there in the first minute of all. A counter
+    /// that went back tells no number of requests.
     pub fn add(&mut self, counters: Minutes) {
         for (seconds, pods) in counters {
             let minute = seconds.div_euclid(MINUTE);
+            let first = *self.first.get_or_insert(minute);
             for (pod, now) in pods {
-                let Some(pod) = self.pods.iter().position(|known| *known == pod) else {
+                let Some(pod) = self.places.get(&pod).copied() else {
+                    let place = self.pods.len();
+                    self.places.insert(pod.clone(), place);
                     self.pods.push(pod);
+                    if minute > first {
+                        self.minutes
+                            .entry(minute)
+                            .or_default()
+                            .push((place, now.clone()));
+                    }
                     self.last.push((minute, now));
                     continue;
                 };
@@ -43,9 +56,10 @@ impl History {
         }
     }
 
-    /// The number of pods.
-    pub const fn pods(&self) -> usize {
-        self.pods.len()
+    /// The greatest number of pods in a minute of these.
+    pub fn most_pods(&self, minutes: Range<i64>) -> usize {
+        let minutes = self.minutes.range(minutes);
+        minutes.map(|(_, pods)| pods.len()).max().unwrap_or(0)
     }
 
     /// The name of a pod.
@@ -58,15 +72,7 @@ impl History {
         self.minutes.get(&minute).map_or(&[], Vec::as_slice)
     }
 
-    /// The pods with requests in these minutes.
-    pub fn pods_in(&self, minutes: std::ops::Range<i64>) -> BTreeSet<usize> {
-        let minutes = self.minutes.range(minutes);
-        minutes
-            .flat_map(|(_, pods)| pods.iter().map(|(pod, _)| *pod))
-            .collect()
-    }
-
-    /// The first minute with requests, and the last one.
+    /// The first minute with counters of a pod, and the last one.
     pub fn ends(&self) -> Option<(i64, i64)> {
         let first = self.minutes.first_key_value()?;
         let last = self.minutes.last_key_value()?;

@@ -4,8 +4,8 @@ use std::{iter, ops::Range};
 
 use super::{
     halves::Halves,
+    metric::{Limit, Policies, ReplayedMetric},
     schedule::Schedule,
-    subject::{Limit, Policies, Subject},
 };
 use crate::{
     api::compare::{OnUndecided, Policy},
@@ -40,7 +40,7 @@ pub enum Outcome {
     Promoted,
     /// It is rolled back in this step, counted from 1.
     RolledBack(usize),
-    /// It waits for requests, for a person, or until its deadline.
+    /// It has too few requests, and waits for a person.
     Waits,
 }
 
@@ -56,17 +56,20 @@ enum Effect {
 
 /// Plays a run; `None` if a metric has no requests in the hour before it, or if the history ends before the run does.
 pub fn play(
-    subjects: &[&Subject],
+    metrics: &[&ReplayedMetric],
     schedule: &Schedule,
     judge: Judge,
     trial: Trial,
 ) -> Option<Outcome> {
-    let length = schedule.length();
-    let begun: Option<Vec<_>> = { subjects.iter() }
-        .map(|subject| {
-            let run = (trial.start, length);
-            let halves = Halves::of(&subject.history, run, trial.seed, trial.increase)?;
-            Some(Judging::begin(subject, halves, judge))
+    let begun: Option<Vec<_>> = { metrics.iter() }
+        .map(|metric| {
+            let Trial {
+                start,
+                seed,
+                increase,
+            } = trial;
+            let halves = Halves::of(&metric.history, start, seed, increase)?;
+            Some(Judging::begin(metric, halves, judge))
         })
         .collect();
     let mut all = begun?;
@@ -106,9 +109,11 @@ struct Wait {
 
 /// One metric in a run.
 struct Judging<'a> {
-    subject: &'a Subject,
+    metric: &'a ReplayedMetric,
     halves: Halves<'a>,
     judge: MetricJudge,
+    /// The requests of the canary at the end of each minute.
+    minutes: Vec<Tally>,
 }
 
 /// The judge of one metric.
@@ -119,42 +124,45 @@ enum MetricJudge {
 }
 
 impl<'a> Judging<'a> {
-    fn begin(subject: &'a Subject, halves: Halves<'a>, judge: Judge) -> Self {
+    fn begin(metric: &'a ReplayedMetric, halves: Halves<'a>, judge: Judge) -> Self {
         let judge = match judge {
-            Judge::Threshold => MetricJudge::Threshold(subject.limit),
+            Judge::Threshold => MetricJudge::Threshold(metric.limit),
             Judge::Comparison(margin) => {
-                MetricJudge::Comparison(Comparing::begin(subject, &halves, margin))
+                MetricJudge::Comparison(Comparing::begin(metric, &halves, margin))
             }
         };
         Self {
-            subject,
+            metric,
             halves,
             judge,
+            minutes: vec![Tally::default()],
         }
     }
 
     /// Whether the history reaches to the end of this minute.
     fn knows(&self, end: i64) -> bool {
-        let ends = self.subject.history.ends();
+        let ends = self.metric.history.ends();
         ends.is_some_and(|(_, last)| end <= last + 1)
     }
 
     fn step(&mut self, minutes: Range<i64>, share: f64, wait: Wait) -> Effect {
-        let before = self.halves.canary();
         for minute in minutes {
             self.halves.pass(minute, share);
+            self.minutes.push(self.halves.canary());
         }
         match &mut self.judge {
             MetricJudge::Threshold(None) => Effect::Pass,
             MetricJudge::Threshold(Some(limit)) => {
-                let window = since(&before, &self.halves.canary());
+                let end = self.minutes.len() - 1;
+                let begin = end.saturating_sub(self.metric.window);
+                let window = since(&self.minutes[begin], &self.minutes[end]);
                 if limit.passes(&window) {
                     Effect::Pass
                 } else {
                     Effect::Fail
                 }
             }
-            MetricJudge::Comparison(it) => it.step(self.subject, &self.halves, wait),
+            MetricJudge::Comparison(it) => it.step(self.metric, &self.halves, wait),
         }
     }
 }
@@ -177,35 +185,35 @@ struct Comparing {
 }
 
 impl Comparing {
-    fn begin(subject: &Subject, halves: &Halves<'_>, margin: Option<Margin>) -> Self {
-        let mut rules = subject.rules;
+    fn begin(metric: &ReplayedMetric, halves: &Halves<'_>, margin: Option<Margin>) -> Self {
+        let mut rules = metric.rules;
         rules.margin = margin.unwrap_or(rules.margin);
-        let test = if subject.bounds.is_empty() {
+        let test = if metric.bounds.is_empty() {
             MetricTest::of_errors(&rules, &halves.hour(0))
         } else {
-            let hours = subject.compared();
+            let hours = metric.compared();
             let hours: Vec<_> = hours
                 .map(|(place, bound)| (bound, halves.hour(place)))
                 .collect();
-            MetricTest::of_durations(&rules, &hours, subject.own)
+            MetricTest::of_durations(&rules, &hours, metric.own)
         };
         Self {
             test,
             rules,
-            before: readings(subject, halves),
+            before: readings(metric, halves),
         }
     }
 
-    fn step(&mut self, subject: &Subject, halves: &Halves<'_>, wait: Wait) -> Effect {
+    fn step(&mut self, metric: &ReplayedMetric, halves: &Halves<'_>, wait: Wait) -> Effect {
         let until_deadline = if wait.is_over {
             Effect::RollBack
         } else {
             Effect::Hold
         };
-        let now = readings(subject, halves);
+        let now = readings(metric, halves);
         let before = &self.before;
         let finding = self.test.advance(&self.rules, |bound| {
-            let place = bound.and_then(|bound| subject.place(bound)).unwrap_or(0);
+            let place = bound.and_then(|bound| metric.place(bound)).unwrap_or(0);
             let [canary, primary] = [0, 1].map(|half: usize| Readings {
                 start: Reading::new(),
                 before: before[place][half].clone(),
@@ -214,20 +222,21 @@ impl Comparing {
             Arms { canary, primary }
         });
         self.before = now;
+        // The effects are those of `rollout/checks/comparisons.rs`.
         match finding.state {
             State::Worse => Effect::RollBack,
             State::NotWorse | State::Undecided => Effect::Pass,
             State::OnePod(_) => until_deadline,
-            State::NoData => policy(subject.policies.no_data, until_deadline),
+            State::NoData => policy(metric.policies.no_data, until_deadline),
             State::LowTraffic(_) => {
-                policy(subject.policies.low_traffic, hold(&subject.policies, wait))
+                policy(metric.policies.low_traffic, hold(&metric.policies, wait))
             }
         }
     }
 }
 
-fn readings(subject: &Subject, halves: &Halves<'_>) -> Vec<[Reading; 2]> {
-    let criteria = 0..subject.bounds.len().max(1);
+fn readings(metric: &ReplayedMetric, halves: &Halves<'_>) -> Vec<[Reading; 2]> {
+    let criteria = 0..metric.bounds.len().max(1);
     criteria.map(|place| halves.readings(place)).collect()
 }
 

@@ -1,6 +1,9 @@
 //! A backtest for people: in a terminal, and in Markdown.
 
-use super::{Backtest, Found, Judged, Metric, Scores, runs::ENOUGH};
+use super::{
+    Backtest, Found, Judged, Metric, Scores,
+    runs::{ACCEPTED, ENOUGH},
+};
 use crate::view::{
     render::{Line, Style, Table},
     text::clean,
@@ -52,7 +55,8 @@ fn introduction(backtest: &Backtest) -> Vec<String> {
     let runs = backtest.runs();
     let title = format!("Backtest of {}", full_name(backtest));
     let (Some(from), Some(to)) = (&backtest.from, &backtest.to) else {
-        let none = "The metric server has no requests of the primary in this time.";
+        let none = "The metric server has no requests of the primary in this time. If the operator has the flag -mesh-provider, name it here, too: \
+            -- -mesh-provider=NAME";
         return vec![title, none.to_owned()];
     };
     let weights: Vec<_> = backtest.weights.iter().map(|it| number(*it)).collect();
@@ -131,13 +135,16 @@ fn found(found: &Found) -> String {
 }
 
 fn about(metric: &Metric) -> String {
-    let pods = match metric.pods {
-        1 => "1 pod. Each request was drawn for one of the halves, so differences between pods are not seen".to_owned(),
-        pods => format!("{pods} pods"),
+    let drawn =
+        "each request was drawn for one of the halves, so differences between pods are not seen";
+    let pods = match (metric.per_pod, metric.pods) {
+        (false, _) => format!("by the counters of a gateway: {drawn}"),
+        (true, 1) => format!("of 1 pod: {drawn}"),
+        (true, pods) => format!("of {pods} pods at most"),
     };
     let (requests, bad) = (metric.requests.round(), metric.bad_share * 100.0);
     let dispersion = metric.dispersion;
-    format!("{requests} requests, {bad:.3} % of them bad, dispersion {dispersion:.1}, of {pods}.")
+    format!("{requests} requests, {bad:.3} % of them bad, dispersion {dispersion:.1}, {pods}.")
 }
 
 fn suggestion(metric: &Metric) -> String {
@@ -148,6 +155,11 @@ fn suggestion(metric: &Metric) -> String {
         ),
         None if metric.judged.comparison.runs < ENOUGH => {
             format!("A margin is suggested after {ENOUGH} runs.")
+        }
+        None if { metric.margins.iter() }.any(|it| it.scores.false_alarms <= ACCEPTED) => {
+            "With each of these margins, more than 1 % of the runs are false alarms, or more than 10 % wait for requests: a longer interval, or a \
+             greater compare.detect, needs fewer."
+                .to_owned()
         }
         None => "Each of these margins has more than 1 % false alarms: the primary's pods differ, or failures come in bursts.".to_owned(),
     }
@@ -180,7 +192,12 @@ fn table(rows: &Rows) -> Vec<Line> {
 }
 
 fn markdown_table(rows: &Rows) -> String {
-    let line = |row: &Vec<String>| format!("| {} |", row.join(" | "));
+    // The name of a metric may have a vertical bar.
+    let cell = |text: &String| text.replace('|', "\\|");
+    let line = |row: &Vec<String>| {
+        let cells: Vec<_> = row.iter().map(cell).collect();
+        format!("| {} |", cells.join(" | "))
+    };
     let mut lines: Vec<_> = rows.iter().map(line).collect();
     let columns = rows.first().map_or(0, Vec::len);
     lines.insert(1.min(lines.len()), format!("{}|", "| --- ".repeat(columns)));

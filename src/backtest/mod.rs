@@ -8,7 +8,7 @@
 //! | question | place |
 //! | --- | --- |
 //! | Which fields has the JSON? | [`Backtest`] |
-//! | Which metrics are replayed, and what is asked about them? | [`Subject`] |
+//! | Which metrics are replayed, and what is asked about them? | [`ReplayedMetric`] |
 //! | How do counters become requests of each minute? | `history.rs` |
 //! | Which steps has a run? | `schedule.rs` |
 //! | How is a run made of the past? | `halves.rs` |
@@ -20,9 +20,9 @@ mod halves;
 mod history;
 mod judges;
 mod lines;
+mod metric;
 mod runs;
 mod schedule;
-mod subject;
 #[cfg(test)]
 mod tests;
 
@@ -30,9 +30,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 pub use lines::{lines, markdown};
-pub use runs::backtest;
+pub use metric::ReplayedMetric;
+pub use runs::replay;
 pub use schedule::{Schedule, schedule};
-pub use subject::Subject;
 
 use crate::view::API_VERSION;
 
@@ -77,7 +77,9 @@ pub struct NotReplayed {
 pub struct Metric {
     /// Its name.
     pub metric: String,
-    /// The number of pods that the primary had.
+    /// Whether the counters are those of the primary's pods. If not, they are those of a gateway, and each request is drawn for one half.
+    pub per_pod: bool,
+    /// The greatest number of pods that the primary had at a time.
     pub pods: usize,
     /// The number of requests.
     pub requests: f64,
@@ -89,8 +91,8 @@ pub struct Metric {
     pub judged: Judged,
     /// The comparison with other margins.
     pub margins: Vec<OtherMargin>,
-    /// The least of these values of `maxIncrease` with at most 1 % false alarms, in percentage points; null if each has more, or if there were
-    /// fewer than 100 runs.
+    /// The least of these values of `maxIncrease` with at most 1 % false alarms and 10 % waiting runs, in percentage points; null if there is
+    /// none, or if there were fewer than 100 runs.
     pub suggested_max_increase: Option<f64>,
 }
 
@@ -111,7 +113,7 @@ pub struct Scores {
     pub runs: usize,
     /// The share of the runs without any difference that are rolled back.
     pub false_alarms: f64,
-    /// The share of these that wait for requests, for a person, or for data.
+    /// The share of these that have too few requests, and wait for a person.
     pub waits: f64,
     /// How often worse versions are rolled back.
     pub found: Vec<Found>,

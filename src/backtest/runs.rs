@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{
-    Backtest, Found, Judged, Metric, OtherMargin, Schedule, Scores, Subject,
+    Backtest, Found, Judged, Metric, OtherMargin, ReplayedMetric, Schedule, Scores,
     halves::BEFORE,
     judges::{Judge, Outcome, Trial, play},
 };
@@ -18,25 +18,28 @@ const MARGINS: [f64; 6] = [0.0, 0.1, 0.25, 0.5, 1.0, 2.0];
 /// The runs without which no margin is suggested.
 pub const ENOUGH: usize = 100;
 /// The share of false alarms that a suggested margin may have.
-const ACCEPTED: f64 = 0.01;
+pub const ACCEPTED: f64 = 0.01;
+
+/// The share of waiting runs that a suggested margin may have.
+const MAY_WAIT: f64 = 0.1;
 
 /// Plays all runs. `progress` gets the share of the work that is done.
-pub fn backtest(
-    subjects: &[Subject],
+pub fn replay(
+    metrics: &[ReplayedMetric],
     schedule: &Schedule,
     progress: &mut dyn FnMut(f64),
 ) -> Backtest {
-    let ends: Vec<_> = subjects.iter().filter_map(|it| it.history.ends()).collect();
+    let ends: Vec<_> = metrics.iter().filter_map(|it| it.history.ends()).collect();
     let first = ends.iter().map(|(first, _)| *first).min();
     let last = ends.iter().map(|(_, last)| *last).max();
     let starts = match (first, last) {
         (Some(first), Some(last)) => starts((first, last), schedule),
         _ => Vec::new(),
     };
-    let all: Vec<_> = subjects.iter().collect();
+    let all: Vec<_> = metrics.iter().collect();
     let of_metric = 2 * (1 + INCREASES.len()) + 2 * MARGINS.len();
     let of_release = 2 * (1 + INCREASES.len());
-    let total = of_metric * subjects.len() + if all.len() > 1 { of_release } else { 0 };
+    let total = of_metric * metrics.len() + if all.len() > 1 { of_release } else { 0 };
     let mut playing = Playing {
         schedule,
         starts: &starts,
@@ -44,7 +47,7 @@ pub fn backtest(
         total,
         progress,
     };
-    let metrics = all.iter().map(|subject| playing.metric(subject)).collect();
+    let metrics = all.iter().map(|metric| playing.metric(metric)).collect();
     let release = (all.len() > 1).then(|| playing.judged(&all));
     let time = |minute: i64| Timestamp::from_second(minute * 60).ok();
     let time = |minute: Option<i64>| minute.and_then(time).map(|at| at.to_string());
@@ -82,25 +85,29 @@ struct Playing<'a> {
 }
 
 impl Playing<'_> {
-    fn metric(&mut self, subject: &Subject) -> Metric {
-        let blocks = subject.history.blocks(subject.shown());
+    fn metric(&mut self, metric: &ReplayedMetric) -> Metric {
+        let blocks = metric.history.blocks(metric.shown());
         let sum = blocks
             .iter()
             .fold(Counts::NONE, |sum, block| sum.and(*block));
-        let judged = self.judged(&[subject]);
+        let judged = self.judged(&[metric]);
         let margins = MARGINS.map(|increase| {
-            let margin = Margin::new(increase / 100.0, subject.rules.margin.factor());
+            let margin = Margin::new(increase / 100.0, metric.rules.margin.factor());
             OtherMargin {
                 max_increase: increase,
-                scores: self.scores(&[subject], Judge::Comparison(margin), &INCREASES[..1]),
+                scores: self.scores(&[metric], Judge::Comparison(margin), &INCREASES[..1]),
             }
         });
-        let has_few =
-            |it: &&OtherMargin| it.scores.runs >= ENOUGH && it.scores.false_alarms <= ACCEPTED;
-        let suggested = margins.iter().find(has_few);
+        let is_good = |it: &&OtherMargin| {
+            let scores = &it.scores;
+            let is_right = scores.false_alarms <= ACCEPTED && scores.waits <= MAY_WAIT;
+            scores.runs >= ENOUGH && is_right
+        };
+        let suggested = margins.iter().find(is_good);
         Metric {
-            metric: subject.metric.clone(),
-            pods: subject.history.pods(),
+            metric: metric.name.clone(),
+            per_pod: metric.counts_pods(),
+            pods: metric.history.most_pods(i64::MIN..i64::MAX),
             requests: sum.all(),
             bad_share: sum.rate(),
             dispersion: dispersion::of_bursts(&blocks),
@@ -111,19 +118,19 @@ impl Playing<'_> {
     }
 
     /// The scores of both judges. A release without any threshold has no judgement by it.
-    fn judged(&mut self, subjects: &[&Subject]) -> Judged {
-        let has_limit = subjects.iter().any(|it| it.limit.is_some());
-        let by_threshold = self.scores(subjects, Judge::Threshold, &INCREASES);
+    fn judged(&mut self, metrics: &[&ReplayedMetric]) -> Judged {
+        let has_limit = metrics.iter().any(|it| it.limit.is_some());
+        let by_threshold = self.scores(metrics, Judge::Threshold, &INCREASES);
         Judged {
             threshold: has_limit.then_some(by_threshold),
-            comparison: self.scores(subjects, Judge::Comparison(None), &INCREASES),
+            comparison: self.scores(metrics, Judge::Comparison(None), &INCREASES),
         }
     }
 
-    fn scores(&mut self, subjects: &[&Subject], judge: Judge, increases: &[f64]) -> Scores {
-        let alike = self.outcomes(subjects, judge, 0.0);
+    fn scores(&mut self, metrics: &[&ReplayedMetric], judge: Judge, increases: &[f64]) -> Scores {
+        let alike = self.outcomes(metrics, judge, 0.0);
         let found = increases.iter().map(|increase| {
-            let outcomes = self.outcomes(subjects, judge, *increase);
+            let outcomes = self.outcomes(metrics, judge, *increase);
             let mut steps: Vec<_> = outcomes.iter().filter_map(rolled_back).collect();
             steps.sort_unstable();
             Found {
@@ -143,14 +150,19 @@ impl Playing<'_> {
         }
     }
 
-    fn outcomes(&mut self, subjects: &[&Subject], judge: Judge, increase: f64) -> Vec<Outcome> {
+    fn outcomes(
+        &mut self,
+        metrics: &[&ReplayedMetric],
+        judge: Judge,
+        increase: f64,
+    ) -> Vec<Outcome> {
         let outcomes = (0_u64..).zip(self.starts).filter_map(|(seed, start)| {
             let trial = Trial {
                 start: *start,
                 seed,
                 increase,
             };
-            play(subjects, self.schedule, judge, trial)
+            play(metrics, self.schedule, judge, trial)
         });
         let outcomes = outcomes.collect();
         self.done += 1;

@@ -1,6 +1,6 @@
 #![allow(clippy::disallowed_methods, reason = "the tests compare with files")]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use rand::{SeedableRng, rngs::StdRng};
 use rand_distr::{Binomial, Distribution};
@@ -10,7 +10,7 @@ use super::{
     halves::Halves,
     history::History,
     judges::{Judge, Outcome, Trial, play},
-    subject::Limit,
+    metric::Limit,
     *,
 };
 use crate::{
@@ -50,6 +50,7 @@ fn comparable(measure: Measure, limits: (Option<f64>, Option<f64>)) -> Comparabl
         no_data: Policy::Hold,
         low_traffic: Policy::Hold,
         limits: Some(limits),
+        window: Duration::from_secs(60),
         unit_millis: 1.0,
         is_asked: false,
     }
@@ -70,11 +71,11 @@ fn usual() -> Schedule {
 }
 
 /// So many hours of these pods, each with a number of requests in a minute and a share of failures.
-fn service(hours: i64, pods: &[(u32, f64)]) -> Subject {
+fn service(hours: i64, pods: &[(u32, f64)]) -> ReplayedMetric {
     let limits = (Some(99.0), None);
-    let mut subject = Subject::of(comparable(Measure::Errors, limits), &[]).unwrap();
-    subject.history.add(counters(hours, pods));
-    subject
+    let mut metric = ReplayedMetric::of(comparable(Measure::Errors, limits), &[]).unwrap();
+    metric.history.add(counters(hours, pods));
+    metric
 }
 
 fn counters(hours: i64, pods: &[(u32, f64)]) -> Minutes {
@@ -102,9 +103,9 @@ fn counters(hours: i64, pods: &[(u32, f64)]) -> Minutes {
     minutes
 }
 
-fn replay(subject: Subject, schedule: &Schedule) -> Backtest {
+fn replayed(metric: ReplayedMetric, schedule: &Schedule) -> Backtest {
     let mut shares = Vec::new();
-    let report = backtest(&[subject], schedule, &mut |share| shares.push(share));
+    let report = replay(&[metric], schedule, &mut |share| shares.push(share));
     assert!(shares.is_sorted(), "{shares:?}");
     assert_eq!(shares.last(), Some(&1.0));
     report
@@ -112,7 +113,7 @@ fn replay(subject: Subject, schedule: &Schedule) -> Backtest {
 
 #[test]
 fn a_threshold_near_the_usual_rate_raises_false_alarms_and_a_comparison_does_not() {
-    let report = replay(service(110, &[(600, 0.008); 8]), &usual());
+    let report = replayed(service(110, &[(600, 0.008); 8]), &usual());
     let judged = &report.metrics[0].judged;
     let threshold = judged.threshold.as_ref().unwrap();
     assert_eq!(threshold.runs, 108, "each hour but the first, and the last");
@@ -133,7 +134,7 @@ fn a_threshold_near_the_usual_rate_raises_false_alarms_and_a_comparison_does_not
 
 #[test]
 fn the_requests_of_one_pod_are_drawn() {
-    let report = replay(service(30, &[(6_000, 0.002)]), &usual());
+    let report = replayed(service(30, &[(6_000, 0.002)]), &usual());
     let judged = &report.metrics[0].judged;
     let threshold = judged.threshold.as_ref().unwrap();
     assert!(threshold.false_alarms < 0.01, "{threshold:?}");
@@ -143,28 +144,145 @@ fn the_requests_of_one_pod_are_drawn() {
 
 #[test]
 fn a_canary_with_few_requests_waits() {
-    let report = replay(service(30, &[(3, 0.0); 2]), &usual());
+    let report = replayed(service(110, &[(3, 0.0); 2]), &usual());
     let judged = &report.metrics[0].judged;
     assert!(judged.comparison.waits > 0.99, "{judged:?}");
     assert!(judged.comparison.false_alarms < 0.01, "{judged:?}");
+    let suggested = report.metrics[0].suggested_max_increase;
+    assert_eq!(suggested, None, "a margin with which each run waits");
+    let shown = markdown(&report);
+    assert!(
+        shown.contains("wait for requests: a longer interval"),
+        "{shown}"
+    );
+}
+
+/// In each run, the primary gets a new version: all its pods are replaced by pods of other names.
+#[test]
+fn pods_that_are_replaced_leave_no_half_without_requests() {
+    let mut metric = service(0, &[]);
+    let mut minutes = counters(40, &[(600, 0.001); 2]);
+    let mut begun = BTreeMap::new();
+    for (seconds, pods) in &mut minutes {
+        let version = (seconds / 60 - MONDAY + 25) / 60;
+        let renamed = std::mem::take(pods).into_iter().map(|(pod, tally)| {
+            let pod = format!("{pod}-{version}");
+            // The counters of a new process begin with 0.
+            let begin: &Tally = begun.entry(pod.clone()).or_insert_with(|| tally.clone());
+            let bad = tally.bad[0] - begin.bad[0];
+            let all = tally.all - begin.all;
+            (
+                pod,
+                Tally {
+                    all,
+                    bad: vec![bad],
+                },
+            )
+        });
+        *pods = renamed.collect();
+    }
+    metric.history.add(minutes);
+    let report = replayed(metric, &usual());
+    let judged = &report.metrics[0].judged;
+    let threshold = judged.threshold.as_ref().unwrap();
+    assert!(threshold.runs >= 30, "{threshold:?}");
+    assert!(threshold.false_alarms < 0.01, "{threshold:?}");
+    assert!(judged.comparison.false_alarms < 0.01, "{judged:?}");
+    assert_eq!(report.metrics[0].pods, 2, "at a time");
+}
+
+/// A step takes five minutes, and the metric's interval is one.
+#[test]
+fn a_threshold_is_about_the_last_interval_of_the_metric() {
+    let schedule = Schedule {
+        interval: 5,
+        ..steps(&[0.5], 1)
+    };
+    let judge = |bad_minute: i64, window: usize| {
+        let mut metric = service(0, &[]);
+        metric.window = window;
+        let mut minutes = counters(3, &[(600, 0.0); 2]);
+        for (seconds, pods) in &mut minutes {
+            if seconds / 60 >= MONDAY + 60 + bad_minute {
+                pods.values_mut().for_each(|tally| tally.bad[0] += 300.0);
+            }
+        }
+        metric.history.add(minutes);
+        let trial = Trial {
+            start: MONDAY + 60,
+            seed: 1,
+            increase: 0.0,
+        };
+        play(&[&metric], &schedule, Judge::Threshold, trial).unwrap()
+    };
+    assert_eq!(judge(4, 1), Outcome::RolledBack(1));
+    assert_eq!(
+        judge(1, 1),
+        Outcome::Promoted,
+        "three minutes before the check"
+    );
+    assert_eq!(judge(1, 5), Outcome::RolledBack(1));
+}
+
+#[test]
+fn slow_requests_are_found_by_their_bounds() {
+    let buckets = buckets(&[
+        ("100", 900.0),
+        ("250", 995.0),
+        ("500", 1_000.0),
+        ("+Inf", 1_000.0),
+    ]);
+    let of = comparable(Measure::Latency, (None, Some(500.0)));
+    let mut metric = ReplayedMetric::of(of, &buckets).unwrap();
+    let bounds = metric.bounds.clone();
+    let share = |bound: &f64| match *bound {
+        ..200.0 => 0.1,
+        ..300.0 => 0.005,
+        _ => 0.0,
+    };
+    let minutes = (0..=30 * 60).map(|minute: i32| {
+        let all = f64::from(minute) * 1_000.0;
+        let tally = Tally {
+            all,
+            bad: bounds
+                .iter()
+                .map(|bound| (all * share(bound)).floor())
+                .collect(),
+        };
+        let pods = (0..6)
+            .map(|pod| (format!("pod-{pod}"), tally.clone()))
+            .collect();
+        ((MONDAY + i64::from(minute)) * 60, pods)
+    });
+    metric.history.add(minutes.collect());
+    let report = replayed(metric, &usual());
+    let judged = &report.metrics[0].judged;
+    let threshold = judged.threshold.as_ref().unwrap();
+    assert!(threshold.false_alarms < 0.01, "{threshold:?}");
+    assert!(
+        threshold.found[1].share > 0.99,
+        "5 % are slower than 500 ms"
+    );
+    assert!(judged.comparison.false_alarms < 0.01, "{judged:?}");
+    assert!(judged.comparison.found[1].share > 0.99, "{judged:?}");
 }
 
 #[test]
 fn a_metric_without_a_threshold_is_judged_by_the_comparison_only() {
-    let mut subject = service(5, &[(600, 0.001); 2]);
-    subject.limit = None;
-    let report = replay(subject, &usual());
+    let mut metric = service(5, &[(600, 0.001); 2]);
+    metric.limit = None;
+    let report = replayed(metric, &usual());
     assert!(report.metrics[0].judged.threshold.is_none());
     assert_eq!(report.metrics[0].judged.comparison.runs, 3);
 }
 
 #[test]
 fn a_release_is_judged_by_all_metrics_together() {
-    let subjects = [
+    let metrics = [
         service(20, &[(600, 0.001); 4]),
         service(20, &[(600, 0.05); 4]),
     ];
-    let report = backtest(&subjects, &usual(), &mut |_| {});
+    let report = replay(&metrics, &usual(), &mut |_| {});
     let of = |judged: &Judged| judged.threshold.as_ref().unwrap().false_alarms;
     let alone: Vec<_> = report.metrics.iter().map(|it| of(&it.judged)).collect();
     let together = of(report.release.as_ref().unwrap());
@@ -174,26 +292,26 @@ fn a_release_is_judged_by_all_metrics_together() {
 
 #[test]
 fn a_failed_check_stays_at_its_step_until_the_threshold_and_a_step_counts_from_one() {
-    let subject = service(5, &[(600, 0.05); 4]);
+    let metric = service(5, &[(600, 0.05); 4]);
     let trial = Trial {
         start: MONDAY + 120,
         seed: 1,
         increase: 0.0,
     };
     let judge = Judge::Threshold;
-    let outcome = play(&[&subject], &usual(), judge, trial);
+    let outcome = play(&[&metric], &usual(), judge, trial);
     assert_eq!(outcome, Some(Outcome::RolledBack(1)));
     let late = Trial {
         start: MONDAY + 300,
         ..trial
     };
-    assert_eq!(play(&[&subject], &usual(), judge, late), None, "the end");
+    assert_eq!(play(&[&metric], &usual(), judge, late), None, "the end");
     let early = Trial {
         start: MONDAY,
         ..trial
     };
     assert_eq!(
-        play(&[&subject], &usual(), judge, early),
+        play(&[&metric], &usual(), judge, early),
         None,
         "no hour before"
     );
@@ -224,13 +342,14 @@ fn only_growth_from_one_minute_to_the_next_is_requests() {
             .collect::<Vec<_>>()
     };
     assert_eq!(counts(10), [], "the first value");
-    assert_eq!(counts(11), [("a".to_owned(), 100.0, 2.0)], "b is new");
+    let new = [("a".to_owned(), 100.0, 2.0), ("b".to_owned(), 50.0, 0.0)];
+    assert_eq!(counts(11), new, "b began with 0");
     assert_eq!(counts(12), [("b".to_owned(), 10.0, 0.0)], "a restarted");
     assert_eq!(counts(14), [], "a minute is missing");
     let both = [("a".to_owned(), 5.0, 0.0), ("b".to_owned(), 1.0, 0.5)];
     assert_eq!(counts(15), both);
     assert_eq!(history.ends(), Some((11, 15)));
-    assert_eq!(history.pods(), 2);
+    assert_eq!(history.most_pods(0..100), 2);
 }
 
 /// Buckets with these bounds, which grow each minute by these numbers of requests.
@@ -255,10 +374,10 @@ fn the_99th_percentile_is_that_of_prometheus() {
     ]);
     let limit = |max: f64| {
         let of = comparable(Measure::Latency, (None, Some(max)));
-        Subject::of(of, &all).unwrap()
+        ReplayedMetric::of(of, &all).unwrap()
     };
-    // The requests of a minute, by the bounds of the subject.
-    let window = |subject: &Subject| {
+    // The requests of a minute, by the bounds of the metric.
+    let window = |metric: &ReplayedMetric| {
         let slower = |bound: &f64| match *bound {
             ..200.0 => 100.0,
             ..300.0 => 20.0,
@@ -267,7 +386,7 @@ fn the_99th_percentile_is_that_of_prometheus() {
         };
         Tally {
             all: 1_000.0,
-            bad: subject.bounds.iter().map(slower).collect(),
+            bad: metric.bounds.iter().map(slower).collect(),
         }
     };
     // histogram_quantile(0.99) of these buckets is 500.
@@ -279,9 +398,9 @@ fn the_99th_percentile_is_that_of_prometheus() {
         (501.0, true),
         (2_000.0, true),
     ] {
-        let subject = limit(max);
-        let passed = subject.limit.unwrap().passes(&window(&subject));
-        assert_eq!(passed, passes, "{max} of {:?}", subject.bounds);
+        let metric = limit(max);
+        let passed = metric.limit.unwrap().passes(&window(&metric));
+        assert_eq!(passed, passes, "{max} of {:?}", metric.bounds);
     }
     assert_eq!(limit(2_000.0).limit, Some(Limit::Never));
     assert_eq!(limit(250.0).own, Some(250.0));
@@ -292,7 +411,11 @@ fn the_99th_percentile_is_that_of_prometheus() {
     };
     assert!(!limit(500.0).limit.unwrap().passes(&none), "no value");
     let of = comparable(Measure::Latency, (None, Some(500.0)));
-    assert!(Subject::of(of, &[]).unwrap_err().contains("no buckets"));
+    assert!(
+        ReplayedMetric::of(of, &[])
+            .unwrap_err()
+            .contains("no buckets")
+    );
 }
 
 fn canary(analysis: &serde_json::Value) -> Canary {
@@ -328,7 +451,7 @@ fn a_run_has_the_steps_of_the_canary() {
 
 #[test]
 fn people_and_scripts_read_the_same_numbers() {
-    let mut report = replay(service(4, &[(6_000, 0.001); 4]), &usual());
+    let mut report = replayed(service(4, &[(6_000, 0.001); 4]), &usual());
     report.namespace = "test".to_owned();
     report.name = "podinfo".to_owned();
     report.not_replayed = vec![NotReplayed {
@@ -354,7 +477,7 @@ fn people_and_scripts_read_the_same_numbers() {
 #[test]
 fn all_metrics_have_the_same_halves() {
     let canary_pods = |history: &History| {
-        let mut halves = Halves::of(history, (MONDAY + 120, 5), 3, 0.0).unwrap();
+        let mut halves = Halves::of(history, MONDAY + 120, 3, 0.0).unwrap();
         halves.pass(MONDAY + 120, 0.5);
         let [canary, _] = halves.readings(0);
         canary.into_keys().collect::<Vec<_>>()

@@ -414,6 +414,11 @@ fn blocks(
     all.points.windows(2).filter_map(block).collect()
 }
 
+/// Whether a bound of the histogram is this number of milliseconds.
+pub fn is_bound(bound: f64, unit_millis: f64, millis: Option<f64>) -> bool {
+    Some((bound * unit_millis).round()) == millis
+}
+
 /// The older one of the times of both versions' newest points; `None` if the answer does not have both.
 pub fn newest(samples: &[TimeSeries]) -> Option<Timestamp> {
     let of = |arm: Arm| {

@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use super::*;
+use super::{minutes::Tally, *};
 use crate::{
     metrics::{
         observer::{istio::Istio, traefik::Traefik},
@@ -218,4 +218,41 @@ fn the_counters_of_a_users_queries_are_asked_for_at_both_ends_of_the_window() {
     let blocks =
         counted.read_error_history(&series(&json!([range("all", "100"), range("bad", "7")])));
     assert_eq!(blocks, [Counts::new(100.0, 7.0).unwrap()]);
+}
+
+#[test]
+fn the_history_of_pods_has_each_pod_and_that_of_a_gateway_their_sum() {
+    let istio = counted(&Istio);
+    let query = istio.pod_errors();
+    assert!(
+        query.ends_with(")[1h:1m]") && query.contains("sum by (pod, "),
+        "{query}"
+    );
+    let durations = istio.pod_durations(&[250.0]);
+    assert!(
+        durations.contains("sum by (pod, kubernetes_pod_name, instance, le)"),
+        "{durations}"
+    );
+    let samples = series(&json!([
+        {"metric": {"pod": "a", "flagger": "all"}, "values": [[60, "100"], [120, "150"]]},
+        {"metric": {"pod": "a", "flagger": "good"}, "values": [[60, "98"], [120, "146"]]},
+        {"metric": {"pod": "b", "flagger": "all"}, "values": [[120, "7"]]},
+        {"metric": {"flagger": "all"}, "values": [[180, "NaN"]]}]));
+    let tally = |all: f64, bad: f64| Tally {
+        all,
+        bad: vec![bad],
+    };
+    let minutes = istio.read_pod_errors(&samples);
+    let pod = |name: &str, tally: Tally| (name.to_owned(), tally);
+    assert_eq!(minutes[&60], [pod("a", tally(100.0, 2.0))].into());
+    // No request to the pod b was good.
+    let both = [pod("a", tally(150.0, 4.0)), pod("b", tally(7.0, 7.0))];
+    assert_eq!(minutes[&120], both.into());
+    let gateway = counted(&Traefik).read_pod_errors(&samples);
+    assert_eq!(gateway[&120], [pod("", tally(157.0, 11.0))].into());
+    let buckets = series(&json!([
+        {"metric": {"pod": "a", "le": "250.0"}, "values": [[60, "90"]]},
+        {"metric": {"pod": "a", "le": "+Inf"}, "values": [[60, "100"]]}]));
+    let slow = istio.read_pod_durations(&buckets, &[250.0]);
+    assert_eq!(slow[&60], [pod("a", tally(100.0, 10.0))].into());
 }

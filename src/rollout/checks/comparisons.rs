@@ -210,8 +210,8 @@ impl Comparing<'_> {
     /// The bound that equals the maximum of the metric. A user gives the maximum in milliseconds.
     fn own_bound(&self, snapshot: &Snapshot, bounds: &[(f64, Vec<Counts>)]) -> Option<f64> {
         let (_, max) = self.check.bounds();
-        let observer = providers::observer(snapshot);
-        let is_own = |bound: &f64| Some((bound * observer.unit_millis()).round()) == max;
+        let unit_millis = providers::observer(snapshot).unit_millis();
+        let is_own = |bound: &f64| counting::is_bound(*bound, unit_millis, max);
         bounds.iter().map(|(bound, _)| *bound).find(is_own)
     }
 

@@ -18,7 +18,7 @@ use crate::{
     snapshot::{Destinations, HttpRequest, HttpResponse, excerpt},
 };
 
-/// How long an answer may take: a person waits.
+/// The longest time for an answer. It is short because a person waits.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A person who asks on behalf of a canary.
@@ -36,7 +36,7 @@ pub struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    /// The answer to a question, or the reason why it was not asked.
+    /// The answer to a question, or the reason why it was not asked, or why no answer came.
     pub async fn ask(&self, question: &Question) -> Result<Answer, String> {
         let Question::Metric { query, .. } = question else {
             return Err("it is no question to a metric server".to_owned());

@@ -13,13 +13,13 @@ use super::{
     asking::Asking,
     lint::operator,
     list::yaml,
-    output::{print, remark, text_width, unless_closed},
+    output::{Output, print, remark, text_width, unless_closed},
     read::{Context, now},
     trouble::Stop,
 };
 use crate::{
     api::canary::Canary,
-    backtest::{Backtest, NotReplayed, Subject, backtest as play, lines, markdown, schedule},
+    backtest::{Backtest, NotReplayed, ReplayedMetric, lines, markdown, replay, schedule},
     cli::{
         Config,
         client::{self, Code, Report},
@@ -31,6 +31,11 @@ use crate::{
     snapshot::{Kind, ObjectRef, Snapshot},
 };
 
+/// How often a query is sent until the command ends, and the pause before the second attempt.
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_secs(2);
+/// The longest pause after an answer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// The time that one answer is about.
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -49,16 +54,16 @@ pub async fn backtest(context: &Context, args: &client::Backtest) -> Result<Code
         snapshot: snapshot(context, &args.name, &config).await?,
         end: end(now()),
     };
-    let (mut subjects, mut not_replayed) = (Vec::new(), Vec::new());
+    let (mut metrics, mut not_replayed) = (Vec::new(), Vec::new());
     for (metric, comparable) in comparable(&replaying.snapshot) {
-        match replaying.subject(comparable).await {
-            Ok(subject) => subjects.push(subject),
+        match replaying.metric(comparable).await? {
+            Ok(metric) => metrics.push(metric),
             Err(why) => not_replayed.push(NotReplayed { metric, why }),
         }
     }
-    let mut progress = Progress::new();
+    let mut progress = Progress::new(context.output);
     replaying
-        .ask(&mut subjects, args.days, &mut progress)
+        .ask(&mut metrics, args.days, &mut progress)
         .await?;
     let steps = schedule(&replaying.snapshot.canary);
     let mut show = |share| progress.show("playing the runs", share);
@@ -66,9 +71,9 @@ pub async fn backtest(context: &Context, args: &client::Backtest) -> Result<Code
         namespace: namespace.to_owned(),
         name: args.name.clone(),
         not_replayed,
-        ..play(&subjects, &steps, &mut show)
+        ..replay(&metrics, &steps, &mut show)
     };
-    progress.end();
+    drop(progress);
     unless_closed(print_report(context, args.output, &report))?;
     Ok(if report.runs() > 0 {
         Code::Yes
@@ -115,31 +120,38 @@ struct Replaying<'a> {
 }
 
 impl Replaying<'_> {
-    /// The subject of a metric. That of durations needs the buckets that the primary has.
-    async fn subject(&self, comparable: Result<Comparable, String>) -> Result<Subject, String> {
-        let comparable = comparable?;
+    /// The metric without its requests. One of durations needs the buckets that the primary has. The inner error is the reason why there is
+    /// nothing to replay.
+    async fn metric(
+        &self,
+        comparable: Result<Comparable, String>,
+    ) -> Result<Result<ReplayedMetric, String>, Stop> {
+        let comparable = match comparable {
+            Ok(comparable) => comparable,
+            Err(why) => return Ok(Err(why)),
+        };
         let buckets = if comparable.rules.measure == Measure::Latency {
             let query = comparable.counted.history(Measure::Latency);
-            self.series(&query, self.end).await?
+            self.series(&comparable.metric, &query, self.end).await?
         } else {
             Vec::new()
         };
-        Subject::of(comparable, &buckets)
+        Ok(ReplayedMetric::of(comparable, &buckets))
     }
 
     /// Asks for the requests of each hour, from the first one on.
     async fn ask(
         &self,
-        subjects: &mut [Subject],
+        metrics: &mut [ReplayedMetric],
         days: u32,
         progress: &mut Progress,
     ) -> Result<(), Stop> {
         let hours = days * 24;
-        let total = hours * u32::try_from(subjects.len()).unwrap_or(u32::MAX);
+        let total = hours * u32::try_from(metrics.len()).unwrap_or(u32::MAX);
         let mut done = 0;
-        for subject in subjects {
+        for metric in metrics {
             for ago in (0..hours).rev() {
-                self.hour(subject, ago).await?;
+                self.hour(metric, ago).await?;
                 done += 1;
                 let share = f64::from(done) / f64::from(total);
                 progress.show("asking the metric server", share);
@@ -149,31 +161,48 @@ impl Replaying<'_> {
     }
 
     /// Adds the requests of an hour, which ended that many hours ago.
-    async fn hour(&self, subject: &mut Subject, ago: u32) -> Result<(), Stop> {
+    async fn hour(&self, metric: &mut ReplayedMetric, ago: u32) -> Result<(), Stop> {
         let at = self
             .end
             .checked_sub(HOUR * i32::try_from(ago).unwrap_or(i32::MAX));
         let at = at.map_err(|error| Stop::because(Code::Usage, format!("--days: {error}")))?;
         let begun = Instant::now();
-        let answer = self.series(&subject.query(), at).await;
-        let series = answer.map_err(|why| {
-            let metric = &subject.metric;
-            let hint = "Ask for fewer days with --days, or name the server: -- -metrics-server=URL";
-            Stop::because(Code::Undecided, format!("{metric} at {at}: {why}\n{hint}"))
-        })?;
-        subject.add(&series);
+        let series = self.series(&metric.name, &metric.query(), at).await?;
+        metric.add(&series);
         // The server has other users: it works for this command half of the time at most.
-        sleep(begun.elapsed().min(Duration::from_secs(5))).await;
+        sleep(begun.elapsed().min(LONGEST_PAUSE)).await;
         Ok(())
     }
 
-    async fn series(&self, query: &str, at: Timestamp) -> Result<Vec<TimeSeries>, String> {
+    /// The series of a query. A failed one is repeated, because an hour that is missing would lose all others.
+    async fn series(
+        &self,
+        metric: &str,
+        query: &str,
+        at: Timestamp,
+    ) -> Result<Vec<TimeSeries>, Stop> {
         let question = series_question(&self.snapshot, "backtest".to_owned(), query, at);
-        let question = question.map_err(|error| error.to_string())?;
-        match self.asking.ask(&question).await? {
-            Answer::Series(series) => series.map_err(|error| error.to_string()),
-            _ => Err("the server gave another answer than series".to_owned()),
+        let mut asked = Err(String::new());
+        for attempt in 0..ATTEMPTS {
+            sleep(PAUSE * attempt).await;
+            asked = match &question {
+                Ok(question) => self.asking.ask(question).await,
+                Err(error) => Err(error.to_string()),
+            };
+            if let Ok(Answer::Series(Ok(series))) = asked {
+                return Ok(series);
+            }
         }
+        let why = match asked {
+            Ok(Answer::Series(Err(error))) => error.to_string(),
+            Ok(_) => "the server gave another answer than series".to_owned(),
+            Err(why) => why,
+        };
+        let hint = "Name the metric server of the operator, and its account if the address is one word: --account NAMESPACE/NAME -- -metrics-server=URL";
+        Err(Stop::because(
+            Code::Undecided,
+            format!("{metric} at {at}: {why}\n{hint}"),
+        ))
     }
 }
 
@@ -184,9 +213,9 @@ struct Progress {
 }
 
 impl Progress {
-    fn new() -> Self {
+    fn new(output: Output) -> Self {
         Self {
-            is_terminal: io::stderr().is_terminal(),
+            is_terminal: io::stderr().is_terminal() && output.can_redraw(),
             shown: None,
         }
     }
@@ -210,8 +239,11 @@ impl Progress {
             remark(&format!("{what}: {percent:.0} %"));
         }
     }
+}
 
-    fn end(self) {
+/// The line of the progress makes room for the report, or for the reason why there is none.
+impl Drop for Progress {
+    fn drop(&mut self) {
         if self.is_terminal && self.shown.is_some() {
             let _ = write!(io::stderr(), "\r\x1b[K");
         }

@@ -23,6 +23,11 @@ impl Output {
         Self { colors, can_redraw }
     }
 
+    /// Whether the terminal understands the codes that move its cursor.
+    pub const fn can_redraw(self) -> bool {
+        self.can_redraw
+    }
+
     /// Whether to draw on a screen instead of printing lines.
     pub fn redraws(self) -> bool {
         self.can_redraw && is_terminal()

@@ -1,7 +1,10 @@
 //! The comparison that a Canary asks for: by the field `compare` of a metric, or by an annotation for all built-in metrics.
 
+use std::time::Duration;
+
 use crate::{
     api::compare::{ANNOTATION, Compare, CompareMode, CountQueries, Policy},
+    api::{canary::CanaryMetric, duration},
     comparison::{Margin, Measure, Rules},
     metrics::{
         counting::Counted,
@@ -145,8 +148,10 @@ pub struct Comparable {
     pub no_data: Policy,
     /// The treatment of a version with too few requests.
     pub low_traffic: Policy,
-    /// The least and the greatest value that its threshold accepts; `None` if the metric has no value.
+    /// The least and the greatest value that its threshold accepts; `None` if it has none.
     pub limits: Option<(Option<f64>, Option<f64>)>,
+    /// The time whose requests the threshold is about.
+    pub window: Duration,
     /// The milliseconds of one unit of the bounds of durations.
     pub unit_millis: f64,
     /// Whether the Canary asks for the comparison.
@@ -171,6 +176,7 @@ pub fn comparable(snapshot: &Snapshot) -> Vec<(String, Result<Comparable, String
                 counted,
             };
             let rules = rules(&setting, tests).ok_or("its margin is invalid")?;
+            let has_limit = metric.threshold_range.is_some() || metric.threshold.is_some();
             let has_value = !matches!(check.source, Source::Counts(_));
             Ok(Comparable {
                 metric: metric.name.clone(),
@@ -179,7 +185,8 @@ pub fn comparable(snapshot: &Snapshot) -> Vec<(String, Result<Comparable, String
                 compare: setting.compare,
                 no_data: metric.on_no_data.unwrap_or_default(),
                 low_traffic: metric.on_low_traffic.unwrap_or_default(),
-                limits: has_value.then(|| check.bounds()),
+                limits: (has_value && has_limit).then(|| check.bounds()),
+                window: window(metric),
                 unit_millis: providers::observer(snapshot).unit_millis(),
                 is_asked: self::setting(snapshot, check).is_some(),
             })
@@ -187,6 +194,12 @@ pub fn comparable(snapshot: &Snapshot) -> Vec<(String, Result<Comparable, String
         (metric.name.clone(), comparable)
     };
     checks.iter().zip(counted).map(of).collect()
+}
+
+/// The time that the queries of a metric are about.
+fn window(metric: &CanaryMetric) -> Duration {
+    let own = metric.interval.as_deref().and_then(duration::parse);
+    own.unwrap_or(Duration::from_secs(60))
 }
 
 /// The rules of one test. `tests` is the number of tests in a run.

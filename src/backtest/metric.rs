@@ -13,15 +13,17 @@ use crate::{
 
 /// A metric, and the requests that it is about.
 #[derive(Clone, Debug)]
-pub struct Subject {
+pub struct ReplayedMetric {
     /// Its name.
-    pub metric: String,
+    pub name: String,
     /// The rules of the comparison.
     pub rules: Rules,
     /// The treatment of steps that cannot be compared.
     pub policies: Policies,
     /// The threshold; `None` if there is none.
     pub limit: Option<Limit>,
+    /// The minutes whose requests the threshold is about.
+    pub window: usize,
     /// The bounds of durations that requests are counted by, in ascending order; empty for errors.
     pub bounds: Vec<f64>,
     /// The bound that is the user's own threshold, if the histogram has it.
@@ -50,8 +52,8 @@ pub struct Policies {
 pub enum Limit {
     /// The least and the greatest success rate, in percent.
     SuccessRate(Option<f64>, Option<f64>),
-    /// The greatest 99th percentile lies between two bounds of the histogram: the place of the lower one among the bounds, that of the upper
-    /// one, and the position between them, from 0 to 1. Like Prometheus, it assumes that durations between two bounds are evenly spread.
+    /// The greatest 99th percentile lies between two bounds of the histogram: the place of the lower one among the bounds (`None`: 0), that
+    /// of the upper one, and the position between them, from 0 to 1. Like Prometheus, it assumes that durations between two bounds are evenly spread.
     Duration(Option<usize>, usize, f64),
     /// The greatest 99th percentile is above all finite bounds, which Prometheus never reports.
     Never,
@@ -78,7 +80,7 @@ impl Limit {
     }
 }
 
-impl Subject {
+impl ReplayedMetric {
     /// A metric of errors, or of durations with the primary's buckets of an hour. The reason is returned if there is nothing to replay.
     pub fn of(comparable: Comparable, buckets: &[TimeSeries]) -> Result<Self, String> {
         let Comparable {
@@ -89,11 +91,12 @@ impl Subject {
             no_data,
             low_traffic,
             limits,
+            window,
             unit_millis,
             is_asked: _,
         } = comparable;
-        let mut subject = Self {
-            metric,
+        let mut replayed = Self {
+            name: metric,
             rules,
             policies: Policies {
                 no_data,
@@ -102,17 +105,20 @@ impl Subject {
                 on_undecided: compare.on_undecided.unwrap_or_default(),
             },
             limit: limits.map(|(min, max)| Limit::SuccessRate(min, max)),
+            window: usize::try_from(window.as_secs().div_ceil(60))
+                .unwrap_or(usize::MAX)
+                .max(1),
             bounds: Vec::new(),
             own: None,
             history: History::default(),
             compared: Vec::new(),
             counted,
         };
-        if subject.rules.measure == Measure::Latency {
+        if replayed.rules.measure == Measure::Latency {
             let max = limits.and_then(|(_, max)| max);
-            subject.choose(&counting::duration_blocks(buckets), max, unit_millis)?;
+            replayed.choose(&counting::duration_blocks(buckets), max, unit_millis)?;
         }
-        Ok(subject)
+        Ok(replayed)
     }
 
     /// Chooses the bounds: those that are compared, and those around the threshold.
@@ -126,13 +132,12 @@ impl Subject {
         if bounds.is_empty() {
             return Err("the primary has no buckets of durations".to_owned());
         }
+        let own = |bound: &f64| counting::is_bound(*bound, unit_millis, max);
+        self.own = bounds.iter().copied().find(own);
         let max = max.map(|millis| millis / unit_millis);
-        let upper = bounds
-            .iter()
-            .position(|bound| max.is_some_and(|max| *bound >= max));
+        let upper = { bounds.iter() }.position(|bound| max.is_some_and(|max| *bound >= max));
         let upper_bound = upper.map(|place| bounds[place]);
         let lower_bound = upper.and_then(|place| Some(bounds[place.checked_sub(1)?]));
-        self.own = upper_bound.filter(|bound| max.is_some_and(|max| (bound - max).abs() < 1e-9));
         let test = MetricTest::of_durations(&self.rules, buckets, self.own);
         self.compared = test.bounds().collect();
         let mut all: Vec<_> = { self.compared.iter().copied() }
@@ -163,7 +168,7 @@ impl Subject {
         }
     }
 
-    /// Adds the answer to [`Subject::query`] about the hour after all others.
+    /// Adds the answer to [`ReplayedMetric::query`] about the hour after all others.
     pub fn add(&mut self, samples: &[TimeSeries]) {
         let counters = if self.bounds.is_empty() {
             self.counted.read_pod_errors(samples)
@@ -183,6 +188,11 @@ impl Subject {
     pub fn compared(&self) -> impl Iterator<Item = (usize, f64)> {
         let place = |bound: &f64| Some((self.place(*bound)?, *bound));
         self.compared.iter().filter_map(place)
+    }
+
+    /// Whether the counters are those of the workload's pods, and not of a gateway's.
+    pub const fn counts_pods(&self) -> bool {
+        self.counted.counts_pods
     }
 
     /// The criterion that the report shows: errors, or the bound of the threshold, or the lowest one.

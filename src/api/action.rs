@@ -111,6 +111,11 @@ impl Verb {
     }
 }
 
+/// The recorded ID of an action without an ID, and of an invalid line, until the annotation is removed.
+pub const UNNAMED: &str = "-";
+/// The recorded ID after the removal. The next action without an ID then counts as a new one.
+pub const DONE: &str = "by-hand";
+
 /// The parts of the message of the condition `Action`: the IDs of the last actions, the newest first, and the text about the newest one.
 pub fn recorded(message: &str) -> (Vec<&str>, &str) {
     let (ids, text) = message.split_once(' ').unwrap_or((message, ""));

@@ -204,7 +204,9 @@ fn a_threshold_is_about_the_last_interval_of_the_metric() {
         let mut minutes = counters(3, &[(600, 0.0); 2]);
         for (seconds, pods) in &mut minutes {
             if seconds / 60 >= MONDAY + 60 + bad_minute {
-                pods.values_mut().for_each(|tally| tally.bad[0] += 300.0);
+                for tally in pods.values_mut() {
+                    tally.bad[0] += 300.0;
+                }
             }
         }
         metric.history.add(minutes);

@@ -38,6 +38,10 @@ pub fn explain(spec: &ReleaseSpec) -> String {
 pub fn headline(spec: &ReleaseSpec) -> String {
     let canary = one_line(&spec.canary);
     let what = match spec.images.first() {
+        // Only the registry or a folder has changed.
+        Some(Change { from, to, .. }) if !to.is_empty() && from != to && tag(from) == tag(to) => {
+            format!("{} → {}", one_line(from), one_line(to))
+        }
         Some(Change { from, to, .. }) if !to.is_empty() => {
             format!("{} → {}", tag(from), tag(to))
         }

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{
-        action::recorded,
+        action::{DONE, UNNAMED, recorded},
         canary::{Canary, CanaryPhase, CanaryStatus, Strategy},
         release::{
             CANARY_UID, Cause, Change, Measurement, Moment, RESULT, Release, ReleaseResult,
@@ -328,10 +328,13 @@ impl Record {
 
 /// Whether two entries are about one action. The ID of an action by hand changes once its annotation is removed.
 fn is_same(one: &Steered, other: &Steered) -> bool {
-    fn words(action: &Steered) -> Option<&str> {
-        action.action.split_once(' ').map(|(_, words)| words)
+    fn parts(action: &Steered) -> (&str, &str) {
+        action.action.split_once(' ').unwrap_or_default()
     }
-    (&one.at, &one.outcome, words(one)) == (&other.at, &other.outcome, words(other))
+    let ((id, words), (other_id, other_words)) = (parts(one), parts(other));
+    let is_by_hand = [id, other_id].iter().any(|id| [UNNAMED, DONE].contains(id));
+    (&one.at, &one.outcome, words) == (&other.at, &other.outcome, other_words)
+        && (id == other_id || is_by_hand)
 }
 
 /// The record in an object that was read; `None` if the object has another form.

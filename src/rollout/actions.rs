@@ -20,7 +20,7 @@ use crate::{
         canary::CanaryPhase,
         status::ConditionType,
     },
-    snapshot::{self, Kind, Snapshot, Write},
+    snapshot::{self, Kind, Snapshot, Write, excerpt},
 };
 
 /// The greatest difference between the time of an action and now.
@@ -31,10 +31,6 @@ const REFUSED: &str = "Refused";
 
 /// The number of handled actions whose IDs the status keeps, so that no action has its effect twice.
 const REMEMBERED: usize = 8;
-/// The recorded ID of an action without an ID, and of an invalid line, until the annotation is removed.
-const UNNAMED: &str = "-";
-/// The recorded ID after the removal. The next action without an ID then counts as a new one.
-const DONE: &str = "by-hand";
 
 /// The reason why an action is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,17 +60,20 @@ pub fn decide(release: &Release<'_>) -> Option<Decision> {
     let snapshot = release.snapshot;
     let handled = handled(snapshot);
     let Some(line) = line(snapshot) else {
-        return (handled.first() == Some(&UNNAMED)).then(|| done_by_hand(snapshot));
+        return (handled.first() == Some(&action::UNNAMED)).then(|| done_by_hand(snapshot));
     };
     let action = line.parse::<Action>();
     let signature = action.as_ref().ok().and_then(|a| a.signature.as_ref());
-    let id = signature.map_or(UNNAMED.to_owned(), |signature| {
+    let id = signature.map_or(action::UNNAMED.to_owned(), |signature| {
         signature.id.replace(action::SEPARATOR, "_")
     });
     if handled.contains(&id.as_str()) {
-        return Some(Decision::write(vec![removal(snapshot, line)]));
+        let removal = removal(snapshot, line);
+        return (!is_refused(snapshot, &removal)).then(|| Decision::write(vec![removal]));
     }
-    let earlier = handled.iter().filter(|it| ![UNNAMED, DONE].contains(it));
+    let earlier = handled
+        .iter()
+        .filter(|it| ![action::UNNAMED, action::DONE].contains(it));
     let ids: Vec<_> = std::iter::once(&id.as_str())
         .chain(earlier)
         .copied()
@@ -101,7 +100,7 @@ fn done_by_hand(snapshot: &Snapshot) -> Decision {
         let mut conditions = status.conditions.iter_mut().flatten();
         let action = conditions.find(|c| c.type_ == ConditionType::Action.as_str());
         if let Some(message) = action.and_then(|action| action.message.as_mut()) {
-            *message = message.replacen(UNNAMED, DONE, 1);
+            *message = message.replacen(action::UNNAMED, action::DONE, 1);
         }
     });
     Decision::commit(done.build(), Vec::new())
@@ -162,7 +161,9 @@ fn check(release: &Release<'_>, action: &Action) -> Result<(), Refusal> {
     }
     let advice = match (action.verb, phase) {
         _ if rollback::is_under_way(snapshot) => ": the version is being rolled back already",
-        (Verb::Resume, P::Progressing) => ": the release is not paused",
+        (Verb::Resume, P::Progressing) => {
+            ": the release is not paused. Use skip to end this step, also if its gate is closed"
+        }
         (Verb::Abort, P::Promoting | P::Finalising) => {
             ": the primary has the version already. To go back, release the earlier version"
         }
@@ -230,26 +231,38 @@ fn who(action: &Action) -> String {
     }
 }
 
-/// The write that removes the annotation, if it still has this text.
+/// The write that removes the annotation, unless the Canary has changed. The patch does not test the text of the annotation: the API server
+/// compares texts as it has encoded them, and it encodes `<`, `>` and `&` in another way than this program.
 fn removal(snapshot: &Snapshot, line: &str) -> Write {
     let path = format!(
         "/metadata/annotations/{}",
         action::ANNOTATION.replace('/', "~1")
     );
+    let metadata = &snapshot.canary.metadata;
     let patch = json!([
-        {"op": "test", "path": "/metadata/uid", "value": snapshot.canary.metadata.uid},
-        {"op": "test", "path": path, "value": line},
+        {"op": "test", "path": "/metadata/uid", "value": metadata.uid},
+        {"op": "test", "path": "/metadata/resourceVersion", "value": metadata.resource_version},
         {"op": "remove", "path": path},
     ]);
     Write {
         object: snapshot.reference(Kind::Canary, snapshot.name()),
         action: snapshot::Action::Patch(patch),
         failure: format!(
-            "removing the annotation {} of {} failed: ",
+            "removing the annotation {} of {} with the handled action {:?} failed: ",
             action::ANNOTATION,
-            snapshot.full_name()
+            snapshot.full_name(),
+            // The ellipsis marks the place of the API server's message.
+            excerpt(line).replace('…', "...")
         ),
     }
+}
+
+/// Whether the API server has refused this write since the last tick. The annotation then stays until the next tick, and holds up neither its own
+/// effects nor the release.
+fn is_refused(snapshot: &Snapshot, write: &Write) -> bool {
+    let is_it = |object| object == &write.object;
+    { snapshot.refused.iter() }.any(|refused| is_it(&refused.object))
+        && snapshot.recently_written.iter().any(is_it)
 }
 
 /// Whether a person paused the release.

@@ -189,10 +189,16 @@ impl Follower {
             }
             Place::Promoted => self.ended(true, view),
             Place::Begins if view.state.waits_for_a_person() => self.waits(view),
-            Place::Begins => judged(
-                Judgement::NotBegun,
-                "The run of the version has not begun.".to_owned(),
-            ),
+            Place::Begins => {
+                let begins = "The run of the version has not begun.";
+                // The reason is that of the canary, if it has one.
+                let why = if view.code.is_empty() {
+                    begins.to_owned()
+                } else {
+                    format!("{begins} {}", view.sentence)
+                };
+                judged(Judgement::NotBegun, why)
+            }
             Place::Run => self.in_run(view),
         }
     }
@@ -279,13 +285,8 @@ impl Follower {
             return self.past(Place::Gone);
         }
         let Target { kind, name } = &view.target;
-        let hint = if short_image(image).contains([':', '@']) {
-            ""
-        } else {
-            " --image needs a tag or a digest."
-        };
         let why = format!(
-            "The {kind} {name} does not have the image {image} yet; it has {}.{hint}",
+            "The {kind} {name} does not have the image {image} yet; it has {}.",
             newer(view)
         );
         Place::Absent(why)

@@ -28,6 +28,7 @@ use serde_json::{Value, json};
 
 use crate::api::status::VerdictCode;
 pub use build::Seen;
+pub use next::Typed;
 pub use state::State;
 
 /// `apiVersion` of all JSON that the commands print.

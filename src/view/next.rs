@@ -1,15 +1,38 @@
 //! The commands that a person may type next.
 
 use super::{State, View};
-use crate::api::status::VerdictCode;
+use crate::api::{canary::CanaryPhase, status::VerdictCode};
+
+/// The beginnings of commands that a person may type, with the flags that choose the same cluster and user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Typed {
+    /// This program, as the person has called it: `kubectl flagger`.
+    pub flagger: String,
+    /// `kubectl`.
+    pub kubectl: String,
+}
+
+impl Typed {
+    /// The beginnings for this program and these flags, such as `--context prod`.
+    pub fn new(program: &str, flags: &[String]) -> Self {
+        let with = |program: &str| {
+            let words = std::iter::once(program).chain(flags.iter().map(String::as_str));
+            words.collect::<Vec<_>>().join(" ")
+        };
+        Self {
+            flagger: with(program),
+            kubectl: with("kubectl"),
+        }
+    }
+}
 
 impl View {
-    /// The commands that a person may type next, by the state. `program` is what the person typed.
-    pub fn next_commands(&self, program: &str) -> Vec<String> {
+    /// The commands that a person may type next, by the state.
+    pub fn next_commands(&self, Typed { flagger, kubectl }: &Typed) -> Vec<String> {
         let command = |verb: &str, reason: bool| {
             let reason = if reason { " --reason \"…\"" } else { "" };
             format!(
-                "{program} -n {} {verb} {}{reason}",
+                "{flagger} -n {} {verb} {}{reason}",
                 self.namespace, self.name
             )
         };
@@ -20,6 +43,10 @@ impl View {
                     .map(|verb| command(verb, true))
                     .to_vec()
             }
+            // The gate before more traffic is a part of the step, which only a skip ends.
+            State::Waiting if self.phase == CanaryPhase::Progressing.as_str() => {
+                vec![command("skip", true), command("abort", true)]
+            }
             State::Paused | State::Waiting => {
                 vec![command("resume", false), command("abort", true)]
             }
@@ -27,7 +54,7 @@ impl View {
             State::Failed => vec![command("retry", false)],
             State::Blocked | State::New => {
                 vec![format!(
-                    "kubectl -n {} describe canary {}",
+                    "{kubectl} -n {} describe canary {}",
                     self.namespace, self.name
                 )]
             }

@@ -177,9 +177,10 @@ fn of_status(canary: &Canary, status: &CanaryStatus) -> Reasoned {
         return reasoned(State::Paused, ("Paused", Some(paused.trim())), "");
     }
     let (mut state, otherwise) = of_phase(canary, status);
-    // A comparison of the canary with the primary found too few requests.
-    let is_undecided = verdict.is_some_and(|(code, _)| code == VerdictCode::Undecided.as_str());
-    if state == State::Progressing && is_undecided {
+    // A comparison of the canary with the primary found too few requests, or the gate before more traffic is closed.
+    let waits = [VerdictCode::Undecided, VerdictCode::Gate].map(VerdictCode::as_str);
+    let is_waiting = verdict.is_some_and(|(code, _)| waits.contains(&code));
+    if state == State::Progressing && is_waiting {
         state = State::Waiting;
     }
     let shown = verdict.filter(|_| state != State::Promoted);
@@ -231,10 +232,12 @@ fn of_phase(canary: &Canary, status: &CanaryStatus) -> (State, String) {
             } else {
                 format!("{} % of the traffic", status.canary_weight)
             };
-            (
-                State::Progressing,
-                format!("The version is analysed: {at}."),
-            )
+            let sentence = if iterations == 0 && status.canary_weight == 0 {
+                "The version has no traffic yet: its pods must be ready first.".to_owned()
+            } else {
+                format!("The version is analysed: {at}.")
+            };
+            (State::Progressing, sentence)
         }
     }
 }

@@ -58,6 +58,9 @@ fn weights(canary: &Canary) -> Vec<i64> {
     all
 }
 
+/// The ticks from the begin of a promotion to the end of the run.
+const PROMOTION: i32 = 2;
+
 /// When the next step begins, and when the run ends if all checks pass; `None` unless steps are taken.
 pub fn next_step(
     canary: &Canary,
@@ -73,8 +76,9 @@ pub fn next_step(
     let last = last_tick(transition, canary.interval(), now).unwrap_or(transition);
     let next = last.checked_add(interval).ok()?;
     let later = steps.iter().filter(|it| it.state == Progress::Later);
-    // The version is promoted at the tick after the last step.
-    let rest = i32::try_from(later.count()).ok()?;
+    // The promotion begins at the tick after the last step. The primary gets the version then, the traffic a tick later, and the run ends at
+    // the tick after that.
+    let rest = i32::try_from(later.count()).ok()? + PROMOTION;
     let ends = next.checked_add(interval.checked_mul(rest)?).ok()?;
     Some((next, ends))
 }

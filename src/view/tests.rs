@@ -100,7 +100,7 @@ fn is_text(name: &str, text: &str) {
 
 fn detail(seen: &Seen, width: usize) -> String {
     let view = View::of(seen, now());
-    let lines = render::detail(&view, width, now(), "kubectl flagger");
+    let lines = render::detail(&view, width, now(), &Typed::new("kubectl flagger", &[]));
     lines
         .iter()
         .map(|line| paint(line, false, Some(width)) + "\n")
@@ -306,12 +306,40 @@ fn a_failed_version_is_told_from_a_target_that_has_gone_back() {
     let judged = |code| follow(Until::Promoted, Wanted::Current, &[with_code(code)]);
     assert_eq!(judged("Threshold"), [Judgement::No]);
     assert_eq!(judged("Reverted"), [Judgement::Yes]);
-    let next = |code| View::of(&with_code(code), now()).next_commands("flagger");
+    let next = |code| View::of(&with_code(code), now()).next_commands(&Typed::new("flagger", &[]));
     assert_eq!(next("Threshold"), ["flagger -n test retry podinfo"]);
     assert!(next("Reverted").is_empty());
 }
 
 /// The sentence of a release that cannot go on has the write that is refused.
+/// The gate before more traffic is a part of the step. A skip ends the step, and nothing else opens the gate but the gate itself.
+#[test]
+fn a_closed_gate_before_more_traffic_waits_for_a_person() {
+    let mut running = status("Progressing", NEW, OLD);
+    running["conditions"] = json!([{"type": "Verdict", "status": "True", "reason": "Gate", "message": "Waits until the gate opens."}]);
+    let view = View::of(&seen(&running, NEW, OLD), now());
+    assert_eq!((view.state, view.next_step), (State::Waiting, None));
+    let typed = Typed::new("flagger", &["--context prod".to_owned()]);
+    let reason = "podinfo --reason \"…\"";
+    let expected =
+        ["skip", "abort"].map(|verb| format!("flagger --context prod -n test {verb} {reason}"));
+    assert_eq!(view.next_commands(&typed), expected);
+}
+
+#[test]
+fn images_that_differ_in_their_registry_only_are_shown_whole() {
+    let pair = text::image_pair("a.io/team/web:1", "b.io/x/web:1");
+    assert_eq!(pair, ("a.io/team/web:1", "b.io/x/web:1"));
+    assert_eq!(
+        text::image_pair("a.io/web:1", "a.io/web:2"),
+        ("web:1", "web:2")
+    );
+    assert_eq!(
+        text::image_pair("a.io/web:1", "a.io/web:1"),
+        ("web:1", "web:1")
+    );
+}
+
 #[test]
 fn a_refused_write_is_in_the_sentence() {
     let mut running = status("Progressing", NEW, OLD);
@@ -319,7 +347,7 @@ fn a_refused_write_is_in_the_sentence() {
     let view = View::of(&seen(&running, NEW, OLD), now());
     assert_eq!(
         view.sentence,
-        "The version is analysed: 0 % of the traffic. The API server refuses it."
+        "The version has no traffic yet: its pods must be ready first. The API server refuses it."
     );
     assert_eq!(
         (view.state, view.code.as_str()),
@@ -345,7 +373,8 @@ fn a_version_that_a_comparison_cannot_decide_about_waits_for_a_person() {
         );
         assert_eq!(judged, [judgement], "{code}");
     }
-    let commands = View::of(&seen(&running, NEW, OLD), now()).next_commands("flagger");
+    let commands =
+        View::of(&seen(&running, NEW, OLD), now()).next_commands(&Typed::new("flagger", &[]));
     assert_eq!(commands[0], "flagger -n test skip podinfo --reason \"…\"");
 }
 

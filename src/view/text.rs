@@ -43,6 +43,14 @@ pub fn short_image(image: &str) -> &str {
     image.rsplit('/').next().unwrap_or(image)
 }
 
+/// Two images, each without registry and folders, unless these are the only difference.
+pub fn image_pair<'a>(from: &'a str, to: &'a str) -> (&'a str, &'a str) {
+    match (short_image(from), short_image(to)) {
+        (one, other) if one == other && from != to => (from, to),
+        short => short,
+    }
+}
+
 /// A time of an object.
 pub fn instant(value: Option<&Value>) -> Option<Timestamp> {
     value?.as_str()?.parse().ok()

@@ -2,7 +2,7 @@
 
 use flagger_rs::{
     api::{action::ANNOTATION, canary::CanaryPhase, status::ConditionType},
-    snapshot::revision::revision,
+    snapshot::{Kind, RefusedWrite, revision::revision},
 };
 use serde_json::{Value, json};
 
@@ -313,6 +313,29 @@ fn a_crash_at_any_write_repeats_no_action() {
             );
         }
     }
+}
+
+/// A policy, or a webhook that fails, may refuse the removal of the annotation. The traffic of an aborted version must move nevertheless.
+#[test]
+fn an_annotation_that_cannot_be_removed_holds_nothing_up() {
+    let mut sim = at_first_weight(steps());
+    ask(&mut sim, "abort", "a1");
+    while sim.snapshot.phase() == CanaryPhase::Progressing {
+        let canary = sim.snapshot.reference(Kind::Canary, "podinfo");
+        let refused = RefusedWrite {
+            object: canary.clone(),
+            why: "denied the request".to_owned(),
+            generation: None,
+        };
+        sim.snapshot.refused = Some(refused);
+        sim.memory.mark_written(&canary);
+        sim.reconcile();
+        assert!(is_annotated(&sim), "the removal is refused");
+    }
+    sim.snapshot.refused = None;
+    sim.run_until(CanaryPhase::Failed);
+    assert_eq!(sim.canary_weight(), 0);
+    assert!(!is_annotated(&sim));
 }
 
 /// A GitOps tool that has the annotation in its repository applies the annotation again and again.

@@ -106,6 +106,33 @@ pub struct Reach {
     pub color: Color,
 }
 
+impl Reach {
+    /// The flags that choose the cluster and the user, for commands that a person types next. The namespace is in each command.
+    pub fn flags(&self) -> Vec<String> {
+        let one = |flag: &str, value: &String| format!("{flag} {}", quoted(value));
+        let flags = [
+            ("--context", &self.context),
+            ("--kubeconfig", &self.kubeconfig),
+            ("--as", &self.as_user),
+        ];
+        let flags = flags
+            .into_iter()
+            .filter_map(|(flag, value)| Some(one(flag, value.as_ref()?)));
+        let groups = self.as_groups.iter().map(|group| one("--as-group", group));
+        flags.chain(groups).collect()
+    }
+}
+
+/// A value as a shell reads it.
+fn quoted(value: &str) -> String {
+    let is_plain =
+        |character: char| character.is_ascii_alphanumeric() || "-_./:@=,+".contains(character);
+    if !value.is_empty() && value.chars().all(is_plain) {
+        return value.to_owned();
+    }
+    format!("'{}'", value.replace('\'', r"'\''"))
+}
+
 /// When to use colors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Color {

@@ -162,3 +162,15 @@ fn verbs_flags_and_their_values_are_completed() {
         Some("shop")
     );
 }
+
+#[test]
+fn commands_to_type_next_have_the_flags_that_choose_the_cluster() {
+    let args = words(
+        "get podinfo --context prod --kubeconfig /my/config;id --as jane --as-group a --as-group=b -n test",
+    );
+    let line = parse(Program::Flagger, &args, false).unwrap();
+    let expected =
+        "--context prod --kubeconfig '/my/config;id' --as jane --as-group a --as-group b";
+    assert_eq!(line.reach.flags().join(" "), expected);
+    assert!(Reach::default().flags().is_empty());
+}

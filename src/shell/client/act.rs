@@ -12,7 +12,10 @@ use super::{
     trouble::Stop,
 };
 use crate::{
-    api::action::{ANNOTATION, Action, LONGEST, Signature, Verb},
+    api::{
+        action::{ANNOTATION, Action, LONGEST, Signature, Verb, recorded},
+        status::ConditionType,
+    },
     cli::client::{Act, Code},
     shell::{api_server::ClusterError, random::nonce},
     snapshot::Kind,
@@ -89,7 +92,7 @@ impl Asking<'_> {
             Verb::Pause | Verb::Resume | Verb::Retry => false,
         };
         if reason.is_empty() && needs_one {
-            let (program, name) = (self.context.program.typed(), &self.act.name);
+            let (program, name) = (&self.context.typed.flagger, &self.act.name);
             let namespace = self.context.person.namespace();
             let text = format!(
                 "to {verb} a release needs a reason, which everybody reads who looks at it later\nTry: {program} -n {namespace} {verb} {name} --reason \"…\""
@@ -131,7 +134,7 @@ impl Asking<'_> {
                 "canary {}/{} has no release yet: its status names no version\nSee why: {} -n {0} get {1}",
                 self.context.person.namespace(),
                 self.act.name,
-                self.context.program.typed()
+                self.context.typed.flagger
             );
             Stop::because(Code::No, text)
         })
@@ -141,8 +144,9 @@ impl Asking<'_> {
     fn hidden(&self, view: &View) -> Stop {
         let (verb, Target { kind, name }) = (self.verb, &view.target);
         let text = format!(
-            "cannot {verb} {}: the {kind} {name} cannot be read, and it names the version that waits\nName the version that you mean with --revision, or see what you may do: kubectl auth can-i --list -n {}",
+            "cannot {verb} {}: the {kind} {name} cannot be read, and it names the version that waits\nName the version that you mean with --revision, or see what you may do: {} auth can-i --list -n {}",
             view.full_name(),
+            self.context.typed.kubectl,
             view.namespace
         );
         Stop::because(Code::Forbidden, text)
@@ -150,7 +154,7 @@ impl Asking<'_> {
 
     fn superseded(&self, meant: &str, now: &str) -> Stop {
         let (namespace, name) = (self.context.person.namespace(), &self.act.name);
-        let program = self.context.program.typed();
+        let program = &self.context.typed.flagger;
         let text = format!(
             "nothing was asked: canary {namespace}/{name} is at revision {}, not at {meant} any more\nLook at it again: {program} -n {namespace} get {name}",
             clean(now)
@@ -173,11 +177,7 @@ impl Asking<'_> {
     async fn write(&self, mut canary: Value, revision: &str, line: &str) -> Result<(), Stop> {
         let (person, name) = (&self.context.person, &self.act.name);
         for _ in 0..ATTEMPTS {
-            let is_free = canary
-                .pointer("/metadata/annotations")
-                .and_then(|all| all.get(ANNOTATION))
-                .is_none();
-            if is_free {
+            if self.may_write(&canary) {
                 let version = &canary["metadata"]["resourceVersion"];
                 let patch = json!({"metadata": {"resourceVersion": version, "annotations": {ANNOTATION: line}}});
                 match person.patch_canary(person.namespace(), name, patch).await {
@@ -193,11 +193,28 @@ impl Asking<'_> {
                 return Err(self.superseded(revision, &now));
             }
         }
+        let kubectl = &self.context.typed.kubectl;
         let text = format!(
-            "nothing was asked: canary {}/{name} has an action that no operator has handled, or changes all the time\nSee the action: kubectl -n {0} get canary {name} -o yaml",
+            "nothing was asked: canary {}/{name} has an action that no operator has handled, or changes all the time\nSee the action: {kubectl} -n {0} get canary {name} -o yaml\nTake the action back: {kubectl} -n {0} annotate canary {name} {ANNOTATION}-",
             person.namespace()
         );
         Err(Stop::because(Code::Undecided, text))
+    }
+
+    /// Whether the annotation is free: it is missing, its action was handled, or this is an abort, which takes the place of any action.
+    fn may_write(&self, canary: &Value) -> bool {
+        let annotations = canary.pointer("/metadata/annotations");
+        let line = annotations.and_then(|all| all.get(ANNOTATION)?.as_str());
+        let Some(line) = line else {
+            return true;
+        };
+        let id = line.parse::<Action>().ok().and_then(|it| it.signature);
+        let conditions = canary.pointer("/status/conditions");
+        let mut conditions = conditions.and_then(Value::as_array).into_iter().flatten();
+        let answers = conditions.find(|it| it["type"] == ConditionType::Action.as_str());
+        let answers = answers.and_then(|it| it["message"].as_str());
+        let handled = answers.map_or_else(Vec::new, |answers| recorded(answers).0);
+        self.verb == Verb::Abort || id.is_some_and(|it| handled.contains(&it.id.as_str()))
     }
 
     /// The API server refused the line. Its answer has the reason, such as the text of a policy.
@@ -231,11 +248,11 @@ impl Asking<'_> {
                 return self.print(answer, &view);
             }
         }
-        let namespace = person.namespace();
+        let (namespace, kubectl) = (person.namespace(), &self.context.typed.kubectl);
         Err(Stop::because(
             Code::Undecided,
             format!(
-                "no operator has answered within {} s; it acts on this for 15 minutes\nSee whether one runs: kubectl get pods -A -l app.kubernetes.io/name=flagger\nTake the action back: kubectl -n {namespace} annotate canary {name} {ANNOTATION}-",
+                "no operator has answered within {} s; it acts on this for 15 minutes\nSee whether one runs: {kubectl} get pods -A | grep flagger\nTake the action back: {kubectl} -n {namespace} annotate canary {name} {ANNOTATION}-",
                 ANSWER.as_secs()
             ),
         ))
@@ -254,9 +271,8 @@ impl Asking<'_> {
             unless_closed(print(&format!("accepted: {}\n{state}", answer.text)))?;
             return Ok(Code::Yes);
         }
-        let program = self.context.program.typed();
         let commands: Vec<_> = view
-            .next_commands(program)
+            .next_commands(&self.context.typed)
             .iter()
             .map(|command| format!("\nNext: {command}"))
             .collect();

@@ -65,7 +65,7 @@ pub fn show(context: &Context, view: &View, format: Format) -> Result<(), Stop> 
 }
 
 fn lines(context: &Context, view: &View, width: usize) -> Vec<Line> {
-    detail(view, width, now(), context.program.typed())
+    detail(view, width, now(), &context.typed)
 }
 
 /// A canary that is watched.

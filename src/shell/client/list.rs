@@ -35,7 +35,7 @@ pub async fn list(context: &Context, list: &List) -> Result<Code, Stop> {
             verb: "list",
             namespace,
             canary: None,
-            program: context.program,
+            typed: &context.typed,
         },
     };
     let known = listing.all().await?;
@@ -235,7 +235,7 @@ impl<'a> Printer<'a> {
             let place = match self.listing.namespace {
                 Some(namespace) => format!(
                     "in namespace {namespace}; other namespaces: {} list -A",
-                    self.listing.context.program.typed()
+                    self.listing.context.typed.flagger
                 ),
                 None => "in any namespace".to_owned(),
             };

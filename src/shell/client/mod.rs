@@ -33,7 +33,7 @@ use crate::{
     api::action,
     cli::client::{self, COMPLETE, Code, Color, Format, Line, Program, Verb, complete::script},
     shell::api_server::person::Person,
-    view::API_VERSION,
+    view::{API_VERSION, Typed},
 };
 use output::{Output, unless_closed};
 use read::Context;
@@ -107,7 +107,7 @@ async fn carry_out(line: Line, program: Program, output: Output) -> Result<Code,
     let context = Context {
         person,
         output,
-        program,
+        typed: Typed::new(program.typed(), &reach.flags()),
     };
     match verb {
         Verb::List(list) => list::list(&context, &list).await,

@@ -329,7 +329,7 @@ impl<'a> Planning<'a> {
             verb,
             namespace: Some(&self.canary.namespace),
             canary: Some(&self.canary.name),
-            program: self.context.program,
+            typed: &self.context.typed,
         }
     }
 

@@ -10,7 +10,6 @@ use super::{
 };
 use crate::{
     api::canary::Canary,
-    cli::client::Program,
     shell::{
         api_server::{
             ClusterError,
@@ -19,7 +18,7 @@ use crate::{
         clock,
     },
     snapshot::{Kind, TargetKind, knative},
-    view::{Seen, Version, View},
+    view::{Seen, Typed, Version, View},
 };
 
 /// A command's connections: to the API server, and to the terminal.
@@ -28,8 +27,8 @@ pub struct Context {
     pub person: Person,
     /// The terminal.
     pub output: Output,
-    /// The name by which the program was called.
-    pub program: Program,
+    /// The beginnings of the commands that messages tell to type.
+    pub typed: Typed,
 }
 
 /// Which objects of a canary to read.
@@ -48,7 +47,7 @@ impl Context {
             verb,
             namespace: Some(self.person.namespace()),
             canary: Some(name),
-            program: self.program,
+            typed: &self.typed,
         }
     }
 

@@ -189,8 +189,9 @@ impl Context {
             );
         }
         format!(
-            "no release of canary {}/{name} is recorded: none has begun since the operator records them, the kind Release is not installed, the operator may not write Releases, or it runs with -release-history=0\nSee whether the kind is there: kubectl get crd releases.flagger-rs.github.io",
-            self.person.namespace()
+            "no release of canary {}/{name} is recorded: none has begun since the operator records them, the kind Release is not installed, the operator may not write Releases, or it runs with -release-history=0\nSee whether the kind is there: {} get crd releases.flagger-rs.github.io",
+            self.person.namespace(),
+            self.typed.kubectl
         )
     }
 
@@ -199,7 +200,8 @@ impl Context {
         Stop::because(
             Code::NotFound,
             format!(
-                "canary {namespace}/{name} has no recorded release {release}\nSee which there are: kubectl -n {namespace} get releases"
+                "canary {namespace}/{name} has no recorded release {release}\nSee which there are: {} -n {namespace} get releases",
+                self.typed.kubectl
             ),
         )
     }

@@ -20,6 +20,7 @@ use crate::{
     view::{
         View,
         goal::{Follower, Judged, Judgement, Until, Wanted},
+        text::short_image,
     },
 };
 
@@ -30,6 +31,12 @@ const READ_AGAIN: Duration = Duration::from_secs(2);
 
 /// Prints the state of a version. With a goal or a timeout, first waits until the version reaches the goal.
 pub async fn status(context: &Context, status: &Status) -> Result<Code, Stop> {
+    if let Some(image) = &status.image
+        && !short_image(image).contains([':', '@'])
+    {
+        let why = format!("--image {image} needs a tag or a digest, such as {image}:1.2.0");
+        return Err(Stop::because(Code::Usage, why));
+    }
     let wanted = match (&status.image, &status.revision) {
         (Some(image), _) => Wanted::Image(image.clone()),
         (None, Some(revision)) => Wanted::Revision(revision.clone()),
@@ -139,7 +146,7 @@ impl Waiting<'_> {
             Code::Undecided
         };
         let code = self.end(view, judged, code)?;
-        let program = self.context.program.typed();
+        let program = &self.context.typed.flagger;
         if self.timeout > Duration::ZERO {
             let time = duration::display(self.timeout);
             remark(&format!(
@@ -148,7 +155,7 @@ impl Waiting<'_> {
             ));
         }
         for command in view
-            .next_commands(program)
+            .next_commands(&self.context.typed)
             .into_iter()
             .filter(|_| code == Code::WaitsForPerson)
         {

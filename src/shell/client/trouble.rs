@@ -3,9 +3,9 @@
 use std::io;
 
 use crate::{
-    cli::client::{Code, Program},
+    cli::client::Code,
     shell::api_server::{ClusterError, person::NoConnection},
-    view::text::clean,
+    view::{Typed, text::clean},
 };
 
 /// The reason why a command ends early.
@@ -68,8 +68,8 @@ pub struct Wanted<'a> {
     pub namespace: Option<&'a str>,
     /// The Canary; `None` means all.
     pub canary: Option<&'a str>,
-    /// The program that the person has called.
-    pub program: Program,
+    /// The beginnings of the commands that a message tells to type.
+    pub typed: &'a Typed,
 }
 
 impl Wanted<'_> {
@@ -80,18 +80,18 @@ impl Wanted<'_> {
         let place = self
             .namespace
             .map_or("-A".to_owned(), |namespace| format!("-n {namespace}"));
-        let verb = self.verb;
+        let (verb, kubectl) = (self.verb, &self.typed.kubectl);
         match error.code() {
             Some(401) => Stop::because(
                 Code::Usage,
                 format!(
-                    "cannot {verb} {object}: the API server does not accept the login of the kubeconfig, which may have expired: {why}\nLog in again, then try: kubectl auth whoami"
+                    "cannot {verb} {object}: the API server does not accept the login of the kubeconfig, which may have expired: {why}\nLog in again, then try: {kubectl} auth whoami"
                 ),
             ),
             Some(403) => Stop::because(
                 Code::Forbidden,
                 format!(
-                    "cannot {verb} {object}: {why}\nSee what you may do: kubectl auth can-i --list {place}\nA RoleBinding to the ClusterRole {} of kustomize/actions grants what this command needs",
+                    "cannot {verb} {object}: {why}\nSee what you may do: {kubectl} auth can-i --list {place}\nA RoleBinding to the ClusterRole {} of kustomize/actions grants what this command needs",
                     role(verb)
                 ),
             ),
@@ -105,28 +105,27 @@ impl Wanted<'_> {
             Some(404) => Stop::because(
                 Code::NotFound,
                 format!(
-                    "this cluster has no Canaries: {why}\nInstall their kind: {} crds | kubectl apply --server-side -f -",
-                    "flagger"
+                    "this cluster has no Canaries: {why}\nInstall their kind: flagger crds | {kubectl} apply --server-side -f -"
                 ),
             ),
             Some(429 | 500..) => Stop::because(
                 Code::Undecided,
                 format!(
-                    "cannot {verb} {object} now: {why}\nTry again later, or see how the API server is: kubectl get --raw /readyz"
+                    "cannot {verb} {object} now: {why}\nTry again later, or see how the API server is: {kubectl} get --raw /readyz"
                 ),
             ),
             // An API server that accepts only TLS answers 400 to a request without TLS.
             Some(400) => Stop::because(
                 Code::Usage,
                 format!(
-                    "cannot {verb} {object}: {why}\nLook at the address of the API server: kubectl config view"
+                    "cannot {verb} {object}: {why}\nLook at the address of the API server: {kubectl} config view"
                 ),
             ),
             Some(_) => Stop::because(Code::No, format!("cannot {verb} {object}: {why}")),
             None => Stop::because(
                 Code::Undecided,
                 format!(
-                    "cannot {verb} {object}: {why}\nSee whether the API server answers: kubectl cluster-info"
+                    "cannot {verb} {object}: {why}\nSee whether the API server answers: {kubectl} cluster-info"
                 ),
             ),
         }
@@ -135,7 +134,7 @@ impl Wanted<'_> {
     /// There is no such Canary.
     pub fn missing(&self) -> Stop {
         let object = self.object();
-        let program = self.program.typed();
+        let program = &self.typed.flagger;
         Stop::because(
             Code::NotFound,
             format!("{object} does not exist\nSee which there are: {program} list -A"),
@@ -166,11 +165,13 @@ mod tests {
 
     #[test]
     fn an_api_server_that_cannot_answer_now_decides_nothing() {
+        let flags = ["--context prod".to_owned()];
+        let typed = Typed::new("kubectl flagger", &flags);
         let wanted = Wanted {
             verb: "get",
             namespace: Some("test"),
             canary: Some("podinfo"),
-            program: Program::Plugin,
+            typed: &typed,
         };
         for (code, expected) in [
             (401, Code::Usage),
@@ -187,5 +188,10 @@ mod tests {
                 "{code}: {stop:?}"
             );
         }
+        let message = "denied".to_owned();
+        let stop = wanted.failed(&ClusterError::Refused { code: 403, message });
+        // Without the flag, the command would ask another cluster.
+        let command = "kubectl --context prod auth can-i --list -n test";
+        assert!(matches!(&stop, Stop::Trouble(trouble) if trouble.message.contains(command)));
     }
 }

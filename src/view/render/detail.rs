@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use super::{Line, Style, Table, line::padded, style_of};
 use crate::view::{
-    Check, Pod, Progress, Step, Version, View,
-    text::{age, duration, short_image},
+    Check, Pod, Progress, Step, Typed, Version, View,
+    text::{age, duration, image_pair, short_image},
 };
 
 /// The width of the left column.
@@ -13,8 +13,8 @@ const LEFT: usize = 11;
 /// The most events that are shown.
 const EVENTS: usize = 8;
 
-/// The lines about a canary, for this width. `program` is the command that a person types.
-pub fn detail(view: &View, width: usize, now: Timestamp, program: &str) -> Vec<Line> {
+/// The lines about a canary, for this width.
+pub fn detail(view: &View, width: usize, now: Timestamp, typed: &Typed) -> Vec<Line> {
     let mut lines = header(view, width, now);
     lines.push(Line::default());
     lines.extend(steps(view, width, now));
@@ -22,7 +22,7 @@ pub fn detail(view: &View, width: usize, now: Timestamp, program: &str) -> Vec<L
     lines.extend(hooks(view, width));
     lines.extend(pods(view, now));
     lines.extend(events(view, now));
-    lines.extend(next(view, program));
+    lines.extend(next(view, typed));
     lines
 }
 
@@ -68,10 +68,14 @@ fn images(view: &View) -> Vec<Line> {
     };
     let names = std::iter::once("Image").chain(std::iter::repeat(""));
     let lines = names.zip(images).map(|(name, image)| {
-        let new = image.canary.as_deref().map(short_image);
-        let text = match (image.primary.as_deref().map(short_image), new) {
-            (Some(old), Some(new)) if old != new => format!("{old} → {new}"),
-            (old, new) => new.or(old).unwrap_or_default().to_owned(),
+        let text = match (image.primary.as_deref(), image.canary.as_deref()) {
+            (Some(old), Some(new)) if old != new => {
+                let (old, new) = image_pair(old, new);
+                format!("{old} → {new}")
+            }
+            (old, new) => new
+                .or(old)
+                .map_or_else(String::new, |it| short_image(it).to_owned()),
         };
         let line = named(name).and(Style::Plain, text);
         if images.len() > 1 {
@@ -247,8 +251,8 @@ fn events(view: &View, now: Timestamp) -> Vec<Line> {
 }
 
 /// The commands that a person may type next.
-fn next(view: &View, program: &str) -> Vec<Line> {
-    let commands = view.next_commands(program);
+fn next(view: &View, typed: &Typed) -> Vec<Line> {
+    let commands = view.next_commands(typed);
     let names = std::iter::once("Next").chain(std::iter::repeat(""));
     let lines = names
         .zip(commands)

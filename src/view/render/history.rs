@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::Style;
 use crate::{
     api::release::{Release, ReleaseResult},
-    view::text::{age, clean, duration, short_image},
+    view::text::{age, clean, duration, image_pair},
 };
 
 /// The head of the table.
@@ -27,7 +27,7 @@ pub fn history_row(release: &Release, is_wide: bool, now: Timestamp) -> Vec<(Sty
         duration(end.duration_since(start))
     });
     let (from, to) = match spec.images.first() {
-        Some(image) => (short_image(&image.from), short_image(&image.to)),
+        Some(image) => image_pair(&image.from, &image.to),
         None => (
             spec.from.as_deref().unwrap_or_default(),
             spec.revision.as_str(),

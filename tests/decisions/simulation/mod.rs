@@ -46,7 +46,7 @@ pub struct Simulation {
     pub snapshot: Snapshot,
     evidence: Evidence,
     /// The operator's own memory of the notifications and answers of a step.
-    memory: ReconcileState,
+    pub memory: ReconcileState,
     /// The value that metric servers return.
     pub metric: String,
     /// The value that metric servers return to the query which checks that they are online.

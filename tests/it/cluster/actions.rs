@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::{Outcome, Scenario, ensure, text};
+use super::{Outcome, PATIENCE, Scenario, ensure, text};
 use flagger_rs::{
     api::action::{ANNOTATION, Action, Signature, Verb},
     snapshot::Kind,
 };
+use testbed::wait::until;
 
 pub async fn people_steer_a_release_within_the_rights_of_their_roles(s: Scenario<'_>) -> Outcome {
     s.podinfo().await?;
@@ -27,8 +28,17 @@ pub async fn people_steer_a_release_within_the_rights_of_their_roles(s: Scenario
     s.line("Progressing 20").await?;
 
     // A pause outlasts each way in which a tool applies the manifest again.
-    s.act("jane", Verb::Pause, "jane", "").await?;
-    s.event("Pause requested by jane").await?;
+    // The API server encodes these characters in another way than this program.
+    s.act(
+        "jane",
+        Verb::Pause,
+        "jane",
+        "errors > 5 % & p99 < 5ms \u{2028}",
+    )
+    .await?;
+    s.event("Pause requested by jane: errors > 5 % & p99 < 5ms")
+        .await?;
+    s.unannotated().await?;
     s.apply(&canary).await?;
     let mut manifest = canary.clone();
     manifest["metadata"]["namespace"] = json!(s.ns);
@@ -91,6 +101,17 @@ pub async fn people_steer_a_release_within_the_rights_of_their_roles(s: Scenario
 }
 
 impl Scenario<'_> {
+    /// Waits until the operator has removed the annotation.
+    async fn unannotated(&self) -> Outcome {
+        until(PATIENCE, "the removal of the annotation", async || {
+            let canary = self.get(Kind::Canary, "podinfo").await?;
+            let annotations = &canary["metadata"]["annotations"];
+            ensure(annotations.get(ANNOTATION).is_none(), annotations)
+        })
+        .await
+        .map_err(text)
+    }
+
     /// Writes the annotation as this user.
     async fn act(&self, user: &str, verb: Verb, author: &str, reason: &str) -> Outcome {
         let canary = self.get(Kind::Canary, "podinfo").await?;

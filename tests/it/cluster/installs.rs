@@ -24,7 +24,7 @@ struct Install {
 }
 
 /// All overlays with an operator. (That for Linkerd grants the same as that for Gateway API.)
-const INSTALLS: [Install; 12] = [
+const INSTALLS: [Install; 13] = [
     Install {
         overlay: "istio",
         arguments: &["-mesh-provider=istio"],

@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    cli::client::Program,
     shell::{
         api_server::{
             fake::{FakeApiServer, Request},
@@ -13,6 +12,7 @@ use crate::{
         client::output::Output,
         lock::lock,
     },
+    view::Typed,
 };
 
 fn canary(version: u32, revision: &str, action: Option<&str>) -> Value {
@@ -57,7 +57,7 @@ async fn ask(verb: Verb, reads: Vec<Value>, conflicts: usize) -> (Result<Code, S
     let context = Context {
         person: Person::of(server.client(), "test"),
         output: Output::new(false, false),
-        program: Program::Plugin,
+        typed: Typed::new("kubectl flagger", &[]),
     };
     let act = Act {
         name: "podinfo".to_owned(),
@@ -137,6 +137,25 @@ async fn the_action_of_somebody_else_is_not_overwritten() {
     // The command waits, and the operator handles the earlier line meanwhile.
     let reads = vec![canary(7, "v1-a", Some("abort")), canary(8, "v1-a", None)];
     let (code, patches) = ask(Verb::Pause, reads, 0).await;
+    assert_eq!((code.unwrap(), patches.len()), (Code::Yes, 1));
+}
+
+/// An operator without the right to change the Canary's annotations cannot remove the line of an action that it has handled.
+#[tokio::test(start_paused = true)]
+async fn a_handled_action_is_overwritten_and_an_abort_takes_the_place_of_any() {
+    let line = "pause v1-a 7f-1 2026-11-30T10:00:00Z bob rising errors";
+    let pending = canary(7, "v1-a", Some(line));
+    let mut handled = pending.clone();
+    handled["status"]["conditions"] =
+        json!([{"type": "Action", "message": "7f-1,7f-0 pause by bob: rising errors"}]);
+    let (code, patches) = ask(Verb::Skip, vec![handled], 0).await;
+    assert_eq!((code.unwrap(), patches.len()), (Code::Yes, 1));
+    let (result, patches) = ask(Verb::Skip, vec![pending.clone()], 0).await;
+    let (code, message) = trouble(result);
+    assert_eq!((code, patches.len()), (Code::Undecided, 0));
+    let take_back = "kubectl -n test annotate canary podinfo flagger-rs.github.io/action-";
+    assert!(message.contains(take_back), "{message}");
+    let (code, patches) = ask(Verb::Abort, vec![pending], 0).await;
     assert_eq!((code.unwrap(), patches.len()), (Code::Yes, 1));
 }
 

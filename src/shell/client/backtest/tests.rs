@@ -2,7 +2,6 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    cli::client::Program,
     shell::{
         api_server::{
             fake::{FakeApiServer, Request},
@@ -10,6 +9,7 @@ use crate::{
         },
         client::output::Output,
     },
+    view::Typed,
 };
 
 const PROXY: &str =
@@ -57,7 +57,7 @@ async fn backtested(
     let context = Context {
         person: Person::of(server.client(), "test"),
         output: Output::new(false, false),
-        program: Program::Plugin,
+        typed: Typed::new("kubectl flagger", &[]),
     };
     let args = client::Backtest {
         name: "podinfo".to_owned(),

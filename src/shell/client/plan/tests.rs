@@ -2,7 +2,6 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    cli::client::Program,
     plan::UNTRUSTED,
     shell::{
         api_server::{
@@ -11,6 +10,7 @@ use crate::{
         },
         client::output::Output,
     },
+    view::Typed,
 };
 
 /// The value of the Secret, and as the API server has it.
@@ -98,7 +98,7 @@ async fn plan_with(
     let context = Context {
         person: Person::of(server.client(), "test"),
         output: Output::new(false, false),
-        program: Program::Plugin,
+        typed: Typed::new("kubectl flagger", &[]),
     };
     let args = client::Plan {
         name: None,

@@ -21,12 +21,14 @@
 //! | Which fields may a user write, and what is the default of each? | [`api`] |
 //! | What does a decision see, and what does it write? | [`snapshot`]: `Snapshot` and `Write` |
 //! | **What happens next?** | [`rollout`]: `decide` reads as the table of contents; `rollout/phases` has a file per phase |
-//! | When does a step begin? | `snapshot/cadence.rs`; `shell/controller/schedule.rs` has the queue |
+//! | When does a step begin? | `snapshot/cadence.rs`; `shell/controller/schedule.rs` has the queue, `shell/controller/requeue.rs` the jitter |
 //! | Which hooks, gates and metrics does a step check? | `rollout/checks`; `gates.rs` has the texts of each closed gate |
 //! | What may a person ask of a release, and what becomes of it? | [`api::action`] has the form, `rollout/actions.rs` the rules |
 //! | Why did a version fail, in a sentence? | `rollout/status/verdict.rs` |
 //! | What does the record of a run hold, and how is it explained? | [`api::release`], [`records`] |
 //! | When does a record begin, and when is it written? | `records/committed.rs`; `shell/controller/records.rs` |
+//! | Which records are deleted? | `records/history.rs` |
+//! | When does a webhook pass? | `notifications/webhook.rs` |
 //! | What if a canary loses all its pods? | `rollout/safety/withdrawal.rs` takes its traffic and counts the loss, `rollout/phases/analysis.rs` rolls it back |
 //! | When does a run start? | `rollout/phases/idle.rs`; `Release::changed` in `rollout/release.rs` decides whether the version is new |
 //! | How long does a canary keep its pods without traffic, and why? | `rollout/status/draining.rs` |
@@ -38,7 +40,7 @@
 //! | What do the primary, the Services, the copies of configs and the autoscalers look like? | [`workload`] |
 //! | How does each mesh, gateway or ingress split traffic? | [`routers`] |
 //! | What becomes of a route that the user had before? | `routers/adoption.rs` |
-//! | To whom does an object belong, and which are refused? | `workload/ownership.rs`, `rollout/safety/ownership.rs` |
+//! | To whom does an object belong, and which are refused? | `rollout/safety/ownership.rs` decides, by the marks in `workload/ownership.rs` |
 //! | Which canaries share the copy of a config? | `workload/config/copies.rs` |
 //! | Where is the content of a config for a restored primary? | `workload/config/previous.rs` |
 //! | Which providers exist, and which router and queries has each? | [`providers`] |
@@ -53,15 +55,15 @@
 //! | How does the operator talk to the API server? | `shell/api_server`: the only way for requests, and the caches |
 //! | Which writes are conditional, and which are not? | `shell/api_server/mod.rs` |
 //! | How does it talk to webhooks, metric servers and chats? | `shell/outside`, `shell/notify` |
-//! | How large may a Canary be, and who gets how much of the operator? | `api/limits.rs`, `routers/conditions.rs`, `shell/outside/fair_queue.rs`, `shell/outside/large_answers.rs` |
+//! | How large may a Canary be, and who gets how much of the operator? | `api/limits.rs`, `routers/conditions.rs`, `shell/outside/fair_queue.rs`, `shell/outside/large_answers.rs`; `shell/outside/http.rs` limits an answer to 1 MiB |
 //! | What does one process remember of a canary? | `shell/controller/reconcile_state.rs` |
-//! | How are Events written, counted and limited? | `shell/notify/events.rs`, `shell/notify/events/limit.rs` |
+//! | How are Events written, counted and limited? | `shell/notify/events.rs`, `shell/notify/events/limit.rs`; `shell/notify/delivery.rs` sums up many of one step |
 //! | Which objects may be in other namespaces? | `snapshot/references.rs`, `snapshot/route_references.rs` |
 //! | What if clocks differ? | `snapshot/clock_skew.rs` |
 //! | How are probes and scrapes answered under load? | `shell/http_server.rs` |
 //! | Which metrics and logs does the operator write? | `shell/telemetry` |
 //! | Which flags are there, and which have no effect? | [`cli`] |
-//! | Which verbs does the command line have, and which exit codes? | [`cli::client`]; `shell/client` carries them out |
+//! | Which verbs does the command line have, and which exit codes? | [`cli::client`]; `shell/client` carries them out; `view/goal.rs` judges for `status` |
 //! | Which information do commands print about a canary, and in which form? | [`view`] |
 //! | How does the load tester work? | [`loadtester`]: a program of its own |
 //!

@@ -189,16 +189,7 @@ impl Follower {
             }
             Place::Promoted => self.ended(true, view),
             Place::Begins if view.state.waits_for_a_person() => self.waits(view),
-            Place::Begins => {
-                let begins = "The run of the version has not begun.";
-                // The reason is that of the canary, if it has one.
-                let why = if view.code.is_empty() {
-                    begins.to_owned()
-                } else {
-                    format!("{begins} {}", view.sentence)
-                };
-                judged(Judgement::NotBegun, why)
-            }
+            Place::Begins => judged(Judgement::NotBegun, not_begun(view)),
             Place::Run => self.in_run(view),
         }
     }
@@ -361,6 +352,16 @@ fn has_image(view: &View, wanted: &str, of: impl Fn(&Image) -> Option<&str>) -> 
 fn is_image(image: &str, wanted: &str) -> bool {
     let rest = image.strip_suffix(wanted);
     rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
+}
+
+/// Why the run of a version has not begun: the reason of the canary, if it has one.
+fn not_begun(view: &View) -> String {
+    let begins = "The run of the version has not begun.";
+    if view.code.is_empty() {
+        begins.to_owned()
+    } else {
+        format!("{begins} {}", view.sentence)
+    }
 }
 
 /// The version that the target has, in words.

@@ -174,3 +174,26 @@ fn commands_to_type_next_have_the_flags_that_choose_the_cluster() {
     assert_eq!(line.reach.flags().join(" "), expected);
     assert!(Reach::default().flags().is_empty());
 }
+
+#[test]
+fn a_canary_is_named_as_kubectl_and_the_form_name_do() {
+    for text in [
+        "podinfo",
+        "canary/podinfo",
+        "canaries/podinfo",
+        "canary.flagger.app/podinfo",
+        "canaries.flagger.app/podinfo",
+    ] {
+        let line = parse(Program::Flagger, &words(&format!("get {text}")), false).unwrap();
+        let Verb::Get(get) = line.verb else {
+            panic!("{text}");
+        };
+        assert_eq!(get.name, "podinfo", "{text}");
+    }
+    for text in ["deployment/podinfo", "canary/", "test/podinfo"] {
+        assert!(
+            parse(Program::Flagger, &words(&format!("get {text}")), false).is_err(),
+            "{text}"
+        );
+    }
+}

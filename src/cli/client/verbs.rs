@@ -143,6 +143,7 @@ pub struct List {
 #[derive(Clone, Debug, Args)]
 pub struct Canary {
     /// The name of the canary.
+    #[arg(value_parser = canary)]
     pub name: String,
     /// The form of the output.
     #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
@@ -153,6 +154,7 @@ pub struct Canary {
 #[derive(Clone, Debug, Args)]
 pub struct Get {
     /// The name of the canary.
+    #[arg(value_parser = canary)]
     pub name: String,
     /// Show each change, until the run ends.
     #[arg(short, long)]
@@ -166,6 +168,7 @@ pub struct Get {
 #[derive(Clone, Debug, Args)]
 pub struct Explain {
     /// The name of the canary.
+    #[arg(value_parser = canary)]
     pub name: String,
     /// The name of the record, which `kubectl get releases` lists. Default: the newest one.
     #[arg(long, value_name = "RELEASE")]
@@ -179,6 +182,7 @@ pub struct Explain {
 #[derive(Clone, Debug, Args)]
 pub struct Status {
     /// The name of the canary.
+    #[arg(value_parser = canary)]
     pub name: String,
     /// The goal of the wait.
     #[arg(
@@ -269,6 +273,7 @@ pub struct Plan {
 #[derive(Clone, Debug, Args)]
 pub struct Backtest {
     /// The name of the canary.
+    #[arg(value_parser = canary)]
     pub name: String,
     /// The number of days that are replayed.
     #[arg(long, default_value_t = 14, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=90))]
@@ -298,6 +303,16 @@ pub enum Report {
     Yaml,
 }
 
+/// A name of a canary, also in the form that `-o name` prints.
+fn canary(text: &str) -> Result<String, String> {
+    let (kind, name) = text.rsplit_once('/').unwrap_or(("canary", text));
+    let kind = kind.strip_suffix(".flagger.app").unwrap_or(kind);
+    if ["canary", "canaries"].contains(&kind) && !name.is_empty() {
+        return Ok(name.to_owned());
+    }
+    Err("the name of a canary is needed, such as podinfo or canary/podinfo".to_owned())
+}
+
 /// The account of an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
@@ -321,6 +336,7 @@ fn account(text: &str) -> Result<Account, String> {
 #[derive(Clone, Debug, Args)]
 pub struct Act {
     /// The name of the canary.
+    #[arg(value_parser = canary)]
     pub name: String,
     /// The reason. Everybody who can read the release sees it. Needed to promote, skip and abort.
     #[arg(long, value_name = "TEXT")]

@@ -32,8 +32,8 @@ const PARTITIONS: [(&str, &str); 7] = [
     ("", "amazonaws.com"),
 ];
 
-/// The host of a service in a region. `None` if no region can have this name, which consists of words and a number. With `s3` in its place,
-/// for example, the host could belong to a user.
+/// The host of a service in a region. `None` if no region can have this name. A name of a region consists of words and a number; a name such as
+/// `s3` could make a host that belongs to a user.
 pub fn host(service: &str, region: &str) -> Option<String> {
     let (words, number) = region.rsplit_once('-')?;
     let is_word = |word: &str| !word.is_empty() && word.bytes().all(|it| it.is_ascii_lowercase());

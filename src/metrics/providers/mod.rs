@@ -1,6 +1,6 @@
 //! The table of metric providers.
 //!
-//! A new provider is a file here, a row of [`PROVIDERS`], a row of the table in `metrics/tests.rs` and an example in
+//! A new provider is a file here, a row of [`PROVIDERS`], a row of the table in `metrics/tests/table.rs` and an example in
 //! `examples/metrics`; the tests fail while one is missing. (The CRD already lists the types that Flagger has.)
 
 mod azure_monitor;

@@ -159,7 +159,8 @@ impl AppMesh {
     }
 }
 
-/// Labels and annotations of the VirtualNodes. Flagger writes them before the Service, so nothing of the Service is among them.
+/// Labels and annotations of the VirtualNodes. They contain none of the Service's, because Flagger writes the
+/// VirtualNodes before the Service.
 fn apex_metadata(canary: &Canary) -> (Map<String, Value>, Map<String, Value>) {
     let apex = canary.spec.service.apex.as_ref();
     let labels = apex.and_then(|apex| apex.labels.as_ref());

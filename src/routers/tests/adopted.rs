@@ -191,7 +191,7 @@ fn a_manifest_that_kubectl_applies_after_the_adoption_is_the_users_last_word() {
     }
 }
 
-/// A Canary whose first object of the user is adopted, with the name of the object, and with these managers of its fields.
+/// A Canary that has adopted the user's first object, which has these managed fields; also the name of the object, and its value before.
 fn adopted_with(row: &Row, managed: &Value) -> Option<(Snapshot, ObjectRef, Value)> {
     let (snapshot, objects) = before(row, false);
     let (name, users) = objects.first()?.clone();

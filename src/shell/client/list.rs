@@ -239,7 +239,10 @@ impl<'a> Printer<'a> {
                 ),
                 None => "in any namespace".to_owned(),
             };
-            remark(&format!("no canaries found {place}"));
+            let list = self.listing.list;
+            let is_filtered = list.phase.is_some() || list.failed || list.selector.is_some();
+            let which = if is_filtered { " match" } else { " found" };
+            remark(&format!("no canaries{which} {place}"));
         } else if self.count > usize::try_from(PAGE).unwrap_or(usize::MAX)
             && !self.attention.is_empty()
         {

@@ -15,7 +15,7 @@ pub struct StatusWriters {
     seen: Option<Timestamp>,
     /// The last transition that this process wrote, or may have written.
     own: Option<Timestamp>,
-    /// The number of transitions of other processes in a row, each soon after the one before, and the last of them.
+    /// The number of successive transitions by other processes with short pauses between them, and the time of the last one.
     others: (u32, Option<Timestamp>),
 }
 

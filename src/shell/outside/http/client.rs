@@ -152,7 +152,7 @@ impl ClientKey {
             // Go writes header names in this case, and some servers compare them byte by byte.
             .http1_title_case_headers()
             .tls_danger_accept_invalid_certs(self.skips_verification)
-            // Do not send the address that redirects to the next host: it may be a secret, as the address of a chat is.
+            // Send no Referer: the address that redirects may be a secret, such as the address of a chat.
             .referer(false)
             .redirect(redirects(self.has_credentials));
         if self.is_local {

@@ -100,7 +100,10 @@ pub async fn a_person_on_call_needs_the_command_line_only(s: Scenario<'_>) -> Ou
     )?;
     let nobody = s.by("mallory", &["list"]).await?;
     ensure(
-        nobody.code == 6 && nobody.stderr.contains("kubectl auth can-i"),
+        nobody.code == 6
+            && nobody
+                .stderr
+                .contains(" --as mallory auth can-i --list -n "),
         &nobody,
     )?;
     let early = s.by("ben", &["retry", "podinfo"]).await?;

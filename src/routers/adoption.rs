@@ -311,7 +311,7 @@ fn has_reference(value: &Value, at: [&str; 2], meets: &impl Fn(&str) -> bool) ->
 
 /// Whether the objects of a router name a Service, or an object that stands for one, in this field. A header, a path or the name of a rule
 /// may be the same text.
-fn is_reference([parent, field]: [&str; 2]) -> bool {
+pub(super) fn is_reference([parent, field]: [&str; 2]) -> bool {
     match field {
         "host" | "hostName" | "hostname" | "kuma.io/service" | "service" | "serviceName"
         | "virtualNodeName" | "virtualServiceName" => true,

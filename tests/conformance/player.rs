@@ -14,6 +14,8 @@ use crate::{
     seen::Seen,
 };
 
+/// The API of Knative Services.
+const KNATIVE: &str = "serving.knative.dev/v1";
 /// The longest wait for one condition.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How many seconds pass before a new step begins, so that late effects are recorded in the step that caused them.
@@ -82,7 +84,10 @@ impl Player<'_> {
     async fn verb(&self, verb: &Verb) -> Outcome {
         match verb {
             Verb::Step(name) => self.step(name).await,
-            Verb::Idle(seconds) => self.pause(*seconds).await,
+            Verb::Idle(seconds) => {
+                self.pause(*seconds).await;
+                self.knative_routes().await?;
+            }
             Verb::Snapshot(at) => self.snapshot(at).await?,
             Verb::Apply(object) => self.apply(object).await?,
             Verb::KubectlApply(object) => self.kubectl_apply(self.filled(object)).await?,
@@ -126,6 +131,16 @@ impl Player<'_> {
     /// Waits, so that late effects are recorded too.
     async fn pause(&self, seconds: f64) {
         tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+    }
+
+    /// Waits until each Knative Service sends its requests to a Revision. A busy machine may need more than the time of the script.
+    async fn knative_routes(&self) -> Outcome {
+        let routes = async || {
+            let services = self.cluster.list(KNATIVE, "Service").await;
+            let services = services.unwrap_or_default();
+            services.iter().all(|it| it["status"]["traffic"].is_array())
+        };
+        self.wait("the routes of Knative Services", routes).await
     }
 
     async fn start(&self, start: &Start) -> Outcome {

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{ROUTERS, Row, apply, canary_analysis, reconciled, routed, snapshot};
 use crate::{
+    routers::adoption::is_reference,
     snapshot::{Kind, ObjectRef, Snapshot, Weights},
     workload::{
         metadata::{LAST_APPLIED, ORIGINAL, ORIGINAL_METADATA, owner_reference},
@@ -313,5 +314,29 @@ fn a_route_of_the_operator_keeps_no_record() {
         let snapshot = reconciled(row.router, snapshot, &Weights::PRIMARY);
         let annotations = &snapshot.objects[&name]["metadata"]["annotations"];
         assert_eq!(annotations.get(ORIGINAL_METADATA), None, "{}", row.provider);
+    }
+}
+
+/// If a rule names its Service in a field that is not in the list, the rules of the user's route would not be known as rules about the Canary.
+#[test]
+fn the_field_in_which_each_rule_names_its_service_is_known() {
+    for row in ROUTERS {
+        // The destinations of Knative are Revisions, and the rules of an Ingress are those of the user.
+        let rules =
+            (row.rules).filter(|it| !it.service.is_empty() && it.kind != Kind::KnativeService);
+        for (rules, list) in rules
+            .iter()
+            .flat_map(|rules| rules.lists.iter().map(move |it| (rules, it)))
+        {
+            let path = format!("{list}{}{}", rules.destinations, rules.service);
+            let fields: Vec<_> = path
+                .split('/')
+                .map(|field| field.replace("~1", "/"))
+                .collect();
+            let [.., parent, field] = fields.as_slice() else {
+                panic!("{path}");
+            };
+            assert!(is_reference([parent, field]), "{}: {path}", row.provider);
+        }
     }
 }

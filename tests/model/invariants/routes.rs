@@ -260,6 +260,36 @@ mod tests {
         }
     }
 
+    /// No copy would be seen of a router that marks copies in another form.
+    #[test]
+    fn the_copies_of_each_router_that_makes_them_are_seen() {
+        for row in ROUTERS.iter().filter(|row| row.mirrors) {
+            let spec = match row.provider {
+                "istio" => json!({"http": [{"mirror": {"host": "app-canary"}}]}),
+                "contour" => {
+                    json!({"routes": [{"services": [{"name": "app-canary", "mirror": true}]}]})
+                }
+                provider if provider.starts_with("gatewayapi") => {
+                    json!({"rules": [{"filters": [{"type": "RequestMirror"}]}]})
+                }
+                provider => panic!("{provider}: how does its route copy requests?"),
+            };
+            let plural = row.rules.unwrap().kind.plural();
+            let route = json!({"spec": spec});
+            assert!(
+                mirrors("app", |kind, _| (kind == plural).then_some(&route)),
+                "{}",
+                row.provider
+            );
+            let none = json!({"spec": {}});
+            assert!(
+                !mirrors("app", |kind, _| (kind == plural).then_some(&none)),
+                "{}",
+                row.provider
+            );
+        }
+    }
+
     #[test]
     fn each_kind_is_read() {
         let none = json!({});

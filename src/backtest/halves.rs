@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
+use rand::{Rng, SeedableRng, rngs::SmallRng, seq::SliceRandom};
 use rand_distr::{Binomial, Distribution};
 
 use super::history::{History, counts};
@@ -21,9 +21,9 @@ type Pods = BTreeMap<usize, Tally>;
 pub struct Halves<'a> {
     history: &'a History,
     /// Draws requests.
-    requests: StdRng,
+    requests: SmallRng,
     /// Draws pods.
-    pods: StdRng,
+    pods: SmallRng,
     /// The half of each pod, by its place in the history; `None` if there is one pod only, so that each request is drawn.
     of_pods: Option<BTreeMap<usize, Half>>,
     /// The canary's share of the requests of the hour before.
@@ -50,8 +50,8 @@ impl<'a> Halves<'a> {
         let has_pods = history.most_pods(hour.clone()) > 1;
         let mut halves = Self {
             history,
-            requests: StdRng::seed_from_u64(seed),
-            pods: StdRng::seed_from_u64(seed),
+            requests: SmallRng::seed_from_u64(seed),
+            pods: SmallRng::seed_from_u64(seed),
             of_pods: has_pods.then(BTreeMap::new),
             share: 0.5,
             increase,
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn requests_are_kept_and_spoilt_in_nested_criteria() {
-        let mut random = StdRng::seed_from_u64(1);
+        let mut random = SmallRng::seed_from_u64(1);
         let tally = Tally {
             all: 100_000.0,
             bad: vec![20_000.0, 1_000.0, 0.0],

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use rand::{SeedableRng, rngs::StdRng};
+use rand::{SeedableRng, rngs::SmallRng};
 use rand_distr::{Binomial, Distribution};
 use serde_json::json;
 
@@ -79,7 +79,7 @@ fn service(hours: i64, pods: &[(u32, f64)]) -> ReplayedMetric {
 }
 
 fn counters(hours: i64, pods: &[(u32, f64)]) -> Minutes {
-    let mut random = StdRng::seed_from_u64(7);
+    let mut random = SmallRng::seed_from_u64(7);
     let mut draw = |all: u32, rate| {
         let law = Binomial::new(all.into(), rate).unwrap();
         f64::from(u32::try_from(law.sample(&mut random)).unwrap())

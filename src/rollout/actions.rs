@@ -69,7 +69,7 @@ pub fn decide(release: &Release<'_>) -> Option<Decision> {
     });
     if handled.contains(&id.as_str()) {
         let removal = removal(snapshot, line);
-        return (!is_refused(snapshot, &removal)).then(|| Decision::write(vec![removal]));
+        return (!waits(snapshot, &removal)).then(|| Decision::write(vec![removal]));
     }
     let earlier = handled
         .iter()
@@ -257,12 +257,14 @@ fn removal(snapshot: &Snapshot, line: &str) -> Write {
     }
 }
 
-/// Whether the API server has refused this write since the last tick. The annotation then stays until the next tick, and holds up neither its own
-/// effects nor the release.
-fn is_refused(snapshot: &Snapshot, write: &Write) -> bool {
-    let is_it = |object| object == &write.object;
-    { snapshot.refused.iter() }.any(|refused| is_it(&refused.object))
-        && snapshot.recently_written.iter().any(is_it)
+/// Whether a removal waits, because the API server has refused it since the last tick, or because another actor puts the annotation back again and
+/// again. The annotation then holds up neither its own effects nor the release. (Unlike [`Snapshot::leaves_out`], the removal of an earlier action does
+/// not delay this one.)
+fn waits(snapshot: &Snapshot, removal: &Write) -> bool {
+    let is_it = |object| object == &removal.object;
+    let is_refused = { snapshot.refused.iter() }.any(|refused| is_it(&refused.object));
+    let is_refused_now = is_refused && snapshot.recently_written.iter().any(is_it);
+    is_refused_now || snapshot.is_paused(removal)
 }
 
 /// Whether a person paused the release.

@@ -358,6 +358,26 @@ fn an_action_that_comes_back_is_removed_and_has_no_effect() {
     assert_eq!(sim.count_notified("refused"), 0);
 }
 
+/// While the operator pauses between two removals, the release must go on.
+#[test]
+fn an_action_that_is_put_back_all_the_time_holds_nothing_up() {
+    let take = |is_put_back: bool| {
+        let mut sim = at_first_weight(steps());
+        ask(&mut sim, "skip", "s1");
+        let annotations = sim.snapshot.canary.metadata.annotations.as_ref();
+        let line = annotations.unwrap()[ANNOTATION].clone();
+        while sim.snapshot.phase() != CanaryPhase::Succeeded {
+            sim.reconcile();
+            if is_put_back {
+                annotate(&mut sim, &line);
+            }
+            assert!(sim.snapshot.now.as_second() < 3_600, "{}", sim.transcript());
+        }
+        sim.snapshot.now
+    };
+    assert_eq!(take(true), take(false));
+}
+
 #[test]
 fn an_action_that_is_not_possible_is_refused_with_the_reason_and_removed() {
     let mut sim = at_first_weight(steps());

@@ -9,12 +9,14 @@ use crate::{
 
 /// The seconds of a minute.
 const MINUTE: i64 = 60;
+/// The minutes within which Prometheus has scraped all pods for the first time.
+const SETTLING: i64 = 5;
 
 /// The requests of each pod, minute by minute.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    /// The first minute with counters.
-    first: Option<i64>,
+    /// The minutes without a gap until now: the first one, and the last one.
+    seen: Option<(i64, i64)>,
     pods: Vec<String>,
     places: BTreeMap<String, usize>,
     /// The last counters of each pod, and their minute.
@@ -23,18 +25,22 @@ pub struct History {
 }
 
 impl History {
-    /// Adds counters, which must be newer than all before. A pod that is new began with 0, unless it was there in the first minute of all. A counter
-    /// that went back tells no number of requests.
+    /// Adds counters, which must be newer than all before. A pod that is new began with 0, unless it may have been there before Prometheus saw it: in
+    /// the first minutes of all, and in those after a gap. A counter that went back tells no number of requests.
     pub fn add(&mut self, counters: Minutes) {
         for (seconds, pods) in counters {
             let minute = seconds.div_euclid(MINUTE);
-            let first = *self.first.get_or_insert(minute);
+            let since = match self.seen {
+                Some((since, last)) if minute <= last + 1 => since,
+                Some(_) | None => minute,
+            };
+            self.seen = Some((since, minute));
             for (pod, now) in pods {
                 let Some(pod) = self.places.get(&pod).copied() else {
                     let place = self.pods.len();
                     self.places.insert(pod.clone(), place);
                     self.pods.push(pod);
-                    if minute > first {
+                    if minute > since + SETTLING {
                         self.minutes
                             .entry(minute)
                             .or_default()

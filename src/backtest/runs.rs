@@ -19,7 +19,6 @@ const MARGINS: [f64; 6] = [0.0, 0.1, 0.25, 0.5, 1.0, 2.0];
 pub const ENOUGH: usize = 100;
 /// The share of false alarms that a suggested margin may have.
 pub const ACCEPTED: f64 = 0.01;
-
 /// The share of waiting runs that a suggested margin may have.
 const MAY_WAIT: f64 = 0.1;
 
@@ -37,9 +36,9 @@ pub fn replay(
         _ => Vec::new(),
     };
     let all: Vec<_> = metrics.iter().collect();
-    let of_metric = 2 * (1 + INCREASES.len()) + 2 * MARGINS.len();
-    let of_release = 2 * (1 + INCREASES.len());
-    let total = of_metric * metrics.len() + if all.len() > 1 { of_release } else { 0 };
+    let together = (all.len() > 1).then_some(all.as_slice());
+    let judged = all.chunks(1).chain(together).map(judgements);
+    let total = judged.sum::<usize>() + all.len() * 2 * MARGINS.len();
     let mut playing = Playing {
         schedule,
         starts: &starts,
@@ -48,7 +47,7 @@ pub fn replay(
         progress,
     };
     let metrics = all.iter().map(|metric| playing.metric(metric)).collect();
-    let release = (all.len() > 1).then(|| playing.judged(&all));
+    let release = together.map(|all| playing.judged(all));
     let time = |minute: i64| Timestamp::from_second(minute * 60).ok();
     let time = |minute: Option<i64>| minute.and_then(time).map(|at| at.to_string());
     Backtest {
@@ -63,6 +62,17 @@ pub fn replay(
         release,
         ..Backtest::default()
     }
+}
+
+/// How often all runs are played to judge these metrics.
+fn judgements(metrics: &[&ReplayedMetric]) -> usize {
+    let judges = 1 + usize::from(has_limit(metrics));
+    judges * (1 + INCREASES.len())
+}
+
+/// Whether a threshold judges these metrics.
+fn has_limit(metrics: &[&ReplayedMetric]) -> bool {
+    metrics.iter().any(|it| it.limit.is_some())
 }
 
 /// The first minutes of the runs: one begins with each hour, or with fewer hours that are spread over the whole time.
@@ -119,10 +129,9 @@ impl Playing<'_> {
 
     /// The scores of both judges. A release without any threshold has no judgement by it.
     fn judged(&mut self, metrics: &[&ReplayedMetric]) -> Judged {
-        let has_limit = metrics.iter().any(|it| it.limit.is_some());
-        let by_threshold = self.scores(metrics, Judge::Threshold, &INCREASES);
+        let mut by_threshold = || self.scores(metrics, Judge::Threshold, &INCREASES);
         Judged {
-            threshold: has_limit.then_some(by_threshold),
+            threshold: has_limit(metrics).then(&mut by_threshold),
             comparison: self.scores(metrics, Judge::Comparison(None), &INCREASES),
         }
     }

@@ -273,6 +273,7 @@ fn slow_requests_are_found_by_their_bounds() {
 fn a_metric_without_a_threshold_is_judged_by_the_comparison_only() {
     let mut metric = service(5, &[(600, 0.001); 2]);
     metric.limit = None;
+    // The helper asserts that the progress reaches its end without the runs of a threshold.
     let report = replayed(metric, &usual());
     assert!(report.metrics[0].judged.threshold.is_none());
     assert_eq!(report.metrics[0].judged.comparison.runs, 3);
@@ -333,24 +334,33 @@ fn only_growth_from_one_minute_to_the_next_is_requests() {
         Minutes::from([(minute * 60, pods.collect())])
     };
     history.add(at(10, &[("a", 1_000.0, 10.0)]));
-    history.add(at(11, &[("a", 1_100.0, 12.0), ("b", 50.0, 0.0)]));
+    history.add(at(11, &[("a", 1_100.0, 12.0), ("late", 9_000.0, 0.0)]));
     history.add(at(11, &[("a", 1_100.0, 12.0)]));
-    history.add(at(12, &[("a", 20.0, 0.0), ("b", 60.0, 0.0)]));
-    history.add(at(14, &[("a", 90.0, 1.0), ("b", 80.0, 90.0)]));
-    history.add(at(15, &[("a", 95.0, 1.0), ("b", 81.0, 90.5)]));
+    for minute in 12..16 {
+        history.add(at(minute, &[("a", 1_100.0, 12.0)]));
+    }
+    history.add(at(16, &[("a", 1_100.0, 12.0), ("b", 50.0, 0.0)]));
+    history.add(at(17, &[("a", 20.0, 0.0), ("b", 60.0, 0.0)]));
+    history.add(at(
+        19,
+        &[("a", 90.0, 1.0), ("b", 80.0, 90.0), ("c", 7_000.0, 0.0)],
+    ));
+    history.add(at(20, &[("a", 95.0, 1.0), ("b", 81.0, 90.5)]));
     let counts = |minute: i64| {
         let pods = history.minute(minute).iter();
         pods.map(|(pod, tally)| (history.pod(*pod).to_owned(), tally.all, tally.bad[0]))
             .collect::<Vec<_>>()
     };
+    let pod = |name: &str, all, bad| (name.to_owned(), all, bad);
     assert_eq!(counts(10), [], "the first value");
-    let new = [("a".to_owned(), 100.0, 2.0), ("b".to_owned(), 50.0, 0.0)];
-    assert_eq!(counts(11), new, "b began with 0");
-    assert_eq!(counts(12), [("b".to_owned(), 10.0, 0.0)], "a restarted");
-    assert_eq!(counts(14), [], "a minute is missing");
-    let both = [("a".to_owned(), 5.0, 0.0), ("b".to_owned(), 1.0, 0.5)];
-    assert_eq!(counts(15), both);
-    assert_eq!(history.ends(), Some((11, 15)));
+    assert_eq!(counts(11), [pod("a", 100.0, 2.0)], "one was seen late");
+    let new = [pod("a", 0.0, 0.0), pod("b", 50.0, 0.0)];
+    assert_eq!(counts(16), new, "b began with 0");
+    assert_eq!(counts(17), [pod("b", 10.0, 0.0)], "a restarted");
+    assert_eq!(counts(19), [], "a minute is missing, so c may be old");
+    let both = [pod("a", 5.0, 0.0), pod("b", 1.0, 0.5)];
+    assert_eq!(counts(20), both);
+    assert_eq!(history.ends(), Some((11, 20)));
     assert_eq!(history.most_pods(0..100), 2);
 }
 

@@ -51,7 +51,7 @@ pub struct ReleaseSpec {
     /// The ConfigMaps and Secrets that changed, with their checksums.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub configs: Vec<Change>,
-    /// The name of the field manager that changed the target last.
+    /// The name of the field manager that changed the target last. If a person began the run with a retry, the name of the person.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trigger: Option<String>,
     /// The time at which the run started, or at which the version began to wait for its run.

@@ -70,7 +70,12 @@ pub fn lint<'a>(
         };
         report.objects += 1;
         if kind(object) == "Canary" && schema::of(&crds, object).is_some() {
-            found.extend(canary(object, &templates, refusal, found.is_empty()));
+            let fits_schema = found.is_empty();
+            let meant = canary(object, &templates, refusal, fits_schema);
+            // The schema's finding about a field is enough.
+            let reported: Vec<_> = found.iter().map(|(_, field, _)| field.clone()).collect();
+            let is_new = |(_, field, _): &Found| field.is_empty() || !reported.contains(field);
+            found.extend(meant.into_iter().filter(is_new));
         }
         if schema::of(&crds, object).is_some() {
             found.extend(pairs::with_earlier(object, &objects[..place]));

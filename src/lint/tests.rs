@@ -58,6 +58,11 @@ fn each_finding_names_its_field_and_what_would_be_right() {
             "error spec.analysis.interval: \"soon\" does not match ^[0-9]+(h|m|s)",
         ),
         (
+            "interval: 1m}",
+            "interval: soon}",
+            "error spec.analysis.metrics[0].interval: \"soon\" does not match ^[0-9]+(h|m|s)",
+        ),
+        (
             "kind: Deployment",
             "kind: StatefulSet",
             "error spec.targetRef.kind: \"StatefulSet\" is not one of DaemonSet, Deployment, Service",

@@ -35,6 +35,15 @@ impl Committed<'_> {
         is_recorded(self.status.phase) && (!is_recorded(before.phase) || replaces())
     }
 
+    /// The author of the retry that started the run.
+    pub fn retried_by(&self) -> Option<String> {
+        let retry = self.snapshot.status();
+        let retry = retry.condition(ConditionType::RetryRequested)?;
+        let author = retry.message.as_deref()?.strip_prefix("by ")?;
+        let (author, _) = author.split_once(": ").unwrap_or((author, ""));
+        Some(author.to_owned())
+    }
+
     /// Whether this change starts the run of a version that has waited for it.
     pub(super) fn ends_wait(&self) -> bool {
         self.snapshot.phase() == CanaryPhase::Waiting && is_in_run(self.status.phase)

@@ -25,7 +25,12 @@ pub fn explain(spec: &ReleaseSpec) -> String {
     }
     facts(&mut text, spec);
     match spec.evidence.as_deref().map(unpack) {
-        Some(Some(evidence)) => evidenced(&mut text, &evidence),
+        Some(Some(evidence)) => {
+            if spec.result == ReleaseResult::Running {
+                until(&mut text, &evidence);
+            }
+            evidenced(&mut text, &evidence);
+        }
         Some(None) => text.push_str(
             "\nThe evidence cannot be read: it was changed, or a newer version of the operator wrote it.\n",
         ),
@@ -126,6 +131,19 @@ fn facts(text: &mut String, spec: &ReleaseSpec) {
 
 fn row(text: &mut String, label: &str, value: &str) {
     let _ = writeln!(text, "{label:<9} {}", value.trim());
+}
+
+/// The record of a run in progress does not have its last steps, so its text tells where it ends.
+fn until(text: &mut String, evidence: &RunEvidence) {
+    let moments = evidence.timeline.last().map(|it| it.at.clone());
+    let measurements = evidence.measurements.last().map(|it| it.at.clone());
+    if let Some(last) = moments.max(measurements).flatten() {
+        let value = format!(
+            "until {}; passed checks come later, with the tenth one, a failure or the end",
+            last.0
+        );
+        row(text, "Evidence", &value);
+    }
 }
 
 fn evidenced(text: &mut String, evidence: &RunEvidence) {

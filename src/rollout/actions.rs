@@ -20,7 +20,7 @@ use crate::{
         canary::CanaryPhase,
         status::ConditionType,
     },
-    snapshot::{self, Kind, Snapshot, Write, excerpt},
+    snapshot::{self, Kind, Snapshot, Write, excerpt, whole_second_after},
 };
 
 /// The greatest difference between the time of an action and now.
@@ -139,7 +139,7 @@ fn check(release: &Release<'_>, action: &Action) -> Result<(), Refusal> {
                 return Err(Refusal::OtherRevision(revision.clone(), current));
             }
             if snapshot.now.duration_since(*at).abs() > VALID {
-                return Err(Refusal::NotNow(*at, snapshot.now));
+                return Err(Refusal::NotNow(*at, whole_second_after(snapshot.now)));
             }
         }
     }

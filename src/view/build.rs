@@ -17,7 +17,7 @@ use crate::{
         canary::{Canary, CanaryCondition, CanaryStatus},
         status::ConditionType,
     },
-    snapshot::{TargetKind, revision::revision},
+    snapshot::{TargetKind, redacted, revision::revision},
 };
 
 /// The objects of a canary that were read. A part that cannot be read is `None`.
@@ -56,14 +56,25 @@ impl View {
         }
         let is_refused = status.has_condition(ConditionType::WriteRefused);
         let steps = steps::steps(&canary, &status);
+        let events = seen.events.as_deref().map(all_events);
+        let last_event = events.as_ref().map(|all| all.last().and_then(|it| it.at));
+        let silent_since = steps::silent_since(&canary, &status, last_event, now)
+            .filter(|_| reasoned.state == State::Progressing);
+        if let Some(since) = silent_since {
+            let silent = " There is no sign of the operator since";
+            reasoned.sentence = format!("{}{silent} {since}.", reasoned.sentence);
+        }
+        let takes_steps = reasoned.state == State::Progressing && !is_refused;
         let next = steps::next_step(&canary, &status, &steps, now)
-            .filter(|_| reasoned.state == State::Progressing && !is_refused);
+            .filter(|_| takes_steps && silent_since.is_none());
         let analysis = canary.spec.analysis.clone().unwrap_or_default();
         Self {
             namespace: text("/metadata/namespace"),
             name: text("/metadata/name"),
             created: instant(seen.canary.pointer("/metadata/creationTimestamp")),
-            needs_attention: reasoned.state.needs_attention() || is_refused,
+            needs_attention: reasoned.state.needs_attention()
+                || is_refused
+                || silent_since.is_some(),
             state: reasoned.state,
             code: reasoned.code,
             sentence: reasoned.sentence,
@@ -83,6 +94,7 @@ impl View {
             steps,
             next_step: next.map(|(next, _)| next),
             ends: next.map(|(_, ends)| ends),
+            silent_since,
             failed_checks: Failed {
                 now: status.failed_checks,
                 threshold: canary.threshold(),
@@ -92,7 +104,7 @@ impl View {
             pods: seen.pods.as_deref().map(all_pods),
             action: action(&status),
             conditions: status.conditions.iter().flatten().map(condition).collect(),
-            events: seen.events.as_deref().map(all_events),
+            events,
             unanswered: seen.unanswered,
         }
     }
@@ -232,7 +244,8 @@ fn event(object: &Value) -> Event {
             .into_iter()
             .find_map(|pointer| instant(object.pointer(pointer))),
         type_: text("/type"),
-        message: text("/message"),
+        // An event may quote the answer of a webhook or of a metric server.
+        message: redacted(&text("/message")),
         count: object["count"].as_i64().unwrap_or(1).max(1),
     }
 }

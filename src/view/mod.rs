@@ -72,6 +72,8 @@ pub struct View {
     pub next_step: Option<Timestamp>,
     /// The earliest time at which the run ends if it passes all checks; null unless the run is taking steps.
     pub ends: Option<Timestamp>,
+    /// The last sign of the operator, if a step is overdue since; null otherwise. The operator may not run, or may not reach the API server.
+    pub silent_since: Option<Timestamp>,
     /// The failed checks of this run, and how many lead to a rollback.
     pub failed_checks: Failed,
     /// The metrics that each step checks.

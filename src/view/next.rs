@@ -37,6 +37,9 @@ impl View {
             )
         };
         match self.state {
+            State::Progressing if self.silent_since.is_some() => {
+                vec![format!("{kubectl} get pods -A | grep flagger")]
+            }
             State::Progressing => vec![command("pause", false), command("abort", true)],
             State::Waiting if self.code == VerdictCode::Undecided.as_str() => {
                 ["skip", "promote", "abort"]
@@ -50,8 +53,8 @@ impl View {
             State::Paused | State::Waiting => {
                 vec![command("resume", false), command("abort", true)]
             }
-            State::Failed if self.is_back() => Vec::new(),
-            State::Failed => vec![command("retry", false)],
+            State::Failed if self.is_back() => vec![command("explain", false)],
+            State::Failed => vec![command("explain", false), command("retry", false)],
             State::Blocked | State::New => {
                 vec![format!(
                     "{kubectl} -n {} describe canary {}",

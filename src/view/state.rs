@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::text::clean;
 use crate::api::{
+    action::recorded,
     canary::{Canary, CanaryPhase, CanaryStatus},
     status::{ConditionType, VerdictCode},
 };
@@ -174,7 +175,8 @@ fn of_status(canary: &Canary, status: &CanaryStatus) -> Reasoned {
     if let Some((_, message)) = find(C::Paused) {
         let who = message.map(clean).unwrap_or_default();
         let paused = format!("Paused {who}");
-        return reasoned(State::Paused, ("Paused", Some(paused.trim())), "");
+        let paused = format!("{}.", paused.trim().trim_end_matches('.'));
+        return reasoned(State::Paused, ("Paused", Some(&paused)), "");
     }
     let (mut state, otherwise) = of_phase(canary, status);
     // A comparison of the canary with the primary found too few requests, or the gate before more traffic is closed.
@@ -183,9 +185,39 @@ fn of_status(canary: &Canary, status: &CanaryStatus) -> Reasoned {
     if state == State::Progressing && is_waiting {
         state = State::Waiting;
     }
+    if let Some(sentence) = accepted(status).filter(|_| carries_out(state)) {
+        // The operator goes on with its next check, so the run does not wait for a person any more.
+        let (state, code) = match state {
+            State::Waiting => (State::Progressing, ""),
+            state => (state, verdict.map_or("", |(code, _)| code)),
+        };
+        return reasoned(state, (code, None), &sentence);
+    }
     let shown = verdict.filter(|_| state != State::Promoted);
     let shown = shown.or_else(|| find(C::PromotionFailed));
     reasoned(state, shown.unwrap_or_default(), &otherwise)
+}
+
+/// Whether the operator carries out accepted actions in this state, and has not done so yet.
+const fn carries_out(state: State) -> bool {
+    matches!(state, State::Waiting | State::Progressing | State::Failed)
+}
+
+/// The sentence about an action that the operator has accepted and will carry out with its next check.
+fn accepted(status: &CanaryStatus) -> Option<String> {
+    let requests = [
+        ConditionType::PromoteRequested,
+        ConditionType::SkipRequested,
+        ConditionType::RetryRequested,
+    ];
+    requests.iter().find(|it| status.has_condition(**it))?;
+    let action = status.condition(ConditionType::Action)?;
+    let (_, words) = recorded(action.message.as_deref()?);
+    let words = clean(words);
+    let words = words.trim_end_matches('.');
+    Some(format!(
+        "Accepted: {words}. It takes effect with the operator's next check."
+    ))
 }
 
 /// The condition `Verdict`, if this operator writes one: why the version failed, or what it waits for.

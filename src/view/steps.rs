@@ -11,6 +11,28 @@ use crate::{
 /// The most steps that are listed. Weights are whole percentages, so a run has at most 100 steps of different weights.
 const MOST: usize = 100;
 
+/// After this many intervals without a change or an event, a step is overdue: at each tick, the operator changes the status or sends an event.
+const PATIENCE: i32 = 2;
+/// The time that a step may take in addition, for slow webhooks and metric servers.
+const GRACE: SignedDuration = SignedDuration::from_secs(30);
+/// Without the events, a wait for pods looks like a step that is overdue, so a run has this many intervals in addition.
+const UNSEEN: i32 = 8;
+
+/// The last sign of the operator, if a step is overdue since. `event`: the time of the last event, or `None` if events were not read.
+pub fn silent_since(
+    canary: &Canary,
+    status: &CanaryStatus,
+    event: Option<Option<Timestamp>>,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let transition = status.last_transition_time.as_ref()?.0;
+    let heard = event.flatten().unwrap_or(transition).max(transition);
+    let interval = SignedDuration::try_from(canary.interval()).ok()?;
+    let intervals = PATIENCE + if event.is_none() { UNSEEN } else { 0 };
+    let patience = interval.checked_mul(intervals)?.checked_add(GRACE)?;
+    (now.duration_since(heard) > patience).then_some(heard)
+}
+
 /// The steps of a run of this Canary; empty without an analysis.
 pub fn steps(canary: &Canary, status: &CanaryStatus) -> Vec<Step> {
     if canary.skip_analysis() {

@@ -10,6 +10,8 @@ use super::{
 };
 use crate::{api::status::ConditionType, snapshot::revision::revision};
 
+mod signs;
+
 fn now() -> Timestamp {
     "2026-11-28T10:12:03Z".parse().unwrap()
 }
@@ -307,11 +309,14 @@ fn a_failed_version_is_told_from_a_target_that_has_gone_back() {
     assert_eq!(judged("Threshold"), [Judgement::No]);
     assert_eq!(judged("Reverted"), [Judgement::Yes]);
     let next = |code| View::of(&with_code(code), now()).next_commands(&Typed::new("flagger", &[]));
-    assert_eq!(next("Threshold"), ["flagger -n test retry podinfo"]);
-    assert!(next("Reverted").is_empty());
+    let explain = "flagger -n test explain podinfo";
+    assert_eq!(
+        next("Threshold"),
+        [explain, "flagger -n test retry podinfo"]
+    );
+    assert_eq!(next("Reverted"), [explain]);
 }
 
-/// The sentence of a release that cannot go on has the write that is refused.
 /// The gate before more traffic is a part of the step. A skip ends the step, and nothing else opens the gate but the gate itself.
 #[test]
 fn a_closed_gate_before_more_traffic_waits_for_a_person() {
@@ -340,6 +345,7 @@ fn images_that_differ_in_their_registry_only_are_shown_whole() {
     );
 }
 
+/// The sentence of a release that cannot go on has the write that is refused.
 #[test]
 fn a_refused_write_is_in_the_sentence() {
     let mut running = status("Progressing", NEW, OLD);
@@ -496,7 +502,7 @@ fn a_release_is_a_row_of_the_history() {
     assert_eq!(wide[0], "WHEN FROM TO RESULT TOOK BY RELEASE WHY");
     assert!(wide[1].ends_with("podinfo-1 no data"), "{wide:?}");
     let texts = texts(false);
-    assert_eq!(texts[0], "WHEN FROM TO RESULT TOOK BY");
+    assert_eq!(texts[0], "WHEN FROM TO RESULT TOOK BY RELEASE");
     assert!(
         texts[1].starts_with("10m ago podinfo:3.1.0 podinfo:3.1.1 Failed 3m"),
         "{texts:?}"

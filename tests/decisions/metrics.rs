@@ -163,10 +163,10 @@ fn a_version_that_failed_has_the_reason_in_its_verdict() {
         (
             &rate,
             "NaN",
-            "had no value: the query returned nothing, so probably podinfo.test receives no traffic",
+            "had no value: the query returned no number, so probably podinfo.test receives no traffic",
         ),
         (&errors, "6", "was 6, above the maximum 5"),
-        (&errors, "NaN", "had no value: the query returned nothing"),
+        (&errors, "NaN", "had no value: the query returned no number"),
     ] {
         let mut sim = at_a_check(metric);
         value.clone_into(&mut sim.metric);

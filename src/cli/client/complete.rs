@@ -10,6 +10,8 @@ pub enum Candidates {
     Words(Vec<(String, String)>),
     /// The name of a canary, in this namespace or that of the context.
     Canaries,
+    /// The name of the record of a release of this canary.
+    Releases(String),
     /// The name of a namespace.
     Namespaces,
     /// The name of a context.
@@ -27,7 +29,12 @@ pub fn candidates(words: &[String]) -> Candidates {
     let command = command(Program::Flagger);
     let verb = before.iter().find_map(|word| command.find_subcommand(word));
     let flag = before.last().and_then(|flag| find(verb, &command, flag));
-    if let Some(flag) = flag.filter(|flag| flag.get_action().takes_values() && !is_optional(flag)) {
+    if let Some(flag) = flag.filter(|flag| needs_value(flag)) {
+        if flag.get_id() == "release" {
+            let name = verb.and_then(|verb| name_of(verb, &command, before));
+            let none = Candidates::Words(Vec::new());
+            return name.map_or(none, Candidates::Releases);
+        }
         return values(flag);
     }
     if last.starts_with('-') {
@@ -93,10 +100,22 @@ fn find<'a>(
     })
 }
 
-/// Whether the value of a flag can be left out.
-fn is_optional(flag: &clap::Arg) -> bool {
-    flag.get_num_args()
-        .is_some_and(|range| range.min_values() == 0)
+/// Whether the word after a flag is its value.
+fn needs_value(flag: &clap::Arg) -> bool {
+    let range = flag.get_num_args();
+    let is_optional = range.is_some_and(|range| range.min_values() == 0);
+    flag.get_action().takes_values() && !is_optional
+}
+
+/// The name of the canary: the first word after the verb that is neither a flag nor the value of one.
+fn name_of(verb: &clap::Command, all: &clap::Command, words: &[String]) -> Option<String> {
+    let at = words.iter().position(|word| word == verb.get_name())?;
+    let pairs = words.get(at..)?.windows(2);
+    let mut names = pairs.filter(|pair| {
+        let flag = find(Some(verb), all, &pair[0]);
+        !pair[1].starts_with('-') && !flag.is_some_and(needs_value)
+    });
+    names.next().map(|pair| pair[1].clone())
 }
 
 fn values(argument: &clap::Arg) -> Candidates {
@@ -129,6 +148,7 @@ pub const fn directive(candidates: &Candidates) -> u8 {
         Candidates::Files => 0,
         Candidates::Words(_)
         | Candidates::Canaries
+        | Candidates::Releases(_)
         | Candidates::Namespaces
         | Candidates::Contexts => 4,
     }

@@ -143,6 +143,8 @@ fn verbs_flags_and_their_values_are_completed() {
     );
     assert!(names("abort a --").contains(&"--reason".to_owned()));
     assert!(names("abort a --").contains(&"--namespace".to_owned()));
+    assert!(names("list --phase ").contains(&"WaitingPromotion".to_owned()));
+    assert!(line("list --phase waitingpromotion").is_ok() && line("list --phase running").is_err());
     assert_eq!(names("completion "), ["bash", "zsh", "fish", "kubectl"]);
     for (text, expected) in [
         ("abort ", Candidates::Canaries),
@@ -150,6 +152,10 @@ fn verbs_flags_and_their_values_are_completed() {
         ("list -n ", Candidates::Namespaces),
         ("list --context ", Candidates::Contexts),
         ("list --kubeconfig ", Candidates::Files),
+        (
+            "explain -o json a --release ",
+            Candidates::Releases("a".to_owned()),
+        ),
     ] {
         assert_eq!(candidates(&words(text)), expected, "{text}");
     }

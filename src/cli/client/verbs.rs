@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum, builder::PossibleValuesParser};
 
 use super::terms::{CODES, Format, time};
-use crate::view::goal::Until;
+use crate::{
+    api::canary::CanaryPhase,
+    view::{State, goal::Until},
+};
 
 /// The verbs.
 #[derive(Clone, Debug, Subcommand)]
@@ -109,6 +112,27 @@ pub enum Shell {
     Kubectl,
 }
 
+/// The states, and the phases of Flagger that no state has the name of.
+const PHASES: [&str; 17] = [
+    State::New.as_str(),
+    State::Initializing.as_str(),
+    State::Promoted.as_str(),
+    State::Progressing.as_str(),
+    State::Paused.as_str(),
+    State::Waiting.as_str(),
+    State::Promoting.as_str(),
+    State::RollingBack.as_str(),
+    State::Failed.as_str(),
+    State::Blocked.as_str(),
+    State::Suspended.as_str(),
+    State::Terminating.as_str(),
+    CanaryPhase::Initialized.as_str(),
+    CanaryPhase::WaitingPromotion.as_str(),
+    CanaryPhase::Finalising.as_str(),
+    CanaryPhase::Succeeded.as_str(),
+    CanaryPhase::Terminated.as_str(),
+];
+
 /// Which canaries are listed, and how.
 #[expect(
     clippy::struct_excessive_bools,
@@ -123,7 +147,7 @@ pub struct List {
     #[arg(short = 'l', long, value_name = "LABELS")]
     pub selector: Option<String>,
     /// Only canaries in this phase or state.
-    #[arg(long, value_name = "PHASE", ignore_case = true)]
+    #[arg(long, value_name = "PHASE", ignore_case = true, value_parser = PossibleValuesParser::new(PHASES))]
     pub phase: Option<String>,
     /// Only canaries whose last version was rolled back.
     #[arg(long)]

@@ -334,7 +334,7 @@ impl Comparing<'_> {
         let (state, on, why) = if error.is_none() {
             let target = snapshot.full_target();
             let why =
-                format!("the query returned nothing, so probably {target} receives no traffic");
+                format!("the query returned no number, so probably {target} receives no traffic");
             (Word::NoData, metric.on_no_data, why)
         } else {
             let why = redacted(&error.to_string());

@@ -252,12 +252,13 @@ impl Check<'_> {
             let detail = format!("{metric} could not be measured: {why}");
             return FailedCheck::new(VerdictCode::ProviderError, &detail);
         }
+        let nothing = "the query returned no number";
         let why = match self.source {
             Source::Builtin(_) => format!(
-                "the query returned nothing, so probably {} receives no traffic",
+                "{nothing}, so probably {} receives no traffic",
                 snapshot.full_target()
             ),
-            _ => "the query returned nothing".to_owned(),
+            _ => nothing.to_owned(),
         };
         FailedCheck::new(
             VerdictCode::NoData,

@@ -19,7 +19,7 @@ use crate::{
     cli::client::{Act, Code},
     shell::{api_server::ClusterError, random::nonce},
     snapshot::Kind,
-    view::{Action as Answer, Seen, Target, View, text::clean},
+    view::{Action as Answer, Seen, State, Target, View, text::clean},
 };
 
 /// How long the command waits for the operator's answer.
@@ -261,12 +261,14 @@ impl Asking<'_> {
     fn print(&self, answer: &Answer, view: &View) -> Result<Code, Stop> {
         let full = view.full_name();
         if answer.accepted {
-            // The other verbs take effect with the next changes of the status.
             let state = match self.verb {
-                Verb::Pause | Verb::Abort => {
+                // A gate may still hold the release that was paused.
+                Verb::Resume if view.state != State::Waiting => String::new(),
+                Verb::Pause | Verb::Abort | Verb::Resume => {
                     format!("{full}: {}: {}\n", view.state.as_str(), view.sentence)
                 }
-                Verb::Promote | Verb::Skip | Verb::Resume | Verb::Retry => String::new(),
+                // These verbs take effect with the next changes of the status.
+                Verb::Promote | Verb::Skip | Verb::Retry => String::new(),
             };
             unless_closed(print(&format!("accepted: {}\n{state}", answer.text)))?;
             return Ok(Code::Yes);

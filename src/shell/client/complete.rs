@@ -12,7 +12,10 @@ use crate::{
         Color, Reach,
         complete::{Candidates, candidates, directive, namespace, value_of},
     },
-    shell::api_server::person::{NAMESPACES, Person, Resource},
+    shell::api_server::{
+        ClusterError,
+        person::{NAMESPACES, Person, Resource},
+    },
     snapshot::Kind,
     view::text::clean,
 };
@@ -42,7 +45,7 @@ pub async fn answer(words: &[String]) -> Result<(), Stop> {
         Candidates::Words(words) => words.clone(),
         Candidates::Files => Vec::new(),
         Candidates::Contexts => named(contexts(words)),
-        Candidates::Canaries | Candidates::Namespaces => {
+        Candidates::Canaries | Candidates::Releases(_) | Candidates::Namespaces => {
             let names = timeout(PATIENCE, names(words, &found)).await;
             named(names.unwrap_or_default())
         }
@@ -73,7 +76,19 @@ fn contexts(words: &[String]) -> Vec<String> {
         .collect()
 }
 
-/// The names of canaries or namespaces; none if they cannot be listed.
+/// The records of a canary's releases.
+async fn releases_of(person: &Person, canary: &str) -> Result<Vec<Value>, ClusterError> {
+    let releases = Resource::of(Kind::Release);
+    let params = ListParams::default();
+    let listed = person
+        .list(releases, Some(person.namespace()), params)
+        .await?;
+    let is_of =
+        |release: &Value| release.pointer("/spec/canary").and_then(Value::as_str) == Some(canary);
+    Ok(listed.into_iter().filter(is_of).collect())
+}
+
+/// The names of canaries, of records or of namespaces; none if they cannot be listed.
 async fn names(words: &[String], of: &Candidates) -> Vec<String> {
     let reach = Reach {
         namespace: namespace(words),
@@ -87,6 +102,7 @@ async fn names(words: &[String], of: &Candidates) -> Vec<String> {
     };
     let listed = match of {
         Candidates::Namespaces => person.list(NAMESPACES, None, ListParams::default()).await,
+        Candidates::Releases(canary) => releases_of(&person, canary).await,
         _ => {
             let canaries = Resource::of(Kind::Canary);
             person

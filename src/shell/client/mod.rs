@@ -103,11 +103,12 @@ async fn carry_out(line: Line, program: Program, output: Output) -> Result<Code,
         Verb::Lint(args) => return lint::run(output, args),
         _ => {}
     }
-    let person = Person::connect(&reach).await?;
+    let typed = Typed::new(program.typed(), &reach.flags());
+    let person = Person::connect(&reach).await;
     let context = Context {
-        person,
+        person: person.map_err(|error| Stop::unconnected(&error, &typed))?,
         output,
-        typed: Typed::new(program.typed(), &reach.flags()),
+        typed,
     };
     match verb {
         Verb::List(list) => list::list(&context, &list).await,

@@ -113,6 +113,8 @@ fn last(canary: &Value, release: &Release) -> String {
             let taken = view.steps.iter().filter(|it| it.state != Progress::Later);
             let taken = i64::try_from(taken.count()).unwrap_or(i64::MAX);
             spec.reached = spec.reached.max(taken);
+            // The status has the newest sentence already.
+            spec.cause = None;
             now + "\n"
         }
         _ => now + "\nThe last recorded release:\n",

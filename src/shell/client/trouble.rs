@@ -32,6 +32,19 @@ impl Stop {
         let message = message.into();
         Self::Trouble(Trouble { code, message })
     }
+
+    /// A command that cannot connect to the API server.
+    pub fn unconnected(error: &NoConnection, Typed { kubectl, .. }: &Typed) -> Self {
+        let (what, next) = match error {
+            NoConnection::Kubeconfig(_) => ("the kubeconfig cannot be used", "config view"),
+            NoConnection::Login { .. } => ("the login of the kubeconfig fails", "auth whoami"),
+        };
+        let why = clean(&error.reason());
+        Self::because(
+            Code::Usage,
+            format!("{what}: {why}\nLook at it: {kubectl} {next}"),
+        )
+    }
 }
 
 impl From<io::Error> for Stop {
@@ -43,19 +56,6 @@ impl From<io::Error> for Stop {
             Code::Undecided,
             format!("the output cannot be written: {error}"),
         )
-    }
-}
-
-impl From<NoConnection> for Stop {
-    fn from(error: NoConnection) -> Self {
-        let (what, next) = match &error {
-            NoConnection::Kubeconfig(_) => ("the kubeconfig cannot be used", "kubectl config view"),
-            NoConnection::Login { .. } => {
-                ("the login of the kubeconfig fails", "kubectl auth whoami")
-            }
-        };
-        let why = clean(&error.reason());
-        Self::because(Code::Usage, format!("{what}: {why}\nLook at it: {next}"))
     }
 }
 
@@ -115,10 +115,17 @@ impl Wanted<'_> {
                 ),
             ),
             // An API server that accepts only TLS answers 400 to a request without TLS.
-            Some(400) => Stop::because(
+            Some(400) if why.contains("HTTPS server") => Stop::because(
                 Code::Usage,
                 format!(
                     "cannot {verb} {object}: {why}\nLook at the address of the API server: {kubectl} config view"
+                ),
+            ),
+            Some(400) => Stop::because(Code::Usage, format!("cannot {verb} {object}: {why}")),
+            None if why.contains("certificate") => Stop::because(
+                Code::Usage,
+                format!(
+                    "cannot {verb} {object}: {why}\nLook at the certificates of the cluster and of the user: {kubectl} config view"
                 ),
             ),
             Some(_) => Stop::because(Code::No, format!("cannot {verb} {object}: {why}")),

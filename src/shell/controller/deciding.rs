@@ -6,7 +6,7 @@ use std::{panic::resume_unwind, sync::Arc};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use crate::{
-    rollout::{self, Decision, Evidence, Measurements, decide, is_in_run},
+    rollout::{self, Decision, Evidence, Measurements, decide},
     routers::conditions,
     snapshot::Snapshot,
 };
@@ -37,7 +37,7 @@ pub struct Decided {
     pub decision: Decision,
     /// The values of the metrics. Empty while questions are asked, because values need their answers.
     pub samples: Vec<(String, f64)>,
-    /// The measurements and calls of the step, in a run: those that led to a change of the status, or those of a wait.
+    /// The measurements and calls of the step: those that led to a change of the status, or those of a wait.
     pub measurements: Measurements,
 }
 
@@ -72,7 +72,7 @@ fn decided(snapshot: Box<Snapshot>, evidence: &Evidence) -> Decided {
         Decision::Wait(..) => true,
         Decision::Ask(..) => false,
     };
-    let measurements = if is_complete && is_in_run(snapshot.phase()) {
+    let measurements = if is_complete {
         rollout::measurements(&snapshot, evidence)
     } else {
         Measurements::default()
@@ -101,7 +101,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::routers::tests::{canary_analysis, snapshot};
+    use crate::{
+        api::canary::CanaryPhase,
+        notifications::webhook,
+        rollout::{Answer, Question},
+        routers::tests::{canary_analysis, snapshot},
+        snapshot::HttpResponse,
+    };
 
     fn with_metrics(count: usize) -> Snapshot {
         let mut analysis = canary_analysis();
@@ -128,6 +134,28 @@ mod tests {
         drop(busy);
         let large = (&mut large).await.unwrap();
         assert_eq!(large.decision, small.decision);
+    }
+
+    /// The record of a run begins with the gate that let the version in.
+    #[test]
+    fn the_call_of_the_gate_before_a_run_is_measured() {
+        let mut analysis = canary_analysis();
+        analysis["webhooks"] =
+            json!([{"name": "go", "type": "confirm-rollout", "url": "http://gate/"}]);
+        let mut snapshot = snapshot("istio", json!({"port": 80}), analysis, json!({}));
+        let status = json!({"phase": "Initialized", "lastAppliedSpec": "v1-old"});
+        snapshot.canary.status = Some(serde_json::from_value(status).unwrap());
+        let hook = &snapshot.canary.spec.analysis.as_ref().unwrap().webhooks[0];
+        let request = webhook::request(&snapshot.canary, hook, CanaryPhase::Waiting).unwrap();
+        let label = "webhook 0".to_owned();
+        let question = Arc::new(Question::Call { label, request });
+        let body = String::new();
+        let answer = Answer::Response(HttpResponse { status: 403, body });
+        let decided = decided(Box::new(snapshot), &[(question, answer)].into());
+        assert!(matches!(decided.decision, Decision::Wait(..)));
+        let calls = decided.measurements.hooks.iter();
+        let calls: Vec<_> = calls.map(|it| (it.kind.as_str(), it.status)).collect();
+        assert_eq!(calls, [("confirm-rollout", Some(403))]);
     }
 
     #[test]

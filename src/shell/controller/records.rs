@@ -155,7 +155,9 @@ impl Reconciliation<'_> {
         }
         let mut record = Box::new(Record::begin(committed));
         record.spec.gaps = i64::from(is_late);
-        if let Some(kind) = TargetKind::of(&snapshot.canary) {
+        if let Some(author) = committed.retried_by() {
+            record.spec.trigger = Some(author);
+        } else if let Some(kind) = TargetKind::of(&snapshot.canary) {
             let name = &snapshot.canary.spec.target_ref.name;
             let target = snapshot.reference(kind.kind(), name);
             let trigger = self.operator().cluster.last_other_manager(&target).await;

@@ -11,8 +11,8 @@ use crate::{
 
 /// The head of the table.
 pub fn history_head(is_wide: bool) -> Vec<(Style, String)> {
-    let names = ["WHEN", "FROM", "TO", "RESULT", "TOOK", "BY"];
-    let wide = ["RELEASE", "WHY"].into_iter().filter(|_| is_wide);
+    let names = ["WHEN", "FROM", "TO", "RESULT", "TOOK", "BY", "RELEASE"];
+    let wide = ["WHY"].into_iter().filter(|_| is_wide);
     let cells = names.into_iter().chain(wide);
     cells.map(|name| (Style::Plain, name.to_owned())).collect()
 }
@@ -54,11 +54,13 @@ pub fn history_row(release: &Release, is_wide: bool, now: Timestamp) -> Vec<(Sty
         cell(style, spec.result.as_str()),
         cell(Style::Plain, &took.unwrap_or_default()),
         cell(Style::Plain, spec.trigger.as_deref().unwrap_or_default()),
+        cell(
+            Style::Plain,
+            release.metadata.name.as_deref().unwrap_or_default(),
+        ),
     ];
     if is_wide {
         let why = spec.cause.as_ref().map(|cause| cause.sentence.as_str());
-        let name = release.metadata.name.as_deref().unwrap_or_default();
-        cells.push(cell(Style::Plain, name));
         cells.push(cell(Style::Plain, why.unwrap_or_default()));
     }
     cells

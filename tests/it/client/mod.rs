@@ -198,7 +198,10 @@ async fn a_status_that_is_waited_for_ends_with_the_code_of_its_answer() {
     let waits = run(&["--until", "promoted", "--timeout", "1s"]);
     assert_eq!(waits.status.code(), Some(4));
     assert!(
-        text(&waits.stderr).contains("next: flagger -n test resume podinfo"),
+        text(&waits.stderr).contains(&format!(
+            "next: flagger --kubeconfig {} -n test resume podinfo",
+            server.kubeconfig()
+        )),
         "{}",
         text(&waits.stderr)
     );
@@ -235,7 +238,7 @@ async fn what_cannot_be_done_is_explained_with_the_command_to_type_next() {
             &["get", "nobody"][..],
             &good,
             5,
-            "canary test/nobody does not exist\nSee which there are: flagger list -A",
+            "canary test/nobody does not exist\nSee which there are: flagger --kubeconfig FILE list -A",
         ),
         (
             &["abort", "nobody", "--reason", "x"],
@@ -247,20 +250,25 @@ async fn what_cannot_be_done_is_explained_with_the_command_to_type_next() {
             &["abort", "podinfo"],
             &good,
             2,
-            "Try: flagger -n test abort podinfo --reason",
+            "Try: flagger --kubeconfig FILE -n test abort podinfo --reason",
         ),
         (
             &["abort", "podinfo", "--reason", "x"],
             &good,
             6,
-            "See what you may do: kubectl auth can-i --list -n test",
+            "See what you may do: kubectl --kubeconfig FILE auth can-i --list -n test",
         ),
-        (&["list", "-A"], &good, 5, "flagger crds | kubectl apply"),
+        (
+            &["list", "-A"],
+            &good,
+            5,
+            "flagger crds | kubectl --kubeconfig FILE apply",
+        ),
         (
             &["list", "--context", "other"],
             &good,
             2,
-            "Look at it: kubectl config view",
+            "Look at it: kubectl --context other --kubeconfig FILE config view",
         ),
         (&["list"], &broken, 2, "the kubeconfig cannot be used: "),
         (
@@ -273,7 +281,7 @@ async fn what_cannot_be_done_is_explained_with_the_command_to_type_next() {
             &["get", "podinfo"],
             &dead,
             3,
-            "See whether the API server answers: kubectl cluster-info",
+            "See whether the API server answers: kubectl --kubeconfig FILE cluster-info",
         ),
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_flagger"));
@@ -286,7 +294,7 @@ async fn what_cannot_be_done_is_explained_with_the_command_to_type_next() {
             .args(["--kubeconfig", kubeconfig])
             .output()
             .unwrap();
-        let stderr = text(&stderr);
+        let stderr = text(&stderr).replace(kubeconfig, "FILE");
         assert_eq!(status.code(), Some(code), "{args:?} {stderr}");
         assert!(stderr.contains(expected), "{args:?} {stderr}");
         assert!(stdout.is_empty(), "{args:?}");
@@ -379,10 +387,20 @@ async fn the_records_of_releases_explain_them() {
         .map(|line| line.split_whitespace().collect::<Vec<_>>())
         .collect();
     assert_eq!(code, 0);
-    assert_eq!(rows[0], ["WHEN", "FROM", "TO", "RESULT", "TOOK", "BY"]);
+    assert_eq!(
+        rows[0],
+        ["WHEN", "FROM", "TO", "RESULT", "TOOK", "BY", "RELEASE"]
+    );
     assert_eq!(
         rows[1][2..],
-        ["podinfo:2", "podinfo:3", "Failed", "5m", "argocd"]
+        [
+            "podinfo:2",
+            "podinfo:3",
+            "Failed",
+            "5m",
+            "argocd",
+            "podinfo-2"
+        ]
     );
     assert_eq!(rows[2][4], "Promoted");
     let (code, newest, _) = run(&["explain", "podinfo"]);
@@ -392,7 +410,11 @@ async fn the_records_of_releases_explain_them() {
     assert_eq!((code, &older["revision"]), (0, &json!("2")));
     let (code, _, stderr) = run(&["explain", "podinfo", "--release", "other"]);
     assert!(
-        code == 5 && stderr.contains("kubectl -n test get releases"),
+        code == 5
+            && stderr.contains(&format!(
+                "kubectl --kubeconfig {} -n test get releases",
+                server.kubeconfig()
+            )),
         "{stderr}"
     );
     assert_eq!(run(&["history", "nobody"]).0, 5);

@@ -78,7 +78,7 @@ pub async fn a_person_on_call_needs_the_command_line_only(s: Scenario<'_>) -> Ou
     )?;
     let waits = s.by("ann", &["status", "podinfo"]).await?;
     ensure(
-        waits.code == 4 && waits.stdout.ends_with(": Paused: Paused by ann\n"),
+        waits.code == 4 && waits.stdout.ends_with(": Paused: Paused by ann.\n"),
         &waits,
     )?;
     let refused = s

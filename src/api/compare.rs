@@ -1,11 +1,16 @@
 //! The comparison of the canary with the primary (not in Flagger).
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The annotation of a Canary that compares all its built-in metrics with the defaults, for clusters whose CRDs do not have the field
 /// `compare`. Its values are those of [`CompareMode`].
 pub const ANNOTATION: &str = "flagger-rs.github.io/analysis";
+
+/// The shortest interval in whose middle a run is compared, too. In a shorter one, counters are too late for that.
+pub const COMPARED_TWICE: Duration = Duration::from_secs(60);
 
 /// A comparison of the canary's requests with the primary's, by a statistical test that the operator may evaluate at each step.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -35,6 +40,22 @@ pub struct Compare {
     /// The decision about a version that still has too few requests after this wait. Default: pause.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_undecided: Option<OnUndecided>,
+    /// When a version takes its next step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advance: Option<Advance>,
+}
+
+/// When a version takes its next step: after the interval, or `early`, which is after half of it if all comparisons that decide ask for this and have
+/// proven that the canary is within the margin. Default: interval.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub enum Advance {
+    /// After the interval.
+    #[default]
+    Interval,
+    /// After half of the interval if that is enough, else after the interval.
+    Early,
 }
 
 /// The counters of a version's requests, for a comparison. Both queries return counters of Prometheus, not rates. In both, `{{ target }}`

@@ -9,7 +9,7 @@ use super::finding::{Found, Level, kind};
 use crate::{
     api::{
         canary::{Canary, CanaryAnalysis, CanaryMetric, CanaryWebhook, WebhookType},
-        compare::CompareMode,
+        compare::{Advance, COMPARED_TWICE, CompareMode},
         duration,
     },
     metrics::observer::Builtin,
@@ -94,6 +94,10 @@ fn steps(canary: &Canary, analysis: &CanaryAnalysis) -> Vec<Found> {
         Ok(interval) if interval < canary.interval() => {
             all.push(warning(".interval", "is shorter than 10s, which is used"));
         }
+        Ok(interval) if interval < COMPARED_TWICE && is_early(analysis) => {
+            let why = "is shorter than 1m, so compare.advance: early has no effect";
+            all.push(warning(".interval", why));
+        }
         Ok(_) => {}
     }
     if analysis.threshold < 1 {
@@ -117,6 +121,12 @@ fn steps(canary: &Canary, analysis: &CanaryAnalysis) -> Vec<Found> {
     }
     all.extend(weights(canary, analysis));
     all
+}
+
+/// Whether a metric lets a step end early.
+fn is_early(analysis: &CanaryAnalysis) -> bool {
+    let mut compared = { analysis.metrics.iter() }.filter_map(|it| it.compare.as_ref());
+    compared.any(|it| it.advance == Some(Advance::Early))
 }
 
 fn weights(canary: &Canary, analysis: &CanaryAnalysis) -> Vec<Found> {

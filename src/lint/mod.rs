@@ -70,12 +70,7 @@ pub fn lint<'a>(
         };
         report.objects += 1;
         if kind(object) == "Canary" && schema::of(&crds, object).is_some() {
-            let fits_schema = found.is_empty();
-            let meant = canary(object, &templates, refusal, fits_schema);
-            // The schema's finding about a field is enough.
-            let reported: Vec<_> = found.iter().map(|(_, field, _)| field.clone()).collect();
-            let is_new = |(_, field, _): &Found| field.is_empty() || !reported.contains(field);
-            found.extend(meant.into_iter().filter(is_new));
+            found = with_meaning(found, object, &templates, refusal);
         }
         if schema::of(&crds, object).is_some() {
             found.extend(pairs::with_earlier(object, &objects[..place]));
@@ -111,6 +106,20 @@ pub fn manifests(text: &str) -> Result<Vec<Value>, String> {
     let documents =
         documents.map_err(|error| format!("is no YAML: {}", first_line(&error.to_string())))?;
     Ok(documents.into_iter().flat_map(items).collect())
+}
+
+/// The findings of the schema, and those about the meaning of a Canary. About one field, the schema's finding is enough.
+fn with_meaning(
+    mut found: Vec<Found>,
+    object: &Value,
+    templates: &meaning::Templates,
+    refusal: &dyn Fn(&Canary) -> Option<String>,
+) -> Vec<Found> {
+    let meant = canary(object, templates, refusal, found.is_empty());
+    let reported: Vec<_> = found.iter().map(|(_, field, _)| field.clone()).collect();
+    let is_new = |(_, field, _): &Found| field.is_empty() || !reported.contains(field);
+    found.extend(meant.into_iter().filter(is_new));
+    found
 }
 
 /// The findings about a Canary. Its meaning is checked only if its fields can be read.

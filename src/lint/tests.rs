@@ -58,6 +58,11 @@ fn each_finding_names_its_field_and_what_would_be_right() {
             "error spec.analysis.interval: \"soon\" does not match ^[0-9]+(h|m|s)",
         ),
         (
+            "interval: 1m\n    threshold: 5\n    stepWeight: 10\n    maxWeight: 50\n    metrics:\n",
+            "interval: 30s\n    threshold: 5\n    stepWeight: 10\n    maxWeight: 50\n    metrics:\n      - {name: request-duration, thresholdRange: {max: 5}, compare: {advance: early}}\n",
+            "warning spec.analysis.interval: is shorter than 1m, so compare.advance: early has no effect",
+        ),
+        (
             "interval: 1m}",
             "interval: soon}",
             "error spec.analysis.metrics[0].interval: \"soon\" does not match ^[0-9]+(h|m|s)",

@@ -8,7 +8,9 @@ use serde_json::Value;
 
 use super::{
     Action, Check, Condition, Event, Failed, Hook, Image, Pod, Revision, State, Target, Version,
-    View, Weight, pods, state, steps,
+    View, Weight, pods,
+    state::{self, Reasoned},
+    steps,
     text::{clean, instant},
 };
 use crate::{
@@ -44,25 +46,16 @@ impl View {
             let text = seen.canary.pointer(pointer).and_then(Value::as_str);
             clean(text.unwrap_or_default())
         };
-        let (canary, unreadable) = match serde_json::from_value::<Canary>(seen.canary.clone()) {
-            Ok(canary) => (canary, None),
-            Err(error) => (Canary::default(), Some(error.to_string())),
-        };
+        let (canary, mut reasoned) = read(&seen.canary);
         let status = canary.status.clone().unwrap_or_default();
-        let mut reasoned = state::state(&canary, &status);
-        if let Some(error) = unreadable {
-            let sentence = format!("The Canary cannot be read: {}.", clean(&error));
-            (reasoned.state, reasoned.sentence) = (State::Blocked, sentence);
-        }
         let is_refused = status.has_condition(ConditionType::WriteRefused);
         let steps = steps::steps(&canary, &status);
         let events = seen.events.as_deref().map(all_events);
-        let last_event = events.as_ref().map(|all| all.last().and_then(|it| it.at));
-        let silent_since = steps::silent_since(&canary, &status, last_event, now)
+        let silent_since = steps::silent_since(&canary, &status, events.as_deref(), now)
             .filter(|_| reasoned.state == State::Progressing);
         if let Some(since) = silent_since {
-            let silent = " There is no sign of the operator since";
-            reasoned.sentence = format!("{}{silent} {since}.", reasoned.sentence);
+            let sign = format!(" There is no sign of the operator since {since}.");
+            reasoned.sentence += &sign;
         }
         let takes_steps = reasoned.state == State::Progressing && !is_refused;
         let next = steps::next_step(&canary, &status, &steps, now)
@@ -106,6 +99,25 @@ impl View {
             conditions: status.conditions.iter().flatten().map(condition).collect(),
             events,
             unanswered: seen.unanswered,
+        }
+    }
+}
+
+/// The Canary, and its state. A Canary that cannot be read is blocked.
+fn read(object: &Value) -> (Canary, Reasoned) {
+    match serde_json::from_value::<Canary>(object.clone()) {
+        Ok(canary) => {
+            let status = canary.status.clone().unwrap_or_default();
+            let reasoned = state::state(&canary, &status);
+            (canary, reasoned)
+        }
+        Err(error) => {
+            let reasoned = Reasoned {
+                state: State::Blocked,
+                code: String::new(),
+                sentence: format!("The Canary cannot be read: {}.", clean(&error.to_string())),
+            };
+            (Canary::default(), reasoned)
         }
     }
 }

@@ -132,18 +132,7 @@ pub fn state(canary: &Canary, status: &CanaryStatus) -> Reasoned {
 
 fn of_status(canary: &Canary, status: &CanaryStatus) -> Reasoned {
     use ConditionType as C;
-    let find = |type_| {
-        let condition = status.condition(type_)?;
-        Some((condition.reason.as_str(), condition.message.as_deref()))
-    };
-    let reasoned = |state, (code, message): (&str, Option<&str>), otherwise: &str| {
-        let message = message.map(clean).filter(|message| !message.is_empty());
-        Reasoned {
-            state,
-            code: clean(code),
-            sentence: message.unwrap_or_else(|| otherwise.to_owned()),
-        }
-    };
+    let find = |type_| find(status, type_);
     if canary.metadata.deletion_timestamp.is_some() {
         return reasoned(
             State::Terminating,
@@ -154,9 +143,8 @@ fn of_status(canary: &Canary, status: &CanaryStatus) -> Reasoned {
     if let Some(found) = BLOCKING.into_iter().find_map(find) {
         return reasoned(State::Blocked, found, "The Canary must be corrected.");
     }
-    let verdict = verdict(status);
     if let Some((code, message)) = find(C::RollingBack) {
-        let (code, message) = verdict.unwrap_or((code, message));
+        let (code, message) = find(C::Verdict).unwrap_or((code, message));
         // The message of this condition is a number for some reasons.
         let message = message.filter(|message| message.contains(' '));
         return reasoned(
@@ -178,6 +166,13 @@ fn of_status(canary: &Canary, status: &CanaryStatus) -> Reasoned {
         let paused = format!("{}.", paused.trim().trim_end_matches('.'));
         return reasoned(State::Paused, ("Paused", Some(&paused)), "");
     }
+    in_phase(canary, status)
+}
+
+/// The state and its reason where no condition of a wait or of a rollback decides.
+fn in_phase(canary: &Canary, status: &CanaryStatus) -> Reasoned {
+    // Why the version failed, or what it waits for.
+    let verdict = find(status, ConditionType::Verdict);
     let (mut state, otherwise) = of_phase(canary, status);
     // A comparison of the canary with the primary found too few requests, or the gate before more traffic is closed.
     let waits = [VerdictCode::Undecided, VerdictCode::Gate].map(VerdictCode::as_str);
@@ -194,7 +189,7 @@ fn of_status(canary: &Canary, status: &CanaryStatus) -> Reasoned {
         return reasoned(state, (code, None), &sentence);
     }
     let shown = verdict.filter(|_| state != State::Promoted);
-    let shown = shown.or_else(|| find(C::PromotionFailed));
+    let shown = shown.or_else(|| find(status, ConditionType::PromotionFailed));
     reasoned(state, shown.unwrap_or_default(), &otherwise)
 }
 
@@ -210,20 +205,36 @@ fn accepted(status: &CanaryStatus) -> Option<String> {
         ConditionType::SkipRequested,
         ConditionType::RetryRequested,
     ];
-    requests.iter().find(|it| status.has_condition(**it))?;
-    let action = status.condition(ConditionType::Action)?;
-    let (_, words) = recorded(action.message.as_deref()?);
-    let words = clean(words);
+    let (_, who) = requests.iter().find_map(|it| find(status, *it))?;
+    let action = status.condition(ConditionType::Action);
+    let action = action.filter(|action| action.reason == "Accepted");
+    let words = action.and_then(|action| Some(recorded(action.message.as_deref()?).1));
+    // An action that came later may have been refused.
+    let words = words.map_or_else(
+        || format!("an action {}", who.unwrap_or_default()),
+        str::to_owned,
+    );
+    let words = clean(&words);
     let words = words.trim_end_matches('.');
     Some(format!(
         "Accepted: {words}. It takes effect with the operator's next check."
     ))
 }
 
-/// The condition `Verdict`, if this operator writes one: why the version failed, or what it waits for.
-fn verdict(status: &CanaryStatus) -> Option<(&str, Option<&str>)> {
-    let verdict = status.condition(ConditionType::Verdict)?;
-    Some((&verdict.reason, verdict.message.as_deref()))
+/// The reason and the message of a condition.
+fn find(status: &CanaryStatus, type_: ConditionType) -> Option<(&str, Option<&str>)> {
+    let condition = status.condition(type_)?;
+    Some((&condition.reason, condition.message.as_deref()))
+}
+
+/// A state with this reason; `otherwise` is the sentence if the condition has none.
+fn reasoned(state: State, (code, message): (&str, Option<&str>), otherwise: &str) -> Reasoned {
+    let message = message.map(clean).filter(|message| !message.is_empty());
+    Reasoned {
+        state,
+        code: clean(code),
+        sentence: message.unwrap_or_else(|| otherwise.to_owned()),
+    }
 }
 
 /// The state in this phase, and its sentence if no condition has one.

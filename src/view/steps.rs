@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Progress, Step};
+use super::{Event, Progress, Step};
 use crate::{
     api::canary::{Canary, CanaryPhase, CanaryStatus, Strategy},
     snapshot::{last_tick, weights::Weights},
@@ -18,17 +18,18 @@ const GRACE: SignedDuration = SignedDuration::from_secs(30);
 /// Without the events, a wait for pods looks like a step that is overdue, so a run has this many intervals in addition.
 const UNSEEN: i32 = 8;
 
-/// The last sign of the operator, if a step is overdue since. `event`: the time of the last event, or `None` if events were not read.
+/// The last sign of the operator, if a step is overdue since. `events`: the events, newest last, or `None` if they were not read.
 pub fn silent_since(
     canary: &Canary,
     status: &CanaryStatus,
-    event: Option<Option<Timestamp>>,
+    events: Option<&[Event]>,
     now: Timestamp,
 ) -> Option<Timestamp> {
     let transition = status.last_transition_time.as_ref()?.0;
-    let heard = event.flatten().unwrap_or(transition).max(transition);
+    let event = events.and_then(|events| events.last()?.at);
+    let heard = event.unwrap_or(transition).max(transition);
     let interval = SignedDuration::try_from(canary.interval()).ok()?;
-    let intervals = PATIENCE + if event.is_none() { UNSEEN } else { 0 };
+    let intervals = PATIENCE + if events.is_none() { UNSEEN } else { 0 };
     let patience = interval.checked_mul(intervals)?.checked_add(GRACE)?;
     (now.duration_since(heard) > patience).then_some(heard)
 }

@@ -61,6 +61,7 @@ mod configs;
 mod contour;
 mod crashes;
 mod deletion;
+mod early;
 mod edges;
 mod example;
 mod example_canaries;

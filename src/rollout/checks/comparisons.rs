@@ -9,6 +9,8 @@
 //! | ProviderError, Stale | the metric server does not answer, or has no new values | `onError`; a hold ends as with NoData |
 //! | OnePod | one pod of the canary has nearly all its bad requests | hold, which ends as with NoData |
 //! | NotShifted | the canary gets clearly fewer requests than its weight asks for | hold, which ends as with NoData |
+//!
+//! A run is compared at each tick, and in the middle of the interval. There only `Worse` has an effect, and `NotWorse` if `advance: early`.
 
 mod keeping;
 mod settings;
@@ -25,7 +27,7 @@ use super::{
 use crate::{
     api::{
         canary::{CanaryStatus, Strategy},
-        compare::{CompareMode, OnUndecided, Policy},
+        compare::{Advance, CompareMode, OnUndecided, Policy},
     },
     comparison::{Counts, Finding, Measure, MetricTest, Rules, State, share},
     metrics::{Asks, MetricError, Query, Server, TimeSeries, counting},
@@ -37,7 +39,7 @@ use crate::{
     snapshot::{Snapshot, redacted},
 };
 use keeping::Span;
-pub use keeping::are_kept;
+pub use keeping::{are_kept, is_to_measure, middle};
 pub use settings::{Comparable, comparable, problem};
 use settings::{Setting, rules, setting};
 use wording::{Word, not_shifted, sentence};
@@ -67,6 +69,8 @@ pub struct Compared {
     pub finding: Option<Finding>,
     /// Whether the comparison decides, in place of the threshold.
     pub decides: bool,
+    /// Whether the step may end early.
+    pub may_end_early: bool,
     /// The server that was asked; `None` if its address is invalid.
     pub server: Option<Server>,
     /// The counters of both versions.
@@ -359,6 +363,8 @@ impl Comparing<'_> {
             effect,
             finding,
             decides: self.decides(),
+            may_end_early: self.setting.compare.advance == Some(Advance::Early)
+                && state == Word::NotWorse,
             server: builtin_server(snapshot).ok(),
             counters: self.setting.counted.counters().join(" against "),
             before: None,

@@ -61,10 +61,15 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
     let failed = snapshot.status().failed_checks;
     let is_over = !skips && failed >= snapshot.canary.threshold();
     // A failed version and a skipped step do not wait for the next tick. In Flagger, clients reach a failed version until the next tick.
-    let ends_step =
-        is_ready && actions::skips(snapshot) && snapshot.phase() == CanaryPhase::Progressing;
-    if snapshot.tick.is_none() && !is_over && !ends_step {
-        return Ok(Decision::wait(Requeue::AtTick));
+    let is_skipped = actions::skips(snapshot) && snapshot.phase() == CanaryPhase::Progressing;
+    if snapshot.tick.is_none() && !is_over {
+        let ends_step = is_skipped || !skips && comparison::ends_early(snapshot, evidence);
+        if !is_ready || skips && !is_skipped {
+            return Ok(Decision::wait(Requeue::AtTick));
+        }
+        if !ends_step {
+            return Ok(comparison::between_ticks(snapshot, evidence));
+        }
     }
     if skips {
         return skip::decide(release);

@@ -1,5 +1,7 @@
 //! The effect of comparisons on a step: a rollback at once, a failed check, or a wait (not in Flagger).
 
+use jiff::Timestamp;
+
 use crate::{
     api::{
         canary::{CanaryCondition, CanaryPhase},
@@ -10,9 +12,11 @@ use crate::{
         checks::{
             Halt,
             comparisons::{self, Compared, Effect, Until},
+            hooks::Stage,
+            metric_query::checks,
         },
-        messages::{self, checks},
-        plan::{Decision, Requeue},
+        messages::{self, checks::gate_alert},
+        plan::{Decision, Evidence, Requeue},
         rollback,
         status::{FailedCheck, Outcome, StatusChange, compared, verdict},
     },
@@ -40,6 +44,54 @@ fn wait(snapshot: &Snapshot, until: Until) -> Option<&CanaryCondition> {
     let verdict = snapshot.status().condition(ConditionType::Verdict)?;
     let sentence = verdict.message.as_deref()?;
     sentence.starts_with(until.sentence()).then_some(verdict)
+}
+
+/// The comparison in the middle of an interval, between two ticks. It only ever rolls a version back; its evidence is a part of the
+/// evidence at the tick, so the probability of a false alarm stays the same.
+pub fn between_ticks(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
+    let Some(middle) = middle(snapshot) else {
+        return Decision::wait(Requeue::AtTick);
+    };
+    if snapshot.now < middle {
+        return Decision::wait(Requeue::At(middle));
+    }
+    let all = match comparisons::results(snapshot, evidence) {
+        Stage::Ask(questions) => return Decision::Ask(questions, Vec::new()),
+        Stage::Done(all) => all,
+    };
+    if let Some(rollback) = roll_back(snapshot, &all) {
+        return rollback;
+    }
+    let mut kept = StatusChange::within_step(snapshot).build();
+    comparisons::keep(snapshot, &all, &mut kept);
+    if compared::kept(&kept) == compared::kept(snapshot.status()) {
+        return Decision::wait(Requeue::AtTick);
+    }
+    Decision::commit(kept, Vec::new())
+}
+
+/// The middle of the interval, if a run with traffic is to be compared there.
+fn middle(snapshot: &Snapshot) -> Option<Timestamp> {
+    let status = snapshot.status();
+    let has_traffic = (status.canary_weight, status.iterations) != (0, 0);
+    let decides = || !comparisons::deciding(snapshot, &checks(&snapshot.canary)).is_empty();
+    let middle = comparisons::middle(snapshot).filter(|_| has_traffic && decides())?;
+    comparisons::is_to_measure(snapshot, middle).then_some(middle)
+}
+
+/// Whether the step ends in the middle of the interval: all comparisons that decide have proven that the version is within the margin, and
+/// may end it.
+pub fn ends_early(snapshot: &Snapshot, evidence: &Evidence) -> bool {
+    let has_come = middle(snapshot).is_some_and(|middle| middle <= snapshot.now);
+    let may_advance = snapshot.phase() == CanaryPhase::Progressing && !actions::is_paused(snapshot);
+    if !has_come || !may_advance {
+        return false;
+    }
+    let Stage::Done(all) = comparisons::results(snapshot, evidence) else {
+        return false;
+    };
+    let mut deciding = all.iter().filter(|it| it.decides);
+    deciding.all(|it| it.may_end_early)
 }
 
 /// The rollback of a version that is worse than the primary. One comparison is enough, because its test has ruled out chance.
@@ -91,7 +143,7 @@ pub fn hold(snapshot: &Snapshot, all: &[Compared]) -> Option<Decision> {
         change = verdict::not_compared(change, &failed, until.sentence(), since);
         if until == Until::Person {
             let text = "Canary analysis is waiting for a person.";
-            notifications.push(checks::gate_alert(snapshot, text));
+            notifications.push(gate_alert(snapshot, text));
         }
     }
     let mut kept = change.build();

@@ -35,7 +35,7 @@ pub struct Kept {
     pub begun: Timestamp,
     /// The end of the last window.
     pub at: Timestamp,
-    /// The canary's weight in the last window.
+    /// The canary's weight in the last step that was measured to its end.
     pub weight: i64,
     /// The test.
     pub test: MetricTest,

@@ -76,66 +76,62 @@ impl Wanted<'_> {
     /// The reason why a command ends, after this answer.
     pub fn failed(&self, error: &ClusterError) -> Stop {
         let why = clean(&error.to_string());
-        let object = self.object();
         let place = self
             .namespace
             .map_or("-A".to_owned(), |namespace| format!("-n {namespace}"));
         let (verb, kubectl) = (self.verb, &self.typed.kubectl);
-        match error.code() {
-            Some(401) => Stop::because(
+        let is_missing = why.contains("not found") && !why.contains("page not found");
+        let config = format!("Look at it: {kubectl} config view");
+        let (code, why, next) = match error.code() {
+            Some(401) => (
                 Code::Usage,
                 format!(
-                    "cannot {verb} {object}: the API server does not accept the login of the kubeconfig, which may have expired: {why}\nLog in again, then try: {kubectl} auth whoami"
+                    "the API server does not accept the login of the kubeconfig, which may have expired: {why}"
                 ),
+                format!("Log in again, then try: {kubectl} auth whoami"),
             ),
-            Some(403) => Stop::because(
+            Some(403) => (
                 Code::Forbidden,
+                why,
                 format!(
-                    "cannot {verb} {object}: {why}\nSee what you may do: {kubectl} auth can-i --list {place}\nA RoleBinding to the ClusterRole {} of kustomize/actions grants what this command needs",
+                    "See what you may do: {kubectl} auth can-i --list {place}\nA RoleBinding to the ClusterRole {} of kustomize/actions grants what this command needs",
                     role(verb)
                 ),
             ),
-            Some(404)
-                if self.canary.is_some()
-                    && why.contains("not found")
-                    && !why.contains("page not found") =>
-            {
-                self.missing()
-            }
-            Some(404) => Stop::because(
+            Some(404) if self.canary.is_some() && is_missing => return self.missing(),
+            Some(404) => (
                 Code::NotFound,
-                format!(
-                    "this cluster has no Canaries: {why}\nInstall their kind: flagger crds | {kubectl} apply --server-side -f -"
-                ),
+                format!("this cluster has no Canaries: {why}"),
+                format!("Install their kind: flagger crds | {kubectl} apply --server-side -f -"),
             ),
-            Some(429 | 500..) => Stop::because(
+            Some(429 | 500..) => (
                 Code::Undecided,
+                why,
                 format!(
-                    "cannot {verb} {object} now: {why}\nTry again later, or see how the API server is: {kubectl} get --raw /readyz"
+                    "Try again later, or see how the API server is: {kubectl} get --raw /readyz"
                 ),
             ),
             // An API server that accepts only TLS answers 400 to a request without TLS.
-            Some(400) if why.contains("HTTPS server") => Stop::because(
+            Some(400) if why.contains("HTTPS server") => (
                 Code::Usage,
-                format!(
-                    "cannot {verb} {object}: {why}\nLook at the address of the API server: {kubectl} config view"
-                ),
+                format!("the address of the kubeconfig is wrong: {why}"),
+                config,
             ),
-            Some(400) => Stop::because(Code::Usage, format!("cannot {verb} {object}: {why}")),
-            None if why.contains("certificate") => Stop::because(
+            Some(400) => (Code::Usage, why, String::new()),
+            Some(_) => (Code::No, why, String::new()),
+            None if why.contains("certificate") => (
                 Code::Usage,
-                format!(
-                    "cannot {verb} {object}: {why}\nLook at the certificates of the cluster and of the user: {kubectl} config view"
-                ),
+                format!("the certificates of the kubeconfig do not fit: {why}"),
+                config,
             ),
-            Some(_) => Stop::because(Code::No, format!("cannot {verb} {object}: {why}")),
-            None => Stop::because(
+            None => (
                 Code::Undecided,
-                format!(
-                    "cannot {verb} {object}: {why}\nSee whether the API server answers: {kubectl} cluster-info"
-                ),
+                why,
+                format!("See whether the API server answers: {kubectl} cluster-info"),
             ),
-        }
+        };
+        let text = format!("cannot {verb} {}: {why}\n{next}", self.object());
+        Stop::because(code, text.trim_end())
     }
 
     /// There is no such Canary.
@@ -187,12 +183,23 @@ mod tests {
             (429, Code::Undecided),
             (500, Code::Undecided),
             (503, Code::Undecided),
+            (400, Code::Usage),
         ] {
             let message = "refused".to_owned();
             let stop = wanted.failed(&ClusterError::Refused { code, message });
             assert!(
                 matches!(&stop, Stop::Trouble(trouble) if trouble.code == expected),
                 "{code}: {stop:?}"
+            );
+        }
+        for (why, expected) in [
+            ("invalid peer certificate: UnknownIssuer", Code::Usage),
+            ("connection refused", Code::Undecided),
+        ] {
+            let stop = wanted.failed(&ClusterError::Unreachable(why.to_owned()));
+            assert!(
+                matches!(&stop, Stop::Trouble(trouble) if trouble.code == expected),
+                "{why}: {stop:?}"
             );
         }
         let message = "denied".to_owned();

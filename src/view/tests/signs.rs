@@ -37,6 +37,12 @@ fn an_accepted_action_opens_a_gate_in_the_texts_at_once() {
         (view.state, view.sentence),
         (State::Failed, expected("retry"))
     );
+    let mut later = asked("Waiting", "SkipRequested", "resume");
+    later["conditions"][2]["reason"] = json!("Refused");
+    let view = View::of(&seen(&later, NEW, OLD), now());
+    let sentence =
+        "Accepted: an action by jane: fine. It takes effect with the operator's next check.";
+    assert_eq!(view.sentence, sentence);
     // The promotion has begun, so the action has taken effect.
     let view = View::of(
         &seen(&asked("Promoting", "PromoteRequested", "promote"), NEW, OLD),

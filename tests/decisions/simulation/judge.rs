@@ -57,6 +57,23 @@ impl Moment {
         all.iter().find(|condition| condition["type"] == type_)
     }
 
+    /// Whether a metric lets a proven version advance early, and half of the interval is over.
+    fn is_half_over(&self) -> bool {
+        let analysis = &self.canary["spec"]["analysis"];
+        let mut metrics = analysis["metrics"].as_array().into_iter().flatten();
+        let may_be_early = metrics.any(|it| it["compare"]["advance"] == "early");
+        let seconds = |time: &Value| time.as_str()?.parse::<Timestamp>().ok();
+        let changed = seconds(&self.canary["status"]["lastTransitionTime"]);
+        let interval = analysis["interval"]
+            .as_str()
+            .and_then(|it| it.strip_suffix('m'));
+        let minutes = interval.and_then(|minutes| minutes.parse::<i64>().ok());
+        let half = minutes.zip(changed).is_some_and(|(minutes, changed)| {
+            self.now.duration_since(changed).as_secs() >= minutes * 30
+        });
+        may_be_early && half
+    }
+
     fn target_name(&self) -> &str {
         self.canary["spec"]["targetRef"]["name"].as_str().unwrap()
     }
@@ -228,7 +245,9 @@ fn raise_without_reason(before: &Moment, after: &Moment) -> Option<String> {
     if to <= from || !is_analysis {
         return None;
     }
-    if !before.is_tick && before.condition("SkipRequested").is_none() {
+    let may_grow =
+        before.is_tick || before.condition("SkipRequested").is_some() || before.is_half_over();
+    if !may_grow {
         return Some(format!(
             "the weight grew from {from} to {to} between two ticks"
         ));

@@ -3,11 +3,11 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    api::canary::CanaryStatus,
+    api::{canary::CanaryStatus, compare::COMPARED_TWICE},
     comparison::MetricTest,
     metrics::counting,
     rollout::status::compared::{self, Kept},
-    snapshot::{Snapshot, whole_second_after},
+    snapshot::{Snapshot, last_tick, whole_second_after},
 };
 
 /// The test of a metric in a step: its name, and the test without the requests of the step and with them.
@@ -22,7 +22,7 @@ pub struct Span {
     pub from: Timestamp,
     /// The end of the window.
     pub to: Timestamp,
-    /// The canary's weight in the previous window; 0 if there was none.
+    /// The canary's weight in the previous step; 0 if there was none.
     pub weight: i64,
     interval: SignedDuration,
 }
@@ -31,7 +31,11 @@ impl Span {
     /// The window since the last measurement. The first window begins some seconds after the canary got traffic, because counters show
     /// requests late.
     pub fn of(snapshot: &Snapshot, known: Option<&Kept>) -> Self {
-        let to = counting::instant(snapshot.tick.map_or(snapshot.now, |tick| tick.at));
+        let now = || middle(snapshot).filter(|middle| is_to_end_at(snapshot, *middle, known));
+        let to = match snapshot.tick {
+            Some(tick) => counting::instant(tick.at),
+            None => now().unwrap_or(counting::instant(snapshot.now)),
+        };
         let interval = snapshot.canary.interval();
         let interval = SignedDuration::try_from(interval).unwrap_or(SignedDuration::MAX);
         if let Some(known) = known {
@@ -89,6 +93,29 @@ impl Span {
     }
 }
 
+/// The middle of the current interval. A run is compared there, too, so that a version that is worse is not served until the next tick.
+/// `None` if the interval is so short that the delay of the counters matters.
+pub fn middle(snapshot: &Snapshot) -> Option<Timestamp> {
+    let interval = snapshot.canary.interval();
+    if interval < COMPARED_TWICE {
+        return None;
+    }
+    let transition = snapshot.status().last_transition_time.as_ref()?.0;
+    let last = last_tick(transition, interval, snapshot.now).unwrap_or(transition);
+    last.checked_add(interval / 2).ok().map(counting::instant)
+}
+
+/// Whether the window ends at this middle: it has come, and was not measured yet.
+fn is_to_end_at(snapshot: &Snapshot, middle: Timestamp, known: Option<&Kept>) -> bool {
+    middle <= snapshot.now && known.is_none_or(|known| known.at < middle)
+}
+
+/// Whether a comparison is to be made at this middle of an interval.
+pub fn is_to_measure(snapshot: &Snapshot, middle: Timestamp) -> bool {
+    let tests = compared::kept(snapshot.status());
+    tests.is_empty() || tests.values().any(|known| known.at < middle)
+}
+
 /// Whether the comparisons of this tick are in the status already, because the step waits.
 pub fn are_kept(snapshot: &Snapshot) -> bool {
     let tests = compared::kept(snapshot.status());
@@ -110,7 +137,9 @@ pub fn keep(snapshot: &Snapshot, all: &[Measured<'_>], status: &mut CanaryStatus
         } else {
             span.from
         };
-        let weight = if is_measured {
+        // After the middle of an interval, the second half of the step follows.
+        let is_step = snapshot.tick.is_some() || moves;
+        let weight = if is_measured && is_step {
             before.canary_weight
         } else {
             span.weight

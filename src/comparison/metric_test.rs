@@ -85,6 +85,17 @@ pub struct Arms {
     pub primary: Readings,
 }
 
+impl Arms {
+    /// The requests of the window.
+    pub fn window(&self) -> Window {
+        let of = |readings: &Readings| readings.increments(true).total();
+        Window {
+            canary: of(&self.canary),
+            primary: of(&self.primary),
+        }
+    }
+}
+
 /// The tests of one metric during a run: one for errors, or one for each bound of durations. Their mean is an e-value.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MetricTest(Vec<OneTest>);

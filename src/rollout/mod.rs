@@ -94,7 +94,7 @@ pub fn decide(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
     if let Some(action) = actions::decide(&release) {
         return action;
     }
-    if let Some(scale_down) = end::finish_draining(&release) {
+    if let Some(scale_down) = end::finish_draining(&release, evidence) {
         return scale_down;
     }
     if !rollback::is_under_way(snapshot)

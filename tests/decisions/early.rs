@@ -1,6 +1,6 @@
 //! Comparisons between two ticks: a version that is worse is not served until the next tick, and one that is proven good need not wait for it.
 
-use flagger_rs::api::canary::CanaryPhase;
+use flagger_rs::{api::canary::CanaryPhase, snapshot::Kind};
 use serde_json::{Value, json};
 
 use super::{
@@ -124,4 +124,38 @@ fn a_version_that_waits_is_compared_between_two_ticks_too() {
     sim.traffic.as_mut().unwrap().canary_fails = 0.2;
     let took = seconds(&mut sim, 0);
     assert!(took < 50, "{took}\n{}", sim.transcript());
+}
+
+/// A proxy that has not applied the new route sends requests to pods that are about to end.
+#[test]
+fn a_version_that_still_gets_requests_after_its_rollback_keeps_its_pods_for_five_intervals() {
+    for (moves_late, is_down, intervals) in [
+        (0, false, 1),
+        (100, false, 3),
+        (1000, false, 5),
+        (1000, true, 1),
+    ] {
+        let mut sim = release(&BOTH, &json!({"compare": {}}), Traffic::of(1000.0));
+        until(&mut sim, |sim| sim.canary_weight() == 20);
+        ask(&mut sim, "pause", "x1");
+        let start = sim.snapshot.now.as_second();
+        until(&mut sim, |sim| sim.snapshot.now.as_second() > start + 1000);
+        ask(&mut sim, "abort", "x2");
+        until(&mut sim, |sim| sim.canary_weight() == 0);
+        let traffic = sim.traffic.as_mut().unwrap();
+        (traffic.moves_late, traffic.is_down) = (moves_late, is_down);
+        let start = sim.snapshot.now.as_second();
+        let target = sim.snapshot.reference(Kind::Deployment, "podinfo");
+        until(&mut sim, |sim| {
+            sim.snapshot.objects[&target]["spec"]["replicas"] == 0
+        });
+        let took = sim.snapshot.now.as_second() - start;
+        let text = sim.transcript();
+        assert!(
+            (intervals * 60..intervals * 60 + 20).contains(&took),
+            "{moves_late} {took}\n{text}"
+        );
+        let reports = sim.count_notified("requests after its traffic had moved away");
+        assert_eq!(i64::try_from(reports).unwrap(), intervals - 1, "{text}");
+    }
 }

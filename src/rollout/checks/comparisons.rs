@@ -13,6 +13,7 @@
 //! A run is compared at each tick, and in the middle of the interval. There only `Worse` has an effect, and `NotWorse` if `advance: early`.
 
 mod keeping;
+mod remaining;
 mod settings;
 mod wording;
 
@@ -40,6 +41,7 @@ use crate::{
 };
 use keeping::Span;
 pub use keeping::{are_kept, is_to_measure, middle};
+pub use remaining::{Remaining, remaining};
 pub use settings::{Comparable, comparable, problem};
 use settings::{Setting, rules, setting};
 use wording::{Word, not_shifted, sentence};

@@ -158,6 +158,15 @@ pub fn restored(snapshot: &Snapshot) -> Notification {
     normal(snapshot, text)
 }
 
+/// A version that was rolled back still gets requests, so it keeps its pods.
+pub fn still_served(snapshot: &Snapshot, canary: f64, all: f64) -> Notification {
+    let text = format!(
+        "{} served {canary:.0} of {all:.0} requests after its traffic had moved away: it keeps its pods for now",
+        snapshot.full_target()
+    );
+    warning(snapshot, text)
+}
+
 /// The primary was deleted during a run, or after a failed one.
 pub fn primary_lost(snapshot: &Snapshot) -> Notification {
     let text = format!(

@@ -7,9 +7,12 @@ use crate::{
     },
     notifications::Notification,
     rollout::{
-        checks::hooks::{self, HookResult},
-        messages,
-        plan::{Answer, Decision, Evidence, Plan, Question},
+        checks::{
+            comparisons::{self, Remaining},
+            hooks::{self, HookResult},
+        },
+        messages::{self, run},
+        plan::{Answer, Decision, Evidence, Plan, Question, Requeue},
         release::Release,
         status::{Outcome, StatusChange, draining, outcome, transitions::is_between_runs},
     },
@@ -36,12 +39,17 @@ pub fn succeed(release: &Release<'_>, outcome: &Outcome) -> Plan {
 }
 
 /// Scales the canary down after its connections have drained, if all traffic is on the primary. `None` if it is too early.
-pub fn finish_draining(release: &Release<'_>) -> Option<Decision> {
+pub fn finish_draining(release: &Release<'_>, evidence: &Evidence) -> Option<Decision> {
     let snapshot = release.snapshot;
     let is_at_primary =
         || release.weights() == Ok(Weights::PRIMARY) && release.routes_lag().is_none();
     if !is_between_runs(snapshot.phase()) || !draining::is_over(snapshot) || !is_at_primary() {
         return None;
+    }
+    match remaining(release, evidence) {
+        Remaining::Ask(question) => return Some(Decision::Ask(vec![question], Vec::new())),
+        Remaining::Some { .. } => return None,
+        Remaining::None => {}
     }
     let drained = StatusChange::within_step(snapshot).clear(ConditionType::Draining);
     Some(Decision::Do(Plan {
@@ -49,6 +57,32 @@ pub fn finish_draining(release: &Release<'_>) -> Option<Decision> {
         status: Some(drained.build()),
         notifications: Vec::new(),
     }))
+}
+
+/// Whether a version that was rolled back still gets requests. A newer version does not wait for the answer.
+fn remaining(release: &Release<'_>, evidence: &Evidence) -> Remaining {
+    let snapshot = release.snapshot;
+    let is_rolled_back = snapshot.phase() == CanaryPhase::Failed && !release.changed();
+    let since = draining::since(snapshot).filter(|_| is_rolled_back);
+    since.map_or(Remaining::None, |since| {
+        comparisons::remaining(snapshot, evidence, since)
+    })
+}
+
+/// The wait of a version that was rolled back, while its connections drain or while it still gets requests.
+pub fn drains(release: &Release<'_>, evidence: &Evidence) -> Option<Decision> {
+    let snapshot = release.snapshot;
+    let end = draining::end(snapshot)?;
+    if end > snapshot.now {
+        return Some(Decision::wait(Requeue::At(end)));
+    }
+    match remaining(release, evidence) {
+        Remaining::Some { until, canary, all } => {
+            let event = run::still_served(snapshot, canary, all);
+            Some(Decision::Wait(Requeue::At(until), vec![event]))
+        }
+        Remaining::Ask(_) | Remaining::None => None,
+    }
 }
 
 /// Sends the outcome of a run, or of the initialization, at least once, even if the operator restarts in between. Only then is the canary

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::new_revision;
+use super::{end, new_revision};
 use crate::{
     api::canary::CanaryPhase,
     notifications::Notification,
@@ -49,8 +49,7 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
     if let Some(wait) = release.routes_lag().filter(|_| draining::is_over(snapshot)) {
         return Ok(wait);
     }
-    let drained = draining::end(snapshot).filter(|end| *end > snapshot.now);
-    Ok(Decision::wait(drained.map_or(Requeue::AtTick, Requeue::At)))
+    Ok(end::drains(release, evidence).unwrap_or(Decision::wait(Requeue::AtTick)))
 }
 
 /// Starts a run once its gate is open.

@@ -17,13 +17,18 @@ pub fn begin(change: StatusChange<'_>) -> StatusChange<'_> {
     change.set(ConditionType::Draining, "TrafficMoved", "")
 }
 
+/// The time since which connections drain; `None` if none do.
+pub fn since(snapshot: &Snapshot) -> Option<Timestamp> {
+    let draining = snapshot.status().condition(ConditionType::Draining)?;
+    let since = draining.last_transition_time.as_ref();
+    Some(since.map_or(Timestamp::MIN, |since| since.0))
+}
+
 /// The time at which the connections will have drained: an interval after the end of a run, or some seconds after traffic moved in an
 /// initialization or a deletion. `None` if none drain.
 pub fn end(snapshot: &Snapshot) -> Option<Timestamp> {
     use CanaryPhase as P;
-    let draining = snapshot.status().condition(ConditionType::Draining)?;
-    let since = draining.last_transition_time.as_ref();
-    let since = since.map_or(Timestamp::MIN, |since| since.0);
+    let since = since(snapshot)?;
     let wait = match snapshot.phase() {
         P::Initializing | P::Terminating => PROXY_UPDATE,
         _ => SignedDuration::try_from(snapshot.canary.interval()).unwrap_or(PROXY_UPDATE),

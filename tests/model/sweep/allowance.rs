@@ -58,9 +58,12 @@ pub fn of(scenario: Scenario, disturbances: &[Disturbance]) -> Allowance {
     // The operator tries a refused write once more at once. If the second attempt fails too, it takes the step again at the next tick, with the
     // hooks and the first event of the step.
     let is_write = |it: &&Disturbance| matches!(it, Disturbance::Fault(Which::Writes, ..));
-    let may_repeat_a_step = disturbances.iter().filter(is_write).count() > 1;
+    let is_tried_twice = usize::from(disturbances.iter().filter(is_write).count() > 1);
     Allowance {
-        steps: all.steps + usize::from(may_repeat_a_step),
+        steps: all.steps + is_tried_twice,
+        // A step reports one reason to wait. It may be the refused write, and the pods may be ready at the next tick.
+        lost_events: all.lost_events + is_tried_twice,
+        lost_payloads: all.lost_payloads + is_tried_twice,
         ..all
     }
 }

@@ -2,7 +2,8 @@
 //! the true rate of failures, which no real judge knows.
 
 use flagger_rs::comparison::{
-    Comparison, Counts, Margin, Measure, MetricTest, Rules, Window, dispersion, is_proven,
+    Arms, Comparison, Counts, Margin, Measure, MetricTest, Readings, Rules, State, Window,
+    counters::Reading, dispersion, is_proven,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -43,6 +44,55 @@ pub fn sequential(law: Law, test: Test, seed: u64) -> Option<usize> {
             is_proven(comparison.worse(dispersion), FALSE_ALARMS)
         })
         .map(|step| step + 1)
+}
+
+/// The step in which the operator rolls a run of this law back. As in a release, it counts the requests of each pod, in the middle and at the end
+/// of each step.
+pub fn operator(law: Law, pods: (usize, usize), seed: u64) -> Option<usize> {
+    let mut service = Service::with_pods(law, pods, seed);
+    let rules = Rules {
+        measure: Measure::Errors,
+        margin: Margin::new(0.0025, 1.25)?,
+        false_alarms: FALSE_ALARMS,
+        detect: 0.01,
+        least: None,
+        counts_pods: true,
+    };
+    let (minutes, of_pods) = service.history();
+    let mut test = MetricTest::of_errors(&rules, &minutes);
+    let mut arms = Arms::default();
+    arms.primary.start = reading(vec![Counts::NONE; pods.1]);
+    arms.primary.now = reading(of_pods);
+    for (step, weight) in WEIGHTS.iter().enumerate() {
+        let share = weight / 100.0;
+        for _ in 0..2 {
+            let canary = service.pods(0.5, share, true);
+            let primary = service.pods(0.5, 1.0 - share, false);
+            pass(&mut arms.canary, canary);
+            pass(&mut arms.primary, primary);
+            if test.advance(&rules, |_| arms.clone()).state == State::Worse {
+                return Some(step + 1);
+            }
+        }
+    }
+    None
+}
+
+/// The counters of pods with these requests.
+fn reading(pods: Vec<Counts>) -> Reading {
+    let named = pods.into_iter().enumerate();
+    named
+        .map(|(place, counts)| (place.to_string(), counts))
+        .collect()
+}
+
+/// The pods count these requests more.
+fn pass(readings: &mut Readings, more: Vec<Counts>) {
+    readings.before = readings.now.clone();
+    for (pod, counts) in reading(more) {
+        let sum = readings.now.entry(pod).or_insert(Counts::NONE);
+        *sum = sum.and(counts);
+    }
 }
 
 /// The same for a canary whose durations are longer by this factor.

@@ -32,7 +32,7 @@ pub struct Table {
 }
 
 /// All tables.
-pub const TABLES: [Table; 5] = [
+pub const TABLES: [Table; 6] = [
     Table {
         title: "Nothing is wrong: how often is a version failed?",
         head: "requests/s | sequential test, no margin | with margins and corrections | Flagger, threshold 1 | Flagger, threshold 5 | Mann-Whitney",
@@ -42,6 +42,11 @@ pub const TABLES: [Table; 5] = [
         title: "Nothing is wrong, but requests depend on each other: how often is a version failed?",
         head: "law | no correction | with margins and corrections",
         rows: dependent,
+    },
+    Table {
+        title: "As in a release, with few and unequal pods: how often is a version failed? (100 requests/s, base rate 1 %)",
+        head: "pods of the canary, of the primary | pods | nothing is wrong | +1 pp | +5 pp",
+        rows: few_pods,
     },
     Table {
         title: "More errors: by which step is the version failed? (base rate 0.1 %)",
@@ -171,6 +176,45 @@ fn dependent(runs: u32) -> Vec<Vec<String>> {
         vec![name, percent(failed(BARE)), percent(failed(default()))]
     };
     dependent_laws().into_iter().map(row).collect()
+}
+
+/// The numbers of pods, of the canary and of the primary, and how much the pods differ.
+pub const FEW: [(usize, usize, f64); 6] = [
+    (1, 1, 0.0),
+    (1, 2, 0.4),
+    (1, 3, 0.4),
+    (2, 2, 0.4),
+    (2, 8, 0.2),
+    (2, 8, 0.4),
+];
+
+/// Requests to pods that differ so much.
+pub const fn of_pods(pods: f64) -> Law {
+    Law {
+        base: 0.01,
+        pods,
+        ..Law::plain(100.0)
+    }
+}
+
+fn few_pods(runs: u32) -> Vec<Vec<String>> {
+    let row = |(canary, primary, pods): (usize, usize, f64)| {
+        let failed = |increase| {
+            let law = of_pods(pods).worse(increase);
+            share(runs, 6, |seed| {
+                judges::operator(law, (canary, primary), seed).is_some()
+            })
+        };
+        let shares = [0.0, 0.01, 0.05].map(failed).map(percent);
+        let differ = if pods > 0.0 {
+            format!("differ (σ {pods})")
+        } else {
+            "equal".to_owned()
+        };
+        let first = [format!("{canary}, {primary}"), differ];
+        first.into_iter().chain(shares).collect()
+    };
+    FEW.map(row).to_vec()
 }
 
 fn power(runs: u32) -> Vec<Vec<String>> {

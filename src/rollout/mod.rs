@@ -75,7 +75,12 @@ pub fn decide(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
     if let Some(renewal) = ownership::renew(snapshot) {
         return renewal;
     }
-    if let Some(decision) = validation::refuse(snapshot).or_else(|| deletion::prepare(snapshot)) {
+    if let Some(decision) = validation::refuse(snapshot) {
+        let is_idle = matches!(decision, Decision::Wait(..));
+        let refusal = actions::refuse(snapshot).filter(|_| is_idle);
+        return refusal.unwrap_or(decision);
+    }
+    if let Some(decision) = deletion::prepare(snapshot) {
         return decision;
     }
     if snapshot.phase() == CanaryPhase::New {
@@ -110,7 +115,20 @@ pub fn decide(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
     in_phase(&release, evidence)
         .or_else(|blocked| awaken(&release, blocked))
         .and_then(|decision| ownership::checked(snapshot, decision))
-        .unwrap_or_else(|blocked| blocked.report(snapshot))
+        .unwrap_or_else(|blocked| {
+            overdue_promotion(&release, &blocked).unwrap_or_else(|| blocked.report(snapshot))
+        })
+}
+
+/// The rollback of a promotion that has been blocked until the progress deadline, before the primary got the version.
+fn overdue_promotion(release: &Release<'_>, blocked: &Blocked) -> Option<Decision> {
+    let snapshot = release.snapshot;
+    let since = snapshot.status().last_transition_time.as_ref();
+    let is_overdue = snapshot.phase() == CanaryPhase::Promoting
+        && !release.is_promoted()
+        && !rollback::is_under_way(snapshot)
+        && snapshot.exceeds_deadline(since);
+    is_overdue.then(|| rollback::begin(snapshot, &Outcome::Refused(blocked.to_string())))
 }
 
 /// Scales up a primary without pods, if the lack of pods is the only obstacle to the return of its traffic.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{
-        action::recorded,
+        action::{EARLIER, recorded},
         canary::{Canary, CanaryCondition, CanaryStatus},
         status::ConditionType,
     },
@@ -81,7 +81,7 @@ impl View {
             images: images(seen),
             revision: revisions(&canary, &status, seen.target.as_ref()),
             weight: Weight {
-                intended: status.canary_weight,
+                intended: state::weight(&canary, &status),
                 max: canary.max_weight(),
             },
             steps,
@@ -125,6 +125,7 @@ fn read(object: &Value) -> (Canary, Reasoned) {
 fn check(metric: &crate::api::canary::CanaryMetric) -> Check {
     let (min, max) = match &metric.threshold_range {
         Some(range) => (range.min, range.max),
+        None if metric.compare.is_some() && metric.threshold.is_none() => (None, None),
         // The older field `threshold` is the minimum of Flagger's success rate, and the maximum of each other metric.
         None => {
             let threshold = Some(metric.threshold.unwrap_or(0.0));
@@ -210,7 +211,8 @@ fn all_pods(objects: &[(Version, Value)]) -> Vec<Pod> {
 
 /// The action that the condition records.
 fn action(status: &CanaryStatus) -> Option<Action> {
-    let condition = status.condition(ConditionType::Action)?;
+    let condition = status.condition(ConditionType::Action);
+    let condition = condition.filter(|condition| condition.reason != EARLIER)?;
     let message = condition.message.as_deref()?;
     let (ids, text) = recorded(message);
     Some(Action {

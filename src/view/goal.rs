@@ -269,7 +269,11 @@ impl Follower {
         }
         // A promoted version may come again, for example by a revert in Git. Its record is then about the earlier run.
         let has_come_and_gone = |record: &ReleaseSpec| match record.result {
-            ReleaseResult::Superseded | ReleaseResult::Failed | ReleaseResult::Aborted => true,
+            ReleaseResult::Superseded => true,
+            // If the target went back to the promoted version, it may get this version once more.
+            ReleaseResult::Failed | ReleaseResult::Aborted => {
+                view.revision.target != view.revision.promoted
+            }
             ReleaseResult::Running | ReleaseResult::Promoted | ReleaseResult::Withdrawn => false,
         };
         if self.record().is_some_and(has_come_and_gone) {

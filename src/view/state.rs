@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::text::clean;
 use crate::api::{
     action::recorded,
-    canary::{Canary, CanaryPhase, CanaryStatus},
+    canary::{Canary, CanaryPhase, CanaryStatus, Strategy},
     status::{ConditionType, VerdictCode},
 };
 
@@ -180,7 +180,7 @@ fn in_phase(canary: &Canary, status: &CanaryStatus) -> Reasoned {
     if state == State::Progressing && is_waiting {
         state = State::Waiting;
     }
-    if let Some(sentence) = accepted(status).filter(|_| carries_out(state)) {
+    if let Some(sentence) = accepted(status, state) {
         // The operator goes on with its next check, so the run does not wait for a person any more.
         let (state, code) = match state {
             State::Waiting => (State::Progressing, ""),
@@ -193,18 +193,14 @@ fn in_phase(canary: &Canary, status: &CanaryStatus) -> Reasoned {
     reasoned(state, shown.unwrap_or_default(), &otherwise)
 }
 
-/// Whether the operator carries out accepted actions in this state, and has not done so yet.
-const fn carries_out(state: State) -> bool {
-    matches!(state, State::Waiting | State::Progressing | State::Failed)
-}
-
 /// The sentence about an action that the operator has accepted and will carry out with its next check.
-fn accepted(status: &CanaryStatus) -> Option<String> {
-    let requests = [
-        ConditionType::PromoteRequested,
-        ConditionType::SkipRequested,
-        ConditionType::RetryRequested,
-    ];
+fn accepted(status: &CanaryStatus, state: State) -> Option<String> {
+    use ConditionType::{PromoteRequested, RetryRequested, SkipRequested};
+    let requests: &[ConditionType] = match state {
+        State::Waiting | State::Progressing => &[PromoteRequested, SkipRequested],
+        State::Failed => &[RetryRequested],
+        _ => &[],
+    };
     let (_, who) = requests.iter().find_map(|it| find(status, *it))?;
     let action = status.condition(ConditionType::Action);
     let action = action.filter(|action| action.reason == "Accepted");
@@ -215,7 +211,7 @@ fn accepted(status: &CanaryStatus) -> Option<String> {
         str::to_owned,
     );
     let words = clean(&words);
-    let words = words.trim_end_matches('.');
+    let words = words.trim_end_matches(['.', '!', '?']);
     Some(format!(
         "Accepted: {words}. It takes effect with the operator's next check."
     ))
@@ -234,6 +230,24 @@ fn reasoned(state: State, (code, message): (&str, Option<&str>), otherwise: &str
         state,
         code: clean(code),
         sentence: message.unwrap_or_else(|| otherwise.to_owned()),
+    }
+}
+
+/// The share of the traffic that the canary gets, in percent. In blue/green, the status does not have the share after the last iteration.
+pub fn weight(canary: &Canary, status: &CanaryStatus) -> i64 {
+    use CanaryPhase as P;
+    let analysis = canary.spec.analysis.as_ref();
+    let iterations = analysis.and_then(|it| it.iterations).unwrap_or(0);
+    let is_past = canary.strategy() == Strategy::BlueGreen && status.iterations > iterations;
+    let has_all = matches!(
+        status.phase,
+        P::Progressing | P::WaitingPromotion | P::Promoting
+    );
+    let splits = canary.spec.provider.as_deref() != Some("kubernetes");
+    if is_past && has_all && splits {
+        100
+    } else {
+        status.canary_weight
     }
 }
 
@@ -271,11 +285,18 @@ fn of_phase(canary: &Canary, status: &CanaryStatus) -> (State, String) {
             let analysis = canary.spec.analysis.as_ref();
             let iterations = analysis.and_then(|it| it.iterations).unwrap_or(0);
             let at = if iterations > 0 {
-                format!("iteration {} of {iterations}", status.iterations)
+                format!(
+                    "iteration {} of {iterations}",
+                    status.iterations.min(iterations)
+                )
             } else {
                 format!("{} % of the traffic", status.canary_weight)
             };
-            let sentence = if iterations == 0 && status.canary_weight == 0 {
+            let sentence = if status.has_condition(ConditionType::PodsLost)
+                && status.canary_weight == 0
+            {
+                "The version lost all its ready pods, so its traffic is with the primary until they are ready again.".to_owned()
+            } else if iterations == 0 && status.canary_weight == 0 {
                 "The version has no traffic yet: its pods must be ready first.".to_owned()
             } else {
                 format!("The version is analysed: {at}.")

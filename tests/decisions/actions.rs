@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::simulation::{Simulation, release_of};
 
 /// The revision that a person sees: at a gate before a run, that of the target.
-fn seen(sim: &Simulation) -> String {
+pub fn seen(sim: &Simulation) -> String {
     let status = sim.snapshot.canary.status.as_ref().unwrap();
     if status.phase == CanaryPhase::Waiting {
         return revision(&sim.snapshot.target().unwrap()["spec"]["template"]);

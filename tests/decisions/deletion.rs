@@ -73,12 +73,36 @@ fn a_deletion_does_not_wait_for_a_target_that_does_not_exist() {
     assert!(sim.is_gone(), "{}", sim.transcript());
 }
 
+/// The target cannot take the traffic back, so it stays where it is. (Flagger waits, too.)
+#[test]
+fn a_deletion_takes_no_traffic_from_the_only_ready_pods() {
+    type Obstacle = fn(&mut Simulation);
+    let obstacles: [Obstacle; 2] = [
+        |sim| sim.dead = true,
+        |sim| sim.roll_out("podinfo", Rollout::AtZero),
+    ];
+    for obstacle in obstacles {
+        let mut sim = release(json!({"stepWeight": 50}));
+        sim.snapshot.canary.spec.revert_on_deletion = true;
+        sim.snapshot.canary.spec.progress_deadline_seconds = Some(60);
+        sim.run_until(CanaryPhase::Succeeded);
+        sim.delete();
+        let begun = sim.snapshot.now;
+        while sim.snapshot.now.duration_since(begun).as_secs() < 600 {
+            obstacle(&mut sim);
+            sim.reconcile();
+            assert!(!sim.is_gone(), "{}", sim.transcript());
+        }
+        assert_eq!(sim.canary_weight(), 0, "{}", sim.transcript());
+        assert!(sim.count_notified("canary not ready during finalizing") > 0);
+    }
+}
+
 /// A deletion must not wait for ever, because its namespace would hang in `Terminating`.
 #[test]
 fn no_obstacle_holds_a_deletion_longer_than_the_deadline() {
     type Obstacle = fn(&mut Simulation);
-    let obstacles: [(&str, &str, Obstacle); 4] = [
-        ("no pod becomes ready", "istio", |sim| sim.dead = true),
+    let obstacles: [(&str, &str, Obstacle); 3] = [
         ("Contour sees no route", "contour", |sim| {
             contour_is_late(sim, true);
         }),
@@ -86,9 +110,15 @@ fn no_obstacle_holds_a_deletion_longer_than_the_deadline() {
             let proxy = sim.snapshot.reference(Kind::HttpProxy, "podinfo");
             sim.snapshot.objects.remove(&proxy);
         }),
-        ("somebody takes the replicas away", "istio", |sim| {
-            sim.roll_out("podinfo", Rollout::AtZero);
-        }),
+        (
+            "the namespace is deleted, and so are all pods",
+            "istio",
+            |sim| {
+                sim.dead = true;
+                let primary = sim.snapshot.reference(Kind::Deployment, "podinfo-primary");
+                sim.snapshot.objects.remove(&primary);
+            },
+        ),
     ];
     for (name, provider, obstacle) in obstacles {
         let mut sim = on(provider, json!({"stepWeight": 50}));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use flagger_rs::{
-    api::canary::CanaryPhase,
+    api::{canary::CanaryPhase, status::ConditionType},
     snapshot::{Kind, ObjectRef},
 };
 use serde_json::{Value, json};
@@ -387,4 +387,48 @@ fn a_route_that_an_adoption_would_take_something_from_stays_and_the_canary_is_no
         let why = format!("the {} podinfo", name.kind.name());
         assert_eq!(sim.count_notified(&why), 1, "{:?}", sim.notified);
     }
+}
+
+/// A restore or `kubectl replace` has taken the owner and the selector of a Service. The routes of the run lead to it.
+#[test]
+fn a_service_that_is_replaced_in_a_run_selects_its_workload_again_before_it_gets_more_traffic() {
+    for name in ["podinfo-primary", "podinfo-canary"] {
+        let mut sim = new(Kind::VirtualService, &spec_for(Kind::VirtualService));
+        sim.run_until(CanaryPhase::Initialized);
+        sim.image("podinfo:2");
+        while sim.canary_weight() == 0 {
+            sim.reconcile();
+        }
+        let name = sim.snapshot.reference(Kind::Service, name);
+        let object = sim.snapshot.objects.get_mut(&name).unwrap();
+        let selector = object["spec"]["selector"].clone();
+        for field in ["ownerReferences", "annotations", "labels"] {
+            object["metadata"].as_object_mut().unwrap().remove(field);
+        }
+        object["spec"]["selector"] = json!({"app": "somebody"});
+        let weight = sim.canary_weight();
+        while sim.snapshot.objects[&name]["spec"]["selector"] != selector {
+            sim.reconcile();
+            assert_eq!(sim.canary_weight(), weight, "{}", sim.transcript());
+        }
+        sim.run_until(CanaryPhase::Succeeded);
+    }
+}
+
+/// The primary still has the promoted version, so the traffic of the new one goes back to it.
+#[test]
+fn a_promotion_that_an_object_of_others_blocks_is_rolled_back_at_the_deadline() {
+    let mut sim = new(Kind::VirtualService, &spec_for(Kind::VirtualService));
+    sim.run_until(CanaryPhase::Initialized);
+    sim.snapshot.canary.spec.progress_deadline_seconds = Some(60);
+    sim.image("podinfo:2");
+    sim.run_until_phase(CanaryPhase::Progressing);
+    let primary = sim.snapshot.reference(Kind::Deployment, "podinfo-primary");
+    let object = sim.snapshot.objects.get_mut(&primary).unwrap();
+    object["metadata"]["ownerReferences"] = controlled_by("example.com/v1", "App", "shop");
+    sim.run_until_phase(CanaryPhase::Failed);
+    assert_eq!(sim.canary_weight(), 0, "{}", sim.transcript());
+    let verdict = sim.snapshot.status().condition(ConditionType::Verdict);
+    let verdict = verdict.and_then(|it| it.message.clone()).unwrap();
+    assert!(verdict.contains("belongs to App shop"), "{verdict}");
 }

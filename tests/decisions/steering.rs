@@ -12,7 +12,7 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::{
-    actions::{annotate, ask, has, is_annotated},
+    actions::{annotate, ask, has, is_annotated, seen},
     configs::{color, with_config},
     simulation::{Simulation, release_of},
 };
@@ -335,4 +335,81 @@ fn a_version_that_is_aborted_at_its_gate_is_not_released_whatever_is_new_in_it()
         sim.run_until(CanaryPhase::Succeeded);
         assert_eq!(sim.snapshot.objects[&primary]["data"]["color"], "green");
     }
+}
+
+/// A person stops the release at the last moment: a promotion that was asked for must not come after the pause.
+#[test]
+fn a_pause_takes_back_a_promotion_and_a_skip_that_were_not_carried_out() {
+    for verb in ["promote", "skip"] {
+        let mut sim = release_of(json!({"analysis": {"stepWeight": 10, "maxWeight": 50}}));
+        while sim.canary_weight() == 0 {
+            sim.reconcile();
+        }
+        sim.dead = true;
+        ask(&mut sim, verb, "p1");
+        sim.run(5);
+        ask(&mut sim, "pause", "p2");
+        sim.run(5);
+        sim.dead = false;
+        sim.run(300);
+        let text = sim.transcript();
+        assert_eq!(
+            sim.snapshot.phase(),
+            CanaryPhase::Progressing,
+            "{verb} {text}"
+        );
+        assert!(sim.canary_weight() <= 10, "{verb} {text}");
+    }
+}
+
+/// The operator does nothing for such a Canary, so it must not leave a person waiting for an answer.
+#[test]
+fn an_action_on_a_suspended_or_invalid_canary_is_refused_with_the_reason() {
+    type Stop = fn(&mut Simulation);
+    let stops: [(Stop, &str); 2] = [
+        (
+            |sim| sim.snapshot.canary.spec.suspend = true,
+            "spec.suspend is true",
+        ),
+        (
+            |sim| sim.snapshot.canary.spec.service.port = 0,
+            "the operator does not run this Canary",
+        ),
+    ];
+    for (stop, why) in stops {
+        let mut sim = release_of(json!({"analysis": {"stepWeight": 10, "maxWeight": 50}}));
+        sim.run_until(CanaryPhase::Succeeded);
+        stop(&mut sim);
+        sim.run(30);
+        ask(&mut sim, "pause", "s1");
+        sim.run(5);
+        let action = sim.snapshot.status().condition(ConditionType::Action);
+        let action = action.unwrap_or_else(|| panic!("{why}: {}", sim.transcript()));
+        assert_eq!(action.reason, "Refused");
+        assert!(action.message.as_ref().unwrap().contains(why), "{action:?}");
+    }
+}
+
+/// An action that a tool repeats in the next run of the same version is not carried out again.
+#[test]
+fn an_id_counts_once_in_the_next_run_too() {
+    let mut sim = release_of(json!({"analysis": {"stepWeight": 10, "maxWeight": 50}}));
+    while sim.canary_weight() == 0 {
+        sim.reconcile();
+    }
+    let (revision, now) = (seen(&sim), sim.snapshot.now);
+    let line = format!("abort {revision} a1 {now} jane@example.com errors");
+    annotate(&mut sim, &line);
+    sim.run_until(CanaryPhase::Failed);
+    sim.image("podinfo:1");
+    sim.run(30);
+    sim.image("podinfo:2");
+    while sim.canary_weight() == 0 {
+        sim.reconcile();
+    }
+    assert_eq!(seen(&sim), revision);
+    annotate(&mut sim, &line);
+    sim.run(60);
+    assert!(sim.canary_weight() > 0, "{}", sim.transcript());
+    assert!(!is_annotated(&sim));
 }

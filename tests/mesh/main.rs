@@ -29,7 +29,6 @@ mod rig;
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use rig::{Rig, THREE_ONE_ZERO};
 use serde_json::json;
 
@@ -118,7 +117,7 @@ async fn compared_versions(rig: &Rig) {
         {"name": "request-success-rate", "thresholdRange": {"min": 90}, "compare": compare},
         {"name": "request-duration", "thresholdRange": {"max": 500}, "compare": compare, "mode": "observe"},
     ]);
-    rig.canary(json!({"interval": "1m", "metrics": metrics}))
+    rig.canary(json!({"interval": "30s", "metrics": metrics}))
         .await;
     let observed = rig.observe("regression");
     rig.image("3.1.9").await;
@@ -139,19 +138,6 @@ async fn compared_versions(rig: &Rig) {
         "{sentence}"
     );
 
-    // The step begins after a minute. The version loses its traffic in the middle of it, and not at its end.
-    let time = |field: &str| {
-        record[field]
-            .as_str()
-            .unwrap()
-            .parse::<Timestamp>()
-            .unwrap()
-    };
-    let took = time("endedAt").duration_since(time("startedAt"));
-    assert!(took.as_secs() < 110, "{record}");
-
-    rig.canary(json!({"interval": "30s", "metrics": metrics}))
-        .await;
     let observed = rig.observe("comparison");
     rig.image("3.1.8").await;
     rig.reach("Succeeded").await;

@@ -55,7 +55,9 @@ pub fn decide(snapshot: &Snapshot) -> Decision {
 /// Restores the objects that the Canary took over, one part per reconcile.
 fn revert(release: &Release<'_>) -> Decision {
     let snapshot = release.snapshot;
-    let late = is_late(snapshot);
+    // Traffic never leaves the only pods that are ready, however long that takes: a user may still fix the target. (As in Flagger.)
+    let would_lose = !snapshot.canary_has_ready_pods() && snapshot.primary_has_ready_pods();
+    let late = is_late(snapshot) && !would_lose;
     let mut restored = restored(release);
     // After the deadline, the operator skips writes that another actor reverts, so that the deletion ends.
     restored.retain(|write| !late || !snapshot.leaves_out(write));
@@ -68,7 +70,10 @@ fn revert(release: &Release<'_>) -> Decision {
             return Decision::write(up);
         }
         if !late {
-            return Decision::wait(Requeue::AtTick);
+            let tick = snapshot.tick.as_ref();
+            let why = "another actor undoes its scale-up";
+            let event = tick.map(|_| run::not_ready_to_terminate(snapshot, why));
+            return Decision::Wait(Requeue::AtTick, event.into_iter().collect());
         }
     }
     if let Readiness::Waiting(why) | Readiness::Failed(why) = release.canary_readiness()

@@ -8,6 +8,7 @@ use crate::{
         status::ConditionType,
     },
     rollout::{
+        actions,
         blocked::Blocked,
         messages::run,
         plan::{Decision, Plan, Requeue},
@@ -34,7 +35,7 @@ pub fn started<'a>(release: &Release<'a>) -> StatusChange<'a> {
             .clear(ConditionType::SkipRequested)
             .clear(ConditionType::RetryRequested)
     } else {
-        started.clear(ConditionType::Action)
+        actions::forget(started)
     };
     // The run needs the target, so it must not be scaled down.
     started
@@ -82,9 +83,9 @@ fn restart(release: &Release<'_>) -> Result<Decision, Blocked> {
     // The start of the run was announced already. The actions of a person were about the earlier version, so they end.
     let started = started(release)
         .announced()
-        .clear(ConditionType::Action)
         .clear(ConditionType::Paused)
         .clear(ConditionType::PromoteRequested);
+    let started = actions::forget(started);
     let started = started.progress(i64::from(weights.canary), 0);
     Ok(Decision::Do(Plan {
         writes: release.set_weights(&weights)?,

@@ -103,6 +103,7 @@ fn proceed(release: &Release<'_>) -> Result<Decision, Blocked> {
     }
     let writes: Vec<Write> = release.set_weights(&Weights::PRIMARY)?;
     let change = StatusChange::end_step(snapshot)
+        .keep(ConditionType::Verdict)
         .clear(ConditionType::PromotionFailed)
         .progress(0, 0)
         .retire_cookies();

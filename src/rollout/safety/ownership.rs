@@ -17,6 +17,7 @@ use crate::{
         blocked::Blocked,
         plan::{Decision, Plan},
         reads,
+        status::transitions::is_in_run,
     },
     snapshot::{Action, Kind, ObjectRef, Snapshot, TargetKind, Write},
     workload::{
@@ -81,6 +82,13 @@ pub fn foreign(snapshot: &Snapshot, object: &ObjectRef) -> Option<Foreign> {
         (_, Ownership::Other(owner)) => NotOwn::Owned(owner),
         (Creator::Initialization, Ownership::Unowned)
             if is_initialized(snapshot) && is_marked(object, live) =>
+        {
+            return None;
+        }
+        // Another actor has replaced a Service that clients of this run may reach. The run cannot go on without it, so it is repaired. (As in
+        // Flagger.)
+        (Creator::Initialization, Ownership::Unowned)
+            if is_in_run(snapshot.phase()) && object.kind == Kind::Service =>
         {
             return None;
         }

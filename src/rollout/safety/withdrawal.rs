@@ -9,9 +9,17 @@ use crate::{
         plan::{Decision, Plan},
         status::{PodsLost, StatusChange, transitions::is_under_analysis},
     },
-    snapshot::{Snapshot, Weights},
+    snapshot::{Snapshot, TargetKind, Weights},
     workload::scaler::Scaler,
 };
+
+/// Whether a scaler has scaled the canary to zero. It wakes the canary when requests arrive.
+fn sleeps(snapshot: &Snapshot) -> bool {
+    let is_at_zero = TargetKind::of(&snapshot.canary)
+        .zip(snapshot.canary_workload())
+        .is_some_and(|(kind, workload)| kind.is_at_zero(workload));
+    is_at_zero && Scaler::of(snapshot).is_some_and(|scaler| scaler.may_scale_to_zero())
+}
 
 /// Withdraws the traffic from a canary without a ready pod, if the primary has one; `None` if there is nothing to withdraw. A version
 /// under analysis gets its traffic again when it is ready.
@@ -22,8 +30,7 @@ pub fn decide(snapshot: &Snapshot) -> Option<Decision> {
         && routed.canary > 0
         && !snapshot.canary_has_ready_pods()
         && snapshot.primary_has_ready_pods()
-        // A scaler that may scale to zero wakes its workload when requests arrive.
-        && !Scaler::of(snapshot).is_some_and(|scaler| scaler.may_scale_to_zero());
+        && !sleeps(snapshot);
     if !has_no_pods {
         return None;
     }

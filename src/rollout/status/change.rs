@@ -117,6 +117,15 @@ impl<'a> StatusChange<'a> {
         self
     }
 
+    /// Keeps a condition as it is, although this change would remove it.
+    pub fn keep(self, type_: ConditionType) -> Self {
+        let kept = self.snapshot.status().condition(type_).cloned();
+        self.clear(type_).with(|status| {
+            let conditions = status.conditions.get_or_insert_default();
+            conditions.extend(kept);
+        })
+    }
+
     /// Records an outcome whose notifications are still to be sent.
     pub fn pending(self, outcome: &Outcome) -> Self {
         let reason = outcome.reason_in(self.snapshot.phase());

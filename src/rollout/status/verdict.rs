@@ -187,7 +187,7 @@ pub fn of_outcome(snapshot: &Snapshot, outcome: &Outcome) -> (VerdictCode, Strin
         Outcome::PodsLost(losses) => (
             VerdictCode::PodsLost,
             format!(
-                "The canary lost all its ready pods {losses} times; at most {} losses are accepted.",
+                "The canary lost all its ready pods {losses} times; the threshold is {}.",
                 snapshot.canary.threshold()
             ),
         ),

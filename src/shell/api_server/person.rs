@@ -66,9 +66,9 @@ impl NoConnection {
         };
         match error {
             kube::Error::Auth(AuthError::AuthExecRun { cmd, out }) => {
-                let program = cmd.trim_matches('"').split_whitespace().next();
+                // The text of the command begins with its environment.
                 let errors = redacted(&String::from_utf8_lossy(&out.stderr));
-                let program = program.unwrap_or_default().trim_matches('"');
+                let program = command.unwrap_or(cmd);
                 format!("the command {program} failed ({}): {errors}", out.status)
             }
             kube::Error::Auth(AuthError::AuthExecStart(error)) => {

@@ -157,7 +157,9 @@ impl Reconciliation<'_> {
         record.spec.gaps = i64::from(is_late);
         if let Some(author) = committed.retried_by() {
             record.spec.trigger = Some(author);
-        } else if let Some(kind) = TargetKind::of(&snapshot.canary) {
+        } else if let Some(kind) =
+            TargetKind::of(&snapshot.canary).filter(|_| !record.changes_configs_only())
+        {
             let name = &snapshot.canary.spec.target_ref.name;
             let target = snapshot.reference(kind.kind(), name);
             let trigger = self.operator().cluster.last_other_manager(&target).await;

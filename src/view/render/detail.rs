@@ -87,8 +87,15 @@ fn images(view: &View) -> Vec<Line> {
 }
 
 fn steps(view: &View, width: usize, now: Timestamp) -> Vec<Line> {
+    let traffic = format!(
+        "{} % to the canary, at most {} %",
+        view.weight.intended, view.weight.max
+    );
+    let traffic = named("Traffic").and(Style::Plain, traffic);
     if view.steps.is_empty() || !view.state.is_in_run() {
-        return Vec::new();
+        // A canary that is suspended in a run keeps its traffic.
+        let has_traffic = view.weight.intended > 0;
+        return Vec::from_iter(has_traffic.then_some(traffic));
     }
     let is_iterations = view.strategy != "canary";
     let mut line = named("Steps");
@@ -107,11 +114,7 @@ fn steps(view: &View, width: usize, now: Timestamp) -> Vec<Line> {
     let what = if is_iterations { "iteration" } else { "step" };
     let place = format!(" {what} {taken} of {}", view.steps.len());
     let mut lines = line.and(Style::Plain, place).wrapped(width, LEFT);
-    let traffic = format!(
-        "{} % to the canary, at most {} %",
-        view.weight.intended, view.weight.max
-    );
-    lines.push(named("Traffic").and(Style::Plain, traffic));
+    lines.push(traffic);
     if let Some(next) = next_step(view, now) {
         lines.push(named("Next step").and(Style::Plain, next));
     }
@@ -137,7 +140,10 @@ fn checks(view: &View) -> Vec<Line> {
     // After a run, the number of its failed checks does not count for the next run.
     let (style, text) = match (view.state.is_in_run(), failed.now) {
         (false, _) => {
-            let text = format!("{} failed checks roll a version back", failed.threshold);
+            let text = match failed.threshold {
+                1 => "1 failed check rolls a version back".to_owned(),
+                most => format!("{most} failed checks roll a version back"),
+            };
             (Style::Plain, text)
         }
         (true, now) => {

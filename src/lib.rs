@@ -83,7 +83,7 @@
 //! | 6 | `rollout` |
 //! | 7 | `records` |
 //! | 8 | `check`, `lint`, `view` |
-//! | 9 | `backtest`, `plan` |
+//! | 9 | `backtest`, `dashboard`, `plan` |
 //! | 10 | `cli` |
 //! | 11 | `shell` |
 //! | 12 | `loadtester` |
@@ -263,6 +263,7 @@ pub mod backtest;
 pub mod check;
 pub mod cli;
 pub mod comparison;
+pub mod dashboard;
 pub mod lint;
 pub mod loadtester;
 pub mod metrics;

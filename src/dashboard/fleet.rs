@@ -10,11 +10,13 @@ use super::{
     place::{Named, Place},
     row::{Rank, Row},
     site::Site,
-    text::{NAME, cut, name, sentence, since, until},
+    text::{NAME, cut, name, since, until},
 };
 
 /// The number of canaries on one page.
 pub const PAGE: usize = 100;
+/// The maximum number of characters of a reason; the page of the canary has all.
+const REASON: usize = 240;
 
 /// The canaries that match a filter, those that need attention first. `rows` are all that the user may list, by name.
 pub fn fleet(site: &Site<'_>, filter: &Filter, rows: &[Arc<Row>]) -> Markup {
@@ -32,7 +34,7 @@ pub fn fleet(site: &Site<'_>, filter: &Filter, rows: &[Arc<Row>]) -> Markup {
         (search(site, filter))
         p.counts {
             (matching.len()) " of " (rows.len()) " canaries"
-            @if attention > 0 { ", " strong { (attention) " need attention" } }
+            @if attention > 0 { ", " strong { (attention) @if attention == 1 { " needs attention" } @else { " need attention" } } }
         }
         @if matching.is_empty() {
             p.empty {
@@ -40,7 +42,7 @@ pub fn fleet(site: &Site<'_>, filter: &Filter, rows: &[Arc<Row>]) -> Markup {
                 @else { "No canary matches the filter. " a href=(site.href(&Place::Fleet(Filter::new("", 1)))) { "Show all" } }
             }
         } @else {
-            table.fleet {
+            table.fleet.stack {
                 thead { tr {
                     th scope="col" { "State" }
                     th scope="col" { "Canary" }
@@ -84,13 +86,13 @@ fn line(site: &Site<'_>, row: &Row) -> Markup {
             td { (marks::state(view.state)) }
             td.canary {
                 a.open href=[href] { span.dim { (name(&view.namespace)) "/" } strong { (name(&view.name)) } }
-                @if has_reason { div.why { (sentence(&view.sentence)) } }
+                @if has_reason { div.why { bdi { (cut(&view.sentence, REASON)) } } }
             }
             td.progress {
                 (marks::bar(view))
                 @if let Some((taken, all)) = marks::steps(view) { span.dim { (taken) "/" (all) } }
             }
-            td.num {
+            td.num data-label="traffic" {
                 @if view.strategy == "canary" || view.weight.intended > 0 { (view.weight.intended) " %" } @else { "–" }
             }
             td.num.wide {

@@ -156,7 +156,7 @@ fn table(
     html! {
         form method="get" action=(address) {
             @if site.embed { input type="hidden" name="embed" value="1"; }
-            table.history {
+            table.history.stack {
                 thead { tr {
                     @if records.len() > 1 { th scope="col" { "Compare" } }
                     th scope="col" { "Result" } th scope="col" { "Version" } th scope="col" { "Started" }
@@ -213,7 +213,7 @@ fn row(site: &Site<'_>, canary: &Named, release: &Release) -> Markup {
     html! {
         td { (marks::result(spec.result)) }
         td { a.open href=[href] { bdi { (from) } " → " strong { bdi { (to) } } } }
-        td { (since(time(spec.started_at.as_ref()), site.now)) }
+        td data-label="started" { (since(time(spec.started_at.as_ref()), site.now)) }
         td.wide.num { (took(spec).map(duration).unwrap_or_default()) }
         td.wide { @if let Some(by) = &spec.trigger { (name(by)) } }
         td.wide { @if let Some(cause) = &spec.cause { (sentence(&cause.sentence)) } }

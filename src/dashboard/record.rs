@@ -10,7 +10,10 @@ use super::{
     text::{NAME, clock, cut, name, number, sentence, since, with_unit},
 };
 use crate::{
-    api::release::{Change, HookCall, Metric, Moment, Release, ReleaseSpec, RunEvidence},
+    api::{
+        action::recorded,
+        release::{Change, HookCall, Metric, Moment, Release, ReleaseSpec, RunEvidence},
+    },
     records,
     view::text::duration,
 };
@@ -63,7 +66,7 @@ fn summary(site: &Site<'_>, release: &Release) -> Markup {
                 @if spec.steps > 0 { dt { "Steps" } dd { (spec.reached) " of " (spec.steps) ", at most " (spec.weight) " % of the traffic" } }
                 dt { "Revision" } dd { (name(&spec.revision)) @if let Some(from) = &spec.from { span.dim { " after " (name(from)) } } }
                 @for steered in newest(&spec.actions, 20) {
-                    dt { "Action" } dd { (clock(steered.at.as_ref().map(|at| at.0))) " " (name(&steered.outcome)) ": " (sentence(&steered.action)) }
+                    dt { "Action" } dd { (clock(steered.at.as_ref().map(|at| at.0))) " " (name(&steered.outcome)) ": " (sentence(recorded(&steered.action).1)) }
                 }
                 @if spec.gaps > 0 { dt { "Gaps" } dd { "The operator restarted " (spec.gaps) " times during the run; checks that passed may be missing." } }
             }
@@ -132,7 +135,7 @@ fn measured(evidence: &RunEvidence, place: usize, metric: &Metric) -> Markup {
     html! {
         section.metric {
             h3 { (name(&metric.name)) span.dim { (bounds(metric)) } }
-            (chart(&series, metric))
+            div.plot { (chart(&series, metric)) }
             @if series.points.is_empty() { p.dim { "It was not measured." } } @else {
                 details open {
                     summary { "Exact values" }
@@ -231,7 +234,7 @@ fn hooks(calls: &[HookCall]) -> Markup {
         @if !calls.is_empty() {
             section {
                 h3 { "Calls of webhooks" }
-                table.hooks {
+                table.hooks.stack {
                     thead { tr {
                         th scope="col" { "Time (UTC)" } th scope="col" { "Webhook" } th.wide scope="col" { "Host" } th scope="col" { "Answer" }
                     } }

@@ -74,7 +74,6 @@ pub fn release(site: &Site<'_>, shown: &Shown<'_>) -> Markup {
             None if shown.records.is_none() => p.dim { "You may not read the records of releases." },
             None => p.dim { "No release of this canary is recorded." },
         }
-        @if shown.named.is_none() { (events(site, shown.view)) }
     }
 }
 
@@ -113,6 +112,7 @@ fn now(site: &Site<'_>, shown: &Shown<'_>) -> Markup {
             (checks(view))
         }
         (pods(site, view.pods.as_deref()))
+        (events(site, view))
     }
 }
 
@@ -211,7 +211,7 @@ fn pods(site: &Site<'_>, pods: Option<&[Pod]>) -> Markup {
                 None => p.dim { "You may not list the pods." },
                 Some([]) => p.dim { "There are no pods." },
                 Some(all) => {
-                    table.pods {
+                    table.pods.stack {
                         thead { tr {
                             th scope="col" { "Version" } th scope="col" { "Pod" } th scope="col" { "State" }
                             th.num scope="col" { "Restarts" } th.wide scope="col" { "Age" }
@@ -238,7 +238,7 @@ fn pod(site: &Site<'_>, pod: &Pod) -> Markup {
                 @if pod.ready { (marks::chip("good", "✓", "ready")) } @else { (marks::chip("bad", "✗", "not ready")) }
                 " " (sentence(&pod.status))
             }
-            td.num { @if pod.restarts > 0 { strong { (pod.restarts) } } @else { "0" } }
+            td.num data-label="restarts" { @if pod.restarts > 0 { strong { (pod.restarts) } } @else { "0" } }
             td.wide { (since(pod.created, site.now)) }
         }
     }
@@ -252,7 +252,7 @@ fn events(site: &Site<'_>, view: &View) -> Markup {
                 None => p.dim { "You may not list the events." },
                 Some([]) => p.dim { "There are no events of the last hour." },
                 Some(events) => {
-                    table.events {
+                    table.events.stack {
                         thead { tr { th scope="col" { "Age" } th scope="col" { "Type" } th scope="col" { "Message" } } }
                         tbody { @for event in newest(events, EVENTS).iter().rev() { (self::event(site, event)) } }
                     }

@@ -37,7 +37,7 @@ pub enum Known {
 pub fn setup(findings: &[Finding]) -> Markup {
     html! {
         h1 { "Setup" }
-        table.setup {
+        table.setup.stack {
             thead { tr { th scope="col" { "State" } th scope="col" { "Part" } th scope="col" { "Finding" } } }
             tbody { @for finding in findings {
                 tr {

@@ -66,6 +66,15 @@ impl Visitors {
         })
     }
 
+    /// Visitors who all share this client; for tests.
+    #[cfg(test)]
+    pub fn of(client: Client) -> Self {
+        Self {
+            own: Person::of(client.clone(), "test"),
+            anonymous: client,
+        }
+    }
+
     /// The process itself.
     pub const fn own(&self) -> &Person {
         &self.own

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The namespace and the name of a canary.
-type Key = (String, String);
+pub(super) type Key = (String, String);
 
 /// All canaries. Clones are the same.
 #[derive(Clone)]
@@ -73,7 +73,7 @@ impl Fleet {
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut BTreeMap<Key, Arc<Row>>)) {
+    pub(super) fn change(&self, change: impl FnOnce(&mut BTreeMap<Key, Arc<Row>>)) {
         change(&mut lock(&self.0.rows));
         self.0.version.send_modify(|version| *version += 1);
     }

@@ -91,6 +91,12 @@ impl Dashboard {
             .with_state(self)
     }
 
+    /// The number of open pages that can still be followed; for tests.
+    #[cfg(test)]
+    pub fn free_streams(&self) -> usize {
+        self.streams.available_permits()
+    }
+
     /// Finds the visitor whom a request comes from, and counts the request.
     pub async fn admit(
         &self,

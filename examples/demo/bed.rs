@@ -51,7 +51,9 @@ pub async fn play(parts: &[Part], keep: bool, dashboard: bool) -> Result<bool, E
         start.elapsed().as_secs_f64()
     ));
     let operator = install(&bed, &program).await?;
-    let _pages = dashboard.then(|| Pages::serve(&bed, &program)).transpose()?;
+    let _pages = dashboard
+        .then(|| Pages::serve(&bed, &program))
+        .transpose()?;
     let passed = report::print(&play_parts(&bed, &program, parts).await?);
     if keep || dashboard {
         say("Everything keeps running. Look at it from another terminal; Ctrl-C here ends it:");

@@ -100,7 +100,12 @@ impl Contents {
         let site = self.site(embed);
         let markup: Markup = match place {
             Place::Fleet(filter) => return self.list(visitor, filter, embed).await,
-            Place::Setup => setup::page(self, visitor).await?,
+            Place::Setup => {
+                let visible = self.visible(visitor).await?;
+                let rows = self.fleet.rows(|namespace| visible.has(namespace));
+                let views: Vec<&View> = rows.iter().map(|row| &row.view).collect();
+                setup::page(visitor, &views, &self.typed.kubectl).await?
+            }
             Place::Release { canary, record } => {
                 self.release(visitor, &site, canary, record.as_deref())
                     .await?
@@ -114,7 +119,7 @@ impl Contents {
     }
 
     /// The canaries that a visitor may list.
-    pub async fn visible(&self, visitor: &Visitor) -> Result<Visible, Refusal> {
+    async fn visible(&self, visitor: &Visitor) -> Result<Visible, Refusal> {
         let mut changes = self.fleet.changes();
         let complete = changes.wait_for(|version| *version > 0);
         if !matches!(timeout(FIRST_LIST, complete).await, Ok(Ok(_))) {

@@ -10,11 +10,11 @@ use futures::StreamExt;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::log;
 use crate::{
     dashboard::{Named, Row},
     shell::{
         api_server::{person::Person, visitors::Followed},
+        client::remark,
         clock,
         lock::lock,
     },
@@ -68,7 +68,7 @@ impl Fleet {
                         self.change(|rows| *rows = listed);
                     }
                 }
-                Err(error) => log(&format!("the canaries cannot be watched now: {error}")),
+                Err(error) => remark(&format!("the canaries cannot be watched now: {error}")),
             }
         }
     }

@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-use super::{refusal::Refusal, server::Dashboard};
+use super::{refusal::Refusal, state::Dashboard};
 use crate::{
     dashboard::{Place, Row},
     shell::http_server::{ClientClock, Peer},

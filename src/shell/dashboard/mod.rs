@@ -8,7 +8,7 @@
 //! | what is in a page? | `content.rs`, `setup.rs` |
 //! | how do open pages follow changes? | `live.rs` |
 //! | which requests are refused? | `policy.rs`, `pace.rs`, `refusal.rs` |
-//! | which addresses are there? | `server.rs`, `assets.rs` |
+//! | which addresses are there? | `server.rs`, `assets.rs`; all of them share a `state.rs` |
 //!
 //! # Threat model
 //!
@@ -50,6 +50,7 @@ mod policy;
 mod refusal;
 mod server;
 mod setup;
+mod state;
 #[cfg(test)]
 mod tests;
 mod visitor;
@@ -63,8 +64,12 @@ use tokio::{
 };
 
 use self::{
-    content::Contents, fleet::Fleet, gate::Gate, network::Network, policy::Policy,
-    server::Dashboard,
+    content::Contents,
+    fleet::Fleet,
+    gate::Gate,
+    network::Network,
+    policy::Policy,
+    state::{Dashboard, STREAMS},
 };
 use super::{
     api_server::{person::Resource, visitors::Visitors},
@@ -79,7 +84,7 @@ use crate::{
 
 /// Browsers open a connection for each file and each open page.
 const LIMITS: Limits = Limits {
-    connections: 2 * server::STREAMS,
+    connections: 2 * STREAMS,
     client: Duration::from_secs(15),
     grace: Duration::from_secs(2),
 };
@@ -122,7 +127,7 @@ pub async fn run(reach: &Reach, typed: Typed, args: &Args) -> Result<Code, Stop>
             .map(|it| Box::pin(it.recv()));
         futures::future::select_all(waits).await;
     };
-    http_server::serve(listener, dashboard.router(), LIMITS, stop).await;
+    http_server::serve(listener, server::router(dashboard), LIMITS, stop).await;
     Ok(Code::Yes)
 }
 
@@ -203,9 +208,4 @@ async fn namespace(
     };
     list(namespace).await.map_err(|(_, stop)| stop)?;
     Ok(namespace.map(str::to_owned))
-}
-
-/// Reports an error of the process, which goes on.
-fn log(text: &str) {
-    remark(text);
 }

@@ -1,6 +1,6 @@
 //! Routes requests to pages, and checks each before.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
@@ -12,23 +12,21 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use maud::Markup;
-use tokio::sync::Semaphore;
 use url::form_urlencoded;
 
 use super::{
     assets,
-    content::Contents,
-    gate::{Caller, Gate, cookie},
+    gate::{Caller, cookie},
     live::{self, Live},
     pace::Pace,
-    policy::Policy,
     refusal::Refusal,
+    state::Dashboard,
     visitor::Visitor,
 };
 use crate::{
     api::action::Verb,
     cli::client::{Act, Auth},
-    dashboard::{Assets, Named, Page, Place, REASON, document, local, site},
+    dashboard::{Named, Page, Place, REASON, document, local, site},
     shell::{
         client::ask,
         http_server::{ClientClock, Peer},
@@ -38,8 +36,6 @@ use crate::{
 
 /// The maximum number of bytes of a form.
 const FORM: usize = 16 << 10;
-/// The maximum number of open pages that are followed.
-pub const STREAMS: usize = 512;
 /// How many pages one visitor may load.
 const PAGES: Pace = Pace {
     burst: 200,
@@ -51,62 +47,23 @@ const ACTIONS: Pace = Pace {
     each: Duration::from_secs(2),
 };
 
-/// The dashboard.
-pub struct Dashboard {
-    /// The login.
-    pub gate: Gate,
-    /// The content of pages.
-    pub contents: Contents,
-    /// The checks of each request, and the headers of each answer.
-    pub policy: Policy,
-    assets: Assets,
-    streams: Arc<Semaphore>,
+/// The routes.
+pub fn router(dashboard: Arc<Dashboard>) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "OK"))
+        .route("/readyz", get(readiness))
+        .route("/assets/{sum}/{name}", get(asset))
+        .route("/login", get(login_form).post(log_in))
+        .route("/logout", post(log_out))
+        .route("/events", get(events))
+        .route("/c/{namespace}/{name}/{last}", get(page).post(act))
+        .fallback(get(page))
+        .layer(DefaultBodyLimit::max(FORM))
+        .layer(middleware::from_fn_with_state(dashboard.clone(), checked))
+        .with_state(dashboard)
 }
 
 impl Dashboard {
-    /// A dashboard with this login and this content.
-    pub fn new(gate: Gate, contents: Contents, policy: Policy) -> Self {
-        Self {
-            gate,
-            contents,
-            policy,
-            assets: assets::addresses(),
-            streams: Arc::new(Semaphore::new(STREAMS)),
-        }
-    }
-
-    /// The routes.
-    pub fn router(self: Arc<Self>) -> Router {
-        Router::new()
-            .route("/healthz", get(async || "OK"))
-            .route("/readyz", get(readiness))
-            .route("/assets/{sum}/{name}", get(asset))
-            .route("/login", get(login_form).post(log_in))
-            .route("/logout", post(log_out))
-            .route("/events", get(events))
-            .route("/c/{namespace}/{name}/{last}", get(page).post(act))
-            .fallback(get(page))
-            .layer(DefaultBodyLimit::max(FORM))
-            .layer(middleware::from_fn_with_state(self.clone(), checked))
-            .with_state(self)
-    }
-
-    /// The number of open pages that can still be followed; for tests.
-    #[cfg(test)]
-    pub fn free_streams(&self) -> usize {
-        self.streams.available_permits()
-    }
-
-    /// Finds the visitor whom a request comes from, and counts the request.
-    pub async fn admit(
-        &self,
-        headers: &HeaderMap,
-        Peer(peer): Peer,
-    ) -> Result<Arc<Visitor>, Refusal> {
-        let peer: IpAddr = peer.ip();
-        self.gate.admit(Caller { headers, peer }).await
-    }
-
     /// A document with this content.
     fn document(&self, visitor: Option<&Visitor>, page: Shown) -> Response {
         let site = self.contents.site(page.embed);

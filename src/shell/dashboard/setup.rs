@@ -3,7 +3,7 @@
 use kube::api::ListParams;
 use maud::Markup;
 
-use super::{content::Contents, refusal::Refusal, visitor::Visitor};
+use super::{refusal::Refusal, visitor::Visitor};
 use crate::{
     api::{action::Verb, status::VerdictCode},
     dashboard::setup::{Finding, Known, setup},
@@ -30,12 +30,8 @@ const BINDINGS: Resource = Resource {
 /// A finding names at most this many canaries.
 const NAMED: usize = 5;
 
-/// The page of the installation.
-pub async fn page(contents: &Contents, visitor: &Visitor) -> Result<Markup, Refusal> {
-    let visible = contents.visible(visitor).await?;
-    let rows = contents.fleet.rows(|namespace| visible.has(namespace));
-    let views: Vec<&View> = rows.iter().map(|row| &row.view).collect();
-    let kubectl = &contents.typed.kubectl;
+/// The page of the installation. `views`: the canaries that the visitor may list.
+pub async fn page(visitor: &Visitor, views: &[&View], kubectl: &str) -> Result<Markup, Refusal> {
     let (records, policy, rights) = tokio::join!(
         records(&visitor.person, kubectl),
         policy(&visitor.person, kubectl),
@@ -43,9 +39,9 @@ pub async fn page(contents: &Contents, visitor: &Visitor) -> Result<Markup, Refu
     );
     let findings = [
         version(),
-        operator(&views, kubectl),
-        servers(&views),
-        writes(&views),
+        operator(views, kubectl),
+        servers(views),
+        writes(views),
         records,
         policy,
         rights?,

@@ -19,7 +19,7 @@ use super::{
     network::Network,
     policy::Policy,
     refusal::Refusal,
-    server::{Dashboard, STREAMS},
+    state::{Dashboard, STREAMS},
     visitor::{KEPT, Visible},
     *,
 };
@@ -254,7 +254,7 @@ async fn served(fleet: &Fleet) -> (std::net::SocketAddr, Arc<Dashboard>) {
         client: Duration::from_secs(15),
         ..LIMITS
     };
-    let router = dashboard.clone().router();
+    let router = server::router(dashboard.clone());
     tokio::spawn(http_server::serve(
         listener,
         router,

@@ -259,9 +259,8 @@ fn changes(shared: Arc<Shared>) -> Response {
     let versions = shared.version.subscribe();
     let events = stream::unfold((shared, versions), async |(shared, mut versions)| {
         versions.changed().await.ok()?;
-        let lines: String = { shared.canaries.lock().unwrap().values() }
-            .map(|canary| format!("{}\n", json!({"type": "MODIFIED", "object": canary})))
-            .collect();
+        let line = |canary| format!("{}\n", json!({"type": "MODIFIED", "object": canary}));
+        let lines: String = shared.canaries.lock().unwrap().values().map(line).collect();
         Some((Ok::<_, Infallible>(Bytes::from(lines)), (shared, versions)))
     });
     (

@@ -1,5 +1,7 @@
 //! A chart of one metric as SVG: the curves of the canary and the primary, the thresholds, and the weights as bands.
 
+use std::fmt::Write;
+
 use jiff::Timestamp;
 use maud::{Markup, html};
 
@@ -195,11 +197,13 @@ fn curve(scale: &Scale, series: &Series, unit: &str, version: Version) -> Markup
             continue;
         };
         let command = if is_gap { 'M' } else { 'L' };
-        path.push_str(&format!(
+        // Writing to a String cannot fail.
+        let _ = write!(
+            path,
             "{command}{} {}",
             at(scale.x(time)),
             at(scale.y(value))
-        ));
+        );
         is_gap = false;
     }
     html! {

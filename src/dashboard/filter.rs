@@ -51,6 +51,7 @@ impl Filter {
     }
 
     /// The same filter on another page.
+    #[must_use]
     pub fn on_page(&self, page: usize) -> Self {
         Self {
             page,

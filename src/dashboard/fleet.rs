@@ -93,7 +93,7 @@ fn line(site: &Site<'_>, row: &Row) -> Markup {
                 @if let Some((taken, all)) = marks::steps(view) { span.dim { (taken) "/" (all) } }
             }
             td.num data-label="traffic" {
-                @if view.strategy == "canary" || view.weight.intended > 0 { (view.weight.intended) " %" } @else { "–" }
+                @if view.weight.intended > 0 || (view.strategy == "canary" && view.state.is_in_run()) { (view.weight.intended) " %" } @else { "–" }
             }
             td.num.wide {
                 @if view.state.is_in_run() { (view.failed_checks.now) "/" (view.failed_checks.threshold) } @else { "–" }

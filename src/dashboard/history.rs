@@ -1,5 +1,7 @@
 //! The recorded releases of a canary: their results, numbers about all of them, and two side by side.
 
+use std::cmp::Ordering;
+
 use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
 
@@ -328,9 +330,9 @@ fn measured(series: &Series) -> String {
     } else {
         ""
     };
-    match low <= high {
-        true if low == high => format!("{}{unit}{failed}", number(low)),
-        true => format!("{} to {}{unit}{failed}", number(low), number(high)),
-        false => format!("no value{failed}"),
+    match low.total_cmp(&high) {
+        Ordering::Less => format!("{} to {}{unit}{failed}", number(low), number(high)),
+        Ordering::Equal => format!("{}{unit}{failed}", number(low)),
+        Ordering::Greater => format!("no value{failed}"),
     }
 }

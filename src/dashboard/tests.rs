@@ -391,8 +391,7 @@ fn hostile_texts_are_escaped_and_cut_wherever_they_are() {
     for page in pages {
         assert!(
             !page.contains("<script") && !page.contains("<img"),
-            "{:.3000}",
-            page
+            "{page:.3000}"
         );
         assert!(!page.contains('\u{202e}') && !page.contains('\u{2066}'));
         assert!(!page.contains("\"'>"), "no attribute ends early");

@@ -53,6 +53,8 @@
             setTimeout(() => location.reload(), 15000);
         });
     }
+    document.addEventListener('stale', () => connection('not current: the API server does not answer'));
+    document.addEventListener('current', () => connection('live'));
     document.addEventListener('busy', () => connection('not live: too many open pages'));
     document.addEventListener('login', () => location.reload());
 })();

@@ -44,12 +44,15 @@ pub struct Contents {
     /// The beginnings of the commands that a person may type.
     pub typed: Typed,
     details: Mutex<HashMap<([u8; 32], Named), Kept>>,
-    lists: Mutex<HashMap<List, (u64, Instant, Arc<str>)>>,
+    lists: Mutex<HashMap<List, Rendered>>,
     marks: RandomState,
 }
 
 /// A rendered list: its filter, the namespaces, and whether it is in a frame. Visitors with the same rights share it.
 type List = (String, Visible, bool);
+
+/// A content, with the number of changes that it has, and the time at which it was rendered.
+type Rendered = (u64, Instant, Arc<str>);
 
 /// The objects of a canary, as a visitor may read them.
 struct Detail {

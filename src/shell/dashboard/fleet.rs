@@ -4,11 +4,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     pin::pin,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use futures::StreamExt;
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     dashboard::{Named, Row},
@@ -21,6 +22,9 @@ use crate::{
     snapshot::Kind,
 };
 
+/// A watch that fails again and again does so at least this often. One that works again reports nothing until a canary changes.
+const RECOVERED: Duration = Duration::from_secs(45);
+
 /// The namespace and the name of a canary.
 pub(super) type Key = (String, String);
 
@@ -32,6 +36,8 @@ struct Inner {
     rows: Mutex<BTreeMap<Key, Arc<Row>>>,
     /// Counts the changes; 0 until all canaries have been listed.
     version: watch::Sender<u64>,
+    /// When the watch last failed, unless it has seen a change since.
+    failed: Mutex<Option<Instant>>,
 }
 
 impl Default for Fleet {
@@ -39,6 +45,7 @@ impl Default for Fleet {
         Self(Arc::new(Inner {
             rows: Mutex::default(),
             version: watch::Sender::new(0),
+            failed: Mutex::default(),
         }))
     }
 }
@@ -49,6 +56,7 @@ impl Fleet {
         let mut changes = pin!(person.follow(Kind::Canary, namespace));
         let mut listed: Option<BTreeMap<Key, Arc<Row>>> = None;
         while let Some(change) = changes.next().await {
+            *lock(&self.0.failed) = change.is_err().then(Instant::now);
             match change {
                 Ok(Followed::Restarted) => listed = Some(BTreeMap::new()),
                 Ok(Followed::Is(canary)) => {
@@ -104,6 +112,11 @@ impl Fleet {
     /// Whether all canaries have been listed.
     pub fn is_complete(&self) -> bool {
         *self.0.version.borrow() > 0
+    }
+
+    /// Whether the API server reports changes, as far as it is known.
+    pub fn is_current(&self) -> bool {
+        lock(&self.0.failed).is_none_or(|failed| failed.elapsed() > RECOVERED)
     }
 
     /// The number of changes so far, and each further change.

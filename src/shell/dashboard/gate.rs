@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -279,10 +280,10 @@ fn digest(words: &[&str]) -> [u8; 32] {
     digest.finalize().into()
 }
 
-/// A text of 64 characters that nobody can guess.
+/// A text that nobody can guess.
 fn random() -> Result<String, Refusal> {
     let mut bytes = [0; 32];
     aws_lc_rs::rand::fill(&mut bytes)
         .map_err(|_| Refusal::Failed("no random numbers".to_owned()))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
 }

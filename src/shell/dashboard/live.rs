@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-use super::{refusal::Refusal, state::Dashboard};
+use super::{gate::Caller, refusal::Refusal, state::Dashboard};
 use crate::{
     dashboard::{Place, Row},
     shell::http_server::{ClientClock, Peer},
@@ -29,6 +29,13 @@ pub const HEARTBEAT: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_secs(1);
 /// After this time, the objects of a canary in a run are read again, because no watch reports its pods.
 const REREAD: Duration = Duration::from_secs(5);
+
+/// The login of the client is over.
+const LOGIN: &[u8] = b"event: login\ndata: \n\n";
+/// The API server does not answer, so the content may be old.
+const STALE: &[u8] = b"event: stale\ndata: \n\n";
+/// The content is current again.
+const CURRENT: &[u8] = b"event: current\ndata: \n\n";
 
 /// An open page.
 pub struct Live {
@@ -59,6 +66,7 @@ impl Live {
             changes,
             row: None,
             last: None,
+            is_stale: false,
             is_over: false,
         };
         let messages = stream::unfold(started, async |mut following| {
@@ -87,7 +95,7 @@ pub fn busy() -> Response {
 
 /// The message for a client whose login is over.
 pub fn login() -> Response {
-    stream_of(Body::from("event: login\ndata: \n\n"))
+    stream_of(Body::from(LOGIN))
 }
 
 struct Following {
@@ -97,6 +105,8 @@ struct Following {
     row: Option<Arc<Row>>,
     /// When the last message was sent.
     last: Option<Instant>,
+    /// Whether the client knows that the content may be old.
+    is_stale: bool,
     is_over: bool,
 }
 
@@ -116,13 +126,22 @@ impl Following {
             }
             self.last = Some(Instant::now());
             match self.live.content().await {
-                Ok(Some(message)) => return Some(message),
+                Ok(content) if self.is_stale => {
+                    self.is_stale = false;
+                    let content = content.unwrap_or_default();
+                    return Some([CURRENT, &content].concat().into());
+                }
+                Ok(Some(content)) => return Some(content),
                 Ok(None) => {}
                 // The API server may be back soon.
-                Err(Refusal::Unreachable(_) | Refusal::TooMany) => {}
+                Err(Refusal::Unreachable(_) | Refusal::TooMany) if self.is_stale => {}
+                Err(Refusal::Unreachable(_) | Refusal::TooMany) => {
+                    self.is_stale = true;
+                    return Some(Bytes::from_static(STALE));
+                }
                 Err(_) => {
                     self.is_over = true;
-                    return Some(Bytes::from_static(b"event: login\ndata: \n\n"));
+                    return Some(Bytes::from_static(LOGIN));
                 }
             }
             if Instant::now() >= heartbeat {
@@ -162,8 +181,15 @@ impl Following {
 impl Live {
     /// A message with the content, unless the client has it. The login is checked each time, because it may be over.
     async fn content(&mut self) -> Result<Option<Bytes>, Refusal> {
-        let visitor = self.dashboard.admit(&self.headers, self.peer).await?;
+        let caller = Caller {
+            headers: &self.headers,
+            peer: self.peer.0.ip(),
+        };
+        let visitor = self.dashboard.gate.admit(caller).await?;
         let contents = &self.dashboard.contents;
+        if matches!(self.place, Place::Fleet(_)) && !contents.fleet.is_current() {
+            return Err(Refusal::Unreachable("the watch has failed".to_owned()));
+        }
         let content = contents.of(&visitor, &self.place, self.embed).await?;
         let mark = contents.mark(&content);
         if mark == self.has {

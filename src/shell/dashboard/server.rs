@@ -3,14 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Extension, Router,
+    Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, Path, Request, State},
+    extract::{DefaultBodyLimit, FromRequestParts, Path, Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, request::Parts};
 use maud::Markup;
 use url::form_urlencoded;
 
@@ -124,6 +124,39 @@ impl Shown {
 
 type Server = State<Arc<Dashboard>>;
 
+/// The client of a request.
+struct Client {
+    peer: Peer,
+    clock: ClientClock,
+    headers: HeaderMap,
+}
+
+impl<S: Sync> FromRequestParts<S> for Client {
+    type Rejection = StatusCode;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
+        // The HTTP server adds both to each request.
+        let peer = parts.extensions.get::<Peer>().copied();
+        let clock = parts.extensions.get::<ClientClock>().cloned();
+        let (peer, clock) = peer.zip(clock).ok_or(StatusCode::INTERNAL_SERVER_ERROR)?;
+        Ok(Self {
+            peer,
+            clock,
+            headers: parts.headers.clone(),
+        })
+    }
+}
+
+impl Client {
+    /// The parts by which the gate finds the visitor.
+    fn caller(&self) -> Caller<'_> {
+        Caller {
+            headers: &self.headers,
+            peer: self.peer.0.ip(),
+        }
+    }
+}
+
 /// Checks a request, and adds the headers for security to its answer.
 async fn checked(State(dashboard): Server, request: Request, next: Next) -> Response {
     let is_asset = request.uri().path().starts_with("/assets/");
@@ -159,17 +192,11 @@ fn address(uri: &Uri) -> &str {
     uri.path_and_query().map_or("/", |it| it.as_str())
 }
 
-async fn page(
-    State(dashboard): Server,
-    Extension(peer): Extension<Peer>,
-    Extension(clock): Extension<ClientClock>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Response {
-    let _waiting = clock.pause();
+async fn page(State(dashboard): Server, client: Client, uri: Uri) -> Response {
+    let _waiting = client.clock.clone().pause();
     let embed = field(uri.query().unwrap_or_default().as_bytes(), "embed").is_some();
     let shown = async {
-        let visitor = dashboard.admit(&headers, peer).await?;
+        let visitor = dashboard.gate.admit(client.caller()).await?;
         if !visitor.pages.take(PAGES) {
             return Err(Refusal::TooMany);
         }
@@ -186,7 +213,7 @@ async fn page(
     };
     match shown.await {
         Ok(response) => response,
-        Err(Refusal::NoLogin) if comes_from_elsewhere(&headers) => {
+        Err(Refusal::NoLogin) if comes_from_elsewhere(&client.headers) => {
             let content_type = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
             (content_type, site::again()).into_response()
         }
@@ -202,30 +229,32 @@ fn comes_from_elsewhere(headers: &HeaderMap) -> bool {
         && cookie(headers).is_none()
 }
 
-async fn events(
-    State(dashboard): Server,
-    Extension(peer): Extension<Peer>,
-    Extension(clock): Extension<ClientClock>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Response {
+async fn events(State(dashboard): Server, client: Client, uri: Uri) -> Response {
     let query = uri.query().unwrap_or_default().as_bytes();
     let place = field(query, "of").and_then(|of| Place::parse(&of));
     let Some(place) = place.filter(Place::is_live) else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    let waiting = clock.clone().pause();
-    let visitor = match dashboard.admit(&headers, peer).await {
+    let waiting = client.clock.clone().pause();
+    let visitor = match dashboard.gate.admit(client.caller()).await {
         Ok(visitor) => visitor,
         Err(Refusal::Unreachable(_) | Refusal::TooMany) => return live::busy(),
         Err(_) => return live::login(),
     };
+    if !visitor.pages.take(PAGES) {
+        return live::busy();
+    }
     let places =
         [&visitor.streams, &dashboard.streams].map(|it| it.clone().try_acquire_owned().ok());
     let [Some(of_visitor), Some(of_all)] = places else {
         return live::busy();
     };
     drop(waiting);
+    let Client {
+        peer,
+        clock,
+        headers,
+    } = client;
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     let has = last.map(str::to_owned).or_else(|| field(query, "shown"));
     Live {
@@ -249,37 +278,21 @@ async fn login_form(State(dashboard): Server, uri: Uri) -> Response {
     dashboard.refused(&Refusal::NoLogin, next.as_deref().unwrap_or("/"))
 }
 
-async fn log_in(
-    State(dashboard): Server,
-    Extension(Peer(peer)): Extension<Peer>,
-    headers: HeaderMap,
-    form: Bytes,
-) -> Response {
+async fn log_in(State(dashboard): Server, client: Client, form: Bytes) -> Response {
     if dashboard.gate.auth() != Auth::Token {
         return see("/", None);
     }
-    let caller = Caller {
-        headers: &headers,
-        peer: peer.ip(),
-    };
+    let _waiting = client.clock.clone().pause();
     let next = local(&field(&form, "next").unwrap_or_default());
     let token = field(&form, "token").unwrap_or_default();
-    match dashboard.gate.log_in(&token, caller).await {
+    match dashboard.gate.log_in(&token, client.caller()).await {
         Ok(cookie) => see(&next, Some(&cookie)),
         Err(refusal) => dashboard.refused(&refusal, &next),
     }
 }
 
-async fn log_out(
-    State(dashboard): Server,
-    Extension(Peer(peer)): Extension<Peer>,
-    headers: HeaderMap,
-) -> Response {
-    let caller = Caller {
-        headers: &headers,
-        peer: peer.ip(),
-    };
-    see("/", Some(&dashboard.gate.log_out(caller)))
+async fn log_out(State(dashboard): Server, client: Client) -> Response {
+    see("/", Some(&dashboard.gate.log_out(client.caller())))
 }
 
 /// Leads to another page of this server.
@@ -300,16 +313,16 @@ fn see(address: &str, cookie: Option<&str>) -> Response {
 async fn act(
     State(dashboard): Server,
     Path((namespace, name, verb)): Path<(String, String, String)>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    client: Client,
     form: Bytes,
 ) -> Response {
+    let _waiting = client.clock.clone().pause();
     let verb = Verb::ALL.into_iter().find(|it| it.as_str() == verb);
     let Some((canary, verb)) = Named::new(&namespace, &name).zip(verb) else {
         return dashboard.refused(&Refusal::Missing, "/");
     };
     let asked = async {
-        let visitor = dashboard.admit(&headers, peer).await?;
+        let visitor = dashboard.gate.admit(client.caller()).await?;
         if !visitor.actions.take(ACTIONS) {
             return Err(Refusal::TooMany);
         }

@@ -2,18 +2,10 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
 use tokio::sync::Semaphore;
 
-use super::{
-    assets,
-    content::Contents,
-    gate::{Caller, Gate},
-    policy::Policy,
-    refusal::Refusal,
-    visitor::Visitor,
-};
-use crate::{dashboard::Assets, shell::http_server::Peer};
+use super::{assets, content::Contents, gate::Gate, policy::Policy};
+use crate::dashboard::Assets;
 
 /// The maximum number of open pages that are followed.
 pub const STREAMS: usize = 512;
@@ -48,15 +40,5 @@ impl Dashboard {
     #[cfg(test)]
     pub fn free_streams(&self) -> usize {
         self.streams.available_permits()
-    }
-
-    /// Finds the visitor whom a request comes from, and counts the request.
-    pub async fn admit(
-        &self,
-        headers: &HeaderMap,
-        Peer(peer): Peer,
-    ) -> Result<Arc<Visitor>, Refusal> {
-        let peer = peer.ip();
-        self.gate.admit(Caller { headers, peer }).await
     }
 }

@@ -41,7 +41,7 @@ fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
             HeaderValue::from_str(value).unwrap(),
         )
     };
-    HeaderMap::from_iter(pairs.iter().map(pair))
+    pairs.iter().map(pair).collect()
 }
 
 const fn caller(headers: &HeaderMap) -> Caller<'_> {
@@ -51,6 +51,7 @@ const fn caller(headers: &HeaderMap) -> Caller<'_> {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "this is one of several answers")]
 /// Accepts each token that does not contain `bad`, and grants each right in the namespace `shop`.
 fn api_server(request: &Request) -> Answer {
     let body = &request.body;

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use axum::body::Bytes;
 use maud::Markup;
 use tokio::time::{Instant, timeout};
 
@@ -51,8 +52,18 @@ pub struct Contents {
 /// A rendered list: its filter, the namespaces, and whether it is in a frame. Visitors with the same rights share it.
 type List = (String, Visible, bool);
 
-/// A content, with the number of changes that it has, and the time at which it was rendered.
-type Rendered = (u64, Instant, Arc<str>);
+/// A list, with the number of changes that it has, and the time at which it was rendered.
+type Rendered = (u64, Instant, Arc<Content>);
+
+/// The content of a page. Open pages with the same content share it.
+pub struct Content {
+    /// The markup.
+    pub html: String,
+    /// A mark: two contents with the same mark are the same.
+    pub mark: String,
+    /// The event for open pages.
+    pub message: Bytes,
+}
 
 /// The objects of a canary, as a visitor may read them.
 struct Detail {
@@ -88,9 +99,18 @@ impl Contents {
         }
     }
 
-    /// A mark of a content: two contents with the same mark are the same.
-    pub fn mark(&self, content: &str) -> String {
-        format!("{:016x}", self.marks.hash_one(content))
+    fn content(&self, markup: Markup) -> Arc<Content> {
+        let html = markup.into_string();
+        let mark = format!("{:016x}", self.marks.hash_one(&html));
+        let lines = html
+            .split(['\n', '\r'])
+            .map(|line| format!("data: {line}\n"));
+        let message = format!("id: {mark}\n{}\n", lines.collect::<Vec<_>>().concat());
+        Arc::new(Content {
+            html,
+            mark,
+            message: message.into(),
+        })
     }
 
     /// The content of a page for a visitor.
@@ -99,7 +119,7 @@ impl Contents {
         visitor: &Visitor,
         place: &Place,
         embed: bool,
-    ) -> Result<Arc<str>, Refusal> {
+    ) -> Result<Arc<Content>, Refusal> {
         let site = self.site(embed);
         let markup: Markup = match place {
             Place::Fleet(filter) => return self.list(visitor, filter, embed).await,
@@ -118,7 +138,7 @@ impl Contents {
                 dashboard::history(&site, canary, detail.records.as_deref(), compared.as_ref())
             }
         };
-        Ok(markup.into_string().into())
+        Ok(self.content(markup))
     }
 
     /// The canaries that a visitor may list.
@@ -138,7 +158,7 @@ impl Contents {
         visitor: &Visitor,
         filter: &Filter,
         embed: bool,
-    ) -> Result<Arc<str>, Refusal> {
+    ) -> Result<Arc<Content>, Refusal> {
         let visible = self.visible(visitor).await?;
         let version = *self.fleet.changes().borrow();
         let key = (filter.query(), visible, embed);
@@ -149,9 +169,7 @@ impl Contents {
             return Ok(list.clone());
         }
         let rows = self.fleet.rows(|namespace| key.1.has(namespace));
-        let list: Arc<str> = dashboard::fleet(&self.site(embed), filter, &rows)
-            .into_string()
-            .into();
+        let list = self.content(dashboard::fleet(&self.site(embed), filter, &rows));
         let mut lists = lock(&self.lists);
         if lists.len() >= KEPT {
             lists.retain(|_, (of, rendered, _)| *of == version && rendered.elapsed() < RENDERED);

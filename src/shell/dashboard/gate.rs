@@ -40,10 +40,10 @@ const MOST: usize = 1000;
 const LONGEST: usize = 12 << 10;
 /// The maximum number of groups of a user whom a proxy names.
 const GROUPS: usize = 100;
-/// How often an address may come with a token that is not known.
+/// How often an address may come with a token that is not known. All visitors behind a gateway have its address.
 const LOGINS: Pace = Pace {
-    burst: 30,
-    each: Duration::from_secs(1),
+    burst: 100,
+    each: Duration::from_millis(200),
 };
 
 /// The login.

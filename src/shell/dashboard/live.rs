@@ -191,18 +191,10 @@ impl Live {
             return Err(Refusal::Unreachable("the watch has failed".to_owned()));
         }
         let content = contents.of(&visitor, &self.place, self.embed).await?;
-        let mark = contents.mark(&content);
-        if mark == self.has {
+        if content.mark == self.has {
             return Ok(None);
         }
-        let mut message = format!("id: {mark}\n");
-        for line in content.split(['\n', '\r']) {
-            message.push_str("data: ");
-            message.push_str(line);
-            message.push('\n');
-        }
-        message.push('\n');
-        self.has = mark;
-        Ok(Some(message.into()))
+        self.has.clone_from(&content.mark);
+        Ok(Some(content.message.clone()))
     }
 }

@@ -32,7 +32,7 @@
 //! | texts that hide others, or of megabytes | direction marks are removed, texts are cut, rows are limited | `hostile_texts_are_escaped_and_cut_wherever_they_are`, `a_record_of_an_attacker_is_shown_without_harm` |
 //! | a link leads to another site after the login | only addresses of pages are followed | `a_login_leads_to_no_other_server` |
 //! | a page in a frame of another site collects clicks | no site may frame it but those that are named | `pages_run_no_script_of_others_and_are_in_no_frame` |
-//! | somebody tries tokens, or floods the API server with reviews | each address has a burst of 30 unknown tokens, then one each second | `an_address_that_tries_many_tokens_is_slowed_down` |
+//! | somebody tries tokens, or floods the API server with reviews | each address has a burst of 100 unknown tokens, then five a second | `an_address_that_tries_many_tokens_is_slowed_down` |
 //! | a client does not read | nothing is queued for it, and its connection ends after 15 seconds | `a_client_that_does_not_read_is_dropped` |
 //! | one visitor opens many pages | 20 are followed for each visitor, 512 in all | `one_visitor_cannot_take_the_places_of_all` |
 //! | a changed file of a library | the files are a part of the program, with a checksum | `the_files_of_others_have_the_checksums_of_their_package` |

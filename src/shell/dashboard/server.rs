@@ -202,12 +202,11 @@ async fn page(State(dashboard): Server, client: Client, uri: Uri) -> Response {
         }
         let place = Place::parse(address(&uri)).ok_or(Refusal::Missing)?;
         let content = dashboard.contents.of(&visitor, &place, embed).await?;
-        let mark = dashboard.contents.mark(&content);
         let shown = Shown {
             title: place.title(),
-            content: maud::PreEscaped(content.to_string()),
+            content: maud::PreEscaped(content.html.clone()),
             embed,
-            live: place.is_live().then_some((place, mark)),
+            live: place.is_live().then(|| (place, content.mark.clone())),
         };
         Ok(dashboard.document(Some(&visitor), shown))
     };

@@ -140,7 +140,7 @@ async fn an_address_that_tries_many_tokens_is_slowed_down() {
     let server = FakeApiServer::answering(api_server);
     let gate = gate(&server, Auth::Token, &[]);
     let none = HeaderMap::new();
-    for number in 0..30 {
+    for number in 0..100 {
         let refused = gate.log_in(&format!("bad-{number}"), caller(&none)).await;
         assert_eq!(refused, Err(Refusal::WrongToken));
     }

@@ -64,6 +64,7 @@
 //! | Which metrics and logs does the operator write? | `shell/telemetry` |
 //! | Which flags are there, and which have no effect? | [`cli`] |
 //! | Which verbs does the command line have, and which exit codes? | [`cli::client`]; `shell/client` carries them out; `view/goal.rs` judges for `status` |
+//! | What do the pages of `flagger dashboard` show, and to whom? | [`dashboard`] has the pages; `shell/dashboard` serves them, and has the threat model |
 //! | Which information do commands print about a canary, and in which form? | [`view`] |
 //! | How does the load tester work? | [`loadtester`]: a program of its own |
 //!
@@ -83,7 +84,7 @@
 //! | 6 | `rollout` |
 //! | 7 | `records` |
 //! | 8 | `check`, `lint`, `view` |
-//! | 9 | `backtest`, `plan` |
+//! | 9 | `backtest`, `dashboard`, `plan` |
 //! | 10 | `cli` |
 //! | 11 | `shell` |
 //! | 12 | `loadtester` |
@@ -263,6 +264,7 @@ pub mod backtest;
 pub mod check;
 pub mod cli;
 pub mod comparison;
+pub mod dashboard;
 pub mod lint;
 pub mod loadtester;
 pub mod metrics;

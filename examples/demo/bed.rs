@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command},
     sync::{Arc, Mutex},
     time::Instant,
 };
@@ -41,7 +41,7 @@ pub const PARTS: [(&str, Part); 4] = [
 ];
 
 /// Plays these parts. Returns whether everything was as expected.
-pub async fn play(parts: &[Part], keep: bool) -> Result<bool, Error> {
+pub async fn play(parts: &[Part], keep: bool, dashboard: bool) -> Result<bool, Error> {
     let program = programs::build(&["flagger"])?.join("flagger");
     let start = Instant::now();
     say("Starting a control plane");
@@ -51,8 +51,11 @@ pub async fn play(parts: &[Part], keep: bool) -> Result<bool, Error> {
         start.elapsed().as_secs_f64()
     ));
     let operator = install(&bed, &program).await?;
+    let _pages = dashboard
+        .then(|| Pages::serve(&bed, &program))
+        .transpose()?;
     let passed = report::print(&play_parts(&bed, &program, parts).await?);
-    if keep {
+    if keep || dashboard {
         say("Everything keeps running. Look at it from another terminal; Ctrl-C here ends it:");
         println!(
             "  export KUBECONFIG={}\n  kubectl -n test get canary -w\n  {} -n test get podinfo",
@@ -65,6 +68,26 @@ pub async fn play(parts: &[Part], keep: bool) -> Result<bool, Error> {
     operator.terminate().await?;
     bed.stop().await;
     Ok(passed)
+}
+
+/// The dashboard as a process, which ends with this value.
+struct Pages(Child);
+
+impl Pages {
+    /// Serves the pages of the demo's cluster. The process prints their address.
+    fn serve(bed: &Bed, program: &Path) -> Result<Self, Error> {
+        say("Open this address in a browser to see the releases:");
+        let mut command = Command::new(program);
+        command.arg("dashboard").arg("--kubeconfig");
+        Ok(Self(command.arg(bed.plane.kubeconfig()).spawn()?))
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 async fn play_parts(bed: &Bed, program: &Path, parts: &[Part]) -> Result<Vec<Check>, Error> {

@@ -2,7 +2,8 @@
 //!
 //! Installs the operator with `kubectl apply -k kustomize/istio`, runs it with the rights of its ServiceAccount, and plays a release, a
 //! rollback, blue/green and alerts with the manifests of `examples/walkthrough` (at an interval of ten seconds). Then compares the
-//! observed events, phases and messages with the expected ones. The exit code is 0 only if they all agree. With `--mesh`, the demo plays
+//! observed events, phases and messages with the expected ones. The exit code is 0 only if they all agree. With `--dashboard`, pages show the releases in a
+//! browser, and the cluster keeps running. With `--mesh`, the demo plays
 //! releases and rollbacks under real traffic through a real Istio.
 
 #![allow(
@@ -40,13 +41,14 @@ struct Args {
     parts: Vec<Part>,
     keep: bool,
     mesh: bool,
+    dashboard: bool,
 }
 
 impl Args {
     /// `None` if the arguments are not valid.
     fn parse(args: &[String]) -> Option<Self> {
         let given = |name: &str| args.iter().any(|arg| arg == name);
-        let (keep, mesh) = (given("--keep"), given("--mesh"));
+        let (keep, mesh, dashboard) = (given("--keep"), given("--mesh"), given("--dashboard"));
         let only = args
             .iter()
             .position(|arg| arg == "--only")
@@ -56,14 +58,19 @@ impl Args {
             .filter(|(name, _)| only.is_none_or(|only| only == name))
             .map(|(_, part)| *part)
             .collect();
-        let known = ["--keep", "--mesh", "--only"];
+        let known = ["--keep", "--mesh", "--only", "--dashboard"];
         let unknown = args
             .iter()
             .any(|arg| arg.starts_with('-') && !known.contains(&arg.as_str()));
-        if parts.is_empty() || unknown || mesh && given("--only") {
+        if parts.is_empty() || unknown || mesh && (given("--only") || dashboard) {
             return None;
         }
-        Some(Self { parts, keep, mesh })
+        Some(Self {
+            parts,
+            keep,
+            mesh,
+            dashboard,
+        })
     }
 }
 
@@ -72,7 +79,7 @@ async fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let Some(args) = Args::parse(&args) else {
         eprintln!(
-            "usage: demo [--only canary|rollback|blue-green|alerts] [--keep]\n       demo --mesh [--keep]"
+            "usage: demo [--only canary|rollback|blue-green|alerts] [--keep] [--dashboard]\n       demo --mesh [--keep]"
         );
         return ExitCode::from(2);
     };
@@ -80,7 +87,7 @@ async fn main() -> ExitCode {
         if args.mesh {
             mesh::play(args.keep).await
         } else {
-            bed::play(&args.parts, args.keep).await
+            bed::play(&args.parts, args.keep, args.dashboard).await
         }
     };
     tokio::select! {

@@ -109,6 +109,14 @@ impl Verb {
             Self::Retry => "retry",
         }
     }
+
+    /// Whether the action needs a reason. The policy of the API server asks for one, too.
+    pub const fn needs_reason(self) -> bool {
+        match self {
+            Self::Promote | Self::Skip | Self::Abort => true,
+            Self::Pause | Self::Resume | Self::Retry => false,
+        }
+    }
 }
 
 /// The recorded ID of an action without an ID, and of an invalid line, until the annotation is removed.

@@ -78,6 +78,10 @@ impl ClientClock {
     }
 }
 
+/// The address of the client. A request carries it as an extension.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
 /// While this value exists, a client's clock is stopped. When it is dropped, the client has its full time to read the answer.
 #[must_use]
 pub struct PausedClock(ClientClock);
@@ -200,9 +204,11 @@ async fn exchange(
     stopped: watch::Receiver<bool>,
 ) {
     let expired = clock.clone().expired();
+    let peer = stream.peer_addr().ok().map(Peer);
     let service = service_fn(move |request: http::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(clock.clone());
+        peer.map(|peer| request.extensions_mut().insert(peer));
         router.clone().oneshot(request)
     });
     let connection = http1::Builder::new()

@@ -11,9 +11,10 @@
 //! | which logs, metrics and health checks are there? | [`telemetry`] |
 //! | what does `flagger check` do? | [`check`] |
 //! | what do the commands for people and pipelines do? | [`client`] |
+//! | how are the pages of `flagger dashboard` served, and to whom? | [`dashboard`] |
 //!
 //! The folders depend on each other in one direction: `http_server` ← `telemetry` ← `outside` ← `api_server` ← `notify` ← `controller` ←
-//! `check`; `client` uses `api_server` only.
+//! `check`; `client` uses `api_server` only. `dashboard` is a command of `client`: it uses `http_server`, and reads and acts as `client` does.
 
 #![allow(
     clippy::disallowed_methods,
@@ -26,6 +27,7 @@ pub mod check;
 pub mod client;
 pub mod clock;
 pub mod controller;
+pub mod dashboard;
 pub mod http_server;
 mod lock;
 pub mod notify;

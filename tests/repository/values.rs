@@ -119,6 +119,7 @@ fn each_port_that_is_named_is_a_port_of_a_container() {
         "kustomize/base/flagger",
         "kustomize/base/prometheus",
         "kustomize/tester",
+        "kustomize/dashboard",
     ] {
         let text = texts(&files::path(folder));
         let ports = found(r"- name: ([a-z-]+)\s+containerPort: \d+", &text);

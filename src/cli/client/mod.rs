@@ -14,7 +14,8 @@ use clap::{CommandFactory, Parser, ValueEnum};
 
 pub use terms::{CODES, Format};
 pub use verbs::{
-    Account, Act, Backtest, Canary, Explain, Get, Lint, List, Plan, Report, Status, Verb,
+    Account, Act, Auth, Backtest, Canary, Dashboard, Explain, Get, Lint, List, Plan, Report,
+    Status, Verb,
 };
 
 use super::syntax::Exit;
@@ -39,7 +40,7 @@ pub enum Code {
 }
 
 /// The words of each verb: its name and its aliases.
-pub const VERBS: [&str; 19] = [
+pub const VERBS: [&str; 20] = [
     "list",
     "ls",
     "get",
@@ -56,6 +57,7 @@ pub const VERBS: [&str; 19] = [
     "lint",
     "plan",
     "backtest",
+    "dashboard",
     "version",
     "completion",
     "help",

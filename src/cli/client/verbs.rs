@@ -86,6 +86,15 @@ pub enum Verb {
     /// Exits with 0 if runs were played, and with 1 if there is no history.
     #[command(after_help = CODES)]
     Backtest(Backtest),
+    /// Shows all releases in a browser, live, and steers them
+    ///
+    /// Serves pages for a browser: all canaries, each release with its steps, checks, pods and events, and the history. The pages follow
+    /// changes. Buttons write the same actions as the verbs do. Without -n, the canaries of all namespaces are shown.
+    ///
+    /// On a loopback address, visitors have your rights, and no login is needed. On any other address, --auth is needed: each visitor then
+    /// sees and does what their own account may.
+    #[command(after_help = CODES)]
+    Dashboard(Dashboard),
     /// Prints the version of this program
     Version {
         /// The form of the output.
@@ -311,6 +320,39 @@ pub struct Backtest {
     /// The operator's own flags, such as -metrics-server=URL.
     #[arg(last = true, value_name = "FLAG")]
     pub flags: Vec<String>,
+}
+
+/// The address of the pages, and who may see them.
+#[derive(Clone, Debug, Args)]
+pub struct Dashboard {
+    /// The address and the port to listen on.
+    #[arg(long, default_value = "127.0.0.1:8765", value_name = "ADDRESS:PORT")]
+    pub listen: String,
+    /// How visitors log in. Default: none on a loopback address.
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub auth: Option<Auth>,
+    /// With --auth=headers: the network of the proxy, such as 10.0.0.0/8; may be repeated. The headers of others are refused.
+    #[arg(long, value_name = "CIDR")]
+    pub trusted_proxy: Vec<String>,
+    /// The address of the pages in browsers, such as https://flagger.example.com, if a proxy changes the header Host.
+    #[arg(long, value_name = "URL")]
+    pub origin: Option<String>,
+    /// A site that may show the pages in a frame, such as https://argocd.example.com; may be repeated.
+    #[arg(long, value_name = "URL")]
+    pub frame_ancestor: Vec<String>,
+}
+
+/// How visitors of the dashboard log in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Auth {
+    /// Not at all: each visitor has your rights. Only on a loopback address.
+    None,
+    /// With a token of their account, which the pages ask for, or in the header Authorization.
+    Token,
+    /// With the token that a proxy such as oauth2-proxy adds as the header Authorization.
+    Forwarded,
+    /// With the headers X-Forwarded-User and X-Forwarded-Groups of a trusted proxy, by impersonation.
+    Headers,
 }
 
 /// The form of a report.

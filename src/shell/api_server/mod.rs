@@ -9,6 +9,7 @@
 //! | who may write now? | [`Leadership`], which [`lease::Candidate`] grants |
 //! | how does the command line of a person read, and ask for actions? | [`person`] |
 //! | which clock counts? | that of the API server: `time` |
+//! | how does the dashboard read and act for its visitors? | [`visitors`] |
 //! | how does `plan` try writes that nobody makes? | [`trial`] |
 //! | what is known without a request, and how do changes arrive? | [`cache`] |
 //!
@@ -30,8 +31,8 @@
 //!   leader sends them.
 //! * Access reviews (`review`): a `SelfSubjectAccessReview` is a question in the form of a create. It stores nothing, so `flagger check`
 //!   may send it without leading. So does `plan` (`trial`), whose writes are dry runs.
-//! * Actions of a person (`person`): the command line writes the annotation with the rights of its user, who needs no Lease. The patch
-//!   carries the resourceVersion.
+//! * Actions of a person (`person`, `visitors`): the command line and the dashboard write the annotation with the rights of the user, who
+//!   needs no Lease. The patch carries the resourceVersion.
 //!
 //! Lists and watches of the cache only read. They are not counted, and a silent connection ends them instead of a deadline.
 
@@ -51,6 +52,7 @@ mod request;
 mod review;
 mod time;
 pub mod trial;
+pub mod visitors;
 
 pub use cluster::{Clients, Cluster};
 pub use connection::{ConnectError, Connection};

@@ -38,7 +38,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Person {
     pub(super) client: Client,
-    namespace: String,
+    pub(super) namespace: String,
 }
 
 /// The reason why there is no connection.
@@ -141,12 +141,17 @@ impl Person {
     /// # Errors
     /// The kubeconfig is missing or wrong.
     pub async fn connect(reach: &Reach) -> Result<Self, NoConnection> {
+        Self::with(Self::config(reach).await?, reach)
+    }
+
+    /// The address of the API server, and the login.
+    pub(super) async fn config(reach: &Reach) -> Result<Config, NoConnection> {
         let kubeconfig = match &reach.kubeconfig {
             Some(path) => Kubeconfig::read_from(path)?,
             None => match Kubeconfig::read() {
                 // In a pod, for example a job of a pipeline, there is no kubeconfig but an account.
                 Err(error) if has_none(&error, reach, is_named()) => match Config::incluster() {
-                    Ok(config) => return Self::with(config, reach),
+                    Ok(config) => return Ok(config),
                     Err(_) => return Err(error.into()),
                 },
                 found => found?,
@@ -156,11 +161,10 @@ impl Person {
             context: reach.context.clone(),
             ..KubeConfigOptions::default()
         };
-        let config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
-        Self::with(config, reach)
+        Ok(Config::from_custom_kubeconfig(kubeconfig, &options).await?)
     }
 
-    fn with(mut config: Config, reach: &Reach) -> Result<Self, NoConnection> {
+    pub(super) fn with(mut config: Config, reach: &Reach) -> Result<Self, NoConnection> {
         config.connect_timeout = Some(CONNECT);
         config
             .headers
@@ -286,7 +290,7 @@ impl Person {
         })
     }
 
-    fn api(&self, kind: Kind, namespace: Option<&str>) -> Api<DynamicObject> {
+    pub(super) fn api(&self, kind: Kind, namespace: Option<&str>) -> Api<DynamicObject> {
         let (group, version) = kind.group_version();
         let resource = ApiResource {
             group: group.to_owned(),
@@ -352,7 +356,7 @@ fn is_named() -> bool {
 }
 
 /// The error of a watch as the error of any other request, with the API server's message.
-fn watch_error(error: watcher::Error) -> ClusterError {
+pub(super) fn watch_error(error: watcher::Error) -> ClusterError {
     let status = match &error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))

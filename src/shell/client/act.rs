@@ -29,8 +29,36 @@ const ATTEMPTS: usize = 10;
 /// The pause before the next attempt.
 const PAUSE: Duration = Duration::from_millis(300);
 
+/// An action that was asked for.
+pub struct Asked {
+    /// The identifier of the action.
+    pub id: String,
+    /// The version that it is for.
+    pub revision: String,
+    /// The name of the user.
+    pub author: String,
+}
+
 /// Asks for an action, and prints the operator's answer.
 pub async fn act(context: &Context, verb: Verb, act: &Act) -> Result<Code, Stop> {
+    let Asked {
+        id,
+        revision,
+        author,
+    } = ask(context, verb, act).await?;
+    let full = format!("{}/{}", context.person.namespace(), act.name);
+    unless_closed(print(&format!(
+        "asked to {verb} {full} at revision {revision}, as {author}\n"
+    )))?;
+    if !act.wait {
+        return Ok(Code::Yes);
+    }
+    let asking = Asking { context, verb, act };
+    asking.answer(&id).await
+}
+
+/// Asks for an action. Does not wait for the operator's answer.
+pub async fn ask(context: &Context, verb: Verb, act: &Act) -> Result<Asked, Stop> {
     let asking = Asking { context, verb, act };
     let reason = asking.reason()?;
     let canary = context.canary(&act.name).await?;
@@ -38,11 +66,12 @@ pub async fn act(context: &Context, verb: Verb, act: &Act) -> Result<Code, Stop>
     let author = context.person.who_am_i().await;
     let author = author.map_err(|error| asking.who_failed(&error))?;
     let at = now();
+    let id = id(at, nonce());
     let action = Action {
         verb,
         signature: Some(Signature {
             revision: revision.clone(),
-            id: id(at, nonce()),
+            id: id.clone(),
             at: jiff::Timestamp::from_second(at.as_second()).unwrap_or(at),
             author: author.clone(),
         }),
@@ -57,18 +86,11 @@ pub async fn act(context: &Context, verb: Verb, act: &Act) -> Result<Code, Stop>
         return Err(Stop::because(Code::Usage, text));
     }
     asking.write(canary, &revision, &line).await?;
-    let full = format!("{}/{}", context.person.namespace(), act.name);
-    unless_closed(print(&format!(
-        "asked to {verb} {full} at revision {revision}, as {author}\n"
-    )))?;
-    if !act.wait {
-        return Ok(Code::Yes);
-    }
-    let id = action
-        .signature
-        .map(|signature| signature.id)
-        .unwrap_or_default();
-    asking.answer(&id).await
+    Ok(Asked {
+        id,
+        revision,
+        author,
+    })
 }
 
 /// A unique identifier: the time in milliseconds, and a random number. Later actions sort behind earlier ones.
@@ -87,11 +109,7 @@ impl Asking<'_> {
     fn reason(&self) -> Result<String, Stop> {
         let reason = clean(self.act.reason.as_deref().unwrap_or_default());
         let verb = self.verb;
-        let needs_one = match verb {
-            Verb::Promote | Verb::Skip | Verb::Abort => true,
-            Verb::Pause | Verb::Resume | Verb::Retry => false,
-        };
-        if reason.is_empty() && needs_one {
+        if reason.is_empty() && verb.needs_reason() {
             let (program, name) = (&self.context.typed.flagger, &self.act.name);
             let namespace = self.context.person.namespace();
             let text = format!(

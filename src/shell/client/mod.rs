@@ -13,6 +13,7 @@
 //! | `plan` | `plan`; `asking.rs` asks metric servers |
 //! | `backtest` | `backtest.rs` |
 //! | completion | `complete.rs` |
+//! | `dashboard` | `../dashboard`, which reads and acts as these commands do |
 
 mod act;
 mod asking;
@@ -32,13 +33,15 @@ mod trouble;
 use crate::{
     api::action,
     cli::client::{self, COMPLETE, Code, Color, Format, Line, Program, Verb, complete::script},
-    shell::api_server::person::Person,
+    shell::{api_server::person::Person, dashboard},
     view::{API_VERSION, Typed},
 };
-use output::{Output, unless_closed};
-use read::Context;
+pub use act::ask;
+use output::unless_closed;
+pub use output::{Output, print, remark};
+pub use read::{Context, Depth};
 use serde_json::json;
-use trouble::Stop;
+pub use trouble::{Stop, Trouble, Wanted};
 
 /// Whether to use colors. `is_terminal`: whether the output goes to a terminal.
 fn is_colored(when: Color, is_terminal: bool, env: &impl Fn(&str) -> Option<String>) -> bool {
@@ -101,6 +104,10 @@ async fn carry_out(line: Line, program: Program, output: Output) -> Result<Code,
             return Ok(Code::Yes);
         }
         Verb::Lint(args) => return lint::run(output, args),
+        Verb::Dashboard(args) => {
+            let typed = Typed::new(program.typed(), &reach.flags());
+            return dashboard::run(&reach, typed, args).await;
+        }
         _ => {}
     }
     let typed = Typed::new(program.typed(), &reach.flags());
@@ -125,7 +132,9 @@ async fn carry_out(line: Line, program: Program, output: Output) -> Result<Code,
         Verb::Resume(act) => act::act(&context, action::Verb::Resume, &act).await,
         Verb::Abort(act) => act::act(&context, action::Verb::Abort, &act).await,
         Verb::Retry(act) => act::act(&context, action::Verb::Retry, &act).await,
-        Verb::Version { .. } | Verb::Completion { .. } | Verb::Lint(_) => Ok(Code::Yes),
+        Verb::Version { .. } | Verb::Completion { .. } | Verb::Lint(_) | Verb::Dashboard(_) => {
+            Ok(Code::Yes)
+        }
     }
 }
 

@@ -5,8 +5,11 @@
 //! | what does a person see in a terminal? | `terminal.rs` is the terminal |
 //! | what does a script see? | this file |
 //! | what does the API server answer? | `api_server.rs` |
+//! | what do the visitors of a dashboard see and do? | `dashboard.rs`, with the users of `many_users.rs` |
 
 mod api_server;
+mod dashboard;
+mod many_users;
 mod terminal;
 
 use std::{

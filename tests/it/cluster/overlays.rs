@@ -2,7 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use flagger_rs::{cli, loadtester};
+use flagger_rs::{
+    cli::{
+        self,
+        client::{self, Program},
+    },
+    loadtester,
+};
 use serde_json::{Value, json};
 
 use super::{Outcome, Rig, ensure, text};
@@ -170,6 +176,12 @@ fn arguments_are_known(row: &Row, objects: &[Value]) -> Outcome {
             let found = list(&container["command"]).map_err(text)?.split_off(1);
             ensure(found == row.arguments, format!("{found:?}"))?;
             let read = loadtester::args::parse(found, |_| None);
+            read.map(drop).map_err(|exit| exit.text)
+        }
+        Some("flagger-dashboard") => {
+            let found = list(&container["command"]).map_err(text)?.split_off(1);
+            ensure(found[1..] == row.arguments, format!("{found:?}"))?;
+            let read = client::parse(Program::Flagger, &found, false);
             read.map(drop).map_err(|exit| exit.text)
         }
         _ => ensure(row.arguments.is_empty(), "no program of ours"),

@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 12] = [
     &["rollout"],
     &["records"],
     &["check", "lint", "view"],
-    &["backtest", "plan"],
+    &["backtest", "dashboard", "plan"],
     &["cli"],
     &["shell"],
     &["loadtester"],

@@ -6,7 +6,7 @@ use super::{
 };
 
 /// The crates that code without I/O may use. Before another crate is used there, add it to this list.
-const PURE_CRATES: [&str; 28] = [
+const PURE_CRATES: [&str; 29] = [
     "alloc",
     "aws_lc_rs",
     "base64",
@@ -20,6 +20,7 @@ const PURE_CRATES: [&str; 28] = [
     "json_patch",
     "k8s_openapi",
     "kube",
+    "maud",
     "percent_encoding",
     "rand",
     "rand_distr",

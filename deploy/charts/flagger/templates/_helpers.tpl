@@ -43,6 +43,11 @@ app.kubernetes.io/name: {{ include "flagger.name" . }}-prometheus
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{- define "flagger.dashboard.selector" -}}
+app.kubernetes.io/name: {{ include "flagger.name" . }}-dashboard
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
 {{/* Not empty if the values name an image of Flagger's own: its probes and flags are others. */}}
 {{- define "flagger.foreignImage" -}}
 {{- if regexMatch "(^|/)(fluxcd|weaveworks)/flagger$" (toString .Values.image.repository) }}true{{ end -}}

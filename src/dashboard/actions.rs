@@ -1,0 +1,113 @@
+//! The buttons of a canary: each has a field for the reason, and the equal command.
+
+use maud::{Markup, html};
+
+use super::{
+    place::Named,
+    site::Site,
+    text::{NAME, cut},
+};
+use crate::{
+    api::{action::Verb, canary::CanaryPhase},
+    view::{State, View},
+};
+
+/// The longest reason, in characters. The line of an action has 1024 bytes, and the other words need up to 400.
+pub const REASON: usize = 150;
+
+/// The verbs that the operator can accept in this state.
+pub fn possible(view: &View) -> &'static [Verb] {
+    use Verb::{Abort, Pause, Promote, Resume, Retry, Skip};
+    let is = |phase: CanaryPhase| view.phase == phase.as_str();
+    match view.state {
+        State::Failed if view.is_back() => &[],
+        State::Failed => &[Retry],
+        State::Paused => &[Resume, Skip, Promote, Abort],
+        State::Waiting if is(CanaryPhase::Progressing) => &[Skip, Promote, Pause, Abort],
+        State::Waiting => &[Resume, Skip, Promote, Pause, Abort],
+        State::Progressing => &[Pause, Skip, Promote, Abort],
+        State::Promoting if is(CanaryPhase::Promoting) => &[Abort],
+        _ => &[],
+    }
+}
+
+/// The effect of a verb in a sentence.
+const fn effect(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Promote => "Promotes the version now, without further steps and checks.",
+        Verb::Skip => "Ends this step, or opens the gate at which the release waits.",
+        Verb::Pause => "Holds the weight. Checks go on, and may roll the version back.",
+        Verb::Resume => "Ends the pause, or opens the gate at which the release waits.",
+        Verb::Abort => "Returns the traffic to the primary now, and marks the version as failed.",
+        Verb::Retry => "Releases the failed version again.",
+    }
+}
+
+/// The word on the button.
+const fn title(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Promote => "Promote",
+        Verb::Skip => "Skip",
+        Verb::Pause => "Pause",
+        Verb::Resume => "Resume",
+        Verb::Abort => "Abort",
+        Verb::Retry => "Retry",
+    }
+}
+
+/// The version that an action is meant for: the one that the page shows.
+fn revision(view: &View) -> Option<&str> {
+    let waits = view.phase == CanaryPhase::Waiting.as_str();
+    let revision = if waits {
+        &view.revision.target
+    } else {
+        &view.revision.applied
+    };
+    revision.as_deref()
+}
+
+/// The buttons of the verbs that are possible now and that the user may use.
+pub fn actions(site: &Site<'_>, canary: &Named, view: &View, may: &[Verb]) -> Markup {
+    let possible = possible(view);
+    let verbs = possible.iter().filter(|verb| may.contains(verb));
+    let verbs: Vec<Verb> = verbs.copied().collect();
+    html! {
+        @if !verbs.is_empty() {
+            section.actions aria-labelledby="h-actions" {
+                h2.hidden #h-actions { "Actions" }
+                @for verb in verbs { (action(site, canary, view, verb)) }
+            }
+        } @else if !possible.is_empty() {
+            p.dim { "You may read this release, but not steer it." }
+        }
+    }
+}
+
+fn action(site: &Site<'_>, canary: &Named, view: &View, verb: Verb) -> Markup {
+    let (word, field) = (verb.as_str(), format!("reason-{verb}"));
+    let needs_reason = verb.needs_reason();
+    let Named { namespace, name } = canary;
+    let reason = if needs_reason {
+        " --reason \"…\""
+    } else {
+        ""
+    };
+    let command = format!(
+        "{} -n {namespace} {word} {name}{reason}",
+        site.typed.flagger
+    );
+    html! {
+        details.action.danger[matches!(verb, Verb::Abort | Verb::Promote)] id={ "do-" (word) } {
+            summary { (title(verb)) }
+            form method="post" action={ (canary.address()) "/" (word) } {
+                p { (effect(verb)) }
+                @if let Some(revision) = revision(view) { input type="hidden" name="revision" value=(cut(revision, NAME)); }
+                @if site.embed { input type="hidden" name="embed" value="1"; }
+                label for=(field) { @if needs_reason { "Reason, which everybody can read" } @else { "Reason (optional)" } }
+                input id=(field) type="text" name="reason" maxlength=(REASON) required[needs_reason] autocomplete="off";
+                button type="submit" { (title(verb)) " " (canary.name) }
+                p.dim { "The same as " code { (command) } }
+            }
+        }
+    }
+}

@@ -1,0 +1,424 @@
+#![allow(clippy::disallowed_methods, reason = "the tests compare with files")]
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use maud::Markup;
+use serde_json::{Value, json};
+
+use super::{
+    setup::{Finding, Known, setup},
+    site::{login, message},
+    *,
+};
+use crate::{
+    api::{
+        action::Verb,
+        release::{Release, RunEvidence},
+    },
+    records::pack,
+    view::{Seen, Typed, Version, View},
+};
+
+fn now() -> Timestamp {
+    "2026-11-28T10:12:03Z".parse().unwrap()
+}
+
+fn typed() -> Typed {
+    Typed::new("kubectl flagger", &[])
+}
+
+fn with_site<T>(show: impl FnOnce(&Site<'_>) -> T) -> T {
+    let typed = typed();
+    show(&Site {
+        now: now(),
+        typed: &typed,
+        embed: false,
+    })
+}
+
+fn canary(name: &str, status: &Value) -> Value {
+    json!({"metadata": {"name": name, "namespace": "shop", "creationTimestamp": "2026-11-20T10:00:00Z", "labels": {"team": "a"}},
+        "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}, "service": {"port": 9898},
+            "analysis": {"interval": "1m", "threshold": 5, "stepWeight": 10, "maxWeight": 50,
+                "metrics": [{"name": "request-success-rate", "thresholdRange": {"min": 99}, "interval": "1m"},
+                    {"name": "request-duration", "thresholdRange": {"max": 500}, "interval": "30s"}],
+                "webhooks": [{"name": "load-test", "url": "http://tester/"}]}},
+        "status": status})
+}
+
+fn status(phase: &str, weight: i64, conditions: &Value) -> Value {
+    json!({"phase": phase, "canaryWeight": weight, "failedChecks": 1, "iterations": 0, "lastAppliedSpec": "v1-b", "lastPromotedSpec": "v1-a",
+        "lastTransitionTime": "2026-11-28T10:11:37Z", "conditions": conditions})
+}
+
+fn workload(image: &str) -> Value {
+    json!({"spec": {"template": {"spec": {"containers": [{"name": "podinfod", "image": image}]}}}})
+}
+
+fn pod(name: &str, state: &Value, ready: &str) -> Value {
+    json!({"metadata": {"name": name, "creationTimestamp": "2026-11-28T10:08:00Z"},
+        "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}], "containerStatuses": [state]}})
+}
+
+fn progressing() -> View {
+    let running = json!({"restartCount": 0, "state": {"running": {}}});
+    let crashing = json!({"restartCount": 6, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}});
+    let verdict = json!([{"type": "Verdict", "status": "True", "reason": "Threshold",
+        "message": "Failed check 1 of 5: request-duration was 812 ms, above the maximum 500 ms."}]);
+    let seen = Seen {
+        canary: canary("podinfo", &status("Progressing", 30, &verdict)),
+        target: Some(workload("podinfo:3.1.1")),
+        primary: Some(workload("podinfo:3.1.0")),
+        pods: Some(vec![
+            (Version::Primary, pod("podinfo-primary-x", &running, "True")),
+            (Version::Canary, pod("podinfo-a", &crashing, "False")),
+        ]),
+        events: Some(vec![
+            json!({"type": "Warning", "message": "Halt podinfo.shop advancement request duration 812ms > 500ms", "lastTimestamp": "2026-11-28T10:11:37Z", "count": 2}),
+        ]),
+        unanswered: false,
+    };
+    View::of(&seen, now())
+}
+
+fn evidence() -> Value {
+    let compared = |requests: u32, bad: u32| {
+        json!({"state": "undecided", "decides": true, "detail": "not decided yet", "requests": requests, "bad": bad,
+            "primaryRequests": requests * 9, "primaryBad": bad, "evidence": 0.5})
+    };
+    let measurement = |minute: u32, weight: u32, duration: f64, requests: u32| {
+        let failure = (duration > 500.0)
+            .then(|| format!("request-duration was {duration} ms, above the maximum 500 ms"));
+        json!({"at": format!("2026-11-28T10:{minute:02}:37Z"), "weight": weight, "values": [
+            {"metric": 0, "value": duration, "failure": failure},
+            {"metric": 1, "comparison": compared(requests, requests / 100)}]})
+    };
+    json!({"metrics": [
+            {"name": "request-duration", "provider": "prometheus", "host": "prometheus:9090", "query": "histogram_quantile(0.99, …)", "window": "30s", "unit": "ms", "max": 500.0},
+            {"name": "errors", "provider": "prometheus", "host": "prometheus:9090", "query": "", "window": "1m", "unit": ""}],
+        "measurements": [measurement(8, 10, 120.0, 1000), measurement(9, 20, 130.5, 2000), measurement(10, 20, 812.0, 4000), measurement(11, 30, 240.0, 6000)],
+        "hooks": [{"at": "2026-11-28T10:08:37Z", "name": "load-test", "kind": "rollout", "host": "tester", "status": 200, "answer": ""},
+            {"at": "2026-11-28T10:09:37Z", "name": "acceptance", "kind": "pre-rollout", "host": "tester", "answer": "connection refused"}],
+        "timeline": [{"at": "2026-11-28T10:07:37Z", "phase": "Progressing", "weight": 0}, {"at": "2026-11-28T10:08:37Z", "phase": "Progressing", "weight": 10},
+            {"at": "2026-11-28T10:11:37Z", "phase": "Progressing", "weight": 30}]})
+}
+
+fn release_of(name: &str, change: Value) -> Release {
+    let evidence: RunEvidence = serde_json::from_value(evidence()).unwrap();
+    let mut spec = json!({"canary": "podinfo", "revision": "v1-b", "from": "v1-a", "strategy": "canary", "result": "Running", "trigger": "argocd",
+        "images": [{"name": "podinfod", "from": "podinfo:3.1.0", "to": "podinfo:3.1.1"}],
+        "configs": [{"name": "configmap/podinfo", "from": "1a2b", "to": "3c4d"}],
+        "startedAt": "2026-11-28T10:07:37Z", "steps": 5, "reached": 3, "weight": 30, "evidence": pack(&evidence)});
+    for (field, value) in change.as_object().unwrap() {
+        spec[field] = value.clone();
+    }
+    serde_json::from_value(
+        json!({"apiVersion": "flagger-rs.github.io/v1alpha1", "kind": "Release",
+        "metadata": {"name": name, "namespace": "shop"}, "spec": spec}),
+    )
+    .unwrap()
+}
+
+fn records() -> Vec<Release> {
+    vec![
+        release_of("podinfo-3", json!({})),
+        release_of(
+            "podinfo-2",
+            json!({"result": "Promoted", "revision": "v1-a", "startedAt": "2026-11-27T10:00:00Z", "endedAt": "2026-11-27T10:09:00Z",
+            "images": [{"name": "podinfod", "from": "podinfo:3.0.9", "to": "podinfo:3.1.0"}], "evidence": null}),
+        ),
+        release_of(
+            "podinfo-1",
+            json!({"result": "Failed", "revision": "v1-0", "startedAt": "2026-11-20T10:00:00Z", "endedAt": "2026-11-20T10:04:00Z",
+            "cause": {"code": "Threshold", "sentence": "request-duration was 812 ms, above the maximum 500 ms."}}),
+        ),
+    ]
+}
+
+fn named() -> Named {
+    Named::new("shop", "podinfo").unwrap()
+}
+
+/// Compares with a file in `tests/pages`; `UPDATE_TEXTS=1` writes it. Each element is on a line of its own.
+fn is_page(name: &str, html: &str) {
+    let html = html.replace("><", ">\n<");
+    let path = format!(
+        "{}/src/dashboard/tests/pages/{name}.html",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    if std::env::var_os("UPDATE_TEXTS").is_some() {
+        std::fs::write(&path, &html).unwrap();
+    }
+    let file = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        file == html,
+        "{path} is stale: UPDATE_TEXTS=1 cargo test --lib dashboard\n{html}"
+    );
+}
+
+fn rows() -> Vec<Arc<Row>> {
+    let failed = json!([{"type": "Verdict", "status": "True", "reason": "Aborted", "message": "Aborted by jane@example.com: errors at the checkout."}]);
+    let all = [
+        canary("cart", &status("Succeeded", 0, &json!([]))),
+        canary("podinfo", &status("Progressing", 30, &json!([]))),
+        canary("search", &status("Failed", 0, &failed)),
+    ];
+    all.into_iter()
+        .map(|it| Arc::new(Row::of(it, now())))
+        .collect()
+}
+
+fn page_of(view: &View, may: &[Verb], named_record: Option<&str>) -> String {
+    let (canary, records) = (named(), records());
+    let shown = Shown {
+        canary: &canary,
+        view,
+        records: Some(&records),
+        named: named_record,
+        may,
+    };
+    with_site(|site| release(site, &shown)).into_string()
+}
+
+#[test]
+fn each_page_is_as_in_its_file() {
+    is_page(
+        "fleet",
+        &with_site(|site| fleet(site, &Filter::new("", 1), &rows())).into_string(),
+    );
+    is_page("release", &page_of(&progressing(), &Verb::ALL, None));
+    is_page("record", &page_of(&progressing(), &[], Some("podinfo-1")));
+    let (canary, records) = (named(), records());
+    let pair = ("podinfo-1".to_owned(), "podinfo-3".to_owned());
+    is_page(
+        "history",
+        &with_site(|site| history(site, &canary, Some(&records), Some(&pair))).into_string(),
+    );
+    let finding = |subject: &str, state, command: Option<&str>| Finding {
+        subject: subject.to_owned(),
+        state,
+        text: "A sentence.".to_owned(),
+        command: command.map(str::to_owned),
+    };
+    let findings = [
+        finding("Operator", Known::Good, None),
+        finding(
+            "Records",
+            Known::Bad,
+            Some("flagger crds | kubectl apply -f -"),
+        ),
+        finding("Policy", Known::Hidden, None),
+        finding("Rights", Known::Note, None),
+    ];
+    is_page("setup", &setup(&findings).into_string());
+    is_page(
+        "login",
+        &login(
+            "/c/shop/podinfo",
+            Some("The API server does not accept this token."),
+        )
+        .into_string(),
+    );
+    is_page(
+        "frame",
+        &framed(
+            false,
+            message(
+                "This cannot be shown",
+                "One.\nTwo.",
+                Some("kubectl flagger list -A"),
+            ),
+        ),
+    );
+    is_page("embed", &framed(true, Markup::default()));
+}
+
+fn framed(embed: bool, content: Markup) -> String {
+    let typed = typed();
+    let site = Site {
+        now: now(),
+        typed: &typed,
+        embed,
+    };
+    let assets = Assets {
+        style: "/assets/1/style.css".to_owned(),
+        icon: "/assets/1/icon.svg".to_owned(),
+        scripts: vec!["/assets/1/page.js".to_owned()],
+    };
+    let place = Place::parse("/?q=ns%3Ashop").unwrap();
+    let page = Page {
+        title: place.title(),
+        user: Some("jane@example.com"),
+        has_logout: true,
+        live: Some((&place, "1a2b".to_owned())),
+        content,
+    };
+    document(&site, &assets, &page)
+}
+
+#[test]
+fn what_needs_attention_is_first_and_the_filter_chooses() {
+    let shown = |filter: &str| {
+        let html = with_site(|site| fleet(site, &Filter::new(filter, 1), &rows())).into_string();
+        let rows = html.split("<tr id=\"r-shop.").skip(1);
+        rows.map(|row| row.split('"').next().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(shown(""), ["search", "podinfo", "cart"]);
+    for (filter, expected) in [
+        ("POD", &["podinfo"][..]),
+        ("checkout", &["search"]),
+        ("ns:shop phase:failed", &["search"]),
+        ("phase:progressing", &["podinfo"]),
+        ("ns:other", &[]),
+        ("team=a cart", &["cart"]),
+        ("team=b", &[]),
+        ("nothing", &[]),
+    ] {
+        assert_eq!(shown(filter), expected, "{filter}");
+    }
+}
+
+#[test]
+fn a_long_list_has_pages() {
+    let all = (0..250).map(|n| canary(&format!("c{n:03}"), &status("Succeeded", 0, &json!([]))));
+    let all: Vec<_> = all.map(|it| Arc::new(Row::of(it, now()))).collect();
+    let page =
+        |page| with_site(|site| fleet(site, &Filter::new("ns:shop", page), &all)).into_string();
+    assert_eq!(page(1).matches("<tr id=").count(), 100);
+    assert!(
+        page(1).contains("Page 1 of 3") && page(1).contains("href=\"/?q=ns%3Ashop&amp;page=2\"")
+    );
+    assert_eq!(page(3).matches("<tr id=").count(), 50);
+    // A page that does not exist any more.
+    assert_eq!(page(99), page(3).replace("page=3", "page=99"));
+}
+
+#[test]
+fn only_the_buttons_that_are_possible_and_allowed_are_shown() {
+    let buttons = |view: &View, may: &[Verb]| {
+        let html = page_of(view, may, None);
+        let forms = html.split("action=\"/c/shop/podinfo/").skip(1);
+        forms
+            .map(|form| form.split('"').next().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let view = progressing();
+    assert_eq!(
+        buttons(&view, &Verb::ALL),
+        ["pause", "skip", "promote", "abort"]
+    );
+    assert_eq!(buttons(&view, &[Verb::Pause, Verb::Retry]), ["pause"]);
+    assert_eq!(buttons(&view, &[]), [""; 0]);
+    assert!(page_of(&view, &[], None).contains("but not steer it"));
+    let html = page_of(&view, &[Verb::Abort], None);
+    assert!(
+        html.contains("kubectl flagger -n shop abort podinfo --reason"),
+        "{html}"
+    );
+    assert!(html.contains("name=\"revision\" value=\"v1-b\""), "{html}");
+}
+
+/// Text that a browser would run, or that would hide the text beside it, or that is far too long.
+fn hostile() -> String {
+    format!(
+        "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>\u{202e}\u{2066}&amp;\n{}",
+        "A".repeat(1 << 20)
+    )
+}
+
+#[test]
+fn hostile_texts_are_escaped_and_cut_wherever_they_are() {
+    let text = hostile();
+    let mut view = progressing();
+    for field in [
+        &mut view.namespace,
+        &mut view.name,
+        &mut view.sentence,
+        &mut view.code,
+        &mut view.target.kind,
+        &mut view.target.name,
+    ] {
+        field.clone_from(&text);
+    }
+    view.revision.applied = Some(text.clone());
+    for image in view.images.iter_mut().flatten() {
+        (image.container, image.primary, image.canary) =
+            (text.clone(), Some(text.clone()), Some(text.clone()));
+    }
+    for check in &mut view.checks {
+        (check.name, check.interval) = (text.clone(), text.clone());
+    }
+    for hook in &mut view.hooks {
+        (hook.name, hook.type_) = (text.clone(), text.clone());
+    }
+    for pod in view.pods.iter_mut().flatten() {
+        (pod.name, pod.status) = (text.clone(), text.clone());
+    }
+    let events = view.events.as_mut().unwrap();
+    (events[0].message, events[0].type_) = (text.clone(), text.clone());
+    let changed = json!({"canary": text, "trigger": text, "revision": text, "from": text, "cause": {"code": text, "sentence": text},
+        "images": [{"name": text, "from": text, "to": text}], "configs": [{"name": text, "from": text, "to": text}],
+        "actions": [{"at": null, "outcome": text, "action": text}]});
+    let records = vec![
+        release_of("podinfo-3", changed.clone()),
+        release_of(&text, changed),
+    ];
+    let canary = named();
+    let shown = Shown {
+        canary: &canary,
+        view: &view,
+        records: Some(&records),
+        named: None,
+        may: &Verb::ALL,
+    };
+    let pair = ("podinfo-3".to_owned(), text.clone());
+    let rows = [Arc::new(Row::of(
+        json!({"metadata": {"name": text, "namespace": text, "labels": {"a": text}}, "status": {"phase": text}}),
+        now(),
+    ))];
+    let pages = with_site(|site| {
+        [
+            release(site, &shown).into_string(),
+            history(site, &canary, Some(&records), Some(&pair)).into_string(),
+            fleet(site, &Filter::new(&text, 1), &rows).into_string(),
+            fleet(site, &Filter::new("", 1), &rows).into_string(),
+            login(&text, None).into_string(),
+        ]
+    });
+    for page in pages {
+        assert!(
+            !page.contains("<script") && !page.contains("<img"),
+            "{page:.3000}"
+        );
+        assert!(!page.contains('\u{202e}') && !page.contains('\u{2066}'));
+        assert!(!page.contains("\"'>"), "no attribute ends early");
+    }
+}
+
+#[test]
+fn a_record_of_an_attacker_is_shown_without_harm() {
+    let huge = json!({"metrics": [{"name": "m", "unit": hostile(), "max": 1e308, "min": -1e308}],
+        "measurements": [{"at": "2026-11-28T10:08:37Z", "values": [{"metric": 0, "value": 1e308}]},
+            {"at": "2026-11-28T10:08:37Z", "weight": -9_223_372_036_854_775_808_i64, "values": [{"metric": 0, "value": -1e308}]},
+            {"at": null, "values": [{"metric": 7, "value": 1.0}, {"metric": 0, "comparison": {"requests": -1.0, "evidence": 1e308}}]}],
+        "timeline": [{"at": "9999-12-30T00:00:00Z", "phase": hostile()}, {"at": "0001-01-01T00:00:00Z"}]});
+    let evidence: RunEvidence = serde_json::from_value(huge).unwrap();
+    for packed in [
+        pack(&evidence),
+        Some("no evidence".to_owned()),
+        Some(String::new()),
+    ] {
+        let record = release_of(
+            "podinfo-9",
+            json!({"evidence": packed, "endedAt": "0001-01-01T00:00:00Z"}),
+        );
+        let html = with_site(|site| super::record::record(site, &record)).into_string();
+        assert!(
+            !html.contains("<script") && !html.contains("NaN") && html.len() < 100_000,
+            "{html}"
+        );
+    }
+}

@@ -1,0 +1,269 @@
+//! Makes the content of each page: reads what the visitor may read, and renders it.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::body::Bytes;
+use maud::Markup;
+use tokio::time::{Instant, timeout};
+
+use super::{
+    fleet::Fleet,
+    refusal::Refusal,
+    setup,
+    visitor::{Visible, Visitor},
+};
+use crate::{
+    api::release::Release,
+    dashboard::{self, Filter, Named, Place, Row, Shown, Site, possible},
+    shell::{
+        client::{Context, Depth, Output},
+        clock,
+        lock::lock,
+    },
+    snapshot::Kind,
+    view::{Typed, View},
+};
+
+/// How long the objects of a canary count as current, unless the canary changes.
+const CURRENT: Duration = Duration::from_secs(4);
+/// How long a rendered list counts as current, unless a canary changes. Its ages are then rendered anew.
+const RENDERED: Duration = Duration::from_secs(15);
+/// The maximum number of canaries whose objects are kept, and of lists that are kept.
+const KEPT: usize = 64;
+/// How long a page waits for the first list of all canaries.
+const FIRST_LIST: Duration = Duration::from_secs(5);
+
+/// Makes the content of pages.
+pub struct Contents {
+    /// All canaries.
+    pub fleet: Fleet,
+    /// The beginnings of the commands that a person may type.
+    pub typed: Typed,
+    details: Mutex<HashMap<([u8; 32], Named), Kept>>,
+    lists: Mutex<HashMap<List, Rendered>>,
+    marks: RandomState,
+}
+
+/// A rendered list: its filter, the namespaces, and whether it is in a frame. Visitors with the same rights share it.
+type List = (String, Visible, bool);
+
+/// A list, with the number of changes that it has, and the time at which it was rendered.
+type Rendered = (u64, Instant, Arc<Content>);
+
+/// The content of a page. Open pages with the same content share it.
+pub struct Content {
+    /// The markup.
+    pub html: String,
+    /// A mark: two contents with the same mark are the same.
+    pub mark: String,
+    /// The event for open pages.
+    pub message: Bytes,
+}
+
+/// The objects of a canary, as a visitor may read them.
+struct Detail {
+    view: View,
+    /// Newest first; `None` if the visitor may not read them.
+    records: Option<Vec<Release>>,
+}
+
+struct Kept {
+    read: Instant,
+    row: Option<Arc<Row>>,
+    detail: Arc<Detail>,
+}
+
+impl Contents {
+    /// Makes the content of pages about these canaries.
+    pub fn new(fleet: Fleet, typed: Typed) -> Self {
+        Self {
+            fleet,
+            typed,
+            details: Mutex::default(),
+            lists: Mutex::default(),
+            marks: RandomState::new(),
+        }
+    }
+
+    /// The circumstances of a page that is shown now.
+    pub fn site(&self, embed: bool) -> Site<'_> {
+        Site {
+            now: clock::now(),
+            typed: &self.typed,
+            embed,
+        }
+    }
+
+    fn content(&self, markup: Markup) -> Arc<Content> {
+        let html = markup.into_string();
+        let mark = format!("{:016x}", self.marks.hash_one(&html));
+        let lines = html
+            .split(['\n', '\r'])
+            .map(|line| format!("data: {line}\n"));
+        let message = format!("id: {mark}\n{}\n", lines.collect::<Vec<_>>().concat());
+        Arc::new(Content {
+            html,
+            mark,
+            message: message.into(),
+        })
+    }
+
+    /// The content of a page for a visitor.
+    pub async fn of(
+        &self,
+        visitor: &Visitor,
+        place: &Place,
+        embed: bool,
+    ) -> Result<Arc<Content>, Refusal> {
+        let site = self.site(embed);
+        let markup: Markup = match place {
+            Place::Fleet(filter) => return self.list(visitor, filter, embed).await,
+            Place::Setup => {
+                let visible = self.visible(visitor).await?;
+                let rows = self.fleet.rows(|namespace| visible.has(namespace));
+                let views: Vec<&View> = rows.iter().map(|row| &row.view).collect();
+                setup::page(visitor, &views, &self.typed.kubectl).await?
+            }
+            Place::Release { canary, record } => {
+                self.release(visitor, &site, canary, record.as_deref())
+                    .await?
+            }
+            Place::History { canary, compared } => {
+                let detail = self.detail(visitor, canary).await?;
+                dashboard::history(&site, canary, detail.records.as_deref(), compared.as_ref())
+            }
+        };
+        Ok(self.content(markup))
+    }
+
+    /// The canaries that a visitor may list.
+    async fn visible(&self, visitor: &Visitor) -> Result<Visible, Refusal> {
+        let mut changes = self.fleet.changes();
+        let complete = changes.wait_for(|version| *version > 0);
+        if !matches!(timeout(FIRST_LIST, complete).await, Ok(Ok(_))) {
+            return Err(Refusal::Unreachable(
+                "the canaries are not listed yet".to_owned(),
+            ));
+        }
+        Ok(visitor.visible(self.fleet.namespaces()).await?)
+    }
+
+    async fn list(
+        &self,
+        visitor: &Visitor,
+        filter: &Filter,
+        embed: bool,
+    ) -> Result<Arc<Content>, Refusal> {
+        let visible = self.visible(visitor).await?;
+        let version = *self.fleet.changes().borrow();
+        let key = (filter.query(), visible, embed);
+        if let Some((of, rendered, list)) = lock(&self.lists).get(&key)
+            && *of == version
+            && rendered.elapsed() < RENDERED
+        {
+            return Ok(list.clone());
+        }
+        let rows = self.fleet.rows(|namespace| key.1.has(namespace));
+        let list = self.content(dashboard::fleet(&self.site(embed), filter, &rows));
+        let mut lists = lock(&self.lists);
+        if lists.len() >= KEPT {
+            lists.retain(|_, (of, rendered, _)| *of == version && rendered.elapsed() < RENDERED);
+        }
+        if lists.len() < KEPT {
+            lists.insert(key, (version, Instant::now(), list.clone()));
+        }
+        Ok(list)
+    }
+
+    async fn release(
+        &self,
+        visitor: &Visitor,
+        site: &Site<'_>,
+        canary: &Named,
+        record: Option<&str>,
+    ) -> Result<Markup, Refusal> {
+        let detail = self.detail(visitor, canary).await?;
+        let verbs = possible(&detail.view);
+        let may = match record {
+            Some(_) => Vec::new(),
+            None => visitor.actions_on(Some(canary), verbs).await?,
+        };
+        let shown = Shown {
+            canary,
+            view: &detail.view,
+            records: detail.records.as_deref(),
+            named: record,
+            may: &may,
+        };
+        if record.is_some() && detail.records.is_some() && shown.record().is_none() {
+            return Err(Refusal::Missing);
+        }
+        Ok(dashboard::release(site, &shown))
+    }
+
+    /// The connection of a visitor, for a canary.
+    pub fn context(&self, visitor: &Visitor, canary: &Named) -> Context {
+        Context {
+            person: visitor.person.within(&canary.namespace),
+            output: Output::new(false, false),
+            typed: self.typed.clone(),
+        }
+    }
+
+    /// The objects of a canary, with the rights of the visitor.
+    async fn detail(&self, visitor: &Visitor, canary: &Named) -> Result<Arc<Detail>, Refusal> {
+        if !visitor.may_list(&canary.namespace).await? {
+            return Err(Refusal::Missing);
+        }
+        let key = (visitor.key, canary.clone());
+        let row = self.fleet.row(canary);
+        if let Some(kept) = lock(&self.details).get(&key) {
+            let is_same = match (&kept.row, &row) {
+                (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+                (before, now) => before.is_none() && now.is_none(),
+            };
+            if is_same && kept.read.elapsed() < CURRENT {
+                return Ok(kept.detail.clone());
+            }
+        }
+        let detail = Arc::new(self.read(visitor, canary).await?);
+        let mut details = lock(&self.details);
+        if details.len() >= KEPT {
+            details.retain(|_, kept| kept.read.elapsed() < CURRENT);
+        }
+        if details.len() < KEPT {
+            let kept = Kept {
+                read: Instant::now(),
+                row,
+                detail: detail.clone(),
+            };
+            details.insert(key, kept);
+        }
+        Ok(detail)
+    }
+
+    async fn read(&self, visitor: &Visitor, canary: &Named) -> Result<Detail, Refusal> {
+        let context = self.context(visitor, canary);
+        let read = context
+            .person
+            .get(Kind::Canary, &canary.namespace, &canary.name);
+        let object = read.await.map_err(|error| match error.code() {
+            Some(404) => Refusal::Missing,
+            _ => error.into(),
+        })?;
+        let (view, records) = tokio::join!(
+            context.view(object.clone(), Depth::All),
+            context.releases(&canary.name, &object)
+        );
+        // A visitor who may not list the records sees the rest.
+        Ok(Detail {
+            view,
+            records: records.ok(),
+        })
+    }
+}

@@ -101,7 +101,8 @@ pub async fn run(reach: &Reach, typed: Typed, args: &Args) -> Result<Code, Stop>
         &args.frame_ancestor,
     );
     let policy = policy.map_err(wrong)?;
-    let visitors = Visitors::connect(reach).await?;
+    let visitors = Visitors::connect(reach).await;
+    let visitors = visitors.map_err(|error| Stop::unconnected(&error, &typed))?;
     // Visitors have kubeconfigs of their own.
     let commands = match auth {
         Auth::None => typed.clone(),

@@ -189,7 +189,7 @@ impl Browser {
 
     /// Writes a picture of the whole page, if the variable `BROWSER_SCREENSHOTS` is set.
     pub async fn picture(&self, name: &str) {
-        if env::var_os("BROWSER_SCREENSHOTS").is_none() {
+        if env::var_os("BROWSER_SCREENSHOTS").is_none_or(|it| it.is_empty()) {
             return;
         }
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("screenshots");

@@ -50,6 +50,11 @@ async fn no_text_of_others_runs_or_breaks_a_page() {
         cart["metadata"]["labels"] = json!({"team": long});
         cart["spec"]["targetRef"]["name"] = json!(short);
     });
+    // The list has the canary with the hostile name, too.
+    browser.open(&dashboard.at("/")).await;
+    browser
+        .until("document.querySelectorAll('table.fleet tbody tr').length === 5")
+        .await;
     for (name, path) in PAGES {
         browser.open(&dashboard.at(path)).await;
         browser.until(HARMLESS).await;

@@ -42,6 +42,7 @@ async fn a_login_leads_to_the_page_that_was_asked_for_and_ends_on_request() {
     browser
         .shows("There is no such page, or you may not see it.")
         .await;
+    browser.open(&dashboard.at("/")).await;
     browser.click("header form button").await;
     browser
         .until("!!document.querySelector('form.login')")

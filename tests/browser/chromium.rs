@@ -13,7 +13,7 @@ use thirtyfour::{
 };
 
 /// The longest time for a change of a page. A busy machine is slow.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A browser with one page. Dropping it ends its processes.
 pub struct Browser {

@@ -1,4 +1,4 @@
-//! A real API server and a real operator: a release is seen to its end, and another one is aborted by a person on call.
+//! A real API server and a real operator: a person on call aborts a release, and another person promotes one and sees its end.
 
 use std::path::Path;
 
@@ -30,7 +30,8 @@ fn objects(name: &str) -> [Value; 2] {
     [deployment, canary]
 }
 
-/// A control plane with the operator's objects, the policy for actions, the dashboard's account, a person on call, and two canaries.
+/// A control plane with the operator's objects, the policy for actions, the dashboard's account, and two persons: one on call, and one
+/// who may promote.
 async fn start() -> Bed {
     let bed = Bed::start().await.unwrap();
     for kinds in ROUTERS {
@@ -42,6 +43,8 @@ async fn start() -> Bed {
     for args in [
         "create namespace shop",
         "-n shop create serviceaccount oncall",
+        "-n shop create serviceaccount lead",
+        "-n shop create rolebinding lead --clusterrole=flagger-release-manager --serviceaccount=shop:lead",
         "-n shop create rolebinding oncall --clusterrole=flagger-on-call --serviceaccount=shop:oncall",
     ] {
         let args: Vec<_> = args.split(' ').collect();
@@ -76,8 +79,9 @@ async fn phase(bed: &Bed, name: &str, phase: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_real_release_is_seen_to_its_end_over_a_restart_of_the_api_server_and_another_is_aborted()
-{
+async fn a_real_release_is_seen_to_its_end_after_a_restart_of_the_api_server_and_another_is_aborted()
+ {
+    let begin = std::time::Instant::now();
     let bed = start().await;
     let (_, kubeconfig) = bed
         .install(&files::path("tests/all-routers"))
@@ -103,9 +107,9 @@ async fn a_real_release_is_seen_to_its_end_over_a_restart_of_the_api_server_and_
         .unwrap();
     let dashboard = Dashboard::start(&kubeconfig.display().to_string(), &["--auth=token"]);
     let browser = Browser::start().await;
-    let start = std::time::Instant::now();
+    eprintln!("  started in {} s", begin.elapsed().as_secs());
     dashboard
-        .log_in(&browser, "/c/shop/checkout", &token(&bed).await)
+        .log_in(&browser, "/c/shop/checkout", &token(&bed, "oncall").await)
         .await;
     browser.is_live().await;
     for name in ["checkout", "podinfo"] {
@@ -121,16 +125,16 @@ async fn a_real_release_is_seen_to_its_end_over_a_restart_of_the_api_server_and_
     }
     abort(&browser).await;
     see_the_end(&bed, &browser, &dashboard).await;
-    eprintln!("a release and an abort: {} s", start.elapsed().as_secs());
+    eprintln!("  done after {} s", begin.elapsed().as_secs());
     browser.end(&[NOT_LOGGED_IN]).await;
     drop(dashboard);
     assert!(operator.terminate().await.unwrap().success());
     bed.stop().await;
 }
 
-/// A token of the person on call.
-async fn token(bed: &Bed) -> String {
-    let kubeconfig = bed.kubeconfig_of("shop", "oncall").await.unwrap();
+/// A token of a person.
+async fn token(bed: &Bed, account: &str) -> String {
+    let kubeconfig = bed.kubeconfig_of("shop", account).await.unwrap();
     let kubeconfig: Value = serde_json::from_slice(&std::fs::read(kubeconfig).unwrap()).unwrap();
     kubeconfig["users"][0]["user"]["token"]
         .as_str()
@@ -158,14 +162,16 @@ async fn abort(browser: &Browser) {
     browser.picture("cluster-aborted").await;
 }
 
-/// Follows the other release to its end. Meanwhile, the API server restarts.
+/// Promotes the other release, because its steps would take a minute, and follows it to its end. Before, the API server restarts.
 async fn see_the_end(bed: &Bed, browser: &Browser, dashboard: &Dashboard) {
-    browser.open(&dashboard.at("/c/shop/podinfo")).await;
+    let lead = token(bed, "lead").await;
+    browser.click("header form button").await;
+    browser
+        .until("!!document.querySelector('form.login')")
+        .await;
+    dashboard.log_in(browser, "/c/shop/podinfo", &lead).await;
     browser.is_live().await;
     browser.script("window.isTheSamePage = true").await;
-    browser
-        .until("/Progressing/.test(document.querySelector('p.sentence').innerText)")
-        .await;
     bed.plane.stop_apiserver().await;
     browser
         .shows("not current: the API server does not answer")
@@ -173,11 +179,22 @@ async fn see_the_end(bed: &Bed, browser: &Browser, dashboard: &Dashboard) {
     bed.plane.start_apiserver().await.unwrap();
     browser.is_live().await;
     browser
-        .until("/Promoting|Promoted/.test(document.querySelector('p.sentence').innerText)")
+        .until("!!document.getElementById('do-promote')")
         .await;
+    browser.until("window.isTheSamePage === true").await;
+
+    browser.click("#do-promote summary").await;
+    browser.fill("#reason-promote", "the fix is urgent").await;
+    browser.click("#do-promote button").await;
     browser
-        .until("/Promoted/.test(document.querySelector('p.sentence').innerText)")
+        .until("document.readyState === 'complete' && !document.querySelector('#do-promote[open]')")
         .await;
+    browser.is_live().await;
+    browser.script("window.isTheSamePage = true").await;
+    let state =
+        |state: &str| format!("/{state}/.test(document.querySelector('p.sentence').innerText)");
+    browser.until(&state("Promoting|Promoted")).await;
+    browser.until(&state("Promoted")).await;
     browser.until("window.isTheSamePage === true").await;
     browser.picture("cluster-promoted").await;
 }

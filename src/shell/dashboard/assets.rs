@@ -16,8 +16,19 @@ type File = (&'static str, &'static str, &'static str);
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// The files. htmx and its extension are of the npm package `htmx.org`, under the licence in `htmx-LICENSE.txt`.
-const FILES: [File; 5] = [
+/// All scripts, as one file. htmx starts as soon as the file has run: in a file of its own it could start before its extension and the script
+/// of the pages have arrived, and the page would never follow changes. htmx and its extension are of the npm package `htmx.org`, under the
+/// licence in `htmx-LICENSE.txt`.
+const SCRIPTS: &str = concat!(
+    include_str!("../../dashboard/assets/page.js"),
+    "\n;\n",
+    include_str!("../../dashboard/assets/htmx-4.0.1.min.js"),
+    "\n;\n",
+    include_str!("../../dashboard/assets/hx-sse-4.0.1.min.js"),
+);
+
+/// The files.
+const FILES: [File; 3] = [
     (
         "style.css",
         "text/css; charset=utf-8",
@@ -28,21 +39,7 @@ const FILES: [File; 5] = [
         "image/svg+xml",
         include_str!("../../dashboard/assets/icon.svg"),
     ),
-    (
-        "htmx.js",
-        SCRIPT,
-        include_str!("../../dashboard/assets/htmx-4.0.1.min.js"),
-    ),
-    (
-        "hx-sse.js",
-        SCRIPT,
-        include_str!("../../dashboard/assets/hx-sse-4.0.1.min.js"),
-    ),
-    (
-        "page.js",
-        SCRIPT,
-        include_str!("../../dashboard/assets/page.js"),
-    ),
+    ("page.js", SCRIPT, SCRIPTS),
 ];
 
 /// The addresses of the files. Each has the checksum of its file, so that browsers may keep the file forever.
@@ -92,18 +89,18 @@ mod tests {
     /// The files of others are those of the package.
     #[test]
     fn the_files_of_others_have_the_checksums_of_their_package() {
-        for (name, expected) in [
+        for (content, expected) in [
             (
-                "htmx.js",
+                include_str!("../../dashboard/assets/htmx-4.0.1.min.js"),
                 "a0abb04f2f45a1f89d1d4844023245537e5e6014c87b144553e0607b4cc32130",
             ),
             (
-                "hx-sse.js",
+                include_str!("../../dashboard/assets/hx-sse-4.0.1.min.js"),
                 "18ef2761356ec1fe0bb6d92612315b37517a7c1e9856b661c5ae81fef239d103",
             ),
         ] {
-            let file = FILES.iter().find(|file| file.0 == name).unwrap();
-            assert_eq!(sha256(file.2), expected, "{name}");
+            assert_eq!(sha256(content), expected);
+            assert!(SCRIPTS.contains(content));
         }
     }
 }

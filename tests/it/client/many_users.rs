@@ -1,4 +1,5 @@
-//! An API server with canaries in two namespaces, and with users of different rights. It records each request with its user.
+//! An API server with canaries in two namespaces, and with users of different rights. It records each request with its user. The tests in
+//! `tests/browser` use it, too.
 
 use std::{
     collections::BTreeMap,
@@ -38,6 +39,19 @@ struct Shared {
     canaries: Mutex<BTreeMap<(String, String), Value>>,
     version: watch::Sender<u64>,
     received: Mutex<Vec<Received>>,
+    /// The answers for other objects, each with a part of the path of its request.
+    answers: Mutex<Vec<(String, Value)>>,
+    /// The tokens that have expired.
+    expired: Mutex<Vec<String>>,
+}
+
+impl Shared {
+    /// The user of a token; `None` if nobody has it, or if it has expired.
+    fn user(&self, token: &str) -> Option<&'static str> {
+        let has_expired = self.expired.lock().unwrap().iter().any(|it| it == token);
+        let mut users = USERS.iter().filter(|_| !has_expired);
+        users.find(|(known, _)| *known == token).map(|it| it.1)
+    }
 }
 
 /// The user of each token.
@@ -77,6 +91,8 @@ impl ManyUsers {
             canaries: Mutex::default(),
             version: watch::Sender::new(1),
             received: Mutex::default(),
+            answers: Mutex::default(),
+            expired: Mutex::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -133,6 +149,31 @@ impl ManyUsers {
         self.state.version.send_replace(version);
     }
 
+    /// Changes a canary.
+    #[allow(dead_code, reason = "not all test targets use it")]
+    pub fn edit(&self, namespace: &str, name: &str, change: impl FnOnce(&mut Value)) {
+        let version = *self.state.version.borrow() + 1;
+        let mut canaries = self.state.canaries.lock().unwrap();
+        let key = (namespace.to_owned(), name.to_owned());
+        let canary = canaries.get_mut(&key).unwrap();
+        change(canary);
+        canary["metadata"]["resourceVersion"] = json!(version.to_string());
+        self.state.version.send_replace(version);
+    }
+
+    /// Answers reads whose path contains this text with this object, if their user may read there. The last answer counts.
+    #[allow(dead_code, reason = "not all test targets use it")]
+    pub fn answer(&self, part: &str, object: Value) {
+        let mut answers = self.state.answers.lock().unwrap();
+        answers.push((part.to_owned(), object));
+    }
+
+    /// The token is not accepted any more.
+    #[allow(dead_code, reason = "not all test targets use it")]
+    pub fn expire(&self, token: &str) {
+        self.state.expired.lock().unwrap().push(token.to_owned());
+    }
+
     /// The requests so far whose method and path contain a text.
     pub fn received(&self, text: &str) -> Vec<Received> {
         let received = self.state.received.lock().unwrap();
@@ -155,8 +196,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let token = token
         .and_then(|it| it.strip_prefix("Bearer "))
         .unwrap_or_default();
-    let user = USERS.iter().find(|(known, _)| *known == token);
-    let Some((_, user)) = user else {
+    let Some(user) = shared.user(token) else {
         return refused(401, "Unauthorized");
     };
     let impersonated = head
@@ -172,19 +212,17 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     };
     shared.received.lock().unwrap().push(received);
     match head.method {
-        Method::POST => review(head.uri.path(), &user, body),
+        Method::POST => review(&shared, head.uri.path(), &user, body),
         Method::PATCH => act(&shared, head.uri.path(), &user, &body),
         _ => read(&shared, &head.uri, &user),
     }
 }
 
-fn review(path: &str, user: &str, mut body: Value) -> Response {
+fn review(shared: &Shared, path: &str, user: &str, mut body: Value) -> Response {
     body["status"] = match path.rsplit('/').next() {
         Some("tokenreviews") => {
-            let known = USERS
-                .iter()
-                .find(|(token, _)| body["spec"]["token"] == *token);
-            json!({"authenticated": known.is_some(), "user": {"username": known.map(|it| it.1)}})
+            let user = shared.user(body["spec"]["token"].as_str().unwrap());
+            json!({"authenticated": user.is_some(), "user": {"username": user}})
         }
         Some("selfsubjectaccessreviews") => {
             let right = &body["spec"]["resourceAttributes"];
@@ -230,6 +268,11 @@ fn read(shared: &Arc<Shared>, uri: &axum::http::Uri, user: &str) -> Response {
     let verb = if name.is_some() { "get" } else { "list" };
     if !is_allowed(user, verb, namespace) {
         return refused(403, &format!("{user} may not {verb} in {namespace:?}"));
+    }
+    let line = uri.to_string();
+    let answers = shared.answers.lock().unwrap().clone();
+    if let Some((_, object)) = answers.iter().rfind(|(part, _)| line.contains(part)) {
+        return ok(object);
     }
     if !path.contains("/canaries") {
         let list = json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": []});

@@ -134,7 +134,7 @@ impl Reconciler<ObjectRef> for Context {
         let context = self.clone();
         async move {
             let begun = Instant::now();
-            let result = Reconciliation::new(&context, &canary).run().await;
+            let result = Box::pin(Reconciliation::new(&context, &canary).run()).await;
             context
                 .operator
                 .operator_metrics

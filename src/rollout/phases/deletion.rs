@@ -13,7 +13,7 @@ use crate::{
         safety::{ownership, validation},
         status::{StatusChange, draining},
     },
-    snapshot::{Action, Kind, Readiness, Snapshot, Write},
+    snapshot::{Action, Kind, Readiness, Snapshot, TargetKind, Write},
 };
 
 /// While this finalizer is on a Canary, the API server does not remove the Canary.
@@ -55,9 +55,7 @@ pub fn decide(snapshot: &Snapshot) -> Decision {
 /// Restores the objects that the Canary took over, one part per reconcile.
 fn revert(release: &Release<'_>) -> Decision {
     let snapshot = release.snapshot;
-    // Traffic never leaves the only pods that are ready, however long that takes: a user may still fix the target. (As in Flagger.)
-    let would_lose = !snapshot.canary_has_ready_pods() && snapshot.primary_has_ready_pods();
-    let late = is_late(snapshot) && !would_lose;
+    let late = is_late(snapshot) && !would_lose_traffic(snapshot);
     let mut restored = restored(release);
     // After the deadline, the operator skips writes that another actor reverts, so that the deletion ends.
     restored.retain(|write| !late || !snapshot.leaves_out(write));
@@ -102,6 +100,14 @@ fn revert(release: &Release<'_>) -> Decision {
             None => finish(snapshot),
         },
     }
+}
+
+/// Whether traffic would leave the only pods that are ready. It stays there, however long that takes, because a user may still fix the target.
+/// (As in Flagger.) Knative itself sends requests to the latest Revision that is ready.
+fn would_lose_traffic(snapshot: &Snapshot) -> bool {
+    TargetKind::of(&snapshot.canary) != Some(TargetKind::Knative)
+        && !snapshot.canary_has_ready_pods()
+        && snapshot.primary_has_ready_pods()
 }
 
 /// The writes that restore the Service and the routes as they were before the Canary. Objects of others are not changed.

@@ -1,5 +1,4 @@
-//! An API server with canaries in two namespaces, and with users of different rights. It records each request with its user. The tests in
-//! `tests/browser` use it, too.
+//! An API server with canaries in two namespaces, and with users of different rights. It records each request with its user.
 
 use std::{
     collections::BTreeMap,

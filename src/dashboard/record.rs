@@ -68,7 +68,7 @@ fn summary(site: &Site<'_>, release: &Release) -> Markup {
                 @for steered in newest(&spec.actions, 20) {
                     dt { "Action" } dd { (clock(steered.at.as_ref().map(|at| at.0))) " " (name(&steered.outcome)) ": " (sentence(recorded(&steered.action).1)) }
                 }
-                @if spec.gaps > 0 { dt { "Gaps" } dd { "The operator restarted " (spec.gaps) " times during the run; checks that passed may be missing." } }
+                @if spec.gaps > 0 { dt { "Gaps" } dd { (records::GAPS) } }
             }
         }
         (changes("Images", &spec.images))

@@ -16,6 +16,10 @@ use crate::{
 /// The most rows of a table. Failures come first.
 const ROWS: usize = 12;
 
+/// The sentence about a record that has gaps. It has no number: a process that ended before it wrote the record left no trace in it.
+pub const GAPS: &str =
+    "the operator restarted during the run; checks that passed may be missing below";
+
 /// Explains a record. Texts that people chose are shown on one line, without control characters.
 pub fn explain(spec: &ReleaseSpec) -> String {
     let mut text = format!("{}\n", headline(spec));
@@ -121,10 +125,7 @@ fn facts(text: &mut String, spec: &ReleaseSpec) {
         row(text, "Action", &value);
     }
     if spec.gaps > 0 {
-        // A process that ended before it wrote the record left no trace in it.
-        let value =
-            "the operator restarted during the run; checks that passed may be missing below";
-        row(text, "Gaps", value);
+        row(text, "Gaps", GAPS);
     }
 }
 
@@ -138,7 +139,7 @@ fn until(text: &mut String, evidence: &RunEvidence) {
     let measurements = evidence.measurements.last().map(|it| it.at.clone());
     if let Some(last) = moments.max(measurements).flatten() {
         let value = format!(
-            "until {}; passed checks come later, with the tenth one, a failure or the end",
+            "until {}; checks that pass are added with every tenth one, with a failure, and at the end",
             last.0
         );
         row(text, "Evidence", &value);

@@ -35,7 +35,7 @@ use crate::{
 pub use committed::Committed;
 use committed::changes;
 pub use evidence::{pack, unpack};
-pub use explain::explain;
+pub use explain::{GAPS, explain};
 pub use history::{OfRun, newest_first_key, of_run, outdated};
 
 /// The most actions in a record; older ones are left out.

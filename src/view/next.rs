@@ -24,11 +24,17 @@ impl Typed {
             kubectl: with("kubectl"),
         }
     }
+
+    /// The command that shows whether an operator runs.
+    pub fn operator_pods(&self) -> String {
+        format!("{} get pods -A | grep flagger", self.kubectl)
+    }
 }
 
 impl View {
     /// The commands that a person may type next, by the state.
-    pub fn next_commands(&self, Typed { flagger, kubectl }: &Typed) -> Vec<String> {
+    pub fn next_commands(&self, typed: &Typed) -> Vec<String> {
+        let Typed { flagger, kubectl } = typed;
         let command = |verb: &str, reason: bool| {
             let reason = if reason { " --reason \"…\"" } else { "" };
             format!(
@@ -38,7 +44,7 @@ impl View {
         };
         match self.state {
             State::Progressing if self.silent_since.is_some() => {
-                vec![format!("{kubectl} get pods -A | grep flagger")]
+                vec![typed.operator_pods()]
             }
             State::Progressing => vec![command("pause", false), command("abort", true)],
             State::Waiting if self.code == VerdictCode::Undecided.as_str() => {

@@ -61,14 +61,14 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
     let failed = snapshot.status().failed_checks;
     let is_over = !skips && failed >= snapshot.canary.threshold();
     // A failed version and a skipped step do not wait for the next tick. In Flagger, clients reach a failed version until the next tick.
-    let is_skipped = actions::skips(snapshot) && snapshot.phase() == CanaryPhase::Progressing;
-    if snapshot.tick.is_none() && !is_over {
-        let ends_step = is_skipped || !skips && comparison::ends_early(snapshot, evidence);
-        if !is_ready || skips && !is_skipped {
+    let is_skipped =
+        is_ready && actions::skips(snapshot) && snapshot.phase() == CanaryPhase::Progressing;
+    if snapshot.tick.is_none() && !is_over && !is_skipped {
+        if !is_ready || skips {
             return Ok(Decision::wait(Requeue::AtTick));
         }
-        if !ends_step {
-            return Ok(comparison::between_ticks(snapshot, evidence));
+        if let ControlFlow::Break(decision) = comparison::between_ticks(snapshot, evidence) {
+            return Ok(decision);
         }
     }
     if skips {

@@ -1,5 +1,7 @@
 //! The effect of comparisons on a step: a rollback at once, a failed check, or a wait (not in Flagger).
 
+use std::ops::ControlFlow;
+
 use jiff::Timestamp;
 
 use crate::{
@@ -46,28 +48,34 @@ fn wait(snapshot: &Snapshot, until: Until) -> Option<&CanaryCondition> {
     sentence.starts_with(until.sentence()).then_some(verdict)
 }
 
-/// The comparison in the middle of an interval, between two ticks. It only ever rolls a version back; its evidence is a part of the
-/// evidence at the tick, so the probability of a false alarm stays the same.
-pub fn between_ticks(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
+/// The comparison in the middle of an interval, between two ticks. It rolls a version back, or lets its step end early; otherwise the step goes
+/// on until the tick. Its evidence is a part of the evidence at the tick, so the probability of a false alarm stays the same.
+pub fn between_ticks(snapshot: &Snapshot, evidence: &Evidence) -> ControlFlow<Decision> {
     let Some(middle) = middle(snapshot) else {
-        return Decision::wait(Requeue::AtTick);
+        return ControlFlow::Break(Decision::wait(Requeue::AtTick));
     };
     if snapshot.now < middle {
-        return Decision::wait(Requeue::At(middle));
+        return ControlFlow::Break(Decision::wait(Requeue::At(middle)));
     }
     let all = match comparisons::results(snapshot, evidence) {
-        Stage::Ask(questions) => return Decision::Ask(questions, Vec::new()),
+        Stage::Ask(questions) => return ControlFlow::Break(Decision::Ask(questions, Vec::new())),
         Stage::Done(all) => all,
     };
     if let Some(rollback) = roll_back(snapshot, &all) {
-        return rollback;
+        return ControlFlow::Break(rollback);
+    }
+    if may_end_early(snapshot, &all) {
+        return ControlFlow::Continue(());
     }
     let mut kept = StatusChange::within_step(snapshot).build();
     comparisons::keep(snapshot, &all, &mut kept);
-    if compared::kept(&kept) == compared::kept(snapshot.status()) {
-        return Decision::wait(Requeue::AtTick);
-    }
-    Decision::commit(kept, Vec::new())
+    ControlFlow::Break(
+        if compared::kept(&kept) == compared::kept(snapshot.status()) {
+            Decision::wait(Requeue::AtTick)
+        } else {
+            Decision::commit(kept, Vec::new())
+        },
+    )
 }
 
 /// The middle of the interval, if a run with traffic is to be compared there.
@@ -81,17 +89,10 @@ fn middle(snapshot: &Snapshot) -> Option<Timestamp> {
 
 /// Whether the step ends in the middle of the interval: all comparisons that decide have proven that the version is within the margin, and
 /// may end it.
-pub fn ends_early(snapshot: &Snapshot, evidence: &Evidence) -> bool {
-    let has_come = middle(snapshot).is_some_and(|middle| middle <= snapshot.now);
+fn may_end_early(snapshot: &Snapshot, all: &[Compared]) -> bool {
     let may_advance = snapshot.phase() == CanaryPhase::Progressing && !actions::is_paused(snapshot);
-    if !has_come || !may_advance {
-        return false;
-    }
-    let Stage::Done(all) = comparisons::results(snapshot, evidence) else {
-        return false;
-    };
     let mut deciding = all.iter().filter(|it| it.decides);
-    deciding.all(|it| it.may_end_early)
+    may_advance && deciding.all(|it| it.may_end_early)
 }
 
 /// The rollback of a version that is worse than the primary. One comparison is enough, because its test has ruled out chance.

@@ -33,7 +33,7 @@ pub struct Visitors {
     anonymous: Client,
 }
 
-/// What a watch of all objects of a kind has seen.
+/// An event of a watch of all objects of a kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Followed {
     /// The objects are listed anew.

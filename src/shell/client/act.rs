@@ -270,8 +270,9 @@ impl Asking<'_> {
         Err(Stop::because(
             Code::Undecided,
             format!(
-                "no operator has answered within {} s; it acts on this for 15 minutes\nSee whether one runs: {kubectl} get pods -A | grep flagger\nTake the action back: {kubectl} -n {namespace} annotate canary {name} {ANNOTATION}-",
-                ANSWER.as_secs()
+                "no operator has answered within {} s; it acts on this for 15 minutes\nSee whether one runs: {}\nTake the action back: {kubectl} -n {namespace} annotate canary {name} {ANNOTATION}-",
+                ANSWER.as_secs(),
+                self.context.typed.operator_pods()
             ),
         ))
     }

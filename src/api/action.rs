@@ -82,6 +82,9 @@ pub enum InvalidAction {
     /// Words are separated by something other than one blank.
     #[error("single blanks must separate the words, without tabs and line ends")]
     Blanks,
+    /// The ID cannot tell this action from another one.
+    #[error("the ID {0:?} is reserved: use one that no other action has")]
+    ReservedId(String),
     /// The time cannot be read.
     #[error("{0:?} is no time such as 2026-11-28T10:12:03Z")]
     NoTime(String),
@@ -157,6 +160,9 @@ impl FromStr for Action {
         let (signature, reason) = match words[1..] {
             [] => (None, String::new()),
             [revision, id, time, author, ref reason @ ..] => {
+                if [UNNAMED, DONE].contains(&id) {
+                    return Err(InvalidAction::ReservedId(id.to_owned()));
+                }
                 let at = time.parse();
                 let signature = Signature {
                     revision: printable(revision, LONGEST),
@@ -267,6 +273,10 @@ mod tests {
                 "the line is not VERB, or",
             ),
             ("abort r id yesterday jane", "\"yesterday\" is no time"),
+            (
+                "abort r - 2026-11-28T10:12:03Z jane",
+                "the ID \"-\" is reserved",
+            ),
             // A policy that splits at blanks would read another author.
             (
                 "abort r\tid\t2026-11-28T10:12:03Z\tbob x y jane",

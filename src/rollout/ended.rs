@@ -20,8 +20,11 @@ pub fn of_end(snapshot: &Snapshot, status: &CanaryStatus) -> (ReleaseResult, Cau
         .condition(pending)
         .or_else(|| snapshot.status().condition(pending));
     let outcome = pending.map(|it| Outcome::parse(&it.reason, &text(it)));
-    let of_outcome = outcome.as_ref().map(|it| verdict::of_outcome(snapshot, it));
-    let of_outcome = of_outcome.map(|(code, sentence)| cause(code.as_str(), sentence));
+    let of = |outcome: &Outcome| {
+        let (code, sentence) = verdict::of_outcome(snapshot, outcome);
+        cause(code.as_str(), sentence)
+    };
+    let of_outcome = outcome.as_ref().map(of);
     if status.phase == CanaryPhase::Failed {
         let result = match outcome {
             Some(Outcome::Aborted(_)) => ReleaseResult::Aborted,
@@ -37,25 +40,15 @@ pub fn of_end(snapshot: &Snapshot, status: &CanaryStatus) -> (ReleaseResult, Cau
         };
         return (result, verdict.or(of_outcome).unwrap_or_else(unknown));
     }
-    let promoted = || {
-        cause(
-            VerdictCode::Promoted.as_str(),
-            "The version was promoted.".to_owned(),
-        )
-    };
+    let of_outcome = of_outcome.unwrap_or_else(|| of(&Outcome::Promoted(String::new())));
     match (outcome, outcome::promoted_by(snapshot)) {
-        (Some(Outcome::Reverted), _) => (
-            ReleaseResult::Withdrawn,
-            of_outcome.unwrap_or_else(promoted),
+        (Some(Outcome::Reverted), _) => (ReleaseResult::Withdrawn, of_outcome),
+        (Some(Outcome::Promoted(by)), _) if !by.is_empty() => (ReleaseResult::Promoted, of_outcome),
+        (_, Some(by)) => (
+            ReleaseResult::Promoted,
+            of(&Outcome::Promoted(by.to_owned())),
         ),
-        (_, Some(who)) => {
-            let sentence = format!("The version was promoted, as requested {who}.");
-            (
-                ReleaseResult::Promoted,
-                cause(VerdictCode::Promoted.as_str(), sentence),
-            )
-        }
-        _ => (ReleaseResult::Promoted, of_outcome.unwrap_or_else(promoted)),
+        _ => (ReleaseResult::Promoted, of_outcome),
     }
 }
 

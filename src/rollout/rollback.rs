@@ -16,11 +16,10 @@ pub fn begin(snapshot: &Snapshot, outcome: &Outcome) -> Decision {
     Decision::commit(begun.build(), Vec::new())
 }
 
-/// Records that a rollback begins because pods did not become ready in time. `reason` is the one in the status of a pod, if there is one.
-pub fn not_ready(snapshot: &Snapshot, why: String, reason: Option<&str>) -> Decision {
-    let outcome = Outcome::NotReady(why);
-    let begun = record(StatusChange::within_step(snapshot), &outcome);
-    let begun = verdict::pods_failed(begun, &outcome, reason);
+/// Records that a rollback begins because pods are not ready. `reason` is the one in the status of a pod, if there is one.
+pub fn pods_failed(snapshot: &Snapshot, outcome: &Outcome, reason: Option<&str>) -> Decision {
+    let begun = record(StatusChange::within_step(snapshot), outcome);
+    let begun = verdict::pods_failed(begun, outcome, reason);
     Decision::commit(begun.build(), Vec::new())
 }
 

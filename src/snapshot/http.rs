@@ -56,7 +56,10 @@ pub enum Method {
     Delete,
 }
 
-/// The answer of a server, with any status. A long body is cut.
+/// The greatest length of a body, in bytes.
+pub const LONGEST_BODY: usize = 1 << 20;
+
+/// The answer of a server, with any status. A body that is too long is cut, and has one byte more than [`LONGEST_BODY`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpResponse {
     /// The status code.

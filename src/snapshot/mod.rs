@@ -34,7 +34,7 @@ pub use cadence::{Changed, Tick, last_tick, whole_second_after};
 pub use clock_skew::FutureTimes;
 pub use excerpt::excerpt;
 pub use hosts::{Destinations, HostList};
-pub use http::{Failure, HttpRequest, HttpResponse, Method, Origin};
+pub use http::{Failure, HttpRequest, HttpResponse, LONGEST_BODY, Method, Origin};
 pub use object::{Kind, ObjectRef};
 pub use pods::Pods;
 pub use readiness::{Progress, Readiness};

@@ -413,3 +413,20 @@ fn an_id_counts_once_in_the_next_run_too() {
     assert!(sim.canary_weight() > 0, "{}", sim.transcript());
     assert!(!is_annotated(&sim));
 }
+
+/// The refusal is the last action that the status has, and the record and the alert still name the author of the promotion.
+#[test]
+fn a_refused_action_does_not_hide_the_person_who_promoted() {
+    for phase in [CanaryPhase::Promoting, CanaryPhase::Finalising] {
+        let mut sim = release_of(json!({"analysis": {"stepWeight": 10, "maxWeight": 50}}));
+        sim.run_until_phase(CanaryPhase::Progressing);
+        ask(&mut sim, "promote", "p1");
+        sim.run_until_phase(phase);
+        ask(&mut sim, "skip", "s1");
+        sim.run_until(CanaryPhase::Succeeded);
+        let author = "Promotion finished, requested by jane@example.com: errors at the checkout";
+        assert_eq!(sim.count_notified(author), 1, "{:#?}", sim.notified);
+        assert_eq!(sim.count_notified("refused"), 1, "{:#?}", sim.notified);
+        assert!(!has(&sim, ConditionType::PromoteRequested));
+    }
+}

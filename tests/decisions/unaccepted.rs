@@ -1,7 +1,7 @@
 //! Routes that the data plane never accepts: a version waits for them no longer than its progress deadline.
 
 use flagger_rs::{
-    api::canary::CanaryPhase,
+    api::{canary::CanaryPhase, status::ConditionType},
     rollout,
     snapshot::{Kind, ObjectRef, Weights},
 };
@@ -95,6 +95,12 @@ fn report(sim: &mut Simulation, name: &ObjectRef, report: Report, is_accepted: b
     report(sim.snapshot.objects.get_mut(name).unwrap(), is_accepted);
 }
 
+/// The sentence that is_shown why the version failed, or why it waits.
+fn verdict(sim: &Simulation) -> Option<&str> {
+    let verdict = sim.snapshot.status().condition(ConditionType::Verdict)?;
+    verdict.message.as_deref()
+}
+
 const PHASES: [CanaryPhase; 2] = [CanaryPhase::Initialized, CanaryPhase::Progressing];
 
 #[test]
@@ -104,13 +110,18 @@ fn a_version_whose_routes_are_never_accepted_fails_after_its_deadline() {
             let mut sim = in_phase(provider, phase);
             let route = sim.snapshot.reference(kind, "podinfo");
             let start = sim.snapshot.now.as_second();
+            let waits = format!("Waits until the routes are accepted: {why}");
+            let mut is_shown = false;
             while sim.snapshot.phase() != CanaryPhase::Failed
                 && sim.snapshot.now.as_second() < start + 200
             {
                 // The controller gives each later version of the route the same report.
                 report(&mut sim, &route, accepted, false);
                 sim.reconcile();
+                is_shown |= verdict(&sim).is_some_and(|sentence| sentence.starts_with(&waits));
             }
+            let is_in_run = phase == CanaryPhase::Progressing;
+            assert_eq!(is_shown, is_in_run, "{provider}: {}", sim.transcript());
             let took = sim.snapshot.now.as_second() - start;
             let which = format!("{provider} in {phase}: {took}\n{}", sim.transcript());
             assert!((60..=85).contains(&took), "{which}");
@@ -124,11 +135,7 @@ fn a_version_whose_routes_are_never_accepted_fails_after_its_deadline() {
             assert_eq!(sim.count_notified(&rolled_back), 1, "{which}");
             let alert = format!("Progress deadline exceeded {why}");
             assert_eq!(sim.count_notified(&alert), 1, "{which}");
-            let verdict = sim.snapshot.status().conditions.iter().flatten();
-            let verdict: Vec<_> = verdict
-                .filter(|it| it.type_.as_str() == "Verdict")
-                .collect();
-            let sentence = verdict[0].message.as_deref().unwrap();
+            let sentence = verdict(&sim).unwrap();
             let expected = format!("The routes were not accepted in time: {why}");
             assert!(sentence.starts_with(&expected), "{sentence}");
             if provider.starts_with("gatewayapi") {

@@ -85,6 +85,9 @@ fn a_version_that_loses_its_pods_once_gets_its_traffic_back_and_no_hook_is_repea
 #[test]
 fn a_version_that_keeps_losing_its_pods_is_rolled_back_for_that_reason() {
     let mut sim = at_weight(20);
+    let crashed = json!({"name": "app", "ready": false, "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}}});
+    let pod = json!({"status": {"containerStatuses": [crashed]}});
+    sim.kept.push((Kind::Pod, pod));
     for _ in 0..3 {
         while sim.canary_weight() == 0 {
             sim.reconcile();
@@ -96,6 +99,10 @@ fn a_version_that_keeps_losing_its_pods_is_rolled_back_for_that_reason() {
     assert_eq!(sim.count_notified(why), 1, "{:#?}", sim.notified);
     let alert = "alert Error: All ready pods lost 3 times";
     assert_eq!(sim.count_notified(alert), 1, "{:#?}", sim.notified);
+    let verdict = { sim.snapshot.status() }.condition(ConditionType::Verdict);
+    let sentence = verdict.and_then(|verdict| verdict.message.as_deref());
+    let why = "The canary lost all its ready pods 3 times; the threshold is 2. A pod tells why: container app: CrashLoopBackOff, 3 restarts.";
+    assert_eq!(sentence, Some(why));
 }
 
 /// The next run begins without the losses of this one.

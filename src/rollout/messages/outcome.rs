@@ -4,7 +4,7 @@ use super::{alert, describing_alert, event_in, normal};
 use crate::{
     api::canary::CanaryPhase,
     notifications::{EventKind, Notification, Severity},
-    rollout::status::{Outcome, outcome},
+    rollout::status::Outcome,
     snapshot::Snapshot,
 };
 
@@ -32,14 +32,15 @@ pub fn notifications(
                 snapshot.canary.spec.target_ref.kind
             ),
         )],
-        Outcome::Promoted => vec![
+        Outcome::Promoted(by) => vec![
             normal(
                 snapshot,
                 format!("Promotion completed! Scaling down {target}"),
             ),
-            match outcome::promoted_by(snapshot) {
-                None => info("Canary analysis completed successfully, promotion finished."),
-                Some(who) => info(&format!("Promotion finished, requested {who}")),
+            if by.is_empty() {
+                info("Canary analysis completed successfully, promotion finished.")
+            } else {
+                info(&format!("Promotion finished, requested {by}"))
             },
         ],
         Outcome::Skipped => vec![

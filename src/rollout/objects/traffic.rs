@@ -126,6 +126,12 @@ impl Release<'_> {
         Some(Decision::Wait(Requeue::Ready, event.into_iter().collect()))
     }
 
+    /// Whether the data plane has accepted the routes; the error is the reason why not.
+    pub fn routes_accepted(&self) -> Result<(), String> {
+        let accepted = self.router.accepted(self.snapshot);
+        accepted.map_err(|why| why.to_string())
+    }
+
     /// Returns the reason why the data plane has not accepted the routes, if it has not done so within the progress deadline.
     pub fn routes_overdue(&self) -> Option<String> {
         let snapshot = self.snapshot;

@@ -21,7 +21,7 @@ use crate::{
         rollback,
         status::{FailedCheck, Outcome, PodsLost, StatusChange, verdict},
     },
-    snapshot::{Readiness, Snapshot, Weights},
+    snapshot::{Readiness, Snapshot, Weights, pods::Labels},
 };
 
 /// One reconcile of a release under analysis.
@@ -47,9 +47,8 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
     if !up.is_empty() {
         return Ok(Decision::write(up));
     }
-    let PodsLost { losses, .. } = PodsLost::of(snapshot.status());
-    if !skips && losses > snapshot.canary.threshold() {
-        return Ok(rollback::begin(snapshot, &Outcome::PodsLost(losses)));
+    if let Some(decision) = lost_too_often(release, evidence).filter(|_| !skips) {
+        return Ok(decision);
     }
     if let Some(decision) = unready(release, evidence, skips) {
         return Ok(decision);
@@ -86,6 +85,28 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
     Ok(comparisons::kept(snapshot, evidence, decision).notifying(notifications))
 }
 
+/// Rolls a version back that has lost all its ready pods more often than the threshold allows.
+fn lost_too_often(release: &Release<'_>, evidence: &Evidence) -> Option<Decision> {
+    let PodsLost { losses, .. } = PodsLost::of(release.snapshot.status());
+    let outcome = Outcome::PodsLost(losses);
+    let labels = &release.selection.canary;
+    (losses > release.snapshot.canary.threshold())
+        .then(|| pods_failed(release, labels, evidence, &outcome))
+}
+
+/// Rolls the version back because pods with these labels are not ready, with the reason in the status of a pod.
+fn pods_failed(
+    release: &Release<'_>,
+    labels: &Labels,
+    evidence: &Evidence,
+    outcome: &Outcome,
+) -> Decision {
+    match pods::reason(release, labels, evidence) {
+        Pods::Ask(question) => Decision::Ask(vec![question], Vec::new()),
+        Pods::Known(reason) => rollback::pods_failed(release.snapshot, outcome, reason.as_deref()),
+    }
+}
+
 /// The decision while the primary or the canary is not ready; `None` if both are ready, or if a wait is only reported at the next tick.
 fn unready(release: &Release<'_>, evidence: &Evidence, skips: bool) -> Option<Decision> {
     let snapshot = release.snapshot;
@@ -95,10 +116,8 @@ fn unready(release: &Release<'_>, evidence: &Evidence, skips: bool) -> Option<De
     for (readiness, labels) in primary.into_iter().chain(std::iter::once_with(canary)) {
         match readiness {
             Readiness::Failed(why) => {
-                return Some(match pods::reason(release, labels, evidence) {
-                    Pods::Ask(question) => Decision::Ask(vec![question], Vec::new()),
-                    Pods::Known(reason) => rollback::not_ready(snapshot, why, reason.as_deref()),
-                });
+                let outcome = Outcome::NotReady(why);
+                return Some(pods_failed(release, labels, evidence, &outcome));
             }
             Readiness::Waiting(why) if snapshot.tick.is_some() => {
                 return Some(Decision::Wait(
@@ -155,7 +174,7 @@ fn step(
         {
             notifications.extend(events);
         }
-        Some(wait) => return ControlFlow::Break(wait),
+        Some(wait) => return ControlFlow::Break(waits_for_routes(release, wait)),
         None => {}
     }
     if !actions::skips(release.snapshot) {
@@ -165,6 +184,21 @@ fn step(
         }
     }
     advance::advance(release, evidence, notifications)
+}
+
+/// The wait for routes, with a status that tells why the step waits, unless the status tells it already. A delay that is not reported is
+/// not recorded either.
+fn waits_for_routes(release: &Release<'_>, wait: Decision) -> Decision {
+    let snapshot = release.snapshot;
+    let (Err(why), Decision::Wait(_, events)) = (release.routes_accepted(), &wait) else {
+        return wait;
+    };
+    if events.is_empty() || verdict::is_waiting_for_routes(snapshot.status(), &why) {
+        return wait;
+    }
+    let change = verdict::waits_for_routes(StatusChange::within_step(snapshot), &why);
+    // The wait that follows sends the event.
+    Decision::commit(change.build(), Vec::new())
 }
 
 /// The hooks and the metrics of a step. A version that has had no traffic yet is checked by pre-rollout hooks only.

@@ -37,7 +37,11 @@ pub fn proceed(release: &Release<'_>) -> Result<Decision, Blocked> {
         } else {
             restore::BROKEN
         };
-        change = change.set(ConditionType::PromotionFailed, reason, "");
+        change = change.set(
+            ConditionType::PromotionFailed,
+            reason,
+            restore::message(reason),
+        );
     }
     if condition == ConditionType::Reverting {
         change = change.with(|status| forget_run(status, release));

@@ -12,7 +12,7 @@ use crate::{
         plan::{Decision, Plan, Requeue},
         release::Release,
         rollback,
-        status::{Outcome, StatusChange},
+        status::{Outcome, StatusChange, outcome},
     },
     snapshot::{Readiness, Weights},
 };
@@ -143,6 +143,7 @@ pub fn finalising(release: &Release<'_>) -> Result<Decision, Blocked> {
             notifications: Vec::new(),
         }));
     }
-    let end = || Decision::Do(end::succeed(release, &Outcome::Promoted));
+    let by = outcome::promoted_by(snapshot).unwrap_or_default();
+    let end = || Decision::Do(end::succeed(release, &Outcome::Promoted(by.to_owned())));
     Ok(release.routes_lag().unwrap_or_else(end))
 }

@@ -23,6 +23,17 @@ const RESTORING: &str = "RestoringPrimary";
 /// The reason of the condition if the primary cannot be restored.
 pub const NOT_RESTORED: &str = "PrimaryNotRestored";
 
+/// The message of the condition with this reason.
+pub fn message(reason: &str) -> &'static str {
+    match reason {
+        BROKEN => "The primary did not become ready with the promoted version.",
+        RESTORING => "The primary gets its previous version back.",
+        _ => {
+            "The primary is not ready, and it cannot get a previous version back. Release a version that works."
+        }
+    }
+}
+
 /// The decision while a primary is restored; `None` if there is none to restore.
 pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Option<Decision>, Blocked> {
     let snapshot = release.snapshot;
@@ -132,5 +143,5 @@ fn give_up(snapshot: &Snapshot, why: &str) -> Decision {
 }
 
 fn failed_because<'a>(snapshot: &'a Snapshot, reason: &str) -> StatusChange<'a> {
-    StatusChange::within_step(snapshot).set(ConditionType::PromotionFailed, reason, "")
+    StatusChange::within_step(snapshot).set(ConditionType::PromotionFailed, reason, message(reason))
 }

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     Outcome,
-    transitions::{is_under_analysis, needs_writes},
+    transitions::{is_in_promotion, is_under_analysis, needs_writes},
 };
 use crate::{
     api::{
@@ -66,8 +66,11 @@ impl<'a> StatusChange<'a> {
         if is_under_analysis(phase) || phase == CanaryPhase::Waiting {
             return change;
         }
+        // The end of a promotion names the person who asked for it.
+        let keeps = |type_| type_ == ConditionType::PromoteRequested && is_in_promotion(phase);
         ConditionType::STEERING
             .into_iter()
+            .filter(|type_| !keeps(*type_))
             .fold(change, Self::clear)
     }
 

@@ -14,7 +14,8 @@ const PROXY_UPDATE: SignedDuration = SignedDuration::from_secs(5);
 
 /// Records that connections drain from now on.
 pub fn begin(change: StatusChange<'_>) -> StatusChange<'_> {
-    change.set(ConditionType::Draining, "TrafficMoved", "")
+    const WHY: &str = "Traffic has left the target's pods. They are scaled down when their connections have drained.";
+    change.set(ConditionType::Draining, "TrafficMoved", WHY)
 }
 
 /// The time since which connections drain; `None` if none do.

@@ -29,13 +29,16 @@ pub enum Outcome {
     FailedPromotion(String),
     /// The initialization was completed.
     Initialized,
-    /// The promotion was completed.
-    Promoted,
+    /// The promotion was completed. If a person asked for it, the text has the person's name and reason; otherwise it is empty.
+    Promoted(String),
     /// The promotion was completed without an analysis.
     Skipped,
     /// The target went back to the promoted revision.
     Reverted,
 }
+
+/// `message` of a promotion that no person asked for.
+const COMPLETED: &str = "The promotion was completed.";
 
 /// Separates a reason from the phase in which the run ended.
 const WHILE: &str = "While";
@@ -53,7 +56,7 @@ impl Outcome {
             Self::Aborted(_) => "Aborted",
             Self::FailedPromotion(_) => "FailedPromotion",
             Self::Initialized => "Initialized",
-            Self::Promoted => "Promoted",
+            Self::Promoted(_) => "Promoted",
             Self::Skipped => "Skipped",
             Self::Reverted => "Reverted",
         }
@@ -87,7 +90,11 @@ impl Outcome {
             | Self::Refused(why)
             | Self::Aborted(why)
             | Self::FailedPromotion(why) => why.clone(),
-            Self::Initialized | Self::Promoted | Self::Skipped | Self::Reverted => String::new(),
+            Self::Promoted(by) if !by.is_empty() => by.clone(),
+            Self::Promoted(_) => COMPLETED.to_owned(),
+            Self::Skipped => "The promotion was completed without an analysis.".to_owned(),
+            Self::Initialized => "The initialization was completed.".to_owned(),
+            Self::Reverted => "The target went back to the promoted revision.".to_owned(),
         }
     }
 
@@ -110,7 +117,8 @@ impl Outcome {
             "Aborted" => Self::Aborted(message.to_owned()),
             "FailedPromotion" => Self::FailedPromotion(message.to_owned()),
             "Initialized" => Self::Initialized,
-            "Promoted" => Self::Promoted,
+            "Promoted" if message == COMPLETED => Self::Promoted(String::new()),
+            "Promoted" => Self::Promoted(message.to_owned()),
             "Skipped" => Self::Skipped,
             "Reverted" => Self::Reverted,
             _ => Self::NotReady(message.to_owned()),
@@ -141,7 +149,13 @@ pub fn is_pending(snapshot: &Snapshot) -> bool {
 }
 
 /// The author of the promotion, and the reason, as the end of a sentence; `None` if the version passed its analysis.
+///
+/// The request is in the status until the promotion ends. Afterwards, only the last action can tell.
 pub fn promoted_by(snapshot: &Snapshot) -> Option<&str> {
+    let request = { snapshot.status() }.condition(ConditionType::PromoteRequested);
+    if let Some(who) = request.and_then(|request| request.message.as_deref()) {
+        return Some(who);
+    }
     let condition = snapshot.status().condition(ConditionType::Action)?;
     let message = condition.message.as_deref()?;
     let (_, action) = message.split_once(' ')?;

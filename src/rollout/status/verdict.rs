@@ -120,7 +120,7 @@ pub fn failed<'a>(change: StatusChange<'a>, outcome: &Outcome) -> StatusChange<'
     change.set(ConditionType::Verdict, code.as_str(), &sentence)
 }
 
-/// Records why pods did not become ready, with the reason that they gave.
+/// Records why pods are not ready, with the reason that one of them gave.
 pub fn pods_failed<'a>(
     change: StatusChange<'a>,
     outcome: &Outcome,
@@ -133,6 +133,26 @@ pub fn pods_failed<'a>(
     let reason = without_stop(reason);
     let sentence = format!("{sentence} A pod tells why: {reason}.");
     change.set(ConditionType::Verdict, code.as_str(), &sentence)
+}
+
+/// Records that a step waits until the data plane accepts the routes.
+pub fn waits_for_routes<'a>(change: StatusChange<'a>, why: &str) -> StatusChange<'a> {
+    let code = VerdictCode::NotReady.as_str();
+    change.set(ConditionType::Verdict, code, &waiting_for_routes(why))
+}
+
+/// Whether the status has recorded already that the step waits for the routes, for this reason.
+pub fn is_waiting_for_routes(status: &CanaryStatus, why: &str) -> bool {
+    let verdict = status.condition(ConditionType::Verdict);
+    verdict.is_some_and(|it| it.message.as_deref() == Some(&waiting_for_routes(why)))
+}
+
+fn waiting_for_routes(why: &str) -> String {
+    let why = excerpt(why);
+    format!(
+        "Waits until the routes are accepted: {}.",
+        without_stop(&why)
+    )
 }
 
 /// Records why the data plane did not accept the routes.
@@ -205,10 +225,7 @@ pub fn of_outcome(snapshot: &Snapshot, outcome: &Outcome) -> (VerdictCode, Strin
             VerdictCode::Promoted,
             "The Canary was initialized.".to_owned(),
         ),
-        Outcome::Promoted => (
-            VerdictCode::Promoted,
-            "The version was promoted.".to_owned(),
-        ),
+        Outcome::Promoted(by) => (VerdictCode::Promoted, promoted(by)),
         Outcome::Skipped => (
             VerdictCode::Promoted,
             "The version was promoted without an analysis, because spec.skipAnalysis is true."
@@ -218,6 +235,18 @@ pub fn of_outcome(snapshot: &Snapshot, outcome: &Outcome) -> (VerdictCode, Strin
             VerdictCode::Reverted,
             "The target went back to the promoted version.".to_owned(),
         ),
+    }
+}
+
+/// The sentence about a promotion that this person asked for; nobody did if the text is empty.
+fn promoted(by: &str) -> String {
+    if by.is_empty() {
+        "The version was promoted.".to_owned()
+    } else {
+        format!(
+            "The version was promoted, as requested {}.",
+            without_stop(by)
+        )
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     list::yaml,
-    output::{print, remark, unless_closed},
+    output::{is_terminal, print, remark, text_width, unless_closed},
     read::{Context, now},
     trouble::Stop,
 };
@@ -21,7 +21,7 @@ use crate::{
     snapshot::Kind,
     view::{
         API_VERSION, Condition, Progress, Seen, State, View,
-        render::{Table, history_head, history_row},
+        render::{Line, Table, history_head, history_row},
     },
 };
 
@@ -82,8 +82,10 @@ pub async fn explain(context: &Context, args: &Explain) -> Result<Code, Stop> {
         (Some(release), _) => match args.output {
             Format::Json | Format::Yaml => value(args.output, &record(release)),
             Format::Name => name(release),
-            Format::Table | Format::Wide if args.release.is_none() => last(&canary, release),
-            Format::Table | Format::Wide => records::explain(&release.spec),
+            Format::Table | Format::Wide if args.release.is_none() => {
+                shown(&last(&canary, release))
+            }
+            Format::Table | Format::Wide => shown(&records::explain(&release.spec)),
         },
         (None, Some(release)) => return Err(context.no_release(&args.name, release)),
         (None, None) => {
@@ -120,6 +122,25 @@ fn last(canary: &Value, release: &Release) -> String {
         _ => now + "\nThe last recorded release:\n",
     };
     before + &records::explain(&spec)
+}
+
+/// A text for the terminal, if there is one; otherwise its lines stay whole.
+fn shown(text: &str) -> String {
+    if is_terminal() {
+        wrapped(text, text_width())
+    } else {
+        text.to_owned()
+    }
+}
+
+/// A text whose lines have at most this width if blanks allow it. The rest of a line is two columns further right than its beginning.
+fn wrapped(text: &str, width: usize) -> String {
+    let broken = text.lines().flat_map(|line| {
+        let indent = line.len() - line.trim_start().len();
+        Line::plain(line).wrapped(width, indent + 2)
+    });
+    let lines = broken.map(|line| format!("{}\n", line.text().trim_end()));
+    lines.collect()
 }
 
 /// The view of a Canary alone.
@@ -206,5 +227,19 @@ impl Context {
                 self.typed.kubectl
             ),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_explanation_breaks_no_word_on_a_narrow_terminal() {
+        let text = "Failed: too slow.\n\n  10:00:00  weight  20  512 ms  failed: above 500 ms\n";
+        let lines =
+            "Failed: too slow.\n\n  10:00:00  weight  20\n    512 ms  failed: above\n    500 ms\n";
+        assert_eq!(wrapped(text, 26), lines);
+        assert_eq!(wrapped(text, 80), text);
     }
 }

@@ -76,9 +76,6 @@ impl Wanted<'_> {
     /// The reason why a command ends, after this answer.
     pub fn failed(&self, error: &ClusterError) -> Stop {
         let why = clean(&error.to_string());
-        let place = self
-            .namespace
-            .map_or("-A".to_owned(), |namespace| format!("-n {namespace}"));
         let (verb, kubectl) = (self.verb, &self.typed.kubectl);
         let is_missing = why.contains("not found") && !why.contains("page not found");
         let config = format!("Look at it: {kubectl} config view");
@@ -90,14 +87,10 @@ impl Wanted<'_> {
                 ),
                 format!("Log in again, then try: {kubectl} auth whoami"),
             ),
-            Some(403) => (
-                Code::Forbidden,
-                why,
-                format!(
-                    "See what you may do: {kubectl} auth can-i --list {place}\nA RoleBinding to the ClusterRole {} of kustomize/actions grants what this command needs",
-                    role(verb)
-                ),
-            ),
+            Some(403) => {
+                let next = self.rights(&why);
+                (Code::Forbidden, why, next)
+            }
             Some(404) if self.canary.is_some() && is_missing => return self.missing(),
             Some(404) => (
                 Code::NotFound,
@@ -132,6 +125,21 @@ impl Wanted<'_> {
         };
         let text = format!("cannot {verb} {}: {why}\n{next}", self.object());
         Stop::because(code, text.trim_end())
+    }
+
+    /// The advice after a refusal for lack of rights.
+    fn rights(&self, why: &str) -> String {
+        if why.contains("impersonate") {
+            return "You may not act as another user. Leave out --as, --as-group and --as-uid, and see who you are: kubectl auth whoami".to_owned();
+        }
+        let kubectl = &self.typed.kubectl;
+        let place = self
+            .namespace
+            .map_or("-A".to_owned(), |namespace| format!("-n {namespace}"));
+        format!(
+            "See what you may do: {kubectl} auth can-i --list {place}\nA RoleBinding to the ClusterRole {} of kustomize/actions grants what this command needs",
+            role(self.verb)
+        )
     }
 
     /// There is no such Canary.
@@ -192,6 +200,12 @@ mod tests {
                 "{code}: {stop:?}"
             );
         }
+        let message = "users \"bob\" is forbidden: User \"jane\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope".to_owned();
+        let stop = wanted.failed(&ClusterError::Refused { code: 403, message });
+        assert!(
+            matches!(&stop, Stop::Trouble(trouble) if trouble.message.ends_with("kubectl auth whoami") && !trouble.message.contains("RoleBinding")),
+            "{stop:?}"
+        );
         for (why, expected) in [
             ("invalid peer certificate: UnknownIssuer", Code::Usage),
             ("connection refused", Code::Undecided),

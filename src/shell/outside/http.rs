@@ -21,12 +21,10 @@ use crate::{
         clock,
         telemetry::operator_metrics::{CallInFlight, OperatorMetrics},
     },
-    snapshot::{Destinations, Failure, HttpRequest, HttpResponse, Method, Origin},
+    snapshot::{Destinations, Failure, HttpRequest, HttpResponse, LONGEST_BODY, Method, Origin},
 };
 use client::{Clients, describe};
 
-/// The maximum number of bytes that are read of an answer.
-const MAX_BODY: usize = 1 << 20;
 /// The header with the number of seconds after which a server without `Retry-After` accepts calls again. This is its meaning at Datadog.
 /// Other servers send an instant, a very large number of seconds: then the call is not repeated, which does no harm.
 const RATE_LIMIT_RESET: &str = "x-ratelimit-reset";
@@ -338,15 +336,14 @@ impl Http {
 /// for.
 const TOO_SLOW: &str = "the answer is larger than 16 KiB, and its rest did not arrive within 10 s";
 
-/// Reads the rest of a body.
+/// Reads the rest of a body, and one byte more than the longest body at most.
 async fn rest(mut response: Response, mut body: Vec<u8>) -> Result<String, AttemptError> {
-    while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > MAX_BODY {
-            let why = "the answer is larger than 1 MiB".to_owned();
-            return Err(AttemptError::lasting(why));
-        }
+    while body.len() <= LONGEST_BODY
+        && let Some(chunk) = response.chunk().await?
+    {
         body.extend_from_slice(&chunk);
     }
+    body.truncate(LONGEST_BODY + 1);
     Ok(text(body))
 }
 

@@ -69,6 +69,10 @@ pub async fn people_steer_a_release_within_the_rights_of_their_roles(s: Scenario
         let refusal = refused.err().unwrap_or_default();
         ensure(refusal.contains(why), format!("{refusal:?} has no {why:?}"))?;
     }
+    let half = json!({"metadata": {"annotations": {ANNOTATION: "abort podinfo-1"}}});
+    let refusal = s.patch_as("jane", &half).await.err().unwrap_or_default();
+    let why = "an action is VERB, or VERB REVISION ID TIME AUTHOR [REASON…]";
+    ensure(refusal.contains(why), refusal)?;
     let spec = json!({"spec": {"skipAnalysis": true}});
     let changed = s.patch_as("jane", &spec).await.err().unwrap_or_default();
     let why = "jane may not change the spec of canary podinfo";

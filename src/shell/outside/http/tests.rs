@@ -31,14 +31,16 @@ async fn server(at: &str, answer: ResponseTemplate) -> MockServer {
 }
 
 #[tokio::test]
-async fn an_answer_is_read_up_to_a_mebibyte() {
-    let server = server(
-        "/",
-        ResponseTemplate::new(200).set_body_string("x".repeat(MAX_BODY + 1)),
-    )
-    .await;
-    let answer = Http::default().send(&get(server.uri())).await;
-    assert_eq!(answer.unwrap_err().why, "the answer is larger than 1 MiB");
+async fn a_long_answer_is_cut_and_keeps_its_status() {
+    for (length, read) in [
+        (LONGEST_BODY, LONGEST_BODY),
+        (3 * LONGEST_BODY, LONGEST_BODY + 1),
+    ] {
+        let long = ResponseTemplate::new(503).set_body_string("x".repeat(length));
+        let server = server("/", long).await;
+        let answer = Http::default().send(&get(server.uri())).await.unwrap();
+        assert_eq!((answer.status, answer.body.len()), (503, read));
+    }
 }
 
 #[tokio::test]

@@ -68,6 +68,10 @@ use status::{
 
 /// Decides the next action. The function is total: there is a decision for every snapshot.
 pub fn decide(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
+    bootstrap::overdue(snapshot, in_any_phase(snapshot, evidence))
+}
+
+fn in_any_phase(snapshot: &Snapshot, evidence: &Evidence) -> Decision {
     if snapshot.canary.metadata.deletion_timestamp.is_some() {
         return deletion::decide(snapshot);
     }

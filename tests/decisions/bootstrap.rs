@@ -1,7 +1,7 @@
 //! The initialization of a new Canary, and the obstacles that hold it up.
 
 use flagger_rs::{
-    api::canary::CanaryPhase,
+    api::{canary::CanaryPhase, status::ConditionType},
     rollout::{self, Decision, Evidence},
     snapshot::Kind,
 };
@@ -86,4 +86,41 @@ fn the_event_names_the_first_metric_server_that_is_offline() {
     sim.reconcile();
     let first = "prometheus not avaiable: value is not 1 for query: vector(1)";
     assert_eq!(sim.count_notified(first), 1, "{:?}", sim.notified);
+}
+
+/// Whatever holds it up: the alert is sent once, the status keeps the reason until the end, and the initialization goes on.
+#[test]
+fn an_initialization_that_takes_too_long_is_alerted_once() {
+    type Obstacle = fn(&mut Simulation, bool);
+    let obstacles: [(Obstacle, &str); 2] = [
+        (
+            |sim, is_there| sim.unready = is_there.then_some("podinfo-primary"),
+            "waiting for rollout to finish",
+        ),
+        (
+            |sim, is_there| {
+                sim.snapshot.canary.spec.target_ref.name =
+                    if is_there { "other" } else { "podinfo" }.to_owned();
+            },
+            "deployments.apps \"other\" not found",
+        ),
+    ];
+    for (obstacle, why) in obstacles {
+        let mut sim = initializing();
+        sim.snapshot.canary.status = None;
+        sim.snapshot.canary.spec.progress_deadline_seconds = Some(60);
+        obstacle(&mut sim, true);
+        sim.run(50);
+        let alert = "alert Error: Initialization not completed until the progress deadline:";
+        assert_eq!(sim.count_notified(alert), 0, "{why}: {:#?}", sim.notified);
+        sim.run(200);
+        assert_eq!(sim.count_notified(alert), 1, "{why}: {:#?}", sim.notified);
+        let verdict = { sim.snapshot.status() }.condition(ConditionType::Verdict);
+        let sentence = verdict.and_then(|verdict| verdict.message.clone());
+        let sentence = sentence.unwrap_or_default();
+        assert!(sentence.contains(why), "{why}: {sentence}");
+        obstacle(&mut sim, false);
+        sim.run_until(CanaryPhase::Initialized);
+        assert!(!sim.snapshot.status().has_condition(ConditionType::Verdict));
+    }
 }

@@ -29,6 +29,18 @@ pub fn warning(snapshot: &Snapshot, message: String) -> Notification {
     recurring(snapshot, EventKind::Warning, message)
 }
 
+/// The text of a warning; `None` for any other notification.
+pub fn warned(notification: &Notification) -> Option<&str> {
+    match notification {
+        Notification::Event {
+            kind: EventKind::Warning,
+            message,
+            ..
+        } => Some(message),
+        _ => None,
+    }
+}
+
 /// An event that each step may send again.
 pub fn recurring(snapshot: &Snapshot, kind: EventKind, message: String) -> Notification {
     Notification::Event {

@@ -4,17 +4,23 @@ use std::fmt::Display;
 
 use jiff::Timestamp;
 
-use super::{announcing, describing_alert, event_in, normal, normal_after, warning};
+use super::{alert, announcing, describing_alert, event_in, normal, normal_after, warning};
 use crate::{
     api::{
         action::Verb,
         canary::{CanaryPhase, CanaryStatus},
     },
-    notifications::{EventKind, Notification},
+    notifications::{EventKind, Notification, Severity},
     routers::provider_name,
     snapshot::{Snapshot, excerpt},
     workload::ports::Port,
 };
+
+/// The alert about an initialization that takes longer than the progress deadline.
+pub fn not_initialized(snapshot: &Snapshot, why: &str) -> Notification {
+    let text = format!("Initialization not completed until the progress deadline: {why}");
+    alert(snapshot, Severity::Error, &text)
+}
 
 /// The providers of all metrics can be reached.
 pub fn metric_providers_available(snapshot: &Snapshot) -> Notification {

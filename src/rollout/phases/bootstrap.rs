@@ -9,9 +9,9 @@ use crate::{
         messages::{self, run},
         plan::{Decision, Evidence, Plan, Requeue},
         release::Release,
-        status::{Outcome, StatusChange, draining},
+        status::{Outcome, StatusChange, draining, verdict},
     },
-    snapshot::{Action, Readiness, TargetKind, Weights, Write, knative},
+    snapshot::{Action, Readiness, Snapshot, TargetKind, Weights, Write, knative},
 };
 
 /// One reconcile of the initialization.
@@ -53,6 +53,26 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
         }));
     }
     wait_for_primary(release, notifications)
+}
+
+/// A wait of an initialization that has taken longer than the progress deadline is recorded and alerted once (not in Flagger, whose
+/// events are the only sign of it). All other decisions stay as they are.
+pub fn overdue(snapshot: &Snapshot, decision: Decision) -> Decision {
+    let status = snapshot.status();
+    let is_overdue = status.phase == CanaryPhase::Initializing
+        && snapshot.tick.is_some()
+        && !snapshot.canary.spec.suspend
+        && !status.has_condition(ConditionType::Verdict)
+        && snapshot.exceeds_deadline(status.last_transition_time.as_ref());
+    let why = match &decision {
+        Decision::Wait(_, events) => events.iter().rev().find_map(messages::warned),
+        Decision::Ask(..) | Decision::Do(_) => None,
+    };
+    let Some(why) = why.filter(|_| is_overdue) else {
+        return decision;
+    };
+    let change = verdict::not_initialized(StatusChange::within_step(snapshot), why);
+    Decision::commit(change.build(), vec![run::not_initialized(snapshot, why)])
 }
 
 /// Waits until the Revision that becomes the primary of a Knative Service is ready, because the same write sends all requests to it. `None`

@@ -135,6 +135,17 @@ pub fn pods_failed<'a>(
     change.set(ConditionType::Verdict, code.as_str(), &sentence)
 }
 
+/// Records why an initialization has not been completed until the progress deadline.
+pub fn not_initialized<'a>(change: StatusChange<'a>, why: &str) -> StatusChange<'a> {
+    let why = excerpt(why);
+    let sentence = format!(
+        "The initialization was not completed until the progress deadline: {}.",
+        without_stop(&why)
+    );
+    let code = VerdictCode::NotReady.as_str();
+    change.set(ConditionType::Verdict, code, &sentence)
+}
+
 /// Records that a step waits until the data plane accepts the routes.
 pub fn waits_for_routes<'a>(change: StatusChange<'a>, why: &str) -> StatusChange<'a> {
     let code = VerdictCode::NotReady.as_str();

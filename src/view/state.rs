@@ -188,7 +188,8 @@ fn in_phase(canary: &Canary, status: &CanaryStatus) -> Reasoned {
         };
         return reasoned(state, (code, None), &sentence);
     }
-    let shown = verdict.filter(|_| state != State::Promoted);
+    let waits = VerdictCode::NotReady.as_str();
+    let shown = verdict.filter(|(code, _)| state != State::Promoted || *code == waits);
     let shown = shown.or_else(|| find(status, ConditionType::PromotionFailed));
     reasoned(state, shown.unwrap_or_default(), &otherwise)
 }

@@ -193,12 +193,13 @@ fn waits_for_routes(release: &Release<'_>, wait: Decision) -> Decision {
     let (Err(why), Decision::Wait(_, events)) = (release.routes_accepted(), &wait) else {
         return wait;
     };
-    if events.is_empty() || verdict::is_waiting_for_routes(snapshot.status(), &why) {
+    const WAITS: &str = "Waits until the routes are accepted";
+    if events.is_empty() {
         return wait;
     }
-    let change = verdict::waits_for_routes(StatusChange::within_step(snapshot), &why);
     // The wait that follows sends the event.
-    Decision::commit(change.build(), Vec::new())
+    verdict::wait(snapshot, WAITS, &why)
+        .map_or(wait, |change| Decision::commit(change.build(), Vec::new()))
 }
 
 /// The hooks and the metrics of a step. A version that has had no traffic yet is checked by pre-rollout hooks only.

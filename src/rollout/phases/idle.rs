@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use super::{end, new_revision};
 use crate::{
-    api::canary::CanaryPhase,
+    api::{canary::CanaryPhase, status::ConditionType},
     notifications::Notification,
     rollout::{
         actions,
@@ -14,7 +14,7 @@ use crate::{
         plan::{Decision, Evidence, Requeue},
         release::Release,
         rollback,
-        status::{Outcome, change::unconfirmed_start, draining},
+        status::{Outcome, StatusChange, change::unconfirmed_start, draining, verdict},
     },
     snapshot::{Readiness, Snapshot},
 };
@@ -40,16 +40,44 @@ pub fn decide(release: &Release<'_>, evidence: &Evidence) -> Result<Decision, Bl
     if release.changed() {
         return match new_revision::debounce(snapshot) {
             Some(wait) => Ok(wait),
-            None => start(release, evidence),
+            None => Ok(recorded(release, start(release, evidence)?)),
         };
     }
     if actions::retries(snapshot) {
         return start(release, evidence);
     }
+    if has_succeeded(snapshot) && snapshot.status().has_condition(ConditionType::Verdict) {
+        // The version that waited is gone.
+        let change = StatusChange::within_step(snapshot).clear(ConditionType::Verdict);
+        return Ok(Decision::commit(change.build(), Vec::new()));
+    }
     if let Some(wait) = release.routes_lag().filter(|_| draining::is_over(snapshot)) {
         return Ok(wait);
     }
     Ok(end::drains(release, evidence).unwrap_or(Decision::wait(Requeue::AtTick)))
+}
+
+/// The decision about a new version. A wait is recorded with its reason first: the status would say only that the version before is promoted.
+fn recorded(release: &Release<'_>, decision: Decision) -> Decision {
+    let snapshot = release.snapshot;
+    let why = match &decision {
+        Decision::Wait(_, events) => events.iter().find_map(messages::warned),
+        Decision::Ask(..) | Decision::Do(_) => None,
+    };
+    let why = why.filter(|_| has_succeeded(snapshot));
+    let change = why.and_then(|why| verdict::wait(snapshot, "A new version waits", why));
+    // The wait that follows sends the event.
+    change.map_or(decision, |change| {
+        Decision::commit(change.build(), Vec::new())
+    })
+}
+
+/// Whether the last version was promoted. After a failure, the status keeps the reason of the failure.
+fn has_succeeded(snapshot: &Snapshot) -> bool {
+    matches!(
+        snapshot.phase(),
+        CanaryPhase::Initialized | CanaryPhase::Succeeded
+    )
 }
 
 /// Starts a run once its gate is open.

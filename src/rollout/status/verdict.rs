@@ -146,24 +146,15 @@ pub fn not_initialized<'a>(change: StatusChange<'a>, why: &str) -> StatusChange<
     change.set(ConditionType::Verdict, code, &sentence)
 }
 
-/// Records that a step waits until the data plane accepts the routes.
-pub fn waits_for_routes<'a>(change: StatusChange<'a>, why: &str) -> StatusChange<'a> {
-    let code = VerdictCode::NotReady.as_str();
-    change.set(ConditionType::Verdict, code, &waiting_for_routes(why))
-}
-
-/// Whether the status has recorded already that the step waits for the routes, for this reason.
-pub fn is_waiting_for_routes(status: &CanaryStatus, why: &str) -> bool {
-    let verdict = status.condition(ConditionType::Verdict);
-    verdict.is_some_and(|it| it.message.as_deref() == Some(&waiting_for_routes(why)))
-}
-
-fn waiting_for_routes(why: &str) -> String {
+/// The change that records a wait with its reason; `None` if the status has recorded it already.
+pub fn wait<'a>(snapshot: &'a Snapshot, waits: &str, why: &str) -> Option<StatusChange<'a>> {
     let why = excerpt(why);
-    format!(
-        "Waits until the routes are accepted: {}.",
-        without_stop(&why)
-    )
+    let sentence = format!("{waits}: {}.", without_stop(&why));
+    let verdict = snapshot.status().condition(ConditionType::Verdict);
+    let is_recorded = verdict.is_some_and(|it| it.message.as_deref() == Some(&sentence));
+    let code = VerdictCode::NotReady.as_str();
+    (!is_recorded)
+        .then(|| StatusChange::within_step(snapshot).set(ConditionType::Verdict, code, &sentence))
 }
 
 /// Records why the data plane did not accept the routes.

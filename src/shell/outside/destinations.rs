@@ -125,14 +125,18 @@ fn is_loopback(address: IpAddr) -> bool {
     address.is_loopback() || address.is_unspecified()
 }
 
-/// The IPv4 address that is written as an IPv6 address: mapped, compatible, or for a translator (NAT64).
+/// The IPv4 address that is written as an IPv6 address: mapped, compatible, for a translator (NAT64, also with a prefix of the network's own),
+/// or for a tunnel (6to4).
 fn unwrapped(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else {
         return address;
     };
     match v6.segments() {
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => address,
-        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x64, 0xff9b, 1, _, _, _, high, low]
+        | [0x2002, high, low, ..] => {
             let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
             Ipv4Addr::new(a, b, c, d).into()
         }
@@ -218,6 +222,8 @@ mod tests {
             "[::ffff:6464:64c8]",
             "[::a9fe:a9fe]",
             "[64:ff9b::a9fe:a9fe]",
+            "[64:ff9b:1::a9fe:a9fe]",
+            "[2002:a9fe:a9fe::1]",
         ] {
             let url = format!("http://user@{host}:80/latest");
             let why = refusal(&closed(), &url);

@@ -193,12 +193,11 @@ fn waits_for_routes(release: &Release<'_>, wait: Decision) -> Decision {
     let (Err(why), Decision::Wait(_, events)) = (release.routes_accepted(), &wait) else {
         return wait;
     };
-    const WAITS: &str = "Waits until the routes are accepted";
     if events.is_empty() {
         return wait;
     }
     // The wait that follows sends the event.
-    verdict::wait(snapshot, WAITS, &why)
+    verdict::wait(snapshot, "Waits until the routes are accepted", &why)
         .map_or(wait, |change| Decision::commit(change.build(), Vec::new()))
 }
 

@@ -79,10 +79,7 @@ impl Filter {
         let view = &row.view;
         self.terms.iter().all(|term| match term {
             Term::Namespace(namespace) => view.namespace == *namespace,
-            Term::Phase(phase) => {
-                view.phase.eq_ignore_ascii_case(phase)
-                    || view.state.as_str().eq_ignore_ascii_case(phase)
-            }
+            Term::Phase(phase) => view.has_phase(phase),
             Term::Label(key, value) => row.has_label(key, value),
             Term::Text(text) => row.searched().contains(text.as_str()),
         })

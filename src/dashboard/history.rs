@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::release::{Release, ReleaseResult, ReleaseSpec},
-    view::text::{duration, image_pair},
+    view::text::{duration, versions},
 };
 
 /// The maximum number of releases in the table.
@@ -40,7 +40,7 @@ pub fn history(
         record: None,
     };
     html! {
-        p.crumbs { a href=(site.href(&Place::parse("/").unwrap_or(Place::Setup))) { "Canaries" } " / " a href=(site.href(&current)) { "Current state" } }
+        p.crumbs { a href=(site.href(&Place::first())) { "Canaries" } " / " a href=(site.href(&current)) { "Current state" } }
         h1 { "History of " span.dim { (name(&canary.namespace)) "/" } (name(&canary.name)) }
         @if let Some(pair) = pair { (compare(pair)) }
         @else if compared.is_some() { p.failure { "One of the two releases is not recorded any more." } }
@@ -63,18 +63,6 @@ fn took(spec: &ReleaseSpec) -> Option<SignedDuration> {
         time(spec.ended_at.as_ref())?,
     );
     Some(ended.duration_since(started))
-}
-
-/// The versions before and after a release: its first image, or its revisions.
-fn versions(spec: &ReleaseSpec) -> (String, String) {
-    let (from, to) = match spec.images.first() {
-        Some(image) => image_pair(&image.from, &image.to),
-        None => (
-            spec.from.as_deref().unwrap_or_default(),
-            spec.revision.as_str(),
-        ),
-    };
-    (cut(from, NAME), cut(to, NAME))
 }
 
 /// The middle one of these durations.
@@ -214,7 +202,7 @@ fn row(site: &Site<'_>, canary: &Named, release: &Release) -> Markup {
     });
     html! {
         td { (marks::result(spec.result)) }
-        td { a.open href=[href] { bdi { (from) } " → " strong { bdi { (to) } } } }
+        td { a.open href=[href] { (name(from)) " → " strong { (name(to)) } } }
         td data-label="started" { (since(time(spec.started_at.as_ref()), site.now)) }
         td.wide.num { (took(spec).map(duration).unwrap_or_default()) }
         td.wide { @if let Some(by) = &spec.trigger { (name(by)) } }
@@ -269,7 +257,10 @@ fn rows(release: &Release) -> Vec<(String, String)> {
     let (from, to) = versions(spec);
     let mut rows = vec![
         ("Result".to_owned(), spec.result.to_string()),
-        ("Version".to_owned(), format!("{from} → {to}")),
+        (
+            "Version".to_owned(),
+            format!("{} → {}", cut(from, NAME), cut(to, NAME)),
+        ),
         (
             "Started".to_owned(),
             time(spec.started_at.as_ref())

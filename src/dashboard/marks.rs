@@ -44,16 +44,9 @@ pub fn chip(class: &str, sign: &str, word: &str) -> Markup {
     html! { span class={ "chip " (class) } { span aria-hidden="true" { (sign) } " " (word) } }
 }
 
-/// The number of steps that were taken, and of all; `None` without a run.
-pub fn steps(view: &View) -> Option<(usize, usize)> {
-    let all = view.steps.len();
-    let is_taken = |step: &&crate::view::Step| step.state != Progress::Later;
-    (all > 0 && view.state.is_in_run()).then(|| (view.steps.iter().filter(is_taken).count(), all))
-}
-
 /// The steps of a run as a bar.
 pub fn bar(view: &View) -> Markup {
-    let Some((taken, all)) = steps(view) else {
+    let Some((taken, all)) = view.progress() else {
         return html! {};
     };
     let what = if view.strategy == "canary" {
@@ -62,26 +55,44 @@ pub fn bar(view: &View) -> Markup {
         "iteration"
     };
     let words = format!("{what} {taken} of {all}");
+    let segments = |state: Progress| {
+        let of_state = view.steps.iter().enumerate();
+        let of_state = of_state.filter(|(_, step)| step.state == state);
+        of_state
+            .map(|(place, _)| segment(state, place * 100 / all, 100 / all))
+            .collect()
+    };
+    let parts = if all <= SEGMENTS {
+        [Progress::Done, Progress::Now, Progress::Later].map(|state| (state, segments(state)))
+    } else {
+        let done = segment(Progress::Done, 0, taken * 100 / all);
+        let later = segment(Progress::Later, 0, 100);
+        [
+            (Progress::Later, later),
+            (Progress::Done, done),
+            (Progress::Now, String::new()),
+        ]
+    };
+    // A list has hundreds of bars and is sent again and again, so all segments of a state are one short path.
     html! {
         svg.bar viewBox="0 0 100 8" preserveAspectRatio="none" role="img" aria-label=(words) {
-            @if all <= SEGMENTS {
-                @for (place, step) in view.steps.iter().enumerate() {
-                    (segment(step.state, place * 100 / all, 100 / all))
-                }
-            } @else {
-                (segment(Progress::Later, 0, 100))
-                (segment(Progress::Done, 0, taken * 100 / all))
+            @for (state, path) in parts.iter().filter(|(_, path)| !path.is_empty()) {
+                path class=(class(*state)) d=(path) {}
             }
         }
     }
 }
 
-fn segment(state: Progress, from: usize, width: usize) -> Markup {
-    let class = match state {
+const fn class(state: Progress) -> &'static str {
+    match state {
         Progress::Done => "done",
         Progress::Now => "now",
         Progress::Later => "later",
-    };
+    }
+}
+
+/// A rectangle, as a part of a path.
+fn segment(state: Progress, from: usize, width: usize) -> String {
     // A step that comes later is flat, so that the bar is readable without colors.
     let (y, height) = if state == Progress::Later {
         (3, 2)
@@ -89,5 +100,5 @@ fn segment(state: Progress, from: usize, width: usize) -> Markup {
         (0, 8)
     };
     let width = width.saturating_sub(1).max(1);
-    html! { rect class=(class) x=(from) y=(y) width=(width) height=(height) {} }
+    format!("M{from} {y}h{width}v{height}h-{width}z")
 }

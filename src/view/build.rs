@@ -46,28 +46,22 @@ impl View {
             let text = seen.canary.pointer(pointer).and_then(Value::as_str);
             clean(text.unwrap_or_default())
         };
-        let (canary, mut reasoned) = read(&seen.canary);
+        let (canary, reasoned) = read(&seen.canary);
         let status = canary.status.clone().unwrap_or_default();
         let is_refused = status.has_condition(ConditionType::WriteRefused);
         let steps = steps::steps(&canary, &status);
         let events = seen.events.as_deref().map(all_events);
-        let silent_since = steps::silent_since(&canary, &status, events.as_deref(), now)
-            .filter(|_| reasoned.state == State::Progressing);
-        if let Some(since) = silent_since {
-            let sign = format!(" There is no sign of the operator since {since}.");
-            reasoned.sentence += &sign;
-        }
-        let takes_steps = reasoned.state == State::Progressing && !is_refused;
+        let is_progressing = reasoned.state == State::Progressing;
+        let expected =
+            steps::expected(&canary, &status, events.as_deref()).filter(|_| is_progressing);
         let next = steps::next_step(&canary, &status, &steps, now)
-            .filter(|_| takes_steps && silent_since.is_none());
+            .filter(|_| is_progressing && !is_refused);
         let analysis = canary.spec.analysis.clone().unwrap_or_default();
-        Self {
+        let mut view = Self {
             namespace: text("/metadata/namespace"),
             name: text("/metadata/name"),
             created: instant(seen.canary.pointer("/metadata/creationTimestamp")),
-            needs_attention: reasoned.state.needs_attention()
-                || is_refused
-                || silent_since.is_some(),
+            needs_attention: reasoned.state.needs_attention() || is_refused,
             state: reasoned.state,
             code: reasoned.code,
             sentence: reasoned.sentence,
@@ -87,7 +81,7 @@ impl View {
             steps,
             next_step: next.map(|(next, _)| next),
             ends: next.map(|(_, ends)| ends),
-            silent_since,
+            silent_since: None,
             failed_checks: Failed {
                 now: status.failed_checks,
                 threshold: canary.threshold(),
@@ -99,7 +93,10 @@ impl View {
             conditions: status.conditions.iter().flatten().map(condition).collect(),
             events,
             unanswered: seen.unanswered,
-        }
+            expected,
+        };
+        view.fall_silent(now);
+        view
     }
 }
 

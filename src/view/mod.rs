@@ -26,7 +26,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::api::status::VerdictCode;
+use crate::api::{canary::CanaryPhase, release::ReleaseResult, status::VerdictCode};
 pub use build::Seen;
 pub use next::Typed;
 pub use state::State;
@@ -91,6 +91,18 @@ pub struct View {
     /// Whether the API server did not answer when a workload was read. A later view may then have more.
     #[serde(skip)]
     pub unanswered: bool,
+    /// When the next sign of the operator is overdue; `None` unless the run is taking steps.
+    #[serde(skip)]
+    pub expected: Option<Expected>,
+}
+
+/// The next sign of the operator: a change of the status, or an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// The last sign.
+    pub last: Timestamp,
+    /// The time until which the next one comes if the operator works.
+    pub until: Timestamp,
 }
 
 /// The workload that is released.
@@ -264,6 +276,49 @@ impl View {
     /// Whether the target has the version of the primary again, after another version has failed.
     pub fn is_back(&self) -> bool {
         self.state == State::Failed && self.code == VerdictCode::Reverted.as_str()
+    }
+
+    /// Whether the phase or the state has this name, in upper or lower case.
+    pub fn has_phase(&self, name: &str) -> bool {
+        let names = [self.phase.as_str(), self.state.as_str()];
+        names.iter().any(|it| it.eq_ignore_ascii_case(name))
+    }
+
+    /// The number of steps that were taken.
+    pub fn steps_taken(&self) -> usize {
+        let is_taken = |step: &&Step| step.state != Progress::Later;
+        self.steps.iter().filter(is_taken).count()
+    }
+
+    /// The number of steps that were taken, and of all; `None` if no run is in progress, or if it has no steps.
+    pub fn progress(&self) -> Option<(usize, usize)> {
+        let all = self.steps.len();
+        (all > 0 && self.state.is_in_run()).then(|| (self.steps_taken(), all))
+    }
+
+    /// Whether the record of this revision is that of the current run, or of the last one if no run is in progress.
+    pub fn is_recorded_by(&self, revision: &str, result: ReleaseResult) -> bool {
+        let waits = self.phase == CanaryPhase::Waiting.as_str();
+        self.revision.applied.as_deref() == Some(revision)
+            || (waits && result == ReleaseResult::Running)
+    }
+
+    /// The last sign of an operator whose next one is overdue at this time; `None` also if the view reports that already.
+    pub fn overdue_since(&self, now: Timestamp) -> Option<Timestamp> {
+        let overdue = self.expected.filter(|expected| now > expected.until)?;
+        self.silent_since.is_none().then_some(overdue.last)
+    }
+
+    /// Reports the operator that gives no sign, if its next one is overdue at this time.
+    pub fn fall_silent(&mut self, now: Timestamp) {
+        if let Some(last) = self.overdue_since(now) {
+            self.silent_since = Some(last);
+            self.needs_attention = true;
+            // At the beginning, because a list cuts long sentences.
+            let sign = format!("There is no sign of the operator since {last}. ");
+            self.sentence.insert_str(0, &sign);
+            (self.next_step, self.ends) = (None, None);
+        }
     }
 
     /// The view as JSON, with its version and kind.

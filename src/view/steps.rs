@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Event, Progress, Step};
+use super::{Event, Expected, Progress, Step};
 use crate::{
     api::canary::{Canary, CanaryPhase, CanaryStatus, Strategy},
     snapshot::{last_tick, weights::Weights},
@@ -18,20 +18,21 @@ const GRACE: SignedDuration = SignedDuration::from_secs(30);
 /// Without the events, a wait for pods looks like a step that is overdue, so a run has this many intervals in addition.
 const UNSEEN: i32 = 8;
 
-/// The last sign of the operator, if a step is overdue since. `events`: the events, newest last, or `None` if they were not read.
-pub fn silent_since(
+/// The last sign of the operator in a run, and when the next one is overdue. `events`: the events, newest last, or `None` if they were not
+/// read.
+pub fn expected(
     canary: &Canary,
     status: &CanaryStatus,
     events: Option<&[Event]>,
-    now: Timestamp,
-) -> Option<Timestamp> {
+) -> Option<Expected> {
     let transition = status.last_transition_time.as_ref()?.0;
     let event = events.and_then(|events| events.last()?.at);
-    let heard = event.unwrap_or(transition).max(transition);
+    let last = event.unwrap_or(transition).max(transition);
     let interval = SignedDuration::try_from(canary.interval()).ok()?;
     let intervals = PATIENCE + if events.is_none() { UNSEEN } else { 0 };
     let patience = interval.checked_mul(intervals)?.checked_add(GRACE)?;
-    (now.duration_since(heard) > patience).then_some(heard)
+    let until = last.checked_add(patience).ok()?;
+    Some(Expected { last, until })
 }
 
 /// The steps of a run of this Canary; empty without an analysis.

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::snapshot::excerpt::printable;
+use crate::{api::release::ReleaseSpec, snapshot::excerpt::printable};
 
 /// Returns a text that another person wrote, on one line, without control characters and without marks that change the direction of text.
 pub fn clean(text: &str) -> String {
@@ -41,6 +41,14 @@ pub fn age(since: Option<Timestamp>, now: Timestamp) -> String {
 /// An image without its registry and folders.
 pub fn short_image(image: &str) -> &str {
     image.rsplit('/').next().unwrap_or(image)
+}
+
+/// The versions before and after a release: its first image, or its revisions if no image changed.
+pub fn versions(spec: &ReleaseSpec) -> (&str, &str) {
+    match spec.images.first() {
+        Some(image) => image_pair(&image.from, &image.to),
+        None => (spec.from.as_deref().unwrap_or_default(), &spec.revision),
+    }
 }
 
 /// Two images, each without registry and folders, unless these are the only difference.

@@ -14,7 +14,10 @@ use kube::{
     client::AuthError,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
     core::request::Request,
-    runtime::watcher::{self, watch_object, watcher},
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watch_object, watcher},
+    },
 };
 use serde_json::Value;
 
@@ -31,6 +34,8 @@ use crate::{
 
 /// The maximum number of objects in one page of a list.
 pub const PAGE: u32 = 500;
+/// The maximum number of objects in one page of the list with which a watch begins. A record of a release may have 32 KiB.
+const WATCHED: u32 = 100;
 /// An API server that does not accept a connection within this time is unreachable.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -126,9 +131,13 @@ impl Resource {
     }
 }
 
-/// One change that a watch of several objects saw.
+/// What a watch of several objects saw.
 #[derive(Clone, Debug)]
 pub enum Change {
+    /// The objects are listed anew from here on.
+    Began,
+    /// All objects have been listed.
+    Complete,
     /// The object is like this now.
     Is(Value),
     /// The object is gone.
@@ -266,7 +275,8 @@ impl Person {
         })
     }
 
-    /// All objects that a label selects, and each change of them. Goes on after errors, which it returns.
+    /// All objects that a label selects, and each change of them, with the begin and the end of each list. Returns errors, and goes on after
+    /// each with growing pauses.
     pub fn watch_all(
         &self,
         kind: Kind,
@@ -275,18 +285,18 @@ impl Person {
     ) -> impl Stream<Item = Result<Change, ClusterError>> + Send + use<> {
         let config = watcher::Config {
             label_selector: selector.map(str::to_owned),
+            page_size: Some(WATCHED),
             ..watcher::Config::default()
         };
-        let value = |object: DynamicObject| serde_json::to_value(object).unwrap_or_default();
-        watcher(self.api(kind, namespace), config).filter_map(move |event| async move {
-            match event {
-                Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
-                    Some(Ok(Change::Is(value(object))))
-                }
-                Ok(watcher::Event::Delete(object)) => Some(Ok(Change::Gone(value(object)))),
-                Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
-                Err(error) => Some(Err(watch_error(error))),
-            }
+        let changes = watcher(self.api(kind, namespace), config).default_backoff();
+        changes.map(|event| {
+            let value = |object: DynamicObject| serde_json::to_value(object).unwrap_or_default();
+            Ok(match event.map_err(watch_error)? {
+                Event::Init => Change::Began,
+                Event::InitApply(object) | Event::Apply(object) => Change::Is(value(object)),
+                Event::Delete(object) => Change::Gone(value(object)),
+                Event::InitDone => Change::Complete,
+            })
         })
     }
 

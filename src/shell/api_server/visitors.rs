@@ -2,26 +2,15 @@
 //! impersonates the visitor, so that the dashboard can do nothing that the visitor may not do. Only the list of all canaries, and the reviews of
 //! tokens, use the dashboard's own account.
 
-use futures::{Stream, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
-use kube::{
-    Client,
-    api::PostParams,
-    client::Body,
-    config::AuthInfo,
-    runtime::{
-        WatchStreamExt,
-        watcher::{Config, Event, watcher},
-    },
-};
-use serde_json::Value;
+use kube::{Client, api::PostParams, client::Body, config::AuthInfo};
 
 use super::{
-    person::{NoConnection, Person, watch_error},
+    person::{NoConnection, Person},
     request::{ClusterError, READ_DEADLINE, requests, send},
 };
-use crate::{cli::client::Reach, snapshot::Kind};
+use crate::cli::client::Reach;
 
 const IMPERSONATE_USER: HeaderName = HeaderName::from_static("impersonate-user");
 const IMPERSONATE_GROUP: HeaderName = HeaderName::from_static("impersonate-group");
@@ -31,19 +20,6 @@ pub struct Visitors {
     own: Person,
     /// Has the address and the certificates of the API server, and no login.
     anonymous: Client,
-}
-
-/// An event of a watch of all objects of a kind.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Followed {
-    /// The objects are listed anew.
-    Restarted,
-    /// The object is like this now.
-    Is(Value),
-    /// The object is gone.
-    Gone(Value),
-    /// All objects have been listed.
-    Complete,
 }
 
 impl Visitors {
@@ -137,25 +113,6 @@ impl Person {
             namespace: namespace.to_owned(),
         }
     }
-
-    /// All objects of a kind and each change of them, with the begin and the end of each list. After an error, it goes on with growing
-    /// pauses.
-    pub fn follow(
-        &self,
-        kind: Kind,
-        namespace: Option<&str>,
-    ) -> impl Stream<Item = Result<Followed, ClusterError>> + Send + use<> {
-        let changes = watcher(self.api(kind, namespace), Config::default()).default_backoff();
-        changes.map(|event| {
-            let value = |object| serde_json::to_value(object).unwrap_or_default();
-            Ok(match event.map_err(watch_error)? {
-                Event::Init => Followed::Restarted,
-                Event::InitApply(object) | Event::Apply(object) => Followed::Is(value(object)),
-                Event::Delete(object) => Followed::Gone(value(object)),
-                Event::InitDone => Followed::Complete,
-            })
-        })
-    }
 }
 
 /// A client that adds these headers to each request. It shares the connections of the other client.
@@ -178,7 +135,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::shell::api_server::fake::FakeApiServer;
+    use crate::{shell::api_server::fake::FakeApiServer, snapshot::Kind};
 
     #[tokio::test]
     async fn each_visitor_has_a_login_of_their_own() {

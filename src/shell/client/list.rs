@@ -127,10 +127,7 @@ impl Listing<'_> {
     }
 
     fn is_wanted(&self, view: &View) -> bool {
-        let has_phase = |phase: &String| {
-            view.phase.eq_ignore_ascii_case(phase)
-                || view.state.as_str().eq_ignore_ascii_case(phase)
-        };
+        let has_phase = |phase: &String| view.has_phase(phase);
         self.list.phase.as_ref().is_none_or(has_phase)
             && (!self.list.failed || view.state == State::Failed)
     }
@@ -145,6 +142,7 @@ impl Listing<'_> {
         ));
         while let Some(change) = changes.next().await {
             let canary = match change {
+                Ok(Change::Began | Change::Complete) => continue,
                 Ok(Change::Is(canary)) => canary,
                 Ok(Change::Gone(canary)) => {
                     let gone = view(canary, &Workloads::new());

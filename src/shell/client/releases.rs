@@ -11,7 +11,6 @@ use super::{
 };
 use crate::{
     api::{
-        canary::CanaryPhase,
         release::{CANARY_UID, Release, ReleaseResult},
         status::ConditionType,
     },
@@ -20,7 +19,7 @@ use crate::{
     shell::api_server::person::Resource,
     snapshot::Kind,
     view::{
-        API_VERSION, Condition, Progress, Seen, State, View,
+        API_VERSION, Condition, Seen, State, View,
         render::{Line, Table, history_head, history_row},
     },
 };
@@ -103,17 +102,14 @@ fn last(canary: &Value, release: &Release) -> String {
     let view = seen(canary.clone());
     let mut spec = release.spec.clone();
     let is_running = spec.result == ReleaseResult::Running;
-    let waits = view.phase == CanaryPhase::Waiting.as_str();
-    let is_recorded =
-        view.revision.applied.as_ref() == Some(&spec.revision) || (waits && is_running);
+    let is_recorded = view.is_recorded_by(&spec.revision, spec.result);
     let is_over = matches!(view.state, State::Promoted | State::Failed);
     let (name, word) = (view.full_name(), view.state.as_str());
     let now = format!("{name}: {word}: {}\n", view.sentence);
     let before = match (is_recorded, is_over) {
         (true, true) => String::new(),
         (true, false) if is_running => {
-            let taken = view.steps.iter().filter(|it| it.state != Progress::Later);
-            let taken = i64::try_from(taken.count()).unwrap_or(i64::MAX);
+            let taken = i64::try_from(view.steps_taken()).unwrap_or(i64::MAX);
             spec.reached = spec.reached.max(taken);
             // The status has the newest sentence already.
             spec.cause = None;

@@ -106,13 +106,8 @@ fn steps(view: &View, width: usize, now: Timestamp) -> Vec<Line> {
             Progress::Later => line.and(Style::Dim, format!("·{at} ")),
         };
     }
-    let taken = view
-        .steps
-        .iter()
-        .filter(|step| step.state != Progress::Later)
-        .count();
     let what = if is_iterations { "iteration" } else { "step" };
-    let place = format!(" {what} {taken} of {}", view.steps.len());
+    let place = format!(" {what} {} of {}", view.steps_taken(), view.steps.len());
     let mut lines = line.and(Style::Plain, place).wrapped(width, LEFT);
     lines.push(traffic);
     if let Some(next) = next_step(view, now) {

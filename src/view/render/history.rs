@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::Style;
 use crate::{
     api::release::{Release, ReleaseResult},
-    view::text::{age, clean, duration, image_pair},
+    view::text::{age, clean, duration, versions},
 };
 
 /// The head of the table.
@@ -26,13 +26,7 @@ pub fn history_row(release: &Release, is_wide: bool, now: Timestamp) -> Vec<(Sty
         let end = time(&spec.ended_at).unwrap_or(now);
         duration(end.duration_since(start))
     });
-    let (from, to) = match spec.images.first() {
-        Some(image) => image_pair(&image.from, &image.to),
-        None => (
-            spec.from.as_deref().unwrap_or_default(),
-            spec.revision.as_str(),
-        ),
-    };
+    let (from, to) = versions(spec);
     let style = match spec.result {
         ReleaseResult::Promoted => Style::Good,
         ReleaseResult::Failed => Style::Bad,

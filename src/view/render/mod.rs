@@ -25,13 +25,8 @@ const fn style_of(state: State) -> Style {
 
 /// The progress of a run in a few words: `2/5`; a dash without a run.
 fn progress(view: &View) -> String {
-    if !view.state.is_in_run() {
-        return "-".to_owned();
-    }
-    let is_later = |step: &&super::Step| step.state == super::Progress::Later;
-    let all = view.steps.len();
-    match all {
-        0 => "-".to_owned(),
-        all => format!("{}/{all}", all - view.steps.iter().filter(is_later).count()),
+    match view.progress() {
+        Some((taken, all)) => format!("{taken}/{all}"),
+        None => "-".to_owned(),
     }
 }
